@@ -1,0 +1,1 @@
+// placeholder, removed when the folder has its first file

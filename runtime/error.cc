@@ -1,0 +1,55 @@
+#include "runtime/error.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+
+namespace graft {
+namespace {
+
+// Levenshtein distance with two rows.
+size_t EditDistance(std::string_view a, std::string_view b) {
+  std::vector<size_t> previous(b.size() + 1), current(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); ++j) previous[j] = j;
+  for (size_t i = 1; i <= a.size(); ++i) {
+    current[0] = i;
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const size_t replace = previous[j - 1] + (a[i - 1] != b[j - 1]);
+      current[j] = std::min({replace, previous[j] + 1, current[j - 1] + 1});
+    }
+    std::swap(previous, current);
+  }
+  return previous[b.size()];
+}
+
+}  // namespace
+
+std::string Nearest(std::string_view name, const std::vector<std::string>& candidates) {
+  std::string best;
+  size_t best_distance = std::max<size_t>(2, name.size() / 2) + 1;
+  for (const std::string& candidate : candidates) {
+    size_t distance = EditDistance(name, candidate);
+    // A prefix typed short ("attn" for "attn.q") is nearer than its length suggests.
+    if (!name.empty() && candidate.starts_with(name)) distance = std::min<size_t>(distance, 1);
+    if (distance < best_distance) best_distance = distance, best = candidate;
+  }
+  return best;
+}
+
+std::string DidYouMean(std::string_view name, const std::vector<std::string>& candidates) {
+  if (const std::string near = Nearest(name, candidates); !near.empty())
+    return fmt::format("; did you mean '{}'?", near);
+  if (candidates.empty() || candidates.size() > 24) return "";
+  std::string list;
+  for (const std::string& c : candidates) list += (list.empty() ? "" : ", ") + c;
+  return "; known: " + list;
+}
+
+void CheckFailed(const char* condition, const char* file, int line,
+                 const std::string& message) noexcept {
+  std::fprintf(stderr, "graft: internal error at %s:%d: %s %s\n", file, line, condition,
+               message.c_str());
+  std::abort();
+}
+
+}  // namespace graft

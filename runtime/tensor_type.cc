@@ -1,0 +1,96 @@
+#include "runtime/tensor_type.h"
+
+#include <charconv>
+
+namespace graft {
+
+std::string ToString(DType dtype) { return dtype == DType::kF32 ? "f32" : "i32"; }
+
+int64_t Extents::size() const {
+  int64_t n = 1;
+  for (int i = 0; i < rank; ++i) n *= (*this)[i];
+  return n;
+}
+
+int64_t Extents::rows() const {
+  int64_t n = 1;
+  for (int i = 0; i + 1 < rank; ++i) n *= (*this)[i];
+  return n;
+}
+
+Extents At(const Shape& shape, const Counts& counts) {
+  GRAFT_CHECK(shape.size() <= 4, "rank {}", shape.size());
+  Extents e;
+  for (const Dim& dim : shape) e.d[static_cast<size_t>(e.rank++)] = dim.At(counts);
+  return e;
+}
+
+Shape ToShape(const Extents& extents) {
+  return Shape(extents.d.begin(), extents.d.begin() + extents.rank);
+}
+
+std::string ToString(const Dim& dim) {
+  std::string text;
+  auto term = [&](int64_t k, const char* unit) {
+    if (k == 0) return;
+    if (!text.empty()) text += '+';
+    text += k == 1 ? unit : fmt::format("{}*{}", k, unit);
+  };
+  if (dim.constant != 0) text = std::to_string(dim.constant);
+  term(dim.sequences, "s");
+  term(dim.tokens, "t");
+  return text.empty() ? "0" : text;
+}
+
+std::string ToString(const Shape& shape) {
+  std::string text = "[";
+  for (const Dim& dim : shape) text += (text.size() > 1 ? "," : "") + ToString(dim);
+  return text + "]";
+}
+
+std::string ToString(const Extents& extents) { return ToString(ToShape(extents)); }
+
+std::string ToString(const TensorType& type) { return ToString(type.dtype) + ToString(type.shape); }
+
+namespace {
+
+Dim ParseDim(std::string_view text, std::string_view whole) {
+  Dim dim;
+  while (!text.empty()) {
+    const size_t plus = text.find('+');
+    std::string_view term = text.substr(0, plus);
+    text = plus == std::string_view::npos ? "" : text.substr(plus + 1);
+    int64_t k = 1;
+    const auto [end, error] = std::from_chars(term.data(), term.data() + term.size(), k);
+    const bool number = error == std::errc() && end != term.data();
+    term.remove_prefix(static_cast<size_t>(number ? end - term.data() : 0));
+    if (number && term.starts_with('*')) term.remove_prefix(1);
+    if (term == "s") dim.sequences += k;
+    else if (term == "t") dim.tokens += k;
+    else if (term.empty() && number) dim.constant += k;
+    else Fail("tensor type '{}': expected a dimension such as 197*s, found '{}'", whole, term);
+  }
+  return dim;
+}
+
+}  // namespace
+
+TensorType ParseTensorType(std::string_view text) {
+  TensorType type;
+  if (text.starts_with("i32")) type.dtype = DType::kI32;
+  else if (!text.starts_with("f32"))
+    Fail("tensor type '{}': expected it to begin with f32 or i32", text);
+  std::string_view dims = text.substr(3);
+  if (dims.size() < 2 || dims.front() != '[' || dims.back() != ']')
+    Fail("tensor type '{}': expected dimensions in brackets", text);
+  dims = dims.substr(1, dims.size() - 2);
+  while (!dims.empty()) {
+    const size_t comma = dims.find(',');
+    type.shape.push_back(ParseDim(dims.substr(0, comma), text));
+    dims = comma == std::string_view::npos ? "" : dims.substr(comma + 1);
+  }
+  if (type.shape.size() > 4) Fail("tensor type '{}': at most 4 dimensions", text);
+  return type;
+}
+
+}  // namespace graft

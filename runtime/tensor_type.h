@@ -1,0 +1,86 @@
+// Element types, symbolic and concrete shapes. Plain values, no ownership.
+//
+// A dimension of the graph is an affine form  constant + sequences*S + tokens*T : S sequences in the
+// batch, T tokens in all of them. One graph therefore serves every batch; a Session binds (S, T).
+#pragma once
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "runtime/error.h"
+
+namespace graft {
+
+enum class DType : uint8_t { kF32, kI32 };
+constexpr size_t ByteSize(DType) { return 4; }
+std::string ToString(DType dtype);
+
+// What a run binds: the number of sequences (images, texts) and of tokens in all of them.
+struct Counts {
+  int64_t sequences = 1, tokens = 0;
+  bool operator==(const Counts&) const = default;
+};
+
+struct Dim {
+  int64_t constant = 0, sequences = 0, tokens = 0;
+  constexpr Dim() = default;
+  constexpr Dim(int64_t c) : constant(c) {}  // implicit: most dimensions are plain numbers
+  constexpr Dim(int64_t c, int64_t s, int64_t t) : constant(c), sequences(s), tokens(t) {}
+  static constexpr Dim Sequences(int64_t times = 1) { return {0, times, 0}; }
+  static constexpr Dim Tokens(int64_t times = 1) { return {0, 0, times}; }
+  constexpr bool fixed() const { return sequences == 0 && tokens == 0; }
+  constexpr int64_t At(const Counts& n) const {
+    return constant + sequences * n.sequences + tokens * n.tokens;
+  }
+  bool operator==(const Dim&) const = default;
+};
+constexpr Dim operator+(Dim a, Dim b) {
+  return {a.constant + b.constant, a.sequences + b.sequences, a.tokens + b.tokens};
+}
+constexpr Dim operator*(Dim a, int64_t k) { return {a.constant * k, a.sequences * k, a.tokens * k}; }
+
+using Shape = std::vector<Dim>;
+
+struct TensorType {
+  DType dtype = DType::kF32;
+  Shape shape;
+  bool operator==(const TensorType&) const = default;
+};
+
+// A concrete shape of rank at most 4, without allocation.
+struct Extents {
+  std::array<int64_t, 4> d{};
+  int rank = 0;
+  Extents() = default;
+  Extents(std::initializer_list<int64_t> dims) {
+    for (int64_t x : dims) d[static_cast<size_t>(rank++)] = x;
+  }
+  int64_t operator[](int i) const { return d[static_cast<size_t>(i)]; }
+  int64_t size() const;                                           // product of the extents
+  int64_t cols() const { return rank ? d[static_cast<size_t>(rank - 1)] : 1; }  // the last one
+  int64_t rows() const;                                           // product of all but the last
+  bool operator==(const Extents&) const = default;
+};
+
+Extents At(const Shape& shape, const Counts& counts);
+Shape ToShape(const Extents& extents);
+
+std::string ToString(const Dim& dim);       // "197", "197*s", "1+s+2*t"
+std::string ToString(const Shape& shape);   // "[197*s,768]"
+std::string ToString(const Extents& extents);
+std::string ToString(const TensorType& type);  // "f32[197*s,768]"
+// Inverse of ToString; throws Error naming the text.
+TensorType ParseTensorType(std::string_view text);
+
+// Untyped view of a buffer that someone else owns.
+struct Tensor {
+  void* data = nullptr;
+  DType dtype = DType::kF32;
+  Extents shape;
+  float* f32() const { return static_cast<float*>(data); }
+  int32_t* i32() const { return static_cast<int32_t*>(data); }
+};
+
+}  // namespace graft

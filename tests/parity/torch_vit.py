@@ -1,0 +1,146 @@
+"""The reference ViT in PyTorch: a function of a dictionary of tensors under Graft's canonical names.
+
+Canonical names are timm's with the fused qkv split in three: `blocks.N.attn.{q,k,v,o}`. Any dtype; no state; the
+fixtures, the replay and the logit check all use this one forward pass, and check it against timm and transformers.
+"""
+import json
+import math
+import re
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+
+
+@dataclass
+class VitConfig:
+    image_size: int
+    patch_size: int
+    width: int
+    depth: int
+    heads: int
+    eps: float
+    gelu: str = "erf"
+    pool: str = "token"  # "token": the class token; "mean": the mean of the patch tokens
+
+
+def load(path):
+    """All tensors of a safetensors file, and its metadata."""
+    with safe_open(path, "pt") as f:
+        return {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}
+
+
+def canonical(tensors):
+    """Canonical names from timm's: splits qkv, renames proj to o and patch_embed.proj to patch_embed."""
+    out = {}
+    for name, value in tensors.items():
+        name = re.sub(r"^patch_embed\.proj\.", "patch_embed.", name)
+        name = name.replace("attn.proj.", "attn.o.")
+        if "attn.qkv." in name:
+            for part, piece in zip("qkv", value.chunk(3, 0)):
+                out[name.replace("attn.qkv.", f"attn.{part}.")] = piece.contiguous()
+        else:
+            out[name] = value
+    return out
+
+
+def to_timm(tensors):
+    """The inverse of canonical()."""
+    out = {}
+    for name, value in tensors.items():
+        if re.search(r"attn\.[kv]\.", name):
+            continue
+        if "attn.q." in name:
+            parts = [tensors[name.replace("attn.q.", f"attn.{p}.")] for p in "qkv"]
+            out[name.replace("attn.q.", "attn.qkv.")] = torch.cat(parts, 0)
+        else:
+            name = re.sub(r"^patch_embed\.", "patch_embed.proj.", name)
+            out[name.replace("attn.o.", "attn.proj.")] = value
+    return out
+
+
+def infer_config(params, metadata=None, heads=None, eps=1e-6):
+    """Shapes from the tensors; heads and eps from the metadata `graft.config`, else the arguments, else width / 64."""
+    told = json.loads((metadata or {}).get("graft.config", "{}"))
+    width = params["norm.weight"].numel()
+    patch = params["patch_embed.weight"]
+    patch_size = patch.shape[-1] if patch.dim() == 4 else math.isqrt(patch.shape[1] // 3)
+    tokens = params["pos_embed"].numel() // width - 1
+    depth = 1 + max(int(m[1]) for m in (re.match(r"blocks\.(\d+)\.", k) for k in params) if m)
+    heads = heads or told.get("heads") or max(1, width // 64)
+    return VitConfig(math.isqrt(tokens) * patch_size, patch_size, width, depth, heads, float(told.get("eps", eps)),
+                     told.get("gelu", "erf"), told.get("pool", "token"))
+
+
+def forward(params, images, config, lora_scale=0.0, masks=None, record=None):
+    """Logits [batch, classes]. `masks[site]` multiplies a LoRA branch's input (dropout) or a residual branch (drop
+    path); `record(name, value)` receives intermediate activations as [batch * tokens, features]."""
+    masks = masks or {}
+    note = record or (lambda name, value: None)
+    batch, width, heads = images.shape[0], config.width, config.heads
+
+    def rows(x):
+        return x.reshape(-1, x.shape[-1])
+
+    def keep(name, value):
+        note(name, rows(value))
+        return value
+
+    def linear(x, site):
+        y = F.linear(x, params[f"{site}.weight"], params[f"{site}.bias"])
+        a = params.get(f"{site}.lora_a")
+        if a is not None:
+            mask = masks.get(f"{site}.dropout")
+            branch = x if mask is None else x * mask.reshape(x.shape)
+            y = y + lora_scale * F.linear(F.linear(branch, a), params[f"{site}.lora_b"])
+        return y
+
+    def norm(x, site):
+        return F.layer_norm(x, (width,), params[f"{site}.weight"], params[f"{site}.bias"], config.eps)
+
+    def split(x):
+        return x.reshape(batch, -1, heads, width // heads).transpose(1, 2)
+
+    def residual(x, branch, site):
+        mask = masks.get(site)
+        return x + (branch if mask is None else branch * mask.reshape(batch, 1, 1))
+
+    patch = params["patch_embed.weight"].reshape(width, 3, config.patch_size, config.patch_size)
+    x = F.conv2d(images, patch, params["patch_embed.bias"], stride=config.patch_size).flatten(2).transpose(1, 2)
+    token = params["cls_token"].reshape(1, 1, width).expand(batch, 1, width)
+    x = keep("x0", torch.cat([token, x], 1) + params["pos_embed"].reshape(1, -1, width))
+    for n in range(config.depth):
+        b = f"blocks.{n}"
+        a = keep(f"{b}.norm1", norm(x, f"{b}.norm1"))
+        q, k, v = (keep(f"{b}.attn.{part}", linear(a, f"{b}.attn.{part}")) for part in "qkv")
+        p = torch.softmax(split(q) @ split(k).transpose(-1, -2) / math.sqrt(width // heads), -1)
+        c = keep(f"{b}.attn.context", (p @ split(v)).transpose(1, 2).reshape(batch, -1, width))
+        x = keep(f"{b}.x1", residual(x, keep(f"{b}.attn.o", linear(c, f"{b}.attn.o")), f"{b}.drop_path1"))
+        h = keep(f"{b}.mlp.fc1", linear(keep(f"{b}.norm2", norm(x, f"{b}.norm2")), f"{b}.mlp.fc1"))
+        g = keep(f"{b}.mlp.act", F.gelu(h, approximate="tanh" if config.gelu == "tanh" else "none"))
+        x = keep(f"{b}.out", residual(x, keep(f"{b}.mlp.fc2", linear(g, f"{b}.mlp.fc2")), f"{b}.drop_path2"))
+    if config.pool == "mean":
+        pooled = norm(x, "norm")[:, 1:].mean(1)
+    else:
+        pooled = norm(x[:, 0], "norm")
+    note("pooled", pooled)
+    return F.linear(pooled, params["head.weight"], params["head.bias"])
+
+
+def learning_rate(step, steps, base, schedule="cosine", warmup=0.1):
+    """Linear warm-up over the first tenth, then to zero; per step, step counted from 0."""
+    warm = max(1, math.floor(steps * warmup + 1e-9)) if warmup > 0 else 0
+    if step < warm:
+        return base * (step + 1) / warm
+    if schedule == "constant":
+        return base
+    rest = max(1, steps - warm)
+    if schedule == "linear":
+        return base * max(0.0, (steps - step) / rest)
+    return base * 0.5 * (1 + math.cos(math.pi * (step - warm) / rest))
+
+
+def is_inert(name):
+    """A key bias adds one constant to all scores of a query: its true gradient is 0, so Adam amplifies rounding."""
+    return name.endswith("attn.k.bias")

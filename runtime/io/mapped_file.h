@@ -1,0 +1,31 @@
+// A whole file mapped read-only and private. Thread safe once open. A file that someone else cuts
+// short while it is mapped ends the program at the next access (SIGBUS); our own writers replace
+// files and never change them in place.
+#pragma once
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+
+namespace graft {
+
+class MappedFile {
+ public:
+  // Error for anything but a readable regular file.
+  static std::shared_ptr<const MappedFile> Open(const std::string& path);
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+  ~MappedFile();
+
+  const std::string& path() const { return path_; }
+  std::span<const std::byte> bytes() const { return bytes_; }
+
+ private:
+  MappedFile(std::string path, std::span<const std::byte> bytes)
+      : path_(std::move(path)), bytes_(bytes) {}
+
+  std::string path_;
+  std::span<const std::byte> bytes_;
+};
+
+}  // namespace graft

@@ -1,0 +1,112 @@
+// The safetensors format: 8 bytes of header length, a JSON header, the tensors' bytes. The reader
+// makes every check of the official one (header length, one JSON object, no duplicate name, known
+// dtype, size = shape x dtype without overflow, offsets from 0 without hole or overlap up to the
+// last byte), so a file that opens cannot lead outside itself. Memory grows with the header only.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/io/mapped_file.h"
+#include "runtime/params.h"
+
+namespace graft {
+
+// Element types of files, far more than a graph has.
+enum class FileDType : uint8_t {
+  kBool, kU8, kI8, kU16, kI16, kF16, kBF16, kU32, kI32, kF32, kU64, kI64, kF64, kC64,
+  kF4, kF6E2M3, kF6E3M2, kF8E4M3, kF8E4M3Fnuz, kF8E5M2, kF8E5M2Fnuz, kF8E8M0,
+};
+std::string_view ToString(FileDType dtype);  // as in the format: "F32", "BF16"
+std::optional<FileDType> ParseFileDType(std::string_view name);
+int BitSize(FileDType dtype);
+// Whether ToFloat knows it: booleans, integers and the floats of 16, 32 and 64 bits.
+bool ConvertsToFloat(FileDType dtype);
+// in.size() == out.size() * BitSize / 8; `in` need not be aligned.
+void ToFloat(FileDType dtype, std::span<const std::byte> in, std::span<float> out);
+
+using StringMap = std::map<std::string, std::string>;
+
+struct FileTensor {
+  std::string name;
+  FileDType dtype = FileDType::kF32;
+  std::vector<int64_t> shape;
+  uint64_t begin = 0, end = 0;  // in the file's data section
+};
+
+class SafetensorsFile {
+ public:
+  static SafetensorsFile Open(const std::string& path);
+  // The same checks for bytes in memory (fuzzing, tests); the bytes live as long as `owner`.
+  // `path` is for messages.
+  static SafetensorsFile Parse(const std::string& path, std::span<const std::byte> bytes,
+                               std::shared_ptr<const void> owner);
+
+  const std::string& path() const { return path_; }
+  const std::vector<FileTensor>& tensors() const { return tensors_; }  // in the order of the data
+  const StringMap& metadata() const { return metadata_; }
+  const FileTensor* Find(std::string_view name) const;
+  const FileTensor& Get(std::string_view name) const;  // Error with the nearest names
+  std::span<const std::byte> bytes(const FileTensor& tensor) const {
+    return data_.subspan(tensor.begin, tensor.end - tensor.begin);
+  }
+
+  // Puts a tensor into the store, as `as`: a view into the file if it is f32 and aligned,
+  // otherwise a converted copy. Error for a rank above 4 and for a dtype that does not convert.
+  void Load(const FileTensor& tensor, std::string as, ParamStore* store) const;
+  ParamStore LoadAll() const;  // under their own names
+
+ private:
+  std::string path_;
+  std::shared_ptr<const void> owner_;
+  std::span<const std::byte> data_;
+  std::vector<FileTensor> tensors_;
+  std::map<std::string, size_t, std::less<>> index_;
+  StringMap metadata_;
+};
+
+// One safetensors file, or the shards that a model.safetensors.index.json names. Every shard is
+// opened and checked at once; a shard outside the index's directory, a missing shard or tensor, or
+// a tensor in another shard than the index says is an Error.
+class SafetensorsModel {
+ public:
+  // `path` is a file, an index (*.index.json), or a directory with model.safetensors or its index.
+  static SafetensorsModel Open(const std::string& path);
+
+  const std::vector<SafetensorsFile>& files() const { return files_; }
+  std::vector<std::string> names() const;  // sorted
+  const StringMap& metadata() const { return files_.front().metadata(); }
+  const FileTensor* Find(std::string_view name) const;
+  void Load(std::string_view name, std::string as, ParamStore* store) const;
+  ParamStore LoadAll() const;
+
+ private:
+  explicit SafetensorsModel(std::vector<SafetensorsFile> files);
+
+  std::vector<SafetensorsFile> files_;
+  std::map<std::string, std::pair<size_t, const FileTensor*>, std::less<>> index_;
+};
+
+// What to write: bytes that live elsewhere, so that saving needs no second copy.
+struct TensorToWrite {
+  std::string name;
+  FileDType dtype = FileDType::kF32;
+  std::vector<int64_t> shape;
+  std::span<const std::byte> bytes;
+};
+TensorToWrite ToWrite(std::string name, const ParamStore::Entry& entry);
+
+// Tensors in the given order, header padded to 8 bytes: equal arguments give equal bytes. Atomic,
+// see atomic_file.h: after any failure the old file is still there.
+void WriteSafetensors(const std::string& path, std::span<const TensorToWrite> tensors,
+                      const StringMap& metadata);
+// The whole store, sorted by name.
+void WriteSafetensors(const std::string& path, const ParamStore& store, const StringMap& metadata);
+
+}  // namespace graft

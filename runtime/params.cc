@@ -1,0 +1,176 @@
+#include "runtime/params.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <new>
+#include <set>
+
+namespace graft {
+
+// Either memory of our own, or a view that keeps its owner alive.
+struct ParamStore::Entry::Buffer {
+  static constexpr std::align_val_t kAlignment{64};
+
+  explicit Buffer(size_t size)
+      : bytes(size), writable(static_cast<float*>(::operator new(std::max<size_t>(size, 64),
+                                                                 kAlignment))) {}
+  explicit Buffer(std::shared_ptr<const void> o) : owner(std::move(o)) {}
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() {
+    if (writable) ::operator delete(writable, kAlignment);
+  }
+
+  size_t bytes = 0;
+  float* writable = nullptr;  // null for a view
+  std::shared_ptr<const void> owner;
+};
+
+namespace {
+
+size_t CheckedBytes(std::string_view name, const Extents& shape) {
+  int64_t bytes = sizeof(float);
+  for (int i = 0; i < shape.rank; ++i)
+    if (shape[i] < 0 || __builtin_mul_overflow(bytes, shape[i], &bytes))
+      Fail("parameter '{}': {} is no shape that memory can hold", name, ToString(shape));
+  return static_cast<size_t>(bytes);
+}
+
+}  // namespace
+
+ParamStore::ParamStore(const ParamStore& other) : entries_(other.entries_) {
+  for (auto& [name, entry] : entries_) {
+    if (!entry.written) continue;
+    const auto buffer = std::make_shared<Entry::Buffer>(CheckedBytes(name, entry.shape));
+    std::memcpy(buffer->writable, entry.data, buffer->bytes);
+    entry.data = buffer->writable;
+    entry.buffer = buffer;
+    entry.written = false;
+  }
+}
+
+ParamStore& ParamStore::operator=(const ParamStore& other) {
+  if (this != &other) *this = ParamStore(other);
+  return *this;
+}
+
+void ParamStore::Set(std::string name, const Extents& shape, std::span<const float> values) {
+  GRAFT_CHECK(static_cast<int64_t>(values.size()) == shape.size(), "'{}' {}: {} values", name,
+              ToString(shape), values.size());
+  // `values` may be the old contents of this very entry, so the copy is made before it goes.
+  const auto buffer = std::make_shared<Entry::Buffer>(CheckedBytes(name, shape));
+  if (!values.empty()) std::memcpy(buffer->writable, values.data(), buffer->bytes);
+  Entry entry;
+  entry.shape = shape;
+  entry.data = buffer->writable;
+  entry.buffer = buffer;
+  entries_.insert_or_assign(std::move(name), std::move(entry));
+}
+
+float* ParamStore::Allocate(std::string name, const Extents& shape) {
+  const auto buffer = std::make_shared<Entry::Buffer>(CheckedBytes(name, shape));
+  std::memset(buffer->writable, 0, buffer->bytes);
+  Entry entry;
+  entry.shape = shape;
+  entry.data = buffer->writable;
+  entry.buffer = buffer;
+  entry.written = true;
+  entries_.insert_or_assign(std::move(name), std::move(entry));
+  return buffer->writable;
+}
+
+void ParamStore::SetView(std::string name, const Extents& shape, std::shared_ptr<const void> owner,
+                         const float* data) {
+  CheckedBytes(name, shape);
+  GRAFT_CHECK(reinterpret_cast<uintptr_t>(data) % alignof(float) == 0, "'{}'", name);
+  Entry entry;
+  entry.shape = shape;
+  entry.data = data;
+  entry.buffer = std::make_shared<Entry::Buffer>(std::move(owner));
+  entries_.insert_or_assign(std::move(name), std::move(entry));
+}
+
+void ParamStore::SetRows(std::string name, const ParamStore& store, std::string_view source,
+                         int64_t begin, int64_t end) {
+  const Entry& whole = store.Get(source);
+  GRAFT_CHECK(whole.shape.rank > 0 && 0 <= begin && begin <= end && end <= whole.shape[0],
+              "rows {}..{} of '{}' {}", begin, end, source, ToString(whole.shape));
+  Extents shape = whole.shape;
+  shape.d[0] = end - begin;
+  const int64_t row = whole.shape[0] ? whole.shape.size() / whole.shape[0] : 0;
+  const float* rows = whole.data + begin * row;
+  if (whole.written)  // shared rows would change under the slice
+    return Set(std::move(name), shape, {rows, static_cast<size_t>(shape.size())});
+  Entry entry = whole;
+  entry.shape = shape;
+  entry.data = rows;
+  entries_.insert_or_assign(std::move(name), std::move(entry));
+}
+
+const ParamStore::Entry* ParamStore::Find(std::string_view name) const {
+  const auto it = entries_.find(name);
+  return it == entries_.end() ? nullptr : &it->second;
+}
+
+const ParamStore::Entry& ParamStore::Get(std::string_view name) const {
+  if (const Entry* entry = Find(name)) return *entry;
+  Fail("no parameter is named '{}'{}", name, DidYouMean(name, names()));
+}
+
+ParamStore::Entry& ParamStore::GetEntry(std::string_view name) {
+  return const_cast<Entry&>(Get(name));
+}
+
+float* ParamStore::Mutable(std::string_view name) {
+  Entry& entry = GetEntry(name);
+  // A buffer nobody else refers to can be taken over, even by an entry that covers only a part.
+  if (entry.buffer->writable && entry.buffer.use_count() == 1) {
+    // Pairs with the release of the other thread that gave up the last other reference.
+    std::atomic_thread_fence(std::memory_order_acquire);
+  } else {
+    const auto buffer = std::make_shared<Entry::Buffer>(CheckedBytes(name, entry.shape));
+    if (buffer->bytes) std::memcpy(buffer->writable, entry.data, buffer->bytes);
+    entry.data = buffer->writable;
+    entry.buffer = buffer;
+  }
+  entry.written = true;
+  return const_cast<float*>(entry.data);
+}
+
+void ParamStore::Freeze() {
+  for (auto& [name, entry] : entries_) entry.written = false;
+}
+
+void ParamStore::Erase(std::string_view name) {
+  Get(name);
+  entries_.erase(entries_.find(name));
+}
+
+void ParamStore::Rename(std::string_view from, std::string to) {
+  Get(from);
+  if (from == to) return;
+  if (Has(to)) Fail("cannot rename parameter '{}' to '{}', which exists", from, to);
+  auto node = entries_.extract(entries_.find(from));
+  node.key() = std::move(to);
+  entries_.insert(std::move(node));
+}
+
+std::vector<std::string> ParamStore::names() const {
+  std::vector<std::string> names;
+  names.reserve(entries_.size());
+  for (const auto& [name, entry] : entries_) names.push_back(name);
+  return names;
+}
+
+ParamStore::Bytes ParamStore::bytes() const {
+  Bytes sum;
+  std::set<const Entry::Buffer*> seen;
+  for (const auto& [name, entry] : entries_) {
+    if (!entry.buffer->writable) sum.viewed += entry.values().size_bytes();
+    else if (seen.insert(entry.buffer.get()).second) sum.owned += entry.buffer->bytes;
+  }
+  return sum;
+}
+
+}  // namespace graft

@@ -1,0 +1,89 @@
+// The weights, outside the graph: names -> f32 buffers. A value type: a copy of a store shares its
+// buffers and the first write through either copy unshares that one entry.
+//
+// Who may write: only the holder of a pointer from Allocate or Mutable. Such a pointer stays valid
+// (also when the store is moved) until its entry is replaced, renamed or erased, and what is
+// written through it is never seen by another store: copying a store copies the entries that have
+// such a pointer at once (the trainable few) and shares the others (the frozen many). Freeze()
+// declares all these pointers dead, which makes every entry shareable again.
+// A pointer from data() is dead after the entry's next Mutable, too.
+//
+// Not thread safe, but different threads may use different copies.
+#pragma once
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/tensor_type.h"
+
+namespace graft {
+
+class ParamStore {
+ public:
+  struct Entry {
+    DType dtype = DType::kF32;
+    Extents shape;
+    const float* data = nullptr;  // 64-byte aligned if owned; only 4-byte aligned in a view
+    TensorType type() const { return {dtype, ToShape(shape)}; }
+    std::span<const float> values() const { return {data, static_cast<size_t>(shape.size())}; }
+
+   private:
+    friend class ParamStore;
+    struct Buffer;
+    std::shared_ptr<const Buffer> buffer;
+    bool written = false;  // a pointer to write through is in somebody's hands
+  };
+  struct Bytes {
+    size_t owned = 0;   // on the heap; a buffer that entries share counts once
+    size_t viewed = 0;  // memory of others, mostly read-only mappings; the kernel may drop it
+  };
+
+  ParamStore() = default;
+  ParamStore(const ParamStore& other);
+  ParamStore(ParamStore&& other) noexcept = default;
+  ParamStore& operator=(const ParamStore& other);
+  ParamStore& operator=(ParamStore&& other) noexcept = default;
+
+  // These four create the entry or replace the one of this name.
+  void Set(std::string name, const Extents& shape, std::span<const float> values);
+  float* Allocate(std::string name, const Extents& shape);  // zeros
+  // `data` (4-byte aligned, read only) must live as long as `owner`, e.g. the mapping of a file.
+  void SetView(std::string name, const Extents& shape, std::shared_ptr<const void> owner,
+               const float* data);
+  // Rows [begin, end) along the first dimension of `source`, shared and not copied: q, k, v of a
+  // fused [3D, D] projection. `source` may be in another store and may be replaced later.
+  void SetRows(std::string name, const ParamStore& store, std::string_view source, int64_t begin,
+               int64_t end);
+
+  // A missing name is an Error with the nearest names; Find returns null instead.
+  const Entry& Get(std::string_view name) const;
+  const Entry* Find(std::string_view name) const;
+  bool Has(std::string_view name) const { return Find(name) != nullptr; }
+  const Extents& shape(std::string_view name) const { return Get(name).shape; }
+  const float* data(std::string_view name) const { return Get(name).data; }
+  std::span<const float> values(std::string_view name) const { return Get(name).values(); }
+
+  // Gives the entry a buffer of its own, if it is shared or read-only, and the pointer to write.
+  float* Mutable(std::string_view name);
+  // Promises that nobody writes any more through the pointers handed out so far.
+  void Freeze();
+
+  void Erase(std::string_view name);
+  void Rename(std::string_view from, std::string to);  // `to` must be new
+
+  // Sorted by name, so equal stores enumerate equally whatever their history.
+  const std::map<std::string, Entry, std::less<>>& entries() const { return entries_; }
+  std::vector<std::string> names() const;
+  size_t size() const { return entries_.size(); }
+  Bytes bytes() const;
+
+ private:
+  Entry& GetEntry(std::string_view name);
+
+  std::map<std::string, Entry, std::less<>> entries_;
+};
+
+}  // namespace graft

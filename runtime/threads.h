@@ -1,0 +1,41 @@
+// Parallel loops over chunks. The caller fixes the chunks by the shape of its data and never by the
+// number of threads, so results are the same bits for any number of them.
+#pragma once
+#include <omp.h>
+
+#include <algorithm>
+#include <cstdint>
+
+namespace graft {
+
+// How many threads a ParallelFor may use; DefaultThreads() of cpu.h until SetThreads is called.
+// SetThreads is for the start of a program and for tests, not for use inside a loop.
+int Threads();
+void SetThreads(int threads);  // at least 1
+
+// f(i) for i in [0, chunks), in any order, on up to Threads() threads. Runs in order on the calling
+// thread when there is one chunk or one thread, or inside another ParallelFor. `f` must not throw:
+// an exception cannot leave the loop and ends the program.
+template <class F>
+void ParallelFor(int64_t chunks, const F& f) noexcept {
+  const int64_t threads = std::min<int64_t>(Threads(), chunks);
+  if (threads <= 1 || omp_in_parallel()) {
+    for (int64_t i = 0; i < chunks; ++i) f(i);
+    return;
+  }
+#pragma omp parallel for schedule(dynamic, 1) num_threads(static_cast<int>(threads))
+  for (int64_t i = 0; i < chunks; ++i) f(i);
+}
+
+// Cuts [0, rows) into pieces of `chunk` rows; the last one may be shorter.
+//   const FixedChunks cut(rows, 1024);
+//   ParallelFor(cut.count(), [&](int64_t i) { for (r = cut.begin(i); r < cut.end(i); ++r) ... });
+struct FixedChunks {
+  int64_t rows, chunk;
+  constexpr FixedChunks(int64_t r, int64_t c) : rows(r), chunk(c) {}
+  constexpr int64_t count() const { return (rows + chunk - 1) / chunk; }
+  constexpr int64_t begin(int64_t i) const { return i * chunk; }
+  constexpr int64_t end(int64_t i) const { return std::min(rows, (i + 1) * chunk); }
+};
+
+}  // namespace graft

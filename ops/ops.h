@@ -1,0 +1,270 @@
+// Every operator by name, its attributes, and the builders that models, methods and gradient rules
+// call. Comments give shapes: R rows (tokens or sequences), C columns, S sequences, T tokens in a
+// sequence, D width. Offsets are i32 [1+S]: sequence i owns rows [offsets[i], offsets[i+1]).
+#pragma once
+#include "runtime/op.h"
+
+namespace graft {
+
+// The one list: declarations, tests, benchmarks and documents come from it. An operator left out of
+// it has no name that anybody could use.
+#define GRAFT_OPS(X)                                                                      \
+  X(Add) X(Sub) X(Mul) X(Div) X(Scale) X(BroadcastLike)          /* elementwise.cc */     \
+  X(Gelu) X(GeluTanh) X(Relu) X(Silu) X(Tanh) X(Sigmoid)         /* activation.cc */      \
+  X(GeluGrad) X(GeluTanhGrad) X(ReluGrad) X(SiluGrad) X(TanhGrad) X(SigmoidGrad)          \
+  X(SumRows) X(SumCols) X(SumAll) X(SumSquares)                  /* reduce.cc */          \
+  X(LayerNorm) X(LayerNormGradInput) X(LayerNormGradAffine)      /* norm.cc */            \
+  X(Softmax)                                                     /* softmax.cc */         \
+  X(Matmul)                                                      /* matmul.cc */          \
+  X(Attention) X(AttentionGrad)                                  /* attention.cc */       \
+  X(SliceCols) X(PadCols) X(ConcatCols) X(SliceRows) X(PadRows) X(ConcatRows) X(Transpose) \
+  X(Patchify)                                                    /* shape.cc */           \
+  X(GatherRows) X(ScatterAddRows)                                /* gather.cc */          \
+  X(Offsets) X(ShiftOffsets) X(FirstRows) X(InsertTokens) X(DropTokens) X(AddPositions)   \
+  X(SumPositions) X(SegmentMean) X(SegmentMeanGrad)              /* sequence.cc */        \
+  X(Dropout)                                                     /* dropout.cc */         \
+  X(CrossEntropy) X(CrossEntropyGrad)                            /* loss.cc */            \
+  X(AdamW) X(Sgd) X(ClipScale)                                   /* optimizer.cc */
+
+#define GRAFT_DECLARE(name) extern const OpDef k##name;
+GRAFT_OPS(GRAFT_DECLARE)
+#undef GRAFT_DECLARE
+std::span<const OpDef* const> AllOps();
+
+// --- elementwise.cc: b is like a, or a row vector [C], a column [R,1], or a scalar [1] -------------
+inline ValueId Add(Graph& g, ValueId a, ValueId b) { return g.Add1(kAdd, {a, b}); }
+inline ValueId Sub(Graph& g, ValueId a, ValueId b) { return g.Add1(kSub, {a, b}); }
+inline ValueId Mul(Graph& g, ValueId a, ValueId b) { return g.Add1(kMul, {a, b}); }
+inline ValueId Div(Graph& g, ValueId a, ValueId b) { return g.Add1(kDiv, {a, b}); }
+struct ScaleAttrs {
+  double by = 1;
+  bool operator==(const ScaleAttrs&) const = default;
+  static void Visit(auto& self, auto&& f) { f("by", self.by); }
+};
+inline ValueId Scale(Graph& g, ValueId a, double by) { return g.Add1(kScale, {a}, ScaleAttrs{by}); }
+// v ([C], [R,1] or [1]) repeated to the shape of `like`, whose values are not read.
+inline ValueId BroadcastLike(Graph& g, ValueId v, ValueId like) {
+  return g.Add1(kBroadcastLike, {v, like});
+}
+
+// --- activation.cc: the *Grad operators take (x, dy) -----------------------------------------------
+inline ValueId Gelu(Graph& g, ValueId x) { return g.Add1(kGelu, {x}); }
+
+// --- reduce.cc --------------------------------------------------------------------------------------
+inline ValueId SumRows(Graph& g, ValueId x) { return g.Add1(kSumRows, {x}); }    // [R,C] -> [C]
+inline ValueId SumCols(Graph& g, ValueId x) { return g.Add1(kSumCols, {x}); }    // [R,C] -> [R,1]
+inline ValueId SumAll(Graph& g, ValueId x) { return g.Add1(kSumAll, {x}); }      // any -> [1]
+inline ValueId SumSquares(Graph& g, ValueId x) { return g.Add1(kSumSquares, {x}); }  // any -> [1]
+
+// --- norm.cc ----------------------------------------------------------------------------------------
+struct NormAttrs {
+  double eps = 1e-6;
+  bool operator==(const NormAttrs&) const = default;
+  static void Visit(auto& self, auto&& f) { f("eps", self.eps); }
+};
+// x [R,C], gain [C], bias [C] -> y [R,C] (and mean [R,1], rstd [R,1]; variance over C, biased).
+inline ValueId LayerNorm(Graph& g, ValueId x, ValueId gain, ValueId bias, double eps,
+                         Where at = Where::Here()) {
+  return g.Add1(kLayerNorm, {x, gain, bias}, NormAttrs{eps}, at);
+}
+// kLayerNormGradInput: (x, gain, mean, rstd, dy) -> dx.
+// kLayerNormGradAffine: (x, mean, rstd, dy) -> dgain [C], dbias [C].
+
+inline ValueId Softmax(Graph& g, ValueId x) { return g.Add1(kSoftmax, {x}); }  // over columns
+
+// --- matmul.cc --------------------------------------------------------------------------------------
+// op(a) op(b) * alpha, with op(a) [M,K] and op(b) [K,N]; ta, tb say that a, b are stored transposed.
+// The fused forms are made by optimising passes: y = act(alpha a b + bias) + residual.
+struct MatmulAttrs {
+  bool ta = false, tb = false;
+  double alpha = 1;
+  bool bias = false;      // a third input [N]
+  bool residual = false;  // a last input [M,N], added after act
+  std::string act = "none";  // none | gelu | gelu_tanh
+  // With act: result 1 is the value before it, which gradients read.
+  bool operator==(const MatmulAttrs&) const = default;
+  static void Visit(auto& self, auto&& f) {
+    f("ta", self.ta), f("tb", self.tb), f("alpha", self.alpha), f("bias", self.bias);
+    f("residual", self.residual), f("act", self.act);
+  }
+};
+inline ValueId Matmul(Graph& g, ValueId a, ValueId b, bool ta = false, bool tb = false,
+                      Where at = Where::Here()) {
+  return g.Add1(kMatmul, {a, b}, MatmulAttrs{.ta = ta, .tb = tb}, at);
+}
+// x [R,in], weight [out,in], bias [out] (may be invalid): x W' + b as matmul and add.
+inline ValueId Linear(Graph& g, ValueId x, ValueId weight, ValueId bias, Where at = Where::Here()) {
+  const ValueId y = Matmul(g, x, weight, false, true, at);
+  return bias.valid() ? Add(g, y, bias) : y;
+}
+
+// --- attention.cc -----------------------------------------------------------------------------------
+// softmax(scale q k' + mask) v per head and sequence, never materialised beyond a tile.
+// Inputs: q [Rq,D], k [Rk,D], v [Rk,D], q_offsets, kv_offsets; then with mask: [Rk,1], added to the
+// scores of that key; with prefix: prefix_k [P,D], prefix_v [P,D], further keys of every sequence.
+// Results: context [Rq,D], lse [Rq,heads] (log of the sum of exp of the scores).
+struct AttentionAttrs {
+  int64_t heads = 1;
+  double scale = 1;
+  bool mask = false, prefix = false;
+  bool operator==(const AttentionAttrs&) const = default;
+  static void Visit(auto& self, auto&& f) {
+    f("heads", self.heads), f("scale", self.scale), f("mask", self.mask), f("prefix", self.prefix);
+  }
+};
+// Inputs: those of Attention, then context, lse, dcontext. Results dq, dk, dv (and dprefix_k,
+// dprefix_v). `want` names those that are computed ("q", "kv", "qkv", ...: letters q k v, and p for
+// both prefix gradients); the others are [0,0] and cost nothing.
+struct AttentionGradAttrs {
+  int64_t heads = 1;
+  double scale = 1;
+  bool mask = false, prefix = false;
+  std::string want = "qkv";
+  bool operator==(const AttentionGradAttrs&) const = default;
+  static void Visit(auto& self, auto&& f) {
+    f("heads", self.heads), f("scale", self.scale), f("mask", self.mask), f("prefix", self.prefix);
+    f("want", self.want);
+  }
+};
+
+// --- shape.cc ---------------------------------------------------------------------------------------
+struct SliceAttrs {  // also of PadCols/PadRows: `begin` zeros before, `count` columns or rows in all
+  int64_t begin = 0, count = 0;
+  bool operator==(const SliceAttrs&) const = default;
+  static void Visit(auto& self, auto&& f) { f("begin", self.begin), f("count", self.count); }
+};
+inline ValueId SliceCols(Graph& g, ValueId x, int64_t begin, int64_t count) {
+  return g.Add1(kSliceCols, {x}, SliceAttrs{begin, count});
+}
+inline ValueId SliceRows(Graph& g, ValueId x, int64_t begin, int64_t count) {
+  return g.Add1(kSliceRows, {x}, SliceAttrs{begin, count});
+}
+inline ValueId ConcatCols(Graph& g, ValueId a, ValueId b) { return g.Add1(kConcatCols, {a, b}); }
+inline ValueId ConcatRows(Graph& g, ValueId a, ValueId b) { return g.Add1(kConcatRows, {a, b}); }
+inline ValueId Transpose(Graph& g, ValueId x) { return g.Add1(kTranspose, {x}); }  // [R,C] -> [C,R]
+struct PatchifyAttrs {
+  int64_t patch = 16;
+  bool operator==(const PatchifyAttrs&) const = default;
+  static void Visit(auto& self, auto&& f) { f("patch", self.patch); }
+};
+// image [S,Ch,H,W] -> [S*n, Ch*P*P], n = (H/P)(W/P) patches in row order, columns in the order of a
+// convolution weight [D,Ch,P,P], so that patch embedding is a matmul.
+inline ValueId Patchify(Graph& g, ValueId image, int64_t patch, Where at = Where::Here()) {
+  return g.Add1(kPatchify, {image}, PatchifyAttrs{patch}, at);
+}
+
+// --- gather.cc --------------------------------------------------------------------------------------
+// x [R,C], rows i32 [N] -> [N,C]. An index outside [0,R) gives zeros (and adds nothing backward).
+inline ValueId GatherRows(Graph& g, ValueId x, ValueId rows) { return g.Add1(kGatherRows, {x, rows}); }
+// (y [N,C], rows i32 [N], like [R,C]) -> [R,C], equal rows added in order of N. Reads no `like` values.
+inline ValueId ScatterAddRows(Graph& g, ValueId y, ValueId rows, ValueId like) {
+  return g.Add1(kScatterAddRows, {y, rows, like});
+}
+
+// --- sequence.cc ------------------------------------------------------------------------------------
+struct OffsetsAttrs {
+  int64_t length = 1;
+  bool operator==(const OffsetsAttrs&) const = default;
+  static void Visit(auto& self, auto&& f) { f("length", self.length); }
+};
+// i32 [1+S]: 0, length, 2 length, ...: all sequences are of one length, as for images.
+inline ValueId Offsets(Graph& g, int64_t length) { return g.Add1(kOffsets, {}, OffsetsAttrs{length}); }
+struct ShiftAttrs {
+  int64_t by = 0;
+  bool operator==(const ShiftAttrs&) const = default;
+  static void Visit(auto& self, auto&& f) { f("by", self.by); }
+};
+// offsets[i] + i*by: every sequence has grown by `by` rows.
+inline ValueId ShiftOffsets(Graph& g, ValueId offsets, int64_t by) {
+  return g.Add1(kShiftOffsets, {offsets}, ShiftAttrs{by});
+}
+inline ValueId FirstRows(Graph& g, ValueId offsets) { return g.Add1(kFirstRows, {offsets}); }  // [S]
+struct TokensAttrs {
+  int64_t position = 0, count = 0;
+  bool operator==(const TokensAttrs&) const = default;
+  static void Visit(auto& self, auto&& f) { f("position", self.position), f("count", self.count); }
+};
+// x [R,D], tokens [P,D], offsets of x -> [R+P*S, D]: the tokens go before row `position` of each
+// sequence; `count` is P. kDropTokens (x, offsets of x) removes rows [position, position+count) of
+// each sequence; the two are each other's gradient.
+inline ValueId InsertTokens(Graph& g, ValueId x, ValueId tokens, ValueId offsets, int64_t position) {
+  const int64_t count = g.shape(tokens)[0].constant;
+  return g.Add1(kInsertTokens, {x, tokens, offsets}, TokensAttrs{position, count});
+}
+inline ValueId DropTokens(Graph& g, ValueId x, ValueId offsets, int64_t position, int64_t count) {
+  return g.Add1(kDropTokens, {x, offsets}, TokensAttrs{position, count});
+}
+// x [R,D], table [P,D], offsets -> x + table row by position in the sequence.
+inline ValueId AddPositions(Graph& g, ValueId x, ValueId table, ValueId offsets) {
+  return g.Add1(kAddPositions, {x, table, offsets});
+}
+// (x [R,D], offsets) -> [count,D]: row p is the sum over sequences of their row position+p.
+inline ValueId SumPositions(Graph& g, ValueId x, ValueId offsets, int64_t position, int64_t count) {
+  return g.Add1(kSumPositions, {x, offsets}, TokensAttrs{position, count});
+}
+// (x [R,D], offsets){position}: mean over rows position.. of each sequence -> [S,D].
+inline ValueId SegmentMean(Graph& g, ValueId x, ValueId offsets, int64_t position = 0) {
+  return g.Add1(kSegmentMean, {x, offsets}, TokensAttrs{position, 0});
+}
+
+// --- dropout.cc -------------------------------------------------------------------------------------
+// (x [R,C], offsets, rng i32 [2] = {step, index of the batch's first sequence here}) -> x mask/(1-p).
+// With per_sequence one draw decides for a whole sequence (drop-path). The mask is a function of
+// (seed, purpose, stream, step, sequence in the user's batch, position), so backward is the same
+// operator on dy.
+struct DropoutAttrs {
+  double p = 0;
+  bool per_sequence = false;
+  int64_t seed = 0;
+  std::string stream;  // a scope name
+  bool operator==(const DropoutAttrs&) const = default;
+  static void Visit(auto& self, auto&& f) {
+    f("p", self.p), f("per_sequence", self.per_sequence), f("seed", self.seed), f("stream", self.stream);
+  }
+};
+inline ValueId Dropout(Graph& g, ValueId x, ValueId offsets, ValueId rng, DropoutAttrs attrs) {
+  return g.Add1(kDropout, {x, offsets, rng}, std::move(attrs));
+}
+
+// --- loss.cc ----------------------------------------------------------------------------------------
+struct LossAttrs {
+  double smoothing = 0;
+  bool operator==(const LossAttrs&) const = default;
+  static void Visit(auto& self, auto&& f) { f("smoothing", self.smoothing); }
+};
+// logits [S,K], labels i32 [S] -> losses [S,1] as torch's cross_entropy(reduction="none",
+// label_smoothing). kCrossEntropyGrad: (logits, labels, dlosses [S,1]) -> [S,K].
+inline ValueId CrossEntropy(Graph& g, ValueId logits, ValueId labels, double smoothing = 0) {
+  return g.Add1(kCrossEntropy, {logits, labels}, LossAttrs{smoothing});
+}
+
+// --- optimizer.cc: results take the place of param and state (Graph::updates) ----------------------
+// hyper f32 [3] = {learning rate, 1 - beta1^t, 1 - beta2^t}.
+struct AdamWAttrs {  // torch.optim.AdamW: p *= 1 - lr wd; p -= lr m^ / (sqrt(v^) + eps)
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
+  bool operator==(const AdamWAttrs&) const = default;
+  static void Visit(auto& self, auto&& f) {
+    f("beta1", self.beta1), f("beta2", self.beta2), f("eps", self.eps);
+    f("weight_decay", self.weight_decay);
+  }
+};
+// kAdamW: (param, gradient, m, v, hyper) -> param, m, v.
+struct SgdAttrs {  // torch.optim.SGD: g += wd p; buf = momentum buf + g; p -= lr buf
+  double momentum = 0.9, weight_decay = 0;
+  bool operator==(const SgdAttrs&) const = default;
+  static void Visit(auto& self, auto&& f) {
+    f("momentum", self.momentum), f("weight_decay", self.weight_decay);
+  }
+};
+// kSgd: (param, gradient, buffer, hyper) -> param, buffer.
+struct ClipAttrs {
+  double max_norm = 1;
+  bool operator==(const ClipAttrs&) const = default;
+  static void Visit(auto& self, auto&& f) { f("max_norm", self.max_norm); }
+};
+// squared norm [1] -> [1]: min(1, max_norm / (sqrt(n) + 1e-6)), torch's clip_grad_norm_.
+inline ValueId ClipScale(Graph& g, ValueId squared_norm, double max_norm) {
+  return g.Add1(kClipScale, {squared_norm}, ClipAttrs{max_norm});
+}
+
+}  // namespace graft

@@ -1,0 +1,264 @@
+#include "runtime/graph.h"
+
+#include <algorithm>
+#include <queue>
+
+#include "runtime/op.h"
+
+namespace graft {
+
+ValueId Graph::AddLeaf(std::string name, TensorType type, Role role) {
+  if (name.empty()) Fail("a leaf needs a name");
+  if (FindLeaf(name).valid()) Fail("'{}' exists already in this graph", name);
+  const ValueId v{static_cast<uint32_t>(values_.size())};
+  values_.push_back({std::move(type), role, false, {}, std::move(name)});
+  users_.emplace_back();
+  dead_leaf_.push_back(false);
+  return v;
+}
+
+ValueId Graph::AddInput(std::string name, TensorType type) {
+  return AddLeaf(std::move(name), std::move(type), Role::kInput);
+}
+
+ValueId Graph::AddParam(std::string name, Shape shape, bool trainable) {
+  for (const Dim& dim : shape)
+    if (!dim.fixed()) Fail("parameter '{}': shape {} depends on the batch", name, ToString(shape));
+  const ValueId v = AddLeaf(std::move(name), {DType::kF32, std::move(shape)}, Role::kParam);
+  values_[v.i].trainable = trainable;
+  return v;
+}
+
+ValueId Graph::AddState(std::string name, Shape shape) {
+  return AddLeaf(std::move(name), {DType::kF32, std::move(shape)}, Role::kState);
+}
+
+std::vector<ValueId> Graph::Add(const OpDef& op, std::vector<ValueId> in, Attrs attrs, Where at) {
+  if (attrs.empty() && op.default_attrs) attrs = op.default_attrs();
+  std::vector<TensorType> types;
+  for (ValueId v : in) {
+    GRAFT_CHECK(v.valid() && IsAlive(v), "input of {} built at {}:{}", op.name, at.file, at.line);
+    types.push_back(type(v));
+  }
+  std::vector<TensorType> results;
+  try {
+    results = op.infer(types, attrs);
+  } catch (const Error& e) {
+    std::string found;
+    for (const TensorType& t : types) found += (found.empty() ? "" : ", ") + ToString(t);
+    Fail("[{}] {}: {} (inputs {}; built at {}:{})", op.name, scope, e.what(), found, at.file, at.line);
+  }
+  const NodeId id{static_cast<uint32_t>(nodes_.size())};
+  Node node{&op, std::move(attrs), std::move(in), {}, scope, phase, at};
+  for (ValueId v : node.in) users_[v.i].push_back(id);
+  for (TensorType& t : results) {
+    node.out.push_back({static_cast<uint32_t>(values_.size())});
+    values_.push_back({std::move(t), Role::kIntermediate, false, id, ""});
+    users_.emplace_back();
+    dead_leaf_.push_back(false);
+  }
+  nodes_.push_back(std::move(node));
+  return nodes_.back().out;
+}
+
+bool Graph::IsOutput(ValueId v) const {
+  return std::any_of(outputs.begin(), outputs.end(), [&](const GraphOutput& o) { return o.value == v; }) ||
+         std::any_of(updates.begin(), updates.end(), [&](const Update& u) { return u.value == v; });
+}
+
+bool Graph::IsAlive(ValueId v) const {
+  const Value& value = values_[v.i];
+  return value.role == Role::kIntermediate ? value.producer.valid() : !dead_leaf_[v.i];
+}
+
+bool Graph::HasAncestor(ValueId v, ValueId ancestor) const {
+  std::vector<ValueId> stack{v};
+  std::vector<bool> seen(values_.size());
+  while (!stack.empty()) {
+    const ValueId at = stack.back();
+    stack.pop_back();
+    if (at == ancestor) return true;
+    if (seen[at.i] || !values_[at.i].producer.valid()) continue;
+    seen[at.i] = true;
+    for (ValueId in : node(values_[at.i].producer).in) stack.push_back(in);
+  }
+  return false;
+}
+
+void Graph::SetTrainable(ValueId param, bool trainable) {
+  GRAFT_CHECK(value(param).role == Role::kParam, "'{}' is no parameter", value(param).name);
+  values_[param.i].trainable = trainable;
+}
+
+void Graph::SetInput(NodeId n, size_t index, ValueId to) {
+  ValueId& slot = nodes_[n.i].in[index];
+  std::vector<NodeId>& old_users = users_[slot.i];
+  old_users.erase(std::find(old_users.begin(), old_users.end(), n));
+  slot = to;
+  users_[to.i].push_back(n);
+}
+
+void Graph::ReplaceUsesIn(ValueId from, ValueId to, std::span<const NodeId> users) {
+  for (NodeId n : users)
+    for (size_t i = 0; i < node(n).in.size(); ++i)
+      if (node(n).in[i] == from) SetInput(n, i, to);
+}
+
+void Graph::ReplaceUses(ValueId from, ValueId to) {
+  const std::vector<NodeId> users = users_[from.i];
+  ReplaceUsesIn(from, to, users);
+  for (GraphOutput& o : outputs)
+    if (o.value == from) o.value = to;
+  for (Update& u : updates)
+    if (u.value == from) u.value = to;
+}
+
+void Graph::EraseNode(NodeId n) {
+  Node& dead = nodes_[n.i];
+  for (ValueId v : dead.out) {
+    GRAFT_CHECK(users_[v.i].empty() && !IsOutput(v), "a result of node {} is in use", n.i);
+    values_[v.i].producer = {};
+  }
+  for (ValueId v : dead.in) {
+    std::vector<NodeId>& users = users_[v.i];
+    users.erase(std::find(users.begin(), users.end(), n));
+  }
+  dead = Node{};
+}
+
+size_t Graph::EraseDead() {
+  std::vector<bool> live(values_.size());
+  std::vector<ValueId> stack;
+  for (const GraphOutput& o : outputs) stack.push_back(o.value);
+  for (const Update& u : updates) stack.push_back(u.value), stack.push_back(u.target);
+  while (!stack.empty()) {
+    const ValueId v = stack.back();
+    stack.pop_back();
+    if (live[v.i]) continue;
+    live[v.i] = true;
+    if (!values_[v.i].producer.valid()) continue;
+    const Node& n = node(values_[v.i].producer);
+    for (ValueId in : n.in) stack.push_back(in);
+    for (ValueId out : n.out) live[out.i] = true;
+  }
+  const std::vector<NodeId> order = TopoOrder();
+  size_t erased = 0;
+  for (auto it = order.rbegin(); it != order.rend(); ++it)
+    if (!live[node(*it).out[0].i]) EraseNode(*it), ++erased;
+  for (uint32_t i = 0; i < values_.size(); ++i)
+    if ((values_[i].role == Role::kParam || values_[i].role == Role::kState) && !live[i])
+      dead_leaf_[i] = true;
+  return erased;
+}
+
+void Graph::MakeParam(ValueId v) {
+  const NodeId producer = value(v).producer;
+  GRAFT_CHECK(producer.valid() && !value(v).name.empty(), "only a named intermediate");
+  GRAFT_CHECK(node(producer).out.size() == 1, "the node has other results");
+  Node& dead = nodes_[producer.i];
+  for (ValueId in : dead.in) {
+    std::vector<NodeId>& users = users_[in.i];
+    users.erase(std::find(users.begin(), users.end(), producer));
+  }
+  dead = Node{};
+  values_[v.i].producer = {};
+  values_[v.i].role = Role::kParam;
+}
+
+std::vector<NodeId> Graph::TopoOrder() const {
+  std::vector<uint32_t> waiting(nodes_.size());
+  auto later = [&](uint32_t a, uint32_t b) {
+    return std::pair(nodes_[a].phase, a) > std::pair(nodes_[b].phase, b);
+  };
+  std::priority_queue<uint32_t, std::vector<uint32_t>, decltype(later)> ready(later);
+  size_t live = 0;
+  for (uint32_t n = 0; n < nodes_.size(); ++n) {
+    if (!nodes_[n].op) continue;
+    ++live;
+    for (ValueId v : nodes_[n].in) waiting[n] += values_[v.i].producer.valid();
+    if (waiting[n] == 0) ready.push(n);
+  }
+  std::vector<NodeId> order;
+  order.reserve(live);
+  while (!ready.empty()) {
+    const uint32_t n = ready.top();
+    ready.pop();
+    order.push_back({n});
+    for (ValueId v : nodes_[n].out)
+      for (NodeId user : users_[v.i])
+        if (--waiting[user.i] == 0) ready.push(user.i);
+  }
+  if (order.size() != live) Fail("the graph has a cycle: {} of {} nodes ordered", order.size(), live);
+  return order;
+}
+
+ValueId Graph::FindLeaf(std::string_view name) const {
+  for (uint32_t i = 0; i < values_.size(); ++i)
+    if (values_[i].role != Role::kIntermediate && !dead_leaf_[i] && values_[i].name == name) return {i};
+  return {};
+}
+
+std::vector<ValueId> Graph::Leaves(Role role) const {
+  std::vector<ValueId> leaves;
+  for (uint32_t i = 0; i < values_.size(); ++i)
+    if (values_[i].role == role && !dead_leaf_[i] &&
+        (role != Role::kIntermediate || values_[i].producer.valid()))
+      leaves.push_back({i});
+  return leaves;
+}
+
+std::vector<ValueId> Graph::Trainable() const {
+  std::vector<ValueId> params = Leaves(Role::kParam);
+  std::erase_if(params, [&](ValueId v) { return !value(v).trainable; });
+  return params;
+}
+
+std::vector<std::string> Graph::ParamNames() const {
+  std::vector<std::string> names;
+  for (ValueId v : Leaves(Role::kParam)) names.push_back(value(v).name);
+  return names;
+}
+
+ValueId Graph::output(std::string_view name) const {
+  std::vector<std::string> names;
+  for (const GraphOutput& o : outputs) {
+    if (o.name == name) return o.value;
+    names.push_back(o.name);
+  }
+  Fail("the graph has no output '{}'{}", name, DidYouMean(name, names));
+}
+
+void Graph::SetOutput(std::string_view name, ValueId v) {
+  for (GraphOutput& o : outputs)
+    if (o.name == name) {
+      o.value = v;
+      return;
+    }
+  outputs.push_back({std::string(name), v});
+}
+
+size_t Graph::live_nodes() const {
+  return static_cast<size_t>(
+      std::count_if(nodes_.begin(), nodes_.end(), [](const Node& n) { return n.op != nullptr; }));
+}
+
+bool GlobMatch(std::string_view glob, std::string_view text) {
+  size_t g = 0, t = 0, star = std::string_view::npos, mark = 0;
+  while (t < text.size()) {
+    if (g < glob.size() && glob[g] == '*') {
+      star = g++;
+      mark = t;
+    } else if (g < glob.size() && glob[g] == text[t]) {
+      ++g, ++t;
+    } else if (star != std::string_view::npos) {
+      g = star + 1;
+      t = ++mark;
+    } else {
+      return false;
+    }
+  }
+  while (g < glob.size() && glob[g] == '*') ++g;
+  return g == glob.size();
+}
+
+}  // namespace graft

@@ -1,0 +1,144 @@
+// The static graph: values and nodes addressed by stable ids, never by pointer.
+//
+// A Graph is plain data with value semantics (copy it to try something). Passes change it through
+// the few methods below; Verify (verify.h) states every invariant. Weights are not in the graph:
+// parameters are names whose values a ParamStore holds. Not thread-safe.
+#pragma once
+#include <functional>
+
+#include "runtime/attrs.h"
+#include "runtime/tensor_type.h"
+
+namespace graft {
+
+struct ValueId {
+  uint32_t i = UINT32_MAX;
+  bool valid() const { return i != UINT32_MAX; }
+  auto operator<=>(const ValueId&) const = default;
+};
+struct NodeId {
+  uint32_t i = UINT32_MAX;
+  bool valid() const { return i != UINT32_MAX; }
+  auto operator<=>(const NodeId&) const = default;
+};
+
+// kInput: given by the caller at every run. kParam: from a ParamStore. kState: a buffer of the
+// session that survives runs (gradient accumulators). kIntermediate: made by a node.
+enum class Role : uint8_t { kInput, kParam, kState, kIntermediate };
+
+// kMain nodes run at every Run; kUpdate nodes once per step, after all micro-batches.
+enum class Phase : uint8_t { kMain, kUpdate };
+
+struct Value {
+  TensorType type;
+  Role role = Role::kIntermediate;
+  bool trainable = false;  // only parameters; freezing is this bit and nothing else
+  NodeId producer;         // valid exactly for intermediates
+  std::string name;        // leaves always; an intermediate may have one (an edge for methods)
+};
+
+struct OpDef;
+
+struct Node {
+  const OpDef* op = nullptr;  // null once erased
+  Attrs attrs;
+  std::vector<ValueId> in, out;
+  std::string scope;  // "blocks.3.attn.q"
+  Phase phase = Phase::kMain;
+  Where built_at;
+};
+
+// After the node that makes `value` has run, the buffer of `target` (a parameter or a state) holds it.
+struct Update {
+  ValueId target, value;
+};
+
+struct GraphOutput {
+  std::string name;
+  ValueId value;
+};
+
+class Graph {
+ public:
+  // Leaves. A name is used once; a second leaf with the same name is an error.
+  ValueId AddInput(std::string name, TensorType type);
+  ValueId AddParam(std::string name, Shape shape, bool trainable = false);
+  ValueId AddState(std::string name, Shape shape);
+  // Adds a node and returns its results. Throws Error "[op] scope: ..." if the types do not fit.
+  std::vector<ValueId> Add(const OpDef& op, std::vector<ValueId> in, Attrs attrs = {},
+                           Where at = Where::Here());
+  // The same for operators with one result of interest.
+  ValueId Add1(const OpDef& op, std::vector<ValueId> in, Attrs attrs = {}, Where at = Where::Here()) {
+    return Add(op, std::move(in), std::move(attrs), at)[0];
+  }
+
+  const Value& value(ValueId v) const { return values_[v.i]; }
+  const Node& node(NodeId n) const { return nodes_[n.i]; }
+  const TensorType& type(ValueId v) const { return values_[v.i].type; }
+  const Shape& shape(ValueId v) const { return values_[v.i].type.shape; }
+  // The nodes that read v, one entry per use (a node that reads it twice occurs twice).
+  const std::vector<NodeId>& users(ValueId v) const { return users_[v.i]; }
+  bool IsOutput(ValueId v) const;
+  bool IsAlive(ValueId v) const;  // leaf, or made by a node that is not erased
+  bool HasAncestor(ValueId v, ValueId ancestor) const;
+
+  void SetTrainable(ValueId param, bool trainable);
+  void SetName(ValueId v, std::string name) { values_[v.i].name = std::move(name); }
+  void SetScope(NodeId n, std::string scope) { nodes_[n.i].scope = std::move(scope); }
+  // Redirects the uses of `from` to `to`: all of them, or those in the listed nodes only. Outputs and
+  // updates follow only when all uses do.
+  void ReplaceUses(ValueId from, ValueId to);
+  void ReplaceUsesIn(ValueId from, ValueId to, std::span<const NodeId> users);
+  void SetInput(NodeId n, size_t index, ValueId to);
+  void EraseNode(NodeId n);  // its results must be unused
+  size_t EraseDead();        // nodes and leaves (not inputs) that reach no output and no update
+  // Turns an intermediate into a parameter with its own name; the node that made it goes.
+  void MakeParam(ValueId v);
+
+  std::vector<NodeId> TopoOrder() const;  // by phase, then dependencies, ties by id
+  ValueId FindLeaf(std::string_view name) const;  // invalid if there is none
+  std::vector<ValueId> Leaves(Role role) const;   // alive ones, in order of creation
+  std::vector<ValueId> Trainable() const;
+  std::vector<std::string> ParamNames() const;
+  ValueId output(std::string_view name) const;  // throws Error with the nearest name
+  void SetOutput(std::string_view name, ValueId v);
+  void ClearOutputs() { outputs.clear(); }
+  size_t live_nodes() const;
+  size_t num_values() const { return values_.size(); }
+  size_t num_nodes() const { return nodes_.size(); }
+
+  std::vector<GraphOutput> outputs;
+  std::vector<Update> updates;
+  std::string scope;             // given to the nodes that are built next
+  Phase phase = Phase::kMain;    // likewise
+
+ private:
+  friend void Verify(const Graph&);
+  friend class GraphSurgery;  // tests of Verify break graphs through this
+  ValueId AddLeaf(std::string name, TensorType type, Role role);
+  std::vector<Value> values_;
+  std::vector<Node> nodes_;
+  std::vector<std::vector<NodeId>> users_;  // by value
+  std::vector<bool> dead_leaf_;             // by value
+};
+
+// Sets a scope for the nodes built during its lifetime: Scope s(g, "attn") in "blocks.3" gives
+// "blocks.3.attn".
+class Scope {
+ public:
+  Scope(Graph& g, std::string_view name) : g_(g), before_(g.scope) {
+    g.scope = before_.empty() ? std::string(name) : before_ + "." + std::string(name);
+  }
+  ~Scope() { g_.scope = before_; }
+  Scope(const Scope&) = delete;
+  Scope& operator=(const Scope&) = delete;
+
+ private:
+  Graph& g_;
+  std::string before_;
+};
+
+// Matches '*' against any run of characters (dots too).
+bool GlobMatch(std::string_view glob, std::string_view text);
+
+}  // namespace graft

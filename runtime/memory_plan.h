@@ -1,0 +1,21 @@
+// Packs buffers with known lifetimes into one arena. A pure function, tested without any graph.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace graft {
+
+struct Interval {
+  size_t bytes = 0;
+  int first = 0, last = 0;  // inclusive positions in execution order
+};
+struct MemoryPlan {
+  std::vector<size_t> offset;  // by interval, multiples of the alignment
+  size_t bytes = 0;            // of the arena
+  size_t lower_bound = 0;      // the largest sum of intervals alive at one position
+};
+MemoryPlan PlanMemory(std::span<const Interval> intervals, size_t alignment = 64);
+
+}  // namespace graft

@@ -1,0 +1,95 @@
+// One record per operator. Session, interpreter, gradient transform, tests, benchmarks, profiler and
+// documents all read this record; nobody keeps a second list. runtime/ knows the struct and no
+// operator; ops/ fills it in (see docs/add_an_operator.md).
+#pragma once
+#include <cstddef>
+#include <memory>
+
+#include "runtime/graph.h"
+
+namespace graft {
+
+struct ReferenceArgs {  // i32 inputs come as doubles too
+  std::span<const std::vector<double>> in;
+  std::span<std::vector<double>> out;  // sized, zero
+  std::span<const Extents> in_shape, out_shape;
+  const Attrs& attrs;
+};
+
+struct KernelArgs {
+  std::span<const Tensor> in, out;
+  const Attrs& attrs;
+  const void* state = nullptr;    // what prepare made
+  std::byte* scratch = nullptr;   // as many bytes as prepare asked for, 64-byte aligned
+};
+using Kernel = void (*)(const KernelArgs&) noexcept;
+
+struct PrepareArgs {
+  std::span<const Extents> in, out;        // at the session's capacity
+  std::span<const float* const> constant;  // by input: its data if it never changes, else null
+  const Attrs& attrs;
+};
+struct Prepared {
+  Kernel run = nullptr;
+  std::shared_ptr<const void> state;
+  size_t scratch = 0;      // bytes
+  size_t state_bytes = 0;  // memory the state keeps (packed weights)
+  std::string impl;        // for plan.json and `graft profile`
+};
+
+struct GradientArgs {
+  Graph& g;
+  std::span<const ValueId> in, out;
+  std::span<const ValueId> cotangent;  // by result; invalid = no gradient reached it
+  const std::vector<bool>& need;       // by input: frozen ones want none
+  const Attrs& attrs;
+};
+
+struct Cost {
+  double flops = 0, bytes = 0;
+};
+
+// An input of a sample: shape and range of random values, or given integers.
+struct SampleInput {
+  Extents shape;
+  double lo = -2, hi = 2;
+  std::vector<int32_t> ints = {};  // given: an i32 input with these values
+};
+struct Sample {
+  std::string label;  // "odd", "one", "empty", "prime", "bench": unique within the record
+  std::vector<SampleInput> in;
+  Attrs attrs = {};
+};
+struct ErrorSample {
+  std::vector<TensorType> in;
+  Attrs attrs;
+  std::string message;  // a part of the expected text
+};
+
+struct OpDef {
+  std::string_view name;
+  Attrs (*default_attrs)() = nullptr;  // null = no attributes
+  // Result types from input types; throws Error for types that do not fit.
+  std::vector<TensorType> (*infer)(std::span<const TensorType>, const Attrs&) = nullptr;
+  void (*reference)(const ReferenceArgs&) = nullptr;  // scalar, double, obvious
+  Kernel kernel = nullptr;                            // f32; or, for kernels with state:
+  Prepared (*prepare)(const PrepareArgs&) = nullptr;
+  // Cotangents of the inputs as new graph nodes, invalid where not needed; null = not differentiable.
+  std::vector<ValueId> (*gradient)(const GradientArgs&) = nullptr;
+  Cost (*cost)(std::span<const Extents> in, std::span<const Extents> out, const Attrs&) = nullptr;
+  std::vector<Sample> (*samples)() = nullptr;
+  std::vector<ErrorSample> (*error_samples)() = nullptr;
+
+  // Kernel against reference: |error| <= rtol * (|reference| + scale), see docs/numerics.md. With
+  // `cancels` the scale is that of the terms, taken from reference(|inputs|).
+  double rtol = 2e-6;
+  bool cancels = false;
+  int in_place = -1;  // result 0 may take the memory of this input (same size)
+  // Bit i: row r of result 0 reads of input i row r only; all other inputs are read whole and do not
+  // depend on the row. Lets a gather of rows move in front of the node (passes.h, SinkGather).
+  uint32_t row_inputs = 0;
+  bool commutative = false;
+  bool random = false;  // reads a random stream: not merged with an equal node, removed for inference
+};
+
+}  // namespace graft

@@ -1,0 +1,128 @@
+#include "runtime/passes.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "runtime/text.h"
+#include "runtime/verify.h"
+
+namespace graft {
+
+std::vector<std::string> PassManager::names() const {
+  std::vector<std::string> names;
+  for (const Pass& pass : passes_) names.push_back(pass.name);
+  return names;
+}
+
+std::vector<PassReport> PassManager::Run(Graph& g) const {
+  for (const std::string& name : options_.disabled) {
+    const std::vector<std::string> known = names();
+    if (std::find(known.begin(), known.end(), name) == known.end())
+      throw Error(fmt::format("--disable-pass: no pass '{}'{}", name, DidYouMean(name, known)),
+                  ErrorKind::kUsage);
+  }
+  std::vector<PassReport> reports;
+  std::string before_names;
+  for (const Pass& pass : passes_) {
+    if (options_.disabled.contains(pass.name)) continue;
+    const bool dump = options_.print && (options_.dump == "*" || options_.dump == pass.name);
+    const Graph before = dump ? g : Graph();
+    const auto start = std::chrono::steady_clock::now();
+    const size_t nodes_before = g.live_nodes();
+    PassReport report;
+    try {
+      report = pass.run(g);
+      Verify(g);
+    } catch (const Error& e) {
+      throw Error(fmt::format("pass '{}': {} (passes before: {})", pass.name, e.what(),
+                              before_names.empty() ? "none" : before_names),
+                  e.kind);
+    }
+    report.name = pass.name;
+    report.nodes_before = nodes_before;
+    report.nodes_after = g.live_nodes();
+    report.milliseconds =
+        std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+    if (dump) options_.print(fmt::format("--- pass '{}'\n{}", pass.name, DiffText(before, g)));
+    before_names += (before_names.empty() ? "" : ", ") + pass.name;
+    reports.push_back(std::move(report));
+  }
+  return reports;
+}
+
+PassReport EraseDeadNodes(Graph& g) {
+  PassReport report{"erase_dead", 0, g.live_nodes(), 0, 0, {}};
+  report.rewrites = static_cast<int>(g.EraseDead());
+  report.nodes_after = g.live_nodes();
+  return report;
+}
+
+PassReport MergeEqualNodes(Graph& g) {
+  PassReport report{"merge_equal", 0, g.live_nodes(), 0, 0, {}};
+  std::map<std::vector<uint32_t>, std::vector<NodeId>> seen;  // inputs -> nodes
+  for (NodeId id : g.TopoOrder()) {
+    const Node& n = g.node(id);
+    if (n.op->random) continue;
+    std::vector<uint32_t> key{static_cast<uint32_t>(n.phase)};
+    for (ValueId v : n.in) key.push_back(v.i);
+    bool merged = false;
+    for (NodeId other : seen[key]) {
+      const Node& m = g.node(other);
+      if (m.op != n.op || !(m.attrs == n.attrs)) continue;
+      const std::vector<ValueId> from = n.out, to = m.out;
+      for (size_t i = 0; i < from.size(); ++i) g.ReplaceUses(from[i], to[i]);
+      ++report.rewrites;
+      merged = true;
+      break;
+    }
+    if (!merged) seen[key].push_back(id);
+  }
+  g.EraseDead();
+  report.nodes_after = g.live_nodes();
+  return report;
+}
+
+PassReport SinkGather(Graph& g, const OpDef& gather, const SinkRule& special) {
+  PassReport report{"sink_gather", 0, g.live_nodes(), 0, 0, {}};
+  // Walks up from each gather; a sunk gather leaves new gathers on the row inputs, which go on sinking.
+  std::vector<NodeId> work = g.TopoOrder();
+  while (!work.empty()) {
+    const NodeId id = work.back();
+    work.pop_back();
+    if (!g.node(id).op || g.node(id).op != &gather) continue;
+    const ValueId picked = g.node(id).out[0], matrix = g.node(id).in[0], rows = g.node(id).in[1];
+    const NodeId producer = g.value(matrix).producer;
+    // Others that read all rows would make both computations necessary.
+    if (!producer.valid() || g.users(matrix).size() != 1 || g.IsOutput(matrix)) continue;
+    const Node maker = g.node(producer);
+    if (maker.out[0] != matrix) continue;
+    g.scope = maker.scope;
+    ValueId replacement = special ? special(g, producer, rows) : ValueId{};
+    if (!replacement.valid()) {
+      bool others_unused = maker.op->row_inputs != 0;
+      for (size_t i = 1; i < maker.out.size(); ++i) others_unused &= g.users(maker.out[i]).empty();
+      if (!others_unused) continue;
+      std::vector<ValueId> in = maker.in;
+      for (size_t i = 0; i < in.size(); ++i) {
+        // A row vector or a scalar is read whole whatever the record says of matrices.
+        const bool by_row = (maker.op->row_inputs >> i & 1) && g.shape(in[i])[0] == g.shape(matrix)[0] &&
+                            g.shape(in[i]).size() == g.shape(matrix).size();
+        if (by_row) in[i] = g.Add1(gather, {in[i], rows});
+      }
+      replacement = g.Add(*maker.op, in, maker.attrs, maker.built_at)[0];
+    }
+    g.SetName(replacement, g.value(matrix).name);
+    g.ReplaceUses(picked, replacement);
+    g.EraseDead();
+    for (uint32_t n = 0; n < g.num_nodes(); ++n)
+      if (g.node({n}).op == &gather && g.node({n}).scope == maker.scope) work.push_back({n});
+    ++report.rewrites;
+  }
+  g.scope.clear();
+  MergeEqualNodes(g);
+  Verify(g);
+  report.nodes_after = g.live_nodes();
+  return report;
+}
+
+}  // namespace graft

@@ -1,0 +1,199 @@
+#include "runtime/rewrite.h"
+
+#include <algorithm>
+
+#include "runtime/verify.h"
+
+namespace graft {
+namespace {
+
+using Bindings = std::map<std::string, ValueId>;
+
+// Collects in `inside` the interior nodes (all but the root's) so that the caller can check users.
+bool MatchAt(const Graph& g, const Pat& p, ValueId v, bool root, Bindings& at,
+             std::vector<ValueId>& interior);
+
+bool MatchOperands(const Graph& g, const Pat& p, const std::vector<ValueId>& in, Bindings& at,
+                   std::vector<ValueId>& interior) {
+  for (size_t i = 0; i < p.in.size(); ++i)
+    if (!MatchAt(g, p.in[i], in[i], false, at, interior)) return false;
+  return true;
+}
+
+bool MatchAt(const Graph& g, const Pat& p, ValueId v, bool root, Bindings& at,
+             std::vector<ValueId>& interior) {
+  const Bindings before = at;
+  const size_t interior_before = interior.size();
+  auto fail = [&] {
+    at = before;
+    interior.resize(interior_before);
+    return false;
+  };
+  if (p.where && !p.where(g, v)) return false;
+  if (!p.name.empty()) {
+    auto [it, fresh] = at.emplace(p.name, v);
+    if (!fresh && it->second != v) return fail();
+  }
+  if (!p.alternatives.empty()) {
+    for (const Pat& alternative : p.alternatives)
+      if (MatchAt(g, alternative, v, root, at, interior)) return true;
+    return fail();
+  }
+  if (!p.op) return true;
+  const NodeId id = g.value(v).producer;
+  if (!id.valid() || g.node(id).op != p.op || g.node(id).out[0] != v) return fail();
+  const Node& n = g.node(id);
+  if (n.in.size() != p.in.size() || (p.attrs && !(n.attrs == *p.attrs))) return fail();
+  if (!root) interior.push_back(v);
+  const Bindings bound = at;
+  const size_t bound_interior = interior.size();
+  if (MatchOperands(g, p, n.in, at, interior)) return true;
+  if (p.op->commutative && n.in.size() == 2) {
+    at = bound;
+    interior.resize(bound_interior);
+    if (MatchOperands(g, p, {n.in[1], n.in[0]}, at, interior)) return true;
+  }
+  return fail();
+}
+
+// Interior values may be used by nodes of the match only: else the rewrite would compute them twice
+// or take away what somebody reads.
+bool InteriorIsPrivate(const Graph& g, ValueId root, const std::vector<ValueId>& interior) {
+  std::vector<NodeId> nodes{g.value(root).producer};
+  for (ValueId v : interior) nodes.push_back(g.value(v).producer);
+  for (ValueId v : interior) {
+    if (v == root) return false;
+    for (ValueId result : g.node(g.value(v).producer).out) {
+      if (g.IsOutput(result)) return false;
+      for (NodeId user : g.users(result))
+        if (std::find(nodes.begin(), nodes.end(), user) == nodes.end()) return false;
+    }
+  }
+  return true;
+}
+
+// Applies the first rule that matches at v. Returns its index, or -1.
+int ApplyOne(Graph& g, std::span<const Rule> rules, ValueId v, const std::string& pass,
+             PassReport& report) {
+  for (size_t r = 0; r < rules.size(); ++r) {
+    const std::optional<Match> match = MatchPattern(g, rules[r].pattern, v);
+    if (!match) continue;
+    // Users are taken before build: those that the rule makes keep reading the old value.
+    const std::vector<NodeId> users = g.users(v);
+    const NodeId producer = g.value(v).producer;
+    ValueId replacement;
+    std::string scope = g.scope;
+    try {
+      g.scope = producer.valid() ? g.node(producer).scope : "";
+      const Phase phase = g.phase;
+      if (producer.valid()) g.phase = g.node(producer).phase;
+      replacement = rules[r].build(g, *match);
+      g.phase = phase;
+      g.scope = scope;
+    } catch (const Error& e) {
+      throw Error(fmt::format("pass '{}', rule '{}', at %{}: {}", pass, rules[r].name, v.i, e.what()),
+                  e.kind);
+    }
+    if (!replacement.valid()) continue;
+    if (!(g.type(replacement) == g.type(v)))
+      Fail("pass '{}', rule '{}', at %{}: replaces {} by {}", pass, rules[r].name, v.i,
+           ToString(g.type(v)), ToString(g.type(replacement)));
+    if (replacement != v) {
+      g.ReplaceUsesIn(v, replacement, users);
+      for (GraphOutput& o : g.outputs)
+        if (o.value == v) o.value = replacement;
+      for (Update& u : g.updates)
+        if (u.value == v) u.value = replacement;
+    }
+    ++report.rewrites;
+    return static_cast<int>(r);
+  }
+  return -1;
+}
+
+}  // namespace
+
+Pat Any(std::string name) {
+  Pat p;
+  p.name = std::move(name);
+  return p;
+}
+
+Pat Op(const OpDef& op, std::vector<Pat> in, std::optional<Attrs> attrs) {
+  Pat p;
+  p.op = &op;
+  p.in = std::move(in);
+  p.attrs = std::move(attrs);
+  return p;
+}
+
+Pat OneOf(std::vector<Pat> alternatives) {
+  Pat p;
+  p.alternatives = std::move(alternatives);
+  return p;
+}
+
+ValueId Match::operator[](const std::string& name) const {
+  const auto it = at.find(name);
+  GRAFT_CHECK(it != at.end(), "the pattern binds no '{}'", name);
+  return it->second;
+}
+
+const Node& Match::node(const Graph& g, const std::string& name) const {
+  return g.node(g.value((*this)[name]).producer);
+}
+
+std::optional<Match> MatchPattern(const Graph& g, const Pat& pattern, ValueId root) {
+  Match match{root, {}};
+  std::vector<ValueId> interior;
+  if (!MatchAt(g, pattern, root, true, match.at, interior)) return {};
+  if (!InteriorIsPrivate(g, root, interior)) return {};
+  return match;
+}
+
+PassReport Rewrite(Graph& g, std::string pass, std::span<const Rule> rules) {
+  PassReport report{std::move(pass), 0, g.live_nodes(), 0, 0, {}};
+  for (NodeId id : g.TopoOrder()) {
+    if (!g.node(id).op) continue;
+    const std::vector<ValueId> results = g.node(id).out;
+    for (ValueId v : results)
+      if (ApplyOne(g, rules, v, report.name, report) >= 0) break;
+  }
+  g.EraseDead();
+  Verify(g);
+  report.nodes_after = g.live_nodes();
+  return report;
+}
+
+PassReport RewriteToFixpoint(Graph& g, std::string pass, std::span<const Rule> rules,
+                             const Measure& measure) {
+  PassReport report{std::move(pass), 0, g.live_nodes(), 0, 0, {}};
+  auto size = [&] { return measure ? measure(g) : static_cast<double>(g.live_nodes()); };
+  double before = size();
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (NodeId id : g.TopoOrder()) {
+      if (!g.node(id).op) continue;
+      const std::vector<ValueId> results = g.node(id).out;
+      for (ValueId v : results) {
+        if (!g.node(id).op) break;
+        const int rule = ApplyOne(g, rules, v, report.name, report);
+        if (rule < 0) continue;
+        changed = true;
+        g.EraseDead();
+        const double after = size();
+        if (after >= before)
+          Fail("pass '{}': rule '{}' does not lower the measure ({} -> {}); it would loop",
+               report.name, rules[static_cast<size_t>(rule)].name, before, after);
+        before = after;
+        break;
+      }
+    }
+  }
+  g.EraseDead();
+  Verify(g);
+  report.nodes_after = g.live_nodes();
+  return report;
+}
+
+}  // namespace graft

@@ -1,0 +1,28 @@
+// The text form of a graph, printed and parsed back; also DOT and a before/after diff.
+//
+//   input @image : f32[s,3,16,16]
+//   param @head.weight : f32[5,24] trainable
+//   %7 = matmul(%6, @head.weight) {ta=0 tb=1} : f32[s,5]  # head
+//   output logits = %7
+//   update @head.weight = %9
+//
+// Nodes of the update phase are marked with '!' after the operator's name; several results are
+// separated by commas on the left and types by commas on the right. `# scope` ends the line.
+#pragma once
+#include "runtime/op.h"
+
+namespace graft {
+
+// Values are numbered in printing order, so equal graphs print equally whatever their history.
+std::string ToText(const Graph& g);
+
+// Inverse of ToText. `ops` names the operators (AllOps() of ops/ops.h). Throws Error with the line.
+Graph ParseGraph(std::string_view text, std::span<const OpDef* const> ops);
+
+std::string ToDot(const Graph& g);
+
+// Line diff of two text forms that ignores value numbers: "  " same, "- " only before, "+ " only
+// after; runs of more than `context` equal lines are folded into "  ...".
+std::string DiffText(const Graph& before, const Graph& after, int context = 1);
+
+}  // namespace graft

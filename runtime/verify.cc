@@ -1,0 +1,111 @@
+#include "runtime/verify.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "runtime/op.h"
+
+namespace graft {
+namespace {
+
+std::string Place(const Graph& g, NodeId id) {
+  const Node& n = g.node(id);
+  return fmt::format("node {} ({}) in '{}'", id.i, n.op->name, n.scope);
+}
+
+void VerifyNode(const Graph& g, NodeId id) {
+  const Node& n = g.node(id);
+  std::vector<TensorType> in;
+  for (ValueId v : n.in) {
+    if (!v.valid() || v.i >= g.num_values()) Fail("{}: input {} does not exist", Place(g, id), v.i);
+    if (!g.IsAlive(v)) Fail("{}: input %{} was erased", Place(g, id), v.i);
+    const auto uses = std::count(n.in.begin(), n.in.end(), v);
+    const auto listed = std::count(g.users(v).begin(), g.users(v).end(), id);
+    if (uses != listed)
+      Fail("{}: reads %{} {} times, the use list says {}", Place(g, id), v.i, uses, listed);
+    const NodeId producer = g.value(v).producer;
+    if (producer.valid() && g.node(producer).phase > n.phase)
+      Fail("{}: a main-phase node reads %{} of the update phase", Place(g, id), v.i);
+    in.push_back(g.type(v));
+  }
+  for (ValueId v : n.out)
+    if (g.value(v).producer != id) Fail("{}: result %{} names another producer", Place(g, id), v.i);
+  std::vector<TensorType> results;
+  try {
+    results = n.op->infer(in, n.attrs);
+  } catch (const Error& e) {
+    Fail("{}: its inputs no longer fit: {}", Place(g, id), e.what());
+  }
+  if (results.size() != n.out.size())
+    Fail("{}: expected {} results, found {}", Place(g, id), results.size(), n.out.size());
+  for (size_t i = 0; i < results.size(); ++i)
+    if (!(results[i] == g.type(n.out[i])))
+      Fail("{}: result %{} should be {} but is {}", Place(g, id), n.out[i].i, ToString(results[i]),
+           ToString(g.type(n.out[i])));
+}
+
+void VerifyLeaves(const Graph& g) {
+  std::set<std::string> names;
+  for (uint32_t i = 0; i < g.num_values(); ++i) {
+    const Value& v = g.value({i});
+    if (v.role != Role::kIntermediate && v.producer.valid())
+      Fail("leaf '{}' has a producer", v.name);
+    if (v.trainable && v.role != Role::kParam)
+      Fail("%{} is trainable but no parameter", i);
+    for (NodeId user : g.users({i}))
+      if (user.i >= g.num_nodes() || !g.node(user).op) Fail("%{} is listed as used by an erased node", i);
+    if (v.role == Role::kIntermediate || !g.IsAlive({i})) continue;
+    if (!names.insert(v.name).second) Fail("two leaves are named '{}'", v.name);
+  }
+}
+
+void VerifyResults(const Graph& g) {
+  std::set<std::string> names;
+  for (const GraphOutput& o : g.outputs) {
+    if (!o.value.valid() || o.value.i >= g.num_values() || !g.IsAlive(o.value))
+      Fail("output '{}' was erased", o.name);
+    if (!names.insert(o.name).second) Fail("two outputs are named '{}'", o.name);
+  }
+  std::set<ValueId> targets;
+  for (const Update& u : g.updates) {
+    if (!g.IsAlive(u.target) || !g.IsAlive(u.value)) Fail("an update refers to an erased value");
+    const Value& target = g.value(u.target);
+    if (target.role != Role::kParam && target.role != Role::kState)
+      Fail("update of %{}: only parameters and states can be updated", u.target.i);
+    if (!(target.type == g.type(u.value)))
+      Fail("update of '{}': {} given for {}", target.name, ToString(g.type(u.value)),
+           ToString(target.type));
+    if (!targets.insert(u.target).second) Fail("'{}' is updated twice", target.name);
+  }
+}
+
+}  // namespace
+
+void Verify(const Graph& g) {
+  VerifyLeaves(g);
+  for (uint32_t i = 0; i < g.num_nodes(); ++i)
+    if (g.node({i}).op) VerifyNode(g, {i});
+  VerifyResults(g);
+  g.TopoOrder();  // throws on a cycle
+}
+
+void VerifyTrainableReachOutput(const Graph& g) {
+  std::vector<bool> reached(g.num_values());
+  std::vector<ValueId> stack;
+  for (const GraphOutput& o : g.outputs) stack.push_back(o.value);
+  while (!stack.empty()) {
+    const ValueId v = stack.back();
+    stack.pop_back();
+    if (reached[v.i]) continue;
+    reached[v.i] = true;
+    if (g.value(v).producer.valid())
+      for (ValueId in : g.node(g.value(v).producer).in) stack.push_back(in);
+  }
+  for (ValueId p : g.Trainable())
+    if (!reached[p.i])
+      Fail("trainable parameter '{}' reaches no output: training would leave it as it is",
+           g.value(p).name);
+}
+
+}  // namespace graft

@@ -1,0 +1,40 @@
+// Image files to RGB pixels, equal to what PIL's Image.open(f).convert("RGB") gives: JPEG, PNG and
+// the PBM/PGM/PPM family. The format is decided by content, never by the file's name. No function
+// here keeps state, so all may be called from many threads at once.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace graft {
+
+// Row after row, three bytes per pixel; rgb.size() == 3 * width * height.
+struct Image {
+  int width = 0, height = 0;
+  std::vector<uint8_t> rgb;
+  bool operator==(const Image&) const = default;
+};
+
+// Images of more pixels are refused before any memory is allocated for them: 1 GiB / 24 bits / 2,
+// the limit from which PIL too suspects a decompression bomb and raises.
+inline constexpr int64_t kMaxImagePixels = 178'956'970;
+
+// Decodes a whole file held in memory; `name` only appears in messages. Alpha and EXIF orientation
+// are ignored and 16-bit grey is clipped at 255, as convert("RGB") does. Throws Error for bytes
+// that are not a complete image of a known format.
+Image DecodeImage(std::span<const std::byte> bytes, std::string_view name);
+
+// DecodeImage of a file. Throws Error if `path` is missing, not a regular file or not an image.
+Image ReadImage(const std::string& path);
+
+// A file's bytes; throws Error naming the path if it is missing, a directory or a device.
+std::vector<std::byte> ReadWholeFile(const std::string& path);
+
+// Lossless 8-bit RGB PNG; throws Error if the file cannot be written.
+std::vector<std::byte> EncodePng(const Image& image);
+void WritePng(const std::string& path, const Image& image);
+
+}  // namespace graft

@@ -1,0 +1,26 @@
+// What image.cc dispatches to; private to data/. Each decoder gets bytes that begin with the magic
+// of its format, and throws Error with `name` in front of the message.
+#pragma once
+#include <cstddef>
+#include <span>
+#include <string_view>
+
+#include "data/image.h"
+
+namespace graft {
+
+using ImageBytes = std::span<const std::byte>;
+
+Image DecodeJpeg(ImageBytes bytes, std::string_view name);
+Image DecodePng(ImageBytes bytes, std::string_view name);
+Image DecodePnm(ImageBytes bytes, std::string_view name);
+
+// Throws unless 0 < width, 0 < height and their product is at most kMaxImagePixels. Decoders call
+// it as soon as the header is read.
+void CheckImageSize(int64_t width, int64_t height, std::string_view name);
+
+// Throws the "file is truncated" error if `bytes` cannot hold `least` bytes. It keeps a header of a
+// few bytes that announces a huge picture from costing a huge allocation.
+void CheckImageBytes(ImageBytes bytes, int64_t least, std::string_view name);
+
+}  // namespace graft

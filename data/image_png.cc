@@ -1,0 +1,177 @@
+// PNG through libspng. We take the samples as stored (packed bits, big words) and convert them
+// ourselves, because PIL's rules are not spng's: alpha is dropped, 16-bit grey is clipped while
+// 16-bit colour keeps its high byte, and a colour missing from the palette is black.
+#include <spng.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+
+#include "data/image_decoders.h"
+#include "runtime/error.h"
+
+namespace graft {
+namespace {
+
+struct SpngDeleter {
+  void operator()(spng_ctx* context) const { spng_ctx_free(context); }
+};
+using Spng = std::unique_ptr<spng_ctx, SpngDeleter>;
+
+// Text and colour profiles beyond this are refused; they may be compressed a thousandfold.
+constexpr size_t kMaxMetadataBytes = size_t{64} << 20;
+
+void Expect(int code, std::string_view name) {
+  if (code == SPNG_OK) return;
+  if (code == SPNG_IO_EOF || code == SPNG_EOF || code == SPNG_EIDAT_TOO_SHORT)
+    Fail("{}: file is truncated: the PNG data end before the image does", name);
+  if (code == SPNG_ENOPLTE) Fail("{}: not a valid PNG file: a palette image has no palette", name);
+  Fail("{}: not a valid PNG file: {}", name, spng_strerror(code));
+}
+
+struct PngInfo {
+  size_t width, height;
+  int depth, type, channels;
+  size_t row_bytes() const { return (width * static_cast<size_t>(channels * depth) + 7) / 8; }
+};
+
+int Channels(int type) {
+  switch (type) {
+    case SPNG_COLOR_TYPE_GRAYSCALE_ALPHA:
+      return 2;
+    case SPNG_COLOR_TYPE_TRUECOLOR:
+      return 3;
+    case SPNG_COLOR_TYPE_TRUECOLOR_ALPHA:
+      return 4;
+    default:
+      return 1;
+  }
+}
+
+using Colors = std::array<std::array<uint8_t, 3>, 256>;
+
+// RGB of every possible sample of a one-channel image of at most 8 bits.
+Colors PaletteColors(spng_ctx* context, std::string_view name) {
+  spng_plte palette{};
+  Expect(spng_get_plte(context, &palette) == SPNG_OK ? SPNG_OK : SPNG_ENOPLTE, name);
+  Colors colors{};
+  for (size_t i = 0; i < std::min<size_t>(palette.n_entries, 256); ++i)
+    colors[i] = {palette.entries[i].red, palette.entries[i].green, palette.entries[i].blue};
+  return colors;
+}
+
+Colors GreyColors(int depth) {
+  Colors colors{};
+  const int top = (1 << depth) - 1;
+  for (int i = 0; i <= top; ++i) {
+    const auto v = static_cast<uint8_t>(i * 255 / top);
+    colors[static_cast<size_t>(i)] = {v, v, v};
+  }
+  return colors;
+}
+
+// One channel of 1, 2, 4 or 8 bits per sample, most significant first.
+void LookUpRow(const uint8_t* in, const PngInfo& png, const Colors& colors, uint8_t* out) {
+  const auto depth = static_cast<size_t>(png.depth), per_byte = 8 / depth;
+  for (size_t x = 0; x < png.width; ++x) {
+    const size_t shift = 8 - depth * (x % per_byte + 1);
+    const size_t sample = (in[x / per_byte] >> shift) & ((1u << depth) - 1);
+    std::copy_n(colors[sample].data(), 3, out + 3 * x);
+  }
+}
+
+// Everything else: 8 or 16 bits (big-endian), two to four channels or 16-bit grey.
+void ConvertRow(const uint8_t* in, const PngInfo& png, uint8_t* out) {
+  const size_t bytes = png.depth == 16 ? 2 : 1;
+  const size_t pixel = bytes * static_cast<size_t>(png.channels);
+  const bool color = png.channels >= 3;
+  const bool clip = png.type == SPNG_COLOR_TYPE_GRAYSCALE;  // only 16-bit grey arrives here
+  for (size_t x = 0; x < png.width; ++x, in += pixel, out += 3) {
+    for (size_t c = 0; c < 3; ++c) {
+      const uint8_t* sample = in + (color ? c * bytes : 0);
+      out[c] = clip ? (sample[0] ? uint8_t{255} : sample[1]) : sample[0];
+    }
+  }
+}
+
+PngInfo ReadHeader(spng_ctx* context, ImageBytes bytes, std::string_view name) {
+  Expect(spng_set_chunk_limits(context, std::max<size_t>(bytes.size(), 1024), kMaxMetadataBytes),
+         name);
+  Expect(spng_set_png_buffer(context, bytes.data(), bytes.size()), name);
+  spng_ihdr header{};
+  Expect(spng_get_ihdr(context, &header), name);
+  CheckImageSize(header.width, header.height, name);
+  const PngInfo png{header.width, header.height, header.bit_depth, header.color_type,
+                    Channels(header.color_type)};
+  // Deflate cannot shrink data more than 1032 times.
+  CheckImageBytes(bytes, static_cast<int64_t>(png.row_bytes() * png.height / 1032), name);
+  return png;
+}
+
+}  // namespace
+
+Image DecodePng(ImageBytes bytes, std::string_view name) {
+  const Spng context(spng_ctx_new(0));
+  if (!context) Fail("{}: out of memory", name);
+  const PngInfo png = ReadHeader(context.get(), bytes, name);
+  Image image{static_cast<int>(png.width), static_cast<int>(png.height), {}};
+  image.rgb.resize(3 * png.width * png.height);
+
+  const bool direct = png.type == SPNG_COLOR_TYPE_TRUECOLOR && png.depth == 8;
+  std::vector<uint8_t> raw(direct ? 0 : png.row_bytes() * png.height);
+  std::vector<uint8_t>& target = direct ? image.rgb : raw;
+  Expect(spng_decode_image(context.get(), target.data(), target.size(), SPNG_FMT_RAW, 0), name);
+  if (direct) return image;
+
+  const bool look_up = png.channels == 1 && png.depth <= 8;
+  Colors colors{};
+  if (look_up)
+    colors = png.type == SPNG_COLOR_TYPE_INDEXED ? PaletteColors(context.get(), name)
+                                                 : GreyColors(png.depth);
+  for (size_t y = 0; y < png.height; ++y) {
+    const uint8_t* in = raw.data() + y * png.row_bytes();
+    uint8_t* out = image.rgb.data() + 3 * y * png.width;
+    if (look_up)
+      LookUpRow(in, png, colors, out);
+    else
+      ConvertRow(in, png, out);
+  }
+  return image;
+}
+
+std::vector<std::byte> EncodePng(const Image& image) {
+  GRAFT_CHECK(image.rgb.size() ==
+              size_t{3} * static_cast<size_t>(image.width) * static_cast<size_t>(image.height));
+  const Spng context(spng_ctx_new(SPNG_CTX_ENCODER));
+  if (!context) Fail("cannot encode a PNG: out of memory");
+  spng_ihdr header{};
+  header.width = static_cast<uint32_t>(image.width);
+  header.height = static_cast<uint32_t>(image.height);
+  header.bit_depth = 8;
+  header.color_type = SPNG_COLOR_TYPE_TRUECOLOR;
+  int code = spng_set_option(context.get(), SPNG_ENCODE_TO_BUFFER, 1);
+  if (code == SPNG_OK) code = spng_set_ihdr(context.get(), &header);
+  if (code == SPNG_OK)
+    code = spng_encode_image(context.get(), image.rgb.data(), image.rgb.size(), SPNG_FMT_PNG,
+                             SPNG_ENCODE_FINALIZE);
+  size_t size = 0;
+  const std::unique_ptr<void, decltype(&std::free)> buffer(
+      code == SPNG_OK ? spng_get_png_buffer(context.get(), &size, &code) : nullptr, &std::free);
+  if (!buffer) Fail("cannot encode a PNG: {}", spng_strerror(code));
+  const auto* first = static_cast<const std::byte*>(buffer.get());
+  return {first, first + size};
+}
+
+void WritePng(const std::string& path, const Image& image) {
+  const std::vector<std::byte> bytes = EncodePng(image);
+  std::FILE* file = std::fopen(path.c_str(), "wb");
+  if (!file) Fail("{}: cannot create the file: {}", path, std::strerror(errno));
+  const bool written = std::fwrite(bytes.data(), 1, bytes.size(), file) == bytes.size();
+  if (std::fclose(file) != 0 || !written) Fail("{}: cannot write: {}", path, std::strerror(errno));
+}
+
+}  // namespace graft

@@ -1,0 +1,229 @@
+#include "data/preprocess.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "runtime/error.h"
+
+namespace graft {
+namespace {
+
+constexpr int kMaxSide = 16384;
+
+const std::vector<std::string> kKeys = {"resize", "crop", "filter", "mean", "std"};
+
+std::vector<std::string_view> SplitAt(std::string_view text, char separator) {
+  std::vector<std::string_view> parts;
+  for (size_t from = 0; from <= text.size();) {
+    const size_t to = std::min(text.find(separator, from), text.size());
+    parts.push_back(text.substr(from, to - from));
+    from = to + 1;
+  }
+  return parts;
+}
+
+std::string_view Trim(std::string_view text) {
+  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
+  while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
+  return text;
+}
+
+template <class Number>
+Number ParseNumber(std::string_view key, std::string_view text) {
+  Number value{};
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  if (stop != end || error != std::errc{} || text.empty())
+    Fail("preprocess: {}: expected a number, found '{}'", key, text);
+  return value;
+}
+
+int ParseSide(std::string_view key, std::string_view text, int least) {
+  const int side = ParseNumber<int>(key, text);
+  if (side < least || side > kMaxSide)
+    Fail("preprocess: {}: expected {} to {} pixels, found {}", key, least, kMaxSide, side);
+  return side;
+}
+
+std::array<float, 3> ParseChannels(std::string_view key, std::string_view text) {
+  const std::vector<std::string_view> parts = SplitAt(text, '|');
+  if (parts.size() != 1 && parts.size() != 3)
+    Fail("preprocess: {}: expected 3 numbers joined by '|' (or one for all channels), found '{}'",
+         key, text);
+  std::array<float, 3> channels{};
+  for (size_t c = 0; c < 3; ++c) {
+    channels[c] = ParseNumber<float>(key, Trim(parts[parts.size() == 1 ? 0 : c]));
+    if (!std::isfinite(channels[c]) || (key == "std" && channels[c] <= 0))
+      Fail("preprocess: {}: expected {}, found '{}'", key,
+           key == "std" ? "positive numbers" : "finite numbers", text);
+  }
+  return channels;
+}
+
+void SetKey(Preprocess& p, std::string_view key, std::string_view value) {
+  if (key == "resize")
+    p.resize = ParseSide(key, value, 1);
+  else if (key == "crop")
+    p.crop = ParseSide(key, value, 0);
+  else if (key == "filter")
+    p.filter = ParseFilter(value);
+  else if (key == "mean")
+    p.mean = ParseChannels(key, value);
+  else if (key == "std")
+    p.std = ParseChannels(key, value);
+  else
+    Fail("preprocess: unknown key '{}'{}", key, DidYouMean(key, kKeys));
+}
+
+const PreprocessPreset& FindPreset(std::string_view name) {
+  std::vector<std::string> names;
+  for (const PreprocessPreset& preset : PreprocessPresets()) {
+    if (preset.name == name) return preset;
+    names.push_back(preset.name);
+  }
+  Fail("preprocess: unknown name '{}'{}; 'list' shows them all", name, DidYouMean(name, names));
+}
+
+// Python's round(difference / 2), which torchvision uses: halves go to the even neighbour.
+int CropStart(int side, int crop) {
+  const int difference = side - crop, half = difference / 2;
+  return half + (difference % 2 && half % 2);
+}
+
+}  // namespace
+
+const std::vector<PreprocessPreset>& PreprocessPresets() {
+  constexpr std::array<float, 3> in_mean{0.485f, 0.456f, 0.406f}, in_std{0.229f, 0.224f, 0.225f};
+  constexpr std::array<float, 3> half{0.5f, 0.5f, 0.5f};
+  static const std::vector<PreprocessPreset> presets = {
+      {"imagenet",
+       "DeiT and most ImageNet models: shorter side 256, centre 224",
+       {256, 224, Filter::kBicubic, in_mean, in_std}},
+      {"vtab", "VTAB-1k: straight to 224 x 224", {224, 0, Filter::kBicubic, in_mean, in_std}},
+      {"half",
+       "Google's ViT as Hugging Face runs it: straight to 224, values in -1..1",
+       {224, 0, Filter::kBilinear, half, half}},
+      {"augreg",
+       "ViT of 'How to train your ViT' as timm runs it: centre 224 of 248, values in -1..1",
+       {248, 224, Filter::kBicubic, half, half}},
+      {"clip",
+       "CLIP's image towers",
+       {224,
+        224,
+        Filter::kBicubic,
+        {0.48145466f, 0.4578275f, 0.40821073f},
+        {0.26862954f, 0.26130258f, 0.27577711f}}},
+      {"cifar10",
+       "CIFAR-10's own mean and deviation, straight to 224",
+       {224, 0, Filter::kBilinear, {0.4914f, 0.4822f, 0.4465f}, {0.2470f, 0.2435f, 0.2616f}}},
+      {"cifar100",
+       "CIFAR-100's own mean and deviation, straight to 224",
+       {224, 0, Filter::kBilinear, {0.5071f, 0.4865f, 0.4409f}, {0.2673f, 0.2564f, 0.2762f}}},
+      {"mnist",
+       "MNIST's own mean and deviation, straight to 224",
+       {224, 0, Filter::kBilinear, {0.1307f, 0.1307f, 0.1307f}, {0.3081f, 0.3081f, 0.3081f}}},
+      {"unit", "values in 0..1, straight to 224", {224, 0, Filter::kBicubic, {0, 0, 0}, {1, 1, 1}}},
+  };
+  return presets;
+}
+
+Preprocess ParsePreprocess(std::string_view text) {
+  Preprocess result;
+  std::vector<std::string> seen;
+  bool from_preset = false;
+  for (std::string_view part : SplitAt(text, ',')) {
+    part = Trim(part);
+    const size_t equals = part.find('=');
+    if (equals == std::string_view::npos) {
+      if (from_preset || !seen.empty())
+        Fail("preprocess: expected key=value, found '{}' in '{}'", part, text);
+      result = FindPreset(part).value;
+      from_preset = true;
+      continue;
+    }
+    const std::string key(Trim(part.substr(0, equals)));
+    if (std::find(seen.begin(), seen.end(), key) != seen.end())
+      Fail("preprocess: '{}' is given twice in '{}'", key, text);
+    SetKey(result, key, Trim(part.substr(equals + 1)));
+    seen.push_back(key);
+  }
+  for (const std::string& key : kKeys) {
+    const bool given = std::find(seen.begin(), seen.end(), key) != seen.end();
+    if (!from_preset && key != "crop" && !given)
+      Fail("preprocess: '{}' is missing in '{}'; write it, or begin with a preset: 'vtab,{}'", key,
+           text, text);
+  }
+  if (result.crop > result.resize)
+    Fail("preprocess: crop={} does not fit into resize={}", result.crop, result.resize);
+  return result;
+}
+
+std::string ToString(const Preprocess& p) {
+  // fmt prints the shortest decimals that read back as the same float.
+  return fmt::format("resize={}{},filter={},mean={}|{}|{},std={}|{}|{}", p.resize,
+                     p.crop ? fmt::format(",crop={}", p.crop) : "", ToString(p.filter), p.mean[0],
+                     p.mean[1], p.mean[2], p.std[0], p.std[1], p.std[2]);
+}
+
+std::string ListPreprocess() {
+  std::string lines;
+  for (const PreprocessPreset& preset : PreprocessPresets())
+    lines +=
+        fmt::format("{:<9} {}\n          {}\n", preset.name, preset.about, ToString(preset.value));
+  return lines;
+}
+
+Preprocess ForImageSize(Preprocess p, int size) {
+  GRAFT_CHECK(size > 0);
+  if (p.crop) {
+    p.resize = static_cast<int>(static_cast<int64_t>(p.resize) * size / p.crop);
+    p.crop = size;
+  } else {
+    p.resize = size;
+  }
+  return p;
+}
+
+Image ResizeAndCrop(const Image& image, const Preprocess& p) {
+  if (!p.crop) return Resize(image, p.resize, p.resize, p.filter);
+  const int64_t shorter = std::min(image.width, image.height);
+  const auto scaled = [&](int side) { return static_cast<int64_t>(p.resize) * side / shorter; };
+  const int64_t wide = scaled(image.width), high = scaled(image.height);
+  if (high > kMaxImagePixels / wide)
+    Fail("an image of {} x {} pixels is too narrow to resize its shorter side to {}", image.width,
+         image.height, p.resize);
+  const Image resized = Resize(image, static_cast<int>(wide), static_cast<int>(high), p.filter);
+  const auto crop = static_cast<size_t>(p.crop);
+  const auto left = static_cast<size_t>(CropStart(resized.width, p.crop));
+  const auto top = static_cast<size_t>(CropStart(resized.height, p.crop));
+  Image out{p.crop, p.crop, std::vector<uint8_t>(3 * crop * crop)};
+  for (size_t y = 0; y < crop; ++y)
+    std::copy_n(resized.rgb.data() + 3 * ((top + y) * static_cast<size_t>(resized.width) + left),
+                3 * crop, out.rgb.data() + 3 * y * crop);
+  return out;
+}
+
+Normalizer::Normalizer(const Preprocess& p) {
+  for (size_t c = 0; c < 3; ++c)
+    for (size_t v = 0; v < 256; ++v)
+      table_[c][v] = (static_cast<float>(v) / 255.0f - p.mean[c]) / p.std[c];
+}
+
+void Normalizer::Apply(std::span<const uint8_t> rgb, float* out) const {
+  const size_t pixels = rgb.size() / 3;
+  for (size_t i = 0; i < pixels; ++i) {
+    out[i] = table_[0][rgb[3 * i]];
+    out[pixels + i] = table_[1][rgb[3 * i + 1]];
+    out[2 * pixels + i] = table_[2][rgb[3 * i + 2]];
+  }
+}
+
+std::vector<float> Apply(const Image& image, const Preprocess& preprocess) {
+  const Image cropped = ResizeAndCrop(image, preprocess);
+  std::vector<float> out(cropped.rgb.size());
+  Normalizer(preprocess).Apply(cropped.rgb, out.data());
+  return out;
+}
+
+}  // namespace graft

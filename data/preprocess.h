@@ -1,0 +1,63 @@
+// From an image of any size to the normalised [3, H, W] floats that a model reads: resize, centre
+// crop, (x / 255 - mean) / std. The text form is that of --preprocess.
+#pragma once
+#include <array>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/image.h"
+#include "data/resize.h"
+
+namespace graft {
+
+struct Preprocess {
+  // With crop == 0 both sides become `resize`. Otherwise the shorter side becomes `resize`, the
+  // longer one floor(resize * long / short), and the centre crop x crop remains.
+  int resize = 224, crop = 0;
+  Filter filter = Filter::kBicubic;
+  std::array<float, 3> mean{0.485f, 0.456f, 0.406f}, std{0.229f, 0.224f, 0.225f};
+
+  int size() const { return crop ? crop : resize; }  // sides of the result
+  bool operator==(const Preprocess&) const = default;
+};
+
+struct PreprocessPreset {
+  std::string name, about;
+  Preprocess value;
+};
+const std::vector<PreprocessPreset>& PreprocessPresets();
+
+// "vtab", or "resize=256,crop=224,filter=bicubic,mean=0.485|0.456|0.406,std=0.229|0.224|0.225", or
+// a preset with changes, "vtab,filter=bilinear". Only `crop` may be missing from the full form. A
+// single mean or std stands for all three channels. Throws Error naming the key.
+Preprocess ParsePreprocess(std::string_view text);
+
+// The full form; ParsePreprocess gives back an equal value.
+std::string ToString(const Preprocess& preprocess);
+
+// What --preprocess list prints: a line for each preset.
+std::string ListPreprocess();
+
+// The same transform for a model that reads size x size images: `resize` scales with the crop.
+Preprocess ForImageSize(Preprocess preprocess, int size);
+
+// Resize and crop; the result is size() x size().
+Image ResizeAndCrop(const Image& image, const Preprocess& preprocess);
+
+// Holds (v / 255 - mean) / std in f32 for every byte v and channel, as PyTorch computes it.
+class Normalizer {
+ public:
+  explicit Normalizer(const Preprocess& preprocess);
+  // rgb: [pixels][3]; out: [3][pixels].
+  void Apply(std::span<const uint8_t> rgb, float* out) const;
+
+ private:
+  std::array<std::array<float, 256>, 3> table_;
+};
+
+// All of it: [3, size(), size()], planar.
+std::vector<float> Apply(const Image& image, const Preprocess& preprocess);
+
+}  // namespace graft

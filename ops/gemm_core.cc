@@ -1,0 +1,324 @@
+#include "ops/gemm_core.h"
+
+#include <algorithm>
+#include <array>
+
+#include "ops/targets.h"
+#include "runtime/error.h"
+#include "runtime/threads.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/gemm_core.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "ops/gemm_micro-inl.h"
+#include "ops/math-inl.h"
+
+#ifndef GRAFT_OPS_GEMM_CORE_ONCE_
+#define GRAFT_OPS_GEMM_CORE_ONCE_
+namespace graft {
+namespace {
+
+struct TileSize {
+  int64_t rows, cols;
+};
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// One product over k in [k_begin, k_end) and n in [n_begin, n_end), cut in row_chunks x col_chunks.
+struct GemmJob {
+  const GemmPlan* plan;
+  int64_t m, k_begin, k_end, n_begin, n_end;
+  int64_t row_chunks, col_chunks, chunk_cols;
+  MatrixView a, b;
+  const float* packed_a;  // or null: A is read where it is
+  const float* packed_b;  // or null: B is read where it is, except a narrow last panel
+  int64_t packed_k;       // rows of a panel of packed_b
+  const float* last_panel;
+  float* c;
+  int64_t ldc;
+  const GemmEpilogue* epilogue;
+};
+
+}  // namespace
+}  // namespace graft
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace graft::HWY_NAMESPACE {
+namespace {
+
+TileSize TargetTile() { return {kGemmMr, kGemmNr}; }
+
+// Rows of panel p of chunk i; the same cut for packing and for multiplying.
+Piece RowPiece(int64_t m, int64_t row_chunks, int64_t i, int64_t p) {
+  const Piece chunk = EvenPiece(m, row_chunks, i);
+  const Piece piece = EvenPiece(chunk.size, CeilDiv(chunk.size, kGemmMr), p);
+  return {chunk.begin + piece.begin, piece.size};
+}
+int64_t RowPieces(int64_t m, int64_t row_chunks, int64_t i) {
+  return CeilDiv(EvenPiece(m, row_chunks, i).size, kGemmMr);
+}
+
+// Panel p of B, all its rows.
+void PackBPanel(const MatrixView& b, int64_t k, int64_t n, int64_t p, float* panel) {
+  const int64_t col = p * kGemmNr;
+  PackPanel(b.data + col * b.col_stride, b.row_stride, b.col_stride, k,
+            std::min(n - col, kGemmNr), panel);
+}
+
+// Chunk i of A for one block of k: pieces of [k][rows], at `packed` + first row * k.
+void PackAChunk(const MatrixView& a, int64_t m, int64_t row_chunks, int64_t i, int64_t k,
+                float* packed) {
+  for (int64_t p = 0; p < RowPieces(m, row_chunks, i); ++p) {
+    const Piece rows = RowPiece(m, row_chunks, i, p);
+    const float* from = a.data + rows.begin * a.row_stride;
+    float* to = packed + rows.begin * k;
+    if (a.row_stride == 1) {
+      const size_t bytes = static_cast<size_t>(rows.size) * sizeof(float);
+      for (int64_t x = 0; x < k; ++x) {
+        std::memcpy(to + x * rows.size, from + x * a.col_stride, bytes);
+      }
+    } else {
+      for (int64_t x = 0; x < k; ++x) {
+        for (int64_t r = 0; r < rows.size; ++r) {
+          to[x * rows.size + r] = from[x * a.col_stride + r * a.row_stride];
+        }
+      }
+    }
+  }
+}
+
+// The part of the epilogue that Tile does not do, on a finished tile of C that is still in L1.
+void Finish(const GemmEpilogue& e, int64_t rows, int64_t cols, int64_t row, int64_t col, float* c,
+            int64_t ldc) {
+  const GemmTag d;
+  for (int64_t r = row; r < row + rows; ++r) {
+    float* out = c + r * ldc + col;
+    const float* residual =
+        e.residual == nullptr ? nullptr : e.residual + r * e.residual_stride + col;
+    if (e.pre_activation != nullptr) {
+      std::memcpy(e.pre_activation + r * ldc + col, out, static_cast<size_t>(cols) * sizeof(float));
+    }
+    const auto step = [&](auto v, int64_t j) HWY_ATTR {
+      if (e.activation == Activation::kGeluErf) v = GeluErf(d, v);
+      if (e.activation == Activation::kGeluTanh) v = GeluTanh(d, v);
+      (void)j;
+      return v;
+    };
+    int64_t j = 0;
+    for (; j + kGemmLanes <= cols; j += kGemmLanes) {
+      auto v = step(hn::LoadU(d, out + j), j);
+      if (residual != nullptr) v = hn::Add(v, hn::LoadU(d, residual + j));
+      hn::StoreU(v, d, out + j);
+    }
+    if (j == cols) continue;
+    HWY_ALIGN float tail[kGemmLanes] = {};
+    for (int64_t x = j; x < cols; ++x) tail[x - j] = out[x];
+    hn::StoreU(step(hn::LoadU(d, tail), j), d, tail);
+    for (int64_t x = j; x < cols; ++x) {
+      out[x] = residual == nullptr ? tail[x - j] : tail[x - j] + residual[x];
+    }
+  }
+}
+
+// A block of k of one chunk. Each panel of B stays in L1 while the rows of the chunk pass.
+void RunBlock(const GemmJob& job, const Piece& rows, int64_t row_chunk, int64_t col_begin,
+              int64_t col_end, int64_t k, int64_t depth) {
+  const GemmEpilogue& e = *job.epilogue;
+  const bool linear = e.activation == Activation::kNone && e.pre_activation == nullptr;
+  const bool first = k == 0, last = k + depth == job.plan->shape.k;
+  const int64_t pieces = CeilDiv(rows.size, kGemmMr);
+  TileArgs t{};
+  t.k = depth;
+  t.alpha = e.alpha;
+  t.out_row = job.ldc;
+  for (int64_t col = col_begin; col < col_end; col += kGemmNr) {
+    const int64_t cols = std::min(col_end - col, kGemmNr);
+    if (job.packed_b != nullptr || cols < kGemmNr) {
+      t.b = job.packed_b != nullptr ? job.packed_b + (col - job.n_begin) * job.packed_k
+                                    : job.last_panel;
+      t.b += (k - job.k_begin) * kGemmNr;
+      t.b_k = kGemmNr;
+    } else {
+      t.b = job.b.data + k * job.b.row_stride + col;
+      t.b_k = job.b.row_stride;
+    }
+    t.bias = last && e.bias != nullptr ? e.bias + col : nullptr;
+    for (int64_t p = 0; p < pieces; ++p) {
+      const Piece piece = RowPiece(job.m, job.row_chunks, row_chunk, p);
+      if (job.packed_a != nullptr) {
+        t.a = job.packed_a + (k - job.k_begin) * job.m + piece.begin * depth;
+        t.a_row = 1;
+        t.a_k = piece.size;
+      } else {
+        t.a = job.a.data + piece.begin * job.a.row_stride + k * job.a.col_stride;
+        t.a_row = job.a.row_stride;
+        t.a_k = job.a.col_stride;
+      }
+      t.out = job.c + piece.begin * job.ldc + col;
+      t.add = t.out;
+      t.add_row = job.ldc;
+      if (first) {
+        const bool residual = linear && e.residual != nullptr;
+        t.add = residual ? e.residual + piece.begin * e.residual_stride + col : nullptr;
+        t.add_row = e.residual_stride;
+      }
+      TileOf(piece.size, cols, t);
+      if (last && !linear) Finish(e, piece.size, cols, piece.begin, col, job.c, job.ldc);
+    }
+  }
+}
+
+void RunChunk(const GemmJob& job, int64_t chunk) {
+  const int64_t row_chunk = chunk / job.col_chunks;
+  const int64_t begin = job.n_begin + chunk % job.col_chunks * job.chunk_cols;
+  const int64_t end = std::min(job.n_end, begin + job.chunk_cols);
+  const Piece rows = EvenPiece(job.m, job.row_chunks, row_chunk);
+  int64_t k = job.k_begin;
+  do {
+    const int64_t depth = std::min(job.plan->k_block, job.k_end - k);
+    RunBlock(job, rows, row_chunk, begin, end, k, depth);
+    k += depth;
+  } while (k < job.k_end);
+}
+
+}  // namespace
+}  // namespace graft::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace graft {
+namespace {
+
+HWY_EXPORT(TargetTile);
+HWY_EXPORT(PackBPanel);
+HWY_EXPORT(PackAChunk);
+HWY_EXPORT(RunChunk);
+
+constexpr int64_t kMostDepth = 384;           // rows of a block of B: a panel of it stays in L1
+constexpr int64_t kChunkRows = 96;            // such a block of A stays in L2
+constexpr int64_t kChunkCols = 384;
+constexpr int64_t kFewRows = 16;              // below, packing B costs more than the product
+constexpr int64_t kPackFloats = 1 << 20;      // packed at once, unless one block is more
+constexpr int64_t kMostColumns = 4096;        // of B packed at once
+
+int64_t RoundUp(int64_t x, int64_t to) { return CeilDiv(x, to) * to; }
+
+void CutIntoChunks(GemmJob& job, int64_t panel) {
+  const int64_t n = job.n_end - job.n_begin;
+  job.row_chunks = CeilDiv(job.m, kChunkRows);
+  const int64_t work = job.m * n * std::max<int64_t>(job.k_end - job.k_begin, 1);
+  const int64_t wanted = std::clamp<int64_t>(work >> 18, 1, 16);
+  const int64_t parts = std::max(CeilDiv(n, kChunkCols), CeilDiv(wanted, job.row_chunks));
+  job.chunk_cols = RoundUp(CeilDiv(n, parts), panel);
+  job.col_chunks = CeilDiv(n, job.chunk_cols);
+}
+
+// Packs what the plan wants packed of the job's ranges.
+void PackOperands(GemmJob& job, const GemmB& b, float* scratch) {
+  const GemmPlan& plan = *job.plan;
+  const int64_t depth = job.k_end - job.k_begin, n = job.n_end - job.n_begin;
+  const int64_t panels = CeilDiv(n, plan.panel);
+  job.packed_k = depth;
+  if (plan.shape.b == BLayout::kPacked) {
+    job.packed_b = b.packed;
+    job.packed_k = plan.shape.k;
+  } else {
+    const MatrixView view{b.view.data + job.k_begin * b.view.row_stride +
+                              job.n_begin * b.view.col_stride,
+                          b.view.row_stride, b.view.col_stride};
+    job.b = b.view;
+    if (plan.pack_b) {
+      job.packed_b = scratch;
+      ParallelFor(panels, [&](int64_t p) {
+        HWY_DYNAMIC_DISPATCH(PackBPanel)
+        (view, depth, n, p, scratch + p * plan.panel * depth);
+      });
+      scratch += panels * plan.panel * depth;
+    } else {
+      job.packed_b = nullptr;
+      job.last_panel = scratch;
+      if (n % plan.panel != 0) {
+        HWY_DYNAMIC_DISPATCH(PackBPanel)(view, depth, n, panels - 1, scratch);
+      }
+      scratch += plan.panel * depth;
+    }
+  }
+  job.packed_a = nullptr;
+  if (!plan.pack_a) return;
+  job.packed_a = scratch;
+  ParallelFor(job.row_chunks, [&](int64_t i) {
+    for (int64_t k = job.k_begin; k < job.k_end; k += plan.k_block) {
+      const MatrixView view{job.a.data + k * job.a.col_stride, job.a.row_stride, job.a.col_stride};
+      HWY_DYNAMIC_DISPATCH(PackAChunk)
+      (view, job.m, job.row_chunks, i, std::min(plan.k_block, job.k_end - k),
+       scratch + (k - job.k_begin) * job.m);
+    }
+  });
+}
+
+}  // namespace
+
+GemmPlan PlanGemm(const GemmShape& shape) {
+  const TileSize tile = HWY_DYNAMIC_DISPATCH(TargetTile)();
+  GemmPlan plan;
+  plan.shape = shape;
+  plan.panel = tile.cols;
+  const int64_t k = std::max<int64_t>(shape.k, 1), n = std::max<int64_t>(shape.n, 1);
+  plan.k_block = CeilDiv(k, CeilDiv(k, kMostDepth));
+  plan.pack_a = !shape.a_by_rows;
+  plan.pack_b = shape.b == BLayout::kOther || (shape.b == BLayout::kRows && shape.m > kFewRows);
+  plan.n_block = plan.pack_b ? std::min(RoundUp(n, tile.cols), kMostColumns) : n;
+  const int64_t b_cols = plan.pack_b ? plan.n_block : shape.b == BLayout::kRows ? tile.cols : 0;
+  const int64_t per_k = b_cols + (plan.pack_a ? shape.m : 0);
+  const int64_t blocks = std::max<int64_t>(1, kPackFloats / std::max<int64_t>(per_k, 1) / plan.k_block);
+  plan.group = per_k == 0 ? k : std::min(k, blocks * plan.k_block);
+  plan.scratch_bytes = static_cast<size_t>(per_k * plan.group) * sizeof(float);
+  return plan;
+}
+
+size_t PackedBytes(int64_t k, int64_t n) {
+  const int64_t panel = HWY_DYNAMIC_DISPATCH(TargetTile)().cols;
+  return static_cast<size_t>(RoundUp(n, panel) * k) * sizeof(float);
+}
+
+void PackB(const MatrixView& b, int64_t k, int64_t n, float* packed) noexcept {
+  const int64_t cols = HWY_DYNAMIC_DISPATCH(TargetTile)().cols;
+  ParallelFor(CeilDiv(n, cols), [&](int64_t p) {
+    HWY_DYNAMIC_DISPATCH(PackBPanel)(b, k, n, p, packed + p * cols * k);
+  });
+}
+
+void Gemm(const GemmPlan& plan, int64_t m, const MatrixView& a, const GemmB& b, float* c,
+          int64_t ldc, const GemmEpilogue& epilogue, std::byte* scratch) noexcept {
+  const int64_t n = plan.shape.n, k = plan.shape.k;
+  if (m == 0 || n == 0) return;
+  GRAFT_CHECK(m <= plan.shape.m, "{} rows, planned for {}", m, plan.shape.m);
+  GRAFT_CHECK(plan.panel == HWY_DYNAMIC_DISPATCH(TargetTile)().cols,
+              "planned for another SIMD target");
+  GRAFT_CHECK(epilogue.residual != c || (epilogue.activation == Activation::kNone &&
+                                         epilogue.pre_activation == nullptr));
+  GemmJob job{};
+  job.plan = &plan;
+  job.m = m;
+  job.a = a;
+  job.c = c;
+  job.ldc = ldc;
+  job.epilogue = &epilogue;
+  for (job.n_begin = 0; job.n_begin < n; job.n_begin = job.n_end) {
+    job.n_end = std::min(n, job.n_begin + plan.n_block);
+    job.k_begin = 0;
+    do {
+      job.k_end = std::min(k, job.k_begin + plan.group);
+      CutIntoChunks(job, plan.panel);
+      PackOperands(job, b, reinterpret_cast<float*>(scratch));
+      ParallelFor(job.row_chunks * job.col_chunks,
+                  [&](int64_t i) { HWY_DYNAMIC_DISPATCH(RunChunk)(job, i); });
+      job.k_begin = job.k_end;
+    } while (job.k_begin < k);
+  }
+}
+
+}  // namespace graft
+#endif  // HWY_ONCE

@@ -1,0 +1,70 @@
+// f32 matrix product on Highway, for any shape and any strides: C = act(alpha A B + bias) + residual.
+//
+// Each element of C is a fixed sequence of operations: multiply-adds over blocks of k that depend on
+// K alone, the blocks added in order. The bits depend on the SIMD target, but not on the number of
+// threads, on M, on which rows are computed together, or on whether B was packed before.
+//
+//   const GemmPlan plan = PlanGemm({.m = 1576, .k = 768, .n = 3072, .b = BLayout::kPacked});
+//   PackB({weight, 1, 768}, 768, 3072, packed);               // torch weight [N, K]
+//   Gemm(plan, rows, {x, 768, 1}, {.packed = packed}, y, 3072, {.bias = bias}, scratch);
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace graft {
+
+struct MatrixView {
+  const float* data = nullptr;
+  int64_t row_stride = 0, col_stride = 0;  // in elements; one of them is 1 in the fast cases
+};
+
+enum class Activation { kNone, kGeluErf, kGeluTanh };
+
+struct GemmEpilogue {
+  float alpha = 1;
+  const float* bias = nullptr;      // [N]
+  const float* residual = nullptr;  // [M, N]; may be C itself (accumulation) if there is no
+  int64_t residual_stride = 0;      // activation and no pre_activation
+  Activation activation = Activation::kNone;
+  float* pre_activation = nullptr;  // [M, N], stride of C: gets alpha A B + bias
+};
+
+enum class BLayout {
+  kPacked,  // by PackB
+  kRows,    // col_stride == 1
+  kOther,   // any strides
+};
+
+struct GemmShape {
+  int64_t m = 0, k = 0, n = 0;  // m: the most rows of a call
+  BLayout b = BLayout::kOther;
+  bool a_by_rows = true;  // A has col_stride == 1; otherwise it is packed in the scratch
+};
+
+// Block sizes. A pure function of the shape and the SIMD target of this process.
+struct GemmPlan {
+  GemmShape shape;
+  int64_t panel = 0;                   // columns of a panel of B
+  int64_t k_block = 0, group = 0;      // rows of B in a block; rows packed at once
+  int64_t n_block = 0;                 // columns packed at once
+  bool pack_a = false, pack_b = false;
+  size_t scratch_bytes = 0;
+};
+GemmPlan PlanGemm(const GemmShape& shape);
+
+// Floats as [panel][k][panel width], the last panel filled up with zeros. The width is that of the
+// SIMD target, so packed data belongs to this process. PackB is parallel inside.
+size_t PackedBytes(int64_t k, int64_t n);
+void PackB(const MatrixView& b, int64_t k, int64_t n, float* packed) noexcept;
+
+struct GemmB {
+  const float* packed = nullptr;  // if the plan says BLayout::kPacked
+  MatrixView view;                // else
+};
+
+// C has m <= plan.shape.m rows of stride ldc. `scratch`: plan.scratch_bytes, 64-byte aligned.
+// Parallel inside. A, B and scratch overlap neither each other nor C.
+void Gemm(const GemmPlan& plan, int64_t m, const MatrixView& a, const GemmB& b, float* c,
+          int64_t ldc, const GemmEpilogue& epilogue, std::byte* scratch) noexcept;
+
+}  // namespace graft

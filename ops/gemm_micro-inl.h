@@ -1,0 +1,228 @@
+// The inner kernels of matrix products, for files compiled once per SIMD target: a tile of C kept in
+// registers, and the packing of B into panels. Single-threaded, no allocation.
+//
+// Every element of C is one chain of multiply-adds over k, in order, whatever the tile, its position
+// and its neighbours are: rows and columns computed together or apart give the same bits.
+#if defined(GRAFT_OPS_GEMM_MICRO_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef GRAFT_OPS_GEMM_MICRO_INL_H_
+#undef GRAFT_OPS_GEMM_MICRO_INL_H_
+#else
+#define GRAFT_OPS_GEMM_MICRO_INL_H_
+#endif
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace graft::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using GemmTag = hn::ScalableTag<float>;
+constexpr int64_t kGemmLanes = hn::MaxLanes(GemmTag());
+constexpr int64_t kGemmVecs = 2;                          // vectors in a row of a tile
+constexpr int64_t kGemmNr = kGemmVecs * kGemmLanes;       // columns of a tile and of a panel of B
+constexpr int64_t kGemmMr = kGemmLanes == 16 ? 12 : 6;    // most rows of a tile: 24 or 12 registers
+
+// Calls f(0) ... f(N-1) with compile-time indices: gcc keeps an array of vectors in registers only
+// if no loop over it is left.
+template <size_t N, class F>
+HWY_INLINE void Unroll(const F& f) {
+  [&]<size_t... I>(std::index_sequence<I...>) HWY_ATTR __attribute__((always_inline)) {
+    (f(std::integral_constant<size_t, I>()), ...);
+  }(std::make_index_sequence<N>());
+}
+
+// out[r][c] = alpha * sum_k a[r][k] b[k][c] (+ add[r][c]) (+ bias[c]), all columns of the tile.
+// `add` may be `out`. Null pointers leave their term out.
+struct TileArgs {
+  int64_t k;
+  const float* a;
+  int64_t a_row, a_k;  // strides of A
+  const float* b;
+  int64_t b_k;  // stride of B from row to row; its columns are adjacent
+  float alpha;
+  const float* add;
+  int64_t add_row;
+  const float* bias;
+  float* out;
+  int64_t out_row;
+};
+
+template <size_t kRows, size_t kVecs>
+HWY_NOINLINE void Tile(const TileArgs& t) {
+#define GRAFT_EACH(i) [&](auto i) HWY_ATTR __attribute__((always_inline))
+  const GemmTag d;
+  using V = hn::Vec<GemmTag>;
+  constexpr size_t kStep = static_cast<size_t>(kGemmLanes);
+  constexpr size_t kGroups = (kRows + 2) / 3;
+  V acc[kRows * kVecs];
+  Unroll<kRows * kVecs>(GRAFT_EACH(i) { acc[i] = hn::Zero(d); });
+  // One pointer for three rows: x86 addresses p, p + s and p + 2 s without further registers.
+  const float* a[kGroups];
+  const int64_t row = t.a_row, a_k = t.a_k, b_k = t.b_k;
+  Unroll<kGroups>(GRAFT_EACH(g) { a[g] = t.a + static_cast<int64_t>(3 * g) * row; });
+  const float* b = t.b;
+  for (int64_t k = t.k; k > 0; --k) {
+    V bv[kVecs];
+    Unroll<kVecs>(GRAFT_EACH(j) { bv[j] = hn::LoadU(d, b + j * kStep); });
+    Unroll<kRows>(GRAFT_EACH(i) {
+      const V av = hn::Set(d, a[i / 3][static_cast<int64_t>(i % 3) * row]);
+      Unroll<kVecs>(GRAFT_EACH(j) {
+        acc[i * kVecs + j] = hn::MulAdd(av, bv[j], acc[i * kVecs + j]);
+      });
+    });
+    Unroll<kGroups>(GRAFT_EACH(g) { a[g] += a_k; });
+    b += b_k;
+  }
+  const V alpha = hn::Set(d, t.alpha);
+  if (t.add != nullptr) {
+    Unroll<kRows * kVecs>(GRAFT_EACH(i) {
+      const float* from = t.add + static_cast<int64_t>(i / kVecs) * t.add_row + i % kVecs * kStep;
+      acc[i] = hn::MulAdd(acc[i], alpha, hn::LoadU(d, from));
+    });
+  } else if (t.alpha != 1.0f) {
+    Unroll<kRows * kVecs>(GRAFT_EACH(i) { acc[i] = hn::Mul(acc[i], alpha); });
+  }
+  if (t.bias != nullptr) {
+    Unroll<kRows * kVecs>(GRAFT_EACH(i) {
+      acc[i] = hn::Add(acc[i], hn::LoadU(d, t.bias + i % kVecs * kStep));
+    });
+  }
+  Unroll<kRows * kVecs>(GRAFT_EACH(i) {
+    hn::StoreU(acc[i], d, t.out + static_cast<int64_t>(i / kVecs) * t.out_row + i % kVecs * kStep);
+  });
+#undef GRAFT_EACH
+}
+
+using TileFunction = void (*)(const TileArgs&);
+template <size_t kVecs, size_t... I>
+constexpr std::array<TileFunction, sizeof...(I)> TileTable(std::index_sequence<I...>) {
+  return {&Tile<I + 1, kVecs>...};
+}
+constexpr auto kTiles = TileTable<kGemmVecs>(std::make_index_sequence<kGemmMr>());
+constexpr auto kNarrowTiles = TileTable<1>(std::make_index_sequence<kGemmMr>());
+
+// The kernel for `rows` in [1, kGemmMr] and `cols` in [1, kGemmNr]; it computes whole vectors.
+HWY_INLINE TileFunction TileFor(int64_t rows, int64_t cols) {
+  const auto& table = cols <= kGemmLanes ? kNarrowTiles : kTiles;
+  return table[static_cast<size_t>(rows - 1)];
+}
+
+// As Tile, for any cols <= kGemmNr: reads and writes no column beyond them (B is a whole panel).
+HWY_INLINE void TileOf(int64_t rows, int64_t cols, const TileArgs& t) {
+  if (cols == kGemmNr || cols == kGemmLanes) return TileFor(rows, cols)(t);
+  HWY_ALIGN float tile[kGemmMr * kGemmNr];
+  HWY_ALIGN float bias[kGemmNr];
+  const size_t bytes = static_cast<size_t>(cols) * sizeof(float);
+  TileArgs inner = t;
+  inner.out = tile;
+  inner.out_row = kGemmNr;
+  if (t.add != nullptr) {
+    std::memset(tile, 0, sizeof(tile));
+    for (int64_t r = 0; r < rows; ++r) std::memcpy(tile + r * kGemmNr, t.add + r * t.add_row, bytes);
+    inner.add = tile;
+    inner.add_row = kGemmNr;
+  }
+  if (t.bias != nullptr) {
+    std::memset(bias, 0, sizeof(bias));
+    std::memcpy(bias, t.bias, bytes);
+    inner.bias = bias;
+  }
+  TileFor(rows, cols)(inner);
+  for (int64_t r = 0; r < rows; ++r) std::memcpy(t.out + r * t.out_row, tile + r * kGemmNr, bytes);
+}
+
+// Rows [begin, begin + size) of the p-th of `parts` pieces that differ by at most one row. Pieces
+// of 11 and 12 rows are faster than 12, 12, ... and a last one of 2.
+struct Piece {
+  int64_t begin, size;
+};
+HWY_INLINE Piece EvenPiece(int64_t rows, int64_t parts, int64_t p) {
+  const int64_t begin = rows * p / parts;
+  return {begin, rows * (p + 1) / parts - begin};
+}
+
+// A panel: packed[k][c] = b[k][c] for k < rows, c < cols, zero for cols <= c < kGemmNr.
+inline void PackPanel(const float* b, int64_t k_stride, int64_t c_stride, int64_t rows,
+                      int64_t cols, float* HWY_RESTRICT packed) {
+  int64_t c = 0;
+  if (c_stride == 1) {
+    const size_t bytes = static_cast<size_t>(cols) * sizeof(float);
+    if (cols == kGemmNr) {
+      const GemmTag d;
+      for (int64_t k = 0; k < rows; ++k) {
+        for (int64_t j = 0; j < kGemmVecs; ++j) {
+          hn::StoreU(hn::LoadU(d, b + k * k_stride + j * kGemmLanes), d,
+                     packed + k * kGemmNr + j * kGemmLanes);
+        }
+      }
+      return;
+    }
+    for (int64_t k = 0; k < rows; ++k) {
+      std::memcpy(packed + k * kGemmNr, b + k * k_stride, bytes);
+    }
+    c = cols;
+  }
+#if HWY_TARGET != HWY_SCALAR
+  if (k_stride == 1) {  // transposes blocks of 4 x 4
+    const hn::FixedTag<float, 4> d4;
+    const hn::RepartitionToWide<decltype(d4)> d2;
+    const auto as64 = [&](auto v) HWY_ATTR { return hn::BitCast(d2, v); };
+    const auto as32 = [&](auto v) HWY_ATTR { return hn::BitCast(d4, v); };
+    for (; c + 4 <= cols; c += 4) {
+      const float* from = b + c * c_stride;
+      int64_t k = 0;
+      for (; k + 4 <= rows; k += 4) {
+        const auto r0 = hn::LoadU(d4, from + k), r1 = hn::LoadU(d4, from + c_stride + k);
+        const auto r2 = hn::LoadU(d4, from + 2 * c_stride + k);
+        const auto r3 = hn::LoadU(d4, from + 3 * c_stride + k);
+        const auto l01 = as64(hn::InterleaveLower(d4, r0, r1));
+        const auto l23 = as64(hn::InterleaveLower(d4, r2, r3));
+        const auto h01 = as64(hn::InterleaveUpper(d4, r0, r1));
+        const auto h23 = as64(hn::InterleaveUpper(d4, r2, r3));
+        float* to = packed + k * kGemmNr + c;
+        hn::StoreU(as32(hn::InterleaveLower(d2, l01, l23)), d4, to);
+        hn::StoreU(as32(hn::InterleaveUpper(d2, l01, l23)), d4, to + kGemmNr);
+        hn::StoreU(as32(hn::InterleaveLower(d2, h01, h23)), d4, to + 2 * kGemmNr);
+        hn::StoreU(as32(hn::InterleaveUpper(d2, h01, h23)), d4, to + 3 * kGemmNr);
+      }
+      for (; k < rows; ++k) {
+        for (int64_t j = 0; j < 4; ++j) packed[k * kGemmNr + c + j] = from[j * c_stride + k];
+      }
+    }
+  }
+#endif
+  for (; c < cols; ++c) {
+    for (int64_t k = 0; k < rows; ++k) packed[k * kGemmNr + c] = b[k * k_stride + c * c_stride];
+  }
+  for (; c < kGemmNr; ++c) {
+    for (int64_t k = 0; k < rows; ++k) packed[k * kGemmNr + c] = 0;
+  }
+}
+
+// C = (accumulate ? C : 0) + alpha A B for blocks that stay in the caches: A [m, k] with any strides,
+// B [k, n] in panels as PackPanel makes them, one after the other (panel p at packed + p k kGemmNr).
+inline void MicroGemm(int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t a_row,
+                      int64_t a_k, const float* packed, float* c, int64_t ldc, bool accumulate) {
+  const int64_t parts = (m + kGemmMr - 1) / kGemmMr;
+  for (int64_t col = 0; col < n; col += kGemmNr) {
+    for (int64_t p = 0; p < parts; ++p) {
+      const Piece rows = EvenPiece(m, parts, p);
+      float* out = c + rows.begin * ldc + col;
+      TileOf(rows.size, std::min(n - col, kGemmNr),
+             {.k = k, .a = a + rows.begin * a_row, .a_row = a_row, .a_k = a_k,
+              .b = packed + col * k, .b_k = kGemmNr, .alpha = alpha,
+              .add = accumulate ? out : nullptr, .add_row = ldc, .bias = nullptr,
+              .out = out, .out_row = ldc});
+    }
+  }
+}
+
+}  // namespace graft::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif  // GRAFT_OPS_GEMM_MICRO_INL_H_

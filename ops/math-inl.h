@@ -1,0 +1,126 @@
+// Elementary functions on f32 vectors: Exp, Tanh, Erf, NormalCdf, the two GELUs. For files compiled
+// once per SIMD target. All keep NaN, and overflow and saturate as the C library's do, which
+// hwy/contrib/math does not (Exp(NaN) = 0, Exp(200) = 0).
+//
+// Greatest errors in units in the last place (tests/gemm_core_test.cc): Exp 1.5, Tanh 4, Erf 3;
+// NormalCdf and GeluErf 8 (40 without FMA), also in the negative tail down to 1e-36; GeluTanh 200 in
+// its tail, where the formula itself magnifies the rounding of w. Do not include hwy/contrib/math
+// beside it: its functions have the same names. The polynomials are weighted minimax fits.
+#if defined(GRAFT_OPS_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef GRAFT_OPS_MATH_INL_H_
+#undef GRAFT_OPS_MATH_INL_H_
+#else
+#define GRAFT_OPS_MATH_INL_H_
+#endif
+
+#include <limits>
+
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace graft::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// c0 + x (c1 + x (c2 + ...))
+template <class D, class V>
+HWY_INLINE V Polynomial(D d, V, float c) {
+  return hn::Set(d, c);
+}
+template <class D, class V, class... C>
+HWY_INLINE V Polynomial(D d, V x, float c0, float c1, C... rest) {
+  return hn::MulAdd(Polynomial(d, x, c1, rest...), x, hn::Set(d, c0));
+}
+
+// exp(x) for any x: subnormal results are kept, overflow is infinity.
+template <class D, class V>
+HWY_INLINE V Exp(D d, V x) {
+  const hn::RebindToSigned<D> di;
+  // Bounds beyond which the result is 0 or infinity anyway; Min and Max may drop a NaN.
+  const V bounded = hn::Min(hn::Max(x, hn::Set(d, -105.0f)), hn::Set(d, 90.0f));
+  const auto q = hn::NearestInt(hn::Mul(bounded, hn::Set(d, 1.44269504f)));
+  const V n = hn::ConvertTo(d, q);
+  // r = x - n log 2, with log 2 in two pieces, the first of few enough bits that n times it is exact.
+  V r = hn::NegMulAdd(n, hn::Set(d, 0.693145751953125f), bounded);
+  r = hn::NegMulAdd(n, hn::Set(d, 1.42860677e-6f), r);
+  const V p = Polynomial(d, r, 0.50000001f, 0.166665173f, 0.0416662011f, 0.00836907312f,
+                         0.00139508072f);
+  const V e = hn::Add(hn::MulAdd(hn::Mul(r, r), p, r), hn::Set(d, 1.0f));
+  // 2^q in two factors, since neither 2^128 nor 2^-149 is a normal float.
+  const auto half = hn::ShiftRight<1>(q);
+  const auto one = hn::Set(di, 127);
+  const V s1 = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(half, one)));
+  const V s2 = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(hn::Sub(q, half), one)));
+  return hn::IfThenElse(hn::IsNaN(x), x, hn::Mul(hn::Mul(e, s1), s2));
+}
+
+template <class D, class V>
+HWY_INLINE V Tanh(D d, V x) {
+  const V one = hn::Set(d, 1.0f), a = hn::Abs(x), s = hn::Mul(x, x);
+  const V p = Polynomial(d, s, -0.333333296f, 0.133331579f, -0.0539405628f, 0.021666345f,
+                         -0.00809196438f, 0.00206466203f);
+  const V small = hn::MulAdd(hn::Mul(a, s), p, a);
+  const V e = Exp(d, hn::Add(a, a));
+  const V large = hn::Sub(one, hn::Div(hn::Set(d, 2.0f), hn::Add(e, one)));
+  return hn::CopySign(hn::IfThenElse(hn::Lt(a, hn::Set(d, 0.65f)), small, large), x);
+}
+
+// For u >= 0: q and e with  P(N < -u) = q e,  e = exp(-u^2 / 2)  for a standard normal N.
+template <class D, class V>
+HWY_INLINE void NormalTail(D d, V u, V& q, V& e) {
+  u = hn::Min(u, hn::Set(d, 15.0f));  // where e is 0; infinity - infinity does not arise below
+  const V t = hn::Div(hn::Set(d, 1.0f), hn::MulAdd(u, hn::Set(d, 0.35f), hn::Set(d, 1.0f)));
+  q = hn::Mul(t, Polynomial(d, t, 0.139621306f, 0.139863529f, 0.119821185f, 0.105552926f,
+                            -0.0232133914f, 0.15932125f, -0.255840399f, 0.144031609f,
+                            -0.0291580299f));
+  // The rounding error of u^2 would be u^2 / 2 times as large in e; without FMA `low` is 0.
+  const V square = hn::Mul(u, u), low = hn::MulSub(u, u, square);
+  const V half = hn::Set(d, -0.5f);
+  const V e0 = Exp(d, hn::Mul(square, half));
+  e = hn::MulAdd(hn::Mul(low, half), e0, e0);
+}
+
+// Phi(x) = P(N < x). `density_exp` gets exp(-x^2 / 2), of which GELU's derivative
+// Phi(x) + x exp(-x^2 / 2) / sqrt(2 pi) is made.
+template <class D, class V>
+HWY_INLINE V NormalCdf(D d, V x, V& density_exp) {
+  V q;
+  NormalTail(d, hn::Abs(x), q, density_exp);
+  const V tail = hn::Mul(q, density_exp);
+  const V cdf = hn::IfThenElse(hn::Lt(x, hn::Zero(d)), tail, hn::Sub(hn::Set(d, 1.0f), tail));
+  return hn::IfThenElse(hn::IsNaN(x), x, cdf);
+}
+
+template <class D, class V>
+HWY_INLINE V Erf(D d, V x) {
+  const V a = hn::Abs(x), s = hn::Mul(x, x);
+  const V small = hn::Mul(a, Polynomial(d, s, 1.12837917f, -0.376126258f, 0.112835851f,
+                                        -0.0268538119f, 0.00518832756f, -0.000801019251f,
+                                        7.85385768e-05f));
+  V q, e;
+  NormalTail(d, hn::Mul(a, hn::Set(d, 1.41421356f)), q, e);
+  const V tail = hn::Mul(q, e);
+  const V large = hn::Sub(hn::Set(d, 1.0f), hn::Add(tail, tail));
+  const V y = hn::IfThenElse(hn::Lt(a, hn::Set(d, 1.0f)), small, large);
+  return hn::IfThenElse(hn::IsNaN(x), x, hn::CopySign(y, x));
+}
+
+// x Phi(x)
+template <class D, class V>
+HWY_INLINE V GeluErf(D d, V x) {
+  V e;
+  return hn::Mul(x, NormalCdf(d, x, e));
+}
+
+// x (1 + tanh(w)) / 2 = x / (1 + exp(-2 w)),  w = sqrt(2 / pi) (x + 0.044715 x^3): the second form
+// keeps the digits of the negative tail.
+template <class D, class V>
+HWY_INLINE V GeluTanh(D d, V x) {
+  const V s = hn::Mul(x, x);
+  const V w = hn::Mul(x, hn::MulAdd(s, hn::Set(d, -2 * 0.7978845608f * 0.044715f),
+                                    hn::Set(d, -2 * 0.7978845608f)));
+  return hn::Div(x, hn::Add(hn::Set(d, 1.0f), Exp(d, w)));
+}
+
+}  // namespace graft::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif  // GRAFT_OPS_MATH_INL_H_

@@ -142,6 +142,8 @@ void ParamStore::Freeze() {
   for (auto& [name, entry] : entries_) entry.written = false;
 }
 
+void ParamStore::Freeze(std::string_view name) { GetEntry(name).written = false; }
+
 void ParamStore::Erase(std::string_view name) {
   Get(name);
   entries_.erase(entries_.find(name));

@@ -68,8 +68,10 @@ class ParamStore {
 
   // Gives the entry a buffer of its own, if it is shared or read-only, and the pointer to write.
   float* Mutable(std::string_view name);
-  // Promises that nobody writes any more through the pointers handed out so far.
+  // Promises that nobody writes any more through the pointers handed out so far, to all entries
+  // or to one.
   void Freeze();
+  void Freeze(std::string_view name);
 
   void Erase(std::string_view name);
   void Rename(std::string_view from, std::string to);  // `to` must be new

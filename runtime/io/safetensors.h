@@ -7,29 +7,16 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "runtime/io/file_tensor.h"
 #include "runtime/io/mapped_file.h"
 #include "runtime/params.h"
 
 namespace graft {
-
-// Element types of files, far more than a graph has.
-enum class FileDType : uint8_t {
-  kBool, kU8, kI8, kU16, kI16, kF16, kBF16, kU32, kI32, kF32, kU64, kI64, kF64, kC64,
-  kF4, kF6E2M3, kF6E3M2, kF8E4M3, kF8E4M3Fnuz, kF8E5M2, kF8E5M2Fnuz, kF8E8M0,
-};
-std::string_view ToString(FileDType dtype);  // as in the format: "F32", "BF16"
-std::optional<FileDType> ParseFileDType(std::string_view name);
-int BitSize(FileDType dtype);
-// Whether ToFloat knows it: booleans, integers and the floats of 16, 32 and 64 bits.
-bool ConvertsToFloat(FileDType dtype);
-// in.size() == out.size() * BitSize / 8; `in` need not be aligned.
-void ToFloat(FileDType dtype, std::span<const std::byte> in, std::span<float> out);
 
 using StringMap = std::map<std::string, std::string>;
 
@@ -90,17 +77,8 @@ class SafetensorsModel {
   explicit SafetensorsModel(std::vector<SafetensorsFile> files);
 
   std::vector<SafetensorsFile> files_;
-  std::map<std::string, std::pair<size_t, const FileTensor*>, std::less<>> index_;
+  std::map<std::string, std::pair<size_t, size_t>, std::less<>> index_;  // file, tensor in it
 };
-
-// What to write: bytes that live elsewhere, so that saving needs no second copy.
-struct TensorToWrite {
-  std::string name;
-  FileDType dtype = FileDType::kF32;
-  std::vector<int64_t> shape;
-  std::span<const std::byte> bytes;
-};
-TensorToWrite ToWrite(std::string name, const ParamStore::Entry& entry);
 
 // Tensors in the given order, header padded to 8 bytes: equal arguments give equal bytes. Atomic,
 // see atomic_file.h: after any failure the old file is still there.

@@ -1,0 +1,189 @@
+#include "runtime/io/atomic_file.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+
+#include "runtime/error.h"
+
+namespace graft {
+namespace {
+
+// What write(2) takes at once on Linux is a little less than 2 GiB.
+constexpr size_t kLargestWrite = size_t{1} << 30;
+
+template <class F>
+auto Retry(F call) {  // while a signal interrupts it
+  decltype(call()) result;
+  do result = call();
+  while (result == -1 && errno == EINTR);
+  return result;
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  ~Descriptor() {
+    if (fd_ >= 0) close(fd_);
+  }
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+// Whether the name still leads to the open file: another writer may have renamed it since.
+bool SameFile(int fd, const std::string& path) {
+  struct stat open_file {}, named {};
+  return fstat(fd, &open_file) == 0 && lstat(path.c_str(), &named) == 0 &&
+         open_file.st_dev == named.st_dev && open_file.st_ino == named.st_ino;
+}
+
+}  // namespace
+
+AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
+  const size_t slash = path_.rfind('/');
+  const std::string name = slash == std::string::npos ? path_ : path_.substr(slash + 1);
+  if (name.empty() || name == "." || name == "..")
+    Fail("cannot write '{}': expected the path of a file", path_);
+  directory_ = slash == std::string::npos ? "./" : path_.substr(0, slash + 1);
+  struct stat status {};
+  // Renaming over a device such as /dev/full would replace it.
+  if (stat(path_.c_str(), &status) == 0 && !S_ISREG(status.st_mode))
+    Fail("cannot write {}: it exists and is not a regular file", path_);
+  OpenTemporary();
+}
+
+void AtomicFile::OpenTemporary() {
+  temporary_ = directory_ + "." + path_.substr(path_.rfind('/') + 1) + ".graft-tmp";
+  const std::string temporary = temporary_;
+  while (true) {
+    temporary_.clear();  // not ours to remove until we hold the lock
+    fd_ = Retry([&] {
+      return open(temporary.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
+                  0666);
+    });
+    if (fd_ < 0) FailWith("create", errno);
+    // A file system without locks says another error than EWOULDBLOCK; go on without, then.
+    if (flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+      close(fd_);
+      fd_ = -1;
+      Fail("cannot write {}: another process is writing it", path_);
+    }
+    if (SameFile(fd_, temporary)) break;
+    close(fd_);
+  }
+  struct stat status {};
+  // Somebody else's file, or a second name of a file that we would overwrite.
+  if (fstat(fd_, &status) != 0 || !S_ISREG(status.st_mode) || status.st_nlink != 1 ||
+      status.st_uid != geteuid()) {
+    close(fd_);
+    fd_ = -1;
+    Fail("cannot write {}: {} is in the way and not ours", path_, temporary);
+  }
+  temporary_ = temporary;
+  if (Retry([&] { return ftruncate(fd_, 0); }) != 0) FailWith("create", errno);
+}
+
+AtomicFile::~AtomicFile() { Discard(); }
+
+void AtomicFile::Discard() noexcept {
+  // Unlinked while still locked, so it cannot be the temporary of the next writer.
+  if (!temporary_.empty()) unlink(temporary_.c_str());
+  temporary_.clear();
+  if (fd_ >= 0) close(fd_);
+  fd_ = -1;
+}
+
+void AtomicFile::FailWith(const char* step, int error) {
+  Discard();
+  Fail("cannot write {}: {}: {}; the file of before, if any, is unchanged", path_, step,
+       std::strerror(error));
+}
+
+void AtomicFile::Write(std::span<const std::byte> bytes) {
+  GRAFT_CHECK(fd_ >= 0, "{} is already written", path_);
+  while (!bytes.empty()) {
+    const size_t size = std::min(bytes.size(), kLargestWrite);
+    const ssize_t written = Retry([&] { return write(fd_, bytes.data(), size); });
+    if (written < 0) FailWith("write", errno);
+    if (written == 0) FailWith("write", EIO);
+    bytes = bytes.subspan(static_cast<size_t>(written));
+    position_ += static_cast<uint64_t>(written);
+  }
+}
+
+void AtomicFile::Commit() {
+  GRAFT_CHECK(fd_ >= 0, "{} is already written", path_);
+  if (Retry([&] { return fsync(fd_); }) != 0) FailWith("fsync", errno);
+  if (rename(temporary_.c_str(), path_.c_str()) != 0) FailWith("rename", errno);
+  temporary_.clear();  // it is the target now
+  const int error = close(fd_) == 0 ? 0 : errno;
+  fd_ = -1;
+  // Network file systems report a full disk as late as here.
+  if (error != 0 && error != EINTR) Fail("{}: close: {}", path_, std::strerror(error));
+  const Descriptor directory(
+      Retry([&] { return open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
+  if (directory.get() < 0)
+    Fail("{} is written, but {}: open: {}", path_, directory_, std::strerror(errno));
+  // EINVAL: a file system that has nothing to sync for directories.
+  if (Retry([&] { return fsync(directory.get()); }) != 0 && errno != EINVAL)
+    Fail("{} is written, but {}: fsync: {}", path_, directory_, std::strerror(errno));
+}
+
+void WriteFileAtomically(const std::string& path, std::span<const std::byte> bytes) {
+  AtomicFile file(path);
+  file.Write(bytes);
+  file.Commit();
+}
+
+void WriteFileAtomically(const std::string& path, std::string_view text) {
+  WriteFileAtomically(path, std::as_bytes(std::span(text)));
+}
+
+std::string ReadFile(const std::string& path, uint64_t max_bytes) {
+  // Not blocking: a named pipe is refused below instead of waited for.
+  const Descriptor file(
+      Retry([&] { return open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); }));
+  if (file.get() < 0) Fail("{}: cannot open: {}", path, std::strerror(errno));
+  struct stat status {};
+  if (fstat(file.get(), &status) != 0) Fail("{}: cannot stat: {}", path, std::strerror(errno));
+  if (!S_ISREG(status.st_mode)) Fail("{}: expected a regular file", path);
+  const auto size = static_cast<uint64_t>(status.st_size);
+  if (size > max_bytes) Fail("{}: expected at most {} bytes, found {}", path, max_bytes, size);
+  std::string text(size, '\0');
+  size_t done = 0;
+  while (done < text.size()) {
+    const size_t want = std::min(text.size() - done, kLargestWrite);
+    const ssize_t n = Retry([&] { return read(file.get(), text.data() + done, want); });
+    if (n < 0) Fail("{}: cannot read: {}", path, std::strerror(errno));
+    if (n == 0) Fail("{}: ended after {} of {} bytes; is it being changed?", path, done, size);
+    done += static_cast<size_t>(n);
+  }
+  return text;
+}
+
+void CreateFreshDirectory(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (fs::exists(status)) {
+    if (!fs::is_directory(status)) Fail("{}: exists and is not a directory", path);
+    const bool empty = fs::is_empty(path, error);
+    if (error) Fail("{}: cannot list: {}", path, error.message());
+    if (!empty) Fail("{}: the directory exists and is not empty; choose another one", path);
+    return;
+  }
+  fs::create_directories(path, error);
+  if (error) Fail("{}: cannot create the directory: {}", path, error.message());
+}
+
+}  // namespace graft

@@ -1,0 +1,49 @@
+// Files that are either the old one or the whole new one, after any crash, kill or full disk: write
+// a temporary next to the target, fsync, rename, fsync the directory. Also whole-file reads and
+// fresh directories. Errors name the path, the step and the system's reason.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace graft {
+
+// One new version of one file. The temporary is `.NAME.graft-tmp`: one that a killed process left
+// is overwritten by the next writer of the same file, so leftovers do not pile up. It is locked
+// while written: a second writer of the same file at the same time is an Error.
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::string path);
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  ~AtomicFile();  // without Commit: removes the temporary, the old file stays
+
+  void Write(std::span<const std::byte> bytes);
+  void Write(std::string_view text) { Write(std::as_bytes(std::span(text))); }
+  void Commit();  // durable when it returns; nothing may be written afterwards
+
+  uint64_t position() const { return position_; }
+  const std::string& path() const { return path_; }
+
+ private:
+  void OpenTemporary();
+  void Discard() noexcept;
+  [[noreturn]] void FailWith(const char* step, int error);
+
+  std::string path_, directory_, temporary_;
+  int fd_ = -1;
+  uint64_t position_ = 0;
+};
+
+void WriteFileAtomically(const std::string& path, std::span<const std::byte> bytes);
+void WriteFileAtomically(const std::string& path, std::string_view text);
+
+// The contents of a regular file of at most `max_bytes`; Error for a larger one, before reading it.
+std::string ReadFile(const std::string& path, uint64_t max_bytes);
+
+// Makes the directory and those above it. Error if it exists and holds anything.
+void CreateFreshDirectory(const std::string& path);
+
+}  // namespace graft

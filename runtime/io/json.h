@@ -1,0 +1,50 @@
+// JSON files of others. nlohmann's parser with the limits that a hostile file needs (size, depth,
+// duplicate keys, nothing after the value) and getters whose errors name file, key and range.
+#pragma once
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace graft {
+
+using Json = nlohmann::json;
+
+struct JsonLimits {
+  uint64_t bytes = 32 << 20;  // a parsed value may take some 30 times the text
+  int depth = 64;
+};
+
+// `where` (a path, mostly) begins every message.
+Json ParseJson(std::string_view text, const std::string& where, const JsonLimits& limits = {});
+Json ReadJson(const std::string& path, const JsonLimits& limits = {});
+
+// The member `key` of an object: Get... wants it, Find... gives nothing when it is absent or null.
+// A value of another type or outside [min, max] is an Error in both.
+int64_t GetInt(const Json& object, std::string_view key, int64_t min, int64_t max,
+               const std::string& where);
+double GetNumber(const Json& object, std::string_view key, double min, double max,
+                 const std::string& where);
+bool GetBool(const Json& object, std::string_view key, const std::string& where);
+std::string GetString(const Json& object, std::string_view key, const std::string& where);
+const Json& GetObject(const Json& object, std::string_view key, const std::string& where);
+const Json& GetArray(const Json& object, std::string_view key, const std::string& where);
+std::vector<int64_t> GetInts(const Json& object, std::string_view key, int64_t min, int64_t max,
+                             const std::string& where);
+std::vector<std::string> GetStrings(const Json& object, std::string_view key,
+                                    const std::string& where);
+
+std::optional<int64_t> FindInt(const Json& object, std::string_view key, int64_t min, int64_t max,
+                               const std::string& where);
+std::optional<double> FindNumber(const Json& object, std::string_view key, double min, double max,
+                                 const std::string& where);
+std::optional<bool> FindBool(const Json& object, std::string_view key, const std::string& where);
+std::optional<std::string> FindString(const Json& object, std::string_view key,
+                                      const std::string& where);
+
+// The text of a value, UTF-8 checked; Error for a string that is not UTF-8.
+std::string DumpJson(const Json& value, int indent = -1);
+
+}  // namespace graft

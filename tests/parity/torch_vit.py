@@ -5,6 +5,7 @@ fixtures, the replay and the logit check all use this one forward pass, and chec
 """
 import json
 import math
+import os
 import re
 from dataclasses import dataclass
 
@@ -60,17 +61,66 @@ def to_timm(tensors):
     return out
 
 
-def infer_config(params, metadata=None, heads=None, eps=1e-6):
-    """Shapes from the tensors; heads and eps from the metadata `graft.config`, else the arguments, else width / 64."""
-    told = json.loads((metadata or {}).get("graft.config", "{}"))
+# Canonical and Hugging Face (ViTForImageClassification on disk) sites; N is a block's number.
+HUGGING_FACE = (
+    ("cls_token", "vit.embeddings.cls_token"), ("pos_embed", "vit.embeddings.position_embeddings"),
+    ("patch_embed", "vit.embeddings.patch_embeddings.projection"), ("norm", "vit.layernorm"), ("head", "classifier"),
+    ("blocks.N.norm1", "vit.encoder.layer.N.layernorm_before"), ("blocks.N.norm2", "vit.encoder.layer.N.layernorm_after"),
+    ("blocks.N.attn.q", "vit.encoder.layer.N.attention.attention.query"),
+    ("blocks.N.attn.k", "vit.encoder.layer.N.attention.attention.key"),
+    ("blocks.N.attn.v", "vit.encoder.layer.N.attention.attention.value"),
+    ("blocks.N.attn.o", "vit.encoder.layer.N.attention.output.dense"),
+    ("blocks.N.mlp.fc1", "vit.encoder.layer.N.intermediate.dense"),
+    ("blocks.N.mlp.fc2", "vit.encoder.layer.N.output.dense"),
+)
+
+
+def rename(tensors, pairs):
+    table, out = dict(pairs), {}
+    for name, value in tensors.items():
+        site, dot, kind = name.rpartition(".") if name.endswith((".weight", ".bias")) else (name, "", "")
+        number = re.search(r"\.(\d+)\.", site)
+        general = site.replace(number[0], ".N.", 1) if number else site
+        out[table[general].replace(".N.", number[0] if number else ".N.") + dot + kind] = value
+    return out
+
+
+def to_hugging_face(tensors):
+    return rename(tensors, HUGGING_FACE)
+
+
+def load_model(path):
+    """(parameters, VitConfig) of a timm-named safetensors file or of a Hugging Face folder."""
+    if os.path.isdir(path):
+        tensors, _ = load(os.path.join(path, "model.safetensors"))
+        with open(os.path.join(path, "config.json")) as f:
+            told = json.load(f)
+        names = {"heads": told["num_attention_heads"], "eps": told["layer_norm_eps"],
+                 "gelu": "erf" if told["hidden_act"] == "gelu" else "tanh"}
+        params = rename(tensors, [(b, a) for a, b in HUGGING_FACE])
+        return params, infer_config(params, names)
+    tensors, metadata = load(path)
+    params = canonical(tensors)
+    return params, infer_config(params, metadata_config(metadata))
+
+
+def infer_config(params, *sources):
+    """Shapes from the tensors; heads, eps, GELU kind and pooling from the first source (a dictionary) that has them.
+    Without: width / 64 heads, eps 1e-6, erf, class token, as timm's ViT."""
     width = params["norm.weight"].numel()
     patch = params["patch_embed.weight"]
     patch_size = patch.shape[-1] if patch.dim() == 4 else math.isqrt(patch.shape[1] // 3)
     tokens = params["pos_embed"].numel() // width - 1
     depth = 1 + max(int(m[1]) for m in (re.match(r"blocks\.(\d+)\.", k) for k in params) if m)
-    heads = heads or told.get("heads") or max(1, width // 64)
-    return VitConfig(math.isqrt(tokens) * patch_size, patch_size, width, depth, heads, float(told.get("eps", eps)),
-                     told.get("gelu", "erf"), told.get("pool", "token"))
+    told = {"heads": max(1, width // 64), "eps": 1e-6, "gelu": "erf", "pool": "token"}
+    for source in reversed(sources):
+        told.update({k: source[k] for k in told if source.get(k) is not None})
+    return VitConfig(math.isqrt(tokens) * patch_size, patch_size, width, depth, int(told["heads"]), float(told["eps"]),
+                     told["gelu"], told["pool"])
+
+
+def metadata_config(metadata):
+    return json.loads(metadata.get("graft.config", "{}"))
 
 
 def forward(params, images, config, lora_scale=0.0, masks=None, record=None):

@@ -1,8 +1,6 @@
 // JPEG through libjpeg-turbo. libjpeg reports errors by a callback that must not return: ours jumps
 // back with longjmp, so the functions that call setjmp or libjpeg hold plain data only, and the C++
 // objects live in DecodeJpeg, which no jump crosses.
-#include <jpeglib.h>
-
 #include <algorithm>
 #include <csetjmp>
 #include <cstdio>
@@ -10,6 +8,11 @@
 
 #include "data/image_decoders.h"
 #include "runtime/error.h"
+
+// Last, because it uses FILE and size_t without declaring them.
+// clang-format off
+#include <jpeglib.h>
+// clang-format on
 
 namespace graft {
 namespace {

@@ -1,0 +1,178 @@
+#include "data/check.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <map>
+#include <new>
+#include <thread>
+
+#include "data/draw.h"
+#include "data/image.h"
+#include "runtime/error.h"
+
+namespace graft {
+namespace {
+
+struct ImageFacts {
+  int width = 0, height = 0;
+  uint64_t hash = 0;
+  std::string error;  // empty if it could be read
+};
+
+using FactsByPath = std::map<std::string, ImageFacts>;
+
+uint64_t HashPixels(const Image& image) {
+  uint64_t hash =
+      HashBits(static_cast<uint64_t>(image.width) << 32 | static_cast<uint64_t>(image.height));
+  const std::vector<uint8_t>& rgb = image.rgb;
+  for (size_t at = 0; at < rgb.size(); at += 8) {
+    uint64_t word = 0;
+    std::memcpy(&word, rgb.data() + at, std::min<size_t>(8, rgb.size() - at));
+    hash = HashBits(hash ^ word);
+  }
+  return hash;
+}
+
+void ReadFacts(const std::string& path, ImageFacts& facts) {
+  try {
+    const Image image = ReadImage(path);
+    facts = {image.width, image.height, HashPixels(image), ""};
+  } catch (const Error& error) {
+    facts.error = error.what();
+  } catch (const std::bad_alloc&) {
+    facts.error = path + ": not enough memory to decode the image";
+  }
+}
+
+// Every distinct path of all splits, decoded once.
+FactsByPath ReadAll(const std::vector<Split>& splits, int threads) {
+  FactsByPath facts;
+  for (const Split& split : splits)
+    for (const Example& example : split.examples) facts[example.path];
+  std::vector<FactsByPath::value_type*> items;
+  for (auto& item : facts) items.push_back(&item);
+  std::atomic<size_t> next{0};
+  const auto work = [&] {
+    for (size_t i = next++; i < items.size(); i = next++)
+      ReadFacts(items[i]->first, items[i]->second);
+  };
+  std::vector<std::jthread> helpers;
+  for (int t = 1; t < threads; ++t) helpers.emplace_back(work);
+  work();
+  helpers.clear();  // joins
+  return facts;
+}
+
+SplitReport ReportSplit(const Split& split, const FactsByPath& all, int num_classes) {
+  SplitReport report;
+  report.name = split.name;
+  report.images = split.examples.size();
+  report.per_class.resize(static_cast<size_t>(num_classes));
+  size_t readable = 0;
+  for (const Example& example : split.examples) {
+    ++report.per_class[static_cast<size_t>(example.label)];
+    const ImageFacts& facts = all.at(example.path);
+    if (!facts.error.empty()) continue;
+    const bool first = readable++ == 0;
+    report.min_width = first ? facts.width : std::min(report.min_width, facts.width);
+    report.max_width = std::max(report.max_width, facts.width);
+    report.min_height = first ? facts.height : std::min(report.min_height, facts.height);
+    report.max_height = std::max(report.max_height, facts.height);
+    report.mean_width += facts.width;
+    report.mean_height += facts.height;
+  }
+  if (readable) {
+    report.mean_width /= static_cast<double>(readable);
+    report.mean_height /= static_cast<double>(readable);
+  }
+  return report;
+}
+
+// Equal pictures of two splits under different paths.
+void FindDuplicates(const Split& a, const Split& b, const FactsByPath& all, DatasetReport& report) {
+  std::map<uint64_t, const std::string*> by_hash;
+  for (const Example& example : a.examples)
+    if (const ImageFacts& facts = all.at(example.path); facts.error.empty())
+      by_hash.emplace(facts.hash, &example.path);
+  for (const Example& example : b.examples) {
+    const ImageFacts& facts = all.at(example.path);
+    const auto found = facts.error.empty() ? by_hash.find(facts.hash) : by_hash.end();
+    if (found != by_hash.end() && *found->second != example.path)
+      report.duplicates.push_back({a.name, *found->second, b.name, example.path});
+  }
+}
+
+bool IsTest(const std::string& split) { return split == "test"; }
+
+template <class Items, class Line>
+void AppendLines(std::string& text, std::string_view title, const Items& items, Line line) {
+  constexpr size_t kShown = 10;
+  if (items.empty()) return;
+  text += fmt::format("{}: {}\n", title, items.size());
+  for (size_t i = 0; i < std::min(kShown, items.size()); ++i) text += "  " + line(items[i]) + "\n";
+  if (items.size() > kShown) text += fmt::format("  ... and {} more\n", items.size() - kShown);
+}
+
+}  // namespace
+
+bool DatasetReport::ok() const {
+  if (!unreadable.empty()) return false;
+  for (const DuplicateImage& d : duplicates)
+    if (IsTest(d.first_split) != IsTest(d.second_split)) return false;
+  for (const SplitOverlap& o : overlaps)
+    if (IsTest(o.first) != IsTest(o.second)) return false;
+  return true;
+}
+
+DatasetReport CheckDataset(const std::string& directory, int threads) {
+  const ImageDataset dataset(directory);
+  const std::vector<Split>& splits = dataset.splits();
+  const FactsByPath all = ReadAll(splits, threads);
+  DatasetReport report;
+  report.directory = directory;
+  report.layout = dataset.layout();
+  report.num_classes = dataset.num_classes();
+  report.class_names = dataset.class_names();
+  for (const Split& split : splits)
+    report.splits.push_back(ReportSplit(split, all, report.num_classes));
+  for (const auto& [path, facts] : all)
+    if (!facts.error.empty()) report.unreadable.push_back({path, facts.error});
+  for (size_t i = 0; i < splits.size(); ++i) {
+    for (size_t j = i + 1; j < splits.size(); ++j) {
+      const size_t shared = Overlap(splits[i], splits[j]).size();
+      if (shared) report.overlaps.push_back({splits[i].name, splits[j].name, shared});
+      // A list that contains another one has that one's duplicates, which are found elsewhere.
+      const size_t smaller = std::min(splits[i].examples.size(), splits[j].examples.size());
+      if (shared < smaller) FindDuplicates(splits[i], splits[j], all, report);
+    }
+  }
+  return report;
+}
+
+std::string ToString(const DatasetReport& report) {
+  std::string text =
+      fmt::format("{}: {}, {} classes\n", report.directory,
+                  report.layout == DatasetLayout::kLists ? "lists of images" : "a folder per class",
+                  report.num_classes);
+  for (const SplitReport& split : report.splits) {
+    const auto [least, most] = std::minmax_element(split.per_class.begin(), split.per_class.end());
+    text += fmt::format(
+        "  {:<15} {} images, {} to {} per class, {}..{} x {}..{} pixels (mean {:.0f} x {:.0f})\n",
+        split.name, split.images, *least, *most, split.min_width, split.max_width, split.min_height,
+        split.max_height, split.mean_width, split.mean_height);
+  }
+  AppendLines(text, "unreadable images", report.unreadable,
+              [](const UnreadableImage& u) { return u.reason; });
+  AppendLines(text, "equal pictures in two splits", report.duplicates, [](const DuplicateImage& d) {
+    return fmt::format("{} ({}) = {} ({})", d.first_path, d.first_split, d.second_path,
+                       d.second_split);
+  });
+  AppendLines(text, "splits that share files", report.overlaps, [](const SplitOverlap& o) {
+    return fmt::format("{} and {}: {} files", o.first, o.second, o.count);
+  });
+  text += report.ok() ? "no problem found\n" : "problems found\n";
+  return text;
+}
+
+}  // namespace graft

@@ -1,0 +1,58 @@
+// What `graft data check DIR` reports: counts, unreadable files, sizes, and images that appear in
+// more than one split.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "data/dataset.h"
+
+namespace graft {
+
+struct SplitReport {
+  std::string name;
+  size_t images = 0;
+  std::vector<size_t> per_class;  // [num_classes]
+  // Of the readable images; all 0 if there are none.
+  int min_width = 0, max_width = 0, min_height = 0, max_height = 0;
+  double mean_width = 0, mean_height = 0;
+};
+
+struct UnreadableImage {
+  std::string path, reason;
+};
+
+// The same picture, pixel by pixel, under two paths in two splits.
+struct DuplicateImage {
+  std::string first_split, first_path, second_split, second_path;
+};
+
+// `count` paths are in both lists. train800val200 contains train800 on purpose, so this is a fact
+// and not a mistake; test with any training list is one.
+struct SplitOverlap {
+  std::string first, second;
+  size_t count = 0;
+};
+
+struct DatasetReport {
+  std::string directory;
+  DatasetLayout layout = DatasetLayout::kLists;
+  int num_classes = 0;
+  std::vector<std::string> class_names;
+  std::vector<SplitReport> splits;
+  std::vector<UnreadableImage> unreadable;
+  std::vector<DuplicateImage> duplicates;
+  std::vector<SplitOverlap> overlaps;
+
+  // No unreadable image, and no picture in both a test and a training or validation split.
+  bool ok() const;
+};
+
+// Decodes every image once, on `threads` threads. Throws Error as ImageDataset does; broken images
+// are part of the report.
+DatasetReport CheckDataset(const std::string& directory, int threads = 1);
+
+// For people, several lines; long lists are cut after ten entries.
+std::string ToString(const DatasetReport& report);
+
+}  // namespace graft

@@ -1,0 +1,73 @@
+// Labelled images on disk: VTAB-1k lists, or one folder per class. Opening reads the lists and the
+// folders' names, never an image.
+//
+// Lists: DIR/train800.txt, val200.txt, train800val200.txt, test.txt and any other DIR/*.txt of the
+// same form; a line is `path label`, the path relative to DIR and split off at the last blank, so
+// it may hold blanks itself. classes.txt, if there, names class n in line n.
+//
+// Folders: DIR/<split>/<class>/**, or DIR/<class>/** which is one split, "train". Class numbers
+// follow the sorted names of the class folders, as in torchvision's ImageFolder.
+#pragma once
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace graft {
+
+struct Example {
+  std::string path;  // as the program can open it: DIR is part of it
+  int label = 0;
+  bool operator==(const Example&) const = default;
+};
+
+struct Split {
+  std::string name;
+  std::vector<Example> examples;
+};
+
+enum class DatasetLayout { kLists, kFolders };
+
+class ImageDataset {
+ public:
+  // Throws Error if DIR holds neither layout, or a list or label in it is wrong.
+  explicit ImageDataset(const std::string& directory);
+
+  const std::string& directory() const { return directory_; }
+  DatasetLayout layout() const { return layout_; }
+  const std::vector<Split>& splits() const { return splits_; }
+  std::vector<std::string> split_names() const;
+  bool has_split(std::string_view name) const;
+
+  // The first `limit` examples of a list (0: all of them). In the folder layout, where the order is
+  // that of the classes, `limit` examples at even distances. Throws Error if there is no such split
+  // or one of the files does not exist.
+  Split Load(std::string_view name, size_t limit = 0) const;
+
+  // Empty if the lists come without classes.txt.
+  const std::vector<std::string>& class_names() const { return class_names_; }
+  // Lines of classes.txt or class folders; without either, the largest label of all lists plus one.
+  int num_classes() const { return num_classes_; }
+
+  // The usual split of this purpose if it exists, else "": train800 or train; val200, val, valid or
+  // validation; test, else a validation split.
+  std::string DefaultTrainSplit() const;
+  std::string DefaultValidationSplit() const;
+  std::string DefaultTestSplit() const;
+
+ private:
+  void OpenLists(const std::vector<std::string>& files);
+  void OpenFolders();
+  std::string FirstOf(const std::vector<std::string>& names) const;
+
+  std::string directory_;
+  DatasetLayout layout_ = DatasetLayout::kLists;
+  std::vector<Split> splits_;
+  std::vector<std::string> class_names_;
+  int num_classes_ = 0;
+};
+
+// Paths that both splits contain, in the order of `a`. Paths are compared after resolving "." and
+// ".."; equal images under two names are CheckDataset's business.
+std::vector<std::string> Overlap(const Split& a, const Split& b);
+
+}  // namespace graft

@@ -1,0 +1,55 @@
+// Procedural image tasks for `graft demo` and `graft data make`: no download, yet enough structure
+// for a small ViT to learn one task and transfer to another.
+//
+// Image `index` of a task depends on (task, size, seed, index) only, through a counter-based hash
+// and arithmetic that IEEE 754 fixes to the bit (no sin, no exp, no std:: distribution), so every
+// machine makes the same bytes. Every block of as many consecutive indices as the task has classes
+// holds each class once, in hashed order.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/image.h"
+
+namespace graft {
+
+struct GeneratedTask {
+  std::string name, about;
+  std::vector<std::string> classes;
+};
+
+// shapes, count, position, color, texture.
+const std::vector<GeneratedTask>& GeneratedTasks();
+
+// Throws Error with the nearest name if there is no such task.
+const GeneratedTask& FindGeneratedTask(std::string_view name);
+
+inline constexpr int kMinGeneratedSize = 16, kMaxGeneratedSize = 512;
+
+int GenerateLabel(const GeneratedTask& task, uint64_t seed, uint64_t index);
+// size x size pixels. Throws Error for a size outside the bounds above.
+Image GenerateImage(const GeneratedTask& task, int size, uint64_t seed, uint64_t index);
+
+struct LabelledImages {
+  std::vector<Image> images;
+  std::vector<int> labels;
+  std::vector<std::string> class_names;
+};
+// Images first, first + 1, ... of the task.
+LabelledImages GenerateTask(std::string_view task, int size, size_t count, uint64_t seed,
+                            uint64_t first = 0);
+
+struct TaskCounts {
+  size_t train = 800, val = 200, test = 1000;
+};
+// Test images are those from this index on, so they do not depend on the other counts.
+inline constexpr uint64_t kFirstTestIndex = uint64_t{1} << 32;
+
+// Writes PNG images and the lists of the VTAB-1k layout (train800.txt, ... whatever the counts).
+// Throws Error if `directory` exists and is not empty.
+void WriteTask(const std::string& directory, std::string_view task, int size,
+               const TaskCounts& counts, uint64_t seed);
+
+}  // namespace graft

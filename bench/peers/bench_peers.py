@@ -64,7 +64,8 @@ def run(command):
 
 def commands(args, case):
     model, task, method, batch = case
-    graft = [args.graft, "profile", "--model", f"init:{model}", "--batch-size", str(batch), "--threads", str(args.threads), "--dtype", "f32", "--json"]
+    graft = [args.graft, "profile", "--model", f"init:{model}", "--batch-size", str(batch)]
+    graft += ["--threads", str(args.threads), "--dtype", "f32", "--json"]
     graft += ["--method", method] if method else []
     torch = [args.python, pathlib.Path(__file__).with_name("torch_step.py"), model, task, str(batch),
              "--threads", str(args.threads), "--steps", str(args.steps)]
@@ -98,8 +99,8 @@ def summary(case, rounds):
     return out
 
 
-HEADER = """| work | Graft ms | PyTorch ms | faster by (min .. max) | Graft ex/s | PyTorch ex/s | Graft GF/s | PyTorch GF/s | Graft MB | PyTorch MB |
-|---|---|---|---|---|---|---|---|---|---|"""
+HEADER = ("| work | Graft ms | PyTorch ms | faster by (min .. max) | Graft ex/s | PyTorch ex/s | Graft GF/s | "
+          "PyTorch GF/s | Graft MB | PyTorch MB |\n|" + "---|" * 10)
 
 
 def describe(case):
@@ -108,7 +109,8 @@ def describe(case):
 
 def row(case, s):
     g, t = s["graft"], s["torch"]
-    return (f"| {describe(case)} | {g['step_ms']:.1f} | {t['step_ms']:.1f} | {s['ratio']:.2f} ({s['ratio_min']:.2f} .. {s['ratio_max']:.2f}) | "
+    return (f"| {describe(case)} | {g['step_ms']:.1f} | {t['step_ms']:.1f} | "
+            f"{s['ratio']:.2f} ({s['ratio_min']:.2f} .. {s['ratio_max']:.2f}) | "
             f"{g['examples_per_second']:.2f} | {t['examples_per_second']:.2f} | {g['gflops']:.0f} | {t['gflops']:.0f} | "
             f"{g['rss_bytes'] / 2**20:.0f} | {t['rss_bytes'] / 2**20:.0f} |")
 
@@ -129,8 +131,8 @@ def main():
         if args.out:
             args.out.write_text(json.dumps(result, indent=1) + "\n")
     m = result["machine"]
-    print(f"{m['cpu']}, {m['cpus']} CPUs, {m['memory_gib']} GiB, {' '.join(m['isa'])}; {args.threads} threads, {args.rounds} rounds, "
-          f"PyTorch {result['torch']} eager, f32; load at start {m['load']:.1f}\n")
+    print(f"{m['cpu']}, {m['cpus']} CPUs, {m['memory_gib']} GiB, {' '.join(m['isa'])}; {args.threads} threads, "
+          f"{args.rounds} rounds, PyTorch {result['torch']} eager, f32; load at start {m['load']:.1f}\n")
     print("\n".join([HEADER, *rows]))
 
 

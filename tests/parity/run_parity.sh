@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Trains 50 steps of DeiT-Ti on CIFAR-10 with every method that PyTorch can replay, replays each, prints a table.
+# A trace that passed is removed; one that differs stays in OUT.
 # usage: GRAFT_DATA=DIR run_parity.sh PEERS_ENV GRAFT_BINARY [OUT]
 #   DIR holds weights/deit_tiny_patch16_224.safetensors and data/vtab-1k/cifar10; ONLY=NAME runs the methods whose name
 #   contains it; THREADS (1) is used by both sides. Exit 1 if any method differs.
@@ -44,9 +45,11 @@ for line in "${methods[@]}"; do
         --method "$method" --out "$work/run" --trace "$work/trace" --train-split train800val200 --limit 400 --epochs 2 \
         --batch-size 16 --lr "$lr" --weight-decay 1e-2 --schedule cosine --warmup 0.1 --label-smoothing 0.1 \
         --optimizer adamw --seed 1 --dtype f32 --threads "$threads" --quiet > "$work/train.log" 2>&1; then
-        if ! "$env/bin/python" "$here/replay_vit.py" --trace "$work/trace" --run "$work/run" \
+        if "$env/bin/python" "$here/replay_vit.py" --trace "$work/trace" --run "$work/run" \
             --data "$data/data/vtab-1k/cifar10" --threads "$threads" --label "$method" --table "$table" \
             --json "$work/replay.json" > "$work/replay.log" 2>&1; then
+            rm -r "$work/trace"
+        else
             failed=1
             echo "== $method: the replay differs" >&2
             cat "$work/replay.log" >&2
@@ -58,7 +61,6 @@ for line in "${methods[@]}"; do
         tail -n 20 "$work/train.log" >&2
         echo "| ${method//|/&#124;} | | | | | | | NO: not trained |" >> "$table"
     fi
-    rm -rf "$work/trace/init.safetensors"
 done
 cat "$table"
 exit $failed

@@ -60,7 +60,8 @@ def make_model(method):
     for name, p in model.named_parameters():
         torch.nn.init.normal_(p, 1.0 if "norm" in name and name.endswith("weight") else 0.0, 0.15)
     if method.startswith("lora"):
-        return get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], modules_to_save=["classifier"]))
+        sites = ["q_proj", "v_proj"]
+        return get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules=sites, modules_to_save=["classifier"]))
     for name, p in model.named_parameters():
         p.requires_grad = method == "full" or "classifier" in name or (method == "bitfit" and name.endswith("bias"))
     return model
@@ -76,7 +77,8 @@ def make_trace(folder, data, method, padded):
     trained = [p for p in model.parameters() if p.requires_grad]
     names = {graft_name(n) for n, p in model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(trained, lr=LR, weight_decay=DECAY)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: (i + 1) / 2 if i < 2 else 0.5 * (1 + np.cos(np.pi * (i - 2) / (STEPS - 2))))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda i: (i + 1) / 2 if i < 2 else 0.5 * (1 + np.cos(np.pi * (i - 2) / (STEPS - 2))))
     entries = [line.rsplit(" ", 1) for line in (data / "train800val200.txt").read_text().splitlines()]
     pixels = [np.asarray(Image.open(data / p).convert("RGB").resize((IMAGE_SIZE, IMAGE_SIZE), Image.BICUBIC)) for p, _ in entries]
     x = ((torch.from_numpy(np.stack(pixels)).float() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)).permute(0, 3, 1, 2)
@@ -131,6 +133,10 @@ def scale_one(name, factor):
     return lambda t: {k: v * factor if k == name else v for k, v in t.items()}
 
 
+def without(name):
+    return lambda t: {k: v for k, v in t.items() if k != name}
+
+
 def swap_batches(folder):
     path = folder / "trace/batches.npz"
     with np.load(path) as z:
@@ -148,14 +154,17 @@ PERTURBED = {
     "a loss off by 0.2 %": edit_loss(7, "loss", 1.002), "a loss that is NaN": edit_loss(7, "loss", float("nan")),
     "one learning rate off by 1 %": edit_loss(9, "lr", 1.01), "another base rate in config.json": edit_config(lr=LR * 1.5),
     "no label smoothing": edit_config(label_smoothing=0.0), "another weight decay": edit_config(weight_decay=0.5),
-    "another schedule": edit_config(schedule="linear"), "another normalisation": edit_config(preprocess=PREPROCESS.replace("0.485", "0.5")),
+    "another schedule": edit_config(schedule="linear"),
+    "another normalisation": edit_config(preprocess=PREPROCESS.replace("0.485", "0.5")),
     "heads": edit_config(model={"heads": 4, "eps": 1e-6}), "two batches swapped": swap_batches, "nothing trained": untrained,
     "an initial tensor off by 5 %": edit_tensors("init.safetensors", scale_one("blocks.1.mlp.fc1.weight", 1.05)),
     "a final tensor off by 5 %": edit_tensors("final.safetensors", scale_one("blocks.0.norm2.bias", 1.05)),
 }
-LORA_PERTURBED = {"one lora_b not trained": edit_tensors("final.safetensors", lambda t: {k: v for k, v in t.items() if k != "blocks.1.attn.q.lora_b"}),
-                  "another alpha": edit_config(method="lora(r=4,alpha=4)"),
-                  "a final lora_b off by 5 %": edit_tensors("final.safetensors", scale_one("blocks.1.attn.v.lora_b", 1.05))}
+LORA_PERTURBED = {
+    "one lora_b not trained": edit_tensors("final.safetensors", without("blocks.1.attn.q.lora_b")),
+    "another alpha": edit_config(method="lora(r=4,alpha=4)"),
+    "a final lora_b off by 5 %": edit_tensors("final.safetensors", scale_one("blocks.1.attn.v.lora_b", 1.05)),
+}
 
 
 def replay(folder):

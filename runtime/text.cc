@@ -18,9 +18,39 @@ const char* RoleName(Role role) {
   return "value";
 }
 
+// Depth first from the outputs and updates: the order depends on the graph alone, not on its ids, so
+// isomorphic graphs print equally. Dead nodes come last.
+std::vector<NodeId> PrintOrder(const Graph& g) {
+  std::vector<NodeId> order;
+  std::vector<bool> done(g.num_nodes());
+  // An explicit stack: deep graphs must not exhaust the call stack.
+  auto visit = [&](NodeId root) {
+    std::vector<std::pair<NodeId, size_t>> stack{{root, 0}};
+    while (!stack.empty()) {
+      auto& [id, next] = stack.back();
+      if (done[id.i]) {
+        stack.pop_back();
+      } else if (next == g.node(id).in.size()) {
+        done[id.i] = true;
+        order.push_back(id);
+        stack.pop_back();
+      } else {
+        const NodeId producer = g.value(g.node(id).in[next++]).producer;
+        if (producer.valid() && !done[producer.i]) stack.emplace_back(producer, 0);
+      }
+    }
+  };
+  for (const GraphOutput& o : g.outputs)
+    if (g.value(o.value).producer.valid()) visit(g.value(o.value).producer);
+  for (const Update& u : g.updates)
+    if (g.value(u.value).producer.valid()) visit(g.value(u.value).producer);
+  for (NodeId id : g.TopoOrder()) visit(id);
+  return order;
+}
+
 // Printing names: "@leaf" or "%k" with k counted in printing order.
 struct Names {
-  explicit Names(const Graph& g) : g(g), order(g.TopoOrder()), number(g.num_values(), -1) {
+  explicit Names(const Graph& graph) : g(graph), order(PrintOrder(graph)), number(graph.num_values(), -1) {
     for (NodeId n : order)
       for (ValueId v : g.node(n).out) number[v.i] = count++;
   }

@@ -1,0 +1,142 @@
+#include "autograd/train_step.h"
+
+#include <cmath>
+
+#include "autograd/gradient.h"
+#include "ops/ops.h"
+#include "runtime/verify.h"
+
+namespace graft {
+namespace {
+
+// acc + value, in place of acc.
+void Accumulate(Graph& g, ValueId state, ValueId value) {
+  g.updates.push_back({state, Add(g, state, value)});
+}
+
+ValueId OptimizerState(Graph& g, ParamStore& params, const std::string& name, ValueId like) {
+  if (!params.Has(name)) params.Allocate(name, At(g.shape(like), {}));
+  return g.AddParam(name, g.shape(like));
+}
+
+void AddUpdate(Graph& g, ParamStore& params, ValueId p, ValueId gradient, ValueId hyper,
+               const OptimizerConfig& o) {
+  const std::string name = g.value(p).name;
+  const double decay = !o.decays || o.decays(name) ? o.weight_decay : 0;
+  if (o.kind == OptimizerKind::kAdamW) {
+    const ValueId m = OptimizerState(g, params, "opt.m." + name, p);
+    const ValueId v = OptimizerState(g, params, "opt.v." + name, p);
+    const auto out = g.Add(kAdamW, {p, gradient, m, v, hyper},
+                           AdamWAttrs{o.beta1, o.beta2, o.eps, decay});
+    g.updates.insert(g.updates.end(), {{p, out[0]}, {m, out[1]}, {v, out[2]}});
+  } else {
+    const ValueId buffer = OptimizerState(g, params, "opt.buf." + name, p);
+    const auto out = g.Add(kSgd, {p, gradient, buffer, hyper}, SgdAttrs{o.momentum, decay});
+    g.updates.insert(g.updates.end(), {{p, out[0]}, {buffer, out[1]}});
+  }
+}
+
+}  // namespace
+
+void AddTrainStep(Graph& g, ParamStore& params, const OptimizerConfig& optimizer) {
+  const std::vector<ValueId> trainable = g.Trainable();
+  if (trainable.empty()) Fail("nothing to train: no parameter is trainable");
+  VerifyTrainableReachOutput(g);
+  g.scope = "loss";
+  const ValueId inv_batch = g.AddInput("inv_batch", {DType::kF32, {1}});
+  const ValueId loss = Mul(g, SumAll(g, g.output("losses")), inv_batch);
+  const std::vector<ValueId> gradients = AddGradients(g, loss, trainable);
+
+  g.scope = "accumulate";
+  Accumulate(g, g.AddState("acc.loss", {1}), loss);
+  std::vector<ValueId> sums;
+  for (size_t i = 0; i < trainable.size(); ++i) {
+    const std::string& name = g.value(trainable[i]).name;
+    if (!gradients[i].valid()) Fail("'{}' is trainable but the loss does not depend on it", name);
+    sums.push_back(g.AddState("acc." + name, g.shape(trainable[i])));
+    Accumulate(g, sums.back(), gradients[i]);
+  }
+
+  g.phase = Phase::kUpdate;
+  g.scope = "update";
+  const ValueId hyper = g.AddInput("hyper", {DType::kF32, {3}});
+  ValueId clip;
+  if (optimizer.clip > 0) {
+    ValueId squares;
+    for (ValueId sum : sums) {
+      const ValueId s = SumSquares(g, sum);
+      squares = squares.valid() ? Add(g, squares, s) : s;
+    }
+    g.SetOutput("gradient_norm_squared", squares);
+    clip = ClipScale(g, squares, optimizer.clip);
+  }
+  for (size_t i = 0; i < trainable.size(); ++i) {
+    const ValueId gradient = clip.valid() ? Mul(g, sums[i], clip) : sums[i];
+    AddUpdate(g, params, trainable[i], gradient, hyper, optimizer);
+  }
+  g.phase = Phase::kMain;
+  g.scope.clear();
+}
+
+namespace {
+
+Graph BuildStepGraph(Graph g, ParamStore& params, const OptimizerConfig& optimizer,
+                     const PassManager* passes, std::vector<PassReport>& reports) {
+  AddTrainStep(g, params, optimizer);
+  // The logits and the losses themselves are nobody's business here; only what is updated stays.
+  std::erase_if(g.outputs, [](const GraphOutput& o) { return o.name != "gradient_norm_squared"; });
+  g.EraseDead();
+  MergeEqualNodes(g);
+  if (passes) reports = passes->Run(g);
+  Verify(g);
+  return g;
+}
+
+}  // namespace
+
+TrainStep::TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
+                     int64_t micro_batch, const PassManager* passes)
+    : optimizer_(optimizer),
+      micro_batch_(micro_batch),
+      graph_(BuildStepGraph(loss_graph, params, optimizer, passes, reports_)),
+      session_(graph_, params, {.capacity = {micro_batch, 0}}) {
+  if (session_.HasInput("one")) session_.Input("one").f32()[0] = 1;
+}
+
+StepResult TrainStep::Run(int64_t batch, int64_t step, double learning_rate, const Fill& fill) {
+  session_.ZeroStates();
+  session_.Input("inv_batch").f32()[0] = 1.0f / static_cast<float>(batch);
+  for (int64_t first = 0; first < batch; first += micro_batch_) {
+    const int64_t count = std::min(micro_batch_, batch - first);
+    fill(session_, first, count);
+    session_.Run({count, 0});
+  }
+  float* hyper = session_.Input("hyper").f32();
+  const double t = static_cast<double>(step + 1);
+  hyper[0] = static_cast<float>(learning_rate);
+  hyper[1] = static_cast<float>(1 - std::pow(optimizer_.beta1, t));
+  hyper[2] = static_cast<float>(1 - std::pow(optimizer_.beta2, t));
+  const double loss = session_.State("acc.loss").f32()[0];
+  StepResult result{loss, 0};
+  // A loss that is not finite must not reach the weights: the caller stops with the last good ones.
+  if (!std::isfinite(loss)) return result;
+  session_.RunUpdate();
+  if (optimizer_.clip > 0)
+    result.gradient_norm = std::sqrt(session_.Output("gradient_norm_squared").f32()[0]);
+  return result;
+}
+
+std::vector<std::string> TrainStep::trainable_names() const {
+  std::vector<std::string> names;
+  for (ValueId v : graph_.Trainable()) names.push_back(graph_.value(v).name);
+  return names;
+}
+
+std::vector<std::string> TrainStep::optimizer_names() const {
+  std::vector<std::string> names;
+  for (const std::string& name : graph_.ParamNames())
+    if (name.starts_with("opt.")) names.push_back(name);
+  return names;
+}
+
+}  // namespace graft

@@ -1,0 +1,65 @@
+// One training step as one compiled session: forward, backward and accumulation for each micro-batch,
+// then clipping and update.
+//
+//   total loss = sum over the batch of losses[i] / batch size
+//
+// Each trainable parameter w has a state "acc.w" that the micro-batches add to in order, and optimizer
+// state "opt.m.w", "opt.v.w" (or "opt.buf.w") in the store, so a checkpoint is a list of names.
+#pragma once
+#include <functional>
+
+#include "runtime/passes.h"
+#include "runtime/session.h"
+
+namespace graft {
+
+enum class OptimizerKind { kAdamW, kSgd };
+
+struct OptimizerConfig {
+  OptimizerKind kind = OptimizerKind::kAdamW;
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  // AdamW
+  double momentum = 0.9;                          // SGD
+  double weight_decay = 0;
+  double clip = 0;  // global norm; 0 = no clipping
+  // Whether a parameter decays; default all do, as in torch.optim.
+  std::function<bool(const std::string&)> decays;
+};
+
+// Adds gradients, accumulators and updates to `g`, which must have the output "losses" [S,1]. New
+// inputs: "inv_batch" [1] (1 / batch size), "hyper" [3] (ops.h), "one" [1]. New states: "acc.*" and
+// "acc.loss". New parameters: "opt.*", created in `params` as zeros if missing.
+void AddTrainStep(Graph& g, ParamStore& params, const OptimizerConfig& optimizer);
+
+struct StepResult {
+  double loss = 0;           // mean over the batch
+  double gradient_norm = 0;  // before clipping; 0 unless clipping is on
+};
+
+class TrainStep {
+ public:
+  // `loss_graph` is canonical (with the output "losses"); the optimising passes run on a copy.
+  TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
+            int64_t micro_batch, const PassManager* passes = nullptr);
+
+  // fill(session, first, count) writes the inputs of sequences [first, first+count) of the batch.
+  // `step` counts from 0; bias correction uses step + 1.
+  using Fill = std::function<void(Session&, int64_t first, int64_t count)>;
+  StepResult Run(int64_t batch, int64_t step, double learning_rate, const Fill& fill);
+
+  Session& session() { return session_; }
+  const Graph& graph() const { return graph_; }
+  const std::vector<PassReport>& reports() const { return reports_; }
+  int64_t micro_batch() const { return micro_batch_; }
+  // Names in the store of what the steps change: parameters and optimizer state.
+  std::vector<std::string> trainable_names() const;
+  std::vector<std::string> optimizer_names() const;
+
+ private:
+  OptimizerConfig optimizer_;
+  int64_t micro_batch_;
+  std::vector<PassReport> reports_;
+  Graph graph_;
+  Session session_;
+};
+
+}  // namespace graft

@@ -1,0 +1,95 @@
+// LoRA (Hu et al. 2021, arXiv 2106.09685; methods.md 6):
+//
+//   y = x W' + s (drop(x) A') B',   A [r,in] ~ U(-1/sqrt(in), 1/sqrt(in)),  B [out,r] = 0,
+//   s = alpha / r, or alpha / sqrt(r) with rslora.
+#include <cmath>
+
+#include "ops/ops.h"
+#include "peft/methods.h"
+#include "runtime/rng.h"
+
+namespace graft {
+namespace {
+
+struct LoraConfig {
+  int64_t rank = 8;
+  double scale = 1, dropout = 0;
+  std::vector<std::string> targets;
+};
+
+LoraConfig ReadConfig(const MethodArgs& a) {
+  LoraConfig c;
+  c.rank = a.Int("r", 1, 65536);
+  const double alpha =
+      a.Text("alpha") == "r" ? static_cast<double>(c.rank) : a.Number("alpha", 0, 1e6);
+  const double r = static_cast<double>(c.rank);
+  c.scale = a.Flag("rslora") ? alpha / std::sqrt(r) : alpha / r;
+  c.dropout = a.Number("dropout", 0, 0.999999);
+  c.targets = a.List("targets");
+  return c;
+}
+
+ValueId NewFactor(const MethodArgs& a, const std::string& name, const Extents& shape, bool random) {
+  if (!a.params.Has(name)) {
+    float* data = a.params.Allocate(name, shape);
+    if (random) {
+      const double bound = 1 / std::sqrt(static_cast<double>(shape.cols()));
+      FillUniform({data, static_cast<size_t>(shape.size())}, {MakeKey(a.seed, Purpose::kInit, name)},
+                  -bound, bound);
+    }
+  }
+  return a.g.AddParam(name, ToShape(shape), true);
+}
+
+// The input of a branch under dropout. The mask is keyed by the layer's scope, so that q and v of one
+// block drop different elements of their common input, as separate nn.Dropout modules do.
+ValueId Dropped(const MethodArgs& a, ValueId x, const std::string& scope, double p) {
+  if (p <= 0) return x;
+  ValueId rng = a.g.FindLeaf("rng");
+  if (!rng.valid()) rng = a.g.AddInput("rng", {DType::kI32, {2}});
+  ValueId offsets;
+  for (ValueId v : a.g.Leaves(Role::kIntermediate)) {
+    const Node& n = a.g.node(a.g.value(v).producer);
+    if (n.op == &kAttention) offsets = n.in[3];
+  }
+  if (!offsets.valid()) Fail("lora: dropout needs a model with sequences");
+  return Dropout(a.g, x, offsets, rng, {p, false, static_cast<int64_t>(a.seed), scope + ".lora"});
+}
+
+PassReport ApplyLora(const MethodArgs& a) {
+  const LoraConfig c = ReadConfig(a);
+  CheckTargets(a.g, c.targets);
+  const Pat site = Op(kMatmul, {Any("x"), Any("w")}).If([&](const Graph& g, ValueId v) {
+    return IsSite(g, v) && ScopeMatches(g.node(g.value(v).producer).scope, c.targets);
+  });
+  // x W'  ->  x W' + s (drop(x) A') B'
+  const Rule branch{"branch", site, [&](Graph& g, const Match& m) {
+    const std::string scope = g.scope;
+    const Extents w = At(g.shape(m["w"]), {});
+    const ValueId down = NewFactor(a, scope + ".lora_a", {c.rank, w[1]}, true);
+    const ValueId up = NewFactor(a, scope + ".lora_b", {w[0], c.rank}, false);
+    const ValueId x = Dropped(a, m["x"], scope, c.dropout);
+    const ValueId delta = Matmul(g, Matmul(g, x, down, false, true), up, false, true);
+    return Add(g, m.root, Scale(g, delta, c.scale));
+  }};
+  return Rewrite(a.g, "lora", {&branch, 1});
+}
+
+}  // namespace
+
+const MethodRecord kLoraMethod{
+    .name = "lora", .summary = "a low-rank branch beside each target layer (Hu et al. 2021)",
+    .equation = "y = x W' + s (drop(x) A') B', s = alpha/r", .count = "r (in + out) per target",
+    .source = "methods.md 6, arXiv 2106.09685",
+    .options = +[] {
+      return std::vector<MethodOption>{
+          {"r", "8", "rank"},
+          {"alpha", "r", "scale is alpha/r; 'r' makes it 1"},
+          {"dropout", "0", "probability on the branch's input"},
+          {"targets", "attn.q|attn.v", "layers: attn.{q,k,v,o}, mlp.{fc1,fc2}, blocks.N. before, * allowed"},
+          {"rslora", "false", "scale alpha/sqrt(r)"}};
+    },
+    .apply = ApplyLora,
+    .foldable = true};
+
+}  // namespace graft

@@ -1,0 +1,30 @@
+// Merging = algebra rules + constant folding. No method contains weight arithmetic: a branch that is
+// linear in x becomes part of the weight beside it, whatever method made it.
+#pragma once
+#include "runtime/params.h"
+#include "runtime/passes.h"
+
+namespace graft {
+
+// Removes dropout (an inference graph has none): dropout(x) -> x.
+PassReport RemoveDropout(Graph& g);
+
+// To a fixpoint, with P any value that depends on parameters only:
+//   (x A') B'        ->  x (B A)'          linear after linear
+//   s (x P')         ->  x (s P)'          scaled linear
+//   x W' + x P'      ->  x (W + P)'        parallel linear; the sum takes W's name
+// Each lowers the number of nodes that depend on an input.
+PassReport MergeLinear(Graph& g);
+
+struct MergeResult {
+  std::vector<PassReport> passes;
+  size_t nodes_before = 0, nodes_after = 0;
+  std::vector<std::string> left;  // scopes of parameters that could not be folded into the base
+};
+
+// The canonical graph (model + method) becomes the plain model: `g` must be an inference graph with
+// nothing trainable; `params` gets the merged weights under the base's names (copy-on-write).
+// `base_names` are the parameters of the plain model: what else remains is reported in `left`.
+MergeResult Merge(Graph& g, ParamStore& params, const std::vector<std::string>& base_names);
+
+}  // namespace graft

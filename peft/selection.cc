@@ -1,0 +1,106 @@
+// Methods that add nothing and only choose which parameters train (methods.md 1 to 4).
+#include <algorithm>
+#include <charconv>
+
+#include "ops/ops.h"
+#include "peft/methods.h"
+
+namespace graft {
+namespace {
+
+std::vector<MethodOption> NoOptions() { return {}; }
+
+PassReport Select(const MethodArgs& a, const char* name,
+                  const std::function<bool(const Graph&, ValueId)>& which) {
+  PassReport report{name, 0, a.g.live_nodes(), a.g.live_nodes(), 0, {}};
+  report.rewrites = SetTrainable(a.g, which);
+  if (report.rewrites == 0) throw Error(fmt::format("method '{}' found no parameter", name), ErrorKind::kUsage);
+  return report;
+}
+
+// The bias of a dense layer: a row vector added to a matmul's result.
+bool IsBias(const Graph& g, ValueId p) {
+  for (NodeId user : g.users(p)) {
+    const Node& n = g.node(user);
+    if (n.op != &kAdd || n.in[1] != p || g.shape(p).size() != 1) continue;
+    const NodeId producer = g.value(n.in[0]).producer;
+    if (producer.valid()) return true;  // also behind branches that other methods have added
+  }
+  return false;
+}
+
+// The number N of a scope "blocks.N. ...", or -1.
+int64_t BlockOf(const std::string& scope) {
+  int64_t block = -1;
+  if (scope.starts_with("blocks.")) std::from_chars(scope.data() + 7, scope.data() + scope.size(), block);
+  return block;
+}
+
+PassReport ApplyLast(const MethodArgs& a) {
+  const Graph& g = a.g;
+  int64_t depth = 0;
+  std::vector<bool> after(g.num_values());  // values that depend on a block
+  for (NodeId id : g.TopoOrder()) {
+    const Node& n = g.node(id);
+    depth = std::max(depth, BlockOf(n.scope) + 1);
+    const bool inside = BlockOf(n.scope) >= 0;
+    const bool any = inside || std::any_of(n.in.begin(), n.in.end(), [&](ValueId v) { return after[v.i]; });
+    for (ValueId v : n.out) after[v.i] = any;
+  }
+  const int64_t k = a.Int("k", 1, std::max<int64_t>(1, depth));
+  return Select(a, "last", [&](const Graph& graph, ValueId p) {
+    const auto& users = graph.users(p);
+    return std::any_of(users.begin(), users.end(), [&](NodeId user) {
+      const Node& n = graph.node(user);
+      const int64_t block = BlockOf(n.scope);
+      const bool final_norm = n.op == &kLayerNorm && block < 0 && after[n.out[0].i];
+      return block >= depth - k || final_norm;
+    });
+  });
+}
+
+}  // namespace
+
+const MethodRecord kFullMethod{
+    .name = "full", .summary = "every parameter trains", .equation = "W <- W - update",
+    .count = "all", .source = "methods.md 1", .options = NoOptions,
+    .apply = +[](const MethodArgs& a) { return Select(a, "full", [](const Graph&, ValueId) { return true; }); },
+    .foldable = true};
+
+const MethodRecord kLinearProbeMethod{
+    .name = "linear", .summary = "only the head trains; the backbone's features are computed once",
+    .equation = "logits = W_head LN(x)[CLS] + b", .count = "(D + 1) K", .source = "methods.md 2",
+    .options = NoOptions,
+    .apply = +[](const MethodArgs& a) {
+      return PassReport{"linear", 0, a.g.live_nodes(), a.g.live_nodes(), 0, {}};
+    },
+    .foldable = true};
+
+const MethodRecord kLnMethod{
+    .name = "ln", .summary = "gains and biases of every layer norm", .equation = "y = gain * norm(x) + bias",
+    .count = "L 4D + 2D", .source = "methods.md 3", .options = NoOptions,
+    .apply = +[](const MethodArgs& a) {
+      return Select(a, "ln", [](const Graph& g, ValueId p) {
+        return ReadAs(g, p, kLayerNorm, 1) || ReadAs(g, p, kLayerNorm, 2);
+      });
+    },
+    .foldable = true};
+
+const MethodRecord kBitFitMethod{
+    .name = "bitfit", .summary = "every bias, those of layer norms too (Ben Zaken et al. 2021)",
+    .equation = "y = W x + b, b trains", .count = "L (9D + M) + 2D for a ViT", .source = "methods.md 4, arXiv 2106.10199",
+    .options = NoOptions,
+    .apply = +[](const MethodArgs& a) {
+      return Select(a, "bitfit",
+                    [](const Graph& g, ValueId p) { return IsBias(g, p) || ReadAs(g, p, kLayerNorm, 2); });
+    },
+    .foldable = true};
+
+const MethodRecord kLastMethod{
+    .name = "last", .summary = "the last k blocks and the final norm", .equation = "as full, for blocks >= L - k",
+    .count = "k (12 D^2 + 13 D) + 2D with M = 4D", .source = "partial-k of the VPT paper, arXiv 2203.12119",
+    .options = +[] { return std::vector<MethodOption>{{"k", "2", "how many blocks, from the end"}}; },
+    .apply = ApplyLast,
+    .foldable = true};
+
+}  // namespace graft

@@ -81,13 +81,14 @@ void AddTrainStep(Graph& g, ParamStore& params, const OptimizerConfig& optimizer
 namespace {
 
 Graph BuildStepGraph(Graph g, ParamStore& params, const OptimizerConfig& optimizer,
-                     const PassManager* passes, std::vector<PassReport>& reports) {
+                     const TrainStep::Passes& passes, std::vector<PassReport>& reports) {
+  reports = passes.forward.Run(g);
   AddTrainStep(g, params, optimizer);
   // The logits and the losses themselves are nobody's business here; only what is updated stays.
   std::erase_if(g.outputs, [](const GraphOutput& o) { return o.name != "gradient_norm_squared"; });
   g.EraseDead();
   MergeEqualNodes(g);
-  if (passes) reports = passes->Run(g);
+  for (PassReport& report : passes.step.Run(g)) reports.push_back(std::move(report));
   Verify(g);
   return g;
 }
@@ -95,31 +96,35 @@ Graph BuildStepGraph(Graph g, ParamStore& params, const OptimizerConfig& optimiz
 }  // namespace
 
 TrainStep::TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
-                     int64_t micro_batch, const PassManager* passes)
+                     int64_t micro_batch, const Passes& passes)
     : optimizer_(optimizer),
       micro_batch_(micro_batch),
       graph_(BuildStepGraph(loss_graph, params, optimizer, passes, reports_)),
       session_(graph_, params, {.capacity = {micro_batch, 0}}) {
   if (session_.HasInput("one")) session_.Input("one").f32()[0] = 1;
+  if (session_.HasInput("rng")) rng_ = session_.Input("rng");
+  inv_batch_ = session_.Input("inv_batch");
+  hyper_ = session_.Input("hyper");
+  loss_ = session_.State("acc.loss");
 }
 
 StepResult TrainStep::Run(int64_t batch, int64_t step, double learning_rate, const Fill& fill) {
   session_.ZeroStates();
-  session_.Input("inv_batch").f32()[0] = 1.0f / static_cast<float>(batch);
+  inv_batch_.f32()[0] = 1.0f / static_cast<float>(batch);
   for (int64_t first = 0; first < batch; first += micro_batch_) {
     const int64_t count = std::min(micro_batch_, batch - first);
-    fill(session_, first, count);
+    fill(first, count);
+    if (rng_.data) rng_.i32()[0] = static_cast<int32_t>(step), rng_.i32()[1] = static_cast<int32_t>(first);
     session_.Run({count, 0});
   }
-  float* hyper = session_.Input("hyper").f32();
+  float* hyper = hyper_.f32();
   const double t = static_cast<double>(step + 1);
   hyper[0] = static_cast<float>(learning_rate);
   hyper[1] = static_cast<float>(1 - std::pow(optimizer_.beta1, t));
   hyper[2] = static_cast<float>(1 - std::pow(optimizer_.beta2, t));
-  const double loss = session_.State("acc.loss").f32()[0];
-  StepResult result{loss, 0};
+  StepResult result{loss_.f32()[0], 0};
   // A loss that is not finite must not reach the weights: the caller stops with the last good ones.
-  if (!std::isfinite(loss)) return result;
+  if (!std::isfinite(result.loss)) return result;
   session_.RunUpdate();
   if (optimizer_.clip > 0)
     result.gradient_norm = std::sqrt(session_.Output("gradient_norm_squared").f32()[0]);

@@ -8,7 +8,7 @@
 #pragma once
 #include <functional>
 
-#include "runtime/passes.h"
+#include "runtime/passes.h"  // PassManager, PassReport
 #include "runtime/session.h"
 
 namespace graft {
@@ -37,13 +37,18 @@ struct StepResult {
 
 class TrainStep {
  public:
-  // `loss_graph` is canonical (with the output "losses"); the optimising passes run on a copy.
+  // `loss_graph` is canonical (with the output "losses"); passes run on copies: `forward` before the
+  // gradient is taken, `step` on the whole step.
+  struct Passes {
+    PassManager forward, step;
+  };
   TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
-            int64_t micro_batch, const PassManager* passes = nullptr);
+            int64_t micro_batch, const Passes& passes = {});
 
-  // fill(session, first, count) writes the inputs of sequences [first, first+count) of the batch.
-  // `step` counts from 0; bias correction uses step + 1.
-  using Fill = std::function<void(Session&, int64_t first, int64_t count)>;
+  // fill(first, count) writes the inputs of sequences [first, first+count) of the batch into the
+  // session's buffers. `step` counts from 0; bias correction uses step + 1. A loss that is not finite
+  // updates nothing. "rng" is filled in here.
+  using Fill = std::function<void(int64_t first, int64_t count)>;
   StepResult Run(int64_t batch, int64_t step, double learning_rate, const Fill& fill);
 
   Session& session() { return session_; }
@@ -60,6 +65,7 @@ class TrainStep {
   std::vector<PassReport> reports_;
   Graph graph_;
   Session session_;
+  Tensor inv_batch_, hyper_, loss_, rng_;  // looked up once; rng_.data is null without random nodes
 };
 
 }  // namespace graft

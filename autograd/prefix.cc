@@ -1,0 +1,67 @@
+#include "autograd/prefix.h"
+
+#include <algorithm>
+
+#include "runtime/op.h"
+#include "runtime/verify.h"
+
+namespace graft {
+namespace {
+
+// By value: depends on the example input; and on nothing trainable, random or fed otherwise.
+struct Dependence {
+  std::vector<bool> example, fixed;
+};
+
+Dependence Analyse(const Graph& g, ValueId example) {
+  Dependence d{std::vector<bool>(g.num_values()), std::vector<bool>(g.num_values())};
+  for (Role role : {Role::kParam, Role::kInput})
+    for (ValueId v : g.Leaves(role))
+      d.fixed[v.i] = v == example || (role == Role::kParam && !g.value(v).trainable);
+  d.example[example.i] = true;
+  for (NodeId id : g.TopoOrder()) {
+    const Node& n = g.node(id);
+    const bool fixed = !n.op->random && std::all_of(n.in.begin(), n.in.end(), [&](ValueId v) { return d.fixed[v.i]; });
+    const bool depends = std::any_of(n.in.begin(), n.in.end(), [&](ValueId v) { return d.example[v.i]; });
+    for (ValueId v : n.out) d.fixed[v.i] = fixed, d.example[v.i] = depends;
+  }
+  return d;
+}
+
+}  // namespace
+
+std::optional<PrefixCut> CutFrozenPrefix(const Graph& g, std::string_view example_input) {
+  const ValueId example = g.FindLeaf(example_input);
+  if (!example.valid()) return {};
+  const Dependence d = Analyse(g, example);
+  // The frontier: fixed values of the example that something not fixed reads.
+  std::vector<ValueId> frontier;
+  for (uint32_t i = 0; i < g.num_values(); ++i) {
+    const ValueId v{i};
+    if (!g.IsAlive(v) || !d.fixed[i] || !d.example[i]) continue;
+    const auto& users = g.users(v);
+    const bool read = g.IsOutput(v) || std::any_of(users.begin(), users.end(), [&](NodeId user) {
+                        return !d.fixed[g.node(user).out[0].i];
+                      });
+    if (read) frontier.push_back(v);
+  }
+  if (frontier.size() != 1 || frontier[0] == example) return {};
+  const ValueId cut = frontier[0];
+  const TensorType type = g.type(cut);
+  const Dim rows = type.shape.empty() ? Dim() : type.shape[0];
+  if (type.dtype != DType::kF32 || rows.constant || rows.tokens || rows.sequences < 1) return {};
+
+  PrefixCut result{g, g, type};
+  result.prefix.ClearOutputs();
+  result.prefix.updates.clear();
+  result.prefix.SetOutput("features", cut);
+  result.prefix.EraseDead();
+  const ValueId features = result.rest.AddInput("features", type);
+  result.rest.ReplaceUses(cut, features);
+  result.rest.EraseDead();
+  Verify(result.prefix);
+  Verify(result.rest);
+  return result;
+}
+
+}  // namespace graft

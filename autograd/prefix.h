@@ -1,0 +1,21 @@
+// Cutting a graph where training begins: what depends on the examples but on nothing that trains is
+// the same in every epoch, so its results can be kept (a linear probe then costs one forward pass).
+#pragma once
+#include <optional>
+
+#include "runtime/graph.h"
+
+namespace graft {
+
+struct PrefixCut {
+  Graph prefix;  // output "features"
+  Graph rest;    // input "features" in its place; all outputs of the original
+  TensorType features;  // rows are a multiple of the sequences: one block of rows per example
+};
+
+// Nothing if the cut is not one value, or there is nothing to save. `example_input` is the input that
+// differs by example and is the prefix's only one ("image"). Graphs with random nodes below the cut
+// are not cut: their features change from step to step.
+std::optional<PrefixCut> CutFrozenPrefix(const Graph& g, std::string_view example_input);
+
+}  // namespace graft

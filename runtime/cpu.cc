@@ -86,7 +86,8 @@ double SmallestQuota(const std::string& mount, std::string path, bool v2) {
 double ReadQuota(const std::string& root) {
   const std::string base = root + "/sys/fs/cgroup";
   double smallest = 0;
-  for (const std::string& line : Lines(ReadText(root + "/proc/self/cgroup"))) {  // id:controllers:path
+  for (const std::string& line :
+       Lines(ReadText(root + "/proc/self/cgroup"))) {  // id:controllers:path
     const size_t first = line.find(':');
     const size_t second = first == std::string::npos ? first : line.find(':', first + 1);
     if (second == std::string::npos) continue;
@@ -137,8 +138,8 @@ std::vector<int> AllowedCpus() {
 }
 
 size_t StatusBytes(std::string_view key) {
-  return static_cast<size_t>(
-      ParseInt(Field(ReadText("/proc/self/status"), key)).value_or(0) * 1024);
+  return static_cast<size_t>(ParseInt(Field(ReadText("/proc/self/status"), key)).value_or(0) *
+                             1024);
 }
 
 }  // namespace

@@ -13,8 +13,8 @@ struct ParamStore::Entry::Buffer {
   static constexpr std::align_val_t kAlignment{64};
 
   explicit Buffer(size_t size)
-      : bytes(size), writable(static_cast<float*>(::operator new(std::max<size_t>(size, 64),
-                                                                 kAlignment))) {}
+      : bytes(size),
+        writable(static_cast<float*>(::operator new(std::max<size_t>(size, 64), kAlignment))) {}
   explicit Buffer(std::shared_ptr<const void> o) : owner(std::move(o)) {}
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
@@ -169,8 +169,10 @@ ParamStore::Bytes ParamStore::bytes() const {
   Bytes sum;
   std::set<const Entry::Buffer*> seen;
   for (const auto& [name, entry] : entries_) {
-    if (!entry.buffer->writable) sum.viewed += entry.values().size_bytes();
-    else if (seen.insert(entry.buffer.get()).second) sum.owned += entry.buffer->bytes;
+    if (!entry.buffer->writable)
+      sum.viewed += entry.values().size_bytes();
+    else if (seen.insert(entry.buffer.get()).second)
+      sum.owned += entry.buffer->bytes;
   }
   return sum;
 }

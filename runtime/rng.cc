@@ -53,10 +53,14 @@ std::pair<double, double> NormalPair(uint32_t a, uint32_t b) {
   const int quarter = static_cast<int>(turn * 4 + 0.5);
   const auto [s, c] = SinCos(6.2831853071795865 * (turn - quarter * 0.25));
   switch (quarter & 3) {
-    case 0: return {radius * c, radius * s};
-    case 1: return {radius * -s, radius * c};
-    case 2: return {radius * -c, radius * -s};
-    default: return {radius * s, radius * -c};
+    case 0:
+      return {radius * c, radius * s};
+    case 1:
+      return {radius * -s, radius * c};
+    case 2:
+      return {radius * -c, radius * -s};
+    default:
+      return {radius * s, radius * -c};
   }
 }
 
@@ -115,8 +119,10 @@ void FillTruncNormal(std::span<float> out, const StreamKey& s, double mean, doub
       const double x = mean + stddev * z;
       if (x < low || x > high) {
         if (++tries == kTries)
-          Fail("truncated normal: [{}, {}] holds next to nothing of a normal with mean {} and "
-               "standard deviation {}", low, high, mean, stddev);
+          Fail(
+              "truncated normal: [{}, {}] holds next to nothing of a normal with mean {} and "
+              "standard deviation {}",
+              low, high, mean, stddev);
       } else if (filled < out.size()) {
         out[filled++] = static_cast<float>(x), tries = 0;
       }

@@ -16,13 +16,13 @@ namespace graft {
 
 // What the numbers are for. Stored runs depend on the values: append, never renumber.
 enum class Purpose : uint32_t {
-  kInit = 1,      // initial weights
-  kOrder = 2,     // order of the training examples; step is the epoch
+  kInit = 1,   // initial weights
+  kOrder = 2,  // order of the training examples; step is the epoch
   kDropout = 3,
   kDropPath = 4,
-  kMask = 5,      // methods that mask weights or tokens
-  kPath = 6,      // sampled paths of a supernet
-  kData = 7,      // generated data and augmentation
+  kMask = 5,  // methods that mask weights or tokens
+  kPath = 6,  // sampled paths of a supernet
+  kData = 7,  // generated data and augmentation
 };
 
 struct StreamKey {
@@ -49,8 +49,9 @@ inline Philox4 Philox(Philox4 c, uint32_t k0, uint32_t k1) {
 
 // The words of positions 4*block .. 4*block+3.
 inline Philox4 RandomBlock(const StreamKey& s, uint32_t block) {
-  return Philox({block, s.sample, static_cast<uint32_t>(s.step), static_cast<uint32_t>(s.step >> 32)},
-                static_cast<uint32_t>(s.key), static_cast<uint32_t>(s.key >> 32));
+  return Philox(
+      {block, s.sample, static_cast<uint32_t>(s.step), static_cast<uint32_t>(s.step >> 32)},
+      static_cast<uint32_t>(s.key), static_cast<uint32_t>(s.key >> 32));
 }
 
 // A stream has 2^34 positions.

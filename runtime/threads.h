@@ -23,7 +23,7 @@ void ParallelFor(int64_t chunks, const F& f) noexcept {
     for (int64_t i = 0; i < chunks; ++i) f(i);
     return;
   }
-#pragma omp parallel for schedule(dynamic, 1) num_threads(static_cast<int>(threads))
+#pragma omp parallel for schedule(dynamic, 1) num_threads(static_cast <int>(threads))
   for (int64_t i = 0; i < chunks; ++i) f(i);
 }
 

@@ -42,7 +42,8 @@ class Descriptor {
 
 // Whether the name still leads to the open file: another writer may have renamed it since.
 bool SameFile(int fd, const std::string& path) {
-  struct stat open_file {}, named {};
+  struct stat open_file {
+  }, named{};
   return fstat(fd, &open_file) == 0 && lstat(path.c_str(), &named) == 0 &&
          open_file.st_dev == named.st_dev && open_file.st_ino == named.st_ino;
 }

@@ -12,11 +12,12 @@ struct Info {
   std::string_view name;
   int bits;
 };
-constexpr Info kInfos[] = {  // in the order of FileDType
-    {"BOOL", 8},    {"U8", 8},      {"I8", 8},       {"U16", 16},       {"I16", 16},
-    {"F16", 16},    {"BF16", 16},   {"U32", 32},     {"I32", 32},       {"F32", 32},
-    {"U64", 64},    {"I64", 64},    {"F64", 64},     {"C64", 64},       {"F4", 4},
-    {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"F8_E4M3", 8},  {"F8_E4M3FNUZ", 8}, {"F8_E5M2", 8},
+constexpr Info kInfos[] = {
+    // in the order of FileDType
+    {"BOOL", 8},        {"U8", 8},      {"I8", 8},      {"U16", 16},        {"I16", 16},
+    {"F16", 16},        {"BF16", 16},   {"U32", 32},    {"I32", 32},        {"F32", 32},
+    {"U64", 64},        {"I64", 64},    {"F64", 64},    {"C64", 64},        {"F4", 4},
+    {"F6_E2M3", 6},     {"F6_E3M2", 6}, {"F8_E4M3", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2", 8},
     {"F8_E5M2FNUZ", 8}, {"F8_E8M0", 8},
 };
 
@@ -27,8 +28,8 @@ float FromF16(uint16_t x) {
   const uint32_t exponent = x >> 10 & 31, mantissa = x & 1023;
   if (exponent == 31) return std::bit_cast<float>(sign | 0x7F800000 | mantissa << 13);
   if (exponent == 0)  // subnormal: mantissa * 2^-24 is exact
-    return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(static_cast<float>(mantissa) *
-                                                               0x1p-24f));
+    return std::bit_cast<float>(sign |
+                                std::bit_cast<uint32_t>(static_cast<float>(mantissa) * 0x1p-24f));
   return std::bit_cast<float>(sign | (exponent + 112) << 23 | mantissa << 13);
 }
 
@@ -65,20 +66,34 @@ void ToFloat(FileDType dtype, std::span<const std::byte> in, std::span<float> ou
   GRAFT_CHECK(ConvertsToFloat(dtype), "{}", ToString(dtype));
   GRAFT_CHECK(in.size() == out.size() * static_cast<size_t>(BitSize(dtype)) / 8);
   switch (dtype) {
-    case FileDType::kBool: return Convert<uint8_t>(in, out, [](uint8_t x) { return x ? 1.f : 0.f; });
-    case FileDType::kU8: return Cast<uint8_t>(in, out);
-    case FileDType::kI8: return Cast<int8_t>(in, out);
-    case FileDType::kU16: return Cast<uint16_t>(in, out);
-    case FileDType::kI16: return Cast<int16_t>(in, out);
-    case FileDType::kF16: return Convert<uint16_t>(in, out, FromF16);
-    case FileDType::kBF16: return Convert<uint16_t>(in, out, FromBf16);
-    case FileDType::kU32: return Cast<uint32_t>(in, out);
-    case FileDType::kI32: return Cast<int32_t>(in, out);
-    case FileDType::kF32: return Cast<float>(in, out);
-    case FileDType::kU64: return Cast<uint64_t>(in, out);
-    case FileDType::kI64: return Cast<int64_t>(in, out);
-    case FileDType::kF64: return Cast<double>(in, out);
-    default: return;
+    case FileDType::kBool:
+      return Convert<uint8_t>(in, out, [](uint8_t x) { return x ? 1.f : 0.f; });
+    case FileDType::kU8:
+      return Cast<uint8_t>(in, out);
+    case FileDType::kI8:
+      return Cast<int8_t>(in, out);
+    case FileDType::kU16:
+      return Cast<uint16_t>(in, out);
+    case FileDType::kI16:
+      return Cast<int16_t>(in, out);
+    case FileDType::kF16:
+      return Convert<uint16_t>(in, out, FromF16);
+    case FileDType::kBF16:
+      return Convert<uint16_t>(in, out, FromBf16);
+    case FileDType::kU32:
+      return Cast<uint32_t>(in, out);
+    case FileDType::kI32:
+      return Cast<int32_t>(in, out);
+    case FileDType::kF32:
+      return Cast<float>(in, out);
+    case FileDType::kU64:
+      return Cast<uint64_t>(in, out);
+    case FileDType::kI64:
+      return Cast<int64_t>(in, out);
+    case FileDType::kF64:
+      return Cast<double>(in, out);
+    default:
+      return;
   }
 }
 

@@ -15,8 +15,28 @@ namespace graft {
 
 // Element types of files, far more than a graph has.
 enum class FileDType : uint8_t {
-  kBool, kU8, kI8, kU16, kI16, kF16, kBF16, kU32, kI32, kF32, kU64, kI64, kF64, kC64,
-  kF4, kF6E2M3, kF6E3M2, kF8E4M3, kF8E4M3Fnuz, kF8E5M2, kF8E5M2Fnuz, kF8E8M0,
+  kBool,
+  kU8,
+  kI8,
+  kU16,
+  kI16,
+  kF16,
+  kBF16,
+  kU32,
+  kI32,
+  kF32,
+  kU64,
+  kI64,
+  kF64,
+  kC64,
+  kF4,
+  kF6E2M3,
+  kF6E3M2,
+  kF8E4M3,
+  kF8E4M3Fnuz,
+  kF8E5M2,
+  kF8E5M2Fnuz,
+  kF8E8M0,
 };
 std::string_view ToString(FileDType dtype);  // as in the format: "F32", "BF16"
 std::optional<FileDType> ParseFileDType(std::string_view name);

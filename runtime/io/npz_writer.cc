@@ -36,7 +36,8 @@ void PutCommon(Record* record, uint32_t crc, size_t name_size, size_t extra_size
 
 void NpzWriter::Add(const TensorToWrite& array) {
   Member member{.name = array.name + ".npy", .offset = file_.position()};
-  if (member.name.size() > 0xFFFF) Fail("{}: array name of {} bytes", file_.path(), array.name.size());
+  if (member.name.size() > 0xFFFF)
+    Fail("{}: array name of {} bytes", file_.path(), array.name.size());
   for (const Member& m : members_)
     if (m.name == member.name) Fail("{}: two arrays are named '{}'", file_.path(), array.name);
   const std::string header = MakeNpyHeader(array);
@@ -62,10 +63,15 @@ void NpzWriter::Close() {
     directory.Text(m.name).U16(1).U16(24).U64(m.size).U64(m.size).U64(m.offset);
   }
   const uint64_t size = directory.bytes().size(), count = members_.size();
-  directory.U32(0x06064B50).U64(44).U16(45).U16(45).U32(0).U32(0);
-  directory.U64(count).U64(count).U64(size).U64(begin);
-  directory.U32(0x07064B50).U32(0).U64(begin + size).U32(1);  // where the record above is
-  directory.U32(0x06054B50).U16(0).U16(0).U16(0xFFFF).U16(0xFFFF).U32(kInExtra).U32(kInExtra).U16(0);
+  const bool empty = count == 0;  // NumPy knows an empty archive by the last record alone
+  if (!empty) {
+    directory.U32(0x06064B50).U64(44).U16(45).U16(45).U32(0).U32(0);
+    directory.U64(count).U64(count).U64(size).U64(begin);
+    directory.U32(0x07064B50).U32(0).U64(begin + size).U32(1);  // where the record above is
+  }
+  const uint64_t count16 = empty ? 0 : 0xFFFF, in_extra = empty ? 0 : kInExtra;
+  directory.U32(0x06054B50).U16(0).U16(0).U16(count16).U16(count16);
+  directory.U32(in_extra).U32(in_extra).U16(0);
   file_.Write(directory.bytes());
   file_.Commit();
 }

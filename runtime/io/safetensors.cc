@@ -38,9 +38,9 @@ std::string MakeHeader(const std::string& path, std::span<const TensorToWrite> t
   uint64_t offset = 0;
   for (const TensorToWrite& t : tensors) {
     if (header.size() > 1) header += ',';
-    header += fmt::format(R"({}:{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})",
-                          text(t.name), ToString(t.dtype), fmt::join(t.shape, ","), offset,
-                          offset + t.bytes.size());
+    header +=
+        fmt::format(R"({}:{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})", text(t.name),
+                    ToString(t.dtype), fmt::join(t.shape, ","), offset, offset + t.bytes.size());
     offset += t.bytes.size();
   }
   header += '}';

@@ -36,7 +36,9 @@ class HeaderSax final : public nlohmann::json_sax<Json> {
     if (skipping_ > 0) return true;
     const bool in_file = place_ == Place::kFile;
     if (in_file) name_ = key;
-    if (!(in_file ? names_ : place_ == Place::kMetadata ? metadata_keys_ : fields_)
+    if (!(in_file                      ? names_
+          : place_ == Place::kMetadata ? metadata_keys_
+                                       : fields_)
              .insert(key)
              .second)
       Fail("{}: duplicate key '{}' in the header{}", path_, key, Inside());
@@ -60,8 +62,7 @@ class HeaderSax final : public nlohmann::json_sax<Json> {
   bool start_array(size_t) override {
     if (Skip(+1)) return true;
     if (place_ == Place::kTensor && field_ == "shape") return place_ = Place::kShape, true;
-    if (place_ == Place::kTensor && field_ == "data_offsets")
-      return place_ = Place::kOffsets, true;
+    if (place_ == Place::kTensor && field_ == "data_offsets") return place_ = Place::kOffsets, true;
     Unexpected("an array");
   }
 
@@ -85,8 +86,10 @@ class HeaderSax final : public nlohmann::json_sax<Json> {
     if (place_ != Place::kShape && place_ != Place::kOffsets) Unexpected("a number");
     if (value > uint64_t{INT64_MAX}) Unexpected("a number that is too large");
     FileTensor& tensor = out_.tensors.back();
-    if (place_ == Place::kShape) tensor.shape.push_back(static_cast<int64_t>(value));
-    else if (++offsets_ <= 2) (offsets_ == 1 ? tensor.begin : tensor.end) = value;
+    if (place_ == Place::kShape)
+      tensor.shape.push_back(static_cast<int64_t>(value));
+    else if (++offsets_ <= 2)
+      (offsets_ == 1 ? tensor.begin : tensor.end) = value;
     return true;
   }
 

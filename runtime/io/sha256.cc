@@ -43,8 +43,8 @@ void HashPlain(State* state, const std::byte* bytes, size_t blocks) {
     for (size_t i = 0; i < 64; ++i) {
       const uint32_t t1 = h + (std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25)) +
                           ((e & f) ^ (~e & g)) + kRound[i] + w[i];
-      const uint32_t t2 = (std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22)) +
-                          ((a & b) ^ (a & c) ^ (b & c));
+      const uint32_t t2 =
+          (std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
       h = g, g = f, f = e, e = d + t1, d = c, c = b, b = a, a = t1 + t2;
     }
     const State add{a, b, c, d, e, f, g, h};
@@ -68,8 +68,8 @@ __attribute__((target("sha,sse4.1"))) void HashNative(State* state, const std::b
     for (int i = 0; i < 16; ++i) {
       __m128i& now = w[i % 4];
       if (i < 4) {
-        now = _mm_shuffle_epi8(
-            _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes + 16 * i)), big_endian);
+        now = _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes + 16 * i)),
+                               big_endian);
       } else {
         const __m128i w7 = _mm_alignr_epi8(w[(i + 3) % 4], w[(i + 2) % 4], 4);
         now = _mm_add_epi32(_mm_sha256msg1_epu32(now, w[(i + 1) % 4]), w7);

@@ -1,0 +1,349 @@
+// Activations and their gradients (x, dy) -> dx.
+// Top half: kernels, compiled once per SIMD target. Bottom half (HWY_ONCE): the records.
+#include <cmath>
+#include <numbers>
+
+#include "ops/records.h"
+#include "ops/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/activation.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "ops/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace graft::HWY_NAMESPACE {
+namespace {
+
+// e = exp(-|x|) <= 1 and the logistic function of x, without overflow and with all digits of the tail.
+HWY_INLINE VF Logistic(VF x, VF& e) {
+  const DF d;
+  e = Exp(d, hn::Neg(hn::Abs(x)));
+  const VF one = hn::Set(d, 1.0f);
+  return hn::Div(hn::IfThenElse(hn::Lt(x, hn::Zero(d)), e, one), hn::Add(one, e));
+}
+
+// gelu'(x) = Phi(x) + x phi(x),  phi(x) = exp(-x^2 / 2) / sqrt(2 pi)
+HWY_INLINE VF GeluSlope(VF x) {
+  const DF d;
+  VF e;
+  const VF cdf = NormalCdf(d, x, e);
+  return hn::MulAdd(hn::Mul(x, hn::Set(d, 0.39894228040143268f)), e, cdf);
+}
+
+// With w = 2 sqrt(2 / pi) (x + 0.044715 x^3) and s = logistic(w): gelu = x s and
+// gelu' = s + x s (1 - s) w'.
+HWY_INLINE VF GeluTanhSlope(VF x) {
+  const DF d;
+  const float c = 2 * 0.79788456080286536f, k = 0.044715f;
+  const VF square = hn::Mul(x, x), one = hn::Set(d, 1.0f);
+  const VF w = hn::Mul(x, hn::MulAdd(square, hn::Set(d, c * k), hn::Set(d, c)));
+  const VF dw = hn::MulAdd(square, hn::Set(d, 3 * c * k), hn::Set(d, c));
+  VF e;
+  const VF s = Logistic(w, e);
+  const VF t = hn::Div(hn::IfThenElse(hn::Lt(w, hn::Zero(d)), one, e), hn::Add(one, e));  // 1 - s
+  return hn::MulAdd(hn::Mul(s, t), hn::Mul(x, dw), s);
+}
+
+// s + x s (1 - s) = s (1 + x (1 - s))
+HWY_INLINE VF SiluSlope(VF x) {
+  const DF d;
+  const VF one = hn::Set(d, 1.0f);
+  VF e;
+  const VF s = Logistic(x, e);
+  const VF t = hn::Div(hn::IfThenElse(hn::Lt(x, hn::Zero(d)), one, e), hn::Add(one, e));
+  return hn::Mul(s, hn::MulAdd(x, t, one));
+}
+
+// e / (1 + e)^2, e = exp(-|x|)
+HWY_INLINE VF SigmoidSlope(VF x) {
+  const DF d;
+  const VF e = Exp(d, hn::Neg(hn::Abs(x))), sum = hn::Add(hn::Set(d, 1.0f), e);
+  return hn::Div(e, hn::Mul(sum, sum));
+}
+
+// 1 if x > 0, 0 if x <= 0, NaN for NaN
+HWY_INLINE VF ReluSlope(VF x) {
+  const DF d;
+  const VF positive = hn::IfThenElseZero(hn::Gt(x, hn::Zero(d)), hn::Set(d, 1.0f));
+  return hn::IfThenElse(hn::IsNaN(x), x, positive);
+}
+
+void GeluF32(const KernelArgs& a) {
+  Map1(a, [](VF x) HWY_ATTR { return GeluErf(DF(), x); });
+}
+void GeluTanhF32(const KernelArgs& a) {
+  Map1(a, [](VF x) HWY_ATTR { return GeluTanh(DF(), x); });
+}
+void ReluF32(const KernelArgs& a) {  // not Max, which may drop a NaN
+  Map1(a, [](VF x) HWY_ATTR {
+    return hn::IfThenElse(hn::Lt(x, hn::Zero(DF())), hn::Zero(DF()), x);
+  });
+}
+void SiluF32(const KernelArgs& a) {
+  Map1(a, [](VF x) HWY_ATTR {
+    VF e;
+    return hn::Mul(x, Logistic(x, e));
+  });
+}
+void TanhF32(const KernelArgs& a) {
+  Map1(a, [](VF x) HWY_ATTR { return Tanh(DF(), x); });
+}
+void SigmoidF32(const KernelArgs& a) {
+  Map1(a, [](VF x) HWY_ATTR {
+    VF e;
+    return Logistic(x, e);
+  });
+}
+
+// dx = dy f'(x); also where f' is 0, so that a NaN or an infinity in dy is not lost.
+void GeluGradF32(const KernelArgs& a) {
+  Map2(a, [](VF x, VF dy) HWY_ATTR { return hn::Mul(dy, GeluSlope(x)); });
+}
+void GeluTanhGradF32(const KernelArgs& a) {
+  Map2(a, [](VF x, VF dy) HWY_ATTR { return hn::Mul(dy, GeluTanhSlope(x)); });
+}
+void ReluGradF32(const KernelArgs& a) {
+  Map2(a, [](VF x, VF dy) HWY_ATTR { return hn::Mul(dy, ReluSlope(x)); });
+}
+void SiluGradF32(const KernelArgs& a) {
+  Map2(a, [](VF x, VF dy) HWY_ATTR { return hn::Mul(dy, SiluSlope(x)); });
+}
+void TanhGradF32(const KernelArgs& a) {  // tanh'(x) = 4 logistic'(2 x)
+  Map2(a, [](VF x, VF dy) HWY_ATTR {
+    return hn::Mul(dy, hn::Mul(SetV(4.0f), SigmoidSlope(hn::Add(x, x))));
+  });
+}
+void SigmoidGradF32(const KernelArgs& a) {
+  Map2(a, [](VF x, VF dy) HWY_ATTR { return hn::Mul(dy, SigmoidSlope(x)); });
+}
+
+}  // namespace
+}  // namespace graft::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace graft {
+namespace {
+
+HWY_EXPORT(GeluF32);
+HWY_EXPORT(GeluTanhF32);
+HWY_EXPORT(ReluF32);
+HWY_EXPORT(SiluF32);
+HWY_EXPORT(TanhF32);
+HWY_EXPORT(SigmoidF32);
+HWY_EXPORT(GeluGradF32);
+HWY_EXPORT(GeluTanhGradF32);
+HWY_EXPORT(ReluGradF32);
+HWY_EXPORT(SiluGradF32);
+HWY_EXPORT(TanhGradF32);
+HWY_EXPORT(SigmoidGradF32);
+#define GRAFT_KERNEL(f) +[](const KernelArgs& a) noexcept { HWY_DYNAMIC_DISPATCH(f)(a); }
+
+template <double (*f)(double)>
+void RefMap(const ReferenceArgs& a) {
+  for (size_t i = 0; i < a.out[0].size(); ++i) a.out[0][i] = f(a.in[0][i]);
+}
+// dx = dy f(x), f the derivative
+template <double (*f)(double)>
+void RefGrad(const ReferenceArgs& a) {
+  for (size_t i = 0; i < a.out[0].size(); ++i) a.out[0][i] = a.in[1][i] * f(a.in[0][i]);
+}
+template <const OpDef& kGrad>
+std::vector<ValueId> GradientBy(const GradientArgs& v) {
+  if (!v.need[0]) return {ValueId{}};
+  return {v.g.Add1(kGrad, {v.in[0], v.cotangent[0]})};
+}
+
+double Phi(double x) { return 0.5 * std::erfc(-x / std::numbers::sqrt2); }
+double Density(double x) { return std::exp(-x * x / 2) / std::sqrt(2 * std::numbers::pi); }
+// As ReLU's kernels: a NaN stays one.
+double Relu64(double x) { return x < 0 ? 0 : x; }
+double ReluSlope64(double x) { return x > 0 ? 1.0 : x <= 0 ? 0.0 : x; }
+double Sigmoid64(double x) { return 1 / (1 + std::exp(-x)); }
+// The argument of tanh in the other GELU, and its derivative.
+double Inner(double x) {
+  return std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x);
+}
+double InnerSlope(double x) {
+  return std::sqrt(2 / std::numbers::pi) * (1 + 3 * 0.044715 * x * x);
+}
+
+// The wide sample has both tails; kinks (ReLU at 0) are avoided by drawing from one side.
+std::vector<Sample> UnaryIn(double lo, double hi) {
+  return {{"one", {{{1}, lo, hi}}},        {"odd", {{{3, 7}, lo, hi}}},
+          {"prime", {{{13, 31}, lo, hi}}}, {"empty", {{{0, 5}}}},
+          {"wide", {{{5, 53}, 4 * lo, 4 * hi}}}, {"large", {{{150, 257}, lo, hi}}},
+          {"bench", {{{1576, 3072}, lo, hi}}}};
+}
+std::vector<Sample> Unary() { return UnaryIn(-2, 2); }
+std::vector<Sample> UnaryRelu() {
+  std::vector<Sample> samples = UnaryIn(0.1, 2);
+  samples.push_back({"negative", {{{3, 7}, -2, -0.1}}});
+  return samples;
+}
+std::vector<Sample> Binary() {
+  std::vector<Sample> samples = Unary();
+  for (Sample& s : samples) s.in.push_back({s.in[0].shape});
+  return samples;
+}
+std::vector<ErrorSample> UnaryErrors() {
+  return {{{}, {}, "expected 1 inputs, found 0"}, {{{DType::kI32, {3}}}, {}, "as f32"}};
+}
+std::vector<ErrorSample> BinaryErrors() {
+  const TensorType x{DType::kF32, {3, 7}};
+  return {{{x}, {}, "expected 2 inputs, found 1"},
+          {{x, {DType::kI32, {3, 7}}}, {}, "as f32"},
+          {{x, {DType::kF32, {7, 3}}}, {}, "expected equal shapes, found f32[3,7] and f32[7,3]"}};
+}
+
+}  // namespace
+
+constinit const OpDef kGelu{
+    .name = "gelu",
+    .infer = SameShapes<1>,
+    .reference = RefMap<[](double x) { return x * Phi(x); }>,
+    .kernel = GRAFT_KERNEL(GeluF32),
+    .gradient = GradientBy<kGeluGrad>,
+    .cost = PerElement<30>,
+    .samples = Unary,
+    .error_samples = UnaryErrors,
+    .in_place = 0,
+    .row_inputs = 0b1};
+
+constinit const OpDef kGeluTanh{
+    .name = "gelu_tanh",
+    .infer = SameShapes<1>,
+    .reference = RefMap<[](double x) { return x * Sigmoid64(2 * Inner(x)); }>,
+    .kernel = GRAFT_KERNEL(GeluTanhF32),
+    .gradient = GradientBy<kGeluTanhGrad>,
+    .cost = PerElement<25>,
+    .samples = Unary,
+    .error_samples = UnaryErrors,
+    .rtol = 1e-5,  // the error of w is multiplied by w, up to 30 in the negative tail
+    .in_place = 0,
+    .row_inputs = 0b1};
+
+constinit const OpDef kRelu{
+    .name = "relu",
+    .infer = SameShapes<1>,
+    .reference = RefMap<Relu64>,
+    .kernel = GRAFT_KERNEL(ReluF32),
+    .gradient = GradientBy<kReluGrad>,
+    .cost = PerElement<1>,
+    .samples = UnaryRelu,
+    .error_samples = UnaryErrors,
+    .in_place = 0,
+    .row_inputs = 0b1};
+
+constinit const OpDef kSilu{
+    .name = "silu",
+    .infer = SameShapes<1>,
+    .reference = RefMap<[](double x) { return x * Sigmoid64(x); }>,
+    .kernel = GRAFT_KERNEL(SiluF32),
+    .gradient = GradientBy<kSiluGrad>,
+    .cost = PerElement<20>,
+    .samples = Unary,
+    .error_samples = UnaryErrors,
+    .in_place = 0,
+    .row_inputs = 0b1};
+
+constinit const OpDef kTanh{
+    .name = "tanh",
+    .infer = SameShapes<1>,
+    .reference = RefMap<[](double x) { return std::tanh(x); }>,
+    .kernel = GRAFT_KERNEL(TanhF32),
+    .gradient = GradientBy<kTanhGrad>,
+    .cost = PerElement<30>,
+    .samples = Unary,
+    .error_samples = UnaryErrors,
+    .in_place = 0,
+    .row_inputs = 0b1};
+
+constinit const OpDef kSigmoid{
+    .name = "sigmoid",
+    .infer = SameShapes<1>,
+    .reference = RefMap<Sigmoid64>,
+    .kernel = GRAFT_KERNEL(SigmoidF32),
+    .gradient = GradientBy<kSigmoidGrad>,
+    .cost = PerElement<20>,
+    .samples = Unary,
+    .error_samples = UnaryErrors,
+    .in_place = 0,
+    .row_inputs = 0b1};
+
+constinit const OpDef kGeluGrad{
+    .name = "gelu_grad",
+    .infer = SameShapes<2>,
+    .reference = RefGrad<[](double x) { return Phi(x) + x * Density(x); }>,
+    .kernel = GRAFT_KERNEL(GeluGradF32),
+    .cost = PerElement<35>,
+    .samples = Binary,
+    .error_samples = BinaryErrors,
+    .cancels = true,  // zero near -0.75
+    .in_place = 1,
+    .row_inputs = 0b11};
+
+constinit const OpDef kGeluTanhGrad{
+    .name = "gelu_tanh_grad",
+    .infer = SameShapes<2>,
+    .reference = RefGrad<[](double x) {
+      const double s = Sigmoid64(2 * Inner(x)), t = Sigmoid64(-2 * Inner(x));
+      return s + 2 * x * s * t * InnerSlope(x);
+    }>,
+    .kernel = GRAFT_KERNEL(GeluTanhGradF32),
+    .cost = PerElement<40>,
+    .samples = Binary,
+    .error_samples = BinaryErrors,
+    .cancels = true,
+    .in_place = 1,
+    .row_inputs = 0b11};
+
+constinit const OpDef kReluGrad{
+    .name = "relu_grad",
+    .infer = SameShapes<2>,
+    .reference = RefGrad<ReluSlope64>,
+    .kernel = GRAFT_KERNEL(ReluGradF32),
+    .cost = PerElement<1>,
+    .samples = Binary,
+    .error_samples = BinaryErrors,
+    .in_place = 1,
+    .row_inputs = 0b11};
+
+constinit const OpDef kSiluGrad{
+    .name = "silu_grad",
+    .infer = SameShapes<2>,
+    .reference = RefGrad<[](double x) { return Sigmoid64(x) * (1 + x * Sigmoid64(-x)); }>,
+    .kernel = GRAFT_KERNEL(SiluGradF32),
+    .cost = PerElement<25>,
+    .samples = Binary,
+    .error_samples = BinaryErrors,
+    .cancels = true,  // zero near -1.28
+    .in_place = 1,
+    .row_inputs = 0b11};
+
+constinit const OpDef kTanhGrad{
+    .name = "tanh_grad",
+    .infer = SameShapes<2>,
+    .reference = RefGrad<[](double x) { return 1 / (std::cosh(x) * std::cosh(x)); }>,
+    .kernel = GRAFT_KERNEL(TanhGradF32),
+    .cost = PerElement<20>,
+    .samples = Binary,
+    .error_samples = BinaryErrors,
+    .in_place = 1,
+    .row_inputs = 0b11};
+
+constinit const OpDef kSigmoidGrad{
+    .name = "sigmoid_grad",
+    .infer = SameShapes<2>,
+    .reference = RefGrad<[](double x) { return Sigmoid64(x) * Sigmoid64(-x); }>,
+    .kernel = GRAFT_KERNEL(SigmoidGradF32),
+    .cost = PerElement<20>,
+    .samples = Binary,
+    .error_samples = BinaryErrors,
+    .in_place = 1,
+    .row_inputs = 0b11};
+
+}  // namespace graft
+#endif  // HWY_ONCE

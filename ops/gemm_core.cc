@@ -60,11 +60,21 @@ int64_t RowPieces(int64_t m, int64_t row_chunks, int64_t i) {
   return CeilDiv(EvenPiece(m, row_chunks, i).size, kGemmMr);
 }
 
-// Panel p of B, all its rows.
-void PackBPanel(const MatrixView& b, int64_t k, int64_t n, int64_t p, float* panel) {
-  const int64_t col = p * kGemmNr;
-  PackPanel(b.data + col * b.col_stride, b.row_stride, b.col_stride, k,
-            std::min(n - col, kGemmNr), panel);
+// Piece i of packing B, which is cut along the dimension that is not contiguous in memory: all rows
+// of a panel, or kSlab rows of all panels.
+constexpr int64_t kSlab = 16;
+int64_t PackBPieces(const MatrixView& b, int64_t k, int64_t n) {
+  return b.col_stride == 1 ? CeilDiv(k, kSlab) : CeilDiv(n, kGemmNr);
+}
+void PackBPiece(const MatrixView& b, int64_t k, int64_t n, int64_t i, float* packed) {
+  const bool by_rows = b.col_stride == 1;
+  const int64_t row = by_rows ? i * kSlab : 0, rows = by_rows ? std::min(kSlab, k - row) : k;
+  const int64_t begin = by_rows ? 0 : i * kGemmNr;
+  const int64_t end = by_rows ? n : std::min(n, begin + kGemmNr);
+  for (int64_t col = begin; col < end; col += kGemmNr) {
+    PackPanel(b.data + row * b.row_stride + col * b.col_stride, b.row_stride, b.col_stride, rows,
+              std::min(end - col, kGemmNr), packed + col * k + row * kGemmNr);
+  }
 }
 
 // Chunk i of A for one block of k: pieces of [k][rows], at `packed` + first row * k.
@@ -164,6 +174,11 @@ void RunBlock(const GemmJob& job, const Piece& rows, int64_t row_chunk, int64_t 
         t.add = residual ? e.residual + piece.begin * e.residual_stride + col : nullptr;
         t.add_row = e.residual_stride;
       }
+      // The first tiles of a panel fetch the next panel, `depth` lines each.
+      const int64_t lines = CeilDiv(kGemmNr * depth, 16), mine = p * depth;
+      t.prefetch = job.packed_b != nullptr && mine < lines && col + kGemmNr < col_end
+                       ? t.b + job.packed_k * kGemmNr + mine * 16
+                       : nullptr;
       TileOf(piece.size, cols, t);
       if (last && !linear) Finish(e, piece.size, cols, piece.begin, col, job.c, job.ldc);
     }
@@ -192,13 +207,26 @@ namespace graft {
 namespace {
 
 HWY_EXPORT(TargetTile);
-HWY_EXPORT(PackBPanel);
+HWY_EXPORT(PackBPieces);
+HWY_EXPORT(PackBPiece);
 HWY_EXPORT(PackAChunk);
 HWY_EXPORT(RunChunk);
 
-constexpr int64_t kMostDepth = 384;           // rows of a block of B: a panel of it stays in L1
-constexpr int64_t kChunkRows = 96;            // such a block of A stays in L2
+#ifdef GRAFT_TUNE
+const int64_t kMostDepth = getenv("kMostDepth") ? atoi(getenv("kMostDepth")) : 384;
+#else
+constexpr int64_t kMostDepth = 384;
+#endif           // rows of a block of B: a panel of it stays in L1
+#ifdef GRAFT_TUNE
+const int64_t kChunkRows = getenv("kChunkRows") ? atoi(getenv("kChunkRows")) : 96;
+#else
+constexpr int64_t kChunkRows = 96;
+#endif            // such a block of A stays in L2
+#ifdef GRAFT_TUNE
+const int64_t kChunkCols = getenv("kChunkCols") ? atoi(getenv("kChunkCols")) : 384;
+#else
 constexpr int64_t kChunkCols = 384;
+#endif
 constexpr int64_t kFewRows = 16;              // below, packing B costs more than the product
 constexpr int64_t kPackFloats = 1 << 20;      // packed at once, unless one block is more
 constexpr int64_t kMostColumns = 4096;        // of B packed at once
@@ -231,16 +259,20 @@ void PackOperands(GemmJob& job, const GemmB& b, float* scratch) {
     job.b = b.view;
     if (plan.pack_b) {
       job.packed_b = scratch;
-      ParallelFor(panels, [&](int64_t p) {
-        HWY_DYNAMIC_DISPATCH(PackBPanel)
-        (view, depth, n, p, scratch + p * plan.panel * depth);
+      ParallelFor(HWY_DYNAMIC_DISPATCH(PackBPieces)(view, depth, n), [&](int64_t i) {
+        HWY_DYNAMIC_DISPATCH(PackBPiece)(view, depth, n, i, scratch);
       });
       scratch += panels * plan.panel * depth;
     } else {
       job.packed_b = nullptr;
       job.last_panel = scratch;
-      if (n % plan.panel != 0) {
-        HWY_DYNAMIC_DISPATCH(PackBPanel)(view, depth, n, panels - 1, scratch);
+      if (const int64_t tail = n % plan.panel; tail != 0) {
+        MatrixView last = view;
+        last.data += n - tail;  // kRows: col_stride is 1
+        const int64_t pieces = HWY_DYNAMIC_DISPATCH(PackBPieces)(last, depth, tail);
+        for (int64_t i = 0; i < pieces; ++i) {
+          HWY_DYNAMIC_DISPATCH(PackBPiece)(last, depth, tail, i, scratch);
+        }
       }
       scratch += plan.panel * depth;
     }
@@ -284,9 +316,8 @@ size_t PackedBytes(int64_t k, int64_t n) {
 }
 
 void PackB(const MatrixView& b, int64_t k, int64_t n, float* packed) noexcept {
-  const int64_t cols = HWY_DYNAMIC_DISPATCH(TargetTile)().cols;
-  ParallelFor(CeilDiv(n, cols), [&](int64_t p) {
-    HWY_DYNAMIC_DISPATCH(PackBPanel)(b, k, n, p, packed + p * cols * k);
+  ParallelFor(HWY_DYNAMIC_DISPATCH(PackBPieces)(b, k, n), [&](int64_t i) {
+    HWY_DYNAMIC_DISPATCH(PackBPiece)(b, k, n, i, packed);
   });
 }
 

@@ -1,0 +1,236 @@
+// Matrix products of ViT and BERT: gemm_core beside oneDNN, as GFLOP/s and as a share of the
+// multiply-add peak of one core, measured in the same run.
+//   gemm_bench [--isa=avx2] [--benchmark_filter=core/NT.*threads:1]
+// Each figure is the best of the repetitions, since a neighbour on the machine only ever slows down.
+// Names: who/layout[/packed]/MxKxN/threads. NT: torch weight [N, K]; NN: gradient to the input;
+// TN: gradient to the weight, where M is the reduction.
+#include <benchmark/benchmark.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "ops/gemm_core.h"
+#include "ops/onednn_gemm.h"
+#include "ops/targets.h"
+#include "runtime/threads.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "bench/gemm_bench.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "ops/gemm_micro-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace graft::HWY_NAMESPACE {
+namespace {
+
+// Multiply-adds on registers alone, as many chains as a tile has; returns their number in floats.
+int64_t MultiplyAdds(int64_t steps, float* sink) {
+  const GemmTag d;
+  constexpr size_t kChains = 12;
+  hn::Vec<GemmTag> acc[kChains];
+  const auto x = hn::Set(d, 0.999f), y = hn::Set(d, 1e-6f);
+  Unroll<kChains>([&](auto i) HWY_ATTR __attribute__((always_inline)) {
+    acc[i] = hn::Set(d, sink[i]);  // unknown to the compiler, which would merge equal chains
+  });
+  for (int64_t s = 0; s < steps; ++s) {
+    Unroll<kChains>([&](auto i) HWY_ATTR __attribute__((always_inline)) {
+      acc[i] = hn::MulAdd(acc[i], x, y);
+    });
+  }
+  Unroll<kChains - 1>([&](auto i) HWY_ATTR __attribute__((always_inline)) {
+    acc[0] = hn::Add(acc[0], acc[i + 1]);
+  });
+  hn::StoreU(acc[0], d, sink);
+  return steps * static_cast<int64_t>(kChains) * kGemmLanes;
+}
+
+}  // namespace
+}  // namespace graft::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace graft {
+namespace {
+
+HWY_EXPORT(MultiplyAdds);
+
+// One thread: its own CPU time, so that other programs on the core do not count. Else wall time.
+double Seconds(int threads = 1) {
+  timespec t;
+  clock_gettime(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+// GFLOP/s of one core, the best seen so far.
+double Peak() {
+  static double best = 0;
+  HWY_ALIGN static float sink[64];
+  for (int i = 0; i < 5; ++i) {
+    const double start = Seconds();
+    const int64_t done = HWY_DYNAMIC_DISPATCH(MultiplyAdds)(200000, sink);
+    best = std::max(best, 2e-9 * static_cast<double>(done) / (Seconds() - start));
+  }
+  return best;
+}
+
+// On huge pages, as the arena of a session is.
+struct Buffer {
+  explicit Buffer(size_t bytes) {
+    constexpr size_t kHuge = size_t{2} << 20;
+    const size_t rounded = (bytes + kHuge) / kHuge * kHuge;
+    data.reset(static_cast<std::byte*>(std::aligned_alloc(kHuge, rounded)));
+    if (std::getenv("NOHUGE") == nullptr) madvise(data.get(), rounded, MADV_HUGEPAGE);
+    float* f = f32();
+    for (size_t i = 0; i < bytes / 4; ++i) f[i] = 0.001f * static_cast<float>(i % 1013) - 0.5f;
+  }
+  struct Free {
+    void operator()(std::byte* p) const { std::free(p); }
+  };
+  float* f32() const { return reinterpret_cast<float*>(data.get()); }
+  std::unique_ptr<std::byte, Free> data;
+};
+size_t Floats(int64_t n) { return static_cast<size_t>(n) * sizeof(float); }
+
+enum class Layout { kNN, kNT, kTN };
+
+struct Product {
+  bool onednn, packed;
+  Layout layout;
+  int64_t m, k, n;  // of the product: C [m, n]
+  int threads;
+  Activation activation = Activation::kNone;
+};
+
+// The product as a function, or nothing if oneDNN refuses it.
+std::function<void()> Build(const Product& p) {
+  const bool nt = p.layout == Layout::kNT, tn = p.layout == Layout::kTN;
+  const auto a = std::make_shared<Buffer>(Floats(p.m * p.k));
+  const auto b = std::make_shared<Buffer>(Floats(p.k * p.n));
+  const auto c = std::make_shared<Buffer>(Floats(p.m * p.n));
+  const MatrixView va{a->f32(), tn ? 1 : p.k, tn ? p.m : 1};
+  const MatrixView vb{b->f32(), nt ? 1 : p.n, nt ? p.k : 1};
+  if (p.onednn) {
+    const auto gemm = OnednnGemm::Prepare({.m = p.m, .k = p.k, .n = p.n, .a_transposed = tn,
+                                           .b_transposed = nt, .packed_b = p.packed,
+                                           .activation = p.activation});
+    if (!gemm) return {};
+    const auto scratch = std::make_shared<Buffer>(gemm->scratch_bytes());
+    const auto packed = std::make_shared<Buffer>(gemm->packed_bytes());
+    if (p.packed) gemm->Pack(b->f32(), packed->data.get());
+    const void* weights = p.packed ? packed->f32() : b->f32();
+    return [=] {
+      gemm->Run(p.m, a->f32(), weights, nullptr, nullptr, c->f32(), scratch->data.get());
+      (void)b, (void)packed;
+    };
+  }
+  const BLayout layout = p.packed ? BLayout::kPacked : nt ? BLayout::kOther : BLayout::kRows;
+  const GemmPlan plan =
+      PlanGemm({.m = p.m, .k = p.k, .n = p.n, .b = layout, .a_by_rows = !tn});
+  const auto scratch = std::make_shared<Buffer>(plan.scratch_bytes);
+  const auto packed = std::make_shared<Buffer>(p.packed ? PackedBytes(p.k, p.n) : 0);
+  if (p.packed) PackB(vb, p.k, p.n, packed->f32());
+  const GemmB operand = p.packed ? GemmB{packed->f32(), {}} : GemmB{nullptr, vb};
+  return [=] {
+    Gemm(plan, p.m, va, operand, c->f32(), p.n, {.activation = p.activation}, scratch->data.get());
+    (void)a, (void)b, (void)packed;
+  };
+}
+
+void Measure(benchmark::State& state, const Product& p) {
+  SetThreads(p.threads);
+  const std::function<void()> run = Build(p);
+  if (!run) {
+    state.SkipWithError("oneDNN has only reference code");
+    return;
+  }
+  run();
+  double best = 1e30;
+  for (auto _ : state) {
+    const double start = Seconds(p.threads);
+    run();
+    best = std::min(best, Seconds(p.threads) - start);
+  }
+  const double flops = 2e-9 * static_cast<double>(p.m * p.k * p.n);
+  const double bytes = 4e-9 * static_cast<double>(p.m * p.k + p.k * p.n + p.m * p.n);
+  state.counters["GFLOP/s"] = flops / best;
+  state.counters["GB/s"] = bytes / best;
+  state.counters["peak%"] = 100 * flops / best / (Peak() * p.threads);
+}
+
+void Register(const Product& p, const char* suffix = "") {
+  constexpr const char* kNames[] = {"NN", "NT", "TN"};
+  const std::string name = fmt::format(
+      "{}/{}{}{}/{}x{}x{}/threads:{}", p.onednn ? "onednn" : "core",
+      kNames[static_cast<int>(p.layout)], p.packed ? "/packed" : "", suffix, p.m, p.k, p.n,
+      p.threads);
+  benchmark::RegisterBenchmark(name.c_str(), [p](benchmark::State& s) { Measure(s, p); })
+      ->MinTime(0.15)
+      ->Unit(benchmark::kMicrosecond);
+}
+
+void RegisterAll() {
+  constexpr int64_t kRows[] = {197, 394, 788, 1576};
+  constexpr int64_t kWeights[][2] = {{768, 768}, {768, 2304}, {768, 3072}, {3072, 768},
+                                     {384, 384}, {384, 1536}, {1536, 384}, {192, 192},
+                                     {192, 576}, {192, 768},  {768, 192}};
+  for (const int threads : {1, 2}) {
+    for (const auto& [k, n] : kWeights) {
+      for (const int64_t m : kRows) {
+        for (const bool onednn : {false, true}) {
+          Register({onednn, true, Layout::kNT, m, k, n, threads});
+          Register({onednn, false, Layout::kNT, m, k, n, threads});
+          Register({onednn, false, Layout::kNN, m, n, k, threads});  // dX = dY W
+          Register({onednn, false, Layout::kTN, n, m, k, threads});  // dW = dY' X
+        }
+      }
+    }
+    for (const bool onednn : {false, true}) {
+      for (const int64_t d : {192, 768}) {
+        for (const int64_t m : {int64_t{1}, int64_t{8}}) {
+          Register({onednn, true, Layout::kNT, m, d, d, threads});
+          Register({onednn, false, Layout::kNT, m, d, d, threads});
+        }
+        for (const int64_t m : {1576, 12608}) {
+          Register({onednn, false, Layout::kNT, m, d, 8, threads});  // x A'
+          Register({onednn, false, Layout::kNT, m, 8, d, threads});  // h B'
+          Register({onednn, false, Layout::kNN, m, 8, d, threads});  // dH A
+          Register({onednn, false, Layout::kTN, 8, m, d, threads});  // dA, and dB transposed
+        }
+      }
+      Register({onednn, true, Layout::kNT, 1576, 768, 3072, threads, Activation::kGeluErf},
+               "/gelu_erf");
+      Register({onednn, true, Layout::kNT, 1576, 192, 768, threads, Activation::kGeluErf},
+               "/gelu_erf");
+    }
+  }
+}
+
+}  // namespace
+}  // namespace graft
+
+int main(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    if (std::strcmp(argv[i], "--isa=avx2") != 0) continue;
+    hwy::SetSupportedTargetsForTest(HWY_AVX2);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    if (!graft::CapOnednnIsa("avx2")) return 1;
+    std::rotate(argv + i, argv + i + 1, argv + argc--);
+    break;
+  }
+  graft::RegisterAll();
+  benchmark::Initialize(&argc, argv);
+  const double peak = graft::Peak();
+  fmt::print("Peak of one core: {:.1f} GFLOP/s, {}\n", peak,
+             hwy::TargetName(hwy::SupportedTargets() & -hwy::SupportedTargets()));
+  benchmark::RunSpecifiedBenchmarks();
+  fmt::print("Peak of one core, best of the run: {:.1f} GFLOP/s\n", graft::Peak());
+}
+#endif  // HWY_ONCE

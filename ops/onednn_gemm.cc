@@ -1,0 +1,207 @@
+#include "ops/onednn_gemm.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstring>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <unordered_map>
+
+#include "runtime/error.h"
+#include "runtime/threads.h"
+
+namespace graft {
+namespace {
+
+using dnnl::memory;
+
+constexpr int64_t kBlockRows = 128;  // at most; blocks are even, so 197 rows are 99 + 98
+
+const dnnl::engine& Engine() {
+  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  return engine;
+}
+
+// oneDNN sizes scratch by the OpenMP setting of the creating thread and may start threads of its
+// own; ours is the only parallel loop.
+struct OneThread {
+  int saved = omp_get_max_threads();
+  OneThread() { omp_set_num_threads(1); }
+  ~OneThread() { omp_set_num_threads(saved); }
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
+};
+
+memory::desc Matrix(int64_t rows, int64_t cols, bool transposed, int64_t ld) {
+  if (ld == 0) ld = transposed ? rows : cols;
+  const memory::dims strides = transposed ? memory::dims{1, ld} : memory::dims{ld, 1};
+  return {{rows, cols}, memory::data_type::f32, strides};
+}
+
+dnnl::primitive_attr Attributes(const OnednnShape& s) {
+  dnnl::primitive_attr attr;
+  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  dnnl::post_ops ops;
+  if (s.activation != Activation::kNone) {
+    const auto kind = s.activation == Activation::kGeluErf ? dnnl::algorithm::eltwise_gelu_erf
+                                                           : dnnl::algorithm::eltwise_gelu_tanh;
+#if DNNL_VERSION_MAJOR >= 3
+    ops.append_eltwise(kind, 0, 0);
+#else
+    ops.append_eltwise(1, kind, 0, 0);
+#endif
+  }
+  if (s.residual) ops.append_sum(1);  // C holds the residual before
+  attr.set_post_ops(ops);
+  return attr;
+}
+
+dnnl::matmul::primitive_desc Describe(const OnednnShape& s, int64_t rows) {
+  const memory::desc a = Matrix(rows, s.k, s.a_transposed, s.lda);
+  const memory::desc b =
+      s.packed_b ? memory::desc({s.k, s.n}, memory::data_type::f32, memory::format_tag::any)
+                 : Matrix(s.k, s.n, s.b_transposed, s.ldb);
+  const memory::desc c = Matrix(rows, s.n, false, s.ldc);
+  const memory::desc bias({1, s.n}, memory::data_type::f32, memory::format_tag::ab);
+  const dnnl::primitive_attr attr = Attributes(s);
+#if DNNL_VERSION_MAJOR >= 3
+  if (s.bias) return {Engine(), a, b, bias, c, attr};
+  return {Engine(), a, b, c, attr};
+#else
+  if (s.bias) return {dnnl::matmul::desc(a, b, bias, c), attr, Engine()};
+  return {dnnl::matmul::desc(a, b, c), attr, Engine()};
+#endif
+}
+
+size_t RoundUp(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+}  // namespace
+
+struct OnednnGemm::Impl {
+  OnednnShape shape;
+  int64_t block = 0;
+  dnnl::matmul::primitive_desc desc;
+  dnnl::matmul primitive;
+  memory::desc a, b, c, bias, scratch;
+  size_t pad_bytes = 0;      // tail of A, tail of C
+  size_t thread_bytes = 0;   // scratchpad of one thread
+  int threads = 1;
+
+  void Execute(const float* from, const void* weights, const float* row, float* to,
+               std::byte* own) const {
+    const OneThread one;
+    dnnl::stream stream(Engine());
+    const auto at = [](const memory::desc& d, const void* p) {
+      return memory(d, Engine(), const_cast<void*>(p));
+    };
+    std::unordered_map<int, memory> args = {{DNNL_ARG_SRC, at(a, from)},
+                                            {DNNL_ARG_WEIGHTS, at(b, weights)},
+                                            {DNNL_ARG_DST, at(c, to)},
+                                            {DNNL_ARG_SCRATCHPAD, at(scratch, own)}};
+    if (shape.bias) args.emplace(DNNL_ARG_BIAS, at(bias, row));
+    primitive.execute(stream, args);
+    stream.wait();
+  }
+};
+
+std::optional<OnednnGemm> OnednnGemm::Prepare(const OnednnShape& shape) {
+  if (shape.m <= 0 || shape.k <= 0 || shape.n <= 0) return std::nullopt;
+  const OneThread one;
+  try {
+    auto impl = std::make_shared<Impl>();
+    impl->shape = shape;
+    const int64_t blocks = (shape.m + kBlockRows - 1) / kBlockRows;
+    impl->block = (shape.m + blocks - 1) / blocks;
+    impl->desc = Describe(shape, impl->block);
+    if (std::strstr(impl->desc.impl_info_str(), "ref") != nullptr) return std::nullopt;
+    impl->primitive = dnnl::matmul(impl->desc);
+    impl->a = impl->desc.src_desc();
+    impl->b = impl->desc.weights_desc();
+    impl->c = impl->desc.dst_desc();
+    if (shape.bias) impl->bias = impl->desc.bias_desc();
+    impl->scratch = impl->desc.scratchpad_desc();
+    const size_t lda = static_cast<size_t>(
+        std::max(shape.lda, shape.a_transposed ? shape.m : shape.k));
+    const size_t ldc = static_cast<size_t>(std::max(shape.ldc, shape.n));
+    const size_t rows = static_cast<size_t>(impl->block);
+    const size_t a_floats = shape.a_transposed ? lda * static_cast<size_t>(shape.k) : lda * rows;
+    impl->pad_bytes = RoundUp(4 * a_floats) + RoundUp(4 * ldc * rows);
+    impl->thread_bytes = RoundUp(impl->scratch.get_size());
+    impl->threads = std::max(1, Threads());
+    OnednnGemm gemm;
+    gemm.impl_ = std::move(impl);
+    return gemm;
+  } catch (const dnnl::error&) {
+    return std::nullopt;  // no implementation for this CPU, or for its --isa limit
+  }
+}
+
+std::string OnednnGemm::implementation() const { return impl_->desc.impl_info_str(); }
+
+size_t OnednnGemm::packed_bytes() const { return impl_->shape.packed_b ? impl_->b.get_size() : 0; }
+
+size_t OnednnGemm::scratch_bytes() const {
+  return impl_->pad_bytes + impl_->thread_bytes * static_cast<size_t>(impl_->threads);
+}
+
+void OnednnGemm::Pack(const float* b, void* packed) const {
+  const OneThread one;
+  const OnednnShape& s = impl_->shape;
+  memory from(Matrix(s.k, s.n, s.b_transposed, s.ldb), Engine(), const_cast<float*>(b));
+  memory to(impl_->b, Engine(), packed);
+  dnnl::stream stream(Engine());
+  dnnl::reorder(from, to).execute(stream, from, to);
+  stream.wait();
+}
+
+void OnednnGemm::Run(int64_t m, const float* a, const void* b, const float* bias,
+                     const float* residual, float* c, std::byte* scratch) const noexcept {
+  const Impl& impl = *impl_;
+  const OnednnShape& s = impl.shape;
+  GRAFT_CHECK(m <= s.m, "{} rows, prepared for {}", m, s.m);
+  const int64_t lda = s.lda != 0 ? s.lda : s.a_transposed ? s.m : s.k;
+  const int64_t ldc = s.ldc != 0 ? s.ldc : s.n;
+  const FixedChunks cut(m, impl.block);
+  std::byte* per_thread = scratch + impl.pad_bytes;
+  const size_t row_bytes = static_cast<size_t>(s.n) * sizeof(float);
+  ParallelFor(cut.count(), [&](int64_t i) {
+    const int64_t begin = cut.begin(i), rows = cut.end(i) - begin;
+    const int thread = omp_get_thread_num();
+    GRAFT_CHECK(thread < impl.threads, "prepared for {} threads", impl.threads);
+    std::byte* own = per_thread + static_cast<size_t>(thread) * impl.thread_bytes;
+    const float* from = a + begin * (s.a_transposed ? 1 : lda);
+    float* to = c + begin * ldc;
+    if (s.residual && residual != c) {
+      for (int64_t r = 0; r < rows; ++r) {
+        std::memcpy(to + r * ldc, residual + (begin + r) * ldc, row_bytes);
+      }
+    }
+    if (rows == impl.block) return impl.Execute(from, b, bias, to, own);
+    // The tail: zero rows fill the block up.
+    float* pad_a = reinterpret_cast<float*>(scratch);
+    const int64_t lines = s.a_transposed ? s.k : rows, length = s.a_transposed ? rows : s.k;
+    const int64_t a_lines = s.a_transposed ? s.k : impl.block;
+    const size_t a_bytes = RoundUp(static_cast<size_t>(4 * lda * a_lines));
+    float* pad_c = reinterpret_cast<float*>(scratch + a_bytes);
+    std::memset(scratch, 0, impl.pad_bytes);
+    for (int64_t r = 0; r < lines; ++r) {
+      std::memcpy(pad_a + r * lda, from + r * lda, static_cast<size_t>(length) * sizeof(float));
+    }
+    for (int64_t r = 0; s.residual && r < rows; ++r) {
+      std::memcpy(pad_c + r * ldc, to + r * ldc, row_bytes);
+    }
+    impl.Execute(pad_a, b, bias, pad_c, own);
+    for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * ldc, pad_c + r * ldc, row_bytes);
+  });
+}
+
+bool CapOnednnIsa(const std::string& isa) {
+  if (isa.empty()) return true;
+  if (isa != "avx2" && isa != "avx512") return false;
+  const auto cap = isa == "avx2" ? dnnl::cpu_isa::avx2 : dnnl::cpu_isa::avx512_core;
+  return dnnl::set_max_cpu_isa(cap) == dnnl::status::success;
+}
+
+void CapOnednnCache(int primitives) { dnnl::set_primitive_cache_capacity(primitives); }
+
+}  // namespace graft

@@ -1,0 +1,60 @@
+// oneDNN's matrix product behind one small interface, for oneDNN 2.6 and 3.x. No other file includes
+// oneDNN. A product is prepared once for fixed strides and a fixed block of rows, then runs block by
+// block, each on one thread of our own loop, with caller-owned scratch: in the library's default
+// scratchpad mode one primitive run by two threads gives silently wrong results, and its own
+// threading changes the summation order of long reductions.
+//
+// Rows: the capacity is cut into even blocks; rows of a last partial block go through the scratch,
+// so no row of A beyond m is read and no row of C beyond m is written.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "ops/gemm_core.h"
+
+namespace graft {
+
+struct OnednnShape {
+  int64_t m = 0, k = 0, n = 0;  // m: the most rows of a call
+  // A is [m, k], or stored as [k, m]; lda is the stride of what is stored. The same for B [k, n].
+  bool a_transposed = false, b_transposed = false;
+  int64_t lda = 0, ldb = 0, ldc = 0;  // 0: dense
+  bool packed_b = false;              // B in oneDNN's own layout, by Pack()
+  bool bias = false, residual = false;
+  Activation activation = Activation::kNone;
+};
+
+class OnednnGemm {
+ public:
+  // Nothing if the shape is empty, or if oneDNN refuses it or has only its reference code for it
+  // (which is 600 times slower): the caller then uses gemm_core.
+  static std::optional<OnednnGemm> Prepare(const OnednnShape& shape);
+
+  std::string implementation() const;  // "brg:avx512_core"
+  size_t packed_bytes() const;         // 0 unless packed_b
+  size_t scratch_bytes() const;        // for any number of threads up to that at Prepare
+
+  // From B as the shape describes it to the buffer that Run wants as `b`. Single-threaded.
+  void Pack(const float* b, void* packed) const;
+
+  // C = act(A B + bias) + residual, m <= shape.m rows; the residual has the stride of C and may be
+  // C. Parallel inside. `scratch` and a packed B: 64-byte aligned.
+  void Run(int64_t m, const float* a, const void* b, const float* bias, const float* residual,
+           float* c, std::byte* scratch) const noexcept;
+
+ private:
+  struct Impl;
+  std::shared_ptr<const Impl> impl_;
+};
+
+// For --isa: call before anything of oneDNN runs. "avx2", "avx512" or "" for no limit. False if the
+// library does not know it or has already started.
+bool CapOnednnIsa(const std::string& isa);
+
+// Most primitives that oneDNN's own cache keeps (1,024 by default, which looks like a memory leak).
+void CapOnednnCache(int primitives);
+
+}  // namespace graft

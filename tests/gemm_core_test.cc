@@ -1,0 +1,382 @@
+// gemm_core and math-inl.h on every SIMD target of this machine, against sums in double.
+#include "ops/gemm_core.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "ops/targets.h"
+#include "runtime/threads.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "tests/gemm_core_test.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "ops/gemm_micro-inl.h"
+#include "ops/math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace graft::HWY_NAMESPACE {
+namespace {
+
+// y[i] = f(x[i]); which: 0 Exp, 1 Tanh, 2 Erf, 3 NormalCdf, 4 GeluErf, 5 GeluTanh.
+void MathOf(int which, const float* x, size_t n, float* y) {
+  const hn::ScalableTag<float> d;
+  const size_t lanes = hn::Lanes(d);
+  for (size_t i = 0; i + lanes <= n; i += lanes) {
+    auto v = hn::LoadU(d, x + i);
+    auto e = v;
+    switch (which) {
+      case 0: v = Exp(d, v); break;
+      case 1: v = Tanh(d, v); break;
+      case 2: v = Erf(d, v); break;
+      case 3: v = NormalCdf(d, v, e); break;
+      case 4: v = GeluErf(d, v); break;
+      default: v = GeluTanh(d, v); break;
+    }
+    hn::StoreU(v, d, y + i);
+  }
+}
+
+void MicroGemmOf(int64_t m, int64_t n, int64_t k, const float* a, int64_t a_row,
+                 const float* packed, float* c, int64_t ldc, bool accumulate) {
+  MicroGemm(m, n, k, 0.5f, a, a_row, 1, packed, c, ldc, accumulate);
+}
+
+}  // namespace
+}  // namespace graft::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace graft {
+namespace {
+
+HWY_EXPORT(MathOf);
+HWY_EXPORT(MicroGemmOf);
+
+constexpr float kGuard = 12345.5f;
+
+// Runs `f` once for each target that this CPU has and that was compiled.
+template <class F>
+void ForEachTarget(const F& f) {
+  hwy::SetSupportedTargetsForTest(0);
+  const int64_t supported = hwy::SupportedTargets() & HWY_TARGETS;
+  for (int64_t rest = supported; rest != 0; rest &= rest - 1) {
+    const int64_t target = rest & -rest;
+    hwy::SetSupportedTargetsForTest(target);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    SCOPED_TRACE(hwy::TargetName(target));
+    f();
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+}
+
+std::vector<float> Random(size_t n, uint32_t seed) {
+  std::mt19937 rng(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> v(n);
+  for (float& x : v) x = normal(rng);
+  return v;
+}
+
+struct Scratch {
+  explicit Scratch(size_t bytes)
+      : data(static_cast<std::byte*>(std::aligned_alloc(64, (bytes + 127) / 64 * 64))) {
+    std::fill(data.get(), data.get() + bytes, std::byte{0xff});  // NaN
+    guard = data.get() + bytes;
+    *guard = std::byte{0x5a};
+  }
+  struct Free {
+    void operator()(std::byte* p) const { std::free(p); }
+  };
+  std::unique_ptr<std::byte, Free> data;
+  std::byte* guard;
+};
+
+struct Case {
+  int64_t m, n, k;
+  bool a_transposed = false;
+  enum { kNN, kNT, kOdd, kPackedNN, kPackedNT } b = kNN;
+  float alpha = 1;
+  bool bias = false, residual = false, in_place = false, pre_activation = false;
+  Activation activation = Activation::kNone;
+  int64_t capacity = 0;  // 0: m
+};
+
+struct Problem {
+  explicit Problem(const Case& which) : t(which) {
+    a = Random(static_cast<size_t>(t.m * t.k) + 7, 1);
+    b = Random(static_cast<size_t>(2 * t.k * t.n) + 7, 2);
+    bias = Random(static_cast<size_t>(t.n), 3);
+    residual = Random(static_cast<size_t>(t.m * ldc()) + 1, 4);
+    a_view = t.a_transposed ? MatrixView{a.data(), 1, t.m} : MatrixView{a.data(), t.k, 1};
+    const bool transposed = t.b == Case::kNT || t.b == Case::kPackedNT;
+    b_view = t.b == Case::kOdd ? MatrixView{b.data(), 2 * t.n, 2}
+             : transposed      ? MatrixView{b.data(), 1, t.k}
+                               : MatrixView{b.data(), t.n, 1};
+  }
+  int64_t ldc() const { return t.n + 3; }
+
+  std::vector<float> Run(std::vector<float>* pre = nullptr) const {
+    const bool packed = t.b == Case::kPackedNN || t.b == Case::kPackedNT;
+    const BLayout layout = packed              ? BLayout::kPacked
+                           : t.b == Case::kNN ? BLayout::kRows
+                                              : BLayout::kOther;
+    const GemmPlan plan = PlanGemm({.m = std::max(t.m, t.capacity), .k = t.k, .n = t.n,
+                                    .b = layout, .a_by_rows = !t.a_transposed});
+    Scratch scratch(plan.scratch_bytes), panels(packed ? PackedBytes(t.k, t.n) : 0);
+    GemmB operand{.packed = nullptr, .view = b_view};
+    if (packed) {
+      float* to = reinterpret_cast<float*>(panels.data.get());
+      PackB(b_view, t.k, t.n, to);
+      operand = {.packed = to, .view = {}};
+    }
+    std::vector<float> c(residual.size(), kGuard);
+    if (t.in_place) c = residual;
+    c.back() = kGuard;
+    if (pre != nullptr) pre->assign(residual.size(), kGuard);
+    GemmEpilogue e{.alpha = t.alpha, .bias = t.bias ? bias.data() : nullptr};
+    e.residual = t.in_place ? c.data() : t.residual ? residual.data() : nullptr;
+    e.residual_stride = ldc();
+    e.activation = t.activation;
+    e.pre_activation = pre != nullptr ? pre->data() : nullptr;
+    Gemm(plan, t.m, a_view, operand, c.data(), ldc(), e, scratch.data.get());
+    EXPECT_EQ(*scratch.guard, std::byte{0x5a});
+    EXPECT_EQ(*panels.guard, std::byte{0x5a});
+    return c;
+  }
+
+  void Check() const {
+    SCOPED_TRACE(testing::Message() << "m " << t.m << " n " << t.n << " k " << t.k << " b " << t.b
+                                    << " at " << t.a_transposed);
+    std::vector<float> pre;
+    const std::vector<float> c = Run(t.pre_activation ? &pre : nullptr);
+    for (int64_t i = 0; i < t.m; ++i) {
+      for (int64_t j = 0; j < ldc(); ++j) {
+        const size_t at = static_cast<size_t>(i * ldc() + j);
+        if (j >= t.n) {
+          ASSERT_EQ(c[at], t.in_place ? residual[at] : kGuard) << "outside C, row " << i;
+          continue;
+        }
+        double sum = 0, size = 0;
+        for (int64_t k = 0; k < t.k; ++k) {
+          const double x = static_cast<double>(
+                               a_view.data[i * a_view.row_stride + k * a_view.col_stride]) *
+                           b_view.data[k * b_view.row_stride + j * b_view.col_stride];
+          sum += x;
+          size += std::abs(x);
+        }
+        sum *= t.alpha;
+        if (t.bias) sum += bias[static_cast<size_t>(j)];
+        size = (std::abs(t.alpha) * size + 4) * (4 + 0.02 * static_cast<double>(t.k));
+        const double tolerance = 6e-8 * size;
+        if (t.pre_activation) {
+          ASSERT_NEAR(pre[at], sum, tolerance) << i << ", " << j;
+        }
+        if (t.activation == Activation::kGeluErf) sum *= 0.5 * std::erfc(-sum / std::sqrt(2.0));
+        if (t.activation == Activation::kGeluTanh) {
+          const double w = std::sqrt(2 / M_PI) * (sum + 0.044715 * sum * sum * sum);
+          sum *= 0.5 * (1 + std::tanh(w));
+        }
+        if (t.residual || t.in_place) sum += residual[at];
+        ASSERT_NEAR(c[at], sum, 1.2 * tolerance) << i << ", " << j;
+      }
+    }
+    ASSERT_EQ(c.back(), kGuard);
+  }
+
+  Case t;
+  std::vector<float> a, b, bias, residual;
+  MatrixView a_view, b_view;
+};
+
+TEST(GemmCore, MatchesDouble) {
+  ForEachTarget([] {
+    for (const auto& [m, n, k] : std::vector<std::array<int64_t, 3>>{
+             {1, 1, 1}, {1, 33, 7}, {13, 1, 5}, {5, 31, 1}, {7, 16, 3}, {12, 32, 64}, {23, 67, 29},
+             {17, 8, 131}, {97, 8, 768}, {8, 768, 67}, {101, 97, 389}, {3, 5, 1543}}) {
+      for (const bool at : {false, true}) {
+        for (const auto b : {Case::kNN, Case::kNT, Case::kOdd, Case::kPackedNN, Case::kPackedNT}) {
+          Problem({.m = m, .n = n, .k = k, .a_transposed = at, .b = b}).Check();
+        }
+      }
+    }
+  });
+}
+
+TEST(GemmCore, Epilogues) {
+  ForEachTarget([] {
+    for (const int64_t k : {0, 19, 800}) {
+      for (const auto b : {Case::kNN, Case::kNT, Case::kPackedNT}) {
+        for (const int64_t n : {37, 64}) {
+          const Case base{.m = 29, .n = n, .k = k, .b = b};
+          Case t = base;
+          t.alpha = -0.75f, t.bias = true;
+          Problem(t).Check();
+          t.residual = true;
+          Problem(t).Check();
+          t.in_place = true;
+          Problem(t).Check();
+          t = base, t.bias = t.pre_activation = true, t.alpha = 0.1f;
+          for (const Activation f :
+               {Activation::kNone, Activation::kGeluErf, Activation::kGeluTanh}) {
+            t.activation = f;
+            t.residual = !t.residual;
+            Problem(t).Check();
+          }
+          t.pre_activation = false;
+          Problem(t).Check();
+        }
+      }
+    }
+  });
+}
+
+TEST(GemmCore, Empty) {
+  Problem({.m = 0, .n = 5, .k = 3, .capacity = 4}).Check();
+  Problem({.m = 4, .n = 0, .k = 3}).Check();
+  Problem({.m = 4, .n = 40, .k = 0}).Check();
+  Problem({.m = 4, .n = 40, .k = 0, .b = Case::kPackedNN, .bias = true}).Check();
+}
+
+TEST(GemmCore, InPlaceResidualGivesTheSameBits) {
+  Case t{.m = 45, .n = 70, .k = 900, .alpha = 0.3f, .bias = true, .residual = true};
+  const std::vector<float> apart = Problem(t).Run();
+  t.in_place = true;
+  std::vector<float> in_place = Problem(t).Run();
+  for (int64_t i = 0; i < t.m; ++i) {
+    for (int64_t j = 0; j < t.n; ++j) {
+      const size_t at = static_cast<size_t>(i * (t.n + 3) + j);
+      ASSERT_EQ(apart[at], in_place[at]);
+    }
+  }
+}
+
+TEST(GemmCore, SameBitsForAnyNumberOfThreads) {
+  const int threads = Threads();
+  ForEachTarget([] {
+    for (const bool at : {false, true}) {
+      for (const auto& [m, n, k] : std::vector<std::array<int64_t, 3>>{
+               {197, 200, 500}, {8, 300, 3000}, {192, 192, 2100}, {1, 1000, 300}}) {
+        const Problem p({.m = m, .n = n, .k = k, .a_transposed = at});
+        SetThreads(1);
+        const std::vector<float> one = p.Run();
+        for (const int t : {2, 3, 8}) {
+          SetThreads(t);
+          ASSERT_EQ(p.Run(), one) << t << " threads";
+        }
+      }
+    }
+  });
+  SetThreads(threads);
+}
+
+TEST(GemmCore, RowsDoNotDependOnOtherRows) {
+  ForEachTarget([] {
+    for (const auto& [n, k] : std::vector<std::array<int64_t, 2>>{{70, 900}, {8, 100}}) {
+      std::vector<float> whole;
+      for (const auto b : {Case::kNN, Case::kNT, Case::kPackedNT, Case::kPackedNN}) {
+        Problem all({.m = 211, .n = n, .k = k, .b = b});
+        const std::vector<float> c = all.Run();
+        for (const int64_t m : {1, 2, 5, 12, 13, 100}) {
+          Problem some({.m = m, .n = n, .k = k, .b = b, .capacity = m < 10 ? 500 : 0});
+          for (const int64_t from : {int64_t{0}, 211 - m}) {
+            some.a_view.data = all.a.data() + from * k;
+            some.b_view = all.b_view;
+            const std::vector<float> part = some.Run();
+            for (int64_t i = 0; i < m * (n + 3); ++i) {
+              ASSERT_EQ(part[static_cast<size_t>(i)], c[static_cast<size_t>(from * (n + 3) + i)]);
+            }
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST(GemmCore, PackedAndPlainGiveTheSameBits) {
+  ForEachTarget([] {
+    for (const int64_t m : {3, 50}) {
+      Case t{.m = m, .n = 77, .k = 1000};
+      const std::vector<float> plain = Problem(t).Run();
+      t.b = Case::kPackedNN;
+      ASSERT_EQ(Problem(t).Run(), plain);
+    }
+  });
+}
+
+TEST(GemmCore, MicroGemm) {
+  ForEachTarget([] {
+    for (const auto& [m, n, k] : std::vector<std::array<int64_t, 3>>{{1, 1, 1}, {29, 45, 64}}) {
+      const Problem p({.m = m, .n = n, .k = k, .b = Case::kNT, .alpha = 0.5f, .residual = true});
+      Scratch panels(PackedBytes(k, n));
+      float* packed = reinterpret_cast<float*>(panels.data.get());
+      PackB(p.b_view, k, n, packed);
+      const std::vector<float> expected = p.Run();
+      std::vector<float> c = p.residual;
+      for (int64_t i = 0; i < m; ++i) {
+        for (int64_t j = n; j < p.ldc(); ++j) c[static_cast<size_t>(i * p.ldc() + j)] = kGuard;
+      }
+      c.back() = kGuard;
+      HWY_DYNAMIC_DISPATCH(MicroGemmOf)
+      (m, n, k, p.a_view.data, k, packed, c.data(), p.ldc(), true);
+      ASSERT_EQ(c, expected);
+    }
+  });
+}
+
+double UlpError(float got, double expected) {
+  const float nearest = static_cast<float>(expected);
+  if (std::isnan(expected)) return std::isnan(got) ? 0 : 1e9;
+  if (std::isinf(nearest) || std::isinf(got)) return nearest == got ? 0 : 1e9;
+  const double tiny = 2e-33;  // below, an error counts as if the result were this
+  const double ulp = std::max(std::abs(expected), tiny) * std::numeric_limits<float>::epsilon();
+  return std::abs(got - expected) / ulp;
+}
+
+TEST(MathInl, Accuracy) {
+  using F = double (*)(double);
+  const std::vector<std::pair<F, double>> functions = {
+      {[](double x) { return std::exp(x); }, 1.5},
+      {[](double x) { return std::tanh(x); }, 4},
+      {[](double x) { return std::erf(x); }, 3},
+      {[](double x) { return 0.5 * std::erfc(-x / std::sqrt(2.0)); }, 40},
+      {[](double x) { return std::isinf(x) && x < 0 ? NAN : x * 0.5 * std::erfc(-x / std::sqrt(2.0)); },
+       40},
+      {[](double x) {
+         const double w = std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x);
+         return x / (1 + std::exp(-2 * w));
+       },
+       200}};
+  std::vector<float> x = {0.0f, -0.0f, 1e-42f, -1e-30f, NAN, INFINITY, -INFINITY, 200, -200,
+                          88.7f, 88.8f, -87.5f, -104.5f, 3e38f, -3e38f, 1.0f};
+  for (float v = -110; v < 95; v += 0.00371f) x.push_back(v);
+  for (float v = -6; v < 6; v += 0.000171f) x.push_back(v);
+  for (float v = 1e-20f; v < 1; v *= 1.01f) x.push_back(-v);
+  x.resize(x.size() / 64 * 64);
+  ForEachTarget([&] {
+    for (size_t which = 0; which < functions.size(); ++which) {
+      std::vector<float> y(x.size());
+      HWY_DYNAMIC_DISPATCH(MathOf)(static_cast<int>(which), x.data(), x.size(), y.data());
+      double worst = 0;
+      float at = 0;
+      for (size_t i = 0; i < x.size(); ++i) {
+        const double error = UlpError(y[i], functions[which].first(x[i]));
+        if (error > worst) worst = error, at = x[i];
+      }
+      RecordProperty(std::to_string(which), std::to_string(worst));
+      EXPECT_LE(worst, functions[which].second) << "function " << which << " at " << at;
+    }
+  });
+}
+
+}  // namespace
+}  // namespace graft
+#endif  // HWY_ONCE

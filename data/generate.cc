@@ -112,7 +112,7 @@ void DrawTexture(Canvas& canvas, HashStream& s, int label) {
       case 5:
         return du * du + dv * dv < 0.1;  // dots
       case 6:
-        return even_u && even_v ? false : (std::abs(du) > 0.35 || std::abs(dv) > 0.35);  // grid
+        return std::abs(du) > 0.35 || std::abs(dv) > 0.35;  // grid
       default:
         return false;  // plain
     }

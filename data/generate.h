@@ -44,8 +44,9 @@ LabelledImages GenerateTask(std::string_view task, int size, size_t count, uint6
 struct TaskCounts {
   size_t train = 800, val = 200, test = 1000;
 };
-// Test images are those from this index on, so they do not depend on the other counts.
-inline constexpr uint64_t kFirstTestIndex = uint64_t{1} << 32;
+// Test images are those from this index on, so they do not depend on the other counts. It is a
+// multiple of every number of classes.
+inline constexpr uint64_t kFirstTestIndex = 7'200'000'000;
 
 // Writes PNG images and the lists of the VTAB-1k layout (train800.txt, ... whatever the counts).
 // Throws Error if `directory` exists and is not empty.

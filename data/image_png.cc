@@ -98,13 +98,25 @@ void ConvertRow(const uint8_t* in, const PngInfo& png, uint8_t* out) {
   }
 }
 
+// The sizes are where every PNG has them, behind the signature and IHDR's length and name. We look
+// before libspng does, whose own message for a huge image is only "arithmetic overflow".
+void CheckHeaderSize(ImageBytes bytes, std::string_view name) {
+  if (bytes.size() < 24) return;  // truncated, as libspng will say
+  const auto side = [bytes](size_t at) {
+    int64_t value = 0;
+    for (size_t i = 0; i < 4; ++i) value = value << 8 | std::to_integer<int64_t>(bytes[at + i]);
+    return value;
+  };
+  CheckImageSize(side(16), side(20), name);
+}
+
 PngInfo ReadHeader(spng_ctx* context, ImageBytes bytes, std::string_view name) {
+  CheckHeaderSize(bytes, name);
   Expect(spng_set_chunk_limits(context, std::max<size_t>(bytes.size(), 1024), kMaxMetadataBytes),
          name);
   Expect(spng_set_png_buffer(context, bytes.data(), bytes.size()), name);
   spng_ihdr header{};
   Expect(spng_get_ihdr(context, &header), name);
-  CheckImageSize(header.width, header.height, name);
   const PngInfo png{header.width, header.height, header.bit_depth, header.color_type,
                     Channels(header.color_type)};
   // Deflate cannot shrink data more than 1032 times.

@@ -1,0 +1,53 @@
+// Pixels equal Pillow's convert("RGB"): committed fixtures of every kind, and real images if there.
+#include <gmock/gmock.h>
+
+#include "data/preprocess.h"
+#include "tests/image_test_util.h"
+
+namespace graft {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(ImageDecode, FixturesEqualPillow) {
+  const auto rows = ReadTable("decoded.tsv");
+  ASSERT_GT(rows.size(), 70u);
+  for (const auto& row : rows) {
+    const Image image = ReadImage(kImageFixtures / row[0]);
+    EXPECT_EQ(image.width, std::stoi(row[1])) << row[0];
+    EXPECT_EQ(image.height, std::stoi(row[2])) << row[0];
+    EXPECT_EQ(Crc(image), row[3]) << row[0];
+  }
+}
+
+TEST(ImageDecode, SharedImagesEqualPillow) {
+  GRAFT_NEED_SHARED_DATA();
+  for (const auto& row : ReadTable("shared.tsv")) {
+    const Image image = ReadImage(SharedData() / row[0]);
+    EXPECT_EQ(Crc(image), row[3]) << row[0];
+    EXPECT_EQ(Crc(Resize(image, 224, 224, Filter::kBicubic)), row[4]) << row[0];
+    EXPECT_EQ(Crc(Resize(image, 224, 224, Filter::kBilinear)), row[5]) << row[0];
+    EXPECT_EQ(Crc(ResizeAndCrop(image, ParsePreprocess("imagenet"))), row[6]) << row[0];
+  }
+}
+
+TEST(ImageDecode, PngRoundTrip) {
+  for (int size : {1, 2, 33}) {
+    const Image image = NoiseImage(7, size, size + 1);
+    EXPECT_EQ(DecodeImage(EncodePng(image), "round trip"), image);
+  }
+  const TemporaryFolder folder;
+  WritePng(folder / "a.png", NoiseImage(1, 5, 4));
+  EXPECT_EQ(ReadImage(folder / "a.png"), NoiseImage(1, 5, 4));
+  EXPECT_THAT(ErrorOf([&] { WritePng(folder / "none/a.png", NoiseImage(1, 5, 4)); }),
+              HasSubstr("cannot create the file"));
+}
+
+// The format is in the content: fixtures under wrong names decode all the same.
+TEST(ImageDecode, NameDoesNotMatter) {
+  const auto jpeg = ReadWholeFile(kImageFixtures / "rgb_444.jpg");
+  EXPECT_EQ(DecodeImage(jpeg, "x.png"), ReadImage(kImageFixtures / "rgb_444.jpg"));
+}
+
+}  // namespace
+}  // namespace graft

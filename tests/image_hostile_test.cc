@@ -1,0 +1,170 @@
+// Broken and hostile image files: a clear Error or an image, never a crash or a huge allocation.
+#include <gmock/gmock.h>
+#include <sys/stat.h>
+
+#include "tests/image_test_util.h"
+
+namespace graft {
+namespace {
+
+using namespace std::string_literals;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+std::string DecodeError(const std::string& bytes) {
+  return ErrorOf([&] { DecodeImage(AsBytes(bytes), "photo.jpg"); });
+}
+
+std::string ReadFixture(const std::string& name) {
+  const auto bytes = ReadWholeFile(kImageFixtures / name);
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+// A PNG that ends after its header; the header's checksum is right.
+std::string PngHeader(uint32_t width, uint32_t height, char depth, char color) {
+  std::string body = "IHDR";
+  for (uint32_t side : {width, height})
+    for (int shift : {24, 16, 8, 0}) body += static_cast<char>(side >> shift);
+  body += depth;
+  body += color;
+  body += "\0\0\0"s;
+  const uint32_t crc = Crc32(body.data(), body.size());
+  std::string png = "\x89PNG\r\n\x1a\n\0\0\0\x0d"s + body;
+  for (int shift : {24, 16, 8, 0}) png += static_cast<char>(crc >> shift);
+  return png;
+}
+
+std::string JpegOfSize(uint16_t width, uint16_t height) {
+  std::string jpeg = ReadFixture("rgb_444.jpg");
+  const size_t at = jpeg.find("\xff\xc0");
+  for (size_t i = 0; i < 2; ++i) {
+    jpeg[at + 5 + i] = static_cast<char>(height >> (8 - 8 * i));
+    jpeg[at + 7 + i] = static_cast<char>(width >> (8 - 8 * i));
+  }
+  return jpeg;
+}
+
+TEST(ImageHostile, Messages) {
+  const std::string grey_png = ReadFixture("grey8.png"), jpeg = ReadFixture("rgb_420.jpg");
+  std::string bad_crc = grey_png;
+  bad_crc[bad_crc.size() - 20] ^= 1;
+  std::string two_components = jpeg;
+  two_components[jpeg.find("\xff\xc0") + 9] = 2;
+  const std::pair<std::string, std::string> cases[] = {
+      {"", "photo.jpg: expected an image, found an empty file"},
+      {"hello world",
+       "expected an image (JPEG, PNG, PBM, PGM or PPM), found text that begins with "
+       "'hello world'"},
+      {"GIF89a....", "found a GIF image"},
+      {"RIFF....WEBPVP8 ", "found a WebP image"},
+      {"BM......", "found a BMP image"},
+      {"version https://git-lfs.github.com/spec/v1\n", "found a Git LFS pointer"},
+      {"\x01\x02\xff"s, "found bytes 01 02 ff"},
+      {"\xff\xd8\xff"s, "photo.jpg: file is truncated"},
+      {"\xff\xd8\xff\xd9"s, "not a valid JPEG file"},
+      {jpeg.substr(0, jpeg.size() / 2), "file is truncated"},
+      {ReadFixture("rgb_progressive.jpg").substr(0, 700), "file is truncated"},
+      {jpeg.substr(0, jpeg.size() - 2), "file is truncated"},
+      {two_components, "photo.jpg: "},
+      {grey_png.substr(0, 8), "file is truncated"},
+      {grey_png.substr(0, 100), "file is truncated"},
+      {bad_crc, "not a valid PNG file"},
+      {PngHeader(20000, 20000, 8, 2), "20000 x 20000 pixels, more than the limit of 178956970"},
+      {PngHeader(13000, 13000, 8, 2), "file is truncated: its header asks for at least"},
+      {PngHeader(0, 5, 8, 2), "expected an image of at least 1 x 1 pixels, found 0 x 5"},
+      {PngHeader(5, 5, 3, 0), "not a valid PNG file"},
+      {PngHeader(0x7fffffff, 0x7fffffff, 16, 6), "more than the limit of 178956970"},
+      {JpegOfSize(20000, 20000), "20000 x 20000 pixels, more than the limit of 178956970"},
+      {JpegOfSize(13000, 13000), "file is truncated: its header asks for at least"},
+      {"P6 20000 20000 255\n", "more than the limit of 178956970"},
+      {"P6 13000 13000 255\n", "file is truncated: its header asks for at least 507000019 bytes"},
+      {"P6 0 3 255\n", "expected an image of at least 1 x 1 pixels, found 0 x 3"},
+      {"P5 2 2 70000\n1234", "expected a maximum value from 1 to 65535, found 70000"},
+      {"P5 2 2 0\n1234", "expected a maximum value from 1 to 65535, found 0"},
+      {"P5 2 -2 255\n1234", "expected the height as a number, found '-2'"},
+      {"P5 x 2 255\n1234", "expected the width as a number, found 'x'"},
+      {"P5 2 99999999999999 255\n", "the height is longer than 10 digits"},
+      {"P5 2 9999999999 255\n", "expected the height as a number"},
+      {"P5 2", "file is truncated: the P5 image ends where the height is expected"},
+      {"P5 2 2 255\n123", "file is truncated"},
+      {"P2 2 1 9\n5 10", "sample 10 is beyond the maximum 9"},
+      {"P2 2 2 9\n5 5 5   ", "file is truncated: the P2 image ends where a sample is expected"},
+      {"P1 2 2\n0120", "expected 0 or 1, found '2'"},
+      {"P1 2 2\n010   #", "file is truncated: the P1 image ends where a pixel is expected"},
+      {"P7\nWIDTH 2", "found a PAM image"},
+  };
+  for (const auto& [bytes, message] : cases)
+    EXPECT_THAT(DecodeError(bytes), AllOf(HasSubstr("photo.jpg: "), HasSubstr(message)));
+}
+
+TEST(ImageHostile, Files) {
+  const TemporaryFolder folder;
+  EXPECT_THAT(ErrorOf([&] { ReadImage(folder / "no.png"); }),
+              HasSubstr("no.png: cannot open the file: No such file or directory"));
+  EXPECT_THAT(ErrorOf([&] { ReadImage(folder.path().string()); }),
+              HasSubstr("expected a file, found a directory"));
+  EXPECT_THAT(ErrorOf([&] { ReadImage("/dev/zero"); }), HasSubstr("found a device or pipe"));
+  ASSERT_EQ(mkfifo((folder / "pipe").c_str(), 0600), 0);
+  EXPECT_THAT(ErrorOf([&] { ReadImage(folder / "pipe"); }), HasSubstr("found a device or pipe"));
+  folder.Write("empty.jpg", "");
+  EXPECT_THAT(ErrorOf([&] { ReadImage(folder / "empty.jpg"); }), HasSubstr("found an empty file"));
+}
+
+// Each fixture cut at every length. A cut file is an error or, where only trailing bytes are lost,
+// the same image; nothing in between. (Plain PNM ends in a number: cut, it is another number.)
+TEST(ImageHostile, Truncations) {
+  size_t errors = 0, images = 0;
+  for (const auto& row : ReadTable("decoded.tsv")) {
+    const std::string whole = ReadFixture(row[0]);
+    const size_t step = whole.size() > 700 ? 3 : 1;
+    for (size_t length = 0; length < whole.size(); length += step) {
+      // A copy of the exact size, so that the sanitizers see every byte read behind the end.
+      const std::vector<char> cut(whole.begin(), whole.begin() + static_cast<ptrdiff_t>(length));
+      try {
+        const Image image = DecodeImage(std::as_bytes(std::span(cut)), row[0]);
+        if (!row[0].starts_with("plain")) {
+          EXPECT_EQ(Crc(image), row[3]) << row[0] << " cut to " << length;
+        }
+        ++images;
+      } catch (const Error&) {
+        ++errors;
+      }
+    }
+  }
+  std::printf("%zu truncated files refused, %zu without loss\n", errors, images);
+  EXPECT_GT(errors, 20 * images);
+}
+
+TEST(ImageHostile, RandomDamage) {
+  uint64_t state = 1;
+  const auto random = [&state](size_t n) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return static_cast<size_t>(state >> 33) % n;
+  };
+  size_t errors = 0, images = 0;
+  for (const auto& row : ReadTable("decoded.tsv")) {
+    const std::string whole = ReadFixture(row[0]);
+    for (int round = 0; round < 200; ++round) {
+      std::vector<char> bytes(whole.begin(), whole.end());
+      const size_t changes = 1 + random(4);
+      for (size_t i = 0; i < changes; ++i) {
+        // Half of the damage in the first 64 bytes, where the sizes are.
+        const size_t at = random(round % 2 ? bytes.size() : std::min<size_t>(64, bytes.size()));
+        bytes[at] = random(2) ? static_cast<char>(random(256))
+                              : static_cast<char>(bytes[at] ^ (1 << random(8)));
+      }
+      try {
+        const Image image = DecodeImage(std::as_bytes(std::span(bytes)), row[0]);
+        EXPECT_EQ(image.rgb.size(),
+                  size_t{3} * static_cast<size_t>(image.width) * static_cast<size_t>(image.height));
+        ++images;
+      } catch (const Error&) {
+        ++errors;
+      }
+    }
+  }
+  std::printf("%zu damaged files refused, %zu decoded\n", errors, images);
+}
+
+}  // namespace
+}  // namespace graft

@@ -1,0 +1,110 @@
+// Shared by tests/image_*_test.cc and tests/data_*_test.cc: fixtures, checksums, temporary folders.
+#pragma once
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <span>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "data/image.h"
+#include "runtime/error.h"
+
+namespace graft {
+
+inline const std::filesystem::path kImageFixtures =
+    std::filesystem::path(GRAFT_SOURCE_DIR) / "tests/fixtures/images";
+
+// The polynomial of zlib's crc32, which made the expected values.
+inline uint32_t Crc32(const void* data, size_t size) {
+  const auto* bytes = static_cast<const uint8_t*>(data);
+  uint32_t crc = 0xffffffffu;
+  for (size_t i = 0; i < size; ++i) {
+    crc ^= bytes[i];
+    for (int bit = 0; bit < 8; ++bit) crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0u);
+  }
+  return ~crc;
+}
+
+inline std::string Crc(const Image& image) {
+  return fmt::format("{:08x}", Crc32(image.rgb.data(), image.rgb.size()));
+}
+
+// Rows of a tab-separated fixture.
+inline std::vector<std::vector<std::string>> ReadTable(const std::string& name) {
+  std::vector<std::vector<std::string>> rows;
+  std::ifstream file(kImageFixtures / name);
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream cells(line);
+    rows.emplace_back();
+    for (std::string cell; std::getline(cells, cell, '\t');) rows.back().push_back(cell);
+  }
+  return rows;
+}
+
+// noise() of make_image_fixtures.py.
+inline Image NoiseImage(uint32_t seed, int width, int height) {
+  Image image{width, height, std::vector<uint8_t>(static_cast<size_t>(3 * width * height))};
+  uint32_t state = seed;
+  for (uint8_t& value : image.rgb) {
+    state = state * 1664525u + 1013904223u;
+    value = static_cast<uint8_t>(state >> 24);
+  }
+  return image;
+}
+
+inline std::span<const std::byte> AsBytes(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
+
+// The message of the Error that `action` throws, or "no error".
+template <class Action>
+std::string ErrorOf(Action action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+// An empty folder for one test, removed afterwards.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string name = (std::filesystem::temp_directory_path() / "graft_test_XXXXXX").string();
+    if (!mkdtemp(name.data())) throw Error("cannot make a temporary folder");
+    path_ = name;
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  const std::filesystem::path& path() const { return path_; }
+  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
+  void Write(const std::string& name, std::string_view text) const {
+    std::filesystem::create_directories((path_ / name).parent_path());
+    std::ofstream(path_ / name, std::ios::binary) << text;
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+// The folder of real data: $GRAFT_DATA, else ../shared beside the source.
+inline std::filesystem::path SharedData() {
+  if (const char* set = std::getenv("GRAFT_DATA")) return set;
+  return std::filesystem::path(GRAFT_SOURCE_DIR) / "../shared";
+}
+
+#define GRAFT_NEED_SHARED_DATA()                                             \
+  if (!std::filesystem::exists(SharedData() / "data/vtab-1k")) {             \
+    std::puts("NOT AVAILABLE: data/vtab-1k under $GRAFT_DATA or ../shared"); \
+    GTEST_SKIP();                                                            \
+  }
+
+}  // namespace graft

@@ -59,6 +59,8 @@ std::optional<PrefixCut> CutFrozenPrefix(const Graph& g, std::string_view exampl
   const ValueId features = result.rest.AddInput("features", type);
   result.rest.ReplaceUses(cut, features);
   result.rest.EraseDead();
+  result.prefix.EraseUnusedInputs();
+  result.rest.EraseUnusedInputs();
   Verify(result.prefix);
   Verify(result.rest);
   return result;

@@ -52,6 +52,7 @@ class TrainStep {
   StepResult Run(int64_t batch, int64_t step, double learning_rate, const Fill& fill);
 
   Session& session() { return session_; }
+  const Session& session() const { return session_; }
   const Graph& graph() const { return graph_; }
   const std::vector<PassReport>& reports() const { return reports_; }
   int64_t micro_batch() const { return micro_batch_; }

@@ -106,7 +106,7 @@ class Builder {
       o = DenseAs(context, "o", c_.width, c_.width);
       g_.SetName(context, fmt::format("blocks.{}.c", i));
     }
-    const ValueId x1 = Edge("x1", Add(g_, x, DropPath(Edge("o", o), i, "attn.drop_path")));
+    const ValueId x1 = Edge("x1", Add(g_, x, DropPath(Edge("o", o), i, "drop_path1")));
     const ValueId m = Edge("m", Norm(x1, "norm2"));
     ValueId u;
     {
@@ -121,7 +121,7 @@ class Builder {
       g_.SetName(act, fmt::format("blocks.{}.g", i));
       u = DenseAs(act, "fc2", c_.mlp_width, c_.width);
     }
-    return Edge("y", Add(g_, x1, DropPath(Edge("u", u), i, "mlp.drop_path")));
+    return Edge("y", Add(g_, x1, DropPath(Edge("u", u), i, "drop_path2")));
   }
 
   ValueId Head(ValueId x) {

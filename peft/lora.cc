@@ -53,7 +53,7 @@ ValueId Dropped(const MethodArgs& a, ValueId x, const std::string& scope, double
     if (n.op == &kAttention) offsets = n.in[3];
   }
   if (!offsets.valid()) Fail("lora: dropout needs a model with sequences");
-  return Dropout(a.g, x, offsets, rng, {p, false, static_cast<int64_t>(a.seed), scope + ".lora"});
+  return Dropout(a.g, x, offsets, rng, {p, false, static_cast<int64_t>(a.seed), scope + ".dropout"});
 }
 
 PassReport ApplyLora(const MethodArgs& a) {
@@ -90,6 +90,6 @@ const MethodRecord kLoraMethod{
           {"rslora", "false", "scale alpha/sqrt(r)"}};
     },
     .apply = ApplyLora,
-    .foldable = true};
+    .foldable = true, .learning_rate = 1e-3};
 
 }  // namespace graft

@@ -39,7 +39,8 @@ struct MethodRecord {
   std::string_view name, summary, equation, count, source;  // for `graft inspect --methods`
   std::vector<MethodOption> (*options)();
   PassReport (*apply)(const MethodArgs&);
-  bool foldable;  // leaves nothing behind after merging
+  bool foldable;         // leaves nothing behind after merging
+  double learning_rate;  // of AdamW, where the user gives none
 };
 std::span<const MethodRecord* const> AllMethods();
 const MethodRecord& FindMethod(std::string_view name);

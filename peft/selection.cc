@@ -65,7 +65,7 @@ const MethodRecord kFullMethod{
     .name = "full", .summary = "every parameter trains", .equation = "W <- W - update",
     .count = "all", .source = "methods.md 1", .options = NoOptions,
     .apply = +[](const MethodArgs& a) { return Select(a, "full", [](const Graph&, ValueId) { return true; }); },
-    .foldable = true};
+    .foldable = true, .learning_rate = 1e-4};
 
 const MethodRecord kLinearProbeMethod{
     .name = "linear", .summary = "only the head trains; the backbone's features are computed once",
@@ -74,7 +74,7 @@ const MethodRecord kLinearProbeMethod{
     .apply = +[](const MethodArgs& a) {
       return PassReport{"linear", 0, a.g.live_nodes(), a.g.live_nodes(), 0, {}};
     },
-    .foldable = true};
+    .foldable = true, .learning_rate = 1e-2};
 
 const MethodRecord kLnMethod{
     .name = "ln", .summary = "gains and biases of every layer norm", .equation = "y = gain * norm(x) + bias",
@@ -84,7 +84,7 @@ const MethodRecord kLnMethod{
         return ReadAs(g, p, kLayerNorm, 1) || ReadAs(g, p, kLayerNorm, 2);
       });
     },
-    .foldable = true};
+    .foldable = true, .learning_rate = 1e-3};
 
 const MethodRecord kBitFitMethod{
     .name = "bitfit", .summary = "every bias, those of layer norms too (Ben Zaken et al. 2021)",
@@ -94,13 +94,13 @@ const MethodRecord kBitFitMethod{
       return Select(a, "bitfit",
                     [](const Graph& g, ValueId p) { return IsBias(g, p) || ReadAs(g, p, kLayerNorm, 2); });
     },
-    .foldable = true};
+    .foldable = true, .learning_rate = 2e-3};
 
 const MethodRecord kLastMethod{
     .name = "last", .summary = "the last k blocks and the final norm", .equation = "as full, for blocks >= L - k",
     .count = "k (12 D^2 + 13 D) + 2D with M = 4D", .source = "partial-k of the VPT paper, arXiv 2203.12119",
     .options = +[] { return std::vector<MethodOption>{{"k", "2", "how many blocks, from the end"}}; },
     .apply = ApplyLast,
-    .foldable = true};
+    .foldable = true, .learning_rate = 1e-4};
 
 }  // namespace graft

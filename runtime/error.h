@@ -12,7 +12,8 @@
 namespace graft {
 
 // What the command's exit code will be; see docs/cli.md.
-enum class ErrorKind { kUser = 1, kUsage = 2, kProof = 3, kNotFoldable = 4, kNonFinite = 5 };
+enum class ErrorKind { kUser = 1, kUsage = 2, kProof = 3, kNotFoldable = 4, kNonFinite = 5,
+                       kInterrupted = 130 };
 
 class Error : public std::runtime_error {
  public:

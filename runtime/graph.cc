@@ -151,6 +151,11 @@ size_t Graph::EraseDead() {
   return erased;
 }
 
+void Graph::EraseUnusedInputs() {
+  for (ValueId v : Leaves(Role::kInput))
+    if (users_[v.i].empty() && !IsOutput(v)) dead_leaf_[v.i] = true;
+}
+
 void Graph::MakeParam(ValueId v) {
   const NodeId producer = value(v).producer;
   GRAFT_CHECK(producer.valid() && !value(v).name.empty(), "only a named intermediate");

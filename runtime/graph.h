@@ -92,6 +92,7 @@ class Graph {
   void SetInput(NodeId n, size_t index, ValueId to);
   void EraseNode(NodeId n);  // its results must be unused
   size_t EraseDead();        // nodes and leaves (not inputs) that reach no output and no update
+  void EraseUnusedInputs();  // inputs that no node reads and that are no output
   // Turns an intermediate into a parameter with its own name; the node that made it goes.
   void MakeParam(ValueId v);
 

@@ -29,6 +29,9 @@ bool MatchAt(const Graph& g, const Pat& p, ValueId v, bool root, Bindings& at,
     interior.resize(interior_before);
     return false;
   };
+  // A predicate may rely on the operator of its pattern, so that is checked first.
+  const NodeId id = g.value(v).producer;
+  if (p.op && (!id.valid() || g.node(id).op != p.op || g.node(id).out[0] != v)) return false;
   if (p.where && !p.where(g, v)) return false;
   if (!p.name.empty()) {
     auto [it, fresh] = at.emplace(p.name, v);
@@ -40,8 +43,6 @@ bool MatchAt(const Graph& g, const Pat& p, ValueId v, bool root, Bindings& at,
     return fail();
   }
   if (!p.op) return true;
-  const NodeId id = g.value(v).producer;
-  if (!id.valid() || g.node(id).op != p.op || g.node(id).out[0] != v) return fail();
   const Node& n = g.node(id);
   if (n.in.size() != p.in.size() || (p.attrs && !(n.attrs == *p.attrs))) return fail();
   if (!root) interior.push_back(v);

@@ -1,1 +1,66 @@
-int main() {}
+// graft: a thin client of the library, one file per sub-command.
+#include <cstdio>
+
+#include "tools/lib/common.h"
+
+namespace graft {
+namespace {
+
+// CLI11 says what is wrong; this adds the nearest valid flag or command.
+std::string Hint(const CLI::App& app, int argc, char** argv) {
+  std::vector<std::string> flags, commands;
+  const CLI::App* active = &app;
+  for (const CLI::App* sub : app.get_subcommands({})) {
+    commands.push_back(sub->get_name());
+    if (argc > 1 && sub->get_name() == argv[1]) active = sub;
+  }
+  for (const CLI::Option* option : active->get_options())
+    for (const std::string& name : option->get_lnames()) flags.push_back("--" + name);
+  if (active == &app && argc > 1 && argv[1][0] != '-') return DidYouMean(argv[1], commands);
+  for (int i = 1; i < argc; ++i) {
+    std::string flag = argv[i];
+    flag = flag.substr(0, flag.find('='));
+    if (flag.starts_with("--") && std::find(flags.begin(), flags.end(), flag) == flags.end())
+      return DidYouMean(flag, flags);
+  }
+  return "";
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Fine-tune and serve vision transformers on CPUs.", "graft");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", "graft 0.1.0");
+  app.footer("Start with: graft demo\nHelp and an example for a command: graft train --help");
+  CommonOptions common;
+  AddDemoCommand(app, common);
+  AddTrainCommand(app, common);
+  AddEvalCommand(app, common);
+  AddPredictCommand(app, common);
+  AddFuseCommand(app, common);
+  AddExportCommand(app, common);
+  AddInspectCommand(app, common);
+  AddProfileCommand(app, common);
+  AddDataCommand(app, common);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
+    std::fprintf(stderr, "graft: %s%s\n", e.what(), Hint(app, argc, argv).c_str());
+    return static_cast<int>(ErrorKind::kUsage);
+  } catch (const Error& e) {
+    std::fprintf(stderr, "graft: %s\n", e.what());
+    return static_cast<int>(e.kind);
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "graft: out of memory; hint: --memory-budget, or a smaller --batch-size\n");
+    return static_cast<int>(ErrorKind::kUser);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "graft: %s\n", e.what());
+    return static_cast<int>(ErrorKind::kUser);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace graft
+
+int main(int argc, char** argv) { return graft::Main(argc, argv); }

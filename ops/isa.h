@@ -1,0 +1,14 @@
+// Which SIMD target kernels use, for this process: the CPU's best unless the user lowers it.
+#pragma once
+#include <string>
+
+namespace graft {
+
+// "avx512", "avx2" or "sse4": Highway's dispatch and oneDNN use nothing above it. Call before any
+// session is built. Throws Error for another name, or for one that this CPU lacks.
+void LimitIsa(const std::string& name);
+
+// The target in use: "avx512", "avx2", "sse4" or "scalar".
+std::string ActiveIsa();
+
+}  // namespace graft

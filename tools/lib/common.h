@@ -1,0 +1,43 @@
+// What every sub-command shares: common options, output, exit codes, interrupts.
+#pragma once
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "runtime/error.h"
+
+namespace graft {
+
+struct CommonOptions {
+  int threads = 0;  // 0 = DefaultThreads()
+  int64_t seed = 0;
+  bool json = false, quiet = false;
+  std::string isa, dtype = "f32", memory_budget;
+  std::vector<std::string> disabled_passes;
+};
+
+// Adds the common options to a sub-command.
+void AddCommonOptions(CLI::App& command, CommonOptions& options);
+// Sets threads and SIMD target; Error for an unknown --isa or --dtype. Call before building anything.
+void ApplyCommonOptions(const CommonOptions& options);
+
+// A line for people: standard output, or standard error with --json; nothing with --quiet.
+void Say(const CommonOptions& options, const std::string& line);
+// The result: one JSON object on standard output with --json.
+void PrintJson(const CommonOptions& options, const nlohmann::json& json);
+
+// Ctrl-C and SIGTERM set a flag; a second one ends the process at once.
+void CatchInterrupts();
+bool Interrupted();
+
+// One per sub-command, in tools/NAME.cc.
+void AddTrainCommand(CLI::App& app, CommonOptions& options);
+void AddEvalCommand(CLI::App& app, CommonOptions& options);
+void AddPredictCommand(CLI::App& app, CommonOptions& options);
+void AddFuseCommand(CLI::App& app, CommonOptions& options);
+void AddExportCommand(CLI::App& app, CommonOptions& options);
+void AddInspectCommand(CLI::App& app, CommonOptions& options);
+void AddProfileCommand(CLI::App& app, CommonOptions& options);
+void AddDataCommand(CLI::App& app, CommonOptions& options);
+void AddDemoCommand(CLI::App& app, CommonOptions& options);
+
+}  // namespace graft

@@ -1,0 +1,10 @@
+// Progress of a training run: a bar on a terminal, a line per epoch otherwise.
+#pragma once
+#include "tools/lib/common.h"
+#include "tools/lib/trainer.h"
+
+namespace graft {
+
+TrainHooks ProgressHooks(const CommonOptions& options);
+
+}  // namespace graft

@@ -1,0 +1,123 @@
+#include "tools/lib/run_dir.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "runtime/io/atomic_file.h"
+#include "runtime/io/json.h"
+#include "runtime/io/safetensors.h"
+
+namespace graft {
+namespace {
+
+bool Exists(const std::string& path) {
+  struct stat s;
+  return stat(path.c_str(), &s) == 0;
+}
+
+std::vector<TensorToWrite> Tensors(const ParamStore& params, std::vector<std::string> names) {
+  std::sort(names.begin(), names.end());
+  std::vector<TensorToWrite> tensors;
+  for (const std::string& name : names) tensors.push_back(ToWrite(name, params.Get(name)));
+  return tensors;
+}
+
+constexpr uint64_t kMaxMetricsBytes = uint64_t{1} << 30;
+
+}  // namespace
+
+RunDir RunDir::Create(const std::string& path, const RunConfig& config) {
+  CreateFreshDirectory(path);
+  WriteFileAtomically(path + "/config.json", DumpJson(ToJson(config), 2) + "\n");
+  return RunDir(path, config);
+}
+
+RunDir RunDir::Open(const std::string& path) {
+  const std::string file = path + "/config.json";
+  if (!Exists(file)) Fail("{}: no run here (no config.json); hint: --run takes the --out of graft train", path);
+  return RunDir(path, RunConfigFromJson(ReadJson(file), file));
+}
+
+void RunDir::SaveState(const ParamStore& params, const std::vector<std::string>& names,
+                       const Progress& p) const {
+  const StringMap metadata{{"graft.step", std::to_string(p.step)},
+                           {"graft.best_metric", fmt::format("{}", p.best_metric)},
+                           {"graft.epoch_loss_sum", fmt::format("{}", p.epoch_loss_sum)},
+                           {"graft.seconds", fmt::format("{}", p.seconds)},
+                           {"graft.last_loss", fmt::format("{}", p.last_loss)},
+                           {"graft.val_accuracy", fmt::format("{}", p.val_accuracy)},
+                           {"graft.finished", p.finished ? "1" : "0"}};
+  WriteSafetensors(file("state.safetensors"), Tensors(params, names), metadata);
+}
+
+bool RunDir::LoadState(ParamStore& params, Progress& p) const {
+  const std::string path = file("state.safetensors");
+  if (!Exists(path)) return false;
+  const SafetensorsFile state = SafetensorsFile::Open(path);
+  auto number = [&](const char* key) {
+    const auto it = state.metadata().find(key);
+    if (it == state.metadata().end()) Fail("{}: no '{}' in its metadata", path, key);
+    try {
+      return std::stod(it->second);
+    } catch (const std::exception&) {
+      Fail("{}: '{}' is '{}', no number", path, key, it->second);
+    }
+  };
+  p.step = static_cast<int64_t>(number("graft.step"));
+  p.best_metric = number("graft.best_metric");
+  p.epoch_loss_sum = number("graft.epoch_loss_sum");
+  p.seconds = number("graft.seconds");
+  p.last_loss = number("graft.last_loss");
+  p.val_accuracy = number("graft.val_accuracy");
+  p.finished = number("graft.finished") != 0;
+  for (const FileTensor& tensor : state.tensors()) state.Load(tensor, tensor.name, &params);
+  return true;
+}
+
+void RunDir::SaveWeights(const std::string& which, const ParamStore& params,
+                         const std::vector<std::string>& names) const {
+  WriteSafetensors(file(which + ".safetensors"), Tensors(params, names), {{"graft.method", config_.method}});
+}
+
+void RunDir::LoadWeights(const std::string& which, ParamStore& params) const {
+  const std::string path = file(which + ".safetensors");
+  if (!Exists(path))
+    Fail("{}: no {} checkpoint yet; hint: graft train --resume {}", path_, which, path_);
+  const SafetensorsFile weights = SafetensorsFile::Open(path);
+  for (const FileTensor& tensor : weights.tensors()) {
+    std::vector<int64_t> want;
+    const Extents have = params.shape(tensor.name);
+    for (int i = 0; i < have.rank; ++i) want.push_back(have[i]);
+    if (want != tensor.shape) Fail("{}: '{}' does not fit the model", path, tensor.name);
+    weights.Load(tensor, tensor.name, &params);
+  }
+}
+
+void RunDir::AppendMetrics(const nlohmann::json& line) const {
+  const std::string path = file("metrics.jsonl");
+  std::FILE* f = std::fopen(path.c_str(), "a");
+  const std::string text = DumpJson(line) + "\n";
+  const bool ok = f && std::fwrite(text.data(), 1, text.size(), f) == text.size();
+  if (!f || std::fclose(f) != 0 || !ok) Fail("{}: cannot write: {}", path, std::strerror(errno));
+}
+
+void RunDir::TruncateMetrics(int64_t step) const {
+  const std::string path = file("metrics.jsonl");
+  if (!Exists(path)) return;
+  const std::string text = ReadFile(path, kMaxMetricsBytes);
+  std::string kept;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = text.find('\n', begin);
+    if (end == std::string::npos) break;  // a torn last line
+    const nlohmann::json line = nlohmann::json::parse(text.substr(begin, end - begin), nullptr, false);
+    if (line.is_object() && line.value("step", int64_t{0}) <= step) kept += text.substr(begin, end + 1 - begin);
+    begin = end + 1;
+  }
+  WriteFileAtomically(path, kept);
+}
+
+}  // namespace graft

@@ -1,0 +1,50 @@
+// The files of a run directory; see docs/cli.md. Everything is written atomically, so a run that is
+// killed at any instant leaves the last complete state.
+#pragma once
+#include "tools/lib/run_config.h"
+
+namespace graft {
+
+// Where a run stands. Random streams are functions of the step, so this is all there is.
+struct Progress {
+  int64_t step = 0;  // optimizer steps done; epoch and position follow from it
+  double best_metric = -1;
+  double epoch_loss_sum = 0;    // of the steps of the running epoch
+  double seconds = 0;           // of training, over all sessions
+  double last_loss = 0;         // mean of the last epoch's losses
+  double val_accuracy = -1;
+  bool finished = false;
+};
+
+class RunDir {
+ public:
+  // Creates the directory; Error if it exists and is not empty.
+  static RunDir Create(const std::string& path, const RunConfig& config);
+  // Error if there is no config.json.
+  static RunDir Open(const std::string& path);
+
+  const std::string& path() const { return path_; }
+  const RunConfig& config() const { return config_; }
+  std::string file(const std::string& name) const { return path_ + "/" + name; }
+
+  // state.safetensors holds the named entries (trainable and optimizer) and the progress.
+  void SaveState(const ParamStore& params, const std::vector<std::string>& names, const Progress& progress) const;
+  // Nothing if there is no state yet. Puts the entries into `params`.
+  bool LoadState(ParamStore& params, Progress& progress) const;
+
+  // last.safetensors / best.safetensors: trainable tensors only; equal runs give equal bytes.
+  void SaveWeights(const std::string& which, const ParamStore& params, const std::vector<std::string>& names) const;
+  void LoadWeights(const std::string& which, ParamStore& params) const;
+
+  // One line of metrics.jsonl, and of metrics.csv.
+  void AppendMetrics(const nlohmann::json& line) const;
+  // Drops lines after `step`, which a killed session wrote and this one will write again.
+  void TruncateMetrics(int64_t step) const;
+
+ private:
+  RunDir(std::string path, RunConfig config) : path_(std::move(path)), config_(std::move(config)) {}
+  std::string path_;
+  RunConfig config_;
+};
+
+}  // namespace graft

@@ -1,0 +1,200 @@
+#include "tools/lib/task.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+
+#include "ops/fusion.h"
+#include "peft/merge.h"
+#include "runtime/cpu.h"
+#include "runtime/io/json.h"
+#include "runtime/io/sha256.h"
+#include "runtime/threads.h"
+
+namespace graft {
+
+std::vector<std::string> LabelsOf(const ImageDataset& data) {
+  std::vector<std::string> labels = data.class_names();
+  for (int i = static_cast<int>(labels.size()); i < data.num_classes(); ++i)
+    labels.push_back(std::to_string(i));
+  return labels;
+}
+
+LoadedModel OpenTaskModel(const RunConfig& config) {
+  LoadedModel model = LoadModel(config.model, config.arch, static_cast<uint64_t>(config.seed));
+  const Preprocess preprocess = ParsePreprocess(config.preprocess);
+  AdaptModel(model, preprocess.size(), config.labels, static_cast<uint64_t>(config.seed));
+  return model;
+}
+
+Preprocess DataPreprocess(const std::string& text, const VitConfig& model) {
+  if (!text.empty()) return ParsePreprocess(text);
+  return ForImageSize(ParsePreprocess("vtab"), static_cast<int>(model.image_size));
+}
+
+Preprocess ModelPreprocess(const std::string& text, const LoadedModel& model) {
+  if (!text.empty()) return ParsePreprocess(text);
+  if (const auto it = model.metadata.find("graft.preprocess"); it != model.metadata.end())
+    return ParsePreprocess(it->second);
+  return ForImageSize(ParsePreprocess("imagenet"), static_cast<int>(model.config.image_size));
+}
+
+Graph MethodGraph(const VitConfig& config, const VitBuild& build, const Method& method,
+                  ParamStore& params, uint64_t seed, std::vector<PassReport>* reports) {
+  Graph g = BuildVit(config, build);
+  std::vector<PassReport> made = ApplyMethod(g, params, method, seed);
+  if (reports) *reports = std::move(made);
+  return g;
+}
+
+Graph InferenceGraph(const VitConfig& config, const Method& method, ParamStore& params, uint64_t seed,
+                     bool loss) {
+  Graph g = MethodGraph(config, {.loss = loss}, method, params, seed);
+  for (ValueId v : g.Trainable()) g.SetTrainable(v, false);
+  RemoveDropout(g);
+  g.EraseUnusedInputs();
+  return g;
+}
+
+namespace {
+
+PassManager MakePasses(std::vector<Pass> passes, const std::vector<std::string>& disabled) {
+  PassManager::Options options;
+  // A name of another group is no mistake; CheckPassNames has seen all of them.
+  for (const Pass& pass : passes)
+    if (std::find(disabled.begin(), disabled.end(), pass.name) != disabled.end())
+      options.disabled.insert(pass.name);
+  PassManager manager(options);
+  for (Pass& pass : passes) manager.Add(std::move(pass));
+  return manager;
+}
+
+void CheckPassNames(const std::vector<std::string>& disabled) {
+  const std::vector<std::string> known = PassNames();
+  for (const std::string& name : disabled)
+    if (std::find(known.begin(), known.end(), name) == known.end())
+      throw Error(fmt::format("--disable-pass: no pass '{}'{}", name, DidYouMean(name, known)), ErrorKind::kUsage);
+}
+
+}  // namespace
+
+std::vector<std::string> PassNames() {
+  std::vector<std::string> names;
+  for (const auto& group : {ForwardPasses(), StepPasses()})
+    for (const Pass& pass : group) names.push_back(pass.name);
+  return names;
+}
+
+PassManager InferencePasses(const std::vector<std::string>& disabled) {
+  CheckPassNames(disabled);
+  std::vector<Pass> passes = ForwardPasses();
+  for (Pass& pass : StepPasses()) passes.push_back(std::move(pass));
+  return MakePasses(std::move(passes), disabled);
+}
+
+TrainStep::Passes TrainingPasses(const std::vector<std::string>& disabled) {
+  CheckPassNames(disabled);
+  return {MakePasses(ForwardPasses(), disabled), MakePasses(StepPasses(), disabled)};
+}
+
+int64_t ChooseMicroBatch(const VitConfig& config, int64_t batch) {
+  // Rows of one micro-batch: a few tiles of the GEMM for each thread, yet few enough that the widest
+  // activation of a block stays in the shared cache (docs/measuring.md has the sweep).
+  const int64_t tokens = config.patches() + 1;
+  const int64_t row_bytes = 4 * config.mlp_width;
+  const int64_t cache_rows = static_cast<int64_t>(Cpu().l2_bytes) * 2 / row_bytes;
+  const int64_t rows = std::clamp<int64_t>(cache_rows, 768, 1600);
+  return std::clamp<int64_t>(rows / tokens, 1, batch);
+}
+
+namespace {
+
+Graph Optimised(Graph g, const std::vector<std::string>& disabled) {
+  InferencePasses(disabled).Run(g);
+  return g;
+}
+
+}  // namespace
+
+Evaluator::Evaluator(const Graph& graph, ParamStore& params, int64_t micro_batch,
+                     const std::vector<std::string>& disabled_passes)
+    : session_(Optimised(graph, disabled_passes), params, {.capacity = {micro_batch, 0}}),
+      micro_batch_(micro_batch),
+      classes_(graph.shape(graph.output("logits"))[1].constant) {}
+
+Metrics Evaluator::Run(ImageLoader& loader, std::span<const Example> examples, std::vector<float>* logits) {
+  const auto start = std::chrono::steady_clock::now();
+  std::vector<size_t> order(examples.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  loader.Start(order);
+  session_.ParamsChanged();
+  std::vector<int64_t> right(static_cast<size_t>(classes_)), seen(right);
+  Metrics m;
+  while (loader.remaining() > 0) {
+    const int64_t count = std::min<int64_t>(micro_batch_, static_cast<int64_t>(loader.remaining()));
+    loader.Next(static_cast<size_t>(count), session_.Input("image").f32());
+    int32_t* labels = session_.Input("labels").i32();
+    for (int64_t i = 0; i < count; ++i) labels[i] = examples[static_cast<size_t>(m.n + i)].label;
+    session_.Run({count, 0});
+    const float* out = session_.Output("logits").f32();
+    const float* losses = session_.Output("losses").f32();
+    for (int64_t i = 0; i < count; ++i) {
+      const float* row = out + i * classes_;
+      const size_t label = static_cast<size_t>(labels[i]);
+      const bool hit = std::max_element(row, row + classes_) - row == labels[i];
+      ++seen[label];
+      right[label] += hit;
+      m.accuracy += hit;
+      m.loss += losses[i];
+    }
+    if (logits) logits->insert(logits->end(), out, out + count * classes_);
+    m.n += count;
+  }
+  int64_t classes_seen = 0;
+  for (size_t k = 0; k < seen.size(); ++k) {
+    if (seen[k] == 0) continue;
+    ++classes_seen;
+    m.mean_class_accuracy += static_cast<double>(right[k]) / static_cast<double>(seen[k]);
+  }
+  const double n = static_cast<double>(std::max<int64_t>(m.n, 1));
+  m.accuracy /= n;
+  m.loss /= n;
+  m.mean_class_accuracy /= static_cast<double>(std::max<int64_t>(classes_seen, 1));
+  m.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return m;
+}
+
+std::unique_ptr<ImageLoader> MakeLoader(std::span<const Example> examples, const Preprocess& preprocess) {
+  std::vector<std::string> paths;
+  for (const Example& e : examples) paths.push_back(e.path);
+  return std::make_unique<ImageLoader>(std::move(paths), preprocess, LoaderOptions{.threads = Threads()});
+}
+
+StringMap ModelMetadata(const LoadedModel& model, const RunConfig& config) {
+  nlohmann::json architecture = {{"architecture", "vit"}};
+  VitConfig::Visit(model.config, [&](const char* name, const auto& field) { architecture[name] = field; });
+  nlohmann::json recipe = nlohmann::json::array();
+  for (const MethodTerm& term : ParseMethod(config.method))
+    recipe.push_back({{"method", term.name}, {"options", term.options}});
+  return {{"format", "pt"},
+          {"graft.config", DumpJson(architecture)},
+          {"graft.recipe", DumpJson(recipe)},
+          {"graft.base_sha256", config.base_sha256},
+          {"graft.labels", DumpJson(nlohmann::json(config.labels))},
+          {"graft.preprocess", config.preprocess}};
+}
+
+std::string BaseHash(const std::string& model) {
+  if (model.starts_with("init:")) return "";
+  struct stat s;
+  if (stat(model.c_str(), &s) == 0 && S_ISDIR(s.st_mode)) {
+    std::string all;
+    for (const SafetensorsFile& file : SafetensorsModel::Open(model).files()) all += Sha256OfFile(file.path());
+    return Sha256Hex(std::as_bytes(std::span(all)));
+  }
+  return Sha256OfFile(model);
+}
+
+}  // namespace graft

@@ -1,0 +1,305 @@
+#include "tools/lib/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <optional>
+
+#include "autograd/prefix.h"
+#include "runtime/io/atomic_file.h"
+#include "runtime/io/json.h"
+#include "runtime/rng.h"
+#include "tools/lib/memory_budget.h"
+#include "tools/lib/trace.h"
+
+namespace graft {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double Since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// Features of a frozen prefix are kept for all examples if they fit.
+constexpr size_t kFeatureCacheBytes = size_t{1} << 30;
+
+}  // namespace
+
+RunConfig CompleteRunConfig(RunConfig c) {
+  const Method method = ParseMethod(c.method);
+  c.method = ToString(method);
+  if (c.lr == 0) c.lr = DefaultLearningRate(method);
+  CheckRunConfig(c);
+  const ImageDataset data(c.data);
+  if (c.train_split.empty()) c.train_split = data.DefaultTrainSplit();
+  if (c.train_split.empty())
+    Fail("{}: no usual training split; name one with --train-split{}", c.data, DidYouMean("train", data.split_names()));
+  // The final VTAB protocol trains on all 1,000 images: then nothing is left to validate on.
+  if (c.val_split.empty() && c.train_split != "train800val200" && c.train_split != data.DefaultValidationSplit())
+    c.val_split = data.DefaultValidationSplit();
+  if (c.val_split == "none") c.val_split.clear();
+  const Split train = data.Load(c.train_split, static_cast<size_t>(c.limit));
+  if (!c.val_split.empty() && !c.allow_overlap) {
+    const std::vector<std::string> both = Overlap(data.Load(c.val_split), train);
+    if (!both.empty())
+      throw Error(fmt::format("validation split '{}' shares {} images with training split '{}' (the first is {}); "
+                              "hint: --allow-overlap, or --val-split none", c.val_split, both.size(), c.train_split, both[0]),
+                  ErrorKind::kUser);
+  }
+  c.labels = LabelsOf(data);
+  const LoadedModel model = LoadModel(c.model, c.arch, static_cast<uint64_t>(c.seed));
+  c.preprocess = ToString(DataPreprocess(c.preprocess, model.config));
+  c.base_sha256 = BaseHash(c.model);
+  return c;
+}
+
+namespace {
+
+// One run in progress. Steps are numbered from 0 over all epochs.
+class Trainer {
+ public:
+  Trainer(const RunDir& dir, const TrainHooks& hooks) : dir_(dir), hooks_(hooks), c_(dir.config()) {}
+
+  TrainSummary Run() {
+    Open();
+    if (!progress_.finished) {
+      Compile();
+      while (progress_.step < steps_ && !interrupted_) OneEpoch();
+      if (!interrupted_) Finish();
+    }
+    return Summary();
+  }
+
+ private:
+  void Open();
+  void Compile();
+  void CutPrefix();
+  void ComputeFeatures(const Graph& prefix);
+  void OneEpoch();
+  void OneStep(std::span<const size_t> rows);
+  void EndEpoch(int64_t epoch);
+  void SaveState();
+  void Finish();
+  TrainSummary Summary() const;
+
+  int64_t epoch_of(int64_t step) const { return step / steps_per_epoch_; }
+  std::vector<size_t> EpochOrder(int64_t epoch) const;
+
+  const RunDir& dir_;
+  const TrainHooks& hooks_;
+  const RunConfig& c_;
+  LoadedModel model_;
+  Method method_;
+  Split train_, validation_;
+  Graph graph_;
+  std::optional<TrainStep> step_;
+  std::unique_ptr<ImageLoader> loader_;
+  std::unique_ptr<ImageLoader> validation_loader_;
+  std::optional<Evaluator> evaluator_;
+  std::unique_ptr<Trace> trace_;
+  std::vector<float> features_;  // [examples, feature_size_], if the prefix is frozen
+  size_t feature_size_ = 0;
+  float* input_ = nullptr;       // the session's image or features buffer
+  int32_t* label_input_ = nullptr;
+  std::vector<std::string> trainable_, state_names_;
+  Progress progress_;
+  int64_t steps_ = 0, steps_per_epoch_ = 0, trainable_count_ = 0, examples_seen_ = 0;
+  double session_seconds_ = 0;
+  bool interrupted_ = false;
+};
+
+void Trainer::Open() {
+  const ImageDataset data(c_.data);
+  train_ = data.Load(c_.train_split, static_cast<size_t>(c_.limit));
+  if (!c_.val_split.empty()) validation_ = data.Load(c_.val_split);
+  model_ = OpenTaskModel(c_);
+  method_ = ParseMethod(c_.method);
+  const int64_t n = static_cast<int64_t>(train_.examples.size());
+  steps_per_epoch_ = (n + c_.batch_size - 1) / c_.batch_size;
+  steps_ = steps_per_epoch_ * c_.epochs;
+  const uint64_t seed = static_cast<uint64_t>(c_.seed);
+  graph_ = MethodGraph(model_.config,
+                       {.loss = true, .label_smoothing = c_.label_smoothing, .drop_path = c_.drop_path, .seed = c_.seed},
+                       method_, model_.params, seed);
+  trainable_count_ = TrainableCount(graph_);
+  // The initial state belongs to the run before its first step: a resumed run overwrites it here.
+  if (dir_.LoadState(model_.params, progress_)) dir_.TruncateMetrics(progress_.step);
+  if (!c_.trace.empty()) trace_ = Trace::Begin(c_, graph_, model_.params, progress_.step);
+}
+
+void Trainer::Compile() {
+  CutPrefix();
+  const int64_t micro = c_.micro_batch ? c_.micro_batch : ChooseMicroBatch(model_.config, c_.batch_size);
+  step_.emplace(CompileWithinBudget(graph_, model_.params, OptimizerOf(c_), micro, TrainingPasses(c_.disabled_passes),
+                                    c_.memory_budget));
+  trainable_ = step_->trainable_names();
+  state_names_ = trainable_;
+  for (const std::string& name : step_->optimizer_names()) state_names_.push_back(name);
+  Session& session = step_->session();
+  input_ = session.Input(feature_size_ ? "features" : "image").f32();
+  label_input_ = session.Input("labels").i32();
+  if (feature_size_ == 0) loader_ = MakeLoader(train_.examples, ParsePreprocess(c_.preprocess));
+  if (!validation_.examples.empty()) {
+    Graph inference = MethodGraph(model_.config, {.loss = true}, method_, model_.params, static_cast<uint64_t>(c_.seed));
+    evaluator_.emplace(inference, model_.params, step_->micro_batch(), c_.disabled_passes);
+    validation_loader_ = MakeLoader(validation_.examples, ParsePreprocess(c_.preprocess));
+  }
+  WriteFileAtomically(dir_.file("plan.json"), DumpJson(PlanJson(*step_), 1) + "\n");
+}
+
+void Trainer::CutPrefix() {
+  std::optional<PrefixCut> cut = CutFrozenPrefix(graph_, "image");
+  if (!cut) return;
+  const size_t rows = static_cast<size_t>(cut->features.shape[0].sequences);
+  const size_t size = rows * static_cast<size_t>(At(cut->features.shape, {}).cols());
+  if (size * train_.examples.size() * sizeof(float) > kFeatureCacheBytes) return;
+  feature_size_ = size;
+  graph_ = std::move(cut->rest);
+  ComputeFeatures(cut->prefix);
+}
+
+// One pass over the training examples; later epochs read the results.
+void Trainer::ComputeFeatures(const Graph& prefix) {
+  const int64_t micro = ChooseMicroBatch(model_.config, c_.batch_size);
+  Graph optimised = prefix;
+  InferencePasses(c_.disabled_passes).Run(optimised);
+  Session session(optimised, model_.params, {.capacity = {micro, 0}});
+  const std::unique_ptr<ImageLoader> loader = MakeLoader(train_.examples, ParsePreprocess(c_.preprocess));
+  std::vector<size_t> order(train_.examples.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  loader->Start(order);
+  features_.resize(order.size() * feature_size_);
+  const Clock::time_point start = Clock::now();
+  size_t done = 0;
+  while (loader->remaining() > 0) {
+    const size_t count = std::min<size_t>(static_cast<size_t>(micro), loader->remaining());
+    loader->Next(count, session.Input("image").f32());
+    session.Run({static_cast<int64_t>(count), 0});
+    std::memcpy(&features_[done * feature_size_], session.Output("features").f32(),
+                count * feature_size_ * sizeof(float));
+    done += count;
+    if (hooks_.stop && hooks_.stop()) {
+      interrupted_ = true;
+      break;
+    }
+  }
+  progress_.seconds += Since(start);
+  session_seconds_ += Since(start);
+  if (hooks_.note)
+    hooks_.note(fmt::format("features of the frozen layers kept for {} images ({:.1f} s, once)", done, Since(start)));
+}
+
+std::vector<size_t> Trainer::EpochOrder(int64_t epoch) const {
+  const StreamKey key{MakeKey(static_cast<uint64_t>(c_.seed), Purpose::kOrder, ""), static_cast<uint64_t>(epoch), 0};
+  const std::vector<int32_t> order = Permutation(static_cast<int32_t>(train_.examples.size()), key);
+  return {order.begin(), order.end()};
+}
+
+void Trainer::OneStep(std::span<const size_t> rows) {
+  const int64_t step = progress_.step;
+  const double lr = LearningRate(c_, step, steps_);
+  const StepResult result = step_->Run(
+      static_cast<int64_t>(rows.size()), step, lr, [&](int64_t first, int64_t count) {
+        for (int64_t i = 0; i < count; ++i) {
+          const size_t row = rows[static_cast<size_t>(first + i)];
+          label_input_[i] = train_.examples[row].label;
+          if (feature_size_)
+            std::memcpy(input_ + static_cast<size_t>(i) * feature_size_, &features_[row * feature_size_],
+                        feature_size_ * sizeof(float));
+        }
+        if (!feature_size_) loader_->Next(static_cast<size_t>(count), input_);
+      });
+  if (!std::isfinite(result.loss))
+    throw Error(fmt::format("the loss is {} at step {} of {} (epoch {}, learning rate {:.3g}); the checkpoint before it "
+                            "is kept in {}; hint: a smaller --lr, or --clip 1", result.loss, step + 1, steps_,
+                            epoch_of(step) + 1, lr, dir_.path()),
+                ErrorKind::kNonFinite);
+  if (trace_) trace_->Step(step, rows, result.loss, lr);
+  progress_.epoch_loss_sum += result.loss;
+  ++progress_.step;
+}
+
+void Trainer::OneEpoch() {
+  const int64_t epoch = epoch_of(progress_.step);
+  const std::vector<size_t> order = EpochOrder(epoch);
+  const size_t batch = static_cast<size_t>(c_.batch_size);
+  const size_t done = static_cast<size_t>(progress_.step % steps_per_epoch_) * batch;
+  if (loader_) loader_->Start({order.begin() + static_cast<ptrdiff_t>(done), order.end()});
+  const double flops = step_->session().cost(Phase::kMain).flops / static_cast<double>(step_->micro_batch());
+  for (size_t at = done; at < order.size(); at += batch) {
+    const Clock::time_point start = Clock::now();
+    const size_t count = std::min(batch, order.size() - at);
+    const double loss_before = progress_.epoch_loss_sum;
+    OneStep({&order[at], count});
+    const double seconds = Since(start);
+    progress_.seconds += seconds, session_seconds_ += seconds;
+    examples_seen_ += static_cast<int64_t>(count);
+    if (hooks_.on_step)
+      hooks_.on_step({progress_.step, steps_, epoch + 1, c_.epochs, progress_.epoch_loss_sum - loss_before,
+                      LearningRate(c_, progress_.step - 1, steps_), static_cast<double>(count) / seconds,
+                      flops * static_cast<double>(count) / seconds * 1e-9,
+                      session_seconds_ / static_cast<double>(examples_seen_) * static_cast<double>(c_.batch_size) *
+                          static_cast<double>(steps_ - progress_.step)});
+    const bool ends = at + count == order.size();
+    if (ends) EndEpoch(epoch);
+    if (hooks_.stop && hooks_.stop()) {
+      interrupted_ = progress_.step < steps_;
+      SaveState();
+      return;
+    }
+    if (ends || (c_.save_every && progress_.step % c_.save_every == 0)) SaveState();
+  }
+}
+
+void Trainer::EndEpoch(int64_t epoch) {
+  progress_.last_loss = progress_.epoch_loss_sum / static_cast<double>(steps_per_epoch_);
+  progress_.epoch_loss_sum = 0;
+  EpochReport report{epoch + 1, c_.epochs, progress_.last_loss, session_seconds_,
+                     static_cast<double>(examples_seen_) / std::max(session_seconds_, 1e-9), false, {}};
+  nlohmann::json line{{"epoch", epoch + 1}, {"step", progress_.step}, {"train_loss", progress_.last_loss},
+                      {"lr", LearningRate(c_, progress_.step - 1, steps_)}, {"seconds", progress_.seconds}};
+  if (evaluator_) {
+    report.validated = true;
+    report.validation = evaluator_->Run(*validation_loader_, validation_.examples);
+    progress_.val_accuracy = report.validation.accuracy;
+    line["val_accuracy"] = report.validation.accuracy;
+    line["val_loss"] = report.validation.loss;
+    if (report.validation.accuracy > progress_.best_metric) {
+      progress_.best_metric = report.validation.accuracy;
+      dir_.SaveWeights("best", model_.params, trainable_);
+    }
+  }
+  dir_.AppendMetrics(line);
+  if (hooks_.on_epoch) hooks_.on_epoch(report);
+}
+
+// Weights first, state last: the state is what a resume believes.
+void Trainer::SaveState() {
+  for (const std::string& name : trainable_)
+    for (float x : model_.params.values(name))
+      if (!std::isfinite(x))
+        throw Error(fmt::format("'{}' is no longer finite after step {}; the checkpoint before it is kept in {}; "
+                                "hint: a smaller --lr, or --clip 1", name, progress_.step, dir_.path()),
+                    ErrorKind::kNonFinite);
+  dir_.SaveWeights("last", model_.params, trainable_);
+  dir_.SaveState(model_.params, state_names_, progress_);
+}
+
+void Trainer::Finish() {
+  if (!evaluator_) dir_.SaveWeights("best", model_.params, trainable_);  // without validation, best is last
+  if (trace_) trace_->Finish(model_.params, trainable_);
+  progress_.finished = true;
+  SaveState();
+}
+
+TrainSummary Trainer::Summary() const {
+  return {c_, progress_.step, trainable_count_, progress_.last_loss, progress_.val_accuracy, progress_.seconds,
+          session_seconds_ > 0 ? static_cast<double>(examples_seen_) / session_seconds_ : 0,
+          step_ ? step_->session().planned_bytes() : 0, interrupted_};
+}
+
+}  // namespace
+
+TrainSummary Train(const RunDir& dir, const TrainHooks& hooks) { return Trainer(dir, hooks).Run(); }
+
+}  // namespace graft

@@ -1,0 +1,42 @@
+// The training loop: epochs, evaluation, checkpoints, trace, resume.
+#pragma once
+#include "tools/lib/run_dir.h"
+#include "tools/lib/task.h"
+
+namespace graft {
+
+struct StepReport {
+  int64_t step = 0, steps = 0, epoch = 0, epochs = 0;  // step counts from 1 here
+  double loss = 0, learning_rate = 0, examples_per_second = 0, gflops = 0, seconds_left = 0;
+};
+struct EpochReport {
+  int64_t epoch = 0, epochs = 0;  // from 1
+  double train_loss = 0, seconds = 0, examples_per_second = 0;
+  bool validated = false;
+  Metrics validation;
+};
+
+struct TrainHooks {
+  std::function<void(const std::string&)> note;  // one line of text
+  std::function<void(const StepReport&)> on_step;
+  std::function<void(const EpochReport&)> on_epoch;
+  std::function<bool()> stop;  // true: save and return after this step
+};
+
+struct TrainSummary {
+  RunConfig config;
+  int64_t steps = 0, trainable_parameters = 0;
+  double final_train_loss = 0, val_accuracy = -1, seconds = 0, examples_per_second = 0;
+  size_t planned_bytes = 0;
+  bool interrupted = false;
+};
+
+// Fills in what the user left open (learning rate, splits, preprocessing, labels, base hash) and checks
+// the data: split names, labels, overlap.
+RunConfig CompleteRunConfig(RunConfig config);
+
+// Trains from where the directory's state stands to the end, or until stop() or an error. Throws Error
+// of kind kNonFinite when the loss leaves the numbers; the last good checkpoint stays.
+TrainSummary Train(const RunDir& dir, const TrainHooks& hooks);
+
+}  // namespace graft

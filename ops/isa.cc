@@ -1,0 +1,43 @@
+#include "ops/isa.h"
+
+#include "ops/targets.h"
+// The Highway target list must be cut down before its first header.
+#include <hwy/highway.h>
+#include <hwy/targets.h>
+
+#include "ops/onednn_gemm.h"
+#include "runtime/error.h"
+
+namespace graft {
+namespace {
+
+struct Level {
+  const char* name;
+  int64_t target;  // Highway's bit; a smaller bit is a better target
+};
+constexpr Level kLevels[] = {{"avx512", HWY_AVX3}, {"avx2", HWY_AVX2}, {"sse4", HWY_SSE4}};
+
+}  // namespace
+
+void LimitIsa(const std::string& name) {
+  std::vector<std::string> names;
+  for (const Level& level : kLevels) {
+    names.emplace_back(level.name);
+    if (level.name != name) continue;
+    if (!(hwy::SupportedTargets() & level.target))
+      throw Error(fmt::format("--isa {}: this CPU has {} at most", name, ActiveIsa()), ErrorKind::kUsage);
+    hwy::DisableTargets(level.target - 1);  // all better ones
+    if (name != "sse4") CapOnednnIsa(name);
+    return;
+  }
+  throw Error(fmt::format("--isa '{}'{}", name, DidYouMean(name, names)), ErrorKind::kUsage);
+}
+
+std::string ActiveIsa() {
+  const int64_t supported = hwy::SupportedTargets();
+  for (const Level& level : kLevels)
+    if (supported & level.target) return level.name;
+  return "scalar";
+}
+
+}  // namespace graft

@@ -1,0 +1,43 @@
+// The kernels of attention and its gradient on plain pointers; the formulas are in attention.cc.
+//
+// One task is one (sequence, head); in the gradient of prefixes, a group of sequences. A task packs
+// its keys and values, then walks over blocks of query rows whose scores stay in L2. No result
+// depends on the number of threads, and a forward result on no other sequence.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace graft {
+
+struct AttentionSizes {  // the largest of a session
+  int64_t sequences = 0, heads = 1, d = 0, q_rows = 0, kv_rows = 0, prefix_rows = 0;
+};
+
+// `slots` tasks run at once, each in its own scratch; in front of them partial sums of prefix
+// gradients.
+struct AttentionScratch {
+  int64_t slots = 1;
+  size_t partial_floats = 0, slot_floats = 0, bytes = 0;
+};
+AttentionScratch PlanAttention(const AttentionSizes& most, bool gradient, bool prefix_gradient);
+
+struct AttentionArgs {
+  int64_t sequences = 0, heads = 1, d = 0, q_rows = 0, kv_rows = 0, prefix_rows = 0;
+  float scale = 1;
+  const float *q = nullptr, *k = nullptr, *v = nullptr;       // [rows, heads * d]
+  const int32_t *q_offsets = nullptr, *kv_offsets = nullptr;  // [1 + sequences]
+  const float* mask = nullptr;                                // [kv_rows], or null
+  const float *prefix_k = nullptr, *prefix_v = nullptr;       // [prefix_rows, heads * d], or null
+  std::byte* scratch = nullptr;
+  const AttentionScratch* scratch_plan = nullptr;
+};
+struct AttentionGradArgs : AttentionArgs {
+  const float *context = nullptr, *lse = nullptr, *dcontext = nullptr;
+  float *dq = nullptr, *dk = nullptr, *dv = nullptr;  // null: not wanted
+  float *dprefix_k = nullptr, *dprefix_v = nullptr;   // both or none
+};
+
+void AttentionForward(const AttentionArgs& args, float* context, float* lse) noexcept;
+void AttentionBackward(const AttentionGradArgs& args) noexcept;
+
+}  // namespace graft

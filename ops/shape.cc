@@ -1,0 +1,495 @@
+// Operators that only move floats: slices, padding, concatenation, transpose, patches of an image.
+// "Rows" run along the first dimension of any rank, so a bias [3D] is sliced like a weight [3D, D].
+#include "ops/rows.h"
+
+namespace graft {
+namespace {
+
+// --- columns: [R,C] <-> [R,count]
+// -------------------------------------------------------------------
+
+int64_t FixedCols(const TensorType& x) {
+  ExpectMatrix(x, "x");
+  if (!x.shape[1].fixed()) Fail("x: the number of columns depends on the batch: {}", ToString(x));
+  return x.shape[1].constant;
+}
+
+void ExpectInside(const SliceAttrs& p, int64_t size, const char* what) {
+  if (p.begin < 0 || p.count < 0 || p.begin > size || p.count > size - p.begin)
+    Fail("{} [{}, {}) of {}", what, p.begin, p.begin + p.count, size);
+}
+void ExpectRoom(const SliceAttrs& p, int64_t size, const char* what) {
+  if (p.begin < 0 || p.count < 0 || p.begin > p.count || size > p.count - p.begin)
+    Fail("{} {} at {} do not fit into {}", size, what, p.begin, p.count);
+}
+
+std::vector<TensorType> InferSliceCols(Types in, const Attrs& attrs) {
+  const SliceAttrs& p = attrs.As<SliceAttrs>();
+  ExpectInputs(in, 1);
+  ExpectInside(p, FixedCols(in[0]), "columns");
+  return {F32({in[0].shape[0], p.count})};
+}
+
+std::vector<TensorType> InferPadCols(Types in, const Attrs& attrs) {
+  const SliceAttrs& p = attrs.As<SliceAttrs>();
+  ExpectInputs(in, 1);
+  ExpectRoom(p, FixedCols(in[0]), "columns");
+  return {F32({in[0].shape[0], p.count})};
+}
+
+std::vector<TensorType> InferConcatCols(Types in, const Attrs&) {
+  ExpectInputs(in, 2);
+  const int64_t cols = FixedCols(in[0]) + FixedCols(in[1]);
+  if (!(in[0].shape[0] == in[1].shape[0]))
+    Fail("rows differ: {} and {}", ToString(in[0].shape[0]), ToString(in[1].shape[0]));
+  return {F32({in[0].shape[0], cols})};
+}
+
+void SliceColsKernel(const KernelArgs& a) noexcept {
+  const int64_t begin = a.attrs.As<SliceAttrs>().begin;
+  const int64_t from_cols = a.in[0].shape[1], cols = a.out[0].shape[1];
+  ForPieces(a.out[0].shape[0], cols, [&](int64_t first, int64_t last) {
+    for (int64_t r = first; r < last; ++r)
+      CopyFloats(a.out[0].f32() + r * cols, a.in[0].f32() + r * from_cols + begin, cols);
+  });
+}
+
+void PadColsKernel(const KernelArgs& a) noexcept {
+  const int64_t begin = a.attrs.As<SliceAttrs>().begin;
+  const int64_t from_cols = a.in[0].shape[1], cols = a.out[0].shape[1];
+  ForPieces(a.out[0].shape[0], cols, [&](int64_t first, int64_t last) {
+    for (int64_t r = first; r < last; ++r) {
+      float* to = a.out[0].f32() + r * cols;
+      ZeroFloats(to, begin);
+      CopyFloats(to + begin, a.in[0].f32() + r * from_cols, from_cols);
+      ZeroFloats(to + begin + from_cols, cols - begin - from_cols);
+    }
+  });
+}
+
+void ConcatColsKernel(const KernelArgs& a) noexcept {
+  const int64_t left = a.in[0].shape[1], right = a.in[1].shape[1];
+  ForPieces(a.out[0].shape[0], left + right, [&](int64_t first, int64_t last) {
+    for (int64_t r = first; r < last; ++r) {
+      float* to = a.out[0].f32() + r * (left + right);
+      CopyFloats(to, a.in[0].f32() + r * left, left);
+      CopyFloats(to + left, a.in[1].f32() + r * right, right);
+    }
+  });
+}
+
+// out[r][to + c] = in[r][from + c] for c < count
+void RefCols(const ReferenceArgs& a, size_t input, int64_t from, int64_t to, int64_t count) {
+  for (int64_t r = 0; r < a.out_shape[0][0]; ++r)
+    for (int64_t c = 0; c < count; ++c)
+      a.out[0][static_cast<size_t>(r * a.out_shape[0][1] + to + c)] =
+          a.in[input][static_cast<size_t>(r * a.in_shape[input][1] + from + c)];
+}
+
+// --- rows along the first dimension
+// -----------------------------------------------------------------
+
+int64_t RowWidth(const Extents& e) {
+  int64_t width = 1;
+  for (int i = 1; i < e.rank; ++i) width *= e[i];
+  return width;
+}
+
+void ExpectRows(const TensorType& x, const char* what) {
+  if (x.dtype != DType::kF32 || x.shape.empty())
+    Fail("{}: expected f32 of rank 1 or more, found {}", what, ToString(x));
+}
+
+// Rows of a batch may be missing when it is small; they are read as zeros.
+std::vector<TensorType> InferSliceRows(Types in, const Attrs& attrs) {
+  const SliceAttrs& p = attrs.As<SliceAttrs>();
+  ExpectInputs(in, 1);
+  ExpectRows(in[0], "x");
+  const Dim rows = in[0].shape[0];
+  if (rows.fixed() || p.begin < 0 || p.count < 0) ExpectInside(p, rows.constant, "rows");
+  Shape shape = in[0].shape;
+  shape[0] = p.count;
+  return {F32(std::move(shape))};
+}
+
+std::vector<TensorType> InferPadRows(Types in, const Attrs& attrs) {
+  const SliceAttrs& p = attrs.As<SliceAttrs>();
+  ExpectInputs(in, 1);
+  ExpectRows(in[0], "x");
+  if (!in[0].shape[0].fixed())
+    Fail("x: the number of rows depends on the batch: {}", ToString(in[0]));
+  ExpectRoom(p, in[0].shape[0].constant, "rows");
+  Shape shape = in[0].shape;
+  shape[0] = p.count;
+  return {F32(std::move(shape))};
+}
+
+std::vector<TensorType> InferConcatRows(Types in, const Attrs&) {
+  ExpectInputs(in, 2);
+  ExpectRows(in[0], "a");
+  ExpectRows(in[1], "b");
+  Shape shape = in[0].shape, other = in[1].shape;
+  shape[0] = other[0] = in[0].shape[0] + in[1].shape[0];
+  if (shape != other) Fail("a is {}, b is {}", ToString(in[0]), ToString(in[1]));
+  return {F32(std::move(shape))};
+}
+
+void CopyParallel(float* to, const float* from, int64_t count) {
+  ForPieces(count, 1,
+            [&](int64_t begin, int64_t end) { CopyFloats(to + begin, from + begin, end - begin); });
+}
+
+void SliceRowsKernel(const KernelArgs& a) noexcept {
+  const int64_t width = RowWidth(a.out[0].shape), begin = a.attrs.As<SliceAttrs>().begin * width;
+  const int64_t size = a.out[0].shape.size();
+  const int64_t there = std::clamp<int64_t>(a.in[0].shape.size() - begin, 0, size);
+  CopyParallel(a.out[0].f32(), a.in[0].f32() + begin, there);
+  ZeroFloats(a.out[0].f32() + there, size - there);
+}
+
+void PadRowsKernel(const KernelArgs& a) noexcept {
+  const int64_t begin = a.attrs.As<SliceAttrs>().begin * RowWidth(a.out[0].shape);
+  const int64_t there = a.in[0].shape.size();
+  ZeroFloats(a.out[0].f32(), begin);
+  CopyParallel(a.out[0].f32() + begin, a.in[0].f32(), there);
+  ZeroFloats(a.out[0].f32() + begin + there, a.out[0].shape.size() - begin - there);
+}
+
+void ConcatRowsKernel(const KernelArgs& a) noexcept {
+  const int64_t top = a.in[0].shape.size();
+  CopyParallel(a.out[0].f32(), a.in[0].f32(), top);
+  CopyParallel(a.out[0].f32() + top, a.in[1].f32(), a.in[1].shape.size());
+}
+
+std::vector<ValueId> ConcatRowsGradient(const GradientArgs& v) {
+  const Dim top = v.g.shape(v.in[0])[0], bottom = v.g.shape(v.in[1])[0];
+  if (!top.fixed() || !bottom.fixed())
+    Fail("concat_rows of rows that depend on the batch ({}, {}) has no gradient", ToString(top),
+         ToString(bottom));
+  std::vector<ValueId> d(2);
+  const ValueId dy = v.cotangent[0];
+  if (v.need[0]) d[0] = SliceRows(v.g, dy, 0, top.constant);
+  if (v.need[1]) d[1] = SliceRows(v.g, dy, top.constant, bottom.constant);
+  return d;
+}
+
+// --- transpose
+// --------------------------------------------------------------------------------------
+
+constexpr int64_t kTile = 32;  // both sides of a tile stay in L1
+
+void TransposeKernel(const KernelArgs& a) noexcept {
+  const int64_t rows = a.in[0].shape[0], cols = a.in[0].shape[1];
+  const float* x = a.in[0].f32();
+  float* y = a.out[0].f32();
+  ForPieces(cols, rows, [&](int64_t begin, int64_t end) {
+    for (int64_t c0 = begin; c0 < end; c0 += kTile)
+      for (int64_t r0 = 0; r0 < rows; r0 += kTile) {
+        const int64_t c1 = std::min(end, c0 + kTile), r1 = std::min(rows, r0 + kTile);
+        for (int64_t c = c0; c < c1; ++c)
+          for (int64_t r = r0; r < r1; ++r) y[c * rows + r] = x[r * cols + c];
+      }
+  });
+}
+
+// --- patches
+// ----------------------------------------------------------------------------------------
+
+std::vector<TensorType> InferPatchify(Types in, const Attrs& attrs) {
+  const int64_t p = attrs.As<PatchifyAttrs>().patch;
+  ExpectInputs(in, 1);
+  const Shape& s = in[0].shape;
+  if (in[0].dtype != DType::kF32 || s.size() != 4 || !s[1].fixed() || !s[2].fixed() ||
+      !s[3].fixed())
+    Fail("image: expected f32[sequences,channels,height,width], found {}", ToString(in[0]));
+  if (p < 1 || s[2].constant % p != 0 || s[3].constant % p != 0)
+    Fail("an image of {} x {} does not divide into patches of {}", s[2].constant, s[3].constant, p);
+  const int64_t patches = s[2].constant / p * (s[3].constant / p);
+  return {F32({s[0] * patches, s[1].constant * p * p})};
+}
+
+// Calls f(index in the patch row, index in the image, floats) for each run of floats of patch row
+// (s, i): out[(s n + i n_x + j), (c P + y) P ...] = image[s, c, i P + y, j P ...].
+template <class F>
+void PatchRuns(const Extents& image, int64_t p, int64_t s, int64_t i, const F& f) {
+  const int64_t channels = image[1], height = image[2], width = image[3], across = width / p;
+  const int64_t cols = channels * p * p;
+  for (int64_t c = 0; c < channels; ++c)
+    for (int64_t y = 0; y < p; ++y)
+      for (int64_t j = 0; j < across; ++j)
+        f(((s * (height / p) + i) * across + j) * cols + (c * p + y) * p,
+          ((s * channels + c) * height + i * p + y) * width + j * p);
+}
+
+void PatchifyKernel(const KernelArgs& a) noexcept {
+  const int64_t p = a.attrs.As<PatchifyAttrs>().patch;
+  const Extents& image = a.in[0].shape;
+  const int64_t down = image[2] / p;
+  ParallelFor(image[0] * down, [&](int64_t task) {
+    PatchRuns(image, p, task / down, task % down, [&](int64_t to, int64_t from) {
+      CopyFloats(a.out[0].f32() + to, a.in[0].f32() + from, p);
+    });
+  });
+}
+
+void RefPatchify(const ReferenceArgs& a) {
+  const int64_t p = a.attrs.As<PatchifyAttrs>().patch;
+  const Extents& e = a.in_shape[0];
+  const int64_t across = e[3] / p, patches = e[2] / p * across, cols = a.out_shape[0][1];
+  for (int64_t s = 0; s < e[0]; ++s)
+    for (int64_t c = 0; c < e[1]; ++c)
+      for (int64_t y = 0; y < e[2]; ++y)
+        for (int64_t x = 0; x < e[3]; ++x) {
+          const int64_t row = s * patches + y / p * across + x / p;
+          const int64_t col = (c * p + y % p) * p + x % p;
+          a.out[0][static_cast<size_t>(row * cols + col)] =
+              a.in[0][static_cast<size_t>(((s * e[1] + c) * e[2] + y) * e[3] + x)];
+        }
+}
+
+Attrs DefaultSlice() { return SliceAttrs{}; }
+
+}  // namespace
+
+constinit const OpDef kSliceCols{
+    .name = "slice_cols",
+    .default_attrs = DefaultSlice,
+    .infer = InferSliceCols,
+    .reference =
+        +[](const ReferenceArgs& a) {
+          const SliceAttrs& p = a.attrs.As<SliceAttrs>();
+          RefCols(a, 0, p.begin, 0, p.count);
+        },
+    .kernel = SliceColsKernel,
+    .gradient =
+        +[](const GradientArgs& v) {
+          const int64_t cols = v.g.shape(v.in[0])[1].constant;
+          const SliceAttrs back{v.attrs.As<SliceAttrs>().begin, cols};
+          return std::vector<ValueId>{v.g.Add1(kPadCols, {v.cotangent[0]}, back)};
+        },
+    .cost = MoveCost<>,
+    .samples =
+        +[] {
+          return std::vector<Sample>{{"one", {{{1, 1}}}, SliceAttrs{0, 1}},
+                                     {"odd", {{{3, 7}}}, SliceAttrs{2, 4}},
+                                     {"none", {{{3, 7}}}, SliceAttrs{7, 0}},
+                                     {"empty", {{{0, 7}}}, SliceAttrs{2, 4}},
+                                     {"bench", {{{1576, 2304}}}, SliceAttrs{768, 768}}};
+        },
+    .error_samples =
+        +[] {
+          return std::vector<ErrorSample>{{{F32({3, 7})}, SliceAttrs{5, 4}, "columns [5, 9) of 7"}};
+        },
+    .row_inputs = 1};
+
+constinit const OpDef kPadCols{
+    .name = "pad_cols",
+    .default_attrs = DefaultSlice,
+    .infer = InferPadCols,
+    .reference =
+        +[](const ReferenceArgs& a) {
+          RefCols(a, 0, 0, a.attrs.As<SliceAttrs>().begin, a.in_shape[0][1]);
+        },
+    .kernel = PadColsKernel,
+    .gradient =
+        +[](const GradientArgs& v) {
+          const int64_t cols = v.g.shape(v.in[0])[1].constant;
+          return std::vector<ValueId>{
+              SliceCols(v.g, v.cotangent[0], v.attrs.As<SliceAttrs>().begin, cols)};
+        },
+    .cost = MoveCost<>,
+    .samples =
+        +[] {
+          return std::vector<Sample>{{"one", {{{1, 1}}}, SliceAttrs{0, 1}},
+                                     {"odd", {{{3, 4}}}, SliceAttrs{2, 7}},
+                                     {"empty", {{{0, 4}}}, SliceAttrs{2, 7}},
+                                     {"bench", {{{1576, 768}}}, SliceAttrs{768, 2304}}};
+        },
+    .error_samples =
+        +[] {
+          return std::vector<ErrorSample>{
+              {{F32({3, 4})}, SliceAttrs{5, 7}, "4 columns at 5 do not fit into 7"}};
+        },
+    .row_inputs = 1};
+
+constinit const OpDef kConcatCols{
+    .name = "concat_cols",
+    .infer = InferConcatCols,
+    .reference =
+        +[](const ReferenceArgs& a) {
+          RefCols(a, 0, 0, 0, a.in_shape[0][1]);
+          RefCols(a, 1, 0, a.in_shape[0][1], a.in_shape[1][1]);
+        },
+    .kernel = ConcatColsKernel,
+    .gradient =
+        +[](const GradientArgs& v) {
+          const int64_t left = v.g.shape(v.in[0])[1].constant,
+                        right = v.g.shape(v.in[1])[1].constant;
+          std::vector<ValueId> d(2);
+          if (v.need[0]) d[0] = SliceCols(v.g, v.cotangent[0], 0, left);
+          if (v.need[1]) d[1] = SliceCols(v.g, v.cotangent[0], left, right);
+          return d;
+        },
+    .cost = MoveCost<>,
+    .samples =
+        +[] {
+          return std::vector<Sample>{{"one", {{{1, 1}}, {{1, 1}}}},
+                                     {"odd", {{{3, 4}}, {{3, 5}}}},
+                                     {"none", {{{3, 0}}, {{3, 5}}}},
+                                     {"empty", {{{0, 4}}, {{0, 5}}}},
+                                     {"bench", {{{1576, 768}}, {{1576, 768}}}}};
+        },
+    .error_samples =
+        +[] {
+          return std::vector<ErrorSample>{{{F32({3, 4}), F32({2, 4})}, {}, "rows differ: 3 and 2"}};
+        },
+    .row_inputs = 3};
+
+constinit const OpDef kSliceRows{
+    .name = "slice_rows",
+    .default_attrs = DefaultSlice,
+    .infer = InferSliceRows,
+    .reference =
+        +[](const ReferenceArgs& a) {
+          const size_t begin =
+              static_cast<size_t>(a.attrs.As<SliceAttrs>().begin * RowWidth(a.out_shape[0]));
+          for (size_t i = 0; i < a.out[0].size(); ++i)
+            a.out[0][i] = begin + i < a.in[0].size() ? a.in[0][begin + i] : 0;
+        },
+    .kernel = SliceRowsKernel,
+    .gradient =
+        +[](const GradientArgs& v) {
+          const Dim rows = v.g.shape(v.in[0])[0];
+          if (!rows.fixed())
+            Fail("slice_rows of rows that depend on the batch ({}) has no gradient",
+                 ToString(rows));
+          const SliceAttrs back{v.attrs.As<SliceAttrs>().begin, rows.constant};
+          return std::vector<ValueId>{v.g.Add1(kPadRows, {v.cotangent[0]}, back)};
+        },
+    .cost = MoveCost<>,
+    .samples =
+        +[] {
+          return std::vector<Sample>{{"one", {{{1}}}, SliceAttrs{0, 1}},
+                                     {"odd", {{{7, 3}}}, SliceAttrs{2, 4}},
+                                     {"vector", {{{7}}}, SliceAttrs{2, 4}},
+                                     {"empty", {{{7, 3}}}, SliceAttrs{7, 0}},
+                                     {"bench", {{{2304, 768}}}, SliceAttrs{768, 768}}};
+        },
+    .error_samples =
+        +[] {
+          return std::vector<ErrorSample>{{{F32({7, 3})}, SliceAttrs{5, 4}, "rows [5, 9) of 7"}};
+        }};
+
+constinit const OpDef kPadRows{
+    .name = "pad_rows",
+    .default_attrs = DefaultSlice,
+    .infer = InferPadRows,
+    .reference =
+        +[](const ReferenceArgs& a) {
+          const int64_t begin = a.attrs.As<SliceAttrs>().begin * RowWidth(a.out_shape[0]);
+          std::copy(a.in[0].begin(), a.in[0].end(), a.out[0].begin() + begin);
+        },
+    .kernel = PadRowsKernel,
+    .gradient =
+        +[](const GradientArgs& v) {
+          return std::vector<ValueId>{SliceRows(v.g, v.cotangent[0], v.attrs.As<SliceAttrs>().begin,
+                                                v.g.shape(v.in[0])[0].constant)};
+        },
+    .cost = MoveCost<>,
+    .samples =
+        +[] {
+          return std::vector<Sample>{{"one", {{{1, 1}}}, SliceAttrs{0, 1}},
+                                     {"odd", {{{4, 3}}}, SliceAttrs{2, 7}},
+                                     {"vector", {{{4}}}, SliceAttrs{2, 7}},
+                                     {"empty", {{{0, 3}}}, SliceAttrs{2, 7}},
+                                     {"bench", {{{768, 768}}}, SliceAttrs{768, 2304}}};
+        },
+    .error_samples =
+        +[] {
+          return std::vector<ErrorSample>{
+              {{F32({4, 3})}, SliceAttrs{5, 7}, "4 rows at 5 do not fit into 7"}};
+        }};
+
+constinit const OpDef kConcatRows{
+    .name = "concat_rows",
+    .infer = InferConcatRows,
+    .reference =
+        +[](const ReferenceArgs& a) {
+          std::copy(a.in[0].begin(), a.in[0].end(), a.out[0].begin());
+          std::copy(a.in[1].begin(), a.in[1].end(), a.out[0].end() - std::ssize(a.in[1]));
+        },
+    .kernel = ConcatRowsKernel,
+    .gradient = ConcatRowsGradient,
+    .cost = MoveCost<>,
+    .samples =
+        +[] {
+          return std::vector<Sample>{{"one", {{{1, 1}}, {{1, 1}}}},
+                                     {"odd", {{{3, 5}}, {{4, 5}}}},
+                                     {"vector", {{{3}}, {{4}}}},
+                                     {"empty", {{{0, 5}}, {{0, 5}}}},
+                                     {"bench", {{{768, 768}}, {{768, 768}}}}};
+        },
+    .error_samples =
+        +[] {
+          return std::vector<ErrorSample>{
+              {{F32({3, 4}), F32({3, 5})}, {}, "a is f32[3,4], b is f32[3,5]"}};
+        }};
+
+constinit const OpDef kTranspose{
+    .name = "transpose",
+    .infer =
+        +[](Types in, const Attrs&) {
+          ExpectInputs(in, 1);
+          ExpectMatrix(in[0], "x");
+          return std::vector<TensorType>{F32({in[0].shape[1], in[0].shape[0]})};
+        },
+    .reference =
+        +[](const ReferenceArgs& a) {
+          const int64_t rows = a.in_shape[0][0], cols = a.in_shape[0][1];
+          for (int64_t r = 0; r < rows; ++r)
+            for (int64_t c = 0; c < cols; ++c)
+              a.out[0][static_cast<size_t>(c * rows + r)] =
+                  a.in[0][static_cast<size_t>(r * cols + c)];
+        },
+    .kernel = TransposeKernel,
+    .gradient =
+        +[](const GradientArgs& v) { return std::vector<ValueId>{Transpose(v.g, v.cotangent[0])}; },
+    .cost = MoveCost<>,
+    .samples =
+        +[] {
+          return std::vector<Sample>{{"one", {{{1, 1}}}},
+                                     {"odd", {{{3, 7}}}},
+                                     {"prime", {{{67, 41}}}},
+                                     {"empty", {{{0, 7}}}},
+                                     {"bench", {{{768, 3072}}}}};
+        },
+    .error_samples =
+        +[] {
+          return std::vector<ErrorSample>{
+              {{F32({3})}, {}, "x: expected an f32 matrix, found f32[3]"}};
+        }};
+
+// Not differentiable: an image is data; what is learned on pixels would need the inverse as an
+// operator.
+constinit const OpDef kPatchify{
+    .name = "patchify",
+    .default_attrs = +[] { return Attrs(PatchifyAttrs{}); },
+    .infer = InferPatchify,
+    .reference = RefPatchify,
+    .kernel = PatchifyKernel,
+    .cost = MoveCost<>,
+    .samples =
+        +[] {
+          return std::vector<Sample>{{"one", {{{1, 1, 1, 1}}}, PatchifyAttrs{1}},
+                                     {"odd", {{{2, 3, 6, 9}}}, PatchifyAttrs{3}},
+                                     {"empty", {{{0, 3, 4, 4}}}, PatchifyAttrs{2}},
+                                     {"bench", {{{8, 3, 224, 224}}}, PatchifyAttrs{16}}};
+        },
+    .error_samples =
+        +[] {
+          return std::vector<ErrorSample>{{{F32({2, 3, 225, 224})},
+                                           PatchifyAttrs{16},
+                                           "225 x 224 does not divide into patches of 16"}};
+        }};
+
+}  // namespace graft

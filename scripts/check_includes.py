@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+"""Checks that includes go one way: runtime <- ops <- autograd <- models, peft <- data, tools.
+
+models and peft are siblings: neither includes the other. data knows the runtime only. Library
+headers stay where one wrapper hides them. tests and bench may include everything.
+"""
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+MAY_INCLUDE = {
+    "runtime": {"runtime"},
+    "ops": {"ops", "runtime"},
+    "autograd": {"autograd", "ops", "runtime"},
+    "models": {"models", "autograd", "ops", "runtime"},
+    "peft": {"peft", "autograd", "ops", "runtime"},
+    "data": {"data", "runtime"},
+    "tools": {"tools", "data", "peft", "models", "autograd", "ops", "runtime"},
+}
+ANY = set(MAY_INCLUDE) | {"tests", "bench"}
+# Headers of libraries -> the only files that include them (prefixes of paths).
+ONLY_IN = [
+    (r"(oneapi/.*)?dnnl.*", ["ops/onednn_gemm.cc"]),
+    (r"hwy/.*", ["ops/", "tests/", "bench/"]),  # tests choose SIMD targets
+    (r"omp\.h", ["runtime/threads."]),
+    (r"(jpeglib|jerror|spng|zlib)\.h", ["data/", "runtime/io/", "tests/"]),
+    (r"CLI/.*", ["tools/"]),
+    (r"g(test|mock)/.*", ["tests/"]),
+    (r"benchmark/.*", ["bench/"]),
+]
+
+
+def check(path):
+    folder = path.split("/")[0]
+    allowed = MAY_INCLUDE.get(folder, ANY)
+    for number, line in enumerate((ROOT / path).read_text().splitlines(), 1):
+        found = re.match(r'\s*#\s*include\s*([<"])([^>"]+)[>"]', line)
+        if not found:
+            continue
+        quoted, header = found[1] == '"', found[2]
+        for pattern, places in ONLY_IN:
+            if re.fullmatch(pattern, header) and not any(path.startswith(p) for p in places):
+                yield f"{path}:{number}: <{header}> belongs to {', '.join(places)} only"
+        top = header.split("/")[0]
+        if "/" in header and top in ANY:
+            if top not in allowed:
+                yield f"{path}:{number}: {folder} must not include {top} ({header})"
+            elif not (ROOT / header).exists():
+                yield f"{path}:{number}: there is no {header}"
+        elif quoted and "/" not in header and not (header.endswith(".hpp")):
+            yield f'{path}:{number}: "{header}": includes of ours start at the top folder'
+
+
+def main():
+    paths = sorted(str(p.relative_to(ROOT)) for folder in ANY
+                   for p in (ROOT / folder).rglob("*") if p.suffix in (".cc", ".h"))
+    wrong = [line for path in paths for line in check(path)]
+    print("\n".join(wrong) if wrong else f"includes of {len(paths)} files go one way")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

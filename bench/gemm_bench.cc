@@ -87,7 +87,7 @@ struct Buffer {
     constexpr size_t kHuge = size_t{2} << 20;
     const size_t rounded = (bytes + kHuge) / kHuge * kHuge;
     data.reset(static_cast<std::byte*>(std::aligned_alloc(kHuge, rounded)));
-    if (std::getenv("NOHUGE") == nullptr) madvise(data.get(), rounded, MADV_HUGEPAGE);
+    madvise(data.get(), rounded, MADV_HUGEPAGE);
     float* f = f32();
     for (size_t i = 0; i < bytes / 4; ++i) f[i] = 0.001f * static_cast<float>(i % 1013) - 0.5f;
   }

@@ -212,21 +212,9 @@ HWY_EXPORT(PackBPiece);
 HWY_EXPORT(PackAChunk);
 HWY_EXPORT(RunChunk);
 
-#ifdef GRAFT_TUNE
-const int64_t kMostDepth = getenv("kMostDepth") ? atoi(getenv("kMostDepth")) : 384;
-#else
-constexpr int64_t kMostDepth = 384;
-#endif           // rows of a block of B: a panel of it stays in L1
-#ifdef GRAFT_TUNE
-const int64_t kChunkRows = getenv("kChunkRows") ? atoi(getenv("kChunkRows")) : 96;
-#else
-constexpr int64_t kChunkRows = 96;
-#endif            // such a block of A stays in L2
-#ifdef GRAFT_TUNE
-const int64_t kChunkCols = getenv("kChunkCols") ? atoi(getenv("kChunkCols")) : 384;
-#else
+constexpr int64_t kMostDepth = 256;  // rows of a block of B: a panel of it (48 or 16 KB) stays in L1 or near
+constexpr int64_t kChunkRows = 96;            // such a block of A stays in L2
 constexpr int64_t kChunkCols = 384;
-#endif
 constexpr int64_t kFewRows = 16;              // below, packing B costs more than the product
 constexpr int64_t kPackFloats = 1 << 20;      // packed at once, unless one block is more
 constexpr int64_t kMostColumns = 4096;        // of B packed at once

@@ -11,6 +11,7 @@
 #endif
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -24,9 +25,10 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 using GemmTag = hn::ScalableTag<float>;
 constexpr int64_t kGemmLanes = hn::MaxLanes(GemmTag());
-constexpr int64_t kGemmVecs = 2;                          // vectors in a row of a tile
-constexpr int64_t kGemmNr = kGemmVecs * kGemmLanes;       // columns of a tile and of a panel of B
-constexpr int64_t kGemmMr = kGemmLanes == 16 ? 12 : 6;    // most rows of a tile: 24 or 12 registers
+// Measured: 8 x 3 vectors before 12 x 2, 14 x 2 and 6 x 4 where there are 32 registers.
+constexpr int64_t kGemmVecs = kGemmLanes == 16 ? 3 : 2;  // vectors in a row of a tile
+constexpr int64_t kGemmMr = kGemmLanes == 16 ? 8 : 6;    // most rows of a tile
+constexpr int64_t kGemmNr = kGemmVecs * kGemmLanes;      // columns of a tile and of a panel of B
 
 // Calls f(0) ... f(N-1) with compile-time indices: gcc keeps an array of vectors in registers only
 // if no loop over it is left.
@@ -109,18 +111,21 @@ template <size_t kVecs, size_t... I>
 constexpr std::array<TileFunction, sizeof...(I)> TileTable(std::index_sequence<I...>) {
   return {&Tile<I + 1, kVecs>...};
 }
-constexpr auto kTiles = TileTable<kGemmVecs>(std::make_index_sequence<kGemmMr>());
-constexpr auto kNarrowTiles = TileTable<1>(std::make_index_sequence<kGemmMr>());
+template <size_t... J>
+constexpr auto TileTables(std::index_sequence<J...>) {
+  return std::array{TileTable<J + 1>(std::make_index_sequence<kGemmMr>())...};
+}
+constexpr auto kTiles = TileTables(std::make_index_sequence<kGemmVecs>());
 
 // The kernel for `rows` in [1, kGemmMr] and `cols` in [1, kGemmNr]; it computes whole vectors.
 HWY_INLINE TileFunction TileFor(int64_t rows, int64_t cols) {
-  const auto& table = cols <= kGemmLanes ? kNarrowTiles : kTiles;
-  return table[static_cast<size_t>(rows - 1)];
+  const int64_t vecs = (cols + kGemmLanes - 1) / kGemmLanes;
+  return kTiles[static_cast<size_t>(vecs - 1)][static_cast<size_t>(rows - 1)];
 }
 
 // As Tile, for any cols <= kGemmNr: reads and writes no column beyond them (B is a whole panel).
 HWY_INLINE void TileOf(int64_t rows, int64_t cols, const TileArgs& t) {
-  if (cols == kGemmNr || cols == kGemmLanes) return TileFor(rows, cols)(t);
+  if (cols % kGemmLanes == 0) return TileFor(rows, cols)(t);
   HWY_ALIGN float tile[kGemmMr * kGemmNr];
   HWY_ALIGN float bias[kGemmNr];
   const size_t bytes = static_cast<size_t>(cols) * sizeof(float);

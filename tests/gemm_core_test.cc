@@ -1,4 +1,5 @@
-// gemm_core and math-inl.h on every SIMD target of this machine, against sums in double.
+// gemm_core and math-inl.h on every SIMD target of this machine, against sums in double; oneDNN beside
+// gemm_core.
 #include "ops/gemm_core.h"
 
 #include <gtest/gtest.h>
@@ -11,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "ops/onednn_gemm.h"
 #include "ops/targets.h"
 #include "runtime/threads.h"
 
@@ -330,6 +332,45 @@ TEST(GemmCore, MicroGemm) {
       ASSERT_EQ(c, expected);
     }
   });
+}
+
+TEST(OnednnGemm, MatchesGemmCoreAndKeepsToItsRows) {
+  for (const bool packed : {false, true}) {
+    for (const bool nt : {false, true}) {
+      for (const int64_t m : {1, 13, 64, 100, 197, 300}) {  // of 300: blocks of 100
+        for (const Activation f : {Activation::kNone, Activation::kGeluErf}) {
+          Case t{.m = m, .n = 37, .k = 53, .bias = true, .residual = true};
+          t.b = nt ? Case::kNT : Case::kNN;
+          t.activation = f;
+          const Problem p(t);
+          const auto gemm = OnednnGemm::Prepare(
+              {.m = 300, .k = t.k, .n = t.n, .b_transposed = nt, .ldc = p.ldc(),
+               .packed_b = packed, .bias = true, .residual = true, .activation = f});
+          if (!gemm) continue;
+          Scratch scratch(gemm->scratch_bytes()), weights(gemm->packed_bytes());
+          if (packed) gemm->Pack(p.b.data(), weights.data.get());
+          const void* b = packed ? static_cast<const void*>(weights.data.get()) : p.b.data();
+          std::vector<float> c(p.residual.size() + 40, kGuard);
+          gemm->Run(m, p.a.data(), b, p.bias.data(), p.residual.data(), c.data(),
+                    scratch.data.get());
+          EXPECT_EQ(*scratch.guard, std::byte{0x5a});
+          const std::vector<float> expected = p.Run();
+          for (size_t i = 0; i < c.size(); ++i) {
+            const bool inside = i < static_cast<size_t>(m * p.ldc()) &&
+                                static_cast<int64_t>(i) % p.ldc() < t.n;
+            const float want = inside ? expected[i] : kGuard;
+            ASSERT_NEAR(c[i], want, inside ? 5e-5 : 0) << "element " << i << " of " << m << " rows";
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(OnednnGemm, RefusesEmptyShapes) {
+  EXPECT_FALSE(OnednnGemm::Prepare({.m = 0, .k = 4, .n = 4}));
+  EXPECT_FALSE(OnednnGemm::Prepare({.m = 4, .k = 0, .n = 4}));
+  EXPECT_FALSE(OnednnGemm::Prepare({.m = 4, .k = 4, .n = 0}));
 }
 
 double UlpError(float got, double expected) {

@@ -2,10 +2,10 @@
 // buffers and the first write through either copy unshares that one entry.
 //
 // Who may write: only the holder of a pointer from Allocate or Mutable. Such a pointer stays valid
-// (also when the store is moved) until its entry is replaced, renamed or erased, and what is
-// written through it is never seen by another store: copying a store copies the entries that have
-// such a pointer at once (the trainable few) and shares the others (the frozen many). Freeze()
-// declares all these pointers dead, which makes every entry shareable again.
+// (also when the store is moved or the entry renamed) until its entry is replaced or erased, and
+// what is written through it is never seen by another store: copying a store copies the entries
+// that have such a pointer at once (the trainable few) and shares the others (the frozen many).
+// Freeze() declares all these pointers dead, which makes every entry shareable again.
 // A pointer from data() is dead after the entry's next Mutable, too.
 //
 // Not thread safe, but different threads may use different copies.

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -254,6 +255,17 @@ TEST(Safetensors, LoadRefusesWhatItCannotHold) {
   EXPECT_EQ(store.size(), 0u);
 }
 
+TEST(Safetensors, UnalignedDataIsCopied) {
+  for (const std::string pad : {"", " ", "  ", "   "}) {
+    std::string text = WithHeader(Field("\"F32\"", "[1]", "[0,4]") + pad, 4);
+    const float value = 2.5;
+    std::memcpy(text.data() + text.size() - 4, &value, 4);
+    const ParamStore store = ParseText(text).LoadAll();
+    EXPECT_EQ(store.data("a")[0], 2.5f);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(store.data("a")) % 4, 0u);
+  }
+}
+
 TEST(Safetensors, RoundTripIsBitExactAndDeterministic) {
   const TempDir dir;
   ParamStore store;
@@ -326,10 +338,9 @@ class ShardTest : public ::testing::Test {
 };
 
 TEST_F(ShardTest, ReadsAllShards) {
-  EXPECT_EQ(
-      Open(
-          R"({"metadata":{"total_size":8},"weight_map":{"x":"a.safetensors","y":"b.safetensors"}})"),
-      "no error");
+  EXPECT_EQ(Open(R"({"metadata":{"total_size":8},"weight_map":{"x":"a.safetensors",)"
+                 R"("y":"b.safetensors"}})"),
+            "no error");
   const auto model = SafetensorsModel::Open(dir_ / "model.safetensors.index.json");
   EXPECT_THAT(model.names(), ElementsAre("x", "y"));
   EXPECT_THAT(model.LoadAll().values("y"), ElementsAre(2));

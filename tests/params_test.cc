@@ -111,6 +111,17 @@ TEST(ParamStore, RowsShareAndOutliveTheirSource) {
   EXPECT_THAT(store.values("v"), ElementsAre(8, 9, 10, 11));
 }
 
+TEST(ParamStore, RowsOutside) {
+  ParamStore store;
+  store.Allocate("w", {4, 2});
+  store.Allocate("scalar", {});
+  EXPECT_EQ(MessageOf([&] { store.SetRows("q", store, "w", 2, 5); }),
+            "parameter 'q': rows 2 to 5 of 'w', which is [4,2]");
+  EXPECT_THROW(store.SetRows("q", store, "w", -1, 2), Error);
+  EXPECT_THROW(store.SetRows("q", store, "w", 3, 2), Error);
+  EXPECT_THROW(store.SetRows("q", store, "scalar", 0, 1), Error);
+}
+
 TEST(ParamStore, RowsOfAnEntryBeingWrittenAreCopied) {
   ParamStore store;
   float* w = store.Allocate("w", {4});

@@ -57,7 +57,8 @@ using Colors = std::array<std::array<uint8_t, 3>, 256>;
 // RGB of every possible sample of a one-channel image of at most 8 bits.
 Colors PaletteColors(spng_ctx* context, std::string_view name) {
   spng_plte palette{};
-  Expect(spng_get_plte(context, &palette) == SPNG_OK ? SPNG_OK : SPNG_ENOPLTE, name);
+  const int code = spng_get_plte(context, &palette);
+  Expect(code == SPNG_ECHUNKAVAIL ? SPNG_ENOPLTE : code, name);
   Colors colors{};
   for (size_t i = 0; i < std::min<size_t>(palette.n_entries, 256); ++i)
     colors[i] = {palette.entries[i].red, palette.entries[i].green, palette.entries[i].blue};
@@ -133,17 +134,18 @@ Image DecodePng(ImageBytes bytes, std::string_view name) {
   Image image{static_cast<int>(png.width), static_cast<int>(png.height), {}};
   image.rgb.resize(3 * png.width * png.height);
 
+  const bool look_up = png.channels == 1 && png.depth <= 8;
+  Colors colors{};
+  if (look_up)  // before the pixels: a file cut behind them still has its palette
+    colors = png.type == SPNG_COLOR_TYPE_INDEXED ? PaletteColors(context.get(), name)
+                                                 : GreyColors(png.depth);
+
   const bool direct = png.type == SPNG_COLOR_TYPE_TRUECOLOR && png.depth == 8;
   std::vector<uint8_t> raw(direct ? 0 : png.row_bytes() * png.height);
   std::vector<uint8_t>& target = direct ? image.rgb : raw;
   Expect(spng_decode_image(context.get(), target.data(), target.size(), SPNG_FMT_RAW, 0), name);
   if (direct) return image;
 
-  const bool look_up = png.channels == 1 && png.depth <= 8;
-  Colors colors{};
-  if (look_up)
-    colors = png.type == SPNG_COLOR_TYPE_INDEXED ? PaletteColors(context.get(), name)
-                                                 : GreyColors(png.depth);
   for (size_t y = 0; y < png.height; ++y) {
     const uint8_t* in = raw.data() + y * png.row_bytes();
     uint8_t* out = image.rgb.data() + 3 * y * png.width;

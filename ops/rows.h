@@ -38,6 +38,15 @@ inline void ExpectSameCols(const TensorType& a, const char* a_name, const Tensor
          ToString(b.shape[1]));
 }
 
+inline void ExpectInside(const SliceAttrs& p, int64_t size, const char* what) {
+  if (p.begin < 0 || p.count < 0 || p.begin > size || p.count > size - p.begin)
+    Fail("{} [{}, {}) of {}", what, p.begin, p.begin + p.count, size);
+}
+inline void ExpectRoom(const SliceAttrs& p, int64_t size, const char* what) {
+  if (p.begin < 0 || p.count < 0 || p.begin > p.count || size > p.count - p.begin)
+    Fail("{} {} at {} do not fit into {}", size, what, p.begin, p.count);
+}
+
 // How many sequences offsets [1+S] describe.
 inline Dim SequencesOf(const TensorType& offsets) { return offsets.shape[0] + Dim(-1); }
 inline int64_t SequencesOf(const Extents& offsets) { return std::max<int64_t>(0, offsets[0] - 1); }

@@ -192,7 +192,9 @@ TEST_P(OpTest, CostIsGiven) {
 TEST_P(OpTest, SamplesCoverTheUsualShapes) {
   const std::map<std::string_view, std::set<std::string>> missing{
       {"clip_scale", {"odd", "prime", "empty", "bench"}},  // a single number
-      {"offsets", {"odd", "prime", "empty", "bench"}}};    // no inputs
+      {"offsets", {"odd", "prime", "empty", "bench"}},     // no inputs
+      {"shift_offsets", {"prime", "bench"}},               // a few integers
+      {"first_rows", {"prime", "bench"}}};
   std::set<std::string> labels;
   for (const Sample& s : op().samples())
     EXPECT_TRUE(labels.insert(s.label).second) << op().name << " has two samples " << s.label;

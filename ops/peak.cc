@@ -1,0 +1,103 @@
+#include "ops/peak.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <ctime>
+#include <vector>
+
+#include "ops/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/peak.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "ops/gemm_micro-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace graft::HWY_NAMESPACE {
+namespace {
+
+// Multiply-adds on registers alone, as many chains as a tile has; returns their number in floats.
+int64_t MultiplyAdds(int64_t steps, float* sink) {
+  const GemmTag d;
+  constexpr size_t kChains = 12;
+  hn::Vec<GemmTag> acc[kChains];
+  const auto x = hn::Set(d, 0.999f), y = hn::Set(d, 1e-6f);
+  Unroll<kChains>([&](auto i) HWY_ATTR __attribute__((always_inline)) {
+    acc[i] = hn::Set(d, sink[i]);  // unknown to the compiler, which would merge equal chains
+  });
+  for (int64_t s = 0; s < steps; ++s) {
+    Unroll<kChains>([&](auto i) HWY_ATTR __attribute__((always_inline)) {
+      acc[i] = hn::MulAdd(acc[i], x, y);
+    });
+  }
+  Unroll<kChains - 1>([&](auto i) HWY_ATTR __attribute__((always_inline)) {
+    acc[0] = hn::Add(acc[0], acc[i + 1]);
+  });
+  hn::StoreU(acc[0], d, sink);
+  return steps * static_cast<int64_t>(kChains) * kGemmLanes;
+}
+
+}  // namespace
+}  // namespace graft::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace graft {
+namespace {
+
+HWY_EXPORT(MultiplyAdds);
+
+double Now(clockid_t clock) {
+  timespec t;
+  clock_gettime(clock, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+// Floating-point operations per second of this thread, by the given clock.
+double OneRun(clockid_t clock) {
+  HWY_ALIGN float sink[64] = {1.0f};
+  const double start = Now(clock);
+  const int64_t done = HWY_DYNAMIC_DISPATCH(MultiplyAdds)(200000, sink);
+  return 2 * static_cast<double>(done) / (Now(clock) - start);
+}
+
+double Triad(int threads) {
+  constexpr int64_t kFloats = int64_t{8} << 20;  // 32 MiB each
+  std::vector<float> a(kFloats), b(kFloats, 1.0f), c(kFloats, 2.0f);
+  double best = 0;
+  for (int run = 0; run < 4; ++run) {
+    const double start = Now(CLOCK_MONOTONIC);
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int64_t i = 0; i < kFloats; ++i) a[static_cast<size_t>(i)] = b[static_cast<size_t>(i)] + 3 * c[static_cast<size_t>(i)];
+    best = std::max(best, 12.0 * kFloats / (Now(CLOCK_MONOTONIC) - start));
+  }
+  return best;
+}
+
+}  // namespace
+
+double PeakOfOneCore() {
+  double best = 0;
+  for (int i = 0; i < 5; ++i) best = std::max(best, OneRun(CLOCK_THREAD_CPUTIME_ID));
+  return best * 1e-9;
+}
+
+MachinePeak MeasurePeak(int threads, double seconds) {
+  MachinePeak peak;
+  const double end = Now(CLOCK_MONOTONIC) + seconds;
+  do {
+    double sum = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : sum)
+    sum += OneRun(CLOCK_THREAD_CPUTIME_ID);
+    peak.gflops = std::max(peak.gflops, sum * 1e-9);
+  } while (Now(CLOCK_MONOTONIC) < end);
+  peak.bytes_per_second = Triad(threads);
+  return peak;
+}
+
+}  // namespace graft
+#endif  // HWY_ONCE

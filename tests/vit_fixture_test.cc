@@ -1,0 +1,237 @@
+// The tiny ViT of tests/fixtures against float64 PyTorch: activations, gradients and training runs.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "autograd/gradient.h"
+#include "autograd/train_step.h"
+#include "models/checkpoint.h"
+#include "ops/ops.h"
+#include "peft/method.h"
+#include "runtime/interpret.h"
+#include "tools/lib/task.h"
+
+namespace graft {
+namespace {
+
+const std::string kFixtures = std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/";
+
+// Tensors of any numeric dtype as doubles.
+class Expected {
+ public:
+  Expected() : file_(SafetensorsFile::Open(kFixtures + "tiny_vit_expected.safetensors")) {}
+  bool Has(const std::string& name) const { return file_.Find(name) != nullptr; }
+  std::vector<double> operator[](const std::string& name) const {
+    const FileTensor& t = file_.Get(name);
+    const auto bytes = file_.bytes(t);
+    const size_t n = bytes.size() / 8;
+    std::vector<double> values(n);
+    if (t.dtype == FileDType::kF64) std::memcpy(values.data(), bytes.data(), bytes.size());
+    for (size_t i = 0; i < n && t.dtype == FileDType::kI64; ++i) {
+      int64_t x;
+      std::memcpy(&x, bytes.data() + 8 * i, 8);
+      values[i] = static_cast<double>(x);
+    }
+    return values;
+  }
+  std::vector<std::string> NamesWith(const std::string& prefix) const {
+    std::vector<std::string> names;
+    for (const FileTensor& t : file_.tensors())
+      if (t.name.starts_with(prefix)) names.push_back(t.name);
+    return names;
+  }
+
+ private:
+  SafetensorsFile file_;
+};
+
+// max |a - b| / max |b|
+double RelativeError(std::span<const double> a, std::span<const double> b) {
+  EXPECT_EQ(a.size(), b.size());
+  double error = 0, scale = 1e-30;
+  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
+    error = std::isnan(a[i]) ? INFINITY : std::max(error, std::fabs(a[i] - b[i]));
+    scale = std::max(scale, std::fabs(b[i]));
+  }
+  return error / scale;
+}
+
+LoadedModel Tiny() { return LoadModel(kFixtures + "tiny_vit.safetensors", "", 0); }
+
+InterpretOptions Leaves(const Expected& e, const ParamStore& params) {
+  InterpretOptions o{.counts = {3, 0}, .leaves = {}, .params = &params};
+  o.leaves["image"] = e["image"];
+  o.leaves["labels"] = e["labels"];
+  o.leaves["one"] = {1};
+  o.leaves["inv_batch"] = {1.0 / 3};
+  return o;
+}
+
+ValueId Named(const Graph& g, const std::string& name) {
+  for (ValueId v : g.Leaves(Role::kIntermediate))
+    if (g.value(v).name == name) return v;
+  ADD_FAILURE() << "no edge named " << name;
+  return {0};
+}
+
+TEST(VitFixture, ForwardMatchesPyTorch) {
+  const Expected e;
+  const LoadedModel m = Tiny();
+  const Graph g = BuildVit(m.config, {.loss = true});
+  const Values64 v = Interpret(g, Leaves(e, m.params));
+  const std::pair<const char*, const char*> edges[] = {
+      {"blocks.0.x", "x0"}, {"blocks.0.a", "blocks.0.norm1"}, {"blocks.0.c", "blocks.0.attn.context"},
+      {"blocks.0.o", "blocks.0.attn.o"}, {"blocks.0.x1", "blocks.0.x1"}, {"blocks.0.m", "blocks.0.norm2"},
+      {"blocks.0.h", "blocks.0.mlp.fc1"}, {"blocks.0.g", "blocks.0.mlp.act"}, {"blocks.0.u", "blocks.0.mlp.fc2"},
+      {"blocks.0.y", "blocks.0.out"}, {"blocks.1.y", "blocks.1.out"}, {"pooled", "pooled"}};
+  for (auto [ours, theirs] : edges) EXPECT_LT(RelativeError(v[Named(g, ours).i], e[theirs]), 1e-12) << ours;
+  EXPECT_LT(RelativeError(v[g.output("logits").i], e["logits"]), 1e-12);
+  EXPECT_LT(RelativeError(v[g.output("losses").i], e["loss.per_sample"]), 1e-12);
+}
+
+TEST(VitFixture, MeanPoolingAndSmoothingMatchPyTorch) {
+  const Expected e;
+  LoadedModel m = Tiny();
+  const Graph smooth = BuildVit(m.config, {.loss = true, .label_smoothing = 0.1});
+  EXPECT_LT(RelativeError(Interpret(smooth, Leaves(e, m.params))[smooth.output("losses").i],
+                          e["loss.smooth.per_sample"]), 1e-12);
+  m.config.pool = "mean";
+  const Graph mean = BuildVit(m.config, {.loss = true});
+  EXPECT_LT(RelativeError(Interpret(mean, Leaves(e, m.params))[mean.output("logits").i], e["mean_pool.logits"]), 1e-12);
+}
+
+TEST(VitFixture, GradientsMatchPyTorch) {
+  const Expected e;
+  LoadedModel m = Tiny();
+  Graph g = MethodGraph(m.config, {.loss = true}, ParseMethod("full"), m.params, 0);
+  const std::vector<ValueId> wrt = g.Trainable();
+  const ValueId loss = Scale(g, SumAll(g, g.output("losses")), 1.0 / 3);
+  const std::vector<ValueId> grads = AddGradients(g, loss, wrt);
+  const Values64 v = Interpret(g, Leaves(e, m.params));
+  int compared = 0;
+  for (size_t i = 0; i < wrt.size(); ++i) {
+    const std::string& name = g.value(wrt[i]).name;
+    if (name.ends_with("attn.k.bias")) continue;  // zero but for rounding
+    EXPECT_LT(RelativeError(v[grads[i].i], e["grad." + name]), 1e-10) << name;
+    ++compared;
+  }
+  EXPECT_EQ(compared, 40 - 2);
+}
+
+// --- training runs, in f64 through the interpreter and in f32 through the session -------------------
+
+struct RunCase {
+  const char* name;    // in the expected file
+  const char* method;
+  int steps;
+  OptimizerConfig optimizer;
+};
+
+OptimizerConfig AdamWConfig(double clip = 0) { return {.weight_decay = 0.05, .clip = clip}; }
+OptimizerConfig SgdConfig() {
+  return {.kind = OptimizerKind::kSgd, .momentum = 0.9, .weight_decay = 1e-2, .clip = 1};
+}
+
+const RunCase kRuns[] = {
+    {"full", "full", 50, AdamWConfig()},     {"linear", "linear", 50, AdamWConfig()},
+    {"ln", "ln", 50, AdamWConfig()},         {"bitfit", "bitfit", 50, AdamWConfig()},
+    {"lora", "lora(r=2,alpha=4)", 50, AdamWConfig()}, {"last", "last(k=1)", 50, AdamWConfig()},
+    {"adamw_clip", "full", 20, AdamWConfig(1)}, {"sgd_clip", "full", 20, SgdConfig()},
+};
+
+class VitTraining : public testing::TestWithParam<RunCase> {
+ protected:
+  void SetUp() override {
+    const RunCase& run = GetParam();
+    model_ = Tiny();
+    // The fixture's own LoRA factors, which ApplyMethod then keeps.
+    for (const std::string& name : e_.NamesWith("lora_init.")) {
+      if (!std::string(run.name).starts_with("lora")) break;
+      const std::vector<double> values = e_[name];
+      const bool a = name.ends_with("lora_a");
+      const int64_t n = static_cast<int64_t>(values.size()) / 2;
+      const std::vector<float> f(values.begin(), values.end());
+      model_.params.Set(name.substr(10), a ? Extents{2, n} : Extents{n, 2}, f);
+    }
+    graph_ = MethodGraph(model_.config, {.loss = true}, ParseMethod(run.method), model_.params, 0);
+    const std::string schedule = e_.Has(std::string(run.name) + ".lr") ? std::string(run.name) + ".lr" : "schedule.lr";
+    lr_ = e_[schedule];
+    losses_ = e_[std::string(run.name) + ".losses"];
+  }
+  void CompareFinals(const std::function<std::vector<double>(const std::string&)>& value, double bound) {
+    const std::string prefix = std::string(GetParam().name) + ".final.";
+    int compared = 0;
+    for (const std::string& name : e_.NamesWith(prefix)) {
+      const std::string param = name.substr(prefix.size());
+      if (param.ends_with("attn.k.bias")) continue;
+      EXPECT_LT(RelativeError(value(param), e_[name]), bound) << name;
+      ++compared;
+    }
+    EXPECT_GT(compared, 1);
+  }
+
+  Expected e_;
+  LoadedModel model_;
+  Graph graph_;
+  std::vector<double> lr_, losses_;
+};
+
+TEST_P(VitTraining, InterpreterFollowsPyTorch) {
+  const RunCase& run = GetParam();
+  AddTrainStep(graph_, model_.params, run.optimizer);
+  InterpretOptions o = Leaves(e_, model_.params);
+  const ValueId loss_state = graph_.FindLeaf("acc.loss");
+  for (int step = 0; step < run.steps; ++step) {
+    const double t = step + 1;
+    o.leaves["hyper"] = {lr_[static_cast<size_t>(step)], 1 - std::pow(run.optimizer.beta1, t), 1 - std::pow(run.optimizer.beta2, t)};
+    // The update phase reads the accumulators after the main phase: two passes, as the session does.
+    Values64 v = Interpret(graph_, o);
+    std::map<std::string, std::vector<double>> sums;
+    for (const Update& u : graph_.updates)
+      if (graph_.value(u.target).role == Role::kState) sums[graph_.value(u.target).name] = v[u.value.i];
+    EXPECT_NEAR(sums.at("acc.loss")[0], losses_[static_cast<size_t>(step)], 1e-8 * std::fabs(losses_[static_cast<size_t>(step)])) << step;
+    InterpretOptions update = o;
+    for (const auto& [name, value] : sums) update.leaves[name] = value;
+    v = Interpret(graph_, update);
+    for (const Update& u : graph_.updates)
+      if (graph_.value(u.target).role == Role::kParam) o.leaves[graph_.value(u.target).name] = v[u.value.i];
+  }
+  EXPECT_TRUE(loss_state.valid());
+  CompareFinals([&](const std::string& name) { return o.leaves.at(name); }, 1e-8);
+}
+
+// f32 with all passes, micro-batches of 2 and 1: rounding grows with the steps, and Adam divides by
+// small second moments; the bounds are ten times what is measured.
+TEST_P(VitTraining, SessionFollowsPyTorch) {
+  const RunCase& run = GetParam();
+  TrainStep step(graph_, model_.params, run.optimizer, 2, TrainingPasses({}));
+  const std::vector<double> image = e_["image"], labels = e_["labels"];
+  const Tensor in = step.session().Input("image"), label_in = step.session().Input("labels");
+  const int64_t size = in.shape.size() / 2;
+  for (int i = 0; i < run.steps; ++i) {
+    const StepResult r = step.Run(3, i, lr_[static_cast<size_t>(i)], [&](int64_t first, int64_t count) {
+      for (int64_t k = 0; k < count * size; ++k) in.f32()[k] = static_cast<float>(image[static_cast<size_t>(first * size + k)]);
+      for (int64_t k = 0; k < count; ++k) label_in.i32()[k] = static_cast<int32_t>(labels[static_cast<size_t>(first + k)]);
+    });
+    EXPECT_NEAR(r.loss, losses_[static_cast<size_t>(i)], 2e-5) << i;
+  }
+  CompareFinals([&](const std::string& name) {
+    const auto values = model_.params.values(name);
+    return std::vector<double>(values.begin(), values.end());
+  }, 2e-3);
+}
+
+INSTANTIATE_TEST_SUITE_P(Runs, VitTraining, testing::ValuesIn(kRuns),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+TEST(VitFixture, HuggingFaceNamesGiveTheSameModel) {
+  const LoadedModel timm = Tiny(), hf = LoadModel(kFixtures + "tiny_vit_hf", "", 0);
+  EXPECT_EQ(timm.config, hf.config);
+  for (const auto& [name, entry] : timm.params.entries())
+    EXPECT_TRUE(std::ranges::equal(entry.values(), hf.params.values(name))) << name;
+  EXPECT_TRUE(hf.ledger.missing.empty() && hf.ledger.unexpected.empty());
+}
+
+}  // namespace
+}  // namespace graft

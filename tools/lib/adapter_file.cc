@@ -1,0 +1,86 @@
+#include "tools/lib/adapter_file.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "runtime/io/json.h"
+
+namespace graft {
+namespace {
+
+const std::string& MustHave(const SafetensorsFile& file, const char* key) {
+  const auto it = file.metadata().find(key);
+  if (it == file.metadata().end())
+    Fail("{}: no adapter of Graft (no '{}' in its metadata); hint: graft export --format graft writes one",
+         file.path(), key);
+  return it->second;
+}
+
+// The recipe is a list of {"method": name, "options": {...}}.
+Method RecipeMethod(const std::string& text, const std::string& where) {
+  const Json recipe = ParseJson(text, where);
+  if (!recipe.is_array() || recipe.empty()) Fail("{}: expected a list of methods", where);
+  Method method;
+  for (const Json& term : recipe) {
+    MethodTerm t{GetString(term, "method", where), {}};
+    for (const auto& [key, value] : GetObject(term, "options", where).items()) {
+      if (!value.is_string()) Fail("{}: option '{}' is {}, expected text", where, key, value.dump());
+      t.options[key] = value.get<std::string>();
+    }
+    method.push_back(std::move(t));
+  }
+  return ParseMethod(ToString(method));  // refuses unknown names and options
+}
+
+}  // namespace
+
+bool LooksLikeAdapter(const std::string& path) {
+  struct stat s;
+  if (stat(path.c_str(), &s) != 0 || !S_ISREG(s.st_mode)) return false;
+  const SafetensorsFile file = SafetensorsFile::Open(path);
+  return file.metadata().contains("graft.recipe") && !file.Find("cls_token");
+}
+
+AdapterFile AdapterFile::Open(const std::string& path) {
+  const SafetensorsFile file = SafetensorsFile::Open(path);
+  AdapterFile adapter;
+  adapter.path = path;
+  RunConfig& c = adapter.config;
+  c.method = ToString(RecipeMethod(MustHave(file, "graft.recipe"), path + " (metadata graft.recipe)"));
+  const std::string where = path + " (metadata graft.labels)";
+  const Json labels = ParseJson(MustHave(file, "graft.labels"), where);
+  if (!labels.is_array() || labels.empty()) Fail("{}: expected a list of class names", where);
+  for (const Json& label : labels) {
+    if (!label.is_string()) Fail("{}: expected class names, found {}", where, label.dump());
+    c.labels.push_back(label.get<std::string>());
+  }
+  c.preprocess = MustHave(file, "graft.preprocess");
+  c.base_sha256 = MustHave(file, "graft.base_sha256");
+  const std::string& seed = MustHave(file, "graft.seed");
+  if (seed.empty() || seed.size() > 18 || seed.find_first_not_of("0123456789") != std::string::npos)
+    Fail("{}: metadata graft.seed is '{}', expected a whole number", path, seed);
+  c.seed = std::stoll(seed);
+  return adapter;
+}
+
+void AdapterFile::LoadInto(ParamStore& params) const {
+  const SafetensorsFile file = SafetensorsFile::Open(path);
+  for (const FileTensor& tensor : file.tensors()) {
+    const Extents have = params.shape(tensor.name);
+    const std::vector<int64_t> want(have.d.begin(), have.d.begin() + have.rank);
+    if (want != tensor.shape) Fail("{}: '{}' does not fit the model", path, tensor.name);
+    file.Load(tensor, tensor.name, &params);
+  }
+}
+
+void WriteAdapter(const std::string& path, const ParamStore& params, std::vector<std::string> names,
+                  StringMap metadata, int64_t seed) {
+  std::sort(names.begin(), names.end());
+  metadata["graft.seed"] = std::to_string(seed);
+  std::vector<TensorToWrite> tensors;
+  for (const std::string& name : names) tensors.push_back(ToWrite(name, params.Get(name)));
+  WriteSafetensors(path, tensors, metadata);
+}
+
+}  // namespace graft

@@ -1,0 +1,26 @@
+// Our adapter files: the tensors that a run trained, and in the metadata everything that is needed to
+// put them on the same base again. See docs/file_formats.md.
+#pragma once
+#include "runtime/io/safetensors.h"
+#include "tools/lib/run_dir.h"
+
+namespace graft {
+
+struct AdapterFile {
+  std::string path;
+  RunConfig config;  // method, labels, preprocess, base_sha256, seed; the rest is as in RunConfig()
+
+  // Throws Error if the file is no adapter of ours.
+  static AdapterFile Open(const std::string& path);
+  // Puts the tensors into the store; names and shapes must be there already.
+  void LoadInto(ParamStore& params) const;
+};
+
+// Whether the safetensors file carries a recipe but no model.
+bool LooksLikeAdapter(const std::string& path);
+
+// The named tensors of `params`, with `metadata` of ModelMetadata().
+void WriteAdapter(const std::string& path, const ParamStore& params, std::vector<std::string> names,
+                  StringMap metadata, int64_t seed);
+
+}  // namespace graft

@@ -1,0 +1,41 @@
+// A model that is ready to infer, wherever it comes from: the run of a training, a plain or fused
+// model, or a plain model with one of our adapter files. `eval`, `predict` and `export` share it.
+#pragma once
+#include "tools/lib/common.h"
+#include "tools/lib/task.h"
+
+namespace graft {
+
+// --run RUN [--checkpoint last|best], or --model M [--adapter FILE] [--arch NAME].
+struct ModelChoice {
+  std::string run, checkpoint = "last", model, adapter, arch, preprocess;
+};
+void AddModelOptions(CLI::App& command, ModelChoice& choice);
+
+// What the transform is for, where nobody says: a data set of a task, or single images.
+enum class InputKind { kDataset, kImages };
+
+struct OpenedModel {
+  std::string description;  // "runs/a (lora(r=8), last)", for messages
+  LoadedModel model;        // params hold the weights of the checkpoint, too
+  Method method;            // empty for a plain model
+  uint64_t seed = 0;
+  Preprocess preprocess;
+  RunConfig config;         // of the run or adapter; of a plain model only what ModelMetadata wants
+
+  const std::vector<std::string>& labels() const { return model.labels; }
+  // Canonical, for inference; with `loss` it has the output "losses" too.
+  Graph Inference(bool loss);
+};
+
+// Throws Error (kUsage for a wrong choice). The base of a run or adapter must be the file it was
+// trained on, by hash; a model without a head is refused.
+OpenedModel OpenModel(const ModelChoice& choice, const CommonOptions& common, InputKind kind);
+
+// Refuses data of another number of classes than the model has, naming both.
+void CheckClasses(const OpenedModel& opened, const ImageDataset& data);
+
+// Images of one Run: ChooseMicroBatch, made smaller until the plan fits --memory-budget.
+int64_t InferenceBatch(const Graph& graph, OpenedModel& opened, int64_t images, const CommonOptions& common);
+
+}  // namespace graft

@@ -1,0 +1,26 @@
+// Plain text for people: numbers with separators and aligned tables.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace graft {
+
+std::string Grouped(int64_t number);     // "5,717,416"
+std::string Megabytes(size_t bytes);     // "134 MiB"
+std::string Percent(double share);       // "81.5 %"
+
+// Rows of cells in aligned columns; those named in `right` (by index) are right-aligned, the last
+// column is never padded. Width counts UTF-8 characters.
+class TextTable {
+ public:
+  explicit TextTable(std::vector<size_t> right = {}) : right_(std::move(right)) {}
+  void Add(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
+  std::string Lines(const std::string& indent) const;  // no newline at the end
+
+ private:
+  std::vector<size_t> right_;
+  std::vector<std::vector<std::string>> rows_;
+};
+
+}  // namespace graft

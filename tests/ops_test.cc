@@ -166,12 +166,15 @@ TEST_P(OpTest, RowsAsFlagged) {
       return result;
     };
     OpCase few = c;
+    bool any = false;
     for (size_t i = 0; i < c.in.size(); ++i)
       if ((op().row_inputs >> i & 1) && c.in_shape[i].rank == c.out_shape[0].rank &&
           c.in_shape[i][0] == rows) {
         few.in[i] = picked(c.in[i], c.in_shape[i]);
         few.in_shape[i].d[0] = static_cast<int64_t>(pick.size());
+        any = true;
       }
+    if (!any) return;  // attributes turn the input over (matmul with ta)
     InferCase(few);
     EXPECT_EQ(few.Reference(few.in)[0], picked(c.Reference(c.in)[0], c.out_shape[0])) << line;
   });

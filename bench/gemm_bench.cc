@@ -1,9 +1,9 @@
 // Matrix products of ViT and BERT: gemm_core beside oneDNN, as GFLOP/s and as a share of the
 // multiply-add peak of one core, measured in the same run.
 //   gemm_bench [--isa=avx2] [--benchmark_filter=core/NT.*threads:1]
-// Each figure is the best of the repetitions, since a neighbour on the machine only ever slows down.
-// Names: who/layout[/packed]/MxKxN/threads. NT: torch weight [N, K]; NN: gradient to the input;
-// TN: gradient to the weight, where M is the reduction.
+// Each figure is the best of the repetitions, since a neighbour on the machine only ever slows
+// down. Names: who/layout[/packed]/MxKxN/threads. NT: torch weight [N, K]; NN: gradient to the
+// input; TN: gradient to the weight, where M is the reduction.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
@@ -41,13 +41,11 @@ int64_t MultiplyAdds(int64_t steps, float* sink) {
     acc[i] = hn::Set(d, sink[i]);  // unknown to the compiler, which would merge equal chains
   });
   for (int64_t s = 0; s < steps; ++s) {
-    Unroll<kChains>([&](auto i) HWY_ATTR __attribute__((always_inline)) {
-      acc[i] = hn::MulAdd(acc[i], x, y);
-    });
+    Unroll<kChains>([&](auto i) HWY_ATTR
+                    __attribute__((always_inline)) { acc[i] = hn::MulAdd(acc[i], x, y); });
   }
-  Unroll<kChains - 1>([&](auto i) HWY_ATTR __attribute__((always_inline)) {
-    acc[0] = hn::Add(acc[0], acc[i + 1]);
-  });
+  Unroll<kChains - 1>([&](auto i) HWY_ATTR
+                      __attribute__((always_inline)) { acc[0] = hn::Add(acc[0], acc[i + 1]); });
   hn::StoreU(acc[0], d, sink);
   return steps * static_cast<int64_t>(kChains) * kGemmLanes;
 }
@@ -118,8 +116,12 @@ std::function<void()> Build(const Product& p) {
   const MatrixView va{a->f32(), tn ? 1 : p.k, tn ? p.m : 1};
   const MatrixView vb{b->f32(), nt ? 1 : p.n, nt ? p.k : 1};
   if (p.onednn) {
-    const auto gemm = OnednnGemm::Prepare({.m = p.m, .k = p.k, .n = p.n, .a_transposed = tn,
-                                           .b_transposed = nt, .packed_b = p.packed,
+    const auto gemm = OnednnGemm::Prepare({.m = p.m,
+                                           .k = p.k,
+                                           .n = p.n,
+                                           .a_transposed = tn,
+                                           .b_transposed = nt,
+                                           .packed_b = p.packed,
                                            .activation = p.activation});
     if (!gemm) return {};
     const auto scratch = std::make_shared<Buffer>(gemm->scratch_bytes());
@@ -132,8 +134,7 @@ std::function<void()> Build(const Product& p) {
     };
   }
   const BLayout layout = p.packed ? BLayout::kPacked : nt ? BLayout::kOther : BLayout::kRows;
-  const GemmPlan plan =
-      PlanGemm({.m = p.m, .k = p.k, .n = p.n, .b = layout, .a_by_rows = !tn});
+  const GemmPlan plan = PlanGemm({.m = p.m, .k = p.k, .n = p.n, .b = layout, .a_by_rows = !tn});
   const auto scratch = std::make_shared<Buffer>(plan.scratch_bytes);
   const auto packed = std::make_shared<Buffer>(p.packed ? PackedBytes(p.k, p.n) : 0);
   if (p.packed) PackB(vb, p.k, p.n, packed->f32());
@@ -167,10 +168,10 @@ void Measure(benchmark::State& state, const Product& p) {
 
 void Register(const Product& p, const char* suffix = "") {
   constexpr const char* kNames[] = {"NN", "NT", "TN"};
-  const std::string name = fmt::format(
-      "{}/{}{}{}/{}x{}x{}/threads:{}", p.onednn ? "onednn" : "core",
-      kNames[static_cast<int>(p.layout)], p.packed ? "/packed" : "", suffix, p.m, p.k, p.n,
-      p.threads);
+  const std::string name =
+      fmt::format("{}/{}{}{}/{}x{}x{}/threads:{}", p.onednn ? "onednn" : "core",
+                  kNames[static_cast<int>(p.layout)], p.packed ? "/packed" : "", suffix, p.m, p.k,
+                  p.n, p.threads);
   benchmark::RegisterBenchmark(name.c_str(), [p](benchmark::State& s) { Measure(s, p); })
       ->MinTime(0.15)
       ->Unit(benchmark::kMicrosecond);

@@ -23,6 +23,8 @@ struct TileSize {
   int64_t rows, cols;
 };
 
+constexpr int64_t kShallowFloats = 6144;  // 24 KB
+
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // One product over k in [k_begin, k_end) and n in [n_begin, n_end), cut in row_chunks x col_chunks.
@@ -110,78 +112,94 @@ void Finish(const GemmEpilogue& e, int64_t rows, int64_t cols, int64_t row, int6
     if (e.pre_activation != nullptr) {
       std::memcpy(e.pre_activation + r * ldc + col, out, static_cast<size_t>(cols) * sizeof(float));
     }
-    const auto step = [&](auto v, int64_t j) HWY_ATTR {
-      if (e.activation == Activation::kGeluErf) v = GeluErf(d, v);
-      if (e.activation == Activation::kGeluTanh) v = GeluTanh(d, v);
-      (void)j;
+    const auto step = [&](auto v) HWY_ATTR {
+      if (e.activation == Activation::kGeluErf) return GeluErf(d, v);
+      if (e.activation == Activation::kGeluTanh) return GeluTanh(d, v);
       return v;
     };
     int64_t j = 0;
     for (; j + kGemmLanes <= cols; j += kGemmLanes) {
-      auto v = step(hn::LoadU(d, out + j), j);
+      auto v = step(hn::LoadU(d, out + j));
       if (residual != nullptr) v = hn::Add(v, hn::LoadU(d, residual + j));
       hn::StoreU(v, d, out + j);
     }
     if (j == cols) continue;
     HWY_ALIGN float tail[kGemmLanes] = {};
     for (int64_t x = j; x < cols; ++x) tail[x - j] = out[x];
-    hn::StoreU(step(hn::LoadU(d, tail), j), d, tail);
+    hn::StoreU(step(hn::LoadU(d, tail)), d, tail);
     for (int64_t x = j; x < cols; ++x) {
       out[x] = residual == nullptr ? tail[x - j] : tail[x - j] + residual[x];
     }
   }
 }
 
-// A block of k of one chunk. Each panel of B stays in L1 while the rows of the chunk pass.
-void RunBlock(const GemmJob& job, const Piece& rows, int64_t row_chunk, int64_t col_begin,
-              int64_t col_end, int64_t k, int64_t depth) {
+// What the tiles of one block of k of one chunk have in common.
+struct Block {
+  Piece rows;
+  int64_t row_chunk, col_begin, col_end, k, depth;
+};
+
+// The tile of row piece p and the panel that begins at column `col`.
+void RunTile(const GemmJob& job, const Block& block, int64_t p, int64_t col) {
   const GemmEpilogue& e = *job.epilogue;
   const bool linear = e.activation == Activation::kNone && e.pre_activation == nullptr;
+  const int64_t k = block.k, depth = block.depth, cols = std::min(block.col_end - col, kGemmNr);
   const bool first = k == 0, last = k + depth == job.plan->shape.k;
-  const int64_t pieces = CeilDiv(rows.size, kGemmMr);
+  const Piece piece = RowPiece(job.m, job.row_chunks, block.row_chunk, p);
   TileArgs t{};
   t.k = depth;
   t.alpha = e.alpha;
+  t.bias = last && e.bias != nullptr ? e.bias + col : nullptr;
+  t.out = job.c + piece.begin * job.ldc + col;
   t.out_row = job.ldc;
-  for (int64_t col = col_begin; col < col_end; col += kGemmNr) {
-    const int64_t cols = std::min(col_end - col, kGemmNr);
-    if (job.packed_b != nullptr || cols < kGemmNr) {
-      t.b = job.packed_b != nullptr ? job.packed_b + (col - job.n_begin) * job.packed_k
-                                    : job.last_panel;
-      t.b += (k - job.k_begin) * kGemmNr;
-      t.b_k = kGemmNr;
-    } else {
-      t.b = job.b.data + k * job.b.row_stride + col;
-      t.b_k = job.b.row_stride;
-    }
-    t.bias = last && e.bias != nullptr ? e.bias + col : nullptr;
+  if (job.packed_b != nullptr || cols < kGemmNr) {
+    t.b = job.packed_b != nullptr ? job.packed_b + (col - job.n_begin) * job.packed_k
+                                  : job.last_panel;
+    t.b += (k - job.k_begin) * kGemmNr;
+    t.b_k = kGemmNr;
+  } else {
+    t.b = job.b.data + k * job.b.row_stride + col;
+    t.b_k = job.b.row_stride;
+  }
+  if (job.packed_a != nullptr) {
+    t.a = job.packed_a + (k - job.k_begin) * job.m + piece.begin * depth;
+    t.a_row = 1;
+    t.a_k = piece.size;
+  } else {
+    t.a = job.a.data + piece.begin * job.a.row_stride + k * job.a.col_stride;
+    t.a_row = job.a.row_stride;
+    t.a_k = job.a.col_stride;
+  }
+  if (!first) {
+    t.add = t.out;
+    t.add_row = job.ldc;
+  } else if (linear && e.residual != nullptr) {
+    t.add = e.residual + piece.begin * e.residual_stride + col;
+    t.add_row = e.residual_stride;
+  }
+  // The first tiles of a panel fetch the next panel, `depth` lines each.
+  const int64_t lines = CeilDiv(kGemmNr * depth, 16), mine = p * depth;
+  if (job.packed_b != nullptr && mine < lines && col + kGemmNr < block.col_end) {
+    t.prefetch = t.b + job.packed_k * kGemmNr + mine * 16;
+  }
+  TileOf(piece.size, cols, t);
+  if (last && !linear) Finish(e, piece.size, cols, piece.begin, col, job.c, job.ldc);
+}
+
+// Each panel of B stays in L1 while the rows of the chunk pass. If all panels are so shallow that
+// they stay there together, C is written along its rows instead.
+void RunBlock(const GemmJob& job, const Block& block) {
+  const int64_t pieces = CeilDiv(block.rows.size, kGemmMr);
+  if (block.depth * (block.col_end - block.col_begin) <= kShallowFloats) {
     for (int64_t p = 0; p < pieces; ++p) {
-      const Piece piece = RowPiece(job.m, job.row_chunks, row_chunk, p);
-      if (job.packed_a != nullptr) {
-        t.a = job.packed_a + (k - job.k_begin) * job.m + piece.begin * depth;
-        t.a_row = 1;
-        t.a_k = piece.size;
-      } else {
-        t.a = job.a.data + piece.begin * job.a.row_stride + k * job.a.col_stride;
-        t.a_row = job.a.row_stride;
-        t.a_k = job.a.col_stride;
+      for (int64_t col = block.col_begin; col < block.col_end; col += kGemmNr) {
+        RunTile(job, block, p, col);
       }
-      t.out = job.c + piece.begin * job.ldc + col;
-      t.add = t.out;
-      t.add_row = job.ldc;
-      if (first) {
-        const bool residual = linear && e.residual != nullptr;
-        t.add = residual ? e.residual + piece.begin * e.residual_stride + col : nullptr;
-        t.add_row = e.residual_stride;
-      }
-      // The first tiles of a panel fetch the next panel, `depth` lines each.
-      const int64_t lines = CeilDiv(kGemmNr * depth, 16), mine = p * depth;
-      t.prefetch = job.packed_b != nullptr && mine < lines && col + kGemmNr < col_end
-                       ? t.b + job.packed_k * kGemmNr + mine * 16
-                       : nullptr;
-      TileOf(piece.size, cols, t);
-      if (last && !linear) Finish(e, piece.size, cols, piece.begin, col, job.c, job.ldc);
     }
+    return;
+  }
+  for (int64_t col = block.col_begin; col < block.col_end; col += kGemmNr) {
+    for (int64_t p = 0; p < pieces; ++p) RunTile(job, block, p, col);
   }
 }
 
@@ -193,7 +211,7 @@ void RunChunk(const GemmJob& job, int64_t chunk) {
   int64_t k = job.k_begin;
   do {
     const int64_t depth = std::min(job.plan->k_block, job.k_end - k);
-    RunBlock(job, rows, row_chunk, begin, end, k, depth);
+    RunBlock(job, {rows, row_chunk, begin, end, k, depth});
     k += depth;
   } while (k < job.k_end);
 }
@@ -212,12 +230,13 @@ HWY_EXPORT(PackBPiece);
 HWY_EXPORT(PackAChunk);
 HWY_EXPORT(RunChunk);
 
-constexpr int64_t kMostDepth = 256;  // rows of a block of B: a panel of it (48 or 16 KB) stays in L1 or near
-constexpr int64_t kChunkRows = 96;            // such a block of A stays in L2
+constexpr int64_t kMostDepth =
+    256;  // rows of a block of B: a panel of it (48 or 16 KB) stays in L1 or near
+constexpr int64_t kChunkRows = 96;  // such a block of A stays in L2
 constexpr int64_t kChunkCols = 384;
-constexpr int64_t kFewRows = 16;              // below, packing B costs more than the product
-constexpr int64_t kPackFloats = 1 << 20;      // packed at once, unless one block is more
-constexpr int64_t kMostColumns = 4096;        // of B packed at once
+constexpr int64_t kFewRows = 16;          // below, packing B costs more than the product
+constexpr int64_t kPackFloats = 1 << 20;  // packed at once, unless one block is more
+constexpr int64_t kMostColumns = 4096;    // of B packed at once
 
 int64_t RoundUp(int64_t x, int64_t to) { return CeilDiv(x, to) * to; }
 
@@ -241,9 +260,9 @@ void PackOperands(GemmJob& job, const GemmB& b, float* scratch) {
     job.packed_b = b.packed;
     job.packed_k = plan.shape.k;
   } else {
-    const MatrixView view{b.view.data + job.k_begin * b.view.row_stride +
-                              job.n_begin * b.view.col_stride,
-                          b.view.row_stride, b.view.col_stride};
+    const MatrixView view{
+        b.view.data + job.k_begin * b.view.row_stride + job.n_begin * b.view.col_stride,
+        b.view.row_stride, b.view.col_stride};
     job.b = b.view;
     if (plan.pack_b) {
       job.packed_b = scratch;
@@ -292,7 +311,8 @@ GemmPlan PlanGemm(const GemmShape& shape) {
   plan.n_block = plan.pack_b ? std::min(RoundUp(n, tile.cols), kMostColumns) : n;
   const int64_t b_cols = plan.pack_b ? plan.n_block : shape.b == BLayout::kRows ? tile.cols : 0;
   const int64_t per_k = b_cols + (plan.pack_a ? shape.m : 0);
-  const int64_t blocks = std::max<int64_t>(1, kPackFloats / std::max<int64_t>(per_k, 1) / plan.k_block);
+  const int64_t blocks =
+      std::max<int64_t>(1, kPackFloats / std::max<int64_t>(per_k, 1) / plan.k_block);
   plan.group = per_k == 0 ? k : std::min(k, blocks * plan.k_block);
   plan.scratch_bytes = static_cast<size_t>(per_k * plan.group) * sizeof(float);
   return plan;
@@ -316,8 +336,8 @@ void Gemm(const GemmPlan& plan, int64_t m, const MatrixView& a, const GemmB& b, 
   GRAFT_CHECK(m <= plan.shape.m, "{} rows, planned for {}", m, plan.shape.m);
   GRAFT_CHECK(plan.panel == HWY_DYNAMIC_DISPATCH(TargetTile)().cols,
               "planned for another SIMD target");
-  GRAFT_CHECK(epilogue.residual != c || (epilogue.activation == Activation::kNone &&
-                                         epilogue.pre_activation == nullptr));
+  GRAFT_CHECK(epilogue.residual != c ||
+              (epilogue.activation == Activation::kNone && epilogue.pre_activation == nullptr));
   GemmJob job{};
   job.plan = &plan;
   job.m = m;
@@ -332,8 +352,9 @@ void Gemm(const GemmPlan& plan, int64_t m, const MatrixView& a, const GemmB& b, 
       job.k_end = std::min(k, job.k_begin + plan.group);
       CutIntoChunks(job, plan.panel);
       PackOperands(job, b, reinterpret_cast<float*>(scratch));
-      ParallelFor(job.row_chunks * job.col_chunks,
-                  [&](int64_t i) { HWY_DYNAMIC_DISPATCH(RunChunk)(job, i); });
+      ParallelFor(job.row_chunks * job.col_chunks, [&](int64_t i) {
+        HWY_DYNAMIC_DISPATCH(RunChunk)(job, i);
+      });
       job.k_begin = job.k_end;
     } while (job.k_begin < k);
   }

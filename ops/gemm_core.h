@@ -1,8 +1,9 @@
-// f32 matrix product on Highway, for any shape and any strides: C = act(alpha A B + bias) + residual.
+// f32 matrix product on Highway, for any shape and any strides: C = act(alpha A B + bias) +
+// residual.
 //
-// Each element of C is a fixed sequence of operations: multiply-adds over blocks of k that depend on
-// K alone, the blocks added in order. The bits depend on the SIMD target, but not on the number of
-// threads, on M, on which rows are computed together, or on whether B was packed before.
+// Each element of C is a fixed sequence of operations: multiply-adds over blocks of k that depend
+// on K alone, the blocks added in order. The bits depend on the SIMD target, but not on the number
+// of threads, on M, on which rows are computed together, or on whether B was packed before.
 //
 //   const GemmPlan plan = PlanGemm({.m = 1576, .k = 768, .n = 3072, .b = BLayout::kPacked});
 //   PackB({weight, 1, 768}, 768, 3072, packed);               // torch weight [N, K]
@@ -44,9 +45,9 @@ struct GemmShape {
 // Block sizes. A pure function of the shape and the SIMD target of this process.
 struct GemmPlan {
   GemmShape shape;
-  int64_t panel = 0;                   // columns of a panel of B
-  int64_t k_block = 0, group = 0;      // rows of B in a block; rows packed at once
-  int64_t n_block = 0;                 // columns packed at once
+  int64_t panel = 0;               // columns of a panel of B
+  int64_t k_block = 0, group = 0;  // rows of B in a block; rows packed at once
+  int64_t n_block = 0;             // columns packed at once
   bool pack_a = false, pack_b = false;
   size_t scratch_bytes = 0;
 };

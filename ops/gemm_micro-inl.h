@@ -1,8 +1,8 @@
-// The inner kernels of matrix products, for files compiled once per SIMD target: a tile of C kept in
-// registers, and the packing of B into panels. Single-threaded, no allocation.
+// The inner kernels of matrix products, for files compiled once per SIMD target: a tile of C kept
+// in registers, and the packing of B into panels. Single-threaded, no allocation.
 //
-// Every element of C is one chain of multiply-adds over k, in order, whatever the tile, its position
-// and its neighbours are: rows and columns computed together or apart give the same bits.
+// Every element of C is one chain of multiply-adds over k, in order, whatever the tile, its
+// position and its neighbours are: rows and columns computed together or apart give the same bits.
 #if defined(GRAFT_OPS_GEMM_MICRO_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef GRAFT_OPS_GEMM_MICRO_INL_H_
 #undef GRAFT_OPS_GEMM_MICRO_INL_H_
@@ -36,7 +36,8 @@ template <size_t N, class F>
 HWY_INLINE void Unroll(const F& f) {
   [&]<size_t... I>(std::index_sequence<I...>) HWY_ATTR __attribute__((always_inline)) {
     (f(std::integral_constant<size_t, I>()), ...);
-  }(std::make_index_sequence<N>());
+  }
+  (std::make_index_sequence<N>());
 }
 
 // out[r][c] = alpha * sum_k a[r][k] b[k][c] (+ add[r][c]) (+ bias[c]), all columns of the tile.
@@ -79,9 +80,8 @@ HWY_NOINLINE void Tile(const TileArgs& t) {
     Unroll<kVecs>(GRAFT_EACH(j) { bv[j] = hn::LoadU(d, b + j * kStep); });
     Unroll<kRows>(GRAFT_EACH(i) {
       const V av = hn::Set(d, a[i / 3][static_cast<int64_t>(i % 3) * row]);
-      Unroll<kVecs>(GRAFT_EACH(j) {
-        acc[i * kVecs + j] = hn::MulAdd(av, bv[j], acc[i * kVecs + j]);
-      });
+      Unroll<kVecs>(
+          GRAFT_EACH(j) { acc[i * kVecs + j] = hn::MulAdd(av, bv[j], acc[i * kVecs + j]); });
     });
     Unroll<kGroups>(GRAFT_EACH(g) { a[g] += a_k; });
     b += b_k;
@@ -96,9 +96,8 @@ HWY_NOINLINE void Tile(const TileArgs& t) {
     Unroll<kRows * kVecs>(GRAFT_EACH(i) { acc[i] = hn::Mul(acc[i], alpha); });
   }
   if (t.bias != nullptr) {
-    Unroll<kRows * kVecs>(GRAFT_EACH(i) {
-      acc[i] = hn::Add(acc[i], hn::LoadU(d, t.bias + i % kVecs * kStep));
-    });
+    Unroll<kRows * kVecs>(
+        GRAFT_EACH(i) { acc[i] = hn::Add(acc[i], hn::LoadU(d, t.bias + i % kVecs * kStep)); });
   }
   Unroll<kRows * kVecs>(GRAFT_EACH(i) {
     hn::StoreU(acc[i], d, t.out + static_cast<int64_t>(i / kVecs) * t.out_row + i % kVecs * kStep);
@@ -134,7 +133,8 @@ HWY_INLINE void TileOf(int64_t rows, int64_t cols, const TileArgs& t) {
   inner.out_row = kGemmNr;
   if (t.add != nullptr) {
     std::memset(tile, 0, sizeof(tile));
-    for (int64_t r = 0; r < rows; ++r) std::memcpy(tile + r * kGemmNr, t.add + r * t.add_row, bytes);
+    for (int64_t r = 0; r < rows; ++r)
+      std::memcpy(tile + r * kGemmNr, t.add + r * t.add_row, bytes);
     inner.add = tile;
     inner.add_row = kGemmNr;
   }
@@ -215,8 +215,9 @@ inline void PackPanel(const float* b, int64_t k_stride, int64_t c_stride, int64_
   }
 }
 
-// C = (accumulate ? C : 0) + alpha A B for blocks that stay in the caches: A [m, k] with any strides,
-// B [k, n] in panels as PackPanel makes them, one after the other (panel p at packed + p k kGemmNr).
+// C = (accumulate ? C : 0) + alpha A B for blocks that stay in the caches: A [m, k] with any
+// strides, B [k, n] in panels as PackPanel makes them, one after the other (panel p at packed + p k
+// kGemmNr).
 inline void MicroGemm(int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t a_row,
                       int64_t a_k, const float* packed, float* c, int64_t ldc, bool accumulate) {
   const int64_t parts = (m + kGemmMr - 1) / kGemmMr;
@@ -225,10 +226,18 @@ inline void MicroGemm(int64_t m, int64_t n, int64_t k, float alpha, const float*
       const Piece rows = EvenPiece(m, parts, p);
       float* out = c + rows.begin * ldc + col;
       TileOf(rows.size, std::min(n - col, kGemmNr),
-             {.k = k, .a = a + rows.begin * a_row, .a_row = a_row, .a_k = a_k,
-              .b = packed + col * k, .b_k = kGemmNr, .alpha = alpha,
-              .add = accumulate ? out : nullptr, .add_row = ldc, .bias = nullptr,
-              .out = out, .out_row = ldc});
+             {.k = k,
+              .a = a + rows.begin * a_row,
+              .a_row = a_row,
+              .a_k = a_k,
+              .b = packed + col * k,
+              .b_k = kGemmNr,
+              .alpha = alpha,
+              .add = accumulate ? out : nullptr,
+              .add_row = ldc,
+              .bias = nullptr,
+              .out = out,
+              .out_row = ldc});
     }
   }
 }

@@ -83,8 +83,8 @@ struct OnednnGemm::Impl {
   dnnl::matmul::primitive_desc desc;
   dnnl::matmul primitive;
   memory::desc a, b, c, bias, scratch;
-  size_t pad_bytes = 0;      // tail of A, tail of C
-  size_t thread_bytes = 0;   // scratchpad of one thread
+  size_t pad_bytes = 0;     // tail of A, tail of C
+  size_t thread_bytes = 0;  // scratchpad of one thread
   int threads = 1;
 
   void Execute(const float* from, const void* weights, const float* row, float* to,
@@ -120,8 +120,8 @@ std::optional<OnednnGemm> OnednnGemm::Prepare(const OnednnShape& shape) {
     impl->c = impl->desc.dst_desc();
     if (shape.bias) impl->bias = impl->desc.bias_desc();
     impl->scratch = impl->desc.scratchpad_desc();
-    const size_t lda = static_cast<size_t>(
-        std::max(shape.lda, shape.a_transposed ? shape.m : shape.k));
+    const size_t lda =
+        static_cast<size_t>(std::max(shape.lda, shape.a_transposed ? shape.m : shape.k));
     const size_t ldc = static_cast<size_t>(std::max(shape.ldc, shape.n));
     const size_t rows = static_cast<size_t>(impl->block);
     const size_t a_floats = shape.a_transposed ? lda * static_cast<size_t>(shape.k) : lda * rows;

@@ -1,8 +1,8 @@
-// oneDNN's matrix product behind one small interface, for oneDNN 2.6 and 3.x. No other file includes
-// oneDNN. A product is prepared once for fixed strides and a fixed block of rows, then runs block by
-// block, each on one thread of our own loop, with caller-owned scratch: in the library's default
-// scratchpad mode one primitive run by two threads gives silently wrong results, and its own
-// threading changes the summation order of long reductions.
+// oneDNN's matrix product behind one small interface, for oneDNN 2.6 and 3.x. No other file
+// includes oneDNN. A product is prepared once for fixed strides and a fixed block of rows, then
+// runs block by block, each on one thread of our own loop, with caller-owned scratch: in the
+// library's default scratchpad mode one primitive run by two threads gives silently wrong results,
+// and its own threading changes the summation order of long reductions.
 //
 // Rows: the capacity is cut into even blocks; rows of a last partial block go through the scratch,
 // so no row of A beyond m is read and no row of C beyond m is written.
@@ -49,6 +49,17 @@ class OnednnGemm {
   struct Impl;
   std::shared_ptr<const Impl> impl_;
 };
+
+// Which of the two is to serve a product: a rule of the plan, from bench/gemm_bench on one Ice Lake
+// core, with AVX-512 and with AVX2 forced. gemm_core is about equal or ahead where all sides are
+// wide, and with packed B also for few rows. oneDNN is ahead 1.2 to 4 times where B is plain and
+// rows are few (a plain weight for single rows; low-rank gradients), since gemm_core reads B there
+// in narrow strips; and, with AVX2, up to 2 times where k is short (h B'). `m` is the capacity, not
+// the rows of a call: the choice must not change with the batch, as the two differ in the last
+// bits. What gemm_core alone can do (alpha, pre_activation, any strides) is the caller's to check.
+constexpr bool PreferOnednn(int64_t m, int64_t k, int64_t n, bool packed, bool avx512) {
+  return !packed && k * n >= 4096 && (m <= 16 || (!avx512 && k <= 16));
+}
 
 // For --isa: call before anything of oneDNN runs. "avx2", "avx512" or "" for no limit. False if the
 // library does not know it or has already started.

@@ -145,7 +145,7 @@ int Main(int argc, char** argv) {
   const char* build = "DEBUG: figures mean nothing";
 #endif
   fmt::print("{}, {} threads, {}, build {}; FMA peak {:.0f} GFLOP/s, bandwidth {:.1f} GB/s\n",
-             Cpu().model, Threads(), hwy::TargetName(hwy::SupportedTargets() & -hwy::SupportedTargets()),
+             Cpu().model, Threads(), hwy::TargetName(hwy::SupportedAndGeneratedTargets()[0]),
              build, machine.flops * 1e-9, machine.bandwidth * 1e-9);
   for (const OpDef* op : AllOps()) {
     if (!GlobMatch(glob, op->name)) continue;

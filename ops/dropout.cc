@@ -1,12 +1,18 @@
 // Dropout and drop-path: x times a mask of 0 and 1/(1-p). An element's word is that of the stream
 // (seed, purpose, scope) at {step, first + sequence, position in the sequence}; drop-path draws at
 // position 0. Multiplying, not selecting, keeps a NaN where the mask is 0.
-#include <algorithm>
-
 #include "ops/records.h"
+#include "ops/targets.h"
 #include "runtime/rng.h"
-#include "runtime/threads.h"
 
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/dropout.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "ops/simd-inl.h"
+
+#ifndef GRAFT_OPS_DROPOUT_ONCE_
+#define GRAFT_OPS_DROPOUT_ONCE_
 namespace graft {
 namespace {
 
@@ -50,20 +56,103 @@ double MaskOf(const DropState& s, const Run& run, int64_t col) {
   return RandomWord(run.stream, position) >= s.threshold ? s.scale : 0;
 }
 
-void DropoutF32(const KernelArgs& a) noexcept {
+}  // namespace
+}  // namespace graft
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace graft::HWY_NAMESPACE {
+namespace {
+
+using DU = hn::RebindToUnsigned<DF>;
+using VU = hn::Vec<DU>;
+constexpr size_t kWords = 1024;  // random words made at a time
+
+#if HWY_TARGET == HWY_SCALAR
+void FillWords(const StreamKey& s, uint32_t block, size_t blocks, uint32_t* words) {
+  for (size_t b = 0; b < blocks; ++b) {
+    const Philox4 four = RandomBlock(s, block + static_cast<uint32_t>(b));
+    std::copy_n(four.data(), 4, words + 4 * b);
+  }
+}
+#else
+// The two halves of the 64-bit products.
+HWY_INLINE void MulWide(VU a, uint32_t by, VU& high, VU& low) {
+  const DU d;
+  const hn::RepartitionToWide<DU> wide;
+  const VU m = hn::Set(d, by);
+  const auto even = hn::MulEven(a, m);
+  const auto odd = hn::MulEven(hn::BitCast(d, hn::ShiftRight<32>(hn::BitCast(wide, a))), m);
+  high = hn::OddEven(hn::BitCast(d, odd), hn::BitCast(d, hn::ShiftRight<32>(even)));
+  low = hn::OddEven(hn::BitCast(d, hn::ShiftLeft<32>(odd)), hn::BitCast(d, even));
+}
+
+// RandomBlock (rng.h) of blocks block, block + 1, ..., one in each lane; fills up whole vectors.
+void FillWords(const StreamKey& s, uint32_t block, size_t blocks, uint32_t* words) {
+  const DU d;
+  for (size_t b = 0; b < blocks; b += hn::Lanes(d)) {
+    VU c0 = hn::Add(hn::Iota(d, 0), hn::Set(d, block + static_cast<uint32_t>(b)));
+    VU c1 = hn::Set(d, s.sample), c2 = hn::Set(d, static_cast<uint32_t>(s.step));
+    VU c3 = hn::Set(d, static_cast<uint32_t>(s.step >> 32));
+    uint32_t k0 = static_cast<uint32_t>(s.key), k1 = static_cast<uint32_t>(s.key >> 32);
+    for (int round = 0; round < 10; ++round, k0 += 0x9E3779B9, k1 += 0xBB67AE85) {
+      VU a_high, a_low, b_high, b_low;
+      MulWide(c0, 0xD2511F53, a_high, a_low);
+      MulWide(c2, 0xCD9E8D57, b_high, b_low);
+      c0 = hn::Xor(hn::Xor(b_high, c1), hn::Set(d, k0));
+      c2 = hn::Xor(hn::Xor(a_high, c3), hn::Set(d, k1));
+      c1 = b_low, c3 = a_low;
+    }
+    hn::StoreInterleaved4(c0, c1, c2, c3, d, words + 4 * b);
+  }
+}
+#endif
+
+// One row: elements [0, n) are positions run.position ... of the stream.
+void DropElements(const DropState& s, const Run& run, const float* x, float* y, size_t n) {
+  HWY_ALIGN uint32_t words[kWords + 8 * hn::MaxLanes(DU())];
+  const DU d;
+  const VU threshold = hn::Set(d, s.threshold);
+  const VF scale = SetV(static_cast<float>(s.scale));
+  for (size_t c = 0; c < n; c += kWords) {
+    const size_t count = std::min(kWords, n - c);
+    const uint64_t position = run.position + c;
+    const size_t skip = position % 4;
+    FillWords(run.stream, static_cast<uint32_t>(position / 4), (skip + count + 3) / 4, words);
+    Transform(
+        count, y + c,
+        [&](VF v, VF word) HWY_ATTR {
+          const VU w = hn::BitCast(d, word);
+          const auto keep = hn::RebindMask(DF(), hn::Eq(hn::Max(w, threshold), w));
+          return hn::Mul(v, hn::IfThenElseZero(keep, scale));
+        },
+        x + c, reinterpret_cast<const float*>(words + skip));
+  }
+}
+
+void DropoutF32(const KernelArgs& a) {
   const DropState& s = *static_cast<const DropState*>(a.state);
   const int64_t cols = a.in[0].shape.cols(), sequences = a.in[1].shape[0] - 1;
-  const float* x = a.in[0].f32();
-  float* y = a.out[0].f32();
-  const FixedChunks cut(a.in[0].shape.rows(), std::max<int64_t>(1, kChunk / cols));
-  ParallelFor(cut.count(), [&](int64_t i) {
-    for (int64_t r = cut.begin(i); r < cut.end(i); ++r) {
-      const Run run = PlaceOf(s, a.in[1].i32(), sequences, a.in[2].i32(), r, cols);
-      for (int64_t c = 0; c < cols; ++c)
-        y[r * cols + c] = x[r * cols + c] * static_cast<float>(MaskOf(s, run, c));
-    }
+  const size_t n = static_cast<size_t>(cols);
+  ForRows(a.in[0].shape.rows(), n, [&](int64_t r) HWY_ATTR {
+    const Run run = PlaceOf(s, a.in[1].i32(), sequences, a.in[2].i32(), r, cols);
+    const float* x = a.in[0].f32() + r * cols;
+    float* y = a.out[0].f32() + r * cols;
+    if (!s.per_sequence) return DropElements(s, run, x, y, n);
+    const VF mask = SetV(static_cast<float>(MaskOf(s, run, 0)));
+    Transform(n, y, [mask](VF v) HWY_ATTR { return hn::Mul(v, mask); }, x);
   });
 }
+
+}  // namespace
+}  // namespace graft::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace graft {
+namespace {
+
+HWY_EXPORT(DropoutF32);
 
 void Reference(const ReferenceArgs& a) {
   const DropState s = StateOf(a.attrs);
@@ -134,7 +223,8 @@ constinit const OpDef kDropout{
     .infer = Infer,
     .reference = Reference,
     .prepare = +[](const PrepareArgs& a) -> Prepared {
-      return {.run = DropoutF32, .state = std::make_shared<const DropState>(StateOf(a.attrs)),
+      return {.run = +[](const KernelArgs& k) noexcept { HWY_DYNAMIC_DISPATCH(DropoutF32)(k); },
+              .state = std::make_shared<const DropState>(StateOf(a.attrs)),
               .impl = {}};
     },
     .gradient = +[](const GradientArgs& v) -> std::vector<ValueId> {
@@ -150,3 +240,4 @@ constinit const OpDef kDropout{
     .random = true};
 
 }  // namespace graft
+#endif  // HWY_ONCE

@@ -159,15 +159,23 @@ void Graph::EraseUnusedInputs() {
 void Graph::MakeParam(ValueId v) {
   const NodeId producer = value(v).producer;
   GRAFT_CHECK(producer.valid() && !value(v).name.empty(), "only a named intermediate");
-  GRAFT_CHECK(node(producer).out.size() == 1, "the node has other results");
+  values_[v.i].producer = {};
+  values_[v.i].role = Role::kParam;
+  if (node(producer).out.size() > 1) {  // it stays, with a new result in v's place
+    const ValueId unread{static_cast<uint32_t>(values_.size())};
+    values_.push_back({type(v), Role::kIntermediate, false, producer, ""});
+    users_.emplace_back();
+    dead_leaf_.push_back(false);
+    std::vector<ValueId>& out = nodes_[producer.i].out;
+    *std::find(out.begin(), out.end(), v) = unread;
+    return;
+  }
   Node& dead = nodes_[producer.i];
   for (ValueId in : dead.in) {
     std::vector<NodeId>& users = users_[in.i];
     users.erase(std::find(users.begin(), users.end(), producer));
   }
   dead = Node{};
-  values_[v.i].producer = {};
-  values_[v.i].role = Role::kParam;
 }
 
 std::vector<NodeId> Graph::TopoOrder() const {

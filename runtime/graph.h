@@ -93,7 +93,8 @@ class Graph {
   void EraseNode(NodeId n);  // its results must be unused
   size_t EraseDead();        // nodes and leaves (not inputs) that reach no output and no update
   void EraseUnusedInputs();  // inputs that no node reads and that are no output
-  // Turns an intermediate into a parameter with its own name; the node that made it goes.
+  // Turns an intermediate into a parameter with its own name; the node that made it goes (EraseDead
+  // takes one that has other results).
   void MakeParam(ValueId v);
 
   std::vector<NodeId> TopoOrder() const;  // by phase, then dependencies, ties by id

@@ -82,6 +82,35 @@ PassReport MergeEqualNodes(Graph& g) {
   return report;
 }
 
+namespace {
+
+// The inputs of `n` of which other rows may be taken instead; nothing if the record's promise of
+// independent rows does not hold for this node. A row vector or a scalar is read whole whatever the
+// record says of matrices; a matmul with a transposed operand mixes rows, which shows in the types.
+std::optional<std::vector<bool>> RowInputs(const Graph& g, const Node& n) {
+  const Shape& result = g.shape(n.out[0]);
+  if (n.op->row_inputs == 0 || result.empty()) return {};
+  const Dim other_rows(1000003, 1009, 1013);  // no dimension of a model
+  std::vector<bool> by_row;
+  std::vector<TensorType> types;
+  for (size_t i = 0; i < n.in.size(); ++i) {
+    types.push_back(g.type(n.in[i]));
+    Shape& shape = types.back().shape;
+    by_row.push_back((n.op->row_inputs >> i & 1) && shape.size() == result.size() &&
+                     shape[0] == result[0]);
+    if (by_row[i]) shape[0] = other_rows;
+  }
+  try {
+    TensorType expected = g.type(n.out[0]);
+    expected.shape[0] = other_rows;
+    if (n.op->infer(types, n.attrs)[0] == expected) return by_row;
+  } catch (const Error&) {  // the operator does not take these
+  }
+  return {};
+}
+
+}  // namespace
+
 PassReport SinkGather(Graph& g, const OpDef& gather, const SinkRule& special) {
   PassReport report{"sink_gather", 0, g.live_nodes(), 0, 0, {}};
   // Walks up from each gather; a sunk gather leaves new gathers on the row inputs, which go on sinking.
@@ -99,16 +128,13 @@ PassReport SinkGather(Graph& g, const OpDef& gather, const SinkRule& special) {
     g.scope = maker.scope;
     ValueId replacement = special ? special(g, producer, rows) : ValueId{};
     if (!replacement.valid()) {
-      bool others_unused = maker.op->row_inputs != 0;
+      const std::optional<std::vector<bool>> by_row = RowInputs(g, maker);
+      bool others_unused = by_row.has_value();
       for (size_t i = 1; i < maker.out.size(); ++i) others_unused &= g.users(maker.out[i]).empty();
       if (!others_unused) continue;
       std::vector<ValueId> in = maker.in;
-      for (size_t i = 0; i < in.size(); ++i) {
-        // A row vector or a scalar is read whole whatever the record says of matrices.
-        const bool by_row = (maker.op->row_inputs >> i & 1) && g.shape(in[i])[0] == g.shape(matrix)[0] &&
-                            g.shape(in[i]).size() == g.shape(matrix).size();
-        if (by_row) in[i] = g.Add1(gather, {in[i], rows});
-      }
+      for (size_t i = 0; i < in.size(); ++i)
+        if ((*by_row)[i]) in[i] = g.Add1(gather, {in[i], rows});
       replacement = g.Add(*maker.op, in, maker.attrs, maker.built_at)[0];
     }
     g.SetName(replacement, g.value(matrix).name);

@@ -140,7 +140,8 @@ class Parser {
     else if (r.Take("state ")) { auto name = Name(r); g_.AddState(name, Type(r).shape); }
     else if (r.Take("output ")) { std::string name(r.Until(" =")); r.Expect("="); g_.SetOutput(name, Value(r)); }
     else if (r.Take("update ")) { const ValueId t = Value(r); r.Expect("="); g_.updates.push_back({t, Value(r)}); }
-    else NodeText(r);
+    else return NodeText(r);
+    End(r);
   }
   Graph Take() {
     g_.scope.clear();
@@ -207,15 +208,24 @@ class Parser {
     const size_t scope = r.rest.find("  # ");
     g_.scope = scope == std::string_view::npos ? "" : std::string(r.rest.substr(scope + 4));
     const std::vector<ValueId> out = g_.Add(op, std::move(in), std::move(attrs));
+    if (results.size() != out.size())
+      Fail("graph text, line {}: {} has {} results, not {}", r.line, op_name, out.size(),
+           results.size());
     for (size_t i = 0; i < out.size(); ++i) {
       if (i) r.Expect(",");
       if (const TensorType stated = Type(r); !(stated == g_.type(out[i])))
         Fail("graph text, line {}: states {} but {} makes {}", r.line, ToString(stated), op_name,
              ToString(g_.type(out[i])));
-      if (i >= results.size()) Fail("graph text, line {}: {} has more results", r.line, op_name);
-      values_[results[i].first] = out[i];
+      if (!values_.emplace(results[i].first, out[i]).second)
+        Fail("graph text, line {}: '{}' is defined twice", r.line, results[i].first);
       g_.SetName(out[i], results[i].second);
     }
+    if (r.Take("#")) r.rest = {};
+    End(r);
+  }
+  void End(Reader& r) {
+    r.Blanks();
+    if (!r.rest.empty()) Fail("graph text, line {}: unexpected '{}'", r.line, r.rest);
   }
   const OpDef& FindOp(const std::string& name, int line) {
     std::vector<std::string> names;
@@ -269,7 +279,13 @@ Graph ParseGraph(std::string_view text, std::span<const OpDef* const> ops) {
   int line = 0;
   while (!text.empty()) {
     const size_t end = std::min(text.find('\n'), text.size());
-    parser.Line(text.substr(0, end), ++line);
+    ++line;
+    try {
+      parser.Line(text.substr(0, end), line);
+    } catch (const Error& e) {  // of the graph, an attribute or a type: they know no line
+      if (std::string_view(e.what()).starts_with("graph text, line")) throw;
+      Fail("graph text, line {}: {}", line, e.what());
+    }
     text.remove_prefix(std::min(end + 1, text.size()));
   }
   return parser.Take();

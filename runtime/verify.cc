@@ -54,22 +54,42 @@ void VerifyLeaves(const Graph& g) {
     if (v.trainable && v.role != Role::kParam)
       Fail("%{} is trainable but no parameter", i);
     for (NodeId user : g.users({i}))
-      if (user.i >= g.num_nodes() || !g.node(user).op) Fail("%{} is listed as used by an erased node", i);
+      if (user.i >= g.num_nodes() || !g.node(user).op)
+        Fail("%{} is listed as used by an erased node", i);
     if (v.role == Role::kIntermediate || !g.IsAlive({i})) continue;
     if (!names.insert(v.name).second) Fail("two leaves are named '{}'", v.name);
   }
 }
 
+// The other direction of what VerifyNode checks: nothing says that it belongs to a node that does not
+// know of it.
+void VerifyValues(const Graph& g) {
+  for (uint32_t i = 0; i < g.num_values(); ++i) {
+    for (NodeId user : g.users({i}))
+      if (const auto& in = g.node(user).in; std::find(in.begin(), in.end(), ValueId{i}) == in.end())
+        Fail("%{} is listed as used by {}, which does not read it", i, Place(g, user));
+    const NodeId maker = g.value({i}).producer;
+    if (!maker.valid()) continue;
+    const auto& out = g.node(maker).out;
+    if (std::find(out.begin(), out.end(), ValueId{i}) == out.end())
+      Fail("%{} names node {} as its producer, which does not make it", i, maker.i);
+  }
+}
+
+bool Exists(const Graph& g, ValueId v) {
+  return v.valid() && v.i < g.num_values() && g.IsAlive(v);
+}
+
 void VerifyResults(const Graph& g) {
   std::set<std::string> names;
   for (const GraphOutput& o : g.outputs) {
-    if (!o.value.valid() || o.value.i >= g.num_values() || !g.IsAlive(o.value))
-      Fail("output '{}' was erased", o.name);
+    if (!Exists(g, o.value)) Fail("output '{}' was erased", o.name);
     if (!names.insert(o.name).second) Fail("two outputs are named '{}'", o.name);
   }
   std::set<ValueId> targets;
   for (const Update& u : g.updates) {
-    if (!g.IsAlive(u.target) || !g.IsAlive(u.value)) Fail("an update refers to an erased value");
+    if (!Exists(g, u.target) || !Exists(g, u.value))
+      Fail("an update refers to an erased value");
     const Value& target = g.value(u.target);
     if (target.role != Role::kParam && target.role != Role::kState)
       Fail("update of %{}: only parameters and states can be updated", u.target.i);
@@ -86,6 +106,7 @@ void Verify(const Graph& g) {
   VerifyLeaves(g);
   for (uint32_t i = 0; i < g.num_nodes(); ++i)
     if (g.node({i}).op) VerifyNode(g, {i});
+  VerifyValues(g);
   VerifyResults(g);
   g.TopoOrder();  // throws on a cycle
 }

@@ -314,7 +314,9 @@ GemmPlan PlanGemm(const GemmShape& shape) {
   const int64_t blocks =
       std::max<int64_t>(1, kPackFloats / std::max<int64_t>(per_k, 1) / plan.k_block);
   plan.group = per_k == 0 ? k : std::min(k, blocks * plan.k_block);
-  plan.scratch_bytes = static_cast<size_t>(per_k * plan.group) * sizeof(float);
+  // At least group * per_k, and growing with k, which group (a multiple of k_block) does not.
+  const int64_t most = std::max(kMostDepth, kPackFloats / std::max<int64_t>(per_k, 1));
+  plan.scratch_bytes = static_cast<size_t>(per_k * std::min(k, most)) * sizeof(float);
   return plan;
 }
 

@@ -42,7 +42,9 @@ struct GemmShape {
   bool a_by_rows = true;  // A has col_stride == 1; otherwise it is packed in the scratch
 };
 
-// Block sizes. A pure function of the shape and the SIMD target of this process.
+// Block sizes. A pure function of the shape and the SIMD target of this process, without
+// allocation: where k is the rows of a batch, plan each call anew; the scratch of a larger k is
+// enough.
 struct GemmPlan {
   GemmShape shape;
   int64_t panel = 0;               // columns of a panel of B

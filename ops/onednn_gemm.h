@@ -50,15 +50,25 @@ class OnednnGemm {
   std::shared_ptr<const Impl> impl_;
 };
 
-// Which of the two is to serve a product: a rule of the plan, from bench/gemm_bench on one Ice Lake
-// core, with AVX-512 and with AVX2 forced. gemm_core is about equal or ahead where all sides are
-// wide, and with packed B also for few rows. oneDNN is ahead 1.2 to 4 times where B is plain and
-// rows are few (a plain weight for single rows; low-rank gradients), since gemm_core reads B there
-// in narrow strips; and, with AVX2, up to 2 times where k is short (h B'). `m` is the capacity, not
-// the rows of a call: the choice must not change with the batch, as the two differ in the last
-// bits. What gemm_core alone can do (alpha, pre_activation, any strides) is the caller's to check.
-constexpr bool PreferOnednn(int64_t m, int64_t k, int64_t n, bool packed, bool avx512) {
-  return !packed && k * n >= 4096 && (m <= 16 || (!avx512 && k <= 16));
+// Which of the two is to serve a product: a rule of the plan, from bench/gemm_bench on one loaded
+// Ice Lake core, with AVX-512 and with AVX2 forced. oneDNN is ahead
+// - 1.0 to 1.4 times where A is transposed (gradients of weights), unless rows of B are a multiple
+//   of 4 KiB apart, where it falls to half;
+// - 1.2 to 4 times where B is plain and there are at most 16 rows;
+// - up to 2 times, with AVX2, where k is short (h B').
+// Elsewhere the two are within the noise of that machine, or gemm_core is ahead. `m` is the
+// capacity, not the rows of a call: the choice must not change with the batch, as the bits of the
+// two differ. An OnednnGemm has one k: a gradient of a weight whose k is the rows of the batch
+// needs one for each batch size, or gemm_core. What only gemm_core does (alpha, pre_activation, any
+// strides) is the caller's to check.
+struct GemmChoice {
+  int64_t m = 0, k = 0, n = 0;
+  bool a_transposed = false, packed_b = false, avx512 = false;
+};
+constexpr bool PreferOnednn(const GemmChoice& c) {
+  if (c.packed_b || c.k * c.n < 4096) return false;
+  if (c.a_transposed && c.n % 1024 != 0) return true;
+  return c.m <= 16 || (!c.avx512 && c.k <= 16);
 }
 
 // For --isa: call before anything of oneDNN runs. "avx2", "avx512" or "" for no limit. False if the

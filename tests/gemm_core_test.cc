@@ -338,6 +338,21 @@ TEST(GemmCore, PackedAndPlainGiveTheSameBits) {
   });
 }
 
+TEST(GemmCore, ScratchOfALargerKIsEnough) {
+  for (const auto& [m, n] : std::vector<std::array<int64_t, 2>>{{768, 768}, {3072, 768}, {8, 50}}) {
+    size_t before = 0;
+    for (int64_t k = 0; k < 4000; ++k) {
+      const GemmPlan p =
+          PlanGemm({.m = m, .k = k, .n = n, .b = BLayout::kRows, .a_by_rows = false});
+      const size_t used =
+          static_cast<size_t>(p.group * m + p.group * (p.pack_b ? p.n_block : p.panel));
+      ASSERT_LE(used * sizeof(float), p.scratch_bytes) << k;
+      ASSERT_LE(before, p.scratch_bytes) << k;
+      before = p.scratch_bytes;
+    }
+  }
+}
+
 TEST(GemmCore, MicroGemm) {
   ForEachTarget([] {
     for (const auto& [m, n, k] : std::vector<std::array<int64_t, 3>>{{1, 1, 1}, {29, 45, 64}}) {

@@ -102,6 +102,8 @@ std::vector<float> Logits(OpenedModel& opened, const std::vector<Source>& source
     logits.insert(logits.end(), out, out + count * c.classes);
     done += count;
   }
+  if (!std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); }))
+    Fail("{} gives logits that are not finite; its weights are damaged", opened.description);
   return logits;
 }
 

@@ -44,6 +44,7 @@ bool LooksLikeAdapter(const std::string& path) {
 
 AdapterFile AdapterFile::Open(const std::string& path) {
   const SafetensorsFile file = SafetensorsFile::Open(path);
+  MustHave(file, "graft.config");
   AdapterFile adapter;
   adapter.path = path;
   RunConfig& c = adapter.config;

@@ -13,11 +13,6 @@ namespace {
 
 [[noreturn]] void Usage(const std::string& message) { throw Error(message, ErrorKind::kUsage); }
 
-bool IsRun(const std::string& path) {
-  struct stat s;
-  return stat((path + "/metrics.jsonl").c_str(), &s) == 0 || stat((path + "/state.safetensors").c_str(), &s) == 0;
-}
-
 void CheckBase(const RunConfig& config, const std::string& trained) {
   if (config.base_sha256.empty()) return;  // init: weights come from the seed
   const std::string now = BaseHash(config.model);
@@ -61,7 +56,7 @@ OpenedModel OpenAdapter(const ModelChoice& choice) {
 }
 
 OpenedModel OpenPlain(const ModelChoice& choice, const CommonOptions& common, InputKind kind) {
-  if (!choice.model.starts_with("init:") && IsRun(choice.model))
+  if (!choice.model.starts_with("init:") && IsRunDirectory(choice.model))
     Usage(fmt::format("--model {0}: this is a run; hint: --run {0}", choice.model));
   OpenedModel opened;
   opened.description = choice.model;
@@ -82,6 +77,14 @@ OpenedModel OpenPlain(const ModelChoice& choice, const CommonOptions& common, In
 }
 
 }  // namespace
+
+bool IsRunDirectory(const std::string& path) {
+  struct stat s;
+  const std::string file = path + "/config.json";
+  if (stat(file.c_str(), &s) != 0) return false;
+  const Json config = ReadJson(file);
+  return config.is_object() && config.contains("base_sha256") && config.contains("method");
+}
 
 void AddModelOptions(CLI::App& command, ModelChoice& choice) {
   command.add_option("--run", choice.run, "run directory of graft train");

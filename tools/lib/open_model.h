@@ -32,6 +32,9 @@ struct OpenedModel {
 // trained on, by hash; a model without a head is refused.
 OpenedModel OpenModel(const ModelChoice& choice, const CommonOptions& common, InputKind kind);
 
+// Whether the path is a run directory (a Hugging Face directory has a config.json, too).
+bool IsRunDirectory(const std::string& path);
+
 // Refuses data of another number of classes than the model has, naming both.
 void CheckClasses(const OpenedModel& opened, const ImageDataset& data);
 

@@ -1,0 +1,113 @@
+#include "tools/lib/graph_diff.h"
+
+#include <algorithm>
+#include <cctype>
+#include <map>
+
+#include "runtime/text.h"
+
+namespace graft {
+namespace {
+
+constexpr std::string_view kBlocks = "blocks.";
+
+size_t DigitsEnd(const std::string& text, size_t begin) {
+  while (begin < text.size() && std::isdigit(static_cast<unsigned char>(text[begin]))) ++begin;
+  return begin;
+}
+
+// The block that a line is about: of its scope ("# blocks.3.attn.q" at the end), else the first one
+// that it names (a parameter). -1 for none.
+int64_t BlockOf(const std::string& line) {
+  const size_t comment = line.find("  # ");
+  const size_t at = line.find(kBlocks, comment == std::string::npos ? 0 : comment);
+  if (at == std::string::npos) return -1;
+  const size_t begin = at + kBlocks.size(), end = DigitsEnd(line, begin);
+  return end == begin ? -1 : std::stoll(line.substr(begin, end - begin));
+}
+
+// Without value numbers, and with block numbers relative to the line's own.
+std::string Normal(const std::string& line, int64_t block) {
+  std::string out;
+  for (size_t i = 0; i < line.size();) {
+    if (line[i] == '%') {
+      out += line[i];
+      i = DigitsEnd(line, i + 1);
+    } else if (line.compare(i, kBlocks.size(), kBlocks) == 0) {
+      const size_t begin = i + kBlocks.size(), end = DigitsEnd(line, begin);
+      out += fmt::format("blocks.{:+}", begin == end ? 0 : std::stoll(line.substr(begin, end - begin)) - block);
+      i = end;
+    } else {
+      out += line[i++];
+    }
+  }
+  return out;
+}
+
+// Neighbouring lines about one block.
+struct Piece {
+  int64_t block = -1;
+  std::string text, normal;
+  std::vector<int64_t> same_in;
+  bool changes = false;
+};
+
+std::vector<Piece> Pieces(const std::string& diff) {
+  std::vector<Piece> pieces;
+  bool is_param = false;
+  for (size_t begin = 0; begin < diff.size();) {
+    const size_t end = std::min(diff.find('\n', begin), diff.size());
+    const std::string line = diff.substr(begin, end - begin);
+    begin = end + 1;
+    const bool gap = line == "  ...";
+    if (gap && (pieces.empty() || pieces.back().text.ends_with("...\n"))) continue;
+    const bool param = gap ? is_param : line.substr(2).starts_with("param ");
+    const int64_t block = gap ? pieces.back().block : BlockOf(line);
+    if (pieces.empty() || pieces.back().block != block || is_param != param) pieces.push_back({block, "", "", {}, false});
+    is_param = param;
+    Piece& piece = pieces.back();
+    piece.text += line + "\n";
+    piece.normal += Normal(line, block) + "\n";
+    piece.changes = piece.changes || line[0] == '+' || line[0] == '-';
+  }
+  // Lines for orientation that ended up alone orient nobody; a gap at the end of a piece says nothing.
+  std::erase_if(pieces, [](const Piece& p) { return !p.changes; });
+  for (Piece& p : pieces)
+    for (std::string* text : {&p.text, &p.normal})
+      if (text->ends_with("  ...\n")) text->resize(text->size() - 6);
+  return pieces;
+}
+
+}  // namespace
+
+std::string Ranges(const std::vector<int64_t>& sorted) {
+  std::string text;
+  for (size_t i = 0; i < sorted.size();) {
+    size_t last = i;
+    while (last + 1 < sorted.size() && sorted[last + 1] == sorted[last] + 1) ++last;
+    text += fmt::format("{}{}", text.empty() ? "" : ", ", sorted[i]);
+    if (last > i) text += fmt::format("{}{}", last == i + 1 ? ", " : " to ", sorted[last]);
+    i = last + 1;
+  }
+  return text;
+}
+
+std::string FoldedDiff(const Graph& before, const Graph& after) {
+  std::vector<Piece> shown;
+  std::map<std::string, size_t> first;  // of equal pieces
+  for (Piece& piece : Pieces(DiffText(before, after, 1))) {
+    const auto [at, fresh] = first.emplace(piece.normal, shown.size());
+    if (fresh || piece.block < 0) shown.push_back(std::move(piece));
+    else shown[at->second].same_in.push_back(piece.block);
+  }
+  std::string text;
+  for (Piece& piece : shown) {
+    text += piece.text;
+    std::sort(piece.same_in.begin(), piece.same_in.end());
+    if (!piece.same_in.empty())
+      text += fmt::format("  ... the same in block{} {}\n", piece.same_in.size() > 1 ? "s" : "", Ranges(piece.same_in));
+  }
+  return text;
+}
+
+}  // namespace graft

@@ -109,6 +109,15 @@ std::optional<std::vector<bool>> RowInputs(const Graph& g, const Node& n) {
   return {};
 }
 
+// A second gather of the same rows would be another reader of `matrix`, which keeps the first from
+// sinking.
+ValueId GatherOnce(Graph& g, const OpDef& gather, ValueId matrix, ValueId rows) {
+  for (NodeId user : g.users(matrix))
+    if (g.node(user).op == &gather && g.node(user).in == std::vector{matrix, rows})
+      return g.node(user).out[0];
+  return g.Add1(gather, {matrix, rows});
+}
+
 }  // namespace
 
 PassReport SinkGather(Graph& g, const OpDef& gather, const SinkRule& special) {
@@ -134,14 +143,15 @@ PassReport SinkGather(Graph& g, const OpDef& gather, const SinkRule& special) {
       if (!others_unused) continue;
       std::vector<ValueId> in = maker.in;
       for (size_t i = 0; i < in.size(); ++i)
-        if ((*by_row)[i]) in[i] = g.Add1(gather, {in[i], rows});
+        if ((*by_row)[i]) in[i] = GatherOnce(g, gather, in[i], rows);
       replacement = g.Add(*maker.op, in, maker.attrs, maker.built_at)[0];
     }
     g.SetName(replacement, g.value(matrix).name);
     g.ReplaceUses(picked, replacement);
     g.EraseDead();
+    // All of them: one that had to stay may have lost the other reader.
     for (uint32_t n = 0; n < g.num_nodes(); ++n)
-      if (g.node({n}).op == &gather && g.node({n}).scope == maker.scope) work.push_back({n});
+      if (g.node({n}).op == &gather) work.push_back({n});
     ++report.rewrites;
   }
   g.scope.clear();

@@ -135,7 +135,8 @@ class Parser {
     Reader r{text, line};
     r.Blanks();
     if (r.rest.empty()) return;
-    if (r.Take("input ")) g_.AddInput(Name(r), Type(r));
+    // Name before type: the order of arguments is the compiler's.
+    if (r.Take("input ")) { auto name = Name(r); g_.AddInput(name, Type(r)); }
     else if (r.Take("param ")) Param(r);
     else if (r.Take("state ")) { auto name = Name(r); g_.AddState(name, Type(r).shape); }
     else if (r.Take("output ")) { std::string name(r.Until(" =")); r.Expect("="); g_.SetOutput(name, Value(r)); }

@@ -60,7 +60,7 @@ inline Leaves RandomInputs(const Graph& g, const Counts& counts, uint32_t seed, 
     std::vector<double> values(static_cast<size_t>(At(g.shape(v), counts).size()));
     for (double& x : values)
       x = g.type(v).dtype == DType::kF32 ? static_cast<double>(uniform(random))
-                                         : static_cast<double>(static_cast<int64_t>(random()) % rows);
+                                         : static_cast<double>(random() % static_cast<uint32_t>(rows));
     leaves[g.value(v).name] = std::move(values);
   }
   return leaves;

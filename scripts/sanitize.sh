@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# All tests under the address and undefined-behaviour sanitizers.
+# usage: sanitize.sh [NAME...]     NAME: only these test binaries
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# libgomp keeps its threads, and what they own, to the end of the process: no leak of ours.
+suppressions=$(mktemp)
+trap 'rm -f "$suppressions"' EXIT
+printf 'leak:libgomp\nleak:GOMP_parallel\n' > "$suppressions"
+export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1:allocator_may_return_null=1
+export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+export LSAN_OPTIONS=suppressions=$suppressions:print_suppressions=0
+# Ten times slower than the release build.
+export GRAFT_TEST_LIMIT=${GRAFT_TEST_LIMIT:-3600}
+scripts/test.sh sanitize "$@"

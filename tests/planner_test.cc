@@ -1,0 +1,123 @@
+// The memory planner on random lifetimes and on those of training graphs.
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "runtime/memory_plan.h"
+
+namespace graft {
+namespace {
+
+size_t RoundUp(size_t n) { return (n + 63) / 64 * 64; }
+
+// "" or what is wrong with the plan.
+std::string Check(const std::vector<Interval>& iv, const MemoryPlan& plan) {
+  if (plan.offset.size() != iv.size()) return "wrong number of offsets";
+  size_t most = 0;
+  for (const Interval& at : iv) {
+    size_t live = 0;
+    for (const Interval& other : iv)
+      if (other.first <= at.first && at.first <= other.last) live += RoundUp(other.bytes);
+    most = std::max(most, live);
+  }
+  if (plan.lower_bound != most) return "the lower bound is not the largest live sum";
+  if (plan.bytes < plan.lower_bound) return "below the bound";
+  for (size_t a = 0; a < iv.size(); ++a) {
+    if (plan.offset[a] % 64) return "unaligned";
+    if (plan.offset[a] + iv[a].bytes > plan.bytes) return "outside of the arena";
+    for (size_t b = 0; b < a; ++b) {
+      const bool together = iv[a].first <= iv[b].last && iv[b].first <= iv[a].last;
+      const bool overlap = plan.offset[a] < plan.offset[b] + iv[b].bytes &&
+                           plan.offset[b] < plan.offset[a] + iv[a].bytes;
+      if (together && overlap) return "overlap";
+    }
+  }
+  return "";
+}
+
+TEST(Planner, RandomIntervalsNeverOverlap) {
+  for (uint32_t seed = 0; seed < 200; ++seed) {
+    std::mt19937 random(seed);
+    std::vector<Interval> iv(1 + random() % 120);
+    const int length = 1 + static_cast<int>(random() % 60);
+    for (Interval& i : iv) {
+      i.first = static_cast<int>(random() % static_cast<uint32_t>(length));
+      i.last = i.first + static_cast<int>(random() % static_cast<uint32_t>(length - i.first));
+      // Empty, tiny, unaligned and large ones.
+      i.bytes = random() % 7 == 0 ? 0 : size_t{random() % 1000} << (random() % 11);
+    }
+    EXPECT_EQ(Check(iv, PlanMemory(iv)), "") << "seed " << seed;
+  }
+}
+
+// What a forward and backward pass over `blocks` transformer blocks keeps: per block a few values
+// that live until the block's backward, many that die at once, and scratch.
+std::vector<Interval> TrainingIntervals(std::mt19937& random, int blocks, size_t rows, size_t width) {
+  constexpr int kForward = 14, kBackward = 24;
+  std::vector<Interval> iv;
+  const int end = blocks * (kForward + kBackward);
+  const size_t matrix = rows * width * 4;
+  for (int b = 0; b < blocks; ++b) {
+    const int start = b * kForward, back = end - (b + 1) * kBackward;
+    for (int k = 0; k < kForward; ++k) {
+      const size_t bytes = matrix * (k >= 10 && k < 12 ? 4 : 1);
+      const bool kept = random() % 3 != 0;
+      iv.push_back({bytes, start + k, kept ? back + static_cast<int>(random() % kBackward)
+                                           : start + k + 1 + static_cast<int>(random() % 3)});
+      if (random() % 2) iv.push_back({rows * 4 * (1 + random() % 12), start + k, back + 3});
+    }
+    for (int k = 0; k < kBackward; ++k) {
+      iv.push_back({matrix * (k < 4 ? 4 : 1), back + k,
+                    std::min(end, back + k + 1 + static_cast<int>(random() % 4))});
+      if (random() % 3 == 0) iv.push_back({1024 * (1 + random() % 64), back + k, back + k});
+    }
+  }
+  return iv;
+}
+
+TEST(Planner, TrainingGraphsComeWithinATenthOfTheBound) {
+  std::mt19937 random(7);
+  for (int blocks : {1, 2, 4, 12}) {
+    for (int repeat = 0; repeat < 5; ++repeat) {
+      const std::vector<Interval> iv = TrainingIntervals(random, blocks, 197 * 4, 192);
+      const MemoryPlan plan = PlanMemory(iv);
+      EXPECT_EQ(Check(iv, plan), "");
+      EXPECT_LE(static_cast<double>(plan.bytes), 1.10 * static_cast<double>(plan.lower_bound))
+          << blocks << " blocks";
+    }
+  }
+}
+
+TEST(Planner, ReusesMemoryOfWhatIsDead) {
+  // A chain: two values are alive at any time.
+  std::vector<Interval> iv;
+  for (int t = 0; t < 50; ++t) iv.push_back({6400, t, t + 1});
+  EXPECT_EQ(PlanMemory(iv).bytes, 2u * 6400);
+}
+
+TEST(Planner, TouchingLifetimesAreAliveTogether) {
+  const std::vector<Interval> iv{{64, 0, 3}, {64, 3, 5}};
+  EXPECT_EQ(PlanMemory(iv).bytes, 128u);
+}
+
+TEST(Planner, EmptyAndZeroBytes) {
+  EXPECT_EQ(PlanMemory({}).bytes, 0u);
+  const std::vector<Interval> iv{{0, 0, 1}, {0, 0, 1}};
+  EXPECT_EQ(PlanMemory(iv).bytes, 0u);
+}
+
+TEST(Planner, IsAFunctionOfItsInput) {
+  std::mt19937 random(3);
+  const std::vector<Interval> iv = TrainingIntervals(random, 3, 200, 64);
+  EXPECT_EQ(PlanMemory(iv).offset, PlanMemory(iv).offset);
+}
+
+TEST(Planner, OtherAlignments) {
+  const std::vector<Interval> iv{{10, 0, 1}, {10, 0, 1}, {10, 1, 2}};
+  const MemoryPlan plan = PlanMemory(iv, 4096);
+  for (size_t offset : plan.offset) EXPECT_EQ(offset % 4096, 0u);
+  EXPECT_EQ(plan.lower_bound, 3u * 4096);
+}
+
+}  // namespace
+}  // namespace graft

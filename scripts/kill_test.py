@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-SAVED = ("last.safetensors", "state.safetensors", "best.safetensors", "metrics.jsonl")
 
 
 def train(graft, data, out):
@@ -71,19 +71,16 @@ def killed_run(graft, data, run, kills, whole, rng):
             return hits, in_write, resumes
         if code != -signal.SIGKILL:
             raise SystemExit(f"kill_test: exit code {code} after {hits} kills: {error}")
-        check_files(graft, run)
+        check_files(run)
         # Killed before the run directory was made: start again; else go on.
         if (Path(run) / "config.json").exists():
             command = [graft, "train", "--resume", run, "--threads", "1", "--quiet"]
             resumes += 1
         elif Path(run).exists():
-            leftovers = list(Path(run).iterdir())
-            for file in leftovers:
-                file.unlink()
-            Path(run).rmdir()
+            shutil.rmtree(run)
 
 
-def check_files(graft, run):
+def check_files(run):
     """Whatever the instant, a file under its own name is whole."""
     for name in ("last.safetensors", "best.safetensors", "state.safetensors"):
         path = Path(run) / name
@@ -132,8 +129,9 @@ def main():
             if numbered != sorted(numbered):
                 failures += 1
                 print(f"run {rounds}: metrics.jsonl repeats steps: {numbered}")
+    verdict = f"{failures} FAILED" if failures else "all equal the whole run"
     print(f"{hits} kills ({writes} just after a write began), {resumes} resumes, {rounds} runs of "
-          f"{whole:.1f} s: " + ("all equal the whole run" if not failures else f"{failures} FAILED"))
+          f"{whole:.1f} s: {verdict}")
     return 1 if failures or hits < args.kills else 0
 
 

@@ -52,15 +52,14 @@ inline ParamStore RandomParams(const Graph& g, uint32_t seed) {
 
 // Inputs of a run, by name: random floats, and integers below `rows`.
 using Leaves = std::map<std::string, std::vector<double>>;
-inline Leaves RandomInputs(const Graph& g, const Counts& counts, uint32_t seed, int64_t rows = 1) {
+inline Leaves RandomInputs(const Graph& g, const Counts& counts, uint32_t seed, uint32_t rows = 1) {
   std::mt19937 random(seed);
   std::uniform_real_distribution<float> uniform(-1, 1);
   Leaves leaves;
   for (ValueId v : g.Leaves(Role::kInput)) {
     std::vector<double> values(static_cast<size_t>(At(g.shape(v), counts).size()));
-    for (double& x : values)
-      x = g.type(v).dtype == DType::kF32 ? static_cast<double>(uniform(random))
-                                         : static_cast<double>(random() % static_cast<uint32_t>(rows));
+    const bool real = g.type(v).dtype == DType::kF32;
+    for (double& x : values) x = real ? static_cast<double>(uniform(random)) : random() % rows;
     leaves[g.value(v).name] = std::move(values);
   }
   return leaves;

@@ -115,7 +115,7 @@ TEST(PassManager, DumpsBeforeAndAfter) {
   EXPECT_THAT(printed, HasSubstr("--- pass 'nothing'\n"));
 }
 
-// --- merge_equal ------------------------------------------------------------------------------------
+// --- merge_equal -----------------------------------------------------------------------------
 
 TEST(MergeEqualNodes, EqualSubgraphsBecomeOne) {
   Graph g;
@@ -190,7 +190,7 @@ TEST(EraseDeadNodes, CountsWhatGoes) {
   EXPECT_EQ(report.nodes_after, 2u);
 }
 
-// --- sink_gather ------------------------------------------------------------------------------------
+// --- sink_gather -----------------------------------------------------------------------------
 
 // How many rows the matmuls of the last block and the head compute, by scope.
 std::map<std::string, std::string> MatmulRows(const Graph& g, const std::string& block) {

@@ -52,7 +52,8 @@ TEST(Planner, RandomIntervalsNeverOverlap) {
 
 // What a forward and backward pass over `blocks` transformer blocks keeps: per block a few values
 // that live until the block's backward, many that die at once, and scratch.
-std::vector<Interval> TrainingIntervals(std::mt19937& random, int blocks, size_t rows, size_t width) {
+std::vector<Interval> TrainingIntervals(std::mt19937& random, int blocks, size_t rows,
+                                        size_t width) {
   constexpr int kForward = 14, kBackward = 24;
   std::vector<Interval> iv;
   const int end = blocks * (kForward + kBackward);

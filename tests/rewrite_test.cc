@@ -28,7 +28,7 @@ class RewriteTest : public ::testing::Test {
   ValueId y = g.AddInput("y", F32({Dim::Sequences(), 4}));
 };
 
-// --- patterns ---------------------------------------------------------------------------------------
+// --- patterns --------------------------------------------------------------------------------
 
 TEST_F(RewriteTest, CommutativeOperandsMatchInBothOrders) {
   const Pat pattern = Op(kAdd, {Op(kTanh, {Any("a")}), Any("b")});
@@ -163,7 +163,7 @@ TEST_F(RewriteTest, PredicatesSeeTheOperatorOfTheirPattern) {
   EXPECT_EQ(calls, 2);
 }
 
-// --- drivers ----------------------------------------------------------------------------------------
+// --- drivers ---------------------------------------------------------------------------------
 
 TEST_F(RewriteTest, ReplacesUsesOutputsAndUpdates) {
   const ValueId t = Tanh(x);
@@ -172,9 +172,8 @@ TEST_F(RewriteTest, ReplacesUsesOutputsAndUpdates) {
   g.SetOutput("t", t);
   g.SetOutput("z", Mul(g, t, y));
   g.updates.push_back({state, sum});
-  const PassReport report = Apply({{"relu", Op(kTanh, {Any("a")}), [](Graph& graph, const Match& m) {
-                                      return graph.Add1(kRelu, {m["a"]});
-                                    }}});
+  const auto build = [](Graph& graph, const Match& m) { return graph.Add1(kRelu, {m["a"]}); };
+  const PassReport report = Apply({{"relu", Op(kTanh, {Any("a")}), build}});
   EXPECT_EQ(report.rewrites, 1);
   EXPECT_EQ(CountOps(g, kTanh), 0);
   EXPECT_EQ(MakerName(g, g.output("t")), "relu");
@@ -185,9 +184,8 @@ TEST_F(RewriteTest, UsesThatARuleMakesAreNotRedirected) {
   const ValueId t = Tanh(x);
   g.SetOutput("t", t);
   g.SetOutput("z", Relu(t));
-  const PassReport report = Apply({{"wrap", Op(kTanh, {Any("a")}), [](Graph& graph, const Match& m) {
-                                      return Scale(graph, m.root, 2);
-                                    }}});
+  const auto build = [](Graph& graph, const Match& m) { return Scale(graph, m.root, 2); };
+  const PassReport report = Apply({{"wrap", Op(kTanh, {Any("a")}), build}});
   EXPECT_EQ(report.rewrites, 1);
   const ValueId wrapped = g.output("t");
   EXPECT_EQ(MakerName(g, wrapped), "scale");
@@ -197,9 +195,8 @@ TEST_F(RewriteTest, UsesThatARuleMakesAreNotRedirected) {
 
 TEST_F(RewriteTest, OneWalkDoesNotVisitWhatRulesBuild) {
   g.SetOutput("z", Tanh(Tanh(x)));
-  const PassReport report = Apply({{"twice", Op(kTanh, {Any("a")}), [](Graph& graph, const Match& m) {
-                                      return graph.Add1(kTanh, {m.root});
-                                    }}});
+  const auto build = [](Graph& graph, const Match& m) { return graph.Add1(kTanh, {m.root}); };
+  const PassReport report = Apply({{"twice", Op(kTanh, {Any("a")}), build}});
   EXPECT_EQ(report.rewrites, 2);
   EXPECT_EQ(CountOps(g, kTanh), 4);
   EXPECT_EQ(report.nodes_before, 2u);

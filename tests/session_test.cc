@@ -102,7 +102,8 @@ TEST(Session, SharedPoisonedAndSeparateMemoryGiveTheSameBits) {
       for (float v : values) ASSERT_TRUE(std::isfinite(v)) << "seed " << seed;
     EXPECT_EQ(plain, RunAll(g, {.capacity = {3, 0}, .share_memory = false}, batches)) << seed;
     EXPECT_EQ(plain, RunAll(g, {.capacity = {3, 0}, .poison = true}, batches)) << seed;
-    EXPECT_EQ(plain, RunAll(g, {.capacity = {3, 0}, .share_memory = false, .poison = true}, batches));
+    const SessionOptions both{.capacity = {3, 0}, .share_memory = false, .poison = true};
+    EXPECT_EQ(plain, RunAll(g, both, batches)) << seed;
   }
 }
 

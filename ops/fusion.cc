@@ -50,12 +50,18 @@ Pat Product(Predicate which) {
   return OneOf(std::move(forms)).As("y");
 }
 
+// The fused form of a product: it keeps the product's scope, whatever node it also takes in.
+ValueId Fused(Graph& g, ValueId matmul, std::vector<ValueId> in, MatmulAttrs attrs) {
+  const Node& n = g.node(g.value(matmul).producer);
+  g.scope = n.scope;
+  return g.Add(kMatmul, std::move(in), std::move(attrs), n.built_at)[0];
+}
+
 // s (alpha a b) = (s alpha) a b
 ValueId FuseScale(Graph& g, const Match& m) {
   MatmulAttrs attrs = Attributes(g, m["y"]);
   attrs.alpha *= g.node(g.value(m.root).producer).attrs.As<ScaleAttrs>().by;
-  const std::vector<ValueId> in = m.node(g, "y").in;
-  return g.Add(kMatmul, in, attrs)[0];
+  return Fused(g, m["y"], m.node(g, "y").in, attrs);
 }
 
 // a b [+ residual] + bias, bias a row vector
@@ -66,7 +72,7 @@ ValueId FuseBias(Graph& g, const Match& m) {
   attrs.bias = true;
   std::vector<ValueId> in = m.node(g, "y").in;
   in.insert(in.begin() + 2, bias);
-  return g.Add(kMatmul, in, attrs)[0];
+  return Fused(g, m["y"], in, attrs);
 }
 
 int64_t InnerSize(const Graph& g, ValueId matmul) {
@@ -88,7 +94,7 @@ ValueId FuseResidual(Graph& g, const Match& m) {
   attrs.residual = true;
   std::vector<ValueId> in = g.node(g.value(y).producer).in;
   in.push_back(residual);
-  return g.Add(kMatmul, in, attrs)[0];
+  return Fused(g, y, in, attrs);
 }
 
 PassReport FuseEpilogue(Graph& g) {

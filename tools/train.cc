@@ -47,7 +47,8 @@ void PrintConfig(const CommonOptions& common, const RunConfig& c, const std::str
   shown.labels.clear();
   Say(common, fmt::format("training {} on {} ({} classes) into {}", c.method, c.data, c.labels.size(), out));
   std::string line;
-  for (const auto& [key, value] : ToJson(shown).items())
+  const nlohmann::json fields = ToJson(shown);
+  for (const auto& [key, value] : fields.items())
     if (key != "labels" && key != "method" && key != "data" && value != "" && value != nlohmann::json::array())
       line += fmt::format("{}{}={}", line.empty() ? "" : "  ", key, value.is_string() ? value.get<std::string>() : value.dump());
   Say(common, "  " + line);

@@ -1,0 +1,86 @@
+// LoRA as a rewrite, and merging: the plain model comes back and computes the same.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "models/vit.h"
+#include "peft/merge.h"
+#include "peft/method.h"
+#include "runtime/text.h"
+#include "tests/graph_testing.h"
+
+namespace graft::testing {
+namespace {
+
+const VitConfig kTiny{.image_size = 8, .patch_size = 4, .width = 12, .depth = 2, .heads = 2,
+                      .mlp_width = 20, .classes = 5};
+
+struct Tuned {
+  Graph g = BuildVit(kTiny);
+  ParamStore params;
+  explicit Tuned(const std::string& method) {
+    InitVit(kTiny, params, 1);
+    ApplyMethod(g, params, ParseMethod(method), 3);
+    std::mt19937 random(4);
+    std::uniform_real_distribution<float> uniform(-1, 1);
+    // B starts at zero, which would hide every mistake.
+    for (const std::string& name : params.names())
+      if (name.ends_with("lora_b"))
+        for (float *p = params.Mutable(name), *end = p + params.shape(name).size(); p < end; ++p)
+          *p = uniform(random);
+    for (ValueId v : g.Trainable()) g.SetTrainable(v, false);
+  }
+  std::vector<double> Logits() const {
+    return Interpret(g, {{2, 0}, RandomInputs(g, {2, 0}, 5, 2), &params})[g.output("logits").i];
+  }
+};
+
+class MergeTest : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(MergeTest, ThePlainModelComesBackAndComputesTheSame) {
+  const Graph plain = BuildVit(kTiny);
+  Tuned tuned(GetParam());
+  const std::vector<double> before = tuned.Logits();
+  ParamStore base;
+  InitVit(kTiny, base, 1);
+  const double moved = RelativeError(
+      before, Interpret(plain, {{2, 0}, RandomInputs(plain, {2, 0}, 5), &base})[
+                  plain.output("logits").i]);
+  EXPECT_GT(moved, 1e-3) << "the branch does nothing";
+  const MergeResult result = Merge(tuned.g, tuned.params, plain.ParamNames());
+  tuned.g.EraseUnusedInputs();
+  EXPECT_THAT(result.left, ::testing::IsEmpty());
+  EXPECT_EQ(ToText(tuned.g), ToText(plain));
+  EXPECT_LE(RelativeError(tuned.Logits(), before), 1e-6);
+}
+
+INSTANTIATE_TEST_SUITE_P(Methods, MergeTest,
+                         ::testing::Values("lora(r=2,alpha=6)",
+                                           "lora(r=3,alpha=2,targets=attn.*|mlp.*)",
+                                           "lora(r=4,rslora=true,targets=mlp.fc1)"));
+
+// Without dropout the masks of training are no part of the function.
+TEST(Merge, DropoutGoesFirst) {
+  Tuned plain("lora(r=2)"), dropped("lora(r=2,dropout=0.5)");
+  const std::vector<double> want = plain.Logits();
+  Merge(dropped.g, dropped.params, BuildVit(kTiny).ParamNames());
+  EXPECT_EQ(CountOps(dropped.g, kDropout), 0);
+  EXPECT_LE(RelativeError(dropped.Logits(), want), 1e-6);
+}
+
+TEST(Lora, ScaleIsAlphaOverRankOrItsRoot) {
+  for (const auto& [method, scale] : {std::pair("lora(r=4,alpha=6)", 1.5),
+                                      std::pair("lora(r=4,alpha=6,rslora=true)", 3.0),
+                                      std::pair("lora(r=4)", 1.0)}) {
+    const Tuned tuned(method);
+    int found = 0;
+    for (NodeId n : tuned.g.TopoOrder())
+      if (tuned.g.node(n).op == &kScale) {
+        EXPECT_DOUBLE_EQ(tuned.g.node(n).attrs.As<ScaleAttrs>().by, scale) << method;
+        ++found;
+      }
+    EXPECT_EQ(found, 4) << method;  // q and v of two blocks
+  }
+}
+
+}  // namespace
+}  // namespace graft::testing

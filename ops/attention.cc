@@ -85,8 +85,7 @@ std::vector<TensorType> InferAttentionGrad(Types in, const Attrs& attrs) {
   return out;
 }
 
-// --- references
-// -------------------------------------------------------------------------------------
+// --- references ---
 
 // A key of a query: input and row, and what is added to its score.
 struct Key {
@@ -129,7 +128,8 @@ void RefAttention(const ReferenceArgs& a) {
   const size_t heads = static_cast<size_t>(p.heads), d = width / heads;
   EachQuery(a, p, [&](size_t q, size_t col, size_t h, auto& keys, auto& scores) {
     double most = -std::numeric_limits<double>::infinity(), sum = 0;
-    for (double s : scores) most = std::max(most, s);
+    for (double s : scores)
+      if (!std::isnan(most) && (std::isnan(s) || s > most)) most = s;
     a.out[1][q * heads + h] = most;
     if (std::isinf(most) && most < 0) return;
     for (double s : scores) sum += std::exp(s - most);
@@ -172,8 +172,7 @@ void RefAttentionGrad(const ReferenceArgs& a) {
   });
 }
 
-// --- gradient, cost
-// ---------------------------------------------------------------------------------
+// --- gradient, cost ---
 
 std::vector<ValueId> AttentionGradient(const GradientArgs& v) {
   const AttentionAttrs& p = v.attrs.As<AttentionAttrs>();
@@ -224,8 +223,7 @@ Cost AttentionGradCost(std::span<const Extents> in, std::span<const Extents> out
   return cost;
 }
 
-// --- samples
-// ----------------------------------------------------------------------------------------
+// --- samples ---
 
 struct Case {
   const char* label;
@@ -321,8 +319,7 @@ std::vector<ErrorSample> AttentionGradErrors() {
        "lse: expected f32[7,2], found f32[7,3]"}};
 }
 
-// --- kernels
-// ----------------------------------------------------------------------------------------
+// --- kernels ---
 
 template <class P>
 AttentionSizes SizesOf(const PrepareArgs& a, const P& p) {

@@ -57,10 +57,10 @@ namespace {
 struct Head {
   int64_t width, d, first_col;  // columns of all heads, of this one; where it begins
   Segment queries, rows;        // rows: own keys; the prefix follows
-  int64_t keys, padded;         // padded to whole vectors: scores of -inf, probabilities of 0
+  int64_t keys, padded;         // padded: to whole vectors
   const float *k, *v;           // [keys, d] with stride kv_stride
   int64_t kv_stride;
-  const float* bias;  // [padded]: mask, -inf for padding
+  const float* bias;  // [padded], the mask, or null
   int64_t blocks;     // of query rows
 };
 
@@ -97,10 +97,13 @@ Head MakeHead(const AttentionArgs& x, int64_t sequence, int64_t head, Workspace&
     h.v = JoinRows(x.v, h.rows, x.prefix_v, h, w);
     h.kv_stride = h.d;
   }
-  float* bias = w.Take(h.padded);
-  for (int64_t j = 0; j < h.padded; ++j) bias[j] = j < h.keys ? 0 : -kInfinity;
-  if (x.mask) CopyFloats(bias, x.mask + h.rows.begin, h.rows.size());
-  h.bias = bias;
+  h.bias = nullptr;
+  if (x.mask) {
+    float* bias = w.Take(h.padded);
+    std::fill_n(bias, h.padded, 0.0f);
+    CopyFloats(bias, x.mask + h.rows.begin, h.rows.size());
+    h.bias = bias;
+  }
   const int64_t block_rows = BlockRows(h.padded);
   h.blocks = (h.queries.size() + block_rows - 1) / block_rows;
   return h;
@@ -147,8 +150,9 @@ void Product(int64_t m, int64_t n, int64_t k, float alpha, const Strided& a, con
 struct RowSums {
   float lse, inverse;
 };
-RowSums SoftmaxRow(float* s, int64_t padded) {
+RowSums SoftmaxRow(float* s, int64_t keys, int64_t padded) {
   const GemmTag d;
+  for (int64_t j = keys; j < padded; ++j) s[j] = -kInfinity;
   auto high = hn::Set(d, -kInfinity);
   for (int64_t j = 0; j < padded; j += kGemmLanes) high = hn::Max(high, hn::LoadU(d, s + j));
   const float most = hn::GetLane(hn::MaxOfLanes(d, high));
@@ -186,7 +190,7 @@ void ForwardHead(const AttentionArgs& x, int64_t sequence, int64_t head, float* 
             false);
     RowSums sums[kMostBlockRows];
     for (int64_t r = 0; r < rows.size; ++r) {
-      sums[r] = SoftmaxRow(scores + r * h.padded, h.padded);
+      sums[r] = SoftmaxRow(scores + r * h.padded, h.keys, h.padded);
       lse[(first + r) * x.heads + head] = sums[r].lse;
     }
     Product(rows.size, h.d, h.keys, 1, {scores, h.padded, 1}, v, nullptr, out, h.width, false);

@@ -99,6 +99,7 @@ constinit const OpDef kGatherRows{
           return std::vector<Sample>{{"one", {{{1, 1}}, Indices({0})}},
                                      {"odd", {{{5, 3}}, Indices({4, 0, 4, 2, 2, 4, 1})}},
                                      {"outside", {{{5, 3}}, Indices({-1, 5, 1, 2147483647})}},
+                                     {"prime", {{{31, 37}}, Spread(53, 31)}},
                                      {"empty", {{{0, 3}}, Indices({0, 1})}},
                                      {"bench", {{{30522, 768}}, Spread(1024, 30522)}}};
         },
@@ -134,6 +135,7 @@ constinit const OpDef kScatterAddRows{
               {"one", {{{1, 1}}, Indices({0}), {{1, 1}}}},
               {"odd", {{{7, 3}}, Indices({4, 0, 4, 2, 2, 4, 1}), {{5, 3}}}},
               {"outside", {{{4, 3}}, Indices({-1, 5, 1, 2147483647}), {{5, 3}}}},
+              {"prime", {{{53, 67}}, Spread(53, 31), {{31, 67}}}},
               {"empty", {{{2, 3}}, Indices({0, 1}), {{0, 3}}}},
               {"bench", {{{1024, 768}}, Spread(1024, 2000), {{2000, 768}}}}};
         },

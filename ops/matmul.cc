@@ -2,8 +2,12 @@
 // gradient is made of matmuls again. Which kernel serves a shape is decided in `prepare`.
 #include <cmath>
 #include <cstdlib>
+#include <limits>
+#include <utility>
 
+#include "hwy/targets.h"
 #include "ops/gemm_core.h"
+#include "ops/onednn_gemm.h"
 #include "ops/rows.h"
 
 namespace graft {
@@ -97,8 +101,19 @@ Cost MatmulCost(std::span<const Extents> in, std::span<const Extents> out, const
   return cost;
 }
 
-// --- kernels
-// ----------------------------------------------------------------------------------------
+// --- kernels ---
+// prepare picks, as a function of shapes and SIMD target:
+//   packed    b is a frozen weight and rows are few: its panels are packed once.
+//   thin      a reduction over the rows of the batch with a thin result (low-rank gradients:
+//             dA = dh' x, dB = dy' h): its short side becomes the rows, so that the long operand is
+//             streamed as it lies; the product goes to the scratch, then is transposed and added.
+//   otherwise gemm_core packs what it wants packed at every run.
+// oneDNN serves what PreferOnednn gives it.
+
+constexpr int64_t kThin = 16;
+// A weight is packed at every run if rows are many: that costs 3 % of the time at this number and
+// less above, and saves a copy of the weight, or two if it serves forward and backward.
+constexpr int64_t kPackOnceRows = 1024;
 
 struct FreeDeleter {
   void operator()(void* p) const { std::free(p); }
@@ -115,74 +130,150 @@ Floats AllocateFloats(size_t bytes) {
 
 struct MatmulState {
   GemmPlan plan;
-  size_t gemm_scratch = 0;  // of it; behind it a copy of the bias
-  Floats packed;            // b, if it never changes
+  std::optional<OnednnGemm> onednn;  // for plan.shape.k only
+  bool swap = false;                 // a thin product: computes the transpose
+  size_t gemm_scratch = 0;           // bytes; behind it a copy of the bias or a thin product
+  Floats packed;                     // b
 };
 
-// Room for a product of at most this size: a shorter k may be cut into other blocks.
+// Room for products of at most this size: it grows with k, and with n up to a row of rounding.
 size_t ScratchBound(const GemmPlan& plan) {
-  if (plan.group == 0) return RoundUp64(plan.scratch_bytes);
-  const size_t per_row = plan.scratch_bytes / static_cast<size_t>(plan.group);
-  const int64_t rows = std::min(std::max<int64_t>(plan.shape.k, 1), plan.group + 2 * plan.k_block);
-  return RoundUp64(per_row * static_cast<size_t>(rows));
-}
-
-Activation ActOf(const MatmulAttrs& p) {
-  if (p.act == kNoAct) return Activation::kNone;
-  return p.act == "gelu" ? Activation::kGeluErf : Activation::kGeluTanh;
+  const int64_t row = plan.n_block + plan.panel + plan.shape.m;
+  return RoundUp64(plan.scratch_bytes + static_cast<size_t>(row) * sizeof(float));
 }
 
 MatrixView View(const float* data, int64_t cols, bool transposed) {
   return transposed ? MatrixView{data, 1, cols} : MatrixView{data, cols, 1};
 }
+MatrixView Flip(const MatrixView& x) { return {x.data, x.col_stride, x.row_stride}; }
 
-void RunCore(const KernelArgs& args) noexcept {
+// Of the run's size: k and n are those of a smaller batch if they depend on it.
+GemmPlan PlanOf(const MatmulState& state, int64_t k, int64_t n) {
+  GemmPlan plan = state.plan;
+  if (plan.shape.k == k && plan.shape.n == n) return plan;
+  plan.shape.k = k, plan.shape.n = n;
+  plan = PlanGemm(plan.shape);
+  GRAFT_CHECK(plan.scratch_bytes <= state.gemm_scratch);
+  return plan;
+}
+
+GemmEpilogue EpilogueOf(const KernelArgs& args, const MatmulAttrs& p, const MatmulState& state) {
+  const int64_t n = args.out[0].shape[1];
+  GemmEpilogue e{.alpha = static_cast<float>(p.alpha)};
+  if (p.bias) {
+    e.bias = args.in[2].f32();
+    if (e.bias == args.out[0].f32()) {  // one row that took over the memory of the bias
+      float* copy = reinterpret_cast<float*>(args.scratch + state.gemm_scratch);
+      CopyFloats(copy, e.bias, n);
+      e.bias = copy;
+    }
+  }
+  if (p.residual) e.residual = args.in.back().f32(), e.residual_stride = n;
+  if (p.act != kNoAct) {
+    e.activation = p.act == "gelu" ? Activation::kGeluErf : Activation::kGeluTanh;
+    e.pre_activation = args.out[1].f32();
+  }
+  return e;
+}
+
+void RunGeneral(const KernelArgs& args) noexcept {
   const MatmulAttrs& p = args.attrs.As<MatmulAttrs>();
   const MatmulState& state = *static_cast<const MatmulState*>(args.state);
   const Sizes<int64_t> d = SizesOf<int64_t>(args.in[0].shape, args.in[1].shape, p);
   if (d.m == 0 || d.n == 0) return;
-  const MatrixView a = View(args.in[0].f32(), args.in[0].shape[1], p.ta);
-  const MatrixView b = View(args.in[1].f32(), args.in[1].shape[1], p.tb);
+  const float *a = args.in[0].f32(), *b = args.in[1].f32();
   float* y = args.out[0].f32();
-  GemmEpilogue e{.alpha = static_cast<float>(p.alpha)};
-  if (p.bias) {
-    e.bias = args.in[2].f32();
-    if (e.bias == y) {  // one row that took over the memory of the bias
-      float* copy = reinterpret_cast<float*>(args.scratch + state.gemm_scratch);
-      CopyFloats(copy, e.bias, d.n);
-      e.bias = copy;
+  const GemmEpilogue e = EpilogueOf(args, p, state);
+  if (state.onednn && d.k == state.plan.shape.k && d.n == state.plan.shape.n) {
+    state.onednn->Run(d.m, a, b, e.bias, e.residual, y, args.scratch);
+    return;
+  }
+  Gemm(PlanOf(state, d.k, d.n), d.m, View(a, args.in[0].shape[1], p.ta),
+       {state.packed.get(), View(b, args.in[1].shape[1], p.tb)}, y, d.n, e, args.scratch);
+}
+
+// y [m,n] = alpha c (+ residual), c [m,n] or, if swapped, [n,m].
+void FinishThin(const float* c, bool swap, float alpha, const float* residual, int64_t m, int64_t n,
+                float* y) {
+  for (int64_t i = 0; i < m; ++i)
+    for (int64_t j = 0; j < n; ++j) {
+      const float x = alpha * (swap ? c[j * m + i] : c[i * n + j]);
+      y[i * n + j] = residual ? x + residual[i * n + j] : x;
     }
+}
+
+// a is stored as [k,m] and b as [k,n]. The transpose of the result is op(b)' op(a)'.
+void RunThin(const KernelArgs& args) noexcept {
+  const MatmulAttrs& p = args.attrs.As<MatmulAttrs>();
+  const MatmulState& state = *static_cast<const MatmulState*>(args.state);
+  const Sizes<int64_t> d = SizesOf<int64_t>(args.in[0].shape, args.in[1].shape, p);
+  if (d.m == 0 || d.n == 0) return;
+  MatrixView a = View(args.in[0].f32(), d.m, true), b = View(args.in[1].f32(), d.n, false);
+  if (state.swap) a = std::exchange(b, Flip(a)), a = Flip(a);
+  const int64_t rows = std::min(d.m, d.n), cols = std::max(d.m, d.n);
+  float* c = reinterpret_cast<float*>(args.scratch + state.gemm_scratch);
+  if (state.onednn && d.k == state.plan.shape.k)
+    state.onednn->Run(rows, a.data, b.data, nullptr, nullptr, c, args.scratch);
+  else
+    Gemm(PlanOf(state, d.k, cols), rows, a, {nullptr, b}, c, cols, {}, args.scratch);
+  FinishThin(c, state.swap, static_cast<float>(p.alpha),
+             p.residual ? args.in.back().f32() : nullptr, d.m, d.n, args.out[0].f32());
+}
+
+bool HasAvx512() { return (hwy::SupportedTargets() & HWY_AVX3) != 0; }
+
+// Rows of a batch count as many, so that the choice is the same for every batch.
+void MaybeOnednn(MatmulState& state, const OnednnShape& shape) {
+  const int64_t m = shape.a_transposed ? shape.m : std::numeric_limits<int64_t>::max();
+  if (!PreferOnednn({m, shape.k, shape.n, shape.a_transposed, false, HasAvx512()})) return;
+  state.onednn = OnednnGemm::Prepare(shape);
+  if (state.onednn)
+    state.gemm_scratch = std::max(state.gemm_scratch, RoundUp64(state.onednn->scratch_bytes()));
+}
+
+void PrepareThin(const Sizes<int64_t>& d, MatmulState& state) {
+  state.swap = d.n < d.m;
+  const int64_t rows = std::min(d.m, d.n), cols = std::max(d.m, d.n);
+  state.plan = PlanGemm({rows, d.k, cols, BLayout::kRows, false});
+  state.gemm_scratch = ScratchBound(state.plan);
+  MaybeOnednn(state, {.m = rows, .k = d.k, .n = cols, .a_transposed = true});
+}
+
+void PrepareGeneral(const PrepareArgs& args, const Sizes<int64_t>& d, MatmulState& state) {
+  const MatmulAttrs& p = args.attrs.As<MatmulAttrs>();
+  GemmShape shape{d.m, d.k, d.n, p.tb ? BLayout::kOther : BLayout::kRows, !p.ta};
+  if (args.constant[1] && d.m < kPackOnceRows) {
+    shape.b = BLayout::kPacked;
+    state.packed = AllocateFloats(PackedBytes(d.k, d.n));
+    PackB(View(args.constant[1], args.in[1][1], p.tb), d.k, d.n, state.packed.get());
   }
-  if (p.residual) e.residual = args.in.back().f32(), e.residual_stride = d.n;
-  e.activation = ActOf(p);
-  if (p.act != kNoAct) e.pre_activation = args.out[1].f32();
-  GemmPlan plan = state.plan;
-  if (plan.shape.k != d.k || plan.shape.n != d.n) {  // a reduction over the rows of a smaller batch
-    plan.shape.k = d.k, plan.shape.n = d.n;
-    plan = PlanGemm(plan.shape);
-    GRAFT_CHECK(plan.scratch_bytes <= state.gemm_scratch);
-  }
-  Gemm(plan, d.m, a, {state.packed.get(), b}, y, d.n, e, args.scratch);
+  state.plan = PlanGemm(shape);
+  state.gemm_scratch = ScratchBound(state.plan);
+  if (state.packed || p.alpha != 1 || p.act != kNoAct) return;
+  OnednnShape onednn{.m = d.m, .k = d.k, .n = d.n, .a_transposed = p.ta, .b_transposed = p.tb};
+  onednn.bias = p.bias, onednn.residual = p.residual;
+  MaybeOnednn(state, onednn);
 }
 
 Prepared PrepareMatmul(const PrepareArgs& args) {
   const MatmulAttrs& p = args.attrs.As<MatmulAttrs>();
   const Sizes<int64_t> d = SizesOf<int64_t>(args.in[0], args.in[1], p);
+  const bool linear = !p.bias && p.act == kNoAct;
+  const bool thin = p.ta && !p.tb && linear && std::min(d.m, d.n) <= kThin;
   auto state = std::make_shared<MatmulState>();
-  GemmShape shape{d.m, d.k, d.n, p.tb ? BLayout::kOther : BLayout::kRows, !p.ta};
+  if (thin)
+    PrepareThin(d, *state);
+  else
+    PrepareGeneral(args, d, *state);
   Prepared prepared;
-  prepared.run = RunCore;
-  prepared.impl = "gemm_core";
-  if (args.constant[1]) {
-    shape.b = BLayout::kPacked;
-    prepared.state_bytes = PackedBytes(d.k, d.n);
-    state->packed = AllocateFloats(prepared.state_bytes);
-    PackB(View(args.constant[1], args.in[1][1], p.tb), d.k, d.n, state->packed.get());
-    prepared.impl = "gemm_core:packed";
-  }
-  state->plan = PlanGemm(shape);
-  state->gemm_scratch = ScratchBound(state->plan);
-  prepared.scratch = state->gemm_scratch + (p.bias ? static_cast<size_t>(d.n) * sizeof(float) : 0);
+  prepared.run = thin ? RunThin : RunGeneral;
+  const int64_t behind = thin ? d.m * d.n : p.bias ? d.n : 0;
+  prepared.scratch = state->gemm_scratch + static_cast<size_t>(behind) * sizeof(float);
+  prepared.state_bytes = state->packed ? PackedBytes(d.k, d.n) : 0;
+  prepared.impl = state->onednn   ? "onednn:" + state->onednn->implementation()
+                  : state->packed ? "gemm_core:packed"
+                  : thin          ? "gemm_core:thin"
+                                  : "gemm_core";
   prepared.state = std::move(state);
   return prepared;
 }
@@ -190,6 +281,7 @@ Prepared PrepareMatmul(const PrepareArgs& args) {
 std::vector<Sample> MatmulSamples() {
   const MatmulAttrs nt{.tb = true};
   const MatmulAttrs fused{.tb = true, .alpha = 0.5, .bias = true, .residual = true, .act = "gelu"};
+  const MatmulAttrs thin{.ta = true, .alpha = 0.25};
   const MatmulAttrs tanh{.bias = true, .act = "gelu_tanh"};
   return {{"one", {{{1, 1}}, {{1, 1}}}, nt},
           {"nn", {{{3, 5}}, {{5, 2}}}, MatmulAttrs{}},
@@ -203,7 +295,9 @@ std::vector<Sample> MatmulSamples() {
           {"fused", {{{7, 5}}, {{9, 5}}, {{9}}, {{7, 9}}}, fused},
           {"fused_tanh", {{{13, 19}}, {{19, 17}}, {{17}}}, tanh},
           {"one_row", {{{1, 40}}, {{23, 40}}, {{23}}}, MatmulAttrs{.tb = true, .bias = true}},
-          {"narrow", {{{50, 23}}, {{50, 3}}}, MatmulAttrs{.ta = true}},
+          {"thin", {{{50, 23}}, {{50, 3}}}, thin},
+          {"thin_rows", {{{50, 4}}, {{50, 29}}}, thin},
+          {"thin_long", {{{1031, 8}}, {{1031, 517}}}, MatmulAttrs{.ta = true}},
           {"empty", {{{0, 5}}, {{2, 5}}, {{2}}, {{0, 2}}}, fused},
           {"empty_cols", {{{3, 5}}, {{0, 5}}}, nt},
           {"empty_sum", {{{3, 0}}, {{2, 0}}, {{2}}, {{3, 2}}}, fused},

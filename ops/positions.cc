@@ -5,8 +5,7 @@
 namespace graft {
 namespace {
 
-// --- positions
-// --------------------------------------------------------------------------------------
+// --- positions ---
 
 std::vector<TensorType> InferAddPositions(Types in, const Attrs&) {
   ExpectInputs(in, 3);
@@ -74,8 +73,7 @@ void EachPosition(const std::vector<double>& offsets, const Extents& x, int64_t 
   }
 }
 
-// --- pooling
-// ----------------------------------------------------------------------------------------
+// --- pooling ---
 
 std::vector<TensorType> InferMean(Types in, const Attrs& attrs) {
   ExpectInputs(in, 2);
@@ -189,6 +187,7 @@ constinit const OpDef kAddPositions{
               {"one", {{{1, 1}}, {{1, 1}}, Indices({0, 1})}},
               {"odd", {{{9, 3}}, {{5, 3}}, Indices({0, 4, 4, 9})}},
               {"short", {{{9, 3}}, {{2, 3}}, Indices({0, 4, 8})}},
+              {"prime", {{{31, 37}}, {{17, 37}}, Indices({0, 13, 14, 31})}},
               {"empty", {{{0, 3}}, {{2, 3}}, Indices({0})}},
               {"bench", {{{1576, 768}}, {{197, 768}}, EqualLengths(8, 197)}}};
         },
@@ -222,6 +221,7 @@ constinit const OpDef kSumPositions{
           return std::vector<Sample>{
               {"one", {{{1, 1}}, Indices({0, 1})}, TokensAttrs{0, 1}},
               {"odd", {{{9, 3}}, Indices({0, 4, 4, 9})}, TokensAttrs{1, 3}},
+              {"prime", {{{31, 37}}, Indices({0, 13, 14, 31})}, TokensAttrs{1, 13}},
               {"empty", {{{0, 3}}, Indices({0})}, TokensAttrs{1, 3}},
               {"bench", {{{1576, 768}}, EqualLengths(8, 197)}, TokensAttrs{0, 197}}};
         },
@@ -257,6 +257,7 @@ constinit const OpDef kSegmentMean{
               {"one", {{{1, 1}}, Indices({0, 1})}, TokensAttrs{}},
               {"odd", {{{9, 3}}, Indices({0, 4, 4, 9})}, TokensAttrs{}},
               {"patches", {{{9, 3}}, Indices({0, 4, 5, 9})}, TokensAttrs{.position = 1}},
+              {"prime", {{{31, 37}}, Indices({0, 13, 14, 31})}, TokensAttrs{}},
               {"empty", {{{0, 3}}, Indices({0})}, TokensAttrs{}},
               {"bench", {{{1576, 768}}, EqualLengths(8, 197)}, TokensAttrs{}}};
         },
@@ -297,6 +298,7 @@ constinit const OpDef kSegmentMeanGrad{
               {"one", {{{1, 1}}, Indices({0, 1}), {{1, 1}}}, TokensAttrs{}},
               {"odd", {{{3, 2}}, Indices({0, 4, 4, 9}), {{9, 2}}}, TokensAttrs{}},
               {"patches", {{{3, 2}}, Indices({0, 4, 5, 9}), {{9, 2}}}, TokensAttrs{.position = 1}},
+              {"prime", {{{3, 37}}, Indices({0, 13, 14, 31}), {{31, 37}}}, TokensAttrs{}},
               {"empty", {{{0, 2}}, Indices({0}), {{3, 2}}}, TokensAttrs{}},
               {"bench", {{{8, 768}}, EqualLengths(8, 197), {{1576, 768}}}, TokensAttrs{}}};
         },

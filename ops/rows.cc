@@ -120,6 +120,7 @@ constinit const OpDef kSliceRows{
           return std::vector<Sample>{{"one", {{{1}}}, SliceAttrs{0, 1}},
                                      {"odd", {{{7, 3}}}, SliceAttrs{2, 4}},
                                      {"vector", {{{7}}}, SliceAttrs{2, 4}},
+                                     {"prime", {{{41, 23}}}, SliceAttrs{7, 29}},
                                      {"empty", {{{7, 3}}}, SliceAttrs{7, 0}},
                                      {"bench", {{{2304, 768}}}, SliceAttrs{768, 768}}};
         },
@@ -149,6 +150,7 @@ constinit const OpDef kPadRows{
           return std::vector<Sample>{{"one", {{{1, 1}}}, SliceAttrs{0, 1}},
                                      {"odd", {{{4, 3}}}, SliceAttrs{2, 7}},
                                      {"vector", {{{4}}}, SliceAttrs{2, 7}},
+                                     {"prime", {{{29, 23}}}, SliceAttrs{7, 41}},
                                      {"empty", {{{0, 3}}}, SliceAttrs{2, 7}},
                                      {"bench", {{{768, 768}}}, SliceAttrs{768, 2304}}};
         },
@@ -171,11 +173,10 @@ constinit const OpDef kConcatRows{
     .cost = MoveCost<>,
     .samples =
         +[] {
-          return std::vector<Sample>{{"one", {{{1, 1}}, {{1, 1}}}},
-                                     {"odd", {{{3, 5}}, {{4, 5}}}},
-                                     {"vector", {{{3}}, {{4}}}},
-                                     {"empty", {{{0, 5}}, {{0, 5}}}},
-                                     {"bench", {{{768, 768}}, {{768, 768}}}}};
+          return std::vector<Sample>{
+              {"one", {{{1, 1}}, {{1, 1}}}},   {"odd", {{{3, 5}}, {{4, 5}}}},
+              {"vector", {{{3}}, {{4}}}},      {"prime", {{{17, 23}}, {{19, 23}}}},
+              {"empty", {{{0, 5}}, {{0, 5}}}}, {"bench", {{{768, 768}}, {{768, 768}}}}};
         },
     .error_samples =
         +[] {

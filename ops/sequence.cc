@@ -5,8 +5,7 @@
 namespace graft {
 namespace {
 
-// --- offsets
-// ----------------------------------------------------------------------------------------
+// --- offsets ---
 
 std::vector<TensorType> InferOffsets(Types in, const Attrs& attrs) {
   ExpectInputs(in, 0);
@@ -15,8 +14,7 @@ std::vector<TensorType> InferOffsets(Types in, const Attrs& attrs) {
   return {I32({Dim(1) + Dim::Sequences()})};
 }
 
-// --- insert and drop tokens
-// -------------------------------------------------------------------------
+// --- insert and drop tokens ---
 
 std::vector<TensorType> InferInsert(Types in, const Attrs& attrs) {
   const TokensAttrs& p = attrs.As<TokensAttrs>();
@@ -276,9 +274,10 @@ constinit const OpDef kInsertTokens{
         +[] {
           return std::vector<Sample>{
               {"one", {{{1, 1}}, {{1, 1}}, Indices({0, 1})}, TokensAttrs{0, 1}},
-              {"odd", {{{7, 3}}, {{2, 3}}, Indices({0, 4, 4, 7})}, TokensAttrs{1, 2}},
-              {"short", {{{7, 3}}, {{2, 3}}, Indices({0, 1, 4, 7})}, TokensAttrs{2, 2}},
+              {"odd", {{{7, 3}}, {{2, 3}}, Indices({0, 4, 5, 7})}, TokensAttrs{1, 2}},
+              {"first", {{{7, 3}}, {{2, 3}}, Indices({0, 1, 1, 7})}, TokensAttrs{0, 2}},
               {"none", {{{7, 3}}, {{0, 3}}, Indices({0, 7})}, TokensAttrs{1, 0}},
+              {"prime", {{{31, 37}}, {{5, 37}}, Indices({0, 13, 14, 31})}, TokensAttrs{1, 5}},
               {"empty", {{{0, 3}}, {{2, 3}}, Indices({0})}, TokensAttrs{0, 2}},
               {"bench", {{{1576, 768}}, {{10, 768}}, EqualLengths(8, 197)}, TokensAttrs{1, 10}}};
         },
@@ -307,6 +306,7 @@ constinit const OpDef kDropTokens{
               {"one", {{{1, 1}}, Indices({0, 1})}, TokensAttrs{0, 1}},
               {"odd", {{{11, 3}}, Indices({0, 5, 7, 11})}, TokensAttrs{1, 2}},
               {"none", {{{7, 3}}, Indices({0, 7})}, TokensAttrs{1, 0}},
+              {"prime", {{{31, 37}}, Indices({0, 13, 18, 31})}, TokensAttrs{1, 5}},
               {"empty", {{{0, 3}}, Indices({0})}, TokensAttrs{0, 2}},
               {"bench", {{{1656, 768}}, EqualLengths(8, 207)}, TokensAttrs{1, 10}}};
         },

@@ -5,8 +5,7 @@
 namespace graft {
 namespace {
 
-// --- columns: [R,C] <-> [R,count]
-// -------------------------------------------------------------------
+// --- columns: [R,C] <-> [R,count] ---
 
 int64_t FixedCols(const TensorType& x) {
   ExpectMatrix(x, "x");
@@ -77,8 +76,7 @@ void RefCols(const ReferenceArgs& a, size_t input, int64_t from, int64_t to, int
           a.in[input][static_cast<size_t>(r * a.in_shape[input][1] + from + c)];
 }
 
-// --- transpose
-// --------------------------------------------------------------------------------------
+// --- transpose ---
 
 constexpr int64_t kTile = 32;  // both sides of a tile stay in L1
 
@@ -96,8 +94,7 @@ void TransposeKernel(const KernelArgs& a) noexcept {
   });
 }
 
-// --- patches
-// ----------------------------------------------------------------------------------------
+// --- patches ---
 
 std::vector<TensorType> InferPatchify(Types in, const Attrs& attrs) {
   const int64_t p = attrs.As<PatchifyAttrs>().patch;
@@ -177,6 +174,7 @@ constinit const OpDef kSliceCols{
           return std::vector<Sample>{{"one", {{{1, 1}}}, SliceAttrs{0, 1}},
                                      {"odd", {{{3, 7}}}, SliceAttrs{2, 4}},
                                      {"none", {{{3, 7}}}, SliceAttrs{7, 0}},
+                                     {"prime", {{{23, 41}}}, SliceAttrs{7, 29}},
                                      {"empty", {{{0, 7}}}, SliceAttrs{2, 4}},
                                      {"bench", {{{1576, 2304}}}, SliceAttrs{768, 768}}};
         },
@@ -206,6 +204,7 @@ constinit const OpDef kPadCols{
         +[] {
           return std::vector<Sample>{{"one", {{{1, 1}}}, SliceAttrs{0, 1}},
                                      {"odd", {{{3, 4}}}, SliceAttrs{2, 7}},
+                                     {"prime", {{{23, 29}}}, SliceAttrs{7, 41}},
                                      {"empty", {{{0, 4}}}, SliceAttrs{2, 7}},
                                      {"bench", {{{1576, 768}}}, SliceAttrs{768, 2304}}};
         },
@@ -237,11 +236,10 @@ constinit const OpDef kConcatCols{
     .cost = MoveCost<>,
     .samples =
         +[] {
-          return std::vector<Sample>{{"one", {{{1, 1}}, {{1, 1}}}},
-                                     {"odd", {{{3, 4}}, {{3, 5}}}},
-                                     {"none", {{{3, 0}}, {{3, 5}}}},
-                                     {"empty", {{{0, 4}}, {{0, 5}}}},
-                                     {"bench", {{{1576, 768}}, {{1576, 768}}}}};
+          return std::vector<Sample>{
+              {"one", {{{1, 1}}, {{1, 1}}}},   {"odd", {{{3, 4}}, {{3, 5}}}},
+              {"none", {{{3, 0}}, {{3, 5}}}},  {"prime", {{{23, 17}}, {{23, 19}}}},
+              {"empty", {{{0, 4}}, {{0, 5}}}}, {"bench", {{{1576, 768}}, {{1576, 768}}}}};
         },
     .error_samples =
         +[] {
@@ -296,6 +294,7 @@ constinit const OpDef kPatchify{
         +[] {
           return std::vector<Sample>{{"one", {{{1, 1, 1, 1}}}, PatchifyAttrs{1}},
                                      {"odd", {{{2, 3, 6, 9}}}, PatchifyAttrs{3}},
+                                     {"prime", {{{1, 5, 14, 35}}}, PatchifyAttrs{7}},
                                      {"empty", {{{0, 3, 4, 4}}}, PatchifyAttrs{2}},
                                      {"bench", {{{8, 3, 224, 224}}}, PatchifyAttrs{16}}};
         },

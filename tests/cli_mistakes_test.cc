@@ -1,0 +1,239 @@
+// What a user does wrong: exit code, and one line that says what was expected, found, and what
+// helps.
+#include <algorithm>
+
+#include "tests/cli_testing.h"
+
+namespace graft::cli {
+namespace {
+
+struct Mistake {
+  const char* name;
+  std::vector<std::string> args;  // "@" begins a path inside the test's directory
+  int code;
+  std::vector<std::string> says;  // all of them, in the one line of standard error
+};
+
+// Little-endian 32-bit words of a PNG header are big-endian.
+std::string PngHeader(uint32_t width, uint32_t height) {
+  std::string png("\x89PNG\r\n\x1a\n\0\0\0\rIHDR", 16);
+  for (uint32_t v : {width, height})
+    for (int shift = 24; shift >= 0; shift -= 8) png += static_cast<char>(v >> shift);
+  png += std::string("\x08\x02\0\0\0", 5) + "CRC!";
+  return png;
+}
+
+class Mistakes : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    dir_ = new TempDir;
+    MakeData(*dir_ / "data");
+    MakeData(*dir_ / "count", "count");
+    ASSERT_EQ(Graft(TrainArgs(*dir_ / "data", *dir_ / "run", {"--limit", "16"})).code, 0);
+    ASSERT_EQ(Graft({"fuse", "--run", *dir_ / "run", "--out", *dir_ / "fused.safetensors"}).code,
+              0);
+    const std::string good = Slurp(*dir_ / "fused.safetensors");
+    Spill(*dir_ / "short.safetensors", good.substr(0, good.size() / 2));
+    Spill(*dir_ / "garbage.safetensors", std::string(1000, 'x'));
+    const std::string header =
+        R"({"bert.embeddings.word_embeddings.weight":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
+    std::string other(8, '\0');
+    other[0] = static_cast<char>(header.size());
+    Spill(*dir_ / "bert.safetensors", other + header + std::string(8, '\0'));
+    Spill(*dir_ / "text.jpg", "this is no picture\n");
+    Spill(*dir_ / "huge.png", PngHeader(20000, 20000));
+    Spill(*dir_ / "empty.jpg", "");
+    Spill(*dir_ / "one.ppm", "P6 1 1 255\nabc");
+    Spill(*dir_ / "wrong.npy",
+          std::string("\x93NUMPY\x01\0\x46\0", 10) +
+              "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 3), }          \n" +
+              std::string(12, '\0'));
+    CopyData("badlabel"), Spill(*dir_ / "badlabel/test.txt", "images/test/000000.png 99\n");
+    CopyData("emptylist"), Spill(*dir_ / "emptylist/test.txt", "\n");
+    CopyData("lostimage"), Spill(*dir_ / "lostimage/test.txt", "images/test/none.png 1\n");
+    fs::create_directories(*dir_ / "folders/train/cat");
+    fs::create_directories(*dir_ / "folders/train/dog");
+    fs::copy_file(*dir_ / "data/images/test/000000.png", *dir_ / "folders/train/cat/a.png");
+    fs::create_directory(*dir_ / "nothing");
+  }
+  static void TearDownTestSuite() { delete dir_; }
+  static void CopyData(const std::string& to) {
+    fs::copy(*dir_ / "data", *dir_ / to, fs::copy_options::recursive);
+  }
+  static std::vector<std::string> Args(const Mistake& m) {
+    std::vector<std::string> args = m.args;
+    for (std::string& arg : args)
+      if (arg.starts_with('@')) arg = *dir_ / arg.substr(1);
+    return args;
+  }
+  static TempDir* dir_;
+};
+TempDir* Mistakes::dir_ = nullptr;
+
+using Words = std::vector<std::string>;
+
+// A training that would work but for the words at the end.
+Words Train(Words more, const char* method = "lora") {
+  Words args{"train", "--model", kNano, "--data", "@data", "--method", method, "--out", "@fresh"};
+  args.insert(args.end(), more.begin(), more.end());
+  return args;
+}
+Words TrainModel(const char* model) {
+  return {"train", "--model", model, "--data", "@data", "--method", "lora", "--out", "@fresh"};
+}
+Words TrainData(const char* data) {
+  return {"train", "--model", kNano, "--data", data, "--method", "lora", "--out", "@fresh"};
+}
+Words Predict(const char* input) { return {"predict", "--run", "@run", input}; }
+
+std::vector<Mistake> All() {
+  return {
+      // Words.
+      {"no command", {}, 2, {"subcommand"}},
+      {"unknown command", {"trian"}, 2, {"did you mean 'train'"}},
+      {"unknown flag", Train({"--epoch", "3"}), 2, {"--epochs"}},
+      {"number", Train({"--epochs", "many"}), 2, {"--epochs", "many"}},
+      {"range", Train({"--warmup", "7"}), 2, {"--warmup", "0 to 1", "7"}},
+      {"schedule", Train({"--schedule", "cosin"}), 2, {"did you mean 'cosine'"}},
+      {"optimizer", Train({"--optimizer", "adam"}), 2, {"adamw"}},
+      {"isa", Train({"--isa", "avx51"}), 2, {"avx51", "avx512"}},
+      {"pass", Train({"--disable-pass", "fuse_epilog"}), 2, {"did you mean 'fuse_epilogue'"}},
+      {"method", Train({}, "lroa"), 2, {"'lroa'", "did you mean 'lora'"}},
+      {"method option", Train({}, "lora(rang=4)"), 2, {"'rang'"}},
+      {"method value", Train({}, "lora(r=many)"), 2, {"'r'", "'many'"}},
+      {"method target", Train({}, "lora(targets=attn.w)"), 2, {"attn.w", "attn."}},
+      {"method brackets", Train({}, "lora(r=4"), 2, {")"}},
+      {"preset", Train({"--preprocess", "imagenett"}), 1, {"did you mean 'imagenet'"}},
+      {"budget text", Train({"--memory-budget", "lots"}), 2, {"lots", "1.5GiB"}},
+      {"budget too small", Train({"--memory-budget", "64KiB"}), 1, {"smallest possible is", "MiB"}},
+      {"nothing to train", {"train"}, 2, {"--model"}},
+      {"eval without model", {"eval", "--data", "@data"}, 2, {"--run", "--model"}},
+      {"eval with both",
+       {"eval", "--run", "@run", "--model", "@fused.safetensors", "--data", "@data"},
+       2,
+       {"both"}},
+      {"checkpoint",
+       {"eval", "--run", "@run", "--checkpoint", "bst", "--data", "@data"},
+       2,
+       {"did you mean 'best'"}},
+      {"format",
+       {"export", "--run", "@run", "--format", "tim", "--out", "@fresh"},
+       2,
+       {"did you mean 'timm'"}},
+      {"peft",
+       {"export", "--run", "@run", "--format", "hf-peft", "--out", "@fresh"},
+       2,
+       {"later version", "--format graft"}},
+      {"not merged",
+       {"export", "--run", "@run", "--format", "hf", "--out", "@fresh"},
+       2,
+       {"--merged"}},
+      {"graph", {"inspect", kNano, "--graph", "sgv"}, 2, {"did you mean 'svg'"}},
+      {"block", {"inspect", kNano, "--graph", "svg", "--block", "9"}, 2, {"0 to 3", "9"}},
+      {"methods name", {"inspect", "--methods", "lorra"}, 2, {"did you mean 'lora'"}},
+      {"task",
+       {"data", "make", "shape", "--out", "@fresh"},
+       2,
+       {"did you mean 'shapes'", "data make list"}},
+      {"size",
+       {"data", "make", "shapes", "--size", "5000", "--out", "@fresh"},
+       2,
+       {"16 to 512", "5000"}},
+      // Models.
+      {"architecture",
+       TrainModel("init:vit_tinny_patch16_224"),
+       1,
+       {"did you mean 'vit_tiny_patch16_224'"}},
+      {"no model", TrainModel("@none.safetensors"), 1, {"none.safetensors"}},
+      {"short model", TrainModel("@short.safetensors"), 1, {"short.safetensors"}},
+      {"garbage model", TrainModel("@garbage.safetensors"), 1, {"garbage.safetensors"}},
+      {"other model",
+       TrainModel("@bert.safetensors"),
+       1,
+       {"bert.safetensors", "not a vision transformer", "cls_token"}},
+      {"garbage inspected", {"inspect", "@garbage.safetensors"}, 1, {"garbage.safetensors"}},
+      {"other inspected", {"inspect", "@bert.safetensors"}, 1, {"not a vision transformer"}},
+      {"data as model",
+       {"eval", "--model", "@data", "--data", "@data"},
+       1,
+       {"data", "model.safetensors"}},
+      {"run as model", {"eval", "--model", "@run", "--data", "@data"}, 2, {"--run"}},
+      {"model as run", {"eval", "--run", "@data", "--data", "@data"}, 1, {"no run here"}},
+      {"adapter",
+       {"eval", "--model", kNano, "--adapter", "@fused.safetensors", "--data", "@count"},
+       1,
+       {"graft."}},
+      {"classes",
+       {"eval", "--model", "@fused.safetensors", "--data", "@count"},
+       1,
+       {"8 classes", " 6", "graft train"}},
+      // Images.
+      {"no image", Predict("@none.jpg"), 1, {"none.jpg", "no such file"}},
+      {"text image", Predict("@text.jpg"), 1, {"text.jpg"}},
+      {"empty image", Predict("@empty.jpg"), 1, {"empty.jpg"}},
+      {"huge image", Predict("@huge.png"), 1, {"huge.png", "20000"}},
+      {"directory", Predict("@data"), 1, {"a directory", "graft eval"}},
+      {"npy shape", Predict("@wrong.npy"), 1, {"wrong.npy", "[n,3,32,32]", "[1,3]"}},
+      {"no input", {"predict", "--run", "@run"}, 2, {"images"}},
+      // Data.
+      {"no data", TrainData("@none"), 1, {"none", "does not exist"}},
+      {"empty data", TrainData("@nothing"), 1, {"nothing", "train800.txt"}},
+      {"label", TrainData("@badlabel"), 1, {"test.txt:1", "0 to 7", "99"}},
+      {"empty list", TrainData("@emptylist"), 1, {"test.txt", "path label"}},
+      {"empty class", TrainData("@folders"), 1, {"dog", "found none"}},
+      {"lost image",
+       {"eval", "--run", "@run", "--data", "@lostimage"},
+       1,
+       {"none.png", "does not exist"}},
+      {"split",
+       {"eval", "--run", "@run", "--data", "@data", "--split", "tset"},
+       1,
+       {"did you mean 'test'"}},
+      {"overlap",
+       Train({"--train-split", "train800val200", "--val-split", "val200"}),
+       1,
+       {"shares 16 images", "--allow-overlap"}},
+      // Outputs.
+      {"run exists",
+       {"train", "--model", kNano, "--data", "@data", "--method", "lora", "--out", "@run"},
+       1,
+       {"run"}},
+      {"data exists", {"data", "make", "shapes", "--out", "@data"}, 1, {"not empty"}},
+      {"cannot write",
+       {"train", "--model", kNano, "--data", "@data", "--method", "lora", "--out", "/proc/graft"},
+       1,
+       {"/proc/graft"}},
+      {"logits",
+       {"predict", "--run", "@run", "@one.ppm", "--logits", "/proc/graft/out.npy"},
+       1,
+       {"/proc/graft"}},
+  };
+}
+
+TEST_F(Mistakes, GiveOneHelpfulLine) {
+  for (const Mistake& m : All()) {
+    SCOPED_TRACE(m.name);
+    const Outcome o = Graft(Args(m));
+    fs::remove_all(*dir_ /
+                   "fresh");  // a later check may find the mistake after the directory is made
+    EXPECT_EQ(o.code, m.code) << o.err;
+    const size_t begin = o.err.rfind("graft: ");
+    ASSERT_NE(begin, std::string::npos) << o.err;
+    const std::string message = o.err.substr(begin);
+    for (const std::string& word : m.says)
+      EXPECT_NE(message.find(word), std::string::npos) << word << " in:\n" << message;
+    EXPECT_EQ(std::count(message.begin(), message.end(), '\n'), 1) << message;
+  }
+}
+
+TEST_F(Mistakes, OnePixelIsAnImage) {
+  EXPECT_EQ(GraftJson({"predict", "--run", *dir_ / "run", *dir_ / "one.ppm"})["predictions"].size(),
+            1u);
+}
+
+TEST_F(Mistakes, ErrorsLeaveStandardOutputEmpty) {
+  EXPECT_EQ(Graft({"predict", "--run", *dir_ / "run", *dir_ / "text.jpg", "--json"}).out, "");
+}
+
+}  // namespace
+}  // namespace graft::cli

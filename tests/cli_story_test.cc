@@ -1,0 +1,181 @@
+// What a first user does, in order: make data, train, evaluate, fuse, predict, inspect, export.
+#include "tests/cli_testing.h"
+
+namespace graft::cli {
+namespace {
+
+class Story : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    dir_ = new TempDir;
+    MakeData(data());
+    trained_ = new nlohmann::json(GraftJson(TrainArgs(data(), run())));
+    fused_ =
+        new nlohmann::json(GraftJson({"fuse", "--run", run(), "--data", data(), "--out", fused()}));
+  }
+  static void TearDownTestSuite() { delete dir_, delete trained_, delete fused_; }
+  static std::string data() { return *dir_ / "data"; }
+  static std::string run() { return *dir_ / "run"; }
+  static std::string fused() { return *dir_ / "fused.safetensors"; }
+  static std::string image() { return data() + "/images/test/000000.png"; }
+
+  static TempDir* dir_;
+  static nlohmann::json *trained_, *fused_;
+};
+TempDir* Story::dir_ = nullptr;
+nlohmann::json *Story::trained_ = nullptr, *Story::fused_ = nullptr;
+
+TEST_F(Story, TrainReports) {
+  ExpectKeys(*trained_,
+             {"run", "method", "epochs", "steps", "trainable_parameters", "final_train_loss",
+              "val_accuracy", "seconds", "examples_per_second", "peak_memory_bytes"});
+  EXPECT_EQ((*trained_)["steps"], 6);
+  // Four blocks, q and v, r (in + out) = 2 * 128; and the head of 8 classes.
+  EXPECT_EQ((*trained_)["trainable_parameters"], 4 * 2 * 2 * 128 + 65 * 8);
+  for (const char* file : {"config.json", "plan.json", "metrics.jsonl", "last.safetensors",
+                           "best.safetensors", "state.safetensors"})
+    EXPECT_TRUE(fs::exists(run() + "/" + file)) << file;
+}
+
+TEST_F(Story, EvalReports) {
+  const nlohmann::json json = GraftJson({"eval", "--run", run(), "--data", data()});
+  ExpectKeys(json, {"split", "n", "accuracy", "mean_class_accuracy", "loss", "seconds"});
+  EXPECT_EQ(json["split"], "test");
+  EXPECT_EQ(json["n"], 24);
+  EXPECT_EQ(GraftJson({"eval", "--run", run(), "--data", data(), "--split", "val200", "--limit",
+                       "5"})["n"],
+            5);
+  EXPECT_EQ(Graft({"eval", "--run", run(), "--data", data(), "--checkpoint", "best"}).code, 0);
+}
+
+TEST_F(Story, FusedFileEvaluatesAlike) {
+  ExpectKeys(*fused_, {"max_abs_logit_difference", "relative_error", "top1_agreement", "n",
+                       "nodes_before", "nodes_after"});
+  EXPECT_LE((*fused_)["relative_error"], 1e-5);
+  EXPECT_EQ((*fused_)["top1_agreement"], 1.0);
+  const nlohmann::json before = GraftJson({"eval", "--run", run(), "--data", data()});
+  const nlohmann::json after = GraftJson({"eval", "--model", fused(), "--data", data()});
+  EXPECT_EQ(before["accuracy"], after["accuracy"]);
+  EXPECT_NEAR(before["loss"], after["loss"], 1e-4);
+}
+
+TEST_F(Story, PredictAgreesBetweenRunAndFused) {
+  std::vector<nlohmann::json> tops;
+  for (const auto& [flag, model] : {std::pair{"--run", run()}, {"--model", fused()}}) {
+    const nlohmann::json json = GraftJson({"predict", flag, model, image(), "--top", "3"});
+    ASSERT_EQ(json["predictions"].size(), 1u);
+    const nlohmann::json& p = json["predictions"][0];
+    EXPECT_EQ(p["input"], image());
+    ASSERT_EQ(p["top"].size(), 3u);
+    ExpectKeys(p["top"][0], {"class", "name", "probability", "logit"});
+    EXPECT_TRUE(p["top"][0]["name"].is_string());
+    EXPECT_GE(p["top"][0]["probability"], p["top"][1]["probability"]);
+    tops.push_back(p["top"]);
+  }
+  EXPECT_EQ(tops[0][0]["class"], tops[1][0]["class"]);
+  EXPECT_NEAR(tops[0][0]["logit"], tops[1][0]["logit"], 1e-4);
+}
+
+TEST_F(Story, PredictWritesLogitsOfManyInputs) {
+  const std::string npy = *dir_ / "logits.npy";
+  const nlohmann::json json = GraftJson(
+      {"predict", "--run", run(), image(), image(), image(), "--logits", npy, "--top", "100"});
+  EXPECT_EQ(json["predictions"].size(), 3u);
+  EXPECT_EQ(json["predictions"][0]["top"].size(), 8u);  // all classes
+  const std::string bytes = Slurp(npy);
+  EXPECT_NE(bytes.find("'shape': (3, 8)"), std::string::npos);
+}
+
+TEST_F(Story, ModelWithoutNamesGivesIndices) {
+  const nlohmann::json json = GraftJson({"predict", "--model", kNano, image()});
+  EXPECT_TRUE(json["predictions"][0]["top"][0]["name"].is_null());
+  EXPECT_EQ(json["predictions"][0]["top"].size(), 5u);
+}
+
+TEST_F(Story, InspectReports) {
+  const nlohmann::json plain = GraftJson({"inspect", fused()});
+  ExpectKeys(plain, {"architecture", "parameters", "trainable_parameters", "keys"});
+  ExpectKeys(plain["keys"], {"matched", "missing", "unexpected", "reshaped"});
+  EXPECT_EQ(plain["keys"]["missing"].size(), 0u);
+  EXPECT_EQ(plain["keys"]["unexpected"].size(), 0u);
+  const nlohmann::json of_run = GraftJson({"inspect", run()});
+  EXPECT_EQ(of_run["trainable_parameters"], (*trained_)["trainable_parameters"]);
+  EXPECT_EQ(of_run["parameters"], plain["parameters"]);
+  const Outcome text = Graft({"inspect", fused(), "--method", "lora(r=2)"});
+  EXPECT_EQ(text.code, 0) << text.err;
+  EXPECT_NE(text.out.find("lora_a"), std::string::npos) << text.out;
+  EXPECT_NE(text.out.find("the same in blocks 1 to 3"), std::string::npos) << text.out;
+}
+
+TEST_F(Story, InspectDrawsGraphs) {
+  EXPECT_NE(Graft({"inspect", kNano, "--graph", "text"}).out.find("output logits"),
+            std::string::npos);
+  EXPECT_TRUE(Graft({"inspect", kNano, "--graph", "dot"}).out.starts_with("digraph"));
+  const std::string svg = *dir_ / "block.svg";
+  EXPECT_EQ(Graft({"inspect", kNano, "--method", "lora", "--graph", "svg", "--out", svg}).code, 0);
+  EXPECT_TRUE(Slurp(svg).starts_with("<svg"));
+  EXPECT_NE(Slurp(svg).find("attn.q.lora_a"), std::string::npos);
+  const Outcome methods = Graft({"inspect", "--methods"});
+  for (const char* name : {"lora", "linear", "bitfit", "full", "last"})
+    EXPECT_NE(methods.out.find(name), std::string::npos) << name;
+  EXPECT_EQ(GraftJson({"inspect", "--methods", "lora"})["methods"].size(), 1u);
+}
+
+TEST_F(Story, ExportedModelsEvaluateAlike) {
+  const nlohmann::json of_run = GraftJson({"eval", "--run", run(), "--data", data()});
+  for (const char* format : {"hf", "timm"}) {
+    const std::string out = *dir_ / (std::string("export-") + format);
+    const Outcome o =
+        Graft({"export", "--run", run(), "--format", format, "--merged", "--out", out});
+    ASSERT_EQ(o.code, 0) << o.err;
+    const nlohmann::json after = GraftJson({"eval", "--model", out, "--data", data()});
+    EXPECT_EQ(after["accuracy"], of_run["accuracy"]) << format;
+    EXPECT_NEAR(after["loss"], of_run["loss"], 1e-4) << format;
+  }
+  EXPECT_TRUE(fs::exists(*dir_ / "export-hf/config.json"));
+  EXPECT_TRUE(fs::exists(*dir_ / "export-hf/preprocessor_config.json"));
+}
+
+TEST_F(Story, AdapterEvaluatesAlike) {
+  // An adapter knows its base by hash, so it wants a file and not init:.
+  const std::string second = *dir_ / "second", out = *dir_ / "adapter";
+  std::vector<std::string> args = TrainArgs(data(), second);
+  args[2] = fused();
+  ASSERT_EQ(Graft(args).code, 0);
+  ASSERT_EQ(Graft({"export", "--run", second, "--format", "graft", "--out", out}).code, 0);
+  const std::string file = out + "/adapter.safetensors";
+  const nlohmann::json of_run = GraftJson({"eval", "--run", second, "--data", data()});
+  const nlohmann::json of_adapter =
+      GraftJson({"eval", "--model", fused(), "--adapter", file, "--data", data()});
+  EXPECT_EQ(of_adapter["accuracy"], of_run["accuracy"]);
+  EXPECT_EQ(of_adapter["loss"], of_run["loss"]);
+  EXPECT_EQ(GraftJson({"inspect", file})["kind"], "adapter");
+  const Outcome wrong = Graft({"eval", "--model", *dir_ / "export-timm/model.safetensors",
+                               "--adapter", file, "--data", data()});
+  EXPECT_EQ(wrong.code, 1);
+}
+
+TEST_F(Story, DataCheckFindsNothingAndThenSomething) {
+  EXPECT_EQ(Graft({"data", "check", data()}).code, 0);
+  const std::string broken = *dir_ / "broken";
+  MakeData(broken);
+  Spill(broken + "/images/test/000000.png", "not a picture");
+  const Outcome o = Graft({"data", "check", broken});
+  EXPECT_EQ(o.code, 1);
+  EXPECT_NE(o.out.find("images/test/000000.png"), std::string::npos) << o.out;
+  const nlohmann::json json = Graft({"data", "check", broken, "--json"}).json();
+  EXPECT_EQ(json["ok"], false);
+}
+
+TEST(Help, EveryCommandShowsAnExample) {
+  for (const char* command :
+       {"demo", "train", "eval", "predict", "fuse", "export", "inspect", "profile", "data"}) {
+    const Outcome o = Graft({command, "--help"});
+    EXPECT_EQ(o.code, 0) << command;
+    EXPECT_NE(o.out.find(std::string("graft ") + command), std::string::npos) << command << "\n"
+                                                                              << o.out;
+  }
+}
+
+}  // namespace
+}  // namespace graft::cli

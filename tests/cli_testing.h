@@ -1,0 +1,134 @@
+// Runs the built `graft` as a user would. The binary is GRAFT_BINARY of the environment, or the one
+// beside the test.
+#pragma once
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+namespace graft::cli {
+
+namespace fs = std::filesystem;
+
+inline std::string Slurp(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::stringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+inline void Spill(const fs::path& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
+
+inline std::string Binary() {
+  if (const char* named = std::getenv("GRAFT_BINARY")) return named;
+  return (fs::read_symlink("/proc/self/exe").parent_path() / "graft").string();
+}
+
+// A directory that goes with the object.
+class TempDir {
+ public:
+  TempDir() {
+    std::string name = (fs::temp_directory_path() / "graft-cli-XXXXXX").string();
+    if (!mkdtemp(name.data())) std::abort();
+    path_ = name;
+  }
+  ~TempDir() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  TempDir(const TempDir&) = delete;
+  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
+
+ private:
+  fs::path path_;
+};
+
+struct Outcome {
+  int code = 0;
+  std::string out, err;
+  nlohmann::json json() const { return nlohmann::json::parse(out); }
+};
+
+// A command that runs in the background.
+class Process {
+ public:
+  explicit Process(std::vector<std::string> args) {
+    args.insert(args.begin(), "graft");
+    const std::string binary = Binary();
+    std::vector<char*> argv;
+    for (std::string& arg : args) argv.push_back(arg.data());
+    argv.push_back(nullptr);
+    const std::string out = files_ / "out", err = files_ / "err";
+    pid_ = fork();
+    if (pid_ != 0) return;
+    const int mode = O_WRONLY | O_CREAT | O_TRUNC;
+    dup2(open(out.c_str(), mode, 0644), STDOUT_FILENO);
+    dup2(open(err.c_str(), mode, 0644), STDERR_FILENO);
+    execv(binary.c_str(), argv.data());
+    _exit(127);
+  }
+  void Signal(int signal) const { kill(pid_, signal); }
+  Outcome Wait() {
+    int status = 0;
+    waitpid(pid_, &status, 0);
+    const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+    return {code, Slurp(files_ / "out"), Slurp(files_ / "err")};
+  }
+  bool Running() const {
+    siginfo_t info{};
+    return waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           info.si_pid == 0;
+  }
+
+ private:
+  TempDir files_;
+  pid_t pid_ = -1;
+};
+
+inline Outcome Graft(std::vector<std::string> args) { return Process(std::move(args)).Wait(); }
+
+// The same with --json; the exit code must be 0.
+inline nlohmann::json GraftJson(std::vector<std::string> args) {
+  args.push_back("--json");
+  const Outcome o = Graft(args);
+  EXPECT_EQ(o.code, 0) << args[0] << ": " << o.err;
+  const nlohmann::json json = nlohmann::json::parse(o.out, nullptr, false);
+  EXPECT_TRUE(json.is_object()) << args[0] << ": " << o.out;
+  return json;
+}
+
+inline void ExpectKeys(const nlohmann::json& json, const std::vector<std::string>& keys) {
+  for (const std::string& key : keys)
+    EXPECT_TRUE(json.contains(key)) << "no '" << key << "' in " << json.dump();
+}
+
+constexpr const char* kNano = "init:vit_nano_patch8_32";
+
+// A tiny data set; every command of a test run then takes well under a second.
+inline void MakeData(const std::string& out, const std::string& task = "shapes") {
+  const Outcome o = Graft({"data", "make", task, "--out", out, "--size", "32", "--train", "48",
+                           "--val", "16", "--test", "24"});
+  ASSERT_EQ(o.code, 0) << o.err;
+}
+
+inline std::vector<std::string> TrainArgs(const std::string& data, const std::string& out,
+                                          const std::vector<std::string>& more = {}) {
+  std::vector<std::string> args{"train",    "--model",   kNano,      "--data", data,
+                                "--method", "lora(r=2)", "--epochs", "2",      "--batch-size",
+                                "16",       "--out",     out};
+  args.insert(args.end(), more.begin(), more.end());
+  return args;
+}
+
+}  // namespace graft::cli

@@ -32,7 +32,8 @@ void ListTasks(const CommonOptions& common) {
 
 void Make(const MakeOptions& o, const CommonOptions& common) {
   if (o.task == "list") return ListTasks(common);
-  if (o.out.empty()) throw Error("data make needs --out, the directory to create", ErrorKind::kUsage);
+  if (o.out.empty())
+    throw Error("data make needs --out, the directory to create", ErrorKind::kUsage);
   const GeneratedTask* task = nullptr;
   try {
     task = &FindGeneratedTask(o.task);
@@ -40,37 +41,54 @@ void Make(const MakeOptions& o, const CommonOptions& common) {
     throw Error(fmt::format("{}; see graft data make list", e.what()), ErrorKind::kUsage);
   }
   if (o.size < kMinGeneratedSize || o.size > kMaxGeneratedSize)
-    throw Error(fmt::format("--size: expected {} to {} pixels, found {}", kMinGeneratedSize, kMaxGeneratedSize, o.size),
+    throw Error(fmt::format("--size: expected {} to {} pixels, found {}", kMinGeneratedSize,
+                            kMaxGeneratedSize, o.size),
                 ErrorKind::kUsage);
   WriteTask(o.out, task->name, o.size, o.counts, static_cast<uint64_t>(common.seed));
   nlohmann::json json = TaskJson(*task);
-  json.update({{"out", o.out}, {"size", o.size}, {"seed", common.seed},
-               {"images", {{"train800", o.counts.train}, {"val200", o.counts.val}, {"test", o.counts.test}}}});
+  json.update(
+      {{"out", o.out},
+       {"size", o.size},
+       {"seed", common.seed},
+       {"images",
+        {{"train800", o.counts.train}, {"val200", o.counts.val}, {"test", o.counts.test}}}});
   PrintJson(common, json);
   Say(common, fmt::format("{}: {} ({} classes: {})", o.out, task->about, task->classes.size(),
                           fmt::join(task->classes, ", ")));
-  Say(common, fmt::format("  {0}x{0} pixels; {1} training, {2} validation and {3} test images", o.size,
-                          Grouped(static_cast<int64_t>(o.counts.train)), Grouped(static_cast<int64_t>(o.counts.val)),
+  Say(common, fmt::format("  {0}x{0} pixels; {1} training, {2} validation and {3} test images",
+                          o.size, Grouped(static_cast<int64_t>(o.counts.train)),
+                          Grouped(static_cast<int64_t>(o.counts.val)),
                           Grouped(static_cast<int64_t>(o.counts.test))));
-  Say(common, fmt::format("next: graft train --model init:vit_nano_patch8_64 --data {0} --method full --lr 1e-3 --out runs/{1}",
+  Say(common, fmt::format("next: graft train --model init:vit_nano_patch8_64 --data {0} --method "
+                          "full --lr 1e-3 --out runs/{1}",
                           o.out, task->name));
 }
 
 nlohmann::json ReportJson(const DatasetReport& report) {
   using nlohmann::json;
-  json splits = json::array(), unreadable = json::array(), duplicates = json::array(), overlaps = json::array();
+  json splits = json::array(), unreadable = json::array(), duplicates = json::array(),
+       overlaps = json::array();
   for (const SplitReport& s : report.splits)
-    splits.push_back({{"split", s.name}, {"images", s.images}, {"per_class", s.per_class}, {"min_width", s.min_width},
-                      {"max_width", s.max_width}, {"min_height", s.min_height}, {"max_height", s.max_height}});
-  for (const UnreadableImage& u : report.unreadable) unreadable.push_back({{"path", u.path}, {"reason", u.reason}});
+    splits.push_back({{"split", s.name},
+                      {"images", s.images},
+                      {"per_class", s.per_class},
+                      {"min_width", s.min_width},
+                      {"max_width", s.max_width},
+                      {"min_height", s.min_height},
+                      {"max_height", s.max_height}});
+  for (const UnreadableImage& u : report.unreadable)
+    unreadable.push_back({{"path", u.path}, {"reason", u.reason}});
   for (const DuplicateImage& d : report.duplicates)
-    duplicates.push_back({{"first", d.first_path}, {"first_split", d.first_split}, {"second", d.second_path},
+    duplicates.push_back({{"first", d.first_path},
+                          {"first_split", d.first_split},
+                          {"second", d.second_path},
                           {"second_split", d.second_split}});
   for (const SplitOverlap& o : report.overlaps)
     overlaps.push_back({{"first", o.first}, {"second", o.second}, {"count", o.count}});
-  return {{"data", report.directory}, {"ok", report.ok()}, {"classes", report.num_classes},
-          {"class_names", report.class_names}, {"splits", splits}, {"unreadable", unreadable},
-          {"duplicates", duplicates}, {"overlaps", overlaps}};
+  return {
+      {"data", report.directory},          {"ok", report.ok()},   {"classes", report.num_classes},
+      {"class_names", report.class_names}, {"splits", splits},    {"unreadable", unreadable},
+      {"duplicates", duplicates},          {"overlaps", overlaps}};
 }
 
 void Check(const std::string& directory, const CommonOptions& common) {
@@ -81,8 +99,8 @@ void Check(const std::string& directory, const CommonOptions& common) {
   text.pop_back();  // Say ends the line
   Say(common, text);
   if (!report.ok())
-    Fail("{}: {} unreadable images, {} pictures in two splits; the report above names them", directory,
-         report.unreadable.size(), report.duplicates.size());
+    Fail("{}: {} unreadable images, {} pictures in two splits; the report above names them",
+         directory, report.unreadable.size(), report.duplicates.size());
 }
 
 }  // namespace
@@ -90,20 +108,27 @@ void Check(const std::string& directory, const CommonOptions& common) {
 void AddDataCommand(CLI::App& app, CommonOptions& common) {
   CLI::App* data = app.add_subcommand("data", "make a data set, or check one");
   data->require_subcommand(1);
-  data->footer("Examples:\n  graft data make list\n  graft data make shapes --out data/shapes\n"
-               "  graft data check vtab-1k/eurosat");
-  CLI::App* make = data->add_subcommand("make", "write a procedural task in the VTAB-1k layout, without a download");
+  data->footer(
+      "Examples:\n  graft data make list\n  graft data make shapes --out data/shapes\n"
+      "  graft data check vtab-1k/eurosat");
+  CLI::App* make = data->add_subcommand(
+      "make", "write a procedural task in the VTAB-1k layout, without a download");
   auto o = std::make_shared<MakeOptions>();
-  make->add_option("task", o->task, "shapes, count, position, color or texture; 'list' tells about them")->required();
+  make->add_option("task", o->task,
+                   "shapes, count, position, color or texture; 'list' tells about them")
+      ->required();
   make->add_option("--out", o->out, "directory to create");
   make->add_option("--size", o->size, "side of the images in pixels")->capture_default_str();
   make->add_option("--train", o->counts.train, "images of train800")->capture_default_str();
   make->add_option("--val", o->counts.val, "images of val200")->capture_default_str();
   make->add_option("--test", o->counts.test, "images of test")->capture_default_str();
   AddCommonOptions(*make, common);
-  make->footer("Example:\n  graft data make count --out data/count --size 64 --train 800 --val 200 --test 500");
+  make->footer(
+      "Example:\n  graft data make count --out data/count --size 64 --train 800 --val 200 --test "
+      "500");
   make->callback([o, &common] { Make(*o, common); });
-  CLI::App* check = data->add_subcommand("check", "report counts, unreadable images and test images seen in training");
+  CLI::App* check = data->add_subcommand(
+      "check", "report counts, unreadable images and test images seen in training");
   auto directory = std::make_shared<std::string>();
   check->add_option("dir", *directory, "data set directory")->required();
   AddCommonOptions(*check, common);

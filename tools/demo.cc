@@ -16,8 +16,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Sizes and rates that docs/measuring.md explains: large enough that the methods differ, small enough
-// for a minute.
+// Sizes and rates that docs/measuring.md explains: large enough that the methods differ, small
+// enough for a minute.
 constexpr const char* kModel = "init:vit_nano_patch8_32";
 constexpr const char* kFirstTask = "shapes";
 constexpr const char* kSecondTask = "count";
@@ -25,8 +25,9 @@ struct DemoMethod {
   const char *method, *lr, *epochs;
 };
 constexpr DemoMethod kPretraining{"full", "2e-3", "30"};
-constexpr DemoMethod kMethods[] = {
-    {"linear", "1e-2", "20"}, {"lora(r=8,targets=attn.*|mlp.*)", "5e-3", "20"}, {"full", "1e-3", "20"}};
+constexpr DemoMethod kMethods[] = {{"linear", "1e-2", "20"},
+                                   {"lora(r=8,targets=attn.*|mlp.*)", "5e-3", "20"},
+                                   {"full", "1e-3", "20"}};
 
 // Removed at the end unless the user named it.
 class Workspace {
@@ -60,8 +61,8 @@ class Demo {
  private:
   // Runs one command, showing where it stands; Error with the child's message if it fails.
   ChildResult Do(const std::string& title, std::vector<std::string> args);
-  ChildResult Train(const std::string& title, const std::string& model, const std::string& data, const DemoMethod& m,
-                    const std::string& run);
+  ChildResult Train(const std::string& title, const std::string& model, const std::string& data,
+                    const DemoMethod& m, const std::string& run);
   double Accuracy(const std::string& run, const std::string& data);
   void Status(const std::string& text) const;
   nlohmann::json Compare();
@@ -88,16 +89,18 @@ ChildResult Demo::Do(const std::string& title, std::vector<std::string> args) {
     if (!terminal_ && ++lines % 10 == 0) Say(common_, fmt::format("    {}", line));
   });
   Status("");
-  if (result.exit_code == 130 || Interrupted()) throw Error("demo interrupted", ErrorKind::kInterrupted);
+  if (result.exit_code == 130 || Interrupted())
+    throw Error("demo interrupted", ErrorKind::kInterrupted);
   if (result.exit_code != 0)
-    throw Error(fmt::format("{}: {}", title, result.last_line), static_cast<ErrorKind>(result.exit_code));
+    throw Error(fmt::format("{}: {}", title, result.last_line),
+                static_cast<ErrorKind>(result.exit_code));
   return result;
 }
 
 ChildResult Demo::Train(const std::string& title, const std::string& model, const std::string& data,
                         const DemoMethod& m, const std::string& run) {
-  return Do(title, {"train", "--model", model, "--data", data, "--method", m.method, "--lr", m.lr, "--epochs", m.epochs,
-                    "--batch-size", "32", "--out", run});
+  return Do(title, {"train", "--model", model, "--data", data, "--method", m.method, "--lr", m.lr,
+                    "--epochs", m.epochs, "--batch-size", "32", "--out", run});
 }
 
 double Demo::Accuracy(const std::string& run, const std::string& data) {
@@ -110,14 +113,18 @@ nlohmann::json Demo::Compare() {
   TextTable table({1, 2, 3, 4});
   table.Add({"  method", "test accuracy", "trainable parameters", "seconds", "peak memory"});
   for (const DemoMethod& m : kMethods) {
-    const std::string run = work_ / std::string(m.method).substr(0, std::string_view(m.method).find('('));
+    const std::string run =
+        work_ / std::string(m.method).substr(0, std::string_view(m.method).find('('));
     const ChildResult trained = Train(m.method, base, data, m, run);
     const double accuracy = Accuracy(run, data), seconds = trained.json["seconds"];
     const int64_t trains = trained.json["trainable_parameters"];
-    rows.push_back({{"method", m.method}, {"accuracy", accuracy}, {"trainable_parameters", trains},
-                    {"seconds", seconds}, {"peak_memory_bytes", trained.peak_memory_bytes}});
-    table.Add({fmt::format("  {}", m.method), Percent(accuracy), Grouped(trains), fmt::format("{:.1f}", seconds),
-               Megabytes(trained.peak_memory_bytes)});
+    rows.push_back({{"method", m.method},
+                    {"accuracy", accuracy},
+                    {"trainable_parameters", trains},
+                    {"seconds", seconds},
+                    {"peak_memory_bytes", trained.peak_memory_bytes}});
+    table.Add({fmt::format("  {}", m.method), Percent(accuracy), Grouped(trains),
+               fmt::format("{:.1f}", seconds), Megabytes(trained.peak_memory_bytes)});
     Say(common_, fmt::format("  {} done: {}", m.method, Percent(accuracy)));
   }
   Say(common_, "\n" + table.Lines(""));
@@ -129,12 +136,14 @@ void Demo::Fuse(nlohmann::json& result) {
   const nlohmann::json proof =
       Do("fuse", {"fuse", "--run", work_ / "lora", "--data", data, "--out", fused}).json;
   const double accuracy = Do("eval", {"eval", "--model", fused, "--data", data}).json["accuracy"];
-  Say(common_, fmt::format("\nThe LoRA branches folded into the weights: {} graph nodes became {}, those of the plain model.\n"
-                           "  Proof on {} images: logits differ by {:.1e} relative, equal top-1 for {}.\n"
-                           "  Accuracy of the fused file: {}.",
-                           proof["nodes_before"].get<int64_t>(), proof["nodes_after"].get<int64_t>(),
-                           proof["n"].get<int64_t>(), proof["relative_error"].get<double>(),
-                           Percent(proof["top1_agreement"].get<double>()), Percent(accuracy)));
+  Say(common_,
+      fmt::format("\nThe LoRA branches folded into the weights: {} graph nodes became {}, those of "
+                  "the plain model.\n"
+                  "  Proof on {} images: logits differ by {:.1e} relative, equal top-1 for {}.\n"
+                  "  Accuracy of the fused file: {}.",
+                  proof["nodes_before"].get<int64_t>(), proof["nodes_after"].get<int64_t>(),
+                  proof["n"].get<int64_t>(), proof["relative_error"].get<double>(),
+                  Percent(proof["top1_agreement"].get<double>()), Percent(accuracy)));
   result["fuse"] = proof;
   result["fused_accuracy"] = accuracy;
 }
@@ -142,28 +151,36 @@ void Demo::Fuse(nlohmann::json& result) {
 nlohmann::json Demo::Run() {
   const auto start = std::chrono::steady_clock::now();
   nlohmann::json result;
-  Say(common_, fmt::format("Drawing two small tasks: {} (8 figures) and {} (1 to 6 disks), 32 x 32 pixels.", kFirstTask, kSecondTask));
-  Do("draw", {"data", "make", kFirstTask, "--out", work_ / kFirstTask, "--size", "32", "--train", "1600", "--val", "200",
-              "--test", "400"});
-  Do("draw", {"data", "make", kSecondTask, "--out", work_ / kSecondTask, "--size", "32", "--train", "480", "--val", "120",
-              "--test", "600"});
+  Say(common_,
+      fmt::format("Drawing two small tasks: {} (8 figures) and {} (1 to 6 disks), 32 x 32 pixels.",
+                  kFirstTask, kSecondTask));
+  Do("draw", {"data", "make", kFirstTask, "--out", work_ / kFirstTask, "--size", "32", "--train",
+              "1600", "--val", "200", "--test", "400"});
+  Do("draw", {"data", "make", kSecondTask, "--out", work_ / kSecondTask, "--size", "32", "--train",
+              "480", "--val", "120", "--test", "600"});
   Say(common_, fmt::format("Training a nano ViT on {} from scratch ...", kFirstTask));
   const std::string first = work_ / "pretraining";
   const ChildResult trained = Train("pretraining", kModel, work_ / kFirstTask, kPretraining, first);
   result["pretraining_accuracy"] = Accuracy(first, work_ / kFirstTask);
   Do("fuse", {"fuse", "--run", first, "--out", work_ / "pretrained.safetensors"});
-  Say(common_, fmt::format("  {} on unseen figures, {:.0f} s, {} parameters.\nAdapting it to {} in three ways ...",
-                           Percent(result["pretraining_accuracy"]), trained.json["seconds"].get<double>(),
-                           Grouped(trained.json["trainable_parameters"].get<int64_t>()), kSecondTask));
+  Say(common_,
+      fmt::format(
+          "  {} on unseen figures, {:.0f} s, {} parameters.\nAdapting it to {} in three ways ...",
+          Percent(result["pretraining_accuracy"]), trained.json["seconds"].get<double>(),
+          Grouped(trained.json["trainable_parameters"].get<int64_t>()), kSecondTask));
   result["methods"] = Compare();
   Fuse(result);
-  result["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  Say(common_, fmt::format("\n{:.0f} s in all, {} threads. Next, with your own images (one folder per class) and a real model:\n"
+  result["seconds"] =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  Say(common_, fmt::format("\n{:.0f} s in all, {} threads. Next, with your own images (one folder "
+                           "per class) and a real model:\n"
                            "  graft data check DIR\n"
-                           "  graft train --model deit_tiny_patch16_224.safetensors --data DIR --method \"lora(r=8)\" --out runs/a\n"
+                           "  graft train --model deit_tiny_patch16_224.safetensors --data DIR "
+                           "--method \"lora(r=8)\" --out runs/a\n"
                            "  graft fuse --run runs/a --out fused.safetensors\n"
                            "  graft predict --model fused.safetensors photo.jpg\n"
-                           "  graft inspect --methods", result["seconds"].get<double>(), Threads()));
+                           "  graft inspect --methods",
+                           result["seconds"].get<double>(), Threads()));
   return result;
 }
 
@@ -178,7 +195,8 @@ void RunDemo(const std::string& keep, const CommonOptions& common) {
 }  // namespace
 
 void AddDemoCommand(CLI::App& app, CommonOptions& common) {
-  CLI::App* command = app.add_subcommand("demo", "train, compare, fuse and prove, in a minute and without a download");
+  CLI::App* command = app.add_subcommand(
+      "demo", "train, compare, fuse and prove, in a minute and without a download");
   auto keep = std::make_shared<std::string>();
   command->add_option("--keep", *keep, "directory to create and keep: data, runs, models");
   AddCommonOptions(*command, common);

@@ -55,32 +55,39 @@ Rewritten ApplyTo(const Subject& s) {
   ParamStore scratch = s.model.params;
   r.after = r.before;
   if (!s.method.empty())
-    r.after = MethodGraph(s.model.config, {}, ParseMethod(s.method), scratch, static_cast<uint64_t>(s.config.seed),
-                          &r.reports);
+    r.after = MethodGraph(s.model.config, {}, ParseMethod(s.method), scratch,
+                          static_cast<uint64_t>(s.config.seed), &r.reports);
   return r;
 }
 
 const char* LayoutName(const LoadedModel& m) {
-  if (m.source.starts_with("init:")) return "seeded random weights";
+  if (m.source.starts_with("init:")) return "random weights";
   return m.layout == Layout::kTimm ? "timm names" : "Hugging Face names";
+}
+
+// Where a fact was found. What nobody states is what every model of this kind has.
+std::string SourceOf(const LoadedModel& m, const std::string& fact) {
+  const auto it = m.fact_source.find(fact);
+  if (it != m.fact_source.end()) return it->second;
+  return m.source.starts_with("init:") ? "architecture name" : "usual for this layout";
 }
 
 std::string FactsText(const Subject& s) {
   TextTable table;
   VitConfig::Visit(s.model.config, [&](const char* name, const auto& value) {
-    const auto it = s.model.fact_source.find(name);
-    const char* known = s.model.source.starts_with("init:") ? "architecture name" : "usual for this layout";
-    table.Add({name, fmt::format("{}", value), it == s.model.fact_source.end() ? known : it->second});
+    table.Add({name, fmt::format("{}", value), SourceOf(s.model, name)});
   });
   return table.Lines("    ");
 }
 
 std::string KeysText(const KeyLedger& k) {
-  std::string text = fmt::format("  keys: {} matched, {} missing, {} unexpected, {} changed", k.matched.size(),
-                                 k.missing.size(), k.unexpected.size(), k.reshaped.size());
+  std::string text =
+      fmt::format("  keys: {} matched, {} missing, {} unexpected, {} changed", k.matched.size(),
+                  k.missing.size(), k.unexpected.size(), k.reshaped.size());
   auto list = [&](const char* what, const std::vector<std::string>& names) {
     constexpr size_t kMost = 10;
-    for (size_t i = 0; i < std::min(names.size(), kMost); ++i) text += fmt::format("\n    {} {}", what, names[i]);
+    for (size_t i = 0; i < std::min(names.size(), kMost); ++i)
+      text += fmt::format("\n    {} {}", what, names[i]);
     if (names.size() > kMost) text += fmt::format("\n    ... and {} more", names.size() - kMost);
   };
   list("missing", k.missing);
@@ -94,8 +101,8 @@ std::string MethodText(const Subject& s, const Rewritten& r) {
   const int64_t trains = TrainableCount(r.after), all = ParameterCount(r.after);
   std::string text = fmt::format("method {}\n", ToString(ParseMethod(s.method)));
   for (const PassReport& report : r.reports)
-    text += fmt::format("  pass {}: {} rewrites, {} to {} nodes\n", report.name, report.rewrites, report.nodes_before,
-                        report.nodes_after);
+    text += fmt::format("  pass {}: {} rewrites, {} to {} nodes\n", report.name, report.rewrites,
+                        report.nodes_before, report.nodes_after);
   text += fmt::format("  trains {} of {} parameters ({:.2f} %)\n", Grouped(trains), Grouped(all),
                       100 * static_cast<double>(trains) / static_cast<double>(all));
   TextTable table({1, 3});
@@ -110,22 +117,27 @@ std::string RunText(const RunConfig& c) {
   TextTable table;
   table.Add({"data", c.data});
   table.Add({"method", c.method});
-  table.Add({"base", c.base_sha256.empty() ? c.model : fmt::format("{} (SHA-256 {}...)", c.model, c.base_sha256.substr(0, 12))});
+  table.Add({"base", c.base_sha256.empty() ? c.model
+                                           : fmt::format("{} (SHA-256 {}...)", c.model,
+                                                         c.base_sha256.substr(0, 12))});
   table.Add({"preprocess", c.preprocess});
   table.Add({"seed", std::to_string(c.seed)});
   return table.Lines("  ");
 }
 
-void Report(const Subject& s, const Rewritten& r, const InspectOptions& o, const CommonOptions& common) {
+void Report(const Subject& s, const Rewritten& r, const InspectOptions& o,
+            const CommonOptions& common) {
   const LoadedModel& m = s.model;
-  Say(common, fmt::format("{}\n  {}, {} parameters, {}", o.subject, m.architecture(), Grouped(ParameterCount(r.before)),
-                          LayoutName(m)));
+  Say(common, fmt::format("{}\n  {}, {} parameters, {}", o.subject, m.architecture(),
+                          Grouped(ParameterCount(r.before)), LayoutName(m)));
   if (s.kind == "run") Say(common, RunText(s.config));
   Say(common, "  facts, and where each was found\n" + FactsText(s));
   Say(common, KeysText(m.ledger));
   if (!m.labels.empty()) {
     const size_t shown = std::min<size_t>(m.labels.size(), 10);
-    Say(common, fmt::format("  classes: {}{}", fmt::join(m.labels.begin(), m.labels.begin() + static_cast<ptrdiff_t>(shown), ", "),
+    Say(common, fmt::format("  classes: {}{}",
+                            fmt::join(m.labels.begin(),
+                                      m.labels.begin() + static_cast<ptrdiff_t>(shown), ", "),
                             m.labels.size() > shown ? ", ..." : ""));
   }
   if (!s.method.empty()) Say(common, MethodText(s, r));
@@ -134,25 +146,37 @@ void Report(const Subject& s, const Rewritten& r, const InspectOptions& o, const
 nlohmann::json ReportJson(const Subject& s, const Rewritten& r, const InspectOptions& o) {
   using nlohmann::json;
   const LoadedModel& m = s.model;
-  json facts = json::object(), reshaped = json::array(), passes = json::array(), groups = json::array();
+  json facts = json::object(), reshaped = json::array(), passes = json::array(),
+       groups = json::array();
   VitConfig::Visit(m.config, [&](const char* name, const auto& value) {
-    const auto it = m.fact_source.find(name);
-    facts[name] = {{"value", value}, {"source", it == m.fact_source.end() ? json() : json(it->second)}};
+    facts[name] = {{"value", value}, {"source", SourceOf(m, name)}};
   });
   for (const KeyLedger::Reshaped& k : m.ledger.reshaped)
     reshaped.push_back({{"key", k.key}, {"from", k.from}, {"to", k.to}, {"why", k.why}});
   for (const PassReport& p : r.reports)
-    passes.push_back({{"name", p.name}, {"rewrites", p.rewrites}, {"nodes_before", p.nodes_before},
+    passes.push_back({{"name", p.name},
+                      {"rewrites", p.rewrites},
+                      {"nodes_before", p.nodes_before},
                       {"nodes_after", p.nodes_after}});
   for (const TrainableGroup& g : TrainableGroups(r.after))
-    groups.push_back({{"name", g.name}, {"shape", g.shape}, {"tensors", g.tensors}, {"numbers", g.numbers}});
-  return {{"subject", o.subject}, {"kind", s.kind}, {"architecture", m.architecture()},
-          {"layout", m.layout == Layout::kTimm ? "timm" : "hf"}, {"facts", facts},
-          {"parameters", ParameterCount(r.before)}, {"trainable_parameters", TrainableCount(r.after)},
-          {"method", s.method.empty() ? json() : json(ToString(ParseMethod(s.method)))}, {"passes", passes},
-          {"trainable", groups}, {"labels", m.labels},
-          {"keys", {{"matched", m.ledger.matched}, {"missing", m.ledger.missing},
-                    {"unexpected", m.ledger.unexpected}, {"reshaped", reshaped}}}};
+    groups.push_back(
+        {{"name", g.name}, {"shape", g.shape}, {"tensors", g.tensors}, {"numbers", g.numbers}});
+  return {{"subject", o.subject},
+          {"kind", s.kind},
+          {"architecture", m.architecture()},
+          {"layout", m.layout == Layout::kTimm ? "timm" : "hf"},
+          {"facts", facts},
+          {"parameters", ParameterCount(r.before)},
+          {"trainable_parameters", TrainableCount(r.after)},
+          {"method", s.method.empty() ? json() : json(ToString(ParseMethod(s.method)))},
+          {"passes", passes},
+          {"trainable", groups},
+          {"labels", m.labels},
+          {"keys",
+           {{"matched", m.ledger.matched},
+            {"missing", m.ledger.missing},
+            {"unexpected", m.ledger.unexpected},
+            {"reshaped", reshaped}}}};
 }
 
 std::string GraphText(const Subject& s, const Graph& g, const InspectOptions& o) {
@@ -166,24 +190,31 @@ std::string GraphText(const Subject& s, const Graph& g, const InspectOptions& o)
   const std::string block = o.block.empty() ? "0" : o.block;
   int64_t number = -1;
   const auto [end, error] = std::from_chars(block.data(), block.data() + block.size(), number);
-  if (error != std::errc() || end != block.data() + block.size() || number < 0 || number >= s.model.config.depth)
-    Usage(fmt::format("--block: expected 0 to {} or all, found '{}'", s.model.config.depth - 1, block));
+  if (error != std::errc() || end != block.data() + block.size() || number < 0 ||
+      number >= s.model.config.depth)
+    Usage(fmt::format("--block: expected 0 to {} or all, found '{}'", s.model.config.depth - 1,
+                      block));
   return ToSvg(g, fmt::format("blocks.{}", number));
 }
 
 // A recipe and its tensors: there is no graph without the base.
 void InspectAdapter(const InspectOptions& o, const CommonOptions& common) {
   if (!o.graph.empty() || !o.method.empty())
-    Usage(fmt::format("{}: an adapter alone has no graph; inspect its base with --method instead", o.subject));
+    Usage(fmt::format("{}: an adapter alone has no graph; inspect its base with --method instead",
+                      o.subject));
   const AdapterFile adapter = AdapterFile::Open(o.subject);
   const SafetensorsFile file = SafetensorsFile::Open(o.subject);
-  const Json architecture = ParseJson(file.metadata().at("graft.config"), o.subject + " (metadata graft.config)");
+  const Json architecture =
+      ParseJson(file.metadata().at("graft.config"), o.subject + " (metadata graft.config)");
   LoadedModel base;
   VitConfig::Visit(base.config, [&](const char* name, auto& field) {
     using T = std::decay_t<decltype(field)>;
-    if constexpr (std::is_same_v<T, std::string>) field = GetString(architecture, name, o.subject);
-    else if constexpr (std::is_same_v<T, double>) field = GetNumber(architecture, name, 0, 1, o.subject);
-    else field = GetInt(architecture, name, 1, 1 << 30, o.subject);
+    if constexpr (std::is_same_v<T, std::string>)
+      field = GetString(architecture, name, o.subject);
+    else if constexpr (std::is_same_v<T, double>)
+      field = GetNumber(architecture, name, 0, 1, o.subject);
+    else
+      field = GetInt(architecture, name, 1, 1 << 30, o.subject);
   });
   int64_t count = 0;
   nlohmann::json names = nlohmann::json::array();
@@ -193,17 +224,27 @@ void InspectAdapter(const InspectOptions& o, const CommonOptions& common) {
     count += size;
     names.push_back(t.name);
   }
-  PrintJson(common, {{"subject", o.subject}, {"kind", "adapter"}, {"architecture", base.architecture()},
-                     {"method", adapter.config.method}, {"parameters", count}, {"trainable_parameters", count},
-                     {"labels", adapter.config.labels}, {"base_sha256", adapter.config.base_sha256},
-                     {"keys", {{"matched", names}, {"missing", nlohmann::json::array()},
-                               {"unexpected", nlohmann::json::array()}, {"reshaped", nlohmann::json::array()}}}});
-  Say(common, fmt::format("{}\n  adapter of {} for {}: {} tensors, {} parameters", o.subject, adapter.config.method,
-                          base.architecture(), names.size(), Grouped(count)));
+  PrintJson(common, {{"subject", o.subject},
+                     {"kind", "adapter"},
+                     {"architecture", base.architecture()},
+                     {"method", adapter.config.method},
+                     {"parameters", count},
+                     {"trainable_parameters", count},
+                     {"labels", adapter.config.labels},
+                     {"base_sha256", adapter.config.base_sha256},
+                     {"keys",
+                      {{"matched", names},
+                       {"missing", nlohmann::json::array()},
+                       {"unexpected", nlohmann::json::array()},
+                       {"reshaped", nlohmann::json::array()}}}});
+  Say(common,
+      fmt::format("{}\n  adapter of {} for {}: {} tensors, {} parameters", o.subject,
+                  adapter.config.method, base.architecture(), names.size(), Grouped(count)));
   TextTable table;
   table.Add({"classes", fmt::format("{}", fmt::join(adapter.config.labels, ", "))});
   table.Add({"preprocess", adapter.config.preprocess});
-  table.Add({"base SHA-256", adapter.config.base_sha256.empty() ? "none (init:)" : adapter.config.base_sha256});
+  table.Add({"base SHA-256",
+             adapter.config.base_sha256.empty() ? "none (init:)" : adapter.config.base_sha256});
   Say(common, table.Lines("  "));
 }
 
@@ -214,8 +255,10 @@ void Run(InspectOptions o, const CommonOptions& common) {
   }
   if (!o.subject.empty() && !o.model.empty()) Usage("inspect: expected one model, found two");
   if (o.subject.empty()) o.subject = o.model;
-  if (o.subject.empty()) Usage("inspect needs a model, a run, or --methods; example: graft inspect --help");
-  if (!o.subject.starts_with("init:") && LooksLikeAdapter(o.subject)) return InspectAdapter(o, common);
+  if (o.subject.empty())
+    Usage("inspect needs a model, a run, or --methods; example: graft inspect --help");
+  if (!o.subject.starts_with("init:") && LooksLikeAdapter(o.subject))
+    return InspectAdapter(o, common);
   const Subject s = OpenSubject(o, common);
   const Rewritten r = ApplyTo(s);
   nlohmann::json json = ReportJson(s, r, o);
@@ -229,7 +272,8 @@ void Run(InspectOptions o, const CommonOptions& common) {
     WriteFileAtomically(o.out, text);
     json["graph_file"] = o.out;
     PrintJson(common, json);
-    return Say(common, fmt::format("{}: graph of {}, {} nodes", o.out, o.subject, r.after.live_nodes()));
+    return Say(common,
+               fmt::format("{}: graph of {}, {} nodes", o.out, o.subject, r.after.live_nodes()));
   }
   json["graph"] = text;
   PrintJson(common, json);
@@ -241,7 +285,8 @@ void Run(InspectOptions o, const CommonOptions& common) {
 void AddInspectCommand(CLI::App& app, CommonOptions& common) {
   CLI::App* command = app.add_subcommand("inspect", "what a model, run, adapter or method is");
   auto o = std::make_shared<InspectOptions>();
-  command->add_option("subject", o->subject, "model, run, adapter file; with --methods a method's name");
+  command->add_option("subject", o->subject,
+                      "model, run, adapter file; with --methods a method's name");
   command->add_option("--model", o->model, "the same as the first argument");
   command->add_option("--arch", o->arch, "architecture, where the checkpoint does not tell");
   command->add_option("--method", o->method, "show what this method would change and train");
@@ -250,9 +295,10 @@ void AddInspectCommand(CLI::App& app, CommonOptions& common) {
   command->add_option("--out", o->out, "file for --graph");
   command->add_flag("--methods", o->methods, "list the methods and their options");
   AddCommonOptions(*command, common);
-  command->footer("Example:\n  graft inspect deit_tiny_patch16_224.safetensors --method \"lora(r=8)\"\n"
-                  "  graft inspect init:vit_base_patch16_224 --method lora --graph svg --out block.svg\n"
-                  "  graft inspect --methods lora");
+  command->footer(
+      "Example:\n  graft inspect deit_tiny_patch16_224.safetensors --method \"lora(r=8)\"\n"
+      "  graft inspect init:vit_base_patch16_224 --method lora --graph svg --out block.svg\n"
+      "  graft inspect --methods lora");
   command->callback([o, &common] { Run(*o, common); });
 }
 

@@ -27,22 +27,29 @@ struct Source {
   std::vector<float> values;  // of an .npy file, [samples, 3, H, W]; empty for an image
 };
 
-std::string ShapeText(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ",")); }
+std::string ShapeText(const std::vector<int64_t>& shape) {
+  return fmt::format("[{}]", fmt::join(shape, ","));
+}
 
 Source OpenSource(const std::string& path, const VitConfig& config) {
   struct stat s;
   if (stat(path.c_str(), &s) != 0) Fail("{}: no such file", path);
   if (S_ISDIR(s.st_mode))
-    Fail("{0}: a directory, expected images; hint: name the images ({0}/*.jpg), or graft eval --data {0} for a "
-         "labelled data set", path);
+    Fail(
+        "{0}: a directory, expected images; hint: name the images ({0}/*.jpg), or graft eval "
+        "--data {0} for a "
+        "labelled data set",
+        path);
   if (!path.ends_with(".npy")) return {path, 1, {}};
   NpyArray array = ReadNpy(path);
   const int64_t side = config.image_size;
   const std::vector<int64_t>& shape = array.shape;
-  if (shape.size() != 4 || shape[0] < 1 || shape[1] != config.channels || shape[2] != side || shape[3] != side)
-    Fail("{}: expected normalised images of shape [n,{},{},{}], found {}", path, config.channels, side, side,
-         ShapeText(shape));
-  if (!std::all_of(array.values.begin(), array.values.end(), [](float x) { return std::isfinite(x); }))
+  if (shape.size() != 4 || shape[0] < 1 || shape[1] != config.channels || shape[2] != side ||
+      shape[3] != side)
+    Fail("{}: expected normalised images of shape [n,{},{},{}], found {}", path, config.channels,
+         side, side, ShapeText(shape));
+  if (!std::all_of(array.values.begin(), array.values.end(),
+                   [](float x) { return std::isfinite(x); }))
     Fail("{}: holds values that are not finite", path);
   return {path, shape[0], std::move(array.values)};
 }
@@ -69,8 +76,10 @@ class Feed {
   }
   void Next(float* out) {
     const Source& s = sources_[source_];
-    if (s.values.empty()) loader_->Next(1, out);
-    else std::memcpy(out, &s.values[static_cast<size_t>(sample_) * size_], size_ * sizeof(float));
+    if (s.values.empty())
+      loader_->Next(1, out);
+    else
+      std::memcpy(out, &s.values[static_cast<size_t>(sample_) * size_], size_ * sizeof(float));
     if (++sample_ == s.samples) ++source_, sample_ = 0;
   }
 
@@ -82,7 +91,8 @@ class Feed {
 };
 
 // [samples, classes] of all sources.
-std::vector<float> Logits(OpenedModel& opened, const std::vector<Source>& sources, const CommonOptions& common) {
+std::vector<float> Logits(OpenedModel& opened, const std::vector<Source>& sources,
+                          const CommonOptions& common) {
   int64_t total = 0;
   for (const Source& s : sources) total += s.samples;
   Graph graph = opened.Inference(false);
@@ -120,7 +130,8 @@ std::vector<Choice> TopOf(std::span<const float> logits, int64_t k) {
   for (float x : logits) sum += std::exp(static_cast<double>(x) - most);
   std::vector<Choice> all;
   for (size_t i = 0; i < logits.size(); ++i)
-    all.push_back({static_cast<int64_t>(i), std::exp(static_cast<double>(logits[i]) - most) / sum, logits[i]});
+    all.push_back({static_cast<int64_t>(i), std::exp(static_cast<double>(logits[i]) - most) / sum,
+                   logits[i]});
   const auto better = [](const Choice& a, const Choice& b) {
     return a.logit != b.logit ? a.logit > b.logit : a.index < b.index;
   };
@@ -129,8 +140,8 @@ std::vector<Choice> TopOf(std::span<const float> logits, int64_t k) {
   return all;
 }
 
-void PrintPredictions(const OpenedModel& opened, const std::vector<Source>& sources, std::span<const float> logits,
-                      int64_t top, const CommonOptions& common) {
+void PrintPredictions(const OpenedModel& opened, const std::vector<Source>& sources,
+                      std::span<const float> logits, int64_t top, const CommonOptions& common) {
   const size_t classes = static_cast<size_t>(opened.model.config.classes);
   const std::vector<std::string>& labels = opened.labels();
   nlohmann::json predictions = nlohmann::json::array();
@@ -142,10 +153,15 @@ void PrintPredictions(const OpenedModel& opened, const std::vector<Source>& sour
       TextTable table({0, 1, 2});
       for (const Choice& c : TopOf(logits.subspan(row * classes, classes), top)) {
         const bool named = !labels.empty();
-        const nlohmann::json name = named ? nlohmann::json(labels[static_cast<size_t>(c.index)]) : nullptr;
-        choices.push_back({{"class", c.index}, {"name", name}, {"probability", c.probability}, {"logit", c.logit}});
+        const nlohmann::json name =
+            named ? nlohmann::json(labels[static_cast<size_t>(c.index)]) : nullptr;
+        choices.push_back({{"class", c.index},
+                           {"name", name},
+                           {"probability", c.probability},
+                           {"logit", c.logit}});
         table.Add({fmt::format("{:.2f} %", 100 * c.probability), fmt::format("{:.3f}", c.logit),
-                   fmt::format("class {}", c.index), named ? labels[static_cast<size_t>(c.index)] : ""});
+                   fmt::format("class {}", c.index),
+                   named ? labels[static_cast<size_t>(c.index)] : ""});
       }
       predictions.push_back({{"input", input}, {"top", choices}});
       Say(common, input + "\n" + table.Lines("  "));
@@ -156,14 +172,17 @@ void PrintPredictions(const OpenedModel& opened, const std::vector<Source>& sour
 void Run(const PredictOptions& o, const CommonOptions& common) {
   if (o.choice.preprocess == "list") return Say(common, ListPreprocess());
   if (o.inputs.empty())
-    throw Error("predict needs images or .npy files; example: graft predict --help", ErrorKind::kUsage);
+    throw Error("predict needs images or .npy files; example: graft predict --help",
+                ErrorKind::kUsage);
   ApplyCommonOptions(common);
   OpenedModel opened = OpenModel(o.choice, common, InputKind::kImages);
   const std::vector<Source> sources = OpenSources(o, opened.model.config);
   const std::vector<float> logits = Logits(opened, sources, common);
   const int64_t classes = opened.model.config.classes;
   if (!o.logits.empty())
-    WriteNpy(o.logits, ToWrite<float>("logits", {static_cast<int64_t>(logits.size()) / classes, classes}, logits));
+    WriteNpy(
+        o.logits,
+        ToWrite<float>("logits", {static_cast<int64_t>(logits.size()) / classes, classes}, logits));
   PrintPredictions(opened, sources, logits, o.top, common);
   if (!o.logits.empty()) Say(common, fmt::format("logits of all classes: {}", o.logits));
 }
@@ -174,12 +193,17 @@ void AddPredictCommand(CLI::App& app, CommonOptions& common) {
   CLI::App* command = app.add_subcommand("predict", "classify images");
   auto o = std::make_shared<PredictOptions>();
   AddModelOptions(*command, o->choice);
-  command->add_option("inputs", o->inputs, "images (JPEG, PNG, PNM) or .npy of normalised [n,3,H,W] float32");
-  command->add_option("--top", o->top, "classes to show")->capture_default_str()->check(CLI::Range(1, 1 << 20));
-  command->add_option("--logits", o->logits, "also write all logits, [n, classes] float32, to this .npy");
+  command->add_option("inputs", o->inputs,
+                      "images (JPEG, PNG, PNM) or .npy of normalised [n,3,H,W] float32");
+  command->add_option("--top", o->top, "classes to show")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20));
+  command->add_option("--logits", o->logits,
+                      "also write all logits, [n, classes] float32, to this .npy");
   AddCommonOptions(*command, common);
-  command->footer("Example:\n  graft predict --run runs/a photo.jpg --top 3\n"
-                  "  graft predict --model deit_tiny_patch16_224.safetensors a.jpg b.png --logits out.npy");
+  command->footer(
+      "Example:\n  graft predict --run runs/a photo.jpg --top 3\n"
+      "  graft predict --model deit_tiny_patch16_224.safetensors a.jpg b.png --logits out.npy");
   command->callback([o, &common] { Run(*o, common); });
 }
 

@@ -12,8 +12,10 @@ namespace {
 const std::string& MustHave(const SafetensorsFile& file, const char* key) {
   const auto it = file.metadata().find(key);
   if (it == file.metadata().end())
-    Fail("{}: no adapter of Graft (no '{}' in its metadata); hint: graft export --format graft writes one",
-         file.path(), key);
+    Fail(
+        "{}: no adapter of Graft (no '{}' in its metadata); hint: graft export --format graft "
+        "writes one",
+        file.path(), key);
   return it->second;
 }
 
@@ -25,7 +27,8 @@ Method RecipeMethod(const std::string& text, const std::string& where) {
   for (const Json& term : recipe) {
     MethodTerm t{GetString(term, "method", where), {}};
     for (const auto& [key, value] : GetObject(term, "options", where).items()) {
-      if (!value.is_string()) Fail("{}: option '{}' is {}, expected text", where, key, value.dump());
+      if (!value.is_string())
+        Fail("{}: option '{}' is {}, expected text", where, key, value.dump());
       t.options[key] = value.get<std::string>();
     }
     method.push_back(std::move(t));
@@ -48,7 +51,8 @@ AdapterFile AdapterFile::Open(const std::string& path) {
   AdapterFile adapter;
   adapter.path = path;
   RunConfig& c = adapter.config;
-  c.method = ToString(RecipeMethod(MustHave(file, "graft.recipe"), path + " (metadata graft.recipe)"));
+  c.method =
+      ToString(RecipeMethod(MustHave(file, "graft.recipe"), path + " (metadata graft.recipe)"));
   const std::string where = path + " (metadata graft.labels)";
   const Json labels = ParseJson(MustHave(file, "graft.labels"), where);
   if (!labels.is_array() || labels.empty()) Fail("{}: expected a list of class names", where);

@@ -1,5 +1,5 @@
-// Our adapter files: the tensors that a run trained, and in the metadata everything that is needed to
-// put them on the same base again. See docs/file_formats.md.
+// Our adapter files: the tensors that a run trained, and in the metadata everything that is needed
+// to put them on the same base again. See docs/file_formats.md.
 #pragma once
 #include "runtime/io/safetensors.h"
 #include "tools/lib/run_dir.h"

@@ -35,7 +35,8 @@ struct Pipe {
   }
 };
 
-void TakeLines(std::string& text, ChildResult& result, const std::function<void(const std::string&)>& on_line) {
+void TakeLines(std::string& text, ChildResult& result,
+               const std::function<void(const std::string&)>& on_line) {
   for (size_t end; (end = text.find('\n')) != std::string::npos; text.erase(0, end + 1)) {
     result.last_line = text.substr(0, end);
     if (on_line) on_line(result.last_line);
@@ -57,7 +58,8 @@ void Drain(Pipe& out, Pipe& err, std::string& out_text, ChildResult& result,
 
 }  // namespace
 
-ChildResult RunSelf(std::vector<std::string> args, const std::function<void(const std::string&)>& on_line) {
+ChildResult RunSelf(std::vector<std::string> args,
+                    const std::function<void(const std::string&)>& on_line) {
   args.insert(args.begin(), "graft");
   args.push_back("--json");
   std::vector<char*> argv;

@@ -2,22 +2,22 @@
 // run has a peak memory of its own.
 #pragma once
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 namespace graft {
 
 struct ChildResult {
   int exit_code = 0;
-  nlohmann::json json;        // of its standard output
-  std::string last_line;      // of its standard error: the message, if it failed
+  nlohmann::json json;    // of its standard output
+  std::string last_line;  // of its standard error: the message, if it failed
   size_t peak_memory_bytes = 0;
 };
 
-// Runs `graft ARGS --json`; `on_line` receives each line of standard error as it comes. Throws Error if
-// the child cannot be started; its failure is in `exit_code` (128 + n for signal n).
-ChildResult RunSelf(std::vector<std::string> args, const std::function<void(const std::string&)>& on_line);
+// Runs `graft ARGS --json`; `on_line` receives each line of standard error as it comes. Throws
+// Error if the child cannot be started; its failure is in `exit_code` (128 + n for signal n).
+ChildResult RunSelf(std::vector<std::string> args,
+                    const std::function<void(const std::string&)>& on_line);
 
 }  // namespace graft

@@ -35,13 +35,29 @@ std::string Normal(const std::string& line, int64_t block) {
       i = DigitsEnd(line, i + 1);
     } else if (line.compare(i, kBlocks.size(), kBlocks) == 0) {
       const size_t begin = i + kBlocks.size(), end = DigitsEnd(line, begin);
-      out += fmt::format("blocks.{:+}", begin == end ? 0 : std::stoll(line.substr(begin, end - begin)) - block);
+      out += fmt::format("blocks.{:+}",
+                         begin == end ? 0 : std::stoll(line.substr(begin, end - begin)) - block);
       i = end;
     } else {
       out += line[i++];
     }
   }
   return out;
+}
+
+// Without the attributes that are off: "{ta=0 tb=1 alpha=1 act=none}" says {tb=1}.
+std::string Short(const std::string& line) {
+  const size_t open = line.find(" {"), close = line.find('}', open);
+  if (open == std::string::npos || close == std::string::npos) return line;
+  std::string kept;
+  for (size_t begin = open + 2; begin < close;) {
+    const size_t end = std::min(line.find(' ', begin), close);
+    const std::string field = line.substr(begin, end - begin);
+    if (!field.ends_with("=0") && !field.ends_with("=none") && field != "alpha=1")
+      kept += (kept.empty() ? "" : " ") + field;
+    begin = end + 1;
+  }
+  return line.substr(0, open) + (kept.empty() ? "" : " {" + kept + "}") + line.substr(close + 1);
 }
 
 // Neighbouring lines about one block.
@@ -61,16 +77,20 @@ std::vector<Piece> Pieces(const std::string& diff) {
     begin = end + 1;
     const bool gap = line == "  ...";
     if (gap && (pieces.empty() || pieces.back().text.ends_with("...\n"))) continue;
+    // Unchanged parameters orient nobody: their names say where they belong.
+    if (line.starts_with("  param ")) continue;
     const bool param = gap ? is_param : line.substr(2).starts_with("param ");
     const int64_t block = gap ? pieces.back().block : BlockOf(line);
-    if (pieces.empty() || pieces.back().block != block || is_param != param) pieces.push_back({block, "", "", {}, false});
+    if (pieces.empty() || pieces.back().block != block || is_param != param)
+      pieces.push_back({block, "", "", {}, false});
     is_param = param;
     Piece& piece = pieces.back();
-    piece.text += line + "\n";
+    piece.text += Short(line) + "\n";
     piece.normal += Normal(line, block) + "\n";
     piece.changes = piece.changes || line[0] == '+' || line[0] == '-';
   }
-  // Lines for orientation that ended up alone orient nobody; a gap at the end of a piece says nothing.
+  // Lines for orientation that ended up alone orient nobody; a gap at the end of a piece says
+  // nothing.
   std::erase_if(pieces, [](const Piece& p) { return !p.changes; });
   for (Piece& p : pieces)
     for (std::string* text : {&p.text, &p.normal})
@@ -97,15 +117,18 @@ std::string FoldedDiff(const Graph& before, const Graph& after) {
   std::map<std::string, size_t> first;  // of equal pieces
   for (Piece& piece : Pieces(DiffText(before, after, 1))) {
     const auto [at, fresh] = first.emplace(piece.normal, shown.size());
-    if (fresh || piece.block < 0) shown.push_back(std::move(piece));
-    else shown[at->second].same_in.push_back(piece.block);
+    if (fresh || piece.block < 0)
+      shown.push_back(std::move(piece));
+    else
+      shown[at->second].same_in.push_back(piece.block);
   }
   std::string text;
   for (Piece& piece : shown) {
     text += piece.text;
     std::sort(piece.same_in.begin(), piece.same_in.end());
     if (!piece.same_in.empty())
-      text += fmt::format("  ... the same in block{} {}\n", piece.same_in.size() > 1 ? "s" : "", Ranges(piece.same_in));
+      text += fmt::format("  ... the same in block{} {}\n", piece.same_in.size() > 1 ? "s" : "",
+                          Ranges(piece.same_in));
   }
   return text;
 }

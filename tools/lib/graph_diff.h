@@ -1,4 +1,5 @@
-// What a method did to a graph, short enough to read: equal changes in several blocks are shown once.
+// What a method did to a graph, short enough to read: equal changes in several blocks are shown
+// once.
 #pragma once
 #include "runtime/graph.h"
 

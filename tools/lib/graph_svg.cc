@@ -26,11 +26,16 @@ struct Box {
 std::string Escape(const std::string& text) {
   std::string out;
   for (char c : text) {
-    if (c == '<') out += "&lt;";
-    else if (c == '>') out += "&gt;";
-    else if (c == '&') out += "&amp;";
-    else if (c == '"') out += "&quot;";
-    else out += c;
+    if (c == '<')
+      out += "&lt;";
+    else if (c == '>')
+      out += "&gt;";
+    else if (c == '&')
+      out += "&amp;";
+    else if (c == '"')
+      out += "&quot;";
+    else
+      out += c;
   }
   return out;
 }
@@ -65,7 +70,8 @@ class Picture {
     const auto it = made_by_.find(v);
     if (it != made_by_.end()) return it->second;
     const Value& value = g_.value(v);
-    Box box{{{value.name.empty() ? "value" : value.name, "name"}, {ToString(value.type), "type"}}, "input"};
+    Box box{{{value.name.empty() ? "value" : value.name, "name"}, {ToString(value.type), "type"}},
+            "input"};
     return made_by_[v] = AddBox(std::move(box));
   }
   std::string DrawBox(const Box& box, const Place& place) const;
@@ -89,7 +95,8 @@ void Picture::AddNode(NodeId id) {
       sources.push_back(Source(v));
       continue;
     }
-    const std::string text = Below(Below(value.name, n.scope), scope_) + " " + ToString(value.type.shape);
+    const std::string text =
+        Below(Below(value.name, n.scope), scope_) + " " + ToString(value.type.shape);
     box.lines.push_back({text, value.trainable ? "trained" : "frozen"});
     if (value.trainable) box.css = "op trains";
   }
@@ -107,11 +114,14 @@ void Picture::AddOutput(const GraphOutput& output) {
 }
 
 std::string Picture::DrawBox(const Box& box, const Place& p) const {
-  std::string svg = fmt::format("<rect class=\"{}\" x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" rx=\"{}\"/>\n",
-                                box.css, p.x - p.width / 2, p.y, p.width, p.height, box.lines.size() == 1 ? 10 : 4);
+  std::string svg = fmt::format(
+      "<rect class=\"{}\" x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" "
+      "rx=\"{}\"/>\n",
+      box.css, p.x - p.width / 2, p.y, p.width, p.height, box.lines.size() == 1 ? 10 : 4);
   double y = p.y + kLine - 1;
   for (const TextLine& line : box.lines) {
-    svg += fmt::format("<text class=\"{}\" x=\"{:.1f}\" y=\"{:.1f}\">{}</text>\n", line.css, p.x, y, Escape(line.text));
+    svg += fmt::format("<text class=\"{}\" x=\"{:.1f}\" y=\"{:.1f}\">{}</text>\n", line.css, p.x, y,
+                       Escape(line.text));
     y += kLine;
   }
   return svg;
@@ -122,13 +132,14 @@ std::string DrawEdge(const std::vector<Point>& points) {
   std::string path = fmt::format("M{:.1f},{:.1f}", points[0].x, points[0].y);
   for (size_t i = 1; i < points.size(); ++i) {
     const double middle = (points[i - 1].y + points[i].y) / 2;
-    path += fmt::format(" C{:.1f},{:.1f} {:.1f},{:.1f} {:.1f},{:.1f}", points[i - 1].x, middle, points[i].x, middle,
-                        points[i].x, points[i].y);
+    path += fmt::format(" C{:.1f},{:.1f} {:.1f},{:.1f} {:.1f},{:.1f}", points[i - 1].x, middle,
+                        points[i].x, middle, points[i].x, points[i].y);
   }
   return fmt::format("<path class=\"edge\" marker-end=\"url(#tip)\" d=\"{}\"/>\n", path);
 }
 
-constexpr const char* kHead = R"(<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">
+constexpr const char* kHead =
+    R"(<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">
 <path d="M0,0 L8,4 L0,8 z" fill="#666"/></marker></defs>
 <style>
 text { font-family: sans-serif; font-size: 11px; text-anchor: middle; fill: #222; }
@@ -146,11 +157,13 @@ std::string Picture::Draw() const {
   for (const Box& box : boxes_) {
     size_t letters = 0;
     for (const TextLine& line : box.lines) letters = std::max(letters, line.text.size());
-    sizes.push_back({kLetter * static_cast<double>(letters) + 16, kLine * static_cast<double>(box.lines.size()) + 5});
+    sizes.push_back({kLetter * static_cast<double>(letters) + 16,
+                     kLine * static_cast<double>(box.lines.size()) + 5});
   }
   const Layout2d layout = LayOut(sizes, edges_, {.gap = kGap, .margin = kMargin});
   std::string svg = fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"0 0 {0:.0f} {1:.0f}\">\n{2}",
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"0 "
+      "0 {0:.0f} {1:.0f}\">\n{2}",
       layout.width, layout.height, kHead);
   for (const std::vector<Point>& edge : layout.edges) svg += DrawEdge(edge);
   for (size_t i = 0; i < boxes_.size(); ++i) svg += DrawBox(boxes_[i], layout.places[i]);

@@ -11,8 +11,13 @@ constexpr int kSweeps = 12;
 
 class Layers {
  public:
-  Layers(const std::vector<LayerBox>& boxes, const std::vector<LayerEdge>& edges, const LayerStyle& style)
-      : style_(style), real_(boxes.size()), sizes_(boxes), above_(boxes.size()), below_(boxes.size()) {
+  Layers(const std::vector<LayerBox>& boxes, const std::vector<LayerEdge>& edges,
+         const LayerStyle& style)
+      : style_(style),
+        real_(boxes.size()),
+        sizes_(boxes),
+        above_(boxes.size()),
+        below_(boxes.size()) {
     AssignLayers(edges);
     for (const LayerEdge& e : edges) Connect(e);
     for (size_t i = 0; i < layer_.size(); ++i) {
@@ -38,14 +43,17 @@ class Layers {
   void Order(bool down);
   void Pack();
   void Align(bool down);
-  double Mean(const std::vector<size_t>& of, const std::vector<double>& value, double otherwise) const {
+  double Mean(const std::vector<size_t>& of, const std::vector<double>& value,
+              double otherwise) const {
     if (of.empty()) return otherwise;
     double sum = 0;
     for (size_t i : of) sum += value[i];
     return sum / static_cast<double>(of.size());
   }
   // How far apart the middles of two neighbours in a row must be.
-  double Distance(size_t a, size_t b) const { return (sizes_[a].width + sizes_[b].width) / 2 + style_.gap; }
+  double Distance(size_t a, size_t b) const {
+    return (sizes_[a].width + sizes_[b].width) / 2 + style_.gap;
+  }
   Layout2d Result() const;
 
   LayerStyle style_;
@@ -65,7 +73,8 @@ void Layers::AssignLayers(const std::vector<LayerEdge>& edges) {
       if (layer_[e.to] < layer_[e.from] + 1) layer_[e.to] = layer_[e.from] + 1, changed = true;
   }
   // What nothing feeds stands just above its first reader.
-  for (const LayerEdge& e : edges) ++inputs[e.to], users[e.from] = std::min(users[e.from], layer_[e.to]);
+  for (const LayerEdge& e : edges)
+    ++inputs[e.to], users[e.from] = std::min(users[e.from], layer_[e.to]);
   for (size_t i = 0; i < real_; ++i)
     if (inputs[i] == 0 && users[i] != SIZE_MAX) layer_[i] = users[i] - 1;
 }
@@ -99,22 +108,25 @@ void Layers::Order(bool down) {
 void Layers::Pack() {
   x_.assign(layer_.size(), 0);
   for (const auto& row : rows_) {
-    for (size_t i = 1; i < row.size(); ++i) x_[row[i]] = x_[row[i - 1]] + Distance(row[i - 1], row[i]);
+    for (size_t i = 1; i < row.size(); ++i)
+      x_[row[i]] = x_[row[i - 1]] + Distance(row[i - 1], row[i]);
     const double middle = row.empty() ? 0 : x_[row.back()] / 2;
     for (size_t i : row) x_[i] -= middle;
   }
 }
 
-// Every box moves towards its neighbours in the other row; of the two ways to keep the order and the
-// gaps (pushing right, pushing left) the mean keeps them too.
+// Every box moves towards its neighbours in the other row; of the two ways to keep the order and
+// the gaps (pushing right, pushing left) the mean keeps them too.
 void Layers::Align(bool down) {
   for (size_t k = 0; k < rows_.size(); ++k) {
     const std::vector<size_t>& row = rows_[down ? k : rows_.size() - 1 - k];
     std::vector<double> right(row.size()), left(row.size());
     for (size_t i = 0; i < row.size(); ++i)
       right[i] = left[i] = Mean(down ? above_[row[i]] : below_[row[i]], x_, x_[row[i]]);
-    for (size_t i = 1; i < row.size(); ++i) right[i] = std::max(right[i], right[i - 1] + Distance(row[i - 1], row[i]));
-    for (size_t i = row.size(); i-- > 1;) left[i - 1] = std::min(left[i - 1], left[i] - Distance(row[i - 1], row[i]));
+    for (size_t i = 1; i < row.size(); ++i)
+      right[i] = std::max(right[i], right[i - 1] + Distance(row[i - 1], row[i]));
+    for (size_t i = row.size(); i-- > 1;)
+      left[i - 1] = std::min(left[i - 1], left[i] - Distance(row[i - 1], row[i]));
     for (size_t i = 0; i < row.size(); ++i) x_[row[i]] = (left[i] + right[i]) / 2;
   }
 }
@@ -155,7 +167,8 @@ Layout2d Layers::Result() const {
 
 }  // namespace
 
-Layout2d LayOut(const std::vector<LayerBox>& boxes, const std::vector<LayerEdge>& edges, const LayerStyle& style) {
+Layout2d LayOut(const std::vector<LayerBox>& boxes, const std::vector<LayerEdge>& edges,
+                const LayerStyle& style) {
   return Layers(boxes, edges, style).Run();
 }
 

@@ -23,11 +23,12 @@ struct LayerStyle {
 };
 struct Layout2d {
   double width = 0, height = 0;
-  std::vector<Place> places;               // by box
-  std::vector<std::vector<Point>> edges;   // by edge: from, bends, to
+  std::vector<Place> places;              // by box
+  std::vector<std::vector<Point>> edges;  // by edge: from, bends, to
 };
 
 // REQUIRES: no cycle.
-Layout2d LayOut(const std::vector<LayerBox>& boxes, const std::vector<LayerEdge>& edges, const LayerStyle& style);
+Layout2d LayOut(const std::vector<LayerBox>& boxes, const std::vector<LayerEdge>& edges,
+                const LayerStyle& style);
 
 }  // namespace graft

@@ -29,8 +29,13 @@ nlohmann::json MethodsJson(const std::string& name) {
     nlohmann::json options = nlohmann::json::array();
     for (const MethodOption& o : r->options())
       options.push_back({{"name", o.name}, {"default", o.value}, {"help", o.help}});
-    methods.push_back({{"name", r->name}, {"summary", r->summary}, {"equation", r->equation}, {"count", r->count},
-                       {"source", r->source}, {"options", options}, {"foldable", r->foldable},
+    methods.push_back({{"name", r->name},
+                       {"summary", r->summary},
+                       {"equation", r->equation},
+                       {"count", r->count},
+                       {"source", r->source},
+                       {"options", options},
+                       {"foldable", r->foldable},
                        {"learning_rate", r->learning_rate}});
   }
   return {{"methods", methods}};
@@ -42,16 +47,21 @@ std::string MethodsText(const std::string& name) {
     text += fmt::format("{}{}  {}\n", text.empty() ? "" : "\n", r->name, r->summary);
     TextTable table;
     table.Add({"equation", std::string(r->equation)});
-    table.Add({"trains", fmt::format("{}, and the head", r->count)});
-    table.Add({"fuses", r->foldable ? "completely: nothing is left at inference" : "not: a part stays at inference"});
+    table.Add({"parameters", std::string(r->count)});
+    table.Add({"fuses", r->foldable ? "completely: nothing is left at inference"
+                                    : "not: a part stays at inference"});
     table.Add({"rate", fmt::format("{:g} unless --lr says another", r->learning_rate)});
-    for (const MethodOption& o : r->options()) table.Add({fmt::format("{}={}", o.name, o.value), std::string(o.help)});
+    for (const MethodOption& o : r->options())
+      table.Add({fmt::format("{}={}", o.name, o.value), std::string(o.help)});
     table.Add({"head=trained", "or frozen"});
     table.Add({"source", std::string(r->source)});
     text += table.Lines("  ") + "\n";
   }
   if (name.empty())
-    text += "\nD: width, M: width of the MLP, L: blocks, K: classes. Methods add up: \"lora(r=8)+bitfit\".\n";
+    text +=
+        "\nD: width, M: width of the MLP, L: blocks, K: classes. The head's (D + 1) K train with "
+        "every method.\n"
+        "Methods add up: \"lora(r=8)+bitfit\".\n";
   text.pop_back();
   return text;
 }
@@ -60,8 +70,9 @@ std::vector<TrainableGroup> TrainableGroups(const Graph& g) {
   std::vector<TrainableGroup> groups;
   for (ValueId v : g.Trainable()) {
     const std::string name = WithoutBlock(g.value(v).name), shape = ToString(g.shape(v));
-    auto at = std::find_if(groups.begin(), groups.end(),
-                           [&](const TrainableGroup& x) { return x.name == name && x.shape == shape; });
+    auto at = std::find_if(groups.begin(), groups.end(), [&](const TrainableGroup& x) {
+      return x.name == name && x.shape == shape;
+    });
     if (at == groups.end()) at = groups.insert(groups.end(), {name, shape, 0, 0});
     ++at->tensors;
     at->numbers += At(g.shape(v), {}).size();

@@ -17,25 +17,30 @@ void CheckBase(const RunConfig& config, const std::string& trained) {
   if (config.base_sha256.empty()) return;  // init: weights come from the seed
   const std::string now = BaseHash(config.model);
   if (now != config.base_sha256)
-    Fail("{}: was trained on another base than {} (SHA-256 {}..., now {}...); hint: put the original file back",
-         trained, config.model, config.base_sha256.substr(0, 12), now.substr(0, 12));
+    Fail(
+        "{}: was trained on another base than {} (SHA-256 {}..., now {}...); hint: put the "
+        "original file back",
+        trained, config.model, config.base_sha256.substr(0, 12), now.substr(0, 12));
 }
 
 OpenedModel OpenRun(const ModelChoice& choice) {
   const std::vector<std::string> checkpoints{"last", "best"};
   if (std::find(checkpoints.begin(), checkpoints.end(), choice.checkpoint) == checkpoints.end())
-    Usage(fmt::format("--checkpoint: '{}'{}", choice.checkpoint, DidYouMean(choice.checkpoint, checkpoints)));
+    Usage(fmt::format("--checkpoint: '{}'{}", choice.checkpoint,
+                      DidYouMean(choice.checkpoint, checkpoints)));
   const RunDir dir = RunDir::Open(choice.run);
   OpenedModel opened;
   opened.config = dir.config();
   CheckBase(opened.config, choice.run);
-  opened.description = fmt::format("{} ({}, {})", choice.run, opened.config.method, choice.checkpoint);
+  opened.description =
+      fmt::format("{} ({}, {})", choice.run, opened.config.method, choice.checkpoint);
   opened.method = ParseMethod(opened.config.method);
   opened.seed = static_cast<uint64_t>(opened.config.seed);
   opened.model = OpenTaskModel(opened.config);
   opened.Inference(false);  // makes the method's parameters, which the checkpoint then fills
   dir.LoadWeights(choice.checkpoint, opened.model.params);
-  opened.preprocess = ParsePreprocess(choice.preprocess.empty() ? opened.config.preprocess : choice.preprocess);
+  opened.preprocess =
+      ParsePreprocess(choice.preprocess.empty() ? opened.config.preprocess : choice.preprocess);
   return opened;
 }
 
@@ -51,7 +56,8 @@ OpenedModel OpenAdapter(const ModelChoice& choice) {
   opened.model = OpenTaskModel(opened.config);
   opened.Inference(false);
   adapter.LoadInto(opened.model.params);
-  opened.preprocess = ParsePreprocess(choice.preprocess.empty() ? opened.config.preprocess : choice.preprocess);
+  opened.preprocess =
+      ParsePreprocess(choice.preprocess.empty() ? opened.config.preprocess : choice.preprocess);
   return opened;
 }
 
@@ -64,8 +70,11 @@ OpenedModel OpenPlain(const ModelChoice& choice, const CommonOptions& common, In
   opened.model = LoadModel(choice.model, choice.arch, opened.seed);
   LoadedModel& m = opened.model;
   if (!m.params.Has("head.weight"))
-    Fail("{0}: a backbone without a classification head; hint: train one with graft train --model {0} "
-         "--method linear --data DATA --out RUN", choice.model);
+    Fail(
+        "{0}: a backbone without a classification head; hint: train one with graft train --model "
+        "{0} "
+        "--method linear --data DATA --out RUN",
+        choice.model);
   const bool own = kind == InputKind::kImages || m.metadata.contains("graft.preprocess");
   opened.preprocess =
       own ? ModelPreprocess(choice.preprocess, m) : DataPreprocess(choice.preprocess, m.config);
@@ -88,17 +97,22 @@ bool IsRunDirectory(const std::string& path) {
 
 void AddModelOptions(CLI::App& command, ModelChoice& choice) {
   command.add_option("--run", choice.run, "run directory of graft train");
-  command.add_option("--checkpoint", choice.checkpoint, "last or best, of the run")->capture_default_str();
-  command.add_option("--model", choice.model, "safetensors file, Hugging Face directory, fused file, or init:ARCH");
+  command.add_option("--checkpoint", choice.checkpoint, "last or best, of the run")
+      ->capture_default_str();
+  command.add_option("--model", choice.model,
+                     "safetensors file, Hugging Face directory, fused file, or init:ARCH");
   command.add_option("--adapter", choice.adapter, "adapter file of graft export, for --model");
   command.add_option("--arch", choice.arch, "architecture, where the checkpoint does not tell");
-  command.add_option("--preprocess", choice.preprocess, "preset or full text; 'list' shows the presets");
+  command.add_option("--preprocess", choice.preprocess,
+                     "preset or full text; 'list' shows the presets");
 }
 
 OpenedModel OpenModel(const ModelChoice& choice, const CommonOptions& common, InputKind kind) {
   if (choice.run.empty() == choice.model.empty())
-    Usage(choice.run.empty() ? "expected --run RUN or --model M" : "expected one of --run and --model, found both");
-  if (!choice.run.empty() && !choice.adapter.empty()) Usage("--adapter goes with --model, not with --run");
+    Usage(choice.run.empty() ? "expected --run RUN or --model M"
+                             : "expected one of --run and --model, found both");
+  if (!choice.run.empty() && !choice.adapter.empty())
+    Usage("--adapter goes with --model, not with --run");
   if (!choice.run.empty()) return OpenRun(choice);
   return choice.adapter.empty() ? OpenPlain(choice, common, kind) : OpenAdapter(choice);
 }
@@ -113,12 +127,15 @@ Graph OpenedModel::Inference(bool loss) {
 void CheckClasses(const OpenedModel& opened, const ImageDataset& data) {
   const int64_t model = opened.model.config.classes, found = data.num_classes();
   if (model == found) return;
-  Fail("{} has {} classes, the data set {} has {}; hint: eval on the data it was trained for, or train a head: "
-       "graft train --model M --data {} --method linear --out RUN",
-       opened.description, model, data.directory(), found, data.directory());
+  Fail(
+      "{} has {} classes, the data set {} has {}; hint: eval on the data it was trained for, or "
+      "train a head: "
+      "graft train --model M --data {} --method linear --out RUN",
+      opened.description, model, data.directory(), found, data.directory());
 }
 
-int64_t InferenceBatch(const Graph& graph, OpenedModel& opened, int64_t images, const CommonOptions& common) {
+int64_t InferenceBatch(const Graph& graph, OpenedModel& opened, int64_t images,
+                       const CommonOptions& common) {
   int64_t batch = ChooseMicroBatch(opened.model.config, std::max<int64_t>(images, 1));
   if (common.memory_budget.empty()) return batch;
   const size_t budget = ParseBytes(common.memory_budget);
@@ -129,8 +146,8 @@ int64_t InferenceBatch(const Graph& graph, OpenedModel& opened, int64_t images, 
     const size_t need = session.planned_bytes() + opened.model.params.bytes().owned;
     if (need <= budget) return batch;
     if (batch == 1)
-      Fail("--memory-budget {}: the smallest possible is {} MiB (one image at a time)", common.memory_budget,
-           (need >> 20) + 1);
+      Fail("--memory-budget {}: the smallest possible is {} MiB (one image at a time)",
+           common.memory_budget, (need >> 20) + 1);
   }
 }
 

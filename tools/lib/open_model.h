@@ -21,7 +21,7 @@ struct OpenedModel {
   Method method;            // empty for a plain model
   uint64_t seed = 0;
   Preprocess preprocess;
-  RunConfig config;         // of the run or adapter; of a plain model only what ModelMetadata wants
+  RunConfig config;  // of the run or adapter; of a plain model only what ModelMetadata wants
 
   const std::vector<std::string>& labels() const { return model.labels; }
   // Canonical, for inference; with `loss` it has the output "losses" too.
@@ -39,6 +39,7 @@ bool IsRunDirectory(const std::string& path);
 void CheckClasses(const OpenedModel& opened, const ImageDataset& data);
 
 // Images of one Run: ChooseMicroBatch, made smaller until the plan fits --memory-budget.
-int64_t InferenceBatch(const Graph& graph, OpenedModel& opened, int64_t images, const CommonOptions& common);
+int64_t InferenceBatch(const Graph& graph, OpenedModel& opened, int64_t images,
+                       const CommonOptions& common);
 
 }  // namespace graft

@@ -6,9 +6,9 @@
 
 namespace graft {
 
-std::string Grouped(int64_t number);     // "5,717,416"
-std::string Megabytes(size_t bytes);     // "134 MiB"
-std::string Percent(double share);       // "81.5 %"
+std::string Grouped(int64_t number);  // "5,717,416"
+std::string Megabytes(size_t bytes);  // "134 MiB"
+std::string Percent(double share);    // "81.5 %"
 
 // Rows of cells in aligned columns; those named in `right` (by index) are right-aligned, the last
 // column is never padded. Width counts UTF-8 characters.

@@ -28,6 +28,21 @@ Dependence Analyse(const Graph& g, ValueId example) {
   return d;
 }
 
+double Flops(const Graph& g) {
+  double flops = 0;
+  for (NodeId id : g.TopoOrder()) {
+    const Node& n = g.node(id);
+    std::vector<Extents> in, out;
+    for (ValueId v : n.in) in.push_back(At(g.shape(v), {}));
+    for (ValueId v : n.out) out.push_back(At(g.shape(v), {}));
+    if (n.op->cost) flops += n.op->cost(in, out, n.attrs).flops;
+  }
+  return flops;
+}
+
+// Keeping patches, or their embedding, for all images would cost much memory and save nothing.
+constexpr double kWorthwhile = 0.1;
+
 }  // namespace
 
 std::optional<PrefixCut> CutFrozenPrefix(const Graph& g, std::string_view example_input) {
@@ -61,6 +76,7 @@ std::optional<PrefixCut> CutFrozenPrefix(const Graph& g, std::string_view exampl
   result.rest.EraseDead();
   result.prefix.EraseUnusedInputs();
   result.rest.EraseUnusedInputs();
+  if (Flops(result.prefix) < kWorthwhile * Flops(g)) return {};
   Verify(result.prefix);
   Verify(result.rest);
   return result;

@@ -88,7 +88,7 @@ const MethodRecord kLnMethod{
 
 const MethodRecord kBitFitMethod{
     .name = "bitfit", .summary = "every bias, those of layer norms too (Ben Zaken et al. 2021)",
-    .equation = "y = W x + b, b trains", .count = "L (9D + M) + 2D for a ViT", .source = "methods.md 4, arXiv 2106.10199",
+    .equation = "y = W x + b, b trains", .count = "L (7D + M) + 2D for a ViT", .source = "methods.md 4, arXiv 2106.10199",
     .options = NoOptions,
     .apply = +[](const MethodArgs& a) {
       return Select(a, "bitfit",

@@ -190,8 +190,9 @@ std::string BaseHash(const std::string& model) {
   if (model.starts_with("init:")) return "";
   struct stat s;
   if (stat(model.c_str(), &s) == 0 && S_ISDIR(s.st_mode)) {
+    const SafetensorsModel whole = SafetensorsModel::Open(model);
     std::string all;
-    for (const SafetensorsFile& file : SafetensorsModel::Open(model).files()) all += Sha256OfFile(file.path());
+    for (const SafetensorsFile& file : whole.files()) all += Sha256OfFile(file.path());
     return Sha256Hex(std::as_bytes(std::span(all)));
   }
   return Sha256OfFile(model);

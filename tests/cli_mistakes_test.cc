@@ -200,13 +200,13 @@ std::vector<Mistake> All() {
        {"run"}},
       {"data exists", {"data", "make", "shapes", "--out", "@data"}, 1, {"not empty"}},
       {"cannot write",
-       {"train", "--model", kNano, "--data", "@data", "--method", "lora", "--out", "/proc/graft"},
+       {"train", "--model", kNano, "--data", "@data", "--method", "lora", "--out", "/proc/nothing"},
        1,
-       {"/proc/graft"}},
+       {"/proc/nothing"}},
       {"logits",
-       {"predict", "--run", "@run", "@one.ppm", "--logits", "/proc/graft/out.npy"},
+       {"predict", "--run", "@run", "@one.ppm", "--logits", "/proc/nothing/out.npy"},
        1,
-       {"/proc/graft"}},
+       {"/proc/nothing"}},
   };
 }
 

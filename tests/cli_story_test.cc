@@ -114,7 +114,7 @@ TEST_F(Story, InspectDrawsGraphs) {
   const std::string svg = *dir_ / "block.svg";
   EXPECT_EQ(Graft({"inspect", kNano, "--method", "lora", "--graph", "svg", "--out", svg}).code, 0);
   EXPECT_TRUE(Slurp(svg).starts_with("<svg"));
-  EXPECT_NE(Slurp(svg).find("attn.q.lora_a"), std::string::npos);
+  EXPECT_NE(Slurp(svg).find("lora_a [8,64]"), std::string::npos);
   const Outcome methods = Graft({"inspect", "--methods"});
   for (const char* name : {"lora", "linear", "bitfit", "full", "last"})
     EXPECT_NE(methods.out.find(name), std::string::npos) << name;

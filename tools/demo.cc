@@ -20,14 +20,14 @@ namespace fs = std::filesystem;
 // enough for a minute.
 constexpr const char* kModel = "init:vit_nano_patch8_32";
 constexpr const char* kFirstTask = "shapes";
-constexpr const char* kSecondTask = "count";
+constexpr const char* kSecondTask = "texture";
 struct DemoMethod {
   const char *method, *lr, *epochs;
 };
-constexpr DemoMethod kPretraining{"full", "2e-3", "30"};
-constexpr DemoMethod kMethods[] = {{"linear", "1e-2", "20"},
-                                   {"lora(r=8,targets=attn.*|mlp.*)", "5e-3", "20"},
-                                   {"full", "1e-3", "20"}};
+constexpr DemoMethod kPretraining{"full", "2e-3", "12"};
+constexpr DemoMethod kMethods[] = {{"linear", "1e-2", "10"},
+                                   {"lora(r=8,targets=attn.*|mlp.*)", "5e-3", "10"},
+                                   {"full", "1e-3", "10"}};
 
 // Removed at the end unless the user named it.
 class Workspace {
@@ -152,7 +152,7 @@ nlohmann::json Demo::Run() {
   const auto start = std::chrono::steady_clock::now();
   nlohmann::json result;
   Say(common_,
-      fmt::format("Drawing two small tasks: {} (8 figures) and {} (1 to 6 disks), 32 x 32 pixels.",
+      fmt::format("Drawing two small tasks: {} (8 figures) and {} (8 patterns), 32 x 32 pixels.",
                   kFirstTask, kSecondTask));
   Do("draw", {"data", "make", kFirstTask, "--out", work_ / kFirstTask, "--size", "32", "--train",
               "1600", "--val", "200", "--test", "400"});

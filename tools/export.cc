@@ -99,10 +99,9 @@ nlohmann::json ExportAdapter(const ExportOptions& o, const RunDir& dir,
   ModelChoice choice;
   choice.run = o.run, choice.checkpoint = o.checkpoint;
   OpenedModel opened = OpenModel(choice, common, InputKind::kImages);
+  const SafetensorsFile weights = SafetensorsFile::Open(dir.file(o.checkpoint + ".safetensors"));
   std::vector<std::string> names;
-  for (const FileTensor& t :
-       SafetensorsFile::Open(dir.file(o.checkpoint + ".safetensors")).tensors())
-    names.push_back(t.name);
+  for (const FileTensor& t : weights.tensors()) names.push_back(t.name);
   // A fresh head belongs to the adapter even where it was frozen: the base has another one.
   for (const char* head : {"head.weight", "head.bias"})
     if (std::find(names.begin(), names.end(), head) == names.end()) names.push_back(head);

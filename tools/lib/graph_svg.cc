@@ -70,8 +70,9 @@ class Picture {
     const auto it = made_by_.find(v);
     if (it != made_by_.end()) return it->second;
     const Value& value = g_.value(v);
-    Box box{{{value.name.empty() ? "value" : value.name, "name"}, {ToString(value.type), "type"}},
-            "input"};
+    const std::string name =
+        value.name.empty() ? std::string(g_.node(value.producer).op->name) : value.name;
+    Box box{{{name, "name"}, {ToString(value.type), "type"}}, "input"};
     return made_by_[v] = AddBox(std::move(box));
   }
   std::string DrawBox(const Box& box, const Place& place) const;
@@ -139,11 +140,13 @@ std::string DrawEdge(const std::vector<Point>& points) {
 }
 
 constexpr const char* kHead =
-    R"(<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">
+    R"(<defs>
+<marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">
 <path d="M0,0 L8,4 L0,8 z" fill="#666"/></marker></defs>
 <style>
 text { font-family: sans-serif; font-size: 11px; text-anchor: middle; fill: #222; }
-.name { font-weight: bold; font-size: 12px; } .scope { fill: #666; } .type { fill: #888; font-size: 10px; }
+.name { font-weight: bold; font-size: 12px; }
+.scope { fill: #666; } .type { fill: #888; font-size: 10px; }
 .trained { fill: #b34700; font-weight: bold; } .frozen { fill: #555; }
 .op { fill: #f7f7f7; stroke: #999; } .trains { fill: #ffe8d1; stroke: #d9730d; }
 .input { fill: #e1effa; stroke: #5b9bd5; } .output { fill: #e3f4e1; stroke: #59a14f; }

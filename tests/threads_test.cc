@@ -1,0 +1,74 @@
+// The same bits at 1, 2, 3 and 8 threads: forward, gradients, steps, checkpoints.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "runtime/rng.h"
+#include "runtime/threads.h"
+#include "tools/lib/task.h"
+
+namespace graft {
+namespace {
+
+// Wide enough that every kernel cuts its work into several chunks.
+const VitConfig kConfig{.image_size = 64, .patch_size = 8, .width = 96, .depth = 2, .heads = 3, .mlp_width = 384, .classes = 7};
+constexpr int64_t kBatch = 5;
+
+struct Bits {
+  std::vector<float> logits, losses, weights;
+  bool operator==(const Bits& o) const {
+    auto same = [](const std::vector<float>& a, const std::vector<float>& b) {
+      return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+    };
+    return same(logits, o.logits) && same(losses, o.losses) && same(weights, o.weights);
+  }
+};
+
+Bits TrainSome(const char* method, int threads) {
+  SetThreads(threads);
+  ParamStore params;
+  InitVit(kConfig, params, 1);
+  const VitBuild build{.loss = true, .label_smoothing = 0.1, .drop_path = 0.2, .seed = 9};
+  const Graph g = MethodGraph(kConfig, build, ParseMethod(method), params, 9);
+  TrainStep step(g, params, {.weight_decay = 0.05, .clip = 1}, 3, TrainingPasses({}));
+  const Tensor image = step.session().Input("image"), labels = step.session().Input("labels");
+  const int64_t size = image.shape.size() / 3;
+  std::vector<float> inputs(static_cast<size_t>(kBatch * size));
+  FillNormal(inputs, {MakeKey(2, Purpose::kData, "images")}, 0, 1);
+  Bits bits;
+  for (int i = 0; i < 20; ++i) {
+    const StepResult r = step.Run(kBatch, i, 1e-3, [&](int64_t first, int64_t count) {
+      std::copy_n(inputs.begin() + first * size, count * size, image.f32());
+      for (int64_t k = 0; k < count; ++k) labels.i32()[k] = static_cast<int32_t>((first + k) % kConfig.classes);
+    });
+    bits.losses.push_back(static_cast<float>(r.loss));
+    bits.losses.push_back(static_cast<float>(r.gradient_norm));
+  }
+  for (const std::string& name : step.trainable_names()) {
+    const auto values = params.values(name);
+    bits.weights.insert(bits.weights.end(), values.begin(), values.end());
+  }
+  Graph inference = InferenceGraph(kConfig, ParseMethod(method), params, 9, false);
+  InferencePasses({}).Run(inference);
+  Session session(inference, params, {.capacity = {kBatch, 0}});
+  std::copy(inputs.begin(), inputs.end(), session.Input("image").f32());
+  session.Run({kBatch, 0});
+  const Tensor logits = session.Output("logits");
+  bits.logits.assign(logits.f32(), logits.f32() + logits.shape.size());
+  return bits;
+}
+
+class SameBits : public testing::TestWithParam<const char*> {};
+
+TEST_P(SameBits, AtAnyThreadCount) {
+  const Bits one = TrainSome(GetParam(), 1);
+  EXPECT_LT(one.losses[38], one.losses[0]) << "training goes somewhere";
+  for (int threads : {2, 3, 8}) EXPECT_EQ(TrainSome(GetParam(), threads), one) << threads << " threads";
+}
+
+INSTANTIATE_TEST_SUITE_P(Methods, SameBits, testing::Values("full", "lora(r=8,dropout=0.1)", "bitfit+ln"),
+                         [](const auto& info) { return fmt::format("{}", info.index); });
+
+}  // namespace
+}  // namespace graft

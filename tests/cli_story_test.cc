@@ -136,6 +136,24 @@ TEST_F(Story, ExportedModelsEvaluateAlike) {
   EXPECT_TRUE(fs::exists(*dir_ / "export-hf/preprocessor_config.json"));
 }
 
+TEST_F(Story, HuggingFaceDirectoryIsABase) {
+  const std::string hf = *dir_ / "base-hf", second = *dir_ / "run-hf", out = *dir_ / "fused-hf";
+  ASSERT_EQ(Graft({"export", "--run", run(), "--format", "hf", "--merged", "--out", hf}).code, 0);
+  std::vector<std::string> args = TrainArgs(data(), second);
+  args[2] = hf;
+  const Outcome trained = Graft(args);
+  ASSERT_EQ(trained.code, 0) << trained.err;
+  ASSERT_EQ(Graft({"fuse", "--run", second, "--out", out}).code, 0);
+  EXPECT_TRUE(fs::exists(out + "/config.json"));  // in the form that the base came in
+  EXPECT_EQ(GraftJson({"eval", "--run", second, "--data", data()})["accuracy"],
+            GraftJson({"eval", "--model", out, "--data", data()})["accuracy"]);
+  // A base that changed under the run is noticed.
+  fs::copy_file(fused(), hf + "/model.safetensors", fs::copy_options::overwrite_existing);
+  const Outcome changed = Graft({"eval", "--run", second, "--data", data()});
+  EXPECT_EQ(changed.code, 1);
+  EXPECT_NE(changed.err.find("SHA-256"), std::string::npos) << changed.err;
+}
+
 TEST_F(Story, AdapterEvaluatesAlike) {
   // An adapter knows its base by hash, so it wants a file and not init:.
   const std::string second = *dir_ / "second", out = *dir_ / "adapter";
@@ -150,9 +168,11 @@ TEST_F(Story, AdapterEvaluatesAlike) {
   EXPECT_EQ(of_adapter["accuracy"], of_run["accuracy"]);
   EXPECT_EQ(of_adapter["loss"], of_run["loss"]);
   EXPECT_EQ(GraftJson({"inspect", file})["kind"], "adapter");
-  const Outcome wrong = Graft({"eval", "--model", *dir_ / "export-timm/model.safetensors",
-                               "--adapter", file, "--data", data()});
+  const std::string other = *dir_ / "other.safetensors";
+  ASSERT_EQ(Graft({"fuse", "--run", second, "--out", other}).code, 0);
+  const Outcome wrong = Graft({"eval", "--model", other, "--adapter", file, "--data", data()});
   EXPECT_EQ(wrong.code, 1);
+  EXPECT_NE(wrong.err.find("another base"), std::string::npos) << wrong.err;
 }
 
 TEST_F(Story, DataCheckFindsNothingAndThenSomething) {

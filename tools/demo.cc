@@ -172,7 +172,7 @@ nlohmann::json Demo::Run() {
   Fuse(result);
   result["seconds"] =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  Say(common_, fmt::format("\n{:.0f} s in all, {} threads. Next, with your own images (one folder "
+  Say(common_, fmt::format("\n{:.0f} s in all, threads: {}. Next, with your own images (one folder "
                            "per class) and a real model:\n"
                            "  graft data check DIR\n"
                            "  graft train --model deit_tiny_patch16_224.safetensors --data DIR "

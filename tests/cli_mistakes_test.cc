@@ -36,7 +36,7 @@ class Mistakes : public testing::Test {
     Spill(*dir_ / "short.safetensors", good.substr(0, good.size() / 2));
     Spill(*dir_ / "garbage.safetensors", std::string(1000, 'x'));
     const std::string header =
-        R"({"bert.embeddings.word_embeddings.weight":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
+        R"({"bert.embeddings.weight":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
     std::string other(8, '\0');
     other[0] = static_cast<char>(header.size());
     Spill(*dir_ / "bert.safetensors", other + header + std::string(8, '\0'));

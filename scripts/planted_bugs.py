@@ -208,6 +208,7 @@ class Workshop:
     def __init__(self, folder, jobs):
         self.source, self.build = folder / "source", folder / "build"
         self.log, self.jobs = folder / "log.txt", jobs
+        self.seconds = {}  # of each test without a bug
         folder.mkdir(parents=True, exist_ok=True)
         self.log.write_bytes(b"")
         head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], check=True,
@@ -233,10 +234,15 @@ class Workshop:
     def green(self, test):
         binary, _, pattern = test.partition(":")
         command = [self.build / binary] + ([f"--gtest_filter={pattern}"] if pattern else [])
+        started = time.monotonic()
+        # A bug may hang its test: that is caught, too.
+        limit = 30 + 10 * self.seconds[test] if test in self.seconds else 1200
         try:
-            return run(command, self.log, cwd=self.source, timeout=600) == 0
-        except subprocess.TimeoutExpired:  # a bug that hangs a test is caught
+            good = run(command, self.log, cwd=self.source, timeout=limit) == 0
+        except subprocess.TimeoutExpired:
             return False
+        self.seconds.setdefault(test, time.monotonic() - started)
+        return good
 
 
 def occurrences(bug, root):

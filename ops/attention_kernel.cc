@@ -13,7 +13,7 @@
 #define HWY_TARGET_INCLUDE "ops/attention_kernel.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-#include "ops/gemm_micro-inl.h"
+#include "ops/attention_kernel-inl.h"
 #include "ops/math-inl.h"
 
 #ifndef GRAFT_OPS_ATTENTION_KERNEL_ONCE_
@@ -22,21 +22,7 @@ namespace graft {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr int64_t kScoreFloats = 32768;  // of a block of scores: 128 KiB, half of a small L2
-constexpr int64_t kMostBlockRows = 192;
 constexpr int64_t kMostGroups = 8;  // partial sums of a prefix gradient
-
-int64_t RoundUp(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
-
-// Hands out pieces of a task's scratch, 64-byte aligned.
-struct Workspace {
-  float* next;
-  float* Take(int64_t floats) {
-    float* piece = next;
-    next += RoundUp(floats, 16);
-    return piece;
-  }
-};
 
 // Where the gradients of a task's keys go: own rows, then the prefix.
 struct KeyGradient {
@@ -52,99 +38,6 @@ struct KeyGradient {
 HWY_BEFORE_NAMESPACE();
 namespace graft::HWY_NAMESPACE {
 namespace {
-
-// One sequence of one head.
-struct Head {
-  int64_t width, d, first_col;  // columns of all heads, of this one; where it begins
-  Segment queries, rows;        // rows: own keys; the prefix follows
-  int64_t keys, padded;         // padded: to whole vectors
-  const float *k, *v;           // [keys, d] with stride kv_stride
-  int64_t kv_stride;
-  const float* bias;  // [padded], the mask, or null
-  int64_t blocks;     // of query rows
-};
-
-// Rows of keys followed by those of the prefix, of one head.
-const float* JoinRows(const float* own, const Segment& rows, const float* prefix, const Head& h,
-                      Workspace& w) {
-  float* to = w.Take(h.keys * h.d);
-  for (int64_t j = 0; j < h.keys; ++j) {
-    const float* from =
-        j < rows.size() ? own + (rows.begin + j) * h.width : prefix + (j - rows.size()) * h.width;
-    CopyFloats(to + j * h.d, from + h.first_col, h.d);
-  }
-  return to;
-}
-
-// Query rows of a block: multiples of a tile, so many that the scores stay in L2.
-int64_t BlockRows(int64_t padded) {
-  const int64_t rows = std::min(kMostBlockRows, kScoreFloats / std::max<int64_t>(1, padded));
-  return std::max(kGemmMr, rows / kGemmMr * kGemmMr);
-}
-
-Head MakeHead(const AttentionArgs& x, int64_t sequence, int64_t head, Workspace& w) {
-  Head h;
-  h.width = x.heads * x.d, h.d = x.d, h.first_col = head * x.d;
-  h.queries = SegmentOf(x.q_offsets, sequence, x.q_rows);
-  h.rows = SegmentOf(x.kv_offsets, sequence, x.kv_rows);
-  h.keys = h.rows.size() + x.prefix_rows;
-  h.padded = RoundUp(h.keys, kGemmLanes);
-  h.k = x.k + h.rows.begin * h.width + h.first_col;
-  h.v = x.v + h.rows.begin * h.width + h.first_col;
-  h.kv_stride = h.width;
-  if (x.prefix_rows > 0) {
-    h.k = JoinRows(x.k, h.rows, x.prefix_k, h, w);
-    h.v = JoinRows(x.v, h.rows, x.prefix_v, h, w);
-    h.kv_stride = h.d;
-  }
-  h.bias = nullptr;
-  if (x.mask) {
-    float* bias = w.Take(h.padded);
-    std::fill_n(bias, h.padded, 0.0f);
-    CopyFloats(bias, x.mask + h.rows.begin, h.rows.size());
-    h.bias = bias;
-  }
-  const int64_t block_rows = BlockRows(h.padded);
-  h.blocks = (h.queries.size() + block_rows - 1) / block_rows;
-  return h;
-}
-
-// b [k, n] as panels, rounded up to whole ones; b_k and b_n are its strides.
-const float* PackAll(const float* b, int64_t b_k, int64_t b_n, int64_t k, int64_t n,
-                     float* packed) {
-  for (int64_t col = 0; col < n; col += kGemmNr)
-    PackPanel(b + col * b_n, b_k, b_n, k, std::min(n - col, kGemmNr), packed + col * k);
-  return packed;
-}
-int64_t PackedFloats(int64_t k, int64_t n) { return k * RoundUp(n, kGemmNr); }
-
-struct Strided {
-  const float* data;
-  int64_t row, col;  // strides
-};
-
-// c [m, n] (+)= alpha a b (+ bias); a [m, k], b [k, n] in panels.
-void Product(int64_t m, int64_t n, int64_t k, float alpha, const Strided& a, const float* b,
-             const float* bias, float* c, int64_t ldc, bool accumulate) {
-  const int64_t pieces = (m + kGemmMr - 1) / kGemmMr;
-  TileArgs t{};
-  t.k = k;
-  t.a_row = a.row, t.a_k = a.col;
-  t.b_k = kGemmNr;
-  t.alpha = alpha;
-  t.add_row = t.out_row = ldc;
-  for (int64_t col = 0; col < n; col += kGemmNr) {
-    t.b = b + col * k;
-    t.bias = bias ? bias + col : nullptr;
-    for (int64_t p = 0; p < pieces; ++p) {
-      const Piece rows = EvenPiece(m, pieces, p);
-      t.a = a.data + rows.begin * a.row;
-      t.out = c + rows.begin * ldc + col;
-      t.add = accumulate ? t.out : nullptr;
-      TileOf(rows.size, std::min(n - col, kGemmNr), t);
-    }
-  }
-}
 
 // Scores of a row -> exp(s - most), unnormalised; lse and what normalises the row.
 struct RowSums {
@@ -178,42 +71,47 @@ void ForwardHead(const AttentionArgs& x, int64_t sequence, int64_t head, float* 
                  float* scratch) {
   Workspace w{scratch};
   const Head h = MakeHead(x, sequence, head, w);
-  const float* kt = PackAll(h.k, 1, h.kv_stride, h.d, h.keys, w.Take(PackedFloats(h.d, h.keys)));
-  const float* v = PackAll(h.v, h.kv_stride, 1, h.keys, h.d, w.Take(PackedFloats(h.keys, h.d)));
-  float* scores = w.Take(BlockRows(h.padded) * h.padded);
+  const int64_t block_rows = BlockRows(h.padded);
+  float* v = w.Take(h.keys * h.cols);
+  const float* kt =
+      PackTranspose(h, CopyKeys(h, x.k, h.prefix_k, v), w.Take(PackedFloats(h.d, h.keys)));
+  CopyKeys(h, x.v, h.prefix_v, v);
+  float* scores = w.Take(block_rows * h.padded);
+  float* q = w.Take(block_rows * h.cols);
+  float* out = w.Take(block_rows * h.cols);
   for (int64_t block = 0; block < h.blocks; ++block) {
     const Piece rows = EvenPiece(h.queries.size(), h.blocks, block);
     const int64_t first = h.queries.begin + rows.begin;
-    const float* q = x.q + first * h.width + h.first_col;
-    float* out = context + first * h.width + h.first_col;
-    Product(rows.size, h.padded, h.d, x.scale, {q, h.width, 1}, kt, h.bias, scores, h.padded,
-            false);
+    CopyBlock(h, x.q + first * h.width, rows.size, x.scale, q);
+    ProductKeys(h, rows.size, q, kt, h.bias, scores);
     RowSums sums[kMostBlockRows];
     for (int64_t r = 0; r < rows.size; ++r) {
       sums[r] = SoftmaxRow(scores + r * h.padded, h.keys, h.padded);
       lse[(first + r) * x.heads + head] = sums[r].lse;
     }
-    Product(rows.size, h.d, h.keys, 1, {scores, h.padded, 1}, v, nullptr, out, h.width, false);
-    for (int64_t r = 0; r < rows.size; ++r)
-      for (int64_t c = 0; c < h.d; ++c) out[r * h.width + c] *= sums[r].inverse;
+    ProductCols(h, rows.size, h.keys, 1, {scores, h.padded, 1}, v, out, false);
+    for (int64_t r = 0; r < rows.size; ++r) {
+      float* to = context + (first + r) * h.width + h.first_col;
+      for (int64_t c = 0; c < h.d; ++c) to[c] = out[r * h.cols + c] * sums[r].inverse;
+    }
   }
 }
 
-// s -> p = exp(s - lse); dp -> ds = scale p (dp - delta), unless dp is null.
-void ProbabilityRow(float* s, float* dp, int64_t padded, float lse, float delta, float scale) {
+// s -> p = exp(s - lse); dp -> ds = p (dp - delta), unless dp is null.
+void ProbabilityRow(float* s, float* dp, int64_t padded, float lse, float delta) {
   const GemmTag d;
   if (lse == -kInfinity) {
     ZeroFloats(s, padded);
     if (dp) ZeroFloats(dp, padded);
     return;
   }
-  const auto shift = hn::Set(d, lse), vdelta = hn::Set(d, delta), vscale = hn::Set(d, scale);
+  const auto shift = hn::Set(d, lse), vdelta = hn::Set(d, delta);
   for (int64_t j = 0; j < padded; j += kGemmLanes) {
     const auto p = Exp(d, hn::Sub(hn::LoadU(d, s + j), shift));
     hn::StoreU(p, d, s + j);
     if (!dp) continue;
     const auto change = hn::Sub(hn::LoadU(d, dp + j), vdelta);
-    hn::StoreU(hn::Mul(hn::Mul(p, vscale), change), d, dp + j);
+    hn::StoreU(hn::Mul(p, change), d, dp + j);
   }
 }
 
@@ -228,16 +126,24 @@ float Dot(const float* a, const float* b, int64_t count) {
   return total;
 }
 
-// Own rows and prefix rows of p' b, or of ds' b; a block of `rows` queries.
-void AddKeyRows(const Head& h, const KeyGradient& to, bool first_block, int64_t rows,
-                const float* p, const float* b) {
+// Sums [keys, cols] to where they belong. No query at all: zeros.
+void StoreKeys(const Head& h, const float* sums, const KeyGradient& to) {
   const int64_t own = h.rows.size();
-  if (to.own)
-    Product(own, h.d, rows, 1, {p, 1, h.padded}, b, nullptr,
-            to.own + h.rows.begin * h.width + h.first_col, h.width, !first_block);
-  if (to.prefix)
-    Product(h.keys - own, h.d, rows, 1, {p + own, 1, h.padded}, b, nullptr, to.prefix + h.first_col,
-            h.width, !first_block || to.add_prefix);
+  for (int64_t j = 0; j < h.keys; ++j) {
+    float* out = j < own ? to.own : to.prefix;
+    if (!out) continue;
+    out += (j < own ? h.rows.begin + j : j - own) * h.width + h.first_col;
+    const bool add = j >= own && to.add_prefix;
+    for (int64_t c = 0; c < h.d; ++c) {
+      const float sum = h.blocks == 0 ? 0 : sums[j * h.cols + c];
+      out[c] = add ? out[c] + sum : sum;
+    }
+  }
+}
+
+// The keys whose gradients are wanted: own ones, those of the prefix, or both, which are adjacent.
+Segment WantedKeys(const Head& h, const KeyGradient& to) {
+  return {to.own ? 0 : h.rows.size(), to.prefix ? h.keys : h.rows.size()};
 }
 
 void BackwardHead(const AttentionGradArgs& x, int64_t sequence, int64_t head, const KeyGradient& dk,
@@ -246,55 +152,52 @@ void BackwardHead(const AttentionGradArgs& x, int64_t sequence, int64_t head, co
   const Head h = MakeHead(x, sequence, head, w);
   const bool want_k = dk.own || dk.prefix, want_v = dv.own || dv.prefix, want_s = want_k || x.dq;
   const int64_t packed = PackedFloats(h.d, h.keys), block_rows = BlockRows(h.padded);
-  const float* kt = PackAll(h.k, 1, h.kv_stride, h.d, h.keys, w.Take(packed));
-  const float *vt = nullptr, *k = nullptr;
-  if (want_s) vt = PackAll(h.v, 1, h.kv_stride, h.d, h.keys, w.Take(packed));
-  if (x.dq) k = PackAll(h.k, h.kv_stride, 1, h.keys, h.d, w.Take(PackedFloats(h.keys, h.d)));
-  float* p = w.Take(block_rows * h.padded);
-  float* ds = want_s ? w.Take(block_rows * h.padded) : nullptr;
-  float* b = w.Take(PackedFloats(block_rows, h.d));
-  if (h.blocks == 0) {  // keys that nobody asks for
-    for (float* own : {dk.own, dv.own})
-      for (int64_t r = h.rows.begin; own && r < h.rows.end; ++r)
-        ZeroFloats(own + r * h.width + h.first_col, h.d);
-    for (const KeyGradient& g : {dk, dv})
-      for (int64_t r = 0; g.prefix && !g.add_prefix && r < x.prefix_rows; ++r)
-        ZeroFloats(g.prefix + r * h.width + h.first_col, h.d);
-  }
+  const Segment for_k = WantedKeys(h, dk), for_v = WantedKeys(h, dv);
+  float* k = w.Take(h.keys * h.cols);
+  float *kt = w.Take(packed), *vt = w.Take(packed);
+  if (want_s) PackTranspose(h, CopyKeys(h, x.v, h.prefix_v, k), vt);
+  PackTranspose(h, CopyKeys(h, x.k, h.prefix_k, k), kt);
+  float *sum_k = w.Take(h.keys * h.cols), *sum_v = w.Take(h.keys * h.cols);
+  float *p = w.Take(block_rows * h.padded), *ds = w.Take(block_rows * h.padded);
+  float *q = w.Take(block_rows * h.cols), *dcontext = w.Take(block_rows * h.cols);
+  float* dq = w.Take(block_rows * h.cols);
   for (int64_t block = 0; block < h.blocks; ++block) {
     const Piece rows = EvenPiece(h.queries.size(), h.blocks, block);
-    const int64_t first = h.queries.begin + rows.begin, at = first * h.width + h.first_col;
-    const Strided q{x.q + at, h.width, 1}, dcontext{x.dcontext + at, h.width, 1};
-    Product(rows.size, h.padded, h.d, x.scale, q, kt, h.bias, p, h.padded, false);
-    if (want_s) Product(rows.size, h.padded, h.d, 1, dcontext, vt, nullptr, ds, h.padded, false);
+    const int64_t first = h.queries.begin + rows.begin, at = first * h.width;
+    CopyBlock(h, x.q + at, rows.size, x.scale, q);
+    CopyBlock(h, x.dcontext + at, rows.size, 1, dcontext);
+    ProductKeys(h, rows.size, q, kt, h.bias, p);
+    if (want_s) ProductKeys(h, rows.size, dcontext, vt, nullptr, ds);
     for (int64_t r = 0; r < rows.size; ++r) {
-      const int64_t row = at + r * h.width;
-      const float delta = want_s ? Dot(x.dcontext + row, x.context + row, h.d) : 0;
-      ProbabilityRow(p + r * h.padded, ds ? ds + r * h.padded : nullptr, h.padded,
-                     x.lse[(first + r) * x.heads + head], delta, x.scale);
+      const float* context = x.context + at + r * h.width + h.first_col;
+      const float delta = want_s ? Dot(dcontext + r * h.cols, context, h.d) : 0;
+      ProbabilityRow(p + r * h.padded, want_s ? ds + r * h.padded : nullptr, h.padded,
+                     x.lse[(first + r) * x.heads + head], delta);
     }
-    if (want_v) {
-      PackAll(dcontext.data, h.width, 1, rows.size, h.d, b);
-      AddKeyRows(h, dv, block == 0, rows.size, p, b);
-    }
-    if (x.dq)
-      Product(rows.size, h.d, h.keys, 1, {ds, h.padded, 1}, k, nullptr, x.dq + at, h.width, false);
-    if (want_k) {
-      PackAll(q.data, h.width, 1, rows.size, h.d, b);
-      AddKeyRows(h, dk, block == 0, rows.size, ds, b);
-    }
+    if (want_v)
+      ProductCols(h, for_v.size(), rows.size, 1, {p + for_v.begin, 1, h.padded}, dcontext,
+                  sum_v + for_v.begin * h.cols, block > 0);
+    if (want_k)  // q has the factor `scale`
+      ProductCols(h, for_k.size(), rows.size, 1, {ds + for_k.begin, 1, h.padded}, q,
+                  sum_k + for_k.begin * h.cols, block > 0);
+    if (!x.dq) continue;
+    ProductCols(h, rows.size, h.keys, x.scale, {ds, h.padded, 1}, k, dq, false);
+    for (int64_t r = 0; r < rows.size; ++r)
+      CopyFloats(x.dq + at + r * h.width + h.first_col, dq + r * h.cols, h.d);
   }
+  if (want_k) StoreKeys(h, sum_k, dk);
+  if (want_v) StoreKeys(h, sum_v, dv);
 }
 
 // Scratch of a task with that many keys at most.
-int64_t TaskFloats(int64_t keys, int64_t prefix_rows, int64_t d, bool gradient) {
-  const int64_t padded = RoundUp(keys, kGemmLanes);
-  const int64_t scores = std::max(kScoreFloats, kGemmMr * padded);
-  const int64_t kt = PackedFloats(d, keys), k = PackedFloats(keys, d);
-  const int64_t joined = prefix_rows > 0 ? 2 * keys * d : 0;
-  const int64_t block = gradient ? PackedFloats(kMostBlockRows, d) : 0;
-  const int64_t pieces = 16 * 10;  // rounding
-  return joined + padded + (gradient ? 2 : 1) * (kt + scores) + k + block + pieces;
+int64_t TaskFloats(int64_t keys, int64_t d, bool gradient) {
+  const int64_t padded = RoundUp(keys, kGemmLanes), cols = RoundUp(d, kGemmLanes);
+  const int64_t scores = std::max(kScoreFloats, 24 * padded), packed = PackedFloats(d, keys);
+  const int64_t block = kMostBlockRows * cols, copy = keys * cols;
+  const int64_t pieces = 16 * 12;  // rounding
+  return padded + pieces +
+         (gradient ? 3 * copy + 2 * packed + 2 * scores + 3 * block
+                   : copy + packed + scores + 2 * block);
 }
 
 }  // namespace
@@ -330,8 +233,8 @@ AttentionScratch PlanAttention(const AttentionSizes& most, bool gradient, bool p
   if (prefix_gradient)
     plan.partial_floats =
         static_cast<size_t>(RoundUp(2 * kMostGroups * most.prefix_rows * most.heads * most.d, 16));
-  const int64_t floats = HWY_DYNAMIC_DISPATCH(TaskFloats)(most.kv_rows + most.prefix_rows,
-                                                          most.prefix_rows, most.d, gradient);
+  const int64_t floats =
+      HWY_DYNAMIC_DISPATCH(TaskFloats)(most.kv_rows + most.prefix_rows, most.d, gradient);
   plan.slot_floats = static_cast<size_t>(RoundUp(floats, 16));
   plan.bytes =
       (plan.partial_floats + static_cast<size_t>(plan.slots) * plan.slot_floats) * sizeof(float);

@@ -5,7 +5,6 @@
 #include <limits>
 #include <utility>
 
-#include "hwy/targets.h"
 #include "ops/gemm_core.h"
 #include "ops/onednn_gemm.h"
 #include "ops/rows.h"
@@ -220,12 +219,16 @@ void RunThin(const KernelArgs& args) noexcept {
              p.residual ? args.in.back().f32() : nullptr, d.m, d.n, args.out[0].f32());
 }
 
-bool HasAvx512() { return (hwy::SupportedTargets() & HWY_AVX3) != 0; }
+// The width of panels tells the target that runs. hwy::SupportedTargets() must not be asked: in
+// Highway 1.0.3 it undoes DisableTargets, so that a user's limit (--isa) would be lost.
+constexpr int64_t kAvx512Panel = 48;
 
 // Rows of a batch count as many, so that the choice is the same for every batch.
 void MaybeOnednn(MatmulState& state, const OnednnShape& shape) {
   const int64_t m = shape.a_transposed ? shape.m : std::numeric_limits<int64_t>::max();
-  if (!PreferOnednn({m, shape.k, shape.n, shape.a_transposed, false, HasAvx512()})) return;
+  if (!PreferOnednn(
+          {m, shape.k, shape.n, shape.a_transposed, false, state.plan.panel == kAvx512Panel}))
+    return;
   state.onednn = OnednnGemm::Prepare(shape);
   if (state.onednn)
     state.gemm_scratch = std::max(state.gemm_scratch, RoundUp64(state.onednn->scratch_bytes()));

@@ -4,10 +4,15 @@
 
 #include <random>
 
+#include "ops/gemm_core.h"
 #include "ops/ops.h"
+#include "ops/targets.h"
 #include "runtime/interpret.h"
 #include "runtime/session.h"
 #include "runtime/threads.h"
+
+// After targets.h.
+#include "hwy/highway.h"
 
 namespace graft {
 namespace {
@@ -224,6 +229,23 @@ TEST(Matmul, AccumulatesInPlace) {
     for (size_t i = 0; i < want.size(); ++i)
       ASSERT_NEAR(session.State("acc").f32()[i], want[i], 1e-3) << m << " x " << n << " at " << i;
   }
+}
+
+// A limit on the SIMD target (--isa) outlives the preparation of a matmul.
+TEST(Matmul, KeepsTheLimitOnTargets) {
+  const auto panel = [] { return PlanGemm({.m = 8, .k = 8, .n = 8}).panel; };
+  const int64_t best = panel();
+  hwy::DisableTargets(HWY_SSE4 - 1);
+  const int64_t limited = panel();
+  Graph g;
+  const ValueId a = g.AddInput("a", {DType::kF32, {64, 64}});
+  g.SetOutput("y", Matmul(g, a, a));
+  g.SetOutput("z", Matmul(g, a, a, true));
+  ParamStore params;
+  Session session(g, params, {});
+  EXPECT_EQ(panel(), limited);
+  hwy::DisableTargets(0);
+  EXPECT_EQ(panel(), best);
 }
 
 TEST(Matmul, NothingForFrozenInputs) {

@@ -1,0 +1,183 @@
+// What attention_kernel.cc builds on, for each SIMD target: the rows of one head copied together,
+// and products of blocks that stay in the caches.
+#ifndef GRAFT_OPS_ATTENTION_KERNEL_ONCE_INL_
+#define GRAFT_OPS_ATTENTION_KERNEL_ONCE_INL_
+#include "ops/attention_kernel.h"
+#include "ops/rows.h"
+namespace graft {
+namespace {
+
+constexpr int64_t kScoreFloats = 32768;  // of a block of scores: 128 KiB, half of a small L2
+constexpr int64_t kMostBlockRows = 192;
+
+int64_t RoundUp(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
+int64_t CeilRows(int64_t rows, int64_t piece) { return (rows + piece - 1) / piece; }
+
+// Hands out pieces of a task's scratch, 64-byte aligned.
+struct Workspace {
+  float* next;
+  float* Take(int64_t floats) {
+    float* piece = next;
+    next += RoundUp(floats, 16);
+    return piece;
+  }
+};
+
+}  // namespace
+}  // namespace graft
+#endif
+
+#if defined(GRAFT_OPS_ATTENTION_KERNEL_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef GRAFT_OPS_ATTENTION_KERNEL_INL_H_
+#undef GRAFT_OPS_ATTENTION_KERNEL_INL_H_
+#else
+#define GRAFT_OPS_ATTENTION_KERNEL_INL_H_
+#endif
+
+#include "ops/gemm_micro-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace graft::HWY_NAMESPACE {
+namespace {
+
+// One sequence of one head. Its rows lie heads * d floats apart, often a multiple of a large power
+// of two, which few sets of L1 serve: whatever is read more than once is copied to adjacent rows of
+// `cols` floats, zero behind d.
+struct Head {
+  int64_t width, d, cols,
+      first_col;          // columns of all heads, of this one, rounded up; where it begins
+  Segment queries, rows;  // rows: own keys; the prefix follows
+  int64_t keys, padded;   // padded: to whole vectors
+  const float *prefix_k, *prefix_v;
+  const float* bias;  // [padded], the mask, or null
+  int64_t blocks;     // of query rows
+};
+
+// `rows` rows of x times scale.
+void CopyBlock(const Head& h, const float* x, int64_t rows, float scale, float* to) {
+  const GemmTag d;
+  const auto vscale = hn::Set(d, scale);
+  const int64_t whole = h.d / kGemmLanes * kGemmLanes;
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* from = x + r * h.width + h.first_col;
+    float* out = to + r * h.cols;
+    for (int64_t c = 0; c < whole; c += kGemmLanes)
+      hn::StoreU(hn::Mul(hn::LoadU(d, from + c), vscale), d, out + c);
+    for (int64_t c = whole; c < h.cols; ++c) out[c] = c < h.d ? from[c] * scale : 0;
+  }
+}
+
+// Own rows, then those of the prefix.
+const float* CopyKeys(const Head& h, const float* own, const float* prefix, float* to) {
+  CopyBlock(h, own + h.rows.begin * h.width, h.rows.size(), 1, to);
+  if (prefix) CopyBlock(h, prefix, h.keys - h.rows.size(), 1, to + h.rows.size() * h.cols);
+  return to;
+}
+
+// Query rows of a block: so many that the scores stay in L2.
+int64_t BlockRows(int64_t padded) {
+  const int64_t rows = std::min(kMostBlockRows, kScoreFloats / std::max<int64_t>(1, padded));
+  return std::max<int64_t>(24, rows / 24 * 24);
+}
+
+Head MakeHead(const AttentionArgs& x, int64_t sequence, int64_t head, Workspace& w) {
+  Head h;
+  h.width = x.heads * x.d, h.d = x.d, h.first_col = head * x.d;
+  h.cols = RoundUp(x.d, kGemmLanes);
+  h.queries = SegmentOf(x.q_offsets, sequence, x.q_rows);
+  h.rows = SegmentOf(x.kv_offsets, sequence, x.kv_rows);
+  h.keys = h.rows.size() + x.prefix_rows;
+  h.padded = RoundUp(h.keys, kGemmLanes);
+  h.prefix_k = x.prefix_rows > 0 ? x.prefix_k : nullptr;
+  h.prefix_v = x.prefix_rows > 0 ? x.prefix_v : nullptr;
+  h.bias = nullptr;
+  if (x.mask) {
+    float* bias = w.Take(h.padded);
+    std::fill_n(bias, h.padded, 0.0f);
+    CopyFloats(bias, x.mask + h.rows.begin, h.rows.size());
+    h.bias = bias;
+  }
+  const int64_t block_rows = BlockRows(h.padded);
+  h.blocks = (h.queries.size() + block_rows - 1) / block_rows;
+  return h;
+}
+
+// The transpose of x [keys, cols] as panels.
+int64_t PackedFloats(int64_t k, int64_t n) { return k * RoundUp(n, kGemmNr); }
+const float* PackTranspose(const Head& h, const float* x, float* packed) {
+  for (int64_t col = 0; col < h.keys; col += kGemmNr)
+    PackPanel(x + col * h.cols, 1, h.cols, h.d, std::min(h.keys - col, kGemmNr),
+              packed + col * h.d);
+  return packed;
+}
+
+struct Strided {
+  const float* data;
+  int64_t row, col;  // strides
+};
+struct Panels {
+  const float* data;
+  int64_t row, panel;  // strides from row to row, from panel to panel
+};
+
+// c [m, n] (+)= alpha a b (+ bias) in tiles of kVecs vectors; a [m, k], n in whole vectors.
+template <size_t kVecs, size_t... I>
+constexpr std::array<TileFunction, sizeof...(I)> RowTiles(std::index_sequence<I...>) {
+  return {&Tile<I + 1, kVecs>...};
+}
+template <size_t kVecs, int64_t kRows>
+void ProductOf(int64_t m, int64_t n, int64_t k, float alpha, const Strided& a, const Panels& b,
+               const float* bias, float* c, int64_t ldc, bool accumulate) {
+  static constexpr auto kFull = RowTiles<kVecs>(std::make_index_sequence<kRows>());
+  constexpr int64_t kCols = static_cast<int64_t>(kVecs) * kGemmLanes;
+  TileArgs t{};
+  t.k = k;
+  t.a_row = a.row, t.a_k = a.col;
+  t.b_k = b.row;
+  t.alpha = alpha;
+  t.add_row = t.out_row = ldc;
+  for (int64_t col = 0; col < n; col += kCols) {
+    const bool full = n - col >= kCols;
+    const int64_t pieces = CeilRows(m, full ? kRows : kGemmMr);
+    t.b = b.data + col / kCols * b.panel;
+    t.bias = bias ? bias + col : nullptr;
+    for (int64_t p = 0; p < pieces; ++p) {
+      const Piece rows = EvenPiece(m, pieces, p);
+      t.a = a.data + rows.begin * a.row;
+      t.out = c + rows.begin * ldc + col;
+      t.add = accumulate ? t.out : nullptr;
+      (full ? kFull[static_cast<size_t>(rows.size - 1)] : TileFor(rows.size, n - col))(t);
+    }
+  }
+}
+
+// b of PackTranspose.
+void ProductKeys(const Head& h, int64_t m, const float* a, const float* b, const float* bias,
+                 float* c) {
+  ProductOf<static_cast<size_t>(kGemmVecs), kGemmMr>(
+      m, h.padded, h.d, 1, {a, h.cols, 1}, {b, kGemmNr, kGemmNr * h.d}, bias, c, h.padded, false);
+}
+
+// c [m, cols] of adjacent rows; b [k, cols] too. The width of tiles divides that of common heads.
+void ProductCols(const Head& h, int64_t m, int64_t k, float alpha, const Strided& a, const float* b,
+                 float* c, bool accumulate) {
+  const int64_t vecs = h.cols / kGemmLanes;
+  const auto run = [&](auto v, auto rows) {
+    ProductOf<v(), rows()>(m, h.cols, k, alpha, a,
+                           {b, h.cols, static_cast<int64_t>(v()) * kGemmLanes}, nullptr, c, h.cols,
+                           accumulate);
+  };
+  using Rows = std::integral_constant<int64_t, kGemmMr>;
+  if constexpr (kGemmLanes == 16) {  // 32 registers
+    if (vecs % 4 == 0)
+      return run(std::integral_constant<size_t, 4>(), std::integral_constant<int64_t, 6>());
+    if (vecs % 2 == 0)
+      return run(std::integral_constant<size_t, 2>(), std::integral_constant<int64_t, 12>());
+  }
+  run(std::integral_constant<size_t, static_cast<size_t>(kGemmVecs)>(), Rows());
+}
+
+}  // namespace
+}  // namespace graft::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif  // GRAFT_OPS_ATTENTION_KERNEL_INL_H_

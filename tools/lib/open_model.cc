@@ -13,16 +13,6 @@ namespace {
 
 [[noreturn]] void Usage(const std::string& message) { throw Error(message, ErrorKind::kUsage); }
 
-void CheckBase(const RunConfig& config, const std::string& trained) {
-  if (config.base_sha256.empty()) return;  // init: weights come from the seed
-  const std::string now = BaseHash(config.model);
-  if (now != config.base_sha256)
-    Fail(
-        "{}: was trained on another base than {} (SHA-256 {}..., now {}...); hint: put the "
-        "original file back",
-        trained, config.model, config.base_sha256.substr(0, 12), now.substr(0, 12));
-}
-
 OpenedModel OpenRun(const ModelChoice& choice) {
   const std::vector<std::string> checkpoints{"last", "best"};
   if (std::find(checkpoints.begin(), checkpoints.end(), choice.checkpoint) == checkpoints.end())
@@ -31,7 +21,6 @@ OpenedModel OpenRun(const ModelChoice& choice) {
   const RunDir dir = RunDir::Open(choice.run);
   OpenedModel opened;
   opened.config = dir.config();
-  CheckBase(opened.config, choice.run);
   opened.description =
       fmt::format("{} ({}, {})", choice.run, opened.config.method, choice.checkpoint);
   opened.method = ParseMethod(opened.config.method);
@@ -49,7 +38,6 @@ OpenedModel OpenAdapter(const ModelChoice& choice) {
   OpenedModel opened;
   opened.config = adapter.config;
   opened.config.model = choice.model, opened.config.arch = choice.arch;
-  CheckBase(opened.config, choice.adapter);
   opened.description = fmt::format("{} with {}", choice.model, choice.adapter);
   opened.method = ParseMethod(adapter.config.method);
   opened.seed = static_cast<uint64_t>(adapter.config.seed);

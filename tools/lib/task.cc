@@ -22,7 +22,22 @@ std::vector<std::string> LabelsOf(const ImageDataset& data) {
   return labels;
 }
 
+namespace {
+
+// A run or adapter means nothing on other weights than those it was trained on.
+void CheckBase(const RunConfig& config) {
+  if (config.base_sha256.empty()) return;  // init: weights come from the seed
+  const std::string now = BaseHash(config.model);
+  if (now != config.base_sha256)
+    Fail("{}: this is another base than the one trained on (SHA-256 {}..., then {}...); hint: put the "
+         "original file back",
+         config.model, now.substr(0, 12), config.base_sha256.substr(0, 12));
+}
+
+}  // namespace
+
 LoadedModel OpenTaskModel(const RunConfig& config) {
+  CheckBase(config);
   LoadedModel model = LoadModel(config.model, config.arch, static_cast<uint64_t>(config.seed));
   const Preprocess preprocess = ParsePreprocess(config.preprocess);
   AdaptModel(model, preprocess.size(), config.labels, static_cast<uint64_t>(config.seed));

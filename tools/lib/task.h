@@ -12,7 +12,8 @@ namespace graft {
 std::vector<std::string> LabelsOf(const ImageDataset& data);
 
 // The model of a run, adapted to its task (image size, head); `params` of the model then hold the base
-// weights and the fresh head. Deterministic: eval and fuse make the same model again.
+// weights and the fresh head. Deterministic: eval and fuse make the same model again. Throws Error if
+// the model's file is not the one that the run started from, by hash.
 LoadedModel OpenTaskModel(const RunConfig& config);
 
 // The transform that a run uses: `text` if given, else the default for data sets (VTAB) at the model's

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <numeric>
 #include <optional>
 
@@ -30,6 +31,9 @@ RunConfig CompleteRunConfig(RunConfig c) {
   c.method = ToString(method);
   if (c.lr == 0) c.lr = DefaultLearningRate(method);
   CheckRunConfig(c);
+  // A run can be continued from any directory.
+  if (!c.model.starts_with("init:")) c.model = std::filesystem::absolute(c.model).lexically_normal();
+  c.data = std::filesystem::absolute(c.data).lexically_normal();
   const ImageDataset data(c.data);
   if (c.train_split.empty()) c.train_split = data.DefaultTrainSplit();
   if (c.train_split.empty())

@@ -45,17 +45,20 @@ std::vector<ValueId> AddGradients(Graph& g, ValueId loss, std::span<const ValueI
     if (std::none_of(need.begin(), need.end(), [](bool b) { return b; })) continue;
     std::vector<ValueId> arriving;
     for (ValueId v : n.out) arriving.push_back(cotangent[v.i]);
-    if (std::none_of(arriving.begin(), arriving.end(), [](ValueId v) { return v.valid(); })) continue;
+    if (std::none_of(arriving.begin(), arriving.end(), [](ValueId v) { return v.valid(); }))
+      continue;
     if (!n.op->gradient)
-      Fail("[{}] {}: no gradient rule, but a trainable parameter lies below it", n.op->name, n.scope);
+      Fail("[{}] {}: no gradient rule, but a trainable parameter lies below it", n.op->name,
+           n.scope);
     g.scope = n.scope;
     const std::vector<ValueId> result = n.op->gradient({g, n.in, n.out, arriving, need, n.attrs});
     GRAFT_CHECK(result.size() == n.in.size(), "rule of {}", n.op->name);
     for (size_t i = 0; i < n.in.size(); ++i) {
       if (!need[i]) continue;
-      if (!result[i].valid()) Fail("[{}] {}: its rule gives no gradient for input {}", n.op->name, n.scope, i);
-      GRAFT_CHECK(g.type(result[i]) == g.type(n.in[i]), "rule of {}, input {}: {} for {}", n.op->name,
-                  i, ToString(g.type(result[i])), ToString(g.type(n.in[i])));
+      if (!result[i].valid())
+        Fail("[{}] {}: its rule gives no gradient for input {}", n.op->name, n.scope, i);
+      GRAFT_CHECK(g.type(result[i]) == g.type(n.in[i]), "rule of {}, input {}: {} for {}",
+                  n.op->name, i, ToString(g.type(result[i])), ToString(g.type(n.in[i])));
       ValueId& sum = cotangent[n.in[i].i];
       sum = sum.valid() ? Add(g, sum, result[i]) : result[i];
     }

@@ -1,4 +1,5 @@
-// Reverse-mode differentiation as a graph transform: gradients are nodes made by the records' rules.
+// Reverse-mode differentiation as a graph transform: gradients are nodes made by the records'
+// rules.
 #pragma once
 #include "runtime/op.h"
 

@@ -21,8 +21,10 @@ Dependence Analyse(const Graph& g, ValueId example) {
   d.example[example.i] = true;
   for (NodeId id : g.TopoOrder()) {
     const Node& n = g.node(id);
-    const bool fixed = !n.op->random && std::all_of(n.in.begin(), n.in.end(), [&](ValueId v) { return d.fixed[v.i]; });
-    const bool depends = std::any_of(n.in.begin(), n.in.end(), [&](ValueId v) { return d.example[v.i]; });
+    const bool fixed = !n.op->random && std::all_of(n.in.begin(), n.in.end(),
+                                                    [&](ValueId v) { return d.fixed[v.i]; });
+    const bool depends =
+        std::any_of(n.in.begin(), n.in.end(), [&](ValueId v) { return d.example[v.i]; });
     for (ValueId v : n.out) d.fixed[v.i] = fixed, d.example[v.i] = depends;
   }
   return d;

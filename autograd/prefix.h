@@ -8,14 +8,14 @@
 namespace graft {
 
 struct PrefixCut {
-  Graph prefix;  // output "features"
-  Graph rest;    // input "features" in its place; all outputs of the original
+  Graph prefix;         // output "features"
+  Graph rest;           // input "features" in its place; all outputs of the original
   TensorType features;  // rows are a multiple of the sequences: one block of rows per example
 };
 
-// Nothing if the cut is not one value, or saves less than a tenth of the forward pass. `example_input` is the input that
-// differs by example and is the prefix's only one ("image"). Graphs with random nodes below the cut
-// are not cut: their features change from step to step.
+// Nothing if the cut is not one value, or saves less than a tenth of the forward pass.
+// `example_input` is the input that differs by example and is the prefix's only one ("image").
+// Graphs with random nodes below the cut are not cut: their features change from step to step.
 std::optional<PrefixCut> CutFrozenPrefix(const Graph& g, std::string_view example_input);
 
 }  // namespace graft

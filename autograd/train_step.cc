@@ -26,8 +26,8 @@ void AddUpdate(Graph& g, ParamStore& params, ValueId p, ValueId gradient, ValueI
   if (o.kind == OptimizerKind::kAdamW) {
     const ValueId m = OptimizerState(g, params, "opt.m." + name, p);
     const ValueId v = OptimizerState(g, params, "opt.v." + name, p);
-    const auto out = g.Add(kAdamW, {p, gradient, m, v, hyper},
-                           AdamWAttrs{o.beta1, o.beta2, o.eps, decay});
+    const auto out =
+        g.Add(kAdamW, {p, gradient, m, v, hyper}, AdamWAttrs{o.beta1, o.beta2, o.eps, decay});
     g.updates.insert(g.updates.end(), {{p, out[0]}, {m, out[1]}, {v, out[2]}});
   } else {
     const ValueId buffer = OptimizerState(g, params, "opt.buf." + name, p);
@@ -114,7 +114,8 @@ StepResult TrainStep::Run(int64_t batch, int64_t step, double learning_rate, con
   for (int64_t first = 0; first < batch; first += micro_batch_) {
     const int64_t count = std::min(micro_batch_, batch - first);
     fill(first, count);
-    if (rng_.data) rng_.i32()[0] = static_cast<int32_t>(step), rng_.i32()[1] = static_cast<int32_t>(first);
+    if (rng_.data)
+      rng_.i32()[0] = static_cast<int32_t>(step), rng_.i32()[1] = static_cast<int32_t>(first);
     session_.Run({count, 0});
   }
   float* hyper = hyper_.f32();

@@ -1,10 +1,11 @@
-// One training step as one compiled session: forward, backward and accumulation for each micro-batch,
-// then clipping and update.
+// One training step as one compiled session: forward, backward and accumulation for each
+// micro-batch, then clipping and update.
 //
 //   total loss = sum over the batch of losses[i] / batch size
 //
-// Each trainable parameter w has a state "acc.w" that the micro-batches add to in order, and optimizer
-// state "opt.m.w", "opt.v.w" (or "opt.buf.w") in the store, so a checkpoint is a list of names.
+// Each trainable parameter w has a state "acc.w" that the micro-batches add to in order, and
+// optimizer state "opt.m.w", "opt.v.w" (or "opt.buf.w") in the store, so a checkpoint is a list of
+// names.
 #pragma once
 #include <functional>
 
@@ -37,8 +38,8 @@ struct StepResult {
 
 class TrainStep {
  public:
-  // `loss_graph` is canonical (with the output "losses"); passes run on copies: `forward` before the
-  // gradient is taken, `step` on the whole step.
+  // `loss_graph` is canonical (with the output "losses"); passes run on copies: `forward` before
+  // the gradient is taken, `step` on the whole step.
   struct Passes {
     PassManager forward, step;
   };
@@ -46,8 +47,8 @@ class TrainStep {
             int64_t micro_batch, const Passes& passes = {});
 
   // fill(first, count) writes the inputs of sequences [first, first+count) of the batch into the
-  // session's buffers. `step` counts from 0; bias correction uses step + 1. A loss that is not finite
-  // updates nothing. "rng" is filled in here.
+  // session's buffers. `step` counts from 0; bias correction uses step + 1. A loss that is not
+  // finite updates nothing. "rng" is filled in here.
   using Fill = std::function<void(int64_t first, int64_t count)>;
   StepResult Run(int64_t batch, int64_t step, double learning_rate, const Fill& fill);
 

@@ -1,5 +1,5 @@
-// Every operator's "bench" samples: time, GFLOP/s, GB/s, share of this machine's measured FMA peak and
-// of the node's roofline, min(peak, flops / bytes * bandwidth). Operators are verified first.
+// Every operator's "bench" samples: time, GFLOP/s, GB/s, share of this machine's measured FMA peak
+// and of the node's roofline, min(peak, flops / bytes * bandwidth). Operators are verified first.
 //   ops_bench --threads=1 --op='layer_norm*' [flags of Google Benchmark]
 // Peak and bandwidth are measured in the same run with the same threads; a share above 1 means that
 // the operands stayed in cache.
@@ -16,8 +16,8 @@ namespace graft::HWY_NAMESPACE {
 namespace {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Ten independent chains of `steps` multiply-adds; returns the flops. The chains start from different
-// values: the compiler merges equal ones into one, and the peak then comes out too high.
+// Ten independent chains of `steps` multiply-adds; returns the flops. The chains start from
+// different values: the compiler merges equal ones into one, and the peak then comes out too high.
 double MultiplyAdds(int64_t steps, float* sink) {
   const hn::ScalableTag<float> d;
   const auto a = hn::Set(d, 0.999f), b = hn::Set(d, 1e-3f);
@@ -84,7 +84,8 @@ Machine Measure() {
     double flops = 0;
     const double compute = Seconds([&] {
       ParallelFor(threads, [&](int64_t t) {
-        const double done = HWY_DYNAMIC_DISPATCH(MultiplyAdds)(kSteps, &sinks[static_cast<size_t>(t) * 64]);
+        const double done =
+            HWY_DYNAMIC_DISPATCH(MultiplyAdds)(kSteps, &sinks[static_cast<size_t>(t) * 64]);
         if (t == 0) flops = done * static_cast<double>(threads);
       });
     });
@@ -112,24 +113,33 @@ void VerifyOperator(const OpDef& op) {
 }
 
 void Register(const OpDef& op, const Sample& s, const Machine& machine) {
-  const std::string name = s.label == "bench" ? std::string(op.name) : fmt::format("{}/{}", op.name, s.label);
-  benchmark::RegisterBenchmark(name.c_str(), [&op, s, machine](benchmark::State& state) {
-    const testing::OpCase c = testing::MakeCase(op, s, 7);
-    testing::Runner runner(c, {.constant = true, .share = {}});
-    runner.Run();
-    for (auto _ : state) runner.Run();
-    const Cost cost = op.cost(c.in_shape, c.out_shape, c.attrs);
-    const double bound = std::max(cost.flops / machine.flops, cost.bytes / machine.bandwidth);
-    using benchmark::Counter;
-    auto rate = [&](double amount) { return Counter(amount, Counter::kIsIterationInvariantRate); };
-    state.counters["GFLOP/s"] = rate(cost.flops * 1e-9);
-    state.counters["GB/s"] = rate(cost.bytes * 1e-9);
-    state.counters["of_peak"] = rate(cost.flops / machine.flops);
-    state.counters["of_roofline"] = rate(bound);
-    std::string shapes;
-    for (const Extents& e : c.in_shape) shapes += ToString(e);
-    state.SetLabel(shapes + " " + runner.Result().impl);
-  })->UseRealTime()->Unit(benchmark::kMicrosecond)->Repetitions(5)->ReportAggregatesOnly();
+  const std::string name =
+      s.label == "bench" ? std::string(op.name) : fmt::format("{}/{}", op.name, s.label);
+  benchmark::RegisterBenchmark(name.c_str(),
+                               [&op, s, machine](benchmark::State& state) {
+                                 const testing::OpCase c = testing::MakeCase(op, s, 7);
+                                 testing::Runner runner(c, {.constant = true, .share = {}});
+                                 runner.Run();
+                                 for (auto _ : state) runner.Run();
+                                 const Cost cost = op.cost(c.in_shape, c.out_shape, c.attrs);
+                                 const double bound = std::max(cost.flops / machine.flops,
+                                                               cost.bytes / machine.bandwidth);
+                                 using benchmark::Counter;
+                                 auto rate = [&](double amount) {
+                                   return Counter(amount, Counter::kIsIterationInvariantRate);
+                                 };
+                                 state.counters["GFLOP/s"] = rate(cost.flops * 1e-9);
+                                 state.counters["GB/s"] = rate(cost.bytes * 1e-9);
+                                 state.counters["of_peak"] = rate(cost.flops / machine.flops);
+                                 state.counters["of_roofline"] = rate(bound);
+                                 std::string shapes;
+                                 for (const Extents& e : c.in_shape) shapes += ToString(e);
+                                 state.SetLabel(shapes + " " + runner.Result().impl);
+                               })
+      ->UseRealTime()
+      ->Unit(benchmark::kMicrosecond)
+      ->Repetitions(5)
+      ->ReportAggregatesOnly();
 }
 
 int Main(int argc, char** argv) {
@@ -147,8 +157,8 @@ int Main(int argc, char** argv) {
   const char* build = "DEBUG: figures mean nothing";
 #endif
   fmt::print("{}, {} threads, {}, build {}; FMA peak {:.0f} GFLOP/s, bandwidth {:.1f} GB/s\n",
-             Cpu().model, Threads(), hwy::TargetName(hwy::SupportedAndGeneratedTargets()[0]),
-             build, machine.flops * 1e-9, machine.bandwidth * 1e-9);
+             Cpu().model, Threads(), hwy::TargetName(hwy::SupportedAndGeneratedTargets()[0]), build,
+             machine.flops * 1e-9, machine.bandwidth * 1e-9);
   for (const OpDef* op : AllOps()) {
     if (!GlobMatch(glob, op->name)) continue;
     VerifyOperator(*op);

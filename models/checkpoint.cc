@@ -27,11 +27,12 @@ Extents CanonicalShape(const std::string& name, const VitConfig& config) {
 }
 
 // Puts a file tensor into the store under its canonical names.
-void LoadKey(const SafetensorsModel& file, const FileKey& key, const FileTensor& tensor, LoadedModel& m) {
+void LoadKey(const SafetensorsModel& file, const FileKey& key, const FileTensor& tensor,
+             LoadedModel& m) {
   const std::vector<int64_t> want = FileShape(key.canonical[0], key.canonical.size(), m.config);
   if (tensor.shape != want)
-    Fail("{}: '{}' has shape {}, the architecture {} wants {}; hint: another --arch?", m.source, key.key,
-         ShapeText(tensor.shape), m.architecture(), ShapeText(want));
+    Fail("{}: '{}' has shape {}, the architecture {} wants {}; hint: another --arch?", m.source,
+         key.key, ShapeText(tensor.shape), m.architecture(), ShapeText(want));
   ParamStore whole;
   file.Load(key.key, "t", &whole);
   // The store's shapes are canonical: a stacked tensor is cut by rows, a token or a convolution is
@@ -51,11 +52,13 @@ void LoadKey(const SafetensorsModel& file, const FileKey& key, const FileTensor&
 std::string LoadedModel::architecture() const {
   for (const std::string& name : VitNames()) {
     VitConfig named = VitByName(name);
-    named.classes = config.classes, named.eps = config.eps, named.gelu = config.gelu, named.pool = config.pool;
+    named.classes = config.classes, named.eps = config.eps, named.gelu = config.gelu,
+    named.pool = config.pool;
     if (named == config) return name;
   }
-  return fmt::format("vit(width={},depth={},heads={},mlp={},patch={},image={})", config.width, config.depth,
-                     config.heads, config.mlp_width, config.patch_size, config.image_size);
+  return fmt::format("vit(width={},depth={},heads={},mlp={},patch={},image={})", config.width,
+                     config.depth, config.heads, config.mlp_width, config.patch_size,
+                     config.image_size);
 }
 
 namespace {
@@ -79,8 +82,11 @@ LoadedModel LoadFile(const std::string& source, const std::string& arch) {
   std::set<std::string> used;
   for (const FileKey& key : FileKeys(model.layout, model.prefix, model.config)) {
     const FileTensor* tensor = file.Find(key.key);
-    if (tensor) LoadKey(file, key, *tensor, model), used.insert(key.key);
-    else model.ledger.missing.insert(model.ledger.missing.end(), key.canonical.begin(), key.canonical.end());
+    if (tensor)
+      LoadKey(file, key, *tensor, model), used.insert(key.key);
+    else
+      model.ledger.missing.insert(model.ledger.missing.end(), key.canonical.begin(),
+                                  key.canonical.end());
   }
   for (const std::string& name : file.names())
     if (!used.contains(name)) model.ledger.unexpected.push_back(name);
@@ -104,15 +110,18 @@ void AdaptModel(LoadedModel& model, int64_t image_size, const std::vector<std::s
     resized.image_size = image_size;
     CheckConfig(resized, "image size of the preprocessing");
     ResizePositions(model.params, c.image_size / c.patch_size, image_size / c.patch_size);
-    model.ledger.reshaped.push_back({"pos_embed", fmt::format("[{},{}]", 1 + c.patches(), c.width),
-                                     fmt::format("[{},{}]", 1 + resized.patches(), c.width),
-                                     fmt::format("positions resampled for {0}x{0} images", image_size)});
+    model.ledger.reshaped.push_back(
+        {"pos_embed", fmt::format("[{},{}]", 1 + c.patches(), c.width),
+         fmt::format("[{},{}]", 1 + resized.patches(), c.width),
+         fmt::format("positions resampled for {0}x{0} images", image_size)});
     c = resized;
   }
-  const bool same_task = model.params.Has("head.weight") && !labels.empty() && model.labels == labels;
+  const bool same_task =
+      model.params.Has("head.weight") && !labels.empty() && model.labels == labels;
   if (same_task || labels.empty()) return;
   model.ledger.reshaped.push_back({"head", fmt::format("{} classes", c.classes),
-                                   fmt::format("{} classes", labels.size()), "fresh head for the task"});
+                                   fmt::format("{} classes", labels.size()),
+                                   "fresh head for the task"});
   c.classes = static_cast<int64_t>(labels.size());
   ResetHead(model.params, c.width, c.classes, seed);
   model.labels = labels;
@@ -123,11 +132,13 @@ namespace {
 nlohmann::json HuggingFaceConfig(const LoadedModel& model) {
   nlohmann::json config = model.hf_config;
   config["image_size"] = model.config.image_size;
-  config["architectures"] = {model.prefix == "deit." ? "DeiTForImageClassification" : "ViTForImageClassification"};
+  config["architectures"] = {model.prefix == "deit." ? "DeiTForImageClassification"
+                                                     : "ViTForImageClassification"};
   nlohmann::json id2label = nlohmann::json::object(), label2id = nlohmann::json::object();
   for (int64_t i = 0; i < model.config.classes; ++i) {
-    const std::string label = static_cast<size_t>(i) < model.labels.size() ? model.labels[static_cast<size_t>(i)]
-                                                                           : fmt::format("LABEL_{}", i);
+    const std::string label = static_cast<size_t>(i) < model.labels.size()
+                                  ? model.labels[static_cast<size_t>(i)]
+                                  : fmt::format("LABEL_{}", i);
     id2label[std::to_string(i)] = label;
     label2id[label] = i;
   }
@@ -145,7 +156,8 @@ void SaveModel(const LoadedModel& model, const ParamStore& params, const std::st
   const std::vector<FileKey> keys = FileKeys(model.layout, model.prefix, model.config);
   stacked.reserve(keys.size());
   for (const FileKey& key : keys) {
-    const std::vector<int64_t> shape = FileShape(key.canonical[0], key.canonical.size(), model.config);
+    const std::vector<int64_t> shape =
+        FileShape(key.canonical[0], key.canonical.size(), model.config);
     std::span<const float> values = params.values(key.canonical[0]);
     if (key.canonical.size() > 1) {
       std::vector<float>& whole = stacked.emplace_back();

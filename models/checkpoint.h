@@ -43,8 +43,8 @@ struct LoadedModel {
 // distilled DeiT. A missing head is not an error here: `ledger` tells and NeedHead() adds one.
 LoadedModel LoadModel(const std::string& source, const std::string& arch, uint64_t seed);
 
-// Makes the model fit a task: image size (positions are resampled) and classes (a fresh head, unless
-// the model's labels are these already). Entries in the ledger say what was done.
+// Makes the model fit a task: image size (positions are resampled) and classes (a fresh head,
+// unless the model's labels are these already). Entries in the ledger say what was done.
 void AdaptModel(LoadedModel& model, int64_t image_size, const std::vector<std::string>& labels,
                 uint64_t seed);
 

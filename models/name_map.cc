@@ -12,7 +12,8 @@ const std::vector<NameRule> kTimm = {
     {"blocks.#.norm1.bias", {"blocks.#.norm1.bias"}},
     {"blocks.#.attn.qkv.weight",
      {"blocks.#.attn.q.weight", "blocks.#.attn.k.weight", "blocks.#.attn.v.weight"}},
-    {"blocks.#.attn.qkv.bias", {"blocks.#.attn.q.bias", "blocks.#.attn.k.bias", "blocks.#.attn.v.bias"}},
+    {"blocks.#.attn.qkv.bias",
+     {"blocks.#.attn.q.bias", "blocks.#.attn.k.bias", "blocks.#.attn.v.bias"}},
     {"blocks.#.attn.proj.weight", {"blocks.#.attn.o.weight"}},
     {"blocks.#.attn.proj.bias", {"blocks.#.attn.o.bias"}},
     {"blocks.#.norm2.weight", {"blocks.#.norm2.weight"}},
@@ -77,7 +78,8 @@ std::vector<FileKey> FileKeys(Layout layout, const std::string& prefix, const Vi
     const int64_t blocks = file.find('#') == std::string::npos ? 1 : config.depth;
     for (int64_t b = 0; b < blocks; ++b) {
       FileKey key{Expand(file, prefix, b), {}};
-      for (const char* canonical : rule.canonical) key.canonical.push_back(Expand(canonical, "", b));
+      for (const char* canonical : rule.canonical)
+        key.canonical.push_back(Expand(canonical, "", b));
       keys.push_back(std::move(key));
     }
   }

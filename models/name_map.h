@@ -19,7 +19,9 @@ struct FileKey {
 };
 std::vector<FileKey> FileKeys(Layout layout, const std::string& prefix, const VitConfig& config);
 
-// Shape of a file tensor in its layout ([D,3,P,P] for the patch weight, [1,1,D] for the class token).
-std::vector<int64_t> FileShape(const std::string& first_canonical, size_t parts, const VitConfig& config);
+// Shape of a file tensor in its layout ([D,3,P,P] for the patch weight, [1,1,D] for the class
+// token).
+std::vector<int64_t> FileShape(const std::string& first_canonical, size_t parts,
+                               const VitConfig& config);
 
 }  // namespace graft

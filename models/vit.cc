@@ -24,7 +24,8 @@ void CheckConfig(const VitConfig& c, const std::string& where) {
   if (c.width % c.heads) Fail("{}: width {} is not divisible by {} heads", where, c.width, c.heads);
   if (c.image_size % c.patch_size)
     Fail("{}: image size {} is not divisible by patch size {}", where, c.image_size, c.patch_size);
-  if (!(c.eps > 0 && c.eps < 1)) Fail("{}: eps = {}, expected a small positive number", where, c.eps);
+  if (!(c.eps > 0 && c.eps < 1))
+    Fail("{}: eps = {}, expected a small positive number", where, c.eps);
   if (c.gelu != "erf" && c.gelu != "tanh") Fail("{}: gelu '{}'; known: erf, tanh", where, c.gelu);
   const std::vector<std::string> pools{"token", "mean", "mean_fc_norm"};
   if (std::find(pools.begin(), pools.end(), c.pool) == pools.end())
@@ -38,8 +39,8 @@ class Builder {
   Builder(const VitConfig& config, const VitBuild& build) : c_(config), b_(build) {}
 
   Graph Build() {
-    const ValueId image =
-        g_.AddInput("image", {DType::kF32, {Dim::Sequences(), c_.channels, c_.image_size, c_.image_size}});
+    const ValueId image = g_.AddInput(
+        "image", {DType::kF32, {Dim::Sequences(), c_.channels, c_.image_size, c_.image_size}});
     if (b_.drop_path > 0) rng_ = g_.AddInput("rng", {DType::kI32, {2}});
     ValueId x = Embed(image);
     for (int64_t i = 0; i < c_.depth; ++i) x = Block(x, i);
@@ -54,7 +55,9 @@ class Builder {
   }
 
  private:
-  ValueId Param(const std::string& name, Shape shape) { return g_.AddParam(name, std::move(shape)); }
+  ValueId Param(const std::string& name, Shape shape) {
+    return g_.AddParam(name, std::move(shape));
+  }
   std::string Full(const char* name) const { return g_.scope + "." + name; }
 
   ValueId DenseAs(ValueId x, const char* name, int64_t in, int64_t out) {
@@ -63,7 +66,8 @@ class Builder {
   }
   ValueId Norm(ValueId x, const char* name) {
     Scope scope(g_, name);
-    return LayerNorm(g_, x, Param(Full("weight"), {c_.width}), Param(Full("bias"), {c_.width}), c_.eps);
+    return LayerNorm(g_, x, Param(Full("weight"), {c_.width}), Param(Full("bias"), {c_.width}),
+                     c_.eps);
   }
   ValueId Edge(const char* name, ValueId v) {
     g_.SetName(v, Full(name));
@@ -75,7 +79,8 @@ class Builder {
     {
       Scope scope(g_, "patch_embed");
       const int64_t in = c_.channels * c_.patch_size * c_.patch_size;
-      x = Linear(g_, Patchify(g_, image, c_.patch_size), Param("patch_embed.weight", {c_.width, in}),
+      x = Linear(g_, Patchify(g_, image, c_.patch_size),
+                 Param("patch_embed.weight", {c_.width, in}),
                  Param("patch_embed.bias", {c_.width}));
     }
     Scope scope(g_, "embed");
@@ -98,7 +103,8 @@ class Builder {
     ValueId o;
     {
       Scope attn(g_, "attn");
-      const ValueId q = DenseAs(a, "q", c_.width, c_.width), k = DenseAs(a, "k", c_.width, c_.width),
+      const ValueId q = DenseAs(a, "q", c_.width, c_.width),
+                    k = DenseAs(a, "k", c_.width, c_.width),
                     v = DenseAs(a, "v", c_.width, c_.width);
       const double scale = 1 / std::sqrt(static_cast<double>(c_.width / c_.heads));
       const ValueId context = g_.Add1(kAttention, {q, k, v, offsets_, offsets_},
@@ -162,8 +168,10 @@ void InitParam(ParamStore& params, const std::string& name, const Extents& shape
   float* data = params.Allocate(name, shape);
   const std::span<float> values(data, static_cast<size_t>(shape.size()));
   if (name.ends_with("bias")) return;
-  if (shape.rank == 1) std::fill(values.begin(), values.end(), 1.0f);  // gains
-  else FillTruncNormal(values, {MakeKey(seed, Purpose::kInit, name)}, 0, 0.02, -2, 2);
+  if (shape.rank == 1)
+    std::fill(values.begin(), values.end(), 1.0f);  // gains
+  else
+    FillTruncNormal(values, {MakeKey(seed, Purpose::kInit, name)}, 0, 0.02, -2, 2);
 }
 
 }  // namespace
@@ -194,12 +202,14 @@ double Cubic(double x) {
 // Row i: weights of the `from` source positions for target i; the kernel widens when shrinking.
 std::vector<double> ResampleMatrix(int64_t from, int64_t to) {
   std::vector<double> m(static_cast<size_t>(from * to));
-  const double scale = static_cast<double>(from) / static_cast<double>(to), width = std::max(1.0, scale);
+  const double scale = static_cast<double>(from) / static_cast<double>(to),
+               width = std::max(1.0, scale);
   for (int64_t i = 0; i < to; ++i) {
     const double center = (static_cast<double>(i) + 0.5) * scale;
     double sum = 0;
     for (int64_t j = 0; j < from; ++j)
-      sum += m[static_cast<size_t>(i * from + j)] = Cubic((static_cast<double>(j) + 0.5 - center) / width);
+      sum += m[static_cast<size_t>(i * from + j)] =
+          Cubic((static_cast<double>(j) + 0.5 - center) / width);
     for (int64_t j = 0; j < from; ++j) m[static_cast<size_t>(i * from + j)] /= sum;
   }
   return m;
@@ -219,7 +229,8 @@ void ResizePositions(ParamStore& params, int64_t from, int64_t to) {
     for (int64_t x = 0; x < to; ++x)
       for (int64_t sy = 0; sy < from; ++sy)
         for (int64_t sx = 0; sx < from; ++sx) {
-          const double w = m[static_cast<size_t>(y * from + sy)] * m[static_cast<size_t>(x * from + sx)];
+          const double w =
+              m[static_cast<size_t>(y * from + sy)] * m[static_cast<size_t>(x * from + sx)];
           if (w == 0) continue;
           const float* source = &old[static_cast<size_t>((1 + sy * from + sx) * width)];
           float* target = &fresh[static_cast<size_t>((1 + y * to + x) * width)];
@@ -234,8 +245,11 @@ struct Size {
   const char* name;
   int64_t width, depth, heads;
 };
-constexpr Size kSizes[] = {
-    {"nano", 64, 4, 4}, {"tiny", 192, 12, 3}, {"small", 384, 12, 6}, {"base", 768, 12, 12}, {"large", 1024, 24, 16}};
+constexpr Size kSizes[] = {{"nano", 64, 4, 4},
+                           {"tiny", 192, 12, 3},
+                           {"small", 384, 12, 6},
+                           {"base", 768, 12, 12},
+                           {"large", 1024, 24, 16}};
 constexpr int64_t kPatches[][2] = {{16, 224}, {32, 224}, {8, 224}, {16, 384}, {4, 32}, {8, 64}};
 
 }  // namespace
@@ -243,15 +257,18 @@ constexpr int64_t kPatches[][2] = {{16, 224}, {32, 224}, {8, 224}, {16, 384}, {4
 std::vector<std::string> VitNames() {
   std::vector<std::string> names;
   for (const Size& size : kSizes)
-    for (auto [patch, image] : kPatches) names.push_back(fmt::format("vit_{}_patch{}_{}", size.name, patch, image));
+    for (auto [patch, image] : kPatches)
+      names.push_back(fmt::format("vit_{}_patch{}_{}", size.name, patch, image));
   for (const Size& size : kSizes)
-    if (size.width >= 192 && size.width <= 768) names.push_back(fmt::format("deit_{}_patch16_224", size.name));
+    if (size.width >= 192 && size.width <= 768)
+      names.push_back(fmt::format("deit_{}_patch16_224", size.name));
   return names;
 }
 
 VitConfig VitByName(const std::string& name) {
   if (name.find("distilled") != std::string::npos)
-    Fail("'{}': distilled DeiT (two heads, two tokens) is not supported; use the undistilled model", name);
+    Fail("'{}': distilled DeiT (two heads, two tokens) is not supported; use the undistilled model",
+         name);
   for (const Size& size : kSizes)
     for (const char* family : {"vit", "deit"}) {
       const std::string prefix = fmt::format("{}_{}_patch", family, size.name);
@@ -261,8 +278,12 @@ VitConfig VitByName(const std::string& name) {
           std::sscanf(name.c_str() + prefix.size(), "%ld_%ld%n", &patch, &image, &used) != 2 ||
           prefix.size() + static_cast<size_t>(used) != name.size())
         continue;
-      VitConfig c{.image_size = image, .patch_size = patch, .width = size.width, .depth = size.depth,
-                  .heads = size.heads, .mlp_width = 4 * size.width};
+      VitConfig c{.image_size = image,
+                  .patch_size = patch,
+                  .width = size.width,
+                  .depth = size.depth,
+                  .heads = size.heads,
+                  .mlp_width = 4 * size.width};
       CheckConfig(c, name);
       return c;
     }

@@ -10,14 +10,15 @@ namespace graft {
 struct VitConfig {
   int64_t image_size = 224, patch_size = 16, channels = 3;
   int64_t width = 768, depth = 12, heads = 12, mlp_width = 3072, classes = 1000;
-  double eps = 1e-6;          // of every layer norm
-  std::string gelu = "erf";   // erf | tanh
+  double eps = 1e-6;         // of every layer norm
+  std::string gelu = "erf";  // erf | tanh
   // token: head on the normalised class token. mean: mean of the patch rows after the final norm.
   // mean_fc_norm: mean of the patch rows, then the norm (timm's global_pool="avg").
   std::string pool = "token";
   bool operator==(const VitConfig&) const = default;
   static void Visit(auto& self, auto&& f) {
-    f("image_size", self.image_size), f("patch_size", self.patch_size), f("channels", self.channels);
+    f("image_size", self.image_size), f("patch_size", self.patch_size),
+        f("channels", self.channels);
     f("width", self.width), f("depth", self.depth), f("heads", self.heads);
     f("mlp_width", self.mlp_width), f("classes", self.classes), f("eps", self.eps);
     f("gelu", self.gelu), f("pool", self.pool);
@@ -30,10 +31,10 @@ void CheckConfig(const VitConfig& config, const std::string& where);
 
 // What a graph is built for. Dropping needs the inputs "rng" (see ops.h, Dropout).
 struct VitBuild {
-  bool loss = false;           // input "labels" and output "losses"
+  bool loss = false;  // input "labels" and output "losses"
   double label_smoothing = 0;
-  double drop_path = 0;        // rate of the last block; the first has 0 (methods.md 0.1)
-  int64_t seed = 0;            // of the drop-path streams
+  double drop_path = 0;  // rate of the last block; the first has 0 (methods.md 0.1)
+  int64_t seed = 0;      // of the drop-path streams
 };
 
 // Inputs: image [S,3,H,W] (normalised), labels i32 [S] with `loss`. Outputs: logits [S,classes],

@@ -16,7 +16,8 @@ HWY_BEFORE_NAMESPACE();
 namespace graft::HWY_NAMESPACE {
 namespace {
 
-// e = exp(-|x|) <= 1 and the logistic function of x, without overflow and with all digits of the tail.
+// e = exp(-|x|) <= 1 and the logistic function of x, without overflow and with all digits of the
+// tail.
 HWY_INLINE VF Logistic(VF x, VF& e) {
   const DF d;
   e = Exp(d, hn::Neg(hn::Abs(x)));
@@ -77,9 +78,8 @@ void GeluTanhF32(const KernelArgs& a) {
   Map1(a, [](VF x) HWY_ATTR { return GeluTanh(DF(), x); });
 }
 void ReluF32(const KernelArgs& a) {  // not Max, which may drop a NaN
-  Map1(a, [](VF x) HWY_ATTR {
-    return hn::IfThenElse(hn::Lt(x, hn::Zero(DF())), hn::Zero(DF()), x);
-  });
+  Map1(a,
+       [](VF x) HWY_ATTR { return hn::IfThenElse(hn::Lt(x, hn::Zero(DF())), hn::Zero(DF()), x); });
 }
 void SiluF32(const KernelArgs& a) {
   Map1(a, [](VF x) HWY_ATTR {
@@ -111,9 +111,8 @@ void SiluGradF32(const KernelArgs& a) {
   Map2(a, [](VF x, VF dy) HWY_ATTR { return hn::Mul(dy, SiluSlope(x)); });
 }
 void TanhGradF32(const KernelArgs& a) {  // tanh'(x) = 4 logistic'(2 x)
-  Map2(a, [](VF x, VF dy) HWY_ATTR {
-    return hn::Mul(dy, hn::Mul(SetV(4.0f), SigmoidSlope(hn::Add(x, x))));
-  });
+  Map2(a, [](VF x, VF dy)
+              HWY_ATTR { return hn::Mul(dy, hn::Mul(SetV(4.0f), SigmoidSlope(hn::Add(x, x)))); });
 }
 void SigmoidGradF32(const KernelArgs& a) {
   Map2(a, [](VF x, VF dy) HWY_ATTR { return hn::Mul(dy, SigmoidSlope(x)); });
@@ -163,18 +162,17 @@ double Relu64(double x) { return x < 0 ? 0 : x; }
 double ReluSlope64(double x) { return x > 0 ? 1.0 : x <= 0 ? 0.0 : x; }
 double Sigmoid64(double x) { return 1 / (1 + std::exp(-x)); }
 // The argument of tanh in the other GELU, and its derivative.
-double Inner(double x) {
-  return std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x);
-}
-double InnerSlope(double x) {
-  return std::sqrt(2 / std::numbers::pi) * (1 + 3 * 0.044715 * x * x);
-}
+double Inner(double x) { return std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x); }
+double InnerSlope(double x) { return std::sqrt(2 / std::numbers::pi) * (1 + 3 * 0.044715 * x * x); }
 
 // The wide sample has both tails; kinks (ReLU at 0) are avoided by drawing from one side.
 std::vector<Sample> UnaryIn(double lo, double hi) {
-  return {{"one", {{{1}, lo, hi}}},        {"odd", {{{3, 7}, lo, hi}}},
-          {"prime", {{{13, 31}, lo, hi}}}, {"empty", {{{0, 5}}}},
-          {"wide", {{{5, 53}, 4 * lo, 4 * hi}}}, {"large", {{{150, 257}, lo, hi}}},
+  return {{"one", {{{1}, lo, hi}}},
+          {"odd", {{{3, 7}, lo, hi}}},
+          {"prime", {{{13, 31}, lo, hi}}},
+          {"empty", {{{0, 5}}}},
+          {"wide", {{{5, 53}, 4 * lo, 4 * hi}}},
+          {"large", {{{150, 257}, lo, hi}}},
           {"bench", {{{1576, 3072}, lo, hi}}}};
 }
 std::vector<Sample> Unary() { return UnaryIn(-2, 2); }
@@ -200,17 +198,16 @@ std::vector<ErrorSample> BinaryErrors() {
 
 }  // namespace
 
-constinit const OpDef kGelu{
-    .name = "gelu",
-    .infer = SameShapes<1>,
-    .reference = RefMap<[](double x) { return x * Phi(x); }>,
-    .kernel = GRAFT_KERNEL(GeluF32),
-    .gradient = GradientBy<kGeluGrad>,
-    .cost = PerElement<30>,
-    .samples = Unary,
-    .error_samples = UnaryErrors,
-    .in_place = 0,
-    .row_inputs = 0b1};
+constinit const OpDef kGelu{.name = "gelu",
+                            .infer = SameShapes<1>,
+                            .reference = RefMap<[](double x) { return x * Phi(x); }>,
+                            .kernel = GRAFT_KERNEL(GeluF32),
+                            .gradient = GradientBy<kGeluGrad>,
+                            .cost = PerElement<30>,
+                            .samples = Unary,
+                            .error_samples = UnaryErrors,
+                            .in_place = 0,
+                            .row_inputs = 0b1};
 
 constinit const OpDef kGeluTanh{
     .name = "gelu_tanh",
@@ -225,53 +222,49 @@ constinit const OpDef kGeluTanh{
     .in_place = 0,
     .row_inputs = 0b1};
 
-constinit const OpDef kRelu{
-    .name = "relu",
-    .infer = SameShapes<1>,
-    .reference = RefMap<Relu64>,
-    .kernel = GRAFT_KERNEL(ReluF32),
-    .gradient = GradientBy<kReluGrad>,
-    .cost = PerElement<1>,
-    .samples = UnaryRelu,
-    .error_samples = UnaryErrors,
-    .in_place = 0,
-    .row_inputs = 0b1};
+constinit const OpDef kRelu{.name = "relu",
+                            .infer = SameShapes<1>,
+                            .reference = RefMap<Relu64>,
+                            .kernel = GRAFT_KERNEL(ReluF32),
+                            .gradient = GradientBy<kReluGrad>,
+                            .cost = PerElement<1>,
+                            .samples = UnaryRelu,
+                            .error_samples = UnaryErrors,
+                            .in_place = 0,
+                            .row_inputs = 0b1};
 
-constinit const OpDef kSilu{
-    .name = "silu",
-    .infer = SameShapes<1>,
-    .reference = RefMap<[](double x) { return x * Sigmoid64(x); }>,
-    .kernel = GRAFT_KERNEL(SiluF32),
-    .gradient = GradientBy<kSiluGrad>,
-    .cost = PerElement<20>,
-    .samples = Unary,
-    .error_samples = UnaryErrors,
-    .in_place = 0,
-    .row_inputs = 0b1};
+constinit const OpDef kSilu{.name = "silu",
+                            .infer = SameShapes<1>,
+                            .reference = RefMap<[](double x) { return x * Sigmoid64(x); }>,
+                            .kernel = GRAFT_KERNEL(SiluF32),
+                            .gradient = GradientBy<kSiluGrad>,
+                            .cost = PerElement<20>,
+                            .samples = Unary,
+                            .error_samples = UnaryErrors,
+                            .in_place = 0,
+                            .row_inputs = 0b1};
 
-constinit const OpDef kTanh{
-    .name = "tanh",
-    .infer = SameShapes<1>,
-    .reference = RefMap<[](double x) { return std::tanh(x); }>,
-    .kernel = GRAFT_KERNEL(TanhF32),
-    .gradient = GradientBy<kTanhGrad>,
-    .cost = PerElement<30>,
-    .samples = Unary,
-    .error_samples = UnaryErrors,
-    .in_place = 0,
-    .row_inputs = 0b1};
+constinit const OpDef kTanh{.name = "tanh",
+                            .infer = SameShapes<1>,
+                            .reference = RefMap<[](double x) { return std::tanh(x); }>,
+                            .kernel = GRAFT_KERNEL(TanhF32),
+                            .gradient = GradientBy<kTanhGrad>,
+                            .cost = PerElement<30>,
+                            .samples = Unary,
+                            .error_samples = UnaryErrors,
+                            .in_place = 0,
+                            .row_inputs = 0b1};
 
-constinit const OpDef kSigmoid{
-    .name = "sigmoid",
-    .infer = SameShapes<1>,
-    .reference = RefMap<Sigmoid64>,
-    .kernel = GRAFT_KERNEL(SigmoidF32),
-    .gradient = GradientBy<kSigmoidGrad>,
-    .cost = PerElement<20>,
-    .samples = Unary,
-    .error_samples = UnaryErrors,
-    .in_place = 0,
-    .row_inputs = 0b1};
+constinit const OpDef kSigmoid{.name = "sigmoid",
+                               .infer = SameShapes<1>,
+                               .reference = RefMap<Sigmoid64>,
+                               .kernel = GRAFT_KERNEL(SigmoidF32),
+                               .gradient = GradientBy<kSigmoidGrad>,
+                               .cost = PerElement<20>,
+                               .samples = Unary,
+                               .error_samples = UnaryErrors,
+                               .in_place = 0,
+                               .row_inputs = 0b1};
 
 constinit const OpDef kGeluGrad{
     .name = "gelu_grad",
@@ -285,31 +278,30 @@ constinit const OpDef kGeluGrad{
     .in_place = 1,
     .row_inputs = 0b11};
 
-constinit const OpDef kGeluTanhGrad{
-    .name = "gelu_tanh_grad",
-    .infer = SameShapes<2>,
-    .reference = RefGrad<[](double x) {
-      const double s = Sigmoid64(2 * Inner(x)), t = Sigmoid64(-2 * Inner(x));
-      return s + 2 * x * s * t * InnerSlope(x);
-    }>,
-    .kernel = GRAFT_KERNEL(GeluTanhGradF32),
-    .cost = PerElement<40>,
-    .samples = Binary,
-    .error_samples = BinaryErrors,
-    .cancels = true,
-    .in_place = 1,
-    .row_inputs = 0b11};
+constinit const OpDef kGeluTanhGrad{.name = "gelu_tanh_grad",
+                                    .infer = SameShapes<2>,
+                                    .reference = RefGrad<[](double x) {
+                                      const double s = Sigmoid64(2 * Inner(x)),
+                                                   t = Sigmoid64(-2 * Inner(x));
+                                      return s + 2 * x * s * t * InnerSlope(x);
+                                    }>,
+                                    .kernel = GRAFT_KERNEL(GeluTanhGradF32),
+                                    .cost = PerElement<40>,
+                                    .samples = Binary,
+                                    .error_samples = BinaryErrors,
+                                    .cancels = true,
+                                    .in_place = 1,
+                                    .row_inputs = 0b11};
 
-constinit const OpDef kReluGrad{
-    .name = "relu_grad",
-    .infer = SameShapes<2>,
-    .reference = RefGrad<ReluSlope64>,
-    .kernel = GRAFT_KERNEL(ReluGradF32),
-    .cost = PerElement<1>,
-    .samples = Binary,
-    .error_samples = BinaryErrors,
-    .in_place = 1,
-    .row_inputs = 0b11};
+constinit const OpDef kReluGrad{.name = "relu_grad",
+                                .infer = SameShapes<2>,
+                                .reference = RefGrad<ReluSlope64>,
+                                .kernel = GRAFT_KERNEL(ReluGradF32),
+                                .cost = PerElement<1>,
+                                .samples = Binary,
+                                .error_samples = BinaryErrors,
+                                .in_place = 1,
+                                .row_inputs = 0b11};
 
 constinit const OpDef kSiluGrad{
     .name = "silu_grad",

@@ -140,7 +140,8 @@ void DropoutF32(const KernelArgs& a) {
     float* y = a.out[0].f32() + r * cols;
     if (!s.per_sequence) return DropElements(s, run, x, y, n);
     const VF mask = SetV(static_cast<float>(MaskOf(s, run, 0)));
-    Transform(n, y, [mask](VF v) HWY_ATTR { return hn::Mul(v, mask); }, x);
+    Transform(
+        n, y, [mask](VF v) HWY_ATTR { return hn::Mul(v, mask); }, x);
   });
 }
 
@@ -192,17 +193,18 @@ std::vector<Sample> Samples() {
   const DropoutAttrs path{.p = 0.4, .per_sequence = true, .seed = 7, .stream = "blocks.1"};
   std::vector<int32_t> images;
   for (int32_t i = 0; i <= 8; ++i) images.push_back(197 * i);
-  return {{"one", {{{1, 1}}, Ints({0, 1}), Ints({0, 0})}, half},
-          {"odd", {{{9, 7}}, Ints({0, 3, 4, 9}), Ints({3, 5})}, half},
-          {"prime", {{{31, 13}}, Ints({0, 11, 31}), Ints({1000, 0})}, half},
-          {"empty", {{{0, 5}}, Ints({0, 0}), Ints({3, 5})}, half},
-          {"no_sequence", {{{0, 5}}, Ints({0}), Ints({3, 5})}, half},
-          {"path", {{{9, 7}}, Ints({0, 3, 4, 9}), Ints({3, 5})}, path},
-          {"never", {{{9, 7}}, Ints({0, 3, 4, 9}), Ints({3, 5})}, DropoutAttrs{.p = 0, .stream = ""}},
-          {"always", {{{9, 7}}, Ints({0, 3, 4, 9}), Ints({3, 5})}, DropoutAttrs{.p = 1, .stream = ""}},
-          {"large", {{{150, 257}}, Ints({0, 71, 72, 150}), Ints({3, 5})}, half},
-          {"bench", {{{1576, 768}}, Ints(images), Ints({3, 5})}, half},
-          {"bench_path", {{{1576, 768}}, Ints(images), Ints({3, 5})}, path}};
+  return {
+      {"one", {{{1, 1}}, Ints({0, 1}), Ints({0, 0})}, half},
+      {"odd", {{{9, 7}}, Ints({0, 3, 4, 9}), Ints({3, 5})}, half},
+      {"prime", {{{31, 13}}, Ints({0, 11, 31}), Ints({1000, 0})}, half},
+      {"empty", {{{0, 5}}, Ints({0, 0}), Ints({3, 5})}, half},
+      {"no_sequence", {{{0, 5}}, Ints({0}), Ints({3, 5})}, half},
+      {"path", {{{9, 7}}, Ints({0, 3, 4, 9}), Ints({3, 5})}, path},
+      {"never", {{{9, 7}}, Ints({0, 3, 4, 9}), Ints({3, 5})}, DropoutAttrs{.p = 0, .stream = ""}},
+      {"always", {{{9, 7}}, Ints({0, 3, 4, 9}), Ints({3, 5})}, DropoutAttrs{.p = 1, .stream = ""}},
+      {"large", {{{150, 257}}, Ints({0, 71, 72, 150}), Ints({3, 5})}, half},
+      {"bench", {{{1576, 768}}, Ints(images), Ints({3, 5})}, half},
+      {"bench_path", {{{1576, 768}}, Ints(images), Ints({3, 5})}, path}};
 }
 
 std::vector<ErrorSample> Errors() {
@@ -212,7 +214,9 @@ std::vector<ErrorSample> Errors() {
           {{{DType::kF32, {9}}, offsets, rng}, half, "expected x of rank 2, found f32[9]"},
           {{x, {DType::kF32, {4}}, rng}, half, "expected offsets as i32, found f32[4]"},
           {{x, offsets, {DType::kI32, {3}}}, half, "expected rng [2], found i32[3]"},
-          {{x, offsets, rng}, DropoutAttrs{.p = 1.5, .stream = ""}, "probability p in [0, 1], found 1.5"}};
+          {{x, offsets, rng},
+           DropoutAttrs{.p = 1.5, .stream = ""},
+           "probability p in [0, 1], found 1.5"}};
 }
 
 }  // namespace
@@ -223,7 +227,8 @@ constinit const OpDef kDropout{
     .infer = Infer,
     .reference = Reference,
     .prepare = +[](const PrepareArgs& a) -> Prepared {
-      return {.run = +[](const KernelArgs& k) noexcept { HWY_DYNAMIC_DISPATCH(DropoutF32)(k); },
+      return {.run = +[](const KernelArgs& k) noexcept { HWY_DYNAMIC_DISPATCH(DropoutF32)
+                                                         (k); },
               .state = std::make_shared<const DropState>(StateOf(a.attrs)),
               .impl = {}};
     },

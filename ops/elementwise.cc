@@ -54,7 +54,8 @@ void Binary(const KernelArgs& a, const F& f) {
       return ForRows(shape.rows(), cols, [&](int64_t r) HWY_ATTR {
         const int64_t at = r * shape.cols();
         const VF value = SetV(b[r]);
-        Transform(cols, y + at, [&](VF v) HWY_ATTR { return f(v, value); }, x + at);
+        Transform(
+            cols, y + at, [&](VF v) HWY_ATTR { return f(v, value); }, x + at);
       });
   }
 }
@@ -130,10 +131,14 @@ std::vector<TensorType> InferBinary(Types in, const Attrs&) {
 // The cotangent of b from dy, the cotangent of b spread over a: the sum over all its copies.
 ValueId SumLike(Graph& g, ValueId dy, ValueId b) {
   switch (SpreadOf(g.type(dy), g.type(b))) {
-    case Spread::kLike: return dy;
-    case Spread::kRow: return SumRows(g, dy);
-    case Spread::kColumn: return SumCols(g, dy);
-    case Spread::kScalar: return SumAll(g, dy);
+    case Spread::kLike:
+      return dy;
+    case Spread::kRow:
+      return SumRows(g, dy);
+    case Spread::kColumn:
+      return SumCols(g, dy);
+    case Spread::kScalar:
+      return SumAll(g, dy);
   }
   return {};
 }
@@ -141,10 +146,14 @@ ValueId SumLike(Graph& g, ValueId dy, ValueId b) {
 // Index into b of element i of a.
 size_t SpreadIndex(Spread spread, size_t i, size_t cols) {
   switch (spread) {
-    case Spread::kLike: return i;
-    case Spread::kRow: return i % cols;
-    case Spread::kColumn: return i / cols;
-    case Spread::kScalar: return 0;
+    case Spread::kLike:
+      return i;
+    case Spread::kRow:
+      return i % cols;
+    case Spread::kColumn:
+      return i / cols;
+    case Spread::kScalar:
+      return 0;
   }
   return 0;
 }
@@ -190,17 +199,21 @@ std::vector<ErrorSample> BinaryErrors() {
 }
 
 std::vector<Sample> ScaleSamples() {
-  return {{"one", {{{1}}}, ScaleAttrs{3}},           {"odd", {{{3, 7}}}, ScaleAttrs{-1.5}},
-          {"prime", {{{13, 31}}}, ScaleAttrs{0.1}},  {"zero", {{{3, 7}}}, ScaleAttrs{0}},
-          {"empty", {{{0, 5}}}, ScaleAttrs{2}},      {"large", {{{150, 257}}}, ScaleAttrs{2}},
+  return {{"one", {{{1}}}, ScaleAttrs{3}},          {"odd", {{{3, 7}}}, ScaleAttrs{-1.5}},
+          {"prime", {{{13, 31}}}, ScaleAttrs{0.1}}, {"zero", {{{3, 7}}}, ScaleAttrs{0}},
+          {"empty", {{{0, 5}}}, ScaleAttrs{2}},     {"large", {{{150, 257}}}, ScaleAttrs{2}},
           {"bench", {{{1576, 768}}}, ScaleAttrs{2}}};
 }
 
 std::vector<Sample> BroadcastSamples() {
-  return {{"one", {{{1}}, {{1}}}},           {"odd", {{{3, 7}}, {{3, 7}}}},
-          {"prime", {{{31}}, {{13, 31}}}},   {"empty", {{{5}}, {{0, 5}}}},
-          {"column", {{{5, 1}}, {{5, 7}}}},  {"scalar", {{{1}}, {{5, 7}}}},
-          {"rank4", {{{5}}, {{2, 3, 2, 5}}}}, {"large", {{{150, 1}}, {{150, 257}}}},
+  return {{"one", {{{1}}, {{1}}}},
+          {"odd", {{{3, 7}}, {{3, 7}}}},
+          {"prime", {{{31}}, {{13, 31}}}},
+          {"empty", {{{5}}, {{0, 5}}}},
+          {"column", {{{5, 1}}, {{5, 7}}}},
+          {"scalar", {{{1}}, {{5, 7}}}},
+          {"rank4", {{{5}}, {{2, 3, 2, 5}}}},
+          {"large", {{{150, 1}}, {{150, 257}}}},
           {"bench", {{{768}}, {{1576, 768}}}}};
 }
 
@@ -222,21 +235,21 @@ constinit const OpDef kAdd{
     .row_inputs = 0b11,
     .commutative = true};
 
-constinit const OpDef kSub{
-    .name = "sub",
-    .infer = InferBinary,
-    .reference = RefBinary<[](double x, double b) { return x - b; }>,
-    .kernel = GRAFT_KERNEL(SubF32),
-    .gradient = +[](const GradientArgs& v) -> std::vector<ValueId> {
-      const ValueId dy = v.cotangent[0];
-      return {v.need[0] ? dy : ValueId{},
-              v.need[1] ? Scale(v.g, SumLike(v.g, dy, v.in[1]), -1) : ValueId{}};
-    },
-    .cost = PerElement<1>,
-    .samples = BinarySamples,
-    .error_samples = BinaryErrors,
-    .in_place = 0,
-    .row_inputs = 0b11};
+constinit const OpDef kSub{.name = "sub",
+                           .infer = InferBinary,
+                           .reference = RefBinary<[](double x, double b) { return x - b; }>,
+                           .kernel = GRAFT_KERNEL(SubF32),
+                           .gradient = +[](const GradientArgs& v) -> std::vector<ValueId> {
+                             const ValueId dy = v.cotangent[0];
+                             return {
+                                 v.need[0] ? dy : ValueId{},
+                                 v.need[1] ? Scale(v.g, SumLike(v.g, dy, v.in[1]), -1) : ValueId{}};
+                           },
+                           .cost = PerElement<1>,
+                           .samples = BinarySamples,
+                           .error_samples = BinaryErrors,
+                           .in_place = 0,
+                           .row_inputs = 0b11};
 
 constinit const OpDef kMul{
     .name = "mul",
@@ -255,32 +268,35 @@ constinit const OpDef kMul{
     .row_inputs = 0b11,
     .commutative = true};
 
-constinit const OpDef kDiv{
-    .name = "div",
-    .infer = InferBinary,
-    .reference = RefBinary<[](double x, double b) { return x / b; }>,
-    .kernel = GRAFT_KERNEL(DivF32),
-    .gradient = +[](const GradientArgs& v) {  // da = dy / b, db = -sum (dy / b) y
-      std::vector<ValueId> d(2);
-      const ValueId da = Div(v.g, v.cotangent[0], v.in[1]);
-      if (v.need[0]) d[0] = da;
-      if (v.need[1]) d[1] = Scale(v.g, SumLike(v.g, Mul(v.g, da, v.out[0]), v.in[1]), -1);
-      return d;
-    },
-    .cost = PerElement<1>,
-    .samples = DivSamples,
-    .error_samples = BinaryErrors,
-    .in_place = 0,
-    .row_inputs = 0b11};
+constinit const OpDef kDiv{.name = "div",
+                           .infer = InferBinary,
+                           .reference = RefBinary<[](double x, double b) { return x / b; }>,
+                           .kernel = GRAFT_KERNEL(DivF32),
+                           .gradient =
+                               +[](const GradientArgs& v) {  // da = dy / b, db = -sum (dy / b) y
+                                 std::vector<ValueId> d(2);
+                                 const ValueId da = Div(v.g, v.cotangent[0], v.in[1]);
+                                 if (v.need[0]) d[0] = da;
+                                 if (v.need[1])
+                                   d[1] = Scale(v.g, SumLike(v.g, Mul(v.g, da, v.out[0]), v.in[1]),
+                                                -1);
+                                 return d;
+                               },
+                           .cost = PerElement<1>,
+                           .samples = DivSamples,
+                           .error_samples = BinaryErrors,
+                           .in_place = 0,
+                           .row_inputs = 0b11};
 
 constinit const OpDef kScale{
     .name = "scale",
     .default_attrs = +[] { return Attrs(ScaleAttrs{}); },
     .infer = SameShapes<1>,
-    .reference = +[](const ReferenceArgs& a) {
-      const double by = a.attrs.As<ScaleAttrs>().by;
-      for (size_t i = 0; i < a.out[0].size(); ++i) a.out[0][i] = a.in[0][i] * by;
-    },
+    .reference =
+        +[](const ReferenceArgs& a) {
+          const double by = a.attrs.As<ScaleAttrs>().by;
+          for (size_t i = 0; i < a.out[0].size(); ++i) a.out[0][i] = a.in[0][i] * by;
+        },
     .kernel = GRAFT_KERNEL(ScaleF32),
     .gradient = +[](const GradientArgs& v) -> std::vector<ValueId> {
       return {v.need[0] ? Scale(v.g, v.cotangent[0], v.attrs.As<ScaleAttrs>().by) : ValueId{}};
@@ -302,19 +318,21 @@ constinit const OpDef kBroadcastLike{
       SpreadOf({DType::kF32, in[1].shape}, in[0]);
       return {{DType::kF32, in[1].shape}};
     },
-    .reference = +[](const ReferenceArgs& a) {
-      const Spread spread = SpreadOf(a.out_shape[0], a.in_shape[0]);
-      const size_t cols = Cols(a.out_shape[0]);
-      for (size_t i = 0; i < a.out[0].size(); ++i)
-        a.out[0][i] = a.in[0][SpreadIndex(spread, i, cols)];
-    },
+    .reference =
+        +[](const ReferenceArgs& a) {
+          const Spread spread = SpreadOf(a.out_shape[0], a.in_shape[0]);
+          const size_t cols = Cols(a.out_shape[0]);
+          for (size_t i = 0; i < a.out[0].size(); ++i)
+            a.out[0][i] = a.in[0][SpreadIndex(spread, i, cols)];
+        },
     .kernel = GRAFT_KERNEL(BroadcastLikeF32),
     .gradient = +[](const GradientArgs& v) -> std::vector<ValueId> {
       return {v.need[0] ? SumLike(v.g, v.cotangent[0], v.in[0]) : ValueId{}, {}};
     },
-    .cost = +[](ExtentsSpan in, ExtentsSpan out, const Attrs&) {
-      return Cost{0, 4 * Elements(in[0]) + 4 * Elements(out[0])};
-    },
+    .cost =
+        +[](ExtentsSpan in, ExtentsSpan out, const Attrs&) {
+          return Cost{0, 4 * Elements(in[0]) + 4 * Elements(out[0])};
+        },
     .samples = BroadcastSamples,
     .error_samples = +[]() -> std::vector<ErrorSample> {
       return {{{{DType::kF32, {3}}}, {}, "expected 2 inputs, found 1"},

@@ -11,7 +11,8 @@ ValueId SinkIntoAttention(Graph& g, NodeId id, ValueId rows) {
   const Node n = g.node(id);
   if (n.op != &kAttention) return {};
   const NodeId index = g.value(rows).producer;
-  if (!index.valid() || g.node(index).op != &kFirstRows || g.node(index).in[0] != n.in[3]) return {};
+  if (!index.valid() || g.node(index).op != &kFirstRows || g.node(index).in[0] != n.in[3])
+    return {};
   if (!g.users(n.out[1]).empty()) return {};
   std::vector<ValueId> in = n.in;
   in[0] = GatherRows(g, in[0], rows);
@@ -80,8 +81,8 @@ int64_t InnerSize(const Graph& g, ValueId matmul) {
   return At(g.shape(n.in[0]), {})[n.attrs.As<MatmulAttrs>().ta ? 0 : 1];
 }
 
-// (a b + bias) + residual, all of one shape. Of two products the one with the shorter inner dimension
-// takes the other as its residual: it then adds a low-rank branch in place.
+// (a b + bias) + residual, all of one shape. Of two products the one with the shorter inner
+// dimension takes the other as its residual: it then adds a low-rank branch in place.
 ValueId FuseResidual(Graph& g, const Match& m) {
   ValueId y = m["y"], residual = m["residual"];
   if (g.shape(residual) != g.shape(m.root)) return {};
@@ -108,8 +109,12 @@ PassReport FuseEpilogue(Graph& g) {
 
 }  // namespace
 
-std::vector<Pass> ForwardPasses() { return {{"sink_gather", Sink}, {"merge_equal", MergeEqualNodes}}; }
+std::vector<Pass> ForwardPasses() {
+  return {{"sink_gather", Sink}, {"merge_equal", MergeEqualNodes}};
+}
 
-std::vector<Pass> StepPasses() { return {{"fuse_epilogue", FuseEpilogue}, {"merge_equal", MergeEqualNodes}}; }
+std::vector<Pass> StepPasses() {
+  return {{"fuse_epilogue", FuseEpilogue}, {"merge_equal", MergeEqualNodes}};
+}
 
 }  // namespace graft

@@ -25,8 +25,11 @@ void LimitIsa(const std::string& name) {
     names.emplace_back(level.name);
     if (level.name != name) continue;
     if (!(hwy::SupportedTargets() & level.target))
-      throw Error(fmt::format("--isa {}: this CPU has {} at most", name, ActiveIsa()), ErrorKind::kUsage);
-    hwy::DisableTargets(level.target - 1);  // all better ones
+      throw Error(fmt::format("--isa {}: this CPU has {} at most", name, ActiveIsa()),
+                  ErrorKind::kUsage);
+    // Not hwy::DisableTargets: in Highway 1.0.3 the next SupportedTargets() would undo it.
+    hwy::SetSupportedTargetsForTest(hwy::SupportedTargets() & ~(level.target - 1));
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
     if (name != "sse4") CapOnednnIsa(name);
     return;
   }

@@ -34,11 +34,12 @@ void CrossEntropyF32(const KernelArgs& a) {
     const float* row = z + r * classes;
     const float max = MaxOf(n, row);
     const VF m = SetV(max);
-    const double log_sum = std::log(static_cast<double>(
-        SumOf(n, [m](VF v) HWY_ATTR { return Exp(DF(), hn::Sub(v, m)); }, row)));
+    const double log_sum = std::log(static_cast<double>(SumOf(
+        n, [m](VF v) HWY_ATTR { return Exp(DF(), hn::Sub(v, m)); }, row)));
     double loss = log_sum - (static_cast<double>(row[labels[r]]) - max);
     if (smoothing != 0) {
-      const double shifted = SumOf(n, [m](VF v) HWY_ATTR { return hn::Sub(v, m); }, row);
+      const double shifted = SumOf(
+          n, [m](VF v) HWY_ATTR { return hn::Sub(v, m); }, row);
       const double mean = log_sum - shifted / static_cast<double>(classes);
       loss = (1 - smoothing) * loss + smoothing * mean;
     }
@@ -63,14 +64,15 @@ void CrossEntropyGradF32(const KernelArgs& a) {
     }
     const VF m = SetV(MaxOf(n, row));
     const float dloss = dlosses[r], z_label = row[labels[r]];  // to may be row
-    Transform(n, to, [m](VF v) HWY_ATTR { return Exp(DF(), hn::Sub(v, m)); }, row);
-    const float by = 1.0f / SumOf(n, [](VF v) HWY_ATTR { return v; }, to);
+    Transform(
+        n, to, [m](VF v) HWY_ATTR { return Exp(DF(), hn::Sub(v, m)); }, row);
+    const float by = 1.0f / SumOf(
+                                n, [](VF v) HWY_ATTR { return v; }, to);
     const double off = smoothing / static_cast<double>(classes);
     const double p = static_cast<double>(to[labels[r]]) * by;
     const VF scale = SetV(by), shift = SetV(static_cast<float>(off)), times = SetV(dloss);
     Transform(
-        n, to,
-        [=](VF v) HWY_ATTR { return hn::Mul(times, hn::MulSub(v, scale, shift)); }, to);
+        n, to, [=](VF v) HWY_ATTR { return hn::Mul(times, hn::MulSub(v, scale, shift)); }, to);
     to[labels[r]] = static_cast<float>(dloss * (p - (1 - smoothing) - off));
     if (std::isnan(z_label)) to[labels[r]] = z_label;
   });
@@ -150,10 +152,10 @@ std::vector<Sample> SamplesOf(bool grad) {
     if (grad) s.in.push_back({{rows, 1}});
     return s;
   };
-  std::vector<Sample> samples{sample("one", 1, 1, 0),       sample("odd", 3, 7, 0),
-                              sample("smooth", 3, 7, 0.1),  sample("prime", 13, 31, 0.1),
-                              sample("empty", 0, 5, 0.1),   sample("steep", 5, 37, 0, 40),
-                              sample("uniform", 3, 7, 1),   sample("large", 150, 257, 0.1),
+  std::vector<Sample> samples{sample("one", 1, 1, 0),         sample("odd", 3, 7, 0),
+                              sample("smooth", 3, 7, 0.1),    sample("prime", 13, 31, 0.1),
+                              sample("empty", 0, 5, 0.1),     sample("steep", 5, 37, 0, 40),
+                              sample("uniform", 3, 7, 1),     sample("large", 150, 257, 0.1),
                               sample("bench", 256, 1000, 0.1)};
   samples.push_back(sample("outside", 5, 7, 0.1));
   samples.back().in[1].ints = {0, -1, 7, 6, -100};
@@ -187,12 +189,13 @@ constinit const OpDef kCrossEntropy{
     },
     .reference = RefLoss,
     .kernel = GRAFT_KERNEL(CrossEntropyF32),
-    .gradient = +[](const GradientArgs& v) {
-      std::vector<ValueId> d(2);
-      if (v.need[0])
-        d[0] = v.g.Add1(kCrossEntropyGrad, {v.in[0], v.in[1], v.cotangent[0]}, v.attrs);
-      return d;
-    },
+    .gradient =
+        +[](const GradientArgs& v) {
+          std::vector<ValueId> d(2);
+          if (v.need[0])
+            d[0] = v.g.Add1(kCrossEntropyGrad, {v.in[0], v.in[1], v.cotangent[0]}, v.attrs);
+          return d;
+        },
     .cost = PerElement<20>,
     .samples = +[] { return SamplesOf(false); },
     .error_samples = +[] { return ErrorsOf(false); },

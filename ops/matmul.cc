@@ -111,8 +111,8 @@ Cost MatmulCost(std::span<const Extents> in, std::span<const Extents> out, const
 
 constexpr int64_t kThin = 16;
 // A weight is packed at every run if rows are many, which saves a copy of it, or two if it serves
-// forward and backward. An estimate: packing 768 x 3072 takes about 1 ms, 3 % of a product of some 700
-// rows at 100 GF/s. Not measured on whole models.
+// forward and backward. An estimate: packing 768 x 3072 takes about 1 ms, 3 % of a product of some
+// 700 rows at 100 GF/s. Not measured on whole models.
 constexpr int64_t kPackOnceRows = 1024;
 
 struct FreeDeleter {

@@ -1,6 +1,6 @@
-// Layer norm over the columns. Mean and rstd = 1 / sqrt(variance + eps) are results, so that backward
-// does not compute them again.
-// Top half: kernels, compiled once per SIMD target. Bottom half (HWY_ONCE): the records.
+// Layer norm over the columns. Mean and rstd = 1 / sqrt(variance + eps) are results, so that
+// backward does not compute them again. Top half: kernels, compiled once per SIMD target. Bottom
+// half (HWY_ONCE): the records.
 #include <cmath>
 
 #include "ops/records.h"
@@ -16,7 +16,8 @@ HWY_BEFORE_NAMESPACE();
 namespace graft::HWY_NAMESPACE {
 namespace {
 
-// y = (x - mean) rstd gain + bias; the variance from the deviations, so that a large mean does no harm.
+// y = (x - mean) rstd gain + bias; the variance from the deviations, so that a large mean does no
+// harm.
 void LayerNormF32(const KernelArgs& a) {
   const int64_t cols = a.in[0].shape.cols();
   const size_t n = static_cast<size_t>(cols);
@@ -25,7 +26,9 @@ void LayerNormF32(const KernelArgs& a) {
   const double eps = a.attrs.As<NormAttrs>().eps;
   ForRows(a.in[0].shape.rows(), n, [&](int64_t r) HWY_ATTR {
     const float* row = x + r * cols;
-    const float mean = SumOf(n, [](VF v) HWY_ATTR { return v; }, row) / static_cast<float>(cols);
+    const float mean = SumOf(
+                           n, [](VF v) HWY_ATTR { return v; }, row) /
+                       static_cast<float>(cols);
     const VF m = SetV(mean);
     const float squares = SumOf(
         n,
@@ -39,9 +42,7 @@ void LayerNormF32(const KernelArgs& a) {
     const VF s = SetV(rstd);
     Transform(
         n, y + r * cols,
-        [m, s](VF v, VF g, VF b) HWY_ATTR {
-          return hn::MulAdd(hn::Mul(hn::Sub(v, m), s), g, b);
-        },
+        [m, s](VF v, VF g, VF b) HWY_ATTR { return hn::MulAdd(hn::Mul(hn::Sub(v, m), s), g, b); },
         row, gain, bias);
     means[r] = mean;
     rstds[r] = rstd;
@@ -58,8 +59,9 @@ void LayerNormGradInputF32(const KernelArgs& a) {
   ForRows(a.in[0].shape.rows(), n, [&](int64_t r) HWY_ATTR {
     const float *xr = x + r * cols, *dyr = dy + r * cols;
     const VF m = SetV(means[r]), s = SetV(rstds[r]), by = SetV(1.0f / static_cast<float>(cols));
-    const VF t_mean = hn::Mul(
-        by, SetV(SumOf(n, [](VF g, VF d) HWY_ATTR { return hn::Mul(g, d); }, gain, dyr)));
+    const VF t_mean =
+        hn::Mul(by, SetV(SumOf(
+                        n, [](VF g, VF d) HWY_ATTR { return hn::Mul(g, d); }, gain, dyr)));
     const VF tn_mean = hn::Mul(by, SetV(SumOf(
                                        n,
                                        [m, s](VF v, VF g, VF d) HWY_ATTR {
@@ -79,16 +81,9 @@ void LayerNormGradInputF32(const KernelArgs& a) {
 // (dgain, dbias) (+)= sum over four rows of (dy n, dy); `first` overwrites what the sums held.
 void AddFourRows(const float* x, const float* dy, int64_t stride, const float* mean,
                  const float* rstd, size_t cols, bool first, const std::array<float*, 2>& sums) {
-  const std::array<const float*, 10> in{x,
-                                        x + stride,
-                                        x + 2 * stride,
-                                        x + 3 * stride,
-                                        dy,
-                                        dy + stride,
-                                        dy + 2 * stride,
-                                        dy + 3 * stride,
-                                        first ? x : sums[0],
-                                        first ? x : sums[1]};
+  const std::array<const float*, 10> in{
+      x,           x + stride,      x + 2 * stride,  x + 3 * stride,      dy,
+      dy + stride, dy + 2 * stride, dy + 3 * stride, first ? x : sums[0], first ? x : sums[1]};
   const VF m0 = SetV(mean[0]), m1 = SetV(mean[1]), m2 = SetV(mean[2]), m3 = SetV(mean[3]);
   const VF s0 = SetV(rstd[0]), s1 = SetV(rstd[1]), s2 = SetV(rstd[2]), s3 = SetV(rstd[3]);
   ForVectors(cols, in, sums, [&](const auto& p, const auto& out, size_t i) HWY_ATTR {
@@ -121,9 +116,8 @@ void LayerNormGradAffineF32(const KernelArgs& a) {
                    const float *xr = x + r * cols + c, *dyr = dy + r * cols + c;
                    Transform(
                        n, sums[0],
-                       [m, s](VF sum, VF v, VF d) HWY_ATTR {
-                         return hn::MulAdd(hn::Mul(hn::Sub(v, m), s), d, sum);
-                       },
+                       [m, s](VF sum, VF v, VF d)
+                           HWY_ATTR { return hn::MulAdd(hn::Mul(hn::Sub(v, m), s), d, sum); },
                        sums[0], xr, dyr);
                    Transform(
                        n, sums[1], [](VF sum, VF d) HWY_ATTR { return hn::Add(sum, d); }, sums[1],
@@ -229,7 +223,8 @@ std::vector<ValueId> NormGradient(const GradientArgs& v) {
   const double count = static_cast<double>(g.shape(gain)[0].constant);
   std::vector<ValueId> d(3);
   if (v.cotangent[0].valid() && (v.need[1] || v.need[2])) {
-    const std::vector<ValueId> affine = g.Add(kLayerNormGradAffine, {x, mean, rstd, v.cotangent[0]});
+    const std::vector<ValueId> affine =
+        g.Add(kLayerNormGradAffine, {x, mean, rstd, v.cotangent[0]});
     if (v.need[1]) d[1] = affine[0];
     if (v.need[2]) d[2] = affine[1];
   }
@@ -248,22 +243,23 @@ std::vector<ValueId> NormGradient(const GradientArgs& v) {
 
 // Shapes [R,C] of all samples, by label.
 const std::pair<const char*, Extents> kShapes[] = {
-    {"one", {1, 1}},       {"odd", {3, 7}},     {"prime", {13, 31}},    {"empty", {0, 5}},
+    {"one", {1, 1}},       {"odd", {3, 7}},     {"prime", {13, 31}},   {"empty", {0, 5}},
     {"large", {301, 129}}, {"wide", {5, 4096}}, {"bench", {1576, 768}}};
 
 std::vector<Sample> NormSamples() {
   std::vector<Sample> samples;
   for (const auto& [label, e] : kShapes)
     samples.push_back({label, {{e}, {{e[1]}, 0.5, 1.5}, {{e[1]}}}, NormAttrs{1e-5}});
-  samples.push_back({"large_mean", {{{13, 31}, 29, 31}, {{31}, 0.5, 1.5}, {{31}}}, NormAttrs{1e-5}});
+  samples.push_back(
+      {"large_mean", {{{13, 31}, 29, 31}, {{31}, 0.5, 1.5}, {{31}}}, NormAttrs{1e-5}});
   samples.push_back({"large_eps", {{{5, 7}}, {{7}}, {{7}}}, NormAttrs{0.5}});
   return samples;
 }
 std::vector<Sample> GradInputSamples() {
   std::vector<Sample> samples;
   for (const auto& [label, e] : kShapes)
-    samples.push_back({label,
-                       {{e}, {{e[1]}, 0.5, 1.5}, {{e[0], 1}, -0.2, 0.2}, {{e[0], 1}, 0.5, 1.5}, {e}}});
+    samples.push_back(
+        {label, {{e}, {{e[1]}, 0.5, 1.5}, {{e[0], 1}, -0.2, 0.2}, {{e[0], 1}, 0.5, 1.5}, {e}}});
   return samples;
 }
 std::vector<Sample> GradAffineSamples() {
@@ -320,8 +316,10 @@ constinit const OpDef kLayerNormGradAffine{
     .infer = InferGradAffine,
     .reference = RefGradAffine,
     .prepare = +[](const PrepareArgs& a) -> Prepared {
-      return {.run = GRAFT_KERNEL(LayerNormGradAffineF32), .state = {},
-              .scratch = SumRowBlocksScratch(a.in[0].rows(), a.in[0].cols(), 2), .impl = {}};
+      return {.run = GRAFT_KERNEL(LayerNormGradAffineF32),
+              .state = {},
+              .scratch = SumRowBlocksScratch(a.in[0].rows(), a.in[0].cols(), 2),
+              .impl = {}};
     },
     .cost = PerElement<5>,
     .samples = GradAffineSamples,

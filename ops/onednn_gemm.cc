@@ -3,9 +3,10 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <oneapi/dnnl/dnnl.hpp>
-#include <unordered_map>
+#include <vector>
 
 #include "runtime/error.h"
 #include "runtime/threads.h"
@@ -87,20 +88,42 @@ struct OnednnGemm::Impl {
   size_t thread_bytes = 0;  // scratchpad of one thread
   int threads = 1;
 
-  void Execute(const float* from, const void* weights, const float* row, float* to,
-               std::byte* own) const {
+  // What one thread executes with, made once: a step allocates nothing of ours, and throws nothing.
+  struct Slot {
+    dnnl::stream stream;
+    memory a, b, c, bias, scratch;
+    std::array<dnnl_exec_arg_t, 5> args;
+    int count = 0;
+  };
+  std::vector<Slot> slots;
+
+  void MakeSlots() {
+    slots.resize(static_cast<size_t>(threads));
+    for (Slot& slot : slots) {
+      slot.stream = dnnl::stream(Engine());
+      const auto add = [&](memory& m, const memory::desc& d, int index) {
+        m = memory(d, Engine(), nullptr);
+        slot.args[static_cast<size_t>(slot.count++)] = {index, m.get()};
+      };
+      add(slot.a, a, DNNL_ARG_SRC), add(slot.b, b, DNNL_ARG_WEIGHTS), add(slot.c, c, DNNL_ARG_DST);
+      add(slot.scratch, scratch, DNNL_ARG_SCRATCHPAD);
+      if (shape.bias) add(slot.bias, bias, DNNL_ARG_BIAS);
+    }
+  }
+
+  void Execute(size_t thread, const float* from, const void* weights, const float* row, float* to,
+               std::byte* own) const noexcept {
     const OneThread one;
-    dnnl::stream stream(Engine());
-    const auto at = [](const memory::desc& d, const void* p) {
-      return memory(d, Engine(), const_cast<void*>(p));
+    const Slot& slot = slots[thread];
+    const auto point = [](const memory& m, const void* p) {
+      const dnnl_status_t status = dnnl_memory_set_data_handle(m.get(), const_cast<void*>(p));
+      GRAFT_CHECK(status == dnnl_success);
     };
-    std::unordered_map<int, memory> args = {{DNNL_ARG_SRC, at(a, from)},
-                                            {DNNL_ARG_WEIGHTS, at(b, weights)},
-                                            {DNNL_ARG_DST, at(c, to)},
-                                            {DNNL_ARG_SCRATCHPAD, at(scratch, own)}};
-    if (shape.bias) args.emplace(DNNL_ARG_BIAS, at(bias, row));
-    primitive.execute(stream, args);
-    stream.wait();
+    point(slot.a, from), point(slot.b, weights), point(slot.c, to), point(slot.scratch, own);
+    if (shape.bias) point(slot.bias, row);
+    const dnnl_status_t status =
+        dnnl_primitive_execute(primitive.get(), slot.stream.get(), slot.count, slot.args.data());
+    GRAFT_CHECK(status == dnnl_success, "oneDNN status {}", static_cast<int>(status));
   }
 };
 
@@ -128,6 +151,7 @@ std::optional<OnednnGemm> OnednnGemm::Prepare(const OnednnShape& shape) {
     impl->pad_bytes = RoundUp(4 * a_floats) + RoundUp(4 * ldc * rows);
     impl->thread_bytes = RoundUp(impl->scratch.get_size());
     impl->threads = std::max(1, Threads());
+    impl->MakeSlots();
     OnednnGemm gemm;
     gemm.impl_ = std::move(impl);
     return gemm;
@@ -176,7 +200,8 @@ void OnednnGemm::Run(int64_t m, const float* a, const void* b, const float* bias
         std::memcpy(to + r * ldc, residual + (begin + r) * ldc, row_bytes);
       }
     }
-    if (rows == impl.block) return impl.Execute(from, b, bias, to, own);
+    if (rows == impl.block)
+      return impl.Execute(static_cast<size_t>(thread), from, b, bias, to, own);
     // The tail: zero rows fill the block up.
     float* pad_a = reinterpret_cast<float*>(scratch);
     const int64_t lines = s.a_transposed ? s.k : rows, length = s.a_transposed ? rows : s.k;
@@ -190,7 +215,7 @@ void OnednnGemm::Run(int64_t m, const float* a, const void* b, const float* bias
     for (int64_t r = 0; s.residual && r < rows; ++r) {
       std::memcpy(pad_c + r * ldc, to + r * ldc, row_bytes);
     }
-    impl.Execute(pad_a, b, bias, pad_c, own);
+    impl.Execute(static_cast<size_t>(thread), pad_a, b, bias, pad_c, own);
     for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * ldc, pad_c + r * ldc, row_bytes);
   });
 }

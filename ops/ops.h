@@ -8,30 +8,32 @@ namespace graft {
 
 // The one list: declarations, tests, benchmarks and documents come from it. An operator left out of
 // it has no name that anybody could use.
-#define GRAFT_OPS(X)                                                                      \
-  X(Add) X(Sub) X(Mul) X(Div) X(Scale) X(BroadcastLike)          /* elementwise.cc */     \
-  X(Gelu) X(GeluTanh) X(Relu) X(Silu) X(Tanh) X(Sigmoid)         /* activation.cc */      \
-  X(GeluGrad) X(GeluTanhGrad) X(ReluGrad) X(SiluGrad) X(TanhGrad) X(SigmoidGrad)          \
-  X(SumRows) X(SumCols) X(SumAll) X(SumSquares)                  /* reduce.cc */          \
-  X(LayerNorm) X(LayerNormGradInput) X(LayerNormGradAffine)      /* norm.cc */            \
-  X(Softmax)                                                     /* softmax.cc */         \
-  X(Matmul)                                                      /* matmul.cc */          \
-  X(Attention) X(AttentionGrad)                                  /* attention.cc */       \
-  X(SliceCols) X(PadCols) X(ConcatCols) X(SliceRows) X(PadRows) X(ConcatRows) X(Transpose) \
-  X(Patchify)                                                    /* shape.cc */           \
-  X(GatherRows) X(ScatterAddRows)                                /* gather.cc */          \
-  X(Offsets) X(ShiftOffsets) X(FirstRows) X(InsertTokens) X(DropTokens) X(AddPositions)   \
-  X(SumPositions) X(SegmentMean) X(SegmentMeanGrad)              /* sequence.cc */        \
-  X(Dropout)                                                     /* dropout.cc */         \
-  X(CrossEntropy) X(CrossEntropyGrad)                            /* loss.cc */            \
-  X(AdamW) X(Sgd) X(ClipScale)                                   /* optimizer.cc */
+#define GRAFT_OPS(X)                                                                            \
+  X(Add)                                                                                        \
+  X(Sub) X(Mul) X(Div) X(Scale) X(BroadcastLike)             /* elementwise.cc */               \
+      X(Gelu) X(GeluTanh) X(Relu) X(Silu) X(Tanh) X(Sigmoid) /* activation.cc */                \
+      X(GeluGrad) X(GeluTanhGrad) X(ReluGrad) X(SiluGrad) X(TanhGrad) X(SigmoidGrad) X(SumRows) \
+          X(SumCols) X(SumAll) X(SumSquares)                    /* reduce.cc */                 \
+      X(LayerNorm) X(LayerNormGradInput) X(LayerNormGradAffine) /* norm.cc */                   \
+      X(Softmax)                                                /* softmax.cc */                \
+      X(Matmul)                                                 /* matmul.cc */                 \
+      X(Attention) X(AttentionGrad)                             /* attention.cc */              \
+      X(SliceCols) X(PadCols) X(ConcatCols) X(SliceRows) X(PadRows) X(ConcatRows) X(Transpose)  \
+          X(Patchify)                 /* shape.cc */                                            \
+      X(GatherRows) X(ScatterAddRows) /* gather.cc */                                           \
+      X(Offsets) X(ShiftOffsets) X(FirstRows) X(InsertTokens) X(DropTokens) X(AddPositions)     \
+          X(SumPositions) X(SegmentMean) X(SegmentMeanGrad) /* sequence.cc */                   \
+      X(Dropout)                                            /* dropout.cc */                    \
+      X(CrossEntropy) X(CrossEntropyGrad)                   /* loss.cc */                       \
+      X(AdamW) X(Sgd) X(ClipScale)                          /* optimizer.cc */
 
 #define GRAFT_DECLARE(name) extern const OpDef k##name;
 GRAFT_OPS(GRAFT_DECLARE)
 #undef GRAFT_DECLARE
 std::span<const OpDef* const> AllOps();
 
-// --- elementwise.cc: b is like a, or a row vector [C], a column [R,1], or a scalar [1] -------------
+// --- elementwise.cc: b is like a, or a row vector [C], a column [R,1], or a scalar [1]
+// -------------
 inline ValueId Add(Graph& g, ValueId a, ValueId b) { return g.Add1(kAdd, {a, b}); }
 inline ValueId Sub(Graph& g, ValueId a, ValueId b) { return g.Add1(kSub, {a, b}); }
 inline ValueId Mul(Graph& g, ValueId a, ValueId b) { return g.Add1(kMul, {a, b}); }
@@ -47,16 +49,19 @@ inline ValueId BroadcastLike(Graph& g, ValueId v, ValueId like) {
   return g.Add1(kBroadcastLike, {v, like});
 }
 
-// --- activation.cc: the *Grad operators take (x, dy) -----------------------------------------------
+// --- activation.cc: the *Grad operators take (x, dy)
+// -----------------------------------------------
 inline ValueId Gelu(Graph& g, ValueId x) { return g.Add1(kGelu, {x}); }
 
-// --- reduce.cc --------------------------------------------------------------------------------------
-inline ValueId SumRows(Graph& g, ValueId x) { return g.Add1(kSumRows, {x}); }    // [R,C] -> [C]
-inline ValueId SumCols(Graph& g, ValueId x) { return g.Add1(kSumCols, {x}); }    // [R,C] -> [R,1]
-inline ValueId SumAll(Graph& g, ValueId x) { return g.Add1(kSumAll, {x}); }      // any -> [1]
+// --- reduce.cc
+// --------------------------------------------------------------------------------------
+inline ValueId SumRows(Graph& g, ValueId x) { return g.Add1(kSumRows, {x}); }  // [R,C] -> [C]
+inline ValueId SumCols(Graph& g, ValueId x) { return g.Add1(kSumCols, {x}); }  // [R,C] -> [R,1]
+inline ValueId SumAll(Graph& g, ValueId x) { return g.Add1(kSumAll, {x}); }    // any -> [1]
 inline ValueId SumSquares(Graph& g, ValueId x) { return g.Add1(kSumSquares, {x}); }  // any -> [1]
 
-// --- norm.cc ----------------------------------------------------------------------------------------
+// --- norm.cc
+// ----------------------------------------------------------------------------------------
 struct NormAttrs {
   double eps = 1e-6;
   bool operator==(const NormAttrs&) const = default;
@@ -72,14 +77,15 @@ inline ValueId LayerNorm(Graph& g, ValueId x, ValueId gain, ValueId bias, double
 
 inline ValueId Softmax(Graph& g, ValueId x) { return g.Add1(kSoftmax, {x}); }  // over columns
 
-// --- matmul.cc --------------------------------------------------------------------------------------
-// op(a) op(b) * alpha, with op(a) [M,K] and op(b) [K,N]; ta, tb say that a, b are stored transposed.
-// The fused forms are made by optimising passes: y = act(alpha a b + bias) + residual.
+// --- matmul.cc
+// -------------------------------------------------------------------------------------- op(a)
+// op(b) * alpha, with op(a) [M,K] and op(b) [K,N]; ta, tb say that a, b are stored transposed. The
+// fused forms are made by optimising passes: y = act(alpha a b + bias) + residual.
 struct MatmulAttrs {
   bool ta = false, tb = false;
   double alpha = 1;
-  bool bias = false;      // a third input [N]
-  bool residual = false;  // a last input [M,N], added after act
+  bool bias = false;         // a third input [N]
+  bool residual = false;     // a last input [M,N], added after act
   std::string act = "none";  // none | gelu | gelu_tanh
   // With act: result 1 is the value before it, which gradients read.
   bool operator==(const MatmulAttrs&) const = default;
@@ -98,11 +104,12 @@ inline ValueId Linear(Graph& g, ValueId x, ValueId weight, ValueId bias, Where a
   return bias.valid() ? Add(g, y, bias) : y;
 }
 
-// --- attention.cc -----------------------------------------------------------------------------------
-// softmax(scale q k' + mask) v per head and sequence, never materialised beyond a tile.
-// Inputs: q [Rq,D], k [Rk,D], v [Rk,D], q_offsets, kv_offsets; then with mask: [Rk,1], added to the
-// scores of that key; with prefix: prefix_k [P,D], prefix_v [P,D], further keys of every sequence.
-// Results: context [Rq,D], lse [Rq,heads] (log of the sum of exp of the scores).
+// --- attention.cc
+// ----------------------------------------------------------------------------------- softmax(scale
+// q k' + mask) v per head and sequence, never materialised beyond a tile. Inputs: q [Rq,D], k
+// [Rk,D], v [Rk,D], q_offsets, kv_offsets; then with mask: [Rk,1], added to the scores of that key;
+// with prefix: prefix_k [P,D], prefix_v [P,D], further keys of every sequence. Results: context
+// [Rq,D], lse [Rq,heads] (log of the sum of exp of the scores).
 struct AttentionAttrs {
   int64_t heads = 1;
   double scale = 1;
@@ -127,8 +134,10 @@ struct AttentionGradAttrs {
   }
 };
 
-// --- shape.cc ---------------------------------------------------------------------------------------
-struct SliceAttrs {  // also of PadCols/PadRows: `begin` zeros before, `count` columns or rows in all
+// --- shape.cc
+// ---------------------------------------------------------------------------------------
+struct SliceAttrs {  // also of PadCols/PadRows: `begin` zeros before, `count` columns or rows in
+                     // all
   int64_t begin = 0, count = 0;
   bool operator==(const SliceAttrs&) const = default;
   static void Visit(auto& self, auto&& f) { f("begin", self.begin), f("count", self.count); }
@@ -153,22 +162,29 @@ inline ValueId Patchify(Graph& g, ValueId image, int64_t patch, Where at = Where
   return g.Add1(kPatchify, {image}, PatchifyAttrs{patch}, at);
 }
 
-// --- gather.cc --------------------------------------------------------------------------------------
-// x [R,C], rows i32 [N] -> [N,C]. An index outside [0,R) gives zeros (and adds nothing backward).
-inline ValueId GatherRows(Graph& g, ValueId x, ValueId rows) { return g.Add1(kGatherRows, {x, rows}); }
-// (y [N,C], rows i32 [N], like [R,C]) -> [R,C], equal rows added in order of N. Reads no `like` values.
+// --- gather.cc
+// -------------------------------------------------------------------------------------- x [R,C],
+// rows i32 [N] -> [N,C]. An index outside [0,R) gives zeros (and adds nothing backward).
+inline ValueId GatherRows(Graph& g, ValueId x, ValueId rows) {
+  return g.Add1(kGatherRows, {x, rows});
+}
+// (y [N,C], rows i32 [N], like [R,C]) -> [R,C], equal rows added in order of N. Reads no `like`
+// values.
 inline ValueId ScatterAddRows(Graph& g, ValueId y, ValueId rows, ValueId like) {
   return g.Add1(kScatterAddRows, {y, rows, like});
 }
 
-// --- sequence.cc ------------------------------------------------------------------------------------
+// --- sequence.cc
+// ------------------------------------------------------------------------------------
 struct OffsetsAttrs {
   int64_t length = 1;
   bool operator==(const OffsetsAttrs&) const = default;
   static void Visit(auto& self, auto&& f) { f("length", self.length); }
 };
 // i32 [1+S]: 0, length, 2 length, ...: all sequences are of one length, as for images.
-inline ValueId Offsets(Graph& g, int64_t length) { return g.Add1(kOffsets, {}, OffsetsAttrs{length}); }
+inline ValueId Offsets(Graph& g, int64_t length) {
+  return g.Add1(kOffsets, {}, OffsetsAttrs{length});
+}
 struct ShiftAttrs {
   int64_t by = 0;
   bool operator==(const ShiftAttrs&) const = default;
@@ -178,7 +194,9 @@ struct ShiftAttrs {
 inline ValueId ShiftOffsets(Graph& g, ValueId offsets, int64_t by) {
   return g.Add1(kShiftOffsets, {offsets}, ShiftAttrs{by});
 }
-inline ValueId FirstRows(Graph& g, ValueId offsets) { return g.Add1(kFirstRows, {offsets}); }  // [S]
+inline ValueId FirstRows(Graph& g, ValueId offsets) {
+  return g.Add1(kFirstRows, {offsets});
+}  // [S]
 struct TokensAttrs {
   int64_t position = 0, count = 0;
   bool operator==(const TokensAttrs&) const = default;
@@ -187,7 +205,8 @@ struct TokensAttrs {
 // x [R,D], tokens [P,D], offsets of x -> [R+P*S, D]: the tokens go before row `position` of each
 // sequence; `count` is P. kDropTokens (x, offsets of x) removes rows [position, position+count) of
 // each sequence; the two are each other's gradient.
-inline ValueId InsertTokens(Graph& g, ValueId x, ValueId tokens, ValueId offsets, int64_t position) {
+inline ValueId InsertTokens(Graph& g, ValueId x, ValueId tokens, ValueId offsets,
+                            int64_t position) {
   const int64_t count = g.shape(tokens)[0].constant;
   return g.Add1(kInsertTokens, {x, tokens, offsets}, TokensAttrs{position, count});
 }
@@ -207,11 +226,12 @@ inline ValueId SegmentMean(Graph& g, ValueId x, ValueId offsets, int64_t positio
   return g.Add1(kSegmentMean, {x, offsets}, TokensAttrs{position, 0});
 }
 
-// --- dropout.cc -------------------------------------------------------------------------------------
-// (x [R,C], offsets, rng i32 [2] = {step, index of the batch's first sequence here}) -> x mask/(1-p).
-// With per_sequence one draw decides for a whole sequence (drop-path). The mask is a function of
-// (seed, purpose, stream, step, sequence in the user's batch, position), so backward is the same
-// operator on dy.
+// --- dropout.cc
+// ------------------------------------------------------------------------------------- (x [R,C],
+// offsets, rng i32 [2] = {step, index of the batch's first sequence here}) -> x mask/(1-p). With
+// per_sequence one draw decides for a whole sequence (drop-path). The mask is a function of (seed,
+// purpose, stream, step, sequence in the user's batch, position), so backward is the same operator
+// on dy.
 struct DropoutAttrs {
   double p = 0;
   bool per_sequence = false;
@@ -219,14 +239,16 @@ struct DropoutAttrs {
   std::string stream;  // a scope name
   bool operator==(const DropoutAttrs&) const = default;
   static void Visit(auto& self, auto&& f) {
-    f("p", self.p), f("per_sequence", self.per_sequence), f("seed", self.seed), f("stream", self.stream);
+    f("p", self.p), f("per_sequence", self.per_sequence), f("seed", self.seed),
+        f("stream", self.stream);
   }
 };
 inline ValueId Dropout(Graph& g, ValueId x, ValueId offsets, ValueId rng, DropoutAttrs attrs) {
   return g.Add1(kDropout, {x, offsets, rng}, std::move(attrs));
 }
 
-// --- loss.cc ----------------------------------------------------------------------------------------
+// --- loss.cc
+// ----------------------------------------------------------------------------------------
 struct LossAttrs {
   double smoothing = 0;
   bool operator==(const LossAttrs&) const = default;
@@ -238,8 +260,8 @@ inline ValueId CrossEntropy(Graph& g, ValueId logits, ValueId labels, double smo
   return g.Add1(kCrossEntropy, {logits, labels}, LossAttrs{smoothing});
 }
 
-// --- optimizer.cc: results take the place of param and state (Graph::updates) ----------------------
-// hyper f32 [3] = {learning rate, 1 - beta1^t, 1 - beta2^t}.
+// --- optimizer.cc: results take the place of param and state (Graph::updates)
+// ---------------------- hyper f32 [3] = {learning rate, 1 - beta1^t, 1 - beta2^t}.
 struct AdamWAttrs {  // torch.optim.AdamW: p *= 1 - lr wd; p -= lr m^ / (sqrt(v^) + eps)
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
   bool operator==(const AdamWAttrs&) const = default;

@@ -44,8 +44,10 @@ HWY_INLINE VF SetRounded(double x) { return SetV(static_cast<float>(x)); }
 // p = decay p - step_size m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
 void AdamWF32(const KernelArgs& a) {
   const AdamWStep s(a.attrs.As<AdamWAttrs>(), a.in[4].f32());
-  const VF decay = SetRounded(s.decay), by_m = SetRounded(s.one_minus_beta1), beta2 = SetRounded(s.beta2);
-  const VF by_v = SetRounded(s.one_minus_beta2), step = SetRounded(s.step_size), eps = SetRounded(s.eps);
+  const VF decay = SetRounded(s.decay), by_m = SetRounded(s.one_minus_beta1),
+           beta2 = SetRounded(s.beta2);
+  const VF by_v = SetRounded(s.one_minus_beta2), step = SetRounded(s.step_size),
+           eps = SetRounded(s.eps);
   const VF root = SetRounded(s.root_correction);
   ForChunks(a.in[0].shape.size(), [&](int64_t at, size_t n) HWY_ATTR {
     const std::array<const float*, 4> in{a.in[0].f32() + at, a.in[1].f32() + at, a.in[2].f32() + at,
@@ -112,7 +114,8 @@ void RefAdamW(const ReferenceArgs& a) {
     const double g = a.in[1][i];
     const double m = a.in[2][i] + s.one_minus_beta1 * (g - a.in[2][i]);
     const double v = s.beta2 * a.in[3][i] + s.one_minus_beta2 * g * g;
-    a.out[0][i] = s.decay * a.in[0][i] - s.step_size * m / (std::sqrt(v) / s.root_correction + s.eps);
+    a.out[0][i] =
+        s.decay * a.in[0][i] - s.step_size * m / (std::sqrt(v) / s.root_correction + s.eps);
     a.out[1][i] = m;
     a.out[2][i] = v;
   }
@@ -127,9 +130,9 @@ void RefSgd(const ReferenceArgs& a) {
   }
 }
 
-const std::pair<const char*, Extents> kShapes[] = {
-    {"one", {1}},           {"odd", {3, 7}},        {"prime", {13, 31}},  {"empty", {0, 5}},
-    {"large", {150, 257}},  {"bench", {768, 768}}};
+const std::pair<const char*, Extents> kShapes[] = {{"one", {1}},          {"odd", {3, 7}},
+                                                   {"prime", {13, 31}},   {"empty", {0, 5}},
+                                                   {"large", {150, 257}}, {"bench", {768, 768}}};
 
 std::vector<Sample> AdamWSamples() {
   std::vector<Sample> samples;
@@ -137,7 +140,8 @@ std::vector<Sample> AdamWSamples() {
     samples.push_back({label,
                        {{e}, {e}, {e}, {e, 0.01, 2}, {{3}, 0.001, 0.9}},
                        AdamWAttrs{.weight_decay = 0.05}});
-  samples.push_back({"first_step", {{{3, 7}}, {{3, 7}}, {{3, 7}, 0, 0}, {{3, 7}, 0, 0}, {{3}, 0.1, 0.2}},
+  samples.push_back({"first_step",
+                     {{{3, 7}}, {{3, 7}}, {{3, 7}, 0, 0}, {{3, 7}, 0, 0}, {{3}, 0.1, 0.2}},
                      AdamWAttrs{}});
   return samples;
 }
@@ -145,7 +149,8 @@ std::vector<Sample> SgdSamples() {
   std::vector<Sample> samples;
   for (const auto& [label, e] : kShapes)
     samples.push_back({label, {{e}, {e}, {e}, {{3}, 0.001, 0.9}}, SgdAttrs{.weight_decay = 0.01}});
-  samples.push_back({"plain", {{{3, 7}}, {{3, 7}}, {{3, 7}}, {{3}, 0.1, 0.2}}, SgdAttrs{.momentum = 0}});
+  samples.push_back(
+      {"plain", {{{3, 7}}, {{3, 7}}, {{3, 7}}, {{3}, 0.1, 0.2}}, SgdAttrs{.momentum = 0}});
   return samples;
 }
 
@@ -169,10 +174,11 @@ constinit const OpDef kAdamW{
     .cost = PerElement<14>,
     .samples = AdamWSamples,
     .error_samples = +[]() -> std::vector<ErrorSample> {
-      return {{{kParam}, AdamWAttrs{}, "expected 5 inputs, found 1"},
-              {{kParam, kHyper, kParam, kParam, kHyper}, AdamWAttrs{}, "expected the gradient [3,7]"},
-              {{kParam, kParam, kParam, kHyper, kHyper}, AdamWAttrs{}, "expected the state [3,7]"},
-              {{kParam, kParam, kParam, kParam, kParam}, AdamWAttrs{}, "expected hyper [3]"}};
+      return {
+          {{kParam}, AdamWAttrs{}, "expected 5 inputs, found 1"},
+          {{kParam, kHyper, kParam, kParam, kHyper}, AdamWAttrs{}, "expected the gradient [3,7]"},
+          {{kParam, kParam, kParam, kHyper, kHyper}, AdamWAttrs{}, "expected the state [3,7]"},
+          {{kParam, kParam, kParam, kParam, kParam}, AdamWAttrs{}, "expected hyper [3]"}};
     },
     .cancels = true,
     .in_place = 0};
@@ -201,15 +207,18 @@ constinit const OpDef kClipScale{
       ExpectShape(in[0], {1}, "a squared norm");
       return {in[0]};
     },
-    .reference = +[](const ReferenceArgs& a) {
-      a.out[0][0] = ClipFactor(a.in[0][0], a.attrs.As<ClipAttrs>().max_norm);
-    },
-    .kernel = +[](const KernelArgs& a) noexcept {
-      *a.out[0].f32() = ClipFactor(*a.in[0].f32(), a.attrs.As<ClipAttrs>().max_norm);
-    },
+    .reference =
+        +[](const ReferenceArgs& a) {
+          a.out[0][0] = ClipFactor(a.in[0][0], a.attrs.As<ClipAttrs>().max_norm);
+        },
+    .kernel =
+        +[](const KernelArgs& a) noexcept {
+          *a.out[0].f32() = ClipFactor(*a.in[0].f32(), a.attrs.As<ClipAttrs>().max_norm);
+        },
     .cost = PerElement<4>,
     .samples = +[]() -> std::vector<Sample> {
-      return {{"one", {{{1}, 4, 9}}, ClipAttrs{1}}, {"below", {{{1}, 0.1, 0.5}}, ClipAttrs{1}},
+      return {{"one", {{{1}, 4, 9}}, ClipAttrs{1}},
+              {"below", {{{1}, 0.1, 0.5}}, ClipAttrs{1}},
               {"zero", {{{1}, 0, 0}}, ClipAttrs{1}}};
     },
     .error_samples = +[]() -> std::vector<ErrorSample> {

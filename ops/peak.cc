@@ -1,7 +1,5 @@
 #include "ops/peak.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -30,13 +28,11 @@ int64_t MultiplyAdds(int64_t steps, float* sink) {
     acc[i] = hn::Set(d, sink[i]);  // unknown to the compiler, which would merge equal chains
   });
   for (int64_t s = 0; s < steps; ++s) {
-    Unroll<kChains>([&](auto i) HWY_ATTR __attribute__((always_inline)) {
-      acc[i] = hn::MulAdd(acc[i], x, y);
-    });
+    Unroll<kChains>([&](auto i) HWY_ATTR
+                    __attribute__((always_inline)) { acc[i] = hn::MulAdd(acc[i], x, y); });
   }
-  Unroll<kChains - 1>([&](auto i) HWY_ATTR __attribute__((always_inline)) {
-    acc[0] = hn::Add(acc[0], acc[i + 1]);
-  });
+  Unroll<kChains - 1>([&](auto i) HWY_ATTR
+                      __attribute__((always_inline)) { acc[0] = hn::Add(acc[0], acc[i + 1]); });
   hn::StoreU(acc[0], d, sink);
   return steps * static_cast<int64_t>(kChains) * kGemmLanes;
 }
@@ -72,7 +68,8 @@ double Triad(int threads) {
   for (int run = 0; run < 4; ++run) {
     const double start = Now(CLOCK_MONOTONIC);
 #pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t i = 0; i < kFloats; ++i) a[static_cast<size_t>(i)] = b[static_cast<size_t>(i)] + 3 * c[static_cast<size_t>(i)];
+    for (int64_t i = 0; i < kFloats; ++i)
+      a[static_cast<size_t>(i)] = b[static_cast<size_t>(i)] + 3 * c[static_cast<size_t>(i)];
     best = std::max(best, 12.0 * kFloats / (Now(CLOCK_MONOTONIC) - start));
   }
   return best;

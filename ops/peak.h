@@ -4,7 +4,7 @@
 namespace graft {
 
 struct MachinePeak {
-  double gflops = 0;      // multiply-adds on registers, all threads together
+  double gflops = 0;            // multiply-adds on registers, all threads together
   double bytes_per_second = 0;  // triad a = b + s c over arrays beyond the caches, all threads
 };
 

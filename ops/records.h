@@ -14,7 +14,7 @@ inline size_t Rows(const Extents& e) { return static_cast<size_t>(e.rows()); }
 inline size_t Cols(const Extents& e) { return static_cast<size_t>(e.cols()); }
 
 // Sizes of parallel chunks; results depend on them, so they depend on nothing.
-constexpr int64_t kChunk = 16384;  // elements, 64 KiB
+constexpr int64_t kChunk = 16384;     // elements, 64 KiB
 constexpr int64_t kRowsOfPart = 128;  // rows that one partial sum over rows adds
 constexpr int64_t kColsOfPart = 512;  // columns of a task of a sum over rows
 
@@ -53,7 +53,8 @@ inline void ExpectRank(const TensorType& found, size_t rank, std::string_view wh
     Fail("expected {} of rank {}, found {}", what, rank, ToString(found));
 }
 inline void ExpectShape(const TensorType& found, const Shape& shape, std::string_view what) {
-  if (found.shape != shape) Fail("expected {} {}, found {}", what, ToString(shape), ToString(found));
+  if (found.shape != shape)
+    Fail("expected {} {}, found {}", what, ToString(shape), ToString(found));
 }
 // The type of an operator that needs at least one column.
 inline const Dim& Columns(const TensorType& type) {

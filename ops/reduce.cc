@@ -41,16 +41,16 @@ void SumBlock(const float* x, int64_t stride, int64_t rows, size_t cols, float* 
   for (; r + 8 <= rows; r += 8) AddEightRows(x + r * stride, stride, cols, r == 0, sum);
   if (r == 0) std::fill_n(sum, cols, 0.0f);
   for (; r < rows; ++r)
-    Transform(cols, sum, [](VF s, VF v) HWY_ATTR { return hn::Add(s, v); }, sum, x + r * stride);
+    Transform(
+        cols, sum, [](VF s, VF v) HWY_ATTR { return hn::Add(s, v); }, sum, x + r * stride);
 }
 
 void SumRowsF32(const KernelArgs& a) {
   const int64_t rows = a.in[0].shape.rows(), cols = a.in[0].shape.cols();
   const float* x = a.in[0].f32();
   SumRowBlocks(rows, cols, std::array<float*, 1>{a.out[0].f32()}, a.scratch,
-               [&](int64_t r, int64_t count, int64_t c, size_t n, const auto& sums) HWY_ATTR {
-                 SumBlock(x + r * cols + c, cols, count, n, sums[0]);
-               });
+               [&](int64_t r, int64_t count, int64_t c, size_t n, const auto& sums)
+                   HWY_ATTR { SumBlock(x + r * cols + c, cols, count, n, sums[0]); });
 }
 
 void SumColsF32(const KernelArgs& a) {
@@ -58,7 +58,8 @@ void SumColsF32(const KernelArgs& a) {
   const float* x = a.in[0].f32();
   float* y = a.out[0].f32();
   ForRows(a.in[0].shape.rows(), static_cast<size_t>(cols), [&](int64_t r) HWY_ATTR {
-    y[r] = SumOf(static_cast<size_t>(cols), [](VF v) HWY_ATTR { return v; }, x + r * cols);
+    y[r] = SumOf(
+        static_cast<size_t>(cols), [](VF v) HWY_ATTR { return v; }, x + r * cols);
   });
 }
 
@@ -68,7 +69,8 @@ void SumEverything(const KernelArgs& a, const F& f) {
   const float* x = a.in[0].f32();
   double* partial = reinterpret_cast<double*>(a.scratch);
   const int64_t size = a.in[0].shape.size();
-  ForChunks(size, [&](int64_t at, size_t n) HWY_ATTR { partial[at / kChunk] = SumOf(n, f, x + at); });
+  ForChunks(size,
+            [&](int64_t at, size_t n) HWY_ATTR { partial[at / kChunk] = SumOf(n, f, x + at); });
   double sum = 0;
   for (int64_t i = 0; i * kChunk < size; ++i) sum += partial[i];
   *a.out[0].f32() = static_cast<float>(sum);
@@ -107,13 +109,13 @@ std::vector<TensorType> InferScalar(Types in, const Attrs&) {
 }
 
 std::vector<Sample> AnyShape() {
-  return {{"one", {{{1}}}},        {"odd", {{{3, 7}}}},           {"prime", {{{13, 31}}}},
-          {"empty", {{{0, 5}}}},   {"rank4", {{{2, 3, 2, 5}}}},   {"large", {{{150, 257}}}},
+  return {{"one", {{{1}}}},          {"odd", {{{3, 7}}}},         {"prime", {{{13, 31}}}},
+          {"empty", {{{0, 5}}}},     {"rank4", {{{2, 3, 2, 5}}}}, {"large", {{{150, 257}}}},
           {"bench", {{{1576, 768}}}}};
 }
 std::vector<Sample> Matrices() {
-  return {{"one", {{{1, 1}}}},     {"odd", {{{3, 7}}}},           {"prime", {{{13, 31}}}},
-          {"empty", {{{0, 5}}}},   {"no_columns", {{{5, 0}}}},    {"large", {{{301, 129}}}},
+  return {{"one", {{{1, 1}}}},     {"odd", {{{3, 7}}}},        {"prime", {{{13, 31}}}},
+          {"empty", {{{0, 5}}}},   {"no_columns", {{{5, 0}}}}, {"large", {{{301, 129}}}},
           {"wide", {{{9, 1100}}}}, {"bench", {{{1576, 768}}}}};
 }
 std::vector<ErrorSample> ScalarErrors() {
@@ -136,13 +138,16 @@ constinit const OpDef kSumRows{
       if (in[0].shape.size() < 2) ExpectRank(in[0], 2, "a matrix");
       return {{DType::kF32, {in[0].shape.back()}}};
     },
-    .reference = +[](const ReferenceArgs& a) {
-      const size_t cols = Cols(a.in_shape[0]);
-      for (size_t i = 0; i < a.in[0].size(); ++i) a.out[0][i % cols] += a.in[0][i];
-    },
+    .reference =
+        +[](const ReferenceArgs& a) {
+          const size_t cols = Cols(a.in_shape[0]);
+          for (size_t i = 0; i < a.in[0].size(); ++i) a.out[0][i % cols] += a.in[0][i];
+        },
     .prepare = +[](const PrepareArgs& a) -> Prepared {
-      return {.run = GRAFT_KERNEL(SumRowsF32), .state = {},
-              .scratch = SumRowBlocksScratch(a.in[0].rows(), a.in[0].cols(), 1), .impl = {}};
+      return {.run = GRAFT_KERNEL(SumRowsF32),
+              .state = {},
+              .scratch = SumRowBlocksScratch(a.in[0].rows(), a.in[0].cols(), 1),
+              .impl = {}};
     },
     .gradient = +[](const GradientArgs& v) -> std::vector<ValueId> {
       return {v.need[0] ? BroadcastLike(v.g, v.cotangent[0], v.in[0]) : ValueId{}};
@@ -160,10 +165,11 @@ constinit const OpDef kSumCols{
       ExpectRank(in[0], 2, "a matrix");
       return {{DType::kF32, {in[0].shape[0], 1}}};
     },
-    .reference = +[](const ReferenceArgs& a) {
-      const size_t cols = Cols(a.in_shape[0]);
-      for (size_t i = 0; i < a.in[0].size(); ++i) a.out[0][i / cols] += a.in[0][i];
-    },
+    .reference =
+        +[](const ReferenceArgs& a) {
+          const size_t cols = Cols(a.in_shape[0]);
+          for (size_t i = 0; i < a.in[0].size(); ++i) a.out[0][i / cols] += a.in[0][i];
+        },
     .kernel = GRAFT_KERNEL(SumColsF32),
     .gradient = +[](const GradientArgs& v) -> std::vector<ValueId> {
       return {v.need[0] ? BroadcastLike(v.g, v.cotangent[0], v.in[0]) : ValueId{}};
@@ -177,9 +183,10 @@ constinit const OpDef kSumCols{
 constinit const OpDef kSumAll{
     .name = "sum_all",
     .infer = InferScalar,
-    .reference = +[](const ReferenceArgs& a) {
-      for (double x : a.in[0]) a.out[0][0] += x;
-    },
+    .reference =
+        +[](const ReferenceArgs& a) {
+          for (double x : a.in[0]) a.out[0][0] += x;
+        },
     .prepare = PrepareSum<GRAFT_KERNEL(SumAllF32)>,
     .gradient = +[](const GradientArgs& v) -> std::vector<ValueId> {
       return {v.need[0] ? BroadcastLike(v.g, v.cotangent[0], v.in[0]) : ValueId{}};
@@ -192,9 +199,10 @@ constinit const OpDef kSumAll{
 constinit const OpDef kSumSquares{
     .name = "sum_squares",
     .infer = InferScalar,
-    .reference = +[](const ReferenceArgs& a) {
-      for (double x : a.in[0]) a.out[0][0] += x * x;
-    },
+    .reference =
+        +[](const ReferenceArgs& a) {
+          for (double x : a.in[0]) a.out[0][0] += x * x;
+        },
     .prepare = PrepareSum<GRAFT_KERNEL(SumSquaresF32)>,
     .gradient = +[](const GradientArgs& v) -> std::vector<ValueId> {  // dx = 2 x dy
       return {v.need[0] ? Mul(v.g, Scale(v.g, v.in[0], 2), v.cotangent[0]) : ValueId{}};

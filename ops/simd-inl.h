@@ -1,6 +1,6 @@
 // The loops that SIMD kernels are made of; a kernel is a lambda on vectors. Loops run over whole
-// vectors and send the tail through a padded copy, so that an element gets the same bits wherever it
-// stands. Chunks of parallel loops are fixed by shape. For files compiled once per SIMD target.
+// vectors and send the tail through a padded copy, so that an element gets the same bits wherever
+// it stands. Chunks of parallel loops are fixed by shape. For files compiled once per SIMD target.
 #if defined(GRAFT_OPS_SIMD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef GRAFT_OPS_SIMD_INL_H_
 #undef GRAFT_OPS_SIMD_INL_H_
@@ -63,7 +63,8 @@ HWY_INLINE void Transform(size_t n, float* out, const F& f, const In*... in) {
              [&f](const auto& p, const auto& o, size_t i) HWY_ATTR {
                [&]<size_t... k>(std::index_sequence<k...>) HWY_ATTR {
                  hn::StoreU(f(hn::LoadU(DF(), p[k] + i)...), DF(), o[0] + i);
-               }(std::make_index_sequence<sizeof...(In)>());
+               }
+               (std::make_index_sequence<sizeof...(In)>());
              });
 }
 
@@ -115,7 +116,8 @@ void ForChunks(int64_t n, const F& f) {
 // f(row) for all rows of `cols` elements, in parallel by blocks of rows.
 template <class F>
 void ForRows(int64_t rows, size_t cols, const F& f) {
-  const int64_t block = std::max<int64_t>(1, kChunk / std::max<int64_t>(1, static_cast<int64_t>(cols)));
+  const int64_t block =
+      std::max<int64_t>(1, kChunk / std::max<int64_t>(1, static_cast<int64_t>(cols)));
   const FixedChunks cut(rows, block);
   ParallelFor(cut.count(), [&](int64_t i) HWY_ATTR {
     for (int64_t r = cut.begin(i); r < cut.end(i); ++r) f(r);
@@ -123,7 +125,8 @@ void ForRows(int64_t rows, size_t cols, const F& f) {
 }
 
 // Sums over the rows of [rows, cols] in parts of kRowsOfPart rows, added in order.
-// f(row, rows, column, columns, sums) puts the sums over a block of the matrix to sums[k][0..columns).
+// f(row, rows, column, columns, sums) puts the sums over a block of the matrix to
+// sums[k][0..columns).
 template <size_t kOut, class F>
 void SumRowBlocks(int64_t rows, int64_t cols, const std::array<float*, kOut>& out,
                   std::byte* scratch, const F& f) {
@@ -144,8 +147,9 @@ void SumRowBlocks(int64_t rows, int64_t cols, const std::array<float*, kOut>& ou
     for (size_t k = 0; k < kOut; ++k) {
       std::copy_n(partial + int64_t(k) * cols + c, n, out[k] + c);
       for (int64_t part = 1; part < parts; ++part)
-        Transform(n, out[k] + c, [](VF s, VF v) HWY_ATTR { return hn::Add(s, v); }, out[k] + c,
-                  partial + (part * int64_t{kOut} + int64_t(k)) * cols + c);
+        Transform(
+            n, out[k] + c, [](VF s, VF v) HWY_ATTR { return hn::Add(s, v); }, out[k] + c,
+            partial + (part * int64_t{kOut} + int64_t(k)) * cols + c);
     }
   });
 }

@@ -15,8 +15,8 @@ HWY_BEFORE_NAMESPACE();
 namespace graft::HWY_NAMESPACE {
 namespace {
 
-// y = exp(x - max) / sum. A NaN in the row reaches the sum even if the maximum passes it over; a row
-// of -infinity only, or with +infinity in it, is NaN as in PyTorch.
+// y = exp(x - max) / sum. A NaN in the row reaches the sum even if the maximum passes it over; a
+// row of -infinity only, or with +infinity in it, is NaN as in PyTorch.
 void SoftmaxF32(const KernelArgs& a) {
   const int64_t cols = a.in[0].shape.cols();
   const size_t n = static_cast<size_t>(cols);
@@ -26,9 +26,12 @@ void SoftmaxF32(const KernelArgs& a) {
     const float* from = x + r * cols;
     float* to = y + r * cols;
     const VF max = SetV(MaxOf(n, from));
-    Transform(n, to, [max](VF v) HWY_ATTR { return Exp(DF(), hn::Sub(v, max)); }, from);
-    const VF by = SetV(1.0f / SumOf(n, [](VF v) HWY_ATTR { return v; }, to));
-    Transform(n, to, [by](VF v) HWY_ATTR { return hn::Mul(v, by); }, to);
+    Transform(
+        n, to, [max](VF v) HWY_ATTR { return Exp(DF(), hn::Sub(v, max)); }, from);
+    const VF by = SetV(1.0f / SumOf(
+                                  n, [](VF v) HWY_ATTR { return v; }, to));
+    Transform(
+        n, to, [by](VF v) HWY_ATTR { return hn::Mul(v, by); }, to);
   });
 }
 
@@ -65,7 +68,8 @@ constinit const OpDef kSoftmax{
       return {in[0]};
     },
     .reference = Reference,
-    .kernel = +[](const KernelArgs& a) noexcept { HWY_DYNAMIC_DISPATCH(SoftmaxF32)(a); },
+    .kernel = +[](const KernelArgs& a) noexcept { HWY_DYNAMIC_DISPATCH(SoftmaxF32)
+                                                  (a); },
     // dx = y (dy - sum over columns of dy y)
     .gradient = +[](const GradientArgs& v) -> std::vector<ValueId> {
       if (!v.need[0]) return {ValueId{}};
@@ -74,10 +78,14 @@ constinit const OpDef kSoftmax{
     },
     .cost = PerElement<20>,
     .samples = +[]() -> std::vector<Sample> {
-      return {{"one", {{{1, 1}}}},           {"odd", {{{3, 7}}}},
-              {"prime", {{{13, 31}}}},       {"empty", {{{0, 5}}}},
-              {"steep", {{{5, 37}, -60, 60}}}, {"offset", {{{3, 7}, 998, 1002}}},
-              {"large", {{{150, 257}}}},     {"wide", {{{3, 4096}}}},
+      return {{"one", {{{1, 1}}}},
+              {"odd", {{{3, 7}}}},
+              {"prime", {{{13, 31}}}},
+              {"empty", {{{0, 5}}}},
+              {"steep", {{{5, 37}, -60, 60}}},
+              {"offset", {{{3, 7}, 998, 1002}}},
+              {"large", {{{150, 257}}}},
+              {"wide", {{{3, 4096}}}},
               {"bench", {{{2364, 197}}}}};
     },
     .error_samples = +[]() -> std::vector<ErrorSample> {

@@ -34,15 +34,15 @@ ValueId NewFactor(const MethodArgs& a, const std::string& name, const Extents& s
     float* data = a.params.Allocate(name, shape);
     if (random) {
       const double bound = 1 / std::sqrt(static_cast<double>(shape.cols()));
-      FillUniform({data, static_cast<size_t>(shape.size())}, {MakeKey(a.seed, Purpose::kInit, name)},
-                  -bound, bound);
+      FillUniform({data, static_cast<size_t>(shape.size())},
+                  {MakeKey(a.seed, Purpose::kInit, name)}, -bound, bound);
     }
   }
   return a.g.AddParam(name, ToShape(shape), true);
 }
 
-// The input of a branch under dropout. The mask is keyed by the layer's scope, so that q and v of one
-// block drop different elements of their common input, as separate nn.Dropout modules do.
+// The input of a branch under dropout. The mask is keyed by the layer's scope, so that q and v of
+// one block drop different elements of their common input, as separate nn.Dropout modules do.
 ValueId Dropped(const MethodArgs& a, ValueId x, const std::string& scope, double p) {
   if (p <= 0) return x;
   ValueId rng = a.g.FindLeaf("rng");
@@ -53,7 +53,8 @@ ValueId Dropped(const MethodArgs& a, ValueId x, const std::string& scope, double
     if (n.op == &kAttention) offsets = n.in[3];
   }
   if (!offsets.valid()) Fail("lora: dropout needs a model with sequences");
-  return Dropout(a.g, x, offsets, rng, {p, false, static_cast<int64_t>(a.seed), scope + ".dropout"});
+  return Dropout(a.g, x, offsets, rng,
+                 {p, false, static_cast<int64_t>(a.seed), scope + ".dropout"});
 }
 
 PassReport ApplyLora(const MethodArgs& a) {
@@ -64,32 +65,38 @@ PassReport ApplyLora(const MethodArgs& a) {
   });
   // x W'  ->  x W' + s (drop(x) A') B'
   const Rule branch{"branch", site, [&](Graph& g, const Match& m) {
-    const std::string scope = g.scope;
-    const Extents w = At(g.shape(m["w"]), {});
-    const ValueId down = NewFactor(a, scope + ".lora_a", {c.rank, w[1]}, true);
-    const ValueId up = NewFactor(a, scope + ".lora_b", {w[0], c.rank}, false);
-    const ValueId x = Dropped(a, m["x"], scope, c.dropout);
-    const ValueId delta = Matmul(g, Matmul(g, x, down, false, true), up, false, true);
-    return Add(g, m.root, Scale(g, delta, c.scale));
-  }};
+                      const std::string scope = g.scope;
+                      const Extents w = At(g.shape(m["w"]), {});
+                      const ValueId down = NewFactor(a, scope + ".lora_a", {c.rank, w[1]}, true);
+                      const ValueId up = NewFactor(a, scope + ".lora_b", {w[0], c.rank}, false);
+                      const ValueId x = Dropped(a, m["x"], scope, c.dropout);
+                      const ValueId delta =
+                          Matmul(g, Matmul(g, x, down, false, true), up, false, true);
+                      return Add(g, m.root, Scale(g, delta, c.scale));
+                    }};
   return Rewrite(a.g, "lora", {&branch, 1});
 }
 
 }  // namespace
 
 const MethodRecord kLoraMethod{
-    .name = "lora", .summary = "a low-rank branch beside each target layer (Hu et al. 2021)",
-    .equation = "y = x W' + s (drop(x) A') B', s = alpha/r", .count = "r (in + out) per target",
+    .name = "lora",
+    .summary = "a low-rank branch beside each target layer (Hu et al. 2021)",
+    .equation = "y = x W' + s (drop(x) A') B', s = alpha/r",
+    .count = "r (in + out) per target",
     .source = "methods.md 6, arXiv 2106.09685",
-    .options = +[] {
-      return std::vector<MethodOption>{
-          {"r", "8", "rank"},
-          {"alpha", "r", "scale is alpha/r; 'r' makes it 1"},
-          {"dropout", "0", "probability on the branch's input"},
-          {"targets", "attn.q|attn.v", "layers: attn.{q,k,v,o}, mlp.{fc1,fc2}, blocks.N. before, * allowed"},
-          {"rslora", "false", "scale alpha/sqrt(r)"}};
-    },
+    .options =
+        +[] {
+          return std::vector<MethodOption>{
+              {"r", "8", "rank"},
+              {"alpha", "r", "scale is alpha/r; 'r' makes it 1"},
+              {"dropout", "0", "probability on the branch's input"},
+              {"targets", "attn.q|attn.v",
+               "layers: attn.{q,k,v,o}, mlp.{fc1,fc2}, blocks.N. before, * allowed"},
+              {"rslora", "false", "scale alpha/sqrt(r)"}};
+        },
     .apply = ApplyLora,
-    .foldable = true, .learning_rate = 1e-3};
+    .foldable = true,
+    .learning_rate = 1e-3};
 
 }  // namespace graft

@@ -13,8 +13,9 @@ bool FromParametersOnly(const Graph& g, ValueId v) {
   if (value.role == Role::kParam) return true;
   if (!value.producer.valid()) return false;
   const Node& n = g.node(value.producer);
-  return !n.in.empty() && !n.op->random &&
-         std::all_of(n.in.begin(), n.in.end(), [&](ValueId in) { return FromParametersOnly(g, in); });
+  return !n.in.empty() && !n.op->random && std::all_of(n.in.begin(), n.in.end(), [&](ValueId in) {
+    return FromParametersOnly(g, in);
+  });
 }
 
 // The nodes that an inference must run: those that depend on an input (or on nothing).
@@ -24,8 +25,8 @@ double DataNodes(const Graph& g) {
   for (ValueId v : g.Leaves(Role::kParam)) constant[v.i] = true;
   for (NodeId id : g.TopoOrder()) {
     const Node& n = g.node(id);
-    const bool all = !n.in.empty() &&
-                     std::all_of(n.in.begin(), n.in.end(), [&](ValueId v) { return constant[v.i]; });
+    const bool all = !n.in.empty() && std::all_of(n.in.begin(), n.in.end(),
+                                                  [&](ValueId v) { return constant[v.i]; });
     for (ValueId v : n.out) constant[v.i] = all;
     count += !all;
   }
@@ -33,7 +34,9 @@ double DataNodes(const Graph& g) {
 }
 
 Pat Weight(const char* name) { return Any(name).If(FromParametersOnly); }
-Pat Dense(Pat x, Pat w) { return Op(kMatmul, {std::move(x), std::move(w)}, MatmulAttrs{.tb = true}); }
+Pat Dense(Pat x, Pat w) {
+  return Op(kMatmul, {std::move(x), std::move(w)}, MatmulAttrs{.tb = true});
+}
 ValueId Dense(Graph& g, ValueId x, ValueId w) { return Matmul(g, x, w, false, true); }
 
 }  // namespace
@@ -48,7 +51,9 @@ PassReport MergeLinear(Graph& g) {
   const Rule rules[] = {
       // (x A') B' -> x (B A)'
       {"linear after linear", Dense(Dense(Any("x"), Weight("a")), Weight("b")),
-       [](Graph& graph, const Match& m) { return Dense(graph, m["x"], Matmul(graph, m["b"], m["a"])); }},
+       [](Graph& graph, const Match& m) {
+         return Dense(graph, m["x"], Matmul(graph, m["b"], m["a"]));
+       }},
       // s (x P') -> x (s P)'
       {"scaled linear", Op(kScale, {Dense(Any("x"), Weight("p")).As("y")}),
        [](Graph& graph, const Match& m) {

@@ -1,5 +1,5 @@
-// Merging = algebra rules + constant folding. No method contains weight arithmetic: a branch that is
-// linear in x becomes part of the weight beside it, whatever method made it.
+// Merging = algebra rules + constant folding. No method contains weight arithmetic: a branch that
+// is linear in x becomes part of the weight beside it, whatever method made it.
 #pragma once
 #include "runtime/params.h"
 #include "runtime/passes.h"

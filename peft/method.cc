@@ -31,7 +31,8 @@ std::map<std::string, std::string> ParseOptions(std::string_view text, const Met
       Usage(fmt::format("method '{}': expected option=value, found '{}'", record.name, pair));
     const std::string key(Trim(pair.substr(0, equals))), value(Trim(pair.substr(equals + 1)));
     if (std::find(known.begin(), known.end(), key) == known.end())
-      Usage(fmt::format("method '{}' has no option '{}'{}", record.name, key, DidYouMean(key, known)));
+      Usage(fmt::format("method '{}' has no option '{}'{}", record.name, key,
+                        DidYouMean(key, known)));
     if (!options.emplace(key, value).second)
       Usage(fmt::format("method '{}': option '{}' is given twice", record.name, key));
   }
@@ -76,7 +77,8 @@ std::string ToString(const Method& method) {
   std::string text;
   for (const MethodTerm& term : method) {
     std::string options;
-    for (const auto& [key, value] : term.options) options += (options.empty() ? "" : ",") + key + "=" + value;
+    for (const auto& [key, value] : term.options)
+      options += (options.empty() ? "" : ",") + key + "=" + value;
     text += fmt::format("{}{}{}", text.empty() ? "" : "+", term.name,
                         options.empty() ? "" : "(" + options + ")");
   }
@@ -94,7 +96,8 @@ double MethodArgs::Number(std::string_view option, double min, double max) const
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size() || !(value >= min && value <= max))
-    Usage(fmt::format("option '{}': expected a number from {} to {}, found '{}'", option, min, max, text));
+    Usage(fmt::format("option '{}': expected a number from {} to {}, found '{}'", option, min, max,
+                      text));
   return value;
 }
 
@@ -121,11 +124,13 @@ std::vector<std::string> MethodArgs::List(std::string_view option) const {
     if (bar == text.size()) break;
     text.remove_prefix(bar + 1);
   }
-  if (list.empty()) Usage(fmt::format("option '{}': expected names joined by '|', found nothing", option));
+  if (list.empty())
+    Usage(fmt::format("option '{}': expected names joined by '|', found nothing", option));
   return list;
 }
 
-std::vector<PassReport> ApplyMethod(Graph& g, ParamStore& params, const Method& method, uint64_t seed) {
+std::vector<PassReport> ApplyMethod(Graph& g, ParamStore& params, const Method& method,
+                                    uint64_t seed) {
   for (ValueId v : g.Leaves(Role::kParam)) g.SetTrainable(v, false);
   std::vector<PassReport> reports;
   bool head = true;
@@ -136,7 +141,8 @@ std::vector<PassReport> ApplyMethod(Graph& g, ParamStore& params, const Method& 
     for (const auto& [key, value] : term.options) options[key] = value;
     const std::vector<std::string> choices{"trained", "frozen"};
     if (std::find(choices.begin(), choices.end(), options["head"]) == choices.end())
-      Usage(fmt::format("option 'head' = '{}'{}", options["head"], DidYouMean(options["head"], choices)));
+      Usage(fmt::format("option 'head' = '{}'{}", options["head"],
+                        DidYouMean(options["head"], choices)));
     head = head && options["head"] != "frozen";
     reports.push_back(record.apply({g, params, options, seed}));
   }

@@ -47,17 +47,19 @@ const MethodRecord& FindMethod(std::string_view name);
 
 // Freezes everything, applies the terms in order, then lets the head train (unless a term says
 // head=frozen). Returns one report per term. Throws Error if a term finds no site.
-std::vector<PassReport> ApplyMethod(Graph& g, ParamStore& params, const Method& method, uint64_t seed);
+std::vector<PassReport> ApplyMethod(Graph& g, ParamStore& params, const Method& method,
+                                    uint64_t seed);
 
 // How many numbers train.
 int64_t TrainableCount(const Graph& g);
 
-// --- what methods are made of (primitives of methods.md 27.1) --------------------------------------
+// --- what methods are made of (primitives of methods.md 27.1)
+// --------------------------------------
 
 // A dense layer in the graph: the matmul with a parameter as transposed right operand.
 bool IsSite(const Graph& g, ValueId v);
-// Whether a scope is meant by a target: "attn.q" means blocks.N.attn.q for every N, "blocks.3.attn.q"
-// that one, "attn.*" all of attention; '*' matches anything.
+// Whether a scope is meant by a target: "attn.q" means blocks.N.attn.q for every N,
+// "blocks.3.attn.q" that one, "attn.*" all of attention; '*' matches anything.
 bool ScopeMatches(const std::string& scope, const std::vector<std::string>& targets);
 // Throws Error with the nearest site names for a target that matches no dense layer.
 void CheckTargets(const Graph& g, const std::vector<std::string>& targets);

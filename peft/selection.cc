@@ -14,7 +14,8 @@ PassReport Select(const MethodArgs& a, const char* name,
                   const std::function<bool(const Graph&, ValueId)>& which) {
   PassReport report{name, 0, a.g.live_nodes(), a.g.live_nodes(), 0, {}};
   report.rewrites = SetTrainable(a.g, which);
-  if (report.rewrites == 0) throw Error(fmt::format("method '{}' found no parameter", name), ErrorKind::kUsage);
+  if (report.rewrites == 0)
+    throw Error(fmt::format("method '{}' found no parameter", name), ErrorKind::kUsage);
   return report;
 }
 
@@ -32,7 +33,8 @@ bool IsBias(const Graph& g, ValueId p) {
 // The number N of a scope "blocks.N. ...", or -1.
 int64_t BlockOf(const std::string& scope) {
   int64_t block = -1;
-  if (scope.starts_with("blocks.")) std::from_chars(scope.data() + 7, scope.data() + scope.size(), block);
+  if (scope.starts_with("blocks."))
+    std::from_chars(scope.data() + 7, scope.data() + scope.size(), block);
   return block;
 }
 
@@ -44,7 +46,8 @@ PassReport ApplyLast(const MethodArgs& a) {
     const Node& n = g.node(id);
     depth = std::max(depth, BlockOf(n.scope) + 1);
     const bool inside = BlockOf(n.scope) >= 0;
-    const bool any = inside || std::any_of(n.in.begin(), n.in.end(), [&](ValueId v) { return after[v.i]; });
+    const bool any =
+        inside || std::any_of(n.in.begin(), n.in.end(), [&](ValueId v) { return after[v.i]; });
     for (ValueId v : n.out) after[v.i] = any;
   }
   const int64_t k = a.Int("k", 1, std::max<int64_t>(1, depth));
@@ -61,46 +64,78 @@ PassReport ApplyLast(const MethodArgs& a) {
 
 }  // namespace
 
-const MethodRecord kFullMethod{
-    .name = "full", .summary = "every parameter trains", .equation = "W <- W - update",
-    .count = "all", .source = "methods.md 1", .options = NoOptions,
-    .apply = +[](const MethodArgs& a) { return Select(a, "full", [](const Graph&, ValueId) { return true; }); },
-    .foldable = true, .learning_rate = 1e-4};
+const MethodRecord kFullMethod{.name = "full",
+                               .summary = "every parameter trains",
+                               .equation = "W <- W - update",
+                               .count = "all",
+                               .source = "methods.md 1",
+                               .options = NoOptions,
+                               .apply =
+                                   +[](const MethodArgs& a) {
+                                     return Select(a, "full",
+                                                   [](const Graph&, ValueId) { return true; });
+                                   },
+                               .foldable = true,
+                               .learning_rate = 1e-4};
 
 const MethodRecord kLinearProbeMethod{
-    .name = "linear", .summary = "only the head trains; the backbone's features are computed once",
-    .equation = "logits = W_head LN(x)[CLS] + b", .count = "(D + 1) K", .source = "methods.md 2",
+    .name = "linear",
+    .summary = "only the head trains; the backbone's features are computed once",
+    .equation = "logits = W_head LN(x)[CLS] + b",
+    .count = "(D + 1) K",
+    .source = "methods.md 2",
     .options = NoOptions,
-    .apply = +[](const MethodArgs& a) {
-      return PassReport{"linear", 0, a.g.live_nodes(), a.g.live_nodes(), 0, {}};
-    },
-    .foldable = true, .learning_rate = 1e-2};
+    .apply =
+        +[](const MethodArgs& a) {
+          return PassReport{"linear", 0, a.g.live_nodes(), a.g.live_nodes(), 0, {}};
+        },
+    .foldable = true,
+    .learning_rate = 1e-2};
 
-const MethodRecord kLnMethod{
-    .name = "ln", .summary = "gains and biases of every layer norm", .equation = "y = gain * norm(x) + bias",
-    .count = "L 4D + 2D", .source = "methods.md 3", .options = NoOptions,
-    .apply = +[](const MethodArgs& a) {
-      return Select(a, "ln", [](const Graph& g, ValueId p) {
-        return ReadAs(g, p, kLayerNorm, 1) || ReadAs(g, p, kLayerNorm, 2);
-      });
-    },
-    .foldable = true, .learning_rate = 1e-3};
+const MethodRecord kLnMethod{.name = "ln",
+                             .summary = "gains and biases of every layer norm",
+                             .equation = "y = gain * norm(x) + bias",
+                             .count = "L 4D + 2D",
+                             .source = "methods.md 3",
+                             .options = NoOptions,
+                             .apply =
+                                 +[](const MethodArgs& a) {
+                                   return Select(a, "ln", [](const Graph& g, ValueId p) {
+                                     return ReadAs(g, p, kLayerNorm, 1) ||
+                                            ReadAs(g, p, kLayerNorm, 2);
+                                   });
+                                 },
+                             .foldable = true,
+                             .learning_rate = 1e-3};
 
 const MethodRecord kBitFitMethod{
-    .name = "bitfit", .summary = "every bias, those of layer norms too (Ben Zaken et al. 2021)",
-    .equation = "y = W x + b, b trains", .count = "L (7D + M) + 2D for a ViT", .source = "methods.md 4, arXiv 2106.10199",
+    .name = "bitfit",
+    .summary = "every bias, those of layer norms too (Ben Zaken et al. 2021)",
+    .equation = "y = W x + b, b trains",
+    .count = "L (7D + M) + 2D for a ViT",
+    .source = "methods.md 4, arXiv 2106.10199",
     .options = NoOptions,
-    .apply = +[](const MethodArgs& a) {
-      return Select(a, "bitfit",
-                    [](const Graph& g, ValueId p) { return IsBias(g, p) || ReadAs(g, p, kLayerNorm, 2); });
-    },
-    .foldable = true, .learning_rate = 2e-3};
+    .apply =
+        +[](const MethodArgs& a) {
+          return Select(a, "bitfit", [](const Graph& g, ValueId p) {
+            return IsBias(g, p) || ReadAs(g, p, kLayerNorm, 2);
+          });
+        },
+    .foldable = true,
+    .learning_rate = 2e-3};
 
 const MethodRecord kLastMethod{
-    .name = "last", .summary = "the last k blocks and the final norm", .equation = "as full, for blocks >= L - k",
-    .count = "k (12 D^2 + 13 D) + 2D with M = 4D", .source = "partial-k of the VPT paper, arXiv 2203.12119",
-    .options = +[] { return std::vector<MethodOption>{{"k", "2", "how many blocks, from the end"}}; },
+    .name = "last",
+    .summary = "the last k blocks and the final norm",
+    .equation = "as full, for blocks >= L - k",
+    .count = "k (12 D^2 + 13 D) + 2D with M = 4D",
+    .source = "partial-k of the VPT paper, arXiv 2203.12119",
+    .options =
+        +[] {
+          return std::vector<MethodOption>{{"k", "2", "how many blocks, from the end"}};
+        },
     .apply = ApplyLast,
-    .foldable = true, .learning_rate = 1e-4};
+    .foldable = true,
+    .learning_rate = 1e-4};
 
 }  // namespace graft

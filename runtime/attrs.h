@@ -14,8 +14,10 @@ namespace graft {
 // One field as text and back ("1", "0.5", "name"); doubles round-trip.
 template <class T>
 std::string FieldText(const T& field) {
-  if constexpr (std::is_same_v<T, bool>) return field ? "1" : "0";
-  else return fmt::format("{}", field);
+  if constexpr (std::is_same_v<T, bool>)
+    return field ? "1" : "0";
+  else
+    return fmt::format("{}", field);
 }
 
 template <class T>
@@ -36,7 +38,8 @@ class Attrs {
  public:
   Attrs() = default;
   template <class T, class = std::enable_if_t<!std::is_same_v<std::decay_t<T>, Attrs>>>
-  Attrs(T fields) : holder_(std::make_shared<Holder<T>>(std::move(fields))) {}  // implicit: {.ta = 1}
+  Attrs(T fields)
+      : holder_(std::make_shared<Holder<T>>(std::move(fields))) {}  // implicit: {.ta = 1}
 
   template <class T>
   const T& As() const {
@@ -62,7 +65,8 @@ class Attrs {
     virtual ~Base() = default;
     virtual bool Equal(const Base& other) const = 0;
     virtual std::string Text() const = 0;
-    virtual std::shared_ptr<const Base> With(std::string_view field, std::string_view text) const = 0;
+    virtual std::shared_ptr<const Base> With(std::string_view field,
+                                             std::string_view text) const = 0;
   };
   template <class T>
   struct Holder final : Base {
@@ -78,7 +82,8 @@ class Attrs {
       });
       return text;
     }
-    std::shared_ptr<const Base> With(std::string_view field, std::string_view value) const override {
+    std::shared_ptr<const Base> With(std::string_view field,
+                                     std::string_view value) const override {
       T copy = fields;
       std::vector<std::string> names;
       bool found = false;

@@ -12,8 +12,14 @@
 namespace graft {
 
 // What the command's exit code will be; see docs/cli.md.
-enum class ErrorKind { kUser = 1, kUsage = 2, kProof = 3, kNotFoldable = 4, kNonFinite = 5,
-                       kInterrupted = 130 };
+enum class ErrorKind {
+  kUser = 1,
+  kUsage = 2,
+  kProof = 3,
+  kNotFoldable = 4,
+  kNonFinite = 5,
+  kInterrupted = 130
+};
 
 class Error : public std::runtime_error {
  public:
@@ -48,8 +54,8 @@ std::string DidYouMean(std::string_view name, const std::vector<std::string>& ca
 
 }  // namespace graft
 
-#define GRAFT_CHECK(condition, ...)                                                       \
-  do {                                                                                    \
-    if (!(condition))                                                                     \
+#define GRAFT_CHECK(condition, ...)                                                        \
+  do {                                                                                     \
+    if (!(condition))                                                                      \
       ::graft::CheckFailed(#condition, __FILE__, __LINE__, ::fmt::format("" __VA_ARGS__)); \
   } while (0)

@@ -46,7 +46,8 @@ std::vector<ValueId> Graph::Add(const OpDef& op, std::vector<ValueId> in, Attrs 
   } catch (const Error& e) {
     std::string found;
     for (const TensorType& t : types) found += (found.empty() ? "" : ", ") + ToString(t);
-    Fail("[{}] {}: {} (inputs {}; built at {}:{})", op.name, scope, e.what(), found, at.file, at.line);
+    Fail("[{}] {}: {} (inputs {}; built at {}:{})", op.name, scope, e.what(), found, at.file,
+         at.line);
   }
   const NodeId id{static_cast<uint32_t>(nodes_.size())};
   Node node{&op, std::move(attrs), std::move(in), {}, scope, phase, at};
@@ -62,7 +63,8 @@ std::vector<ValueId> Graph::Add(const OpDef& op, std::vector<ValueId> in, Attrs 
 }
 
 bool Graph::IsOutput(ValueId v) const {
-  return std::any_of(outputs.begin(), outputs.end(), [&](const GraphOutput& o) { return o.value == v; }) ||
+  return std::any_of(outputs.begin(), outputs.end(),
+                     [&](const GraphOutput& o) { return o.value == v; }) ||
          std::any_of(updates.begin(), updates.end(), [&](const Update& u) { return u.value == v; });
 }
 
@@ -201,13 +203,15 @@ std::vector<NodeId> Graph::TopoOrder() const {
       for (NodeId user : users_[v.i])
         if (--waiting[user.i] == 0) ready.push(user.i);
   }
-  if (order.size() != live) Fail("the graph has a cycle: {} of {} nodes ordered", order.size(), live);
+  if (order.size() != live)
+    Fail("the graph has a cycle: {} of {} nodes ordered", order.size(), live);
   return order;
 }
 
 ValueId Graph::FindLeaf(std::string_view name) const {
   for (uint32_t i = 0; i < values_.size(); ++i)
-    if (values_[i].role != Role::kIntermediate && !dead_leaf_[i] && values_[i].name == name) return {i};
+    if (values_[i].role != Role::kIntermediate && !dead_leaf_[i] && values_[i].name == name)
+      return {i};
   return {};
 }
 

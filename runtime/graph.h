@@ -48,7 +48,8 @@ struct Node {
   Where built_at;
 };
 
-// After the node that makes `value` has run, the buffer of `target` (a parameter or a state) holds it.
+// After the node that makes `value` has run, the buffer of `target` (a parameter or a state) holds
+// it.
 struct Update {
   ValueId target, value;
 };
@@ -68,7 +69,8 @@ class Graph {
   std::vector<ValueId> Add(const OpDef& op, std::vector<ValueId> in, Attrs attrs = {},
                            Where at = Where::Here());
   // The same for operators with one result of interest.
-  ValueId Add1(const OpDef& op, std::vector<ValueId> in, Attrs attrs = {}, Where at = Where::Here()) {
+  ValueId Add1(const OpDef& op, std::vector<ValueId> in, Attrs attrs = {},
+               Where at = Where::Here()) {
     return Add(op, std::move(in), std::move(attrs), at)[0];
   }
 
@@ -85,8 +87,8 @@ class Graph {
   void SetTrainable(ValueId param, bool trainable);
   void SetName(ValueId v, std::string name) { values_[v.i].name = std::move(name); }
   void SetScope(NodeId n, std::string scope) { nodes_[n.i].scope = std::move(scope); }
-  // Redirects the uses of `from` to `to`: all of them, or those in the listed nodes only. Outputs and
-  // updates follow only when all uses do.
+  // Redirects the uses of `from` to `to`: all of them, or those in the listed nodes only. Outputs
+  // and updates follow only when all uses do.
   void ReplaceUses(ValueId from, ValueId to);
   void ReplaceUsesIn(ValueId from, ValueId to, std::span<const NodeId> users);
   void SetInput(NodeId n, size_t index, ValueId to);
@@ -97,7 +99,7 @@ class Graph {
   // takes one that has other results).
   void MakeParam(ValueId v);
 
-  std::vector<NodeId> TopoOrder() const;  // by phase, then dependencies, ties by id
+  std::vector<NodeId> TopoOrder() const;          // by phase, then dependencies, ties by id
   ValueId FindLeaf(std::string_view name) const;  // invalid if there is none
   std::vector<ValueId> Leaves(Role role) const;   // alive ones, in order of creation
   std::vector<ValueId> Trainable() const;
@@ -111,8 +113,8 @@ class Graph {
 
   std::vector<GraphOutput> outputs;
   std::vector<Update> updates;
-  std::string scope;             // given to the nodes that are built next
-  Phase phase = Phase::kMain;    // likewise
+  std::string scope;           // given to the nodes that are built next
+  Phase phase = Phase::kMain;  // likewise
 
  private:
   friend void Verify(const Graph&);

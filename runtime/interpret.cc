@@ -37,11 +37,17 @@ Values64 Interpret(const Graph& g, const InterpretOptions& options) {
   Values64 values(g.num_values());
   for (Role role : {Role::kInput, Role::kParam, Role::kState})
     for (ValueId v : g.Leaves(role)) values[v.i] = LeafValues(g, v, options);
-  for (NodeId id : g.TopoOrder()) {
+  Phase phase = Phase::kMain;
+  for (NodeId id : g.TopoOrder()) {  // main nodes come first
     const Node& n = g.node(id);
+    if (n.phase != phase)
+      for (const Update& u : g.updates)
+        if (g.value(u.target).role == Role::kState) values[u.target.i] = values[u.value.i];
+    phase = n.phase;
     std::vector<std::vector<double>> in;
     std::vector<Extents> in_shape, out_shape;
-    for (ValueId v : n.in) in.push_back(values[v.i]), in_shape.push_back(At(g.shape(v), options.counts));
+    for (ValueId v : n.in)
+      in.push_back(values[v.i]), in_shape.push_back(At(g.shape(v), options.counts));
     for (ValueId v : n.out) out_shape.push_back(At(g.shape(v), options.counts));
     std::vector<std::vector<double>> out = RunReference(*n.op, n.attrs, in, in_shape, out_shape);
     for (size_t i = 0; i < n.out.size(); ++i) values[n.out[i].i] = std::move(out[i]);

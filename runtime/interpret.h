@@ -14,7 +14,8 @@ struct InterpretOptions {
   std::map<std::string, std::vector<double>> leaves;
   const ParamStore* params = nullptr;  // for parameters that `leaves` does not give
 };
-// Throws Error for a missing leaf or one of another size. States start at zero. All phases run once.
+// Throws Error for a missing leaf or one of another size. States start at zero; all phases run
+// once, and the update phase sees what the main phase has put into the states, as in a session.
 Values64 Interpret(const Graph& g, const InterpretOptions& options);
 
 // Runs one node: results from the values of its inputs.

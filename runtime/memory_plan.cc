@@ -50,8 +50,9 @@ size_t LowerBound(std::span<const Interval> iv, size_t alignment) {
 
 }  // namespace
 
-// Three orders are tried and the smallest result wins: largest first, largest bytes x lifetime first,
-// and in order of time. None is best on all graphs; together they come within 10 % of the bound.
+// Three orders are tried and the smallest result wins: largest first, largest bytes x lifetime
+// first, and in order of time. None is best on all graphs; together they come within 10 % of the
+// bound.
 MemoryPlan PlanMemory(std::span<const Interval> iv, size_t alignment) {
   std::vector<size_t> order(iv.size());
   std::iota(order.begin(), order.end(), size_t{0});

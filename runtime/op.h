@@ -1,5 +1,5 @@
-// One record per operator. Session, interpreter, gradient transform, tests, benchmarks, profiler and
-// documents all read this record; nobody keeps a second list. runtime/ knows the struct and no
+// One record per operator. Session, interpreter, gradient transform, tests, benchmarks, profiler
+// and documents all read this record; nobody keeps a second list. runtime/ knows the struct and no
 // operator; ops/ fills it in (see docs/add_an_operator.md).
 #pragma once
 #include <cstddef>
@@ -19,8 +19,8 @@ struct ReferenceArgs {  // i32 inputs come as doubles too
 struct KernelArgs {
   std::span<const Tensor> in, out;
   const Attrs& attrs;
-  const void* state = nullptr;    // what prepare made
-  std::byte* scratch = nullptr;   // as many bytes as prepare asked for, 64-byte aligned
+  const void* state = nullptr;   // what prepare made
+  std::byte* scratch = nullptr;  // as many bytes as prepare asked for, 64-byte aligned
 };
 using Kernel = void (*)(const KernelArgs&) noexcept;
 
@@ -74,7 +74,8 @@ struct OpDef {
   void (*reference)(const ReferenceArgs&) = nullptr;  // scalar, double, obvious
   Kernel kernel = nullptr;                            // f32; or, for kernels with state:
   Prepared (*prepare)(const PrepareArgs&) = nullptr;
-  // Cotangents of the inputs as new graph nodes, invalid where not needed; null = not differentiable.
+  // Cotangents of the inputs as new graph nodes, invalid where not needed; null = not
+  // differentiable.
   std::vector<ValueId> (*gradient)(const GradientArgs&) = nullptr;
   Cost (*cost)(std::span<const Extents> in, std::span<const Extents> out, const Attrs&) = nullptr;
   std::vector<Sample> (*samples)() = nullptr;
@@ -85,11 +86,12 @@ struct OpDef {
   double rtol = 2e-6;
   bool cancels = false;
   int in_place = -1;  // result 0 may take the memory of this input (same size)
-  // Bit i: row r of result 0 reads of input i row r only; all other inputs are read whole and do not
-  // depend on the row. Lets a gather of rows move in front of the node (passes.h, SinkGather).
+  // Bit i: row r of result 0 reads of input i row r only; all other inputs are read whole and do
+  // not depend on the row. Lets a gather of rows move in front of the node (passes.h, SinkGather).
   uint32_t row_inputs = 0;
   bool commutative = false;
-  bool random = false;  // reads a random stream: not merged with an equal node, removed for inference
+  bool random =
+      false;  // reads a random stream: not merged with an equal node, removed for inference
 };
 
 }  // namespace graft

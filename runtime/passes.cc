@@ -122,7 +122,8 @@ ValueId GatherOnce(Graph& g, const OpDef& gather, ValueId matrix, ValueId rows) 
 
 PassReport SinkGather(Graph& g, const OpDef& gather, const SinkRule& special) {
   PassReport report{"sink_gather", 0, g.live_nodes(), 0, 0, {}};
-  // Walks up from each gather; a sunk gather leaves new gathers on the row inputs, which go on sinking.
+  // Walks up from each gather; a sunk gather leaves new gathers on the row inputs, which go on
+  // sinking.
   std::vector<NodeId> work = g.TopoOrder();
   while (!work.empty()) {
     const NodeId id = work.back();

@@ -11,8 +11,9 @@ struct Pass {
   std::function<PassReport(Graph&)> run;
 };
 
-// Runs passes in order: each is named, timed, verified, reported, can be disabled by name and dumped.
-// Optimising passes work on a disposable copy of the graph; the canonical graph is model + recipe.
+// Runs passes in order: each is named, timed, verified, reported, can be disabled by name and
+// dumped. Optimising passes work on a disposable copy of the graph; the canonical graph is model +
+// recipe.
 class PassManager {
  public:
   struct Options {
@@ -38,9 +39,10 @@ PassReport MergeEqualNodes(Graph& g);
 // Nodes that reach no output go.
 PassReport EraseDeadNodes(Graph& g);
 
-// gather(f(x), rows) -> f(gather(x, rows)) for every operator that works row by row (OpDef::row_inputs),
-// so that only the rows that somebody reads are computed. `gather` is the operator that takes
-// (matrix, row indices); `attention` operators tell through `sink` how to take fewer query rows.
+// gather(f(x), rows) -> f(gather(x, rows)) for every operator that works row by row
+// (OpDef::row_inputs), so that only the rows that somebody reads are computed. `gather` is the
+// operator that takes (matrix, row indices); `attention` operators tell through `sink` how to take
+// fewer query rows.
 using SinkRule = std::function<ValueId(Graph&, NodeId consumer_of_rows, ValueId rows)>;
 PassReport SinkGather(Graph& g, const OpDef& gather, const SinkRule& special);
 

@@ -92,8 +92,9 @@ int ApplyOne(Graph& g, std::span<const Rule> rules, ValueId v, const std::string
       g.phase = phase;
       g.scope = scope;
     } catch (const Error& e) {
-      throw Error(fmt::format("pass '{}', rule '{}', at %{}: {}", pass, rules[r].name, v.i, e.what()),
-                  e.kind);
+      throw Error(
+          fmt::format("pass '{}', rule '{}', at %{}: {}", pass, rules[r].name, v.i, e.what()),
+          e.kind);
     }
     if (!replacement.valid()) continue;
     if (!(g.type(replacement) == g.type(v)))

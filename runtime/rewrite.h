@@ -1,6 +1,6 @@
 // Declarative rewriting: a pass is a named list of rules (pattern, builder). The engine owns the
-// guards: interior values of a match have no user outside it and are no output; a replacement has the
-// type of what it replaces; uses that a rule builds are not redirected; the graph is verified.
+// guards: interior values of a match have no user outside it and are no output; a replacement has
+// the type of what it replaces; uses that a rule builds are not redirected; the graph is verified.
 #pragma once
 #include <map>
 #include <optional>
@@ -20,10 +20,16 @@ struct Pat {
   std::vector<Pat> alternatives;  // OneOf
   std::string name;
   Predicate where;
-  std::optional<Attrs> attrs;     // exact, if given
+  std::optional<Attrs> attrs;  // exact, if given
 
-  Pat As(std::string n) && { name = std::move(n); return std::move(*this); }
-  Pat If(Predicate p) && { where = std::move(p); return std::move(*this); }
+  Pat As(std::string n) && {
+    name = std::move(n);
+    return std::move(*this);
+  }
+  Pat If(Predicate p) && {
+    where = std::move(p);
+    return std::move(*this);
+  }
 };
 Pat Any(std::string name);
 // Result 0 of a node of `op`; a commutative operator is tried in both orders of its two operands.

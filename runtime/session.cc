@@ -34,7 +34,8 @@ AlignedBytes AllocateAligned(size_t bytes) {
 }
 
 size_t Bytes(const TensorType& type, const Counts& counts) {
-  return static_cast<size_t>(std::max<int64_t>(0, At(type.shape, counts).size())) * ByteSize(type.dtype);
+  return static_cast<size_t>(std::max<int64_t>(0, At(type.shape, counts).size())) *
+         ByteSize(type.dtype);
 }
 
 }  // namespace
@@ -67,8 +68,8 @@ struct Session::Impl {
   std::vector<NodeId> order;
   size_t once_end = 0, main_end = 0;
   std::vector<Step> steps;
-  std::vector<std::byte*> address;   // by value
-  std::vector<ValueId> alias;        // by value: whose memory it takes (itself if none)
+  std::vector<std::byte*> address;  // by value
+  std::vector<ValueId> alias;       // by value: whose memory it takes (itself if none)
   AlignedBytes arena, leaves;
   std::vector<std::pair<std::byte*, size_t>> states;
   std::map<std::string, ValueId, std::less<>> inputs, state_ids, outputs;
@@ -91,7 +92,8 @@ void Session::Impl::Order() {
   auto group = [&](NodeId id) {
     return once[id.i] ? 0 : graph.node(id).phase == Phase::kMain ? 1 : 2;
   };
-  std::stable_sort(order.begin(), order.end(), [&](NodeId a, NodeId b) { return group(a) < group(b); });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](NodeId a, NodeId b) { return group(a) < group(b); });
   for (NodeId id : order) once_end += group(id) == 0, main_end += group(id) <= 1;
 }
 
@@ -109,7 +111,8 @@ void Session::Impl::BindLeaves(const SessionOptions& options) {
     const Extents want = At(value.type.shape, {});
     const Extents& have = params.shape(value.name);
     if (!(want == have))
-      Fail("parameter '{}': the graph wants {}, the store has {}", value.name, ToString(want), ToString(have));
+      Fail("parameter '{}': the graph wants {}, the store has {}", value.name, ToString(want),
+           ToString(have));
     // Mutable also for trainable ones without an update here: somebody is about to write them.
     address[v.i] = IsConstant(v)
                        ? reinterpret_cast<std::byte*>(const_cast<float*>(params.data(value.name)))
@@ -148,10 +151,13 @@ void Session::Impl::Prepare(const SessionOptions& options, std::vector<StepInfo>
     }
     for (ValueId v : n.out) out.push_back(At(graph.shape(v), options.capacity));
     Prepared prepared;
-    if (n.op->prepare) prepared = n.op->prepare({in, out, constant, n.attrs});
-    else prepared.run = n.op->kernel;
+    if (n.op->prepare)
+      prepared = n.op->prepare({in, out, constant, n.attrs});
+    else
+      prepared.run = n.op->kernel;
     GRAFT_CHECK(prepared.run, "operator {} has no kernel", n.op->name);
-    Step step{prepared.run, n.attrs, {}, {}, prepared.state, nullptr, prepared.scratch, false, n.in, n.out};
+    Step step{prepared.run, n.attrs,          {},    {},   prepared.state,
+              nullptr,      prepared.scratch, false, n.in, n.out};
     for (ValueId v : n.in) step.in.push_back({nullptr, graph.type(v).dtype, {}});
     for (ValueId v : n.out) step.out.push_back({nullptr, graph.type(v).dtype, {}});
     steps.push_back(std::move(step));
@@ -167,9 +173,9 @@ ValueId Session::Impl::ShareRoot(ValueId v) const {
   return v;
 }
 
-// Lifetimes: a result lives from its node to its last reader; results of `once` nodes and outputs to
-// the end; scratch during its node. A result may take over the memory of an input that dies there,
-// and the value of an update must take that of its target.
+// Lifetimes: a result lives from its node to its last reader; results of `once` nodes and outputs
+// to the end; scratch during its node. A result may take over the memory of an input that dies
+// there, and the value of an update must take that of its target.
 MemoryPlan Session::Impl::Plan(const SessionOptions& options) {
   const int end = static_cast<int>(order.size());
   std::vector<int> last_use(graph.num_values(), -1);
@@ -196,9 +202,12 @@ MemoryPlan Session::Impl::Plan(const SessionOptions& options) {
         address[v.i] = address[update->second.i];
         continue;
       }
-      const ValueId source = k == 0 && n.op->in_place >= 0 ? n.in[static_cast<size_t>(n.op->in_place)] : ValueId{};
+      const size_t reused = static_cast<size_t>(std::max(n.op->in_place, 0));
+      const bool reuses = k == 0 && n.op->in_place >= 0 && reused < n.in.size();
+      const ValueId source = reuses ? n.in[reused] : ValueId{};
       const bool joins = options.share_memory && source.valid() &&
-                         graph.value(source).role == Role::kIntermediate && slot[ShareRoot(source).i] >= 0 &&
+                         graph.value(source).role == Role::kIntermediate &&
+                         slot[ShareRoot(source).i] >= 0 &&
                          intervals[static_cast<size_t>(slot[ShareRoot(source).i])].last == t &&
                          std::count(n.in.begin(), n.in.end(), source) == 1 &&
                          Bytes(graph.type(source), options.capacity) == bytes;
@@ -236,8 +245,10 @@ void Session::Impl::BindSteps() {
 
 void Session::Impl::BindExtents(const Counts& counts) noexcept {
   for (Step& step : steps) {
-    for (size_t i = 0; i < step.in.size(); ++i) step.in[i].shape = At(graph.shape(step.in_id[i]), counts);
-    for (size_t i = 0; i < step.out.size(); ++i) step.out[i].shape = At(graph.shape(step.out_id[i]), counts);
+    for (size_t i = 0; i < step.in.size(); ++i)
+      step.in[i].shape = At(graph.shape(step.in_id[i]), counts);
+    for (size_t i = 0; i < step.out.size(); ++i)
+      step.out[i].shape = At(graph.shape(step.out_id[i]), counts);
   }
   bound = counts;
 }
@@ -278,7 +289,8 @@ ValueId FindByName(const std::map<std::string, ValueId, std::less<>>& map, std::
 
 Tensor Session::Input(std::string_view name) {
   const ValueId v = FindByName(impl_->inputs, name, "input");
-  return {impl_->address[v.i], impl_->graph.type(v).dtype, At(impl_->graph.shape(v), options_.capacity)};
+  return {impl_->address[v.i], impl_->graph.type(v).dtype,
+          At(impl_->graph.shape(v), options_.capacity)};
 }
 
 bool Session::HasInput(std::string_view name) const { return impl_->inputs.contains(name); }
@@ -304,7 +316,8 @@ void Session::Execute(size_t begin, size_t end) noexcept {
     if (options_.poison && !step.in_place) {
       const float nan = std::numeric_limits<float>::quiet_NaN();
       for (const Tensor& out : step.out)
-        if (std::none_of(step.in.begin(), step.in.end(), [&](const Tensor& in) { return in.data == out.data; }))
+        if (std::none_of(step.in.begin(), step.in.end(),
+                         [&](const Tensor& in) { return in.data == out.data; }))
           std::fill_n(out.f32(), out.shape.size(), nan);
       std::fill_n(reinterpret_cast<float*>(step.scratch), step.scratch_bytes / 4, nan);
     }
@@ -318,8 +331,9 @@ void Session::Execute(size_t begin, size_t end) noexcept {
 }
 
 void Session::Run(const Counts& counts) noexcept {
-  GRAFT_CHECK(counts.sequences <= options_.capacity.sequences && counts.tokens <= options_.capacity.tokens,
-              "{} sequences, {} tokens", counts.sequences, counts.tokens);
+  GRAFT_CHECK(
+      counts.sequences <= options_.capacity.sequences && counts.tokens <= options_.capacity.tokens,
+      "{} sequences, {} tokens", counts.sequences, counts.tokens);
   if (!(counts == impl_->bound)) impl_->BindExtents(counts);
   if (params_changed_) Execute(0, impl_->once_end);
   params_changed_ = false;
@@ -334,7 +348,8 @@ void Session::RunUpdate() noexcept {
 Cost Session::cost(Phase phase) const {
   Cost total;
   for (const StepInfo& step : info_)
-    if (step.phase == phase && !step.once) total.flops += step.cost.flops, total.bytes += step.cost.bytes;
+    if (step.phase == phase && !step.once)
+      total.flops += step.cost.flops, total.bytes += step.cost.bytes;
   return total;
 }
 

@@ -1,9 +1,9 @@
-// From graph to running code. Everything is fixed when a Session is built: order, addresses, kernels,
-// packed weights, one arena. Run looks nothing up, allocates nothing and throws nothing.
+// From graph to running code. Everything is fixed when a Session is built: order, addresses,
+// kernels, packed weights, one arena. Run looks nothing up, allocates nothing and throws nothing.
 //
-// Nodes run in three groups: `once`, those fed by parameters only, again after the parameters changed;
-// `main` at every Run; `update` (Phase::kUpdate) at every RunUpdate. Parallelism is inside kernels.
-// Not thread-safe; different sessions may share a ParamStore that nobody writes.
+// Nodes run in three groups: `once`, those fed by parameters only, again after the parameters
+// changed; `main` at every Run; `update` (Phase::kUpdate) at every RunUpdate. Parallelism is inside
+// kernels. Not thread-safe; different sessions may share a ParamStore that nobody writes.
 #pragma once
 #include "runtime/memory_plan.h"
 #include "runtime/op.h"
@@ -12,7 +12,7 @@
 namespace graft {
 
 struct SessionOptions {
-  Counts capacity;          // the largest batch that Run may bind
+  Counts capacity;           // the largest batch that Run may bind
   bool share_memory = true;  // false: every value its own place (tests)
   bool poison = false;       // fill results and scratch with NaN before each kernel (tests)
 };
@@ -23,8 +23,8 @@ struct StepInfo {
   std::string op, scope, impl;
   Phase phase = Phase::kMain;
   bool once = false;
-  Cost cost;            // at capacity
-  double seconds = 0;   // summed over profiled runs
+  Cost cost;           // at capacity
+  double seconds = 0;  // summed over profiled runs
   int64_t calls = 0;
 };
 

@@ -65,10 +65,14 @@ Dim ParseDim(std::string_view text, std::string_view whole) {
     const bool number = error == std::errc() && end != term.data();
     term.remove_prefix(static_cast<size_t>(number ? end - term.data() : 0));
     if (number && term.starts_with('*')) term.remove_prefix(1);
-    if (term == "s") dim.sequences += k;
-    else if (term == "t") dim.tokens += k;
-    else if (term.empty() && number) dim.constant += k;
-    else Fail("tensor type '{}': expected a dimension such as 197*s, found '{}'", whole, term);
+    if (term == "s")
+      dim.sequences += k;
+    else if (term == "t")
+      dim.tokens += k;
+    else if (term.empty() && number)
+      dim.constant += k;
+    else
+      Fail("tensor type '{}': expected a dimension such as 197*s, found '{}'", whole, term);
   }
   return dim;
 }
@@ -77,7 +81,8 @@ Dim ParseDim(std::string_view text, std::string_view whole) {
 
 TensorType ParseTensorType(std::string_view text) {
   TensorType type;
-  if (text.starts_with("i32")) type.dtype = DType::kI32;
+  if (text.starts_with("i32"))
+    type.dtype = DType::kI32;
   else if (!text.starts_with("f32"))
     Fail("tensor type '{}': expected it to begin with f32 or i32", text);
   std::string_view dims = text.substr(3);

@@ -1,7 +1,8 @@
 // Element types, symbolic and concrete shapes. Plain values, no ownership.
 //
-// A dimension of the graph is an affine form  constant + sequences*S + tokens*T : S sequences in the
-// batch, T tokens in all of them. One graph therefore serves every batch; a Session binds (S, T).
+// A dimension of the graph is an affine form  constant + sequences*S + tokens*T : S sequences in
+// the batch, T tokens in all of them. One graph therefore serves every batch; a Session binds (S,
+// T).
 #pragma once
 #include <array>
 #include <cstdint>
@@ -39,7 +40,9 @@ struct Dim {
 constexpr Dim operator+(Dim a, Dim b) {
   return {a.constant + b.constant, a.sequences + b.sequences, a.tokens + b.tokens};
 }
-constexpr Dim operator*(Dim a, int64_t k) { return {a.constant * k, a.sequences * k, a.tokens * k}; }
+constexpr Dim operator*(Dim a, int64_t k) {
+  return {a.constant * k, a.sequences * k, a.tokens * k};
+}
 
 using Shape = std::vector<Dim>;
 
@@ -58,17 +61,17 @@ struct Extents {
     for (int64_t x : dims) d[static_cast<size_t>(rank++)] = x;
   }
   int64_t operator[](int i) const { return d[static_cast<size_t>(i)]; }
-  int64_t size() const;                                           // product of the extents
+  int64_t size() const;  // product of the extents
   int64_t cols() const { return rank ? d[static_cast<size_t>(rank - 1)] : 1; }  // the last one
-  int64_t rows() const;                                           // product of all but the last
+  int64_t rows() const;  // product of all but the last
   bool operator==(const Extents&) const = default;
 };
 
 Extents At(const Shape& shape, const Counts& counts);
 Shape ToShape(const Extents& extents);
 
-std::string ToString(const Dim& dim);       // "197", "197*s", "1+s+2*t"
-std::string ToString(const Shape& shape);   // "[197*s,768]"
+std::string ToString(const Dim& dim);      // "197", "197*s", "1+s+2*t"
+std::string ToString(const Shape& shape);  // "[197*s,768]"
 std::string ToString(const Extents& extents);
 std::string ToString(const TensorType& type);  // "f32[197*s,768]"
 // Inverse of ToString; throws Error naming the text.

@@ -10,16 +10,20 @@ namespace {
 
 const char* RoleName(Role role) {
   switch (role) {
-    case Role::kInput: return "input";
-    case Role::kParam: return "param";
-    case Role::kState: return "state";
-    case Role::kIntermediate: break;
+    case Role::kInput:
+      return "input";
+    case Role::kParam:
+      return "param";
+    case Role::kState:
+      return "state";
+    case Role::kIntermediate:
+      break;
   }
   return "value";
 }
 
-// Depth first from the outputs and updates: the order depends on the graph alone, not on its ids, so
-// isomorphic graphs print equally. Dead nodes come last.
+// Depth first from the outputs and updates: the order depends on the graph alone, not on its ids,
+// so isomorphic graphs print equally. Dead nodes come last.
 std::vector<NodeId> PrintOrder(const Graph& g) {
   std::vector<NodeId> order;
   std::vector<bool> done(g.num_nodes());
@@ -50,7 +54,8 @@ std::vector<NodeId> PrintOrder(const Graph& g) {
 
 // Printing names: "@leaf" or "%k" with k counted in printing order.
 struct Names {
-  explicit Names(const Graph& graph) : g(graph), order(PrintOrder(graph)), number(graph.num_values(), -1) {
+  explicit Names(const Graph& graph)
+      : g(graph), order(PrintOrder(graph)), number(graph.num_values(), -1) {
     for (NodeId n : order)
       for (ValueId v : g.node(n).out) number[v.i] = count++;
   }
@@ -96,7 +101,8 @@ std::vector<std::string> Lines(const Graph& g, const Names& name) {
     lines.insert(lines.end(), leaves.begin(), leaves.end());
   }
   for (NodeId n : name.order) lines.push_back(NodeLine(g, n, name));
-  for (const GraphOutput& o : g.outputs) lines.push_back(fmt::format("output {} = {}", o.name, name(o.value)));
+  for (const GraphOutput& o : g.outputs)
+    lines.push_back(fmt::format("output {} = {}", o.name, name(o.value)));
   for (const Update& u : g.updates)
     lines.push_back(fmt::format("update {} = {}", name(u.target), name(u.value)));
   return lines;
@@ -136,12 +142,24 @@ class Parser {
     r.Blanks();
     if (r.rest.empty()) return;
     // Name before type: the order of arguments is the compiler's.
-    if (r.Take("input ")) { auto name = Name(r); g_.AddInput(name, Type(r)); }
-    else if (r.Take("param ")) Param(r);
-    else if (r.Take("state ")) { auto name = Name(r); g_.AddState(name, Type(r).shape); }
-    else if (r.Take("output ")) { std::string name(r.Until(" =")); r.Expect("="); g_.SetOutput(name, Value(r)); }
-    else if (r.Take("update ")) { const ValueId t = Value(r); r.Expect("="); g_.updates.push_back({t, Value(r)}); }
-    else return NodeText(r);
+    if (r.Take("input ")) {
+      auto name = Name(r);
+      g_.AddInput(name, Type(r));
+    } else if (r.Take("param "))
+      Param(r);
+    else if (r.Take("state ")) {
+      auto name = Name(r);
+      g_.AddState(name, Type(r).shape);
+    } else if (r.Take("output ")) {
+      std::string name(r.Until(" ="));
+      r.Expect("=");
+      g_.SetOutput(name, Value(r));
+    } else if (r.Take("update ")) {
+      const ValueId t = Value(r);
+      r.Expect("=");
+      g_.updates.push_back({t, Value(r)});
+    } else
+      return NodeText(r);
     End(r);
   }
   Graph Take() {
@@ -187,7 +205,8 @@ class Parser {
     do {
       std::string word(r.Until(", ="));
       const size_t quote = word.find('\'');
-      std::string name = quote == std::string::npos ? "" : word.substr(quote + 1, word.size() - quote - 2);
+      std::string name =
+          quote == std::string::npos ? "" : word.substr(quote + 1, word.size() - quote - 2);
       results.emplace_back(word.substr(0, quote), name);
     } while (r.Take(","));
     r.Expect("=");
@@ -264,9 +283,12 @@ std::vector<std::pair<size_t, size_t>> CommonLines(const std::vector<std::string
       at(i, j) = a[i] == b[j] ? at(i + 1, j + 1) + 1 : std::max(at(i + 1, j), at(i, j + 1));
   std::vector<std::pair<size_t, size_t>> pairs;
   for (size_t i = 0, j = 0; i < n && j < m;) {
-    if (a[i] == b[j]) pairs.emplace_back(i++, j++);
-    else if (at(i + 1, j) >= at(i, j + 1)) ++i;
-    else ++j;
+    if (a[i] == b[j])
+      pairs.emplace_back(i++, j++);
+    else if (at(i + 1, j) >= at(i, j + 1))
+      ++i;
+    else
+      ++j;
   }
   return pairs;
 }
@@ -294,7 +316,8 @@ Graph ParseGraph(std::string_view text, std::span<const OpDef* const> ops) {
 
 std::string ToDot(const Graph& g) {
   const Names name(g);
-  std::string dot = "digraph graft {\n  rankdir=TB;\n  node [shape=box, fontname=\"sans-serif\"];\n";
+  std::string dot =
+      "digraph graft {\n  rankdir=TB;\n  node [shape=box, fontname=\"sans-serif\"];\n";
   for (NodeId id : name.order) {
     const Node& n = g.node(id);
     dot += fmt::format("  n{} [label=\"{}\\n{}\\n{}\"];\n", id.i, n.op->name, n.scope,
@@ -305,9 +328,11 @@ std::string ToDot(const Graph& g) {
         dot += fmt::format("  n{} -> n{};\n", value.producer.i, id.i);
         continue;
       }
-      const char* color = value.role == Role::kInput ? "lightblue" : value.trainable ? "orange" : "grey90";
-      dot += fmt::format("  v{} [label=\"{}\\n{}\", style=filled, fillcolor={}, shape=ellipse];\n", v.i,
-                         value.name, ToString(value.type), color);
+      const char* color = value.role == Role::kInput ? "lightblue"
+                          : value.trainable          ? "orange"
+                                                     : "grey90";
+      dot += fmt::format("  v{} [label=\"{}\\n{}\", style=filled, fillcolor={}, shape=ellipse];\n",
+                         v.i, value.name, ToString(value.type), color);
       dot += fmt::format("  v{} -> n{};\n", v.i, id.i);
     }
   }
@@ -335,12 +360,15 @@ std::string DiffText(const Graph& before, const Graph& after, int context) {
   for (size_t k = 0; k < lines.size(); ++k) {
     if (lines[k].first == ' ') continue;
     const size_t from = k - std::min(k, static_cast<size_t>(context));
-    for (size_t n = from; n <= std::min(lines.size() - 1, k + static_cast<size_t>(context)); ++n) shown[n] = true;
+    for (size_t n = from; n <= std::min(lines.size() - 1, k + static_cast<size_t>(context)); ++n)
+      shown[n] = true;
   }
   std::string text;
   for (size_t k = 0; k < lines.size(); ++k) {
-    if (shown[k]) text += fmt::format("{} {}\n", lines[k].first, lines[k].second);
-    else if (k == 0 || shown[k - 1]) text += "  ...\n";
+    if (shown[k])
+      text += fmt::format("{} {}\n", lines[k].first, lines[k].second);
+    else if (k == 0 || shown[k - 1])
+      text += "  ...\n";
   }
   return text;
 }

@@ -51,8 +51,7 @@ void VerifyLeaves(const Graph& g) {
     const Value& v = g.value({i});
     if (v.role != Role::kIntermediate && v.producer.valid())
       Fail("leaf '{}' has a producer", v.name);
-    if (v.trainable && v.role != Role::kParam)
-      Fail("%{} is trainable but no parameter", i);
+    if (v.trainable && v.role != Role::kParam) Fail("%{} is trainable but no parameter", i);
     for (NodeId user : g.users({i}))
       if (user.i >= g.num_nodes() || !g.node(user).op)
         Fail("%{} is listed as used by an erased node", i);
@@ -61,8 +60,8 @@ void VerifyLeaves(const Graph& g) {
   }
 }
 
-// The other direction of what VerifyNode checks: nothing says that it belongs to a node that does not
-// know of it.
+// The other direction of what VerifyNode checks: nothing says that it belongs to a node that does
+// not know of it.
 void VerifyValues(const Graph& g) {
   for (uint32_t i = 0; i < g.num_values(); ++i) {
     for (NodeId user : g.users({i}))
@@ -76,9 +75,7 @@ void VerifyValues(const Graph& g) {
   }
 }
 
-bool Exists(const Graph& g, ValueId v) {
-  return v.valid() && v.i < g.num_values() && g.IsAlive(v);
-}
+bool Exists(const Graph& g, ValueId v) { return v.valid() && v.i < g.num_values() && g.IsAlive(v); }
 
 void VerifyResults(const Graph& g) {
   std::set<std::string> names;
@@ -88,8 +85,7 @@ void VerifyResults(const Graph& g) {
   }
   std::set<ValueId> targets;
   for (const Update& u : g.updates) {
-    if (!Exists(g, u.target) || !Exists(g, u.value))
-      Fail("an update refers to an erased value");
+    if (!Exists(g, u.target) || !Exists(g, u.value)) Fail("an update refers to an erased value");
     const Value& target = g.value(u.target);
     if (target.role != Role::kParam && target.role != Role::kState)
       Fail("update of %{}: only parameters and states can be updated", u.target.i);

@@ -5,8 +5,8 @@
 namespace graft {
 
 // Throws Error that names the first broken invariant:
-//   use lists, producers, live inputs, acyclicity, result types, unique leaf names, trainable only on
-//   parameters, outputs alive, updates well-typed and unique, main phase before update phase.
+//   use lists, producers, live inputs, acyclicity, result types, unique leaf names, trainable only
+//   on parameters, outputs alive, updates well-typed and unique, main phase before update phase.
 void Verify(const Graph& g);
 
 // Throws Error if a trainable parameter reaches no output: it would silently stay as it is.

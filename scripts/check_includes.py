@@ -4,6 +4,7 @@
 models and peft are siblings: neither includes the other. data knows the runtime only. Library
 headers stay where one wrapper hides them. tests and bench may include everything.
 """
+
 import re
 import sys
 from pathlib import Path
@@ -54,8 +55,12 @@ def check(path):
 
 
 def main():
-    paths = sorted(str(p.relative_to(ROOT)) for folder in ANY
-                   for p in (ROOT / folder).rglob("*") if p.suffix in (".cc", ".h"))
+    paths = sorted(
+        str(p.relative_to(ROOT))
+        for folder in ANY
+        for p in (ROOT / folder).rglob("*")
+        if p.suffix in (".cc", ".h")
+    )
     wrong = [line for path in paths for line in check(path)]
     print("\n".join(wrong) if wrong else f"includes of {len(paths)} files go one way")
     return 1 if wrong else 0

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Checks what a reader trips over: long lines and files, missing headers, left-over marks, paths of
 one machine. Reads the files that git tracks, or all where there is no git."""
+
 import re
 import subprocess
 import sys
@@ -18,8 +19,12 @@ MACHINE = re.compile(r"/(wo" r"rk|ro" r"ot|ho" r"me/[a-z]+)/")
 
 def tracked():
     try:
-        out = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], stdout=subprocess.PIPE,
-                             stderr=subprocess.DEVNULL, check=True).stdout.decode()
+        out = subprocess.run(
+            ["git", "-C", ROOT, "ls-files", "-z"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            check=True,
+        ).stdout.decode()
         names = [n for n in out.split("\0") if n]
     except (OSError, subprocess.CalledProcessError):
         names = [str(p.relative_to(ROOT)) for p in ROOT.rglob("*") if p.is_file()]
@@ -68,8 +73,11 @@ def check(name):
 def main():
     names = tracked()
     wrong = [line for name in names for line in check(name)]
-    wrong += [f"{n}: listed as long, but is gone or short" for n in LONG
-              if not (ROOT / n).exists() or len((ROOT / n).read_text().splitlines()) <= LINES]
+    wrong += [
+        f"{n}: listed as long, but is gone or short"
+        for n in LONG
+        if not (ROOT / n).exists() or len((ROOT / n).read_text().splitlines()) <= LINES
+    ]
     print("\n".join(wrong) if wrong else f"{len(names)} files are in order")
     return 1 if wrong else 0
 

@@ -6,6 +6,7 @@ usage: kill_test.py [--graft build/graft] [--kills 20] [--seed 1]
 Half of the kills come at any instant, the other half soon after a checkpoint began to be written
 (a file of the run directory appeared or changed), some within a millisecond.
 """
+
 import argparse
 import json
 import os
@@ -23,10 +24,33 @@ QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
 
 
 def train(graft, data, out):
-    return [graft, "train", "--model", "init:vit_nano_patch4_32", "--data", data, "--method",
-            "lora(r=4,dropout=0.1)", "--out", out, "--epochs", "4", "--batch-size", "16",
-            "--limit", "200", "--drop-path", "0.1", "--save-every", "5", "--threads", "1",
-            "--seed", "7", "--quiet"]
+    return [
+        graft,
+        "train",
+        "--model",
+        "init:vit_nano_patch4_32",
+        "--data",
+        data,
+        "--method",
+        "lora(r=4,dropout=0.1)",
+        "--out",
+        out,
+        "--epochs",
+        "4",
+        "--batch-size",
+        "16",
+        "--limit",
+        "200",
+        "--drop-path",
+        "0.1",
+        "--save-every",
+        "5",
+        "--threads",
+        "1",
+        "--seed",
+        "7",
+        "--quiet",
+    ]
 
 
 def stamps(run):
@@ -88,9 +112,10 @@ def check_files(run):
             continue
         data = path.read_bytes()
         size = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8:8 + size])
-        end = max((t["data_offsets"][1] for k, t in header.items() if k != "__metadata__"),
-                  default=0)
+        header = json.loads(data[8 : 8 + size])
+        end = max(
+            (t["data_offsets"][1] for k, t in header.items() if k != "__metadata__"), default=0
+        )
         if 8 + size + end != len(data):
             raise SystemExit(f"kill_test: {name} is incomplete")
 
@@ -130,8 +155,10 @@ def main():
                 failures += 1
                 print(f"run {rounds}: metrics.jsonl repeats steps: {numbered}")
     verdict = f"{failures} FAILED" if failures else "all equal the whole run"
-    print(f"{hits} kills ({writes} just after a write began), {resumes} resumes, {rounds} runs of "
-          f"{whole:.1f} s: {verdict}")
+    print(
+        f"{hits} kills ({writes} just after a write began), {resumes} resumes, {rounds} runs of "
+        f"{whole:.1f} s: {verdict}"
+    )
     return 1 if failures or hits < args.kills else 0
 
 

@@ -5,6 +5,7 @@ A binary that is missing, crashes or runs into the time limit is a failed test o
 what it passed before that counts. The checks of the sources (check_*.py) count as one test each.
 The last line is "N passed, N failed" or, if a test said what it could not find, "..., N skipped".
 """
+
 import argparse
 import concurrent.futures
 import json
@@ -25,9 +26,9 @@ class Result:
     def __init__(self, name):
         self.name = name
         self.passed = 0
-        self.failed = []       # names
+        self.failed = []  # names
         self.unavailable = []  # (name, reason)
-        self.output = ""       # shown if something failed
+        self.output = ""  # shown if something failed
         self.seconds = 0.0
 
 
@@ -61,8 +62,13 @@ def run_binary(name, build, limit):
         broken = ""
         try:
             done = subprocess.run(
-                [binary, f"--gtest_output=xml:{report}", "--gtest_color=no"], cwd=ROOT, env=env,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=limit)
+                [binary, f"--gtest_output=xml:{report}", "--gtest_color=no"],
+                cwd=ROOT,
+                env=env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=limit,
+            )
             result.output = done.stdout.decode(errors="replace")
             if done.returncode < 0:
                 broken = f"killed by signal {-done.returncode}"
@@ -88,8 +94,12 @@ def run_binary(name, build, limit):
 def run_check(script):
     result = Result(script)
     started = time.monotonic()
-    done = subprocess.run([sys.executable, ROOT / "scripts" / script], stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=ROOT,
+    )
     result.output = done.stdout.decode(errors="replace")
     if done.returncode == 0:
         result.passed = 1
@@ -101,8 +111,7 @@ def run_check(script):
 
 def tail(text, lines=40):
     """What failed, without the tests that passed."""
-    kept = [l for l in text.splitlines()
-            if not re.match(r"\[( *(RUN|OK|SKIPPED) *|[-=]+)\]", l)]
+    kept = [l for l in text.splitlines() if not re.match(r"\[( *(RUN|OK|SKIPPED) *|[-=]+)\]", l)]
     return "\n".join(kept[:lines] + (["  ..."] if len(kept) > lines else []))
 
 
@@ -111,8 +120,12 @@ def main():
     parser.add_argument("--build", required=True, type=Path)
     parser.add_argument("--build-failed", type=int, default=0)
     parser.add_argument("--build-seconds", type=int, default=0)
-    parser.add_argument("--limit", type=int, default=int(os.environ.get("GRAFT_TEST_LIMIT", 600)),
-                        help="seconds for one binary")
+    parser.add_argument(
+        "--limit",
+        type=int,
+        default=int(os.environ.get("GRAFT_TEST_LIMIT", 600)),
+        help="seconds for one binary",
+    )
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("names", nargs="*")
     args = parser.parse_args()

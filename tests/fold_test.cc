@@ -1,8 +1,9 @@
 // Constant folding: what depends on parameters only becomes a parameter, and nothing else does.
+#include "runtime/fold.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "runtime/fold.h"
 #include "runtime/verify.h"
 #include "tests/graph_testing.h"
 

@@ -55,7 +55,8 @@ TEST_F(Golden, LogitsWithinTenToTheMinusFour) {
     wave[i] = static_cast<float>(std::sin(0.01 * static_cast<double>(i)));
     lcg[i] = static_cast<float>(static_cast<double>((i * 7919) % 1000) / 500 - 1);
   }
-  for (const auto& [file, input] : {std::pair("golden_sin_logits.f32", wave), std::pair("golden_lcg_logits.f32", lcg)}) {
+  for (const auto& [file, input] :
+       {std::pair("golden_sin_logits.f32", wave), std::pair("golden_lcg_logits.f32", lcg)}) {
     const std::string bytes = ReadFile(weights_ + file, 1 << 20);
     std::vector<float> expected(bytes.size() / 4);
     std::memcpy(expected.data(), bytes.data(), bytes.size());
@@ -80,7 +81,8 @@ TEST_F(Golden, TwentyImagesGiveTheExpectedTopFive) {
   while (std::getline(table, line)) {
     std::istringstream fields(line);
     std::string file, true_class, pairs;
-    std::getline(fields, file, '\t'), std::getline(fields, true_class, '\t'), std::getline(fields, pairs, '\t');
+    std::getline(fields, file, '\t'), std::getline(fields, true_class, '\t'),
+        std::getline(fields, pairs, '\t');
     const Image image = ReadImage(weights_ + "imagenet_samples/" + file);
     std::vector<float> logits = Logits(Apply(image, ModelPreprocess("", model_)));
     std::istringstream expected(pairs);

@@ -70,7 +70,8 @@ Doubles RuleGradients(const GradientCase& t, const std::vector<bool>& need) {
   Graph g;
   InterpretOptions options;
   options.counts = {.sequences = 3, .tokens = 3};
-  auto leaf = [&](const std::string& name, DType dtype, const Extents& e, const std::vector<double>& v) {
+  auto leaf = [&](const std::string& name, DType dtype, const Extents& e,
+                  const std::vector<double>& v) {
     options.leaves[name] = v;
     return g.AddInput(name, {dtype, ToShape(e)});
   };

@@ -40,7 +40,9 @@ TEST(Graph, LeafMistakesAreErrors) {
   Small s;
   EXPECT_EQ(ErrorText([&] { s.g.AddParam("x", {1}); }), "'x' exists already in this graph");
   EXPECT_EQ(ErrorText([&] { s.g.AddInput("", F32({1})); }), "a leaf needs a name");
-  EXPECT_EQ(ErrorText([&] { s.g.AddParam("p", {Dim::Sequences(), 2}); }),
+  EXPECT_EQ(ErrorText([&] {
+              s.g.AddParam("p", {Dim::Sequences(), 2});
+            }),
             "parameter 'p': shape [s,2] depends on the batch");
   EXPECT_THAT(ErrorText([&] { s.g.output("z"); }), HasSubstr("the graph has no output 'z'"));
 }

@@ -70,8 +70,10 @@ inline void SetInputs(Session& session, const Leaves& leaves) {
     if (!session.HasInput(name)) continue;
     const Tensor t = session.Input(name);
     for (size_t i = 0; i < values.size(); ++i) {
-      if (t.dtype == DType::kF32) t.f32()[i] = static_cast<float>(values[i]);
-      else t.i32()[i] = static_cast<int32_t>(values[i]);
+      if (t.dtype == DType::kF32)
+        t.f32()[i] = static_cast<float>(values[i]);
+      else
+        t.i32()[i] = static_cast<int32_t>(values[i]);
     }
   }
 }
@@ -116,19 +118,45 @@ inline Graph RandomGraph(uint32_t seed, int nodes = 16, bool updates = true) {
     const ValueId a = pick(), b = pick();
     ValueId v;
     switch (below(14)) {
-      case 0: v = Add(g, a, b); break;
-      case 1: v = Sub(g, a, param({kWidth})); break;
-      case 2: v = Mul(g, a, g.Add1(kTanh, {b})); break;
-      case 3: v = Scale(g, a, below(2) ? 0.5 : -0.25); break;
-      case 4: v = Gelu(g, a); break;
-      case 5: v = g.Add1(kSigmoid, {a}); break;
-      case 6: v = LayerNorm(g, a, param({kWidth}), param({kWidth}), 1e-5); break;
-      case 7: v = Softmax(g, a); break;
-      case 8: v = Linear(g, a, param({kWidth, kWidth}), param({kWidth})); break;
-      case 9: v = Matmul(g, a, param({kWidth, kWidth}), false, below(2) == 0); break;
-      case 10: v = Add(g, a, SumCols(g, Scale(g, b, 0.1))); break;
-      case 11: v = ConcatCols(g, SliceCols(g, a, 3, 5), SliceCols(g, b, 0, 3)); break;
-      case 12: v = AddPositions(g, a, param({kRandomLength, kWidth}), offsets); break;
+      case 0:
+        v = Add(g, a, b);
+        break;
+      case 1:
+        v = Sub(g, a, param({kWidth}));
+        break;
+      case 2:
+        v = Mul(g, a, g.Add1(kTanh, {b}));
+        break;
+      case 3:
+        v = Scale(g, a, below(2) ? 0.5 : -0.25);
+        break;
+      case 4:
+        v = Gelu(g, a);
+        break;
+      case 5:
+        v = g.Add1(kSigmoid, {a});
+        break;
+      case 6:
+        v = LayerNorm(g, a, param({kWidth}), param({kWidth}), 1e-5);
+        break;
+      case 7:
+        v = Softmax(g, a);
+        break;
+      case 8:
+        v = Linear(g, a, param({kWidth, kWidth}), param({kWidth}));
+        break;
+      case 9:
+        v = Matmul(g, a, param({kWidth, kWidth}), false, below(2) == 0);
+        break;
+      case 10:
+        v = Add(g, a, SumCols(g, Scale(g, b, 0.1)));
+        break;
+      case 11:
+        v = ConcatCols(g, SliceCols(g, a, 3, 5), SliceCols(g, b, 0, 3));
+        break;
+      case 12:
+        v = AddPositions(g, a, param({kRandomLength, kWidth}), offsets);
+        break;
       default:
         v = g.Add1(kAttention, {a, b, pick(), offsets, offsets}, AttentionAttrs{2, 0.5});
         break;

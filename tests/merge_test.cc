@@ -1,9 +1,10 @@
 // LoRA as a rewrite, and merging: the plain model comes back and computes the same.
+#include "peft/merge.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "models/vit.h"
-#include "peft/merge.h"
 #include "peft/method.h"
 #include "runtime/text.h"
 #include "tests/graph_testing.h"
@@ -11,8 +12,13 @@
 namespace graft::testing {
 namespace {
 
-const VitConfig kTiny{.image_size = 8, .patch_size = 4, .width = 12, .depth = 2, .heads = 2,
-                      .mlp_width = 20, .classes = 5};
+const VitConfig kTiny{.image_size = 8,
+                      .patch_size = 4,
+                      .width = 12,
+                      .depth = 2,
+                      .heads = 2,
+                      .mlp_width = 20,
+                      .classes = 5};
 
 struct Tuned {
   Graph g = BuildVit(kTiny);
@@ -43,8 +49,8 @@ TEST_P(MergeTest, ThePlainModelComesBackAndComputesTheSame) {
   ParamStore base;
   InitVit(kTiny, base, 1);
   const double moved = RelativeError(
-      before, Interpret(plain, {{2, 0}, RandomInputs(plain, {2, 0}, 5), &base})[
-                  plain.output("logits").i]);
+      before,
+      Interpret(plain, {{2, 0}, RandomInputs(plain, {2, 0}, 5), &base})[plain.output("logits").i]);
   EXPECT_GT(moved, 1e-3) << "the branch does nothing";
   const MergeResult result = Merge(tuned.g, tuned.params, plain.ParamNames());
   tuned.g.EraseUnusedInputs();
@@ -68,9 +74,9 @@ TEST(Merge, DropoutGoesFirst) {
 }
 
 TEST(Lora, ScaleIsAlphaOverRankOrItsRoot) {
-  for (const auto& [method, scale] : {std::pair("lora(r=4,alpha=6)", 1.5),
-                                      std::pair("lora(r=4,alpha=6,rslora=true)", 3.0),
-                                      std::pair("lora(r=4)", 1.0)}) {
+  for (const auto& [method, scale] :
+       {std::pair("lora(r=4,alpha=6)", 1.5), std::pair("lora(r=4,alpha=6,rslora=true)", 3.0),
+        std::pair("lora(r=4)", 1.0)}) {
     const Tuned tuned(method);
     int found = 0;
     for (NodeId n : tuned.g.TopoOrder())

@@ -64,8 +64,13 @@ inline void InferTypes(OpCase& c, const Sample& sample) {
 }
 
 inline OpCase MakeCase(const OpDef& op, const Sample& sample, uint32_t seed) {
-  OpCase c{.op = &op, .attrs = sample.attrs, .in_type = {}, .out_type = {}, .in_shape = {},
-           .out_shape = {}, .in = {}};
+  OpCase c{.op = &op,
+           .attrs = sample.attrs,
+           .in_type = {},
+           .out_type = {},
+           .in_shape = {},
+           .out_shape = {},
+           .in = {}};
   if (c.attrs.empty() && op.default_attrs) c.attrs = op.default_attrs();
   for (const SampleInput& input : sample.in) c.in_shape.push_back(input.shape);
   InferTypes(c, sample);
@@ -96,8 +101,9 @@ class Guarded {
   void* data() { return words_.data() + begin_; }
   void Fill(const std::vector<double>& values, DType dtype) {
     for (size_t i = 0; i < n_; ++i)
-      words_[begin_ + i] = dtype == DType::kI32 ? static_cast<uint32_t>(static_cast<int32_t>(values[i]))
-                                                : std::bit_cast<uint32_t>(static_cast<float>(values[i]));
+      words_[begin_ + i] = dtype == DType::kI32
+                               ? static_cast<uint32_t>(static_cast<int32_t>(values[i]))
+                               : std::bit_cast<uint32_t>(static_cast<float>(values[i]));
   }
   bool intact() const {
     for (size_t i = 0; i < words_.size(); ++i)
@@ -164,7 +170,8 @@ class Runner {
     r.impl = prepared_.impl;
     for (size_t k = 0; k < out_.size(); ++k) {
       const int shared = options_.share[k];
-      r.out.push_back((shared >= 0 ? in_memory_[static_cast<size_t>(shared)] : out_memory_[k]).words());
+      r.out.push_back(
+          (shared >= 0 ? in_memory_[static_cast<size_t>(shared)] : out_memory_[k]).words());
       if (!out_memory_[k].intact()) r.broken = fmt::format("result {}", k);
     }
     for (size_t i = 0; i < in_.size(); ++i)
@@ -219,12 +226,11 @@ inline std::string Compare(const OpCase& c, const RunResult& got, const Doubles&
                                : static_cast<double>(std::bit_cast<float>(word));
       const double y = want[k][i], error = std::abs(x - y);
       const double bound = integer ? 0 : c.op->rtol * (std::abs(y) + scales[k]) + 1e-37;
-      const bool same = std::isnan(y)    ? std::isnan(x)
-                        : std::isinf(y) ? x == y
-                                        : error <= bound;
+      const bool same = std::isnan(y) ? std::isnan(x) : std::isinf(y) ? x == y : error <= bound;
       if (!same)
-        return fmt::format("result {} element {} of {}: {}, the reference has {} (error {:.2g}, bound {:.2g})",
-                           k, i, ToString(c.out_shape[k]), x, y, error, bound);
+        return fmt::format(
+            "result {} element {} of {}: {}, the reference has {} (error {:.2g}, bound {:.2g})", k,
+            i, ToString(c.out_shape[k]), x, y, error, bound);
     }
   return "";
 }

@@ -1,16 +1,16 @@
 // Every operator's kernel and record against its reference, from the records alone.
-//   ops_test --op=layer_norm --sample=odd --target=AVX2 repeats one case (each flag may be missing).
+//   ops_test --op=layer_norm --sample=odd --target=AVX2 repeats one case (each flag may be
+//   missing).
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <map>
 #include <set>
 
+#include "hwy/highway.h"
 #include "ops/targets.h"  // before Highway: limits the targets that are compiled
 #include "runtime/threads.h"
 #include "tests/op_testing.h"
-
-#include "hwy/highway.h"
 
 namespace graft::testing {
 namespace {
@@ -93,9 +93,9 @@ TEST_P(OpTest, NonFiniteAsReference) {
   ForEachSample(false, [&](const OpCase& original, const std::string& line) {
     for (size_t i = 0; i < original.in.size(); ++i) {
       if (!original.IsFloat(i) || original.in[i].empty()) continue;
-      for (double bad : {std::numeric_limits<double>::quiet_NaN(),
-                         std::numeric_limits<double>::infinity(),
-                         -std::numeric_limits<double>::infinity()}) {
+      for (double bad :
+           {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(),
+            -std::numeric_limits<double>::infinity()}) {
         OpCase c = original;
         c.in[i][c.in[i].size() * 2 / 3] = bad;
         const Doubles want = c.Reference(c.in);
@@ -105,9 +105,11 @@ TEST_P(OpTest, NonFiniteAsReference) {
             for (size_t e = 0; e < want[k].size(); ++e) {
               if (c.out_type[k] == DType::kI32) continue;
               const double x = std::bit_cast<float>(got.out[k][e]), y = want[k][e];
-              const bool same = std::isnan(y) ? std::isnan(x) : std::isinf(y) ? x == y : std::isfinite(x);
-              ASSERT_TRUE(same) << line << " --target=" << target << ", " << bad << " in input " << i
-                                << ": result " << k << " element " << e << " is " << x
+              const bool same = std::isnan(y)   ? std::isnan(x)
+                                : std::isinf(y) ? x == y
+                                                : std::isfinite(x);
+              ASSERT_TRUE(same) << line << " --target=" << target << ", " << bad << " in input "
+                                << i << ": result " << k << " element " << e << " is " << x
                                 << ", the reference has " << y;
             }
         });
@@ -162,7 +164,8 @@ TEST_P(OpTest, RowsAsFlagged) {
     auto picked = [&](const std::vector<double>& x, const Extents& e) {
       const int64_t size = e[0] == 0 ? 0 : e.size() / e[0];
       std::vector<double> result;
-      for (int64_t r : pick) result.insert(result.end(), x.begin() + r * size, x.begin() + (r + 1) * size);
+      for (int64_t r : pick)
+        result.insert(result.end(), x.begin() + r * size, x.begin() + (r + 1) * size);
       return result;
     };
     OpCase few = c;
@@ -224,11 +227,13 @@ TEST(Registry, NamesAreUniqueAndRecordsComplete) {
 
 // The session lets all results of an update take the place of what they update.
 TEST(Optimizers, UpdateInPlace) {
-  const std::pair<const OpDef*, std::vector<int>> updates[] = {{&kAdamW, {0, 2, 3}}, {&kSgd, {0, 2}}};
+  const std::pair<const OpDef*, std::vector<int>> updates[] = {{&kAdamW, {0, 2, 3}},
+                                                               {&kSgd, {0, 2}}};
   for (const auto& [op, share] : updates)
     for (const Sample& s : op->samples()) {
       const OpCase c = MakeCase(*op, s, 7);
-      EXPECT_TRUE(RunKernel(c, {.share = share}).out == RunKernel(c).out) << op->name << " " << s.label;
+      EXPECT_TRUE(RunKernel(c, {.share = share}).out == RunKernel(c).out)
+          << op->name << " " << s.label;
     }
 }
 
@@ -240,7 +245,8 @@ int main(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
   for (int i = 1; i < argc; ++i) {
     const std::string_view flag = argv[i];
-    for (auto [name, value] : {std::pair{"--op=", &g_op}, {"--sample=", &g_sample}, {"--target=", &g_target}})
+    for (auto [name, value] :
+         {std::pair{"--op=", &g_op}, {"--sample=", &g_sample}, {"--target=", &g_target}})
       if (flag.starts_with(name)) *value = flag.substr(std::string_view(name).size());
   }
   return RUN_ALL_TESTS();

@@ -1,10 +1,11 @@
 // The pass manager and the passes that need no operator by name.
+#include "runtime/passes.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "models/vit.h"
 #include "ops/fusion.h"
-#include "runtime/passes.h"
 #include "runtime/text.h"
 #include "runtime/verify.h"
 #include "tests/graph_testing.h"
@@ -76,15 +77,13 @@ TEST(PassManager, AnUnknownPassIsAUsageError) {
 TEST(PassManager, ErrorsNameThePassAndThoseBefore) {
   Graph g = TanhOfScale();
   PassManager manager = Manager({});
-  manager.Add({"fails", [](Graph&) -> PassReport {
-                 throw Error("no way", ErrorKind::kNotFoldable);
-               }});
+  manager.Add(
+      {"fails", [](Graph&) -> PassReport { throw Error("no way", ErrorKind::kNotFoldable); }});
   try {
     manager.Run(g);
     FAIL();
   } catch (const Error& e) {
-    EXPECT_EQ(std::string(e.what()),
-              "pass 'fails': no way (passes before: nothing, drop_scale)");
+    EXPECT_EQ(std::string(e.what()), "pass 'fails': no way (passes before: nothing, drop_scale)");
     EXPECT_EQ(e.kind, ErrorKind::kNotFoldable);
   }
 }
@@ -202,8 +201,13 @@ std::map<std::string, std::string> MatmulRows(const Graph& g, const std::string&
 }
 
 TEST(SinkGather, LastBlockOfAVitComputesClassRowsOnly) {
-  const VitConfig config{.image_size = 8, .patch_size = 4, .width = 8, .depth = 3, .heads = 2,
-                         .mlp_width = 16, .classes = 5};
+  const VitConfig config{.image_size = 8,
+                         .patch_size = 4,
+                         .width = 8,
+                         .depth = 3,
+                         .heads = 2,
+                         .mlp_width = 16,
+                         .classes = 5};
   const Graph plain = BuildVit(config);
   const auto before = MatmulRows(plain, "blocks.2");
   for (const auto& [scope, rows] : before) EXPECT_EQ(rows, "5*s") << scope;

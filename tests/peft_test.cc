@@ -17,15 +17,23 @@
 namespace graft {
 namespace {
 
-const VitConfig kTiny{.image_size = 8, .patch_size = 4, .width = 12, .depth = 3, .heads = 3, .mlp_width = 20, .classes = 5};
+const VitConfig kTiny{.image_size = 8,
+                      .patch_size = 4,
+                      .width = 12,
+                      .depth = 3,
+                      .heads = 3,
+                      .mlp_width = 20,
+                      .classes = 5};
 
 struct Case {
   const char* method;
-  int64_t trainable;  // without the head, from the records' formulas at kTiny: D=12, M=20, L=3, n=4, 3PP=48
+  int64_t trainable;  // without the head, from the records' formulas at kTiny: D=12, M=20, L=3,
+                      // n=4, 3PP=48
   bool adds_nodes;
 };
 const Case kCases[] = {
-    {"full", 48 * 12 + 12 + 12 + 5 * 12 + 3 * (4 * (144 + 12) + 4 * 12 + 2 * 240 + 20 + 12) + 24, false},
+    {"full", 48 * 12 + 12 + 12 + 5 * 12 + 3 * (4 * (144 + 12) + 4 * 12 + 2 * 240 + 20 + 12) + 24,
+     false},
     {"linear", 0, false},
     {"ln", 3 * 4 * 12 + 2 * 12, false},
     {"bitfit", 12 + 3 * (7 * 12 + 20) + 12, false},
@@ -45,7 +53,8 @@ void Randomise(ParamStore& params, const Graph& g, bool branches) {
     if (params.Has(name) && !branches) continue;
     const Extents shape = At(g.shape(v), {});
     std::vector<float> values(static_cast<size_t>(shape.size()));
-    FillNormal(values, {MakeKey(7, Purpose::kInit, name)}, name.ends_with("norm1.weight") ? 1 : 0, 0.3);
+    FillNormal(values, {MakeKey(7, Purpose::kInit, name)}, name.ends_with("norm1.weight") ? 1 : 0,
+               0.3);
     params.Set(name, shape, values);
   }
 }
@@ -78,14 +87,16 @@ class PeftMethod : public testing::TestWithParam<Case> {
 
 TEST_P(PeftMethod, StartsAsThePlainModel) {
   ParamStore params = params_;
-  const Graph inference = InferenceGraph(kTiny, method_, params, 11, true), plain = BuildVit(kTiny, {.loss = true});
+  const Graph inference = InferenceGraph(kTiny, method_, params, 11, true),
+              plain = BuildVit(kTiny, {.loss = true});
   const Values64 a = Interpret(inference, Leaves(params)), b = Interpret(plain, Leaves(params));
   EXPECT_EQ(a[inference.output("logits").i], b[plain.output("logits").i]);
 }
 
 TEST_P(PeftMethod, TrainsAsManyNumbersAsTheFormulaSays) {
   EXPECT_EQ(TrainableCount(graph_), GetParam().trainable + kHead);
-  EXPECT_EQ(graph_.live_nodes() > BuildVit(kTiny, {.loss = true}).live_nodes(), GetParam().adds_nodes);
+  EXPECT_EQ(graph_.live_nodes() > BuildVit(kTiny, {.loss = true}).live_nodes(),
+            GetParam().adds_nodes);
 }
 
 TEST_P(PeftMethod, TextIsReadBack) {
@@ -107,7 +118,8 @@ TEST_P(PeftMethod, GradientsMatchDifferences) {
     auto shifted = [&](double h) {
       InterpretOptions o = base;
       for (size_t i = 0; i < wrt.size(); ++i) {
-        std::vector<double> d = Noise(v[wrt[i].i].size(), fmt::format("{} {}", direction, i).c_str());
+        std::vector<double> d =
+            Noise(v[wrt[i].i].size(), fmt::format("{} {}", direction, i).c_str());
         std::vector<double>& x = o.leaves[g.value(wrt[i]).name];
         x = v[wrt[i].i];
         for (size_t k = 0; k < x.size(); ++k) x[k] += h * d[k];
@@ -118,7 +130,8 @@ TEST_P(PeftMethod, GradientsMatchDifferences) {
     };
     shifted(0);
     const double h = 1e-4;
-    const double slope = (8 * (shifted(h) - shifted(-h)) - (shifted(2 * h) - shifted(-2 * h))) / (12 * h);
+    const double slope =
+        (8 * (shifted(h) - shifted(-h)) - (shifted(2 * h) - shifted(-2 * h))) / (12 * h);
     EXPECT_NEAR(slope, expected, 1e-7 * std::max(1.0, std::fabs(expected))) << direction;
   }
 }
@@ -164,14 +177,19 @@ TEST_P(PeftMethod, MicroBatchesAndPassesChangeNothing) {
     const std::vector<double> noise = Noise(5 * 3 * 64, "batch");
     std::vector<double> result;
     for (int i = 0; i < 3; ++i)
-      result.push_back(step.Run(5, i, 1e-2, [&](int64_t first, int64_t count) {
-        std::copy_n(noise.begin() + first * 192, count * 192, image.f32());
-        for (int64_t k = 0; k < count; ++k) labels.i32()[k] = static_cast<int32_t>((first + k) % 5);
-      }).loss);
+      result.push_back(step.Run(5, i, 1e-2,
+                                [&](int64_t first, int64_t count) {
+                                  std::copy_n(noise.begin() + first * 192, count * 192,
+                                              image.f32());
+                                  for (int64_t k = 0; k < count; ++k)
+                                    labels.i32()[k] = static_cast<int32_t>((first + k) % 5);
+                                })
+                           .loss);
     return result;
   };
   const std::vector<double> plain = losses(5, {});
-  for (const auto& other : {losses(1, TrainingPasses({})), losses(2, TrainingPasses({})), losses(5, TrainingPasses({}))})
+  for (const auto& other : {losses(1, TrainingPasses({})), losses(2, TrainingPasses({})),
+                            losses(5, TrainingPasses({}))})
     for (size_t i = 0; i < plain.size(); ++i) EXPECT_NEAR(other[i], plain[i], 3e-5 * plain[i]);
 }
 
@@ -186,16 +204,20 @@ TEST(Methods, EveryRecordHasACase) {
   for (const MethodRecord* record : AllMethods()) {
     const bool found = std::any_of(std::begin(kCases), std::end(kCases), [&](const Case& c) {
       const Method method = ParseMethod(c.method);
-      return std::any_of(method.begin(), method.end(), [&](const MethodTerm& t) { return t.name == record->name; });
+      return std::any_of(method.begin(), method.end(),
+                         [&](const MethodTerm& t) { return t.name == record->name; });
     });
     EXPECT_TRUE(found) << record->name;
   }
 }
 
 TEST(Methods, PublishedCountsOfVitBase) {
-  const std::pair<const char*, int64_t> counts[] = {
-      {"full", 85'798'656}, {"lora(r=8)", 294'912}, {"bitfit", 102'912}, {"ln", 38'400},
-      {"lora(r=8,targets=attn.*|mlp.*)", 1'327'104}, {"last(k=2)", 2 * 7'087'872 + 1536}};
+  const std::pair<const char*, int64_t> counts[] = {{"full", 85'798'656},
+                                                    {"lora(r=8)", 294'912},
+                                                    {"bitfit", 102'912},
+                                                    {"ln", 38'400},
+                                                    {"lora(r=8,targets=attn.*|mlp.*)", 1'327'104},
+                                                    {"last(k=2)", 2 * 7'087'872 + 1536}};
   const VitConfig base = VitByName("vit_base_patch16_224");
   for (auto [method, count] : counts) {
     ParamStore params;
@@ -237,14 +259,17 @@ TEST(Prefix, LinearProbeIsCutAtThePooledRow) {
   const auto cut = CutFrozenPrefix(g, "image");
   ASSERT_TRUE(cut.has_value());
   EXPECT_EQ(cut->features, (TensorType{DType::kF32, {Dim::Sequences(), 12}}));
-  const Values64 whole = Interpret(g, Leaves(params)), features = Interpret(cut->prefix, Leaves(params));
+  const Values64 whole = Interpret(g, Leaves(params)),
+                 features = Interpret(cut->prefix, Leaves(params));
   InterpretOptions rest = Leaves(params);
   rest.leaves["features"] = features[cut->prefix.output("features").i];
   const Values64 after = Interpret(cut->rest, rest);
   EXPECT_EQ(whole[g.output("losses").i], after[cut->rest.output("losses").i]);
-  EXPECT_FALSE(CutFrozenPrefix(MethodGraph(kTiny, {.loss = true}, ParseMethod("full"), params, 0), "image"));
+  EXPECT_FALSE(
+      CutFrozenPrefix(MethodGraph(kTiny, {.loss = true}, ParseMethod("full"), params, 0), "image"));
   const Graph last = MethodGraph(kTiny, {.loss = true}, ParseMethod("last(k=1)"), params, 0);
-  EXPECT_EQ(CutFrozenPrefix(last, "image")->features, (TensorType{DType::kF32, {Dim::Sequences(5), 12}}));
+  EXPECT_EQ(CutFrozenPrefix(last, "image")->features,
+            (TensorType{DType::kF32, {Dim::Sequences(5), 12}}));
 }
 
 }  // namespace

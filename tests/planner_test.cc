@@ -63,8 +63,9 @@ std::vector<Interval> TrainingIntervals(std::mt19937& random, int blocks, size_t
     for (int k = 0; k < kForward; ++k) {
       const size_t bytes = matrix * (k >= 10 && k < 12 ? 4 : 1);
       const bool kept = random() % 3 != 0;
-      iv.push_back({bytes, start + k, kept ? back + static_cast<int>(random() % kBackward)
-                                           : start + k + 1 + static_cast<int>(random() % 3)});
+      iv.push_back({bytes, start + k,
+                    kept ? back + static_cast<int>(random() % kBackward)
+                         : start + k + 1 + static_cast<int>(random() % 3)});
       if (random() % 2) iv.push_back({rows * 4 * (1 + random() % 12), start + k, back + 3});
     }
     for (int k = 0; k < kBackward; ++k) {

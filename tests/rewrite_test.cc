@@ -1,8 +1,9 @@
 // Patterns and the two drivers: what matches, what blocks a match, what is redirected.
+#include "runtime/rewrite.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "runtime/rewrite.h"
 #include "runtime/text.h"
 #include "runtime/verify.h"
 #include "tests/graph_testing.h"
@@ -118,8 +119,8 @@ TEST_F(RewriteTest, LeavesOfThePatternMayBeUsedByAnybody) {
 }
 
 TEST_F(RewriteTest, NamesBelowAFailedAlternativeAreForgotten) {
-  const Pat pattern = OneOf({Op(kSub, {Any("a"), Op(kTanh, {Any("b")})}),
-                             Op(kSub, {Any("b"), Any("a")})});
+  const Pat pattern =
+      OneOf({Op(kSub, {Any("a"), Op(kTanh, {Any("b")})}), Op(kSub, {Any("b"), Any("a")})});
   const std::optional<Match> match = MatchPattern(g, pattern, Sub(g, x, y));
   ASSERT_TRUE(match);
   EXPECT_EQ((*match)["b"], x);
@@ -131,8 +132,8 @@ TEST_F(RewriteTest, InteriorOfAFailedAlternativeBlocksNothing) {
   // The first alternative walks into tanh(x), which has another user, and fails at relu.
   const ValueId t = Tanh(x), root = Sub(g, t, y);
   Gelu(g, t);
-  const Pat pattern = OneOf({Op(kSub, {Op(kTanh, {Any("a")}), Op(kRelu, {Any("b")})}),
-                             Op(kSub, {Any("a"), Any("b")})});
+  const Pat pattern = OneOf(
+      {Op(kSub, {Op(kTanh, {Any("a")}), Op(kRelu, {Any("b")})}), Op(kSub, {Any("a"), Any("b")})});
   EXPECT_TRUE(MatchPattern(g, pattern, root));
 }
 
@@ -286,10 +287,9 @@ TEST_F(RewriteTest, FixpointVisitsWhatRulesBuild) {
 TEST_F(RewriteTest, ARuleThatWouldLoopIsNamed) {
   g.SetOutput("z", Add(g, x, y));
   EXPECT_THAT(ErrorText([&] {
-                ApplyToFixpoint({{"swap", Op(kAdd, {Any("a"), Any("b")}),
-                                  [](Graph& graph, const Match& m) {
-                                    return Add(graph, m["b"], m["a"]);
-                                  }}});
+                ApplyToFixpoint(
+                    {{"swap", Op(kAdd, {Any("a"), Any("b")}),
+                      [](Graph& graph, const Match& m) { return Add(graph, m["b"], m["a"]); }}});
               }),
               AllOf(HasSubstr("pass 'test': rule 'swap' does not lower the measure (1 -> 1)"),
                     HasSubstr("it would loop")));

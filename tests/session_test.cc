@@ -13,8 +13,8 @@
 #include "tests/graph_testing.h"
 
 // Every allocation of the process is seen here, those of libraries too. oneDNN makes small ones in
-// each call and offers no way around, so its own are counted apart. Sanitizers bring an allocator of
-// their own.
+// each call and offers no way around, so its own are counted apart. Sanitizers bring an allocator
+// of their own.
 #if !defined(__SANITIZE_ADDRESS__) && defined(__GLIBC__)
 #define GRAFT_COUNTS_ALLOCATIONS
 #include <dlfcn.h>
@@ -72,9 +72,9 @@ void* operator new[](size_t n) {
 }
 // Not inlined: the compiler would take new and free for a mismatch.
 #define GRAFT_DELETE __attribute__((noinline)) void operator
-GRAFT_DELETE delete(void* p) noexcept { std::free(p); }
+GRAFT_DELETE delete (void* p) noexcept { std::free(p); }
 GRAFT_DELETE delete[](void* p) noexcept { std::free(p); }
-GRAFT_DELETE delete(void* p, size_t) noexcept { std::free(p); }
+GRAFT_DELETE delete (void* p, size_t) noexcept { std::free(p); }
 GRAFT_DELETE delete[](void* p, size_t) noexcept { std::free(p); }
 #endif
 
@@ -83,8 +83,13 @@ namespace {
 
 using ::testing::HasSubstr;
 
-const VitConfig kTiny{.image_size = 8, .patch_size = 4, .width = 16, .depth = 2, .heads = 2,
-                      .mlp_width = 32, .classes = 5};
+const VitConfig kTiny{.image_size = 8,
+                      .patch_size = 4,
+                      .width = 16,
+                      .depth = 2,
+                      .heads = 2,
+                      .mlp_width = 32,
+                      .classes = 5};
 
 // Both outputs of a random graph after two runs and an update, then one more run.
 std::vector<std::vector<float>> RunAll(const Graph& g, SessionOptions options,
@@ -100,8 +105,8 @@ std::vector<std::vector<float>> RunAll(const Graph& g, SessionOptions options,
     session.RunUpdate();
     session.ZeroStates();
   }
-  results.push_back(std::vector<float>(params.values("weight").begin(),
-                                       params.values("weight").end()));
+  results.push_back(
+      std::vector<float>(params.values("weight").begin(), params.values("weight").end()));
   return results;
 }
 
@@ -203,10 +208,14 @@ TEST(Session, NamesThatAreMissingGiveTheNearest) {
   EXPECT_TRUE(session.HasInput("hyper"));
   EXPECT_FALSE(session.HasInput("hyperr"));
   params.Rename("weight", "weights");
-  EXPECT_THAT(ErrorText([&] { Session(g, params, {.capacity = {2, 0}}); }),
+  EXPECT_THAT(ErrorText([&] {
+                Session(g, params, {.capacity = {2, 0}});
+              }),
               AllOf(HasSubstr("'weight'"), HasSubstr("'weights'")));
   params.Set("weight", {9}, std::vector<float>(9));
-  EXPECT_EQ(ErrorText([&] { Session(g, params, {.capacity = {2, 0}}); }),
+  EXPECT_EQ(ErrorText([&] {
+              Session(g, params, {.capacity = {2, 0}});
+            }),
             "parameter 'weight': the graph wants [8], the store has [9]");
 }
 

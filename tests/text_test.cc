@@ -1,9 +1,10 @@
 // The text form: what is printed reads back as the same graph, and mistakes name their line.
+#include "runtime/text.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "models/vit.h"
-#include "runtime/text.h"
 #include "runtime/verify.h"
 #include "tests/graph_testing.h"
 
@@ -151,8 +152,9 @@ TEST(Text, MistakesNameTheirLine) {
 
 TEST(Text, AParsedGraphIsVerified) {
   EXPECT_THAT(ErrorText([] {
-                Parse("input @x : f32[2]\nstate @a : f32[2]\n%0 = add(@a, @x) : f32[2]\n"
-                      "update @a = %0\nupdate @a = %0\n");
+                Parse(
+                    "input @x : f32[2]\nstate @a : f32[2]\n%0 = add(@a, @x) : f32[2]\n"
+                    "update @a = %0\nupdate @a = %0\n");
               }),
               HasSubstr("'a' is updated twice"));
 }

@@ -1,18 +1,25 @@
 // The same bits at 1, 2, 3 and 8 threads: forward, gradients, steps, checkpoints.
+#include "runtime/threads.h"
+
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 #include <cstring>
 
 #include "runtime/rng.h"
-#include "runtime/threads.h"
 #include "tools/lib/task.h"
 
 namespace graft {
 namespace {
 
 // Wide enough that every kernel cuts its work into several chunks.
-const VitConfig kConfig{.image_size = 64, .patch_size = 8, .width = 96, .depth = 2, .heads = 3, .mlp_width = 384, .classes = 7};
+const VitConfig kConfig{.image_size = 64,
+                        .patch_size = 8,
+                        .width = 96,
+                        .depth = 2,
+                        .heads = 3,
+                        .mlp_width = 384,
+                        .classes = 7};
 constexpr int64_t kBatch = 5;
 
 struct Bits {
@@ -40,7 +47,8 @@ Bits TrainSome(const char* method, int threads) {
   for (int i = 0; i < 20; ++i) {
     const StepResult r = step.Run(kBatch, i, 1e-3, [&](int64_t first, int64_t count) {
       std::copy_n(inputs.begin() + first * size, count * size, image.f32());
-      for (int64_t k = 0; k < count; ++k) labels.i32()[k] = static_cast<int32_t>((first + k) % kConfig.classes);
+      for (int64_t k = 0; k < count; ++k)
+        labels.i32()[k] = static_cast<int32_t>((first + k) % kConfig.classes);
     });
     bits.losses.push_back(static_cast<float>(r.loss));
     bits.losses.push_back(static_cast<float>(r.gradient_norm));
@@ -64,10 +72,12 @@ class SameBits : public testing::TestWithParam<const char*> {};
 TEST_P(SameBits, AtAnyThreadCount) {
   const Bits one = TrainSome(GetParam(), 1);
   EXPECT_LT(one.losses[38], one.losses[0]) << "training goes somewhere";
-  for (int threads : {2, 3, 8}) EXPECT_EQ(TrainSome(GetParam(), threads), one) << threads << " threads";
+  for (int threads : {2, 3, 8})
+    EXPECT_EQ(TrainSome(GetParam(), threads), one) << threads << " threads";
 }
 
-INSTANTIATE_TEST_SUITE_P(Methods, SameBits, testing::Values("full", "lora(r=8,dropout=0.1)", "bitfit+ln"),
+INSTANTIATE_TEST_SUITE_P(Methods, SameBits,
+                         testing::Values("full", "lora(r=8,dropout=0.1)", "bitfit+ln"),
                          [](const auto& info) { return fmt::format("{}", info.index); });
 
 }  // namespace

@@ -1,8 +1,9 @@
 // One broken graph for each invariant of Verify, and the message that names it.
+#include "runtime/verify.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "runtime/verify.h"
 #include "tests/graph_testing.h"
 
 namespace graft {

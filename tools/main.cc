@@ -54,7 +54,8 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "graft: %s\n", e.what());
     return static_cast<int>(e.kind);
   } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "graft: out of memory; hint: --memory-budget, or a smaller --batch-size\n");
+    std::fprintf(stderr,
+                 "graft: out of memory; hint: --memory-budget, or a smaller --batch-size\n");
     return static_cast<int>(ErrorKind::kUser);
   } catch (const std::exception& e) {
     std::fprintf(stderr, "graft: %s\n", e.what());
@@ -68,9 +69,10 @@ int Main(int argc, char** argv) {
 
 namespace {
 
-// libgomp's threads spin for milliseconds between parallel loops. Where another program wants the same
-// cores, each loop then waits for a thread that waits for nothing, and a step takes ten times as long. A
-// short spin costs nothing on an idle machine. libgomp reads the variable before main, hence the exec.
+// libgomp's threads spin for milliseconds between parallel loops. Where another program wants the
+// same cores, each loop then waits for a thread that waits for nothing, and a step takes ten times
+// as long. A short spin costs nothing on an idle machine. libgomp reads the variable before main,
+// hence the exec.
 void ShortenSpinning(char** argv) {
   if (std::getenv("GOMP_SPINCOUNT") || std::getenv("OMP_WAIT_POLICY")) return;
   setenv("GOMP_SPINCOUNT", "20000", 1);

@@ -36,24 +36,29 @@ struct Measured {
 
 void FillNoise(Session& session) {
   const Tensor image = session.Input("image");
-  for (int64_t i = 0; i < image.shape.size(); ++i) image.f32()[i] = static_cast<float>((i * 7919) % 1000) / 500 - 1;
+  for (int64_t i = 0; i < image.shape.size(); ++i)
+    image.f32()[i] = static_cast<float>((i * 7919) % 1000) / 500 - 1;
 }
 
 Measured MeasureTraining(const ProfileOptions& o, const CommonOptions& common, LoadedModel& model) {
   Measured m;
   const Clock::time_point start = Clock::now();
   const Graph g = MethodGraph(model.config, {.loss = true}, ParseMethod(o.method), model.params, 0);
-  m.micro_batch = o.micro_batch ? std::min(o.micro_batch, o.batch) : ChooseMicroBatch(model.config, o.batch);
-  TrainStep step = CompileWithinBudget(g, model.params, {}, m.micro_batch, TrainingPasses(common.disabled_passes),
-                                       common.memory_budget);
+  m.micro_batch =
+      o.micro_batch ? std::min(o.micro_batch, o.batch) : ChooseMicroBatch(model.config, o.batch);
+  TrainStep step =
+      CompileWithinBudget(g, model.params, {}, m.micro_batch,
+                          TrainingPasses(common.disabled_passes), common.memory_budget);
   m.compile_ms = MsSince(start);
   m.micro_batch = step.micro_batch();
   Session& session = step.session();
-  if (!session.HasInput("image")) throw Error("profile: nothing of the model depends on the images");
+  if (!session.HasInput("image"))
+    throw Error("profile: nothing of the model depends on the images");
   FillNoise(session);
   int32_t* labels = session.Input("labels").i32();
   auto fill = [&](int64_t first, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) labels[i] = static_cast<int32_t>((first + i) % model.config.classes);
+    for (int64_t i = 0; i < count; ++i)
+      labels[i] = static_cast<int32_t>((first + i) % model.config.classes);
   };
   step.Run(o.batch, 0, 1e-4, fill);  // touches all memory once
   session.EnableProfile(true);
@@ -71,12 +76,14 @@ Measured MeasureTraining(const ProfileOptions& o, const CommonOptions& common, L
   return m;
 }
 
-Measured MeasureInference(const ProfileOptions& o, const CommonOptions& common, LoadedModel& model) {
+Measured MeasureInference(const ProfileOptions& o, const CommonOptions& common,
+                          LoadedModel& model) {
   Measured m;
   const Clock::time_point start = Clock::now();
   Graph g = BuildVit(model.config);
   InferencePasses(common.disabled_passes).Run(g);
-  m.micro_batch = o.micro_batch ? std::min(o.micro_batch, o.batch) : ChooseMicroBatch(model.config, o.batch);
+  m.micro_batch =
+      o.micro_batch ? std::min(o.micro_batch, o.batch) : ChooseMicroBatch(model.config, o.batch);
   Session session(g, model.params, {.capacity = {m.micro_batch, 0}});
   m.compile_ms = MsSince(start);
   FillNoise(session);
@@ -124,40 +131,52 @@ std::vector<Group> GroupNodes(const std::vector<StepInfo>& nodes) {
   }
   std::vector<Group> sorted;
   for (auto& [name, group] : groups) sorted.push_back(group);
-  std::sort(sorted.begin(), sorted.end(), [](const Group& a, const Group& b) { return a.seconds > b.seconds; });
+  std::sort(sorted.begin(), sorted.end(),
+            [](const Group& a, const Group& b) { return a.seconds > b.seconds; });
   return sorted;
 }
 
-void PrintNodes(const CommonOptions& common, const Measured& m, const MachinePeak& peak, int64_t top) {
+void PrintNodes(const CommonOptions& common, const Measured& m, const MachinePeak& peak,
+                int64_t top) {
   const std::vector<Group> groups = GroupNodes(m.nodes);
   double total = 0;
   for (const Group& g : groups) total += g.seconds;
-  Say(common, fmt::format("{:<62} {:>6} {:>9} {:>8} {:>8} {:>9}", "operator       layer                      kernel",
-                          "time", "GFLOP/s", "of peak", "GB/s", "of roof"));
+  Say(common, fmt::format("{:<62} {:>6} {:>9} {:>8} {:>8} {:>9}",
+                          "operator       layer                      kernel", "time", "GFLOP/s",
+                          "of peak", "GB/s", "of roof"));
   for (size_t i = 0; i < groups.size() && i < static_cast<size_t>(top); ++i) {
     const Group& g = groups[i];
     const double gflops = g.flops / g.seconds * 1e-9, rate = g.bytes / g.seconds;
     // Attainable: the lower of the peak and what memory can feed.
     const double roof = std::max(g.flops / (peak.gflops * 1e9), g.bytes / peak.bytes_per_second);
-    Say(common, fmt::format("{:<62} {:>5.1f}% {:>9.1f} {:>7.1f}% {:>8.1f} {:>8.0f}%", g.name, 100 * g.seconds / total,
-                            gflops, 100 * gflops / peak.gflops, rate * 1e-9, 100 * roof / g.seconds));
+    Say(common, fmt::format("{:<62} {:>5.1f}% {:>9.1f} {:>7.1f}% {:>8.1f} {:>8.0f}%", g.name,
+                            100 * g.seconds / total, gflops, 100 * gflops / peak.gflops,
+                            rate * 1e-9, 100 * roof / g.seconds));
   }
 }
 
 nlohmann::json NodesJson(const Measured& m) {
   nlohmann::json nodes = nlohmann::json::array();
   for (const StepInfo& s : m.nodes)
-    nodes.push_back({{"op", s.op}, {"scope", s.scope}, {"impl", s.impl}, {"seconds", s.seconds}, {"calls", s.calls},
-                     {"flops", s.cost.flops}, {"bytes", s.cost.bytes}});
+    nodes.push_back({{"op", s.op},
+                     {"scope", s.scope},
+                     {"impl", s.impl},
+                     {"seconds", s.seconds},
+                     {"calls", s.calls},
+                     {"flops", s.cost.flops},
+                     {"bytes", s.cost.bytes}});
   return nodes;
 }
 
 void Machine(const CommonOptions& common, const MachinePeak& peak) {
   const CpuInfo& cpu = Cpu();
-  Say(common, fmt::format("{}\n  {} cores usable, {} threads, SIMD {}; caches L1 {} KiB, L2 {} KiB, L3 {} MiB", cpu.model,
-                          cpu.physical_cores, Threads(), ActiveIsa(), cpu.l1d_bytes >> 10, cpu.l2_bytes >> 10,
-                          cpu.l3_bytes >> 20));
-  Say(common, fmt::format("  measured: {:.1f} GFLOP/s f32, {:.1f} GB/s", peak.gflops, peak.bytes_per_second * 1e-9));
+  Say(common,
+      fmt::format(
+          "{}\n  {} cores usable, {} threads, SIMD {}; caches L1 {} KiB, L2 {} KiB, L3 {} MiB",
+          cpu.model, cpu.physical_cores, Threads(), ActiveIsa(), cpu.l1d_bytes >> 10,
+          cpu.l2_bytes >> 10, cpu.l3_bytes >> 20));
+  Say(common, fmt::format("  measured: {:.1f} GFLOP/s f32, {:.1f} GB/s", peak.gflops,
+                          peak.bytes_per_second * 1e-9));
 }
 
 void Run(ProfileOptions& o, const CommonOptions& common) {
@@ -165,49 +184,81 @@ void Run(ProfileOptions& o, const CommonOptions& common) {
   const MachinePeak peak = MeasurePeak(Threads());
   Machine(common, peak);
   if (o.machine)
-    return PrintJson(common, {{"peak_gflops", peak.gflops}, {"gb_per_second", peak.bytes_per_second * 1e-9},
-                              {"threads", Threads()}, {"isa", ActiveIsa()}, {"cpu", Cpu().model}});
-  if (o.model.empty()) throw Error("profile needs --model, e.g. init:vit_base_patch16_224 (or --machine)", ErrorKind::kUsage);
+    return PrintJson(common, {{"peak_gflops", peak.gflops},
+                              {"gb_per_second", peak.bytes_per_second * 1e-9},
+                              {"threads", Threads()},
+                              {"isa", ActiveIsa()},
+                              {"cpu", Cpu().model}});
+  if (o.model.empty())
+    throw Error("profile needs --model, e.g. init:vit_base_patch16_224 (or --machine)",
+                ErrorKind::kUsage);
   LoadedModel model = LoadModel(o.model, o.arch, static_cast<uint64_t>(common.seed));
   if (!o.method.empty()) {
     std::vector<std::string> labels;
     for (int64_t i = 0; i < o.classes; ++i) labels.push_back(std::to_string(i));
     AdaptModel(model, model.config.image_size, labels, static_cast<uint64_t>(common.seed));
   }
-  Measured m = o.method.empty() ? MeasureInference(o, common, model) : MeasureTraining(o, common, model);
+  Measured m =
+      o.method.empty() ? MeasureInference(o, common, model) : MeasureTraining(o, common, model);
   std::sort(m.step_ms.begin(), m.step_ms.end());
   const double median = m.step_ms[m.step_ms.size() / 2], gflops = m.cost.flops / median * 1e-6;
   const double rate = 1e3 * static_cast<double>(o.batch) / median;
-  Say(common, fmt::format("{} {} batch {} (micro-batch {}): {:.1f} ms a step (min {:.1f}), {:.2f} images/s, {:.1f} GFLOP/s = "
-                          "{:.1f} % of peak", model.architecture(), o.method.empty() ? "inference" : o.method, o.batch,
-                          m.micro_batch, median, m.step_ms[0], rate, gflops, 100 * gflops / peak.gflops));
-  Say(common, fmt::format("compiled in {:.1f} ms; planned {} MiB, peak memory of the process {} MiB", m.compile_ms,
-                          m.planned_bytes >> 20, PeakResidentBytes() >> 20));
+  Say(common,
+      fmt::format("{} {} batch {} (micro-batch {}): {:.1f} ms a step (min {:.1f}), {:.2f} "
+                  "images/s, {:.1f} GFLOP/s = "
+                  "{:.1f} % of peak",
+                  model.architecture(), o.method.empty() ? "inference" : o.method, o.batch,
+                  m.micro_batch, median, m.step_ms[0], rate, gflops, 100 * gflops / peak.gflops));
+  Say(common,
+      fmt::format("compiled in {:.1f} ms; planned {} MiB, peak memory of the process {} MiB",
+                  m.compile_ms, m.planned_bytes >> 20, PeakResidentBytes() >> 20));
   PrintNodes(common, m, peak, o.top);
-  PrintJson(common, {{"step_ms", median}, {"step_ms_min", m.step_ms[0]}, {"examples_per_second", rate}, {"gflops", gflops},
-                     {"share_of_peak", gflops / peak.gflops}, {"peak_gflops", peak.gflops},
-                     {"peak_gb_per_second", peak.bytes_per_second * 1e-9}, {"planned_bytes", m.planned_bytes},
-                     {"peak_memory_bytes", PeakResidentBytes()}, {"compile_ms", m.compile_ms}, {"threads", Threads()},
-                     {"isa", ActiveIsa()}, {"micro_batch", m.micro_batch}, {"trainable_parameters", m.trainable},
+  PrintJson(common, {{"step_ms", median},
+                     {"step_ms_min", m.step_ms[0]},
+                     {"examples_per_second", rate},
+                     {"gflops", gflops},
+                     {"share_of_peak", gflops / peak.gflops},
+                     {"peak_gflops", peak.gflops},
+                     {"peak_gb_per_second", peak.bytes_per_second * 1e-9},
+                     {"planned_bytes", m.planned_bytes},
+                     {"peak_memory_bytes", PeakResidentBytes()},
+                     {"compile_ms", m.compile_ms},
+                     {"threads", Threads()},
+                     {"isa", ActiveIsa()},
+                     {"micro_batch", m.micro_batch},
+                     {"trainable_parameters", m.trainable},
                      {"nodes", NodesJson(m)}});
 }
 
 }  // namespace
 
 void AddProfileCommand(CLI::App& app, CommonOptions& common) {
-  CLI::App* command = app.add_subcommand("profile", "time a training step or inference, node by node");
+  CLI::App* command =
+      app.add_subcommand("profile", "time a training step or inference, node by node");
   auto o = std::make_shared<ProfileOptions>();
   command->add_option("--model", o->model, "model, e.g. init:vit_base_patch16_224");
-  command->add_option("--method", o->method, "profile a training step of this method (default: inference)");
+  command->add_option("--method", o->method,
+                      "profile a training step of this method (default: inference)");
   command->add_option("--arch", o->arch, "architecture, where the checkpoint does not tell");
-  command->add_option("--batch-size", o->batch, "images of a step")->check(CLI::Range(1, 65536))->capture_default_str();
-  command->add_option("--micro-batch", o->micro_batch, "images computed at once (default: chosen)")->check(CLI::Range(1, 65536));
-  command->add_option("--steps", o->steps, "timed steps")->check(CLI::Range(1, 100000))->capture_default_str();
-  command->add_option("--classes", o->classes, "of the head, with --method")->check(CLI::Range(1, 100000))->capture_default_str();
-  command->add_option("--top", o->top, "rows of the table")->check(CLI::Range(1, 10000))->capture_default_str();
+  command->add_option("--batch-size", o->batch, "images of a step")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  command->add_option("--micro-batch", o->micro_batch, "images computed at once (default: chosen)")
+      ->check(CLI::Range(1, 65536));
+  command->add_option("--steps", o->steps, "timed steps")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
+  command->add_option("--classes", o->classes, "of the head, with --method")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
+  command->add_option("--top", o->top, "rows of the table")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
   command->add_flag("--machine", o->machine, "only what the machine can do");
   AddCommonOptions(*command, common);
-  command->footer("Example:\n  graft profile --model init:vit_base_patch16_224 --method \"lora(r=8)\" --batch-size 16");
+  command->footer(
+      "Example:\n  graft profile --model init:vit_base_patch16_224 --method \"lora(r=8)\" "
+      "--batch-size 16");
   command->callback([o, &common] { Run(*o, common); });
 }
 

@@ -17,47 +17,59 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
   RunConfig& c = o.config;
   command.add_option("--model", c.model, "safetensors file, Hugging Face directory, or init:ARCH");
   command.add_option("--data", c.data, "VTAB-1k directory, or one folder per class");
-  command.add_option("--method", c.method, "e.g. lora(r=8), linear, bitfit+ln; see graft inspect --methods");
+  command.add_option("--method", c.method,
+                     "e.g. lora(r=8), linear, bitfit+ln; see graft inspect --methods");
   command.add_option("--out", o.out, "run directory to create");
   command.add_option("--resume", o.resume, "run directory to continue");
   command.add_option("--arch", c.arch, "architecture, where the checkpoint does not tell");
   command.add_option("--train-split", c.train_split, "training list (default: train800 or train)");
-  command.add_option("--val-split", c.val_split, "validation list, or none (default: val200 or val)");
-  command.add_option("--epochs", c.epochs, "passes over the training images")->capture_default_str();
-  command.add_option("--batch-size", c.batch_size, "images per optimizer step")->capture_default_str();
+  command.add_option("--val-split", c.val_split,
+                     "validation list, or none (default: val200 or val)");
+  command.add_option("--epochs", c.epochs, "passes over the training images")
+      ->capture_default_str();
+  command.add_option("--batch-size", c.batch_size, "images per optimizer step")
+      ->capture_default_str();
   command.add_option("--micro-batch", c.micro_batch, "images computed at once (default: chosen)");
   command.add_option("--lr", c.lr, "peak learning rate (default: by method)");
-  command.add_option("--weight-decay", c.weight_decay, "of every trainable tensor")->capture_default_str();
+  command.add_option("--weight-decay", c.weight_decay, "of every trainable tensor")
+      ->capture_default_str();
   command.add_option("--schedule", c.schedule, "cosine, linear or constant")->capture_default_str();
-  command.add_option("--warmup", c.warmup, "share of the steps that warm up")->capture_default_str();
+  command.add_option("--warmup", c.warmup, "share of the steps that warm up")
+      ->capture_default_str();
   command.add_option("--label-smoothing", c.label_smoothing, "of the loss")->capture_default_str();
   command.add_option("--drop-path", c.drop_path, "rate of the last block")->capture_default_str();
   command.add_option("--optimizer", c.optimizer, "adamw or sgd")->capture_default_str();
   command.add_option("--momentum", c.momentum, "of sgd")->capture_default_str();
-  command.add_option("--clip", c.clip, "global gradient norm (0: no clipping)")->capture_default_str();
+  command.add_option("--clip", c.clip, "global gradient norm (0: no clipping)")
+      ->capture_default_str();
   command.add_option("--limit", c.limit, "the first N training images only");
   command.add_option("--preprocess", c.preprocess, "preset or full text; 'list' shows the presets");
   command.add_option("--save-every", c.save_every, "also save after every N steps");
   command.add_option("--trace", c.trace, "directory for a replay in another framework");
-  command.add_flag("--allow-overlap", c.allow_overlap, "let validation and training images overlap");
+  command.add_flag("--allow-overlap", c.allow_overlap,
+                   "let validation and training images overlap");
 }
 
 void PrintConfig(const CommonOptions& common, const RunConfig& c, const std::string& out) {
   RunConfig shown = c;
   shown.labels.clear();
-  Say(common, fmt::format("training {} on {} ({} classes) into {}", c.method, c.data, c.labels.size(), out));
+  Say(common, fmt::format("training {} on {} ({} classes) into {}", c.method, c.data,
+                          c.labels.size(), out));
   std::string line;
   const nlohmann::json fields = ToJson(shown);
   for (const auto& [key, value] : fields.items())
-    if (key != "labels" && key != "method" && key != "data" && value != "" && value != nlohmann::json::array())
-      line += fmt::format("{}{}={}", line.empty() ? "" : "  ", key, value.is_string() ? value.get<std::string>() : value.dump());
+    if (key != "labels" && key != "method" && key != "data" && value != "" &&
+        value != nlohmann::json::array())
+      line += fmt::format("{}{}={}", line.empty() ? "" : "  ", key,
+                          value.is_string() ? value.get<std::string>() : value.dump());
   Say(common, "  " + line);
 }
 
 void Run(TrainOptions& o, const CommonOptions& common) {
   if (o.config.preprocess == "list") return Say(common, ListPreprocess());
   auto usage = [](const char* message) { throw Error(message, ErrorKind::kUsage); };
-  if (o.resume.empty() && o.config.model.empty()) usage("train needs --model (or --resume RUN); example: graft train --help");
+  if (o.resume.empty() && o.config.model.empty())
+    usage("train needs --model (or --resume RUN); example: graft train --help");
   if (o.resume.empty() && o.config.data.empty()) usage("train needs --data");
   if (o.resume.empty() && o.out.empty()) usage("train needs --out, the run directory to create");
   if (!o.resume.empty() && (!o.out.empty() || !o.config.model.empty()))
@@ -78,19 +90,29 @@ void Run(TrainOptions& o, const CommonOptions& common) {
   PrintConfig(common, dir->config(), dir->path());
   CatchInterrupts();
   const TrainSummary s = Train(*dir, ProgressHooks(common));
-  nlohmann::json json{{"run", dir->path()}, {"method", s.config.method}, {"epochs", s.config.epochs}, {"steps", s.steps},
-                      {"trainable_parameters", s.trainable_parameters}, {"final_train_loss", s.final_train_loss},
-                      {"val_accuracy", nullptr}, {"seconds", s.seconds}, {"examples_per_second", s.examples_per_second},
-                      {"peak_memory_bytes", PeakResidentBytes()}, {"planned_bytes", s.planned_bytes},
+  nlohmann::json json{{"run", dir->path()},
+                      {"method", s.config.method},
+                      {"epochs", s.config.epochs},
+                      {"steps", s.steps},
+                      {"trainable_parameters", s.trainable_parameters},
+                      {"final_train_loss", s.final_train_loss},
+                      {"val_accuracy", nullptr},
+                      {"seconds", s.seconds},
+                      {"examples_per_second", s.examples_per_second},
+                      {"peak_memory_bytes", PeakResidentBytes()},
+                      {"planned_bytes", s.planned_bytes},
                       {"interrupted", s.interrupted}};
   if (s.val_accuracy >= 0) json["val_accuracy"] = s.val_accuracy;
   PrintJson(common, json);
   if (s.interrupted)
-    throw Error(fmt::format("interrupted after step {}, saved; continue with: graft train --resume {}", s.steps, dir->path()),
-                ErrorKind::kInterrupted);
-  Say(common, fmt::format("done: {} steps, {} trainable parameters, {:.1f} s, peak memory {} MiB", s.steps,
-                          s.trainable_parameters, s.seconds, PeakResidentBytes() >> 20));
-  Say(common, fmt::format("next: graft eval --run {0} --data {1} --split test\n      graft fuse --run {0} --out fused.safetensors",
+    throw Error(
+        fmt::format("interrupted after step {}, saved; continue with: graft train --resume {}",
+                    s.steps, dir->path()),
+        ErrorKind::kInterrupted);
+  Say(common, fmt::format("done: {} steps, {} trainable parameters, {:.1f} s, peak memory {} MiB",
+                          s.steps, s.trainable_parameters, s.seconds, PeakResidentBytes() >> 20));
+  Say(common, fmt::format("next: graft eval --run {0} --data {1} --split test\n      graft fuse "
+                          "--run {0} --out fused.safetensors",
                           dir->path(), s.config.data));
 }
 
@@ -101,8 +123,9 @@ void AddTrainCommand(CLI::App& app, CommonOptions& common) {
   auto options = std::make_shared<TrainOptions>();
   AddOptions(*command, *options);
   AddCommonOptions(*command, common);
-  command->footer("Example:\n  graft train --model deit_tiny_patch16_224.safetensors --data vtab-1k/eurosat "
-                  "--method \"lora(r=8)\" --train-split train800val200 --epochs 10 --out runs/a");
+  command->footer(
+      "Example:\n  graft train --model deit_tiny_patch16_224.safetensors --data vtab-1k/eurosat "
+      "--method \"lora(r=8)\" --train-split train800val200 --epochs 10 --out runs/a");
   command->callback([options, &common] { Run(*options, common); });
 }
 

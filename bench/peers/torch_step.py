@@ -4,6 +4,7 @@ usage: python torch_step.py MODEL TASK BATCH [--steps N] [--threads N] [--compil
 MODEL vit_base_patch16_224 | deit_tiny_patch16_224;  TASK infer | lora | bitfit | linear | full
 Random weights and inputs; transformers' ViT, peft's LoRA (r=8, alpha=8, q and v), AdamW, as the figures in the README.
 """
+
 import argparse
 import json
 import os
@@ -12,8 +13,10 @@ import statistics
 import time
 import warnings
 
-SIZES = {"vit_base_patch16_224": dict(hidden_size=768, num_attention_heads=12, intermediate_size=3072),
-         "deit_tiny_patch16_224": dict(hidden_size=192, num_attention_heads=3, intermediate_size=768)}
+SIZES = {
+    "vit_base_patch16_224": dict(hidden_size=768, num_attention_heads=12, intermediate_size=3072),
+    "deit_tiny_patch16_224": dict(hidden_size=192, num_attention_heads=3, intermediate_size=768),
+}
 LAYERS, TOKENS, PATCHES, PATCH_VALUES = 12, 197, 196, 768
 # Backward passes are counted as the work that the method needs: dX only, or dX and dW.
 FORWARDS = {"infer": 1, "linear": 1, "lora": 2, "bitfit": 2, "full": 3}
@@ -22,12 +25,17 @@ FORWARDS = {"infer": 1, "linear": 1, "lora": 2, "bitfit": 2, "full": 3}
 def flops(model, task):
     """Nominal floating-point operations for one image (multiply and add count as two)."""
     d, m = SIZES[model]["hidden_size"], SIZES[model]["intermediate_size"]
-    forward = LAYERS * (TOKENS * (4 * d * d + 2 * d * m) * 2 + 4 * TOKENS * TOKENS * d) + PATCHES * PATCH_VALUES * d * 2
+    forward = (
+        LAYERS * (TOKENS * (4 * d * d + 2 * d * m) * 2 + 4 * TOKENS * TOKENS * d)
+        + PATCHES * PATCH_VALUES * d * 2
+    )
     return forward * FORWARDS[task]
 
 
 def parse():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("model", choices=SIZES)
     p.add_argument("task", choices=FORWARDS)
     p.add_argument("batch", type=int)
@@ -39,16 +47,29 @@ def parse():
 
 def make_model(args, torch):
     from transformers import ViTConfig, ViTForImageClassification
+
     model = ViTForImageClassification(ViTConfig(num_labels=10, **SIZES[args.model]))
     if args.task == "infer":
         return model.eval()
     model.train()
     if args.task == "lora":
         from peft import LoraConfig, get_peft_model
-        sites = [n for n, _ in model.named_modules() if n.endswith(("query", "value", "q_proj", "v_proj"))]
-        return get_peft_model(model, LoraConfig(r=8, lora_alpha=8, target_modules=sites, modules_to_save=["classifier"]))
+
+        sites = [
+            n
+            for n, _ in model.named_modules()
+            if n.endswith(("query", "value", "q_proj", "v_proj"))
+        ]
+        return get_peft_model(
+            model,
+            LoraConfig(r=8, lora_alpha=8, target_modules=sites, modules_to_save=["classifier"]),
+        )
     for name, p in model.named_parameters():
-        p.requires_grad = args.task == "full" or "classifier" in name or (args.task == "bitfit" and name.endswith("bias"))
+        p.requires_grad = (
+            args.task == "full"
+            or "classifier" in name
+            or (args.task == "bitfit" and name.endswith("bias"))
+        )
     return model
 
 
@@ -57,6 +78,7 @@ def main():
     warnings.filterwarnings("ignore")
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     import torch
+
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     model = make_model(args, torch)
@@ -82,10 +104,21 @@ def main():
         step()
         times.append(time.perf_counter() - start)
     seconds = statistics.median(times)
-    print(json.dumps({"step_ms": seconds * 1e3, "step_ms_min": min(times) * 1e3, "examples_per_second": args.batch / seconds,
-                      "trainable_parameters": 0 if args.task == "infer" else sum(p.numel() for p in trained),
-                      "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-                      "threads": torch.get_num_threads(), "torch": torch.__version__}))
+    print(
+        json.dumps(
+            {
+                "step_ms": seconds * 1e3,
+                "step_ms_min": min(times) * 1e3,
+                "examples_per_second": args.batch / seconds,
+                "trainable_parameters": 0
+                if args.task == "infer"
+                else sum(p.numel() for p in trained),
+                "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                "threads": torch.get_num_threads(),
+                "torch": torch.__version__,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

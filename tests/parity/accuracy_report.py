@@ -2,35 +2,50 @@
 
 usage: python accuracy_report.py RESULTS     lines: task, method, seed, JSON of train, JSON of eval, tab-separated
 """
+
 import json
 import statistics
 import sys
 
 TOLERANCE = 3.0
 # (task, method): (test accuracy in percent, trainable parameters), PyTorch 2.13, seed 0, 1,000 training and test images.
-PYTORCH = {("cifar10", "linear"): (71.0, 1930), ("cifar10", "lora"): (79.9, 75658),
-           ("eurosat", "linear"): (88.4, 1930), ("eurosat", "lora"): (93.9, 75658)}
+PYTORCH = {
+    ("cifar10", "linear"): (71.0, 1930),
+    ("cifar10", "lora"): (79.9, 75658),
+    ("eurosat", "linear"): (88.4, 1930),
+    ("eurosat", "lora"): (93.9, 75658),
+}
 
 
 def main():
     groups, good = {}, True
     for line in open(sys.argv[1]):
         task, method, seed, trained, evaluated = line.rstrip("\n").split("\t")
-        groups.setdefault((task, method), []).append((int(seed), json.loads(trained), json.loads(evaluated)))
+        groups.setdefault((task, method), []).append(
+            (int(seed), json.loads(trained), json.loads(evaluated))
+        )
     if not groups:
         sys.exit("no results")
-    print("| task | method | Graft accuracy, by seed | mean | PyTorch | difference | trainable | train seconds | good |")
+    print(
+        "| task | method | Graft accuracy, by seed | mean | PyTorch | difference | trainable | train seconds | good |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     for key, runs in groups.items():
         # A fraction, as in the command's contract.
         accuracies = [100 * e["accuracy"] for _, _, e in runs]
         mean, (reference, parameters) = statistics.mean(accuracies), PYTORCH[key]
         counted = {t["trainable_parameters"] for _, t, _ in runs}
-        fine = abs(mean - reference) <= TOLERANCE and counted == {parameters} and all(e["n"] == 1000 for _, _, e in runs)
+        fine = (
+            abs(mean - reference) <= TOLERANCE
+            and counted == {parameters}
+            and all(e["n"] == 1000 for _, _, e in runs)
+        )
         good = good and fine
-        print(f"| {key[0]} | {key[1]} | {', '.join(f'{a:.1f}' for a in accuracies)} | {mean:.1f} | {reference} | "
-              f"{mean - reference:+.1f} | {', '.join(map(str, counted))} | {statistics.median(t['seconds'] for _, t, _ in runs):.0f} | "
-              f"{'yes' if fine else 'NO'} |")
+        print(
+            f"| {key[0]} | {key[1]} | {', '.join(f'{a:.1f}' for a in accuracies)} | {mean:.1f} | {reference} | "
+            f"{mean - reference:+.1f} | {', '.join(map(str, counted))} | {statistics.median(t['seconds'] for _, t, _ in runs):.0f} | "
+            f"{'yes' if fine else 'NO'} |"
+        )
     sys.exit(0 if good else 1)
 
 

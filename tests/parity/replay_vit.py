@@ -4,6 +4,7 @@ usage: graft train ... --out RUN --trace DIR;  python replay_vit.py --trace DIR 
 
 Exit 0: equal within the tolerances; 1: not equal; the table says where. Files and names: trace.py.
 """
+
 import argparse
 import json
 import pathlib
@@ -17,16 +18,34 @@ import trace
 
 
 def parse():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("--trace", type=pathlib.Path, required=True)
-    p.add_argument("--run", type=pathlib.Path, required=True, help="the run directory (config.json)")
-    p.add_argument("--data", type=pathlib.Path, help="the data folder, where it is not the one that config.json names")
+    p.add_argument(
+        "--run", type=pathlib.Path, required=True, help="the run directory (config.json)"
+    )
+    p.add_argument(
+        "--data",
+        type=pathlib.Path,
+        help="the data folder, where it is not the one that config.json names",
+    )
     p.add_argument("--split", help="the training list, where config.json does not name it")
     p.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--loss-tolerance", type=float, default=1e-3, help="relative, of every step")
-    p.add_argument("--tensor-tolerance", type=float, default=1e-2, help="||difference|| / ||tensor||, of every tensor")
-    p.add_argument("--update-tolerance", type=float, default=5e-2, help="||difference|| / ||what training moved||, of all together")
+    p.add_argument(
+        "--tensor-tolerance",
+        type=float,
+        default=1e-2,
+        help="||difference|| / ||tensor||, of every tensor",
+    )
+    p.add_argument(
+        "--update-tolerance",
+        type=float,
+        default=5e-2,
+        help="||difference|| / ||what training moved||, of all together",
+    )
     p.add_argument("--rows", type=int, default=8, help="tensors to print, worst first")
     p.add_argument("--label", help="name of this run in the table of --table")
     p.add_argument("--table", type=pathlib.Path, help="append one markdown row here")
@@ -39,25 +58,39 @@ def make_optimizer(parameters, config):
     name = config.get("optimizer", "adamw")
     name = name.get("name", "adamw") if isinstance(name, dict) else name
     if name == "sgd":
-        return torch.optim.SGD(parameters, lr=lr, momentum=float(config.get("momentum", 0.9)), weight_decay=decay)
+        return torch.optim.SGD(
+            parameters, lr=lr, momentum=float(config.get("momentum", 0.9)), weight_decay=decay
+        )
     betas = float(config.get("beta1", 0.9)), float(config.get("beta2", 0.999))
-    return torch.optim.AdamW(parameters, lr=lr, betas=betas, eps=float(config.get("adam_eps", 1e-8)), weight_decay=decay)
+    return torch.optim.AdamW(
+        parameters, lr=lr, betas=betas, eps=float(config.get("adam_eps", 1e-8)), weight_decay=decay
+    )
 
 
 class Images:
     """The training images, decoded on first use."""
 
     def __init__(self, entries, transform, image_size, dtype):
-        self.entries, self.transform, self.image_size, self.dtype, self.cache = entries, transform, image_size, dtype, {}
+        self.entries, self.transform, self.image_size, self.dtype, self.cache = (
+            entries,
+            transform,
+            image_size,
+            dtype,
+            {},
+        )
 
     def batch(self, rows):
         if max(rows) >= len(self.entries):
             raise SystemExit(f"batches.npz: row {max(rows)} of a list of {len(self.entries)}")
         for row in rows:
             if row not in self.cache:
-                self.cache[row] = trace.load_image(self.entries[row][0], self.transform, self.image_size)
+                self.cache[row] = trace.load_image(
+                    self.entries[row][0], self.transform, self.image_size
+                )
         pixels = torch.stack([self.cache[row] for row in rows])
-        return trace.normalise(pixels, self.transform, self.dtype), torch.tensor([self.entries[row][1] for row in rows])
+        return trace.normalise(pixels, self.transform, self.dtype), torch.tensor(
+            [self.entries[row][1] for row in rows]
+        )
 
 
 def replay(args, config, init, trained, model, steps, images):
@@ -76,7 +109,9 @@ def replay(args, config, init, trained, model, steps, images):
     for step, rows in enumerate(batches):
         x, y = images.batch(rows.tolist())
         here = {k: v.to(dtype) for k, v in masks.get(step, {}).items()}
-        loss = F.cross_entropy(torch_vit.forward(params, x, model, scale, here), y, label_smoothing=smoothing)
+        loss = F.cross_entropy(
+            torch_vit.forward(params, x, model, scale, here), y, label_smoothing=smoothing
+        )
         optimizer.param_groups[0]["lr"] = steps[step][1]
         optimizer.zero_grad()
         loss.backward()
@@ -91,7 +126,9 @@ def check_schedule(steps, config):
     """The largest relative difference between the recorded rates and the formula."""
     worst, base = 0.0, float(config["lr"])
     for i, (_, recorded) in enumerate(steps):
-        expected = torch_vit.learning_rate(i, len(steps), base, config.get("schedule", "cosine"), float(config.get("warmup", 0.1)))
+        expected = torch_vit.learning_rate(
+            i, len(steps), base, config.get("schedule", "cosine"), float(config.get("warmup", 0.1))
+        )
         worst = max(worst, abs(recorded - expected) / base)
     return worst
 
@@ -117,24 +154,38 @@ def report(args, config, steps, losses, rows, update, schedule):
     print(f"method {config.get('method')}: {len(steps)} steps, {len(rows)} tensors compared")
     print(f"{'step':>5} {'graft loss':>12} {'torch loss':>12} {'relative':>9}")
     for i in sorted({0, 1, len(steps) // 2, worst, len(steps) - 1} & set(range(len(steps)))):
-        print(f"{i:5} {steps[i][0]:12.6f} {losses[i]:12.6f} {apart[i]:9.1e}{'  worst' if i == worst else ''}")
-    for relative, name in rows[:args.rows]:
+        print(
+            f"{i:5} {steps[i][0]:12.6f} {losses[i]:12.6f} {apart[i]:9.1e}{'  worst' if i == worst else ''}"
+        )
+    for relative, name in rows[: args.rows]:
         print(f"  {relative:9.1e}  {name}")
-    checks = [("losses", apart[worst], args.loss_tolerance), ("final tensors", rows[0][0], args.tensor_tolerance),
-              ("update", update, args.update_tolerance), ("learning rate", schedule, 1e-5)]
+    checks = [
+        ("losses", apart[worst], args.loss_tolerance),
+        ("final tensors", rows[0][0], args.tensor_tolerance),
+        ("update", update, args.update_tolerance),
+        ("learning rate", schedule, 1e-5),
+    ]
     good = True
     for name, value, tolerance in checks:
         fine = value <= tolerance
         good = good and fine
         print(f"{'ok  ' if fine else 'FAIL'} {name}: {value:.1e} (tolerance {tolerance:.0e})")
-    figures = {"label": args.label or str(config.get("method")), "steps": len(steps), "first_loss": losses[0],
-               "last_loss": losses[-1], "good": good, **{k.replace(" ", "_"): v for k, v, _ in checks}}
+    figures = {
+        "label": args.label or str(config.get("method")),
+        "steps": len(steps),
+        "first_loss": losses[0],
+        "last_loss": losses[-1],
+        "good": good,
+        **{k.replace(" ", "_"): v for k, v, _ in checks},
+    }
     if args.json:
         args.json.write_text(json.dumps(figures) + "\n")
     if args.table:
         with args.table.open("a") as f:
-            f.write(f"| {figures['label'].replace('|', '&#124;')} | {len(steps)} | {losses[0]:.4f} | {losses[-1]:.4f} | "
-                    f"{apart[worst]:.1e} | {rows[0][0]:.1e} | {update:.1e} | {'yes' if good else 'NO'} |\n")
+            f.write(
+                f"| {figures['label'].replace('|', '&#124;')} | {len(steps)} | {losses[0]:.4f} | {losses[-1]:.4f} | "
+                f"{apart[worst]:.1e} | {rows[0][0]:.1e} | {update:.1e} | {'yes' if good else 'NO'} |\n"
+            )
     return good
 
 
@@ -150,7 +201,9 @@ def main():
     expected = trace.trainable(config["method"], init)
     if expected is not None and expected != set(final):
         missing, extra = sorted(expected - set(final)), sorted(set(final) - expected)
-        print(f"FAIL trained tensors: missing {missing[:6]}, unexpected {extra[:6]} ({len(missing)}, {len(extra)} in all)")
+        print(
+            f"FAIL trained tensors: missing {missing[:6]}, unexpected {extra[:6]} ({len(missing)}, {len(extra)} in all)"
+        )
         sys.exit(1)
     model = torch_vit.infer_config(init, config, torch_vit.metadata_config(metadata))
     transform = trace.preprocess_of(config.get("preprocess"))
@@ -160,7 +213,9 @@ def main():
     images = Images(entries, transform, model.image_size, getattr(torch, args.dtype))
     losses, ours = replay(args, config, init, list(final), model, steps, images)
     rows, update = compare_tensors(init, ours, final)
-    sys.exit(0 if report(args, config, steps, losses, rows, update, check_schedule(steps, config)) else 1)
+    sys.exit(
+        0 if report(args, config, steps, losses, rows, update, check_schedule(steps, config)) else 1
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 usage: python selftest.py        (peers' environment; about a minute on one thread)
 """
+
 import json
 import os
 import pathlib
@@ -24,11 +25,24 @@ HERE = pathlib.Path(__file__).resolve().parent
 IMAGE_SIZE, ROWS, BATCH, STEPS, LR, DECAY, CLASSES = 16, 24, 6, 20, 2e-3, 0.05, 3
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PREPROCESS = f"resize={IMAGE_SIZE},filter=bicubic,mean={'|'.join(map(str, MEAN))},std={'|'.join(map(str, STD))}"
-NAMES = (("base_model.model.", ""), (".base_layer", ""), (".modules_to_save.default", ""), (".default.weight", ""),
-         ("vit.embeddings.cls_token", "cls_token"), ("vit.embeddings.position_embeddings", "pos_embed"),
-         ("vit.embeddings.patch_embeddings.projection", "patch_embed"), ("vit.layers.", "blocks."),
-         ("vit.layernorm", "norm"), ("classifier", "head"), ("layernorm_before", "norm1"), ("layernorm_after", "norm2"),
-         ("attention.", "attn."), ("_proj.", "."), ("lora_A", "lora_a"), ("lora_B", "lora_b"))
+NAMES = (
+    ("base_model.model.", ""),
+    (".base_layer", ""),
+    (".modules_to_save.default", ""),
+    (".default.weight", ""),
+    ("vit.embeddings.cls_token", "cls_token"),
+    ("vit.embeddings.position_embeddings", "pos_embed"),
+    ("vit.embeddings.patch_embeddings.projection", "patch_embed"),
+    ("vit.layers.", "blocks."),
+    ("vit.layernorm", "norm"),
+    ("classifier", "head"),
+    ("layernorm_before", "norm1"),
+    ("layernorm_after", "norm2"),
+    ("attention.", "attn."),
+    ("_proj.", "."),
+    ("lora_A", "lora_a"),
+    ("lora_B", "lora_b"),
+)
 
 
 def make_data(folder, rng):
@@ -52,23 +66,44 @@ def graft_name(name):
 def make_model(method):
     from peft import LoraConfig, get_peft_model
     from transformers import ViTConfig, ViTForImageClassification
+
     torch.manual_seed(3)
-    config = ViTConfig(hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48,
-                       image_size=IMAGE_SIZE, patch_size=4, num_labels=CLASSES, layer_norm_eps=1e-6,
-                       hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    config = ViTConfig(
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        image_size=IMAGE_SIZE,
+        patch_size=4,
+        num_labels=CLASSES,
+        layer_norm_eps=1e-6,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
     model = ViTForImageClassification(config)
     for name, p in model.named_parameters():
         torch.nn.init.normal_(p, 1.0 if "norm" in name and name.endswith("weight") else 0.0, 0.15)
     if method.startswith("lora"):
         sites = ["q_proj", "v_proj"]
-        return get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules=sites, modules_to_save=["classifier"]))
+        return get_peft_model(
+            model,
+            LoraConfig(r=4, lora_alpha=8, target_modules=sites, modules_to_save=["classifier"]),
+        )
     for name, p in model.named_parameters():
-        p.requires_grad = method == "full" or "classifier" in name or (method == "bitfit" and name.endswith("bias"))
+        p.requires_grad = (
+            method == "full"
+            or "classifier" in name
+            or (method == "bitfit" and name.endswith("bias"))
+        )
     return model
 
 
 def parameters(model):
-    return {graft_name(n): p.detach().clone() for n, p in model.named_parameters() if ".original_module." not in n}
+    return {
+        graft_name(n): p.detach().clone()
+        for n, p in model.named_parameters()
+        if ".original_module." not in n
+    }
 
 
 def make_trace(folder, data, method, padded):
@@ -78,31 +113,60 @@ def make_trace(folder, data, method, padded):
     names = {graft_name(n) for n, p in model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(trained, lr=LR, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda i: (i + 1) / 2 if i < 2 else 0.5 * (1 + np.cos(np.pi * (i - 2) / (STEPS - 2))))
-    entries = [line.rsplit(" ", 1) for line in (data / "train800val200.txt").read_text().splitlines()]
-    pixels = [np.asarray(Image.open(data / p).convert("RGB").resize((IMAGE_SIZE, IMAGE_SIZE), Image.BICUBIC)) for p, _ in entries]
-    x = ((torch.from_numpy(np.stack(pixels)).float() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)).permute(0, 3, 1, 2)
+        optimizer,
+        lambda i: (i + 1) / 2 if i < 2 else 0.5 * (1 + np.cos(np.pi * (i - 2) / (STEPS - 2))),
+    )
+    entries = [
+        line.rsplit(" ", 1) for line in (data / "train800val200.txt").read_text().splitlines()
+    ]
+    pixels = [
+        np.asarray(
+            Image.open(data / p).convert("RGB").resize((IMAGE_SIZE, IMAGE_SIZE), Image.BICUBIC)
+        )
+        for p, _ in entries
+    ]
+    x = (
+        (torch.from_numpy(np.stack(pixels)).float() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
+    ).permute(0, 3, 1, 2)
     y = torch.tensor([int(label) for _, label in entries])
     (folder / "trace").mkdir(parents=True)
     (folder / "run").mkdir()
     save_file(parameters(model), folder / "trace/init.safetensors")
     g, rows, lines = torch.Generator().manual_seed(1), [], []
     for step in range(STEPS):
-        pick = torch.randperm(ROWS, generator=g)[:BATCH - step % 2]
+        pick = torch.randperm(ROWS, generator=g)[: BATCH - step % 2]
         rows.append(pick.numpy().astype(np.int32))
         loss = F.cross_entropy(model(pixel_values=x[pick]).logits, y[pick], label_smoothing=0.1)
-        lines.append(json.dumps({"step": step, "loss": loss.item(), "lr": optimizer.param_groups[0]["lr"]}))
+        lines.append(
+            json.dumps({"step": step, "loss": loss.item(), "lr": optimizer.param_groups[0]["lr"]})
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
     table = np.stack([np.pad(r, (0, BATCH - len(r)), constant_values=-1) for r in rows])
-    np.savez(folder / "trace/batches.npz", **({"rows": table} if padded else {f"step_{i:06}": r for i, r in enumerate(rows)}))
+    np.savez(
+        folder / "trace/batches.npz",
+        **({"rows": table} if padded else {f"step_{i:06}": r for i, r in enumerate(rows)}),
+    )
     (folder / "trace/loss.jsonl").write_text("\n".join(lines) + "\n")
-    save_file({k: v for k, v in parameters(model).items() if k in names}, folder / "trace/final.safetensors")
-    config = {"method": method, "data": str(data), "model": {"heads": 2, "eps": 1e-6}, "train-split": "train800val200",
-              "optimizer": {"name": "adamw", "eps": 1e-8}, "lr": LR, "weight_decay": DECAY, "schedule": "cosine",
-              "warmup": 0.1, "label_smoothing": 0.1, "preprocess": PREPROCESS}
+    save_file(
+        {k: v for k, v in parameters(model).items() if k in names},
+        folder / "trace/final.safetensors",
+    )
+    config = {
+        "method": method,
+        "data": str(data),
+        "model": {"heads": 2, "eps": 1e-6},
+        "train-split": "train800val200",
+        "optimizer": {"name": "adamw", "eps": 1e-8},
+        "lr": LR,
+        "weight_decay": DECAY,
+        "schedule": "cosine",
+        "warmup": 0.1,
+        "label_smoothing": 0.1,
+        "preprocess": PREPROCESS,
+    }
     (folder / "run/config.json").write_text(json.dumps(config))
 
 
@@ -110,6 +174,7 @@ def edit_config(**changes):
     def edit(folder):
         path = folder / "run/config.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
     return edit
 
 
@@ -119,6 +184,7 @@ def edit_loss(step, key, factor):
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         lines[step][key] *= factor
         path.write_text("\n".join(map(json.dumps, lines)) + "\n")
+
     return edit
 
 
@@ -126,6 +192,7 @@ def edit_tensors(file, change):
     def edit(folder):
         path = folder / "trace" / file
         save_file({k: v.contiguous() for k, v in change(load_file(path)).items()}, path)
+
     return edit
 
 
@@ -151,24 +218,42 @@ def untrained(folder):
 
 
 PERTURBED = {
-    "a loss off by 0.2 %": edit_loss(7, "loss", 1.002), "a loss that is NaN": edit_loss(7, "loss", float("nan")),
-    "one learning rate off by 1 %": edit_loss(9, "lr", 1.01), "another base rate in config.json": edit_config(lr=LR * 1.5),
-    "no label smoothing": edit_config(label_smoothing=0.0), "another weight decay": edit_config(weight_decay=0.5),
+    "a loss off by 0.2 %": edit_loss(7, "loss", 1.002),
+    "a loss that is NaN": edit_loss(7, "loss", float("nan")),
+    "one learning rate off by 1 %": edit_loss(9, "lr", 1.01),
+    "another base rate in config.json": edit_config(lr=LR * 1.5),
+    "no label smoothing": edit_config(label_smoothing=0.0),
+    "another weight decay": edit_config(weight_decay=0.5),
     "another schedule": edit_config(schedule="linear"),
     "another normalisation": edit_config(preprocess=PREPROCESS.replace("0.485", "0.5")),
-    "heads": edit_config(model={"heads": 4, "eps": 1e-6}), "two batches swapped": swap_batches, "nothing trained": untrained,
-    "an initial tensor off by 5 %": edit_tensors("init.safetensors", scale_one("blocks.1.mlp.fc1.weight", 1.05)),
-    "a final tensor off by 5 %": edit_tensors("final.safetensors", scale_one("blocks.0.norm2.bias", 1.05)),
+    "heads": edit_config(model={"heads": 4, "eps": 1e-6}),
+    "two batches swapped": swap_batches,
+    "nothing trained": untrained,
+    "an initial tensor off by 5 %": edit_tensors(
+        "init.safetensors", scale_one("blocks.1.mlp.fc1.weight", 1.05)
+    ),
+    "a final tensor off by 5 %": edit_tensors(
+        "final.safetensors", scale_one("blocks.0.norm2.bias", 1.05)
+    ),
 }
 LORA_PERTURBED = {
     "one lora_b not trained": edit_tensors("final.safetensors", without("blocks.1.attn.q.lora_b")),
     "another alpha": edit_config(method="lora(r=4,alpha=4)"),
-    "a final lora_b off by 5 %": edit_tensors("final.safetensors", scale_one("blocks.1.attn.v.lora_b", 1.05)),
+    "a final lora_b off by 5 %": edit_tensors(
+        "final.safetensors", scale_one("blocks.1.attn.v.lora_b", 1.05)
+    ),
 }
 
 
 def replay(folder):
-    command = [sys.executable, HERE / "replay_vit.py", "--trace", folder / "trace", "--run", folder / "run"]
+    command = [
+        sys.executable,
+        HERE / "replay_vit.py",
+        "--trace",
+        folder / "trace",
+        "--run",
+        folder / "run",
+    ]
     return subprocess.run(command, capture_output=True, text=True)
 
 
@@ -181,7 +266,10 @@ def main():
         result = replay(folder)
         good = result.returncode == code and ("FAIL" in result.stdout) == (code == 1)
         failures += not good
-        print(f"{'ok  ' if good else 'FAIL'} exit {result.returncode}, expected {code}: {name}", flush=True)
+        print(
+            f"{'ok  ' if good else 'FAIL'} exit {result.returncode}, expected {code}: {name}",
+            flush=True,
+        )
         if not good or (code == 0 and "-v" in sys.argv):
             print(result.stdout + result.stderr)
 

@@ -3,6 +3,7 @@
 Canonical names are timm's with the fused qkv split in three: `blocks.N.attn.{q,k,v,o}`. Any dtype; no state; the
 fixtures, the replay and the logit check all use this one forward pass, and check it against timm and transformers.
 """
+
 import json
 import math
 import os
@@ -63,9 +64,13 @@ def to_timm(tensors):
 
 # Canonical and Hugging Face (ViTForImageClassification on disk) sites; N is a block's number.
 HUGGING_FACE = (
-    ("cls_token", "vit.embeddings.cls_token"), ("pos_embed", "vit.embeddings.position_embeddings"),
-    ("patch_embed", "vit.embeddings.patch_embeddings.projection"), ("norm", "vit.layernorm"), ("head", "classifier"),
-    ("blocks.N.norm1", "vit.encoder.layer.N.layernorm_before"), ("blocks.N.norm2", "vit.encoder.layer.N.layernorm_after"),
+    ("cls_token", "vit.embeddings.cls_token"),
+    ("pos_embed", "vit.embeddings.position_embeddings"),
+    ("patch_embed", "vit.embeddings.patch_embeddings.projection"),
+    ("norm", "vit.layernorm"),
+    ("head", "classifier"),
+    ("blocks.N.norm1", "vit.encoder.layer.N.layernorm_before"),
+    ("blocks.N.norm2", "vit.encoder.layer.N.layernorm_after"),
     ("blocks.N.attn.q", "vit.encoder.layer.N.attention.attention.query"),
     ("blocks.N.attn.k", "vit.encoder.layer.N.attention.attention.key"),
     ("blocks.N.attn.v", "vit.encoder.layer.N.attention.attention.value"),
@@ -78,7 +83,9 @@ HUGGING_FACE = (
 def rename(tensors, pairs):
     table, out = dict(pairs), {}
     for name, value in tensors.items():
-        site, dot, kind = name.rpartition(".") if name.endswith((".weight", ".bias")) else (name, "", "")
+        site, dot, kind = (
+            name.rpartition(".") if name.endswith((".weight", ".bias")) else (name, "", "")
+        )
         number = re.search(r"\.(\d+)\.", site)
         general = site.replace(number[0], ".N.", 1) if number else site
         out[table[general].replace(".N.", number[0] if number else ".N.") + dot + kind] = value
@@ -95,8 +102,11 @@ def load_model(path):
         tensors, _ = load(os.path.join(path, "model.safetensors"))
         with open(os.path.join(path, "config.json")) as f:
             told = json.load(f)
-        names = {"heads": told["num_attention_heads"], "eps": told["layer_norm_eps"],
-                 "gelu": "erf" if told["hidden_act"] == "gelu" else "tanh"}
+        names = {
+            "heads": told["num_attention_heads"],
+            "eps": told["layer_norm_eps"],
+            "gelu": "erf" if told["hidden_act"] == "gelu" else "tanh",
+        }
         params = rename(tensors, [(b, a) for a, b in HUGGING_FACE])
         return params, infer_config(params, names)
     tensors, metadata = load(path)
@@ -115,8 +125,16 @@ def infer_config(params, *sources):
     told = {"heads": max(1, width // 64), "eps": 1e-6, "gelu": "erf", "pool": "token"}
     for source in reversed(sources):
         told.update({k: source[k] for k in told if source.get(k) is not None})
-    return VitConfig(math.isqrt(tokens) * patch_size, patch_size, width, depth, int(told["heads"]), float(told["eps"]),
-                     told["gelu"], told["pool"])
+    return VitConfig(
+        math.isqrt(tokens) * patch_size,
+        patch_size,
+        width,
+        depth,
+        int(told["heads"]),
+        float(told["eps"]),
+        told["gelu"],
+        told["pool"],
+    )
 
 
 def metadata_config(metadata):
@@ -147,7 +165,9 @@ def forward(params, images, config, lora_scale=0.0, masks=None, record=None):
         return y
 
     def norm(x, site):
-        return F.layer_norm(x, (width,), params[f"{site}.weight"], params[f"{site}.bias"], config.eps)
+        return F.layer_norm(
+            x, (width,), params[f"{site}.weight"], params[f"{site}.bias"], config.eps
+        )
 
     def split(x):
         return x.reshape(batch, -1, heads, width // heads).transpose(1, 2)
@@ -157,7 +177,11 @@ def forward(params, images, config, lora_scale=0.0, masks=None, record=None):
         return x + (branch if mask is None else branch * mask.reshape(batch, 1, 1))
 
     patch = params["patch_embed.weight"].reshape(width, 3, config.patch_size, config.patch_size)
-    x = F.conv2d(images, patch, params["patch_embed.bias"], stride=config.patch_size).flatten(2).transpose(1, 2)
+    x = (
+        F.conv2d(images, patch, params["patch_embed.bias"], stride=config.patch_size)
+        .flatten(2)
+        .transpose(1, 2)
+    )
     token = params["cls_token"].reshape(1, 1, width).expand(batch, 1, width)
     x = keep("x0", torch.cat([token, x], 1) + params["pos_embed"].reshape(1, -1, width))
     for n in range(config.depth):
@@ -166,10 +190,15 @@ def forward(params, images, config, lora_scale=0.0, masks=None, record=None):
         q, k, v = (keep(f"{b}.attn.{part}", linear(a, f"{b}.attn.{part}")) for part in "qkv")
         p = torch.softmax(split(q) @ split(k).transpose(-1, -2) / math.sqrt(width // heads), -1)
         c = keep(f"{b}.attn.context", (p @ split(v)).transpose(1, 2).reshape(batch, -1, width))
-        x = keep(f"{b}.x1", residual(x, keep(f"{b}.attn.o", linear(c, f"{b}.attn.o")), f"{b}.drop_path1"))
+        x = keep(
+            f"{b}.x1", residual(x, keep(f"{b}.attn.o", linear(c, f"{b}.attn.o")), f"{b}.drop_path1")
+        )
         h = keep(f"{b}.mlp.fc1", linear(keep(f"{b}.norm2", norm(x, f"{b}.norm2")), f"{b}.mlp.fc1"))
         g = keep(f"{b}.mlp.act", F.gelu(h, approximate="tanh" if config.gelu == "tanh" else "none"))
-        x = keep(f"{b}.out", residual(x, keep(f"{b}.mlp.fc2", linear(g, f"{b}.mlp.fc2")), f"{b}.drop_path2"))
+        x = keep(
+            f"{b}.out",
+            residual(x, keep(f"{b}.mlp.fc2", linear(g, f"{b}.mlp.fc2")), f"{b}.drop_path2"),
+        )
     if config.pool == "mean":
         pooled = norm(x, "norm")[:, 1:].mean(1)
     else:

@@ -1,4 +1,5 @@
 """Reads what `graft train --trace DIR --out RUN` wrote: everything that depends on how Graft spells a name is here."""
+
 import fnmatch
 import json
 import math
@@ -13,22 +14,40 @@ import torch_vit
 # Setting: the keys that config.json may hold it under, best first. A key matches the last parts of a dotted path, the
 # whole path where it starts with "^"; "-" equals "_".
 SETTINGS = {
-    "method": ("method", "recipe"), "data": ("data", "data_dir"), "split": ("train_split", "split"),
-    "lr": ("lr", "learning_rate", "base_lr"), "weight_decay": ("weight_decay", "wd"), "schedule": ("schedule",),
-    "warmup": ("warmup", "warmup_fraction"), "label_smoothing": ("label_smoothing",), "optimizer": ("optimizer",),
-    "clip": ("clip", "clip_norm", "grad_clip"), "preprocess": ("preprocess",), "heads": ("heads", "num_heads"),
-    "eps": ("layer_norm_eps", "norm_eps", "model.eps", "architecture.eps", "arch.eps", "^eps"), "gelu": ("gelu",),
-    "pool": ("pool",), "momentum": ("momentum",), "beta1": ("beta1",), "beta2": ("beta2",),
+    "method": ("method", "recipe"),
+    "data": ("data", "data_dir"),
+    "split": ("train_split", "split"),
+    "lr": ("lr", "learning_rate", "base_lr"),
+    "weight_decay": ("weight_decay", "wd"),
+    "schedule": ("schedule",),
+    "warmup": ("warmup", "warmup_fraction"),
+    "label_smoothing": ("label_smoothing",),
+    "optimizer": ("optimizer",),
+    "clip": ("clip", "clip_norm", "grad_clip"),
+    "preprocess": ("preprocess",),
+    "heads": ("heads", "num_heads"),
+    "eps": ("layer_norm_eps", "norm_eps", "model.eps", "architecture.eps", "arch.eps", "^eps"),
+    "gelu": ("gelu",),
+    "pool": ("pool",),
+    "momentum": ("momentum",),
+    "beta1": ("beta1",),
+    "beta2": ("beta2",),
     "adam_eps": ("adam_eps", "optimizer.eps"),
 }
 # (pattern, replacement), applied in order to every tensor name of a trace.
 RENAMES = (
-    (r"^patch_embed\.proj\.", "patch_embed."), (r"\battn\.proj\.", "attn.o."), (r"\blora_A(\.weight)?$", "lora_a"),
-    (r"\blora_B(\.weight)?$", "lora_b"), (r"^pos_embedding$", "pos_embed"), (r"^class_token$", "cls_token"),
+    (r"^patch_embed\.proj\.", "patch_embed."),
+    (r"\battn\.proj\.", "attn.o."),
+    (r"\blora_A(\.weight)?$", "lora_a"),
+    (r"\blora_B(\.weight)?$", "lora_b"),
+    (r"^pos_embedding$", "pos_embed"),
+    (r"^class_token$", "cls_token"),
 )
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 PREPROCESS = {  # name: (resize, crop or None, mean, std); resize None means the model's image size
-    "vtab": (None, None, *IMAGENET), "imagenet": (None, None, *IMAGENET), "deit": (256, 224, *IMAGENET),
+    "vtab": (None, None, *IMAGENET),
+    "imagenet": (None, None, *IMAGENET),
+    "deit": (256, 224, *IMAGENET),
     "half": (None, None, (0.5,) * 3, (0.5,) * 3),
 }
 
@@ -49,7 +68,12 @@ def settings(path):
     out = {}
     for setting, keys in SETTINGS.items():
         for key in keys:
-            hits = [v for _, p, v in found if v is not None and (p == f".{key[1:]}" if key[0] == "^" else p.endswith(f".{key}"))]
+            hits = [
+                v
+                for _, p, v in found
+                if v is not None
+                and (p == f".{key[1:]}" if key[0] == "^" else p.endswith(f".{key}"))
+            ]
             if hits:
                 out[setting] = hits[0]
                 break
@@ -105,13 +129,22 @@ def trainable(method, init):
             out.update(k for k in base if k.endswith(".bias"))
         elif name == "last":
             first = depth - int(options.get("k", 1))
-            out.update(k for k in base if k.startswith("norm.") or (k.startswith("blocks.") and int(k.split(".")[1]) >= first))
+            out.update(
+                k
+                for k in base
+                if k.startswith("norm.")
+                or (k.startswith("blocks.") and int(k.split(".")[1]) >= first)
+            )
         elif name == "lora":
             targets = options.get("targets", "attn.q|attn.v")
             targets = targets.split("|") if isinstance(targets, str) else targets
             for k in base:
                 block = re.match(r"(blocks\.\d+\.)((attn|mlp)\.\w+)\.weight$", k)
-                if block and any(fnmatch.fnmatch(site, t) for t in targets for site in (block[2], block[1] + block[2])):
+                if block and any(
+                    fnmatch.fnmatch(site, t)
+                    for t in targets
+                    for site in (block[2], block[1] + block[2])
+                ):
                     out.update(k.replace(".weight", x) for x in (".lora_a", ".lora_b"))
         elif name != "linear":
             return None
@@ -120,7 +153,11 @@ def trainable(method, init):
 
 def losses(folder):
     """[(loss, lr)] by step."""
-    lines = [json.loads(line) for line in (folder / "loss.jsonl").read_text().splitlines() if line.strip()]
+    lines = [
+        json.loads(line)
+        for line in (folder / "loss.jsonl").read_text().splitlines()
+        if line.strip()
+    ]
     lines.sort(key=lambda x: x["step"])
     first = lines[0]["step"]
     if [x["step"] - first for x in lines] != list(range(len(lines))):
@@ -165,15 +202,23 @@ def preprocess_of(value):
         return tuple(float(v) for v in (x.split("|") if isinstance(x, str) else x))
 
     if value.get("filter", "bicubic") != "bicubic":
-        raise SystemExit(f"preprocess: the replay knows the bicubic filter only, not {value['filter']}")
+        raise SystemExit(
+            f"preprocess: the replay knows the bicubic filter only, not {value['filter']}"
+        )
     crop = int(value.get("crop") or 0)
     resize = int(value.get("resize") or 0)
-    return resize or None, crop or None, numbers(value.get("mean", IMAGENET[0])), numbers(value.get("std", IMAGENET[1]))
+    return (
+        resize or None,
+        crop or None,
+        numbers(value.get("mean", IMAGENET[0])),
+        numbers(value.get("std", IMAGENET[1])),
+    )
 
 
 def load_image(path, transform, image_size):
     """uint8 [3,H,W], resized and cropped by PIL as interface.md says."""
     from PIL import Image
+
     resize, crop, _, _ = transform
     resize = resize or image_size
     with Image.open(path) as file:

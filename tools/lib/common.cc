@@ -12,7 +12,9 @@
 namespace graft {
 
 void AddCommonOptions(CLI::App& command, CommonOptions& o) {
-  command.add_option("--threads", o.threads, "threads (default: physical cores that this process may use)")
+  command
+      .add_option("--threads", o.threads,
+                  "threads (default: physical cores that this process may use)")
       ->check(CLI::Range(1, 1024));
   command.add_option("--seed", o.seed, "seed of all random streams")->capture_default_str();
   command.add_flag("--json", o.json, "print one JSON object on standard output");
@@ -20,7 +22,8 @@ void AddCommonOptions(CLI::App& command, CommonOptions& o) {
   command.add_option("--isa", o.isa, "a lower SIMD target than the CPU's: avx512, avx2, sse4");
   command.add_option("--dtype", o.dtype, "f32")->capture_default_str();
   command.add_option("--memory-budget", o.memory_budget, "bound on planned memory, e.g. 1.5GiB");
-  command.add_option("--disable-pass", o.disabled_passes, "an optimising pass to leave out; may be repeated");
+  command.add_option("--disable-pass", o.disabled_passes,
+                     "an optimising pass to leave out; may be repeated");
 }
 
 void ApplyCommonOptions(const CommonOptions& o) {
@@ -28,7 +31,8 @@ void ApplyCommonOptions(const CommonOptions& o) {
   if (!o.isa.empty()) LimitIsa(o.isa);
   if (o.dtype != "f32" && o.dtype != "auto")
     throw Error(fmt::format("--dtype '{}': this version computes in f32 only{}", o.dtype,
-                            DidYouMean(o.dtype, {"f32", "auto"})), ErrorKind::kUsage);
+                            DidYouMean(o.dtype, {"f32", "auto"})),
+                ErrorKind::kUsage);
 }
 
 void Say(const CommonOptions& o, const std::string& line) {

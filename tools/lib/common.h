@@ -17,7 +17,8 @@ struct CommonOptions {
 
 // Adds the common options to a sub-command.
 void AddCommonOptions(CLI::App& command, CommonOptions& options);
-// Sets threads and SIMD target; Error for an unknown --isa or --dtype. Call before building anything.
+// Sets threads and SIMD target; Error for an unknown --isa or --dtype. Call before building
+// anything.
 void ApplyCommonOptions(const CommonOptions& options);
 
 // A line for people: standard output, or standard error with --json; nothing with --quiet.

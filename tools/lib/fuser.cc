@@ -17,7 +17,8 @@ namespace {
 constexpr size_t kProofImages = 64;
 
 // Normalised inputs for the proof: images of a data set, or normal noise.
-std::vector<float> ProofInputs(const RunConfig& c, const VitConfig& model, const std::string& data_path, int64_t* n) {
+std::vector<float> ProofInputs(const RunConfig& c, const VitConfig& model,
+                               const std::string& data_path, int64_t* n) {
   const std::string path = data_path.empty() ? c.data : data_path;
   const size_t size = static_cast<size_t>(model.channels * model.image_size * model.image_size);
   struct stat s;
@@ -26,7 +27,8 @@ std::vector<float> ProofInputs(const RunConfig& c, const VitConfig& model, const
     std::string split = data.DefaultTestSplit();
     if (split.empty()) split = data.splits().front().name;
     const Split examples = data.Load(split, kProofImages);
-    const std::unique_ptr<ImageLoader> loader = MakeLoader(examples.examples, ParsePreprocess(c.preprocess));
+    const std::unique_ptr<ImageLoader> loader =
+        MakeLoader(examples.examples, ParsePreprocess(c.preprocess));
     std::vector<size_t> order(examples.examples.size());
     std::iota(order.begin(), order.end(), size_t{0});
     loader->Start(order);
@@ -41,8 +43,8 @@ std::vector<float> ProofInputs(const RunConfig& c, const VitConfig& model, const
   return inputs;
 }
 
-std::vector<float> Logits(const Graph& g, ParamStore& params, const std::vector<float>& inputs, int64_t n,
-                          int64_t micro) {
+std::vector<float> Logits(const Graph& g, ParamStore& params, const std::vector<float>& inputs,
+                          int64_t n, int64_t micro) {
   Session session(g, params, {.capacity = {micro, 0}});
   const Tensor image = session.Input("image");
   const int64_t size = image.shape.size() / micro;
@@ -57,20 +59,23 @@ std::vector<float> Logits(const Graph& g, ParamStore& params, const std::vector<
   return logits;
 }
 
-FuseProof Compare(const std::vector<float>& before, const std::vector<float>& after, int64_t classes) {
+FuseProof Compare(const std::vector<float>& before, const std::vector<float>& after,
+                  int64_t classes) {
   FuseProof proof;
   double largest = 0;
   for (size_t i = 0; i < before.size(); ++i) {
     const double difference = std::fabs(static_cast<double>(before[i]) - after[i]);
     // NaN must not pass: it compares false with everything.
-    if (!(difference <= proof.max_abs_logit_difference)) proof.max_abs_logit_difference = difference;
+    if (!(difference <= proof.max_abs_logit_difference))
+      proof.max_abs_logit_difference = difference;
     largest = std::max(largest, static_cast<double>(std::fabs(before[i])));
   }
   proof.relative_error = proof.max_abs_logit_difference / std::max(largest, 1e-30);
   proof.n = static_cast<int64_t>(before.size()) / classes;
   for (int64_t i = 0; i < proof.n; ++i) {
     const auto top = [&](const std::vector<float>& l) {
-      return std::max_element(l.begin() + i * classes, l.begin() + (i + 1) * classes) - (l.begin() + i * classes);
+      return std::max_element(l.begin() + i * classes, l.begin() + (i + 1) * classes) -
+             (l.begin() + i * classes);
     };
     proof.top1_agreement += top(before) == top(after);
   }
@@ -86,7 +91,8 @@ FusedModel FuseRun(const RunDir& run, const std::string& checkpoint, const std::
   FusedModel fused{OpenTaskModel(c), {}, {}};
   const VitConfig& config = fused.model.config;
   ParamStore unmerged = fused.model.params;
-  const Graph canonical = InferenceGraph(config, method, unmerged, static_cast<uint64_t>(c.seed), false);
+  const Graph canonical =
+      InferenceGraph(config, method, unmerged, static_cast<uint64_t>(c.seed), false);
   run.LoadWeights(checkpoint, unmerged);
   const Graph plain = BuildVit(config);
 
@@ -94,22 +100,29 @@ FusedModel FuseRun(const RunDir& run, const std::string& checkpoint, const std::
   fused.params = unmerged;
   const MergeResult merged = Merge(graph, fused.params, plain.ParamNames());
   if (!merged.left.empty())
-    throw Error(fmt::format("method '{}' cannot be folded: '{}' and {} others stay", c.method, merged.left[0],
-                            merged.left.size() - 1), ErrorKind::kNotFoldable);
+    throw Error(fmt::format("method '{}' cannot be folded: '{}' and {} others stay", c.method,
+                            merged.left[0], merged.left.size() - 1),
+                ErrorKind::kNotFoldable);
   if (ToText(graph) != ToText(plain))
-    throw Error(fmt::format("the fused graph is not that of the plain model; nothing was written:\n{}",
-                            DiffText(plain, graph)), ErrorKind::kProof);
+    throw Error(
+        fmt::format("the fused graph is not that of the plain model; nothing was written:\n{}",
+                    DiffText(plain, graph)),
+        ErrorKind::kProof);
 
   int64_t n = 0;
   const std::vector<float> inputs = ProofInputs(c, config, data, &n);
   const int64_t micro = ChooseMicroBatch(config, n);
-  fused.proof = Compare(Logits(canonical, unmerged, inputs, n, micro), Logits(graph, fused.params, inputs, n, micro),
-                        config.classes);
+  fused.proof = Compare(Logits(canonical, unmerged, inputs, n, micro),
+                        Logits(graph, fused.params, inputs, n, micro), config.classes);
   fused.proof.nodes_before = merged.nodes_before;
   fused.proof.nodes_after = merged.nodes_after;
   if (!(fused.proof.relative_error <= kFuseTolerance))
-    throw Error(fmt::format("the merge is not proved: logits differ by {:.3g} relative (bound {:g}) on {} inputs; "
-                            "nothing was written", fused.proof.relative_error, kFuseTolerance, n), ErrorKind::kProof);
+    throw Error(
+        fmt::format(
+            "the merge is not proved: logits differ by {:.3g} relative (bound {:g}) on {} inputs; "
+            "nothing was written",
+            fused.proof.relative_error, kFuseTolerance, n),
+        ErrorKind::kProof);
   return fused;
 }
 

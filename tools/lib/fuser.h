@@ -17,14 +17,14 @@ struct FuseProof {
 inline constexpr double kFuseTolerance = 1e-5;
 
 struct FusedModel {
-  LoadedModel model;   // of the run, with base weights
-  ParamStore params;   // merged, under the base's names
+  LoadedModel model;  // of the run, with base weights
+  ParamStore params;  // merged, under the base's names
   FuseProof proof;
 };
 
 // Merges the run's checkpoint ("last" or "best") and compares logits before and after on images of
-// `data` (the run's data set if empty; random inputs if there is none). Throws Error: kNotFoldable if
-// a branch stays, kProof if the logits differ or the graph is not that of the plain model.
+// `data` (the run's data set if empty; random inputs if there is none). Throws Error: kNotFoldable
+// if a branch stays, kProof if the logits differ or the graph is not that of the plain model.
 FusedModel FuseRun(const RunDir& run, const std::string& checkpoint, const std::string& data);
 
 // Writes the fused model in the form that the base came in, with its metadata.

@@ -5,17 +5,21 @@
 namespace graft {
 
 TrainStep CompileWithinBudget(const Graph& g, ParamStore& params, const OptimizerConfig& optimizer,
-                              int64_t micro_batch, const TrainStep::Passes& passes, const std::string& budget) {
+                              int64_t micro_batch, const TrainStep::Passes& passes,
+                              const std::string& budget) {
   if (budget.empty()) return TrainStep(g, params, optimizer, micro_batch, passes);
   const size_t bytes = ParseBytes(budget);
   // Weights and optimizer state are part of what a run needs.
-  auto needed = [&](TrainStep& step) { return step.session().planned_bytes() + params.bytes().owned; };
+  auto needed = [&](TrainStep& step) {
+    return step.session().planned_bytes() + params.bytes().owned;
+  };
   for (int64_t micro = micro_batch;; micro = (micro + 1) / 2) {
     TrainStep step(g, params, optimizer, micro, passes);
     const size_t need = needed(step);
     if (need <= bytes) return step;
     if (micro == 1)
-      Fail("--memory-budget {}: the smallest possible is {} MiB (micro-batch of one)", budget, (need >> 20) + 1);
+      Fail("--memory-budget {}: the smallest possible is {} MiB (micro-batch of one)", budget,
+           (need >> 20) + 1);
   }
 }
 

@@ -1,15 +1,16 @@
 // --memory-budget: the compiled step must fit, or the error names the smallest size that would.
 #pragma once
-#include "autograd/train_step.h"
-
 #include <nlohmann/json.hpp>
+
+#include "autograd/train_step.h"
 
 namespace graft {
 
 // Compiles the step at `micro_batch`, or at the largest smaller one whose planned bytes stay within
 // `budget` ("1.5GiB"; "" = no bound). Throws Error naming the smallest possible budget.
 TrainStep CompileWithinBudget(const Graph& g, ParamStore& params, const OptimizerConfig& optimizer,
-                              int64_t micro_batch, const TrainStep::Passes& passes, const std::string& budget);
+                              int64_t micro_batch, const TrainStep::Passes& passes,
+                              const std::string& budget);
 
 // plan.json: kernel of every node, micro-batch, arena. No time, path or thread count.
 nlohmann::json PlanJson(const TrainStep& step);

@@ -18,7 +18,8 @@ RunConfig RunConfigFromJson(const nlohmann::json& json, const std::string& where
   if (!json.is_object()) Fail("{}: expected an object", where);
   RunConfig::Visit(config, [&](const char* name, auto& field) {
     const auto it = json.find(name);
-    if (it == json.end()) Fail("{}: no '{}'; the file is of another version or was edited", where, name);
+    if (it == json.end())
+      Fail("{}: no '{}'; the file is of another version or was edited", where, name);
     try {
       it->get_to(field);
     } catch (const nlohmann::json::exception& e) {
@@ -88,7 +89,8 @@ size_t ParseBytes(const std::string& text) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   const std::string unit(end, text.data() + text.size());
   const std::vector<std::pair<std::string, double>> units{
-      {"", 1}, {"B", 1}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}};
+      {"", 1},         {"B", 1},    {"KiB", 0x1p10}, {"MiB", 0x1p20},
+      {"GiB", 0x1p30}, {"KB", 1e3}, {"MB", 1e6},     {"GB", 1e9}};
   for (const auto& [name, factor] : units)
     if (error == std::errc() && unit == name && value > 0 && value * factor < 1e18)
       return static_cast<size_t>(value * factor);

@@ -46,8 +46,8 @@ RunConfig RunConfigFromJson(const nlohmann::json& json, const std::string& where
 // Refuses values outside their ranges, naming the flag and the nearest valid word.
 void CheckRunConfig(const RunConfig& config);
 
-// Rate of step i of n: warm = max(1, floor(warmup n)) steps up linearly, (i+1)/warm; then cosine to 0,
-// linear to 0, or constant. With warmup 0 there are no warm steps.
+// Rate of step i of n: warm = max(1, floor(warmup n)) steps up linearly, (i+1)/warm; then cosine to
+// 0, linear to 0, or constant. With warmup 0 there are no warm steps.
 double LearningRate(const RunConfig& config, int64_t step, int64_t steps);
 
 OptimizerConfig OptimizerOf(const RunConfig& config);

@@ -38,7 +38,8 @@ RunDir RunDir::Create(const std::string& path, const RunConfig& config) {
 
 RunDir RunDir::Open(const std::string& path) {
   const std::string file = path + "/config.json";
-  if (!Exists(file)) Fail("{}: no run here (no config.json); hint: --run takes the --out of graft train", path);
+  if (!Exists(file))
+    Fail("{}: no run here (no config.json); hint: --run takes the --out of graft train", path);
   return RunDir(path, RunConfigFromJson(ReadJson(file), file));
 }
 
@@ -80,7 +81,8 @@ bool RunDir::LoadState(ParamStore& params, Progress& p) const {
 
 void RunDir::SaveWeights(const std::string& which, const ParamStore& params,
                          const std::vector<std::string>& names) const {
-  WriteSafetensors(file(which + ".safetensors"), Tensors(params, names), {{"graft.method", config_.method}});
+  WriteSafetensors(file(which + ".safetensors"), Tensors(params, names),
+                   {{"graft.method", config_.method}});
 }
 
 void RunDir::LoadWeights(const std::string& which, ParamStore& params) const {
@@ -113,8 +115,10 @@ void RunDir::TruncateMetrics(int64_t step) const {
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = text.find('\n', begin);
     if (end == std::string::npos) break;  // a torn last line
-    const nlohmann::json line = nlohmann::json::parse(text.substr(begin, end - begin), nullptr, false);
-    if (line.is_object() && line.value("step", int64_t{0}) <= step) kept += text.substr(begin, end + 1 - begin);
+    const nlohmann::json line =
+        nlohmann::json::parse(text.substr(begin, end - begin), nullptr, false);
+    if (line.is_object() && line.value("step", int64_t{0}) <= step)
+      kept += text.substr(begin, end + 1 - begin);
     begin = end + 1;
   }
   WriteFileAtomically(path, kept);

@@ -9,9 +9,9 @@ namespace graft {
 struct Progress {
   int64_t step = 0;  // optimizer steps done; epoch and position follow from it
   double best_metric = -1;
-  double epoch_loss_sum = 0;    // of the steps of the running epoch
-  double seconds = 0;           // of training, over all sessions
-  double last_loss = 0;         // mean of the last epoch's losses
+  double epoch_loss_sum = 0;  // of the steps of the running epoch
+  double seconds = 0;         // of training, over all sessions
+  double last_loss = 0;       // mean of the last epoch's losses
   double val_accuracy = -1;
   bool finished = false;
 };
@@ -28,12 +28,14 @@ class RunDir {
   std::string file(const std::string& name) const { return path_ + "/" + name; }
 
   // state.safetensors holds the named entries (trainable and optimizer) and the progress.
-  void SaveState(const ParamStore& params, const std::vector<std::string>& names, const Progress& progress) const;
+  void SaveState(const ParamStore& params, const std::vector<std::string>& names,
+                 const Progress& progress) const;
   // Nothing if there is no state yet. Puts the entries into `params`.
   bool LoadState(ParamStore& params, Progress& progress) const;
 
   // last.safetensors / best.safetensors: trainable tensors only; equal runs give equal bytes.
-  void SaveWeights(const std::string& which, const ParamStore& params, const std::vector<std::string>& names) const;
+  void SaveWeights(const std::string& which, const ParamStore& params,
+                   const std::vector<std::string>& names) const;
   void LoadWeights(const std::string& which, ParamStore& params) const;
 
   // One line of metrics.jsonl, and of metrics.csv.

@@ -29,9 +29,11 @@ void CheckBase(const RunConfig& config) {
   if (config.base_sha256.empty()) return;  // init: weights come from the seed
   const std::string now = BaseHash(config.model);
   if (now != config.base_sha256)
-    Fail("{}: this is another base than the one trained on (SHA-256 {}..., then {}...); hint: put the "
-         "original file back",
-         config.model, now.substr(0, 12), config.base_sha256.substr(0, 12));
+    Fail(
+        "{}: this is another base than the one trained on (SHA-256 {}..., then {}...); hint: put "
+        "the "
+        "original file back",
+        config.model, now.substr(0, 12), config.base_sha256.substr(0, 12));
 }
 
 }  // namespace
@@ -64,8 +66,8 @@ Graph MethodGraph(const VitConfig& config, const VitBuild& build, const Method& 
   return g;
 }
 
-Graph InferenceGraph(const VitConfig& config, const Method& method, ParamStore& params, uint64_t seed,
-                     bool loss) {
+Graph InferenceGraph(const VitConfig& config, const Method& method, ParamStore& params,
+                     uint64_t seed, bool loss) {
   Graph g = MethodGraph(config, {.loss = loss}, method, params, seed);
   for (ValueId v : g.Trainable()) g.SetTrainable(v, false);
   RemoveDropout(g);
@@ -90,7 +92,8 @@ void CheckPassNames(const std::vector<std::string>& disabled) {
   const std::vector<std::string> known = PassNames();
   for (const std::string& name : disabled)
     if (std::find(known.begin(), known.end(), name) == known.end())
-      throw Error(fmt::format("--disable-pass: no pass '{}'{}", name, DidYouMean(name, known)), ErrorKind::kUsage);
+      throw Error(fmt::format("--disable-pass: no pass '{}'{}", name, DidYouMean(name, known)),
+                  ErrorKind::kUsage);
 }
 
 }  // namespace
@@ -115,8 +118,8 @@ TrainStep::Passes TrainingPasses(const std::vector<std::string>& disabled) {
 }
 
 int64_t ChooseMicroBatch(const VitConfig& config, int64_t batch) {
-  // Rows of one micro-batch: a few tiles of the GEMM for each thread, yet few enough that the widest
-  // activation of a block stays in the shared cache (docs/measuring.md has the sweep).
+  // Rows of one micro-batch: a few tiles of the GEMM for each thread, yet few enough that the
+  // widest activation of a block stays in the shared cache (docs/measuring.md has the sweep).
   const int64_t tokens = config.patches() + 1;
   const int64_t row_bytes = 4 * config.mlp_width;
   const int64_t cache_rows = static_cast<int64_t>(Cpu().l2_bytes) * 2 / row_bytes;
@@ -139,7 +142,8 @@ Evaluator::Evaluator(const Graph& graph, ParamStore& params, int64_t micro_batch
       micro_batch_(micro_batch),
       classes_(graph.shape(graph.output("logits"))[1].constant) {}
 
-Metrics Evaluator::Run(ImageLoader& loader, std::span<const Example> examples, std::vector<float>* logits) {
+Metrics Evaluator::Run(ImageLoader& loader, std::span<const Example> examples,
+                       std::vector<float>* logits) {
   const auto start = std::chrono::steady_clock::now();
   std::vector<size_t> order(examples.size());
   std::iota(order.begin(), order.end(), size_t{0});
@@ -181,15 +185,18 @@ Metrics Evaluator::Run(ImageLoader& loader, std::span<const Example> examples, s
   return m;
 }
 
-std::unique_ptr<ImageLoader> MakeLoader(std::span<const Example> examples, const Preprocess& preprocess) {
+std::unique_ptr<ImageLoader> MakeLoader(std::span<const Example> examples,
+                                        const Preprocess& preprocess) {
   std::vector<std::string> paths;
   for (const Example& e : examples) paths.push_back(e.path);
-  return std::make_unique<ImageLoader>(std::move(paths), preprocess, LoaderOptions{.threads = Threads()});
+  return std::make_unique<ImageLoader>(std::move(paths), preprocess,
+                                       LoaderOptions{.threads = Threads()});
 }
 
 StringMap ModelMetadata(const LoadedModel& model, const RunConfig& config) {
   nlohmann::json architecture = {{"architecture", "vit"}};
-  VitConfig::Visit(model.config, [&](const char* name, const auto& field) { architecture[name] = field; });
+  VitConfig::Visit(model.config,
+                   [&](const char* name, const auto& field) { architecture[name] = field; });
   nlohmann::json recipe = nlohmann::json::array();
   for (const MethodTerm& term : ParseMethod(config.method))
     recipe.push_back({{"method", term.name}, {"options", term.options}});

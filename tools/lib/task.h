@@ -11,25 +11,27 @@ namespace graft {
 // Class names of a data set, or "0", "1", ... if it names none.
 std::vector<std::string> LabelsOf(const ImageDataset& data);
 
-// The model of a run, adapted to its task (image size, head); `params` of the model then hold the base
-// weights and the fresh head. Deterministic: eval and fuse make the same model again. Throws Error if
-// the model's file is not the one that the run started from, by hash.
+// The model of a run, adapted to its task (image size, head); `params` of the model then hold the
+// base weights and the fresh head. Deterministic: eval and fuse make the same model again. Throws
+// Error if the model's file is not the one that the run started from, by hash.
 LoadedModel OpenTaskModel(const RunConfig& config);
 
-// The transform that a run uses: `text` if given, else the default for data sets (VTAB) at the model's
-// image size.
+// The transform that a run uses: `text` if given, else the default for data sets (VTAB) at the
+// model's image size.
 Preprocess DataPreprocess(const std::string& text, const VitConfig& model);
-// The transform of a model that is used alone: its metadata's, else its own (shorter side 256, crop 224).
+// The transform of a model that is used alone: its metadata's, else its own (shorter side 256, crop
+// 224).
 Preprocess ModelPreprocess(const std::string& text, const LoadedModel& model);
 
 // Model + method, frozen and trainable set; new parameters are initialised in `params`.
 Graph MethodGraph(const VitConfig& config, const VitBuild& build, const Method& method,
                   ParamStore& params, uint64_t seed, std::vector<PassReport>* reports = nullptr);
 
-// The same for inference: no dropout, nothing trainable (so kernels may keep packed weights), outputs
-// "logits" and, with labels, "losses". This is the canonical graph that merging starts from.
-Graph InferenceGraph(const VitConfig& config, const Method& method, ParamStore& params, uint64_t seed,
-                     bool loss);
+// The same for inference: no dropout, nothing trainable (so kernels may keep packed weights),
+// outputs "logits" and, with labels, "losses". This is the canonical graph that merging starts
+// from.
+Graph InferenceGraph(const VitConfig& config, const Method& method, ParamStore& params,
+                     uint64_t seed, bool loss);
 
 // Optimising passes of an inference graph, on a copy; `disabled` as --disable-pass.
 PassManager InferencePasses(const std::vector<std::string>& disabled);
@@ -53,7 +55,8 @@ class Evaluator {
   Evaluator(const Graph& graph, ParamStore& params, int64_t micro_batch,
             const std::vector<std::string>& disabled_passes = {});
   // Accuracy over the examples; `logits`, if given, receives [n, classes].
-  Metrics Run(ImageLoader& loader, std::span<const Example> examples, std::vector<float>* logits = nullptr);
+  Metrics Run(ImageLoader& loader, std::span<const Example> examples,
+              std::vector<float>* logits = nullptr);
   Session& session() { return session_; }
 
  private:
@@ -62,9 +65,11 @@ class Evaluator {
 };
 
 // A loader over the examples' files.
-std::unique_ptr<ImageLoader> MakeLoader(std::span<const Example> examples, const Preprocess& preprocess);
+std::unique_ptr<ImageLoader> MakeLoader(std::span<const Example> examples,
+                                        const Preprocess& preprocess);
 
-// Metadata of fused files: graft.config, graft.recipe, graft.base_sha256, graft.labels, graft.preprocess.
+// Metadata of fused files: graft.config, graft.recipe, graft.base_sha256, graft.labels,
+// graft.preprocess.
 StringMap ModelMetadata(const LoadedModel& model, const RunConfig& config);
 
 // SHA-256 of the model's file(s); "" for init:ARCH.

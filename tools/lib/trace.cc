@@ -27,8 +27,8 @@ struct Trace::Masks {
 
 namespace {
 
-// dropout(x, ...) -> dropout(1, ...) as an output named by its stream. The graph without random nodes
-// has no outputs.
+// dropout(x, ...) -> dropout(1, ...) as an output named by its stream. The graph without random
+// nodes has no outputs.
 Graph MaskGraph(const Graph& model) {
   Graph g = model;
   g.ClearOutputs();
@@ -38,7 +38,8 @@ Graph MaskGraph(const Graph& model) {
     const Node n = g.node(id);
     if (n.op != &kDropout) continue;
     const ValueId ones = BroadcastLike(g, one, n.in[0]);
-    g.SetOutput(n.attrs.As<DropoutAttrs>().stream, Dropout(g, ones, n.in[1], n.in[2], n.attrs.As<DropoutAttrs>()));
+    g.SetOutput(n.attrs.As<DropoutAttrs>().stream,
+                Dropout(g, ones, n.in[1], n.in[2], n.attrs.As<DropoutAttrs>()));
   }
   g.EraseDead();
   return g;
@@ -49,7 +50,8 @@ Graph MaskGraph(const Graph& model) {
 Trace::Trace(const std::string& dir) : dir_(dir), batches_(dir + "/batches.npz") {}
 Trace::~Trace() = default;
 
-std::unique_ptr<Trace> Trace::Begin(const RunConfig& config, const Graph& g, ParamStore& params, int64_t first_step) {
+std::unique_ptr<Trace> Trace::Begin(const RunConfig& config, const Graph& g, ParamStore& params,
+                                    int64_t first_step) {
   if (first_step > 0) Fail("--trace: a resumed run cannot be traced; train it from the start");
   CreateFreshDirectory(config.trace);
   std::unique_ptr<Trace> trace(new Trace(config.trace));
@@ -60,7 +62,8 @@ std::unique_ptr<Trace> Trace::Begin(const RunConfig& config, const Graph& g, Par
   WriteSafetensors(config.trace + "/init.safetensors", tensors, {});
   const Graph masks = MaskGraph(g);
   if (!masks.outputs.empty()) {
-    trace->masks_ = std::make_unique<Masks>(config.trace + "/masks.npz", masks, params, config.batch_size);
+    trace->masks_ =
+        std::make_unique<Masks>(config.trace + "/masks.npz", masks, params, config.batch_size);
     trace->masks_->session.Input("one").f32()[0] = 1;
   }
   return trace;
@@ -70,15 +73,17 @@ void Trace::Step(int64_t step, std::span<const size_t> rows, double loss, double
   const std::string name = fmt::format("step_{:06}", step);
   std::vector<int32_t> order(rows.begin(), rows.end());
   batches_.Add(ToWrite<int32_t>(name, {static_cast<int64_t>(order.size())}, order));
-  losses_ += fmt::format("{{\"step\":{},\"loss\":{:.9g},\"lr\":{:.17g}}}\n", step, loss, learning_rate);
+  losses_ +=
+      fmt::format("{{\"step\":{},\"loss\":{:.9g},\"lr\":{:.17g}}}\n", step, loss, learning_rate);
   if (!masks_) return;
   int32_t* rng = masks_->session.Input("rng").i32();
   rng[0] = static_cast<int32_t>(step), rng[1] = 0;
   masks_->session.Run({static_cast<int64_t>(rows.size()), 0});
   for (const std::string& stream : masks_->names) {
     const Tensor mask = masks_->session.Output(stream);
-    masks_->file.Add(ToWrite<float>(name + "/" + stream, {mask.shape.rows(), mask.shape.cols()},
-                                    std::span<const float>(mask.f32(), static_cast<size_t>(mask.shape.size()))));
+    masks_->file.Add(
+        ToWrite<float>(name + "/" + stream, {mask.shape.rows(), mask.shape.cols()},
+                       std::span<const float>(mask.f32(), static_cast<size_t>(mask.shape.size()))));
   }
 }
 

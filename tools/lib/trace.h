@@ -8,9 +8,10 @@ namespace graft {
 
 class Trace {
  public:
-  // Writes init.safetensors: every parameter of the graph as it starts. A trace covers whole runs, so a
-  // resumed one (`first_step` > 0) is an Error.
-  static std::unique_ptr<Trace> Begin(const RunConfig& config, const Graph& g, ParamStore& params, int64_t first_step);
+  // Writes init.safetensors: every parameter of the graph as it starts. A trace covers whole runs,
+  // so a resumed one (`first_step` > 0) is an Error.
+  static std::unique_ptr<Trace> Begin(const RunConfig& config, const Graph& g, ParamStore& params,
+                                      int64_t first_step);
   ~Trace();
   // Row order of the step (indices into the training list), loss, learning rate; dropout masks.
   void Step(int64_t step, std::span<const size_t> rows, double loss, double learning_rate);

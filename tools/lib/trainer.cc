@@ -19,7 +19,9 @@ namespace graft {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-double Since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double Since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 // Features of a frozen prefix are kept for all examples if they fit.
 constexpr size_t kFeatureCacheBytes = size_t{1} << 30;
@@ -32,23 +34,29 @@ RunConfig CompleteRunConfig(RunConfig c) {
   if (c.lr == 0) c.lr = DefaultLearningRate(method);
   CheckRunConfig(c);
   // A run can be continued from any directory.
-  if (!c.model.starts_with("init:")) c.model = std::filesystem::absolute(c.model).lexically_normal();
+  if (!c.model.starts_with("init:"))
+    c.model = std::filesystem::absolute(c.model).lexically_normal();
   c.data = std::filesystem::absolute(c.data).lexically_normal();
   const ImageDataset data(c.data);
   if (c.train_split.empty()) c.train_split = data.DefaultTrainSplit();
   if (c.train_split.empty())
-    Fail("{}: no usual training split; name one with --train-split{}", c.data, DidYouMean("train", data.split_names()));
+    Fail("{}: no usual training split; name one with --train-split{}", c.data,
+         DidYouMean("train", data.split_names()));
   // The final VTAB protocol trains on all 1,000 images: then nothing is left to validate on.
-  if (c.val_split.empty() && c.train_split != "train800val200" && c.train_split != data.DefaultValidationSplit())
+  if (c.val_split.empty() && c.train_split != "train800val200" &&
+      c.train_split != data.DefaultValidationSplit())
     c.val_split = data.DefaultValidationSplit();
   if (c.val_split == "none") c.val_split.clear();
   const Split train = data.Load(c.train_split, static_cast<size_t>(c.limit));
   if (!c.val_split.empty() && !c.allow_overlap) {
     const std::vector<std::string> both = Overlap(data.Load(c.val_split), train);
     if (!both.empty())
-      throw Error(fmt::format("validation split '{}' shares {} images with training split '{}' (the first is {}); "
-                              "hint: --allow-overlap, or --val-split none", c.val_split, both.size(), c.train_split, both[0]),
-                  ErrorKind::kUser);
+      throw Error(
+          fmt::format(
+              "validation split '{}' shares {} images with training split '{}' (the first is {}); "
+              "hint: --allow-overlap, or --val-split none",
+              c.val_split, both.size(), c.train_split, both[0]),
+          ErrorKind::kUser);
   }
   c.labels = LabelsOf(data);
   const LoadedModel model = LoadModel(c.model, c.arch, static_cast<uint64_t>(c.seed));
@@ -62,7 +70,8 @@ namespace {
 // One run in progress. Steps are numbered from 0 over all epochs.
 class Trainer {
  public:
-  Trainer(const RunDir& dir, const TrainHooks& hooks) : dir_(dir), hooks_(hooks), c_(dir.config()) {}
+  Trainer(const RunDir& dir, const TrainHooks& hooks)
+      : dir_(dir), hooks_(hooks), c_(dir.config()) {}
 
   TrainSummary Run() {
     Open();
@@ -103,7 +112,7 @@ class Trainer {
   std::unique_ptr<Trace> trace_;
   std::vector<float> features_;  // [examples, feature_size_], if the prefix is frozen
   size_t feature_size_ = 0;
-  float* input_ = nullptr;       // the session's image or features buffer
+  float* input_ = nullptr;  // the session's image or features buffer
   int32_t* label_input_ = nullptr;
   std::vector<std::string> trainable_, state_names_;
   Progress progress_;
@@ -123,7 +132,10 @@ void Trainer::Open() {
   steps_ = steps_per_epoch_ * c_.epochs;
   const uint64_t seed = static_cast<uint64_t>(c_.seed);
   graph_ = MethodGraph(model_.config,
-                       {.loss = true, .label_smoothing = c_.label_smoothing, .drop_path = c_.drop_path, .seed = c_.seed},
+                       {.loss = true,
+                        .label_smoothing = c_.label_smoothing,
+                        .drop_path = c_.drop_path,
+                        .seed = c_.seed},
                        method_, model_.params, seed);
   trainable_count_ = TrainableCount(graph_);
   // The initial state belongs to the run before its first step: a resumed run overwrites it here.
@@ -133,9 +145,10 @@ void Trainer::Open() {
 
 void Trainer::Compile() {
   CutPrefix();
-  const int64_t micro = c_.micro_batch ? c_.micro_batch : ChooseMicroBatch(model_.config, c_.batch_size);
-  step_.emplace(CompileWithinBudget(graph_, model_.params, OptimizerOf(c_), micro, TrainingPasses(c_.disabled_passes),
-                                    c_.memory_budget));
+  const int64_t micro =
+      c_.micro_batch ? c_.micro_batch : ChooseMicroBatch(model_.config, c_.batch_size);
+  step_.emplace(CompileWithinBudget(graph_, model_.params, OptimizerOf(c_), micro,
+                                    TrainingPasses(c_.disabled_passes), c_.memory_budget));
   trainable_ = step_->trainable_names();
   state_names_ = trainable_;
   for (const std::string& name : step_->optimizer_names()) state_names_.push_back(name);
@@ -144,7 +157,8 @@ void Trainer::Compile() {
   label_input_ = session.Input("labels").i32();
   if (feature_size_ == 0) loader_ = MakeLoader(train_.examples, ParsePreprocess(c_.preprocess));
   if (!validation_.examples.empty()) {
-    Graph inference = MethodGraph(model_.config, {.loss = true}, method_, model_.params, static_cast<uint64_t>(c_.seed));
+    Graph inference = MethodGraph(model_.config, {.loss = true}, method_, model_.params,
+                                  static_cast<uint64_t>(c_.seed));
     evaluator_.emplace(inference, model_.params, step_->micro_batch(), c_.disabled_passes);
     validation_loader_ = MakeLoader(validation_.examples, ParsePreprocess(c_.preprocess));
   }
@@ -168,7 +182,8 @@ void Trainer::ComputeFeatures(const Graph& prefix) {
   Graph optimised = prefix;
   InferencePasses(c_.disabled_passes).Run(optimised);
   Session session(optimised, model_.params, {.capacity = {micro, 0}});
-  const std::unique_ptr<ImageLoader> loader = MakeLoader(train_.examples, ParsePreprocess(c_.preprocess));
+  const std::unique_ptr<ImageLoader> loader =
+      MakeLoader(train_.examples, ParsePreprocess(c_.preprocess));
   std::vector<size_t> order(train_.examples.size());
   std::iota(order.begin(), order.end(), size_t{0});
   loader->Start(order);
@@ -190,11 +205,13 @@ void Trainer::ComputeFeatures(const Graph& prefix) {
   progress_.seconds += Since(start);
   session_seconds_ += Since(start);
   if (hooks_.note)
-    hooks_.note(fmt::format("features of the frozen layers kept for {} images ({:.1f} s, once)", done, Since(start)));
+    hooks_.note(fmt::format("features of the frozen layers kept for {} images ({:.1f} s, once)",
+                            done, Since(start)));
 }
 
 std::vector<size_t> Trainer::EpochOrder(int64_t epoch) const {
-  const StreamKey key{MakeKey(static_cast<uint64_t>(c_.seed), Purpose::kOrder, ""), static_cast<uint64_t>(epoch), 0};
+  const StreamKey key{MakeKey(static_cast<uint64_t>(c_.seed), Purpose::kOrder, ""),
+                      static_cast<uint64_t>(epoch), 0};
   const std::vector<int32_t> order = Permutation(static_cast<int32_t>(train_.examples.size()), key);
   return {order.begin(), order.end()};
 }
@@ -202,21 +219,22 @@ std::vector<size_t> Trainer::EpochOrder(int64_t epoch) const {
 void Trainer::OneStep(std::span<const size_t> rows) {
   const int64_t step = progress_.step;
   const double lr = LearningRate(c_, step, steps_);
-  const StepResult result = step_->Run(
-      static_cast<int64_t>(rows.size()), step, lr, [&](int64_t first, int64_t count) {
+  const StepResult result =
+      step_->Run(static_cast<int64_t>(rows.size()), step, lr, [&](int64_t first, int64_t count) {
         for (int64_t i = 0; i < count; ++i) {
           const size_t row = rows[static_cast<size_t>(first + i)];
           label_input_[i] = train_.examples[row].label;
           if (feature_size_)
-            std::memcpy(input_ + static_cast<size_t>(i) * feature_size_, &features_[row * feature_size_],
-                        feature_size_ * sizeof(float));
+            std::memcpy(input_ + static_cast<size_t>(i) * feature_size_,
+                        &features_[row * feature_size_], feature_size_ * sizeof(float));
         }
         if (!feature_size_) loader_->Next(static_cast<size_t>(count), input_);
       });
   if (!std::isfinite(result.loss))
-    throw Error(fmt::format("the loss is {} at step {} of {} (epoch {}, learning rate {:.3g}); the checkpoint before it "
-                            "is kept in {}; hint: a smaller --lr, or --clip 1", result.loss, step + 1, steps_,
-                            epoch_of(step) + 1, lr, dir_.path()),
+    throw Error(fmt::format("the loss is {} at step {} of {} (epoch {}, learning rate {:.3g}); the "
+                            "checkpoint before it "
+                            "is kept in {}; hint: a smaller --lr, or --clip 1",
+                            result.loss, step + 1, steps_, epoch_of(step) + 1, lr, dir_.path()),
                 ErrorKind::kNonFinite);
   if (trace_) trace_->Step(step, rows, result.loss, lr);
   progress_.epoch_loss_sum += result.loss;
@@ -229,7 +247,8 @@ void Trainer::OneEpoch() {
   const size_t batch = static_cast<size_t>(c_.batch_size);
   const size_t done = static_cast<size_t>(progress_.step % steps_per_epoch_) * batch;
   if (loader_) loader_->Start({order.begin() + static_cast<ptrdiff_t>(done), order.end()});
-  const double flops = step_->session().cost(Phase::kMain).flops / static_cast<double>(step_->micro_batch());
+  const double flops =
+      step_->session().cost(Phase::kMain).flops / static_cast<double>(step_->micro_batch());
   for (size_t at = done; at < order.size(); at += batch) {
     const Clock::time_point start = Clock::now();
     const size_t count = std::min(batch, order.size() - at);
@@ -239,11 +258,12 @@ void Trainer::OneEpoch() {
     progress_.seconds += seconds, session_seconds_ += seconds;
     examples_seen_ += static_cast<int64_t>(count);
     if (hooks_.on_step)
-      hooks_.on_step({progress_.step, steps_, epoch + 1, c_.epochs, progress_.epoch_loss_sum - loss_before,
-                      LearningRate(c_, progress_.step - 1, steps_), static_cast<double>(count) / seconds,
-                      flops * static_cast<double>(count) / seconds * 1e-9,
-                      session_seconds_ / static_cast<double>(examples_seen_) * static_cast<double>(c_.batch_size) *
-                          static_cast<double>(steps_ - progress_.step)});
+      hooks_.on_step(
+          {progress_.step, steps_, epoch + 1, c_.epochs, progress_.epoch_loss_sum - loss_before,
+           LearningRate(c_, progress_.step - 1, steps_), static_cast<double>(count) / seconds,
+           flops * static_cast<double>(count) / seconds * 1e-9,
+           session_seconds_ / static_cast<double>(examples_seen_) *
+               static_cast<double>(c_.batch_size) * static_cast<double>(steps_ - progress_.step)});
     const bool ends = at + count == order.size();
     if (ends) EndEpoch(epoch);
     if (hooks_.stop && hooks_.stop()) {
@@ -258,10 +278,18 @@ void Trainer::OneEpoch() {
 void Trainer::EndEpoch(int64_t epoch) {
   progress_.last_loss = progress_.epoch_loss_sum / static_cast<double>(steps_per_epoch_);
   progress_.epoch_loss_sum = 0;
-  EpochReport report{epoch + 1, c_.epochs, progress_.last_loss, session_seconds_,
-                     static_cast<double>(examples_seen_) / std::max(session_seconds_, 1e-9), false, {}};
-  nlohmann::json line{{"epoch", epoch + 1}, {"step", progress_.step}, {"train_loss", progress_.last_loss},
-                      {"lr", LearningRate(c_, progress_.step - 1, steps_)}, {"seconds", progress_.seconds}};
+  EpochReport report{epoch + 1,
+                     c_.epochs,
+                     progress_.last_loss,
+                     session_seconds_,
+                     static_cast<double>(examples_seen_) / std::max(session_seconds_, 1e-9),
+                     false,
+                     {}};
+  nlohmann::json line{{"epoch", epoch + 1},
+                      {"step", progress_.step},
+                      {"train_loss", progress_.last_loss},
+                      {"lr", LearningRate(c_, progress_.step - 1, steps_)},
+                      {"seconds", progress_.seconds}};
   if (evaluator_) {
     report.validated = true;
     report.validation = evaluator_->Run(*validation_loader_, validation_.examples);
@@ -282,24 +310,34 @@ void Trainer::SaveState() {
   for (const std::string& name : trainable_)
     for (float x : model_.params.values(name))
       if (!std::isfinite(x))
-        throw Error(fmt::format("'{}' is no longer finite after step {}; the checkpoint before it is kept in {}; "
-                                "hint: a smaller --lr, or --clip 1", name, progress_.step, dir_.path()),
-                    ErrorKind::kNonFinite);
+        throw Error(
+            fmt::format(
+                "'{}' is no longer finite after step {}; the checkpoint before it is kept in {}; "
+                "hint: a smaller --lr, or --clip 1",
+                name, progress_.step, dir_.path()),
+            ErrorKind::kNonFinite);
   dir_.SaveWeights("last", model_.params, trainable_);
   dir_.SaveState(model_.params, state_names_, progress_);
 }
 
 void Trainer::Finish() {
-  if (!evaluator_) dir_.SaveWeights("best", model_.params, trainable_);  // without validation, best is last
+  if (!evaluator_)
+    dir_.SaveWeights("best", model_.params, trainable_);  // without validation, best is last
   if (trace_) trace_->Finish(model_.params, trainable_);
   progress_.finished = true;
   SaveState();
 }
 
 TrainSummary Trainer::Summary() const {
-  return {c_, progress_.step, trainable_count_, progress_.last_loss, progress_.val_accuracy, progress_.seconds,
+  return {c_,
+          progress_.step,
+          trainable_count_,
+          progress_.last_loss,
+          progress_.val_accuracy,
+          progress_.seconds,
           session_seconds_ > 0 ? static_cast<double>(examples_seen_) / session_seconds_ : 0,
-          step_ ? step_->session().planned_bytes() : 0, interrupted_};
+          step_ ? step_->session().planned_bytes() : 0,
+          interrupted_};
 }
 
 }  // namespace

@@ -31,12 +31,12 @@ struct TrainSummary {
   bool interrupted = false;
 };
 
-// Fills in what the user left open (learning rate, splits, preprocessing, labels, base hash) and checks
-// the data: split names, labels, overlap.
+// Fills in what the user left open (learning rate, splits, preprocessing, labels, base hash) and
+// checks the data: split names, labels, overlap.
 RunConfig CompleteRunConfig(RunConfig config);
 
-// Trains from where the directory's state stands to the end, or until stop() or an error. Throws Error
-// of kind kNonFinite when the loss leaves the numbers; the last good checkpoint stays.
+// Trains from where the directory's state stands to the end, or until stop() or an error. Throws
+// Error of kind kNonFinite when the loss leaves the numbers; the last good checkpoint stays.
 TrainSummary Train(const RunDir& dir, const TrainHooks& hooks);
 
 }  // namespace graft

@@ -15,6 +15,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/test_util.h"
+
 namespace graft::cli {
 
 namespace fs = std::filesystem;
@@ -34,25 +36,6 @@ inline std::string Binary() {
   if (const char* named = std::getenv("GRAFT_BINARY")) return named;
   return (fs::read_symlink("/proc/self/exe").parent_path() / "graft").string();
 }
-
-// A directory that goes with the object.
-class TempDir {
- public:
-  TempDir() {
-    std::string name = (fs::temp_directory_path() / "graft-cli-XXXXXX").string();
-    if (!mkdtemp(name.data())) std::abort();
-    path_ = name;
-  }
-  ~TempDir() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  TempDir(const TempDir&) = delete;
-  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-
- private:
-  fs::path path_;
-};
 
 struct Outcome {
   int code = 0;

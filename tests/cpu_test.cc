@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "tests/test_util.h"
+
 namespace graft {
 namespace {
 
@@ -13,11 +15,6 @@ namespace fs = std::filesystem;
 // A made-up /proc and /sys.
 class FakeRoot {
  public:
-  FakeRoot() {
-    std::string name = (fs::temp_directory_path() / "graft-cpu-XXXXXX").string();
-    root_ = mkdtemp(name.data());
-  }
-  ~FakeRoot() { fs::remove_all(root_); }
   void Write(const std::string& path, const std::string& text) {
     fs::create_directories((root_ + path).substr(0, (root_ + path).rfind('/')));
     std::ofstream(root_ + path) << text << '\n';
@@ -29,7 +26,8 @@ class FakeRoot {
   CpuInfo Read(const std::vector<int>& cpus) const { return ReadCpuInfo(root_, cpus); }
 
  private:
-  std::string root_;
+  TempDir temp_;
+  const std::string root_ = temp_.path().string();
 };
 
 TEST(Cpu, NothingKnown) {

@@ -12,7 +12,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 // Four images of two classes in every list.
-void WriteLists(const TemporaryFolder& folder) {
+void WriteLists(const TempDir& folder) {
   std::filesystem::create_directories(folder.path() / "images");
   const auto list = [&](const std::string& name, uint32_t seed) {
     std::string lines;
@@ -29,7 +29,7 @@ void WriteLists(const TemporaryFolder& folder) {
 }
 
 TEST(Dataset, Lists) {
-  const TemporaryFolder folder;
+  const TempDir folder;
   WriteLists(folder);
   folder.Write("notes.txt", "nothing to see\n");
   folder.Write("few.txt", "\n./images/test 0.png 1\n");
@@ -53,7 +53,7 @@ TEST(Dataset, Lists) {
 }
 
 TEST(Dataset, ClassNames) {
-  const TemporaryFolder folder;
+  const TempDir folder;
   WriteLists(folder);
   folder.Write("classes.txt",
                "\xef\xbb\xbf"
@@ -77,34 +77,34 @@ TEST(Dataset, ListErrors) {
       {"", "train800.txt: expected lines of the form 'path label', found none"},
   };
   for (const auto& [lines, message] : cases) {
-    const TemporaryFolder folder;
+    const TempDir folder;
     folder.Write("train800.txt", lines);
     folder.Write("classes.txt", "a\nb\n");
-    EXPECT_THAT(ErrorOf([&] { ImageDataset(folder.path().string()); }), HasSubstr(message));
+    EXPECT_THAT(MessageOf([&] { ImageDataset(folder.path().string()); }), HasSubstr(message));
   }
-  const TemporaryFolder folder;
+  const TempDir folder;
   folder.Write("train800.txt", "a.png 100000\n");
-  EXPECT_THAT(ErrorOf([&] { ImageDataset(folder.path().string()); }),
+  EXPECT_THAT(MessageOf([&] { ImageDataset(folder.path().string()); }),
               HasSubstr("expected a label from 0 to 99999, found 100000"));
 }
 
 TEST(Dataset, OpenErrors) {
-  const TemporaryFolder folder;
-  EXPECT_THAT(ErrorOf([&] { ImageDataset(folder / "none"); }), HasSubstr("does not exist"));
-  EXPECT_THAT(ErrorOf([&] { ImageDataset(folder.path().string()); }),
+  const TempDir folder;
+  EXPECT_THAT(MessageOf([&] { ImageDataset(folder / "none"); }), HasSubstr("does not exist"));
+  EXPECT_THAT(MessageOf([&] { ImageDataset(folder.path().string()); }),
               HasSubstr("expected a data set: lists such as train800.txt"));
   WriteLists(folder);
   const ImageDataset data(folder.path().string());
-  EXPECT_THAT(ErrorOf([&] { data.Load("train80"); }),
+  EXPECT_THAT(MessageOf([&] { data.Load("train80"); }),
               HasSubstr("there is no split 'train80'; did you mean 'train800'?; it has train800, "
                         "val200, train800val200, test"));
   std::filesystem::remove(folder / "images/test 2.png");
-  EXPECT_THAT(ErrorOf([&] { data.Load("test"); }),
+  EXPECT_THAT(MessageOf([&] { data.Load("test"); }),
               HasSubstr("images/test 2.png, which does not exist"));
-  EXPECT_THAT(ErrorOf([&] { ImageDataset(folder / "test.txt"); }), HasSubstr("found a file"));
+  EXPECT_THAT(MessageOf([&] { ImageDataset(folder / "test.txt"); }), HasSubstr("found a file"));
 }
 
-void WriteClass(const TemporaryFolder& folder, const std::string& name, uint32_t seed, int count) {
+void WriteClass(const TempDir& folder, const std::string& name, uint32_t seed, int count) {
   std::filesystem::create_directories(folder.path() / name);
   for (int i = 0; i < count; ++i)
     WritePng(folder / fmt::format("{}/{}.PNG", name, i),
@@ -112,7 +112,7 @@ void WriteClass(const TemporaryFolder& folder, const std::string& name, uint32_t
 }
 
 TEST(Dataset, Folders) {
-  const TemporaryFolder folder;
+  const TempDir folder;
   WriteClass(folder, "train/zebra", 1, 3);
   WriteClass(folder, "train/ant", 11, 3);
   WriteClass(folder, "train/ant/deeper", 21, 2);
@@ -130,13 +130,13 @@ TEST(Dataset, Folders) {
   EXPECT_EQ(data.DefaultTrainSplit(), "train");
 
   WriteClass(folder, "test/zebu", 41, 1);
-  EXPECT_THAT(ErrorOf([&] { ImageDataset(folder.path().string()); }),
+  EXPECT_THAT(MessageOf([&] { ImageDataset(folder.path().string()); }),
               HasSubstr("the class 'zebu' is not among the 2 class folders of the training split; "
                         "did you mean 'zebra'?"));
 }
 
 TEST(Dataset, FoldersWithoutSplits) {
-  const TemporaryFolder folder;
+  const TempDir folder;
   WriteClass(folder, "b", 1, 2);
   WriteClass(folder, "a", 11, 1);
   const ImageDataset data(folder.path().string());
@@ -144,13 +144,13 @@ TEST(Dataset, FoldersWithoutSplits) {
   EXPECT_THAT(data.class_names(), ElementsAre("a", "b"));
   EXPECT_EQ(data.DefaultTestSplit(), "");
   std::filesystem::create_directories(folder.path() / "c");
-  EXPECT_THAT(ErrorOf([&] { ImageDataset(folder.path().string()); }),
+  EXPECT_THAT(MessageOf([&] { ImageDataset(folder.path().string()); }),
               HasSubstr("c: expected images (jpg, jpeg, png, ppm, pgm, pbm, pnm) in the class "
                         "folder, found none"));
 }
 
 TEST(DataCheck, Report) {
-  const TemporaryFolder folder;
+  const TempDir folder;
   WriteLists(folder);
   EXPECT_TRUE(CheckDataset(folder.path().string()).ok());
 

@@ -51,16 +51,16 @@ TEST(Generate, LabelsAreBalanced) {
 TEST(Generate, EverySize) {
   for (const GeneratedTask& task : GeneratedTasks())
     for (int size : {16, 33, 224}) EXPECT_EQ(GenerateImage(task, size, 0, 7).width, size);
-  EXPECT_THAT(ErrorOf([] { GenerateTask("shapes", 8, 1, 0); }),
+  EXPECT_THAT(MessageOf([] { GenerateTask("shapes", 8, 1, 0); }),
               HasSubstr("expected an image size from 16 to 512, found 8"));
-  EXPECT_THAT(ErrorOf([] { GenerateTask("shape", 32, 1, 0); }),
+  EXPECT_THAT(MessageOf([] { GenerateTask("shape", 32, 1, 0); }),
               HasSubstr("there is no task 'shape'; did you mean 'shapes'?"));
-  EXPECT_THAT(ErrorOf([] { GenerateTask("nonsense", 32, 1, 0); }),
+  EXPECT_THAT(MessageOf([] { GenerateTask("nonsense", 32, 1, 0); }),
               HasSubstr("known: shapes, count, position, color, texture"));
 }
 
 TEST(Generate, WriteTask) {
-  const TemporaryFolder folder;
+  const TempDir folder;
   const std::string root = folder / "out";
   WriteTask(root, "count", 24, {.train = 30, .val = 12, .test = 18}, 9);
   const DatasetReport report = CheckDataset(root);
@@ -81,11 +81,11 @@ TEST(Generate, WriteTask) {
   EXPECT_EQ(ReadImage(tests.examples[17].path), test.images[17]);
   EXPECT_EQ(data.class_names(), train.class_names);
 
-  EXPECT_THAT(ErrorOf([&] { WriteTask(root, "count", 24, {}, 9); }),
+  EXPECT_THAT(MessageOf([&] { WriteTask(root, "count", 24, {}, 9); }),
               HasSubstr("out: the directory is not empty; name a new one"));
-  EXPECT_THAT(ErrorOf([&] { WriteTask(root + "/test.txt", "count", 24, {}, 9); }),
+  EXPECT_THAT(MessageOf([&] { WriteTask(root + "/test.txt", "count", 24, {}, 9); }),
               HasSubstr("expected a directory to write to, found a file"));
-  EXPECT_THAT(ErrorOf([&] { WriteTask(folder / "no", "count", 24, {.val = 0}, 9); }),
+  EXPECT_THAT(MessageOf([&] { WriteTask(folder / "no", "count", 24, {.val = 0}, 9); }),
               HasSubstr("expected at least one image per split"));
 }
 

@@ -22,7 +22,7 @@ std::vector<Image> Images() {
   return images;
 }
 
-std::vector<std::string> WriteImages(const TemporaryFolder& folder) {
+std::vector<std::string> WriteImages(const TempDir& folder) {
   std::vector<std::string> paths;
   for (const Image& image : Images()) {
     paths.push_back(folder / fmt::format("{}.png", paths.size()));
@@ -60,7 +60,7 @@ std::vector<size_t> SomeOrder(size_t length, size_t step) {
 }
 
 TEST(Loader, OrderDoesNotDependOnThreadsQueueOrCache) {
-  const TemporaryFolder folder;
+  const TempDir folder;
   const std::vector<std::string> paths = WriteImages(folder);
   const size_t sample = 3 * 8 * 8;
   for (int threads : {1, 2, 5})
@@ -85,7 +85,7 @@ TEST(Loader, FromMemory) {
 }
 
 TEST(Loader, SecondEpochReadsNoFiles) {
-  const TemporaryFolder folder;
+  const TempDir folder;
   ImageLoader loader(WriteImages(folder), kPreprocess, {.threads = 2});
   std::vector<size_t> order(kImages);
   std::iota(order.begin(), order.end(), 0);
@@ -96,7 +96,7 @@ TEST(Loader, SecondEpochReadsNoFiles) {
 }
 
 TEST(Loader, ErrorArrivesAtItsPlaceAndTheLoaderLivesOn) {
-  const TemporaryFolder folder;
+  const TempDir folder;
   std::vector<std::string> paths = WriteImages(folder);
   folder.Write("20.png", "broken");
   for (int threads : {1, 4}) {
@@ -106,7 +106,7 @@ TEST(Loader, ErrorArrivesAtItsPlaceAndTheLoaderLivesOn) {
     std::iota(order.begin(), order.end(), 0);
     loader.Start(order);
     loader.Next(20, out.data());  // those before it are delivered
-    EXPECT_THAT(ErrorOf([&] { loader.Next(1, out.data()); }),
+    EXPECT_THAT(MessageOf([&] { loader.Next(1, out.data()); }),
                 HasSubstr("20.png: expected an image"));
     EXPECT_EQ(loader.remaining(), 0u);
     const std::vector<size_t> good = {1, 2, 3};
@@ -115,17 +115,17 @@ TEST(Loader, ErrorArrivesAtItsPlaceAndTheLoaderLivesOn) {
 }
 
 TEST(Loader, ErrorOfPreprocessingNamesTheFile) {
-  const TemporaryFolder folder;
+  const TempDir folder;
   WritePng(folder / "narrow.png", NoiseImage(1, 16384, 1));
   ImageLoader loader({folder / "narrow.png"}, ParsePreprocess("imagenet"));
   std::vector<float> out(loader.sample_size());
   loader.Start({0});
-  EXPECT_THAT(ErrorOf([&] { loader.Next(1, out.data()); }),
+  EXPECT_THAT(MessageOf([&] { loader.Next(1, out.data()); }),
               HasSubstr("narrow.png: an image of 16384 x 1 pixels is too narrow"));
 }
 
 TEST(Loader, AbandonedEpochsAndDestruction) {
-  const TemporaryFolder folder;
+  const TempDir folder;
   const std::vector<std::string> paths = WriteImages(folder);
   for (size_t round = 0; round < 30; ++round) {
     ImageLoader loader(paths, kPreprocess, {.threads = 3, .cache_bytes = 0, .ahead = 4});

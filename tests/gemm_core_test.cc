@@ -1,62 +1,28 @@
-// gemm_core and math-inl.h on every SIMD target of this machine, against sums in double; oneDNN
-// beside gemm_core.
+// gemm_core on every SIMD target of this machine, against sums in double; oneDNN beside gemm_core.
 #include "ops/gemm_core.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <cstdlib>
-#include <limits>
 #include <memory>
 #include <random>
-#include <string>
 #include <vector>
 
 #include "ops/onednn_gemm.h"
 #include "ops/targets.h"
 #include "runtime/threads.h"
+#include "tests/simd_testing.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tests/gemm_core_test.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "ops/gemm_micro-inl.h"
-#include "ops/math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace graft::HWY_NAMESPACE {
 namespace {
-
-// y[i] = f(x[i]); which: 0 Exp, 1 Tanh, 2 Erf, 3 NormalCdf, 4 GeluErf, 5 GeluTanh.
-void MathOf(int which, const float* x, size_t n, float* y) {
-  const hn::ScalableTag<float> d;
-  const size_t lanes = hn::Lanes(d);
-  for (size_t i = 0; i + lanes <= n; i += lanes) {
-    auto v = hn::LoadU(d, x + i);
-    auto e = v;
-    switch (which) {
-      case 0:
-        v = Exp(d, v);
-        break;
-      case 1:
-        v = Tanh(d, v);
-        break;
-      case 2:
-        v = Erf(d, v);
-        break;
-      case 3:
-        v = NormalCdf(d, v, e);
-        break;
-      case 4:
-        v = GeluErf(d, v);
-        break;
-      default:
-        v = GeluTanh(d, v);
-        break;
-    }
-    hn::StoreU(v, d, y + i);
-  }
-}
 
 void MicroGemmOf(int64_t m, int64_t n, int64_t k, const float* a, int64_t a_row,
                  const float* packed, float* c, int64_t ldc, bool accumulate) {
@@ -71,26 +37,9 @@ HWY_AFTER_NAMESPACE();
 namespace graft {
 namespace {
 
-HWY_EXPORT(MathOf);
 HWY_EXPORT(MicroGemmOf);
 
 constexpr float kGuard = 12345.5f;
-
-// Runs `f` once for each target that this CPU has and that was compiled.
-template <class F>
-void ForEachTarget(const F& f) {
-  hwy::SetSupportedTargetsForTest(0);
-  const int64_t supported = hwy::SupportedTargets() & HWY_TARGETS;
-  for (int64_t rest = supported; rest != 0; rest &= rest - 1) {
-    const int64_t target = rest & -rest;
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-    SCOPED_TRACE(hwy::TargetName(target));
-    f();
-  }
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-}
 
 std::vector<float> Random(size_t n, uint32_t seed) {
   std::mt19937 rng(seed);
@@ -416,55 +365,6 @@ TEST(OnednnGemm, RefusesEmptyShapes) {
   EXPECT_FALSE(OnednnGemm::Prepare({.m = 0, .k = 4, .n = 4}));
   EXPECT_FALSE(OnednnGemm::Prepare({.m = 4, .k = 0, .n = 4}));
   EXPECT_FALSE(OnednnGemm::Prepare({.m = 4, .k = 4, .n = 0}));
-}
-
-double UlpError(float got, double expected) {
-  const float nearest = static_cast<float>(expected);
-  if (std::isnan(expected)) return std::isnan(got) ? 0 : 1e9;
-  if (std::isinf(nearest) || std::isinf(got)) return nearest == got ? 0 : 1e9;
-  // Results this small may be flushed to zero: subnormal intermediate values are slow.
-  if (std::abs(got - expected) < 6e-35) return 0;
-  const double tiny = std::numeric_limits<float>::min();
-  const double ulp = std::max(std::abs(expected), tiny) * std::numeric_limits<float>::epsilon();
-  return std::abs(got - expected) / ulp;
-}
-
-TEST(MathInl, Accuracy) {
-  using F = double (*)(double);
-  const std::vector<std::pair<F, double>> functions = {
-      {[](double x) { return std::exp(x); }, 1.5},
-      {[](double x) { return std::tanh(x); }, 4},
-      {[](double x) { return std::erf(x); }, 3},
-      {[](double x) { return 0.5 * std::erfc(-x / std::sqrt(2.0)); }, 40},
-      {[](double x) {
-         return std::isinf(x) && x < 0 ? NAN : x * 0.5 * std::erfc(-x / std::sqrt(2.0));
-       },
-       40},
-      {[](double x) {
-         const double w = std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x);
-         return x / (1 + std::exp(-2 * w));
-       },
-       200}};
-  std::vector<float> x = {0.0f, -0.0f, 1e-42f, -1e-30f, NAN,     INFINITY, -INFINITY, 200,
-                          -200, 88.7f, 88.8f,  -87.5f,  -104.5f, 3e38f,    -3e38f,    1.0f};
-  for (float v = -110; v < 95; v += 0.00371f) x.push_back(v);
-  for (float v = -6; v < 6; v += 0.000171f) x.push_back(v);
-  for (float v = 1e-20f; v < 1; v *= 1.01f) x.push_back(-v);
-  x.resize(x.size() / 64 * 64);
-  ForEachTarget([&] {
-    for (size_t which = 0; which < functions.size(); ++which) {
-      std::vector<float> y(x.size());
-      HWY_DYNAMIC_DISPATCH(MathOf)(static_cast<int>(which), x.data(), x.size(), y.data());
-      double worst = 0;
-      float at = 0;
-      for (size_t i = 0; i < x.size(); ++i) {
-        const double error = UlpError(y[i], functions[which].first(x[i]));
-        if (error > worst) worst = error, at = x[i];
-      }
-      RecordProperty(std::to_string(which), std::to_string(worst));
-      EXPECT_LE(worst, functions[which].second) << "function " << which << " at " << at;
-    }
-  });
 }
 
 }  // namespace

@@ -38,20 +38,20 @@ TEST(Graph, RemembersLeavesAndResults) {
 
 TEST(Graph, LeafMistakesAreErrors) {
   Small s;
-  EXPECT_EQ(ErrorText([&] { s.g.AddParam("x", {1}); }), "'x' exists already in this graph");
-  EXPECT_EQ(ErrorText([&] { s.g.AddInput("", F32({1})); }), "a leaf needs a name");
-  EXPECT_EQ(ErrorText([&] {
+  EXPECT_EQ(MessageOf([&] { s.g.AddParam("x", {1}); }), "'x' exists already in this graph");
+  EXPECT_EQ(MessageOf([&] { s.g.AddInput("", F32({1})); }), "a leaf needs a name");
+  EXPECT_EQ(MessageOf([&] {
               s.g.AddParam("p", {Dim::Sequences(), 2});
             }),
             "parameter 'p': shape [s,2] depends on the batch");
-  EXPECT_THAT(ErrorText([&] { s.g.output("z"); }), HasSubstr("the graph has no output 'z'"));
+  EXPECT_THAT(MessageOf([&] { s.g.output("z"); }), HasSubstr("the graph has no output 'z'"));
 }
 
 TEST(Graph, WrongTypesNameOperatorScopeInputsAndPlace) {
   Small s;
   Scope outer(s.g, "blocks.3"), inner(s.g, "mlp");
   const ValueId v = s.g.AddParam("v", {3, 5});
-  EXPECT_THAT(ErrorText([&] { Matmul(s.g, s.x, v); }),
+  EXPECT_THAT(MessageOf([&] { Matmul(s.g, s.x, v); }),
               AllOf(HasSubstr("[matmul] blocks.3.mlp: "), HasSubstr("inputs f32[s,4], f32[3,5]"),
                     HasSubstr("graph_test.cc:")));
   Verify(s.g);  // nothing was added

@@ -7,6 +7,7 @@
 #include "ops/ops.h"
 #include "runtime/interpret.h"
 #include "runtime/session.h"
+#include "tests/test_util.h"
 
 namespace graft::testing {
 
@@ -23,17 +24,6 @@ inline int CountOps(const Graph& g, const OpDef& op) {
   int count = 0;
   for (NodeId n : g.TopoOrder()) count += g.node(n).op == &op;
   return count;
-}
-
-// The text of the Error that f throws, or "no error".
-template <class F>
-std::string ErrorText(const F& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
 }
 
 // Seeded values for every parameter of g, in [-1, 1]; gains of about 1 keep products in range.

@@ -36,10 +36,10 @@ TEST(ImageDecode, PngRoundTrip) {
     const Image image = NoiseImage(7, size, size + 1);
     EXPECT_EQ(DecodeImage(EncodePng(image), "round trip"), image);
   }
-  const TemporaryFolder folder;
+  const TempDir folder;
   WritePng(folder / "a.png", NoiseImage(1, 5, 4));
   EXPECT_EQ(ReadImage(folder / "a.png"), NoiseImage(1, 5, 4));
-  EXPECT_THAT(ErrorOf([&] { WritePng(folder / "none/a.png", NoiseImage(1, 5, 4)); }),
+  EXPECT_THAT(MessageOf([&] { WritePng(folder / "none/a.png", NoiseImage(1, 5, 4)); }),
               HasSubstr("cannot create the file"));
 }
 

@@ -12,7 +12,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 std::string DecodeError(const std::string& bytes) {
-  return ErrorOf([&] { DecodeImage(AsBytes(bytes), "photo.jpg"); });
+  return MessageOf([&] { DecodeImage(AsBytes(bytes), "photo.jpg"); });
 }
 
 std::string ReadFixture(const std::string& name) {
@@ -98,16 +98,17 @@ TEST(ImageHostile, Messages) {
 }
 
 TEST(ImageHostile, Files) {
-  const TemporaryFolder folder;
-  EXPECT_THAT(ErrorOf([&] { ReadImage(folder / "no.png"); }),
+  const TempDir folder;
+  EXPECT_THAT(MessageOf([&] { ReadImage(folder / "no.png"); }),
               HasSubstr("no.png: cannot open the file: No such file or directory"));
-  EXPECT_THAT(ErrorOf([&] { ReadImage(folder.path().string()); }),
+  EXPECT_THAT(MessageOf([&] { ReadImage(folder.path().string()); }),
               HasSubstr("expected a file, found a directory"));
-  EXPECT_THAT(ErrorOf([&] { ReadImage("/dev/zero"); }), HasSubstr("found a device or pipe"));
+  EXPECT_THAT(MessageOf([&] { ReadImage("/dev/zero"); }), HasSubstr("found a device or pipe"));
   ASSERT_EQ(mkfifo((folder / "pipe").c_str(), 0600), 0);
-  EXPECT_THAT(ErrorOf([&] { ReadImage(folder / "pipe"); }), HasSubstr("found a device or pipe"));
+  EXPECT_THAT(MessageOf([&] { ReadImage(folder / "pipe"); }), HasSubstr("found a device or pipe"));
   folder.Write("empty.jpg", "");
-  EXPECT_THAT(ErrorOf([&] { ReadImage(folder / "empty.jpg"); }), HasSubstr("found an empty file"));
+  EXPECT_THAT(MessageOf([&] { ReadImage(folder / "empty.jpg"); }),
+              HasSubstr("found an empty file"));
 }
 
 // Each fixture cut at every length. A cut file is an error or, where only trailing bytes are lost,

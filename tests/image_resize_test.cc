@@ -121,9 +121,9 @@ TEST(Preprocess, Errors) {
       {"vtab,imagenet", "expected key=value, found 'imagenet'"},
   };
   for (const auto& [text, message] : cases)
-    EXPECT_THAT(ErrorOf([&text = text] { ParsePreprocess(text); }), HasSubstr(message)) << text;
+    EXPECT_THAT(MessageOf([&text = text] { ParsePreprocess(text); }), HasSubstr(message)) << text;
   const Image narrow{16384, 1, std::vector<uint8_t>(3 * 16384)};
-  EXPECT_THAT(ErrorOf([&] { ResizeAndCrop(narrow, ParsePreprocess("imagenet")); }),
+  EXPECT_THAT(MessageOf([&] { ResizeAndCrop(narrow, ParsePreprocess("imagenet")); }),
               HasSubstr("16384 x 1 pixels is too narrow"));
 }
 

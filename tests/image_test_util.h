@@ -1,4 +1,4 @@
-// Shared by tests/image_*_test.cc and tests/data_*_test.cc: fixtures, checksums, temporary folders.
+// Shared by tests/image_*_test.cc and tests/data_*_test.cc: fixtures, checksums, real data.
 #pragma once
 #include <gtest/gtest.h>
 
@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "data/image.h"
-#include "runtime/error.h"
+#include "tests/test_util.h"
 
 namespace graft {
 
@@ -60,40 +60,6 @@ inline Image NoiseImage(uint32_t seed, int width, int height) {
 inline std::span<const std::byte> AsBytes(std::string_view text) {
   return std::as_bytes(std::span(text.data(), text.size()));
 }
-
-// The message of the Error that `action` throws, or "no error".
-template <class Action>
-std::string ErrorOf(Action action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
-// An empty folder for one test, removed afterwards.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "graft_test_XXXXXX").string();
-    if (!mkdtemp(name.data())) throw Error("cannot make a temporary folder");
-    path_ = name;
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  const std::filesystem::path& path() const { return path_; }
-  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-  void Write(const std::string& name, std::string_view text) const {
-    std::filesystem::create_directories((path_ / name).parent_path());
-    std::ofstream(path_ / name, std::ios::binary) << text;
-  }
-
- private:
-  std::filesystem::path path_;
-};
 
 // The folder of real data: $GRAFT_DATA, else ../shared beside the source.
 inline std::filesystem::path SharedData() {

@@ -47,15 +47,15 @@ TEST(Interpret, MissingLeavesAndWrongSizesAreErrors) {
   Graph g;
   const ValueId x = g.AddInput("x", F32({Dim::Sequences(), 2})), w = g.AddParam("w", {2});
   g.SetOutput("y", Add(g, x, w));
-  EXPECT_EQ(ErrorText([&] {
+  EXPECT_EQ(MessageOf([&] {
               Interpret(g, {{1, 0}, {{"w", {1, 2}}}, nullptr});
             }),
             "interpreter: no value for 'x'");
-  EXPECT_EQ(ErrorText([&] {
+  EXPECT_EQ(MessageOf([&] {
               Interpret(g, {{1, 0}, {{"x", {1, 2}}}, nullptr});
             }),
             "interpreter: no value for 'w'");
-  EXPECT_EQ(ErrorText([&] {
+  EXPECT_EQ(MessageOf([&] {
               Interpret(g, {{2, 0}, {{"x", {1, 2}}, {"w", {1, 2}}}, nullptr});
             }),
             "interpreter: 'x' has 2 elements, expected 4");

@@ -8,9 +8,9 @@
 #include <filesystem>
 #include <fstream>
 
-#include "runtime/error.h"
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/safetensors.h"
+#include "tests/test_util.h"
 
 namespace graft {
 namespace {
@@ -20,25 +20,12 @@ using ::testing::HasSubstr;
 
 class AtomicFileTest : public ::testing::Test {
  protected:
-  AtomicFileTest() {
-    std::string name = (fs::temp_directory_path() / "graft-atomic-XXXXXX").string();
-    dir_ = mkdtemp(name.data());
-  }
-  ~AtomicFileTest() override { fs::remove_all(dir_); }
-  std::string Path(const std::string& name) const { return dir_ + "/" + name; }
+  std::string Path(const std::string& name) const { return temp_ / name; }
   int Files() const {
     return static_cast<int>(std::distance(fs::directory_iterator(dir_), fs::directory_iterator()));
   }
-  template <class F>
-  static std::string MessageOf(F f) {
-    try {
-      f();
-    } catch (const Error& e) {
-      return e.what();
-    }
-    return "no error";
-  }
-  std::string dir_;
+  TempDir temp_;
+  const std::string dir_ = temp_.path().string();
 };
 
 // No file of this process may grow above `bytes`; write(2) then fails as on a full disk.

@@ -1,25 +1,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "runtime/error.h"
 #include "runtime/io/json.h"
 #include "runtime/io/sha256.h"
+#include "tests/test_util.h"
 
 namespace graft {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-template <class F>
-std::string MessageOf(F f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
 
 std::string ErrorOf(const std::string& text, const JsonLimits& limits = {}) {
   return MessageOf([&] { ParseJson(text, "f.json", limits); });

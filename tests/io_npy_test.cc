@@ -6,9 +6,9 @@
 #include <filesystem>
 #include <random>
 
-#include "runtime/error.h"
 #include "runtime/io/crc32.h"
 #include "runtime/io/npy.h"
+#include "tests/test_util.h"
 
 namespace graft {
 namespace {
@@ -37,12 +37,7 @@ NpyArray Parse(const std::string& text) {
 }
 
 std::string ErrorOf(const std::string& text) {
-  try {
-    Parse(text);
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
+  return MessageOf([&] { Parse(text); });
 }
 
 TEST(Npy, ReadsTypesAndVersions) {
@@ -141,11 +136,6 @@ TEST(Npy, TruncatedAndDamaged) {
 
 class NpyFileTest : public ::testing::Test {
  protected:
-  NpyFileTest() {
-    std::string name = (fs::temp_directory_path() / "graft-npy-XXXXXX").string();
-    dir_ = mkdtemp(name.data());
-  }
-  ~NpyFileTest() override { fs::remove_all(dir_); }
   // Runs Python if it has NumPy; the check is not lost where it has not, only less complete.
   bool PythonSays(const std::string& code) {
     const char* python = std::getenv("GRAFT_PYTHON");
@@ -153,7 +143,8 @@ class NpyFileTest : public ::testing::Test {
     if (std::system((run + "'import numpy' 2>/dev/null").c_str()) != 0) return true;
     return std::system((run + "\"import numpy as np, zipfile; " + code + "\"").c_str()) == 0;
   }
-  std::string dir_;
+  TempDir temp_;
+  const std::string dir_ = temp_.path().string();
 };
 
 TEST_F(NpyFileTest, RoundTrip) {

@@ -10,6 +10,7 @@
 
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/safetensors.h"
+#include "tests/test_util.h"
 
 namespace graft {
 namespace {
@@ -17,19 +18,6 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-class TempDir {
- public:
-  TempDir() {
-    std::string name = (fs::temp_directory_path() / "graft-io-XXXXXX").string();
-    path_ = mkdtemp(name.data());
-  }
-  ~TempDir() { fs::remove_all(path_); }
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
 
 std::string WithHeader(const std::string& header, size_t data_bytes) {
   std::string file;
@@ -44,22 +32,7 @@ SafetensorsFile ParseText(const std::string& text) {
 }
 
 std::string ErrorOf(const std::string& text) {
-  try {
-    ParseText(text);
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
-
-template <class F>
-std::string MessageOf(F f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
+  return MessageOf([&] { ParseText(text); });
 }
 
 const char kGood[] =

@@ -7,8 +7,9 @@
 #include <map>
 #include <set>
 
+#include "ops/targets.h"
+// After targets.h, which limits the targets that are compiled.
 #include "hwy/highway.h"
-#include "ops/targets.h"  // before Highway: limits the targets that are compiled
 #include "runtime/threads.h"
 #include "tests/op_testing.h"
 

@@ -5,6 +5,8 @@
 
 #include <numeric>
 
+#include "tests/test_util.h"
+
 namespace graft {
 namespace {
 
@@ -15,16 +17,6 @@ std::vector<float> Iota(int n) {
   std::vector<float> v(static_cast<size_t>(n));
   std::iota(v.begin(), v.end(), 0.f);
   return v;
-}
-
-template <class F>
-std::string MessageOf(F f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
 }
 
 bool Aligned(const float* p) { return reinterpret_cast<uintptr_t>(p) % 64 == 0; }

@@ -95,7 +95,7 @@ TEST(PassManager, EachPassIsVerified) {
                  graph.outputs.push_back(graph.outputs[0]);
                  return PassReport{};
                }});
-  EXPECT_THAT(ErrorText([&] { manager.Run(g); }),
+  EXPECT_THAT(MessageOf([&] { manager.Run(g); }),
               AllOf(HasSubstr("pass 'breaks': two outputs are named 'y'"),
                     HasSubstr("(passes before: none)")));
 }

@@ -246,7 +246,7 @@ TEST_F(RewriteTest, ARuleMayLeaveAMatchToTheNext) {
 
 TEST_F(RewriteTest, AReplacementHasTheTypeOfWhatItReplaces) {
   g.SetOutput("t", Tanh(x));
-  EXPECT_THAT(ErrorText([&] {
+  EXPECT_THAT(MessageOf([&] {
                 Apply({{"sum", Op(kTanh, {Any("a")}),
                         [](Graph& graph, const Match& m) { return SumCols(graph, m["a"]); }}});
               }),
@@ -286,7 +286,7 @@ TEST_F(RewriteTest, FixpointVisitsWhatRulesBuild) {
 
 TEST_F(RewriteTest, ARuleThatWouldLoopIsNamed) {
   g.SetOutput("z", Add(g, x, y));
-  EXPECT_THAT(ErrorText([&] {
+  EXPECT_THAT(MessageOf([&] {
                 ApplyToFixpoint(
                     {{"swap", Op(kAdd, {Any("a"), Any("b")}),
                       [](Graph& graph, const Match& m) { return Add(graph, m["b"], m["a"]); }}});

@@ -199,21 +199,21 @@ TEST(Session, NamesThatAreMissingGiveTheNearest) {
   const Graph g = RandomGraph(1);
   ParamStore params = RandomParams(g, 1);
   Session session(g, params, {.capacity = {2, 0}});
-  EXPECT_EQ(ErrorText([&] { session.Input("hyperr"); }),
+  EXPECT_EQ(MessageOf([&] { session.Input("hyperr"); }),
             "the graph has no input 'hyperr'; did you mean 'hyper'?");
-  EXPECT_EQ(ErrorText([&] { session.Output("firts"); }),
+  EXPECT_EQ(MessageOf([&] { session.Output("firts"); }),
             "the graph has no output 'firts'; did you mean 'first'?");
-  EXPECT_EQ(ErrorText([&] { session.State("acc.sum"); }),
+  EXPECT_EQ(MessageOf([&] { session.State("acc.sum"); }),
             "the graph has no state 'acc.sum'; did you mean 'acc.sums'?");
   EXPECT_TRUE(session.HasInput("hyper"));
   EXPECT_FALSE(session.HasInput("hyperr"));
   params.Rename("weight", "weights");
-  EXPECT_THAT(ErrorText([&] {
+  EXPECT_THAT(MessageOf([&] {
                 Session(g, params, {.capacity = {2, 0}});
               }),
               AllOf(HasSubstr("'weight'"), HasSubstr("'weights'")));
   params.Set("weight", {9}, std::vector<float>(9));
-  EXPECT_EQ(ErrorText([&] {
+  EXPECT_EQ(MessageOf([&] {
               Session(g, params, {.capacity = {2, 0}});
             }),
             "parameter 'weight': the graph wants [8], the store has [9]");

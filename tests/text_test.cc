@@ -145,13 +145,13 @@ TEST(Text, MistakesNameTheirLine) {
       {"nonsense", "line 4: expected '='"},
   };
   for (const auto& [line, message] : cases)
-    EXPECT_THAT(ErrorText([&, l = line] { Parse(head + l + "\noutput y = @x\n"); }),
+    EXPECT_THAT(MessageOf([&, l = line] { Parse(head + l + "\noutput y = @x\n"); }),
                 HasSubstr(std::string("graph text, ") + message))
         << line;
 }
 
 TEST(Text, AParsedGraphIsVerified) {
-  EXPECT_THAT(ErrorText([] {
+  EXPECT_THAT(MessageOf([] {
                 Parse(
                     "input @x : f32[2]\nstate @a : f32[2]\n%0 = add(@a, @x) : f32[2]\n"
                     "update @a = %0\nupdate @a = %0\n");
@@ -162,7 +162,7 @@ TEST(Text, AParsedGraphIsVerified) {
 TEST(Text, AnyPrefixOfATextIsAGraphOrAnError) {
   const std::string text = ToText(RandomGraph(3));
   for (size_t n = 0; n < text.size(); ++n) {
-    const std::string message = ErrorText([&] { Verify(Parse(text.substr(0, n))); });
+    const std::string message = MessageOf([&] { Verify(Parse(text.substr(0, n))); });
     EXPECT_FALSE(message.empty());
   }
 }

@@ -40,7 +40,7 @@ class VerifyTest : public ::testing::Test {
     Verify(g);
   }
   void ExpectBroken(const std::string& message) {
-    EXPECT_THAT(ErrorText([&] { Verify(g); }), HasSubstr(message));
+    EXPECT_THAT(MessageOf([&] { Verify(g); }), HasSubstr(message));
   }
   static std::string Id(ValueId v) { return fmt::format("%{}", v.i); }
 
@@ -184,7 +184,7 @@ TEST_F(VerifyTest, Cycle) {
 TEST_F(VerifyTest, TrainableThatReachesNothing) {
   VerifyTrainableReachOutput(g);
   g.AddParam("lost", {4}, true);
-  EXPECT_EQ(ErrorText([&] { VerifyTrainableReachOutput(g); }),
+  EXPECT_EQ(MessageOf([&] { VerifyTrainableReachOutput(g); }),
             "trainable parameter 'lost' reaches no output: training would leave it as it is");
 }
 

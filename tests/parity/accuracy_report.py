@@ -1,6 +1,8 @@
-"""The table of accuracy.sh: mean over seeds beside PyTorch's figure; exit 1 where it is more than 3 points below or above.
+"""The table of accuracy.sh: mean over seeds beside PyTorch's figure; exit 1 where it is more than 3
+points below or above.
 
-usage: python accuracy_report.py RESULTS     lines: task, method, seed, JSON of train, JSON of eval, tab-separated
+usage: python accuracy_report.py RESULTS
+Lines of RESULTS: task, method, seed, JSON of train, JSON of eval, tab-separated.
 """
 
 import json
@@ -8,7 +10,8 @@ import statistics
 import sys
 
 TOLERANCE = 3.0
-# (task, method): (test accuracy in percent, trainable parameters), PyTorch 2.13, seed 0, 1,000 training and test images.
+# (task, method): (test accuracy in percent, trainable parameters), PyTorch 2.13, seed 0, 1,000
+# training and test images.
 PYTORCH = {
     ("cifar10", "linear"): (71.0, 1930),
     ("cifar10", "lora"): (79.9, 75658),
@@ -27,7 +30,8 @@ def main():
     if not groups:
         sys.exit("no results")
     print(
-        "| task | method | Graft accuracy, by seed | mean | PyTorch | difference | trainable | train seconds | good |"
+        "| task | method | Graft accuracy, by seed | mean | PyTorch | difference "
+        "| trainable | train seconds | good |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     for key, runs in groups.items():
@@ -41,10 +45,11 @@ def main():
             and all(e["n"] == 1000 for _, _, e in runs)
         )
         good = good and fine
+        seconds = statistics.median(t["seconds"] for _, t, _ in runs)
         print(
-            f"| {key[0]} | {key[1]} | {', '.join(f'{a:.1f}' for a in accuracies)} | {mean:.1f} | {reference} | "
-            f"{mean - reference:+.1f} | {', '.join(map(str, counted))} | {statistics.median(t['seconds'] for _, t, _ in runs):.0f} | "
-            f"{'yes' if fine else 'NO'} |"
+            f"| {key[0]} | {key[1]} | {', '.join(f'{a:.1f}' for a in accuracies)} | {mean:.1f} | "
+            f"{reference} | {mean - reference:+.1f} | {', '.join(map(str, counted))} | "
+            f"{seconds:.0f} | {'yes' if fine else 'NO'} |"
         )
     sys.exit(0 if good else 1)
 

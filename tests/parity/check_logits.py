@@ -1,9 +1,11 @@
 """Compares `graft predict --logits` with float64 PyTorch, timm and transformers on the same inputs.
 
-usage: python check_logits.py --graft GRAFT --model FILE_OR_DIR [--images DIR] [--timm DIR] [--golden DIR]
+usage: python check_logits.py --graft GRAFT --model FILE_OR_DIR
+           [--images DIR] [--timm DIR] [--golden DIR]
 
-Inputs: seeded random .npy, the two golden patterns (images of 224), and the pictures of --images through --preprocess.
-Without --graft only the references are compared with each other. Exit 1 where a difference is above --tolerance.
+Inputs: seeded random .npy, the two golden patterns (images of 224), and the pictures of --images
+through --preprocess. Without --graft only the references are compared with each other. Exit 1 where
+a difference is above --tolerance.
 """
 
 import argparse
@@ -165,7 +167,8 @@ def main():
     torch.set_num_threads(args.threads)
     params, config = torch_vit.load_model(args.model)
     print(
-        "| inputs | n | measured | against | largest difference | over largest logit | top-1 equal | good |"
+        "| inputs | n | measured | against | largest difference | over largest logit "
+        "| top-1 equal | good |"
     )
     print("|---|---|---|---|---|---|---|---|")
 
@@ -181,8 +184,8 @@ def main():
         good = good and fine
         verdict = "yes" if fine else "NO" if same_shape else f"NO: shape {tuple(value.shape)}"
         print(
-            f"| {what} | {len(reference)} | {name} | {against} | {difference:.1e} | {relative:.1e} | {top:.0%} | "
-            f"{verdict} |",
+            f"| {what} | {len(reference)} | {name} | {against} | {difference:.1e} | "
+            f"{relative:.1e} | {top:.0%} | {verdict} |",
             flush=True,
         )
 

@@ -1,6 +1,8 @@
-"""Replays in PyTorch a ViT training run from Graft's trace, and compares losses, learning rates and final tensors.
+"""Replays in PyTorch a ViT training run from Graft's trace, and compares losses, learning rates and
+final tensors.
 
-usage: graft train ... --out RUN --trace DIR;  python replay_vit.py --trace DIR --run RUN [--data DATA]
+usage: graft train ... --out RUN --trace DIR
+       python replay_vit.py --trace DIR --run RUN [--data DATA]
 
 Exit 0: equal within the tolerances; 1: not equal; the table says where. Files and names: trace.py.
 """
@@ -155,7 +157,8 @@ def report(args, config, steps, losses, rows, update, schedule):
     print(f"{'step':>5} {'graft loss':>12} {'torch loss':>12} {'relative':>9}")
     for i in sorted({0, 1, len(steps) // 2, worst, len(steps) - 1} & set(range(len(steps)))):
         print(
-            f"{i:5} {steps[i][0]:12.6f} {losses[i]:12.6f} {apart[i]:9.1e}{'  worst' if i == worst else ''}"
+            f"{i:5} {steps[i][0]:12.6f} {losses[i]:12.6f} {apart[i]:9.1e}"
+            f"{'  worst' if i == worst else ''}"
         )
     for relative, name in rows[: args.rows]:
         print(f"  {relative:9.1e}  {name}")
@@ -183,8 +186,9 @@ def report(args, config, steps, losses, rows, update, schedule):
     if args.table:
         with args.table.open("a") as f:
             f.write(
-                f"| {figures['label'].replace('|', '&#124;')} | {len(steps)} | {losses[0]:.4f} | {losses[-1]:.4f} | "
-                f"{apart[worst]:.1e} | {rows[0][0]:.1e} | {update:.1e} | {'yes' if good else 'NO'} |\n"
+                f"| {figures['label'].replace('|', '&#124;')} | {len(steps)} | {losses[0]:.4f} | "
+                f"{losses[-1]:.4f} | {apart[worst]:.1e} | {rows[0][0]:.1e} | {update:.1e} | "
+                f"{'yes' if good else 'NO'} |\n"
             )
     return good
 
@@ -202,7 +206,8 @@ def main():
     if expected is not None and expected != set(final):
         missing, extra = sorted(expected - set(final)), sorted(set(final) - expected)
         print(
-            f"FAIL trained tensors: missing {missing[:6]}, unexpected {extra[:6]} ({len(missing)}, {len(extra)} in all)"
+            f"FAIL trained tensors: missing {missing[:6]}, unexpected {extra[:6]} "
+            f"({len(missing)}, {len(extra)} in all)"
         )
         sys.exit(1)
     model = torch_vit.infer_config(init, config, torch_vit.metadata_config(metadata))

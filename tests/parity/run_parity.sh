@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Trains 50 steps of DeiT-Ti on CIFAR-10 with every method that PyTorch can replay, replays each, prints a table.
-# A trace that passed is removed; one that differs stays in OUT.
+# Trains 50 steps of DeiT-Ti on CIFAR-10 with every method that PyTorch can replay, replays each,
+# prints a table. A trace that passed is removed; one that differs stays in OUT.
 # usage: GRAFT_DATA=DIR run_parity.sh PEERS_ENV GRAFT_BINARY [OUT]
-#   DIR holds weights/deit_tiny_patch16_224.safetensors and data/vtab-1k/cifar10; ONLY=NAME runs the methods whose name
-#   contains it; THREADS (1) is used by both sides. Exit 1 if any method differs.
+#   DIR holds weights/deit_tiny_patch16_224.safetensors and data/vtab-1k/cifar10; ONLY=NAME runs the
+#   methods whose name contains it; THREADS (1) is used by both sides. Exit 1 if any method differs.
 set -euo pipefail
 env=${1:?usage: run_parity.sh PEERS_ENV GRAFT_BINARY [OUT]}
 graft=${2:?usage: run_parity.sh PEERS_ENV GRAFT_BINARY [OUT]}
@@ -27,7 +27,8 @@ methods=(
 )
 table="$out/table.md"
 {
-    echo "| method | steps | first loss | last loss | worst loss difference | worst tensor | all updates | equal |"
+    echo "| method | steps | first loss | last loss | worst loss difference" \
+        "| worst tensor | all updates | equal |"
     echo "|---|---|---|---|---|---|---|---|"
 } > "$table"
 
@@ -41,19 +42,22 @@ for line in "${methods[@]}"; do
     rm -rf "$work"
     mkdir -p "$work"
     # 400 rows in batches of 16 are 25 steps an epoch.
-    if "$graft" train --model "$data/weights/deit_tiny_patch16_224.safetensors" --data "$data/data/vtab-1k/cifar10" \
-        --method "$method" --out "$work/run" --trace "$work/trace" --train-split train800val200 --limit 400 --epochs 2 \
-        --batch-size 16 --lr "$lr" --weight-decay 1e-2 --schedule cosine --warmup 0.1 --label-smoothing 0.1 \
-        --optimizer adamw --seed 1 --dtype f32 --threads "$threads" --quiet > "$work/train.log" 2>&1; then
+    if "$graft" train --model "$data/weights/deit_tiny_patch16_224.safetensors" \
+        --data "$data/data/vtab-1k/cifar10" --method "$method" --out "$work/run" \
+        --trace "$work/trace" --train-split train800val200 --limit 400 --epochs 2 --batch-size 16 \
+        --lr "$lr" --weight-decay 1e-2 --schedule cosine --warmup 0.1 --label-smoothing 0.1 \
+        --optimizer adamw --seed 1 --dtype f32 --threads "$threads" \
+        --quiet > "$work/train.log" 2>&1; then
         if "$env/bin/python" "$here/replay_vit.py" --trace "$work/trace" --run "$work/run" \
-            --data "$data/data/vtab-1k/cifar10" --threads "$threads" --label "$method" --table "$table" \
-            --json "$work/replay.json" > "$work/replay.log" 2>&1; then
+            --data "$data/data/vtab-1k/cifar10" --threads "$threads" --label "$method" \
+            --table "$table" --json "$work/replay.json" > "$work/replay.log" 2>&1; then
             rm -r "$work/trace"
         else
             failed=1
             echo "== $method: the replay differs" >&2
             cat "$work/replay.log" >&2
-            [[ -e $work/replay.json ]] || echo "| ${method//|/&#124;} | | | | | | | NO: not replayed |" >> "$table"
+            [[ -e $work/replay.json ]] ||
+                echo "| ${method//|/&#124;} | | | | | | | NO: not replayed |" >> "$table"
         fi
     else
         failed=1

@@ -1,4 +1,5 @@
-"""Tests the replay itself: a trace made by transformers and peft must pass, and every perturbed trace must fail.
+"""Tests the replay itself: a trace made by transformers and peft must pass, and every perturbed
+trace must fail.
 
 usage: python selftest.py        (peers' environment; about a minute on one thread)
 """
@@ -24,7 +25,10 @@ from safetensors.torch import load_file, save_file
 HERE = pathlib.Path(__file__).resolve().parent
 IMAGE_SIZE, ROWS, BATCH, STEPS, LR, DECAY, CLASSES = 16, 24, 6, 20, 2e-3, 0.05, 3
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-PREPROCESS = f"resize={IMAGE_SIZE},filter=bicubic,mean={'|'.join(map(str, MEAN))},std={'|'.join(map(str, STD))}"
+PREPROCESS = (
+    f"resize={IMAGE_SIZE},filter=bicubic,"
+    f"mean={'|'.join(map(str, MEAN))},std={'|'.join(map(str, STD))}"
+)
 NAMES = (
     ("base_model.model.", ""),
     (".base_layer", ""),

@@ -1,7 +1,9 @@
-"""The reference ViT in PyTorch: a function of a dictionary of tensors under Graft's canonical names.
+"""The reference ViT in PyTorch: a function of a dictionary of tensors under Graft's canonical
+names.
 
-Canonical names are timm's with the fused qkv split in three: `blocks.N.attn.{q,k,v,o}`. Any dtype; no state; the
-fixtures, the replay and the logit check all use this one forward pass, and check it against timm and transformers.
+Canonical names are timm's with the fused qkv split in three: `blocks.N.attn.{q,k,v,o}`. Any dtype;
+no state; the fixtures, the replay and the logit check all use this one forward pass, and check it
+against timm and transformers.
 """
 
 import json
@@ -34,7 +36,8 @@ def load(path):
 
 
 def canonical(tensors):
-    """Canonical names from timm's: splits qkv, renames proj to o and patch_embed.proj to patch_embed."""
+    """Canonical names from timm's: splits qkv, renames proj to o and patch_embed.proj to
+    patch_embed."""
     out = {}
     for name, value in tensors.items():
         name = re.sub(r"^patch_embed\.proj\.", "patch_embed.", name)
@@ -115,8 +118,9 @@ def load_model(path):
 
 
 def infer_config(params, *sources):
-    """Shapes from the tensors; heads, eps, GELU kind and pooling from the first source (a dictionary) that has them.
-    Without: width / 64 heads, eps 1e-6, erf, class token, as timm's ViT."""
+    """Shapes from the tensors; heads, eps, GELU kind and pooling from the first source (a
+    dictionary) that has them. Without: width / 64 heads, eps 1e-6, erf, class token, as timm's
+    ViT."""
     width = params["norm.weight"].numel()
     patch = params["patch_embed.weight"]
     patch_size = patch.shape[-1] if patch.dim() == 4 else math.isqrt(patch.shape[1] // 3)
@@ -142,8 +146,9 @@ def metadata_config(metadata):
 
 
 def forward(params, images, config, lora_scale=0.0, masks=None, record=None):
-    """Logits [batch, classes]. `masks[site]` multiplies a LoRA branch's input (dropout) or a residual branch (drop
-    path); `record(name, value)` receives intermediate activations as [batch * tokens, features]."""
+    """Logits [batch, classes]. `masks[site]` multiplies a LoRA branch's input (dropout) or a
+    residual branch (drop path); `record(name, value)` receives intermediate activations as
+    [batch * tokens, features]."""
     masks = masks or {}
     note = record or (lambda name, value: None)
     batch, width, heads = images.shape[0], config.width, config.heads
@@ -221,5 +226,6 @@ def learning_rate(step, steps, base, schedule="cosine", warmup=0.1):
 
 
 def is_inert(name):
-    """A key bias adds one constant to all scores of a query: its true gradient is 0, so Adam amplifies rounding."""
+    """A key bias adds one constant to all scores of a query: its true gradient is 0, so Adam
+    amplifies rounding."""
     return name.endswith("attn.k.bias")

@@ -1,4 +1,5 @@
-"""Import before timm: declares the schemas of torchvision's compiled operators, so that its Python part imports alone."""
+"""Import before timm: declares the schemas of torchvision's compiled operators, so that its Python
+part imports alone."""
 
 import importlib.util
 import pathlib

@@ -1,4 +1,5 @@
-"""Reads what `graft train --trace DIR --out RUN` wrote: everything that depends on how Graft spells a name is here."""
+"""Reads what `graft train --trace DIR --out RUN` wrote: everything that depends on how Graft spells
+a name is here."""
 
 import fnmatch
 import json
@@ -11,8 +12,8 @@ import torch
 
 import torch_vit
 
-# Setting: the keys that config.json may hold it under, best first. A key matches the last parts of a dotted path, the
-# whole path where it starts with "^"; "-" equals "_".
+# Setting: the keys that config.json may hold it under, best first. A key matches the last parts of
+# a dotted path, the whole path where it starts with "^"; "-" equals "_".
 SETTINGS = {
     "method": ("method", "recipe"),
     "data": ("data", "data_dir"),
@@ -53,7 +54,7 @@ PREPROCESS = {  # name: (resize, crop or None, mean, std); resize None means the
 
 
 def settings(path):
-    """The settings of SETTINGS that config.json holds, whatever the nesting; the shallowest key wins."""
+    """The settings of SETTINGS that config.json holds, however nested; the shallowest key wins."""
     found = []  # (depth, dotted path, value)
 
     def walk(node, prefix):
@@ -92,7 +93,8 @@ def tensors(path):
 
 
 def terms(method):
-    """[(name, options)] from `lora(r=8,alpha=16)+bitfit`, or from a list of {"name": ..., "options": {...}}."""
+    """[(name, options)] from `lora(r=8,alpha=16)+bitfit`, or from a list of
+    {"name": ..., "options": {...}}."""
     if isinstance(method, str):
         out = []
         for term in re.sub(r"\s", "", method).split("+"):
@@ -114,7 +116,8 @@ def lora_scale(method):
 
 
 def trainable(method, init):
-    """The names that a method must train, from the initial tensors; None where a term is not known here."""
+    """The names that a method must train, from the initial tensors; None where a term is not known
+    here."""
     depth = 1 + max(int(m[1]) for m in (re.match(r"blocks\.(\d+)\.", k) for k in init) if m)
     base = [k for k in init if "lora_" not in k]
     out = {k for k in base if k.startswith("head.")}
@@ -166,7 +169,8 @@ def losses(folder):
 
 
 def batches(folder):
-    """Rows of the training list for every step, from `step_NNNNNN` arrays or one `rows` array padded with -1."""
+    """Rows of the training list for every step, from `step_NNNNNN` arrays or one `rows` array
+    padded with -1."""
     with np.load(folder / "batches.npz") as z:
         names = sorted(n for n in z.files if n.startswith("step_"))
         steps = [z[n] for n in names] if names else [row[row >= 0] for row in z["rows"]]
@@ -174,8 +178,9 @@ def batches(folder):
 
 
 def masks(folder):
-    """[step] -> {site: multiplier}. Keys `step_NNNNNN/SITE` with SITE one of `blocks.N.attn.q.dropout` ...,
-    `blocks.N.drop_path1`, `blocks.N.drop_path2`; values are what the branch is multiplied by: 0 or 1/keep."""
+    """[step] -> {site: multiplier}. Keys `step_NNNNNN/SITE` with SITE one of
+    `blocks.N.attn.q.dropout` ..., `blocks.N.drop_path1`, `blocks.N.drop_path2`; values are what the
+    branch is multiplied by: 0 or 1/keep."""
     out = {}
     if (folder / "masks.npz").exists():
         with np.load(folder / "masks.npz") as z:
@@ -188,7 +193,7 @@ def masks(folder):
 
 
 def preprocess_of(value):
-    """(resize, crop, mean, std) from a name, from `resize=...,mean=a|b|c,...`, or from a dictionary."""
+    """(resize, crop, mean, std) from a name, `resize=...,mean=a|b|c,...`, or a dictionary."""
     if value is None:
         return PREPROCESS["vtab"]
     if isinstance(value, str):

@@ -70,7 +70,8 @@ mkdir -p docs
     echo "Made by \`scripts/verify.sh ${parts[*]}\`; run it again for figures of your machine."
     echo
     echo "- date: $(date -u +%Y-%m-%d)"
-    echo "- machine: $(awk -F': ' '/model name/ {print $2; exit}' /proc/cpuinfo), $(nproc) threads," \
+    model=$(awk -F': ' '/model name/ {print $2; exit}' /proc/cpuinfo)
+    echo "- machine: $model, $(nproc) threads," \
         "$(. /etc/os-release && echo "$PRETTY_NAME")"
     echo "- commit: $(git rev-parse --short HEAD)$( ((changes)) && echo ", $changes files changed")"
     echo

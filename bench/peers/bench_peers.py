@@ -1,10 +1,12 @@
-"""Graft beside PyTorch on one machine: alternating processes, median ratio; a markdown table, and JSON with --out.
+"""Graft beside PyTorch on one machine: alternating processes, median ratio, a markdown table.
 
-usage: python bench_peers.py --graft GRAFT --python PEERS_PYTHON [--rounds N] [--only TEXT] [--out FILE]
+usage: python bench_peers.py --graft GRAFT --python PEERS_PYTHON [--rounds N] [--only TEXT]
+    [--out FILE]
 
-Each round starts one process of each side, in alternating order, so that a neighbour's load falls on both; the ratio is
-taken inside a round, and the median ratio of the rounds is reported with the least and the largest. GF/s is nominal work
-over time, the same work for both sides. Memory is the process's peak resident size, as the system counted it.
+Each round starts one process of each side, in alternating order, so that a neighbour's load
+falls on both; the ratio is taken inside a round, and the median ratio of the rounds is reported
+with the least and the largest. GF/s is nominal work over time, the same work for both sides.
+Memory is the process's peak resident size, as the system counted it.
 """
 
 import argparse
@@ -109,7 +111,8 @@ def measure(args, case):
         rounds.append({side: run(sides[side]) for side in order})
         rounds[-1]["graft"].pop("nodes", None)
         print(
-            f"  round {i + 1}: graft {rounds[-1]['graft']['step_ms']:.1f} ms, torch {rounds[-1]['torch']['step_ms']:.1f} ms",
+            f"  round {i + 1}: graft {rounds[-1]['graft']['step_ms']:.1f} ms,"
+            f" torch {rounds[-1]['torch']['step_ms']:.1f} ms",
             file=sys.stderr,
             flush=True,
         )
@@ -147,7 +150,8 @@ def summary(case, rounds):
 
 
 HEADER = (
-    "| work | Graft ms | PyTorch ms | faster by (min .. max) | Graft ex/s | PyTorch ex/s | Graft GF/s | "
+    "| work | Graft ms | PyTorch ms | faster by (min .. max) | Graft ex/s | PyTorch ex/s "
+    "| Graft GF/s | "
     "PyTorch GF/s | Graft MB | PyTorch MB |\n|" + "---|" * 10
 )
 
@@ -161,7 +165,8 @@ def row(case, s):
     return (
         f"| {describe(case)} | {g['step_ms']:.1f} | {t['step_ms']:.1f} | "
         f"{s['ratio']:.2f} ({s['ratio_min']:.2f} .. {s['ratio_max']:.2f}) | "
-        f"{g['examples_per_second']:.2f} | {t['examples_per_second']:.2f} | {g['gflops']:.0f} | {t['gflops']:.0f} | "
+        f"{g['examples_per_second']:.2f} | {t['examples_per_second']:.2f} | "
+        f"{g['gflops']:.0f} | {t['gflops']:.0f} | "
         f"{g['rss_bytes'] / 2**20:.0f} | {t['rss_bytes'] / 2**20:.0f} |"
     )
 
@@ -188,8 +193,9 @@ def main():
             args.out.write_text(json.dumps(result, indent=1) + "\n")
     m = result["machine"]
     print(
-        f"{m['cpu']}, {m['cpus']} CPUs, {m['memory_gib']} GiB, {' '.join(m['isa'])}; {args.threads} threads, "
-        f"{args.rounds} rounds, PyTorch {result['torch']} eager, f32; load at start {m['load']:.1f}\n"
+        f"{m['cpu']}, {m['cpus']} CPUs, {m['memory_gib']} GiB, {' '.join(m['isa'])}; "
+        f"{args.threads} threads, {args.rounds} rounds, PyTorch {result['torch']} eager, f32; "
+        f"load at start {m['load']:.1f}\n"
     )
     print("\n".join([HEADER, *rows]))
 

@@ -2,7 +2,7 @@
 
 usage: python torch_step.py MODEL TASK BATCH [--steps N] [--threads N] [--compile]
 MODEL vit_base_patch16_224 | deit_tiny_patch16_224;  TASK infer | lora | bitfit | linear | full
-Random weights and inputs; transformers' ViT, peft's LoRA (r=8, alpha=8, q and v), AdamW, as the figures in the README.
+Random weights and inputs; transformers' ViT, peft's LoRA (r=8, alpha=8, q and v), AdamW.
 """
 
 import argparse

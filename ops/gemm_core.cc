@@ -232,7 +232,8 @@ HWY_EXPORT(RunChunk);
 
 constexpr int64_t kMostDepth =
     256;  // rows of a block of B: a panel of it (48 or 16 KB) stays in L1 or near
-constexpr int64_t kChunkRows = 96;  // such a block of A stays in L2
+constexpr int64_t kChunkRows =
+    192;  // such a block of A stays in L2, and a panel of B serves it all
 constexpr int64_t kChunkCols = 384;
 constexpr int64_t kFewRows = 16;          // below, packing B costs more than the product
 constexpr int64_t kPackFloats = 1 << 20;  // packed at once, unless one block is more

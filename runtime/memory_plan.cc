@@ -50,9 +50,9 @@ size_t LowerBound(std::span<const Interval> iv, size_t alignment) {
 
 }  // namespace
 
-// Three orders are tried and the smallest result wins: largest first, largest bytes x lifetime
-// first, and in order of time. None is best on all graphs; together they come within 10 % of the
-// bound.
+// Four orders are tried and the smallest result wins: largest, largest bytes x lifetime, longest
+// lifetime and earliest first. None is best on all graphs; together they come within 10 % of the
+// bound. One that comes within 1 % ends the search.
 MemoryPlan PlanMemory(std::span<const Interval> iv, size_t alignment) {
   std::vector<size_t> order(iv.size());
   std::iota(order.begin(), order.end(), size_t{0});
@@ -71,7 +71,7 @@ MemoryPlan PlanMemory(std::span<const Interval> iv, size_t alignment) {
     std::stable_sort(order.begin(), order.end(), before);
     MemoryPlan plan = Place(iv, order, alignment);
     if (best.offset.empty() || plan.bytes < best.bytes) best = std::move(plan);
-    if (best.bytes <= bound) break;
+    if (best.bytes <= bound + bound / 100) break;
   }
   best.lower_bound = bound;
   return best;

@@ -113,6 +113,18 @@ int ApplyOne(Graph& g, std::span<const Rule> rules, ValueId v, const std::string
   return -1;
 }
 
+// Erases the node that made v, if nobody needs it any more, and what only it needed. After a
+// rewrite this is all that can have died, so the whole graph need not be searched.
+void EraseIfUnused(Graph& g, ValueId v) {
+  const NodeId id = g.value(v).producer;
+  if (!id.valid()) return;
+  for (ValueId result : g.node(id).out)
+    if (!g.users(result).empty() || g.IsOutput(result)) return;
+  const std::vector<ValueId> in = g.node(id).in;
+  g.EraseNode(id);
+  for (ValueId operand : in) EraseIfUnused(g, operand);
+}
+
 }  // namespace
 
 Pat Any(std::string name) {
@@ -182,7 +194,7 @@ PassReport RewriteToFixpoint(Graph& g, std::string pass, std::span<const Rule> r
         const int rule = ApplyOne(g, rules, v, report.name, report);
         if (rule < 0) continue;
         changed = true;
-        g.EraseDead();
+        EraseIfUnused(g, v);
         const double after = size();
         if (after >= before)
           Fail("pass '{}': rule '{}' does not lower the measure ({} -> {}); it would loop",

@@ -17,48 +17,13 @@
 #include <vector>
 
 #include "ops/gemm_core.h"
+#include "ops/isa.h"
 #include "ops/onednn_gemm.h"
-#include "ops/targets.h"
+#include "ops/peak.h"
 #include "runtime/threads.h"
 
-#undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "bench/gemm_bench.cc"
-#include "hwy/foreach_target.h"
-#include "hwy/highway.h"
-#include "ops/gemm_micro-inl.h"
-
-HWY_BEFORE_NAMESPACE();
-namespace graft::HWY_NAMESPACE {
-namespace {
-
-// Multiply-adds on registers alone, as many chains as a tile has; returns their number in floats.
-int64_t MultiplyAdds(int64_t steps, float* sink) {
-  const GemmTag d;
-  constexpr size_t kChains = 12;
-  hn::Vec<GemmTag> acc[kChains];
-  const auto x = hn::Set(d, 0.999f), y = hn::Set(d, 1e-6f);
-  Unroll<kChains>([&](auto i) HWY_ATTR __attribute__((always_inline)) {
-    acc[i] = hn::Set(d, sink[i]);  // unknown to the compiler, which would merge equal chains
-  });
-  for (int64_t s = 0; s < steps; ++s) {
-    Unroll<kChains>([&](auto i) HWY_ATTR
-                    __attribute__((always_inline)) { acc[i] = hn::MulAdd(acc[i], x, y); });
-  }
-  Unroll<kChains - 1>([&](auto i) HWY_ATTR
-                      __attribute__((always_inline)) { acc[0] = hn::Add(acc[0], acc[i + 1]); });
-  hn::StoreU(acc[0], d, sink);
-  return steps * static_cast<int64_t>(kChains) * kGemmLanes;
-}
-
-}  // namespace
-}  // namespace graft::HWY_NAMESPACE
-HWY_AFTER_NAMESPACE();
-
-#if HWY_ONCE
 namespace graft {
 namespace {
-
-HWY_EXPORT(MultiplyAdds);
 
 // One thread: its own CPU time, so that other programs on the core do not count. Else wall time.
 double Seconds(int threads = 1) {
@@ -70,13 +35,7 @@ double Seconds(int threads = 1) {
 // GFLOP/s of one core, the best seen so far.
 double Peak() {
   static double best = 0;
-  HWY_ALIGN static float sink[64];
-  for (int i = 0; i < 5; ++i) {
-    const double start = Seconds();
-    const int64_t done = HWY_DYNAMIC_DISPATCH(MultiplyAdds)(200000, sink);
-    best = std::max(best, 2e-9 * static_cast<double>(done) / (Seconds() - start));
-  }
-  return best;
+  return best = std::max(best, PeakOfOneCore());
 }
 
 // On huge pages, as the arena of a session is.
@@ -220,18 +179,14 @@ void RegisterAll() {
 int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--isa=avx2") != 0) continue;
-    hwy::SetSupportedTargetsForTest(HWY_AVX2);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-    if (!graft::CapOnednnIsa("avx2")) return 1;
+    graft::LimitIsa("avx2");
     std::rotate(argv + i, argv + i + 1, argv + argc--);
     break;
   }
   graft::RegisterAll();
   benchmark::Initialize(&argc, argv);
   const double peak = graft::Peak();
-  fmt::print("Peak of one core: {:.1f} GFLOP/s, {}\n", peak,
-             hwy::TargetName(hwy::SupportedTargets() & -hwy::SupportedTargets()));
+  fmt::print("Peak of one core: {:.1f} GFLOP/s, {}\n", peak, graft::ActiveIsa());
   benchmark::RunSpecifiedBenchmarks();
   fmt::print("Peak of one core, best of the run: {:.1f} GFLOP/s\n", graft::Peak());
 }
-#endif  // HWY_ONCE

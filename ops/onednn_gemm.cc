@@ -58,7 +58,9 @@ dnnl::primitive_attr Attributes(const OnednnShape& s) {
 }
 
 dnnl::matmul::primitive_desc Describe(const OnednnShape& s, int64_t rows) {
-  const memory::desc a = Matrix(rows, s.k, s.a_transposed, s.lda);
+  // A dense transposed A is [k, m] whatever part of m a block takes.
+  const int64_t lda = s.lda != 0 || !s.a_transposed ? s.lda : s.m;
+  const memory::desc a = Matrix(rows, s.k, s.a_transposed, lda);
   const memory::desc b =
       s.packed_b ? memory::desc({s.k, s.n}, memory::data_type::f32, memory::format_tag::any)
                  : Matrix(s.k, s.n, s.b_transposed, s.ldb);

@@ -361,6 +361,30 @@ TEST(OnednnGemm, MatchesGemmCoreAndKeepsToItsRows) {
   }
 }
 
+// dW = dY' X: A is stored [k, m] and cut along m into several blocks.
+TEST(OnednnGemm, TransposedAInBlocks) {
+  constexpr int64_t kK = 75, kN = 90;
+  for (const int64_t m : {64, 192, 300}) {
+    const auto gemm =
+        OnednnGemm::Prepare({.m = m, .k = kK, .n = kN, .a_transposed = true, .residual = true});
+    ASSERT_TRUE(gemm.has_value());
+    std::vector<float> a(static_cast<size_t>(kK * m)), b(static_cast<size_t>(kK * kN));
+    for (size_t i = 0; i < a.size(); ++i) a[i] = static_cast<float>(i % 17) / 8 - 1;
+    for (size_t i = 0; i < b.size(); ++i) b[i] = static_cast<float>(i % 23) / 11 - 1;
+    std::vector<float> c(static_cast<size_t>(m * kN), 0.5f);
+    Scratch scratch(gemm->scratch_bytes());
+    gemm->Run(m, a.data(), b.data(), nullptr, c.data(), c.data(), scratch.data.get());
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t j = 0; j < kN; ++j) {
+        double want = 0.5;
+        for (int64_t x = 0; x < kK; ++x)
+          want += static_cast<double>(a[static_cast<size_t>(x * m + i)]) *
+                  b[static_cast<size_t>(x * kN + j)];
+        ASSERT_NEAR(c[static_cast<size_t>(i * kN + j)], want, 1e-4) << m << ": " << i << "," << j;
+      }
+  }
+}
+
 TEST(OnednnGemm, RefusesEmptyShapes) {
   EXPECT_FALSE(OnednnGemm::Prepare({.m = 0, .k = 4, .n = 4}));
   EXPECT_FALSE(OnednnGemm::Prepare({.m = 4, .k = 0, .n = 4}));

@@ -1,5 +1,5 @@
-// Gradients of a block at DeiT-Ti's real sizes: the compiled session with all passes against the f64
-// interpreter of the plain graph. Small fixtures never reach the kernels' large-shape paths.
+// Gradients of a block at the real sizes of DeiT-Ti: the session with all passes against the f64
+// interpreter of the plain graph. Small fixtures never reach the large-shape paths of the kernels.
 #include <gtest/gtest.h>
 
 #include <cmath>

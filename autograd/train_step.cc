@@ -1,5 +1,6 @@
 #include "autograd/train_step.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "autograd/gradient.h"
@@ -93,6 +94,21 @@ Graph BuildStepGraph(Graph g, ParamStore& params, const OptimizerConfig& optimiz
   return g;
 }
 
+// Lanes cost a copy of the gradients each. With many, threads wait less for each other at the end.
+constexpr int kMostLanes = 16;
+constexpr size_t kLaneBytes = size_t{64} << 20;
+
+SessionOptions StepOptions(const Graph& g, int64_t micro_batch) {
+  size_t bytes = 1;
+  for (ValueId v : g.Trainable())
+    bytes += static_cast<size_t>(At(g.shape(v), {}).size()) * sizeof(float);
+  SessionOptions options{.capacity = {micro_batch, 0}};
+  options.lanes = static_cast<int>(std::clamp<size_t>(kLaneBytes / bytes, 1, kMostLanes));
+  // Too few lanes to go round: the threads work inside the kernels instead.
+  options.workers = options.lanes >= Threads() ? Threads() : 1;
+  return options;
+}
+
 }  // namespace
 
 TrainStep::TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
@@ -100,24 +116,34 @@ TrainStep::TrainStep(const Graph& loss_graph, ParamStore& params, const Optimize
     : optimizer_(optimizer),
       micro_batch_(micro_batch),
       graph_(BuildStepGraph(loss_graph, params, optimizer, passes, reports_)),
-      session_(graph_, params, {.capacity = {micro_batch, 0}}) {
-  if (session_.HasInput("one")) session_.Input("one").f32()[0] = 1;
-  if (session_.HasInput("rng")) rng_ = session_.Input("rng");
-  inv_batch_ = session_.Input("inv_batch");
+      session_(graph_, params, StepOptions(graph_, micro_batch)) {
+  for (int worker = 0; worker < session_.options().workers; ++worker) {
+    if (session_.HasInput("one")) session_.Input("one", worker).f32()[0] = 1;
+    rng_.push_back(session_.HasInput("rng") ? session_.Input("rng", worker) : Tensor{});
+    inv_batch_.push_back(session_.Input("inv_batch", worker));
+  }
   hyper_ = session_.Input("hyper");
   loss_ = session_.State("acc.loss");
 }
 
 StepResult TrainStep::Run(int64_t batch, int64_t step, double learning_rate, const Fill& fill) {
-  session_.ZeroStates();
-  inv_batch_.f32()[0] = 1.0f / static_cast<float>(batch);
-  for (int64_t first = 0; first < batch; first += micro_batch_) {
-    const int64_t count = std::min(micro_batch_, batch - first);
-    fill(first, count);
-    if (rng_.data)
-      rng_.i32()[0] = static_cast<int32_t>(step), rng_.i32()[1] = static_cast<int32_t>(first);
-    session_.Run({count, 0});
-  }
+  const int64_t micro_batches = (batch + micro_batch_ - 1) / micro_batch_;
+  const int lanes = static_cast<int>(std::min<int64_t>(session_.options().lanes, micro_batches));
+  session_.ZeroStates(lanes);
+  ForEachRun(session_, lanes, [&](int64_t lane, int worker) {
+    const size_t w = static_cast<size_t>(worker);
+    inv_batch_[w].f32()[0] = 1.0f / static_cast<float>(batch);
+    const Piece mine = EvenPiece(micro_batches, lanes, lane);
+    for (int64_t i = mine.begin; i < mine.begin + mine.size; ++i) {
+      const int64_t first = i * micro_batch_, count = std::min(micro_batch_, batch - first);
+      fill(first, count, worker);
+      if (rng_[w].data)
+        rng_[w].i32()[0] = static_cast<int32_t>(step),
+        rng_[w].i32()[1] = static_cast<int32_t>(first);
+      session_.Run({count, 0}, worker, static_cast<int>(lane));
+    }
+  });
+  session_.SumStates(lanes);
   float* hyper = hyper_.f32();
   const double t = static_cast<double>(step + 1);
   hyper[0] = static_cast<float>(learning_rate);

@@ -3,9 +3,10 @@
 //
 //   total loss = sum over the batch of losses[i] / batch size
 //
-// Each trainable parameter w has a state "acc.w" that the micro-batches add to in order, and
-// optimizer state "opt.m.w", "opt.v.w" (or "opt.buf.w") in the store, so a checkpoint is a list of
-// names.
+// Each trainable parameter w has a state "acc.w" in every lane of the session. Lane l takes the
+// l-th part of the batch, whatever thread it runs on, and adds up its micro-batches in order; then
+// the lanes are added up in order. It has optimizer state "opt.m.w", "opt.v.w" (or "opt.buf.w") in
+// the store, so a checkpoint is a list of names.
 #pragma once
 #include <functional>
 
@@ -46,10 +47,11 @@ class TrainStep {
   TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
             int64_t micro_batch, const Passes& passes = {});
 
-  // fill(first, count) writes the inputs of sequences [first, first+count) of the batch into the
-  // session's buffers. `step` counts from 0; bias correction uses step + 1. A loss that is not
+  // fill(first, count, worker) writes the inputs of sequences [first, first+count) of the batch
+  // into that worker's buffers of the session; calls for different workers come at the same time,
+  // and must not throw. `step` counts from 0; bias correction uses step + 1. A loss that is not
   // finite updates nothing. "rng" is filled in here.
-  using Fill = std::function<void(int64_t first, int64_t count)>;
+  using Fill = std::function<void(int64_t first, int64_t count, int worker)>;
   StepResult Run(int64_t batch, int64_t step, double learning_rate, const Fill& fill);
 
   Session& session() { return session_; }
@@ -67,7 +69,9 @@ class TrainStep {
   std::vector<PassReport> reports_;
   Graph graph_;
   Session session_;
-  Tensor inv_batch_, hyper_, loss_, rng_;  // looked up once; rng_.data is null without random nodes
+  // Looked up once. By worker; the data of rng is null without random nodes.
+  std::vector<Tensor> inv_batch_, rng_;
+  Tensor hyper_, loss_;
 };
 
 }  // namespace graft

@@ -11,12 +11,6 @@
 #include "runtime/error.h"
 
 namespace graft {
-namespace {
-
-using Pixels = std::shared_ptr<const std::vector<uint8_t>>;  // [H, W, 3] after resize and crop
-
-}  // namespace
-
 // Positions of the epoch's order are claimed by the workers one after the other (`claimed`), put
 // into slot position % ahead, and taken in order by the consumer (`taken`); a worker that is
 // `ahead` positions before the consumer waits. `epoch` tells results of an abandoned epoch from
@@ -153,9 +147,9 @@ size_t ImageLoader::remaining() const {
   return state_->order.size() - state_->taken;
 }
 
-void ImageLoader::Next(size_t count, float* out) {
+void ImageLoader::Take(size_t count, std::vector<Pixels>& out) {
   GRAFT_CHECK(count <= remaining(), "{} samples asked for, {} left", count, remaining());
-  for (size_t i = 0; i < count; ++i, out += sample_size()) {
+  for (size_t i = 0; i < count; ++i) {
     State::Slot slot;
     {
       std::unique_lock lock(state_->mutex);
@@ -171,7 +165,20 @@ void ImageLoader::Next(size_t count, float* out) {
     }
     state_->work.notify_one();
     if (slot.error) std::rethrow_exception(slot.error);
-    state_->normalizer.Apply(*slot.pixels, out);
+    out.push_back(std::move(slot.pixels));
+  }
+}
+
+void ImageLoader::Normalize(const Pixels& sample, float* out) const {
+  state_->normalizer.Apply(*sample, out);
+}
+
+void ImageLoader::Next(size_t count, float* out) {
+  std::vector<Pixels> samples;
+  Take(count, samples);
+  for (const Pixels& sample : samples) {
+    Normalize(sample, out);
+    out += sample_size();
   }
 }
 

@@ -23,6 +23,9 @@ struct LoaderOptions {
   size_t ahead = 128;  // samples prepared before the consumer asks for them
 };
 
+// A sample before normalisation: bytes [H, W, 3] after resize and crop, shared with the cache.
+using Pixels = std::shared_ptr<const std::vector<uint8_t>>;
+
 class ImageLoader {
  public:
   // A file is opened when its turn comes. Throws Error for nothing.
@@ -48,6 +51,10 @@ class ImageLoader {
   // that cannot be read throws its Error here, at its place in the order; then the epoch is over.
   // REQUIRES: count <= remaining().
   void Next(size_t count, float* out);
+  // The same in two parts: samples appended to `out`, and one of them made floats [3, H, W], which
+  // any thread may do at any time.
+  void Take(size_t count, std::vector<Pixels>& out);
+  void Normalize(const Pixels& sample, float* out) const;
 
   size_t cached() const;  // examples held decoded
 

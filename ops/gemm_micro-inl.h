@@ -18,6 +18,7 @@
 #include <utility>
 
 #include "hwy/highway.h"
+#include "runtime/threads.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace graft::HWY_NAMESPACE {
@@ -60,6 +61,7 @@ struct TileArgs {
 template <size_t kRows, size_t kVecs>
 HWY_NOINLINE void Tile(const TileArgs& t) {
 #define GRAFT_EACH(i) [&](auto i) HWY_ATTR __attribute__((always_inline))
+#define GRAFT_EACH_OF(x, y) [&](int64_t x, int64_t y) HWY_ATTR __attribute__((always_inline))
   const GemmTag d;
   using V = hn::Vec<GemmTag>;
   constexpr size_t kStep = static_cast<size_t>(kGemmLanes);
@@ -73,16 +75,31 @@ HWY_NOINLINE void Tile(const TileArgs& t) {
   const float* b = t.b;
   const char* ahead = reinterpret_cast<const char*>(t.prefetch != nullptr ? t.prefetch : b);
   const int64_t line = t.prefetch != nullptr ? 64 : 0;
-  for (int64_t k = t.k; k > 0; --k) {
-    __builtin_prefetch(ahead, 0, 2);
-    ahead += line;
+  const auto step = GRAFT_EACH_OF(offset_a, offset_b) {
     V bv[kVecs];
-    Unroll<kVecs>(GRAFT_EACH(j) { bv[j] = hn::LoadU(d, b + j * kStep); });
+    Unroll<kVecs>(GRAFT_EACH(j) { bv[j] = hn::LoadU(d, b + offset_b + j * kStep); });
     Unroll<kRows>(GRAFT_EACH(i) {
-      const V av = hn::Set(d, a[i / 3][static_cast<int64_t>(i % 3) * row]);
+      const V av = hn::Set(d, a[i / 3][static_cast<int64_t>(i % 3) * row + offset_a]);
       Unroll<kVecs>(
           GRAFT_EACH(j) { acc[i * kVecs + j] = hn::MulAdd(av, bv[j], acc[i * kVecs + j]); });
     });
+  };
+  int64_t k = t.k;
+  if (kVecs == kGemmVecs && a_k == 1 && b_k == kGemmNr) {
+    for (; k >= 4; k -= 4) {
+      Unroll<4>(GRAFT_EACH(u) {
+        __builtin_prefetch(ahead + u * line, 0, 2);
+        step(int64_t{u}, int64_t{u} * kGemmNr);
+      });
+      ahead += 4 * line;
+      Unroll<kGroups>(GRAFT_EACH(g) { a[g] += 4; });
+      b += 4 * kGemmNr;
+    }
+  }
+  for (; k > 0; --k) {
+    __builtin_prefetch(ahead, 0, 2);
+    ahead += line;
+    step(0, 0);
     Unroll<kGroups>(GRAFT_EACH(g) { a[g] += a_k; });
     b += b_k;
   }
@@ -145,16 +162,6 @@ HWY_INLINE void TileOf(int64_t rows, int64_t cols, const TileArgs& t) {
   }
   TileFor(rows, cols)(inner);
   for (int64_t r = 0; r < rows; ++r) std::memcpy(t.out + r * t.out_row, tile + r * kGemmNr, bytes);
-}
-
-// Rows [begin, begin + size) of the p-th of `parts` pieces that differ by at most one row. Pieces
-// of 11 and 12 rows are faster than 12, 12, ... and a last one of 2.
-struct Piece {
-  int64_t begin, size;
-};
-HWY_INLINE Piece EvenPiece(int64_t rows, int64_t parts, int64_t p) {
-  const int64_t begin = rows * p / parts;
-  return {begin, rows * (p + 1) / parts - begin};
 }
 
 // A panel: packed[k][c] = b[k][c] for k < rows, c < cols, zero for cols <= c < kGemmNr.

@@ -53,14 +53,6 @@ double Now(clockid_t clock) {
   return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
-// Floating-point operations per second of this thread, by the given clock.
-double OneRun(clockid_t clock) {
-  HWY_ALIGN float sink[64] = {1.0f};
-  const double start = Now(clock);
-  const int64_t done = HWY_DYNAMIC_DISPATCH(MultiplyAdds)(200000, sink);
-  return 2 * static_cast<double>(done) / (Now(clock) - start);
-}
-
 double Triad(int threads) {
   constexpr int64_t kFloats = int64_t{8} << 20;  // 32 MiB each
   std::vector<float> a(kFloats), b(kFloats, 1.0f), c(kFloats, 2.0f);
@@ -77,20 +69,24 @@ double Triad(int threads) {
 
 }  // namespace
 
-double PeakOfOneCore() {
-  double best = 0;
-  for (int i = 0; i < 5; ++i) best = std::max(best, OneRun(CLOCK_THREAD_CPUTIME_ID));
-  return best * 1e-9;
+double SamplePeak(int threads) {
+  constexpr int64_t kSteps = 200000;
+  int64_t done = 0;
+  const clockid_t clock = threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC;
+  const double start = Now(clock);
+#pragma omp parallel num_threads(threads) reduction(+ : done)
+  {
+    HWY_ALIGN float sink[64] = {1.0f};
+    done += HWY_DYNAMIC_DISPATCH(MultiplyAdds)(kSteps, sink);
+  }
+  return 2e-9 * static_cast<double>(done) / (Now(clock) - start);
 }
 
 MachinePeak MeasurePeak(int threads, double seconds) {
   MachinePeak peak;
   const double end = Now(CLOCK_MONOTONIC) + seconds;
   do {
-    double sum = 0;
-#pragma omp parallel num_threads(threads) reduction(+ : sum)
-    sum += OneRun(CLOCK_THREAD_CPUTIME_ID);
-    peak.gflops = std::max(peak.gflops, sum * 1e-9);
+    peak.gflops = std::max(peak.gflops, SamplePeak(threads));
   } while (Now(CLOCK_MONOTONIC) < end);
   peak.bytes_per_second = Triad(threads);
   return peak;

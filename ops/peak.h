@@ -8,10 +8,12 @@ struct MachinePeak {
   double bytes_per_second = 0;  // triad a = b + s c over arrays beyond the caches, all threads
 };
 
-// Takes about `seconds`. Uses `threads` threads; with one, it counts that thread's own CPU time.
+// The best of samples taken for about `seconds`.
 MachinePeak MeasurePeak(int threads, double seconds = 0.3);
 
-// The multiply-add rate of the calling thread in GFLOP/s, best of a few short runs.
-double PeakOfOneCore();
+// The multiply-add rate of `threads` threads at this moment, GFLOP/s: one sample of about half a
+// millisecond. One thread counts its own CPU time; several count the wall time of the slowest, as
+// a kernel that waits for all of them does.
+double SamplePeak(int threads);
 
 }  // namespace graft

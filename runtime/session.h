@@ -2,17 +2,27 @@
 // kernels, packed weights, one arena. Run looks nothing up, allocates nothing and throws nothing.
 //
 // Nodes run in three groups: `once`, those fed by parameters only, again after the parameters
-// changed; `main` at every Run; `update` (Phase::kUpdate) at every RunUpdate. Parallelism is inside
-// kernels. Not thread-safe; different sessions may share a ParamStore that nobody writes.
+// changed; `main` at every Run; `update` (Phase::kUpdate) at every RunUpdate.
+//
+// Threads are used in one of two ways (ForEachRun chooses): inside kernels, for a single run; or,
+// as that waits for the slowest thread after every kernel, by several runs beside each other, one
+// thread each. For the latter a session has `workers`, each with inputs, arena and results of its
+// own, and `lanes`, copies of the states: who adds to which copy is fixed by the caller, whatever
+// thread does it, so that sums have the same bits at any number of threads.
+//
+// Apart from runs on different workers and lanes, a session is not thread-safe; different sessions
+// may share a ParamStore that nobody writes.
 #pragma once
 #include "runtime/memory_plan.h"
 #include "runtime/op.h"
 #include "runtime/params.h"
+#include "runtime/threads.h"
 
 namespace graft {
 
 struct SessionOptions {
-  Counts capacity;           // the largest batch that Run may bind
+  Counts capacity;  // the largest batch that Run may bind
+  int workers = 1, lanes = 1;
   bool share_memory = true;  // false: every value its own place (tests)
   bool poison = false;       // fill results and scratch with NaN before each kernel (tests)
 };
@@ -24,7 +34,7 @@ struct StepInfo {
   Phase phase = Phase::kMain;
   bool once = false;
   Cost cost;           // at capacity
-  double seconds = 0;  // summed over profiled runs
+  double seconds = 0;  // summed over profiled runs; n runs beside each other count one n-th each
   int64_t calls = 0;
 };
 
@@ -38,25 +48,29 @@ class Session {
   Session(const Session&) = delete;
 
   // The caller's buffer of an input, sized for the capacity. Throws Error with the nearest name.
-  Tensor Input(std::string_view name);
+  Tensor Input(std::string_view name, int worker = 0);
   bool HasInput(std::string_view name) const;
   // The buffer of a state, zero at first.
-  Tensor State(std::string_view name);
-  void ZeroStates() noexcept;
+  Tensor State(std::string_view name, int lane = 0);
+  // Of the first `lanes` lanes: zeroes them; adds them, in order, to the first.
+  void ZeroStates(int lanes = 1) noexcept;
+  void SumStates(int lanes) noexcept;
 
-  void Run(const Counts& counts) noexcept;  // REQUIRES: counts within the capacity
-  void RunUpdate() noexcept;
+  // REQUIRES: counts within the capacity; Refresh came before runs that go on at the same time.
+  void Run(const Counts& counts, int worker = 0, int lane = 0) noexcept;
+  void Refresh() noexcept;    // the `once` nodes, if parameters changed
+  void RunUpdate() noexcept;  // on worker 0 and lane 0
   // Call after writing to the store from outside: the `once` nodes run again before the next Run.
   // Parameters that are frozen in the graph must not change: kernels may hold packed copies.
   void ParamsChanged() { params_changed_ = true; }
 
   // A result with the extents of the last Run. Valid until the next Run.
-  Tensor Output(std::string_view name) const;
+  Tensor Output(std::string_view name, int worker = 0) const;
 
   void EnableProfile(bool on) { profile_ = on; }
-  const std::vector<StepInfo>& steps() const { return info_; }
-  const MemoryPlan& memory() const { return memory_; }
-  // Arena + inputs + states + what kernels keep (packed weights).
+  std::vector<StepInfo> steps() const;
+  const MemoryPlan& memory() const { return memory_; }  // the arena of one worker
+  // Arenas + inputs + states + results of `once` nodes + what kernels keep (packed weights).
   size_t planned_bytes() const { return planned_bytes_; }
   size_t packed_bytes() const { return packed_bytes_; }
   Cost cost(Phase phase) const;  // at capacity
@@ -64,7 +78,7 @@ class Session {
 
  private:
   struct Impl;
-  void Execute(size_t begin, size_t end) noexcept;
+  void Execute(size_t begin, size_t end, int worker) noexcept;
 
   SessionOptions options_;
   std::unique_ptr<Impl> impl_;
@@ -73,5 +87,17 @@ class Session {
   size_t planned_bytes_ = 0, packed_bytes_ = 0;
   bool params_changed_ = true, profile_ = false;
 };
+
+// run(i, worker) for i in [0, n), each of which calls Run on that worker: beside each other if
+// there are at least as many as workers, else one after the other on worker 0 with the threads
+// inside the kernels. `run` must not throw.
+template <class F>
+void ForEachRun(Session& session, int64_t n, const F& run) noexcept {
+  session.Refresh();
+  if (session.options().workers > 1 && n >= session.options().workers)
+    ParallelFor(n, [&](int64_t i) { run(i, omp_get_thread_num()); });
+  else
+    for (int64_t i = 0; i < n; ++i) run(i, 0);
+}
 
 }  // namespace graft

@@ -27,6 +27,16 @@ void ParallelFor(int64_t chunks, const F& f) noexcept {
   for (int64_t i = 0; i < chunks; ++i) f(i);
 }
 
+// Items [begin, begin + size) of the p-th of `parts` pieces of `items`, which differ by at most
+// one.
+struct Piece {
+  int64_t begin, size;
+};
+constexpr Piece EvenPiece(int64_t items, int64_t parts, int64_t p) {
+  const int64_t begin = items * p / parts;
+  return {begin, items * (p + 1) / parts - begin};
+}
+
 // Cuts [0, rows) into pieces of `chunk` rows; the last one may be shorter.
 //   const FixedChunks cut(rows, 1024);
 //   ParallelFor(cut.count(), [&](int64_t i) { for (r = cut.begin(i); r < cut.end(i); ++r) ... });

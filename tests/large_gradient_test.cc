@@ -19,8 +19,8 @@ TEST_P(LargeGradient, EveryAccumulatorMatchesTheInterpreter) {
   VitConfig config{.width = 192, .depth = 1, .heads = 3, .mlp_width = 768, .classes = 10};
   ParamStore params;
   InitVit(config, params, 3);
-  const Graph model = MethodGraph(config, {.loss = true, .label_smoothing = 0.1},
-                                  ParseMethod("full"), params, 3);
+  const Graph model =
+      MethodGraph(config, {.loss = true, .label_smoothing = 0.1}, ParseMethod("full"), params, 3);
   std::vector<float> images(static_cast<size_t>(batch * 3 * 224 * 224));
   FillNormal(images, {MakeKey(5, Purpose::kData, "images")}, 0, 1);
 
@@ -36,12 +36,13 @@ TEST_P(LargeGradient, EveryAccumulatorMatchesTheInterpreter) {
   const Values64 expected = Interpret(plain, o);
 
   TrainStep step(model, params, {}, micro, TrainingPasses({}));
-  const Tensor image = step.session().Input("image"), labels = step.session().Input("labels");
   const int64_t size = 3 * 224 * 224;
-  step.Run(batch, 0, 0, [&](int64_t first, int64_t count) {
-    std::copy_n(images.begin() + first * size, count * size, image.f32());
+  step.Run(batch, 0, 0, [&](int64_t first, int64_t count, int worker) {
+    std::copy_n(images.begin() + first * size, count * size,
+                step.session().Input("image", worker).f32());
+    int32_t* labels = step.session().Input("labels", worker).i32();
     for (int64_t i = 0; i < count; ++i)
-      labels.i32()[i] = static_cast<int32_t>(o.leaves["labels"][static_cast<size_t>(first + i)]);
+      labels[i] = static_cast<int32_t>(o.leaves["labels"][static_cast<size_t>(first + i)]);
   });
   for (ValueId v : plain.Leaves(Role::kState)) {
     const std::string& name = plain.value(v).name;

@@ -154,12 +154,11 @@ TEST_P(PeftMethod, MergesIntoThePlainModel) {
 TEST_P(PeftMethod, StepsTouchWhatTrainsAndNothingElse) {
   const ParamStore start = params_;
   TrainStep step(graph_, params_, {.weight_decay = 0.01}, 1, TrainingPasses({}));
-  const Tensor image = step.session().Input("image"), labels = step.session().Input("labels");
   const std::vector<double> noise = Noise(2 * 3 * 64, "image");
   for (int i = 0; i < 3; ++i)
-    step.Run(2, i, 1e-2, [&](int64_t first, int64_t) {
-      std::copy_n(noise.begin() + first * 192, 192, image.f32());
-      labels.i32()[0] = first == 0 ? 1 : 4;
+    step.Run(2, i, 1e-2, [&](int64_t first, int64_t, int worker) {
+      std::copy_n(noise.begin() + first * 192, 192, step.session().Input("image", worker).f32());
+      step.session().Input("labels", worker).i32()[0] = first == 0 ? 1 : 4;
     });
   for (ValueId v : graph_.Leaves(Role::kParam)) {
     const std::string& name = graph_.value(v).name;
@@ -173,18 +172,15 @@ TEST_P(PeftMethod, MicroBatchesAndPassesChangeNothing) {
   auto losses = [&](int64_t micro, const TrainStep::Passes& passes) {
     ParamStore params = params_;
     TrainStep step(graph_, params, {}, micro, passes);
-    const Tensor image = step.session().Input("image"), labels = step.session().Input("labels");
     const std::vector<double> noise = Noise(5 * 3 * 64, "batch");
+    const auto fill = [&](int64_t first, int64_t count, int worker) {
+      std::copy_n(noise.begin() + first * 192, count * 192,
+                  step.session().Input("image", worker).f32());
+      int32_t* labels = step.session().Input("labels", worker).i32();
+      for (int64_t k = 0; k < count; ++k) labels[k] = static_cast<int32_t>((first + k) % 5);
+    };
     std::vector<double> result;
-    for (int i = 0; i < 3; ++i)
-      result.push_back(step.Run(5, i, 1e-2,
-                                [&](int64_t first, int64_t count) {
-                                  std::copy_n(noise.begin() + first * 192, count * 192,
-                                              image.f32());
-                                  for (int64_t k = 0; k < count; ++k)
-                                    labels.i32()[k] = static_cast<int32_t>((first + k) % 5);
-                                })
-                           .loss);
+    for (int i = 0; i < 3; ++i) result.push_back(step.Run(5, i, 1e-2, fill).loss);
     return result;
   };
   const std::vector<double> plain = losses(5, {});

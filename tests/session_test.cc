@@ -341,9 +341,9 @@ TEST(Session, AStepAllocatesNothing) {
     for (Pass& pass : ForwardPasses()) passes.forward.Add(std::move(pass));
     for (Pass& pass : StepPasses()) passes.step.Add(std::move(pass));
     TrainStep step(g, params, {.clip = 1, .decays = {}}, 8, passes);
-    const TrainStep::Fill fill = [&](int64_t, int64_t count) {
-      std::fill_n(step.session().Input("image").f32(), count * 3 * 32 * 32, 0.5f);
-      std::fill_n(step.session().Input("labels").i32(), count, 1);
+    const TrainStep::Fill fill = [&](int64_t, int64_t count, int worker) {
+      std::fill_n(step.session().Input("image", worker).f32(), count * 3 * 32 * 32, 0.5f);
+      std::fill_n(step.session().Input("labels", worker).i32(), count, 1);
     };
     step.Run(12, 0, 1e-3, fill);  // warm: threads, both batch sizes
     Session& session = step.session();

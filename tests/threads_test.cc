@@ -20,7 +20,7 @@ const VitConfig kConfig{.image_size = 64,
                         .heads = 3,
                         .mlp_width = 384,
                         .classes = 7};
-constexpr int64_t kBatch = 5;
+constexpr int64_t kBatch = 19, kMicroBatch = 2;  // more micro-batches than threads
 
 struct Bits {
   std::vector<float> logits, losses, weights;
@@ -38,17 +38,19 @@ Bits TrainSome(const char* method, int threads) {
   InitVit(kConfig, params, 1);
   const VitBuild build{.loss = true, .label_smoothing = 0.1, .drop_path = 0.2, .seed = 9};
   const Graph g = MethodGraph(kConfig, build, ParseMethod(method), params, 9);
-  TrainStep step(g, params, {.weight_decay = 0.05, .clip = 1}, 3, TrainingPasses({}));
-  const Tensor image = step.session().Input("image"), labels = step.session().Input("labels");
-  const int64_t size = image.shape.size() / 3;
+  TrainStep step(g, params, {.weight_decay = 0.05, .clip = 1}, kMicroBatch, TrainingPasses({}));
+  const int64_t size = step.session().Input("image").shape.size() / kMicroBatch;
   std::vector<float> inputs(static_cast<size_t>(kBatch * size));
   FillNormal(inputs, {MakeKey(2, Purpose::kData, "images")}, 0, 1);
   Bits bits;
   for (int i = 0; i < 20; ++i) {
-    const StepResult r = step.Run(kBatch, i, 1e-3, [&](int64_t first, int64_t count) {
-      std::copy_n(inputs.begin() + first * size, count * size, image.f32());
+    const StepResult r = step.Run(kBatch, i, 1e-3, [&](int64_t first, int64_t count, int worker) {
+      Session& session = step.session();
+      std::copy_n(inputs.begin() + first * size, count * size,
+                  session.Input("image", worker).f32());
+      int32_t* labels = session.Input("labels", worker).i32();
       for (int64_t k = 0; k < count; ++k)
-        labels.i32()[k] = static_cast<int32_t>((first + k) % kConfig.classes);
+        labels[k] = static_cast<int32_t>((first + k) % kConfig.classes);
     });
     bits.losses.push_back(static_cast<float>(r.loss));
     bits.losses.push_back(static_cast<float>(r.gradient_norm));

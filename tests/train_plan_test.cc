@@ -26,6 +26,13 @@ class TrainPlan : public testing::TestWithParam<Case> {
   Graph graph_;
 };
 
+void FillImages(Session& session) {
+  for (int worker = 0; worker < session.options().workers; ++worker) {
+    const Tensor image = session.Input("image", worker);
+    std::fill_n(image.f32(), image.shape.size(), 0.5f);
+  }
+}
+
 // Arena within 1.10 of the largest sum of values that are alive at one time; and what is planned is
 // what the process then uses, within 5 % and a constant for threads and library code.
 TEST_P(TrainPlan, ArenaIsTightAndPlannedBytesAreUsedBytes) {
@@ -35,9 +42,9 @@ TEST_P(TrainPlan, ArenaIsTightAndPlannedBytesAreUsedBytes) {
   const Session& session = step.session();
   EXPECT_LE(static_cast<double>(session.memory().bytes),
             1.10 * static_cast<double>(session.memory().lower_bound));
-  const Tensor image = step.session().Input("image");
-  std::fill_n(image.f32(), image.shape.size(), 0.5f);
-  for (int i = 0; i < 3; ++i) step.Run(2 * GetParam().micro, i, 1e-4, [](int64_t, int64_t) {});
+  FillImages(step.session());
+  for (int i = 0; i < 3; ++i)
+    step.Run(16 * GetParam().micro, i, 1e-4, [](int64_t, int64_t, int) {});
   const size_t optimizer = params_.bytes().owned - owned_before;
   const double planned = static_cast<double>(session.planned_bytes() + optimizer);
   const double used = static_cast<double>(ResidentBytes() - before);
@@ -47,11 +54,10 @@ TEST_P(TrainPlan, ArenaIsTightAndPlannedBytesAreUsedBytes) {
 
 TEST_P(TrainPlan, MemoryDoesNotGrowWithTheBatch) {
   TrainStep step(graph_, params_, {}, GetParam().micro, TrainingPasses({}));
-  const Tensor image = step.session().Input("image");
-  std::fill_n(image.f32(), image.shape.size(), 0.5f);
-  step.Run(2, 0, 1e-4, [](int64_t, int64_t) {});
+  FillImages(step.session());
+  step.Run(16 * GetParam().micro, 0, 1e-4, [](int64_t, int64_t, int) {});
   const size_t before = ResidentBytes();
-  step.Run(7 * GetParam().micro, 1, 1e-4, [](int64_t, int64_t) {});
+  step.Run(40 * GetParam().micro, 1, 1e-4, [](int64_t, int64_t, int) {});
   EXPECT_LT(ResidentBytes(), before + (size_t{4} << 20));
 }
 

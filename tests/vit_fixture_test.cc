@@ -221,16 +221,17 @@ TEST_P(VitTraining, SessionFollowsPyTorch) {
   const RunCase& run = GetParam();
   TrainStep step(graph_, model_.params, run.optimizer, 2, TrainingPasses({}));
   const std::vector<double> image = e_["image"], labels = e_["labels"];
-  const Tensor in = step.session().Input("image"), label_in = step.session().Input("labels");
-  const int64_t size = in.shape.size() / 2;
+  const int64_t size = step.session().Input("image").shape.size() / 2;
+  const auto fill = [&](int64_t first, int64_t count, int worker) {
+    const Tensor in = step.session().Input("image", worker);
+    const Tensor label_in = step.session().Input("labels", worker);
+    for (int64_t k = 0; k < count * size; ++k)
+      in.f32()[k] = static_cast<float>(image[static_cast<size_t>(first * size + k)]);
+    for (int64_t k = 0; k < count; ++k)
+      label_in.i32()[k] = static_cast<int32_t>(labels[static_cast<size_t>(first + k)]);
+  };
   for (int i = 0; i < run.steps; ++i) {
-    const StepResult r =
-        step.Run(3, i, lr_[static_cast<size_t>(i)], [&](int64_t first, int64_t count) {
-          for (int64_t k = 0; k < count * size; ++k)
-            in.f32()[k] = static_cast<float>(image[static_cast<size_t>(first * size + k)]);
-          for (int64_t k = 0; k < count; ++k)
-            label_in.i32()[k] = static_cast<int32_t>(labels[static_cast<size_t>(first + k)]);
-        });
+    const StepResult r = step.Run(3, i, lr_[static_cast<size_t>(i)], fill);
     EXPECT_NEAR(r.loss, losses_[static_cast<size_t>(i)], 2e-5) << i;
   }
   CompareFinals(

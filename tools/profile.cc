@@ -35,9 +35,11 @@ struct Measured {
 };
 
 void FillNoise(Session& session) {
-  const Tensor image = session.Input("image");
-  for (int64_t i = 0; i < image.shape.size(); ++i)
-    image.f32()[i] = static_cast<float>((i * 7919) % 1000) / 500 - 1;
+  for (int worker = 0; worker < session.options().workers; ++worker) {
+    const Tensor image = session.Input("image", worker);
+    for (int64_t i = 0; i < image.shape.size(); ++i)
+      image.f32()[i] = static_cast<float>((i * 7919) % 1000) / 500 - 1;
+  }
 }
 
 Measured MeasureTraining(const ProfileOptions& o, const CommonOptions& common, LoadedModel& model) {
@@ -55,8 +57,8 @@ Measured MeasureTraining(const ProfileOptions& o, const CommonOptions& common, L
   if (!session.HasInput("image"))
     throw Error("profile: nothing of the model depends on the images");
   FillNoise(session);
-  int32_t* labels = session.Input("labels").i32();
-  auto fill = [&](int64_t first, int64_t count) {
+  auto fill = [&](int64_t first, int64_t count, int worker) {
+    int32_t* labels = session.Input("labels", worker).i32();
     for (int64_t i = 0; i < count; ++i)
       labels[i] = static_cast<int32_t>((first + i) % model.config.classes);
   };
@@ -84,12 +86,15 @@ Measured MeasureInference(const ProfileOptions& o, const CommonOptions& common,
   InferencePasses(common.disabled_passes).Run(g);
   m.micro_batch =
       o.micro_batch ? std::min(o.micro_batch, o.batch) : ChooseMicroBatch(model.config, o.batch);
-  Session session(g, model.params, {.capacity = {m.micro_batch, 0}});
+  const int64_t runs = (o.batch + m.micro_batch - 1) / m.micro_batch;
+  Session session(g, model.params,
+                  {.capacity = {m.micro_batch, 0}, .workers = runs >= Threads() ? Threads() : 1});
   m.compile_ms = MsSince(start);
   FillNoise(session);
   auto run = [&] {
-    for (int64_t first = 0; first < o.batch; first += m.micro_batch)
-      session.Run({std::min(m.micro_batch, o.batch - first), 0});
+    ForEachRun(session, runs, [&](int64_t i, int worker) {
+      session.Run({std::min(m.micro_batch, o.batch - i * m.micro_batch), 0}, worker);
+    });
   };
   run();
   session.EnableProfile(true);

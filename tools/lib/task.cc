@@ -118,13 +118,12 @@ TrainStep::Passes TrainingPasses(const std::vector<std::string>& disabled) {
 }
 
 int64_t ChooseMicroBatch(const VitConfig& config, int64_t batch) {
-  // Rows of one micro-batch: a few tiles of the GEMM for each thread, yet few enough that the
-  // widest activation of a block stays in the shared cache (docs/measuring.md has the sweep).
+  // One thread computes a micro-batch: a few hundred rows are enough for its GEMM to be fast, and
+  // few enough that activations stay near its cache (docs/measuring.md has the sweep). There should
+  // be several micro-batches for each thread.
+  constexpr int64_t kRows = 400, kMicroBatches = 8;
   const int64_t tokens = config.patches() + 1;
-  const int64_t row_bytes = 4 * config.mlp_width;
-  const int64_t cache_rows = static_cast<int64_t>(Cpu().l2_bytes) * 2 / row_bytes;
-  const int64_t rows = std::clamp<int64_t>(cache_rows, 768, 1600);
-  return std::clamp<int64_t>(rows / tokens, 1, batch);
+  return std::max<int64_t>(1, std::min(kRows / tokens, batch / kMicroBatches));
 }
 
 namespace {
@@ -138,38 +137,63 @@ Graph Optimised(Graph g, const std::vector<std::string>& disabled) {
 
 Evaluator::Evaluator(const Graph& graph, ParamStore& params, int64_t micro_batch,
                      const std::vector<std::string>& disabled_passes)
-    : session_(Optimised(graph, disabled_passes), params, {.capacity = {micro_batch, 0}}),
+    : session_(Optimised(graph, disabled_passes), params,
+               {.capacity = {micro_batch, 0}, .workers = Threads()}),
       micro_batch_(micro_batch),
       classes_(graph.shape(graph.output("logits"))[1].constant) {}
 
+// Logits [n, classes] and losses [n] of samples whose labels are examples[0..n).
+void Evaluator::Compute(const ImageLoader& loader, std::span<const Pixels> samples,
+                        std::span<const Example> examples, float* logits, float* losses) {
+  const int64_t n = static_cast<int64_t>(samples.size());
+  const int64_t pixels = session_.Input("image").shape.size() / micro_batch_;
+  ForEachRun(session_, (n + micro_batch_ - 1) / micro_batch_, [&](int64_t i, int worker) {
+    const int64_t first = i * micro_batch_, count = std::min(micro_batch_, n - first);
+    float* image = session_.Input("image", worker).f32();
+    int32_t* labels = session_.Input("labels", worker).i32();
+    for (int64_t k = 0; k < count; ++k) {
+      loader.Normalize(samples[static_cast<size_t>(first + k)], image + k * pixels);
+      labels[k] = examples[static_cast<size_t>(first + k)].label;
+    }
+    session_.Run({count, 0}, worker);
+    std::copy_n(session_.Output("logits", worker).f32(), count * classes_,
+                logits + first * classes_);
+    std::copy_n(session_.Output("losses", worker).f32(), count, losses + first);
+  });
+}
+
 Metrics Evaluator::Run(ImageLoader& loader, std::span<const Example> examples,
-                       std::vector<float>* logits) {
+                       std::vector<float>* all_logits) {
   const auto start = std::chrono::steady_clock::now();
   std::vector<size_t> order(examples.size());
   std::iota(order.begin(), order.end(), size_t{0});
   loader.Start(order);
   session_.ParamsChanged();
   std::vector<int64_t> right(static_cast<size_t>(classes_)), seen(right);
+  // Several micro-batches for each thread between two waits for the loader.
+  const size_t most = static_cast<size_t>(micro_batch_ * 4 * Threads());
+  std::vector<float> logits(most * static_cast<size_t>(classes_)), losses(most);
+  std::vector<Pixels> samples;
   Metrics m;
   while (loader.remaining() > 0) {
-    const int64_t count = std::min<int64_t>(micro_batch_, static_cast<int64_t>(loader.remaining()));
-    loader.Next(static_cast<size_t>(count), session_.Input("image").f32());
-    int32_t* labels = session_.Input("labels").i32();
-    for (int64_t i = 0; i < count; ++i) labels[i] = examples[static_cast<size_t>(m.n + i)].label;
-    session_.Run({count, 0});
-    const float* out = session_.Output("logits").f32();
-    const float* losses = session_.Output("losses").f32();
-    for (int64_t i = 0; i < count; ++i) {
-      const float* row = out + i * classes_;
-      const size_t label = static_cast<size_t>(labels[i]);
-      const bool hit = std::max_element(row, row + classes_) - row == labels[i];
+    const size_t count = std::min(most, loader.remaining());
+    const std::span<const Example> now = examples.subspan(static_cast<size_t>(m.n), count);
+    samples.clear();
+    loader.Take(count, samples);
+    Compute(loader, samples, now, logits.data(), losses.data());
+    for (size_t i = 0; i < count; ++i) {
+      const float* row = &logits[i * static_cast<size_t>(classes_)];
+      const size_t label = static_cast<size_t>(now[i].label);
+      const bool hit = std::max_element(row, row + classes_) - row == now[i].label;
       ++seen[label];
       right[label] += hit;
       m.accuracy += hit;
       m.loss += losses[i];
     }
-    if (logits) logits->insert(logits->end(), out, out + count * classes_);
-    m.n += count;
+    if (all_logits)
+      all_logits->insert(all_logits->end(), logits.begin(),
+                         logits.begin() + static_cast<ptrdiff_t>(count) * classes_);
+    m.n += static_cast<int64_t>(count);
   }
   int64_t classes_seen = 0;
   for (size_t k = 0; k < seen.size(); ++k) {

@@ -39,8 +39,8 @@ TrainStep::Passes TrainingPasses(const std::vector<std::string>& disabled);
 // All pass names, for messages and `graft inspect`.
 std::vector<std::string> PassNames();
 
-// Sequences that one Run handles: as many as keep the activations of a block near the cache. A pure
-// function of the model and the cache sizes, at most `batch`.
+// Sequences that one Run handles. A pure function of the model and the batch: the order of sums,
+// and so the bits of the results, depend on it.
 int64_t ChooseMicroBatch(const VitConfig& config, int64_t batch);
 
 struct Metrics {
@@ -60,6 +60,9 @@ class Evaluator {
   Session& session() { return session_; }
 
  private:
+  void Compute(const ImageLoader& loader, std::span<const Pixels> samples,
+               std::span<const Example> examples, float* logits, float* losses);
+
   Session session_;
   int64_t micro_batch_, classes_;
 };

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstring>
 #include <filesystem>
 #include <numeric>
 #include <optional>
@@ -12,6 +11,7 @@
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/json.h"
 #include "runtime/rng.h"
+#include "runtime/threads.h"
 #include "tools/lib/memory_budget.h"
 #include "tools/lib/trace.h"
 
@@ -112,8 +112,8 @@ class Trainer {
   std::unique_ptr<Trace> trace_;
   std::vector<float> features_;  // [examples, feature_size_], if the prefix is frozen
   size_t feature_size_ = 0;
-  float* input_ = nullptr;  // the session's image or features buffer
-  int32_t* label_input_ = nullptr;
+  std::vector<Tensor> input_, labels_;  // of each worker: images or features, labels
+  std::vector<Pixels> samples_;         // of the current batch
   std::vector<std::string> trainable_, state_names_;
   Progress progress_;
   int64_t steps_ = 0, steps_per_epoch_ = 0, trainable_count_ = 0, examples_seen_ = 0;
@@ -153,8 +153,10 @@ void Trainer::Compile() {
   state_names_ = trainable_;
   for (const std::string& name : step_->optimizer_names()) state_names_.push_back(name);
   Session& session = step_->session();
-  input_ = session.Input(feature_size_ ? "features" : "image").f32();
-  label_input_ = session.Input("labels").i32();
+  for (int worker = 0; worker < session.options().workers; ++worker) {
+    input_.push_back(session.Input(feature_size_ ? "features" : "image", worker));
+    labels_.push_back(session.Input("labels", worker));
+  }
   if (feature_size_ == 0) loader_ = MakeLoader(train_.examples, ParsePreprocess(c_.preprocess));
   if (!validation_.examples.empty()) {
     Graph inference = MethodGraph(model_.config, {.loss = true}, method_, model_.params,
@@ -181,7 +183,7 @@ void Trainer::ComputeFeatures(const Graph& prefix) {
   const int64_t micro = ChooseMicroBatch(model_.config, c_.batch_size);
   Graph optimised = prefix;
   InferencePasses(c_.disabled_passes).Run(optimised);
-  Session session(optimised, model_.params, {.capacity = {micro, 0}});
+  Session session(optimised, model_.params, {.capacity = {micro, 0}, .workers = Threads()});
   const std::unique_ptr<ImageLoader> loader =
       MakeLoader(train_.examples, ParsePreprocess(c_.preprocess));
   std::vector<size_t> order(train_.examples.size());
@@ -189,13 +191,24 @@ void Trainer::ComputeFeatures(const Graph& prefix) {
   loader->Start(order);
   features_.resize(order.size() * feature_size_);
   const Clock::time_point start = Clock::now();
+  const size_t most = static_cast<size_t>(4 * micro * Threads());
   size_t done = 0;
   while (loader->remaining() > 0) {
-    const size_t count = std::min<size_t>(static_cast<size_t>(micro), loader->remaining());
-    loader->Next(count, session.Input("image").f32());
-    session.Run({static_cast<int64_t>(count), 0});
-    std::memcpy(&features_[done * feature_size_], session.Output("features").f32(),
-                count * feature_size_ * sizeof(float));
+    const size_t count = std::min(most, loader->remaining());
+    samples_.clear();
+    loader->Take(count, samples_);
+    const int64_t n = static_cast<int64_t>(count);
+    ForEachRun(session, (n + micro - 1) / micro, [&](int64_t i, int worker) {
+      const int64_t first = i * micro, runs = std::min(micro, n - first);
+      float* image = session.Input("image", worker).f32();
+      for (int64_t k = 0; k < runs; ++k)
+        loader->Normalize(samples_[static_cast<size_t>(first + k)],
+                          image + static_cast<size_t>(k) * loader->sample_size());
+      session.Run({runs, 0}, worker);
+      std::copy_n(session.Output("features", worker).f32(),
+                  static_cast<size_t>(runs) * feature_size_,
+                  &features_[(done + static_cast<size_t>(first)) * feature_size_]);
+    });
     done += count;
     if (hooks_.stop && hooks_.stop()) {
       interrupted_ = true;
@@ -219,17 +232,21 @@ std::vector<size_t> Trainer::EpochOrder(int64_t epoch) const {
 void Trainer::OneStep(std::span<const size_t> rows) {
   const int64_t step = progress_.step;
   const double lr = LearningRate(c_, step, steps_);
-  const StepResult result =
-      step_->Run(static_cast<int64_t>(rows.size()), step, lr, [&](int64_t first, int64_t count) {
-        for (int64_t i = 0; i < count; ++i) {
-          const size_t row = rows[static_cast<size_t>(first + i)];
-          label_input_[i] = train_.examples[row].label;
-          if (feature_size_)
-            std::memcpy(input_ + static_cast<size_t>(i) * feature_size_,
-                        &features_[row * feature_size_], feature_size_ * sizeof(float));
-        }
-        if (!feature_size_) loader_->Next(static_cast<size_t>(count), input_);
-      });
+  samples_.clear();
+  if (!feature_size_) loader_->Take(rows.size(), samples_);
+  const auto fill = [&](int64_t first, int64_t count, int worker) {
+    float* input = input_[static_cast<size_t>(worker)].f32();
+    int32_t* labels = labels_[static_cast<size_t>(worker)].i32();
+    for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
+      const size_t at = static_cast<size_t>(first) + i, row = rows[at];
+      labels[i] = train_.examples[row].label;
+      if (feature_size_)
+        std::copy_n(&features_[row * feature_size_], feature_size_, input + i * feature_size_);
+      else
+        loader_->Normalize(samples_[at], input + i * loader_->sample_size());
+    }
+  };
+  const StepResult result = step_->Run(static_cast<int64_t>(rows.size()), step, lr, fill);
   if (!std::isfinite(result.loss))
     throw Error(fmt::format("the loss is {} at step {} of {} (epoch {}, learning rate {:.3g}); the "
                             "checkpoint before it "

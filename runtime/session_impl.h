@@ -1,0 +1,84 @@
+// What a Session holds: steps and where their values live; arenas and arguments by worker.
+#pragma once
+#include <cstdlib>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "runtime/session.h"
+
+namespace graft {
+
+struct FreeDeleter {
+  void operator()(std::byte* p) const { std::free(p); }
+};
+using AlignedBytes = std::unique_ptr<std::byte, FreeDeleter>;
+
+struct Session::Impl {
+  struct Step {
+    Kernel run;
+    Attrs attrs;
+    std::shared_ptr<const void> state;
+    size_t scratch_bytes = 0;
+    bool in_place = false;
+    std::vector<ValueId> in, out;
+  };
+  // Where a value lives. Offsets are into a worker's arena or inputs, or into a lane's states.
+  struct Place {
+    enum Kind { kNone, kFixed, kInput, kState, kArena } kind = kNone;
+    size_t offset = 0;
+    std::byte* fixed = nullptr;  // parameters and results of `once` nodes
+  };
+  // The arguments of a step's kernel on one worker.
+  struct Call {
+    std::vector<Tensor> in, out;
+    std::byte* scratch = nullptr;
+    double seconds = 0;
+    int64_t count = 0;
+  };
+  struct Worker {
+    AlignedBytes arena, inputs;
+    std::vector<Call> calls;
+    Counts bound{-1, -1};
+    int lane = 0;
+  };
+  // An argument that moves with the lane.
+  struct StateUse {
+    size_t step, index;
+    bool result;
+    size_t offset;
+  };
+
+  Impl(const Graph& g, ParamStore& p) : graph(g), params(p) {}
+
+  // The constructor of Session calls these in this order.
+  void Order();
+  void PlaceLeaves(const SessionOptions& options);
+  void Prepare(const SessionOptions& options, std::vector<StepInfo>& info);
+  MemoryPlan Plan(const SessionOptions& options);
+  void MakeWorkers(const SessionOptions& options, size_t arena_bytes);
+  void BindExtents(Worker& worker, const Counts& counts) noexcept;
+  void BindLane(Worker& worker, int lane) noexcept;
+  std::byte* Address(ValueId v, const Worker& worker) const;
+  std::byte* States(int lane) const {
+    return states.get() + static_cast<size_t>(lane) * state_bytes;
+  }
+  bool IsConstant(ValueId v) const;
+  ValueId ShareRoot(ValueId v) const;
+
+  Graph graph;
+  ParamStore& params;
+  std::vector<NodeId> order;
+  size_t once_end = 0, main_end = 0;
+  std::vector<Step> steps;
+  std::vector<Place> place;            // by value
+  std::vector<ValueId> alias;          // by value: whose memory it takes (itself if none)
+  std::vector<size_t> scratch_offset;  // by step
+  std::vector<StateUse> state_uses;
+  std::vector<Worker> workers;
+  AlignedBytes once, states;
+  std::map<std::string, ValueId, std::less<>> inputs, state_ids, outputs;
+  size_t input_bytes = 0, state_bytes = 0, once_bytes = 0, packed_bytes = 0;
+};
+
+}  // namespace graft

@@ -148,6 +148,7 @@ def variants(minilm, work):
     """(name, tokenizer of the library, path for Graft): what files may say about the normalizer."""
     base = Path(minilm) / "tokenizer.json"
     yield "uncased", Tokenizer.from_file(str(base)), str(base)
+    yield "vocab.txt", Tokenizer.from_file(str(base)), str(base.with_name("vocab.txt"))
     options = {
         "cased": dict(lowercase=False),
         "cased, no accents": dict(lowercase=False, strip_accents=True),

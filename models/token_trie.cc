@@ -11,9 +11,10 @@ TokenTrie::TokenTrie(std::vector<Entry> entries) {
             [](const Entry& a, const Entry& b) { return a.text < b.text; });
   // A node stands for the sorted entries [begin, end) that share their first `depth` characters.
   struct Range {
-    size_t begin, end, depth;
+    uint32_t begin, end, depth;
   };
-  std::vector<Range> ranges = {{0, entries.size(), 0}};
+  GRAFT_CHECK(entries.size() < kNone);
+  std::vector<Range> ranges = {{0, static_cast<uint32_t>(entries.size()), 0}};
   labels_ = {0};
   for (size_t n = 0; n < ranges.size(); ++n) {
     auto [begin, end, depth] = ranges[n];
@@ -24,7 +25,7 @@ TokenTrie::TokenTrie(std::vector<Entry> entries) {
     while (begin < end) {
       GRAFT_CHECK(entries[begin].text.size() > depth, "an entry occurs twice");
       const char32_t label = entries[begin].text[depth];
-      size_t next = begin;
+      uint32_t next = begin;
       while (next < end && entries[next].text[depth] == label) ++next;
       labels_.push_back(label);
       ranges.push_back({begin, next, depth + 1});

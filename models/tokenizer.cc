@@ -13,6 +13,8 @@ namespace {
 
 // Offsets are 32-bit.
 constexpr size_t kMaxTextBytes = size_t{1} << 30;
+// Of all tokens together; the largest vocabularies of BERT models have 5 million. Bounds the trie.
+constexpr size_t kMaxVocabChars = 8'000'000;
 
 bool IsSpace(char32_t c) { return unicode::Lookup(c).flags & unicode::kSpace; }
 bool IsPunctuation(char32_t c) { return unicode::Lookup(c).flags & unicode::kPunctuation; }
@@ -169,6 +171,7 @@ Tokenizer Tokenizer::Open(const std::string& path) { return Tokenizer(ReadTokeni
 
 Tokenizer::Tokenizer(TokenizerSpec spec) : spec_(std::move(spec)), normalizer_(spec_.normalizer) {
   std::vector<TokenTrie::Entry> words;
+  size_t chars = 0;
   for (size_t id = 0; id < spec_.tokens.size(); ++id) {
     const std::string& token = spec_.tokens[id];
     if (token.empty()) continue;
@@ -176,6 +179,9 @@ Tokenizer::Tokenizer(TokenizerSpec spec) : spec_(std::move(spec)), normalizer_(s
     if (!is_new)
       Fail("{}: the token '{}' has two ids, {} and {}", spec_.where, token, other->second, id);
     words.push_back({DecodeUtf8(token), static_cast<int32_t>(id)});
+    chars += words.back().text.size();
+    if (chars > kMaxVocabChars)
+      Fail("{}: expected at most {} characters in all tokens", spec_.where, kMaxVocabChars);
   }
   Check(spec_, ids_);
   unknown_id_ = ids_.at(spec_.unknown);

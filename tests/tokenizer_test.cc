@@ -155,6 +155,7 @@ TEST(Tokenizer, BadVocabTxt) {
       {"latin-1", special + "caf\xe9\n", "vocab.txt:5: expected UTF-8, found byte 0xe9"},
       {"binary", std::string("\x80\x02}q\0", 5), "vocab.txt:1: expected UTF-8"},
       {"huge", std::string((32 << 20) + 1, 'a'), "vocab.txt: "},
+      {"long", special + std::string(8'000'001, 'a'), "at most 8000000 characters in all tokens"},
       {"many", std::string(1'000'001, '\n'), "expected at most 1000000 tokens"},
   };
   for (const BadFile& file : files) {

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <unordered_set>
 
+#include "data/splits.h"
 #include "runtime/error.h"
 
 namespace graft {
@@ -13,31 +14,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A label beyond this is a broken list, not a data set: a head that large would not fit anywhere.
-constexpr int kMaxClasses = 100'000;
-
 const std::vector<std::string> kListNames = {"train800", "val200", "train800val200", "test"};
 const std::vector<std::string> kSplitFolders = {"train", "val", "valid", "validation", "test"};
 const std::vector<std::string> kExtensions = {".jpg", ".jpeg", ".png", ".ppm",
                                               ".pgm", ".pbm",  ".pnm"};
-
-bool Contains(const std::vector<std::string>& names, std::string_view name) {
-  return std::find(names.begin(), names.end(), name) != names.end();
-}
-
-// Lines without their ends (LF or CRLF) and without a byte order mark.
-std::vector<std::string> ReadLines(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) Fail("{}: cannot open the file", path.string());
-  std::vector<std::string> lines;
-  for (std::string line; std::getline(file, line);) {
-    if (!line.empty() && line.back() == '\r') line.pop_back();
-    lines.push_back(std::move(line));
-  }
-  if (file.bad()) Fail("{}: cannot read the file", path.string());
-  if (!lines.empty() && lines[0].starts_with("\xef\xbb\xbf")) lines[0].erase(0, 3);
-  return lines;
-}
 
 std::string_view Trim(std::string_view text) {
   constexpr std::string_view blanks = " \t";
@@ -85,7 +65,7 @@ int ParseLabel(std::string_view text, const std::string& where, size_t classes) 
 Split ReadList(const fs::path& directory, const std::string& name, size_t classes) {
   const fs::path path = directory / (name + ".txt");
   Split split{name, {}};
-  const std::vector<std::string> lines = ReadLines(path);
+  const std::vector<std::string> lines = ReadLines(path.string());
   for (size_t i = 0; i < lines.size(); ++i) {
     if (Trim(lines[i]).empty()) continue;
     const std::string where = fmt::format("{}:{}", path.string(), i + 1);
@@ -176,13 +156,7 @@ ImageDataset::ImageDataset(const std::string& directory) : directory_(directory)
 void ImageDataset::OpenLists(const std::vector<std::string>& files) {
   const fs::path root(directory_);
   const bool named = fs::is_regular_file(root / "classes.txt");
-  if (named) {
-    class_names_ = ReadLines(root / "classes.txt");
-    while (!class_names_.empty() && Trim(class_names_.back()).empty()) class_names_.pop_back();
-    if (class_names_.empty())
-      Fail("{}: expected a class name per line, found an empty file",
-           (root / "classes.txt").string());
-  }
+  if (named) class_names_ = ReadClassNames((root / "classes.txt").string());
   num_classes_ = static_cast<int>(class_names_.size());
   for (const std::string& name : files) {
     splits_.push_back(ReadList(root, name, class_names_.size()));
@@ -227,12 +201,7 @@ bool ImageDataset::has_split(std::string_view name) const { return Contains(spli
 Split ImageDataset::Load(std::string_view name, size_t limit) const {
   const auto found = std::find_if(splits_.begin(), splits_.end(),
                                   [&](const Split& split) { return split.name == name; });
-  if (found == splits_.end()) {
-    const std::vector<std::string> names = split_names();
-    const std::string near = Nearest(name, names);
-    Fail("{}: there is no split '{}'{}; it has {}", directory_, name,
-         near.empty() ? "" : fmt::format("; did you mean '{}'?", near), fmt::join(names, ", "));
-  }
+  if (found == splits_.end()) NoSuchSplit(directory_, name, split_names());
   const size_t size = found->examples.size();
   const size_t count = limit ? std::min(limit, size) : size;
   Split result{found->name, {}};
@@ -248,20 +217,16 @@ Split ImageDataset::Load(std::string_view name, size_t limit) const {
   return result;
 }
 
-std::string ImageDataset::FirstOf(const std::vector<std::string>& names) const {
-  for (const std::string& name : names)
-    if (has_split(name)) return name;
-  return "";
+std::string ImageDataset::DefaultTrainSplit() const {
+  return FirstOf({"train800", "train"}, split_names());
 }
 
-std::string ImageDataset::DefaultTrainSplit() const { return FirstOf({"train800", "train"}); }
-
 std::string ImageDataset::DefaultValidationSplit() const {
-  return FirstOf({"val200", "val", "valid", "validation"});
+  return FirstOf({"val200", "val", "valid", "validation"}, split_names());
 }
 
 std::string ImageDataset::DefaultTestSplit() const {
-  return FirstOf({"test", "val200", "val", "valid", "validation"});
+  return FirstOf({"test", "val200", "val", "valid", "validation"}, split_names());
 }
 
 std::vector<std::string> Overlap(const Split& a, const Split& b) {

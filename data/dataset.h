@@ -57,7 +57,6 @@ class ImageDataset {
  private:
   void OpenLists(const std::vector<std::string>& files);
   void OpenFolders();
-  std::string FirstOf(const std::vector<std::string>& names) const;
 
   std::string directory_;
   DatasetLayout layout_ = DatasetLayout::kLists;

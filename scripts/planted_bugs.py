@@ -433,6 +433,92 @@ BUGS = [
         "return false;",
         "image_resize_test",
     ),
+    # --- texts
+    Bug(
+        "tokenizer: a moved mark takes its own origin along",
+        "models/text_normalizer.cc",
+        "text.from.push_back(origin[part.begins ? next : next - 1]);",
+        "text.from.push_back(origin[std::min(next, origin.size() - 1)]);",
+        "tokenizer_test",
+    ),
+    Bug(
+        "tokenizer: marks stay in their order",
+        "models/text_normalizer.cc",
+        "return a.combining < b.combining;",
+        "return false && a.combining < b.combining;",
+        "tokenizer_test",
+    ),
+    Bug(
+        "tokenizer: cleaning after the Chinese characters",
+        "models/text_normalizer.cc",
+        "if (options_.clean && (flags & unicode::kControl)) continue;",
+        "if (false && (flags & unicode::kControl)) continue;",
+        "tokenizer_test",
+    ),
+    Bug(
+        "tokenizer: a word of 100 characters is too long",
+        "models/tokenizer.cc",
+        "bool known = end - begin <= t_.spec_.max_word;",
+        "bool known = end - begin < t_.spec_.max_word;",
+        "tokenizer_test",
+    ),
+    Bug(
+        "tokenizer: tokens before an unknown part stay",
+        "models/tokenizer.cc",
+        "    ids.resize(before);\n    offsets.resize(before);\n",
+        "    (void)before;\n",
+        "tokenizer_test",
+    ),
+    Bug(
+        "tokenizer: the odd token goes to the shorter text",
+        "models/tokenizer.cc",
+        "shorter = std::min(shorter, room / 2);",
+        "shorter = std::min(shorter, (room + 1) / 2);",
+        "tokenizer_test",
+    ),
+    Bug(
+        "tokenizer: the shortest token instead of the longest",
+        "models/token_trie.h",
+        "if (nodes_[node].value >= 0) best = {nodes_[node].value, i + 1};",
+        "if (nodes_[node].value >= 0) return {nodes_[node].value, i + 1};",
+        "tokenizer_test",
+    ),
+    Bug(
+        "UTF-8: surrogates pass",
+        "runtime/utf8.cc",
+        "if (lead == 0xED) high = 0x9F;",
+        "",
+        "tokenizer_test:Utf8*",
+    ),
+    Bug(
+        "texts: a doubled quote ends the field",
+        "data/text_rows.cc",
+        "if (text[at] == '\"' && !(text.substr(at, 2) == \"\\\"\\\"\")) break;",
+        "if (text[at] == '\"') break;",
+        "text_data_test",
+    ),
+    Bug(
+        "texts: number before name",
+        "data/text.cc",
+        "if (const auto found = numbers_.find(label); found != numbers_.end()) return",
+        "if (const auto found = numbers_.find(label);\n"
+        "        found != numbers_.end() && NumberOf(label, limit_) < 0)\n      return",
+        "text_data_test",
+    ),
+    Bug(
+        "text loader: positions go on in the next text",
+        "data/text_loader.cc",
+        "std::iota(batch.positions + row, batch.positions + row + n, 0);",
+        "std::iota(batch.positions + row, batch.positions + row + n, static_cast<int>(row));",
+        "text_data_test:TextLoader*",
+    ),
+    Bug(
+        "F1: false positives do not count",
+        "data/metrics.cc",
+        "return Quotient(2 * c.right, c.labels + c.predictions);",
+        "return Quotient(2 * c.right, c.labels + c.right);",
+        "metrics_test",
+    ),
 ]
 
 

@@ -1,0 +1,70 @@
+// Labelled texts or pairs of texts on disk: DIR/<split>.tsv, .csv or .jsonl, every such file a
+// split (train, dev, test and others), and DIR/labels.txt, which names class n in line n.
+//
+// Without a header line a row is `text label` or `text second label`. The first line is a header if
+// the caller names columns, or if it has a field "label" that is no class. JSON lines are objects
+// with these names. A label is a class name or, if it is none, a class number.
+#pragma once
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace graft {
+
+struct TextExample {
+  std::string text, second;  // second: "" unless the data set has pairs
+  int label = 0;
+  bool operator==(const TextExample&) const = default;
+};
+
+struct TextSplit {
+  std::string name;
+  std::vector<TextExample> examples;
+};
+
+// Names of columns; "" for the default: text, sentence, text1 or sentence1; second, text2 or
+// sentence2; label. A caller that names the first text names the second one too, if there is any.
+struct TextColumns {
+  std::string text = "", second = "", label = "";
+};
+
+class TextDataset {
+ public:
+  // Reads everything. Throws Error with file and line for a file that is not as above.
+  explicit TextDataset(const std::string& directory, const TextColumns& columns = {});
+
+  const std::string& directory() const { return directory_; }
+  const std::vector<TextSplit>& splits() const { return splits_; }
+  std::vector<std::string> split_names() const;
+  bool has_split(std::string_view name) const;
+  bool pairs() const { return pairs_; }
+
+  // The first `limit` examples (0: all of them). Throws Error if there is no such split.
+  TextSplit Load(std::string_view name, size_t limit = 0) const;
+
+  // Lines of labels.txt; without it the sorted labels of the first split, or nothing if all labels
+  // are numbers.
+  const std::vector<std::string>& class_names() const { return class_names_; }
+  int num_classes() const { return num_classes_; }
+
+  // The usual split of this purpose if it exists, else "": train; dev, val, valid or validation;
+  // test, else a validation split.
+  std::string DefaultTrainSplit() const;
+  std::string DefaultValidationSplit() const;
+  std::string DefaultTestSplit() const;
+
+ private:
+  std::string directory_;
+  std::vector<TextSplit> splits_;
+  std::vector<std::string> class_names_;
+  int num_classes_ = 0;
+  bool pairs_ = false;
+};
+
+// Whether a directory holds a file that TextDataset would take for a split.
+bool HoldsTexts(const std::string& directory);
+
+// The examples of `a` whose texts `b` contains too. Short texts may well be in both.
+std::vector<TextExample> Overlap(const TextSplit& a, const TextSplit& b);
+
+}  // namespace graft

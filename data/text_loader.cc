@@ -1,0 +1,82 @@
+#include "data/text_loader.h"
+
+#include <algorithm>
+#include <exception>
+#include <numeric>
+
+#include "runtime/error.h"
+#include "runtime/threads.h"
+
+namespace graft {
+
+TextLoader::TextLoader(std::span<const TextExample> examples, const Tokenize& tokenize) {
+  const FixedChunks cut(static_cast<int64_t>(examples.size()), 64);
+  std::vector<TokenSequence> sequences(examples.size());
+  std::vector<std::exception_ptr> errors(static_cast<size_t>(cut.count()));
+  ParallelFor(cut.count(), [&](int64_t chunk) {
+    try {
+      for (int64_t i = cut.begin(chunk); i < cut.end(chunk); ++i)
+        sequences[static_cast<size_t>(i)] = tokenize(examples[static_cast<size_t>(i)]);
+    } catch (...) {
+      errors[static_cast<size_t>(chunk)] = std::current_exception();
+    }
+  });
+  for (const std::exception_ptr& error : errors)
+    if (error) std::rethrow_exception(error);
+
+  begin_ = {0};
+  for (const TokenSequence& s : sequences) {
+    GRAFT_CHECK(!s.ids.empty() && s.ids.size() == s.types.size());
+    begin_.push_back(begin_.back() + s.ids.size());
+    longest_ = std::max(longest_, s.ids.size());
+  }
+  ids_.reserve(begin_.back());
+  types_.reserve(begin_.back());
+  for (const TokenSequence& s : sequences) {
+    ids_.insert(ids_.end(), s.ids.begin(), s.ids.end());
+    types_.insert(types_.end(), s.types.begin(), s.types.end());
+  }
+  for (const TextExample& e : examples) labels_.push_back(e.label);
+}
+
+void TextLoader::Start(std::vector<size_t> order) {
+  for (size_t index : order) GRAFT_CHECK(index < size(), "example {} of {}", index, size());
+  order_ = std::move(order);
+  taken_ = 0;
+}
+
+size_t TextLoader::RowsOf(size_t count) const {
+  GRAFT_CHECK(count <= remaining(), "{} examples asked for, {} left", count, remaining());
+  size_t rows = 0;
+  for (size_t i = 0; i < count; ++i) rows += length(order_[taken_ + i]);
+  return rows;
+}
+
+size_t TextLoader::CountWithin(size_t count, size_t rows) const {
+  count = std::min(count, remaining());
+  size_t fits = 0;
+  for (size_t sum = 0; fits < count; ++fits) {
+    sum += length(order_[taken_ + fits]);
+    if (sum > rows && fits > 0) break;
+  }
+  return fits;
+}
+
+size_t TextLoader::Next(size_t count, const TextBatch& batch) {
+  GRAFT_CHECK(count <= remaining(), "{} examples asked for, {} left", count, remaining());
+  size_t row = 0;
+  batch.offsets[0] = 0;
+  for (size_t i = 0; i < count; ++i) {
+    const size_t example = order_[taken_ + i], n = length(example);
+    std::copy_n(ids_.data() + begin_[example], n, batch.ids + row);
+    std::copy_n(types_.data() + begin_[example], n, batch.types + row);
+    std::iota(batch.positions + row, batch.positions + row + n, 0);
+    row += n;
+    batch.offsets[i + 1] = static_cast<int32_t>(row);
+    if (batch.labels) batch.labels[i] = labels_[example];
+  }
+  taken_ += count;
+  return row;
+}
+
+}  // namespace graft

@@ -1,0 +1,119 @@
+#include "data/text_rows.h"
+
+#include <algorithm>
+
+#include "runtime/error.h"
+#include "runtime/io/atomic_file.h"
+#include "runtime/utf8.h"
+
+namespace graft {
+namespace {
+
+constexpr uint64_t kMaxBytes = uint64_t{1} << 31;
+
+size_t LineOf(std::string_view text, size_t at) {
+  return 1 + static_cast<size_t>(
+                 std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(at), '\n'));
+}
+
+// Windows-1252 has letters and quotes where Latin-1 has control characters.
+const char* GuessEncoding(std::string_view text) {
+  const auto is_c1 = [](char c) { return static_cast<uint8_t>(c) >= 0x80 && uint8_t(c) < 0xA0; };
+  return std::any_of(text.begin(), text.end(), is_c1) ? "WINDOWS-1252" : "ISO-8859-1";
+}
+
+void CheckEncoding(std::string_view text, const std::string& path) {
+  if (text.starts_with("\xff\xfe") || text.starts_with("\xfe\xff"))
+    Fail("{}: expected UTF-8, found UTF-16; hint: iconv -f UTF-16 -t UTF-8", path);
+  if (text.starts_with("\x1f\x8b")) Fail("{}: expected text, found a gzip file", path);
+  if (const size_t nul = text.find('\0'); nul != text.npos)
+    Fail("{}:{}: expected UTF-8, found a NUL byte (UTF-16 without a mark, or no text at all)", path,
+         LineOf(text, nul));
+  const size_t bad = FirstInvalidUtf8(text);
+  if (bad == text.size()) return;
+  Fail("{}:{}: expected UTF-8, found byte 0x{:02x}; hint: if it is Latin-1, iconv -f {} -t UTF-8",
+       path, LineOf(text, bad), static_cast<uint8_t>(text[bad]), GuessEncoding(text));
+}
+
+}  // namespace
+
+std::string ReadUtf8File(const std::string& path) {
+  std::string text = ReadFile(path, kMaxBytes);
+  if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
+  CheckEncoding(text, path);
+  return text;
+}
+
+void ForEachLine(std::string_view text, const std::function<void(std::string_view, size_t)>& line) {
+  for (size_t at = 0, number = 1; at < text.size(); ++number) {
+    const size_t end = std::min(text.find('\n', at), text.size());
+    std::string_view one = text.substr(at, end - at);
+    at = end + 1;
+    if (one.ends_with('\r')) one.remove_suffix(1);
+    if (!one.empty()) line(one, number);
+  }
+}
+
+void ForEachTsvRow(std::string_view text, const RowSink& row) {
+  std::vector<std::string> fields;
+  ForEachLine(text, [&](std::string_view line, size_t number) {
+    fields.clear();
+    for (size_t at = 0; at <= line.size();) {
+      const size_t end = std::min(line.find('\t', at), line.size());
+      fields.emplace_back(line.substr(at, end - at));
+      at = end + 1;
+    }
+    row(fields, number);
+  });
+}
+
+// A field begins after a comma or a line's end; one that begins with a quote ends at the next quote
+// that is not doubled, any other at the next comma or line's end.
+void ForEachCsvRow(std::string_view text, const std::string& path, const RowSink& row) {
+  std::vector<std::string> fields;
+  size_t at = 0, line = 1, first_line = 1;
+  const auto at_end_of_line = [&] {
+    return at == text.size() || text[at] == '\n' || text.substr(at, 2) == "\r\n";
+  };
+  const auto quoted = [&](std::string& field) {
+    const size_t opened = line;
+    for (++at;; ++at) {
+      if (at == text.size()) Fail("{}:{}: a quote is opened and never closed", path, opened);
+      line += text[at] == '\n';
+      if (text[at] == '"' && !(text.substr(at, 2) == "\"\"")) break;
+      at += text[at] == '"';
+      field += text[at];
+    }
+    ++at;
+    if (!at_end_of_line() && text[at] != ',')
+      Fail("{}:{}: expected a comma or the end of the line after a closing quote, found '{}'", path,
+           line, text[at]);
+  };
+  while (at < text.size()) {
+    if (at_end_of_line() && fields.empty()) {  // a blank line
+      at = std::min(text.find('\n', at), text.size() - 1) + 1;
+      first_line = ++line;
+      continue;
+    }
+    while (true) {
+      std::string& field = fields.emplace_back();
+      if (at < text.size() && text[at] == '"') {
+        quoted(field);
+      } else {
+        while (!at_end_of_line() && text[at] != ',') {
+          if (text[at] == '"')
+            Fail("{}:{}: a quote inside a field that does not begin with one", path, line);
+          field += text[at++];
+        }
+      }
+      if (at_end_of_line()) break;
+      ++at;  // the comma
+    }
+    row(fields, first_line);
+    fields.clear();
+    at = std::min(text.find('\n', at), text.size() - 1) + 1;
+    first_line = ++line;
+  }
+}
+
+}  // namespace graft

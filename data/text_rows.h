@@ -1,0 +1,28 @@
+// Rows of a text file: TSV (no quoting: what lies between two tabs is the field), CSV (RFC 4180)
+// and JSON lines. Encodings are checked; every error names file and line.
+#pragma once
+#include <cstddef>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace graft {
+
+enum class RowFormat { kTsv, kCsv, kJsonl };
+
+// The whole file as UTF-8 without its byte order mark; LF, CRLF as they are. Throws Error for other
+// encodings, with a way to convert them.
+std::string ReadUtf8File(const std::string& path);
+
+// Calls row(fields, line) for every row but blank lines; `line` counts from 1 and is the first of a
+// row that spans several. The fields may be moved from.
+using RowSink = std::function<void(std::vector<std::string>& fields, size_t line)>;
+void ForEachTsvRow(std::string_view text, const RowSink& row);
+void ForEachCsvRow(std::string_view text, const std::string& path, const RowSink& row);
+
+// Calls line(text, number) for every line that is not blank.
+void ForEachLine(std::string_view text,
+                 const std::function<void(std::string_view text, size_t line)>& line);
+
+}  // namespace graft

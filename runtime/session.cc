@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
-#include <cstring>
 #include <limits>
 #include <map>
 
@@ -129,7 +128,7 @@ void Session::Impl::BindLeaves(const SessionOptions& options) {
   for (auto [v, offset] : place) {
     address[v.i] = leaves.get() + offset;
     const size_t bytes = Bytes(graph.type(v), options.capacity);
-    std::memset(address[v.i], 0, bytes);
+    std::fill_n(address[v.i], bytes, std::byte{0});  // memset takes no null, for no bytes
     if (graph.value(v).role == Role::kState) {
       states.emplace_back(address[v.i], bytes);
       state_ids[graph.value(v).name] = v;
@@ -306,7 +305,7 @@ Tensor Session::Output(std::string_view name) const {
 }
 
 void Session::ZeroStates() noexcept {
-  for (auto [data, bytes] : impl_->states) std::memset(data, 0, bytes);
+  for (auto [data, bytes] : impl_->states) std::fill_n(data, bytes, std::byte{0});
 }
 
 void Session::Execute(size_t begin, size_t end) noexcept {

@@ -33,6 +33,10 @@ void LoadKey(const SafetensorsModel& file, const FileKey& key, const FileTensor&
   if (tensor.shape != want)
     Fail("{}: '{}' has shape {}, the architecture {} wants {}; hint: another --arch?", m.source,
          key.key, ShapeText(tensor.shape), m.architecture(), ShapeText(want));
+  // Integers would convert, but are no weights: quantised ones need their scales.
+  if (!IsFloatingPoint(tensor.dtype))
+    Fail("{}: '{}' is {}, expected F32, F16, BF16 or F64", m.source, key.key,
+         ToString(tensor.dtype));
   ParamStore whole;
   file.Load(key.key, "t", &whole);
   // The store's shapes are canonical: a stacked tensor is cut by rows, a token or a convolution is

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 #include <limits>
 
 #include "runtime/session_impl.h"
@@ -68,7 +67,7 @@ Tensor Session::Output(std::string_view name, int worker) const {
 
 void Session::ZeroStates(int lanes) noexcept {
   ParallelFor(lanes, [&](int64_t lane) {
-    std::memset(impl_->States(static_cast<int>(lane)), 0, impl_->state_bytes);
+    std::fill_n(impl_->States(static_cast<int>(lane)), impl_->state_bytes, std::byte{0});
   });
 }
 

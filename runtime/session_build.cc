@@ -2,7 +2,6 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "runtime/session_impl.h"
 
@@ -213,7 +212,8 @@ std::byte* Session::Impl::Address(ValueId v, const Worker& worker) const {
 void Session::Impl::MakeWorkers(const SessionOptions& options, size_t arena_bytes) {
   GRAFT_CHECK(options.workers > 0 && options.lanes > 0);
   states = AllocateAligned(state_bytes * static_cast<size_t>(options.lanes));
-  std::memset(states.get(), 0, state_bytes * static_cast<size_t>(options.lanes));
+  // Not memset, which takes no null for no bytes.
+  std::fill_n(states.get(), state_bytes * static_cast<size_t>(options.lanes), std::byte{0});
   for (size_t t = 0; t < steps.size(); ++t)
     for (bool result : {false, true}) {
       const std::vector<ValueId>& ids = result ? steps[t].out : steps[t].in;
@@ -225,7 +225,7 @@ void Session::Impl::MakeWorkers(const SessionOptions& options, size_t arena_byte
   for (Worker& worker : workers) {
     worker.arena = AllocateAligned(arena_bytes);
     worker.inputs = AllocateAligned(input_bytes);
-    if (input_bytes) std::memset(worker.inputs.get(), 0, input_bytes);
+    std::fill_n(worker.inputs.get(), input_bytes, std::byte{0});
     for (size_t t = 0; t < steps.size(); ++t) {
       Call call;
       for (ValueId v : steps[t].in)

@@ -80,9 +80,12 @@ def run_binary(name, build, limit):
         result.seconds = time.monotonic() - started
         if report.exists() and not broken:
             read_report(result, report)
-            # Sanitizers may fail a program whose tests all passed.
+            # Sanitizers may fail a program whose tests all passed; and what fails before the first
+            # test of a suite skips the suite, with exit code 0.
             if done.returncode != 0 and not result.failed:
                 result.failed.append(f"{name} (exit code {done.returncode})")
+            elif not result.failed and re.search(r"^\S+:\d+: Failure$", result.output, re.M):
+                result.failed.append(f"{name} (before its tests)")
         else:
             result.passed = result.output.count("[       OK ]")
             running = re.findall(r"\[ RUN      \] (\S+)", result.output)

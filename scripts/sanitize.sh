@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# All tests under the address and undefined-behaviour sanitizers.
+# All tests under the address and undefined-behaviour sanitizers: kernels of AVX-512 (where the
+# processor has it), AVX2 and the baseline.
 # usage: sanitize.sh [NAME...]     NAME: only these test binaries
 set -euo pipefail
 cd "$(dirname "$0")/.."

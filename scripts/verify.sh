@@ -1,35 +1,77 @@
 #!/usr/bin/env bash
-# Everything slow, each part with its result and time, into docs/verification.md.
+# Everything slow, each part with its result, time, commit and machine, into docs/verification.md;
+# rows of parts that are not run now stay as they are.
 # usage: verify.sh [PART...]    parts: tests sanitize bugs kills parity accuracy (default: all)
 #   PEERS_ENV: the Python environment of the peers (made by $GRAFT_DATA/bench/setup_peers.sh), for
 #   parity. GRAFT_DATA: weights and data sets, default ../shared.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
+table=docs/verification.md
+all=(tests sanitize bugs kills parity accuracy)
 parts=("$@")
-(( ${#parts[@]} )) || parts=(tests sanitize bugs kills parity accuracy)
+(( ${#parts[@]} )) || parts=("${all[@]}")
 [[ -n ${GRAFT_DATA:-} || ! -d ../shared ]] || export GRAFT_DATA=$(cd ../shared && pwd)
 logs=$(mktemp -d)
-rows=()
 failed=0
+declare -A rows # part -> its row
+for part in "${all[@]}"; do
+    rows[$part]=$(grep -s "^| $part |" "$table")
+done
+
+commit() {
+    local changes
+    changes=$(git status --porcelain --untracked-files=no -- . ":!$table" | wc -l)
+    echo "$(git rev-parse --short HEAD)$( ((changes)) && echo ", $changes files changed")"
+}
+machine() {
+    local model system
+    model=$(awk -F': ' '/model name/ {print $2; exit}' /proc/cpuinfo)
+    system=$(. /etc/os-release && echo "$ID $VERSION_ID")
+    echo "$model, $(nproc) threads, $system"
+}
+# After each part, so that a part that is interrupted does not take the others with it.
+write_table() {
+    local part
+    {
+        echo "# Verification"
+        echo
+        echo "Made by \`scripts/verify.sh\`, which takes parts as arguments; run it again for"
+        echo "figures of your machine."
+        echo
+        echo "| part | what | command | result | seconds | date | commit | machine |"
+        echo "|---|---|---|---|---|---|---|---|"
+        for part in "${all[@]}"; do
+            [[ -z ${rows[$part]} ]] || echo "${rows[$part]}"
+        done
+    } > "$table"
+}
 
 # run PART WHAT COMMAND...: one row of the table; the result is the last line that it printed.
 run() {
-    local part=$1 what=$2 started=$SECONDS code=0
+    local part=$1 what=$2 started=$SECONDS code=0 at
     shift 2
+    at=$(commit)
     echo "== $part: $*"
     "$@" > "$logs/$part.log" 2>&1 || code=$?
-    local last
+    local last seconds=$((SECONDS - started))
     last=$(grep -v '^[[:space:]]*$' "$logs/$part.log" | tail -n 1 | tr '|' '/' | cut -c 1-120)
     (( code == 0 )) || { failed=1; last="FAILED (exit code $code): $last"; }
-    echo "   $last, $((SECONDS - started)) s"
+    echo "   $last, $seconds s"
     # What is shown must hold on any machine: the environment by its name.
     local shown=${*//${PEERS_ENV:-no environment}/\$PEERS_ENV}
-    rows+=("| $part | $what | \`$shown\` | $last | $((SECONDS - started)) |")
+    rows[$part]="| $part | $what | \`$shown\` | $last | $seconds | $(date -u +%F) | $at "
+    rows[$part]+="| $(machine) |"
+    write_table
 }
+# An older row, which has its date, says more than that it was not run now.
 missing() {
     failed=1
     echo "== $1: NOT RUN: $3"
-    rows+=("| $1 | $2 | | NOT RUN: $3 | |")
+    [[ -n ${rows[$1]} ]] || rows[$1]="| $1 | $2 | | NOT RUN: $3 | | | | |"
+    write_table
+}
+with_graft() { # builds the command first
+    scripts/build.sh release graft > "$logs/build.log" 2>&1 || cat "$logs/build.log" >&2
 }
 
 for part in "${parts[@]}"; do
@@ -39,7 +81,7 @@ for part in "${parts[@]}"; do
             scripts/sanitize.sh ;;
         bugs) run bugs "planted bugs turn the named tests red" python3 scripts/planted_bugs.py ;;
         kills)
-            scripts/build.sh release graft > "$logs/build.log" 2>&1 || true
+            with_graft
             run kills "a run killed 20 times equals one that was not" \
                 python3 scripts/kill_test.py ;;
         parity)
@@ -49,6 +91,7 @@ for part in "${parts[@]}"; do
             elif [[ -z ${GRAFT_DATA:-} ]]; then
                 missing parity "$what" "GRAFT_DATA is not set"
             else
+                with_graft
                 run parity "$what" tests/parity/run_parity.sh "$PEERS_ENV" build/graft
             fi ;;
         accuracy)
@@ -56,28 +99,11 @@ for part in "${parts[@]}"; do
             if [[ -z ${GRAFT_DATA:-} ]]; then
                 missing accuracy "$what" "GRAFT_DATA is not set"
             else
+                with_graft
                 run accuracy "$what" tests/parity/accuracy.sh build/graft
             fi ;;
-        *) echo "verify.sh: unknown part '$part'" >&2; exit 2 ;;
+        *) echo "verify.sh: unknown part '$part' (${all[*]})" >&2; exit 2 ;;
     esac
 done
-
-changes=$(git status --porcelain --untracked-files=no | wc -l)
-mkdir -p docs
-{
-    echo "# Verification"
-    echo
-    echo "Made by \`scripts/verify.sh ${parts[*]}\`; run it again for figures of your machine."
-    echo
-    echo "- date: $(date -u +%Y-%m-%d)"
-    model=$(awk -F': ' '/model name/ {print $2; exit}' /proc/cpuinfo)
-    echo "- machine: $model, $(nproc) threads," \
-        "$(. /etc/os-release && echo "$PRETTY_NAME")"
-    echo "- commit: $(git rev-parse --short HEAD)$( ((changes)) && echo ", $changes files changed")"
-    echo
-    echo "| part | what | command | result | seconds |"
-    echo "|---|---|---|---|---|"
-    printf '%s\n' "${rows[@]}"
-} > docs/verification.md
-echo "logs: $logs; table: docs/verification.md"
+echo "logs: $logs; table: $table"
 exit "$failed"

@@ -1,6 +1,7 @@
 // What a user does wrong: exit code, and one line that says what was expected, found, and what
 // helps.
 #include <algorithm>
+#include <cstring>
 
 #include "tests/cli_testing.h"
 
@@ -23,6 +24,44 @@ std::string PngHeader(uint32_t width, uint32_t height) {
   return png;
 }
 
+std::string WithHeader(std::string header, const std::string& data) {
+  std::string length;
+  for (size_t i = 0; i < 8; ++i) length += static_cast<char>(header.size() >> 8 * i);
+  return length + header + data;
+}
+
+// Safetensors files that are `good` but for one thing, by name.
+void SpillBrokenModels(const std::string& good, const TempDir& dir) {
+  uint64_t size = 0;
+  std::memcpy(&size, good.data(), 8);
+  const std::string header = good.substr(8, size), data = good.substr(8 + size);
+  const auto spill = [&](const std::string& name, const auto& edit) {
+    nlohmann::json tensors = nlohmann::json::parse(header);
+    edit(tensors);
+    Spill(dir / name, WithHeader(tensors.dump(), data));
+  };
+  using Json = nlohmann::json;
+  spill("same.safetensors", [](Json&) {});
+  spill("overlap.safetensors",
+        [](Json& t) { t["norm.bias"]["data_offsets"] = t["norm.weight"]["data_offsets"]; });
+  spill("integers.safetensors", [](Json& t) { t["norm.bias"]["dtype"] = "I32"; });
+  spill("dtype.safetensors", [](Json& t) { t["norm.bias"]["dtype"] = "F33"; });
+  spill("shape.safetensors", [](Json& t) { t["norm.bias"]["shape"] = {8, 8}; });
+  spill("bytes.safetensors", [](Json& t) { t["norm.bias"]["shape"] = {63}; });
+  spill("lost.safetensors", [](Json& t) {
+    t["norm.bia"] = t["norm.bias"];
+    t.erase("norm.bias");
+  });
+  const std::string twice = "\"norm.bias\":" + Json::parse(header)["norm.bias"].dump() + ",";
+  Spill(dir / "twice.safetensors", WithHeader("{" + twice + header.substr(1), data));
+  Spill(dir / "long.safetensors", good + "x");
+  Spill(dir / "short.safetensors", good.substr(0, good.size() / 2));
+  Spill(dir / "garbage.safetensors", std::string(1000, 'x'));
+  Spill(dir / "bert.safetensors",
+        WithHeader(R"({"bert.embeddings.weight":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})",
+                   std::string(8, '\0')));
+}
+
 class Mistakes : public testing::Test {
  protected:
   static void SetUpTestSuite() {
@@ -32,17 +71,15 @@ class Mistakes : public testing::Test {
     ASSERT_EQ(Graft(TrainArgs(*dir_ / "data", *dir_ / "run", {"--limit", "16"})).code, 0);
     ASSERT_EQ(Graft({"fuse", "--run", *dir_ / "run", "--out", *dir_ / "fused.safetensors"}).code,
               0);
-    const std::string good = Slurp(*dir_ / "fused.safetensors");
-    Spill(*dir_ / "short.safetensors", good.substr(0, good.size() / 2));
-    Spill(*dir_ / "garbage.safetensors", std::string(1000, 'x'));
-    const std::string header =
-        R"({"bert.embeddings.weight":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
-    std::string other(8, '\0');
-    other[0] = static_cast<char>(header.size());
-    Spill(*dir_ / "bert.safetensors", other + header + std::string(8, '\0'));
+    SpillBrokenModels(Slurp(*dir_ / "fused.safetensors"), *dir_);
     Spill(*dir_ / "text.jpg", "this is no picture\n");
     Spill(*dir_ / "huge.png", PngHeader(20000, 20000));
     Spill(*dir_ / "empty.jpg", "");
+    fs::create_symlink("nowhere", *dir_ / "dangling.jpg");
+    Spill(*dir_ / "closed.jpg", "closed");
+    fs::permissions(*dir_ / "closed.jpg", fs::perms::none);
+    fs::create_directory(*dir_ / "closed");
+    fs::permissions(*dir_ / "closed", fs::perms::owner_read | fs::perms::owner_exec);
     Spill(*dir_ / "one.ppm", "P6 1 1 255\nabc");
     Spill(*dir_ / "wrong.npy",
           std::string("\x93NUMPY\x01\0\x46\0", 10) +
@@ -51,6 +88,7 @@ class Mistakes : public testing::Test {
     CopyData("badlabel"), Spill(*dir_ / "badlabel/test.txt", "images/test/000000.png 99\n");
     CopyData("emptylist"), Spill(*dir_ / "emptylist/test.txt", "\n");
     CopyData("lostimage"), Spill(*dir_ / "lostimage/test.txt", "images/test/none.png 1\n");
+    CopyData("badimage"), Spill(*dir_ / "badimage/images/test/000000.png", "no picture\n");
     fs::create_directories(*dir_ / "folders/train/cat");
     fs::create_directories(*dir_ / "folders/train/dog");
     fs::copy_file(*dir_ / "data/images/test/000000.png", *dir_ / "folders/train/cat/a.png");
@@ -145,8 +183,37 @@ std::vector<Mistake> All() {
        1,
        {"did you mean 'vit_tiny_patch16_224'"}},
       {"no model", TrainModel("@none.safetensors"), 1, {"none.safetensors"}},
-      {"short model", TrainModel("@short.safetensors"), 1, {"short.safetensors"}},
-      {"garbage model", TrainModel("@garbage.safetensors"), 1, {"garbage.safetensors"}},
+      {"short model", TrainModel("@short.safetensors"), 1, {"short.safetensors", "cut short"}},
+      {"long model",
+       TrainModel("@long.safetensors"),
+       1,
+       {"long.safetensors", "longer than its tensors"}},
+      {"garbage model",
+       TrainModel("@garbage.safetensors"),
+       1,
+       {"garbage.safetensors: not a safetensors file"}},
+      {"overlapping tensors",
+       TrainModel("@overlap.safetensors"),
+       1,
+       {"overlap.safetensors: tensor 'norm.", "overlaps"}},
+      {"tensor twice", TrainModel("@twice.safetensors"), 1, {"duplicate key 'norm.bias'"}},
+      {"integer weights",
+       TrainModel("@integers.safetensors"),
+       1,
+       {"'norm.bias' is I32, expected F32, F16, BF16 or F64"}},
+      {"unknown dtype",
+       TrainModel("@dtype.safetensors"),
+       1,
+       {"'norm.bias'", "unknown dtype 'F33'"}},
+      {"other shape",
+       TrainModel("@shape.safetensors"),
+       1,
+       {"'norm.bias' has shape [8,8]", "wants [64]", "--arch"}},
+      {"other bytes", TrainModel("@bytes.safetensors"), 1, {"F32 of shape [63] has 252 bytes"}},
+      {"lost tensor",
+       TrainModel("@lost.safetensors"),
+       1,
+       {"no tensor for 'norm.bias'", "did you mean 'norm.bia'"}},
       {"other model",
        TrainModel("@bert.safetensors"),
        1,
@@ -169,8 +236,14 @@ std::vector<Mistake> All() {
        {"8 classes", " 6", "graft train"}},
       // Images.
       {"no image", Predict("@none.jpg"), 1, {"none.jpg", "no such file"}},
-      {"text image", Predict("@text.jpg"), 1, {"text.jpg"}},
-      {"empty image", Predict("@empty.jpg"), 1, {"empty.jpg"}},
+      {"text image",
+       Predict("@text.jpg"),
+       1,
+       {"text.jpg", "expected an image", "text that begins with 'this is no"}},
+      {"empty image", Predict("@empty.jpg"), 1, {"empty.jpg", "empty file"}},
+      {"dangling link", Predict("@dangling.jpg"), 1, {"dangling.jpg", "no such file"}},
+      {"unreadable image", Predict("@closed.jpg"), 1, {"closed.jpg", "Permission denied"}},
+      {"device", Predict("/dev/zero"), 1, {"/dev/zero", "device or pipe"}},
       {"huge image", Predict("@huge.png"), 1, {"huge.png", "20000"}},
       {"directory", Predict("@data"), 1, {"a directory", "graft eval"}},
       {"npy shape", Predict("@wrong.npy"), 1, {"wrong.npy", "[n,3,32,32]", "[1,3]"}},
@@ -185,6 +258,10 @@ std::vector<Mistake> All() {
        {"eval", "--run", "@run", "--data", "@lostimage"},
        1,
        {"none.png", "does not exist"}},
+      {"bad image",
+       {"eval", "--run", "@run", "--data", "@badimage"},
+       1,
+       {"badimage/images/test/000000.png", "expected an image"}},
       {"split",
        {"eval", "--run", "@run", "--data", "@data", "--split", "tset"},
        1,
@@ -197,8 +274,29 @@ std::vector<Mistake> All() {
       {"run exists",
        {"train", "--model", kNano, "--data", "@data", "--method", "lora", "--out", "@run"},
        1,
-       {"run"}},
+       {"run: the directory exists and is not empty"}},
+      {"out is a file",
+       {"train", "--model", kNano, "--data", "@data", "--method", "lora", "--out", "@text.jpg"},
+       1,
+       {"text.jpg: exists and is not a directory"}},
+      {"trace exists", Train({"--trace", "@data"}), 1, {"data: the directory exists and is not"}},
       {"data exists", {"data", "make", "shapes", "--out", "@data"}, 1, {"not empty"}},
+      {"fuse to a directory",
+       {"fuse", "--run", "@run", "--out", "@data"},
+       1,
+       {"cannot write", "not a regular file"}},
+      {"export exists",
+       {"export", "--run", "@run", "--format", "graft", "--out", "@data"},
+       1,
+       {"data", "not empty"}},
+      {"read-only directory",
+       {"train", "--model", kNano, "--data", "@data", "--method", "lora", "--out", "@closed/run"},
+       1,
+       {"closed/run: cannot create the directory: Permission denied"}},
+      {"read-only output",
+       {"fuse", "--run", "@run", "--out", "@closed/fused.safetensors"},
+       1,
+       {"cannot write", "closed/fused.safetensors: create: Permission denied"}},
       {"cannot write",
        {"train", "--model", kNano, "--data", "@data", "--method", "lora", "--out", "/proc/nothing"},
        1,
@@ -224,6 +322,40 @@ TEST_F(Mistakes, GiveOneHelpfulLine) {
       EXPECT_NE(message.find(word), std::string::npos) << word << " in:\n" << message;
     EXPECT_EQ(std::count(message.begin(), message.end(), '\n'), 1) << message;
   }
+}
+
+// The files of the table differ from a good one in what their case says, and in nothing else.
+TEST_F(Mistakes, TheUnchangedFileIsRead) {
+  EXPECT_EQ(Graft({"inspect", *dir_ / "same.safetensors"}).code, 0);
+}
+
+TEST_F(Mistakes, FullDisk) {
+  const Surroundings full{.most_file_bytes = 600};
+  Words many_logits{"predict", "--run", "@run", "--logits", "@fresh"};
+  many_logits.insert(many_logits.end(), 20, "@one.ppm");
+  const Words commands[] = {
+      Train({}),
+      {"fuse", "--run", "@run", "--out", "@fresh"},
+      {"export", "--run", "@run", "--format", "graft", "--out", "@fresh"},
+      {"export", "--run", "@run", "--format", "timm", "--merged", "--out", "@fresh"},
+      many_logits,
+      {"data", "make", "shapes", "--out", "@fresh"},
+  };
+  for (const Words& command : commands) {
+    SCOPED_TRACE(command[0]);
+    const Outcome o = Graft(Args({.args = command}), full);
+    EXPECT_EQ(o.code, 1) << o.err;
+    EXPECT_NE(o.err.find("File too large"), std::string::npos) << o.err;
+    EXPECT_FALSE(fs::is_regular_file(*dir_ / "fresh"));
+    fs::remove_all(*dir_ / "fresh");
+  }
+}
+
+TEST_F(Mistakes, FullStandardOutput) {
+  const Outcome o = Graft({"predict", "--run", *dir_ / "run", *dir_ / "one.ppm", "--json"},
+                          {.standard_output = "/dev/full"});
+  EXPECT_EQ(o.code, 1) << o.err;
+  EXPECT_NE(o.err.find("standard output: No space left"), std::string::npos) << o.err;
 }
 
 TEST_F(Mistakes, OnePixelIsAnImage) {

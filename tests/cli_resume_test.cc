@@ -3,6 +3,7 @@
 #include <chrono>
 #include <thread>
 
+#include "runtime/io/safetensors.h"
 #include "tests/cli_testing.h"
 
 namespace graft::cli {
@@ -50,6 +51,19 @@ class Resume : public testing::Test {
     }
     return false;
   }
+  // A run that is stopped after its first checkpoint.
+  static void Interrupt(const std::string& run) {
+    Process process(Args(run, kEpochs));
+    ASSERT_TRUE(WaitForCheckpoint(process, run));
+    process.Signal(SIGINT);
+    ASSERT_EQ(process.Wait().code, 130);
+  }
+  static void EditConfig(const std::string& run, const char* key, const nlohmann::json& value) {
+    const std::string path = *dir_ / run + "/config.json";
+    nlohmann::json config = nlohmann::json::parse(Slurp(path));
+    config[key] = value;
+    Spill(path, config.dump());
+  }
   static TempDir* dir_;
 };
 TempDir* Resume::dir_ = nullptr;
@@ -93,14 +107,79 @@ TEST_F(Resume, AfterInterrupt) {
   EXPECT_EQ(Weights("interrupted"), Weights("whole"));
 }
 
-TEST_F(Resume, NonFiniteLossKeepsTheCheckpoint) {
+// The one line of an error, which must have these words.
+void ExpectError(const Outcome& o, int code, const std::vector<std::string>& words) {
+  EXPECT_EQ(o.code, code) << o.err;
+  const std::string line = o.err.substr(std::min(o.err.rfind("graft: "), o.err.size()));
+  EXPECT_EQ(line.find('\n'), line.size() - 1) << o.err;
+  for (const std::string& word : words)
+    EXPECT_NE(line.find(word), std::string::npos) << word << " in:\n" << o.err;
+}
+
+TEST_F(Resume, NonFiniteLossFromTheStart) {
   std::vector<std::string> args = Args("exploding", "30");
-  args[6] = "full";
-  args.insert(args.end(), {"--lr", "1e6", "--optimizer", "sgd"});
-  const Outcome o = Graft(args);
-  EXPECT_EQ(o.code, 5) << o.err;
-  EXPECT_NE(o.err.find("smaller --lr"), std::string::npos) << o.err;
-  EXPECT_EQ(o.err.find("\n"), o.err.size() - 1) << o.err;
+  args.insert(args.end(), {"--method", "full", "--lr", "1e6", "--optimizer", "sgd"});
+  args.erase(args.begin() + 5, args.begin() + 7);  // the other --method
+  ExpectError(Graft(args), 5,
+              {"the loss is nan at step 3 of 240", "no checkpoint had been saved", "smaller --lr"});
+  EXPECT_FALSE(fs::exists(*dir_ / "exploding/last.safetensors"));
+}
+
+// A run that goes on with another rate: the weights of before stay, and still evaluate.
+TEST_F(Resume, NonFiniteLossKeepsTheCheckpoint) {
+  Interrupt("later");
+  EditConfig("later", "lr", 1e6), EditConfig("later", "optimizer", "sgd");
+  const std::string weights = Weights("later");
+  ExpectError(Graft({"train", "--resume", *dir_ / "later"}), 5,
+              {"the loss is nan at step ", "the checkpoint before it is kept in ", "smaller --lr"});
+  const nlohmann::json json = GraftJson({"eval", "--run", *dir_ / "later", "--data", data()});
+  EXPECT_TRUE(json["loss"].is_number()) << json.dump();
+}
+
+TEST_F(Resume, FullDiskKeepsTheCheckpoint) {
+  Interrupt("full");
+  const std::string weights = Weights("full"), state = Slurp(*dir_ / "full/state.safetensors");
+  const Outcome o =
+      Graft({"train", "--resume", *dir_ / "full"}, {.most_file_bytes = weights.size() - 1});
+  ExpectError(o, 1, {"cannot write", "File too large", "unchanged"});
+  EXPECT_EQ(Weights("full"), weights);
+  EXPECT_EQ(Slurp(*dir_ / "full/state.safetensors"), state);
+  ASSERT_EQ(Graft({"train", "--resume", *dir_ / "full"}).code, 0);
+  EXPECT_EQ(Weights("full"), Weights("whole"));
+}
+
+TEST_F(Resume, DamagedRunsAreRefused) {
+  const auto damaged = [](const std::string& file, const std::string& text) {
+    const std::string run = *dir_ / "damaged";
+    fs::remove_all(run);
+    fs::copy(*dir_ / "whole", run);
+    Spill(run + "/" + file, text);
+    return Graft({"train", "--resume", run});
+  };
+  const std::string state = Slurp(*dir_ / "whole/state.safetensors");
+  const std::string config = Slurp(*dir_ / "whole/config.json");
+  ExpectError(damaged("state.safetensors", ""), 1, {"state.safetensors", "found only 0 bytes"});
+  ExpectError(damaged("state.safetensors", state.substr(0, state.size() - 1)), 1, {"cut short"});
+  ExpectError(damaged("config.json", config.substr(0, 99)), 1, {"config.json"});
+  ExpectError(damaged("config.json", "[]"), 1, {"config.json: expected an object"});
+  const SafetensorsFile file = SafetensorsFile::Open(*dir_ / "whole/state.safetensors");
+  for (const auto& [step, message] : std::vector<std::pair<std::string, std::string>>{
+           {"-1", "'graft.step' is -1, expected a whole number"},
+           {"1e300", "expected a whole number"},
+           {"0.5", "expected a whole number"},
+           {"many", "'graft.step' is 'many', no number"},
+           {"97", "the state is of step 97, but the run has 96"}}) {
+    StringMap metadata = file.metadata();
+    metadata["graft.step"] = step, metadata["graft.finished"] = "0";
+    WriteSafetensors(*dir_ / "other", file.LoadAll(), metadata);
+    ExpectError(damaged("state.safetensors", Slurp(*dir_ / "other")), 1, {message});
+  }
+  ParamStore shapes = file.LoadAll();
+  shapes.Set("head.bias", {3}, std::vector<float>(3));
+  StringMap running = file.metadata();
+  running["graft.step"] = "90", running["graft.finished"] = "0";
+  WriteSafetensors(*dir_ / "other", shapes, running);
+  ExpectError(damaged("state.safetensors", Slurp(*dir_ / "other")), 1, {"head.bias"});
 }
 
 }  // namespace

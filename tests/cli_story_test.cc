@@ -175,6 +175,28 @@ TEST_F(Story, AdapterEvaluatesAlike) {
   EXPECT_NE(wrong.err.find("another base"), std::string::npos) << wrong.err;
 }
 
+// An array of each step and random node, of the shape of what its mask multiplies.
+TEST_F(Story, TraceHoldsTheMasks) {
+  const std::string trace = *dir_ / "trace";
+  std::vector<std::string> args =
+      TrainArgs(data(), *dir_ / "masked", {"--drop-path", "0.5", "--trace", trace});
+  args[6] = "lora(r=2,dropout=0.5)";
+  const Outcome o = Graft(args);
+  ASSERT_EQ(o.code, 0) << o.err;
+  const std::string masks = Slurp(trace + "/masks.npz");
+  for (const auto& [name, shape] :
+       {std::pair("blocks.0.attn.q.dropout", "(272, 64)"),
+        std::pair("blocks.1.drop_path1", "(16, 1)"), std::pair("blocks.3.drop_path2", "(16, 1)")})
+    for (const char* step : {"step_000000/", "step_000005/"}) {
+      const size_t at = masks.find(std::string(step) + name + ".npy");
+      ASSERT_NE(at, std::string::npos) << step << name;
+      EXPECT_EQ(masks.find("'shape': " + std::string(shape), at), masks.find("'shape': ", at))
+          << step << name;
+    }
+  EXPECT_EQ(masks.find("blocks.0.drop_path1"), std::string::npos);  // its rate is 0
+  EXPECT_EQ(Slurp(trace + "/final.safetensors").empty(), false);
+}
+
 TEST_F(Story, DataCheckFindsNothingAndThenSomething) {
   EXPECT_EQ(Graft({"data", "check", data()}).code, 0);
   const std::string broken = *dir_ / "broken";

@@ -3,6 +3,9 @@
 #pragma once
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/capability.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -43,18 +46,30 @@ struct Outcome {
   nlohmann::json json() const { return nlohmann::json::parse(out); }
 };
 
+// What a command finds around it.
+struct Surroundings {
+  rlim_t most_file_bytes = RLIM_INFINITY;  // writing beyond fails as on a full disk
+  std::string standard_output;             // "": a file that is read afterwards
+};
+
 // A command that runs in the background.
 class Process {
  public:
-  explicit Process(std::vector<std::string> args) {
+  explicit Process(std::vector<std::string> args, const Surroundings& around = {}) {
     args.insert(args.begin(), "graft");
     const std::string binary = Binary();
     std::vector<char*> argv;
     for (std::string& arg : args) argv.push_back(arg.data());
     argv.push_back(nullptr);
-    const std::string out = files_ / "out", err = files_ / "err";
+    const std::string err = files_ / "err";
+    const std::string out =
+        around.standard_output.empty() ? files_ / "out" : around.standard_output;
+    const rlimit limit{around.most_file_bytes, around.most_file_bytes};
     pid_ = fork();
     if (pid_ != 0) return;
+    setrlimit(RLIMIT_FSIZE, &limit);
+    // Permissions hold for root, too: the right to read and write everything goes.
+    for (int right : {CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH}) prctl(PR_CAPBSET_DROP, right);
     const int mode = O_WRONLY | O_CREAT | O_TRUNC;
     dup2(open(out.c_str(), mode, 0644), STDOUT_FILENO);
     dup2(open(err.c_str(), mode, 0644), STDERR_FILENO);
@@ -79,7 +94,9 @@ class Process {
   pid_t pid_ = -1;
 };
 
-inline Outcome Graft(std::vector<std::string> args) { return Process(std::move(args)).Wait(); }
+inline Outcome Graft(std::vector<std::string> args, const Surroundings& around = {}) {
+  return Process(std::move(args), around).Wait();
+}
 
 // The same with --json; the exit code must be 0.
 inline nlohmann::json GraftJson(std::vector<std::string> args) {

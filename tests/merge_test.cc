@@ -73,6 +73,22 @@ TEST(Merge, DropoutGoesFirst) {
   EXPECT_LE(RelativeError(dropped.Logits(), want), 1e-6);
 }
 
+// As the separate nn.Dropout modules of peft: every element of its own, q and v of their own.
+TEST(Lora, DropoutIsByElementAndByLayer) {
+  const Tuned tuned("lora(r=2,dropout=0.25)");
+  std::vector<std::string> streams;
+  for (NodeId n : tuned.g.TopoOrder()) {
+    if (tuned.g.node(n).op != &kDropout) continue;
+    const DropoutAttrs& attrs = tuned.g.node(n).attrs.As<DropoutAttrs>();
+    EXPECT_FALSE(attrs.per_sequence) << attrs.stream;
+    EXPECT_EQ(attrs.p, 0.25) << attrs.stream;
+    streams.push_back(attrs.stream);
+  }
+  EXPECT_THAT(streams, ::testing::UnorderedElementsAre(
+                           "blocks.0.attn.q.dropout", "blocks.0.attn.v.dropout",
+                           "blocks.1.attn.q.dropout", "blocks.1.attn.v.dropout"));
+}
+
 TEST(Lora, ScaleIsAlphaOverRankOrItsRoot) {
   for (const auto& [method, scale] :
        {std::pair("lora(r=4,alpha=6)", 1.5), std::pair("lora(r=4,alpha=6,rslora=true)", 3.0),

@@ -36,8 +36,8 @@ void FillImages(Session& session) {
 // Arena within 1.10 of the largest sum of values that are alive at one time; and what is planned is
 // what the process then uses, within 5 % and a constant for threads and library code.
 TEST_P(TrainPlan, ArenaIsTightAndPlannedBytesAreUsedBytes) {
-  const size_t before = ResidentBytes();
-  const size_t owned_before = params_.bytes().owned;
+  [[maybe_unused]] const size_t before = ResidentBytes();
+  [[maybe_unused]] const size_t owned_before = params_.bytes().owned;
   TrainStep step(graph_, params_, {.weight_decay = 0.01}, GetParam().micro, TrainingPasses({}));
   const Session& session = step.session();
   EXPECT_LE(static_cast<double>(session.memory().bytes),
@@ -45,11 +45,13 @@ TEST_P(TrainPlan, ArenaIsTightAndPlannedBytesAreUsedBytes) {
   FillImages(step.session());
   for (int i = 0; i < 3; ++i)
     step.Run(16 * GetParam().micro, i, 1e-4, [](int64_t, int64_t, int) {});
+#ifndef __SANITIZE_ADDRESS__  // its shadow is an eighth of what is used
   const size_t optimizer = params_.bytes().owned - owned_before;
   const double planned = static_cast<double>(session.planned_bytes() + optimizer);
   const double used = static_cast<double>(ResidentBytes() - before);
   constexpr double kConstant = 12 << 20;
   EXPECT_NEAR(used, planned, 0.05 * planned + kConstant);
+#endif
 }
 
 TEST_P(TrainPlan, MemoryDoesNotGrowWithTheBatch) {

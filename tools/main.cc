@@ -1,8 +1,11 @@
 // graft: a thin client of the library, one file per sub-command.
 #include <unistd.h>
 
+#include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 #include "tools/lib/common.h"
 
@@ -61,6 +64,11 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "graft: %s\n", e.what());
     return static_cast<int>(ErrorKind::kUser);
   }
+  // A result that was not printed is no success: the disk behind a redirection may be full.
+  if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
+    std::fprintf(stderr, "graft: cannot write the standard output: %s\n", std::strerror(errno));
+    return static_cast<int>(ErrorKind::kUser);
+  }
   return 0;
 }
 
@@ -84,5 +92,7 @@ void ShortenSpinning(char** argv) {
 
 int main(int argc, char** argv) {
   ShortenSpinning(argv);
+  // A limit on the size of files is then an error of write(2), like a full disk.
+  std::signal(SIGXFSZ, SIG_IGN);
   return graft::Main(argc, argv);
 }

@@ -62,6 +62,11 @@ std::optional<FileDType> ParseFileDType(std::string_view name) {
 
 bool ConvertsToFloat(FileDType dtype) { return dtype <= FileDType::kF64; }
 
+bool IsFloatingPoint(FileDType dtype) {
+  return dtype == FileDType::kF16 || dtype == FileDType::kBF16 || dtype == FileDType::kF32 ||
+         dtype == FileDType::kF64;
+}
+
 void ToFloat(FileDType dtype, std::span<const std::byte> in, std::span<float> out) {
   GRAFT_CHECK(ConvertsToFloat(dtype), "{}", ToString(dtype));
   GRAFT_CHECK(in.size() == out.size() * static_cast<size_t>(BitSize(dtype)) / 8);

@@ -43,6 +43,7 @@ std::optional<FileDType> ParseFileDType(std::string_view name);
 int BitSize(FileDType dtype);
 // Whether ToFloat knows it: booleans, integers and the floats of 16, 32 and 64 bits.
 bool ConvertsToFloat(FileDType dtype);
+bool IsFloatingPoint(FileDType dtype);  // of 16, 32 or 64 bits
 // in.size() == out.size() * BitSize / 8; `in` need not be aligned.
 void ToFloat(FileDType dtype, std::span<const std::byte> in, std::span<float> out);
 

@@ -51,6 +51,8 @@ def main():
             f"{reference} | {mean - reference:+.1f} | {', '.join(map(str, counted))} | "
             f"{seconds:.0f} | {'yes' if fine else 'NO'} |"
         )
+    count = len(groups)
+    print(f"{count} mean accuracies, {'all' if good else 'NOT all'} within {TOLERANCE} points")
     sys.exit(0 if good else 1)
 
 

@@ -97,7 +97,7 @@ class Images:
 
 def replay(args, config, init, trained, model, steps, images):
     """Losses before every update; the parameters after the last."""
-    batches, masks = trace.batches(args.trace), trace.masks(args.trace)
+    batches, masks = trace.batches(args.trace), trace.Masks(args.trace)
     if len(batches) != len(steps):
         raise SystemExit(f"{len(batches)} batches but {len(steps)} losses")
     scale = trace.lora_scale(config["method"])
@@ -110,7 +110,8 @@ def replay(args, config, init, trained, model, steps, images):
     smoothing, losses = float(config.get("label_smoothing", 0) or 0), []
     for step, rows in enumerate(batches):
         x, y = images.batch(rows.tolist())
-        here = {k: v.to(dtype) for k, v in masks.get(step, {}).items()}
+        here = {k: v.to(dtype) for k, v in masks.step(step).items()}
+        check_masks(config, here)
         loss = F.cross_entropy(
             torch_vit.forward(params, x, model, scale, here), y, label_smoothing=smoothing
         )
@@ -122,6 +123,14 @@ def replay(args, config, init, trained, model, steps, images):
         optimizer.step()
         losses.append(loss.item())
     return losses, {k: v.detach() for k, v in params.items()}
+
+
+def check_masks(config, masks):
+    """A run that should have drawn masks and did not would replay as well without them."""
+    random = trace.dropout(config["method"]) > 0, float(config.get("drop_path", 0)) > 0
+    there = tuple(any(s in site for site in masks) for s in (".dropout", ".drop_path"))
+    if random != there:
+        raise SystemExit(f"masks.npz: (dropout, drop path) expected {random}, found {there}")
 
 
 def check_schedule(steps, config):

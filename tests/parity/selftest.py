@@ -22,6 +22,8 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+import trace
+
 HERE = pathlib.Path(__file__).resolve().parent
 IMAGE_SIZE, ROWS, BATCH, STEPS, LR, DECAY, CLASSES = 16, 24, 6, 20, 2e-3, 0.05, 3
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -65,6 +67,29 @@ def graft_name(name):
     for a, b in NAMES:
         name = name.replace(a, b)
     return name
+
+
+class MaskedDropout(torch.nn.Module):
+    """Dropout that keeps its masks under the names of a trace."""
+
+    def __init__(self, site, p, masks):
+        super().__init__()
+        self.site, self.p, self.masks, self.step = site, p, masks, 0
+
+    def forward(self, x):
+        mask = F.dropout(torch.ones_like(x), self.p)
+        self.masks[f"step_{self.step:06}/{self.site}.dropout"] = mask.flatten(0, -2).numpy()
+        self.step += 1
+        return x * mask
+
+
+def with_masks(model, p):
+    masks = {}
+    for name, module in model.named_modules():
+        if hasattr(module, "lora_dropout"):
+            site = graft_name(name + ".").rstrip(".")
+            module.lora_dropout["default"] = MaskedDropout(site, p, masks)
+    return masks
 
 
 def make_model(method):
@@ -113,6 +138,8 @@ def parameters(model):
 def make_trace(folder, data, method, padded):
     """What Graft would write, from a training loop that shares no code with the replay."""
     model = make_model(method)
+    dropout = trace.dropout(method)
+    masks = with_masks(model, dropout) if dropout else {}
     trained = [p for p in model.parameters() if p.requires_grad]
     names = {graft_name(n) for n, p in model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(trained, lr=LR, weight_decay=DECAY)
@@ -153,6 +180,8 @@ def make_trace(folder, data, method, padded):
         folder / "trace/batches.npz",
         **({"rows": table} if padded else {f"step_{i:06}": r for i, r in enumerate(rows)}),
     )
+    if masks:
+        np.savez(folder / "trace/masks.npz", **masks)
     (folder / "trace/loss.jsonl").write_text("\n".join(lines) + "\n")
     save_file(
         {k: v for k, v in parameters(model).items() if k in names},
@@ -240,6 +269,15 @@ PERTURBED = {
         "final.safetensors", scale_one("blocks.0.norm2.bias", 1.05)
     ),
 }
+def roll_masks(folder):
+    path = folder / "trace/masks.npz"
+    with np.load(path) as z:
+        masks = {k: z[k] for k in z.files}
+    same = [k for k in masks if k.startswith("step_000004/")]
+    np.savez(path, **{k: np.roll(v, 1, 0) if k in same else v for k, v in masks.items()})
+
+
+DROPOUT_PERTURBED = {"the masks of one step off by one row": roll_masks}
 LORA_PERTURBED = {
     "one lora_b not trained": edit_tensors("final.safetensors", without("blocks.1.attn.q.lora_b")),
     "another alpha": edit_config(method="lora(r=4,alpha=4)"),
@@ -280,10 +318,12 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
         make_data(scratch / "data", np.random.default_rng(0))
-        for i, method in enumerate(("full", "linear", "bitfit", "lora(r=4, alpha=8)")):
+        lora = "lora(r=4, alpha=8)", "lora(r=4, alpha=8, dropout=0.25)"
+        for i, method in enumerate(("full", "linear", "bitfit", *lora)):
             make_trace(scratch / str(i), scratch / "data", method, padded=i == 1)
             expect(0, method, scratch / str(i))
-        for source, changes in (("0", PERTURBED), ("3", LORA_PERTURBED)):
+        changed = ("0", PERTURBED), ("3", LORA_PERTURBED), ("4", DROPOUT_PERTURBED)
+        for source, changes in changed:
             for name, change in changes.items():
                 folder = scratch / "perturbed"
                 shutil.copytree(scratch / source, folder)

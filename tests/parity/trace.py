@@ -24,6 +24,7 @@ SETTINGS = {
     "warmup": ("warmup", "warmup_fraction"),
     "label_smoothing": ("label_smoothing",),
     "optimizer": ("optimizer",),
+    "drop_path": ("drop_path",),
     "clip": ("clip", "clip_norm", "grad_clip"),
     "preprocess": ("preprocess",),
     "heads": ("heads", "num_heads"),
@@ -115,6 +116,10 @@ def lora_scale(method):
     return 0.0
 
 
+def dropout(method):
+    return max(float(options.get("dropout", 0)) for _, options in terms(method))
+
+
 def trainable(method, init):
     """The names that a method must train, from the initial tensors; None where a term is not known
     here."""
@@ -131,7 +136,7 @@ def trainable(method, init):
         elif name == "bitfit":
             out.update(k for k in base if k.endswith(".bias"))
         elif name == "last":
-            first = depth - int(options.get("k", 1))
+            first = depth - int(options.get("k", 2))
             out.update(
                 k
                 for k in base
@@ -177,19 +182,23 @@ def batches(folder):
     return [torch.from_numpy(s.astype(np.int64)).reshape(-1) for s in steps]
 
 
-def masks(folder):
-    """[step] -> {site: multiplier}. Keys `step_NNNNNN/SITE` with SITE one of
-    `blocks.N.attn.q.dropout` ..., `blocks.N.drop_path1`, `blocks.N.drop_path2`; values are what the
-    branch is multiplied by: 0 or 1/keep."""
-    out = {}
-    if (folder / "masks.npz").exists():
-        with np.load(folder / "masks.npz") as z:
-            for key in z.files:
-                match = re.match(r"step_(\d+)[./](.*)$", key)
-                if not match:
-                    raise SystemExit(f"masks.npz: unknown key {key}")
-                out.setdefault(int(match[1]), {})[match[2]] = torch.from_numpy(z[key])
-    return out
+class Masks:
+    """masks.npz, read step by step: those of a run are gigabytes. Keys `step_NNNNNN/SITE` with SITE
+    one of `blocks.N.attn.q.dropout` ..., `blocks.N.drop_path1`, `blocks.N.drop_path2`; values are
+    what the branch is multiplied by: 0 or 1/keep."""
+
+    def __init__(self, folder):
+        path = folder / "masks.npz"
+        self.file, self.keys = np.load(path) if path.exists() else None, {}
+        for key in self.file.files if self.file else ():
+            match = re.match(r"step_(\d+)[./](.*)$", key)
+            if not match:
+                raise SystemExit(f"masks.npz: unknown key {key}")
+            self.keys.setdefault(int(match[1]), {})[match[2]] = key
+
+    def step(self, step):
+        """{site: multiplier}"""
+        return {s: torch.from_numpy(self.file[k]) for s, k in self.keys.get(step, {}).items()}
 
 
 def preprocess_of(value):

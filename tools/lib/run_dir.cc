@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 
@@ -55,9 +56,11 @@ void RunDir::SaveState(const ParamStore& params, const std::vector<std::string>&
   WriteSafetensors(file("state.safetensors"), Tensors(params, names), metadata);
 }
 
+bool RunDir::HasState() const { return Exists(file("state.safetensors")); }
+
 bool RunDir::LoadState(ParamStore& params, Progress& p) const {
   const std::string path = file("state.safetensors");
-  if (!Exists(path)) return false;
+  if (!HasState()) return false;
   const SafetensorsFile state = SafetensorsFile::Open(path);
   auto number = [&](const char* key) {
     const auto it = state.metadata().find(key);
@@ -68,7 +71,10 @@ bool RunDir::LoadState(ParamStore& params, Progress& p) const {
       Fail("{}: '{}' is '{}', no number", path, key, it->second);
     }
   };
-  p.step = static_cast<int64_t>(number("graft.step"));
+  const double step = number("graft.step");
+  if (!(step >= 0 && step <= 0x1p53 && step == std::floor(step)))
+    Fail("{}: 'graft.step' is {}, expected a whole number", path, step);
+  p.step = static_cast<int64_t>(step);
   p.best_metric = number("graft.best_metric");
   p.epoch_loss_sum = number("graft.epoch_loss_sum");
   p.seconds = number("graft.seconds");

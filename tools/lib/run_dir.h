@@ -30,6 +30,7 @@ class RunDir {
   // state.safetensors holds the named entries (trainable and optimizer) and the progress.
   void SaveState(const ParamStore& params, const std::vector<std::string>& names,
                  const Progress& progress) const;
+  bool HasState() const;
   // Nothing if there is no state yet. Puts the entries into `params`.
   bool LoadState(ParamStore& params, Progress& progress) const;
 

@@ -27,8 +27,8 @@ struct Trace::Masks {
 
 namespace {
 
-// dropout(x, ...) -> dropout(1, ...) as an output named by its stream. The graph without random
-// nodes has no outputs.
+// dropout(x, ...) -> dropout(1, ...) as an output named by its stream; of a mask per sequence, the
+// first element of each: [S,1]. The graph without random nodes has no outputs.
 Graph MaskGraph(const Graph& model) {
   Graph g = model;
   g.ClearOutputs();
@@ -37,9 +37,11 @@ Graph MaskGraph(const Graph& model) {
   for (NodeId id : g.TopoOrder()) {
     const Node n = g.node(id);
     if (n.op != &kDropout) continue;
-    const ValueId ones = BroadcastLike(g, one, n.in[0]);
-    g.SetOutput(n.attrs.As<DropoutAttrs>().stream,
-                Dropout(g, ones, n.in[1], n.in[2], n.attrs.As<DropoutAttrs>()));
+    const DropoutAttrs& attrs = n.attrs.As<DropoutAttrs>();
+    const ValueId offsets = n.in[1];
+    ValueId mask = Dropout(g, BroadcastLike(g, one, n.in[0]), offsets, n.in[2], attrs);
+    if (attrs.per_sequence) mask = GatherRows(g, SliceCols(g, mask, 0, 1), FirstRows(g, offsets));
+    g.SetOutput(attrs.stream, mask);
   }
   g.EraseDead();
   return g;

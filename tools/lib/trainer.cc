@@ -93,6 +93,7 @@ class Trainer {
   void EndEpoch(int64_t epoch);
   void SaveState();
   void Finish();
+  [[noreturn]] void StopNonFinite(const std::string& what) const;
   TrainSummary Summary() const;
 
   int64_t epoch_of(int64_t step) const { return step / steps_per_epoch_; }
@@ -140,6 +141,8 @@ void Trainer::Open() {
   trainable_count_ = TrainableCount(graph_);
   // The initial state belongs to the run before its first step: a resumed run overwrites it here.
   if (dir_.LoadState(model_.params, progress_)) dir_.TruncateMetrics(progress_.step);
+  if (progress_.step > steps_)
+    Fail("{}: the state is of step {}, but the run has {}", dir_.path(), progress_.step, steps_);
   if (!c_.trace.empty()) trace_ = Trace::Begin(c_, graph_, model_.params, progress_.step);
 }
 
@@ -247,12 +250,9 @@ void Trainer::OneStep(std::span<const size_t> rows) {
     }
   };
   const StepResult result = step_->Run(static_cast<int64_t>(rows.size()), step, lr, fill);
-  if (!std::isfinite(result.loss))
-    throw Error(fmt::format("the loss is {} at step {} of {} (epoch {}, learning rate {:.3g}); the "
-                            "checkpoint before it "
-                            "is kept in {}; hint: a smaller --lr, or --clip 1",
-                            result.loss, step + 1, steps_, epoch_of(step) + 1, lr, dir_.path()),
-                ErrorKind::kNonFinite);
+  if (!std::isfinite(result.loss))  // the sign of a NaN means nothing
+    StopNonFinite(fmt::format("the loss is {} at step {} of {} (epoch {}, learning rate {:.3g})",
+                              std::fabs(result.loss), step + 1, steps_, epoch_of(step) + 1, lr));
   if (trace_) trace_->Step(step, rows, result.loss, lr);
   progress_.epoch_loss_sum += result.loss;
   ++progress_.step;
@@ -327,14 +327,17 @@ void Trainer::SaveState() {
   for (const std::string& name : trainable_)
     for (float x : model_.params.values(name))
       if (!std::isfinite(x))
-        throw Error(
-            fmt::format(
-                "'{}' is no longer finite after step {}; the checkpoint before it is kept in {}; "
-                "hint: a smaller --lr, or --clip 1",
-                name, progress_.step, dir_.path()),
-            ErrorKind::kNonFinite);
+        StopNonFinite(fmt::format("'{}' is no longer finite after step {} of {}", name,
+                                  progress_.step, steps_));
   dir_.SaveWeights("last", model_.params, trainable_);
   dir_.SaveState(model_.params, state_names_, progress_);
+}
+
+void Trainer::StopNonFinite(const std::string& what) const {
+  const std::string kept = dir_.HasState() ? "the checkpoint before it is kept in " + dir_.path()
+                                           : "no checkpoint had been saved in " + dir_.path();
+  throw Error(fmt::format("{}; {}; hint: a smaller --lr, or --clip 1", what, kept),
+              ErrorKind::kNonFinite);
 }
 
 void Trainer::Finish() {

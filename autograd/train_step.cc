@@ -96,11 +96,11 @@ Graph BuildStepGraph(Graph g, ParamStore& params, const OptimizerConfig& optimiz
 }  // namespace
 
 TrainStep::TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
-                     int64_t micro_batch, const Passes& passes)
+                     Counts capacity, const Passes& passes)
     : optimizer_(optimizer),
-      micro_batch_(micro_batch),
+      capacity_(capacity),
       graph_(BuildStepGraph(loss_graph, params, optimizer, passes, reports_)),
-      session_(graph_, params, {.capacity = {micro_batch, 0}}) {
+      session_(graph_, params, {.capacity = capacity}) {
   if (session_.HasInput("one")) session_.Input("one").f32()[0] = 1;
   if (session_.HasInput("rng")) rng_ = session_.Input("rng");
   inv_batch_ = session_.Input("inv_batch");
@@ -108,16 +108,39 @@ TrainStep::TrainStep(const Graph& loss_graph, ParamStore& params, const Optimize
   loss_ = session_.State("acc.loss");
 }
 
-StepResult TrainStep::Run(int64_t batch, int64_t step, double learning_rate, const Fill& fill) {
+void TrainStep::Begin(int64_t batch) {
   session_.ZeroStates();
   inv_batch_.f32()[0] = 1.0f / static_cast<float>(batch);
-  for (int64_t first = 0; first < batch; first += micro_batch_) {
-    const int64_t count = std::min(micro_batch_, batch - first);
-    fill(first, count);
-    if (rng_.data)
-      rng_.i32()[0] = static_cast<int32_t>(step), rng_.i32()[1] = static_cast<int32_t>(first);
-    session_.Run({count, 0});
+}
+
+void TrainStep::RunPart(int64_t first, const Counts& part, int64_t step, const Fill& fill) {
+  fill(first, part.sequences);
+  if (rng_.data)
+    rng_.i32()[0] = static_cast<int32_t>(step), rng_.i32()[1] = static_cast<int32_t>(first);
+  session_.Run(part);
+}
+
+StepResult TrainStep::Run(int64_t batch, int64_t step, double learning_rate, const Fill& fill) {
+  Begin(batch);
+  for (int64_t first = 0; first < batch; first += capacity_.sequences)
+    RunPart(first, {std::min(capacity_.sequences, batch - first), 0}, step, fill);
+  return Finish(step, learning_rate);
+}
+
+StepResult TrainStep::Run(std::span<const Counts> parts, int64_t step, double learning_rate,
+                          const Fill& fill) {
+  int64_t batch = 0;
+  for (const Counts& part : parts) batch += part.sequences;
+  Begin(batch);
+  int64_t first = 0;
+  for (const Counts& part : parts) {
+    RunPart(first, part, step, fill);
+    first += part.sequences;
   }
+  return Finish(step, learning_rate);
+}
+
+StepResult TrainStep::Finish(int64_t step, double learning_rate) {
   float* hyper = hyper_.f32();
   const double t = static_cast<double>(step + 1);
   hyper[0] = static_cast<float>(learning_rate);

@@ -43,27 +43,39 @@ class TrainStep {
   struct Passes {
     PassManager forward, step;
   };
+  // The capacity is the largest micro-batch, of texts with its tokens.
   TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
-            int64_t micro_batch, const Passes& passes = {});
+            Counts capacity, const Passes& passes = {});
+  TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
+            int64_t micro_batch, const Passes& passes = {})
+      : TrainStep(loss_graph, params, optimizer, Counts{micro_batch, 0}, passes) {}
 
   // fill(first, count) writes the inputs of sequences [first, first+count) of the batch into the
   // session's buffers. `step` counts from 0; bias correction uses step + 1. A loss that is not
   // finite updates nothing. "rng" is filled in here.
   using Fill = std::function<void(int64_t first, int64_t count)>;
   StepResult Run(int64_t batch, int64_t step, double learning_rate, const Fill& fill);
+  // The same for a batch that the caller has cut: micro-batch i has parts[i].sequences of
+  // parts[i].tokens in all, both within the capacity.
+  StepResult Run(std::span<const Counts> parts, int64_t step, double learning_rate,
+                 const Fill& fill);
 
   Session& session() { return session_; }
   const Session& session() const { return session_; }
   const Graph& graph() const { return graph_; }
   const std::vector<PassReport>& reports() const { return reports_; }
-  int64_t micro_batch() const { return micro_batch_; }
+  int64_t micro_batch() const { return capacity_.sequences; }
   // Names in the store of what the steps change: parameters and optimizer state.
   std::vector<std::string> trainable_names() const;
   std::vector<std::string> optimizer_names() const;
 
  private:
+  void Begin(int64_t batch);
+  void RunPart(int64_t first, const Counts& part, int64_t step, const Fill& fill);
+  StepResult Finish(int64_t step, double learning_rate);
+
   OptimizerConfig optimizer_;
-  int64_t micro_batch_;
+  Counts capacity_;
   std::vector<PassReport> reports_;
   Graph graph_;
   Session session_;

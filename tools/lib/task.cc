@@ -55,7 +55,7 @@ Preprocess ModelPreprocess(const std::string& text, const LoadedModel& model) {
   if (!text.empty()) return ParsePreprocess(text);
   if (const auto it = model.metadata.find("graft.preprocess"); it != model.metadata.end())
     return ParsePreprocess(it->second);
-  return ForImageSize(ParsePreprocess("imagenet"), static_cast<int>(model.config.image_size));
+  return ForImageSize(ParsePreprocess("imagenet"), static_cast<int>(model.vit().image_size));
 }
 
 Graph MethodGraph(const VitConfig& config, const VitBuild& build, const Method& method,
@@ -120,7 +120,7 @@ TrainStep::Passes TrainingPasses(const std::vector<std::string>& disabled) {
 int64_t ChooseMicroBatch(const VitConfig& config, int64_t batch) {
   // Rows of one micro-batch: a few tiles of the GEMM for each thread, yet few enough that the
   // widest activation of a block stays in the shared cache (docs/measuring.md has the sweep).
-  const int64_t tokens = config.patches() + 1;
+  const int64_t tokens = config.rows();
   const int64_t row_bytes = 4 * config.mlp_width;
   const int64_t cache_rows = static_cast<int64_t>(Cpu().l2_bytes) * 2 / row_bytes;
   const int64_t rows = std::clamp<int64_t>(cache_rows, 768, 1600);
@@ -194,9 +194,12 @@ std::unique_ptr<ImageLoader> MakeLoader(std::span<const Example> examples,
 }
 
 StringMap ModelMetadata(const LoadedModel& model, const RunConfig& config) {
-  nlohmann::json architecture = {{"architecture", "vit"}};
-  VitConfig::Visit(model.config,
-                   [&](const char* name, const auto& field) { architecture[name] = field; });
+  nlohmann::json architecture = {{"architecture", model.is_bert() ? "bert" : "vit"}};
+  std::visit(
+      [&](const auto& c) {
+        c.Visit(c, [&](const char* name, const auto& field) { architecture[name] = field; });
+      },
+      model.config);
   nlohmann::json recipe = nlohmann::json::array();
   for (const MethodTerm& term : ParseMethod(config.method))
     recipe.push_back({{"method", term.name}, {"options", term.options}});

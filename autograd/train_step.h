@@ -23,7 +23,7 @@ struct OptimizerConfig {
   double weight_decay = 0;
   double clip = 0;  // global norm; 0 = no clipping
   // Whether a parameter decays; default all do, as in torch.optim.
-  std::function<bool(const std::string&)> decays;
+  std::function<bool(const std::string&)> decays = {};
 };
 
 // Adds gradients, accumulators and updates to `g`, which must have the output "losses" [S,1]. New

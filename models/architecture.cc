@@ -125,8 +125,10 @@ void VitSizes(const TensorFile& file, LoadedModel& m) {
   if (file.Shape("fc_norm.weight")) c.pool = "mean_fc_norm";
   if (m.layout == Layout::kJax) c.heads = HeadsOfNpz(file, m), m.fact_source["heads"] = "tensors";
   for (const char* fact :
-       {"width", "depth", "mlp_width", "patch_size", "image_size", "classes", "tokens"})
+       {"width", "depth", "mlp_width", "patch_size", "image_size", "channels", "classes"})
     m.fact_source[fact] = "tensor shapes";
+  m.fact_source["tokens"] = "tensor names";
+  if (c.pool != "token") m.fact_source["pool"] = "tensor names";
 }
 
 void BertSizes(const TensorFile& file, LoadedModel& m) {
@@ -143,6 +145,7 @@ void BertSizes(const TensorFile& file, LoadedModel& m) {
   c.pool = shapes.Has("pooler.weight") ? "pooler" : "cls";
   if (c.pool == "cls")
     m.notices.push_back(m.source + ": no pooler; the classifier reads the first row as it is");
+  m.fact_source["pool"] = "tensor names";
   for (const char* fact : {"vocab", "positions", "types", "width", "depth", "mlp_width", "classes"})
     m.fact_source[fact] = "tensor shapes";
 }

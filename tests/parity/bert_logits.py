@@ -89,9 +89,7 @@ def make(args):
     for task in args.tasks.split(","):
         texts = read_texts(args.data / task / "dev.tsv", args.limit)
         result = task_logits(model, tokenizer, texts)
-        save_file(
-            {k: v.contiguous() for k, v in result.items()}, args.out / f"{task}.safetensors"
-        )
+        save_file({k: v.contiguous() for k, v in result.items()}, args.out / f"{task}.safetensors")
         print(f"{task}: {len(texts)} texts, {len(result['ids'])} tokens")
 
 

@@ -40,6 +40,7 @@ class Mistakes : public testing::Test {
     std::string other(8, '\0');
     other[0] = static_cast<char>(header.size());
     Spill(*dir_ / "bert.safetensors", other + header + std::string(8, '\0'));
+    Spill(*dir_ / "pytorch_model.bin", "\x80\x02");
     Spill(*dir_ / "text.jpg", "this is no picture\n");
     Spill(*dir_ / "huge.png", PngHeader(20000, 20000));
     Spill(*dir_ / "empty.jpg", "");
@@ -145,14 +146,19 @@ std::vector<Mistake> All() {
        1,
        {"did you mean 'vit_tiny_patch16_224'"}},
       {"no model", TrainModel("@none.safetensors"), 1, {"none.safetensors"}},
+      {"text model for images",
+       TrainModel("init:bert_tiny"),
+       1,
+       {"expected a vision transformer, found bert_tiny"}},
+      {"pickled model", TrainModel("@pytorch_model.bin"), 1, {"pickle", "safetensors"}},
       {"short model", TrainModel("@short.safetensors"), 1, {"short.safetensors"}},
       {"garbage model", TrainModel("@garbage.safetensors"), 1, {"garbage.safetensors"}},
       {"other model",
        TrainModel("@bert.safetensors"),
        1,
-       {"bert.safetensors", "not a vision transformer", "cls_token"}},
+       {"bert.safetensors", "not a model that Graft knows", "cls_token"}},
       {"garbage inspected", {"inspect", "@garbage.safetensors"}, 1, {"garbage.safetensors"}},
-      {"other inspected", {"inspect", "@bert.safetensors"}, 1, {"not a vision transformer"}},
+      {"other inspected", {"inspect", "@bert.safetensors"}, 1, {"not a model that Graft knows"}},
       {"data as model",
        {"eval", "--model", "@data", "--data", "@data"},
        1,

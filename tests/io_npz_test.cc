@@ -71,7 +71,7 @@ std::string Zip(const std::vector<Member>& members, const std::string& comment =
       file += "PK\3\4" + Number(20, 2) + common + Number(local.size(), 2) + Number(0, 2) + local +
               m.data;
     directory += "PK\1\2" + Number(20, 2) + Number(20, 2) + common + Number(m.name.size(), 2) +
-                 Number(0, 12) + Number(offset, 4) + m.name;
+                 std::string(12, '\0') + Number(offset, 4) + m.name;
   }
   const size_t begin = file.size();
   return file + directory + "PK\5\6" + Number(0, 4) + Number(members.size(), 2) +

@@ -98,11 +98,11 @@ Graph BuildStepGraph(Graph g, ParamStore& params, const OptimizerConfig& optimiz
 constexpr int kMostLanes = 16;
 constexpr size_t kLaneBytes = size_t{64} << 20;
 
-SessionOptions StepOptions(const Graph& g, int64_t micro_batch) {
+SessionOptions StepOptions(const Graph& g, const Counts& capacity) {
   size_t bytes = 1;
   for (ValueId v : g.Trainable())
     bytes += static_cast<size_t>(At(g.shape(v), {}).size()) * sizeof(float);
-  SessionOptions options{.capacity = {micro_batch, 0}};
+  SessionOptions options{.capacity = capacity};
   options.lanes = static_cast<int>(std::clamp<size_t>(kLaneBytes / bytes, 1, kMostLanes));
   // Too few lanes to go round: the threads work inside the kernels instead.
   options.workers = options.lanes >= Threads() ? Threads() : 1;
@@ -112,11 +112,11 @@ SessionOptions StepOptions(const Graph& g, int64_t micro_batch) {
 }  // namespace
 
 TrainStep::TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
-                     int64_t micro_batch, const Passes& passes)
+                     Counts capacity, const Passes& passes)
     : optimizer_(optimizer),
-      micro_batch_(micro_batch),
+      capacity_(capacity),
       graph_(BuildStepGraph(loss_graph, params, optimizer, passes, reports_)),
-      session_(graph_, params, StepOptions(graph_, micro_batch)) {
+      session_(graph_, params, StepOptions(graph_, capacity)) {
   for (int worker = 0; worker < session_.options().workers; ++worker) {
     if (session_.HasInput("one")) session_.Input("one", worker).f32()[0] = 1;
     rng_.push_back(session_.HasInput("rng") ? session_.Input("rng", worker) : Tensor{});
@@ -127,20 +127,31 @@ TrainStep::TrainStep(const Graph& loss_graph, ParamStore& params, const Optimize
 }
 
 StepResult TrainStep::Run(int64_t batch, int64_t step, double learning_rate, const Fill& fill) {
-  const int64_t micro_batches = (batch + micro_batch_ - 1) / micro_batch_;
-  const int lanes = static_cast<int>(std::min<int64_t>(session_.options().lanes, micro_batches));
+  parts_.clear();
+  for (int64_t first = 0; first < batch; first += capacity_.sequences)
+    parts_.push_back({std::min(capacity_.sequences, batch - first), 0});
+  return Run(parts_, step, learning_rate, fill);
+}
+
+StepResult TrainStep::Run(std::span<const Counts> parts, int64_t step, double learning_rate,
+                          const Fill& fill) {
+  first_.assign(1, 0);
+  for (const Counts& part : parts) first_.push_back(first_.back() + part.sequences);
+  const int64_t n = static_cast<int64_t>(parts.size());
+  const int lanes = static_cast<int>(std::clamp<int64_t>(n, 1, session_.options().lanes));
   session_.ZeroStates(lanes);
   ForEachRun(session_, lanes, [&](int64_t lane, int worker) {
     const size_t w = static_cast<size_t>(worker);
-    inv_batch_[w].f32()[0] = 1.0f / static_cast<float>(batch);
-    const Piece mine = EvenPiece(micro_batches, lanes, lane);
+    inv_batch_[w].f32()[0] = 1.0f / static_cast<float>(first_.back());
+    const Piece mine = EvenPiece(n, lanes, lane);
     for (int64_t i = mine.begin; i < mine.begin + mine.size; ++i) {
-      const int64_t first = i * micro_batch_, count = std::min(micro_batch_, batch - first);
-      fill(first, count, worker);
+      const Counts& part = parts[static_cast<size_t>(i)];
+      const int64_t first = first_[static_cast<size_t>(i)];
+      fill(first, part.sequences, worker);
       if (rng_[w].data)
         rng_[w].i32()[0] = static_cast<int32_t>(step),
         rng_[w].i32()[1] = static_cast<int32_t>(first);
-      session_.Run({count, 0}, worker, static_cast<int>(lane));
+      session_.Run(part, worker, static_cast<int>(lane));
     }
   });
   session_.SumStates(lanes);

@@ -24,7 +24,7 @@ struct OptimizerConfig {
   double weight_decay = 0;
   double clip = 0;  // global norm; 0 = no clipping
   // Whether a parameter decays; default all do, as in torch.optim.
-  std::function<bool(const std::string&)> decays;
+  std::function<bool(const std::string&)> decays = {};
 };
 
 // Adds gradients, accumulators and updates to `g`, which must have the output "losses" [S,1]. New
@@ -44,8 +44,12 @@ class TrainStep {
   struct Passes {
     PassManager forward, step;
   };
+  // The capacity is the largest micro-batch, of texts with its tokens.
   TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
-            int64_t micro_batch, const Passes& passes = {});
+            Counts capacity, const Passes& passes = {});
+  TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
+            int64_t micro_batch, const Passes& passes = {})
+      : TrainStep(loss_graph, params, optimizer, Counts{micro_batch, 0}, passes) {}
 
   // fill(first, count, worker) writes the inputs of sequences [first, first+count) of the batch
   // into that worker's buffers of the session; calls for different workers come at the same time,
@@ -53,25 +57,33 @@ class TrainStep {
   // finite updates nothing. "rng" is filled in here.
   using Fill = std::function<void(int64_t first, int64_t count, int worker)>;
   StepResult Run(int64_t batch, int64_t step, double learning_rate, const Fill& fill);
+  // The same for a batch that the caller has cut: micro-batch i has parts[i].sequences of
+  // parts[i].tokens in all, both within the capacity.
+  StepResult Run(std::span<const Counts> parts, int64_t step, double learning_rate,
+                 const Fill& fill);
 
   Session& session() { return session_; }
   const Session& session() const { return session_; }
   const Graph& graph() const { return graph_; }
   const std::vector<PassReport>& reports() const { return reports_; }
-  int64_t micro_batch() const { return micro_batch_; }
+  int64_t micro_batch() const { return capacity_.sequences; }
   // Names in the store of what the steps change: parameters and optimizer state.
   std::vector<std::string> trainable_names() const;
   std::vector<std::string> optimizer_names() const;
 
  private:
   OptimizerConfig optimizer_;
-  int64_t micro_batch_;
+  Counts capacity_;
   std::vector<PassReport> reports_;
   Graph graph_;
   Session session_;
   // Looked up once. By worker; the data of rng is null without random nodes.
   std::vector<Tensor> inv_batch_, rng_;
   Tensor hyper_, loss_;
+  // Of the current batch: micro-batches, and the first sequence of each. Kept, so that a step of
+  // the same size allocates nothing.
+  std::vector<Counts> parts_;
+  std::vector<int64_t> first_;
 };
 
 }  // namespace graft

@@ -1,42 +1,44 @@
 #include "models/architecture.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 
+#include "models/hf_config.h"
 #include "runtime/io/json.h"
 
 namespace graft {
 namespace {
 
-bool Exists(const std::string& path) {
-  struct stat s;
-  return stat(path.c_str(), &s) == 0;
-}
-
+// config.json of a directory, "" if there is none.
 std::string ConfigPath(const std::string& source) {
-  struct stat s;
-  if (stat(source.c_str(), &s) == 0 && S_ISDIR(s.st_mode)) return source + "/config.json";
-  return "";
+  const std::filesystem::path path = std::filesystem::path(source) / "config.json";
+  std::error_code ignored;
+  return std::filesystem::exists(path, ignored) ? path.string() : "";
 }
 
-// Layout and prefix from the names of the tensors.
-void RecogniseLayout(const SafetensorsModel& file, LoadedModel& m) {
-  const std::string distilled = fmt::format(
-      "{}: a distilled DeiT (two tokens, two heads); Graft does not support it yet: use the "
-      "undistilled model",
-      m.source);
-  if (file.Find("cls_token")) {
-    m.layout = Layout::kTimm;
-    if (file.Find("dist_token") || file.Find("head_dist.weight")) Fail("{}", distilled);
-    return;
-  }
-  for (const char* prefix : {"vit.", "deit.", ""})
-    if (file.Find(std::string(prefix) + "embeddings.cls_token")) {
-      m.layout = Layout::kHuggingFace;
-      m.prefix = prefix;
-      if (file.Find(m.prefix + "embeddings.distillation_token")) Fail("{}", distilled);
+// A tensor that only files of this kind have, under one of the prefixes.
+struct Sign {
+  const char* key;
+  Layout layout;
+  bool bert;
+  std::vector<const char*> prefixes;
+};
+const std::vector<Sign>& Signs() {
+  static const std::vector<Sign> kSigns{
+      {"cls_token", Layout::kTimm, false, {""}},
+      {"embeddings.cls_token", Layout::kHuggingFace, false, {"vit.", "deit.", ""}},
+      {"embeddings.word_embeddings.weight", Layout::kHuggingFace, true, {"bert.", ""}},
+      {"embedding/kernel", Layout::kJax, false, {"", "opt/target/"}}};
+  return kSigns;
+}
+
+void RecogniseLayout(const TensorFile& file, LoadedModel& m) {
+  for (const Sign& sign : Signs())
+    for (const char* prefix : sign.prefixes) {
+      if (!file.Shape(prefix + std::string(sign.key))) continue;
+      m.layout = sign.layout, m.prefix = prefix;
+      if (sign.bert) m.config = BertConfig{};
       return;
     }
   std::string some;
@@ -45,153 +47,211 @@ void RecogniseLayout(const SafetensorsModel& file, LoadedModel& m) {
     some += (some.empty() ? "" : ", ") + name;
   }
   Fail(
-      "{}: not a vision transformer that Graft knows: expected 'cls_token' (timm) or "
-      "'vit.embeddings.cls_token' (Hugging Face), found {}",
+      "{}: not a model that Graft knows: expected 'cls_token' (timm), 'vit.embeddings.cls_token' "
+      "or "
+      "'bert.embeddings.word_embeddings.weight' (Hugging Face) or 'embedding/kernel' (.npz), found "
+      "{}",
       m.source, some.empty() ? "no tensors" : some);
 }
 
-const FileTensor& MustHave(const SafetensorsModel& file, const LoadedModel& m,
-                           const std::string& key, size_t rank) {
-  const FileTensor* tensor = file.Find(key);
-  if (!tensor) Fail("{}: no tensor '{}'{}", m.source, key, DidYouMean(key, file.names()));
-  if (tensor->shape.size() != rank || std::count(tensor->shape.begin(), tensor->shape.end(), 0))
-    Fail("{}: '{}' should have {} non-empty dimensions", m.source, key, rank);
-  return *tensor;
+// Shapes of the file's tensors by canonical name.
+class Shapes {
+ public:
+  Shapes(const TensorFile& file, const LoadedModel& m) : file_(file), m_(m) {}
+
+  bool Has(const std::string& canonical) const {
+    Form form;
+    return !Key(canonical, &form).empty();
+  }
+  // Error unless it is there with so many dimensions, none of them 0.
+  std::vector<int64_t> operator()(const std::string& canonical, size_t rank) const {
+    Form form = Form::kSame;
+    const std::string key = Key(canonical, &form);
+    if (key.empty()) {
+      const std::string wanted = NamesOf(m_.layout, m_.prefix, m_.is_bert(), canonical, &form)[0];
+      Fail("{}: no tensor '{}'{}", m_.source, wanted, DidYouMean(wanted, file_.names()));
+    }
+    const std::vector<int64_t> shape = CanonicalShape(form, *file_.Shape(key));
+    if (shape.size() != rank || std::ranges::count(shape, 0))
+      Fail("{}: '{}' of shape [{}] does not have the dimensions of its kind", m_.source, key,
+           fmt::join(*file_.Shape(key), ","));
+    return shape;
+  }
+  int64_t Depth() const {
+    int64_t depth = 0;
+    while (Has(fmt::format("blocks.{}.norm1.weight", depth))) ++depth;
+    if (depth == 0) (*this)("blocks.0.norm1.weight", 1);  // says what is missing
+    return depth;
+  }
+
+ private:
+  std::string Key(const std::string& canonical, Form* form) const {
+    for (const std::string& name : NamesOf(m_.layout, m_.prefix, m_.is_bert(), canonical, form))
+      if (file_.Shape(name)) return name;
+    return "";
+  }
+  const TensorFile& file_;
+  const LoadedModel& m_;
+};
+
+// Heads of an .npz are a dimension of the query's kernel [D,H,d].
+int64_t HeadsOfNpz(const TensorFile& file, const LoadedModel& m) {
+  Form form;
+  const std::string key = NamesOf(m.layout, m.prefix, false, "blocks.0.attn.q.weight", &form)[0];
+  const std::vector<int64_t>* shape = file.Shape(key);
+  if (!shape || shape->size() != 3 || (*shape)[1] < 1)
+    Fail("{}: expected '{}' of shape [width,heads,width/heads]", m.source, key);
+  return (*shape)[1];
 }
 
-// Sizes that the tensors themselves tell.
-void SizesFromTensors(const SafetensorsModel& file, LoadedModel& m) {
-  VitConfig& c = m.config;
-  const bool timm = m.layout == Layout::kTimm;
-  const std::string patch =
-      timm ? "patch_embed.proj.weight" : m.prefix + "embeddings.patch_embeddings.projection.weight";
-  const std::string positions = timm ? "pos_embed" : m.prefix + "embeddings.position_embeddings";
-  const FileTensor& p = MustHave(file, m, patch, 4);
-  c.width = p.shape[0], c.channels = p.shape[1], c.patch_size = p.shape[2];
-  if (p.shape[2] != p.shape[3])
-    Fail("{}: patches of {}x{}; only square ones are supported", m.source, p.shape[2], p.shape[3]);
-  const FileTensor& pos = MustHave(file, m, positions, 3);
-  const int64_t patches = pos.shape[1] - 1,
-                side = std::llround(std::sqrt(static_cast<double>(patches)));
+void VitSizes(const TensorFile& file, LoadedModel& m) {
+  const Shapes shapes(file, m);
+  VitConfig& c = m.vit();
+  const std::vector<int64_t> patch = shapes("patch_embed.weight", 4);
+  c.width = patch[0], c.channels = patch[1], c.patch_size = patch[2];
+  c.heads = 1;  // until a fact tells
+  if (patch[2] != patch[3])
+    Fail("{}: patches of {}x{}; only square ones are supported", m.source, patch[2], patch[3]);
+  c.tokens = shapes.Has("dist_token") ? 2 : 1;
+  const int64_t rows = shapes("pos_embed", 2)[0], patches = rows - c.tokens,
+                side = std::llround(std::sqrt(static_cast<double>(std::max<int64_t>(patches, 0))));
   if (side < 1 || side * side != patches)
-    Fail("{}: '{}' has {} rows; expected 1 + a square number", m.source, positions, pos.shape[1]);
+    Fail("{}: {} position embeddings; expected {} + a square number", m.source, rows, c.tokens);
   c.image_size = side * c.patch_size;
-  auto block = [&](int64_t i) {
-    return timm ? fmt::format("blocks.{}.norm1.weight", i)
-                : fmt::format("{}encoder.layer.{}.layernorm_before.weight", m.prefix, i);
-  };
-  for (c.depth = 0; file.Find(block(c.depth));) ++c.depth;
-  if (c.depth == 0)
-    Fail("{}: no tensor '{}'{}", m.source, block(0), DidYouMean(block(0), file.names()));
-  const std::string fc1 =
-      timm ? "blocks.0.mlp.fc1.weight" : m.prefix + "encoder.layer.0.intermediate.dense.weight";
-  c.mlp_width = MustHave(file, m, fc1, 2).shape[0];
-  const std::string head = timm ? "head.weight" : "classifier.weight";
-  if (file.Find(head)) c.classes = MustHave(file, m, head, 2).shape[0];
-  if (timm && file.Find("fc_norm.weight")) c.pool = "mean_fc_norm";
-  for (const char* fact : {"width", "depth", "mlp_width", "patch_size", "image_size", "classes"})
+  c.depth = shapes.Depth();
+  c.mlp_width = shapes("blocks.0.mlp.fc1.weight", 2)[0];
+  if (shapes.Has("head.weight")) c.classes = shapes("head.weight", 2)[0];
+  if (shapes.Has("head.dist.weight")) c.pool = "distilled";
+  if (file.Shape("fc_norm.weight")) c.pool = "mean_fc_norm";
+  if (m.layout == Layout::kJax) c.heads = HeadsOfNpz(file, m), m.fact_source["heads"] = "tensors";
+  for (const char* fact :
+       {"width", "depth", "mlp_width", "patch_size", "image_size", "channels", "classes"})
+    m.fact_source[fact] = "tensor shapes";
+  m.fact_source["tokens"] = "tensor names";
+  if (c.pool != "token") m.fact_source["pool"] = "tensor names";
+}
+
+void BertSizes(const TensorFile& file, LoadedModel& m) {
+  const Shapes shapes(file, m);
+  BertConfig& c = m.bert();
+  const std::vector<int64_t> words = shapes("embed.word.weight", 2);
+  c.vocab = words[0], c.width = words[1];
+  c.heads = 1;  // until a fact tells
+  c.positions = shapes("embed.position.weight", 2)[0];
+  c.types = shapes("embed.type.weight", 2)[0];
+  c.depth = shapes.Depth();
+  c.mlp_width = shapes("blocks.0.mlp.fc1.weight", 2)[0];
+  if (shapes.Has("head.weight")) c.classes = shapes("head.weight", 2)[0];
+  c.pool = shapes.Has("pooler.weight") ? "pooler" : "cls";
+  if (c.pool == "cls")
+    m.notices.push_back(m.source + ": no pooler; the classifier reads the first row as it is");
+  m.fact_source["pool"] = "tensor names";
+  for (const char* fact : {"vocab", "positions", "types", "width", "depth", "mlp_width", "classes"})
     m.fact_source[fact] = "tensor shapes";
 }
 
-void FactsFromHuggingFace(LoadedModel& m, const std::string& path) {
-  const nlohmann::json config = ReadJson(path);
-  VitConfig& c = m.config;
-  if (const auto type = FindString(config, "model_type", path);
-      type && *type != "vit" && *type != "deit")
-    Fail("{}: model_type '{}'; this command supports vit and deit", path, *type);
-  c.heads = GetInt(config, "num_attention_heads", 1, c.width, path);
-  c.eps = GetNumber(config, "layer_norm_eps", 1e-30, 0.1, path);
-  const std::string act = GetString(config, "hidden_act", path);
-  if (act == "gelu")
-    c.gelu = "erf";
-  else if (act == "gelu_new" || act == "gelu_pytorch_tanh" || act == "gelu_fast")
-    c.gelu = "tanh";
-  else
-    Fail("{}: hidden_act '{}'; supported: gelu, gelu_new, gelu_pytorch_tanh, gelu_fast", path, act);
-  auto agree = [&](const char* key, int64_t found) {
-    if (const auto v = FindInt(config, key, 0, 1 << 30, path); v && *v != found)
-      Fail("{}: {} = {}, but the tensors say {}", path, key, *v, found);
-  };
-  agree("hidden_size", c.width), agree("num_hidden_layers", c.depth),
-      agree("patch_size", c.patch_size);
-  agree("intermediate_size", c.mlp_width), agree("image_size", c.image_size);
-  if (const auto bias = FindBool(config, "qkv_bias", path); bias && !*bias)
-    Fail("{}: qkv_bias = false is not supported", path);
-  for (const char* fact : {"heads", "eps", "gelu"}) m.fact_source[fact] = "config.json";
-  if (config.contains("id2label") && config["id2label"].is_object())
-    for (int64_t i = 0; i < c.classes; ++i) {
-      const auto label = FindString(config["id2label"], std::to_string(i), path);
-      if (!label || *label == fmt::format("LABEL_{}", i)) {
-        m.labels.clear();
-        break;
-      }
-      m.labels.push_back(*label);
-    }
-  m.hf_config = config;
-}
+// --- facts that tensors do not tell
 
 void FactsFromMetadata(LoadedModel& m, const std::string& text) {
   const std::string where = m.source + " (metadata graft.config)";
-  const nlohmann::json config = ParseJson(text, where);
-  VitConfig& c = m.config;
-  c.heads = GetInt(config, "heads", 1, c.width, where);
-  c.eps = GetNumber(config, "eps", 1e-30, 0.1, where);
-  c.gelu = GetString(config, "gelu", where);
-  c.pool = GetString(config, "pool", where);
-  for (const char* fact : {"heads", "eps", "gelu", "pool"})
-    m.fact_source[fact] = "metadata graft.config";
+  const Json config = ParseJson(text, where);
+  const char* kind = m.is_bert() ? "bert" : "vit";
+  if (const auto found = FindString(config, "architecture", where); found && *found != kind)
+    Fail("{}: architecture '{}', but the tensors' names are those of {}", where, *found, kind);
+  std::vector<std::string> facts{"heads", "eps", "pool"};
+  auto take = [&](auto& c, const char* activation_key, std::string& activation) {
+    c.heads = GetInt(config, "heads", 1, c.width, where);
+    c.eps = GetNumber(config, "eps", 1e-30, 0.1, where);
+    c.pool = GetString(config, "pool", where);
+    activation = GetString(config, activation_key, where);
+    facts.emplace_back(activation_key);
+  };
+  if (m.is_bert())
+    take(m.bert(), "activation", m.bert().activation);
+  else
+    take(m.vit(), "gelu", m.vit().gelu);
+  for (const std::string& fact : facts) m.fact_source[fact] = "metadata graft.config";
+}
+
+bool SameSizes(const ModelConfig& a, const ModelConfig& b) {
+  if (a.index() != b.index()) return false;
+  return std::visit(
+      [&](const auto& x) {
+        const auto& y = std::get<std::decay_t<decltype(x)>>(b);
+        bool same = x.width == y.width && x.depth == y.depth && x.mlp_width == y.mlp_width;
+        if constexpr (requires { x.patch_size; }) same = same && x.patch_size == y.patch_size;
+        return same;
+      },
+      a);
 }
 
 // --arch names it, or the table does: only the facts that shapes cannot tell are taken, and the
 // shapes must agree.
 void FactsFromName(LoadedModel& m, const std::string& name, const std::string& from) {
-  const VitConfig named = VitByName(name);
-  VitConfig& c = m.config;
-  if (named.width != c.width || named.depth != c.depth || named.mlp_width != c.mlp_width ||
-      named.patch_size != c.patch_size)
-    Fail(
-        "{}: --arch {} has width {}, depth {}, patch {}; the tensors say width {}, depth {}, patch "
-        "{}",
-        m.source, name, named.width, named.depth, named.patch_size, c.width, c.depth, c.patch_size);
-  c.heads = named.heads, c.eps = named.eps, c.gelu = named.gelu;
-  for (const char* fact : {"heads", "eps", "gelu"}) m.fact_source[fact] = from;
+  const ModelConfig named = ModelByName(name);
+  if (!SameSizes(named, m.config))
+    Fail("{}: --arch {} is {}; the tensors say {}", m.source, name, SizesText(named),
+         SizesText(m.config));
+  if (m.is_bert()) {
+    const BertConfig& n = std::get<BertConfig>(named);
+    m.bert().heads = n.heads, m.bert().eps = n.eps, m.bert().activation = n.activation;
+  } else {
+    const VitConfig& n = std::get<VitConfig>(named);
+    m.vit().heads = n.heads, m.vit().eps = n.eps, m.vit().gelu = n.gelu;
+  }
+  for (const char* fact : {"heads", "eps", m.is_bert() ? "activation" : "gelu"})
+    m.fact_source[fact] = from;
 }
 
-std::string NameByShape(const VitConfig& c) {
-  for (const char* size : {"nano", "tiny", "small", "base", "large"}) {
-    const std::string name = fmt::format("vit_{}_patch{}_{}", size, c.patch_size, c.image_size);
-    const VitConfig named = VitByName(name);
-    if (named.width == c.width && named.depth == c.depth && named.mlp_width == c.mlp_width)
-      return name;
+std::string NameByShape(const ModelConfig& config) {
+  std::vector<std::string> candidates = BertNames();
+  if (const VitConfig* c = std::get_if<VitConfig>(&config)) {
+    candidates.clear();
+    for (const char* size : {"nano", "tiny", "small", "base", "large"})
+      candidates.push_back(fmt::format("vit_{}_patch{}_{}", size, c->patch_size, c->image_size));
   }
+  for (const std::string& name : candidates)
+    if (SameSizes(ModelByName(name), config)) return name;
   return "";
 }
 
-}  // namespace
-
-void RecogniseArchitecture(const SafetensorsModel& file, const std::string& arch,
-                           LoadedModel* model) {
-  LoadedModel& m = *model;
-  RecogniseLayout(file, m);
-  SizesFromTensors(file, m);
-  const std::string config_path = ConfigPath(m.source);
-  if (!config_path.empty() && Exists(config_path)) {
-    FactsFromHuggingFace(m, config_path);
-  } else if (const auto it = m.metadata.find("graft.config"); it != m.metadata.end()) {
-    FactsFromMetadata(m, it->second);
+void TakeFacts(const std::string& config_path, const Json& config, const std::string& arch,
+               LoadedModel& m) {
+  const auto metadata = m.metadata.find("graft.config");
+  if (!config_path.empty()) {
+    ReadHuggingFaceConfig(config, config_path, &m);
+  } else if (metadata != m.metadata.end()) {
+    FactsFromMetadata(m, metadata->second);
   } else if (!arch.empty()) {
     FactsFromName(m, arch, "--arch");
+  } else if (m.layout == Layout::kJax) {
+    m.fact_source["eps"] = m.fact_source["gelu"] = "usual for this layout (timm reads it so)";
   } else if (const std::string name = NameByShape(m.config); !name.empty()) {
     FactsFromName(m, name, fmt::format("table ({})", name));
   } else {
     Fail(
-        "{}: heads, eps and GELU kind are not known for width {}, depth {}, patch {}; hint: name "
-        "the "
-        "architecture with --arch, e.g. --arch vit_base_patch16_224",
-        m.source, m.config.width, m.config.depth, m.config.patch_size);
+        "{}: heads, eps and GELU kind are not known for {}; hint: name the architecture with "
+        "--arch, e.g. --arch {}",
+        m.source, SizesText(m.config), m.is_bert() ? "bert_base" : "vit_base_patch16_224");
   }
+}
+
+}  // namespace
+
+void RecogniseArchitecture(const TensorFile& file, const std::string& arch, LoadedModel* model) {
+  LoadedModel& m = *model;
+  const std::string config_path = ConfigPath(m.source);
+  Json config;
+  if (!config_path.empty()) CheckModelType(config = ReadJson(config_path), config_path);
+  RecogniseLayout(file, m);
+  if (m.is_bert())
+    BertSizes(file, m);
+  else
+    VitSizes(file, m);
+  CheckConfig(m.config, m.source);  // before anything trusts a size
+  TakeFacts(config_path, config, arch, m);
   if (const auto it = m.metadata.find("graft.labels"); it != m.metadata.end()) {
-    const nlohmann::json labels = ParseJson(it->second, m.source + " (metadata graft.labels)");
+    const Json labels = ParseJson(it->second, m.source + " (metadata graft.labels)");
     m.labels.clear();
     if (labels.is_array())
       for (const auto& label : labels)

@@ -4,11 +4,10 @@
 
 namespace graft {
 
-// Fills layout, prefix, config, fact_source, hf_config and labels of `model`. Facts come from, in
-// this order: config.json, the file's metadata (graft.config), `arch` (--arch), the table of
-// architectures by shape. Throws Error that names --arch if none knows, and for what is not
-// supported.
-void RecogniseArchitecture(const SafetensorsModel& file, const std::string& arch,
-                           LoadedModel* model);
+// Fills layout, prefix, config, fact_source, hf_config, labels and notices of `model`. Facts come
+// from, in this order: config.json, the file's metadata (graft.config), `arch` (--arch), the table
+// of architectures by shape; an .npz of the original ViT has the usual eps and GELU. Throws Error
+// that names --arch if none knows, and for what is not supported.
+void RecogniseArchitecture(const TensorFile& file, const std::string& arch, LoadedModel* model);
 
 }  // namespace graft

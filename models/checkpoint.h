@@ -1,16 +1,11 @@
-// Vision-transformer checkpoints of others: which file tensor is which canonical parameter, in both
-// directions, with a ledger of every key so that nothing is lost in silence.
+// Checkpoints of others: which file tensor is which canonical parameter, in both directions, with a
+// ledger of every key so that nothing is lost in silence.
 #pragma once
 #include <nlohmann/json.hpp>
 
-#include "models/vit.h"
-#include "runtime/io/safetensors.h"
+#include "models/name_map.h"
 
 namespace graft {
-
-// The naming that a file uses. timm: fused qkv. Hugging Face: split, under `vit.` or `deit.` or
-// without a prefix for bare backbones.
-enum class Layout { kTimm, kHuggingFace };
 
 // What happened to every key of the file and of the model.
 struct KeyLedger {
@@ -25,31 +20,51 @@ struct KeyLedger {
 
 // A model as it came: canonical parameters, its architecture and where each fact of it came from.
 struct LoadedModel {
-  VitConfig config;
-  ParamStore params;
+  ModelConfig config;
+  ParamStore params;  // all that the file has: of BERT also heads that `config` does not use
   KeyLedger ledger;
   Layout layout = Layout::kTimm;
   std::string prefix;                              // of Hugging Face keys, "vit."
   std::string source;                              // path or "init:ARCH"
   std::map<std::string, std::string> fact_source;  // "heads" -> "config.json", ...
+  std::vector<std::string> notices;                // what the user should know, a line each
   std::map<std::string, std::string> metadata;     // of the file
   nlohmann::json hf_config;                        // config.json as read, else null
   std::vector<std::string> labels;                 // class names, if the file knows them
-  std::string architecture() const;                // "vit_tiny_patch16_224" or a description
+  std::shared_ptr<const TensorFile> file;          // none for init:ARCH and after ToLayout
+
+  std::string architecture() const { return ArchitectureName(config); }
+  bool is_bert() const { return std::holds_alternative<BertConfig>(config); }
+  // Throw Error naming what was found instead.
+  VitConfig& vit();
+  const VitConfig& vit() const;
+  BertConfig& bert();
+  const BertConfig& bert() const;
 };
 
-// M of docs/cli.md: a safetensors file, a Hugging Face directory, or init:ARCH (seeded weights).
-// `arch` is --arch or "". Throws Error for an unknown architecture, missing keys, wrong shapes,
-// distilled DeiT. A missing head is not an error here: `ledger` tells and NeedHead() adds one.
+// M of docs/cli.md: a safetensors file, a Hugging Face directory, the .npz of an original ViT, or
+// init:ARCH (seeded weights). `arch` is --arch or "". Throws Error for an unknown architecture,
+// missing keys, wrong shapes. A missing head is not an error here: `ledger` tells and AdaptClasses
+// adds one.
 LoadedModel LoadModel(const std::string& source, const std::string& arch, uint64_t seed);
 
-// Makes the model fit a task: image size (positions are resampled) and classes (a fresh head,
-// unless the model's labels are these already). Entries in the ledger say what was done.
+// Makes the model fit a task: a fresh head for these classes, unless the model's labels are these
+// already; no labels leave it as it is. An entry in the ledger says what was done.
+void AdaptClasses(LoadedModel& model, const std::vector<std::string>& labels, uint64_t seed);
+// Of a ViT also the image size: positions are resampled.
 void AdaptModel(LoadedModel& model, int64_t image_size, const std::vector<std::string>& labels,
                 uint64_t seed);
+// What BERT's classifier reads: pooler | cls | mean. Error for a pooler that the file does not
+// have.
+void SetPooling(LoadedModel& model, const std::string& pool);
+
+// Another naming for what SaveModel writes. Throws Error for a model that it cannot express.
+void ToLayout(LoadedModel& model, Layout layout);
 
 // Writes canonical parameters back under the names, shapes and fusions of the layout that the model
-// came in: a file for timm, a directory with config.json for Hugging Face.
+// came in, with the file's tensors that no model uses: a file for timm, a directory with
+// config.json for Hugging Face, an .npz for Jax (without metadata). What was read and not changed
+// is written byte for byte.
 void SaveModel(const LoadedModel& model, const ParamStore& params, const std::string& path,
                const StringMap& metadata);
 

@@ -4,8 +4,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "models/transformer.h"
 #include "ops/ops.h"
-#include "runtime/rng.h"
 
 namespace graft {
 
@@ -26,10 +26,13 @@ void CheckConfig(const VitConfig& c, const std::string& where) {
     Fail("{}: image size {} is not divisible by patch size {}", where, c.image_size, c.patch_size);
   if (!(c.eps > 0 && c.eps < 1))
     Fail("{}: eps = {}, expected a small positive number", where, c.eps);
-  if (c.gelu != "erf" && c.gelu != "tanh") Fail("{}: gelu '{}'; known: erf, tanh", where, c.gelu);
-  const std::vector<std::string> pools{"token", "mean", "mean_fc_norm"};
+  CheckActivation(c.gelu, where);
+  positive("tokens", c.tokens, 2);
+  const std::vector<std::string> pools{"token", "mean", "mean_fc_norm", "distilled"};
   if (std::find(pools.begin(), pools.end(), c.pool) == pools.end())
     Fail("{}: pool '{}'{}", where, c.pool, DidYouMean(c.pool, pools));
+  if (c.pool == "distilled" && c.tokens != 2)
+    Fail("{}: pool 'distilled' needs a distillation token (tokens = 2)", where);
 }
 
 namespace {
@@ -55,23 +58,9 @@ class Builder {
   }
 
  private:
-  ValueId Param(const std::string& name, Shape shape) {
-    return g_.AddParam(name, std::move(shape));
-  }
-  std::string Full(const char* name) const { return g_.scope + "." + name; }
-
-  ValueId DenseAs(ValueId x, const char* name, int64_t in, int64_t out) {
-    Scope scope(g_, name);
-    return Linear(g_, x, Param(Full("weight"), {out, in}), Param(Full("bias"), {out}));
-  }
-  ValueId Norm(ValueId x, const char* name) {
-    Scope scope(g_, name);
-    return LayerNorm(g_, x, Param(Full("weight"), {c_.width}), Param(Full("bias"), {c_.width}),
-                     c_.eps);
-  }
-  ValueId Edge(const char* name, ValueId v) {
-    g_.SetName(v, Full(name));
-    return v;
+  ValueId Token(ValueId x, const char* name, int64_t position) {
+    const ValueId token = g_.AddParam(name, {1, c_.width});
+    return InsertTokens(g_, x, token, Offsets(g_, c_.patches() + position), position);
   }
 
   ValueId Embed(ValueId image) {
@@ -80,54 +69,47 @@ class Builder {
       Scope scope(g_, "patch_embed");
       const int64_t in = c_.channels * c_.patch_size * c_.patch_size;
       x = Linear(g_, Patchify(g_, image, c_.patch_size),
-                 Param("patch_embed.weight", {c_.width, in}),
-                 Param("patch_embed.bias", {c_.width}));
+                 g_.AddParam("patch_embed.weight", {c_.width, in}),
+                 g_.AddParam("patch_embed.bias", {c_.width}));
     }
     Scope scope(g_, "embed");
-    const ValueId patch_rows = Offsets(g_, c_.patches());
-    x = InsertTokens(g_, x, Param("cls_token", {1, c_.width}), patch_rows, 0);
-    offsets_ = Offsets(g_, c_.patches() + 1);
-    return AddPositions(g_, x, Param("pos_embed", {1 + c_.patches(), c_.width}), offsets_);
+    x = Token(x, "cls_token", 0);
+    if (c_.tokens == 2) x = Token(x, "dist_token", 1);
+    offsets_ = Offsets(g_, c_.rows());
+    return AddPositions(g_, x, g_.AddParam("pos_embed", {c_.rows(), c_.width}), offsets_);
   }
 
   ValueId DropPath(ValueId branch, int64_t block, const char* name) {
     if (b_.drop_path <= 0 || block == 0) return branch;
     const double p = b_.drop_path * static_cast<double>(block) / static_cast<double>(c_.depth - 1);
-    return Dropout(g_, branch, offsets_, rng_, {p, true, b_.seed, Full(name)});
+    return Dropout(g_, branch, offsets_, rng_,
+                   {p, true, b_.seed, fmt::format("blocks.{}.{}", block, name)});
   }
 
   ValueId Block(ValueId x, int64_t i) {
     Scope scope(g_, fmt::format("blocks.{}", i));
-    if (i == 0) Edge("x", x);  // later ones are the y of the block before
-    const ValueId a = Edge("a", Norm(x, "norm1"));
-    ValueId o;
+    if (i == 0) Edge(g_, "x", x);  // later ones are the y of the block before
+    const BlockShape shape{c_.width, c_.heads, c_.mlp_width, c_.eps, c_.gelu};
+    return PreNormBlock(g_, x, offsets_, shape, [&](ValueId branch, std::string_view edge) {
+      return DropPath(branch, i, edge == "o" ? "drop_path1" : "drop_path2");
+    });
+  }
+
+  // Rows 0 and 1 of each image have their own heads, and the logits are the mean of both
+  // (Touvron et al. 2021, arXiv 2012.12877, section 4).
+  ValueId TwoHeads(ValueId x) {
+    ValueId first, second;
     {
-      Scope attn(g_, "attn");
-      const ValueId q = DenseAs(a, "q", c_.width, c_.width),
-                    k = DenseAs(a, "k", c_.width, c_.width),
-                    v = DenseAs(a, "v", c_.width, c_.width);
-      const double scale = 1 / std::sqrt(static_cast<double>(c_.width / c_.heads));
-      const ValueId context = g_.Add1(kAttention, {q, k, v, offsets_, offsets_},
-                                      AttentionAttrs{.heads = c_.heads, .scale = scale});
-      o = DenseAs(context, "o", c_.width, c_.width);
-      g_.SetName(context, fmt::format("blocks.{}.c", i));
+      Scope pool(g_, "pool");
+      const ValueId both = DropTokens(g_, x, offsets_, 2, c_.patches()), pairs = Offsets(g_, 2);
+      first = DropTokens(g_, both, pairs, 1, 1);
+      second = DropTokens(g_, both, pairs, 0, 1);
     }
-    const ValueId x1 = Edge("x1", Add(g_, x, DropPath(Edge("o", o), i, "drop_path1")));
-    const ValueId m = Edge("m", Norm(x1, "norm2"));
-    ValueId u;
-    {
-      Scope mlp(g_, "mlp");
-      const ValueId h = DenseAs(m, "fc1", c_.width, c_.mlp_width);
-      g_.SetName(h, fmt::format("blocks.{}.h", i));
-      ValueId act;
-      {
-        Scope act_scope(g_, "act");
-        act = g_.Add1(c_.gelu == "erf" ? kGelu : kGeluTanh, {h});
-      }
-      g_.SetName(act, fmt::format("blocks.{}.g", i));
-      u = DenseAs(act, "fc2", c_.mlp_width, c_.width);
-    }
-    return Edge("y", Add(g_, x1, DropPath(Edge("u", u), i, "drop_path2")));
+    g_.SetName(first, "pooled");
+    const ValueId a = Dense(g_, first, "head", c_.classes);
+    const ValueId b = Dense(g_, second, "head.dist", c_.classes);
+    Scope scope(g_, "head");
+    return Scale(g_, Add(g_, a, b), 0.5);
   }
 
   ValueId Head(ValueId x) {
@@ -136,17 +118,18 @@ class Builder {
       ValueId mean;
       {
         Scope pool(g_, "pool");
-        mean = SegmentMean(g_, x, offsets_, 1);
+        mean = SegmentMean(g_, x, offsets_, c_.tokens);
       }
-      pooled = Norm(mean, "norm");
+      pooled = Norm(g_, mean, "norm", c_.eps);
     } else {
-      x = Norm(x, "norm");
+      x = Norm(g_, x, "norm", c_.eps);
+      if (c_.pool == "distilled") return TwoHeads(x);
       Scope pool(g_, "pool");
       pooled = c_.pool == "token" ? GatherRows(g_, x, FirstRows(g_, offsets_))
-                                  : SegmentMean(g_, x, offsets_, 1);
+                                  : SegmentMean(g_, x, offsets_, c_.tokens);
     }
     g_.SetName(pooled, "pooled");
-    return DenseAs(pooled, "head", c_.width, c_.classes);
+    return Dense(g_, pooled, "head", c_.classes);
   }
 
   const VitConfig& c_;
@@ -162,31 +145,8 @@ Graph BuildVit(const VitConfig& config, const VitBuild& build) {
   return Builder(config, build).Build();
 }
 
-namespace {
-
-void InitParam(ParamStore& params, const std::string& name, const Extents& shape, uint64_t seed) {
-  float* data = params.Allocate(name, shape);
-  const std::span<float> values(data, static_cast<size_t>(shape.size()));
-  if (name.ends_with("bias")) return;
-  if (shape.rank == 1)
-    std::fill(values.begin(), values.end(), 1.0f);  // gains
-  else
-    FillTruncNormal(values, {MakeKey(seed, Purpose::kInit, name)}, 0, 0.02, -2, 2);
-}
-
-}  // namespace
-
 void InitVit(const VitConfig& config, ParamStore& params, uint64_t seed) {
-  const Graph g = BuildVit(config);
-  for (ValueId v : g.Leaves(Role::kParam))
-    if (!params.Has(g.value(v).name)) InitParam(params, g.value(v).name, At(g.shape(v), {}), seed);
-  params.Freeze();
-}
-
-void ResetHead(ParamStore& params, int64_t width, int64_t classes, uint64_t seed) {
-  InitParam(params, "head.weight", {classes, width}, seed);
-  InitParam(params, "head.bias", {classes}, seed);
-  params.Freeze();
+  InitMissing(BuildVit(config), params, seed);
 }
 
 namespace {
@@ -219,12 +179,12 @@ std::vector<double> ResampleMatrix(int64_t from, int64_t to) {
 
 void ResizePositions(ParamStore& params, int64_t from, int64_t to) {
   const Extents shape = params.shape("pos_embed");
-  const int64_t width = shape.cols();
-  GRAFT_CHECK(shape.rows() == 1 + from * from, "grid {}", from);
+  const int64_t width = shape.cols(), tokens = shape.rows() - from * from;
+  GRAFT_CHECK(tokens == 1 || tokens == 2, "grid {}", from);
   const std::vector<double> m = ResampleMatrix(from, to);
   const std::span<const float> old = params.values("pos_embed");
-  std::vector<float> fresh(static_cast<size_t>((1 + to * to) * width));
-  std::copy_n(old.begin(), width, fresh.begin());
+  std::vector<float> fresh(static_cast<size_t>((tokens + to * to) * width));
+  std::copy_n(old.begin(), tokens * width, fresh.begin());
   for (int64_t y = 0; y < to; ++y)
     for (int64_t x = 0; x < to; ++x)
       for (int64_t sy = 0; sy < from; ++sy)
@@ -232,11 +192,11 @@ void ResizePositions(ParamStore& params, int64_t from, int64_t to) {
           const double w =
               m[static_cast<size_t>(y * from + sy)] * m[static_cast<size_t>(x * from + sx)];
           if (w == 0) continue;
-          const float* source = &old[static_cast<size_t>((1 + sy * from + sx) * width)];
-          float* target = &fresh[static_cast<size_t>((1 + y * to + x) * width)];
+          const float* source = &old[static_cast<size_t>((tokens + sy * from + sx) * width)];
+          float* target = &fresh[static_cast<size_t>((tokens + y * to + x) * width)];
           for (int64_t d = 0; d < width; ++d) target[d] += static_cast<float>(w * source[d]);
         }
-  params.Set("pos_embed", {1 + to * to, width}, fresh);
+  params.Set("pos_embed", {tokens + to * to, width}, fresh);
 }
 
 namespace {
@@ -261,17 +221,15 @@ std::vector<std::string> VitNames() {
       names.push_back(fmt::format("vit_{}_patch{}_{}", size.name, patch, image));
   for (const Size& size : kSizes)
     if (size.width >= 192 && size.width <= 768)
-      names.push_back(fmt::format("deit_{}_patch16_224", size.name));
+      for (const char* kind : {"", "distilled_"})
+        names.push_back(fmt::format("deit_{}_{}patch16_224", size.name, kind));
   return names;
 }
 
 VitConfig VitByName(const std::string& name) {
-  if (name.find("distilled") != std::string::npos)
-    Fail("'{}': distilled DeiT (two heads, two tokens) is not supported; use the undistilled model",
-         name);
   for (const Size& size : kSizes)
-    for (const char* family : {"vit", "deit"}) {
-      const std::string prefix = fmt::format("{}_{}_patch", family, size.name);
+    for (const char* family : {"vit_{}_patch", "deit_{}_patch", "deit_{}_distilled_patch"}) {
+      const std::string prefix = fmt::format(fmt::runtime(family), size.name);
       int64_t patch = 0, image = 0;
       int used = 0;
       if (!name.starts_with(prefix) ||
@@ -284,6 +242,7 @@ VitConfig VitByName(const std::string& name) {
                   .depth = size.depth,
                   .heads = size.heads,
                   .mlp_width = 4 * size.width};
+      if (prefix.find("distilled") != std::string::npos) c.tokens = 2, c.pool = "distilled";
       CheckConfig(c, name);
       return c;
     }

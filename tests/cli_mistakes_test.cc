@@ -72,6 +72,7 @@ class Mistakes : public testing::Test {
     ASSERT_EQ(Graft({"fuse", "--run", *dir_ / "run", "--out", *dir_ / "fused.safetensors"}).code,
               0);
     SpillBrokenModels(Slurp(*dir_ / "fused.safetensors"), *dir_);
+    Spill(*dir_ / "pytorch_model.bin", "\x80\x02");
     Spill(*dir_ / "text.jpg", "this is no picture\n");
     Spill(*dir_ / "huge.png", PngHeader(20000, 20000));
     Spill(*dir_ / "empty.jpg", "");
@@ -214,12 +215,17 @@ std::vector<Mistake> All() {
        TrainModel("@lost.safetensors"),
        1,
        {"no tensor for 'norm.bias'", "did you mean 'norm.bia'"}},
+      {"text model for images",
+       TrainModel("init:bert_tiny"),
+       1,
+       {"expected a vision transformer, found bert_tiny"}},
+      {"pickled model", TrainModel("@pytorch_model.bin"), 1, {"pickle", "safetensors"}},
       {"other model",
        TrainModel("@bert.safetensors"),
        1,
-       {"bert.safetensors", "not a vision transformer", "cls_token"}},
+       {"bert.safetensors", "not a model that Graft knows", "cls_token"}},
       {"garbage inspected", {"inspect", "@garbage.safetensors"}, 1, {"garbage.safetensors"}},
-      {"other inspected", {"inspect", "@bert.safetensors"}, 1, {"not a vision transformer"}},
+      {"other inspected", {"inspect", "@bert.safetensors"}, 1, {"not a model that Graft knows"}},
       {"data as model",
        {"eval", "--model", "@data", "--data", "@data"},
        1,

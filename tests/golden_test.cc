@@ -29,13 +29,13 @@ class Golden : public testing::Test {
     model_ = LoadModel(weights_ + "deit_tiny_patch16_224.safetensors", "", 0);
   }
   std::vector<float> Logits(const std::vector<float>& image) {
-    Graph g = BuildVit(model_.config);
+    Graph g = BuildVit(model_.vit());
     InferencePasses({}).Run(g);
     Session session(g, model_.params, {.capacity = {1, 0}});
     std::copy(image.begin(), image.end(), session.Input("image").f32());
     session.Run({1, 0});
     const float* out = session.Output("logits").f32();
-    return {out, out + model_.config.classes};
+    return {out, out + model_.vit().classes};
   }
   std::string weights_;
   LoadedModel model_;

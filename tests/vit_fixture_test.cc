@@ -2,7 +2,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstring>
 
 #include "autograd/gradient.h"
 #include "autograd/train_step.h"
@@ -10,52 +9,11 @@
 #include "ops/ops.h"
 #include "peft/method.h"
 #include "runtime/interpret.h"
+#include "tests/fixture_testing.h"
 #include "tools/lib/task.h"
 
 namespace graft {
 namespace {
-
-const std::string kFixtures = std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/";
-
-// Tensors of any numeric dtype as doubles.
-class Expected {
- public:
-  Expected() : file_(SafetensorsFile::Open(kFixtures + "tiny_vit_expected.safetensors")) {}
-  bool Has(const std::string& name) const { return file_.Find(name) != nullptr; }
-  std::vector<double> operator[](const std::string& name) const {
-    const FileTensor& t = file_.Get(name);
-    const auto bytes = file_.bytes(t);
-    const size_t n = bytes.size() / 8;
-    std::vector<double> values(n);
-    if (t.dtype == FileDType::kF64) std::memcpy(values.data(), bytes.data(), bytes.size());
-    for (size_t i = 0; i < n && t.dtype == FileDType::kI64; ++i) {
-      int64_t x;
-      std::memcpy(&x, bytes.data() + 8 * i, 8);
-      values[i] = static_cast<double>(x);
-    }
-    return values;
-  }
-  std::vector<std::string> NamesWith(const std::string& prefix) const {
-    std::vector<std::string> names;
-    for (const FileTensor& t : file_.tensors())
-      if (t.name.starts_with(prefix)) names.push_back(t.name);
-    return names;
-  }
-
- private:
-  SafetensorsFile file_;
-};
-
-// max |a - b| / max |b|
-double RelativeError(std::span<const double> a, std::span<const double> b) {
-  EXPECT_EQ(a.size(), b.size());
-  double error = 0, scale = 1e-30;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
-    error = std::isnan(a[i]) ? INFINITY : std::max(error, std::fabs(a[i] - b[i]));
-    scale = std::max(scale, std::fabs(b[i]));
-  }
-  return error / scale;
-}
 
 LoadedModel Tiny() { return LoadModel(kFixtures + "tiny_vit.safetensors", "", 0); }
 
@@ -68,17 +26,12 @@ InterpretOptions Leaves(const Expected& e, const ParamStore& params) {
   return o;
 }
 
-ValueId Named(const Graph& g, const std::string& name) {
-  for (ValueId v : g.Leaves(Role::kIntermediate))
-    if (g.value(v).name == name) return v;
-  ADD_FAILURE() << "no edge named " << name;
-  return {0};
-}
+const char* const kExpected = "tiny_vit_expected.safetensors";
 
 TEST(VitFixture, ForwardMatchesPyTorch) {
-  const Expected e;
+  const Expected e(kExpected);
   const LoadedModel m = Tiny();
-  const Graph g = BuildVit(m.config, {.loss = true});
+  const Graph g = BuildVit(m.vit(), {.loss = true});
   const Values64 v = Interpret(g, Leaves(e, m.params));
   const std::pair<const char*, const char*> edges[] = {{"blocks.0.x", "x0"},
                                                        {"blocks.0.a", "blocks.0.norm1"},
@@ -99,23 +52,23 @@ TEST(VitFixture, ForwardMatchesPyTorch) {
 }
 
 TEST(VitFixture, MeanPoolingAndSmoothingMatchPyTorch) {
-  const Expected e;
+  const Expected e(kExpected);
   LoadedModel m = Tiny();
-  const Graph smooth = BuildVit(m.config, {.loss = true, .label_smoothing = 0.1});
+  const Graph smooth = BuildVit(m.vit(), {.loss = true, .label_smoothing = 0.1});
   EXPECT_LT(RelativeError(Interpret(smooth, Leaves(e, m.params))[smooth.output("losses").i],
                           e["loss.smooth.per_sample"]),
             1e-12);
-  m.config.pool = "mean";
-  const Graph mean = BuildVit(m.config, {.loss = true});
+  m.vit().pool = "mean";
+  const Graph mean = BuildVit(m.vit(), {.loss = true});
   EXPECT_LT(RelativeError(Interpret(mean, Leaves(e, m.params))[mean.output("logits").i],
                           e["mean_pool.logits"]),
             1e-12);
 }
 
 TEST(VitFixture, GradientsMatchPyTorch) {
-  const Expected e;
+  const Expected e(kExpected);
   LoadedModel m = Tiny();
-  Graph g = MethodGraph(m.config, {.loss = true}, ParseMethod("full"), m.params, 0);
+  Graph g = MethodGraph(m.vit(), {.loss = true}, ParseMethod("full"), m.params, 0);
   const std::vector<ValueId> wrt = g.Trainable();
   const ValueId loss = Scale(g, SumAll(g, g.output("losses")), 1.0 / 3);
   const std::vector<ValueId> grads = AddGradients(g, loss, wrt);
@@ -161,16 +114,8 @@ class VitTraining : public testing::TestWithParam<RunCase> {
   void SetUp() override {
     const RunCase& run = GetParam();
     model_ = Tiny();
-    // The fixture's own LoRA factors, which ApplyMethod then keeps.
-    for (const std::string& name : e_.NamesWith("lora_init.")) {
-      if (!std::string(run.name).starts_with("lora")) break;
-      const std::vector<double> values = e_[name];
-      const bool a = name.ends_with("lora_a");
-      const int64_t n = static_cast<int64_t>(values.size()) / 2;
-      const std::vector<float> f(values.begin(), values.end());
-      model_.params.Set(name.substr(10), a ? Extents{2, n} : Extents{n, 2}, f);
-    }
-    graph_ = MethodGraph(model_.config, {.loss = true}, ParseMethod(run.method), model_.params, 0);
+    if (std::string(run.name).starts_with("lora")) e_.PutLoraInit(model_.params);
+    graph_ = MethodGraph(model_.vit(), {.loss = true}, ParseMethod(run.method), model_.params, 0);
     const std::string schedule =
         e_.Has(std::string(run.name) + ".lr") ? std::string(run.name) + ".lr" : "schedule.lr";
     lr_ = e_[schedule];
@@ -189,7 +134,7 @@ class VitTraining : public testing::TestWithParam<RunCase> {
     EXPECT_GT(compared, 1);
   }
 
-  Expected e_;
+  Expected e_{kExpected};
   LoadedModel model_;
   Graph graph_;
   std::vector<double> lr_, losses_;

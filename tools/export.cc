@@ -18,24 +18,6 @@ struct ExportOptions {
 
 [[noreturn]] void Usage(const std::string& message) { throw Error(message, ErrorKind::kUsage); }
 
-// config.json of a Hugging Face ViT; SaveModel adds the class names.
-nlohmann::json HuggingFaceVit(const VitConfig& c) {
-  return {{"model_type", "vit"},
-          {"hidden_size", c.width},
-          {"num_hidden_layers", c.depth},
-          {"num_attention_heads", c.heads},
-          {"intermediate_size", c.mlp_width},
-          {"hidden_act", c.gelu == "erf" ? "gelu" : "gelu_pytorch_tanh"},
-          {"layer_norm_eps", c.eps},
-          {"image_size", c.image_size},
-          {"patch_size", c.patch_size},
-          {"num_channels", c.channels},
-          {"qkv_bias", true},
-          {"hidden_dropout_prob", 0.0},
-          {"attention_probs_dropout_prob", 0.0},
-          {"torch_dtype", "float32"}};
-}
-
 // preprocessor_config.json. Only CLIP's image processor scales the shorter side and then crops.
 nlohmann::json HuggingFaceProcessor(const Preprocess& p) {
   nlohmann::json json{{"do_resize", true},
@@ -58,27 +40,17 @@ nlohmann::json HuggingFaceProcessor(const Preprocess& p) {
   return json;
 }
 
-void ToHuggingFace(LoadedModel& model) {
-  if (model.layout == Layout::kHuggingFace) return;
-  if (model.config.pool != "token")
-    Fail("{}: pools by '{}', which the Hugging Face ViT cannot express; hint: --format timm",
-         model.source, model.config.pool);
-  model.layout = Layout::kHuggingFace;
-  model.prefix = "vit.";
-  model.hf_config = HuggingFaceVit(model.config);
-}
-
 nlohmann::json ExportMerged(const ExportOptions& o, const RunDir& dir) {
   FusedModel fused = FuseRun(dir, o.checkpoint, o.data);
   std::string model_file = o.out;
   if (o.format == "hf") {
-    ToHuggingFace(fused.model);
+    ToLayout(fused.model, Layout::kHuggingFace);
     SaveFused(fused, dir, o.out);
     WriteFileAtomically(
         o.out + "/preprocessor_config.json",
         DumpJson(HuggingFaceProcessor(ParsePreprocess(dir.config().preprocess)), 2) + "\n");
   } else {
-    fused.model.layout = Layout::kTimm;
+    ToLayout(fused.model, Layout::kTimm);
     CreateFreshDirectory(o.out);
     model_file += "/model.safetensors";
     SaveFused(fused, dir, model_file);
@@ -103,8 +75,9 @@ nlohmann::json ExportAdapter(const ExportOptions& o, const RunDir& dir,
   std::vector<std::string> names;
   for (const FileTensor& t : weights.tensors()) names.push_back(t.name);
   // A fresh head belongs to the adapter even where it was frozen: the base has another one.
-  for (const char* head : {"head.weight", "head.bias"})
-    if (std::find(names.begin(), names.end(), head) == names.end()) names.push_back(head);
+  for (const std::string& head : opened.model.params.names())
+    if (head.starts_with("head.") && std::find(names.begin(), names.end(), head) == names.end())
+      names.push_back(head);
   int64_t count = 0;
   for (const std::string& name : names) count += opened.model.params.shape(name).size();
   CreateFreshDirectory(o.out);

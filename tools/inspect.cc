@@ -51,18 +51,20 @@ struct Rewritten {
 };
 
 Rewritten ApplyTo(const Subject& s) {
-  Rewritten r{BuildVit(s.model.config), {}, {}};
+  Rewritten r{BuildModel(s.model.config), {}, {}};
   ParamStore scratch = s.model.params;
   r.after = r.before;
   if (!s.method.empty())
-    r.after = MethodGraph(s.model.config, {}, ParseMethod(s.method), scratch,
-                          static_cast<uint64_t>(s.config.seed), &r.reports);
+    r.reports =
+        ApplyMethod(r.after, scratch, ParseMethod(s.method), static_cast<uint64_t>(s.config.seed));
   return r;
 }
 
 const char* LayoutName(const LoadedModel& m) {
   if (m.source.starts_with("init:")) return "random weights";
-  return m.layout == Layout::kTimm ? "timm names" : "Hugging Face names";
+  return m.layout == Layout::kTimm  ? "timm names"
+         : m.layout == Layout::kJax ? "names of the original .npz"
+                                    : "Hugging Face names";
 }
 
 // Where a fact was found. What nobody states is what every model of this kind has.
@@ -72,9 +74,14 @@ std::string SourceOf(const LoadedModel& m, const std::string& fact) {
   return m.source.starts_with("init:") ? "architecture name" : "usual for this layout";
 }
 
+// f(name, value) for each field of the configuration.
+void VisitFacts(const ModelConfig& config, const auto& f) {
+  std::visit([&](const auto& c) { c.Visit(c, f); }, config);
+}
+
 std::string FactsText(const Subject& s) {
   TextTable table;
-  VitConfig::Visit(s.model.config, [&](const char* name, const auto& value) {
+  VisitFacts(s.model.config, [&](const char* name, const auto& value) {
     table.Add({name, fmt::format("{}", value), SourceOf(s.model, name)});
   });
   return table.Lines("    ");
@@ -133,6 +140,7 @@ void Report(const Subject& s, const Rewritten& r, const InspectOptions& o,
   if (s.kind == "run") Say(common, RunText(s.config));
   Say(common, "  facts, and where each was found\n" + FactsText(s));
   Say(common, KeysText(m.ledger));
+  for (const std::string& notice : m.notices) Say(common, "  note: " + notice);
   if (!m.labels.empty()) {
     const size_t shown = std::min<size_t>(m.labels.size(), 10);
     Say(common, fmt::format("  classes: {}{}",
@@ -148,7 +156,7 @@ nlohmann::json ReportJson(const Subject& s, const Rewritten& r, const InspectOpt
   const LoadedModel& m = s.model;
   json facts = json::object(), reshaped = json::array(), passes = json::array(),
        groups = json::array();
-  VitConfig::Visit(m.config, [&](const char* name, const auto& value) {
+  VisitFacts(m.config, [&](const char* name, const auto& value) {
     facts[name] = {{"value", value}, {"source", SourceOf(m, name)}};
   });
   for (const KeyLedger::Reshaped& k : m.ledger.reshaped)
@@ -164,7 +172,9 @@ nlohmann::json ReportJson(const Subject& s, const Rewritten& r, const InspectOpt
   return {{"subject", o.subject},
           {"kind", s.kind},
           {"architecture", m.architecture()},
-          {"layout", m.layout == Layout::kTimm ? "timm" : "hf"},
+          {"layout", m.layout == Layout::kTimm  ? "timm"
+                     : m.layout == Layout::kJax ? "npz"
+                                                : "hf"},
           {"facts", facts},
           {"parameters", ParameterCount(r.before)},
           {"trainable_parameters", TrainableCount(r.after)},
@@ -187,13 +197,12 @@ std::string GraphText(const Subject& s, const Graph& g, const InspectOptions& o)
   if (o.graph == "text") return ToText(g);
   if (o.graph == "dot") return ToDot(g);
   if (o.block == "all") return ToSvg(g, "");
+  const int64_t depth = std::visit([](const auto& c) { return c.depth; }, s.model.config);
   const std::string block = o.block.empty() ? "0" : o.block;
   int64_t number = -1;
   const auto [end, error] = std::from_chars(block.data(), block.data() + block.size(), number);
-  if (error != std::errc() || end != block.data() + block.size() || number < 0 ||
-      number >= s.model.config.depth)
-    Usage(fmt::format("--block: expected 0 to {} or all, found '{}'", s.model.config.depth - 1,
-                      block));
+  if (error != std::errc() || end != block.data() + block.size() || number < 0 || number >= depth)
+    Usage(fmt::format("--block: expected 0 to {} or all, found '{}'", depth - 1, block));
   return ToSvg(g, fmt::format("blocks.{}", number));
 }
 
@@ -207,7 +216,8 @@ void InspectAdapter(const InspectOptions& o, const CommonOptions& common) {
   const Json architecture =
       ParseJson(file.metadata().at("graft.config"), o.subject + " (metadata graft.config)");
   LoadedModel base;
-  VitConfig::Visit(base.config, [&](const char* name, auto& field) {
+  VitConfig::Visit(base.vit(), [&](const char* name, auto& field) {
+    if (!architecture.contains(name)) return;  // files of before it was a fact
     using T = std::decay_t<decltype(field)>;
     if constexpr (std::is_same_v<T, std::string>)
       field = GetString(architecture, name, o.subject);

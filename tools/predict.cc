@@ -99,7 +99,7 @@ std::vector<float> Logits(OpenedModel& opened, const std::vector<Source>& source
   const int64_t batch = InferenceBatch(graph, opened, total, common);
   InferencePasses(common.disabled_passes).Run(graph);
   Session session(graph, opened.model.params, {.capacity = {batch, 0}});
-  const VitConfig& c = opened.model.config;
+  const VitConfig& c = opened.model.vit();
   const int64_t size = c.channels * c.image_size * c.image_size;
   Feed feed(sources, opened.preprocess, size);
   float* image = session.Input("image").f32();
@@ -142,7 +142,7 @@ std::vector<Choice> TopOf(std::span<const float> logits, int64_t k) {
 
 void PrintPredictions(const OpenedModel& opened, const std::vector<Source>& sources,
                       std::span<const float> logits, int64_t top, const CommonOptions& common) {
-  const size_t classes = static_cast<size_t>(opened.model.config.classes);
+  const size_t classes = static_cast<size_t>(opened.model.vit().classes);
   const std::vector<std::string>& labels = opened.labels();
   nlohmann::json predictions = nlohmann::json::array();
   size_t row = 0;
@@ -176,9 +176,9 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
                 ErrorKind::kUsage);
   ApplyCommonOptions(common);
   OpenedModel opened = OpenModel(o.choice, common, InputKind::kImages);
-  const std::vector<Source> sources = OpenSources(o, opened.model.config);
+  const std::vector<Source> sources = OpenSources(o, opened.model.vit());
   const std::vector<float> logits = Logits(opened, sources, common);
-  const int64_t classes = opened.model.config.classes;
+  const int64_t classes = opened.model.vit().classes;
   if (!o.logits.empty())
     WriteNpy(
         o.logits,

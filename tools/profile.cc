@@ -45,9 +45,9 @@ void FillNoise(Session& session) {
 Measured MeasureTraining(const ProfileOptions& o, const CommonOptions& common, LoadedModel& model) {
   Measured m;
   const Clock::time_point start = Clock::now();
-  const Graph g = MethodGraph(model.config, {.loss = true}, ParseMethod(o.method), model.params, 0);
+  const Graph g = MethodGraph(model.vit(), {.loss = true}, ParseMethod(o.method), model.params, 0);
   m.micro_batch =
-      o.micro_batch ? std::min(o.micro_batch, o.batch) : ChooseMicroBatch(model.config, o.batch);
+      o.micro_batch ? std::min(o.micro_batch, o.batch) : ChooseMicroBatch(model.vit(), o.batch);
   TrainStep step =
       CompileWithinBudget(g, model.params, {}, m.micro_batch,
                           TrainingPasses(common.disabled_passes), common.memory_budget);
@@ -60,7 +60,7 @@ Measured MeasureTraining(const ProfileOptions& o, const CommonOptions& common, L
   auto fill = [&](int64_t first, int64_t count, int worker) {
     int32_t* labels = session.Input("labels", worker).i32();
     for (int64_t i = 0; i < count; ++i)
-      labels[i] = static_cast<int32_t>((first + i) % model.config.classes);
+      labels[i] = static_cast<int32_t>((first + i) % model.vit().classes);
   };
   step.Run(o.batch, 0, 1e-4, fill);  // touches all memory once
   session.EnableProfile(true);
@@ -82,10 +82,10 @@ Measured MeasureInference(const ProfileOptions& o, const CommonOptions& common,
                           LoadedModel& model) {
   Measured m;
   const Clock::time_point start = Clock::now();
-  Graph g = BuildVit(model.config);
+  Graph g = BuildVit(model.vit());
   InferencePasses(common.disabled_passes).Run(g);
   m.micro_batch =
-      o.micro_batch ? std::min(o.micro_batch, o.batch) : ChooseMicroBatch(model.config, o.batch);
+      o.micro_batch ? std::min(o.micro_batch, o.batch) : ChooseMicroBatch(model.vit(), o.batch);
   const int64_t runs = (o.batch + m.micro_batch - 1) / m.micro_batch;
   Session session(g, model.params,
                   {.capacity = {m.micro_batch, 0}, .workers = runs >= Threads() ? Threads() : 1});
@@ -201,7 +201,7 @@ void Run(ProfileOptions& o, const CommonOptions& common) {
   if (!o.method.empty()) {
     std::vector<std::string> labels;
     for (int64_t i = 0; i < o.classes; ++i) labels.push_back(std::to_string(i));
-    AdaptModel(model, model.config.image_size, labels, static_cast<uint64_t>(common.seed));
+    AdaptModel(model, model.vit().image_size, labels, static_cast<uint64_t>(common.seed));
   }
   Measured m =
       o.method.empty() ? MeasureInference(o, common, model) : MeasureTraining(o, common, model);

@@ -11,7 +11,6 @@ namespace graft {
 namespace {
 
 constexpr std::string_view kMagic = "\x93NUMPY";
-constexpr size_t kMaxHeader = 1 << 16;
 constexpr size_t kMaxRank = 32;  // NumPy's own
 
 struct TypeName {
@@ -152,26 +151,34 @@ void Transpose(const std::vector<int64_t>& shape, const std::vector<float>& in,
 
 }  // namespace
 
-NpyView ParseNpy(std::span<const std::byte> bytes, const std::string& where) {
-  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+NpyView ParseNpyHeader(std::span<const std::byte> head, uint64_t total, const std::string& where,
+                       size_t* data_begin) {
+  const std::string_view text(reinterpret_cast<const char*>(head.data()), head.size());
   if (!text.starts_with(kMagic) || text.size() < 10) Fail("{}: not a .npy file", where);
-  const auto byte = [&](size_t i) { return static_cast<size_t>(bytes[i]); };
+  const auto byte = [&](size_t i) { return static_cast<size_t>(head[i]); };
   const size_t version = byte(6), begin = version == 1 ? 10 : 12;
   if (version < 1 || version > 3 || text[7] != 0)
     Fail("{}: .npy version {}.{} is unknown", where, version, byte(7));
   if (text.size() < begin) Fail("{}: cut short in the .npy header", where);
   size_t length = byte(8) | byte(9) << 8;
   if (version > 1) length |= byte(10) << 16 | byte(11) << 24;
-  if (length > kMaxHeader || length > text.size() - begin)
-    Fail("{}: .npy header of {} bytes in a file of {}; at most {} are read", where, length,
-         text.size(), kMaxHeader);
+  if (length > kMaxNpyHeader || length > text.size() - begin)
+    Fail("{}: .npy header of {} bytes in a file of {}; at most {} are read", where, length, total,
+         kMaxNpyHeader);
   NpyView view = HeaderParser(text.substr(begin, length), where).Parse();
-  view.bytes = bytes.subspan(begin + length);
+  *data_begin = begin + length;
+  const uint64_t found = total - *data_begin;
   const int64_t expected = TensorBytes(view.dtype, view.shape);
-  if (expected < 0 || static_cast<uint64_t>(expected) != view.bytes.size())
+  if (expected < 0 || static_cast<uint64_t>(expected) != found)
     Fail("{}: {} of shape [{}] needs {} bytes, found {}", where, ToString(view.dtype),
-         fmt::join(view.shape, ","), expected < 0 ? "too many" : std::to_string(expected),
-         view.bytes.size());
+         fmt::join(view.shape, ","), expected < 0 ? "too many" : std::to_string(expected), found);
+  return view;
+}
+
+NpyView ParseNpy(std::span<const std::byte> bytes, const std::string& where) {
+  size_t begin = 0;
+  NpyView view = ParseNpyHeader(bytes, bytes.size(), where, &begin);
+  view.bytes = bytes.subspan(begin);
   return view;
 }
 

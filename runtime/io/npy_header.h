@@ -2,11 +2,19 @@
 #pragma once
 #include <string>
 
-#include "runtime/io/file_tensor.h"
+#include "runtime/io/npy.h"
 
 namespace graft {
 
+constexpr size_t kMaxNpyHeader = 1 << 16;
+
 // Version 1.0, as NumPy writes it.
 std::string MakeNpyHeader(const TensorToWrite& array);
+
+// `head` is the beginning of a file of `total` bytes, at least the header if that is at most
+// 12 + kMaxNpyHeader long. Checks that the shape is what the rest of the file holds; the result has
+// no bytes yet, the data begins at *data_begin. See ParseNpy for what is refused.
+NpyView ParseNpyHeader(std::span<const std::byte> head, uint64_t total, const std::string& where,
+                       size_t* data_begin);
 
 }  // namespace graft

@@ -40,7 +40,7 @@ Method RecipeMethod(const std::string& text, const std::string& where) {
 
 bool LooksLikeAdapter(const std::string& path) {
   struct stat s;
-  if (stat(path.c_str(), &s) != 0 || !S_ISREG(s.st_mode)) return false;
+  if (stat(path.c_str(), &s) != 0 || !S_ISREG(s.st_mode) || path.ends_with(".npz")) return false;
   const SafetensorsFile file = SafetensorsFile::Open(path);
   return file.metadata().contains("graft.recipe") && !file.Find("cls_token");
 }

@@ -89,7 +89,7 @@ FusedModel FuseRun(const RunDir& run, const std::string& checkpoint, const std::
   const RunConfig& c = run.config();
   const Method method = ParseMethod(c.method);
   FusedModel fused{OpenTaskModel(c), {}, {}};
-  const VitConfig& config = fused.model.config;
+  const VitConfig& config = fused.model.vit();
   ParamStore unmerged = fused.model.params;
   const Graph canonical =
       InferenceGraph(config, method, unmerged, static_cast<uint64_t>(c.seed), false);

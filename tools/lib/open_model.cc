@@ -65,9 +65,9 @@ OpenedModel OpenPlain(const ModelChoice& choice, const CommonOptions& common, In
         choice.model);
   const bool own = kind == InputKind::kImages || m.metadata.contains("graft.preprocess");
   opened.preprocess =
-      own ? ModelPreprocess(choice.preprocess, m) : DataPreprocess(choice.preprocess, m.config);
+      own ? ModelPreprocess(choice.preprocess, m) : DataPreprocess(choice.preprocess, m.vit());
   AdaptModel(m, opened.preprocess.size(), {}, opened.seed);  // positions, for another image size
-  if (static_cast<int64_t>(m.labels.size()) != m.config.classes) m.labels.clear();
+  if (static_cast<int64_t>(m.labels.size()) != m.vit().classes) m.labels.clear();
   opened.config.model = choice.model, opened.config.labels = m.labels;
   opened.config.preprocess = ToString(opened.preprocess);
   return opened;
@@ -106,14 +106,14 @@ OpenedModel OpenModel(const ModelChoice& choice, const CommonOptions& common, In
 }
 
 Graph OpenedModel::Inference(bool loss) {
-  if (!method.empty()) return InferenceGraph(model.config, method, model.params, seed, loss);
-  Graph g = BuildVit(model.config, {.loss = loss});
+  if (!method.empty()) return InferenceGraph(model.vit(), method, model.params, seed, loss);
+  Graph g = BuildVit(model.vit(), {.loss = loss});
   g.EraseUnusedInputs();
   return g;
 }
 
 void CheckClasses(const OpenedModel& opened, const ImageDataset& data) {
-  const int64_t model = opened.model.config.classes, found = data.num_classes();
+  const int64_t model = opened.model.vit().classes, found = data.num_classes();
   if (model == found) return;
   Fail(
       "{} has {} classes, the data set {} has {}; hint: eval on the data it was trained for, or "
@@ -124,7 +124,7 @@ void CheckClasses(const OpenedModel& opened, const ImageDataset& data) {
 
 int64_t InferenceBatch(const Graph& graph, OpenedModel& opened, int64_t images,
                        const CommonOptions& common) {
-  int64_t batch = ChooseMicroBatch(opened.model.config, std::max<int64_t>(images, 1));
+  int64_t batch = ChooseMicroBatch(opened.model.vit(), std::max<int64_t>(images, 1));
   if (common.memory_budget.empty()) return batch;
   const size_t budget = ParseBytes(common.memory_budget);
   Graph optimised = graph;

@@ -55,7 +55,7 @@ Preprocess ModelPreprocess(const std::string& text, const LoadedModel& model) {
   if (!text.empty()) return ParsePreprocess(text);
   if (const auto it = model.metadata.find("graft.preprocess"); it != model.metadata.end())
     return ParsePreprocess(it->second);
-  return ForImageSize(ParsePreprocess("imagenet"), static_cast<int>(model.config.image_size));
+  return ForImageSize(ParsePreprocess("imagenet"), static_cast<int>(model.vit().image_size));
 }
 
 Graph MethodGraph(const VitConfig& config, const VitBuild& build, const Method& method,
@@ -122,7 +122,7 @@ int64_t ChooseMicroBatch(const VitConfig& config, int64_t batch) {
   // few enough that activations stay near its cache (docs/measuring.md has the sweep). There should
   // be several micro-batches for each thread.
   constexpr int64_t kRows = 400, kMicroBatches = 8;
-  const int64_t tokens = config.patches() + 1;
+  const int64_t tokens = config.rows();
   return std::max<int64_t>(1, std::min(kRows / tokens, batch / kMicroBatches));
 }
 
@@ -218,9 +218,12 @@ std::unique_ptr<ImageLoader> MakeLoader(std::span<const Example> examples,
 }
 
 StringMap ModelMetadata(const LoadedModel& model, const RunConfig& config) {
-  nlohmann::json architecture = {{"architecture", "vit"}};
-  VitConfig::Visit(model.config,
-                   [&](const char* name, const auto& field) { architecture[name] = field; });
+  nlohmann::json architecture = {{"architecture", model.is_bert() ? "bert" : "vit"}};
+  std::visit(
+      [&](const auto& c) {
+        c.Visit(c, [&](const char* name, const auto& field) { architecture[name] = field; });
+      },
+      model.config);
   nlohmann::json recipe = nlohmann::json::array();
   for (const MethodTerm& term : ParseMethod(config.method))
     recipe.push_back({{"method", term.name}, {"options", term.options}});

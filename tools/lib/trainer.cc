@@ -60,7 +60,7 @@ RunConfig CompleteRunConfig(RunConfig c) {
   }
   c.labels = LabelsOf(data);
   const LoadedModel model = LoadModel(c.model, c.arch, static_cast<uint64_t>(c.seed));
-  c.preprocess = ToString(DataPreprocess(c.preprocess, model.config));
+  c.preprocess = ToString(DataPreprocess(c.preprocess, model.vit()));
   c.base_sha256 = BaseHash(c.model);
   return c;
 }
@@ -132,7 +132,7 @@ void Trainer::Open() {
   steps_per_epoch_ = (n + c_.batch_size - 1) / c_.batch_size;
   steps_ = steps_per_epoch_ * c_.epochs;
   const uint64_t seed = static_cast<uint64_t>(c_.seed);
-  graph_ = MethodGraph(model_.config,
+  graph_ = MethodGraph(model_.vit(),
                        {.loss = true,
                         .label_smoothing = c_.label_smoothing,
                         .drop_path = c_.drop_path,
@@ -149,7 +149,7 @@ void Trainer::Open() {
 void Trainer::Compile() {
   CutPrefix();
   const int64_t micro =
-      c_.micro_batch ? c_.micro_batch : ChooseMicroBatch(model_.config, c_.batch_size);
+      c_.micro_batch ? c_.micro_batch : ChooseMicroBatch(model_.vit(), c_.batch_size);
   step_.emplace(CompileWithinBudget(graph_, model_.params, OptimizerOf(c_), micro,
                                     TrainingPasses(c_.disabled_passes), c_.memory_budget));
   trainable_ = step_->trainable_names();
@@ -162,7 +162,7 @@ void Trainer::Compile() {
   }
   if (feature_size_ == 0) loader_ = MakeLoader(train_.examples, ParsePreprocess(c_.preprocess));
   if (!validation_.examples.empty()) {
-    Graph inference = MethodGraph(model_.config, {.loss = true}, method_, model_.params,
+    Graph inference = MethodGraph(model_.vit(), {.loss = true}, method_, model_.params,
                                   static_cast<uint64_t>(c_.seed));
     evaluator_.emplace(inference, model_.params, step_->micro_batch(), c_.disabled_passes);
     validation_loader_ = MakeLoader(validation_.examples, ParsePreprocess(c_.preprocess));
@@ -183,7 +183,7 @@ void Trainer::CutPrefix() {
 
 // One pass over the training examples; later epochs read the results.
 void Trainer::ComputeFeatures(const Graph& prefix) {
-  const int64_t micro = ChooseMicroBatch(model_.config, c_.batch_size);
+  const int64_t micro = ChooseMicroBatch(model_.vit(), c_.batch_size);
   Graph optimised = prefix;
   InferencePasses(c_.disabled_passes).Run(optimised);
   Session session(optimised, model_.params, {.capacity = {micro, 0}, .workers = Threads()});

@@ -1,0 +1,22 @@
+// config.json of Hugging Face's transformers, read and written.
+#pragma once
+#include "models/checkpoint.h"
+
+namespace graft {
+
+// Takes heads, eps, activation (and of BERT pooling and dropout) from config.json into a model
+// whose sizes the tensors have told, and checks that both agree. Throws Error naming file and key
+// for one that is missing, of another type or out of range, and for what the forward pass would do
+// otherwise: decoders, cross attention, relative positions, unknown activations and model types.
+// `path` is for messages.
+void ReadHuggingFaceConfig(const nlohmann::json& config, const std::string& path,
+                           LoadedModel* model);
+
+// Throws Error for a config.json of a kind of model that is not known.
+void CheckModelType(const nlohmann::json& config, const std::string& path);
+
+// config.json for the model as it is now: that which it came with, or one made from the
+// architecture, with class names and the class of transformers that reads it.
+nlohmann::json HuggingFaceConfig(const LoadedModel& model);
+
+}  // namespace graft

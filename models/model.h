@@ -1,0 +1,33 @@
+// Any model that the library knows, and what is done with one whatever its kind.
+#pragma once
+#include <map>
+#include <variant>
+
+#include "models/bert.h"
+#include "models/vit.h"
+
+namespace graft {
+
+using ModelConfig = std::variant<VitConfig, BertConfig>;
+
+// By architecture name, "vit_base_patch16_224" or "bert_base"; Error with the nearest name.
+ModelConfig ModelByName(const std::string& name);
+std::vector<std::string> ModelNames();
+// The name whose table entry agrees in sizes (not in classes, eps, activation, pooling), or a
+// description such as "bert(width=24,...)".
+std::string ArchitectureName(const ModelConfig& config);
+
+std::string SizesText(const ModelConfig& config);  // "width 384, depth 6, mlp 1536"
+
+void CheckConfig(const ModelConfig& config, const std::string& where);
+int64_t& Classes(ModelConfig& config);
+int64_t Classes(const ModelConfig& config);
+
+// The inference graph with logits.
+Graph BuildModel(const ModelConfig& config);
+void InitModel(const ModelConfig& config, ParamStore& params, uint64_t seed);
+// Shapes of all parameters that a model of this kind can have: of BERT also the pooler and the
+// masked-LM head, which a graph with another head does not read.
+std::map<std::string, Extents> ParamShapes(const ModelConfig& config);
+
+}  // namespace graft

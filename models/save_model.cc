@@ -1,0 +1,97 @@
+// Checkpoints written: SaveModel and ToLayout of checkpoint.h.
+#include <deque>
+
+#include "models/checkpoint.h"
+#include "models/hf_config.h"
+#include "runtime/io/atomic_file.h"
+#include "runtime/io/npy.h"
+
+namespace graft {
+namespace {
+
+// The prefix that transformers puts before a backbone that has a head.
+std::string PrefixOf(const ModelConfig& config) {
+  if (std::holds_alternative<BertConfig>(config)) return "bert.";
+  return std::get<VitConfig>(config).tokens == 2 ? "deit." : "vit.";
+}
+
+// A bare backbone that has got a head in the meantime is one no more.
+std::string PrefixToWrite(const LoadedModel& m, const ParamStore& params) {
+  if (m.layout != Layout::kHuggingFace || !m.prefix.empty()) return m.prefix;
+  const bool had_head = m.file && m.file->Shape("classifier.weight");
+  return params.Has("head.weight") && !had_head ? PrefixOf(m.config) : m.prefix;
+}
+
+// Tensors to be written, with those that had to be made for it.
+struct Tensors {
+  std::vector<TensorToWrite> list;
+  std::deque<std::vector<float>> made;
+};
+
+void AddKey(const LoadedModel& m, const FileKey& key, const ParamStore& params, Tensors* out) {
+  const std::string came_as = m.file ? key.In(*m.file) : "";
+  if (key.copy && came_as.empty()) return;
+  const FormSizes sizes = SizesOf(m.config);
+  std::span<const float> values = params.values(key.canonical[0]);
+  if (key.canonical.size() > 1) {
+    std::vector<float>& whole = out->made.emplace_back();
+    for (const std::string& name : key.canonical) {
+      const auto part = params.values(name);
+      whole.insert(whole.end(), part.begin(), part.end());
+    }
+    values = whole;
+  }
+  if (Permutes(key.form))
+    values = out->made.emplace_back(ToFile(key.form, key.shape, sizes, values));
+  out->list.push_back(ToWrite<float>(came_as.empty() ? key.names[0] : came_as,
+                                     FileShape(key.form, key.shape, sizes), values));
+}
+
+Tensors Collect(const LoadedModel& m, const ParamStore& params) {
+  Tensors out;
+  const std::string prefix = PrefixToWrite(m, params);
+  for (const FileKey& key : FileKeys(m.layout, prefix, m.config))
+    if (params.Has(key.canonical[0])) AddKey(m, key, params, &out);
+  if (m.file && prefix == m.prefix)
+    for (const std::string& name : m.ledger.unexpected)
+      if (auto raw = m.file->Raw(name)) out.list.push_back(*std::move(raw));
+  return out;
+}
+
+}  // namespace
+
+void ToLayout(LoadedModel& model, Layout layout) {
+  if (model.layout == layout) return;
+  auto refuse = [&](const std::string& what, const char* where) {
+    Fail("{}: {}, which {} cannot express", model.source, what, where);
+  };
+  if (model.is_bert() && layout != Layout::kHuggingFace) refuse("a BERT", "this layout");
+  if (!model.is_bert()) {
+    const VitConfig& c = model.vit();
+    if (layout != Layout::kTimm && c.pool != "token" && c.pool != "distilled")
+      refuse(fmt::format("pools by '{}'", c.pool), "this layout");
+    if (layout == Layout::kTimm && c.tokens == 2 && c.pool == "token")
+      refuse("a distillation token without its head", "timm");
+    if (layout == Layout::kJax && c.tokens == 2) refuse("a distillation token", "the .npz layout");
+  }
+  model.layout = layout;
+  model.prefix = layout == Layout::kHuggingFace ? PrefixOf(model.config) : "";
+  model.hf_config = nullptr;
+  model.file = nullptr;
+}
+
+void SaveModel(const LoadedModel& model, const ParamStore& params, const std::string& path,
+               const StringMap& metadata) {
+  const Tensors tensors = Collect(model, params);
+  if (model.layout == Layout::kJax) {
+    NpzWriter writer(path);
+    for (const TensorToWrite& tensor : tensors.list) writer.Add(tensor);
+    return writer.Close();
+  }
+  if (model.layout == Layout::kTimm) return WriteSafetensors(path, tensors.list, metadata);
+  CreateFreshDirectory(path);
+  WriteFileAtomically(path + "/config.json", HuggingFaceConfig(model).dump(2) + "\n");
+  WriteSafetensors(path + "/model.safetensors", tensors.list, metadata);
+}
+
+}  // namespace graft

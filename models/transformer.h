@@ -1,0 +1,50 @@
+// What the models share: transformer blocks (Vaswani et al. 2017, arXiv 1706.03762) as graph, and
+// initial weights. Parameters and nodes are named by the scope that they are built in.
+#pragma once
+#include <functional>
+
+#include "runtime/graph.h"
+#include "runtime/params.h"
+
+namespace graft {
+
+struct BlockShape {
+  int64_t width = 768, heads = 12, mlp_width = 3072;
+  double eps = 1e-6;               // of both layer norms
+  std::string activation = "erf";  // one of Activations()
+};
+// GELU by the error function, GELU by its tanh approximation, max(0, x).
+const std::vector<std::string>& Activations();
+// Throws Error with the nearest name.
+void CheckActivation(const std::string& activation, const std::string& where);
+
+// x [R,in] -> [R,out]; parameters SCOPE.NAME.{weight [out,in], bias [out]}.
+ValueId Dense(Graph& g, ValueId x, std::string_view name, int64_t out);
+// Over the columns; parameters SCOPE.NAME.{weight,bias}.
+ValueId Norm(Graph& g, ValueId x, std::string_view name, double eps);
+ValueId Activate(Graph& g, ValueId x, const std::string& activation);
+// Names a value SCOPE.NAME, so that methods find it.
+ValueId Edge(Graph& g, std::string_view name, ValueId v);
+
+// What a branch (the edges "o" and "u") goes through before it joins the residual stream: drop-path
+// or dropout, or nothing.
+using OnBranch = std::function<ValueId(ValueId branch, std::string_view edge)>;
+
+// Both take rows [R,D] with the sequences' offsets and build in the current scope, "blocks.N":
+// layers attn.{q,k,v,o}, mlp.{fc1,fc2}, norm1, norm2; edges c (attention context), o (projection),
+// h, g (before and after the activation), u (fc2), and those below.
+//
+//   a = norm1(x);  x1 = x + o(a);  m = norm2(x1);  y = x1 + u(m)         edges a, x1, m, y
+ValueId PreNormBlock(Graph& g, ValueId x, ValueId offsets, const BlockShape& shape,
+                     const OnBranch& on_branch);
+//   h1 = norm1(h0 + o(h0));  h2 = norm2(h1 + u(h1))                      edges h1, h2
+ValueId PostNormBlock(Graph& g, ValueId h0, ValueId offsets, const BlockShape& shape,
+                      const OnBranch& on_branch);
+
+// Initial values of a parameter, from the stream of its name: biases 0, other vectors (gains) 1,
+// matrices normal with deviation 0.02.
+void InitParam(ParamStore& params, const std::string& name, const Extents& shape, uint64_t seed);
+// The parameters of g that are missing; `only` limits them to names that begin so.
+void InitMissing(const Graph& g, ParamStore& params, uint64_t seed, std::string_view only = "");
+
+}  // namespace graft

@@ -1,0 +1,334 @@
+// Checkpoints of others: read, written back byte for byte, converted between layouts, refused.
+#include "models/checkpoint.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "runtime/interpret.h"
+#include "runtime/io/atomic_file.h"
+#include "runtime/io/npz.h"
+#include "tests/fixture_testing.h"
+#include "tests/test_util.h"
+
+namespace graft {
+namespace {
+
+LoadedModel Load(const std::string& path) { return LoadModel(path, "", 0); }
+
+using Raw = std::map<std::string, TensorToWrite>;
+
+// The bytes of a checkpoint live as long as `file`.
+Raw Tensors(const SafetensorsModel& file) {
+  Raw raw;
+  for (const SafetensorsFile& f : file.files())
+    for (const FileTensor& t : f.tensors()) raw[t.name] = {t.name, t.dtype, t.shape, f.bytes(t)};
+  return raw;
+}
+
+void ExpectSameTensors(const std::string& a_path, const std::string& b_path) {
+  const SafetensorsModel a_file = SafetensorsModel::Open(a_path),
+                         b_file = SafetensorsModel::Open(b_path);
+  const Raw a = Tensors(a_file), b = Tensors(b_file);
+  EXPECT_EQ(a_file.names(), b_file.names());
+  for (const auto& [name, t] : a) {
+    if (!b.contains(name)) continue;
+    EXPECT_EQ(t.dtype, b.at(name).dtype) << name;
+    EXPECT_EQ(t.shape, b.at(name).shape) << name;
+    EXPECT_TRUE(std::ranges::equal(t.bytes, b.at(name).bytes)) << name;
+  }
+}
+
+void ExpectSameParams(const LoadedModel& a, const LoadedModel& b) {
+  EXPECT_EQ(a.params.names(), b.params.names());
+  for (const auto& [name, entry] : a.params.entries()) {
+    EXPECT_EQ(entry.shape, b.params.shape(name)) << name;
+    EXPECT_TRUE(std::ranges::equal(entry.values(), b.params.values(name))) << name;
+  }
+}
+
+// A Hugging Face directory changed: tensors renamed or dropped (a name that becomes ""), others
+// added.
+void WriteVariant(const std::string& from, const std::string& to,
+                  const std::function<std::string(std::string)>& rename,
+                  const std::vector<TensorToWrite>& added = {}) {
+  const SafetensorsModel file = SafetensorsModel::Open(from);
+  std::vector<TensorToWrite> tensors = added;
+  for (auto& [name, t] : Tensors(file)) {
+    tensors.push_back(t);
+    tensors.back().name = rename(name);
+    if (tensors.back().name.empty()) tensors.pop_back();
+  }
+  std::filesystem::create_directories(to);
+  WriteSafetensors(to + "/model.safetensors", tensors, {{"format", "pt"}});
+  std::filesystem::copy_file(from + "/config.json", to + "/config.json");
+}
+
+// The name of a bare backbone with the norms of old TensorFlow conversions; heads are left out.
+std::string OldName(std::string name) {
+  if (name.starts_with("cls") || name.starts_with("classifier")) return "";
+  name = name.substr(5);  // "bert."
+  for (auto [now, then] :
+       {std::pair("Norm.weight", "Norm.gamma"), std::pair("Norm.bias", "Norm.beta")})
+    if (name.ends_with(now)) name.replace(name.size() - std::strlen(now), std::string::npos, then);
+  return name;
+}
+
+const std::string kBert = kFixtures + "tiny_bert_hf", kDeit = kFixtures + "tiny_deit_hf",
+                  kVit = kFixtures + "tiny_vit_hf", kTimm = kFixtures + "tiny_vit.safetensors",
+                  kNpz = kFixtures + "tiny_vit.npz";
+
+// --- round trips
+
+TEST(Checkpoint, IsWrittenBackByteForByte) {
+  const TempDir dir;
+  std::vector<int64_t> position_ids(16);
+  std::iota(position_ids.begin(), position_ids.end(), 0);
+  WriteVariant(kBert, dir / "old", OldName,
+               {ToWrite<int64_t>("embeddings.position_ids", {1, 16}, position_ids)});
+  for (const std::string& source : {kTimm, kVit, kDeit, kBert, dir / "old"}) {
+    const LoadedModel m = Load(source);
+    const std::string to = dir / ("to" + std::filesystem::path(source).filename().string());
+    SaveModel(m, m.params, to, {});
+    ExpectSameTensors(source, to);
+  }
+  EXPECT_EQ(Load(dir / "old").ledger.unexpected,
+            (std::vector<std::string>{"embeddings.position_ids"}));
+}
+
+TEST(Checkpoint, DistilledDeiTGoesThroughTimmAndBack) {
+  const TempDir dir;
+  LoadedModel m = Load(kDeit);
+  ToLayout(m, Layout::kTimm);
+  SaveModel(m, m.params, dir / "timm.safetensors",
+            {{"graft.config", R"({"heads":2,"eps":1e-6,"gelu":"erf","pool":"distilled"})"}});
+  LoadedModel timm = Load(dir / "timm.safetensors");
+  EXPECT_EQ(timm.config, m.config);
+  ExpectSameParams(timm, m);
+  EXPECT_TRUE(timm.file->Shape("head_dist.weight") && timm.file->Shape("dist_token"));
+  SaveModel(timm, timm.params, dir / "again.safetensors", {});
+  ExpectSameTensors(dir / "timm.safetensors", dir / "again.safetensors");
+  ToLayout(timm, Layout::kHuggingFace);
+  SaveModel(timm, timm.params, dir / "hf", {});
+  ExpectSameTensors(kDeit, dir / "hf");
+  EXPECT_EQ(Load(dir / "hf").config, m.config);
+  EXPECT_NE(ReadFile(dir / "hf/config.json", 1 << 20).find("DeiTForImageClassificationWithTeacher"),
+            std::string::npos);
+}
+
+TEST(Checkpoint, FusedAndSplitLayoutsConvertWithoutLoss) {
+  const TempDir dir;
+  LoadedModel m = Load(kTimm);
+  ToLayout(m, Layout::kHuggingFace);
+  SaveModel(m, m.params, dir / "hf", {});
+  ExpectSameTensors(kVit, dir / "hf");
+  LoadedModel hf = Load(dir / "hf");
+  ToLayout(hf, Layout::kTimm);
+  SaveModel(hf, hf.params, dir / "timm.safetensors", {});
+  ExpectSameTensors(kTimm, dir / "timm.safetensors");
+  LoadedModel from_npz = Load(kNpz);
+  ToLayout(from_npz, Layout::kTimm);
+  SaveModel(from_npz, from_npz.params, dir / "npz.safetensors", {});
+  ExpectSameTensors(kTimm, dir / "npz.safetensors");
+}
+
+TEST(Checkpoint, NpzOfTheOriginalVitIsTheSameModel) {
+  const LoadedModel timm = Load(kTimm), npz = Load(kNpz);
+  EXPECT_EQ(timm.config, npz.config);
+  ExpectSameParams(timm, npz);
+  EXPECT_TRUE(npz.ledger.missing.empty() && npz.ledger.unexpected.empty());
+  const TempDir dir;
+  SaveModel(npz, npz.params, dir / "again.npz", {});
+  const NpzFile before = NpzFile::Open(kNpz), after = NpzFile::Open(dir / "again.npz");
+  ASSERT_EQ(before.arrays().size(), after.arrays().size());
+  for (const NpzFile::Array& a : before.arrays()) {
+    ASSERT_NE(after.Find(a.name), nullptr) << a.name;
+    EXPECT_EQ(after.Find(a.name)->shape, a.shape) << a.name;
+    EXPECT_EQ(after.Read(*after.Find(a.name)).values, before.Read(a).values) << a.name;
+  }
+}
+
+// --- what is computed from them
+
+std::vector<double> DeitLogits(const LoadedModel& m) {
+  const Expected images("tiny_vit_expected.safetensors");
+  const Graph g = BuildVit(m.vit());
+  InterpretOptions o{.counts = {3, 0}, .leaves = {}, .params = &m.params};
+  o.leaves["image"] = images["image"];
+  return Interpret(g, o)[g.output("logits").i];
+}
+
+TEST(Checkpoint, DistilledDeiTMatchesTransformers) {
+  const Expected e("tiny_deit_expected.safetensors");
+  LoadedModel m = Load(kDeit);
+  EXPECT_EQ(m.vit().tokens, 2);
+  EXPECT_LT(RelativeError(DeitLogits(m), e["logits"]), 1e-12);
+  // DeiTForImageClassification: the distillation token is there, its head is not.
+  const TempDir dir;
+  WriteVariant(kDeit, dir / "one", [](const std::string& name) {
+    if (name.starts_with("distillation_classifier")) return std::string();
+    return name.starts_with("cls_classifier") ? name.substr(4) : name;
+  });
+  EXPECT_LT(RelativeError(DeitLogits(Load(dir / "one")), e["one_head.logits"]), 1e-12);
+  // Positions for larger images keep the rows of both tokens; a new task gets both heads.
+  const std::vector<float> tokens(m.params.data("pos_embed"), m.params.data("pos_embed") + 48);
+  AdaptModel(m, 24, {"a", "b"}, 1);
+  EXPECT_EQ(m.params.shape("pos_embed"), (Extents{2 + 36, 24}));
+  EXPECT_TRUE(std::equal(tokens.begin(), tokens.end(), m.params.data("pos_embed")));
+  EXPECT_EQ(m.params.shape("head.dist.weight"), (Extents{2, 24}));
+}
+
+TEST(Checkpoint, BackboneWithANewHeadIsWrittenAsTransformersReadsIt) {
+  const TempDir dir;
+  WriteVariant(kBert, dir / "old", OldName);
+  LoadedModel m = Load(dir / "old");
+  EXPECT_THAT(m.ledger.missing, testing::UnorderedElementsAre("head.bias", "head.weight"));
+  AdaptClasses(m, {"bad", "good"}, 1);
+  SaveModel(m, m.params, dir / "new", {});
+  const LoadedModel again = Load(dir / "new");
+  EXPECT_EQ(again.prefix, "bert.");
+  EXPECT_EQ(again.labels, m.labels);
+  ExpectSameParams(again, m);
+}
+
+TEST(Checkpoint, ClassifierReadsTheFirstRowWhereThereIsNoPooler) {
+  const TempDir dir;
+  WriteVariant(kBert, dir / "mlm", [](const std::string& name) {
+    return name.starts_with("bert.pooler") || name.starts_with("classifier") ? "" : name;
+  });
+  LoadedModel m = Load(dir / "mlm");
+  EXPECT_EQ(m.bert().pool, "cls");
+  EXPECT_NE(MessageOf([&] { SetPooling(m, "pooler"); }).find("has no pooler"), std::string::npos);
+  SaveModel(m, m.params, dir / "again", {});
+  ExpectSameTensors(dir / "mlm", dir / "again");
+}
+
+// --- mistakes
+
+TEST(Checkpoint, TiedWeightsMustBeEqual) {
+  const TempDir dir;
+  const SafetensorsModel file = SafetensorsModel::Open(kBert);
+  TensorToWrite decoder = Tensors(file)["bert.embeddings.word_embeddings.weight"];
+  decoder.name = "cls.predictions.decoder.weight";
+  auto same = [](const std::string& name) { return name; };
+  WriteVariant(kBert, dir / "equal", same, {decoder});
+  const LoadedModel m = Load(dir / "equal");
+  EXPECT_TRUE(m.ledger.unexpected.empty());
+  SaveModel(m, m.params, dir / "again", {});
+  ExpectSameTensors(dir / "equal", dir / "again");
+  std::vector<float> other(41 * 24, 0.5f);
+  WriteVariant(kBert, dir / "other", same, {ToWrite<float>(decoder.name, {41, 24}, other)});
+  EXPECT_NE(MessageOf([&] {
+              Load(dir / "other");
+            }).find("'cls.predictions.decoder.weight' differs from the weights"),
+            std::string::npos);
+}
+
+struct Broken {
+  const char *key, *value, *message;  // "" removes the key
+};
+
+void ExpectRefused(const std::string& source, std::span<const Broken> cases) {
+  const nlohmann::json good = nlohmann::json::parse(ReadFile(source + "/config.json", 1 << 20));
+  for (const Broken& c : cases) {
+    const TempDir dir;
+    nlohmann::json config = good;
+    if (*c.value)
+      config[c.key] = nlohmann::json::parse(c.value);
+    else
+      config.erase(c.key);
+    dir.Write("config.json", config.dump());
+    std::filesystem::copy_file(source + "/model.safetensors", dir / "model.safetensors");
+    const std::string message = MessageOf([&] { Load(dir.path().string()); });
+    EXPECT_NE(message.find(c.message), std::string::npos) << c.key << ": " << message;
+    EXPECT_NE(message.find("config.json"), std::string::npos) << message;
+    EXPECT_NE(message.find(c.key), std::string::npos) << message;
+  }
+}
+
+TEST(Checkpoint, RefusesConfigsOfBertByKeyAndFile) {
+  const Broken cases[] = {
+      {"num_attention_heads", "", "num_attention_heads"},
+      {"num_attention_heads", "-2", "-2"},
+      {"num_attention_heads", "5", "does not divide"},
+      {"num_attention_heads", "\"two\"", "string"},
+      {"hidden_size", "", "hidden_size"},
+      {"hidden_size", "48", "but the tensors say 24"},
+      {"hidden_size", "1e30", "hidden_size"},
+      {"num_hidden_layers", "3", "but the tensors say 2"},
+      {"intermediate_size", "9223372036854775807", "intermediate_size"},
+      {"vocab_size", "0", "vocab_size"},
+      {"max_position_embeddings", "17", "but the tensors say 16"},
+      {"type_vocab_size", "true", "type_vocab_size"},
+      {"layer_norm_eps", "", "layer_norm_eps"},
+      {"layer_norm_eps", "-1e-12", "layer_norm_eps"},
+      {"layer_norm_eps", "\"1e-12\"", "layer_norm_eps"},
+      {"hidden_act", "\"gelu_neww\"", "did you mean 'gelu_new'"},
+      {"hidden_act", "7", "hidden_act"},
+      {"hidden_dropout_prob", "1.5", "hidden_dropout_prob"},
+      {"attention_probs_dropout_prob", "", "attention_probs_dropout_prob"},
+      {"classifier_dropout", "-0.1", "classifier_dropout"},
+      {"position_embedding_type", "\"relative_key\"", "'relative_key' is not supported"},
+      {"is_decoder", "true", "is_decoder = true is not supported"},
+      {"add_cross_attention", "true", "not supported"},
+      {"is_decoder", "3", "is_decoder"},
+      {"tie_word_embeddings", "false", "not supported"},
+      {"model_type", "\"roberta\"", "model_type 'roberta' is not supported"},
+      {"model_type", "\"vit\"", "names are those of bert"},
+      {"model_type", "", "model_type"},
+  };
+  ExpectRefused(kBert, cases);
+}
+
+TEST(Checkpoint, RefusesConfigsOfVitByKeyAndFile) {
+  const Broken cases[] = {{"num_attention_heads", "", "num_attention_heads"},
+                          {"hidden_act", "\"gelo\"", "did you mean 'gelu'"},
+                          {"image_size", "32", "but the tensors say 16"},
+                          {"patch_size", "-4", "patch_size"},
+                          {"layer_norm_eps", "null", "layer_norm_eps"},
+                          {"qkv_bias", "false", "qkv_bias"},
+                          {"model_type", "\"bert\"", "names are those of vit or deit"}};
+  ExpectRefused(kVit, cases);
+}
+
+TEST(Checkpoint, RefusesPicklesWithTheWayToConvertThem) {
+  const TempDir dir;
+  dir.Write("model/config.json", "{}");
+  dir.Write("model/pytorch_model.bin", "\x80\x02");
+  for (const std::string& path : {dir / "model", dir / "model/pytorch_model.bin"}) {
+    const std::string message = MessageOf([&] { Load(path); });
+    EXPECT_NE(message.find("pickle"), std::string::npos) << message;
+    EXPECT_NE(message.find("safetensors"), std::string::npos) << message;
+  }
+}
+
+TEST(Checkpoint, NamesWhatIsMissing) {
+  const TempDir dir;
+  WriteVariant(kBert, dir / "a", [](std::string name) {
+    return name.ends_with("layer.1.output.dense.bias") ? name + "es" : name;
+  });
+  EXPECT_NE(MessageOf([&] { Load(dir / "a"); }).find("no tensor for 'blocks.1.mlp.fc2.bias'"),
+            std::string::npos);
+  WriteVariant(kBert, dir / "b",
+               [](const std::string& name) { return name == "classifier.bias" ? "" : name; });
+  EXPECT_NE(MessageOf([&] { Load(dir / "b"); }).find("no tensor for 'head.bias'"),
+            std::string::npos);
+  WriteVariant(kBert, dir / "c", [](const std::string& name) {
+    return name == "bert.embeddings.token_type_embeddings.weight" ? "" : name;
+  });
+  EXPECT_NE(MessageOf([&] {
+              Load(dir / "c");
+            }).find("no tensor 'bert.embeddings.token_type_embeddings.weight'"),
+            std::string::npos);
+  EXPECT_NE(MessageOf([] { Load(kBert + "/config.json"); }), "no error");
+  LoadedModel bert = Load(kBert);
+  EXPECT_NE(MessageOf([&] { bert.vit(); }).find("expected a vision transformer, found bert("),
+            std::string::npos);
+  EXPECT_NE(MessageOf([&] { ToLayout(bert, Layout::kTimm); }).find("cannot express"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace graft

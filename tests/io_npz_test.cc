@@ -1,0 +1,223 @@
+// .npz archives: those of NumPy and of our writer, and broken ones of every kind.
+#include <gtest/gtest.h>
+#include <zlib.h>
+
+#include "runtime/io/atomic_file.h"
+#include "runtime/io/crc32.h"
+#include "runtime/io/npz.h"
+#include "tests/test_util.h"
+
+namespace graft {
+namespace {
+
+std::string Number(uint64_t x, int size) {
+  std::string bytes;
+  for (int i = 0; i < size; ++i) bytes += static_cast<char>(x >> 8 * i & 255);
+  return bytes;
+}
+
+std::string Npy(const std::string& header, const std::string& data) {
+  std::string text = header;
+  while ((10 + text.size()) % 64 != 63) text += ' ';
+  text += '\n';
+  return std::string("\x93NUMPY\1\0", 8) + Number(text.size(), 2) + text + data;
+}
+
+std::string Floats(const std::vector<float>& values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * 4};
+}
+
+std::string Deflated(const std::string& data) {
+  z_stream s{};
+  EXPECT_EQ(deflateInit2(&s, 9, Z_DEFLATED, -MAX_WBITS, 9, Z_DEFAULT_STRATEGY), Z_OK);
+  std::string out(deflateBound(&s, data.size()), '\0');
+  s.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(data.data()));
+  s.avail_in = static_cast<uInt>(data.size());
+  s.next_out = reinterpret_cast<Bytef*>(out.data());
+  s.avail_out = static_cast<uInt>(out.size());
+  EXPECT_EQ(deflate(&s, Z_FINISH), Z_STREAM_END);
+  out.resize(s.total_out);
+  deflateEnd(&s);
+  return out;
+}
+
+// A member as its headers describe it, true or not.
+struct Member {
+  std::string name, data;  // data as in the file
+  uint64_t size = 0;       // unpacked
+  uint32_t crc = 0;
+  uint64_t flags = 0, method = 0;
+  std::string local_name = {};  // if it differs
+  int64_t offset = -1;          // of another member
+};
+
+Member Stored(const std::string& name, const std::string& npy) {
+  return {name, npy, npy.size(), Crc32(std::as_bytes(std::span(npy)))};
+}
+Member Packed(const std::string& name, const std::string& npy) {
+  Member m = Stored(name, npy);
+  m.data = Deflated(npy), m.method = 8;
+  return m;
+}
+
+std::string Zip(const std::vector<Member>& members, const std::string& comment = "") {
+  std::string file, directory;
+  for (const Member& m : members) {
+    const uint64_t offset = m.offset < 0 ? file.size() : static_cast<uint64_t>(m.offset);
+    const std::string common = Number(m.flags, 2) + Number(m.method, 2) + Number(0, 4) +
+                               Number(m.crc, 4) + Number(m.data.size(), 4) + Number(m.size, 4);
+    const std::string& local = m.local_name.empty() ? m.name : m.local_name;
+    if (m.offset < 0)
+      file += "PK\3\4" + Number(20, 2) + common + Number(local.size(), 2) + Number(0, 2) + local +
+              m.data;
+    directory += "PK\1\2" + Number(20, 2) + Number(20, 2) + common + Number(m.name.size(), 2) +
+                 std::string(12, '\0') + Number(offset, 4) + m.name;
+  }
+  const size_t begin = file.size();
+  return file + directory + "PK\5\6" + Number(0, 4) + Number(members.size(), 2) +
+         Number(members.size(), 2) + Number(directory.size(), 4) + Number(begin, 4) +
+         Number(comment.size(), 2) + comment;
+}
+
+// Opens and reads everything.
+std::map<std::string, NpyArray> ReadAll(const std::string& bytes) {
+  const NpzFile file = NpzFile::Parse("x.npz", std::as_bytes(std::span(bytes)), nullptr);
+  std::map<std::string, NpyArray> arrays;
+  for (const NpzFile::Array& a : file.arrays()) {
+    arrays[a.name] = file.Read(a);
+    EXPECT_EQ(arrays[a.name].shape, a.shape);
+  }
+  return arrays;
+}
+
+std::string MessageFor(const std::string& bytes) {
+  return MessageOf([&] { ReadAll(bytes); });
+}
+
+const std::string kHeader = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }";
+const std::vector<float> kValues{1, 2, 3, 4, 5, 6};
+const std::string kArray = Npy(kHeader, Floats(kValues));
+
+TEST(Npz, ReadsWhatNumPyHasDeflated) {
+  const NpzFile file =
+      NpzFile::Open(std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tiny_vit.npz");
+  EXPECT_EQ(file.arrays().size(), 40u);
+  const NpzFile::Array* kernel =
+      file.Find("Transformer/encoderblock_1/MultiHeadDotProductAttention_1/query/kernel");
+  ASSERT_NE(kernel, nullptr);
+  EXPECT_TRUE(kernel->deflated);
+  EXPECT_EQ(kernel->shape, (std::vector<int64_t>{24, 2, 12}));
+  EXPECT_EQ(file.Read(*kernel).values.size(), 576u);
+  EXPECT_EQ(file.Find("no such array"), nullptr);
+}
+
+TEST(Npz, ReadsOurOwnArchives) {
+  const TempDir dir;
+  NpzWriter writer(dir / "a.npz");
+  writer.Add(ToWrite<float>("b/x", {2, 3}, kValues));
+  writer.Add(ToWrite<int32_t>("a", {2}, std::vector<int32_t>{7, -9}));
+  writer.Close();
+  const auto arrays = ReadAll(ReadFile(dir / "a.npz", 1 << 20));
+  EXPECT_EQ(arrays.at("b/x").values, kValues);
+  EXPECT_EQ(arrays.at("a").values, (std::vector<float>{7, -9}));
+  NpzWriter(dir / "empty.npz").Close();
+  EXPECT_TRUE(ReadAll(ReadFile(dir / "empty.npz", 1 << 20)).empty());
+}
+
+TEST(Npz, ReadsFortranOrderOtherTypesAndComments) {
+  const std::string turned =
+      Npy("{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3), }", Floats({1, 4, 2, 5, 3, 6}));
+  const double half = 0.5;
+  const std::string f64 = Npy("{'descr': '<f8', 'fortran_order': False, 'shape': (), }",
+                              {reinterpret_cast<const char*>(&half), 8});
+  const auto arrays = ReadAll(Zip({Stored("a.npy", kArray), Packed("b.npy", kArray),
+                                   Packed("t.npy", turned), Stored("d.npy", f64)},
+                                  "a comment"));
+  for (const char* name : {"a", "b", "t"}) EXPECT_EQ(arrays.at(name).values, kValues) << name;
+  EXPECT_EQ(arrays.at("d").values, (std::vector<float>{0.5f}));
+}
+
+TEST(Npz, RefusesWhatIsNoPlainArchiveOfArrays) {
+  auto with = [](Member m, const auto& change) {
+    change(m);
+    return Zip({m});
+  };
+  const Member good = Stored("a.npy", kArray), packed = Packed("a.npy", kArray);
+  const std::string object =
+      Npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", std::string(8, 'x'));
+  const std::string too_big =
+      Npy("{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904, 4), }", "");
+  const std::pair<const char*, std::string> cases[] = {
+      {"not an .npz file", "PK"},
+      {"not an .npz file", std::string(100, '\0')},
+      {"two arrays are named 'a'", Zip({good, good})},
+      {"encrypted", with(good, [](Member& m) { m.flags = 1; })},
+      {"encrypted", with(good, [](Member& m) { m.flags = 1 << 6; })},
+      {"compression method 12", with(good, [](Member& m) { m.method = 12; })},
+      {"expected members named *.npy", with(good, [](Member& m) { m.name = "a.txt"; })},
+      {"differs from the directory", with(good, [](Member& m) { m.local_name = "b.npy"; })},
+      {"checksum is wrong", with(good, [](Member& m) { m.crc ^= 1; })},
+      {"checksum is wrong", with(packed, [](Member& m) { m.crc ^= 1; })},
+      {"stored, but", with(good, [](Member& m) { m.size += 4; })},
+      {"needs 24 bytes, found 28", Zip({Stored("a.npy", kArray + "more")})},
+      {"damaged", with(packed, [](Member& m) { m.data += "more"; })},
+      {"damaged", with(packed, [](Member& m) { m.data.resize(m.data.size() / 2); })},
+      {"Python objects", Zip({Stored("a.npy", object)})},
+      {"Python objects", Zip({Packed("a.npy", object)})},
+      {"too many", Zip({Stored("a.npy", too_big)})},
+      {"not a .npy file", Zip({Stored("a.npy", "")})},
+      {"no member at", with(good, [](Member& m) { m.offset = 3; })},
+      {"overlap", Zip({good, Member{.name = "a.npy",
+                                    .data = kArray,
+                                    .size = kArray.size(),
+                                    .crc = good.crc,
+                                    .offset = 0}})},
+  };
+  for (const auto& [expected, bytes] : cases)
+    EXPECT_NE(MessageFor(bytes).find(expected), std::string::npos)
+        << expected << "\nfound: " << MessageFor(bytes);
+}
+
+// A declared size that the deflated bytes go beyond, or do not reach.
+TEST(Npz, DeflatedDataMustFillTheDeclaredShape) {
+  Member longer = Packed("a.npy", kArray + "tail");
+  longer.size = kArray.size();
+  EXPECT_NE(MessageFor(Zip({longer})).find("inflates to more than"), std::string::npos);
+  Member shorter = Packed("a.npy", kArray.substr(0, kArray.size() - 4));
+  shorter.size = kArray.size();
+  EXPECT_NE(MessageFor(Zip({shorter})).find("damaged"), std::string::npos);
+}
+
+TEST(Npz, RefusesBombsWithoutUnpackingThem) {
+  const size_t count = 32 << 20;  // 128 MiB of zeros in 128 KiB
+  const std::string zeros = Npy("{'descr': '<f4', 'fortran_order': False, 'shape': (33554432,), }",
+                                std::string(4 * count, '\0'));
+  const std::string bytes = Zip({Packed("a.npy", zeros)});
+  EXPECT_LT(bytes.size(), size_t{1} << 20);
+  EXPECT_NE(MessageFor(bytes).find("more than 32 times is refused"), std::string::npos);
+}
+
+TEST(Npz, EveryCutFileIsAnError) {
+  const std::string whole = Zip({Packed("a.npy", kArray), Stored("b.npy", kArray)});
+  for (size_t n = 0; n < whole.size(); ++n)
+    EXPECT_NE(MessageFor(whole.substr(0, n)), "no error") << n;
+}
+
+// Nothing but an Error or the arrays may come of a file with one byte changed (sanitizers watch).
+TEST(Npz, NoChangedByteCrashes) {
+  const TempDir dir;
+  NpzWriter writer(dir / "a.npz");  // with 64-bit records
+  writer.Add(ToWrite<float>("x", {2, 3}, kValues));
+  writer.Close();
+  for (const std::string& whole :
+       {Zip({Packed("a.npy", kArray), Stored("b.npy", kArray)}), ReadFile(dir / "a.npz", 1 << 20)})
+    for (size_t i = 0; i < whole.size(); ++i)
+      for (int change : {1, 0x80, 0xFF}) {
+        std::string bytes = whole;
+        bytes[i] = static_cast<char>(bytes[i] ^ change);
+        MessageFor(bytes);
+      }
+}
+
+}  // namespace
+}  // namespace graft

@@ -191,12 +191,14 @@ StringMap ModelMetadata(const LoadedModel& model, const RunConfig& config) {
   VitConfig::Visit(model.config,
                    [&](const char* name, const auto& field) { architecture[name] = field; });
   nlohmann::json recipe = nlohmann::json::array();
-  for (const MethodTerm& term : ParseMethod(config.method))
+  const Method method = config.method.empty() ? Method() : ParseMethod(config.method);
+  for (const MethodTerm& term : method)
     recipe.push_back({{"method", term.name}, {"options", term.options}});
   return {{"format", "pt"},
           {"graft.config", DumpJson(architecture)},
           {"graft.recipe", DumpJson(recipe)},
-          {"graft.base_sha256", config.base_sha256},
+          {"graft.base_sha256",
+           config.base_sha256.empty() ? BaseHash(config.model) : config.base_sha256},
           {"graft.labels", DumpJson(nlohmann::json(config.labels))},
           {"graft.preprocess", config.preprocess}};
 }

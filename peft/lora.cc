@@ -2,7 +2,11 @@
 //
 //   y = x W' + s (drop(x) A') B',   A [r,in] ~ U(-1/sqrt(in), 1/sqrt(in)),  B [out,r] = 0,
 //   s = alpha / r, or alpha / sqrt(r) with rslora.
+//
+// Several terms with disjoint targets give layers ranks and scales of their own.
+#include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "ops/ops.h"
 #include "peft/methods.h"
@@ -14,6 +18,7 @@ namespace {
 struct LoraConfig {
   int64_t rank = 8;
   double scale = 1, dropout = 0;
+  std::string bias;  // none | lora_only | all
   std::vector<std::string> targets;
 };
 
@@ -26,6 +31,11 @@ LoraConfig ReadConfig(const MethodArgs& a) {
   c.scale = a.Flag("rslora") ? alpha / std::sqrt(r) : alpha / r;
   c.dropout = a.Number("dropout", 0, 0.999999);
   c.targets = a.List("targets");
+  c.bias = a.Text("bias");
+  const std::vector<std::string> choices{"none", "lora_only", "all"};
+  if (std::find(choices.begin(), choices.end(), c.bias) == choices.end())
+    throw Error(fmt::format("option 'bias' = '{}'{}", c.bias, DidYouMean(c.bias, choices)),
+                ErrorKind::kUsage);
   return c;
 }
 
@@ -63,9 +73,11 @@ PassReport ApplyLora(const MethodArgs& a) {
   const Pat site = Op(kMatmul, {Any("x"), Any("w")}).If([&](const Graph& g, ValueId v) {
     return IsSite(g, v) && ScopeMatches(g.node(g.value(v).producer).scope, c.targets);
   });
+  std::set<std::string> biases;  // of the layers that get a branch
   // x W'  ->  x W' + s (drop(x) A') B'
   const Rule branch{"branch", site, [&](Graph& g, const Match& m) {
                       const std::string scope = g.scope;
+                      biases.insert(scope + ".bias");
                       const Extents w = At(g.shape(m["w"]), {});
                       const ValueId down = NewFactor(a, scope + ".lora_a", {c.rank, w[1]}, true);
                       const ValueId up = NewFactor(a, scope + ".lora_b", {w[0], c.rank}, false);
@@ -74,7 +86,11 @@ PassReport ApplyLora(const MethodArgs& a) {
                           Matmul(g, Matmul(g, x, down, false, true), up, false, true);
                       return Add(g, m.root, Scale(g, delta, c.scale));
                     }};
-  return Rewrite(a.g, "lora", {&branch, 1});
+  PassReport report = Rewrite(a.g, "lora", {&branch, 1});
+  if (c.bias == "lora_only")
+    SetTrainable(a.g, [&](const Graph& g, ValueId p) { return biases.contains(g.value(p).name); });
+  if (c.bias == "all") SetTrainable(a.g, IsBias);
+  return report;
 }
 
 }  // namespace
@@ -93,7 +109,8 @@ const MethodRecord kLoraMethod{
               {"dropout", "0", "probability on the branch's input"},
               {"targets", "attn.q|attn.v",
                "layers: attn.{q,k,v,o}, mlp.{fc1,fc2}, blocks.N. before, * allowed"},
-              {"rslora", "false", "scale alpha/sqrt(r)"}};
+              {"rslora", "false", "scale alpha/sqrt(r)"},
+              {"bias", "none", "biases that train too: none, lora_only (of the targets), all"}};
         },
     .apply = ApplyLora,
     .foldable = true,

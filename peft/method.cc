@@ -85,6 +85,13 @@ std::string ToString(const Method& method) {
   return text;
 }
 
+std::map<std::string, std::string> CompleteOptions(const MethodTerm& term) {
+  std::map<std::string, std::string> options{{"head", "trained"}};
+  for (const MethodOption& o : FindMethod(term.name).options()) options.emplace(o.name, o.value);
+  for (const auto& [key, value] : term.options) options[key] = value;
+  return options;
+}
+
 const std::string& MethodArgs::Text(std::string_view option) const {
   const auto it = options.find(std::string(option));
   GRAFT_CHECK(it != options.end(), "option '{}' is not in the record", option);
@@ -135,16 +142,13 @@ std::vector<PassReport> ApplyMethod(Graph& g, ParamStore& params, const Method& 
   std::vector<PassReport> reports;
   bool head = true;
   for (const MethodTerm& term : method) {
-    const MethodRecord& record = FindMethod(term.name);
-    std::map<std::string, std::string> options{{"head", "trained"}};
-    for (const MethodOption& o : record.options()) options.emplace(o.name, o.value);
-    for (const auto& [key, value] : term.options) options[key] = value;
+    const std::map<std::string, std::string> options = CompleteOptions(term);
+    const std::string& choice = options.at("head");
     const std::vector<std::string> choices{"trained", "frozen"};
-    if (std::find(choices.begin(), choices.end(), options["head"]) == choices.end())
-      Usage(fmt::format("option 'head' = '{}'{}", options["head"],
-                        DidYouMean(options["head"], choices)));
-    head = head && options["head"] != "frozen";
-    reports.push_back(record.apply({g, params, options, seed}));
+    if (std::find(choices.begin(), choices.end(), choice) == choices.end())
+      Usage(fmt::format("option 'head' = '{}'{}", choice, DidYouMean(choice, choices)));
+    head = head && choice != "frozen";
+    reports.push_back(FindMethod(term.name).apply({g, params, options, seed}));
   }
   for (ValueId v : g.Leaves(Role::kParam))
     if (g.value(v).name.starts_with("head.")) g.SetTrainable(v, head);

@@ -22,6 +22,9 @@ struct MethodOption {
   std::string_view name, value, help;  // `value` is the default
 };
 
+// The options of a term, given ones and defaults, and `head`.
+std::map<std::string, std::string> CompleteOptions(const MethodTerm& term);
+
 struct MethodArgs {
   Graph& g;
   ParamStore& params;  // new parameters are initialised here unless they exist (resume)
@@ -69,5 +72,8 @@ int SetTrainable(Graph& g, const std::function<bool(const Graph&, ValueId)>& whi
 
 // Whether a node of `op` reads the parameter as its operand `index`.
 bool ReadAs(const Graph& g, ValueId param, const OpDef& op, size_t index);
+
+// Whether the parameter is a bias: of a dense layer or a convolution, or of a layer norm.
+bool IsBias(const Graph& g, ValueId param);
 
 }  // namespace graft

@@ -19,17 +19,6 @@ PassReport Select(const MethodArgs& a, const char* name,
   return report;
 }
 
-// The bias of a dense layer: a row vector added to a matmul's result.
-bool IsBias(const Graph& g, ValueId p) {
-  for (NodeId user : g.users(p)) {
-    const Node& n = g.node(user);
-    if (n.op != &kAdd || n.in[1] != p || g.shape(p).size() != 1) continue;
-    const NodeId producer = g.value(n.in[0]).producer;
-    if (producer.valid()) return true;  // also behind branches that other methods have added
-  }
-  return false;
-}
-
 // The number N of a scope "blocks.N. ...", or -1.
 int64_t BlockOf(const std::string& scope) {
   int64_t block = -1;
@@ -62,7 +51,40 @@ PassReport ApplyLast(const MethodArgs& a) {
   });
 }
 
+// A norm is named as a target of other methods is, by its scope.
+PassReport ApplyLn(const MethodArgs& a) {
+  const std::vector<std::string> targets = a.List("targets");
+  auto scope_of = [](const Graph& g, ValueId p) -> std::string {
+    if (!ReadAs(g, p, kLayerNorm, 1) && !ReadAs(g, p, kLayerNorm, 2)) return "";
+    return g.value(p).name.substr(0, g.value(p).name.rfind('.'));
+  };
+  std::vector<std::string> norms;
+  for (ValueId p : a.g.Leaves(Role::kParam))
+    if (std::string scope = scope_of(a.g, p); !scope.empty()) norms.push_back(std::move(scope));
+  for (const std::string& target : targets)
+    if (std::none_of(norms.begin(), norms.end(),
+                     [&](const std::string& norm) { return ScopeMatches(norm, {target}); }))
+      throw Error(
+          fmt::format("target '{}' matches no layer norm{}", target, DidYouMean(target, norms)),
+          ErrorKind::kUsage);
+  return Select(a, "ln", [&](const Graph& g, ValueId p) {
+    const std::string scope = scope_of(g, p);
+    return !scope.empty() && ScopeMatches(scope, targets);
+  });
+}
+
 }  // namespace
+
+bool IsBias(const Graph& g, ValueId p) {
+  if (ReadAs(g, p, kLayerNorm, 2)) return true;
+  for (NodeId user : g.users(p)) {
+    const Node& n = g.node(user);
+    if (n.op != &kAdd || n.in[1] != p || g.shape(p).size() != 1) continue;
+    const NodeId producer = g.value(n.in[0]).producer;
+    if (producer.valid()) return true;  // also behind branches that other methods have added
+  }
+  return false;
+}
 
 const MethodRecord kFullMethod{.name = "full",
                                .summary = "every parameter trains",
@@ -92,21 +114,20 @@ const MethodRecord kLinearProbeMethod{
     .foldable = true,
     .learning_rate = 1e-2};
 
-const MethodRecord kLnMethod{.name = "ln",
-                             .summary = "gains and biases of every layer norm",
-                             .equation = "y = gain * norm(x) + bias",
-                             .count = "L 4D + 2D",
-                             .source = "methods.md 3",
-                             .options = NoOptions,
-                             .apply =
-                                 +[](const MethodArgs& a) {
-                                   return Select(a, "ln", [](const Graph& g, ValueId p) {
-                                     return ReadAs(g, p, kLayerNorm, 1) ||
-                                            ReadAs(g, p, kLayerNorm, 2);
-                                   });
-                                 },
-                             .foldable = true,
-                             .learning_rate = 1e-3};
+const MethodRecord kLnMethod{
+    .name = "ln",
+    .summary = "gains and biases of every layer norm",
+    .equation = "y = gain * norm(x) + bias",
+    .count = "L 4D + 2D",
+    .source = "methods.md 3",
+    .options =
+        +[] {
+          return std::vector<MethodOption>{
+              {"targets", "*", "norms: norm, norm1, norm2, blocks.N. before, * allowed"}};
+        },
+    .apply = ApplyLn,
+    .foldable = true,
+    .learning_rate = 1e-3};
 
 const MethodRecord kBitFitMethod{
     .name = "bitfit",
@@ -115,12 +136,7 @@ const MethodRecord kBitFitMethod{
     .count = "L (7D + M) + 2D for a ViT",
     .source = "methods.md 4, arXiv 2106.10199",
     .options = NoOptions,
-    .apply =
-        +[](const MethodArgs& a) {
-          return Select(a, "bitfit", [](const Graph& g, ValueId p) {
-            return IsBias(g, p) || ReadAs(g, p, kLayerNorm, 2);
-          });
-        },
+    .apply = +[](const MethodArgs& a) { return Select(a, "bitfit", IsBias); },
     .foldable = true,
     .learning_rate = 2e-3};
 

@@ -28,6 +28,7 @@ ONLY_IN = [
     (r"omp\.h", ["runtime/threads.", "ops/onednn_gemm.cc"]),
     (r"(jpeglib|jerror|spng|zlib)\.h", ["data/", "runtime/io/", "tests/"]),
     (r"CLI/.*", ["tools/"]),
+    (r"re2/.*", ["tools/lib/module_match.cc"]),
     (r"g(test|mock)/.*", ["tests/"]),
     (r"benchmark/.*", ["bench/"]),
 ]

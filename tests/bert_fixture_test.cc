@@ -242,21 +242,21 @@ TEST_P(BertTraining, SessionFollowsPyTorch) {
   const std::vector<Counts> parts{{2, tokens(0, 2)}, {1, tokens(2, 1)}, {1, tokens(3, 1)}};
   TrainStep step(graph_, model_.params, optimizer_, Counts{2, tokens(0, 2)}, TrainingPasses({}));
   Session& session = step.session();
-  auto fill = [&](int64_t first, int64_t count) {
+  auto fill = [&](int64_t first, int64_t count, int worker) {
     const size_t begin = static_cast<size_t>(offsets[static_cast<size_t>(first)]);
     const size_t n =
         static_cast<size_t>(tokens(static_cast<size_t>(first), static_cast<size_t>(count)));
     for (const char* name : {"ids", "type_ids", "positions"}) {
       const std::vector<double> values = e_[name];
       for (size_t i = 0; i < n; ++i)
-        session.Input(name).i32()[i] = static_cast<int32_t>(values[begin + i]);
+        session.Input(name, worker).i32()[i] = static_cast<int32_t>(values[begin + i]);
     }
     for (int64_t i = 0; i <= count; ++i)
-      session.Input("offsets").i32()[i] =
+      session.Input("offsets", worker).i32()[i] =
           static_cast<int32_t>(offsets[static_cast<size_t>(first + i)]) -
           static_cast<int32_t>(begin);
     for (int64_t i = 0; i < count; ++i)
-      session.Input("labels").i32()[i] =
+      session.Input("labels", worker).i32()[i] =
           static_cast<int32_t>(labels[static_cast<size_t>(first + i)]);
   };
   for (size_t i = 0; i < losses_.size(); ++i) {

@@ -8,6 +8,8 @@
 namespace graft::cli {
 namespace {
 
+using Words = std::vector<std::string>;
+
 struct Mistake {
   const char* name;
   std::vector<std::string> args;  // "@" begins a path inside the test's directory
@@ -69,6 +71,9 @@ class Mistakes : public testing::Test {
     MakeData(*dir_ / "data");
     MakeData(*dir_ / "count", "count");
     ASSERT_EQ(Graft(TrainArgs(*dir_ / "data", *dir_ / "run", {"--limit", "16"})).code, 0);
+    Words linear = TrainArgs(*dir_ / "data", *dir_ / "linear", {"--limit", "16"});
+    std::replace(linear.begin(), linear.end(), std::string("lora(r=2)"), std::string("linear"));
+    ASSERT_EQ(Graft(linear).code, 0);
     ASSERT_EQ(Graft({"fuse", "--run", *dir_ / "run", "--out", *dir_ / "fused.safetensors"}).code,
               0);
     SpillBrokenModels(Slurp(*dir_ / "fused.safetensors"), *dir_);
@@ -108,8 +113,6 @@ class Mistakes : public testing::Test {
   static TempDir* dir_;
 };
 TempDir* Mistakes::dir_ = nullptr;
-
-using Words = std::vector<std::string>;
 
 // A training that would work but for the words at the end.
 Words Train(Words more, const char* method = "lora") {
@@ -159,10 +162,25 @@ std::vector<Mistake> All() {
        {"export", "--run", "@run", "--format", "tim", "--out", "@fresh"},
        2,
        {"did you mean 'timm'"}},
-      {"peft",
-       {"export", "--run", "@run", "--format", "hf-peft", "--out", "@fresh"},
+      {"peft of another method",
+       {"export", "--run", "@linear", "--format", "hf-peft", "--out", "@fresh"},
+       1,
+       {"peft does not know the method 'linear'", "--format graft"}},
+      {"merged adapter",
+       {"export", "--run", "@run", "--format", "hf-peft", "--merged", "--out", "@fresh"},
        2,
-       {"later version", "--format graft"}},
+       {"--merged"}},
+      {"adapter of a plain model",
+       {"export", "--model", "@fused.safetensors", "--format", "hf-peft", "--out", "@fresh"},
+       2,
+       {"has none", "--adapter"}},
+      {"fuse nothing",
+       {"fuse", "--model", "@fused.safetensors", "--out", "@fresh"},
+       2,
+       {"nothing to merge"}},
+      {"fuse without a run", {"fuse", "--out", "@fresh"}, 2, {"--run", "--model"}},
+      {"bias option", Train({}, "lora(bias=some)"), 2, {"'bias'", "'some'"}},
+      {"norm target", Train({}, "ln(targets=norm3)"), 2, {"'norm3'", "norm"}},
       {"not merged",
        {"export", "--run", "@run", "--format", "hf", "--out", "@fresh"},
        2,

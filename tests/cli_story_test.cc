@@ -1,4 +1,9 @@
 // What a first user does, in order: make data, train, evaluate, fuse, predict, inspect, export.
+#include <algorithm>
+#include <cstring>
+
+#include "runtime/io/safetensors.h"
+#include "runtime/io/sha256.h"
 #include "tests/cli_testing.h"
 
 namespace graft::cli {
@@ -168,6 +173,8 @@ TEST_F(Story, AdapterEvaluatesAlike) {
   EXPECT_EQ(of_adapter["accuracy"], of_run["accuracy"]);
   EXPECT_EQ(of_adapter["loss"], of_run["loss"]);
   EXPECT_EQ(GraftJson({"inspect", file})["kind"], "adapter");
+  EXPECT_EQ(GraftJson({"eval", "--model", fused(), "--adapter", out, "--data", data()})["loss"],
+            of_run["loss"]);  // the directory stands for the file
   const std::string other = *dir_ / "other.safetensors";
   ASSERT_EQ(Graft({"fuse", "--run", second, "--out", other}).code, 0);
   const Outcome wrong = Graft({"eval", "--model", other, "--adapter", file, "--data", data()});
@@ -195,6 +202,91 @@ TEST_F(Story, TraceHoldsTheMasks) {
     }
   EXPECT_EQ(masks.find("blocks.0.drop_path1"), std::string::npos);  // its rate is 0
   EXPECT_EQ(Slurp(trace + "/final.safetensors").empty(), false);
+}
+
+// The run as an adapter of Hugging Face peft: evaluated, fused, inspected, and written again.
+TEST_F(Story, PeftAdapterEvaluatesAlike) {
+  const std::string second = *dir_ / "for-peft", peft = *dir_ / "peft",
+                    again = *dir_ / "peft-again";
+  std::vector<std::string> args = TrainArgs(data(), second);
+  args[2] = fused();
+  ASSERT_EQ(Graft(args).code, 0);
+  ASSERT_EQ(Graft({"export", "--run", second, "--format", "hf-peft", "--out", peft}).code, 0);
+  const nlohmann::json of_run = GraftJson({"eval", "--run", second, "--data", data()});
+  const std::vector<std::string> on_base{"--model", fused(), "--adapter", peft};
+  auto with = [&](std::vector<std::string> words, const std::vector<std::string>& more) {
+    words.insert(words.end(), on_base.begin(), on_base.end());
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  };
+  EXPECT_EQ(GraftJson(with({"eval"}, {"--data", data()}))["loss"], of_run["loss"]);
+  const std::string merged = *dir_ / "peft-merged.safetensors";
+  EXPECT_LE(GraftJson(with({"fuse"}, {"--data", data(), "--out", merged}))["relative_error"], 1e-5);
+  EXPECT_EQ(GraftJson({"eval", "--model", merged, "--data", data()})["accuracy"],
+            of_run["accuracy"]);
+  const nlohmann::json alone = GraftJson({"inspect", peft});
+  EXPECT_EQ(alone["peft"]["peft_type"], "LORA");
+  EXPECT_EQ(alone["peft"]["target_modules"], nlohmann::json({"q_proj", "v_proj"}));
+  const nlohmann::json fitted = GraftJson({"inspect", fused(), "--adapter", peft});
+  EXPECT_EQ(fitted["method"], "lora(r=2,targets=attn.q|attn.v)");
+  EXPECT_EQ(fitted["keys"]["matched"].size(), alone["keys"]["matched"].size());
+  EXPECT_TRUE(fitted["keys"]["missing"].empty() && fitted["keys"]["unexpected"].empty());
+  ASSERT_EQ(Graft(with({"export"}, {"--format", "hf-peft", "--out", again})).code, 0);
+  auto tensors = [](const std::string& directory) {
+    return SafetensorsFile::Open(directory + "/adapter_model.safetensors");
+  };
+  const SafetensorsFile first = tensors(peft), copy = tensors(again);
+  EXPECT_EQ(first.tensors().size(), copy.tensors().size());
+  for (const FileTensor& t : first.tensors())
+    EXPECT_TRUE(std::ranges::equal(first.bytes(t), copy.bytes(copy.Get(t.name)))) << t.name;
+  EXPECT_EQ(GraftJson({"inspect", again})["peft"]["target_modules"],
+            alone["peft"]["target_modules"]);
+  const std::string other = *dir_ / "peft-other.safetensors";
+  ASSERT_EQ(Graft({"fuse", "--run", second, "--out", other}).code, 0);
+  const Outcome wrong = Graft({"eval", "--model", other, "--adapter", peft, "--data", data()});
+  EXPECT_EQ(wrong.code, 1);
+  EXPECT_NE(wrong.err.find("another base"), std::string::npos) << wrong.err;
+}
+
+// What a merge overwrites comes back byte for byte, file or directory; a changed file is refused.
+TEST_F(Story, UndoneMergeIsTheBase) {
+  const std::string hf = *dir_ / "undo-hf";
+  ASSERT_EQ(Graft({"export", "--model", fused(), "--format", "hf", "--out", hf}).code, 0);
+  for (const std::string& base : {fused(), hf}) {
+    const bool file = base == fused();
+    const std::string run = *dir_ / (file ? "undo-run" : "undo-run-hf");
+    const std::string merged = *dir_ / (file ? "undo.safetensors" : "undo");
+    const std::string back = *dir_ / (file ? "undone.safetensors" : "undone");
+    std::vector<std::string> args = TrainArgs(data(), run, {"--limit", "16"});
+    args[2] = base;
+    ASSERT_EQ(Graft(args).code, 0);
+    ASSERT_EQ(Graft({"fuse", "--run", run, "--out", merged, "--keep-base"}).code, 0);
+    const Outcome undone = Graft({"fuse", "--undo", merged, "--out", back});
+    ASSERT_EQ(undone.code, 0) << undone.err;
+    const std::string name = file ? "" : "/model.safetensors";
+    EXPECT_EQ(Slurp(back + name), Slurp(base + name));
+    if (!file) {
+      EXPECT_EQ(Slurp(back + "/config.json"), Slurp(base + "/config.json"));
+    }
+    std::string bytes = Slurp(merged + name);
+    uint64_t header = 0;
+    std::memcpy(&header, bytes.data(), 8);
+    bytes[8 + header] ^= 1;  // of the class token, which the merge left alone
+    Spill(merged + name, bytes);
+    const Outcome changed = Graft({"fuse", "--undo", merged, "--out", back + "-again"});
+    EXPECT_EQ(changed.code, 1);
+    EXPECT_NE(changed.err.find("has changed"), std::string::npos) << changed.err;
+  }
+}
+
+// A run does not wait for its base's hash, and no checkpoint is without it.
+TEST_F(Story, RunsRecordTheirBase) {
+  const std::string run = *dir_ / "hashed";
+  std::vector<std::string> args = TrainArgs(data(), run);
+  args[2] = fused();
+  ASSERT_EQ(Graft(args).code, 0);
+  const std::string hash = nlohmann::json::parse(Slurp(run + "/config.json"))["base_sha256"];
+  EXPECT_EQ(hash, Sha256OfFile(fused()));
 }
 
 TEST_F(Story, DataCheckFindsNothingAndThenSomething) {

@@ -42,6 +42,11 @@ const Case kCases[] = {
     {"lora(r=3,alpha=6,targets=attn.*|mlp.*)", 3 * (4 * 3 * 24 + 2 * 3 * 32), true},
     {"lora(r=2,targets=blocks.1.mlp.fc1,rslora=true)", 2 * 32, true},
     {"lora(r=2,dropout=0.3)", 3 * 2 * 2 * 24, true},
+    {"ln(targets=norm1|norm)", 3 * 2 * 12 + 2 * 12, false},
+    {"lora(r=2,bias=lora_only)", 3 * 2 * (2 * 24 + 12), true},
+    {"lora(r=2,bias=all)", 3 * 2 * 2 * 24 + 12 + 3 * (7 * 12 + 20) + 12, true},
+    {"lora(r=2,targets=attn.q)+lora(r=3,alpha=5,targets=blocks.1.mlp.fc2|head)",
+     3 * 2 * 24 + 3 * (20 + 12) + 3 * (12 + 5), true},
     {"lora(r=2)+ln", 3 * 2 * 2 * 24 + 3 * 4 * 12 + 2 * 12, true},
 };
 constexpr int64_t kHead = 5 * 13;

@@ -6,13 +6,16 @@
 #include "tools/lib/adapter_file.h"
 #include "tools/lib/fuser.h"
 #include "tools/lib/open_model.h"
+#include "tools/lib/peft_writer.h"
 #include "tools/lib/report.h"
 
 namespace graft {
 namespace {
 
 struct ExportOptions {
-  std::string run, checkpoint = "last", format, out, data;
+  ModelChoice choice;
+  std::string format, out, data;
+  int transformers = 0;  // 0 = as the adapter came, else 5
   bool merged = false;
 };
 
@@ -40,111 +43,168 @@ nlohmann::json HuggingFaceProcessor(const Preprocess& p) {
   return json;
 }
 
-nlohmann::json ExportMerged(const ExportOptions& o, const RunDir& dir) {
-  FusedModel fused = FuseRun(dir, o.checkpoint, o.data);
+void CheckHuggingFaceCan(const LoadedModel& model) {
+  if (!model.is_bert() && model.vit().pool != "token")
+    Fail("{}: pools by '{}', which the Hugging Face ViT cannot express; hint: --format timm",
+         model.source, model.vit().pool);
+}
+
+std::string SourceOf(const ExportOptions& o) {
+  return o.choice.run.empty() ? o.choice.model : o.choice.run;
+}
+
+// A plain model in another layout, or a run or adapter after merging.
+nlohmann::json ExportModel(const ExportOptions& o, OpenedModel opened) {
+  const bool plain = opened.method.empty();
+  FusedModel fused;
+  if (plain) {
+    fused.params = opened.model.params, fused.config = opened.config;
+    fused.model = std::move(opened.model);
+  } else {
+    fused = Fuse(std::move(opened), o.data);
+  }
   std::string model_file = o.out;
   if (o.format == "hf") {
+    CheckHuggingFaceCan(fused.model);
     ToLayout(fused.model, Layout::kHuggingFace);
-    SaveFused(fused, dir, o.out);
+    // A backbone's keys have no prefix; with a head it is another class, whose keys have one.
+    if (fused.model.prefix.empty()) fused.model.prefix = HfNamingFor(fused.model, 4).prefix;
+    SaveFused(fused, o.out);
     WriteFileAtomically(
         o.out + "/preprocessor_config.json",
-        DumpJson(HuggingFaceProcessor(ParsePreprocess(dir.config().preprocess)), 2) + "\n");
+        DumpJson(HuggingFaceProcessor(ParsePreprocess(fused.config.preprocess)), 2) + "\n");
   } else {
     ToLayout(fused.model, Layout::kTimm);
     CreateFreshDirectory(o.out);
     model_file += "/model.safetensors";
-    SaveFused(fused, dir, model_file);
+    SaveFused(fused, model_file);
   }
-  return {{"run", o.run},
-          {"format", o.format},
-          {"out", o.out},
-          {"model", model_file},
-          {"merged", true},
-          {"max_abs_logit_difference", fused.proof.max_abs_logit_difference},
-          {"relative_error", fused.proof.relative_error},
-          {"top1_agreement", fused.proof.top1_agreement},
-          {"n", fused.proof.n}};
+  nlohmann::json json{{"run", SourceOf(o)},
+                      {"format", o.format},
+                      {"out", o.out},
+                      {"model", model_file},
+                      {"merged", !plain}};
+  if (!plain)
+    json.update({{"max_abs_logit_difference", fused.proof.max_abs_logit_difference},
+                 {"relative_error", fused.proof.relative_error},
+                 {"top1_agreement", fused.proof.top1_agreement},
+                 {"n", fused.proof.n}});
+  return json;
 }
 
-nlohmann::json ExportAdapter(const ExportOptions& o, const RunDir& dir,
-                             const CommonOptions& common) {
-  ModelChoice choice;
-  choice.run = o.run, choice.checkpoint = o.checkpoint;
-  OpenedModel opened = OpenModel(choice, common, InputKind::kImages);
-  const SafetensorsFile weights = SafetensorsFile::Open(dir.file(o.checkpoint + ".safetensors"));
-  std::vector<std::string> names;
-  for (const FileTensor& t : weights.tensors()) names.push_back(t.name);
+// Names of modules as the adapter had them, unless --transformers asks for others.
+PeftPlan PlanExport(const ExportOptions& o, const OpenedModel& opened,
+                    const std::vector<std::string>& names) {
+  const LoadedModel& m = opened.model;
+  CheckHuggingFaceCan(m);
+  for (const KeyLedger::Reshaped& change : m.ledger.reshaped)
+    if (change.key == "pos_embed")
+      Fail(
+          "{}: {}, which an adapter of peft cannot say; hint: --format hf --merged, or train at "
+          "the "
+          "model's own image size",
+          opened.description, change.why);
+  const std::optional<PeftSource>& source = opened.peft;
+  const HfNaming naming = source && o.transformers == 0
+                              ? source->naming
+                              : HfNamingFor(m, o.transformers == 0 ? 5 : o.transformers);
+  PeftPlan plan =
+      PlanPeft(opened.method, names, naming, source ? source->base : opened.config.model);
+  if (source) plan.config.task_type = source->task_type;
+  return plan;
+}
+
+nlohmann::json ExportAdapter(const ExportOptions& o, const OpenedModel& opened) {
+  if (opened.method.empty())
+    Usage(fmt::format("--format {} writes an adapter, {} has none; hint: --run or --adapter",
+                      o.format, opened.description));
+  const ParamStore& params = opened.model.params;
+  std::vector<std::string> names = opened.trained;
   // A fresh head belongs to the adapter even where it was frozen: the base has another one.
-  for (const std::string& head : opened.model.params.names())
-    if (head.starts_with("head.") && std::find(names.begin(), names.end(), head) == names.end())
+  for (const std::string& head : params.names())
+    if (!o.choice.run.empty() && head.starts_with("head.") &&
+        std::find(names.begin(), names.end(), head) == names.end())
       names.push_back(head);
   int64_t count = 0;
-  for (const std::string& name : names) count += opened.model.params.shape(name).size();
-  CreateFreshDirectory(o.out);
-  const std::string file = o.out + "/adapter.safetensors";
-  WriteAdapter(file, opened.model.params, names, ModelMetadata(opened.model, dir.config()),
-               dir.config().seed);
-  return {{"run", o.run},    {"format", o.format},      {"out", o.out},       {"adapter", file},
-          {"merged", false}, {"tensors", names.size()}, {"parameters", count}};
+  for (const std::string& name : names) count += params.shape(name).size();
+  const StringMap metadata = ModelMetadata(opened.model, opened.config);
+  std::string file = o.out;
+  if (o.format == "hf-peft") {
+    WritePeft(o.out, PlanExport(o, opened, names), params, metadata);
+  } else {
+    CreateFreshDirectory(o.out);
+    file += "/adapter.safetensors";
+    WriteAdapter(file, params, names, metadata, static_cast<int64_t>(opened.seed));
+  }
+  return {{"run", SourceOf(o)}, {"format", o.format},      {"out", o.out},       {"adapter", file},
+          {"merged", false},    {"tensors", names.size()}, {"parameters", count}};
 }
 
+bool IsAdapterFormat(const std::string& format) { return format == "graft" || format == "hf-peft"; }
+
 void CheckOptions(const ExportOptions& o) {
-  const std::vector<std::string> formats{"hf", "timm", "graft"};
-  if (o.run.empty() || o.out.empty())
-    Usage("export needs --run RUN and --out DIR; example: graft export --help");
-  if (o.format == "hf-peft")
+  const std::vector<std::string> formats{"hf-peft", "hf", "timm", "graft"};
+  const std::string& f = o.format;
+  if ((o.choice.run.empty() && o.choice.model.empty()) || o.out.empty())
+    Usage("export needs --run RUN (or --model M) and --out DIR; example: graft export --help");
+  if (f.empty()) Usage("export needs --format: hf-peft, hf, timm or graft");
+  if (std::find(formats.begin(), formats.end(), f) == formats.end())
+    Usage(fmt::format("--format: '{}'{}", f, DidYouMean(f, formats)));
+  if (IsAdapterFormat(f) && o.merged)
+    Usage(fmt::format("--format {} writes an adapter; --merged goes with hf and timm", f));
+  const bool method = !o.choice.run.empty() || !o.choice.adapter.empty();
+  if (!IsAdapterFormat(f) && method && !o.merged)
     Usage(
-        "--format hf-peft: adapters for Hugging Face's peft come in a later version; hint: "
-        "--format graft (our "
-        "own adapter), or --format hf --merged (a plain Hugging Face model)");
-  if (o.format.empty()) Usage("export needs --format: hf, timm or graft");
-  if (std::find(formats.begin(), formats.end(), o.format) == formats.end())
-    Usage(fmt::format("--format: '{}'{}", o.format, DidYouMean(o.format, formats)));
-  if (o.format == "graft" && o.merged)
-    Usage("--format graft writes an adapter; --merged goes with hf and timm");
-  if (o.format != "graft" && !o.merged)
-    Usage(
-        fmt::format("--format {} writes a plain model: add --merged, or use --format graft for the "
-                    "adapter alone",
-                    o.format));
+        fmt::format("--format {} writes a plain model: add --merged, or use --format hf-peft or "
+                    "graft for the adapter alone",
+                    f));
+  if (o.transformers != 0 && f != "hf-peft") Usage("--transformers goes with --format hf-peft");
+}
+
+void SayModel(const nlohmann::json& json, const CommonOptions& common) {
+  const std::string model = json["model"].get<std::string>();
+  if (json["merged"].get<bool>())
+    Say(common, fmt::format("{}: merged and proved on {} inputs, relative error {:.2g}, equal "
+                            "top-1 {}",
+                            model, json["n"].get<int64_t>(), json["relative_error"].get<double>(),
+                            Percent(json["top1_agreement"].get<double>())));
+  else
+    Say(common, fmt::format("{}: written", model));
+  Say(common, fmt::format("next: graft inspect {}", model));
 }
 
 void Run(const ExportOptions& o, const CommonOptions& common) {
   CheckOptions(o);
   ApplyCommonOptions(common);
-  const RunDir dir = RunDir::Open(o.run);
-  if (o.format == "graft") {
-    const nlohmann::json json = ExportAdapter(o, dir, common);
+  OpenedModel opened = OpenModel(o.choice, common, InputKind::kImages);
+  if (!IsAdapterFormat(o.format)) {
+    const nlohmann::json json = ExportModel(o, std::move(opened));
     PrintJson(common, json);
-    Say(common,
-        fmt::format("{}: {} tensors, {} parameters", json["adapter"].get<std::string>(),
-                    json["tensors"].get<size_t>(), Grouped(json["parameters"].get<int64_t>())));
-    Say(common, fmt::format("next: graft predict --model {} --adapter {} photo.jpg",
-                            dir.config().model, json["adapter"].get<std::string>()));
-    return;
+    return SayModel(json, common);
   }
-  const nlohmann::json json = ExportMerged(o, dir);
+  const nlohmann::json json = ExportAdapter(o, opened);
+  const std::string adapter = json["adapter"].get<std::string>();
   PrintJson(common, json);
-  Say(common,
-      fmt::format("{}: merged and proved on {} inputs, relative error {:.2g}, equal top-1 {}",
-                  json["model"].get<std::string>(), json["n"].get<int64_t>(),
-                  json["relative_error"].get<double>(),
-                  Percent(json["top1_agreement"].get<double>())));
-  Say(common, fmt::format("next: graft eval --model {} --data {}", json["model"].get<std::string>(),
-                          dir.config().data));
+  Say(common, fmt::format("{}: {} tensors, {} parameters", adapter, json["tensors"].get<size_t>(),
+                          Grouped(json["parameters"].get<int64_t>())));
+  Say(common, fmt::format("next: graft predict --model {} --adapter {} photo.jpg",
+                          opened.config.model, adapter));
 }
 
 }  // namespace
 
 void AddExportCommand(CLI::App& app, CommonOptions& common) {
-  CLI::App* command =
-      app.add_subcommand("export", "write a run in a form that other programs read");
+  CLI::App* command = app.add_subcommand(
+      "export", "write a run, adapter or model in a form that other programs read");
   auto o = std::make_shared<ExportOptions>();
-  command->add_option("--run", o->run, "run directory of graft train");
-  command->add_option("--checkpoint", o->checkpoint, "last or best")->capture_default_str();
+  AddModelOptions(*command, o->choice);
   command->add_option("--format", o->format,
-                      "hf or timm (with --merged), or graft: the adapter alone");
+                      "the adapter alone: hf-peft or graft; a plain model: hf or timm");
   command->add_option("--out", o->out, "directory to create");
+  command
+      ->add_option("--transformers", o->transformers,
+                   "hf-peft: name modules as this release does (default: 5, or as they came)")
+      ->check(CLI::IsMember({4, 5}));
   command->add_flag("--merged", o->merged,
                     "merge the method into the weights first, as graft fuse does");
   command->add_option("--data", o->data,
@@ -152,7 +212,7 @@ void AddExportCommand(CLI::App& app, CommonOptions& common) {
   AddCommonOptions(*command, common);
   command->footer(
       "Example:\n  graft export --run runs/a --format hf --merged --out exported/hf\n"
-      "  graft export --run runs/a --format graft --out exported/adapter");
+      "  graft export --run runs/a --format hf-peft --out exported/adapter");
   command->callback([o, &common] { Run(*o, common); });
 }
 

@@ -1,22 +1,32 @@
 // graft fuse
 #include "tools/lib/common.h"
 #include "tools/lib/fuser.h"
+#include "tools/lib/unmerge.h"
 
 namespace graft {
 namespace {
 
 struct FuseOptions {
-  std::string run, out, data, checkpoint = "last";
-  bool partial = false;
+  ModelChoice choice;
+  std::string out, data, undo;
+  bool keep_base = false, partial = false;
 };
 
 void Run(const FuseOptions& o, const CommonOptions& common) {
+  if (o.out.empty()) throw Error("fuse needs --out, the file to write", ErrorKind::kUsage);
+  if (!o.undo.empty()) {
+    UndoFuse(o.undo, o.out);
+    PrintJson(common, {{"undo", o.undo}, {"out", o.out}});
+    return Say(common, fmt::format("wrote {}: the base of {}, its bytes", o.out, o.undo));
+  }
   ApplyCommonOptions(common);
-  const RunDir run = RunDir::Open(o.run);
-  const FusedModel fused = FuseRun(run, o.checkpoint, o.data);
-  SaveFused(fused, run, o.out);
+  const FusedModel fused = Fuse(OpenModel(o.choice, common, InputKind::kDataset), o.data);
+  if (o.keep_base && fused.config.model.starts_with("init:"))
+    throw Error(fmt::format("--keep-base: {} is no file", fused.config.model), ErrorKind::kUsage);
+  SaveFused(fused, o.out);
+  if (o.keep_base) KeepBase(fused.config.model, o.out);
   const FuseProof& p = fused.proof;
-  Say(common, fmt::format("merged {} into {}", run.config().method, run.config().model));
+  Say(common, fmt::format("merged {} into {}", fused.config.method, fused.config.model));
   Say(common, fmt::format("  graph: {} nodes -> {}, the same as the plain model's", p.nodes_before,
                           p.nodes_after));
   Say(common, fmt::format("  logits on {} inputs: max difference {:.3g} ({:.3g} relative, bound "
@@ -24,6 +34,9 @@ void Run(const FuseOptions& o, const CommonOptions& common) {
                           p.n, p.max_abs_logit_difference, p.relative_error, kFuseTolerance,
                           100 * p.top1_agreement));
   Say(common, fmt::format("wrote {}", o.out));
+  if (o.keep_base)
+    Say(common,
+        fmt::format("kept {}; undo: graft fuse --undo {} --out BASE", KeptBasePath(o.out), o.out));
   PrintJson(common, {{"max_abs_logit_difference", p.max_abs_logit_difference},
                      {"relative_error", p.relative_error},
                      {"top1_agreement", p.top1_agreement},
@@ -36,18 +49,21 @@ void Run(const FuseOptions& o, const CommonOptions& common) {
 }  // namespace
 
 void AddFuseCommand(CLI::App& app, CommonOptions& common) {
-  CLI::App* command = app.add_subcommand("fuse", "merge a run into its base model, and prove it");
+  CLI::App* command =
+      app.add_subcommand("fuse", "merge a run or an adapter into its base model, and prove it");
   auto o = std::make_shared<FuseOptions>();
-  command->add_option("--run", o->run, "run directory")->required();
-  command->add_option("--out", o->out, "file to write (a directory for a Hugging Face base)")
-      ->required();
+  AddModelOptions(*command, o->choice);
+  command->add_option("--out", o->out, "file to write (a directory for a Hugging Face base)");
   command->add_option("--data", o->data, "data set of the proof (default: the run's)");
-  command->add_option("--checkpoint", o->checkpoint, "last or best")
-      ->check(CLI::IsMember({"last", "best"}));
+  command->add_flag("--keep-base", o->keep_base,
+                    "also keep what the merge overwrites, so that it can be undone");
+  command->add_option("--undo", o->undo, "fused file or directory whose base to write to --out");
   command->add_flag("--partial", o->partial,
                     "fold what can be folded; every method of this version folds fully");
   AddCommonOptions(*command, common);
-  command->footer("Example:\n  graft fuse --run runs/a --out fused.safetensors");
+  command->footer(
+      "Example:\n  graft fuse --run runs/a --out fused.safetensors\n"
+      "  graft fuse --model vit/ --adapter peft-adapter/ --out merged/");
   command->callback([o, &common] { Run(*o, common); });
 }
 

@@ -4,7 +4,7 @@
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/json.h"
 #include "runtime/text.h"
-#include "tools/lib/adapter_file.h"
+#include "tools/lib/adapter_report.h"
 #include "tools/lib/graph_diff.h"
 #include "tools/lib/graph_svg.h"
 #include "tools/lib/method_table.h"
@@ -16,7 +16,7 @@ namespace graft {
 namespace {
 
 struct InspectOptions {
-  std::string subject, model, arch, method, graph, block, out;
+  std::string subject, model, adapter, arch, method, graph, block, out;
   bool methods = false;
 };
 
@@ -87,23 +87,6 @@ std::string FactsText(const Subject& s) {
   return table.Lines("    ");
 }
 
-std::string KeysText(const KeyLedger& k) {
-  std::string text =
-      fmt::format("  keys: {} matched, {} missing, {} unexpected, {} changed", k.matched.size(),
-                  k.missing.size(), k.unexpected.size(), k.reshaped.size());
-  auto list = [&](const char* what, const std::vector<std::string>& names) {
-    constexpr size_t kMost = 10;
-    for (size_t i = 0; i < std::min(names.size(), kMost); ++i)
-      text += fmt::format("\n    {} {}", what, names[i]);
-    if (names.size() > kMost) text += fmt::format("\n    ... and {} more", names.size() - kMost);
-  };
-  list("missing", k.missing);
-  list("unexpected", k.unexpected);
-  for (const KeyLedger::Reshaped& r : k.reshaped)
-    text += fmt::format("\n    changed {}: {} to {} ({})", r.key, r.from, r.to, r.why);
-  return text;
-}
-
 std::string MethodText(const Subject& s, const Rewritten& r) {
   const int64_t trains = TrainableCount(r.after), all = ParameterCount(r.after);
   std::string text = fmt::format("method {}\n", ToString(ParseMethod(s.method)));
@@ -154,13 +137,10 @@ void Report(const Subject& s, const Rewritten& r, const InspectOptions& o,
 nlohmann::json ReportJson(const Subject& s, const Rewritten& r, const InspectOptions& o) {
   using nlohmann::json;
   const LoadedModel& m = s.model;
-  json facts = json::object(), reshaped = json::array(), passes = json::array(),
-       groups = json::array();
+  json facts = json::object(), passes = json::array(), groups = json::array();
   VisitFacts(m.config, [&](const char* name, const auto& value) {
     facts[name] = {{"value", value}, {"source", SourceOf(m, name)}};
   });
-  for (const KeyLedger::Reshaped& k : m.ledger.reshaped)
-    reshaped.push_back({{"key", k.key}, {"from", k.from}, {"to", k.to}, {"why", k.why}});
   for (const PassReport& p : r.reports)
     passes.push_back({{"name", p.name},
                       {"rewrites", p.rewrites},
@@ -182,11 +162,7 @@ nlohmann::json ReportJson(const Subject& s, const Rewritten& r, const InspectOpt
           {"passes", passes},
           {"trainable", groups},
           {"labels", m.labels},
-          {"keys",
-           {{"matched", m.ledger.matched},
-            {"missing", m.ledger.missing},
-            {"unexpected", m.ledger.unexpected},
-            {"reshaped", reshaped}}}};
+          {"keys", KeysJson(m.ledger)}};
 }
 
 std::string GraphText(const Subject& s, const Graph& g, const InspectOptions& o) {
@@ -206,58 +182,6 @@ std::string GraphText(const Subject& s, const Graph& g, const InspectOptions& o)
   return ToSvg(g, fmt::format("blocks.{}", number));
 }
 
-// A recipe and its tensors: there is no graph without the base.
-void InspectAdapter(const InspectOptions& o, const CommonOptions& common) {
-  if (!o.graph.empty() || !o.method.empty())
-    Usage(fmt::format("{}: an adapter alone has no graph; inspect its base with --method instead",
-                      o.subject));
-  const AdapterFile adapter = AdapterFile::Open(o.subject);
-  const SafetensorsFile file = SafetensorsFile::Open(o.subject);
-  const Json architecture =
-      ParseJson(file.metadata().at("graft.config"), o.subject + " (metadata graft.config)");
-  LoadedModel base;
-  VitConfig::Visit(base.vit(), [&](const char* name, auto& field) {
-    if (!architecture.contains(name)) return;  // files of before it was a fact
-    using T = std::decay_t<decltype(field)>;
-    if constexpr (std::is_same_v<T, std::string>)
-      field = GetString(architecture, name, o.subject);
-    else if constexpr (std::is_same_v<T, double>)
-      field = GetNumber(architecture, name, 0, 1, o.subject);
-    else
-      field = GetInt(architecture, name, 1, 1 << 30, o.subject);
-  });
-  int64_t count = 0;
-  nlohmann::json names = nlohmann::json::array();
-  for (const FileTensor& t : file.tensors()) {
-    int64_t size = 1;
-    for (int64_t d : t.shape) size *= d;
-    count += size;
-    names.push_back(t.name);
-  }
-  PrintJson(common, {{"subject", o.subject},
-                     {"kind", "adapter"},
-                     {"architecture", base.architecture()},
-                     {"method", adapter.config.method},
-                     {"parameters", count},
-                     {"trainable_parameters", count},
-                     {"labels", adapter.config.labels},
-                     {"base_sha256", adapter.config.base_sha256},
-                     {"keys",
-                      {{"matched", names},
-                       {"missing", nlohmann::json::array()},
-                       {"unexpected", nlohmann::json::array()},
-                       {"reshaped", nlohmann::json::array()}}}});
-  Say(common,
-      fmt::format("{}\n  adapter of {} for {}: {} tensors, {} parameters", o.subject,
-                  adapter.config.method, base.architecture(), names.size(), Grouped(count)));
-  TextTable table;
-  table.Add({"classes", fmt::format("{}", fmt::join(adapter.config.labels, ", "))});
-  table.Add({"preprocess", adapter.config.preprocess});
-  table.Add({"base SHA-256",
-             adapter.config.base_sha256.empty() ? "none (init:)" : adapter.config.base_sha256});
-  Say(common, table.Lines("  "));
-}
-
 void Run(InspectOptions o, const CommonOptions& common) {
   if (o.methods) {
     PrintJson(common, MethodsJson(o.subject));
@@ -267,8 +191,16 @@ void Run(InspectOptions o, const CommonOptions& common) {
   if (o.subject.empty()) o.subject = o.model;
   if (o.subject.empty())
     Usage("inspect needs a model, a run, or --methods; example: graft inspect --help");
-  if (!o.subject.starts_with("init:") && LooksLikeAdapter(o.subject))
-    return InspectAdapter(o, common);
+  const bool alone = o.adapter.empty();
+  if (!o.subject.starts_with("init:") && alone &&
+      (LooksLikeAdapter(o.subject) || LooksLikePeft(o.subject))) {
+    if (!o.graph.empty() || !o.method.empty())
+      Usage(fmt::format("{}: an adapter alone has no graph; inspect its base with --method instead",
+                        o.subject));
+    return LooksLikePeft(o.subject) ? InspectPeft(o.subject, common)
+                                    : InspectAdapter(o.subject, common);
+  }
+  if (!alone) return InspectPeftOn(o.subject, o.arch, o.adapter, common);
   const Subject s = OpenSubject(o, common);
   const Rewritten r = ApplyTo(s);
   nlohmann::json json = ReportJson(s, r, o);
@@ -298,6 +230,8 @@ void AddInspectCommand(CLI::App& app, CommonOptions& common) {
   command->add_option("subject", o->subject,
                       "model, run, adapter file; with --methods a method's name");
   command->add_option("--model", o->model, "the same as the first argument");
+  command->add_option("--adapter", o->adapter,
+                      "how an adapter of Hugging Face peft fits the model, key by key");
   command->add_option("--arch", o->arch, "architecture, where the checkpoint does not tell");
   command->add_option("--method", o->method, "show what this method would change and train");
   command->add_option("--graph", o->graph, "print the graph: text, dot or svg");

@@ -38,6 +38,17 @@ Method RecipeMethod(const std::string& text, const std::string& where) {
 
 }  // namespace
 
+std::vector<std::string> ParseLabels(const std::string& text, const std::string& where) {
+  const Json json = ParseJson(text, where);
+  if (!json.is_array() || json.empty()) Fail("{}: expected a list of class names", where);
+  std::vector<std::string> labels;
+  for (const Json& label : json) {
+    if (!label.is_string()) Fail("{}: expected class names, found {}", where, label.dump());
+    labels.push_back(label.get<std::string>());
+  }
+  return labels;
+}
+
 bool LooksLikeAdapter(const std::string& path) {
   struct stat s;
   if (stat(path.c_str(), &s) != 0 || !S_ISREG(s.st_mode) || path.ends_with(".npz")) return false;
@@ -53,13 +64,7 @@ AdapterFile AdapterFile::Open(const std::string& path) {
   RunConfig& c = adapter.config;
   c.method =
       ToString(RecipeMethod(MustHave(file, "graft.recipe"), path + " (metadata graft.recipe)"));
-  const std::string where = path + " (metadata graft.labels)";
-  const Json labels = ParseJson(MustHave(file, "graft.labels"), where);
-  if (!labels.is_array() || labels.empty()) Fail("{}: expected a list of class names", where);
-  for (const Json& label : labels) {
-    if (!label.is_string()) Fail("{}: expected class names, found {}", where, label.dump());
-    c.labels.push_back(label.get<std::string>());
-  }
+  c.labels = ParseLabels(MustHave(file, "graft.labels"), path + " (metadata graft.labels)");
   c.preprocess = MustHave(file, "graft.preprocess");
   c.base_sha256 = MustHave(file, "graft.base_sha256");
   const std::string& seed = MustHave(file, "graft.seed");
@@ -69,14 +74,17 @@ AdapterFile AdapterFile::Open(const std::string& path) {
   return adapter;
 }
 
-void AdapterFile::LoadInto(ParamStore& params) const {
+std::vector<std::string> AdapterFile::LoadInto(ParamStore& params) const {
+  std::vector<std::string> names;
   const SafetensorsFile file = SafetensorsFile::Open(path);
   for (const FileTensor& tensor : file.tensors()) {
     const Extents have = params.shape(tensor.name);
     const std::vector<int64_t> want(have.d.begin(), have.d.begin() + have.rank);
     if (want != tensor.shape) Fail("{}: '{}' does not fit the model", path, tensor.name);
     file.Load(tensor, tensor.name, &params);
+    names.push_back(tensor.name);
   }
+  return names;
 }
 
 void WriteAdapter(const std::string& path, const ParamStore& params, std::vector<std::string> names,

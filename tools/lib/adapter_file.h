@@ -12,12 +12,15 @@ struct AdapterFile {
 
   // Throws Error if the file is no adapter of ours.
   static AdapterFile Open(const std::string& path);
-  // Puts the tensors into the store; names and shapes must be there already.
-  void LoadInto(ParamStore& params) const;
+  // Puts the tensors into the store, where names and shapes must be already; returns their names.
+  std::vector<std::string> LoadInto(ParamStore& params) const;
 };
 
 // Whether the safetensors file carries a recipe but no model.
 bool LooksLikeAdapter(const std::string& path);
+
+// Class names from metadata: a JSON list of strings, not empty.
+std::vector<std::string> ParseLabels(const std::string& text, const std::string& where);
 
 // The named tensors of `params`, with `metadata` of ModelMetadata().
 void WriteAdapter(const std::string& path, const ParamStore& params, std::vector<std::string> names,

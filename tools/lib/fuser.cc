@@ -85,18 +85,18 @@ FuseProof Compare(const std::vector<float>& before, const std::vector<float>& af
 
 }  // namespace
 
-FusedModel FuseRun(const RunDir& run, const std::string& checkpoint, const std::string& data) {
-  const RunConfig& c = run.config();
-  const Method method = ParseMethod(c.method);
-  FusedModel fused{OpenTaskModel(c), {}, {}};
-  const VitConfig& config = fused.model.vit();
-  ParamStore unmerged = fused.model.params;
-  const Graph canonical =
-      InferenceGraph(config, method, unmerged, static_cast<uint64_t>(c.seed), false);
-  run.LoadWeights(checkpoint, unmerged);
+FusedModel Fuse(OpenedModel opened, const std::string& data) {
+  const RunConfig& c = opened.config;
+  if (opened.method.empty())
+    throw Error(fmt::format("{}: a plain model, nothing to merge", opened.description),
+                ErrorKind::kUsage);
+  const VitConfig& config = opened.model.vit();
+  const Graph canonical = opened.Inference(false);
+  ParamStore& unmerged = opened.model.params;
   const Graph plain = BuildVit(config);
 
   Graph graph = canonical;
+  FusedModel fused;
   fused.params = unmerged;
   const MergeResult merged = Merge(graph, fused.params, plain.ParamNames());
   if (!merged.left.empty())
@@ -123,11 +123,12 @@ FusedModel FuseRun(const RunDir& run, const std::string& checkpoint, const std::
             "nothing was written",
             fused.proof.relative_error, kFuseTolerance, n),
         ErrorKind::kProof);
+  fused.config = std::move(opened.config), fused.model = std::move(opened.model);
   return fused;
 }
 
-void SaveFused(const FusedModel& fused, const RunDir& run, const std::string& path) {
-  SaveModel(fused.model, fused.params, path, ModelMetadata(fused.model, run.config()));
+void SaveFused(const FusedModel& fused, const std::string& path) {
+  SaveModel(fused.model, fused.params, path, ModelMetadata(fused.model, fused.config));
 }
 
 }  // namespace graft

@@ -1,7 +1,7 @@
-// Merging a run into its base, with a proof on real inputs before anything is written.
+// Merging a run or an adapter into its base, with a proof on real inputs before anything is
+// written.
 #pragma once
-#include "tools/lib/run_dir.h"
-#include "tools/lib/task.h"
+#include "tools/lib/open_model.h"
 
 namespace graft {
 
@@ -17,17 +17,19 @@ struct FuseProof {
 inline constexpr double kFuseTolerance = 1e-5;
 
 struct FusedModel {
-  LoadedModel model;  // of the run, with base weights
+  LoadedModel model;  // the layout to write; its parameters are the base's
   ParamStore params;  // merged, under the base's names
+  RunConfig config;   // of the run or adapter
   FuseProof proof;
 };
 
-// Merges the run's checkpoint ("last" or "best") and compares logits before and after on images of
-// `data` (the run's data set if empty; random inputs if there is none). Throws Error: kNotFoldable
-// if a branch stays, kProof if the logits differ or the graph is not that of the plain model.
-FusedModel FuseRun(const RunDir& run, const std::string& checkpoint, const std::string& data);
+// Merges the method of `opened` and compares logits before and after on images of `data` (the run's
+// data set if empty; random inputs if there is none). Throws Error: kUsage without a method,
+// kNotFoldable if a branch stays, kProof if the logits differ or the graph is not that of the plain
+// model.
+FusedModel Fuse(OpenedModel opened, const std::string& data);
 
 // Writes the fused model in the form that the base came in, with its metadata.
-void SaveFused(const FusedModel& fused, const RunDir& run, const std::string& path);
+void SaveFused(const FusedModel& fused, const std::string& path);
 
 }  // namespace graft

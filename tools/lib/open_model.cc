@@ -6,6 +6,7 @@
 
 #include "runtime/io/json.h"
 #include "tools/lib/adapter_file.h"
+#include "tools/lib/hf_peft.h"
 #include "tools/lib/run_dir.h"
 
 namespace graft {
@@ -27,14 +28,18 @@ OpenedModel OpenRun(const ModelChoice& choice) {
   opened.seed = static_cast<uint64_t>(opened.config.seed);
   opened.model = OpenTaskModel(opened.config);
   opened.Inference(false);  // makes the method's parameters, which the checkpoint then fills
-  dir.LoadWeights(choice.checkpoint, opened.model.params);
+  opened.trained = dir.LoadWeights(choice.checkpoint, opened.model.params);
   opened.preprocess =
       ParsePreprocess(choice.preprocess.empty() ? opened.config.preprocess : choice.preprocess);
   return opened;
 }
 
+// A directory of `graft export --format graft` stands for the file in it.
 OpenedModel OpenAdapter(const ModelChoice& choice) {
-  const AdapterFile adapter = AdapterFile::Open(choice.adapter);
+  struct stat s;
+  const bool directory = stat(choice.adapter.c_str(), &s) == 0 && S_ISDIR(s.st_mode);
+  const AdapterFile adapter =
+      AdapterFile::Open(choice.adapter + (directory ? "/adapter.safetensors" : ""));
   OpenedModel opened;
   opened.config = adapter.config;
   opened.config.model = choice.model, opened.config.arch = choice.arch;
@@ -43,9 +48,60 @@ OpenedModel OpenAdapter(const ModelChoice& choice) {
   opened.seed = static_cast<uint64_t>(adapter.config.seed);
   opened.model = OpenTaskModel(opened.config);
   opened.Inference(false);
-  adapter.LoadInto(opened.model.params);
+  opened.trained = adapter.LoadInto(opened.model.params);
   opened.preprocess =
       ParsePreprocess(choice.preprocess.empty() ? opened.config.preprocess : choice.preprocess);
+  return opened;
+}
+
+Preprocess ChoosePreprocess(const ModelChoice& choice, const LoadedModel& m, InputKind kind) {
+  const bool own = kind == InputKind::kImages || m.metadata.contains("graft.preprocess");
+  return own ? ModelPreprocess(choice.preprocess, m) : DataPreprocess(choice.preprocess, m.vit());
+}
+
+// The classes of the adapter's head. peft stores no names; Graft adds them to the file's metadata.
+void SetClasses(const PeftAdapter& adapter, const PeftOnModel& fitted, OpenedModel* opened) {
+  LoadedModel& m = opened->model;
+  if (!m.params.Has("head.weight"))
+    Fail("{}: no head, and {} is a backbone without one", adapter.path, m.source);
+  const bool same = fitted.classes == 0 || fitted.classes == m.vit().classes;
+  if (fitted.classes > 0) m.vit().classes = fitted.classes;
+  const StringMap& metadata = adapter.file.metadata();
+  if (const auto it = metadata.find("graft.labels"); it != metadata.end())
+    m.labels = ParseLabels(it->second, adapter.file.path() + " (metadata graft.labels)");
+  else if (!same)
+    m.labels.clear();
+  if (static_cast<int64_t>(m.labels.size()) != m.vit().classes) m.labels.clear();
+  opened->config.labels = m.labels;
+  for (int64_t i = 0; m.labels.empty() && i < m.vit().classes; ++i)
+    opened->config.labels.push_back(std::to_string(i));
+}
+
+OpenedModel OpenPeft(const ModelChoice& choice, const CommonOptions& common, InputKind kind) {
+  const PeftAdapter adapter = PeftAdapter::Open(choice.adapter);
+  const StringMap& metadata = adapter.file.metadata();
+  OpenedModel opened;
+  RunConfig& c = opened.config;
+  opened.seed = static_cast<uint64_t>(common.seed);  // of init:ARCH
+  opened.description = fmt::format("{} with {}", choice.model, choice.adapter);
+  c.model = choice.model, c.arch = choice.arch;
+  if (const auto it = metadata.find("graft.base_sha256"); it != metadata.end())
+    c.base_sha256 = it->second;
+  CheckBase(c);
+  LoadedModel& m = opened.model;
+  m = LoadModel(choice.model, choice.arch, opened.seed);
+  const PeftOnModel fitted = FitPeft(adapter, m, BuildVit(m.vit()));
+  CheckPeftLedger(adapter, fitted);
+  if (const auto it = metadata.find("graft.preprocess"); it != metadata.end())
+    m.metadata["graft.preprocess"] = it->second;
+  opened.preprocess = ChoosePreprocess(choice, m, kind);
+  AdaptModel(m, opened.preprocess.size(), {}, opened.seed);  // positions, for another image size
+  LoadPeft(adapter, fitted, m.params);
+  SetClasses(adapter, fitted, &opened);
+  for (const PeftOnModel::Tensor& t : fitted.tensors) opened.trained.push_back(t.parameter);
+  opened.method = fitted.method;
+  opened.peft = {fitted.naming, adapter.config.base, adapter.config.task_type};
+  c.method = ToString(opened.method), c.preprocess = ToString(opened.preprocess);
   return opened;
 }
 
@@ -63,12 +119,11 @@ OpenedModel OpenPlain(const ModelChoice& choice, const CommonOptions& common, In
         "{0} "
         "--method linear --data DATA --out RUN",
         choice.model);
-  const bool own = kind == InputKind::kImages || m.metadata.contains("graft.preprocess");
-  opened.preprocess =
-      own ? ModelPreprocess(choice.preprocess, m) : DataPreprocess(choice.preprocess, m.vit());
+  opened.preprocess = ChoosePreprocess(choice, m, kind);
   AdaptModel(m, opened.preprocess.size(), {}, opened.seed);  // positions, for another image size
   if (static_cast<int64_t>(m.labels.size()) != m.vit().classes) m.labels.clear();
   opened.config.model = choice.model, opened.config.labels = m.labels;
+  opened.config.method.clear();
   opened.config.preprocess = ToString(opened.preprocess);
   return opened;
 }
@@ -89,7 +144,8 @@ void AddModelOptions(CLI::App& command, ModelChoice& choice) {
       ->capture_default_str();
   command.add_option("--model", choice.model,
                      "safetensors file, Hugging Face directory, fused file, or init:ARCH");
-  command.add_option("--adapter", choice.adapter, "adapter file of graft export, for --model");
+  command.add_option("--adapter", choice.adapter,
+                     "for --model: a directory of Hugging Face peft, or a file of graft export");
   command.add_option("--arch", choice.arch, "architecture, where the checkpoint does not tell");
   command.add_option("--preprocess", choice.preprocess,
                      "preset or full text; 'list' shows the presets");
@@ -102,7 +158,8 @@ OpenedModel OpenModel(const ModelChoice& choice, const CommonOptions& common, In
   if (!choice.run.empty() && !choice.adapter.empty())
     Usage("--adapter goes with --model, not with --run");
   if (!choice.run.empty()) return OpenRun(choice);
-  return choice.adapter.empty() ? OpenPlain(choice, common, kind) : OpenAdapter(choice);
+  if (choice.adapter.empty()) return OpenPlain(choice, common, kind);
+  return LooksLikePeft(choice.adapter) ? OpenPeft(choice, common, kind) : OpenAdapter(choice);
 }
 
 Graph OpenedModel::Inference(bool loss) {

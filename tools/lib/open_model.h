@@ -1,12 +1,15 @@
 // A model that is ready to infer, wherever it comes from: the run of a training, a plain or fused
-// model, or a plain model with one of our adapter files. `eval`, `predict` and `export` share it.
+// model, or a plain model with an adapter, ours or Hugging Face peft's. Most commands share it.
 #pragma once
+#include <optional>
+
+#include "models/hf_modules.h"
 #include "tools/lib/common.h"
 #include "tools/lib/task.h"
 
 namespace graft {
 
-// --run RUN [--checkpoint last|best], or --model M [--adapter FILE] [--arch NAME].
+// --run RUN [--checkpoint last|best], or --model M [--adapter A] [--arch NAME].
 struct ModelChoice {
   std::string run, checkpoint = "last", model, adapter, arch, preprocess;
 };
@@ -15,6 +18,12 @@ void AddModelOptions(CLI::App& command, ModelChoice& choice);
 // What the transform is for, where nobody says: a data set of a task, or single images.
 enum class InputKind { kDataset, kImages };
 
+// What an adapter of peft says of itself and writing it again keeps.
+struct PeftSource {
+  HfNaming naming;
+  std::string base, task_type;
+};
+
 struct OpenedModel {
   std::string description;  // "runs/a (lora(r=8), last)", for messages
   LoadedModel model;        // params hold the weights of the checkpoint, too
@@ -22,6 +31,8 @@ struct OpenedModel {
   uint64_t seed = 0;
   Preprocess preprocess;
   RunConfig config;  // of the run or adapter; of a plain model only what ModelMetadata wants
+  std::vector<std::string> trained;  // parameters that the run's checkpoint or the adapter holds
+  std::optional<PeftSource> peft;    // of an adapter in peft's form
 
   const std::vector<std::string>& labels() const { return model.labels; }
   // Canonical, for inference; with `loss` it has the output "losses" too.

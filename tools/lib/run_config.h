@@ -13,7 +13,7 @@ struct RunConfig {
   std::string train_split, val_split;  // val_split "" = none
   std::string preprocess;              // full text form
   std::vector<std::string> labels;     // class names, in order
-  std::string base_sha256;             // of the model file, "" for init:
+  std::string base_sha256;             // of the model file; "" for init: or not known yet
   // How.
   int64_t epochs = 10, batch_size = 64, micro_batch = 0;  // micro_batch 0 = chosen at compile
   double lr = 0, weight_decay = 1e-4, warmup = 0.1, label_smoothing = 0, drop_path = 0;

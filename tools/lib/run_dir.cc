@@ -27,14 +27,23 @@ std::vector<TensorToWrite> Tensors(const ParamStore& params, std::vector<std::st
   return tensors;
 }
 
+void WriteConfig(const std::string& path, const RunConfig& config) {
+  WriteFileAtomically(path + "/config.json", DumpJson(ToJson(config), 2) + "\n");
+}
+
 constexpr uint64_t kMaxMetricsBytes = uint64_t{1} << 30;
 
 }  // namespace
 
 RunDir RunDir::Create(const std::string& path, const RunConfig& config) {
   CreateFreshDirectory(path);
-  WriteFileAtomically(path + "/config.json", DumpJson(ToJson(config), 2) + "\n");
+  WriteConfig(path, config);
   return RunDir(path, config);
+}
+
+void RunDir::RecordBase(const std::string& sha256) {
+  config_.base_sha256 = sha256;
+  WriteConfig(path_, config_);
 }
 
 RunDir RunDir::Open(const std::string& path) {
@@ -91,18 +100,21 @@ void RunDir::SaveWeights(const std::string& which, const ParamStore& params,
                    {{"graft.method", config_.method}});
 }
 
-void RunDir::LoadWeights(const std::string& which, ParamStore& params) const {
+std::vector<std::string> RunDir::LoadWeights(const std::string& which, ParamStore& params) const {
   const std::string path = file(which + ".safetensors");
   if (!Exists(path))
     Fail("{}: no {} checkpoint yet; hint: graft train --resume {}", path_, which, path_);
   const SafetensorsFile weights = SafetensorsFile::Open(path);
+  std::vector<std::string> names;
   for (const FileTensor& tensor : weights.tensors()) {
     std::vector<int64_t> want;
     const Extents have = params.shape(tensor.name);
     for (int i = 0; i < have.rank; ++i) want.push_back(have[i]);
     if (want != tensor.shape) Fail("{}: '{}' does not fit the model", path, tensor.name);
     weights.Load(tensor, tensor.name, &params);
+    names.push_back(tensor.name);
   }
+  return names;
 }
 
 void RunDir::AppendMetrics(const nlohmann::json& line) const {

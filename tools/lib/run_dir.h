@@ -25,6 +25,8 @@ class RunDir {
 
   const std::string& path() const { return path_; }
   const RunConfig& config() const { return config_; }
+  // Rewrites config.json with the base's hash, which is known only after a run has started.
+  void RecordBase(const std::string& sha256);
   std::string file(const std::string& name) const { return path_ + "/" + name; }
 
   // state.safetensors holds the named entries (trainable and optimizer) and the progress.
@@ -37,7 +39,7 @@ class RunDir {
   // last.safetensors / best.safetensors: trainable tensors only; equal runs give equal bytes.
   void SaveWeights(const std::string& which, const ParamStore& params,
                    const std::vector<std::string>& names) const;
-  void LoadWeights(const std::string& which, ParamStore& params) const;
+  std::vector<std::string> LoadWeights(const std::string& which, ParamStore& params) const;
 
   // One line of metrics.jsonl, and of metrics.csv.
   void AppendMetrics(const nlohmann::json& line) const;

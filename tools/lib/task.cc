@@ -1,7 +1,5 @@
 #include "tools/lib/task.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <chrono>
 #include <numeric>
@@ -10,8 +8,8 @@
 #include "peft/merge.h"
 #include "runtime/cpu.h"
 #include "runtime/io/json.h"
-#include "runtime/io/sha256.h"
 #include "runtime/threads.h"
+#include "tools/lib/base_hash.h"
 
 namespace graft {
 
@@ -22,9 +20,6 @@ std::vector<std::string> LabelsOf(const ImageDataset& data) {
   return labels;
 }
 
-namespace {
-
-// A run or adapter means nothing on other weights than those it was trained on.
 void CheckBase(const RunConfig& config) {
   if (config.base_sha256.empty()) return;  // init: weights come from the seed
   const std::string now = BaseHash(config.model);
@@ -35,8 +30,6 @@ void CheckBase(const RunConfig& config) {
         "original file back",
         config.model, now.substr(0, 12), config.base_sha256.substr(0, 12));
 }
-
-}  // namespace
 
 LoadedModel OpenTaskModel(const RunConfig& config) {
   CheckBase(config);
@@ -225,26 +218,16 @@ StringMap ModelMetadata(const LoadedModel& model, const RunConfig& config) {
       },
       model.config);
   nlohmann::json recipe = nlohmann::json::array();
-  for (const MethodTerm& term : ParseMethod(config.method))
+  const Method method = config.method.empty() ? Method() : ParseMethod(config.method);
+  for (const MethodTerm& term : method)
     recipe.push_back({{"method", term.name}, {"options", term.options}});
   return {{"format", "pt"},
           {"graft.config", DumpJson(architecture)},
           {"graft.recipe", DumpJson(recipe)},
-          {"graft.base_sha256", config.base_sha256},
+          {"graft.base_sha256",
+           config.base_sha256.empty() ? BaseHash(config.model) : config.base_sha256},
           {"graft.labels", DumpJson(nlohmann::json(config.labels))},
           {"graft.preprocess", config.preprocess}};
-}
-
-std::string BaseHash(const std::string& model) {
-  if (model.starts_with("init:")) return "";
-  struct stat s;
-  if (stat(model.c_str(), &s) == 0 && S_ISDIR(s.st_mode)) {
-    const SafetensorsModel whole = SafetensorsModel::Open(model);
-    std::string all;
-    for (const SafetensorsFile& file : whole.files()) all += Sha256OfFile(file.path());
-    return Sha256Hex(std::as_bytes(std::span(all)));
-  }
-  return Sha256OfFile(model);
 }
 
 }  // namespace graft

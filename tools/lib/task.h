@@ -11,6 +11,11 @@ namespace graft {
 // Class names of a data set, or "0", "1", ... if it names none.
 std::vector<std::string> LabelsOf(const ImageDataset& data);
 
+// A run or adapter means nothing on other weights than those it was trained on: throws Error if the
+// SHA-256 of config.model is not config.base_sha256. Nothing is checked where that is empty
+// (init:).
+void CheckBase(const RunConfig& config);
+
 // The model of a run, adapted to its task (image size, head); `params` of the model then hold the
 // base weights and the fresh head. Deterministic: eval and fuse make the same model again. Throws
 // Error if the model's file is not the one that the run started from, by hash.
@@ -74,8 +79,5 @@ std::unique_ptr<ImageLoader> MakeLoader(std::span<const Example> examples,
 // Metadata of fused files: graft.config, graft.recipe, graft.base_sha256, graft.labels,
 // graft.preprocess.
 StringMap ModelMetadata(const LoadedModel& model, const RunConfig& config);
-
-// SHA-256 of the model's file(s); "" for init:ARCH.
-std::string BaseHash(const std::string& model);
 
 }  // namespace graft

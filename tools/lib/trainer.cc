@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <future>
 #include <numeric>
 #include <optional>
 
@@ -12,6 +13,7 @@
 #include "runtime/io/json.h"
 #include "runtime/rng.h"
 #include "runtime/threads.h"
+#include "tools/lib/base_hash.h"
 #include "tools/lib/memory_budget.h"
 #include "tools/lib/trace.h"
 
@@ -61,7 +63,7 @@ RunConfig CompleteRunConfig(RunConfig c) {
   c.labels = LabelsOf(data);
   const LoadedModel model = LoadModel(c.model, c.arch, static_cast<uint64_t>(c.seed));
   c.preprocess = ToString(DataPreprocess(c.preprocess, model.vit()));
-  c.base_sha256 = BaseHash(c.model);
+  c.base_sha256 = KnownBaseHash(c.model).value_or("");
   return c;
 }
 
@@ -70,8 +72,7 @@ namespace {
 // One run in progress. Steps are numbered from 0 over all epochs.
 class Trainer {
  public:
-  Trainer(const RunDir& dir, const TrainHooks& hooks)
-      : dir_(dir), hooks_(hooks), c_(dir.config()) {}
+  Trainer(RunDir& dir, const TrainHooks& hooks) : dir_(dir), hooks_(hooks), c_(dir.config()) {}
 
   TrainSummary Run() {
     Open();
@@ -92,6 +93,7 @@ class Trainer {
   void OneStep(std::span<const size_t> rows);
   void EndEpoch(int64_t epoch);
   void SaveState();
+  void RecordBase();
   void Finish();
   [[noreturn]] void StopNonFinite(const std::string& what) const;
   TrainSummary Summary() const;
@@ -99,9 +101,10 @@ class Trainer {
   int64_t epoch_of(int64_t step) const { return step / steps_per_epoch_; }
   std::vector<size_t> EpochOrder(int64_t epoch) const;
 
-  const RunDir& dir_;
+  RunDir& dir_;
   const TrainHooks& hooks_;
   const RunConfig& c_;
+  std::future<std::string> base_hash_;
   LoadedModel model_;
   Method method_;
   Split train_, validation_;
@@ -127,6 +130,8 @@ void Trainer::Open() {
   train_ = data.Load(c_.train_split, static_cast<size_t>(c_.limit));
   if (!c_.val_split.empty()) validation_ = data.Load(c_.val_split);
   model_ = OpenTaskModel(c_);
+  if (c_.base_sha256.empty())
+    base_hash_ = std::async(std::launch::async, BaseHash, c_.model);  // beside the first steps
   method_ = ParseMethod(c_.method);
   const int64_t n = static_cast<int64_t>(train_.examples.size());
   steps_per_epoch_ = (n + c_.batch_size - 1) / c_.batch_size;
@@ -314,6 +319,7 @@ void Trainer::EndEpoch(int64_t epoch) {
     line["val_accuracy"] = report.validation.accuracy;
     line["val_loss"] = report.validation.loss;
     if (report.validation.accuracy > progress_.best_metric) {
+      RecordBase();
       progress_.best_metric = report.validation.accuracy;
       dir_.SaveWeights("best", model_.params, trainable_);
     }
@@ -322,8 +328,15 @@ void Trainer::EndEpoch(int64_t epoch) {
   if (hooks_.on_epoch) hooks_.on_epoch(report);
 }
 
+// A checkpoint without its base's identity could be put on any base: so the identity comes first.
+void Trainer::RecordBase() {
+  if (!base_hash_.valid()) return;
+  if (const std::string hash = base_hash_.get(); !hash.empty()) dir_.RecordBase(hash);
+}
+
 // Weights first, state last: the state is what a resume believes.
 void Trainer::SaveState() {
+  RecordBase();
   for (const std::string& name : trainable_)
     for (float x : model_.params.values(name))
       if (!std::isfinite(x))
@@ -341,6 +354,7 @@ void Trainer::StopNonFinite(const std::string& what) const {
 }
 
 void Trainer::Finish() {
+  RecordBase();
   if (!evaluator_)
     dir_.SaveWeights("best", model_.params, trainable_);  // without validation, best is last
   if (trace_) trace_->Finish(model_.params, trainable_);
@@ -362,6 +376,6 @@ TrainSummary Trainer::Summary() const {
 
 }  // namespace
 
-TrainSummary Train(const RunDir& dir, const TrainHooks& hooks) { return Trainer(dir, hooks).Run(); }
+TrainSummary Train(RunDir& dir, const TrainHooks& hooks) { return Trainer(dir, hooks).Run(); }
 
 }  // namespace graft

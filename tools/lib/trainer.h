@@ -31,12 +31,13 @@ struct TrainSummary {
   bool interrupted = false;
 };
 
-// Fills in what the user left open (learning rate, splits, preprocessing, labels, base hash) and
-// checks the data: split names, labels, overlap.
+// Fills in what the user left open (learning rate, splits, preprocessing, labels, and the base's
+// hash if it is known already) and checks the data: split names, labels, overlap.
 RunConfig CompleteRunConfig(RunConfig config);
 
-// Trains from where the directory's state stands to the end, or until stop() or an error. Throws
+// Trains from where the directory's state stands to the end, or until stop() or an error. A base
+// hash that is not known yet is computed meanwhile and recorded before the first checkpoint. Throws
 // Error of kind kNonFinite when the loss leaves the numbers; the last good checkpoint stays.
-TrainSummary Train(const RunDir& dir, const TrainHooks& hooks);
+TrainSummary Train(RunDir& dir, const TrainHooks& hooks);
 
 }  // namespace graft

@@ -1,0 +1,157 @@
+#include "tools/lib/adapter_report.h"
+
+#include <algorithm>
+
+#include "runtime/io/json.h"
+#include "tools/lib/report.h"
+
+namespace graft {
+namespace {
+
+// How many numbers the file holds; every key counts as matched where there is no model.
+int64_t CountTensors(const SafetensorsFile& file, KeyLedger* keys) {
+  int64_t count = 0;
+  for (const FileTensor& t : file.tensors()) {
+    count += static_cast<int64_t>((t.end - t.begin) * 8) / BitSize(t.dtype);
+    keys->matched.push_back(t.name);
+  }
+  return count;
+}
+
+std::string Names(const ModuleSpec& spec) {
+  return spec.pattern.empty() ? fmt::format("{}", fmt::join(spec.names, ", ")) : spec.pattern;
+}
+
+std::string ConfigText(const PeftConfig& c) {
+  TextTable table;
+  table.Add({"base", c.base.empty() ? "not named" : c.base});
+  table.Add({"targets", c.all_linear ? "all-linear" : Names(c.target)});
+  if (!c.exclude.empty()) table.Add({"without", Names(c.exclude)});
+  if (!c.modules_to_save.empty())
+    table.Add({"saved whole", fmt::format("{}", fmt::join(c.modules_to_save, ", "))});
+  if (c.type == "LORA") {
+    table.Add({"rank", std::to_string(c.r)});
+    table.Add({"alpha", fmt::format("{}{}", c.alpha, c.rslora ? " (rslora)" : "")});
+    table.Add({"dropout", fmt::format("{}", c.dropout)});
+    table.Add({"biases", c.bias});
+    for (const auto& [pattern, r] : c.rank_pattern)
+      table.Add({"rank of " + pattern, fmt::format("{}", r)});
+    for (const auto& [pattern, alpha] : c.alpha_pattern)
+      table.Add({"alpha of " + pattern, fmt::format("{}", alpha)});
+  }
+  return table.Lines("  ");
+}
+
+}  // namespace
+
+std::string KeysText(const KeyLedger& k) {
+  std::string text =
+      fmt::format("  keys: {} matched, {} missing, {} unexpected, {} changed", k.matched.size(),
+                  k.missing.size(), k.unexpected.size(), k.reshaped.size());
+  auto list = [&](const char* what, const std::vector<std::string>& names) {
+    constexpr size_t kMost = 10;
+    for (size_t i = 0; i < std::min(names.size(), kMost); ++i)
+      text += fmt::format("\n    {} {}", what, names[i]);
+    if (names.size() > kMost) text += fmt::format("\n    ... and {} more", names.size() - kMost);
+  };
+  list("missing", k.missing);
+  list("unexpected", k.unexpected);
+  for (const KeyLedger::Reshaped& r : k.reshaped)
+    text += fmt::format("\n    changed {}: {} to {} ({})", r.key, r.from, r.to, r.why);
+  return text;
+}
+
+nlohmann::json KeysJson(const KeyLedger& k) {
+  nlohmann::json reshaped = nlohmann::json::array();
+  for (const KeyLedger::Reshaped& r : k.reshaped)
+    reshaped.push_back({{"key", r.key}, {"from", r.from}, {"to", r.to}, {"why", r.why}});
+  return {{"matched", k.matched},
+          {"missing", k.missing},
+          {"unexpected", k.unexpected},
+          {"reshaped", reshaped}};
+}
+
+void InspectAdapter(const std::string& path, const CommonOptions& common) {
+  const AdapterFile adapter = AdapterFile::Open(path);
+  const SafetensorsFile file = SafetensorsFile::Open(path);
+  const Json architecture =
+      ParseJson(file.metadata().at("graft.config"), path + " (metadata graft.config)");
+  LoadedModel base;
+  VitConfig::Visit(base.vit(), [&](const char* name, auto& field) {
+    if (!architecture.contains(name)) return;  // files of before it was a fact
+    using T = std::decay_t<decltype(field)>;
+    if constexpr (std::is_same_v<T, std::string>)
+      field = GetString(architecture, name, path);
+    else if constexpr (std::is_same_v<T, double>)
+      field = GetNumber(architecture, name, 0, 1, path);
+    else
+      field = GetInt(architecture, name, 1, 1 << 30, path);
+  });
+  KeyLedger keys;
+  const int64_t count = CountTensors(file, &keys);
+  PrintJson(common, {{"subject", path},
+                     {"kind", "adapter"},
+                     {"architecture", base.architecture()},
+                     {"method", adapter.config.method},
+                     {"parameters", count},
+                     {"trainable_parameters", count},
+                     {"labels", adapter.config.labels},
+                     {"base_sha256", adapter.config.base_sha256},
+                     {"keys", KeysJson(keys)}});
+  Say(common,
+      fmt::format("{}\n  adapter of {} for {}: {} tensors, {} parameters", path,
+                  adapter.config.method, base.architecture(), keys.matched.size(), Grouped(count)));
+  TextTable table;
+  table.Add({"classes", fmt::format("{}", fmt::join(adapter.config.labels, ", "))});
+  table.Add({"preprocess", adapter.config.preprocess});
+  table.Add({"base SHA-256",
+             adapter.config.base_sha256.empty() ? "none (init:)" : adapter.config.base_sha256});
+  Say(common, table.Lines("  "));
+}
+
+void InspectPeft(const std::string& path, const CommonOptions& common) {
+  const PeftAdapter adapter = PeftAdapter::Open(path);
+  KeyLedger keys;
+  const int64_t count = CountTensors(adapter.file, &keys);
+  const HfClass none{};
+  PrintJson(common, {{"subject", path},
+                     {"kind", "adapter"},
+                     {"format", "hf-peft"},
+                     {"architecture", nullptr},
+                     {"base", adapter.config.base},
+                     {"method", nullptr},
+                     {"peft", ToJson(adapter.config, none)},
+                     {"parameters", count},
+                     {"trainable_parameters", count},
+                     {"keys", KeysJson(keys)}});
+  Say(common, fmt::format("{}\n  {} adapter of Hugging Face peft: {} tensors, {} parameters", path,
+                          adapter.config.type, keys.matched.size(), Grouped(count)));
+  Say(common, ConfigText(adapter.config));
+  Say(common, fmt::format("next: graft inspect BASE --adapter {}", path));
+}
+
+void InspectPeftOn(const std::string& base, const std::string& arch, const std::string& path,
+                   const CommonOptions& common) {
+  const PeftAdapter adapter = PeftAdapter::Open(path);
+  const LoadedModel model = LoadModel(base, arch, static_cast<uint64_t>(common.seed));
+  const PeftOnModel fitted = FitPeft(adapter, model, BuildVit(model.config));
+  KeyLedger all;
+  const int64_t count = CountTensors(adapter.file, &all);
+  PrintJson(common, {{"subject", path},
+                     {"kind", "adapter"},
+                     {"format", "hf-peft"},
+                     {"architecture", model.architecture()},
+                     {"base", base},
+                     {"method", ToString(fitted.method)},
+                     {"parameters", count},
+                     {"trainable_parameters", count},
+                     {"keys", KeysJson(fitted.ledger)}});
+  Say(common, fmt::format("{} on {}\n  {}, {} parameters, module names of transformers {}", path,
+                          base, model.architecture(), Grouped(count), fitted.naming.transformers));
+  Say(common, ConfigText(adapter.config));
+  Say(common, "  method " + ToString(fitted.method));
+  Say(common, KeysText(fitted.ledger));
+  CheckPeftLedger(adapter, fitted);
+}
+
+}  // namespace graft

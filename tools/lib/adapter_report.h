@@ -1,0 +1,22 @@
+// `graft inspect` of adapters: ours, and those of Hugging Face peft.
+#pragma once
+#include "models/checkpoint.h"
+#include "tools/lib/adapter_file.h"
+#include "tools/lib/common.h"
+#include "tools/lib/hf_peft.h"
+
+namespace graft {
+
+// A recipe and its tensors: there is no graph without the base.
+void InspectAdapter(const std::string& path, const CommonOptions& common);
+void InspectPeft(const std::string& path, const CommonOptions& common);
+
+// What each key of peft's adapter is on a base. Throws Error, after the ledger has been printed, if
+// a key is missing or unexpected.
+void InspectPeftOn(const std::string& base, const std::string& arch, const std::string& adapter,
+                   const CommonOptions& common);
+
+std::string KeysText(const KeyLedger& ledger);
+nlohmann::json KeysJson(const KeyLedger& ledger);
+
+}  // namespace graft

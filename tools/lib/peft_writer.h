@@ -1,0 +1,23 @@
+// Writing an adapter that Hugging Face peft loads: the other direction of hf_peft.h.
+#pragma once
+#include "tools/lib/hf_peft.h"
+
+namespace graft {
+
+// The config and the tensors, each file key with the parameter that goes there, sorted by key.
+struct PeftPlan {
+  PeftConfig config;
+  HfNaming naming;
+  std::vector<PeftOnModel::Tensor> tensors;
+};
+
+// `trained` are the parameters that belong to the adapter, under canonical names. Throws Error for
+// what peft cannot express, naming the format that can.
+PeftPlan PlanPeft(const Method& method, const std::vector<std::string>& trained,
+                  const HfNaming& naming, const std::string& base);
+
+// Creates the directory with adapter_config.json and adapter_model.safetensors.
+void WritePeft(const std::string& directory, const PeftPlan& plan, const ParamStore& params,
+               const StringMap& metadata);
+
+}  // namespace graft

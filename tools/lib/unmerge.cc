@@ -1,0 +1,120 @@
+#include "tools/lib/unmerge.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "runtime/io/atomic_file.h"
+#include "runtime/io/json.h"
+#include "runtime/io/safetensors.h"
+#include "runtime/io/sha256.h"
+
+namespace graft {
+namespace {
+
+constexpr const char* kNames = "graft.base_tensors";  // JSON list, in the order of the base's data
+constexpr const char* kHash = "graft.base_tensors_sha256";
+constexpr const char* kMetadata = "graft.base_metadata";
+constexpr const char* kConfig = "graft.base_config";  // text of config.json; absent for a file
+
+TensorToWrite View(const SafetensorsFile& file, const FileTensor& t) {
+  return {t.name, t.dtype, t.shape, file.bytes(t)};
+}
+
+std::vector<TensorToWrite> AllTensors(const SafetensorsModel& model) {
+  std::vector<TensorToWrite> tensors;
+  for (const SafetensorsFile& file : model.files())
+    for (const FileTensor& t : file.tensors()) tensors.push_back(View(file, t));
+  return tensors;
+}
+
+using ByName = std::map<std::string, TensorToWrite>;
+
+ByName Indexed(const SafetensorsModel& model) {
+  ByName tensors;
+  for (TensorToWrite& t : AllTensors(model)) tensors.emplace(t.name, t);
+  return tensors;
+}
+
+// Names, types, shapes and bytes.
+std::string HashOf(const std::vector<TensorToWrite>& tensors) {
+  Sha256 hash;
+  for (const TensorToWrite& t : tensors) {
+    const std::string head = fmt::format("{}\n{}\n[{}]\n{}\n", t.name, ToString(t.dtype),
+                                         fmt::join(t.shape, ","), t.bytes.size());
+    hash.Update(std::as_bytes(std::span(head)));
+    hash.Update(t.bytes);
+  }
+  return hash.Hex();
+}
+
+bool Same(const TensorToWrite& a, const TensorToWrite& b) {
+  return a.dtype == b.dtype && a.shape == b.shape && std::ranges::equal(a.bytes, b.bytes);
+}
+
+const std::string& MustHave(const SafetensorsFile& kept, const char* key) {
+  const auto it = kept.metadata().find(key);
+  if (it == kept.metadata().end())
+    Fail("{}: no '{}' in its metadata; not written by graft fuse --keep-base", kept.path(), key);
+  return it->second;
+}
+
+}  // namespace
+
+std::string KeptBasePath(const std::string& fused) {
+  if (std::filesystem::is_directory(fused)) return fused + "/base.safetensors";
+  constexpr std::string_view kEnding = ".safetensors";
+  const std::string stem =
+      fused.ends_with(kEnding) ? fused.substr(0, fused.size() - kEnding.size()) : fused;
+  return stem + ".base.safetensors";
+}
+
+void KeepBase(const std::string& base, const std::string& fused) {
+  const SafetensorsModel original = SafetensorsModel::Open(base);
+  const SafetensorsModel merged = SafetensorsModel::Open(fused);
+  const ByName now = Indexed(merged);
+  const std::vector<TensorToWrite> all = AllTensors(original);
+  std::vector<TensorToWrite> kept;
+  Json names = Json::array();
+  for (const TensorToWrite& t : all) {
+    names.push_back(t.name);
+    const auto it = now.find(t.name);
+    if (it == now.end() || !Same(it->second, t)) kept.push_back(t);
+  }
+  StringMap metadata{{kNames, DumpJson(names)},
+                     {kHash, HashOf(all)},
+                     {kMetadata, DumpJson(Json(original.metadata()))}};
+  if (const std::string config = base + "/config.json"; std::filesystem::exists(config))
+    metadata[kConfig] = ReadFile(config, JsonLimits{}.bytes);
+  WriteSafetensors(KeptBasePath(fused), kept, metadata);
+}
+
+void UndoFuse(const std::string& fused, const std::string& out) {
+  const std::string path = KeptBasePath(fused);
+  if (!std::filesystem::exists(path))
+    Fail("{}: the bytes of its base were not kept (no {}); hint: graft fuse --keep-base", fused,
+         path);
+  const SafetensorsFile file = SafetensorsFile::Open(path);
+  const SafetensorsModel merged = SafetensorsModel::Open(fused);
+  const ByName now = Indexed(merged);
+  std::vector<TensorToWrite> tensors;
+  for (const Json& name : ParseJson(MustHave(file, kNames), path)) {
+    if (!name.is_string()) Fail("{}: '{}' is no list of names", path, kNames);
+    const FileTensor* kept = file.Find(name.get<std::string>());
+    const auto it = now.find(name.get<std::string>());
+    if (!kept && it == now.end()) Fail("{}: no tensor '{}'", fused, name.get<std::string>());
+    tensors.push_back(kept ? View(file, *kept) : it->second);
+  }
+  if (HashOf(tensors) != MustHave(file, kHash))
+    Fail("{}: it or {} has changed since the merge; nothing was written", fused, path);
+  const Json json = ParseJson(MustHave(file, kMetadata), path);
+  StringMap metadata;
+  for (const auto& [key, value] : json.items())
+    if (value.is_string()) metadata[key] = value.get<std::string>();
+  const auto config = file.metadata().find(kConfig);
+  if (config == file.metadata().end()) return WriteSafetensors(out, tensors, metadata);
+  CreateFreshDirectory(out);
+  WriteFileAtomically(out + "/config.json", config->second);
+  WriteSafetensors(out + "/model.safetensors", tensors, metadata);
+}
+
+}  // namespace graft

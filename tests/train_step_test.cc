@@ -25,11 +25,11 @@ TEST(TrainStep, ANonFiniteLossUpdatesNothing) {
   InitVit(kTiny, params, 1);
   const Graph g = MethodGraph(kTiny, {.loss = true}, ParseMethod("full"), params, 1);
   TrainStep step(g, params, {}, 2, TrainingPasses({}));
-  const Tensor image = step.session().Input("image"), labels = step.session().Input("labels");
   const auto run = [&](float pixel) {
-    return step.Run(3, 0, 1e-3, [&](int64_t first, int64_t count) {
+    return step.Run(3, 0, 1e-3, [&](int64_t first, int64_t count, int worker) {
+      const Tensor image = step.session().Input("image", worker);
       std::fill_n(image.f32(), image.shape.size(), first == 0 ? 0.5f : pixel);
-      std::fill_n(labels.i32(), count, 1);
+      std::fill_n(step.session().Input("labels", worker).i32(), count, 1);
     });
   };
   EXPECT_TRUE(std::isfinite(run(1).loss));

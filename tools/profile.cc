@@ -49,7 +49,7 @@ Measured MeasureTraining(const ProfileOptions& o, const CommonOptions& common, L
   m.micro_batch =
       o.micro_batch ? std::min(o.micro_batch, o.batch) : ChooseMicroBatch(model.vit(), o.batch);
   TrainStep step =
-      CompileWithinBudget(g, model.params, {}, {m.micro_batch, 0}, *MakeRandomData(1, model, 0),
+      CompileWithinBudget(g, model.params, {}, {m.micro_batch, 0}, 0,
                           TrainingPasses(common.disabled_passes), common.memory_budget);
   m.compile_ms = MsSince(start);
   m.micro_batch = step.micro_batch();

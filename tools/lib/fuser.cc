@@ -80,7 +80,8 @@ FusedModel Fuse(OpenedModel opened, const std::string& data) {
         ErrorKind::kProof);
 
   const std::unique_ptr<TaskData> inputs = ProofData(opened, data);
-  const Counts capacity = ChooseCapacity(config, *inputs, static_cast<int64_t>(inputs->size()));
+  const Counts capacity =
+      ChooseCapacity(config, inputs->longest(), static_cast<int64_t>(inputs->size()));
   // Without passes: the graphs as they are.
   const auto logits = [&](const Graph& g, ParamStore& params) {
     return Evaluator(g, params, capacity, PassNames()).Logits(*inputs);

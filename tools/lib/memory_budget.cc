@@ -1,11 +1,11 @@
 #include "tools/lib/memory_budget.h"
 
-#include "tools/lib/run_config.h"
+#include "tools/lib/task_data.h"
 
 namespace graft {
 
 TrainStep CompileWithinBudget(const Graph& g, ParamStore& params, const OptimizerConfig& optimizer,
-                              const Counts& wanted, const TaskData& data,
+                              const Counts& wanted, int64_t longest,
                               const TrainStep::Passes& passes, const std::string& budget) {
   if (budget.empty()) return TrainStep(g, params, optimizer, wanted, passes);
   const size_t bytes = ParseBytes(budget);
@@ -17,7 +17,7 @@ TrainStep CompileWithinBudget(const Graph& g, ParamStore& params, const Optimize
     TrainStep step(g, params, optimizer, capacity, passes);
     const size_t need = needed(step);
     if (need <= bytes) return step;
-    const Counts smaller = SmallerCapacity(capacity, data);
+    const Counts smaller = SmallerCapacity(capacity, longest);
     if (smaller == capacity)
       Fail("--memory-budget {}: the smallest possible is {} MiB (micro-batch of one)", budget,
            (need >> 20) + 1);

@@ -3,14 +3,14 @@
 #include <nlohmann/json.hpp>
 
 #include "autograd/train_step.h"
-#include "tools/lib/task_data.h"
 
 namespace graft {
 
 // Compiles the step for `wanted`, or for the largest smaller micro-batch whose planned bytes stay
-// within `budget` ("1.5GiB"; "" = no bound). Throws Error naming the smallest possible budget.
+// within `budget` ("1.5GiB"; "" = no bound) and that holds a sequence of `longest` tokens. Throws
+// Error naming the smallest possible budget.
 TrainStep CompileWithinBudget(const Graph& g, ParamStore& params, const OptimizerConfig& optimizer,
-                              const Counts& wanted, const TaskData& data,
+                              const Counts& wanted, int64_t longest,
                               const TrainStep::Passes& passes, const std::string& budget);
 
 // plan.json: kernel of every node, micro-batch, arena. No time, path or thread count.

@@ -202,7 +202,7 @@ void CheckClasses(const OpenedModel& opened, const TaskDataset& data) {
 Counts InferenceCapacity(const Graph& graph, OpenedModel& opened, const TaskData& data,
                          const CommonOptions& common) {
   const int64_t n = static_cast<int64_t>(std::max<size_t>(data.size(), 1));
-  Counts capacity = ChooseCapacity(opened.model.config, data, n);
+  Counts capacity = ChooseCapacity(opened.model.config, data.longest(), n);
   if (common.memory_budget.empty()) return capacity;
   const size_t budget = ParseBytes(common.memory_budget);
   Graph optimised = graph;
@@ -211,7 +211,7 @@ Counts InferenceCapacity(const Graph& graph, OpenedModel& opened, const TaskData
     const Session session(optimised, opened.model.params, {.capacity = capacity});
     const size_t need = session.planned_bytes() + opened.model.params.bytes().owned;
     if (need <= budget) return capacity;
-    const Counts smaller = SmallerCapacity(capacity, data);
+    const Counts smaller = SmallerCapacity(capacity, data.longest());
     if (smaller == capacity)
       Fail("--memory-budget {}: the smallest possible is {} MiB (one of the {} at a time)",
            common.memory_budget, (need >> 20) + 1, data.unit());

@@ -144,9 +144,11 @@ void Trainer::Open() {
 
 void Trainer::Compile() {
   CutPrefix();
-  const Counts capacity = ChooseCapacity(model_.config, *train_, c_.batch_size, c_.micro_batch);
-  step_.emplace(CompileWithinBudget(graph_, model_.params, OptimizerOf(c_), capacity, *train_,
-                                    TrainingPasses(c_.disabled_passes), c_.memory_budget));
+  const Counts capacity =
+      ChooseCapacity(model_.config, train_->longest(), c_.batch_size, c_.micro_batch);
+  step_.emplace(CompileWithinBudget(graph_, model_.params, OptimizerOf(c_), capacity,
+                                    train_->longest(), TrainingPasses(c_.disabled_passes),
+                                    c_.memory_budget));
   trainable_ = step_->trainable_names();
   state_names_ = trainable_;
   for (const std::string& name : step_->optimizer_names()) state_names_.push_back(name);
@@ -173,7 +175,7 @@ void Trainer::CutPrefix() {
 
 // One pass over the training examples; later epochs read the results.
 void Trainer::ComputeFeatures(const Graph& prefix) {
-  const Counts capacity = ChooseCapacity(model_.config, *train_, c_.batch_size);
+  const Counts capacity = ChooseCapacity(model_.config, train_->longest(), c_.batch_size);
   Graph optimised = prefix;
   InferencePasses(c_.disabled_passes).Run(optimised);
   Session session(optimised, model_.params, {.capacity = capacity, .workers = Threads()});

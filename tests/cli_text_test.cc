@@ -69,6 +69,14 @@ TEST_F(TextStory, EvalAgreesWithTraining) {
   EXPECT_EQ(json["accuracy"], (*trained_)["val_accuracy"]);
   EXPECT_GT(json["macro_f1"], 0.9);
   EXPECT_GT(json["matthews_correlation"], 0.8);
+  EXPECT_GT(json["f1"], 0.9);
+  int64_t total = 0, right = 0;
+  for (const nlohmann::json& cell : json["confusion"]) {
+    total += cell[2].get<int64_t>();
+    if (cell[0] == cell[1]) right += cell[2].get<int64_t>();
+  }
+  EXPECT_EQ(total, 80);
+  EXPECT_DOUBLE_EQ(static_cast<double>(right) / 80, json["accuracy"]);
 }
 
 TEST_F(TextStory, PredictNamesTheClass) {

@@ -1,4 +1,5 @@
 // graft eval
+#include <algorithm>
 #include <optional>
 
 #include "tools/lib/open_model.h"
@@ -31,6 +32,39 @@ void CompareLabels(const OpenedModel& opened, const TaskDataset& data,
                                      opened.labels()[i], labels[i], data.directory()));
 }
 
+// What is taken for what else most often, "cat for dog 12 times"; "" if all is right.
+std::string MostConfused(const Metrics& m, const std::vector<std::string>& labels) {
+  constexpr size_t kShown = 3;
+  std::vector<std::pair<int64_t, std::string>> wrong;
+  for (const auto& [cell, count] : m.confusion.cells())
+    if (cell.first != cell.second)
+      wrong.emplace_back(count,
+                         fmt::format("{} for {} {} times", labels[static_cast<size_t>(cell.second)],
+                                     labels[static_cast<size_t>(cell.first)], count));
+  std::stable_sort(wrong.begin(), wrong.end(),
+                   [](const auto& a, const auto& b) { return a.first > b.first; });
+  std::string text;
+  for (size_t i = 0; i < std::min(kShown, wrong.size()); ++i)
+    text += (i ? ", " : "") + wrong[i].second;
+  return text;
+}
+
+nlohmann::json MetricsJson(const Metrics& m) {
+  nlohmann::json cells = nlohmann::json::array();
+  for (const auto& [cell, count] : m.confusion.cells())
+    cells.push_back({cell.first, cell.second, count});
+  nlohmann::json json{{"n", m.n},
+                      {"accuracy", m.accuracy},
+                      {"mean_class_accuracy", m.mean_class_accuracy},
+                      {"macro_f1", m.macro_f1},
+                      {"matthews_correlation", m.matthews},
+                      {"confusion", cells},
+                      {"loss", m.loss},
+                      {"seconds", m.seconds}};
+  if (m.confusion.classes() == 2) json["f1"] = F1(m.confusion, 1);
+  return json;
+}
+
 void Run(const EvalOptions& o, const CommonOptions& common) {
   if (o.choice.preprocess == "list") return Say(common, ListPreprocess());
   if (o.data.empty()) throw Error("eval needs --data, the data set's directory", ErrorKind::kUsage);
@@ -45,27 +79,24 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   Evaluator evaluator(graph, opened.model.params,
                       InferenceCapacity(graph, opened, *examples, common), common.disabled_passes);
   const Metrics m = evaluator.Run(*examples);
-  PrintJson(common, {{"model", opened.description},
-                     {"data", o.data},
-                     {"split", split},
-                     {"n", m.n},
-                     {"accuracy", m.accuracy},
-                     {"mean_class_accuracy", m.mean_class_accuracy},
-                     {"macro_f1", m.macro_f1},
-                     {"matthews_correlation", m.matthews},
-                     {"loss", m.loss},
-                     {"seconds", m.seconds}});
+  nlohmann::json json = MetricsJson(m);
+  json["model"] = opened.description, json["data"] = o.data, json["split"] = split;
+  PrintJson(common, json);
   Say(common, fmt::format("{} on {}, split {} ({} {})", opened.description, o.data, split,
                           Grouped(m.n), examples->unit()));
   TextTable table({1});
   table.Add({"accuracy", Percent(m.accuracy)});
   table.Add({"mean class accuracy", Percent(m.mean_class_accuracy)});
+  if (m.confusion.classes() == 2)
+    table.Add({fmt::format("F1 of {}", data.labels()[1]), Percent(F1(m.confusion, 1))});
   table.Add({"macro F1", Percent(m.macro_f1)});
   table.Add({"Matthews correlation", fmt::format("{:.4f}", m.matthews)});
   table.Add({"loss", fmt::format("{:.4f}", m.loss)});
   const double per_second = static_cast<double>(m.n) / std::max(m.seconds, 1e-9);
   table.Add({fmt::format("{}/s", examples->unit()), fmt::format("{:.1f}", per_second)});
   Say(common, table.Lines("  "));
+  if (const std::string confused = MostConfused(m, data.labels()); !confused.empty())
+    Say(common, "  most confused: " + confused);
 }
 
 }  // namespace

@@ -188,6 +188,7 @@ Metrics Evaluator::Run(TaskData& data, std::vector<float>* all_logits) {
   m.n = matrix.total();
   m.accuracy = Accuracy(matrix), m.mean_class_accuracy = MeanClassAccuracy(matrix);
   m.macro_f1 = MacroF1(matrix), m.matthews = MatthewsCorrelation(matrix);
+  m.confusion = std::move(matrix);
   m.loss /= static_cast<double>(std::max<int64_t>(m.n, 1));
   m.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return m;

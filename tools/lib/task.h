@@ -45,6 +45,7 @@ struct Metrics {
   int64_t n = 0;
   double accuracy = 0, mean_class_accuracy = 0, loss = 0, seconds = 0;
   double macro_f1 = 0, matthews = 0;
+  ConfusionMatrix confusion{0};
 };
 
 // A compiled inference graph that is fed from a data set.

@@ -278,7 +278,8 @@ void Trainer::OneEpoch() {
            LearningRate(c_, progress_.step - 1, steps_), static_cast<double>(count) / seconds,
            flops * work_ / seconds * 1e-9,
            session_seconds_ / static_cast<double>(examples_seen_) *
-               static_cast<double>(c_.batch_size) * static_cast<double>(steps_ - progress_.step)});
+               static_cast<double>(c_.batch_size) * static_cast<double>(steps_ - progress_.step),
+           train_->unit()});
     const bool ends = at + count == order.size();
     if (ends) EndEpoch(epoch);
     if (hooks_.stop && hooks_.stop()) {
@@ -298,6 +299,7 @@ void Trainer::EndEpoch(int64_t epoch) {
                      progress_.last_loss,
                      session_seconds_,
                      static_cast<double>(examples_seen_) / std::max(session_seconds_, 1e-9),
+                     train_->unit(),
                      false,
                      {}};
   nlohmann::json line{{"epoch", epoch + 1},

@@ -71,6 +71,7 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   ApplyCommonOptions(common);
   OpenedModel opened = OpenModel(o.choice, common, InputKind::kDataset);
   const TaskDataset data(o.data);
+  data.CheckKind(opened.model);
   CheckClasses(opened, data);
   CompareLabels(opened, data, common);
   const std::string split = ChooseSplit(data, o.split);

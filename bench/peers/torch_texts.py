@@ -4,7 +4,8 @@ usage: python torch_texts.py lora|infer MODEL_DIR TEXTS.tsv [--batch N] [--epoch
 
 The usual loop: a batch is padded to its longest text (transformers' tokenizer), the model is
 transformers' BERT with peft's LoRA (r=8, alpha=16, query and value), AdamW. The time is that of an
-epoch, tokenizing included, after one batch that is not counted. Inference: batches in the file's order.
+epoch, tokenizing included, after one batch that is not counted. Inference takes the texts in the
+file's order.
 """
 
 import argparse

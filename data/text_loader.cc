@@ -64,18 +64,23 @@ size_t TextLoader::CountWithin(size_t count, size_t rows) const {
 
 size_t TextLoader::Next(size_t count, const TextBatch& batch) {
   GRAFT_CHECK(count <= remaining(), "{} examples asked for, {} left", count, remaining());
+  const size_t first = taken_;
+  taken_ += count;
+  return Write(std::span(order_).subspan(first, count), batch);
+}
+
+size_t TextLoader::Write(std::span<const size_t> examples, const TextBatch& batch) const {
   size_t row = 0;
-  batch.offsets[0] = 0;
-  for (size_t i = 0; i < count; ++i) {
-    const size_t example = order_[taken_ + i], n = length(example);
-    std::copy_n(ids_.data() + begin_[example], n, batch.ids + row);
-    std::copy_n(types_.data() + begin_[example], n, batch.types + row);
-    std::iota(batch.positions + row, batch.positions + row + n, 0);
+  if (batch.offsets) batch.offsets[0] = 0;
+  for (size_t i = 0; i < examples.size(); ++i) {
+    const size_t example = examples[i], n = length(example);
+    if (batch.ids) std::copy_n(ids_.data() + begin_[example], n, batch.ids + row);
+    if (batch.types) std::copy_n(types_.data() + begin_[example], n, batch.types + row);
+    if (batch.positions) std::iota(batch.positions + row, batch.positions + row + n, 0);
     row += n;
-    batch.offsets[i + 1] = static_cast<int32_t>(row);
+    if (batch.offsets) batch.offsets[i + 1] = static_cast<int32_t>(row);
     if (batch.labels) batch.labels[i] = labels_[example];
   }
-  taken_ += count;
   return row;
 }
 

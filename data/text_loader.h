@@ -22,13 +22,14 @@ struct TokenSequence {
   std::vector<int32_t> ids, types;  // equally many, at least 1
 };
 
-// Where a batch goes. Sequence i is rows offsets[i] .. offsets[i + 1] - 1.
+// Where a batch goes; null for what is not wanted. Sequence i is rows
+// offsets[i] .. offsets[i + 1] - 1.
 struct TextBatch {
   int32_t* ids;        // [rows]
   int32_t* types;      // [rows]
   int32_t* positions;  // [rows], from 0 in every sequence
   int32_t* offsets;    // [sequences + 1], from 0
-  int32_t* labels;     // [sequences], or null
+  int32_t* labels;     // [sequences]
 };
 
 class TextLoader {
@@ -54,6 +55,8 @@ class TextLoader {
   size_t CountWithin(size_t count, size_t rows) const;
   // Writes the next `count` examples and returns their rows. REQUIRES: count <= remaining().
   size_t Next(size_t count, const TextBatch& batch);
+  // The same for any examples; threads may call it at once.
+  size_t Write(std::span<const size_t> examples, const TextBatch& batch) const;
 
  private:
   std::vector<int32_t> ids_, types_;  // of all examples, one after the other

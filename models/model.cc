@@ -79,10 +79,20 @@ int64_t Classes(const ModelConfig& config) {
   return std::visit([](const auto& c) { return c.classes; }, config);
 }
 
-Graph BuildModel(const ModelConfig& config) {
-  return std::visit(Cases{[](const VitConfig& c) { return BuildVit(c); },
-                          [](const BertConfig& c) { return BuildBert(c); }},
-                    config);
+Graph BuildModel(const ModelConfig& config, const ModelBuild& b) {
+  return std::visit(
+      Cases{[&](const VitConfig& c) {
+              return BuildVit(c, {.loss = b.loss,
+                                  .label_smoothing = b.label_smoothing,
+                                  .drop_path = b.drop_path,
+                                  .seed = b.seed});
+            },
+            [&](const BertConfig& c) {
+              if (b.drop_path > 0) Fail("drop path is for vision transformers");
+              return BuildBert(
+                  c, {.loss = b.loss, .label_smoothing = b.label_smoothing, .seed = b.seed});
+            }},
+      config);
 }
 
 void InitModel(const ModelConfig& config, ParamStore& params, uint64_t seed) {

@@ -23,8 +23,14 @@ void CheckConfig(const ModelConfig& config, const std::string& where);
 int64_t& Classes(ModelConfig& config);
 int64_t Classes(const ModelConfig& config);
 
-// The inference graph with logits.
-Graph BuildModel(const ModelConfig& config);
+// What a graph with logits is built for, whatever the model; see VitBuild and BertBuild.
+struct ModelBuild {
+  bool loss = false;
+  double label_smoothing = 0, drop_path = 0;
+  int64_t seed = 0;
+};
+// Throws Error for drop path on a BERT.
+Graph BuildModel(const ModelConfig& config, const ModelBuild& build = {});
 void InitModel(const ModelConfig& config, ParamStore& params, uint64_t seed);
 // Shapes of all parameters that a model of this kind can have: of BERT also the pooler and the
 // masked-LM head, which a graph with another head does not read.

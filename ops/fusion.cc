@@ -52,10 +52,14 @@ Pat Product(Predicate which) {
 }
 
 // The fused form of a product: it keeps the product's scope, whatever node it also takes in.
-ValueId Fused(Graph& g, ValueId matmul, std::vector<ValueId> in, MatmulAttrs attrs) {
+std::vector<ValueId> FusedResults(Graph& g, ValueId matmul, std::vector<ValueId> in,
+                                  MatmulAttrs attrs) {
   const Node& n = g.node(g.value(matmul).producer);
   g.scope = n.scope;
-  return g.Add(kMatmul, std::move(in), std::move(attrs), n.built_at)[0];
+  return g.Add(kMatmul, std::move(in), std::move(attrs), n.built_at);
+}
+ValueId Fused(Graph& g, ValueId matmul, std::vector<ValueId> in, MatmulAttrs attrs) {
+  return FusedResults(g, matmul, std::move(in), std::move(attrs))[0];
 }
 
 // s (alpha a b) = (s alpha) a b
@@ -98,10 +102,32 @@ ValueId FuseResidual(Graph& g, const Match& m) {
   return Fused(g, y, in, attrs);
 }
 
+bool TakesActivation(const Graph& g, ValueId v) {
+  const NodeId producer = g.value(v).producer;
+  return producer.valid() && g.node(producer).op == &kMatmul && TakesResidual(g, v);
+}
+
+// act(y), y = a b + bias: where the backward pass reads y too, one node gives both. Where it does
+// not, the activation is computed in the memory of y, and a second result would only cost.
+ValueId FuseActivation(Graph& g, const Match& m) {
+  const ValueId y = m["y"];
+  if (g.users(y).size() < 2 || g.IsOutput(y)) return {};
+  const Node& n = g.node(g.value(y).producer);
+  MatmulAttrs attrs = Attributes(g, y);
+  attrs.act = g.node(g.value(m.root).producer).op == &kGelu ? "gelu" : "gelu_tanh";
+  std::vector<NodeId> others = g.users(y);
+  std::erase(others, g.value(m.root).producer);
+  const std::vector<ValueId> fused = FusedResults(g, y, n.in, attrs);
+  g.ReplaceUsesIn(y, fused[1], others);
+  return fused[0];
+}
+
 PassReport FuseEpilogue(Graph& g) {
   const Rule rules[] = {
       {"scale", Op(kScale, {Product(Plain)}), FuseScale},
       {"bias", Op(kAdd, {Product(TakesBias), Any("bias")}), FuseBias},
+      {"gelu", Op(kGelu, {Any("y").If(TakesActivation)}), FuseActivation},
+      {"gelu_tanh", Op(kGeluTanh, {Any("y").If(TakesActivation)}), FuseActivation},
       {"residual", Op(kAdd, {Product(TakesResidual), Any("residual")}), FuseResidual},
   };
   return RewriteToFixpoint(g, "fuse_epilogue", rules);

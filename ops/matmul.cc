@@ -243,13 +243,13 @@ void PrepareThin(const Sizes<int64_t>& d, MatmulState& state) {
   MaybeOnednn(state, {.m = rows, .k = d.k, .n = cols, .a_transposed = true});
 }
 
+// Room for packed weights; `finish` fills it.
 void PrepareGeneral(const PrepareArgs& args, const Sizes<int64_t>& d, MatmulState& state) {
   const MatmulAttrs& p = args.attrs.As<MatmulAttrs>();
   GemmShape shape{d.m, d.k, d.n, p.tb ? BLayout::kOther : BLayout::kRows, !p.ta};
   if (args.constant[1] && d.m < kPackOnceRows) {
     shape.b = BLayout::kPacked;
     state.packed = AllocateFloats(PackedBytes(d.k, d.n));
-    PackB(View(args.constant[1], args.in[1][1], p.tb), d.k, d.n, state.packed.get());
   }
   state.plan = PlanGemm(shape);
   state.gemm_scratch = ScratchBound(state.plan);
@@ -273,7 +273,12 @@ Prepared PrepareMatmul(const PrepareArgs& args) {
   prepared.run = thin ? RunThin : RunGeneral;
   const int64_t behind = thin ? d.m * d.n : p.bias ? d.n : 0;
   prepared.scratch = state->gemm_scratch + static_cast<size_t>(behind) * sizeof(float);
-  prepared.state_bytes = state->packed ? PackedBytes(d.k, d.n) : 0;
+  if (state->packed) {
+    prepared.state_bytes = PackedBytes(d.k, d.n);
+    prepared.finish = [state, d, b = View(args.constant[1], args.in[1][1], p.tb)] {
+      PackB(b, d.k, d.n, state->packed.get());
+    };
+  }
   prepared.impl = state->onednn   ? "onednn:" + state->onednn->implementation()
                   : state->packed ? "gemm_core:packed"
                   : thin          ? "gemm_core:thin"

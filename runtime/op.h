@@ -3,6 +3,7 @@
 // operator; ops/ fills it in (see docs/add_an_operator.md).
 #pragma once
 #include <cstddef>
+#include <functional>
 #include <memory>
 
 #include "runtime/graph.h"
@@ -35,6 +36,9 @@ struct Prepared {
   size_t scratch = 0;      // bytes
   size_t state_bytes = 0;  // memory the state keeps (packed weights)
   std::string impl;        // for plan.json and `graft profile`
+  // What is left to do before the first run, such as packing weights: the session does it for all
+  // nodes side by side. Reads constants, writes what `state` refers to, and must not throw.
+  std::function<void()> finish;
 };
 
 struct GradientArgs {

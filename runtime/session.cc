@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "runtime/session_impl.h"
+#include "runtime/threads.h"
 #include "runtime/verify.h"
 
 namespace graft {
@@ -127,7 +128,14 @@ void Session::Run(const Counts& counts, int worker, int lane) noexcept {
   Execute(impl_->once_end, impl_->main_end, worker);
 }
 
+void Session::Impl::Finish() noexcept {
+  ParallelFor(static_cast<int64_t>(unfinished.size()),
+              [&](int64_t i) { unfinished[static_cast<size_t>(i)](); });
+  unfinished.clear();
+}
+
 void Session::Refresh() noexcept {
+  if (!impl_->unfinished.empty()) impl_->Finish();
   if (params_changed_) Execute(0, impl_->once_end, 0);
   params_changed_ = false;
 }

@@ -58,7 +58,9 @@ class Session {
 
   // REQUIRES: counts within the capacity; Refresh came before runs that go on at the same time.
   void Run(const Counts& counts, int worker = 0, int lane = 0) noexcept;
-  void Refresh() noexcept;    // the `once` nodes, if parameters changed
+  // What comes before a run: the rest of the preparation, once; `once` nodes, if parameters
+  // changed.
+  void Refresh() noexcept;
   void RunUpdate() noexcept;  // on worker 0 and lane 0
   // Call after writing to the store from outside: the `once` nodes run again before the next Run.
   // Parameters that are frozen in the graph must not change: kernels may hold packed copies.

@@ -104,6 +104,7 @@ void Session::Impl::Prepare(const SessionOptions& options, std::vector<StepInfo>
     GRAFT_CHECK(prepared.run, "operator {} has no kernel", n.op->name);
     steps.push_back({prepared.run, n.attrs, prepared.state, prepared.scratch, false, n.in, n.out});
     packed_bytes += prepared.state_bytes;
+    if (prepared.finish) unfinished.push_back(std::move(prepared.finish));
     info.push_back({order[t], std::string(n.op->name), n.scope,
                     prepared.impl.empty() ? "simd" : prepared.impl, n.phase, t < once_end,
                     n.op->cost ? n.op->cost(in, out, n.attrs) : Cost{}, 0, 0});

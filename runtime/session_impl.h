@@ -59,6 +59,7 @@ struct Session::Impl {
   void MakeWorkers(const SessionOptions& options, size_t arena_bytes);
   void BindExtents(Worker& worker, const Counts& counts) noexcept;
   void BindLane(Worker& worker, int lane) noexcept;
+  void Finish() noexcept;
   std::byte* Address(ValueId v, const Worker& worker) const;
   std::byte* States(int lane) const {
     return states.get() + static_cast<size_t>(lane) * state_bytes;
@@ -71,7 +72,8 @@ struct Session::Impl {
   std::vector<NodeId> order;
   size_t once_end = 0, main_end = 0;
   std::vector<Step> steps;
-  std::vector<Place> place;            // by value
+  std::vector<std::function<void()>> unfinished;  // of Prepared, until the first run
+  std::vector<Place> place;                       // by value
   std::vector<ValueId> alias;          // by value: whose memory it takes (itself if none)
   std::vector<size_t> scratch_offset;  // by step
   std::vector<StateUse> state_uses;

@@ -236,7 +236,7 @@ std::vector<Mistake> All() {
       {"text model for images",
        TrainModel("init:bert_tiny"),
        1,
-       {"expected a vision transformer, found bert_tiny"}},
+       {"holds images", "init:bert_tiny is a BERT"}},
       {"pickled model", TrainModel("@pytorch_model.bin"), 1, {"pickle", "safetensors"}},
       {"other model",
        TrainModel("@bert.safetensors"),

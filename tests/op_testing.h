@@ -156,6 +156,7 @@ class Runner {
     for (Tensor& t : in_) constant.push_back(options_.constant ? t.f32() : nullptr);
     prepared_.run = c.op->kernel;
     if (c.op->prepare) prepared_ = c.op->prepare({c.in_shape, c.out_shape, constant, c.attrs});
+    if (prepared_.finish) prepared_.finish();
     scratch_.emplace_back((prepared_.scratch + 3) / 4, 0);
   }
   Runner(const Runner&) = delete;

@@ -189,6 +189,46 @@ TEST(EraseDeadNodes, CountsWhatGoes) {
   EXPECT_EQ(report.nodes_after, 2u);
 }
 
+// --- fuse_epilogue -----------------------------------------------------------------------------
+
+// y = x W' + b, h = act(y); with `backward`, also act'(y) dh, as training has it.
+struct ActivationGraph {
+  Graph g;
+  ActivationGraph(const OpDef& act, const OpDef& grad, bool backward) {
+    const ValueId x = g.AddInput("x", F32({7, 5}));
+    const ValueId y = Linear(g, x, g.AddParam("w", {9, 5}), g.AddParam("b", {9}));
+    g.SetOutput("h", g.Add1(act, {y}));
+    if (backward) g.SetOutput("dy", g.Add1(grad, {y, g.AddInput("dh", F32({7, 9}))}));
+  }
+  void Fuse() {
+    for (const Pass& pass : StepPasses())
+      if (pass.name == "fuse_epilogue") pass.run(g);
+    Verify(g);
+  }
+};
+
+TEST(FuseEpilogue, TakesTheActivationWhereTheBackwardPassReadsItsOperand) {
+  for (const auto& [act, grad] : {std::pair{&kGelu, &kGeluGrad}, {&kGeluTanh, &kGeluTanhGrad}}) {
+    const ActivationGraph plain(*act, *grad, true);
+    ActivationGraph fused = plain;
+    fused.Fuse();
+    EXPECT_EQ(CountOps(fused.g, *act), 0);
+    EXPECT_EQ(CountOps(fused.g, kMatmul), 1);
+    const ParamStore params = RandomParams(plain.g, 1);
+    const InterpretOptions options{{}, RandomInputs(plain.g, {}, 2), &params};
+    for (const char* name : {"h", "dy"})
+      EXPECT_LE(RelativeError(Interpret(fused.g, options)[fused.g.output(name).i],
+                              Interpret(plain.g, options)[plain.g.output(name).i]),
+                1e-14);
+  }
+}
+
+TEST(FuseEpilogue, LeavesAnActivationThatMayTakeItsOperandsMemory) {
+  ActivationGraph inference(kGelu, kGeluGrad, false);
+  inference.Fuse();
+  EXPECT_EQ(CountOps(inference.g, kGelu), 1);
+}
+
 // --- sink_gather -----------------------------------------------------------------------------
 
 // How many rows the matmuls of the last block and the head compute, by scope.

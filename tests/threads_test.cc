@@ -36,7 +36,7 @@ Bits TrainSome(const char* method, int threads) {
   SetThreads(threads);
   ParamStore params;
   InitVit(kConfig, params, 1);
-  const VitBuild build{.loss = true, .label_smoothing = 0.1, .drop_path = 0.2, .seed = 9};
+  const ModelBuild build{.loss = true, .label_smoothing = 0.1, .drop_path = 0.2, .seed = 9};
   const Graph g = MethodGraph(kConfig, build, ParseMethod(method), params, 9);
   TrainStep step(g, params, {.weight_decay = 0.05, .clip = 1}, kMicroBatch, TrainingPasses({}));
   const int64_t size = step.session().Input("image").shape.size() / kMicroBatch;

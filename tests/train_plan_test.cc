@@ -65,7 +65,8 @@ TEST_P(TrainPlan, MemoryDoesNotGrowWithTheBatch) {
 
 TEST_P(TrainPlan, BudgetIsKeptOrNamesTheSmallest) {
   auto compile = [&](const std::string& budget) {
-    return CompileWithinBudget(graph_, params_, {}, GetParam().micro, TrainingPasses({}), budget);
+    return CompileWithinBudget(graph_, params_, {}, {GetParam().micro, 0}, 0, TrainingPasses({}),
+                               budget);
   };
   const size_t activations = compile("").session().planned_bytes();
   const size_t weights = params_.bytes().owned;  // and the optimizer's state, which compiling makes

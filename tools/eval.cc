@@ -1,4 +1,5 @@
 // graft eval
+#include <algorithm>
 #include <optional>
 
 #include "tools/lib/open_model.h"
@@ -13,7 +14,7 @@ struct EvalOptions {
   size_t limit = 0;
 };
 
-std::string ChooseSplit(const ImageDataset& data, const std::string& split) {
+std::string ChooseSplit(const TaskDataset& data, const std::string& split) {
   const std::string chosen = split.empty() ? data.DefaultTestSplit() : split;
   if (chosen.empty())
     Fail("{}: no test split; name one with --split{}", data.directory(),
@@ -22,13 +23,46 @@ std::string ChooseSplit(const ImageDataset& data, const std::string& split) {
 }
 
 // Equal numbers of classes may still be different classes.
-void CompareLabels(const OpenedModel& opened, const ImageDataset& data,
+void CompareLabels(const OpenedModel& opened, const TaskDataset& data,
                    const CommonOptions& common) {
-  const std::vector<std::string> labels = LabelsOf(data);
+  const std::vector<std::string> labels = data.labels();
   for (size_t i = 0; i < labels.size() && !opened.labels().empty(); ++i)
     if (labels[i] != opened.labels()[i])
       return Say(common, fmt::format("note: class {} is '{}' in the model and '{}' in {}", i,
                                      opened.labels()[i], labels[i], data.directory()));
+}
+
+// What is taken for what else most often, "cat for dog 12 times"; "" if all is right.
+std::string MostConfused(const Metrics& m, const std::vector<std::string>& labels) {
+  constexpr size_t kShown = 3;
+  std::vector<std::pair<int64_t, std::string>> wrong;
+  for (const auto& [cell, count] : m.confusion.cells())
+    if (cell.first != cell.second)
+      wrong.emplace_back(count,
+                         fmt::format("{} for {} {} times", labels[static_cast<size_t>(cell.second)],
+                                     labels[static_cast<size_t>(cell.first)], count));
+  std::stable_sort(wrong.begin(), wrong.end(),
+                   [](const auto& a, const auto& b) { return a.first > b.first; });
+  std::string text;
+  for (size_t i = 0; i < std::min(kShown, wrong.size()); ++i)
+    text += (i ? ", " : "") + wrong[i].second;
+  return text;
+}
+
+nlohmann::json MetricsJson(const Metrics& m) {
+  nlohmann::json cells = nlohmann::json::array();
+  for (const auto& [cell, count] : m.confusion.cells())
+    cells.push_back({cell.first, cell.second, count});
+  nlohmann::json json{{"n", m.n},
+                      {"accuracy", m.accuracy},
+                      {"mean_class_accuracy", m.mean_class_accuracy},
+                      {"macro_f1", m.macro_f1},
+                      {"matthews_correlation", m.matthews},
+                      {"confusion", cells},
+                      {"loss", m.loss},
+                      {"seconds", m.seconds}};
+  if (m.confusion.classes() == 2) json["f1"] = F1(m.confusion, 1);
+  return json;
 }
 
 void Run(const EvalOptions& o, const CommonOptions& common) {
@@ -36,48 +70,51 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   if (o.data.empty()) throw Error("eval needs --data, the data set's directory", ErrorKind::kUsage);
   ApplyCommonOptions(common);
   OpenedModel opened = OpenModel(o.choice, common, InputKind::kDataset);
-  const ImageDataset data(o.data);
+  const TaskDataset data(o.data);
+  data.CheckKind(opened.model);
   CheckClasses(opened, data);
   CompareLabels(opened, data, common);
-  const Split split = data.Load(ChooseSplit(data, o.split), o.limit);
+  const std::string split = ChooseSplit(data, o.split);
+  const std::unique_ptr<TaskData> examples = data.Load(split, o.limit, opened.model, opened.config);
   const Graph graph = opened.Inference(true);
-  const int64_t n = static_cast<int64_t>(split.examples.size());
-  Evaluator evaluator(graph, opened.model.params, InferenceBatch(graph, opened, n, common),
-                      common.disabled_passes);
-  const Metrics m = evaluator.Run(*MakeLoader(split.examples, opened.preprocess), split.examples);
-  PrintJson(common, {{"model", opened.description},
-                     {"data", o.data},
-                     {"split", split.name},
-                     {"n", m.n},
-                     {"accuracy", m.accuracy},
-                     {"mean_class_accuracy", m.mean_class_accuracy},
-                     {"loss", m.loss},
-                     {"seconds", m.seconds}});
-  Say(common, fmt::format("{} on {}, split {} ({} images)", opened.description, o.data, split.name,
-                          Grouped(m.n)));
+  Evaluator evaluator(graph, opened.model.params,
+                      InferenceCapacity(graph, opened, *examples, common), common.disabled_passes);
+  const Metrics m = evaluator.Run(*examples);
+  nlohmann::json json = MetricsJson(m);
+  json["model"] = opened.description, json["data"] = o.data, json["split"] = split;
+  PrintJson(common, json);
+  Say(common, fmt::format("{} on {}, split {} ({} {})", opened.description, o.data, split,
+                          Grouped(m.n), examples->unit()));
   TextTable table({1});
   table.Add({"accuracy", Percent(m.accuracy)});
   table.Add({"mean class accuracy", Percent(m.mean_class_accuracy)});
+  if (m.confusion.classes() == 2)
+    table.Add({fmt::format("F1 of {}", data.labels()[1]), Percent(F1(m.confusion, 1))});
+  table.Add({"macro F1", Percent(m.macro_f1)});
+  table.Add({"Matthews correlation", fmt::format("{:.4f}", m.matthews)});
   table.Add({"loss", fmt::format("{:.4f}", m.loss)});
-  table.Add(
-      {"images/s", fmt::format("{:.1f}", static_cast<double>(m.n) / std::max(m.seconds, 1e-9))});
+  const double per_second = static_cast<double>(m.n) / std::max(m.seconds, 1e-9);
+  table.Add({fmt::format("{}/s", examples->unit()), fmt::format("{:.1f}", per_second)});
   Say(common, table.Lines("  "));
+  if (const std::string confused = MostConfused(m, data.labels()); !confused.empty())
+    Say(common, "  most confused: " + confused);
 }
 
 }  // namespace
 
 void AddEvalCommand(CLI::App& app, CommonOptions& common) {
-  CLI::App* command = app.add_subcommand("eval", "measure accuracy on labelled images");
+  CLI::App* command = app.add_subcommand("eval", "measure accuracy on labelled images or texts");
   auto o = std::make_shared<EvalOptions>();
   AddModelOptions(*command, o->choice);
-  command->add_option("--data", o->data, "VTAB-1k directory, or one folder per class");
+  command->add_option("--data", o->data, "VTAB-1k lists, one folder per class, or labelled texts");
   command->add_option("--split", o->split,
-                      "list to evaluate on (default: test, else val200 or val)");
-  command->add_option("--limit", o->limit, "the first N images only");
+                      "list to evaluate on (default: test, else a validation split)");
+  command->add_option("--limit", o->limit, "the first N examples only");
   AddCommonOptions(*command, common);
   command->footer(
       "Example:\n  graft eval --run runs/a --data vtab-1k/eurosat --split test\n"
-      "  graft eval --model fused.safetensors --data vtab-1k/eurosat --limit 1000 --json");
+      "  graft eval --model fused.safetensors --data vtab-1k/eurosat --limit 1000 --json\n"
+      "  graft eval --run runs/s --data text/sst2 --split dev");
   command->callback([o, &common] { Run(*o, common); });
 }
 

@@ -70,9 +70,10 @@ nlohmann::json ExportModel(const ExportOptions& o, OpenedModel opened) {
     // A backbone's keys have no prefix; with a head it is another class, whose keys have one.
     if (fused.model.prefix.empty()) fused.model.prefix = HfNamingFor(fused.model, 4).prefix;
     SaveFused(fused, o.out);
-    WriteFileAtomically(
-        o.out + "/preprocessor_config.json",
-        DumpJson(HuggingFaceProcessor(ParsePreprocess(fused.config.preprocess)), 2) + "\n");
+    if (!fused.model.is_bert())
+      WriteFileAtomically(
+          o.out + "/preprocessor_config.json",
+          DumpJson(HuggingFaceProcessor(ParsePreprocess(fused.config.preprocess)), 2) + "\n");
   } else {
     ToLayout(fused.model, Layout::kTimm);
     CreateFreshDirectory(o.out);

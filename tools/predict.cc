@@ -3,9 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <numeric>
 
+#include "data/text_rows.h"
 #include "runtime/io/npy.h"
 #include "tools/lib/open_model.h"
 #include "tools/lib/report.h"
@@ -15,7 +14,7 @@ namespace {
 
 struct PredictOptions {
   ModelChoice choice;
-  std::vector<std::string> inputs;
+  std::vector<std::string> inputs, texts;
   int64_t top = 5;
   std::string logits;
 };
@@ -54,63 +53,79 @@ Source OpenSource(const std::string& path, const VitConfig& config) {
   return {path, shape[0], std::move(array.values)};
 }
 
-std::vector<Source> OpenSources(const PredictOptions& o, const VitConfig& config) {
-  std::vector<Source> sources;
-  for (const std::string& path : o.inputs) sources.push_back(OpenSource(path, config));
-  return sources;
-}
-
-// Hands out the samples of all sources in order, images decoded ahead by a loader.
-class Feed {
- public:
-  Feed(const std::vector<Source>& sources, const Preprocess& preprocess, int64_t sample_size)
-      : sources_(sources), size_(static_cast<size_t>(sample_size)) {
-    std::vector<Example> images;
-    for (const Source& s : sources)
-      if (s.values.empty()) images.push_back({s.path, 0});
-    if (images.empty()) return;
-    loader_ = MakeLoader(images, preprocess);
-    std::vector<size_t> order(images.size());
-    std::iota(order.begin(), order.end(), size_t{0});
-    loader_->Start(order);
-  }
-  void Next(float* out) {
-    const Source& s = sources_[source_];
-    if (s.values.empty())
-      loader_->Next(1, out);
-    else
-      std::memcpy(out, &s.values[static_cast<size_t>(sample_) * size_], size_ * sizeof(float));
-    if (++sample_ == s.samples) ++source_, sample_ = 0;
-  }
-
- private:
-  const std::vector<Source>& sources_;
-  size_t size_, source_ = 0;
-  int64_t sample_ = 0;
-  std::unique_ptr<ImageLoader> loader_;
+// What to classify, in the order of the command line.
+struct Inputs {
+  std::vector<std::string> names;  // of each example
+  std::vector<std::unique_ptr<TaskData>> data;
+  std::vector<size_t> group;  // of each example, its element of `data`, which has them in order
 };
 
-// [samples, classes] of all sources.
-std::vector<float> Logits(OpenedModel& opened, const std::vector<Source>& sources,
-                          const CommonOptions& common) {
-  int64_t total = 0;
-  for (const Source& s : sources) total += s.samples;
-  Graph graph = opened.Inference(false);
-  const int64_t batch = InferenceBatch(graph, opened, total, common);
-  InferencePasses(common.disabled_passes).Run(graph);
-  Session session(graph, opened.model.params, {.capacity = {batch, 0}});
+void Add(Inputs* inputs, const std::string& name, size_t group) {
+  inputs->names.push_back(name), inputs->group.push_back(group);
+}
+
+Inputs OpenImages(const PredictOptions& o, const OpenedModel& opened) {
+  if (!o.texts.empty())
+    Fail("--text: {} is a vision transformer, which reads images", opened.description);
   const VitConfig& c = opened.model.vit();
-  const int64_t size = c.channels * c.image_size * c.image_size;
-  Feed feed(sources, opened.preprocess, size);
-  float* image = session.Input("image").f32();
+  Inputs inputs;
+  std::vector<Example> images;  // group 0
+  inputs.data.resize(1);
+  for (const std::string& path : o.inputs) {
+    Source s = OpenSource(path, c);
+    const size_t group = s.values.empty() ? 0 : inputs.data.size();
+    for (int64_t i = 0; i < s.samples; ++i)
+      Add(&inputs, s.samples > 1 ? fmt::format("{}[{}]", path, i) : path, group);
+    if (group == 0)
+      images.push_back({path, 0});
+    else
+      inputs.data.push_back(MakeArrayData(
+          std::move(s.values), static_cast<size_t>(c.channels * c.image_size * c.image_size)));
+  }
+  inputs.data[0] = MakeImageData(images, opened.preprocess);
+  return inputs;
+}
+
+// A tab separates the two texts of a pair.
+TextExample ParseText(const std::string& line) {
+  const size_t tab = line.find('\t');
+  if (tab == std::string::npos) return {line, "", 0};
+  return {line.substr(0, tab), line.substr(tab + 1), 0};
+}
+
+Inputs OpenTexts(const PredictOptions& o, const OpenedModel& opened) {
+  std::vector<std::string> lines = o.texts;
+  for (const std::string& path : o.inputs) {
+    const std::string file = ReadUtf8File(path);
+    ForEachLine(file, [&](std::string_view line, size_t) { lines.emplace_back(line); });
+  }
+  Inputs inputs;
+  std::vector<TextExample> examples;
+  for (const std::string& line : lines) {
+    Add(&inputs, line, 0);
+    examples.push_back(ParseText(line));
+  }
+  inputs.data.push_back(MakeTextData(examples, opened.model, opened.config));
+  return inputs;
+}
+
+// [examples, classes], in the order of the command line.
+std::vector<float> Logits(OpenedModel& opened, Inputs& inputs, const CommonOptions& common) {
+  const Graph graph = opened.Inference(false);
+  const int64_t classes = Classes(opened.model.config);
+  std::vector<std::vector<float>> of_group;
+  for (const std::unique_ptr<TaskData>& data : inputs.data) {
+    of_group.emplace_back();
+    if (data->size() == 0) continue;
+    Evaluator evaluator(graph, opened.model.params, InferenceCapacity(graph, opened, *data, common),
+                        common.disabled_passes);
+    of_group.back() = evaluator.Logits(*data);
+  }
   std::vector<float> logits;
-  for (int64_t done = 0; done < total;) {
-    const int64_t count = std::min(batch, total - done);
-    for (int64_t i = 0; i < count; ++i) feed.Next(image + i * size);
-    session.Run({count, 0});
-    const float* out = session.Output("logits").f32();
-    logits.insert(logits.end(), out, out + count * c.classes);
-    done += count;
+  std::vector<int64_t> taken(of_group.size());
+  for (const size_t group : inputs.group) {
+    const auto row = of_group[group].begin() + classes * taken[group]++;
+    logits.insert(logits.end(), row, row + classes);
   }
   if (!std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); }))
     Fail("{} gives logits that are not finite; its weights are damaged", opened.description);
@@ -140,61 +155,60 @@ std::vector<Choice> TopOf(std::span<const float> logits, int64_t k) {
   return all;
 }
 
-void PrintPredictions(const OpenedModel& opened, const std::vector<Source>& sources,
+void PrintPredictions(const OpenedModel& opened, const Inputs& inputs,
                       std::span<const float> logits, int64_t top, const CommonOptions& common) {
-  const size_t classes = static_cast<size_t>(opened.model.vit().classes);
+  const size_t classes = static_cast<size_t>(Classes(opened.model.config));
   const std::vector<std::string>& labels = opened.labels();
   nlohmann::json predictions = nlohmann::json::array();
-  size_t row = 0;
-  for (const Source& s : sources)
-    for (int64_t i = 0; i < s.samples; ++i, ++row) {
-      const std::string input = s.samples > 1 ? fmt::format("{}[{}]", s.path, i) : s.path;
-      nlohmann::json choices = nlohmann::json::array();
-      TextTable table({0, 1, 2});
-      for (const Choice& c : TopOf(logits.subspan(row * classes, classes), top)) {
-        const bool named = !labels.empty();
-        const nlohmann::json name =
-            named ? nlohmann::json(labels[static_cast<size_t>(c.index)]) : nullptr;
-        choices.push_back({{"class", c.index},
-                           {"name", name},
-                           {"probability", c.probability},
-                           {"logit", c.logit}});
-        table.Add({fmt::format("{:.2f} %", 100 * c.probability), fmt::format("{:.3f}", c.logit),
-                   fmt::format("class {}", c.index),
-                   named ? labels[static_cast<size_t>(c.index)] : ""});
-      }
-      predictions.push_back({{"input", input}, {"top", choices}});
-      Say(common, input + "\n" + table.Lines("  "));
+  for (size_t row = 0; row < inputs.names.size(); ++row) {
+    const std::string& input = inputs.names[row];
+    nlohmann::json choices = nlohmann::json::array();
+    TextTable table({0, 1, 2});
+    for (const Choice& c : TopOf(logits.subspan(row * classes, classes), top)) {
+      const bool named = !labels.empty();
+      const nlohmann::json name =
+          named ? nlohmann::json(labels[static_cast<size_t>(c.index)]) : nullptr;
+      choices.push_back(
+          {{"class", c.index}, {"name", name}, {"probability", c.probability}, {"logit", c.logit}});
+      table.Add({fmt::format("{:.2f} %", 100 * c.probability), fmt::format("{:.3f}", c.logit),
+                 fmt::format("class {}", c.index),
+                 named ? labels[static_cast<size_t>(c.index)] : ""});
     }
+    predictions.push_back({{"input", input}, {"top", choices}});
+    Say(common, input + "\n" + table.Lines("  "));
+  }
   PrintJson(common, {{"predictions", predictions}});
 }
 
 void Run(const PredictOptions& o, const CommonOptions& common) {
   if (o.choice.preprocess == "list") return Say(common, ListPreprocess());
-  if (o.inputs.empty())
-    throw Error("predict needs images or .npy files; example: graft predict --help",
+  if (o.inputs.empty() && o.texts.empty())
+    throw Error("predict needs images or .npy files, or texts; example: graft predict --help",
                 ErrorKind::kUsage);
   ApplyCommonOptions(common);
   OpenedModel opened = OpenModel(o.choice, common, InputKind::kImages);
-  const std::vector<Source> sources = OpenSources(o, opened.model.vit());
-  const std::vector<float> logits = Logits(opened, sources, common);
-  const int64_t classes = opened.model.vit().classes;
+  Inputs inputs = opened.model.is_bert() ? OpenTexts(o, opened) : OpenImages(o, opened);
+  const std::vector<float> logits = Logits(opened, inputs, common);
   if (!o.logits.empty())
-    WriteNpy(
-        o.logits,
-        ToWrite<float>("logits", {static_cast<int64_t>(logits.size()) / classes, classes}, logits));
-  PrintPredictions(opened, sources, logits, o.top, common);
+    WriteNpy(o.logits, ToWrite<float>("logits",
+                                      {static_cast<int64_t>(inputs.names.size()),
+                                       Classes(opened.model.config)},
+                                      logits));
+  PrintPredictions(opened, inputs, logits, o.top, common);
   if (!o.logits.empty()) Say(common, fmt::format("logits of all classes: {}", o.logits));
 }
 
 }  // namespace
 
 void AddPredictCommand(CLI::App& app, CommonOptions& common) {
-  CLI::App* command = app.add_subcommand("predict", "classify images");
+  CLI::App* command = app.add_subcommand("predict", "classify images or texts");
   auto o = std::make_shared<PredictOptions>();
   AddModelOptions(*command, o->choice);
   command->add_option("inputs", o->inputs,
-                      "images (JPEG, PNG, PNM) or .npy of normalised [n,3,H,W] float32");
+                      "images (JPEG, PNG, PNM) or .npy of normalised [n,3,H,W] float32; "
+                      "for a BERT, files with a text in each line");
+  command->add_option("--text", o->texts, "a text; a tab separates the two of a pair")
+      ->allow_extra_args(false);
   command->add_option("--top", o->top, "classes to show")
       ->capture_default_str()
       ->check(CLI::Range(1, 1 << 20));
@@ -203,7 +217,8 @@ void AddPredictCommand(CLI::App& app, CommonOptions& common) {
   AddCommonOptions(*command, common);
   command->footer(
       "Example:\n  graft predict --run runs/a photo.jpg --top 3\n"
-      "  graft predict --model deit_tiny_patch16_224.safetensors a.jpg b.png --logits out.npy");
+      "  graft predict --model deit_tiny_patch16_224.safetensors a.jpg b.png --logits out.npy\n"
+      "  graft predict --run runs/s --text \"a moving and funny film\"");
   command->callback([o, &common] { Run(*o, common); });
 }
 

@@ -45,11 +45,11 @@ void FillNoise(Session& session) {
 Measured MeasureTraining(const ProfileOptions& o, const CommonOptions& common, LoadedModel& model) {
   Measured m;
   const Clock::time_point start = Clock::now();
-  const Graph g = MethodGraph(model.vit(), {.loss = true}, ParseMethod(o.method), model.params, 0);
+  const Graph g = MethodGraph(model.config, {.loss = true}, ParseMethod(o.method), model.params, 0);
   m.micro_batch =
       o.micro_batch ? std::min(o.micro_batch, o.batch) : ChooseMicroBatch(model.vit(), o.batch);
   TrainStep step =
-      CompileWithinBudget(g, model.params, {}, m.micro_batch,
+      CompileWithinBudget(g, model.params, {}, {m.micro_batch, 0}, 0,
                           TrainingPasses(common.disabled_passes), common.memory_budget);
   m.compile_ms = MsSince(start);
   m.micro_batch = step.micro_batch();

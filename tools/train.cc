@@ -16,7 +16,7 @@ struct TrainOptions {
 void AddOptions(CLI::App& command, TrainOptions& o) {
   RunConfig& c = o.config;
   command.add_option("--model", c.model, "safetensors file, Hugging Face directory, or init:ARCH");
-  command.add_option("--data", c.data, "VTAB-1k directory, or one folder per class");
+  command.add_option("--data", c.data, "VTAB-1k lists, one folder per class, or labelled texts");
   command.add_option("--method", c.method,
                      "e.g. lora(r=8), linear, bitfit+ln; see graft inspect --methods");
   command.add_option("--out", o.out, "run directory to create");
@@ -25,11 +25,11 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
   command.add_option("--train-split", c.train_split, "training list (default: train800 or train)");
   command.add_option("--val-split", c.val_split,
                      "validation list, or none (default: val200 or val)");
-  command.add_option("--epochs", c.epochs, "passes over the training images")
+  command.add_option("--epochs", c.epochs, "passes over the training examples")
       ->capture_default_str();
-  command.add_option("--batch-size", c.batch_size, "images per optimizer step")
+  command.add_option("--batch-size", c.batch_size, "examples per optimizer step")
       ->capture_default_str();
-  command.add_option("--micro-batch", c.micro_batch, "images computed at once (default: chosen)");
+  command.add_option("--micro-batch", c.micro_batch, "examples computed at once (default: chosen)");
   command.add_option("--lr", c.lr, "peak learning rate (default: by method)");
   command.add_option("--weight-decay", c.weight_decay, "of every trainable tensor")
       ->capture_default_str();
@@ -42,12 +42,17 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
   command.add_option("--momentum", c.momentum, "of sgd")->capture_default_str();
   command.add_option("--clip", c.clip, "global gradient norm (0: no clipping)")
       ->capture_default_str();
-  command.add_option("--limit", c.limit, "the first N training images only");
-  command.add_option("--preprocess", c.preprocess, "preset or full text; 'list' shows the presets");
+  command.add_option("--limit", c.limit, "the first N training examples only");
+  command.add_option("--preprocess", c.preprocess,
+                     "of images: preset or full text; 'list' shows the presets");
+  command.add_option("--tokenizer", c.tokenizer,
+                     "of texts: vocab.txt or tokenizer.json (default: the model's)");
+  command.add_option("--max-length", c.max_length, "of texts: most tokens of one")
+      ->capture_default_str();
   command.add_option("--save-every", c.save_every, "also save after every N steps");
   command.add_option("--trace", c.trace, "directory for a replay in another framework");
   command.add_flag("--allow-overlap", c.allow_overlap,
-                   "let validation and training images overlap");
+                   "let validation and training examples overlap");
 }
 
 void PrintConfig(const CommonOptions& common, const RunConfig& c, const std::string& out) {
@@ -119,13 +124,15 @@ void Run(TrainOptions& o, const CommonOptions& common) {
 }  // namespace
 
 void AddTrainCommand(CLI::App& app, CommonOptions& common) {
-  CLI::App* command = app.add_subcommand("train", "fine-tune a model on labelled images");
+  CLI::App* command = app.add_subcommand("train", "fine-tune a model on labelled images or texts");
   auto options = std::make_shared<TrainOptions>();
   AddOptions(*command, *options);
   AddCommonOptions(*command, common);
   command->footer(
       "Example:\n  graft train --model deit_tiny_patch16_224.safetensors --data vtab-1k/eurosat "
-      "--method \"lora(r=8)\" --train-split train800val200 --epochs 10 --out runs/a");
+      "--method \"lora(r=8)\" --train-split train800val200 --epochs 10 --out runs/a\n"
+      "  graft train --model minilm/ --data text/sst2 --method \"lora(r=8)\" --epochs 3 "
+      "--out runs/s");
   command->callback([options, &common] { Run(*options, common); });
 }
 

@@ -134,7 +134,7 @@ void InspectPeftOn(const std::string& base, const std::string& arch, const std::
                    const CommonOptions& common) {
   const PeftAdapter adapter = PeftAdapter::Open(path);
   const LoadedModel model = LoadModel(base, arch, static_cast<uint64_t>(common.seed));
-  const PeftOnModel fitted = FitPeft(adapter, model, BuildVit(model.vit()));
+  const PeftOnModel fitted = FitPeft(adapter, model, BuildModel(model.config));
   KeyLedger all;
   const int64_t count = CountTensors(adapter.file, &all);
   PrintJson(common, {{"subject", path},

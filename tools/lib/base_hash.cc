@@ -62,9 +62,9 @@ std::optional<std::string> Lookup(const Stamp& stamp) {
     const Stamp kept{GetString(json, "path", file), GetInt(json, "size", 0, kAny, file),
                      GetInt(json, "modified_ns", -kAny, kAny, file),
                      GetInt(json, "changed_ns", -kAny, kAny, file)};
-    std::string hash = GetString(json, "sha256", file);
+    std::optional<std::string> hash = GetString(json, "sha256", file);
     const bool hex =
-        hash.size() == 64 && hash.find_first_not_of("0123456789abcdef") == std::string::npos;
+        hash->size() == 64 && hash->find_first_not_of("0123456789abcdef") == std::string::npos;
     if (hex && kept == stamp) return hash;
   } catch (const Error&) {
     // A damaged entry is no entry.

@@ -4,59 +4,29 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
+#include <filesystem>
 
 #include "peft/merge.h"
-#include "runtime/rng.h"
-#include "runtime/session.h"
+#include "runtime/io/atomic_file.h"
 #include "runtime/text.h"
 
 namespace graft {
 namespace {
 
-constexpr size_t kProofImages = 64;
+constexpr size_t kMostTokenizerBytes = size_t{1} << 30;
+constexpr size_t kProofExamples = 64, kRandomExamples = 16;
 
-// Normalised inputs for the proof: images of a data set, or normal noise.
-std::vector<float> ProofInputs(const RunConfig& c, const VitConfig& model,
-                               const std::string& data_path, int64_t* n) {
+// Inputs for the proof: of a data set if there is one, else random.
+std::unique_ptr<TaskData> ProofData(const OpenedModel& opened, const std::string& data_path) {
+  const RunConfig& c = opened.config;
   const std::string path = data_path.empty() ? c.data : data_path;
-  const size_t size = static_cast<size_t>(model.channels * model.image_size * model.image_size);
   struct stat s;
-  if (!data_path.empty() || stat(path.c_str(), &s) == 0) {
-    const ImageDataset data(path);
-    std::string split = data.DefaultTestSplit();
-    if (split.empty()) split = data.splits().front().name;
-    const Split examples = data.Load(split, kProofImages);
-    const std::unique_ptr<ImageLoader> loader =
-        MakeLoader(examples.examples, ParsePreprocess(c.preprocess));
-    std::vector<size_t> order(examples.examples.size());
-    std::iota(order.begin(), order.end(), size_t{0});
-    loader->Start(order);
-    std::vector<float> inputs(order.size() * size);
-    loader->Next(order.size(), inputs.data());
-    *n = static_cast<int64_t>(order.size());
-    return inputs;
-  }
-  *n = 16;
-  std::vector<float> inputs(static_cast<size_t>(*n) * size);
-  FillNormal(inputs, {MakeKey(static_cast<uint64_t>(c.seed), Purpose::kData, "fuse proof")}, 0, 1);
-  return inputs;
-}
-
-std::vector<float> Logits(const Graph& g, ParamStore& params, const std::vector<float>& inputs,
-                          int64_t n, int64_t micro) {
-  Session session(g, params, {.capacity = {micro, 0}});
-  const Tensor image = session.Input("image");
-  const int64_t size = image.shape.size() / micro;
-  std::vector<float> logits;
-  for (int64_t first = 0; first < n; first += micro) {
-    const int64_t count = std::min(micro, n - first);
-    std::copy_n(inputs.begin() + first * size, count * size, image.f32());
-    session.Run({count, 0});
-    const Tensor out = session.Output("logits");
-    logits.insert(logits.end(), out.f32(), out.f32() + out.shape.size());
-  }
-  return logits;
+  if (data_path.empty() && stat(path.c_str(), &s) != 0)
+    return MakeRandomData(kRandomExamples, opened.model, static_cast<uint64_t>(c.seed));
+  const TaskDataset data(path);
+  std::string split = data.DefaultTestSplit();
+  if (split.empty()) split = data.split_names().front();
+  return data.Load(split, kProofExamples, opened.model, c);
 }
 
 FuseProof Compare(const std::vector<float>& before, const std::vector<float>& after,
@@ -90,10 +60,10 @@ FusedModel Fuse(OpenedModel opened, const std::string& data) {
   if (opened.method.empty())
     throw Error(fmt::format("{}: a plain model, nothing to merge", opened.description),
                 ErrorKind::kUsage);
-  const VitConfig& config = opened.model.vit();
+  const ModelConfig& config = opened.model.config;
   const Graph canonical = opened.Inference(false);
   ParamStore& unmerged = opened.model.params;
-  const Graph plain = BuildVit(config);
+  const Graph plain = BuildModel(config);
 
   Graph graph = canonical;
   FusedModel fused;
@@ -109,11 +79,14 @@ FusedModel Fuse(OpenedModel opened, const std::string& data) {
                     DiffText(plain, graph)),
         ErrorKind::kProof);
 
-  int64_t n = 0;
-  const std::vector<float> inputs = ProofInputs(c, config, data, &n);
-  const int64_t micro = ChooseMicroBatch(config, n);
-  fused.proof = Compare(Logits(canonical, unmerged, inputs, n, micro),
-                        Logits(graph, fused.params, inputs, n, micro), config.classes);
+  const std::unique_ptr<TaskData> inputs = ProofData(opened, data);
+  const Counts capacity =
+      ChooseCapacity(config, inputs->longest(), static_cast<int64_t>(inputs->size()));
+  // Without passes: the graphs as they are.
+  const auto logits = [&](const Graph& g, ParamStore& params) {
+    return Evaluator(g, params, capacity, PassNames()).Logits(*inputs);
+  };
+  fused.proof = Compare(logits(canonical, unmerged), logits(graph, fused.params), Classes(config));
   fused.proof.nodes_before = merged.nodes_before;
   fused.proof.nodes_after = merged.nodes_after;
   if (!(fused.proof.relative_error <= kFuseTolerance))
@@ -121,14 +94,32 @@ FusedModel Fuse(OpenedModel opened, const std::string& data) {
         fmt::format(
             "the merge is not proved: logits differ by {:.3g} relative (bound {:g}) on {} inputs; "
             "nothing was written",
-            fused.proof.relative_error, kFuseTolerance, n),
+            fused.proof.relative_error, kFuseTolerance, fused.proof.n),
         ErrorKind::kProof);
   fused.config = std::move(opened.config), fused.model = std::move(opened.model);
   return fused;
 }
 
+namespace {
+
+// A BERT without its vocabulary could not read texts.
+void CopyTokenizer(const RunConfig& c, const std::string& out) {
+  namespace fs = std::filesystem;
+  const fs::path from = c.tokenizer.empty() ? c.model : c.tokenizer;
+  const fs::path dir = fs::is_directory(from) ? from : from.parent_path();
+  for (const char* name :
+       {"tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json"}) {
+    const bool named = fs::is_directory(from) || from.filename() == name;
+    if (named && fs::is_regular_file(dir / name))
+      WriteFileAtomically(out + "/" + name, ReadFile(dir / name, kMostTokenizerBytes));
+  }
+}
+
+}  // namespace
+
 void SaveFused(const FusedModel& fused, const std::string& path) {
   SaveModel(fused.model, fused.params, path, ModelMetadata(fused.model, fused.config));
+  if (fused.model.is_bert()) CopyTokenizer(fused.config, path);
 }
 
 }  // namespace graft

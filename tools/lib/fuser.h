@@ -23,8 +23,8 @@ struct FusedModel {
   FuseProof proof;
 };
 
-// Merges the method of `opened` and compares logits before and after on images of `data` (the run's
-// data set if empty; random inputs if there is none). Throws Error: kUsage without a method,
+// Merges the method of `opened` and compares logits before and after on examples of `data` (the
+// run's data set if empty; random inputs if there is none). Throws Error: kUsage without a method,
 // kNotFoldable if a branch stays, kProof if the logits differ or the graph is not that of the plain
 // model.
 FusedModel Fuse(OpenedModel opened, const std::string& data);

@@ -6,11 +6,12 @@
 
 namespace graft {
 
-// Compiles the step at `micro_batch`, or at the largest smaller one whose planned bytes stay within
-// `budget` ("1.5GiB"; "" = no bound). Throws Error naming the smallest possible budget.
+// Compiles the step for `wanted`, or for the largest smaller micro-batch whose planned bytes stay
+// within `budget` ("1.5GiB"; "" = no bound) and that holds a sequence of `longest` tokens. Throws
+// Error naming the smallest possible budget.
 TrainStep CompileWithinBudget(const Graph& g, ParamStore& params, const OptimizerConfig& optimizer,
-                              int64_t micro_batch, const TrainStep::Passes& passes,
-                              const std::string& budget);
+                              const Counts& wanted, int64_t longest,
+                              const TrainStep::Passes& passes, const std::string& budget);
 
 // plan.json: kernel of every node, micro-batch, arena. No time, path or thread count.
 nlohmann::json PlanJson(const TrainStep& step);

@@ -14,6 +14,12 @@ namespace {
 
 [[noreturn]] void Usage(const std::string& message) { throw Error(message, ErrorKind::kUsage); }
 
+void SetPreprocess(const ModelChoice& choice, OpenedModel* opened) {
+  RunConfig& c = opened->config;
+  if (!choice.preprocess.empty()) c.preprocess = choice.preprocess;
+  if (!opened->model.is_bert()) opened->preprocess = ParsePreprocess(c.preprocess);
+}
+
 OpenedModel OpenRun(const ModelChoice& choice) {
   const std::vector<std::string> checkpoints{"last", "best"};
   if (std::find(checkpoints.begin(), checkpoints.end(), choice.checkpoint) == checkpoints.end())
@@ -29,8 +35,7 @@ OpenedModel OpenRun(const ModelChoice& choice) {
   opened.model = OpenTaskModel(opened.config);
   opened.Inference(false);  // makes the method's parameters, which the checkpoint then fills
   opened.trained = dir.LoadWeights(choice.checkpoint, opened.model.params);
-  opened.preprocess =
-      ParsePreprocess(choice.preprocess.empty() ? opened.config.preprocess : choice.preprocess);
+  SetPreprocess(choice, &opened);
   return opened;
 }
 
@@ -49,8 +54,7 @@ OpenedModel OpenAdapter(const ModelChoice& choice) {
   opened.model = OpenTaskModel(opened.config);
   opened.Inference(false);
   opened.trained = adapter.LoadInto(opened.model.params);
-  opened.preprocess =
-      ParsePreprocess(choice.preprocess.empty() ? opened.config.preprocess : choice.preprocess);
+  SetPreprocess(choice, &opened);
   return opened;
 }
 
@@ -59,21 +63,29 @@ Preprocess ChoosePreprocess(const ModelChoice& choice, const LoadedModel& m, Inp
   return own ? ModelPreprocess(choice.preprocess, m) : DataPreprocess(choice.preprocess, m.vit());
 }
 
+// The transform of images, and positions for their size.
+void FitImages(const ModelChoice& choice, InputKind kind, OpenedModel* opened) {
+  if (opened->model.is_bert()) return;
+  opened->preprocess = ChoosePreprocess(choice, opened->model, kind);
+  AdaptModel(opened->model, opened->preprocess.size(), {}, opened->seed);
+  opened->config.preprocess = ToString(opened->preprocess);
+}
+
 // The classes of the adapter's head. peft stores no names; Graft adds them to the file's metadata.
 void SetClasses(const PeftAdapter& adapter, const PeftOnModel& fitted, OpenedModel* opened) {
   LoadedModel& m = opened->model;
   if (!m.params.Has("head.weight"))
     Fail("{}: no head, and {} is a backbone without one", adapter.path, m.source);
-  const bool same = fitted.classes == 0 || fitted.classes == m.vit().classes;
-  if (fitted.classes > 0) m.vit().classes = fitted.classes;
+  const bool same = fitted.classes == 0 || fitted.classes == Classes(m.config);
+  if (fitted.classes > 0) Classes(m.config) = fitted.classes;
   const StringMap& metadata = adapter.file.metadata();
   if (const auto it = metadata.find("graft.labels"); it != metadata.end())
     m.labels = ParseLabels(it->second, adapter.file.path() + " (metadata graft.labels)");
   else if (!same)
     m.labels.clear();
-  if (static_cast<int64_t>(m.labels.size()) != m.vit().classes) m.labels.clear();
+  if (static_cast<int64_t>(m.labels.size()) != Classes(m.config)) m.labels.clear();
   opened->config.labels = m.labels;
-  for (int64_t i = 0; m.labels.empty() && i < m.vit().classes; ++i)
+  for (int64_t i = 0; m.labels.empty() && i < Classes(m.config); ++i)
     opened->config.labels.push_back(std::to_string(i));
 }
 
@@ -90,18 +102,17 @@ OpenedModel OpenPeft(const ModelChoice& choice, const CommonOptions& common, Inp
   CheckBase(c);
   LoadedModel& m = opened.model;
   m = LoadModel(choice.model, choice.arch, opened.seed);
-  const PeftOnModel fitted = FitPeft(adapter, m, BuildVit(m.vit()));
+  const PeftOnModel fitted = FitPeft(adapter, m, BuildModel(m.config));
   CheckPeftLedger(adapter, fitted);
   if (const auto it = metadata.find("graft.preprocess"); it != metadata.end())
     m.metadata["graft.preprocess"] = it->second;
-  opened.preprocess = ChoosePreprocess(choice, m, kind);
-  AdaptModel(m, opened.preprocess.size(), {}, opened.seed);  // positions, for another image size
+  FitImages(choice, kind, &opened);
   LoadPeft(adapter, fitted, m.params);
   SetClasses(adapter, fitted, &opened);
   for (const PeftOnModel::Tensor& t : fitted.tensors) opened.trained.push_back(t.parameter);
   opened.method = fitted.method;
   opened.peft = {fitted.naming, adapter.config.base, adapter.config.task_type};
-  c.method = ToString(opened.method), c.preprocess = ToString(opened.preprocess);
+  c.method = ToString(opened.method);
   return opened;
 }
 
@@ -119,12 +130,10 @@ OpenedModel OpenPlain(const ModelChoice& choice, const CommonOptions& common, In
         "{0} "
         "--method linear --data DATA --out RUN",
         choice.model);
-  opened.preprocess = ChoosePreprocess(choice, m, kind);
-  AdaptModel(m, opened.preprocess.size(), {}, opened.seed);  // positions, for another image size
-  if (static_cast<int64_t>(m.labels.size()) != m.vit().classes) m.labels.clear();
+  FitImages(choice, kind, &opened);
+  if (static_cast<int64_t>(m.labels.size()) != Classes(m.config)) m.labels.clear();
   opened.config.model = choice.model, opened.config.labels = m.labels;
   opened.config.method.clear();
-  opened.config.preprocess = ToString(opened.preprocess);
   return opened;
 }
 
@@ -148,7 +157,11 @@ void AddModelOptions(CLI::App& command, ModelChoice& choice) {
                      "for --model: a directory of Hugging Face peft, or a file of graft export");
   command.add_option("--arch", choice.arch, "architecture, where the checkpoint does not tell");
   command.add_option("--preprocess", choice.preprocess,
-                     "preset or full text; 'list' shows the presets");
+                     "of images: preset or full text; 'list' shows the presets");
+  command.add_option("--tokenizer", choice.tokenizer,
+                     "of texts: vocab.txt or tokenizer.json (default: the model's)");
+  command.add_option("--max-length", choice.max_length,
+                     "of texts: most tokens of one (default: the run's, else 128)");
 }
 
 OpenedModel OpenModel(const ModelChoice& choice, const CommonOptions& common, InputKind kind) {
@@ -157,20 +170,27 @@ OpenedModel OpenModel(const ModelChoice& choice, const CommonOptions& common, In
                              : "expected one of --run and --model, found both");
   if (!choice.run.empty() && !choice.adapter.empty())
     Usage("--adapter goes with --model, not with --run");
-  if (!choice.run.empty()) return OpenRun(choice);
-  if (choice.adapter.empty()) return OpenPlain(choice, common, kind);
-  return LooksLikePeft(choice.adapter) ? OpenPeft(choice, common, kind) : OpenAdapter(choice);
+  const auto open = [&] {
+    if (!choice.run.empty()) return OpenRun(choice);
+    if (choice.adapter.empty()) return OpenPlain(choice, common, kind);
+    return LooksLikePeft(choice.adapter) ? OpenPeft(choice, common, kind) : OpenAdapter(choice);
+  };
+  OpenedModel opened = open();
+  if (!choice.tokenizer.empty()) opened.config.tokenizer = choice.tokenizer;
+  if (choice.max_length) opened.config.max_length = choice.max_length;
+  CheckRunConfig(opened.config);
+  return opened;
 }
 
 Graph OpenedModel::Inference(bool loss) {
-  if (!method.empty()) return InferenceGraph(model.vit(), method, model.params, seed, loss);
-  Graph g = BuildVit(model.vit(), {.loss = loss});
+  if (!method.empty()) return InferenceGraph(model.config, method, model.params, seed, loss);
+  Graph g = BuildModel(model.config, {.loss = loss});
   g.EraseUnusedInputs();
   return g;
 }
 
-void CheckClasses(const OpenedModel& opened, const ImageDataset& data) {
-  const int64_t model = opened.model.vit().classes, found = data.num_classes();
+void CheckClasses(const OpenedModel& opened, const TaskDataset& data) {
+  const int64_t model = Classes(opened.model.config), found = data.num_classes();
   if (model == found) return;
   Fail(
       "{} has {} classes, the data set {} has {}; hint: eval on the data it was trained for, or "
@@ -179,20 +199,23 @@ void CheckClasses(const OpenedModel& opened, const ImageDataset& data) {
       opened.description, model, data.directory(), found, data.directory());
 }
 
-int64_t InferenceBatch(const Graph& graph, OpenedModel& opened, int64_t images,
-                       const CommonOptions& common) {
-  int64_t batch = ChooseMicroBatch(opened.model.vit(), std::max<int64_t>(images, 1));
-  if (common.memory_budget.empty()) return batch;
+Counts InferenceCapacity(const Graph& graph, OpenedModel& opened, const TaskData& data,
+                         const CommonOptions& common) {
+  const int64_t n = static_cast<int64_t>(std::max<size_t>(data.size(), 1));
+  Counts capacity = ChooseCapacity(opened.model.config, data.longest(), n);
+  if (common.memory_budget.empty()) return capacity;
   const size_t budget = ParseBytes(common.memory_budget);
   Graph optimised = graph;
   InferencePasses(common.disabled_passes).Run(optimised);
-  for (;; batch = (batch + 1) / 2) {
-    const Session session(optimised, opened.model.params, {.capacity = {batch, 0}});
+  for (;;) {
+    const Session session(optimised, opened.model.params, {.capacity = capacity});
     const size_t need = session.planned_bytes() + opened.model.params.bytes().owned;
-    if (need <= budget) return batch;
-    if (batch == 1)
-      Fail("--memory-budget {}: the smallest possible is {} MiB (one image at a time)",
-           common.memory_budget, (need >> 20) + 1);
+    if (need <= budget) return capacity;
+    const Counts smaller = SmallerCapacity(capacity, data.longest());
+    if (smaller == capacity)
+      Fail("--memory-budget {}: the smallest possible is {} MiB (one of the {} at a time)",
+           common.memory_budget, (need >> 20) + 1, data.unit());
+    capacity = smaller;
   }
 }
 

@@ -11,7 +11,8 @@ namespace graft {
 
 // --run RUN [--checkpoint last|best], or --model M [--adapter A] [--arch NAME].
 struct ModelChoice {
-  std::string run, checkpoint = "last", model, adapter, arch, preprocess;
+  std::string run, checkpoint = "last", model, adapter, arch, preprocess, tokenizer;
+  int64_t max_length = 0;  // 0 = the run's, else the default
 };
 void AddModelOptions(CLI::App& command, ModelChoice& choice);
 
@@ -29,8 +30,8 @@ struct OpenedModel {
   LoadedModel model;        // params hold the weights of the checkpoint, too
   Method method;            // empty for a plain model
   uint64_t seed = 0;
-  Preprocess preprocess;
-  RunConfig config;  // of the run or adapter; of a plain model only what ModelMetadata wants
+  Preprocess preprocess;  // of images
+  RunConfig config;       // of the run or adapter; of a plain model only what ModelMetadata wants
   std::vector<std::string> trained;  // parameters that the run's checkpoint or the adapter holds
   std::optional<PeftSource> peft;    // of an adapter in peft's form
 
@@ -47,10 +48,10 @@ OpenedModel OpenModel(const ModelChoice& choice, const CommonOptions& common, In
 bool IsRunDirectory(const std::string& path);
 
 // Refuses data of another number of classes than the model has, naming both.
-void CheckClasses(const OpenedModel& opened, const ImageDataset& data);
+void CheckClasses(const OpenedModel& opened, const TaskDataset& data);
 
-// Images of one Run: ChooseMicroBatch, made smaller until the plan fits --memory-budget.
-int64_t InferenceBatch(const Graph& graph, OpenedModel& opened, int64_t images,
-                       const CommonOptions& common);
+// The micro-batch of one Run: ChooseCapacity, made smaller until the plan fits --memory-budget.
+Counts InferenceCapacity(const Graph& graph, OpenedModel& opened, const TaskData& data,
+                         const CommonOptions& common);
 
 }  // namespace graft

@@ -32,16 +32,16 @@ TrainHooks ProgressHooks(const CommonOptions& options) {
     hooks.on_step = [](const StepReport& r) {
       std::fprintf(
           stderr,
-          "\r\033[Kepoch %ld/%ld [%s] step %ld/%ld  loss %.4f  %.1f images/s  %.0f GFLOP/s  ETA %s",
+          "\r\033[Kepoch %ld/%ld [%s] step %ld/%ld  loss %.4f  %.1f %s/s  %.0f GFLOP/s  ETA %s",
           static_cast<long>(r.epoch), static_cast<long>(r.epochs),
           Bar(static_cast<double>(r.step) / static_cast<double>(r.steps)).c_str(),
           static_cast<long>(r.step), static_cast<long>(r.steps), r.loss, r.examples_per_second,
-          r.gflops, Duration(r.seconds_left).c_str());
+          r.unit, r.gflops, Duration(r.seconds_left).c_str());
     };
   hooks.on_epoch = [options, bar](const EpochReport& r) {
     if (bar) std::fprintf(stderr, "\r\033[K");
-    std::string line = fmt::format("epoch {:>3}/{}  train loss {:.4f}  {:.1f} images/s", r.epoch,
-                                   r.epochs, r.train_loss, r.examples_per_second);
+    std::string line = fmt::format("epoch {:>3}/{}  train loss {:.4f}  {:.1f} {}/s", r.epoch,
+                                   r.epochs, r.train_loss, r.examples_per_second, r.unit);
     if (r.validated)
       line += fmt::format("  val accuracy {:.1f} %  val loss {:.4f}", 100 * r.validation.accuracy,
                           r.validation.loss);

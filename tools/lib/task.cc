@@ -13,13 +13,6 @@
 
 namespace graft {
 
-std::vector<std::string> LabelsOf(const ImageDataset& data) {
-  std::vector<std::string> labels = data.class_names();
-  for (int i = static_cast<int>(labels.size()); i < data.num_classes(); ++i)
-    labels.push_back(std::to_string(i));
-  return labels;
-}
-
 void CheckBase(const RunConfig& config) {
   if (config.base_sha256.empty()) return;  // init: weights come from the seed
   const std::string now = BaseHash(config.model);
@@ -34,8 +27,11 @@ void CheckBase(const RunConfig& config) {
 LoadedModel OpenTaskModel(const RunConfig& config) {
   CheckBase(config);
   LoadedModel model = LoadModel(config.model, config.arch, static_cast<uint64_t>(config.seed));
-  const Preprocess preprocess = ParsePreprocess(config.preprocess);
-  AdaptModel(model, preprocess.size(), config.labels, static_cast<uint64_t>(config.seed));
+  const uint64_t seed = static_cast<uint64_t>(config.seed);
+  if (model.is_bert())
+    AdaptClasses(model, config.labels, seed);
+  else
+    AdaptModel(model, ParsePreprocess(config.preprocess).size(), config.labels, seed);
   return model;
 }
 
@@ -51,15 +47,15 @@ Preprocess ModelPreprocess(const std::string& text, const LoadedModel& model) {
   return ForImageSize(ParsePreprocess("imagenet"), static_cast<int>(model.vit().image_size));
 }
 
-Graph MethodGraph(const VitConfig& config, const VitBuild& build, const Method& method,
+Graph MethodGraph(const ModelConfig& config, const ModelBuild& build, const Method& method,
                   ParamStore& params, uint64_t seed, std::vector<PassReport>* reports) {
-  Graph g = BuildVit(config, build);
+  Graph g = BuildModel(config, build);
   std::vector<PassReport> made = ApplyMethod(g, params, method, seed);
   if (reports) *reports = std::move(made);
   return g;
 }
 
-Graph InferenceGraph(const VitConfig& config, const Method& method, ParamStore& params,
+Graph InferenceGraph(const ModelConfig& config, const Method& method, ParamStore& params,
                      uint64_t seed, bool loss) {
   Graph g = MethodGraph(config, {.loss = loss}, method, params, seed);
   for (ValueId v : g.Trainable()) g.SetTrainable(v, false);
@@ -110,15 +106,6 @@ TrainStep::Passes TrainingPasses(const std::vector<std::string>& disabled) {
   return {MakePasses(ForwardPasses(), disabled), MakePasses(StepPasses(), disabled)};
 }
 
-int64_t ChooseMicroBatch(const VitConfig& config, int64_t batch) {
-  // One thread computes a micro-batch: a few hundred rows are enough for its GEMM to be fast, and
-  // few enough that activations stay near its cache (docs/measuring.md has the sweep). There should
-  // be several micro-batches for each thread.
-  constexpr int64_t kRows = 400, kMicroBatches = 8;
-  const int64_t tokens = config.rows();
-  return std::max<int64_t>(1, std::min(kRows / tokens, batch / kMicroBatches));
-}
-
 namespace {
 
 Graph Optimised(Graph g, const std::vector<std::string>& disabled) {
@@ -126,88 +113,85 @@ Graph Optimised(Graph g, const std::vector<std::string>& disabled) {
   return g;
 }
 
+// So many parts between two waits for the data, whatever the number of threads.
+constexpr int64_t kPartsAtOnce = 32;
+
 }  // namespace
 
-Evaluator::Evaluator(const Graph& graph, ParamStore& params, int64_t micro_batch,
-                     const std::vector<std::string>& disabled_passes)
-    : session_(Optimised(graph, disabled_passes), params,
-               {.capacity = {micro_batch, 0}, .workers = Threads()}),
-      micro_batch_(micro_batch),
-      classes_(graph.shape(graph.output("logits"))[1].constant) {}
+std::vector<size_t> InOrder(const TaskData& data) {
+  std::vector<size_t> order(data.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  return order;
+}
 
-// Logits [n, classes] and losses [n] of samples whose labels are examples[0..n).
-void Evaluator::Compute(const ImageLoader& loader, std::span<const Pixels> samples,
-                        std::span<const Example> examples, float* logits, float* losses) {
-  const int64_t n = static_cast<int64_t>(samples.size());
-  const int64_t pixels = session_.Input("image").shape.size() / micro_batch_;
-  ForEachRun(session_, (n + micro_batch_ - 1) / micro_batch_, [&](int64_t i, int worker) {
-    const int64_t first = i * micro_batch_, count = std::min(micro_batch_, n - first);
-    float* image = session_.Input("image", worker).f32();
-    int32_t* labels = session_.Input("labels", worker).i32();
-    for (int64_t k = 0; k < count; ++k) {
-      loader.Normalize(samples[static_cast<size_t>(first + k)], image + k * pixels);
-      labels[k] = examples[static_cast<size_t>(first + k)].label;
-    }
-    session_.Run({count, 0}, worker);
-    std::copy_n(session_.Output("logits", worker).f32(), count * classes_,
-                logits + first * classes_);
-    std::copy_n(session_.Output("losses", worker).f32(), count, losses + first);
+void ForEachPart(Session& session, std::span<const Counts> parts,
+                 const std::function<void(size_t i, int64_t first, int worker)>& run) {
+  std::vector<int64_t> first{0};
+  for (const Counts& part : parts) first.push_back(first.back() + part.sequences);
+  ForEachRun(session, static_cast<int64_t>(parts.size()), [&](int64_t i, int worker) {
+    run(static_cast<size_t>(i), first[static_cast<size_t>(i)], worker);
   });
 }
 
-Metrics Evaluator::Run(ImageLoader& loader, std::span<const Example> examples,
-                       std::vector<float>* all_logits) {
-  const auto start = std::chrono::steady_clock::now();
-  std::vector<size_t> order(examples.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  loader.Start(order);
+Evaluator::Evaluator(const Graph& graph, ParamStore& params, const Counts& capacity,
+                     const std::vector<std::string>& disabled_passes)
+    : session_(Optimised(graph, disabled_passes), params,
+               {.capacity = capacity, .workers = Threads()}),
+      classes_(graph.shape(graph.output("logits"))[1].constant) {}
+
+// Logits [n, classes] and, unless null, losses [n] of the batch.
+void Evaluator::Compute(const TaskData& data, float* logits, float* losses) {
+  const std::vector<Counts> parts = data.Parts(session_.options().capacity);
+  ForEachPart(session_, parts, [&](size_t i, int64_t first, int worker) {
+    const int64_t count = parts[i].sequences;
+    data.Fill(session_, first, count, worker);
+    session_.Run(parts[i], worker);
+    std::copy_n(session_.Output("logits", worker).f32(), count * classes_,
+                logits + first * classes_);
+    if (losses) std::copy_n(session_.Output("losses", worker).f32(), count, losses + first);
+  });
+}
+
+std::vector<float> Evaluator::Logits(TaskData& data) {
+  data.Start(InOrder(data));
   session_.ParamsChanged();
-  std::vector<int64_t> right(static_cast<size_t>(classes_)), seen(right);
-  // Several micro-batches for each thread between two waits for the loader.
-  const size_t most = static_cast<size_t>(micro_batch_ * 4 * Threads());
+  const size_t most = static_cast<size_t>(session_.options().capacity.sequences * kPartsAtOnce);
+  std::vector<float> logits(data.size() * static_cast<size_t>(classes_));
+  for (size_t done = 0; done < data.size(); done += most) {
+    data.Take(std::min(most, data.remaining()));
+    Compute(data, &logits[done * static_cast<size_t>(classes_)], nullptr);
+  }
+  return logits;
+}
+
+Metrics Evaluator::Run(TaskData& data, std::vector<float>* all_logits) {
+  const auto start = std::chrono::steady_clock::now();
+  data.Start(InOrder(data));
+  session_.ParamsChanged();
+  ConfusionMatrix matrix(classes_);
+  const size_t most = static_cast<size_t>(session_.options().capacity.sequences * kPartsAtOnce);
   std::vector<float> logits(most * static_cast<size_t>(classes_)), losses(most);
-  std::vector<Pixels> samples;
   Metrics m;
-  while (loader.remaining() > 0) {
-    const size_t count = std::min(most, loader.remaining());
-    const std::span<const Example> now = examples.subspan(static_cast<size_t>(m.n), count);
-    samples.clear();
-    loader.Take(count, samples);
-    Compute(loader, samples, now, logits.data(), losses.data());
+  for (size_t done = 0; done < data.size(); done += most) {
+    const size_t count = std::min(most, data.remaining());
+    data.Take(count);
+    Compute(data, logits.data(), losses.data());
     for (size_t i = 0; i < count; ++i) {
       const float* row = &logits[i * static_cast<size_t>(classes_)];
-      const size_t label = static_cast<size_t>(now[i].label);
-      const bool hit = std::max_element(row, row + classes_) - row == now[i].label;
-      ++seen[label];
-      right[label] += hit;
-      m.accuracy += hit;
+      matrix.Add(data.label(done + i), std::max_element(row, row + classes_) - row);
       m.loss += losses[i];
     }
     if (all_logits)
       all_logits->insert(all_logits->end(), logits.begin(),
                          logits.begin() + static_cast<ptrdiff_t>(count) * classes_);
-    m.n += static_cast<int64_t>(count);
   }
-  int64_t classes_seen = 0;
-  for (size_t k = 0; k < seen.size(); ++k) {
-    if (seen[k] == 0) continue;
-    ++classes_seen;
-    m.mean_class_accuracy += static_cast<double>(right[k]) / static_cast<double>(seen[k]);
-  }
-  const double n = static_cast<double>(std::max<int64_t>(m.n, 1));
-  m.accuracy /= n;
-  m.loss /= n;
-  m.mean_class_accuracy /= static_cast<double>(std::max<int64_t>(classes_seen, 1));
+  m.n = matrix.total();
+  m.accuracy = Accuracy(matrix), m.mean_class_accuracy = MeanClassAccuracy(matrix);
+  m.macro_f1 = MacroF1(matrix), m.matthews = MatthewsCorrelation(matrix);
+  m.confusion = std::move(matrix);
+  m.loss /= static_cast<double>(std::max<int64_t>(m.n, 1));
   m.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return m;
-}
-
-std::unique_ptr<ImageLoader> MakeLoader(std::span<const Example> examples,
-                                        const Preprocess& preprocess) {
-  std::vector<std::string> paths;
-  for (const Example& e : examples) paths.push_back(e.path);
-  return std::make_unique<ImageLoader>(std::move(paths), preprocess,
-                                       LoaderOptions{.threads = Threads()});
 }
 
 StringMap ModelMetadata(const LoadedModel& model, const RunConfig& config) {

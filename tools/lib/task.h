@@ -1,15 +1,12 @@
 // What the commands share: a model made ready for a data set, its graphs, and evaluation.
 #pragma once
-#include "data/dataset.h"
-#include "data/loader.h"
-#include "models/checkpoint.h"
+#include <functional>
+
+#include "data/metrics.h"
 #include "runtime/passes.h"
-#include "tools/lib/run_config.h"
+#include "tools/lib/task_data.h"
 
 namespace graft {
-
-// Class names of a data set, or "0", "1", ... if it names none.
-std::vector<std::string> LabelsOf(const ImageDataset& data);
 
 // A run or adapter means nothing on other weights than those it was trained on: throws Error if the
 // SHA-256 of config.model is not config.base_sha256. Nothing is checked where that is empty
@@ -29,13 +26,13 @@ Preprocess DataPreprocess(const std::string& text, const VitConfig& model);
 Preprocess ModelPreprocess(const std::string& text, const LoadedModel& model);
 
 // Model + method, frozen and trainable set; new parameters are initialised in `params`.
-Graph MethodGraph(const VitConfig& config, const VitBuild& build, const Method& method,
+Graph MethodGraph(const ModelConfig& config, const ModelBuild& build, const Method& method,
                   ParamStore& params, uint64_t seed, std::vector<PassReport>* reports = nullptr);
 
 // The same for inference: no dropout, nothing trainable (so kernels may keep packed weights),
 // outputs "logits" and, with labels, "losses". This is the canonical graph that merging starts
 // from.
-Graph InferenceGraph(const VitConfig& config, const Method& method, ParamStore& params,
+Graph InferenceGraph(const ModelConfig& config, const Method& method, ParamStore& params,
                      uint64_t seed, bool loss);
 
 // Optimising passes of an inference graph, on a copy; `disabled` as --disable-pass.
@@ -44,37 +41,39 @@ TrainStep::Passes TrainingPasses(const std::vector<std::string>& disabled);
 // All pass names, for messages and `graft inspect`.
 std::vector<std::string> PassNames();
 
-// Sequences that one Run handles. A pure function of the model and the batch: the order of sums,
-// and so the bits of the results, depend on it.
-int64_t ChooseMicroBatch(const VitConfig& config, int64_t batch);
-
 struct Metrics {
   int64_t n = 0;
   double accuracy = 0, mean_class_accuracy = 0, loss = 0, seconds = 0;
+  double macro_f1 = 0, matthews = 0;
+  ConfusionMatrix confusion{0};
 };
 
-// A compiled inference graph that is fed from a loader.
+// A compiled inference graph that is fed from a data set.
 class Evaluator {
  public:
-  // `graph` has outputs logits and losses. Trainable parameters may change between runs.
-  Evaluator(const Graph& graph, ParamStore& params, int64_t micro_batch,
+  // `graph` has the output logits, for Run also losses. Trainable parameters may change between
+  // runs.
+  Evaluator(const Graph& graph, ParamStore& params, const Counts& capacity,
             const std::vector<std::string>& disabled_passes = {});
-  // Accuracy over the examples; `logits`, if given, receives [n, classes].
-  Metrics Run(ImageLoader& loader, std::span<const Example> examples,
-              std::vector<float>* logits = nullptr);
+  // Measures over all examples; `logits`, if given, receives [n, classes].
+  Metrics Run(TaskData& data, std::vector<float>* logits = nullptr);
+  // [n, classes] of all examples, in order.
+  std::vector<float> Logits(TaskData& data);
   Session& session() { return session_; }
 
  private:
-  void Compute(const ImageLoader& loader, std::span<const Pixels> samples,
-               std::span<const Example> examples, float* logits, float* losses);
+  void Compute(const TaskData& data, float* logits, float* losses);
 
   Session session_;
-  int64_t micro_batch_, classes_;
+  int64_t classes_;
 };
 
-// A loader over the examples' files.
-std::unique_ptr<ImageLoader> MakeLoader(std::span<const Example> examples,
-                                        const Preprocess& preprocess);
+// The examples from the first to the last.
+std::vector<size_t> InOrder(const TaskData& data);
+
+// run(i, first, worker) for every part i of a batch, whose first example is `first` (ForEachRun).
+void ForEachPart(Session& session, std::span<const Counts> parts,
+                 const std::function<void(size_t i, int64_t first, int worker)>& run);
 
 // Metadata of fused files: graft.config, graft.recipe, graft.base_sha256, graft.labels,
 // graft.preprocess.

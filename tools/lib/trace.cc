@@ -11,8 +11,8 @@ namespace graft {
 
 // The masks of every random node, drawn by the same operators on ones.
 struct Trace::Masks {
-  Masks(const std::string& path, Graph graph, ParamStore& p, int64_t batch)
-      : file(path), names(Names(graph)), session(graph, p, {.capacity = {batch, 0}}) {}
+  Masks(const std::string& path, Graph graph, ParamStore& p, const Counts& batch)
+      : file(path), names(Names(graph)), session(graph, p, {.capacity = batch}) {}
 
   static std::vector<std::string> Names(const Graph& g) {
     std::vector<std::string> names;
@@ -53,7 +53,7 @@ Trace::Trace(const std::string& dir) : dir_(dir), batches_(dir + "/batches.npz")
 Trace::~Trace() = default;
 
 std::unique_ptr<Trace> Trace::Begin(const RunConfig& config, const Graph& g, ParamStore& params,
-                                    int64_t first_step) {
+                                    const TaskData& data, int64_t first_step) {
   if (first_step > 0) Fail("--trace: a resumed run cannot be traced; train it from the start");
   CreateFreshDirectory(config.trace);
   std::unique_ptr<Trace> trace(new Trace(config.trace));
@@ -65,13 +65,15 @@ std::unique_ptr<Trace> Trace::Begin(const RunConfig& config, const Graph& g, Par
   const Graph masks = MaskGraph(g);
   if (!masks.outputs.empty()) {
     trace->masks_ =
-        std::make_unique<Masks>(config.trace + "/masks.npz", masks, params, config.batch_size);
+        std::make_unique<Masks>(config.trace + "/masks.npz", masks, params,
+                                Counts{config.batch_size, config.batch_size * data.longest()});
     trace->masks_->session.Input("one").f32()[0] = 1;
   }
   return trace;
 }
 
-void Trace::Step(int64_t step, std::span<const size_t> rows, double loss, double learning_rate) {
+void Trace::Step(int64_t step, std::span<const size_t> rows, double loss, double learning_rate,
+                 const TaskData& data) {
   const std::string name = fmt::format("step_{:06}", step);
   std::vector<int32_t> order(rows.begin(), rows.end());
   batches_.Add(ToWrite<int32_t>(name, {static_cast<int64_t>(order.size())}, order));
@@ -80,7 +82,12 @@ void Trace::Step(int64_t step, std::span<const size_t> rows, double loss, double
   if (!masks_) return;
   int32_t* rng = masks_->session.Input("rng").i32();
   rng[0] = static_cast<int32_t>(step), rng[1] = 0;
-  masks_->session.Run({static_cast<int64_t>(rows.size()), 0});
+  Counts batch{static_cast<int64_t>(rows.size()), 0};
+  if (data.longest() > 0) {  // where sequences begin differs from batch to batch
+    batch = data.Parts(masks_->session.options().capacity).front();
+    data.Fill(masks_->session, 0, batch.sequences, 0);
+  }
+  masks_->session.Run(batch);
   for (const std::string& stream : masks_->names) {
     const Tensor mask = masks_->session.Output(stream);
     masks_->file.Add(

@@ -2,7 +2,7 @@
 #pragma once
 #include "runtime/graph.h"
 #include "runtime/io/npy.h"
-#include "tools/lib/run_config.h"
+#include "tools/lib/task_data.h"
 
 namespace graft {
 
@@ -11,10 +11,12 @@ class Trace {
   // Writes init.safetensors: every parameter of the graph as it starts. A trace covers whole runs,
   // so a resumed one (`first_step` > 0) is an Error.
   static std::unique_ptr<Trace> Begin(const RunConfig& config, const Graph& g, ParamStore& params,
-                                      int64_t first_step);
+                                      const TaskData& data, int64_t first_step);
   ~Trace();
-  // Row order of the step (indices into the training list), loss, learning rate; dropout masks.
-  void Step(int64_t step, std::span<const size_t> rows, double loss, double learning_rate);
+  // Row order of the step (indices into the training list), loss, learning rate; dropout masks of
+  // the data's batch.
+  void Step(int64_t step, std::span<const size_t> rows, double loss, double learning_rate,
+            const TaskData& data);
   // final.safetensors: the trainable tensors.
   void Finish(const ParamStore& params, const std::vector<std::string>& trainable);
 

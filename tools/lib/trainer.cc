@@ -5,7 +5,6 @@
 #include <cmath>
 #include <filesystem>
 #include <future>
-#include <numeric>
 #include <optional>
 
 #include "autograd/prefix.h"
@@ -39,7 +38,8 @@ RunConfig CompleteRunConfig(RunConfig c) {
   if (!c.model.starts_with("init:"))
     c.model = std::filesystem::absolute(c.model).lexically_normal();
   c.data = std::filesystem::absolute(c.data).lexically_normal();
-  const ImageDataset data(c.data);
+  if (!c.tokenizer.empty()) c.tokenizer = std::filesystem::absolute(c.tokenizer).lexically_normal();
+  const TaskDataset data(c.data);
   if (c.train_split.empty()) c.train_split = data.DefaultTrainSplit();
   if (c.train_split.empty())
     Fail("{}: no usual training split; name one with --train-split{}", c.data,
@@ -49,20 +49,12 @@ RunConfig CompleteRunConfig(RunConfig c) {
       c.train_split != data.DefaultValidationSplit())
     c.val_split = data.DefaultValidationSplit();
   if (c.val_split == "none") c.val_split.clear();
-  const Split train = data.Load(c.train_split, static_cast<size_t>(c.limit));
-  if (!c.val_split.empty() && !c.allow_overlap) {
-    const std::vector<std::string> both = Overlap(data.Load(c.val_split), train);
-    if (!both.empty())
-      throw Error(
-          fmt::format(
-              "validation split '{}' shares {} images with training split '{}' (the first is {}); "
-              "hint: --allow-overlap, or --val-split none",
-              c.val_split, both.size(), c.train_split, both[0]),
-          ErrorKind::kUser);
-  }
-  c.labels = LabelsOf(data);
+  if (!c.val_split.empty() && !c.allow_overlap)
+    data.RefuseOverlap(c.val_split, c.train_split, static_cast<size_t>(c.limit));
+  c.labels = data.labels();
   const LoadedModel model = LoadModel(c.model, c.arch, static_cast<uint64_t>(c.seed));
-  c.preprocess = ToString(DataPreprocess(c.preprocess, model.vit()));
+  data.CheckKind(model);
+  if (!data.texts()) c.preprocess = ToString(DataPreprocess(c.preprocess, model.vit()));
   c.base_sha256 = KnownBaseHash(c.model).value_or("");
   return c;
 }
@@ -91,6 +83,8 @@ class Trainer {
   void ComputeFeatures(const Graph& prefix);
   void OneEpoch();
   void OneStep(std::span<const size_t> rows);
+  StepResult StepOnFeatures(std::span<const size_t> rows, double lr);
+  StepResult StepOnExamples(std::span<const size_t> rows, double lr);
   void EndEpoch(int64_t epoch);
   void SaveState();
   void RecordBase();
@@ -107,37 +101,34 @@ class Trainer {
   std::future<std::string> base_hash_;
   LoadedModel model_;
   Method method_;
-  Split train_, validation_;
+  std::unique_ptr<TaskData> train_, validation_;
   Graph graph_;
   std::optional<TrainStep> step_;
-  std::unique_ptr<ImageLoader> loader_;
-  std::unique_ptr<ImageLoader> validation_loader_;
   std::optional<Evaluator> evaluator_;
   std::unique_ptr<Trace> trace_;
   std::vector<float> features_;  // [examples, feature_size_], if the prefix is frozen
   size_t feature_size_ = 0;
-  std::vector<Tensor> input_, labels_;  // of each worker: images or features, labels
-  std::vector<Pixels> samples_;         // of the current batch
   std::vector<std::string> trainable_, state_names_;
   Progress progress_;
   int64_t steps_ = 0, steps_per_epoch_ = 0, trainable_count_ = 0, examples_seen_ = 0;
   double session_seconds_ = 0;
+  double work_ = 0;  // of the last step, in full micro-batches
   bool interrupted_ = false;
 };
 
 void Trainer::Open() {
-  const ImageDataset data(c_.data);
-  train_ = data.Load(c_.train_split, static_cast<size_t>(c_.limit));
-  if (!c_.val_split.empty()) validation_ = data.Load(c_.val_split);
   model_ = OpenTaskModel(c_);
+  const TaskDataset data(c_.data);
+  train_ = data.Load(c_.train_split, static_cast<size_t>(c_.limit), model_, c_);
+  if (!c_.val_split.empty()) validation_ = data.Load(c_.val_split, 0, model_, c_);
   if (c_.base_sha256.empty())
     base_hash_ = std::async(std::launch::async, BaseHash, c_.model);  // beside the first steps
   method_ = ParseMethod(c_.method);
-  const int64_t n = static_cast<int64_t>(train_.examples.size());
+  const int64_t n = static_cast<int64_t>(train_->size());
   steps_per_epoch_ = (n + c_.batch_size - 1) / c_.batch_size;
   steps_ = steps_per_epoch_ * c_.epochs;
   const uint64_t seed = static_cast<uint64_t>(c_.seed);
-  graph_ = MethodGraph(model_.vit(),
+  graph_ = MethodGraph(model_.config,
                        {.loss = true,
                         .label_smoothing = c_.label_smoothing,
                         .drop_path = c_.drop_path,
@@ -148,29 +139,25 @@ void Trainer::Open() {
   if (dir_.LoadState(model_.params, progress_)) dir_.TruncateMetrics(progress_.step);
   if (progress_.step > steps_)
     Fail("{}: the state is of step {}, but the run has {}", dir_.path(), progress_.step, steps_);
-  if (!c_.trace.empty()) trace_ = Trace::Begin(c_, graph_, model_.params, progress_.step);
+  if (!c_.trace.empty()) trace_ = Trace::Begin(c_, graph_, model_.params, *train_, progress_.step);
 }
 
 void Trainer::Compile() {
   CutPrefix();
-  const int64_t micro =
-      c_.micro_batch ? c_.micro_batch : ChooseMicroBatch(model_.vit(), c_.batch_size);
-  step_.emplace(CompileWithinBudget(graph_, model_.params, OptimizerOf(c_), micro,
-                                    TrainingPasses(c_.disabled_passes), c_.memory_budget));
+  const Counts capacity =
+      ChooseCapacity(model_.config, train_->longest(), c_.batch_size, c_.micro_batch);
+  step_.emplace(CompileWithinBudget(graph_, model_.params, OptimizerOf(c_), capacity,
+                                    train_->longest(), TrainingPasses(c_.disabled_passes),
+                                    c_.memory_budget));
   trainable_ = step_->trainable_names();
   state_names_ = trainable_;
   for (const std::string& name : step_->optimizer_names()) state_names_.push_back(name);
-  Session& session = step_->session();
-  for (int worker = 0; worker < session.options().workers; ++worker) {
-    input_.push_back(session.Input(feature_size_ ? "features" : "image", worker));
-    labels_.push_back(session.Input("labels", worker));
-  }
-  if (feature_size_ == 0) loader_ = MakeLoader(train_.examples, ParsePreprocess(c_.preprocess));
-  if (!validation_.examples.empty()) {
-    Graph inference = MethodGraph(model_.vit(), {.loss = true}, method_, model_.params,
+  if (validation_) {
+    Graph inference = MethodGraph(model_.config, {.loss = true}, method_, model_.params,
                                   static_cast<uint64_t>(c_.seed));
-    evaluator_.emplace(inference, model_.params, step_->micro_batch(), c_.disabled_passes);
-    validation_loader_ = MakeLoader(validation_.examples, ParsePreprocess(c_.preprocess));
+    Counts evaluated = step_->session().options().capacity;
+    evaluated.tokens = std::max(evaluated.tokens, validation_->longest());
+    evaluator_.emplace(inference, model_.params, evaluated, c_.disabled_passes);
   }
   WriteFileAtomically(dir_.file("plan.json"), DumpJson(PlanJson(*step_), 1) + "\n");
 }
@@ -180,7 +167,7 @@ void Trainer::CutPrefix() {
   if (!cut) return;
   const size_t rows = static_cast<size_t>(cut->features.shape[0].sequences);
   const size_t size = rows * static_cast<size_t>(At(cut->features.shape, {}).cols());
-  if (size * train_.examples.size() * sizeof(float) > kFeatureCacheBytes) return;
+  if (size * train_->size() * sizeof(float) > kFeatureCacheBytes) return;
   feature_size_ = size;
   graph_ = std::move(cut->rest);
   ComputeFeatures(cut->prefix);
@@ -188,33 +175,24 @@ void Trainer::CutPrefix() {
 
 // One pass over the training examples; later epochs read the results.
 void Trainer::ComputeFeatures(const Graph& prefix) {
-  const int64_t micro = ChooseMicroBatch(model_.vit(), c_.batch_size);
+  const Counts capacity = ChooseCapacity(model_.config, train_->longest(), c_.batch_size);
   Graph optimised = prefix;
   InferencePasses(c_.disabled_passes).Run(optimised);
-  Session session(optimised, model_.params, {.capacity = {micro, 0}, .workers = Threads()});
-  const std::unique_ptr<ImageLoader> loader =
-      MakeLoader(train_.examples, ParsePreprocess(c_.preprocess));
-  std::vector<size_t> order(train_.examples.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  loader->Start(order);
-  features_.resize(order.size() * feature_size_);
+  Session session(optimised, model_.params, {.capacity = capacity, .workers = Threads()});
+  train_->Start(InOrder(*train_));
+  features_.resize(train_->size() * feature_size_);
   const Clock::time_point start = Clock::now();
-  const size_t most = static_cast<size_t>(4 * micro * Threads());
+  const size_t most = static_cast<size_t>(4 * capacity.sequences * Threads());
   size_t done = 0;
-  while (loader->remaining() > 0) {
-    const size_t count = std::min(most, loader->remaining());
-    samples_.clear();
-    loader->Take(count, samples_);
-    const int64_t n = static_cast<int64_t>(count);
-    ForEachRun(session, (n + micro - 1) / micro, [&](int64_t i, int worker) {
-      const int64_t first = i * micro, runs = std::min(micro, n - first);
-      float* image = session.Input("image", worker).f32();
-      for (int64_t k = 0; k < runs; ++k)
-        loader->Normalize(samples_[static_cast<size_t>(first + k)],
-                          image + static_cast<size_t>(k) * loader->sample_size());
-      session.Run({runs, 0}, worker);
+  while (train_->remaining() > 0) {
+    const size_t count = std::min(most, train_->remaining());
+    train_->Take(count);
+    const std::vector<Counts> parts = train_->Parts(capacity);
+    ForEachPart(session, parts, [&](size_t i, int64_t first, int worker) {
+      train_->Fill(session, first, parts[i].sequences, worker);
+      session.Run(parts[i], worker);
       std::copy_n(session.Output("features", worker).f32(),
-                  static_cast<size_t>(runs) * feature_size_,
+                  static_cast<size_t>(parts[i].sequences) * feature_size_,
                   &features_[(done + static_cast<size_t>(first)) * feature_size_]);
     });
     done += count;
@@ -226,39 +204,55 @@ void Trainer::ComputeFeatures(const Graph& prefix) {
   progress_.seconds += Since(start);
   session_seconds_ += Since(start);
   if (hooks_.note)
-    hooks_.note(fmt::format("features of the frozen layers kept for {} images ({:.1f} s, once)",
-                            done, Since(start)));
+    hooks_.note(fmt::format("features of the frozen layers kept for {} {} ({:.1f} s, once)", done,
+                            train_->unit(), Since(start)));
 }
 
 std::vector<size_t> Trainer::EpochOrder(int64_t epoch) const {
   const StreamKey key{MakeKey(static_cast<uint64_t>(c_.seed), Purpose::kOrder, ""),
                       static_cast<uint64_t>(epoch), 0};
-  const std::vector<int32_t> order = Permutation(static_cast<int32_t>(train_.examples.size()), key);
+  const std::vector<int32_t> order = Permutation(static_cast<int32_t>(train_->size()), key);
   return {order.begin(), order.end()};
+}
+
+StepResult Trainer::StepOnFeatures(std::span<const size_t> rows, double lr) {
+  Session& session = step_->session();
+  work_ = static_cast<double>(rows.size()) / static_cast<double>(step_->micro_batch());
+  return step_->Run(static_cast<int64_t>(rows.size()), progress_.step, lr,
+                    [&](int64_t first, int64_t count, int worker) {
+                      float* input = session.Input("features", worker).f32();
+                      int32_t* labels = session.Input("labels", worker).i32();
+                      for (const size_t row :
+                           rows.subspan(static_cast<size_t>(first), static_cast<size_t>(count))) {
+                        *labels++ = train_->label(row);
+                        input = std::copy_n(&features_[row * feature_size_], feature_size_, input);
+                      }
+                    });
+}
+
+StepResult Trainer::StepOnExamples(std::span<const size_t> rows, double lr) {
+  Session& session = step_->session();
+  train_->Take(rows.size());
+  const Counts& full = session.options().capacity;
+  const std::vector<Counts> parts = train_->Parts(full);
+  work_ = 0;
+  for (const Counts& part : parts)
+    work_ += full.tokens
+                 ? static_cast<double>(part.tokens) / static_cast<double>(full.tokens)
+                 : static_cast<double>(part.sequences) / static_cast<double>(full.sequences);
+  return step_->Run(parts, progress_.step, lr, [&](int64_t first, int64_t count, int worker) {
+    train_->Fill(session, first, count, worker);
+  });
 }
 
 void Trainer::OneStep(std::span<const size_t> rows) {
   const int64_t step = progress_.step;
   const double lr = LearningRate(c_, step, steps_);
-  samples_.clear();
-  if (!feature_size_) loader_->Take(rows.size(), samples_);
-  const auto fill = [&](int64_t first, int64_t count, int worker) {
-    float* input = input_[static_cast<size_t>(worker)].f32();
-    int32_t* labels = labels_[static_cast<size_t>(worker)].i32();
-    for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
-      const size_t at = static_cast<size_t>(first) + i, row = rows[at];
-      labels[i] = train_.examples[row].label;
-      if (feature_size_)
-        std::copy_n(&features_[row * feature_size_], feature_size_, input + i * feature_size_);
-      else
-        loader_->Normalize(samples_[at], input + i * loader_->sample_size());
-    }
-  };
-  const StepResult result = step_->Run(static_cast<int64_t>(rows.size()), step, lr, fill);
+  const StepResult result = feature_size_ ? StepOnFeatures(rows, lr) : StepOnExamples(rows, lr);
   if (!std::isfinite(result.loss))  // the sign of a NaN means nothing
     StopNonFinite(fmt::format("the loss is {} at step {} of {} (epoch {}, learning rate {:.3g})",
                               std::fabs(result.loss), step + 1, steps_, epoch_of(step) + 1, lr));
-  if (trace_) trace_->Step(step, rows, result.loss, lr);
+  if (trace_) trace_->Step(step, rows, result.loss, lr, *train_);
   progress_.epoch_loss_sum += result.loss;
   ++progress_.step;
 }
@@ -268,9 +262,8 @@ void Trainer::OneEpoch() {
   const std::vector<size_t> order = EpochOrder(epoch);
   const size_t batch = static_cast<size_t>(c_.batch_size);
   const size_t done = static_cast<size_t>(progress_.step % steps_per_epoch_) * batch;
-  if (loader_) loader_->Start({order.begin() + static_cast<ptrdiff_t>(done), order.end()});
-  const double flops =
-      step_->session().cost(Phase::kMain).flops / static_cast<double>(step_->micro_batch());
+  if (!feature_size_) train_->Start({order.begin() + static_cast<ptrdiff_t>(done), order.end()});
+  const double flops = step_->session().cost(Phase::kMain).flops;  // of a full micro-batch
   for (size_t at = done; at < order.size(); at += batch) {
     const Clock::time_point start = Clock::now();
     const size_t count = std::min(batch, order.size() - at);
@@ -283,9 +276,10 @@ void Trainer::OneEpoch() {
       hooks_.on_step(
           {progress_.step, steps_, epoch + 1, c_.epochs, progress_.epoch_loss_sum - loss_before,
            LearningRate(c_, progress_.step - 1, steps_), static_cast<double>(count) / seconds,
-           flops * static_cast<double>(count) / seconds * 1e-9,
+           flops * work_ / seconds * 1e-9,
            session_seconds_ / static_cast<double>(examples_seen_) *
-               static_cast<double>(c_.batch_size) * static_cast<double>(steps_ - progress_.step)});
+               static_cast<double>(c_.batch_size) * static_cast<double>(steps_ - progress_.step),
+           train_->unit()});
     const bool ends = at + count == order.size();
     if (ends) EndEpoch(epoch);
     if (hooks_.stop && hooks_.stop()) {
@@ -305,6 +299,7 @@ void Trainer::EndEpoch(int64_t epoch) {
                      progress_.last_loss,
                      session_seconds_,
                      static_cast<double>(examples_seen_) / std::max(session_seconds_, 1e-9),
+                     train_->unit(),
                      false,
                      {}};
   nlohmann::json line{{"epoch", epoch + 1},
@@ -314,10 +309,12 @@ void Trainer::EndEpoch(int64_t epoch) {
                       {"seconds", progress_.seconds}};
   if (evaluator_) {
     report.validated = true;
-    report.validation = evaluator_->Run(*validation_loader_, validation_.examples);
+    report.validation = evaluator_->Run(*validation_);
     progress_.val_accuracy = report.validation.accuracy;
     line["val_accuracy"] = report.validation.accuracy;
     line["val_loss"] = report.validation.loss;
+    line["val_macro_f1"] = report.validation.macro_f1;
+    line["val_matthews"] = report.validation.matthews;
     if (report.validation.accuracy > progress_.best_metric) {
       RecordBase();
       progress_.best_metric = report.validation.accuracy;

@@ -8,10 +8,12 @@ namespace graft {
 struct StepReport {
   int64_t step = 0, steps = 0, epoch = 0, epochs = 0;  // step counts from 1 here
   double loss = 0, learning_rate = 0, examples_per_second = 0, gflops = 0, seconds_left = 0;
+  const char* unit = "";  // "images", "texts"
 };
 struct EpochReport {
   int64_t epoch = 0, epochs = 0;  // from 1
   double train_loss = 0, seconds = 0, examples_per_second = 0;
+  const char* unit = "";
   bool validated = false;
   Metrics validation;
 };

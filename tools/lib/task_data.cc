@@ -1,0 +1,304 @@
+#include "tools/lib/task_data.h"
+
+#include <algorithm>
+
+#include "models/tokenizer.h"
+#include "runtime/rng.h"
+#include "runtime/threads.h"
+
+namespace graft {
+namespace {
+
+// An order and where the batch is in it; examples of equal size.
+class OrderedData : public TaskData {
+ public:
+  int64_t longest() const override { return 0; }
+  void Start(std::vector<size_t> order) override { order_ = std::move(order), end_ = begin_ = 0; }
+  size_t remaining() const override { return order_.size() - end_; }
+  void Take(size_t count) override { begin_ = end_, end_ += count; }
+  std::vector<Counts> Parts(const Counts& capacity) const override {
+    std::vector<Counts> parts;
+    const int64_t n = static_cast<int64_t>(end_ - begin_);
+    for (int64_t first = 0; first < n; first += capacity.sequences)
+      parts.push_back({std::min(capacity.sequences, n - first), 0});
+    return parts;
+  }
+
+ protected:
+  std::span<const size_t> batch() const { return std::span(order_).subspan(begin_, end_ - begin_); }
+  // Examples [first, first + count) of the batch.
+  std::span<const size_t> Examples(int64_t first, int64_t count) const {
+    return batch().subspan(static_cast<size_t>(first), static_cast<size_t>(count));
+  }
+
+ private:
+  std::vector<size_t> order_;
+  size_t begin_ = 0, end_ = 0;
+};
+
+std::unique_ptr<ImageLoader> Loader(std::span<const Example> examples, const Preprocess& p) {
+  std::vector<std::string> paths;
+  for (const Example& e : examples) paths.push_back(e.path);
+  return std::make_unique<ImageLoader>(std::move(paths), p, LoaderOptions{.threads = Threads()});
+}
+
+class ImageData : public OrderedData {
+ public:
+  ImageData(std::span<const Example> examples, const Preprocess& preprocess)
+      : loader_(Loader(examples, preprocess)) {
+    for (const Example& e : examples) labels_.push_back(e.label);
+  }
+  const char* unit() const override { return "images"; }
+  size_t size() const override { return labels_.size(); }
+  int label(size_t example) const override { return labels_[example]; }
+  void Start(std::vector<size_t> order) override {
+    loader_->Start(order);
+    OrderedData::Start(std::move(order));
+  }
+  void Take(size_t count) override {
+    samples_.clear();
+    loader_->Take(count, samples_);
+    OrderedData::Take(count);
+  }
+  void Fill(Session& session, int64_t first, int64_t count, int worker) const override {
+    const std::span<const size_t> examples = Examples(first, count);
+    if (session.HasInput("image")) {
+      float* image = session.Input("image", worker).f32();
+      for (size_t i = 0; i < examples.size(); ++i)
+        loader_->Normalize(samples_[static_cast<size_t>(first) + i],
+                           image + i * loader_->sample_size());
+    }
+    if (!session.HasInput("labels")) return;
+    int32_t* labels = session.Input("labels", worker).i32();
+    for (size_t i = 0; i < examples.size(); ++i) labels[i] = labels_[examples[i]];
+  }
+
+ private:
+  std::unique_ptr<ImageLoader> loader_;
+  std::vector<int> labels_;
+  std::vector<Pixels> samples_;  // of the batch
+};
+
+// Normalised images, one after the other.
+class ArrayData : public OrderedData {
+ public:
+  ArrayData(std::vector<float> values, size_t sample)
+      : values_(std::move(values)), sample_(sample) {}
+  const char* unit() const override { return "images"; }
+  size_t size() const override { return values_.size() / sample_; }
+  int label(size_t) const override { return 0; }
+  void Fill(Session& session, int64_t first, int64_t count, int worker) const override {
+    float* image = session.Input("image", worker).f32();
+    for (const size_t example : Examples(first, count))
+      image = std::copy_n(&values_[example * sample_], sample_, image);
+  }
+
+ private:
+  std::vector<float> values_;
+  size_t sample_;
+};
+
+class TextData : public OrderedData {
+ public:
+  TextData(std::span<const TextExample> examples, const TextLoader::Tokenize& tokenize)
+      : loader_(examples, tokenize) {
+    for (const TextExample& e : examples) labels_.push_back(e.label);
+  }
+  const char* unit() const override { return "texts"; }
+  size_t size() const override { return loader_.size(); }
+  int label(size_t example) const override { return labels_[example]; }
+  int64_t longest() const override { return static_cast<int64_t>(loader_.longest()); }
+  std::vector<Counts> Parts(const Counts& capacity) const override {
+    std::vector<Counts> parts;
+    for (const size_t example : batch()) {
+      const int64_t rows = static_cast<int64_t>(loader_.length(example));
+      if (parts.empty() || parts.back().sequences == capacity.sequences ||
+          parts.back().tokens + rows > capacity.tokens)
+        parts.push_back({0, 0});
+      ++parts.back().sequences, parts.back().tokens += rows;
+    }
+    return parts;
+  }
+  void Fill(Session& session, int64_t first, int64_t count, int worker) const override {
+    const auto input = [&](const char* name) {
+      return session.HasInput(name) ? session.Input(name, worker).i32() : nullptr;
+    };
+    loader_.Write(Examples(first, count), {input("ids"), input("type_ids"), input("positions"),
+                                           input("offsets"), input("labels")});
+  }
+
+ private:
+  TextLoader loader_;
+  std::vector<int> labels_;
+};
+
+Tokenizer OpenTokenizer(const LoadedModel& model, const RunConfig& config) {
+  if (config.tokenizer.empty() && config.model.starts_with("init:"))
+    Fail("{}: has no vocabulary; hint: --tokenizer DIR, a directory with vocab.txt", config.model);
+  const std::string path = config.tokenizer.empty() ? config.model : config.tokenizer;
+  Tokenizer tokenizer = Tokenizer::Open(path);
+  const BertConfig& c = model.bert();
+  if (static_cast<int64_t>(tokenizer.vocab_size()) > c.vocab)
+    Fail("{}: {} tokens, but {} has embeddings for {}", path, tokenizer.vocab_size(), model.source,
+         c.vocab);
+  for (const auto& pieces : {tokenizer.spec().single, tokenizer.spec().pair})
+    for (const TemplatePiece& piece : pieces)
+      if (piece.type < 0 || piece.type >= c.types)
+        Fail("{}: type {} in the template, but {} has {}", path, piece.type, model.source, c.types);
+  if (config.max_length > c.positions)
+    Fail("--max-length {}: {} has {} positions", config.max_length, model.source, c.positions);
+  return tokenizer;
+}
+
+}  // namespace
+
+std::unique_ptr<TaskData> MakeImageData(std::span<const Example> examples,
+                                        const Preprocess& preprocess) {
+  return std::make_unique<ImageData>(examples, preprocess);
+}
+
+std::unique_ptr<TaskData> MakeArrayData(std::vector<float> values, size_t sample) {
+  return std::make_unique<ArrayData>(std::move(values), sample);
+}
+
+std::unique_ptr<TaskData> MakeTextData(std::span<const TextExample> examples,
+                                       const LoadedModel& model, const RunConfig& config) {
+  const Tokenizer tokenizer = OpenTokenizer(model, config);
+  const EncodeOptions options{.max_length = static_cast<size_t>(config.max_length)};
+  return std::make_unique<TextData>(examples, [&](const TextExample& e) {
+    Encoding encoded = e.second.empty() ? tokenizer.Encode(e.text, options)
+                                        : tokenizer.Encode(e.text, e.second, options);
+    return TokenSequence{std::move(encoded.ids), std::move(encoded.types)};
+  });
+}
+
+std::unique_ptr<TaskData> MakeRandomData(size_t n, const LoadedModel& model, uint64_t seed) {
+  if (!model.is_bert()) {
+    const VitConfig& c = model.vit();
+    const size_t sample = static_cast<size_t>(c.channels * c.image_size * c.image_size);
+    std::vector<float> noise(n * sample);
+    FillNormal(noise, {MakeKey(seed, Purpose::kData, "fuse proof")}, 0, 1);
+    return MakeArrayData(std::move(noise), sample);
+  }
+  const BertConfig& c = model.bert();
+  std::vector<TextExample> examples(n);
+  for (size_t i = 0; i < n; ++i) examples[i].label = static_cast<int>(i);  // names the sequence
+  return std::make_unique<TextData>(examples, [&](const TextExample& e) {
+    // Lengths 4, 9, 14, ...: results must not depend on what else a batch holds.
+    const int64_t length = std::min<int64_t>(c.positions, 4 + 5 * e.label);
+    const StreamKey key{MakeKey(seed, Purpose::kData, "fuse proof"), static_cast<uint64_t>(e.label),
+                        0};
+    const std::vector<int32_t> ids = Permutation(static_cast<int32_t>(c.vocab), key);
+    TokenSequence sequence;
+    for (int64_t i = 0; i < length; ++i)
+      sequence.ids.push_back(ids[static_cast<size_t>(i) % ids.size()]);
+    sequence.types.assign(sequence.ids.size(), 0);
+    return sequence;
+  });
+}
+
+namespace {
+
+std::variant<ImageDataset, TextDataset> OpenEither(const std::string& directory) {
+  if (HoldsTexts(directory)) return TextDataset(directory);
+  return ImageDataset(directory);
+}
+
+}  // namespace
+
+TaskDataset::TaskDataset(const std::string& directory) : data_(OpenEither(directory)) {}
+
+const std::string& TaskDataset::directory() const {
+  return std::visit([](const auto& d) -> const std::string& { return d.directory(); }, data_);
+}
+std::vector<std::string> TaskDataset::split_names() const {
+  return std::visit([](const auto& d) { return d.split_names(); }, data_);
+}
+std::string TaskDataset::DefaultTrainSplit() const {
+  return std::visit([](const auto& d) { return d.DefaultTrainSplit(); }, data_);
+}
+std::string TaskDataset::DefaultValidationSplit() const {
+  return std::visit([](const auto& d) { return d.DefaultValidationSplit(); }, data_);
+}
+std::string TaskDataset::DefaultTestSplit() const {
+  return std::visit([](const auto& d) { return d.DefaultTestSplit(); }, data_);
+}
+int64_t TaskDataset::num_classes() const {
+  return std::visit([](const auto& d) { return d.num_classes(); }, data_);
+}
+
+std::vector<std::string> TaskDataset::labels() const {
+  auto labels = std::visit([](const auto& d) { return d.class_names(); }, data_);
+  for (int64_t i = static_cast<int64_t>(labels.size()); i < num_classes(); ++i)
+    labels.push_back(std::to_string(i));
+  return labels;
+}
+
+void TaskDataset::RefuseOverlap(const std::string& validation, const std::string& train,
+                                size_t limit) const {
+  constexpr size_t kTextsByChance = 10;  // one in so many
+  const auto [shared, total, first] = std::visit(
+      [&](const auto& d) {
+        const auto held_out = d.Load(validation);
+        const auto both = Overlap(held_out, d.Load(train, limit));
+        std::string example;
+        if (!both.empty()) {
+          if constexpr (requires { both[0].text; })
+            example = fmt::format("'{}'", both[0].text);
+          else
+            example = both[0];
+        }
+        return std::tuple(both.size(), held_out.examples.size(), example);
+      },
+      data_);
+  if (shared == 0 || (texts() && shared * kTextsByChance < total)) return;
+  throw Error(
+      fmt::format("validation split '{}' shares {} {} with training split '{}' (the first is {}); "
+                  "hint: --allow-overlap, or --val-split none",
+                  validation, shared, texts() ? "texts" : "images", train, first),
+      ErrorKind::kUser);
+}
+
+void TaskDataset::CheckKind(const LoadedModel& model) const {
+  if (texts() != model.is_bert())
+    Fail("{} holds {}, but {} is a {}", directory(), texts() ? "texts" : "images", model.source,
+         model.is_bert() ? "BERT, which reads texts" : "vision transformer");
+}
+
+std::unique_ptr<TaskData> TaskDataset::Load(const std::string& split, size_t limit,
+                                            const LoadedModel& model,
+                                            const RunConfig& config) const {
+  CheckKind(model);
+  if (const auto* images = std::get_if<ImageDataset>(&data_))
+    return MakeImageData(images->Load(split, limit).examples, ParsePreprocess(config.preprocess));
+  return MakeTextData(std::get<TextDataset>(data_).Load(split, limit).examples, model, config);
+}
+
+namespace {
+constexpr int64_t kRows = 400;  // of a micro-batch
+}
+
+int64_t ChooseMicroBatch(const VitConfig& config, int64_t batch) {
+  // One thread computes a micro-batch: a few hundred rows are enough for its GEMM to be fast, and
+  // few enough that activations stay near its cache (docs/measuring.md has the sweep). There should
+  // be several micro-batches for each thread.
+  constexpr int64_t kMicroBatches = 8;
+  return std::max<int64_t>(1, std::min(kRows / config.rows(), batch / kMicroBatches));
+}
+
+Counts ChooseCapacity(const ModelConfig& model, int64_t longest, int64_t batch, int64_t wanted) {
+  if (const auto* vit = std::get_if<VitConfig>(&model))
+    return {wanted ? wanted : ChooseMicroBatch(*vit, batch), 0};
+  // As for images, but short texts have few rows, and every part reads all weights again.
+  constexpr int64_t kMicroBatches = 4;
+  longest = std::max<int64_t>(1, longest);
+  if (wanted) return {wanted, wanted * longest};
+  return {std::clamp<int64_t>(batch / kMicroBatches, 1, kRows), std::max(kRows, longest)};
+}
+
+Counts SmallerCapacity(const Counts& capacity, int64_t longest) {
+  return {(capacity.sequences + 1) / 2,
+          std::min(capacity.tokens, std::max(longest, (capacity.tokens + 1) / 2))};
+}
+
+}  // namespace graft

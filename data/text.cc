@@ -263,10 +263,17 @@ std::vector<fs::path> FindSplits(const std::string& directory) {
 }  // namespace
 
 bool HoldsTexts(const std::string& directory) {
+  bool table = false, folder = false;
   std::error_code error;
-  for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error))
-    if (FormatOf(it->path())) return true;
-  return false;
+  for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
+    const fs::path& path = it->path();
+    if (path.filename().string().starts_with('.')) continue;
+    folder |= fs::is_directory(path);
+    if (!FormatOf(path)) continue;
+    if (std::ranges::find(kUsualOrder, path.stem().string()) != kUsualOrder.end()) return true;
+    table = true;
+  }
+  return table && !folder;
 }
 
 TextDataset::TextDataset(const std::string& directory, const TextColumns& columns)

@@ -232,7 +232,7 @@ HWY_EXPORT(PackAChunk);
 HWY_EXPORT(RunChunk);
 
 constexpr int64_t kMostDepth =
-    256;  // rows of a block of B: a panel of it (48 or 16 KB) stays in L1 or near
+    192;  // rows of a block of B: a panel of it (36 or 12 KB) leaves room in L1 for A and C
 constexpr int64_t kChunkRows =
     192;  // such a block of A stays in L2, and a panel of B serves it all
 constexpr int64_t kChunkCols = 384;

@@ -19,6 +19,18 @@ TextDataset Open(const TempDir& folder, const TextColumns& columns = {}) {
   return TextDataset(folder.path().string(), columns);
 }
 
+TEST(TextData, ATableBesideFoldersIsOfImages) {
+  const TempDir folder;
+  folder.Write("reviews.csv", "text,label\na,0\n");
+  EXPECT_TRUE(HoldsTexts(folder.path().string()));
+  std::filesystem::create_directory(folder.path() / ".cache");
+  EXPECT_TRUE(HoldsTexts(folder.path().string()));
+  std::filesystem::create_directory(folder.path() / "images");
+  EXPECT_FALSE(HoldsTexts(folder.path().string()));
+  folder.Write("dev.tsv", "good\t1\n");
+  EXPECT_TRUE(HoldsTexts(folder.path().string()));
+}
+
 TEST(TextData, UsualLayout) {
   const TempDir folder;
   folder.Write("labels.txt", "negative\npositive\n\n");

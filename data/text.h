@@ -61,8 +61,8 @@ class TextDataset {
   bool pairs_ = false;
 };
 
-// Whether a directory is a TextDataset's: it holds a file of a usual split, or else any table and no
-// folder, for a table beside folders of images describes these.
+// Whether a directory is a TextDataset's: it holds a file of a usual split, or else any table and
+// no folder, for a table beside folders of images describes these.
 bool HoldsTexts(const std::string& directory);
 
 // The examples of `a` whose texts `b` contains too. Short texts may well be in both.

@@ -262,6 +262,19 @@ std::vector<fs::path> FindSplits(const std::string& directory) {
 
 }  // namespace
 
+TextColumns ParseTextColumns(const std::string& names) {
+  if (names.empty()) return {};
+  std::vector<std::string> parts(1);
+  for (const char c : names)
+    if (c == ',')
+      parts.emplace_back();
+    else
+      parts.back() += c;
+  if (parts.size() < 2 || parts.size() > 3 || Contains(parts, ""))
+    Fail("columns '{}': expected TEXT,LABEL or TEXT,SECOND,LABEL", names);
+  return {parts[0], parts.size() == 3 ? parts[1] : "", parts.back()};
+}
+
 bool HoldsTexts(const std::string& directory) {
   bool table = false, folder = false;
   std::error_code error;

@@ -28,6 +28,9 @@ struct TextColumns {
   std::string text = "", second = "", label = "";
 };
 
+// "TEXT,LABEL" or "TEXT,SECOND,LABEL"; "" = the defaults. Throws Error for anything else.
+TextColumns ParseTextColumns(const std::string& names);
+
 class TextDataset {
  public:
   // Reads everything. Throws Error with file and line for a file that is not as above.

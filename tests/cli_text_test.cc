@@ -89,6 +89,18 @@ TEST_F(TextStory, PredictNamesTheClass) {
   EXPECT_EQ(json["predictions"][3]["input"], "b x");
 }
 
+TEST_F(TextStory, ColumnsByName) {
+  const std::string named = *dir_ / "named";
+  fs::create_directory(named);
+  Spill(named + "/dev.csv", "id,review,verdict\n1,a b x,crossed\n2,y b,forked\n3,x d,0\n");
+  fs::copy(data() + "/labels.txt", named + "/labels.txt");
+  const nlohmann::json json =
+      GraftJson({"eval", "--run", run(), "--data", named, "--columns", "review,verdict"});
+  EXPECT_EQ(json["n"], 3);
+  EXPECT_EQ(json["accuracy"], 1.0);
+  EXPECT_EQ(Graft({"eval", "--run", run(), "--data", named, "--columns", "review"}).code, 1);
+}
+
 TEST_F(TextStory, SameBitsAtOneThread) {
   const std::string one = *dir_ / "one";
   GraftJson(Args(one, {"--threads", "1"}));

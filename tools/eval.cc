@@ -10,7 +10,7 @@ namespace {
 
 struct EvalOptions {
   ModelChoice choice;
-  std::string data, split;
+  std::string data, split, columns;
   size_t limit = 0;
 };
 
@@ -70,7 +70,7 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   if (o.data.empty()) throw Error("eval needs --data, the data set's directory", ErrorKind::kUsage);
   ApplyCommonOptions(common);
   OpenedModel opened = OpenModel(o.choice, common, InputKind::kDataset);
-  const TaskDataset data(o.data);
+  const TaskDataset data(o.data, o.columns.empty() ? opened.config.columns : o.columns);
   data.CheckKind(opened.model);
   CheckClasses(opened, data);
   CompareLabels(opened, data, common);
@@ -107,6 +107,8 @@ void AddEvalCommand(CLI::App& app, CommonOptions& common) {
   auto o = std::make_shared<EvalOptions>();
   AddModelOptions(*command, o->choice);
   command->add_option("--data", o->data, "VTAB-1k lists, one folder per class, or labelled texts");
+  command->add_option("--columns", o->columns,
+                      "of texts: TEXT,LABEL or TEXT,SECOND,LABEL (default: the run's)");
   command->add_option("--split", o->split,
                       "list to evaluate on (default: test, else a validation split)");
   command->add_option("--limit", o->limit, "the first N examples only");

@@ -110,7 +110,7 @@ std::string RunText(const RunConfig& c) {
   table.Add({"base", c.base_sha256.empty() ? c.model
                                            : fmt::format("{} (SHA-256 {}...)", c.model,
                                                          c.base_sha256.substr(0, 12))});
-  table.Add({"preprocess", c.preprocess});
+  if (!c.preprocess.empty()) table.Add({"preprocess", c.preprocess});
   table.Add({"seed", std::to_string(c.seed)});
   return table.Lines("  ");
 }

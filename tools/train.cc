@@ -1,5 +1,5 @@
 // graft train
-#include <sys/stat.h>
+#include <filesystem>
 
 #include "runtime/cpu.h"
 #include "runtime/threads.h"
@@ -45,6 +45,8 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
   command.add_option("--limit", c.limit, "the first N training examples only");
   command.add_option("--preprocess", c.preprocess,
                      "of images: preset or full text; 'list' shows the presets");
+  command.add_option("--columns", c.columns,
+                     "of texts: TEXT,LABEL or TEXT,SECOND,LABEL (default: the usual names)");
   command.add_option("--tokenizer", c.tokenizer,
                      "of texts: vocab.txt or tokenizer.json (default: the model's)");
   command.add_option("--max-length", c.max_length, "of texts: most tokens of one")
@@ -116,9 +118,10 @@ void Run(TrainOptions& o, const CommonOptions& common) {
         ErrorKind::kInterrupted);
   Say(common, fmt::format("done: {} steps, {} trainable parameters, {:.1f} s, peak memory {} MiB",
                           s.steps, s.trainable_parameters, s.seconds, PeakResidentBytes() >> 20));
-  Say(common, fmt::format("next: graft eval --run {0} --data {1} --split test\n      graft fuse "
-                          "--run {0} --out fused.safetensors",
-                          dir->path(), s.config.data));
+  const bool directory = std::filesystem::is_directory(s.config.model);
+  Say(common,
+      fmt::format("next: graft eval --run {0} --data {1}\n      graft fuse --run {0} --out {2}",
+                  dir->path(), s.config.data, directory ? "fused/" : "fused.safetensors"));
 }
 
 }  // namespace

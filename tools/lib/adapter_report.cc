@@ -103,7 +103,7 @@ void InspectAdapter(const std::string& path, const CommonOptions& common) {
                   adapter.config.method, base.architecture(), keys.matched.size(), Grouped(count)));
   TextTable table;
   table.Add({"classes", fmt::format("{}", fmt::join(adapter.config.labels, ", "))});
-  table.Add({"preprocess", adapter.config.preprocess});
+  if (!adapter.config.preprocess.empty()) table.Add({"preprocess", adapter.config.preprocess});
   table.Add({"base SHA-256",
              adapter.config.base_sha256.empty() ? "none (init:)" : adapter.config.base_sha256});
   Say(common, table.Lines("  "));

@@ -23,7 +23,7 @@ std::unique_ptr<TaskData> ProofData(const OpenedModel& opened, const std::string
   struct stat s;
   if (data_path.empty() && stat(path.c_str(), &s) != 0)
     return MakeRandomData(kRandomExamples, opened.model, static_cast<uint64_t>(c.seed));
-  const TaskDataset data(path);
+  const TaskDataset data(path, c.columns);
   std::string split = data.DefaultTestSplit();
   if (split.empty()) split = data.split_names().front();
   return data.Load(split, kProofExamples, opened.model, c);

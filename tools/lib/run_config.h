@@ -12,6 +12,7 @@ struct RunConfig {
   std::string model, arch, data, method = "lora";
   std::string train_split, val_split;  // val_split "" = none
   std::string preprocess;              // of images, full text form
+  std::string columns;                 // of texts, as ParseTextColumns; "" = the usual names
   std::string tokenizer;               // of texts; "" = the model's own
   int64_t max_length = 128;            // tokens of a text, special ones included
   std::vector<std::string> labels;     // class names, in order
@@ -29,7 +30,7 @@ struct RunConfig {
   static void Visit(auto& self, auto&& f) {
     f("model", self.model), f("arch", self.arch), f("data", self.data), f("method", self.method);
     f("train_split", self.train_split), f("val_split", self.val_split);
-    f("preprocess", self.preprocess), f("tokenizer", self.tokenizer);
+    f("preprocess", self.preprocess), f("columns", self.columns), f("tokenizer", self.tokenizer);
     f("max_length", self.max_length), f("labels", self.labels), f("base_sha256", self.base_sha256);
     f("epochs", self.epochs), f("batch_size", self.batch_size), f("micro_batch", self.micro_batch);
     f("lr", self.lr), f("weight_decay", self.weight_decay), f("warmup", self.warmup);

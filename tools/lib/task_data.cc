@@ -199,14 +199,17 @@ std::unique_ptr<TaskData> MakeRandomData(size_t n, const LoadedModel& model, uin
 
 namespace {
 
-std::variant<ImageDataset, TextDataset> OpenEither(const std::string& directory) {
-  if (HoldsTexts(directory)) return TextDataset(directory);
+std::variant<ImageDataset, TextDataset> OpenEither(const std::string& directory,
+                                                   const std::string& columns) {
+  if (HoldsTexts(directory)) return TextDataset(directory, ParseTextColumns(columns));
+  if (!columns.empty()) Fail("--columns {}: {} holds no texts", columns, directory);
   return ImageDataset(directory);
 }
 
 }  // namespace
 
-TaskDataset::TaskDataset(const std::string& directory) : data_(OpenEither(directory)) {}
+TaskDataset::TaskDataset(const std::string& directory, const std::string& columns)
+    : data_(OpenEither(directory, columns)) {}
 
 const std::string& TaskDataset::directory() const {
   return std::visit([](const auto& d) -> const std::string& { return d.directory(); }, data_);

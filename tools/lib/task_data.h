@@ -59,7 +59,8 @@ std::unique_ptr<TaskData> MakeRandomData(size_t n, const LoadedModel& model, uin
 // Images or texts, whichever the directory holds.
 class TaskDataset {
  public:
-  explicit TaskDataset(const std::string& directory);
+  // `columns`: of tables of texts, as ParseTextColumns.
+  explicit TaskDataset(const std::string& directory, const std::string& columns = "");
 
   bool texts() const { return std::holds_alternative<TextDataset>(data_); }
   const std::string& directory() const;

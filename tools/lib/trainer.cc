@@ -39,7 +39,7 @@ RunConfig CompleteRunConfig(RunConfig c) {
     c.model = std::filesystem::absolute(c.model).lexically_normal();
   c.data = std::filesystem::absolute(c.data).lexically_normal();
   if (!c.tokenizer.empty()) c.tokenizer = std::filesystem::absolute(c.tokenizer).lexically_normal();
-  const TaskDataset data(c.data);
+  const TaskDataset data(c.data, c.columns);
   if (c.train_split.empty()) c.train_split = data.DefaultTrainSplit();
   if (c.train_split.empty())
     Fail("{}: no usual training split; name one with --train-split{}", c.data,
@@ -118,7 +118,7 @@ class Trainer {
 
 void Trainer::Open() {
   model_ = OpenTaskModel(c_);
-  const TaskDataset data(c_.data);
+  const TaskDataset data(c_.data, c_.columns);
   train_ = data.Load(c_.train_split, static_cast<size_t>(c_.limit), model_, c_);
   if (!c_.val_split.empty()) validation_ = data.Load(c_.val_split, 0, model_, c_);
   if (c_.base_sha256.empty())

@@ -101,6 +101,25 @@ TEST_F(TextStory, ColumnsByName) {
   EXPECT_EQ(Graft({"eval", "--run", run(), "--data", named, "--columns", "review"}).code, 1);
 }
 
+// What the head reads belongs to the run, and transformers knows the pooler only.
+TEST_F(TextStory, PoolingIsChosen) {
+  const std::string mean = *dir_ / "mean", fused = *dir_ / "mean_fused";
+  GraftJson(Args(mean, {"--pool", "mean", "--limit", "64"}));
+  const auto evaluate = [&](const char* flag, const std::string& model) {
+    return GraftJson({"eval", flag, model, "--data", data()})["loss"];
+  };
+  const double loss = evaluate("--run", mean);
+  std::vector<std::string> pooled = Args(*dir_ / "pooled", {"--limit", "64"});
+  GraftJson(pooled);
+  EXPECT_NE(loss, evaluate("--run", *dir_ / "pooled"));
+  GraftJson({"fuse", "--run", mean, "--out", fused});
+  EXPECT_NEAR(evaluate("--model", fused), loss, 1e-5);
+  const Outcome o =
+      Graft({"export", "--run", mean, "--format", "hf", "--merged", "--out", *dir_ / "mean_hf"});
+  EXPECT_EQ(o.code, 1);
+  EXPECT_NE(o.err.find("pools by 'mean'"), std::string::npos) << o.err;
+}
+
 TEST_F(TextStory, SameBitsAtOneThread) {
   const std::string one = *dir_ / "one";
   GraftJson(Args(one, {"--threads", "1"}));

@@ -47,6 +47,12 @@ void CheckHuggingFaceCan(const LoadedModel& model) {
   if (!model.is_bert() && model.vit().pool != "token")
     Fail("{}: pools by '{}', which the Hugging Face ViT cannot express; hint: --format timm",
          model.source, model.vit().pool);
+  if (model.is_bert() && model.bert().pool != "pooler")
+    Fail(
+        "{}: pools by '{}', but transformers' BERT classifies by its pooler alone; hint: graft "
+        "fuse, or "
+        "--format graft",
+        model.source, model.bert().pool);
 }
 
 std::string SourceOf(const ExportOptions& o) {

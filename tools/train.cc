@@ -51,6 +51,8 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
                      "of texts: vocab.txt or tokenizer.json (default: the model's)");
   command.add_option("--max-length", c.max_length, "of texts: most tokens of one")
       ->capture_default_str();
+  command.add_option("--pool", c.pool,
+                     "of a BERT: pooler, cls or mean, what the head reads (default: the model's)");
   command.add_option("--save-every", c.save_every, "also save after every N steps");
   command.add_option("--trace", c.trace, "directory for a replay in another framework");
   command.add_flag("--allow-overlap", c.allow_overlap,

@@ -14,6 +14,7 @@ struct RunConfig {
   std::string preprocess;              // of images, full text form
   std::string columns;                 // of texts, as ParseTextColumns; "" = the usual names
   std::string tokenizer;               // of texts; "" = the model's own
+  std::string pool;                    // of a BERT, as BertConfig; "" = the model's own
   int64_t max_length = 128;            // tokens of a text, special ones included
   std::vector<std::string> labels;     // class names, in order
   std::string base_sha256;             // of the model file; "" for init: or not known yet
@@ -31,6 +32,7 @@ struct RunConfig {
     f("model", self.model), f("arch", self.arch), f("data", self.data), f("method", self.method);
     f("train_split", self.train_split), f("val_split", self.val_split);
     f("preprocess", self.preprocess), f("columns", self.columns), f("tokenizer", self.tokenizer);
+    f("pool", self.pool);
     f("max_length", self.max_length), f("labels", self.labels), f("base_sha256", self.base_sha256);
     f("epochs", self.epochs), f("batch_size", self.batch_size), f("micro_batch", self.micro_batch);
     f("lr", self.lr), f("weight_decay", self.weight_decay), f("warmup", self.warmup);

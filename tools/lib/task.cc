@@ -28,6 +28,10 @@ LoadedModel OpenTaskModel(const RunConfig& config) {
   CheckBase(config);
   LoadedModel model = LoadModel(config.model, config.arch, static_cast<uint64_t>(config.seed));
   const uint64_t seed = static_cast<uint64_t>(config.seed);
+  if (!config.pool.empty()) {
+    if (!model.is_bert()) Fail("--pool {}: {} is no BERT", config.pool, model.source);
+    SetPooling(model, config.pool);
+  }
   if (model.is_bert())
     AdaptClasses(model, config.labels, seed);
   else

@@ -1,8 +1,6 @@
 // Checkpoints of others: which file tensor is which canonical parameter, in both directions, with a
 // ledger of every key so that nothing is lost in silence.
 #pragma once
-#include <nlohmann/json.hpp>
-
 #include "models/name_map.h"
 
 namespace graft {
@@ -29,7 +27,7 @@ struct LoadedModel {
   std::map<std::string, std::string> fact_source;  // "heads" -> "config.json", ...
   std::vector<std::string> notices;                // what the user should know, a line each
   std::map<std::string, std::string> metadata;     // of the file
-  nlohmann::json hf_config;                        // config.json as read, else null
+  std::string hf_config;                           // config.json as read, else ""
   std::vector<std::string> labels;                 // class names, if the file knows them
   std::shared_ptr<const TensorFile> file;          // none for init:ARCH and after ToLayout
 
@@ -46,20 +44,24 @@ struct LoadedModel {
 // init:ARCH (seeded weights). `arch` is --arch or "". Throws Error for an unknown architecture,
 // missing keys, wrong shapes. A missing head is not an error here: `ledger` tells and AdaptClasses
 // adds one.
-LoadedModel LoadModel(const std::string& source, const std::string& arch, uint64_t seed);
+LoadedModel LoadModel(const std::string& source, const std::string& arch = "", uint64_t seed = 0);
 
 // Makes the model fit a task: a fresh head for these classes, unless the model's labels are these
 // already; no labels leave it as it is. An entry in the ledger says what was done.
-void AdaptClasses(LoadedModel& model, const std::vector<std::string>& labels, uint64_t seed);
+void AdaptClasses(LoadedModel& model, const std::vector<std::string>& labels, uint64_t seed = 0);
 // Of a ViT also the image size: positions are resampled.
 void AdaptModel(LoadedModel& model, int64_t image_size, const std::vector<std::string>& labels,
-                uint64_t seed);
+                uint64_t seed = 0);
 // What BERT's classifier reads: pooler | cls | mean. Error for a pooler that the file does not
 // have.
 void SetPooling(LoadedModel& model, const std::string& pool);
 
 // Another naming for what SaveModel writes. Throws Error for a model that it cannot express.
 void ToLayout(LoadedModel& model, Layout layout);
+
+// Metadata for SaveModel from which LoadModel knows again what tensors do not tell: graft.config
+// and, if the model has them, graft.labels.
+StringMap ModelFacts(const LoadedModel& model);
 
 // Writes canonical parameters back under the names, shapes and fusions of the layout that the model
 // came in, with the file's tensors that no model uses: a file for timm, a directory with

@@ -138,7 +138,7 @@ void ReadHuggingFaceConfig(const Json& config, const std::string& path, LoadedMo
   for (const char* fact : {"heads", "eps", bert ? "activation" : "gelu"})
     m.fact_source[fact] = "config.json";
   m.labels = ReadLabels(config, Classes(m.config), path);
-  m.hf_config = config;
+  m.hf_config = DumpJson(config);
 }
 
 namespace {
@@ -187,9 +187,16 @@ std::string ClassOfTransformers(const LoadedModel& m) {
 
 }  // namespace
 
+std::string ModelType(const LoadedModel& m) {
+  return m.hf_config.empty() ? "" : ParseJson(m.hf_config, m.source).value("model_type", "");
+}
+
 nlohmann::json HuggingFaceConfig(const LoadedModel& m) {
-  nlohmann::json config = m.hf_config;
-  if (config.is_null()) config = std::visit([](const auto& c) { return NewConfig(c); }, m.config);
+  nlohmann::json config;
+  if (!m.hf_config.empty())
+    config = ParseJson(m.hf_config, m.source);
+  else
+    config = std::visit([](const auto& c) { return NewConfig(c); }, m.config);
   if (!m.is_bert()) config["image_size"] = m.vit().image_size;
   if (m.is_bert() && m.bert().pool != "pooler") config["classifier_pooling"] = m.bert().pool;
   if (!m.params.Has("head.weight")) return config;  // a backbone as it came

@@ -1,5 +1,7 @@
 // config.json of Hugging Face's transformers, read and written.
 #pragma once
+#include <nlohmann/json.hpp>
+
 #include "models/checkpoint.h"
 
 namespace graft {
@@ -11,6 +13,9 @@ namespace graft {
 // `path` is for messages.
 void ReadHuggingFaceConfig(const nlohmann::json& config, const std::string& path,
                            LoadedModel* model);
+
+// "model_type" of the config.json that the model came with, else "".
+std::string ModelType(const LoadedModel& model);
 
 // Throws Error for a config.json of a kind of model that is not known.
 void CheckModelType(const nlohmann::json& config, const std::string& path);

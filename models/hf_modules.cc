@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "models/hf_config.h"
 #include "models/name_map.h"
 
 namespace graft {
@@ -72,8 +73,7 @@ std::vector<HfNaming> HfNamings(const LoadedModel& model) {
 }
 
 HfNaming HfNamingFor(const LoadedModel& model, int transformers) {
-  const bool deit = model.prefix == "deit." || (model.hf_config.is_object() &&
-                                                model.hf_config.value("model_type", "") == "deit");
+  const bool deit = model.prefix == "deit." || ModelType(model) == "deit";
   return MakeNaming(model, deit ? "deit." : "vit.", transformers);
 }
 

@@ -4,6 +4,7 @@
 #include "models/checkpoint.h"
 #include "models/hf_config.h"
 #include "runtime/io/atomic_file.h"
+#include "runtime/io/json.h"
 #include "runtime/io/npy.h"
 
 namespace graft {
@@ -76,8 +77,20 @@ void ToLayout(LoadedModel& model, Layout layout) {
   }
   model.layout = layout;
   model.prefix = layout == Layout::kHuggingFace ? PrefixOf(model.config) : "";
-  model.hf_config = nullptr;
+  model.hf_config.clear();
   model.file = nullptr;
+}
+
+StringMap ModelFacts(const LoadedModel& model) {
+  Json architecture = {{"architecture", model.is_bert() ? "bert" : "vit"}};
+  std::visit(
+      [&](const auto& c) {
+        c.Visit(c, [&](const char* name, const auto& field) { architecture[name] = field; });
+      },
+      model.config);
+  StringMap facts{{"format", "pt"}, {"graft.config", DumpJson(architecture)}};
+  if (!model.labels.empty()) facts["graft.labels"] = DumpJson(Json(model.labels));
+  return facts;
 }
 
 void SaveModel(const LoadedModel& model, const ParamStore& params, const std::string& path,

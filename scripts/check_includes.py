@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks that includes go one way: runtime <- ops <- autograd <- models, peft <- data, tools.
+"""Checks that includes go one way: runtime <- ops <- autograd <- models, peft <- graft <- tools.
 
 models and peft are siblings: neither includes the other. data knows the runtime only. Library
 headers stay where one wrapper hides them. tests and bench may include everything.
@@ -17,7 +17,8 @@ MAY_INCLUDE = {
     "models": {"models", "autograd", "ops", "runtime"},
     "peft": {"peft", "autograd", "ops", "runtime"},
     "data": {"data", "runtime"},
-    "tools": {"tools", "data", "peft", "models", "autograd", "ops", "runtime"},
+    "graft": {"graft", "data", "peft", "models", "autograd", "ops", "runtime"},
+    "tools": {"tools", "graft", "data", "peft", "models", "autograd", "ops", "runtime"},
 }
 ANY = set(MAY_INCLUDE) | {"tests", "bench"}
 # Headers of libraries -> the only files that include them (prefixes of paths).

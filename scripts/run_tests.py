@@ -2,7 +2,8 @@
 """Runs the test binaries of a build folder, two at a time, and adds up their gtest results.
 
 A binary that is missing, crashes or runs into the time limit is a failed test of its own name, and
-what it passed before that counts. The checks of the sources (check_*.py) count as one test each.
+what it passed before that counts. The checks of the sources (check_*.py) count as one test each,
+library_test.py as many as it prints.
 The last line is "N passed, N failed" or, if a test said what it could not find, "..., N skipped".
 """
 
@@ -20,6 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKS = ["check_includes.py", "check_style.py"]
+LIBRARY_TEST = "library_test"
 
 
 class Result:
@@ -94,6 +96,12 @@ def run_binary(name, build, limit):
     return result
 
 
+def run_test(name, build, limit):
+    if name == LIBRARY_TEST:
+        return run_library_test(build, limit)
+    return run_binary(name, build, limit)
+
+
 def run_check(script):
     result = Result(script)
     started = time.monotonic()
@@ -108,6 +116,32 @@ def run_check(script):
         result.passed = 1
     else:
         result.failed.append(script)
+    result.seconds = time.monotonic() - started
+    return result
+
+
+def run_library_test(build, limit):
+    """The installed library, as a program of a user's own finds it."""
+    result = Result(LIBRARY_TEST)
+    started = time.monotonic()
+    broken = ""
+    try:
+        done = subprocess.run(
+            [sys.executable, ROOT / "scripts" / "library_test.py", build],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=limit,
+        )
+        result.output = done.stdout.decode(errors="replace")
+        broken = f"exit code {done.returncode}" if done.returncode else ""
+    except subprocess.TimeoutExpired as late:
+        result.output = (late.stdout or b"").decode(errors="replace")
+        broken = f"longer than {limit} s"
+    result.passed = len(re.findall(r"^passed test_", result.output, re.M))
+    failed = re.findall(r"^FAILED (test_\w+)", result.output, re.M)
+    result.failed = [f"{result.name}: {name}" for name in failed]
+    if not failed and (broken or not result.passed):
+        result.failed.append(f"{result.name} ({broken or 'no test'})")
     result.seconds = time.monotonic() - started
     return result
 
@@ -142,8 +176,10 @@ def main():
 
     started = time.monotonic()
     results = [] if args.names else [run_check(c) for c in CHECKS]
+    if not args.names:
+        names.insert(0, LIBRARY_TEST)
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        for result in pool.map(lambda n: run_binary(n, build, args.limit), names):
+        for result in pool.map(lambda n: run_test(n, build, args.limit), names):
             results.append(result)
             times[result.name] = result.seconds
     if build.exists():

@@ -1,20 +1,10 @@
 // Merging a run or an adapter into its base, with a proof on real inputs before anything is
 // written.
 #pragma once
+#include "graft/fuse.h"
 #include "tools/lib/open_model.h"
 
 namespace graft {
-
-struct FuseProof {
-  double max_abs_logit_difference = 0;
-  double relative_error = 0;  // max abs difference over max abs logit
-  double top1_agreement = 0;
-  int64_t n = 0;
-  size_t nodes_before = 0, nodes_after = 0;
-};
-
-// A larger relative error means that something else than the rounding of f32 sums is different.
-inline constexpr double kFuseTolerance = 1e-5;
 
 struct FusedModel {
   LoadedModel model;  // the layout to write; its parameters are the base's

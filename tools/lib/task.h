@@ -3,7 +3,7 @@
 #include <functional>
 
 #include "data/metrics.h"
-#include "runtime/passes.h"
+#include "graft/method_graph.h"
 #include "tools/lib/task_data.h"
 
 namespace graft {
@@ -24,22 +24,6 @@ Preprocess DataPreprocess(const std::string& text, const VitConfig& model);
 // The transform of a model that is used alone: its metadata's, else its own (shorter side 256, crop
 // 224).
 Preprocess ModelPreprocess(const std::string& text, const LoadedModel& model);
-
-// Model + method, frozen and trainable set; new parameters are initialised in `params`.
-Graph MethodGraph(const ModelConfig& config, const ModelBuild& build, const Method& method,
-                  ParamStore& params, uint64_t seed, std::vector<PassReport>* reports = nullptr);
-
-// The same for inference: no dropout, nothing trainable (so kernels may keep packed weights),
-// outputs "logits" and, with labels, "losses". This is the canonical graph that merging starts
-// from.
-Graph InferenceGraph(const ModelConfig& config, const Method& method, ParamStore& params,
-                     uint64_t seed, bool loss);
-
-// Optimising passes of an inference graph, on a copy; `disabled` as --disable-pass.
-PassManager InferencePasses(const std::vector<std::string>& disabled);
-TrainStep::Passes TrainingPasses(const std::vector<std::string>& disabled);
-// All pass names, for messages and `graft inspect`.
-std::vector<std::string> PassNames();
 
 struct Metrics {
   int64_t n = 0;
@@ -75,8 +59,7 @@ std::vector<size_t> InOrder(const TaskData& data);
 void ForEachPart(Session& session, std::span<const Counts> parts,
                  const std::function<void(size_t i, int64_t first, int worker)>& run);
 
-// Metadata of fused files: graft.config, graft.recipe, graft.base_sha256, graft.labels,
-// graft.preprocess.
+// Metadata of fused files: those of ModelFacts, graft.recipe, graft.base_sha256, graft.preprocess.
 StringMap ModelMetadata(const LoadedModel& model, const RunConfig& config);
 
 }  // namespace graft

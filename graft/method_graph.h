@@ -1,0 +1,28 @@
+// The graph of a model with a method, and the optimising passes that a session wants.
+#pragma once
+#include "autograd/train_step.h"
+#include "models/model.h"
+#include "peft/method.h"
+
+namespace graft {
+
+// Model + method, frozen and trainable set: the canonical graph for training. Parameters of the
+// method that `params` lacks are initialised there from `seed`. Inputs and outputs are those of
+// BuildVit or BuildBert. Throws Error for a method that finds no place in this model.
+Graph MethodGraph(const ModelConfig& config, const ModelBuild& build, const Method& method,
+                  ParamStore& params, uint64_t seed = 0,
+                  std::vector<PassReport>* reports = nullptr);
+
+// The same for inference: no dropout, nothing trainable (so kernels may keep packed weights),
+// outputs "logits" [S,classes] and, with `loss`, "losses" [S,1]. Merging starts from this graph.
+Graph InferenceGraph(const ModelConfig& config, const Method& method, ParamStore& params,
+                     uint64_t seed = 0, bool loss = false);
+
+// Equal results, less work: InferencePasses().Run(graph) before a Session is built on it, and the
+// last argument of TrainStep. Throw Error (kUsage) for an unknown name in `disabled`.
+PassManager InferencePasses(const std::vector<std::string>& disabled = {});
+TrainStep::Passes TrainingPasses(const std::vector<std::string>& disabled = {});
+// All pass names, for messages and `graft inspect`.
+std::vector<std::string> PassNames();
+
+}  // namespace graft

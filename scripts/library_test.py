@@ -110,7 +110,7 @@ class Installed:
         told = run(
             self.prefix / "bin" / "graft", "inspect", self.work / "fused.safetensors", "--json"
         )
-        assert "vit_nano_patch8_32" in told and '"green"' in told, told
+        assert '"classes":{"source":"tensor shapes","value":3}' in told and '"green"' in told, told
 
     def test_example_reports_errors(self):
         try:

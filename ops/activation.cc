@@ -196,146 +196,123 @@ std::vector<ErrorSample> BinaryErrors() {
           {{x, {DType::kF32, {7, 3}}}, {}, "expected equal shapes, found f32[3,7] and f32[7,3]"}};
 }
 
+// What the records of y = f(x) have in common, and those of dx = f'(x) dy.
+constexpr OpDef Activation(OpDef op) {
+  op.infer = SameShapes<1>;
+  if (!op.samples) op.samples = Unary;
+  op.error_samples = UnaryErrors;
+  op.in_place = 0;
+  op.row_inputs = 0b1;
+  return op;
+}
+constexpr OpDef ActivationGrad(OpDef op) {
+  op.infer = SameShapes<2>;
+  op.samples = Binary;
+  op.error_samples = BinaryErrors;
+  op.in_place = 1;  // dy
+  op.row_inputs = 0b11;
+  return op;
+}
+
 }  // namespace
 
-constinit const OpDef kGelu{.name = "gelu",
-                            .infer = SameShapes<1>,
-                            .reference = RefMap<[](double x) { return x * Phi(x); }>,
-                            .kernel = GRAFT_KERNEL(GeluF32),
-                            .gradient = GradientBy<kGeluGrad>,
-                            .cost = PerElement<30>,
-                            .samples = Unary,
-                            .error_samples = UnaryErrors,
-                            .in_place = 0,
-                            .row_inputs = 0b1};
+constinit const OpDef kGelu = Activation({
+    .name = "gelu",
+    .reference = RefMap<[](double x) { return x * Phi(x); }>,
+    .kernel = GRAFT_KERNEL(GeluF32),
+    .gradient = GradientBy<kGeluGrad>,
+    .cost = PerElement<30>,
+});
 
-constinit const OpDef kGeluTanh{
+constinit const OpDef kGeluTanh = Activation({
     .name = "gelu_tanh",
-    .infer = SameShapes<1>,
     .reference = RefMap<[](double x) { return x * Sigmoid64(2 * Inner(x)); }>,
     .kernel = GRAFT_KERNEL(GeluTanhF32),
     .gradient = GradientBy<kGeluTanhGrad>,
     .cost = PerElement<25>,
-    .samples = Unary,
-    .error_samples = UnaryErrors,
     .rtol = 1e-5,  // the error of w is multiplied by w, up to 30 in the negative tail
-    .in_place = 0,
-    .row_inputs = 0b1};
+});
 
-constinit const OpDef kRelu{.name = "relu",
-                            .infer = SameShapes<1>,
-                            .reference = RefMap<Relu64>,
-                            .kernel = GRAFT_KERNEL(ReluF32),
-                            .gradient = GradientBy<kReluGrad>,
-                            .cost = PerElement<1>,
-                            .samples = UnaryRelu,
-                            .error_samples = UnaryErrors,
-                            .in_place = 0,
-                            .row_inputs = 0b1};
+constinit const OpDef kRelu = Activation({
+    .name = "relu",
+    .reference = RefMap<Relu64>,
+    .kernel = GRAFT_KERNEL(ReluF32),
+    .gradient = GradientBy<kReluGrad>,
+    .cost = PerElement<1>,
+    .samples = UnaryRelu,
+});
 
-constinit const OpDef kSilu{.name = "silu",
-                            .infer = SameShapes<1>,
-                            .reference = RefMap<[](double x) { return x * Sigmoid64(x); }>,
-                            .kernel = GRAFT_KERNEL(SiluF32),
-                            .gradient = GradientBy<kSiluGrad>,
-                            .cost = PerElement<20>,
-                            .samples = Unary,
-                            .error_samples = UnaryErrors,
-                            .in_place = 0,
-                            .row_inputs = 0b1};
+constinit const OpDef kSilu = Activation({
+    .name = "silu",
+    .reference = RefMap<[](double x) { return x * Sigmoid64(x); }>,
+    .kernel = GRAFT_KERNEL(SiluF32),
+    .gradient = GradientBy<kSiluGrad>,
+    .cost = PerElement<20>,
+});
 
-constinit const OpDef kTanh{.name = "tanh",
-                            .infer = SameShapes<1>,
-                            .reference = RefMap<[](double x) { return std::tanh(x); }>,
-                            .kernel = GRAFT_KERNEL(TanhF32),
-                            .gradient = GradientBy<kTanhGrad>,
-                            .cost = PerElement<30>,
-                            .samples = Unary,
-                            .error_samples = UnaryErrors,
-                            .in_place = 0,
-                            .row_inputs = 0b1};
+constinit const OpDef kTanh = Activation({
+    .name = "tanh",
+    .reference = RefMap<[](double x) { return std::tanh(x); }>,
+    .kernel = GRAFT_KERNEL(TanhF32),
+    .gradient = GradientBy<kTanhGrad>,
+    .cost = PerElement<30>,
+});
 
-constinit const OpDef kSigmoid{.name = "sigmoid",
-                               .infer = SameShapes<1>,
-                               .reference = RefMap<Sigmoid64>,
-                               .kernel = GRAFT_KERNEL(SigmoidF32),
-                               .gradient = GradientBy<kSigmoidGrad>,
-                               .cost = PerElement<20>,
-                               .samples = Unary,
-                               .error_samples = UnaryErrors,
-                               .in_place = 0,
-                               .row_inputs = 0b1};
+constinit const OpDef kSigmoid = Activation({
+    .name = "sigmoid",
+    .reference = RefMap<Sigmoid64>,
+    .kernel = GRAFT_KERNEL(SigmoidF32),
+    .gradient = GradientBy<kSigmoidGrad>,
+    .cost = PerElement<20>,
+});
 
-constinit const OpDef kGeluGrad{
+constinit const OpDef kGeluGrad = ActivationGrad({
     .name = "gelu_grad",
-    .infer = SameShapes<2>,
     .reference = RefGrad<[](double x) { return Phi(x) + x * Density(x); }>,
     .kernel = GRAFT_KERNEL(GeluGradF32),
     .cost = PerElement<35>,
-    .samples = Binary,
-    .error_samples = BinaryErrors,
     .cancels = true,  // zero near -0.75
-    .in_place = 1,
-    .row_inputs = 0b11};
+});
 
-constinit const OpDef kGeluTanhGrad{.name = "gelu_tanh_grad",
-                                    .infer = SameShapes<2>,
-                                    .reference = RefGrad<[](double x) {
-                                      const double s = Sigmoid64(2 * Inner(x)),
-                                                   t = Sigmoid64(-2 * Inner(x));
-                                      return s + 2 * x * s * t * InnerSlope(x);
-                                    }>,
-                                    .kernel = GRAFT_KERNEL(GeluTanhGradF32),
-                                    .cost = PerElement<40>,
-                                    .samples = Binary,
-                                    .error_samples = BinaryErrors,
-                                    .cancels = true,
-                                    .in_place = 1,
-                                    .row_inputs = 0b11};
+constinit const OpDef kGeluTanhGrad = ActivationGrad({
+    .name = "gelu_tanh_grad",
+    .reference = RefGrad<[](double x) {
+      const double s = Sigmoid64(2 * Inner(x)), t = Sigmoid64(-2 * Inner(x));
+      return s + 2 * x * s * t * InnerSlope(x);
+    }>,
+    .kernel = GRAFT_KERNEL(GeluTanhGradF32),
+    .cost = PerElement<40>,
+    .cancels = true,
+});
 
-constinit const OpDef kReluGrad{.name = "relu_grad",
-                                .infer = SameShapes<2>,
-                                .reference = RefGrad<ReluSlope64>,
-                                .kernel = GRAFT_KERNEL(ReluGradF32),
-                                .cost = PerElement<1>,
-                                .samples = Binary,
-                                .error_samples = BinaryErrors,
-                                .in_place = 1,
-                                .row_inputs = 0b11};
+constinit const OpDef kReluGrad = ActivationGrad({
+    .name = "relu_grad",
+    .reference = RefGrad<ReluSlope64>,
+    .kernel = GRAFT_KERNEL(ReluGradF32),
+    .cost = PerElement<1>,
+});
 
-constinit const OpDef kSiluGrad{
+constinit const OpDef kSiluGrad = ActivationGrad({
     .name = "silu_grad",
-    .infer = SameShapes<2>,
     .reference = RefGrad<[](double x) { return Sigmoid64(x) * (1 + x * Sigmoid64(-x)); }>,
     .kernel = GRAFT_KERNEL(SiluGradF32),
     .cost = PerElement<25>,
-    .samples = Binary,
-    .error_samples = BinaryErrors,
     .cancels = true,  // zero near -1.28
-    .in_place = 1,
-    .row_inputs = 0b11};
+});
 
-constinit const OpDef kTanhGrad{
+constinit const OpDef kTanhGrad = ActivationGrad({
     .name = "tanh_grad",
-    .infer = SameShapes<2>,
     .reference = RefGrad<[](double x) { return 1 / (std::cosh(x) * std::cosh(x)); }>,
     .kernel = GRAFT_KERNEL(TanhGradF32),
     .cost = PerElement<20>,
-    .samples = Binary,
-    .error_samples = BinaryErrors,
-    .in_place = 1,
-    .row_inputs = 0b11};
+});
 
-constinit const OpDef kSigmoidGrad{
+constinit const OpDef kSigmoidGrad = ActivationGrad({
     .name = "sigmoid_grad",
-    .infer = SameShapes<2>,
     .reference = RefGrad<[](double x) { return Sigmoid64(x) * Sigmoid64(-x); }>,
     .kernel = GRAFT_KERNEL(SigmoidGradF32),
     .cost = PerElement<20>,
-    .samples = Binary,
-    .error_samples = BinaryErrors,
-    .in_place = 1,
-    .row_inputs = 0b11};
+});
 
 }  // namespace graft
 #endif  // HWY_ONCE

@@ -1,4 +1,5 @@
 // Checkpoints written: SaveModel and ToLayout of checkpoint.h.
+#include <algorithm>
 #include <deque>
 
 #include "models/checkpoint.h"
@@ -29,6 +30,16 @@ struct Tensors {
   std::deque<std::vector<float>> made;
 };
 
+// Whether the bytes of a file, of a shorter or longer type, are these values.
+bool Holds(const TensorToWrite& stored, const TensorToWrite& tensor) {
+  if (stored.dtype == FileDType::kF32 || !IsFloatingPoint(stored.dtype) ||
+      stored.shape != tensor.shape)
+    return false;
+  std::vector<float> values(tensor.bytes.size() / sizeof(float));
+  ToFloat(stored.dtype, stored.bytes, values);
+  return std::ranges::equal(std::as_bytes(std::span(values)), tensor.bytes);
+}
+
 void AddKey(const LoadedModel& m, const FileKey& key, const ParamStore& params, Tensors* out) {
   const std::string came_as = m.file ? key.In(*m.file) : "";
   if (key.copy && came_as.empty()) return;
@@ -44,8 +55,13 @@ void AddKey(const LoadedModel& m, const FileKey& key, const ParamStore& params, 
   }
   if (Permutes(key.form))
     values = out->made.emplace_back(ToFile(key.form, key.shape, sizes, values));
-  out->list.push_back(ToWrite<float>(came_as.empty() ? key.names[0] : came_as,
-                                     FileShape(key.form, key.shape, sizes), values));
+  TensorToWrite tensor = ToWrite<float>(came_as.empty() ? key.names[0] : came_as,
+                                        FileShape(key.form, key.shape, sizes), values);
+  // What has not changed goes back as it came; what has is f32, since rounding it would undo a
+  // part of what was learnt.
+  if (!came_as.empty())
+    if (auto stored = m.file->Raw(came_as); stored && Holds(*stored, tensor)) tensor = *stored;
+  out->list.push_back(std::move(tensor));
 }
 
 Tensors Collect(const LoadedModel& m, const ParamStore& params) {

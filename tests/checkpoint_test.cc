@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
+#include <deque>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -96,6 +98,30 @@ TEST(Checkpoint, IsWrittenBackByteForByte) {
   }
   EXPECT_EQ(Load(dir / "old").ledger.unexpected,
             (std::vector<std::string>{"embeddings.position_ids"}));
+}
+
+// Unchanged tensors keep their type; one that training has changed is not rounded to it.
+TEST(Checkpoint, ShortFloatsGoBackAsTheyCame) {
+  const TempDir dir;
+  const LoadedModel whole = Load(kTimm);
+  std::deque<std::vector<uint16_t>> halves;
+  std::vector<TensorToWrite> tensors;
+  const SafetensorsModel file = SafetensorsModel::Open(kTimm);
+  for (const auto& [name, t] : Tensors(file)) {
+    std::vector<uint16_t>& half = halves.emplace_back(t.bytes.size() / 4);
+    for (size_t i = 0; i < half.size(); ++i)  // the upper half of a float is a bfloat16
+      std::memcpy(&half[i], t.bytes.data() + 4 * i + 2, 2);
+    tensors.push_back({name, FileDType::kBF16, t.shape, std::as_bytes(std::span(half))});
+  }
+  WriteSafetensors(dir / "short.safetensors", tensors, whole.metadata);
+  LoadedModel m = Load(dir / "short.safetensors");
+  SaveModel(m, m.params, dir / "same.safetensors", m.metadata);
+  ExpectSameTensors(dir / "short.safetensors", dir / "same.safetensors");
+  m.params.Mutable("head.bias")[0] += 1e-4f;
+  SaveModel(m, m.params, dir / "changed.safetensors", m.metadata);
+  const SafetensorsFile changed = SafetensorsFile::Open(dir / "changed.safetensors");
+  EXPECT_EQ(changed.Get("head.bias").dtype, FileDType::kF32);
+  EXPECT_EQ(changed.Get("head.weight").dtype, FileDType::kBF16);
 }
 
 TEST(Checkpoint, DistilledDeiTGoesThroughTimmAndBack) {

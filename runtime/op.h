@@ -38,7 +38,7 @@ struct Prepared {
   std::string impl;        // for plan.json and `graft profile`
   // What is left to do before the first run, such as packing weights: the session does it for all
   // nodes side by side. Reads constants, writes what `state` refers to, and must not throw.
-  std::function<void()> finish;
+  std::function<void()> finish = nullptr;
 };
 
 struct GradientArgs {

@@ -115,25 +115,20 @@ constexpr int64_t kThin = 16;
 // 700 rows at 100 GF/s. Not measured on whole models.
 constexpr int64_t kPackOnceRows = 1024;
 
-struct FreeDeleter {
-  void operator()(void* p) const { std::free(p); }
-};
-using Floats = std::unique_ptr<float, FreeDeleter>;
-
 size_t RoundUp64(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-Floats AllocateFloats(size_t bytes) {
+std::shared_ptr<float> AllocateFloats(size_t bytes) {
   void* p = std::aligned_alloc(64, std::max<size_t>(64, RoundUp64(bytes)));
   if (!p) Fail("cannot allocate {} MiB for packed weights", bytes >> 20);
-  return Floats(static_cast<float*>(p));
+  return {static_cast<float*>(p), [](float* floats) { std::free(floats); }};
 }
 
 struct MatmulState {
   GemmPlan plan;
-  std::optional<OnednnGemm> onednn;  // for plan.shape.k only
-  bool swap = false;                 // a thin product: computes the transpose
-  size_t gemm_scratch = 0;           // bytes; behind it a copy of the bias or a thin product
-  Floats packed;                     // b
+  std::optional<OnednnGemm> onednn;     // for plan.shape.k only
+  bool swap = false;                    // a thin product: computes the transpose
+  size_t gemm_scratch = 0;              // bytes; behind it a copy of the bias or a thin product
+  std::shared_ptr<const float> packed;  // b
 };
 
 // Room for products of at most this size: it grows with k, and with n up to a row of rounding.
@@ -243,13 +238,29 @@ void PrepareThin(const Sizes<int64_t>& d, MatmulState& state) {
   MaybeOnednn(state, {.m = rows, .k = d.k, .n = cols, .a_transposed = true});
 }
 
-// Room for packed weights; `finish` fills it.
-void PrepareGeneral(const PrepareArgs& args, const Sizes<int64_t>& d, MatmulState& state) {
+// b in panels: those of a node before, or new ones that `finish` fills.
+void PackOnce(const PrepareArgs& args, const Sizes<int64_t>& d, bool transposed, MatmulState& state,
+              Prepared& prepared) {
+  std::shared_ptr<const float>& kept =
+      args.packed[{args.constant[1], fmt::format("{}x{}{}", d.k, d.n, transposed ? "t" : "")}];
+  if (!kept) {
+    prepared.state_bytes = PackedBytes(d.k, d.n);
+    const std::shared_ptr<float> fresh = AllocateFloats(prepared.state_bytes);
+    prepared.finish = [fresh, d, b = View(args.constant[1], args.in[1][1], transposed)] {
+      PackB(b, d.k, d.n, fresh.get());
+    };
+    kept = fresh;
+  }
+  state.packed = kept;
+}
+
+void PrepareGeneral(const PrepareArgs& args, const Sizes<int64_t>& d, MatmulState& state,
+                    Prepared& prepared) {
   const MatmulAttrs& p = args.attrs.As<MatmulAttrs>();
   GemmShape shape{d.m, d.k, d.n, p.tb ? BLayout::kOther : BLayout::kRows, !p.ta};
   if (args.constant[1] && d.m < kPackOnceRows) {
     shape.b = BLayout::kPacked;
-    state.packed = AllocateFloats(PackedBytes(d.k, d.n));
+    PackOnce(args, d, p.tb, state, prepared);
   }
   state.plan = PlanGemm(shape);
   state.gemm_scratch = ScratchBound(state.plan);
@@ -265,20 +276,14 @@ Prepared PrepareMatmul(const PrepareArgs& args) {
   const bool linear = !p.bias && p.act == kNoAct;
   const bool thin = p.ta && !p.tb && linear && std::min(d.m, d.n) <= kThin;
   auto state = std::make_shared<MatmulState>();
+  Prepared prepared;
   if (thin)
     PrepareThin(d, *state);
   else
-    PrepareGeneral(args, d, *state);
-  Prepared prepared;
+    PrepareGeneral(args, d, *state, prepared);
   prepared.run = thin ? RunThin : RunGeneral;
   const int64_t behind = thin ? d.m * d.n : p.bias ? d.n : 0;
   prepared.scratch = state->gemm_scratch + static_cast<size_t>(behind) * sizeof(float);
-  if (state->packed) {
-    prepared.state_bytes = PackedBytes(d.k, d.n);
-    prepared.finish = [state, d, b = View(args.constant[1], args.in[1][1], p.tb)] {
-      PackB(b, d.k, d.n, state->packed.get());
-    };
-  }
   prepared.impl = state->onednn   ? "onednn:" + state->onednn->implementation()
                   : state->packed ? "gemm_core:packed"
                   : thin          ? "gemm_core:thin"

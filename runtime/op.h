@@ -4,6 +4,7 @@
 #pragma once
 #include <cstddef>
 #include <functional>
+#include <map>
 #include <memory>
 
 #include "runtime/graph.h"
@@ -25,16 +26,22 @@ struct KernelArgs {
 };
 using Kernel = void (*)(const KernelArgs&) noexcept;
 
+// Constants in a kernel's own layout, by address and layout. Nodes of a session that read the same
+// weight share one copy, as those of several adapters on one base do.
+using PackedConstants =
+    std::map<std::pair<const float*, std::string>, std::shared_ptr<const float>>;
+
 struct PrepareArgs {
   std::span<const Extents> in, out;        // at the session's capacity
   std::span<const float* const> constant;  // by input: its data if it never changes, else null
   const Attrs& attrs;
+  PackedConstants& packed;
 };
 struct Prepared {
   Kernel run = nullptr;
   std::shared_ptr<const void> state;
   size_t scratch = 0;      // bytes
-  size_t state_bytes = 0;  // memory the state keeps (packed weights)
+  size_t state_bytes = 0;  // memory the state keeps (packed weights) and no state before it
   std::string impl;        // for plan.json and `graft profile`
   // What is left to do before the first run, such as packing weights: the session does it for all
   // nodes side by side. Reads constants, writes what `state` refers to, and must not throw.

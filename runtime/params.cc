@@ -91,6 +91,12 @@ void ParamStore::SetView(std::string name, const Extents& shape, std::shared_ptr
   entries_.insert_or_assign(std::move(name), std::move(entry));
 }
 
+void ParamStore::SetShared(std::string name, const ParamStore& store, std::string_view source) {
+  Entry entry = store.Get(source);
+  if (entry.written) return Set(std::move(name), entry.shape, entry.values());
+  entries_.insert_or_assign(std::move(name), std::move(entry));
+}
+
 void ParamStore::SetRows(std::string name, const ParamStore& store, std::string_view source,
                          int64_t begin, int64_t end) {
   const Entry& whole = store.Get(source);

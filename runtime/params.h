@@ -47,12 +47,14 @@ class ParamStore {
   ParamStore& operator=(const ParamStore& other);
   ParamStore& operator=(ParamStore&& other) noexcept = default;
 
-  // These four create the entry or replace the one of this name.
+  // These five create the entry or replace the one of this name.
   void Set(std::string name, const Extents& shape, std::span<const float> values);
   float* Allocate(std::string name, const Extents& shape);  // zeros
   // `data` (4-byte aligned, read only) must live as long as `owner`, e.g. the mapping of a file.
   void SetView(std::string name, const Extents& shape, std::shared_ptr<const void> owner,
                const float* data);
+  // All of `source` in another store, shared and not copied.
+  void SetShared(std::string name, const ParamStore& store, std::string_view source);
   // Rows [begin, end) along the first dimension of `source`, shared and not copied: q, k, v of a
   // fused [3D, D] projection. `source` may be in another store and may be replaced later.
   void SetRows(std::string name, const ParamStore& store, std::string_view source, int64_t begin,

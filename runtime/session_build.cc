@@ -86,6 +86,7 @@ void Session::Impl::PlaceLeaves(const SessionOptions& options) {
 }
 
 void Session::Impl::Prepare(const SessionOptions& options, std::vector<StepInfo>& info) {
+  PackedConstants packed;
   for (size_t t = 0; t < order.size(); ++t) {
     const Node& n = graph.node(order[t]);
     std::vector<Extents> in, out;
@@ -98,7 +99,7 @@ void Session::Impl::Prepare(const SessionOptions& options, std::vector<StepInfo>
     for (ValueId v : n.out) out.push_back(At(graph.shape(v), options.capacity));
     Prepared prepared;
     if (n.op->prepare)
-      prepared = n.op->prepare({in, out, constant, n.attrs});
+      prepared = n.op->prepare({in, out, constant, n.attrs, packed});
     else
       prepared.run = n.op->kernel;
     GRAFT_CHECK(prepared.run, "operator {} has no kernel", n.op->name);

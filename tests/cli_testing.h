@@ -43,6 +43,7 @@ inline std::string Binary() {
 struct Outcome {
   int code = 0;
   std::string out, err;
+  size_t peak_bytes = 0;  // resident
   nlohmann::json json() const { return nlohmann::json::parse(out); }
 };
 
@@ -79,9 +80,11 @@ class Process {
   void Signal(int signal) const { kill(pid_, signal); }
   Outcome Wait() {
     int status = 0;
-    waitpid(pid_, &status, 0);
+    rusage used{};
+    wait4(pid_, &status, 0, &used);
     const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-    return {code, Slurp(files_ / "out"), Slurp(files_ / "err")};
+    return {code, Slurp(files_ / "out"), Slurp(files_ / "err"),
+            static_cast<size_t>(used.ru_maxrss) << 10};
   }
   bool Running() const {
     siginfo_t info{};

@@ -155,7 +155,9 @@ class Runner {
     std::vector<const float*> constant;
     for (Tensor& t : in_) constant.push_back(options_.constant ? t.f32() : nullptr);
     prepared_.run = c.op->kernel;
-    if (c.op->prepare) prepared_ = c.op->prepare({c.in_shape, c.out_shape, constant, c.attrs});
+    PackedConstants packed;
+    if (c.op->prepare)
+      prepared_ = c.op->prepare({c.in_shape, c.out_shape, constant, c.attrs, packed});
     if (prepared_.finish) prepared_.finish();
     scratch_.emplace_back((prepared_.scratch + 3) / 4, 0);
   }

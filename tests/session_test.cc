@@ -296,6 +296,33 @@ TEST(Session, OutputsMayBeLeavesAndSharedValues) {
   EXPECT_EQ(OutputValues(session, "z"), (std::vector<float>{4, 6}));
 }
 
+// One packed copy for all products with W', another for those with W.
+TEST(Session, ProductsWithOneWeightShareItsPackedCopy) {
+  const auto build = [](int with_transposed, int with_plain) {
+    Graph g;
+    const ValueId x = g.AddInput("x", F32({Dim::Sequences(), 20})), w = g.AddParam("w", {20, 20});
+    ValueId y = x;
+    for (int i = 0; i < with_transposed; ++i) y = g.Add1(kTanh, {Matmul(g, y, w, false, true)});
+    for (int i = 0; i < with_plain; ++i) y = g.Add1(kTanh, {Matmul(g, y, w)});
+    g.SetOutput("y", y);
+    return g;
+  };
+  ParamStore params = RandomParams(build(1, 0), 3);
+  const auto packed = [&](int with_transposed, int with_plain) {
+    return Session(build(with_transposed, with_plain), params, {.capacity = {3, 0}}).packed_bytes();
+  };
+  EXPECT_GT(packed(1, 0), 0u);
+  EXPECT_EQ(packed(3, 0), packed(1, 0));
+  EXPECT_EQ(packed(2, 2), packed(1, 0) + packed(0, 1));
+  const Graph g = build(2, 2);
+  Session session(g, params, {.capacity = {3, 0}});
+  const Leaves inputs = RandomInputs(g, {3, 0}, 4);
+  SetInputs(session, inputs);
+  session.Run({3, 0});
+  const Values64 expected = Interpret(g, {{3, 0}, inputs, &params});
+  EXPECT_LT(RelativeError(OutputValues(session, "y"), expected[g.output("y").i]), 1e-6);
+}
+
 TEST(Session, AMovedSessionRuns) {
   const Graph g = RandomGraph(2);
   ParamStore params = RandomParams(g, 1);

@@ -129,7 +129,7 @@ nlohmann::json ExportAdapter(const ExportOptions& o, const OpenedModel& opened) 
   std::vector<std::string> names = opened.trained;
   // A fresh head belongs to the adapter even where it was frozen: the base has another one.
   for (const std::string& head : params.names())
-    if (!o.choice.run.empty() && head.starts_with("head.") &&
+    if (!opened.peft && head.starts_with("head.") &&
         std::find(names.begin(), names.end(), head) == names.end())
       names.push_back(head);
   int64_t count = 0;

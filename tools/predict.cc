@@ -6,7 +6,7 @@
 
 #include "data/text_rows.h"
 #include "runtime/io/npy.h"
-#include "tools/lib/open_model.h"
+#include "tools/lib/joint_model.h"
 #include "tools/lib/report.h"
 
 namespace graft {
@@ -14,7 +14,7 @@ namespace {
 
 struct PredictOptions {
   ModelChoice choice;
-  std::vector<std::string> inputs, texts;
+  std::vector<std::string> adapters, inputs, texts;
   int64_t top = 5;
   std::string logits;
 };
@@ -109,26 +109,33 @@ Inputs OpenTexts(const PredictOptions& o, const OpenedModel& opened) {
   return inputs;
 }
 
-// [examples, classes], in the order of the command line.
-std::vector<float> Logits(OpenedModel& opened, Inputs& inputs, const CommonOptions& common) {
-  const Graph graph = opened.Inference(false);
-  const int64_t classes = Classes(opened.model.config);
-  std::vector<std::vector<float>> of_group;
+// Of each member [examples, classes], in the order of the command line.
+using Logits = std::vector<std::vector<float>>;
+
+Logits ComputeLogits(JointModel& joint, Inputs& inputs, const CommonOptions& common) {
+  std::vector<std::string> outputs;
+  for (const JointModel::Member& m : joint.members) outputs.push_back(m.output);
+  std::vector<Logits> of_group;
   for (const std::unique_ptr<TaskData>& data : inputs.data) {
-    of_group.emplace_back();
+    of_group.emplace_back(outputs.size());
     if (data->size() == 0) continue;
-    Evaluator evaluator(graph, opened.model.params, InferenceCapacity(graph, opened, *data, common),
-                        common.disabled_passes);
-    of_group.back() = evaluator.Logits(*data);
+    const Counts capacity =
+        InferenceCapacity(joint.graph, joint.params, joint.first().model.config, *data, common);
+    Evaluator evaluator(joint.graph, joint.params, capacity, common.disabled_passes);
+    of_group.back() = evaluator.Outputs(*data, outputs);
   }
-  std::vector<float> logits;
-  std::vector<int64_t> taken(of_group.size());
-  for (const size_t group : inputs.group) {
-    const auto row = of_group[group].begin() + classes * taken[group]++;
-    logits.insert(logits.end(), row, row + classes);
+  Logits logits(outputs.size());
+  for (size_t m = 0; m < outputs.size(); ++m) {
+    const int64_t classes = Classes(joint.members[m].opened.model.config);
+    std::vector<int64_t> taken(of_group.size());
+    for (const size_t group : inputs.group) {
+      const auto row = of_group[group][m].begin() + classes * taken[group]++;
+      logits[m].insert(logits[m].end(), row, row + classes);
+    }
+    if (!std::all_of(logits[m].begin(), logits[m].end(), [](float x) { return std::isfinite(x); }))
+      Fail("{} gives logits that are not finite; its weights are damaged",
+           joint.members[m].opened.description);
   }
-  if (!std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); }))
-    Fail("{} gives logits that are not finite; its weights are damaged", opened.description);
   return logits;
 }
 
@@ -155,46 +162,115 @@ std::vector<Choice> TopOf(std::span<const float> logits, int64_t k) {
   return all;
 }
 
-void PrintPredictions(const OpenedModel& opened, const Inputs& inputs,
-                      std::span<const float> logits, int64_t top, const CommonOptions& common) {
+// The best classes of one example, as JSON and as lines.
+struct Top {
+  nlohmann::json json = nlohmann::json::array();
+  TextTable table{{0, 1, 2}};
+};
+
+Top Describe(const OpenedModel& opened, std::span<const float> logits, size_t row, int64_t top) {
   const size_t classes = static_cast<size_t>(Classes(opened.model.config));
   const std::vector<std::string>& labels = opened.labels();
+  Top described;
+  for (const Choice& c : TopOf(logits.subspan(row * classes, classes), top)) {
+    const bool named = !labels.empty();
+    const nlohmann::json name =
+        named ? nlohmann::json(labels[static_cast<size_t>(c.index)]) : nullptr;
+    described.json.push_back(
+        {{"class", c.index}, {"name", name}, {"probability", c.probability}, {"logit", c.logit}});
+    described.table.Add({fmt::format("{:.2f} %", 100 * c.probability),
+                         fmt::format("{:.3f}", c.logit), fmt::format("class {}", c.index),
+                         named ? labels[static_cast<size_t>(c.index)] : ""});
+  }
+  return described;
+}
+
+void PrintPredictions(const JointModel& joint, const Inputs& inputs, const Logits& logits,
+                      int64_t top, const CommonOptions& common) {
   nlohmann::json predictions = nlohmann::json::array();
   for (size_t row = 0; row < inputs.names.size(); ++row) {
     const std::string& input = inputs.names[row];
-    nlohmann::json choices = nlohmann::json::array();
-    TextTable table({0, 1, 2});
-    for (const Choice& c : TopOf(logits.subspan(row * classes, classes), top)) {
-      const bool named = !labels.empty();
-      const nlohmann::json name =
-          named ? nlohmann::json(labels[static_cast<size_t>(c.index)]) : nullptr;
-      choices.push_back(
-          {{"class", c.index}, {"name", name}, {"probability", c.probability}, {"logit", c.logit}});
-      table.Add({fmt::format("{:.2f} %", 100 * c.probability), fmt::format("{:.3f}", c.logit),
-                 fmt::format("class {}", c.index),
-                 named ? labels[static_cast<size_t>(c.index)] : ""});
-    }
-    predictions.push_back({{"input", input}, {"top", choices}});
-    Say(common, input + "\n" + table.Lines("  "));
+    const Top described = Describe(joint.first(), logits[0], row, top);
+    predictions.push_back({{"input", input}, {"top", described.json}});
+    Say(common, input + "\n" + described.table.Lines("  "));
   }
   PrintJson(common, {{"predictions", predictions}});
 }
 
+// What the adapters share and what is each one's own.
+nlohmann::json DescribeSharing(const JointModel& joint, const CommonOptions& common) {
+  nlohmann::json adapters = nlohmann::json::array();
+  TextTable table({1, 2});
+  for (const JointModel::Member& m : joint.members) {
+    adapters.push_back({{"adapter", m.name},
+                        {"method", m.opened.config.method},
+                        {"classes", Classes(m.opened.model.config)},
+                        {"own_nodes", m.own.nodes},
+                        {"own_parameters", m.own.values}});
+    table.Add({m.name, fmt::format("{} nodes", m.own.nodes),
+               fmt::format("{} parameters", Grouped(m.own.values)), "its own"});
+  }
+  Say(common, fmt::format("{} adapters, {} nodes of {} shared\n{}", joint.members.size(),
+                          joint.shared_nodes, joint.graph.live_nodes(), table.Lines("  ")));
+  return adapters;
+}
+
+void PrintOfAdapters(const JointModel& joint, const Inputs& inputs, const Logits& logits,
+                     int64_t top, const CommonOptions& common) {
+  const nlohmann::json adapters = DescribeSharing(joint, common);
+  nlohmann::json predictions = nlohmann::json::array();
+  for (size_t row = 0; row < inputs.names.size(); ++row) {
+    nlohmann::json by_adapter = nlohmann::json::array();
+    std::string text = inputs.names[row];
+    for (size_t m = 0; m < joint.members.size(); ++m) {
+      const Top described = Describe(joint.members[m].opened, logits[m], row, top);
+      by_adapter.push_back({{"adapter", joint.members[m].name}, {"top", described.json}});
+      text += fmt::format("\n  {}\n{}", joint.members[m].name, described.table.Lines("    "));
+    }
+    predictions.push_back({{"input", inputs.names[row]}, {"adapters", by_adapter}});
+    Say(common, text);
+  }
+  PrintJson(common, {{"predictions", predictions},
+                     {"adapters", adapters},
+                     {"nodes", joint.graph.live_nodes()},
+                     {"shared_nodes", joint.shared_nodes}});
+}
+
+// One array in an .npy; of several adapters, which may have different classes, an .npz.
+void WriteLogits(const std::string& path, const JointModel& joint, const Logits& logits,
+                 size_t examples) {
+  const auto array = [&](const std::string& name, size_t m) {
+    const int64_t classes = Classes(joint.members[m].opened.model.config);
+    return ToWrite<float>(name, {static_cast<int64_t>(examples), classes}, logits[m]);
+  };
+  if (logits.size() == 1) return WriteNpy(path, array("logits", 0));
+  NpzWriter writer(path);
+  for (size_t m = 0; m < logits.size(); ++m) writer.Add(array(fmt::format("logits_{}", m), m));
+  writer.Close();
+}
+
+void CheckOptions(const PredictOptions& o) {
+  const auto usage = [](const std::string& message) { throw Error(message, ErrorKind::kUsage); };
+  if (o.inputs.empty() && o.texts.empty())
+    usage("predict needs images or .npy files, or texts; example: graft predict --help");
+  if (o.adapters.size() > 1 && !o.logits.empty() && !o.logits.ends_with(".npz"))
+    usage(
+        fmt::format("--logits {}: the logits of several adapters are several arrays; hint: name an "
+                    ".npz, which has them as logits_0, logits_1, ... in the order of --adapter",
+                    o.logits));
+}
+
 void Run(const PredictOptions& o, const CommonOptions& common) {
   if (o.choice.preprocess == "list") return Say(common, ListPreprocess());
-  if (o.inputs.empty() && o.texts.empty())
-    throw Error("predict needs images or .npy files, or texts; example: graft predict --help",
-                ErrorKind::kUsage);
+  CheckOptions(o);
   ApplyCommonOptions(common);
-  OpenedModel opened = OpenModel(o.choice, common, InputKind::kImages);
+  JointModel joint = OpenJointModel(o.choice, o.adapters, common, InputKind::kImages);
+  const OpenedModel& opened = joint.first();
   Inputs inputs = opened.model.is_bert() ? OpenTexts(o, opened) : OpenImages(o, opened);
-  const std::vector<float> logits = Logits(opened, inputs, common);
-  if (!o.logits.empty())
-    WriteNpy(o.logits, ToWrite<float>("logits",
-                                      {static_cast<int64_t>(inputs.names.size()),
-                                       Classes(opened.model.config)},
-                                      logits));
-  PrintPredictions(opened, inputs, logits, o.top, common);
+  const Logits logits = ComputeLogits(joint, inputs, common);
+  if (!o.logits.empty()) WriteLogits(o.logits, joint, logits, inputs.names.size());
+  const bool several = joint.members.size() > 1;
+  (several ? PrintOfAdapters : PrintPredictions)(joint, inputs, logits, o.top, common);
   if (!o.logits.empty()) Say(common, fmt::format("logits of all classes: {}", o.logits));
 }
 
@@ -203,7 +279,7 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
 void AddPredictCommand(CLI::App& app, CommonOptions& common) {
   CLI::App* command = app.add_subcommand("predict", "classify images or texts");
   auto o = std::make_shared<PredictOptions>();
-  AddModelOptions(*command, o->choice);
+  AddModelOptions(*command, o->choice, &o->adapters);
   command->add_option("inputs", o->inputs,
                       "images (JPEG, PNG, PNM) or .npy of normalised [n,3,H,W] float32; "
                       "for a BERT, files with a text in each line");
@@ -213,12 +289,14 @@ void AddPredictCommand(CLI::App& app, CommonOptions& common) {
       ->capture_default_str()
       ->check(CLI::Range(1, 1 << 20));
   command->add_option("--logits", o->logits,
-                      "also write all logits, [n, classes] float32, to this .npy");
+                      "also write all logits, [n, classes] float32, to this .npy (.npz for several "
+                      "adapters)");
   AddCommonOptions(*command, common);
   command->footer(
       "Example:\n  graft predict --run runs/a photo.jpg --top 3\n"
       "  graft predict --model deit_tiny_patch16_224.safetensors a.jpg b.png --logits out.npy\n"
-      "  graft predict --run runs/s --text \"a moving and funny film\"");
+      "  graft predict --run runs/s --text \"a moving and funny film\"\n"
+      "  graft predict --model deit.safetensors --adapter cats/ --adapter dogs/ photo.jpg");
   command->callback([o, &common] { Run(*o, common); });
 }
 

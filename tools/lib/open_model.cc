@@ -14,33 +14,42 @@ namespace {
 
 [[noreturn]] void Usage(const std::string& message) { throw Error(message, ErrorKind::kUsage); }
 
-void SetPreprocess(const ModelChoice& choice, OpenedModel* opened) {
+// The model of a run or adapter, for images of the size that the user wants, else of its own.
+void OpenForTask(const ModelChoice& choice, const OpenBase& open, OpenedModel* opened) {
   RunConfig& c = opened->config;
   if (!choice.preprocess.empty()) c.preprocess = choice.preprocess;
+  opened->seed = static_cast<uint64_t>(c.seed);
+  opened->method = ParseMethod(c.method);
+  opened->model = OpenTaskModel(c, open);
   if (!opened->model.is_bert()) opened->preprocess = ParsePreprocess(c.preprocess);
+  opened->Inference(false);  // makes the method's parameters, which the checkpoint then fills
 }
 
-OpenedModel OpenRun(const ModelChoice& choice) {
+// --run RUN, or --model M --adapter RUN.
+OpenedModel OpenRun(const ModelChoice& choice, const OpenBase& open) {
   const std::vector<std::string> checkpoints{"last", "best"};
   if (std::find(checkpoints.begin(), checkpoints.end(), choice.checkpoint) == checkpoints.end())
     Usage(fmt::format("--checkpoint: '{}'{}", choice.checkpoint,
                       DidYouMean(choice.checkpoint, checkpoints)));
-  const RunDir dir = RunDir::Open(choice.run);
+  const std::string& path = choice.run.empty() ? choice.adapter : choice.run;
+  const RunDir dir = RunDir::Open(path);
   OpenedModel opened;
   opened.config = dir.config();
-  opened.description =
-      fmt::format("{} ({}, {})", choice.run, opened.config.method, choice.checkpoint);
-  opened.method = ParseMethod(opened.config.method);
-  opened.seed = static_cast<uint64_t>(opened.config.seed);
-  opened.model = OpenTaskModel(opened.config);
-  opened.Inference(false);  // makes the method's parameters, which the checkpoint then fills
+  RunConfig& c = opened.config;
+  if (choice.run.empty()) {
+    if (c.base_sha256.empty() && c.model != choice.model)
+      Fail("{}: a run on {}, not on {}", path, c.model, choice.model);
+    c.model = choice.model;
+    if (!choice.arch.empty()) c.arch = choice.arch;
+  }
+  opened.description = fmt::format("{} ({}, {})", path, c.method, choice.checkpoint);
+  OpenForTask(choice, open, &opened);
   opened.trained = dir.LoadWeights(choice.checkpoint, opened.model.params);
-  SetPreprocess(choice, &opened);
   return opened;
 }
 
 // A directory of `graft export --format graft` stands for the file in it.
-OpenedModel OpenAdapter(const ModelChoice& choice) {
+OpenedModel OpenAdapter(const ModelChoice& choice, const OpenBase& open) {
   struct stat s;
   const bool directory = stat(choice.adapter.c_str(), &s) == 0 && S_ISDIR(s.st_mode);
   const AdapterFile adapter =
@@ -49,12 +58,8 @@ OpenedModel OpenAdapter(const ModelChoice& choice) {
   opened.config = adapter.config;
   opened.config.model = choice.model, opened.config.arch = choice.arch;
   opened.description = fmt::format("{} with {}", choice.model, choice.adapter);
-  opened.method = ParseMethod(adapter.config.method);
-  opened.seed = static_cast<uint64_t>(adapter.config.seed);
-  opened.model = OpenTaskModel(opened.config);
-  opened.Inference(false);
+  OpenForTask(choice, open, &opened);
   opened.trained = adapter.LoadInto(opened.model.params);
-  SetPreprocess(choice, &opened);
   return opened;
 }
 
@@ -89,7 +94,8 @@ void SetClasses(const PeftAdapter& adapter, const PeftOnModel& fitted, OpenedMod
     opened->config.labels.push_back(std::to_string(i));
 }
 
-OpenedModel OpenPeft(const ModelChoice& choice, const CommonOptions& common, InputKind kind) {
+OpenedModel OpenPeft(const ModelChoice& choice, const CommonOptions& common, InputKind kind,
+                     const OpenBase& open) {
   const PeftAdapter adapter = PeftAdapter::Open(choice.adapter);
   const StringMap& metadata = adapter.file.metadata();
   OpenedModel opened;
@@ -101,7 +107,7 @@ OpenedModel OpenPeft(const ModelChoice& choice, const CommonOptions& common, Inp
     c.base_sha256 = it->second;
   CheckBase(c);
   LoadedModel& m = opened.model;
-  m = LoadModel(choice.model, choice.arch, opened.seed);
+  m = open(choice.model, choice.arch, opened.seed);
   const PeftOnModel fitted = FitPeft(adapter, m, BuildModel(m.config));
   CheckPeftLedger(adapter, fitted);
   if (const auto it = metadata.find("graft.preprocess"); it != metadata.end())
@@ -116,13 +122,14 @@ OpenedModel OpenPeft(const ModelChoice& choice, const CommonOptions& common, Inp
   return opened;
 }
 
-OpenedModel OpenPlain(const ModelChoice& choice, const CommonOptions& common, InputKind kind) {
+OpenedModel OpenPlain(const ModelChoice& choice, const CommonOptions& common, InputKind kind,
+                      const OpenBase& open) {
   if (!choice.model.starts_with("init:") && IsRunDirectory(choice.model))
     Usage(fmt::format("--model {0}: this is a run; hint: --run {0}", choice.model));
   OpenedModel opened;
   opened.description = choice.model;
   opened.seed = static_cast<uint64_t>(common.seed);
-  opened.model = LoadModel(choice.model, choice.arch, opened.seed);
+  opened.model = open(choice.model, choice.arch, opened.seed);
   LoadedModel& m = opened.model;
   if (!m.params.Has("head.weight"))
     Fail(
@@ -147,14 +154,19 @@ bool IsRunDirectory(const std::string& path) {
   return config.is_object() && config.contains("base_sha256") && config.contains("method");
 }
 
-void AddModelOptions(CLI::App& command, ModelChoice& choice) {
+void AddModelOptions(CLI::App& command, ModelChoice& choice, std::vector<std::string>* adapters) {
   command.add_option("--run", choice.run, "run directory of graft train");
   command.add_option("--checkpoint", choice.checkpoint, "last or best, of the run")
       ->capture_default_str();
   command.add_option("--model", choice.model,
                      "safetensors file, Hugging Face directory, fused file, or init:ARCH");
-  command.add_option("--adapter", choice.adapter,
-                     "for --model: a directory of Hugging Face peft, or a file of graft export");
+  const std::string adapter =
+      "for --model: a directory of Hugging Face peft, a file of graft export, or a run on it";
+  if (adapters)
+    command.add_option("--adapter", *adapters, adapter + "; may be repeated")
+        ->allow_extra_args(false);
+  else
+    command.add_option("--adapter", choice.adapter, adapter);
   command.add_option("--arch", choice.arch, "architecture, where the checkpoint does not tell");
   command.add_option("--preprocess", choice.preprocess,
                      "of images: preset or full text; 'list' shows the presets");
@@ -164,16 +176,18 @@ void AddModelOptions(CLI::App& command, ModelChoice& choice) {
                      "of texts: most tokens of one (default: the run's, else 128)");
 }
 
-OpenedModel OpenModel(const ModelChoice& choice, const CommonOptions& common, InputKind kind) {
+OpenedModel OpenModel(const ModelChoice& choice, const CommonOptions& common, InputKind kind,
+                      const OpenBase& base) {
   if (choice.run.empty() == choice.model.empty())
     Usage(choice.run.empty() ? "expected --run RUN or --model M"
                              : "expected one of --run and --model, found both");
   if (!choice.run.empty() && !choice.adapter.empty())
     Usage("--adapter goes with --model, not with --run");
   const auto open = [&] {
-    if (!choice.run.empty()) return OpenRun(choice);
-    if (choice.adapter.empty()) return OpenPlain(choice, common, kind);
-    return LooksLikePeft(choice.adapter) ? OpenPeft(choice, common, kind) : OpenAdapter(choice);
+    if (!choice.run.empty()) return OpenRun(choice, base);
+    if (choice.adapter.empty()) return OpenPlain(choice, common, kind, base);
+    if (LooksLikePeft(choice.adapter)) return OpenPeft(choice, common, kind, base);
+    return IsRunDirectory(choice.adapter) ? OpenRun(choice, base) : OpenAdapter(choice, base);
   };
   OpenedModel opened = open();
   if (!choice.tokenizer.empty()) opened.config.tokenizer = choice.tokenizer;
@@ -199,17 +213,17 @@ void CheckClasses(const OpenedModel& opened, const TaskDataset& data) {
       opened.description, model, data.directory(), found, data.directory());
 }
 
-Counts InferenceCapacity(const Graph& graph, OpenedModel& opened, const TaskData& data,
-                         const CommonOptions& common) {
+Counts InferenceCapacity(const Graph& graph, ParamStore& params, const ModelConfig& config,
+                         const TaskData& data, const CommonOptions& common) {
   const int64_t n = static_cast<int64_t>(std::max<size_t>(data.size(), 1));
-  Counts capacity = ChooseCapacity(opened.model.config, data.longest(), n);
+  Counts capacity = ChooseCapacity(config, data.longest(), n);
   if (common.memory_budget.empty()) return capacity;
   const size_t budget = ParseBytes(common.memory_budget);
   Graph optimised = graph;
   InferencePasses(common.disabled_passes).Run(optimised);
   for (;;) {
-    const Session session(optimised, opened.model.params, {.capacity = capacity});
-    const size_t need = session.planned_bytes() + opened.model.params.bytes().owned;
+    const Session session(optimised, params, {.capacity = capacity});
+    const size_t need = session.planned_bytes() + params.bytes().owned;
     if (need <= budget) return capacity;
     const Counts smaller = SmallerCapacity(capacity, data.longest());
     if (smaller == capacity)

@@ -14,7 +14,9 @@ struct ModelChoice {
   std::string run, checkpoint = "last", model, adapter, arch, preprocess, tokenizer;
   int64_t max_length = 0;  // 0 = the run's, else the default
 };
-void AddModelOptions(CLI::App& command, ModelChoice& choice);
+// With `adapters` --adapter may be repeated and is found there.
+void AddModelOptions(CLI::App& command, ModelChoice& choice,
+                     std::vector<std::string>* adapters = nullptr);
 
 // What the transform is for, where nobody says: a data set of a task, or single images.
 enum class InputKind { kDataset, kImages };
@@ -42,7 +44,8 @@ struct OpenedModel {
 
 // Throws Error (kUsage for a wrong choice). The base of a run or adapter must be the file it was
 // trained on, by hash; a model without a head is refused.
-OpenedModel OpenModel(const ModelChoice& choice, const CommonOptions& common, InputKind kind);
+OpenedModel OpenModel(const ModelChoice& choice, const CommonOptions& common, InputKind kind,
+                      const OpenBase& base = LoadModel);
 
 // Whether the path is a run directory (a Hugging Face directory has a config.json, too).
 bool IsRunDirectory(const std::string& path);
@@ -51,7 +54,7 @@ bool IsRunDirectory(const std::string& path);
 void CheckClasses(const OpenedModel& opened, const TaskDataset& data);
 
 // The micro-batch of one Run: ChooseCapacity, made smaller until the plan fits --memory-budget.
-Counts InferenceCapacity(const Graph& graph, OpenedModel& opened, const TaskData& data,
-                         const CommonOptions& common);
+Counts InferenceCapacity(const Graph& graph, ParamStore& params, const ModelConfig& config,
+                         const TaskData& data, const CommonOptions& common);
 
 }  // namespace graft

@@ -22,9 +22,9 @@ void CheckBase(const RunConfig& config) {
         config.model, now.substr(0, 12), config.base_sha256.substr(0, 12));
 }
 
-LoadedModel OpenTaskModel(const RunConfig& config) {
+LoadedModel OpenTaskModel(const RunConfig& config, const OpenBase& open) {
   CheckBase(config);
-  LoadedModel model = LoadModel(config.model, config.arch, static_cast<uint64_t>(config.seed));
+  LoadedModel model = open(config.model, config.arch, static_cast<uint64_t>(config.seed));
   const uint64_t seed = static_cast<uint64_t>(config.seed);
   if (!config.pool.empty()) {
     if (!model.is_bert()) Fail("--pool {}: {} is no BERT", config.pool, model.source);
@@ -79,54 +79,73 @@ void ForEachPart(Session& session, std::span<const Counts> parts,
 Evaluator::Evaluator(const Graph& graph, ParamStore& params, const Counts& capacity,
                      const std::vector<std::string>& disabled_passes)
     : session_(Optimised(graph, disabled_passes), params,
-               {.capacity = capacity, .workers = Threads()}),
-      classes_(graph.shape(graph.output("logits"))[1].constant) {}
+               {.capacity = capacity, .workers = Threads()}) {
+  for (const GraphOutput& o : graph.outputs) {
+    const Shape& shape = graph.shape(o.value);
+    columns_[o.name] = shape.size() < 2 ? 1 : static_cast<size_t>(shape[1].constant);
+  }
+}
 
-// Logits [n, classes] and, unless null, losses [n] of the batch.
-void Evaluator::Compute(const TaskData& data, float* logits, float* losses) {
+size_t Evaluator::AtOnce() const {
+  return static_cast<size_t>(session_.options().capacity.sequences * kPartsAtOnce);
+}
+
+void Evaluator::Compute(const TaskData& data, std::span<const Target> targets) {
   const std::vector<Counts> parts = data.Parts(session_.options().capacity);
   ForEachPart(session_, parts, [&](size_t i, int64_t first, int worker) {
     const int64_t count = parts[i].sequences;
     data.Fill(session_, first, count, worker);
     session_.Run(parts[i], worker);
-    std::copy_n(session_.Output("logits", worker).f32(), count * classes_,
-                logits + first * classes_);
-    if (losses) std::copy_n(session_.Output("losses", worker).f32(), count, losses + first);
+    for (const Target& target : targets) {
+      const Tensor rows = session_.Output(target.output, worker);
+      std::copy_n(rows.f32(), rows.shape.size(),
+                  target.rows + static_cast<size_t>(first) * columns_.at(target.output));
+    }
   });
 }
 
-std::vector<float> Evaluator::Logits(TaskData& data) {
+std::vector<std::vector<float>> Evaluator::Outputs(TaskData& data,
+                                                   std::span<const std::string> names) {
   data.Start(InOrder(data));
   session_.ParamsChanged();
-  const size_t most = static_cast<size_t>(session_.options().capacity.sequences * kPartsAtOnce);
-  std::vector<float> logits(data.size() * static_cast<size_t>(classes_));
-  for (size_t done = 0; done < data.size(); done += most) {
-    data.Take(std::min(most, data.remaining()));
-    Compute(data, &logits[done * static_cast<size_t>(classes_)], nullptr);
+  std::vector<std::vector<float>> all;
+  for (const std::string& name : names) all.emplace_back(data.size() * columns_.at(name));
+  for (size_t done = 0; done < data.size(); done += AtOnce()) {
+    data.Take(std::min(AtOnce(), data.remaining()));
+    std::vector<Target> targets;
+    for (size_t i = 0; i < names.size(); ++i)
+      targets.push_back({names[i], &all[i][done * columns_.at(names[i])]});
+    Compute(data, targets);
   }
-  return logits;
+  return all;
+}
+
+std::vector<float> Evaluator::Logits(TaskData& data) {
+  const std::string logits[] = {"logits"};
+  return std::move(Outputs(data, logits)[0]);
 }
 
 Metrics Evaluator::Run(TaskData& data, std::vector<float>* all_logits) {
   const auto start = std::chrono::steady_clock::now();
   data.Start(InOrder(data));
   session_.ParamsChanged();
-  ConfusionMatrix matrix(classes_);
-  const size_t most = static_cast<size_t>(session_.options().capacity.sequences * kPartsAtOnce);
-  std::vector<float> logits(most * static_cast<size_t>(classes_)), losses(most);
+  const size_t most = AtOnce(), classes = columns_.at("logits");
+  ConfusionMatrix matrix(static_cast<int64_t>(classes));
+  std::vector<float> logits(most * classes), losses(most);
+  const Target targets[] = {{"logits", logits.data()}, {"losses", losses.data()}};
   Metrics m;
   for (size_t done = 0; done < data.size(); done += most) {
     const size_t count = std::min(most, data.remaining());
     data.Take(count);
-    Compute(data, logits.data(), losses.data());
+    Compute(data, targets);
     for (size_t i = 0; i < count; ++i) {
-      const float* row = &logits[i * static_cast<size_t>(classes_)];
-      matrix.Add(data.label(done + i), std::max_element(row, row + classes_) - row);
+      const float* row = &logits[i * classes];
+      matrix.Add(data.label(done + i), std::max_element(row, row + classes) - row);
       m.loss += losses[i];
     }
     if (all_logits)
       all_logits->insert(all_logits->end(), logits.begin(),
-                         logits.begin() + static_cast<ptrdiff_t>(count) * classes_);
+                         logits.begin() + static_cast<ptrdiff_t>(count * classes));
   }
   m.n = matrix.total();
   m.accuracy = Accuracy(matrix), m.mean_class_accuracy = MeanClassAccuracy(matrix);

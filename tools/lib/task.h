@@ -13,10 +13,14 @@ namespace graft {
 // (init:).
 void CheckBase(const RunConfig& config);
 
+// How the plain model is opened: LoadModel, or a function that shares what it has opened.
+using OpenBase =
+    std::function<LoadedModel(const std::string& source, const std::string& arch, uint64_t seed)>;
+
 // The model of a run, adapted to its task (image size, head); `params` of the model then hold the
 // base weights and the fresh head. Deterministic: eval and fuse make the same model again. Throws
 // Error if the model's file is not the one that the run started from, by hash.
-LoadedModel OpenTaskModel(const RunConfig& config);
+LoadedModel OpenTaskModel(const RunConfig& config, const OpenBase& open = LoadModel);
 
 // The transform that a run uses: `text` if given, else the default for data sets (VTAB) at the
 // model's image size.
@@ -35,21 +39,29 @@ struct Metrics {
 // A compiled inference graph that is fed from a data set.
 class Evaluator {
  public:
-  // `graph` has the output logits, for Run also losses. Trainable parameters may change between
-  // runs.
+  // Trainable parameters may change between runs.
   Evaluator(const Graph& graph, ParamStore& params, const Counts& capacity,
             const std::vector<std::string>& disabled_passes = {});
-  // Measures over all examples; `logits`, if given, receives [n, classes].
+  // Measures over all examples; `logits`, if given, receives [n, classes]. The graph has the
+  // outputs logits and losses.
   Metrics Run(TaskData& data, std::vector<float>* logits = nullptr);
-  // [n, classes] of all examples, in order.
+  // Of each named output, such as logits [n, classes], the rows of all examples in order.
+  std::vector<std::vector<float>> Outputs(TaskData& data, std::span<const std::string> names);
   std::vector<float> Logits(TaskData& data);
   Session& session() { return session_; }
 
  private:
-  void Compute(const TaskData& data, float* logits, float* losses);
+  // Where the rows of an output go, for all examples of a batch.
+  struct Target {
+    std::string output;
+    float* rows;
+  };
+  void Compute(const TaskData& data, std::span<const Target> targets);
+  // Examples that are read and computed between two waits for the data.
+  size_t AtOnce() const;
 
   Session session_;
-  int64_t classes_;
+  std::map<std::string, size_t> columns_;  // by output
 };
 
 // The examples from the first to the last.

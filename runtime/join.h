@@ -1,0 +1,37 @@
+// Many graphs over one base as one graph: the adapters of a model serve beside each other, and what
+// they have in common is stored once and computed once.
+//
+//   const Joined joined = JoinGraphs(base, members);   // members "cats", "dogs", each a canonical
+//   Session session(joined.graph, joined.params, ...); // graph over base + what is its own
+//   session.Output("logits/cats"), session.Output("logits/dogs")
+#pragma once
+#include "runtime/graph.h"
+#include "runtime/params.h"
+
+namespace graft {
+
+struct JoinMember {
+  std::string name;  // unique among the members
+  const Graph* graph = nullptr;
+  const ParamStore* params = nullptr;
+};
+
+struct Joined {
+  struct Own {
+    size_t nodes = 0;    // that no other member's outputs need
+    int64_t values = 0;  // numbers in the parameters that it brought
+  };
+  Graph graph;        // the outputs of each member, as "OUTPUT/MEMBER"
+  ParamStore params;  // the base's under their names, a member's own as "MEMBER/PARAMETER"
+  std::vector<Own> own;
+  size_t shared_nodes = 0;  // that at least two members need
+};
+
+// A parameter is the base's, or that of a member before, if name, shape and bytes are equal; so it
+// does not matter whether a file of an adapter repeats weights that it has not changed. Stores
+// share buffers, nothing is copied. Equal nodes become one (MergeEqualNodes): everything before the
+// first parameter that differs. REQUIRES: graphs for inference: nothing trains, no states, no
+// updates. Throws Error for inputs of one name and different types.
+Joined JoinGraphs(const ParamStore& base, std::span<const JoinMember> members);
+
+}  // namespace graft

@@ -117,7 +117,7 @@ std::vector<float> Logits(OpenedModel& opened, Inputs& inputs, const CommonOptio
   for (const std::unique_ptr<TaskData>& data : inputs.data) {
     of_group.emplace_back();
     if (data->size() == 0) continue;
-    Evaluator evaluator(graph, opened.model.params, InferenceCapacity(graph, opened, *data, common),
+    Evaluator evaluator(graph, opened.model.params, InferenceOptions(graph, opened, *data, common),
                         common.disabled_passes);
     of_group.back() = evaluator.Logits(*data);
   }

@@ -76,10 +76,9 @@ void ForEachPart(Session& session, std::span<const Counts> parts,
   });
 }
 
-Evaluator::Evaluator(const Graph& graph, ParamStore& params, const Counts& capacity,
+Evaluator::Evaluator(const Graph& graph, ParamStore& params, const SessionOptions& options,
                      const std::vector<std::string>& disabled_passes)
-    : session_(Optimised(graph, disabled_passes), params,
-               {.capacity = capacity, .workers = Threads()}),
+    : session_(Optimised(graph, disabled_passes), params, options),
       classes_(graph.shape(graph.output("logits"))[1].constant) {}
 
 // Logits [n, classes] and, unless null, losses [n] of the batch.

@@ -37,7 +37,7 @@ class Evaluator {
  public:
   // `graph` has the output logits, for Run also losses. Trainable parameters may change between
   // runs.
-  Evaluator(const Graph& graph, ParamStore& params, const Counts& capacity,
+  Evaluator(const Graph& graph, ParamStore& params, const SessionOptions& options,
             const std::vector<std::string>& disabled_passes = {});
   // Measures over all examples; `logits`, if given, receives [n, classes].
   Metrics Run(TaskData& data, std::vector<float>* logits = nullptr);

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "runtime/op.h"
+#include "runtime/lifetimes.h"
 #include "runtime/verify.h"
 
 namespace graft {
@@ -32,13 +32,7 @@ Dependence Analyse(const Graph& g, ValueId example) {
 
 double Flops(const Graph& g) {
   double flops = 0;
-  for (NodeId id : g.TopoOrder()) {
-    const Node& n = g.node(id);
-    std::vector<Extents> in, out;
-    for (ValueId v : n.in) in.push_back(At(g.shape(v), {}));
-    for (ValueId v : n.out) out.push_back(At(g.shape(v), {}));
-    if (n.op->cost) flops += n.op->cost(in, out, n.attrs).flops;
-  }
+  for (NodeId id : g.TopoOrder()) flops += CostOf(g, g.node(id), {}).flops;
   return flops;
 }
 

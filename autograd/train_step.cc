@@ -79,44 +79,47 @@ void AddTrainStep(Graph& g, ParamStore& params, const OptimizerConfig& optimizer
   g.scope.clear();
 }
 
-namespace {
-
-Graph BuildStepGraph(Graph g, ParamStore& params, const OptimizerConfig& optimizer,
-                     const TrainStep::Passes& passes, std::vector<PassReport>& reports) {
-  reports = passes.forward.Run(g);
+Graph TrainStep::BuildGraph(Graph g, ParamStore& params, const OptimizerConfig& optimizer,
+                            const Passes& passes, std::vector<PassReport>* reports) {
+  std::vector<PassReport> made = passes.forward.Run(g);
   AddTrainStep(g, params, optimizer);
   // The logits and the losses themselves are nobody's business here; only what is updated stays.
   std::erase_if(g.outputs, [](const GraphOutput& o) { return o.name != "gradient_norm_squared"; });
   g.EraseDead();
   MergeEqualNodes(g);
-  for (PassReport& report : passes.step.Run(g)) reports.push_back(std::move(report));
+  for (PassReport& report : passes.step.Run(g)) made.push_back(std::move(report));
   Verify(g);
+  if (reports) *reports = std::move(made);
   return g;
 }
+
+namespace {
 
 // Lanes cost a copy of the gradients each. With many, threads wait less for each other at the end.
 constexpr int kMostLanes = 16;
 constexpr size_t kLaneBytes = size_t{64} << 20;
 
-SessionOptions StepOptions(const Graph& g, const Counts& capacity) {
+}  // namespace
+
+SessionOptions TrainStep::Options(const Graph& g, const Counts& capacity, Layout layout) {
   size_t bytes = 1;
   for (ValueId v : g.Trainable())
     bytes += static_cast<size_t>(At(g.shape(v), {}).size()) * sizeof(float);
   SessionOptions options{.capacity = capacity};
   options.lanes = static_cast<int>(std::clamp<size_t>(kLaneBytes / bytes, 1, kMostLanes));
+  if (layout.lanes) options.lanes = layout.lanes;
   // Too few lanes to go round: the threads work inside the kernels instead.
   options.workers = options.lanes >= Threads() ? Threads() : 1;
+  if (layout.workers) options.workers = layout.workers;
   return options;
 }
 
-}  // namespace
-
 TrainStep::TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
-                     Counts capacity, const Passes& passes)
+                     Counts capacity, const Passes& passes, Layout layout)
     : optimizer_(optimizer),
       capacity_(capacity),
-      graph_(BuildStepGraph(loss_graph, params, optimizer, passes, reports_)),
-      session_(graph_, params, StepOptions(graph_, capacity)) {
+      graph_(BuildGraph(loss_graph, params, optimizer, passes, &reports_)),
+      session_(graph_, params, Options(graph_, capacity, layout)) {
   for (int worker = 0; worker < session_.options().workers; ++worker) {
     if (session_.HasInput("one")) session_.Input("one", worker).f32()[0] = 1;
     rng_.push_back(session_.HasInput("rng") ? session_.Input("rng", worker) : Tensor{});

@@ -49,7 +49,7 @@ void CheckPassNames(const std::vector<std::string>& disabled) {
 
 std::vector<std::string> PassNames() {
   std::vector<std::string> names;
-  for (const auto& group : {ForwardPasses(), StepPasses()})
+  for (const auto& group : {ForwardPasses(), StepPasses(), {RecomputePass({})}})
     for (const Pass& pass : group) names.push_back(pass.name);
   return names;
 }
@@ -61,9 +61,12 @@ PassManager InferencePasses(const std::vector<std::string>& disabled) {
   return MakePasses(std::move(passes), disabled);
 }
 
-TrainStep::Passes TrainingPasses(const std::vector<std::string>& disabled) {
+TrainStep::Passes TrainingPasses(const std::vector<std::string>& disabled,
+                                 const RecomputeLimit& limit) {
   CheckPassNames(disabled);
-  return {MakePasses(ForwardPasses(), disabled), MakePasses(StepPasses(), disabled)};
+  std::vector<Pass> step = StepPasses();
+  step.push_back(RecomputePass(limit));
+  return {MakePasses(ForwardPasses(), disabled), MakePasses(std::move(step), disabled)};
 }
 
 }  // namespace graft

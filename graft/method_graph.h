@@ -1,5 +1,6 @@
 // The graph of a model with a method, and the optimising passes that a session wants.
 #pragma once
+#include "autograd/recompute.h"
 #include "autograd/train_step.h"
 #include "models/model.h"
 #include "peft/method.h"
@@ -19,9 +20,11 @@ Graph InferenceGraph(const ModelConfig& config, const Method& method, ParamStore
                      uint64_t seed = 0, bool loss = false);
 
 // Equal results, less work: InferencePasses().Run(graph) before a Session is built on it, and the
-// last argument of TrainStep. Throw Error (kUsage) for an unknown name in `disabled`.
+// argument `passes` of TrainStep, where values are computed twice to keep within the limit. Throw
+// Error (kUsage) for an unknown name in `disabled`.
 PassManager InferencePasses(const std::vector<std::string>& disabled = {});
-TrainStep::Passes TrainingPasses(const std::vector<std::string>& disabled = {});
+TrainStep::Passes TrainingPasses(const std::vector<std::string>& disabled = {},
+                                 const RecomputeLimit& limit = {});
 // All pass names, for messages and `graft inspect`.
 std::vector<std::string> PassNames();
 

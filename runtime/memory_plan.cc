@@ -34,7 +34,9 @@ MemoryPlan Place(std::span<const Interval> iv, const std::vector<size_t>& order,
   return plan;
 }
 
-size_t LowerBound(std::span<const Interval> iv, size_t alignment) {
+}  // namespace
+
+std::vector<size_t> LiveBytes(std::span<const Interval> iv, size_t alignment) {
   int end = 0;
   for (const Interval& i : iv) end = std::max(end, i.last + 1);
   std::vector<ptrdiff_t> change(static_cast<size_t>(end) + 1);
@@ -43,12 +45,11 @@ size_t LowerBound(std::span<const Interval> iv, size_t alignment) {
     change[static_cast<size_t>(i.first)] += bytes;
     change[static_cast<size_t>(i.last) + 1] -= bytes;
   }
-  ptrdiff_t live = 0, most = 0;
-  for (ptrdiff_t c : change) live += c, most = std::max(most, live);
-  return static_cast<size_t>(most);
+  std::vector<size_t> live;
+  ptrdiff_t sum = 0;
+  for (ptrdiff_t c : change) live.push_back(static_cast<size_t>(sum += c));
+  return live;
 }
-
-}  // namespace
 
 // Four orders are tried and the smallest result wins: largest, largest bytes x lifetime, longest
 // lifetime and earliest first. None is best on all graphs; together they come within 10 % of the
@@ -66,7 +67,8 @@ MemoryPlan PlanMemory(std::span<const Interval> iv, size_t alignment) {
       [&](size_t a, size_t b) { return iv[a].first < iv[b].first; },
   };
   MemoryPlan best;
-  const size_t bound = LowerBound(iv, alignment);
+  const std::vector<size_t> live = LiveBytes(iv, alignment);
+  const size_t bound = *std::max_element(live.begin(), live.end());
   for (const auto& before : orders) {
     std::stable_sort(order.begin(), order.end(), before);
     MemoryPlan plan = Place(iv, order, alignment);

@@ -16,6 +16,8 @@ struct MemoryPlan {
   size_t bytes = 0;            // of the arena
   size_t lower_bound = 0;      // the largest sum of intervals alive at one position
 };
+// Bytes of the intervals that are alive, by position (and one past the last).
+std::vector<size_t> LiveBytes(std::span<const Interval> intervals, size_t alignment = 64);
 MemoryPlan PlanMemory(std::span<const Interval> intervals, size_t alignment = 64);
 
 }  // namespace graft

@@ -13,11 +13,11 @@ namespace graft {
 Session::Session(const Graph& graph, ParamStore& params, SessionOptions options)
     : options_(options), impl_(std::make_unique<Impl>(graph, params)) {
   Verify(graph);
-  impl_->Order();
+  impl_->order = OrderNodes(graph);
   impl_->PlaceLeaves(options_);
   impl_->Prepare(options_, info_);
   memory_ = impl_->Plan(options_);
-  impl_->MakeWorkers(options_, memory_.bytes);
+  if (!options_.plan_only) impl_->MakeWorkers(options_, memory_.bytes);
   for (const Update& u : graph.updates) {
     const Node& n = graph.node(graph.value(u.value).producer);
     const auto& out = n.out;
@@ -25,9 +25,9 @@ Session::Session(const Graph& graph, ParamStore& params, SessionOptions options)
                 "{} does not read '{}' that it updates", n.op->name, graph.value(u.target).name);
   }
   packed_bytes_ = impl_->packed_bytes;
-  planned_bytes_ = packed_bytes_ + impl_->once_bytes +
-                   static_cast<size_t>(options_.workers) * (memory_.bytes + impl_->input_bytes) +
-                   static_cast<size_t>(options_.lanes) * impl_->state_bytes;
+  shared_bytes_ = packed_bytes_ + impl_->once_bytes;
+  worker_bytes_ = memory_.bytes + impl_->input_bytes;
+  lane_bytes_ = impl_->state_bytes;
 }
 
 Session::~Session() = default;
@@ -120,12 +120,12 @@ void Session::Run(const Counts& counts, int worker, int lane) noexcept {
   GRAFT_CHECK(
       counts.sequences <= options_.capacity.sequences && counts.tokens <= options_.capacity.tokens,
       "{} sequences, {} tokens", counts.sequences, counts.tokens);
-  GRAFT_CHECK(worker < options_.workers && lane < options_.lanes);
+  GRAFT_CHECK(worker < options_.workers && lane < options_.lanes && !options_.plan_only);
   Refresh();
   Impl::Worker& w = impl_->workers[static_cast<size_t>(worker)];
   if (!(counts == w.bound)) impl_->BindExtents(w, counts);
   if (lane != w.lane) impl_->BindLane(w, lane);
-  Execute(impl_->once_end, impl_->main_end, worker);
+  Execute(impl_->order.once_end, impl_->order.main_end, worker);
 }
 
 void Session::Impl::Finish() noexcept {
@@ -136,13 +136,13 @@ void Session::Impl::Finish() noexcept {
 
 void Session::Refresh() noexcept {
   if (!impl_->unfinished.empty()) impl_->Finish();
-  if (params_changed_) Execute(0, impl_->once_end, 0);
+  if (params_changed_) Execute(0, impl_->order.once_end, 0);
   params_changed_ = false;
 }
 
 void Session::RunUpdate() noexcept {
   if (impl_->workers[0].lane != 0) impl_->BindLane(impl_->workers[0], 0);
-  Execute(impl_->main_end, impl_->steps.size(), 0);
+  Execute(impl_->order.main_end, impl_->steps.size(), 0);
   params_changed_ = true;
 }
 

@@ -24,6 +24,7 @@ struct SessionOptions {
   Counts capacity;  // the largest batch that Run may bind
   int workers = 1, lanes = 1;
   bool share_memory = true;  // false: every value its own place (tests)
+  bool plan_only = false;    // never to run: what it would need, without memory of that size
   bool poison = false;       // fill results and scratch with NaN before each kernel (tests)
 };
 
@@ -33,7 +34,8 @@ struct StepInfo {
   std::string op, scope, impl;
   Phase phase = Phase::kMain;
   bool once = false;
-  Cost cost;           // at capacity
+  Cost cost;                 // at capacity
+  size_t scratch_bytes = 0;  // of its kernel
   double seconds = 0;  // summed over profiled runs; n runs beside each other count one n-th each
   int64_t calls = 0;
 };
@@ -73,8 +75,15 @@ class Session {
   std::vector<StepInfo> steps() const;
   const MemoryPlan& memory() const { return memory_; }  // the arena of one worker
   // Arenas + inputs + states + results of `once` nodes + what kernels keep (packed weights).
-  size_t planned_bytes() const { return planned_bytes_; }
+  size_t planned_bytes() const {
+    return shared_bytes_ + static_cast<size_t>(options_.workers) * worker_bytes_ +
+           static_cast<size_t>(options_.lanes) * lane_bytes_;
+  }
   size_t packed_bytes() const { return packed_bytes_; }
+  // The parts of planned_bytes that all workers share, that each worker and that each lane has.
+  size_t shared_bytes() const { return shared_bytes_; }
+  size_t worker_bytes() const { return worker_bytes_; }
+  size_t lane_bytes() const { return lane_bytes_; }
   Cost cost(Phase phase) const;  // at capacity
   const SessionOptions& options() const { return options_; }
 
@@ -86,7 +95,7 @@ class Session {
   std::unique_ptr<Impl> impl_;
   std::vector<StepInfo> info_;
   MemoryPlan memory_;
-  size_t planned_bytes_ = 0, packed_bytes_ = 0;
+  size_t packed_bytes_ = 0, shared_bytes_ = 0, worker_bytes_ = 0, lane_bytes_ = 0;
   bool params_changed_ = true, profile_ = false;
 };
 

@@ -24,32 +24,7 @@ AlignedBytes AllocateAligned(size_t bytes) {
   return AlignedBytes(static_cast<std::byte*>(p));
 }
 
-size_t Bytes(const TensorType& type, const Counts& counts) {
-  return static_cast<size_t>(std::max<int64_t>(0, At(type.shape, counts).size())) *
-         ByteSize(type.dtype);
-}
-
 }  // namespace
-
-// once | main | update, each in topological order.
-void Session::Impl::Order() {
-  order = graph.TopoOrder();
-  std::vector<bool> fixed(graph.num_values());
-  for (ValueId v : graph.Leaves(Role::kParam)) fixed[v.i] = true;
-  std::vector<bool> once(graph.num_nodes());
-  for (NodeId id : order) {
-    const Node& n = graph.node(id);
-    once[id.i] = n.phase == Phase::kMain && !n.in.empty() && !n.op->random &&
-                 std::all_of(n.in.begin(), n.in.end(), [&](ValueId v) { return fixed[v.i]; });
-    for (ValueId v : n.out) fixed[v.i] = once[id.i];
-  }
-  auto group = [&](NodeId id) {
-    return once[id.i] ? 0 : graph.node(id).phase == Phase::kMain ? 1 : 2;
-  };
-  std::stable_sort(order.begin(), order.end(),
-                   [&](NodeId a, NodeId b) { return group(a) < group(b); });
-  for (NodeId id : order) once_end += group(id) == 0, main_end += group(id) <= 1;
-}
 
 bool Session::Impl::IsConstant(ValueId v) const {
   const Value& value = graph.value(v);
@@ -87,8 +62,8 @@ void Session::Impl::PlaceLeaves(const SessionOptions& options) {
 
 void Session::Impl::Prepare(const SessionOptions& options, std::vector<StepInfo>& info) {
   PackedConstants packed;
-  for (size_t t = 0; t < order.size(); ++t) {
-    const Node& n = graph.node(order[t]);
+  for (size_t t = 0; t < order.nodes.size(); ++t) {
+    const Node& n = graph.node(order.nodes[t]);
     std::vector<Extents> in, out;
     std::vector<const float*> constant;
     for (ValueId v : n.in) {
@@ -106,91 +81,35 @@ void Session::Impl::Prepare(const SessionOptions& options, std::vector<StepInfo>
     steps.push_back({prepared.run, n.attrs, prepared.state, prepared.scratch, false, n.in, n.out});
     packed_bytes += prepared.state_bytes;
     if (prepared.finish) unfinished.push_back(std::move(prepared.finish));
-    info.push_back({order[t], std::string(n.op->name), n.scope,
-                    prepared.impl.empty() ? "simd" : prepared.impl, n.phase, t < once_end,
-                    n.op->cost ? n.op->cost(in, out, n.attrs) : Cost{}, 0, 0});
+    info.push_back({order.nodes[t], std::string(n.op->name), n.scope,
+                    prepared.impl.empty() ? "simd" : prepared.impl, n.phase, t < order.once_end,
+                    CostOf(graph, n, options.capacity), prepared.scratch, 0, 0});
   }
 }
 
-ValueId Session::Impl::ShareRoot(ValueId v) const {
-  while (alias[v.i] != v) v = alias[v.i];
-  return v;
-}
-
-// Lifetimes: a result lives from its node to its last reader; results of `once` nodes and outputs
-// to the end; scratch during its node. A result may take over the memory of an input that dies
-// there, and the value of an update must take that of its target. Results and scratch of `once`
-// nodes have a block of their own, which the workers share; the plan returned is a worker's arena.
+// The workers share the block of `once` results; the plan returned is a worker's arena.
 MemoryPlan Session::Impl::Plan(const SessionOptions& options) {
-  const int end = static_cast<int>(order.size());
-  std::vector<int> last_use(graph.num_values(), -1);
-  alias.resize(graph.num_values());
-  for (uint32_t i = 0; i < alias.size(); ++i) alias[i] = {i};
-  for (int t = 0; t < end; ++t)
-    for (ValueId v : graph.node(order[static_cast<size_t>(t)]).in) last_use[v.i] = t;
-  for (const GraphOutput& o : graph.outputs) last_use[o.value.i] = end;
-  std::map<ValueId, ValueId> target_of;
-  for (const Update& u : graph.updates) target_of[u.value] = u.target;
-
-  std::vector<Interval> of_once, of_arena;
-  std::vector<int> slot(graph.num_values(), -1), scratch_slot(steps.size(), -1);
-  for (int t = 0; t < end; ++t) {
-    Step& step = steps[static_cast<size_t>(t)];
-    const Node& n = graph.node(order[static_cast<size_t>(t)]);
-    const bool is_once = static_cast<size_t>(t) < once_end;
-    std::vector<Interval>& intervals = is_once ? of_once : of_arena;
-    for (size_t k = 0; k < n.out.size(); ++k) {
-      const ValueId v = n.out[k];
-      const int last = is_once ? end : std::max(last_use[v.i], t);
-      const size_t bytes = Bytes(graph.type(v), options.capacity);
-      if (const auto update = target_of.find(v); update != target_of.end()) {
-        place[v.i] = place[update->second.i];
-        continue;
-      }
-      const size_t reused = static_cast<size_t>(std::max(n.op->in_place, 0));
-      const bool reuses = k == 0 && !is_once && n.op->in_place >= 0 && reused < n.in.size();
-      const ValueId source = reuses ? n.in[reused] : ValueId{};
-      // The end of a `once` result is never at a node: it has another block's slot, but never
-      // joins.
-      const bool joins = options.share_memory && source.valid() &&
-                         graph.value(source).role == Role::kIntermediate &&
-                         place[ShareRoot(source).i].kind == Place::kArena &&
-                         intervals[static_cast<size_t>(slot[ShareRoot(source).i])].last == t &&
-                         std::count(n.in.begin(), n.in.end(), source) == 1 &&
-                         Bytes(graph.type(source), options.capacity) == bytes;
-      if (joins) {
-        alias[v.i] = source;
-        step.in_place = true;
-        Interval& shared = intervals[static_cast<size_t>(slot[ShareRoot(source).i])];
-        shared.last = std::max(shared.last, last);
-        continue;
-      }
-      place[v.i].kind = is_once ? Place::kFixed : Place::kArena;
-      slot[v.i] = static_cast<int>(intervals.size());
-      intervals.push_back({bytes, t, options.share_memory ? last : end});
-      if (!options.share_memory) intervals.back().first = 0;
-    }
-    if (step.scratch_bytes) {
-      scratch_slot[static_cast<size_t>(t)] = static_cast<int>(intervals.size());
-      intervals.push_back({step.scratch_bytes, t, t});
-    }
-  }
-  const MemoryPlan shared = PlanMemory(of_once), plan = PlanMemory(of_arena);
-  once = AllocateAligned(shared.bytes);
+  std::vector<size_t> scratch;
+  for (const Step& step : steps) scratch.push_back(step.scratch_bytes);
+  const Lifetimes life =
+      FindLifetimes(graph, order, scratch, options.capacity, options.share_memory);
+  const MemoryPlan shared = PlanMemory(life.once), plan = PlanMemory(life.arena);
+  if (!options.plan_only) once = AllocateAligned(shared.bytes);
   once_bytes = shared.bytes;
-  for (uint32_t i = 0; i < graph.num_values(); ++i) {
-    const ValueId root = ShareRoot({i});
-    if (slot[root.i] < 0) continue;
-    const size_t at = static_cast<size_t>(slot[root.i]);
-    place[i] = place[root.i].kind == Place::kFixed
-                   ? Place{Place::kFixed, 0, once.get() + shared.offset[at]}
-                   : Place{Place::kArena, plan.offset[at], nullptr};
-  }
   scratch_offset.resize(steps.size());
-  for (size_t t = 0; t < steps.size(); ++t)
-    if (scratch_slot[t] >= 0)
-      scratch_offset[t] =
-          (t < once_end ? shared : plan).offset[static_cast<size_t>(scratch_slot[t])];
+  for (size_t t = 0; t < steps.size(); ++t) {
+    const bool is_once = t < order.once_end;
+    const std::vector<size_t>& offset = is_once ? shared.offset : plan.offset;
+    steps[t].in_place = life.in_place[t];
+    if (life.scratch[t] >= 0) scratch_offset[t] = offset[static_cast<size_t>(life.scratch[t])];
+    for (ValueId v : steps[t].out) {
+      if (life.slot[v.i] < 0) continue;
+      const size_t at = offset[static_cast<size_t>(life.slot[v.i])];
+      place[v.i] =
+          is_once ? Place{Place::kFixed, 0, once.get() + at} : Place{Place::kArena, at, nullptr};
+    }
+  }
+  for (const Update& u : graph.updates) place[u.value.i] = place[u.target.i];
   return plan;
 }
 
@@ -235,7 +154,7 @@ void Session::Impl::MakeWorkers(const SessionOptions& options, size_t arena_byte
       for (ValueId v : steps[t].out)
         call.out.push_back({Address(v, worker), graph.type(v).dtype, {}});
       if (steps[t].scratch_bytes)
-        call.scratch = (t < once_end ? once : worker.arena).get() + scratch_offset[t];
+        call.scratch = (t < order.once_end ? once : worker.arena).get() + scratch_offset[t];
       worker.calls.push_back(std::move(call));
     }
     BindExtents(worker, options.capacity);

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/lifetimes.h"
 #include "runtime/session.h"
 
 namespace graft {
@@ -52,7 +53,6 @@ struct Session::Impl {
   Impl(const Graph& g, ParamStore& p) : graph(g), params(p) {}
 
   // The constructor of Session calls these in this order.
-  void Order();
   void PlaceLeaves(const SessionOptions& options);
   void Prepare(const SessionOptions& options, std::vector<StepInfo>& info);
   MemoryPlan Plan(const SessionOptions& options);
@@ -65,17 +65,14 @@ struct Session::Impl {
     return states.get() + static_cast<size_t>(lane) * state_bytes;
   }
   bool IsConstant(ValueId v) const;
-  ValueId ShareRoot(ValueId v) const;
 
   Graph graph;
   ParamStore& params;
-  std::vector<NodeId> order;
-  size_t once_end = 0, main_end = 0;
+  NodeOrder order;
   std::vector<Step> steps;
   std::vector<std::function<void()>> unfinished;  // of Prepared, until the first run
   std::vector<Place> place;                       // by value
-  std::vector<ValueId> alias;          // by value: whose memory it takes (itself if none)
-  std::vector<size_t> scratch_offset;  // by step
+  std::vector<size_t> scratch_offset;             // by step
   std::vector<StateUse> state_uses;
   std::vector<Worker> workers;
   AlignedBytes once, states;

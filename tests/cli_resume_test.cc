@@ -1,6 +1,7 @@
 // Runs that end early: Ctrl-C, kill -9, a loss that leaves the numbers. Equal runs give equal
 // bytes.
 #include <chrono>
+#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "runtime/io/safetensors.h"
@@ -114,6 +115,34 @@ void ExpectError(const Outcome& o, int code, const std::vector<std::string>& wor
   EXPECT_EQ(line.find('\n'), line.size() - 1) << o.err;
   for (const std::string& word : words)
     EXPECT_NE(line.find(word), std::string::npos) << word << " in:\n" << o.err;
+}
+
+// The resumed run plans again, and keeps to the order of sums with other threads.
+TEST_F(Resume, UnderAMemoryBudget) {
+  const nlohmann::json plain = nlohmann::json::parse(Slurp(*dir_ / "whole/plan.json"));
+  const auto number = [&](const char* key) { return plain.at(key).get<size_t>(); };
+  const size_t budget = number("needed_bytes") - (number("workers") - 1) * number("worker_bytes") -
+                        (number("lanes") - 1) * number("lane_bytes") -
+                        (number("validation_workers") - 1) * number("validation_worker_bytes") -
+                        number("arena_bytes") / 40;
+  const auto args = [&](const std::string& run) {
+    std::vector<std::string> all = Args(run, kEpochs);
+    all.insert(all.end(), {"--memory-budget", fmt::format("{}B", budget)});
+    return all;
+  };
+  const Outcome tight = Graft(args("tight"));
+  ASSERT_EQ(tight.code, 0) << tight.err;
+  EXPECT_NE(tight.out.find("nodes recomputed: -"), std::string::npos) << tight.out;
+  const std::string plan = Slurp(*dir_ / "tight/plan.json");
+  EXPECT_GT(nlohmann::json::parse(plan).at("recomputed_nodes"), 0);
+  EXPECT_LE(nlohmann::json::parse(plan).at("needed_bytes"), budget);
+
+  Process process(args("tight_killed"));
+  ASSERT_TRUE(WaitForCheckpoint(process, "tight_killed"));
+  process.Signal(SIGKILL);
+  process.Wait();
+  ASSERT_EQ(Graft({"train", "--resume", *dir_ / "tight_killed", "--threads", "1"}).code, 0);
+  EXPECT_EQ(Weights("tight_killed"), Weights("tight"));
 }
 
 TEST_F(Resume, NonFiniteLossFromTheStart) {

@@ -252,7 +252,7 @@ TEST(HfPeftGenuine, GivesItsStoredLogits) {
   EXPECT_EQ(ToString(opened.method), "lora(dropout=0.1,r=16,targets=attn.k|attn.q)");
   const ImageDataset data(root + "/data/vtab-1k/cifar10");
   const Split split = data.Load("test", 64);
-  Evaluator evaluator(opened.Inference(true), opened.model.params, {8, 0});
+  Evaluator evaluator(opened.Inference(true), opened.model.params, {.capacity = {8, 0}});
   std::vector<float> logits;
   evaluator.Run(*MakeImageData(split.examples, opened.preprocess), &logits);
   const std::string bytes =

@@ -58,9 +58,9 @@ std::vector<std::vector<float>> LogitsOf(JointModel& joint) {
   const auto data = MakeRandomData(5, joint.first().model, 7);
   std::vector<std::string> outputs;
   for (const JointModel::Member& m : joint.members) outputs.push_back(m.output);
-  const Counts capacity =
-      InferenceCapacity(joint.graph, joint.params, joint.first().model.config, *data, {});
-  return Evaluator(joint.graph, joint.params, capacity).Outputs(*data, outputs);
+  const SessionOptions options =
+      InferenceOptions(joint.graph, joint.params, joint.first().model.config, *data, {});
+  return Evaluator(joint.graph, joint.params, options).Outputs(*data, outputs);
 }
 
 class Joint : public testing::TestWithParam<const char*> {

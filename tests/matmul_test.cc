@@ -161,6 +161,35 @@ TEST(Matmul, FrozenWeightSameBits) {
   }
 }
 
+// Products of one frozen weight share its packed copy; the other orientation is another copy.
+TEST(Matmul, PackedWeightsAreShared) {
+  constexpr int64_t kRows = 16, kWidth = 48;
+  const auto packed = [&](bool transposed, const std::string& second) {
+    Graph g;
+    const ValueId x = g.AddInput("x", {DType::kF32, {kRows, kWidth}});
+    const ValueId w = g.AddParam("w", {kWidth, kWidth});
+    const ValueId other = second == "w" ? w : g.AddParam(second, {kWidth, kWidth});
+    g.SetOutput("y", Matmul(g, Matmul(g, x, w), other, false, transposed));
+    ParamStore params;
+    for (const std::string& name : g.ParamNames())
+      params.Set(name, {kWidth, kWidth},
+                 Random(kWidth * kWidth, static_cast<uint32_t>(name.size())));
+    const std::vector<float> rows = Random(kRows * kWidth, 1);
+    const Values64 truth = Interpret(g, {{}, {{"x", Widen(rows)}}, &params});
+    Session session(g, params, {});
+    std::copy(rows.begin(), rows.end(), session.Input("x").f32());
+    session.Run({});
+    const std::vector<double>& want = truth[g.output("y").i];
+    for (size_t i = 0; i < want.size(); ++i)
+      EXPECT_NEAR(session.Output("y").f32()[i], want[i], 1e-5 * Largest(want));
+    return session.packed_bytes();
+  };
+  const size_t one = packed(false, "w");
+  EXPECT_GT(one, 0u);
+  EXPECT_EQ(packed(true, "w"), 2 * one);
+  EXPECT_EQ(packed(false, "other"), 2 * one);
+}
+
 // y = x W', dW = dy' x, dx = dy W on batches smaller than the capacity, down to none.
 TEST(Matmul, SmallerBatches) {
   const int64_t in = 40, out = 24, low = 4;

@@ -153,6 +153,20 @@ TEST(Session, SharingSavesMemory) {
   EXPECT_GE(shared.planned_bytes(), shared.memory().bytes);
 }
 
+TEST(Session, APlanCountsWhatASessionTakes) {
+  const Graph g = RandomGraph(3, 40);
+  ParamStore params = RandomParams(g, 1);
+  const SessionOptions options{.capacity = {64, 0}, .workers = 3, .lanes = 2};
+  SessionOptions planned = options;
+  planned.plan_only = true;
+  const Session session(g, params, options), plan(g, params, planned);
+  EXPECT_EQ(plan.planned_bytes(), session.planned_bytes());
+  EXPECT_EQ(plan.memory().bytes, session.memory().bytes);
+  EXPECT_EQ(plan.steps().size(), session.steps().size());
+  planned.capacity.sequences = int64_t{1} << 40;  // no machine has that
+  EXPECT_GT(Session(g, params, planned).planned_bytes(), size_t{1} << 40);
+}
+
 TEST(Session, AFullBatchAndASmallerCapacityGiveTheSameBits) {
   for (uint32_t seed = 0; seed < 30; ++seed) {
     const Graph g = RandomGraph(seed, 20);

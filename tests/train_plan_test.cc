@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "runtime/cpu.h"
+#include "runtime/threads.h"
 #include "tests/test_util.h"
 #include "tools/lib/memory_budget.h"
 #include "tools/lib/task.h"
@@ -63,28 +64,172 @@ TEST_P(TrainPlan, MemoryDoesNotGrowWithTheBatch) {
   EXPECT_LT(ResidentBytes(), before + (size_t{4} << 20));
 }
 
-TEST_P(TrainPlan, BudgetIsKeptOrNamesTheSmallest) {
-  auto compile = [&](const std::string& budget) {
-    return CompileWithinBudget(graph_, params_, {}, {GetParam().micro, 0}, 0, TrainingPasses({}),
-                               budget);
-  };
-  const size_t activations = compile("").session().planned_bytes();
-  const size_t weights = params_.bytes().owned;  // and the optimizer's state, which compiling makes
-  const size_t whole = activations + weights;
-  const std::string message = MessageOf([&] { compile("1MiB"); });
-  const size_t at = message.find("smallest possible is ");
-  ASSERT_NE(at, std::string::npos) << message;
-  const size_t smallest = std::stoul(message.substr(at + 21));
-  const TrainStep small = compile(fmt::format("{}MiB", smallest));
-  EXPECT_LE(small.session().planned_bytes() + weights, smallest << 20);
-  EXPECT_LT(smallest << 20, whole);
-}
-
 INSTANTIATE_TEST_SUITE_P(Models, TrainPlan,
                          testing::Values(Case{"deit_tiny_patch16_224", "lora(r=8)", 4},
                                          Case{"deit_tiny_patch16_224", "full", 2},
                                          Case{"vit_small_patch16_224", "lora(r=8)+bitfit", 2}),
                          [](const auto& info) { return fmt::format("{}", info.index); });
+
+// --- budgets ---------------------------------------------------------------------------------
+
+const ModelConfig kVit = VitConfig{.image_size = 32,
+                                   .patch_size = 4,
+                                   .width = 48,
+                                   .depth = 4,
+                                   .heads = 3,
+                                   .mlp_width = 192,
+                                   .classes = 5};
+const ModelConfig kBert =
+    BertConfig{.vocab = 99, .positions = 64, .width = 48, .depth = 4, .heads = 3, .mlp_width = 192};
+
+struct BudgetCase {
+  const ModelConfig& model;
+  const char* method;
+  Counts wanted;
+  int64_t longest;
+};
+
+class TrainBudget : public testing::TestWithParam<BudgetCase> {
+ protected:
+  TrainBudget() {
+    InitModel(GetParam().model, params_, 1);
+    graph_ =
+        MethodGraph(GetParam().model, {.loss = true}, ParseMethod(GetParam().method), params_, 1);
+  }
+  BudgetRequest Request(const std::string& budget) const {
+    return {.wanted = GetParam().wanted, .longest = GetParam().longest, .budget = budget};
+  }
+  CompiledStep Compile(const BudgetRequest& request) {
+    return CompileWithinBudget(graph_, params_, {}, request);
+  }
+  // In bytes, as the message says it.
+  size_t Smallest(BudgetRequest request) {
+    request.budget = "1KiB";
+    const std::string message = MessageOf([&] { Compile(request); });
+    const size_t at = message.find("smallest possible is "), end = message.find(" (");
+    if (at == std::string::npos) throw Error(message);
+    return ParseBytes(message.substr(at + 21, end - at - 21));
+  }
+  // With weights and the optimizer's state, which compiling makes.
+  size_t Used(const CompiledStep& c) const {
+    return c.step.session().planned_bytes() + params_.bytes().owned;
+  }
+
+  ParamStore params_;
+  Graph graph_;
+};
+
+std::string InBytes(size_t bytes) { return fmt::format("{}B", bytes); }
+
+TEST_P(TrainBudget, PlansFallWithTheBudgetDownToTheSmallest) {
+  size_t before = Used(Compile(Request("")));
+  const size_t whole = before, smallest = Smallest(Request(""));
+  ASSERT_LT(smallest, whole / 2);
+  int recomputing = 0;
+  for (size_t k = 8; k-- > 0;) {
+    const size_t budget = smallest + (whole - smallest) * k / 8;
+    const CompiledStep compiled = Compile(Request(InBytes(budget)));
+    EXPECT_EQ(compiled.needed_bytes, Used(compiled));
+    EXPECT_LE(compiled.needed_bytes, budget);
+    EXPECT_LE(compiled.needed_bytes, before);
+    EXPECT_GE(compiled.step.session().options().capacity.tokens, GetParam().longest);
+    before = compiled.needed_bytes;
+    recomputing += compiled.recompute.nodes > 0;
+    EXPECT_EQ(compiled.saved_bytes > 0, compiled.recompute.nodes > 0);
+    EXPECT_EQ(compiled.additional_work > 0, compiled.recompute.nodes > 0);
+    if (compiled.recompute.nodes)
+      EXPECT_EQ(compiled.step.session().memory().bytes, compiled.recompute.arena_bytes);
+  }
+  EXPECT_GT(recomputing, 0);
+  // The message rounds up to a tenth of a MiB.
+  EXPECT_NE(MessageOf([&] { Compile(Request(InBytes(smallest - 104858))); }), "no error");
+}
+
+TEST_P(TrainBudget, RecomputingReachesLessThanMicroBatchesAlone) {
+  BudgetRequest without = Request("");
+  without.disabled = {"recompute"};
+  const size_t smallest = Smallest(without);
+  EXPECT_LT(Smallest(Request("")), smallest);
+  without.budget = InBytes(smallest);
+  const CompiledStep compiled = Compile(without);
+  EXPECT_EQ(compiled.recompute.nodes, 0);
+  const Counts last = compiled.step.session().options().capacity;
+  EXPECT_EQ(last, (Counts{1, GetParam().longest}));
+}
+
+// What runs between the steps is a part of what a run needs.
+TEST_P(TrainBudget, ValidationCounts) {
+  const Graph inference =
+      InferenceGraph(GetParam().model, ParseMethod(GetParam().method), params_, 1, true);
+  BudgetRequest request = Request("");
+  const size_t alone = Smallest(request);
+  request.between = &inference;
+  request.longest_between = 2 * GetParam().longest;
+  const size_t smallest = Smallest(request);
+  EXPECT_GT(smallest, alone);
+  request.budget = InBytes(smallest);
+  const CompiledStep compiled = Compile(request);
+  const Session between(inference, params_, compiled.between);
+  EXPECT_EQ(compiled.between.capacity.tokens, 2 * GetParam().longest);
+  EXPECT_EQ(compiled.needed_bytes, Used(compiled) + between.planned_bytes());
+  EXPECT_LE(compiled.needed_bytes, smallest);
+}
+
+// Kernels may want other memory with other threads; a run that goes on keeps its order of sums.
+TEST_P(TrainBudget, AnEarlierPlansOrderOfSumsIsKept) {
+  const int threads_before = Threads();
+  SetThreads(2);
+  const size_t whole = Used(Compile(Request(""))), smallest = Smallest(Request(""));
+  const CompiledStep before = Compile(Request(InBytes(smallest + (whole - smallest) / 8)));
+  const SessionOptions& options = before.step.session().options();
+  const TempDir dir;
+  dir.Write("plan.json", PlanJson(before).dump());
+  const SumOrder order = ReadSumOrder(dir / "plan.json", 64);
+  EXPECT_EQ(order.capacity, options.capacity);
+  EXPECT_LT(order.capacity.sequences, GetParam().wanted.sequences);
+  EXPECT_EQ(order.lanes, options.lanes);
+  EXPECT_NE(MessageOf([&] { ReadSumOrder(dir / "plan.json", 0); }), "no error");
+  const SumOrder other{{3, 3 * GetParam().longest}, 3};
+  for (const SumOrder& keep : {order, other}) {
+    SetThreads(1);
+    BudgetRequest request = Request(InBytes(whole));
+    request.keep = keep;
+    const CompiledStep after = Compile(request);
+    EXPECT_EQ(after.step.session().options().capacity, keep.capacity);
+    EXPECT_EQ(after.step.session().options().lanes, keep.lanes);
+  }
+  SetThreads(threads_before);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, TrainBudget,
+                         testing::Values(BudgetCase{kVit, "lora(r=4,dropout=0.1)", {8, 0}, 0},
+                                         BudgetCase{kVit, "full", {8, 0}, 0},
+                                         BudgetCase{kBert, "lora(r=4)", {16, 256}, 40},
+                                         BudgetCase{kBert, "full", {16, 256}, 40}),
+                         [](const auto& info) { return fmt::format("{}", info.index); });
+
+// What is planned is what the process uses, also when much is computed twice.
+TEST(TrainBudgetMemory, PlannedBytesAreUsedBytes) {
+  ParamStore params;
+  VitConfig config = VitByName("deit_tiny_patch16_224");
+  InitVit(config, params, 1);
+  const Graph g = MethodGraph(config, {.loss = true}, ParseMethod("lora(r=8)"), params, 1);
+  constexpr int64_t kMicro = 8;
+  BudgetRequest request{.wanted = {kMicro, 0}, .keep = {{kMicro, 0}, 1}};
+  const size_t whole = CompileWithinBudget(g, params, {}, request).needed_bytes;
+  request.budget = InBytes(whole / 2);
+  [[maybe_unused]] const size_t before = ResidentBytes();
+  CompiledStep compiled = CompileWithinBudget(g, params, {}, request);
+  EXPECT_GT(compiled.recompute.nodes, 20);
+  FillImages(compiled.step.session());
+  const size_t store_before = params.bytes().owned;
+  for (int i = 0; i < 2; ++i) compiled.step.Run(kMicro, i, 1e-4, [](int64_t, int64_t, int) {});
+  EXPECT_EQ(params.bytes().owned, store_before);
+#ifndef __SANITIZE_ADDRESS__
+  const double planned = static_cast<double>(compiled.step.session().planned_bytes());
+  EXPECT_NEAR(static_cast<double>(ResidentBytes() - before), planned, 0.05 * planned + (8 << 20));
+#endif
+}
 
 }  // namespace
 }  // namespace graft

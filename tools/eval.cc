@@ -77,10 +77,10 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   const std::string split = ChooseSplit(data, o.split);
   const std::unique_ptr<TaskData> examples = data.Load(split, o.limit, opened.model, opened.config);
   const Graph graph = opened.Inference(true);
-  Evaluator evaluator(graph, opened.model.params,
-                      InferenceCapacity(graph, opened.model.params, opened.model.config, *examples,
-                                        common),
-                      common.disabled_passes);
+  Evaluator evaluator(
+      graph, opened.model.params,
+      InferenceOptions(graph, opened.model.params, opened.model.config, *examples, common),
+      common.disabled_passes);
   const Metrics m = evaluator.Run(*examples);
   nlohmann::json json = MetricsJson(m);
   json["model"] = opened.description, json["data"] = o.data, json["split"] = split;

@@ -119,9 +119,9 @@ Logits ComputeLogits(JointModel& joint, Inputs& inputs, const CommonOptions& com
   for (const std::unique_ptr<TaskData>& data : inputs.data) {
     of_group.emplace_back(outputs.size());
     if (data->size() == 0) continue;
-    const Counts capacity =
-        InferenceCapacity(joint.graph, joint.params, joint.first().model.config, *data, common);
-    Evaluator evaluator(joint.graph, joint.params, capacity, common.disabled_passes);
+    const SessionOptions options =
+        InferenceOptions(joint.graph, joint.params, joint.first().model.config, *data, common);
+    Evaluator evaluator(joint.graph, joint.params, options, common.disabled_passes);
     of_group.back() = evaluator.Outputs(*data, outputs);
   }
   Logits logits(outputs.size());

@@ -28,9 +28,10 @@ struct ProfileOptions {
 struct Measured {
   std::vector<double> step_ms;
   double compile_ms = 0;
-  Cost cost;  // of a step
-  size_t planned_bytes = 0;
-  int64_t micro_batch = 0, trainable = 0;
+  Cost cost;                                   // of a step
+  size_t planned_bytes = 0, needed_bytes = 0;  // needed: with weights and optimizer state
+  int64_t micro_batch = 0, trainable = 0, recomputed = 0;
+  std::string plan;
   std::vector<StepInfo> nodes;
 };
 
@@ -48,10 +49,15 @@ Measured MeasureTraining(const ProfileOptions& o, const CommonOptions& common, L
   const Graph g = MethodGraph(model.config, {.loss = true}, ParseMethod(o.method), model.params, 0);
   m.micro_batch =
       o.micro_batch ? std::min(o.micro_batch, o.batch) : ChooseMicroBatch(model.vit(), o.batch);
-  TrainStep step =
-      CompileWithinBudget(g, model.params, {}, {m.micro_batch, 0}, 0,
-                          TrainingPasses(common.disabled_passes), common.memory_budget);
+  CompiledStep compiled = CompileWithinBudget(g, model.params, {},
+                                              {.wanted = {m.micro_batch, 0},
+                                               .budget = common.memory_budget,
+                                               .disabled = common.disabled_passes});
+  TrainStep& step = compiled.step;
   m.compile_ms = MsSince(start);
+  m.plan = PlanText(compiled);
+  m.needed_bytes = compiled.needed_bytes;
+  m.recomputed = compiled.recompute.nodes;
   m.micro_batch = step.micro_batch();
   Session& session = step.session();
   if (!session.HasInput("image"))
@@ -86,6 +92,7 @@ Measured MeasureInference(const ProfileOptions& o, const CommonOptions& common,
   InferencePasses(common.disabled_passes).Run(g);
   m.micro_batch =
       o.micro_batch ? std::min(o.micro_batch, o.batch) : ChooseMicroBatch(model.vit(), o.batch);
+  m.plan = fmt::format("micro-batch {}", m.micro_batch);
   const int64_t runs = (o.batch + m.micro_batch - 1) / m.micro_batch;
   Session session(g, model.params,
                   {.capacity = {m.micro_batch, 0}, .workers = runs >= Threads() ? Threads() : 1});
@@ -106,6 +113,7 @@ Measured MeasureInference(const ProfileOptions& o, const CommonOptions& common,
   const double share = static_cast<double>(o.batch) / static_cast<double>(m.micro_batch);
   m.cost = {session.cost(Phase::kMain).flops * share, session.cost(Phase::kMain).bytes * share};
   m.planned_bytes = session.planned_bytes();
+  m.needed_bytes = m.planned_bytes + model.params.bytes().owned;
   m.nodes = session.steps();
   return m;
 }
@@ -208,12 +216,11 @@ void Run(ProfileOptions& o, const CommonOptions& common) {
   std::sort(m.step_ms.begin(), m.step_ms.end());
   const double median = m.step_ms[m.step_ms.size() / 2], gflops = m.cost.flops / median * 1e-6;
   const double rate = 1e3 * static_cast<double>(o.batch) / median;
-  Say(common,
-      fmt::format("{} {} batch {} (micro-batch {}): {:.1f} ms a step (min {:.1f}), {:.2f} "
-                  "images/s, {:.1f} GFLOP/s = "
-                  "{:.1f} % of peak",
-                  model.architecture(), o.method.empty() ? "inference" : o.method, o.batch,
-                  m.micro_batch, median, m.step_ms[0], rate, gflops, 100 * gflops / peak.gflops));
+  Say(common, fmt::format("{} {} batch {} ({}): {:.1f} ms a step (min {:.1f}), {:.2f} "
+                          "images/s, {:.1f} GFLOP/s = "
+                          "{:.1f} % of peak",
+                          model.architecture(), o.method.empty() ? "inference" : o.method, o.batch,
+                          m.plan, median, m.step_ms[0], rate, gflops, 100 * gflops / peak.gflops));
   Say(common,
       fmt::format("compiled in {:.1f} ms; planned {} MiB, peak memory of the process {} MiB",
                   m.compile_ms, m.planned_bytes >> 20, PeakResidentBytes() >> 20));
@@ -226,11 +233,13 @@ void Run(ProfileOptions& o, const CommonOptions& common) {
                      {"peak_gflops", peak.gflops},
                      {"peak_gb_per_second", peak.bytes_per_second * 1e-9},
                      {"planned_bytes", m.planned_bytes},
+                     {"needed_bytes", m.needed_bytes},
                      {"peak_memory_bytes", PeakResidentBytes()},
                      {"compile_ms", m.compile_ms},
                      {"threads", Threads()},
                      {"isa", ActiveIsa()},
                      {"micro_batch", m.micro_batch},
+                     {"recomputed_nodes", m.recomputed},
                      {"trainable_parameters", m.trainable},
                      {"nodes", NodesJson(m)}});
 }

@@ -37,7 +37,8 @@ FusedModel Fuse(OpenedModel opened, const std::string& data) {
       ChooseCapacity(config, inputs->longest(), static_cast<int64_t>(inputs->size()));
   // Without passes: the graphs as they are.
   const auto logits = [&](const Graph& g, ParamStore& params) {
-    return Evaluator(g, params, capacity, PassNames()).Logits(*inputs);
+    return Evaluator(g, params, {.capacity = capacity, .workers = Threads()}, PassNames())
+        .Logits(*inputs);
   };
   FusedWeights weights = Fuse(config, opened.method, opened.model.params, logits, opened.seed);
   FusedModel fused;

@@ -2,18 +2,66 @@
 #pragma once
 #include <nlohmann/json.hpp>
 
+#include "autograd/recompute.h"
 #include "autograd/train_step.h"
 
 namespace graft {
 
-// Compiles the step for `wanted`, or for the largest smaller micro-batch whose planned bytes stay
-// within `budget` ("1.5GiB"; "" = no bound) and that holds a sequence of `longest` tokens. Throws
-// Error naming the smallest possible budget.
-TrainStep CompileWithinBudget(const Graph& g, ParamStore& params, const OptimizerConfig& optimizer,
-                              const Counts& wanted, int64_t longest,
-                              const TrainStep::Passes& passes, const std::string& budget);
+// What fixes the order of sums, and so the bits of a step. Zeros = free.
+struct SumOrder {
+  Counts capacity;  // the largest micro-batch
+  int lanes = 0;
+};
+// Of a plan.json; throws Error where it is damaged, or of micro-batches above `batch`.
+SumOrder ReadSumOrder(const std::string& path, int64_t batch);
 
-// plan.json: kernel of every node, micro-batch, arena. No time, path or thread count.
-nlohmann::json PlanJson(const TrainStep& step);
+struct BudgetRequest {
+  Counts wanted;                           // the largest micro-batch
+  int64_t longest = 0;                     // tokens of the longest sequence, which no plan is below
+  std::string budget = {};                 // "1.5GiB"; "" = no bound
+  size_t held_bytes = 0;                   // that the run holds whatever the plan
+  std::vector<std::string> disabled = {};  // pass names, as for TrainingPasses
+  SumOrder keep = {};                      // of an earlier plan whose bits are wanted
+  // An optimised graph that runs between the steps, for as many sequences as they and with as many
+  // workers (validation), and tokens of its longest sequence.
+  const Graph* between = nullptr;
+  int64_t longest_between = 0;
+};
+
+struct CompiledStep {
+  TrainStep step;
+  size_t needed_bytes = 0;         // planned by both sessions, and weights and optimizer state
+  RecomputeResult recompute = {};  // nodes == 0: everything is kept
+  size_t saved_bytes = 0;          // by recomputing
+  double additional_work = 0;      // of a Run, by ModelSeconds: 0.02 = 2 %
+  // Of the session of BudgetRequest::between.
+  SessionOptions between = {};
+  size_t between_worker_bytes = 0;
+};
+
+// Compiles the step for `wanted`, or the cheapest plan whose bytes stay within the budget. The
+// plans are: the micro-batch, its half, and so on down to one sequence; each with all workers, with
+// one worker, with one lane too, and then with as many values recomputed as it takes. Their work
+// for an example is compared by ModelSeconds, which holds against a small micro-batch that every
+// call has a price and that weights and accumulators are read again for each; of equal ones the
+// first of this list wins. Throws Error naming the smallest possible budget.
+//
+// The set of plans and their costs do not depend on the budget, so a smaller budget never gets a
+// larger plan. It depends on the threads, though, for which kernels want memory: `keep` is for
+// that. Searching is planning only; the plan that is taken is the one that is compiled.
+CompiledStep CompileWithinBudget(const Graph& g, ParamStore& params,
+                                 const OptimizerConfig& optimizer, const BudgetRequest& request);
+
+// The same for a graph that trains nothing: the most workers, then the largest capacity.
+SessionOptions OptionsWithinBudget(const Graph& g, ParamStore& params, const Counts& wanted,
+                                   int64_t longest, const std::string& budget,
+                                   size_t held_bytes = 0);
+
+// "283.1MiB needed; micro-batch 2, 1 worker; 24 nodes recomputed: -31.0 MiB, +1.2 % work"
+std::string PlanText(const CompiledStep& compiled);
+
+// plan.json: kernel of every node, micro-batch, workers, lanes, bytes, what is recomputed. No time
+// and no path.
+nlohmann::json PlanJson(const CompiledStep& compiled);
 
 }  // namespace graft

@@ -7,6 +7,7 @@
 #include "runtime/io/json.h"
 #include "tools/lib/adapter_file.h"
 #include "tools/lib/hf_peft.h"
+#include "tools/lib/memory_budget.h"
 #include "tools/lib/run_dir.h"
 
 namespace graft {
@@ -213,24 +214,13 @@ void CheckClasses(const OpenedModel& opened, const TaskDataset& data) {
       opened.description, model, data.directory(), found, data.directory());
 }
 
-Counts InferenceCapacity(const Graph& graph, ParamStore& params, const ModelConfig& config,
-                         const TaskData& data, const CommonOptions& common) {
+SessionOptions InferenceOptions(const Graph& graph, ParamStore& params, const ModelConfig& config,
+                                const TaskData& data, const CommonOptions& common) {
   const int64_t n = static_cast<int64_t>(std::max<size_t>(data.size(), 1));
-  Counts capacity = ChooseCapacity(config, data.longest(), n);
-  if (common.memory_budget.empty()) return capacity;
-  const size_t budget = ParseBytes(common.memory_budget);
   Graph optimised = graph;
   InferencePasses(common.disabled_passes).Run(optimised);
-  for (;;) {
-    const Session session(optimised, params, {.capacity = capacity});
-    const size_t need = session.planned_bytes() + params.bytes().owned;
-    if (need <= budget) return capacity;
-    const Counts smaller = SmallerCapacity(capacity, data.longest());
-    if (smaller == capacity)
-      Fail("--memory-budget {}: the smallest possible is {} MiB (one of the {} at a time)",
-           common.memory_budget, (need >> 20) + 1, data.unit());
-    capacity = smaller;
-  }
+  return OptionsWithinBudget(optimised, params, ChooseCapacity(config, data.longest(), n),
+                             data.longest(), common.memory_budget);
 }
 
 }  // namespace graft

@@ -53,8 +53,8 @@ bool IsRunDirectory(const std::string& path);
 // Refuses data of another number of classes than the model has, naming both.
 void CheckClasses(const OpenedModel& opened, const TaskDataset& data);
 
-// The micro-batch of one Run: ChooseCapacity, made smaller until the plan fits --memory-budget.
-Counts InferenceCapacity(const Graph& graph, ParamStore& params, const ModelConfig& config,
-                         const TaskData& data, const CommonOptions& common);
+// ChooseCapacity and all threads, or what fits --memory-budget.
+SessionOptions InferenceOptions(const Graph& graph, ParamStore& params, const ModelConfig& config,
+                                const TaskData& data, const CommonOptions& common);
 
 }  // namespace graft

@@ -76,10 +76,9 @@ void ForEachPart(Session& session, std::span<const Counts> parts,
   });
 }
 
-Evaluator::Evaluator(const Graph& graph, ParamStore& params, const Counts& capacity,
+Evaluator::Evaluator(const Graph& graph, ParamStore& params, const SessionOptions& options,
                      const std::vector<std::string>& disabled_passes)
-    : session_(Optimised(graph, disabled_passes), params,
-               {.capacity = capacity, .workers = Threads()}) {
+    : session_(Optimised(graph, disabled_passes), params, options) {
   for (const GraphOutput& o : graph.outputs) {
     const Shape& shape = graph.shape(o.value);
     columns_[o.name] = shape.size() < 2 ? 1 : static_cast<size_t>(shape[1].constant);

@@ -40,7 +40,7 @@ struct Metrics {
 class Evaluator {
  public:
   // Trainable parameters may change between runs.
-  Evaluator(const Graph& graph, ParamStore& params, const Counts& capacity,
+  Evaluator(const Graph& graph, ParamStore& params, const SessionOptions& options,
             const std::vector<std::string>& disabled_passes = {});
   // Measures over all examples; `logits`, if given, receives [n, classes]. The graph has the
   // outputs logits and losses.

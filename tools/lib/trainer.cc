@@ -103,7 +103,8 @@ class Trainer {
   Method method_;
   std::unique_ptr<TaskData> train_, validation_;
   Graph graph_;
-  std::optional<TrainStep> step_;
+  std::optional<CompiledStep> compiled_;
+  TrainStep* step_ = nullptr;  // of compiled_
   std::optional<Evaluator> evaluator_;
   std::unique_ptr<Trace> trace_;
   std::vector<float> features_;  // [examples, feature_size_], if the prefix is frozen
@@ -144,22 +145,31 @@ void Trainer::Open() {
 
 void Trainer::Compile() {
   CutPrefix();
-  const Counts capacity =
-      ChooseCapacity(model_.config, train_->longest(), c_.batch_size, c_.micro_batch);
-  step_.emplace(CompileWithinBudget(graph_, model_.params, OptimizerOf(c_), capacity,
-                                    train_->longest(), TrainingPasses(c_.disabled_passes),
-                                    c_.memory_budget));
+  BudgetRequest request{
+      .wanted = ChooseCapacity(model_.config, train_->longest(), c_.batch_size, c_.micro_batch),
+      .longest = train_->longest(),
+      .budget = c_.memory_budget,
+      .held_bytes = features_.size() * sizeof(float),
+      .disabled = c_.disabled_passes};
+  // A budget may choose otherwise on other threads, but a run goes on as it began.
+  if (!c_.memory_budget.empty() && progress_.step > 0)
+    request.keep = ReadSumOrder(dir_.file("plan.json"), c_.batch_size);
+  Graph inference;
+  if (validation_) {
+    inference = MethodGraph(model_.config, {.loss = true}, method_, model_.params,
+                            static_cast<uint64_t>(c_.seed));
+    InferencePasses(c_.disabled_passes).Run(inference);
+    request.between = &inference, request.longest_between = validation_->longest();
+  }
+  compiled_.emplace(CompileWithinBudget(graph_, model_.params, OptimizerOf(c_), request));
+  step_ = &compiled_->step;
+  if (hooks_.note && !c_.memory_budget.empty())
+    hooks_.note(fmt::format("memory budget {}: {}", c_.memory_budget, PlanText(*compiled_)));
   trainable_ = step_->trainable_names();
   state_names_ = trainable_;
   for (const std::string& name : step_->optimizer_names()) state_names_.push_back(name);
-  if (validation_) {
-    Graph inference = MethodGraph(model_.config, {.loss = true}, method_, model_.params,
-                                  static_cast<uint64_t>(c_.seed));
-    Counts evaluated = step_->session().options().capacity;
-    evaluated.tokens = std::max(evaluated.tokens, validation_->longest());
-    evaluator_.emplace(inference, model_.params, evaluated, c_.disabled_passes);
-  }
-  WriteFileAtomically(dir_.file("plan.json"), DumpJson(PlanJson(*step_), 1) + "\n");
+  if (validation_) evaluator_.emplace(inference, model_.params, compiled_->between, PassNames());
+  WriteFileAtomically(dir_.file("plan.json"), DumpJson(PlanJson(*compiled_), 1) + "\n");
 }
 
 void Trainer::CutPrefix() {
@@ -175,12 +185,15 @@ void Trainer::CutPrefix() {
 
 // One pass over the training examples; later epochs read the results.
 void Trainer::ComputeFeatures(const Graph& prefix) {
-  const Counts capacity = ChooseCapacity(model_.config, train_->longest(), c_.batch_size);
   Graph optimised = prefix;
   InferencePasses(c_.disabled_passes).Run(optimised);
-  Session session(optimised, model_.params, {.capacity = capacity, .workers = Threads()});
-  train_->Start(InOrder(*train_));
   features_.resize(train_->size() * feature_size_);
+  const Counts wanted = ChooseCapacity(model_.config, train_->longest(), c_.batch_size);
+  Session session(optimised, model_.params,
+                  OptionsWithinBudget(optimised, model_.params, wanted, train_->longest(),
+                                      c_.memory_budget, features_.size() * sizeof(float)));
+  const Counts capacity = session.options().capacity;
+  train_->Start(InOrder(*train_));
   const Clock::time_point start = Clock::now();
   const size_t most = static_cast<size_t>(4 * capacity.sequences * Threads());
   size_t done = 0;

@@ -1,0 +1,305 @@
+#include "autograd/recompute.h"
+
+#include <algorithm>
+#include <map>
+
+#include "runtime/lifetimes.h"
+
+namespace graft {
+
+double ModelSeconds(const Cost& cost) {
+  // Two cores as in docs/measuring.md; the last term is what a call costs before any work.
+  return std::max(cost.flops / 300e9, cost.bytes / 12e9) + 5e-6;
+}
+
+namespace {
+
+constexpr size_t kLongestChain = 8;
+constexpr size_t kTrials = 64;  // candidates of one step, best first
+// An arena is laid out each time that so much less is alive: layouts cost more than steps.
+constexpr double kLayoutShare = 0.005;
+
+// Nodes to clone together, first to last, for the readers of `values` after the peak.
+struct Candidate {
+  std::vector<NodeId> chain;
+  std::vector<ValueId> values;
+  double seconds = 0, per_byte = 0;
+  int before = 0;  // position of the first of those readers
+};
+
+class Recomputer {
+ public:
+  Recomputer(Graph& g, const RecomputeLimit& limit) : g_(g), limit_(limit), order_(OrderNodes(g)) {
+    scratch_.resize(g.num_nodes());
+    cost_.resize(g.num_nodes());
+    for (NodeId id : order_.nodes)
+      cost_[id.i] = ModelSeconds(CostOf(g, g.node(id), limit.capacity));
+    for (const StepInfo& info : limit.kernels) {
+      GRAFT_CHECK(info.node.i < g.num_nodes(), "kernels of another graph");
+      scratch_[info.node.i] = info.scratch_bytes;
+    }
+    written_.resize(g.num_values());
+    clone_.resize(g.num_values());
+    for (const Update& u : g.updates)
+      if (g.node(g.value(u.value).producer).phase == Phase::kMain) written_[u.target.i] = true;
+    most_nodes_ = 2 * order_.main_end;
+    Refresh();
+  }
+
+  RecomputeResult Run() {
+    RecomputeResult best{0, PlanMemory(life_.arena).bytes, 0};
+    double next = 0;
+    for (bool more = true; more && best.arena_bytes > limit_.arena_bytes;) {
+      next = static_cast<double>(peak_bytes_) * (1 - kLayoutShare);
+      do more = order_.main_end < most_nodes_ && Relieve();
+      while (more && static_cast<double>(peak_bytes_) > next);
+      const size_t bytes = PlanMemory(life_.arena).bytes;
+      if (bytes < best.arena_bytes) best = {clones_, bytes, seconds_};
+    }
+    return best;
+  }
+
+  Graph Result() const { return Renumbered(g_, order_.nodes); }
+
+ private:
+  void Refresh();
+  bool Relieve();
+  void Apply(const Candidate& c);
+  void Undo(const Candidate& c);
+  Candidate Evaluate(NodeId id) const;
+  void Deepen(Candidate& c, int64_t saved) const;
+  ValueId Operand(ValueId v, int before) const;
+
+  int64_t Size(ValueId v) const { return static_cast<int64_t>(Bytes(g_.type(v), limit_.capacity)); }
+  bool IsLeaf(ValueId v) const { return !g_.value(v).producer.valid(); }
+  // There for a reader placed at `before` without being kept longer than it lives now.
+  bool Kept(ValueId v, int before) const {
+    if (IsLeaf(v)) return true;
+    const int made = position_[g_.value(v).producer.i];
+    return made < before && (made > peak_ || last_use_[v.i] > peak_);
+  }
+  bool Clonable(NodeId id) const {
+    const Node& n = g_.node(id);
+    const int t = position_[id.i];
+    return t >= static_cast<int>(order_.once_end) && t < peak_ &&
+           std::none_of(n.in.begin(), n.in.end(),
+                        [&](ValueId v) { return IsLeaf(v) && written_[v.i]; });
+  }
+
+  Graph& g_;
+  const RecomputeLimit& limit_;
+  NodeOrder order_;
+  size_t most_nodes_ = 0;
+  std::vector<size_t> scratch_;  // by node
+  std::vector<double> cost_;     // by node: ModelSeconds
+  std::vector<bool> written_;    // by leaf: an update in a Run changes it
+  std::vector<ValueId> clone_;   // by value: the latest, if any
+  int clones_ = 0;
+  double seconds_ = 0;
+  // Of the present order:
+  Lifetimes life_;
+  std::vector<int> position_;  // by node
+  std::vector<int> last_use_;  // by value
+  int peak_ = 0;
+  size_t peak_bytes_ = 0;
+};
+
+void Recomputer::Refresh() {
+  position_.assign(g_.num_nodes(), -1);
+  last_use_.assign(g_.num_values(), -1);
+  const int end = static_cast<int>(order_.nodes.size());
+  std::vector<size_t> scratch;
+  for (int t = 0; t < end; ++t) {
+    const NodeId id = order_.nodes[static_cast<size_t>(t)];
+    position_[id.i] = t;
+    scratch.push_back(scratch_[id.i]);
+    for (ValueId v : g_.node(id).in) last_use_[v.i] = t;
+    if (t < static_cast<int>(order_.once_end))
+      for (ValueId v : g_.node(id).out) last_use_[v.i] = end;
+  }
+  for (const GraphOutput& o : g_.outputs) last_use_[o.value.i] = end;
+  life_ = FindLifetimes(g_, order_, scratch, limit_.capacity);
+  const std::vector<size_t> live = LiveBytes(life_.arena);
+  const auto most = std::max_element(live.begin(), live.end());
+  peak_ = static_cast<int>(most - live.begin());
+  peak_bytes_ = *most;
+}
+
+// Fills in chain, seconds and per_byte; a candidate without values saves nothing.
+Candidate Recomputer::Evaluate(NodeId id) const {
+  Candidate c{{id}, {}, 0, 0, static_cast<int>(order_.main_end)};
+  int64_t saved = 0;
+  bool early = false;  // without a reader before the peak the node is not needed twice
+  for (ValueId v : g_.node(id).out) {
+    for (NodeId reader : g_.users(v)) early |= position_[reader.i] <= peak_;
+    if (life_.slot[v.i] < 0 || last_use_[v.i] <= peak_ ||
+        last_use_[v.i] >= static_cast<int>(order_.main_end))
+      continue;
+    bool idle = true;
+    int first = c.before;
+    for (NodeId reader : g_.users(v)) {
+      const int t = position_[reader.i];
+      idle &= t != peak_;
+      if (t > peak_) first = std::min(first, t);
+    }
+    if (!idle) continue;
+    c.values.push_back(v);
+    c.before = first;
+    saved += Size(v);
+  }
+  if (!early) c.values.clear();
+  if (!c.values.empty()) Deepen(c, saved);
+  return c;
+}
+
+// What a clone placed at `before` reads for v without keeping or making anything for it; invalid if
+// v is gone by then.
+ValueId Recomputer::Operand(ValueId v, int before) const {
+  if (Kept(v, before)) return v;
+  const ValueId again = clone_[v.i];
+  return again.valid() && Kept(again, before) ? again : ValueId{};
+}
+
+// Operands that are gone after the peak are kept until the clone (and take from what is saved), or
+// their producers join the chain, and theirs: the depth with the lowest cost per byte wins.
+void Recomputer::Deepen(Candidate& c, int64_t saved) const {
+  std::vector<NodeId> chain = c.chain;
+  std::vector<ValueId> kept;  // for the clone
+  std::vector<ValueId> gone;
+  const auto add = [](std::vector<ValueId>& to, ValueId v) {
+    if (std::find(to.begin(), to.end(), v) == to.end()) to.push_back(v);
+  };
+  for (ValueId v : g_.node(c.chain[0]).in)
+    if (!Operand(v, c.before).valid()) add(gone, v);
+  double seconds = cost_[chain[0].i];
+  c.chain.clear();
+  while (true) {
+    int64_t gain = saved;
+    for (ValueId v : kept) gain -= Size(v);
+    for (ValueId v : gone) gain -= Size(v);
+    if (gain > 0 && (c.chain.empty() || seconds / static_cast<double>(gain) < c.per_byte)) {
+      c.chain = chain;
+      c.seconds = seconds;
+      c.per_byte = seconds / static_cast<double>(gain);
+    }
+    std::vector<ValueId> next;
+    bool deeper = false;
+    for (ValueId v : gone) {
+      const NodeId producer = g_.value(v).producer;
+      if (!Clonable(producer) || chain.size() >= kLongestChain) {
+        add(kept, v);
+        continue;
+      }
+      deeper = true;
+      if (std::find(chain.begin(), chain.end(), producer) != chain.end()) continue;
+      chain.push_back(producer);
+      seconds += cost_[producer.i];
+      for (ValueId u : g_.node(producer).in)
+        if (!Operand(u, c.before).valid()) add(next, u);
+    }
+    if (!deeper) break;
+    gone = std::move(next);
+    // A value that the chain makes anyway is not kept for it.
+    std::erase_if(gone, [&](ValueId v) {
+      return std::find(chain.begin(), chain.end(), g_.value(v).producer) != chain.end();
+    });
+  }
+  if (c.chain.empty()) c.values.clear();
+  std::sort(c.chain.begin(), c.chain.end(),
+            [&](NodeId a, NodeId b) { return position_[a.i] < position_[b.i]; });
+}
+
+// Takes the best candidate after which less is alive at the peak, and no more elsewhere; false if
+// there is none.
+bool Recomputer::Relieve() {
+  std::vector<Candidate> candidates;
+  for (int t = static_cast<int>(order_.once_end); t < peak_; ++t) {
+    const NodeId id = order_.nodes[static_cast<size_t>(t)];
+    if (!Clonable(id)) continue;
+    Candidate c = Evaluate(id);
+    if (!c.values.empty()) candidates.push_back(std::move(c));
+  }
+  std::stable_sort(candidates.begin(), candidates.end(),
+                   [](const Candidate& a, const Candidate& b) { return a.per_byte < b.per_byte; });
+  const size_t bytes_before = peak_bytes_;
+  const int before = peak_;
+  if (candidates.size() > kTrials) candidates.resize(kTrials);
+  for (const Candidate& c : candidates) {
+    const std::vector<ValueId> clone_before = clone_;
+    Apply(c);
+    // Clones come after the peak: another one of that size is further on.
+    if (peak_bytes_ < bytes_before || (peak_bytes_ == bytes_before && peak_ > before)) {
+      clones_ += static_cast<int>(c.chain.size());
+      seconds_ += c.seconds;
+      return true;
+    }
+    Undo(c);
+    clone_ = clone_before;
+  }
+  return false;
+}
+
+void Recomputer::Apply(const Candidate& c) {
+  std::vector<std::vector<NodeId>> late;
+  for (ValueId v : c.values) {
+    late.push_back(g_.users(v));
+    std::erase_if(late.back(), [&](NodeId reader) { return position_[reader.i] < peak_; });
+  }
+  std::map<ValueId, ValueId> made;
+  std::vector<NodeId> clones;
+  for (NodeId id : c.chain) {
+    const Node n = g_.node(id);  // a copy: Add moves the nodes
+    std::vector<ValueId> in;
+    for (ValueId v : n.in) {
+      const auto own = made.find(v);
+      const ValueId there = own != made.end() ? own->second : Operand(v, c.before);
+      in.push_back(there.valid() ? there : v);
+    }
+    g_.scope = n.scope + ".recompute";
+    const std::vector<ValueId> out = g_.Add(*n.op, std::move(in), n.attrs, n.built_at);
+    for (size_t k = 0; k < out.size(); ++k) made[n.out[k]] = out[k];
+    clones.push_back(g_.value(out[0]).producer);
+    scratch_.push_back(scratch_[id.i]);
+    cost_.push_back(cost_[id.i]);
+  }
+  g_.scope.clear();
+  for (size_t k = 0; k < c.values.size(); ++k)
+    g_.ReplaceUsesIn(c.values[k], made[c.values[k]], late[k]);
+  order_.nodes.insert(order_.nodes.begin() + c.before, clones.begin(), clones.end());
+  order_.main_end += clones.size();
+  written_.resize(g_.num_values());
+  clone_.resize(g_.num_values());
+  for (const auto& [v, again] : made) clone_[v.i] = again;
+  Refresh();
+}
+
+// The reverse of the last Apply.
+void Recomputer::Undo(const Candidate& c) {
+  for (ValueId v : c.values) g_.ReplaceUses(clone_[v.i], v);
+  const auto first = order_.nodes.begin() + c.before;
+  const auto last = first + static_cast<ptrdiff_t>(c.chain.size());
+  for (auto id = last; id != first;) g_.EraseNode(*--id);
+  order_.nodes.erase(first, last);
+  order_.main_end -= c.chain.size();
+  Refresh();
+}
+
+}  // namespace
+
+RecomputeResult Recompute(Graph& g, const RecomputeLimit& limit) {
+  Graph work = g;
+  Recomputer recomputer(work, limit);
+  const RecomputeResult result = recomputer.Run();
+  if (result.nodes > 0 && result.arena_bytes <= limit.arena_bytes) g = recomputer.Result();
+  return result;
+}
+
+Pass RecomputePass(const RecomputeLimit& limit) {
+  return {"recompute", [limit](Graph& g) {
+            PassReport report;
+            if (limit.arena_bytes != SIZE_MAX) report.rewrites = Recompute(g, limit).nodes;
+            return report;
+          }};
+}
+
+}  // namespace graft

@@ -54,6 +54,9 @@ std::string ToString(const TensorType& type) { return ToString(type.dtype) + ToS
 
 namespace {
 
+// Of one dimension: far beyond any model, and a sum of some does not overflow.
+constexpr int64_t kMaxDim = int64_t{1} << 40;
+
 Dim ParseDim(std::string_view text, std::string_view whole) {
   Dim dim;
   while (!text.empty()) {
@@ -65,6 +68,8 @@ Dim ParseDim(std::string_view text, std::string_view whole) {
     const bool number = error == std::errc() && end != term.data();
     term.remove_prefix(static_cast<size_t>(number ? end - term.data() : 0));
     if (number && term.starts_with('*')) term.remove_prefix(1);
+    if (k < -kMaxDim || k > kMaxDim)
+      Fail("tensor type '{}': expected dimensions of at most {}, found {}", whole, kMaxDim, k);
     if (term == "s")
       dim.sequences += k;
     else if (term == "t")

@@ -1,0 +1,34 @@
+// What the fuzz targets share. A target accepts graft::Error as the answer to a broken file, and
+// anything else but success as a finding.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "runtime/error.h"
+
+namespace graft::fuzz {
+
+inline std::string_view TextOf(const uint8_t* data, size_t size) {
+  return {reinterpret_cast<const char*>(data), size};
+}
+inline std::span<const std::byte> BytesOf(const uint8_t* data, size_t size) {
+  return std::as_bytes(std::span(data, size));
+}
+
+// Whether f does not refuse. An error without words is a finding.
+template <class F>
+bool Accepts(const F& f) {
+  try {
+    f();
+    return true;
+  } catch (const Error& e) {
+    GRAFT_CHECK(std::strlen(e.what()) > 0, "an error without words");
+    return false;
+  }
+}
+
+}  // namespace graft::fuzz

@@ -25,6 +25,13 @@ Extents At(const Shape& shape, const Counts& counts) {
   return e;
 }
 
+void CheckDims(const Shape& shape) {
+  for (const Dim& dim : shape)
+    for (const int64_t part : {dim.constant, dim.sequences, dim.tokens})
+      if (part < 0 || part > kMaxDim)
+        Fail("shape {}: expected dimensions from 0 to {}, found {}", ToString(shape), kMaxDim, part);
+}
+
 Shape ToShape(const Extents& extents) {
   return Shape(extents.d.begin(), extents.d.begin() + extents.rank);
 }
@@ -54,9 +61,6 @@ std::string ToString(const TensorType& type) { return ToString(type.dtype) + ToS
 
 namespace {
 
-// Of one dimension: far beyond any model, and a sum of some does not overflow.
-constexpr int64_t kMaxDim = int64_t{1} << 40;
-
 Dim ParseDim(std::string_view text, std::string_view whole) {
   Dim dim;
   while (!text.empty()) {
@@ -69,7 +73,7 @@ Dim ParseDim(std::string_view text, std::string_view whole) {
     term.remove_prefix(static_cast<size_t>(number ? end - term.data() : 0));
     if (number && term.starts_with('*')) term.remove_prefix(1);
     if (k < -kMaxDim || k > kMaxDim)
-      Fail("tensor type '{}': expected dimensions of at most {}, found {}", whole, kMaxDim, k);
+      Fail("tensor type '{}': expected dimensions up to {}, found {}", whole, kMaxDim, k);
     if (term == "s")
       dim.sequences += k;
     else if (term == "t")

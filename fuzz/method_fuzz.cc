@@ -19,7 +19,7 @@ const Graph& SmallVit() {
 
 void TestMethod(std::string_view text) {
   const Method method = ParseMethod(text);
-  GRAFT_CHECK(ParseMethod(ToString(method)) == method, "'{}'", ToString(method));
+  Must([&] { GRAFT_CHECK(ParseMethod(ToString(method)) == method, "'{}'", ToString(method)); });
   Graph graph = SmallVit();
   ParamStore params;
   ApplyMethod(graph, params, method, 0);
@@ -36,7 +36,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Accepts([&] { TestMethod(text); });
   Accepts([&] {
     const Preprocess p = ParsePreprocess(text);
-    GRAFT_CHECK(ParsePreprocess(ToString(p)) == p, "'{}'", ToString(p));
+    Must([&] { GRAFT_CHECK(ParsePreprocess(ToString(p)) == p, "'{}'", ToString(p)); });
     GRAFT_CHECK(p.size() > 0);
   });
   Accepts([&] { ParseBytes(std::string(text)); });

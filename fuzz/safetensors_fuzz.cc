@@ -19,9 +19,7 @@ void TestFile(std::span<const std::byte> bytes) {
     Accepts([&] {
       ParamStore store;
       file.Load(t, "t", &store);
-      float sum = 0;
-      for (const float v : store.values("t")) sum += v;
-      GRAFT_CHECK(sum == sum || sum != sum);  // every value was read
+      ReadAll(store.values("t"));
     });
   }
   GRAFT_CHECK(total <= bytes.size());

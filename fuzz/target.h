@@ -31,4 +31,20 @@ bool Accepts(const F& f) {
   }
 }
 
+// Calls f, which has no reason to refuse.
+template <class F>
+void Must(const F& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    GRAFT_CHECK(false, "refused: {}", e.what());
+  }
+}
+
+// Touches every value, for the sanitizers.
+inline void ReadAll(std::span<const float> values) {
+  volatile float last = 0;
+  for (const float v : values) last = v;
+}
+
 }  // namespace graft::fuzz

@@ -181,7 +181,8 @@ constinit const OpDef kSliceCols{
         },
     .error_samples =
         +[] {
-          return std::vector<ErrorSample>{{{F32({3, 7})}, SliceAttrs{5, 4}, "columns [5, 5 + 4) of 7"}};
+          return std::vector<ErrorSample>{
+              {{F32({3, 7})}, SliceAttrs{5, 4}, "columns [5, 5 + 4) of 7"}};
         },
     .row_inputs = 1};
 

@@ -29,7 +29,8 @@ void CheckDims(const Shape& shape) {
   for (const Dim& dim : shape)
     for (const int64_t part : {dim.constant, dim.sequences, dim.tokens})
       if (part < 0 || part > kMaxDim)
-        Fail("shape {}: expected dimensions from 0 to {}, found {}", ToString(shape), kMaxDim, part);
+        Fail("shape {}: expected dimensions from 0 to {}, found {}", ToString(shape), kMaxDim,
+             part);
 }
 
 Shape ToShape(const Extents& extents) {

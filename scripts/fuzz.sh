@@ -9,7 +9,9 @@ cd "$(dirname "$0")/.."
 export seconds=${1:-60}
 shift || true
 targets=("$@")
-(( ${#targets[@]} )) || mapfile -t targets < <(cd fuzz && ls ./*_fuzz.cc | sed 's/^..//; s/_fuzz.cc$//')
+if (( ! ${#targets[@]} )); then
+    for source in fuzz/*_fuzz.cc; do targets+=("$(basename "$source" _fuzz.cc)"); done
+fi
 scripts/build.sh fuzz fuzz
 
 # Targets that read from a path write their input first: into memory where that is possible.

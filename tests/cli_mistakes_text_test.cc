@@ -97,11 +97,12 @@ std::vector<BrokenJson> BrokenTokenizers() {
   const auto post = [](const Json& value) { return Json{{"post_processor", value}}; };
   const Json piece{{"SpecialToken", {{"id", "[CLS]"}, {"type_id", 0}}}};
   const Json text{{"Sequence", {{"id", "A"}, {"type_id", 0}}}};
+  const Json second{{"Sequence", {{"id", "B"}, {"type_id", 1}}}};
   const auto of_template = [&](const Json& single) {
     return post({{"type", "TemplateProcessing"},
                  {"sep", "absent"},
                  {"single", single},
-                 {"pair", {text, text}},
+                 {"pair", {text, second}},
                  {"special_tokens", {{"[CLS]", {{"ids", {2}}}}}}});
   };
   return {
@@ -139,7 +140,7 @@ std::vector<BrokenJson> BrokenTokenizers() {
       {"huge template", of_template(Json(std::vector<Json>(100, piece))), {"at most 64 pieces"}},
       {"type without embedding",
        of_template({{{"Sequence", {{"id", "A"}, {"type_id", 2}}}}}),
-       {"found A 1 times and B 0 times", "pair"}},
+       {"type 2 in the template", "has 2"}},
       {"added without id", added({{"content", "x"}}), {"added_tokens[0]", "'id'"}},
       {"added of another id", added({{"content", "a"}, {"id", 9}}), {"'a'", "9", "4"}},
       {"added and empty", added({{"content", ""}, {"id", 9}}), {"1 to 256 characters"}},
@@ -290,7 +291,7 @@ TEST_F(TextMistakes, Configs) {
   const std::pair<const char*, const char*> texts[] = {
       {"{", "parse error"},
       {"[]", "expected an object"},
-      {"\xff", "invalid UTF-8"},
+      {"\xff", "parse error"},
       {"{\"model_type\":\"bert\",\"model_type\":\"vit\"}", "duplicate key"}};
   for (const auto& [text, says] : texts) {
     const std::string name = fmt::format("config-{}", table.size());
@@ -324,7 +325,9 @@ TEST_F(TextMistakes, Tokenizers) {
   table.push_back({"settings", Predict("settings"), 1, {"tokenizer_config.json", "do_lower_case"}});
   fs::create_directory(*dir_ / "none");
   table.push_back({"no files", Predict("none"), 1, {"tokenizer.json or vocab.txt", "neither"}});
-  Spill(*dir_ / "sentencepiece/spiece.model", "");
+  fs::create_directory(*dir_ / "another");
+  Spill(*dir_ / "another/spiece.model", "");
+  table.push_back({"another kind", Predict("another"), 1, {"found spiece.model", "another kind"}});
   ExpectMistakes(table, *dir_);
 }
 

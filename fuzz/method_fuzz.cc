@@ -1,5 +1,7 @@
-// The small languages of the command line: methods (applied to a small ViT), preprocessing, sizes.
+// The small languages of the command line: methods (applied to a small ViT), preprocessing, sizes,
+// columns.
 #include "data/preprocess.h"
+#include "data/text.h"
 #include "fuzz/target.h"
 #include "models/model.h"
 #include "tools/lib/run_config.h"
@@ -40,5 +42,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     GRAFT_CHECK(p.size() > 0);
   });
   Accepts([&] { ParseBytes(std::string(text)); });
+  Accepts([&] { ParseTextColumns(text); });
   return 0;
 }

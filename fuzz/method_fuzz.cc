@@ -42,6 +42,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     GRAFT_CHECK(p.size() > 0);
   });
   Accepts([&] { ParseBytes(std::string(text)); });
-  Accepts([&] { ParseTextColumns(text); });
+  Accepts([&] { ParseTextColumns(std::string(text)); });
   return 0;
 }

@@ -233,6 +233,8 @@ const Target& FindTarget(const std::string& name) {
   Fail("no fuzz target '{}'{}", name, DidYouMean(name, names));
 }
 
-Result Run(const Target& target, const Options& options) { return Fuzzer(target, options).Run(); }
+Result RunTarget(const Target& target, const Options& options) {
+  return Fuzzer(target, options).Run();
+}
 
 }  // namespace graft::fuzz

@@ -41,6 +41,6 @@ struct Result {
   double seconds = 0;
 };
 
-Result Run(const Target& target, const Options& options);
+Result RunTarget(const Target& target, const Options& options);
 
 }  // namespace graft::fuzz

@@ -23,7 +23,7 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   try {
     const Target& target = FindTarget(name);
-    const Result r = Run(target, o);
+    const Result r = RunTarget(target, o);
     fmt::print("{}: {} seeds, {} runs in {:.0f} s, {} edges, {} features, corpus {}\n", name,
                r.seeds, r.runs, r.seconds, r.edges, r.features, r.corpus);
   } catch (const graft::Error& e) {

@@ -25,7 +25,7 @@ TEST_P(FuzzTarget, TakesDamagedFiles) {
   // Where the next run of the test does not lose it.
   options.artifact = fs::read_symlink("/proc/self/exe").parent_path() / ("crash-" + name);
   options.runs = 4000;
-  const Result result = Run(GetParam(), options);
+  const Result result = RunTarget(GetParam(), options);
   EXPECT_EQ(result.runs, options.runs);
   EXPECT_GE(result.seeds, 3u);
 }
@@ -55,14 +55,15 @@ TEST(Fuzz, FindsFaultsAndSavesTheInput) {
   Options options;
   options.seeds = {dir / "seeds"}, options.runs = 100000, options.artifact = dir / "crash";
   const Target faulty{"faulty", Faulty}, hanging{"hanging", Hanging}, hungry{"hungry", Hungry};
-  EXPECT_DEATH(Run(faulty, options), "found\nfuzz: the input is in .*crash; again: fuzz faulty");
+  EXPECT_DEATH(RunTarget(faulty, options),
+               "found\nfuzz: the input is in .*crash; again: fuzz faulty");
   const std::string input = ReadFile(options.artifact, 1 << 20);
   EXPECT_THROW(Faulty(reinterpret_cast<const uint8_t*>(input.data()), input.size()),
                std::runtime_error);
   options.input_seconds = 1;
-  EXPECT_DEATH(Run(hanging, options), "takes too long\nfuzz: the input is in");
+  EXPECT_DEATH(RunTarget(hanging, options), "takes too long\nfuzz: the input is in");
   options.memory_mib = 256;
-  EXPECT_DEATH(Run(hungry, options), "MiB of memory\nfuzz: the input is in");
+  EXPECT_DEATH(RunTarget(hungry, options), "MiB of memory\nfuzz: the input is in");
 }
 
 TEST(Fuzz, MutationsAreReproducible) {

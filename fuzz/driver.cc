@@ -69,7 +69,8 @@ void OnCrash(int signal) {
 }
 
 void OnSecond(int) {
-  if (g_current.data == nullptr || ++g_current.seconds < g_current.most_seconds) return;
+  g_current.seconds = g_current.seconds + 1;
+  if (g_current.data == nullptr || g_current.seconds < g_current.most_seconds) return;
   Say("fuzz: the input takes too long\n");
   std::abort();
 }

@@ -24,7 +24,7 @@ TEST_P(FuzzTarget, TakesDamagedFiles) {
   options.dictionary = kFuzz + "dictionaries/" + name + ".dict";
   // Where the next run of the test does not lose it.
   options.artifact = fs::read_symlink("/proc/self/exe").parent_path() / ("crash-" + name);
-  options.runs = 4000;
+  options.runs = 2000;
   const Result result = RunTarget(GetParam(), options);
   EXPECT_EQ(result.runs, options.runs);
   EXPECT_GE(result.seeds, 3u);

@@ -48,7 +48,11 @@ Method RecipeMethod(const std::string& text, const std::string& where) {
     }
     method.push_back(std::move(t));
   }
-  return ParseMethod(ToString(method));  // refuses unknown names and options
+  try {
+    return ParseMethod(ToString(method));  // refuses unknown names and options
+  } catch (const Error& e) {               // of a command line
+    Fail("{}: {}", where, e.what());
+  }
 }
 
 }  // namespace
@@ -72,7 +76,8 @@ int64_t MaxLengthOf(const StringMap& metadata, int64_t otherwise, const std::str
 bool LooksLikeAdapter(const std::string& path) {
   struct stat s;
   const std::string name = FileOf(path);
-  if (stat(name.c_str(), &s) != 0 || !S_ISREG(s.st_mode) || name.ends_with(".npz")) return false;
+  if (stat(name.c_str(), &s) != 0 || !S_ISREG(s.st_mode) || !name.ends_with(".safetensors"))
+    return false;
   return SafetensorsFile::Open(name).metadata().contains(kSeed);  // fused models have none
 }
 

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <set>
 
 #include "runtime/io/json.h"
 #include "tools/lib/adapter_file.h"
@@ -23,7 +24,19 @@ void OpenForTask(const ModelChoice& choice, const OpenBase& open, OpenedModel* o
   opened->method = ParseMethod(c.method);
   opened->model = OpenTaskModel(c, open);
   if (!opened->model.is_bert()) opened->preprocess = ParsePreprocess(c.preprocess);
-  opened->Inference(false);  // makes the method's parameters, which the checkpoint then fills
+}
+
+// Makes the method's parameters, which `load` then fills from `file` and names. One that the method
+// trains and the file lacks would keep its random initial value.
+template <class Load>
+void FillTrained(OpenedModel& opened, const std::string& file, const Load& load) {
+  const Graph g =
+      MethodGraph(opened.model.config, {}, opened.method, opened.model.params, opened.seed);
+  opened.trained = load();
+  const std::set<std::string> found(opened.trained.begin(), opened.trained.end());
+  for (ValueId v : g.Trainable())
+    if (const std::string& name = g.value(v).name; !found.contains(name))
+      Fail("{}: no tensor for '{}', which {} trains", file, name, opened.config.method);
 }
 
 // --run RUN, or --model M --adapter RUN.
@@ -45,7 +58,8 @@ OpenedModel OpenRun(const ModelChoice& choice, const OpenBase& open) {
   }
   opened.description = fmt::format("{} ({}, {})", path, c.method, choice.checkpoint);
   OpenForTask(choice, open, &opened);
-  opened.trained = dir.LoadWeights(choice.checkpoint, opened.model.params);
+  FillTrained(opened, dir.file(choice.checkpoint + ".safetensors"),
+              [&] { return dir.LoadWeights(choice.checkpoint, opened.model.params); });
   return opened;
 }
 
@@ -56,7 +70,7 @@ OpenedModel OpenAdapter(const ModelChoice& choice, const OpenBase& open) {
   opened.config.model = choice.model, opened.config.arch = choice.arch;
   opened.description = fmt::format("{} with {}", choice.model, choice.adapter);
   OpenForTask(choice, open, &opened);
-  opened.trained = adapter.LoadInto(opened.model.params);
+  FillTrained(opened, adapter.path, [&] { return adapter.LoadInto(opened.model.params); });
   return opened;
 }
 

@@ -1,15 +1,19 @@
 #include "models/hf_modules.h"
 
 #include <algorithm>
+#include <span>
 
 #include "models/hf_config.h"
 #include "models/name_map.h"
+#include "runtime/error.h"
 
 namespace graft {
 namespace {
 
+using Renaming = std::pair<std::string_view, std::string_view>;
+
 // transformers 5, in this order (conversion_mapping.py, "ViTModel").
-constexpr std::pair<std::string_view, std::string_view> kRenamed5[] = {
+constexpr Renaming kVitRenamed5[] = {
     {"encoder.layer.", "layers."},
     {"attention.attention.query", "attention.q_proj"},
     {"attention.attention.key", "attention.k_proj"},
@@ -19,23 +23,60 @@ constexpr std::pair<std::string_view, std::string_view> kRenamed5[] = {
     {"output.dense", "mlp.fc2"},
 };
 
-std::string Renamed5(std::string name) {
-  for (const auto& [from, to] : kRenamed5)
+// A classifier of transformers. Its modules are called as in checkpoints but for `renamed5`.
+struct Family {
+  bool bert;
+  std::string_view model_type, prefix;
+  HfClass of;
+  std::span<const Renaming> renamed5;
+};
+constexpr Family kFamilies[] = {
+    {false,
+     "vit",
+     "vit.",
+     {"", "ViTForImageClassification", "transformers.models.vit.modeling_vit"},
+     kVitRenamed5},
+    {false,
+     "deit",
+     "deit.",
+     {"", "DeiTForImageClassification", "transformers.models.deit.modeling_deit"},
+     kVitRenamed5},
+    {true,
+     "bert",
+     "bert.",
+     {"SEQ_CLS", "BertForSequenceClassification", "transformers.models.bert.modeling_bert"},
+     {}},
+};
+
+const Family& FamilyOf(const LoadedModel& m) {
+  std::string type = m.is_bert() ? "bert" : m.vit().tokens == 2 ? "deit" : "vit";
+  for (const Family& family : kFamilies)
+    if (family.bert == m.is_bert() && family.prefix == m.prefix) type = family.model_type;
+  if (!m.hf_config.empty()) type = ModelType(m);
+  for (const Family& family : kFamilies)
+    if (family.model_type == type) return family;
+  Fail("{}: no classifier of transformers for '{}'", m.source, type);
+}
+
+std::string Renamed(std::string name, std::span<const Renaming> table) {
+  for (const auto& [from, to] : table)
     if (const size_t at = name.find(from); at != std::string::npos)
       name.replace(at, from.size(), to);
   return name;
 }
 
-HfNaming MakeNaming(const LoadedModel& model, const std::string& prefix, int transformers) {
-  HfNaming naming{transformers, prefix, {}};
-  for (const FileKey& key : FileKeys(Layout::kHuggingFace, prefix, model.config)) {
-    const std::string& written = key.names[0];
+// Keys of the classifier: the masked-LM head belongs to another class.
+HfNaming MakeNaming(const LoadedModel& model, const Family& family, std::string_view prefix,
+                    int transformers) {
+  HfNaming naming{family.renamed5.empty() ? 0 : transformers, family.of, {}};
+  for (const FileKey& key : FileKeys(Layout::kHuggingFace, std::string(prefix), model.config)) {
+    const std::string &written = key.names[0], &canonical = key.canonical[0];
+    if (key.copy || canonical.starts_with("mlm.")) continue;
     const size_t dot = written.rfind('.');
     const std::string parameter = written.substr(dot + 1);
     if (parameter != "weight" && parameter != "bias") continue;  // a token: no module of its own
     std::string name = written.substr(0, dot);
-    if (transformers >= 5) name = Renamed5(std::move(name));
-    const std::string& canonical = key.canonical[0];
+    if (transformers >= 5) name = Renamed(std::move(name), family.renamed5);
     auto at = std::find_if(naming.modules.begin(), naming.modules.end(),
                            [&](const HfModule& m) { return m.name == name; });
     if (at == naming.modules.end())
@@ -62,25 +103,26 @@ const HfModule* HfNaming::FindScope(std::string_view scope) const {
 }
 
 std::vector<HfNaming> HfNamings(const LoadedModel& model) {
-  std::vector<std::string> prefixes{"vit.", "deit.", ""};
+  std::vector<std::pair<std::string_view, const Family*>> ways;
+  for (const Family& family : kFamilies)
+    if (family.bert == model.is_bert()) ways.emplace_back(family.prefix, &family);
+  ways.emplace_back("", ways[0].second);  // a bare backbone
   if (model.layout == Layout::kHuggingFace)
-    std::stable_partition(prefixes.begin(), prefixes.end(),
-                          [&](const std::string& p) { return p == model.prefix; });
+    std::stable_partition(ways.begin(), ways.end(),
+                          [&](const auto& way) { return way.first == model.prefix; });
   std::vector<HfNaming> namings;
-  for (const std::string& prefix : prefixes)
-    for (int transformers : {5, 4}) namings.push_back(MakeNaming(model, prefix, transformers));
+  for (const auto& [prefix, family] : ways) {
+    namings.push_back(MakeNaming(model, *family, prefix, 5));
+    if (!family->renamed5.empty()) namings.push_back(MakeNaming(model, *family, prefix, 4));
+  }
   return namings;
 }
 
 HfNaming HfNamingFor(const LoadedModel& model, int transformers) {
-  const bool deit = model.prefix == "deit." || ModelType(model) == "deit";
-  return MakeNaming(model, deit ? "deit." : "vit.", transformers);
+  const Family& family = FamilyOf(model);
+  return MakeNaming(model, family, family.prefix, transformers);
 }
 
-HfClass HfClassOf(const HfNaming& naming) {
-  if (naming.prefix == "deit.")
-    return {"", "DeiTForImageClassification", "transformers.models.deit.modeling_deit"};
-  return {"", "ViTForImageClassification", "transformers.models.vit.modeling_vit"};
-}
+std::string_view HfPrefixFor(const LoadedModel& model) { return FamilyOf(model).prefix; }
 
 }  // namespace graft

@@ -12,11 +12,18 @@ struct HfModule {
   size_t weight_rank = 0;               // in the file: 2 dense, 4 convolution, 1 norm
 };
 
+// What peft's config says of the model's class.
+struct HfClass {
+  std::string_view task_type;  // "" = null: peft knows no task for images
+  std::string_view name, library;
+};
+
 // One way to call the modules. transformers 5 renamed those of ViT and DeiT in memory and in
-// adapters (`vit.layers.0.attention.q_proj`) and kept the old names in checkpoints.
+// adapters (`vit.layers.0.attention.q_proj`) and kept the old names in checkpoints; those of BERT
+// stayed.
 struct HfNaming {
-  int transformers = 5;
-  std::string prefix;  // "vit.", "deit." or, of a bare backbone, ""
+  int transformers = 0;  // 4 or 5; 0 = every release
+  HfClass of;
   std::vector<HfModule> modules;
 
   const HfModule* FindName(std::string_view name) const;
@@ -27,12 +34,7 @@ struct HfNaming {
 std::vector<HfNaming> HfNamings(const LoadedModel& model);
 // The one that a release of transformers (4 or 5) uses for the whole classifier.
 HfNaming HfNamingFor(const LoadedModel& model, int transformers);
-
-// What peft's config says of the model's class.
-struct HfClass {
-  std::string task_type;  // "" = null: peft knows no task for images
-  std::string name, library;
-};
-HfClass HfClassOf(const HfNaming& naming);
+// What that classifier's keys of the backbone begin with: "vit.", "deit." or "bert.".
+std::string_view HfPrefixFor(const LoadedModel& model);
 
 }  // namespace graft

@@ -3,6 +3,7 @@
 
 #include "models/checkpoint.h"
 #include "models/hf_config.h"
+#include "models/hf_modules.h"
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/json.h"
 #include "runtime/io/npy.h"
@@ -10,17 +11,11 @@
 namespace graft {
 namespace {
 
-// The prefix that transformers puts before a backbone that has a head.
-std::string PrefixOf(const ModelConfig& config) {
-  if (std::holds_alternative<BertConfig>(config)) return "bert.";
-  return std::get<VitConfig>(config).tokens == 2 ? "deit." : "vit.";
-}
-
 // A bare backbone that has got a head in the meantime is one no more.
 std::string PrefixToWrite(const LoadedModel& m, const ParamStore& params) {
   if (m.layout != Layout::kHuggingFace || !m.prefix.empty()) return m.prefix;
   const bool had_head = m.file && m.file->Shape("classifier.weight");
-  return params.Has("head.weight") && !had_head ? PrefixOf(m.config) : m.prefix;
+  return params.Has("head.weight") && !had_head ? std::string(HfPrefixFor(m)) : m.prefix;
 }
 
 // Tensors to be written, with those that had to be made for it.
@@ -76,7 +71,7 @@ void ToLayout(LoadedModel& model, Layout layout) {
     if (layout == Layout::kJax && c.tokens == 2) refuse("a distillation token", "the .npz layout");
   }
   model.layout = layout;
-  model.prefix = layout == Layout::kHuggingFace ? PrefixOf(model.config) : "";
+  model.prefix = layout == Layout::kHuggingFace ? std::string(HfPrefixFor(model)) : "";
   model.hf_config.clear();
   model.file = nullptr;
 }

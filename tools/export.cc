@@ -43,16 +43,15 @@ nlohmann::json HuggingFaceProcessor(const Preprocess& p) {
   return json;
 }
 
-void CheckHuggingFaceCan(const LoadedModel& model) {
-  if (!model.is_bert() && model.vit().pool != "token")
+void CheckHuggingFaceCan(const LoadedModel& m) {
+  if (!m.is_bert() && m.vit().pool != "token")
     Fail("{}: pools by '{}', which the Hugging Face ViT cannot express; hint: --format timm",
-         model.source, model.vit().pool);
-  if (model.is_bert() && model.bert().pool != "pooler")
+         m.source, m.vit().pool);
+  if (m.is_bert() && m.bert().pool != "pooler" && m.params.Has("head.weight"))
     Fail(
         "{}: pools by '{}', but transformers' BERT classifies by its pooler alone; hint: graft "
-        "fuse, or "
-        "--format graft",
-        model.source, model.bert().pool);
+        "fuse, or --format graft",
+        m.source, m.bert().pool);
 }
 
 std::string SourceOf(const ExportOptions& o) {
@@ -74,7 +73,7 @@ nlohmann::json ExportModel(const ExportOptions& o, OpenedModel opened) {
     CheckHuggingFaceCan(fused.model);
     ToLayout(fused.model, Layout::kHuggingFace);
     // A backbone's keys have no prefix; with a head it is another class, whose keys have one.
-    if (fused.model.prefix.empty()) fused.model.prefix = HfNamingFor(fused.model, 4).prefix;
+    if (fused.model.prefix.empty()) fused.model.prefix = HfPrefixFor(fused.model);
     SaveFused(fused, o.out);
     if (!fused.model.is_bert())
       WriteFileAtomically(
@@ -194,8 +193,8 @@ void Run(const ExportOptions& o, const CommonOptions& common) {
   PrintJson(common, json);
   Say(common, fmt::format("{}: {} tensors, {} parameters", adapter, json["tensors"].get<size_t>(),
                           Grouped(json["parameters"].get<int64_t>())));
-  Say(common, fmt::format("next: graft predict --model {} --adapter {} photo.jpg",
-                          opened.config.model, adapter));
+  Say(common, fmt::format("next: graft predict --model {} --adapter {} {}", opened.config.model,
+                          adapter, opened.model.is_bert() ? "--text \"...\"" : "photo.jpg"));
 }
 
 }  // namespace
@@ -215,7 +214,7 @@ void AddExportCommand(CLI::App& app, CommonOptions& common) {
   command->add_flag("--merged", o->merged,
                     "merge the method into the weights first, as graft fuse does");
   command->add_option("--data", o->data,
-                      "images for the proof of the merge (default: those of the run)");
+                      "data set for the proof of the merge (default: the run's)");
   AddCommonOptions(*command, common);
   command->footer(
       "Example:\n  graft export --run runs/a --format hf --merged --out exported/hf\n"

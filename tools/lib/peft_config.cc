@@ -137,6 +137,14 @@ PeftConfig ReadPeftConfig(const std::string& path) {
   c.exclude = Spec(json, "exclude_modules", path);
   c.modules_to_save = OneOrMore<std::string>(
       json, "modules_to_save", [&](const Json& j) { return Strings(j, "modules_to_save", path); });
+  const std::vector<std::string> tasks{"", "SEQ_CLS", "FEATURE_EXTRACTION"};
+  if (std::find(tasks.begin(), tasks.end(), c.task_type) == tasks.end())
+    Fail("{}: task_type '{}'; Graft reads adapters of classifiers (SEQ_CLS or null)", path,
+         c.task_type);
+  if (c.task_type == "SEQ_CLS")  // both usual names of a head, as peft adds them
+    for (const char* head : {"classifier", "score"})
+      if (std::ranges::find(c.modules_to_save, head) == c.modules_to_save.end())
+        c.modules_to_save.emplace_back(head);
   if (c.target.empty())
     Fail("{}: no target_modules; hint: name the modules that the adapter changes", path);
   std::string lower = c.target.pattern;

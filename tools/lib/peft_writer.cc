@@ -177,7 +177,7 @@ PeftPlan Planner::Run(const std::string& base) {
     Fail("peft does not know the method '{}'; {}", ToString(method_), kOtherFormats);
   plan_.naming = naming_;
   plan_.config.base = base;
-  plan_.config.task_type = HfClassOf(naming_).task_type;
+  plan_.config.task_type = naming_.of.task_type;
   terms.empty() ? Norms() : Lora(terms);
   if (!rest_.empty())
     Fail("peft has no place for '{}', which the method '{}' trains; {}", *rest_.begin(),
@@ -202,7 +202,7 @@ void WritePeft(const std::string& directory, const PeftPlan& plan, const ParamSt
   CreateFreshDirectory(directory);
   WriteSafetensors(directory + "/adapter_model.safetensors", tensors, metadata);
   WriteFileAtomically(directory + "/adapter_config.json",
-                      DumpJson(ToJson(plan.config, HfClassOf(plan.naming)), 2) + "\n");
+                      DumpJson(ToJson(plan.config, plan.naming.of), 2) + "\n");
 }
 
 }  // namespace graft

@@ -236,7 +236,33 @@ void TakeFacts(const std::string& config_path, const Json& config, const std::st
   }
 }
 
+template <class Config>
+Config ParseFields(const Json& json, const std::string& where) {
+  Config config;
+  Config::Visit(config, [&](const char* name, auto& field) {
+    if (!json.contains(name)) return;  // files of before it was a fact
+    using T = std::decay_t<decltype(field)>;
+    if constexpr (std::is_same_v<T, std::string>)
+      field = GetString(json, name, where);
+    else if constexpr (std::is_same_v<T, double>)
+      field = GetNumber(json, name, 0, 1, where);
+    else
+      field = GetInt(json, name, 1, 1 << 30, where);
+  });
+  CheckConfig(config, where);
+  return config;
+}
+
 }  // namespace
+
+ModelConfig ParseModelConfig(const std::string& text, const std::string& where) {
+  const Json json = ParseJson(text, where);
+  if (!json.is_object()) Fail("{}: expected an object, found {}", where, json.type_name());
+  const std::string kind = FindString(json, "architecture", where).value_or("vit");
+  if (kind == "bert") return ParseFields<BertConfig>(json, where);
+  if (kind == "vit") return ParseFields<VitConfig>(json, where);
+  Fail("{}: architecture '{}'{}", where, kind, DidYouMean(kind, {"bert", "vit"}));
+}
 
 void RecogniseArchitecture(const TensorFile& file, const std::string& arch, LoadedModel* model) {
   LoadedModel& m = *model;

@@ -10,4 +10,7 @@ namespace graft {
 // that names --arch if none knows, and for what is not supported.
 void RecogniseArchitecture(const TensorFile& file, const std::string& arch, LoadedModel* model);
 
+// The whole configuration as the metadata graft.config has it. Throws Error naming `where`.
+ModelConfig ParseModelConfig(const std::string& text, const std::string& where);
+
 }  // namespace graft

@@ -4,10 +4,25 @@
 
 #include <algorithm>
 
+#include "models/architecture.h"
 #include "runtime/io/json.h"
 
 namespace graft {
 namespace {
+
+constexpr const char* kSeed = "graft.seed";
+
+std::string FileOf(const std::string& path) {
+  struct stat s;
+  const bool directory = stat(path.c_str(), &s) == 0 && S_ISDIR(s.st_mode);
+  return directory ? path + "/adapter.safetensors" : path;
+}
+
+int64_t ParseWhole(const std::string& text, const std::string& where, const std::string& key) {
+  if (text.empty() || text.size() > 18 || text.find_first_not_of("0123456789") != std::string::npos)
+    Fail("{}: metadata {} is '{}', expected a whole number", where, key, text);
+  return std::stoll(text);
+}
 
 const std::string& MustHave(const SafetensorsFile& file, const char* key) {
   const auto it = file.metadata().find(key);
@@ -49,28 +64,34 @@ std::vector<std::string> ParseLabels(const std::string& text, const std::string&
   return labels;
 }
 
-bool LooksLikeAdapter(const std::string& path) {
-  struct stat s;
-  if (stat(path.c_str(), &s) != 0 || !S_ISREG(s.st_mode) || path.ends_with(".npz")) return false;
-  const SafetensorsFile file = SafetensorsFile::Open(path);
-  return file.metadata().contains("graft.recipe") && !file.Find("cls_token");
+int64_t MaxLengthOf(const StringMap& metadata, int64_t otherwise, const std::string& where) {
+  const auto it = metadata.find("graft.max_length");
+  return it == metadata.end() ? otherwise : ParseWhole(it->second, where, it->first);
 }
 
-AdapterFile AdapterFile::Open(const std::string& path) {
+bool LooksLikeAdapter(const std::string& path) {
+  struct stat s;
+  const std::string name = FileOf(path);
+  if (stat(name.c_str(), &s) != 0 || !S_ISREG(s.st_mode) || name.ends_with(".npz")) return false;
+  return SafetensorsFile::Open(name).metadata().contains(kSeed);  // fused models have none
+}
+
+AdapterFile AdapterFile::Open(const std::string& path_or_directory) {
+  const std::string path = FileOf(path_or_directory);
   const SafetensorsFile file = SafetensorsFile::Open(path);
-  MustHave(file, "graft.config");
   AdapterFile adapter;
   adapter.path = path;
+  adapter.architecture =
+      ParseModelConfig(MustHave(file, "graft.config"), path + " (metadata graft.config)");
   RunConfig& c = adapter.config;
   c.method =
       ToString(RecipeMethod(MustHave(file, "graft.recipe"), path + " (metadata graft.recipe)"));
   c.labels = ParseLabels(MustHave(file, "graft.labels"), path + " (metadata graft.labels)");
   c.preprocess = MustHave(file, "graft.preprocess");
   c.base_sha256 = MustHave(file, "graft.base_sha256");
-  const std::string& seed = MustHave(file, "graft.seed");
-  if (seed.empty() || seed.size() > 18 || seed.find_first_not_of("0123456789") != std::string::npos)
-    Fail("{}: metadata graft.seed is '{}', expected a whole number", path, seed);
-  c.seed = std::stoll(seed);
+  c.seed = ParseWhole(MustHave(file, kSeed), path, kSeed);
+  c.max_length = MaxLengthOf(file.metadata(), c.max_length, path);
+  if (const BertConfig* bert = std::get_if<BertConfig>(&adapter.architecture)) c.pool = bert->pool;
   return adapter;
 }
 
@@ -90,7 +111,7 @@ std::vector<std::string> AdapterFile::LoadInto(ParamStore& params) const {
 void WriteAdapter(const std::string& path, const ParamStore& params, std::vector<std::string> names,
                   StringMap metadata, int64_t seed) {
   std::sort(names.begin(), names.end());
-  metadata["graft.seed"] = std::to_string(seed);
+  metadata[kSeed] = std::to_string(seed);
   std::vector<TensorToWrite> tensors;
   for (const std::string& name : names) tensors.push_back(ToWrite(name, params.Get(name)));
   WriteSafetensors(path, tensors, metadata);

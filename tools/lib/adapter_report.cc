@@ -73,25 +73,13 @@ nlohmann::json KeysJson(const KeyLedger& k) {
 
 void InspectAdapter(const std::string& path, const CommonOptions& common) {
   const AdapterFile adapter = AdapterFile::Open(path);
-  const SafetensorsFile file = SafetensorsFile::Open(path);
-  const Json architecture =
-      ParseJson(file.metadata().at("graft.config"), path + " (metadata graft.config)");
-  LoadedModel base;
-  VitConfig::Visit(base.vit(), [&](const char* name, auto& field) {
-    if (!architecture.contains(name)) return;  // files of before it was a fact
-    using T = std::decay_t<decltype(field)>;
-    if constexpr (std::is_same_v<T, std::string>)
-      field = GetString(architecture, name, path);
-    else if constexpr (std::is_same_v<T, double>)
-      field = GetNumber(architecture, name, 0, 1, path);
-    else
-      field = GetInt(architecture, name, 1, 1 << 30, path);
-  });
+  const SafetensorsFile file = SafetensorsFile::Open(adapter.path);
+  const std::string architecture = ArchitectureName(adapter.architecture);
   KeyLedger keys;
   const int64_t count = CountTensors(file, &keys);
   PrintJson(common, {{"subject", path},
                      {"kind", "adapter"},
-                     {"architecture", base.architecture()},
+                     {"architecture", architecture},
                      {"method", adapter.config.method},
                      {"parameters", count},
                      {"trainable_parameters", count},
@@ -100,10 +88,14 @@ void InspectAdapter(const std::string& path, const CommonOptions& common) {
                      {"keys", KeysJson(keys)}});
   Say(common,
       fmt::format("{}\n  adapter of {} for {}: {} tensors, {} parameters", path,
-                  adapter.config.method, base.architecture(), keys.matched.size(), Grouped(count)));
+                  adapter.config.method, architecture, keys.matched.size(), Grouped(count)));
   TextTable table;
   table.Add({"classes", fmt::format("{}", fmt::join(adapter.config.labels, ", "))});
-  if (!adapter.config.preprocess.empty()) table.Add({"preprocess", adapter.config.preprocess});
+  if (std::holds_alternative<VitConfig>(adapter.architecture))
+    table.Add({"preprocess", adapter.config.preprocess});
+  else
+    table.Add({"texts", fmt::format("pooled by {}, at most {} tokens", adapter.config.pool,
+                                    adapter.config.max_length)});
   table.Add({"base SHA-256",
              adapter.config.base_sha256.empty() ? "none (init:)" : adapter.config.base_sha256});
   Say(common, table.Lines("  "));
@@ -146,8 +138,11 @@ void InspectPeftOn(const std::string& base, const std::string& arch, const std::
                      {"parameters", count},
                      {"trainable_parameters", count},
                      {"keys", KeysJson(fitted.ledger)}});
-  Say(common, fmt::format("{} on {}\n  {}, {} parameters, module names of transformers {}", path,
-                          base, model.architecture(), Grouped(count), fitted.naming.transformers));
+  const int release = fitted.naming.transformers;
+  Say(common,
+      fmt::format("{} on {}\n  {}, {} parameters{}", path, base, model.architecture(),
+                  Grouped(count),
+                  release ? fmt::format(", module names of transformers {}", release) : ""));
   Say(common, ConfigText(adapter.config));
   Say(common, "  method " + ToString(fitted.method));
   Say(common, KeysText(fitted.ledger));

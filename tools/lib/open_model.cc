@@ -39,12 +39,8 @@ OpenedModel OpenRun(const ModelChoice& choice) {
   return opened;
 }
 
-// A directory of `graft export --format graft` stands for the file in it.
 OpenedModel OpenAdapter(const ModelChoice& choice) {
-  struct stat s;
-  const bool directory = stat(choice.adapter.c_str(), &s) == 0 && S_ISDIR(s.st_mode);
-  const AdapterFile adapter =
-      AdapterFile::Open(choice.adapter + (directory ? "/adapter.safetensors" : ""));
+  const AdapterFile adapter = AdapterFile::Open(choice.adapter);
   OpenedModel opened;
   opened.config = adapter.config;
   opened.config.model = choice.model, opened.config.arch = choice.arch;
@@ -106,6 +102,7 @@ OpenedModel OpenPeft(const ModelChoice& choice, const CommonOptions& common, Inp
   CheckPeftLedger(adapter, fitted);
   if (const auto it = metadata.find("graft.preprocess"); it != metadata.end())
     m.metadata["graft.preprocess"] = it->second;
+  c.max_length = MaxLengthOf(metadata, c.max_length, adapter.file.path());
   FitImages(choice, kind, &opened);
   LoadPeft(adapter, fitted, m.params);
   SetClasses(adapter, fitted, &opened);
@@ -133,6 +130,7 @@ OpenedModel OpenPlain(const ModelChoice& choice, const CommonOptions& common, In
   FitImages(choice, kind, &opened);
   if (static_cast<int64_t>(m.labels.size()) != Classes(m.config)) m.labels.clear();
   opened.config.model = choice.model, opened.config.labels = m.labels;
+  opened.config.max_length = MaxLengthOf(m.metadata, opened.config.max_length, m.source);
   opened.config.method.clear();
   return opened;
 }

@@ -57,6 +57,7 @@ void CheckRunConfig(const RunConfig& c) {
   InRange("clip", c.clip, 0, 1e9), InRange("limit", static_cast<double>(c.limit), 0, 1e15);
   InRange("save-every", static_cast<double>(c.save_every), 0, 1e15);
   OneOfWords("schedule", c.schedule, {"cosine", "linear", "constant"});
+  if (!c.pool.empty()) OneOfWords("pool", c.pool, {"pooler", "cls", "mean"});
   OneOfWords("optimizer", c.optimizer, {"adamw", "sgd"});
 }
 

@@ -148,6 +148,7 @@ StringMap ModelMetadata(const LoadedModel& model, const RunConfig& config) {
       config.base_sha256.empty() ? BaseHash(config.model) : config.base_sha256;
   metadata["graft.labels"] = DumpJson(nlohmann::json(config.labels));
   metadata["graft.preprocess"] = config.preprocess;
+  if (model.is_bert()) metadata["graft.max_length"] = std::to_string(config.max_length);
   return metadata;
 }
 

@@ -59,7 +59,8 @@ std::vector<size_t> InOrder(const TaskData& data);
 void ForEachPart(Session& session, std::span<const Counts> parts,
                  const std::function<void(size_t i, int64_t first, int worker)>& run);
 
-// Metadata of fused files: those of ModelFacts, graft.recipe, graft.base_sha256, graft.preprocess.
+// Metadata of fused files: those of ModelFacts, graft.recipe, graft.base_sha256, graft.preprocess,
+// of a BERT graft.max_length.
 StringMap ModelMetadata(const LoadedModel& model, const RunConfig& config);
 
 }  // namespace graft

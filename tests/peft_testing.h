@@ -80,7 +80,7 @@ class HfPeft : public testing::Test {
   }
   PeftOnModel Fit(const std::string& path) {
     const PeftAdapter adapter = PeftAdapter::Open(path);
-    const PeftOnModel fitted = FitPeft(adapter, model_, BuildVit(model_.vit()));
+    const PeftOnModel fitted = FitPeft(adapter, model_, BuildModel(model_.config));
     CheckPeftLedger(adapter, fitted);
     return fitted;
   }

@@ -11,7 +11,8 @@
 namespace graft {
 namespace {
 
-constexpr const char* kNames = "graft.base_tensors";  // JSON list, in the order of the base's data
+// JSON list in the order of the base's data: [name, name in the fused model, or null if kept here].
+constexpr const char* kNames = "graft.base_tensors";
 constexpr const char* kHash = "graft.base_tensors_sha256";
 constexpr const char* kMetadata = "graft.base_metadata";
 constexpr const char* kConfig = "graft.base_config";  // text of config.json; absent for a file
@@ -51,6 +52,32 @@ bool Same(const TensorToWrite& a, const TensorToWrite& b) {
   return a.dtype == b.dtype && a.shape == b.shape && std::ranges::equal(a.bytes, b.bytes);
 }
 
+std::string_view Text(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+// Finds a tensor of a model by its content: a base without a head has other names than the fused
+// model, which got one ("bert.embeddings..." for "embeddings...").
+class ByContent {
+ public:
+  explicit ByContent(const SafetensorsModel& model) : names_(Indexed(model)) {
+    for (const auto& [name, t] : names_) contents_.emplace(Text(t.bytes), &t);
+  }
+  // nullptr if there is none; of several with this content, the one of this name.
+  const TensorToWrite* Find(const TensorToWrite& t) const {
+    if (const auto it = names_.find(t.name); it != names_.end() && Same(it->second, t))
+      return &it->second;
+    const auto [first, last] = contents_.equal_range(Text(t.bytes));
+    for (auto it = first; it != last; ++it)
+      if (Same(*it->second, t)) return it->second;
+    return nullptr;
+  }
+
+ private:
+  ByName names_;
+  std::multimap<std::string_view, const TensorToWrite*> contents_;
+};
+
 const std::string& MustHave(const SafetensorsFile& kept, const char* key) {
   const auto it = kept.metadata().find(key);
   if (it == kept.metadata().end())
@@ -71,14 +98,14 @@ std::string KeptBasePath(const std::string& fused) {
 void KeepBase(const std::string& base, const std::string& fused) {
   const SafetensorsModel original = SafetensorsModel::Open(base);
   const SafetensorsModel merged = SafetensorsModel::Open(fused);
-  const ByName now = Indexed(merged);
+  const ByContent now(merged);
   const std::vector<TensorToWrite> all = AllTensors(original);
   std::vector<TensorToWrite> kept;
   Json names = Json::array();
   for (const TensorToWrite& t : all) {
-    names.push_back(t.name);
-    const auto it = now.find(t.name);
-    if (it == now.end() || !Same(it->second, t)) kept.push_back(t);
+    const TensorToWrite* there = now.Find(t);
+    names.push_back({t.name, there ? Json(there->name) : Json()});
+    if (!there) kept.push_back(t);
   }
   StringMap metadata{{kNames, DumpJson(names)},
                      {kHash, HashOf(all)},
@@ -97,12 +124,19 @@ void UndoFuse(const std::string& fused, const std::string& out) {
   const SafetensorsModel merged = SafetensorsModel::Open(fused);
   const ByName now = Indexed(merged);
   std::vector<TensorToWrite> tensors;
-  for (const Json& name : ParseJson(MustHave(file, kNames), path)) {
-    if (!name.is_string()) Fail("{}: '{}' is no list of names", path, kNames);
-    const FileTensor* kept = file.Find(name.get<std::string>());
-    const auto it = now.find(name.get<std::string>());
-    if (!kept && it == now.end()) Fail("{}: no tensor '{}'", fused, name.get<std::string>());
-    tensors.push_back(kept ? View(file, *kept) : it->second);
+  for (const Json& entry : ParseJson(MustHave(file, kNames), path)) {
+    if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() ||
+        !(entry[1].is_string() || entry[1].is_null()))
+      Fail("{}: '{}' is no list of pairs of names", path, kNames);
+    const std::string name = entry[0].get<std::string>();
+    if (entry[1].is_null()) {
+      tensors.push_back(View(file, file.Get(name)));
+      continue;
+    }
+    const auto it = now.find(entry[1].get<std::string>());
+    if (it == now.end()) Fail("{}: no tensor '{}'", fused, entry[1].get<std::string>());
+    tensors.push_back(it->second);
+    tensors.back().name = name;
   }
   if (HashOf(tensors) != MustHave(file, kHash))
     Fail("{}: it or {} has changed since the merge; nothing was written", fused, path);

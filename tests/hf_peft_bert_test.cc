@@ -1,0 +1,204 @@
+// Adapters of Hugging Face peft on a BERT: which modules a config means there, what is refused, and
+// that writing gives back what was read.
+#include <gmock/gmock.h>
+
+#include "runtime/io/atomic_file.h"
+#include "tests/peft_testing.h"
+#include "tools/lib/adapter_file.h"
+#include "tools/lib/base_hash.h"
+#include "tools/lib/peft_writer.h"
+#include "tools/lib/unmerge.h"
+
+namespace graft {
+namespace {
+
+using testing::ElementsAre;
+
+const std::string kBert = std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tiny_bert_hf";
+
+std::string Layer(int block, const std::string& name, const std::string& prefix = "bert.") {
+  return fmt::format("{}encoder.layer.{}.{}", prefix, block, name);
+}
+
+Json Classifier(const Json& targets) {
+  return {{"peft_type", "LORA"},
+          {"task_type", "SEQ_CLS"},
+          {"r", 2},
+          {"lora_alpha", 6},
+          {"target_modules", targets}};
+}
+
+Tensors QueryAndValue(const std::string& prefix = "bert.") {
+  Tensors t;
+  for (int block : {0, 1})
+    for (const char* name : {"attention.self.query", "attention.self.value"})
+      t.Lora(Layer(block, name, prefix), kWidth, kWidth, 2);
+  return t;
+}
+
+class HfPeftBert : public HfPeft {
+ protected:
+  HfPeftBert() { model_ = LoadModel(kBert, "", 0); }
+  OpenedModel OpenOn(const std::string& base, const std::string& adapter) {
+    ModelChoice choice;
+    choice.model = base, choice.adapter = adapter;
+    return OpenModel(choice, {}, InputKind::kDataset);
+  }
+};
+
+// modules_to_save may leave the head out: peft adds it for SEQ_CLS.
+TEST_F(HfPeftBert, AClassifierBringsItsHead) {
+  Tensors t = QueryAndValue();
+  t.Whole("classifier", {4, kWidth});
+  const PeftOnModel fitted = Fit(Write(Classifier({"query", "value"}), t));
+  EXPECT_EQ(ToString(fitted.method), "lora(alpha=6,r=2,targets=attn.q|attn.v)");
+  EXPECT_EQ(fitted.classes, 4);
+  EXPECT_EQ(fitted.naming.transformers, 0);  // the same names in every release
+  EXPECT_THAT(Refused(Classifier({"query", "value"}), QueryAndValue()),
+              HasSubstr("no tensor for 'head.bias'"));
+}
+
+TEST_F(HfPeftBert, NamesOfTheBareBackbone) {
+  Json config = Classifier({"query", "value"});
+  config["task_type"] = "FEATURE_EXTRACTION";
+  EXPECT_EQ(MethodOf(config, QueryAndValue("")), "lora(alpha=6,r=2,targets=attn.q|attn.v)");
+}
+
+// The pooler is a dense layer like any other; the masked-LM head is another class's.
+TEST_F(HfPeftBert, AllLinearHasThePooler) {
+  Tensors t = QueryAndValue();
+  t.Whole("classifier", {3, kWidth});
+  for (int block : {0, 1}) {
+    t.Lora(Layer(block, "attention.self.key"), kWidth, kWidth, 2);
+    t.Lora(Layer(block, "attention.output.dense"), kWidth, kWidth, 2);
+    t.Lora(Layer(block, "intermediate.dense"), kMlp, kWidth, 2);
+    t.Lora(Layer(block, "output.dense"), kWidth, kMlp, 2);
+  }
+  t.Lora("bert.pooler.dense", kWidth, kWidth, 2);
+  const std::string all =
+      "lora(alpha=6,r=2,targets=attn.k|attn.o|attn.q|attn.v|mlp.fc1|mlp.fc2|pooler)";
+  EXPECT_EQ(MethodOf(Classifier("all-linear"), t), all);
+  EXPECT_EQ(MethodOf(Classifier({"query", "key", "value", "dense"}), t), all);
+  EXPECT_THAT(Refused(Classifier({"word_embeddings"}), t), HasSubstr("which is no dense layer"));
+}
+
+TEST_F(HfPeftBert, OtherTasksAreRefused) {
+  Json config = Classifier({"query"});
+  for (const char* task : {"TOKEN_CLS", "QUESTION_ANS", "CAUSAL_LM"}) {
+    config["task_type"] = task;
+    EXPECT_THAT(Refused(config, QueryAndValue()), HasSubstr(fmt::format("task_type '{}'", task)));
+  }
+}
+
+TEST_F(HfPeftBert, WritingGivesBackWhatWasRead) {
+  Tensors lora = QueryAndValue(), norms;
+  lora.Whole("classifier", {3, kWidth}), norms.Whole("classifier", {3, kWidth});
+  lora.Add("base_model.model.bert.pooler.dense.weight", {kWidth, kWidth});
+  lora.Add("base_model.model.bert.pooler.dense.bias", {kWidth});
+  for (const char* part : {"weight", "bias"}) {
+    const auto add = [&](const std::string& norm) {
+      norms.Add(fmt::format("base_model.model.{}.ln_tuning_layers.{}", norm, part), {kWidth});
+    };
+    add("bert.embeddings.LayerNorm");
+    for (int block : {0, 1})
+      add(Layer(block, "attention.output.LayerNorm")), add(Layer(block, "output.LayerNorm"));
+  }
+  Json with_pooler = Classifier({"query", "value"});
+  with_pooler["modules_to_save"] = {"pooler"};
+  const Json ln{
+      {"peft_type", "LN_TUNING"}, {"task_type", "SEQ_CLS"}, {"target_modules", {"LayerNorm"}}};
+  for (const auto& [config, tensors] : {std::pair(with_pooler, lora), std::pair(ln, norms)}) {
+    const std::string in = Write(config, tensors), out = in + "-out";
+    const OpenedModel opened = OpenOn(kBert, in);
+    const PeftPlan plan = PlanPeft(opened.method, opened.trained, opened.peft->naming, "base");
+    EXPECT_EQ(plan.config.task_type, "SEQ_CLS");
+    WritePeft(out, plan, opened.model.params, {});
+    const SafetensorsFile a = SafetensorsFile::Open(in + "/adapter_model.safetensors"),
+                          b = SafetensorsFile::Open(out + "/adapter_model.safetensors");
+    ASSERT_EQ(a.tensors().size(), b.tensors().size());
+    for (const FileTensor& t : a.tensors())
+      EXPECT_TRUE(std::ranges::equal(a.bytes(t), b.bytes(b.Get(t.name)))) << t.name;
+    EXPECT_EQ(ToString(OpenOn(kBert, out).method), ToString(opened.method));
+  }
+}
+
+// "output.dense" would mean attention's, too.
+TEST_F(HfPeftBert, EndingsMeanOneLayer) {
+  const auto plan = [&](const char* method) {
+    ParamStore params = model_.params;
+    const Graph g = MethodGraph(model_.config, {}, ParseMethod(method), params, 0);
+    std::vector<std::string> trained;
+    for (ValueId v : g.Trainable()) trained.push_back(g.value(v).name);
+    return PlanPeft(ParseMethod(method), trained, HfNamingFor(model_, 5), "base");
+  };
+  EXPECT_THAT(plan("lora(targets=mlp.fc2)").config.target.names,
+              ElementsAre("0.output.dense", "1.output.dense"));
+  EXPECT_THAT(plan("lora(targets=attn.o)").config.target.names,
+              ElementsAre("attention.output.dense"));
+  EXPECT_THAT(plan("lora(targets=attn.o|mlp.fc2)").config.target.names,
+              ElementsAre("output.dense"));
+  EXPECT_THAT(plan("lora(targets=pooler)").config.target.names, ElementsAre("pooler.dense"));
+  EXPECT_THAT(plan("ln").config.target.names, ElementsAre("LayerNorm"));
+  EXPECT_EQ(plan("lora+bitfit").config.bias, "all");
+}
+
+TEST_F(HfPeftBert, AnotherBaseIsRefused) {
+  Tensors t = QueryAndValue();
+  t.Whole("classifier", {3, kWidth});
+  const std::string adapter =
+      Write(Classifier({"query", "value"}), t, {{"graft.base_sha256", BaseHash(kBert)}});
+  EXPECT_EQ(OpenOn(kBert, adapter).method.size(), 1u);
+  ParamStore params = model_.params;
+  params.Mutable("embed.word.weight")[7] += 1;
+  SaveModel(model_, params, dir_ / "other", {});
+  EXPECT_THAT(MessageOf([&] { OpenOn(dir_ / "other", adapter); }), HasSubstr("another base"));
+}
+
+// Our own file says how the texts are pooled and cut, and where it lies.
+TEST_F(HfPeftBert, OurAdapterKeepsPoolingAndLength) {
+  RunConfig config;
+  config.model = kBert, config.method = "lora(r=2)", config.labels = {"a", "b", "c", "d"};
+  config.pool = "mean", config.max_length = 16;
+  LoadedModel model = OpenTaskModel(config);
+  const Graph g = MethodGraph(model.config, {}, ParseMethod(config.method), model.params, 0);
+  std::vector<std::string> trained;
+  for (ValueId v : g.Trainable()) trained.push_back(g.value(v).name);
+  dir_.Write("own/adapter.safetensors", "");
+  const std::string path = dir_ / "own/adapter.safetensors";
+  WriteAdapter(path, model.params, trained, ModelMetadata(model, config), 3);
+  EXPECT_TRUE(LooksLikeAdapter(dir_ / "own"));
+  EXPECT_FALSE(LooksLikeAdapter(kBert));
+  EXPECT_EQ(ArchitectureName(AdapterFile::Open(path).architecture), ArchitectureName(model.config));
+  const OpenedModel opened = OpenOn(kBert, dir_ / "own");
+  EXPECT_EQ(opened.model.bert().pool, "mean");
+  EXPECT_EQ(opened.config.max_length, 16);
+  EXPECT_EQ(opened.labels(), config.labels);
+  EXPECT_EQ(opened.trained.size(), trained.size());
+}
+
+// A bare backbone gets a head and with it other names; the kept base holds only what is nowhere in
+// the merged model.
+TEST_F(HfPeftBert, UndoingKeepsTheNamesOfTheBackbone) {
+  LoadedModel bare = model_;
+  bare.params.Erase("head.weight"), bare.params.Erase("head.bias");
+  bare.prefix = "", bare.file = nullptr;
+  const std::string base = dir_ / "bare", fused = dir_ / "fused", again = dir_ / "again";
+  SaveModel(bare, bare.params, base, {{"note", "kept"}});
+  LoadedModel merged = LoadModel(base, "", 0);
+  AdaptClasses(merged, {"x", "y"}, 0);
+  ParamStore params = merged.params;
+  params.Mutable("blocks.1.attn.q.weight")[5] += 1;
+  SaveModel(merged, params, fused, {});
+  KeepBase(base, fused);
+  EXPECT_TRUE(SafetensorsModel::Open(fused).files()[0].Find("bert.pooler.dense.weight"));
+  const SafetensorsFile kept = SafetensorsFile::Open(KeptBasePath(fused));
+  ASSERT_EQ(kept.tensors().size(), 1u);
+  EXPECT_EQ(kept.tensors()[0].name, "encoder.layer.1.attention.self.query.weight");
+  UndoFuse(fused, again);
+  EXPECT_EQ(ReadFile(again + "/model.safetensors", 1 << 20),
+            ReadFile(base + "/model.safetensors", 1 << 20));
+  EXPECT_EQ(ReadFile(again + "/config.json", 1 << 20), ReadFile(base + "/config.json", 1 << 20));
+}
+
+}  // namespace
+}  // namespace graft

@@ -3,7 +3,7 @@
 # rows of parts that are not run now stay as they are.
 # usage: verify.sh [PART...]    parts: tests sanitize bugs kills parity accuracy (default: all)
 #   PEERS_ENV: the Python environment of the peers (made by $GRAFT_DATA/bench/setup_peers.sh), for
-#   parity. GRAFT_DATA: weights and data sets, default ../shared.
+#   parity and, as MiniLM is in it, accuracy. GRAFT_DATA: weights and data sets, default ../shared.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 table=docs/verification.md
@@ -70,8 +70,8 @@ missing() {
     [[ -n ${rows[$1]} ]] || rows[$1]="| $1 | $2 | | NOT RUN: $3 | | | | |"
     write_table
 }
-with_graft() { # builds the command first
-    scripts/build.sh release graft > "$logs/build.log" 2>&1 || cat "$logs/build.log" >&2
+with_graft() { # builds the command first, and what else is named
+    scripts/build.sh release graft "$@" > "$logs/build.log" 2>&1 || cat "$logs/build.log" >&2
 }
 
 for part in "${parts[@]}"; do
@@ -85,22 +85,25 @@ for part in "${parts[@]}"; do
             run kills "a run killed 20 times equals one that was not" \
                 python3 scripts/kill_test.py ;;
         parity)
-            what="50 steps of each method equal PyTorch's"
+            what="50 steps of each method, files both ways, logits and tokens equal those of "
+            what+="PyTorch, transformers, peft and tokenizers"
             if [[ ! -x ${PEERS_ENV:-}/bin/python ]]; then
                 missing parity "$what" "PEERS_ENV is not set"
             elif [[ -z ${GRAFT_DATA:-} ]]; then
                 missing parity "$what" "GRAFT_DATA is not set"
             else
-                with_graft
+                with_graft tokenize_lines
                 run parity "$what" tests/parity/run_parity.sh "$PEERS_ENV" build/graft
             fi ;;
         accuracy)
             what="accuracy within 3 points of PyTorch's"
             if [[ -z ${GRAFT_DATA:-} ]]; then
                 missing accuracy "$what" "GRAFT_DATA is not set"
+            elif [[ ! -d ${PEERS_ENV:-}/minilm ]]; then
+                missing accuracy "$what" "PEERS_ENV, which holds minilm/, is not set"
             else
                 with_graft
-                run accuracy "$what" tests/parity/accuracy.sh build/graft
+                MINILM=$PEERS_ENV/minilm run accuracy "$what" tests/parity/accuracy.sh build/graft
             fi ;;
         *) echo "verify.sh: unknown part '$part' (${all[*]})" >&2; exit 2 ;;
     esac

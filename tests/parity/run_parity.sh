@@ -1,9 +1,16 @@
 #!/usr/bin/env bash
-# Trains 50 steps of DeiT-Ti on CIFAR-10 with every method that PyTorch can replay, replays each,
-# prints a table. A trace that passed is removed; one that differs stays in OUT.
+# Everything that is compared with PyTorch and its libraries, in parts:
+#   replay     trains 50 steps with every method that PyTorch can replay, DeiT-Ti on CIFAR-10 and
+#              MiniLM on texts, replays each, prints a table. A trace that passed is removed; one
+#              that differs stays in OUT
+#   files      adapters and models go both ways (check_files.py)
+#   logits     of MiniLM on all rows of sst2 and of the pairs of mrpc (bert_logits.py)
+#   tokenizer  ids, types, offsets and truncation (tokenizer_parity.py; needs tokenize_lines beside
+#              GRAFT_BINARY)
 # usage: GRAFT_DATA=DIR run_parity.sh PEERS_ENV GRAFT_BINARY [OUT]
-#   DIR holds weights/deit_tiny_patch16_224.safetensors and data/vtab-1k/cifar10; ONLY=REGEX runs
-#   the lines below that match it; THREADS (1) is used by both sides. Exit 1 if any method differs.
+#   DIR holds weights/deit_tiny_patch16_224.safetensors, data/vtab-1k/cifar10 and data/text;
+#   PEERS_ENV holds bin/python, minilm/ and timm/. PARTS="replay files ..." chooses parts,
+#   ONLY=REGEX lines of `runs` below; THREADS (1) is used by both sides. Exit 1 if any differs.
 set -euo pipefail
 env=${1:?usage: run_parity.sh PEERS_ENV GRAFT_BINARY [OUT]}
 graft=${2:?usage: run_parity.sh PEERS_ENV GRAFT_BINARY [OUT]}
@@ -13,65 +20,118 @@ here=$(cd "$(dirname "$0")" && pwd)
 threads=${THREADS:-1}
 mkdir -p "$out"
 
-# method, learning rate, more options. Masks go through the trace: with micro-batches that do not
-# divide the batch, so that a mask that is not a function of the sample shows.
-methods=(
-    "full 1e-4"
-    "linear 1e-2"
-    "ln 1e-3"
-    "bitfit 1e-3"
-    "last(k=2) 1e-4"
-    "lora(r=8) 1e-3"
-    "lora(r=8,targets=attn.*|mlp.*) 1e-3"
-    "lora(r=8)+bitfit 1e-3"
-    "ln+linear 1e-3"
-    "lora(r=8,dropout=0.1) 1e-3 --micro-batch 6"
-    "full 1e-4 --drop-path 0.2 --micro-batch 6"
+# data, method, learning rate, more options. Masks go through the trace: with micro-batches that do
+# not divide the batch, so that a mask that is not a function of the sample shows.
+runs=(
+    "cifar10 full 1e-4"
+    "cifar10 linear 1e-2"
+    "cifar10 ln 1e-3"
+    "cifar10 bitfit 1e-3"
+    "cifar10 last(k=2) 1e-4"
+    "cifar10 lora(r=8) 1e-3"
+    "cifar10 lora(r=8,targets=attn.*|mlp.*) 1e-3"
+    "cifar10 lora(r=8)+bitfit 1e-3"
+    "cifar10 ln+linear 1e-3"
+    "cifar10 lora(r=8,dropout=0.1) 1e-3 --micro-batch 6"
+    "cifar10 full 1e-4 --drop-path 0.2 --micro-batch 6"
+    "sst2 full 5e-5"
+    "sst2 linear 5e-3"
+    "sst2 ln 1e-3"
+    "sst2 bitfit 1e-3"
+    "sst2 last(k=2) 1e-4"
+    "sst2 lora(r=8,alpha=16) 1e-3"
+    "sst2 lora(r=8)+bitfit 1e-3"
+    "sst2 lora(r=4,rslora=true,targets=attn.*|mlp.*|pooler) 1e-3"
+    "sst2 lora(r=8,dropout=0.1) 1e-3 --micro-batch 6"
+    "mrpc lora(r=8,dropout=0.1,targets=attn.*|mlp.*) 1e-3 --micro-batch 3 --max-length 64"
 )
 table="$out/table.md"
-{
-    echo "| method | steps | first loss | last loss | worst loss difference" \
-        "| worst tensor | all updates | equal |"
-    echo "|---|---|---|---|---|---|---|---|"
-} > "$table"
 
-failed=0
-index=0
-tried=0
-for line in "${methods[@]}"; do
-    read -r method lr more <<< "$line"
-    label="$method${more:+ $more}"
-    index=$((index + 1))
-    [[ -n ${ONLY:-} && ! $line =~ $ONLY ]] && continue
-    tried=$((tried + 1))
-    work="$out/$index"
-    rm -rf "$work"
-    mkdir -p "$work"
-    # 400 rows in batches of 16 are 25 steps an epoch.
-    if "$graft" train --model "$data/weights/deit_tiny_patch16_224.safetensors" \
-        --data "$data/data/vtab-1k/cifar10" --method "$method" --out "$work/run" \
-        --trace "$work/trace" --train-split train800val200 --limit 400 --epochs 2 --batch-size 16 \
-        --lr "$lr" $more --weight-decay 1e-2 --schedule cosine --warmup 0.1 --label-smoothing 0.1 \
-        --optimizer adamw --seed 1 --dtype f32 --threads "$threads" \
-        --quiet > "$work/train.log" 2>&1; then
-        if "$env/bin/python" "$here/replay_vit.py" --trace "$work/trace" --run "$work/run" \
-            --data "$data/data/vtab-1k/cifar10" --threads "$threads" --label "$label" \
-            --table "$table" --json "$work/replay.json" > "$work/replay.log" 2>&1; then
-            rm -r "$work/trace"
-        else
-            failed=$((failed + 1))
-            echo "== $label: the replay differs" >&2
-            cat "$work/replay.log" >&2
-            [[ -e $work/replay.json ]] ||
-                echo "| ${label//|/&#124;} | | | | | | | NO: not replayed |" >> "$table"
-        fi
+# train_words DATA: what follows from it, into the array `words`. 400 rows in batches of 16 are 25
+# steps an epoch.
+train_words() {
+    if [[ $1 == cifar10 ]]; then
+        words=(--model "$data/weights/deit_tiny_patch16_224.safetensors"
+            --data "$data/data/vtab-1k/$1" --train-split train800val200 --schedule cosine)
     else
-        failed=$((failed + 1))
+        words=(--model "$env/minilm" --data "$data/data/text/$1" --train-split train
+            --val-split none --schedule linear)
+    fi
+    words+=(--limit 400 --epochs 2 --batch-size 16 --weight-decay 1e-2 --warmup 0.1
+        --label-smoothing 0.1 --optimizer adamw --seed 1 --dtype f32 --threads "$threads" --quiet)
+}
+
+replay_one() { # LABEL WORK DATA METHOD LR OPTIONS...: a row of the table; 1 if it differs
+    local label=$1 work=$2 dataset=$3 method=$4 lr=$5
+    shift 5
+    train_words "$dataset"
+    if ! "$graft" train "${words[@]}" --method "$method" --lr "$lr" "$@" --out "$work/run" \
+        --trace "$work/trace" > "$work/train.log" 2>&1; then
         echo "== $label: graft train failed" >&2
         tail -n 20 "$work/train.log" >&2
         echo "| ${label//|/&#124;} | | | | | | | NO: not trained |" >> "$table"
+        return 1
     fi
+    if "$env/bin/python" "$here/replay.py" --trace "$work/trace" --run "$work/run" \
+        --threads "$threads" --label "$label" --table "$table" --json "$work/replay.json" \
+        > "$work/replay.log" 2>&1; then
+        rm -r "$work/trace"
+        return 0
+    fi
+    echo "== $label: the replay differs" >&2
+    cat "$work/replay.log" >&2
+    [[ -e $work/replay.json ]] ||
+        echo "| ${label//|/&#124;} | | | | | | | NO: not replayed |" >> "$table"
+    return 1
+}
+
+replay() {
+    local index=0 tried=0 failed=0 line dataset method lr more
+    {
+        echo "| run | steps | first loss | last loss | worst loss difference" \
+            "| worst tensor | all updates | equal |"
+        echo "|---|---|---|---|---|---|---|---|"
+    } > "$table"
+    for line in "${runs[@]}"; do
+        index=$((index + 1))
+        [[ -n ${ONLY:-} && ! $line =~ $ONLY ]] && continue
+        read -r dataset method lr more <<< "$line"
+        tried=$((tried + 1))
+        rm -rf "${out:?}/$index"
+        mkdir -p "$out/$index"
+        replay_one "$dataset: $method${more:+ $more}" "$out/$index" "$dataset" "$method" "$lr" \
+            $more || failed=$((failed + 1))
+    done
+    cat "$table"
+    echo "$tried runs replayed, $failed differ"
+    ((tried > 0 && failed == 0))
+}
+
+files() {
+    local timm=()
+    [[ -d $env/timm ]] && timm=(--timm "$env/timm")
+    "$env/bin/python" "$here/check_files.py" --graft "$graft" "${timm[@]}" --minilm "$env/minilm" \
+        --threads "$threads"
+}
+logits() {
+    "$env/bin/python" "$here/bert_logits.py" --graft "$graft" --model "$env/minilm" \
+        --data "$data/data/text" --threads "$threads"
+}
+tokenizer() {
+    "$env/bin/python" "$here/tokenizer_parity.py" --helper "$(dirname "$graft")/tokenize_lines" \
+        --minilm "$env/minilm" --texts "$data/data/text"
+}
+
+summary=()
+failed=0
+for part in ${PARTS:-replay files logits tokenizer}; do
+    case $part in
+        replay | files | logits | tokenizer) ;;
+        *) echo "run_parity.sh: unknown part '$part'" >&2; exit 2 ;;
+    esac
+    "$part" > "$out/$part.log" || { failed=1; summary+=("FAILED:"); }
+    cat "$out/$part.log"
+    summary+=("$part: $(tail -n 1 "$out/$part.log");")
 done
-cat "$table"
-echo "$tried runs replayed, $failed differ"
-exit $((failed > 0))
+echo "${summary[*]}"
+exit "$failed"

@@ -1,7 +1,7 @@
-"""Tests the replay itself: a trace made by transformers and peft must pass, and every perturbed
-trace must fail.
+"""Tests the replay itself: traces of a ViT and of a BERT made by transformers and peft must pass,
+and every perturbed trace must fail.
 
-usage: python selftest.py        (peers' environment; about a minute on one thread)
+usage: python selftest.py        (peers' environment; some five minutes on one thread)
 """
 
 import json
@@ -19,104 +19,53 @@ warnings.filterwarnings("ignore")
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import trace
+from selftest_models import PREPROCESS, ROWS, Pictures, Texts, graft_name
 
 HERE = pathlib.Path(__file__).resolve().parent
-IMAGE_SIZE, ROWS, BATCH, STEPS, LR, DECAY, CLASSES = 16, 24, 6, 20, 2e-3, 0.05, 3
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-PREPROCESS = (
-    f"resize={IMAGE_SIZE},filter=bicubic,"
-    f"mean={'|'.join(map(str, MEAN))},std={'|'.join(map(str, STD))}"
-)
-NAMES = (
-    ("base_model.model.", ""),
-    (".base_layer", ""),
-    (".modules_to_save.default", ""),
-    (".default.weight", ""),
-    ("vit.embeddings.cls_token", "cls_token"),
-    ("vit.embeddings.position_embeddings", "pos_embed"),
-    ("vit.embeddings.patch_embeddings.projection", "patch_embed"),
-    ("vit.layers.", "blocks."),
-    ("vit.layernorm", "norm"),
-    ("classifier", "head"),
-    ("layernorm_before", "norm1"),
-    ("layernorm_after", "norm2"),
-    ("attention.", "attn."),
-    ("_proj.", "."),
-    ("lora_A", "lora_a"),
-    ("lora_B", "lora_b"),
-)
-
-
-def make_data(folder, rng):
-    """Pictures that are not the model's size, so that resizing is part of what is checked."""
-    (folder / "images").mkdir(parents=True)
-    lines = []
-    for i in range(ROWS):
-        label = i % CLASSES
-        pixels = rng.integers(0, 160, (20, 24, 3)) + 40 * label
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"images/{i:06}.png")
-        lines.append(f"images/{i:06}.png {label}")
-    (folder / "train800val200.txt").write_text("\n".join(lines) + "\n")
-
-
-def graft_name(name):
-    for a, b in NAMES:
-        name = name.replace(a, b)
-    return name
+BATCH, STEPS, LR, DECAY = 6, 20, 2e-3, 0.05
 
 
 class MaskedDropout(torch.nn.Module):
-    """Dropout that keeps its masks under the names of a trace."""
+    """Dropout that keeps its masks, one for each call."""
 
-    def __init__(self, site, p, masks):
+    def __init__(self, p):
         super().__init__()
-        self.site, self.p, self.masks, self.step = site, p, masks, 0
+        self.p, self.masks = p, []
 
     def forward(self, x):
         mask = F.dropout(torch.ones_like(x), self.p)
-        self.masks[f"step_{self.step:06}/{self.site}.dropout"] = mask.flatten(0, -2).numpy()
-        self.step += 1
+        self.masks.append(mask.flatten(0, -2))
         return x * mask
 
 
-def with_masks(model, p):
-    masks = {}
+def with_masks(model, p, names):
+    """{site: its dropout}"""
+    out = {}
     for name, module in model.named_modules():
-        if hasattr(module, "lora_dropout"):
-            site = graft_name(name + ".").rstrip(".")
-            module.lora_dropout["default"] = MaskedDropout(site, p, masks)
-    return masks
+        if p > 0 and hasattr(module, "lora_dropout"):
+            module.lora_dropout["default"] = MaskedDropout(p)
+            out[graft_name(name + ".", names).rstrip(".")] = module.lora_dropout["default"]
+    return out
 
 
-def make_model(method):
+def make_model(subject, method):
     from peft import LoraConfig, get_peft_model
-    from transformers import ViTConfig, ViTForImageClassification
 
     torch.manual_seed(3)
-    config = ViTConfig(
-        hidden_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=48,
-        image_size=IMAGE_SIZE,
-        patch_size=4,
-        num_labels=CLASSES,
-        layer_norm_eps=1e-6,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )
-    model = ViTForImageClassification(config)
+    model = subject.model()
     for name, p in model.named_parameters():
-        torch.nn.init.normal_(p, 1.0 if "norm" in name and name.endswith("weight") else 0.0, 0.15)
+        norm = "norm" in name.lower() and name.endswith("weight")
+        torch.nn.init.normal_(p, 1.0 if norm else 0.0, 0.15)
     if method.startswith("lora"):
-        sites = ["q_proj", "v_proj"]
+        saved = ["classifier"]
         return get_peft_model(
             model,
-            LoraConfig(r=4, lora_alpha=8, target_modules=sites, modules_to_save=["classifier"]),
+            LoraConfig(
+                r=4, lora_alpha=8, target_modules=subject.targets, modules_to_save=saved
+            ),
         )
     for name, p in model.named_parameters():
         p.requires_grad = (
@@ -127,54 +76,50 @@ def make_model(method):
     return model
 
 
-def parameters(model):
+def parameters(model, names):
     return {
-        graft_name(n): p.detach().clone()
+        graft_name(n, names): p.detach().clone()
         for n, p in model.named_parameters()
         if ".original_module." not in n
     }
 
 
-def make_trace(folder, data, method, padded):
-    """What Graft would write, from a training loop that shares no code with the replay."""
-    model = make_model(method)
-    dropout = trace.dropout(method)
-    masks = with_masks(model, dropout) if dropout else {}
+def train(model, subject, dropouts):
+    """(rows by step, lines of loss.jsonl, masks)"""
     trained = [p for p in model.parameters() if p.requires_grad]
-    names = {graft_name(n) for n, p in model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(trained, lr=LR, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         lambda i: (i + 1) / 2 if i < 2 else 0.5 * (1 + np.cos(np.pi * (i - 2) / (STEPS - 2))),
     )
-    entries = [
-        line.rsplit(" ", 1) for line in (data / "train800val200.txt").read_text().splitlines()
-    ]
-    pixels = [
-        np.asarray(
-            Image.open(data / p).convert("RGB").resize((IMAGE_SIZE, IMAGE_SIZE), Image.BICUBIC)
-        )
-        for p, _ in entries
-    ]
-    x = (
-        (torch.from_numpy(np.stack(pixels)).float() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
-    ).permute(0, 3, 1, 2)
-    y = torch.tensor([int(label) for _, label in entries])
-    (folder / "trace").mkdir(parents=True)
-    (folder / "run").mkdir()
-    save_file(parameters(model), folder / "trace/init.safetensors")
-    g, rows, lines = torch.Generator().manual_seed(1), [], []
+    y = torch.tensor(subject.labels)
+    g, rows, lines, masks = torch.Generator().manual_seed(1), [], [], {}
     for step in range(STEPS):
         pick = torch.randperm(ROWS, generator=g)[: BATCH - step % 2]
         rows.append(pick.numpy().astype(np.int32))
-        loss = F.cross_entropy(model(pixel_values=x[pick]).logits, y[pick], label_smoothing=0.1)
+        loss = F.cross_entropy(subject.logits(model, pick), y[pick], label_smoothing=0.1)
         lines.append(
             json.dumps({"step": step, "loss": loss.item(), "lr": optimizer.param_groups[0]["lr"]})
         )
+        for site, dropout in dropouts.items():
+            masks[f"step_{step:06}/{site}.dropout"] = torch.cat(dropout.masks).numpy()
+            dropout.masks.clear()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
+    return rows, lines, masks
+
+
+def make_trace(folder, subject, method, padded):
+    """What Graft would write, from a training loop that shares no code with the replay."""
+    model = make_model(subject, method)
+    names = {graft_name(n, subject.names) for n, p in model.named_parameters() if p.requires_grad}
+    (folder / "trace").mkdir(parents=True)
+    (folder / "run").mkdir()
+    save_file(parameters(model, subject.names), folder / "trace/init.safetensors")
+    dropouts = with_masks(model, trace.dropout(method), subject.names)
+    rows, lines, masks = train(model, subject, dropouts)
     table = np.stack([np.pad(r, (0, BATCH - len(r)), constant_values=-1) for r in rows])
     np.savez(
         folder / "trace/batches.npz",
@@ -183,22 +128,17 @@ def make_trace(folder, data, method, padded):
     if masks:
         np.savez(folder / "trace/masks.npz", **masks)
     (folder / "trace/loss.jsonl").write_text("\n".join(lines) + "\n")
-    save_file(
-        {k: v for k, v in parameters(model).items() if k in names},
-        folder / "trace/final.safetensors",
-    )
+    final = {k: v for k, v in parameters(model, subject.names).items() if k in names}
+    save_file(final, folder / "trace/final.safetensors")
     config = {
         "method": method,
-        "data": str(data),
-        "model": {"heads": 2, "eps": 1e-6},
-        "train-split": "train800val200",
         "optimizer": {"name": "adamw", "eps": 1e-8},
         "lr": LR,
         "weight_decay": DECAY,
         "schedule": "cosine",
         "warmup": 0.1,
         "label_smoothing": 0.1,
-        "preprocess": PREPROCESS,
+        **subject.config,
     }
     (folder / "run/config.json").write_text(json.dumps(config))
 
@@ -258,8 +198,6 @@ PERTURBED = {
     "no label smoothing": edit_config(label_smoothing=0.0),
     "another weight decay": edit_config(weight_decay=0.5),
     "another schedule": edit_config(schedule="linear"),
-    "another normalisation": edit_config(preprocess=PREPROCESS.replace("0.485", "0.5")),
-    "heads": edit_config(model={"heads": 4, "eps": 1e-6}),
     "two batches swapped": swap_batches,
     "nothing trained": untrained,
     "an initial tensor off by 5 %": edit_tensors(
@@ -269,6 +207,15 @@ PERTURBED = {
         "final.safetensors", scale_one("blocks.0.norm2.bias", 1.05)
     ),
 }
+
+
+VIT_PERTURBED = {
+    "another normalisation": edit_config(preprocess=PREPROCESS.replace("0.485", "0.5")),
+    "heads": edit_config(model={"heads": 4, "eps": 1e-6}),
+}
+BERT_PERTURBED = {"texts cut elsewhere": edit_config(max_length=9)}
+
+
 def roll_masks(folder):
     path = folder / "trace/masks.npz"
     with np.load(path) as z:
@@ -290,7 +237,7 @@ LORA_PERTURBED = {
 def replay(folder):
     command = [
         sys.executable,
-        HERE / "replay_vit.py",
+        HERE / "replay.py",
         "--trace",
         folder / "trace",
         "--run",
@@ -317,19 +264,25 @@ def main():
 
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
-        make_data(scratch / "data", np.random.default_rng(0))
+        rng = np.random.default_rng(0)
+        subjects = {
+            "ViT": (Pictures(scratch / "pictures", rng), VIT_PERTURBED),
+            "BERT": (Texts(scratch / "texts", rng), BERT_PERTURBED),
+        }
         lora = "lora(r=4, alpha=8)", "lora(r=4, alpha=8, dropout=0.25)"
-        for i, method in enumerate(("full", "linear", "bitfit", *lora)):
-            make_trace(scratch / str(i), scratch / "data", method, padded=i == 1)
-            expect(0, method, scratch / str(i))
-        changed = ("0", PERTURBED), ("3", LORA_PERTURBED), ("4", DROPOUT_PERTURBED)
-        for source, changes in changed:
-            for name, change in changes.items():
-                folder = scratch / "perturbed"
-                shutil.copytree(scratch / source, folder)
-                change(folder)
-                expect(1, name, folder)
-                shutil.rmtree(folder)
+        for kind, (subject, more) in subjects.items():
+            at = [scratch / f"{kind}{i}" for i in range(5)]
+            for i, method in enumerate(("full", "linear", "bitfit", *lora)):
+                make_trace(at[i], subject, method, padded=i == 1)
+                expect(0, f"{kind}, {method}", at[i])
+            changed = (at[0], PERTURBED | more), (at[3], LORA_PERTURBED), (at[4], DROPOUT_PERTURBED)
+            for source, changes in changed:
+                for name, change in changes.items():
+                    folder = scratch / "perturbed"
+                    shutil.copytree(source, folder)
+                    change(folder)
+                    expect(1, f"{kind}, {name}", folder)
+                    shutil.rmtree(folder)
     print("failed" if failures else "all as expected")
     sys.exit(1 if failures else 0)
 

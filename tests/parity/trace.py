@@ -31,6 +31,9 @@ SETTINGS = {
     "eps": ("layer_norm_eps", "norm_eps", "model.eps", "architecture.eps", "arch.eps", "^eps"),
     "gelu": ("gelu",),
     "pool": ("pool",),
+    "model": ("^model",),
+    "tokenizer": ("tokenizer",),
+    "max_length": ("max_length",),
     "momentum": ("momentum",),
     "beta1": ("beta1",),
     "beta2": ("beta2",),
@@ -73,7 +76,7 @@ def settings(path):
             hits = [
                 v
                 for _, p, v in found
-                if v is not None
+                if v not in (None, "")
                 and (p == f".{key[1:]}" if key[0] == "^" else p.endswith(f".{key}"))
             ]
             if hits:

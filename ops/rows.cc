@@ -126,7 +126,8 @@ constinit const OpDef kSliceRows{
         },
     .error_samples =
         +[] {
-          return std::vector<ErrorSample>{{{F32({7, 3})}, SliceAttrs{5, 4}, "rows [5, 9) of 7"}};
+          return std::vector<ErrorSample>{
+              {{F32({7, 3})}, SliceAttrs{5, 4}, "rows [5, 5 + 4) of 7"}};
         }};
 
 constinit const OpDef kPadRows{

@@ -30,6 +30,7 @@ inline void ExpectOffsets(const TensorType& t, const char* what = "offsets") {
 inline void ExpectTokens(const TokensAttrs& p) {
   if (p.position < 0 || p.count < 0)
     Fail("position {} and count {} must not be negative", p.position, p.count);
+  CheckDims({p.count});
 }
 inline void ExpectSameCols(const TensorType& a, const char* a_name, const TensorType& b,
                            const char* b_name) {
@@ -40,7 +41,7 @@ inline void ExpectSameCols(const TensorType& a, const char* a_name, const Tensor
 
 inline void ExpectInside(const SliceAttrs& p, int64_t size, const char* what) {
   if (p.begin < 0 || p.count < 0 || p.begin > size || p.count > size - p.begin)
-    Fail("{} [{}, {}) of {}", what, p.begin, p.begin + p.count, size);
+    Fail("{} [{}, {} + {}) of {}", what, p.begin, p.begin, p.count, size);
 }
 inline void ExpectRoom(const SliceAttrs& p, int64_t size, const char* what) {
   if (p.begin < 0 || p.count < 0 || p.begin > p.count || size > p.count - p.begin)

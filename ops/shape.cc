@@ -103,9 +103,10 @@ std::vector<TensorType> InferPatchify(Types in, const Attrs& attrs) {
   if (in[0].dtype != DType::kF32 || s.size() != 4 || !s[1].fixed() || !s[2].fixed() ||
       !s[3].fixed())
     Fail("image: expected f32[sequences,channels,height,width], found {}", ToString(in[0]));
-  if (p < 1 || s[2].constant % p != 0 || s[3].constant % p != 0)
+  if (p < 1 || p > kMaxDim || s[2].constant % p != 0 || s[3].constant % p != 0)
     Fail("an image of {} x {} does not divide into patches of {}", s[2].constant, s[3].constant, p);
   const int64_t patches = s[2].constant / p * (s[3].constant / p);
+  CheckDims({patches, p * p});
   return {F32({s[0] * patches, s[1].constant * p * p})};
 }
 
@@ -180,7 +181,8 @@ constinit const OpDef kSliceCols{
         },
     .error_samples =
         +[] {
-          return std::vector<ErrorSample>{{{F32({3, 7})}, SliceAttrs{5, 4}, "columns [5, 9) of 7"}};
+          return std::vector<ErrorSample>{
+              {{F32({3, 7})}, SliceAttrs{5, 4}, "columns [5, 5 + 4) of 7"}};
         },
     .row_inputs = 1};
 

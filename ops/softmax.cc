@@ -58,44 +58,47 @@ void Reference(const ReferenceArgs& a) {
 
 }  // namespace
 
-constinit const OpDef kSoftmax{
-    .name = "softmax",
-    .infer = +[](Types in, const Attrs&) -> std::vector<TensorType> {
-      ExpectCount(in, 1);
-      ExpectF32(in);
-      ExpectRank(in[0], 2, "x");
-      Columns(in[0]);
-      return {in[0]};
-    },
-    .reference = Reference,
-    .kernel = +[](const KernelArgs& a) noexcept { HWY_DYNAMIC_DISPATCH(SoftmaxF32)
-                                                  (a); },
-    // dx = y (dy - sum over columns of dy y)
-    .gradient = +[](const GradientArgs& v) -> std::vector<ValueId> {
-      if (!v.need[0]) return {ValueId{}};
-      const ValueId y = v.out[0], dy = v.cotangent[0];
-      return {Mul(v.g, y, Sub(v.g, dy, SumCols(v.g, Mul(v.g, dy, y))))};
-    },
-    .cost = PerElement<20>,
-    .samples = +[]() -> std::vector<Sample> {
-      return {{"one", {{{1, 1}}}},
-              {"odd", {{{3, 7}}}},
-              {"prime", {{{13, 31}}}},
-              {"empty", {{{0, 5}}}},
-              {"steep", {{{5, 37}, -60, 60}}},
-              {"offset", {{{3, 7}, 998, 1002}}},
-              {"large", {{{150, 257}}}},
-              {"wide", {{{3, 4096}}}},
-              {"bench", {{{2364, 197}}}}};
-    },
-    .error_samples = +[]() -> std::vector<ErrorSample> {
-      return {{{}, {}, "expected 1 inputs, found 0"},
-              {{{DType::kI32, {3, 7}}}, {}, "expected all inputs as f32"},
-              {{{DType::kF32, {3, 0}}}, {}, "at least one column"}};
-    },
-    .rtol = 1e-5,  // half an ulp of x - max, which exp makes relative
-    .in_place = 0,
-    .row_inputs = 0b1};
+constinit const OpDef kSoftmax{.name = "softmax",
+                               .infer = +[](Types in, const Attrs&) -> std::vector<TensorType> {
+                                 ExpectCount(in, 1);
+                                 ExpectF32(in);
+                                 ExpectRank(in[0], 2, "x");
+                                 Columns(in[0]);
+                                 return {in[0]};
+                               },
+                               .reference = Reference,
+                               .kernel =
+                                   +[](const KernelArgs& a) noexcept {
+                                     HWY_DYNAMIC_DISPATCH(SoftmaxF32)
+                                     (a);
+                                   },
+                               // dx = y (dy - sum over columns of dy y)
+                               .gradient = +[](const GradientArgs& v) -> std::vector<ValueId> {
+                                 if (!v.need[0]) return {ValueId{}};
+                                 const ValueId y = v.out[0], dy = v.cotangent[0];
+                                 return {Mul(v.g, y, Sub(v.g, dy, SumCols(v.g, Mul(v.g, dy, y))))};
+                               },
+                               .cost = PerElement<20>,
+                               .samples = +[]() -> std::vector<Sample> {
+                                 return {{"one", {{{1, 1}}}},
+                                         {"odd", {{{3, 7}}}},
+                                         {"prime", {{{13, 31}}}},
+                                         {"empty", {{{0, 5}}}},
+                                         {"steep", {{{5, 37}, -60, 60}}},
+                                         {"offset", {{{3, 7}, 998, 1002}}},
+                                         {"large", {{{150, 257}}}},
+                                         {"wide", {{{3, 4096}}}},
+                                         {"bench", {{{2364, 197}}}}};
+                               },
+                               .error_samples = +[]() -> std::vector<ErrorSample> {
+                                 return {
+                                     {{}, {}, "expected 1 inputs, found 0"},
+                                     {{{DType::kI32, {3, 7}}}, {}, "expected all inputs as f32"},
+                                     {{{DType::kF32, {3, 0}}}, {}, "at least one column"}};
+                               },
+                               .rtol = 1e-5,  // half an ulp of x - max, which exp makes relative
+                               .in_place = 0,
+                               .row_inputs = 0b1};
 
 }  // namespace graft
 #endif  // HWY_ONCE

@@ -7,6 +7,10 @@
 namespace graft {
 namespace {
 
+// Names of hostile files may be megabytes long: a comparison takes the product of the lengths.
+constexpr size_t kMaxName = 200;
+constexpr size_t kMaxList = 1000;  // characters
+
 // Levenshtein distance with two rows.
 size_t EditDistance(std::string_view a, std::string_view b) {
   std::vector<size_t> previous(b.size() + 1), current(b.size() + 1);
@@ -26,8 +30,10 @@ size_t EditDistance(std::string_view a, std::string_view b) {
 
 std::string Nearest(std::string_view name, const std::vector<std::string>& candidates) {
   std::string best;
+  if (name.size() > kMaxName) return best;
   size_t best_distance = std::max<size_t>(2, name.size() / 2) + 1;
   for (const std::string& candidate : candidates) {
+    if (candidate.size() > kMaxName) continue;
     size_t distance = EditDistance(name, candidate);
     // A prefix typed short ("attn" for "attn.q") is nearer than its length suggests.
     if (!name.empty() && candidate.starts_with(name)) distance = std::min<size_t>(distance, 1);
@@ -42,6 +48,7 @@ std::string DidYouMean(std::string_view name, const std::vector<std::string>& ca
   if (candidates.empty() || candidates.size() > 24) return "";
   std::string list;
   for (const std::string& c : candidates) list += (list.empty() ? "" : ", ") + c;
+  if (list.size() > kMaxList) return "";
   return "; known: " + list;
 }
 

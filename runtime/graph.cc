@@ -9,6 +9,7 @@ namespace graft {
 
 ValueId Graph::AddLeaf(std::string name, TensorType type, Role role) {
   if (name.empty()) Fail("a leaf needs a name");
+  CheckDims(type.shape);
   if (FindLeaf(name).valid()) Fail("'{}' exists already in this graph", name);
   const ValueId v{static_cast<uint32_t>(values_.size())};
   values_.push_back({std::move(type), role, false, {}, std::move(name)});
@@ -43,6 +44,7 @@ std::vector<ValueId> Graph::Add(const OpDef& op, std::vector<ValueId> in, Attrs 
   std::vector<TensorType> results;
   try {
     results = op.infer(types, attrs);
+    for (const TensorType& result : results) CheckDims(result.shape);
   } catch (const Error& e) {
     std::string found;
     for (const TensorType& t : types) found += (found.empty() ? "" : ", ") + ToString(t);

@@ -25,6 +25,14 @@ Extents At(const Shape& shape, const Counts& counts) {
   return e;
 }
 
+void CheckDims(const Shape& shape) {
+  for (const Dim& dim : shape)
+    for (const int64_t part : {dim.constant, dim.sequences, dim.tokens})
+      if (part < 0 || part > kMaxDim)
+        Fail("shape {}: expected dimensions from 0 to {}, found {}", ToString(shape), kMaxDim,
+             part);
+}
+
 Shape ToShape(const Extents& extents) {
   return Shape(extents.d.begin(), extents.d.begin() + extents.rank);
 }
@@ -65,6 +73,8 @@ Dim ParseDim(std::string_view text, std::string_view whole) {
     const bool number = error == std::errc() && end != term.data();
     term.remove_prefix(static_cast<size_t>(number ? end - term.data() : 0));
     if (number && term.starts_with('*')) term.remove_prefix(1);
+    if (k < -kMaxDim || k > kMaxDim)
+      Fail("tensor type '{}': expected dimensions up to {}, found {}", whole, kMaxDim, k);
     if (term == "s")
       dim.sequences += k;
     else if (term == "t")

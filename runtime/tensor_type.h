@@ -46,6 +46,11 @@ constexpr Dim operator*(Dim a, int64_t k) {
 
 using Shape = std::vector<Dim>;
 
+// The largest part of a dimension of a graph, so that a product of two of them does not wrap.
+constexpr int64_t kMaxDim = int64_t{1} << 31;
+// Throws Error for a dimension that is negative or beyond kMaxDim in one of its parts.
+void CheckDims(const Shape& shape);
+
 struct TensorType {
   DType dtype = DType::kF32;
   Shape shape;

@@ -2,7 +2,7 @@
 """Checks that includes go one way: runtime <- ops <- autograd <- models, peft <- graft <- tools.
 
 models and peft are siblings: neither includes the other. data knows the runtime only. Library
-headers stay where one wrapper hides them. tests and bench may include everything.
+headers stay where one wrapper hides them. tests, bench and fuzz may include everything.
 """
 
 import re
@@ -20,15 +20,15 @@ MAY_INCLUDE = {
     "graft": {"graft", "data", "peft", "models", "autograd", "ops", "runtime"},
     "tools": {"tools", "graft", "data", "peft", "models", "autograd", "ops", "runtime"},
 }
-ANY = set(MAY_INCLUDE) | {"tests", "bench"}
+ANY = set(MAY_INCLUDE) | {"tests", "bench", "fuzz"}
 # Headers of libraries -> the only files that include them (prefixes of paths).
 ONLY_IN = [
     (r"(oneapi/.*)?dnnl.*", ["ops/onednn_gemm.cc"]),
     (r"hwy/.*", ["ops/", "tests/", "bench/"]),  # tests choose SIMD targets
     # oneDNN asks OpenMP how many threads it may use, so its wrapper has to tell OpenMP.
     (r"omp\.h", ["runtime/threads.", "ops/onednn_gemm.cc"]),
-    (r"(jpeglib|jerror|spng|zlib)\.h", ["data/", "runtime/io/", "tests/"]),
-    (r"CLI/.*", ["tools/"]),
+    (r"(jpeglib|jerror|spng|zlib)\.h", ["data/", "runtime/io/", "tests/", "fuzz/"]),
+    (r"CLI/.*", ["tools/", "fuzz/"]),
     (r"re2/.*", ["tools/lib/module_match.cc"]),
     (r"g(test|mock)/.*", ["tests/"]),
     (r"benchmark/.*", ["bench/"]),

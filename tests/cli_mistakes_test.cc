@@ -1,21 +1,11 @@
 // What a user does wrong: exit code, and one line that says what was expected, found, and what
 // helps.
-#include <algorithm>
 #include <cstring>
 
-#include "tests/cli_testing.h"
+#include "tests/cli_mistakes_testing.h"
 
 namespace graft::cli {
 namespace {
-
-using Words = std::vector<std::string>;
-
-struct Mistake {
-  const char* name;
-  std::vector<std::string> args;  // "@" begins a path inside the test's directory
-  int code;
-  std::vector<std::string> says;  // all of them, in the one line of standard error
-};
 
 // Little-endian 32-bit words of a PNG header are big-endian.
 std::string PngHeader(uint32_t width, uint32_t height) {
@@ -103,12 +93,6 @@ class Mistakes : public testing::Test {
   static void TearDownTestSuite() { delete dir_; }
   static void CopyData(const std::string& to) {
     fs::copy(*dir_ / "data", *dir_ / to, fs::copy_options::recursive);
-  }
-  static std::vector<std::string> Args(const Mistake& m) {
-    std::vector<std::string> args = m.args;
-    for (std::string& arg : args)
-      if (arg.starts_with('@')) arg = *dir_ / arg.substr(1);
-    return args;
   }
   static TempDir* dir_;
 };
@@ -332,21 +316,7 @@ std::vector<Mistake> All() {
   };
 }
 
-TEST_F(Mistakes, GiveOneHelpfulLine) {
-  for (const Mistake& m : All()) {
-    SCOPED_TRACE(m.name);
-    const Outcome o = Graft(Args(m));
-    fs::remove_all(*dir_ /
-                   "fresh");  // a later check may find the mistake after the directory is made
-    EXPECT_EQ(o.code, m.code) << o.err;
-    const size_t begin = o.err.rfind("graft: ");
-    ASSERT_NE(begin, std::string::npos) << o.err;
-    const std::string message = o.err.substr(begin);
-    for (const std::string& word : m.says)
-      EXPECT_NE(message.find(word), std::string::npos) << word << " in:\n" << message;
-    EXPECT_EQ(std::count(message.begin(), message.end(), '\n'), 1) << message;
-  }
-}
+TEST_F(Mistakes, GiveOneHelpfulLine) { ExpectMistakes(All(), *dir_); }
 
 // The files of the table differ from a good one in what their case says, and in nothing else.
 TEST_F(Mistakes, TheUnchangedFileIsRead) {
@@ -367,7 +337,7 @@ TEST_F(Mistakes, FullDisk) {
   };
   for (const Words& command : commands) {
     SCOPED_TRACE(command[0]);
-    const Outcome o = Graft(Args({.args = command}), full);
+    const Outcome o = Graft(InDirectory(*dir_, command), full);
     EXPECT_EQ(o.code, 1) << o.err;
     EXPECT_NE(o.err.find("File too large"), std::string::npos) << o.err;
     EXPECT_FALSE(fs::is_regular_file(*dir_ / "fresh"));

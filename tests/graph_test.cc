@@ -44,6 +44,9 @@ TEST(Graph, LeafMistakesAreErrors) {
               s.g.AddParam("p", {Dim::Sequences(), 2});
             }),
             "parameter 'p': shape [s,2] depends on the batch");
+  EXPECT_THAT(MessageOf([&] { s.g.AddParam("p", {4, -1}); }), HasSubstr("found -1"));
+  EXPECT_THAT(MessageOf([&] { s.g.AddInput("p", F32({Dim::Tokens(kMaxDim + 1)})); }),
+              HasSubstr("expected dimensions from 0 to 2147483648, found 2147483649"));
   EXPECT_THAT(MessageOf([&] { s.g.output("z"); }), HasSubstr("the graph has no output 'z'"));
 }
 

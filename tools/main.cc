@@ -32,6 +32,25 @@ std::string Hint(const CLI::App& app, int argc, char** argv) {
   return "";
 }
 
+// One line, whatever a hostile file has put into names: no control characters, and of a long
+// message the two ends.
+void Complain(std::string_view message) {
+  constexpr size_t kBegin = 1500, kEnd = 1000;
+  std::string line;
+  for (const char c : message) {
+    const bool control = static_cast<uint8_t>(c) < 32 || c == 127;
+    line += c == '\n' ? "\\n" : control ? fmt::format("\\x{:02x}", c) : std::string(1, c);
+  }
+  if (line.size() > kBegin + kEnd) {
+    const auto inside = [&](size_t at) { return (static_cast<uint8_t>(line[at]) & 0xC0) == 0x80; };
+    size_t begin = kBegin, end = line.size() - kEnd;  // not inside of a character
+    while (begin > 0 && inside(begin)) --begin;
+    while (end < line.size() && inside(end)) ++end;
+    line = fmt::format("{} [{} bytes] {}", line.substr(0, begin), end - begin, line.substr(end));
+  }
+  std::fprintf(stderr, "graft: %s\n", line.c_str());
+}
+
 int Main(int argc, char** argv) {
   CLI::App app("Fine-tune and serve vision transformers on CPUs.", "graft");
   app.require_subcommand(1);
@@ -51,22 +70,21 @@ int Main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
-    std::fprintf(stderr, "graft: %s%s\n", e.what(), Hint(app, argc, argv).c_str());
+    Complain(e.what() + Hint(app, argc, argv));
     return static_cast<int>(ErrorKind::kUsage);
   } catch (const Error& e) {
-    std::fprintf(stderr, "graft: %s\n", e.what());
+    Complain(e.what());
     return static_cast<int>(e.kind);
   } catch (const std::bad_alloc&) {
-    std::fprintf(stderr,
-                 "graft: out of memory; hint: --memory-budget, or a smaller --batch-size\n");
+    Complain("out of memory; hint: --memory-budget, or a smaller --batch-size");
     return static_cast<int>(ErrorKind::kUser);
   } catch (const std::exception& e) {
-    std::fprintf(stderr, "graft: %s\n", e.what());
+    Complain(e.what());
     return static_cast<int>(ErrorKind::kUser);
   }
   // A result that was not printed is no success: the disk behind a redirection may be full.
   if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
-    std::fprintf(stderr, "graft: cannot write the standard output: %s\n", std::strerror(errno));
+    Complain(fmt::format("cannot write the standard output: {}", std::strerror(errno)));
     return static_cast<int>(ErrorKind::kUser);
   }
   return 0;

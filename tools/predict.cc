@@ -87,23 +87,29 @@ Inputs OpenImages(const PredictOptions& o, const OpenedModel& opened) {
 }
 
 // A tab separates the two texts of a pair.
-TextExample ParseText(const std::string& line) {
+TextExample ParseText(const std::string& line, const std::string& where) {
   const size_t tab = line.find('\t');
   if (tab == std::string::npos) return {line, "", 0};
+  if (const auto tabs = std::count(line.begin(), line.end(), '\t'); tabs > 1)
+    Fail("{}: expected a text, or two with a tab between them, found {} columns", where, tabs + 1);
   return {line.substr(0, tab), line.substr(tab + 1), 0};
 }
 
 Inputs OpenTexts(const PredictOptions& o, const OpenedModel& opened) {
-  std::vector<std::string> lines = o.texts;
-  for (const std::string& path : o.inputs) {
-    const std::string file = ReadUtf8File(path);
-    ForEachLine(file, [&](std::string_view line, size_t) { lines.emplace_back(line); });
-  }
   Inputs inputs;
   std::vector<TextExample> examples;
-  for (const std::string& line : lines) {
+  const auto add = [&](const std::string& line, const std::string& where) {
     Add(&inputs, line, 0);
-    examples.push_back(ParseText(line));
+    examples.push_back(ParseText(line, where));
+  };
+  for (const std::string& text : o.texts) add(text, "--text");
+  for (const std::string& path : o.inputs) {
+    const size_t before = examples.size();
+    const std::string file = ReadUtf8File(path);
+    ForEachLine(file, [&](std::string_view line, size_t number) {
+      add(std::string(line), fmt::format("{}:{}", path, number));
+    });
+    if (examples.size() == before) Fail("{}: expected a text in each line, found none", path);
   }
   inputs.data.push_back(MakeTextData(examples, opened.model, opened.config));
   return inputs;

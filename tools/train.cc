@@ -74,6 +74,22 @@ void PrintConfig(const CommonOptions& common, const RunConfig& c, const std::str
   Say(common, "  " + line);
 }
 
+// A run that could not begin leaves nothing behind: the corrected command may use the same name.
+TrainSummary TrainOrRemove(RunDir& dir, bool existed, const CommonOptions& common) {
+  try {
+    return Train(dir, ProgressHooks(common));
+  } catch (const Error& e) {
+    const bool mistake = e.kind == ErrorKind::kUser || e.kind == ErrorKind::kUsage;
+    if (mistake && !dir.HasState()) {
+      std::error_code ignored;
+      for (const char* name : {"config.json", "plan.json"})
+        std::filesystem::remove(dir.file(name), ignored);
+      if (!existed) std::filesystem::remove(dir.path(), ignored);  // if it is empty now
+    }
+    throw;
+  }
+}
+
 void Run(TrainOptions& o, const CommonOptions& common) {
   if (o.config.preprocess == "list") return Say(common, ListPreprocess());
   auto usage = [](const char* message) { throw Error(message, ErrorKind::kUsage); };
@@ -88,6 +104,7 @@ void Run(TrainOptions& o, const CommonOptions& common) {
   c.disabled_passes = common.disabled_passes;
   CommonOptions effective = common;
   std::optional<RunDir> dir;
+  const bool existed = !o.resume.empty() || std::filesystem::exists(o.out);
   if (o.resume.empty()) {
     ApplyCommonOptions(effective);
     dir = RunDir::Create(o.out, CompleteRunConfig(c));
@@ -98,7 +115,8 @@ void Run(TrainOptions& o, const CommonOptions& common) {
   }
   PrintConfig(common, dir->config(), dir->path());
   CatchInterrupts();
-  const TrainSummary s = Train(*dir, ProgressHooks(common));
+  const TrainSummary s =
+      o.resume.empty() ? TrainOrRemove(*dir, existed, common) : Train(*dir, ProgressHooks(common));
   nlohmann::json json{{"run", dir->path()},
                       {"method", s.config.method},
                       {"epochs", s.config.epochs},

@@ -33,7 +33,11 @@ Method RecipeMethod(const std::string& text, const std::string& where) {
     }
     method.push_back(std::move(t));
   }
-  return ParseMethod(ToString(method));  // refuses unknown names and options
+  try {
+    return ParseMethod(ToString(method));  // refuses unknown names and options
+  } catch (const Error& e) {               // of a command line
+    Fail("{}: {}", where, e.what());
+  }
 }
 
 }  // namespace
@@ -51,7 +55,8 @@ std::vector<std::string> ParseLabels(const std::string& text, const std::string&
 
 bool LooksLikeAdapter(const std::string& path) {
   struct stat s;
-  if (stat(path.c_str(), &s) != 0 || !S_ISREG(s.st_mode) || path.ends_with(".npz")) return false;
+  if (stat(path.c_str(), &s) != 0 || !S_ISREG(s.st_mode) || !path.ends_with(".safetensors"))
+    return false;
   const SafetensorsFile file = SafetensorsFile::Open(path);
   return file.metadata().contains("graft.recipe") && !file.Find("cls_token");
 }

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <set>
 
 #include "runtime/io/json.h"
 #include "tools/lib/adapter_file.h"
@@ -20,6 +21,19 @@ void SetPreprocess(const ModelChoice& choice, OpenedModel* opened) {
   if (!opened->model.is_bert()) opened->preprocess = ParsePreprocess(c.preprocess);
 }
 
+// Makes the method's parameters, which `load` then fills from `file` and names. One that the method
+// trains and the file lacks would keep its random initial value.
+template <class Load>
+void FillTrained(OpenedModel& opened, const std::string& file, const Load& load) {
+  const Graph g =
+      MethodGraph(opened.model.config, {}, opened.method, opened.model.params, opened.seed);
+  opened.trained = load();
+  const std::set<std::string> found(opened.trained.begin(), opened.trained.end());
+  for (ValueId v : g.Trainable())
+    if (const std::string& name = g.value(v).name; !found.contains(name))
+      Fail("{}: no tensor for '{}', which {} trains", file, name, opened.config.method);
+}
+
 OpenedModel OpenRun(const ModelChoice& choice) {
   const std::vector<std::string> checkpoints{"last", "best"};
   if (std::find(checkpoints.begin(), checkpoints.end(), choice.checkpoint) == checkpoints.end())
@@ -33,8 +47,8 @@ OpenedModel OpenRun(const ModelChoice& choice) {
   opened.method = ParseMethod(opened.config.method);
   opened.seed = static_cast<uint64_t>(opened.config.seed);
   opened.model = OpenTaskModel(opened.config);
-  opened.Inference(false);  // makes the method's parameters, which the checkpoint then fills
-  opened.trained = dir.LoadWeights(choice.checkpoint, opened.model.params);
+  FillTrained(opened, dir.file(choice.checkpoint + ".safetensors"),
+              [&] { return dir.LoadWeights(choice.checkpoint, opened.model.params); });
   SetPreprocess(choice, &opened);
   return opened;
 }
@@ -52,8 +66,7 @@ OpenedModel OpenAdapter(const ModelChoice& choice) {
   opened.method = ParseMethod(adapter.config.method);
   opened.seed = static_cast<uint64_t>(adapter.config.seed);
   opened.model = OpenTaskModel(opened.config);
-  opened.Inference(false);
-  opened.trained = adapter.LoadInto(opened.model.params);
+  FillTrained(opened, adapter.path, [&] { return adapter.LoadInto(opened.model.params); });
   SetPreprocess(choice, &opened);
   return opened;
 }

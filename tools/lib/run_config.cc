@@ -26,7 +26,12 @@ RunConfig RunConfigFromJson(const nlohmann::json& json, const std::string& where
       Fail("{}: '{}' has the wrong type: {}", where, name, it->dump());
     }
   });
-  CheckRunConfig(config);
+  try {
+    CheckRunConfig(config);
+    ParseMethod(config.method);
+  } catch (const Error& e) {  // of a command line
+    Fail("{}: {}", where, e.what());
+  }
   return config;
 }
 

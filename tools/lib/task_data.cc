@@ -168,6 +168,9 @@ std::unique_ptr<TaskData> MakeTextData(std::span<const TextExample> examples,
   return std::make_unique<TextData>(examples, [&](const TextExample& e) {
     Encoding encoded = e.second.empty() ? tokenizer.Encode(e.text, options)
                                         : tokenizer.Encode(e.text, e.second, options);
+    if (encoded.ids.empty())
+      Fail("{}: has no special tokens, and gives no token at all for the text '{}'",
+           tokenizer.spec().where, e.text);
     return TokenSequence{std::move(encoded.ids), std::move(encoded.types)};
   });
 }

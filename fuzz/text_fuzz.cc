@@ -1,0 +1,37 @@
+// Rows of texts with labels, as TSV, CSV and JSON lines, with and without names of the classes.
+#include "data/text.h"
+#include "fuzz/target.h"
+#include "runtime/utf8.h"
+#include "tests/test_util.h"
+
+namespace graft::fuzz {
+namespace {
+
+void TestTexts(const std::string& directory) {
+  const TextDataset data(directory);
+  GRAFT_CHECK(data.splits().size() == 1 && data.DefaultTrainSplit() == "train");
+  GRAFT_CHECK(!data.splits()[0].examples.empty());
+  for (const TextExample& e : data.splits()[0].examples) {
+    GRAFT_CHECK(e.label >= 0 && e.label < data.num_classes(), "label {}", e.label);
+    GRAFT_CHECK(FirstInvalidUtf8(e.text) == e.text.size());
+    GRAFT_CHECK(data.pairs() || e.second.empty());
+  }
+}
+
+}  // namespace
+}  // namespace graft::fuzz
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace graft;
+  using namespace graft::fuzz;
+  static const TempDir* dir = [] {
+    auto* made = new TempDir;
+    made->Write("tsv/labels.txt", "good\nbad\n");
+    return made;
+  }();
+  for (const std::string format : {"tsv", "csv", "jsonl"}) {
+    dir->Write(format + "/train." + format, TextOf(data, size));
+    Accepts([&] { TestTexts(*dir / format); });
+  }
+  return 0;
+}

@@ -1,0 +1,41 @@
+// The files of a tokenizer: tokenizer.json (an input that begins with '{') or vocab.txt. One that
+// opens has to encode any text.
+#include "fuzz/encoding_check.h"
+#include "tests/test_util.h"
+
+namespace graft::fuzz {
+namespace {
+
+constexpr std::string_view kTexts[] = {"",
+                                       "a moving and funny film",
+                                       "Über die Straße [MASK] [SEP]",
+                                       "\xe4\xb8\xad\xe6\x96\x87 e\xcc\x81",
+                                       "\xff\xfe broken \xc3",
+                                       "##ing un##known  \t\n end"};
+
+void TestTokenizer(const std::string& path) {
+  const Tokenizer tokenizer = Tokenizer::Open(path);
+  for (const std::string_view text : kTexts) {
+    CheckText(tokenizer, text);
+    CheckEncoding(tokenizer, tokenizer.Encode(text), text, "", 0);
+    // A template that is longer than the limit is an error.
+    Accepts([&] {
+      CheckEncoding(tokenizer, tokenizer.Encode(text, kTexts[1], {.max_length = 9}), text,
+                    kTexts[1], 9);
+    });
+  }
+}
+
+}  // namespace
+}  // namespace graft::fuzz
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace graft;
+  using namespace graft::fuzz;
+  static const TempDir* dir = new TempDir;
+  const std::string_view text = TextOf(data, size);
+  const std::string name = text.starts_with('{') ? "tokenizer.json" : "vocab.txt";
+  dir->Write(name, text);
+  Accepts([&] { TestTokenizer(*dir / name); });
+  return 0;
+}

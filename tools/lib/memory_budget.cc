@@ -149,7 +149,10 @@ CompiledStep BudgetSearch::Compile(const Plan& plan) const {
 CompiledStep CompileWithinBudget(const Graph& g, ParamStore& params,
                                  const OptimizerConfig& optimizer, const BudgetRequest& request) {
   BudgetSearch search(g, params, optimizer, request);
-  if (request.budget.empty()) return search.Compile({.capacity = request.wanted});
+  const SumOrder& keep = request.keep;
+  if (request.budget.empty())
+    return search.Compile({.capacity = keep.capacity.sequences ? keep.capacity : request.wanted,
+                           .layout = {0, keep.lanes}});
   const std::optional<Plan> plan = search.Search(ParseBytes(request.budget));
   if (!plan)
     Fail("--memory-budget {}: the smallest possible is {} ({}{})", request.budget,

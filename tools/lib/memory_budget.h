@@ -9,7 +9,7 @@ namespace graft {
 
 // What fixes the order of sums, and so the bits of a step. Zeros = free.
 struct SumOrder {
-  Counts capacity;  // the largest micro-batch
+  Counts capacity = {0, 0};  // the largest micro-batch
   int lanes = 0;
 };
 // Of a plan.json; throws Error where it is damaged, or of micro-batches above `batch`.

@@ -8,17 +8,16 @@
 namespace graft {
 namespace {
 
-// By value: depends on the example input; and on nothing trainable, random or fed otherwise.
+// By value: depends on an example input; and on nothing trainable, random or fed otherwise.
 struct Dependence {
   std::vector<bool> example, fixed;
 };
 
-Dependence Analyse(const Graph& g, ValueId example) {
+Dependence Analyse(const Graph& g, std::span<const std::string_view> example_inputs) {
   Dependence d{std::vector<bool>(g.num_values()), std::vector<bool>(g.num_values())};
-  for (Role role : {Role::kParam, Role::kInput})
-    for (ValueId v : g.Leaves(role))
-      d.fixed[v.i] = v == example || (role == Role::kParam && !g.value(v).trainable);
-  d.example[example.i] = true;
+  for (ValueId v : g.Leaves(Role::kParam)) d.fixed[v.i] = !g.value(v).trainable;
+  for (const std::string_view name : example_inputs)
+    if (const ValueId v = g.FindLeaf(name); v.valid()) d.fixed[v.i] = d.example[v.i] = true;
   for (NodeId id : g.TopoOrder()) {
     const Node& n = g.node(id);
     const bool fixed = !n.op->random && std::all_of(n.in.begin(), n.in.end(),
@@ -32,7 +31,8 @@ Dependence Analyse(const Graph& g, ValueId example) {
 
 double Flops(const Graph& g) {
   double flops = 0;
-  for (NodeId id : g.TopoOrder()) flops += CostOf(g, g.node(id), {}).flops;
+  constexpr Counts kExample{1, 64};  // tokens: of a text
+  for (NodeId id : g.TopoOrder()) flops += CostOf(g, g.node(id), kExample).flops;
   return flops;
 }
 
@@ -41,10 +41,9 @@ constexpr double kWorthwhile = 0.1;
 
 }  // namespace
 
-std::optional<PrefixCut> CutFrozenPrefix(const Graph& g, std::string_view example_input) {
-  const ValueId example = g.FindLeaf(example_input);
-  if (!example.valid()) return {};
-  const Dependence d = Analyse(g, example);
+std::optional<PrefixCut> CutFrozenPrefix(const Graph& g,
+                                         std::span<const std::string_view> example_inputs) {
+  const Dependence d = Analyse(g, example_inputs);
   // The frontier: fixed values of the example that something not fixed reads.
   std::vector<ValueId> frontier;
   for (uint32_t i = 0; i < g.num_values(); ++i) {
@@ -56,7 +55,7 @@ std::optional<PrefixCut> CutFrozenPrefix(const Graph& g, std::string_view exampl
                       });
     if (read) frontier.push_back(v);
   }
-  if (frontier.size() != 1 || frontier[0] == example) return {};
+  if (frontier.size() != 1 || !g.value(frontier[0]).producer.valid()) return {};
   const ValueId cut = frontier[0];
   const TensorType type = g.type(cut);
   const Dim rows = type.shape.empty() ? Dim() : type.shape[0];

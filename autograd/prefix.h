@@ -2,6 +2,7 @@
 // the same in every epoch, so its results can be kept (a linear probe then costs one forward pass).
 #pragma once
 #include <optional>
+#include <span>
 
 #include "runtime/graph.h"
 
@@ -14,8 +15,10 @@ struct PrefixCut {
 };
 
 // Nothing if the cut is not one value, or saves less than a tenth of the forward pass.
-// `example_input` is the input that differs by example and is the prefix's only one ("image").
+// `example_inputs` are those that differ by example, and the prefix reads no others: "image"; or
+// "ids", "type_ids", "positions", "offsets".
 // Graphs with random nodes below the cut are not cut: their features change from step to step.
-std::optional<PrefixCut> CutFrozenPrefix(const Graph& g, std::string_view example_input);
+std::optional<PrefixCut> CutFrozenPrefix(const Graph& g,
+                                         std::span<const std::string_view> example_inputs);
 
 }  // namespace graft

@@ -150,6 +150,22 @@ TEST_F(TextStory, FusedModelPredictsAlike) {
   EXPECT_EQ(evaluate("--model", fused), evaluate("--run", lora));
 }
 
+// The encoder runs once for each text, whatever the epochs; a killed run makes the same features.
+TEST_F(TextStory, LinearProbeKeepsFeatures) {
+  const auto probe = [&](const char* out, const std::vector<std::string>& more) {
+    std::vector<std::string> args = Args(*dir_ / out, more);
+    *std::find(args.begin(), args.end(), "full") = "linear";
+    return Graft(args);
+  };
+  const Outcome o = probe("linear", {"--threads", "2"});
+  EXPECT_EQ(o.code, 0);
+  EXPECT_NE((o.out + o.err).find("features of the frozen layers kept for 240 texts"),
+            std::string::npos)
+      << o.out << o.err;
+  probe("linear_one", {"--threads", "1"});
+  EXPECT_EQ(Slurp(*dir_ / "linear/last.safetensors"), Slurp(*dir_ / "linear_one/last.safetensors"));
+}
+
 TEST_F(TextStory, MistakesAreNamed) {
   const auto error = [&](std::vector<std::string> args) {
     const Outcome o = Graft(std::move(args));

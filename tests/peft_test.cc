@@ -253,11 +253,34 @@ TEST(Methods, MistakesNameTheNearest) {
   }
 }
 
+constexpr std::string_view kImage[] = {"image"};
+
+// A text has tokens, but one pooled row.
+TEST(Prefix, LinearProbeOfTextsIsCutAtThePooledRow) {
+  const BertConfig config{
+      .vocab = 30, .positions = 16, .width = 12, .depth = 2, .heads = 2, .mlp_width = 24};
+  constexpr std::string_view kText[] = {"ids", "type_ids", "positions", "offsets"};
+  const auto cut = [&](const char* method, const BertBuild& build) {
+    ParamStore params;
+    InitBert(config, params, 1);
+    Graph g = BuildBert(config, build);
+    ApplyMethod(g, params, ParseMethod(method), 1);
+    return CutFrozenPrefix(g, kText);
+  };
+  const auto linear = cut("linear", {.loss = true});
+  ASSERT_TRUE(linear.has_value());
+  EXPECT_EQ(linear->features, (TensorType{DType::kF32, {Dim::Sequences(), 12}}));
+  for (const ValueId v : linear->rest.Leaves(Role::kInput))
+    EXPECT_TRUE(linear->rest.value(v).name == "features" || linear->rest.value(v).name == "labels");
+  EXPECT_FALSE(cut("linear", {.loss = true, .hidden_dropout = 0.1}).has_value());
+  EXPECT_FALSE(cut("bitfit", {.loss = true}).has_value());
+}
+
 TEST(Prefix, LinearProbeIsCutAtThePooledRow) {
   ParamStore params;
   Randomise(params, BuildVit(kTiny), false);
   const Graph g = MethodGraph(kTiny, {.loss = true}, ParseMethod("linear"), params, 0);
-  const auto cut = CutFrozenPrefix(g, "image");
+  const auto cut = CutFrozenPrefix(g, kImage);
   ASSERT_TRUE(cut.has_value());
   EXPECT_EQ(cut->features, (TensorType{DType::kF32, {Dim::Sequences(), 12}}));
   const Values64 whole = Interpret(g, Leaves(params)),
@@ -267,9 +290,9 @@ TEST(Prefix, LinearProbeIsCutAtThePooledRow) {
   const Values64 after = Interpret(cut->rest, rest);
   EXPECT_EQ(whole[g.output("losses").i], after[cut->rest.output("losses").i]);
   EXPECT_FALSE(
-      CutFrozenPrefix(MethodGraph(kTiny, {.loss = true}, ParseMethod("full"), params, 0), "image"));
+      CutFrozenPrefix(MethodGraph(kTiny, {.loss = true}, ParseMethod("full"), params, 0), kImage));
   const Graph last = MethodGraph(kTiny, {.loss = true}, ParseMethod("last(k=1)"), params, 0);
-  EXPECT_EQ(CutFrozenPrefix(last, "image")->features,
+  EXPECT_EQ(CutFrozenPrefix(last, kImage)->features,
             (TensorType{DType::kF32, {Dim::Sequences(5), 12}}));
 }
 

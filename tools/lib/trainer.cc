@@ -173,7 +173,8 @@ void Trainer::Compile() {
 }
 
 void Trainer::CutPrefix() {
-  std::optional<PrefixCut> cut = CutFrozenPrefix(graph_, "image");
+  constexpr std::string_view kInputs[] = {"image", "ids", "type_ids", "positions", "offsets"};
+  std::optional<PrefixCut> cut = CutFrozenPrefix(graph_, kInputs);
   if (!cut) return;
   const size_t rows = static_cast<size_t>(cut->features.shape[0].sequences);
   const size_t size = rows * static_cast<size_t>(At(cut->features.shape, {}).cols());

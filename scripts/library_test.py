@@ -87,7 +87,7 @@ class Installed:
             (source / name).parent.mkdir(exist_ok=True)
             (source / name).write_text("#error not this one\n")
         run(
-            *("cmake", "-S", source, "-B", self.work / "out"),
+            *("cmake", "-G", "Ninja", "-S", source, "-B", self.work / "out"),
             f"-DCMAKE_PREFIX_PATH={self.prefix}",
             f"-DCMAKE_CXX_COMPILER={compiler[1]}",
             "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Werror -I.",

@@ -33,6 +33,11 @@ template <class... Args>
 [[noreturn]] void Fail(fmt::format_string<Args...> format, Args&&... args) {
   throw Error(fmt::format(format, std::forward<Args>(args)...));
 }
+// The same for flags and arguments that make no sense: the command ends with exit code 2.
+template <class... Args>
+[[noreturn]] void FailUsage(fmt::format_string<Args...> format, Args&&... args) {
+  throw Error(fmt::format(format, std::forward<Args>(args)...), ErrorKind::kUsage);
+}
 
 // The caller's line, as a default argument (std::source_location is missing from clang 14).
 struct Where {

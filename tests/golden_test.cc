@@ -15,7 +15,7 @@ namespace {
 
 std::string DataRoot() {
   const char* root = std::getenv("GRAFT_DATA");
-  return root ? root : std::string(GRAFT_SOURCE_DIR) + "/../shared";
+  return root ? root : GRAFT_SOURCE_DIR "/../shared";
 }
 
 class Golden : public testing::Test {

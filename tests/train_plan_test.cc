@@ -42,8 +42,9 @@ void FillImages(Session& session) {
 }
 
 // Arena within 1.10 of the largest sum of values that are alive at one time; and what is planned is
-// what the process then uses, within 5 % and a constant for threads and library code.
-TEST_P(TrainPlan, ArenaIsTightAndPlannedBytesAreUsedBytes) {
+// what the process then uses, within 5 % and a constant for threads and library code; a larger
+// batch needs no more.
+TEST_P(TrainPlan, ArenaIsTightAndPlannedBytesAreUsedBytesForAnyBatch) {
   [[maybe_unused]] const size_t before = ResidentAfterTrim();
   [[maybe_unused]] const size_t owned_before = params_.bytes().owned;
   TrainStep step(graph_, params_, {.weight_decay = 0.01}, GetParam().micro, TrainingPasses({}));
@@ -59,21 +60,15 @@ TEST_P(TrainPlan, ArenaIsTightAndPlannedBytesAreUsedBytes) {
   constexpr double kConstant = 12 << 20;
   EXPECT_NEAR(used, planned, 0.05 * planned + kConstant);
 #endif
-}
-
-TEST_P(TrainPlan, MemoryDoesNotGrowWithTheBatch) {
-  TrainStep step(graph_, params_, {}, GetParam().micro, TrainingPasses({}));
-  FillImages(step.session());
-  step.Run(16 * GetParam().micro, 0, 1e-4, [](int64_t, int64_t, int) {});
-  const size_t before = ResidentBytes();
-  step.Run(24 * GetParam().micro, 1, 1e-4, [](int64_t, int64_t, int) {});
-  EXPECT_LT(ResidentBytes(), before + (size_t{4} << 20));
+  const size_t small_batch = ResidentBytes();
+  step.Run(20 * GetParam().micro, 1, 1e-4, [](int64_t, int64_t, int) {});
+  EXPECT_LT(ResidentBytes(), small_batch + (size_t{4} << 20));
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, TrainPlan,
-                         testing::Values(Case{"deit_tiny_patch16_224", "lora(r=8)", 4},
+                         testing::Values(Case{"deit_tiny_patch16_224", "lora(r=8)", 3},
                                          Case{"deit_tiny_patch16_224", "full", 2},
-                                         Case{"vit_small_patch16_224", "lora(r=8)+bitfit", 2}),
+                                         Case{"vit_small_patch16_224", "lora(r=8)+bitfit", 1}),
                          [](const auto& info) { return fmt::format("{}", info.index); });
 
 // --- budgets ---------------------------------------------------------------------------------
@@ -143,8 +138,9 @@ TEST_P(TrainBudget, PlansFallWithTheBudgetDownToTheSmallest) {
     recomputing += compiled.recompute.nodes > 0;
     EXPECT_EQ(compiled.saved_bytes > 0, compiled.recompute.nodes > 0);
     EXPECT_EQ(compiled.additional_work > 0, compiled.recompute.nodes > 0);
-    if (compiled.recompute.nodes)
+    if (compiled.recompute.nodes) {
       EXPECT_EQ(compiled.step.session().memory().bytes, compiled.recompute.arena_bytes);
+    }
   }
   EXPECT_GT(recomputing, 0);
   // The message rounds up to a tenth of a MiB.

@@ -32,18 +32,16 @@ void ListTasks(const CommonOptions& common) {
 
 void Make(const MakeOptions& o, const CommonOptions& common) {
   if (o.task == "list") return ListTasks(common);
-  if (o.out.empty())
-    throw Error("data make needs --out, the directory to create", ErrorKind::kUsage);
+  if (o.out.empty()) FailUsage("data make needs --out, the directory to create");
   const GeneratedTask* task = nullptr;
   try {
     task = &FindGeneratedTask(o.task);
   } catch (const Error& e) {
-    throw Error(fmt::format("{}; see graft data make list", e.what()), ErrorKind::kUsage);
+    FailUsage("{}; see graft data make list", e.what());
   }
   if (o.size < kMinGeneratedSize || o.size > kMaxGeneratedSize)
-    throw Error(fmt::format("--size: expected {} to {} pixels, found {}", kMinGeneratedSize,
-                            kMaxGeneratedSize, o.size),
-                ErrorKind::kUsage);
+    FailUsage("--size: expected {} to {} pixels, found {}", kMinGeneratedSize, kMaxGeneratedSize,
+              o.size);
   WriteTask(o.out, task->name, o.size, o.counts, static_cast<uint64_t>(common.seed));
   nlohmann::json json = TaskJson(*task);
   json.update(

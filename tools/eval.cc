@@ -67,7 +67,7 @@ nlohmann::json MetricsJson(const Metrics& m) {
 
 void Run(const EvalOptions& o, const CommonOptions& common) {
   if (o.choice.preprocess == "list") return Say(common, ListPreprocess());
-  if (o.data.empty()) throw Error("eval needs --data, the data set's directory", ErrorKind::kUsage);
+  if (o.data.empty()) FailUsage("eval needs --data, the data set's directory");
   ApplyCommonOptions(common);
   OpenedModel opened = OpenModel(o.choice, common, InputKind::kDataset);
   const TaskDataset data(o.data, o.columns.empty() ? opened.config.columns : o.columns);

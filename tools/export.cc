@@ -19,8 +19,6 @@ struct ExportOptions {
   bool merged = false;
 };
 
-[[noreturn]] void Usage(const std::string& message) { throw Error(message, ErrorKind::kUsage); }
-
 // preprocessor_config.json. Only CLIP's image processor scales the shorter side and then crops.
 nlohmann::json HuggingFaceProcessor(const Preprocess& p) {
   nlohmann::json json{{"do_resize", true},
@@ -122,8 +120,8 @@ PeftPlan PlanExport(const ExportOptions& o, const OpenedModel& opened,
 
 nlohmann::json ExportAdapter(const ExportOptions& o, const OpenedModel& opened) {
   if (opened.method.empty())
-    Usage(fmt::format("--format {} writes an adapter, {} has none; hint: --run or --adapter",
-                      o.format, opened.description));
+    FailUsage("--format {} writes an adapter, {} has none; hint: --run or --adapter", o.format,
+              opened.description);
   const ParamStore& params = opened.model.params;
   std::vector<std::string> names = opened.trained;
   // A fresh head belongs to the adapter even where it was frozen: the base has another one.
@@ -152,19 +150,19 @@ void CheckOptions(const ExportOptions& o) {
   const std::vector<std::string> formats{"hf-peft", "hf", "timm", "graft"};
   const std::string& f = o.format;
   if ((o.choice.run.empty() && o.choice.model.empty()) || o.out.empty())
-    Usage("export needs --run RUN (or --model M) and --out DIR; example: graft export --help");
-  if (f.empty()) Usage("export needs --format: hf-peft, hf, timm or graft");
+    FailUsage("export needs --run RUN (or --model M) and --out DIR; example: graft export --help");
+  if (f.empty()) FailUsage("export needs --format: hf-peft, hf, timm or graft");
   if (std::find(formats.begin(), formats.end(), f) == formats.end())
-    Usage(fmt::format("--format: '{}'{}", f, DidYouMean(f, formats)));
+    FailUsage("--format: '{}'{}", f, DidYouMean(f, formats));
   if (IsAdapterFormat(f) && o.merged)
-    Usage(fmt::format("--format {} writes an adapter; --merged goes with hf and timm", f));
+    FailUsage("--format {} writes an adapter; --merged goes with hf and timm", f);
   const bool method = !o.choice.run.empty() || !o.choice.adapter.empty();
   if (!IsAdapterFormat(f) && method && !o.merged)
-    Usage(
-        fmt::format("--format {} writes a plain model: add --merged, or use --format hf-peft or "
-                    "graft for the adapter alone",
-                    f));
-  if (o.transformers != 0 && f != "hf-peft") Usage("--transformers goes with --format hf-peft");
+    FailUsage(
+        "--format {} writes a plain model: add --merged, or use --format hf-peft or "
+        "graft for the adapter alone",
+        f);
+  if (o.transformers != 0 && f != "hf-peft") FailUsage("--transformers goes with --format hf-peft");
 }
 
 void SayModel(const nlohmann::json& json, const CommonOptions& common) {

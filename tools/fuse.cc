@@ -13,7 +13,7 @@ struct FuseOptions {
 };
 
 void Run(const FuseOptions& o, const CommonOptions& common) {
-  if (o.out.empty()) throw Error("fuse needs --out, the file to write", ErrorKind::kUsage);
+  if (o.out.empty()) FailUsage("fuse needs --out, the file to write");
   if (!o.undo.empty()) {
     UndoFuse(o.undo, o.out);
     PrintJson(common, {{"undo", o.undo}, {"out", o.out}});
@@ -22,7 +22,7 @@ void Run(const FuseOptions& o, const CommonOptions& common) {
   ApplyCommonOptions(common);
   const FusedModel fused = Fuse(OpenModel(o.choice, common, InputKind::kDataset), o.data);
   if (o.keep_base && fused.config.model.starts_with("init:"))
-    throw Error(fmt::format("--keep-base: {} is no file", fused.config.model), ErrorKind::kUsage);
+    FailUsage("--keep-base: {} is no file", fused.config.model);
   SaveFused(fused, o.out);
   if (o.keep_base) KeepBase(fused.config.model, o.out);
   const FuseProof& p = fused.proof;

@@ -20,8 +20,6 @@ struct InspectOptions {
   bool methods = false;
 };
 
-[[noreturn]] void Usage(const std::string& message) { throw Error(message, ErrorKind::kUsage); }
-
 // What is looked at. Facts of a run: those of its base, adapted to its task.
 struct Subject {
   LoadedModel model;
@@ -168,8 +166,8 @@ nlohmann::json ReportJson(const Subject& s, const Rewritten& r, const InspectOpt
 std::string GraphText(const Subject& s, const Graph& g, const InspectOptions& o) {
   const std::vector<std::string> forms{"text", "dot", "svg"};
   if (std::find(forms.begin(), forms.end(), o.graph) == forms.end())
-    Usage(fmt::format("--graph: '{}'{}", o.graph, DidYouMean(o.graph, forms)));
-  if (o.graph != "svg" && !o.block.empty()) Usage("--block goes with --graph svg");
+    FailUsage("--graph: '{}'{}", o.graph, DidYouMean(o.graph, forms));
+  if (o.graph != "svg" && !o.block.empty()) FailUsage("--block goes with --graph svg");
   if (o.graph == "text") return ToText(g);
   if (o.graph == "dot") return ToDot(g);
   if (o.block == "all") return ToSvg(g, "");
@@ -178,7 +176,7 @@ std::string GraphText(const Subject& s, const Graph& g, const InspectOptions& o)
   int64_t number = -1;
   const auto [end, error] = std::from_chars(block.data(), block.data() + block.size(), number);
   if (error != std::errc() || end != block.data() + block.size() || number < 0 || number >= depth)
-    Usage(fmt::format("--block: expected 0 to {} or all, found '{}'", depth - 1, block));
+    FailUsage("--block: expected 0 to {} or all, found '{}'", depth - 1, block);
   return ToSvg(g, fmt::format("blocks.{}", number));
 }
 
@@ -187,16 +185,16 @@ void Run(InspectOptions o, const CommonOptions& common) {
     PrintJson(common, MethodsJson(o.subject));
     return Say(common, MethodsText(o.subject));
   }
-  if (!o.subject.empty() && !o.model.empty()) Usage("inspect: expected one model, found two");
+  if (!o.subject.empty() && !o.model.empty()) FailUsage("inspect: expected one model, found two");
   if (o.subject.empty()) o.subject = o.model;
   if (o.subject.empty())
-    Usage("inspect needs a model, a run, or --methods; example: graft inspect --help");
+    FailUsage("inspect needs a model, a run, or --methods; example: graft inspect --help");
   const bool alone = o.adapter.empty();
   if (!o.subject.starts_with("init:") && alone &&
       (LooksLikeAdapter(o.subject) || LooksLikePeft(o.subject))) {
     if (!o.graph.empty() || !o.method.empty())
-      Usage(fmt::format("{}: an adapter alone has no graph; inspect its base with --method instead",
-                        o.subject));
+      FailUsage("{}: an adapter alone has no graph; inspect its base with --method instead",
+                o.subject);
     return LooksLikePeft(o.subject) ? InspectPeft(o.subject, common)
                                     : InspectAdapter(o.subject, common);
   }
@@ -205,7 +203,7 @@ void Run(InspectOptions o, const CommonOptions& common) {
   const Rewritten r = ApplyTo(s);
   nlohmann::json json = ReportJson(s, r, o);
   if (o.graph.empty()) {
-    if (!o.out.empty()) Usage("--out goes with --graph");
+    if (!o.out.empty()) FailUsage("--out goes with --graph");
     PrintJson(common, json);
     return Report(s, r, o, common);
   }

@@ -256,14 +256,13 @@ void WriteLogits(const std::string& path, const JointModel& joint, const Logits&
 }
 
 void CheckOptions(const PredictOptions& o) {
-  const auto usage = [](const std::string& message) { throw Error(message, ErrorKind::kUsage); };
   if (o.inputs.empty() && o.texts.empty())
-    usage("predict needs images or .npy files, or texts; example: graft predict --help");
+    FailUsage("predict needs images or .npy files, or texts; example: graft predict --help");
   if (o.adapters.size() > 1 && !o.logits.empty() && !o.logits.ends_with(".npz"))
-    usage(
-        fmt::format("--logits {}: the logits of several adapters are several arrays; hint: name an "
-                    ".npz, which has them as logits_0, logits_1, ... in the order of --adapter",
-                    o.logits));
+    FailUsage(
+        "--logits {}: the logits of several adapters are several arrays; hint: name an "
+        ".npz, which has them as logits_0, logits_1, ... in the order of --adapter",
+        o.logits);
 }
 
 void Run(const PredictOptions& o, const CommonOptions& common) {

@@ -203,8 +203,7 @@ void Run(ProfileOptions& o, const CommonOptions& common) {
                               {"isa", ActiveIsa()},
                               {"cpu", Cpu().model}});
   if (o.model.empty())
-    throw Error("profile needs --model, e.g. init:vit_base_patch16_224 (or --machine)",
-                ErrorKind::kUsage);
+    FailUsage("profile needs --model, e.g. init:vit_base_patch16_224 (or --machine)");
   LoadedModel model = LoadModel(o.model, o.arch, static_cast<uint64_t>(common.seed));
   if (!o.method.empty()) {
     std::vector<std::string> labels;

@@ -92,13 +92,13 @@ TrainSummary TrainOrRemove(RunDir& dir, bool existed, const CommonOptions& commo
 
 void Run(TrainOptions& o, const CommonOptions& common) {
   if (o.config.preprocess == "list") return Say(common, ListPreprocess());
-  auto usage = [](const char* message) { throw Error(message, ErrorKind::kUsage); };
   if (o.resume.empty() && o.config.model.empty())
-    usage("train needs --model (or --resume RUN); example: graft train --help");
-  if (o.resume.empty() && o.config.data.empty()) usage("train needs --data");
-  if (o.resume.empty() && o.out.empty()) usage("train needs --out, the run directory to create");
+    FailUsage("train needs --model (or --resume RUN); example: graft train --help");
+  if (o.resume.empty() && o.config.data.empty()) FailUsage("train needs --data");
+  if (o.resume.empty() && o.out.empty())
+    FailUsage("train needs --out, the run directory to create");
   if (!o.resume.empty() && (!o.out.empty() || !o.config.model.empty()))
-    usage("--resume takes everything from the run; leave out --model and --out");
+    FailUsage("--resume takes everything from the run; leave out --model and --out");
   RunConfig& c = o.config;
   c.seed = common.seed, c.isa = common.isa, c.memory_budget = common.memory_budget;
   c.disabled_passes = common.disabled_passes;

@@ -30,9 +30,8 @@ void ApplyCommonOptions(const CommonOptions& o) {
   SetThreads(o.threads > 0 ? o.threads : DefaultThreads());
   if (!o.isa.empty()) LimitIsa(o.isa);
   if (o.dtype != "f32" && o.dtype != "auto")
-    throw Error(fmt::format("--dtype '{}': this version computes in f32 only{}", o.dtype,
-                            DidYouMean(o.dtype, {"f32", "auto"})),
-                ErrorKind::kUsage);
+    FailUsage("--dtype '{}': this version computes in f32 only{}", o.dtype,
+              DidYouMean(o.dtype, {"f32", "auto"}));
 }
 
 void Say(const CommonOptions& o, const std::string& line) {

@@ -28,9 +28,7 @@ std::unique_ptr<TaskData> ProofData(const OpenedModel& opened, const std::string
 }  // namespace
 
 FusedModel Fuse(OpenedModel opened, const std::string& data) {
-  if (opened.method.empty())
-    throw Error(fmt::format("{}: a plain model, nothing to merge", opened.description),
-                ErrorKind::kUsage);
+  if (opened.method.empty()) FailUsage("{}: a plain model, nothing to merge", opened.description);
   const ModelConfig& config = opened.model.config;
   const std::unique_ptr<TaskData> inputs = ProofData(opened, data);
   const Counts capacity =

@@ -61,41 +61,41 @@ std::string Short(const std::string& line) {
 }
 
 // Neighbouring lines about one block.
-struct Piece {
+struct Hunk {
   int64_t block = -1;
   std::string text, normal;
   std::vector<int64_t> same_in;
   bool changes = false;
 };
 
-std::vector<Piece> Pieces(const std::string& diff) {
-  std::vector<Piece> pieces;
+std::vector<Hunk> Hunks(const std::string& diff) {
+  std::vector<Hunk> hunks;
   bool is_param = false;
   for (size_t begin = 0; begin < diff.size();) {
     const size_t end = std::min(diff.find('\n', begin), diff.size());
     const std::string line = diff.substr(begin, end - begin);
     begin = end + 1;
     const bool gap = line == "  ...";
-    if (gap && (pieces.empty() || pieces.back().text.ends_with("...\n"))) continue;
+    if (gap && (hunks.empty() || hunks.back().text.ends_with("...\n"))) continue;
     // Unchanged parameters orient nobody: their names say where they belong.
     if (line.starts_with("  param ")) continue;
     const bool param = gap ? is_param : line.substr(2).starts_with("param ");
-    const int64_t block = gap ? pieces.back().block : BlockOf(line);
-    if (pieces.empty() || pieces.back().block != block || is_param != param)
-      pieces.push_back({block, "", "", {}, false});
+    const int64_t block = gap ? hunks.back().block : BlockOf(line);
+    if (hunks.empty() || hunks.back().block != block || is_param != param)
+      hunks.push_back({block, "", "", {}, false});
     is_param = param;
-    Piece& piece = pieces.back();
-    piece.text += Short(line) + "\n";
-    piece.normal += Normal(line, block) + "\n";
-    piece.changes = piece.changes || line[0] == '+' || line[0] == '-';
+    Hunk& hunk = hunks.back();
+    hunk.text += Short(line) + "\n";
+    hunk.normal += Normal(line, block) + "\n";
+    hunk.changes = hunk.changes || line[0] == '+' || line[0] == '-';
   }
-  // Lines for orientation that ended up alone orient nobody; a gap at the end of a piece says
+  // Lines for orientation that ended up alone orient nobody; a gap at the end of a hunk says
   // nothing.
-  std::erase_if(pieces, [](const Piece& p) { return !p.changes; });
-  for (Piece& p : pieces)
+  std::erase_if(hunks, [](const Hunk& p) { return !p.changes; });
+  for (Hunk& p : hunks)
     for (std::string* text : {&p.text, &p.normal})
       if (text->ends_with("  ...\n")) text->resize(text->size() - 6);
-  return pieces;
+  return hunks;
 }
 
 }  // namespace
@@ -113,22 +113,22 @@ std::string Ranges(const std::vector<int64_t>& sorted) {
 }
 
 std::string FoldedDiff(const Graph& before, const Graph& after) {
-  std::vector<Piece> shown;
-  std::map<std::string, size_t> first;  // of equal pieces
-  for (Piece& piece : Pieces(DiffText(before, after, 1))) {
-    const auto [at, fresh] = first.emplace(piece.normal, shown.size());
-    if (fresh || piece.block < 0)
-      shown.push_back(std::move(piece));
+  std::vector<Hunk> shown;
+  std::map<std::string, size_t> first;  // of equal hunks
+  for (Hunk& hunk : Hunks(DiffText(before, after, 1))) {
+    const auto [at, fresh] = first.emplace(hunk.normal, shown.size());
+    if (fresh || hunk.block < 0)
+      shown.push_back(std::move(hunk));
     else
-      shown[at->second].same_in.push_back(piece.block);
+      shown[at->second].same_in.push_back(hunk.block);
   }
   std::string text;
-  for (Piece& piece : shown) {
-    text += piece.text;
-    std::sort(piece.same_in.begin(), piece.same_in.end());
-    if (!piece.same_in.empty())
-      text += fmt::format("  ... the same in block{} {}\n", piece.same_in.size() > 1 ? "s" : "",
-                          Ranges(piece.same_in));
+  for (Hunk& hunk : shown) {
+    text += hunk.text;
+    std::sort(hunk.same_in.begin(), hunk.same_in.end());
+    if (!hunk.same_in.empty())
+      text += fmt::format("  ... the same in block{} {}\n", hunk.same_in.size() > 1 ? "s" : "",
+                          Ranges(hunk.same_in));
   }
   return text;
 }

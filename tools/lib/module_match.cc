@@ -11,7 +11,7 @@ namespace {
 
 constexpr size_t kMaxPattern = 10'000;
 
-re2::StringPiece Piece(std::string_view text) { return {text.data(), text.size()}; }
+re2::StringPiece AsRe2(std::string_view text) { return {text.data(), text.size()}; }
 
 }  // namespace
 
@@ -20,24 +20,24 @@ Regex::Regex(const std::string& pattern, const std::string& where) {
     Fail("{}: a pattern of {} characters; at most {} are read", where, pattern.size(), kMaxPattern);
   re2::RE2::Options options;
   options.set_log_errors(false);
-  re_ = std::make_shared<re2::RE2>(Piece(pattern), options);
+  re_ = std::make_shared<re2::RE2>(AsRe2(pattern), options);
   if (!re_->ok())
     Fail("{}: cannot use the pattern '{}': {}; hint: list the modules' names instead", where,
          pattern, re_->error());
 }
 
 bool Regex::FullMatch(std::string_view text) const {
-  return re2::RE2::FullMatch(Piece(text), *re_);
+  return re2::RE2::FullMatch(AsRe2(text), *re_);
 }
 
 bool Regex::MatchStart(std::string_view text) const {
-  return re_->Match(Piece(text), 0, text.size(), re2::RE2::ANCHOR_START, nullptr, 0);
+  return re_->Match(AsRe2(text), 0, text.size(), re2::RE2::ANCHOR_START, nullptr, 0);
 }
 
 int64_t Regex::NumberAtStart(std::string_view text) const {
   re2::StringPiece groups[2];
   if (re_->NumberOfCapturingGroups() < 1 ||
-      !re_->Match(Piece(text), 0, text.size(), re2::RE2::ANCHOR_START, groups, 2))
+      !re_->Match(AsRe2(text), 0, text.size(), re2::RE2::ANCHOR_START, groups, 2))
     return -1;
   int64_t number = -1;
   return re2::RE2::FullMatch(groups[1], "(\\d+)", &number) ? number : -1;

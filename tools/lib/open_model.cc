@@ -14,8 +14,6 @@
 namespace graft {
 namespace {
 
-[[noreturn]] void Usage(const std::string& message) { throw Error(message, ErrorKind::kUsage); }
-
 // The model of a run or adapter, for images of the size that the user wants, else of its own.
 void OpenForTask(const ModelChoice& choice, const OpenBase& open, OpenedModel* opened) {
   RunConfig& c = opened->config;
@@ -43,8 +41,8 @@ void FillTrained(OpenedModel& opened, const std::string& file, const Load& load)
 OpenedModel OpenRun(const ModelChoice& choice, const OpenBase& open) {
   const std::vector<std::string> checkpoints{"last", "best"};
   if (std::find(checkpoints.begin(), checkpoints.end(), choice.checkpoint) == checkpoints.end())
-    Usage(fmt::format("--checkpoint: '{}'{}", choice.checkpoint,
-                      DidYouMean(choice.checkpoint, checkpoints)));
+    FailUsage("--checkpoint: '{}'{}", choice.checkpoint,
+              DidYouMean(choice.checkpoint, checkpoints));
   const std::string& path = choice.run.empty() ? choice.adapter : choice.run;
   const RunDir dir = RunDir::Open(path);
   OpenedModel opened;
@@ -137,7 +135,7 @@ OpenedModel OpenPeft(const ModelChoice& choice, const CommonOptions& common, Inp
 OpenedModel OpenPlain(const ModelChoice& choice, const CommonOptions& common, InputKind kind,
                       const OpenBase& open) {
   if (!choice.model.starts_with("init:") && IsRunDirectory(choice.model))
-    Usage(fmt::format("--model {0}: this is a run; hint: --run {0}", choice.model));
+    FailUsage("--model {0}: this is a run; hint: --run {0}", choice.model);
   OpenedModel opened;
   opened.description = choice.model;
   opened.seed = static_cast<uint64_t>(common.seed);
@@ -192,10 +190,10 @@ void AddModelOptions(CLI::App& command, ModelChoice& choice, std::vector<std::st
 OpenedModel OpenModel(const ModelChoice& choice, const CommonOptions& common, InputKind kind,
                       const OpenBase& base) {
   if (choice.run.empty() == choice.model.empty())
-    Usage(choice.run.empty() ? "expected --run RUN or --model M"
-                             : "expected one of --run and --model, found both");
+    FailUsage("{}", choice.run.empty() ? "expected --run RUN or --model M"
+                                       : "expected one of --run and --model, found both");
   if (!choice.run.empty() && !choice.adapter.empty())
-    Usage("--adapter goes with --model, not with --run");
+    FailUsage("--adapter goes with --model, not with --run");
   const auto open = [&] {
     if (!choice.run.empty()) return OpenRun(choice, base);
     if (choice.adapter.empty()) return OpenPlain(choice, common, kind, base);

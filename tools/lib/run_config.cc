@@ -37,16 +37,14 @@ RunConfig RunConfigFromJson(const nlohmann::json& json, const std::string& where
 
 namespace {
 
-[[noreturn]] void Usage(const std::string& message) { throw Error(message, ErrorKind::kUsage); }
-
 void InRange(const char* flag, double value, double min, double max) {
   if (!(value >= min && value <= max))
-    Usage(fmt::format("--{}: expected {} to {}, found {}", flag, min, max, value));
+    FailUsage("--{}: expected {} to {}, found {}", flag, min, max, value);
 }
 
 void OneOfWords(const char* flag, const std::string& value, const std::vector<std::string>& words) {
   if (std::find(words.begin(), words.end(), value) == words.end())
-    Usage(fmt::format("--{}: '{}'{}", flag, value, DidYouMean(value, words)));
+    FailUsage("--{}: '{}'{}", flag, value, DidYouMean(value, words));
 }
 
 }  // namespace
@@ -101,7 +99,7 @@ size_t ParseBytes(const std::string& text) {
   for (const auto& [name, factor] : units)
     if (error == std::errc() && unit == name && value > 0 && value * factor < 1e18)
       return static_cast<size_t>(value * factor);
-  Usage(fmt::format("'{}': expected a size such as 1.5GiB or 800MiB", text));
+  FailUsage("'{}': expected a size such as 1.5GiB or 800MiB", text);
 }
 
 }  // namespace graft

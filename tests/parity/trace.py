@@ -150,11 +150,11 @@ def trainable(method, init):
             targets = options.get("targets", "attn.q|attn.v")
             targets = targets.split("|") if isinstance(targets, str) else targets
             for k in base:
-                block = re.match(r"(blocks\.\d+\.)((attn|mlp)\.\w+)\.weight$", k)
+                block = re.match(r"(blocks\.\d+\.)?((attn|mlp)\.\w+|pooler)\.weight$", k)
                 if block and any(
                     fnmatch.fnmatch(site, t)
                     for t in targets
-                    for site in (block[2], block[1] + block[2])
+                    for site in (block[2], (block[1] or "") + block[2])
                 ):
                     out.update(k.replace(".weight", x) for x in (".lora_a", ".lora_b"))
         elif name != "linear":

@@ -16,43 +16,12 @@ HWY_BEFORE_NAMESPACE();
 namespace graft::HWY_NAMESPACE {
 namespace {
 
-// e = exp(-|x|) <= 1 and the logistic function of x, without overflow and with all digits of the
-// tail.
-HWY_INLINE VF Logistic(VF x, VF& e) {
-  const DF d;
-  e = Exp(d, hn::Neg(hn::Abs(x)));
-  const VF one = hn::Set(d, 1.0f);
-  return hn::Div(hn::IfThenElse(hn::Lt(x, hn::Zero(d)), e, one), hn::Add(one, e));
-}
-
-// gelu'(x) = Phi(x) + x phi(x),  phi(x) = exp(-x^2 / 2) / sqrt(2 pi)
-HWY_INLINE VF GeluSlope(VF x) {
-  const DF d;
-  VF e;
-  const VF cdf = NormalCdf(d, x, e);
-  return hn::MulAdd(hn::Mul(x, hn::Set(d, 0.39894228040143268f)), e, cdf);
-}
-
-// With w = 2 sqrt(2 / pi) (x + 0.044715 x^3) and s = logistic(w): gelu = x s and
-// gelu' = s + x s (1 - s) w'.
-HWY_INLINE VF GeluTanhSlope(VF x) {
-  const DF d;
-  const float c = 2 * 0.79788456080286536f, k = 0.044715f;
-  const VF square = hn::Mul(x, x), one = hn::Set(d, 1.0f);
-  const VF w = hn::Mul(x, hn::MulAdd(square, hn::Set(d, c * k), hn::Set(d, c)));
-  const VF dw = hn::MulAdd(square, hn::Set(d, 3 * c * k), hn::Set(d, c));
-  VF e;
-  const VF s = Logistic(w, e);
-  const VF t = hn::Div(hn::IfThenElse(hn::Lt(w, hn::Zero(d)), one, e), hn::Add(one, e));  // 1 - s
-  return hn::MulAdd(hn::Mul(s, t), hn::Mul(x, dw), s);
-}
-
 // s + x s (1 - s) = s (1 + x (1 - s))
 HWY_INLINE VF SiluSlope(VF x) {
   const DF d;
   const VF one = hn::Set(d, 1.0f);
   VF e;
-  const VF s = Logistic(x, e);
+  const VF s = Logistic(DF(), x, e);
   const VF t = hn::Div(hn::IfThenElse(hn::Lt(x, hn::Zero(d)), one, e), hn::Add(one, e));
   return hn::Mul(s, hn::MulAdd(x, t, one));
 }
@@ -72,10 +41,16 @@ HWY_INLINE VF ReluSlope(VF x) {
 }
 
 void GeluF32(const KernelArgs& a) {
-  Map1(a, [](VF x) HWY_ATTR { return GeluErf(DF(), x); });
+  Map1(a, [](VF x) HWY_ATTR {
+    VF slope;
+    return GeluErf(DF(), x, slope);
+  });
 }
 void GeluTanhF32(const KernelArgs& a) {
-  Map1(a, [](VF x) HWY_ATTR { return GeluTanh(DF(), x); });
+  Map1(a, [](VF x) HWY_ATTR {
+    VF slope;
+    return GeluTanh(DF(), x, slope);
+  });
 }
 void ReluF32(const KernelArgs& a) {  // not Max, which may drop a NaN
   Map1(a,
@@ -84,7 +59,7 @@ void ReluF32(const KernelArgs& a) {  // not Max, which may drop a NaN
 void SiluF32(const KernelArgs& a) {
   Map1(a, [](VF x) HWY_ATTR {
     VF e;
-    return hn::Mul(x, Logistic(x, e));
+    return hn::Mul(x, Logistic(DF(), x, e));
   });
 }
 void TanhF32(const KernelArgs& a) {
@@ -93,16 +68,24 @@ void TanhF32(const KernelArgs& a) {
 void SigmoidF32(const KernelArgs& a) {
   Map1(a, [](VF x) HWY_ATTR {
     VF e;
-    return Logistic(x, e);
+    return Logistic(DF(), x, e);
   });
 }
 
 // dx = dy f'(x); also where f' is 0, so that a NaN or an infinity in dy is not lost.
 void GeluGradF32(const KernelArgs& a) {
-  Map2(a, [](VF x, VF dy) HWY_ATTR { return hn::Mul(dy, GeluSlope(x)); });
+  Map2(a, [](VF x, VF dy) HWY_ATTR {
+    VF slope;
+    GeluErf(DF(), x, slope);
+    return hn::Mul(dy, slope);
+  });
 }
 void GeluTanhGradF32(const KernelArgs& a) {
-  Map2(a, [](VF x, VF dy) HWY_ATTR { return hn::Mul(dy, GeluTanhSlope(x)); });
+  Map2(a, [](VF x, VF dy) HWY_ATTR {
+    VF slope;
+    GeluTanh(DF(), x, slope);
+    return hn::Mul(dy, slope);
+  });
 }
 void ReluGradF32(const KernelArgs& a) {
   Map2(a, [](VF x, VF dy) HWY_ATTR { return hn::Mul(dy, ReluSlope(x)); });

@@ -59,7 +59,7 @@ RowSums SoftmaxRow(float* s, int64_t keys, int64_t padded) {
   const auto shift = hn::Set(d, most);
   auto sum = hn::Zero(d);
   for (int64_t j = 0; j < padded; j += kGemmLanes) {
-    const auto e = Exp(d, hn::Sub(hn::LoadU(d, s + j), shift));
+    const auto e = ExpOfNegative(d, hn::Sub(hn::LoadU(d, s + j), shift));
     hn::StoreU(e, d, s + j);
     sum = hn::Add(sum, e);
   }

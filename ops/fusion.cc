@@ -107,18 +107,28 @@ bool TakesActivation(const Graph& g, ValueId v) {
   return producer.valid() && g.node(producer).op == &kMatmul && TakesResidual(g, v);
 }
 
-// act(y), y = a b + bias: where the backward pass reads y too, one node gives both. Where it does
-// not, the activation is computed in the memory of y, and a second result would only cost.
+// act(y), y = a b + bias, where all else that reads y is the backward pass, act_grad(y, dh) =
+// act'(y) dh: one node gives act(y) and act'(y), which have nearly all their work in common.
+// Without a backward pass the activation is computed in the memory of y, and a second result would
+// only cost.
+template <const OpDef& kAct, const OpDef& kGrad>
 ValueId FuseActivation(Graph& g, const Match& m) {
   const ValueId y = m["y"];
-  if (g.users(y).size() < 2 || g.IsOutput(y)) return {};
-  const Node& n = g.node(g.value(y).producer);
+  if (g.IsOutput(y)) return {};
+  std::vector<NodeId> gradients = g.users(y);
+  std::erase(gradients, g.value(m.root).producer);
+  for (NodeId id : gradients)
+    if (g.node(id).op != &kGrad || g.node(id).in[0] != y || g.node(id).in[1] == y) return {};
+  if (gradients.empty()) return {};
   MatmulAttrs attrs = Attributes(g, y);
-  attrs.act = g.node(g.value(m.root).producer).op == &kGelu ? "gelu" : "gelu_tanh";
-  std::vector<NodeId> others = g.users(y);
-  std::erase(others, g.value(m.root).producer);
-  const std::vector<ValueId> fused = FusedResults(g, y, n.in, attrs);
-  g.ReplaceUsesIn(y, fused[1], others);
+  attrs.act = kAct.name;
+  const std::vector<ValueId> fused = FusedResults(g, y, g.node(g.value(y).producer).in, attrs);
+  for (NodeId id : gradients) {
+    const Node n = g.node(id);
+    g.scope = n.scope;
+    g.ReplaceUses(n.out[0], g.Add1(kMul, {n.in[1], fused[1]}, {}, n.built_at));
+    g.EraseNode(id);
+  }
   return fused[0];
 }
 
@@ -126,8 +136,9 @@ PassReport FuseEpilogue(Graph& g) {
   const Rule rules[] = {
       {"scale", Op(kScale, {Product(Plain)}), FuseScale},
       {"bias", Op(kAdd, {Product(TakesBias), Any("bias")}), FuseBias},
-      {"gelu", Op(kGelu, {Any("y").If(TakesActivation)}), FuseActivation},
-      {"gelu_tanh", Op(kGeluTanh, {Any("y").If(TakesActivation)}), FuseActivation},
+      {"gelu", Op(kGelu, {Any("y").If(TakesActivation)}), FuseActivation<kGelu, kGeluGrad>},
+      {"gelu_tanh", Op(kGeluTanh, {Any("y").If(TakesActivation)}),
+       FuseActivation<kGeluTanh, kGeluTanhGrad>},
       {"residual", Op(kAdd, {Product(TakesResidual), Any("residual")}), FuseResidual},
   };
   return RewriteToFixpoint(g, "fuse_epilogue", rules);

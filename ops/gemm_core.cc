@@ -103,34 +103,51 @@ void PackAChunk(const MatrixView& a, int64_t m, int64_t row_chunks, int64_t i, i
 }
 
 // The part of the epilogue that Tile does not do, on a finished tile of C that is still in L1.
-void Finish(const GemmEpilogue& e, int64_t rows, int64_t cols, int64_t row, int64_t col, float* c,
-            int64_t ldc) {
+// act(v, slope) gives the activation and its slope.
+template <class Act>
+void FinishBy(const Act& act, const GemmEpilogue& e, int64_t rows, int64_t cols, int64_t row,
+              int64_t col, float* c, int64_t ldc) {
   const GemmTag d;
+  hn::Vec<GemmTag> slope;
   for (int64_t r = row; r < row + rows; ++r) {
     float* out = c + r * ldc + col;
+    float* slopes = e.slope == nullptr ? nullptr : e.slope + r * ldc + col;
     const float* residual =
         e.residual == nullptr ? nullptr : e.residual + r * e.residual_stride + col;
-    if (e.pre_activation != nullptr) {
-      std::memcpy(e.pre_activation + r * ldc + col, out, static_cast<size_t>(cols) * sizeof(float));
-    }
-    const auto step = [&](auto v) HWY_ATTR {
-      if (e.activation == Activation::kGeluErf) return GeluErf(d, v);
-      if (e.activation == Activation::kGeluTanh) return GeluTanh(d, v);
-      return v;
-    };
     int64_t j = 0;
     for (; j + kGemmLanes <= cols; j += kGemmLanes) {
-      auto v = step(hn::LoadU(d, out + j));
+      auto v = act(hn::LoadU(d, out + j), slope);
+      if (slopes != nullptr) hn::StoreU(slope, d, slopes + j);
       if (residual != nullptr) v = hn::Add(v, hn::LoadU(d, residual + j));
       hn::StoreU(v, d, out + j);
     }
     if (j == cols) continue;
     HWY_ALIGN float tail[kGemmLanes] = {};
+    HWY_ALIGN float tail_slope[kGemmLanes];
     for (int64_t x = j; x < cols; ++x) tail[x - j] = out[x];
-    hn::StoreU(step(hn::LoadU(d, tail)), d, tail);
+    hn::StoreU(act(hn::LoadU(d, tail), slope), d, tail);
+    hn::StoreU(slope, d, tail_slope);
     for (int64_t x = j; x < cols; ++x) {
+      if (slopes != nullptr) slopes[x] = tail_slope[x - j];
       out[x] = residual == nullptr ? tail[x - j] : tail[x - j] + residual[x];
     }
+  }
+}
+
+void Finish(const GemmEpilogue& e, int64_t rows, int64_t cols, int64_t row, int64_t col, float* c,
+            int64_t ldc) {
+  using V = hn::Vec<GemmTag>;
+  const auto by = [&](const auto& act) HWY_ATTR { FinishBy(act, e, rows, cols, row, col, c, ldc); };
+  switch (e.activation) {
+    case Activation::kNone:
+      return by([](V v, V& slope) HWY_ATTR {
+        slope = hn::Set(GemmTag(), 1.0f);
+        return v;
+      });
+    case Activation::kGeluErf:
+      return by([](V v, V& slope) HWY_ATTR { return GeluErf(GemmTag(), v, slope); });
+    case Activation::kGeluTanh:
+      return by([](V v, V& slope) HWY_ATTR { return GeluTanh(GemmTag(), v, slope); });
   }
 }
 
@@ -143,7 +160,7 @@ struct Block {
 // The tile of row piece p and the panel that begins at column `col`.
 void RunTile(const GemmJob& job, const Block& block, int64_t p, int64_t col) {
   const GemmEpilogue& e = *job.epilogue;
-  const bool linear = e.activation == Activation::kNone && e.pre_activation == nullptr;
+  const bool linear = e.activation == Activation::kNone && e.slope == nullptr;
   const int64_t k = block.k, depth = block.depth, cols = std::min(block.col_end - col, kGemmNr);
   const bool first = k == 0, last = k + depth == job.plan->shape.k;
   const Piece piece = RowPiece(job.m, job.row_chunks, block.row_chunk, p);
@@ -341,7 +358,7 @@ void Gemm(const GemmPlan& plan, int64_t m, const MatrixView& a, const GemmB& b, 
   GRAFT_CHECK(plan.panel == HWY_DYNAMIC_DISPATCH(TargetTile)().cols,
               "planned for another SIMD target");
   GRAFT_CHECK(epilogue.residual != c ||
-              (epilogue.activation == Activation::kNone && epilogue.pre_activation == nullptr));
+              (epilogue.activation == Activation::kNone && epilogue.slope == nullptr));
   GemmJob job{};
   job.plan = &plan;
   job.m = m;

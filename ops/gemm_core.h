@@ -25,9 +25,9 @@ struct GemmEpilogue {
   float alpha = 1;
   const float* bias = nullptr;      // [N]
   const float* residual = nullptr;  // [M, N]; may be C itself (accumulation) if there is no
-  int64_t residual_stride = 0;      // activation and no pre_activation
+  int64_t residual_stride = 0;      // activation and no slope
   Activation activation = Activation::kNone;
-  float* pre_activation = nullptr;  // [M, N], stride of C: gets alpha A B + bias
+  float* slope = nullptr;  // [M, N], stride of C: gets act'(alpha A B + bias)
 };
 
 enum class BLayout {

@@ -2,10 +2,10 @@
 // once per SIMD target. All keep NaN, and overflow and saturate as the C library's do, which
 // hwy/contrib/math does not (Exp(NaN) = 0, Exp(200) = 0).
 //
-// Greatest errors in units in the last place (tests/math_test.cc): Exp 1.5, Tanh 4, Erf 3;
-// NormalCdf and GeluErf 8 (40 without FMA), also in the negative tail, where results below 6e-35
-// may be 0; GeluTanh 200 in its tail, where the formula itself magnifies the rounding of w. Do not
-// include hwy/contrib/math beside it: its functions have the same names. The polynomials are
+// Greatest errors in units in the last place (tests/math_test.cc): Exp and ExpOfNegative 1.5, Tanh
+// 4, Erf 3; NormalCdf and GeluErf 8 (40 without FMA), also in the negative tail, where results below
+// 6e-35 may be 0; GeluTanh 200 in its tail, where the formula itself magnifies the rounding of w. Do
+// not include hwy/contrib/math beside it: its functions have the same names. The polynomials are
 // weighted minimax fits.
 #if defined(GRAFT_OPS_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef GRAFT_OPS_MATH_INL_H_
@@ -32,6 +32,17 @@ HWY_INLINE V Polynomial(D d, V x, float c0, float c1, C... rest) {
   return hn::MulAdd(Polynomial(d, x, c1, rest...), x, hn::Set(d, c0));
 }
 
+// exp(x - n log 2) for an integer n near x / log 2.
+template <class D, class V>
+HWY_INLINE V ExpOfRemainder(D d, V x, V n) {
+  // log 2 in two pieces, the first of few enough bits that n times it is exact.
+  V r = hn::NegMulAdd(n, hn::Set(d, 0.693145751953125f), x);
+  r = hn::NegMulAdd(n, hn::Set(d, 1.42860677e-6f), r);
+  const V p =
+      Polynomial(d, r, 0.50000001f, 0.166665173f, 0.0416662011f, 0.00836907312f, 0.00139508072f);
+  return hn::Add(hn::MulAdd(hn::Mul(r, r), p, r), hn::Set(d, 1.0f));
+}
+
 // exp(x) for any x: subnormal results are kept, overflow is infinity.
 template <class D, class V>
 HWY_INLINE V Exp(D d, V x) {
@@ -39,20 +50,24 @@ HWY_INLINE V Exp(D d, V x) {
   // Bounds beyond which the result is 0 or infinity anyway; Min and Max may drop a NaN.
   const V bounded = hn::Min(hn::Max(x, hn::Set(d, -105.0f)), hn::Set(d, 90.0f));
   const auto q = hn::NearestInt(hn::Mul(bounded, hn::Set(d, 1.44269504f)));
-  const V n = hn::ConvertTo(d, q);
-  // r = x - n log 2, with log 2 in two pieces, the first of few enough bits that n times it is
-  // exact.
-  V r = hn::NegMulAdd(n, hn::Set(d, 0.693145751953125f), bounded);
-  r = hn::NegMulAdd(n, hn::Set(d, 1.42860677e-6f), r);
-  const V p =
-      Polynomial(d, r, 0.50000001f, 0.166665173f, 0.0416662011f, 0.00836907312f, 0.00139508072f);
-  const V e = hn::Add(hn::MulAdd(hn::Mul(r, r), p, r), hn::Set(d, 1.0f));
+  const V e = ExpOfRemainder(d, bounded, hn::ConvertTo(d, q));
   // 2^q in two factors, since neither 2^128 nor 2^-149 is a normal float.
   const auto half = hn::ShiftRight<1>(q);
   const auto one = hn::Set(di, 127);
   const V s1 = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(half, one)));
   const V s2 = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(hn::Sub(q, half), one)));
   return hn::IfThenElse(hn::IsNaN(x), x, hn::Mul(hn::Mul(e, s1), s2));
+}
+
+// exp(x) for x <= 1, in two thirds of the work; below -87, where it would be subnormal, 0.
+template <class D, class V>
+HWY_INLINE V ExpOfNegative(D d, V x) {
+  const auto q = hn::NearestInt(hn::Mul(x, hn::Set(d, 1.44269504f)));
+  const V e = ExpOfRemainder(d, x, hn::ConvertTo(d, q));
+  // The exponent of e grows by q. What came of a q that is not near x / log 2 is dropped.
+  const hn::RebindToSigned<D> di;
+  const V y = hn::BitCast(d, hn::Add(hn::BitCast(di, e), hn::ShiftLeft<23>(q)));
+  return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.0f)), y));
 }
 
 template <class D, class V>
@@ -80,7 +95,7 @@ HWY_INLINE void NormalTail(D d, V u, V& q, V& e) {
   // The rounding error of u^2 would be u^2 / 2 times as large in e; without FMA `low` is 0.
   const V square = hn::Mul(u, u), low = hn::MulSub(u, u, square);
   const V half = hn::Set(d, -0.5f);
-  const V e0 = Exp(d, hn::Mul(square, half));
+  const V e0 = ExpOfNegative(d, hn::Mul(square, half));
   e = hn::IfThenElseZero(near, hn::MulAdd(hn::Mul(low, half), e0, e0));
 }
 
@@ -109,21 +124,37 @@ HWY_INLINE V Erf(D d, V x) {
   return hn::IfThenElse(hn::IsNaN(x), x, hn::CopySign(y, x));
 }
 
-// x Phi(x)
+// e = exp(-|x|) <= 1 and the logistic function of x, without overflow and with all digits of the
+// tail.
 template <class D, class V>
-HWY_INLINE V GeluErf(D d, V x) {
-  V e;
-  return hn::Mul(x, NormalCdf(d, x, e));
+HWY_INLINE V Logistic(D d, V x, V& e) {
+  e = Exp(d, hn::Neg(hn::Abs(x)));
+  const V one = hn::Set(d, 1.0f);
+  return hn::Div(hn::IfThenElse(hn::Lt(x, hn::Zero(d)), e, one), hn::Add(one, e));
 }
 
-// x (1 + tanh(w)) / 2 = x / (1 + exp(-2 w)),  w = sqrt(2 / pi) (x + 0.044715 x^3): the second form
-// keeps the digits of the negative tail.
+// x Phi(x); `slope` gets the derivative Phi(x) + x phi(x),  phi(x) = exp(-x^2 / 2) / sqrt(2 pi).
 template <class D, class V>
-HWY_INLINE V GeluTanh(D d, V x) {
-  const V s = hn::Mul(x, x);
-  const V w = hn::Mul(
-      x, hn::MulAdd(s, hn::Set(d, -2 * 0.7978845608f * 0.044715f), hn::Set(d, -2 * 0.7978845608f)));
-  return hn::Div(x, hn::Add(hn::Set(d, 1.0f), Exp(d, w)));
+HWY_INLINE V GeluErf(D d, V x, V& slope) {
+  V e;
+  const V cdf = NormalCdf(d, x, e);
+  slope = hn::MulAdd(hn::Mul(x, hn::Set(d, 0.39894228040143268f)), e, cdf);
+  return hn::Mul(x, cdf);
+}
+
+// With w = 2 sqrt(2 / pi) (x + 0.044715 x^3) and s = logistic(w): x s; `slope` gets the derivative
+// s + x s (1 - s) w'.
+template <class D, class V>
+HWY_INLINE V GeluTanh(D d, V x, V& slope) {
+  const float c = 2 * 0.79788456080286536f, k = 0.044715f;
+  const V square = hn::Mul(x, x), one = hn::Set(d, 1.0f);
+  const V w = hn::Mul(x, hn::MulAdd(square, hn::Set(d, c * k), hn::Set(d, c)));
+  const V dw = hn::MulAdd(square, hn::Set(d, 3 * c * k), hn::Set(d, c));
+  V e;
+  const V s = Logistic(d, w, e);
+  const V t = hn::Div(hn::IfThenElse(hn::Lt(w, hn::Zero(d)), one, e), hn::Add(one, e));  // 1 - s
+  slope = hn::MulAdd(hn::Mul(s, t), hn::Mul(x, dw), s);
+  return hn::Mul(x, s);
 }
 
 }  // namespace graft::HWY_NAMESPACE

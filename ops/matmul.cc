@@ -42,9 +42,17 @@ std::vector<TensorType> InferMatmul(Types in, const Attrs& attrs) {
   return p.act == kNoAct ? std::vector{out} : std::vector{out, out};
 }
 
-double RefAct(double x, std::string_view act) {
-  if (act == "gelu") return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
-  return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+struct Activated {
+  double y, slope;
+};
+Activated RefAct(double x, std::string_view act) {
+  if (act == "gelu") {
+    const double cdf = 0.5 * std::erfc(-x / std::sqrt(2.0));
+    return {x * cdf, cdf + x * std::exp(-0.5 * x * x) / std::sqrt(2 * M_PI)};
+  }
+  const double c = std::sqrt(2 / M_PI), t = std::tanh(c * (x + 0.044715 * x * x * x));
+  return {0.5 * x * (1 + t),
+          0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x)};
 }
 
 void RefMatmul(const ReferenceArgs& args) {
@@ -60,7 +68,10 @@ void RefMatmul(const ReferenceArgs& args) {
       for (int64_t x = 0; x < d.k; ++x) sum += at(0, p.ta, i, x) * at(1, p.tb, x, j);
       double y = p.alpha * sum + (p.bias ? args.in[2][static_cast<size_t>(j)] : 0);
       const size_t e = static_cast<size_t>(i * d.n + j);
-      if (p.act != kNoAct) args.out[1][e] = y, y = RefAct(y, p.act);
+      if (p.act != kNoAct) {
+        const Activated activated = RefAct(y, p.act);
+        args.out[1][e] = activated.slope, y = activated.y;
+      }
       args.out[0][e] = y + (p.residual ? args.in.back()[e] : 0);
     }
 }
@@ -76,10 +87,9 @@ std::vector<ValueId> MatmulGradient(const GradientArgs& v) {
   if (p.residual && v.need.back()) d.back() = dy;
   ValueId dp = dy;
   const bool want_dp = v.need[0] || v.need[1] || (p.bias && v.need[2]);
-  if (p.act != kNoAct && want_dp) {
-    const OpDef& grad = p.act == "gelu" ? kGeluGrad : kGeluTanhGrad;
-    if (dy.valid()) dp = g.Add1(grad, {v.out[1], dy});
-    if (v.cotangent[1].valid()) dp = dp.valid() ? Add(g, dp, v.cotangent[1]) : v.cotangent[1];
+  if (p.act != kNoAct) {
+    if (v.cotangent[1].valid()) Fail("matmul has no gradient through its slope");
+    if (want_dp && dy.valid()) dp = Mul(g, dy, v.out[1]);
   }
   if (!want_dp || !dp.valid()) return d;
   auto product = [&](ValueId l, ValueId r, bool tl, bool tr) {
@@ -166,7 +176,7 @@ GemmEpilogue EpilogueOf(const KernelArgs& args, const MatmulAttrs& p, const Matm
   if (p.residual) e.residual = args.in.back().f32(), e.residual_stride = n;
   if (p.act != kNoAct) {
     e.activation = p.act == "gelu" ? Activation::kGeluErf : Activation::kGeluTanh;
-    e.pre_activation = args.out[1].f32();
+    e.slope = args.out[1].f32();
   }
   return e;
 }

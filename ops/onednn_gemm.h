@@ -59,7 +59,7 @@ class OnednnGemm {
 // Elsewhere the two are within the noise of that machine, or gemm_core is ahead. `m` is the
 // capacity, not the rows of a call: the choice must not change with the batch, as the bits of the
 // two differ. An OnednnGemm has one k: a gradient of a weight whose k is the rows of the batch
-// needs one for each batch size, or gemm_core. What only gemm_core does (alpha, pre_activation, any
+// needs one for each batch size, or gemm_core. What only gemm_core does (alpha, slope, any
 // strides) is the caller's to check.
 struct GemmChoice {
   int64_t m = 0, k = 0, n = 0;

@@ -87,7 +87,7 @@ struct MatmulAttrs {
   bool bias = false;         // a third input [N]
   bool residual = false;     // a last input [M,N], added after act
   std::string act = "none";  // none | gelu | gelu_tanh
-  // With act: result 1 is the value before it, which gradients read.
+  // With act: result 1 is its slope act'(alpha a b + bias), by which gradients are multiplied.
   bool operator==(const MatmulAttrs&) const = default;
   static void Visit(auto& self, auto&& f) {
     f("ta", self.ta), f("tb", self.tb), f("alpha", self.alpha), f("bias", self.bias);

@@ -68,7 +68,7 @@ struct Case {
   bool a_transposed = false;
   enum { kNN, kNT, kOdd, kPackedNN, kPackedNT } b = kNN;
   float alpha = 1;
-  bool bias = false, residual = false, in_place = false, pre_activation = false;
+  bool bias = false, residual = false, in_place = false, slope = false;
   Activation activation = Activation::kNone;
   int64_t capacity = 0;  // 0: m
 };
@@ -87,7 +87,7 @@ struct Problem {
   }
   int64_t ldc() const { return t.n + 3; }
 
-  std::vector<float> Run(std::vector<float>* pre = nullptr) const {
+  std::vector<float> Run(std::vector<float>* slopes = nullptr) const {
     const bool packed = t.b == Case::kPackedNN || t.b == Case::kPackedNT;
     const BLayout layout = packed             ? BLayout::kPacked
                            : t.b == Case::kNN ? BLayout::kRows
@@ -107,12 +107,12 @@ struct Problem {
     std::vector<float> c(residual.size(), kGuard);
     if (t.in_place) c = residual;
     c.back() = kGuard;
-    if (pre != nullptr) pre->assign(residual.size(), kGuard);
+    if (slopes != nullptr) slopes->assign(residual.size(), kGuard);
     GemmEpilogue e{.alpha = t.alpha, .bias = t.bias ? bias.data() : nullptr};
     e.residual = t.in_place ? c.data() : t.residual ? residual.data() : nullptr;
     e.residual_stride = ldc();
     e.activation = t.activation;
-    e.pre_activation = pre != nullptr ? pre->data() : nullptr;
+    e.slope = slopes != nullptr ? slopes->data() : nullptr;
     Gemm(plan, t.m, a_view, operand, c.data(), ldc(), e, scratch.data.get());
     EXPECT_EQ(*scratch.guard, std::byte{0x5a});
     EXPECT_EQ(*panels.guard, std::byte{0x5a});
@@ -122,8 +122,8 @@ struct Problem {
   void Check() const {
     SCOPED_TRACE(testing::Message() << "m " << t.m << " n " << t.n << " k " << t.k << " b " << t.b
                                     << " at " << t.a_transposed);
-    std::vector<float> pre;
-    const std::vector<float> c = Run(t.pre_activation ? &pre : nullptr);
+    std::vector<float> slopes;
+    const std::vector<float> c = Run(t.slope ? &slopes : nullptr);
     for (int64_t i = 0; i < t.m; ++i) {
       for (int64_t j = 0; j < ldc(); ++j) {
         const size_t at = static_cast<size_t>(i * ldc() + j);
@@ -143,13 +143,20 @@ struct Problem {
         if (t.bias) sum += bias[static_cast<size_t>(j)];
         size = (std::abs(t.alpha) * size + 4) * (4 + 0.02 * static_cast<double>(t.k));
         const double tolerance = 6e-8 * size;
-        if (t.pre_activation) {
-          ASSERT_NEAR(pre[at], sum, tolerance) << i << ", " << j;
+        double slope = 1;
+        if (t.activation == Activation::kGeluErf) {
+          const double cdf = 0.5 * std::erfc(-sum / std::sqrt(2.0));
+          slope = cdf + sum * std::exp(-0.5 * sum * sum) / std::sqrt(2 * M_PI);
+          sum *= cdf;
         }
-        if (t.activation == Activation::kGeluErf) sum *= 0.5 * std::erfc(-sum / std::sqrt(2.0));
         if (t.activation == Activation::kGeluTanh) {
-          const double w = std::sqrt(2 / M_PI) * (sum + 0.044715 * sum * sum * sum);
-          sum *= 0.5 * (1 + std::tanh(w));
+          const double c1 = std::sqrt(2 / M_PI), cubic = 0.044715 * sum * sum;
+          const double tanh = std::tanh(c1 * sum * (1 + cubic)), half = 0.5 * (1 + tanh);
+          slope = half + 0.5 * sum * (1 - tanh * tanh) * c1 * (1 + 3 * cubic);
+          sum *= half;
+        }
+        if (t.slope) {
+          ASSERT_NEAR(slopes[at], slope, 1.2 * tolerance) << i << ", " << j;
         }
         if (t.residual || t.in_place) sum += residual[at];
         ASSERT_NEAR(c[at], sum, 1.2 * tolerance) << i << ", " << j;
@@ -199,14 +206,14 @@ TEST(GemmCore, Epilogues) {
           Problem(t).Check();
           t.in_place = true;
           Problem(t).Check();
-          t = base, t.bias = t.pre_activation = true, t.alpha = 0.1f;
+          t = base, t.bias = t.slope = true, t.alpha = 0.1f;
           for (const Activation f :
                {Activation::kNone, Activation::kGeluErf, Activation::kGeluTanh}) {
             t.activation = f;
             t.residual = !t.residual;
             Problem(t).Check();
           }
-          t.pre_activation = false;
+          t.slope = false;
           Problem(t).Check();
         }
       }

@@ -21,7 +21,8 @@ HWY_BEFORE_NAMESPACE();
 namespace graft::HWY_NAMESPACE {
 namespace {
 
-// y[i] = f(x[i]); which: 0 Exp, 1 Tanh, 2 Erf, 3 NormalCdf, 4 GeluErf, 5 GeluTanh.
+// y[i] = f(x[i]); which: 0 Exp, 1 Tanh, 2 Erf, 3 NormalCdf, 4 GeluErf, 5 GeluTanh, 6
+// ExpOfNegative of what is at most 1.
 void MathOf(int which, const float* x, size_t n, float* y) {
   const hn::ScalableTag<float> d;
   const size_t lanes = hn::Lanes(d);
@@ -42,10 +43,13 @@ void MathOf(int which, const float* x, size_t n, float* y) {
         v = NormalCdf(d, v, e);
         break;
       case 4:
-        v = GeluErf(d, v);
+        v = GeluErf(d, v, e);
+        break;
+      case 5:
+        v = GeluTanh(d, v, e);
         break;
       default:
-        v = GeluTanh(d, v);
+        v = ExpOfNegative(d, hn::IfThenElse(hn::Gt(v, hn::Set(d, 1.0f)), hn::Set(d, 1.0f), v));
         break;
     }
     hn::StoreU(v, d, y + i);
@@ -88,7 +92,8 @@ TEST(MathInl, Accuracy) {
          const double w = std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x);
          return x / (1 + std::exp(-2 * w));
        },
-       200}};
+       200},
+      {[](double x) { return std::exp(std::min(x, 1.0)); }, 1.5}};
   std::vector<float> x = {0.0f, -0.0f, 1e-42f, -1e-30f, NAN,     INFINITY, -INFINITY, 200,
                           -200, 88.7f, 88.8f,  -87.5f,  -104.5f, 3e38f,    -3e38f,    1.0f};
   for (float v = -110; v < 95; v += 0.00371f) x.push_back(v);

@@ -213,7 +213,9 @@ TEST(FuseEpilogue, TakesTheActivationWhereTheBackwardPassReadsItsOperand) {
     ActivationGraph fused = plain;
     fused.Fuse();
     EXPECT_EQ(CountOps(fused.g, *act), 0);
+    EXPECT_EQ(CountOps(fused.g, *grad), 0);
     EXPECT_EQ(CountOps(fused.g, kMatmul), 1);
+    EXPECT_EQ(CountOps(fused.g, kMul), 1);
     const ParamStore params = RandomParams(plain.g, 1);
     const InterpretOptions options{{}, RandomInputs(plain.g, {}, 2), &params};
     for (const char* name : {"h", "dy"})
@@ -227,6 +229,16 @@ TEST(FuseEpilogue, LeavesAnActivationThatMayTakeItsOperandsMemory) {
   ActivationGraph inference(kGelu, kGeluGrad, false);
   inference.Fuse();
   EXPECT_EQ(CountOps(inference.g, kGelu), 1);
+}
+
+TEST(FuseEpilogue, LeavesAnActivationWhoseOperandIsReadOtherwise) {
+  ActivationGraph both(kGelu, kGeluGrad, true);
+  both.g.SetOutput(
+      "tanh",
+      both.g.Add1(kGeluTanh, {both.g.node(both.g.value(both.g.output("h")).producer).in[0]}));
+  both.Fuse();
+  EXPECT_EQ(CountOps(both.g, kGelu), 1);
+  EXPECT_EQ(CountOps(both.g, kGeluGrad), 1);
 }
 
 // --- sink_gather -----------------------------------------------------------------------------

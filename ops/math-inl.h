@@ -3,10 +3,10 @@
 // hwy/contrib/math does not (Exp(NaN) = 0, Exp(200) = 0).
 //
 // Greatest errors in units in the last place (tests/math_test.cc): Exp and ExpOfNegative 1.5, Tanh
-// 4, Erf 3; NormalCdf and GeluErf 8 (40 without FMA), also in the negative tail, where results below
-// 6e-35 may be 0; GeluTanh 200 in its tail, where the formula itself magnifies the rounding of w. Do
-// not include hwy/contrib/math beside it: its functions have the same names. The polynomials are
-// weighted minimax fits.
+// 4, Erf 3; NormalCdf and GeluErf 8 (40 without FMA), also in the negative tail, where results
+// below 6e-35 may be 0; GeluTanh 200 in its tail, where the formula itself magnifies the rounding
+// of w. Do not include hwy/contrib/math beside it: its functions have the same names. The
+// polynomials are weighted minimax fits.
 #if defined(GRAFT_OPS_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef GRAFT_OPS_MATH_INL_H_
 #undef GRAFT_OPS_MATH_INL_H_

@@ -1,6 +1,8 @@
 #include "runtime/cpu.h"
 
 #include <sched.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
@@ -180,5 +182,18 @@ int DefaultThreads() { return DefaultThreads(Cpu()); }
 
 size_t ResidentBytes() { return StatusBytes("VmRSS"); }
 size_t PeakResidentBytes() { return StatusBytes("VmHWM"); }
+
+double SecondsSinceStart() {
+  // The name of the program, in parentheses, may have spaces; field 22 is the 20th after it.
+  const std::string stat = ReadText("/proc/self/stat");
+  std::istringstream fields(stat.substr(std::min(stat.rfind(')') + 1, stat.size())));
+  std::string field;
+  for (int i = 0; i < 20; ++i) fields >> field;
+  const std::optional<int64_t> ticks = ParseInt(field);
+  timespec now{};
+  if (!fields || !ticks || clock_gettime(CLOCK_BOOTTIME, &now) != 0) return 0;
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec) -
+         static_cast<double>(*ticks) / static_cast<double>(sysconf(_SC_CLK_TCK));
+}
 
 }  // namespace graft

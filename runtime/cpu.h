@@ -31,4 +31,7 @@ int DefaultThreads();
 size_t ResidentBytes();
 size_t PeakResidentBytes();
 
+// Since this process began, loading of the program included; 0 if the system does not tell.
+double SecondsSinceStart();
+
 }  // namespace graft

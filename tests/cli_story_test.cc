@@ -31,10 +31,11 @@ TempDir* Story::dir_ = nullptr;
 nlohmann::json *Story::trained_ = nullptr, *Story::fused_ = nullptr;
 
 TEST_F(Story, TrainReports) {
-  ExpectKeys(*trained_,
-             {"run", "method", "epochs", "steps", "trainable_parameters", "final_train_loss",
-              "val_accuracy", "seconds", "examples_per_second", "peak_memory_bytes"});
+  ExpectKeys(*trained_, {"run", "method", "epochs", "steps", "trainable_parameters",
+                         "final_train_loss", "val_accuracy", "seconds", "examples_per_second",
+                         "start_seconds", "peak_memory_bytes"});
   EXPECT_EQ((*trained_)["steps"], 6);
+  EXPECT_GT((*trained_)["start_seconds"], 0);
   // Four blocks, q and v, r (in + out) = 2 * 128; and the head of 8 classes.
   EXPECT_EQ((*trained_)["trainable_parameters"], 4 * 2 * 2 * 128 + 65 * 8);
   for (const char* file : {"config.json", "plan.json", "metrics.jsonl", "last.safetensors",

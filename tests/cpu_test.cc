@@ -113,6 +113,10 @@ TEST(Cpu, ThisMachine) {
   EXPECT_GE(DefaultThreads(), 1);
   EXPECT_GT(ResidentBytes(), 0u);
   EXPECT_GE(PeakResidentBytes(), ResidentBytes());
+  const double since = SecondsSinceStart();
+  EXPECT_GT(since, 0);
+  EXPECT_LT(since, 3600);
+  EXPECT_GE(SecondsSinceStart(), since);
 }
 
 }  // namespace

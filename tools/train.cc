@@ -126,6 +126,7 @@ void Run(TrainOptions& o, const CommonOptions& common) {
                       {"val_accuracy", nullptr},
                       {"seconds", s.seconds},
                       {"examples_per_second", s.examples_per_second},
+                      {"start_seconds", s.start_seconds},
                       {"peak_memory_bytes", PeakResidentBytes()},
                       {"planned_bytes", s.planned_bytes},
                       {"interrupted", s.interrupted}};

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "autograd/prefix.h"
+#include "runtime/cpu.h"
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/json.h"
 #include "runtime/rng.h"
@@ -70,6 +71,7 @@ class Trainer {
     Open();
     if (!progress_.finished) {
       Compile();
+      start_seconds_ = SecondsSinceStart();
       while (progress_.step < steps_ && !interrupted_) OneEpoch();
       if (!interrupted_) Finish();
     }
@@ -112,7 +114,7 @@ class Trainer {
   std::vector<std::string> trainable_, state_names_;
   Progress progress_;
   int64_t steps_ = 0, steps_per_epoch_ = 0, trainable_count_ = 0, examples_seen_ = 0;
-  double session_seconds_ = 0;
+  double session_seconds_ = 0, start_seconds_ = 0;
   double work_ = 0;  // of the last step, in full micro-batches
   bool interrupted_ = false;
 };
@@ -382,7 +384,8 @@ TrainSummary Trainer::Summary() const {
           progress_.seconds,
           session_seconds_ > 0 ? static_cast<double>(examples_seen_) / session_seconds_ : 0,
           step_ ? step_->session().planned_bytes() : 0,
-          interrupted_};
+          interrupted_,
+          start_seconds_};
 }
 
 }  // namespace

@@ -31,6 +31,7 @@ struct TrainSummary {
   double final_train_loss = 0, val_accuracy = -1, seconds = 0, examples_per_second = 0;
   size_t planned_bytes = 0;
   bool interrupted = false;
+  double start_seconds = 0;  // from the start of the process to the first step
 };
 
 // Fills in what the user left open (learning rate, splits, preprocessing, labels, and the base's

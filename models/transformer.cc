@@ -5,6 +5,7 @@
 
 #include "ops/ops.h"
 #include "runtime/rng.h"
+#include "runtime/threads.h"
 
 namespace graft {
 
@@ -99,22 +100,28 @@ ValueId PostNormBlock(Graph& g, ValueId h0, ValueId offsets, const BlockShape& s
   return Edge(g, "h2", Norm(g, Add(g, h1, on_branch(u, "u")), "norm2", s.eps));
 }
 
-void InitParam(ParamStore& params, const std::string& name, const Extents& shape, uint64_t seed) {
-  float* data = params.Allocate(name, shape);
-  const std::span<float> values(data, static_cast<size_t>(shape.size()));
-  if (name.ends_with("bias")) return;
-  if (shape.rank == 1)
-    std::fill(values.begin(), values.end(), 1.0f);  // gains
-  else
-    FillTruncNormal(values, {MakeKey(seed, Purpose::kInit, name)}, 0, 0.02, -2, 2);
-}
-
 void InitMissing(const Graph& g, ParamStore& params, uint64_t seed, std::string_view only) {
+  struct Missing {
+    std::string name;
+    std::span<float> values;  // zeros
+    bool vector;
+  };
+  std::vector<Missing> missing;
   for (ValueId v : g.Leaves(Role::kParam)) {
     const std::string& name = g.value(v).name;
-    if (name.starts_with(only) && !params.Has(name))
-      InitParam(params, name, At(g.shape(v), {}), seed);
+    if (!name.starts_with(only) || params.Has(name)) continue;
+    const Extents shape = At(g.shape(v), {});
+    float* data = params.Allocate(name, shape);
+    missing.push_back({name, {data, static_cast<size_t>(shape.size())}, shape.rank == 1});
   }
+  ParallelFor(static_cast<int64_t>(missing.size()), [&](int64_t i) {
+    const auto& [name, values, vector] = missing[static_cast<size_t>(i)];
+    if (name.ends_with("bias")) return;
+    if (vector)
+      std::ranges::fill(values, 1.0f);  // gains
+    else
+      FillTruncNormal(values, {MakeKey(seed, Purpose::kInit, name)}, 0, 0.02, -2, 2);
+  });
   params.Freeze();
 }
 

@@ -41,10 +41,8 @@ ValueId PreNormBlock(Graph& g, ValueId x, ValueId offsets, const BlockShape& sha
 ValueId PostNormBlock(Graph& g, ValueId h0, ValueId offsets, const BlockShape& shape,
                       const OnBranch& on_branch);
 
-// Initial values of a parameter, from the stream of its name: biases 0, other vectors (gains) 1,
-// matrices normal with deviation 0.02.
-void InitParam(ParamStore& params, const std::string& name, const Extents& shape, uint64_t seed);
-// The parameters of g that are missing; `only` limits them to names that begin so.
+// Makes the parameters of g that are missing; `only` limits them to names that begin so. Biases are
+// 0, other vectors (gains) 1, matrices normal with deviation 0.02 from the stream of their name.
 void InitMissing(const Graph& g, ParamStore& params, uint64_t seed, std::string_view only = "");
 
 }  // namespace graft

@@ -39,10 +39,11 @@ double Log(double x) {
 std::pair<double, double> SinCos(double t) {
   const double t2 = t * t;
   double sine = 1, cosine = 1;
-  for (int k = 16; k >= 2; k -= 2) {
-    sine = 1 - sine * t2 / (k * (k + 1));
-    cosine = 1 - cosine * t2 / (k * (k - 1));
-  }
+  const auto step = [&](double k) {  // inlined, the quotients of constants are constants
+    sine = 1 - sine * (t2 * (1 / (k * (k + 1))));
+    cosine = 1 - cosine * (t2 * (1 / (k * (k - 1))));
+  };
+  step(16), step(14), step(12), step(10), step(8), step(6), step(4), step(2);
   return {sine * t, cosine};
 }
 

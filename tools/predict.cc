@@ -206,7 +206,7 @@ void PrintPredictions(const JointModel& joint, const Inputs& inputs, const Logit
 // What the adapters share and what is each one's own.
 nlohmann::json DescribeSharing(const JointModel& joint, const CommonOptions& common) {
   nlohmann::json adapters = nlohmann::json::array();
-  TextTable table({1, 2});
+  TextTable table({1});
   for (const JointModel::Member& m : joint.members) {
     adapters.push_back({{"adapter", m.name},
                         {"method", m.opened.config.method},
@@ -214,7 +214,7 @@ nlohmann::json DescribeSharing(const JointModel& joint, const CommonOptions& com
                         {"own_nodes", m.own.nodes},
                         {"own_parameters", m.own.values}});
     table.Add({m.name, fmt::format("{} nodes", m.own.nodes),
-               fmt::format("{} parameters", Grouped(m.own.values)), "its own"});
+               fmt::format("and {} parameters of its own", Grouped(m.own.values))});
   }
   Say(common, fmt::format("{} adapters, {} nodes of {} shared\n{}", joint.members.size(),
                           joint.shared_nodes, joint.graph.live_nodes(), table.Lines("  ")));

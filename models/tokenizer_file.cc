@@ -192,11 +192,11 @@ void ReadNormalizer(const Json& root, TokenizerSpec& spec) {
 
 // "BertProcessing" has ["[SEP]", 102].
 int32_t TokenOfPair(const Json& processor, const char* key, const TokenizerSpec& spec) {
-  const Json& pair = GetArray(processor, key, spec.where + ": post_processor");
+  const std::string where = fmt::format("{}: post_processor", spec.where);
+  const Json& pair = GetArray(processor, key, where);
   const int64_t ids = static_cast<int64_t>(spec.tokens.size());
   if (pair.size() != 2 || !pair[1].is_number_integer() || pair[1] < 0 || pair[1] >= ids)
-    Fail("{}: post_processor: '{}': expected [token, id], found {}", spec.where, key,
-         DumpJson(pair));
+    Fail("{}: '{}': expected [token, id], found {}", where, key, DumpJson(pair));
   return pair[1].get<int32_t>();
 }
 

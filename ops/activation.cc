@@ -199,9 +199,15 @@ constexpr OpDef ActivationGrad(OpDef op) {
 
 }  // namespace
 
+Activated64 Gelu64(double x) { return {x * Phi(x), Phi(x) + x * Density(x)}; }
+Activated64 GeluTanh64(double x) {
+  const double s = Sigmoid64(2 * Inner(x)), t = Sigmoid64(-2 * Inner(x));
+  return {x * s, s + 2 * x * s * t * InnerSlope(x)};
+}
+
 constinit const OpDef kGelu = Activation({
     .name = "gelu",
-    .reference = RefMap<[](double x) { return x * Phi(x); }>,
+    .reference = RefMap<[](double x) { return Gelu64(x).y; }>,
     .kernel = GRAFT_KERNEL(GeluF32),
     .gradient = GradientBy<kGeluGrad>,
     .cost = PerElement<30>,
@@ -209,7 +215,7 @@ constinit const OpDef kGelu = Activation({
 
 constinit const OpDef kGeluTanh = Activation({
     .name = "gelu_tanh",
-    .reference = RefMap<[](double x) { return x * Sigmoid64(2 * Inner(x)); }>,
+    .reference = RefMap<[](double x) { return GeluTanh64(x).y; }>,
     .kernel = GRAFT_KERNEL(GeluTanhF32),
     .gradient = GradientBy<kGeluTanhGrad>,
     .cost = PerElement<25>,
@@ -251,7 +257,7 @@ constinit const OpDef kSigmoid = Activation({
 
 constinit const OpDef kGeluGrad = ActivationGrad({
     .name = "gelu_grad",
-    .reference = RefGrad<[](double x) { return Phi(x) + x * Density(x); }>,
+    .reference = RefGrad<[](double x) { return Gelu64(x).slope; }>,
     .kernel = GRAFT_KERNEL(GeluGradF32),
     .cost = PerElement<35>,
     .cancels = true,  // zero near -0.75
@@ -259,10 +265,7 @@ constinit const OpDef kGeluGrad = ActivationGrad({
 
 constinit const OpDef kGeluTanhGrad = ActivationGrad({
     .name = "gelu_tanh_grad",
-    .reference = RefGrad<[](double x) {
-      const double s = Sigmoid64(2 * Inner(x)), t = Sigmoid64(-2 * Inner(x));
-      return s + 2 * x * s * t * InnerSlope(x);
-    }>,
+    .reference = RefGrad<[](double x) { return GeluTanh64(x).slope; }>,
     .kernel = GRAFT_KERNEL(GeluTanhGradF32),
     .cost = PerElement<40>,
     .cancels = true,

@@ -7,6 +7,7 @@
 
 #include "ops/gemm_core.h"
 #include "ops/onednn_gemm.h"
+#include "ops/records.h"
 #include "ops/rows.h"
 
 namespace graft {
@@ -42,19 +43,6 @@ std::vector<TensorType> InferMatmul(Types in, const Attrs& attrs) {
   return p.act == kNoAct ? std::vector{out} : std::vector{out, out};
 }
 
-struct Activated {
-  double y, slope;
-};
-Activated RefAct(double x, std::string_view act) {
-  if (act == "gelu") {
-    const double cdf = 0.5 * std::erfc(-x / std::sqrt(2.0));
-    return {x * cdf, cdf + x * std::exp(-0.5 * x * x) / std::sqrt(2 * M_PI)};
-  }
-  const double c = std::sqrt(2 / M_PI), t = std::tanh(c * (x + 0.044715 * x * x * x));
-  return {0.5 * x * (1 + t),
-          0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x)};
-}
-
 void RefMatmul(const ReferenceArgs& args) {
   const MatmulAttrs& p = args.attrs.As<MatmulAttrs>();
   const Sizes<int64_t> d = SizesOf<int64_t>(args.in_shape[0], args.in_shape[1], p);
@@ -69,7 +57,7 @@ void RefMatmul(const ReferenceArgs& args) {
       double y = p.alpha * sum + (p.bias ? args.in[2][static_cast<size_t>(j)] : 0);
       const size_t e = static_cast<size_t>(i * d.n + j);
       if (p.act != kNoAct) {
-        const Activated activated = RefAct(y, p.act);
+        const Activated64 activated = p.act == "gelu" ? Gelu64(y) : GeluTanh64(y);
         args.out[1][e] = activated.slope, y = activated.y;
       }
       args.out[0][e] = y + (p.residual ? args.in.back()[e] : 0);

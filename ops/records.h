@@ -32,6 +32,13 @@ inline double AllBytes(ExtentsSpan in, ExtentsSpan out) {
   return bytes;
 }
 
+// The GELUs in f64 (activation.cc), which matmul's epilogue has too.
+struct Activated64 {
+  double y, slope;
+};
+Activated64 Gelu64(double x);
+Activated64 GeluTanh64(double x);
+
 // The cost of an operator that does kFlops operations for each element of its first input.
 template <int kFlops>
 Cost PerElement(ExtentsSpan in, ExtentsSpan out, const Attrs&) {

@@ -120,33 +120,26 @@ struct Panels {
   int64_t row, panel;  // strides from row to row, from panel to panel
 };
 
-// c [m, n] (+)= alpha a b (+ bias) in tiles of kVecs vectors; a [m, k], n in whole vectors.
-template <size_t kVecs, size_t... I>
-constexpr std::array<TileFunction, sizeof...(I)> RowTiles(std::index_sequence<I...>) {
-  return {&Tile<I + 1, kVecs>...};
-}
-template <size_t kVecs, int64_t kRows>
-void ProductOf(int64_t m, int64_t n, int64_t k, float alpha, const Strided& a, const Panels& b,
-               const float* bias, float* c, int64_t ldc, bool accumulate) {
-  static constexpr auto kFull = RowTiles<kVecs>(std::make_index_sequence<kRows>());
-  constexpr int64_t kCols = static_cast<int64_t>(kVecs) * kGemmLanes;
+// c [m, n] (+)= alpha a b (+ bias); a [m, k], n in whole vectors.
+void Product(int64_t m, int64_t n, int64_t k, float alpha, const Strided& a, const Panels& b,
+             const float* bias, float* c, int64_t ldc, bool accumulate) {
   TileArgs t{};
   t.k = k;
   t.a_row = a.row, t.a_k = a.col;
   t.b_k = b.row;
   t.alpha = alpha;
   t.add_row = t.out_row = ldc;
-  for (int64_t col = 0; col < n; col += kCols) {
-    const bool full = n - col >= kCols;
-    const int64_t pieces = CeilRows(m, full ? kRows : kGemmMr);
-    t.b = b.data + col / kCols * b.panel;
+  for (int64_t col = 0; col < n; col += kGemmNr) {
+    const int64_t cols = std::min(n - col, kGemmNr);
+    const int64_t pieces = CeilRows(m, TileRows(TileVecs(cols)));
+    t.b = b.data + col / kGemmNr * b.panel;
     t.bias = bias ? bias + col : nullptr;
     for (int64_t p = 0; p < pieces; ++p) {
       const Piece rows = EvenPiece(m, pieces, p);
       t.a = a.data + rows.begin * a.row;
       t.out = c + rows.begin * ldc + col;
       t.add = accumulate ? t.out : nullptr;
-      (full ? kFull[static_cast<size_t>(rows.size - 1)] : TileFor(rows.size, n - col))(t);
+      TileFor(rows.size, cols)(t);
     }
   }
 }
@@ -154,27 +147,14 @@ void ProductOf(int64_t m, int64_t n, int64_t k, float alpha, const Strided& a, c
 // b of PackTranspose.
 void ProductKeys(const Head& h, int64_t m, const float* a, const float* b, const float* bias,
                  float* c) {
-  ProductOf<static_cast<size_t>(kGemmVecs), kGemmMr>(
-      m, h.padded, h.d, 1, {a, h.cols, 1}, {b, kGemmNr, kGemmNr * h.d}, bias, c, h.padded, false);
+  Product(m, h.padded, h.d, 1, {a, h.cols, 1}, {b, kGemmNr, kGemmNr * h.d}, bias, c, h.padded,
+          false);
 }
 
-// c [m, cols] of adjacent rows; b [k, cols] too. The width of tiles divides that of common heads.
+// c [m, cols] of adjacent rows; b [k, cols] too.
 void ProductCols(const Head& h, int64_t m, int64_t k, float alpha, const Strided& a, const float* b,
                  float* c, bool accumulate) {
-  const int64_t vecs = h.cols / kGemmLanes;
-  const auto run = [&](auto v, auto rows) {
-    ProductOf<v(), rows()>(m, h.cols, k, alpha, a,
-                           {b, h.cols, static_cast<int64_t>(v()) * kGemmLanes}, nullptr, c, h.cols,
-                           accumulate);
-  };
-  using Rows = std::integral_constant<int64_t, kGemmMr>;
-  if constexpr (kGemmLanes == 16) {  // 32 registers
-    if (vecs % 4 == 0)
-      return run(std::integral_constant<size_t, 4>(), std::integral_constant<int64_t, 6>());
-    if (vecs % 2 == 0)
-      return run(std::integral_constant<size_t, 2>(), std::integral_constant<int64_t, 12>());
-  }
-  run(std::integral_constant<size_t, static_cast<size_t>(kGemmVecs)>(), Rows());
+  Product(m, h.cols, k, alpha, a, {b, h.cols, kGemmNr}, nullptr, c, h.cols, accumulate);
 }
 
 }  // namespace

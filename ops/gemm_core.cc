@@ -24,8 +24,10 @@ struct TileSize {
 };
 
 constexpr int64_t kShallowFloats = 6144;  // 24 KB
+// Most rows of a chunk: a block of A stays in L2, and a panel of B serves it all.
+constexpr int64_t kChunkRows = 192;
 
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // One product over k in [k_begin, k_end) and n in [n_begin, n_end), cut in row_chunks x col_chunks.
 struct GemmJob {
@@ -52,8 +54,8 @@ namespace {
 
 TileSize TargetTile() { return {kGemmMr, kGemmNr}; }
 
-// Rows of panel p of chunk i; the same cut for packing and for multiplying. Even pieces: 11 and 12
-// rows are faster than 12, 12, ... and a last one of 2.
+// Rows of panel p of chunk i; the same cut for packing and for multiplying. Even pieces: tiles of
+// 5 and 6 rows are faster than 6, 6, ... and a last one of 1.
 Piece RowPiece(int64_t m, int64_t row_chunks, int64_t i, int64_t p) {
   const Piece chunk = EvenPiece(m, row_chunks, i);
   const Piece piece = EvenPiece(chunk.size, CeilDiv(chunk.size, kGemmMr), p);
@@ -153,71 +155,82 @@ void Finish(const GemmEpilogue& e, int64_t rows, int64_t cols, int64_t row, int6
 
 // What the tiles of one block of k of one chunk have in common.
 struct Block {
-  Piece rows;
-  int64_t row_chunk, col_begin, col_end, k, depth;
+  int64_t pieces;
+  const Piece* rows;  // of each piece
+  int64_t col_begin, col_end, k, depth;
+  bool first, last, linear;
 };
 
-// The tile of row piece p and the panel that begins at column `col`.
-void RunTile(const GemmJob& job, const Block& block, int64_t p, int64_t col) {
-  const GemmEpilogue& e = *job.epilogue;
-  const bool linear = e.activation == Activation::kNone && e.slope == nullptr;
-  const int64_t k = block.k, depth = block.depth, cols = std::min(block.col_end - col, kGemmNr);
-  const bool first = k == 0, last = k + depth == job.plan->shape.k;
-  const Piece piece = RowPiece(job.m, job.row_chunks, block.row_chunk, p);
+TileArgs ArgsOf(const GemmJob& job, const Block& block) {
   TileArgs t{};
-  t.k = depth;
-  t.alpha = e.alpha;
-  t.bias = last && e.bias != nullptr ? e.bias + col : nullptr;
-  t.out = job.c + piece.begin * job.ldc + col;
+  t.k = block.depth;
+  t.alpha = job.epilogue->alpha;
+  t.a_row = job.packed_a != nullptr ? 1 : job.a.row_stride;
+  t.a_k = job.a.col_stride;  // of packed_a: the rows of the piece
   t.out_row = job.ldc;
-  if (job.packed_b != nullptr || cols < kGemmNr) {
-    t.b = job.packed_b != nullptr ? job.packed_b + (col - job.n_begin) * job.packed_k
-                                  : job.last_panel;
-    t.b += (k - job.k_begin) * kGemmNr;
-    t.b_k = kGemmNr;
-  } else {
-    t.b = job.b.data + k * job.b.row_stride + col;
+  t.add_row = block.first ? job.epilogue->residual_stride : job.ldc;
+  return t;
+}
+
+// The panel that begins at column `col`.
+void SetPanel(const GemmJob& job, const Block& block, int64_t col, TileArgs& t) {
+  const GemmEpilogue& e = *job.epilogue;
+  t.bias = block.last && e.bias != nullptr ? e.bias + col : nullptr;
+  if (job.packed_b == nullptr && block.col_end - col >= kGemmNr) {
+    t.b = job.b.data + block.k * job.b.row_stride + col;
     t.b_k = job.b.row_stride;
+    return;
   }
+  t.b =
+      job.packed_b != nullptr ? job.packed_b + (col - job.n_begin) * job.packed_k : job.last_panel;
+  t.b += (block.k - job.k_begin) * kGemmNr;
+  t.b_k = kGemmNr;
+}
+
+// The tile of row piece p in that panel.
+void RunTile(const GemmJob& job, const Block& block, int64_t p, int64_t col, TileArgs& t) {
+  const GemmEpilogue& e = *job.epilogue;
+  const int64_t cols = std::min(block.col_end - col, kGemmNr), depth = block.depth;
+  const Piece piece = block.rows[p];
+  t.out = job.c + piece.begin * job.ldc + col;
   if (job.packed_a != nullptr) {
-    t.a = job.packed_a + (k - job.k_begin) * job.m + piece.begin * depth;
-    t.a_row = 1;
+    t.a = job.packed_a + (block.k - job.k_begin) * job.m + piece.begin * depth;
     t.a_k = piece.size;
   } else {
-    t.a = job.a.data + piece.begin * job.a.row_stride + k * job.a.col_stride;
-    t.a_row = job.a.row_stride;
-    t.a_k = job.a.col_stride;
+    t.a = job.a.data + piece.begin * job.a.row_stride + block.k * job.a.col_stride;
   }
-  if (!first) {
+  if (!block.first) {
     t.add = t.out;
-    t.add_row = job.ldc;
-  } else if (linear && e.residual != nullptr) {
+  } else if (block.linear && e.residual != nullptr) {
     t.add = e.residual + piece.begin * e.residual_stride + col;
-    t.add_row = e.residual_stride;
   }
   // The first tiles of a panel fetch the next panel, `depth` lines each.
-  const int64_t lines = CeilDiv(kGemmNr * depth, 16), mine = p * depth;
-  if (job.packed_b != nullptr && mine < lines && col + kGemmNr < block.col_end) {
-    t.prefetch = t.b + job.packed_k * kGemmNr + mine * 16;
-  }
+  const int64_t mine = p * depth;
+  const bool fetch =
+      job.packed_b != nullptr && mine * 16 < kGemmNr * depth && col + kGemmNr < block.col_end;
+  t.prefetch = fetch ? t.b + job.packed_k * kGemmNr + mine * 16 : nullptr;
   TileOf(piece.size, cols, t);
-  if (last && !linear) Finish(e, piece.size, cols, piece.begin, col, job.c, job.ldc);
+  if (block.last && !block.linear) {
+    Finish(e, piece.size, cols, piece.begin, col, job.c, job.ldc);
+  }
 }
 
 // Each panel of B stays in L1 while the rows of the chunk pass. If all panels are so shallow that
 // they stay there together, C is written along its rows instead.
 void RunBlock(const GemmJob& job, const Block& block) {
-  const int64_t pieces = CeilDiv(block.rows.size, kGemmMr);
+  TileArgs t = ArgsOf(job, block);
   if (block.depth * (block.col_end - block.col_begin) <= kShallowFloats) {
-    for (int64_t p = 0; p < pieces; ++p) {
+    for (int64_t p = 0; p < block.pieces; ++p) {
       for (int64_t col = block.col_begin; col < block.col_end; col += kGemmNr) {
-        RunTile(job, block, p, col);
+        SetPanel(job, block, col, t);
+        RunTile(job, block, p, col, t);
       }
     }
     return;
   }
   for (int64_t col = block.col_begin; col < block.col_end; col += kGemmNr) {
-    for (int64_t p = 0; p < pieces; ++p) RunTile(job, block, p, col);
+    SetPanel(job, block, col, t);
+    for (int64_t p = 0; p < block.pieces; ++p) RunTile(job, block, p, col, t);
   }
 }
 
@@ -225,11 +238,16 @@ void RunChunk(const GemmJob& job, int64_t chunk) {
   const int64_t row_chunk = chunk / job.col_chunks;
   const int64_t begin = job.n_begin + chunk % job.col_chunks * job.chunk_cols;
   const int64_t end = std::min(job.n_end, begin + job.chunk_cols);
-  const Piece rows = EvenPiece(job.m, job.row_chunks, row_chunk);
+  const int64_t pieces = RowPieces(job.m, job.row_chunks, row_chunk);
+  Piece rows[CeilDiv(kChunkRows, kGemmMr)];
+  for (int64_t p = 0; p < pieces; ++p) rows[p] = RowPiece(job.m, job.row_chunks, row_chunk, p);
+  const bool linear =
+      job.epilogue->activation == Activation::kNone && job.epilogue->slope == nullptr;
   int64_t k = job.k_begin;
   do {
     const int64_t depth = std::min(job.plan->k_block, job.k_end - k);
-    RunBlock(job, {rows, row_chunk, begin, end, k, depth});
+    const bool last = k + depth == job.plan->shape.k;
+    RunBlock(job, {pieces, rows, begin, end, k, depth, k == 0, last, linear});
     k += depth;
   } while (k < job.k_end);
 }
@@ -248,10 +266,8 @@ HWY_EXPORT(PackBPiece);
 HWY_EXPORT(PackAChunk);
 HWY_EXPORT(RunChunk);
 
-constexpr int64_t kMostDepth =
-    192;  // rows of a block of B: a panel of it (36 or 12 KB) leaves room in L1 for A and C
-constexpr int64_t kChunkRows =
-    192;  // such a block of A stays in L2, and a panel of B serves it all
+// Rows of a block of B: a panel of it (32 KB in AVX-512, else 12 KB) leaves room in L1 for A and C.
+int64_t MostDepth(int64_t panel) { return panel >= 64 ? 128 : 192; }
 constexpr int64_t kChunkCols = 384;
 constexpr int64_t kFewRows = 16;          // below, packing B costs more than the product
 constexpr int64_t kPackFloats = 1 << 20;  // packed at once, unless one block is more
@@ -324,7 +340,7 @@ GemmPlan PlanGemm(const GemmShape& shape) {
   plan.shape = shape;
   plan.panel = tile.cols;
   const int64_t k = std::max<int64_t>(shape.k, 1), n = std::max<int64_t>(shape.n, 1);
-  plan.k_block = CeilDiv(k, CeilDiv(k, kMostDepth));
+  plan.k_block = CeilDiv(k, CeilDiv(k, MostDepth(tile.cols)));
   plan.pack_a = !shape.a_by_rows;
   plan.pack_b = shape.b == BLayout::kOther || (shape.b == BLayout::kRows && shape.m > kFewRows);
   plan.n_block = plan.pack_b ? std::min(RoundUp(n, tile.cols), kMostColumns) : n;
@@ -334,7 +350,7 @@ GemmPlan PlanGemm(const GemmShape& shape) {
       std::max<int64_t>(1, kPackFloats / std::max<int64_t>(per_k, 1) / plan.k_block);
   plan.group = per_k == 0 ? k : std::min(k, blocks * plan.k_block);
   // At least group * per_k, and growing with k, which group (a multiple of k_block) does not.
-  const int64_t most = std::max(kMostDepth, kPackFloats / std::max<int64_t>(per_k, 1));
+  const int64_t most = std::max(MostDepth(tile.cols), kPackFloats / std::max<int64_t>(per_k, 1));
   plan.scratch_bytes = static_cast<size_t>(per_k * std::min(k, most)) * sizeof(float);
   return plan;
 }

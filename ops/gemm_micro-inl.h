@@ -26,10 +26,16 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 using GemmTag = hn::ScalableTag<float>;
 constexpr int64_t kGemmLanes = hn::MaxLanes(GemmTag());
-// Measured: 8 x 3 vectors before 12 x 2, 14 x 2 and 6 x 4 where there are 32 registers.
-constexpr int64_t kGemmVecs = kGemmLanes == 16 ? 3 : 2;  // vectors in a row of a tile
-constexpr int64_t kGemmMr = kGemmLanes == 16 ? 8 : 6;    // most rows of a tile
+// Where the core's other hardware thread is busy too, loads are what is scarce. Of the tiles that
+// fit 32 registers, 6 x 4 vectors has the fewest: 10 for 24 multiply-adds (8 x 3: 11, 12 x 2: 14).
+constexpr int64_t kGemmVecs = kGemmLanes == 16 ? 4 : 2;  // vectors in a row of a tile
+constexpr int64_t kGemmMr = 6;                           // most rows of a whole tile
 constexpr int64_t kGemmNr = kGemmVecs * kGemmLanes;      // columns of a tile and of a panel of B
+
+// Most rows of a tile of `vecs` vectors: narrow ones have registers left.
+constexpr int64_t TileRows(int64_t vecs) {
+  return kGemmLanes < 16 || vecs == 4 ? kGemmMr : vecs == 3 ? 8 : 12;
+}
 
 // Calls f(0) ... f(N-1) with compile-time indices: gcc keeps an array of vectors in registers only
 // if no loop over it is left.
@@ -55,7 +61,9 @@ struct TileArgs {
   const float* bias;
   float* out;
   int64_t out_row;
-  const float* prefetch = nullptr;  // k cache lines from here are fetched into L2 meanwhile
+  // k cache lines from here are fetched into L2 meanwhile, if A's and B's rows are adjacent. A
+  // fetch takes the place of a load: only as many as are needed.
+  const float* prefetch = nullptr;
 };
 
 template <size_t kRows, size_t kVecs>
@@ -73,8 +81,6 @@ HWY_NOINLINE void Tile(const TileArgs& t) {
   const int64_t row = t.a_row, a_k = t.a_k, b_k = t.b_k;
   Unroll<kGroups>(GRAFT_EACH(g) { a[g] = t.a + static_cast<int64_t>(3 * g) * row; });
   const float* b = t.b;
-  const char* ahead = reinterpret_cast<const char*>(t.prefetch != nullptr ? t.prefetch : b);
-  const int64_t line = t.prefetch != nullptr ? 64 : 0;
   const auto step = GRAFT_EACH_OF(offset_a, offset_b) {
     V bv[kVecs];
     Unroll<kVecs>(GRAFT_EACH(j) { bv[j] = hn::LoadU(d, b + offset_b + j * kStep); });
@@ -86,62 +92,70 @@ HWY_NOINLINE void Tile(const TileArgs& t) {
   };
   int64_t k = t.k;
   if (kVecs == kGemmVecs && a_k == 1 && b_k == kGemmNr) {
-    for (; k >= 4; k -= 4) {
-      Unroll<4>(GRAFT_EACH(u) {
-        __builtin_prefetch(ahead + u * line, 0, 2);
-        step(int64_t{u}, int64_t{u} * kGemmNr);
-      });
-      ahead += 4 * line;
-      Unroll<kGroups>(GRAFT_EACH(g) { a[g] += 4; });
-      b += 4 * kGemmNr;
+    const auto four_steps = GRAFT_EACH(fetch) {
+      const char* ahead = reinterpret_cast<const char*>(t.prefetch);
+      for (; k >= 2; k -= 2) {
+        Unroll<2>(GRAFT_EACH(u) {
+          if constexpr (fetch()) __builtin_prefetch(ahead + u * 64, 0, 2);
+          step(int64_t{u}, int64_t{u} * kGemmNr);
+        });
+        if constexpr (fetch()) ahead += 2 * 64;
+        Unroll<kGroups>(GRAFT_EACH(g) { a[g] += 2; });
+        b += 2 * kGemmNr;
+      }
+    };
+    if (t.prefetch != nullptr) {
+      four_steps(std::true_type());
+    } else {
+      four_steps(std::false_type());
     }
   }
   for (; k > 0; --k) {
-    __builtin_prefetch(ahead, 0, 2);
-    ahead += line;
     step(0, 0);
     Unroll<kGroups>(GRAFT_EACH(g) { a[g] += a_k; });
     b += b_k;
   }
   const V alpha = hn::Set(d, t.alpha);
-  if (t.add != nullptr) {
+  if (const float* add = t.add; add != nullptr) {
+    const int64_t add_row = t.add_row;
     Unroll<kRows * kVecs>(GRAFT_EACH(i) {
-      const float* from = t.add + static_cast<int64_t>(i / kVecs) * t.add_row + i % kVecs * kStep;
+      const float* from = add + static_cast<int64_t>(i / kVecs) * add_row + i % kVecs * kStep;
       acc[i] = hn::MulAdd(acc[i], alpha, hn::LoadU(d, from));
     });
   } else if (t.alpha != 1.0f) {
     Unroll<kRows * kVecs>(GRAFT_EACH(i) { acc[i] = hn::Mul(acc[i], alpha); });
   }
-  if (t.bias != nullptr) {
+  if (const float* bias = t.bias; bias != nullptr) {
     Unroll<kRows * kVecs>(
-        GRAFT_EACH(i) { acc[i] = hn::Add(acc[i], hn::LoadU(d, t.bias + i % kVecs * kStep)); });
+        GRAFT_EACH(i) { acc[i] = hn::Add(acc[i], hn::LoadU(d, bias + i % kVecs * kStep)); });
   }
+  float* out = t.out;  // a copy, which no store can change
+  const int64_t out_row = t.out_row;
   Unroll<kRows * kVecs>(GRAFT_EACH(i) {
-    hn::StoreU(acc[i], d, t.out + static_cast<int64_t>(i / kVecs) * t.out_row + i % kVecs * kStep);
+    hn::StoreU(acc[i], d, out + static_cast<int64_t>(i / kVecs) * out_row + i % kVecs * kStep);
   });
 #undef GRAFT_EACH
 }
 
 using TileFunction = void (*)(const TileArgs&);
 template <size_t kVecs, size_t... I>
-constexpr std::array<TileFunction, sizeof...(I)> TileTable(std::index_sequence<I...>) {
-  return {&Tile<I + 1, kVecs>...};
+constexpr auto TileTable(std::index_sequence<I...>) {
+  return std::array<TileFunction, static_cast<size_t>(TileRows(1))>{&Tile<I + 1, kVecs>...};
 }
 template <size_t... J>
 constexpr auto TileTables(std::index_sequence<J...>) {
-  return std::array{TileTable<J + 1>(std::make_index_sequence<kGemmMr>())...};
+  return std::array{
+      TileTable<J + 1>(std::make_index_sequence<static_cast<size_t>(TileRows(J + 1))>())...};
 }
-constexpr auto kTiles = TileTables(std::make_index_sequence<kGemmVecs>());
+constexpr auto kTiles = TileTables(std::make_index_sequence<static_cast<size_t>(kGemmVecs)>());
 
-// The kernel for `rows` in [1, kGemmMr] and `cols` in [1, kGemmNr]; it computes whole vectors.
+// The kernel for `cols` in [1, kGemmNr] and `rows` in [1, TileRows]; it computes whole vectors.
+constexpr int64_t TileVecs(int64_t cols) { return (cols + kGemmLanes - 1) / kGemmLanes; }
 HWY_INLINE TileFunction TileFor(int64_t rows, int64_t cols) {
-  const int64_t vecs = (cols + kGemmLanes - 1) / kGemmLanes;
-  return kTiles[static_cast<size_t>(vecs - 1)][static_cast<size_t>(rows - 1)];
+  return kTiles[static_cast<size_t>(TileVecs(cols) - 1)][static_cast<size_t>(rows - 1)];
 }
 
-// As Tile, for any cols <= kGemmNr: reads and writes no column beyond them (B is a whole panel).
-HWY_INLINE void TileOf(int64_t rows, int64_t cols, const TileArgs& t) {
-  if (cols % kGemmLanes == 0) return TileFor(rows, cols)(t);
+inline HWY_NOINLINE void TileOfPartVectors(int64_t rows, int64_t cols, const TileArgs& t) {
   HWY_ALIGN float tile[kGemmMr * kGemmNr];
   HWY_ALIGN float bias[kGemmNr];
   const size_t bytes = static_cast<size_t>(cols) * sizeof(float);
@@ -162,6 +176,16 @@ HWY_INLINE void TileOf(int64_t rows, int64_t cols, const TileArgs& t) {
   }
   TileFor(rows, cols)(inner);
   for (int64_t r = 0; r < rows; ++r) std::memcpy(t.out + r * t.out_row, tile + r * kGemmNr, bytes);
+}
+
+// As Tile, for rows <= kGemmMr and any cols <= kGemmNr: reads and writes no column beyond them (B
+// is a whole panel).
+HWY_INLINE void TileOf(int64_t rows, int64_t cols, const TileArgs& t) {
+  if (cols % kGemmLanes == 0) {
+    TileFor(rows, cols)(t);
+  } else {
+    TileOfPartVectors(rows, cols, t);
+  }
 }
 
 // A panel: packed[k][c] = b[k][c] for k < rows, c < cols, zero for cols <= c < kGemmNr.

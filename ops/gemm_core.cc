@@ -24,6 +24,7 @@ struct TileSize {
 };
 
 constexpr int64_t kShallowFloats = 6144;  // 24 KB
+constexpr int64_t kFloatsInL2 = 1 << 18;  // 1 MB
 // Most rows of a chunk: a block of A stays in L2, and a panel of B serves it all.
 constexpr int64_t kChunkRows = 192;
 
@@ -158,7 +159,7 @@ struct Block {
   int64_t pieces;
   const Piece* rows;  // of each piece
   int64_t col_begin, col_end, k, depth;
-  bool first, last, linear;
+  bool first, last, linear, fetch;
 };
 
 TileArgs ArgsOf(const GemmJob& job, const Block& block) {
@@ -206,8 +207,7 @@ void RunTile(const GemmJob& job, const Block& block, int64_t p, int64_t col, Til
   }
   // The first tiles of a panel fetch the next panel, `depth` lines each.
   const int64_t mine = p * depth;
-  const bool fetch =
-      job.packed_b != nullptr && mine * 16 < kGemmNr * depth && col + kGemmNr < block.col_end;
+  const bool fetch = block.fetch && mine * 16 < kGemmNr * depth && col + kGemmNr < block.col_end;
   t.prefetch = fetch ? t.b + job.packed_k * kGemmNr + mine * 16 : nullptr;
   TileOf(piece.size, cols, t);
   if (block.last && !block.linear) {
@@ -243,11 +243,14 @@ void RunChunk(const GemmJob& job, int64_t chunk) {
   for (int64_t p = 0; p < pieces; ++p) rows[p] = RowPiece(job.m, job.row_chunks, row_chunk, p);
   const bool linear =
       job.epilogue->activation == Activation::kNone && job.epilogue->slope == nullptr;
+  // The first rows bring B into L2, where a small one stays.
+  const bool fetch = job.packed_b != nullptr &&
+                     (row_chunk == 0 || job.packed_k * (job.n_end - job.n_begin) > kFloatsInL2);
   int64_t k = job.k_begin;
   do {
     const int64_t depth = std::min(job.plan->k_block, job.k_end - k);
     const bool last = k + depth == job.plan->shape.k;
-    RunBlock(job, {pieces, rows, begin, end, k, depth, k == 0, last, linear});
+    RunBlock(job, {pieces, rows, begin, end, k, depth, k == 0, last, linear, fetch});
     k += depth;
   } while (k < job.k_end);
 }

@@ -4,8 +4,12 @@
 
 #include <cmath>
 #include <cstring>
+#include <functional>
 
+#include "autograd/gradient.h"
+#include "ops/ops.h"
 #include "runtime/graph.h"
+#include "runtime/interpret.h"
 #include "runtime/io/safetensors.h"
 
 namespace graft {
@@ -66,6 +70,25 @@ inline ValueId Named(const Graph& g, const std::string& name) {
     if (g.value(v).name == name) return v;
   ADD_FAILURE() << "no edge named " << name;
   return {0};
+}
+
+// The gradients of the mean of the graph's `losses` to all trainable parameters, compared with the
+// fixture's; how many were. The bias of the keys is left out: its gradient is zero but for
+// rounding.
+inline int CompareGradients(Graph g, int64_t examples, const Expected& expected,
+                            const std::function<Values64(const Graph&)>& run) {
+  const std::vector<ValueId> wrt = g.Trainable();
+  const ValueId loss = Scale(g, SumAll(g, g.output("losses")), 1.0 / static_cast<double>(examples));
+  const std::vector<ValueId> grads = AddGradients(g, loss, wrt);
+  const Values64 values = run(g);
+  int compared = 0;
+  for (size_t i = 0; i < wrt.size(); ++i) {
+    const std::string& name = g.value(wrt[i]).name;
+    if (name.ends_with("attn.k.bias")) continue;
+    EXPECT_LT(RelativeError(values[grads[i].i], expected["grad." + name]), 1e-10) << name;
+    ++compared;
+  }
+  return compared;
 }
 
 }  // namespace graft

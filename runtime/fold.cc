@@ -8,13 +8,13 @@
 namespace graft {
 namespace {
 
-// Values that are fed by parameters only, and by at least one.
+// Values that are fed by parameters only, and by at least one. Random nodes read an input as well.
 std::vector<bool> ParameterOnly(const Graph& g) {
   std::vector<bool> only(g.num_values());
   for (ValueId v : g.Leaves(Role::kParam)) only[v.i] = true;
   for (NodeId id : g.TopoOrder()) {
     const Node& n = g.node(id);
-    const bool all = !n.in.empty() && !n.op->random && n.phase == Phase::kMain &&
+    const bool all = !n.in.empty() && n.phase == Phase::kMain &&
                      std::all_of(n.in.begin(), n.in.end(), [&](ValueId v) { return only[v.i]; });
     for (ValueId v : n.out) only[v.i] = all;
   }

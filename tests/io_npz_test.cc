@@ -1,6 +1,8 @@
 // .npz archives: those of NumPy and of our writer, and broken ones of every kind.
 #include <gtest/gtest.h>
 
+#include <cstring>
+
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/npz.h"
 #include "tests/zip_testing.h"
@@ -105,6 +107,22 @@ TEST(Npz, RefusesWhatIsNoPlainArchiveOfArrays) {
   for (const auto& [expected, bytes] : cases)
     EXPECT_NE(MessageFor(bytes).find(expected), std::string::npos)
         << expected << "\nfound: " << MessageFor(bytes);
+}
+
+// The 64-bit end record is found by an offset that anything may stand in.
+TEST(Npz, RefusesRecordsOutsideOfTheFile) {
+  const TempDir dir;
+  NpzWriter writer(dir / "a.npz");
+  writer.Add(ToWrite<float>("x", {2, 3}, kValues));
+  writer.Close();
+  std::string bytes = ReadFile(dir / "a.npz", 1 << 20);
+  const size_t locator = bytes.rfind("PK\x06\x07");
+  ASSERT_NE(locator, bytes.npos);
+  for (const uint64_t at : {bytes.size() - 3, uint64_t{1} << 40, UINT64_MAX - 1}) {
+    std::memcpy(bytes.data() + locator + 8, &at, 8);
+    EXPECT_NE(MessageFor(bytes).find("is outside the file"), std::string::npos)
+        << MessageFor(bytes);
+  }
 }
 
 // A declared size that the deflated bytes go beyond, or do not reach.

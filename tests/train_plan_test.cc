@@ -208,6 +208,11 @@ TEST_P(TrainBudget, AnEarlierPlansOrderOfSumsIsKept) {
     const CompiledStep after = Compile(request);
     EXPECT_EQ(after.step.session().options().capacity, keep.capacity);
     EXPECT_EQ(after.step.session().options().lanes, keep.lanes);
+    // Fewer lanes would need less, but sum in another order: values are computed again instead.
+    request.budget = InBytes(after.needed_bytes - 1);
+    const CompiledStep tight = Compile(request);
+    EXPECT_EQ(tight.step.session().options().lanes, keep.lanes);
+    EXPECT_GT(tight.recompute.nodes, 0);
   }
   SetThreads(threads_before);
 }

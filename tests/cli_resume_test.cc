@@ -1,5 +1,9 @@
 // Runs that end early: Ctrl-C, kill -9, a loss that leaves the numbers. Equal runs give equal
 // bytes.
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
@@ -75,8 +79,11 @@ TEST_F(Resume, EqualRunsGiveEqualBytes) {
   one_thread.insert(one_thread.end(), {"--threads", "1"});
   ASSERT_EQ(Graft(one_thread).code, 0);
   EXPECT_EQ(Weights("whole"), Weights("again"));
-  // A finished run has nothing to do.
-  EXPECT_EQ(Graft({"train", "--resume", *dir_ / "whole"}).code, 0);
+  // A finished run has nothing to do, and needs nothing for it.
+  EditConfig("again", "data", "moved"), EditConfig("again", "model", "moved.safetensors");
+  const nlohmann::json done = GraftJson({"train", "--resume", *dir_ / "again"});
+  EXPECT_EQ(done["steps"], 96);
+  EXPECT_GT(done["trainable_parameters"], 0);
   EXPECT_EQ(Weights("whole"), Weights("again"));
 }
 
@@ -107,6 +114,25 @@ TEST_F(Resume, AfterInterrupt) {
   EXPECT_NE(stopped.err.find("graft train --resume"), std::string::npos) << stopped.err;
   ASSERT_EQ(Graft({"train", "--resume", *dir_ / "interrupted"}).code, 0);
   EXPECT_EQ(Weights("interrupted"), Weights("whole"));
+}
+
+// A trace covers whole runs: one that goes on after a checkpoint goes on without, one that had none
+// begins anew.
+TEST_F(Resume, ATracedRun) {
+  std::vector<std::string> args = Args("traced", kEpochs);
+  args.insert(args.end(), {"--trace", *dir_ / "trace"});
+  Process process(args);
+  ASSERT_TRUE(WaitForCheckpoint(process, "traced"));
+  process.Signal(SIGINT);
+  ASSERT_EQ(process.Wait().code, 130);
+  const Outcome o = Graft({"train", "--resume", *dir_ / "traced"});
+  ASSERT_EQ(o.code, 0) << o.err;
+  EXPECT_NE(o.out.find("a trace covers whole runs only"), std::string::npos) << o.out;
+  EXPECT_EQ(Weights("traced"), Weights("whole"));
+  EXPECT_FALSE(fs::exists(*dir_ / "trace/final.safetensors"));
+  fs::remove(*dir_ / "traced/state.safetensors");
+  ASSERT_EQ(Graft({"train", "--resume", *dir_ / "traced"}).code, 0);
+  EXPECT_TRUE(fs::exists(*dir_ / "trace/final.safetensors"));
 }
 
 // The one line of an error, which must have these words.
@@ -177,6 +203,22 @@ TEST_F(Resume, NonFiniteLossKeepsTheCheckpoint) {
               {" step ", "the checkpoint before it is kept in ", "smaller --lr"});
   const nlohmann::json json = GraftJson({"eval", "--run", *dir_ / "later", "--data", data()});
   EXPECT_TRUE(json["loss"].is_number()) << json.dump();
+}
+
+TEST_F(Resume, OptionsThatTheRunHasAreRefused) {
+  ExpectError(Graft({"train", "--resume", *dir_ / "whole", "--epochs", "1"}), 2,
+              {"--epochs: --resume takes everything from the run"});
+  ExpectError(Graft({"train", "--resume", *dir_ / "whole", "--seed", "1"}), 2, {"--seed: "});
+}
+
+TEST_F(Resume, TwoProcessesDoNotTrainInOneDirectory) {
+  Interrupt("shared");
+  const int fd = open((*dir_ / "shared").c_str(), O_RDONLY | O_DIRECTORY);
+  ASSERT_EQ(flock(fd, LOCK_EX), 0);
+  ExpectError(Graft({"train", "--resume", *dir_ / "shared"}), 1,
+              {"another process is training in this run directory"});
+  close(fd);
+  EXPECT_EQ(Graft({"train", "--resume", *dir_ / "shared"}).code, 0);
 }
 
 TEST_F(Resume, FullDiskKeepsTheCheckpoint) {

@@ -253,8 +253,16 @@ TEST_F(Story, PeftAdapterEvaluatesAlike) {
 TEST_F(Story, UndoneMergeIsTheBase) {
   const std::string hf = *dir_ / "undo-hf";
   ASSERT_EQ(Graft({"export", "--model", fused(), "--format", "hf", "--out", hf}).code, 0);
-  for (const std::string& base : {fused(), hf}) {
-    const bool file = base == fused();
+  // As other writers lay a header out.
+  const std::string foreign = *dir_ / "foreign.safetensors", ours = Slurp(fused());
+  uint64_t length = 0;
+  std::memcpy(&length, ours.data(), 8);
+  std::string text = nlohmann::ordered_json::parse(ours.substr(8, length)).dump(1) + "   ";
+  const uint64_t longer = text.size();
+  text.insert(0, reinterpret_cast<const char*>(&longer), 8);
+  Spill(foreign, text + ours.substr(8 + length));
+  for (const std::string& base : {foreign, hf}) {
+    const bool file = base == foreign;
     const std::string run = *dir_ / (file ? "undo-run" : "undo-run-hf");
     const std::string merged = *dir_ / (file ? "undo.safetensors" : "undo");
     const std::string back = *dir_ / (file ? "undone.safetensors" : "undone");
@@ -272,6 +280,11 @@ TEST_F(Story, UndoneMergeIsTheBase) {
     std::string bytes = Slurp(merged + name);
     uint64_t header = 0;
     std::memcpy(&header, bytes.data(), 8);
+    // In place, the base and what was kept of it would be lost.
+    EXPECT_EQ(Graft({"fuse", "--undo", merged, "--out", merged + name}).code, 2);
+    const std::string kept = file ? *dir_ / "undo.base.safetensors" : merged + "/base.safetensors";
+    EXPECT_EQ(Graft({"fuse", "--undo", merged, "--out", kept}).code, 2);
+    EXPECT_EQ(Graft({"fuse", "--run", run, "--out", base + name, "--keep-base"}).code, 2);
     bytes[8 + header] ^= 1;  // of the class token, which the merge left alone
     Spill(merged + name, bytes);
     const Outcome changed = Graft({"fuse", "--undo", merged, "--out", back + "-again"});

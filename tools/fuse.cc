@@ -15,12 +15,15 @@ struct FuseOptions {
 void Run(const FuseOptions& o, const CommonOptions& common) {
   if (o.out.empty()) FailUsage("fuse needs --out, the file to write");
   if (!o.undo.empty()) {
+    for (const std::string& read : {o.undo, KeptBasePath(o.undo)}) RefuseOverwriting(o.out, read);
     UndoFuse(o.undo, o.out);
     PrintJson(common, {{"undo", o.undo}, {"out", o.out}});
     return Say(common, fmt::format("wrote {}: the base of {}, its bytes", o.out, o.undo));
   }
   ApplyCommonOptions(common);
-  const FusedModel fused = Fuse(OpenModel(o.choice, common, InputKind::kDataset), o.data);
+  OpenedModel opened = OpenModel(o.choice, common, InputKind::kDataset);
+  RefuseOverwriting(o.out, opened.config.model);
+  const FusedModel fused = Fuse(std::move(opened), o.data);
   if (o.keep_base && fused.config.model.starts_with("init:"))
     FailUsage("--keep-base: {} is no file", fused.config.model);
   SaveFused(fused, o.out);

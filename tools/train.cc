@@ -1,4 +1,5 @@
 // graft train
+#include <algorithm>
 #include <filesystem>
 
 #include "runtime/cpu.h"
@@ -90,6 +91,14 @@ TrainSummary TrainOrRemove(RunDir& dir, bool existed, const CommonOptions& commo
   }
 }
 
+// Everything that changes results comes from the run: a flag that would be ignored is a mistake.
+void CheckResume(const CLI::App& command) {
+  constexpr std::string_view kFree[] = {"--resume", "--threads", "--json", "--quiet"};
+  for (const CLI::Option* option : command.get_options())
+    if (option->count() > 0 && std::ranges::find(kFree, option->get_name()) == std::end(kFree))
+      FailUsage("{}: --resume takes everything from the run; leave it out", option->get_name());
+}
+
 void Run(TrainOptions& o, const CommonOptions& common) {
   if (o.config.preprocess == "list") return Say(common, ListPreprocess());
   if (o.resume.empty() && o.config.model.empty())
@@ -97,8 +106,6 @@ void Run(TrainOptions& o, const CommonOptions& common) {
   if (o.resume.empty() && o.config.data.empty()) FailUsage("train needs --data");
   if (o.resume.empty() && o.out.empty())
     FailUsage("train needs --out, the run directory to create");
-  if (!o.resume.empty() && (!o.out.empty() || !o.config.model.empty()))
-    FailUsage("--resume takes everything from the run; leave out --model and --out");
   RunConfig& c = o.config;
   c.seed = common.seed, c.isa = common.isa, c.memory_budget = common.memory_budget;
   c.disabled_passes = common.disabled_passes;
@@ -157,7 +164,10 @@ void AddTrainCommand(CLI::App& app, CommonOptions& common) {
       "--method \"lora(r=8)\" --train-split train800val200 --epochs 10 --out runs/a\n"
       "  graft train --model minilm/ --data text/sst2 --method \"lora(r=8)\" --epochs 3 "
       "--out runs/s");
-  command->callback([options, &common] { Run(*options, common); });
+  command->callback([options, &common, command] {
+    if (!options->resume.empty()) CheckResume(*command);
+    Run(*options, common);
+  });
 }
 
 }  // namespace graft

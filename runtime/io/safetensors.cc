@@ -1,5 +1,6 @@
 #include "runtime/io/safetensors.h"
 
+#include <algorithm>
 #include <array>
 #include <set>
 
@@ -72,8 +73,8 @@ SafetensorsFile SafetensorsFile::Parse(const std::string& path, std::span<const 
   file.path_ = path;
   file.owner_ = std::move(owner);
   file.data_ = bytes.subspan(8 + length);
-  const std::string_view json(reinterpret_cast<const char*>(bytes.data()) + 8, length);
-  SafetensorsHeader header = ParseSafetensorsHeader(json, file.data_.size(), path);
+  file.header_ = {reinterpret_cast<const char*>(bytes.data()) + 8, length};
+  SafetensorsHeader header = ParseSafetensorsHeader(file.header_, file.data_.size(), path);
   file.tensors_ = std::move(header.tensors);
   file.metadata_ = std::move(header.metadata);
   for (size_t i = 0; i < file.tensors_.size(); ++i) file.index_.emplace(file.tensors_[i].name, i);
@@ -116,10 +117,10 @@ ParamStore SafetensorsFile::LoadAll() const {
   return store;
 }
 
-void WriteSafetensors(const std::string& path, std::span<const TensorToWrite> tensors,
-                      const StringMap& metadata) {
-  CheckWritable(path, tensors);
-  const std::string header = MakeHeader(path, tensors, metadata);
+namespace {
+
+void Write(const std::string& path, std::span<const TensorToWrite> tensors,
+           std::string_view header) {
   std::array<std::byte, 8> length;
   for (size_t i = 0; i < 8; ++i) length[i] = static_cast<std::byte>(header.size() >> 8 * i);
   AtomicFile file(path);
@@ -127,6 +128,27 @@ void WriteSafetensors(const std::string& path, std::span<const TensorToWrite> te
   file.Write(header);
   for (const TensorToWrite& t : tensors) file.Write(t.bytes);
   file.Commit();
+}
+
+}  // namespace
+
+void WriteSafetensors(const std::string& path, std::span<const TensorToWrite> tensors,
+                      const StringMap& metadata) {
+  CheckWritable(path, tensors);
+  Write(path, tensors, MakeHeader(path, tensors, metadata));
+}
+
+void WriteSafetensorsAs(const std::string& path, std::span<const TensorToWrite> tensors,
+                        std::string_view header) {
+  uint64_t size = 0;
+  for (const TensorToWrite& t : tensors) size += t.bytes.size();
+  const std::vector<FileTensor> told = ParseSafetensorsHeader(header, size, path).tensors;
+  const auto same = [](const FileTensor& a, const TensorToWrite& b) {
+    return a.name == b.name && a.dtype == b.dtype && a.shape == b.shape;
+  };
+  if (!std::ranges::equal(told, tensors, same))
+    Fail("{}: the header tells of other tensors; nothing was written", path);
+  Write(path, tensors, header);
 }
 
 void WriteSafetensors(const std::string& path, const ParamStore& store, const StringMap& metadata) {

@@ -38,6 +38,7 @@ class SafetensorsFile {
   const std::string& path() const { return path_; }
   const std::vector<FileTensor>& tensors() const { return tensors_; }  // in the order of the data
   const StringMap& metadata() const { return metadata_; }
+  std::string_view header() const { return header_; }  // as it stands in the file
   const FileTensor* Find(std::string_view name) const;
   const FileTensor& Get(std::string_view name) const;  // Error with the nearest names
   std::span<const std::byte> bytes(const FileTensor& tensor) const {
@@ -53,6 +54,7 @@ class SafetensorsFile {
   std::string path_;
   std::shared_ptr<const void> owner_;
   std::span<const std::byte> data_;
+  std::string_view header_;
   std::vector<FileTensor> tensors_;
   std::map<std::string, size_t, std::less<>> index_;
   StringMap metadata_;
@@ -84,6 +86,10 @@ class SafetensorsModel {
 // see atomic_file.h: after any failure the old file is still there.
 void WriteSafetensors(const std::string& path, std::span<const TensorToWrite> tensors,
                       const StringMap& metadata);
+// The same with the header of an earlier file, which must tell of these tensors in this order: the
+// bytes of that file again, whoever wrote it. Error if it does not.
+void WriteSafetensorsAs(const std::string& path, std::span<const TensorToWrite> tensors,
+                        std::string_view header);
 // The whole store, sorted by name.
 void WriteSafetensors(const std::string& path, const ParamStore& store, const StringMap& metadata);
 

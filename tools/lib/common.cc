@@ -3,6 +3,7 @@
 #include <atomic>
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
 
 #include "ops/isa.h"
 #include "runtime/cpu.h"
@@ -32,6 +33,15 @@ void ApplyCommonOptions(const CommonOptions& o) {
   if (o.dtype != "f32" && o.dtype != "auto")
     FailUsage("--dtype '{}': this version computes in f32 only{}", o.dtype,
               DidYouMean(o.dtype, {"f32", "auto"}));
+}
+
+void RefuseOverwriting(const std::string& out, const std::string& read) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  const bool inside = fs::is_directory(read, ignored) && fs::exists(out, ignored) &&
+                      fs::equivalent(fs::absolute(out).parent_path(), read, ignored);
+  if (inside || fs::equivalent(out, read, ignored))
+    FailUsage("{}: this would overwrite {}, which is read; expected another name", out, read);
 }
 
 void Say(const CommonOptions& o, const std::string& line) {

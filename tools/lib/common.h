@@ -21,6 +21,10 @@ void AddCommonOptions(CLI::App& command, CommonOptions& options);
 // anything.
 void ApplyCommonOptions(const CommonOptions& options);
 
+// Error if writing `out` would destroy `read`: the same file or directory by any name, or a file of
+// that directory.
+void RefuseOverwriting(const std::string& out, const std::string& read);
+
 // A line for people: standard output, or standard error with --json; nothing with --quiet.
 void Say(const CommonOptions& options, const std::string& line);
 // The result: one JSON object on standard output with --json.

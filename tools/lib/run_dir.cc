@@ -1,6 +1,9 @@
 #include "tools/lib/run_dir.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -38,7 +41,7 @@ constexpr uint64_t kMaxMetricsBytes = uint64_t{1} << 30;
 RunDir RunDir::Create(const std::string& path, const RunConfig& config) {
   CreateFreshDirectory(path);
   WriteConfig(path, config);
-  return RunDir(path, config);
+  return RunDir(path, config, false);
 }
 
 void RunDir::RecordBase(const std::string& sha256) {
@@ -50,7 +53,7 @@ RunDir RunDir::Open(const std::string& path) {
   const std::string file = path + "/config.json";
   if (!Exists(file))
     Fail("{}: no run here (no config.json); hint: --run takes the --out of graft train", path);
-  return RunDir(path, RunConfigFromJson(ReadJson(file), file));
+  return RunDir(path, RunConfigFromJson(ReadJson(file), file), true);
 }
 
 void RunDir::SaveState(const ParamStore& params, const std::vector<std::string>& names,
@@ -140,6 +143,18 @@ void RunDir::TruncateMetrics(int64_t step) const {
     begin = end + 1;
   }
   WriteFileAtomically(path, kept);
+}
+
+RunLock::RunLock(const std::string& path)
+    : fd_(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+  // A file system without locks says another error; go on without, then.
+  if (fd_ < 0 || flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+  close(fd_);
+  Fail("{}: another process is training in this run directory", path);
+}
+
+RunLock::~RunLock() {
+  if (fd_ >= 0) close(fd_);
 }
 
 }  // namespace graft

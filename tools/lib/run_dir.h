@@ -24,6 +24,7 @@ class RunDir {
   static RunDir Open(const std::string& path);
 
   const std::string& path() const { return path_; }
+  bool resumed() const { return resumed_; }  // opened, not created
   const RunConfig& config() const { return config_; }
   // Rewrites config.json with the base's hash, which is known only after a run has started.
   void RecordBase(const std::string& sha256);
@@ -47,9 +48,23 @@ class RunDir {
   void TruncateMetrics(int64_t step) const;
 
  private:
-  RunDir(std::string path, RunConfig config) : path_(std::move(path)), config_(std::move(config)) {}
+  RunDir(std::string path, RunConfig config, bool resumed)
+      : path_(std::move(path)), config_(std::move(config)), resumed_(resumed) {}
   std::string path_;
   RunConfig config_;
+  bool resumed_;
+};
+
+// Held while training: a second process that would train in the directory gets an Error.
+class RunLock {
+ public:
+  explicit RunLock(const std::string& path);
+  RunLock(const RunLock&) = delete;
+  RunLock& operator=(const RunLock&) = delete;
+  ~RunLock();
+
+ private:
+  int fd_;
 };
 
 }  // namespace graft

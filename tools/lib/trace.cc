@@ -1,6 +1,7 @@
 #include "tools/lib/trace.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "ops/ops.h"
 #include "runtime/io/atomic_file.h"
@@ -53,9 +54,8 @@ Trace::Trace(const std::string& dir) : dir_(dir), batches_(dir + "/batches.npz")
 Trace::~Trace() = default;
 
 std::unique_ptr<Trace> Trace::Begin(const RunConfig& config, const Graph& g, ParamStore& params,
-                                    const TaskData& data, int64_t first_step) {
-  if (first_step > 0) Fail("--trace: a resumed run cannot be traced; train it from the start");
-  CreateFreshDirectory(config.trace);
+                                    const TaskData& data, bool again) {
+  if (!again || !std::filesystem::exists(config.trace)) CreateFreshDirectory(config.trace);
   std::unique_ptr<Trace> trace(new Trace(config.trace));
   std::vector<TensorToWrite> tensors;
   std::vector<std::string> names = g.ParamNames();

@@ -8,10 +8,10 @@ namespace graft {
 
 class Trace {
  public:
-  // Writes init.safetensors: every parameter of the graph as it starts. A trace covers whole runs,
-  // so a resumed one (`first_step` > 0) is an Error.
+  // Writes init.safetensors: every parameter of the graph as it starts. What a trace of this
+  // run that did not come to a checkpoint (`again`) has left is replaced.
   static std::unique_ptr<Trace> Begin(const RunConfig& config, const Graph& g, ParamStore& params,
-                                      const TaskData& data, int64_t first_step);
+                                      const TaskData& data, bool again);
   ~Trace();
   // Row order of the step (indices into the training list), loss, learning rate; dropout masks of
   // the data's batch.

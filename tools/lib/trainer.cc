@@ -11,6 +11,7 @@
 #include "runtime/cpu.h"
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/json.h"
+#include "runtime/io/safetensors.h"
 #include "runtime/rng.h"
 #include "runtime/threads.h"
 #include "tools/lib/base_hash.h"
@@ -69,12 +70,10 @@ class Trainer {
 
   TrainSummary Run() {
     Open();
-    if (!progress_.finished) {
-      Compile();
-      start_seconds_ = SecondsSinceStart();
-      while (progress_.step < steps_ && !interrupted_) OneEpoch();
-      if (!interrupted_) Finish();
-    }
+    Compile();
+    start_seconds_ = SecondsSinceStart();
+    while (progress_.step < steps_ && !interrupted_) OneEpoch();
+    if (!interrupted_) Finish();
     return Summary();
   }
 
@@ -142,7 +141,11 @@ void Trainer::Open() {
   if (dir_.LoadState(model_.params, progress_)) dir_.TruncateMetrics(progress_.step);
   if (progress_.step > steps_)
     Fail("{}: the state is of step {}, but the run has {}", dir_.path(), progress_.step, steps_);
-  if (!c_.trace.empty()) trace_ = Trace::Begin(c_, graph_, model_.params, *train_, progress_.step);
+  if (c_.trace.empty()) return;
+  if (progress_.step == 0)
+    trace_ = Trace::Begin(c_, graph_, model_.params, *train_, dir_.resumed());
+  else if (hooks_.note)
+    hooks_.note(fmt::format("{}: not continued, a trace covers whole runs only", c_.trace));
 }
 
 void Trainer::Compile() {
@@ -390,6 +393,30 @@ TrainSummary Trainer::Summary() const {
 
 }  // namespace
 
-TrainSummary Train(RunDir& dir, const TrainHooks& hooks) { return Trainer(dir, hooks).Run(); }
+namespace {
+
+// Of a run that has nothing left to do, which then needs neither its model nor its data.
+std::optional<TrainSummary> FinishedRun(const RunDir& dir) {
+  ParamStore state;
+  Progress p;
+  if (!dir.LoadState(state, p) || !p.finished) return {};
+  int64_t trainable = 0;
+  const ParamStore last = SafetensorsFile::Open(dir.file("last.safetensors")).LoadAll();
+  for (const auto& [name, entry] : last.entries()) trainable += entry.shape.size();
+  return TrainSummary{.config = dir.config(),
+                      .steps = p.step,
+                      .trainable_parameters = trainable,
+                      .final_train_loss = p.last_loss,
+                      .val_accuracy = p.val_accuracy,
+                      .seconds = p.seconds};
+}
+
+}  // namespace
+
+TrainSummary Train(RunDir& dir, const TrainHooks& hooks) {
+  const RunLock lock(dir.path());
+  if (const std::optional<TrainSummary> done = FinishedRun(dir)) return *done;
+  return Trainer(dir, hooks).Run();
+}
 
 }  // namespace graft

@@ -15,6 +15,7 @@ namespace {
 constexpr const char* kNames = "graft.base_tensors";
 constexpr const char* kHash = "graft.base_tensors_sha256";
 constexpr const char* kMetadata = "graft.base_metadata";
+constexpr const char* kHeader = "graft.base_header";  // absent if the base was in shards
 constexpr const char* kConfig = "graft.base_config";  // text of config.json; absent for a file
 
 TensorToWrite View(const SafetensorsFile& file, const FileTensor& t) {
@@ -85,6 +86,18 @@ const std::string& MustHave(const SafetensorsFile& kept, const char* key) {
   return it->second;
 }
 
+// The bytes of the base's file, or of one file in place of its shards.
+void WriteBase(const SafetensorsFile& kept, const std::vector<TensorToWrite>& tensors,
+               const std::string& out) {
+  if (const auto header = kept.metadata().find(kHeader); header != kept.metadata().end())
+    return WriteSafetensorsAs(out, tensors, header->second);
+  const Json json = ParseJson(MustHave(kept, kMetadata), kept.path());
+  StringMap metadata;
+  for (const auto& [key, value] : json.items())
+    if (value.is_string()) metadata[key] = value.get<std::string>();
+  WriteSafetensors(out, tensors, metadata);
+}
+
 }  // namespace
 
 std::string KeptBasePath(const std::string& fused) {
@@ -110,6 +123,7 @@ void KeepBase(const std::string& base, const std::string& fused) {
   StringMap metadata{{kNames, DumpJson(names)},
                      {kHash, HashOf(all)},
                      {kMetadata, DumpJson(Json(original.metadata()))}};
+  if (original.files().size() == 1) metadata[kHeader] = original.files().front().header();
   if (const std::string config = base + "/config.json"; std::filesystem::exists(config))
     metadata[kConfig] = ReadFile(config, JsonLimits{}.bytes);
   WriteSafetensors(KeptBasePath(fused), kept, metadata);
@@ -140,15 +154,11 @@ void UndoFuse(const std::string& fused, const std::string& out) {
   }
   if (HashOf(tensors) != MustHave(file, kHash))
     Fail("{}: it or {} has changed since the merge; nothing was written", fused, path);
-  const Json json = ParseJson(MustHave(file, kMetadata), path);
-  StringMap metadata;
-  for (const auto& [key, value] : json.items())
-    if (value.is_string()) metadata[key] = value.get<std::string>();
   const auto config = file.metadata().find(kConfig);
-  if (config == file.metadata().end()) return WriteSafetensors(out, tensors, metadata);
+  if (config == file.metadata().end()) return WriteBase(file, tensors, out);
   CreateFreshDirectory(out);
   WriteFileAtomically(out + "/config.json", config->second);
-  WriteSafetensors(out + "/model.safetensors", tensors, metadata);
+  WriteBase(file, tensors, out + "/model.safetensors");
 }
 
 }  // namespace graft

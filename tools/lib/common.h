@@ -15,16 +15,20 @@ struct CommonOptions {
   std::vector<std::string> disabled_passes;
 };
 
-// Adds the common options to a sub-command.
+// Adds the common options to a sub-command. Their values are checked before it begins, whether it
+// makes use of them or not: Error (kUsage) for an unknown --isa, --dtype or pass and for a memory
+// budget that is no size.
 void AddCommonOptions(CLI::App& command, CommonOptions& options);
-// Sets threads and SIMD target; Error for an unknown --isa or --dtype. Call before building
-// anything.
+// Sets threads and SIMD target. Call before building anything.
 void ApplyCommonOptions(const CommonOptions& options);
 
 // A line for people: standard output, or standard error with --json; nothing with --quiet.
 void Say(const CommonOptions& options, const std::string& line);
 // The result: one JSON object on standard output with --json.
 void PrintJson(const CommonOptions& options, const nlohmann::json& json);
+
+// What --preprocess list prints.
+void PrintPreprocessPresets(const CommonOptions& options);
 
 // Ctrl-C and SIGTERM set a flag; a second one ends the process at once.
 void CatchInterrupts();

@@ -134,7 +134,7 @@ void AddDataCommand(CLI::App& app, CommonOptions& common) {
       "500");
   make->callback([o, &common] { Make(*o, common); });
   CLI::App* check = data->add_subcommand(
-      "check", "report counts, unreadable images and test images seen in training");
+      "check", "report counts, unreadable images and pictures that are in two splits");
   auto directory = std::make_shared<std::string>();
   check->add_option("dir", *directory, "data set directory")->required();
   AddCommonOptions(*check, common);

@@ -117,9 +117,7 @@ void AppendLines(std::string& text, std::string_view title, const Items& items, 
 }  // namespace
 
 bool DatasetReport::ok() const {
-  if (!unreadable.empty()) return false;
-  for (const DuplicateImage& d : duplicates)
-    if (IsTest(d.first_split) != IsTest(d.second_split)) return false;
+  if (!unreadable.empty() || !duplicates.empty()) return false;
   for (const SplitOverlap& o : overlaps)
     if (IsTest(o.first) != IsTest(o.second)) return false;
   return true;

@@ -44,7 +44,8 @@ struct DatasetReport {
   std::vector<DuplicateImage> duplicates;
   std::vector<SplitOverlap> overlaps;
 
-  // No unreadable image, and no picture in both a test and a training or validation split.
+  // No unreadable image, no picture under two paths in two splits, and no path in both a test and a
+  // training or validation split.
   bool ok() const;
 };
 

@@ -149,7 +149,8 @@ ImageDataset::ImageDataset(const std::string& directory) : directory_(directory)
     else
       OpenLists(lists);
   } catch (const fs::filesystem_error& error) {
-    Fail("{}: cannot read the data set: {}", directory, error.what());
+    Fail("{}: cannot read the data set: {}: {}", directory, error.path1().string(),
+         error.code().message());
   }
 }
 

@@ -252,7 +252,8 @@ void WriteTask(const std::string& directory, std::string_view name, int size,
     WriteLines(root / "train800val200.txt", train + val);
     WriteLines(root / "test.txt", test);
   } catch (const fs::filesystem_error& error) {
-    Fail("{}: cannot write the data set: {}", directory, error.what());
+    Fail("{}: cannot write the data set: {}: {}", directory, error.path1().string(),
+         error.code().message());
   }
 }
 

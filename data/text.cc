@@ -244,7 +244,8 @@ std::vector<fs::path> FindSplits(const std::string& directory) {
     for (const fs::directory_entry& entry : fs::directory_iterator(directory))
       if (FormatOf(entry.path()) && entry.is_regular_file()) paths.push_back(entry.path());
   } catch (const fs::filesystem_error& error) {
-    Fail("{}: cannot read the data set: {}", directory, error.what());
+    Fail("{}: cannot read the data set: {}: {}", directory, error.path1().string(),
+         error.code().message());
   }
   const auto rank = [](const fs::path& path) {
     return std::find(kUsualOrder.begin(), kUsualOrder.end(), path.stem().string()) -

@@ -37,6 +37,8 @@ PassManager MakePasses(std::vector<Pass> passes, const std::vector<std::string>&
   return manager;
 }
 
+}  // namespace
+
 void CheckPassNames(const std::vector<std::string>& disabled) {
   const std::vector<std::string> known = PassNames();
   for (const std::string& name : disabled)
@@ -45,12 +47,12 @@ void CheckPassNames(const std::vector<std::string>& disabled) {
                   ErrorKind::kUsage);
 }
 
-}  // namespace
-
 std::vector<std::string> PassNames() {
   std::vector<std::string> names;
   for (const auto& group : {ForwardPasses(), StepPasses(), {RecomputePass({})}})
-    for (const Pass& pass : group) names.push_back(pass.name);
+    for (const Pass& pass : group)
+      if (std::find(names.begin(), names.end(), pass.name) == names.end())
+        names.push_back(pass.name);
   return names;
 }
 

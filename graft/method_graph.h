@@ -27,5 +27,7 @@ TrainStep::Passes TrainingPasses(const std::vector<std::string>& disabled = {},
                                  const RecomputeLimit& limit = {});
 // All pass names, for messages and `graft inspect`.
 std::vector<std::string> PassNames();
+// Throws Error (kUsage) for a name that is not one of them.
+void CheckPassNames(const std::vector<std::string>& names);
 
 }  // namespace graft

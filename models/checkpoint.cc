@@ -108,9 +108,22 @@ LoadedModel LoadFile(const std::string& source, const std::string& arch) {
   return model;
 }
 
+// A file whose config.json tells all does not need --arch, but no name may be wrong in silence.
+void CheckArch(const std::string& source, const std::string& arch) {
+  if (arch.empty()) return;
+  if (source.starts_with("init:"))
+    FailUsage("--arch {}: is for files; {} names its architecture itself", arch, source);
+  try {
+    ModelByName(arch);
+  } catch (const Error& e) {
+    FailUsage("--arch: {}", e.what());
+  }
+}
+
 }  // namespace
 
 LoadedModel LoadModel(const std::string& source, const std::string& arch, uint64_t seed) {
+  CheckArch(source, arch);
   return source.starts_with("init:") ? LoadInit(source, seed) : LoadFile(source, arch);
 }
 

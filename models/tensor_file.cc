@@ -88,7 +88,8 @@ void CheckNoPickle(const std::string& path) {
     return;
   }
   for (const char* end : {".bin", ".pt", ".pth", ".ckpt", ".pkl"})
-    if (path.ends_with(end)) RefusePickle(path, fs::path(path).parent_path().string());
+    if (path.ends_with(end) && fs::exists(path, ignored))
+      RefusePickle(path, fs::path(path).parent_path().string());
 }
 
 }  // namespace

@@ -17,24 +17,29 @@ struct Level {
 };
 constexpr Level kLevels[] = {{"avx512", HWY_AVX3}, {"avx2", HWY_AVX2}, {"sse4", HWY_SSE4}};
 
-}  // namespace
-
-void LimitIsa(const std::string& name) {
+const Level& FindLevel(const std::string& name) {
   std::vector<std::string> names;
   for (const Level& level : kLevels) {
     names.emplace_back(level.name);
     if (level.name != name) continue;
     if (!(hwy::SupportedTargets() & level.target))
-      throw Error(fmt::format("--isa {}: this CPU has {} at most", name, ActiveIsa()),
-                  ErrorKind::kUsage);
-    // Not hwy::DisableTargets: in Highway 1.0.3 the next SupportedTargets() would undo it.
-    hwy::SetSupportedTargetsForTest(hwy::SupportedTargets() & ~(level.target - 1));
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-    if (name != "sse4") CapOnednnIsa(name);
-    return;
+      FailUsage("--isa {}: this CPU has {} at most", name, ActiveIsa());
+    return level;
   }
-  throw Error(fmt::format("--isa '{}'{}", name, DidYouMean(name, names)), ErrorKind::kUsage);
+  FailUsage("--isa '{}'{}", name, DidYouMean(name, names));
 }
+
+}  // namespace
+
+void LimitIsa(const std::string& name) {
+  const Level& level = FindLevel(name);
+  // Not hwy::DisableTargets: in Highway 1.0.3 the next SupportedTargets() would undo it.
+  hwy::SetSupportedTargetsForTest(hwy::SupportedTargets() & ~(level.target - 1));
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  if (name != "sse4") CapOnednnIsa(name);
+}
+
+void CheckIsa(const std::string& name) { FindLevel(name); }
 
 std::string ActiveIsa() {
   const int64_t supported = hwy::SupportedTargets();

@@ -67,9 +67,20 @@ ValueId Dropped(const MethodArgs& a, ValueId x, const std::string& scope, double
                  {p, false, static_cast<int64_t>(a.seed), scope + ".dropout"});
 }
 
+// A layer has one branch: two of them would share the names of their factors.
+void CheckNoBranchYet(const Graph& g, const std::vector<std::string>& targets) {
+  for (ValueId v : g.Leaves(Role::kIntermediate)) {
+    if (!IsSite(g, v)) continue;
+    const std::string& scope = g.node(g.value(v).producer).scope;
+    if (ScopeMatches(scope, targets) && g.FindLeaf(scope + ".lora_a").valid())
+      FailUsage("two terms 'lora' would both branch off {}", scope);
+  }
+}
+
 PassReport ApplyLora(const MethodArgs& a) {
   const LoraConfig c = ReadConfig(a);
   CheckTargets(a.g, c.targets);
+  CheckNoBranchYet(a.g, c.targets);
   const Pat site = Op(kMatmul, {Any("x"), Any("w")}).If([&](const Graph& g, ValueId v) {
     return IsSite(g, v) && ScopeMatches(g.node(g.value(v).producer).scope, c.targets);
   });

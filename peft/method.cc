@@ -45,8 +45,13 @@ MethodTerm ParseTerm(std::string_view text) {
   if (name.empty()) Usage("method: expected a name such as lora(r=8), found nothing");
   const MethodRecord& record = FindMethod(name);
   if (open == std::string_view::npos) return {std::string(name), {}};
-  if (text.back() != ')') Usage(fmt::format("method '{}': the options do not end with ')'", text));
-  return {std::string(name), ParseOptions(text.substr(open + 1, text.size() - open - 2), record)};
+  const size_t close = text.find(')', open);
+  if (close == std::string_view::npos)
+    Usage(fmt::format("method '{}': the options do not end with ')'", text));
+  if (close + 1 != text.size())
+    Usage(fmt::format("method '{}': a '+' is missing between '{}' and '{}'", text,
+                      text.substr(0, close + 1), Trim(text.substr(close + 1))));
+  return {std::string(name), ParseOptions(text.substr(open + 1, close - open - 1), record)};
 }
 
 }  // namespace
@@ -136,8 +141,10 @@ std::vector<std::string> MethodArgs::List(std::string_view option) const {
   return list;
 }
 
-std::vector<PassReport> ApplyMethod(Graph& g, ParamStore& params, const Method& method,
-                                    uint64_t seed) {
+namespace {
+
+std::vector<PassReport> ApplyTerms(Graph& g, ParamStore& params, const Method& method,
+                                   uint64_t seed) {
   for (ValueId v : g.Leaves(Role::kParam)) g.SetTrainable(v, false);
   std::vector<PassReport> reports;
   bool head = true;
@@ -152,8 +159,20 @@ std::vector<PassReport> ApplyMethod(Graph& g, ParamStore& params, const Method& 
   }
   for (ValueId v : g.Leaves(Role::kParam))
     if (g.value(v).name.starts_with("head.")) g.SetTrainable(v, head);
-  if (g.Trainable().empty()) Usage(fmt::format("method '{}' trains nothing", ToString(method)));
+  if (g.Trainable().empty()) Usage("trains nothing");
   return reports;
+}
+
+}  // namespace
+
+std::vector<PassReport> ApplyMethod(Graph& g, ParamStore& params, const Method& method,
+                                    uint64_t seed) {
+  try {
+    return ApplyTerms(g, params, method, seed);
+  } catch (const Error& e) {  // of an option or a target, whose method may be one of several
+    if (e.kind != ErrorKind::kUsage) throw;
+    Usage(fmt::format("method '{}': {}", ToString(method), e.what()));
+  }
 }
 
 int64_t TrainableCount(const Graph& g) {

@@ -15,7 +15,7 @@ PassReport Select(const MethodArgs& a, const char* name,
   PassReport report{name, 0, a.g.live_nodes(), a.g.live_nodes(), 0, {}};
   report.rewrites = SetTrainable(a.g, which);
   if (report.rewrites == 0)
-    throw Error(fmt::format("method '{}' found no parameter", name), ErrorKind::kUsage);
+    throw Error(fmt::format("'{}' finds no parameter", name), ErrorKind::kUsage);
   return report;
 }
 

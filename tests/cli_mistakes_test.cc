@@ -2,6 +2,7 @@
 // helps.
 #include <cstring>
 
+#include "runtime/io/npy.h"
 #include "tests/cli_mistakes_testing.h"
 
 namespace graft::cli {
@@ -36,6 +37,8 @@ void SpillBrokenModels(const std::string& good, const TempDir& dir) {
   spill("same.safetensors", [](Json&) {});
   spill("overlap.safetensors",
         [](Json& t) { t["norm.bias"]["data_offsets"] = t["norm.weight"]["data_offsets"]; });
+  spill("preprocess.safetensors",
+        [](Json& t) { t["__metadata__"]["graft.preprocess"] = "vtab,resize=9999999"; });
   spill("integers.safetensors", [](Json& t) { t["norm.bias"]["dtype"] = "I32"; });
   spill("dtype.safetensors", [](Json& t) { t["norm.bias"]["dtype"] = "F33"; });
   spill("shape.safetensors", [](Json& t) { t["norm.bias"]["shape"] = {8, 8}; });
@@ -81,9 +84,13 @@ class Mistakes : public testing::Test {
           std::string("\x93NUMPY\x01\0\x46\0", 10) +
               "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 3), }          \n" +
               std::string(12, '\0'));
+    WriteNpy(*dir_ / "large.npy",
+             ToWrite<float>("images", {1, 3, 32, 32}, std::vector<float>(3 * 32 * 32, 3.4e38f)));
     CopyData("badlabel"), Spill(*dir_ / "badlabel/test.txt", "images/test/000000.png 99\n");
     CopyData("emptylist"), Spill(*dir_ / "emptylist/test.txt", "\n");
     CopyData("lostimage"), Spill(*dir_ / "lostimage/test.txt", "images/test/none.png 1\n");
+    CopyData("loop"), fs::remove(*dir_ / "loop/train800.txt");
+    fs::create_symlink("train800.txt", *dir_ / "loop/train800.txt");
     CopyData("badimage"), Spill(*dir_ / "badimage/images/test/000000.png", "no picture\n");
     fs::create_directories(*dir_ / "folders/train/cat");
     fs::create_directories(*dir_ / "folders/train/dog");
@@ -110,12 +117,13 @@ Words TrainModel(const char* model) {
 Words TrainData(const char* data) {
   return {"train", "--model", kNano, "--data", data, "--method", "lora", "--out", "@fresh"};
 }
+const std::string kLongName = "@" + std::string(300, 'x');
 Words Predict(const char* input) { return {"predict", "--run", "@run", input}; }
 
 std::vector<Mistake> All() {
   return {
       // Words.
-      {"no command", {}, 2, {"subcommand"}},
+      {"no command", {}, 2, {"subcommand", "demo, train, eval"}},
       {"unknown command", {"trian"}, 2, {"did you mean 'train'"}},
       {"unknown flag", Train({"--epoch", "3"}), 2, {"--epochs"}},
       {"number", Train({"--epochs", "many"}), 2, {"--epochs", "many"}},
@@ -221,6 +229,11 @@ std::vector<Mistake> All() {
        TrainModel("init:bert_tiny"),
        1,
        {"holds images", "init:bert_tiny is a BERT"}},
+      {"pickled model that is none", {"inspect", "@none.pt"}, 1, {"none.pt", "No such file"}},
+      {"preprocessing in a file",
+       {"predict", "--model", "@preprocess.safetensors", "@one.ppm"},
+       1,
+       {"preprocess.safetensors (metadata graft.preprocess)", "9999999"}},
       {"pickled model", TrainModel("@pytorch_model.bin"), 1, {"pickle", "safetensors"}},
       {"other model",
        TrainModel("@bert.safetensors"),
@@ -254,6 +267,10 @@ std::vector<Mistake> All() {
       {"device", Predict("/dev/zero"), 1, {"/dev/zero", "device or pipe"}},
       {"huge image", Predict("@huge.png"), 1, {"huge.png", "20000"}},
       {"directory", Predict("@data"), 1, {"a directory", "graft eval"}},
+      {"npy of huge values",
+       Predict("@large.npy"),
+       1,
+       {"not finite", "input's values are too large, or the weights"}},
       {"npy shape", Predict("@wrong.npy"), 1, {"wrong.npy", "[n,3,32,32]", "[1,3]"}},
       {"no input", {"predict", "--run", "@run"}, 2, {"images"}},
       // Data.
@@ -261,6 +278,10 @@ std::vector<Mistake> All() {
       {"empty data", TrainData("@nothing"), 1, {"nothing", "train800.txt"}},
       {"label", TrainData("@badlabel"), 1, {"test.txt:1", "0 to 7", "99"}},
       {"empty list", TrainData("@emptylist"), 1, {"test.txt", "path label"}},
+      {"list that is a loop",
+       TrainData("@loop"),
+       1,
+       {"loop/train800.txt: Too many levels of symbolic links"}},
       {"empty class", TrainData("@folders"), 1, {"dog", "found none"}},
       {"lost image",
        {"eval", "--run", "@run", "--data", "@lostimage"},
@@ -305,6 +326,14 @@ std::vector<Mistake> All() {
        {"fuse", "--run", "@run", "--out", "@closed/fused.safetensors"},
        1,
        {"cannot write", "closed/fused.safetensors: create: Permission denied"}},
+      {"read-only data",
+       {"data", "make", "shapes", "--out", "@closed/data"},
+       1,
+       {"closed/data", "cannot write the data set", ": Permission denied"}},
+      {"long name",
+       {"train", "--model", kNano, "--data", "@data", "--method", "lora", "--out", kLongName},
+       1,
+       {": File name too long"}},
       {"cannot write",
        {"train", "--model", kNano, "--data", "@data", "--method", "lora", "--out", "/proc/nothing"},
        1,

@@ -1,6 +1,7 @@
 // What a first user does, in order: make data, train, evaluate, fuse, predict, inspect, export.
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "runtime/io/safetensors.h"
 #include "runtime/io/sha256.h"
@@ -315,13 +316,27 @@ TEST_F(Story, DataCheckFindsNothingAndThenSomething) {
   EXPECT_EQ(json["ok"], false);
 }
 
+TEST_F(Story, DataCheckCountsEqualPicturesOfAnyTwoSplits) {
+  const std::string twice = *dir_ / "twice";
+  MakeData(twice);
+  fs::copy_file(twice + "/images/train800/000000.png", twice + "/images/val200/000000.png",
+                fs::copy_options::overwrite_existing);
+  const Outcome o = Graft({"data", "check", twice});
+  EXPECT_EQ(o.code, 1);
+  EXPECT_NE(o.out.find("equal pictures in two splits: 1"), std::string::npos) << o.out;
+  EXPECT_EQ(o.out.find("no problem found"), std::string::npos) << o.out;
+}
+
 TEST(Help, EveryCommandShowsAnExample) {
-  for (const char* command :
-       {"demo", "train", "eval", "predict", "fuse", "export", "inspect", "profile", "data"}) {
-    const Outcome o = Graft({command, "--help"});
+  for (const std::string command : {"demo", "train", "eval", "predict", "fuse", "export", "inspect",
+                                    "profile", "data", "data make", "data check"}) {
+    std::istringstream words(command + " --help");
+    const Outcome o = Graft({std::istream_iterator<std::string>(words), {}});
     EXPECT_EQ(o.code, 0) << command;
-    EXPECT_NE(o.out.find(std::string("graft ") + command), std::string::npos) << command << "\n"
-                                                                              << o.out;
+    // The usage line names the command before any example does.
+    const size_t example = o.out.find("\nExample");
+    ASSERT_NE(example, std::string::npos) << command << "\n" << o.out;
+    EXPECT_NE(o.out.find("graft " + command, example), std::string::npos) << o.out;
   }
 }
 

@@ -51,6 +51,7 @@ struct Outcome {
 struct Surroundings {
   rlim_t most_file_bytes = RLIM_INFINITY;  // writing beyond fails as on a full disk
   std::string standard_output;             // "": a file that is read afterwards
+  std::string temporary;                   // TMPDIR, unless ""
 };
 
 // A command that runs in the background.
@@ -69,6 +70,7 @@ class Process {
     pid_ = fork();
     if (pid_ != 0) return;
     setrlimit(RLIMIT_FSIZE, &limit);
+    if (!around.temporary.empty()) setenv("TMPDIR", around.temporary.c_str(), 1);
     // Permissions hold for root, too: the right to read and write everything goes.
     for (int right : {CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH}) prctl(PR_CAPBSET_DROP, right);
     const int mode = O_WRONLY | O_CREAT | O_TRUNC;

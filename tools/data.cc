@@ -8,6 +8,8 @@
 namespace graft {
 namespace {
 
+constexpr int kMostImages = 1'000'000;  // of a split
+
 struct MakeOptions {
   std::string task, out;
   int size = 64;
@@ -117,16 +119,22 @@ void AddDataCommand(CLI::App& app, CommonOptions& common) {
       ->required();
   make->add_option("--out", o->out, "directory to create");
   make->add_option("--size", o->size, "side of the images in pixels")->capture_default_str();
-  make->add_option("--train", o->counts.train, "images of train800")->capture_default_str();
-  make->add_option("--val", o->counts.val, "images of val200")->capture_default_str();
-  make->add_option("--test", o->counts.test, "images of test")->capture_default_str();
+  make->add_option("--train", o->counts.train, "images of train800")
+      ->check(CLI::Range(1, kMostImages))
+      ->capture_default_str();
+  make->add_option("--val", o->counts.val, "images of val200")
+      ->check(CLI::Range(1, kMostImages))
+      ->capture_default_str();
+  make->add_option("--test", o->counts.test, "images of test")
+      ->check(CLI::Range(1, kMostImages))
+      ->capture_default_str();
   AddCommonOptions(*make, common);
   make->footer(
       "Example:\n  graft data make count --out data/count --size 64 --train 800 --val 200 --test "
       "500");
   make->callback([o, &common] { Make(*o, common); });
   CLI::App* check = data->add_subcommand(
-      "check", "report counts, unreadable images and test images seen in training");
+      "check", "report counts, unreadable images and pictures that are in two splits");
   auto directory = std::make_shared<std::string>();
   check->add_option("dir", *directory, "data set directory")->required();
   AddCommonOptions(*check, common);

@@ -1,8 +1,10 @@
 // graft demo: the commands of a first hour in one minute, on images that it draws itself.
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 
 #include "runtime/io/atomic_file.h"
@@ -37,8 +39,13 @@ class Workspace {
       CreateFreshDirectory(path_);
       return;
     }
-    std::string name = (fs::temp_directory_path() / "graft-demo-XXXXXX").string();
-    if (!mkdtemp(name.data())) Fail("{}: cannot make a directory", name);
+    std::error_code error;
+    std::string name = (fs::temp_directory_path(error) / "graft-demo-XXXXXX").string();
+    const char* wanted = std::getenv("TMPDIR");
+    if (error)
+      Fail("{}: no directory for temporary files: {}; hint: --keep DIR", wanted ? wanted : "TMPDIR",
+           error.message());
+    if (!mkdtemp(name.data())) Fail("{}: cannot make a directory: {}", name, std::strerror(errno));
     path_ = name;
   }
   ~Workspace() {

@@ -66,7 +66,7 @@ nlohmann::json MetricsJson(const Metrics& m) {
 }
 
 void Run(const EvalOptions& o, const CommonOptions& common) {
-  if (o.choice.preprocess == "list") return Say(common, ListPreprocess());
+  if (o.choice.preprocess == "list") return PrintPreprocessPresets(common);
   if (o.data.empty()) FailUsage("eval needs --data, the data set's directory");
   ApplyCommonOptions(common);
   OpenedModel opened = OpenModel(o.choice, common, InputKind::kDataset);
@@ -113,7 +113,8 @@ void AddEvalCommand(CLI::App& app, CommonOptions& common) {
                       "of texts: TEXT,LABEL or TEXT,SECOND,LABEL (default: the run's)");
   command->add_option("--split", o->split,
                       "list to evaluate on (default: test, else a validation split)");
-  command->add_option("--limit", o->limit, "the first N examples only");
+  command->add_option("--limit", o->limit, "the first N examples only")
+      ->check(CLI::Range(int64_t{0}, int64_t{1'000'000'000'000}));
   AddCommonOptions(*command, common);
   command->footer(
       "Example:\n  graft eval --run runs/a --data vtab-1k/eurosat --split test\n"

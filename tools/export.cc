@@ -157,6 +157,9 @@ void CheckOptions(const ExportOptions& o) {
   if (IsAdapterFormat(f) && o.merged)
     FailUsage("--format {} writes an adapter; --merged goes with hf and timm", f);
   const bool method = !o.choice.run.empty() || !o.choice.adapter.empty();
+  if (o.merged && !method)
+    FailUsage("--merged: {} has nothing to merge; hint: --run or --adapter, or leave it out",
+              o.choice.model);
   if (!IsAdapterFormat(f) && method && !o.merged)
     FailUsage(
         "--format {} writes a plain model: add --merged, or use --format hf-peft or "

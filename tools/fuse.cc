@@ -15,6 +15,9 @@ struct FuseOptions {
 void Run(const FuseOptions& o, const CommonOptions& common) {
   if (o.out.empty()) FailUsage("fuse needs --out, the file to write");
   if (!o.undo.empty()) {
+    const ModelChoice& c = o.choice;
+    if (o.keep_base || !(c.run + c.model + c.adapter + c.arch + o.data).empty())
+      FailUsage("--undo takes a fused file and --out, and no model, run, adapter or data");
     for (const std::string& read : {o.undo, KeptBasePath(o.undo)}) RefuseOverwriting(o.out, read);
     UndoFuse(o.undo, o.out);
     PrintJson(common, {{"undo", o.undo}, {"out", o.out}});

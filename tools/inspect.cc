@@ -32,6 +32,7 @@ Subject OpenSubject(const InspectOptions& o, const CommonOptions& common) {
   Subject s;
   s.method = o.method;
   if (!o.subject.starts_with("init:") && IsRunDirectory(o.subject)) {
+    if (!o.arch.empty()) FailUsage("--arch goes with a model; a run knows its architecture");
     s.kind = "run";
     s.config = RunDir::Open(o.subject).config();
     s.model = OpenTaskModel(s.config);
@@ -181,6 +182,9 @@ std::string GraphText(const Subject& s, const Graph& g, const InspectOptions& o)
 }
 
 void Run(InspectOptions o, const CommonOptions& common) {
+  if (o.methods && !(o.model + o.adapter + o.method + o.graph + o.block + o.out).empty())
+    FailUsage("--methods lists methods, and goes with nothing but a method's name");
+  if (o.graph.empty() && !o.block.empty()) FailUsage("--block goes with --graph svg");
   if (o.methods) {
     PrintJson(common, MethodsJson(o.subject));
     return Say(common, MethodsText(o.subject));

@@ -6,30 +6,46 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 
 #include "tools/lib/common.h"
 
 namespace graft {
 namespace {
 
+std::vector<std::string> CommandsOf(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::App* sub : app.get_subcommands({})) names.push_back(sub->get_name());
+  return names;
+}
+
+std::vector<std::string> FlagsOf(const CLI::App& app) {
+  std::vector<std::string> flags;
+  for (const CLI::Option* option : app.get_options())
+    for (const std::string& name : option->get_lnames()) flags.push_back("--" + name);
+  return flags;
+}
+
 // CLI11 says what is wrong; this adds the nearest valid flag or command.
 std::string Hint(const CLI::App& app, int argc, char** argv) {
-  std::vector<std::string> flags, commands;
-  const CLI::App* active = &app;
-  for (const CLI::App* sub : app.get_subcommands({})) {
-    commands.push_back(sub->get_name());
-    if (argc > 1 && sub->get_name() == argv[1]) active = sub;
-  }
-  for (const CLI::Option* option : active->get_options())
-    for (const std::string& name : option->get_lnames()) flags.push_back("--" + name);
-  if (active == &app && argc > 1 && argv[1][0] != '-') return DidYouMean(argv[1], commands);
+  const CLI::App* active = &app;  // the command, or the one of its commands that was reached
+  const auto contains = [](const std::vector<std::string>& names, const std::string& name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
   for (int i = 1; i < argc; ++i) {
-    std::string flag = argv[i];
-    flag = flag.substr(0, flag.find('='));
-    if (flag.starts_with("--") && std::find(flags.begin(), flags.end(), flag) == flags.end())
+    const std::string word = argv[i], flag = word.substr(0, word.find('='));
+    const std::vector<std::string> commands = CommandsOf(*active), flags = FlagsOf(*active);
+    if (flag.starts_with("--") && !contains(flags, flag)) {
+      for (const CLI::App* sub : active->get_subcommands({}))
+        if (contains(FlagsOf(*sub), flag))
+          return fmt::format("; {} follows the command: {}", flag, fmt::join(commands, ", "));
       return DidYouMean(flag, flags);
+    }
+    if (commands.empty() || word.starts_with('-')) continue;
+    if (!contains(commands, word)) return DidYouMean(word, commands);
+    active = active->get_subcommand(word);
   }
-  return "";
+  return CommandsOf(*active).empty() ? "" : DidYouMean("", CommandsOf(*active));
 }
 
 // One line, whatever a hostile file has put into names: no control characters, and of a long
@@ -52,7 +68,7 @@ void Complain(std::string_view message) {
 }
 
 int Main(int argc, char** argv) {
-  CLI::App app("Fine-tune and serve vision transformers on CPUs.", "graft");
+  CLI::App app("Fine-tune and serve vision transformers and BERT on CPUs.", "graft");
   app.require_subcommand(1);
   app.set_version_flag("--version", "graft 0.1.0");
   app.footer("Start with: graft demo\nHelp and an example for a command: graft train --help");
@@ -77,6 +93,9 @@ int Main(int argc, char** argv) {
     return static_cast<int>(e.kind);
   } catch (const std::bad_alloc&) {
     Complain("out of memory; hint: --memory-budget, or a smaller --batch-size");
+    return static_cast<int>(ErrorKind::kUser);
+  } catch (const std::filesystem::filesystem_error& e) {
+    Complain(fmt::format("{}: {}", e.path1().string(), e.code().message()));
     return static_cast<int>(ErrorKind::kUser);
   } catch (const std::exception& e) {
     Complain(e.what());

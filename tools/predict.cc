@@ -139,8 +139,10 @@ Logits ComputeLogits(JointModel& joint, Inputs& inputs, const CommonOptions& com
       logits[m].insert(logits[m].end(), row, row + classes);
     }
     if (!std::all_of(logits[m].begin(), logits[m].end(), [](float x) { return std::isfinite(x); }))
-      Fail("{} gives logits that are not finite; its weights are damaged",
-           joint.members[m].opened.description);
+      Fail(
+          "{} gives logits that are not finite; the input's values are too large, or the weights "
+          "are damaged",
+          joint.members[m].opened.description);
   }
   return logits;
 }
@@ -266,7 +268,7 @@ void CheckOptions(const PredictOptions& o) {
 }
 
 void Run(const PredictOptions& o, const CommonOptions& common) {
-  if (o.choice.preprocess == "list") return Say(common, ListPreprocess());
+  if (o.choice.preprocess == "list") return PrintPreprocessPresets(common);
   CheckOptions(o);
   ApplyCommonOptions(common);
   JointModel joint = OpenJointModel(o.choice, o.adapters, common, InputKind::kImages);

@@ -20,7 +20,7 @@ double MsSince(Clock::time_point start) {
 }
 
 struct ProfileOptions {
-  std::string model, method, arch, trace_file;
+  std::string model, method, arch;
   int64_t batch = 16, micro_batch = 0, steps = 5, classes = 10, top = 20;
   bool machine = false;
 };
@@ -90,12 +90,15 @@ Measured MeasureInference(const ProfileOptions& o, const CommonOptions& common,
   const Clock::time_point start = Clock::now();
   Graph g = BuildVit(model.vit());
   InferencePasses(common.disabled_passes).Run(g);
-  m.micro_batch =
+  const int64_t wanted =
       o.micro_batch ? std::min(o.micro_batch, o.batch) : ChooseMicroBatch(model.vit(), o.batch);
+  SessionOptions options =
+      OptionsWithinBudget(g, model.params, {wanted, 0}, 0, common.memory_budget);
+  m.micro_batch = options.capacity.sequences;
   m.plan = fmt::format("micro-batch {}", m.micro_batch);
   const int64_t runs = (o.batch + m.micro_batch - 1) / m.micro_batch;
-  Session session(g, model.params,
-                  {.capacity = {m.micro_batch, 0}, .workers = runs >= Threads() ? Threads() : 1});
+  if (runs < options.workers) options.workers = 1;
+  Session session(g, model.params, options);
   m.compile_ms = MsSince(start);
   FillNoise(session);
   auto run = [&] {
@@ -194,22 +197,26 @@ void Machine(const CommonOptions& common, const MachinePeak& peak) {
 
 void Run(ProfileOptions& o, const CommonOptions& common) {
   ApplyCommonOptions(common);
-  const MachinePeak peak = MeasurePeak(Threads());
-  Machine(common, peak);
-  if (o.machine)
+  if (o.machine) {
+    const MachinePeak peak = MeasurePeak(Threads());
+    Machine(common, peak);
     return PrintJson(common, {{"peak_gflops", peak.gflops},
                               {"gb_per_second", peak.bytes_per_second * 1e-9},
                               {"threads", Threads()},
                               {"isa", ActiveIsa()},
                               {"cpu", Cpu().model}});
+  }
   if (o.model.empty())
     FailUsage("profile needs --model, e.g. init:vit_base_patch16_224 (or --machine)");
+  if (!o.method.empty()) ParseMethod(o.method);
   LoadedModel model = LoadModel(o.model, o.arch, static_cast<uint64_t>(common.seed));
   if (!o.method.empty()) {
     std::vector<std::string> labels;
     for (int64_t i = 0; i < o.classes; ++i) labels.push_back(std::to_string(i));
     AdaptModel(model, model.vit().image_size, labels, static_cast<uint64_t>(common.seed));
   }
+  const MachinePeak peak = MeasurePeak(Threads());
+  Machine(common, peak);
   Measured m =
       o.method.empty() ? MeasureInference(o, common, model) : MeasureTraining(o, common, model);
   std::sort(m.step_ms.begin(), m.step_ms.end());

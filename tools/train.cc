@@ -100,7 +100,7 @@ void CheckResume(const CLI::App& command) {
 }
 
 void Run(TrainOptions& o, const CommonOptions& common) {
-  if (o.config.preprocess == "list") return Say(common, ListPreprocess());
+  if (o.config.preprocess == "list") return PrintPreprocessPresets(common);
   if (o.resume.empty() && o.config.model.empty())
     FailUsage("train needs --model (or --resume RUN); example: graft train --help");
   if (o.resume.empty() && o.config.data.empty()) FailUsage("train needs --data");

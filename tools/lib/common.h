@@ -15,10 +15,11 @@ struct CommonOptions {
   std::vector<std::string> disabled_passes;
 };
 
-// Adds the common options to a sub-command.
+// Adds the common options to a sub-command. Their values are checked before it begins, whether it
+// makes use of them or not: Error (kUsage) for an unknown --isa, --dtype or pass and for a memory
+// budget that is no size.
 void AddCommonOptions(CLI::App& command, CommonOptions& options);
-// Sets threads and SIMD target; Error for an unknown --isa or --dtype. Call before building
-// anything.
+// Sets threads and SIMD target. Call before building anything.
 void ApplyCommonOptions(const CommonOptions& options);
 
 // Error if writing `out` would destroy `read`: the same file or directory by any name, or a file of
@@ -29,6 +30,9 @@ void RefuseOverwriting(const std::string& out, const std::string& read);
 void Say(const CommonOptions& options, const std::string& line);
 // The result: one JSON object on standard output with --json.
 void PrintJson(const CommonOptions& options, const nlohmann::json& json);
+
+// What --preprocess list prints.
+void PrintPreprocessPresets(const CommonOptions& options);
 
 // Ctrl-C and SIGTERM set a flag; a second one ends the process at once.
 void CatchInterrupts();

@@ -120,7 +120,8 @@ OpenedModel OpenPeft(const ModelChoice& choice, const CommonOptions& common, Inp
   const PeftOnModel fitted = FitPeft(adapter, m, BuildModel(m.config));
   CheckPeftLedger(adapter, fitted);
   if (const auto it = metadata.find("graft.preprocess"); it != metadata.end())
-    m.metadata["graft.preprocess"] = it->second;
+    m.metadata["graft.preprocess"] =
+        ToString(PreprocessOfMetadata(it->second, adapter.file.path()));
   c.max_length = MaxLengthOf(metadata, c.max_length, adapter.file.path());
   FitImages(choice, kind, &opened);
   LoadPeft(adapter, fitted, m.params);
@@ -183,8 +184,10 @@ void AddModelOptions(CLI::App& command, ModelChoice& choice, std::vector<std::st
                      "of images: preset or full text; 'list' shows the presets");
   command.add_option("--tokenizer", choice.tokenizer,
                      "of texts: vocab.txt or tokenizer.json (default: the model's)");
-  command.add_option("--max-length", choice.max_length,
-                     "of texts: most tokens of one (default: the run's, else 128)");
+  command
+      .add_option("--max-length", choice.max_length,
+                  "of texts: most tokens of one (default: the run's, else 128)")
+      ->check(CLI::Range(kLeastMaxLength, kMostMaxLength));
 }
 
 OpenedModel OpenModel(const ModelChoice& choice, const CommonOptions& common, InputKind kind,
@@ -194,6 +197,12 @@ OpenedModel OpenModel(const ModelChoice& choice, const CommonOptions& common, In
                                        : "expected one of --run and --model, found both");
   if (!choice.run.empty() && !choice.adapter.empty())
     FailUsage("--adapter goes with --model, not with --run");
+  if (!choice.run.empty() && !choice.arch.empty())
+    FailUsage("--arch goes with --model; a run knows its architecture");
+  const std::string& run = choice.run.empty() ? choice.adapter : choice.run;
+  if (choice.checkpoint != "last" && (run.empty() || (choice.run.empty() && !IsRunDirectory(run))))
+    FailUsage("--checkpoint {}: goes with a run, not with {}", choice.checkpoint,
+              run.empty() ? choice.model : run);
   const auto open = [&] {
     if (!choice.run.empty()) return OpenRun(choice, base);
     if (choice.adapter.empty()) return OpenPlain(choice, common, kind, base);
@@ -201,6 +210,7 @@ OpenedModel OpenModel(const ModelChoice& choice, const CommonOptions& common, In
     return IsRunDirectory(choice.adapter) ? OpenRun(choice, base) : OpenAdapter(choice, base);
   };
   OpenedModel opened = open();
+  CheckTextOptions(opened.model, choice.tokenizer, choice.max_length);
   if (!choice.tokenizer.empty()) opened.config.tokenizer = choice.tokenizer;
   if (choice.max_length) opened.config.max_length = choice.max_length;
   CheckRunConfig(opened.config);

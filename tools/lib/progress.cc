@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <memory>
 
 namespace graft {
 namespace {
@@ -28,20 +29,22 @@ TrainHooks ProgressHooks(const CommonOptions& options) {
   TrainHooks hooks;
   hooks.stop = Interrupted;
   hooks.note = [options](const std::string& line) { Say(options, line); };
+  const auto metric = std::make_shared<std::string>();  // of the last validation
   if (bar)
-    hooks.on_step = [](const StepReport& r) {
+    hooks.on_step = [metric](const StepReport& r) {
       std::fprintf(
           stderr,
-          "\r\033[Kepoch %ld/%ld [%s] step %ld/%ld  loss %.4f  %.1f %s/s  %.0f GFLOP/s  ETA %s",
+          "\r\033[Kepoch %ld/%ld [%s] step %ld/%ld  loss %.4f%s  %.1f %s/s  %.0f GFLOP/s  ETA %s",
           static_cast<long>(r.epoch), static_cast<long>(r.epochs),
           Bar(static_cast<double>(r.step) / static_cast<double>(r.steps)).c_str(),
-          static_cast<long>(r.step), static_cast<long>(r.steps), r.loss, r.examples_per_second,
-          r.unit, r.gflops, Duration(r.seconds_left).c_str());
+          static_cast<long>(r.step), static_cast<long>(r.steps), r.loss, metric->c_str(),
+          r.examples_per_second, r.unit, r.gflops, Duration(r.seconds_left).c_str());
     };
-  hooks.on_epoch = [options, bar](const EpochReport& r) {
+  hooks.on_epoch = [options, bar, metric](const EpochReport& r) {
     if (bar) std::fprintf(stderr, "\r\033[K");
     std::string line = fmt::format("epoch {:>3}/{}  train loss {:.4f}  {:.1f} {}/s", r.epoch,
                                    r.epochs, r.train_loss, r.examples_per_second, r.unit);
+    if (r.validated) *metric = fmt::format("  val {:.1f} %", 100 * r.validation.accuracy);
     if (r.validated)
       line += fmt::format("  val accuracy {:.1f} %  val loss {:.4f}", 100 * r.validation.accuracy,
                           r.validation.loss);

@@ -7,6 +7,9 @@
 
 namespace graft {
 
+// Of --max-length.
+inline constexpr int64_t kLeastMaxLength = 8, kMostMaxLength = 1 << 20;
+
 struct RunConfig {
   // What: model, data, method.
   std::string model, arch, data, method = "lora";
@@ -61,7 +64,7 @@ OptimizerConfig OptimizerOf(const RunConfig& config);
 // The rate that is used when none is given: the smallest of the terms' defaults (see the records).
 double DefaultLearningRate(const Method& method);
 
-// "1.5GiB", "800MiB", "2e9" -> bytes.
+// --memory-budget: "1.5GiB", "800MiB", "2e9" -> bytes.
 size_t ParseBytes(const std::string& text);
 
 }  // namespace graft

@@ -22,6 +22,13 @@ void CheckBase(const RunConfig& config) {
         config.model, now.substr(0, 12), config.base_sha256.substr(0, 12));
 }
 
+void CheckTextOptions(const LoadedModel& model, const std::string& tokenizer, int64_t max_length) {
+  if (model.is_bert()) return;
+  constexpr const char* kReads = "is a vision transformer, which reads images";
+  if (!tokenizer.empty()) FailUsage("--tokenizer {}: {} {}", tokenizer, model.source, kReads);
+  if (max_length) FailUsage("--max-length {}: {} {}", max_length, model.source, kReads);
+}
+
 LoadedModel OpenTaskModel(const RunConfig& config, const OpenBase& open) {
   CheckBase(config);
   LoadedModel model = open(config.model, config.arch, static_cast<uint64_t>(config.seed));
@@ -42,10 +49,18 @@ Preprocess DataPreprocess(const std::string& text, const VitConfig& model) {
   return ForImageSize(ParsePreprocess("vtab"), static_cast<int>(model.image_size));
 }
 
+Preprocess PreprocessOfMetadata(const std::string& text, const std::string& file) {
+  try {
+    return ParsePreprocess(text);
+  } catch (const Error& e) {
+    Fail("{} (metadata graft.preprocess): {}", file, e.what());
+  }
+}
+
 Preprocess ModelPreprocess(const std::string& text, const LoadedModel& model) {
   if (!text.empty()) return ParsePreprocess(text);
   if (const auto it = model.metadata.find("graft.preprocess"); it != model.metadata.end())
-    return ParsePreprocess(it->second);
+    return PreprocessOfMetadata(it->second, model.source);
   return ForImageSize(ParsePreprocess("imagenet"), static_cast<int>(model.vit().image_size));
 }
 

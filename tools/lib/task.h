@@ -17,10 +17,16 @@ void CheckBase(const RunConfig& config);
 using OpenBase =
     std::function<LoadedModel(const std::string& source, const std::string& arch, uint64_t seed)>;
 
+// Refuses options of texts for a model that reads images; "" and 0 = not given.
+void CheckTextOptions(const LoadedModel& model, const std::string& tokenizer, int64_t max_length);
+
 // The model of a run, adapted to its task (image size, head); `params` of the model then hold the
 // base weights and the fresh head. Deterministic: eval and fuse make the same model again. Throws
 // Error if the model's file is not the one that the run started from, by hash.
 LoadedModel OpenTaskModel(const RunConfig& config, const OpenBase& open = LoadModel);
+
+// Of the metadata graft.preprocess; Error naming the file.
+Preprocess PreprocessOfMetadata(const std::string& text, const std::string& file);
 
 // The transform that a run uses: `text` if given, else the default for data sets (VTAB) at the
 // model's image size.

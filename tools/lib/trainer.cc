@@ -55,6 +55,7 @@ RunConfig CompleteRunConfig(RunConfig c) {
     data.RefuseOverlap(c.val_split, c.train_split, static_cast<size_t>(c.limit));
   c.labels = data.labels();
   const LoadedModel model = LoadModel(c.model, c.arch, static_cast<uint64_t>(c.seed));
+  CheckTextOptions(model, c.tokenizer, c.max_length == RunConfig().max_length ? 0 : c.max_length);
   data.CheckKind(model);
   if (!data.texts()) c.preprocess = ToString(DataPreprocess(c.preprocess, model.vit()));
   c.base_sha256 = KnownBaseHash(c.model).value_or("");

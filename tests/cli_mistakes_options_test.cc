@@ -1,0 +1,178 @@
+// Options and words that make no sense: unknown, out of range, or without use beside the others.
+#include "tests/cli_mistakes_testing.h"
+
+namespace graft::cli {
+namespace {
+
+class OptionMistakes : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    dir_ = new TempDir;
+    MakeData(*dir_ / "data");
+    ASSERT_EQ(Graft(TrainArgs(*dir_ / "data", *dir_ / "run", {"--limit", "16"})).code, 0);
+    ASSERT_EQ(Graft({"fuse", "--run", *dir_ / "run", "--out", *dir_ / "fused.safetensors"}).code,
+              0);
+    ASSERT_EQ(
+        Graft({"export", "--run", *dir_ / "run", "--format", "graft", "--out", *dir_ / "adapter"})
+            .code,
+        0);
+    Spill(*dir_ / "one.ppm", "P6 1 1 255\nabc");
+  }
+  static void TearDownTestSuite() { delete dir_; }
+  static TempDir* dir_;
+};
+TempDir* OptionMistakes::dir_ = nullptr;
+
+// A training that would work but for the words at the end.
+Words Train(Words more, const char* method = "lora") {
+  Words args{"train", "--model", kNano, "--data", "@data", "--method", method, "--out", "@fresh"};
+  args.insert(args.end(), more.begin(), more.end());
+  return args;
+}
+
+std::vector<Mistake> All() {
+  return {
+      {"option before the command", {"--json", "eval"}, 2, {"--json follows the command: demo"}},
+      {"no command of data", {"data"}, 2, {"make, check"}},
+      {"unknown command of data",
+       {"data", "mkae", "shapes", "--out", "@fresh"},
+       2,
+       {"did you mean 'make'"}},
+      {"another one", {"data", "chekc", "@data"}, 2, {"did you mean 'check'"}},
+      {"unknown flag of data make",
+       {"data", "make", "shapes", "--trian", "5", "--out", "@fresh"},
+       2,
+       {"did you mean '--train'"}},
+      {"budget below 0", Train({"--memory-budget", "-5"}), 2, {"--memory-budget '-5'"}},
+      {"budget of profile",
+       {"profile", "--model", kNano, "--memory-budget", "1KiB"},
+       1,
+       {"smallest possible is"}},
+      {"method of profile",
+       {"profile", "--model", kNano, "--method", "lroa"},
+       2,
+       {"did you mean 'lora'"}},
+      {"method plus", Train({}, "lora(r=8)ln"), 2, {"'+' is missing between 'lora(r=8)' and 'ln'"}},
+      {"method range", Train({}, "ln+lora(r=0)"), 2, {"'ln+lora(r=0)'", "'r'", "1 to 65536"}},
+      {"method twice",
+       Train({}, "lora(r=2)+lora(r=3)"),
+       2,
+       {"'lora(r=2)+lora(r=3)'", "two terms 'lora' would both branch off blocks.0.attn.q"}},
+      {"seed", Train({"--seed", "99999999999999999999"}), 2, {"--seed", "64 bits"}},
+      {"arch of a name",
+       Train({"--arch", "vit_tiny_patch16_224"}),
+       2,
+       {"--arch vit_tiny_patch16_224", "for files", kNano}},
+      {"arch of a file",
+       {"inspect", "@fused.safetensors", "--arch", "vit_nanno_patch8_32"},
+       2,
+       {"--arch", "did you mean 'vit_nano_"}},
+      {"arch of a run",
+       {"eval", "--run", "@run", "--arch", "vit_nano_patch8_32", "--data", "@data"},
+       2,
+       {"--arch goes with --model"}},
+      {"arch of a run inspected",
+       {"inspect", "@run", "--arch", "vit_nano_patch8_32"},
+       2,
+       {"--arch goes with a model"}},
+      {"tokenizer for images", Train({"--tokenizer", "@data"}), 2, {"--tokenizer", "reads images"}},
+      {"length for images", Train({"--max-length", "9"}), 2, {"--max-length 9", "reads images"}},
+      {"tokenizer of a ViT",
+       {"predict", "--run", "@run", "@one.ppm", "--tokenizer", "@data"},
+       2,
+       {"--tokenizer", "reads images"}},
+      {"length of a ViT",
+       {"eval", "--run", "@run", "--data", "@data", "--max-length", "9"},
+       2,
+       {"--max-length 9", "reads images"}},
+      {"limit below 0",
+       {"eval", "--run", "@run", "--data", "@data", "--limit", "-1"},
+       2,
+       {"--limit", "-1"}},
+      {"huge limit",
+       {"eval", "--run", "@run", "--data", "@data", "--limit", "99999999999999999999"},
+       2,
+       {"--limit", "99999999999999999999"}},
+      {"checkpoint of a model",
+       {"eval", "--model", "@fused.safetensors", "--checkpoint", "best", "--data", "@data"},
+       2,
+       {"--checkpoint best", "goes with a run"}},
+      {"checkpoint of an adapter",
+       {"fuse", "--model", kNano, "--adapter", "@adapter", "--checkpoint", "best", "--out",
+        "@fresh"},
+       2,
+       {"--checkpoint best", "goes with a run", "adapter"}},
+      {"export nothing merged",
+       {"export", "--model", "@fused.safetensors", "--format", "timm", "--merged", "--out",
+        "@fresh"},
+       2,
+       {"nothing to merge"}},
+      {"undo of a run",
+       {"fuse", "--undo", "@fused.safetensors", "--run", "@run", "--out", "@fresh"},
+       2,
+       {"--undo takes a fused file"}},
+      {"block without graph", {"inspect", kNano, "--block", "1"}, 2, {"--block goes with --graph"}},
+      {"methods with a graph",
+       {"inspect", "--methods", "--graph", "text"},
+       2,
+       {"--methods lists methods"}},
+      {"images below 0",
+       {"data", "make", "shapes", "--train", "-5", "--out", "@fresh"},
+       2,
+       {"--train", "-5"}},
+      {"no images",
+       {"data", "make", "shapes", "--val", "0", "--out", "@fresh"},
+       2,
+       {"--val", "1 to 1000000"}},
+      {"many images",
+       {"data", "make", "shapes", "--test", "1000001", "--out", "@fresh"},
+       2,
+       {"--test", "1 to 1000000"}},
+      {"half an image",
+       {"data", "make", "shapes", "--train", "1.5", "--out", "@fresh"},
+       2,
+       {"--train", "1.5"}},
+  };
+}
+
+TEST_F(OptionMistakes, GiveOneHelpfulLine) { ExpectMistakes(All(), *dir_); }
+
+// Also by a command that makes no use of them.
+TEST_F(OptionMistakes, EveryCommandChecksTheCommonOptions) {
+  const std::vector<Words> commands{{"train"},
+                                    {"eval"},
+                                    {"predict"},
+                                    {"fuse"},
+                                    {"export"},
+                                    {"inspect", kNano},
+                                    {"profile"},
+                                    {"demo"},
+                                    {"data", "make", "list"},
+                                    {"data", "check", "@data"}};
+  const std::vector<Words> options{{"--isa", "nope"},
+                                   {"--dtype", "bf16"},
+                                   {"--memory-budget", "lots"},
+                                   {"--disable-pass", "nope"}};
+  std::vector<Mistake> table;
+  for (const Words& command : commands)
+    for (const Words& option : options) {
+      Words args = command;
+      args.insert(args.end(), option.begin(), option.end());
+      table.push_back({command.back() + option[0], args, 2, option});
+    }
+  ExpectMistakes(table, *dir_);
+}
+
+TEST_F(OptionMistakes, ListsOfPresetsAreJsonToo) {
+  for (const char* command : {"train", "eval", "predict"})
+    EXPECT_EQ(GraftJson({command, "--preprocess", "list"})["presets"][0]["name"], "imagenet");
+}
+
+TEST_F(OptionMistakes, NoTemporaryDirectory) {
+  const Outcome o = Graft({"demo"}, {.temporary = "/nonexistent"});
+  EXPECT_EQ(o.code, 1) << o.err;
+  EXPECT_EQ(o.err.rfind("graft: /nonexistent: no directory for temporary files: ", 0), 0u) << o.err;
+}
+
+}  // namespace
+}  // namespace graft::cli

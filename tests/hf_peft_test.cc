@@ -217,6 +217,10 @@ TEST_F(HfPeft, WritesShortTargets) {
   EXPECT_THAT(
       plan("lora+ln").config.modules_to_save,
       testing::ElementsAre("classifier", "layernorm", "layernorm_after", "layernorm_before"));
+  EXPECT_THAT(plan("lora(targets=head|attn.q)").config.target.names,
+              testing::ElementsAre("q_proj"));
+  EXPECT_THAT(MessageOf([&] { plan("lora(targets=head)"); }), HasSubstr("beside the one of the"));
+  EXPECT_THAT(MessageOf([&] { plan("lora(targets=*)"); }), HasSubstr("is a convolution to peft"));
   for (const char* unknown : {"full", "linear", "last(k=1)", "bitfit", "lora+last(k=1)"})
     EXPECT_THAT(MessageOf([&] { plan(unknown); }), HasSubstr("--format graft")) << unknown;
   EXPECT_THAT(MessageOf([&] { plan("lora(targets=attn.q)+lora(targets=attn.v,dropout=0.1)"); }),

@@ -9,6 +9,13 @@ struct PeftPlan {
   PeftConfig config;
   HfNaming naming;
   std::vector<PeftOnModel::Tensor> tensors;
+  // Layers with a LoRA that are saved whole, which peft's own LoRA cannot be: they are written as
+  // W + scale B A.
+  struct Fold {
+    std::string scope;
+    double scale;
+  };
+  std::vector<Fold> folds;
 };
 
 // `trained` are the parameters that belong to the adapter, under canonical names. Throws Error for

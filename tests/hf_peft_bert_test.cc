@@ -61,7 +61,8 @@ TEST_F(HfPeftBert, AClassifierBringsItsHead) {
 TEST_F(HfPeftBert, NamesOfTheBareBackbone) {
   Json config = Classifier({"query", "value"});
   config["task_type"] = "FEATURE_EXTRACTION";
-  EXPECT_EQ(MethodOf(config, QueryAndValue("")), "lora(alpha=6,r=2,targets=attn.q|attn.v)");
+  EXPECT_EQ(MethodOf(config, QueryAndValue("")),
+            "lora(alpha=6,head=frozen,r=2,targets=attn.q|attn.v)");
 }
 
 // The pooler is a dense layer like any other; the masked-LM head is another class's.

@@ -131,10 +131,10 @@ TEST_F(HfPeft, LayerNormTuning) {
       t.Add("base_model.model." + norm + ".ln_tuning_layers." + part, {kWidth});
   };
   add(Layer4(0, "layernorm_before")), add(Layer4(1, "layernorm_before"));
-  EXPECT_EQ(MethodOf(config, t), "ln(targets=norm1)");
+  EXPECT_EQ(MethodOf(config, t), "ln(head=frozen,targets=norm1)");
   config["target_modules"] = {"layernorm_before", "layernorm_after", "layernorm"};
   add(Layer4(0, "layernorm_after")), add(Layer4(1, "layernorm_after")), add("vit.layernorm");
-  EXPECT_EQ(MethodOf(config, t), "ln");
+  EXPECT_EQ(MethodOf(config, t), "ln(head=frozen)");
   EXPECT_EQ(Open(Write(config, t)).model.params.values("norm.weight").size(), 24u);
 }
 

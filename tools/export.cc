@@ -124,9 +124,11 @@ nlohmann::json ExportAdapter(const ExportOptions& o, const OpenedModel& opened) 
               opened.description);
   const ParamStore& params = opened.model.params;
   std::vector<std::string> names = opened.trained;
-  // A fresh head belongs to the adapter even where it was frozen: the base has another one.
+  // A fresh head belongs to the adapter even where it was frozen: the base has another one. So does
+  // that of an adapter of peft in our own form, whose class names choose between the two.
+  const bool whole_head = !opened.peft || o.format == "graft";
   for (const std::string& head : params.names())
-    if (!opened.peft && head.starts_with("head.") &&
+    if (whole_head && head.starts_with("head.") &&
         std::find(names.begin(), names.end(), head) == names.end())
       names.push_back(head);
   int64_t count = 0;

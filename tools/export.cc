@@ -42,7 +42,7 @@ nlohmann::json HuggingFaceProcessor(const Preprocess& p) {
 }
 
 void CheckHuggingFaceCan(const LoadedModel& m) {
-  if (!m.is_bert() && m.vit().pool != "token")
+  if (!m.is_bert() && m.vit().pool != "token" && m.vit().pool != "distilled")
     Fail("{}: pools by '{}', which the Hugging Face ViT cannot express; hint: --format timm",
          m.source, m.vit().pool);
   if (m.is_bert() && m.bert().pool != "pooler" && m.params.Has("head.weight"))

@@ -248,6 +248,8 @@ void WritePeft(const std::string& directory, const PeftPlan& plan, const ParamSt
   std::vector<TensorToWrite> tensors;
   for (const PeftOnModel::Tensor& t : plan.tensors)
     tensors.push_back(ToWrite(t.key, values.Get(t.parameter)));
+  tensors.insert(tensors.end(), plan.copies.begin(), plan.copies.end());
+  std::ranges::sort(tensors, {}, &TensorToWrite::name);
   CreateFreshDirectory(directory);
   WriteSafetensors(directory + "/adapter_model.safetensors", tensors, metadata);
   WriteFileAtomically(directory + "/adapter_config.json",

@@ -16,6 +16,8 @@ struct PeftPlan {
     double scale;
   };
   std::vector<Fold> folds;
+  // What peft writes twice, of an adapter that came from there; the bytes belong to others.
+  std::vector<TensorToWrite> copies;
 };
 
 // `trained` are the parameters that belong to the adapter, under canonical names. Throws Error for

@@ -175,6 +175,9 @@ TEST_F(Story, AdapterEvaluatesAlike) {
   EXPECT_EQ(of_adapter["accuracy"], of_run["accuracy"]);
   EXPECT_EQ(of_adapter["loss"], of_run["loss"]);
   EXPECT_EQ(GraftJson({"inspect", file})["kind"], "adapter");
+  for (const std::string& adapter : {file, second})
+    EXPECT_EQ(GraftJson({"inspect", fused(), "--adapter", adapter})["method"],
+              GraftJson({"inspect", file})["method"]);
   EXPECT_EQ(GraftJson({"eval", "--model", fused(), "--adapter", out, "--data", data()})["loss"],
             of_run["loss"]);  // the directory stands for the file
   const std::string other = *dir_ / "other.safetensors";

@@ -61,7 +61,8 @@ TEST_F(HfPeftBert, AClassifierBringsItsHead) {
 TEST_F(HfPeftBert, NamesOfTheBareBackbone) {
   Json config = Classifier({"query", "value"});
   config["task_type"] = "FEATURE_EXTRACTION";
-  EXPECT_EQ(MethodOf(config, QueryAndValue("")), "lora(alpha=6,r=2,targets=attn.q|attn.v)");
+  EXPECT_EQ(MethodOf(config, QueryAndValue("")),
+            "lora(alpha=6,head=frozen,r=2,targets=attn.q|attn.v)");
 }
 
 // The pooler is a dense layer like any other; the masked-LM head is another class's.
@@ -119,6 +120,47 @@ TEST_F(HfPeftBert, WritingGivesBackWhatWasRead) {
     for (const FileTensor& t : a.tensors())
       EXPECT_TRUE(std::ranges::equal(a.bytes(t), b.bytes(b.Get(t.name)))) << t.name;
     EXPECT_EQ(ToString(OpenOn(kBert, out).method), ToString(opened.method));
+  }
+}
+
+// peft gives no LoRA to a module that it saves whole: the head's is inside of the saved weight.
+TEST_F(HfPeftBert, ALoraOfTheHeadGoesIntoItsWeight) {
+  RunConfig config;
+  config.model = kBert, config.labels = {"a", "b", "c", "d"};
+  const LoadedModel model = OpenTaskModel(config);
+  const auto logits = [&](const LoadedModel& of, const Method& method, ParamStore& params) {
+    Evaluator evaluator(InferenceGraph(of.config, method, params, 0, false), params,
+                        {.capacity = {8, 256}});
+    return evaluator.Logits(*MakeRandomData(8, of, 3));
+  };
+  for (const char* text :
+       {"lora(r=2,targets=*)", "lora(alpha=3,bias=lora_only,r=2,rslora=true,targets=*)",
+        "lora(alpha=6,head=frozen,r=2,targets=head)+lora(r=4,targets=attn.q)"}) {
+    const Method method = ParseMethod(text);
+    ParamStore params = model.params;
+    const Graph g = MethodGraph(model.config, {}, method, params, 0);
+    std::set<std::string> trained{"head.weight", "head.bias"};
+    for (const std::string& name : params.names()) {
+      if (!name.ends_with(".lora_b") && !name.ends_with(".lora_a")) continue;
+      const auto size = static_cast<size_t>(params.shape(name).size());
+      FillNormal({params.Mutable(name), size}, {MakeKey(5, Purpose::kData, name)}, 0, 0.3);
+      trained.insert(name);
+    }
+    for (ValueId v : g.Trainable()) trained.insert(g.value(v).name);
+    const std::string out = dir_ / fmt::format("head-{}", trained.size());
+    const PeftPlan plan =
+        PlanPeft(method, {trained.begin(), trained.end()}, HfNamingFor(model, 5), "base");
+    EXPECT_EQ(plan.config.modules_to_save, std::vector<std::string>{"classifier"});
+    EXPECT_EQ(plan.folds.size(), 1u);
+    WritePeft(out, plan, params, {});
+    EXPECT_EQ(SafetensorsFile::Open(out + "/adapter_model.safetensors")
+                  .Find("base_model.model.classifier.lora_A.weight"),
+              nullptr);
+    OpenedModel again = OpenOn(kBert, out);
+    const std::vector<float> expected = logits(model, method, params),
+                             found = logits(again.model, again.method, again.model.params);
+    ASSERT_EQ(found.size(), 32u);
+    for (size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i], expected[i], 1e-5) << text;
   }
 }
 

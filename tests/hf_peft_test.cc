@@ -131,10 +131,10 @@ TEST_F(HfPeft, LayerNormTuning) {
       t.Add("base_model.model." + norm + ".ln_tuning_layers." + part, {kWidth});
   };
   add(Layer4(0, "layernorm_before")), add(Layer4(1, "layernorm_before"));
-  EXPECT_EQ(MethodOf(config, t), "ln(targets=norm1)");
+  EXPECT_EQ(MethodOf(config, t), "ln(head=frozen,targets=norm1)");
   config["target_modules"] = {"layernorm_before", "layernorm_after", "layernorm"};
   add(Layer4(0, "layernorm_after")), add(Layer4(1, "layernorm_after")), add("vit.layernorm");
-  EXPECT_EQ(MethodOf(config, t), "ln");
+  EXPECT_EQ(MethodOf(config, t), "ln(head=frozen)");
   EXPECT_EQ(Open(Write(config, t)).model.params.values("norm.weight").size(), 24u);
 }
 
@@ -217,6 +217,10 @@ TEST_F(HfPeft, WritesShortTargets) {
   EXPECT_THAT(
       plan("lora+ln").config.modules_to_save,
       testing::ElementsAre("classifier", "layernorm", "layernorm_after", "layernorm_before"));
+  EXPECT_THAT(plan("lora(targets=head|attn.q)").config.target.names,
+              testing::ElementsAre("q_proj"));
+  EXPECT_THAT(MessageOf([&] { plan("lora(targets=head)"); }), HasSubstr("beside the one of the"));
+  EXPECT_THAT(MessageOf([&] { plan("lora(targets=*)"); }), HasSubstr("is a convolution to peft"));
   for (const char* unknown : {"full", "linear", "last(k=1)", "bitfit", "lora+last(k=1)"})
     EXPECT_THAT(MessageOf([&] { plan(unknown); }), HasSubstr("--format graft")) << unknown;
   EXPECT_THAT(MessageOf([&] { plan("lora(targets=attn.q)+lora(targets=attn.v,dropout=0.1)"); }),

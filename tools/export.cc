@@ -42,7 +42,7 @@ nlohmann::json HuggingFaceProcessor(const Preprocess& p) {
 }
 
 void CheckHuggingFaceCan(const LoadedModel& m) {
-  if (!m.is_bert() && m.vit().pool != "token")
+  if (!m.is_bert() && m.vit().pool != "token" && m.vit().pool != "distilled")
     Fail("{}: pools by '{}', which the Hugging Face ViT cannot express; hint: --format timm",
          m.source, m.vit().pool);
   if (m.is_bert() && m.bert().pool != "pooler" && m.params.Has("head.weight"))
@@ -56,9 +56,17 @@ std::string SourceOf(const ExportOptions& o) {
   return o.choice.run.empty() ? o.choice.model : o.choice.run;
 }
 
+// The random head, which was for the proof.
+void EraseHead(FusedModel* fused) {
+  for (const std::string& name : fused->params.names())
+    if (name.starts_with("head.")) fused->params.Erase(name);
+  fused->model.params = fused->params;
+  fused->model.labels.clear(), fused->config.labels.clear();
+}
+
 // A plain model in another layout, or a run or adapter after merging.
 nlohmann::json ExportModel(const ExportOptions& o, OpenedModel opened) {
-  const bool plain = opened.method.empty();
+  const bool plain = opened.method.empty(), headless = opened.headless;
   FusedModel fused;
   if (plain) {
     fused.params = opened.model.params, fused.config = opened.config;
@@ -66,12 +74,15 @@ nlohmann::json ExportModel(const ExportOptions& o, OpenedModel opened) {
   } else {
     fused = Fuse(std::move(opened), o.data);
   }
+  if (headless) EraseHead(&fused);
   std::string model_file = o.out;
   if (o.format == "hf") {
     CheckHuggingFaceCan(fused.model);
+    const bool same_layout = fused.model.layout == Layout::kHuggingFace;
     ToLayout(fused.model, Layout::kHuggingFace);
     // A backbone's keys have no prefix; with a head it is another class, whose keys have one.
-    if (fused.model.prefix.empty()) fused.model.prefix = HfPrefixFor(fused.model);
+    if (headless && !same_layout) fused.model.prefix.clear();
+    if (!headless && fused.model.prefix.empty()) fused.model.prefix = HfPrefixFor(fused.model);
     SaveFused(fused, o.out);
     if (!fused.model.is_bert())
       WriteFileAtomically(
@@ -114,7 +125,12 @@ PeftPlan PlanExport(const ExportOptions& o, const OpenedModel& opened,
                               : HfNamingFor(m, o.transformers == 0 ? 5 : o.transformers);
   PeftPlan plan =
       PlanPeft(opened.method, names, naming, source ? source->base : opened.config.model);
-  if (source) plan.config.task_type = source->task_type;
+  if (!source) return plan;
+  plan.config.task_type = source->task_type;
+  for (size_t i = 0; o.transformers == 0 && i < source->copies.size(); ++i) {
+    const FileTensor& t = source->file.Get(source->copies[i]);
+    plan.copies.push_back({t.name, t.dtype, t.shape, source->file.bytes(t)});
+  }
   return plan;
 }
 
@@ -124,14 +140,17 @@ nlohmann::json ExportAdapter(const ExportOptions& o, const OpenedModel& opened) 
               opened.description);
   const ParamStore& params = opened.model.params;
   std::vector<std::string> names = opened.trained;
-  // A fresh head belongs to the adapter even where it was frozen: the base has another one.
+  // A fresh head belongs to the adapter even where it was frozen: the base has another one. So does
+  // that of an adapter of peft in our own form, whose class names choose between the two.
+  const bool whole_head = !opened.peft || o.format == "graft";
   for (const std::string& head : params.names())
-    if (!opened.peft && head.starts_with("head.") &&
+    if (whole_head && head.starts_with("head.") &&
         std::find(names.begin(), names.end(), head) == names.end())
       names.push_back(head);
   int64_t count = 0;
   for (const std::string& name : names) count += params.shape(name).size();
-  const StringMap metadata = ModelMetadata(opened.model, opened.config);
+  StringMap metadata = ModelMetadata(opened.model, opened.config);
+  if (opened.headless) metadata.erase("graft.labels");
   std::string file = o.out;
   if (o.format == "hf-peft") {
     WritePeft(o.out, PlanExport(o, opened, names), params, metadata);
@@ -183,7 +202,9 @@ void SayModel(const nlohmann::json& json, const CommonOptions& common) {
 void Run(const ExportOptions& o, const CommonOptions& common) {
   CheckOptions(o);
   ApplyCommonOptions(common);
-  OpenedModel opened = OpenModel(o.choice, common, InputKind::kImages);
+  ModelChoice choice = o.choice;
+  choice.headless = o.format != "graft";  // our adapter is for a classifier
+  OpenedModel opened = OpenModel(choice, common, InputKind::kImages);
   if (!IsAdapterFormat(o.format)) {
     const nlohmann::json json = ExportModel(o, std::move(opened));
     PrintJson(common, json);
@@ -194,6 +215,9 @@ void Run(const ExportOptions& o, const CommonOptions& common) {
   PrintJson(common, json);
   Say(common, fmt::format("{}: {} tensors, {} parameters", adapter, json["tensors"].get<size_t>(),
                           Grouped(json["parameters"].get<int64_t>())));
+  if (opened.headless)
+    return Say(common,
+               fmt::format("next: graft inspect {} --adapter {}", opened.config.model, adapter));
   Say(common, fmt::format("next: graft predict --model {} --adapter {} {}", opened.config.model,
                           adapter, opened.model.is_bert() ? "--text \"...\"" : "photo.jpg"));
 }

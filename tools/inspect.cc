@@ -202,7 +202,12 @@ void Run(InspectOptions o, const CommonOptions& common) {
     return LooksLikePeft(o.subject) ? InspectPeft(o.subject, common)
                                     : InspectAdapter(o.subject, common);
   }
-  if (!alone) return InspectPeftOn(o.subject, o.arch, o.adapter, common);
+  if (!alone) {
+    if (!o.graph.empty() || !o.method.empty())
+      FailUsage("--adapter shows how an adapter fits, with its own method; without --{}",
+                o.method.empty() ? "graph" : "method");
+    return InspectAdapterOn(o.subject, o.arch, o.adapter, common);
+  }
   const Subject s = OpenSubject(o, common);
   const Rewritten r = ApplyTo(s);
   nlohmann::json json = ReportJson(s, r, o);
@@ -232,8 +237,9 @@ void AddInspectCommand(CLI::App& app, CommonOptions& common) {
   command->add_option("subject", o->subject,
                       "model, run, adapter file; with --methods a method's name");
   command->add_option("--model", o->model, "the same as the first argument");
-  command->add_option("--adapter", o->adapter,
-                      "how an adapter of Hugging Face peft fits the model, key by key");
+  command->add_option(
+      "--adapter", o->adapter,
+      "how an adapter (Hugging Face peft's, ours, or a run) fits the model, key by key");
   command->add_option("--arch", o->arch, "architecture, where the checkpoint does not tell");
   command->add_option("--method", o->method, "show what this method would change and train");
   command->add_option("--graph", o->graph, "print the graph: text, dot or svg");

@@ -15,6 +15,7 @@ class Bert:
         "lora(r=4,alpha=8,rslora=true,targets=attn.*|mlp.*|pooler,bias=all)",
         "lora(r=2,targets=blocks.1.mlp.fc2|blocks.5.attn.o)+lora(r=6,alpha=3,targets=attn.v)",
         "lora(r=4,bias=lora_only,dropout=0.1)",
+        "lora(r=2,targets=*)",
         "lora(r=4)+ln",
         "lora(r=4)+bitfit",
         "ln",

@@ -27,6 +27,7 @@ class Vit:
         "lora(r=4,alpha=8,rslora=true,targets=attn.*|mlp.*,bias=all)",
         "lora(r=2,targets=blocks.3.mlp.fc1|blocks.10.attn.k)+lora(r=6,alpha=3,targets=attn.v)",
         "lora(r=4,bias=lora_only,dropout=0.1)",
+        "lora(r=2,targets=attn.*|head)",
         "lora(r=4)+ln",
         "ln",
         "ln(targets=blocks.2.norm1|norm)",

@@ -12,6 +12,11 @@ namespace {
 
 constexpr const char* kSeed = "graft.seed";
 
+bool IsRegular(const std::string& path) {
+  struct stat s;
+  return stat(path.c_str(), &s) == 0 && S_ISREG(s.st_mode);
+}
+
 std::string FileOf(const std::string& path) {
   struct stat s;
   const bool directory = stat(path.c_str(), &s) == 0 && S_ISDIR(s.st_mode);
@@ -74,15 +79,19 @@ int64_t MaxLengthOf(const StringMap& metadata, int64_t otherwise, const std::str
 }
 
 bool LooksLikeAdapter(const std::string& path) {
-  struct stat s;
   const std::string name = FileOf(path);
-  if (stat(name.c_str(), &s) != 0 || !S_ISREG(s.st_mode) || !name.ends_with(".safetensors"))
-    return false;
+  if (!IsRegular(name) || !name.ends_with(".safetensors")) return false;
   return SafetensorsFile::Open(name).metadata().contains(kSeed);  // fused models have none
 }
 
 AdapterFile AdapterFile::Open(const std::string& path_or_directory) {
   const std::string path = FileOf(path_or_directory);
+  if (path != path_or_directory && !IsRegular(path))
+    Fail(
+        "{}: no adapter: expected a run of graft train (config.json), a directory of graft export "
+        "--format graft (adapter.safetensors) or one of Hugging Face peft (adapter_config.json), "
+        "found none of these files",
+        path_or_directory);
   const SafetensorsFile file = SafetensorsFile::Open(path);
   AdapterFile adapter;
   adapter.path = path;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "runtime/io/json.h"
+#include "tools/lib/open_model.h"
 #include "tools/lib/report.h"
 
 namespace graft {
@@ -122,6 +123,8 @@ void InspectPeft(const std::string& path, const CommonOptions& common) {
   Say(common, fmt::format("next: graft inspect BASE --adapter {}", path));
 }
 
+namespace {
+
 void InspectPeftOn(const std::string& base, const std::string& arch, const std::string& path,
                    const CommonOptions& common) {
   const PeftAdapter adapter = PeftAdapter::Open(path);
@@ -147,6 +150,42 @@ void InspectPeftOn(const std::string& base, const std::string& arch, const std::
   Say(common, "  method " + ToString(fitted.method));
   Say(common, KeysText(fitted.ledger));
   CheckPeftLedger(adapter, fitted);
+}
+
+// Ours and runs: opening them has checked every tensor.
+void InspectOwnOn(const std::string& base, const std::string& arch, const std::string& path,
+                  const CommonOptions& common) {
+  ModelChoice choice;
+  choice.model = base, choice.adapter = path, choice.arch = arch;
+  const OpenedModel opened = OpenModel(choice, common, InputKind::kImages);
+  const LoadedModel& m = opened.model;
+  KeyLedger keys;
+  keys.matched = opened.trained;
+  int64_t count = 0;
+  for (const std::string& name : opened.trained) count += m.params.shape(name).size();
+  PrintJson(common, {{"subject", path},
+                     {"kind", "adapter"},
+                     {"format", IsRunDirectory(path) ? "run" : "graft"},
+                     {"architecture", m.architecture()},
+                     {"base", base},
+                     {"method", opened.config.method},
+                     {"parameters", count},
+                     {"trainable_parameters", count},
+                     {"labels", opened.labels()},
+                     {"keys", KeysJson(keys)}});
+  Say(common,
+      fmt::format("{} on {}\n  {}, {} parameters", path, base, m.architecture(), Grouped(count)));
+  Say(common, "  method " + opened.config.method);
+  Say(common, fmt::format("  classes: {}", fmt::join(opened.labels(), ", ")));
+  Say(common, KeysText(keys));
+}
+
+}  // namespace
+
+void InspectAdapterOn(const std::string& base, const std::string& arch, const std::string& adapter,
+                      const CommonOptions& common) {
+  const auto inspect = LooksLikePeft(adapter) ? InspectPeftOn : InspectOwnOn;
+  inspect(base, arch, adapter, common);
 }
 
 }  // namespace graft

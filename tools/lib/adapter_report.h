@@ -11,10 +11,10 @@ namespace graft {
 void InspectAdapter(const std::string& path, const CommonOptions& common);
 void InspectPeft(const std::string& path, const CommonOptions& common);
 
-// What each key of peft's adapter is on a base. Throws Error, after the ledger has been printed, if
-// a key is missing or unexpected.
-void InspectPeftOn(const std::string& base, const std::string& arch, const std::string& adapter,
-                   const CommonOptions& common);
+// What each key of an adapter, or of a run, is on a base. Throws Error if one does not fit; for one
+// of peft after the ledger has been printed.
+void InspectAdapterOn(const std::string& base, const std::string& arch, const std::string& adapter,
+                      const CommonOptions& common);
 
 std::string KeysText(const KeyLedger& ledger);
 nlohmann::json KeysJson(const KeyLedger& ledger);

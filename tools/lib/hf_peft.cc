@@ -115,6 +115,7 @@ class Fitter {
     adapter_.config.type == "LORA" ? ExpectLora() : ExpectNorms();
     for (const HfModule& module : out_.naming.modules)
       if (select_.Saves(module)) ExpectWhole(module);
+    if (!expected_.contains("head.weight")) out_.method[0].options["head"] = "frozen";
     CheckSavedNames();
     for (const FileTensor& tensor : adapter_.file.tensors()) Match(tensor);
     for (const auto& [name, shape] : expected_)
@@ -212,7 +213,8 @@ void Fitter::ExpectWhole(const HfModule& module) {
     const std::string name = module.scope + "." + parameter;
     if (!shapes_.contains(name)) continue;  // not in this graph
     std::vector<int64_t> shape = shapes_.at(name);
-    if (module.scope == "head") shape[0] = -1;  // as many classes as the adapter's task has
+    // As many classes as the adapter's task has.
+    if (module.scope == "head" || module.scope == "head.dist") shape[0] = -1;
     expected_[name] = shape;
   }
 }
@@ -251,7 +253,7 @@ void Fitter::Match(const FileTensor& tensor) {
     return;
   }
   CheckShape(tensor, parameter);
-  if (parameter == "head.weight" || parameter == "head.bias") {
+  if (expected->second[0] < 0) {  // of a head
     const int64_t rows = tensor.shape[0];
     if (out_.classes != 0 && out_.classes != rows)
       Fail("{}: the head has {} and {} classes", adapter_.file.path(), out_.classes, rows);
@@ -314,6 +316,23 @@ PeftOnModel FitPeft(const PeftAdapter& adapter, const LoadedModel& model, const 
   return Fitter(adapter, model, plain).Run();
 }
 
+namespace {
+
+// The first of target_modules that is no module. peft passes over such names (lists are often made
+// for several models), so it is a mistake only where the file's keys say so, too.
+std::string UnknownTarget(const PeftAdapter& adapter, const HfNaming& naming) {
+  std::vector<std::string> names;
+  for (const HfModule& m : naming.modules) names.push_back(m.name.substr(m.name.rfind('.') + 1));
+  for (const std::string& target : adapter.config.target.names)
+    if (std::ranges::none_of(naming.modules,
+                             [&](const HfModule& m) { return EndsWithName(m.name, target); }))
+      return fmt::format("; its target_modules name '{}', which is no module{}", target,
+                         DidYouMean(target, names));
+  return "";
+}
+
+}  // namespace
+
 void CheckPeftLedger(const PeftAdapter& adapter, const PeftOnModel& fitted) {
   const KeyLedger& k = fitted.ledger;
   if (!k.unexpected.empty()) {
@@ -326,10 +345,11 @@ void CheckPeftLedger(const PeftAdapter& adapter, const PeftOnModel& fitted) {
       if (part == "lora_b") part = "lora_B.weight";
       if (module) wanted.push_back(fmt::format("{}{}.{}", kRoot, module->name, part));
     }
+    std::string why = UnknownTarget(adapter, fitted.naming);
+    if (why.empty()) why = DidYouMean(k.unexpected[0], wanted);
     Fail("{}: '{}' is nothing that {} speaks of{}{}", adapter.file.path(), k.unexpected[0],
          kConfigName,
-         k.unexpected.size() > 1 ? fmt::format(" ({} more)", k.unexpected.size() - 1) : "",
-         DidYouMean(k.unexpected[0], wanted));
+         k.unexpected.size() > 1 ? fmt::format(" ({} more)", k.unexpected.size() - 1) : "", why);
   }
   if (!k.missing.empty())
     Fail("{}: no tensor for '{}'{}, which {} asks for", adapter.file.path(), k.missing[0],

@@ -86,10 +86,16 @@ void FitImages(const ModelChoice& choice, InputKind kind, OpenedModel* opened) {
 }
 
 // The classes of the adapter's head. peft stores no names; Graft adds them to the file's metadata.
-void SetClasses(const PeftAdapter& adapter, const PeftOnModel& fitted, OpenedModel* opened) {
+void SetClasses(const ModelChoice& choice, const PeftAdapter& adapter, const PeftOnModel& fitted,
+                OpenedModel* opened) {
   LoadedModel& m = opened->model;
-  if (!m.params.Has("head.weight"))
-    Fail("{}: no head, and {} is a backbone without one", adapter.path, m.source);
+  opened->headless = !m.params.Has("head.weight");
+  if (opened->headless && !choice.headless)
+    Fail(
+        "{}: no head, and {} is a backbone without one; hint: graft export --format hf --merged, "
+        "or hf-peft",
+        adapter.path, m.source);
+  if (opened->headless) return AdaptClasses(m, {"0", "1"}, opened->seed);
   const bool same = fitted.classes == 0 || fitted.classes == Classes(m.config);
   if (fitted.classes > 0) Classes(m.config) = fitted.classes;
   const StringMap& metadata = adapter.file.metadata();
@@ -125,24 +131,33 @@ OpenedModel OpenPeft(const ModelChoice& choice, const CommonOptions& common, Inp
   c.max_length = MaxLengthOf(metadata, c.max_length, adapter.file.path());
   FitImages(choice, kind, &opened);
   LoadPeft(adapter, fitted, m.params);
-  SetClasses(adapter, fitted, &opened);
+  SetClasses(choice, adapter, fitted, &opened);
   for (const PeftOnModel::Tensor& t : fitted.tensors) opened.trained.push_back(t.parameter);
   opened.method = fitted.method;
-  opened.peft = {fitted.naming, adapter.config.base, adapter.config.task_type};
+  opened.peft = {fitted.naming, adapter.config.base, adapter.config.task_type, adapter.file, {}};
+  for (const KeyLedger::Reshaped& copy : fitted.ledger.reshaped)
+    opened.peft->copies.push_back(copy.key);
   c.method = ToString(opened.method);
   return opened;
 }
 
+// An adapter or a run in the place of a model.
+void CheckIsModel(const std::string& path) {
+  if (path.starts_with("init:")) return;
+  if (IsRunDirectory(path)) FailUsage("--model {0}: this is a run; hint: --run {0}", path);
+  if (LooksLikePeft(path) || LooksLikeAdapter(path))
+    FailUsage("--model {0}: this is an adapter; hint: --model BASE --adapter {0}", path);
+}
+
 OpenedModel OpenPlain(const ModelChoice& choice, const CommonOptions& common, InputKind kind,
                       const OpenBase& open) {
-  if (!choice.model.starts_with("init:") && IsRunDirectory(choice.model))
-    FailUsage("--model {0}: this is a run; hint: --run {0}", choice.model);
   OpenedModel opened;
   opened.description = choice.model;
   opened.seed = static_cast<uint64_t>(common.seed);
   opened.model = open(choice.model, choice.arch, opened.seed);
   LoadedModel& m = opened.model;
-  if (!m.params.Has("head.weight"))
+  opened.headless = !m.params.Has("head.weight");
+  if (opened.headless && !choice.headless)
     Fail(
         "{0}: a backbone without a classification head; hint: train one with graft train --model "
         "{0} "
@@ -203,6 +218,7 @@ OpenedModel OpenModel(const ModelChoice& choice, const CommonOptions& common, In
   if (choice.checkpoint != "last" && (run.empty() || (choice.run.empty() && !IsRunDirectory(run))))
     FailUsage("--checkpoint {}: goes with a run, not with {}", choice.checkpoint,
               run.empty() ? choice.model : run);
+  if (!choice.model.empty()) CheckIsModel(choice.model);
   const auto open = [&] {
     if (!choice.run.empty()) return OpenRun(choice, base);
     if (choice.adapter.empty()) return OpenPlain(choice, common, kind, base);

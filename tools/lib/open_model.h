@@ -13,6 +13,7 @@ namespace graft {
 struct ModelChoice {
   std::string run, checkpoint = "last", model, adapter, arch, preprocess, tokenizer;
   int64_t max_length = 0;  // 0 = the run's, else the default
+  bool headless = false;   // a model without a head will do: it is written, not run
 };
 // With `adapters` --adapter may be repeated and is found there.
 void AddModelOptions(CLI::App& command, ModelChoice& choice,
@@ -25,6 +26,8 @@ enum class InputKind { kDataset, kImages };
 struct PeftSource {
   HfNaming naming;
   std::string base, task_type;
+  SafetensorsFile file;
+  std::vector<std::string> copies;  // keys of the file that no parameter needs
 };
 
 struct OpenedModel {
@@ -36,6 +39,9 @@ struct OpenedModel {
   RunConfig config;       // of the run or adapter; of a plain model only what ModelMetadata wants
   std::vector<std::string> trained;  // parameters that the run's checkpoint or the adapter holds
   std::optional<PeftSource> peft;    // of an adapter in peft's form
+  // Neither model nor adapter has a head. With an adapter a random one stands in for it, so that a
+  // merge can be proved.
+  bool headless = false;
 
   const std::vector<std::string>& labels() const { return model.labels; }
   // Canonical, for inference; with `loss` it has the output "losses" too.
@@ -43,7 +49,7 @@ struct OpenedModel {
 };
 
 // Throws Error (kUsage for a wrong choice). The base of a run or adapter must be the file it was
-// trained on, by hash; a model without a head is refused.
+// trained on, by hash; a model without a head is refused unless the choice allows it.
 OpenedModel OpenModel(const ModelChoice& choice, const CommonOptions& common, InputKind kind,
                       const OpenBase& base = LoadModel);
 

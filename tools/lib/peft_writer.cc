@@ -1,8 +1,11 @@
 #include "tools/lib/peft_writer.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
+#include "ops/ops.h"
+#include "runtime/fold.h"
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/json.h"
 
@@ -19,6 +22,10 @@ struct LoraTerm {
   double alpha = 0, dropout = 0;
   bool rslora = false;
   std::string bias;
+  double scale() const {
+    const double rank = static_cast<double>(r);
+    return alpha / (rslora ? std::sqrt(rank) : rank);
+  }
 };
 
 LoraTerm ReadLoraTerm(const MethodTerm& term) {
@@ -41,6 +48,7 @@ class Planner {
 
  private:
   void Lora(const std::vector<LoraTerm>& terms);
+  void LoraOf(const HfModule& module, const LoraTerm& term);
   void Norms();
   void SaveModules();
   // Moves a parameter from the rest into the plan.
@@ -49,6 +57,7 @@ class Planner {
   using Chooses = bool (*)(std::string_view module, std::string_view ending);
   std::vector<std::string> Endings(const std::set<std::string>& scopes, Chooses chooses) const;
   std::set<std::string> LoraScopes() const;
+  bool SavedWhole(const std::string& scope) const { return rest_.contains(scope + ".weight"); }
 
   const Method& method_;
   std::set<std::string> rest_;
@@ -116,18 +125,19 @@ void Planner::Lora(const std::vector<LoraTerm>& terms) {
   for (const MethodTerm& t : method_)
     if (t.name == "bitfit") c.bias = "all";
   const std::set<std::string> scopes = LoraScopes();
-  c.target.names = Endings(scopes, EndsWithName);
+  std::set<std::string> targets;
   for (const std::string& scope : scopes) {
     const HfModule& module = Module(scope + ".lora_a");
+    if (!SavedWhole(scope)) targets.insert(scope);
     const auto term = std::find_if(terms.begin(), terms.end(), [&](const LoraTerm& t) {
       return ScopeMatches(scope, t.targets);
     });
     GRAFT_CHECK(term != terms.end(), "no term targets {}", scope);
-    if (term->r != c.r) c.rank_pattern[module.name] = static_cast<double>(term->r);
-    if (term->alpha != c.alpha) c.alpha_pattern[module.name] = term->alpha;
-    Take(scope + ".lora_a", module, "lora_A.weight");
-    Take(scope + ".lora_b", module, "lora_B.weight");
+    LoraOf(module, *term);
   }
+  if (targets.empty())
+    Fail("peft wants a LoRA beside the one of the head, which is saved whole; {}", kOtherFormats);
+  c.target.names = Endings(targets, EndsWithName);
   SaveModules();
   if (c.bias == "none") return;
   for (const std::string& name : std::set<std::string>(rest_))
@@ -135,6 +145,22 @@ void Planner::Lora(const std::vector<LoraTerm>& terms) {
       const HfModule& module = Module(name);
       Take(name, module, scopes.contains(module.scope) ? "base_layer.bias" : "bias");
     }
+}
+
+void Planner::LoraOf(const HfModule& module, const LoraTerm& term) {
+  PeftConfig& c = plan_.config;
+  const std::string a = module.scope + ".lora_a", b = module.scope + ".lora_b";
+  if (SavedWhole(module.scope)) {
+    rest_.erase(a), rest_.erase(b);
+    plan_.folds.push_back({module.scope, term.scale()});
+    return;
+  }
+  if (module.weight_rank > 2)
+    Fail("'{}' is a convolution to peft, which has another LoRA for those; {}", module.scope,
+         kOtherFormats);
+  if (term.r != c.r) c.rank_pattern[module.name] = static_cast<double>(term.r);
+  if (term.alpha != c.alpha) c.alpha_pattern[module.name] = term.alpha;
+  Take(a, module, "lora_A.weight"), Take(b, module, "lora_B.weight");
 }
 
 void Planner::Norms() {
@@ -194,11 +220,36 @@ PeftPlan PlanPeft(const Method& method, const std::vector<std::string>& trained,
   return Planner(method, trained, naming).Run(base);
 }
 
+namespace {
+
+// W + scale B A in place of each W.
+ParamStore Folded(const std::vector<PeftPlan::Fold>& folds, const ParamStore& params) {
+  ParamStore folded = params;
+  for (const PeftPlan::Fold& fold : folds) {
+    Graph g;
+    const auto param = [&](const char* part) {
+      const std::string name = fold.scope + part;
+      return g.AddParam(name, ToShape(params.shape(name)));
+    };
+    const ValueId w = param(".weight"), a = param(".lora_a"), b = param(".lora_b");
+    const ValueId sum = Add(g, w, Scale(g, Matmul(g, b, a), fold.scale));
+    g.SetName(sum, fold.scope + ".weight");
+    g.SetOutput("weight", sum);
+    FoldConstants(g, folded);
+  }
+  return folded;
+}
+
+}  // namespace
+
 void WritePeft(const std::string& directory, const PeftPlan& plan, const ParamStore& params,
                const StringMap& metadata) {
+  const ParamStore values = Folded(plan.folds, params);
   std::vector<TensorToWrite> tensors;
   for (const PeftOnModel::Tensor& t : plan.tensors)
-    tensors.push_back(ToWrite(t.key, params.Get(t.parameter)));
+    tensors.push_back(ToWrite(t.key, values.Get(t.parameter)));
+  tensors.insert(tensors.end(), plan.copies.begin(), plan.copies.end());
+  std::ranges::sort(tensors, {}, &TensorToWrite::name);
   CreateFreshDirectory(directory);
   WriteSafetensors(directory + "/adapter_model.safetensors", tensors, metadata);
   WriteFileAtomically(directory + "/adapter_config.json",

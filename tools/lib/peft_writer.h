@@ -9,6 +9,15 @@ struct PeftPlan {
   PeftConfig config;
   HfNaming naming;
   std::vector<PeftOnModel::Tensor> tensors;
+  // Layers with a LoRA that are saved whole, which peft's own LoRA cannot be: they are written as
+  // W + scale B A.
+  struct Fold {
+    std::string scope;
+    double scale;
+  };
+  std::vector<Fold> folds;
+  // What peft writes twice, of an adapter that came from there; the bytes belong to others.
+  std::vector<TensorToWrite> copies;
 };
 
 // `trained` are the parameters that belong to the adapter, under canonical names. Throws Error for

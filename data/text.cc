@@ -29,7 +29,8 @@ struct RawSplit {
   std::string name, path;
   std::vector<RawExample> examples;
   bool pairs = false;
-  std::string error;  // why there are no examples
+  bool named = false;  // a header or keys name the columns
+  std::string error;   // why there are no examples
 };
 
 // Where a row has what; second is SIZE_MAX if there is no second text.
@@ -86,6 +87,7 @@ class RowReader {
       const bool named = !(asked_.text + asked_.second + asked_.label).empty();
       if (named || IsHeader(fields)) {
         places_ = PlacesOf(asked_, fields, where);
+        split_.named = true;
         split_.pairs = places_.second != SIZE_MAX;
         return;
       }
@@ -145,6 +147,7 @@ void ReadJsonLines(RawSplit& split, const TextColumns& asked, const std::string&
       std::vector<std::string> keys;
       for (const auto& item : object.items()) keys.push_back(item.key());
       places = PlacesOf(asked, keys, where);
+      split.named = true;
       split.pairs = !places->names[1].empty();
     }
     const auto& [first, second, label] = places->names;
@@ -209,7 +212,8 @@ class LabelTable {
     for (size_t i = 0; i < names.size(); ++i) numbers_.emplace(names[i], static_cast<int>(i));
   }
 
-  int Find(const std::string& label, const std::string& path, size_t line) const {
+  // `may_name`: the row may be a header that was not taken for one.
+  int Find(const std::string& label, const std::string& path, size_t line, bool may_name) const {
     if (const auto found = numbers_.find(label); found != numbers_.end()) return found->second;
     if (const int number = NumberOf(label, limit_); number >= 0) return number;
     if (names_.empty())
@@ -219,7 +223,9 @@ class LabelTable {
           path, line, limit_, label);
     if (LooksLikeNumber(label))
       Fail("{}:{}: expected a label from 0 to {}, found '{}'", path, line, limit_ - 1, label);
-    Fail("{}:{}: unknown label '{}'{}", path, line, label, DidYouMean(label, names_));
+    const bool far = Nearest(label, names_).empty();
+    Fail("{}:{}: unknown label '{}'{}{}", path, line, label, DidYouMean(label, names_),
+         may_name && far ? "; hint: a header line names a column 'label'" : "");
   }
 
  private:
@@ -235,7 +241,8 @@ TextSplit Classify(RawSplit& raw, const LabelTable& labels) {
   split.examples.reserve(raw.examples.size());
   try {
     for (RawExample& e : raw.examples) {
-      const int label = labels.Find(e.label, raw.path, e.line);
+      const int label =
+          labels.Find(e.label, raw.path, e.line, !raw.named && &e == &raw.examples[0]);
       split.examples.push_back({std::move(e.text), std::move(e.second), label});
     }
   } catch (const Error& e) {

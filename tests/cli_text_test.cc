@@ -293,7 +293,7 @@ TEST_F(TextStory, MistakesAreNamed) {
   const std::string folder = *dir_ / "json";
   fs::create_directory(folder);
   Spill(folder + "/train.json", "[]");
-  EXPECT_NE(error({"eval", "--run", run(), "--data", folder}).find("expected texts as .tsv, .csv"),
+  EXPECT_NE(error({"data", "check", folder}).find("train.json: expected texts as .tsv, .csv"),
             std::string::npos);
 }
 

@@ -130,6 +130,9 @@ TEST(TextData, Mistakes) {
       {"train.tsv", "only text\n", "train.tsv:1: expected 2 or 3 columns"},
       {"train.tsv", "a\tgood\nb\t\n", "train.tsv:2: unknown label ''"},
       {"train.tsv", "a\tgodo\n", "train.tsv:1: unknown label 'godo'; did you mean 'good'?"},
+      {"train.tsv", "Review\tVerdict\na\tgood\n",
+       "train.tsv:1: unknown label 'Verdict'; known: bad, good; hint: a header line names a column "
+       "'label'"},
       {"train.tsv", "a\t2\n", "train.tsv:1: expected a label from 0 to 1, found '2'"},
       {"train.tsv", "a\t-1\n", "train.tsv:1: expected a label from 0 to 1, found '-1'"},
       {"train.tsv", "a\t99999999999999999999\n", "expected a label from 0 to 1"},

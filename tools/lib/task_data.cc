@@ -220,13 +220,7 @@ std::variant<ImageDataset, TextDataset> OpenEither(const std::string& directory,
                                                    const std::string& columns) {
   if (HoldsTexts(directory)) return TextDataset(directory, ParseTextColumns(columns));
   if (!columns.empty()) Fail("--columns {}: {} holds no texts", columns, directory);
-  try {
-    return ImageDataset(directory);
-  } catch (const Error&) {
-    if (const std::string texts = NearlyTexts(directory); !texts.empty())
-      Fail("{}: expected texts as .tsv, .csv or .jsonl (an object in each line)", texts);
-    throw;
-  }
+  return ImageDataset(directory);
 }
 
 std::string FirstOfMany(const std::vector<std::string>& names) {

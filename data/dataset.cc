@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "data/splits.h"
+#include "data/text.h"
 #include "runtime/error.h"
 
 namespace graft {
@@ -173,11 +174,14 @@ void ImageDataset::OpenFolders() {
   std::vector<std::string> names;
   for (const std::string& name : kSplitFolders)
     if (Contains(folders, name) && !SubFolders(root / name).empty()) names.push_back(name);
-  if (folders.empty())
+  if (folders.empty()) {
+    if (const std::string texts = NearlyTexts(directory_); !texts.empty())
+      Fail("{}: expected texts as .tsv, .csv or .jsonl (an object in each line)", texts);
     Fail(
         "{}: expected a data set: lists such as train800.txt with lines 'path label', or folders "
         "train/CLASS/*.png; found neither",
         directory_);
+  }
   if (names.empty()) {
     class_names_ = folders;
     splits_.push_back(ReadFolders(root, "train", class_names_));

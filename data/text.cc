@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include "data/splits.h"
+#include "data/text_files.h"
 #include "data/text_rows.h"
 #include "runtime/error.h"
 #include "runtime/io/json.h"
@@ -18,7 +19,6 @@ namespace {
 namespace fs = std::filesystem;
 
 const std::vector<std::string> kValidation = {"dev", "val", "valid", "validation"};
-const std::vector<std::string> kUsualOrder = {"train", "dev", "val", "valid", "validation", "test"};
 
 struct RawExample {
   std::string text, second, label;
@@ -29,6 +29,8 @@ struct RawSplit {
   std::string name, path;
   std::vector<RawExample> examples;
   bool pairs = false;
+  bool named = false;  // a header or keys name the columns
+  std::string error;   // why there are no examples
 };
 
 // Where a row has what; second is SIZE_MAX if there is no second text.
@@ -36,14 +38,6 @@ struct Places {
   size_t text = 0, second = SIZE_MAX, label = 1, columns = 2;
   std::string names[3];  // JSON keys of text, second and label; the second is "" if there is none
 };
-
-std::optional<RowFormat> FormatOf(const fs::path& path) {
-  const std::string extension = path.extension().string();
-  if (extension == ".tsv") return RowFormat::kTsv;
-  if (extension == ".csv") return RowFormat::kCsv;
-  if (extension == ".jsonl") return RowFormat::kJsonl;
-  return std::nullopt;
-}
 
 // The first of the usual names that is a column, or the one that the caller asked for.
 std::string ChooseColumn(const std::string& asked, const std::vector<std::string>& usual,
@@ -91,8 +85,9 @@ class RowReader {
     if (first_) {
       first_ = false;
       const bool named = !(asked_.text + asked_.second + asked_.label).empty();
-      if (named || (Contains(fields, "label") && !Contains(classes_, "label"))) {
+      if (named || IsHeader(fields)) {
         places_ = PlacesOf(asked_, fields, where);
+        split_.named = true;
         split_.pairs = places_.second != SIZE_MAX;
         return;
       }
@@ -119,12 +114,28 @@ class RowReader {
   }
 
  private:
+  // In another case it is one as well, whose names PlacesOf does not know.
+  bool IsHeader(const std::vector<std::string>& fields) const {
+    return std::ranges::any_of(fields, [&](const std::string& field) {
+      return ToLowerAscii(field) == "label" && !Contains(classes_, field);
+    });
+  }
+
   RawSplit& split_;
   const TextColumns& asked_;
   const std::vector<std::string>& classes_;
   Places places_;
   bool first_ = true;
 };
+
+// A class name or number.
+std::string GetLabel(const Json& object, const std::string& key, const std::string& where) {
+  const auto it = object.find(key);
+  if (it == object.end() || it->is_null() || it->is_string()) return GetString(object, key, where);
+  if (!it->is_number_integer())
+    Fail("{}: '{}': expected a string or an integer, found {}", where, key, it->dump());
+  return it->dump();
+}
 
 void ReadJsonLines(RawSplit& split, const TextColumns& asked, const std::string& text) {
   std::optional<Places> places;
@@ -136,26 +147,21 @@ void ReadJsonLines(RawSplit& split, const TextColumns& asked, const std::string&
       std::vector<std::string> keys;
       for (const auto& item : object.items()) keys.push_back(item.key());
       places = PlacesOf(asked, keys, where);
+      split.named = true;
       split.pairs = !places->names[1].empty();
     }
     const auto& [first, second, label] = places->names;
     RawExample e{GetString(object, first, where), "", "", number};
     if (split.pairs) e.second = GetString(object, second, where);
-    if (object.contains(label) && object[label].is_number_integer())
-      e.label = object[label].dump();
-    else
-      e.label = GetString(object, label, where);
+    e.label = GetLabel(object, label, where);
     split.examples.push_back(std::move(e));
   });
 }
 
-RawSplit ReadSplit(const fs::path& path, const TextColumns& columns,
-                   const std::vector<std::string>& classes) {
-  RawSplit split;
-  split.name = path.stem().string();
-  split.path = path.string();
+void ReadRows(const TextColumns& columns, const std::vector<std::string>& classes,
+              RawSplit& split) {
   const std::string text = ReadUtf8File(split.path);
-  switch (*FormatOf(path)) {
+  switch (*FormatOf(split.path)) {
     case RowFormat::kTsv:
       ForEachTsvRow(text, RowReader(split, columns, classes));
       break;
@@ -167,6 +173,18 @@ RawSplit ReadSplit(const fs::path& path, const TextColumns& columns,
       break;
   }
   if (split.examples.empty()) Fail("{}: expected texts with labels, found none", split.path);
+}
+
+RawSplit ReadSplit(const fs::path& path, const TextColumns& columns,
+                   const std::vector<std::string>& classes) {
+  RawSplit split;
+  split.name = path.stem().string();
+  split.path = path.string();
+  try {
+    ReadRows(columns, classes, split);
+  } catch (const Error& e) {
+    split.error = e.what();
+  }
   return split;
 }
 
@@ -183,20 +201,31 @@ bool LooksLikeNumber(std::string_view text) {
   return !text.empty() && text.find_first_not_of("0123456789") == text.npos;
 }
 
-// Classes of labels, by name first. Without names labels are numbers.
+// Classes of labels, by name first. Without names labels are numbers, of which the largest tells
+// how many classes there are: one beyond the number of texts is no class number.
 class LabelTable {
  public:
-  explicit LabelTable(const std::vector<std::string>& names)
-      : names_(names), limit_(names.empty() ? kMaxClasses : static_cast<int>(names.size())) {
+  LabelTable(const std::vector<std::string>& names, size_t texts)
+      : names_(names),
+        limit_(static_cast<int>(names.empty() ? std::min(texts, static_cast<size_t>(kMaxClasses))
+                                              : names.size())) {
     for (size_t i = 0; i < names.size(); ++i) numbers_.emplace(names[i], static_cast<int>(i));
   }
 
-  int Find(const std::string& label, const std::string& path, size_t line) const {
+  // `may_name`: the row may be a header that was not taken for one.
+  int Find(const std::string& label, const std::string& path, size_t line, bool may_name) const {
     if (const auto found = numbers_.find(label); found != numbers_.end()) return found->second;
     if (const int number = NumberOf(label, limit_); number >= 0) return number;
-    if (names_.empty() || LooksLikeNumber(label))
+    if (names_.empty())
+      Fail(
+          "{}:{}: expected a class number below {}, the number of texts, found '{}'; hint: "
+          "labels.txt names the classes, one in each line",
+          path, line, limit_, label);
+    if (LooksLikeNumber(label))
       Fail("{}:{}: expected a label from 0 to {}, found '{}'", path, line, limit_ - 1, label);
-    Fail("{}:{}: unknown label '{}'{}", path, line, label, DidYouMean(label, names_));
+    const bool far = Nearest(label, names_).empty();
+    Fail("{}:{}: unknown label '{}'{}{}", path, line, label, DidYouMean(label, names_),
+         may_name && far ? "; hint: a header line names a column 'label'" : "");
   }
 
  private:
@@ -205,60 +234,35 @@ class LabelTable {
   int limit_;
 };
 
+// Empty, with an error in `raw`, if one of the labels is none.
+TextSplit Classify(RawSplit& raw, const LabelTable& labels) {
+  TextSplit split{raw.name, {}};
+  if (!raw.error.empty()) return split;
+  split.examples.reserve(raw.examples.size());
+  try {
+    for (RawExample& e : raw.examples) {
+      const int label =
+          labels.Find(e.label, raw.path, e.line, !raw.named && &e == &raw.examples[0]);
+      split.examples.push_back({std::move(e.text), std::move(e.second), label});
+    }
+  } catch (const Error& e) {
+    raw.error = e.what();
+    split.examples.clear();
+  }
+  return split;
+}
+
 // Without labels.txt: numbers, or the names that the first split has.
-std::vector<std::string> CollectNames(const std::vector<RawSplit>& splits) {
-  const auto numbers = [](const RawSplit& split) {
-    return std::all_of(split.examples.begin(), split.examples.end(),
-                       [](const RawExample& e) { return LooksLikeNumber(e.label); });
-  };
-  if (numbers(splits[0])) return {};
+std::vector<std::string> CollectNames(const RawSplit& first) {
+  if (std::ranges::all_of(first.examples,
+                          [](const RawExample& e) { return LooksLikeNumber(e.label); }))
+    return {};
   std::set<std::string> names;
-  for (const RawExample& e : splits[0].examples) names.insert(e.label);
+  for (const RawExample& e : first.examples) names.insert(e.label);
   if (names.size() > static_cast<size_t>(kMaxClasses))
-    Fail("{}: expected at most {} different labels, found {}", splits[0].path, kMaxClasses,
+    Fail("{}: expected at most {} different labels, found {}", first.path, kMaxClasses,
          names.size());
   return {names.begin(), names.end()};
-}
-
-std::vector<std::string> ReadLabelsFile(const std::string& path) {
-  ReadUtf8File(path);  // checks the encoding
-  std::vector<std::string> names = ReadClassNames(path);
-  if (names.size() > static_cast<size_t>(kMaxClasses))
-    Fail("{}: expected at most {} classes, found {}", path, kMaxClasses, names.size());
-  std::unordered_map<std::string_view, size_t> lines;
-  for (size_t i = 0; i < names.size(); ++i)
-    if (const auto [other, is_new] = lines.emplace(names[i], i + 1); !is_new)
-      Fail("{}:{}: the class '{}' is in line {} too", path, i + 1, names[i], other->second);
-  return names;
-}
-
-// Paths of the split files in their usual order, then by name.
-std::vector<fs::path> FindSplits(const std::string& directory) {
-  std::error_code ignored;
-  if (!fs::exists(directory, ignored))
-    Fail("{}: the data set's directory does not exist", directory);
-  if (!fs::is_directory(directory, ignored))
-    Fail("{}: expected the directory of a data set, found a file", directory);
-  std::vector<fs::path> paths;
-  try {
-    for (const fs::directory_entry& entry : fs::directory_iterator(directory))
-      if (FormatOf(entry.path()) && entry.is_regular_file()) paths.push_back(entry.path());
-  } catch (const fs::filesystem_error& error) {
-    Fail("{}: cannot read the data set: {}: {}", directory, error.path1().string(),
-         error.code().message());
-  }
-  const auto rank = [](const fs::path& path) {
-    return std::find(kUsualOrder.begin(), kUsualOrder.end(), path.stem().string()) -
-           kUsualOrder.begin();
-  };
-  std::sort(paths.begin(), paths.end(), [&](const fs::path& a, const fs::path& b) {
-    return std::pair(rank(a), a.string()) < std::pair(rank(b), b.string());
-  });
-  for (size_t i = 1; i < paths.size(); ++i)
-    if (paths[i].stem() == paths[i - 1].stem())
-      Fail("{}: two files of the split '{}': {} and {}", directory, paths[i].stem().string(),
-           paths[i - 1].filename().string(), paths[i].filename().string());
-  return paths;
 }
 
 }  // namespace
@@ -276,20 +280,6 @@ TextColumns ParseTextColumns(const std::string& names) {
   return {parts[0], parts.size() == 3 ? parts[1] : "", parts.back()};
 }
 
-bool HoldsTexts(const std::string& directory) {
-  bool table = false, folder = false;
-  std::error_code error;
-  for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
-    const fs::path& path = it->path();
-    if (path.filename().string().starts_with('.')) continue;
-    folder |= fs::is_directory(path);
-    if (!FormatOf(path)) continue;
-    if (std::ranges::find(kUsualOrder, path.stem().string()) != kUsualOrder.end()) return true;
-    table = true;
-  }
-  return table && !folder;
-}
-
 TextDataset::TextDataset(const std::string& directory, const TextColumns& columns)
     : directory_(directory) {
   const std::vector<fs::path> paths = FindSplits(directory);
@@ -302,26 +292,26 @@ TextDataset::TextDataset(const std::string& directory, const TextColumns& column
   std::error_code ignored;
   if (fs::exists(names, ignored)) class_names_ = ReadLabelsFile(names.string());
   std::vector<RawSplit> raw;
-  for (const fs::path& path : paths) {
-    raw.push_back(ReadSplit(path, columns, class_names_));
-    if (raw.back().pairs != raw[0].pairs)
-      Fail("{}: expected {} as in {}, found {}", raw.back().path,
-           raw[0].pairs ? "pairs of texts" : "single texts", raw[0].path,
-           raw[0].pairs ? "single texts" : "pairs");
-  }
-  pairs_ = raw[0].pairs;
-  if (class_names_.empty()) class_names_ = CollectNames(raw);
+  for (const fs::path& path : paths) raw.push_back(ReadSplit(path, columns, class_names_));
+  // A split that nobody asks for may be of another kind, such as a test set without labels. But the
+  // first one tells the classes if labels.txt does not.
+  const auto good = std::ranges::find(raw, "", &RawSplit::error);
+  if (good == raw.end() || (class_names_.empty() && good != raw.begin())) Fail("{}", raw[0].error);
+  pairs_ = good->pairs;
+  if (class_names_.empty()) class_names_ = CollectNames(*good);
   num_classes_ = static_cast<int>(class_names_.size());
-  const LabelTable labels(class_names_);
+  size_t texts = 0;
+  for (const RawSplit& split : raw) texts += split.examples.size();
+  const LabelTable labels(class_names_, texts);
   for (RawSplit& split : raw) {
-    TextSplit done{split.name, {}};
-    done.examples.reserve(split.examples.size());
-    for (RawExample& e : split.examples) {
-      const int label = labels.Find(e.label, split.path, e.line);
-      num_classes_ = std::max(num_classes_, label + 1);
-      done.examples.push_back({std::move(e.text), std::move(e.second), label});
-    }
-    splits_.push_back(std::move(done));
+    if (split.error.empty() && split.pairs != pairs_)
+      split.error = fmt::format("{}: expected {} as in {}, found {}", split.path,
+                                pairs_ ? "pairs of texts" : "single texts", good->path,
+                                pairs_ ? "single texts" : "pairs");
+    splits_.push_back(Classify(split, labels));
+    for (const TextExample& e : splits_.back().examples)
+      num_classes_ = std::max(num_classes_, e.label + 1);
+    errors_.push_back(std::move(split.error));
   }
 }
 
@@ -334,9 +324,10 @@ std::vector<std::string> TextDataset::split_names() const {
 bool TextDataset::has_split(std::string_view name) const { return Contains(split_names(), name); }
 
 TextSplit TextDataset::Load(std::string_view name, size_t limit) const {
-  const auto found = std::find_if(splits_.begin(), splits_.end(),
-                                  [&](const TextSplit& split) { return split.name == name; });
+  const auto found = std::ranges::find(splits_, name, &TextSplit::name);
   if (found == splits_.end()) NoSuchSplit(directory_, name, split_names());
+  const auto at = static_cast<size_t>(found - splits_.begin());
+  if (!errors_[at].empty()) Fail("{}", errors_[at]);
   TextSplit split = *found;
   if (limit > 0 && limit < split.examples.size()) split.examples.resize(limit);
   return split;

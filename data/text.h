@@ -33,16 +33,17 @@ TextColumns ParseTextColumns(const std::string& names);
 
 class TextDataset {
  public:
-  // Reads everything. Throws Error with file and line for a file that is not as above.
+  // Reads everything. Throws Error with file and line if no file is as above, or if the first split
+  // is not and there is no labels.txt; what is wrong in other splits is the error of loading these.
   explicit TextDataset(const std::string& directory, const TextColumns& columns = {});
 
   const std::string& directory() const { return directory_; }
-  const std::vector<TextSplit>& splits() const { return splits_; }
   std::vector<std::string> split_names() const;
   bool has_split(std::string_view name) const;
   bool pairs() const { return pairs_; }
 
-  // The first `limit` examples (0: all of them). Throws Error if there is no such split.
+  // The first `limit` examples (0: all of them). Throws Error if there is no such split, or for
+  // what is wrong in it.
   TextSplit Load(std::string_view name, size_t limit = 0) const;
 
   // Lines of labels.txt; without it the sorted labels of the first split, or nothing if all labels
@@ -59,6 +60,7 @@ class TextDataset {
  private:
   std::string directory_;
   std::vector<TextSplit> splits_;
+  std::vector<std::string> errors_;  // of each split, "" if it is in order
   std::vector<std::string> class_names_;
   int num_classes_ = 0;
   bool pairs_ = false;
@@ -67,6 +69,12 @@ class TextDataset {
 // Whether a directory is a TextDataset's: it holds a file of a usual split, or else any table and
 // no folder, for a table beside folders of images describes these.
 bool HoldsTexts(const std::string& directory);
+
+// The path of a file that would make it one if its format were known: train.json, dev.TSV; else "".
+std::string NearlyTexts(const std::string& directory);
+
+// Splits that share fewer than one text in so many do it by chance: short texts occur twice.
+inline constexpr size_t kTextsByChance = 10;
 
 // The examples of `a` whose texts `b` contains too. Short texts may well be in both.
 std::vector<TextExample> Overlap(const TextSplit& a, const TextSplit& b);

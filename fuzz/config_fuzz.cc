@@ -28,6 +28,7 @@ void TestModelConfig(const Json& json, const ModelConfig& sizes) {
   LoadedModel model;
   model.source = "model", model.config = sizes;
   ReadHuggingFaceConfig(json, "config.json", &model);
+  model.labels = ReadLabels(json, Classes(sizes), "config.json");
   CheckConfig(model.config, "config.json");
   BuildModel(model.config);
   GRAFT_CHECK(model.labels.empty() ||

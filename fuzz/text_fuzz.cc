@@ -9,9 +9,10 @@ namespace {
 
 void TestTexts(const std::string& directory) {
   const TextDataset data(directory);
-  GRAFT_CHECK(data.splits().size() == 1 && data.DefaultTrainSplit() == "train");
-  GRAFT_CHECK(!data.splits()[0].examples.empty());
-  for (const TextExample& e : data.splits()[0].examples) {
+  GRAFT_CHECK(data.split_names().size() == 1 && data.DefaultTrainSplit() == "train");
+  const TextSplit split = data.Load("train");
+  GRAFT_CHECK(!split.examples.empty());
+  for (const TextExample& e : split.examples) {
     GRAFT_CHECK(e.label >= 0 && e.label < data.num_classes(), "label {}", e.label);
     GRAFT_CHECK(FirstInvalidUtf8(e.text) == e.text.size());
     GRAFT_CHECK(data.pairs() || e.second.empty());

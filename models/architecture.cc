@@ -276,6 +276,8 @@ void RecogniseArchitecture(const TensorFile& file, const std::string& arch, Load
     VitSizes(file, m);
   CheckConfig(m.config, m.source);  // before anything trusts a size
   TakeFacts(config_path, config, arch, m);
+  if (!config_path.empty() && Shapes(file, m).Has("head.weight"))
+    m.labels = ReadLabels(config, Classes(m.config), config_path);
   if (const auto it = m.metadata.find("graft.labels"); it != m.metadata.end()) {
     const Json labels = ParseJson(it->second, m.source + " (metadata graft.labels)");
     m.labels.clear();

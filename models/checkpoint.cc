@@ -5,6 +5,7 @@
 #include <set>
 
 #include "models/architecture.h"
+#include "models/hf_config.h"
 #include "models/transformer.h"
 
 namespace graft {
@@ -128,8 +129,9 @@ LoadedModel LoadModel(const std::string& source, const std::string& arch, uint64
 }
 
 void AdaptClasses(LoadedModel& model, const std::vector<std::string>& labels, uint64_t seed) {
-  const bool same_task = model.params.Has("head.weight") && model.labels == labels;
-  if (same_task || labels.empty()) return;
+  if (labels.empty()) return;
+  DropProblemType(&model);
+  if (model.params.Has("head.weight") && model.labels == labels) return;
   model.ledger.reshaped.push_back({"head", fmt::format("{} classes", Classes(model.config)),
                                    fmt::format("{} classes", labels.size()),
                                    "fresh head for the task"});

@@ -88,11 +88,6 @@ void ReadBert(const Json& config, const std::string& path, LoadedModel* m) {
   c.attention_dropout = Rate(config, "attention_probs_dropout_prob", path);
   c.classifier_dropout =
       FindNumber(config, "classifier_dropout", 0, 0.999999, path).value_or(c.hidden_dropout);
-  if (c.attention_dropout > 0)
-    m->notices.push_back(
-        fmt::format("{}: attention_probs_dropout_prob = {} has no effect: dropout of attention "
-                    "probabilities is not supported in training",
-                    path, c.attention_dropout));
   if (const auto pool = FindString(config, "classifier_pooling", path)) {
     c.pool = *pool;
     m->fact_source["pool"] = "config.json";
@@ -101,16 +96,44 @@ void ReadBert(const Json& config, const std::string& path, LoadedModel* m) {
     m->fact_source[fact] = "config.json";
 }
 
-// Class names, unless they are the numbered ones that transformers makes up.
-std::vector<std::string> ReadLabels(const Json& config, int64_t classes, const std::string& path) {
-  std::vector<std::string> labels;
-  if (!config.contains("id2label") || !config["id2label"].is_object()) return labels;
-  for (int64_t i = 0; i < classes; ++i) {
-    const auto label = FindString(config["id2label"], std::to_string(i), path);
-    if (!label || *label == fmt::format("LABEL_{}", i)) return {};
-    labels.push_back(*label);
-  }
-  return labels;
+// Classes of transformers that read the same forward pass, or a part of it that a head of ours can
+// stand on. Others have a head of the same name that classifies something else, such as each token.
+const std::vector<std::string> kBertClasses = {"BertModel",
+                                               "BertForPreTraining",
+                                               "BertForMaskedLM",
+                                               "BertLMHeadModel",
+                                               "BertForNextSentencePrediction",
+                                               "BertForQuestionAnswering",
+                                               "BertForSequenceClassification"};
+const std::vector<std::string> kVitClasses = {"ViTModel",
+                                              "ViTForMaskedImageModeling",
+                                              "ViTForImageClassification",
+                                              "DeiTModel",
+                                              "DeiTForMaskedImageModeling",
+                                              "DeiTForImageClassification",
+                                              "DeiTForImageClassificationWithTeacher"};
+
+void CheckClass(const Json& config, const std::string& path, bool bert) {
+  if (!config.contains("architectures") || config["architectures"].is_null()) return;
+  const std::vector<std::string>& known = bert ? kBertClasses : kVitClasses;
+  for (const std::string& name : GetStrings(config, "architectures", path))
+    if (std::ranges::find(known, name) == known.end())
+      Fail("{}: architectures: '{}' is not supported; known: {}", path, name,
+           fmt::join(known, ", "));
+}
+
+// One line for all rates: other programs apply them in fine-tuning, Graft those of methods alone.
+void NoteDropout(const Json& config, const std::string& path, LoadedModel* m) {
+  std::vector<std::string> rates;
+  for (const char* key :
+       {"hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"})
+    if (const double rate = FindNumber(config, key, 0, 0.999999, path).value_or(0); rate > 0)
+      rates.push_back(fmt::format("{} = {}", key, rate));
+  if (!rates.empty())
+    m->notices.push_back(
+        fmt::format("{}: no effect of {}: dropout inside the base model is not supported in "
+                    "training",
+                    path, fmt::join(rates, ", ")));
 }
 
 }  // namespace
@@ -135,10 +158,28 @@ void ReadHuggingFaceConfig(const Json& config, const std::string& path, LoadedMo
     ReadBert(config, path, &m);
   else
     ReadVit(config, path, &m.vit());
+  CheckClass(config, path, bert);
+  NoteDropout(config, path, &m);
   for (const char* fact : {"heads", "eps", bert ? "activation" : "gelu"})
     m.fact_source[fact] = "config.json";
-  m.labels = ReadLabels(config, Classes(m.config), path);
   m.hf_config = DumpJson(config);
+}
+
+std::vector<std::string> ReadLabels(const Json& config, int64_t classes, const std::string& path) {
+  const auto number = FindInt(config, "num_labels", 0, kMostInt, path);
+  if (number && *number != classes)
+    Fail("{}: num_labels = {}, but the classifier has {} classes", path, *number, classes);
+  if (!config.contains("id2label") || config["id2label"].is_null()) return {};
+  const Json& names = GetObject(config, "id2label", path);
+  if (static_cast<int64_t>(names.size()) != classes)
+    Fail("{}: id2label names {} classes, but the classifier has {}", path, names.size(), classes);
+  std::vector<std::string> labels;
+  bool made_up = false;
+  for (int64_t i = 0; i < classes; ++i) {
+    labels.push_back(GetString(names, std::to_string(i), path + ": id2label"));
+    made_up |= labels.back() == fmt::format("LABEL_{}", i);
+  }
+  return made_up ? std::vector<std::string>() : labels;
 }
 
 namespace {
@@ -189,6 +230,17 @@ std::string ClassOfTransformers(const LoadedModel& m) {
 
 std::string ModelType(const LoadedModel& m) {
   return m.hf_config.empty() ? "" : ParseJson(m.hf_config, m.source).value("model_type", "");
+}
+
+std::string ProblemType(const LoadedModel& m) {
+  if (m.hf_config.empty()) return "";
+  return FindString(ParseJson(m.hf_config, m.source), "problem_type", m.source).value_or("");
+}
+
+void DropProblemType(LoadedModel* m) {
+  if (m->hf_config.empty()) return;
+  Json config = ParseJson(m->hf_config, m->source);
+  if (config.erase("problem_type")) m->hf_config = DumpJson(config);
 }
 
 nlohmann::json HuggingFaceConfig(const LoadedModel& m) {

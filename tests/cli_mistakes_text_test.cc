@@ -65,6 +65,18 @@ std::vector<BrokenJson> BrokenConfigs() {
        {"'relative_key'", "absolute"}},
       {"pruned", {{"pruned_heads", {{"0", {1}}}}}, {"pruned_heads"}},
       {"quantised", {{"quantization_config", {{"bits", 4}}}}, {"quantization_config"}},
+      {"width of null", {{"hidden_size", nullptr}}, {"'hidden_size'", "found null"}},
+      {"class for tokens",
+       {{"architectures", {"BertForTokenClassification"}}},
+       {"'BertForTokenClassification'", "known: BertModel", "BertForSequenceClassification"}},
+      {"class of another model",
+       {{"architectures", {"RobertaForSequenceClassification"}}},
+       {"'RobertaForSequenceClassification'", "not supported"}},
+      {"class as text", {{"architectures", "BertModel"}}, {"architectures", "expected an array"}},
+      {"more classes", {{"num_labels", 7}}, {"num_labels = 7", "3 classes"}},
+      {"labels as list", {{"id2label", {"a", "b", "c"}}}, {"id2label", "expected an object"}},
+      {"four labels", {{"id2label", {{"3", "d"}}}}, {"id2label names 4", "3"}},
+      {"labels from 1", {{"id2label", {{"0", "absent"}, {"3", "d"}}}}, {"id2label", "'0'"}},
       {"labels as numbers", {{"id2label", {{"0", 5}}}}, {"'0'", "expected a string"}},
   };
 }

@@ -101,6 +101,112 @@ TEST_F(TextStory, ColumnsByName) {
   EXPECT_EQ(Graft({"eval", "--run", run(), "--data", named, "--columns", "review"}).code, 1);
 }
 
+// Numbers of classes are the data set's; what a class is, its name tells.
+TEST_F(TextStory, ClassesAreMatchedByName) {
+  const auto write = [&](const char* name, const char* labels, const char* first) {
+    const std::string other = *dir_ / name;
+    fs::create_directory(other);
+    Spill(other + "/labels.txt", labels);
+    Spill(other + "/dev.tsv", fmt::format("a b x\t{}\ny b\tForked\nb y\tForked\n", first));
+    return Graft({"eval", "--run", run(), "--data", other, "--json"});
+  };
+  const Outcome swapped = write("swapped", "Forked\nCrossed\n", "Crossed");
+  ASSERT_EQ(swapped.code, 0) << swapped.err;
+  const nlohmann::json json = nlohmann::json::parse(swapped.out);
+  EXPECT_EQ(json["accuracy"], 1.0);
+  EXPECT_EQ(json["confusion"], nlohmann::json::parse("[[0,0,1],[1,1,2]]"));
+  const Outcome other = write("other", "Bent\nForked\n", "Bent");
+  EXPECT_EQ(other.code, 1);
+  EXPECT_NE(other.err.find("'Bent', expected one of crossed, forked"), std::string::npos)
+      << other.err;
+}
+
+TEST_F(TextStory, DataIsChecked) {
+  const std::string glue = *dir_ / "glue";
+  fs::copy(data(), glue);
+  const nlohmann::json json = GraftJson({"data", "check", glue});
+  EXPECT_TRUE(json["ok"]);
+  EXPECT_EQ(json["splits"][0]["texts"], 240);
+  EXPECT_EQ(json["splits"][1]["split"], "dev");
+  EXPECT_EQ(json["class_names"], (std::vector<std::string>{"crossed", "forked"}));
+  // A test set without labels is in nobody's way, and no test set.
+  Spill(glue + "/test.tsv", "index\tsentence\n0\ta x\n");
+  EXPECT_EQ(GraftJson({"eval", "--run", run(), "--data", glue, "--split", "dev"})["n"], 80);
+  for (const std::vector<std::string>& args :
+       {std::vector<std::string>{"data", "check", glue},
+        std::vector<std::string>{"eval", "--run", run(), "--data", glue}}) {
+    const Outcome o = Graft(args);
+    EXPECT_EQ(o.code, 1);
+    EXPECT_NE(o.err.find("test.tsv:1: unknown label 'sentence'"), std::string::npos) << o.err;
+  }
+  fs::copy(glue + "/dev.tsv", glue + "/test.tsv", fs::copy_options::overwrite_existing);
+  EXPECT_NE(Graft({"data", "check", glue}).err.find("80 texts of test are in dev too"),
+            std::string::npos);
+}
+
+// A head that does something else is refused until it is another head; 16 positions are enough.
+TEST_F(TextStory, HeadsForOtherProblems) {
+  const std::string model = *dir_ / "model", out = *dir_ / "problem", fused = *dir_ / "solved";
+  fs::copy(std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tiny_bert_hf", model);
+  nlohmann::json config = nlohmann::json::parse(Slurp(model + "/config.json"));
+  config["problem_type"] = "multi_label_classification";
+  Spill(model + "/config.json", config.dump());
+  std::string words = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n";
+  for (char c = 'a'; c <= 'z'; ++c) words += fmt::format("{}\n", c);
+  Spill(model + "/vocab.txt", words);
+  const Outcome o = Graft({"predict", "--model", model, "--text", "a"});
+  EXPECT_EQ(o.code, 1);
+  EXPECT_NE(o.err.find("problem_type multi_label_classification"), std::string::npos) << o.err;
+  const Outcome trained = Graft({"train", "--model", model, "--data", data(), "--method", "linear",
+                                 "--epochs", "1", "--limit", "16", "--out", out});
+  EXPECT_EQ(trained.code, 0) << trained.err;
+  EXPECT_NE((trained.out + trained.err).find("no effect of hidden_dropout_prob = 0.1, attention_"),
+            std::string::npos)
+      << trained.out << trained.err;
+  EXPECT_EQ(nlohmann::json::parse(Slurp(out + "/config.json"))["max_length"], 16);
+  GraftJson({"fuse", "--run", out, "--out", fused});
+  EXPECT_FALSE(nlohmann::json::parse(Slurp(fused + "/config.json")).contains("problem_type"));
+  EXPECT_EQ(Graft({"predict", "--model", fused, "--text", "a"}).code, 0);
+}
+
+// A base with one type of rows reads single texts.
+TEST_F(TextStory, TypesOfPairsAreForPairs) {
+  const std::string tokenizer = *dir_ / "tokenizer.json";
+  const nlohmann::json json = nlohmann::json::parse(
+      R"({"normalizer": {"type": "BertNormalizer", "clean_text": true, "lowercase": true,
+                         "handle_chinese_chars": true, "strip_accents": null},
+          "pre_tokenizer": {"type": "BertPreTokenizer"},
+          "post_processor": {"type": "TemplateProcessing", "special_tokens": {},
+            "single": [{"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}},
+                     {"Sequence": {"id": "B", "type_id": 2}}]},
+          "model": {"type": "WordPiece", "unk_token": "[UNK]", "max_input_chars_per_word": 100,
+                    "continuing_subword_prefix": "##", "vocab": {"[UNK]": 0, "a": 1}}})");
+  Spill(tokenizer, json.dump());
+  const auto predict = [&](const char* text) {
+    return Graft({"predict", "--run", run(), "--tokenizer", tokenizer, "--text", text});
+  };
+  const Outcome single = predict("a"), pair = predict("a\ta");
+  EXPECT_EQ(single.code, 0) << single.err;
+  EXPECT_EQ(pair.code, 1);
+  EXPECT_NE(pair.err.find("type 2 in the template of two texts"), std::string::npos) << pair.err;
+}
+
+TEST_F(TextStory, TextsThatAreNotUtf8) {
+  const nlohmann::json json = GraftJson({"predict", "--run", run(), "--text", "a \xff\xfe x"});
+  EXPECT_EQ(json["predictions"][0]["input"], "a \xef\xbf\xbd\xef\xbf\xbd x");
+  // A run's config.json would name another directory.
+  const std::string other = *dir_ / "other\xff", out = *dir_ / "of_other";
+  fs::copy(data(), other);
+  std::vector<std::string> args = Args(out, {});
+  *std::find(args.begin(), args.end(), data()) = other;
+  const Outcome o = Graft(args);
+  EXPECT_EQ(o.code, 1);
+  EXPECT_NE(o.err.find("--data: expected UTF-8"), std::string::npos) << o.err;
+  EXPECT_NE(o.err.find("other\xef\xbf\xbd"), std::string::npos) << o.err;
+  EXPECT_FALSE(fs::exists(out));
+}
+
 // What the head reads belongs to the run, and transformers knows the pooler only.
 TEST_F(TextStory, PoolingIsChosen) {
   const std::string mean = *dir_ / "mean", fused = *dir_ / "mean_fused";
@@ -180,6 +286,14 @@ TEST_F(TextStory, MistakesAreNamed) {
             std::string::npos);
   EXPECT_NE(error({"eval", "--run", run(), "--data", data(), "--max-length", "600"})
                 .find("512 positions"),
+            std::string::npos);
+  const Outcome none = Graft({"eval", "--run", run(), "--data", data(), "--max-length", "0"});
+  EXPECT_EQ(none.code, 2);
+  EXPECT_NE(none.err.find("--max-length"), std::string::npos) << none.err;
+  const std::string folder = *dir_ / "json";
+  fs::create_directory(folder);
+  Spill(folder + "/train.json", "[]");
+  EXPECT_NE(error({"data", "check", folder}).find("train.json: expected texts as .tsv, .csv"),
             std::string::npos);
 }
 

@@ -63,7 +63,10 @@ TEST(Json, Getters) {
   EXPECT_THAT(MessageOf([&] { GetArray(j, "o", "c"); }), HasSubstr("expected an array"));
   EXPECT_THAT(MessageOf([&] { GetString(Json::array(), "x", "c"); }),
               HasSubstr("expected an object with 'x', found array"));
+  EXPECT_EQ(MessageOf([&] { GetInt(j, "null", 1, 9, "c"); }),
+            "c: 'null': expected a value, found null");
   EXPECT_THAT(MessageOf([&] { DumpJson("\xff"); }), HasSubstr("UTF-8"));
+  EXPECT_EQ(ShowJson({{"input", "bad\xff.jpg"}}), "{\"input\":\"bad\xef\xbf\xbd.jpg\"}");
 }
 
 std::string Hex(const std::string& text, Sha256::Code code = Sha256::Code::kFastest) {

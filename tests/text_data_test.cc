@@ -15,8 +15,11 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
+// With every split in order.
 TextDataset Open(const TempDir& folder, const TextColumns& columns = {}) {
-  return TextDataset(folder.path().string(), columns);
+  TextDataset data(folder.path().string(), columns);
+  for (const std::string& split : data.split_names()) data.Load(split);
+  return data;
 }
 
 TEST(TextData, ATableBesideFoldersIsOfImages) {
@@ -127,6 +130,9 @@ TEST(TextData, Mistakes) {
       {"train.tsv", "only text\n", "train.tsv:1: expected 2 or 3 columns"},
       {"train.tsv", "a\tgood\nb\t\n", "train.tsv:2: unknown label ''"},
       {"train.tsv", "a\tgodo\n", "train.tsv:1: unknown label 'godo'; did you mean 'good'?"},
+      {"train.tsv", "Review\tVerdict\na\tgood\n",
+       "train.tsv:1: unknown label 'Verdict'; known: bad, good; hint: a header line names a column "
+       "'label'"},
       {"train.tsv", "a\t2\n", "train.tsv:1: expected a label from 0 to 1, found '2'"},
       {"train.tsv", "a\t-1\n", "train.tsv:1: expected a label from 0 to 1, found '-1'"},
       {"train.tsv", "a\t99999999999999999999\n", "expected a label from 0 to 1"},
@@ -155,7 +161,12 @@ TEST(TextData, Mistakes) {
       {"train.jsonl", "{\"text\": \"a\"}\n",
        "train.jsonl:1: expected a column 'label', found text"},
       {"train.jsonl", "{\"text\": 5, \"label\": 0}\n", "train.jsonl:1: 'text': expected a string"},
-      {"train.jsonl", "{\"text\": \"a\", \"label\": 0.5}\n", "'label': expected a string"},
+      {"train.jsonl", "{\"text\": \"a\", \"label\": 0.5}\n",
+       "'label': expected a string or an integer, found 0.5"},
+      {"train.jsonl", "{\"text\": \"a\", \"label\": null}\n",
+       "'label': expected a value, found null"},
+      {"train.tsv", "Text\tLabel\na\tgood\n",
+       "train.tsv:1: expected a column 'text', found Text, Label; name the column to use"},
       {"train.jsonl", "{\"text\": \"a\", \"label\": 0}\n{\"txt\": \"a\", \"label\": 0}\n",
        "train.jsonl:2: expected a key 'text'; did you mean 'txt'?"},
       {"train.jsonl", "{\"text\": \"a\", \"label\": 0\n", "train.jsonl:1: parse error"},
@@ -188,6 +199,48 @@ TEST(TextData, MistakesBetweenFiles) {
   folder.Write("train.csv", "a,yes\n");
   EXPECT_THAT(MessageOf([&] { Open(folder); }),
               HasSubstr("two files of the split 'train': train.csv and train.tsv"));
+}
+
+// GLUE has tests without labels beside its training and validation texts.
+TEST(TextData, SplitsThatNobodyAsksForMayBeOfAnotherKind) {
+  const TempDir folder;
+  const std::string path = folder.path().string();
+  folder.Write("train.tsv", "sentence\tlabel\na\t0\nb\t1\n");
+  folder.Write("test.tsv", "index\tsentence\n0\ta\n1\tb\n");
+  const TextDataset data(path);
+  EXPECT_THAT(data.split_names(), ElementsAre("train", "test"));
+  EXPECT_EQ(data.num_classes(), 2);
+  EXPECT_EQ(data.Load("train").examples.size(), 2u);
+  EXPECT_THAT(MessageOf([&] { data.Load("test"); }),
+              HasSubstr("test.tsv:1: expected a class number below 5, the number of texts, found "
+                        "'sentence'; hint: labels.txt"));
+  folder.Write("train.tsv", "a\n");
+  EXPECT_THAT(MessageOf([&] { TextDataset again(path); }), HasSubstr("train.tsv:1: expected 2"));
+  folder.Write("labels.txt", "no\nyes\n");
+  folder.Write("dev.tsv", "a\tyes\n");
+  const TextDataset named(path);
+  EXPECT_EQ(named.Load("dev").examples[0].label, 1);
+  EXPECT_THAT(MessageOf([&] { named.Load("train"); }), HasSubstr("train.tsv:1: expected 2"));
+}
+
+TEST(TextData, ClassNumbersAreFewerThanTexts) {
+  const TempDir folder;
+  folder.Write("train.tsv", "a\t0\nb\t99999\n");
+  const TextDataset data(folder.path().string());
+  EXPECT_EQ(data.num_classes(), 0);
+  EXPECT_THAT(MessageOf([&] { data.Load("train"); }),
+              HasSubstr("train.tsv:2: expected a class number below 2, the number of texts, found "
+                        "'99999'"));
+}
+
+TEST(TextData, NamesTheFileOfAnotherFormat) {
+  const TempDir folder;
+  const std::string path = folder.path().string();
+  folder.Write("images.json", "");
+  EXPECT_EQ(NearlyTexts(path), "");
+  folder.Write("train.TSV", "a\t0\n");
+  EXPECT_FALSE(HoldsTexts(path));
+  EXPECT_EQ(NearlyTexts(path), folder / "train.TSV");
 }
 
 TEST(TextData, SharedDataSets) {

@@ -22,7 +22,7 @@ std::string ChooseSplit(const TaskDataset& data, const std::string& split) {
   return chosen;
 }
 
-// Equal numbers of classes may still be different classes.
+// Classes that are only numbers, in the model or in the data, may still be others.
 void CompareLabels(const OpenedModel& opened, const TaskDataset& data,
                    const CommonOptions& common) {
   const std::vector<std::string> labels = data.labels();
@@ -70,9 +70,9 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   if (o.data.empty()) FailUsage("eval needs --data, the data set's directory");
   ApplyCommonOptions(common);
   OpenedModel opened = OpenModel(o.choice, common, InputKind::kDataset);
-  const TaskDataset data(o.data, o.columns.empty() ? opened.config.columns : o.columns);
+  TaskDataset data(o.data, o.columns.empty() ? opened.config.columns : o.columns);
   data.CheckKind(opened.model);
-  CheckClasses(opened, data);
+  CheckClasses(opened, &data);
   CompareLabels(opened, data, common);
   const std::string split = ChooseSplit(data, o.split);
   const std::unique_ptr<TaskData> examples = data.Load(split, o.limit, opened.model, opened.config);

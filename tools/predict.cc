@@ -272,6 +272,7 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
   CheckOptions(o);
   ApplyCommonOptions(common);
   JointModel joint = OpenJointModel(o.choice, o.adapters, common, InputKind::kImages);
+  for (const JointModel::Member& m : joint.members) CheckProblem(m.opened);
   const OpenedModel& opened = joint.first();
   Inputs inputs = opened.model.is_bert() ? OpenTexts(o, opened) : OpenImages(o, opened);
   const Logits logits = ComputeLogits(joint, inputs, common);

@@ -24,6 +24,7 @@ const Json* Member(const Json& object, std::string_view key, const std::string& 
 
 const Json& Wanted(const Json& object, std::string_view key, const std::string& where) {
   if (const Json* value = Member(object, key, where)) return *value;
+  if (object.contains(key)) Fail("{}: '{}': expected a value, found null", where, key);
   std::vector<std::string> keys;
   for (const auto& item : object.items()) keys.push_back(item.key());
   Fail("{}: expected a key '{}'{}", where, key, DidYouMean(key, keys));
@@ -166,6 +167,10 @@ std::string DumpJson(const Json& value, int indent) {
   } catch (const Json::exception& e) {
     Fail("cannot write JSON: {}", Reason(e));
   }
+}
+
+std::string ShowJson(const Json& value) {
+  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 }  // namespace graft

@@ -76,7 +76,7 @@ void Say(const CommonOptions& o, const std::string& line) {
 }
 
 void PrintJson(const CommonOptions& o, const nlohmann::json& json) {
-  if (o.json) std::printf("%s\n", DumpJson(json).c_str());
+  if (o.json) std::printf("%s\n", ShowJson(json).c_str());
 }
 
 void PrintPreprocessPresets(const CommonOptions& o) {

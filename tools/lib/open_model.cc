@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "models/hf_config.h"
 #include "runtime/io/json.h"
 #include "tools/lib/adapter_file.h"
 #include "tools/lib/hf_peft.h"
@@ -100,7 +101,8 @@ void SetClasses(const ModelChoice& choice, const PeftAdapter& adapter, const Pef
   if (fitted.classes > 0) Classes(m.config) = fitted.classes;
   const StringMap& metadata = adapter.file.metadata();
   if (const auto it = metadata.find("graft.labels"); it != metadata.end())
-    m.labels = ParseLabels(it->second, adapter.file.path() + " (metadata graft.labels)");
+    m.labels = ParseLabels(it->second, adapter.file.path() + " (metadata graft.labels)"),
+    DropProblemType(&m);
   else if (!same)
     m.labels.clear();
   if (static_cast<int64_t>(m.labels.size()) != Classes(m.config)) m.labels.clear();
@@ -201,7 +203,8 @@ void AddModelOptions(CLI::App& command, ModelChoice& choice, std::vector<std::st
                      "of texts: vocab.txt or tokenizer.json (default: the model's)");
   command
       .add_option("--max-length", choice.max_length,
-                  "of texts: most tokens of one (default: the run's, else 128)")
+                  "of texts: most tokens of one (default: the run's, else 128 or, if fewer, the "
+                  "model's positions)")
       ->check(CLI::Range(kLeastMaxLength, kMostMaxLength));
 }
 
@@ -229,6 +232,7 @@ OpenedModel OpenModel(const ModelChoice& choice, const CommonOptions& common, In
   CheckTextOptions(opened.model, choice.tokenizer, choice.max_length);
   if (!choice.tokenizer.empty()) opened.config.tokenizer = choice.tokenizer;
   if (choice.max_length) opened.config.max_length = choice.max_length;
+  opened.config.max_length = MaxLength(opened.config, opened.model);
   CheckRunConfig(opened.config);
   return opened;
 }
@@ -240,14 +244,28 @@ Graph OpenedModel::Inference(bool loss) {
   return g;
 }
 
-void CheckClasses(const OpenedModel& opened, const TaskDataset& data) {
-  const int64_t model = Classes(opened.model.config), found = data.num_classes();
-  if (model == found) return;
+void CheckProblem(const OpenedModel& opened) {
+  const std::string problem = ProblemType(opened.model);
+  const bool one = Classes(opened.model.config) == 1;
+  if (!one && (problem.empty() || problem == "single_label_classification")) return;
   Fail(
-      "{} has {} classes, the data set {} has {}; hint: eval on the data it was trained for, or "
-      "train a head: "
-      "graft train --model M --data {} --method linear --out RUN",
-      opened.description, model, data.directory(), found, data.directory());
+      "{}: {}, expected a model that chooses one of several classes; hint: train such a head: "
+      "graft "
+      "train --model {} --data DATA --method linear --out RUN",
+      opened.description, problem.empty() ? "a head with one output" : "problem_type " + problem,
+      opened.config.model);
+}
+
+void CheckClasses(const OpenedModel& opened, TaskDataset* data) {
+  CheckProblem(opened);
+  const int64_t model = Classes(opened.model.config), found = data->num_classes();
+  if (model != found)
+    Fail(
+        "{} has {} classes, the data set {} has {}; hint: eval on the data it was trained for, or "
+        "train a head: "
+        "graft train --model M --data {} --method linear --out RUN",
+        opened.description, model, data->directory(), found, data->directory());
+  data->NumberClassesAs(opened.labels(), opened.description);
 }
 
 SessionOptions InferenceOptions(const Graph& graph, ParamStore& params, const ModelConfig& config,

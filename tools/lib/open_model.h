@@ -56,8 +56,12 @@ OpenedModel OpenModel(const ModelChoice& choice, const CommonOptions& common, In
 // Whether the path is a run directory (a Hugging Face directory has a config.json, too).
 bool IsRunDirectory(const std::string& path);
 
-// Refuses data of another number of classes than the model has, naming both.
-void CheckClasses(const OpenedModel& opened, const TaskDataset& data);
+// Refuses a head whose logits are not those of one class among several: regression, several labels.
+void CheckProblem(const OpenedModel& opened);
+
+// Refuses data with other classes than the model has, naming both, and lets its labels be the
+// model's where the order differs.
+void CheckClasses(const OpenedModel& opened, TaskDataset* data);
 
 // ChooseCapacity and all threads, or what fits --memory-budget.
 SessionOptions InferenceOptions(const Graph& graph, ParamStore& params, const ModelConfig& config,

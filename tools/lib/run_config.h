@@ -18,7 +18,7 @@ struct RunConfig {
   std::string columns;                 // of texts, as ParseTextColumns; "" = the usual names
   std::string tokenizer;               // of texts; "" = the model's own
   std::string pool;                    // of a BERT, as BertConfig; "" = the model's own
-  int64_t max_length = 128;            // tokens of a text, special ones included
+  int64_t max_length = 0;              // tokens of a text, special ones too; 0 = MaxLength's
   std::vector<std::string> labels;     // class names, in order
   std::string base_sha256;             // of the model file; "" for init: or not known yet
   // How.

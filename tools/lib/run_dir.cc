@@ -34,11 +34,26 @@ void WriteConfig(const std::string& path, const RunConfig& config) {
   WriteFileAtomically(path + "/config.json", DumpJson(ToJson(config), 2) + "\n");
 }
 
+// A name in config.json that is not the file's would be another file's, or nobody's.
+void RefuseOtherEncodings(const RunConfig& config) {
+  RunConfig::Visit(config, [](const char* name, const auto& field) {
+    try {
+      DumpJson(field);
+    } catch (const Error&) {
+      std::string flag = name;
+      std::replace(flag.begin(), flag.end(), '_', '-');
+      Fail("--{}: expected UTF-8, as a run's config.json is, found {}; hint: rename it", flag,
+           ShowJson(field));
+    }
+  });
+}
+
 constexpr uint64_t kMaxMetricsBytes = uint64_t{1} << 30;
 
 }  // namespace
 
 RunDir RunDir::Create(const std::string& path, const RunConfig& config) {
+  RefuseOtherEncodings(config);
   CreateFreshDirectory(path);
   WriteConfig(path, config);
   return RunDir(path, config, false);

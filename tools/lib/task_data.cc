@@ -1,7 +1,9 @@
 #include "tools/lib/task_data.h"
 
 #include <algorithm>
+#include <set>
 
+#include "data/splits.h"
 #include "models/tokenizer.h"
 #include "runtime/rng.h"
 #include "runtime/threads.h"
@@ -132,7 +134,7 @@ class TextData : public OrderedData {
   std::vector<int> labels_;
 };
 
-Tokenizer OpenTokenizer(const LoadedModel& model, const RunConfig& config) {
+Tokenizer OpenTokenizer(const LoadedModel& model, const RunConfig& config, bool pairs) {
   if (config.tokenizer.empty() && config.model.starts_with("init:"))
     Fail("{}: has no vocabulary; hint: --tokenizer DIR, a directory with vocab.txt", config.model);
   const std::string path = config.tokenizer.empty() ? config.model : config.tokenizer;
@@ -141,10 +143,14 @@ Tokenizer OpenTokenizer(const LoadedModel& model, const RunConfig& config) {
   if (static_cast<int64_t>(tokenizer.vocab_size()) > c.vocab)
     Fail("{}: {} tokens, but {} has embeddings for {}", path, tokenizer.vocab_size(), model.source,
          c.vocab);
-  for (const auto& pieces : {tokenizer.spec().single, tokenizer.spec().pair})
+  const auto check = [&](const std::vector<TemplatePiece>& pieces, const char* of) {
     for (const TemplatePiece& piece : pieces)
       if (piece.type < 0 || piece.type >= c.types)
-        Fail("{}: type {} in the template, but {} has {}", path, piece.type, model.source, c.types);
+        Fail("{}: type {} in the template of {}, but {} has {}", path, piece.type, of, model.source,
+             c.types);
+  };
+  check(tokenizer.spec().single, "one text");
+  if (pairs) check(tokenizer.spec().pair, "two texts");  // some models have one type
   if (config.max_length > c.positions)
     Fail("--max-length {}: {} has {} positions", config.max_length, model.source, c.positions);
   return tokenizer;
@@ -161,10 +167,18 @@ std::unique_ptr<TaskData> MakeArrayData(std::vector<float> values, size_t sample
   return std::make_unique<ArrayData>(std::move(values), sample);
 }
 
+int64_t MaxLength(const RunConfig& config, const LoadedModel& model) {
+  constexpr int64_t kUsual = 128;
+  if (config.max_length > 0) return config.max_length;
+  return model.is_bert() ? std::min(kUsual, model.bert().positions) : kUsual;
+}
+
 std::unique_ptr<TaskData> MakeTextData(std::span<const TextExample> examples,
                                        const LoadedModel& model, const RunConfig& config) {
-  const Tokenizer tokenizer = OpenTokenizer(model, config);
-  const EncodeOptions options{.max_length = static_cast<size_t>(config.max_length)};
+  const bool pairs =
+      std::ranges::any_of(examples, [](const TextExample& e) { return !e.second.empty(); });
+  const Tokenizer tokenizer = OpenTokenizer(model, config, pairs);
+  const EncodeOptions options{.max_length = static_cast<size_t>(MaxLength(config, model))};
   return std::make_unique<TextData>(examples, [&](const TextExample& e) {
     Encoding encoded = e.second.empty() ? tokenizer.Encode(e.text, options)
                                         : tokenizer.Encode(e.text, e.second, options);
@@ -209,6 +223,23 @@ std::variant<ImageDataset, TextDataset> OpenEither(const std::string& directory,
   return ImageDataset(directory);
 }
 
+std::string FirstOfMany(const std::vector<std::string>& names) {
+  constexpr size_t kShown = 10;
+  const auto shown = std::span(names).first(std::min(kShown, names.size()));
+  return fmt::format("{}{}", fmt::join(shown, ", "), names.size() > kShown ? ", ..." : "");
+}
+
+std::vector<std::string> LowerCase(std::vector<std::string> names) {
+  for (std::string& name : names) name = ToLowerAscii(name);
+  return names;
+}
+
+bool AreNumbers(const std::vector<std::string>& names) {
+  for (size_t i = 0; i < names.size(); ++i)
+    if (names[i] != std::to_string(i)) return false;
+  return true;
+}
+
 }  // namespace
 
 TaskDataset::TaskDataset(const std::string& directory, const std::string& columns)
@@ -234,6 +265,7 @@ int64_t TaskDataset::num_classes() const {
 }
 
 std::vector<std::string> TaskDataset::labels() const {
+  if (!renumbered_.empty()) return renumbered_;
   auto labels = std::visit([](const auto& d) { return d.class_names(); }, data_);
   for (int64_t i = static_cast<int64_t>(labels.size()); i < num_classes(); ++i)
     labels.push_back(std::to_string(i));
@@ -242,7 +274,6 @@ std::vector<std::string> TaskDataset::labels() const {
 
 void TaskDataset::RefuseOverlap(const std::string& validation, const std::string& train,
                                 size_t limit) const {
-  constexpr size_t kTextsByChance = 10;  // one in so many
   const auto [shared, total, first] = std::visit(
       [&](const auto& d) {
         const auto held_out = d.Load(validation);
@@ -265,6 +296,32 @@ void TaskDataset::RefuseOverlap(const std::string& validation, const std::string
       ErrorKind::kUser);
 }
 
+void TaskDataset::CheckSplit(const std::string& name) const {
+  if (!name.empty()) std::visit([&](const auto& d) { d.Load(name, 1); }, data_);
+}
+
+void TaskDataset::NumberClassesAs(const std::vector<std::string>& names, const std::string& model) {
+  const std::vector<std::string> own = labels();
+  if (AreNumbers(own) || AreNumbers(names) || own.size() != names.size()) return;
+  const std::vector<std::string> theirs = LowerCase(names), ours = LowerCase(own);
+  if (theirs == ours) return;
+  if (!std::ranges::is_permutation(theirs, ours) ||
+      std::set(theirs.begin(), theirs.end()).size() < theirs.size()) {
+    const size_t first = static_cast<size_t>(
+        std::ranges::find_if(ours,
+                             [&](const std::string& name) { return !Contains(theirs, name); }) -
+        ours.begin());
+    Fail(
+        "{}: other classes than those of {}; the first is '{}', expected one of {}; hint: name "
+        "them "
+        "as the model does",
+        directory(), model, own[first % own.size()], FirstOfMany(names));
+  }
+  for (const std::string& name : ours)
+    numbers_.push_back(static_cast<int>(std::ranges::find(theirs, name) - theirs.begin()));
+  renumbered_ = names;
+}
+
 void TaskDataset::CheckKind(const LoadedModel& model) const {
   if (texts() != model.is_bert())
     Fail("{} holds {}, but {} is a {}", directory(), texts() ? "texts" : "images", model.source,
@@ -275,9 +332,15 @@ std::unique_ptr<TaskData> TaskDataset::Load(const std::string& split, size_t lim
                                             const LoadedModel& model,
                                             const RunConfig& config) const {
   CheckKind(model);
+  const auto load = [&](const auto& data) {
+    auto examples = data.Load(split, limit).examples;
+    if (!numbers_.empty())
+      for (auto& e : examples) e.label = numbers_[static_cast<size_t>(e.label)];
+    return examples;
+  };
   if (const auto* images = std::get_if<ImageDataset>(&data_))
-    return MakeImageData(images->Load(split, limit).examples, ParsePreprocess(config.preprocess));
-  return MakeTextData(std::get<TextDataset>(data_).Load(split, limit).examples, model, config);
+    return MakeImageData(load(*images), ParsePreprocess(config.preprocess));
+  return MakeTextData(load(std::get<TextDataset>(data_)), model, config);
 }
 
 namespace {

@@ -49,7 +49,9 @@ std::unique_ptr<TaskData> MakeImageData(std::span<const Example> examples,
                                         const Preprocess& preprocess);
 // Normalised images [n,C,H,W], `sample` floats each, without labels.
 std::unique_ptr<TaskData> MakeArrayData(std::vector<float> values, size_t sample);
-// What a text becomes: config.tokenizer (or the model's own), at most config.max_length tokens.
+// config.max_length, or 128 and at most the model's positions if that is 0.
+int64_t MaxLength(const RunConfig& config, const LoadedModel& model);
+// What a text becomes: config.tokenizer (or the model's own), at most MaxLength tokens.
 // Throws Error if the vocabulary does not fit the model's tables.
 std::unique_ptr<TaskData> MakeTextData(std::span<const TextExample> examples,
                                        const LoadedModel& model, const RunConfig& config);
@@ -79,9 +81,17 @@ class TaskDataset {
   std::unique_ptr<TaskData> Load(const std::string& split, size_t limit, const LoadedModel& model,
                                  const RunConfig& config) const;
   void CheckKind(const LoadedModel& model) const;
+  // Throws Error for a split that is not there or, of texts, not in order; "" is no split.
+  void CheckSplit(const std::string& name) const;
+
+  // Lets labels be those of a model with these classes: equal names, in any order and case, give
+  // equal numbers. Names that differ are an Error, but numbers instead of names fit any.
+  void NumberClassesAs(const std::vector<std::string>& names, const std::string& model);
 
  private:
   std::variant<ImageDataset, TextDataset> data_;
+  std::vector<int> numbers_;             // of each class, that of NumberClassesAs; empty: its own
+  std::vector<std::string> renumbered_;  // the classes in that order
 };
 
 // Images that one Run handles, as below.

@@ -51,12 +51,14 @@ RunConfig CompleteRunConfig(RunConfig c) {
       c.train_split != data.DefaultValidationSplit())
     c.val_split = data.DefaultValidationSplit();
   if (c.val_split == "none") c.val_split.clear();
+  for (const std::string& split : {c.train_split, c.val_split}) data.CheckSplit(split);
   if (!c.val_split.empty() && !c.allow_overlap)
     data.RefuseOverlap(c.val_split, c.train_split, static_cast<size_t>(c.limit));
   c.labels = data.labels();
   const LoadedModel model = LoadModel(c.model, c.arch, static_cast<uint64_t>(c.seed));
-  CheckTextOptions(model, c.tokenizer, c.max_length == RunConfig().max_length ? 0 : c.max_length);
+  CheckTextOptions(model, c.tokenizer, c.max_length);
   data.CheckKind(model);
+  c.max_length = MaxLength(c, model);
   if (!data.texts()) c.preprocess = ToString(DataPreprocess(c.preprocess, model.vit()));
   c.base_sha256 = KnownBaseHash(c.model).value_or("");
   return c;
@@ -121,6 +123,8 @@ class Trainer {
 
 void Trainer::Open() {
   model_ = OpenTaskModel(c_);
+  for (const std::string& notice : model_.notices)
+    if (hooks_.note) hooks_.note("note: " + notice);
   const TaskDataset data(c_.data, c_.columns);
   train_ = data.Load(c_.train_split, static_cast<size_t>(c_.limit), model_, c_);
   if (!c_.val_split.empty()) validation_ = data.Load(c_.val_split, 0, model_, c_);

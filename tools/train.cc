@@ -53,7 +53,7 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
   command
       .add_option("--max-length", c.max_length,
                   "of texts: most tokens of one (default: 128 or, if fewer, the model's positions)")
-      ->check(CLI::Range(8, 1 << 20));
+      ->check(CLI::Range(kLeastMaxLength, kMostMaxLength));
   command.add_option("--pool", c.pool,
                      "of a BERT: pooler, cls or mean, what the head reads (default: the model's)");
   command.add_option("--save-every", c.save_every, "also save after every N steps");

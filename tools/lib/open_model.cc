@@ -127,7 +127,7 @@ OpenedModel OpenPeft(const ModelChoice& choice, const CommonOptions& common, Inp
   m = open(choice.model, choice.arch, opened.seed);
   const PeftOnModel fitted = FitPeft(adapter, m, BuildModel(m.config));
   CheckPeftLedger(adapter, fitted);
-  if (const auto it = metadata.find("graft.preprocess"); it != metadata.end())
+  if (const auto it = metadata.find("graft.preprocess"); it != metadata.end() && !m.is_bert())
     m.metadata["graft.preprocess"] =
         ToString(PreprocessOfMetadata(it->second, adapter.file.path()));
   c.max_length = MaxLengthOf(metadata, c.max_length, adapter.file.path());

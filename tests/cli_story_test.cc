@@ -117,6 +117,9 @@ TEST_F(Story, InspectReports) {
 TEST_F(Story, InspectDrawsGraphs) {
   EXPECT_NE(Graft({"inspect", kNano, "--graph", "text"}).out.find("output logits"),
             std::string::npos);
+  const std::string rewrite = Graft({"inspect", kNano, "--method", "lora", "--graph", "text"}).out;
+  EXPECT_NE(rewrite.find("\n+ "), std::string::npos) << rewrite;
+  EXPECT_NE(rewrite.find("\n- "), std::string::npos) << rewrite;
   EXPECT_TRUE(Graft({"inspect", kNano, "--graph", "dot"}).out.starts_with("digraph"));
   const std::string svg = *dir_ / "block.svg";
   EXPECT_EQ(Graft({"inspect", kNano, "--method", "lora", "--graph", "svg", "--out", svg}).code, 0);

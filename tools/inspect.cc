@@ -164,12 +164,14 @@ nlohmann::json ReportJson(const Subject& s, const Rewritten& r, const InspectOpt
           {"keys", KeysJson(m.ledger)}};
 }
 
-std::string GraphText(const Subject& s, const Graph& g, const InspectOptions& o) {
+// With --method the text is the rewrite: what it takes away and what it adds.
+std::string GraphText(const Subject& s, const Rewritten& r, const InspectOptions& o) {
+  const Graph& g = r.after;
   const std::vector<std::string> forms{"text", "dot", "svg"};
   if (std::find(forms.begin(), forms.end(), o.graph) == forms.end())
     FailUsage("--graph: '{}'{}", o.graph, DidYouMean(o.graph, forms));
   if (o.graph != "svg" && !o.block.empty()) FailUsage("--block goes with --graph svg");
-  if (o.graph == "text") return ToText(g);
+  if (o.graph == "text") return o.method.empty() ? ToText(g) : FoldedDiff(r.before, r.after);
   if (o.graph == "dot") return ToDot(g);
   if (o.block == "all") return ToSvg(g, "");
   const int64_t depth = std::visit([](const auto& c) { return c.depth; }, s.model.config);
@@ -216,8 +218,9 @@ void Run(InspectOptions o, const CommonOptions& common) {
     PrintJson(common, json);
     return Report(s, r, o, common);
   }
-  const std::string text = GraphText(s, r.after, o);
+  const std::string text = GraphText(s, r, o);
   if (!o.out.empty()) {
+    RefuseOverwriting(o.out, o.subject);
     WriteFileAtomically(o.out, text);
     json["graph_file"] = o.out;
     PrintJson(common, json);

@@ -251,9 +251,11 @@ void WriteLogits(const std::string& path, const JointModel& joint, const Logits&
     const int64_t classes = Classes(joint.members[m].opened.model.config);
     return ToWrite<float>(name, {static_cast<int64_t>(examples), classes}, logits[m]);
   };
-  if (logits.size() == 1) return WriteNpy(path, array("logits", 0));
+  const bool several = logits.size() > 1;
+  if (!several && !path.ends_with(".npz")) return WriteNpy(path, array("logits", 0));
   NpzWriter writer(path);
-  for (size_t m = 0; m < logits.size(); ++m) writer.Add(array(fmt::format("logits_{}", m), m));
+  for (size_t m = 0; m < logits.size(); ++m)
+    writer.Add(array(several ? fmt::format("logits_{}", m) : "logits", m));
   writer.Close();
 }
 
@@ -265,6 +267,9 @@ void CheckOptions(const PredictOptions& o) {
         "--logits {}: the logits of several adapters are several arrays; hint: name an "
         ".npz, which has them as logits_0, logits_1, ... in the order of --adapter",
         o.logits);
+  if (o.logits.empty()) return;
+  for (const std::string& input : o.inputs) RefuseOverwriting(o.logits, input);
+  RefuseOverwriting(o.logits, o.choice.model);
 }
 
 void Run(const PredictOptions& o, const CommonOptions& common) {

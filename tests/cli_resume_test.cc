@@ -180,7 +180,7 @@ TEST_F(Resume, NonFiniteLossFromTheStart) {
   ExpectError(
       Graft(args), 5,
       {"the loss is nan at step ", "of 240", "no checkpoint had been saved", "smaller --lr"});
-  EXPECT_FALSE(fs::exists(*dir_ / "exploding/last.safetensors"));
+  EXPECT_FALSE(fs::exists(*dir_ / "exploding"));  // the smaller rate may use the same name
 }
 
 // Weights may overflow before the loss does: then no checkpoint has them.

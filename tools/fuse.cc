@@ -35,9 +35,10 @@ void Run(const FuseOptions& o, const CommonOptions& common) {
   Say(common, fmt::format("merged {} into {}", fused.config.method, fused.config.model));
   Say(common, fmt::format("  graph: {} nodes -> {}, the same as the plain model's", p.nodes_before,
                           p.nodes_after));
-  Say(common, fmt::format("  logits on {} inputs: max difference {:.3g} ({:.3g} relative, bound "
+  Say(common, fmt::format("  logits on {} {}: max difference {:.3g} ({:.3g} relative, bound "
                           "{:g}), top-1 agreement {:.1f} %",
-                          p.n, p.max_abs_logit_difference, p.relative_error, kFuseTolerance,
+                          p.n, fused.random_inputs ? "random inputs (no data set)" : "inputs",
+                          p.max_abs_logit_difference, p.relative_error, kFuseTolerance,
                           100 * p.top1_agreement));
   Say(common, fmt::format("wrote {}", o.out));
   if (o.keep_base)

@@ -77,13 +77,14 @@ void PrintConfig(const CommonOptions& common, const RunConfig& c, const std::str
   Say(common, "  " + line);
 }
 
-// A run that could not begin leaves nothing behind: the corrected command may use the same name.
+// A run that came to no checkpoint leaves nothing behind: the corrected command may use the same
+// name.
 TrainSummary TrainOrRemove(RunDir& dir, bool existed, const CommonOptions& common) {
   try {
     return Train(dir, ProgressHooks(common));
   } catch (const Error& e) {
-    const bool mistake = e.kind == ErrorKind::kUser || e.kind == ErrorKind::kUsage;
-    if (mistake && !dir.HasState()) {
+    const ErrorKind kinds[] = {ErrorKind::kUser, ErrorKind::kUsage, ErrorKind::kNonFinite};
+    if (std::ranges::find(kinds, e.kind) != std::end(kinds) && !dir.HasState()) {
       std::error_code ignored;
       for (const char* name : {"config.json", "plan.json"})
         std::filesystem::remove(dir.file(name), ignored);

@@ -13,12 +13,13 @@ constexpr size_t kMostTokenizerBytes = size_t{1} << 30;
 constexpr size_t kProofExamples = 64, kRandomExamples = 16;
 
 // Inputs for the proof: of a data set if there is one, else random.
-std::unique_ptr<TaskData> ProofData(const OpenedModel& opened, const std::string& data_path) {
+std::unique_ptr<TaskData> ProofData(const OpenedModel& opened, const std::string& data_path,
+                                    bool* random) {
   const RunConfig& c = opened.config;
   const std::string path = data_path.empty() ? c.data : data_path;
   struct stat s;
-  if (data_path.empty() && stat(path.c_str(), &s) != 0)
-    return MakeRandomData(kRandomExamples, opened.model, static_cast<uint64_t>(c.seed));
+  *random = data_path.empty() && stat(path.c_str(), &s) != 0;
+  if (*random) return MakeRandomData(kRandomExamples, opened.model, static_cast<uint64_t>(c.seed));
   const TaskDataset data(path, c.columns);
   std::string split = data.DefaultTestSplit();
   if (split.empty()) split = data.split_names().front();
@@ -30,7 +31,8 @@ std::unique_ptr<TaskData> ProofData(const OpenedModel& opened, const std::string
 FusedModel Fuse(OpenedModel opened, const std::string& data) {
   if (opened.method.empty()) FailUsage("{}: a plain model, nothing to merge", opened.description);
   const ModelConfig& config = opened.model.config;
-  const std::unique_ptr<TaskData> inputs = ProofData(opened, data);
+  FusedModel fused;
+  const std::unique_ptr<TaskData> inputs = ProofData(opened, data, &fused.random_inputs);
   const Counts capacity =
       ChooseCapacity(config, inputs->longest(), static_cast<int64_t>(inputs->size()));
   // Without passes: the graphs as they are.
@@ -39,7 +41,6 @@ FusedModel Fuse(OpenedModel opened, const std::string& data) {
         .Logits(*inputs);
   };
   FusedWeights weights = Fuse(config, opened.method, opened.model.params, logits, opened.seed);
-  FusedModel fused;
   fused.params = std::move(weights.params), fused.proof = weights.proof;
   fused.config = std::move(opened.config), fused.model = std::move(opened.model);
   return fused;

@@ -11,6 +11,7 @@ struct FusedModel {
   ParamStore params;  // merged, under the base's names
   RunConfig config;   // of the run or adapter
   FuseProof proof;
+  bool random_inputs = false;  // of the proof
 };
 
 // Merges the method of `opened` and compares logits before and after on examples of `data` (the

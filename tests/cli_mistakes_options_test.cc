@@ -23,13 +23,6 @@ class OptionMistakes : public testing::Test {
 };
 TempDir* OptionMistakes::dir_ = nullptr;
 
-// A training that would work but for the words at the end.
-Words Train(Words more, const char* method = "lora") {
-  Words args{"train", "--model", kNano, "--data", "@data", "--method", method, "--out", "@fresh"};
-  args.insert(args.end(), more.begin(), more.end());
-  return args;
-}
-
 std::vector<Mistake> All() {
   return {
       {"option before the command", {"--json", "eval"}, 2, {"--json follows the command: demo"}},

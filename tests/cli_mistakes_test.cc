@@ -105,12 +105,6 @@ class Mistakes : public testing::Test {
 };
 TempDir* Mistakes::dir_ = nullptr;
 
-// A training that would work but for the words at the end.
-Words Train(Words more, const char* method = "lora") {
-  Words args{"train", "--model", kNano, "--data", "@data", "--method", method, "--out", "@fresh"};
-  args.insert(args.end(), more.begin(), more.end());
-  return args;
-}
 Words TrainModel(const char* model) {
   return {"train", "--model", model, "--data", "@data", "--method", "lora", "--out", "@fresh"};
 }

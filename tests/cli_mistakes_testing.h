@@ -17,6 +17,13 @@ struct Mistake {
   Words says;  // all of them, in the one line of standard error
 };
 
+// A training that would work but for the words at the end.
+inline Words Train(Words more, const char* method = "lora") {
+  Words args{"train", "--model", kNano, "--data", "@data", "--method", method, "--out", "@fresh"};
+  args.insert(args.end(), more.begin(), more.end());
+  return args;
+}
+
 inline Words InDirectory(const TempDir& dir, Words args) {
   for (std::string& arg : args)
     if (arg.starts_with('@')) arg = dir / arg.substr(1);

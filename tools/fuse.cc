@@ -21,7 +21,7 @@ void Run(const FuseOptions& o, const CommonOptions& common) {
     for (const std::string& read : {o.undo, KeptBasePath(o.undo)}) RefuseOverwriting(o.out, read);
     UndoFuse(o.undo, o.out);
     PrintJson(common, {{"undo", o.undo}, {"out", o.out}});
-    return Say(common, fmt::format("wrote {}: the base of {}, its bytes", o.out, o.undo));
+    return Say(common, fmt::format("wrote {}: the base of {}", o.out, o.undo));
   }
   ApplyCommonOptions(common);
   OpenedModel opened = OpenModel(o.choice, common, InputKind::kDataset);

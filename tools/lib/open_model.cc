@@ -250,8 +250,7 @@ void CheckProblem(const OpenedModel& opened) {
   if (!one && (problem.empty() || problem == "single_label_classification")) return;
   Fail(
       "{}: {}, expected a model that chooses one of several classes; hint: train such a head: "
-      "graft "
-      "train --model {} --data DATA --method linear --out RUN",
+      "graft train --model {} --data DATA --method linear --out RUN",
       opened.description, problem.empty() ? "a head with one output" : "problem_type " + problem,
       opened.config.model);
 }

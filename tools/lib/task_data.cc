@@ -313,8 +313,7 @@ void TaskDataset::NumberClassesAs(const std::vector<std::string>& names, const s
         ours.begin());
     Fail(
         "{}: other classes than those of {}; the first is '{}', expected one of {}; hint: name "
-        "them "
-        "as the model does",
+        "them as the model does",
         directory(), model, own[first % own.size()], FirstOfMany(names));
   }
   for (const std::string& name : ours)

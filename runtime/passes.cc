@@ -14,13 +14,20 @@ std::vector<std::string> PassManager::names() const {
   return names;
 }
 
+void PassManager::CheckName(const char* flag, const std::string& name) const {
+  const std::vector<std::string> known = names();
+  if (std::find(known.begin(), known.end(), name) == known.end())
+    throw Error(fmt::format("{}: no pass '{}'{}", flag, name, DidYouMean(name, known)),
+                ErrorKind::kUsage);
+}
+
+void PassManager::Dump(const std::string& name, std::function<void(const std::string&)> print) {
+  if (name != "*") CheckName("--pass", name);
+  options_.dump = name, options_.print = std::move(print);
+}
+
 std::vector<PassReport> PassManager::Run(Graph& g) const {
-  for (const std::string& name : options_.disabled) {
-    const std::vector<std::string> known = names();
-    if (std::find(known.begin(), known.end(), name) == known.end())
-      throw Error(fmt::format("--disable-pass: no pass '{}'{}", name, DidYouMean(name, known)),
-                  ErrorKind::kUsage);
-  }
+  for (const std::string& name : options_.disabled) CheckName("--disable-pass", name);
   std::vector<PassReport> reports;
   std::string before_names;
   for (const Pass& pass : passes_) {

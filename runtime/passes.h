@@ -18,17 +18,21 @@ class PassManager {
  public:
   struct Options {
     std::set<std::string> disabled;  // --disable-pass; an unknown name is an Error
-    std::string dump;                // name of the pass to print as a before/after diff ("*" = all)
+    std::string dump;                // the pass to print as a before/after diff ("*" = all)
     std::function<void(const std::string&)> print;
   };
   explicit PassManager(Options options) : options_(std::move(options)) {}
   PassManager() = default;
   void Add(Pass pass) { passes_.push_back(std::move(pass)); }
+  // As Options::dump and print. Throws Error (kUsage) for an unknown name.
+  void Dump(const std::string& name, std::function<void(const std::string&)> print);
   // Throws Error "pass 'x': ... (passes before: a, b)".
   std::vector<PassReport> Run(Graph& g) const;
   std::vector<std::string> names() const;
 
  private:
+  void CheckName(const char* flag, const std::string& name) const;
+
   Options options_;
   std::vector<Pass> passes_;
 };

@@ -350,6 +350,10 @@ TEST_F(TextMistakes, Texts) {
     MakeData(name, "train" + fs::path(b.name).extension().string(), b.text);
     table.push_back({b.name, Train("bert", name), 1, b.says});
   }
+  MakeData("one-class", "train.tsv", "a film\tgood\n");
+  Spill(*dir_ / "one-class/labels.txt", "good\n");
+  table.push_back(
+      {"one class", Train("bert", "one-class"), 1, {"expected at least 2 classes, found 1"}});
   Spill(*dir_ / "three.txt", "a film\na\tb\tfilm\n");
   table.push_back({"three columns",
                    {"predict", "--model", "@bert", "--max-length", "16", "@three.txt"},

@@ -1,9 +1,8 @@
 // graft data
 #include <algorithm>
 
-#include "data/check.h"
+#include "data/check_texts.h"
 #include "data/generate.h"
-#include "data/text.h"
 #include "runtime/threads.h"
 #include "tools/lib/common.h"
 #include "tools/lib/report.h"
@@ -94,86 +93,47 @@ nlohmann::json ReportJson(const DatasetReport& report) {
       {"duplicates", duplicates},          {"overlaps", overlaps}};
 }
 
-// Of labelled texts. Splits that share a few are no problem: short texts occur twice by chance.
-class TextReport {
- public:
-  TextReport(const std::string& directory, const CommonOptions& common)
-      : data_(directory), common_(common) {
-    for (int i = 0; i < data_.num_classes(); ++i)
-      labels_.push_back(data_.class_names().empty() ? std::to_string(i)
-                                                    : data_.class_names()[static_cast<size_t>(i)]);
+nlohmann::json ReportJson(const TextReport& report) {
+  using nlohmann::json;
+  json splits = json::array(), overlaps = json::array();
+  for (const TextSplitReport& s : report.splits) {
+    const json error = s.error.empty() ? json() : json(s.error);
+    splits.push_back(
+        {{"split", s.name}, {"texts", s.texts}, {"per_class", s.per_class}, {"error", error}});
   }
+  for (const SplitOverlap& o : report.overlaps)
+    overlaps.push_back({{"first", o.first}, {"second", o.second}, {"count", o.count}});
+  return {{"data", report.directory},
+          {"ok", report.ok()},
+          {"pairs", report.pairs},
+          {"classes", report.class_names.size()},
+          {"class_names", report.class_names},
+          {"splits", splits},
+          {"overlaps", overlaps}};
+}
 
-  void Print() {
-    Say(common_, fmt::format("{}: {}, {} classes", data_.directory(),
-                             data_.pairs() ? "pairs of texts" : "texts", labels_.size()));
-    for (const std::string& name : data_.split_names()) AddSplit(name);
-    for (size_t i = 0; i < read_.size(); ++i)
-      for (size_t j = i + 1; j < read_.size(); ++j) AddOverlap(read_[i], read_[j]);
-    Say(common_, bad_.empty() ? "no problem found" : "problems found");
-    PrintJson(common_, {{"data", data_.directory()},
-                        {"ok", bad_.empty()},
-                        {"pairs", data_.pairs()},
-                        {"classes", labels_.size()},
-                        {"class_names", data_.class_names()},
-                        {"splits", splits_},
-                        {"overlaps", overlaps_}});
-    if (!bad_.empty()) Fail("{}", bad_);
-  }
-
- private:
-  void AddSplit(const std::string& name) {
-    nlohmann::json json{{"split", name}, {"texts", 0}, {"error", nullptr}};
-    std::vector<size_t> counts(labels_.size());
-    try {
-      read_.push_back(data_.Load(name));
-      for (const TextExample& e : read_.back().examples) ++counts[static_cast<size_t>(e.label)];
-      json["texts"] = read_.back().examples.size();
-      std::string line;
-      for (size_t i = 0; i < counts.size() && i < kShown; ++i)
-        line += fmt::format(", {} {}", counts[i], labels_[i]);
-      Say(common_, fmt::format("  {:<10} {} texts{}{}", name, read_.back().examples.size(), line,
-                               counts.size() > kShown ? ", ..." : ""));
-    } catch (const Error& e) {
-      json["error"] = e.what();
-      if (bad_.empty()) bad_ = e.what();
-      Say(common_, fmt::format("  {:<10} {}", name, e.what()));
-    }
-    json["per_class"] = counts;
-    splits_.push_back(json);
-  }
-
-  void AddOverlap(const TextSplit& a, const TextSplit& b) {
-    const size_t shared = Overlap(b, a).size(),
-                 least = std::min(a.examples.size(), b.examples.size());
-    if (shared == 0) return;
-    overlaps_.push_back({{"first", a.name}, {"second", b.name}, {"count", shared}});
-    const std::string line = fmt::format("{} texts of {} are in {} too", shared, b.name, a.name);
-    Say(common_, "  " + line);
-    if (bad_.empty() && shared * kTextsByChance >= least)
-      bad_ = fmt::format("{}: {}", data_.directory(), line);
-  }
-
-  static constexpr size_t kShown = 10;
-  const TextDataset data_;
-  const CommonOptions& common_;
-  std::vector<std::string> labels_;
-  std::vector<TextSplit> read_;
-  nlohmann::json splits_ = nlohmann::json::array(), overlaps_ = nlohmann::json::array();
-  std::string bad_;  // the first problem
-};
-
-void Check(const std::string& directory, const CommonOptions& common) {
-  ApplyCommonOptions(common);
-  if (HoldsTexts(directory)) return TextReport(directory, common).Print();
-  const DatasetReport report = CheckDataset(directory, Threads());
+// `problem`: what is wrong if the report is not ok.
+template <class Report>
+void PrintReport(const Report& report, const std::string& problem, const CommonOptions& common) {
   PrintJson(common, ReportJson(report));
   std::string text = ToString(report);
   text.pop_back();  // Say ends the line
   Say(common, text);
-  if (!report.ok())
-    Fail("{}: {} unreadable images, {} pictures in two splits; the report above names them",
-         directory, report.unreadable.size(), report.duplicates.size());
+  if (!report.ok()) Fail("{}", problem);
+}
+
+void Check(const std::string& directory, const CommonOptions& common) {
+  ApplyCommonOptions(common);
+  if (HoldsTexts(directory)) {
+    const TextReport report = CheckTexts(directory);
+    return PrintReport(report, report.problem, common);
+  }
+  const DatasetReport report = CheckDataset(directory, Threads());
+  PrintReport(report,
+              fmt::format("{}: {} unreadable images, {} pictures in two splits; the report above "
+                          "names them",
+                          directory, report.unreadable.size(), report.duplicates.size()),
+              common);
 }
 
 }  // namespace

@@ -16,7 +16,7 @@ namespace graft {
 namespace {
 
 struct InspectOptions {
-  std::string subject, model, adapter, arch, method, graph, block, out;
+  std::string subject, model, adapter, arch, method, graph, block, pass, out;
   bool methods = false;
 };
 
@@ -164,6 +164,19 @@ nlohmann::json ReportJson(const Subject& s, const Rewritten& r, const InspectOpt
           {"keys", KeysJson(m.ledger)}};
 }
 
+// What one optimising pass, or each ("*"), makes of the graph before inference.
+std::string PassText(const Subject& s, const std::string& pass) {
+  ParamStore scratch = s.model.params;
+  Graph g = s.method.empty() ? BuildModel(s.model.config)
+                             : InferenceGraph(s.model.config, ParseMethod(s.method), scratch,
+                                              static_cast<uint64_t>(s.config.seed));
+  std::string text;
+  PassManager passes = InferencePasses();
+  passes.Dump(pass, [&](const std::string& diff) { text += diff; });
+  passes.Run(g);
+  return text;
+}
+
 // With --method the text is the rewrite: what it takes away and what it adds.
 std::string GraphText(const Subject& s, const Rewritten& r, const InspectOptions& o) {
   const Graph& g = r.after;
@@ -171,6 +184,10 @@ std::string GraphText(const Subject& s, const Rewritten& r, const InspectOptions
   if (std::find(forms.begin(), forms.end(), o.graph) == forms.end())
     FailUsage("--graph: '{}'{}", o.graph, DidYouMean(o.graph, forms));
   if (o.graph != "svg" && !o.block.empty()) FailUsage("--block goes with --graph svg");
+  if (!o.pass.empty()) {
+    if (o.graph != "text") FailUsage("--pass goes with --graph text");
+    return PassText(s, o.pass);
+  }
   if (o.graph == "text") return o.method.empty() ? ToText(g) : FoldedDiff(r.before, r.after);
   if (o.graph == "dot") return ToDot(g);
   if (o.block == "all") return ToSvg(g, "");
@@ -184,9 +201,10 @@ std::string GraphText(const Subject& s, const Rewritten& r, const InspectOptions
 }
 
 void Run(InspectOptions o, const CommonOptions& common) {
-  if (o.methods && !(o.model + o.adapter + o.method + o.graph + o.block + o.out).empty())
+  if (o.methods && !(o.model + o.adapter + o.method + o.graph + o.block + o.pass + o.out).empty())
     FailUsage("--methods lists methods, and goes with nothing but a method's name");
   if (o.graph.empty() && !o.block.empty()) FailUsage("--block goes with --graph svg");
+  if (o.graph.empty() && !o.pass.empty()) FailUsage("--pass goes with --graph text");
   if (o.methods) {
     PrintJson(common, MethodsJson(o.subject));
     return Say(common, MethodsText(o.subject));
@@ -247,6 +265,9 @@ void AddInspectCommand(CLI::App& app, CommonOptions& common) {
   command->add_option("--method", o->method, "show what this method would change and train");
   command->add_option("--graph", o->graph, "print the graph: text, dot or svg");
   command->add_option("--block", o->block, "of the svg: a number (default 0) or all");
+  command->add_option("--pass", o->pass,
+                      "with --graph text: what this optimising pass ('*': each) changes before "
+                      "inference");
   command->add_option("--out", o->out, "file for --graph");
   command->add_flag("--methods", o->methods, "list the methods and their options");
   AddCommonOptions(*command, common);

@@ -9,7 +9,7 @@
 #include "runtime/threads.h"
 #include "tools/lib/common.h"
 #include "tools/lib/memory_budget.h"
-#include "tools/lib/task.h"
+#include "tools/lib/open_model.h"
 
 namespace graft {
 namespace {
@@ -21,7 +21,7 @@ double MsSince(Clock::time_point start) {
 
 struct ProfileOptions {
   std::string model, method, arch;
-  int64_t batch = 16, micro_batch = 0, steps = 5, classes = 10, top = 20;
+  int64_t batch = 16, micro_batch = 0, length = 0, steps = 5, classes = 10, top = 20;
   bool machine = false;
 };
 
@@ -35,22 +35,68 @@ struct Measured {
   std::vector<StepInfo> nodes;
 };
 
-void FillNoise(Session& session) {
+// Every image is the same noise, every text has `length` tokens: 0 for images.
+struct StepInputs {
+  const ModelConfig& model;
+  int64_t length, batch;
+
+  Counts Of(int64_t sequences) const { return {sequences, sequences * length}; }
+  // The largest micro-batch, where the user leaves it open as everywhere else.
+  Counts Capacity(int64_t wanted) const {
+    if (wanted) return Of(std::min(wanted, batch));
+    const Counts chosen = ChooseCapacity(model, length, batch);
+    return Of(length ? std::min(chosen.sequences, chosen.tokens / length) : chosen.sequences);
+  }
+  std::vector<Counts> Parts(const Counts& capacity) const {
+    std::vector<Counts> parts;
+    for (int64_t done = 0; done < batch; done += capacity.sequences)
+      parts.push_back(Of(std::min(capacity.sequences, batch - done)));
+    return parts;
+  }
+  // A step's work is this many times that of a full micro-batch.
+  double Share(const Counts& capacity) const {
+    return static_cast<double>(batch) / static_cast<double>(capacity.sequences);
+  }
+  // For all micro-batches: a smaller one reads the beginning.
+  void Fill(Session& session) const;
+};
+
+void StepInputs::Fill(Session& session) const {
+  const auto fill = [&](const char* name, int worker, auto&& value) {
+    if (!session.HasInput(name)) return;
+    const Tensor t = session.Input(name, worker);
+    for (int64_t i = 0; i < t.shape.size(); ++i) {
+      if (t.dtype == DType::kF32)
+        t.f32()[i] = static_cast<float>(value(i));
+      else
+        t.i32()[i] = static_cast<int32_t>(value(i));
+    }
+  };
+  const auto noise = [](int64_t i) { return static_cast<double>((i * 7919) % 1000) / 500 - 1; };
   for (int worker = 0; worker < session.options().workers; ++worker) {
-    const Tensor image = session.Input("image", worker);
-    for (int64_t i = 0; i < image.shape.size(); ++i)
-      image.f32()[i] = static_cast<float>((i * 7919) % 1000) / 500 - 1;
+    fill("labels", worker, [&](int64_t i) { return i % Classes(model); });
+    fill("image", worker, noise);
+    if (length == 0) continue;
+    const int64_t vocab = std::get<BertConfig>(model).vocab;
+    fill("ids", worker, [&](int64_t i) { return (i * 7919) % vocab; });
+    fill("type_ids", worker, [](int64_t) { return 0; });
+    fill("positions", worker, [&](int64_t i) { return i % length; });
+    fill("offsets", worker, [&](int64_t i) { return i * length; });
   }
 }
 
-Measured MeasureTraining(const ProfileOptions& o, const CommonOptions& common, LoadedModel& model) {
+bool ReadsInputs(const Session& session) {
+  return session.HasInput("image") || session.HasInput("ids");
+}
+
+Measured MeasureTraining(const ProfileOptions& o, const CommonOptions& common, LoadedModel& model,
+                         const StepInputs& inputs) {
   Measured m;
   const Clock::time_point start = Clock::now();
   const Graph g = MethodGraph(model.config, {.loss = true}, ParseMethod(o.method), model.params, 0);
-  m.micro_batch =
-      o.micro_batch ? std::min(o.micro_batch, o.batch) : ChooseMicroBatch(model.vit(), o.batch);
   CompiledStep compiled = CompileWithinBudget(g, model.params, {},
-                                              {.wanted = {m.micro_batch, 0},
+                                              {.wanted = inputs.Capacity(o.micro_batch),
+                                               .longest = inputs.length,
                                                .budget = common.memory_budget,
                                                .disabled = common.disabled_passes});
   TrainStep& step = compiled.step;
@@ -60,23 +106,19 @@ Measured MeasureTraining(const ProfileOptions& o, const CommonOptions& common, L
   m.recomputed = compiled.recompute.nodes;
   m.micro_batch = step.micro_batch();
   Session& session = step.session();
-  if (!session.HasInput("image"))
-    throw Error("profile: nothing of the model depends on the images");
-  FillNoise(session);
-  auto fill = [&](int64_t first, int64_t count, int worker) {
-    int32_t* labels = session.Input("labels", worker).i32();
-    for (int64_t i = 0; i < count; ++i)
-      labels[i] = static_cast<int32_t>((first + i) % model.vit().classes);
-  };
-  step.Run(o.batch, 0, 1e-4, fill);  // touches all memory once
+  if (!ReadsInputs(session)) throw Error("profile: nothing of the model depends on its inputs");
+  inputs.Fill(session);
+  const std::vector<Counts> parts = inputs.Parts(inputs.Of(m.micro_batch));
+  const auto run = [&](int64_t i) { step.Run(parts, i, 1e-4, [](int64_t, int64_t, int) {}); };
+  run(0);  // touches all memory once
   session.EnableProfile(true);
   for (int64_t i = 0; i < o.steps; ++i) {
     const Clock::time_point t = Clock::now();
-    step.Run(o.batch, i + 1, 1e-4, fill);
+    run(i + 1);
     m.step_ms.push_back(MsSince(t));
   }
   const Cost main = session.cost(Phase::kMain), update = session.cost(Phase::kUpdate);
-  const double share = static_cast<double>(o.batch) / static_cast<double>(m.micro_batch);
+  const double share = inputs.Share(session.options().capacity);
   m.cost = {main.flops * share + update.flops, main.bytes * share + update.bytes};
   m.planned_bytes = session.planned_bytes();
   m.trainable = TrainableCount(g);
@@ -84,27 +126,25 @@ Measured MeasureTraining(const ProfileOptions& o, const CommonOptions& common, L
   return m;
 }
 
-Measured MeasureInference(const ProfileOptions& o, const CommonOptions& common,
-                          LoadedModel& model) {
+Measured MeasureInference(const ProfileOptions& o, const CommonOptions& common, LoadedModel& model,
+                          const StepInputs& inputs) {
   Measured m;
   const Clock::time_point start = Clock::now();
-  Graph g = BuildVit(model.vit());
+  Graph g = BuildModel(model.config);
+  g.EraseUnusedInputs();
   InferencePasses(common.disabled_passes).Run(g);
-  const int64_t wanted =
-      o.micro_batch ? std::min(o.micro_batch, o.batch) : ChooseMicroBatch(model.vit(), o.batch);
-  SessionOptions options =
-      OptionsWithinBudget(g, model.params, {wanted, 0}, 0, common.memory_budget);
+  SessionOptions options = OptionsWithinBudget(g, model.params, inputs.Capacity(o.micro_batch),
+                                               inputs.length, common.memory_budget);
   m.micro_batch = options.capacity.sequences;
   m.plan = fmt::format("micro-batch {}", m.micro_batch);
-  const int64_t runs = (o.batch + m.micro_batch - 1) / m.micro_batch;
-  if (runs < options.workers) options.workers = 1;
+  const std::vector<Counts> parts = inputs.Parts(inputs.Of(m.micro_batch));
+  if (static_cast<int64_t>(parts.size()) < options.workers) options.workers = 1;
   Session session(g, model.params, options);
   m.compile_ms = MsSince(start);
-  FillNoise(session);
-  auto run = [&] {
-    ForEachRun(session, runs, [&](int64_t i, int worker) {
-      session.Run({std::min(m.micro_batch, o.batch - i * m.micro_batch), 0}, worker);
-    });
+  inputs.Fill(session);
+  const auto run = [&] {
+    ForEachPart(session, parts,
+                [&](size_t i, int64_t, int worker) { session.Run(parts[i], worker); });
   };
   run();
   session.EnableProfile(true);
@@ -113,8 +153,9 @@ Measured MeasureInference(const ProfileOptions& o, const CommonOptions& common,
     run();
     m.step_ms.push_back(MsSince(t));
   }
-  const double share = static_cast<double>(o.batch) / static_cast<double>(m.micro_batch);
-  m.cost = {session.cost(Phase::kMain).flops * share, session.cost(Phase::kMain).bytes * share};
+  const Cost main = session.cost(Phase::kMain);
+  const double share = inputs.Share(options.capacity);
+  m.cost = {main.flops * share, main.bytes * share};
   m.planned_bytes = session.planned_bytes();
   m.needed_bytes = m.planned_bytes + model.params.bytes().owned;
   m.nodes = session.steps();
@@ -195,6 +236,20 @@ void Machine(const CommonOptions& common, const MachinePeak& peak) {
                           peak.bytes_per_second * 1e-9));
 }
 
+// Tokens of a text; 0 for a model that reads images.
+int64_t TextLength(const ProfileOptions& o, const LoadedModel& model) {
+  if (!model.is_bert()) {
+    if (o.length)
+      FailUsage("--length goes with a model that reads texts; {} reads images", model.source);
+    return 0;
+  }
+  constexpr int64_t kUsual = 64;
+  const int64_t positions = model.bert().positions;
+  if (o.length > positions)
+    FailUsage("--length {}: {} has {} positions", o.length, model.source, positions);
+  return o.length ? o.length : std::min(kUsual, positions);
+}
+
 void Run(ProfileOptions& o, const CommonOptions& common) {
   ApplyCommonOptions(common);
   if (o.machine) {
@@ -209,24 +264,26 @@ void Run(ProfileOptions& o, const CommonOptions& common) {
   if (o.model.empty())
     FailUsage("profile needs --model, e.g. init:vit_base_patch16_224 (or --machine)");
   if (!o.method.empty()) ParseMethod(o.method);
+  CheckIsModel(o.model);
   LoadedModel model = LoadModel(o.model, o.arch, static_cast<uint64_t>(common.seed));
-  if (!o.method.empty()) {
+  const StepInputs inputs{model.config, TextLength(o, model), o.batch};
+  if (!o.method.empty() || !model.params.Has("head.weight")) {
     std::vector<std::string> labels;
     for (int64_t i = 0; i < o.classes; ++i) labels.push_back(std::to_string(i));
-    AdaptModel(model, model.vit().image_size, labels, static_cast<uint64_t>(common.seed));
+    AdaptClasses(model, labels, static_cast<uint64_t>(common.seed));
   }
   const MachinePeak peak = MeasurePeak(Threads());
   Machine(common, peak);
-  Measured m =
-      o.method.empty() ? MeasureInference(o, common, model) : MeasureTraining(o, common, model);
+  Measured m = o.method.empty() ? MeasureInference(o, common, model, inputs)
+                                : MeasureTraining(o, common, model, inputs);
   std::sort(m.step_ms.begin(), m.step_ms.end());
   const double median = m.step_ms[m.step_ms.size() / 2], gflops = m.cost.flops / median * 1e-6;
   const double rate = 1e3 * static_cast<double>(o.batch) / median;
   Say(common, fmt::format("{} {} batch {} ({}): {:.1f} ms a step (min {:.1f}), {:.2f} "
-                          "images/s, {:.1f} GFLOP/s = "
-                          "{:.1f} % of peak",
+                          "{}/s, {:.1f} GFLOP/s = {:.1f} % of peak",
                           model.architecture(), o.method.empty() ? "inference" : o.method, o.batch,
-                          m.plan, median, m.step_ms[0], rate, gflops, 100 * gflops / peak.gflops));
+                          m.plan, median, m.step_ms[0], rate, inputs.length ? "texts" : "images",
+                          gflops, 100 * gflops / peak.gflops));
   Say(common,
       fmt::format("compiled in {:.1f} ms; planned {} MiB, peak memory of the process {} MiB",
                   m.compile_ms, m.planned_bytes >> 20, PeakResidentBytes() >> 20));
@@ -260,10 +317,16 @@ void AddProfileCommand(CLI::App& app, CommonOptions& common) {
   command->add_option("--method", o->method,
                       "profile a training step of this method (default: inference)");
   command->add_option("--arch", o->arch, "architecture, where the checkpoint does not tell");
-  command->add_option("--batch-size", o->batch, "images of a step")
+  command->add_option("--batch-size", o->batch, "images or texts of a step")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
-  command->add_option("--micro-batch", o->micro_batch, "images computed at once (default: chosen)")
+  command
+      ->add_option("--micro-batch", o->micro_batch,
+                   "images or texts computed at once (default: chosen)")
+      ->check(CLI::Range(1, 65536));
+  command
+      ->add_option("--length", o->length,
+                   "tokens of a text (default: 64, or the model's positions if fewer)")
       ->check(CLI::Range(1, 65536));
   command->add_option("--steps", o->steps, "timed steps")
       ->check(CLI::Range(1, 100000))
@@ -277,8 +340,8 @@ void AddProfileCommand(CLI::App& app, CommonOptions& common) {
   command->add_flag("--machine", o->machine, "only what the machine can do");
   AddCommonOptions(*command, common);
   command->footer(
-      "Example:\n  graft profile --model init:vit_base_patch16_224 --method \"lora(r=8)\" "
-      "--batch-size 16");
+      "Examples:\n  graft profile --model init:vit_base_patch16_224 --method \"lora(r=8)\" "
+      "--batch-size 16\n  graft profile --model init:minilm_l6 --batch-size 32 --length 128");
   command->callback([o, &common] { Run(*o, common); });
 }
 

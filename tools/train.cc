@@ -4,6 +4,7 @@
 
 #include "runtime/cpu.h"
 #include "runtime/threads.h"
+#include "tools/lib/open_model.h"
 #include "tools/lib/progress.h"
 
 namespace graft {
@@ -117,6 +118,7 @@ void Run(TrainOptions& o, const CommonOptions& common) {
   const bool existed = !o.resume.empty() || std::filesystem::exists(o.out);
   if (o.resume.empty()) {
     ApplyCommonOptions(effective);
+    CheckIsModel(c.model);
     dir = RunDir::Create(o.out, CompleteRunConfig(c));
   } else {
     dir = RunDir::Open(o.resume);

@@ -143,14 +143,6 @@ OpenedModel OpenPeft(const ModelChoice& choice, const CommonOptions& common, Inp
   return opened;
 }
 
-// An adapter or a run in the place of a model.
-void CheckIsModel(const std::string& path) {
-  if (path.starts_with("init:")) return;
-  if (IsRunDirectory(path)) FailUsage("--model {0}: this is a run; hint: --run {0}", path);
-  if (LooksLikePeft(path) || LooksLikeAdapter(path))
-    FailUsage("--model {0}: this is an adapter; hint: --model BASE --adapter {0}", path);
-}
-
 OpenedModel OpenPlain(const ModelChoice& choice, const CommonOptions& common, InputKind kind,
                       const OpenBase& open) {
   OpenedModel opened;
@@ -181,6 +173,18 @@ bool IsRunDirectory(const std::string& path) {
   if (stat(file.c_str(), &s) != 0) return false;
   const Json config = ReadJson(file);
   return config.is_object() && config.contains("base_sha256") && config.contains("method");
+}
+
+void CheckIsModel(const std::string& path, bool takes_adapter) {
+  if (path.starts_with("init:")) return;
+  if (IsRunDirectory(path))
+    FailUsage("--model {0}: this is a run; hint: {1}{0}{2}", path,
+              takes_adapter ? "--run " : "merge it first: graft fuse --run ",
+              takes_adapter ? "" : " --out FILE");
+  if (LooksLikePeft(path) || LooksLikeAdapter(path))
+    FailUsage("--model {0}: this is an adapter; hint: {2}--model BASE --adapter {0}{1}", path,
+              takes_adapter ? "" : " --format hf --merged --out DIR",
+              takes_adapter ? "" : "merge it first: graft export ");
 }
 
 void AddModelOptions(CLI::App& command, ModelChoice& choice, std::vector<std::string>* adapters) {
@@ -221,7 +225,7 @@ OpenedModel OpenModel(const ModelChoice& choice, const CommonOptions& common, In
   if (choice.checkpoint != "last" && (run.empty() || (choice.run.empty() && !IsRunDirectory(run))))
     FailUsage("--checkpoint {}: goes with a run, not with {}", choice.checkpoint,
               run.empty() ? choice.model : run);
-  if (!choice.model.empty()) CheckIsModel(choice.model);
+  if (!choice.model.empty()) CheckIsModel(choice.model, true);
   const auto open = [&] {
     if (!choice.run.empty()) return OpenRun(choice, base);
     if (choice.adapter.empty()) return OpenPlain(choice, common, kind, base);

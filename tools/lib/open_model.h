@@ -56,6 +56,9 @@ OpenedModel OpenModel(const ModelChoice& choice, const CommonOptions& common, In
 // Whether the path is a run directory (a Hugging Face directory has a config.json, too).
 bool IsRunDirectory(const std::string& path);
 
+// Refuses an adapter or a run in the place of a model, with how the command can have it.
+void CheckIsModel(const std::string& path, bool takes_adapter = false);
+
 // Refuses a head whose logits are not those of one class among several: regression, several labels.
 void CheckProblem(const OpenedModel& opened);
 

@@ -20,6 +20,11 @@ using OpenBase =
 // Refuses options of texts for a model that reads images; "" and 0 = not given.
 void CheckTextOptions(const LoadedModel& model, const std::string& tokenizer, int64_t max_length);
 
+// Fills in what the user left open (learning rate, splits, preprocessing, labels, and the base's
+// hash if it is known already) and checks the data: split names, labels, overlap, at least two
+// classes.
+RunConfig CompleteRunConfig(RunConfig config);
+
 // The model of a run, adapted to its task (image size, head); `params` of the model then hold the
 // base weights and the fresh head. Deterministic: eval and fuse make the same model again. Throws
 // Error if the model's file is not the one that the run started from, by hash.

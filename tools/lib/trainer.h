@@ -34,10 +34,6 @@ struct TrainSummary {
   double start_seconds = 0;  // from the start of the process to the first step
 };
 
-// Fills in what the user left open (learning rate, splits, preprocessing, labels, and the base's
-// hash if it is known already) and checks the data: split names, labels, overlap.
-RunConfig CompleteRunConfig(RunConfig config);
-
 // Trains from where the directory's state stands to the end, or until stop() or an error. A base
 // hash that is not known yet is computed meanwhile and recorded before the first checkpoint. Throws
 // Error of kind kNonFinite when the loss leaves the numbers; the last good checkpoint stays.

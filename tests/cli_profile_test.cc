@@ -1,0 +1,80 @@
+// graft profile: what it reports for images and texts, for inference and training.
+#include "tests/cli_testing.h"
+
+namespace graft::cli {
+namespace {
+
+struct Case {
+  const char* name;
+  std::vector<std::string> args;
+  double flops;  // of a step
+  int64_t trainable;
+};
+
+// Multiply-adds of a transformer's blocks for one sequence of `rows`, both products of attention
+// included.
+double BlockFlops(double rows, double width, double depth, double mlp) {
+  return 2 * depth * (rows * width * (4 * width + 2 * mlp) + 2 * rows * rows * width);
+}
+
+class Profile : public testing::TestWithParam<Case> {};
+
+TEST_P(Profile, Reports) {
+  std::vector<std::string> args{"profile", "--steps", "2", "--model"};
+  args.insert(args.end(), GetParam().args.begin(), GetParam().args.end());
+  const nlohmann::json json = GraftJson(args);
+  ExpectKeys(json, {"step_ms", "step_ms_min", "examples_per_second", "gflops", "share_of_peak",
+                    "peak_gflops", "planned_bytes", "peak_memory_bytes", "compile_ms", "threads",
+                    "isa", "nodes", "trainable_parameters"});
+  const double ms = json["step_ms"];
+  EXPECT_LE(json["step_ms_min"], ms);
+  EXPECT_NEAR(json["examples_per_second"].get<double>(), 5e3 / ms, 1e-6 * 5e3 / ms);
+  // The blocks and a little more, but of the last one only keys, values and what the head reads:
+  // of two blocks some six tenths are left.
+  const double flops = json["gflops"].get<double>() * ms * 1e6;
+  EXPECT_GT(flops, 0.5 * GetParam().flops);
+  EXPECT_LT(flops, 1.5 * GetParam().flops);
+  EXPECT_EQ(json["trainable_parameters"], GetParam().trainable);
+  // Five sequences in micro-batches of two: the last one has one.
+  for (const nlohmann::json& node : json["nodes"]) {
+    if (node["op"] == "attention") {
+      EXPECT_EQ(node["calls"], 2 * 3) << node;
+    }
+    EXPECT_GE(node["seconds"], 0);
+  }
+}
+
+// A step of training costs about twice inference: the weights are frozen.
+INSTANTIATE_TEST_SUITE_P(
+    Models, Profile,
+    testing::Values(Case{"ImagesInference",
+                         {"init:vit_nano_patch8_64", "--batch-size", "5", "--micro-batch", "2"},
+                         5 * BlockFlops(65, 64, 4, 256),
+                         0},
+                    Case{"ImagesTraining",
+                         {"init:vit_nano_patch8_64", "--batch-size", "5", "--micro-batch", "2",
+                          "--method", "lora(r=2)", "--classes", "3"},
+                         5 * 2 * BlockFlops(65, 64, 4, 256),
+                         4 * 2 * 2 * (64 + 64) + 65 * 3},
+                    Case{"TextsInference",
+                         {"init:bert_tiny", "--batch-size", "5", "--micro-batch", "2", "--length",
+                          "48"},
+                         5 * BlockFlops(48, 128, 2, 512),
+                         0},
+                    Case{"TextsTraining",
+                         {"init:bert_tiny", "--batch-size", "5", "--micro-batch", "2", "--length",
+                          "48", "--method", "lora(r=2)", "--classes", "3"},
+                         5 * 2 * BlockFlops(48, 128, 2, 512),
+                         2 * 2 * 2 * (128 + 128) + 129 * 3}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+TEST(ProfileText, NamesTheCostliestNodes) {
+  const Outcome o = Graft(
+      {"profile", "--model", "init:bert_tiny", "--steps", "1", "--batch-size", "2", "--top", "3"});
+  EXPECT_EQ(o.code, 0) << o.err;
+  EXPECT_NE(o.out.find("texts/s"), std::string::npos) << o.out;
+  EXPECT_NE(o.out.find("matmul         blocks.*."), std::string::npos) << o.out;
+}
+
+}  // namespace
+}  // namespace graft::cli

@@ -68,6 +68,19 @@ INSTANTIATE_TEST_SUITE_P(
                          2 * 2 * 2 * (128 + 128) + 129 * 3}),
     [](const auto& info) { return std::string(info.param.name); });
 
+// Half of the tokens of five texts is not a whole number of texts.
+TEST(ProfileBudget, KeepsTextsWhole) {
+  const auto micro_batch = [&](const char* budget) -> int64_t {
+    return GraftJson({"profile", "--model", "init:bert_tiny", "--method", "lora", "--batch-size",
+                      "20", "--micro-batch", "5", "--length", "301", "--steps", "1",
+                      "--memory-budget", budget})["micro_batch"];
+  };
+  EXPECT_EQ(micro_batch("1GiB"), 5);
+  const int64_t less = micro_batch("30MiB");
+  EXPECT_LT(less, 5);
+  EXPECT_GE(less, 1);
+}
+
 TEST(ProfileText, NamesTheCostliestNodes) {
   const Outcome o = Graft(
       {"profile", "--model", "init:bert_tiny", "--steps", "1", "--batch-size", "2", "--top", "3"});

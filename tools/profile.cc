@@ -44,18 +44,22 @@ struct StepInputs {
   // The largest micro-batch, where the user leaves it open as everywhere else.
   Counts Capacity(int64_t wanted) const {
     if (wanted) return Of(std::min(wanted, batch));
-    const Counts chosen = ChooseCapacity(model, length, batch);
-    return Of(length ? std::min(chosen.sequences, chosen.tokens / length) : chosen.sequences);
+    return Of(MicroBatch(ChooseCapacity(model, length, batch)));
   }
-  std::vector<Counts> Parts(const Counts& capacity) const {
+  // So many sequences are within the capacity.
+  int64_t MicroBatch(const Counts& capacity) const {
+    return length ? std::min(capacity.sequences, capacity.tokens / length) : capacity.sequences;
+  }
+  std::vector<Counts> Parts(int64_t micro_batch) const {
     std::vector<Counts> parts;
-    for (int64_t done = 0; done < batch; done += capacity.sequences)
-      parts.push_back(Of(std::min(capacity.sequences, batch - done)));
+    for (int64_t done = 0; done < batch; done += micro_batch)
+      parts.push_back(Of(std::min(micro_batch, batch - done)));
     return parts;
   }
-  // A step's work is this many times that of a full micro-batch.
+  // A step's work is this many times that at capacity, for which costs are counted.
   double Share(const Counts& capacity) const {
-    return static_cast<double>(batch) / static_cast<double>(capacity.sequences);
+    return length ? static_cast<double>(batch * length) / static_cast<double>(capacity.tokens)
+                  : static_cast<double>(batch) / static_cast<double>(capacity.sequences);
   }
   // For all micro-batches: a smaller one reads the beginning.
   void Fill(Session& session) const;
@@ -104,11 +108,11 @@ Measured MeasureTraining(const ProfileOptions& o, const CommonOptions& common, L
   m.plan = PlanText(compiled);
   m.needed_bytes = compiled.needed_bytes;
   m.recomputed = compiled.recompute.nodes;
-  m.micro_batch = step.micro_batch();
   Session& session = step.session();
+  m.micro_batch = inputs.MicroBatch(session.options().capacity);
   if (!ReadsInputs(session)) throw Error("profile: nothing of the model depends on its inputs");
   inputs.Fill(session);
-  const std::vector<Counts> parts = inputs.Parts(inputs.Of(m.micro_batch));
+  const std::vector<Counts> parts = inputs.Parts(m.micro_batch);
   const auto run = [&](int64_t i) { step.Run(parts, i, 1e-4, [](int64_t, int64_t, int) {}); };
   run(0);  // touches all memory once
   session.EnableProfile(true);
@@ -135,9 +139,9 @@ Measured MeasureInference(const ProfileOptions& o, const CommonOptions& common, 
   InferencePasses(common.disabled_passes).Run(g);
   SessionOptions options = OptionsWithinBudget(g, model.params, inputs.Capacity(o.micro_batch),
                                                inputs.length, common.memory_budget);
-  m.micro_batch = options.capacity.sequences;
+  m.micro_batch = inputs.MicroBatch(options.capacity);
   m.plan = fmt::format("micro-batch {}", m.micro_batch);
-  const std::vector<Counts> parts = inputs.Parts(inputs.Of(m.micro_batch));
+  const std::vector<Counts> parts = inputs.Parts(m.micro_batch);
   if (static_cast<int64_t>(parts.size()) < options.workers) options.workers = 1;
   Session session(g, model.params, options);
   m.compile_ms = MsSince(start);

@@ -99,6 +99,7 @@ struct BudgetCase {
 class TrainBudget : public testing::TestWithParam<BudgetCase> {
  protected:
   TrainBudget() {
+    SetThreads(2);  // for as many workers, which the first savings take away
     InitModel(GetParam().model, params_, 1);
     graph_ =
         MethodGraph(GetParam().model, {.loss = true}, ParseMethod(GetParam().method), params_, 1);

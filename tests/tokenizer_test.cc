@@ -5,7 +5,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
 
 #include "models/tokenizer_file.h"
 #include "models/unicode.h"
@@ -96,15 +95,13 @@ TEST(Tokenizer, MaxLength) {
 TEST(Tokenizer, LongTextsTakeLinearTime) {
   const Tokenizer tokenizer = Tokenizer::Open(kFixtures + "tokenizer.json");
   // Each was quadratic in some tokenizer: no blank, only blanks, one character with two lower-case
-  // ones, marks out of order, starts of added tokens, added tokens that take blanks along.
+  // ones, marks out of order, starts of added tokens, added tokens that take blanks along. Nothing
+  // is timed: 10 MB in quadratic time take hours, and the runner ends a test long before.
   for (const char* piece :
        {"a", " ", "İ", "\u0301", "\u0316\u0301", "[", "||", "|| ", "中", "the "}) {
     std::string text;
     while (text.size() < 10'000'000) text += piece;
-    const auto start = std::chrono::steady_clock::now();
     const Encoding e = tokenizer.Encode(text, piece, {.special_tokens = false});
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    EXPECT_LT(seconds.count(), 20) << piece;
     EXPECT_LE(e.ids.size(), text.size() + 4) << piece;
   }
 }

@@ -5,7 +5,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-
 #include "models/tokenizer_file.h"
 #include "models/unicode.h"
 #include "runtime/io/atomic_file.h"

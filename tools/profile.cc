@@ -93,6 +93,20 @@ bool ReadsInputs(const Session& session) {
   return session.HasInput("image") || session.HasInput("ids");
 }
 
+// run() is a step. The first one touches all memory and is not timed. Milliseconds.
+template <class F>
+std::vector<double> TimeSteps(Session& session, int64_t steps, const F& run) {
+  run();
+  session.EnableProfile(true);
+  std::vector<double> ms;
+  for (int64_t i = 0; i < steps; ++i) {
+    const Clock::time_point start = Clock::now();
+    run();
+    ms.push_back(MsSince(start));
+  }
+  return ms;
+}
+
 Measured MeasureTraining(const ProfileOptions& o, const CommonOptions& common, LoadedModel& model,
                          const StepInputs& inputs) {
   Measured m;
@@ -113,14 +127,10 @@ Measured MeasureTraining(const ProfileOptions& o, const CommonOptions& common, L
   if (!ReadsInputs(session)) throw Error("profile: nothing of the model depends on its inputs");
   inputs.Fill(session);
   const std::vector<Counts> parts = inputs.Parts(m.micro_batch);
-  const auto run = [&](int64_t i) { step.Run(parts, i, 1e-4, [](int64_t, int64_t, int) {}); };
-  run(0);  // touches all memory once
-  session.EnableProfile(true);
-  for (int64_t i = 0; i < o.steps; ++i) {
-    const Clock::time_point t = Clock::now();
-    run(i + 1);
-    m.step_ms.push_back(MsSince(t));
-  }
+  int64_t done = 0;
+  m.step_ms = TimeSteps(session, o.steps, [&] {
+    step.Run(parts, done++, 1e-4, [](int64_t, int64_t, int) {});  // the inputs are there
+  });
   const Cost main = session.cost(Phase::kMain), update = session.cost(Phase::kUpdate);
   const double share = inputs.Share(session.options().capacity);
   m.cost = {main.flops * share + update.flops, main.bytes * share + update.bytes};
@@ -146,17 +156,10 @@ Measured MeasureInference(const ProfileOptions& o, const CommonOptions& common, 
   Session session(g, model.params, options);
   m.compile_ms = MsSince(start);
   inputs.Fill(session);
-  const auto run = [&] {
+  m.step_ms = TimeSteps(session, o.steps, [&] {
     ForEachPart(session, parts,
                 [&](size_t i, int64_t, int worker) { session.Run(parts[i], worker); });
-  };
-  run();
-  session.EnableProfile(true);
-  for (int64_t i = 0; i < o.steps; ++i) {
-    const Clock::time_point t = Clock::now();
-    run();
-    m.step_ms.push_back(MsSince(t));
-  }
+  });
   const Cost main = session.cost(Phase::kMain);
   const double share = inputs.Share(options.capacity);
   m.cost = {main.flops * share, main.bytes * share};

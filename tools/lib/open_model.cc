@@ -100,11 +100,12 @@ void SetClasses(const ModelChoice& choice, const PeftAdapter& adapter, const Pef
   const bool same = fitted.classes == 0 || fitted.classes == Classes(m.config);
   if (fitted.classes > 0) Classes(m.config) = fitted.classes;
   const StringMap& metadata = adapter.file.metadata();
-  if (const auto it = metadata.find("graft.labels"); it != metadata.end())
-    m.labels = ParseLabels(it->second, adapter.file.path() + " (metadata graft.labels)"),
+  if (const auto it = metadata.find("graft.labels"); it != metadata.end()) {
+    m.labels = ParseLabels(it->second, adapter.file.path() + " (metadata graft.labels)");
     DropProblemType(&m);
-  else if (!same)
+  } else if (!same) {
     m.labels.clear();
+  }
   if (static_cast<int64_t>(m.labels.size()) != Classes(m.config)) m.labels.clear();
   opened->config.labels = m.labels;
   for (int64_t i = 0; m.labels.empty() && i < Classes(m.config); ++i)
@@ -177,14 +178,12 @@ bool IsRunDirectory(const std::string& path) {
 
 void CheckIsModel(const std::string& path, bool takes_adapter) {
   if (path.starts_with("init:")) return;
-  if (IsRunDirectory(path))
-    FailUsage("--model {0}: this is a run; hint: {1}{0}{2}", path,
-              takes_adapter ? "--run " : "merge it first: graft fuse --run ",
-              takes_adapter ? "" : " --out FILE");
-  if (LooksLikePeft(path) || LooksLikeAdapter(path))
-    FailUsage("--model {0}: this is an adapter; hint: {2}--model BASE --adapter {0}{1}", path,
-              takes_adapter ? "" : " --format hf --merged --out DIR",
-              takes_adapter ? "" : "merge it first: graft export ");
+  const bool run = IsRunDirectory(path);
+  if (!run && !LooksLikePeft(path) && !LooksLikeAdapter(path)) return;
+  const std::string choice = run ? "--run " + path : "--model BASE --adapter " + path;
+  FailUsage(
+      "--model {}: this is {}; hint: {}", path, run ? "a run" : "an adapter",
+      takes_adapter ? choice : fmt::format("merge it first: graft fuse {} --out FILE", choice));
 }
 
 void AddModelOptions(CLI::App& command, ModelChoice& choice, std::vector<std::string>* adapters) {

@@ -10,8 +10,7 @@ namespace {
 constexpr int64_t kScoreFloats = 32768;  // of a block of scores: 128 KiB, half of a small L2
 constexpr int64_t kMostBlockRows = 192;
 
-int64_t RoundUp(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
-int64_t CeilRows(int64_t rows, int64_t piece) { return (rows + piece - 1) / piece; }
+int64_t RoundUp(int64_t x, int64_t to) { return CeilDiv(x, to) * to; }
 
 // Hands out pieces of a task's scratch, 64-byte aligned.
 struct Workspace {
@@ -35,6 +34,7 @@ struct Workspace {
 #endif
 
 #include "ops/gemm_micro-inl.h"
+#include "ops/gemm_pack-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace graft::HWY_NAMESPACE {
@@ -98,7 +98,7 @@ Head MakeHead(const AttentionArgs& x, int64_t sequence, int64_t head, Workspace&
     h.bias = bias;
   }
   const int64_t block_rows = BlockRows(h.padded);
-  h.blocks = (h.queries.size() + block_rows - 1) / block_rows;
+  h.blocks = CeilDiv(h.queries.size(), block_rows);
   return h;
 }
 
@@ -131,7 +131,7 @@ void Product(int64_t m, int64_t n, int64_t k, float alpha, const Strided& a, con
   t.add_row = t.out_row = ldc;
   for (int64_t col = 0; col < n; col += kGemmNr) {
     const int64_t cols = std::min(n - col, kGemmNr);
-    const int64_t pieces = CeilRows(m, TileRows(TileVecs(cols)));
+    const int64_t pieces = CeilDiv(m, TileRows(TileVecs(cols)));
     t.b = b.data + col / kGemmNr * b.panel;
     t.bias = bias ? bias + col : nullptr;
     for (int64_t p = 0; p < pieces; ++p) {

@@ -12,6 +12,7 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "ops/gemm_micro-inl.h"
+#include "ops/gemm_pack-inl.h"
 #include "ops/math-inl.h"
 
 #ifndef GRAFT_OPS_GEMM_CORE_ONCE_
@@ -23,12 +24,13 @@ struct TileSize {
   int64_t rows, cols;
 };
 
+constexpr int64_t kLineFloats = 16;       // of a cache line
 constexpr int64_t kShallowFloats = 6144;  // 24 KB
 constexpr int64_t kFloatsInL2 = 1 << 18;  // 1 MB
+constexpr int64_t kMostDepth = 192;       // rows of B in a block, on any target
+constexpr int64_t kLeastFetching = 32;    // in fewer, what is fetched comes too late
 // Most rows of a chunk: a block of A stays in L2, and a panel of B serves it all.
 constexpr int64_t kChunkRows = 192;
-
-constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // One product over k in [k_begin, k_end) and n in [n_begin, n_end), cut in row_chunks x col_chunks.
 struct GemmJob {
@@ -54,56 +56,6 @@ namespace graft::HWY_NAMESPACE {
 namespace {
 
 TileSize TargetTile() { return {kGemmMr, kGemmNr}; }
-
-// Rows of panel p of chunk i; the same cut for packing and for multiplying. Even pieces: tiles of
-// 5 and 6 rows are faster than 6, 6, ... and a last one of 1.
-Piece RowPiece(int64_t m, int64_t row_chunks, int64_t i, int64_t p) {
-  const Piece chunk = EvenPiece(m, row_chunks, i);
-  const Piece piece = EvenPiece(chunk.size, CeilDiv(chunk.size, kGemmMr), p);
-  return {chunk.begin + piece.begin, piece.size};
-}
-int64_t RowPieces(int64_t m, int64_t row_chunks, int64_t i) {
-  return CeilDiv(EvenPiece(m, row_chunks, i).size, kGemmMr);
-}
-
-// Piece i of packing B, which is cut along the dimension that is not contiguous in memory: all rows
-// of a panel, or kSlab rows of all panels.
-constexpr int64_t kSlab = 16;
-int64_t PackBPieces(const MatrixView& b, int64_t k, int64_t n) {
-  return b.col_stride == 1 ? CeilDiv(k, kSlab) : CeilDiv(n, kGemmNr);
-}
-void PackBPiece(const MatrixView& b, int64_t k, int64_t n, int64_t i, float* packed) {
-  const bool by_rows = b.col_stride == 1;
-  const int64_t row = by_rows ? i * kSlab : 0, rows = by_rows ? std::min(kSlab, k - row) : k;
-  const int64_t begin = by_rows ? 0 : i * kGemmNr;
-  const int64_t end = by_rows ? n : std::min(n, begin + kGemmNr);
-  for (int64_t col = begin; col < end; col += kGemmNr) {
-    PackPanel(b.data + row * b.row_stride + col * b.col_stride, b.row_stride, b.col_stride, rows,
-              std::min(end - col, kGemmNr), packed + col * k + row * kGemmNr);
-  }
-}
-
-// Chunk i of A for one block of k: pieces of [k][rows], at `packed` + first row * k.
-void PackAChunk(const MatrixView& a, int64_t m, int64_t row_chunks, int64_t i, int64_t k,
-                float* packed) {
-  for (int64_t p = 0; p < RowPieces(m, row_chunks, i); ++p) {
-    const Piece rows = RowPiece(m, row_chunks, i, p);
-    const float* from = a.data + rows.begin * a.row_stride;
-    float* to = packed + rows.begin * k;
-    if (a.row_stride == 1) {
-      const size_t bytes = static_cast<size_t>(rows.size) * sizeof(float);
-      for (int64_t x = 0; x < k; ++x) {
-        std::memcpy(to + x * rows.size, from + x * a.col_stride, bytes);
-      }
-    } else {
-      for (int64_t x = 0; x < k; ++x) {
-        for (int64_t r = 0; r < rows.size; ++r) {
-          to[x * rows.size + r] = from[x * a.col_stride + r * a.row_stride];
-        }
-      }
-    }
-  }
-}
 
 // The part of the epilogue that Tile does not do, on a finished tile of C that is still in L1.
 // act(v, slope) gives the activation and its slope.
@@ -157,7 +109,8 @@ void Finish(const GemmEpilogue& e, int64_t rows, int64_t cols, int64_t row, int6
 // What the tiles of one block of k of one chunk have in common.
 struct Block {
   int64_t pieces;
-  const Piece* rows;  // of each piece
+  const Piece* rows;         // of each piece
+  const int64_t* out_lines;  // of a tile
   int64_t col_begin, col_end, k, depth;
   bool first, last, linear, fetch;
 };
@@ -170,6 +123,7 @@ TileArgs ArgsOf(const GemmJob& job, const Block& block) {
   t.a_k = job.a.col_stride;  // of packed_a: the rows of the piece
   t.out_row = job.ldc;
   t.add_row = block.first ? job.epilogue->residual_stride : job.ldc;
+  t.out_lines = block.depth < kLeastFetching ? nullptr : block.out_lines;
   return t;
 }
 
@@ -186,6 +140,17 @@ void SetPanel(const GemmJob& job, const Block& block, int64_t col, TileArgs& t) 
       job.packed_b != nullptr ? job.packed_b + (col - job.n_begin) * job.packed_k : job.last_panel;
   t.b += (block.k - job.k_begin) * kGemmNr;
   t.b_k = kGemmNr;
+}
+
+// The first tiles of a panel fetch the next one, the next columns' or the next block's.
+void SetFetch(const GemmJob& job, const Block& block, int64_t p, int64_t col, TileArgs& t) {
+  const int64_t mine = p * (block.depth / 4) * kLineFloats;
+  const bool more = col + kGemmNr < block.col_end;
+  const bool fetch = block.fetch && mine < kGemmNr * block.depth && (more || !block.last);
+  const int64_t next = more ? kGemmNr * job.packed_k
+                            : kGemmNr * block.depth - (col - block.col_begin) * job.packed_k;
+  t.fetch = fetch ? t.b + next + mine : t.b;
+  t.fetch_step = fetch ? kLineFloats : 0;
 }
 
 // The tile of row piece p in that panel.
@@ -205,10 +170,7 @@ void RunTile(const GemmJob& job, const Block& block, int64_t p, int64_t col, Til
   } else if (block.linear && e.residual != nullptr) {
     t.add = e.residual + piece.begin * e.residual_stride + col;
   }
-  // The first tiles of a panel fetch the next panel, `depth` lines each.
-  const int64_t mine = p * depth;
-  const bool fetch = block.fetch && mine * 16 < kGemmNr * depth && col + kGemmNr < block.col_end;
-  t.prefetch = fetch ? t.b + job.packed_k * kGemmNr + mine * 16 : nullptr;
+  if (t.out_lines != nullptr) SetFetch(job, block, p, col, t);
   TileOf(piece.size, cols, t);
   if (block.last && !block.linear) {
     Finish(e, piece.size, cols, piece.begin, col, job.c, job.ldc);
@@ -234,6 +196,15 @@ void RunBlock(const GemmJob& job, const Block& block) {
   }
 }
 
+// The cache lines of a tile of C, as offsets from its begin; the first one stands for none.
+void ListLines(int64_t ldc, int64_t (&lines)[kMostDepth / 4]) {
+  constexpr int64_t kInRow = kGemmNr / kLineFloats;
+  std::fill(std::begin(lines), std::end(lines), 0);
+  for (int64_t i = 0; i < kGemmMr * kInRow; ++i) {
+    lines[i] = i / kInRow * ldc + i % kInRow * kLineFloats;
+  }
+}
+
 void RunChunk(const GemmJob& job, int64_t chunk) {
   const int64_t row_chunk = chunk / job.col_chunks;
   const int64_t begin = job.n_begin + chunk % job.col_chunks * job.chunk_cols;
@@ -241,6 +212,8 @@ void RunChunk(const GemmJob& job, int64_t chunk) {
   const int64_t pieces = RowPieces(job.m, job.row_chunks, row_chunk);
   Piece rows[CeilDiv(kChunkRows, kGemmMr)];
   for (int64_t p = 0; p < pieces; ++p) rows[p] = RowPiece(job.m, job.row_chunks, row_chunk, p);
+  int64_t out_lines[kMostDepth / 4];
+  if (job.plan->k_block >= kLeastFetching) ListLines(job.ldc, out_lines);
   const bool linear =
       job.epilogue->activation == Activation::kNone && job.epilogue->slope == nullptr;
   // The first rows bring B into L2, where a small one stays.
@@ -250,7 +223,7 @@ void RunChunk(const GemmJob& job, int64_t chunk) {
   do {
     const int64_t depth = std::min(job.plan->k_block, job.k_end - k);
     const bool last = k + depth == job.plan->shape.k;
-    RunBlock(job, {pieces, rows, begin, end, k, depth, k == 0, last, linear, fetch});
+    RunBlock(job, {pieces, rows, out_lines, begin, end, k, depth, k == 0, last, linear, fetch});
     k += depth;
   } while (k < job.k_end);
 }
@@ -270,7 +243,7 @@ HWY_EXPORT(PackAChunk);
 HWY_EXPORT(RunChunk);
 
 // Rows of a block of B: a panel of it (32 KB in AVX-512, else 12 KB) leaves room in L1 for A and C.
-int64_t MostDepth(int64_t panel) { return panel >= 64 ? 128 : 192; }
+int64_t MostDepth(int64_t panel) { return panel >= 64 ? 128 : kMostDepth; }
 constexpr int64_t kChunkCols = 384;
 constexpr int64_t kFewRows = 16;          // below, packing B costs more than the product
 constexpr int64_t kPackFloats = 1 << 20;  // packed at once, unless one block is more

@@ -1,5 +1,5 @@
 // The inner kernels of matrix products, for files compiled once per SIMD target: a tile of C kept
-// in registers, and the packing of B into panels. Single-threaded, no allocation.
+// in registers. Single-threaded, no allocation.
 //
 // Every element of C is one chain of multiply-adds over k, in order, whatever the tile, its
 // position and its neighbours are: rows and columns computed together or apart give the same bits.
@@ -61,9 +61,12 @@ struct TileArgs {
   const float* bias;
   float* out;
   int64_t out_row;
-  // k cache lines from here are fetched into L2 meanwhile, if A's and B's rows are adjacent. A
-  // fetch takes the place of a load: only as many as are needed.
-  const float* prefetch = nullptr;
+  // If not null, and A's and B's rows are adjacent: in four steps over k, one line into L2 from
+  // fetch + i * fetch_step, i = 0, 1, ..., and one of C into L1 from out + out_lines[i]. Evenly
+  // over the tile, as a core waits for few lines at a time.
+  const int64_t* out_lines = nullptr;  // k / 4 of them
+  const float* fetch = nullptr;
+  int64_t fetch_step = 0;
 };
 
 template <size_t kRows, size_t kVecs>
@@ -74,40 +77,48 @@ HWY_NOINLINE void Tile(const TileArgs& t) {
   using V = hn::Vec<GemmTag>;
   constexpr size_t kStep = static_cast<size_t>(kGemmLanes);
   constexpr size_t kGroups = (kRows + 2) / 3;
+  constexpr int64_t kFloat = sizeof(float);
   V acc[kRows * kVecs];
   Unroll<kRows * kVecs>(GRAFT_EACH(i) { acc[i] = hn::Zero(d); });
   // One pointer for three rows: x86 addresses p, p + s and p + 2 s without further registers.
-  const float* a[kGroups];
-  const int64_t row = t.a_row, a_k = t.a_k, b_k = t.b_k;
-  Unroll<kGroups>(GRAFT_EACH(g) { a[g] = t.a + static_cast<int64_t>(3 * g) * row; });
-  const float* b = t.b;
+  // Strides are in bytes.
+  const char* a[kGroups];
+  int64_t row = t.a_row * kFloat;
+  const int64_t a_k = t.a_k * kFloat, b_k = t.b_k * kFloat;
+  Unroll<kGroups>(GRAFT_EACH(g) {
+    a[g] = reinterpret_cast<const char*>(t.a) + static_cast<int64_t>(3 * g) * row;
+  });
+  const char* b = reinterpret_cast<const char*>(t.b);
   const auto step = GRAFT_EACH_OF(offset_a, offset_b) {
+    // Else the compiler computes each row's address in each step ahead and runs out of registers.
+    __asm__ volatile("" : "+r"(row));
     V bv[kVecs];
-    Unroll<kVecs>(GRAFT_EACH(j) { bv[j] = hn::LoadU(d, b + offset_b + j * kStep); });
+    Unroll<kVecs>(GRAFT_EACH(j) {
+      bv[j] = hn::LoadU(d, reinterpret_cast<const float*>(b + offset_b) + j * kStep);
+    });
     Unroll<kRows>(GRAFT_EACH(i) {
-      const V av = hn::Set(d, a[i / 3][static_cast<int64_t>(i % 3) * row + offset_a]);
+      const char* from = a[i / 3] + static_cast<int64_t>(i % 3) * row + offset_a;
+      const V av = hn::Set(d, *reinterpret_cast<const float*>(from));
       Unroll<kVecs>(
           GRAFT_EACH(j) { acc[i * kVecs + j] = hn::MulAdd(av, bv[j], acc[i * kVecs + j]); });
     });
   };
   int64_t k = t.k;
-  if (kVecs == kGemmVecs && a_k == 1 && b_k == kGemmNr) {
-    const auto four_steps = GRAFT_EACH(fetch) {
-      const char* ahead = reinterpret_cast<const char*>(t.prefetch);
-      for (; k >= 2; k -= 2) {
-        Unroll<2>(GRAFT_EACH(u) {
-          if constexpr (fetch()) __builtin_prefetch(ahead + u * 64, 0, 2);
-          step(int64_t{u}, int64_t{u} * kGemmNr);
-        });
-        if constexpr (fetch()) ahead += 2 * 64;
-        Unroll<kGroups>(GRAFT_EACH(g) { a[g] += 2; });
-        b += 2 * kGemmNr;
+  // Four steps: fewer leave more to count, and the code of eight is too much for the core's cache
+  // of decoded instructions.
+  if (kVecs == kGemmVecs && a_k == kFloat && b_k == kGemmNr * kFloat) {
+    const int64_t* line = t.out_lines;
+    const float* fetch = t.fetch;
+    const int64_t fetch_step = t.fetch_step;
+    for (; k >= 4; k -= 4) {
+      if (line != nullptr) {
+        __builtin_prefetch(fetch, 0, 2);
+        fetch += fetch_step;
+        __builtin_prefetch(t.out + *line++, 1, 3);
       }
-    };
-    if (t.prefetch != nullptr) {
-      four_steps(std::true_type());
-    } else {
-      four_steps(std::false_type());
+      Unroll<4>(GRAFT_EACH(u) { step(int64_t{u} * kFloat, int64_t{u} * kGemmNr * kFloat); });
+      Unroll<kGroups>(GRAFT_EACH(g) { a[g] += 4 * kFloat; });
+      b += 4 * kGemmNr * kFloat;
     }
   }
   for (; k > 0; --k) {
@@ -150,7 +161,7 @@ constexpr auto TileTables(std::index_sequence<J...>) {
 constexpr auto kTiles = TileTables(std::make_index_sequence<static_cast<size_t>(kGemmVecs)>());
 
 // The kernel for `cols` in [1, kGemmNr] and `rows` in [1, TileRows]; it computes whole vectors.
-constexpr int64_t TileVecs(int64_t cols) { return (cols + kGemmLanes - 1) / kGemmLanes; }
+constexpr int64_t TileVecs(int64_t cols) { return CeilDiv(cols, kGemmLanes); }
 HWY_INLINE TileFunction TileFor(int64_t rows, int64_t cols) {
   return kTiles[static_cast<size_t>(TileVecs(cols) - 1)][static_cast<size_t>(rows - 1)];
 }
@@ -185,91 +196,6 @@ HWY_INLINE void TileOf(int64_t rows, int64_t cols, const TileArgs& t) {
     TileFor(rows, cols)(t);
   } else {
     TileOfPartVectors(rows, cols, t);
-  }
-}
-
-// A panel: packed[k][c] = b[k][c] for k < rows, c < cols, zero for cols <= c < kGemmNr.
-inline void PackPanel(const float* b, int64_t k_stride, int64_t c_stride, int64_t rows,
-                      int64_t cols, float* HWY_RESTRICT packed) {
-  int64_t c = 0;
-  if (c_stride == 1) {
-    const size_t bytes = static_cast<size_t>(cols) * sizeof(float);
-    if (cols == kGemmNr) {
-      const GemmTag d;
-      for (int64_t k = 0; k < rows; ++k) {
-        for (int64_t j = 0; j < kGemmVecs; ++j) {
-          hn::StoreU(hn::LoadU(d, b + k * k_stride + j * kGemmLanes), d,
-                     packed + k * kGemmNr + j * kGemmLanes);
-        }
-      }
-      return;
-    }
-    for (int64_t k = 0; k < rows; ++k) {
-      std::memcpy(packed + k * kGemmNr, b + k * k_stride, bytes);
-    }
-    c = cols;
-  }
-#if HWY_TARGET != HWY_SCALAR
-  if (k_stride == 1) {  // transposes blocks of 4 x 4
-    const hn::FixedTag<float, 4> d4;
-    const hn::RepartitionToWide<decltype(d4)> d2;
-    const auto as64 = [&](auto v) HWY_ATTR { return hn::BitCast(d2, v); };
-    const auto as32 = [&](auto v) HWY_ATTR { return hn::BitCast(d4, v); };
-    for (; c + 4 <= cols; c += 4) {
-      const float* from = b + c * c_stride;
-      int64_t k = 0;
-      for (; k + 4 <= rows; k += 4) {
-        const auto r0 = hn::LoadU(d4, from + k), r1 = hn::LoadU(d4, from + c_stride + k);
-        const auto r2 = hn::LoadU(d4, from + 2 * c_stride + k);
-        const auto r3 = hn::LoadU(d4, from + 3 * c_stride + k);
-        const auto l01 = as64(hn::InterleaveLower(d4, r0, r1));
-        const auto l23 = as64(hn::InterleaveLower(d4, r2, r3));
-        const auto h01 = as64(hn::InterleaveUpper(d4, r0, r1));
-        const auto h23 = as64(hn::InterleaveUpper(d4, r2, r3));
-        float* to = packed + k * kGemmNr + c;
-        hn::StoreU(as32(hn::InterleaveLower(d2, l01, l23)), d4, to);
-        hn::StoreU(as32(hn::InterleaveUpper(d2, l01, l23)), d4, to + kGemmNr);
-        hn::StoreU(as32(hn::InterleaveLower(d2, h01, h23)), d4, to + 2 * kGemmNr);
-        hn::StoreU(as32(hn::InterleaveUpper(d2, h01, h23)), d4, to + 3 * kGemmNr);
-      }
-      for (; k < rows; ++k) {
-        for (int64_t j = 0; j < 4; ++j) packed[k * kGemmNr + c + j] = from[j * c_stride + k];
-      }
-    }
-  }
-#endif
-  for (; c < cols; ++c) {
-    for (int64_t k = 0; k < rows; ++k) packed[k * kGemmNr + c] = b[k * k_stride + c * c_stride];
-  }
-  for (; c < kGemmNr; ++c) {
-    for (int64_t k = 0; k < rows; ++k) packed[k * kGemmNr + c] = 0;
-  }
-}
-
-// C = (accumulate ? C : 0) + alpha A B for blocks that stay in the caches: A [m, k] with any
-// strides, B [k, n] in panels as PackPanel makes them, one after the other (panel p at packed + p k
-// kGemmNr).
-inline void MicroGemm(int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t a_row,
-                      int64_t a_k, const float* packed, float* c, int64_t ldc, bool accumulate) {
-  const int64_t parts = (m + kGemmMr - 1) / kGemmMr;
-  for (int64_t col = 0; col < n; col += kGemmNr) {
-    for (int64_t p = 0; p < parts; ++p) {
-      const Piece rows = EvenPiece(m, parts, p);
-      float* out = c + rows.begin * ldc + col;
-      TileOf(rows.size, std::min(n - col, kGemmNr),
-             {.k = k,
-              .a = a + rows.begin * a_row,
-              .a_row = a_row,
-              .a_k = a_k,
-              .b = packed + col * k,
-              .b_k = kGemmNr,
-              .alpha = alpha,
-              .add = accumulate ? out : nullptr,
-              .add_row = ldc,
-              .bias = nullptr,
-              .out = out,
-              .out_row = ldc});
-    }
   }
 }
 

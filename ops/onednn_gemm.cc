@@ -135,8 +135,8 @@ std::optional<OnednnGemm> OnednnGemm::Prepare(const OnednnShape& shape) {
   try {
     auto impl = std::make_shared<Impl>();
     impl->shape = shape;
-    const int64_t blocks = (shape.m + kBlockRows - 1) / kBlockRows;
-    impl->block = (shape.m + blocks - 1) / blocks;
+    const int64_t blocks = CeilDiv(shape.m, kBlockRows);
+    impl->block = CeilDiv(shape.m, blocks);
     impl->desc = Describe(shape, impl->block);
     if (std::strstr(impl->desc.impl_info_str(), "ref") != nullptr) return std::nullopt;
     impl->primitive = dnnl::matmul(impl->desc);

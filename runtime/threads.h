@@ -27,6 +27,8 @@ void ParallelFor(int64_t chunks, const F& f) noexcept {
   for (int64_t i = 0; i < chunks; ++i) f(i);
 }
 
+constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 // Items [begin, begin + size) of the p-th of `parts` pieces of `items`, which differ by at most
 // one.
 struct Piece {
@@ -43,7 +45,7 @@ constexpr Piece EvenPiece(int64_t items, int64_t parts, int64_t p) {
 struct FixedChunks {
   int64_t rows, chunk;
   constexpr FixedChunks(int64_t r, int64_t c) : rows(r), chunk(c) {}
-  constexpr int64_t count() const { return (rows + chunk - 1) / chunk; }
+  constexpr int64_t count() const { return CeilDiv(rows, chunk); }
   constexpr int64_t begin(int64_t i) const { return i * chunk; }
   constexpr int64_t end(int64_t i) const { return std::min(rows, (i + 1) * chunk); }
 };

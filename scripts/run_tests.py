@@ -20,7 +20,7 @@ import xml.etree.ElementTree as xml
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-CHECKS = ["check_includes.py", "check_style.py"]
+CHECKS = ["check_includes.py", "check_style.py", "planted_bugs.py --check"]
 LIBRARY_TEST = "library_test"
 
 
@@ -102,11 +102,12 @@ def run_test(name, build, limit):
     return run_binary(name, build, limit)
 
 
-def run_check(script):
-    result = Result(script)
+def run_check(command):
+    result = Result(command)
+    script, *arguments = command.split()
     started = time.monotonic()
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / script],
+        [sys.executable, ROOT / "scripts" / script, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd=ROOT,
@@ -115,7 +116,7 @@ def run_check(script):
     if done.returncode == 0:
         result.passed = 1
     else:
-        result.failed.append(script)
+        result.failed.append(command)
     result.seconds = time.monotonic() - started
     return result
 

@@ -14,30 +14,8 @@
 #include "runtime/threads.h"
 #include "tests/simd_testing.h"
 
-#undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "tests/gemm_core_test.cc"
-#include "hwy/foreach_target.h"
-#include "hwy/highway.h"
-#include "ops/gemm_micro-inl.h"
-
-HWY_BEFORE_NAMESPACE();
-namespace graft::HWY_NAMESPACE {
-namespace {
-
-void MicroGemmOf(int64_t m, int64_t n, int64_t k, const float* a, int64_t a_row,
-                 const float* packed, float* c, int64_t ldc, bool accumulate) {
-  MicroGemm(m, n, k, 0.5f, a, a_row, 1, packed, c, ldc, accumulate);
-}
-
-}  // namespace
-}  // namespace graft::HWY_NAMESPACE
-HWY_AFTER_NAMESPACE();
-
-#if HWY_ONCE
 namespace graft {
 namespace {
-
-HWY_EXPORT(MicroGemmOf);
 
 constexpr float kGuard = 12345.5f;
 
@@ -309,26 +287,6 @@ TEST(GemmCore, ScratchOfALargerKIsEnough) {
   }
 }
 
-TEST(GemmCore, MicroGemm) {
-  ForEachTarget([] {
-    for (const auto& [m, n, k] : std::vector<std::array<int64_t, 3>>{{1, 1, 1}, {29, 45, 64}}) {
-      const Problem p({.m = m, .n = n, .k = k, .b = Case::kNT, .alpha = 0.5f, .residual = true});
-      Scratch panels(PackedBytes(k, n));
-      float* packed = reinterpret_cast<float*>(panels.data.get());
-      PackB(p.b_view, k, n, packed);
-      const std::vector<float> expected = p.Run();
-      std::vector<float> c = p.residual;
-      for (int64_t i = 0; i < m; ++i) {
-        for (int64_t j = n; j < p.ldc(); ++j) c[static_cast<size_t>(i * p.ldc() + j)] = kGuard;
-      }
-      c.back() = kGuard;
-      HWY_DYNAMIC_DISPATCH(MicroGemmOf)
-      (m, n, k, p.a_view.data, k, packed, c.data(), p.ldc(), true);
-      ASSERT_EQ(c, expected);
-    }
-  });
-}
-
 TEST(OnednnGemm, MatchesGemmCoreAndKeepsToItsRows) {
   int served = 0;  // the library may refuse a shape, but not all of them
   for (const bool packed : {false, true}) {
@@ -403,4 +361,3 @@ TEST(OnednnGemm, RefusesEmptyShapes) {
 
 }  // namespace
 }  // namespace graft
-#endif  // HWY_ONCE

@@ -116,12 +116,14 @@ void AppendLines(std::string& text, std::string_view title, const Items& items, 
 
 }  // namespace
 
-bool DatasetReport::ok() const {
-  if (!unreadable.empty() || !duplicates.empty()) return false;
+size_t DatasetReport::leaked() const {
+  size_t count = 0;
   for (const SplitOverlap& o : overlaps)
-    if (IsTest(o.first) != IsTest(o.second)) return false;
-  return true;
+    if (IsTest(o.first) != IsTest(o.second)) count += o.count;
+  return count;
 }
+
+bool DatasetReport::ok() const { return unreadable.empty() && duplicates.empty() && leaked() == 0; }
 
 DatasetReport CheckDataset(const std::string& directory, int threads) {
   const ImageDataset dataset(directory);

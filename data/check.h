@@ -44,8 +44,9 @@ struct DatasetReport {
   std::vector<DuplicateImage> duplicates;
   std::vector<SplitOverlap> overlaps;
 
-  // No unreadable image, no picture under two paths in two splits, and no path in both a test and a
-  // training or validation split.
+  // Paths in both a test and a training or validation split.
+  size_t leaked() const;
+  // No unreadable image, no picture under two paths in two splits, and nothing leaked.
   bool ok() const;
 };
 

@@ -138,7 +138,7 @@ ImageDataset::ImageDataset(const std::string& directory) : directory_(directory)
     for (const fs::directory_entry& entry : fs::directory_iterator(root)) {
       const fs::path& path = entry.path();
       const std::string stem = path.stem().string();
-      if (path.extension() != ".txt" || stem == "classes" || entry.is_directory()) continue;
+      if (path.extension() != ".txt" || stem == "classes" || !entry.is_regular_file()) continue;
       if (!Contains(kListNames, stem) && LooksLikeList(path)) others.push_back(stem);
     }
     for (const std::string& name : kListNames)

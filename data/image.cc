@@ -1,15 +1,10 @@
 #include "data/image.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 
 #include "data/image_decoders.h"
 #include "runtime/error.h"
+#include "runtime/io/atomic_file.h"
 
 namespace graft {
 namespace {
@@ -57,13 +52,7 @@ std::string DescribeBytes(ImageBytes bytes) {
                  : fmt::format("bytes {}", shown);
 }
 
-// Closes the descriptor on every way out.
-struct Descriptor {
-  int fd;
-  ~Descriptor() {
-    if (fd >= 0) ::close(fd);
-  }
-};
+constexpr uint64_t kMaxImageBytes = uint64_t{1} << 30;  // of a file
 
 }  // namespace
 
@@ -91,27 +80,9 @@ Image DecodeImage(std::span<const std::byte> bytes, std::string_view name) {
   Fail("{}: expected an image (JPEG, PNG, PBM, PGM or PPM), found {}", name, DescribeBytes(bytes));
 }
 
-std::vector<std::byte> ReadWholeFile(const std::string& path) {
-  // O_NONBLOCK: opening a FIFO must not wait for a writer.
-  Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-  if (file.fd < 0) Fail("{}: cannot open the file: {}", path, std::strerror(errno));
-  struct stat info {};
-  if (::fstat(file.fd, &info) != 0) Fail("{}: cannot read: {}", path, std::strerror(errno));
-  if (S_ISDIR(info.st_mode)) Fail("{}: expected a file, found a directory", path);
-  if (!S_ISREG(info.st_mode)) Fail("{}: expected a regular file, found a device or pipe", path);
-  std::vector<std::byte> bytes(static_cast<size_t>(info.st_size));
-  size_t filled = 0;
-  while (filled < bytes.size()) {
-    const ssize_t n = ::read(file.fd, bytes.data() + filled, bytes.size() - filled);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) Fail("{}: cannot read: {}", path, std::strerror(errno));
-    if (n == 0) break;  // the file shrank meanwhile; the decoder will call it truncated
-    filled += static_cast<size_t>(n);
-  }
-  bytes.resize(filled);
-  return bytes;
+Image ReadImage(const std::string& path) {
+  const std::string bytes = ReadFile(path, kMaxImageBytes);
+  return DecodeImage(std::as_bytes(std::span(bytes)), path);
 }
-
-Image ReadImage(const std::string& path) { return DecodeImage(ReadWholeFile(path), path); }
 
 }  // namespace graft

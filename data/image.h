@@ -30,9 +30,6 @@ Image DecodeImage(std::span<const std::byte> bytes, std::string_view name);
 // DecodeImage of a file. Throws Error if `path` is missing, not a regular file or not an image.
 Image ReadImage(const std::string& path);
 
-// A file's bytes; throws Error naming the path if it is missing, a directory or a device.
-std::vector<std::byte> ReadWholeFile(const std::string& path);
-
 // Lossless 8-bit RGB PNG; throws Error if the file cannot be written.
 std::vector<std::byte> EncodePng(const Image& image);
 void WritePng(const std::string& path, const Image& image);

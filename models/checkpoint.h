@@ -65,8 +65,8 @@ StringMap ModelFacts(const LoadedModel& model);
 
 // Writes canonical parameters back under the names, shapes and fusions of the layout that the model
 // came in, with the file's tensors that no model uses: a file for timm, a directory with
-// config.json for Hugging Face, an .npz for Jax (without metadata). What was read and not changed
-// is written byte for byte.
+// config.json for Hugging Face, an .npz for Jax, with its metadata as arrays of bytes named
+// graft.*. What was read and not changed is written byte for byte.
 void SaveModel(const LoadedModel& model, const ParamStore& params, const std::string& path,
                const StringMap& metadata);
 

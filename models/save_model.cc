@@ -110,6 +110,12 @@ void SaveModel(const LoadedModel& model, const ParamStore& params, const std::st
   if (model.layout == Layout::kJax) {
     NpzWriter writer(path);
     for (const TensorToWrite& tensor : tensors.list) writer.Add(tensor);
+    for (const auto& [key, text] : metadata)
+      if (key.starts_with("graft."))
+        writer.Add({key,
+                    FileDType::kU8,
+                    {static_cast<int64_t>(text.size())},
+                    std::as_bytes(std::span(text))});
     return writer.Close();
   }
   if (model.layout == Layout::kTimm) return WriteSafetensors(path, tensors.list, metadata);

@@ -39,10 +39,17 @@ class SafetensorsSource : public TensorFile {
 
 class NpzSource : public TensorFile {
  public:
-  explicit NpzSource(const std::string& path) : file_(NpzFile::Open(path)) {}
+  explicit NpzSource(const std::string& path) : file_(NpzFile::Open(path)) {
+    for (const NpzFile::Array& a : file_.arrays())
+      if (IsMetadata(a)) {
+        const NpyArray text = file_.Read(a);
+        metadata_[a.name].assign(text.values.begin(), text.values.end());
+      }
+  }
   std::vector<std::string> names() const override {
     std::vector<std::string> names;
-    for (const NpzFile::Array& a : file_.arrays()) names.push_back(a.name);
+    for (const NpzFile::Array& a : file_.arrays())
+      if (!IsMetadata(a)) names.push_back(a.name);
     return names;
   }
   const std::vector<int64_t>* Shape(std::string_view name) const override {
@@ -60,12 +67,19 @@ class NpzSource : public TensorFile {
     for (int64_t d : read.shape) shape.d[static_cast<size_t>(shape.rank++)] = d;
     store->Set(std::move(as), shape, read.values);
   }
-  const StringMap& metadata() const override { return none_; }
+  const StringMap& metadata() const override { return metadata_; }
   std::optional<TensorToWrite> Raw(std::string_view) const override { return {}; }
 
  private:
+  // A text as SaveModel writes it.
+  static bool IsMetadata(const NpzFile::Array& a) {
+    constexpr int64_t kMostBytes = 1 << 20;
+    return a.name.starts_with("graft.") && a.dtype == FileDType::kU8 && a.shape.size() == 1 &&
+           a.shape[0] <= kMostBytes;
+  }
+
   NpzFile file_;
-  StringMap none_;
+  StringMap metadata_;
 };
 
 // Reading a pickle can run code of its author, so it is never read.

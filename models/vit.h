@@ -36,7 +36,7 @@ void CheckConfig(const VitConfig& config, const std::string& where);
 struct VitBuild {
   bool loss = false;  // input "labels" and output "losses"
   double label_smoothing = 0;
-  double drop_path = 0;  // rate of the last block; the first has 0 (methods.md 0.1)
+  double drop_path = 0;  // rate of the last block; the first has 0
   int64_t seed = 0;      // of the drop-path streams
 };
 

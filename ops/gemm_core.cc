@@ -56,6 +56,7 @@ namespace graft::HWY_NAMESPACE {
 namespace {
 
 TileSize TargetTile() { return {kGemmMr, kGemmNr}; }
+static_assert((kGemmNr == kAvx512Panel) == (kGemmLanes == 16));
 
 // The part of the epilogue that Tile does not do, on a finished tile of C that is still in L1.
 // act(v, slope) gives the activation and its slope.
@@ -198,7 +199,7 @@ void RunBlock(const GemmJob& job, const Block& block) {
 
 // The cache lines of a tile of C, as offsets from its begin; the first one stands for none.
 void ListLines(int64_t ldc, int64_t (&lines)[kMostDepth / 4]) {
-  constexpr int64_t kInRow = kGemmNr / kLineFloats;
+  constexpr int64_t kInRow = CeilDiv(kGemmNr, kLineFloats);
   std::fill(std::begin(lines), std::end(lines), 0);
   for (int64_t i = 0; i < kGemmMr * kInRow; ++i) {
     lines[i] = i / kInRow * ldc + i % kInRow * kLineFloats;
@@ -243,7 +244,7 @@ HWY_EXPORT(PackAChunk);
 HWY_EXPORT(RunChunk);
 
 // Rows of a block of B: a panel of it (32 KB in AVX-512, else 12 KB) leaves room in L1 for A and C.
-int64_t MostDepth(int64_t panel) { return panel >= 64 ? 128 : kMostDepth; }
+int64_t MostDepth(int64_t panel) { return panel == kAvx512Panel ? 128 : kMostDepth; }
 constexpr int64_t kChunkCols = 384;
 constexpr int64_t kFewRows = 16;          // below, packing B costs more than the product
 constexpr int64_t kPackFloats = 1 << 20;  // packed at once, unless one block is more

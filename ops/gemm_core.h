@@ -60,6 +60,10 @@ GemmPlan PlanGemm(const GemmShape& shape);
 size_t PackedBytes(int64_t k, int64_t n);
 void PackB(const MatrixView& b, int64_t k, int64_t n, float* packed) noexcept;
 
+// What tells the SIMD target that runs, too: hwy::SupportedTargets() must not be asked, as in
+// Highway 1.0.3 it undoes DisableTargets, so that a user's limit (--isa) would be lost.
+constexpr int64_t kAvx512Panel = 64;  // columns of a panel with AVX-512; with less, fewer
+
 struct GemmB {
   const float* packed = nullptr;  // if the plan says BLayout::kPacked
   MatrixView view;                // else

@@ -36,7 +36,7 @@ void LimitIsa(const std::string& name) {
   // Not hwy::DisableTargets: in Highway 1.0.3 the next SupportedTargets() would undo it.
   hwy::SetSupportedTargetsForTest(hwy::SupportedTargets() & ~(level.target - 1));
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-  if (name != "sse4") CapOnednnIsa(name);
+  CapOnednnIsa(name);
 }
 
 void CheckIsa(const std::string& name) { FindLevel(name); }

@@ -213,10 +213,6 @@ void RunThin(const KernelArgs& args) noexcept {
              p.residual ? args.in.back().f32() : nullptr, d.m, d.n, args.out[0].f32());
 }
 
-// The width of panels tells the target that runs. hwy::SupportedTargets() must not be asked: in
-// Highway 1.0.3 it undoes DisableTargets, so that a user's limit (--isa) would be lost.
-constexpr int64_t kAvx512Panel = 48;
-
 // Rows of a batch count as many, so that the choice is the same for every batch.
 void MaybeOnednn(MatmulState& state, const OnednnShape& shape) {
   const int64_t m = shape.a_transposed ? shape.m : std::numeric_limits<int64_t>::max();

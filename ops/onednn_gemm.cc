@@ -6,6 +6,7 @@
 #include <array>
 #include <cstring>
 #include <oneapi/dnnl/dnnl.hpp>
+#include <utility>
 #include <vector>
 
 #include "runtime/error.h"
@@ -224,9 +225,13 @@ void OnednnGemm::Run(int64_t m, const float* a, const void* b, const float* bias
 
 bool CapOnednnIsa(const std::string& isa) {
   if (isa.empty()) return true;
-  if (isa != "avx2" && isa != "avx512") return false;
-  const auto cap = isa == "avx2" ? dnnl::cpu_isa::avx2 : dnnl::cpu_isa::avx512_core;
-  return dnnl::set_max_cpu_isa(cap) == dnnl::status::success;
+  constexpr std::pair<const char*, dnnl::cpu_isa> kCaps[] = {
+      {"sse4", dnnl::cpu_isa::sse41},
+      {"avx2", dnnl::cpu_isa::avx2},
+      {"avx512", dnnl::cpu_isa::avx512_core}};
+  for (const auto& [name, cap] : kCaps)
+    if (isa == name) return dnnl::set_max_cpu_isa(cap) == dnnl::status::success;
+  return false;
 }
 
 void CapOnednnCache(int primitives) { dnnl::set_primitive_cache_capacity(primitives); }

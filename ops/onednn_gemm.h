@@ -71,8 +71,8 @@ constexpr bool PreferOnednn(const GemmChoice& c) {
   return c.m <= 16 || (!c.avx512 && c.k <= 16);
 }
 
-// For --isa: call before anything of oneDNN runs. "avx2", "avx512" or "" for no limit. False if the
-// library does not know it or has already started.
+// For --isa: call before anything of oneDNN runs. "sse4", "avx2", "avx512" or "" for no limit.
+// False if the library does not know it or has already started.
 bool CapOnednnIsa(const std::string& isa);
 
 // Most primitives that oneDNN's own cache keeps (1,024 by default, which looks like a memory leak).

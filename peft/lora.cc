@@ -1,4 +1,4 @@
-// LoRA (Hu et al. 2021, arXiv 2106.09685; methods.md 6):
+// LoRA (Hu et al. 2021, arXiv 2106.09685):
 //
 //   y = x W' + s (drop(x) A') B',   A [r,in] ~ U(-1/sqrt(in), 1/sqrt(in)),  B [out,r] = 0,
 //   s = alpha / r, or alpha / sqrt(r) with rslora.
@@ -111,7 +111,7 @@ const MethodRecord kLoraMethod{
     .summary = "a low-rank branch beside each target layer (Hu et al. 2021)",
     .equation = "y = x W' + s (drop(x) A') B', s = alpha/r",
     .count = "r (in + out) per target",
-    .source = "methods.md 6, arXiv 2106.09685",
+    .source = "Hu et al. 2021, arXiv 2106.09685",
     .options =
         +[] {
           return std::vector<MethodOption>{

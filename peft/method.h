@@ -56,7 +56,7 @@ std::vector<PassReport> ApplyMethod(Graph& g, ParamStore& params, const Method& 
 // How many numbers train.
 int64_t TrainableCount(const Graph& g);
 
-// --- what methods are made of (primitives of methods.md 27.1)
+// --- what methods are made of
 // --------------------------------------
 
 // A dense layer in the graph: the matmul with a parameter as transposed right operand.

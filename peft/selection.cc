@@ -1,4 +1,4 @@
-// Methods that add nothing and only choose which parameters train (methods.md 1 to 4).
+// Methods that add nothing and only choose which parameters train.
 #include <algorithm>
 #include <charconv>
 
@@ -90,7 +90,7 @@ const MethodRecord kFullMethod{.name = "full",
                                .summary = "every parameter trains",
                                .equation = "W <- W - update",
                                .count = "all",
-                               .source = "methods.md 1",
+                               .source = "baseline",
                                .options = NoOptions,
                                .apply =
                                    +[](const MethodArgs& a) {
@@ -105,7 +105,7 @@ const MethodRecord kLinearProbeMethod{
     .summary = "only the head trains; the backbone's features are computed once",
     .equation = "logits = W_head LN(x)[CLS] + b",
     .count = "(D + 1) K",
-    .source = "methods.md 2",
+    .source = "baseline",
     .options = NoOptions,
     .apply =
         +[](const MethodArgs& a) {
@@ -119,7 +119,7 @@ const MethodRecord kLnMethod{
     .summary = "gains and biases of every layer norm",
     .equation = "y = gain * norm(x) + bias",
     .count = "L 4D + 2D",
-    .source = "methods.md 3",
+    .source = "baseline",
     .options =
         +[] {
           return std::vector<MethodOption>{
@@ -134,7 +134,7 @@ const MethodRecord kBitFitMethod{
     .summary = "every bias, those of layer norms too (Ben Zaken et al. 2021)",
     .equation = "y = W x + b, b trains",
     .count = "L (7D + M) + 2D for a ViT",
-    .source = "methods.md 4, arXiv 2106.10199",
+    .source = "Ben Zaken et al. 2021, arXiv 2106.10199",
     .options = NoOptions,
     .apply = +[](const MethodArgs& a) { return Select(a, "bitfit", IsBias); },
     .foldable = true,

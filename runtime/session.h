@@ -105,7 +105,8 @@ class Session {
 template <class F>
 void ForEachRun(Session& session, int64_t n, const F& run) noexcept {
   session.Refresh();
-  if (session.options().workers > 1 && n >= session.options().workers)
+  const int workers = session.options().workers;
+  if (workers > 1 && workers >= Threads() && n >= workers)
     ParallelFor(n, [&](int64_t i) { run(i, omp_get_thread_num()); });
   else
     for (int64_t i = 0; i < n; ++i) run(i, 0);

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -194,15 +195,16 @@ TEST_F(Resume, NonFiniteWeightsAreNotSaved) {
   EXPECT_TRUE(json["loss"].is_number()) << json.dump();
 }
 
-// A run that goes on with another rate: the weights of before stay, and still evaluate. Whether the
+// A run that goes on with another rate: finite weights stay. Whether the
 // loss or a checkpoint sees it first depends on the step at which the run was interrupted.
 TEST_F(Resume, NonFiniteLossKeepsTheCheckpoint) {
   Interrupt("later");
-  EditConfig("later", "lr", 1e6), EditConfig("later", "optimizer", "sgd");
+  EditConfig("later", "lr", 1e6), EditConfig("later", "weight_decay", 1e6);
   ExpectError(Graft({"train", "--resume", *dir_ / "later"}), 5,
               {" step ", "the checkpoint before it is kept in ", "smaller --lr"});
-  const nlohmann::json json = GraftJson({"eval", "--run", *dir_ / "later", "--data", data()});
-  EXPECT_TRUE(json["loss"].is_number()) << json.dump();
+  const ParamStore kept = SafetensorsFile::Open(*dir_ / "later/last.safetensors").LoadAll();
+  for (const std::string& name : kept.names())
+    for (const float x : kept.values(name)) ASSERT_TRUE(std::isfinite(x)) << name;
 }
 
 TEST_F(Resume, OptionsThatTheRunHasAreRefused) {

@@ -258,7 +258,7 @@ TEST(HfPeftGenuine, GivesItsStoredLogits) {
   const Split split = data.Load("test", 64);
   Evaluator evaluator(opened.Inference(true), opened.model.params, {.capacity = {8, 0}});
   std::vector<float> logits;
-  evaluator.Run(*MakeImageData(split.examples, opened.preprocess), &logits);
+  evaluator.Run(*MakeImageData(split.examples, opened.preprocess, opened.model.vit()), &logits);
   const std::string bytes =
       ReadFile(folder + "/expected_logits_first64_of_cifar10_test.f32", 1 << 20);
   std::vector<float> expected(bytes.size() / 4);

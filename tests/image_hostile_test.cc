@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <sys/stat.h>
 
+#include "runtime/io/atomic_file.h"
 #include "tests/image_test_util.h"
 
 namespace graft {
@@ -16,8 +17,7 @@ std::string DecodeError(const std::string& bytes) {
 }
 
 std::string ReadFixture(const std::string& name) {
-  const auto bytes = ReadWholeFile(kImageFixtures / name);
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  return ReadFile(kImageFixtures / name, 1 << 20);
 }
 
 // A PNG that ends after its header; the header's checksum is right.
@@ -100,7 +100,7 @@ TEST(ImageHostile, Messages) {
 TEST(ImageHostile, Files) {
   const TempDir folder;
   EXPECT_THAT(MessageOf([&] { ReadImage(folder / "no.png"); }),
-              HasSubstr("no.png: cannot open the file: No such file or directory"));
+              HasSubstr("no.png: cannot open: No such file or directory"));
   EXPECT_THAT(MessageOf([&] { ReadImage(folder.path().string()); }),
               HasSubstr("expected a file, found a directory"));
   EXPECT_THAT(MessageOf([&] { ReadImage("/dev/zero"); }), HasSubstr("found a device or pipe"));

@@ -151,7 +151,7 @@ TEST_F(AtomicFileTest, ReadFileRefuses) {
   WriteFileAtomically(Path("f"), "12345");
   EXPECT_THAT(MessageOf([&] { ReadFile(Path("f"), 4); }),
               HasSubstr("expected at most 4 bytes, found 5"));
-  EXPECT_THAT(MessageOf([&] { ReadFile(dir_, 4); }), HasSubstr("regular file"));
+  EXPECT_THAT(MessageOf([&] { ReadFile(dir_, 4); }), HasSubstr("found a directory"));
   ASSERT_EQ(mkfifo(Path("pipe").c_str(), 0600), 0);
   EXPECT_THAT(MessageOf([&] { ReadFile(Path("pipe"), 4); }), HasSubstr("regular file"));
 }

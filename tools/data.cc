@@ -129,11 +129,12 @@ void Check(const std::string& directory, const CommonOptions& common) {
     return PrintReport(report, report.problem, common);
   }
   const DatasetReport report = CheckDataset(directory, Threads());
-  PrintReport(report,
-              fmt::format("{}: {} unreadable images, {} pictures in two splits; the report above "
-                          "names them",
-                          directory, report.unreadable.size(), report.duplicates.size()),
-              common);
+  PrintReport(
+      report,
+      fmt::format("{}: {} unreadable images, {} pictures under two paths, {} files of a "
+                  "test split in another; the report above names them",
+                  directory, report.unreadable.size(), report.duplicates.size(), report.leaked()),
+      common);
 }
 
 }  // namespace

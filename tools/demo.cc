@@ -18,8 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Sizes and rates that docs/measuring.md explains: large enough that the methods differ, small
-// enough for a minute.
+// Large enough that the methods differ, small enough for a minute.
 constexpr const char* kModel = "init:vit_nano_patch8_32";
 constexpr const char* kFirstTask = "shapes";
 constexpr const char* kSecondTask = "texture";
@@ -89,6 +88,10 @@ ChildResult Demo::Do(const std::string& title, std::vector<std::string> args) {
   args.insert(args.end(), {"--seed", std::to_string(common_.seed)});
   if (common_.threads > 0) args.insert(args.end(), {"--threads", std::to_string(common_.threads)});
   if (!common_.isa.empty()) args.insert(args.end(), {"--isa", common_.isa});
+  if (!common_.memory_budget.empty())
+    args.insert(args.end(), {"--memory-budget", common_.memory_budget});
+  for (const std::string& pass : common_.disabled_passes)
+    args.insert(args.end(), {"--disable-pass", pass});
   int64_t lines = 0;
   const ChildResult result = RunSelf(std::move(args), [&](const std::string& line) {
     if (!line.starts_with("epoch")) return;

@@ -1,5 +1,6 @@
 // graft eval
 #include <algorithm>
+#include <cmath>
 #include <optional>
 
 #include "tools/lib/open_model.h"
@@ -82,6 +83,8 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
       InferenceOptions(graph, opened.model.params, opened.model.config, *examples, common),
       common.disabled_passes);
   const Metrics m = evaluator.Run(*examples);
+  if (!std::isfinite(m.loss))
+    Fail("{} gives logits that are not finite; its weights are damaged", opened.description);
   nlohmann::json json = MetricsJson(m);
   json["model"] = opened.description, json["data"] = o.data, json["split"] = split;
   PrintJson(common, json);

@@ -19,28 +19,6 @@ struct ExportOptions {
   bool merged = false;
 };
 
-// preprocessor_config.json. Only CLIP's image processor scales the shorter side and then crops.
-nlohmann::json HuggingFaceProcessor(const Preprocess& p) {
-  nlohmann::json json{{"do_resize", true},
-                      {"do_rescale", true},
-                      {"do_normalize", true},
-                      {"rescale_factor", 1.0 / 255},
-                      {"resample", p.filter == Filter::kBicubic ? 3 : 2},
-                      {"image_mean", p.mean},
-                      {"image_std", p.std}};
-  if (p.crop == 0) {
-    json["image_processor_type"] = "ViTImageProcessor";
-    json["size"] = {{"height", p.resize}, {"width", p.resize}};
-  } else {
-    json["image_processor_type"] = "CLIPImageProcessor";
-    json["do_convert_rgb"] = true;
-    json["size"] = {{"shortest_edge", p.resize}};
-    json["do_center_crop"] = true;
-    json["crop_size"] = {{"height", p.crop}, {"width", p.crop}};
-  }
-  return json;
-}
-
 void CheckHuggingFaceCan(const LoadedModel& m) {
   if (!m.is_bert() && m.vit().pool != "token" && m.vit().pool != "distilled")
     Fail("{}: pools by '{}', which the Hugging Face ViT cannot express; hint: --format timm",
@@ -65,14 +43,15 @@ void EraseHead(FusedModel* fused) {
 }
 
 // A plain model in another layout, or a run or adapter after merging.
-nlohmann::json ExportModel(const ExportOptions& o, OpenedModel opened) {
+nlohmann::json ExportModel(const ExportOptions& o, OpenedModel opened,
+                           const CommonOptions& common) {
   const bool plain = opened.method.empty(), headless = opened.headless;
   FusedModel fused;
   if (plain) {
     fused.params = opened.model.params, fused.config = opened.config;
     fused.model = std::move(opened.model);
   } else {
-    fused = Fuse(std::move(opened), o.data);
+    fused = Fuse(std::move(opened), o.data, common);
   }
   if (headless) EraseHead(&fused);
   std::string model_file = o.out;
@@ -84,10 +63,6 @@ nlohmann::json ExportModel(const ExportOptions& o, OpenedModel opened) {
     if (headless && !same_layout) fused.model.prefix.clear();
     if (!headless && fused.model.prefix.empty()) fused.model.prefix = HfPrefixFor(fused.model);
     SaveFused(fused, o.out);
-    if (!fused.model.is_bert())
-      WriteFileAtomically(
-          o.out + "/preprocessor_config.json",
-          DumpJson(HuggingFaceProcessor(ParsePreprocess(fused.config.preprocess)), 2) + "\n");
   } else {
     ToLayout(fused.model, Layout::kTimm);
     CreateFreshDirectory(o.out);
@@ -205,12 +180,15 @@ void Run(const ExportOptions& o, const CommonOptions& common) {
   ModelChoice choice = o.choice;
   choice.headless = o.format != "graft";  // our adapter is for a classifier
   OpenedModel opened = OpenModel(choice, common, InputKind::kImages);
+  FreshDirectory directory(o.out);
   if (!IsAdapterFormat(o.format)) {
-    const nlohmann::json json = ExportModel(o, std::move(opened));
+    const nlohmann::json json = ExportModel(o, std::move(opened), common);
+    directory.Keep();
     PrintJson(common, json);
     return SayModel(json, common);
   }
   const nlohmann::json json = ExportAdapter(o, opened);
+  directory.Keep();
   const std::string adapter = json["adapter"].get<std::string>();
   PrintJson(common, json);
   Say(common, fmt::format("{}: {} tensors, {} parameters", adapter, json["tensors"].get<size_t>(),

@@ -1,4 +1,7 @@
 // graft fuse
+#include <optional>
+
+#include "runtime/io/atomic_file.h"
 #include "tools/lib/common.h"
 #include "tools/lib/fuser.h"
 #include "tools/lib/unmerge.h"
@@ -25,12 +28,22 @@ void Run(const FuseOptions& o, const CommonOptions& common) {
   }
   ApplyCommonOptions(common);
   OpenedModel opened = OpenModel(o.choice, common, InputKind::kDataset);
-  RefuseOverwriting(o.out, opened.config.model);
-  const FusedModel fused = Fuse(std::move(opened), o.data);
+  for (const std::string& read : {opened.config.model, o.choice.run, o.choice.adapter}) {
+    RefuseOverwriting(o.out, read);
+    if (o.keep_base) RefuseOverwriting(KeptBasePath(o.out), read);
+  }
+  const bool npz = opened.model.layout == Layout::kJax;
+  if (opened.model.layout != Layout::kHuggingFace && npz != o.out.ends_with(".npz"))
+    FailUsage("--out {}: fuse writes the form of {}; expected a name that {}", o.out,
+              opened.config.model, npz ? "ends with .npz" : "does not end with .npz");
+  std::optional<FreshDirectory> directory;
+  if (opened.model.layout == Layout::kHuggingFace) directory.emplace(o.out);
+  const FusedModel fused = Fuse(std::move(opened), o.data, common);
   if (o.keep_base && fused.config.model.starts_with("init:"))
     FailUsage("--keep-base: {} is no file", fused.config.model);
   SaveFused(fused, o.out);
   if (o.keep_base) KeepBase(fused.config.model, o.out);
+  if (directory) directory->Keep();
   const FuseProof& p = fused.proof;
   Say(common, fmt::format("merged {} into {}", fused.config.method, fused.config.model));
   Say(common, fmt::format("  graph: {} nodes -> {}, the same as the plain model's", p.nodes_before,

@@ -82,7 +82,7 @@ Inputs OpenImages(const PredictOptions& o, const OpenedModel& opened) {
       inputs.data.push_back(MakeArrayData(
           std::move(s.values), static_cast<size_t>(c.channels * c.image_size * c.image_size)));
   }
-  inputs.data[0] = MakeImageData(images, opened.preprocess);
+  inputs.data[0] = MakeImageData(images, opened.preprocess, c);
   return inputs;
 }
 
@@ -269,7 +269,9 @@ void CheckOptions(const PredictOptions& o) {
         o.logits);
   if (o.logits.empty()) return;
   for (const std::string& input : o.inputs) RefuseOverwriting(o.logits, input);
-  RefuseOverwriting(o.logits, o.choice.model);
+  for (const std::string& read : {o.choice.model, o.choice.run, o.choice.adapter})
+    RefuseOverwriting(o.logits, read);
+  for (const std::string& adapter : o.adapters) RefuseOverwriting(o.logits, adapter);
 }
 
 void Run(const PredictOptions& o, const CommonOptions& common) {

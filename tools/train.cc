@@ -146,8 +146,8 @@ void Run(TrainOptions& o, const CommonOptions& common) {
   PrintJson(common, json);
   if (s.interrupted)
     throw Error(
-        fmt::format("interrupted after step {}, saved; continue with: graft train --resume {}",
-                    s.steps, dir->path()),
+        fmt::format("interrupted after step {}, {}; continue with: graft train --resume {}",
+                    s.steps, dir->HasState() ? "saved" : "nothing to save yet", dir->path()),
         ErrorKind::kInterrupted);
   Say(common, fmt::format("done: {} steps, {} trainable parameters, {:.1f} s, peak memory {} MiB",
                           s.steps, s.trainable_parameters, s.seconds, PeakResidentBytes() >> 20));
@@ -171,6 +171,10 @@ void AddTrainCommand(CLI::App& app, CommonOptions& common) {
       "--out runs/s");
   command->callback([options, &common, command] {
     if (!options->resume.empty()) CheckResume(*command);
+    if (command->count("--lr") > 0 && options->config.lr == 0)  // 0 stands for the method's own
+      FailUsage(
+          "--lr 0: expected more than 0, at most 1000000; hint: leave it out for the method's "
+          "own rate");
     Run(*options, common);
   });
 }

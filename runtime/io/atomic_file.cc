@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <vector>
 
 #include "runtime/error.h"
 
@@ -157,7 +158,8 @@ std::string ReadFile(const std::string& path, uint64_t max_bytes) {
   if (file.get() < 0) Fail("{}: cannot open: {}", path, std::strerror(errno));
   struct stat status {};
   if (fstat(file.get(), &status) != 0) Fail("{}: cannot stat: {}", path, std::strerror(errno));
-  if (!S_ISREG(status.st_mode)) Fail("{}: expected a regular file", path);
+  if (S_ISDIR(status.st_mode)) Fail("{}: expected a file, found a directory", path);
+  if (!S_ISREG(status.st_mode)) Fail("{}: expected a regular file, found a device or pipe", path);
   const auto size = static_cast<uint64_t>(status.st_size);
   if (size > max_bytes) Fail("{}: expected at most {} bytes, found {}", path, max_bytes, size);
   std::string text(size, '\0');
@@ -185,6 +187,22 @@ void CreateFreshDirectory(const std::string& path) {
   }
   fs::create_directories(path, error);
   if (error) Fail("{}: cannot create the directory: {}", path, error.message());
+}
+
+FreshDirectory::FreshDirectory(const std::string& path) : path_(path) {
+  std::error_code ignored;
+  existed_ = std::filesystem::exists(path, ignored);
+  CreateFreshDirectory(path);
+}
+
+FreshDirectory::~FreshDirectory() {
+  if (kept_) return;
+  std::error_code ignored;
+  std::vector<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::directory_iterator(path_, ignored))
+    files.push_back(entry.path());
+  for (const auto& file : files) std::filesystem::remove(file, ignored);
+  if (!existed_) std::filesystem::remove(path_, ignored);
 }
 
 }  // namespace graft

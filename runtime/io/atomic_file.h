@@ -46,4 +46,19 @@ std::string ReadFile(const std::string& path, uint64_t max_bytes);
 // Makes the directory and those above it. Error if it exists and holds anything.
 void CreateFreshDirectory(const std::string& path);
 
+// CreateFreshDirectory for files that are of use together only: unless Keep() is called, whatever
+// was written there is removed, so that a second attempt finds the directory fresh.
+class FreshDirectory {
+ public:
+  explicit FreshDirectory(const std::string& path);
+  ~FreshDirectory();
+  FreshDirectory(const FreshDirectory&) = delete;
+  FreshDirectory& operator=(const FreshDirectory&) = delete;
+  void Keep() { kept_ = true; }
+
+ private:
+  std::string path_;
+  bool existed_ = false, kept_ = false;
+};
+
 }  // namespace graft

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -51,6 +52,7 @@ class NpzWriter {
   };
   AtomicFile file_;
   std::vector<Member> members_;
+  std::set<std::string> names_;
 };
 
 }  // namespace graft

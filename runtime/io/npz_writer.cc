@@ -38,8 +38,8 @@ void NpzWriter::Add(const TensorToWrite& array) {
   Member member{.name = array.name + ".npy", .offset = file_.position()};
   if (member.name.size() > 0xFFFF)
     Fail("{}: array name of {} bytes", file_.path(), array.name.size());
-  for (const Member& m : members_)
-    if (m.name == member.name) Fail("{}: two arrays are named '{}'", file_.path(), array.name);
+  if (!names_.insert(member.name).second)
+    Fail("{}: two arrays are named '{}'", file_.path(), array.name);
   const std::string header = MakeNpyHeader(array);
   member.size = header.size() + array.bytes.size();
   member.crc = Crc32(array.bytes, Crc32(std::as_bytes(std::span(header))));

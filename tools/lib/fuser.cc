@@ -5,6 +5,8 @@
 #include <filesystem>
 
 #include "runtime/io/atomic_file.h"
+#include "runtime/io/json.h"
+#include "tools/lib/memory_budget.h"
 
 namespace graft {
 namespace {
@@ -28,7 +30,7 @@ std::unique_ptr<TaskData> ProofData(const OpenedModel& opened, const std::string
 
 }  // namespace
 
-FusedModel Fuse(OpenedModel opened, const std::string& data) {
+FusedModel Fuse(OpenedModel opened, const std::string& data, const CommonOptions& common) {
   if (opened.method.empty()) FailUsage("{}: a plain model, nothing to merge", opened.description);
   const ModelConfig& config = opened.model.config;
   FusedModel fused;
@@ -37,8 +39,9 @@ FusedModel Fuse(OpenedModel opened, const std::string& data) {
       ChooseCapacity(config, inputs->longest(), static_cast<int64_t>(inputs->size()));
   // Without passes: the graphs as they are.
   const auto logits = [&](const Graph& g, ParamStore& params) {
-    return Evaluator(g, params, {.capacity = capacity, .workers = Threads()}, PassNames())
-        .Logits(*inputs);
+    const SessionOptions options =
+        OptionsWithinBudget(g, params, capacity, inputs->longest(), common.memory_budget);
+    return Evaluator(g, params, options, PassNames()).Logits(*inputs);
   };
   FusedWeights weights = Fuse(config, opened.method, opened.model.params, logits, opened.seed);
   fused.params = std::move(weights.params), fused.proof = weights.proof;
@@ -61,11 +64,37 @@ void CopyTokenizer(const RunConfig& c, const std::string& out) {
   }
 }
 
+// preprocessor_config.json. Only CLIP's image processor scales the shorter side and then crops.
+nlohmann::json HuggingFaceProcessor(const Preprocess& p) {
+  nlohmann::json json{{"do_resize", true},
+                      {"do_rescale", true},
+                      {"do_normalize", true},
+                      {"rescale_factor", 1.0 / 255},
+                      {"resample", p.filter == Filter::kBicubic ? 3 : 2},
+                      {"image_mean", p.mean},
+                      {"image_std", p.std}};
+  if (p.crop == 0) {
+    json["image_processor_type"] = "ViTImageProcessor";
+    json["size"] = {{"height", p.resize}, {"width", p.resize}};
+  } else {
+    json["image_processor_type"] = "CLIPImageProcessor";
+    json["do_convert_rgb"] = true;
+    json["size"] = {{"shortest_edge", p.resize}};
+    json["do_center_crop"] = true;
+    json["crop_size"] = {{"height", p.crop}, {"width", p.crop}};
+  }
+  return json;
+}
+
 }  // namespace
 
 void SaveFused(const FusedModel& fused, const std::string& path) {
   SaveModel(fused.model, fused.params, path, ModelMetadata(fused.model, fused.config));
-  if (fused.model.is_bert()) CopyTokenizer(fused.config, path);
+  if (fused.model.layout != Layout::kHuggingFace) return;
+  if (fused.model.is_bert()) return CopyTokenizer(fused.config, path);
+  const Preprocess p = ParsePreprocess(fused.config.preprocess);
+  WriteFileAtomically(path + "/preprocessor_config.json",
+                      DumpJson(HuggingFaceProcessor(p), 2) + "\n");
 }
 
 }  // namespace graft

@@ -2,6 +2,7 @@
 // written.
 #pragma once
 #include "graft/fuse.h"
+#include "tools/lib/common.h"
 #include "tools/lib/open_model.h"
 
 namespace graft {
@@ -15,10 +16,10 @@ struct FusedModel {
 };
 
 // Merges the method of `opened` and compares logits before and after on examples of `data` (the
-// run's data set if empty; random inputs if there is none). Throws Error: kUsage without a method,
-// kNotFoldable if a branch stays, kProof if the logits differ or the graph is not that of the plain
-// model.
-FusedModel Fuse(OpenedModel opened, const std::string& data);
+// run's data set if empty; random inputs if there is none), within the memory budget. Throws Error:
+// kUsage without a method, kNotFoldable if a branch stays, kProof if the logits differ or the graph
+// is not that of the plain model.
+FusedModel Fuse(OpenedModel opened, const std::string& data, const CommonOptions& common);
 
 // Writes the fused model in the form that the base came in, with its metadata.
 void SaveFused(const FusedModel& fused, const std::string& path);

@@ -21,6 +21,7 @@ struct RunConfig {
   int64_t max_length = 0;              // tokens of a text, special ones too; 0 = MaxLength's
   std::vector<std::string> labels;     // class names, in order
   std::string base_sha256;             // of the model file; "" for init: or not known yet
+  std::string examples_sha256;         // of their numbers and labels; "" = not known yet
   // How.
   int64_t epochs = 10, batch_size = 64, micro_batch = 0;  // micro_batch 0 = chosen at compile
   double lr = 0, weight_decay = 1e-4, warmup = 0.1, label_smoothing = 0, drop_path = 0;
@@ -37,6 +38,7 @@ struct RunConfig {
     f("preprocess", self.preprocess), f("columns", self.columns), f("tokenizer", self.tokenizer);
     f("pool", self.pool);
     f("max_length", self.max_length), f("labels", self.labels), f("base_sha256", self.base_sha256);
+    f("examples_sha256", self.examples_sha256);
     f("epochs", self.epochs), f("batch_size", self.batch_size), f("micro_batch", self.micro_batch);
     f("lr", self.lr), f("weight_decay", self.weight_decay), f("warmup", self.warmup);
     f("label_smoothing", self.label_smoothing), f("drop_path", self.drop_path);

@@ -42,6 +42,7 @@ void RefuseOtherEncodings(const RunConfig& config) {
     } catch (const Error&) {
       std::string flag = name;
       std::replace(flag.begin(), flag.end(), '_', '-');
+      if (flag == "labels") flag = "data (names of classes)";
       Fail("--{}: expected UTF-8, as a run's config.json is, found {}; hint: rename it", flag,
            ShowJson(field));
     }
@@ -61,6 +62,11 @@ RunDir RunDir::Create(const std::string& path, const RunConfig& config) {
 
 void RunDir::RecordBase(const std::string& sha256) {
   config_.base_sha256 = sha256;
+  WriteConfig(path_, config_);
+}
+
+void RunDir::RecordExamples(const std::string& sha256) {
+  config_.examples_sha256 = sha256;
   WriteConfig(path_, config_);
 }
 
@@ -85,9 +91,9 @@ void RunDir::SaveState(const ParamStore& params, const std::vector<std::string>&
 
 bool RunDir::HasState() const { return Exists(file("state.safetensors")); }
 
-bool RunDir::LoadState(ParamStore& params, Progress& p) const {
+std::optional<std::vector<std::string>> RunDir::LoadState(ParamStore& params, Progress& p) const {
   const std::string path = file("state.safetensors");
-  if (!HasState()) return false;
+  if (!HasState()) return {};
   const SafetensorsFile state = SafetensorsFile::Open(path);
   auto number = [&](const char* key) {
     const auto it = state.metadata().find(key);
@@ -108,8 +114,12 @@ bool RunDir::LoadState(ParamStore& params, Progress& p) const {
   p.last_loss = number("graft.last_loss");
   p.val_accuracy = number("graft.val_accuracy");
   p.finished = number("graft.finished") != 0;
-  for (const FileTensor& tensor : state.tensors()) state.Load(tensor, tensor.name, &params);
-  return true;
+  std::vector<std::string> names;
+  for (const FileTensor& tensor : state.tensors()) {
+    state.Load(tensor, tensor.name, &params);
+    names.push_back(tensor.name);
+  }
+  return names;
 }
 
 void RunDir::SaveWeights(const std::string& which, const ParamStore& params,

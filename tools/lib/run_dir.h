@@ -1,6 +1,10 @@
 // The files of a run directory; see docs/cli.md. Everything is written atomically, so a run that is
 // killed at any instant leaves the last complete state.
 #pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
 #include "tools/lib/run_config.h"
 
 namespace graft {
@@ -27,6 +31,7 @@ class RunDir {
   bool resumed() const { return resumed_; }  // opened, not created
   const RunConfig& config() const { return config_; }
   // Rewrites config.json with the base's hash, which is known only after a run has started.
+  void RecordExamples(const std::string& sha256);
   void RecordBase(const std::string& sha256);
   std::string file(const std::string& name) const { return path_ + "/" + name; }
 
@@ -35,7 +40,8 @@ class RunDir {
                  const Progress& progress) const;
   bool HasState() const;
   // Nothing if there is no state yet. Puts the entries into `params`.
-  bool LoadState(ParamStore& params, Progress& progress) const;
+  // The names of its tensors; nothing if there is no state yet.
+  std::optional<std::vector<std::string>> LoadState(ParamStore& params, Progress& progress) const;
 
   // last.safetensors / best.safetensors: trainable tensors only; equal runs give equal bytes.
   void SaveWeights(const std::string& which, const ParamStore& params,

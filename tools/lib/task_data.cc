@@ -44,10 +44,21 @@ std::unique_ptr<ImageLoader> Loader(std::span<const Example> examples, const Pre
   return std::make_unique<ImageLoader>(std::move(paths), p, LoaderOptions{.threads = Threads()});
 }
 
+constexpr int64_t kChannels = 3;  // of a decoded image
+
 class ImageData : public OrderedData {
  public:
-  ImageData(std::span<const Example> examples, const Preprocess& preprocess)
+  ImageData(std::span<const Example> examples, const Preprocess& preprocess,
+            const VitConfig& config)
       : loader_(Loader(examples, preprocess)) {
+    if (config.channels != kChannels)
+      Fail(
+          "the model reads images of {} channels, decoded images have {}; hint: predict takes "
+          ".npy files of such images",
+          config.channels, kChannels);
+    const int64_t sample = kChannels * config.image_size * config.image_size;
+    GRAFT_CHECK(loader_->sample_size() == static_cast<size_t>(sample),
+                "{} floats of an image, the model reads {}", loader_->sample_size(), sample);
     for (const Example& e : examples) labels_.push_back(e.label);
   }
   const char* unit() const override { return "images"; }
@@ -159,8 +170,8 @@ Tokenizer OpenTokenizer(const LoadedModel& model, const RunConfig& config, bool 
 }  // namespace
 
 std::unique_ptr<TaskData> MakeImageData(std::span<const Example> examples,
-                                        const Preprocess& preprocess) {
-  return std::make_unique<ImageData>(examples, preprocess);
+                                        const Preprocess& preprocess, const VitConfig& config) {
+  return std::make_unique<ImageData>(examples, preprocess, config);
 }
 
 std::unique_ptr<TaskData> MakeArrayData(std::vector<float> values, size_t sample) {
@@ -338,7 +349,7 @@ std::unique_ptr<TaskData> TaskDataset::Load(const std::string& split, size_t lim
     return examples;
   };
   if (const auto* images = std::get_if<ImageDataset>(&data_))
-    return MakeImageData(load(*images), ParsePreprocess(config.preprocess));
+    return MakeImageData(load(*images), ParsePreprocess(config.preprocess), model.vit());
   return MakeTextData(load(std::get<TextDataset>(data_)), model, config);
 }
 

@@ -45,8 +45,9 @@ class TaskData {
   virtual void Fill(Session& session, int64_t first, int64_t count, int worker) const = 0;
 };
 
+// Throws Error if the model reads images of other than three channels.
 std::unique_ptr<TaskData> MakeImageData(std::span<const Example> examples,
-                                        const Preprocess& preprocess);
+                                        const Preprocess& preprocess, const VitConfig& config);
 // Normalised images [n,C,H,W], `sample` floats each, without labels.
 std::unique_ptr<TaskData> MakeArrayData(std::vector<float> values, size_t sample);
 // config.max_length, or 128 and at most the model's positions if that is 0.

@@ -5,12 +5,14 @@
 #include <cmath>
 #include <future>
 #include <optional>
+#include <set>
 
 #include "autograd/prefix.h"
 #include "runtime/cpu.h"
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/json.h"
 #include "runtime/io/safetensors.h"
+#include "runtime/io/sha256.h"
 #include "runtime/rng.h"
 #include "runtime/threads.h"
 #include "tools/lib/base_hash.h"
@@ -45,6 +47,8 @@ class Trainer {
  private:
   void Open();
   void Compile();
+  void CheckExamples();
+  void CheckLoadedState() const;
   void CutPrefix();
   void ComputeFeatures(const Graph& prefix);
   void OneEpoch();
@@ -52,6 +56,7 @@ class Trainer {
   StepResult StepOnFeatures(std::span<const size_t> rows, double lr);
   StepResult StepOnExamples(std::span<const size_t> rows, double lr);
   void EndEpoch(int64_t epoch);
+  void CheckFinite() const;
   void SaveState();
   void RecordBase();
   void Finish();
@@ -76,6 +81,7 @@ class Trainer {
   std::vector<float> features_;  // [examples, feature_size_], if the prefix is frozen
   size_t feature_size_ = 0;
   std::vector<std::string> trainable_, state_names_;
+  std::optional<std::vector<std::string>> loaded_state_;  // names, if there was one
   Progress progress_;
   int64_t steps_ = 0, steps_per_epoch_ = 0, trainable_count_ = 0, examples_seen_ = 0;
   double session_seconds_ = 0, start_seconds_ = 0;
@@ -88,8 +94,12 @@ void Trainer::Open() {
   for (const std::string& notice : model_.notices)
     if (hooks_.note) hooks_.note("note: " + notice);
   const TaskDataset data(c_.data, c_.columns);
+  if (data.num_classes() > static_cast<int64_t>(c_.labels.size()))
+    Fail("{}: {} classes, but the run began with {}; hint: resume with the data that it began with",
+         c_.data, data.num_classes(), c_.labels.size());
   train_ = data.Load(c_.train_split, static_cast<size_t>(c_.limit), model_, c_);
   if (!c_.val_split.empty()) validation_ = data.Load(c_.val_split, 0, model_, c_);
+  CheckExamples();
   if (c_.base_sha256.empty())
     base_hash_ = std::async(std::launch::async, BaseHash, c_.model);  // beside the first steps
   method_ = ParseMethod(c_.method);
@@ -105,7 +115,8 @@ void Trainer::Open() {
                        method_, model_.params, seed);
   trainable_count_ = TrainableCount(graph_);
   // The initial state belongs to the run before its first step: a resumed run overwrites it here.
-  if (dir_.LoadState(model_.params, progress_)) dir_.TruncateMetrics(progress_.step);
+  loaded_state_ = dir_.LoadState(model_.params, progress_);
+  dir_.TruncateMetrics(progress_.step);
   if (progress_.step > steps_)
     Fail("{}: the state is of step {}, but the run has {}", dir_.path(), progress_.step, steps_);
   if (c_.trace.empty()) return;
@@ -115,8 +126,25 @@ void Trainer::Open() {
     hooks_.note(fmt::format("{}: not continued, a trace covers whole runs only", c_.trace));
 }
 
+// The order of a run's examples is a function of their number: with others, what a checkpoint says
+// of its position means nothing.
+void Trainer::CheckExamples() {
+  std::string labels;
+  for (const TaskData* data : {train_.get(), validation_.get()})
+    for (size_t i = 0; data && i <= data->size(); ++i)
+      labels += i < data->size() ? fmt::format("{} ", data->label(i)) : "\n";
+  const std::string hash = Sha256Hex(std::as_bytes(std::span(labels)));
+  if (c_.examples_sha256.empty()) return dir_.RecordExamples(hash);
+  if (hash != c_.examples_sha256)
+    Fail(
+        "{}: the examples or their labels have changed since {} began; hint: resume with the data "
+        "that it began with",
+        c_.data, dir_.path());
+}
+
 void Trainer::Compile() {
   CutPrefix();
+  if (interrupted_) return;
   BudgetRequest request{
       .wanted = ChooseCapacity(model_.config, train_->longest(), c_.batch_size, c_.micro_batch),
       .longest = train_->longest(),
@@ -140,8 +168,21 @@ void Trainer::Compile() {
   trainable_ = step_->trainable_names();
   state_names_ = trainable_;
   for (const std::string& name : step_->optimizer_names()) state_names_.push_back(name);
+  CheckLoadedState();
   if (validation_) evaluator_.emplace(inference, model_.params, compiled_->between, PassNames());
   WriteFileAtomically(dir_.file("plan.json"), DumpJson(PlanJson(*compiled_), 1) + "\n");
+}
+
+// What the state lacks would go on from its initial value.
+void Trainer::CheckLoadedState() const {
+  if (!loaded_state_) return;
+  const std::set<std::string> found(loaded_state_->begin(), loaded_state_->end());
+  for (const std::string& name : state_names_)
+    if (!found.contains(name))
+      Fail("{}: no tensor '{}', which {} trains", dir_.file("state.safetensors"), name, c_.method);
+  if (found.size() != state_names_.size())
+    Fail("{}: {} tensors, expected the {} that {} trains", dir_.file("state.safetensors"),
+         found.size(), state_names_.size(), c_.method);
 }
 
 void Trainer::CutPrefix() {
@@ -184,7 +225,7 @@ void Trainer::ComputeFeatures(const Graph& prefix) {
     done += count;
     if (hooks_.stop && hooks_.stop()) {
       interrupted_ = true;
-      break;
+      return;
     }
   }
   progress_.seconds += Since(start);
@@ -278,6 +319,7 @@ void Trainer::OneEpoch() {
 }
 
 void Trainer::EndEpoch(int64_t epoch) {
+  CheckFinite();
   progress_.last_loss = progress_.epoch_loss_sum / static_cast<double>(steps_per_epoch_);
   progress_.epoch_loss_sum = 0;
   EpochReport report{epoch + 1,
@@ -317,14 +359,19 @@ void Trainer::RecordBase() {
   if (const std::string hash = base_hash_.get(); !hash.empty()) dir_.RecordBase(hash);
 }
 
-// Weights first, state last: the state is what a resume believes.
-void Trainer::SaveState() {
-  RecordBase();
+// Before anything of a step is written: a loss shows only what the step before it made.
+void Trainer::CheckFinite() const {
   for (const std::string& name : trainable_)
     for (float x : model_.params.values(name))
       if (!std::isfinite(x))
         StopNonFinite(fmt::format("'{}' is no longer finite after step {} of {}", name,
                                   progress_.step, steps_));
+}
+
+// Weights first, state last: the state is what a resume believes.
+void Trainer::SaveState() {
+  RecordBase();
+  CheckFinite();
   dir_.SaveWeights("last", model_.params, trainable_);
   dir_.SaveState(model_.params, state_names_, progress_);
 }

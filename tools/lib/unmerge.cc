@@ -156,9 +156,10 @@ void UndoFuse(const std::string& fused, const std::string& out) {
     Fail("{}: it or {} has changed since the merge; nothing was written", fused, path);
   const auto config = file.metadata().find(kConfig);
   if (config == file.metadata().end()) return WriteBase(file, tensors, out);
-  CreateFreshDirectory(out);
+  FreshDirectory directory(out);
   WriteFileAtomically(out + "/config.json", config->second);
   WriteBase(file, tensors, out + "/model.safetensors");
+  directory.Keep();
 }
 
 }  // namespace graft

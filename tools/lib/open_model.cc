@@ -232,7 +232,7 @@ OpenedModel OpenModel(const ModelChoice& choice, const CommonOptions& common, In
     return IsRunDirectory(choice.adapter) ? OpenRun(choice, base) : OpenAdapter(choice, base);
   };
   OpenedModel opened = open();
-  CheckTextOptions(opened.model, choice.tokenizer, choice.max_length);
+  CheckInputOptions(opened.model, choice.preprocess, choice.tokenizer, choice.max_length);
   if (!choice.tokenizer.empty()) opened.config.tokenizer = choice.tokenizer;
   if (choice.max_length) opened.config.max_length = choice.max_length;
   opened.config.max_length = MaxLength(opened.config, opened.model);

@@ -23,8 +23,13 @@ void CheckBase(const RunConfig& config) {
         config.model, now.substr(0, 12), config.base_sha256.substr(0, 12));
 }
 
-void CheckTextOptions(const LoadedModel& model, const std::string& tokenizer, int64_t max_length) {
-  if (model.is_bert()) return;
+void CheckInputOptions(const LoadedModel& model, const std::string& preprocess,
+                       const std::string& tokenizer, int64_t max_length) {
+  if (model.is_bert()) {
+    if (!preprocess.empty())
+      FailUsage("--preprocess {}: {} is a BERT, which reads texts", preprocess, model.source);
+    return;
+  }
   constexpr const char* kReads = "is a vision transformer, which reads images";
   if (!tokenizer.empty()) FailUsage("--tokenizer {}: {} {}", tokenizer, model.source, kReads);
   if (max_length) FailUsage("--max-length {}: {} {}", max_length, model.source, kReads);
@@ -57,7 +62,7 @@ RunConfig CompleteRunConfig(RunConfig c) {
     data.RefuseOverlap(c.val_split, c.train_split, static_cast<size_t>(c.limit));
   c.labels = data.labels();
   const LoadedModel model = LoadModel(c.model, c.arch, static_cast<uint64_t>(c.seed));
-  CheckTextOptions(model, c.tokenizer, c.max_length);
+  CheckInputOptions(model, c.preprocess, c.tokenizer, c.max_length);
   data.CheckKind(model);
   c.max_length = MaxLength(c, model);
   if (!data.texts()) c.preprocess = ToString(DataPreprocess(c.preprocess, model.vit()));

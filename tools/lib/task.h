@@ -17,8 +17,9 @@ void CheckBase(const RunConfig& config);
 using OpenBase =
     std::function<LoadedModel(const std::string& source, const std::string& arch, uint64_t seed)>;
 
-// Refuses options of texts for a model that reads images; "" and 0 = not given.
-void CheckTextOptions(const LoadedModel& model, const std::string& tokenizer, int64_t max_length);
+// Refuses options of texts for a model that reads images and the other way; "" and 0 = not given.
+void CheckInputOptions(const LoadedModel& model, const std::string& preprocess,
+                       const std::string& tokenizer, int64_t max_length);
 
 // Fills in what the user left open (learning rate, splits, preprocessing, labels, and the base's
 // hash if it is known already) and checks the data: split names, labels, overlap, at least two

@@ -369,10 +369,6 @@ TEST_F(TextMistakes, Texts) {
                    {"predict", "--model", "@bert", "--max-length", "16", "@picture.jpg"},
                    1,
                    {"picture.jpg:1", "expected UTF-8"}});
-  table.push_back({"option of Latin-1",
-                   {"predict", "--model", "@bert", "--text", "caf\xe9"},
-                   2,
-                   {"--text: expected UTF-8, found byte 0xe9 at offset 3"}});
   table.push_back({"preprocessing of texts",
                    {"predict", "--model", "@bert", "--preprocess", "vtab", "--text", "a film"},
                    2,

@@ -6,7 +6,6 @@
 
 #include "data/text_rows.h"
 #include "runtime/io/npy.h"
-#include "runtime/utf8.h"
 #include "tools/lib/joint_model.h"
 #include "tools/lib/report.h"
 
@@ -103,12 +102,7 @@ Inputs OpenTexts(const PredictOptions& o, const OpenedModel& opened) {
     Add(&inputs, line, 0);
     examples.push_back(ParseText(line, where));
   };
-  for (const std::string& text : o.texts) {
-    if (const size_t bad = FirstInvalidUtf8(text); bad < text.size())
-      FailUsage("--text: expected UTF-8, found byte 0x{:02x} at offset {}",
-                static_cast<unsigned char>(text[bad]), bad);
-    add(text, "--text");
-  }
+  for (const std::string& text : o.texts) add(text, "--text");
   for (const std::string& path : o.inputs) {
     const size_t before = examples.size();
     const std::string file = ReadUtf8File(path);

@@ -43,7 +43,8 @@ class NpzSource : public TensorFile {
     for (const NpzFile::Array& a : file_.arrays())
       if (IsMetadata(a)) {
         const NpyArray text = file_.Read(a);
-        metadata_[a.name].assign(text.values.begin(), text.values.end());
+        std::string& value = metadata_[a.name];
+        for (const float byte : text.values) value += static_cast<char>(static_cast<uint8_t>(byte));
       }
   }
   std::vector<std::string> names() const override {

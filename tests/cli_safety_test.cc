@@ -46,7 +46,7 @@ TEST_F(Safety, WhatIsReadIsNotOverwritten) {
                     base = Slurp(At("x.base.safetensors"));
   const std::string words = "this would overwrite ";
   ExpectRefused({"fuse", "--run", At("run"), "--out", At("run/last.safetensors")}, 2, words);
-  ExpectRefused({"predict", "--run", At("run"), At("data/images/train800_00000.png"), "--logits",
+  ExpectRefused({"predict", "--run", At("run"), At("data/images/train800/000000.png"), "--logits",
                  At("run/last.safetensors")},
                 2, words);
   ExpectRefused({"fuse", "--run", At("second"), "--out", At("x.safetensors"), "--keep-base"}, 2,
@@ -143,17 +143,24 @@ TEST_F(Safety, FusedFormsAreWhole) {
   EXPECT_TRUE(fs::exists(At("hf_fused/preprocessor_config.json")));
 
   const std::string npz = std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tiny_vit.npz";
+  fs::copy(data(), At("named"), fs::copy_options::recursive);
+  const std::string names = Slurp(At("named/classes.txt"));
+  Spill(At("named/classes.txt"), "gr\xc3\xb6\xc3\x9f" + names.substr(names.find('\n')));
   std::vector<std::string> args = Train(npz, "of_npz");
+  *std::ranges::find(args, data()) = At("named");
   args.insert(args.end(), {"--preprocess",
                            "resize=24,crop=16,filter=bilinear,mean=0.5|0.5|0.5,std=0.5|0.5|0.5"});
   ASSERT_EQ(Graft(args).code, 0);
   ExpectRefused({"fuse", "--run", At("of_npz"), "--out", At("n.safetensors")}, 2,
                 "expected a name that ends with .npz");
   ASSERT_EQ(Graft({"fuse", "--run", At("of_npz"), "--out", At("n.npz")}).code, 0);
-  const nlohmann::json run = GraftJson({"eval", "--run", At("of_npz"), "--data", data()});
-  const nlohmann::json fused = GraftJson({"eval", "--model", At("n.npz"), "--data", data()});
+  const nlohmann::json run = GraftJson({"eval", "--run", At("of_npz"), "--data", At("named")});
+  const nlohmann::json fused = GraftJson({"eval", "--model", At("n.npz"), "--data", At("named")});
   EXPECT_EQ(fused["accuracy"], run["accuracy"]);
   EXPECT_NEAR(fused["loss"].get<double>(), run["loss"].get<double>(), 1e-5);
+  const nlohmann::json predicted = GraftJson(
+      {"predict", "--model", At("n.npz"), At("named/images/train800/000000.png"), "--top", "8"});
+  EXPECT_NE(predicted.dump().find("gr\xc3\xb6\xc3\x9f"), std::string::npos) << predicted.dump();
 }
 
 // A decoded image has three channels; a model of one would read beyond it.

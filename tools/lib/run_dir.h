@@ -30,9 +30,10 @@ class RunDir {
   const std::string& path() const { return path_; }
   bool resumed() const { return resumed_; }  // opened, not created
   const RunConfig& config() const { return config_; }
-  // Rewrites config.json with the base's hash, which is known only after a run has started.
-  void RecordExamples(const std::string& sha256);
+  // Rewrite config.json with a hash that is known only after a run has started: of the base, of the
+  // examples' numbers and labels.
   void RecordBase(const std::string& sha256);
+  void RecordExamples(const std::string& sha256);
   std::string file(const std::string& name) const { return path_ + "/" + name; }
 
   // state.safetensors holds the named entries (trainable and optimizer) and the progress.

@@ -217,17 +217,6 @@ Image GenerateImage(const GeneratedTask& task, int size, uint64_t seed, uint64_t
   Fail("there is no task '{}'", task.name);
 }
 
-LabelledImages GenerateTask(std::string_view name, int size, size_t count, uint64_t seed,
-                            uint64_t first) {
-  const GeneratedTask& task = FindGeneratedTask(name);
-  LabelledImages result{{}, {}, task.classes};
-  for (uint64_t index = first; index < first + count; ++index) {
-    result.images.push_back(GenerateImage(task, size, seed, index));
-    result.labels.push_back(GenerateLabel(task, seed, index));
-  }
-  return result;
-}
-
 void WriteTask(const std::string& directory, std::string_view name, int size,
                const TaskCounts& counts, uint64_t seed) {
   const GeneratedTask& task = FindGeneratedTask(name);

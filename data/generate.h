@@ -32,15 +32,6 @@ int GenerateLabel(const GeneratedTask& task, uint64_t seed, uint64_t index);
 // size x size pixels. Throws Error for a size outside the bounds above.
 Image GenerateImage(const GeneratedTask& task, int size, uint64_t seed, uint64_t index);
 
-struct LabelledImages {
-  std::vector<Image> images;
-  std::vector<int> labels;
-  std::vector<std::string> class_names;
-};
-// Images first, first + 1, ... of the task.
-LabelledImages GenerateTask(std::string_view task, int size, size_t count, uint64_t seed,
-                            uint64_t first = 0);
-
 struct TaskCounts {
   size_t train = 800, val = 200, test = 1000;
 };

@@ -45,13 +45,6 @@ void TextLoader::Start(std::vector<size_t> order) {
   taken_ = 0;
 }
 
-size_t TextLoader::RowsOf(size_t count) const {
-  GRAFT_CHECK(count <= remaining(), "{} examples asked for, {} left", count, remaining());
-  size_t rows = 0;
-  for (size_t i = 0; i < count; ++i) rows += length(order_[taken_ + i]);
-  return rows;
-}
-
 size_t TextLoader::CountWithin(size_t count, size_t rows) const {
   count = std::min(count, remaining());
   size_t fits = 0;

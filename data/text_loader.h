@@ -48,8 +48,6 @@ class TextLoader {
   void Start(std::vector<size_t> order);
   // Examples of the epoch that Next has not delivered yet.
   size_t remaining() const { return order_.size() - taken_; }
-  // Rows of the next `count` examples. REQUIRES: count <= remaining().
-  size_t RowsOf(size_t count) const;
   // The largest number up to `count` of next examples that have at most `rows` rows together, but
   // at least one if any remain.
   size_t CountWithin(size_t count, size_t rows) const;

@@ -87,7 +87,7 @@ constinit const OpDef kGatherRows{
     .gradient =
         +[](const GradientArgs& v) {
           std::vector<ValueId> d(2);
-          if (v.need[0]) d[0] = v.g.Add1(kScatterAddRows, {v.cotangent[0], v.in[1], v.in[0]});
+          if (v.need[0]) d[0] = ScatterAddRows(v.g, v.cotangent[0], v.in[1], v.in[0]);
           return d;
         },
     .cost =

@@ -216,8 +216,7 @@ void RunThin(const KernelArgs& args) noexcept {
 // Rows of a batch count as many, so that the choice is the same for every batch.
 void MaybeOnednn(MatmulState& state, const OnednnShape& shape) {
   const int64_t m = shape.a_transposed ? shape.m : std::numeric_limits<int64_t>::max();
-  if (!PreferOnednn(
-          {m, shape.k, shape.n, shape.a_transposed, false, state.plan.panel == kAvx512Panel}))
+  if (!PreferOnednn({m, shape.k, shape.n, shape.a_transposed, state.plan.panel == kAvx512Panel}))
     return;
   state.onednn = OnednnGemm::Prepare(shape);
   if (state.onednn)

@@ -34,10 +34,17 @@ struct OneThread {
   OneThread& operator=(const OneThread&) = delete;
 };
 
+// Element (r, c) is at c * ld + r if transposed, else at r * ld + c.
 memory::desc Matrix(int64_t rows, int64_t cols, bool transposed, int64_t ld) {
-  if (ld == 0) ld = transposed ? rows : cols;
   const memory::dims strides = transposed ? memory::dims{1, ld} : memory::dims{ld, 1};
   return {{rows, cols}, memory::data_type::f32, strides};
+}
+
+// A transposed A is [k, m] whatever part of m a block takes.
+int64_t StrideOfA(const OnednnShape& s) { return s.a_transposed ? s.m : s.k; }
+
+memory::desc PlainB(const OnednnShape& s) {
+  return Matrix(s.k, s.n, s.b_transposed, s.b_transposed ? s.k : s.n);
 }
 
 dnnl::primitive_attr Attributes(const OnednnShape& s) {
@@ -59,13 +66,11 @@ dnnl::primitive_attr Attributes(const OnednnShape& s) {
 }
 
 dnnl::matmul::primitive_desc Describe(const OnednnShape& s, int64_t rows) {
-  // A dense transposed A is [k, m] whatever part of m a block takes.
-  const int64_t lda = s.lda != 0 || !s.a_transposed ? s.lda : s.m;
-  const memory::desc a = Matrix(rows, s.k, s.a_transposed, lda);
+  const memory::desc a = Matrix(rows, s.k, s.a_transposed, StrideOfA(s));
   const memory::desc b =
       s.packed_b ? memory::desc({s.k, s.n}, memory::data_type::f32, memory::format_tag::any)
-                 : Matrix(s.k, s.n, s.b_transposed, s.ldb);
-  const memory::desc c = Matrix(rows, s.n, false, s.ldc);
+                 : PlainB(s);
+  const memory::desc c = Matrix(rows, s.n, false, s.n);
   const memory::desc bias({1, s.n}, memory::data_type::f32, memory::format_tag::ab);
   const dnnl::primitive_attr attr = Attributes(s);
 #if DNNL_VERSION_MAJOR >= 3
@@ -146,12 +151,10 @@ std::optional<OnednnGemm> OnednnGemm::Prepare(const OnednnShape& shape) {
     impl->c = impl->desc.dst_desc();
     if (shape.bias) impl->bias = impl->desc.bias_desc();
     impl->scratch = impl->desc.scratchpad_desc();
-    const size_t lda =
-        static_cast<size_t>(std::max(shape.lda, shape.a_transposed ? shape.m : shape.k));
-    const size_t ldc = static_cast<size_t>(std::max(shape.ldc, shape.n));
     const size_t rows = static_cast<size_t>(impl->block);
-    const size_t a_floats = shape.a_transposed ? lda * static_cast<size_t>(shape.k) : lda * rows;
-    impl->pad_bytes = RoundUp(4 * a_floats) + RoundUp(4 * ldc * rows);
+    const size_t a_lines = shape.a_transposed ? static_cast<size_t>(shape.k) : rows;
+    impl->pad_bytes = RoundUp(4 * a_lines * static_cast<size_t>(StrideOfA(shape))) +
+                      RoundUp(4 * rows * static_cast<size_t>(shape.n));
     impl->thread_bytes = RoundUp(impl->scratch.get_size());
     impl->threads = std::max(1, Threads());
     impl->MakeSlots();
@@ -174,7 +177,7 @@ size_t OnednnGemm::scratch_bytes() const {
 void OnednnGemm::Pack(const float* b, void* packed) const {
   const OneThread one;
   const OnednnShape& s = impl_->shape;
-  memory from(Matrix(s.k, s.n, s.b_transposed, s.ldb), Engine(), const_cast<float*>(b));
+  memory from(PlainB(s), Engine(), const_cast<float*>(b));
   memory to(impl_->b, Engine(), packed);
   dnnl::stream stream(Engine());
   dnnl::reorder(from, to).execute(stream, from, to);
@@ -186,8 +189,7 @@ void OnednnGemm::Run(int64_t m, const float* a, const void* b, const float* bias
   const Impl& impl = *impl_;
   const OnednnShape& s = impl.shape;
   GRAFT_CHECK(m <= s.m, "{} rows, prepared for {}", m, s.m);
-  const int64_t lda = s.lda != 0 ? s.lda : s.a_transposed ? s.m : s.k;
-  const int64_t ldc = s.ldc != 0 ? s.ldc : s.n;
+  const int64_t lda = StrideOfA(s);
   const FixedChunks cut(m, impl.block);
   std::byte* per_thread = scratch + impl.pad_bytes;
   const size_t row_bytes = static_cast<size_t>(s.n) * sizeof(float);
@@ -197,10 +199,10 @@ void OnednnGemm::Run(int64_t m, const float* a, const void* b, const float* bias
     GRAFT_CHECK(thread < impl.threads, "prepared for {} threads", impl.threads);
     std::byte* own = per_thread + static_cast<size_t>(thread) * impl.thread_bytes;
     const float* from = a + begin * (s.a_transposed ? 1 : lda);
-    float* to = c + begin * ldc;
+    float* to = c + begin * s.n;
     if (s.residual && residual != c) {
       for (int64_t r = 0; r < rows; ++r) {
-        std::memcpy(to + r * ldc, residual + (begin + r) * ldc, row_bytes);
+        std::memcpy(to + r * s.n, residual + (begin + r) * s.n, row_bytes);
       }
     }
     if (rows == impl.block)
@@ -216,10 +218,10 @@ void OnednnGemm::Run(int64_t m, const float* a, const void* b, const float* bias
       std::memcpy(pad_a + r * lda, from + r * lda, static_cast<size_t>(length) * sizeof(float));
     }
     for (int64_t r = 0; s.residual && r < rows; ++r) {
-      std::memcpy(pad_c + r * ldc, to + r * ldc, row_bytes);
+      std::memcpy(pad_c + r * s.n, to + r * s.n, row_bytes);
     }
     impl.Execute(static_cast<size_t>(thread), pad_a, b, bias, pad_c, own);
-    for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * ldc, pad_c + r * ldc, row_bytes);
+    for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * s.n, pad_c + r * s.n, row_bytes);
   });
 }
 

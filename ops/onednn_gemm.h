@@ -19,10 +19,9 @@ namespace graft {
 
 struct OnednnShape {
   int64_t m = 0, k = 0, n = 0;  // m: the most rows of a call
-  // A is [m, k], or stored as [k, m]; lda is the stride of what is stored. The same for B [k, n].
+  // Dense: A is [m, k], or stored as [k, m]; B is [k, n], or stored as [n, k].
   bool a_transposed = false, b_transposed = false;
-  int64_t lda = 0, ldb = 0, ldc = 0;  // 0: dense
-  bool packed_b = false;              // B in oneDNN's own layout, by Pack()
+  bool packed_b = false;  // B in oneDNN's own layout, by Pack()
   bool bias = false, residual = false;
   Activation activation = Activation::kNone;
 };
@@ -40,8 +39,8 @@ class OnednnGemm {
   // From B as the shape describes it to the buffer that Run wants as `b`. Single-threaded.
   void Pack(const float* b, void* packed) const;
 
-  // C = act(A B + bias) + residual, m <= shape.m rows; the residual has the stride of C and may be
-  // C. Parallel inside. `scratch` and a packed B: 64-byte aligned.
+  // C = act(A B + bias) + residual, m <= shape.m rows; the residual may be C. Parallel inside.
+  // `scratch` and a packed B: 64-byte aligned.
   void Run(int64_t m, const float* a, const void* b, const float* bias, const float* residual,
            float* c, std::byte* scratch) const noexcept;
 
@@ -63,10 +62,10 @@ class OnednnGemm {
 // strides) is the caller's to check.
 struct GemmChoice {
   int64_t m = 0, k = 0, n = 0;
-  bool a_transposed = false, packed_b = false, avx512 = false;
+  bool a_transposed = false, avx512 = false;
 };
 constexpr bool PreferOnednn(const GemmChoice& c) {
-  if (c.packed_b || c.k * c.n < 4096) return false;
+  if (c.k * c.n < 4096) return false;
   if (c.a_transposed && c.n % 1024 != 0) return true;
   return c.m <= 16 || (!c.avx512 && c.k <= 16);
 }

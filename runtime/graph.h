@@ -86,7 +86,6 @@ class Graph {
 
   void SetTrainable(ValueId param, bool trainable);
   void SetName(ValueId v, std::string name) { values_[v.i].name = std::move(name); }
-  void SetScope(NodeId n, std::string scope) { nodes_[n.i].scope = std::move(scope); }
   // Redirects the uses of `from` to `to`: all of them, or those in the listed nodes only. Outputs
   // and updates follow only when all uses do.
   void ReplaceUses(ValueId from, ValueId to);

@@ -97,25 +97,6 @@ void ParamStore::SetShared(std::string name, const ParamStore& store, std::strin
   entries_.insert_or_assign(std::move(name), std::move(entry));
 }
 
-void ParamStore::SetRows(std::string name, const ParamStore& store, std::string_view source,
-                         int64_t begin, int64_t end) {
-  const Entry& whole = store.Get(source);
-  // Not a bug of ours: the source's shape mostly comes from a file.
-  if (whole.shape.rank == 0 || begin < 0 || begin > end || end > whole.shape[0])
-    Fail("parameter '{}': rows {} to {} of '{}', which is {}", name, begin, end, source,
-         ToString(whole.shape));
-  Extents shape = whole.shape;
-  shape.d[0] = end - begin;
-  const int64_t row = whole.shape[0] ? whole.shape.size() / whole.shape[0] : 0;
-  const float* rows = whole.data + begin * row;
-  if (whole.written)  // shared rows would change under the slice
-    return Set(std::move(name), shape, {rows, static_cast<size_t>(shape.size())});
-  Entry entry = whole;
-  entry.shape = shape;
-  entry.data = rows;
-  entries_.insert_or_assign(std::move(name), std::move(entry));
-}
-
 const ParamStore::Entry* ParamStore::Find(std::string_view name) const {
   const auto it = entries_.find(name);
   return it == entries_.end() ? nullptr : &it->second;
@@ -155,15 +136,6 @@ void ParamStore::Freeze(std::string_view name) { GetEntry(name).written = false;
 void ParamStore::Erase(std::string_view name) {
   Get(name);
   entries_.erase(entries_.find(name));
-}
-
-void ParamStore::Rename(std::string_view from, std::string to) {
-  Get(from);
-  if (from == to) return;
-  if (Has(to)) Fail("cannot rename parameter '{}' to '{}', which exists", from, to);
-  auto node = entries_.extract(entries_.find(from));
-  node.key() = std::move(to);
-  entries_.insert(std::move(node));
 }
 
 std::vector<std::string> ParamStore::names() const {

@@ -47,7 +47,7 @@ class ParamStore {
   ParamStore& operator=(const ParamStore& other);
   ParamStore& operator=(ParamStore&& other) noexcept = default;
 
-  // These five create the entry or replace the one of this name.
+  // These four create the entry or replace the one of this name.
   void Set(std::string name, const Extents& shape, std::span<const float> values);
   float* Allocate(std::string name, const Extents& shape);  // zeros
   // `data` (4-byte aligned, read only) must live as long as `owner`, e.g. the mapping of a file.
@@ -55,10 +55,6 @@ class ParamStore {
                const float* data);
   // All of `source` in another store, shared and not copied.
   void SetShared(std::string name, const ParamStore& store, std::string_view source);
-  // Rows [begin, end) along the first dimension of `source`, shared and not copied: q, k, v of a
-  // fused [3D, D] projection. `source` may be in another store and may be replaced later.
-  void SetRows(std::string name, const ParamStore& store, std::string_view source, int64_t begin,
-               int64_t end);
 
   // A missing name is an Error with the nearest names; Find returns null instead.
   const Entry& Get(std::string_view name) const;
@@ -76,7 +72,6 @@ class ParamStore {
   void Freeze(std::string_view name);
 
   void Erase(std::string_view name);
-  void Rename(std::string_view from, std::string to);  // `to` must be new
 
   // Sorted by name, so equal stores enumerate equally whatever their history.
   const std::map<std::string, Entry, std::less<>>& entries() const { return entries_; }

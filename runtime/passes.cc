@@ -57,13 +57,6 @@ std::vector<PassReport> PassManager::Run(Graph& g) const {
   return reports;
 }
 
-PassReport EraseDeadNodes(Graph& g) {
-  PassReport report{"erase_dead", 0, g.live_nodes(), 0, 0, {}};
-  report.rewrites = static_cast<int>(g.EraseDead());
-  report.nodes_after = g.live_nodes();
-  return report;
-}
-
 PassReport MergeEqualNodes(Graph& g) {
   PassReport report{"merge_equal", 0, g.live_nodes(), 0, 0, {}};
   std::map<std::vector<uint32_t>, std::vector<NodeId>> seen;  // inputs -> nodes

@@ -40,9 +40,6 @@ class PassManager {
 // Equal nodes (operator, attributes, inputs, phase; no random ones) become one.
 PassReport MergeEqualNodes(Graph& g);
 
-// Nodes that reach no output go.
-PassReport EraseDeadNodes(Graph& g);
-
 // gather(f(x), rows) -> f(gather(x, rows)) for every operator that works row by row
 // (OpDef::row_inputs), so that only the rows that somebody reads are computed. `gather` is the
 // operator that takes (matrix, row indices); `attention` operators tell through `sink` how to take

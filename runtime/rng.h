@@ -20,8 +20,6 @@ enum class Purpose : uint32_t {
   kOrder = 2,  // order of the training examples; step is the epoch
   kDropout = 3,
   kDropPath = 4,
-  kMask = 5,  // methods that mask weights or tokens
-  kPath = 6,  // sampled paths of a supernet
   kData = 7,  // generated data and augmentation
 };
 

@@ -95,11 +95,4 @@ void AppendUtf8(char32_t c, std::string& utf8) {
   put(0x80 | (c & 0x3F));
 }
 
-std::string EncodeUtf8(std::u32string_view text) {
-  std::string utf8;
-  utf8.reserve(text.size());
-  for (char32_t c : text) AppendUtf8(c, utf8);
-  return utf8;
-}
-
 }  // namespace graft

@@ -15,6 +15,5 @@ std::u32string DecodeUtf8(std::string_view text);
 
 // REQUIRES: c is a code point, no surrogate.
 void AppendUtf8(char32_t c, std::string& utf8);
-std::string EncodeUtf8(std::u32string_view text);
 
 }  // namespace graft

@@ -51,11 +51,11 @@ TEST(Generate, LabelsAreBalanced) {
 TEST(Generate, EverySize) {
   for (const GeneratedTask& task : GeneratedTasks())
     for (int size : {16, 33, 224}) EXPECT_EQ(GenerateImage(task, size, 0, 7).width, size);
-  EXPECT_THAT(MessageOf([] { GenerateTask("shapes", 8, 1, 0); }),
+  EXPECT_THAT(MessageOf([] { GenerateImage(FindGeneratedTask("shapes"), 8, 1, 0); }),
               HasSubstr("expected an image size from 16 to 512, found 8"));
-  EXPECT_THAT(MessageOf([] { GenerateTask("shape", 32, 1, 0); }),
+  EXPECT_THAT(MessageOf([] { FindGeneratedTask("shape"); }),
               HasSubstr("there is no task 'shape'; did you mean 'shapes'?"));
-  EXPECT_THAT(MessageOf([] { GenerateTask("nonsense", 32, 1, 0); }),
+  EXPECT_THAT(MessageOf([] { FindGeneratedTask("nonsense"); }),
               HasSubstr("known: shapes, count, position, color, texture"));
 }
 
@@ -73,13 +73,12 @@ TEST(Generate, WriteTask) {
 
   // What is on disk is what the generator makes in memory.
   const ImageDataset data(root);
-  const LabelledImages train = GenerateTask("count", 24, 30, 9);
-  const LabelledImages test = GenerateTask("count", 24, 18, 9, kFirstTestIndex);
+  const GeneratedTask& task = FindGeneratedTask("count");
   const Split on_disk = data.Load("train800"), tests = data.Load("test");
-  EXPECT_EQ(ReadImage(on_disk.examples[29].path), train.images[29]);
-  EXPECT_EQ(on_disk.examples[29].label, train.labels[29]);
-  EXPECT_EQ(ReadImage(tests.examples[17].path), test.images[17]);
-  EXPECT_EQ(data.class_names(), train.class_names);
+  EXPECT_EQ(ReadImage(on_disk.examples[29].path), GenerateImage(task, 24, 9, 29));
+  EXPECT_EQ(on_disk.examples[29].label, GenerateLabel(task, 9, 29));
+  EXPECT_EQ(ReadImage(tests.examples[17].path), GenerateImage(task, 24, 9, kFirstTestIndex + 17));
+  EXPECT_EQ(data.class_names(), task.classes);
 
   EXPECT_THAT(MessageOf([&] { WriteTask(root, "count", 24, {}, 9); }),
               HasSubstr("out: the directory is not empty; name a new one"));

@@ -88,42 +88,6 @@ TEST(ParamStore, ViewsAreCopiedWhenWritten) {
   EXPECT_EQ(owner.use_count(), 1);  // the mapping is no longer needed
 }
 
-TEST(ParamStore, RowsShareAndOutliveTheirSource) {
-  ParamStore fused, store;
-  fused.Set("qkv", {6, 2}, Iota(12));
-  store.SetRows("q", fused, "qkv", 0, 2);
-  store.SetRows("v", fused, "qkv", 4, 6);
-  EXPECT_EQ(store.data("v"), fused.data("qkv") + 8);
-  EXPECT_EQ(store.shape("v"), (Extents{2, 2}));
-  EXPECT_EQ(store.bytes().owned, 48u);  // one buffer, counted once
-  fused.Mutable("qkv")[8] = -1;
-  fused.Erase("qkv");
-  EXPECT_THAT(store.values("v"), ElementsAre(8, 9, 10, 11));
-  store.Mutable("q")[0] = 5;
-  EXPECT_THAT(store.values("v"), ElementsAre(8, 9, 10, 11));
-}
-
-TEST(ParamStore, RowsOutside) {
-  ParamStore store;
-  store.Allocate("w", {4, 2});
-  store.Allocate("scalar", {});
-  EXPECT_EQ(MessageOf([&] { store.SetRows("q", store, "w", 2, 5); }),
-            "parameter 'q': rows 2 to 5 of 'w', which is [4,2]");
-  EXPECT_THROW(store.SetRows("q", store, "w", -1, 2), Error);
-  EXPECT_THROW(store.SetRows("q", store, "w", 3, 2), Error);
-  EXPECT_THROW(store.SetRows("q", store, "scalar", 0, 1), Error);
-}
-
-TEST(ParamStore, RowsOfAnEntryBeingWrittenAreCopied) {
-  ParamStore store;
-  float* w = store.Allocate("w", {4});
-  store.SetRows("half", store, "w", 2, 4);
-  w[2] = 3;
-  EXPECT_THAT(store.values("half"), ElementsAre(0, 0));
-  store.SetRows("w", store, "w", 2, 3);  // a slice may replace its source
-  EXPECT_THAT(store.values("w"), ElementsAre(3));
-}
-
 TEST(ParamStore, SetFromItself) {
   ParamStore store;
   store.Set("w", {4}, Iota(4));
@@ -131,23 +95,30 @@ TEST(ParamStore, SetFromItself) {
   EXPECT_THAT(store.values("w"), ElementsAre(2, 3));
 }
 
-TEST(ParamStore, RenameAndErase) {
+TEST(ParamStore, SharingOutlivesItsSource) {
+  ParamStore base, copy;
+  base.Set("w", {4}, Iota(4));
+  copy.SetShared("v", base, "w");
+  EXPECT_EQ(copy.data("v"), base.data("w"));
+  base.Mutable("w")[0] = -1;  // the sharer keeps what it had
+  base.Erase("w");
+  EXPECT_FALSE(base.Has("w"));
+  EXPECT_THAT(copy.values("v"), ElementsAre(0, 1, 2, 3));
+}
+
+TEST(ParamStore, SharingAnEntryBeingWrittenCopies) {
   ParamStore store;
-  float* w = store.Allocate("a", {1});
-  store.Rename("a", "b");
-  EXPECT_EQ(store.data("b"), w);
-  store.Rename("b", "b");
-  store.Allocate("c", {1});
-  EXPECT_THAT(MessageOf([&] { store.Rename("c", "b"); }), HasSubstr("which exists"));
-  store.Erase("b");
-  EXPECT_THAT(store.names(), ElementsAre("c"));
+  float* w = store.Allocate("w", {2});
+  store.SetShared("v", store, "w");
+  w[0] = 3;
+  EXPECT_THAT(store.values("v"), ElementsAre(0, 0));
 }
 
 TEST(ParamStore, EmptyAndImpossibleShapes) {
   ParamStore store;
   store.Set("empty", {0, 3}, {});
   EXPECT_NE(store.Mutable("empty"), nullptr);
-  store.SetRows("none", store, "empty", 0, 0);
+  store.SetShared("none", store, "empty");
   const ParamStore copy = store;
   EXPECT_EQ(copy.size(), 2u);
   EXPECT_THAT(MessageOf([&] {

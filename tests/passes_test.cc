@@ -181,14 +181,6 @@ TEST(MergeEqualNodes, ComputesTheSameAndIsIdempotent) {
   }
 }
 
-TEST(EraseDeadNodes, CountsWhatGoes) {
-  Graph g = TanhOfScale();
-  g.Add1(kRelu, {g.output("y")});
-  const PassReport report = EraseDeadNodes(g);
-  EXPECT_EQ(report.rewrites, 1);
-  EXPECT_EQ(report.nodes_after, 2u);
-}
-
 // --- fuse_epilogue -----------------------------------------------------------------------------
 
 // y = x W' + b, h = act(y); with `backward`, also act'(y) dh, as training has it.

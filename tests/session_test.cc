@@ -221,7 +221,8 @@ TEST(Session, NamesThatAreMissingGiveTheNearest) {
             "the graph has no state 'acc.sum'; did you mean 'acc.sums'?");
   EXPECT_TRUE(session.HasInput("hyper"));
   EXPECT_FALSE(session.HasInput("hyperr"));
-  params.Rename("weight", "weights");
+  params.SetShared("weights", params, "weight");
+  params.Erase("weight");
   EXPECT_THAT(MessageOf([&] {
                 Session(g, params, {.capacity = {2, 0}});
               }),

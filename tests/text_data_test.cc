@@ -285,7 +285,6 @@ TEST(TextLoader, RowsWithoutPadding) {
   EXPECT_EQ(loader.longest(), 4u);
   loader.Start({2, 0, 1, 2});
   EXPECT_EQ(loader.remaining(), 4u);
-  EXPECT_EQ(loader.RowsOf(3), 9u);
   Buffers b;
   EXPECT_EQ(loader.Next(3, b.Fit(3, 9)), 9u);
   EXPECT_THAT(b.ids, ElementsAre(100, 1, 2, 3, 100, 0, 1, 2, 100));

@@ -7,15 +7,14 @@
 #include <optional>
 #include <set>
 
-#include "autograd/prefix.h"
 #include "runtime/cpu.h"
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/json.h"
 #include "runtime/io/safetensors.h"
 #include "runtime/io/sha256.h"
 #include "runtime/rng.h"
-#include "runtime/threads.h"
 #include "tools/lib/base_hash.h"
+#include "tools/lib/features.h"
 #include "tools/lib/memory_budget.h"
 #include "tools/lib/trace.h"
 
@@ -26,9 +25,6 @@ using Clock = std::chrono::steady_clock;
 double Since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
-
-// Features of a frozen prefix are kept for all examples if they fit.
-constexpr size_t kFeatureCacheBytes = size_t{1} << 30;
 
 // One run in progress. Steps are numbered from 0 over all epochs.
 class Trainer {
@@ -49,8 +45,7 @@ class Trainer {
   void Compile();
   void CheckExamples();
   void CheckLoadedState() const;
-  void CutPrefix();
-  void ComputeFeatures(const Graph& prefix);
+  void KeepFeatures();
   void OneEpoch();
   void OneStep(std::span<const size_t> rows);
   StepResult StepOnFeatures(std::span<const size_t> rows, double lr);
@@ -78,8 +73,7 @@ class Trainer {
   TrainStep* step_ = nullptr;  // of compiled_
   std::optional<Evaluator> evaluator_;
   std::unique_ptr<Trace> trace_;
-  std::vector<float> features_;  // [examples, feature_size_], if the prefix is frozen
-  size_t feature_size_ = 0;
+  std::optional<Features> features_;  // of the training examples, if the first layers are frozen
   std::vector<std::string> trainable_, state_names_;
   std::optional<std::vector<std::string>> loaded_state_;  // names, if there was one
   Progress progress_;
@@ -143,13 +137,13 @@ void Trainer::CheckExamples() {
 }
 
 void Trainer::Compile() {
-  CutPrefix();
+  KeepFeatures();
   if (interrupted_) return;
   BudgetRequest request{
       .wanted = ChooseCapacity(model_.config, train_->longest(), c_.batch_size, c_.micro_batch),
       .longest = train_->longest(),
       .budget = c_.memory_budget,
-      .held_bytes = features_.size() * sizeof(float),
+      .held_bytes = features_ ? features_->values.size() * sizeof(float) : 0,
       .disabled = c_.disabled_passes};
   // A budget may choose otherwise on other threads, but a run goes on as it began.
   if (!c_.memory_budget.empty() && progress_.step > 0)
@@ -185,54 +179,15 @@ void Trainer::CheckLoadedState() const {
          found.size(), state_names_.size(), c_.method);
 }
 
-void Trainer::CutPrefix() {
-  constexpr std::string_view kInputs[] = {"image", "ids", "type_ids", "positions", "offsets"};
-  std::optional<PrefixCut> cut = CutFrozenPrefix(graph_, kInputs);
-  if (!cut) return;
-  const size_t rows = static_cast<size_t>(cut->features.shape[0].sequences);
-  const size_t size = rows * static_cast<size_t>(At(cut->features.shape, {}).cols());
-  if (size * train_->size() * sizeof(float) > kFeatureCacheBytes) return;
-  feature_size_ = size;
-  graph_ = std::move(cut->rest);
-  ComputeFeatures(cut->prefix);
-}
-
-// One pass over the training examples; later epochs read the results.
-void Trainer::ComputeFeatures(const Graph& prefix) {
-  Graph optimised = prefix;
-  InferencePasses(c_.disabled_passes).Run(optimised);
-  features_.resize(train_->size() * feature_size_);
-  const Counts wanted = ChooseCapacity(model_.config, train_->longest(), c_.batch_size);
-  Session session(optimised, model_.params,
-                  OptionsWithinBudget(optimised, model_.params, wanted, train_->longest(),
-                                      c_.memory_budget, features_.size() * sizeof(float)));
-  const Counts capacity = session.options().capacity;
-  train_->Start(InOrder(*train_));
-  const Clock::time_point start = Clock::now();
-  const size_t most = static_cast<size_t>(4 * capacity.sequences * Threads());
-  size_t done = 0;
-  while (train_->remaining() > 0) {
-    const size_t count = std::min(most, train_->remaining());
-    train_->Take(count);
-    const std::vector<Counts> parts = train_->Parts(capacity);
-    ForEachPart(session, parts, [&](size_t i, int64_t first, int worker) {
-      train_->Fill(session, first, parts[i].sequences, worker);
-      session.Run(parts[i], worker);
-      std::copy_n(session.Output("features", worker).f32(),
-                  static_cast<size_t>(parts[i].sequences) * feature_size_,
-                  &features_[(done + static_cast<size_t>(first)) * feature_size_]);
-    });
-    done += count;
-    if (hooks_.stop && hooks_.stop()) {
-      interrupted_ = true;
-      return;
-    }
-  }
-  progress_.seconds += Since(start);
-  session_seconds_ += Since(start);
-  if (hooks_.note)
-    hooks_.note(fmt::format("features of the frozen layers kept for {} {} ({:.1f} s, once)", done,
-                            train_->unit(), Since(start)));
+void Trainer::KeepFeatures() {
+  features_ = ComputeFeatures(graph_, model_, c_, *train_, hooks_.stop);
+  if (!features_) return;
+  interrupted_ = features_->interrupted;
+  progress_.seconds += features_->seconds;
+  session_seconds_ += features_->seconds;
+  if (hooks_.note && !interrupted_)
+    hooks_.note(fmt::format("features of the frozen layers kept for {} {} ({:.1f} s, once)",
+                            train_->size(), train_->unit(), features_->seconds));
 }
 
 std::vector<size_t> Trainer::EpochOrder(int64_t epoch) const {
@@ -252,7 +207,7 @@ StepResult Trainer::StepOnFeatures(std::span<const size_t> rows, double lr) {
                       for (const size_t row :
                            rows.subspan(static_cast<size_t>(first), static_cast<size_t>(count))) {
                         *labels++ = train_->label(row);
-                        input = std::copy_n(&features_[row * feature_size_], feature_size_, input);
+                        input = std::copy_n(features_->of(row), features_->size, input);
                       }
                     });
 }
@@ -275,7 +230,7 @@ StepResult Trainer::StepOnExamples(std::span<const size_t> rows, double lr) {
 void Trainer::OneStep(std::span<const size_t> rows) {
   const int64_t step = progress_.step;
   const double lr = LearningRate(c_, step, steps_);
-  const StepResult result = feature_size_ ? StepOnFeatures(rows, lr) : StepOnExamples(rows, lr);
+  const StepResult result = features_ ? StepOnFeatures(rows, lr) : StepOnExamples(rows, lr);
   if (!std::isfinite(result.loss))  // the sign of a NaN means nothing
     StopNonFinite(fmt::format("the loss is {} at step {} of {} (epoch {}, learning rate {:.3g})",
                               std::fabs(result.loss), step + 1, steps_, epoch_of(step) + 1, lr));
@@ -289,7 +244,7 @@ void Trainer::OneEpoch() {
   const std::vector<size_t> order = EpochOrder(epoch);
   const size_t batch = static_cast<size_t>(c_.batch_size);
   const size_t done = static_cast<size_t>(progress_.step % steps_per_epoch_) * batch;
-  if (!feature_size_) train_->Start({order.begin() + static_cast<ptrdiff_t>(done), order.end()});
+  if (!features_) train_->Start({order.begin() + static_cast<ptrdiff_t>(done), order.end()});
   const double flops = step_->session().cost(Phase::kMain).flops;  // of a full micro-batch
   for (size_t at = done; at < order.size(); at += batch) {
     const Clock::time_point start = Clock::now();

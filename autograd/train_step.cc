@@ -102,6 +102,8 @@ constexpr size_t kLaneBytes = size_t{64} << 20;
 }  // namespace
 
 SessionOptions TrainStep::Options(const Graph& g, const Counts& capacity, Layout layout) {
+  if (capacity.sequences < 1)
+    Fail("micro-batch: expected at least 1 sequence, found {}", capacity.sequences);
   size_t bytes = 1;
   for (ValueId v : g.Trainable())
     bytes += static_cast<size_t>(At(g.shape(v), {}).size()) * sizeof(float);

@@ -123,7 +123,9 @@ size_t DatasetReport::leaked() const {
   return count;
 }
 
-bool DatasetReport::ok() const { return unreadable.empty() && duplicates.empty() && leaked() == 0; }
+bool DatasetReport::ok() const {
+  return unreadable.empty() && left_out.empty() && duplicates.empty() && leaked() == 0;
+}
 
 DatasetReport CheckDataset(const std::string& directory, int threads) {
   const ImageDataset dataset(directory);
@@ -134,6 +136,7 @@ DatasetReport CheckDataset(const std::string& directory, int threads) {
   report.layout = dataset.layout();
   report.num_classes = dataset.num_classes();
   report.class_names = dataset.class_names();
+  report.left_out = dataset.left_out();
   for (const Split& split : splits)
     report.splits.push_back(ReportSplit(split, all, report.num_classes));
   for (const auto& [path, facts] : all)
@@ -164,6 +167,8 @@ std::string ToString(const DatasetReport& report) {
   }
   AppendLines(text, "unreadable images", report.unreadable,
               [](const UnreadableImage& u) { return u.reason; });
+  AppendLines(text, "images of formats that are not read", report.left_out,
+              [](const std::string& path) { return path; });
   AppendLines(text, "equal pictures in two splits", report.duplicates, [](const DuplicateImage& d) {
     return fmt::format("{} ({}) = {} ({})", d.first_path, d.first_split, d.second_path,
                        d.second_split);

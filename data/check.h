@@ -43,10 +43,11 @@ struct DatasetReport {
   std::vector<UnreadableImage> unreadable;
   std::vector<DuplicateImage> duplicates;
   std::vector<SplitOverlap> overlaps;
+  std::vector<std::string> left_out;  // images of formats that are not read
 
   // Paths in both a test and a training or validation split.
   size_t leaked() const;
-  // No unreadable image, no picture under two paths in two splits, and nothing leaked.
+  // No unreadable image, none left out, no picture under two paths in two splits, nothing leaked.
   bool ok() const;
 };
 

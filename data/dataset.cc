@@ -19,6 +19,8 @@ const std::vector<std::string> kListNames = {"train800", "val200", "train800val2
 const std::vector<std::string> kSplitFolders = {"train", "val", "valid", "validation", "test"};
 const std::vector<std::string> kExtensions = {".jpg", ".jpeg", ".png", ".ppm",
                                               ".pgm", ".pbm",  ".pnm"};
+const std::vector<std::string> kOtherExtensions = {".webp", ".bmp",  ".gif", ".tif", ".tiff",
+                                                   ".heic", ".avif", ".jp2", ".jxl"};
 
 std::string_view Trim(std::string_view text) {
   constexpr std::string_view blanks = " \t";
@@ -90,17 +92,18 @@ std::vector<std::string> SubFolders(const fs::path& directory) {
   return names;
 }
 
-bool HasImageExtension(const fs::path& path) {
+bool HasExtension(const fs::path& path, const std::vector<std::string>& extensions) {
   std::string extension = path.extension().string();
   for (char& c : extension)
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  return Contains(kExtensions, extension);
+  return Contains(extensions, extension);
 }
 
-std::vector<std::string> ImagesBelow(const fs::path& directory) {
+std::vector<std::string> FilesBelow(const fs::path& directory,
+                                    const std::vector<std::string>& extensions) {
   std::vector<std::string> paths;
   for (const fs::directory_entry& entry : fs::recursive_directory_iterator(directory))
-    if (!entry.is_directory() && HasImageExtension(entry.path()))
+    if (!entry.is_directory() && HasExtension(entry.path(), extensions))
       paths.push_back(entry.path().string());
   std::sort(paths.begin(), paths.end());
   return paths;
@@ -114,7 +117,7 @@ Split ReadFolders(const fs::path& root, const std::string& name,
     if (found == classes.end())
       Fail("{}: the class '{}' is not among the {} class folders of the training split{}",
            (root / folder).string(), folder, classes.size(), DidYouMean(folder, classes));
-    const std::vector<std::string> paths = ImagesBelow(root / folder);
+    const std::vector<std::string> paths = FilesBelow(root / folder, kExtensions);
     if (paths.empty())
       Fail("{}: expected images ({}) in the class folder, found none", (root / folder).string(),
            "jpg, jpeg, png, ppm, pgm, pbm, pnm");
@@ -193,6 +196,9 @@ void ImageDataset::OpenFolders() {
       splits_.push_back(ReadFolders(root / name, name, class_names_));
   }
   num_classes_ = static_cast<int>(class_names_.size());
+  for (const std::string& folder : names.empty() ? folders : names)
+    for (std::string& path : FilesBelow(root / folder, kOtherExtensions))
+      left_out_.push_back(std::move(path));
 }
 
 std::vector<std::string> ImageDataset::split_names() const {

@@ -48,6 +48,9 @@ class ImageDataset {
   // Lines of classes.txt or class folders; without either, the largest label of all lists plus one.
   int num_classes() const { return num_classes_; }
 
+  // Images in class folders whose format is not read (.webp, .bmp and the like).
+  const std::vector<std::string>& left_out() const { return left_out_; }
+
   // The usual split of this purpose if it exists, else "": train800 or train; val200, val, valid or
   // validation; test, else a validation split.
   std::string DefaultTrainSplit() const;
@@ -61,7 +64,7 @@ class ImageDataset {
   std::string directory_;
   DatasetLayout layout_ = DatasetLayout::kLists;
   std::vector<Split> splits_;
-  std::vector<std::string> class_names_;
+  std::vector<std::string> class_names_, left_out_;
   int num_classes_ = 0;
 };
 

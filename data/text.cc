@@ -47,8 +47,8 @@ std::string ChooseColumn(const std::string& asked, const std::vector<std::string
   if (!name.empty() && Contains(columns, name)) return name;
   if (!asked.empty()) Fail("{}: there is no column '{}'{}", where, name, DidYouMean(name, columns));
   if (needed)
-    Fail("{}: expected a column '{}', found {}; name the column to use", where, usual[0],
-         fmt::join(columns, ", "));
+    Fail("{}: expected a column '{}', found {}; hint: name the columns with --columns", where,
+         usual[0], fmt::join(columns, ", "));
   return "";
 }
 
@@ -276,7 +276,7 @@ TextColumns ParseTextColumns(const std::string& names) {
     else
       parts.back() += c;
   if (parts.size() < 2 || parts.size() > 3 || Contains(parts, ""))
-    Fail("columns '{}': expected TEXT,LABEL or TEXT,SECOND,LABEL", names);
+    Fail("--columns '{}': expected TEXT,LABEL or TEXT,SECOND,LABEL", names);
   return {parts[0], parts.size() == 3 ? parts[1] : "", parts.back()};
 }
 

@@ -284,6 +284,10 @@ void RecogniseArchitecture(const TensorFile& file, const std::string& arch, Load
     if (labels.is_array())
       for (const auto& label : labels)
         if (label.is_string()) m.labels.push_back(label.get<std::string>());
+    if (!m.labels.empty() && Shapes(file, m).Has("head.weight") &&
+        std::ssize(m.labels) != Classes(m.config))
+      Fail("{} (metadata graft.labels): {} names, but the classifier has {} classes", m.source,
+           m.labels.size(), Classes(m.config));
   }
   CheckConfig(m.config, m.source);
 }

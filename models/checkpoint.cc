@@ -131,7 +131,8 @@ LoadedModel LoadModel(const std::string& source, const std::string& arch, uint64
 void AdaptClasses(LoadedModel& model, const std::vector<std::string>& labels, uint64_t seed) {
   if (labels.empty()) return;
   DropProblemType(&model);
-  if (model.params.Has("head.weight") && model.labels == labels) return;
+  const bool fits = Classes(model.config) == std::ssize(labels);
+  if (model.params.Has("head.weight") && model.labels == labels && fits) return;
   model.ledger.reshaped.push_back({"head", fmt::format("{} classes", Classes(model.config)),
                                    fmt::format("{} classes", labels.size()),
                                    "fresh head for the task"});

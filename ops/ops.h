@@ -8,32 +8,33 @@ namespace graft {
 
 // The one list: declarations, tests, benchmarks and documents come from it. An operator left out of
 // it has no name that anybody could use.
-#define GRAFT_OPS(X)                                                                            \
-  X(Add)                                                                                        \
-  X(Sub) X(Mul) X(Div) X(Scale) X(BroadcastLike)             /* elementwise.cc */               \
-      X(Gelu) X(GeluTanh) X(Relu) X(Silu) X(Tanh) X(Sigmoid) /* activation.cc */                \
-      X(GeluGrad) X(GeluTanhGrad) X(ReluGrad) X(SiluGrad) X(TanhGrad) X(SigmoidGrad) X(SumRows) \
-          X(SumCols) X(SumAll) X(SumSquares)                    /* reduce.cc */                 \
-      X(LayerNorm) X(LayerNormGradInput) X(LayerNormGradAffine) /* norm.cc */                   \
-      X(Softmax)                                                /* softmax.cc */                \
-      X(Matmul)                                                 /* matmul.cc */                 \
-      X(Attention) X(AttentionGrad)                             /* attention.cc */              \
-      X(SliceCols) X(PadCols) X(ConcatCols) X(SliceRows) X(PadRows) X(ConcatRows) X(Transpose)  \
-          X(Patchify)                 /* shape.cc */                                            \
-      X(GatherRows) X(ScatterAddRows) /* gather.cc */                                           \
-      X(Offsets) X(ShiftOffsets) X(FirstRows) X(InsertTokens) X(DropTokens) X(AddPositions)     \
-          X(SumPositions) X(SegmentMean) X(SegmentMeanGrad) /* sequence.cc */                   \
-      X(Dropout)                                            /* dropout.cc */                    \
-      X(CrossEntropy) X(CrossEntropyGrad)                   /* loss.cc */                       \
-      X(AdamW) X(Sgd) X(ClipScale)                          /* optimizer.cc */
+// clang-format off
+#define GRAFT_OPS(X)                                                                              \
+  /* elementwise.cc */ X(Add) X(Sub) X(Mul) X(Div) X(Scale) X(BroadcastLike)                      \
+  /* activation.cc  */ X(Gelu) X(GeluTanh) X(Relu) X(Silu) X(Tanh) X(Sigmoid)                     \
+                     X(GeluGrad) X(GeluTanhGrad) X(ReluGrad) X(SiluGrad) X(TanhGrad) X(SigmoidGrad)\
+  /* reduce.cc      */ X(SumRows) X(SumCols) X(SumAll) X(SumSquares)                              \
+  /* norm.cc        */ X(LayerNorm) X(LayerNormGradInput) X(LayerNormGradAffine)                  \
+  /* softmax.cc     */ X(Softmax)                                                                 \
+  /* matmul.cc      */ X(Matmul)                                                                  \
+  /* attention.cc   */ X(Attention) X(AttentionGrad)                                              \
+  /* shape.cc       */ X(SliceCols) X(PadCols) X(ConcatCols) X(SliceRows) X(PadRows)              \
+                     X(ConcatRows) X(Transpose) X(Patchify)                                       \
+  /* gather.cc      */ X(GatherRows) X(ScatterAddRows)                                            \
+  /* sequence.cc    */ X(Offsets) X(ShiftOffsets) X(FirstRows) X(InsertTokens) X(DropTokens)      \
+                     X(AddPositions) X(SumPositions) X(SegmentMean) X(SegmentMeanGrad)            \
+  /* dropout.cc     */ X(Dropout)                                                                 \
+  /* loss.cc        */ X(CrossEntropy) X(CrossEntropyGrad)                                        \
+  /* optimizer.cc   */ X(AdamW) X(Sgd) X(ClipScale)
+// clang-format on
 
 #define GRAFT_DECLARE(name) extern const OpDef k##name;
 GRAFT_OPS(GRAFT_DECLARE)
 #undef GRAFT_DECLARE
 std::span<const OpDef* const> AllOps();
 
-// --- elementwise.cc: b is like a, or a row vector [C], a column [R,1], or a scalar [1]
-// -------------
+// --- elementwise.cc: b is like a, or a row vector [C], a column [R,1], or a scalar [1] ---
+
 inline ValueId Add(Graph& g, ValueId a, ValueId b) { return g.Add1(kAdd, {a, b}); }
 inline ValueId Sub(Graph& g, ValueId a, ValueId b) { return g.Add1(kSub, {a, b}); }
 inline ValueId Mul(Graph& g, ValueId a, ValueId b) { return g.Add1(kMul, {a, b}); }
@@ -49,19 +50,19 @@ inline ValueId BroadcastLike(Graph& g, ValueId v, ValueId like) {
   return g.Add1(kBroadcastLike, {v, like});
 }
 
-// --- activation.cc: the *Grad operators take (x, dy)
-// -----------------------------------------------
+// --- activation.cc: the *Grad operators take (x, dy) ---
+
 inline ValueId Gelu(Graph& g, ValueId x) { return g.Add1(kGelu, {x}); }
 
-// --- reduce.cc
-// --------------------------------------------------------------------------------------
+// --- reduce.cc ---
+
 inline ValueId SumRows(Graph& g, ValueId x) { return g.Add1(kSumRows, {x}); }  // [R,C] -> [C]
 inline ValueId SumCols(Graph& g, ValueId x) { return g.Add1(kSumCols, {x}); }  // [R,C] -> [R,1]
 inline ValueId SumAll(Graph& g, ValueId x) { return g.Add1(kSumAll, {x}); }    // any -> [1]
 inline ValueId SumSquares(Graph& g, ValueId x) { return g.Add1(kSumSquares, {x}); }  // any -> [1]
 
-// --- norm.cc
-// ----------------------------------------------------------------------------------------
+// --- norm.cc ---
+
 struct NormAttrs {
   double eps = 1e-6;
   bool operator==(const NormAttrs&) const = default;
@@ -77,10 +78,10 @@ inline ValueId LayerNorm(Graph& g, ValueId x, ValueId gain, ValueId bias, double
 
 inline ValueId Softmax(Graph& g, ValueId x) { return g.Add1(kSoftmax, {x}); }  // over columns
 
-// --- matmul.cc
-// -------------------------------------------------------------------------------------- op(a)
-// op(b) * alpha, with op(a) [M,K] and op(b) [K,N]; ta, tb say that a, b are stored transposed. The
-// fused forms are made by optimising passes: y = act(alpha a b + bias) + residual.
+// --- matmul.cc ---
+
+// op(a) op(b) * alpha, with op(a) [M,K] and op(b) [K,N]; ta, tb say that a, b are stored
+// transposed. The fused forms are made by optimising passes: y = act(alpha a b + bias) + residual.
 struct MatmulAttrs {
   bool ta = false, tb = false;
   double alpha = 1;
@@ -104,12 +105,12 @@ inline ValueId Linear(Graph& g, ValueId x, ValueId weight, ValueId bias, Where a
   return bias.valid() ? Add(g, y, bias) : y;
 }
 
-// --- attention.cc
-// ----------------------------------------------------------------------------------- softmax(scale
-// q k' + mask) v per head and sequence, never materialised beyond a tile. Inputs: q [Rq,D], k
-// [Rk,D], v [Rk,D], q_offsets, kv_offsets; then with mask: [Rk,1], added to the scores of that key;
-// with prefix: prefix_k [P,D], prefix_v [P,D], further keys of every sequence. Results: context
-// [Rq,D], lse [Rq,heads] (log of the sum of exp of the scores).
+// --- attention.cc ---
+
+// softmax(scale q k' + mask) v per head and sequence, never materialised beyond a tile. Inputs: q
+// [Rq,D], k [Rk,D], v [Rk,D], q_offsets, kv_offsets; then with mask: [Rk,1], added to the scores of
+// that key; with prefix: prefix_k [P,D], prefix_v [P,D], further keys of every sequence. Results:
+// context [Rq,D], lse [Rq,heads] (log of the sum of exp of the scores).
 struct AttentionAttrs {
   int64_t heads = 1;
   double scale = 1;
@@ -134,8 +135,8 @@ struct AttentionGradAttrs {
   }
 };
 
-// --- shape.cc
-// ---------------------------------------------------------------------------------------
+// --- shape.cc ---
+
 struct SliceAttrs {  // also of PadCols/PadRows: `begin` zeros before, `count` columns or rows in
                      // all
   int64_t begin = 0, count = 0;
@@ -162,9 +163,9 @@ inline ValueId Patchify(Graph& g, ValueId image, int64_t patch, Where at = Where
   return g.Add1(kPatchify, {image}, PatchifyAttrs{patch}, at);
 }
 
-// --- gather.cc
-// -------------------------------------------------------------------------------------- x [R,C],
-// rows i32 [N] -> [N,C]. An index outside [0,R) gives zeros (and adds nothing backward).
+// --- gather.cc ---
+
+// x [R,C], rows i32 [N] -> [N,C]. An index outside [0,R) gives zeros (and adds nothing backward).
 inline ValueId GatherRows(Graph& g, ValueId x, ValueId rows) {
   return g.Add1(kGatherRows, {x, rows});
 }
@@ -174,8 +175,8 @@ inline ValueId ScatterAddRows(Graph& g, ValueId y, ValueId rows, ValueId like) {
   return g.Add1(kScatterAddRows, {y, rows, like});
 }
 
-// --- sequence.cc
-// ------------------------------------------------------------------------------------
+// --- sequence.cc ---
+
 struct OffsetsAttrs {
   int64_t length = 1;
   bool operator==(const OffsetsAttrs&) const = default;
@@ -226,12 +227,12 @@ inline ValueId SegmentMean(Graph& g, ValueId x, ValueId offsets, int64_t positio
   return g.Add1(kSegmentMean, {x, offsets}, TokensAttrs{position, 0});
 }
 
-// --- dropout.cc
-// ------------------------------------------------------------------------------------- (x [R,C],
-// offsets, rng i32 [2] = {step, index of the batch's first sequence here}) -> x mask/(1-p). With
-// per_sequence one draw decides for a whole sequence (drop-path). The mask is a function of (seed,
-// purpose, stream, step, sequence in the user's batch, position), so backward is the same operator
-// on dy.
+// --- dropout.cc ---
+
+// (x [R,C], offsets, rng i32 [2] = {step, index of the batch's first sequence here}) -> x
+// mask/(1-p). With per_sequence one draw decides for a whole sequence (drop-path). The mask is a
+// function of (seed, purpose, stream, step, sequence in the user's batch, position), so backward is
+// the same operator on dy.
 struct DropoutAttrs {
   double p = 0;
   bool per_sequence = false;
@@ -247,8 +248,8 @@ inline ValueId Dropout(Graph& g, ValueId x, ValueId offsets, ValueId rng, Dropou
   return g.Add1(kDropout, {x, offsets, rng}, std::move(attrs));
 }
 
-// --- loss.cc
-// ----------------------------------------------------------------------------------------
+// --- loss.cc ---
+
 struct LossAttrs {
   double smoothing = 0;
   bool operator==(const LossAttrs&) const = default;
@@ -260,8 +261,9 @@ inline ValueId CrossEntropy(Graph& g, ValueId logits, ValueId labels, double smo
   return g.Add1(kCrossEntropy, {logits, labels}, LossAttrs{smoothing});
 }
 
-// --- optimizer.cc: results take the place of param and state (Graph::updates)
-// ---------------------- hyper f32 [3] = {learning rate, 1 - beta1^t, 1 - beta2^t}.
+// --- optimizer.cc: results take the place of param and state (Graph::updates) ---
+
+// hyper f32 [3] = {learning rate, 1 - beta1^t, 1 - beta2^t}.
 struct AdamWAttrs {  // torch.optim.AdamW: p *= 1 - lr wd; p -= lr m^ / (sqrt(v^) + eps)
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
   bool operator==(const AdamWAttrs&) const = default;

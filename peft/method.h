@@ -56,8 +56,7 @@ std::vector<PassReport> ApplyMethod(Graph& g, ParamStore& params, const Method& 
 // How many numbers train.
 int64_t TrainableCount(const Graph& g);
 
-// --- what methods are made of
-// --------------------------------------
+// --- what methods are made of ---
 
 // A dense layer in the graph: the matmul with a parameter as transposed right operand.
 bool IsSite(const Graph& g, ValueId v);

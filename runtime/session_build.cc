@@ -50,6 +50,10 @@ void Session::Impl::PlaceLeaves(const SessionOptions& options) {
   }
   const auto append = [&](Role role, Place::Kind kind, size_t& bytes, auto& ids) {
     for (ValueId v : graph.Leaves(role)) {
+      for (const Dim& d : graph.shape(v))
+        if (d.tokens > 0 && options.capacity.tokens == 0 && options.capacity.sequences > 0)
+          Fail("capacity: no tokens, but '{}' is {}; hint: {{sequences, tokens}}",
+               graph.value(v).name, ToString(graph.type(v)));
       place[v.i] = {kind, bytes, nullptr};
       bytes += RoundUp(Bytes(graph.type(v), options.capacity), kAlignment);
       ids[graph.value(v).name] = v;

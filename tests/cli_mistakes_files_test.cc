@@ -187,7 +187,7 @@ TEST_F(FileMistakes, AdaptersOfOurs) {
               {"option.safetensors", "'r'", "expected text"}),
       changed("list", {{"graft.recipe", "{}"}}, "", {}, {"a list of methods"}),
       changed("labels", {{"graft.labels", "[1,2,3]"}}, "", {}, {"class names", "found 1"}),
-      changed("seed", {{"graft.seed", "-1"}}, "", {}, {"graft.seed", "whole number"}),
+      changed("seed", {{"graft.seed", "1e3"}}, "", {}, {"graft.seed", "whole number"}),
       changed("shape", {}, kA, {4, 12}, {"'blocks.0.attn.q.lora_a'"}),
       changed("preprocess", {{"graft.preprocess", "imagenett"}}, "", {},
               {"did you mean 'imagenet'"}),

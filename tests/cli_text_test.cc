@@ -256,7 +256,8 @@ TEST_F(TextStory, FusedModelPredictsAlike) {
   EXPECT_EQ(evaluate("--model", fused), evaluate("--run", lora));
 }
 
-// The encoder runs once for each text, whatever the epochs; a killed run makes the same features.
+// The encoder runs once for each text, whatever the epochs; a run that goes on makes the same
+// features again.
 TEST_F(TextStory, LinearProbeKeepsFeatures) {
   const auto probe = [&](const char* out, const std::vector<std::string>& more) {
     std::vector<std::string> args = Args(*dir_ / out, more);
@@ -269,7 +270,72 @@ TEST_F(TextStory, LinearProbeKeepsFeatures) {
             std::string::npos)
       << o.out << o.err;
   probe("linear_one", {"--threads", "1"});
-  EXPECT_EQ(Slurp(*dir_ / "linear/last.safetensors"), Slurp(*dir_ / "linear_one/last.safetensors"));
+  const std::string weights = Slurp(*dir_ / "linear/last.safetensors");
+  EXPECT_EQ(weights, Slurp(*dir_ / "linear_one/last.safetensors"));
+  fs::remove(*dir_ / "linear_one/last.safetensors");
+  fs::remove(*dir_ / "linear_one/state.safetensors");  // as of a run that was killed early
+  EXPECT_EQ(Graft({"train", "--resume", *dir_ / "linear_one"}).code, 0);
+  EXPECT_EQ(weights, Slurp(*dir_ / "linear_one/last.safetensors"));
+}
+
+// Under any name of its file: the merged model, and the base that undoing gives, read texts.
+TEST_F(TextStory, TheVocabularyGoesWithTheModel) {
+  const std::string words = *dir_ / "words", named = *dir_ / "of_words";
+  fs::copy_file(kVocabulary, words);
+  std::vector<std::string> args = Args(named, {"--limit", "32"});
+  *std::find(args.begin(), args.end(), kVocabulary) = words;
+  *std::find(args.begin(), args.end(), "full") = "lora(r=2)";
+  GraftJson(args);
+  const std::string fused = *dir_ / "words_fused", base = *dir_ / "words_base";
+  GraftJson({"fuse", "--run", named, "--out", fused});
+  const auto predict = [](const std::string& flag, const std::string& model) {
+    return GraftJson({"predict", flag, model, "--text", "a b x"})["results"][0]["top"][0]["class"];
+  };
+  EXPECT_EQ(predict("--model", fused), predict("--run", named));
+  args = Args(*dir_ / "of_fused", {"--limit", "32"});
+  *std::find(args.begin(), args.end(), "init:bert_tiny") = fused;
+  *std::find(args.begin(), args.end(), "full") = "lora(r=2)";
+  GraftJson(args);
+  const std::string second = *dir_ / "second_fused";
+  GraftJson({"fuse", "--run", *dir_ / "of_fused", "--out", second, "--keep-base"});
+  GraftJson({"fuse", "--undo", second, "--out", base});
+  EXPECT_EQ(predict("--model", base), predict("--model", fused));
+  const Outcome file = Graft({"fuse", "--run", named, "--out", *dir_ / "f.safetensors"});
+  EXPECT_EQ(file.code, 2);
+  EXPECT_NE(file.err.find("fuse writes a directory"), std::string::npos) << file.err;
+}
+
+TEST_F(TextStory, LabelledTextsAreNoPairs) {
+  const Outcome o = Graft({"predict", "--run", run(), data() + "/dev.tsv"});
+  EXPECT_EQ(o.code, 0);
+  EXPECT_NE(o.out.find("the second column holds classes"), std::string::npos) << o.out;
+}
+
+// The plan of a run has buffers for the texts that it began with.
+TEST_F(TextStory, LongerTextsAreNotResumedOn) {
+  const std::string moving = *dir_ / "moving", out = *dir_ / "moved";
+  fs::copy(data(), moving);
+  std::vector<std::string> args =
+      Args(out, {"--memory-budget", "1GiB", "--save-every", "1", "--limit", "64"});
+  *std::find(args.begin(), args.end(), data()) = moving;
+  Process process(args);
+  while (process.Running() && !fs::exists(out + "/state.safetensors")) usleep(5000);
+  process.Signal(SIGINT);
+  ASSERT_EQ(process.Wait().code, 130);
+  const std::string texts = Slurp(moving + "/train.tsv"), plan = Slurp(out + "/plan.json");
+  Spill(moving + "/train.tsv", "a b c d e f g h i j k l m n o p " + texts);
+  const Outcome longer = Graft({"train", "--resume", out});
+  EXPECT_EQ(longer.code, 1);
+  EXPECT_NE(longer.err.find("have changed since"), std::string::npos) << longer.err;
+  Spill(moving + "/train.tsv", texts);
+  nlohmann::json small = nlohmann::json::parse(plan);
+  small["micro_batch_tokens"] = 1;
+  Spill(out + "/plan.json", small.dump());
+  const Outcome damaged = Graft({"train", "--resume", out});
+  EXPECT_EQ(damaged.code, 1);
+  EXPECT_NE(damaged.err.find("micro_batch_tokens"), std::string::npos) << damaged.err;
+  Spill(out + "/plan.json", plan);
+  EXPECT_EQ(Graft({"train", "--resume", out}).code, 0);
 }
 
 TEST_F(TextStory, MistakesAreNamed) {

@@ -1,5 +1,5 @@
 // Every method, by its record: start, counts, gradients, merging, frozen tensors.
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include <cmath>
 
@@ -147,8 +147,8 @@ TEST_P(PeftMethod, MergesIntoThePlainModel) {
   Graph g = InferenceGraph(kTiny, method_, merged, 11, false);
   const Graph before = g, plain = BuildVit(kTiny);
   const MergeResult result = Merge(g, merged, plain.ParamNames());
-  EXPECT_TRUE(result.left.empty());
-  EXPECT_EQ(ToText(g), ToText(plain)) << DiffText(plain, g);
+  EXPECT_THAT(result.left, ::testing::IsEmpty());
+  EXPECT_TRUE(ToText(g) == ToText(plain)) << DiffText(plain, g);
   const Values64 a = Interpret(before, Leaves(unmerged)), b = Interpret(plain, Leaves(merged));
   for (size_t i = 0; i < 10; ++i) {
     const double x = a[before.output("logits").i][i], y = b[plain.output("logits").i][i];

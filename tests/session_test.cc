@@ -227,6 +227,12 @@ TEST(Session, NamesThatAreMissingGiveTheNearest) {
                 Session(g, params, {.capacity = {2, 0}});
               }),
               AllOf(HasSubstr("'weight'"), HasSubstr("'weights'")));
+  Graph texts;
+  texts.SetOutput("y", texts.AddInput("ids", {DType::kI32, {Dim::Tokens()}}));
+  EXPECT_THAT(MessageOf([&] {
+                Session(texts, params, {.capacity = {4, 0}});
+              }),
+              HasSubstr("capacity: no tokens, but 'ids' is i32[t]"));
   params.Set("weight", {9}, std::vector<float>(9));
   EXPECT_EQ(MessageOf([&] {
               Session(g, params, {.capacity = {2, 0}});
@@ -392,6 +398,7 @@ TEST(Session, AStepAllocatesNothing) {
     EXPECT_EQ(Allocations([&] { session.Run({8, 0}); }), 0) << threads << " threads";
     EXPECT_EQ(Allocations([&] { session.Run({4, 0}); }), 0) << threads << " threads, fewer";
     EXPECT_EQ(Allocations([&] { session.RunUpdate(); }), 0) << threads << " threads, update";
+    EXPECT_EQ(Allocations([&] { step.Run(12, 1, 1e-3, fill); }), 0) << threads << ", the step";
   }
   RecordProperty("allocations_by_onednn", g_by_onednn);
 }

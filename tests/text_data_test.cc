@@ -140,7 +140,8 @@ TEST(TextData, Mistakes) {
       {"train.tsv", "text\ttext\tlabel\na\tb\t0\n",
        "train.tsv:1: two columns have the name 'text'"},
       {"train.tsv", "review\tlabel\na\t0\n",
-       "train.tsv:1: expected a column 'text', found review, label; name the column to use"},
+       "train.tsv:1: expected a column 'text', found review, label; hint: name the columns with "
+       "--columns"},
       {"train.tsv", "a\t0\ncaf\xe9\t1\n",
        "train.tsv:2: expected UTF-8, found byte 0xe9; hint: if it is Latin-1, iconv -f ISO-8859-1"},
       {"train.tsv", "\x93quoted\x94\t1\n", "iconv -f WINDOWS-1252"},
@@ -166,7 +167,8 @@ TEST(TextData, Mistakes) {
       {"train.jsonl", "{\"text\": \"a\", \"label\": null}\n",
        "'label': expected a value, found null"},
       {"train.tsv", "Text\tLabel\na\tgood\n",
-       "train.tsv:1: expected a column 'text', found Text, Label; name the column to use"},
+       "train.tsv:1: expected a column 'text', found Text, Label; hint: name the columns with "
+       "--columns"},
       {"train.jsonl", "{\"text\": \"a\", \"label\": 0}\n{\"txt\": \"a\", \"label\": 0}\n",
        "train.jsonl:2: expected a key 'text'; did you mean 'txt'?"},
       {"train.jsonl", "{\"text\": \"a\", \"label\": 0\n", "train.jsonl:1: parse error"},

@@ -32,13 +32,15 @@ struct Bits {
   }
 };
 
-Bits TrainSome(const char* method, int threads) {
+// One lane: the threads are inside the kernels. Several (0): each has micro-batches of its own.
+Bits TrainSome(const char* method, int threads, int lanes = 0) {
   SetThreads(threads);
   ParamStore params;
   InitVit(kConfig, params, 1);
   const ModelBuild build{.loss = true, .label_smoothing = 0.1, .drop_path = 0.2, .seed = 9};
   const Graph g = MethodGraph(kConfig, build, ParseMethod(method), params, 9);
-  TrainStep step(g, params, {.weight_decay = 0.05, .clip = 1}, kMicroBatch, TrainingPasses({}));
+  TrainStep step(g, params, {.weight_decay = 0.05, .clip = 1}, kMicroBatch, TrainingPasses({}),
+                 {0, lanes});
   const int64_t size = step.session().Input("image").shape.size() / kMicroBatch;
   std::vector<float> inputs(static_cast<size_t>(kBatch * size));
   FillNormal(inputs, {MakeKey(2, Purpose::kData, "images")}, 0, 1);
@@ -72,10 +74,12 @@ Bits TrainSome(const char* method, int threads) {
 class SameBits : public testing::TestWithParam<const char*> {};
 
 TEST_P(SameBits, AtAnyThreadCount) {
-  const Bits one = TrainSome(GetParam(), 1);
-  EXPECT_LT(one.losses[38], one.losses[0]) << "training goes somewhere";
-  for (int threads : {2, 3, 8})
-    EXPECT_EQ(TrainSome(GetParam(), threads), one) << threads << " threads";
+  for (int lanes : {0, 1}) {
+    const Bits one = TrainSome(GetParam(), 1, lanes);
+    EXPECT_LT(one.losses[38], one.losses[0]) << "training goes somewhere";
+    for (int threads : {2, 3, 8})
+      EXPECT_EQ(TrainSome(GetParam(), threads, lanes), one) << threads << " threads";
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Methods, SameBits,

@@ -194,13 +194,13 @@ TEST_P(TrainBudget, AnEarlierPlansOrderOfSumsIsKept) {
   const CompiledStep before = Compile(Request(InBytes(smallest + (whole - smallest) / 8)));
   const SessionOptions& options = before.step.session().options();
   const TempDir dir;
-  dir.Write("plan.json", PlanJson(before).dump());
-  const SumOrder order = ReadSumOrder(dir / "plan.json", 64);
+  dir.Write("plan.json", PlanJson(before, true).dump());
+  const SumOrder order = ReadSumOrder(dir / "plan.json", 64, GetParam().longest);
   EXPECT_EQ(order.capacity, options.capacity);
   EXPECT_EQ(order.lanes, options.lanes);
   const SessionOptions free = Compile(Request("")).step.session().options();
   EXPECT_FALSE(order.capacity == free.capacity && order.lanes == free.lanes);
-  EXPECT_NE(MessageOf([&] { ReadSumOrder(dir / "plan.json", 0); }), "no error");
+  EXPECT_NE(MessageOf([&] { ReadSumOrder(dir / "plan.json", 0, GetParam().longest); }), "no error");
   const SumOrder other{{3, 3 * GetParam().longest}, 3};
   for (const SumOrder& keep : {order, other}) {
     SetThreads(1);

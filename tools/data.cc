@@ -63,7 +63,7 @@ void Make(const MakeOptions& o, const CommonOptions& common) {
                           Grouped(static_cast<int64_t>(o.counts.test))));
   Say(common, fmt::format("next: graft train --model init:vit_nano_patch8_64 --data {0} --method "
                           "full --lr 1e-3 --out runs/{1}",
-                          o.out, task->name));
+                          Quoted(o.out), task->name));
 }
 
 nlohmann::json ReportJson(const DatasetReport& report) {
@@ -88,9 +88,9 @@ nlohmann::json ReportJson(const DatasetReport& report) {
   for (const SplitOverlap& o : report.overlaps)
     overlaps.push_back({{"first", o.first}, {"second", o.second}, {"count", o.count}});
   return {
-      {"data", report.directory},          {"ok", report.ok()},   {"classes", report.num_classes},
-      {"class_names", report.class_names}, {"splits", splits},    {"unreadable", unreadable},
-      {"duplicates", duplicates},          {"overlaps", overlaps}};
+      {"data", report.directory},          {"ok", report.ok()},    {"classes", report.num_classes},
+      {"class_names", report.class_names}, {"splits", splits},     {"unreadable", unreadable},
+      {"duplicates", duplicates},          {"overlaps", overlaps}, {"left_out", report.left_out}};
 }
 
 nlohmann::json ReportJson(const TextReport& report) {
@@ -131,9 +131,10 @@ void Check(const std::string& directory, const CommonOptions& common) {
   const DatasetReport report = CheckDataset(directory, Threads());
   PrintReport(
       report,
-      fmt::format("{}: {} unreadable images, {} pictures under two paths, {} files of a "
-                  "test split in another; the report above names them",
-                  directory, report.unreadable.size(), report.duplicates.size(), report.leaked()),
+      fmt::format("{}: {} unreadable images, {} of formats that are not read, {} pictures under "
+                  "two paths, {} files of a test split in another; the report above names them",
+                  directory, report.unreadable.size(), report.left_out.size(),
+                  report.duplicates.size(), report.leaked()),
       common);
 }
 

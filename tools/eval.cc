@@ -72,6 +72,7 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   ApplyCommonOptions(common);
   OpenedModel opened = OpenModel(o.choice, common, InputKind::kDataset);
   TaskDataset data(o.data, o.columns.empty() ? opened.config.columns : o.columns);
+  if (const std::string notice = data.notice(); !notice.empty()) Say(common, "note: " + notice);
   data.CheckKind(opened.model);
   CheckClasses(opened, &data);
   CompareLabels(opened, data, common);
@@ -116,7 +117,9 @@ void AddEvalCommand(CLI::App& app, CommonOptions& common) {
                       "of texts: TEXT,LABEL or TEXT,SECOND,LABEL (default: the run's)");
   command->add_option("--split", o->split,
                       "list to evaluate on (default: test, else a validation split)");
-  command->add_option("--limit", o->limit, "the first N examples only")
+  command
+      ->add_option("--limit", o->limit,
+                   "N examples only: the first, or evenly spaced ones of folders")
       ->check(CLI::Range(int64_t{0}, int64_t{1'000'000'000'000}));
   AddCommonOptions(*command, common);
   command->footer(

@@ -171,7 +171,7 @@ void SayModel(const nlohmann::json& json, const CommonOptions& common) {
                             Percent(json["top1_agreement"].get<double>())));
   else
     Say(common, fmt::format("{}: written", model));
-  Say(common, fmt::format("next: graft inspect {}", model));
+  Say(common, fmt::format("next: graft inspect {}", Quoted(model)));
 }
 
 void Run(const ExportOptions& o, const CommonOptions& common) {
@@ -194,10 +194,13 @@ void Run(const ExportOptions& o, const CommonOptions& common) {
   Say(common, fmt::format("{}: {} tensors, {} parameters", adapter, json["tensors"].get<size_t>(),
                           Grouped(json["parameters"].get<int64_t>())));
   if (opened.headless)
-    return Say(common,
-               fmt::format("next: graft inspect {} --adapter {}", opened.config.model, adapter));
-  Say(common, fmt::format("next: graft predict --model {} --adapter {} {}", opened.config.model,
-                          adapter, opened.model.is_bert() ? "--text \"...\"" : "photo.jpg"));
+    return Say(common, fmt::format("next: graft inspect {} --adapter {}",
+                                   Quoted(opened.config.model), Quoted(adapter)));
+  const std::string& tokenizer = opened.config.tokenizer;
+  Say(common,
+      fmt::format("next: graft predict --model {} --adapter {}{} {}", Quoted(opened.config.model),
+                  Quoted(adapter), tokenizer.empty() ? "" : " --tokenizer " + Quoted(tokenizer),
+                  opened.model.is_bert() ? "--text \"...\"" : "photo.jpg"));
 }
 
 }  // namespace

@@ -15,6 +15,24 @@ struct FuseOptions {
   bool keep_base = false, partial = false;
 };
 
+// The form of the base is that of the merged model, and a name must not promise another one.
+void CheckOut(const std::string& out, const OpenedModel& opened) {
+  const Layout layout = opened.model.layout;
+  const auto refuse = [&](const char* form, const char* name) {
+    FailUsage("--out {}: fuse writes {}, the form of {}; expected a name that {}", out, form,
+              opened.config.model, name);
+  };
+  const bool npz = out.ends_with(".npz");
+  if (layout == Layout::kHuggingFace) {
+    if (npz || out.ends_with(".safetensors")) refuse("a directory", "is no file's");
+    return;
+  }
+  if (layout == Layout::kJax && !npz) refuse("an .npz file", "ends with .npz");
+  if (layout != Layout::kJax && npz) refuse("a safetensors file", "does not end with .npz");
+  for (const char* pickle : {".bin", ".pt", ".pth", ".ckpt"})  // which nothing would read
+    if (out.ends_with(pickle)) refuse("a safetensors file", "is not that of a pickle");
+}
+
 void Run(const FuseOptions& o, const CommonOptions& common) {
   if (o.out.empty()) FailUsage("fuse needs --out, the file to write");
   if (!o.undo.empty()) {
@@ -33,14 +51,14 @@ void Run(const FuseOptions& o, const CommonOptions& common) {
     if (o.keep_base) RefuseOverwriting(KeptBasePath(o.out), read);
   }
   const bool npz = opened.model.layout == Layout::kJax;
-  if (opened.model.layout != Layout::kHuggingFace && npz != o.out.ends_with(".npz"))
-    FailUsage("--out {}: fuse writes the form of {}; expected a name that {}", o.out,
-              opened.config.model, npz ? "ends with .npz" : "does not end with .npz");
+  CheckOut(o.out, opened);
+  if (o.keep_base && opened.config.model.starts_with("init:"))
+    FailUsage("--keep-base: {} is no file", opened.config.model);
+  if (o.keep_base && npz)
+    FailUsage("--keep-base: expected a safetensors base, found {}", opened.config.model);
   std::optional<FreshDirectory> directory;
   if (opened.model.layout == Layout::kHuggingFace) directory.emplace(o.out);
   const FusedModel fused = Fuse(std::move(opened), o.data, common);
-  if (o.keep_base && fused.config.model.starts_with("init:"))
-    FailUsage("--keep-base: {} is no file", fused.config.model);
   SaveFused(fused, o.out);
   if (o.keep_base) KeepBase(fused.config.model, o.out);
   if (directory) directory->Keep();

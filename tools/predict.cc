@@ -69,7 +69,7 @@ Inputs OpenImages(const PredictOptions& o, const OpenedModel& opened) {
     Fail("--text: {} is a vision transformer, which reads images", opened.description);
   const VitConfig& c = opened.model.vit();
   Inputs inputs;
-  std::vector<Example> images;  // group 0
+  std::vector<Example> images;  // group 0, null without any
   inputs.data.resize(1);
   for (const std::string& path : o.inputs) {
     Source s = OpenSource(path, c);
@@ -82,7 +82,7 @@ Inputs OpenImages(const PredictOptions& o, const OpenedModel& opened) {
       inputs.data.push_back(MakeArrayData(
           std::move(s.values), static_cast<size_t>(c.channels * c.image_size * c.image_size)));
   }
-  inputs.data[0] = MakeImageData(images, opened.preprocess, c);
+  if (!images.empty()) inputs.data[0] = MakeImageData(images, opened.preprocess, c);
   return inputs;
 }
 
@@ -95,7 +95,14 @@ TextExample ParseText(const std::string& line, const std::string& where) {
   return {line.substr(0, tab), line.substr(tab + 1), 0};
 }
 
-Inputs OpenTexts(const PredictOptions& o, const OpenedModel& opened) {
+// A class's number or name.
+bool IsLabel(const std::string& text, const OpenedModel& opened) {
+  const std::vector<std::string>& names = opened.labels();
+  const bool digits = !text.empty() && text.find_first_not_of("0123456789") == text.npos;
+  return digits || std::ranges::find(names, text) != names.end();
+}
+
+Inputs OpenTexts(const PredictOptions& o, const OpenedModel& opened, const CommonOptions& common) {
   Inputs inputs;
   std::vector<TextExample> examples;
   const auto add = [&](const std::string& line, const std::string& where) {
@@ -110,6 +117,12 @@ Inputs OpenTexts(const PredictOptions& o, const OpenedModel& opened) {
       add(std::string(line), fmt::format("{}:{}", path, number));
     });
     if (examples.size() == before) Fail("{}: expected a text in each line, found none", path);
+    const auto read = std::span(examples).subspan(before);
+    if (std::ranges::all_of(read, [&](const TextExample& e) { return IsLabel(e.second, opened); }))
+      Say(common,
+          fmt::format("note: {}: the second column holds classes, but was read as the second text "
+                      "of a pair; hint: graft eval reads labelled texts",
+                      path));
   }
   inputs.data.push_back(MakeTextData(examples, opened.model, opened.config));
   return inputs;
@@ -124,7 +137,7 @@ Logits ComputeLogits(JointModel& joint, Inputs& inputs, const CommonOptions& com
   std::vector<Logits> of_group;
   for (const std::unique_ptr<TaskData>& data : inputs.data) {
     of_group.emplace_back(outputs.size());
-    if (data->size() == 0) continue;
+    if (!data) continue;
     const SessionOptions options =
         InferenceOptions(joint.graph, joint.params, joint.first().model.config, *data, common);
     Evaluator evaluator(joint.graph, joint.params, options, common.disabled_passes);
@@ -281,7 +294,7 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
   JointModel joint = OpenJointModel(o.choice, o.adapters, common, InputKind::kImages);
   for (const JointModel::Member& m : joint.members) CheckProblem(m.opened);
   const OpenedModel& opened = joint.first();
-  Inputs inputs = opened.model.is_bert() ? OpenTexts(o, opened) : OpenImages(o, opened);
+  Inputs inputs = opened.model.is_bert() ? OpenTexts(o, opened, common) : OpenImages(o, opened);
   const Logits logits = ComputeLogits(joint, inputs, common);
   if (!o.logits.empty()) WriteLogits(o.logits, joint, logits, inputs.names.size());
   const bool several = joint.members.size() > 1;

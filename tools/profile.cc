@@ -260,6 +260,7 @@ int64_t TextLength(const ProfileOptions& o, const LoadedModel& model) {
 void Run(ProfileOptions& o, const CommonOptions& common) {
   ApplyCommonOptions(common);
   if (o.machine) {
+    if (!o.model.empty()) FailUsage("--machine measures no model; leave --model out");
     const MachinePeak peak = MeasurePeak(Threads());
     Machine(common, peak);
     return PrintJson(common, {{"peak_gflops", peak.gflops},

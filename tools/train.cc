@@ -44,7 +44,8 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
   command.add_option("--momentum", c.momentum, "of sgd")->capture_default_str();
   command.add_option("--clip", c.clip, "global gradient norm (0: no clipping)")
       ->capture_default_str();
-  command.add_option("--limit", c.limit, "the first N training examples only");
+  command.add_option("--limit", c.limit,
+                     "N training examples only: the first, or evenly spaced ones of folders");
   command.add_option("--preprocess", c.preprocess,
                      "of images: preset or full text; 'list' shows the presets");
   command.add_option("--columns", c.columns,
@@ -78,21 +79,24 @@ void PrintConfig(const CommonOptions& common, const RunConfig& c, const std::str
   Say(common, "  " + line);
 }
 
-// A run that came to no checkpoint leaves nothing behind: the corrected command may use the same
-// name.
-TrainSummary TrainOrRemove(RunDir& dir, bool existed, const CommonOptions& common) {
+// A run that came to nothing worth keeping leaves nothing behind: the corrected command may use the
+// same name.
+TrainSummary TrainOrRemove(RunDir& dir, const CommonOptions& common) {
   try {
     return Train(dir, ProgressHooks(common));
-  } catch (const Error& e) {
-    const ErrorKind kinds[] = {ErrorKind::kUser, ErrorKind::kUsage, ErrorKind::kNonFinite};
-    if (std::ranges::find(kinds, e.kind) != std::end(kinds) && !dir.HasState()) {
-      std::error_code ignored;
-      for (const char* name : {"config.json", "plan.json"})
-        std::filesystem::remove(dir.file(name), ignored);
-      if (!existed) std::filesystem::remove(dir.path(), ignored);  // if it is empty now
-    }
+  } catch (...) {
+    if (!dir.resumed()) dir.RemoveIfNothingSaved();
     throw;
   }
+}
+
+// A name that graft fuse takes for this base.
+std::string FusedName(const std::string& model) {
+  constexpr std::string_view kInit = "init:";
+  const bool bert = model.starts_with(kInit) &&
+                    std::holds_alternative<BertConfig>(ModelByName(model.substr(kInit.size())));
+  if (bert || std::filesystem::is_directory(model)) return "fused/";
+  return model.ends_with(".npz") ? "fused.npz" : "fused.safetensors";
 }
 
 // Everything that changes results comes from the run: a flag that would be ignored is a mistake.
@@ -115,10 +119,13 @@ void Run(TrainOptions& o, const CommonOptions& common) {
   c.disabled_passes = common.disabled_passes;
   CommonOptions effective = common;
   std::optional<RunDir> dir;
-  const bool existed = !o.resume.empty() || std::filesystem::exists(o.out);
   if (o.resume.empty()) {
     ApplyCommonOptions(effective);
     CheckIsModel(c.model);
+    std::error_code none;
+    if (!c.trace.empty() && std::filesystem::weakly_canonical(o.out, none) ==
+                                std::filesystem::weakly_canonical(c.trace, none))
+      FailUsage("--trace {}: is --out too; expected another directory", c.trace);
     dir = RunDir::Create(o.out, CompleteRunConfig(c));
   } else {
     dir = RunDir::Open(o.resume);
@@ -127,8 +134,7 @@ void Run(TrainOptions& o, const CommonOptions& common) {
   }
   PrintConfig(common, dir->config(), dir->path());
   CatchInterrupts();
-  const TrainSummary s =
-      o.resume.empty() ? TrainOrRemove(*dir, existed, common) : Train(*dir, ProgressHooks(common));
+  const TrainSummary s = TrainOrRemove(*dir, common);
   nlohmann::json json{{"run", dir->path()},
                       {"method", s.config.method},
                       {"epochs", s.config.epochs},
@@ -145,16 +151,15 @@ void Run(TrainOptions& o, const CommonOptions& common) {
   if (s.val_accuracy >= 0) json["val_accuracy"] = s.val_accuracy;
   PrintJson(common, json);
   if (s.interrupted)
-    throw Error(
-        fmt::format("interrupted after step {}, {}; continue with: graft train --resume {}",
-                    s.steps, dir->HasState() ? "saved" : "nothing to save yet", dir->path()),
-        ErrorKind::kInterrupted);
+    throw Error(fmt::format("interrupted after step {}, {}; continue with: graft train --resume {}",
+                            s.steps, dir->HasState() ? "saved" : "nothing to save yet",
+                            Quoted(dir->path())),
+                ErrorKind::kInterrupted);
   Say(common, fmt::format("done: {} steps, {} trainable parameters, {:.1f} s, peak memory {} MiB",
                           s.steps, s.trainable_parameters, s.seconds, PeakResidentBytes() >> 20));
-  const bool directory = std::filesystem::is_directory(s.config.model);
   Say(common,
       fmt::format("next: graft eval --run {0} --data {1}\n      graft fuse --run {0} --out {2}",
-                  dir->path(), s.config.data, directory ? "fused/" : "fused.safetensors"));
+                  Quoted(dir->path()), Quoted(s.config.data), FusedName(s.config.model)));
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <charconv>
 
 #include "models/architecture.h"
 #include "runtime/io/json.h"
@@ -24,9 +25,11 @@ std::string FileOf(const std::string& path) {
 }
 
 int64_t ParseWhole(const std::string& text, const std::string& where, const std::string& key) {
-  if (text.empty() || text.size() > 18 || text.find_first_not_of("0123456789") != std::string::npos)
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size())
     Fail("{}: metadata {} is '{}', expected a whole number", where, key, text);
-  return std::stoll(text);
+  return value;
 }
 
 const std::string& MustHave(const SafetensorsFile& file, const char* key) {

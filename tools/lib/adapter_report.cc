@@ -120,7 +120,7 @@ void InspectPeft(const std::string& path, const CommonOptions& common) {
   Say(common, fmt::format("{}\n  {} adapter of Hugging Face peft: {} tensors, {} parameters", path,
                           adapter.config.type, keys.matched.size(), Grouped(count)));
   Say(common, ConfigText(adapter.config));
-  Say(common, fmt::format("next: graft inspect BASE --adapter {}", path));
+  Say(common, fmt::format("next: graft inspect BASE --adapter {}", Quoted(path)));
 }
 
 namespace {

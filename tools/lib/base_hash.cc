@@ -107,9 +107,14 @@ std::optional<std::string> Hash(const std::string& model, const HashOne& one) {
   if (model.starts_with("init:")) return "";
   if (!fs::is_directory(model)) return one(model);
   const SafetensorsModel whole = SafetensorsModel::Open(model);
+  std::vector<std::string> paths;
+  for (const SafetensorsFile& file : whole.files()) paths.push_back(file.path());
+  // It says what the tensors do not: heads, eps, activation, pooling.
+  if (const std::string config = model + "/config.json"; fs::exists(config))
+    paths.push_back(config);
   std::string all;
-  for (const SafetensorsFile& file : whole.files()) {
-    const std::optional<std::string> hash = one(file.path());
+  for (const std::string& path : paths) {
+    const std::optional<std::string> hash = one(path);
     if (!hash) return std::nullopt;
     all += *hash;
   }

@@ -1,6 +1,8 @@
 #include "tools/lib/common.h"
 
+#include <algorithm>
 #include <atomic>
+#include <cctype>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -77,6 +79,17 @@ void Say(const CommonOptions& o, const std::string& line) {
 
 void PrintJson(const CommonOptions& o, const nlohmann::json& json) {
   if (o.json) std::printf("%s\n", ShowJson(json).c_str());
+}
+
+std::string Quoted(const std::string& word) {
+  const auto plain = [](unsigned char c) {
+    return std::isalnum(c) || c >= 0x80 ||
+           std::string_view("-_./:=,+@%").find(static_cast<char>(c)) != std::string_view::npos;
+  };
+  if (!word.empty() && std::ranges::all_of(word, plain)) return word;
+  std::string quoted = "'";
+  for (char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
 }
 
 void PrintPreprocessPresets(const CommonOptions& o) {

@@ -31,6 +31,9 @@ void Say(const CommonOptions& options, const std::string& line);
 // The result: one JSON object on standard output with --json.
 void PrintJson(const CommonOptions& options, const nlohmann::json& json);
 
+// A word of a command line for people to copy: in quotes if a shell would take it apart.
+std::string Quoted(const std::string& word);
+
 // What --preprocess list prints.
 void PrintPreprocessPresets(const CommonOptions& options);
 

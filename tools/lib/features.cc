@@ -5,7 +5,6 @@
 
 #include "autograd/prefix.h"
 #include "runtime/threads.h"
-#include "tools/lib/memory_budget.h"
 
 namespace graft {
 namespace {
@@ -13,14 +12,7 @@ namespace {
 constexpr size_t kMostFeatureBytes = size_t{1} << 30;
 
 // One pass over the examples, in their order.
-void Fill(Features& features, const Graph& prefix, LoadedModel& model, const RunConfig& config,
-          TaskData& data, const std::function<bool()>& stop) {
-  features.values.resize(data.size() * features.size);
-  const Counts wanted = ChooseCapacity(model.config, data.longest(), config.batch_size);
-  Session session(
-      prefix, model.params,
-      OptionsWithinBudget(prefix, model.params, wanted, data.longest(), config.memory_budget,
-                          features.values.size() * sizeof(float)));
+void Fill(Features& features, Session& session, TaskData& data, const std::function<bool()>& stop) {
   const Counts capacity = session.options().capacity;
   const size_t most = static_cast<size_t>(4 * capacity.sequences * Threads());
   data.Start(InOrder(data));
@@ -42,22 +34,44 @@ void Fill(Features& features, const Graph& prefix, LoadedModel& model, const Run
 
 }  // namespace
 
-std::optional<Features> ComputeFeatures(Graph& graph, LoadedModel& model, const RunConfig& config,
-                                        TaskData& data, const std::function<bool()>& stop) {
-  using Clock = std::chrono::steady_clock;
+std::optional<FeatureCut> CutFeatures(const Graph& graph, const RunConfig& config,
+                                      const TaskData& data) {
   constexpr std::string_view kInputs[] = {"image", "ids", "type_ids", "positions", "offsets"};
   std::optional<PrefixCut> cut = CutFrozenPrefix(graph, kInputs);
   if (!cut) return std::nullopt;
-  Features features;
-  features.size = static_cast<size_t>(cut->features.shape[0].sequences) *
-                  static_cast<size_t>(At(cut->features.shape, {}).cols());
-  if (features.size * data.size() * sizeof(float) > kMostFeatureBytes) return std::nullopt;
-  graph = std::move(cut->rest);
+  const size_t rows = static_cast<size_t>(cut->features.shape[0].sequences);
+  const size_t size = rows * static_cast<size_t>(At(cut->features.shape, {}).cols());
+  const size_t bytes = size * data.size() * sizeof(float);
+  if (bytes > kMostFeatureBytes) return std::nullopt;
   InferencePasses(config.disabled_passes).Run(cut->prefix);
+  return FeatureCut{std::move(cut->prefix), std::move(cut->rest), size, bytes};
+}
+
+Features ComputeFeatures(const FeatureCut& cut, LoadedModel& model, const RunConfig& config,
+                         TaskData& data, const std::function<bool()>& stop) {
+  using Clock = std::chrono::steady_clock;
   const Clock::time_point start = Clock::now();
-  Fill(features, cut->prefix, model, config, data, stop);
+  Features features;
+  features.size = cut.size;
+  features.values.resize(data.size() * cut.size);
+  const Counts wanted = ChooseCapacity(model.config, data.longest(), config.batch_size);
+  Session session(cut.prefix, model.params,
+                  OptionsWithinBudget(cut.prefix, model.params, wanted, data.longest(),
+                                      config.memory_budget, cut.bytes));
+  Fill(features, session, data, stop);
   features.seconds = std::chrono::duration<double>(Clock::now() - start).count();
   return features;
+}
+
+BudgetFit FeaturesFit(const FeatureCut& cut, LoadedModel& model, const RunConfig& config,
+                      const TaskData& data, const BudgetRequest& step) {
+  const Counts wanted = ChooseCapacity(model.config, data.longest(), config.batch_size);
+  const BudgetFit pass =
+      FitsBudget(cut.prefix, model.params, wanted, data.longest(), config.memory_budget, cut.bytes);
+  BudgetRequest request = step;
+  request.held_bytes += cut.bytes;
+  const BudgetFit steps = FitsBudget(cut.rest, model.params, OptimizerOf(config), request);
+  return {pass.fits && steps.fits, std::max(pass.smallest, steps.smallest)};
 }
 
 }  // namespace graft

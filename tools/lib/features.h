@@ -5,24 +5,37 @@
 #include <optional>
 #include <vector>
 
+#include "tools/lib/memory_budget.h"
 #include "tools/lib/run_config.h"
 #include "tools/lib/task.h"
 
 namespace graft {
 
+// A training graph in two: `prefix` has the output "features" [S, ...], `rest` takes them.
+struct FeatureCut {
+  Graph prefix, rest;  // prefix: optimised
+  size_t size = 0;     // floats of one example
+  size_t bytes = 0;    // of all examples
+};
+// Nothing if the graph has no frozen first layers or if its results take more than 1 GiB.
+std::optional<FeatureCut> CutFeatures(const Graph& graph, const RunConfig& config,
+                                      const TaskData& data);
+
 struct Features {
   std::vector<float> values;  // [examples, size]
-  size_t size = 0;            // floats of one example
+  size_t size = 0;
   double seconds = 0;
   bool interrupted = false;  // stop() said so; the values are not complete
 
   const float* of(size_t example) const { return &values[example * size]; }
 };
+// Runs the prefix over all of `data`. Throws Error if the run's memory budget is too small.
+Features ComputeFeatures(const FeatureCut& cut, LoadedModel& model, const RunConfig& config,
+                         TaskData& data, const std::function<bool()>& stop);
 
-// Cuts the frozen prefix off `graph`, which then takes an input "features" [S, ...], and runs it
-// over all of `data`. Nothing, and the graph as it was, if there is no such prefix or if its
-// results take more than 1 GiB. Throws Error if the run's memory budget is too small.
-std::optional<Features> ComputeFeatures(Graph& graph, LoadedModel& model, const RunConfig& config,
-                                        TaskData& data, const std::function<bool()>& stop);
+// Whether a run that holds the features stays within its budget, in the pass that computes them and
+// in the steps (`step`, whose held_bytes are without them).
+BudgetFit FeaturesFit(const FeatureCut& cut, LoadedModel& model, const RunConfig& config,
+                      const TaskData& data, const BudgetRequest& step);
 
 }  // namespace graft

@@ -51,19 +51,6 @@ FusedModel Fuse(OpenedModel opened, const std::string& data, const CommonOptions
 
 namespace {
 
-// A BERT without its vocabulary could not read texts.
-void CopyTokenizer(const RunConfig& c, const std::string& out) {
-  namespace fs = std::filesystem;
-  const fs::path from = c.tokenizer.empty() ? c.model : c.tokenizer;
-  const fs::path dir = fs::is_directory(from) ? from : from.parent_path();
-  for (const char* name :
-       {"tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json"}) {
-    const bool named = fs::is_directory(from) || from.filename() == name;
-    if (named && fs::is_regular_file(dir / name))
-      WriteFileAtomically(out + "/" + name, ReadFile(dir / name, kMostTokenizerBytes));
-  }
-}
-
 // preprocessor_config.json. Only CLIP's image processor scales the shorter side and then crops.
 nlohmann::json HuggingFaceProcessor(const Preprocess& p) {
   nlohmann::json json{{"do_resize", true},
@@ -88,10 +75,30 @@ nlohmann::json HuggingFaceProcessor(const Preprocess& p) {
 
 }  // namespace
 
+void CopyTokenizer(const std::string& from, const std::string& directory) {
+  namespace fs = std::filesystem;
+  if (!fs::exists(from)) return;  // init:ARCH
+  const auto copy = [&](const fs::path& file, const char* name) {
+    if (fs::is_regular_file(file))
+      WriteFileAtomically(directory + "/" + name, ReadFile(file, kMostTokenizerBytes));
+  };
+  const fs::path file(from), folder = fs::is_directory(file) ? file : file.parent_path();
+  if (folder == file) {
+    for (const char* name : {"tokenizer.json", "vocab.txt"}) copy(folder / name, name);
+  } else {
+    copy(file, file.extension() == ".json" ? "tokenizer.json" : "vocab.txt");
+  }
+  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"})
+    copy(folder / name, name);  // it is read with those beside it
+}
+
 void SaveFused(const FusedModel& fused, const std::string& path) {
   SaveModel(fused.model, fused.params, path, ModelMetadata(fused.model, fused.config));
   if (fused.model.layout != Layout::kHuggingFace) return;
-  if (fused.model.is_bert()) return CopyTokenizer(fused.config, path);
+  if (fused.model.is_bert()) {
+    const RunConfig& c = fused.config;
+    return CopyTokenizer(c.tokenizer.empty() ? c.model : c.tokenizer, path);
+  }
   const Preprocess p = ParsePreprocess(fused.config.preprocess);
   WriteFileAtomically(path + "/preprocessor_config.json",
                       DumpJson(HuggingFaceProcessor(p), 2) + "\n");

@@ -21,6 +21,10 @@ struct FusedModel {
 // is not that of the plain model.
 FusedModel Fuse(OpenedModel opened, const std::string& data, const CommonOptions& common);
 
+// Copies the files of a BERT's tokenizer, a directory or one file under any name, to those names
+// that a Hugging Face directory has: without its vocabulary a BERT cannot read texts.
+void CopyTokenizer(const std::string& from, const std::string& directory);
+
 // Writes the fused model in the form that the base came in, with its metadata.
 void SaveFused(const FusedModel& fused, const std::string& path);
 

@@ -156,39 +156,68 @@ CompiledStep CompileWithinBudget(const Graph& g, ParamStore& params,
   const std::optional<Plan> plan = search.Search(ParseBytes(request.budget));
   if (!plan)
     Fail("--memory-budget {}: the smallest possible is {} ({}{})", request.budget,
-         MiBAtLeast(search.smallest_bytes()),
+         MiBAtLeast(std::min(search.smallest_bytes(), request.otherwise)),
          request.keep.lanes ? "with the micro-batches it began with" : "one example at a time",
          Disabled(request, "recompute") ? "" : ", recomputing what can be");
   return search.Compile(*plan);
 }
 
-SessionOptions OptionsWithinBudget(const Graph& g, ParamStore& params, const Counts& wanted,
-                                   int64_t longest, const std::string& budget, size_t held_bytes) {
+BudgetFit FitsBudget(const Graph& g, ParamStore& params, const OptimizerConfig& optimizer,
+                     const BudgetRequest& request) {
+  BudgetSearch search(g, params, optimizer, request);
+  if (search.Search(ParseBytes(request.budget))) return {};
+  return {false, search.smallest_bytes()};
+}
+
+namespace {
+
+// Within the budget, or else the options that need least, and how much.
+struct Inference {
+  SessionOptions options;
+  BudgetFit fit = {};
+};
+Inference SearchInference(const Graph& g, ParamStore& params, const Counts& wanted, int64_t longest,
+                          const std::string& budget, size_t held_bytes) {
   SessionOptions options{.capacity = wanted, .workers = Threads()};
-  if (budget.empty()) return options;
+  if (budget.empty()) return {options};
   const size_t bytes = ParseBytes(budget);
   for (const int most = options.workers;; options.workers = most) {
     const Session session(g, params, Planned(options));
     const auto need = [&] {
       return held_bytes + params.bytes().owned + BytesWith(session, {options.workers, 1});
     };
-    if (need() <= bytes) return options;
+    if (need() <= bytes) return {options};
     options.workers = 1;
-    if (need() <= bytes) return options;
+    if (need() <= bytes) return {options};
     const Counts smaller = SmallerCapacity(options.capacity, longest);
-    if (smaller == options.capacity)
-      Fail("--memory-budget {}: the smallest possible is {} (one example at a time)", budget,
-           MiBAtLeast(need()));
+    if (smaller == options.capacity) return {options, {false, need()}};
     options.capacity = smaller;
   }
 }
 
-SumOrder ReadSumOrder(const std::string& path, int64_t batch) {
+}  // namespace
+
+SessionOptions OptionsWithinBudget(const Graph& g, ParamStore& params, const Counts& wanted,
+                                   int64_t longest, const std::string& budget, size_t held_bytes) {
+  const Inference found = SearchInference(g, params, wanted, longest, budget, held_bytes);
+  if (!found.fit.fits)
+    Fail("--memory-budget {}: the smallest possible is {} (one example at a time)", budget,
+         MiBAtLeast(found.fit.smallest));
+  return found.options;
+}
+
+BudgetFit FitsBudget(const Graph& g, ParamStore& params, const Counts& wanted, int64_t longest,
+                     const std::string& budget, size_t held_bytes) {
+  return SearchInference(g, params, wanted, longest, budget, held_bytes).fit;
+}
+
+SumOrder ReadSumOrder(const std::string& path, int64_t batch, int64_t longest) {
   const Json plan = ReadJson(path);
   constexpr int64_t kMostTokens = int64_t{1} << 40;
   return {{GetInt(plan, "micro_batch", 1, batch, path),
-           GetInt(plan, "micro_batch_tokens", 0, kMostTokens, path)},
-          static_cast<int>(GetInt(plan, "lanes", 1, 1024, path))};
+           GetInt(plan, "micro_batch_tokens", longest, longest ? kMostTokens : 0, path)},
+          static_cast<int>(GetInt(plan, "lanes", 1, 1024, path)),
+          GetInt(plan, "features_kept", 0, 1, path) != 0};
 }
 
 std::string PlanText(const CompiledStep& c) {
@@ -203,7 +232,7 @@ std::string PlanText(const CompiledStep& c) {
   return text;
 }
 
-nlohmann::json PlanJson(const CompiledStep& c) {
+nlohmann::json PlanJson(const CompiledStep& c, bool features) {
   const Session& session = c.step.session();
   const SessionOptions& options = session.options();
   nlohmann::json nodes = nlohmann::json::array();
@@ -213,6 +242,7 @@ nlohmann::json PlanJson(const CompiledStep& c) {
           {"micro_batch_tokens", options.capacity.tokens},
           {"workers", options.workers},
           {"lanes", options.lanes},
+          {"features_kept", features ? 1 : 0},
           {"needed_bytes", c.needed_bytes},
           {"planned_bytes", session.planned_bytes()},
           {"packed_bytes", session.packed_bytes()},

@@ -11,9 +11,11 @@ namespace graft {
 struct SumOrder {
   Counts capacity = {0, 0};  // the largest micro-batch
   int lanes = 0;
+  bool features = false;  // of frozen layers are kept (features.h)
 };
-// Of a plan.json; throws Error where it is damaged, or of micro-batches above `batch`.
-SumOrder ReadSumOrder(const std::string& path, int64_t batch);
+// Of a plan.json; throws Error where it is damaged, of micro-batches above `batch`, or too small
+// for the longest sequence.
+SumOrder ReadSumOrder(const std::string& path, int64_t batch, int64_t longest);
 
 struct BudgetRequest {
   Counts wanted;                           // the largest micro-batch
@@ -22,6 +24,7 @@ struct BudgetRequest {
   size_t held_bytes = 0;                   // that the run holds whatever the plan
   std::vector<std::string> disabled = {};  // pass names, as for TrainingPasses
   SumOrder keep = {};                      // of an earlier plan whose bits are wanted
+  size_t otherwise = SIZE_MAX;             // the smallest budget of another way to train
   // An optimised graph that runs between the steps, for as many sequences as they and with as many
   // workers (validation), and tokens of its longest sequence.
   const Graph* between = nullptr;
@@ -52,16 +55,26 @@ struct CompiledStep {
 CompiledStep CompileWithinBudget(const Graph& g, ParamStore& params,
                                  const OptimizerConfig& optimizer, const BudgetRequest& request);
 
-// The same for a graph that trains nothing: the most workers, then the largest capacity.
+// Whether it would, by planning only.
+struct BudgetFit {
+  bool fits = true;
+  size_t smallest = 0;  // possible budget, if it does not
+};
+BudgetFit FitsBudget(const Graph& g, ParamStore& params, const OptimizerConfig& optimizer,
+                     const BudgetRequest& request);
+
+// The same two for a graph that trains nothing: the most workers, then the largest capacity.
 SessionOptions OptionsWithinBudget(const Graph& g, ParamStore& params, const Counts& wanted,
                                    int64_t longest, const std::string& budget,
                                    size_t held_bytes = 0);
+BudgetFit FitsBudget(const Graph& g, ParamStore& params, const Counts& wanted, int64_t longest,
+                     const std::string& budget, size_t held_bytes);
 
 // "283.1MiB needed; micro-batch 2, 1 worker; 24 nodes recomputed: -31.0 MiB, +1.2 % work"
 std::string PlanText(const CompiledStep& compiled);
 
 // plan.json: kernel of every node, micro-batch, workers, lanes, bytes, what is recomputed. No time
 // and no path.
-nlohmann::json PlanJson(const CompiledStep& compiled);
+nlohmann::json PlanJson(const CompiledStep& compiled, bool features);
 
 }  // namespace graft

@@ -55,9 +55,25 @@ constexpr uint64_t kMaxMetricsBytes = uint64_t{1} << 30;
 
 RunDir RunDir::Create(const std::string& path, const RunConfig& config) {
   RefuseOtherEncodings(config);
+  RunDir dir(path, config, false);
+  dir.existed_ = Exists(path);
   CreateFreshDirectory(path);
+  dir.Lock();
+  CreateFreshDirectory(path);  // still, now that nobody else can begin there
   WriteConfig(path, config);
-  return RunDir(path, config, false);
+  return dir;
+}
+
+void RunDir::Lock() {
+  if (!lock_) lock_ = std::make_unique<RunLock>(path_);
+}
+
+void RunDir::RemoveIfNothingSaved() {
+  for (const char* name :
+       {"state.safetensors", "last.safetensors", "best.safetensors", "metrics.jsonl"})
+    if (Exists(file(name))) return;
+  for (const char* name : {"config.json", "plan.json"}) std::remove(file(name).c_str());
+  if (!existed_) rmdir(path_.c_str());  // if it is empty now
 }
 
 void RunDir::RecordBase(const std::string& sha256) {
@@ -138,7 +154,9 @@ std::vector<std::string> RunDir::LoadWeights(const std::string& which, ParamStor
     std::vector<int64_t> want;
     const Extents have = params.shape(tensor.name);
     for (int i = 0; i < have.rank; ++i) want.push_back(have[i]);
-    if (want != tensor.shape) Fail("{}: '{}' does not fit the model", path, tensor.name);
+    if (want != tensor.shape)
+      Fail("{}: '{}' is [{}], the model wants [{}]", path, tensor.name,
+           fmt::join(tensor.shape, ","), fmt::join(want, ","));
     weights.Load(tensor, tensor.name, &params);
     names.push_back(tensor.name);
   }

@@ -1,6 +1,7 @@
 // The files of a run directory; see docs/cli.md. Everything is written atomically, so a run that is
 // killed at any instant leaves the last complete state.
 #pragma once
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -20,18 +21,33 @@ struct Progress {
   bool finished = false;
 };
 
+// Held while training: a second process that would train in the directory gets an Error.
+class RunLock {
+ public:
+  explicit RunLock(const std::string& path);
+  RunLock(const RunLock&) = delete;
+  RunLock& operator=(const RunLock&) = delete;
+  ~RunLock();
+
+ private:
+  int fd_;
+};
+
 class RunDir {
  public:
-  // Creates the directory; Error if it exists and is not empty.
+  // Creates the directory and locks it; Error if it exists and is not empty, or if another process
+  // is about to train there.
   static RunDir Create(const std::string& path, const RunConfig& config);
   // Error if there is no config.json.
   static RunDir Open(const std::string& path);
+  // For training; Error if another process does.
+  void Lock();
 
   const std::string& path() const { return path_; }
   bool resumed() const { return resumed_; }  // opened, not created
   const RunConfig& config() const { return config_; }
   // Rewrite config.json with a hash that is known only after a run has started: of the base, of the
-  // examples' numbers and labels.
+  // examples.
   void RecordBase(const std::string& sha256);
   void RecordExamples(const std::string& sha256);
   std::string file(const std::string& name) const { return path_ + "/" + name; }
@@ -40,6 +56,8 @@ class RunDir {
   void SaveState(const ParamStore& params, const std::vector<std::string>& names,
                  const Progress& progress) const;
   bool HasState() const;
+  // Takes back Create, unless something has been saved.
+  void RemoveIfNothingSaved();
   // Nothing if there is no state yet. Puts the entries into `params`.
   // The names of its tensors; nothing if there is no state yet.
   std::optional<std::vector<std::string>> LoadState(ParamStore& params, Progress& progress) const;
@@ -59,19 +77,8 @@ class RunDir {
       : path_(std::move(path)), config_(std::move(config)), resumed_(resumed) {}
   std::string path_;
   RunConfig config_;
-  bool resumed_;
-};
-
-// Held while training: a second process that would train in the directory gets an Error.
-class RunLock {
- public:
-  explicit RunLock(const std::string& path);
-  RunLock(const RunLock&) = delete;
-  RunLock& operator=(const RunLock&) = delete;
-  ~RunLock();
-
- private:
-  int fd_;
+  bool resumed_, existed_ = true;  // existed_: before Create
+  std::unique_ptr<RunLock> lock_;
 };
 
 }  // namespace graft

@@ -55,9 +55,9 @@ RunConfig CompleteRunConfig(RunConfig c) {
       c.train_split != data.DefaultValidationSplit())
     c.val_split = data.DefaultValidationSplit();
   if (c.val_split == "none") c.val_split.clear();
+  for (const std::string& split : {c.train_split, c.val_split}) data.CheckSplit(split);
   if (data.num_classes() < 2)
     Fail("{}: expected at least 2 classes, found {}", c.data, data.num_classes());
-  for (const std::string& split : {c.train_split, c.val_split}) data.CheckSplit(split);
   if (!c.val_split.empty() && !c.allow_overlap)
     data.RefuseOverlap(c.val_split, c.train_split, static_cast<size_t>(c.limit));
   c.labels = data.labels();

@@ -14,6 +14,7 @@ namespace {
 // An order and where the batch is in it; examples of equal size.
 class OrderedData : public TaskData {
  public:
+  int64_t length(size_t) const override { return 0; }
   int64_t longest() const override { return 0; }
   void Start(std::vector<size_t> order) override { order_ = std::move(order), end_ = begin_ = 0; }
   size_t remaining() const override { return order_.size() - end_; }
@@ -120,6 +121,9 @@ class TextData : public OrderedData {
   const char* unit() const override { return "texts"; }
   size_t size() const override { return loader_.size(); }
   int label(size_t example) const override { return labels_[example]; }
+  int64_t length(size_t example) const override {
+    return static_cast<int64_t>(loader_.length(example));
+  }
   int64_t longest() const override { return static_cast<int64_t>(loader_.longest()); }
   std::vector<Counts> Parts(const Counts& capacity) const override {
     std::vector<Counts> parts;
@@ -273,6 +277,13 @@ std::string TaskDataset::DefaultTestSplit() const {
 }
 int64_t TaskDataset::num_classes() const {
   return std::visit([](const auto& d) { return d.num_classes(); }, data_);
+}
+
+std::string TaskDataset::notice() const {
+  const auto* images = std::get_if<ImageDataset>(&data_);
+  if (!images || images->left_out().empty()) return "";
+  return fmt::format("{}: {} images of formats that are not read are left out (the first is {})",
+                     directory(), images->left_out().size(), images->left_out().front());
 }
 
 std::vector<std::string> TaskDataset::labels() const {

@@ -28,7 +28,9 @@ class TaskData {
   virtual const char* unit() const = 0;  // "images", "texts"
   virtual size_t size() const = 0;       // examples
   virtual int label(size_t example) const = 0;
-  // Tokens of the longest example; 0 where the model fixes the rows of an example.
+  // Tokens of an example; 0 where the model fixes its rows.
+  virtual int64_t length(size_t example) const = 0;
+  // Of the longest example.
   virtual int64_t longest() const = 0;
 
   // Begins an epoch; what an earlier one has left is dropped.
@@ -72,6 +74,8 @@ class TaskDataset {
   std::string DefaultValidationSplit() const;
   std::string DefaultTestSplit() const;
   int64_t num_classes() const;
+  // What a user should know of files that no split has, or "".
+  std::string notice() const;
   // Class names, or "0", "1", ... where the data set names none.
   std::vector<std::string> labels() const;
 

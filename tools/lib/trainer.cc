@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <filesystem>
 #include <future>
 #include <optional>
 #include <set>
@@ -33,7 +34,9 @@ class Trainer {
 
   TrainSummary Run() {
     Open();
+    const Graph whole = graph_;
     Compile();
+    if (!interrupted_) BeginTrace(whole);
     start_seconds_ = SecondsSinceStart();
     while (progress_.step < steps_ && !interrupted_) OneEpoch();
     if (!interrupted_) Finish();
@@ -43,9 +46,10 @@ class Trainer {
  private:
   void Open();
   void Compile();
-  void CheckExamples();
+  void CheckExamples(const std::vector<std::string>& classes);
   void CheckLoadedState() const;
-  void KeepFeatures();
+  void KeepFeatures(BudgetRequest& request);
+  void BeginTrace(const Graph& whole);
   void OneEpoch();
   void OneStep(std::span<const size_t> rows);
   StepResult StepOnFeatures(std::span<const size_t> rows, double lr);
@@ -88,12 +92,14 @@ void Trainer::Open() {
   for (const std::string& notice : model_.notices)
     if (hooks_.note) hooks_.note("note: " + notice);
   const TaskDataset data(c_.data, c_.columns);
+  if (const std::string notice = data.notice(); !notice.empty() && hooks_.note)
+    hooks_.note("note: " + notice);
   if (data.num_classes() > static_cast<int64_t>(c_.labels.size()))
     Fail("{}: {} classes, but the run began with {}; hint: resume with the data that it began with",
          c_.data, data.num_classes(), c_.labels.size());
   train_ = data.Load(c_.train_split, static_cast<size_t>(c_.limit), model_, c_);
   if (!c_.val_split.empty()) validation_ = data.Load(c_.val_split, 0, model_, c_);
-  CheckExamples();
+  CheckExamples(data.labels());
   if (c_.base_sha256.empty())
     base_hash_ = std::async(std::launch::async, BaseHash, c_.model);  // beside the first steps
   method_ = ParseMethod(c_.method);
@@ -113,41 +119,43 @@ void Trainer::Open() {
   dir_.TruncateMetrics(progress_.step);
   if (progress_.step > steps_)
     Fail("{}: the state is of step {}, but the run has {}", dir_.path(), progress_.step, steps_);
+  if (!c_.trace.empty() && !dir_.resumed()) CreateFreshDirectory(c_.trace);
+}
+
+// Once the run can begin: of one that cannot, the directory stays empty.
+void Trainer::BeginTrace(const Graph& whole) {
   if (c_.trace.empty()) return;
   if (progress_.step == 0)
-    trace_ = Trace::Begin(c_, graph_, model_.params, *train_, dir_.resumed());
+    trace_ = Trace::Begin(c_, whole, model_.params, *train_, dir_.resumed());
   else if (hooks_.note)
     hooks_.note(fmt::format("{}: not continued, a trace covers whole runs only", c_.trace));
 }
 
 // The order of a run's examples is a function of their number: with others, what a checkpoint says
 // of its position means nothing.
-void Trainer::CheckExamples() {
-  std::string labels;
+void Trainer::CheckExamples(const std::vector<std::string>& classes) {
+  std::string facts = fmt::format("{}\n", fmt::join(classes, "\n"));
   for (const TaskData* data : {train_.get(), validation_.get()})
     for (size_t i = 0; data && i <= data->size(); ++i)
-      labels += i < data->size() ? fmt::format("{} ", data->label(i)) : "\n";
-  const std::string hash = Sha256Hex(std::as_bytes(std::span(labels)));
+      facts += i < data->size() ? fmt::format("{}:{} ", data->label(i), data->length(i)) : "\n";
+  const std::string hash = Sha256Hex(std::as_bytes(std::span(facts)));
   if (c_.examples_sha256.empty()) return dir_.RecordExamples(hash);
   if (hash != c_.examples_sha256)
     Fail(
-        "{}: the examples or their labels have changed since {} began; hint: resume with the data "
+        "{}: the examples or their classes have changed since {} began; hint: resume with the data "
         "that it began with",
         c_.data, dir_.path());
 }
 
 void Trainer::Compile() {
-  KeepFeatures();
-  if (interrupted_) return;
   BudgetRequest request{
       .wanted = ChooseCapacity(model_.config, train_->longest(), c_.batch_size, c_.micro_batch),
       .longest = train_->longest(),
       .budget = c_.memory_budget,
-      .held_bytes = features_ ? features_->values.size() * sizeof(float) : 0,
       .disabled = c_.disabled_passes};
   // A budget may choose otherwise on other threads, but a run goes on as it began.
   if (!c_.memory_budget.empty() && progress_.step > 0)
-    request.keep = ReadSumOrder(dir_.file("plan.json"), c_.batch_size);
+    request.keep = ReadSumOrder(dir_.file("plan.json"), c_.batch_size, train_->longest());
   Graph inference;
   if (validation_) {
     inference = MethodGraph(model_.config, {.loss = true}, method_, model_.params,
@@ -155,6 +163,8 @@ void Trainer::Compile() {
     InferencePasses(c_.disabled_passes).Run(inference);
     request.between = &inference, request.longest_between = validation_->longest();
   }
+  KeepFeatures(request);
+  if (interrupted_) return;
   compiled_.emplace(CompileWithinBudget(graph_, model_.params, OptimizerOf(c_), request));
   step_ = &compiled_->step;
   if (hooks_.note && !c_.memory_budget.empty())
@@ -164,7 +174,8 @@ void Trainer::Compile() {
   for (const std::string& name : step_->optimizer_names()) state_names_.push_back(name);
   CheckLoadedState();
   if (validation_) evaluator_.emplace(inference, model_.params, compiled_->between, PassNames());
-  WriteFileAtomically(dir_.file("plan.json"), DumpJson(PlanJson(*compiled_), 1) + "\n");
+  WriteFileAtomically(dir_.file("plan.json"),
+                      DumpJson(PlanJson(*compiled_, features_.has_value()), 1) + "\n");
 }
 
 // What the state lacks would go on from its initial value.
@@ -179,9 +190,22 @@ void Trainer::CheckLoadedState() const {
          found.size(), state_names_.size(), c_.method);
 }
 
-void Trainer::KeepFeatures() {
-  features_ = ComputeFeatures(graph_, model_, c_, *train_, hooks_.stop);
-  if (!features_) return;
+// Unless the budget is too small for them; a resumed run does as it did before.
+void Trainer::KeepFeatures(BudgetRequest& request) {
+  std::optional<FeatureCut> cut = CutFeatures(graph_, c_, *train_);
+  if (!cut) return;
+  const bool before = request.keep.lanes > 0;
+  if (before && !request.keep.features) return;
+  if (!before && !c_.memory_budget.empty()) {
+    const BudgetFit fit = FeaturesFit(*cut, model_, c_, *train_, request);
+    if (!fit.fits) {
+      request.otherwise = fit.smallest;
+      return;
+    }
+  }
+  features_ = ComputeFeatures(*cut, model_, c_, *train_, hooks_.stop);
+  graph_ = std::move(cut->rest);
+  request.held_bytes = cut->bytes;
   interrupted_ = features_->interrupted;
   progress_.seconds += features_->seconds;
   session_seconds_ += features_->seconds;
@@ -365,6 +389,7 @@ std::optional<TrainSummary> FinishedRun(const RunDir& dir) {
   ParamStore state;
   Progress p;
   if (!dir.LoadState(state, p) || !p.finished) return {};
+  if (!std::filesystem::exists(dir.file("last.safetensors"))) return {};  // made again
   int64_t trainable = 0;
   const ParamStore last = SafetensorsFile::Open(dir.file("last.safetensors")).LoadAll();
   for (const auto& [name, entry] : last.entries()) trainable += entry.shape.size();
@@ -379,7 +404,7 @@ std::optional<TrainSummary> FinishedRun(const RunDir& dir) {
 }  // namespace
 
 TrainSummary Train(RunDir& dir, const TrainHooks& hooks) {
-  const RunLock lock(dir.path());
+  dir.Lock();
   if (const std::optional<TrainSummary> done = FinishedRun(dir)) return *done;
   return Trainer(dir, hooks).Run();
 }

@@ -7,6 +7,7 @@
 #include "runtime/io/json.h"
 #include "runtime/io/safetensors.h"
 #include "runtime/io/sha256.h"
+#include "tools/lib/fuser.h"
 
 namespace graft {
 namespace {
@@ -159,6 +160,7 @@ void UndoFuse(const std::string& fused, const std::string& out) {
   FreshDirectory directory(out);
   WriteFileAtomically(out + "/config.json", config->second);
   WriteBase(file, tensors, out + "/model.safetensors");
+  CopyTokenizer(fused, out);
   directory.Keep();
 }
 

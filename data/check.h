@@ -1,5 +1,5 @@
-// What `graft data check DIR` reports: counts, unreadable files, sizes, and images that appear in
-// more than one split.
+// What `graft data check DIR` reports: counts, unreadable files, images of formats that are not
+// read, sizes, and images that appear in more than one split.
 #pragma once
 #include <cstdint>
 #include <string>

@@ -72,27 +72,36 @@ TEST_F(Runs, ARunThatCannotBeginBlocksNoName) {
   EXPECT_EQ(Graft(Train(At("late"), {"--trace", At("trace")})).code, 0);
   EXPECT_TRUE(fs::exists(At("trace/final.safetensors")));
   ExpectRefused(Train(At("one"), {"--trace", At("./one")}), 2, "is --out too");
+  ExpectRefused(Train(At("in"), {"--trace", At("in/trace"), "--memory-budget", "1KiB"}), 1,
+                "the smallest possible is");
+  EXPECT_FALSE(fs::exists(At("in")));
 }
 
 // Whatever first layers are frozen, whose features are kept only if they fit.
 TEST_F(Runs, TheSmallestBudgetSuffices) {
-  for (const char* method : {"linear", "last(k=1)", "full"}) {
-    const Outcome o =
-        Graft(With(Train(At("budget"), {"--memory-budget", "1KiB"}), "--method", method));
-    ASSERT_EQ(o.code, 1) << o.err;
-    const std::string words = "the smallest possible is ";
-    const size_t at = o.err.find(words) + words.size();
-    const std::string smallest = o.err.substr(at, o.err.find(' ', at) - at);
-    const Outcome fits =
-        Graft(With(Train(At("budget"), {"--memory-budget", smallest}), "--method", method));
-    EXPECT_EQ(fits.code, 0) << method << " " << smallest << ": " << fits.err;
-    // With one thread as with all, and resumed after its weights were lost.
-    const std::string weights = Slurp(At("budget/last.safetensors"));
-    fs::remove(At("budget/last.safetensors"));
-    EXPECT_EQ(Graft({"train", "--resume", At("budget"), "--threads", "1"}).code, 0);
-    EXPECT_EQ(Slurp(At("budget/last.safetensors")), weights);
-    fs::remove_all(At("budget"));
-  }
+  for (const char* method : {"linear", "last(k=1)", "full"})
+    for (const char* split : {"val200", "none"}) {
+      const auto train = [&](const std::string& budget) {
+        return Graft(With(Train(At("budget"), {"--memory-budget", budget, "--val-split", split,
+                                               "--train-split", "train800"}),
+                          "--method", method));
+      };
+      const Outcome o = train("1KiB");
+      ASSERT_EQ(o.code, 1) << o.err;
+      const std::string words = "the smallest possible is ";
+      const size_t at = o.err.find(words) + words.size();
+      const std::string smallest = o.err.substr(at, o.err.find(' ', at) - at);
+      const Outcome fits = train(smallest);
+      EXPECT_EQ(fits.code, 0) << method << " " << smallest << ": " << fits.err;
+      fs::remove_all(At("budget"));
+    }
+}
+
+TEST_F(Runs, LostWeightsAreMadeAgainFromTheState) {
+  fs::copy(At("run"), At("lost"));
+  fs::remove(At("lost/last.safetensors"));
+  EXPECT_EQ(Graft({"train", "--resume", At("lost")}).code, 0);
+  EXPECT_EQ(Slurp(At("lost/last.safetensors")), Slurp(At("run/last.safetensors")));
 }
 
 TEST_F(Runs, OtherClassesAreNotResumedOn) {

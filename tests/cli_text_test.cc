@@ -289,9 +289,10 @@ TEST_F(TextStory, TheVocabularyGoesWithTheModel) {
   const std::string fused = *dir_ / "words_fused", base = *dir_ / "words_base";
   GraftJson({"fuse", "--run", named, "--out", fused});
   const auto predict = [](const std::string& flag, const std::string& model) {
-    return GraftJson({"predict", flag, model, "--text", "a b x"})["results"][0]["top"][0]["class"];
+    const nlohmann::json json = GraftJson({"predict", flag, model, "--text", "a b x"});
+    return json.at("predictions").at(0).at("top").at(0).at("logit").get<double>();
   };
-  EXPECT_EQ(predict("--model", fused), predict("--run", named));
+  EXPECT_NEAR(predict("--model", fused), predict("--run", named), 1e-4);
   args = Args(*dir_ / "of_fused", {"--limit", "32"});
   *std::find(args.begin(), args.end(), "init:bert_tiny") = fused;
   *std::find(args.begin(), args.end(), "full") = "lora(r=2)";
@@ -303,6 +304,18 @@ TEST_F(TextStory, TheVocabularyGoesWithTheModel) {
   const Outcome file = Graft({"fuse", "--run", named, "--out", *dir_ / "f.safetensors"});
   EXPECT_EQ(file.code, 2);
   EXPECT_NE(file.err.find("fuse writes a directory"), std::string::npos) << file.err;
+}
+
+// A BERT's weights alone are no directory with a tokenizer.
+TEST_F(TextStory, WeightsAreNoVocabulary) {
+  const std::string directory = *dir_ / "plain", out = *dir_ / "of_a_file";
+  ASSERT_EQ(
+      Graft({"export", "--run", run(), "--format", "hf", "--merged", "--out", directory}).code, 0);
+  EXPECT_TRUE(fs::exists(directory + "/vocab.txt"));
+  const Outcome o = Graft(
+      {"export", "--model", directory + "/model.safetensors", "--format", "hf", "--out", out});
+  EXPECT_EQ(o.code, 0) << o.err;
+  EXPECT_FALSE(fs::exists(out + "/vocab.txt"));
 }
 
 TEST_F(TextStory, LabelledTextsAreNoPairs) {

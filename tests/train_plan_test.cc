@@ -198,6 +198,9 @@ TEST_P(TrainBudget, AnEarlierPlansOrderOfSumsIsKept) {
   const SumOrder order = ReadSumOrder(dir / "plan.json", 64, GetParam().longest);
   EXPECT_EQ(order.capacity, options.capacity);
   EXPECT_EQ(order.lanes, options.lanes);
+  EXPECT_TRUE(order.features);
+  dir.Write("other.json", PlanJson(before, false).dump());
+  EXPECT_FALSE(ReadSumOrder(dir / "other.json", 64, GetParam().longest).features);
   const SessionOptions free = Compile(Request("")).step.session().options();
   EXPECT_FALSE(order.capacity == free.capacity && order.lanes == free.lanes);
   EXPECT_NE(MessageOf([&] { ReadSumOrder(dir / "plan.json", 0, GetParam().longest); }), "no error");

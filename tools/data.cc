@@ -169,7 +169,8 @@ void AddDataCommand(CLI::App& app, CommonOptions& common) {
       "500");
   make->callback([o, &common] { Make(*o, common); });
   CLI::App* check = data->add_subcommand(
-      "check", "report counts, unreadable images or texts, and examples that are in two splits");
+      "check",
+      "report counts, images and texts that cannot be read, and examples that are in two splits");
   auto directory = std::make_shared<std::string>();
   check->add_option("dir", *directory, "data set directory")->required();
   AddCommonOptions(*check, common);

@@ -73,8 +73,8 @@ void Run(const FuseOptions& o, const CommonOptions& common) {
                           100 * p.top1_agreement));
   Say(common, fmt::format("wrote {}", o.out));
   if (o.keep_base)
-    Say(common,
-        fmt::format("kept {}; undo: graft fuse --undo {} --out BASE", KeptBasePath(o.out), o.out));
+    Say(common, fmt::format("kept {}; undo: graft fuse --undo {} --out BASE", KeptBasePath(o.out),
+                            Quoted(o.out)));
   PrintJson(common, {{"max_abs_logit_difference", p.max_abs_logit_difference},
                      {"relative_error", p.relative_error},
                      {"top1_agreement", p.top1_agreement},

@@ -1,4 +1,6 @@
 // graft train
+#include <unistd.h>
+
 #include <algorithm>
 #include <filesystem>
 
@@ -85,18 +87,20 @@ TrainSummary TrainOrRemove(RunDir& dir, const CommonOptions& common) {
   try {
     return Train(dir, ProgressHooks(common));
   } catch (...) {
-    if (!dir.resumed()) dir.RemoveIfNothingSaved();
+    if (!dir.resumed()) {
+      rmdir(dir.config().trace.c_str());  // if it is empty; it may be inside the run
+      dir.RemoveIfNothingSaved();
+    }
     throw;
   }
 }
 
-// A name that graft fuse takes for this base.
-std::string FusedName(const std::string& model) {
-  constexpr std::string_view kInit = "init:";
-  const bool bert = model.starts_with(kInit) &&
-                    std::holds_alternative<BertConfig>(ModelByName(model.substr(kInit.size())));
-  if (bert || std::filesystem::is_directory(model)) return "fused/";
-  return model.ends_with(".npz") ? "fused.npz" : "fused.safetensors";
+// A name that graft fuse takes for a base of this layout.
+const char* FusedName(const std::optional<Layout>& layout) {
+  if (!layout) return "FUSED";
+  return *layout == Layout::kHuggingFace ? "fused/"
+         : *layout == Layout::kJax       ? "fused.npz"
+                                         : "fused.safetensors";
 }
 
 // Everything that changes results comes from the run: a flag that would be ignored is a mistake.
@@ -159,7 +163,7 @@ void Run(TrainOptions& o, const CommonOptions& common) {
                           s.steps, s.trainable_parameters, s.seconds, PeakResidentBytes() >> 20));
   Say(common,
       fmt::format("next: graft eval --run {0} --data {1}\n      graft fuse --run {0} --out {2}",
-                  Quoted(dir->path()), Quoted(s.config.data), FusedName(s.config.model)));
+                  Quoted(dir->path()), Quoted(s.config.data), FusedName(s.layout)));
 }
 
 }  // namespace

@@ -78,7 +78,10 @@ std::vector<std::string> ParseLabels(const std::string& text, const std::string&
 
 int64_t MaxLengthOf(const StringMap& metadata, int64_t otherwise, const std::string& where) {
   const auto it = metadata.find("graft.max_length");
-  return it == metadata.end() ? otherwise : ParseWhole(it->second, where, it->first);
+  if (it == metadata.end()) return otherwise;
+  const int64_t length = ParseWhole(it->second, where, it->first);
+  if (length < 0) Fail("{}: metadata {} is {}, expected 0 or more", where, it->first, length);
+  return length;
 }
 
 bool LooksLikeAdapter(const std::string& path) {

@@ -1,4 +1,4 @@
-// The identity of a base checkpoint: its SHA-256, computed once per file. Results are kept in
+// The identity of a base checkpoint: SHA-256, computed once per file. Results are kept in
 // $XDG_CACHE_HOME/graft/sha256 (or ~/.cache), one small file per checkpoint, valid while its path,
 // size, modification and change time are the same. A cache that cannot be read or written is only
 // slower: no function here fails because of it.

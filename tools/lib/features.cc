@@ -65,12 +65,13 @@ Features ComputeFeatures(const FeatureCut& cut, LoadedModel& model, const RunCon
 
 BudgetFit FeaturesFit(const FeatureCut& cut, LoadedModel& model, const RunConfig& config,
                       const TaskData& data, const BudgetRequest& step) {
+  BudgetRequest request = step;
+  request.held_bytes += cut.bytes;
+  // First: the optimizer state that planning makes is there during the pass, too.
+  const BudgetFit steps = FitsBudget(cut.rest, model.params, OptimizerOf(config), request);
   const Counts wanted = ChooseCapacity(model.config, data.longest(), config.batch_size);
   const BudgetFit pass =
       FitsBudget(cut.prefix, model.params, wanted, data.longest(), config.memory_budget, cut.bytes);
-  BudgetRequest request = step;
-  request.held_bytes += cut.bytes;
-  const BudgetFit steps = FitsBudget(cut.rest, model.params, OptimizerOf(config), request);
   return {pass.fits && steps.fits, std::max(pass.smallest, steps.smallest)};
 }
 

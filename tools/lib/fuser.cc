@@ -77,7 +77,6 @@ nlohmann::json HuggingFaceProcessor(const Preprocess& p) {
 
 void CopyTokenizer(const std::string& from, const std::string& directory) {
   namespace fs = std::filesystem;
-  if (!fs::exists(from)) return;  // init:ARCH
   const auto copy = [&](const fs::path& file, const char* name) {
     if (fs::is_regular_file(file))
       WriteFileAtomically(directory + "/" + name, ReadFile(file, kMostTokenizerBytes));
@@ -97,7 +96,9 @@ void SaveFused(const FusedModel& fused, const std::string& path) {
   if (fused.model.layout != Layout::kHuggingFace) return;
   if (fused.model.is_bert()) {
     const RunConfig& c = fused.config;
-    return CopyTokenizer(c.tokenizer.empty() ? c.model : c.tokenizer, path);
+    if (!c.tokenizer.empty()) return CopyTokenizer(c.tokenizer, path);
+    if (std::filesystem::is_directory(c.model)) CopyTokenizer(c.model, path);
+    return;
   }
   const Preprocess p = ParsePreprocess(fused.config.preprocess);
   WriteFileAtomically(path + "/preprocessor_config.json",

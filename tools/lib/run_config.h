@@ -20,8 +20,8 @@ struct RunConfig {
   std::string pool;                    // of a BERT, as BertConfig; "" = the model's own
   int64_t max_length = 0;              // tokens of a text, special ones too; 0 = MaxLength's
   std::vector<std::string> labels;     // class names, in order
-  std::string base_sha256;             // of the model file; "" for init: or not known yet
-  std::string examples_sha256;         // of their numbers and labels; "" = not known yet
+  std::string base_sha256;             // of the base (base_hash.h); "" for init: or not known yet
+  std::string examples_sha256;         // of their classes and lengths; "" = not known yet
   // How.
   int64_t epochs = 10, batch_size = 64, micro_batch = 0;  // micro_batch 0 = chosen at compile
   double lr = 0, weight_decay = 1e-4, warmup = 0.1, label_smoothing = 0, drop_path = 0;

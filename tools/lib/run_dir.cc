@@ -14,6 +14,7 @@
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/json.h"
 #include "runtime/io/safetensors.h"
+#include "tools/lib/common.h"
 
 namespace graft {
 namespace {
@@ -147,7 +148,7 @@ void RunDir::SaveWeights(const std::string& which, const ParamStore& params,
 std::vector<std::string> RunDir::LoadWeights(const std::string& which, ParamStore& params) const {
   const std::string path = file(which + ".safetensors");
   if (!Exists(path))
-    Fail("{}: no {} checkpoint yet; hint: graft train --resume {}", path_, which, path_);
+    Fail("{}: no {} checkpoint yet; hint: graft train --resume {}", path_, which, Quoted(path_));
   const SafetensorsFile weights = SafetensorsFile::Open(path);
   std::vector<std::string> names;
   for (const FileTensor& tensor : weights.tensors()) {

@@ -381,7 +381,8 @@ TrainSummary Trainer::Summary() const {
           session_seconds_ > 0 ? static_cast<double>(examples_seen_) / session_seconds_ : 0,
           step_ ? step_->session().planned_bytes() : 0,
           interrupted_,
-          start_seconds_};
+          start_seconds_,
+          model_.layout};
 }
 
 // Of a run that has nothing left to do, which then needs neither its model nor its data.

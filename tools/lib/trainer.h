@@ -31,7 +31,8 @@ struct TrainSummary {
   double final_train_loss = 0, val_accuracy = -1, seconds = 0, examples_per_second = 0;
   size_t planned_bytes = 0;
   bool interrupted = false;
-  double start_seconds = 0;  // from the start of the process to the first step
+  double start_seconds = 0;           // from the start of the process to the first step
+  std::optional<Layout> layout = {};  // of the model; not of a run that was finished before
 };
 
 // Trains from where the directory's state stands to the end, or until stop() or an error. A base

@@ -22,22 +22,12 @@ class Runs : public testing::Test {
   static std::string data() { return At("data"); }
   static std::vector<std::string> Train(const std::string& out,
                                         const std::vector<std::string>& more = {}) {
-    std::vector<std::string> args{"train",    "--model",   kNano,      "--data", data(),
-                                  "--method", "lora(r=2)", "--epochs", "1",      "--batch-size",
-                                  "16",       "--out",     out};
-    args.insert(args.end(), more.begin(), more.end());
-    return args;
+    return With(TrainArgs(data(), out, more), "--epochs", "1");
   }
   static std::vector<std::string> With(std::vector<std::string> args, const std::string& flag,
                                        const std::string& value) {
     *(std::ranges::find(args, flag) + 1) = value;
     return args;
-  }
-  static void ExpectRefused(const std::vector<std::string>& args, int code,
-                            const std::string& words) {
-    const Outcome o = Graft(args);
-    EXPECT_EQ(o.code, code) << o.err;
-    EXPECT_NE(o.err.find(words), std::string::npos) << words << " in:\n" << o.err;
   }
   static TempDir* dir_;
 };

@@ -31,12 +31,6 @@ class Safety : public testing::Test {
             "--method", "lora(r=2)",    "--epochs", "1",      "--batch-size",
             "16",       "--save-every", "1",        "--out",  At(out)};
   }
-  static void ExpectRefused(const std::vector<std::string>& args, int code,
-                            const std::string& words) {
-    const Outcome o = Graft(args);
-    EXPECT_EQ(o.code, code) << o.err;
-    EXPECT_NE(o.err.find(words), std::string::npos) << words << " in:\n" << o.err;
-  }
   static TempDir* dir_;
 };
 TempDir* Safety::dir_ = nullptr;

@@ -118,6 +118,13 @@ inline void ExpectKeys(const nlohmann::json& json, const std::vector<std::string
     EXPECT_TRUE(json.contains(key)) << "no '" << key << "' in " << json.dump();
 }
 
+inline void ExpectRefused(const std::vector<std::string>& args, int code,
+                          const std::string& words) {
+  const Outcome o = Graft(args);
+  EXPECT_EQ(o.code, code) << o.err;
+  EXPECT_NE(o.err.find(words), std::string::npos) << words << " in:\n" << o.err;
+}
+
 constexpr const char* kNano = "init:vit_nano_patch8_32";
 
 // A tiny data set; every command of a test run then takes well under a second.

@@ -27,10 +27,9 @@ struct TileSize {
 constexpr int64_t kLineFloats = 16;       // of a cache line
 constexpr int64_t kShallowFloats = 6144;  // 24 KB
 constexpr int64_t kFloatsInL2 = 1 << 18;  // 1 MB
-constexpr int64_t kMostDepth = 192;       // rows of B in a block, on any target
+constexpr int64_t kMostDepth = 384;       // rows of B in a block, on any target
 constexpr int64_t kLeastFetching = 32;    // in fewer, what is fetched comes too late
-// Most rows of a chunk: a block of A stays in L2, and a panel of B serves it all.
-constexpr int64_t kChunkRows = 192;
+constexpr int64_t kMostChunkRows = 192;   // of A, on any target
 
 // One product over k in [k_begin, k_end) and n in [n_begin, n_end), cut in row_chunks x col_chunks.
 struct GemmJob {
@@ -145,7 +144,7 @@ void SetPanel(const GemmJob& job, const Block& block, int64_t col, TileArgs& t) 
 
 // The first tiles of a panel fetch the next one, the next columns' or the next block's.
 void SetFetch(const GemmJob& job, const Block& block, int64_t p, int64_t col, TileArgs& t) {
-  const int64_t mine = p * (block.depth / 4) * kLineFloats;
+  const int64_t mine = p * (block.depth / kUnroll) * kLineFloats;
   const bool more = col + kGemmNr < block.col_end;
   const bool fetch = block.fetch && mine < kGemmNr * block.depth && (more || !block.last);
   const int64_t next = more ? kGemmNr * job.packed_k
@@ -198,7 +197,7 @@ void RunBlock(const GemmJob& job, const Block& block) {
 }
 
 // The cache lines of a tile of C, as offsets from its begin; the first one stands for none.
-void ListLines(int64_t ldc, int64_t (&lines)[kMostDepth / 4]) {
+void ListLines(int64_t ldc, int64_t (&lines)[kMostDepth / kUnroll]) {
   constexpr int64_t kInRow = CeilDiv(kGemmNr, kLineFloats);
   std::fill(std::begin(lines), std::end(lines), 0);
   for (int64_t i = 0; i < kGemmMr * kInRow; ++i) {
@@ -211,9 +210,9 @@ void RunChunk(const GemmJob& job, int64_t chunk) {
   const int64_t begin = job.n_begin + chunk % job.col_chunks * job.chunk_cols;
   const int64_t end = std::min(job.n_end, begin + job.chunk_cols);
   const int64_t pieces = RowPieces(job.m, job.row_chunks, row_chunk);
-  Piece rows[CeilDiv(kChunkRows, kGemmMr)];
+  Piece rows[CeilDiv(kMostChunkRows, kGemmMr)];
   for (int64_t p = 0; p < pieces; ++p) rows[p] = RowPiece(job.m, job.row_chunks, row_chunk, p);
-  int64_t out_lines[kMostDepth / 4];
+  int64_t out_lines[kMostDepth / kUnroll];
   if (job.plan->k_block >= kLeastFetching) ListLines(job.ldc, out_lines);
   const bool linear =
       job.epilogue->activation == Activation::kNone && job.epilogue->slope == nullptr;
@@ -243,8 +242,11 @@ HWY_EXPORT(PackBPiece);
 HWY_EXPORT(PackAChunk);
 HWY_EXPORT(RunChunk);
 
-// Rows of a block of B: a panel of it (32 KB in AVX-512, else 12 KB) leaves room in L1 for A and C.
+// Rows of a block of B. With AVX-512 a panel of it, 32 KB, leaves room in L1 for A and C. Slower
+// tiles have time to get it from L2 each time, and a deep block spares passes over C.
 int64_t MostDepth(int64_t panel) { return panel == kAvx512Panel ? 128 : kMostDepth; }
+// Most rows of a chunk: a block of A, 96 or 144 KB, stays in L2, and a panel of B serves it all.
+int64_t ChunkRows(int64_t panel) { return panel == kAvx512Panel ? kMostChunkRows : 96; }
 constexpr int64_t kChunkCols = 384;
 constexpr int64_t kFewRows = 16;          // below, packing B costs more than the product
 constexpr int64_t kPackFloats = 1 << 20;  // packed at once, unless one block is more
@@ -254,7 +256,7 @@ int64_t RoundUp(int64_t x, int64_t to) { return CeilDiv(x, to) * to; }
 
 void CutIntoChunks(GemmJob& job, int64_t panel) {
   const int64_t n = job.n_end - job.n_begin;
-  job.row_chunks = CeilDiv(job.m, kChunkRows);
+  job.row_chunks = CeilDiv(job.m, ChunkRows(panel));
   const int64_t work = job.m * n * std::max<int64_t>(job.k_end - job.k_begin, 1);
   const int64_t wanted = std::clamp<int64_t>(work >> 18, 1, 16);
   const int64_t parts = std::max(CeilDiv(n, kChunkCols), CeilDiv(wanted, job.row_chunks));

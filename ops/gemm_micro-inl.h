@@ -26,15 +26,21 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 using GemmTag = hn::ScalableTag<float>;
 constexpr int64_t kGemmLanes = hn::MaxLanes(GemmTag());
-// Where the core's other hardware thread is busy too, loads are what is scarce. Of the tiles that
-// fit 32 registers, 6 x 4 vectors has the fewest: 10 for 24 multiply-adds (8 x 3: 11, 12 x 2: 14).
-constexpr int64_t kGemmVecs = kGemmLanes == 16 ? 4 : 2;  // vectors in a row of a tile
-constexpr int64_t kGemmMr = 6;                           // most rows of a whole tile
-constexpr int64_t kGemmNr = kGemmVecs * kGemmLanes;      // columns of a tile and of a panel of B
+// Where the core's other hardware thread is busy too, loads and instructions are what is scarce. Of
+// the tiles that fit 32 registers, 6 x 4 vectors has the fewest loads: 10 for 24 multiply-adds
+// (8 x 3: 11, 12 x 2: 14); of those that fit 16, 4 x 3: 7 for 12 (6 x 2: 8).
+constexpr bool kManyRegisters = kGemmLanes == 16;
+constexpr int64_t kGemmVecs = kManyRegisters ? 4 : 3;  // vectors in a row of a tile
+constexpr int64_t kGemmMr = kManyRegisters ? 6 : 4;    // most rows of a whole tile
+constexpr int64_t kGemmNr = kGemmVecs * kGemmLanes;    // columns of a tile and of a panel of B
+// Steps over k without a branch. Fewer leave more to count; of the larger tile's code, eight are
+// too much for the core's cache of decoded instructions.
+constexpr int64_t kUnroll = kManyRegisters ? 4 : 16;
 
 // Most rows of a tile of `vecs` vectors: narrow ones have registers left.
 constexpr int64_t TileRows(int64_t vecs) {
-  return kGemmLanes < 16 || vecs == 4 ? kGemmMr : vecs == 3 ? 8 : 12;
+  if (vecs == kGemmVecs) return kGemmMr;
+  return kManyRegisters ? (vecs == 3 ? 8 : 12) : vecs == 2 ? 6 : 12;
 }
 
 // Calls f(0) ... f(N-1) with compile-time indices: gcc keeps an array of vectors in registers only
@@ -45,6 +51,18 @@ HWY_INLINE void Unroll(const F& f) {
     (f(std::integral_constant<size_t, I>()), ...);
   }
   (std::make_index_sequence<N>());
+}
+
+// acc + a b. Given a choice of forms, gcc 12 permutes the 16 registers of AVX2 from step to step,
+// with moves and spills that cost a tenth of a tile's rate.
+template <class V>
+HWY_INLINE V TileMulAdd(V a, V b, V acc) {
+#if HWY_TARGET == HWY_AVX2
+  __asm__("vfmadd231ps %2, %1, %0" : "+x"(acc.raw) : "x"(a.raw), "x"(b.raw));
+  return acc;
+#else
+  return hn::MulAdd(a, b, acc);
+#endif
 }
 
 // out[r][c] = alpha * sum_k a[r][k] b[k][c] (+ add[r][c]) (+ bias[c]), all columns of the tile.
@@ -61,72 +79,25 @@ struct TileArgs {
   const float* bias;
   float* out;
   int64_t out_row;
-  // If not null, and A's and B's rows are adjacent: in four steps over k, one line into L2 from
+  // If not null, and A's and B's rows are adjacent: in kUnroll steps over k, one line into L2 from
   // fetch + i * fetch_step, i = 0, 1, ..., and one of C into L1 from out + out_lines[i]. Evenly
   // over the tile, as a core waits for few lines at a time.
-  const int64_t* out_lines = nullptr;  // k / 4 of them
+  const int64_t* out_lines = nullptr;  // k / kUnroll of them
   const float* fetch = nullptr;
   int64_t fetch_step = 0;
 };
 
-template <size_t kRows, size_t kVecs>
-HWY_NOINLINE void Tile(const TileArgs& t) {
+// What the compiler may know of the strides of A and B, which spares additions in each step.
+enum class StepA { kAny, kByRows, kByCols };  // kByRows: a_k == 1, kByCols: a_row == 1
+enum class StepB { kAny, kPanel };            // kPanel: b_k == kGemmNr
+
 #define GRAFT_EACH(i) [&](auto i) HWY_ATTR __attribute__((always_inline))
-#define GRAFT_EACH_OF(x, y) [&](int64_t x, int64_t y) HWY_ATTR __attribute__((always_inline))
+// What follows the sum over k.
+template <size_t kRows, size_t kVecs>
+HWY_INLINE void FinishTile(const TileArgs& t, hn::Vec<GemmTag> (&acc)[kRows * kVecs]) {
   const GemmTag d;
-  using V = hn::Vec<GemmTag>;
   constexpr size_t kStep = static_cast<size_t>(kGemmLanes);
-  constexpr size_t kGroups = (kRows + 2) / 3;
-  constexpr int64_t kFloat = sizeof(float);
-  V acc[kRows * kVecs];
-  Unroll<kRows * kVecs>(GRAFT_EACH(i) { acc[i] = hn::Zero(d); });
-  // One pointer for three rows: x86 addresses p, p + s and p + 2 s without further registers.
-  // Strides are in bytes.
-  const char* a[kGroups];
-  int64_t row = t.a_row * kFloat;
-  const int64_t a_k = t.a_k * kFloat, b_k = t.b_k * kFloat;
-  Unroll<kGroups>(GRAFT_EACH(g) {
-    a[g] = reinterpret_cast<const char*>(t.a) + static_cast<int64_t>(3 * g) * row;
-  });
-  const char* b = reinterpret_cast<const char*>(t.b);
-  const auto step = GRAFT_EACH_OF(offset_a, offset_b) {
-    // Else the compiler computes each row's address in each step ahead and runs out of registers.
-    __asm__ volatile("" : "+r"(row));
-    V bv[kVecs];
-    Unroll<kVecs>(GRAFT_EACH(j) {
-      bv[j] = hn::LoadU(d, reinterpret_cast<const float*>(b + offset_b) + j * kStep);
-    });
-    Unroll<kRows>(GRAFT_EACH(i) {
-      const char* from = a[i / 3] + static_cast<int64_t>(i % 3) * row + offset_a;
-      const V av = hn::Set(d, *reinterpret_cast<const float*>(from));
-      Unroll<kVecs>(
-          GRAFT_EACH(j) { acc[i * kVecs + j] = hn::MulAdd(av, bv[j], acc[i * kVecs + j]); });
-    });
-  };
-  int64_t k = t.k;
-  // Four steps: fewer leave more to count, and the code of eight is too much for the core's cache
-  // of decoded instructions.
-  if (kVecs == kGemmVecs && a_k == kFloat && b_k == kGemmNr * kFloat) {
-    const int64_t* line = t.out_lines;
-    const float* fetch = t.fetch;
-    const int64_t fetch_step = t.fetch_step;
-    for (; k >= 4; k -= 4) {
-      if (line != nullptr) {
-        __builtin_prefetch(fetch, 0, 2);
-        fetch += fetch_step;
-        __builtin_prefetch(t.out + *line++, 1, 3);
-      }
-      Unroll<4>(GRAFT_EACH(u) { step(int64_t{u} * kFloat, int64_t{u} * kGemmNr * kFloat); });
-      Unroll<kGroups>(GRAFT_EACH(g) { a[g] += 4 * kFloat; });
-      b += 4 * kGemmNr * kFloat;
-    }
-  }
-  for (; k > 0; --k) {
-    step(0, 0);
-    Unroll<kGroups>(GRAFT_EACH(g) { a[g] += a_k; });
-    b += b_k;
-  }
-  const V alpha = hn::Set(d, t.alpha);
+  const hn::Vec<GemmTag> alpha = hn::Set(d, t.alpha);
   if (const float* add = t.add; add != nullptr) {
     const int64_t add_row = t.add_row;
     Unroll<kRows * kVecs>(GRAFT_EACH(i) {
@@ -145,7 +116,98 @@ HWY_NOINLINE void Tile(const TileArgs& t) {
   Unroll<kRows * kVecs>(GRAFT_EACH(i) {
     hn::StoreU(acc[i], d, out + static_cast<int64_t>(i / kVecs) * out_row + i % kVecs * kStep);
   });
+}
+
+template <size_t kRows, size_t kVecs, StepA kA, StepB kB>
+HWY_NOINLINE void TileBy(const TileArgs& t) {
+  const GemmTag d;
+  using V = hn::Vec<GemmTag>;
+  constexpr size_t kStep = static_cast<size_t>(kGemmLanes);
+  constexpr size_t kGroups = (kRows + 2) / 3;
+  constexpr int64_t kFloat = sizeof(float);
+  V acc[kRows * kVecs];
+  Unroll<kRows * kVecs>(GRAFT_EACH(i) { acc[i] = hn::Zero(d); });
+  // One pointer for three rows: x86 addresses p, p + s and p + 2 s without further registers.
+  // Strides are in bytes.
+  const char* a[kGroups];
+  int64_t row = t.a_row * kFloat;
+  const int64_t a_k = t.a_k * kFloat, b_k = t.b_k * kFloat;
+  Unroll<kGroups>(GRAFT_EACH(g) {
+    a[g] = reinterpret_cast<const char*>(t.a) + static_cast<int64_t>(3 * g) * row;
+  });
+  const char* b = reinterpret_cast<const char*>(t.b);
+  // acc += a[.][k] b[k][.]; at(i): where A's element of row i lies.
+  const auto step = [&](const auto& at, int64_t offset_b) HWY_ATTR __attribute__((always_inline)) {
+    V bv[kVecs];
+    Unroll<kVecs>(GRAFT_EACH(j) {
+      bv[j] = hn::LoadU(d, reinterpret_cast<const float*>(b + offset_b) + j * kStep);
+    });
+    Unroll<kRows>(GRAFT_EACH(i) {
+      const V av = hn::Set(d, *reinterpret_cast<const float*>(at(i)));
+      Unroll<kVecs>(
+          GRAFT_EACH(j) { acc[i * kVecs + j] = TileMulAdd(av, bv[j], acc[i * kVecs + j]); });
+    });
+  };
+  const auto step_by_rows = [&](int64_t offset_a, int64_t offset_b)
+                                HWY_ATTR __attribute__((always_inline)) {
+    // Else the compiler computes each row's address in each step ahead and runs out of registers.
+    __asm__ volatile("" : "+r"(row));
+    step(GRAFT_EACH(i) { return a[i / 3] + static_cast<int64_t>(i % 3) * row + offset_a; },
+         offset_b);
+  };
+  int64_t k = t.k;
+  if constexpr (kA != StepA::kAny) {
+    const int64_t* line = t.out_lines;
+    const float* fetch = t.fetch;
+    const int64_t fetch_step = t.fetch_step;
+    for (; k >= kUnroll; k -= kUnroll) {
+      if (line != nullptr) {
+        __builtin_prefetch(fetch, 0, 2);
+        fetch += fetch_step;
+        __builtin_prefetch(t.out + *line++, 1, 3);
+      }
+      Unroll<kUnroll>(GRAFT_EACH(u) {
+        const int64_t offset_b = kB == StepB::kPanel ? int64_t{u} * kGemmNr * kFloat : 0;
+        if constexpr (kA == StepA::kByRows) {
+          step_by_rows(int64_t{u} * kFloat, offset_b);
+        } else {
+          step(GRAFT_EACH(i) { return a[0] + int64_t{i} * kFloat; }, offset_b);
+          a[0] += a_k;
+        }
+        if constexpr (kB == StepB::kAny) b += b_k;
+      });
+      if constexpr (kA == StepA::kByRows) {
+        Unroll<kGroups>(GRAFT_EACH(g) { a[g] += kUnroll * kFloat; });
+      }
+      if constexpr (kB == StepB::kPanel) b += kUnroll * kGemmNr * kFloat;
+    }
+    if constexpr (kA == StepA::kByCols) {
+      Unroll<kGroups>(GRAFT_EACH(g) { a[g] = a[0] + int64_t{3 * g} * row; });
+    }
+  }
+  for (; k > 0; --k) {
+    step_by_rows(0, 0);
+    Unroll<kGroups>(GRAFT_EACH(g) { a[g] += a_k; });
+    b += b_k;
+  }
+  FinishTile<kRows, kVecs>(t, acc);
+}
 #undef GRAFT_EACH
+
+template <size_t kRows, size_t kVecs>
+void Tile(const TileArgs& t) {
+  if constexpr (kVecs == kGemmVecs) {
+    const bool panel = t.b_k == kGemmNr;
+    if (t.a_k == 1) {
+      return panel ? TileBy<kRows, kVecs, StepA::kByRows, StepB::kPanel>(t)
+                   : TileBy<kRows, kVecs, StepA::kByRows, StepB::kAny>(t);
+    }
+    if (t.a_row == 1) {
+      return panel ? TileBy<kRows, kVecs, StepA::kByCols, StepB::kPanel>(t)
+                   : TileBy<kRows, kVecs, StepA::kByCols, StepB::kAny>(t);
+    }
+  }
+  TileBy<kRows, kVecs, StepA::kAny, StepB::kAny>(t);
 }
 
 using TileFunction = void (*)(const TileArgs&);

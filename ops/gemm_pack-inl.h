@@ -112,10 +112,9 @@ inline void PackAChunk(const MatrixView& a, int64_t m, int64_t row_chunks, int64
     const Piece rows = RowPiece(m, row_chunks, i, p);
     const float* from = a.data + rows.begin * a.row_stride;
     float* to = packed + rows.begin * k;
-    if (a.row_stride == 1) {
-      const size_t bytes = static_cast<size_t>(rows.size) * sizeof(float);
-      for (int64_t x = 0; x < k; ++x) {
-        std::memcpy(to + x * rows.size, from + x * a.col_stride, bytes);
+    if (a.row_stride == 1 && rows.size == kGemmMr) {
+      for (int64_t x = 0; x < k; ++x) {  // a length that the compiler knows
+        std::memcpy(to + x * kGemmMr, from + x * a.col_stride, kGemmMr * sizeof(float));
       }
     } else {
       for (int64_t x = 0; x < k; ++x) {

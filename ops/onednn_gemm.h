@@ -49,10 +49,10 @@ class OnednnGemm {
   std::shared_ptr<const Impl> impl_;
 };
 
-// Which of the two is to serve a product: a rule of the plan, from bench/gemm_bench on one loaded
-// Ice Lake core, with AVX-512 and with AVX2 forced. oneDNN is ahead
-// - 1.0 to 1.4 times where A is transposed (gradients of weights), unless rows of B are a multiple
-//   of 4 KiB apart, where it falls to half;
+// Which of the two is to serve a product: a rule of the plan, from bench/gemm_bench on a loaded
+// Ice Lake core with AVX-512 and on a loaded Zen 3 core with AVX2. oneDNN is ahead
+// - 1.0 to 1.4 times, with AVX-512, where A is transposed (gradients of weights), unless rows of B
+//   are a multiple of 4 KiB apart, where it falls to half;
 // - 1.2 to 4 times where B is plain and there are at most 16 rows;
 // - up to 2 times, with AVX2, where k is short (h B').
 // Elsewhere the two are within the noise of that machine, or gemm_core is ahead. `m` is the
@@ -66,7 +66,7 @@ struct GemmChoice {
 };
 constexpr bool PreferOnednn(const GemmChoice& c) {
   if (c.k * c.n < 4096) return false;
-  if (c.a_transposed && c.n % 1024 != 0) return true;
+  if (c.a_transposed && c.avx512 && c.n % 1024 != 0) return true;
   return c.m <= 16 || (!c.avx512 && c.k <= 16);
 }
 

@@ -158,8 +158,6 @@ void RegisterAll() {
         }
       }
     }
-    // All of it in L1: what the tiles reach, and so the most that any shape can.
-    Register({false, true, Layout::kNT, 48, 128, 64, threads}, "/L1");
     for (const bool onednn : {false, true}) {
       for (const int64_t d : {192, 768}) {
         for (const int64_t m : {int64_t{1}, int64_t{8}}) {

@@ -24,9 +24,7 @@ struct TileSize {
   int64_t rows, cols;
 };
 
-constexpr int64_t kLineFloats = 16;       // of a cache line
 constexpr int64_t kShallowFloats = 6144;  // 24 KB
-constexpr int64_t kFloatsInL2 = 1 << 18;  // 1 MB
 constexpr int64_t kMostDepth = 384;       // rows of B in a block, on any target
 constexpr int64_t kLeastFetching = 32;    // in fewer, what is fetched comes too late
 constexpr int64_t kMostChunkRows = 192;   // of A, on any target
@@ -53,6 +51,9 @@ struct GemmJob {
 HWY_BEFORE_NAMESPACE();
 namespace graft::HWY_NAMESPACE {
 namespace {
+
+// Machines with AVX-512 have 1 MB of L2 or more, others 256 KB.
+constexpr int64_t kFloatsInL2 = kManyRegisters ? 1 << 18 : 1 << 16;
 
 TileSize TargetTile() { return {kGemmMr, kGemmNr}; }
 static_assert((kGemmNr == kAvx512Panel) == (kGemmLanes == 16));
@@ -144,13 +145,14 @@ void SetPanel(const GemmJob& job, const Block& block, int64_t col, TileArgs& t) 
 
 // The first tiles of a panel fetch the next one, the next columns' or the next block's.
 void SetFetch(const GemmJob& job, const Block& block, int64_t p, int64_t col, TileArgs& t) {
-  const int64_t mine = p * (block.depth / kUnroll) * kLineFloats;
+  constexpr int64_t kStep = kFetchLines * kLineFloats;
+  const int64_t mine = p * (block.depth / kUnroll) * kStep;
   const bool more = col + kGemmNr < block.col_end;
   const bool fetch = block.fetch && mine < kGemmNr * block.depth && (more || !block.last);
   const int64_t next = more ? kGemmNr * job.packed_k
                             : kGemmNr * block.depth - (col - block.col_begin) * job.packed_k;
   t.fetch = fetch ? t.b + next + mine : t.b;
-  t.fetch_step = fetch ? kLineFloats : 0;
+  t.fetch_step = fetch ? kStep : 0;
 }
 
 // The tile of row piece p in that panel.

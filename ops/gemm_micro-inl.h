@@ -36,6 +36,8 @@ constexpr int64_t kGemmNr = kGemmVecs * kGemmLanes;    // columns of a tile and 
 // Steps over k without a branch. Fewer leave more to count; of the larger tile's code, eight are
 // too much for the core's cache of decoded instructions.
 constexpr int64_t kUnroll = kManyRegisters ? 4 : 16;
+constexpr int64_t kLineFloats = 16;                      // of a cache line
+constexpr int64_t kFetchLines = kManyRegisters ? 1 : 2;  // of the next panel, in kUnroll steps
 
 // Most rows of a tile of `vecs` vectors: narrow ones have registers left.
 constexpr int64_t TileRows(int64_t vecs) {
@@ -79,9 +81,9 @@ struct TileArgs {
   const float* bias;
   float* out;
   int64_t out_row;
-  // If not null, and A's and B's rows are adjacent: in kUnroll steps over k, one line into L2 from
-  // fetch + i * fetch_step, i = 0, 1, ..., and one of C into L1 from out + out_lines[i]. Evenly
-  // over the tile, as a core waits for few lines at a time.
+  // If not null, and A is by rows or by columns: in kUnroll steps over k, kFetchLines lines into L2
+  // from fetch + i * fetch_step, i = 0, 1, ..., and one of C into L1 from out + out_lines[i].
+  // Evenly over the tile, as a core waits for few lines at a time.
   const int64_t* out_lines = nullptr;  // k / kUnroll of them
   const float* fetch = nullptr;
   int64_t fetch_step = 0;
@@ -162,7 +164,9 @@ HWY_NOINLINE void TileBy(const TileArgs& t) {
     const int64_t fetch_step = t.fetch_step;
     for (; k >= kUnroll; k -= kUnroll) {
       if (line != nullptr) {
-        __builtin_prefetch(fetch, 0, 2);
+        Unroll<kFetchLines>(GRAFT_EACH(i) {
+          __builtin_prefetch(fetch + static_cast<int64_t>(i) * kLineFloats, 0, 2);
+        });
         fetch += fetch_step;
         __builtin_prefetch(t.out + *line++, 1, 3);
       }

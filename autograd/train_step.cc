@@ -86,7 +86,7 @@ Graph TrainStep::BuildGraph(Graph g, ParamStore& params, const OptimizerConfig& 
   // The logits and the losses themselves are nobody's business here; only what is updated stays.
   std::erase_if(g.outputs, [](const GraphOutput& o) { return o.name != "gradient_norm_squared"; });
   g.EraseDead();
-  MergeEqualNodes(g);
+  ShareEqualNodes(g);
   for (PassReport& report : passes.step.Run(g)) made.push_back(std::move(report));
   Verify(g);
   if (reports) *reports = std::move(made);
@@ -101,7 +101,7 @@ constexpr size_t kLaneBytes = size_t{64} << 20;
 
 }  // namespace
 
-SessionOptions TrainStep::Options(const Graph& g, const Counts& capacity, Layout layout) {
+SessionOptions TrainStep::Options(const Graph& g, const Counts& capacity, Parallel parallel) {
   if (capacity.sequences < 1)
     Fail("micro-batch: expected at least 1 sequence, found {}", capacity.sequences);
   size_t bytes = 1;
@@ -109,19 +109,19 @@ SessionOptions TrainStep::Options(const Graph& g, const Counts& capacity, Layout
     bytes += static_cast<size_t>(At(g.shape(v), {}).size()) * sizeof(float);
   SessionOptions options{.capacity = capacity};
   options.lanes = static_cast<int>(std::clamp<size_t>(kLaneBytes / bytes, 1, kMostLanes));
-  if (layout.lanes) options.lanes = layout.lanes;
+  if (parallel.lanes) options.lanes = parallel.lanes;
   // Too few lanes to go round: the threads work inside the kernels instead.
   options.workers = options.lanes >= Threads() ? Threads() : 1;
-  if (layout.workers) options.workers = layout.workers;
+  if (parallel.workers) options.workers = parallel.workers;
   return options;
 }
 
 TrainStep::TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
-                     Counts capacity, const Passes& passes, Layout layout)
+                     Counts capacity, const Passes& passes, Parallel parallel)
     : optimizer_(optimizer),
       capacity_(capacity),
       graph_(BuildGraph(loss_graph, params, optimizer, passes, &reports_)),
-      session_(graph_, params, Options(graph_, capacity, layout)) {
+      session_(graph_, params, Options(graph_, capacity, parallel)) {
   for (int worker = 0; worker < session_.options().workers; ++worker) {
     if (session_.HasInput("one")) session_.Input("one", worker).f32()[0] = 1;
     rng_.push_back(session_.HasInput("rng") ? session_.Input("rng", worker) : Tensor{});

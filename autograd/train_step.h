@@ -46,20 +46,20 @@ class TrainStep {
   };
   // Of the session; 0 = chosen by the size of the trainable parameters and the threads. Workers
   // change no result, lanes do: sums are in another order.
-  struct Layout {
+  struct Parallel {
     int workers = 0, lanes = 0;
   };
   // The capacity is the largest micro-batch, of texts with its tokens.
   TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
-            Counts capacity, const Passes& passes = {}, Layout layout = {0, 0});
+            Counts capacity, const Passes& passes = {}, Parallel parallel = {0, 0});
   TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
-            int64_t micro_batch, const Passes& passes = {}, Layout layout = {0, 0})
-      : TrainStep(loss_graph, params, optimizer, Counts{micro_batch, 0}, passes, layout) {}
+            int64_t micro_batch, const Passes& passes = {}, Parallel parallel = {0, 0})
+      : TrainStep(loss_graph, params, optimizer, Counts{micro_batch, 0}, passes, parallel) {}
 
   // What is compiled: the graph after all passes, and how it is to run. For plans without a step.
   static Graph BuildGraph(Graph loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
                           const Passes& passes, std::vector<PassReport>* reports = nullptr);
-  static SessionOptions Options(const Graph& graph, const Counts& capacity, Layout layout);
+  static SessionOptions Options(const Graph& graph, const Counts& capacity, Parallel parallel);
 
   // fill(first, count, worker) writes the inputs of sequences [first, first+count) of the batch
   // into that worker's buffers of the session; calls for different workers come at the same time,

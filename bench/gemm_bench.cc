@@ -4,7 +4,7 @@
 // A core is shared with whoever runs on its other hardware thread, so its peak changes from one
 // millisecond to the next: each repetition samples the peak just before and just after the product,
 // and peak% is the median of the ratios. GFLOP/s is the best of the repetitions, quiet% its share
-// of the best peak among them. Names: who/layout[/packed]/MxKxN/threads. NT: torch weight [N, K];
+// of the best peak among them. Names: who/operands[/packed]/MxKxN/threads. NT: torch weight [N, K];
 // NN: gradient to the input; TN: gradient to the weight, where M is the reduction.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
@@ -51,11 +51,11 @@ double Seconds(int threads) {
 }
 size_t Floats(int64_t n) { return static_cast<size_t>(n) * sizeof(float); }
 
-enum class Layout { kNN, kNT, kTN };
+enum class Operands { kNN, kNT, kTN };
 
 struct Product {
   bool onednn, packed;
-  Layout layout;
+  Operands operands;
   int64_t m, k, n;  // of the product: C [m, n]
   int threads;
   Activation activation = Activation::kNone;
@@ -63,7 +63,7 @@ struct Product {
 
 // The product as a function, or nothing if oneDNN refuses it.
 std::function<void()> Build(const Product& p) {
-  const bool nt = p.layout == Layout::kNT, tn = p.layout == Layout::kTN;
+  const bool nt = p.operands == Operands::kNT, tn = p.operands == Operands::kTN;
   const auto a = std::make_shared<Buffer>(Floats(p.m * p.k));
   const auto b = std::make_shared<Buffer>(Floats(p.k * p.n));
   const auto c = std::make_shared<Buffer>(Floats(p.m * p.n));
@@ -87,8 +87,8 @@ std::function<void()> Build(const Product& p) {
       (void)b, (void)packed;
     };
   }
-  const BLayout layout = p.packed ? BLayout::kPacked : nt ? BLayout::kOther : BLayout::kRows;
-  const GemmPlan plan = PlanGemm({.m = p.m, .k = p.k, .n = p.n, .b = layout, .a_by_rows = !tn});
+  const BOrder order = p.packed ? BOrder::kPacked : nt ? BOrder::kOther : BOrder::kRows;
+  const GemmPlan plan = PlanGemm({.m = p.m, .k = p.k, .n = p.n, .b = order, .a_by_rows = !tn});
   const auto scratch = std::make_shared<Buffer>(plan.scratch_bytes);
   const auto packed = std::make_shared<Buffer>(p.packed ? PackedBytes(p.k, p.n) : 0);
   if (p.packed) PackB(vb, p.k, p.n, packed->f32());
@@ -135,7 +135,7 @@ void Register(const Product& p, const char* suffix = "") {
   constexpr const char* kNames[] = {"NN", "NT", "TN"};
   const std::string name =
       fmt::format("{}/{}{}{}/{}x{}x{}/threads:{}", p.onednn ? "onednn" : "core",
-                  kNames[static_cast<int>(p.layout)], p.packed ? "/packed" : "", suffix, p.m, p.k,
+                  kNames[static_cast<int>(p.operands)], p.packed ? "/packed" : "", suffix, p.m, p.k,
                   p.n, p.threads);
   benchmark::RegisterBenchmark(name.c_str(), [p](benchmark::State& s) {
     Measure(s, p);
@@ -151,29 +151,29 @@ void RegisterAll() {
     for (const auto& [k, n] : kWeights) {
       for (const int64_t m : kRows) {
         for (const bool onednn : {false, true}) {
-          Register({onednn, true, Layout::kNT, m, k, n, threads});
-          Register({onednn, false, Layout::kNT, m, k, n, threads});
-          Register({onednn, false, Layout::kNN, m, n, k, threads});  // dX = dY W
-          Register({onednn, false, Layout::kTN, n, m, k, threads});  // dW = dY' X
+          Register({onednn, true, Operands::kNT, m, k, n, threads});
+          Register({onednn, false, Operands::kNT, m, k, n, threads});
+          Register({onednn, false, Operands::kNN, m, n, k, threads});  // dX = dY W
+          Register({onednn, false, Operands::kTN, n, m, k, threads});  // dW = dY' X
         }
       }
     }
     for (const bool onednn : {false, true}) {
       for (const int64_t d : {192, 768}) {
         for (const int64_t m : {int64_t{1}, int64_t{8}}) {
-          Register({onednn, true, Layout::kNT, m, d, d, threads});
-          Register({onednn, false, Layout::kNT, m, d, d, threads});
+          Register({onednn, true, Operands::kNT, m, d, d, threads});
+          Register({onednn, false, Operands::kNT, m, d, d, threads});
         }
         for (const int64_t m : {1576, 12608}) {
-          Register({onednn, false, Layout::kNT, m, d, 8, threads});  // x A'
-          Register({onednn, false, Layout::kNT, m, 8, d, threads});  // h B'
-          Register({onednn, false, Layout::kNN, m, 8, d, threads});  // dH A
-          Register({onednn, false, Layout::kTN, 8, m, d, threads});  // dA, and dB transposed
+          Register({onednn, false, Operands::kNT, m, d, 8, threads});  // x A'
+          Register({onednn, false, Operands::kNT, m, 8, d, threads});  // h B'
+          Register({onednn, false, Operands::kNN, m, 8, d, threads});  // dH A
+          Register({onednn, false, Operands::kTN, 8, m, d, threads});  // dA, and dB transposed
         }
       }
-      Register({onednn, true, Layout::kNT, 1576, 768, 3072, threads, Activation::kGeluErf},
+      Register({onednn, true, Operands::kNT, 1576, 768, 3072, threads, Activation::kGeluErf},
                "/gelu_erf");
-      Register({onednn, true, Layout::kNT, 1576, 192, 768, threads, Activation::kGeluErf},
+      Register({onednn, true, Operands::kNT, 1576, 192, 768, threads, Activation::kGeluErf},
                "/gelu_erf");
     }
   }

@@ -6,7 +6,7 @@
 
 #include <fstream>
 
-#include "models/tokenizer.h"
+#include "models/text/tokenizer.h"
 #include "runtime/error.h"
 
 namespace graft {

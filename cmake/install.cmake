@@ -4,7 +4,7 @@ include(GNUInstallDirs)
 
 # All folders but tools/ in one archive, from the objects that are there already.
 set(objects)
-foreach(part runtime ops autograd models peft data graft)
+foreach(part runtime ops autograd models peft data adapters train)
   list(APPEND objects $<TARGET_OBJECTS:graft_${part}>)
 endforeach()
 add_library(graft_installed STATIC ${objects})
@@ -16,8 +16,8 @@ target_include_directories(graft_installed INTERFACE
   $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 # Public is what the headers include; the rest is linked only.
 target_link_libraries(graft_installed
-  PUBLIC fmt::fmt OpenMP::OpenMP_CXX Threads::Threads
-  PRIVATE graft::dnnl graft::spng hwy::hwy JPEG::JPEG ZLIB::ZLIB)
+  PUBLIC fmt::fmt nlohmann_json::nlohmann_json OpenMP::OpenMP_CXX Threads::Threads
+  PRIVATE graft::dnnl graft::re2 graft::spng hwy::hwy JPEG::JPEG ZLIB::ZLIB)
 if(GRAFT_SANITIZE)
   target_link_options(graft_installed INTERFACE -fsanitize=address,undefined)
 endif()

@@ -133,7 +133,7 @@ DatasetReport CheckDataset(const std::string& directory, int threads) {
   const FactsByPath all = ReadAll(splits, threads);
   DatasetReport report;
   report.directory = directory;
-  report.layout = dataset.layout();
+  report.form = dataset.form();
   report.num_classes = dataset.num_classes();
   report.class_names = dataset.class_names();
   report.left_out = dataset.left_out();
@@ -156,7 +156,7 @@ DatasetReport CheckDataset(const std::string& directory, int threads) {
 std::string ToString(const DatasetReport& report) {
   std::string text =
       fmt::format("{}: {}, {} classes\n", report.directory,
-                  report.layout == DatasetLayout::kLists ? "lists of images" : "a folder per class",
+                  report.form == DatasetForm::kLists ? "lists of images" : "a folder per class",
                   report.num_classes);
   for (const SplitReport& split : report.splits) {
     const auto [least, most] = std::minmax_element(split.per_class.begin(), split.per_class.end());

@@ -36,7 +36,7 @@ struct SplitOverlap {
 
 struct DatasetReport {
   std::string directory;
-  DatasetLayout layout = DatasetLayout::kLists;
+  DatasetForm form = DatasetForm::kLists;
   int num_classes = 0;
   std::vector<std::string> class_names;
   std::vector<SplitReport> splits;

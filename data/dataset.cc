@@ -171,7 +171,7 @@ void ImageDataset::OpenLists(const std::vector<std::string>& files) {
 }
 
 void ImageDataset::OpenFolders() {
-  layout_ = DatasetLayout::kFolders;
+  form_ = DatasetForm::kFolders;
   const fs::path root(directory_);
   const std::vector<std::string> folders = SubFolders(root);
   std::vector<std::string> names;
@@ -217,7 +217,7 @@ Split ImageDataset::Load(std::string_view name, size_t limit) const {
   const size_t count = limit ? std::min(limit, size) : size;
   Split result{found->name, {}};
   for (size_t i = 0; i < count; ++i) {
-    const size_t index = layout_ == DatasetLayout::kLists ? i : i * size / count;
+    const size_t index = form_ == DatasetForm::kLists ? i : i * size / count;
     const Example& example = found->examples[index];
     std::error_code ignored;
     if (!fs::exists(example.path, ignored))

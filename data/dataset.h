@@ -25,20 +25,20 @@ struct Split {
   std::vector<Example> examples;
 };
 
-enum class DatasetLayout { kLists, kFolders };
+enum class DatasetForm { kLists, kFolders };
 
 class ImageDataset {
  public:
-  // Throws Error if DIR holds neither layout, or a list or label in it is wrong.
+  // Throws Error if DIR holds neither form, or a list or label in it is wrong.
   explicit ImageDataset(const std::string& directory);
 
   const std::string& directory() const { return directory_; }
-  DatasetLayout layout() const { return layout_; }
+  DatasetForm form() const { return form_; }
   const std::vector<Split>& splits() const { return splits_; }
   std::vector<std::string> split_names() const;
   bool has_split(std::string_view name) const;
 
-  // The first `limit` examples of a list (0: all of them). In the folder layout, where the order is
+  // The first `limit` examples of a list (0: all of them). In folders, where the order is
   // that of the classes, `limit` examples at even distances. Throws Error if there is no such split
   // or one of the files does not exist.
   Split Load(std::string_view name, size_t limit = 0) const;
@@ -62,7 +62,7 @@ class ImageDataset {
   void OpenFolders();
 
   std::string directory_;
-  DatasetLayout layout_ = DatasetLayout::kLists;
+  DatasetForm form_ = DatasetForm::kLists;
   std::vector<Split> splits_;
   std::vector<std::string> class_names_, left_out_;
   int num_classes_ = 0;

@@ -1,11 +1,11 @@
 // The JSON files that say what something is: config.json of a ViT or BERT, adapter_config.json of
 // peft, config.json of a run. Every input is read as each of them.
+#include "adapters/hf/peft_config.h"
 #include "fuzz/target.h"
-#include "models/hf_config.h"
+#include "models/files/hf_config.h"
 #include "runtime/io/json.h"
 #include "tests/test_util.h"
-#include "tools/lib/peft_config.h"
-#include "tools/lib/run_config.h"
+#include "train/run_config.h"
 
 namespace graft::fuzz {
 namespace {

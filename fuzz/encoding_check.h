@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "fuzz/target.h"
-#include "models/tokenizer.h"
+#include "models/text/tokenizer.h"
 #include "runtime/utf8.h"
 
 namespace graft::fuzz {

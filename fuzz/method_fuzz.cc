@@ -4,7 +4,7 @@
 #include "data/text.h"
 #include "fuzz/target.h"
 #include "models/model.h"
-#include "tools/lib/run_config.h"
+#include "train/run_config.h"
 
 namespace graft::fuzz {
 namespace {

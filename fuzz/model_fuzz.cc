@@ -1,9 +1,9 @@
 // A whole model file (safetensors or, by its first bytes, .npz): which architecture it is, its
 // graph, its parameters; and the same bytes as an adapter.
+#include "adapters/adapter_file.h"
 #include "fuzz/target.h"
-#include "models/checkpoint.h"
+#include "models/files/checkpoint.h"
 #include "tests/test_util.h"
-#include "tools/lib/adapter_file.h"
 
 namespace graft::fuzz {
 namespace {

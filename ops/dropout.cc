@@ -227,8 +227,11 @@ constinit const OpDef kDropout{
     .infer = Infer,
     .reference = Reference,
     .prepare = +[](const PrepareArgs& a) -> Prepared {
-      return {.run = +[](const KernelArgs& k) noexcept { HWY_DYNAMIC_DISPATCH(DropoutF32)
-                                                         (k); },
+      return {.run =
+                  +[](const KernelArgs& k) noexcept {
+                    HWY_DYNAMIC_DISPATCH(DropoutF32)
+                    (k);
+                  },
               .state = std::make_shared<const DropState>(StateOf(a.attrs)),
               .impl = {}};
     },

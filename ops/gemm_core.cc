@@ -272,7 +272,7 @@ void PackOperands(GemmJob& job, const GemmB& b, float* scratch) {
   const int64_t depth = job.k_end - job.k_begin, n = job.n_end - job.n_begin;
   const int64_t panels = CeilDiv(n, plan.panel);
   job.packed_k = depth;
-  if (plan.shape.b == BLayout::kPacked) {
+  if (plan.shape.b == BOrder::kPacked) {
     job.packed_b = b.packed;
     job.packed_k = plan.shape.k;
   } else {
@@ -323,9 +323,9 @@ GemmPlan PlanGemm(const GemmShape& shape) {
   const int64_t k = std::max<int64_t>(shape.k, 1), n = std::max<int64_t>(shape.n, 1);
   plan.k_block = CeilDiv(k, CeilDiv(k, MostDepth(tile.cols)));
   plan.pack_a = !shape.a_by_rows;
-  plan.pack_b = shape.b == BLayout::kOther || (shape.b == BLayout::kRows && shape.m > kFewRows);
+  plan.pack_b = shape.b == BOrder::kOther || (shape.b == BOrder::kRows && shape.m > kFewRows);
   plan.n_block = plan.pack_b ? std::min(RoundUp(n, tile.cols), kMostColumns) : n;
-  const int64_t b_cols = plan.pack_b ? plan.n_block : shape.b == BLayout::kRows ? tile.cols : 0;
+  const int64_t b_cols = plan.pack_b ? plan.n_block : shape.b == BOrder::kRows ? tile.cols : 0;
   const int64_t per_k = b_cols + (plan.pack_a ? shape.m : 0);
   const int64_t blocks =
       std::max<int64_t>(1, kPackFloats / std::max<int64_t>(per_k, 1) / plan.k_block);

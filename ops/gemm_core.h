@@ -5,7 +5,7 @@
 // on K alone, the blocks added in order. The bits depend on the SIMD target, but not on the number
 // of threads, on M, on which rows are computed together, or on whether B was packed before.
 //
-//   const GemmPlan plan = PlanGemm({.m = 1576, .k = 768, .n = 3072, .b = BLayout::kPacked});
+//   const GemmPlan plan = PlanGemm({.m = 1576, .k = 768, .n = 3072, .b = BOrder::kPacked});
 //   PackB({weight, 1, 768}, 768, 3072, packed);               // torch weight [N, K]
 //   Gemm(plan, rows, {x, 768, 1}, {.packed = packed}, y, 3072, {.bias = bias}, scratch);
 #pragma once
@@ -30,7 +30,7 @@ struct GemmEpilogue {
   float* slope = nullptr;  // [M, N], stride of C: gets act'(alpha A B + bias)
 };
 
-enum class BLayout {
+enum class BOrder {
   kPacked,  // by PackB
   kRows,    // col_stride == 1
   kOther,   // any strides
@@ -38,7 +38,7 @@ enum class BLayout {
 
 struct GemmShape {
   int64_t m = 0, k = 0, n = 0;  // m: the most rows of a call
-  BLayout b = BLayout::kOther;
+  BOrder b = BOrder::kOther;
   bool a_by_rows = true;  // A has col_stride == 1; otherwise it is packed in the scratch
 };
 
@@ -65,7 +65,7 @@ void PackB(const MatrixView& b, int64_t k, int64_t n, float* packed) noexcept;
 constexpr int64_t kAvx512Panel = 64;  // columns of a panel with AVX-512; with less, fewer
 
 struct GemmB {
-  const float* packed = nullptr;  // if the plan says BLayout::kPacked
+  const float* packed = nullptr;  // if the plan says BOrder::kPacked
   MatrixView view;                // else
 };
 

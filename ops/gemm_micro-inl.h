@@ -150,12 +150,13 @@ HWY_NOINLINE void TileBy(const TileArgs& t) {
           GRAFT_EACH(j) { acc[i * kVecs + j] = TileMulAdd(av, bv[j], acc[i * kVecs + j]); });
     });
   };
-  const auto step_by_rows = [&](int64_t offset_a, int64_t offset_b)
-                                HWY_ATTR __attribute__((always_inline)) {
+  const auto step_by_rows = [&](int64_t offset_a, int64_t offset_b) HWY_ATTR
+      __attribute__((always_inline)) {
     // Else the compiler computes each row's address in each step ahead and runs out of registers.
     __asm__ volatile("" : "+r"(row));
-    step(GRAFT_EACH(i) { return a[i / 3] + static_cast<int64_t>(i % 3) * row + offset_a; },
-         offset_b);
+    step(
+        GRAFT_EACH(i) { return a[i / 3] + static_cast<int64_t>(i % 3) * row + offset_a; },
+        offset_b);
   };
   int64_t k = t.k;
   if constexpr (kA != StepA::kAny) {
@@ -175,7 +176,8 @@ HWY_NOINLINE void TileBy(const TileArgs& t) {
         if constexpr (kA == StepA::kByRows) {
           step_by_rows(int64_t{u} * kFloat, offset_b);
         } else {
-          step(GRAFT_EACH(i) { return a[0] + int64_t{i} * kFloat; }, offset_b);
+          step(
+              GRAFT_EACH(i) { return a[0] + int64_t{i} * kFloat; }, offset_b);
           a[0] += a_k;
         }
         if constexpr (kB == StepB::kAny) b += b_k;

@@ -226,7 +226,7 @@ void MaybeOnednn(MatmulState& state, const OnednnShape& shape) {
 void PrepareThin(const Sizes<int64_t>& d, MatmulState& state) {
   state.swap = d.n < d.m;
   const int64_t rows = std::min(d.m, d.n), cols = std::max(d.m, d.n);
-  state.plan = PlanGemm({rows, d.k, cols, BLayout::kRows, false});
+  state.plan = PlanGemm({rows, d.k, cols, BOrder::kRows, false});
   state.gemm_scratch = ScratchBound(state.plan);
   MaybeOnednn(state, {.m = rows, .k = d.k, .n = cols, .a_transposed = true});
 }
@@ -250,9 +250,9 @@ void PackOnce(const PrepareArgs& args, const Sizes<int64_t>& d, bool transposed,
 void PrepareGeneral(const PrepareArgs& args, const Sizes<int64_t>& d, MatmulState& state,
                     Prepared& prepared) {
   const MatmulAttrs& p = args.attrs.As<MatmulAttrs>();
-  GemmShape shape{d.m, d.k, d.n, p.tb ? BLayout::kOther : BLayout::kRows, !p.ta};
+  GemmShape shape{d.m, d.k, d.n, p.tb ? BOrder::kOther : BOrder::kRows, !p.ta};
   if (args.constant[1] && d.m < kPackOnceRows) {
-    shape.b = BLayout::kPacked;
+    shape.b = BOrder::kPacked;
     PackOnce(args, d, p.tb, state, prepared);
   }
   state.plan = PlanGemm(shape);

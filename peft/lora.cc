@@ -34,8 +34,7 @@ LoraConfig ReadConfig(const MethodArgs& a) {
   c.bias = a.Text("bias");
   const std::vector<std::string> choices{"none", "lora_only", "all"};
   if (std::find(choices.begin(), choices.end(), c.bias) == choices.end())
-    throw Error(fmt::format("option 'bias' = '{}'{}", c.bias, DidYouMean(c.bias, choices)),
-                ErrorKind::kUsage);
+    FailUsage("option 'bias' = '{}'{}", c.bias, DidYouMean(c.bias, choices));
   return c;
 }
 

@@ -9,8 +9,6 @@
 namespace graft {
 namespace {
 
-[[noreturn]] void Usage(const std::string& message) { throw Error(message, ErrorKind::kUsage); }
-
 std::string_view Trim(std::string_view text) {
   while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
   while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
@@ -28,13 +26,12 @@ std::map<std::string, std::string> ParseOptions(std::string_view text, const Met
     text.remove_prefix(std::min(comma + 1, text.size()));
     const size_t equals = pair.find('=');
     if (equals == std::string_view::npos)
-      Usage(fmt::format("method '{}': expected option=value, found '{}'", record.name, pair));
+      FailUsage("method '{}': expected option=value, found '{}'", record.name, pair);
     const std::string key(Trim(pair.substr(0, equals))), value(Trim(pair.substr(equals + 1)));
     if (std::find(known.begin(), known.end(), key) == known.end())
-      Usage(fmt::format("method '{}' has no option '{}'{}", record.name, key,
-                        DidYouMean(key, known)));
+      FailUsage("method '{}' has no option '{}'{}", record.name, key, DidYouMean(key, known));
     if (!options.emplace(key, value).second)
-      Usage(fmt::format("method '{}': option '{}' is given twice", record.name, key));
+      FailUsage("method '{}': option '{}' is given twice", record.name, key);
   }
   return options;
 }
@@ -42,15 +39,15 @@ std::map<std::string, std::string> ParseOptions(std::string_view text, const Met
 MethodTerm ParseTerm(std::string_view text) {
   const size_t open = text.find('(');
   const std::string_view name = Trim(text.substr(0, open));
-  if (name.empty()) Usage("method: expected a name such as lora(r=8), found nothing");
+  if (name.empty()) FailUsage("method: expected a name such as lora(r=8), found nothing");
   const MethodRecord& record = FindMethod(name);
   if (open == std::string_view::npos) return {std::string(name), {}};
   const size_t close = text.find(')', open);
   if (close == std::string_view::npos)
-    Usage(fmt::format("method '{}': the options do not end with ')'", text));
+    FailUsage("method '{}': the options do not end with ')'", text);
   if (close + 1 != text.size())
-    Usage(fmt::format("method '{}': a '+' is missing between '{}' and '{}'", text,
-                      text.substr(0, close + 1), Trim(text.substr(close + 1))));
+    FailUsage("method '{}': a '+' is missing between '{}' and '{}'", text,
+              text.substr(0, close + 1), Trim(text.substr(close + 1)));
   return {std::string(name), ParseOptions(text.substr(open + 1, close - open - 1), record)};
 }
 
@@ -62,7 +59,7 @@ const MethodRecord& FindMethod(std::string_view name) {
     if (record->name == name) return *record;
     names.emplace_back(record->name);
   }
-  Usage(fmt::format("no method '{}'{}", name, DidYouMean(name, names)));
+  FailUsage("no method '{}'{}", name, DidYouMean(name, names));
 }
 
 Method ParseMethod(std::string_view text) {
@@ -108,15 +105,14 @@ double MethodArgs::Number(std::string_view option, double min, double max) const
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size() || !(value >= min && value <= max))
-    Usage(fmt::format("option '{}': expected a number from {} to {}, found '{}'", option, min, max,
-                      text));
+    FailUsage("option '{}': expected a number from {} to {}, found '{}'", option, min, max, text);
   return value;
 }
 
 int64_t MethodArgs::Int(std::string_view option, int64_t min, int64_t max) const {
   const double value = Number(option, static_cast<double>(min), static_cast<double>(max));
   if (value != static_cast<double>(static_cast<int64_t>(value)))
-    Usage(fmt::format("option '{}': expected a whole number, found '{}'", option, Text(option)));
+    FailUsage("option '{}': expected a whole number, found '{}'", option, Text(option));
   return static_cast<int64_t>(value);
 }
 
@@ -124,7 +120,7 @@ bool MethodArgs::Flag(std::string_view option) const {
   const std::string& text = Text(option);
   if (text == "true" || text == "1") return true;
   if (text == "false" || text == "0") return false;
-  Usage(fmt::format("option '{}': expected true or false, found '{}'", option, text));
+  FailUsage("option '{}': expected true or false, found '{}'", option, text);
 }
 
 std::vector<std::string> MethodArgs::List(std::string_view option) const {
@@ -136,8 +132,7 @@ std::vector<std::string> MethodArgs::List(std::string_view option) const {
     if (bar == text.size()) break;
     text.remove_prefix(bar + 1);
   }
-  if (list.empty())
-    Usage(fmt::format("option '{}': expected names joined by '|', found nothing", option));
+  if (list.empty()) FailUsage("option '{}': expected names joined by '|', found nothing", option);
   return list;
 }
 
@@ -153,13 +148,13 @@ std::vector<PassReport> ApplyTerms(Graph& g, ParamStore& params, const Method& m
     const std::string& choice = options.at("head");
     const std::vector<std::string> choices{"trained", "frozen"};
     if (std::find(choices.begin(), choices.end(), choice) == choices.end())
-      Usage(fmt::format("option 'head' = '{}'{}", choice, DidYouMean(choice, choices)));
+      FailUsage("option 'head' = '{}'{}", choice, DidYouMean(choice, choices));
     head = head && choice != "frozen";
     reports.push_back(FindMethod(term.name).apply({g, params, options, seed}));
   }
   for (ValueId v : g.Leaves(Role::kParam))
     if (g.value(v).name.starts_with("head.")) g.SetTrainable(v, head);
-  if (g.Trainable().empty()) Usage("trains nothing");
+  if (g.Trainable().empty()) FailUsage("trains nothing");
   return reports;
 }
 
@@ -171,7 +166,7 @@ std::vector<PassReport> ApplyMethod(Graph& g, ParamStore& params, const Method& 
     return ApplyTerms(g, params, method, seed);
   } catch (const Error& e) {  // of an option or a target, whose method may be one of several
     if (e.kind != ErrorKind::kUsage) throw;
-    Usage(fmt::format("method '{}': {}", ToString(method), e.what()));
+    FailUsage("method '{}': {}", ToString(method), e.what());
   }
 }
 
@@ -209,8 +204,8 @@ void CheckTargets(const Graph& g, const std::vector<std::string>& targets) {
                                    [&](const std::string& s) { return ScopeMatches(s, {target}); });
     if (found) continue;
     const std::set<std::string>& list = target.starts_with("blocks.") ? scopes : kinds;
-    Usage(fmt::format("target '{}' matches no layer{}", target,
-                      DidYouMean(target, std::vector<std::string>(list.begin(), list.end()))));
+    FailUsage("target '{}' matches no layer{}", target,
+              DidYouMean(target, std::vector<std::string>(list.begin(), list.end())));
   }
 }
 

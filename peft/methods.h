@@ -4,10 +4,11 @@
 
 namespace graft {
 
-#define GRAFT_METHODS(X)                                    \
-  X(Full)                                                   \
-  X(LinearProbe) X(Ln) X(BitFit) X(Last) /* selection.cc */ \
-      X(Lora)                            /* lora.cc */
+#define GRAFT_METHODS(X)                     \
+  X(Full)                                    \
+  X(LinearProbe)                             \
+  X(Ln) X(BitFit) X(Last) /* selection.cc */ \
+      X(Lora)             /* lora.cc */
 
 #define GRAFT_DECLARE_METHOD(name) extern const MethodRecord k##name##Method;
 GRAFT_METHODS(GRAFT_DECLARE_METHOD)

@@ -14,8 +14,7 @@ PassReport Select(const MethodArgs& a, const char* name,
                   const std::function<bool(const Graph&, ValueId)>& which) {
   PassReport report{name, 0, a.g.live_nodes(), a.g.live_nodes(), 0, {}};
   report.rewrites = SetTrainable(a.g, which);
-  if (report.rewrites == 0)
-    throw Error(fmt::format("'{}' finds no parameter", name), ErrorKind::kUsage);
+  if (report.rewrites == 0) FailUsage("'{}' finds no parameter", name);
   return report;
 }
 
@@ -64,9 +63,7 @@ PassReport ApplyLn(const MethodArgs& a) {
   for (const std::string& target : targets)
     if (std::none_of(norms.begin(), norms.end(),
                      [&](const std::string& norm) { return ScopeMatches(norm, {target}); }))
-      throw Error(
-          fmt::format("target '{}' matches no layer norm{}", target, DidYouMean(target, norms)),
-          ErrorKind::kUsage);
+      FailUsage("target '{}' matches no layer norm{}", target, DidYouMean(target, norms));
   return Select(a, "ln", [&](const Graph& g, ValueId p) {
     const std::string scope = scope_of(g, p);
     return !scope.empty() && ScopeMatches(scope, targets);

@@ -54,6 +54,9 @@ std::string Nearest(std::string_view name, const std::vector<std::string>& candi
 // "; did you mean 'x'?" or, when nothing is near and the list is short, "; known: a, b, c".
 std::string DidYouMean(std::string_view name, const std::vector<std::string>& candidates);
 
+// A word of a command line for people to copy: in quotes if a shell would take it apart.
+std::string ShellWord(const std::string& word);
+
 [[noreturn]] void CheckFailed(const char* condition, const char* file, int line,
                               const std::string& message) noexcept;
 

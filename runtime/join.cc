@@ -44,7 +44,7 @@ class Joiner {
   }
 
   Joined Finish() {
-    MergeEqualNodes(out_.graph);
+    ShareEqualNodes(out_.graph);
     Verify(out_.graph);
     CountNodes();
     return std::move(out_);

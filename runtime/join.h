@@ -29,7 +29,7 @@ struct Joined {
 
 // A parameter is the base's, or that of a member before, if name, shape and bytes are equal; so it
 // does not matter whether a file of an adapter repeats weights that it has not changed. Stores
-// share buffers, nothing is copied. Equal nodes become one (MergeEqualNodes): everything before the
+// share buffers, nothing is copied. Equal nodes become one (ShareEqualNodes): everything before the
 // first parameter that differs. REQUIRES: graphs for inference: nothing trains, no states, no
 // updates. Throws Error for inputs of one name and different types.
 Joined JoinGraphs(const ParamStore& base, std::span<const JoinMember> members);

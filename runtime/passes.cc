@@ -17,8 +17,7 @@ std::vector<std::string> PassManager::names() const {
 void PassManager::CheckName(const char* flag, const std::string& name) const {
   const std::vector<std::string> known = names();
   if (std::find(known.begin(), known.end(), name) == known.end())
-    throw Error(fmt::format("{}: no pass '{}'{}", flag, name, DidYouMean(name, known)),
-                ErrorKind::kUsage);
+    FailUsage("{}: no pass '{}'{}", flag, name, DidYouMean(name, known));
 }
 
 void PassManager::Dump(const std::string& name, std::function<void(const std::string&)> print) {
@@ -57,8 +56,8 @@ std::vector<PassReport> PassManager::Run(Graph& g) const {
   return reports;
 }
 
-PassReport MergeEqualNodes(Graph& g) {
-  PassReport report{"merge_equal", 0, g.live_nodes(), 0, 0, {}};
+PassReport ShareEqualNodes(Graph& g) {
+  PassReport report{"share_equal", 0, g.live_nodes(), 0, 0, {}};
   std::map<std::vector<uint32_t>, std::vector<NodeId>> seen;  // inputs -> nodes
   for (NodeId id : g.TopoOrder()) {
     const Node& n = g.node(id);
@@ -156,7 +155,7 @@ PassReport SinkGather(Graph& g, const OpDef& gather, const SinkRule& special) {
     ++report.rewrites;
   }
   g.scope.clear();
-  MergeEqualNodes(g);
+  ShareEqualNodes(g);
   Verify(g);
   report.nodes_after = g.live_nodes();
   return report;

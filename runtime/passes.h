@@ -38,7 +38,7 @@ class PassManager {
 };
 
 // Equal nodes (operator, attributes, inputs, phase; no random ones) become one.
-PassReport MergeEqualNodes(Graph& g);
+PassReport ShareEqualNodes(Graph& g);
 
 // gather(f(x), rows) -> f(gather(x, rows)) for every operator that works row by row
 // (OpDef::row_inputs), so that only the rows that somebody reads are computed. `gather` is the

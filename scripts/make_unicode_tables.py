@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes models/unicode_tables.cc: what the installed `tokenizers` does with every code point.
+"""Writes models/text/unicode_tables.cc: what the installed `tokenizers` does with every code point.
 
 usage: make_unicode_tables.py            (needs the package `tokenizers`, nothing else)
 The library is asked, not the Unicode database: its parts carry tables of several Unicode versions
@@ -15,7 +15,7 @@ import tokenizers
 from tokenizers import normalizers, pre_tokenizers
 
 OUT = Path(__file__).resolve().parent.parent / "models" / "unicode_tables.cc"
-# As in models/unicode.h.
+# As in models/text/unicode.h.
 CONTROL, SPACE, PUNCTUATION, CHINESE, MARK, DECOMPOSES = 1, 2, 4, 8, 16, 32
 CODES = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
 HANGUL = range(0xAC00, 0xD7A4)
@@ -137,7 +137,7 @@ def main():
         keys.append((code, len(pool), len(parts)))
         pool += parts
     assert len(pool) < 0x10000
-    for code in HANGUL:  # models/unicode.h computes them
+    for code in HANGUL:  # models/text/unicode.h computes them
         i = code - 0xAC00
         parts = [0x1100 + i // 588, 0x1161 + i % 588 // 28] + [0x11A7 + i % 28] * (i % 28 > 0)
         assert [ord(c) for c in NFD(chr(code))] == parts
@@ -146,7 +146,7 @@ def main():
         [
             f"// Made by scripts/make_unicode_tables.py from tokenizers {tokenizers.__version__}.",
             "// Change nothing here.",
-            '#include "models/unicode.h"',
+            '#include "models/text/unicode.h"',
             "",
             "// clang-format off",
             "namespace graft::unicode {",

@@ -1,5 +1,5 @@
 // The cache of base hashes: used while the file is the same, never wrong, never in the way.
-#include "tools/lib/base_hash.h"
+#include "adapters/base_hash.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // Checkpoints of others: read, written back byte for byte, converted between layouts, refused.
-#include "models/checkpoint.h"
+#include "models/files/checkpoint.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -214,7 +214,7 @@ TEST(Checkpoint, BackboneWithANewHeadIsWrittenAsTransformersReadsIt) {
   AdaptClasses(m, {"bad", "good"}, 1);
   SaveModel(m, m.params, dir / "new", {});
   const LoadedModel again = Load(dir / "new");
-  EXPECT_EQ(again.prefix, "bert.");
+  EXPECT_EQ(again.root, "bert.");
   EXPECT_EQ(again.labels, m.labels);
   ExpectSameParams(again, m);
 }

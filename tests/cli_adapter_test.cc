@@ -1,6 +1,6 @@
 // Adapters and models of other programs on the command line: what is written in one form gives the
 // same logits in another, and what stands in the wrong place is named.
-#include "models/hf_modules.h"
+#include "models/files/hf_modules.h"
 #include "runtime/io/npy.h"
 #include "tests/cli_testing.h"
 #include "tests/peft_testing.h"

@@ -4,7 +4,7 @@
 #include "runtime/io/npy.h"
 #include "runtime/io/safetensors.h"
 #include "tests/cli_testing.h"
-#include "tools/lib/run_dir.h"
+#include "train/run_dir.h"
 
 namespace graft::cli {
 namespace {

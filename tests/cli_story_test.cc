@@ -121,8 +121,8 @@ TEST_F(Story, InspectDrawsGraphs) {
   EXPECT_NE(rewrite.find("\n+ "), std::string::npos) << rewrite;
   EXPECT_NE(rewrite.find("\n- "), std::string::npos) << rewrite;
   const std::string pass =
-      Graft({"inspect", kNano, "--graph", "text", "--pass", "fuse_epilogue"}).out;
-  EXPECT_TRUE(pass.starts_with("--- pass 'fuse_epilogue'\n")) << pass;
+      Graft({"inspect", kNano, "--graph", "text", "--pass", "matmul_epilogue"}).out;
+  EXPECT_TRUE(pass.starts_with("--- pass 'matmul_epilogue'\n")) << pass;
   EXPECT_NE(pass.find("bias=1"), std::string::npos) << pass;
   EXPECT_EQ(pass.find("sink_gather"), std::string::npos) << pass;
   EXPECT_TRUE(Graft({"inspect", kNano, "--graph", "dot"}).out.starts_with("digraph"));

@@ -35,7 +35,7 @@ TEST(Dataset, Lists) {
   folder.Write("few.txt", "\n./images/test 0.png 1\n");
   folder.Write("requirements.txt", "numpy 2\n");
   const ImageDataset data(folder.path().string());
-  EXPECT_EQ(data.layout(), DatasetLayout::kLists);
+  EXPECT_EQ(data.form(), DatasetForm::kLists);
   EXPECT_THAT(data.split_names(), ElementsAre("train800", "val200", "train800val200", "test"));
   EXPECT_EQ(data.num_classes(), 2);
   EXPECT_TRUE(data.class_names().empty());
@@ -119,7 +119,7 @@ TEST(Dataset, Folders) {
   WriteClass(folder, "test/zebra", 31, 2);
   folder.Write("train/ant/readme.md", "not an image");
   const ImageDataset data(folder.path().string());
-  EXPECT_EQ(data.layout(), DatasetLayout::kFolders);
+  EXPECT_EQ(data.form(), DatasetForm::kFolders);
   EXPECT_THAT(data.split_names(), ElementsAre("train", "test"));
   EXPECT_THAT(data.class_names(), ElementsAre("ant", "zebra"));
   EXPECT_EQ(data.Load("train").examples.size(), 8u);

@@ -1,5 +1,5 @@
 // The proof of a merge: what it accepts, and that nothing wrong passes it.
-#include "graft/fuse.h"
+#include "adapters/fuse.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,7 +7,7 @@
 #include <cmath>
 #include <limits>
 
-#include "graft/method_graph.h"
+#include "adapters/method_graph.h"
 #include "runtime/rng.h"
 #include "tests/test_util.h"
 

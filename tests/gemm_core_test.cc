@@ -69,13 +69,13 @@ struct Problem {
 
   std::vector<float> Run(std::vector<float>* slopes = nullptr) const {
     const bool packed = t.b == Case::kPackedNN || t.b == Case::kPackedNT;
-    const BLayout layout = packed             ? BLayout::kPacked
-                           : t.b == Case::kNN ? BLayout::kRows
-                                              : BLayout::kOther;
+    const BOrder order = packed             ? BOrder::kPacked
+                         : t.b == Case::kNN ? BOrder::kRows
+                                            : BOrder::kOther;
     const GemmPlan plan = PlanGemm({.m = std::max(t.m, t.capacity),
                                     .k = t.k,
                                     .n = t.n,
-                                    .b = layout,
+                                    .b = order,
                                     .a_by_rows = !t.a_transposed});
     Scratch scratch(plan.scratch_bytes), panels(packed ? PackedBytes(t.k, t.n) : 0);
     GemmB operand{.packed = nullptr, .view = b_view};
@@ -278,8 +278,7 @@ TEST(GemmCore, ScratchOfALargerKIsEnough) {
   for (const auto& [m, n] : std::vector<std::array<int64_t, 2>>{{768, 768}, {3072, 768}, {8, 50}}) {
     size_t before = 0;
     for (int64_t k = 0; k < 4000; ++k) {
-      const GemmPlan p =
-          PlanGemm({.m = m, .k = k, .n = n, .b = BLayout::kRows, .a_by_rows = false});
+      const GemmPlan p = PlanGemm({.m = m, .k = k, .n = n, .b = BOrder::kRows, .a_by_rows = false});
       const size_t used =
           static_cast<size_t>(p.group * m + p.group * (p.pack_b ? p.n_block : p.panel));
       ASSERT_LE(used * sizeof(float), p.scratch_bytes) << k;

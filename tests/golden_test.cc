@@ -7,8 +7,10 @@
 #include <fstream>
 #include <sstream>
 
+#include "adapters/base_model.h"
+#include "adapters/method_graph.h"
 #include "runtime/io/atomic_file.h"
-#include "tools/lib/task.h"
+#include "train/evaluator.h"
 
 namespace graft {
 namespace {

@@ -2,12 +2,14 @@
 // that writing gives back what was read.
 #include <gmock/gmock.h>
 
+#include "adapters/adapter_file.h"
+#include "adapters/base_hash.h"
+#include "adapters/hf/peft_writer.h"
+#include "adapters/method_graph.h"
+#include "adapters/unmerge.h"
 #include "runtime/io/atomic_file.h"
 #include "tests/peft_testing.h"
-#include "tools/lib/adapter_file.h"
-#include "tools/lib/base_hash.h"
-#include "tools/lib/peft_writer.h"
-#include "tools/lib/unmerge.h"
+#include "train/evaluator.h"
 
 namespace graft {
 namespace {
@@ -42,7 +44,7 @@ class HfPeftBert : public HfPeft {
   OpenedModel OpenOn(const std::string& base, const std::string& adapter) {
     ModelChoice choice;
     choice.model = base, choice.adapter = adapter;
-    return OpenModel(choice, {}, InputKind::kDataset);
+    return OpenModel(choice, InputKind::kDataset);
   }
 };
 
@@ -125,9 +127,9 @@ TEST_F(HfPeftBert, WritingGivesBackWhatWasRead) {
 
 // peft gives no LoRA to a module that it saves whole: the head's is inside of the saved weight.
 TEST_F(HfPeftBert, ALoraOfTheHeadGoesIntoItsWeight) {
-  RunConfig config;
+  AdapterFacts config;
   config.model = kBert, config.labels = {"a", "b", "c", "d"};
-  const LoadedModel model = OpenTaskModel(config);
+  const LoadedModel model = OpenAdapted(config);
   const auto logits = [&](const LoadedModel& of, const Method& method, ParamStore& params) {
     Evaluator evaluator(InferenceGraph(of.config, method, params, 0, false), params,
                         {.capacity = {8, 256}});
@@ -198,10 +200,10 @@ TEST_F(HfPeftBert, AnotherBaseIsRefused) {
 
 // Our own file says how the texts are pooled and cut, and where it lies.
 TEST_F(HfPeftBert, OurAdapterKeepsPoolingAndLength) {
-  RunConfig config;
+  AdapterFacts config;
   config.model = kBert, config.method = "lora(r=2)", config.labels = {"a", "b", "c", "d"};
   config.pool = "mean", config.max_length = 16;
-  LoadedModel model = OpenTaskModel(config);
+  LoadedModel model = OpenAdapted(config);
   const Graph g = MethodGraph(model.config, {}, ParseMethod(config.method), model.params, 0);
   std::vector<std::string> trained;
   for (ValueId v : g.Trainable()) trained.push_back(g.value(v).name);
@@ -213,7 +215,7 @@ TEST_F(HfPeftBert, OurAdapterKeepsPoolingAndLength) {
   EXPECT_EQ(ArchitectureName(AdapterFile::Open(path).architecture), ArchitectureName(model.config));
   const OpenedModel opened = OpenOn(kBert, dir_ / "own");
   EXPECT_EQ(opened.model.bert().pool, "mean");
-  EXPECT_EQ(opened.config.max_length, 16);
+  EXPECT_EQ(opened.facts.max_length, 16);
   EXPECT_EQ(opened.labels(), config.labels);
   EXPECT_EQ(opened.trained.size(), trained.size());
 }
@@ -223,7 +225,7 @@ TEST_F(HfPeftBert, OurAdapterKeepsPoolingAndLength) {
 TEST_F(HfPeftBert, UndoingKeepsTheNamesOfTheBackbone) {
   LoadedModel bare = model_;
   bare.params.Erase("head.weight"), bare.params.Erase("head.bias");
-  bare.prefix = "", bare.file = nullptr;
+  bare.root = "", bare.file = nullptr;
   const std::string base = dir_ / "bare", fused = dir_ / "fused", again = dir_ / "again";
   SaveModel(bare, bare.params, base, {{"note", "kept"}});
   LoadedModel merged = LoadModel(base, "", 0);

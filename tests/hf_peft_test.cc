@@ -3,9 +3,12 @@
 #include <cstring>
 #include <fstream>
 
+#include "adapters/hf/peft_writer.h"
+#include "adapters/method_graph.h"
+#include "data/dataset.h"
 #include "runtime/io/atomic_file.h"
 #include "tests/peft_testing.h"
-#include "tools/lib/peft_writer.h"
+#include "train/evaluator.h"
 
 namespace graft {
 namespace {
@@ -252,7 +255,7 @@ TEST(HfPeftGenuine, GivesItsStoredLogits) {
   choice.model = root + "/weights/deit_tiny_patch16_224.safetensors", choice.adapter = folder;
   choice.preprocess =
       "resize=224,filter=bilinear,mean=0.4914|0.4822|0.4465,std=0.2470|0.2435|0.2616";
-  OpenedModel opened = OpenModel(choice, {}, InputKind::kDataset);
+  OpenedModel opened = OpenModel(choice, InputKind::kDataset);
   EXPECT_EQ(ToString(opened.method), "lora(dropout=0.1,r=16,targets=attn.k|attn.q)");
   const ImageDataset data(root + "/data/vtab-1k/cifar10");
   const Split split = data.Load("test", 64);

@@ -91,7 +91,7 @@ TEST(JoinGraphs, RandomGraphsComputeWhatTheyComputeAlone) {
   size_t shared = 0, own = 0;
   for (uint32_t seed = 0; seed < 40; ++seed) {
     Graph g = Frozen(RandomGraph(seed, 25, false));
-    MergeEqualNodes(g);
+    ShareEqualNodes(g);
     const ParamStore base = RandomParams(g, seed);
     const std::vector<std::string> names = base.names();
     std::vector<ParamStore> stores(3, base);

@@ -1,14 +1,16 @@
 // Several adapters of one base in one graph: each gives the logits that it gives alone, what they
 // share is computed once, and memory grows by what is an adapter's own.
-#include "tools/lib/joint_model.h"
+#include "adapters/joint_model.h"
 
 #include <gmock/gmock.h>
 
+#include "adapters/adapter_file.h"
+#include "adapters/base_hash.h"
+#include "adapters/method_graph.h"
 #include "runtime/io/npz.h"
 #include "runtime/rng.h"
 #include "tests/cli_testing.h"
-#include "tools/lib/adapter_file.h"
-#include "tools/lib/base_hash.h"
+#include "train/evaluator.h"
 
 namespace graft {
 namespace {
@@ -27,13 +29,13 @@ struct AdapterSpec {
 
 std::string WriteNoise(const TempDir& dir, const std::string& name, const std::string& base,
                        const AdapterSpec& spec) {
-  RunConfig c;
+  AdapterFacts c;
   c.model = base, c.method = spec.method, c.seed = static_cast<int64_t>(spec.seed);
   c.base_sha256 = BaseHash(base);
   for (int i = 0; i < spec.classes; ++i) c.labels.push_back(fmt::format("{}-{}", name, i));
   if (const LoadedModel plain = LoadModel(base, "", 0); !plain.is_bert())
     c.preprocess = ToString(DataPreprocess(spec.preprocess, plain.vit()));
-  LoadedModel m = OpenTaskModel(c);
+  LoadedModel m = OpenAdapted(c);
   const Graph g = MethodGraph(m.config, {}, ParseMethod(c.method), m.params, spec.seed);
   std::vector<std::string> names;
   for (ValueId v : g.Trainable()) {
@@ -51,7 +53,7 @@ std::string WriteNoise(const TempDir& dir, const std::string& name, const std::s
 JointModel Open(const std::string& base, const std::vector<std::string>& adapters) {
   ModelChoice choice;
   choice.model = base;
-  return OpenJointModel(choice, adapters, {}, InputKind::kDataset);
+  return OpenJointModel(choice, adapters, InputKind::kDataset);
 }
 
 std::vector<std::vector<float>> LogitsOf(JointModel& joint) {
@@ -59,7 +61,7 @@ std::vector<std::vector<float>> LogitsOf(JointModel& joint) {
   std::vector<std::string> outputs;
   for (const JointModel::Member& m : joint.members) outputs.push_back(m.output);
   const SessionOptions options =
-      InferenceOptions(joint.graph, joint.params, joint.first().model.config, *data, {});
+      InferenceOptions(joint.graph, joint.params, joint.first().model.config, *data, "", {});
   return Evaluator(joint.graph, joint.params, options).Outputs(*data, outputs);
 }
 

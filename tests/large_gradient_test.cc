@@ -7,7 +7,7 @@
 #include "autograd/train_step.h"
 #include "runtime/interpret.h"
 #include "runtime/rng.h"
-#include "tools/lib/task.h"
+#include "train/evaluator.h"
 
 namespace graft {
 namespace {

@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "models/vit.h"
-#include "ops/fusion.h"
+#include "ops/optimise.h"
 #include "runtime/text.h"
 #include "runtime/verify.h"
 #include "tests/graph_testing.h"
@@ -114,14 +114,14 @@ TEST(PassManager, DumpsBeforeAndAfter) {
   EXPECT_THAT(printed, HasSubstr("--- pass 'nothing'\n"));
 }
 
-// --- merge_equal -----------------------------------------------------------------------------
+// --- share_equal -----------------------------------------------------------------------------
 
-TEST(MergeEqualNodes, EqualSubgraphsBecomeOne) {
+TEST(ShareEqualNodes, EqualSubgraphsBecomeOne) {
   Graph g;
   const ValueId x = g.AddInput("x", F32({2, 4})), w = g.AddParam("w", {4, 4});
   auto branch = [&] { return g.Add1(kTanh, {Scale(g, Matmul(g, x, w), 0.5)}); };
   g.SetOutput("y", Sub(g, branch(), branch()));
-  const PassReport report = MergeEqualNodes(g);
+  const PassReport report = ShareEqualNodes(g);
   EXPECT_EQ(report.rewrites, 3);
   EXPECT_EQ(report.nodes_before, 7u);
   EXPECT_EQ(report.nodes_after, 4u);
@@ -130,7 +130,7 @@ TEST(MergeEqualNodes, EqualSubgraphsBecomeOne) {
   Verify(g);
 }
 
-TEST(MergeEqualNodes, AttributesOperandsAndPhaseMustAgree) {
+TEST(ShareEqualNodes, AttributesOperandsAndPhaseMustAgree) {
   Graph g;
   const ValueId x = g.AddInput("x", F32({4, 4})), y = g.AddInput("y", F32({4, 4}));
   const ValueId state = g.AddState("s", {4, 4});
@@ -143,10 +143,10 @@ TEST(MergeEqualNodes, AttributesOperandsAndPhaseMustAgree) {
   g.phase = Phase::kUpdate;
   g.SetOutput("g", Scale(g, x, 2));
   g.updates.push_back({state, Add(g, state, x)});
-  EXPECT_EQ(MergeEqualNodes(g).rewrites, 0);
+  EXPECT_EQ(ShareEqualNodes(g).rewrites, 0);
 }
 
-TEST(MergeEqualNodes, AllResultsAreRedirected) {
+TEST(ShareEqualNodes, AllResultsAreRedirected) {
   Graph g;
   const ValueId x = g.AddInput("x", F32({2, 4}));
   const ValueId gain = g.AddParam("gain", {4}), bias = g.AddParam("bias", {4});
@@ -154,26 +154,26 @@ TEST(MergeEqualNodes, AllResultsAreRedirected) {
   const auto b = g.Add(kLayerNorm, {x, gain, bias}, NormAttrs{1e-6});
   g.SetOutput("y", a[0]);
   g.SetOutput("rstd", b[2]);
-  EXPECT_EQ(MergeEqualNodes(g).rewrites, 1);
+  EXPECT_EQ(ShareEqualNodes(g).rewrites, 1);
   EXPECT_EQ(g.output("rstd"), a[2]);
   EXPECT_EQ(CountOps(g, kLayerNorm), 1);
 }
 
-TEST(MergeEqualNodes, RandomNodesStay) {
+TEST(ShareEqualNodes, RandomNodesStay) {
   Graph g;
   const ValueId x = g.AddInput("x", F32({Dim::Sequences(), 4}));
   const ValueId offsets = Offsets(g, 1), rng = g.AddInput("rng", I32({2}));
   const DropoutAttrs attrs{.p = 0.5, .stream = "a"};
   g.SetOutput("y", Add(g, Dropout(g, x, offsets, rng, attrs), Dropout(g, x, offsets, rng, attrs)));
-  EXPECT_EQ(MergeEqualNodes(g).rewrites, 0);
+  EXPECT_EQ(ShareEqualNodes(g).rewrites, 0);
 }
 
-TEST(MergeEqualNodes, ComputesTheSameAndIsIdempotent) {
+TEST(ShareEqualNodes, ComputesTheSameAndIsIdempotent) {
   for (uint32_t seed = 0; seed < 20; ++seed) {
     const Graph g = RandomGraph(seed, 25, false);
     Graph merged = g;
-    MergeEqualNodes(merged);
-    EXPECT_EQ(MergeEqualNodes(merged).rewrites, 0);
+    ShareEqualNodes(merged);
+    EXPECT_EQ(ShareEqualNodes(merged).rewrites, 0);
     const ParamStore params = RandomParams(g, 1);
     const InterpretOptions options{{2, 0}, RandomInputs(g, {2, 0}, 2), &params};
     EXPECT_EQ(Interpret(g, options)[g.output("first").i],
@@ -181,7 +181,7 @@ TEST(MergeEqualNodes, ComputesTheSameAndIsIdempotent) {
   }
 }
 
-// --- fuse_epilogue -----------------------------------------------------------------------------
+// --- matmul_epilogue -----------------------------------------------------------------------------
 
 // y = x W' + b, h = act(y); with `backward`, also act'(y) dh, as training has it.
 struct ActivationGraph {
@@ -194,12 +194,12 @@ struct ActivationGraph {
   }
   void Fuse() {
     for (const Pass& pass : StepPasses())
-      if (pass.name == "fuse_epilogue") pass.run(g);
+      if (pass.name == "matmul_epilogue") pass.run(g);
     Verify(g);
   }
 };
 
-TEST(FuseEpilogue, TakesTheActivationWhereTheBackwardPassReadsItsOperand) {
+TEST(MatmulEpilogue, TakesTheActivationWhereTheBackwardPassReadsItsOperand) {
   for (const auto& [act, grad] : {std::pair{&kGelu, &kGeluGrad}, {&kGeluTanh, &kGeluTanhGrad}}) {
     const ActivationGraph plain(*act, *grad, true);
     ActivationGraph fused = plain;
@@ -217,13 +217,13 @@ TEST(FuseEpilogue, TakesTheActivationWhereTheBackwardPassReadsItsOperand) {
   }
 }
 
-TEST(FuseEpilogue, LeavesAnActivationThatMayTakeItsOperandsMemory) {
+TEST(MatmulEpilogue, LeavesAnActivationThatMayTakeItsOperandsMemory) {
   ActivationGraph inference(kGelu, kGeluGrad, false);
   inference.Fuse();
   EXPECT_EQ(CountOps(inference.g, kGelu), 1);
 }
 
-TEST(FuseEpilogue, LeavesAnActivationWhoseOperandIsReadOtherwise) {
+TEST(MatmulEpilogue, LeavesAnActivationWhoseOperandIsReadOtherwise) {
   ActivationGraph both(kGelu, kGeluGrad, true);
   both.g.SetOutput(
       "tanh",

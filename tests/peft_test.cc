@@ -3,8 +3,8 @@
 
 #include <cmath>
 
+#include "autograd/frozen_cut.h"
 #include "autograd/gradient.h"
-#include "autograd/prefix.h"
 #include "autograd/train_step.h"
 #include "ops/ops.h"
 #include "peft/merge.h"
@@ -12,7 +12,7 @@
 #include "runtime/interpret.h"
 #include "runtime/rng.h"
 #include "runtime/text.h"
-#include "tools/lib/task.h"
+#include "train/evaluator.h"
 
 namespace graft {
 namespace {
@@ -265,7 +265,7 @@ TEST(Prefix, LinearProbeOfTextsIsCutAtThePooledRow) {
     InitBert(config, params, 1);
     Graph g = BuildBert(config, build);
     ApplyMethod(g, params, ParseMethod(method), 1);
-    return CutFrozenPrefix(g, kText);
+    return CutFrozen(g, kText);
   };
   const auto linear = cut("linear", {.loss = true});
   ASSERT_TRUE(linear.has_value());
@@ -280,20 +280,19 @@ TEST(Prefix, LinearProbeIsCutAtThePooledRow) {
   ParamStore params;
   Randomise(params, BuildVit(kTiny), false);
   const Graph g = MethodGraph(kTiny, {.loss = true}, ParseMethod("linear"), params, 0);
-  const auto cut = CutFrozenPrefix(g, kImage);
+  const auto cut = CutFrozen(g, kImage);
   ASSERT_TRUE(cut.has_value());
   EXPECT_EQ(cut->features, (TensorType{DType::kF32, {Dim::Sequences(), 12}}));
   const Values64 whole = Interpret(g, Leaves(params)),
-                 features = Interpret(cut->prefix, Leaves(params));
+                 features = Interpret(cut->frozen, Leaves(params));
   InterpretOptions rest = Leaves(params);
-  rest.leaves["features"] = features[cut->prefix.output("features").i];
+  rest.leaves["features"] = features[cut->frozen.output("features").i];
   const Values64 after = Interpret(cut->rest, rest);
   EXPECT_EQ(whole[g.output("losses").i], after[cut->rest.output("losses").i]);
   EXPECT_FALSE(
-      CutFrozenPrefix(MethodGraph(kTiny, {.loss = true}, ParseMethod("full"), params, 0), kImage));
+      CutFrozen(MethodGraph(kTiny, {.loss = true}, ParseMethod("full"), params, 0), kImage));
   const Graph last = MethodGraph(kTiny, {.loss = true}, ParseMethod("last(k=1)"), params, 0);
-  EXPECT_EQ(CutFrozenPrefix(last, kImage)->features,
-            (TensorType{DType::kF32, {Dim::Sequences(5), 12}}));
+  EXPECT_EQ(CutFrozen(last, kImage)->features, (TensorType{DType::kF32, {Dim::Sequences(5), 12}}));
 }
 
 }  // namespace

@@ -3,11 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "adapters/hf/peft_reader.h"
+#include "adapters/open_model.h"
 #include "runtime/io/json.h"
 #include "runtime/rng.h"
 #include "tests/test_util.h"
-#include "tools/lib/hf_peft.h"
-#include "tools/lib/open_model.h"
 
 namespace graft {
 
@@ -93,7 +93,7 @@ class HfPeft : public testing::Test {
   OpenedModel Open(const std::string& adapter) {
     ModelChoice choice;
     choice.model = kBase, choice.adapter = adapter;
-    return OpenModel(choice, {}, InputKind::kDataset);
+    return OpenModel(choice, InputKind::kDataset);
   }
   TempDir dir_;
   LoadedModel model_ = LoadModel(kBase, "", 0);

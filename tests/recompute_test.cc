@@ -11,7 +11,7 @@
 #include "runtime/text.h"
 #include "runtime/verify.h"
 #include "tests/graph_testing.h"
-#include "tools/lib/task.h"
+#include "train/evaluator.h"
 
 namespace graft::testing {
 namespace {
@@ -66,7 +66,7 @@ class RecomputeTest : public ::testing::TestWithParam<Case> {
   Trained Train(const TrainStep::Passes& passes) const {
     ParamStore params = model_.params;
     TrainStep step = Compile(params, passes);
-    const std::unique_ptr<TaskData> data = MakeRandomData(kBatch, model_, 2);
+    const std::unique_ptr<BatchSource> data = MakeRandomData(kBatch, model_, 2);
     Trained result;
     for (int i = 0; i < 4; ++i) {
       data->Start(InOrder(*data));

@@ -1,5 +1,5 @@
 // Schedules, and config.json read back.
-#include "tools/lib/run_config.h"
+#include "train/run_config.h"
 
 #include <gtest/gtest.h>
 
@@ -7,6 +7,12 @@
 
 namespace graft {
 namespace {
+
+RunConfig Config(double lr, double warmup, const char* schedule = "cosine") {
+  RunConfig config;
+  config.lr = lr, config.warmup = warmup, config.schedule = schedule;
+  return config;
+}
 
 std::vector<double> Rates(const RunConfig& config, int64_t steps) {
   std::vector<double> rates;
@@ -21,23 +27,23 @@ void ExpectRates(const RunConfig& config, const std::vector<double>& expected) {
 
 TEST(LearningRate, WarmsUpThenFalls) {
   // cos(k pi / 8) for k = 0 .. 7, as Python prints (1 + cos) / 2.
-  ExpectRates({.lr = 1, .warmup = 0.2},
+  ExpectRates(Config(1, 0.2),
               {0.5, 1, 1, 0.9619397662556434, 0.8535533905932737, 0.6913417161825449, 0.5,
                0.3086582838174551, 0.1464466094067262, 0.0380602337443566});
-  ExpectRates({.lr = 2, .warmup = 0.2, .schedule = "linear"},
-              {1, 2, 2, 1.75, 1.5, 1.25, 1, 0.75, 0.5, 0.25});
-  ExpectRates({.lr = 3, .warmup = 0.5, .schedule = "constant"}, {1, 2, 3, 3, 3, 3, 3});
+  ExpectRates(Config(2, 0.2, "linear"), {1, 2, 2, 1.75, 1.5, 1.25, 1, 0.75, 0.5, 0.25});
+  ExpectRates(Config(3, 0.5, "constant"), {1, 2, 3, 3, 3, 3, 3});
 }
 
 TEST(LearningRate, AtLeastOneWarmStepOrNone) {
-  ExpectRates({.lr = 1, .warmup = 0.1, .schedule = "linear"}, {1, 1, 0.75, 0.5, 0.25});
-  ExpectRates({.lr = 1, .warmup = 0, .schedule = "linear"}, {1, 0.75, 0.5, 0.25});
-  ExpectRates({.lr = 1, .warmup = 1}, {0.5, 1});
-  ExpectRates({.lr = 1, .warmup = 0.1}, {1});
+  ExpectRates(Config(1, 0.1, "linear"), {1, 1, 0.75, 0.5, 0.25});
+  ExpectRates(Config(1, 0, "linear"), {1, 0.75, 0.5, 0.25});
+  ExpectRates(Config(1, 1), {0.5, 1});
+  ExpectRates(Config(1, 0.1), {1});
 }
 
 TEST(RunConfig, IsReadBack) {
-  const RunConfig c{.model = "m", .labels = {"cat", "dog"}, .lr = 1.0 / 3, .seed = 7};
+  RunConfig c;
+  c.model = "m", c.labels = {"cat", "dog"}, c.lr = 1.0 / 3, c.seed = 7;
   EXPECT_EQ(ToJson(RunConfigFromJson(ToJson(c), "config.json")), ToJson(c));
 }
 

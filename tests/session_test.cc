@@ -8,7 +8,7 @@
 
 #include "autograd/train_step.h"
 #include "models/vit.h"
-#include "ops/fusion.h"
+#include "ops/optimise.h"
 #include "runtime/threads.h"
 #include "tests/graph_testing.h"
 

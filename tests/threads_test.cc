@@ -7,7 +7,7 @@
 #include <cstring>
 
 #include "runtime/rng.h"
-#include "tools/lib/task.h"
+#include "train/evaluator.h"
 
 namespace graft {
 namespace {

@@ -1,12 +1,12 @@
 // WordPiece against answers of Hugging Face `tokenizers` (tests/fixtures/tokenizer), hostile files
 // and texts, and that time grows with the length only.
-#include "models/tokenizer.h"
+#include "models/text/tokenizer.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "models/tokenizer_file.h"
-#include "models/unicode.h"
+#include "models/text/tokenizer_file.h"
+#include "models/text/unicode.h"
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/json.h"
 #include "runtime/utf8.h"

@@ -5,8 +5,8 @@
 #include "runtime/cpu.h"
 #include "runtime/threads.h"
 #include "tests/test_util.h"
-#include "tools/lib/memory_budget.h"
-#include "tools/lib/task.h"
+#include "train/budget.h"
+#include "train/evaluator.h"
 
 namespace graft {
 namespace {

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <limits>
 
-#include "tools/lib/task.h"
+#include "train/evaluator.h"
 
 namespace graft {
 namespace {

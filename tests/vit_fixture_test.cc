@@ -5,12 +5,12 @@
 
 #include "autograd/gradient.h"
 #include "autograd/train_step.h"
-#include "models/checkpoint.h"
+#include "models/files/checkpoint.h"
 #include "ops/ops.h"
 #include "peft/method.h"
 #include "runtime/interpret.h"
 #include "tests/fixture_testing.h"
-#include "tools/lib/task.h"
+#include "train/evaluator.h"
 
 namespace graft {
 namespace {

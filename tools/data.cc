@@ -4,7 +4,8 @@
 #include "data/check_texts.h"
 #include "data/generate.h"
 #include "runtime/threads.h"
-#include "tools/lib/common.h"
+#include "tools/commands.h"
+#include "tools/lib/output.h"
 #include "tools/lib/report.h"
 
 namespace graft {
@@ -63,7 +64,7 @@ void Make(const MakeOptions& o, const CommonOptions& common) {
                           Grouped(static_cast<int64_t>(o.counts.test))));
   Say(common, fmt::format("next: graft train --model init:vit_nano_patch8_64 --data {0} --method "
                           "full --lr 1e-3 --out runs/{1}",
-                          Quoted(o.out), task->name));
+                          ShellWord(o.out), task->name));
 }
 
 nlohmann::json ReportJson(const DatasetReport& report) {

@@ -9,8 +9,10 @@
 
 #include "runtime/io/atomic_file.h"
 #include "runtime/threads.h"
+#include "tools/commands.h"
 #include "tools/lib/child.h"
-#include "tools/lib/common.h"
+#include "tools/lib/interrupts.h"
+#include "tools/lib/output.h"
 #include "tools/lib/report.h"
 
 namespace graft {

@@ -3,8 +3,13 @@
 #include <cmath>
 #include <optional>
 
-#include "tools/lib/open_model.h"
+#include "tools/commands.h"
+#include "tools/lib/model_options.h"
+#include "tools/lib/output.h"
 #include "tools/lib/report.h"
+#include "train/dataset.h"
+#include "train/evaluator.h"
+#include "train/run_dir.h"
 
 namespace graft {
 namespace {
@@ -15,7 +20,7 @@ struct EvalOptions {
   size_t limit = 0;
 };
 
-std::string ChooseSplit(const TaskDataset& data, const std::string& split) {
+std::string ChooseSplit(const Dataset& data, const std::string& split) {
   const std::string chosen = split.empty() ? data.DefaultTestSplit() : split;
   if (chosen.empty())
     Fail("{}: no test split; name one with --split{}", data.directory(),
@@ -24,8 +29,7 @@ std::string ChooseSplit(const TaskDataset& data, const std::string& split) {
 }
 
 // Classes that are only numbers, in the model or in the data, may still be others.
-void CompareLabels(const OpenedModel& opened, const TaskDataset& data,
-                   const CommonOptions& common) {
+void CompareLabels(const OpenedModel& opened, const Dataset& data, const CommonOptions& common) {
   const std::vector<std::string> labels = data.labels();
   for (size_t i = 0; i < labels.size() && !opened.labels().empty(); ++i)
     if (labels[i] != opened.labels()[i])
@@ -70,19 +74,21 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   if (o.choice.preprocess == "list") return PrintPreprocessPresets(common);
   if (o.data.empty()) FailUsage("eval needs --data, the data set's directory");
   ApplyCommonOptions(common);
-  OpenedModel opened = OpenModel(o.choice, common, InputKind::kDataset);
-  TaskDataset data(o.data, o.columns.empty() ? opened.config.columns : o.columns);
+  OpenedModel opened = OpenModel(With(o.choice, common), InputKind::kDataset);
+  const std::optional<RunConfig> run = RunOf(o.choice);
+  Dataset data(o.data, o.columns.empty() && run ? run->columns : o.columns);
   if (const std::string notice = data.notice(); !notice.empty()) Say(common, "note: " + notice);
   data.CheckKind(opened.model);
   CheckClasses(opened, &data);
   CompareLabels(opened, data, common);
   const std::string split = ChooseSplit(data, o.split);
-  const std::unique_ptr<TaskData> examples = data.Load(split, o.limit, opened.model, opened.config);
+  const std::unique_ptr<BatchSource> examples =
+      data.Load(split, o.limit, opened.model, opened.facts);
   const Graph graph = opened.Inference(true);
-  Evaluator evaluator(
-      graph, opened.model.params,
-      InferenceOptions(graph, opened.model.params, opened.model.config, *examples, common),
-      common.disabled_passes);
+  Evaluator evaluator(graph, opened.model.params,
+                      InferenceOptions(graph, opened.model.params, opened.model.config, *examples,
+                                       common.memory_budget, common.disabled_passes),
+                      common.disabled_passes);
   const Metrics m = evaluator.Run(*examples);
   if (!std::isfinite(m.loss))
     Fail("{} gives logits that are not finite; its weights are damaged", opened.description);

@@ -1,13 +1,16 @@
 // graft export
 #include <algorithm>
 
+#include "adapters/adapter_file.h"
+#include "adapters/hf/peft_writer.h"
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/json.h"
-#include "tools/lib/adapter_file.h"
-#include "tools/lib/fuser.h"
-#include "tools/lib/open_model.h"
-#include "tools/lib/peft_writer.h"
+#include "tools/commands.h"
+#include "tools/lib/model_options.h"
+#include "tools/lib/output.h"
 #include "tools/lib/report.h"
+#include "train/proof.h"
+#include "train/run_dir.h"
 
 namespace graft {
 namespace {
@@ -39,7 +42,7 @@ void EraseHead(FusedModel* fused) {
   for (const std::string& name : fused->params.names())
     if (name.starts_with("head.")) fused->params.Erase(name);
   fused->model.params = fused->params;
-  fused->model.labels.clear(), fused->config.labels.clear();
+  fused->model.labels.clear(), fused->facts.labels.clear();
 }
 
 // A plain model in another layout, or a run or adapter after merging.
@@ -48,10 +51,11 @@ nlohmann::json ExportModel(const ExportOptions& o, OpenedModel opened,
   const bool plain = opened.method.empty(), headless = opened.headless;
   FusedModel fused;
   if (plain) {
-    fused.params = opened.model.params, fused.config = opened.config;
+    fused.params = opened.model.params, fused.facts = opened.facts;
     fused.model = std::move(opened.model);
   } else {
-    fused = Fuse(std::move(opened), o.data, common);
+    ProofInputs inputs = OpenProofInputs(opened, o.data, RunOf(o.choice));
+    fused = FuseOn(inputs, std::move(opened), common.memory_budget);
   }
   if (headless) EraseHead(&fused);
   std::string model_file = o.out;
@@ -60,8 +64,8 @@ nlohmann::json ExportModel(const ExportOptions& o, OpenedModel opened,
     const bool same_layout = fused.model.layout == Layout::kHuggingFace;
     ToLayout(fused.model, Layout::kHuggingFace);
     // A backbone's keys have no prefix; with a head it is another class, whose keys have one.
-    if (headless && !same_layout) fused.model.prefix.clear();
-    if (!headless && fused.model.prefix.empty()) fused.model.prefix = HfPrefixFor(fused.model);
+    if (headless && !same_layout) fused.model.root.clear();
+    if (!headless && fused.model.root.empty()) fused.model.root = HfRootFor(fused.model);
     SaveFused(fused, o.out);
   } else {
     ToLayout(fused.model, Layout::kTimm);
@@ -99,7 +103,7 @@ PeftPlan PlanExport(const ExportOptions& o, const OpenedModel& opened,
                               ? source->naming
                               : HfNamingFor(m, o.transformers == 0 ? 5 : o.transformers);
   PeftPlan plan =
-      PlanPeft(opened.method, names, naming, source ? source->base : opened.config.model);
+      PlanPeft(opened.method, names, naming, source ? source->base : opened.facts.model);
   if (!source) return plan;
   plan.config.task_type = source->task_type;
   for (size_t i = 0; o.transformers == 0 && i < source->copies.size(); ++i) {
@@ -124,7 +128,7 @@ nlohmann::json ExportAdapter(const ExportOptions& o, const OpenedModel& opened) 
       names.push_back(head);
   int64_t count = 0;
   for (const std::string& name : names) count += params.shape(name).size();
-  StringMap metadata = ModelMetadata(opened.model, opened.config);
+  StringMap metadata = ModelMetadata(opened.model, opened.facts);
   if (opened.headless) metadata.erase("graft.labels");
   std::string file = o.out;
   if (o.format == "hf-peft") {
@@ -171,7 +175,7 @@ void SayModel(const nlohmann::json& json, const CommonOptions& common) {
                             Percent(json["top1_agreement"].get<double>())));
   else
     Say(common, fmt::format("{}: written", model));
-  Say(common, fmt::format("next: graft inspect {}", Quoted(model)));
+  Say(common, fmt::format("next: graft inspect {}", ShellWord(model)));
 }
 
 void Run(const ExportOptions& o, const CommonOptions& common) {
@@ -179,7 +183,7 @@ void Run(const ExportOptions& o, const CommonOptions& common) {
   ApplyCommonOptions(common);
   ModelChoice choice = o.choice;
   choice.headless = o.format != "graft";  // our adapter is for a classifier
-  OpenedModel opened = OpenModel(choice, common, InputKind::kImages);
+  OpenedModel opened = OpenModel(With(choice, common), InputKind::kImages);
   FreshDirectory directory(o.out);
   if (!IsAdapterFormat(o.format)) {
     const nlohmann::json json = ExportModel(o, std::move(opened), common);
@@ -195,12 +199,12 @@ void Run(const ExportOptions& o, const CommonOptions& common) {
                           Grouped(json["parameters"].get<int64_t>())));
   if (opened.headless)
     return Say(common, fmt::format("next: graft inspect {} --adapter {}",
-                                   Quoted(opened.config.model), Quoted(adapter)));
-  const std::string& tokenizer = opened.config.tokenizer;
-  Say(common,
-      fmt::format("next: graft predict --model {} --adapter {}{} {}", Quoted(opened.config.model),
-                  Quoted(adapter), tokenizer.empty() ? "" : " --tokenizer " + Quoted(tokenizer),
-                  opened.model.is_bert() ? "--text \"...\"" : "photo.jpg"));
+                                   ShellWord(opened.facts.model), ShellWord(adapter)));
+  const std::string& tokenizer = opened.facts.tokenizer;
+  Say(common, fmt::format("next: graft predict --model {} --adapter {}{} {}",
+                          ShellWord(opened.facts.model), ShellWord(adapter),
+                          tokenizer.empty() ? "" : " --tokenizer " + ShellWord(tokenizer),
+                          opened.model.is_bert() ? "--text \"...\"" : "photo.jpg"));
 }
 
 }  // namespace

@@ -1,10 +1,13 @@
 // graft fuse
 #include <optional>
 
+#include "adapters/unmerge.h"
 #include "runtime/io/atomic_file.h"
-#include "tools/lib/common.h"
-#include "tools/lib/fuser.h"
-#include "tools/lib/unmerge.h"
+#include "tools/commands.h"
+#include "tools/lib/model_options.h"
+#include "tools/lib/output.h"
+#include "train/proof.h"
+#include "train/run_dir.h"
 
 namespace graft {
 namespace {
@@ -20,7 +23,7 @@ void CheckOut(const std::string& out, const OpenedModel& opened) {
   const Layout layout = opened.model.layout;
   const auto refuse = [&](const char* form, const char* name) {
     FailUsage("--out {}: fuse writes {}, the form of {}; expected a name that {}", out, form,
-              opened.config.model, name);
+              opened.facts.model, name);
   };
   const bool npz = out.ends_with(".npz");
   if (layout == Layout::kHuggingFace) {
@@ -45,36 +48,37 @@ void Run(const FuseOptions& o, const CommonOptions& common) {
     return Say(common, fmt::format("wrote {}: the base of {}", o.out, o.undo));
   }
   ApplyCommonOptions(common);
-  OpenedModel opened = OpenModel(o.choice, common, InputKind::kDataset);
-  for (const std::string& read : {opened.config.model, o.choice.run, o.choice.adapter}) {
+  OpenedModel opened = OpenModel(With(o.choice, common), InputKind::kDataset);
+  for (const std::string& read : {opened.facts.model, o.choice.run, o.choice.adapter}) {
     RefuseOverwriting(o.out, read);
     if (o.keep_base) RefuseOverwriting(KeptBasePath(o.out), read);
   }
   const bool npz = opened.model.layout == Layout::kJax;
   CheckOut(o.out, opened);
-  if (o.keep_base && opened.config.model.starts_with("init:"))
-    FailUsage("--keep-base: {} is no file", opened.config.model);
+  if (o.keep_base && opened.facts.model.starts_with("init:"))
+    FailUsage("--keep-base: {} is no file", opened.facts.model);
   if (o.keep_base && npz)
-    FailUsage("--keep-base: expected a safetensors base, found {}", opened.config.model);
+    FailUsage("--keep-base: expected a safetensors base, found {}", opened.facts.model);
   std::optional<FreshDirectory> directory;
   if (opened.model.layout == Layout::kHuggingFace) directory.emplace(o.out);
-  const FusedModel fused = Fuse(std::move(opened), o.data, common);
+  ProofInputs inputs = OpenProofInputs(opened, o.data, RunOf(o.choice));
+  const FusedModel fused = FuseOn(inputs, std::move(opened), common.memory_budget);
   SaveFused(fused, o.out);
-  if (o.keep_base) KeepBase(fused.config.model, o.out);
+  if (o.keep_base) KeepBase(fused.facts.model, o.out);
   if (directory) directory->Keep();
   const FuseProof& p = fused.proof;
-  Say(common, fmt::format("merged {} into {}", fused.config.method, fused.config.model));
+  Say(common, fmt::format("merged {} into {}", fused.facts.method, fused.facts.model));
   Say(common, fmt::format("  graph: {} nodes -> {}, the same as the plain model's", p.nodes_before,
                           p.nodes_after));
   Say(common, fmt::format("  logits on {} {}: max difference {:.3g} ({:.3g} relative, bound "
                           "{:g}), top-1 agreement {:.1f} %",
-                          p.n, fused.random_inputs ? "random inputs (no data set)" : "inputs",
+                          p.n, inputs.random ? "random inputs (no data set)" : "inputs",
                           p.max_abs_logit_difference, p.relative_error, kFuseTolerance,
                           100 * p.top1_agreement));
   Say(common, fmt::format("wrote {}", o.out));
   if (o.keep_base)
     Say(common, fmt::format("kept {}; undo: graft fuse --undo {} --out BASE", KeptBasePath(o.out),
-                            Quoted(o.out)));
+                            ShellWord(o.out)));
   PrintJson(common, {{"max_abs_logit_difference", p.max_abs_logit_difference},
                      {"relative_error", p.relative_error},
                      {"top1_agreement", p.top1_agreement},

@@ -1,16 +1,19 @@
 // graft inspect
 #include <algorithm>
 
+#include "adapters/method_graph.h"
+#include "adapters/open_model.h"
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/json.h"
 #include "runtime/text.h"
+#include "tools/commands.h"
 #include "tools/lib/adapter_report.h"
 #include "tools/lib/graph_diff.h"
 #include "tools/lib/graph_svg.h"
 #include "tools/lib/method_table.h"
-#include "tools/lib/open_model.h"
+#include "tools/lib/output.h"
 #include "tools/lib/report.h"
-#include "tools/lib/run_dir.h"
+#include "train/run_dir.h"
 
 namespace graft {
 namespace {
@@ -35,7 +38,7 @@ Subject OpenSubject(const InspectOptions& o, const CommonOptions& common) {
     if (!o.arch.empty()) FailUsage("--arch goes with a model; a run knows its architecture");
     s.kind = "run";
     s.config = RunDir::Open(o.subject).config();
-    s.model = OpenTaskModel(s.config);
+    s.model = OpenAdapted(s.config);
     if (s.method.empty()) s.method = s.config.method;
   } else {
     s.config.seed = common.seed;

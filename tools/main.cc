@@ -8,7 +8,7 @@
 #include <cstring>
 #include <filesystem>
 
-#include "tools/lib/common.h"
+#include "tools/commands.h"
 
 namespace graft {
 namespace {

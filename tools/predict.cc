@@ -4,10 +4,14 @@
 #include <algorithm>
 #include <cmath>
 
+#include "adapters/joint_model.h"
 #include "data/text_rows.h"
 #include "runtime/io/npy.h"
-#include "tools/lib/joint_model.h"
+#include "tools/commands.h"
+#include "tools/lib/model_options.h"
+#include "tools/lib/output.h"
 #include "tools/lib/report.h"
+#include "train/evaluator.h"
 
 namespace graft {
 namespace {
@@ -56,7 +60,7 @@ Source OpenSource(const std::string& path, const VitConfig& config) {
 // What to classify, in the order of the command line.
 struct Inputs {
   std::vector<std::string> names;  // of each example
-  std::vector<std::unique_ptr<TaskData>> data;
+  std::vector<std::unique_ptr<BatchSource>> data;
   std::vector<size_t> group;  // of each example, its element of `data`, which has them in order
 };
 
@@ -124,7 +128,7 @@ Inputs OpenTexts(const PredictOptions& o, const OpenedModel& opened, const Commo
                       "of a pair; hint: graft eval reads labelled texts",
                       path));
   }
-  inputs.data.push_back(MakeTextData(examples, opened.model, opened.config));
+  inputs.data.push_back(MakeTextData(examples, opened.model, opened.facts));
   return inputs;
 }
 
@@ -135,11 +139,12 @@ Logits ComputeLogits(JointModel& joint, Inputs& inputs, const CommonOptions& com
   std::vector<std::string> outputs;
   for (const JointModel::Member& m : joint.members) outputs.push_back(m.output);
   std::vector<Logits> of_group;
-  for (const std::unique_ptr<TaskData>& data : inputs.data) {
+  for (const std::unique_ptr<BatchSource>& data : inputs.data) {
     of_group.emplace_back(outputs.size());
     if (!data) continue;
     const SessionOptions options =
-        InferenceOptions(joint.graph, joint.params, joint.first().model.config, *data, common);
+        InferenceOptions(joint.graph, joint.params, joint.first().model.config, *data,
+                         common.memory_budget, common.disabled_passes);
     Evaluator evaluator(joint.graph, joint.params, options, common.disabled_passes);
     of_group.back() = evaluator.Outputs(*data, outputs);
   }
@@ -224,7 +229,7 @@ nlohmann::json DescribeSharing(const JointModel& joint, const CommonOptions& com
   TextTable table({1});
   for (const JointModel::Member& m : joint.members) {
     adapters.push_back({{"adapter", m.name},
-                        {"method", m.opened.config.method},
+                        {"method", m.opened.facts.method},
                         {"classes", Classes(m.opened.model.config)},
                         {"own_nodes", m.own.nodes},
                         {"own_parameters", m.own.values}});
@@ -291,7 +296,7 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
   if (o.choice.preprocess == "list") return PrintPreprocessPresets(common);
   CheckOptions(o);
   ApplyCommonOptions(common);
-  JointModel joint = OpenJointModel(o.choice, o.adapters, common, InputKind::kImages);
+  JointModel joint = OpenJointModel(With(o.choice, common), o.adapters, InputKind::kImages);
   for (const JointModel::Member& m : joint.members) CheckProblem(m.opened);
   const OpenedModel& opened = joint.first();
   Inputs inputs = opened.model.is_bert() ? OpenTexts(o, opened, common) : OpenImages(o, opened);

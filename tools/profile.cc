@@ -3,13 +3,16 @@
 #include <chrono>
 #include <map>
 
+#include "adapters/open_model.h"
 #include "ops/isa.h"
 #include "ops/peak.h"
 #include "runtime/cpu.h"
 #include "runtime/threads.h"
-#include "tools/lib/common.h"
-#include "tools/lib/memory_budget.h"
-#include "tools/lib/open_model.h"
+#include "tools/commands.h"
+#include "tools/lib/output.h"
+#include "train/budget.h"
+#include "train/capacity.h"
+#include "train/evaluator.h"
 
 namespace graft {
 namespace {

@@ -4,10 +4,14 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "adapters/open_model.h"
 #include "runtime/cpu.h"
 #include "runtime/threads.h"
-#include "tools/lib/open_model.h"
+#include "tools/commands.h"
+#include "tools/lib/interrupts.h"
+#include "tools/lib/output.h"
 #include "tools/lib/progress.h"
+#include "train/complete_config.h"
 
 namespace graft {
 namespace {
@@ -157,13 +161,13 @@ void Run(TrainOptions& o, const CommonOptions& common) {
   if (s.interrupted)
     throw Error(fmt::format("interrupted after step {}, {}; continue with: graft train --resume {}",
                             s.steps, dir->HasState() ? "saved" : "nothing to save yet",
-                            Quoted(dir->path())),
+                            ShellWord(dir->path())),
                 ErrorKind::kInterrupted);
   Say(common, fmt::format("done: {} steps, {} trainable parameters, {:.1f} s, peak memory {} MiB",
                           s.steps, s.trainable_parameters, s.seconds, PeakResidentBytes() >> 20));
   Say(common,
       fmt::format("next: graft eval --run {0} --data {1}\n      graft fuse --run {0} --out {2}",
-                  Quoted(dir->path()), Quoted(s.config.data), FusedName(s.layout)));
+                  ShellWord(dir->path()), ShellWord(s.config.data), FusedName(s.layout)));
 }
 
 }  // namespace

@@ -205,4 +205,13 @@ FreshDirectory::~FreshDirectory() {
   if (!existed_) std::filesystem::remove(path_, ignored);
 }
 
+void RefuseOverwriting(const std::string& out, const std::string& read) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  const bool inside = fs::is_directory(read, ignored) && fs::exists(out, ignored) &&
+                      fs::equivalent(fs::absolute(out).parent_path(), read, ignored);
+  if (inside || fs::equivalent(out, read, ignored))
+    FailUsage("{}: this would overwrite {}, which is read; expected another name", out, read);
+}
+
 }  // namespace graft

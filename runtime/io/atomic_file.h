@@ -61,4 +61,8 @@ class FreshDirectory {
   bool existed_ = false, kept_ = false;
 };
 
+// Error if writing `out` would destroy `read`: the same file or directory by any name, or a file of
+// that directory.
+void RefuseOverwriting(const std::string& out, const std::string& read);
+
 }  // namespace graft

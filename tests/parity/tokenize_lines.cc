@@ -3,7 +3,7 @@
 //   {"text": "a", "second": "b", "max_length": 128}  ->  [[ids], [types], [begin, end, ...]]
 #include <iostream>
 
-#include "models/tokenizer.h"
+#include "models/text/tokenizer.h"
 #include "runtime/error.h"
 #include "runtime/io/json.h"
 

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "adapters/open_model.h"
 #include "runtime/io/json.h"
-#include "tools/lib/open_model.h"
 #include "tools/lib/report.h"
 
 namespace graft {
@@ -81,24 +81,23 @@ void InspectAdapter(const std::string& path, const CommonOptions& common) {
   PrintJson(common, {{"subject", path},
                      {"kind", "adapter"},
                      {"architecture", architecture},
-                     {"method", adapter.config.method},
+                     {"method", adapter.facts.method},
                      {"parameters", count},
                      {"trainable_parameters", count},
-                     {"labels", adapter.config.labels},
-                     {"base_sha256", adapter.config.base_sha256},
+                     {"labels", adapter.facts.labels},
+                     {"base_sha256", adapter.facts.base_sha256},
                      {"keys", KeysJson(keys)}});
-  Say(common,
-      fmt::format("{}\n  adapter of {} for {}: {} tensors, {} parameters", path,
-                  adapter.config.method, architecture, keys.matched.size(), Grouped(count)));
+  Say(common, fmt::format("{}\n  adapter of {} for {}: {} tensors, {} parameters", path,
+                          adapter.facts.method, architecture, keys.matched.size(), Grouped(count)));
   TextTable table;
-  table.Add({"classes", fmt::format("{}", fmt::join(adapter.config.labels, ", "))});
+  table.Add({"classes", fmt::format("{}", fmt::join(adapter.facts.labels, ", "))});
   if (std::holds_alternative<VitConfig>(adapter.architecture))
-    table.Add({"preprocess", adapter.config.preprocess});
+    table.Add({"preprocess", adapter.facts.preprocess});
   else
-    table.Add({"texts", fmt::format("pooled by {}, at most {} tokens", adapter.config.pool,
-                                    adapter.config.max_length)});
+    table.Add({"texts", fmt::format("pooled by {}, at most {} tokens", adapter.facts.pool,
+                                    adapter.facts.max_length)});
   table.Add({"base SHA-256",
-             adapter.config.base_sha256.empty() ? "none (init:)" : adapter.config.base_sha256});
+             adapter.facts.base_sha256.empty() ? "none (init:)" : adapter.facts.base_sha256});
   Say(common, table.Lines("  "));
 }
 
@@ -120,7 +119,7 @@ void InspectPeft(const std::string& path, const CommonOptions& common) {
   Say(common, fmt::format("{}\n  {} adapter of Hugging Face peft: {} tensors, {} parameters", path,
                           adapter.config.type, keys.matched.size(), Grouped(count)));
   Say(common, ConfigText(adapter.config));
-  Say(common, fmt::format("next: graft inspect BASE --adapter {}", Quoted(path)));
+  Say(common, fmt::format("next: graft inspect BASE --adapter {}", ShellWord(path)));
 }
 
 namespace {
@@ -157,7 +156,8 @@ void InspectOwnOn(const std::string& base, const std::string& arch, const std::s
                   const CommonOptions& common) {
   ModelChoice choice;
   choice.model = base, choice.adapter = path, choice.arch = arch;
-  const OpenedModel opened = OpenModel(choice, common, InputKind::kImages);
+  choice.seed = common.seed;
+  const OpenedModel opened = OpenModel(choice, InputKind::kImages);
   const LoadedModel& m = opened.model;
   KeyLedger keys;
   keys.matched = opened.trained;
@@ -168,14 +168,14 @@ void InspectOwnOn(const std::string& base, const std::string& arch, const std::s
                      {"format", IsRunDirectory(path) ? "run" : "graft"},
                      {"architecture", m.architecture()},
                      {"base", base},
-                     {"method", opened.config.method},
+                     {"method", opened.facts.method},
                      {"parameters", count},
                      {"trainable_parameters", count},
                      {"labels", opened.labels()},
                      {"keys", KeysJson(keys)}});
   Say(common,
       fmt::format("{} on {}\n  {}, {} parameters", path, base, m.architecture(), Grouped(count)));
-  Say(common, "  method " + opened.config.method);
+  Say(common, "  method " + opened.facts.method);
   Say(common, fmt::format("  classes: {}", fmt::join(opened.labels(), ", ")));
   Say(common, KeysText(keys));
 }

@@ -1,9 +1,9 @@
 // `graft inspect` of adapters: ours, and those of Hugging Face peft.
 #pragma once
-#include "models/checkpoint.h"
-#include "tools/lib/adapter_file.h"
-#include "tools/lib/common.h"
-#include "tools/lib/hf_peft.h"
+#include "adapters/adapter_file.h"
+#include "adapters/hf/peft_reader.h"
+#include "models/files/checkpoint.h"
+#include "tools/lib/output.h"
 
 namespace graft {
 

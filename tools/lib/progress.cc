@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <memory>
 
+#include "tools/lib/interrupts.h"
+
 namespace graft {
 namespace {
 

@@ -1,7 +1,7 @@
 // Progress of a training run: a bar on a terminal, a line per epoch otherwise.
 #pragma once
-#include "tools/lib/common.h"
-#include "tools/lib/trainer.h"
+#include "tools/lib/output.h"
+#include "train/trainer.h"
 
 namespace graft {
 

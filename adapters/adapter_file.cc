@@ -1,0 +1,116 @@
+#include "adapters/adapter_file.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "models/files/architecture.h"
+#include "peft/method.h"
+#include "runtime/io/json.h"
+
+namespace graft {
+namespace {
+
+constexpr const char* kSeed = "graft.seed";
+
+bool IsRegular(const std::string& path) {
+  struct stat s;
+  return stat(path.c_str(), &s) == 0 && S_ISREG(s.st_mode);
+}
+
+std::string FileOf(const std::string& path) {
+  struct stat s;
+  const bool directory = stat(path.c_str(), &s) == 0 && S_ISDIR(s.st_mode);
+  return directory ? path + "/adapter.safetensors" : path;
+}
+
+const std::string& MustHave(const SafetensorsFile& file, const char* key) {
+  const auto it = file.metadata().find(key);
+  if (it == file.metadata().end())
+    Fail(
+        "{}: no adapter of Graft (no '{}' in its metadata); hint: graft export --format graft "
+        "writes one",
+        file.path(), key);
+  return it->second;
+}
+
+// The recipe is a list of {"method": name, "options": {...}}.
+Method RecipeMethod(const std::string& text, const std::string& where) {
+  const Json recipe = ParseJson(text, where);
+  if (!recipe.is_array() || recipe.empty()) Fail("{}: expected a list of methods", where);
+  Method method;
+  for (const Json& term : recipe) {
+    MethodTerm t{GetString(term, "method", where), {}};
+    for (const auto& [key, value] : GetObject(term, "options", where).items()) {
+      if (!value.is_string())
+        Fail("{}: option '{}' is {}, expected text", where, key, value.dump());
+      t.options[key] = value.get<std::string>();
+    }
+    method.push_back(std::move(t));
+  }
+  try {
+    return ParseMethod(ToString(method));  // refuses unknown names and options
+  } catch (const Error& e) {               // of a command line
+    Fail("{}: {}", where, e.what());
+  }
+}
+
+}  // namespace
+
+bool LooksLikeAdapter(const std::string& path) {
+  const std::string name = FileOf(path);
+  if (!IsRegular(name) || !name.ends_with(".safetensors")) return false;
+  return SafetensorsFile::Open(name).metadata().contains(kSeed);  // fused models have none
+}
+
+AdapterFile AdapterFile::Open(const std::string& path_or_directory) {
+  const std::string path = FileOf(path_or_directory);
+  if (path != path_or_directory && !IsRegular(path))
+    Fail(
+        "{}: no adapter: expected a run of graft train (config.json), a directory of graft export "
+        "--format graft (adapter.safetensors) or one of Hugging Face peft (adapter_config.json), "
+        "found none of these files",
+        path_or_directory);
+  const SafetensorsFile file = SafetensorsFile::Open(path);
+  AdapterFile adapter;
+  adapter.path = path;
+  adapter.architecture =
+      ParseModelConfig(MustHave(file, "graft.config"), path + " (metadata graft.config)");
+  AdapterFacts& c = adapter.facts;
+  c.method =
+      ToString(RecipeMethod(MustHave(file, "graft.recipe"), path + " (metadata graft.recipe)"));
+  c.labels = ParseLabels(MustHave(file, "graft.labels"), path + " (metadata graft.labels)");
+  c.preprocess = MustHave(file, "graft.preprocess");
+  c.base_sha256 = MustHave(file, "graft.base_sha256");
+  c.seed = ParseWhole(MustHave(file, kSeed), path, kSeed);
+  c.max_length = MaxLengthOf(file.metadata(), c.max_length, path);
+  if (const BertConfig* bert = std::get_if<BertConfig>(&adapter.architecture)) c.pool = bert->pool;
+  return adapter;
+}
+
+std::vector<std::string> LoadAdapterTensors(const std::string& path, ParamStore& params) {
+  std::vector<std::string> names;
+  const SafetensorsFile file = SafetensorsFile::Open(path);
+  for (const FileTensor& tensor : file.tensors()) {
+    const Extents have = params.shape(tensor.name);
+    const std::vector<int64_t> want(have.d.begin(), have.d.begin() + have.rank);
+    if (want != tensor.shape)
+      Fail("{}: '{}' is [{}], the model wants [{}]", path, tensor.name,
+           fmt::join(tensor.shape, ","), fmt::join(want, ","));
+    file.Load(tensor, tensor.name, &params);
+    names.push_back(tensor.name);
+  }
+  return names;
+}
+
+void WriteAdapter(const std::string& path, const ParamStore& params, std::vector<std::string> names,
+                  StringMap metadata, int64_t seed) {
+  std::sort(names.begin(), names.end());
+  metadata[kSeed] = std::to_string(seed);
+  std::vector<TensorToWrite> tensors;
+  for (const std::string& name : names) tensors.push_back(ToWrite(name, params.Get(name)));
+  WriteSafetensors(path, tensors, metadata);
+}
+
+}  // namespace graft

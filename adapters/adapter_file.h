@@ -1,0 +1,28 @@
+// Our adapter files: the tensors that a run trained, and in the metadata everything that is needed
+// to put them on the same base again. See docs/file_formats.md.
+#pragma once
+#include "adapters/facts.h"
+
+namespace graft {
+
+struct AdapterFile {
+  std::string path;          // of the file
+  ModelConfig architecture;  // of the base, with the adapter's head
+  AdapterFacts facts;        // without model and arch, which the user says
+
+  // `path` is the file or the directory that graft export has made around it. Throws Error if it is
+  // no adapter of ours.
+  static AdapterFile Open(const std::string& path);
+};
+// Puts the tensors of an adapter file, or of a run's checkpoint, into the store, where their names
+// and shapes must be already; returns the names.
+std::vector<std::string> LoadAdapterTensors(const std::string& path, ParamStore& params);
+
+// Whether this is an adapter of ours, or the directory of one.
+bool LooksLikeAdapter(const std::string& path);
+
+// The named tensors of `params`, with `metadata` of ModelMetadata().
+void WriteAdapter(const std::string& path, const ParamStore& params, std::vector<std::string> names,
+                  StringMap metadata, int64_t seed);
+
+}  // namespace graft

@@ -1,0 +1,135 @@
+#include "adapters/base_hash.h"
+
+#include <sys/stat.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+
+#include "runtime/io/atomic_file.h"
+#include "runtime/io/json.h"
+#include "runtime/io/safetensors.h"
+#include "runtime/io/sha256.h"
+
+namespace graft {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Clocks of file systems are coarse: a file this young may change again without a trace.
+constexpr int64_t kSettledNs = 2'000'000'000;
+
+// What must not have changed for a kept hash to be the file's.
+struct Stamp {
+  std::string path;
+  int64_t size = 0, modified_ns = 0, changed_ns = 0;
+  bool operator==(const Stamp&) const = default;
+};
+
+std::optional<Stamp> StampOf(const std::string& path) {
+  std::error_code error;
+  const fs::path real = fs::canonical(path, error);
+  struct stat s;
+  if (error || stat(real.c_str(), &s) != 0 || !S_ISREG(s.st_mode)) return std::nullopt;
+  auto ns = [](const timespec& t) {
+    return static_cast<int64_t>(t.tv_sec) * 1'000'000'000 + t.tv_nsec;
+  };
+  return Stamp{real, static_cast<int64_t>(s.st_size), ns(s.st_mtim), ns(s.st_ctim)};
+}
+
+// "" where there is no place for a cache.
+std::string CacheFile(const Stamp& stamp) {
+  const char* cache = std::getenv("XDG_CACHE_HOME");
+  const char* home = std::getenv("HOME");
+  std::string directory;
+  if (cache && cache[0] == '/')
+    directory = cache;
+  else if (home && home[0] == '/')
+    directory = std::string(home) + "/.cache";
+  else
+    return "";
+  return directory + "/graft/sha256/" + Sha256Hex(std::as_bytes(std::span(stamp.path))) + ".json";
+}
+
+std::optional<std::string> Lookup(const Stamp& stamp) {
+  const std::string file = CacheFile(stamp);
+  std::error_code error;
+  if (file.empty() || !fs::is_regular_file(file, error)) return std::nullopt;
+  try {
+    const Json json = ReadJson(file, {.bytes = 1 << 16, .depth = 4});
+    constexpr int64_t kAny = int64_t{1} << 62;
+    const Stamp kept{GetString(json, "path", file), GetInt(json, "size", 0, kAny, file),
+                     GetInt(json, "modified_ns", -kAny, kAny, file),
+                     GetInt(json, "changed_ns", -kAny, kAny, file)};
+    std::optional<std::string> hash = GetString(json, "sha256", file);
+    const bool hex =
+        hash->size() == 64 && hash->find_first_not_of("0123456789abcdef") == std::string::npos;
+    if (hex && kept == stamp) return hash;
+  } catch (const Error&) {
+    // A damaged entry is no entry.
+  }
+  return std::nullopt;
+}
+
+void Keep(const Stamp& stamp, const std::string& hash) {
+  const int64_t now = std::chrono::duration_cast<std::chrono::nanoseconds>(
+                          std::chrono::system_clock::now().time_since_epoch())
+                          .count();
+  if (now - std::max(stamp.modified_ns, stamp.changed_ns) < kSettledNs) return;
+  const std::string file = CacheFile(stamp);
+  if (file.empty()) return;
+  try {
+    fs::create_directories(fs::path(file).parent_path());
+    WriteFileAtomically(file, DumpJson({{"path", stamp.path},
+                                        {"size", stamp.size},
+                                        {"modified_ns", stamp.modified_ns},
+                                        {"changed_ns", stamp.changed_ns},
+                                        {"sha256", hash}}) +
+                                  "\n");
+  } catch (const std::exception&) {
+    // Read-only homes, full disks, another process that writes the same entry.
+  }
+}
+
+std::string FileHash(const std::string& path) {
+  const std::optional<Stamp> before = StampOf(path);
+  if (before)
+    if (std::optional<std::string> kept = Lookup(*before)) return *kept;
+  const std::string hash = Sha256OfFile(path);
+  if (before && StampOf(path) == before) Keep(*before, hash);
+  return hash;
+}
+
+using HashOne = std::function<std::optional<std::string>(const std::string& path)>;
+
+std::optional<std::string> Hash(const std::string& model, const HashOne& one) {
+  if (model.starts_with("init:")) return "";
+  if (!fs::is_directory(model)) return one(model);
+  const SafetensorsModel whole = SafetensorsModel::Open(model);
+  std::vector<std::string> paths;
+  for (const SafetensorsFile& file : whole.files()) paths.push_back(file.path());
+  // It says what the tensors do not: heads, eps, activation, pooling.
+  if (const std::string config = model + "/config.json"; fs::exists(config))
+    paths.push_back(config);
+  std::string all;
+  for (const std::string& path : paths) {
+    const std::optional<std::string> hash = one(path);
+    if (!hash) return std::nullopt;
+    all += *hash;
+  }
+  return Sha256Hex(std::as_bytes(std::span(all)));
+}
+
+}  // namespace
+
+std::string BaseHash(const std::string& model) { return *Hash(model, FileHash); }
+
+std::optional<std::string> KnownBaseHash(const std::string& model) {
+  return Hash(model, [](const std::string& path) -> std::optional<std::string> {
+    const std::optional<Stamp> stamp = StampOf(path);
+    return stamp ? Lookup(*stamp) : std::nullopt;
+  });
+}
+
+}  // namespace graft

@@ -1,0 +1,103 @@
+#include "adapters/facts.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "adapters/base_hash.h"
+#include "adapters/fields.h"
+#include "peft/method.h"
+#include "runtime/io/json.h"
+
+namespace graft {
+
+void CheckFacts(const AdapterFacts& c) {
+  if (c.max_length != 0 && (c.max_length < kLeastMaxLength || c.max_length > kMostMaxLength))
+    FailUsage("--max-length: expected {} to {}, found {}", kLeastMaxLength, kMostMaxLength,
+              c.max_length);
+  const std::vector<std::string> pools{"pooler", "cls", "mean"};
+  if (!c.pool.empty() && std::ranges::find(pools, c.pool) == pools.end())
+    FailUsage("--pool: '{}'{}", c.pool, DidYouMean(c.pool, pools));
+}
+
+StringMap ModelMetadata(const LoadedModel& model, const AdapterFacts& facts) {
+  nlohmann::json recipe = nlohmann::json::array();
+  const Method method = facts.method.empty() ? Method() : ParseMethod(facts.method);
+  for (const MethodTerm& term : method)
+    recipe.push_back({{"method", term.name}, {"options", term.options}});
+  StringMap metadata = ModelFacts(model);
+  metadata["graft.recipe"] = DumpJson(recipe);
+  metadata["graft.base_sha256"] =
+      facts.base_sha256.empty() ? BaseHash(facts.model) : facts.base_sha256;
+  metadata["graft.labels"] = DumpJson(nlohmann::json(facts.labels));
+  metadata["graft.preprocess"] = facts.preprocess;
+  if (model.is_bert()) metadata["graft.max_length"] = std::to_string(facts.max_length);
+  return metadata;
+}
+
+int64_t ParseWhole(const std::string& text, const std::string& where, const std::string& key) {
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size())
+    Fail("{}: metadata {} is '{}', expected a whole number", where, key, text);
+  return value;
+}
+
+std::vector<std::string> ParseLabels(const std::string& text, const std::string& where) {
+  const Json json = ParseJson(text, where);
+  if (!json.is_array() || json.empty()) Fail("{}: expected a list of class names", where);
+  std::vector<std::string> labels;
+  for (const Json& label : json) {
+    if (!label.is_string()) Fail("{}: expected class names, found {}", where, label.dump());
+    labels.push_back(label.get<std::string>());
+  }
+  return labels;
+}
+
+int64_t MaxLengthOf(const StringMap& metadata, int64_t otherwise, const std::string& where) {
+  const auto it = metadata.find("graft.max_length");
+  if (it == metadata.end()) return otherwise;
+  const int64_t length = ParseWhole(it->second, where, it->first);
+  if (length < 0) Fail("{}: metadata {} is {}, expected 0 or more", where, it->first, length);
+  return length;
+}
+
+bool IsRunDirectory(const std::string& path) {
+  struct stat s;
+  const std::string file = path + "/config.json";
+  if (stat(file.c_str(), &s) != 0) return false;
+  const Json config = ReadJson(file);
+  return config.is_object() && config.contains("base_sha256") && config.contains("method");
+}
+
+AdapterFacts ReadRunFacts(const std::string& run) {
+  const std::string file = run + "/config.json";
+  AdapterFacts facts = FieldsFromJson<AdapterFacts>(ReadJson(file), file);
+  try {
+    ParseMethod(facts.method);
+  } catch (const Error& e) {  // of a command line
+    Fail("{}: {}", file, e.what());
+  }
+  return facts;
+}
+
+void CheckInputOptions(const LoadedModel& model, const std::string& preprocess,
+                       const std::string& tokenizer, int64_t max_length) {
+  if (model.is_bert()) {
+    if (!preprocess.empty())
+      FailUsage("--preprocess {}: {} is a BERT, which reads texts", preprocess, model.source);
+    return;
+  }
+  constexpr const char* kReads = "is a vision transformer, which reads images";
+  if (!tokenizer.empty()) FailUsage("--tokenizer {}: {} {}", tokenizer, model.source, kReads);
+  if (max_length) FailUsage("--max-length {}: {} {}", max_length, model.source, kReads);
+}
+
+int64_t MaxLength(const AdapterFacts& facts, const LoadedModel& model) {
+  constexpr int64_t kUsual = 128;
+  if (facts.max_length > 0) return facts.max_length;
+  return model.is_bert() ? std::min(kUsual, model.bert().positions) : kUsual;
+}
+
+}  // namespace graft

@@ -1,0 +1,57 @@
+// What an adapter says of itself beside its tensors: everything that puts them on the same base
+// again.
+#pragma once
+#include "models/files/checkpoint.h"
+
+namespace graft {
+
+// Of max_length.
+inline constexpr int64_t kLeastMaxLength = 8, kMostMaxLength = 1 << 20;
+
+struct AdapterFacts {
+  std::string model, arch;          // the base: a path or init:ARCH, and --arch or ""
+  std::string base_sha256;          // of the base (base_hash.h); "" for init: or not known yet
+  std::string method = "lora";      // "" for a plain model
+  std::vector<std::string> labels;  // class names, in order
+  std::string preprocess;           // of images, full text form
+  std::string tokenizer;            // of texts; "" = the model's own
+  std::string pool;                 // of a BERT, as BertConfig; "" = the model's own
+  int64_t max_length = 0;           // tokens of a text, special ones too; 0 = MaxLength's
+  int64_t seed = 0;                 // of fresh parameters
+
+  static void Visit(auto& self, auto&& f) {
+    f("model", self.model), f("arch", self.arch), f("base_sha256", self.base_sha256);
+    f("method", self.method), f("labels", self.labels), f("preprocess", self.preprocess);
+    f("tokenizer", self.tokenizer), f("pool", self.pool), f("max_length", self.max_length);
+    f("seed", self.seed);
+  }
+};
+
+// Refuses values outside their ranges, naming the flag and the nearest valid word.
+void CheckFacts(const AdapterFacts& facts);
+
+// Metadata of fused and adapter files: those of ModelFacts, graft.recipe, graft.base_sha256,
+// graft.preprocess, of a BERT graft.max_length.
+StringMap ModelMetadata(const LoadedModel& model, const AdapterFacts& facts);
+
+// A whole number from metadata; Error naming `where` and the key.
+int64_t ParseWhole(const std::string& text, const std::string& where, const std::string& key);
+// Class names from metadata: a JSON list of strings, not empty.
+std::vector<std::string> ParseLabels(const std::string& text, const std::string& where);
+// Most tokens of a text, from metadata; `otherwise` if it does not say.
+int64_t MaxLengthOf(const StringMap& metadata, int64_t otherwise, const std::string& where);
+
+// Whether the path is a run directory (a Hugging Face directory has a config.json, too).
+bool IsRunDirectory(const std::string& path);
+// The facts in a run's config.json.
+AdapterFacts ReadRunFacts(const std::string& run);
+
+// --- what a model reads
+
+// Refuses options of texts for a model that reads images and the other way; "" and 0 = not given.
+void CheckInputOptions(const LoadedModel& model, const std::string& preprocess,
+                       const std::string& tokenizer, int64_t max_length);
+// facts.max_length, or 128 and at most the model's positions if that is 0.
+int64_t MaxLength(const AdapterFacts& facts, const LoadedModel& model);
+
+}  // namespace graft

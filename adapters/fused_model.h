@@ -1,0 +1,26 @@
+// A run or an adapter merged into its base, and the base's form written again.
+#pragma once
+#include "adapters/fuse.h"
+#include "adapters/open_model.h"
+
+namespace graft {
+
+struct FusedModel {
+  LoadedModel model;  // the layout to write; its parameters are the base's
+  ParamStore params;  // merged, under the base's names
+  AdapterFacts facts;
+  FuseProof proof;
+};
+
+// Merges the method of `opened`; the logits before and after, of inputs that the caller chooses,
+// are the proof. Throws Error: kUsage without a method, and as Fuse of fuse.h.
+FusedModel Fuse(OpenedModel opened, const LogitsOf& logits);
+
+// Copies the files of a BERT's tokenizer, a directory or one file under any name, to those names
+// that a Hugging Face directory has: without its vocabulary a BERT cannot read texts.
+void CopyTokenizer(const std::string& from, const std::string& directory);
+
+// Writes the fused model in the form that the base came in, with its metadata.
+void SaveFused(const FusedModel& fused, const std::string& path);
+
+}  // namespace graft

@@ -1,0 +1,30 @@
+// What `graft predict` runs: one model, or several adapters of one base in one graph, whose common
+// part is computed once and whose common weights are in memory once.
+#pragma once
+#include "adapters/open_model.h"
+#include "runtime/join.h"
+
+namespace graft {
+
+struct JointModel {
+  struct Member {
+    std::string name;    // the adapter as given (a second one of the same name: "NAME#2")
+    std::string output;  // of its logits
+    OpenedModel opened;  // without parameters: `params` below has those of all
+    Joined::Own own;
+  };
+  std::vector<Member> members;  // at least one
+  Graph graph;                  // canonical, for inference
+  ParamStore params;
+  size_t shared_nodes = 0;  // that at least two members need
+
+  const OpenedModel& first() const { return members[0].opened; }  // all read the same input
+};
+
+// At most one adapter is what OpenModel opens, with the output "logits". The base of several is
+// opened once. Throws Error, naming both adapters, if they want different inputs: another
+// preprocessing, tokenizer or length.
+JointModel OpenJointModel(const ModelChoice& choice, std::span<const std::string> adapters,
+                          InputKind kind);
+
+}  // namespace graft

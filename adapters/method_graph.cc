@@ -1,0 +1,73 @@
+#include "adapters/method_graph.h"
+
+#include <algorithm>
+
+#include "ops/optimise.h"
+#include "peft/merge.h"
+
+namespace graft {
+
+Graph MethodGraph(const ModelConfig& config, const ModelBuild& build, const Method& method,
+                  ParamStore& params, uint64_t seed, std::vector<PassReport>* reports) {
+  Graph g = BuildModel(config, build);
+  std::vector<PassReport> made = ApplyMethod(g, params, method, seed);
+  if (reports) *reports = std::move(made);
+  return g;
+}
+
+Graph InferenceGraph(const ModelConfig& config, const Method& method, ParamStore& params,
+                     uint64_t seed, bool loss) {
+  Graph g = MethodGraph(config, {.loss = loss}, method, params, seed);
+  for (ValueId v : g.Trainable()) g.SetTrainable(v, false);
+  RemoveDropout(g);
+  g.EraseUnusedInputs();
+  return g;
+}
+
+namespace {
+
+PassManager MakePasses(std::vector<Pass> passes, const std::vector<std::string>& disabled) {
+  PassManager::Options options;
+  // A name of another group is no mistake; CheckPassNames has seen all of them.
+  for (const Pass& pass : passes)
+    if (std::find(disabled.begin(), disabled.end(), pass.name) != disabled.end())
+      options.disabled.insert(pass.name);
+  PassManager manager(options);
+  for (Pass& pass : passes) manager.Add(std::move(pass));
+  return manager;
+}
+
+}  // namespace
+
+void CheckPassNames(const std::vector<std::string>& disabled) {
+  const std::vector<std::string> known = PassNames();
+  for (const std::string& name : disabled)
+    if (std::find(known.begin(), known.end(), name) == known.end())
+      FailUsage("--disable-pass: no pass '{}'{}", name, DidYouMean(name, known));
+}
+
+std::vector<std::string> PassNames() {
+  std::vector<std::string> names;
+  for (const auto& group : {ForwardPasses(), StepPasses(), {RecomputePass({})}})
+    for (const Pass& pass : group)
+      if (std::find(names.begin(), names.end(), pass.name) == names.end())
+        names.push_back(pass.name);
+  return names;
+}
+
+PassManager InferencePasses(const std::vector<std::string>& disabled) {
+  CheckPassNames(disabled);
+  std::vector<Pass> passes = ForwardPasses();
+  for (Pass& pass : StepPasses()) passes.push_back(std::move(pass));
+  return MakePasses(std::move(passes), disabled);
+}
+
+TrainStep::Passes TrainingPasses(const std::vector<std::string>& disabled,
+                                 const RecomputeLimit& limit) {
+  CheckPassNames(disabled);
+  std::vector<Pass> step = StepPasses();
+  step.push_back(RecomputePass(limit));
+  return {MakePasses(ForwardPasses(), disabled), MakePasses(std::move(step), disabled)};
+}
+
+}  // namespace graft

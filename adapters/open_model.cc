@@ -1,0 +1,226 @@
+#include "adapters/open_model.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include "adapters/adapter_file.h"
+#include "adapters/hf/peft_reader.h"
+#include "adapters/method_graph.h"
+#include "models/files/hf_config.h"
+
+namespace graft {
+namespace {
+
+// The model of a run or adapter, for images of the size that the user wants, else of its own.
+void OpenForTask(const ModelChoice& choice, const OpenBase& open, OpenedModel* opened) {
+  AdapterFacts& c = opened->facts;
+  if (!choice.preprocess.empty()) c.preprocess = choice.preprocess;
+  opened->seed = static_cast<uint64_t>(c.seed);
+  opened->method = ParseMethod(c.method);
+  opened->model = OpenAdapted(c, open);
+  if (!opened->model.is_bert()) opened->preprocess = ParsePreprocess(c.preprocess);
+}
+
+// Makes the method's parameters and fills them from `file`. One that the method trains and the file
+// lacks would keep its random initial value.
+void FillTrained(OpenedModel& opened, const std::string& file) {
+  const Graph g =
+      MethodGraph(opened.model.config, {}, opened.method, opened.model.params, opened.seed);
+  opened.trained = LoadAdapterTensors(file, opened.model.params);
+  const std::set<std::string> found(opened.trained.begin(), opened.trained.end());
+  for (ValueId v : g.Trainable())
+    if (const std::string& name = g.value(v).name; !found.contains(name))
+      Fail("{}: no tensor for '{}', which {} trains", file, name, opened.facts.method);
+}
+
+std::string CheckpointOf(const std::string& run, const std::string& name) {
+  const std::string file = fmt::format("{}/{}.safetensors", run, name);
+  if (!std::filesystem::exists(file))
+    Fail("{}: no {} checkpoint yet; hint: graft train --resume {}", run, name, ShellWord(run));
+  return file;
+}
+
+// --run RUN, or --model M --adapter RUN.
+OpenedModel OpenRun(const ModelChoice& choice, const OpenBase& open) {
+  const std::vector<std::string> checkpoints{"last", "best"};
+  if (std::find(checkpoints.begin(), checkpoints.end(), choice.checkpoint) == checkpoints.end())
+    FailUsage("--checkpoint: '{}'{}", choice.checkpoint,
+              DidYouMean(choice.checkpoint, checkpoints));
+  const std::string& path = choice.run.empty() ? choice.adapter : choice.run;
+  OpenedModel opened;
+  opened.facts = ReadRunFacts(path);
+  AdapterFacts& c = opened.facts;
+  if (choice.run.empty()) {
+    if (c.base_sha256.empty() && c.model != choice.model)
+      Fail("{}: a run on {}, not on {}", path, c.model, choice.model);
+    c.model = choice.model;
+    if (!choice.arch.empty()) c.arch = choice.arch;
+  }
+  opened.description = fmt::format("{} ({}, {})", path, c.method, choice.checkpoint);
+  OpenForTask(choice, open, &opened);
+  FillTrained(opened, CheckpointOf(path, choice.checkpoint));
+  return opened;
+}
+
+OpenedModel OpenAdapter(const ModelChoice& choice, const OpenBase& open) {
+  const AdapterFile adapter = AdapterFile::Open(choice.adapter);
+  OpenedModel opened;
+  opened.facts = adapter.facts;
+  opened.facts.model = choice.model, opened.facts.arch = choice.arch;
+  opened.description = fmt::format("{} with {}", choice.model, choice.adapter);
+  OpenForTask(choice, open, &opened);
+  FillTrained(opened, adapter.path);
+  return opened;
+}
+
+Preprocess ChoosePreprocess(const ModelChoice& choice, const LoadedModel& m, InputKind kind) {
+  const bool own = kind == InputKind::kImages || m.metadata.contains("graft.preprocess");
+  return own ? ModelPreprocess(choice.preprocess, m) : DataPreprocess(choice.preprocess, m.vit());
+}
+
+// The transform of images, and positions for their size.
+void FitImages(const ModelChoice& choice, InputKind kind, OpenedModel* opened) {
+  if (opened->model.is_bert()) return;
+  opened->preprocess = ChoosePreprocess(choice, opened->model, kind);
+  AdaptModel(opened->model, opened->preprocess.size(), {}, opened->seed);
+  opened->facts.preprocess = ToString(opened->preprocess);
+}
+
+// The classes of the adapter's head. peft stores no names; Graft adds them to the file's metadata.
+void SetClasses(const ModelChoice& choice, const PeftAdapter& adapter, const PeftOnModel& fitted,
+                OpenedModel* opened) {
+  LoadedModel& m = opened->model;
+  opened->headless = !m.params.Has("head.weight");
+  if (opened->headless && !choice.headless)
+    Fail(
+        "{}: no head, and {} is a backbone without one; hint: graft export --format hf --merged, "
+        "or hf-peft",
+        adapter.path, m.source);
+  if (opened->headless) return AdaptClasses(m, {"0", "1"}, opened->seed);
+  const bool same = fitted.classes == 0 || fitted.classes == Classes(m.config);
+  if (fitted.classes > 0) Classes(m.config) = fitted.classes;
+  const StringMap& metadata = adapter.file.metadata();
+  if (const auto it = metadata.find("graft.labels"); it != metadata.end()) {
+    m.labels = ParseLabels(it->second, adapter.file.path() + " (metadata graft.labels)");
+    DropProblemType(&m);
+  } else if (!same) {
+    m.labels.clear();
+  }
+  if (static_cast<int64_t>(m.labels.size()) != Classes(m.config)) m.labels.clear();
+  opened->facts.labels = m.labels;
+  for (int64_t i = 0; m.labels.empty() && i < Classes(m.config); ++i)
+    opened->facts.labels.push_back(std::to_string(i));
+}
+
+OpenedModel OpenPeft(const ModelChoice& choice, InputKind kind, const OpenBase& open) {
+  const PeftAdapter adapter = PeftAdapter::Open(choice.adapter);
+  const StringMap& metadata = adapter.file.metadata();
+  OpenedModel opened;
+  AdapterFacts& c = opened.facts;
+  opened.seed = static_cast<uint64_t>(choice.seed);  // of init:ARCH
+  opened.description = fmt::format("{} with {}", choice.model, choice.adapter);
+  c.model = choice.model, c.arch = choice.arch;
+  if (const auto it = metadata.find("graft.base_sha256"); it != metadata.end())
+    c.base_sha256 = it->second;
+  CheckBase(c);
+  LoadedModel& m = opened.model;
+  m = open(choice.model, choice.arch, opened.seed);
+  const PeftOnModel fitted = FitPeft(adapter, m, BuildModel(m.config));
+  CheckPeftLedger(adapter, fitted);
+  if (const auto it = metadata.find("graft.preprocess"); it != metadata.end() && !m.is_bert())
+    m.metadata["graft.preprocess"] =
+        ToString(PreprocessOfMetadata(it->second, adapter.file.path()));
+  c.max_length = MaxLengthOf(metadata, c.max_length, adapter.file.path());
+  FitImages(choice, kind, &opened);
+  LoadPeft(adapter, fitted, m.params);
+  SetClasses(choice, adapter, fitted, &opened);
+  for (const PeftOnModel::Tensor& t : fitted.tensors) opened.trained.push_back(t.parameter);
+  opened.method = fitted.method;
+  opened.peft = {fitted.naming, adapter.config.base, adapter.config.task_type, adapter.file, {}};
+  for (const KeyLedger::Reshaped& copy : fitted.ledger.reshaped)
+    opened.peft->copies.push_back(copy.key);
+  c.method = ToString(opened.method);
+  return opened;
+}
+
+OpenedModel OpenPlain(const ModelChoice& choice, InputKind kind, const OpenBase& open) {
+  OpenedModel opened;
+  opened.description = choice.model;
+  opened.seed = static_cast<uint64_t>(choice.seed);
+  opened.model = open(choice.model, choice.arch, opened.seed);
+  LoadedModel& m = opened.model;
+  opened.headless = !m.params.Has("head.weight");
+  if (opened.headless && !choice.headless)
+    Fail(
+        "{0}: a backbone without a classification head; hint: train one with graft train --model "
+        "{0} "
+        "--method linear --data DATA --out RUN",
+        choice.model);
+  FitImages(choice, kind, &opened);
+  if (static_cast<int64_t>(m.labels.size()) != Classes(m.config)) m.labels.clear();
+  opened.facts.model = choice.model, opened.facts.labels = m.labels;
+  opened.facts.max_length = MaxLengthOf(m.metadata, opened.facts.max_length, m.source);
+  opened.facts.method.clear();
+  return opened;
+}
+
+}  // namespace
+
+void CheckIsModel(const std::string& path, bool takes_adapter) {
+  if (path.starts_with("init:")) return;
+  const bool run = IsRunDirectory(path);
+  if (!run && !LooksLikePeft(path) && !LooksLikeAdapter(path)) return;
+  const std::string choice = run ? "--run " + path : "--model BASE --adapter " + path;
+  FailUsage(
+      "--model {}: this is {}; hint: {}", path, run ? "a run" : "an adapter",
+      takes_adapter ? choice : fmt::format("merge it first: graft fuse {} --out FILE", choice));
+}
+
+OpenedModel OpenModel(const ModelChoice& choice, InputKind kind, const OpenBase& base) {
+  if (choice.run.empty() == choice.model.empty())
+    FailUsage("{}", choice.run.empty() ? "expected --run RUN or --model M"
+                                       : "expected one of --run and --model, found both");
+  if (!choice.run.empty() && !choice.adapter.empty())
+    FailUsage("--adapter goes with --model, not with --run");
+  if (!choice.run.empty() && !choice.arch.empty())
+    FailUsage("--arch goes with --model; a run knows its architecture");
+  const std::string& run = choice.run.empty() ? choice.adapter : choice.run;
+  if (choice.checkpoint != "last" && (run.empty() || (choice.run.empty() && !IsRunDirectory(run))))
+    FailUsage("--checkpoint {}: goes with a run, not with {}", choice.checkpoint,
+              run.empty() ? choice.model : run);
+  if (!choice.model.empty()) CheckIsModel(choice.model, true);
+  const auto open = [&] {
+    if (!choice.run.empty()) return OpenRun(choice, base);
+    if (choice.adapter.empty()) return OpenPlain(choice, kind, base);
+    if (LooksLikePeft(choice.adapter)) return OpenPeft(choice, kind, base);
+    return IsRunDirectory(choice.adapter) ? OpenRun(choice, base) : OpenAdapter(choice, base);
+  };
+  OpenedModel opened = open();
+  CheckInputOptions(opened.model, choice.preprocess, choice.tokenizer, choice.max_length);
+  if (!choice.tokenizer.empty()) opened.facts.tokenizer = choice.tokenizer;
+  if (choice.max_length) opened.facts.max_length = choice.max_length;
+  opened.facts.max_length = MaxLength(opened.facts, opened.model);
+  CheckFacts(opened.facts);
+  return opened;
+}
+
+Graph OpenedModel::Inference(bool loss) {
+  if (!method.empty()) return InferenceGraph(model.config, method, model.params, seed, loss);
+  Graph g = BuildModel(model.config, {.loss = loss});
+  g.EraseUnusedInputs();
+  return g;
+}
+
+void CheckProblem(const OpenedModel& opened) {
+  const std::string problem = ProblemType(opened.model);
+  const bool one = Classes(opened.model.config) == 1;
+  if (!one && (problem.empty() || problem == "single_label_classification")) return;
+  Fail(
+      "{}: {}, expected a model that chooses one of several classes; hint: train such a head: "
+      "graft train --model {} --data DATA --method linear --out RUN",
+      opened.description, problem.empty() ? "a head with one output" : "problem_type " + problem,
+      opened.facts.model);
+}
+
+}  // namespace graft

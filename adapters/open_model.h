@@ -1,0 +1,60 @@
+// A model that is ready to infer, wherever it comes from: the run of a training, a plain or fused
+// model, or a plain model with an adapter, ours or Hugging Face peft's.
+#pragma once
+#include <optional>
+
+#include "adapters/base_model.h"
+#include "models/files/hf_modules.h"
+#include "peft/method.h"
+#include "runtime/io/safetensors.h"
+
+namespace graft {
+
+// --run RUN [--checkpoint last|best], or --model M [--adapter A] [--arch NAME].
+struct ModelChoice {
+  std::string run, checkpoint = "last", model, adapter, arch, preprocess, tokenizer;
+  int64_t max_length = 0;  // 0 = the run's, else the default
+  int64_t seed = 0;        // of init:ARCH
+  bool headless = false;   // a model without a head will do: it is written, not run
+};
+
+// What the transform is for, where nobody says: a data set of a task, or single images.
+enum class InputKind { kDataset, kImages };
+
+// What an adapter of peft says of itself and writing it again keeps.
+struct PeftSource {
+  HfNaming naming;
+  std::string base, task_type;
+  SafetensorsFile file;
+  std::vector<std::string> copies;  // keys of the file that no parameter needs
+};
+
+struct OpenedModel {
+  std::string description;  // "runs/a (lora(r=8), last)", for messages
+  LoadedModel model;        // params hold the weights of the checkpoint, too
+  Method method;            // empty for a plain model
+  uint64_t seed = 0;
+  Preprocess preprocess;             // of images
+  AdapterFacts facts;                // of a plain model only what ModelMetadata wants
+  std::vector<std::string> trained;  // parameters that the run's checkpoint or the adapter holds
+  std::optional<PeftSource> peft;    // of an adapter in peft's form
+  // Neither model nor adapter has a head. With an adapter a random one stands in for it, so that a
+  // merge can be proved.
+  bool headless = false;
+
+  const std::vector<std::string>& labels() const { return model.labels; }
+  // Canonical, for inference; with `loss` it has the output "losses" too.
+  Graph Inference(bool loss);
+};
+
+// Throws Error (kUsage for a wrong choice). The base of a run or adapter must be the file it was
+// trained on, by hash; a model without a head is refused unless the choice allows it.
+OpenedModel OpenModel(const ModelChoice& choice, InputKind kind, const OpenBase& base = LoadModel);
+
+// Refuses an adapter or a run in the place of a model, with how the command can have it.
+void CheckIsModel(const std::string& path, bool takes_adapter = false);
+
+// Refuses a head whose logits are not those of one class among several: regression, several labels.
+void CheckProblem(const OpenedModel& opened);
+
+}  // namespace graft

@@ -1,0 +1,16 @@
+// Which architecture a checkpoint is, and where each fact of it was found.
+#pragma once
+#include "models/files/checkpoint.h"
+
+namespace graft {
+
+// Fills layout, root, config, fact_source, hf_config, labels and notices of `model`. Facts come
+// from, in this order: config.json, the file's metadata (graft.config), `arch` (--arch), the table
+// of architectures by shape; an .npz of the original ViT has the usual eps and GELU. Throws Error
+// that names --arch if none knows, and for what is not supported.
+void RecogniseArchitecture(const TensorFile& file, const std::string& arch, LoadedModel* model);
+
+// The whole configuration as the metadata graft.config has it. Throws Error naming `where`.
+ModelConfig ParseModelConfig(const std::string& text, const std::string& where);
+
+}  // namespace graft

@@ -1,0 +1,173 @@
+#include "models/files/checkpoint.h"
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+
+#include "models/files/architecture.h"
+#include "models/files/hf_config.h"
+#include "models/transformer.h"
+
+namespace graft {
+
+namespace {
+
+template <class Wanted, class Config>
+auto& As(Config& config, const std::string& source, const char* wanted) {
+  auto* found = std::get_if<Wanted>(&config);
+  if (!found) Fail("{}: expected a {}, found {}", source, wanted, ArchitectureName(config));
+  return *found;
+}
+
+constexpr const char *kVit = "vision transformer", *kBert = "BERT";
+
+}  // namespace
+
+VitConfig& LoadedModel::vit() { return As<VitConfig>(config, source, kVit); }
+const VitConfig& LoadedModel::vit() const { return As<VitConfig>(config, source, kVit); }
+BertConfig& LoadedModel::bert() { return As<BertConfig>(config, source, kBert); }
+const BertConfig& LoadedModel::bert() const { return As<BertConfig>(config, source, kBert); }
+
+namespace {
+
+LoadedModel LoadInit(const std::string& source, uint64_t seed) {
+  LoadedModel model;
+  model.source = source;
+  model.config = ModelByName(source.substr(5));
+  if (model.is_bert()) model.layout = Layout::kHuggingFace, model.root = "bert.";
+  for (const char* fact : {"heads", "eps", "gelu", "activation", "patch_size", "image_size"})
+    model.fact_source[fact] = "architecture name";
+  InitModel(model.config, model.params, seed);
+  return model;
+}
+
+// A second name of weights that are tied: it must hold the same numbers.
+void CheckCopy(const LoadedModel& m, const std::string& key, const std::string& canonical,
+               std::span<const float> values) {
+  const std::span<const float> first = m.params.values(canonical);
+  if (first.size() == values.size() &&
+      std::memcmp(first.data(), values.data(), values.size_bytes()) == 0)
+    return;
+  Fail("{}: '{}' differs from the weights that it is tied to; untied weights are not supported",
+       m.source, key);
+}
+
+// Puts a file tensor into the store under its canonical names.
+void LoadKey(const FileKey& key, const std::string& name, LoadedModel& m) {
+  const FormSizes sizes = SizesOf(m.config);
+  const std::vector<int64_t> want = FileShape(key.form, key.shape, sizes);
+  if (const std::vector<int64_t>& found = *m.file->Shape(name); found != want)
+    Fail("{}: '{}' has shape [{}], the architecture {} wants [{}]; hint: another --arch?", m.source,
+         name, fmt::join(found, ","), m.architecture(), fmt::join(want, ","));
+  m.ledger.matched.push_back(name);
+  ParamStore whole;
+  m.file->Load(name, "t", &whole);
+  if (key.copy && m.params.Has(key.canonical[0]))
+    return CheckCopy(m, name, key.canonical[0], whole.values("t"));
+  if (Permutes(key.form))
+    return m.params.Set(key.canonical[0], key.shape,
+                        FromFile(key.form, key.shape, sizes, whole.values("t")));
+  // The store's shapes are canonical: a stacked tensor is cut by rows, a token or a convolution is
+  // seen as a matrix. Both are views of the same bytes.
+  const std::shared_ptr<ParamStore> owner = std::make_shared<ParamStore>(whole);
+  const float* data = owner->data("t");
+  Extents part = key.shape;
+  part.d[0] /= static_cast<int64_t>(key.canonical.size());
+  for (const std::string& canonical : key.canonical) {
+    m.params.SetView(canonical, part, owner, data);
+    data += part.size();
+  }
+}
+
+// Only a head may be missing, and only as a whole: the task brings another.
+void CheckComplete(const LoadedModel& m) {
+  const bool has_head = m.params.Has("head.weight") || m.params.Has("head.bias");
+  for (const std::string& name : m.ledger.missing)
+    if (has_head || !name.starts_with("head."))
+      Fail("{}: no tensor for '{}'{}", m.source, name, DidYouMean(name, m.ledger.unexpected));
+}
+
+LoadedModel LoadFile(const std::string& source, const std::string& arch) {
+  LoadedModel model;
+  model.source = source;
+  model.file = OpenTensorFile(source);
+  model.metadata = model.file->metadata();
+  RecogniseArchitecture(*model.file, arch, &model);
+  std::set<std::string> used, missing;
+  for (const FileKey& key : FileKeys(model.layout, model.root, model.config)) {
+    const std::string name = key.In(*model.file);
+    if (!name.empty())
+      LoadKey(key, name, model), used.insert(name);
+    else if (!key.copy)
+      missing.insert(key.canonical.begin(), key.canonical.end());
+  }
+  for (const std::string& name : BuildModel(model.config).ParamNames())
+    if (missing.contains(name)) model.ledger.missing.push_back(name);
+  for (const std::string& name : model.file->names())
+    if (!used.contains(name)) model.ledger.unexpected.push_back(name);
+  CheckComplete(model);
+  return model;
+}
+
+// A file whose config.json tells all does not need --arch, but no name may be wrong in silence.
+void CheckArch(const std::string& source, const std::string& arch) {
+  if (arch.empty()) return;
+  if (source.starts_with("init:"))
+    FailUsage("--arch {}: is for files; {} names its architecture itself", arch, source);
+  try {
+    ModelByName(arch);
+  } catch (const Error& e) {
+    FailUsage("--arch: {}", e.what());
+  }
+}
+
+}  // namespace
+
+LoadedModel LoadModel(const std::string& source, const std::string& arch, uint64_t seed) {
+  CheckArch(source, arch);
+  return source.starts_with("init:") ? LoadInit(source, seed) : LoadFile(source, arch);
+}
+
+void AdaptClasses(LoadedModel& model, const std::vector<std::string>& labels, uint64_t seed) {
+  if (labels.empty()) return;
+  DropProblemType(&model);
+  const bool fits = Classes(model.config) == std::ssize(labels);
+  if (model.params.Has("head.weight") && model.labels == labels && fits) return;
+  model.ledger.reshaped.push_back({"head", fmt::format("{} classes", Classes(model.config)),
+                                   fmt::format("{} classes", labels.size()),
+                                   "fresh head for the task"});
+  Classes(model.config) = static_cast<int64_t>(labels.size());
+  for (const char* name : {"head.weight", "head.bias", "head.dist.weight", "head.dist.bias"})
+    if (model.params.Has(name)) model.params.Erase(name);
+  InitMissing(BuildModel(model.config), model.params, seed, "head.");
+  model.labels = labels;
+}
+
+void AdaptModel(LoadedModel& model, int64_t image_size, const std::vector<std::string>& labels,
+                uint64_t seed) {
+  VitConfig& c = model.vit();
+  if (image_size != c.image_size) {
+    VitConfig resized = c;
+    resized.image_size = image_size;
+    CheckConfig(resized, "image size of the preprocessing");
+    ResizePositions(model.params, c.image_size / c.patch_size, image_size / c.patch_size);
+    model.ledger.reshaped.push_back(
+        {"pos_embed", fmt::format("[{},{}]", c.rows(), c.width),
+         fmt::format("[{},{}]", resized.rows(), c.width),
+         fmt::format("positions resampled for {0}x{0} images", image_size)});
+    c = resized;
+  }
+  AdaptClasses(model, labels, seed);
+}
+
+void SetPooling(LoadedModel& model, const std::string& pool) {
+  BertConfig changed = model.bert();
+  changed.pool = pool;
+  CheckConfig(changed, model.source);
+  if (pool == "pooler" && !model.params.Has("pooler.weight"))
+    Fail("{}: has no pooler; hint: pool by cls or mean", model.source);
+  model.bert() = changed;
+  model.fact_source["pool"] = "chosen";
+}
+
+}  // namespace graft

@@ -1,0 +1,269 @@
+#include "models/files/hf_config.h"
+
+#include <algorithm>
+
+#include "runtime/io/json.h"
+
+namespace graft {
+namespace {
+
+// hidden_act -> ours. transformers' names of one function are several.
+constexpr std::pair<const char*, const char*> kActivations[] = {
+    {"gelu", "erf"},       {"gelu_python", "erf"},        {"gelu_new", "tanh"},
+    {"gelu_fast", "tanh"}, {"gelu_pytorch_tanh", "tanh"}, {"relu", "relu"}};
+
+std::string ReadActivation(const Json& config, const std::string& path) {
+  const std::string act = GetString(config, "hidden_act", path);
+  std::vector<std::string> known;
+  for (auto [theirs, ours] : kActivations) {
+    if (act == theirs) return ours;
+    known.emplace_back(theirs);
+  }
+  Fail("{}: hidden_act '{}' is not supported{}", path, act, DidYouMean(act, known));
+}
+
+std::string WriteActivation(const std::string& ours) {
+  return ours == "erf" ? "gelu" : ours == "tanh" ? "gelu_pytorch_tanh" : "relu";
+}
+
+constexpr int64_t kMostInt = 1 << 30;
+
+// A size that the tensors have told already.
+void Agree(const Json& config, const char* key, int64_t found, const std::string& path) {
+  const int64_t value = GetInt(config, key, 1, kMostInt, path);
+  if (value != found) Fail("{}: {} = {}, but the tensors say {}", path, key, value, found);
+}
+void AgreeIfThere(const Json& config, const char* key, int64_t found, const std::string& path) {
+  if (config.contains(key) && !config[key].is_null()) Agree(config, key, found, path);
+}
+
+void RefuseFlag(const Json& config, const char* key, const std::string& path) {
+  if (FindBool(config, key, path).value_or(false))
+    Fail("{}: {} = true is not supported", path, key);
+}
+
+double Rate(const Json& config, const char* key, const std::string& path) {
+  return GetNumber(config, key, 0, 0.999999, path);
+}
+
+void ReadCommon(const Json& config, const std::string& path, int64_t width, int64_t depth,
+                int64_t mlp_width, int64_t* heads, double* eps, std::string* activation) {
+  Agree(config, "hidden_size", width, path);
+  Agree(config, "num_hidden_layers", depth, path);
+  Agree(config, "intermediate_size", mlp_width, path);
+  *heads = GetInt(config, "num_attention_heads", 1, width, path);
+  if (width % *heads)
+    Fail("{}: num_attention_heads = {} does not divide hidden_size = {}", path, *heads, width);
+  *eps = GetNumber(config, "layer_norm_eps", 1e-30, 0.1, path);
+  *activation = ReadActivation(config, path);
+  if (config.contains("quantization_config") && !config["quantization_config"].is_null())
+    Fail("{}: quantization_config: quantised weights are not supported", path);
+}
+
+void ReadVit(const Json& config, const std::string& path, VitConfig* c) {
+  ReadCommon(config, path, c->width, c->depth, c->mlp_width, &c->heads, &c->eps, &c->gelu);
+  Agree(config, "patch_size", c->patch_size, path);
+  Agree(config, "image_size", c->image_size, path);
+  AgreeIfThere(config, "num_channels", c->channels, path);
+  if (!FindBool(config, "qkv_bias", path).value_or(true))
+    Fail("{}: qkv_bias = false is not supported", path);
+}
+
+void ReadBert(const Json& config, const std::string& path, LoadedModel* m) {
+  BertConfig& c = m->bert();
+  ReadCommon(config, path, c.width, c.depth, c.mlp_width, &c.heads, &c.eps, &c.activation);
+  Agree(config, "vocab_size", c.vocab, path);
+  Agree(config, "max_position_embeddings", c.positions, path);
+  Agree(config, "type_vocab_size", c.types, path);
+  const auto kind = FindString(config, "position_embedding_type", path).value_or("absolute");
+  if (kind != "absolute")
+    Fail("{}: position_embedding_type '{}' is not supported; expected 'absolute'", path, kind);
+  RefuseFlag(config, "is_decoder", path);
+  RefuseFlag(config, "add_cross_attention", path);
+  if (config.contains("pruned_heads") && !config["pruned_heads"].empty())
+    Fail("{}: pruned_heads are not supported", path);
+  if (!FindBool(config, "tie_word_embeddings", path).value_or(true))
+    Fail("{}: tie_word_embeddings = false is not supported", path);
+  c.hidden_dropout = Rate(config, "hidden_dropout_prob", path);
+  c.attention_dropout = Rate(config, "attention_probs_dropout_prob", path);
+  c.classifier_dropout =
+      FindNumber(config, "classifier_dropout", 0, 0.999999, path).value_or(c.hidden_dropout);
+  if (const auto pool = FindString(config, "classifier_pooling", path)) {
+    c.pool = *pool;
+    m->fact_source["pool"] = "config.json";
+  }
+  for (const char* fact : {"hidden_dropout", "attention_dropout", "classifier_dropout"})
+    m->fact_source[fact] = "config.json";
+}
+
+// Classes of transformers that read the same forward pass, or a part of it that a head of ours can
+// stand on. Others have a head of the same name that classifies something else, such as each token.
+const std::vector<std::string> kBertClasses = {"BertModel",
+                                               "BertForPreTraining",
+                                               "BertForMaskedLM",
+                                               "BertLMHeadModel",
+                                               "BertForNextSentencePrediction",
+                                               "BertForQuestionAnswering",
+                                               "BertForSequenceClassification"};
+const std::vector<std::string> kVitClasses = {"ViTModel",
+                                              "ViTForMaskedImageModeling",
+                                              "ViTForImageClassification",
+                                              "DeiTModel",
+                                              "DeiTForMaskedImageModeling",
+                                              "DeiTForImageClassification",
+                                              "DeiTForImageClassificationWithTeacher"};
+
+void CheckClass(const Json& config, const std::string& path, bool bert) {
+  if (!config.contains("architectures") || config["architectures"].is_null()) return;
+  const std::vector<std::string>& known = bert ? kBertClasses : kVitClasses;
+  for (const std::string& name : GetStrings(config, "architectures", path))
+    if (std::ranges::find(known, name) == known.end())
+      Fail("{}: architectures: '{}' is not supported; known: {}", path, name,
+           fmt::join(known, ", "));
+}
+
+// One line for all rates: other programs apply them in fine-tuning, Graft those of methods alone.
+void NoteDropout(const Json& config, const std::string& path, LoadedModel* m) {
+  std::vector<std::string> rates;
+  for (const char* key :
+       {"hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"})
+    if (const double rate = FindNumber(config, key, 0, 0.999999, path).value_or(0); rate > 0)
+      rates.push_back(fmt::format("{} = {}", key, rate));
+  if (!rates.empty())
+    m->notices.push_back(
+        fmt::format("{}: no effect of {}: dropout inside the base model is not supported in "
+                    "training",
+                    path, fmt::join(rates, ", ")));
+}
+
+}  // namespace
+
+void CheckModelType(const Json& config, const std::string& path) {
+  if (!config.is_object()) Fail("{}: expected an object, found {}", path, config.type_name());
+  const std::vector<std::string> known{"bert", "deit", "vit"};
+  const std::string type = GetString(config, "model_type", path);
+  if (std::ranges::find(known, type) == known.end())
+    Fail("{}: model_type '{}' is not supported; known: {}", path, type, fmt::join(known, ", "));
+}
+
+void ReadHuggingFaceConfig(const Json& config, const std::string& path, LoadedModel* model) {
+  CheckModelType(config, path);
+  LoadedModel& m = *model;
+  const bool bert = m.is_bert();
+  const std::string type = GetString(config, "model_type", path);
+  if ((type == "bert") != bert)
+    Fail("{}: model_type '{}', but the tensors' names are those of {}", path, type,
+         bert ? "bert" : "vit or deit");
+  if (bert)
+    ReadBert(config, path, &m);
+  else
+    ReadVit(config, path, &m.vit());
+  CheckClass(config, path, bert);
+  NoteDropout(config, path, &m);
+  for (const char* fact : {"heads", "eps", bert ? "activation" : "gelu"})
+    m.fact_source[fact] = "config.json";
+  m.hf_config = DumpJson(config);
+}
+
+std::vector<std::string> ReadLabels(const Json& config, int64_t classes, const std::string& path) {
+  const auto number = FindInt(config, "num_labels", 0, kMostInt, path);
+  if (number && *number != classes)
+    Fail("{}: num_labels = {}, but the classifier has {} classes", path, *number, classes);
+  if (!config.contains("id2label") || config["id2label"].is_null()) return {};
+  const Json& names = GetObject(config, "id2label", path);
+  if (static_cast<int64_t>(names.size()) != classes)
+    Fail("{}: id2label names {} classes, but the classifier has {}", path, names.size(), classes);
+  std::vector<std::string> labels;
+  bool made_up = false;
+  for (int64_t i = 0; i < classes; ++i) {
+    labels.push_back(GetString(names, std::to_string(i), path + ": id2label"));
+    made_up |= labels.back() == fmt::format("LABEL_{}", i);
+  }
+  return made_up ? std::vector<std::string>() : labels;
+}
+
+namespace {
+
+nlohmann::json NewConfig(const VitConfig& c) {
+  return {{"model_type", c.tokens == 2 ? "deit" : "vit"},
+          {"hidden_size", c.width},
+          {"num_hidden_layers", c.depth},
+          {"num_attention_heads", c.heads},
+          {"intermediate_size", c.mlp_width},
+          {"hidden_act", WriteActivation(c.gelu)},
+          {"layer_norm_eps", c.eps},
+          {"image_size", c.image_size},
+          {"patch_size", c.patch_size},
+          {"num_channels", c.channels},
+          {"qkv_bias", true},
+          {"hidden_dropout_prob", 0.0},
+          {"attention_probs_dropout_prob", 0.0},
+          {"torch_dtype", "float32"}};
+}
+
+nlohmann::json NewConfig(const BertConfig& c) {
+  return {{"model_type", "bert"},
+          {"vocab_size", c.vocab},
+          {"max_position_embeddings", c.positions},
+          {"type_vocab_size", c.types},
+          {"hidden_size", c.width},
+          {"num_hidden_layers", c.depth},
+          {"num_attention_heads", c.heads},
+          {"intermediate_size", c.mlp_width},
+          {"hidden_act", WriteActivation(c.activation)},
+          {"layer_norm_eps", c.eps},
+          {"position_embedding_type", "absolute"},
+          {"hidden_dropout_prob", c.hidden_dropout},
+          {"attention_probs_dropout_prob", c.attention_dropout},
+          {"classifier_dropout", c.classifier_dropout},
+          {"pad_token_id", 0},
+          {"torch_dtype", "float32"}};
+}
+
+std::string ClassOfTransformers(const LoadedModel& m) {
+  if (m.is_bert()) return "BertForSequenceClassification";
+  if (m.vit().pool == "distilled") return "DeiTForImageClassificationWithTeacher";
+  return m.vit().tokens == 2 ? "DeiTForImageClassification" : "ViTForImageClassification";
+}
+
+}  // namespace
+
+std::string ModelType(const LoadedModel& m) {
+  return m.hf_config.empty() ? "" : ParseJson(m.hf_config, m.source).value("model_type", "");
+}
+
+std::string ProblemType(const LoadedModel& m) {
+  if (m.hf_config.empty()) return "";
+  return FindString(ParseJson(m.hf_config, m.source), "problem_type", m.source).value_or("");
+}
+
+void DropProblemType(LoadedModel* m) {
+  if (m->hf_config.empty()) return;
+  Json config = ParseJson(m->hf_config, m->source);
+  if (config.erase("problem_type")) m->hf_config = DumpJson(config);
+}
+
+nlohmann::json HuggingFaceConfig(const LoadedModel& m) {
+  nlohmann::json config;
+  if (!m.hf_config.empty())
+    config = ParseJson(m.hf_config, m.source);
+  else
+    config = std::visit([](const auto& c) { return NewConfig(c); }, m.config);
+  if (!m.is_bert()) config["image_size"] = m.vit().image_size;
+  if (m.is_bert() && m.bert().pool != "pooler") config["classifier_pooling"] = m.bert().pool;
+  if (!m.params.Has("head.weight")) return config;  // a backbone as it came
+  config["architectures"] = {ClassOfTransformers(m)};
+  nlohmann::json id2label = nlohmann::json::object(), label2id = nlohmann::json::object();
+  for (int64_t i = 0; i < Classes(m.config); ++i) {
+    const std::string label = static_cast<size_t>(i) < m.labels.size()
+                                  ? m.labels[static_cast<size_t>(i)]
+                                  : fmt::format("LABEL_{}", i);
+    id2label[std::to_string(i)] = label;
+    label2id[label] = i;
+  }
+  config["id2label"] = id2label;
+  config["label2id"] = label2id;
+  return config;
+}
+
+}  // namespace graft

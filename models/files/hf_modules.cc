@@ -1,0 +1,128 @@
+#include "models/files/hf_modules.h"
+
+#include <algorithm>
+#include <span>
+
+#include "models/files/hf_config.h"
+#include "models/files/name_map.h"
+#include "runtime/error.h"
+
+namespace graft {
+namespace {
+
+using Renaming = std::pair<std::string_view, std::string_view>;
+
+// transformers 5, in this order (conversion_mapping.py, "ViTModel").
+constexpr Renaming kVitRenamed5[] = {
+    {"encoder.layer.", "layers."},
+    {"attention.attention.query", "attention.q_proj"},
+    {"attention.attention.key", "attention.k_proj"},
+    {"attention.attention.value", "attention.v_proj"},
+    {"attention.output.dense", "attention.o_proj"},
+    {"intermediate.dense", "mlp.fc1"},
+    {"output.dense", "mlp.fc2"},
+};
+
+// A classifier of transformers. Its modules are called as in checkpoints but for `renamed5`.
+struct Family {
+  bool bert;
+  std::string_view model_type, root;
+  HfClass of;
+  std::span<const Renaming> renamed5;
+};
+constexpr Family kFamilies[] = {
+    {false,
+     "vit",
+     "vit.",
+     {"", "ViTForImageClassification", "transformers.models.vit.modeling_vit"},
+     kVitRenamed5},
+    {false,
+     "deit",
+     "deit.",
+     {"", "DeiTForImageClassification", "transformers.models.deit.modeling_deit"},
+     kVitRenamed5},
+    {true,
+     "bert",
+     "bert.",
+     {"SEQ_CLS", "BertForSequenceClassification", "transformers.models.bert.modeling_bert"},
+     {}},
+};
+
+const Family& FamilyOf(const LoadedModel& m) {
+  std::string type = m.is_bert() ? "bert" : m.vit().tokens == 2 ? "deit" : "vit";
+  for (const Family& family : kFamilies)
+    if (family.bert == m.is_bert() && family.root == m.root) type = family.model_type;
+  if (!m.hf_config.empty()) type = ModelType(m);
+  for (const Family& family : kFamilies)
+    if (family.model_type == type) return family;
+  Fail("{}: no classifier of transformers for '{}'", m.source, type);
+}
+
+std::string Renamed(std::string name, std::span<const Renaming> table) {
+  for (const auto& [from, to] : table)
+    if (const size_t at = name.find(from); at != std::string::npos)
+      name.replace(at, from.size(), to);
+  return name;
+}
+
+// Keys of the classifier: the masked-LM head belongs to another class.
+HfNaming MakeNaming(const LoadedModel& model, const Family& family, std::string_view root,
+                    int transformers) {
+  HfNaming naming{family.renamed5.empty() ? 0 : transformers, family.of, {}};
+  for (const FileKey& key : FileKeys(Layout::kHuggingFace, std::string(root), model.config)) {
+    const std::string &written = key.names[0], &canonical = key.canonical[0];
+    if (key.copy || canonical.starts_with("mlm.")) continue;
+    const size_t dot = written.rfind('.');
+    const std::string parameter = written.substr(dot + 1);
+    if (parameter != "weight" && parameter != "bias") continue;  // a token: no module of its own
+    std::string name = written.substr(0, dot);
+    if (transformers >= 5) name = Renamed(std::move(name), family.renamed5);
+    auto at = std::find_if(naming.modules.begin(), naming.modules.end(),
+                           [&](const HfModule& m) { return m.name == name; });
+    if (at == naming.modules.end())
+      at = naming.modules.insert(at, {name, canonical.substr(0, canonical.rfind('.')), {}});
+    at->parameters.push_back(parameter);
+    if (parameter == "weight")
+      at->weight_rank = FileShape(key.form, key.shape, SizesOf(model.config)).size();
+  }
+  return naming;
+}
+
+}  // namespace
+
+const HfModule* HfNaming::FindName(std::string_view name) const {
+  const auto it = std::find_if(modules.begin(), modules.end(),
+                               [&](const HfModule& m) { return m.name == name; });
+  return it == modules.end() ? nullptr : &*it;
+}
+
+const HfModule* HfNaming::FindScope(std::string_view scope) const {
+  const auto it = std::find_if(modules.begin(), modules.end(),
+                               [&](const HfModule& m) { return m.scope == scope; });
+  return it == modules.end() ? nullptr : &*it;
+}
+
+std::vector<HfNaming> HfNamings(const LoadedModel& model) {
+  std::vector<std::pair<std::string_view, const Family*>> ways;
+  for (const Family& family : kFamilies)
+    if (family.bert == model.is_bert()) ways.emplace_back(family.root, &family);
+  ways.emplace_back("", ways[0].second);  // a bare backbone
+  if (model.layout == Layout::kHuggingFace)
+    std::stable_partition(ways.begin(), ways.end(),
+                          [&](const auto& way) { return way.first == model.root; });
+  std::vector<HfNaming> namings;
+  for (const auto& [root, family] : ways) {
+    namings.push_back(MakeNaming(model, *family, root, 5));
+    if (!family->renamed5.empty()) namings.push_back(MakeNaming(model, *family, root, 4));
+  }
+  return namings;
+}
+
+HfNaming HfNamingFor(const LoadedModel& model, int transformers) {
+  const Family& family = FamilyOf(model);
+  return MakeNaming(model, family, family.root, transformers);
+}
+
+std::string_view HfRootFor(const LoadedModel& model) { return FamilyOf(model).root; }
+
+}  // namespace graft

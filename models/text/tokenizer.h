@@ -1,0 +1,95 @@
+// BERT's WordPiece tokenizer: ids, types and offsets equal to Hugging Face's `tokenizers` (the
+// version in models/text/unicode_tables.cc), special tokens inside the text included. Thread safe.
+//
+//   const Tokenizer tokenizer = Tokenizer::Open("minilm/");
+//   const Encoding e = tokenizer.Encode("a moving and funny film", {.max_length = 128});
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "models/text/normalizer.h"
+#include "models/text/token_trie.h"
+
+namespace graft {
+
+// A token that is found in the text itself, before words are.
+struct AddedToken {
+  std::string content;
+  int32_t id = 0;
+  bool left_strip = false, right_strip = false;  // takes the white space on that side along
+  bool normalized = false;  // looked for in the normalized text, with its own normalized content
+};
+
+// What is put around the texts: tokens without a place in the text, or one of the texts.
+struct TemplatePiece {
+  enum Source : uint8_t { kTokens, kFirst, kSecond };
+  Source source = kTokens;
+  std::vector<int32_t> ids;  // kTokens
+  int32_t type = 0;
+};
+
+// Everything that a tokenizer consists of; files are read into this (models/text/tokenizer_file.h).
+struct TokenizerSpec {
+  std::string where;                // begins error messages
+  std::vector<std::string> tokens;  // by id; "" for an id that is not in use
+  std::vector<AddedToken> added;
+  std::vector<TemplatePiece> single, pair;
+  std::string unknown = "[UNK]", prefix = "##";
+  size_t max_word = 100;  // a longer word, in characters, is unknown
+  NormalizerOptions normalizer;
+};
+
+struct TextSpan {
+  int32_t begin = 0, end = 0;  // in code points of the text; 0, 0 for tokens of the template
+  bool operator==(const TextSpan&) const = default;
+};
+
+struct Encoding {
+  std::vector<int32_t> ids, types;
+  std::vector<TextSpan> offsets;
+};
+
+struct EncodeOptions {
+  size_t max_length = 0;       // tokens, those of the template included; 0: no limit
+  bool special_tokens = true;  // the template's
+};
+
+class Tokenizer {
+ public:
+  // A directory (tokenizer.json or vocab.txt, and tokenizer_config.json) or one of these two files.
+  static Tokenizer Open(const std::string& path);
+  explicit Tokenizer(TokenizerSpec spec);
+
+  // Bytes that are not UTF-8 count as U+FFFD. Of a pair that is too long, tokens go from the end of
+  // the longer text first.
+  Encoding Encode(std::string_view text, const EncodeOptions& options = {}) const;
+  Encoding Encode(std::string_view text, std::string_view second,
+                  const EncodeOptions& options = {}) const;
+
+  // The largest id plus one: rows that an embedding must have at least.
+  size_t vocab_size() const { return spec_.tokens.size(); }
+  const std::string& token(int32_t id) const;  // "" for an id that is not in use
+  std::optional<int32_t> Find(std::string_view token) const;
+  const TokenizerSpec& spec() const { return spec_; }
+
+ private:
+  friend class TextEncoder;
+  void AddAddedTokens();
+  Encoding Assemble(std::span<const std::string_view> texts, const EncodeOptions&) const;
+
+  TokenizerSpec spec_;
+  TextNormalizer normalizer_;
+  std::unordered_map<std::string, int32_t> ids_;
+  int32_t unknown_id_ = 0;
+  TokenTrie words_;
+  TokenTrie::Node continuing_ = TokenTrie::kNone;  // after the prefix
+  TokenTrie added_, added_normalized_;             // values are indices into spec_.added
+  bool has_normalized_ = false;                    // added_normalized_ has any
+};
+
+}  // namespace graft

@@ -1,0 +1,157 @@
+#include "ops/optimise.h"
+
+#include "ops/ops.h"
+
+namespace graft {
+namespace {
+
+// attention(q, k, v, offsets, ...) of which only the first row of each sequence is read: queries of
+// these rows alone, each a sequence of one row.
+ValueId SinkIntoAttention(Graph& g, NodeId id, ValueId rows) {
+  const Node n = g.node(id);
+  if (n.op != &kAttention) return {};
+  const NodeId index = g.value(rows).producer;
+  if (!index.valid() || g.node(index).op != &kFirstRows || g.node(index).in[0] != n.in[3])
+    return {};
+  if (!g.users(n.out[1]).empty()) return {};
+  std::vector<ValueId> in = n.in;
+  in[0] = GatherRows(g, in[0], rows);
+  in[3] = Offsets(g, 1);
+  return g.Add(*n.op, in, n.attrs, n.built_at)[0];
+}
+
+PassReport Sink(Graph& g) { return SinkGather(g, kGatherRows, SinkIntoAttention); }
+
+const MatmulAttrs& Attributes(const Graph& g, ValueId matmul) {
+  return g.node(g.value(matmul).producer).attrs.As<MatmulAttrs>();
+}
+
+bool Plain(const Graph& g, ValueId v) {  // nothing fused yet
+  const MatmulAttrs& a = Attributes(g, v);
+  return !a.bias && !a.residual && a.act == "none";
+}
+bool TakesBias(const Graph& g, ValueId v) {
+  const MatmulAttrs& a = Attributes(g, v);
+  return !a.bias && a.act == "none";
+}
+bool TakesResidual(const Graph& g, ValueId v) {
+  const MatmulAttrs& a = Attributes(g, v);
+  return !a.residual && a.act == "none";
+}
+
+// A matmul of any number of operands that passes `which`, bound to y.
+Pat Product(Predicate which) {
+  std::vector<Pat> forms;
+  for (int operands = 2; operands <= 4; ++operands) {
+    std::vector<Pat> in;
+    for (const char* name : {"a", "b", "c", "d"})
+      if (static_cast<int>(in.size()) < operands) in.push_back(Any(name));
+    forms.push_back(Op(kMatmul, std::move(in)).If(which));
+  }
+  return OneOf(std::move(forms)).As("y");
+}
+
+// The fused form of a product: it keeps the product's scope, whatever node it also takes in.
+std::vector<ValueId> FusedResults(Graph& g, ValueId matmul, std::vector<ValueId> in,
+                                  MatmulAttrs attrs) {
+  const Node& n = g.node(g.value(matmul).producer);
+  g.scope = n.scope;
+  return g.Add(kMatmul, std::move(in), std::move(attrs), n.built_at);
+}
+ValueId Fused(Graph& g, ValueId matmul, std::vector<ValueId> in, MatmulAttrs attrs) {
+  return FusedResults(g, matmul, std::move(in), std::move(attrs))[0];
+}
+
+// s (alpha a b) = (s alpha) a b
+ValueId TakeScale(Graph& g, const Match& m) {
+  MatmulAttrs attrs = Attributes(g, m["y"]);
+  attrs.alpha *= g.node(g.value(m.root).producer).attrs.As<ScaleAttrs>().by;
+  return Fused(g, m["y"], m.node(g, "y").in, attrs);
+}
+
+// a b [+ residual] + bias, bias a row vector
+ValueId TakeBias(Graph& g, const Match& m) {
+  const ValueId bias = m["bias"];
+  if (g.shape(bias).size() != 1 || g.shape(bias)[0] != g.shape(m.root).back()) return {};
+  MatmulAttrs attrs = Attributes(g, m["y"]);
+  attrs.bias = true;
+  std::vector<ValueId> in = m.node(g, "y").in;
+  in.insert(in.begin() + 2, bias);
+  return Fused(g, m["y"], in, attrs);
+}
+
+int64_t InnerSize(const Graph& g, ValueId matmul) {
+  const Node& n = g.node(g.value(matmul).producer);
+  return At(g.shape(n.in[0]), {})[n.attrs.As<MatmulAttrs>().ta ? 0 : 1];
+}
+
+// (a b + bias) + residual, all of one shape. Of two products the one with the shorter inner
+// dimension takes the other as its residual: it then adds a low-rank branch in place.
+ValueId TakeResidual(Graph& g, const Match& m) {
+  ValueId y = m["y"], residual = m["residual"];
+  if (g.shape(residual) != g.shape(m.root)) return {};
+  const NodeId other = g.value(residual).producer;
+  if (other.valid() && g.node(other).op == &kMatmul && g.users(residual).size() == 1 &&
+      TakesResidual(g, residual) && InnerSize(g, residual) < InnerSize(g, y))
+    std::swap(y, residual);
+  if (g.HasAncestor(residual, y)) return {};
+  MatmulAttrs attrs = Attributes(g, y);
+  attrs.residual = true;
+  std::vector<ValueId> in = g.node(g.value(y).producer).in;
+  in.push_back(residual);
+  return Fused(g, y, in, attrs);
+}
+
+bool TakesActivation(const Graph& g, ValueId v) {
+  const NodeId producer = g.value(v).producer;
+  return producer.valid() && g.node(producer).op == &kMatmul && TakesResidual(g, v);
+}
+
+// act(y), y = a b + bias, where all else that reads y is the backward pass, act_grad(y, dh) =
+// act'(y) dh: one node gives act(y) and act'(y), which have nearly all their work in common.
+// Without a backward pass the activation is computed in the memory of y, and a second result would
+// only cost.
+template <const OpDef& kAct, const OpDef& kGrad>
+ValueId TakeActivation(Graph& g, const Match& m) {
+  const ValueId y = m["y"];
+  if (g.IsOutput(y)) return {};
+  std::vector<NodeId> gradients = g.users(y);
+  std::erase(gradients, g.value(m.root).producer);
+  for (NodeId id : gradients)
+    if (g.node(id).op != &kGrad || g.node(id).in[0] != y || g.node(id).in[1] == y) return {};
+  if (gradients.empty()) return {};
+  MatmulAttrs attrs = Attributes(g, y);
+  attrs.act = kAct.name;
+  const std::vector<ValueId> fused = FusedResults(g, y, g.node(g.value(y).producer).in, attrs);
+  for (NodeId id : gradients) {
+    const Node n = g.node(id);
+    g.scope = n.scope;
+    g.ReplaceUses(n.out[0], g.Add1(kMul, {n.in[1], fused[1]}, {}, n.built_at));
+    g.EraseNode(id);
+  }
+  return fused[0];
+}
+
+PassReport MatmulEpilogue(Graph& g) {
+  const Rule rules[] = {
+      {"scale", Op(kScale, {Product(Plain)}), TakeScale},
+      {"bias", Op(kAdd, {Product(TakesBias), Any("bias")}), TakeBias},
+      {"gelu", Op(kGelu, {Any("y").If(TakesActivation)}), TakeActivation<kGelu, kGeluGrad>},
+      {"gelu_tanh", Op(kGeluTanh, {Any("y").If(TakesActivation)}),
+       TakeActivation<kGeluTanh, kGeluTanhGrad>},
+      {"residual", Op(kAdd, {Product(TakesResidual), Any("residual")}), TakeResidual},
+  };
+  return RewriteToFixpoint(g, "matmul_epilogue", rules);
+}
+
+}  // namespace
+
+std::vector<Pass> ForwardPasses() {
+  return {{"sink_gather", Sink}, {"share_equal", ShareEqualNodes}};
+}
+
+std::vector<Pass> StepPasses() {
+  return {{"matmul_epilogue", MatmulEpilogue}, {"share_equal", ShareEqualNodes}};
+}
+
+}  // namespace graft

@@ -1,0 +1,15 @@
+// The options that choose a model: --run, --model, --adapter and what goes with them.
+#pragma once
+#include "adapters/open_model.h"
+#include "tools/lib/options.h"
+
+namespace graft {
+
+// With `adapters` --adapter may be repeated and is found there.
+void AddModelOptions(CLI::App& command, ModelChoice& choice,
+                     std::vector<std::string>* adapters = nullptr);
+
+// The choice with the common options that matter for it.
+ModelChoice With(ModelChoice choice, const CommonOptions& common);
+
+}  // namespace graft

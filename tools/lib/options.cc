@@ -1,0 +1,56 @@
+#include "tools/lib/options.h"
+
+#include <cerrno>
+#include <cstdlib>
+
+#include "adapters/method_graph.h"
+#include "ops/isa.h"
+#include "runtime/cpu.h"
+#include "runtime/threads.h"
+#include "train/run_config.h"
+
+namespace graft {
+namespace {
+
+// CLI11 takes the nearest number for one that is too large.
+std::string CheckFits64(const std::string& text) {
+  errno = 0;
+  std::strtoll(text.c_str(), nullptr, 0);
+  return errno == ERANGE ? fmt::format("expected a whole number of 64 bits, found {}", text) : "";
+}
+
+void CheckCommonOptions(const CommonOptions& o) {
+  if (!o.isa.empty()) CheckIsa(o.isa);
+  if (o.dtype != "f32" && o.dtype != "auto")
+    FailUsage("--dtype '{}': this version computes in f32 only{}", o.dtype,
+              DidYouMean(o.dtype, {"f32", "auto"}));
+  if (!o.memory_budget.empty()) ParseBytes(o.memory_budget);
+  CheckPassNames(o.disabled_passes);
+}
+
+}  // namespace
+
+void AddCommonOptions(CLI::App& command, CommonOptions& o) {
+  command
+      .add_option("--threads", o.threads,
+                  "threads (default: physical cores that this process may use)")
+      ->check(CLI::Range(1, 1024));
+  command.add_option("--seed", o.seed, "seed of all random streams")
+      ->check(CheckFits64)
+      ->capture_default_str();
+  command.add_flag("--json", o.json, "print one JSON object on standard output");
+  command.add_flag("--quiet", o.quiet, "print errors only");
+  command.add_option("--isa", o.isa, "a lower SIMD target than the CPU's: avx512, avx2, sse4");
+  command.add_option("--dtype", o.dtype, "f32")->capture_default_str();
+  command.add_option("--memory-budget", o.memory_budget, "bound on planned memory, e.g. 1.5GiB");
+  command.add_option("--disable-pass", o.disabled_passes,
+                     "an optimising pass to leave out; may be repeated");
+  command.parse_complete_callback([&o] { CheckCommonOptions(o); });
+}
+
+void ApplyCommonOptions(const CommonOptions& o) {
+  SetThreads(o.threads > 0 ? o.threads : DefaultThreads());
+  if (!o.isa.empty()) LimitIsa(o.isa);
+}
+
+}  // namespace graft

@@ -1,0 +1,25 @@
+// Options that every sub-command has.
+#pragma once
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "runtime/error.h"
+
+namespace graft {
+
+struct CommonOptions {
+  int threads = 0;  // 0 = DefaultThreads()
+  int64_t seed = 0;
+  bool json = false, quiet = false;
+  std::string isa, dtype = "f32", memory_budget;
+  std::vector<std::string> disabled_passes;
+};
+
+// Adds the common options to a sub-command. Their values are checked before it begins, whether it
+// makes use of them or not: Error (kUsage) for an unknown --isa, --dtype or pass and for a memory
+// budget that is no size.
+void AddCommonOptions(CLI::App& command, CommonOptions& options);
+// Sets threads and SIMD target. Call before building anything.
+void ApplyCommonOptions(const CommonOptions& options);
+
+}  // namespace graft

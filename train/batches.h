@@ -1,0 +1,61 @@
+// Labelled examples as training and evaluation see them, whatever they are: a data set gives
+// splits, a split gives batches, a batch is cut into micro-batches and written into a session's
+// inputs.
+//
+//   const Dataset dataset(directory);
+//   const auto data = dataset.Load("train", 0, model, facts);
+//   data->Start(order);                                   // an epoch: indices into the examples
+//   while (data->remaining()) {
+//     data->Take(std::min(batch, data->remaining()));     // the next examples are the batch
+//     for (const Counts& part : data->Parts(capacity)) ...  data->Fill(session, first, n, worker);
+//   }
+#pragma once
+#include <memory>
+
+#include "adapters/facts.h"
+#include "data/dataset.h"
+#include "data/loader.h"
+#include "data/text_loader.h"
+#include "models/files/checkpoint.h"
+#include "runtime/session.h"
+
+namespace graft {
+
+class BatchSource {
+ public:
+  virtual ~BatchSource() = default;
+  virtual const char* unit() const = 0;  // "images", "texts"
+  virtual size_t size() const = 0;       // examples
+  virtual int label(size_t example) const = 0;
+  // Tokens of an example; 0 where the model fixes its rows.
+  virtual int64_t length(size_t example) const = 0;
+  // Of the longest example.
+  virtual int64_t longest() const = 0;
+
+  // Begins an epoch; what an earlier one has left is dropped.
+  virtual void Start(std::vector<size_t> order) = 0;
+  virtual size_t remaining() const = 0;
+  // The next `count` examples of the order become the batch. Throws Error for an unreadable file.
+  virtual void Take(size_t count) = 0;
+
+  // The batch in order, cut so that each part is within the capacity: a pure function of the
+  // examples' sizes. REQUIRES: capacity.tokens >= longest().
+  virtual std::vector<Counts> Parts(const Counts& capacity) const = 0;
+  // Writes examples [first, first + count) of the batch into those inputs that the session has.
+  // Threads may call it at once for different workers.
+  virtual void Fill(Session& session, int64_t first, int64_t count, int worker) const = 0;
+};
+
+// Throws Error if the model reads images of other than three channels.
+std::unique_ptr<BatchSource> MakeImageData(std::span<const Example> examples,
+                                           const Preprocess& preprocess, const VitConfig& config);
+// Normalised images [n,C,H,W], `sample` floats each, without labels.
+std::unique_ptr<BatchSource> MakeArrayData(std::vector<float> values, size_t sample);
+// What a text becomes: facts.tokenizer (or the model's own), at most MaxLength tokens.
+// Throws Error if the vocabulary does not fit the model's tables.
+std::unique_ptr<BatchSource> MakeTextData(std::span<const TextExample> examples,
+                                          const LoadedModel& model, const AdapterFacts& facts);
+// Inputs without meaning, for a comparison of two graphs.
+std::unique_ptr<BatchSource> MakeRandomData(size_t n, const LoadedModel& model, uint64_t seed);
+
+}  // namespace graft

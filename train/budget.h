@@ -1,0 +1,80 @@
+// --memory-budget: the compiled step must fit, or the error names the smallest size that would.
+#pragma once
+#include <nlohmann/json_fwd.hpp>
+
+#include "autograd/recompute.h"
+#include "autograd/train_step.h"
+
+namespace graft {
+
+// What fixes the order of sums, and so the bits of a step. Zeros = free.
+struct SumOrder {
+  Counts capacity = {0, 0};  // the largest micro-batch
+  int lanes = 0;
+  bool features = false;  // of frozen layers are kept (features.h)
+};
+// Of a plan.json; throws Error where it is damaged, of micro-batches above `batch`, or too small
+// for the longest sequence.
+SumOrder ReadSumOrder(const std::string& path, int64_t batch, int64_t longest);
+
+struct BudgetRequest {
+  Counts wanted;                           // the largest micro-batch
+  int64_t longest = 0;                     // tokens of the longest sequence, which no plan is below
+  std::string budget = {};                 // "1.5GiB"; "" = no bound
+  size_t held_bytes = 0;                   // that the run holds whatever the plan
+  std::vector<std::string> disabled = {};  // pass names, as for TrainingPasses
+  SumOrder keep = {};                      // of an earlier plan whose bits are wanted
+  size_t otherwise = SIZE_MAX;             // the smallest budget of another way to train
+  // An optimised graph that runs between the steps, for as many sequences as they and with as many
+  // workers (validation), and tokens of its longest sequence.
+  const Graph* between = nullptr;
+  int64_t longest_between = 0;
+};
+
+struct CompiledStep {
+  TrainStep step;
+  size_t needed_bytes = 0;         // planned by both sessions, and weights and optimizer state
+  RecomputeResult recompute = {};  // nodes == 0: everything is kept
+  size_t saved_bytes = 0;          // by recomputing
+  double additional_work = 0;      // of a Run, by ModelSeconds: 0.02 = 2 %
+  // Of the session of BudgetRequest::between.
+  SessionOptions between = {};
+  size_t between_worker_bytes = 0;
+};
+
+// Compiles the step for `wanted`, or the cheapest plan whose bytes stay within the budget. The
+// plans are: the micro-batch, its half, and so on down to one sequence; each with all workers, with
+// one worker, with one lane too, and then with as many values recomputed as it takes. Their work
+// for an example is compared by ModelSeconds, which holds against a small micro-batch that every
+// call has a price and that weights and accumulators are read again for each; of equal ones the
+// first of this list wins. Throws Error naming the smallest possible budget.
+//
+// The set of plans and their costs do not depend on the budget, so a smaller budget never gets a
+// larger plan. It depends on the threads, though, for which kernels want memory: `keep` is for
+// that. Searching is planning only; the plan that is taken is the one that is compiled.
+CompiledStep CompileWithinBudget(const Graph& g, ParamStore& params,
+                                 const OptimizerConfig& optimizer, const BudgetRequest& request);
+
+// Whether it would, by planning only.
+struct BudgetFit {
+  bool fits = true;
+  size_t smallest = 0;  // possible budget, if it does not
+};
+BudgetFit FitsBudget(const Graph& g, ParamStore& params, const OptimizerConfig& optimizer,
+                     const BudgetRequest& request);
+
+// The same two for a graph that trains nothing: the most workers, then the largest capacity.
+SessionOptions OptionsWithinBudget(const Graph& g, ParamStore& params, const Counts& wanted,
+                                   int64_t longest, const std::string& budget,
+                                   size_t held_bytes = 0);
+BudgetFit FitsBudget(const Graph& g, ParamStore& params, const Counts& wanted, int64_t longest,
+                     const std::string& budget, size_t held_bytes);
+
+// "283.1MiB needed; micro-batch 2, 1 worker; 24 nodes recomputed: -31.0 MiB, +1.2 % work"
+std::string PlanText(const CompiledStep& compiled);
+
+// plan.json: kernel of every node, micro-batch, workers, lanes, bytes, what is recomputed. No time
+// and no path.
+nlohmann::json PlanJson(const CompiledStep& compiled, bool features);
+
+}  // namespace graft

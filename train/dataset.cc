@@ -1,0 +1,156 @@
+#include "train/dataset.h"
+
+#include <algorithm>
+#include <set>
+
+#include "data/splits.h"
+
+namespace graft {
+namespace {
+
+std::variant<ImageDataset, TextDataset> OpenEither(const std::string& directory,
+                                                   const std::string& columns) {
+  if (HoldsTexts(directory)) return TextDataset(directory, ParseTextColumns(columns));
+  if (!columns.empty()) Fail("--columns {}: {} holds no texts", columns, directory);
+  return ImageDataset(directory);
+}
+
+std::string FirstOfMany(const std::vector<std::string>& names) {
+  constexpr size_t kShown = 10;
+  const auto shown = std::span(names).first(std::min(kShown, names.size()));
+  return fmt::format("{}{}", fmt::join(shown, ", "), names.size() > kShown ? ", ..." : "");
+}
+
+std::vector<std::string> LowerCase(std::vector<std::string> names) {
+  for (std::string& name : names) name = ToLowerAscii(name);
+  return names;
+}
+
+bool AreNumbers(const std::vector<std::string>& names) {
+  for (size_t i = 0; i < names.size(); ++i)
+    if (names[i] != std::to_string(i)) return false;
+  return true;
+}
+
+}  // namespace
+
+Dataset::Dataset(const std::string& directory, const std::string& columns)
+    : data_(OpenEither(directory, columns)) {}
+
+const std::string& Dataset::directory() const {
+  return std::visit([](const auto& d) -> const std::string& { return d.directory(); }, data_);
+}
+std::vector<std::string> Dataset::split_names() const {
+  return std::visit([](const auto& d) { return d.split_names(); }, data_);
+}
+std::string Dataset::DefaultTrainSplit() const {
+  return std::visit([](const auto& d) { return d.DefaultTrainSplit(); }, data_);
+}
+std::string Dataset::DefaultValidationSplit() const {
+  return std::visit([](const auto& d) { return d.DefaultValidationSplit(); }, data_);
+}
+std::string Dataset::DefaultTestSplit() const {
+  return std::visit([](const auto& d) { return d.DefaultTestSplit(); }, data_);
+}
+int64_t Dataset::num_classes() const {
+  return std::visit([](const auto& d) { return d.num_classes(); }, data_);
+}
+
+std::string Dataset::notice() const {
+  const auto* images = std::get_if<ImageDataset>(&data_);
+  if (!images || images->left_out().empty()) return "";
+  return fmt::format("{}: {} images of formats that are not read are left out (the first is {})",
+                     directory(), images->left_out().size(), images->left_out().front());
+}
+
+std::vector<std::string> Dataset::labels() const {
+  if (!renumbered_.empty()) return renumbered_;
+  auto labels = std::visit([](const auto& d) { return d.class_names(); }, data_);
+  for (int64_t i = static_cast<int64_t>(labels.size()); i < num_classes(); ++i)
+    labels.push_back(std::to_string(i));
+  return labels;
+}
+
+void Dataset::RefuseOverlap(const std::string& validation, const std::string& train,
+                            size_t limit) const {
+  const auto [shared, total, first] = std::visit(
+      [&](const auto& d) {
+        const auto held_out = d.Load(validation);
+        const auto both = Overlap(held_out, d.Load(train, limit));
+        std::string example;
+        if (!both.empty()) {
+          if constexpr (requires { both[0].text; })
+            example = fmt::format("'{}'", both[0].text);
+          else
+            example = both[0];
+        }
+        return std::tuple(both.size(), held_out.examples.size(), example);
+      },
+      data_);
+  if (shared == 0 || (texts() && shared * kTextsByChance < total)) return;
+  throw Error(
+      fmt::format("validation split '{}' shares {} {} with training split '{}' (the first is {}); "
+                  "hint: --allow-overlap, or --val-split none",
+                  validation, shared, texts() ? "texts" : "images", train, first),
+      ErrorKind::kUser);
+}
+
+void Dataset::CheckSplit(const std::string& name) const {
+  if (!name.empty()) std::visit([&](const auto& d) { d.Load(name, 1); }, data_);
+}
+
+void Dataset::NumberClassesAs(const std::vector<std::string>& names, const std::string& model) {
+  const std::vector<std::string> own = labels();
+  if (AreNumbers(own) || AreNumbers(names) || own.size() != names.size()) return;
+  const std::vector<std::string> theirs = LowerCase(names), ours = LowerCase(own);
+  if (theirs == ours) return;
+  if (!std::ranges::is_permutation(theirs, ours) ||
+      std::set(theirs.begin(), theirs.end()).size() < theirs.size()) {
+    const size_t first = static_cast<size_t>(
+        std::ranges::find_if(ours,
+                             [&](const std::string& name) { return !Contains(theirs, name); }) -
+        ours.begin());
+    Fail(
+        "{}: other classes than those of {}; the first is '{}', expected one of {}; hint: name "
+        "them as the model does",
+        directory(), model, own[first % own.size()], FirstOfMany(names));
+  }
+  for (const std::string& name : ours)
+    numbers_.push_back(static_cast<int>(std::ranges::find(theirs, name) - theirs.begin()));
+  renumbered_ = names;
+}
+
+void Dataset::CheckKind(const LoadedModel& model) const {
+  if (texts() != model.is_bert())
+    Fail("{} holds {}, but {} is a {}", directory(), texts() ? "texts" : "images", model.source,
+         model.is_bert() ? "BERT, which reads texts" : "vision transformer");
+}
+
+std::unique_ptr<BatchSource> Dataset::Load(const std::string& split, size_t limit,
+                                           const LoadedModel& model,
+                                           const AdapterFacts& facts) const {
+  CheckKind(model);
+  const auto load = [&](const auto& data) {
+    auto examples = data.Load(split, limit).examples;
+    if (!numbers_.empty())
+      for (auto& e : examples) e.label = numbers_[static_cast<size_t>(e.label)];
+    return examples;
+  };
+  if (const auto* images = std::get_if<ImageDataset>(&data_))
+    return MakeImageData(load(*images), ParsePreprocess(facts.preprocess), model.vit());
+  return MakeTextData(load(std::get<TextDataset>(data_)), model, facts);
+}
+
+void CheckClasses(const OpenedModel& opened, Dataset* data) {
+  CheckProblem(opened);
+  const int64_t model = Classes(opened.model.config), found = data->num_classes();
+  if (model != found)
+    Fail(
+        "{} has {} classes, the data set {} has {}; hint: eval on the data it was trained for, or "
+        "train a head: "
+        "graft train --model M --data {} --method linear --out RUN",
+        opened.description, model, data->directory(), found, data->directory());
+  data->NumberClassesAs(opened.labels(), opened.description);
+}
+
+}  // namespace graft

@@ -1,0 +1,129 @@
+#include "train/evaluator.h"
+
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+
+#include "runtime/threads.h"
+#include "train/budget.h"
+#include "train/capacity.h"
+
+namespace graft {
+
+namespace {
+
+Graph Optimised(Graph g, const std::vector<std::string>& disabled) {
+  InferencePasses(disabled).Run(g);
+  return g;
+}
+
+// So many parts between two waits for the data, whatever the number of threads.
+constexpr int64_t kPartsAtOnce = 32;
+
+}  // namespace
+
+std::vector<size_t> InOrder(const BatchSource& data) {
+  std::vector<size_t> order(data.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  return order;
+}
+
+void ForEachPart(Session& session, std::span<const Counts> parts,
+                 const std::function<void(size_t i, int64_t first, int worker)>& run) {
+  std::vector<int64_t> first{0};
+  for (const Counts& part : parts) first.push_back(first.back() + part.sequences);
+  ForEachRun(session, static_cast<int64_t>(parts.size()), [&](int64_t i, int worker) {
+    run(static_cast<size_t>(i), first[static_cast<size_t>(i)], worker);
+  });
+}
+
+Evaluator::Evaluator(const Graph& graph, ParamStore& params, const SessionOptions& options,
+                     const std::vector<std::string>& disabled_passes)
+    : session_(Optimised(graph, disabled_passes), params, options) {
+  for (const GraphOutput& o : graph.outputs) {
+    const Shape& shape = graph.shape(o.value);
+    columns_[o.name] = shape.size() < 2 ? 1 : static_cast<size_t>(shape[1].constant);
+  }
+}
+
+size_t Evaluator::AtOnce() const {
+  return static_cast<size_t>(session_.options().capacity.sequences * kPartsAtOnce);
+}
+
+void Evaluator::Compute(const BatchSource& data, std::span<const Target> targets) {
+  const std::vector<Counts> parts = data.Parts(session_.options().capacity);
+  ForEachPart(session_, parts, [&](size_t i, int64_t first, int worker) {
+    const int64_t count = parts[i].sequences;
+    data.Fill(session_, first, count, worker);
+    session_.Run(parts[i], worker);
+    for (const Target& target : targets) {
+      const Tensor rows = session_.Output(target.output, worker);
+      std::copy_n(rows.f32(), rows.shape.size(),
+                  target.rows + static_cast<size_t>(first) * columns_.at(target.output));
+    }
+  });
+}
+
+std::vector<std::vector<float>> Evaluator::Outputs(BatchSource& data,
+                                                   std::span<const std::string> names) {
+  data.Start(InOrder(data));
+  session_.ParamsChanged();
+  std::vector<std::vector<float>> all;
+  for (const std::string& name : names) all.emplace_back(data.size() * columns_.at(name));
+  for (size_t done = 0; done < data.size(); done += AtOnce()) {
+    data.Take(std::min(AtOnce(), data.remaining()));
+    std::vector<Target> targets;
+    for (size_t i = 0; i < names.size(); ++i)
+      targets.push_back({names[i], &all[i][done * columns_.at(names[i])]});
+    Compute(data, targets);
+  }
+  return all;
+}
+
+std::vector<float> Evaluator::Logits(BatchSource& data) {
+  const std::string logits[] = {"logits"};
+  return std::move(Outputs(data, logits)[0]);
+}
+
+Metrics Evaluator::Run(BatchSource& data, std::vector<float>* all_logits) {
+  const auto start = std::chrono::steady_clock::now();
+  data.Start(InOrder(data));
+  session_.ParamsChanged();
+  const size_t most = AtOnce(), classes = columns_.at("logits");
+  ConfusionMatrix matrix(static_cast<int64_t>(classes));
+  std::vector<float> logits(most * classes), losses(most);
+  const Target targets[] = {{"logits", logits.data()}, {"losses", losses.data()}};
+  Metrics m;
+  for (size_t done = 0; done < data.size(); done += most) {
+    const size_t count = std::min(most, data.remaining());
+    data.Take(count);
+    Compute(data, targets);
+    for (size_t i = 0; i < count; ++i) {
+      const float* row = &logits[i * classes];
+      matrix.Add(data.label(done + i), std::max_element(row, row + classes) - row);
+      m.loss += losses[i];
+    }
+    if (all_logits)
+      all_logits->insert(all_logits->end(), logits.begin(),
+                         logits.begin() + static_cast<ptrdiff_t>(count * classes));
+  }
+  m.n = matrix.total();
+  m.accuracy = Accuracy(matrix), m.mean_class_accuracy = MeanClassAccuracy(matrix);
+  m.macro_f1 = MacroF1(matrix), m.matthews = MatthewsCorrelation(matrix);
+  m.confusion = std::move(matrix);
+  m.loss /= static_cast<double>(std::max<int64_t>(m.n, 1));
+  m.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return m;
+}
+
+SessionOptions InferenceOptions(const Graph& graph, ParamStore& params, const ModelConfig& config,
+                                const BatchSource& data, const std::string& memory_budget,
+                                const std::vector<std::string>& disabled_passes) {
+  const int64_t n = static_cast<int64_t>(std::max<size_t>(data.size(), 1));
+  Graph optimised = graph;
+  InferencePasses(disabled_passes).Run(optimised);
+  return OptionsWithinBudget(optimised, params, ChooseCapacity(config, data.longest(), n),
+                             data.longest(), memory_budget);
+}
+
+}  // namespace graft

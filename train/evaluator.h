@@ -1,0 +1,58 @@
+// Inference over the examples of a data set, and how right it is.
+#pragma once
+#include <functional>
+
+#include "adapters/method_graph.h"
+#include "data/metrics.h"
+#include "train/batches.h"
+
+namespace graft {
+
+struct Metrics {
+  int64_t n = 0;
+  double accuracy = 0, mean_class_accuracy = 0, loss = 0, seconds = 0;
+  double macro_f1 = 0, matthews = 0;
+  ConfusionMatrix confusion{0};
+};
+
+// A compiled inference graph that is fed from a data set.
+class Evaluator {
+ public:
+  // Trainable parameters may change between runs.
+  Evaluator(const Graph& graph, ParamStore& params, const SessionOptions& options,
+            const std::vector<std::string>& disabled_passes = {});
+  // Measures over all examples; `logits`, if given, receives [n, classes]. The graph has the
+  // outputs logits and losses.
+  Metrics Run(BatchSource& data, std::vector<float>* logits = nullptr);
+  // Of each named output, such as logits [n, classes], the rows of all examples in order.
+  std::vector<std::vector<float>> Outputs(BatchSource& data, std::span<const std::string> names);
+  std::vector<float> Logits(BatchSource& data);
+  Session& session() { return session_; }
+
+ private:
+  // Where the rows of an output go, for all examples of a batch.
+  struct Target {
+    std::string output;
+    float* rows;
+  };
+  void Compute(const BatchSource& data, std::span<const Target> targets);
+  // Examples that are read and computed between two waits for the data.
+  size_t AtOnce() const;
+
+  Session session_;
+  std::map<std::string, size_t> columns_;  // by output
+};
+
+// The examples from the first to the last.
+std::vector<size_t> InOrder(const BatchSource& data);
+
+// run(i, first, worker) for every part i of a batch, whose first example is `first` (ForEachRun).
+void ForEachPart(Session& session, std::span<const Counts> parts,
+                 const std::function<void(size_t i, int64_t first, int worker)>& run);
+
+// ChooseCapacity and all threads, or what fits the memory budget ("" = no bound).
+SessionOptions InferenceOptions(const Graph& graph, ParamStore& params, const ModelConfig& config,
+                                const BatchSource& data, const std::string& memory_budget,
+                                const std::vector<std::string>& disabled_passes);
+
+}  // namespace graft

@@ -1,0 +1,81 @@
+#include "train/features.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "adapters/method_graph.h"
+#include "autograd/frozen_cut.h"
+#include "runtime/threads.h"
+#include "train/capacity.h"
+
+namespace graft {
+namespace {
+
+constexpr size_t kMostFeatureBytes = size_t{1} << 30;
+
+// One pass over the examples, in their order.
+void Fill(Features& features, Session& session, BatchSource& data,
+          const std::function<bool()>& stop) {
+  const Counts capacity = session.options().capacity;
+  const size_t most = static_cast<size_t>(4 * capacity.sequences * Threads());
+  data.Start(InOrder(data));
+  for (size_t done = 0; data.remaining() > 0 && !features.interrupted;) {
+    const size_t count = std::min(most, data.remaining());
+    data.Take(count);
+    const std::vector<Counts> parts = data.Parts(capacity);
+    ForEachPart(session, parts, [&](size_t i, int64_t first, int worker) {
+      data.Fill(session, first, parts[i].sequences, worker);
+      session.Run(parts[i], worker);
+      std::copy_n(session.Output("features", worker).f32(),
+                  static_cast<size_t>(parts[i].sequences) * features.size,
+                  &features.values[(done + static_cast<size_t>(first)) * features.size]);
+    });
+    done += count;
+    features.interrupted = stop && stop();
+  }
+}
+
+}  // namespace
+
+std::optional<FeatureCut> CutFeatures(const Graph& graph, const RunConfig& config,
+                                      const BatchSource& data) {
+  constexpr std::string_view kInputs[] = {"image", "ids", "type_ids", "positions", "offsets"};
+  std::optional<FrozenCut> cut = CutFrozen(graph, kInputs);
+  if (!cut) return std::nullopt;
+  const size_t rows = static_cast<size_t>(cut->features.shape[0].sequences);
+  const size_t size = rows * static_cast<size_t>(At(cut->features.shape, {}).cols());
+  const size_t bytes = size * data.size() * sizeof(float);
+  if (bytes > kMostFeatureBytes) return std::nullopt;
+  InferencePasses(config.disabled_passes).Run(cut->frozen);
+  return FeatureCut{std::move(cut->frozen), std::move(cut->rest), size, bytes};
+}
+
+Features ComputeFeatures(const FeatureCut& cut, LoadedModel& model, const RunConfig& config,
+                         BatchSource& data, const std::function<bool()>& stop) {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point start = Clock::now();
+  Features features;
+  features.size = cut.size;
+  features.values.resize(data.size() * cut.size);
+  const Counts wanted = ChooseCapacity(model.config, data.longest(), config.batch_size);
+  Session session(cut.frozen, model.params,
+                  OptionsWithinBudget(cut.frozen, model.params, wanted, data.longest(),
+                                      config.memory_budget, cut.bytes));
+  Fill(features, session, data, stop);
+  features.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  return features;
+}
+
+BudgetFit FeaturesFit(const FeatureCut& cut, LoadedModel& model, const RunConfig& config,
+                      const BatchSource& data, const BudgetRequest& step) {
+  BudgetRequest request = step;
+  request.held_bytes += cut.bytes;
+  // First: the optimizer state that planning makes is there during the pass, too.
+  const BudgetFit steps = FitsBudget(cut.rest, model.params, OptimizerOf(config), request);
+  const Counts wanted = ChooseCapacity(model.config, data.longest(), config.batch_size);
+  const BudgetFit pass =
+      FitsBudget(cut.frozen, model.params, wanted, data.longest(), config.memory_budget, cut.bytes);
+  return {pass.fits && steps.fits, std::max(pass.smallest, steps.smallest)};
+}
+
+}  // namespace graft

@@ -1,0 +1,41 @@
+// Features: what the frozen layers in front of everything that trains make of an example. They are
+// the same in every epoch, so they are computed once (linear probing then costs one pass).
+#pragma once
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "train/budget.h"
+#include "train/evaluator.h"
+#include "train/run_config.h"
+
+namespace graft {
+
+// A training graph in two: `frozen` has the output "features" [S, ...], `rest` takes them.
+struct FeatureCut {
+  Graph frozen, rest;  // frozen: optimised
+  size_t size = 0;     // floats of one example
+  size_t bytes = 0;    // of all examples
+};
+// Nothing if the graph has no frozen first layers or if its results take more than 1 GiB.
+std::optional<FeatureCut> CutFeatures(const Graph& graph, const RunConfig& config,
+                                      const BatchSource& data);
+
+struct Features {
+  std::vector<float> values;  // [examples, size]
+  size_t size = 0;
+  double seconds = 0;
+  bool interrupted = false;  // stop() said so; the values are not complete
+
+  const float* of(size_t example) const { return &values[example * size]; }
+};
+// Runs the frozen graph over all of `data`. Throws Error if the run's memory budget is too small.
+Features ComputeFeatures(const FeatureCut& cut, LoadedModel& model, const RunConfig& config,
+                         BatchSource& data, const std::function<bool()>& stop);
+
+// Whether a run that holds the features stays within its budget, in the pass that computes them and
+// in the steps (`step`, whose held_bytes are without them).
+BudgetFit FeaturesFit(const FeatureCut& cut, LoadedModel& model, const RunConfig& config,
+                      const BatchSource& data, const BudgetRequest& step);
+
+}  // namespace graft

@@ -1,0 +1,38 @@
+#include "train/proof.h"
+
+#include <filesystem>
+
+#include "adapters/method_graph.h"
+#include "train/budget.h"
+#include "train/capacity.h"
+#include "train/evaluator.h"
+
+namespace graft {
+
+ProofInputs OpenProofInputs(const OpenedModel& opened, const std::string& data,
+                            const std::optional<RunConfig>& run) {
+  constexpr size_t kExamples = 64, kRandom = 16;
+  const RunConfig settings = run.value_or(RunConfig());
+  const std::string path = data.empty() ? settings.data : data;
+  if (data.empty() && !std::filesystem::exists(path))
+    return {MakeRandomData(kRandom, opened.model, static_cast<uint64_t>(opened.facts.seed)), true};
+  const Dataset dataset(path, settings.columns);
+  std::string split = dataset.DefaultTestSplit();
+  if (split.empty()) split = dataset.split_names().front();
+  return {dataset.Load(split, kExamples, opened.model, opened.facts), false};
+}
+
+FusedModel FuseOn(ProofInputs& inputs, OpenedModel opened, const std::string& memory_budget) {
+  BatchSource& examples = *inputs.examples;
+  const Counts capacity = ChooseCapacity(opened.model.config, examples.longest(),
+                                         static_cast<int64_t>(examples.size()));
+  // Without passes: the graphs as they are.
+  const auto logits = [&](const Graph& g, ParamStore& params) {
+    const SessionOptions options =
+        OptionsWithinBudget(g, params, capacity, examples.longest(), memory_budget);
+    return Evaluator(g, params, options, PassNames()).Logits(examples);
+  };
+  return Fuse(std::move(opened), logits);
+}
+
+}  // namespace graft

@@ -1,0 +1,20 @@
+// The inputs on which a merge is proved.
+#pragma once
+#include "adapters/fused_model.h"
+#include "train/dataset.h"
+
+namespace graft {
+
+struct ProofInputs {
+  std::unique_ptr<BatchSource> examples;
+  bool random = false;  // without meaning, as there is no data set
+};
+// Examples of `data`, else of the data set of the run that was opened (`run`, if there is one and
+// its data are still there), else random ones.
+ProofInputs OpenProofInputs(const OpenedModel& opened, const std::string& data,
+                            const std::optional<RunConfig>& run);
+
+// Fuses with the logits of these inputs as proof, within the memory budget ("" = no bound).
+FusedModel FuseOn(ProofInputs& inputs, OpenedModel opened, const std::string& memory_budget);
+
+}  // namespace graft

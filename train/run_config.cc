@@ -1,0 +1,91 @@
+#include "train/run_config.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <numbers>
+
+#include "adapters/fields.h"
+
+namespace graft {
+
+nlohmann::json ToJson(const RunConfig& config) { return FieldsToJson(config); }
+
+RunConfig RunConfigFromJson(const nlohmann::json& json, const std::string& where) {
+  RunConfig config = FieldsFromJson<RunConfig>(json, where);
+  try {
+    CheckRunConfig(config);
+    ParseMethod(config.method);
+  } catch (const Error& e) {  // of a command line
+    Fail("{}: {}", where, e.what());
+  }
+  return config;
+}
+
+namespace {
+
+void InRange(const char* flag, double value, double min, double max) {
+  if (!(value >= min && value <= max))
+    FailUsage("--{}: expected {} to {}, found {}", flag, min, max, value);
+}
+
+void OneOfWords(const char* flag, const std::string& value, const std::vector<std::string>& words) {
+  if (std::find(words.begin(), words.end(), value) == words.end())
+    FailUsage("--{}: '{}'{}", flag, value, DidYouMean(value, words));
+}
+
+}  // namespace
+
+void CheckRunConfig(const RunConfig& c) {
+  CheckFacts(c);
+  InRange("epochs", static_cast<double>(c.epochs), 1, 1e6);
+  InRange("batch-size", static_cast<double>(c.batch_size), 1, 65536);
+  InRange("micro-batch", static_cast<double>(c.micro_batch), 0, static_cast<double>(c.batch_size));
+  InRange("lr", c.lr, 0, 1e6), InRange("weight-decay", c.weight_decay, 0, 1e6);
+  InRange("warmup", c.warmup, 0, 1), InRange("label-smoothing", c.label_smoothing, 0, 0.999);
+  InRange("drop-path", c.drop_path, 0, 0.999), InRange("momentum", c.momentum, 0, 0.99999);
+  InRange("clip", c.clip, 0, 1e9), InRange("limit", static_cast<double>(c.limit), 0, 1e15);
+  InRange("save-every", static_cast<double>(c.save_every), 0, 1e15);
+  OneOfWords("schedule", c.schedule, {"cosine", "linear", "constant"});
+  OneOfWords("optimizer", c.optimizer, {"adamw", "sgd"});
+}
+
+double LearningRate(const RunConfig& c, int64_t step, int64_t steps) {
+  const double n = static_cast<double>(steps), i = static_cast<double>(step);
+  const double warm = c.warmup > 0 ? std::max(1.0, std::floor(c.warmup * n)) : 0;
+  if (i < warm) return c.lr * (i + 1) / warm;
+  if (c.schedule == "constant") return c.lr;
+  const double done = (i - warm) / std::max(1.0, n - warm);
+  if (c.schedule == "linear") return c.lr * (1 - done);
+  return c.lr * 0.5 * (1 + std::cos(std::numbers::pi * done));
+}
+
+OptimizerConfig OptimizerOf(const RunConfig& c) {
+  OptimizerConfig o;
+  o.kind = c.optimizer == "sgd" ? OptimizerKind::kSgd : OptimizerKind::kAdamW;
+  o.momentum = c.momentum;
+  o.weight_decay = c.weight_decay;
+  o.clip = c.clip;
+  return o;
+}
+
+double DefaultLearningRate(const Method& method) {
+  double rate = 1;
+  for (const MethodTerm& term : method) rate = std::min(rate, FindMethod(term.name).learning_rate);
+  return rate;
+}
+
+size_t ParseBytes(const std::string& text) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const std::string unit(end, text.data() + text.size());
+  const std::vector<std::pair<std::string, double>> units{
+      {"", 1},         {"B", 1},    {"KiB", 0x1p10}, {"MiB", 0x1p20},
+      {"GiB", 0x1p30}, {"KB", 1e3}, {"MB", 1e6},     {"GB", 1e9}};
+  for (const auto& [name, factor] : units)
+    if (error == std::errc() && unit == name && value > 0 && value * factor < 1e18)
+      return static_cast<size_t>(value * factor);
+  FailUsage("--memory-budget '{}': expected a size such as 1.5GiB or 800MiB", text);
+}
+
+}  // namespace graft

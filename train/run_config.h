@@ -1,0 +1,59 @@
+// Everything that is needed to repeat a run: config.json of a run directory.
+#pragma once
+#include <nlohmann/json_fwd.hpp>
+
+#include "adapters/facts.h"
+#include "autograd/train_step.h"
+#include "peft/method.h"
+
+namespace graft {
+
+// What an adapter of the run will carry, and the settings of its training.
+struct RunConfig : AdapterFacts {
+  std::string data, train_split, val_split;  // val_split "" = none
+  std::string columns;                       // of texts, as ParseTextColumns; "" = the usual names
+  std::string examples_sha256;               // of their classes and lengths; "" = not known yet
+  int64_t epochs = 10, batch_size = 64, micro_batch = 0;  // micro_batch 0 = chosen at compile
+  double lr = 0, weight_decay = 1e-4, warmup = 0.1, label_smoothing = 0, drop_path = 0;
+  double momentum = 0.9, clip = 0;
+  std::string schedule = "cosine", optimizer = "adamw";
+  int64_t limit = 0, save_every = 0;
+  bool allow_overlap = false;
+  std::string memory_budget, trace, isa;
+  std::vector<std::string> disabled_passes;
+
+  static void Visit(auto& self, auto&& f) {
+    AdapterFacts::Visit(self, f);
+    f("data", self.data), f("train_split", self.train_split), f("val_split", self.val_split);
+    f("columns", self.columns), f("examples_sha256", self.examples_sha256);
+    f("epochs", self.epochs), f("batch_size", self.batch_size), f("micro_batch", self.micro_batch);
+    f("lr", self.lr), f("weight_decay", self.weight_decay), f("warmup", self.warmup);
+    f("label_smoothing", self.label_smoothing), f("drop_path", self.drop_path);
+    f("momentum", self.momentum), f("clip", self.clip), f("schedule", self.schedule);
+    f("optimizer", self.optimizer), f("limit", self.limit), f("save_every", self.save_every);
+    f("allow_overlap", self.allow_overlap);
+    f("memory_budget", self.memory_budget), f("trace", self.trace), f("isa", self.isa);
+    f("disabled_passes", self.disabled_passes);
+  }
+};
+
+nlohmann::json ToJson(const RunConfig& config);
+// Throws Error naming the file and the key for a missing or mistyped one.
+RunConfig RunConfigFromJson(const nlohmann::json& json, const std::string& where);
+
+// Refuses values outside their ranges, naming the flag and the nearest valid word.
+void CheckRunConfig(const RunConfig& config);
+
+// Rate of step i of n: warm = max(1, floor(warmup n)) steps up linearly, (i+1)/warm; then cosine to
+// 0, linear to 0, or constant. With warmup 0 there are no warm steps.
+double LearningRate(const RunConfig& config, int64_t step, int64_t steps);
+
+OptimizerConfig OptimizerOf(const RunConfig& config);
+
+// The rate that is used when none is given: the smallest of the terms' defaults (see the records).
+double DefaultLearningRate(const Method& method);
+
+// --memory-budget: "1.5GiB", "800MiB", "2e9" -> bytes.
+size_t ParseBytes(const std::string& text);
+
+}  // namespace graft

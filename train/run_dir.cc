@@ -1,0 +1,190 @@
+#include "train/run_dir.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+
+#include "runtime/io/atomic_file.h"
+#include "runtime/io/json.h"
+#include "runtime/io/safetensors.h"
+
+namespace graft {
+namespace {
+
+bool Exists(const std::string& path) {
+  struct stat s;
+  return stat(path.c_str(), &s) == 0;
+}
+
+std::vector<TensorToWrite> Tensors(const ParamStore& params, std::vector<std::string> names) {
+  std::sort(names.begin(), names.end());
+  std::vector<TensorToWrite> tensors;
+  for (const std::string& name : names) tensors.push_back(ToWrite(name, params.Get(name)));
+  return tensors;
+}
+
+void WriteConfig(const std::string& path, const RunConfig& config) {
+  WriteFileAtomically(path + "/config.json", DumpJson(ToJson(config), 2) + "\n");
+}
+
+// A name in config.json that is not the file's would be another file's, or nobody's.
+void RefuseOtherEncodings(const RunConfig& config) {
+  RunConfig::Visit(config, [](const char* name, const auto& field) {
+    try {
+      DumpJson(field);
+    } catch (const Error&) {
+      std::string flag = name;
+      std::replace(flag.begin(), flag.end(), '_', '-');
+      if (flag == "labels") flag = "data (names of classes)";
+      Fail("--{}: expected UTF-8, as a run's config.json is, found {}; hint: rename it", flag,
+           ShowJson(field));
+    }
+  });
+}
+
+constexpr uint64_t kMaxMetricsBytes = uint64_t{1} << 30;
+
+}  // namespace
+
+RunDir RunDir::Create(const std::string& path, const RunConfig& config) {
+  RefuseOtherEncodings(config);
+  RunDir dir(path, config, false);
+  dir.existed_ = Exists(path);
+  CreateFreshDirectory(path);
+  dir.Lock();
+  CreateFreshDirectory(path);  // still, now that nobody else can begin there
+  WriteConfig(path, config);
+  return dir;
+}
+
+void RunDir::Lock() {
+  if (!lock_) lock_ = std::make_unique<RunLock>(path_);
+}
+
+void RunDir::RemoveIfNothingSaved() {
+  for (const char* name :
+       {"state.safetensors", "last.safetensors", "best.safetensors", "metrics.jsonl"})
+    if (Exists(file(name))) return;
+  for (const char* name : {"config.json", "plan.json"}) std::remove(file(name).c_str());
+  if (!existed_) rmdir(path_.c_str());  // if it is empty now
+}
+
+void RunDir::RecordBase(const std::string& sha256) {
+  config_.base_sha256 = sha256;
+  WriteConfig(path_, config_);
+}
+
+void RunDir::RecordExamples(const std::string& sha256) {
+  config_.examples_sha256 = sha256;
+  WriteConfig(path_, config_);
+}
+
+RunDir RunDir::Open(const std::string& path) {
+  const std::string file = path + "/config.json";
+  if (!Exists(file))
+    Fail("{}: no run here (no config.json); hint: --run takes the --out of graft train", path);
+  return RunDir(path, RunConfigFromJson(ReadJson(file), file), true);
+}
+
+void RunDir::SaveState(const ParamStore& params, const std::vector<std::string>& names,
+                       const Progress& p) const {
+  const StringMap metadata{{"graft.step", std::to_string(p.step)},
+                           {"graft.best_metric", fmt::format("{}", p.best_metric)},
+                           {"graft.epoch_loss_sum", fmt::format("{}", p.epoch_loss_sum)},
+                           {"graft.seconds", fmt::format("{}", p.seconds)},
+                           {"graft.last_loss", fmt::format("{}", p.last_loss)},
+                           {"graft.val_accuracy", fmt::format("{}", p.val_accuracy)},
+                           {"graft.finished", p.finished ? "1" : "0"}};
+  WriteSafetensors(file("state.safetensors"), Tensors(params, names), metadata);
+}
+
+bool RunDir::HasState() const { return Exists(file("state.safetensors")); }
+
+std::optional<std::vector<std::string>> RunDir::LoadState(ParamStore& params, Progress& p) const {
+  const std::string path = file("state.safetensors");
+  if (!HasState()) return {};
+  const SafetensorsFile state = SafetensorsFile::Open(path);
+  auto number = [&](const char* key) {
+    const auto it = state.metadata().find(key);
+    if (it == state.metadata().end()) Fail("{}: no '{}' in its metadata", path, key);
+    try {
+      return std::stod(it->second);
+    } catch (const std::exception&) {
+      Fail("{}: '{}' is '{}', no number", path, key, it->second);
+    }
+  };
+  const double step = number("graft.step");
+  if (!(step >= 0 && step <= 0x1p53 && step == std::floor(step)))
+    Fail("{}: 'graft.step' is {}, expected a whole number", path, step);
+  p.step = static_cast<int64_t>(step);
+  p.best_metric = number("graft.best_metric");
+  p.epoch_loss_sum = number("graft.epoch_loss_sum");
+  p.seconds = number("graft.seconds");
+  p.last_loss = number("graft.last_loss");
+  p.val_accuracy = number("graft.val_accuracy");
+  p.finished = number("graft.finished") != 0;
+  std::vector<std::string> names;
+  for (const FileTensor& tensor : state.tensors()) {
+    state.Load(tensor, tensor.name, &params);
+    names.push_back(tensor.name);
+  }
+  return names;
+}
+
+void RunDir::SaveWeights(const std::string& which, const ParamStore& params,
+                         const std::vector<std::string>& names) const {
+  WriteSafetensors(file(which + ".safetensors"), Tensors(params, names),
+                   {{"graft.method", config_.method}});
+}
+
+void RunDir::AppendMetrics(const nlohmann::json& line) const {
+  const std::string path = file("metrics.jsonl");
+  std::FILE* f = std::fopen(path.c_str(), "a");
+  const std::string text = DumpJson(line) + "\n";
+  const bool ok = f && std::fwrite(text.data(), 1, text.size(), f) == text.size();
+  if (!f || std::fclose(f) != 0 || !ok) Fail("{}: cannot write: {}", path, std::strerror(errno));
+}
+
+void RunDir::TruncateMetrics(int64_t step) const {
+  const std::string path = file("metrics.jsonl");
+  if (!Exists(path)) return;
+  const std::string text = ReadFile(path, kMaxMetricsBytes);
+  std::string kept;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = text.find('\n', begin);
+    if (end == std::string::npos) break;  // a torn last line
+    const nlohmann::json line =
+        nlohmann::json::parse(text.substr(begin, end - begin), nullptr, false);
+    if (line.is_object() && line.value("step", int64_t{0}) <= step)
+      kept += text.substr(begin, end + 1 - begin);
+    begin = end + 1;
+  }
+  WriteFileAtomically(path, kept);
+}
+
+RunLock::RunLock(const std::string& path)
+    : fd_(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+  // A file system without locks says another error; go on without, then.
+  if (fd_ < 0 || flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+  close(fd_);
+  Fail("{}: another process is training in this run directory", path);
+}
+
+RunLock::~RunLock() {
+  if (fd_ >= 0) close(fd_);
+}
+
+std::optional<RunConfig> RunOf(const ModelChoice& choice) {
+  const std::string& path = choice.run.empty() ? choice.adapter : choice.run;
+  if (path.empty() || (choice.run.empty() && !IsRunDirectory(path))) return {};
+  return RunDir::Open(path).config();
+}
+
+}  // namespace graft

@@ -1,0 +1,87 @@
+// The files of a run directory; see docs/cli.md. Everything is written atomically, so a run that is
+// killed at any instant leaves the last complete state.
+#pragma once
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "adapters/open_model.h"
+#include "train/run_config.h"
+
+namespace graft {
+
+// Where a run stands. Random streams are functions of the step, so this is all there is.
+struct Progress {
+  int64_t step = 0;  // optimizer steps done; epoch and position follow from it
+  double best_metric = -1;
+  double epoch_loss_sum = 0;  // of the steps of the running epoch
+  double seconds = 0;         // of training, over all sessions
+  double last_loss = 0;       // mean of the last epoch's losses
+  double val_accuracy = -1;
+  bool finished = false;
+};
+
+// Held while training: a second process that would train in the directory gets an Error.
+class RunLock {
+ public:
+  explicit RunLock(const std::string& path);
+  RunLock(const RunLock&) = delete;
+  RunLock& operator=(const RunLock&) = delete;
+  ~RunLock();
+
+ private:
+  int fd_;
+};
+
+class RunDir {
+ public:
+  // Creates the directory and locks it; Error if it exists and is not empty, or if another process
+  // is about to train there.
+  static RunDir Create(const std::string& path, const RunConfig& config);
+  // Error if there is no config.json.
+  static RunDir Open(const std::string& path);
+  // For training; Error if another process does.
+  void Lock();
+
+  const std::string& path() const { return path_; }
+  bool resumed() const { return resumed_; }  // opened, not created
+  const RunConfig& config() const { return config_; }
+  // Rewrite config.json with a hash that is known only after a run has started: of the base, of the
+  // examples.
+  void RecordBase(const std::string& sha256);
+  void RecordExamples(const std::string& sha256);
+  std::string file(const std::string& name) const { return path_ + "/" + name; }
+
+  // state.safetensors holds the named entries (trainable and optimizer) and the progress.
+  void SaveState(const ParamStore& params, const std::vector<std::string>& names,
+                 const Progress& progress) const;
+  bool HasState() const;
+  // Takes back Create, unless something has been saved.
+  void RemoveIfNothingSaved();
+  // Nothing if there is no state yet. Puts the entries into `params`.
+  // The names of its tensors; nothing if there is no state yet.
+  std::optional<std::vector<std::string>> LoadState(ParamStore& params, Progress& progress) const;
+
+  // last.safetensors / best.safetensors: trainable tensors only; equal runs give equal bytes.
+  void SaveWeights(const std::string& which, const ParamStore& params,
+                   const std::vector<std::string>& names) const;
+
+  // One line of metrics.jsonl, and of metrics.csv.
+  void AppendMetrics(const nlohmann::json& line) const;
+  // Drops lines after `step`, which a killed session wrote and this one will write again.
+  void TruncateMetrics(int64_t step) const;
+
+ private:
+  RunDir(std::string path, RunConfig config, bool resumed)
+      : path_(std::move(path)), config_(std::move(config)), resumed_(resumed) {}
+  std::string path_;
+  RunConfig config_;
+  bool resumed_, existed_ = true;  // existed_: before Create
+  std::unique_ptr<RunLock> lock_;
+};
+
+// The configuration of the run that a choice of --run or --adapter names; nothing for other models.
+std::optional<RunConfig> RunOf(const ModelChoice& choice);
+
+}  // namespace graft

@@ -1,0 +1,110 @@
+#include "train/trace.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "ops/ops.h"
+#include "runtime/io/atomic_file.h"
+#include "runtime/io/safetensors.h"
+#include "runtime/session.h"
+
+namespace graft {
+
+// The masks of every random node, drawn by the same operators on ones.
+struct Trace::Masks {
+  Masks(const std::string& path, Graph graph, ParamStore& p, const Counts& batch)
+      : file(path), names(Names(graph)), session(graph, p, {.capacity = batch}) {}
+
+  static std::vector<std::string> Names(const Graph& g) {
+    std::vector<std::string> names;
+    for (const GraphOutput& o : g.outputs) names.push_back(o.name);
+    return names;
+  }
+
+  NpzWriter file;
+  std::vector<std::string> names;
+  Session session;
+};
+
+namespace {
+
+// dropout(x, ...) -> dropout(1, ...) as an output named by its stream; of a mask per sequence, the
+// first element of each: [S,1]. The graph without random nodes has no outputs.
+Graph MaskGraph(const Graph& model) {
+  Graph g = model;
+  g.ClearOutputs();
+  g.updates.clear();
+  const ValueId one = g.AddInput("one", {DType::kF32, {1}});
+  for (NodeId id : g.TopoOrder()) {
+    const Node n = g.node(id);
+    if (n.op != &kDropout) continue;
+    const DropoutAttrs& attrs = n.attrs.As<DropoutAttrs>();
+    const ValueId offsets = n.in[1];
+    ValueId mask = Dropout(g, BroadcastLike(g, one, n.in[0]), offsets, n.in[2], attrs);
+    if (attrs.per_sequence) mask = GatherRows(g, SliceCols(g, mask, 0, 1), FirstRows(g, offsets));
+    g.SetOutput(attrs.stream, mask);
+  }
+  g.EraseDead();
+  return g;
+}
+
+}  // namespace
+
+Trace::Trace(const std::string& dir) : dir_(dir), batches_(dir + "/batches.npz") {}
+Trace::~Trace() = default;
+
+std::unique_ptr<Trace> Trace::Begin(const RunConfig& config, const Graph& g, ParamStore& params,
+                                    const BatchSource& data, bool again) {
+  if (!again || !std::filesystem::exists(config.trace)) CreateFreshDirectory(config.trace);
+  std::unique_ptr<Trace> trace(new Trace(config.trace));
+  std::vector<TensorToWrite> tensors;
+  std::vector<std::string> names = g.ParamNames();
+  std::sort(names.begin(), names.end());
+  for (const std::string& name : names) tensors.push_back(ToWrite(name, params.Get(name)));
+  WriteSafetensors(config.trace + "/init.safetensors", tensors, {});
+  const Graph masks = MaskGraph(g);
+  if (!masks.outputs.empty()) {
+    trace->masks_ =
+        std::make_unique<Masks>(config.trace + "/masks.npz", masks, params,
+                                Counts{config.batch_size, config.batch_size * data.longest()});
+    trace->masks_->session.Input("one").f32()[0] = 1;
+  }
+  return trace;
+}
+
+void Trace::Step(int64_t step, std::span<const size_t> rows, double loss, double learning_rate,
+                 const BatchSource& data) {
+  const std::string name = fmt::format("step_{:06}", step);
+  std::vector<int32_t> order(rows.begin(), rows.end());
+  batches_.Add(ToWrite<int32_t>(name, {static_cast<int64_t>(order.size())}, order));
+  losses_ +=
+      fmt::format("{{\"step\":{},\"loss\":{:.9g},\"lr\":{:.17g}}}\n", step, loss, learning_rate);
+  if (!masks_) return;
+  int32_t* rng = masks_->session.Input("rng").i32();
+  rng[0] = static_cast<int32_t>(step), rng[1] = 0;
+  Counts batch{static_cast<int64_t>(rows.size()), 0};
+  if (data.longest() > 0) {  // where sequences begin differs from batch to batch
+    batch = data.Parts(masks_->session.options().capacity).front();
+    data.Fill(masks_->session, 0, batch.sequences, 0);
+  }
+  masks_->session.Run(batch);
+  for (const std::string& stream : masks_->names) {
+    const Tensor mask = masks_->session.Output(stream);
+    masks_->file.Add(
+        ToWrite<float>(name + "/" + stream, {mask.shape.rows(), mask.shape.cols()},
+                       std::span<const float>(mask.f32(), static_cast<size_t>(mask.shape.size()))));
+  }
+}
+
+void Trace::Finish(const ParamStore& params, const std::vector<std::string>& trainable) {
+  batches_.Close();
+  if (masks_) masks_->file.Close();
+  WriteFileAtomically(dir_ + "/loss.jsonl", losses_);
+  std::vector<TensorToWrite> tensors;
+  std::vector<std::string> names = trainable;
+  std::sort(names.begin(), names.end());
+  for (const std::string& name : names) tensors.push_back(ToWrite(name, params.Get(name)));
+  WriteSafetensors(dir_ + "/final.safetensors", tensors, {});
+}
+
+}  // namespace graft

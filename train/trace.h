@@ -1,0 +1,32 @@
+// --trace DIR: what a replay in another framework needs (docs/cli.md).
+#pragma once
+#include "runtime/graph.h"
+#include "runtime/io/npy.h"
+#include "train/batches.h"
+
+namespace graft {
+
+class Trace {
+ public:
+  // Writes init.safetensors: every parameter of the graph as it starts. What a trace of this
+  // run that did not come to a checkpoint (`again`) has left is replaced.
+  static std::unique_ptr<Trace> Begin(const RunConfig& config, const Graph& g, ParamStore& params,
+                                      const BatchSource& data, bool again);
+  ~Trace();
+  // Row order of the step (indices into the training list), loss, learning rate; dropout masks of
+  // the data's batch.
+  void Step(int64_t step, std::span<const size_t> rows, double loss, double learning_rate,
+            const BatchSource& data);
+  // final.safetensors: the trainable tensors.
+  void Finish(const ParamStore& params, const std::vector<std::string>& trainable);
+
+ private:
+  struct Masks;
+  explicit Trace(const std::string& dir);
+  std::string dir_;
+  NpzWriter batches_;
+  std::unique_ptr<Masks> masks_;
+  std::string losses_;
+};
+
+}  // namespace graft

@@ -1,0 +1,43 @@
+// The training loop: epochs, evaluation, checkpoints, trace, resume.
+#pragma once
+#include "train/evaluator.h"
+#include "train/run_dir.h"
+
+namespace graft {
+
+struct StepReport {
+  int64_t step = 0, steps = 0, epoch = 0, epochs = 0;  // step counts from 1 here
+  double loss = 0, learning_rate = 0, examples_per_second = 0, gflops = 0, seconds_left = 0;
+  const char* unit = "";  // "images", "texts"
+};
+struct EpochReport {
+  int64_t epoch = 0, epochs = 0;  // from 1
+  double train_loss = 0, seconds = 0, examples_per_second = 0;
+  const char* unit = "";
+  bool validated = false;
+  Metrics validation;
+};
+
+struct TrainHooks {
+  std::function<void(const std::string&)> note;  // one line of text
+  std::function<void(const StepReport&)> on_step;
+  std::function<void(const EpochReport&)> on_epoch;
+  std::function<bool()> stop;  // true: save and return after this step
+};
+
+struct TrainSummary {
+  RunConfig config;
+  int64_t steps = 0, trainable_parameters = 0;
+  double final_train_loss = 0, val_accuracy = -1, seconds = 0, examples_per_second = 0;
+  size_t planned_bytes = 0;
+  bool interrupted = false;
+  double start_seconds = 0;           // from the start of the process to the first step
+  std::optional<Layout> layout = {};  // of the model; not of a run that was finished before
+};
+
+// Trains from where the directory's state stands to the end, or until stop() or an error. A base
+// hash that is not known yet is computed meanwhile and recorded before the first checkpoint. Throws
+// Error of kind kNonFinite when the loss leaves the numbers; the last good checkpoint stays.
+TrainSummary Train(RunDir& dir, const TrainHooks& hooks);
+
+}  // namespace graft

@@ -12,6 +12,7 @@
 #include "tools/lib/output.h"
 #include "tools/lib/progress.h"
 #include "train/complete_config.h"
+#include "train/run_config_json.h"
 
 namespace graft {
 namespace {

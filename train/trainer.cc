@@ -15,7 +15,6 @@
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/json.h"
 #include "runtime/io/safetensors.h"
-#include "runtime/io/sha256.h"
 #include "runtime/rng.h"
 #include "train/budget.h"
 #include "train/capacity.h"
@@ -138,11 +137,7 @@ void Trainer::BeginTrace(const Graph& whole) {
 // The order of a run's examples is a function of their number: with others, what a checkpoint says
 // of its position means nothing.
 void Trainer::CheckExamples(const std::vector<std::string>& classes) {
-  std::string facts = fmt::format("{}\n", fmt::join(classes, "\n"));
-  for (const BatchSource* data : {train_.get(), validation_.get()})
-    for (size_t i = 0; data && i <= data->size(); ++i)
-      facts += i < data->size() ? fmt::format("{}:{} ", data->label(i), data->length(i)) : "\n";
-  const std::string hash = Sha256Hex(std::as_bytes(std::span(facts)));
+  const std::string hash = HashOfExamples(classes, train_.get(), validation_.get());
   if (c_.examples_sha256.empty()) return dir_.RecordExamples(hash);
   if (hash != c_.examples_sha256)
     Fail(
@@ -332,7 +327,7 @@ void Trainer::EndEpoch(int64_t epoch) {
       dir_.SaveWeights("best", model_.params, trainable_);
     }
   }
-  dir_.AppendMetrics(line);
+  dir_.AppendMetrics(DumpJson(line));
   if (hooks_.on_epoch) hooks_.on_epoch(report);
 }
 

@@ -75,6 +75,7 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   if (o.data.empty()) FailUsage("eval needs --data, the data set's directory");
   ApplyCommonOptions(common);
   OpenedModel opened = OpenModel(With(o.choice, common), InputKind::kDataset);
+  SayNotices(common, opened.model.notices);
   const std::optional<RunConfig> run = RunOf(o.choice);
   Dataset data(o.data, o.columns.empty() && run ? run->columns : o.columns);
   if (const std::string notice = data.notice(); !notice.empty()) Say(common, "note: " + notice);

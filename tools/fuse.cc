@@ -49,6 +49,7 @@ void Run(const FuseOptions& o, const CommonOptions& common) {
   }
   ApplyCommonOptions(common);
   OpenedModel opened = OpenModel(With(o.choice, common), InputKind::kDataset);
+  SayNotices(common, opened.model.notices);
   for (const std::string& read : {opened.facts.model, o.choice.run, o.choice.adapter}) {
     RefuseOverwriting(o.out, read);
     if (o.keep_base) RefuseOverwriting(KeptBasePath(o.out), read);

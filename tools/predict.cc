@@ -299,6 +299,7 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
   JointModel joint = OpenJointModel(With(o.choice, common), o.adapters, InputKind::kImages);
   for (const JointModel::Member& m : joint.members) CheckProblem(m.opened);
   const OpenedModel& opened = joint.first();
+  SayNotices(common, opened.model.notices);
   Inputs inputs = opened.model.is_bert() ? OpenTexts(o, opened, common) : OpenImages(o, opened);
   const Logits logits = ComputeLogits(joint, inputs, common);
   if (!o.logits.empty()) WriteLogits(o.logits, joint, logits, inputs.names.size());

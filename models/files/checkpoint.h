@@ -42,9 +42,12 @@ struct LoadedModel {
 
 // M of docs/cli.md: a safetensors file, a Hugging Face directory, the .npz of an original ViT, or
 // init:ARCH (seeded weights). `arch` is --arch or "". Throws Error for an unknown architecture,
-// missing keys, wrong shapes. A missing head is not an error here: `ledger` tells and AdaptClasses
-// adds one.
+// missing keys, wrong shapes, and for a tensor that the model does not read and that is not known
+// to be harmless (unused_tensors.h). A missing head is not an error here: `ledger` tells and
+// AdaptClasses adds one.
 LoadedModel LoadModel(const std::string& source, const std::string& arch = "", uint64_t seed = 0);
+// The same, with such tensors in ledger.unexpected: to look at a file, not to run it.
+LoadedModel LoadToInspect(const std::string& source, const std::string& arch, uint64_t seed);
 
 // Makes the model fit a task: a fresh head for these classes, unless the model's labels are these
 // already; no labels leave it as it is. An entry in the ledger says what was done.
@@ -56,6 +59,8 @@ void AdaptModel(LoadedModel& model, int64_t image_size, const std::vector<std::s
 // have.
 void SetPooling(LoadedModel& model, const std::string& pool);
 
+// Throws Error for a part of the model that a layout has no place for.
+void CheckExpressible(const LoadedModel& model, Layout layout);
 // Another naming for what SaveModel writes. Throws Error for a model that it cannot express.
 void ToLayout(LoadedModel& model, Layout layout);
 

@@ -4,6 +4,7 @@
 
 #include "ops/ops.h"
 #include "peft/methods.h"
+#include "runtime/dependence.h"
 
 namespace graft {
 namespace {
@@ -29,15 +30,14 @@ int64_t BlockOf(const std::string& scope) {
 PassReport ApplyLast(const MethodArgs& a) {
   const Graph& g = a.g;
   int64_t depth = 0;
-  std::vector<bool> after(g.num_values());  // values that depend on a block
+  std::vector<ValueId> in_blocks;
   for (NodeId id : g.TopoOrder()) {
     const Node& n = g.node(id);
-    depth = std::max(depth, BlockOf(n.scope) + 1);
-    const bool inside = BlockOf(n.scope) >= 0;
-    const bool any =
-        inside || std::any_of(n.in.begin(), n.in.end(), [&](ValueId v) { return after[v.i]; });
-    for (ValueId v : n.out) after[v.i] = any;
+    const int64_t block = BlockOf(n.scope);
+    depth = std::max(depth, block + 1);
+    if (block >= 0) in_blocks.insert(in_blocks.end(), n.out.begin(), n.out.end());
   }
+  const std::vector<bool> after = DependsOnAny(g, in_blocks);
   const int64_t k = a.Int("k", 1, std::max<int64_t>(1, depth));
   return Select(a, "last", [&](const Graph& graph, ValueId p) {
     const auto& users = graph.users(p);

@@ -9,18 +9,6 @@
 namespace graft {
 namespace {
 
-// What depends on parameters only. A rewrite adds nodes, and then it is found anew.
-class Constants {
- public:
-  const std::vector<bool>& Of(const Graph& g) {
-    if (constant_.size() != g.num_values()) constant_ = DependsOnlyOnParameters(g);
-    return constant_;
-  }
-
- private:
-  std::vector<bool> constant_;
-};
-
 Pat Dense(Pat x, Pat w) {
   return Op(kMatmul, {std::move(x), std::move(w)}, MatmulAttrs{.tb = true});
 }
@@ -35,13 +23,16 @@ PassReport RemoveDropout(Graph& g) {
 }
 
 PassReport MergeLinear(Graph& g) {
-  Constants constants;
+  std::vector<bool> constant = DependsOnlyOnParameters(g);
   const auto weight = [&](const char* name) {
-    return Any(name).If([&](const Graph& graph, ValueId v) { return constants.Of(graph)[v.i]; });
+    return Any(name).If([&](const Graph& graph, ValueId v) {
+      ExtendOnlyOnParameters(graph, constant);
+      return constant[v.i];
+    });
   };
   // The nodes that an inference must run: those that depend on an input (or on nothing).
   const auto data_nodes = [&](const Graph& graph) {
-    const std::vector<bool>& constant = constants.Of(graph);
+    ExtendOnlyOnParameters(graph, constant);
     double count = 0;
     for (uint32_t i = 0; i < graph.num_nodes(); ++i)
       if (const Node& n = graph.node({i}); n.op) count += !constant[n.out[0].i];

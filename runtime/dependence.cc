@@ -20,6 +20,8 @@ std::vector<bool> Walk(const Graph& g, std::span<const ValueId> seeds, const Joi
   return set;
 }
 
+bool Varies(const Node& n) { return n.phase != Phase::kMain || n.op->random || n.in.empty(); }
+
 }  // namespace
 
 std::vector<bool> DependsOnAny(const Graph& g, std::span<const ValueId> seeds) {
@@ -35,9 +37,19 @@ std::vector<bool> DependsOnlyOn(const Graph& g, std::span<const ValueId> seeds,
 }
 
 std::vector<bool> DependsOnlyOnParameters(const Graph& g) {
-  return DependsOnlyOn(g, g.Leaves(Role::kParam), [](const Node& n) {
-    return n.phase != Phase::kMain || n.op->random || n.in.empty();
-  });
+  return DependsOnlyOn(g, g.Leaves(Role::kParam), Varies);
+}
+
+void ExtendOnlyOnParameters(const Graph& g, std::vector<bool>& known) {
+  while (known.size() < g.num_values()) {
+    const Value& value = g.value({static_cast<uint32_t>(known.size())});
+    bool constant = value.role == Role::kParam;
+    if (value.producer.valid()) {  // it read what was there when it was added
+      const Node& n = g.node(value.producer);
+      constant = !Varies(n) && std::ranges::all_of(n.in, [&](ValueId v) { return known[v.i]; });
+    }
+    known.push_back(constant);
+  }
 }
 
 std::vector<ValueId> NeededOutside(const Graph& g, const std::vector<bool>& set) {

@@ -17,6 +17,9 @@ std::vector<bool> DependsOnlyOn(const Graph& g, std::span<const ValueId> seeds,
 // until one of them changes: by main nodes that draw no random numbers. Nodes without inputs are
 // out, because their results depend on the size of the batch.
 std::vector<bool> DependsOnlyOnParameters(const Graph& g);
+// Appends the answer for the nodes that were added to the graph since `known` was found. A rewrite
+// that puts a value in the place of another with the same answer may lie between.
+void ExtendOnlyOnParameters(const Graph& g, std::vector<bool>& known);
 
 // The values of a set that somebody outside of it needs: those that a node reads whose results are
 // not in the set, outputs and values of updates.

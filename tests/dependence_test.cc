@@ -94,6 +94,23 @@ TEST_F(DependenceTest, ParametersAloneMakeNothingRandomAndNothingOfTheUpdate) {
   EXPECT_TRUE(any[drawn.i] && any[updated.i] && any[later.i]);
 }
 
+TEST_F(DependenceTest, AGraphThatGrows) {
+  std::vector<bool> known = DependsOnlyOnParameters(g);
+  const ValueId sum = Add(g, a, b), mixed = Add(g, sum, x), offsets = Offsets(g, 4);
+  g.SetOutput("y", mixed);
+  ExtendOnlyOnParameters(g, known);
+  EXPECT_EQ(known, DependsOnlyOnParameters(g));
+  const ValueId c = g.AddParam("c", {4, 4}), product = Matmul(g, sum, c);
+  g.ReplaceUses(sum, product);  // an older node reads a younger value, and product itself
+  g.SetInput(g.value(product).producer, 0, sum);
+  const auto normed = g.Add(kLayerNorm, {product, g.AddParam("gain", {4}), g.AddParam("bias", {4})},
+                            NormAttrs{1e-5});
+  ExtendOnlyOnParameters(g, known);
+  EXPECT_EQ(known, DependsOnlyOnParameters(g));
+  EXPECT_TRUE(known[product.i] && known[normed[2].i]);
+  EXPECT_FALSE(known[mixed.i] || known[offsets.i]);
+}
+
 TEST_F(DependenceTest, WhatOthersNeed) {
   const ValueId sum = Add(g, a, b), inner = Tanh(sum), outer = Scale(g, inner, 2);
   const ValueId out = Add(g, outer, x), result = Tanh(a), updated = Mul(g, a, b);

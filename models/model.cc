@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "models/transformer.h"
-
 namespace graft {
 namespace {
 
@@ -18,12 +16,6 @@ bool IsBert(const std::string& name) {
 }
 
 }  // namespace
-
-std::vector<std::string> ModelNames() {
-  std::vector<std::string> names = VitNames();
-  for (std::string& name : BertNames()) names.push_back(std::move(name));
-  return names;
-}
 
 ModelConfig ModelByName(const std::string& name) {
   const std::vector<std::string> bert = BertNames();

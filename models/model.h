@@ -12,7 +12,6 @@ using ModelConfig = std::variant<VitConfig, BertConfig>;
 
 // By architecture name, "vit_base_patch16_224" or "bert_base"; Error with the nearest name.
 ModelConfig ModelByName(const std::string& name);
-std::vector<std::string> ModelNames();
 // The name whose table entry agrees in sizes (not in classes, eps, activation, pooling), or a
 // description such as "bert(width=24,...)".
 std::string ArchitectureName(const ModelConfig& config);

@@ -74,7 +74,4 @@ constexpr bool PreferOnednn(const GemmChoice& c) {
 // False if the library does not know it or has already started.
 bool CapOnednnIsa(const std::string& isa);
 
-// Most primitives that oneDNN's own cache keeps (1,024 by default, which looks like a memory leak).
-void CapOnednnCache(int primitives);
-
 }  // namespace graft

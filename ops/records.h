@@ -1,6 +1,5 @@
 // What the records of the arithmetic families share: checks of input types, costs, sizes of chunks.
 #pragma once
-#include <algorithm>
 
 #include "ops/ops.h"
 

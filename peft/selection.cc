@@ -13,7 +13,7 @@ std::vector<MethodOption> NoOptions() { return {}; }
 
 PassReport Select(const MethodArgs& a, const char* name,
                   const std::function<bool(const Graph&, ValueId)>& which) {
-  PassReport report{name, 0, a.g.live_nodes(), a.g.live_nodes(), 0, {}};
+  PassReport report{name, 0, a.g.live_nodes(), a.g.live_nodes(), 0};
   report.rewrites = SetTrainable(a.g, which);
   if (report.rewrites == 0) FailUsage("'{}' finds no parameter", name);
   return report;
@@ -106,7 +106,7 @@ const MethodRecord kLinearProbeMethod{
     .options = NoOptions,
     .apply =
         +[](const MethodArgs& a) {
-          return PassReport{"linear", 0, a.g.live_nodes(), a.g.live_nodes(), 0, {}};
+          return PassReport{"linear", 0, a.g.live_nodes(), a.g.live_nodes(), 0};
         },
     .foldable = true,
     .learning_rate = 1e-2};

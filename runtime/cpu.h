@@ -1,4 +1,4 @@
-// What this machine gives to this process: cores, caches, instructions, memory in use. Linux.
+// What this machine gives to this process: cores, caches, memory in use. Linux.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -9,12 +9,10 @@ namespace graft {
 
 struct CpuInfo {
   std::string model = "unknown";  // "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz"
-  int logical_cpus = 1;           // that the affinity mask allows
-  int physical_cores = 1;         // of these, siblings counted once
+  int physical_cores = 1;         // that the affinity mask allows, siblings counted once
   double quota = 0;               // CPUs that the container (cgroup v1 or v2) may use; 0: no limit
   // Where the system tells nothing, the smallest sizes in use today; never 0.
   size_t l1d_bytes = 32 << 10, l2_bytes = 256 << 10, l3_bytes = 4 << 20;
-  bool avx2 = false, avx512 = false, avx512_bf16 = false, avx512_vnni = false, amx_bf16 = false;
 };
 
 // Reads `root`/proc and `root`/sys, where `cpus` are the allowed CPUs; for tests.

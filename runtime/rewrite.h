@@ -55,7 +55,6 @@ struct PassReport {
   int rewrites = 0;
   size_t nodes_before = 0, nodes_after = 0;
   double milliseconds = 0;
-  std::vector<std::string> notes;  // matches that a rule left, with reasons
 };
 
 // One walk over the nodes present at the start: what a rule builds is not visited again.

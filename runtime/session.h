@@ -46,7 +46,6 @@ class Session {
   // are written there. Throws Error for a missing parameter or one of another shape.
   Session(const Graph& graph, ParamStore& params, SessionOptions options);
   ~Session();
-  Session(Session&&) noexcept;
   Session(const Session&) = delete;
 
   // The caller's buffer of an input, sized for the capacity. Throws Error with the nearest name.

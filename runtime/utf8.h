@@ -13,7 +13,4 @@ size_t FirstInvalidUtf8(std::string_view text);
 // Python's bytes.decode(errors="replace").
 std::u32string DecodeUtf8(std::string_view text);
 
-// REQUIRES: c is a code point, no surrogate.
-void AppendUtf8(char32_t c, std::string& utf8);
-
 }  // namespace graft

@@ -73,7 +73,6 @@ class SafetensorsModel {
   const StringMap& metadata() const { return files_.front().metadata(); }
   const FileTensor* Find(std::string_view name) const;
   void Load(std::string_view name, std::string as, ParamStore* store) const;
-  ParamStore LoadAll() const;
 
  private:
   explicit SafetensorsModel(std::vector<SafetensorsFile> files);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <map>
-#include <numeric>
 
 #include "runtime/op.h"
 #include "tools/lib/ranks.h"

@@ -9,7 +9,7 @@ namespace {
 
 double Flops(const Graph& g) {
   double flops = 0;
-  constexpr Counts kExample{1, 64};  // tokens: of a text
+  constexpr Counts kExample{1, 64};  // a text has 64 tokens
   for (NodeId id : g.TopoOrder()) flops += CostOf(g, g.node(id), kExample).flops;
   return flops;
 }

@@ -119,7 +119,8 @@ HWY_INLINE V Logistic(D d, V x, V& e) {
   return hn::Div(hn::IfThenElse(hn::Lt(x, hn::Zero(d)), e, one), hn::Add(one, e));
 }
 
-// x Phi(x); `slope` gets the derivative Phi(x) + x phi(x),  phi(x) = exp(-x^2 / 2) / sqrt(2 pi).
+// Returns x Phi(x). `slope` gets the derivative Phi(x) + x phi(x), where phi(x) is the density
+// exp(-x^2 / 2) / sqrt(2 pi).
 template <class D, class V>
 HWY_INLINE V GeluErf(D d, V x, V& slope) {
   V e;
@@ -128,8 +129,8 @@ HWY_INLINE V GeluErf(D d, V x, V& slope) {
   return hn::Mul(x, cdf);
 }
 
-// With w = 2 sqrt(2 / pi) (x + 0.044715 x^3) and s = logistic(w): x s; `slope` gets the derivative
-// s + x s (1 - s) w'.
+// Returns x s for w = 2 sqrt(2 / pi) (x + 0.044715 x^3) and s = logistic(w). `slope` gets the
+// derivative s + x s (1 - s) w'.
 template <class D, class V>
 HWY_INLINE V GeluTanh(D d, V x, V& slope) {
   const float c = 2 * 0.79788456080286536f, k = 0.044715f;

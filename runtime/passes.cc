@@ -149,7 +149,7 @@ PassReport SinkGather(Graph& g, const OpDef& gather, const SinkRule& special) {
     g.SetName(replacement, g.value(matrix).name);
     g.ReplaceUses(picked, replacement);
     g.EraseDead();
-    // All of them: one that had to stay may have lost the other reader.
+    // All gathers are looked at again: one that had to stay may have lost the other reader.
     for (uint32_t n = 0; n < g.num_nodes(); ++n)
       if (g.node({n}).op == &gather) work.push_back({n});
     ++report.rewrites;

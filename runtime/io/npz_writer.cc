@@ -33,7 +33,8 @@ void PutCommon(Record* record, uint32_t crc, size_t name_size, size_t extra_size
   record->U16(name_size).U16(extra_size);
 }
 
-// Of the bytes so far (`crc`) and these. For zlib itself a null pointer means to begin anew.
+// The checksum of the bytes so far, which is `crc`, goes on over these. To zlib a null pointer
+// means to begin anew.
 uint32_t Crc(uLong crc, const void* bytes, size_t size) {
   return static_cast<uint32_t>(size ? crc32_z(crc, static_cast<const Bytef*>(bytes), size) : crc);
 }

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "models/arch_text.h"
-#include "models/transformer.h"
 
 namespace graft {
 namespace {

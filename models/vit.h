@@ -1,6 +1,5 @@
 // Vision transformers (Dosovitskiy et al. 2021, arXiv 2010.11929) as graphs.
 #pragma once
-#include <map>
 
 #include "runtime/graph.h"
 #include "runtime/params.h"

@@ -138,8 +138,8 @@ struct AttentionGradAttrs {
 
 // --- shape.cc ---
 
-struct SliceAttrs {  // also of PadCols/PadRows: `begin` zeros before, `count` columns or rows in
-                     // all
+// For PadCols and PadRows there are `begin` zeros before and `count` columns or rows in all.
+struct SliceAttrs {
   int64_t begin = 0, count = 0;
   bool operator==(const SliceAttrs&) const = default;
   static void Visit(auto& self, auto&& f) { f("begin", self.begin), f("count", self.count); }
@@ -212,9 +212,8 @@ struct ShiftAttrs {
 inline ValueId ShiftOffsets(Graph& g, ValueId offsets, int64_t by) {
   return g.Add1(kShiftOffsets, {offsets}, ShiftAttrs{by});
 }
-inline ValueId FirstRows(Graph& g, ValueId offsets) {
-  return g.Add1(kFirstRows, {offsets});
-}  // [S]
+// i32 [S]: the first row of every sequence.
+inline ValueId FirstRows(Graph& g, ValueId offsets) { return g.Add1(kFirstRows, {offsets}); }
 struct TokensAttrs {
   int64_t position = 0, count = 0;
   bool operator==(const TokensAttrs&) const = default;

@@ -166,7 +166,7 @@ std::optional<Match> MatchPattern(const Graph& g, const Pat& pattern, ValueId ro
 }
 
 PassReport Rewrite(Graph& g, std::string pass, std::span<const Rule> rules) {
-  PassReport report{std::move(pass), 0, g.live_nodes(), 0, 0, {}};
+  PassReport report{std::move(pass), 0, g.live_nodes(), 0, 0};
   for (NodeId id : g.TopoOrder()) {
     if (!g.node(id).op) continue;
     const std::vector<ValueId> results = g.node(id).out;
@@ -181,7 +181,7 @@ PassReport Rewrite(Graph& g, std::string pass, std::span<const Rule> rules) {
 
 PassReport RewriteToFixpoint(Graph& g, std::string pass, std::span<const Rule> rules,
                              const Measure& measure) {
-  PassReport report{std::move(pass), 0, g.live_nodes(), 0, 0, {}};
+  PassReport report{std::move(pass), 0, g.live_nodes(), 0, 0};
   auto size = [&] { return measure ? measure(g) : static_cast<double>(g.live_nodes()); };
   double before = size();
   for (bool changed = true; changed;) {

@@ -8,7 +8,7 @@
 namespace graft {
 namespace {
 
-std::atomic<int> g_threads{0};  // 0: not asked for yet
+std::atomic<int> g_threads{0};  // 0 until it is asked for
 
 }  // namespace
 

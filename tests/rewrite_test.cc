@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 
 #include "runtime/text.h"
-#include "runtime/verify.h"
 #include "tests/graph_testing.h"
 
 namespace graft::testing {

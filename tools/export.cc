@@ -4,7 +4,6 @@
 #include "adapters/adapter_file.h"
 #include "adapters/hf/peft_writer.h"
 #include "runtime/io/atomic_file.h"
-#include "runtime/io/json.h"
 #include "tools/commands.h"
 #include "tools/lib/model_options.h"
 #include "tools/lib/output.h"

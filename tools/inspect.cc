@@ -4,7 +4,6 @@
 #include "adapters/method_graph.h"
 #include "adapters/open_model.h"
 #include "runtime/io/atomic_file.h"
-#include "runtime/io/json.h"
 #include "runtime/text.h"
 #include "tools/commands.h"
 #include "tools/lib/adapter_report.h"

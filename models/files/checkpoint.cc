@@ -1,6 +1,5 @@
 #include "models/files/checkpoint.h"
 
-#include <algorithm>
 #include <cstring>
 #include <set>
 

@@ -5,6 +5,7 @@
 
 #include "data/splits.h"
 #include "models/text/tokenizer.h"
+#include "runtime/io/sha256.h"
 #include "runtime/rng.h"
 #include "runtime/threads.h"
 
@@ -221,6 +222,15 @@ std::unique_ptr<BatchSource> MakeRandomData(size_t n, const LoadedModel& model, 
     sequence.types.assign(sequence.ids.size(), 0);
     return sequence;
   });
+}
+
+std::string ExamplesHash(const std::vector<std::string>& classes, const BatchSource* train,
+                         const BatchSource* validation) {
+  std::string facts = fmt::format("{}\n", fmt::join(classes, "\n"));
+  for (const BatchSource* data : {train, validation})
+    for (size_t i = 0; data && i <= data->size(); ++i)
+      facts += i < data->size() ? fmt::format("{}:{} ", data->label(i), data->length(i)) : "\n";
+  return Sha256Hex(std::as_bytes(std::span(facts)));
 }
 
 }  // namespace graft

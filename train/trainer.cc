@@ -15,7 +15,6 @@
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/json.h"
 #include "runtime/io/safetensors.h"
-#include "runtime/io/sha256.h"
 #include "runtime/rng.h"
 #include "train/budget.h"
 #include "train/capacity.h"
@@ -67,6 +66,8 @@ class Trainer {
   TrainSummary Summary() const;
 
   int64_t epoch_of(int64_t step) const { return step / steps_per_epoch_; }
+  // Kept features stand for the examples, unless a trace draws masks of their rows.
+  bool ReadsExamples() const { return !features_ || (trace_ && trace_->draws_masks()); }
   std::vector<size_t> EpochOrder(int64_t epoch) const;
 
   RunDir& dir_;
@@ -138,11 +139,7 @@ void Trainer::BeginTrace(const Graph& whole) {
 // The order of a run's examples is a function of their number: with others, what a checkpoint says
 // of its position means nothing.
 void Trainer::CheckExamples(const std::vector<std::string>& classes) {
-  std::string facts = fmt::format("{}\n", fmt::join(classes, "\n"));
-  for (const BatchSource* data : {train_.get(), validation_.get()})
-    for (size_t i = 0; data && i <= data->size(); ++i)
-      facts += i < data->size() ? fmt::format("{}:{} ", data->label(i), data->length(i)) : "\n";
-  const std::string hash = Sha256Hex(std::as_bytes(std::span(facts)));
+  const std::string hash = ExamplesHash(classes, train_.get(), validation_.get());
   if (c_.examples_sha256.empty()) return dir_.RecordExamples(hash);
   if (hash != c_.examples_sha256)
     Fail(
@@ -227,6 +224,7 @@ std::vector<size_t> Trainer::EpochOrder(int64_t epoch) const {
 
 StepResult Trainer::StepOnFeatures(std::span<const size_t> rows, double lr) {
   Session& session = step_->session();
+  if (ReadsExamples()) train_->Take(rows.size());
   work_ = static_cast<double>(rows.size()) / static_cast<double>(step_->micro_batch());
   return step_->Run(static_cast<int64_t>(rows.size()), progress_.step, lr,
                     [&](int64_t first, int64_t count, int worker) {
@@ -272,7 +270,7 @@ void Trainer::OneEpoch() {
   const std::vector<size_t> order = EpochOrder(epoch);
   const size_t batch = static_cast<size_t>(c_.batch_size);
   const size_t done = static_cast<size_t>(progress_.step % steps_per_epoch_) * batch;
-  if (!features_) train_->Start({order.begin() + static_cast<ptrdiff_t>(done), order.end()});
+  if (ReadsExamples()) train_->Start({order.begin() + static_cast<ptrdiff_t>(done), order.end()});
   const double flops = step_->session().cost(Phase::kMain).flops;  // of a full micro-batch
   for (size_t at = done; at < order.size(); at += batch) {
     const Clock::time_point start = Clock::now();

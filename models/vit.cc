@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "models/transformer.h"
-#include "ops/ops.h"
+#include "ops/row_sets.h"
 
 namespace graft {
 
@@ -50,7 +50,7 @@ class Builder {
   Graph Build() {
     const ValueId image = g_.AddInput(
         "image", {DType::kF32, {Dim::Sequences(), c_.channels, c_.image_size, c_.image_size}});
-    if (b_.drop_path > 0) rng_ = g_.AddInput("rng", {DType::kI32, {2}});
+    if (b_.drop_path > 0) g_.AddInput("rng", {DType::kI32, {2}});
     ValueId x = Embed(image);
     for (int64_t i = 0; i < c_.depth; ++i) x = Block(x, i);
     const ValueId logits = Head(x);
@@ -107,8 +107,7 @@ class Builder {
   ValueId DropPath(ValueId branch, int64_t block, const char* name) {
     if (b_.drop_path <= 0 || block == 0) return branch;
     const double p = b_.drop_path * static_cast<double>(block) / static_cast<double>(c_.depth - 1);
-    return Dropout(g_, branch, offsets_, rng_,
-                   {p, true, b_.seed, fmt::format("blocks.{}.{}", block, name)});
+    return rows_.Drop(branch, {p, true, b_.seed, fmt::format("blocks.{}.{}", block, name)});
   }
 
   ValueId Block(ValueId x, int64_t i) {
@@ -157,7 +156,8 @@ class Builder {
   const VitConfig& c_;
   const VitBuild& b_;
   Graph g_;
-  ValueId offsets_, rng_;
+  RowSets rows_{g_};
+  ValueId offsets_;
 };
 
 }  // namespace

@@ -95,4 +95,10 @@ void AppendUtf8(char32_t c, std::string& utf8) {
   put(0x80 | (c & 0x3F));
 }
 
+std::string ToLowerAscii(std::string text) {
+  for (char& c : text)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return text;
+}
+
 }  // namespace graft

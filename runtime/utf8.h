@@ -16,4 +16,6 @@ std::u32string DecodeUtf8(std::string_view text);
 // REQUIRES: c is a code point, no surrogate.
 void AppendUtf8(char32_t c, std::string& utf8);
 
+std::string ToLowerAscii(std::string text);
+
 }  // namespace graft

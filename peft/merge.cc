@@ -34,6 +34,10 @@ double DataNodes(const Graph& g) {
 }
 
 Pat Weight(const char* name) { return Any(name).If(FromParametersOnly); }
+// What depends on parameters only is a constant, however it is computed: folding's work.
+Pat Data(const char* name) {
+  return Any(name).If([](const Graph& g, ValueId v) { return !FromParametersOnly(g, v); });
+}
 Pat Dense(Pat x, Pat w) {
   return Op(kMatmul, {std::move(x), std::move(w)}, MatmulAttrs{.tb = true});
 }
@@ -50,18 +54,18 @@ PassReport RemoveDropout(Graph& g) {
 PassReport MergeLinear(Graph& g) {
   const Rule rules[] = {
       // (x A') B' -> x (B A)'
-      {"linear after linear", Dense(Dense(Any("x"), Weight("a")), Weight("b")),
+      {"linear after linear", Dense(Dense(Data("x"), Weight("a")), Weight("b")),
        [](Graph& graph, const Match& m) {
          return Dense(graph, m["x"], Matmul(graph, m["b"], m["a"]));
        }},
       // s (x P') -> x (s P)'
-      {"scaled linear", Op(kScale, {Dense(Any("x"), Weight("p")).As("y")}),
+      {"scaled linear", Op(kScale, {Dense(Data("x"), Weight("p")).As("y")}),
        [](Graph& graph, const Match& m) {
          const double s = graph.node(graph.value(m.root).producer).attrs.As<ScaleAttrs>().by;
          return Dense(graph, m["x"], Scale(graph, m["p"], s));
        }},
       // x W' + x P' -> x (W + P)'
-      {"parallel linear", Op(kAdd, {Dense(Any("x"), Weight("w")), Dense(Any("x"), Weight("p"))}),
+      {"parallel linear", Op(kAdd, {Dense(Data("x"), Weight("w")), Dense(Data("x"), Weight("p"))}),
        [](Graph& graph, const Match& m) {
          const ValueId sum = Add(graph, m["w"], m["p"]);
          // Of the two operands, the base weight is the one with a name.

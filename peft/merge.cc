@@ -30,6 +30,13 @@ PassReport MergeLinear(Graph& g) {
       return constant[v.i];
     });
   };
+  // What depends on parameters only is a constant, however it is computed: folding's work.
+  const auto data = [&](const char* name) {
+    return Any(name).If([&](const Graph& graph, ValueId v) {
+      ExtendOnlyOnParameters(graph, constant);
+      return !constant[v.i];
+    });
+  };
   // The nodes that an inference must run: those that depend on an input (or on nothing).
   const auto data_nodes = [&](const Graph& graph) {
     ExtendOnlyOnParameters(graph, constant);
@@ -40,18 +47,18 @@ PassReport MergeLinear(Graph& g) {
   };
   const Rule rules[] = {
       // (x A') B' -> x (B A)'
-      {"linear after linear", Dense(Dense(Any("x"), weight("a")), weight("b")),
+      {"linear after linear", Dense(Dense(data("x"), weight("a")), weight("b")),
        [](Graph& graph, const Match& m) {
          return Dense(graph, m["x"], Matmul(graph, m["b"], m["a"]));
        }},
       // s (x P') -> x (s P)'
-      {"scaled linear", Op(kScale, {Dense(Any("x"), weight("p")).As("y")}),
+      {"scaled linear", Op(kScale, {Dense(data("x"), weight("p")).As("y")}),
        [](Graph& graph, const Match& m) {
          const double s = graph.node(graph.value(m.root).producer).attrs.As<ScaleAttrs>().by;
          return Dense(graph, m["x"], Scale(graph, m["p"], s));
        }},
       // x W' + x P' -> x (W + P)'
-      {"parallel linear", Op(kAdd, {Dense(Any("x"), weight("w")), Dense(Any("x"), weight("p"))}),
+      {"parallel linear", Op(kAdd, {Dense(data("x"), weight("w")), Dense(data("x"), weight("p"))}),
        [](Graph& graph, const Match& m) {
          const ValueId sum = Add(graph, m["w"], m["p"]);
          // Of the two operands, the base weight is the one with a name.

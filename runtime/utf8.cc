@@ -78,4 +78,10 @@ std::u32string DecodeUtf8(std::string_view text) {
   return out;
 }
 
+std::string ToLowerAscii(std::string text) {
+  for (char& c : text)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return text;
+}
+
 }  // namespace graft

@@ -13,4 +13,6 @@ size_t FirstInvalidUtf8(std::string_view text);
 // as in Python's bytes.decode(errors="replace").
 std::u32string DecodeUtf8(std::string_view text);
 
+std::string ToLowerAscii(std::string text);
+
 }  // namespace graft

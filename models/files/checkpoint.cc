@@ -5,6 +5,7 @@
 
 #include "models/arch_text.h"
 #include "models/files/architecture.h"
+#include "models/files/class_names.h"
 #include "models/files/hf_config.h"
 #include "models/files/unused_tensors.h"
 #include "models/files/wrapper.h"
@@ -143,11 +144,31 @@ LoadedModel LoadModel(const std::string& source, const std::string& arch, uint64
   return model;
 }
 
-void AdaptClasses(LoadedModel& model, const std::vector<std::string>& labels, uint64_t seed) {
+bool HasTrainedHead(const LoadedModel& model) {
+  const std::string problem = ProblemType(model);
+  return model.params.Has("head.weight") && !model.source.starts_with("init:") &&
+         Classes(model.config) > 1 && (problem.empty() || problem == "single_label_classification");
+}
+
+namespace {
+
+bool HeadServes(const LoadedModel& model, const std::vector<std::string>& labels) {
+  if (!model.params.Has("head.weight") || Classes(model.config) != std::ssize(labels)) return false;
+  if (model.labels == labels) return true;  // also what an earlier call has made
+  if (!HasTrainedHead(model)) return false;
+  const std::optional<ClassMatch> match = MatchClasses(labels, model.labels);
+  return match && match->SameOrder();
+}
+
+}  // namespace
+
+void AdaptClasses(LoadedModel& model, const std::vector<std::string>& labels, uint64_t seed,
+                  bool new_head) {
   if (labels.empty()) return;
+  const bool keep = !new_head && HeadServes(model, labels);
   DropProblemType(&model);
-  const bool fits = Classes(model.config) == std::ssize(labels);
-  if (model.params.Has("head.weight") && model.labels == labels && fits) return;
+  model.labels = labels;
+  if (keep) return;
   model.ledger.reshaped.push_back({"head", fmt::format("{} classes", Classes(model.config)),
                                    fmt::format("{} classes", labels.size()),
                                    "fresh head for the task"});
@@ -155,11 +176,10 @@ void AdaptClasses(LoadedModel& model, const std::vector<std::string>& labels, ui
   for (const char* name : {"head.weight", "head.bias", "head.dist.weight", "head.dist.bias"})
     if (model.params.Has(name)) model.params.Erase(name);
   InitMissing(BuildModel(model.config), model.params, seed, "head.");
-  model.labels = labels;
 }
 
 void AdaptModel(LoadedModel& model, int64_t image_size, const std::vector<std::string>& labels,
-                uint64_t seed) {
+                uint64_t seed, bool new_head) {
   VitConfig& c = model.vit();
   if (image_size != c.image_size) {
     VitConfig resized = c;
@@ -173,7 +193,7 @@ void AdaptModel(LoadedModel& model, int64_t image_size, const std::vector<std::s
          fmt::format("positions resampled for {0}x{0} images", image_size)});
     c = resized;
   }
-  AdaptClasses(model, labels, seed);
+  AdaptClasses(model, labels, seed, new_head);
 }
 
 void SetPooling(LoadedModel& model, const std::string& pool) {

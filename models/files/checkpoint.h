@@ -49,12 +49,17 @@ LoadedModel LoadModel(const std::string& source, const std::string& arch = "", u
 // The same, with such tensors in ledger.unexpected: to look at a file, not to run it.
 LoadedModel LoadToInspect(const std::string& source, const std::string& arch, uint64_t seed);
 
-// Makes the model fit a task: a fresh head for these classes, unless the model's labels are these
-// already; no labels leave it as it is. An entry in the ledger says what was done.
-void AdaptClasses(LoadedModel& model, const std::vector<std::string>& labels, uint64_t seed = 0);
+// The model has a head that was trained to choose one of these classes: it comes from a file, not
+// from init:, and is none for regression or several labels at once.
+bool HasTrainedHead(const LoadedModel& model);
+// Makes the model fit a task. A trained head whose classes are these in this order (MatchClasses)
+// stays, unless `new_head`; otherwise there is a fresh one, and an entry in the ledger says so. No
+// labels leave it as it is.
+void AdaptClasses(LoadedModel& model, const std::vector<std::string>& labels, uint64_t seed = 0,
+                  bool new_head = false);
 // Of a ViT also the image size: positions are resampled.
 void AdaptModel(LoadedModel& model, int64_t image_size, const std::vector<std::string>& labels,
-                uint64_t seed = 0);
+                uint64_t seed = 0, bool new_head = false);
 // What BERT's classifier reads: pooler | cls | mean. Error for a pooler that the file does not
 // have.
 void SetPooling(LoadedModel& model, const std::string& pool);

@@ -44,3 +44,10 @@ def save_inputs(folder, size):
     x = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(5))
     np.save(file, x.numpy())
     return file, x
+
+
+def read_hf(folder, classes):
+    """A directory as transformers loads it by default: by the class that its config names."""
+    from transformers import AutoModelForImageClassification
+
+    return AutoModelForImageClassification.from_pretrained(folder).eval()

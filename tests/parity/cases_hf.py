@@ -4,7 +4,7 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
 
-from cases import Case, randomise, save_inputs
+from cases import Case, randomise, read_hf, save_inputs
 
 SIZES = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_labels=5)
 VIT = dict(**SIZES, intermediate_size=64, image_size=32, patch_size=8)
@@ -17,10 +17,6 @@ def edit(file, change):
 
 def left_over(**tensors):
     return lambda s: {**s, **{k.replace("__", "."): v for k, v in tensors.items()}}
-
-
-def read(folder, classes):
-    return hf.AutoModelForImageClassification.from_pretrained(folder).eval()
 
 
 def change_query(suffix):
@@ -88,7 +84,8 @@ CASES = [
                 torch.randn(2, 32)}),
     ("beit", "refuse", "beit|BeitFor", hf.BeitForImageClassification,
      hf.BeitConfig(**VIT, out_indices=[0, 1]), None),
-    ("msn", "refuse", "vit_msn|ViTMSN", hf.ViTMSNForImageClassification, hf.ViTMSNConfig(**VIT), None),
+    ("msn", "refuse", "vit_msn|ViTMSN", hf.ViTMSNForImageClassification,
+     hf.ViTMSNConfig(**VIT), None),
     ("bit", "refuse", "resnet|ResNet", hf.ResNetForImageClassification,
      hf.ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1], num_labels=5), None),
 ]
@@ -107,7 +104,7 @@ def cases(folder):
         if expect != "refuse":
             with torch.no_grad():
                 logits = made(pixel_values=x).logits.numpy()
-        readers = {"hf": read} if expect == "equal" else {}
+        readers = {"hf": read_hf} if expect == "equal" else {}
         yield Case(
             f"hf_{name}", expect, at, [file], logits, cause, readers=readers, own="hf",
             refusers=() if name.endswith("backbone") else ("train", "export"),

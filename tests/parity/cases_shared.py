@@ -67,10 +67,14 @@ def text(args, out):
 
 def all_cases(args):
     if args.timm:
+        import cases_images
+        import cases_npz
         import cases_timm
 
         yield from vit(args, args.out / "shared_vit")
         yield from cases_timm.cases(args.out / "timm")
+        yield from cases_npz.cases(args.out / "npz")
+        yield from cases_images.cases(args.out / "images")
     else:
         print("NOT AVAILABLE: timm (--timm DIR)")
     if args.minilm:

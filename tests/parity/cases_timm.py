@@ -2,6 +2,7 @@
 and wrappings that people have."""
 
 import functools
+import re
 
 
 import timm
@@ -12,13 +13,15 @@ from timm.models import save_for_hf
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 
-from cases import Case, randomise, save_inputs
+from cases import Case, randomise, read_hf, save_inputs
 
 BASE = dict(img_size=32, patch_size=4, embed_dim=64, depth=4, num_heads=4, num_classes=10)
 DINO = dict(img_size=28, patch_size=14, init_values=1e-5)
 REGISTERS = dict(**DINO, reg_tokens=4, no_embed_class=True)
 CLIP = dict(
-    pre_norm=True, norm_layer=functools.partial(torch.nn.LayerNorm, eps=1e-5), act_layer="quick_gelu"
+    pre_norm=True,
+    norm_layer=functools.partial(torch.nn.LayerNorm, eps=1e-5),
+    act_layer="quick_gelu",
 )
 AVERAGE = dict(global_pool="avg")
 SWIGLU = dict(mlp_layer=SwiGLUPacked, act_layer=torch.nn.SiLU, mlp_ratio=2)
@@ -89,62 +92,73 @@ def forms(folder):
         save(made.state_dict(), folder / f"{name}.safetensors")
         with torch.no_grad():
             logits = made(x).numpy()
-        readers = {} if expect == "refuse" else {"timm": functools.partial(read, config)}
+        readers = {"timm": functools.partial(read, config), "hf": read_hf}
+        readers = {} if expect == "refuse" else readers
         yield Case(
             name, expect, folder / f"{name}.safetensors", [file], logits, cause, options, readers
         )
 
 
-def adapters(width):
-    """Keys that adapters leave in a checkpoint, under the names that programs give them."""
-    a, b = torch.randn(4, width), torch.randn(width, 4)
-    return {
-        "lora_AB": {"blocks.0.attn.qkv.lora_A": a, "blocks.0.attn.qkv.lora_B": torch.randn(192, 4)},
-        "lora_weight": {"blocks.1.attn.proj.lora_A.weight": a, "blocks.1.attn.proj.lora_B.weight": b},
-        "lora_default": {
-            "blocks.1.mlp.fc2.lora_A.default.weight": torch.randn(4, 256),
-            "blocks.1.mlp.fc2.lora_B.default.weight": b,
-        },
-        "lora_lower": {"blocks.0.attn.q.lora_a": a, "blocks.0.attn.q.lora_b": b},
-        "lora_down_up": {
-            "blocks.0.attn.proj.lora_down.weight": a, "blocks.0.attn.proj.lora_up.weight": b
-        },
-        "lora_linear": {
-            "blocks.0.attn.qkv.linear_a_q.weight": a, "blocks.0.attn.qkv.linear_b_q.weight": b
-        },
-        "lora_lists": {"w_As.0.weight": a, "w_Bs.0.weight": b},
-        "dora": {"blocks.0.attn.proj.lora_magnitude_vector.default.weight": torch.rand(width)},
-        "adapter": {
-            "blocks.0.adapter.down.weight": a, "blocks.0.adapter.up.weight": b
-        },
-        "adaptmlp": {
-            "blocks.0.adaptmlp.down_proj.weight": a, "blocks.0.adaptmlp.up_proj.weight": b
-        },
-        "ssf": {"blocks.0.ssf_scale_1": torch.rand(width), "blocks.0.ssf_shift_1": torch.rand(width)},
-        "ssf_inside": {
-            "blocks.0.attn.ssf_scale_2": torch.rand(width), "blocks.0.mlp.ssf_shift_2": torch.rand(width)
-        },
-        "ssf_patch": {"patch_embed.ssf_scale_1": torch.rand(width)},
-        "prompt": {"prompt_embeddings": torch.randn(1, 5, width)},
-        "prompt_deep": {"deep_prompt_embeddings": torch.randn(3, 5, width)},
-        "prompt_tokens": {"prompt_tokens": torch.randn(1, 5, width)},
-        "ia3": {"blocks.0.attn.proj.ia3_l.default": torch.rand(width, 1)},
-        "pre_logits": {"pre_logits.fc.weight": torch.randn(width, width), "pre_logits.fc.bias": b[:, 0]},
-        "unknown": {"blocks.2.extra.weight": torch.randn(width)},
-        "scale": {"blocks.2.ls3.gamma": torch.rand(width)},
-    }
-
-
-HARMLESS = {
-    "mask_token": {"mask_token": torch.randn(1, 1, 64)},
-    "decoder": {
-        "decoder_embed.weight": torch.randn(32, 64),
-        "decoder_pos_embed": torch.randn(1, 65, 32),
-        "decoder_blocks.0.norm1.weight": torch.randn(32),
-        "decoder_pred.bias": torch.randn(48),
+# Keys that adapters leave in a checkpoint, under the names that programs give them: its kind, the
+# names, the shape of each.
+LEFT_OVER = {
+    "lora_AB": {"blocks.0.attn.qkv.lora_A": (4, 64), "blocks.0.attn.qkv.lora_B": (192, 4)},
+    "lora_weight": {
+        "blocks.1.attn.proj.lora_A.weight": (4, 64),
+        "blocks.1.attn.proj.lora_B.weight": (64, 4),
     },
-    "counter": {"num_batches_tracked": torch.tensor(3)},
+    "lora_default": {
+        "blocks.1.mlp.fc2.lora_A.default.weight": (4, 256),
+        "blocks.1.mlp.fc2.lora_B.default.weight": (64, 4),
+    },
+    "lora_lower": {"blocks.0.attn.q.lora_a": (4, 64), "blocks.0.attn.q.lora_b": (64, 4)},
+    "lora_down_up": {
+        "blocks.0.attn.proj.lora_down.weight": (4, 64),
+        "blocks.0.attn.proj.lora_up.weight": (64, 4),
+    },
+    "lora_linear": {
+        "blocks.0.attn.qkv.linear_a_q.weight": (4, 64),
+        "blocks.0.attn.qkv.linear_b_q.weight": (64, 4),
+    },
+    "lora_lists": {"w_As.0.weight": (4, 64), "w_Bs.0.weight": (64, 4)},
+    "lora_parametrized": {
+        "blocks.0.attn.proj.parametrizations.weight.0.lora_A": (4, 64),
+        "blocks.0.attn.proj.parametrizations.weight.0.lora_B": (64, 4),
+    },
+    "dora": {"blocks.0.attn.proj.lora_magnitude_vector.default.weight": (64,)},
+    "adapter": {"blocks.0.adapter.down.weight": (4, 64), "blocks.0.adapter.up.weight": (64, 4)},
+    "adaptmlp": {
+        "blocks.0.adaptmlp.down_proj.weight": (4, 64),
+        "blocks.0.adaptmlp.up_proj.weight": (64, 4),
+    },
+    "ssf": {"blocks.0.ssf_scale_1": (64,), "blocks.0.ssf_shift_1": (64,)},
+    "ssf_inside": {"blocks.0.attn.ssf_scale_2": (64,), "blocks.0.mlp.ssf_shift_2": (64,)},
+    "ssf_patch": {"patch_embed.ssf_scale_1": (64,)},
+    "prompt": {"prompt_embeddings": (1, 5, 64)},
+    "prompt_deep": {"deep_prompt_embeddings": (3, 5, 64)},
+    "prompt_tokens": {"prompt_tokens": (1, 5, 64)},
+    "ia3": {"blocks.0.attn.proj.ia3_l.default": (64, 1)},
+    "pre_logits": {"pre_logits.fc.weight": (64, 64), "pre_logits.fc.bias": (64,)},
+    "unknown": {"blocks.2.extra.weight": (64,)},
+    "scale": {"blocks.2.ls3.gamma": (64,)},
+    "second_head": {"head_dist.weight": (10, 64), "head_dist.bias": (10,)},
+    "relative_positions": {"blocks.0.attn.relative_position_bias_table": (49, 4)},
 }
+HARMLESS = {
+    "mask_token": {"mask_token": (1, 1, 64)},
+    "decoder": {
+        "decoder_embed.weight": (32, 64),
+        "decoder_pos_embed": (1, 65, 32),
+        "decoder_blocks.0.norm1.weight": (32,),
+        "decoder_pred.bias": (48,),
+    },
+    "counter": {"num_batches_tracked": ()},
+    "optimizer": {"optimizer.state.0.exp_avg": (64,), "optimizer.state.0.step": ()},
+}
+
+
+def more(shapes):
+    return lambda s: {**s, **{k: torch.randn(shape) for k, shape in shapes.items()}}
 
 
 def wrapped(*prefixes):
@@ -201,7 +215,7 @@ FILES = [
     ("wrapped_two_models", "either", "student|teacher", {}, lambda s: {
         **wrapped("student.")(s), **{"teacher." + k: v + 0.1 for k, v in s.items()}}),
     ("wrapped_with_lora", "refuse", "lora_A", {}, lambda s: wrapped("module.")(
-        {**s, **adapters(64)["lora_AB"]})),
+        more(LEFT_OVER["lora_AB"])(s))),
     ("gamma_names", "either", "gamma_1", FORMS[2][3], renamed(
         ("ls1.gamma", "gamma_1"), ("ls2.gamma", "gamma_2"))),
     ("original_swiglu", "either", "w12", {**DINO, **SWIGLU}, renamed(
@@ -209,7 +223,8 @@ FILES = [
     ("original_registers", "either", "register_tokens|pos_embed", REGISTERS, original_registers),
     ("block_0_missing", "refuse", r"blocks\.0|block 0", {}, leave_out("blocks.0.")),
     ("block_2_missing", "refuse", r"blocks\.2|block 2", {}, leave_out("blocks.2.")),
-    ("bias_missing", "refuse", r"blocks\.3\.mlp\.fc2\.bias", {}, leave_out("blocks.3.mlp.fc2.bias")),
+    ("bias_missing", "refuse", r"blocks\.3\.mlp\.fc2\.bias", {},
+     leave_out("blocks.3.mlp.fc2.bias")),
     ("one_qkv_bias_missing", "refuse", r"blocks\.1\.attn", {}, leave_out("blocks.1.attn.qkv.bias")),
     ("one_gamma_missing", "refuse", r"blocks\.1\.ls2", FORMS[2][3], leave_out("blocks.1.ls2.")),
     ("one_q_norm_missing", "refuse", r"blocks\.1\.attn\.q_norm", dict(qk_norm=True),
@@ -226,10 +241,10 @@ FILES = [
     ("bfloat16", "equal", "", {}, lambda s: {k: v.bfloat16() for k, v in s.items()}),
     ("half_layer_scale", "equal", "", FORMS[2][3], lambda s: {k: v.half() for k, v in s.items()}),
 ] + [
-    (f"left_over_{name}", "refuse", "|".join(keys), {}, lambda s, keys=keys: {**s, **keys})
-    for name, keys in adapters(64).items()
+    (f"left_over_{name}", "refuse", "|".join(map(re.escape, keys)), {}, more(keys))
+    for name, keys in LEFT_OVER.items()
 ] + [
-    (f"harmless_{name}", "equal", "", {}, lambda s, keys=keys: {**s, **keys})
+    (f"harmless_{name}", "equal", "", {}, more(keys))
     for name, keys in HARMLESS.items()
 ]
 ZEROS_MEAN_MISSING = ("head_bias_missing", "norm_bias_missing", "ls2_missing", "norm_missing")
@@ -270,8 +285,17 @@ HUBS = [
 ]
 
 
-def read_hub(folder, classes):
+def read_hub(folder, classes=None):
     return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+
+
+def read_hub_layout(architecture, told, folder, classes):
+    """What graft wrote of a hub's directory: such a directory again, or tensors alone."""
+    if (folder / "config.json").exists():
+        return read_hub(folder)
+    made = timm.create_model(architecture, **{**told, "num_classes": classes})
+    made.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
+    return made.eval()
 
 
 def hubs(folder):
@@ -282,8 +306,10 @@ def hubs(folder):
         save_for_hf(made, at, model_args=told, safe_serialization=True)
         file, x = save_inputs(folder, told.get("img_size", 32))
         with torch.no_grad():
-            logits = read_hub(at, 10)(x).numpy()
-        yield Case(f"hub_{name}", expect, at, [file], logits, cause)
+            logits = read_hub(at)(x).numpy()
+        read_back = functools.partial(read_hub_layout, architecture, told)
+        readers = {"timm": read_back} if expect == "equal" else {}
+        yield Case(f"hub_{name}", expect, at, [file], logits, cause, readers=readers)
 
 
 def cases(folder):

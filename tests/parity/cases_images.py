@@ -1,4 +1,4 @@
-"""Pictures through the transform that stands beside a checkpoint, as timm and transformers do it."""
+"""Pictures through the transform beside a checkpoint, as timm and transformers do it."""
 
 import json
 

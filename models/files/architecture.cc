@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "models/files/hf_config.h"
+#include "models/files/image_processor.h"
 #include "runtime/io/json.h"
 
 namespace graft {
@@ -290,6 +291,7 @@ void RecogniseArchitecture(const TensorFile& file, const std::string& arch, Load
            m.labels.size(), Classes(m.config));
   }
   CheckConfig(m.config, m.source);
+  ReadStatedPreprocess(config, &m);
 }
 
 }  // namespace graft

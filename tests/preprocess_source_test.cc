@@ -245,9 +245,10 @@ TEST_F(StatedIn, AnotherSizeResamplesPositions) {
   dir_.Write("preprocessor_config.json", R"({"size": 32})");
   LoadedModel m = Load();
   AdaptModel(m, ChoosePreprocess("", m, InputKind::kImages).value.size(), {});
-  ASSERT_EQ(m.ledger.reshaped.size(), 1u);
-  EXPECT_EQ(m.ledger.reshaped[0].why,
-            "positions resampled for 32x32 images, bicubic and antialiased as timm does");
+  EXPECT_EQ(m.vit().image_size, 32);
+  ASSERT_EQ(m.notices.size(), 1u);
+  EXPECT_THAT(m.notices[0], HasSubstr("position embeddings of 16x16 images, resampled for 32x32 as "
+                                      "timm does: bicubic, antialiased"));
 }
 
 }  // namespace

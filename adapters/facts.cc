@@ -82,6 +82,7 @@ AdapterFacts ReadRunFacts(const std::string& run) {
   } catch (const Error& e) {  // of a command line
     Fail("{}: {}", file, e.what());
   }
+  facts.preprocess_source = "the run";
   return facts;
 }
 

@@ -14,6 +14,7 @@ struct AdapterFacts {
   std::string method = "lora";      // "" for a plain model
   std::vector<std::string> labels;  // class names, in order
   std::string preprocess;           // of images, full text form
+  std::string preprocess_source;    // what stated it, for people; not stored
   std::string tokenizer;            // of texts; "" = the model's own
   std::string pool;                 // of a BERT, as BertConfig; "" = the model's own
   int64_t max_length = 0;           // tokens of a text, special ones too; 0 = MaxLength's

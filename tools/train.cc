@@ -9,6 +9,7 @@
 #include "runtime/threads.h"
 #include "tools/commands.h"
 #include "tools/lib/interrupts.h"
+#include "tools/lib/model_options.h"
 #include "tools/lib/output.h"
 #include "tools/lib/progress.h"
 #include "train/complete_config.h"
@@ -81,11 +82,12 @@ void PrintConfig(const CommonOptions& common, const RunConfig& c, const std::str
   std::string line;
   const nlohmann::json fields = ToJson(shown);
   for (const auto& [key, value] : fields.items())
-    if (key != "labels" && key != "method" && key != "data" && value != "" &&
+    if (key != "labels" && key != "method" && key != "data" && key != "preprocess" && value != "" &&
         value != nlohmann::json::array())
       line += fmt::format("{}{}={}", line.empty() ? "" : "  ", key,
                           value.is_string() ? value.get<std::string>() : value.dump());
   Say(common, "  " + line);
+  if (!c.preprocess.empty()) Say(common, "  " + PreprocessText(c));
 }
 
 // A run that came to nothing worth keeping leaves nothing behind: the corrected command may use the
@@ -161,6 +163,7 @@ void Run(TrainOptions& o, const CommonOptions& common) {
                       {"peak_memory_bytes", PeakResidentBytes()},
                       {"planned_bytes", s.planned_bytes},
                       {"interrupted", s.interrupted}};
+  AddPreprocess(dir->config(), !dir->config().preprocess.empty(), &json);
   if (s.val_accuracy >= 0) json["val_accuracy"] = s.val_accuracy;
   PrintJson(common, json);
   if (s.interrupted)

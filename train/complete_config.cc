@@ -93,7 +93,10 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
   data.CheckKind(model);
   ChooseHead(model, &c, notes);
   c.max_length = MaxLength(c, model);
-  if (!data.texts()) c.preprocess = ToString(DataPreprocess(c.preprocess, model.vit()));
+  if (!data.texts()) {
+    const ChosenPreprocess chosen = ChoosePreprocess(c.preprocess, model, InputKind::kDataset);
+    c.preprocess = ToString(chosen.value), c.preprocess_source = chosen.source;
+  }
   c.base_sha256 = KnownBaseHash(c.model).value_or("");
   return c;
 }

@@ -14,6 +14,7 @@ RunConfig RunConfigFromJson(const nlohmann::json& json, const std::string& where
   } catch (const Error& e) {  // of a command line
     Fail("{}: {}", where, e.what());
   }
+  config.preprocess_source = "the run";
   return config;
 }
 

@@ -6,6 +6,7 @@
 
 #include "models/files/arch_facts.h"
 #include "models/files/hf_config.h"
+#include "models/files/image_processor.h"
 #include "runtime/io/json.h"
 
 namespace graft {
@@ -283,6 +284,7 @@ void RecogniseArchitecture(const TensorFile& file, const std::string& arch, Load
            m.labels.size(), Classes(m.config));
   }
   CheckConfig(m.config, m.source);
+  ReadStatedPreprocess(config, &m);
 }
 
 }  // namespace graft

@@ -191,6 +191,10 @@ void AdaptModel(LoadedModel& model, int64_t image_size, const std::vector<std::s
         {"pos_embed", fmt::format("[{},{}]", c.token_positions() + c.patches(), c.width),
          fmt::format("[{},{}]", c.token_positions() + resized.patches(), c.width),
          fmt::format("positions resampled for {0}x{0} images", image_size)});
+    model.notices.push_back(
+        fmt::format("{0}: position embeddings of {1}x{1} images, resampled for {2}x{2} as timm "
+                    "does: bicubic, antialiased",
+                    model.source, c.image_size, image_size));
     c = resized;
   }
   AdaptClasses(model, labels, seed, new_head);

@@ -29,7 +29,10 @@ struct LoadedModel {
   std::map<std::string, std::string> metadata;     // of the file
   std::string hf_config;                           // config.json as read, else ""
   std::vector<std::string> labels;                 // class names, if the file knows them
-  std::shared_ptr<const TensorFile> file;          // none for init:ARCH and after ToLayout
+  // The transform of images that the checkpoint states, in the text form of --preprocess, and where
+  // ("preprocessor_config.json"); or why that form cannot express it. All empty if none is stated.
+  std::string preprocess, preprocess_source, preprocess_problem;
+  std::shared_ptr<const TensorFile> file;  // none for init:ARCH and after ToLayout
 
   std::string architecture() const { return ArchitectureName(config); }
   bool is_bert() const { return std::holds_alternative<BertConfig>(config); }

@@ -70,6 +70,30 @@ PassReport MergeLinear(Graph& g) {
   return RewriteToFixpoint(g, "merge_linear", rules, data_nodes);
 }
 
+PassReport FoldScales(Graph& g, ParamStore& params) {
+  GRAFT_CHECK(g.Trainable().empty(), "scales are folded in an inference graph");
+  const auto param = [](const char* name) {
+    return Any(name).If(
+        [](const Graph& graph, ValueId v) { return graph.value(v).role == Role::kParam; });
+  };
+  const Pat layer = Op(kAdd, {Dense(Any("x"), param("w")).As("y"), param("b")});
+  const Rule rule{"scale", Op(kMul, {layer, param("gain")}), [](Graph& graph, const Match& m) {
+                    if (graph.shape(m["b"]).size() != 1 || graph.shape(m["gain"]).size() != 1)
+                      return ValueId{};
+                    const std::string scope = graph.node(graph.value(m["y"]).producer).scope;
+                    const ValueId w =
+                        Transpose(graph, Mul(graph, Transpose(graph, m["w"]), m["gain"]));
+                    const ValueId b = Mul(graph, m["b"], m["gain"]);
+                    graph.SetName(w, "scaled." + scope + ".weight");
+                    graph.SetName(b, "scaled." + scope + ".bias");
+                    return Add(graph, Dense(graph, m["x"], w), b);
+                  }};
+  PassReport report = Rewrite(g, "fold_scales", {&rule, 1});
+  if (report.rewrites > 0) FoldConstants(g, params);
+  report.nodes_after = g.live_nodes();
+  return report;
+}
+
 MergeResult Merge(Graph& g, ParamStore& params, const std::vector<std::string>& base_names) {
   GRAFT_CHECK(g.Trainable().empty(), "merge wants an inference graph");
   MergeResult result;

@@ -16,6 +16,12 @@ PassReport RemoveDropout(Graph& g);
 // Each lowers the number of nodes that depend on an input.
 PassReport MergeLinear(Graph& g);
 
+// (x W' + b) g  ->  x (g W)' + g b, where W, b and the gains g of the columns are parameters:
+// LayerScale becomes part of the layer before it. The new weights are in `params` as
+// "scaled.SCOPE.weight" and
+// ".bias" beside the old ones, so this is for a graph that only runs, with nothing trainable.
+PassReport FoldScales(Graph& g, ParamStore& params);
+
 struct MergeResult {
   std::vector<PassReport> passes;
   size_t nodes_before = 0, nodes_after = 0;

@@ -4,8 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "models/vit.h"
 #include "peft/method.h"
+#include "runtime/rng.h"
+#include "runtime/session.h"
 #include "runtime/text.h"
 #include "tests/graph_testing.h"
 
@@ -134,6 +138,40 @@ TEST(Lora, ScaleIsAlphaOverRankOrItsRoot) {
       }
     EXPECT_EQ(found, 4) << method;  // q and v of two blocks
   }
+}
+
+// (x W' + b) g is one layer again, and the numbers are the same.
+TEST(FoldScales, LayerScaleJoinsTheProjection) {
+  VitConfig config = kTiny;
+  config.layer_scale = true;
+  ParamStore params;
+  InitVit(config, params, 1);
+  for (const std::string& name : params.names()) {
+    const size_t size = static_cast<size_t>(params.shape(name).size());
+    FillNormal({params.Mutable(name), size}, {MakeKey(5, Purpose::kData, name)}, 0, 0.3);
+  }
+  params.Freeze();
+  const Graph scaled = BuildVit(config);
+  Graph folded = scaled;
+  EXPECT_EQ(FoldScales(folded, params).rewrites, 2 * config.depth);
+  EXPECT_EQ(ToText(folded).find(" mul("), std::string::npos);
+  VitConfig plain = config;
+  plain.layer_scale = false;
+  EXPECT_EQ(folded.live_nodes(), BuildVit(plain).live_nodes());
+  const auto run = [&](const Graph& g) {
+    Session session(g, params, {.capacity = {3}});
+    const Tensor image = session.Input("image");
+    FillNormal({image.f32(), static_cast<size_t>(image.shape.size())},
+               {MakeKey(3, Purpose::kData, "images")}, 0, 1);
+    session.Run({3});
+    const Tensor y = session.Output("logits");
+    return std::vector<float>(y.f32(), y.f32() + y.shape.size());
+  };
+  const std::vector<float> before = run(scaled), after = run(folded);
+  for (size_t i = 0; i < before.size(); ++i)
+    EXPECT_NEAR(before[i], after[i], 2e-6 * (1 + std::fabs(before[i])));
+  Graph none = BuildVit(plain);
+  EXPECT_EQ(FoldScales(none, params).rewrites, 0);
 }
 
 }  // namespace

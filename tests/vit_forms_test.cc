@@ -253,6 +253,33 @@ TEST(ArchFacts, PositionsThatFitTwiceMustBeSaid) {
   EXPECT_EQ(LoadModel(path, facts + ",positions=all)").vit().image_size, 8);
 }
 
+// A directory as timm's save_for_hf writes it.
+TEST(ArchFacts, OfAModelDirectoryOfTimm) {
+  const TempDir dir;
+  const VitForm form = VitFormNamed("clip");
+  const std::string weights = WriteForm(dir, form);
+  const auto load = [&](const std::string& args, const std::string& more = "") {
+    dir.Write("hub/config.json", R"({"architecture": "vit_base_patch16_224", "num_classes": 3)" +
+                                     more + R"(, "model_args": {)" + args +
+                                     R"(}, "label_names": ["a", "b", "c"]})");
+    std::filesystem::copy(weights, dir / "hub/model.safetensors",
+                          std::filesystem::copy_options::overwrite_existing);
+    return LoadModel(dir / "hub");
+  };
+  LoadedModel m =
+      load(R"("num_heads": 2, "act_layer": "quick_gelu")", R"(, "global_pool": "token")");
+  EXPECT_LT(FormError(FormLogits(BuildModel(m.config), m.params), form.logits), 2e-6);
+  EXPECT_EQ(m.labels, (std::vector<std::string>{"a", "b", "c"}));
+  EXPECT_THAT(m.notices, testing::IsEmpty());
+  EXPECT_EQ(m.fact_source.at("eps"), "config.json (vit_base_patch16_224)");
+  EXPECT_EQ(load(R"("num_heads": 2)", R"(, "global_pool": "avg")").vit().pool, "mean");
+  EXPECT_THAT(MessageOf([&] { load(R"("act_layer": "gelu")"); }), HasSubstr("heads"));
+  EXPECT_THAT(MessageOf([&] { load(R"("num_heads": 2)", R"(, "global_pool": "map")"); }),
+              HasSubstr("global_pool 'map'"));
+  EXPECT_THAT(MessageOf([&] { load(R"("num_heads": 2, "act_layer": "mish")"); }),
+              HasSubstr("act_layer 'mish'"));
+}
+
 TEST(ArchText, DescriptionsAreReadBack) {
   for (const std::string& name : ModelNames()) {
     const ModelConfig config = ModelByName(name);

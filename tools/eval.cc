@@ -86,7 +86,7 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   const std::unique_ptr<BatchSource> examples =
       data.Load(split, o.limit, opened.model, opened.facts);
   if (!data.texts()) Say(common, PreprocessText(opened.facts));
-  const Graph graph = opened.Inference(true);
+  const Graph graph = opened.ToRun(true);
   Evaluator evaluator(graph, opened.model.params,
                       InferenceOptions(graph, opened.model.params, opened.model.config, *examples,
                                        common.memory_budget, common.disabled_passes),

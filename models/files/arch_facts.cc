@@ -89,6 +89,42 @@ void FactsFromName(LoadedModel& m, const ModelConfig& named, const std::string& 
     take("gelu", c.gelu, n.gelu);
 }
 
+// timm's names of activations -> ours.
+constexpr std::pair<std::string_view, std::string_view> kTimmActivations[] = {
+    {"gelu", "erf"},  {"gelu_tanh", "tanh"}, {"quick_gelu", "quick"}, {"quickgelu", "quick"},
+    {"silu", "silu"}, {"swish", "silu"},     {"relu", "relu"}};
+
+// The architecture's name, where it is known here, and the arguments that it was made with.
+void FactsFromTimm(LoadedModel& m, const TensorFile& file, const TimmConfig& timm,
+                   const std::string& path) {
+  if (m.is_bert()) Fail("{}: a config of timm, but the tensors' names are those of a BERT", path);
+  VitConfig& c = m.vit();
+  const auto say = [&](const char* fact) { m.fact_source[fact] = "config.json"; };
+  if (timm.global_pool == "avg")
+    c.pool = file.Shape("fc_norm.weight") ? "mean_fc_norm" : "mean", say("pool");
+  else if (timm.global_pool == "token")
+    c.pool = c.pool == "distilled" ? c.pool : "token", say("pool");
+  else if (!timm.global_pool.empty())
+    Fail("{}: global_pool '{}' is not supported; expected token or avg", path, timm.global_pool);
+  if (const auto heads = timm.args.find("num_heads"); heads != timm.args.end())
+    SetField(m.config, "heads", heads->second), say("heads");
+  if (const auto act = timm.args.find("act_layer");
+      act != timm.args.end() && c.gelu != "swiglu" && act->second != "none") {
+    const auto known = std::ranges::find(kTimmActivations, act->second,
+                                         &std::pair<std::string_view, std::string_view>::first);
+    if (known == std::end(kTimmActivations))
+      Fail("{}: act_layer '{}' is not supported", path, act->second);
+    c.gelu = known->second, say("gelu");
+  }
+  const std::vector<std::string> names = VitNames();
+  if (std::ranges::find(names, timm.architecture) == names.end()) return;
+  // Arguments may have changed its sizes: then they say the heads, too, or nobody does.
+  ModelConfig named = ModelByName(timm.architecture);
+  const bool heads = std::get<VitConfig>(named).width == c.width;
+  FactsFromName(m, named, fmt::format("config.json ({})", timm.architecture));
+  if (!heads && !timm.args.contains("num_heads")) m.fact_source.erase("heads");
+}
+
 // The first name whose sizes are these, if there is one that also has these parts (LayerScale, a
 // norm before the blocks).
 std::string NameByShape(const ModelConfig& config) {
@@ -106,7 +142,12 @@ std::string NameByShape(const ModelConfig& config) {
 }  // namespace
 
 // What the metadata or --arch say of positions, for the case that their number fits twice.
-std::string StatedPositions(const LoadedModel& m, const std::string& arch) {
+std::string StatedPositions(const LoadedModel& m, const StatedConfig& config,
+                            const std::string& arch) {
+  if (config.timm) {
+    const auto it = config.timm->args.find("no_embed_class");
+    return it != config.timm->args.end() && it->second == "true" ? "patches" : "all";
+  }
   if (const auto it = m.metadata.find("graft.config"); it != m.metadata.end()) {
     const std::string where = m.source + " (metadata graft.config)";
     return FindString(ParseJson(it->second, where), "positions", where).value_or("all");
@@ -117,11 +158,13 @@ std::string StatedPositions(const LoadedModel& m, const std::string& arch) {
   return it == said.given.end() ? "" : it->second;
 }
 
-void TakeFacts(const std::string& config_path, const Json& config, const std::string& arch,
+void TakeFacts(const TensorFile& file, const StatedConfig& config, const std::string& arch,
                LoadedModel* model) {
   LoadedModel& m = *model;
-  if (!config_path.empty())
-    ReadHuggingFaceConfig(config, config_path, &m);
+  if (config.timm)
+    FactsFromTimm(m, file, *config.timm, config.path);
+  else if (!config.path.empty())
+    ReadHuggingFaceConfig(config.json, config.path, &m);
   else if (const auto metadata = m.metadata.find("graft.config"); metadata != m.metadata.end())
     FactsFromMetadata(m, metadata->second);
   const bool stated = m.fact_source.contains("eps");

@@ -258,20 +258,25 @@ ModelConfig ParseModelConfig(const std::string& text, const std::string& where) 
 
 void RecogniseArchitecture(const TensorFile& file, const std::string& arch, LoadedModel* model) {
   LoadedModel& m = *model;
-  const std::string config_path = ConfigPath(m.source);
-  Json config;
-  if (!config_path.empty()) CheckModelType(config = ReadJson(config_path), config_path);
+  StatedConfig config{ConfigPath(m.source), {}, {}};
+  if (!config.path.empty()) {
+    config.json = ReadJson(config.path);
+    config.timm = ReadTimmConfig(config.json, config.path);
+    if (!config.timm) CheckModelType(config.json, config.path);
+  }
   RecogniseLayout(file, m);
   if (m.is_bert())
     BertSizes(file, m);
   else
-    VitSizes(file, m, StatedPositions(m, arch));
+    VitSizes(file, m, StatedPositions(m, config, arch));
   CheckConfig(m.config, m.source);  // before anything trusts a size
-  TakeFacts(config_path, config, arch, &m);
+  TakeFacts(file, config, arch, &m);
   CheckPooling(file, m);
   NoteAssumed(&m);
-  if (!config_path.empty() && Shapes(file, m).Has("head.weight"))
-    m.labels = ReadLabels(config, Classes(m.config), config_path);
+  if (config.timm)
+    m.labels = config.timm->labels;
+  else if (!config.path.empty() && Shapes(file, m).Has("head.weight"))
+    m.labels = ReadLabels(config.json, Classes(m.config), config.path);
   if (const auto it = m.metadata.find("graft.labels"); it != m.metadata.end()) {
     const Json labels = ParseJson(it->second, m.source + " (metadata graft.labels)");
     m.labels.clear();
@@ -284,7 +289,7 @@ void RecogniseArchitecture(const TensorFile& file, const std::string& arch, Load
            m.labels.size(), Classes(m.config));
   }
   CheckConfig(m.config, m.source);
-  ReadStatedPreprocess(config, &m);
+  ReadStatedPreprocess(config.json, &m);
 }
 
 }  // namespace graft

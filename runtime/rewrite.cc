@@ -102,10 +102,7 @@ int ApplyOne(Graph& g, std::span<const Rule> rules, ValueId v, const std::string
            ToString(g.type(v)), ToString(g.type(replacement)));
     if (replacement != v) {
       g.ReplaceUsesIn(v, replacement, users);
-      for (GraphOutput& o : g.outputs)
-        if (o.value == v) o.value = replacement;
-      for (Update& u : g.updates)
-        if (u.value == v) u.value = replacement;
+      g.ReplaceResult(v, replacement);
     }
     ++report.rewrites;
     return static_cast<int>(r);

@@ -92,7 +92,7 @@ TEST_F(RewriteTest, ValuesOfTheInteriorAreUsedInsideOnly) {
   {
     Graph other = g;
     const ValueId state = other.AddState("s", {4});
-    other.updates.push_back({state, t});
+    other.AddUpdate(state, t);
     EXPECT_FALSE(MatchPattern(other, pattern, root)) << "the value of an update";
   }
 }
@@ -172,7 +172,7 @@ TEST_F(RewriteTest, ReplacesUsesOutputsAndUpdates) {
   const ValueId sum = Add(g, state, SumRows(g, t));
   g.SetOutput("t", t);
   g.SetOutput("z", Mul(g, t, y));
-  g.updates.push_back({state, sum});
+  g.AddUpdate(state, sum);
   const auto build = [](Graph& graph, const Match& m) { return graph.Add1(kRelu, {m["a"]}); };
   const PassReport report = Apply({{"relu", Op(kTanh, {Any("a")}), build}});
   EXPECT_EQ(report.rewrites, 1);

@@ -3,7 +3,6 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <charconv>
 
 #include "models/files/architecture.h"
 #include "peft/method.h"
@@ -82,6 +81,7 @@ AdapterFile AdapterFile::Open(const std::string& path_or_directory) {
       ToString(RecipeMethod(MustHave(file, "graft.recipe"), path + " (metadata graft.recipe)"));
   c.labels = ParseLabels(MustHave(file, "graft.labels"), path + " (metadata graft.labels)");
   c.preprocess = MustHave(file, "graft.preprocess");
+  c.preprocess_source = "the adapter";
   c.base_sha256 = MustHave(file, "graft.base_sha256");
   c.seed = ParseWhole(MustHave(file, kSeed), path, kSeed);
   c.max_length = MaxLengthOf(file.metadata(), c.max_length, path);

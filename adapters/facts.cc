@@ -73,12 +73,16 @@ bool IsRunDirectory(const std::string& path) {
 
 AdapterFacts ReadRunFacts(const std::string& run) {
   const std::string file = run + "/config.json";
+  struct stat s;
+  if (stat(file.c_str(), &s) != 0)
+    Fail("{}: no run here (no config.json); hint: --run takes the --out of graft train", run);
   AdapterFacts facts = FieldsFromJson<AdapterFacts>(ReadJson(file), file);
   try {
     ParseMethod(facts.method);
   } catch (const Error& e) {  // of a command line
     Fail("{}: {}", file, e.what());
   }
+  facts.preprocess_source = "the run";
   return facts;
 }
 

@@ -18,9 +18,6 @@ struct ModelChoice {
   bool headless = false;   // a model without a head will do: it is written, not run
 };
 
-// What the transform is for, where nobody says: a data set of a task, or single images.
-enum class InputKind { kDataset, kImages };
-
 // What an adapter of peft says of itself and writing it again keeps.
 struct PeftSource {
   HfNaming naming;

@@ -10,7 +10,7 @@
 namespace graft {
 namespace {
 
-// acc + value, in place of acc.
+// The sum takes the place of acc.
 void Accumulate(Graph& g, ValueId state, ValueId value) {
   g.AddUpdate(state, Add(g, state, value));
 }

@@ -16,7 +16,7 @@ target_include_directories(graft_installed INTERFACE
   $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 # Public is what the headers include; the rest is linked only.
 target_link_libraries(graft_installed
-  PUBLIC fmt::fmt nlohmann_json::nlohmann_json OpenMP::OpenMP_CXX Threads::Threads
+  PUBLIC fmt::fmt OpenMP::OpenMP_CXX Threads::Threads
   PRIVATE graft::dnnl graft::re2 graft::spng hwy::hwy JPEG::JPEG ZLIB::ZLIB)
 if(GRAFT_SANITIZE)
   target_link_options(graft_installed INTERFACE -fsanitize=address,undefined)

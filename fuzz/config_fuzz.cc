@@ -5,7 +5,7 @@
 #include "models/files/hf_config.h"
 #include "runtime/io/json.h"
 #include "tests/test_util.h"
-#include "train/run_config.h"
+#include "train/run_config_json.h"
 
 namespace graft::fuzz {
 namespace {

@@ -1,6 +1,7 @@
 // The library: everything that a program needs to load a model, adapt it, merge it and use it.
 //
-//   models/files/checkpoint.h  LoadModel, AdaptClasses, SaveModel; models/{model,vit,bert}.h: graphs
+//   models/files/checkpoint.h  LoadModel, AdaptClasses, SaveModel
+//   models/model.h             BuildModel; vit.h and bert.h have inputs, outputs and parameters
 //   peft/method.h              ParseMethod("lora(r=4)")
 //   adapters/method_graph.h    a model's graph with a method
 //   autograd/train_step.h      one step: forward, backward, update

@@ -25,6 +25,7 @@ void CheckConfig(const BertConfig& c, const std::string& where) {
   for (double rate : {c.hidden_dropout, c.attention_dropout, c.classifier_dropout})
     if (!(rate >= 0 && rate < 1)) Fail("{}: dropout {}, expected 0 to below 1", where, rate);
   CheckActivation(c.activation, where);
+  if (c.activation == "swiglu") Fail("{}: activation 'swiglu': a BERT has no gated MLP", where);
   const std::vector<std::string> pools{"pooler", "cls", "mean"};
   if (std::find(pools.begin(), pools.end(), c.pool) == pools.end())
     Fail("{}: pool '{}'{}", where, c.pool, DidYouMean(c.pool, pools));

@@ -236,6 +236,4 @@ bool CapOnednnIsa(const std::string& isa) {
   return false;
 }
 
-void CapOnednnCache(int primitives) { dnnl::set_primitive_cache_capacity(primitives); }
-
 }  // namespace graft

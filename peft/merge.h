@@ -9,7 +9,7 @@ namespace graft {
 // Removes dropout (an inference graph has none): dropout(x) -> x.
 PassReport RemoveDropout(Graph& g);
 
-// To a fixpoint, with P any value that depends on parameters only:
+// Rewrites to a fixpoint, where x depends on an input and P on parameters only:
 //   (x A') B'        ->  x (B A)'          linear after linear
 //   s (x P')         ->  x (s P)'          scaled linear
 //   x W' + x P'      ->  x (W + P)'        parallel linear; the sum takes W's name

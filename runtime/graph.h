@@ -35,7 +35,7 @@ struct Value {
   Role role = Role::kIntermediate;
   bool trainable = false;  // only parameters; freezing is this bit and nothing else
   NodeId producer;         // valid exactly for intermediates
-  std::string name;        // leaves always; an intermediate may have one (an edge for methods)
+  std::string name;        // leaves always have one; intermediates may (an edge for methods)
 };
 
 struct OpDef;
@@ -78,14 +78,14 @@ class ReadOnlyList {
 
 class Graph {
  public:
-  // Leaves. A name is used once; a second leaf with the same name is an error.
+  // Add a leaf. A name is used once; a second leaf with the same name is an error.
   ValueId AddInput(std::string name, TensorType type);
   ValueId AddParam(std::string name, Shape shape, bool trainable = false);
   ValueId AddState(std::string name, Shape shape);
   // Adds a node and returns its results. Throws Error "[op] scope: ..." if the types do not fit.
   std::vector<ValueId> Add(const OpDef& op, std::vector<ValueId> in, Attrs attrs = {},
                            Where at = Where::Here());
-  // The same for operators with one result of interest.
+  // The same for operators of which only the first result is of interest.
   ValueId Add1(const OpDef& op, std::vector<ValueId> in, Attrs attrs = {},
                Where at = Where::Here()) {
     return Add(op, std::move(in), std::move(attrs), at)[0];

@@ -31,7 +31,6 @@ Session::Session(const Graph& graph, ParamStore& params, SessionOptions options)
 }
 
 Session::~Session() = default;
-Session::Session(Session&&) noexcept = default;
 
 namespace {
 

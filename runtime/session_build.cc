@@ -42,7 +42,7 @@ void Session::Impl::PlaceLeaves(const SessionOptions& options) {
     if (!(want == have))
       Fail("parameter '{}': the graph wants {}, the store has {}", value.name, ToString(want),
            ToString(have));
-    // Mutable also for trainable ones without an update here: somebody is about to write them.
+    // Trainable ones without an update here are mutable, too: somebody is about to write them.
     place[v.i] = {Place::kFixed, 0,
                   IsConstant(v)
                       ? reinterpret_cast<std::byte*>(const_cast<float*>(params.data(value.name)))
@@ -137,7 +137,7 @@ std::byte* Session::Impl::Address(ValueId v, const Worker& worker) const {
 void Session::Impl::MakeWorkers(const SessionOptions& options, size_t arena_bytes) {
   GRAFT_CHECK(options.workers > 0 && options.lanes > 0);
   states = AllocateAligned(state_bytes * static_cast<size_t>(options.lanes));
-  // Not memset, which takes no null for no bytes.
+  // This is no memset, which takes no null for no bytes.
   std::fill_n(states.get(), state_bytes * static_cast<size_t>(options.lanes), std::byte{0});
   for (size_t t = 0; t < steps.size(); ++t)
     for (bool result : {false, true}) {

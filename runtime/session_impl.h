@@ -70,7 +70,7 @@ struct Session::Impl {
   ParamStore& params;
   NodeOrder order;
   std::vector<Step> steps;
-  std::vector<std::function<void()>> unfinished;  // of Prepared, until the first run
+  std::vector<std::function<void()>> unfinished;  // Prepared::finish, until the first run
   std::vector<Place> place;                       // by value
   std::vector<bool> updated;                      // by value
   std::vector<size_t> scratch_offset;             // by step

@@ -141,7 +141,7 @@ class Parser {
     Reader r{text, line};
     r.Blanks();
     if (r.rest.empty()) return;
-    // Name before type: the order of arguments is the compiler's.
+    // The name is read on its own: which of two arguments comes first is up to the compiler.
     if (r.Take("input ")) {
       auto name = Name(r);
       g_.AddInput(name, Type(r));

@@ -15,7 +15,7 @@
 namespace graft {
 namespace {
 
-std::atomic<int> g_threads{0};  // 0: not asked for yet
+std::atomic<int> g_threads{0};  // 0 until it is asked for
 
 #ifdef GRAFT_STD_THREADS
 constexpr int kLeastThreads = 3;  // races are looked for, on machines of one core too

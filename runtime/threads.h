@@ -10,7 +10,7 @@
 
 namespace graft {
 
-// How many threads a ParallelFor may use; DefaultThreads() of cpu.h until SetThreads is called.
+// How many threads a ParallelFor may use: DefaultThreads() of cpu.h until SetThreads is called.
 // SetThreads is for the start of a program and for tests, not for use inside a loop.
 int Threads();
 void SetThreads(int threads);  // at least 1
@@ -29,9 +29,9 @@ inline int LoopThreads() { return omp_get_num_threads(); }
 inline int LoopThread() { return omp_get_thread_num(); }
 #endif
 
-// f(i) for i in [0, chunks), in any order, on up to Threads() threads. Runs in order on the calling
-// thread when there is one chunk or one thread, or inside another ParallelFor. `f` must not throw:
-// an exception cannot leave the loop and ends the program.
+// Calls f(i) for i in [0, chunks), in any order, on up to Threads() threads. With one chunk or one
+// thread, or inside another ParallelFor, the calls are made in order on the calling thread. `f`
+// must not throw: an exception cannot leave the loop and ends the program.
 template <class F>
 void ParallelFor(int64_t chunks, const F& f) noexcept {
   const int64_t threads = std::min<int64_t>(Threads(), chunks);

@@ -1,7 +1,6 @@
 #include "runtime/verify.h"
 
 #include <algorithm>
-#include <map>
 #include <set>
 
 #include "runtime/op.h"

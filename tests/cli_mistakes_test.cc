@@ -125,7 +125,7 @@ std::vector<Mistake> All() {
       {"schedule", Train({"--schedule", "cosin"}), 2, {"did you mean 'cosine'"}},
       {"optimizer", Train({"--optimizer", "adam"}), 2, {"adamw"}},
       {"isa", Train({"--isa", "avx51"}), 2, {"avx51", "avx512"}},
-      {"pass", Train({"--disable-pass", "fuse_epilog"}), 2, {"did you mean 'matmul_epilogue'"}},
+      {"pass", Train({"--disable-pass", "matmul_epilog"}), 2, {"did you mean 'matmul_epilogue'"}},
       {"method", Train({}, "lroa"), 2, {"'lroa'", "did you mean 'lora'"}},
       {"method option", Train({}, "lora(rang=4)"), 2, {"'rang'"}},
       {"method value", Train({}, "lora(r=many)"), 2, {"'r'", "'many'"}},

@@ -93,6 +93,25 @@ TEST(Preprocess, TextRoundTrip) {
             "resize=224,filter=bilinear,mean=0.5|0.5|0.5,std=0.229|0.224|0.225");
 }
 
+// Of what means the same there is one form.
+TEST(Preprocess, FitAndCenter) {
+  const std::string colours = ",mean=0.485|0.456|0.406,std=0.229|0.224|0.225";
+  const std::pair<const char*, std::string> cases[] = {
+      {"imagenet,fit=both,center=floor",
+       "resize=256,crop=224,fit=both,center=floor,filter=bicubic" + colours},
+      {"imagenet,fit=shorter,center=round", "resize=256,crop=224,filter=bicubic" + colours},
+      {"imagenet,fit=both,resize=224,center=floor", "resize=224,filter=bicubic" + colours},
+      {"vtab,fit=both", "resize=224,filter=bicubic" + colours},
+      {"vtab,crop=224", "resize=224,crop=224,filter=bicubic" + colours},
+      {"imagenet,fit=none", "crop=224,fit=none" + colours}};
+  for (const auto& [text, form] : cases) {
+    const Preprocess p = ParsePreprocess(text);
+    EXPECT_EQ(ToString(p), form) << text;
+    EXPECT_EQ(ParsePreprocess(form), p) << text;
+  }
+  EXPECT_EQ(ForImageSize(ParsePreprocess("imagenet,fit=none"), 32).size(), 32);
+}
+
 TEST(Preprocess, ForImageSize) {
   EXPECT_EQ(ForImageSize(ParsePreprocess("imagenet"), 384).resize,
             438);  // timm: floor(384 / 0.875)
@@ -118,6 +137,11 @@ TEST(Preprocess, Errors) {
       {"vtab,resize=99999999999", "resize: expected a number, found '99999999999'"},
       {"vtab,crop=225", "crop=225 does not fit into resize=224"},
       {"vtab,crop=2,crop=3", "'crop' is given twice"},
+      {"vtab,fit=squash", "fit: expected shorter, both, none, found 'squash'"},
+      {"vtab,fit=none", "fit=none needs a crop"},
+      {"vtab,fit=shorter", "fit=shorter needs a crop"},
+      {"imagenet,center=ceil", "center: expected round, floor, found 'ceil'"},
+      {"fit=none,crop=8,mean=0", "'std' is missing"},
       {"vtab,imagenet", "expected key=value, found 'imagenet'"},
   };
   for (const auto& [text, message] : cases)
@@ -125,6 +149,8 @@ TEST(Preprocess, Errors) {
   const Image narrow{16384, 1, std::vector<uint8_t>(3 * 16384)};
   EXPECT_THAT(MessageOf([&] { ResizeAndCrop(narrow, ParsePreprocess("imagenet")); }),
               HasSubstr("16384 x 1 pixels is too narrow"));
+  EXPECT_THAT(MessageOf([&] { ResizeAndCrop(narrow, ParsePreprocess("imagenet,fit=none")); }),
+              HasSubstr("16384 x 1 pixels is smaller than crop=224"));
 }
 
 }  // namespace

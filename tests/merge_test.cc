@@ -73,6 +73,38 @@ TEST(Merge, DropoutGoesFirst) {
   EXPECT_LE(RelativeError(dropped.Logits(), want), 1e-6);
 }
 
+// A LoRA of a layer that rows of data and learnt rows (the keys of a prompt) go through. Those of
+// the prompt are constants: rules that match there would not end.
+TEST(Merge, LeavesWhatDependsOnParametersToFolding) {
+  Graph g;
+  ParamStore params;
+  const auto param = [&](const char* name, Extents shape) {
+    std::vector<float> values(static_cast<size_t>(shape.size()));
+    for (size_t i = 0; i < values.size(); ++i)
+      values[i] = static_cast<float>(static_cast<int>(i * 7 % 11) - 5) / 8;
+    params.Set(name, shape, values);
+    return g.AddParam(name, ToShape(shape));
+  };
+  const ValueId x = g.AddInput("x", {DType::kF32, {Dim::Tokens(), 6}});
+  const ValueId w = param("k.weight", {5, 6}), a = param("k.lora_a", {2, 6}),
+                b = param("k.lora_b", {5, 2}), prompt = param("prompt", {3, 6});
+  const auto keys = [&](ValueId rows) {
+    const ValueId delta = Matmul(g, Matmul(g, rows, a, false, true), b, false, true);
+    return Add(g, Matmul(g, rows, w, false, true), Scale(g, delta, 0.5));
+  };
+  g.SetOutput("keys", keys(x));
+  g.SetOutput("prompt", keys(prompt));
+  const auto values = [&](const char* output) {
+    return Interpret(g, {{1, 4}, RandomInputs(g, {1, 4}, 5), &params})[g.output(output).i];
+  };
+  const std::vector<double> of_data = values("keys"), of_prompt = values("prompt");
+  const MergeResult result = Merge(g, params, {"k.weight"});
+  EXPECT_LE(RelativeError(values("keys"), of_data), 1e-6);
+  EXPECT_LE(RelativeError(values("prompt"), of_prompt), 1e-6);
+  EXPECT_EQ(CountOps(g, kMatmul), 1);
+  EXPECT_EQ(result.left.size(), 1u);  // the prompt's keys: no weight of the base
+}
+
 // As the separate nn.Dropout modules of peft: every element of its own, q and v of their own.
 TEST(Lora, DropoutIsByElementAndByLayer) {
   const Tuned tuned("lora(r=2,dropout=0.25)");

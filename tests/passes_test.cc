@@ -6,7 +6,6 @@
 
 #include "models/vit.h"
 #include "ops/optimise.h"
-#include "runtime/text.h"
 #include "runtime/verify.h"
 #include "tests/graph_testing.h"
 

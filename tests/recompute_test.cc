@@ -7,7 +7,6 @@
 
 #include "autograd/gradient.h"
 #include "runtime/lifetimes.h"
-#include "runtime/rng.h"
 #include "runtime/text.h"
 #include "runtime/verify.h"
 #include "tests/graph_testing.h"

@@ -1,5 +1,5 @@
 // Schedules, and config.json read back.
-#include "train/run_config.h"
+#include "train/run_config_json.h"
 
 #include <gtest/gtest.h>
 

@@ -7,6 +7,7 @@
 #include "tests/test_util.h"
 #include "train/budget.h"
 #include "train/evaluator.h"
+#include "train/run_config.h"
 
 namespace graft {
 namespace {

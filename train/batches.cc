@@ -1,9 +1,7 @@
 #include "train/batches.h"
 
 #include <algorithm>
-#include <set>
 
-#include "data/splits.h"
 #include "models/text/tokenizer.h"
 #include "runtime/io/sha256.h"
 #include "runtime/rng.h"
@@ -224,8 +222,8 @@ std::unique_ptr<BatchSource> MakeRandomData(size_t n, const LoadedModel& model, 
   });
 }
 
-std::string ExamplesHash(const std::vector<std::string>& classes, const BatchSource* train,
-                         const BatchSource* validation) {
+std::string HashOfExamples(const std::vector<std::string>& classes, const BatchSource* train,
+                           const BatchSource* validation) {
   std::string facts = fmt::format("{}\n", fmt::join(classes, "\n"));
   for (const BatchSource* data : {train, validation})
     for (size_t i = 0; data && i <= data->size(); ++i)

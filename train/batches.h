@@ -58,8 +58,9 @@ std::unique_ptr<BatchSource> MakeTextData(std::span<const TextExample> examples,
 // Inputs without meaning, for a comparison of two graphs.
 std::unique_ptr<BatchSource> MakeRandomData(size_t n, const LoadedModel& model, uint64_t seed);
 
-// Of class names and of the labels and lengths of training and validation examples (may be null).
-std::string ExamplesHash(const std::vector<std::string>& classes, const BatchSource* train,
-                         const BatchSource* validation);
+// SHA-256 of the classes, and of the labels and lengths of the examples in their order; validation
+// may be null.
+std::string HashOfExamples(const std::vector<std::string>& classes, const BatchSource* train,
+                           const BatchSource* validation);
 
 }  // namespace graft

@@ -5,22 +5,7 @@
 #include <cmath>
 #include <numbers>
 
-#include "adapters/fields.h"
-
 namespace graft {
-
-nlohmann::json ToJson(const RunConfig& config) { return FieldsToJson(config); }
-
-RunConfig RunConfigFromJson(const nlohmann::json& json, const std::string& where) {
-  RunConfig config = FieldsFromJson<RunConfig>(json, where);
-  try {
-    CheckRunConfig(config);
-    ParseMethod(config.method);
-  } catch (const Error& e) {  // of a command line
-    Fail("{}: {}", where, e.what());
-  }
-  return config;
-}
 
 namespace {
 

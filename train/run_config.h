@@ -1,7 +1,5 @@
-// Everything that is needed to repeat a run: config.json of a run directory.
+// Everything that is needed to repeat a run.
 #pragma once
-#include <nlohmann/json_fwd.hpp>
-
 #include "adapters/facts.h"
 #include "autograd/train_step.h"
 #include "peft/method.h"
@@ -36,10 +34,6 @@ struct RunConfig : AdapterFacts {
     f("disabled_passes", self.disabled_passes);
   }
 };
-
-nlohmann::json ToJson(const RunConfig& config);
-// Throws Error naming the file and the key for a missing or mistyped one.
-RunConfig RunConfigFromJson(const nlohmann::json& json, const std::string& where);
 
 // Refuses values outside their ranges, naming the flag and the nearest valid word.
 void CheckRunConfig(const RunConfig& config);

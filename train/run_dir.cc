@@ -14,6 +14,7 @@
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/json.h"
 #include "runtime/io/safetensors.h"
+#include "train/run_config_json.h"
 
 namespace graft {
 namespace {
@@ -144,10 +145,10 @@ void RunDir::SaveWeights(const std::string& which, const ParamStore& params,
                    {{"graft.method", config_.method}});
 }
 
-void RunDir::AppendMetrics(const nlohmann::json& line) const {
+void RunDir::AppendMetrics(const std::string& line) const {
   const std::string path = file("metrics.jsonl");
   std::FILE* f = std::fopen(path.c_str(), "a");
-  const std::string text = DumpJson(line) + "\n";
+  const std::string text = line + "\n";
   const bool ok = f && std::fwrite(text.data(), 1, text.size(), f) == text.size();
   if (!f || std::fclose(f) != 0 || !ok) Fail("{}: cannot write: {}", path, std::strerror(errno));
 }

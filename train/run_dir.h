@@ -68,8 +68,8 @@ class RunDir {
   void SaveWeights(const std::string& which, const ParamStore& params,
                    const std::vector<std::string>& names) const;
 
-  // One line of metrics.jsonl, and of metrics.csv.
-  void AppendMetrics(const nlohmann::json& line) const;
+  // One line of metrics.jsonl, a JSON object.
+  void AppendMetrics(const std::string& line) const;
   // Drops lines after `step`, which a killed session wrote and this one will write again.
   void TruncateMetrics(int64_t step) const;
 

@@ -99,12 +99,14 @@ void Trainer::Open() {
   model_ = OpenAdapted(c_);
   for (const std::string& notice : model_.notices)
     if (hooks_.note) hooks_.note("note: " + notice);
-  const Dataset data(c_.data, c_.columns);
+  Dataset data(c_.data, c_.columns);
   if (const std::string notice = data.notice(); !notice.empty() && hooks_.note)
     hooks_.note("note: " + notice);
   if (data.num_classes() > static_cast<int64_t>(c_.labels.size()))
     Fail("{}: {} classes, but the run began with {}; hint: resume with the data that it began with",
          c_.data, data.num_classes(), c_.labels.size());
+  if (!c_.new_head && data.num_classes() == std::ssize(c_.labels))
+    data.NumberClassesAs(c_.labels, c_.model);
   train_ = data.Load(c_.train_split, static_cast<size_t>(c_.limit), model_, c_);
   if (!c_.val_split.empty()) validation_ = data.Load(c_.val_split, 0, model_, c_);
   CheckExamples(data.labels());
@@ -142,7 +144,7 @@ void Trainer::BeginTrace(const Graph& whole) {
 // The order of a run's examples is a function of their number: with others, what a checkpoint says
 // of its position means nothing.
 void Trainer::CheckExamples(const std::vector<std::string>& classes) {
-  const std::string hash = ExamplesHash(classes, train_.get(), validation_.get());
+  const std::string hash = HashOfExamples(classes, train_.get(), validation_.get());
   if (c_.examples_sha256.empty()) return dir_.RecordExamples(hash);
   if (hash != c_.examples_sha256)
     Fail(
@@ -330,7 +332,7 @@ void Trainer::EndEpoch(int64_t epoch) {
       dir_.SaveWeights("best", model_.params, trainable_);
     }
   }
-  dir_.AppendMetrics(line);
+  dir_.AppendMetrics(DumpJson(line));
   if (hooks_.on_epoch) hooks_.on_epoch(report);
 }
 

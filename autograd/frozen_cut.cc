@@ -41,7 +41,7 @@ std::optional<FrozenCut> CutFrozen(const Graph& g,
 
   FrozenCut result{g, g, type};
   result.frozen.ClearOutputs();
-  result.frozen.updates.clear();
+  result.frozen.ClearUpdates();
   result.frozen.SetOutput("features", cut);
   result.frozen.EraseDead();
   const ValueId features = result.rest.AddInput("features", type);

@@ -1,6 +1,6 @@
 #include "peft/merge.h"
 
-#include <algorithm>
+#include <set>
 
 #include "ops/ops.h"
 #include "runtime/dependence.h"
@@ -38,12 +38,9 @@ PassReport MergeLinear(Graph& g) {
     });
   };
   // The nodes that an inference must run: those that depend on an input (or on nothing).
-  const auto data_nodes = [&](const Graph& graph) {
+  const auto data_node = [&](const Graph& graph, NodeId id) {
     ExtendOnlyOnParameters(graph, constant);
-    double count = 0;
-    for (uint32_t i = 0; i < graph.num_nodes(); ++i)
-      if (const Node& n = graph.node({i}); n.op) count += !constant[n.out[0].i];
-    return count;
+    return !constant[graph.node(id).out[0].i];
   };
   const Rule rules[] = {
       // (x A') B' -> x (B A)'
@@ -67,7 +64,7 @@ PassReport MergeLinear(Graph& g) {
          return Dense(graph, m["x"], sum);
        }},
   };
-  return RewriteToFixpoint(g, "merge_linear", rules, data_nodes);
+  return RewriteToFixpoint(g, "merge_linear", rules, data_node);
 }
 
 PassReport FoldScales(Graph& g, ParamStore& params) {
@@ -104,9 +101,9 @@ MergeResult Merge(Graph& g, ParamStore& params, const std::vector<std::string>& 
   passes.Add({"fold_constants", [&](Graph& graph) { return FoldConstants(graph, params); }});
   result.passes = passes.Run(g);
   result.nodes_after = g.live_nodes();
+  const std::set<std::string> base(base_names.begin(), base_names.end());
   for (const std::string& name : g.ParamNames())
-    if (std::find(base_names.begin(), base_names.end(), name) == base_names.end())
-      result.left.push_back(name);
+    if (!base.contains(name)) result.left.push_back(name);
   return result;
 }
 

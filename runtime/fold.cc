@@ -17,10 +17,10 @@ PassReport FoldConstants(Graph& g, ParamStore& params) {
   }
   Graph constants = g;
   constants.ClearOutputs();
-  constants.updates.clear();
+  constants.ClearUpdates();
   for (ValueId v : roots) {
     if (g.value(v).name.empty()) g.SetName(v, fmt::format("folded.{}", v.i));
-    constants.SetOutput(fmt::format("{}", v.i), v);
+    constants.AddOutput(fmt::format("{}", v.i), v);
   }
   constants.EraseDead();
   ParamStore folded;

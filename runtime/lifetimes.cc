@@ -68,8 +68,8 @@ Graph Renumbered(const Graph& g, std::span<const NodeId> order) {
   }
   result.scope = g.scope;
   result.phase = g.phase;
-  for (const GraphOutput& o : g.outputs) result.outputs.push_back({o.name, to[o.value.i]});
-  for (const Update& u : g.updates) result.updates.push_back({to[u.target.i], to[u.value.i]});
+  for (const GraphOutput& o : g.outputs) result.AddOutput(o.name, to[o.value.i]);
+  for (const Update& u : g.updates) result.AddUpdate(to[u.target.i], to[u.value.i]);
   return result;
 }
 

@@ -60,11 +60,12 @@ struct PassReport {
 // One walk over the nodes present at the start: what a rule builds is not visited again.
 PassReport Rewrite(Graph& g, std::string pass, std::span<const Rule> rules);
 
-// Rewrites until nothing matches. Every rewrite must lower `measure` (by default the number of
-// nodes), else Error names the rule: a rule that loops is a bug of the rule.
-using Measure = std::function<double(const Graph&)>;
+// Rewrites until nothing matches. Every rewrite must lower the number of nodes, or of those that
+// `counts` is true for, else Error names the rule: a rule that loops is a bug of the rule. A node
+// is asked about once, when it is new.
+using CountsNode = std::function<bool(const Graph&, NodeId)>;
 PassReport RewriteToFixpoint(Graph& g, std::string pass, std::span<const Rule> rules,
-                             const Measure& measure = {});
+                             const CountsNode& counts = {});
 
 // Returns the match of a pattern at a value, if any, for passes that only look.
 std::optional<Match> MatchPattern(const Graph& g, const Pat& pattern, ValueId root);

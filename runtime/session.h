@@ -107,7 +107,7 @@ void ForEachRun(Session& session, int64_t n, const F& run) noexcept {
   session.Refresh();
   const int workers = session.options().workers;
   if (workers > 1 && workers >= Threads() && n >= workers)
-    ParallelFor(n, [&](int64_t i) { run(i, omp_get_thread_num()); });
+    ParallelFor(n, [&](int64_t i) { run(i, LoopThread()); });
   else
     for (int64_t i = 0; i < n; ++i) run(i, 0);
 }

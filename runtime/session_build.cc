@@ -28,13 +28,13 @@ AlignedBytes AllocateAligned(size_t bytes) {
 
 bool Session::Impl::IsConstant(ValueId v) const {
   const Value& value = graph.value(v);
-  return value.role == Role::kParam && !value.trainable &&
-         std::none_of(graph.updates.begin(), graph.updates.end(),
-                      [&](const Update& u) { return u.target == v; });
+  return value.role == Role::kParam && !value.trainable && !updated[v.i];
 }
 
 void Session::Impl::PlaceLeaves(const SessionOptions& options) {
   place.resize(graph.num_values());
+  updated.resize(graph.num_values());
+  for (const Update& u : graph.updates) updated[u.target.i] = true;
   for (ValueId v : graph.Leaves(Role::kParam)) {
     const Value& value = graph.value(v);
     const Extents want = At(value.type.shape, {});

@@ -157,7 +157,7 @@ class Parser {
     } else if (r.Take("update ")) {
       const ValueId t = Value(r);
       r.Expect("=");
-      g_.updates.push_back({t, Value(r)});
+      g_.AddUpdate(t, Value(r));
     } else
       return NodeText(r);
     End(r);

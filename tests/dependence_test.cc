@@ -117,7 +117,7 @@ TEST_F(DependenceTest, WhatOthersNeed) {
   g.SetOutput("y", out);
   g.SetOutput("result", result);
   const ValueId state = g.AddState("state", {4, 4});
-  g.updates.push_back({state, updated});
+  g.AddUpdate(state, updated);
   const std::vector<bool> constant = DependsOnlyOnParameters(g);
   EXPECT_THAT(NeededOutside(g, constant), ElementsAre(outer, result, updated));
   EXPECT_THAT(NeededOutside(g, std::vector<bool>(g.num_values())), IsEmpty());

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <map>
 #include <new>
+#include <thread>
 
 #include "data/draw.h"
 #include "data/image.h"

@@ -31,6 +31,7 @@ Session::Session(const Graph& graph, ParamStore& params, SessionOptions options)
 }
 
 Session::~Session() = default;
+Session::Session(Session&&) noexcept = default;
 
 namespace {
 

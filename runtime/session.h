@@ -46,6 +46,7 @@ class Session {
   // are written there. Throws Error for a missing parameter or one of another shape.
   Session(const Graph& graph, ParamStore& params, SessionOptions options);
   ~Session();
+  Session(Session&&) noexcept;
   Session(const Session&) = delete;
 
   // Returns the buffer of an input for the caller to fill, sized for the capacity. Throws Error

@@ -1,6 +1,7 @@
 // How many sequences a session handles at once.
 #pragma once
 #include "models/model.h"
+#include "runtime/session.h"
 
 namespace graft {
 

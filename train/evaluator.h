@@ -2,6 +2,7 @@
 #pragma once
 #include <functional>
 
+#include "adapters/method_graph.h"
 #include "data/metrics.h"
 #include "train/batches.h"
 

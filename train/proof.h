@@ -1,7 +1,8 @@
 // The inputs on which a merge is proved.
 #pragma once
 #include "adapters/fused_model.h"
-#include "train/batches.h"
+#include "train/dataset.h"
+#include "train/run_config.h"
 
 namespace graft {
 

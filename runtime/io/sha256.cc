@@ -1,5 +1,7 @@
 #include "runtime/io/sha256.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 

@@ -1,7 +1,9 @@
 // `graft inspect` of adapters: ours, and those of Hugging Face peft.
 #pragma once
+#include "adapters/adapter_file.h"
+#include "adapters/hf/peft_reader.h"
 #include "models/files/checkpoint.h"
-#include "tools/lib/options.h"
+#include "tools/lib/output.h"
 
 namespace graft {
 

@@ -79,7 +79,9 @@ class Builder {
   }
   ValueId Positions(ValueId x) {
     const int64_t rows = c_.token_positions() + c_.patches();
-    return AddPositions(g_, x, g_.AddParam("pos_embed", {rows, c_.width}), Offsets(g_, rows));
+    const ValueId offsets = Offsets(g_, rows);
+    if (rows == c_.rows()) offsets_ = offsets;
+    return AddPositions(g_, x, g_.AddParam("pos_embed", {rows, c_.width}), offsets);
   }
 
   ValueId Embed(ValueId image) {
@@ -99,7 +101,7 @@ class Builder {
         x = Positions(Registers(ClassTokens(x)));
       else
         x = Registers(Positions(ClassTokens(x)));
-      offsets_ = Offsets(g_, c_.rows());
+      if (!offsets_.valid()) offsets_ = Offsets(g_, c_.rows());
     }
     return c_.pre_norm ? Norm(g_, x, "norm_pre", c_.eps) : x;
   }

@@ -22,7 +22,7 @@ struct ExportOptions {
 };
 
 void CheckHuggingFaceCan(const LoadedModel& m) {
-  CheckExpressible(m, Layout::kHuggingFace);
+  if (m.layout != Layout::kHuggingFace) CheckExpressible(m, Layout::kHuggingFace);
   if (m.is_bert() && m.bert().pool != "pooler" && m.params.Has("head.weight"))
     Fail(
         "{}: pools by '{}', but transformers' BERT classifies by its pooler alone; hint: graft "

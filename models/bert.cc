@@ -27,7 +27,7 @@ void CheckConfig(const BertConfig& c, const std::string& where) {
   CheckActivation(c.activation, where);
   const std::vector<std::string> pools{"pooler", "cls", "mean"};
   if (std::find(pools.begin(), pools.end(), c.pool) == pools.end())
-    Fail("{}: pool '{}'{}", where, c.pool, DidYouMean(c.pool, pools));
+    Fail("{}: pool '{}'; known: {}", where, c.pool, fmt::join(pools, ", "));
 }
 
 namespace {

@@ -16,7 +16,7 @@ const std::vector<std::string>& Activations() {
 
 void CheckActivation(const std::string& activation, const std::string& where) {
   if (std::ranges::find(Activations(), activation) == Activations().end())
-    Fail("{}: activation '{}'{}", where, activation, DidYouMean(activation, Activations()));
+    Fail("{}: activation '{}'; known: {}", where, activation, fmt::join(Activations(), ", "));
 }
 
 namespace {

@@ -30,7 +30,7 @@ void CheckConfig(const VitConfig& c, const std::string& where) {
   positive("tokens", c.tokens, 2);
   const std::vector<std::string> pools{"token", "mean", "mean_fc_norm", "distilled"};
   if (std::find(pools.begin(), pools.end(), c.pool) == pools.end())
-    Fail("{}: pool '{}'{}", where, c.pool, DidYouMean(c.pool, pools));
+    Fail("{}: pool '{}'; known: {}", where, c.pool, fmt::join(pools, ", "));
   if (c.pool == "distilled" && c.tokens != 2)
     Fail("{}: pool 'distilled' needs a distillation token (tokens = 2)", where);
 }

@@ -19,7 +19,7 @@ std::string ReadActivation(const Json& config, const std::string& path) {
     if (act == theirs) return ours;
     known.emplace_back(theirs);
   }
-  Fail("{}: hidden_act '{}' is not supported{}", path, act, DidYouMean(act, known));
+  Fail("{}: hidden_act '{}' is not supported; known: {}", path, act, fmt::join(known, ", "));
 }
 
 std::string WriteActivation(const std::string& ours) {

@@ -7,6 +7,7 @@
 
 #include "runtime/error.h"
 #include "runtime/io/crc32.h"
+#include "runtime/io/foreign_file.h"
 #include "runtime/io/npy_header.h"
 
 namespace graft {
@@ -237,6 +238,7 @@ NpzFile NpzFile::Parse(const std::string& path, std::span<const std::byte> bytes
 
 NpzFile NpzFile::Open(const std::string& path) {
   const auto file = MappedFile::Open(path);
+  if (!IsZipOfArrays(file->bytes())) RefuseForeignFile(path, file->bytes());
   return Parse(path, file->bytes(), file);
 }
 

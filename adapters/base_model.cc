@@ -24,9 +24,9 @@ LoadedModel OpenAdapted(const AdapterFacts& facts, const OpenBase& open) {
     SetPooling(model, facts.pool);
   }
   if (model.is_bert())
-    AdaptClasses(model, facts.labels, seed);
+    AdaptClasses(model, facts.labels, seed, facts.new_head);
   else
-    AdaptModel(model, ParsePreprocess(facts.preprocess).size(), facts.labels, seed);
+    AdaptModel(model, ParsePreprocess(facts.preprocess).size(), facts.labels, seed, facts.new_head);
   return model;
 }
 

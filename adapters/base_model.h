@@ -18,8 +18,8 @@ using OpenBase =
     std::function<LoadedModel(const std::string& source, const std::string& arch, uint64_t seed)>;
 
 // The model of a run, adapted to its task (image size, head); `params` of the model then hold the
-// base weights and the fresh head. Deterministic: eval and fuse make the same model again. Throws
-// Error if the model's file is not the one that the run started from, by hash.
+// base weights and a fresh head, or the base's own. Deterministic: eval and fuse make the same
+// model again. Throws Error if the model's file is not the one that the run started from, by hash.
 LoadedModel OpenAdapted(const AdapterFacts& facts, const OpenBase& open = LoadModel);
 
 // Of the metadata graft.preprocess; Error naming the file.

@@ -19,12 +19,13 @@ struct AdapterFacts {
   std::string pool;                 // of a BERT, as BertConfig; "" = the model's own
   int64_t max_length = 0;           // tokens of a text, special ones too; 0 = MaxLength's
   int64_t seed = 0;                 // of fresh parameters
+  bool new_head = false;            // fresh, whatever head the base has
 
   static void Visit(auto& self, auto&& f) {
     f("model", self.model), f("arch", self.arch), f("base_sha256", self.base_sha256);
     f("method", self.method), f("labels", self.labels), f("preprocess", self.preprocess);
     f("tokenizer", self.tokenizer), f("pool", self.pool), f("max_length", self.max_length);
-    f("seed", self.seed);
+    f("seed", self.seed), f("new_head", self.new_head);
   }
 };
 

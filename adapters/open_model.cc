@@ -8,6 +8,7 @@
 #include "adapters/hf/peft_reader.h"
 #include "adapters/method_graph.h"
 #include "models/files/hf_config.h"
+#include "peft/merge.h"
 
 namespace graft {
 namespace {
@@ -208,6 +209,12 @@ Graph OpenedModel::Inference(bool loss) {
   if (!method.empty()) return InferenceGraph(model.config, method, model.params, seed, loss);
   Graph g = BuildModel(model.config, {.loss = loss});
   g.EraseUnusedInputs();
+  return g;
+}
+
+Graph OpenedModel::ToRun(bool loss) {
+  Graph g = Inference(loss);
+  FoldScales(g, model.params);
   return g;
 }
 

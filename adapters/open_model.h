@@ -42,6 +42,9 @@ struct OpenedModel {
   const std::vector<std::string>& labels() const { return model.labels; }
   // Canonical, for inference; with `loss` it has the output "losses" too.
   Graph Inference(bool loss);
+  // The same to be run alone: LayerScale is folded into the layers before it, whose new weights join
+  // the model's.
+  Graph ToRun(bool loss);
 };
 
 // Throws Error (kUsage for a wrong choice). The base of a run or adapter must be the file it was

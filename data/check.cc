@@ -5,7 +5,6 @@
 #include <cstring>
 #include <map>
 #include <new>
-#include <thread>
 
 #include "data/draw.h"
 #include "data/image.h"

@@ -1,7 +1,6 @@
 #include "ops/attention_kernel.h"
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cmath>
 #include <limits>

@@ -13,8 +13,8 @@ struct AttentionSizes {  // the largest of a session
   int64_t sequences = 0, heads = 1, d = 0, q_rows = 0, kv_rows = 0, prefix_rows = 0;
 };
 
-// `slots` tasks run at once, each in its own scratch; in front of them partial sums of prefix
-// gradients.
+// `slots` tasks run at once, each in its own scratch. Partial sums of prefix gradients lie in front
+// of them.
 struct AttentionScratch {
   int64_t slots = 1;
   size_t partial_floats = 0, slot_floats = 0, bytes = 0;
@@ -33,7 +33,7 @@ struct AttentionArgs {
 };
 struct AttentionGradArgs : AttentionArgs {
   const float *context = nullptr, *lse = nullptr, *dcontext = nullptr;
-  float *dq = nullptr, *dk = nullptr, *dv = nullptr;  // null: not wanted
+  float *dq = nullptr, *dk = nullptr, *dv = nullptr;  // null if not wanted
   float *dprefix_k = nullptr, *dprefix_v = nullptr;   // both or none
 };
 

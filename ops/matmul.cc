@@ -1,6 +1,5 @@
 // matmul: act(alpha op(a) op(b) + bias) + residual, the one dense product of the runtime. Its
 // gradient is made of matmuls again. Which kernel serves a shape is decided in `prepare`.
-#include <cmath>
 #include <cstdlib>
 #include <limits>
 #include <utility>

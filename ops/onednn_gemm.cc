@@ -195,7 +195,7 @@ void OnednnGemm::Run(int64_t m, const float* a, const void* b, const float* bias
   const size_t row_bytes = static_cast<size_t>(s.n) * sizeof(float);
   ParallelFor(cut.count(), [&](int64_t i) {
     const int64_t begin = cut.begin(i), rows = cut.end(i) - begin;
-    const int thread = omp_get_thread_num();
+    const int thread = LoopThread();
     GRAFT_CHECK(thread < impl.threads, "prepared for {} threads", impl.threads);
     std::byte* own = per_thread + static_cast<size_t>(thread) * impl.thread_bytes;
     const float* from = a + begin * (s.a_transposed ? 1 : lda);
@@ -235,7 +235,5 @@ bool CapOnednnIsa(const std::string& isa) {
     if (isa == name) return dnnl::set_max_cpu_isa(cap) == dnnl::status::success;
   return false;
 }
-
-void CapOnednnCache(int primitives) { dnnl::set_primitive_cache_capacity(primitives); }
 
 }  // namespace graft

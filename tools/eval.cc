@@ -75,6 +75,7 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   if (o.data.empty()) FailUsage("eval needs --data, the data set's directory");
   ApplyCommonOptions(common);
   OpenedModel opened = OpenModel(With(o.choice, common), InputKind::kDataset);
+  SayNotices(common, opened.model.notices);
   const std::optional<RunConfig> run = RunOf(o.choice);
   Dataset data(o.data, o.columns.empty() && run ? run->columns : o.columns);
   if (const std::string notice = data.notice(); !notice.empty()) Say(common, "note: " + notice);
@@ -85,7 +86,7 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   const std::unique_ptr<BatchSource> examples =
       data.Load(split, o.limit, opened.model, opened.facts);
   if (!data.texts()) Say(common, PreprocessText(opened.facts));
-  const Graph graph = opened.Inference(true);
+  const Graph graph = opened.ToRun(true);
   Evaluator evaluator(graph, opened.model.params,
                       InferenceOptions(graph, opened.model.params, opened.model.config, *examples,
                                        common.memory_budget, common.disabled_passes),

@@ -4,7 +4,6 @@
 #include "adapters/method_graph.h"
 #include "adapters/open_model.h"
 #include "runtime/io/atomic_file.h"
-#include "runtime/io/json.h"
 #include "runtime/text.h"
 #include "tools/commands.h"
 #include "tools/lib/adapter_report.h"
@@ -43,7 +42,7 @@ Subject OpenSubject(const InspectOptions& o, const CommonOptions& common) {
     if (s.method.empty()) s.method = s.config.method;
   } else {
     s.config.seed = common.seed;
-    s.model = LoadModel(o.subject, o.arch, static_cast<uint64_t>(common.seed));
+    s.model = LoadToInspect(o.subject, o.arch, static_cast<uint64_t>(common.seed));
   }
   return s;
 }

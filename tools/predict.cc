@@ -299,6 +299,7 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
   JointModel joint = OpenJointModel(With(o.choice, common), o.adapters, InputKind::kImages);
   for (const JointModel::Member& m : joint.members) CheckProblem(m.opened);
   const OpenedModel& opened = joint.first();
+  SayNotices(common, opened.model.notices);
   Inputs inputs = opened.model.is_bert() ? OpenTexts(o, opened, common) : OpenImages(o, opened);
   const bool images = !opened.model.is_bert() && inputs.data[0];
   if (images) Say(common, PreprocessText(opened.facts));

@@ -66,6 +66,8 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
       ->check(CLI::Range(kLeastMaxLength, kMostMaxLength));
   command.add_option("--pool", c.pool,
                      "of a BERT: pooler, cls or mean, what the head reads (default: the model's)");
+  command.add_flag("--new-head", c.new_head,
+                   "a fresh head, though the model's own would serve these classes");
   command.add_option("--save-every", c.save_every, "also save after every N steps");
   command.add_option("--trace", c.trace, "directory for a replay in another framework");
   command.add_flag("--allow-overlap", c.allow_overlap,
@@ -137,7 +139,9 @@ void Run(TrainOptions& o, const CommonOptions& common) {
     if (!c.trace.empty() && std::filesystem::weakly_canonical(o.out, none) ==
                                 std::filesystem::weakly_canonical(c.trace, none))
       FailUsage("--trace {}: is --out too; expected another directory", c.trace);
-    dir = RunDir::Create(o.out, CompleteRunConfig(c));
+    std::vector<std::string> notes;
+    dir = RunDir::Create(o.out, CompleteRunConfig(c, &notes));
+    for (const std::string& note : notes) Say(common, "note: " + note);
   } else {
     dir = RunDir::Open(o.resume);
     effective.isa = dir->config().isa;  // the plan of the run

@@ -1,9 +1,7 @@
 #include "train/batches.h"
 
 #include <algorithm>
-#include <set>
 
-#include "data/splits.h"
 #include "models/text/tokenizer.h"
 #include "runtime/io/sha256.h"
 #include "runtime/rng.h"

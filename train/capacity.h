@@ -1,7 +1,6 @@
 // How many sequences a session handles at once.
 #pragma once
 #include "models/model.h"
-#include "runtime/session.h"
 
 namespace graft {
 

@@ -2,7 +2,6 @@
 #pragma once
 #include <functional>
 
-#include "adapters/method_graph.h"
 #include "data/metrics.h"
 #include "train/batches.h"
 

@@ -5,8 +5,8 @@
 #include <optional>
 #include <vector>
 
+#include "train/batches.h"
 #include "train/budget.h"
-#include "train/evaluator.h"
 #include "train/run_config.h"
 
 namespace graft {

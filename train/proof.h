@@ -1,7 +1,7 @@
 // The inputs on which a merge is proved.
 #pragma once
 #include "adapters/fused_model.h"
-#include "train/dataset.h"
+#include "train/batches.h"
 
 namespace graft {
 

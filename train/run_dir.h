@@ -15,9 +15,10 @@ namespace graft {
 struct Progress {
   int64_t step = 0;  // optimizer steps done; epoch and position follow from it
   double best_metric = -1;
-  double epoch_loss_sum = 0;  // of the steps of the running epoch
-  double seconds = 0;         // of training, over all sessions
-  double last_loss = 0;       // mean of the last epoch's losses
+  // Of the steps of the running epoch, each weighted by its share of a full batch.
+  double epoch_loss_sum = 0;
+  double seconds = 0;    // of training, over all sessions
+  double last_loss = 0;  // mean over the examples of the last epoch
   double val_accuracy = -1;
   bool finished = false;
 };

@@ -96,11 +96,4 @@ void SafetensorsModel::Load(std::string_view name, std::string as, ParamStore* s
   file.Load(file.tensors()[it->second.second], std::move(as), store);
 }
 
-ParamStore SafetensorsModel::LoadAll() const {
-  ParamStore store;
-  for (const SafetensorsFile& file : files_)
-    for (const FileTensor& tensor : file.tensors()) file.Load(tensor, tensor.name, &store);
-  return store;
-}
-
 }  // namespace graft

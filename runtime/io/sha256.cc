@@ -2,9 +2,7 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 
-#include "runtime/error.h"
 #include "runtime/io/mapped_file.h"
 
 #if defined(__x86_64__)

@@ -7,6 +7,8 @@
 #   logits     of MiniLM on all rows of sst2 and of the pairs of mrpc (bert_logits.py)
 #   tokenizer  ids, types, offsets and truncation (tokenizer_parity.py; needs tokenize_lines beside
 #              GRAFT_BINARY)
+#   cases      checkpoints of kinds that people have: the library's logits or a refusal
+#              (check_cases.py; needs DIR/cases)
 # usage: GRAFT_DATA=DIR run_parity.sh PEERS_ENV GRAFT_BINARY [OUT]
 #   DIR holds weights/deit_tiny_patch16_224.safetensors, data/vtab-1k/cifar10 and data/text;
 #   PEERS_ENV holds bin/python, minilm/ and timm/. PARTS="replay files ..." chooses parts,
@@ -121,12 +123,19 @@ tokenizer() {
     "$env/bin/python" "$here/tokenizer_parity.py" --helper "$(dirname "$graft")/tokenize_lines" \
         --minilm "$env/minilm" --texts "$data/data/text"
 }
+cases() {
+    local timm=()
+    [[ -d $env/timm ]] && timm=(--timm "$env/timm")
+    rm -rf "$out/cases"
+    "$env/bin/python" "$here/check_cases.py" "$out/cases" --graft "$graft" "${timm[@]}" \
+        --minilm "$env/minilm" --threads "$threads"
+}
 
 summary=()
 failed=0
-for part in ${PARTS:-replay files logits tokenizer}; do
+for part in ${PARTS:-replay files logits tokenizer cases}; do
     case $part in
-        replay | files | logits | tokenizer) ;;
+        replay | files | logits | tokenizer | cases) ;;
         *) echo "run_parity.sh: unknown part '$part'" >&2; exit 2 ;;
     esac
     "$part" > "$out/$part.log" || { failed=1; summary+=("FAILED:"); }

@@ -1,9 +1,7 @@
 // `graft inspect` of adapters: ours, and those of Hugging Face peft.
 #pragma once
-#include "adapters/adapter_file.h"
-#include "adapters/hf/peft_reader.h"
 #include "models/files/checkpoint.h"
-#include "tools/lib/output.h"
+#include "tools/lib/options.h"
 
 namespace graft {
 

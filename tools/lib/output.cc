@@ -14,6 +14,10 @@ void Say(const CommonOptions& o, const std::string& line) {
   std::fflush(out);
 }
 
+void SayNotices(const CommonOptions& o, const std::vector<std::string>& notices) {
+  for (const std::string& notice : notices) Say(o, "note: " + notice);
+}
+
 void PrintJson(const CommonOptions& o, const nlohmann::json& json) {
   if (o.json) std::printf("%s\n", ShowJson(json).c_str());
 }

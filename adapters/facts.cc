@@ -18,7 +18,7 @@ void CheckFacts(const AdapterFacts& c) {
               c.max_length);
   const std::vector<std::string> pools{"pooler", "cls", "mean"};
   if (!c.pool.empty() && std::ranges::find(pools, c.pool) == pools.end())
-    FailUsage("--pool: '{}'{}", c.pool, DidYouMean(c.pool, pools));
+    FailUsage("--pool: '{}'; known: {}", c.pool, fmt::join(pools, ", "));
 }
 
 StringMap ModelMetadata(const LoadedModel& model, const AdapterFacts& facts) {

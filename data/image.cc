@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "data/exif.h"
 #include "data/image_decoders.h"
 #include "runtime/error.h"
 #include "runtime/io/atomic_file.h"
@@ -70,7 +71,9 @@ void CheckImageBytes(ImageBytes bytes, int64_t least, std::string_view name) {
          bytes.size());
 }
 
-Image DecodeImage(std::span<const std::byte> bytes, std::string_view name) {
+namespace {
+
+Image DecodePixels(ImageBytes bytes, std::string_view name) {
   if (bytes.empty()) Fail("{}: expected an image, found an empty file", name);
   if (StartsWith(bytes, "\xff\xd8\xff")) return DecodeJpeg(bytes, name);
   if (StartsWith(bytes, "\x89PNG\r\n\x1a\n")) return DecodePng(bytes, name);
@@ -78,6 +81,14 @@ Image DecodeImage(std::span<const std::byte> bytes, std::string_view name) {
       bytes[1] <= std::byte{'6'})
     return DecodePnm(bytes, name);
   Fail("{}: expected an image (JPEG, PNG, PBM, PGM or PPM), found {}", name, DescribeBytes(bytes));
+}
+
+}  // namespace
+
+Image DecodeImage(std::span<const std::byte> bytes, std::string_view name) {
+  Image image = DecodePixels(bytes, name);
+  image.orientation = ExifOrientation(bytes);
+  return image;
 }
 
 Image ReadImage(const std::string& path) {

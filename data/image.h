@@ -15,6 +15,7 @@ namespace graft {
 struct Image {
   int width = 0, height = 0;
   std::vector<uint8_t> rgb;
+  int orientation = 1;  // what EXIF says of the pixels, which are as stored (exif.h)
   bool operator==(const Image&) const = default;
 };
 
@@ -22,9 +23,9 @@ struct Image {
 // the limit from which PIL too suspects a decompression bomb and raises.
 inline constexpr int64_t kMaxImagePixels = 178'956'970;
 
-// Decodes a whole file held in memory; `name` only appears in messages. Alpha and EXIF orientation
-// are ignored and 16-bit grey is clipped at 255, as convert("RGB") does. Throws Error for bytes
-// that are not a complete image of a known format.
+// Decodes a whole file held in memory; `name` only appears in messages. Alpha is ignored, EXIF
+// orientation is not applied and 16-bit grey is clipped at 255, as convert("RGB") does. Throws
+// Error for bytes that are not a complete image of a known format.
 Image DecodeImage(std::span<const std::byte> bytes, std::string_view name);
 
 // DecodeImage of a file. Throws Error if `path` is missing, not a regular file or not an image.

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "data/exif.h"
 #include "runtime/error.h"
 
 namespace graft {
@@ -11,9 +12,11 @@ namespace {
 
 constexpr int kMaxSide = 16384;
 
-const std::vector<std::string> kKeys = {"resize", "crop", "fit", "center", "filter", "mean", "std"};
+const std::vector<std::string> kKeys = {"resize", "crop", "fit", "center",
+                                        "filter", "mean", "std", "exif"};
 constexpr const char* kFits[] = {"shorter", "both", "none"};  // in the order of Fit
-constexpr const char* kCenters[] = {"round", "floor"};        // of Center
+constexpr const char* kFlags[] = {"false", "true"};
+constexpr const char* kCenters[] = {"round", "floor"};  // of Center
 
 std::vector<std::string_view> SplitAt(std::string_view text, char separator) {
   std::vector<std::string_view> parts;
@@ -86,6 +89,8 @@ void SetKey(Preprocess& p, std::string_view key, std::string_view value) {
     p.mean = ParseChannels(key, value);
   else if (key == "std")
     p.std = ParseChannels(key, value);
+  else if (key == "exif")
+    p.exif = ParseWord<int>(key, value, kFlags) == 1;
   else
     Fail("preprocess: unknown key '{}'{}", key, DidYouMean(key, kKeys));
 }
@@ -187,7 +192,7 @@ Preprocess ParsePreprocess(std::string_view text) {
   }
   for (const std::string& key : kKeys) {
     const bool given = std::find(seen.begin(), seen.end(), key) != seen.end();
-    const bool free = key == "crop" || key == "fit" || key == "center" ||
+    const bool free = key == "crop" || key == "fit" || key == "center" || key == "exif" ||
                       (result.fit == Fit::kNone && (key == "resize" || key == "filter"));
     if (!from_preset && !free && !given)
       Fail("preprocess: '{}' is missing in '{}'; write it, or begin with a preset: 'vtab,{}'", key,
@@ -205,7 +210,8 @@ std::string ToString(const Preprocess& p) {
     text += fmt::format("center={},", kCenters[static_cast<int>(p.center)]);
   if (p.fit != Fit::kNone) text += fmt::format("filter={},", ToString(p.filter));
   // fmt prints the shortest decimals that read back as the same float.
-  return text + fmt::format("mean={},std={}", fmt::join(p.mean, "|"), fmt::join(p.std, "|"));
+  return text + fmt::format("mean={},std={}{}", fmt::join(p.mean, "|"), fmt::join(p.std, "|"),
+                            p.exif ? ",exif=true" : "");
 }
 
 std::string ListPreprocess() {
@@ -228,6 +234,7 @@ Preprocess ForImageSize(Preprocess p, int size) {
 }
 
 Image ResizeAndCrop(const Image& image, const Preprocess& p) {
+  if (p.exif && image.orientation != 1) return ResizeAndCrop(Upright(image), p);
   if (!p.crop) return Resize(image, p.resize, p.resize, p.filter);
   if (p.fit == Fit::kNone && std::min(image.width, image.height) < p.crop)
     Fail("an image of {} x {} pixels is smaller than crop={}, and fit=none does not enlarge it",

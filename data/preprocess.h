@@ -28,6 +28,8 @@ struct Preprocess {
   Fit fit = Fit::kShorter;         // with a crop
   Center center = Center::kRound;  // with a crop
 
+  bool exif = false;  // images are turned upright first, as their EXIF block says
+
   int size() const { return crop ? crop : resize; }  // sides of the result
   bool operator==(const Preprocess&) const = default;
 };
@@ -40,8 +42,9 @@ const std::vector<PreprocessPreset>& PreprocessPresets();
 
 // "vtab", or "resize=256,crop=224,filter=bicubic,mean=0.485|0.456|0.406,std=0.229|0.224|0.225", or
 // a preset with changes, "vtab,filter=bilinear". `crop`, `fit` (shorter, both, none) and `center`
-// (round, floor) may be missing from the full form, with fit=none also `resize` and `filter`. A
-// single mean or std stands for all three channels. Throws Error naming the key.
+// (round, floor) and `exif` (true, false) may be missing from the full form, with fit=none also
+// `resize` and `filter`. A single mean or std stands for all three channels. Throws Error naming
+// the key.
 Preprocess ParsePreprocess(std::string_view text);
 
 // The full form; ParsePreprocess gives back an equal value.

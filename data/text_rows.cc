@@ -4,6 +4,7 @@
 
 #include "runtime/error.h"
 #include "runtime/io/atomic_file.h"
+#include "runtime/io/foreign_file.h"
 #include "runtime/utf8.h"
 
 namespace graft {
@@ -39,6 +40,7 @@ void CheckEncoding(std::string_view text, const std::string& path) {
 
 std::string ReadUtf8File(const std::string& path) {
   std::string text = ReadFile(path, kMaxBytes);
+  RefuseForeignText(path, text);
   if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
   CheckEncoding(text, path);
   return text;

@@ -28,7 +28,7 @@ void CheckConfig(const BertConfig& c, const std::string& where) {
   if (c.activation == "swiglu") Fail("{}: activation 'swiglu': a BERT has no gated MLP", where);
   const std::vector<std::string> pools{"pooler", "cls", "mean"};
   if (std::find(pools.begin(), pools.end(), c.pool) == pools.end())
-    Fail("{}: pool '{}'{}", where, c.pool, DidYouMean(c.pool, pools));
+    Fail("{}: pool '{}'; known: {}", where, c.pool, fmt::join(pools, ", "));
 }
 
 namespace {

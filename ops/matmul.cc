@@ -38,7 +38,7 @@ std::vector<TensorType> InferMatmul(Types in, const Attrs& attrs) {
   if (p.residual && !(in.back() == out))
     Fail("residual: expected {}, found {}", ToString(out), ToString(in.back()));
   if (p.act != kNoAct && p.act != "gelu" && p.act != "gelu_tanh")
-    Fail("unknown act '{}'{}", p.act, DidYouMean(p.act, {"none", "gelu", "gelu_tanh"}));
+    Fail("unknown act '{}'; known: none, gelu, gelu_tanh", p.act);
   return p.act == kNoAct ? std::vector{out} : std::vector{out, out};
 }
 

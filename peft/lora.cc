@@ -34,7 +34,7 @@ LoraConfig ReadConfig(const MethodArgs& a) {
   c.bias = a.Text("bias");
   const std::vector<std::string> choices{"none", "lora_only", "all"};
   if (std::find(choices.begin(), choices.end(), c.bias) == choices.end())
-    FailUsage("option 'bias' = '{}'{}", c.bias, DidYouMean(c.bias, choices));
+    FailUsage("option 'bias' = '{}'; known: {}", c.bias, fmt::join(choices, ", "));
   return c;
 }
 

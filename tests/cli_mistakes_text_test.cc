@@ -55,7 +55,7 @@ std::vector<BrokenJson> BrokenConfigs() {
       {"zero eps", {{"layer_norm_eps", 0}}, {"layer_norm_eps", "0"}},
       {"negative eps", {{"layer_norm_eps", -1e-12}}, {"layer_norm_eps", "-1e-12"}},
       {"eps as text", {{"layer_norm_eps", "1e-12"}}, {"layer_norm_eps", "expected a number"}},
-      {"activation", {{"hidden_act", "gelo"}}, {"'gelo'", "known: gelu"}},
+      {"activation", {{"hidden_act", "gelo"}}, {"'gelo'", "known: gelu, gelu_python"}},
       {"activation as list", {{"hidden_act", {1}}}, {"hidden_act", "expected a string"}},
       {"dropout of 1", {{"hidden_dropout_prob", 1}}, {"hidden_dropout_prob"}},
       {"decoder", {{"is_decoder", true}}, {"is_decoder"}},

@@ -19,8 +19,9 @@ class TensorFile {
   virtual std::optional<TensorToWrite> Raw(std::string_view name) const = 0;
 };
 
-// A safetensors file or index, a directory with one, or an .npz. Throws Error; for PyTorch's
-// pickles with the way to convert them.
+// A safetensors file or index, a directory with one, or an .npz, by content whatever the name.
+// Throws Error; for files of other kinds it says what they are, for PyTorch's pickles with the way
+// to convert them.
 std::shared_ptr<const TensorFile> OpenTensorFile(const std::string& path);
 
 }  // namespace graft

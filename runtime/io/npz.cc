@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "runtime/error.h"
+#include "runtime/io/foreign_file.h"
 #include "runtime/io/npy_header.h"
 
 namespace graft {
@@ -236,6 +237,7 @@ NpzFile NpzFile::Parse(const std::string& path, std::span<const std::byte> bytes
 
 NpzFile NpzFile::Open(const std::string& path) {
   const auto file = MappedFile::Open(path);
+  if (!IsZipOfArrays(file->bytes())) RefuseForeignFile(path, file->bytes());
   return Parse(path, file->bytes(), file);
 }
 

@@ -2,6 +2,7 @@
 #include <filesystem>
 
 #include "runtime/error.h"
+#include "runtime/io/foreign_file.h"
 #include "runtime/io/json.h"
 #include "runtime/io/safetensors.h"
 
@@ -68,7 +69,7 @@ SafetensorsModel SafetensorsModel::Open(const std::string& path) {
     file = (fs::path(path) / "model.safetensors").string();
     if (!fs::exists(file, ignored)) file += ".index.json";
     if (!fs::exists(file, ignored))
-      Fail("{}: expected model.safetensors or model.safetensors.index.json in it", path);
+      RefuseDirectory(path, {"model.safetensors", "model.safetensors.index.json"});
   }
   if (file.ends_with(".index.json")) return SafetensorsModel(OpenShards(file));
   std::vector<SafetensorsFile> files;

@@ -44,16 +44,16 @@ class TrainStep {
   struct Passes {
     PassManager forward, step;
   };
-  // Of the session; 0 = chosen by the size of the trainable parameters and the threads. Workers
-  // change no result, lanes do: sums are in another order.
+  // Of the session; 0 = chosen: lanes by the size of the trainable parameters, workers and threads
+  // by Threads(). Workers and threads change no result, lanes do: sums are in another order.
   struct Parallel {
-    int workers = 0, lanes = 0;
+    int workers = 0, lanes = 0, threads = 0;
   };
   // The capacity is the largest micro-batch, of texts with its tokens.
   TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
-            Counts capacity, const Passes& passes = {}, Parallel parallel = {0, 0});
+            Counts capacity, const Passes& passes = {}, Parallel parallel = {0, 0, 0});
   TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
-            int64_t micro_batch, const Passes& passes = {}, Parallel parallel = {0, 0})
+            int64_t micro_batch, const Passes& passes = {}, Parallel parallel = {0, 0, 0})
       : TrainStep(loss_graph, params, optimizer, Counts{micro_batch, 0}, passes, parallel) {}
 
   // What is compiled: the graph after all passes, and how it is to run. For plans without a step.

@@ -113,6 +113,7 @@ SessionOptions TrainStep::Options(const Graph& g, const Counts& capacity, Parall
   // Too few lanes to go round: the threads work inside the kernels instead.
   options.workers = options.lanes >= Threads() ? Threads() : 1;
   if (parallel.workers) options.workers = parallel.workers;
+  options.threads = parallel.threads ? parallel.threads : Threads();
   return options;
 }
 

@@ -44,16 +44,17 @@ class TrainStep {
   struct Passes {
     PassManager forward, step;
   };
-  // How many the session has. 0 lets the size of the trainable parameters and the threads decide.
-  // Workers change no result, but lanes do, as sums are then in another order.
+  // How many the session has. 0 lets the size of the trainable parameters decide (lanes), or
+  // Threads() (workers, threads). Workers and threads change no result, but lanes do, as sums are
+  // then in another order.
   struct Parallel {
-    int workers = 0, lanes = 0;
+    int workers = 0, lanes = 0, threads = 0;
   };
   // The capacity is the largest micro-batch, for texts with its tokens.
   TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
-            Counts capacity, const Passes& passes = {}, Parallel parallel = {0, 0});
+            Counts capacity, const Passes& passes = {}, Parallel parallel = {0, 0, 0});
   TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
-            int64_t micro_batch, const Passes& passes = {}, Parallel parallel = {0, 0})
+            int64_t micro_batch, const Passes& passes = {}, Parallel parallel = {0, 0, 0})
       : TrainStep(loss_graph, params, optimizer, Counts{micro_batch, 0}, passes, parallel) {}
 
   // What the constructor compiles, for plans without a step: the graph after all passes, and how it

@@ -14,6 +14,7 @@
 #include <string>
 
 #include "ops/gemm_core.h"
+#include "runtime/threads.h"
 
 namespace graft {
 
@@ -34,7 +35,8 @@ class OnednnGemm {
 
   std::string implementation() const;  // "brg:avx512_core"
   size_t packed_bytes() const;         // 0 unless packed_b
-  size_t scratch_bytes() const;        // for any number of threads up to that at Prepare
+  size_t scratch_bytes() const;
+  size_t thread_bytes() const;  // of each thread, for any number up to that at Prepare
 
   // Packs B, which is as the shape describes it, into the buffer that Run wants as `b`, on one
   // thread.
@@ -43,7 +45,7 @@ class OnednnGemm {
   // Computes m <= shape.m rows of C = act(A B + bias) + residual, in parallel; the residual may be
   // C. `scratch` and a packed B are 64-byte aligned.
   void Run(int64_t m, const float* a, const void* b, const float* bias, const float* residual,
-           float* c, std::byte* scratch) const noexcept;
+           float* c, std::byte* scratch, const ThreadScratch& own) const noexcept;
 
  private:
   struct Impl;

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "runtime/graph.h"
+#include "runtime/threads.h"
 
 namespace graft {
 
@@ -23,6 +24,7 @@ struct KernelArgs {
   const Attrs& attrs;
   const void* state = nullptr;   // what prepare made
   std::byte* scratch = nullptr;  // as many bytes as prepare asked for, 64-byte aligned
+  ThreadScratch own = {};        // at least as many bytes for a thread as prepare asked for
 };
 using Kernel = void (*)(const KernelArgs&) noexcept;
 
@@ -40,9 +42,10 @@ struct PrepareArgs {
 struct Prepared {
   Kernel run = nullptr;
   std::shared_ptr<const void> state;
-  size_t scratch = 0;      // bytes
-  size_t state_bytes = 0;  // what the state keeps (packed weights) and no state before it kept
-  std::string impl;        // for plan.json and `graft profile`
+  size_t scratch = 0;         // bytes: a function of the arguments alone, not of the threads
+  size_t thread_scratch = 0;  // bytes of each thread that works in the kernel
+  size_t state_bytes = 0;     // what the state keeps (packed weights) and no state before it kept
+  std::string impl;           // for plan.json and `graft profile`
   // What is left to do before the first run, such as packing weights: the session does it for all
   // nodes side by side. Reads constants, writes what `state` refers to, and must not throw.
   std::function<void()> finish = nullptr;

@@ -8,7 +8,8 @@
 // as that waits for the slowest thread after every kernel, by several runs beside each other, one
 // thread each. For the latter a session has `workers`, each with inputs, arena and results of its
 // own, and `lanes`, copies of the states: who adds to which copy is fixed by the caller, whatever
-// thread does it, so that sums have the same bits at any number of threads.
+// thread does it, so that sums have the same bits at any number of threads. An arena has the same
+// size whatever the threads; what kernels want for each thread lies beside it.
 //
 // Apart from runs on different workers and lanes, a session is not thread-safe; different sessions
 // may share a ParamStore that nobody writes.
@@ -23,6 +24,7 @@ namespace graft {
 struct SessionOptions {
   Counts capacity;  // the largest batch that Run may bind
   int workers = 1, lanes = 1;
+  int threads = 0;           // with memory of their own inside kernels; 0 means Threads()
   bool share_memory = true;  // if not, every value has a place of its own (for tests)
   bool plan_only = false;    // the session tells what it would need, but has no memory to run
   bool poison = false;       // results and scratch are NaN before each kernel (for tests)
@@ -35,7 +37,7 @@ struct StepInfo {
   Phase phase = Phase::kMain;
   bool once = false;
   Cost cost;                 // at capacity
-  size_t scratch_bytes = 0;  // of its kernel
+  size_t scratch_bytes = 0;  // of its kernel, in the arena
   double seconds = 0;  // summed over profiled runs; n runs beside each other count one n-th each
   int64_t calls = 0;
 };
@@ -78,13 +80,16 @@ class Session {
   // Arenas + inputs + states + results of `once` nodes + what kernels keep (packed weights).
   size_t planned_bytes() const {
     return shared_bytes_ + static_cast<size_t>(options_.workers) * worker_bytes_ +
-           static_cast<size_t>(options_.lanes) * lane_bytes_;
+           static_cast<size_t>(options_.lanes) * lane_bytes_ +
+           static_cast<size_t>(std::max(options_.workers, options_.threads)) * thread_bytes_;
   }
   size_t packed_bytes() const { return packed_bytes_; }
-  // The parts of planned_bytes that all workers share, that each worker and that each lane has.
+  // The parts of planned_bytes that all workers share; that each worker, each lane and each thread
+  // has. None depends on how many there are.
   size_t shared_bytes() const { return shared_bytes_; }
   size_t worker_bytes() const { return worker_bytes_; }
   size_t lane_bytes() const { return lane_bytes_; }
+  size_t thread_bytes() const { return thread_bytes_; }
   Cost cost(Phase phase) const;  // at capacity
   const SessionOptions& options() const { return options_; }
 
@@ -97,6 +102,7 @@ class Session {
   std::vector<StepInfo> info_;
   MemoryPlan memory_;
   size_t packed_bytes_ = 0, shared_bytes_ = 0, worker_bytes_ = 0, lane_bytes_ = 0;
+  size_t thread_bytes_ = 0;
   bool params_changed_ = true, profile_ = false;
 };
 

@@ -84,6 +84,7 @@ void Session::Impl::Prepare(const SessionOptions& options, std::vector<StepInfo>
     GRAFT_CHECK(prepared.run, "operator {} has no kernel", n.op->name);
     steps.push_back({prepared.run, n.attrs, prepared.state, prepared.scratch, false, n.in, n.out});
     packed_bytes += prepared.state_bytes;
+    thread_bytes = std::max(thread_bytes, RoundUp(prepared.thread_scratch, kAlignment));
     if (prepared.finish) unfinished.push_back(std::move(prepared.finish));
     info.push_back({order.nodes[t], std::string(n.op->name), n.scope,
                     prepared.impl.empty() ? "simd" : prepared.impl, n.phase, t < order.once_end,
@@ -146,13 +147,19 @@ void Session::Impl::MakeWorkers(const SessionOptions& options, size_t arena_byte
         if (place[ids[i].i].kind == Place::kState)
           state_uses.push_back({t, i, result, place[ids[i].i].offset});
     }
+  // Runs beside each other use one thread each; a run alone, on the first worker, uses them all.
+  const int most = std::max(options.workers, options.threads);
+  threads = AllocateAligned(thread_bytes * static_cast<size_t>(most));
   workers.resize(static_cast<size_t>(options.workers));
-  for (Worker& worker : workers) {
+  for (size_t w = 0; w < workers.size(); ++w) {
+    Worker& worker = workers[w];
+    const ThreadScratch own{threads.get() + w * thread_bytes, thread_bytes, w == 0 ? most : 1};
     worker.arena = AllocateAligned(arena_bytes);
     worker.inputs = AllocateAligned(input_bytes);
     std::fill_n(worker.inputs.get(), input_bytes, std::byte{0});
     for (size_t t = 0; t < steps.size(); ++t) {
       Call call;
+      call.own = own;
       for (ValueId v : steps[t].in)
         call.in.push_back({Address(v, worker), graph.type(v).dtype, {}});
       for (ValueId v : steps[t].out)

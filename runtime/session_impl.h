@@ -34,6 +34,7 @@ struct Session::Impl {
   struct Call {
     std::vector<Tensor> in, out;
     std::byte* scratch = nullptr;
+    ThreadScratch own;
     double seconds = 0;
     int64_t count = 0;
   };
@@ -76,9 +77,9 @@ struct Session::Impl {
   std::vector<size_t> scratch_offset;             // by step
   std::vector<StateUse> state_uses;
   std::vector<Worker> workers;
-  AlignedBytes once, states;
+  AlignedBytes once, states, threads;
   std::map<std::string, ValueId, std::less<>> inputs, state_ids, outputs;
-  size_t input_bytes = 0, state_bytes = 0, once_bytes = 0, packed_bytes = 0;
+  size_t input_bytes = 0, state_bytes = 0, once_bytes = 0, packed_bytes = 0, thread_bytes = 0;
 };
 
 }  // namespace graft

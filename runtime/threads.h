@@ -6,6 +6,7 @@
 #endif
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 
 namespace graft {
@@ -47,6 +48,28 @@ void ParallelFor(int64_t chunks, const F& f) noexcept {
 #pragma omp parallel for schedule(dynamic, 1) num_threads(static_cast <int>(threads))
   for (int64_t i = 0; i < chunks; ++i) f(i);
 #endif
+}
+
+// Memory that each thread inside a kernel has to itself: how many threads there are room for is a
+// matter of the session, so no plan depends on it.
+struct ThreadScratch {
+  std::byte* data = nullptr;  // 64-byte aligned, of the first thread
+  size_t bytes = 0;           // from one thread's to the next's, a multiple of 64
+  int threads = 1;            // the most that may work at once
+  std::byte* of(int thread) const { return data + static_cast<size_t>(thread) * bytes; }
+};
+
+// The same on at most `most` of the threads, for work that wants memory of its thread's own: f(i,
+// t) with t in [0, most), which no other call has at the same time.
+template <class F>
+void ParallelForThreads(int64_t chunks, int most, const F& f) noexcept {
+  const int64_t threads = std::min<int64_t>({Threads(), chunks, most});
+  if (threads <= 1 || omp_in_parallel()) {
+    for (int64_t i = 0; i < chunks; ++i) f(i, 0);
+    return;
+  }
+#pragma omp parallel for schedule(dynamic, 1) num_threads(static_cast <int>(threads))
+  for (int64_t i = 0; i < chunks; ++i) f(i, omp_get_thread_num());
 }
 
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }

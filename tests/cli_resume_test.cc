@@ -193,9 +193,7 @@ void ExpectError(const Outcome& o, int code, const std::vector<std::string>& wor
 TEST_F(Resume, UnderAMemoryBudget) {
   const nlohmann::json plain = nlohmann::json::parse(Slurp(*dir_ / "whole/plan.json"));
   const auto number = [&](const char* key) { return plain.at(key).get<size_t>(); };
-  const size_t budget = number("needed_bytes") - (number("workers") - 1) * number("worker_bytes") -
-                        (number("lanes") - 1) * number("lane_bytes") -
-                        (number("validation_workers") - 1) * number("validation_worker_bytes") -
+  const size_t budget = number("needed_bytes") - (number("lanes") - 1) * number("lane_bytes") -
                         number("arena_bytes") / 40;
   const auto args = [&](const std::string& run) {
     std::vector<std::string> all = Args(run, kEpochs);

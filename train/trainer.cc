@@ -159,9 +159,10 @@ void Trainer::Compile() {
       .longest = train_->longest(),
       .budget = c_.memory_budget,
       .disabled = c_.disabled_passes};
-  // A budget may choose otherwise on other threads, but a run goes on as it began.
-  if (!c_.memory_budget.empty() && progress_.step > 0)
-    request.keep = ReadSumOrder(dir_.file("plan.json"), c_.batch_size, train_->longest());
+  const std::string hash = GraphHash(graph_), plan = dir_.file("plan.json");
+  // A run goes on as it began, also if it did not come to a checkpoint.
+  if (dir_.resumed() && (progress_.step > 0 || std::filesystem::exists(plan)))
+    request.keep = ReadSumOrder(plan, hash, c_.batch_size, train_->longest());
   Graph inference;
   if (validation_) {
     inference = MethodGraph(model_.config, {.loss = true}, method_, model_.params,
@@ -180,8 +181,7 @@ void Trainer::Compile() {
   for (const std::string& name : step_->optimizer_names()) state_names_.push_back(name);
   CheckLoadedState();
   if (validation_) evaluator_.emplace(inference, model_.params, compiled_->between, PassNames());
-  WriteFileAtomically(dir_.file("plan.json"),
-                      DumpJson(PlanJson(*compiled_, features_.has_value()), 1) + "\n");
+  WriteFileAtomically(plan, DumpJson(PlanJson(*compiled_, hash, features_.has_value()), 1) + "\n");
 }
 
 // What the state lacks would go on from its initial value.
@@ -202,9 +202,9 @@ void Trainer::KeepFeatures(BudgetRequest& request) {
   if (!cut) return;
   const bool before = request.keep.lanes > 0;
   if (before && !request.keep.features) return;
-  if (!before && !c_.memory_budget.empty()) {
+  if (!c_.memory_budget.empty()) {
     const BudgetFit fit = FeaturesFit(*cut, model_, c_, *train_, request);
-    if (!fit.fits) {
+    if (!fit.fits && !before) {
       request.otherwise = fit.smallest;
       return;
     }

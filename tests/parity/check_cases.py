@@ -229,6 +229,7 @@ def main():
     if args.timm:
         sys.path.insert(0, str(args.timm))
         import torchvision_shim  # noqa: F401  (before timm)
+    import case_training
     import cases_shared
 
     args.out.mkdir(parents=True)
@@ -240,6 +241,8 @@ def main():
             continue
         if check_read(judge, case) and case.readers and not args.no_train:
             check_train(judge, case, data)
+            if case.own != "npz":
+                case_training.check(judge, case, data, args.out / "trained" / case.name)
         elif case.expect == "refuse":
             check_refusals(judge, case, data)
         if case.name in MORE:

@@ -22,7 +22,7 @@ using OpenBase =
 // model again. Throws Error if the model's file is not the one that the run started from, by hash.
 LoadedModel OpenAdapted(const AdapterFacts& facts, const OpenBase& open = LoadModel);
 
-// Of the metadata graft.preprocess; Error naming the file.
+// Parses the metadata graft.preprocess; throws Error naming the file.
 Preprocess PreprocessOfMetadata(const std::string& text, const std::string& file);
 
 // What the transform is for, where nobody says: a data set of a task, or single images.

@@ -5,7 +5,7 @@
 
 namespace graft {
 
-// Of max_length.
+// Bounds of max_length.
 inline constexpr int64_t kLeastMaxLength = 8, kMostMaxLength = 1 << 20;
 
 struct AdapterFacts {
@@ -36,9 +36,9 @@ void CheckFacts(const AdapterFacts& facts);
 // graft.preprocess, of a BERT graft.max_length.
 StringMap ModelMetadata(const LoadedModel& model, const AdapterFacts& facts);
 
-// A whole number from metadata; Error naming `where` and the key.
+// Parses a whole number of the metadata; throws Error naming `where` and the key.
 int64_t ParseWhole(const std::string& text, const std::string& where, const std::string& key);
-// Class names from metadata: a JSON list of strings, not empty.
+// Parses class names of the metadata: a JSON list of strings that is not empty.
 std::vector<std::string> ParseLabels(const std::string& text, const std::string& where);
 // Most tokens of a text, from metadata; `otherwise` if it does not say.
 int64_t MaxLengthOf(const StringMap& metadata, int64_t otherwise, const std::string& where);

@@ -42,8 +42,8 @@ struct OpenedModel {
   const std::vector<std::string>& labels() const { return model.labels; }
   // Canonical, for inference; with `loss` it has the output "losses" too.
   Graph Inference(bool loss);
-  // The same to be run alone: LayerScale is folded into the layers before it, whose new weights join
-  // the model's.
+  // The same to be run alone: LayerScale is folded into the layers before it, whose new weights
+  // join the model's.
   Graph ToRun(bool loss);
 };
 

@@ -27,9 +27,9 @@ class BatchSource {
   virtual const char* unit() const = 0;  // "images", "texts"
   virtual size_t size() const = 0;       // examples
   virtual int label(size_t example) const = 0;
-  // Tokens of an example; 0 where the model fixes its rows.
+  // Returns the tokens of an example; 0 where the model fixes its rows.
   virtual int64_t length(size_t example) const = 0;
-  // Of the longest example.
+  // Returns the tokens of the longest example.
   virtual int64_t longest() const = 0;
 
   // Begins an epoch; what an earlier one has left is dropped.

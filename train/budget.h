@@ -59,7 +59,7 @@ struct CompiledStep {
 CompiledStep CompileWithinBudget(const Graph& g, ParamStore& params,
                                  const OptimizerConfig& optimizer, const BudgetRequest& request);
 
-// Whether it would, by planning only.
+// Tells whether a plan would fit, by planning only.
 struct BudgetFit {
   bool fits = true;
   size_t smallest = 0;  // possible budget, if it does not

@@ -42,7 +42,7 @@ class RunDir {
   static RunDir Create(const std::string& path, const RunConfig& config);
   // Error if there is no config.json.
   static RunDir Open(const std::string& path);
-  // For training; Error if another process does.
+  // Locks the directory for training; throws Error if another process trains there.
   void Lock();
 
   const std::string& path() const { return path_; }
@@ -68,7 +68,7 @@ class RunDir {
   void SaveWeights(const std::string& which, const ParamStore& params,
                    const std::vector<std::string>& names) const;
 
-  // One line of metrics.jsonl, a JSON object.
+  // Appends one line, a JSON object, to metrics.jsonl.
   void AppendMetrics(const std::string& line) const;
   // Drops lines after `step`, which a killed session wrote and this one will write again.
   void TruncateMetrics(int64_t step) const;

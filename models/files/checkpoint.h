@@ -49,7 +49,7 @@ struct LoadedModel {
 // to be harmless (unused_tensors.h). A missing head is not an error here: `ledger` tells and
 // AdaptClasses adds one.
 LoadedModel LoadModel(const std::string& source, const std::string& arch = "", uint64_t seed = 0);
-// The same, with such tensors in ledger.unexpected: to look at a file, not to run it.
+// Does the same but leaves such tensors in ledger.unexpected: to look at a file, not to run it.
 LoadedModel LoadToInspect(const std::string& source, const std::string& arch, uint64_t seed);
 
 // The model has a head that was trained to choose one of these classes: it comes from a file, not
@@ -60,7 +60,7 @@ bool HasTrainedHead(const LoadedModel& model);
 // labels leave it as it is.
 void AdaptClasses(LoadedModel& model, const std::vector<std::string>& labels, uint64_t seed = 0,
                   bool new_head = false);
-// Of a ViT also the image size: positions are resampled.
+// Does the same for a ViT, and resamples its positions for images of this size.
 void AdaptModel(LoadedModel& model, int64_t image_size, const std::vector<std::string>& labels,
                 uint64_t seed = 0, bool new_head = false);
 // What BERT's classifier reads: pooler | cls | mean. Error for a pooler that the file does not

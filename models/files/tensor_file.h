@@ -12,7 +12,7 @@ class TensorFile {
   virtual std::vector<std::string> names() const = 0;  // sorted
   // Null if there is no such tensor.
   virtual const std::vector<int64_t>* Shape(std::string_view name) const = 0;
-  // As f32, in C order; a view of the file where it can be one.
+  // Puts the tensor into the store as f32 in C order, as a view of the file where it can be one.
   virtual void Load(std::string_view name, std::string as, ParamStore* store) const = 0;
   virtual const StringMap& metadata() const = 0;
   // Its bytes as they are, to be written again; nothing if the format cannot give them.

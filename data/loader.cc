@@ -5,6 +5,7 @@
 #include <exception>
 #include <mutex>
 #include <new>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -35,6 +36,7 @@ struct ImageLoader::State {
   std::vector<size_t> order;
   std::vector<Slot> slots;
   std::vector<Pixels> cache;
+  std::set<size_t> unturned;  // examples with another orientation than 1, as far as decoded
   size_t claimed = 0, taken = 0;
   uint64_t epoch = 0;
   bool stop = false;
@@ -71,12 +73,16 @@ struct ImageLoader::State {
     for (std::thread& thread : threads) thread.join();
   }
 
-  Pixels Decode(size_t index) const {
+  Pixels Decode(size_t index) {
     if (paths.empty())
       return std::make_shared<std::vector<uint8_t>>(ResizeAndCrop(images[index], preprocess).rgb);
     try {
-      return std::make_shared<std::vector<uint8_t>>(
-          ResizeAndCrop(ReadImage(paths[index]), preprocess).rgb);
+      const Image image = ReadImage(paths[index]);
+      if (image.orientation != 1 && !preprocess.exif) {
+        const std::lock_guard lock(mutex);
+        unturned.insert(index);
+      }
+      return std::make_shared<std::vector<uint8_t>>(ResizeAndCrop(image, preprocess).rgb);
     } catch (const std::bad_alloc&) {
       Fail("{}: not enough memory to decode the image", paths[index]);
     } catch (const Error& error) {
@@ -180,6 +186,12 @@ void ImageLoader::Next(size_t count, float* out) {
     Normalize(sample, out);
     out += sample_size();
   }
+}
+
+std::pair<size_t, std::string> ImageLoader::unturned() const {
+  const std::lock_guard lock(state_->mutex);
+  const std::set<size_t>& all = state_->unturned;
+  return {all.size(), all.empty() ? "" : state_->paths[*all.begin()]};
 }
 
 size_t ImageLoader::cached() const {

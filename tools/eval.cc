@@ -92,6 +92,8 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
                                        common.memory_budget, common.disabled_passes),
                       common.disabled_passes);
   const Metrics m = evaluator.Run(*examples);
+  if (const std::string notice = examples->notice(); !notice.empty())
+    Say(common, "note: " + notice);
   if (!std::isfinite(m.loss))
     Fail("{} gives logits that are not finite; its weights are damaged", opened.description);
   nlohmann::json json = MetricsJson(m);

@@ -304,6 +304,9 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
   const bool images = !opened.model.is_bert() && inputs.data[0];
   if (images) Say(common, PreprocessText(opened.facts));
   const Logits logits = ComputeLogits(joint, inputs, common);
+  if (images)
+    if (const std::string notice = inputs.data[0]->notice(); !notice.empty())
+      Say(common, "note: " + notice);
   if (!o.logits.empty()) WriteLogits(o.logits, joint, logits, inputs.names.size());
   const bool several = joint.members.size() > 1;
   nlohmann::json json =

@@ -64,6 +64,14 @@ class ImageData : public OrderedData {
   const char* unit() const override { return "images"; }
   size_t size() const override { return labels_.size(); }
   int label(size_t example) const override { return labels_[example]; }
+  std::string notice() const override {
+    const auto [count, first] = loader_->unturned();
+    if (count == 0) return "";
+    return fmt::format(
+        "{} of the images are to be turned by their EXIF orientation, which was not "
+        "done (the first is {}); hint: exif=true in --preprocess",
+        count, first);
+  }
   void Start(std::vector<size_t> order) override {
     loader_->Start(order);
     OrderedData::Start(std::move(order));

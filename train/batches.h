@@ -32,6 +32,9 @@ class BatchSource {
   // Returns the tokens of the longest example.
   virtual int64_t longest() const = 0;
 
+  // What the user should know of the examples read so far, or "".
+  virtual std::string notice() const { return ""; }
+
   // Begins an epoch; what an earlier one has left is dropped.
   virtual void Start(std::vector<size_t> order) = 0;
   virtual size_t remaining() const = 0;

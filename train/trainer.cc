@@ -92,7 +92,7 @@ class Trainer {
   int64_t steps_ = 0, steps_per_epoch_ = 0, trainable_count_ = 0, examples_seen_ = 0;
   double session_seconds_ = 0, start_seconds_ = 0;
   double work_ = 0;  // of the last step, in full micro-batches
-  bool interrupted_ = false;
+  bool interrupted_ = false, told_ = false;
 };
 
 void Trainer::Open() {
@@ -294,6 +294,9 @@ void Trainer::OneEpoch() {
                       train_->unit()});
     const bool ends = at + count == order.size();
     if (ends) EndEpoch(epoch);
+    if (ends && !std::exchange(told_, true))  // each example has been read once
+      if (const std::string notice = train_->notice(); !notice.empty() && hooks_.note)
+        hooks_.note("note: " + notice);
     if (hooks_.stop && hooks_.stop()) {
       interrupted_ = progress_.step < steps_;
       SaveState();

@@ -7,7 +7,8 @@ import torch_vit
 
 # Of every step's loss, relative.
 LOSS = 1e-4
-# ||difference|| / ||update||, of all tensors together and of each: what another order of sums leaves.
+# ||difference|| / ||update||, of all tensors together and of each: what another order of sums
+# leaves.
 TOGETHER, TENSOR = 4e-4, 1e-3
 # The first step of AdamW is the sign of the gradient. lora_b starts at 0, so that the sign of a
 # gradient that is hardly more than rounding is all there is of such an element, and lora_a, whose

@@ -127,7 +127,7 @@ TEST_F(DependenceTest, WhatOthersNeed) {
   all.push_back(true);
   g.SetOutput("unused", unused);
   EXPECT_THAT(NeededOutside(g, all), ElementsAre(out, result, updated, unused));
-  g.outputs.pop_back();
+  g.KeepOutputs([](const GraphOutput& o) { return o.name != "unused"; });
   g.EraseDead();
   EXPECT_THAT(NeededOutside(g, all), ElementsAre(out, result, updated));
 }

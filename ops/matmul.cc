@@ -322,7 +322,7 @@ std::vector<ErrorSample> MatmulErrors() {
       {{F32({3, 5}), F32({5, 2}), F32({2, 3})},
        MatmulAttrs{.residual = true},
        "residual: expected f32[3,2], found f32[2,3]"},
-      {{F32({3, 5}), F32({5, 2})}, MatmulAttrs{.act = "gelu_tan"}, "did you mean 'gelu_tanh'?"}};
+      {{F32({3, 5}), F32({5, 2})}, MatmulAttrs{.act = "gelu_tan"}, "known: none, gelu, gelu_tanh"}};
 }
 
 }  // namespace

@@ -50,9 +50,6 @@ void RecogniseLayout(const TensorFile& file, LoadedModel& m) {
       if (!all) continue;
       m.layout = sign.layout, m.root = root;
       if (sign.bert) m.config = BertConfig{};
-      if (sign.bert || sign.layout != Layout::kHuggingFace) return;
-      // Dinov2 names its layers otherwise than ViT.
-      m.vit().layer_scale = file.Shape(m.root + "encoder.layer.0.layer_scale1.lambda1");
       return;
     }
   std::string some;

@@ -46,14 +46,25 @@ const std::vector<NameRule> kTimm = {
     {"head_dist.bias", {"head.dist.bias"}},
 };
 
+// Dinov2, which names some layers otherwise, is known by its LayerScale.
+constexpr const char* kDino = "blocks.0.ls1.gamma";
 const std::vector<NameRule> kHuggingFaceVit = {
     {"~embeddings.cls_token", {"cls_token"}, Form::kLeadingOne},
     {"~embeddings.distillation_token", {"dist_token"}, Form::kLeadingOne},
+    {"~embeddings.register_tokens", {"reg_token"}, Form::kLeadingOne},
     {"~embeddings.position_embeddings", {"pos_embed"}, Form::kLeadingOne},
     {"~embeddings.patch_embeddings.projection.weight", {"patch_embed.weight"}, Form::kConvolution},
     {"~embeddings.patch_embeddings.projection.bias", {"patch_embed.bias"}},
-    {"~encoder.layer.#.layernorm_before.weight", {"blocks.#.norm1.weight"}},
-    {"~encoder.layer.#.layernorm_before.bias", {"blocks.#.norm1.bias"}},
+    {.file = "~encoder.layer.#.layernorm_before.weight",
+     .canonical = {"blocks.#.norm1.weight"},
+     .unless = kDino},
+    {.file = "~encoder.layer.#.norm1.weight",
+     .canonical = {"blocks.#.norm1.weight"},
+     .only = kDino},
+    {.file = "~encoder.layer.#.layernorm_before.bias",
+     .canonical = {"blocks.#.norm1.bias"},
+     .unless = kDino},
+    {.file = "~encoder.layer.#.norm1.bias", .canonical = {"blocks.#.norm1.bias"}, .only = kDino},
     {"~encoder.layer.#.attention.attention.query.weight", {"blocks.#.attn.q.weight"}},
     {"~encoder.layer.#.attention.attention.query.bias", {"blocks.#.attn.q.bias"}},
     {"~encoder.layer.#.attention.attention.key.weight", {"blocks.#.attn.k.weight"}},
@@ -62,12 +73,42 @@ const std::vector<NameRule> kHuggingFaceVit = {
     {"~encoder.layer.#.attention.attention.value.bias", {"blocks.#.attn.v.bias"}},
     {"~encoder.layer.#.attention.output.dense.weight", {"blocks.#.attn.o.weight"}},
     {"~encoder.layer.#.attention.output.dense.bias", {"blocks.#.attn.o.bias"}},
-    {"~encoder.layer.#.layernorm_after.weight", {"blocks.#.norm2.weight"}},
-    {"~encoder.layer.#.layernorm_after.bias", {"blocks.#.norm2.bias"}},
-    {"~encoder.layer.#.intermediate.dense.weight", {"blocks.#.mlp.fc1.weight"}},
-    {"~encoder.layer.#.intermediate.dense.bias", {"blocks.#.mlp.fc1.bias"}},
-    {"~encoder.layer.#.output.dense.weight", {"blocks.#.mlp.fc2.weight"}},
-    {"~encoder.layer.#.output.dense.bias", {"blocks.#.mlp.fc2.bias"}},
+    {.file = "~encoder.layer.#.layernorm_after.weight",
+     .canonical = {"blocks.#.norm2.weight"},
+     .unless = kDino},
+    {.file = "~encoder.layer.#.norm2.weight",
+     .canonical = {"blocks.#.norm2.weight"},
+     .only = kDino},
+    {.file = "~encoder.layer.#.layernorm_after.bias",
+     .canonical = {"blocks.#.norm2.bias"},
+     .unless = kDino},
+    {.file = "~encoder.layer.#.norm2.bias", .canonical = {"blocks.#.norm2.bias"}, .only = kDino},
+    {.file = "~encoder.layer.#.intermediate.dense.weight",
+     .canonical = {"blocks.#.mlp.fc1.weight"},
+     .unless = kDino},
+    {.file = "~encoder.layer.#.mlp.fc1.weight|~encoder.layer.#.mlp.weights_in.weight",
+     .canonical = {"blocks.#.mlp.fc1.weight"},
+     .only = kDino},
+    {.file = "~encoder.layer.#.intermediate.dense.bias",
+     .canonical = {"blocks.#.mlp.fc1.bias"},
+     .unless = kDino},
+    {.file = "~encoder.layer.#.mlp.fc1.bias|~encoder.layer.#.mlp.weights_in.bias",
+     .canonical = {"blocks.#.mlp.fc1.bias"},
+     .only = kDino},
+    {.file = "~encoder.layer.#.output.dense.weight",
+     .canonical = {"blocks.#.mlp.fc2.weight"},
+     .unless = kDino},
+    {.file = "~encoder.layer.#.mlp.fc2.weight|~encoder.layer.#.mlp.weights_out.weight",
+     .canonical = {"blocks.#.mlp.fc2.weight"},
+     .only = kDino},
+    {.file = "~encoder.layer.#.output.dense.bias",
+     .canonical = {"blocks.#.mlp.fc2.bias"},
+     .unless = kDino},
+    {.file = "~encoder.layer.#.mlp.fc2.bias|~encoder.layer.#.mlp.weights_out.bias",
+     .canonical = {"blocks.#.mlp.fc2.bias"},
+     .only = kDino},
+    {"~encoder.layer.#.layer_scale1.lambda1", {"blocks.#.ls1.gamma"}},
+    {"~encoder.layer.#.layer_scale2.lambda1", {"blocks.#.ls2.gamma"}},
     {"~layernorm.weight", {"norm.weight"}},
     {"~layernorm.bias", {"norm.bias"}},
     {.file = "classifier.weight", .canonical = {"head.weight"}, .unless = "head.dist.weight"},
@@ -76,41 +117,6 @@ const std::vector<NameRule> kHuggingFaceVit = {
     {.file = "cls_classifier.bias", .canonical = {"head.bias"}, .only = "head.dist.weight"},
     {"distillation_classifier.weight", {"head.dist.weight"}},
     {"distillation_classifier.bias", {"head.dist.bias"}},
-};
-
-// Dinov2 and Dinov2WithRegisters.
-const std::vector<NameRule> kHuggingFaceDino = {
-    {"~embeddings.cls_token", {"cls_token"}, Form::kLeadingOne},
-    {"~embeddings.register_tokens", {"reg_token"}, Form::kLeadingOne},
-    {"~embeddings.position_embeddings", {"pos_embed"}, Form::kLeadingOne},
-    {"~embeddings.patch_embeddings.projection.weight", {"patch_embed.weight"}, Form::kConvolution},
-    {"~embeddings.patch_embeddings.projection.bias", {"patch_embed.bias"}},
-    {"~encoder.layer.#.norm1.weight", {"blocks.#.norm1.weight"}},
-    {"~encoder.layer.#.norm1.bias", {"blocks.#.norm1.bias"}},
-    {"~encoder.layer.#.attention.attention.query.weight", {"blocks.#.attn.q.weight"}},
-    {"~encoder.layer.#.attention.attention.query.bias", {"blocks.#.attn.q.bias"}},
-    {"~encoder.layer.#.attention.attention.key.weight", {"blocks.#.attn.k.weight"}},
-    {"~encoder.layer.#.attention.attention.key.bias", {"blocks.#.attn.k.bias"}},
-    {"~encoder.layer.#.attention.attention.value.weight", {"blocks.#.attn.v.weight"}},
-    {"~encoder.layer.#.attention.attention.value.bias", {"blocks.#.attn.v.bias"}},
-    {"~encoder.layer.#.attention.output.dense.weight", {"blocks.#.attn.o.weight"}},
-    {"~encoder.layer.#.attention.output.dense.bias", {"blocks.#.attn.o.bias"}},
-    {"~encoder.layer.#.layer_scale1.lambda1", {"blocks.#.ls1.gamma"}},
-    {"~encoder.layer.#.norm2.weight", {"blocks.#.norm2.weight"}},
-    {"~encoder.layer.#.norm2.bias", {"blocks.#.norm2.bias"}},
-    {"~encoder.layer.#.mlp.fc1.weight|~encoder.layer.#.mlp.weights_in.weight",
-     {"blocks.#.mlp.fc1.weight"}},
-    {"~encoder.layer.#.mlp.fc1.bias|~encoder.layer.#.mlp.weights_in.bias",
-     {"blocks.#.mlp.fc1.bias"}},
-    {"~encoder.layer.#.mlp.fc2.weight|~encoder.layer.#.mlp.weights_out.weight",
-     {"blocks.#.mlp.fc2.weight"}},
-    {"~encoder.layer.#.mlp.fc2.bias|~encoder.layer.#.mlp.weights_out.bias",
-     {"blocks.#.mlp.fc2.bias"}},
-    {"~encoder.layer.#.layer_scale2.lambda1", {"blocks.#.ls2.gamma"}},
-    {"~layernorm.weight", {"norm.weight"}},
-    {"~layernorm.bias", {"norm.bias"}},
-    {"classifier.weight", {"head.weight"}},
-    {"classifier.bias", {"head.bias"}},
 };
 
 const std::vector<NameRule> kHuggingFaceBert = {
@@ -208,11 +214,8 @@ const std::vector<NameRule> kJax = {
 };
 
 const std::vector<NameRule>& Rules(Layout layout, const ModelConfig& config) {
-  const VitConfig* vit = std::get_if<VitConfig>(&config);
-  if (!vit) return kHuggingFaceBert;
-  if (layout == Layout::kTimm) return kTimm;
-  if (layout == Layout::kJax) return kJax;
-  return vit->layer_scale ? kHuggingFaceDino : kHuggingFaceVit;
+  if (std::holds_alternative<BertConfig>(config)) return kHuggingFaceBert;
+  return layout == Layout::kTimm ? kTimm : layout == Layout::kJax ? kJax : kHuggingFaceVit;
 }
 
 std::string Expand(std::string name, const std::string& root, int64_t block) {

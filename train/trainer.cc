@@ -58,6 +58,9 @@ class Trainer {
   StepResult StepOnFeatures(std::span<const size_t> rows, double lr);
   StepResult StepOnExamples(std::span<const size_t> rows, double lr);
   void EndEpoch(int64_t epoch);
+  void Note(const std::string& notice) const {
+    if (!notice.empty() && hooks_.note) hooks_.note("note: " + notice);
+  }
   void CheckFinite() const;
   void SaveState();
   void RecordBase();
@@ -97,11 +100,9 @@ class Trainer {
 
 void Trainer::Open() {
   model_ = OpenAdapted(c_);
-  for (const std::string& notice : model_.notices)
-    if (hooks_.note) hooks_.note("note: " + notice);
+  for (const std::string& notice : model_.notices) Note(notice);
   Dataset data(c_.data, c_.columns);
-  if (const std::string notice = data.notice(); !notice.empty() && hooks_.note)
-    hooks_.note("note: " + notice);
+  Note(data.notice());
   if (data.num_classes() > static_cast<int64_t>(c_.labels.size()))
     Fail("{}: {} classes, but the run began with {}; hint: resume with the data that it began with",
          c_.data, data.num_classes(), c_.labels.size());
@@ -294,9 +295,7 @@ void Trainer::OneEpoch() {
                       train_->unit()});
     const bool ends = at + count == order.size();
     if (ends) EndEpoch(epoch);
-    if (ends && !std::exchange(told_, true))  // each example has been read once
-      if (const std::string notice = train_->notice(); !notice.empty() && hooks_.note)
-        hooks_.note("note: " + notice);
+    if (ends && !std::exchange(told_, true)) Note(train_->notice());  // all have been read
     if (hooks_.stop && hooks_.stop()) {
       interrupted_ = progress_.step < steps_;
       SaveState();

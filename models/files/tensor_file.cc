@@ -88,15 +88,9 @@ class NpzSource : public TensorFile {
 std::shared_ptr<const TensorFile> OpenTensorFile(const std::string& path) {
   RefuseForeignPrefix(path);
   std::error_code ignored;
-  bool arrays = path.ends_with(".npz");
-  if (std::filesystem::is_regular_file(path, ignored)) {
-    const std::shared_ptr<const MappedFile> file = MappedFile::Open(path);
-    constexpr size_t kHeaderAt = 8;  // of safetensors: JSON, after its length
-    const auto bytes = file->bytes();
-    const bool safetensors = bytes.size() > kHeaderAt && bytes[kHeaderAt] == std::byte{'{'};
-    arrays = (arrays && !safetensors) || IsZipOfArrays(bytes);
-  }
-  if (arrays) return std::make_shared<NpzSource>(path);
+  const bool arrays = std::filesystem::is_regular_file(path, ignored) &&
+                      IsZipOfArrays(MappedFile::Open(path)->bytes());
+  if (arrays || path.ends_with(".npz")) return std::make_shared<NpzSource>(path);
   return std::make_shared<SafetensorsSource>(path);
 }
 

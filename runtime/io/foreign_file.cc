@@ -19,6 +19,7 @@ struct Kind {
 };
 
 constexpr const char* kOtherFile = "take the model's safetensors or PyTorch file";
+constexpr const char* kZip = "a ZIP archive";
 constexpr const char* kArrays = "an archive of NumPy arrays (.npz)";
 constexpr const char* kUnpack = "unpack it";
 constexpr const char* kAgain = "download the file itself again";
@@ -67,7 +68,7 @@ Kind ZipKind(std::string_view bytes) {
             "save the state_dict() of the model that it was made of, as safetensors"};
   if (holds("data.pkl"sv)) return {"a PyTorch pickle", "", true};
   if (holds("model.weights.h5"sv)) return {"a Keras model", kOtherFile};
-  return {"a ZIP archive", kUnpack};
+  return {kZip, kUnpack};
 }
 
 // A map whose first key is a word, as Flax writes its parameters.
@@ -138,7 +139,10 @@ Kind NamedKind(const std::string& path) {
 Kind KindOf(const std::string& path, std::string_view bytes) {
   constexpr size_t kShown = 40;
   if (Kind kind = TextKind(bytes); !kind.what.empty()) return kind;
-  if (Kind kind = MarkedKind(bytes); !kind.what.empty()) return kind;
+  if (Kind kind = MarkedKind(bytes); !kind.what.empty()) {
+    const bool own = path.ends_with(".npz") && kind.what == kZip;  // its reader says more
+    return own ? Kind() : kind;
+  }
   if (Kind kind = NamedKind(path); !kind.what.empty()) return kind;
   std::string start(bytes.substr(0, kShown));
   if (start.size() < 8 || !IsText(start)) return {};

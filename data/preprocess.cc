@@ -9,7 +9,8 @@
 namespace graft {
 namespace {
 
-constexpr int kMaxSide = 16384;
+constexpr int kMaxSide = 16384;   // before a crop
+constexpr int kMaxResult = 4096;  // memory grows with its square
 
 const std::vector<std::string> kKeys = {"resize", "crop", "filter", "mean", "std"};
 
@@ -156,6 +157,9 @@ Preprocess ParsePreprocess(std::string_view text) {
   }
   if (result.crop > result.resize)
     Fail("preprocess: crop={} does not fit into resize={}", result.crop, result.resize);
+  if (result.size() > kMaxResult)
+    Fail("preprocess: {}={}: expected at most {} pixels for what the model reads",
+         result.crop ? "crop" : "resize", result.size(), kMaxResult);
   return result;
 }
 
@@ -185,23 +189,35 @@ Preprocess ForImageSize(Preprocess p, int size) {
   return p;
 }
 
-Image ResizeAndCrop(const Image& image, const Preprocess& p) {
-  if (!p.crop) return Resize(image, p.resize, p.resize, p.filter);
-  const int64_t shorter = std::min(image.width, image.height);
+namespace {
+
+// The size before the crop, and what remains of it.
+struct Sizes {
+  int width, height;
+  ImagePart part;
+};
+Sizes SizesOf(int width, int height, const Preprocess& p) {
+  if (!p.crop) return {p.resize, p.resize, {0, 0, p.resize, p.resize}};
+  const int64_t shorter = std::min(width, height);
   const auto scaled = [&](int side) { return static_cast<int64_t>(p.resize) * side / shorter; };
-  const int64_t wide = scaled(image.width), high = scaled(image.height);
+  const int64_t wide = scaled(width), high = scaled(height);
   if (high > kMaxImagePixels / wide)
-    Fail("an image of {} x {} pixels is too narrow to resize its shorter side to {}", image.width,
-         image.height, p.resize);
-  const Image resized = Resize(image, static_cast<int>(wide), static_cast<int>(high), p.filter);
-  const auto crop = static_cast<size_t>(p.crop);
-  const auto left = static_cast<size_t>(CropStart(resized.width, p.crop));
-  const auto top = static_cast<size_t>(CropStart(resized.height, p.crop));
-  Image out{p.crop, p.crop, std::vector<uint8_t>(3 * crop * crop)};
-  for (size_t y = 0; y < crop; ++y)
-    std::copy_n(resized.rgb.data() + 3 * ((top + y) * static_cast<size_t>(resized.width) + left),
-                3 * crop, out.rgb.data() + 3 * y * crop);
-  return out;
+    Fail("an image of {} x {} pixels is too narrow to resize its shorter side to {}", width, height,
+         p.resize);
+  const int w = static_cast<int>(wide), h = static_cast<int>(high);
+  return {w, h, {CropStart(w, p.crop), CropStart(h, p.crop), p.crop, p.crop}};
+}
+
+}  // namespace
+
+Image ResizeAndCrop(const Image& image, const Preprocess& p) {
+  const Sizes sizes = SizesOf(image.width, image.height, p);
+  return Resize(image, sizes.width, sizes.height, p.filter, sizes.part);
+}
+
+int64_t ResizeAndCropBytes(int width, int height, const Preprocess& p) {
+  const Sizes sizes = SizesOf(width, height, p);
+  return ResizeBytes(width, height, sizes.width, sizes.height, sizes.part);
 }
 
 Normalizer::Normalizer(const Preprocess& p) {

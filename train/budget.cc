@@ -175,37 +175,37 @@ namespace {
 
 // Within the budget, or else the options that need least, and how much.
 struct Inference {
-  SessionOptions options;
+  InferencePlan plan;
   BudgetFit fit = {};
 };
 Inference SearchInference(const Graph& g, ParamStore& params, const Counts& wanted, int64_t longest,
                           const std::string& budget, size_t held_bytes) {
   SessionOptions options{.capacity = wanted, .workers = Threads()};
-  if (budget.empty()) return {options};
+  if (budget.empty()) return {{options}};
   const size_t bytes = ParseBytes(budget);
   for (const int most = options.workers;; options.workers = most) {
     const Session session(g, params, Planned(options));
     const auto need = [&] {
       return held_bytes + params.bytes().owned + BytesWith(session, {options.workers, 1});
     };
-    if (need() <= bytes) return {options};
+    if (need() <= bytes) return {{options, bytes - need()}};
     options.workers = 1;
-    if (need() <= bytes) return {options};
+    if (need() <= bytes) return {{options, bytes - need()}};
     const Counts smaller = SmallerCapacity(options.capacity, longest);
-    if (smaller == options.capacity) return {options, {false, need()}};
+    if (smaller == options.capacity) return {{options}, {false, need()}};
     options.capacity = smaller;
   }
 }
 
 }  // namespace
 
-SessionOptions OptionsWithinBudget(const Graph& g, ParamStore& params, const Counts& wanted,
-                                   int64_t longest, const std::string& budget, size_t held_bytes) {
+InferencePlan OptionsWithinBudget(const Graph& g, ParamStore& params, const Counts& wanted,
+                                  int64_t longest, const std::string& budget, size_t held_bytes) {
   const Inference found = SearchInference(g, params, wanted, longest, budget, held_bytes);
   if (!found.fit.fits)
     Fail("--memory-budget {}: the smallest possible is {} (one example at a time)", budget,
          MiBAtLeast(found.fit.smallest));
-  return found.options;
+  return found.plan;
 }
 
 BudgetFit FitsBudget(const Graph& g, ParamStore& params, const Counts& wanted, int64_t longest,

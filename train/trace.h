@@ -3,6 +3,7 @@
 #include "runtime/graph.h"
 #include "runtime/io/npy.h"
 #include "train/batches.h"
+#include "train/run_config.h"
 
 namespace graft {
 

@@ -3,7 +3,6 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 
 #include "adapters/base_model.h"
@@ -86,6 +85,7 @@ AdapterFile AdapterFile::Open(const std::string& path_or_directory) {
   c.preprocess = MustHave(file, "graft.preprocess");
   if (std::holds_alternative<VitConfig>(adapter.architecture))
     PreprocessOfMetadata(c.preprocess, path);
+  c.preprocess_source = "the adapter";
   c.base_sha256 = MustHave(file, "graft.base_sha256");
   c.seed = ParseWhole(MustHave(file, kSeed), path, kSeed);
   c.max_length = MaxLengthOf(file.metadata(), c.max_length, path);

@@ -19,7 +19,7 @@ void CheckFacts(const AdapterFacts& c) {
               c.max_length);
   const std::vector<std::string> pools{"pooler", "cls", "mean"};
   if (!c.pool.empty() && std::ranges::find(pools, c.pool) == pools.end())
-    FailUsage("--pool: '{}'{}", c.pool, DidYouMean(c.pool, pools));
+    FailUsage("--pool: '{}'; known: {}", c.pool, fmt::join(pools, ", "));
 }
 
 StringMap ModelMetadata(const LoadedModel& model, const AdapterFacts& facts) {
@@ -79,6 +79,7 @@ AdapterFacts ReadRunFacts(const std::string& run) {
     Fail("{}: no run here (no config.json); hint: --run takes the --out of graft train", run);
   AdapterFacts facts = FieldsFromJson<AdapterFacts>(ReadJson(file), file);
   CheckRunFacts(facts, file);
+  facts.preprocess_source = "the run";
   return facts;
 }
 

@@ -210,8 +210,6 @@ std::vector<std::string> ImageDataset::split_names() const {
   return names;
 }
 
-bool ImageDataset::has_split(std::string_view name) const { return Contains(split_names(), name); }
-
 Split ImageDataset::Load(std::string_view name, size_t limit) const {
   const auto found = std::find_if(splits_.begin(), splits_.end(),
                                   [&](const Split& split) { return split.name == name; });

@@ -55,14 +55,13 @@ class DecodeRoom::Ticket {
   int64_t taken_ = 0;
 };
 
-Image DecodeRoom::Read(const std::string& path, const Preprocess& preprocess) {
+Image DecodeRoom::Read(const std::string& path, const Preprocess& preprocess, int* orientation) {
   Ticket ticket(*this, path);
-  return ResizeAndCrop(
-      ReadImage(path,
-                [&](const DecodeCost& c) {
-                  ticket.Take(c.bytes + ResizeAndCropBytes(c.width, c.height, preprocess));
-                }),
-      preprocess);
+  const Image image = ReadImage(path, [&](const DecodeCost& c) {
+    ticket.Take(c.bytes + ResizeAndCropBytes(c.width, c.height, preprocess));
+  });
+  *orientation = image.orientation;
+  return ResizeAndCrop(image, preprocess);
 }
 
 void DecodeRoom::Read(const std::string& path, const std::function<void(const Image&)>& use) {

@@ -23,8 +23,9 @@ class DecodeRoom {
   DecodeRoom(const DecodeRoom&) = delete;
   DecodeRoom& operator=(const DecodeRoom&) = delete;
 
-  // ReadImage of a file, then ResizeAndCrop, when there is room for both.
-  Image Read(const std::string& path, const Preprocess& preprocess);
+  // ReadImage of a file, then ResizeAndCrop, when there is room for both. `orientation`: the
+  // image's.
+  Image Read(const std::string& path, const Preprocess& preprocess, int* orientation);
   // ReadImage alone; then `use` while there is room for the image.
   void Read(const std::string& path, const std::function<void(const Image&)>& use);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "data/exif.h"
 #include "data/image_decoders.h"
 #include "runtime/error.h"
 #include "runtime/io/atomic_file.h"
@@ -75,8 +76,9 @@ Image Begin(ImageBytes bytes, int64_t width, int64_t height, int64_t buffers,
   return {w, h, {}};
 }
 
-Image DecodeImage(std::span<const std::byte> bytes, std::string_view name,
-                  const DecodeCheck& check) {
+namespace {
+
+Image DecodePixels(ImageBytes bytes, std::string_view name, const DecodeCheck& check) {
   if (bytes.empty()) Fail("{}: expected an image, found an empty file", name);
   if (StartsWith(bytes, "\xff\xd8\xff")) return DecodeJpeg(bytes, name, check);
   if (StartsWith(bytes, "\x89PNG\r\n\x1a\n")) return DecodePng(bytes, name, check);
@@ -84,6 +86,15 @@ Image DecodeImage(std::span<const std::byte> bytes, std::string_view name,
       bytes[1] <= std::byte{'6'})
     return DecodePnm(bytes, name, check);
   Fail("{}: expected an image (JPEG, PNG, PBM, PGM or PPM), found {}", name, DescribeBytes(bytes));
+}
+
+}  // namespace
+
+Image DecodeImage(std::span<const std::byte> bytes, std::string_view name,
+                  const DecodeCheck& check) {
+  Image image = DecodePixels(bytes, name, check);
+  image.orientation = ExifOrientation(bytes);
+  return image;
 }
 
 Image ReadImage(const std::string& path, const DecodeCheck& check) {

@@ -16,6 +16,7 @@ namespace graft {
 struct Image {
   int width = 0, height = 0;
   std::vector<uint8_t> rgb;
+  int orientation = 1;  // what EXIF says of the pixels, which are as stored (exif.h)
   bool operator==(const Image&) const = default;
 };
 
@@ -32,9 +33,9 @@ struct DecodeCost {
 // throw to stop there.
 using DecodeCheck = std::function<void(const DecodeCost&)>;
 
-// Decodes a whole file held in memory; `name` only appears in messages. Alpha and EXIF orientation
-// are ignored and 16-bit grey is clipped at 255, as convert("RGB") does. Throws Error for bytes
-// that are not a complete image of a known format.
+// Decodes a whole file held in memory; `name` only appears in messages. Alpha is ignored, EXIF
+// orientation is not applied and 16-bit grey is clipped at 255, as convert("RGB") does. Throws
+// Error for bytes that are not a complete image of a known format.
 Image DecodeImage(std::span<const std::byte> bytes, std::string_view name,
                   const DecodeCheck& check = {});
 

@@ -5,6 +5,7 @@
 #include <exception>
 #include <mutex>
 #include <new>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -76,6 +77,7 @@ struct ImageLoader::State {
   std::vector<size_t> order;
   std::vector<Slot> slots;
   std::vector<Pixels> cache;
+  std::set<size_t> unturned;  // examples with another orientation than 1, as far as decoded
   size_t claimed = 0, taken = 0;
   uint64_t epoch = 0;
   bool stop = false;
@@ -116,7 +118,14 @@ struct ImageLoader::State {
     if (paths.empty())
       return std::make_shared<std::vector<uint8_t>>(ResizeAndCrop(images[index], preprocess).rgb);
     try {
-      return std::make_shared<std::vector<uint8_t>>(room.Read(paths[index], preprocess).rgb);
+      int orientation = 1;
+      Pixels pixels = std::make_shared<std::vector<uint8_t>>(
+          room.Read(paths[index], preprocess, &orientation).rgb);
+      if (orientation != 1 && !preprocess.exif) {
+        const std::lock_guard lock(mutex);
+        unturned.insert(index);
+      }
+      return pixels;
     } catch (const std::bad_alloc&) {
       Fail("{}: not enough memory to decode the image", paths[index]);
     } catch (const Error& error) {
@@ -220,6 +229,12 @@ void ImageLoader::Next(size_t count, float* out) {
     Normalize(sample, out);
     out += sample_size();
   }
+}
+
+std::pair<size_t, std::string> ImageLoader::unturned() const {
+  const std::lock_guard lock(state_->mutex);
+  const std::set<size_t>& all = state_->unturned;
+  return {all.size(), all.empty() ? "" : state_->paths[*all.begin()]};
 }
 
 size_t ImageLoader::cached() const {

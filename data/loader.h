@@ -9,6 +9,7 @@
 #pragma once
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "data/decode_room.h"
@@ -68,6 +69,9 @@ class ImageLoader {
   void Normalize(const Pixels& sample, float* out) const;
 
   size_t cached() const;  // examples held decoded
+  // Examples decoded so far that EXIF says are to be turned, which the transform does not do, and
+  // the path of the first of them in the list.
+  std::pair<size_t, std::string> unturned() const;
 
  private:
   struct State;

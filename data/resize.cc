@@ -271,8 +271,7 @@ std::string_view ToString(Filter filter) {
 Filter ParseFilter(std::string_view text) {
   for (Filter filter : {Filter::kBilinear, Filter::kBicubic})
     if (text == ToString(filter)) return filter;
-  Fail("filter: expected bilinear or bicubic, found '{}'{}", text,
-       DidYouMean(text, {"bilinear", "bicubic"}));
+  Fail("filter: expected bilinear or bicubic, found '{}'", text);
 }
 
 Image Resize(const Image& image, int width, int height, Filter filter) {

@@ -47,12 +47,6 @@ std::string FirstOf(const std::vector<std::string>& wanted, const std::vector<st
   return "";
 }
 
-std::string ToLowerAscii(std::string text) {
-  for (char& c : text)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  return text;
-}
-
 void NoSuchSplit(const std::string& directory, std::string_view name,
                  const std::vector<std::string>& names) {
   const std::string near = Nearest(name, names);

@@ -32,8 +32,6 @@ bool Contains(const std::vector<std::string>& names, std::string_view name);
 // The first of `wanted` that `names` contains, or "".
 std::string FirstOf(const std::vector<std::string>& wanted, const std::vector<std::string>& names);
 
-std::string ToLowerAscii(std::string text);
-
 [[noreturn]] void NoSuchSplit(const std::string& directory, std::string_view name,
                               const std::vector<std::string>& names);
 

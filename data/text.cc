@@ -12,6 +12,7 @@
 #include "data/text_rows.h"
 #include "runtime/error.h"
 #include "runtime/io/json.h"
+#include "runtime/utf8.h"
 
 namespace graft {
 namespace {

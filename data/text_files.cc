@@ -6,6 +6,7 @@
 #include "data/splits.h"
 #include "data/text.h"
 #include "runtime/error.h"
+#include "runtime/utf8.h"
 
 namespace graft {
 namespace {

@@ -4,6 +4,7 @@
 
 #include "data/splits.h"
 #include "runtime/error.h"
+#include "runtime/io/foreign_file.h"
 #include "runtime/utf8.h"
 
 namespace graft {
@@ -44,6 +45,7 @@ std::string& AddField(std::vector<std::string>& fields, const std::string& path,
 
 std::string ReadUtf8File(const std::string& path, uint64_t max_bytes) {
   std::string text = ReadTextFile(path, max_bytes);
+  RefuseForeignText(path, text);
   CheckEncoding(text, path);
   return text;
 }

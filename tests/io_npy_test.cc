@@ -2,11 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <random>
 
-#include "runtime/io/crc32.h"
 #include "runtime/io/npy.h"
 #include "tests/test_util.h"
 
@@ -213,15 +211,6 @@ TEST_F(NpyFileTest, NpzIsReadByNumPy) {
       "assert z['step0/blocks.0.mlp'].tolist() == [1, 2];"
       "assert zipfile.ZipFile('a.npz').testzip() is None;"
       "assert np.load('empty.npz').files == []"));
-}
-
-TEST(Crc32, KnownAnswers) {
-  const std::string text = "123456789";
-  const auto bytes = std::as_bytes(std::span(text));
-  EXPECT_EQ(Crc32(bytes), 0xCBF43926u);
-  EXPECT_EQ(Crc32({}), 0u);
-  for (size_t i = 0; i <= text.size(); ++i)
-    EXPECT_EQ(Crc32(bytes.subspan(i), Crc32(bytes.first(i))), 0xCBF43926u) << i;
 }
 
 }  // namespace

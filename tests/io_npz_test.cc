@@ -47,10 +47,12 @@ TEST(Npz, ReadsOurOwnArchives) {
   NpzWriter writer(dir / "a.npz");
   writer.Add(ToWrite<float>("b/x", {2, 3}, kValues));
   writer.Add(ToWrite<int32_t>("a", {2}, std::vector<int32_t>{7, -9}));
+  writer.Add(ToWrite<float>("none", {0, 3}, {}));
   writer.Close();
   const auto arrays = ReadAll(ReadFile(dir / "a.npz", 1 << 20));
   EXPECT_EQ(arrays.at("b/x").values, kValues);
   EXPECT_EQ(arrays.at("a").values, (std::vector<float>{7, -9}));
+  EXPECT_TRUE(arrays.at("none").values.empty());
   NpzWriter(dir / "empty.npz").Close();
   EXPECT_TRUE(ReadAll(ReadFile(dir / "empty.npz", 1 << 20)).empty());
 }

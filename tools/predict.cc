@@ -230,8 +230,8 @@ Top Describe(const OpenedModel& opened, std::span<const float> logits, size_t ro
   return described;
 }
 
-void PrintPredictions(const JointModel& joint, const Inputs& inputs, const Logits& logits,
-                      int64_t top, const CommonOptions& common) {
+nlohmann::json SayPredictions(const JointModel& joint, const Inputs& inputs, const Logits& logits,
+                              int64_t top, const CommonOptions& common) {
   nlohmann::json predictions = nlohmann::json::array();
   for (size_t row = 0; row < inputs.names.size(); ++row) {
     const std::string& input = inputs.names[row];
@@ -239,7 +239,7 @@ void PrintPredictions(const JointModel& joint, const Inputs& inputs, const Logit
     predictions.push_back({{"input", input}, {"top", described.json}});
     Say(common, input + "\n" + described.table.Lines("  "));
   }
-  PrintJson(common, {{"predictions", predictions}});
+  return {{"predictions", predictions}};
 }
 
 // What the adapters share and what is each one's own.
@@ -260,8 +260,8 @@ nlohmann::json DescribeSharing(const JointModel& joint, const CommonOptions& com
   return adapters;
 }
 
-void PrintOfAdapters(const JointModel& joint, const Inputs& inputs, const Logits& logits,
-                     int64_t top, const CommonOptions& common) {
+nlohmann::json SayOfAdapters(const JointModel& joint, const Inputs& inputs, const Logits& logits,
+                             int64_t top, const CommonOptions& common) {
   const nlohmann::json adapters = DescribeSharing(joint, common);
   nlohmann::json predictions = nlohmann::json::array();
   for (size_t row = 0; row < inputs.names.size(); ++row) {
@@ -275,10 +275,10 @@ void PrintOfAdapters(const JointModel& joint, const Inputs& inputs, const Logits
     predictions.push_back({{"input", inputs.names[row]}, {"adapters", by_adapter}});
     Say(common, text);
   }
-  PrintJson(common, {{"predictions", predictions},
-                     {"adapters", adapters},
-                     {"nodes", joint.graph.live_nodes()},
-                     {"shared_nodes", joint.shared_nodes}});
+  return {{"predictions", predictions},
+          {"adapters", adapters},
+          {"nodes", joint.graph.live_nodes()},
+          {"shared_nodes", joint.shared_nodes}};
 }
 
 // One array in an .npy; of several adapters, which may have different classes, an .npz.
@@ -318,11 +318,20 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
   JointModel joint = OpenJointModel(With(o.choice, common), o.adapters, InputKind::kImages);
   for (const JointModel::Member& m : joint.members) CheckProblem(m.opened);
   const OpenedModel& opened = joint.first();
+  SayNotices(common, opened.model.notices);
   Inputs inputs = opened.model.is_bert() ? OpenTexts(o, opened, common) : OpenImages(o, opened);
+  const bool images = !opened.model.is_bert() && inputs.data[0];
+  if (images) Say(common, PreprocessText(opened.facts));
   const Logits logits = ComputeLogits(joint, inputs, common);
+  if (images)
+    if (const std::string notice = inputs.data[0]->notice(); !notice.empty())
+      Say(common, "note: " + notice);
   if (!o.logits.empty()) WriteLogits(o.logits, joint, logits, inputs.names.size());
   const bool several = joint.members.size() > 1;
-  (several ? PrintOfAdapters : PrintPredictions)(joint, inputs, logits, o.top, common);
+  nlohmann::json json =
+      (several ? SayOfAdapters : SayPredictions)(joint, inputs, logits, o.top, common);
+  AddPreprocess(opened.facts, images, &json);
+  PrintJson(common, json);
   if (!o.logits.empty()) Say(common, fmt::format("logits of all classes: {}", o.logits));
 }
 

@@ -278,6 +278,7 @@ void Run(ProfileOptions& o, const CommonOptions& common) {
   if (!o.method.empty()) ParseMethod(o.method);
   CheckIsModel(o.model);
   LoadedModel model = LoadModel(o.model, o.arch, static_cast<uint64_t>(common.seed));
+  SayNotices(common, model.notices);
   const StepInputs inputs{model.config, TextLength(o, model), o.batch};
   if (!o.method.empty() || !model.params.Has("head.weight")) {
     std::vector<std::string> labels;

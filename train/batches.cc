@@ -1,9 +1,7 @@
 #include "train/batches.h"
 
 #include <algorithm>
-#include <set>
 
-#include "data/splits.h"
 #include "models/text/tokenizer.h"
 #include "runtime/io/sha256.h"
 #include "runtime/rng.h"
@@ -71,6 +69,15 @@ class ImageData : public OrderedData {
     options_.threads = Threads();
     if (spare.budget != SIZE_MAX) options_.decode.limit = static_cast<int64_t>(spare.budget);
     return BytesOf(options_, sample_) - LeastLoaderBytes(sample_);
+  }
+  std::string notice() const override {
+    if (!loader_) return "";
+    const auto [count, first] = loader_->unturned();
+    if (count == 0) return "";
+    return fmt::format(
+        "{} of the images are to be turned by their EXIF orientation, which was not "
+        "done (the first is {}); hint: exif=true in --preprocess",
+        count, first);
   }
   void Start(std::vector<size_t> order) override {
     if (!loader_) loader_ = std::make_unique<ImageLoader>(paths_, preprocess_, options_);

@@ -35,9 +35,9 @@ class BatchSource {
   virtual const char* unit() const = 0;  // "images", "texts"
   virtual size_t size() const = 0;       // examples
   virtual int label(size_t example) const = 0;
-  // Tokens of an example; 0 where the model fixes its rows.
+  // Returns the tokens of an example; 0 where the model fixes its rows.
   virtual int64_t length(size_t example) const = 0;
-  // Of the longest example.
+  // Returns the tokens of the longest example.
   virtual int64_t longest() const = 0;
 
   // Bytes that it holds while it lives, without SpareMemory; and each example of a batch.
@@ -46,6 +46,8 @@ class BatchSource {
   // Before the first Start: what it may use to be faster (results are the same bits). Returns how
   // many bytes it may come to hold.
   virtual size_t UseSpare(const SpareMemory&) { return 0; }
+  // What the user should know of the examples read so far, or "".
+  virtual std::string notice() const { return ""; }
 
   // Begins an epoch; what an earlier one has left is dropped.
   virtual void Start(std::vector<size_t> order) = 0;

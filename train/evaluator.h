@@ -24,7 +24,7 @@ class Evaluator {
   // Measures over all examples; `logits`, if given, receives [n, classes]. The graph has the
   // outputs logits and losses.
   Metrics Run(BatchSource& data, std::vector<float>* logits = nullptr);
-  // Of each named output, such as logits [n, classes], the rows of all examples in order.
+  // Returns for each named output, such as logits [n, classes], the rows of all examples in order.
   std::vector<std::vector<float>> Outputs(BatchSource& data, std::span<const std::string> names);
   std::vector<float> Logits(BatchSource& data);
   Session& session() { return session_; }

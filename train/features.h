@@ -17,7 +17,7 @@ struct FeatureCut {
   size_t size = 0;     // floats of one example
   size_t bytes = 0;    // of all examples
 };
-// Nothing if the graph has no frozen first layers or if its results take more than 1 GiB.
+// Returns nothing if the graph has no frozen first layers or if its results take more than 1 GiB.
 std::optional<FeatureCut> CutFeatures(const Graph& graph, const RunConfig& config,
                                       const BatchSource& data);
 

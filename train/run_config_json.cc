@@ -21,6 +21,7 @@ RunConfig RunConfigFromJson(const nlohmann::json& json, const std::string& where
     CheckPassNames(config.disabled_passes);
     ParseTextColumns(config.columns);
   });
+  config.preprocess_source = "the run";
   return config;
 }
 

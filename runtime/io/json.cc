@@ -4,6 +4,7 @@
 
 #include "runtime/error.h"
 #include "runtime/io/atomic_file.h"
+#include "runtime/io/foreign_file.h"
 #include "runtime/utf8.h"
 
 namespace graft {
@@ -100,7 +101,9 @@ Json ParseJson(std::string_view text, const std::string& where, const JsonLimits
 }
 
 Json ReadJson(const std::string& path, const JsonLimits& limits) {
-  return ParseJson(ReadFile(path, limits.bytes), path, limits);
+  const std::string text = ReadFile(path, limits.bytes);
+  RefuseForeignText(path, text);
+  return ParseJson(text, path, limits);
 }
 
 int64_t GetInt(const Json& object, std::string_view key, int64_t min, int64_t max,

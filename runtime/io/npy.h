@@ -22,9 +22,9 @@ struct NpyView {
   int64_t size() const { return static_cast<int64_t>(bytes.size() * 8) / BitSize(dtype); }
 };
 
-// Versions 1 to 3; the header is read as one dictionary of a string, a boolean and a tuple and
-// nothing else. Refused: Python objects, records, strings, complex and big-endian numbers, and any
-// difference between the size that the header says and the bytes that are there.
+// Reads versions 1 to 3. The header is read as one dictionary of a string, a boolean and a tuple
+// and nothing else. Python objects, records, strings, complex and big-endian numbers are refused,
+// and so is any difference between the size that the header says and the bytes that are there.
 NpyView ParseNpy(std::span<const std::byte> bytes, const std::string& where);
 
 struct NpyArray {
@@ -52,11 +52,11 @@ class NpyRows {
   int64_t row_size_ = 0;
 };
 
-// Atomic. The array is named by the file and not by `array.name`.
+// The write is atomic. The array is named by the file and not by `array.name`.
 void WriteNpy(const std::string& path, const TensorToWrite& array);
 
 // Writes an .npz one array at a time, keeping only the directory in memory; equal arrays give equal
-// bytes. The file is there after Close(), and without it never was.
+// bytes. There is no file before Close().
 class NpzWriter {
  public:
   explicit NpzWriter(const std::string& path) : file_(path) {}

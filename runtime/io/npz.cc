@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "runtime/error.h"
-#include "runtime/io/crc32.h"
+#include "runtime/io/foreign_file.h"
 #include "runtime/io/npy_header.h"
 
 namespace graft {
@@ -249,6 +249,7 @@ NpzFile NpzFile::Parse(const std::string& path, std::span<const std::byte> bytes
 
 NpzFile NpzFile::Open(const std::string& path) {
   const auto file = MappedFile::Open(path);
+  if (!IsZipOfArrays(file->bytes())) RefuseForeignFile(path, file->bytes());
   return Parse(path, file->bytes(), file);
 }
 
@@ -262,7 +263,9 @@ NpyArray NpzFile::Read(const Array& a) const {
   std::vector<std::byte> unpacked;
   std::span<const std::byte> bytes = bytes_.subspan(a.offset, a.packed);
   if (a.deflated) bytes = unpacked = Unpack(a, a.size);
-  if (Crc32(bytes) != a.crc) Fail("{}: the checksum is wrong; the file is damaged", where);
+  const auto* data = reinterpret_cast<const Bytef*>(bytes.data());
+  if (crc32_z(0, data, bytes.size()) != a.crc)
+    Fail("{}: the checksum is wrong; the file is damaged", where);
   return ToFloatArray(ParseNpy(bytes, where));
 }
 

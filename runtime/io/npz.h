@@ -38,7 +38,8 @@ class NpzFile {
   const std::string& path() const { return path_; }
   const std::vector<Array>& arrays() const { return arrays_; }  // sorted by name
   const Array* Find(std::string_view name) const;
-  // In C order. Error for data that does not inflate to the declared size or has another checksum.
+  // Returns the array in C order. Throws Error for data that does not inflate to the declared size
+  // or has another checksum.
   NpyArray Read(const Array& array) const;
 
  private:

@@ -28,6 +28,10 @@ void Complain(std::string_view message) {
   std::fprintf(stderr, "graft: %s\n", line.c_str());
 }
 
+void SayNotices(const CommonOptions& o, const std::vector<std::string>& notices) {
+  for (const std::string& notice : notices) Say(o, "note: " + notice);
+}
+
 void PrintJson(const CommonOptions& o, const nlohmann::json& json) {
   if (o.json) std::printf("%s\n", ShowJson(json).c_str());
 }

@@ -11,6 +11,8 @@ void Say(const CommonOptions& options, const std::string& line);
 // One line on standard error, of a long message the two ends.
 void Complain(std::string_view message);
 
+// What a user should know of a model, a line each: "note: ...".
+void SayNotices(const CommonOptions& options, const std::vector<std::string>& notices);
 // The result: one JSON object on standard output with --json.
 void PrintJson(const CommonOptions& options, const nlohmann::json& json);
 

@@ -32,6 +32,18 @@ struct AdapterFacts {
 // Refuses values outside their ranges, naming the flag and the nearest valid word.
 void CheckFacts(const AdapterFacts& facts);
 
+// f(), where what it says of a command line (usage, or a message that begins with a flag) is about
+// values in this file.
+template <class F>
+auto OfFile(const std::string& file, const F& f) {
+  try {
+    return f();
+  } catch (const Error& e) {
+    if (e.kind != ErrorKind::kUsage && !std::string_view(e.what()).starts_with("--")) throw;
+    Fail("{}: {}", file, e.what());
+  }
+}
+
 // Metadata of fused and adapter files: those of ModelFacts, graft.recipe, graft.base_sha256,
 // graft.preprocess, of a BERT graft.max_length.
 StringMap ModelMetadata(const LoadedModel& model, const AdapterFacts& facts);
@@ -47,6 +59,8 @@ int64_t MaxLengthOf(const StringMap& metadata, int64_t otherwise, const std::str
 bool IsRunDirectory(const std::string& path);
 // The facts in a run's config.json.
 AdapterFacts ReadRunFacts(const std::string& run);
+// Refuses what no run has, naming the file.
+void CheckRunFacts(const AdapterFacts& facts, const std::string& file);
 
 // --- what a model reads
 

@@ -60,8 +60,10 @@ OpenedModel OpenRun(const ModelChoice& choice, const OpenBase& open) {
     if (!choice.arch.empty()) c.arch = choice.arch;
   }
   opened.description = fmt::format("{} ({}, {})", path, c.method, choice.checkpoint);
-  OpenForTask(choice, open, &opened);
-  FillTrained(opened, CheckpointOf(path, choice.checkpoint));
+  OfFile(path + "/config.json", [&] {
+    OpenForTask(choice, open, &opened);
+    FillTrained(opened, CheckpointOf(path, choice.checkpoint));
+  });
   return opened;
 }
 
@@ -71,8 +73,10 @@ OpenedModel OpenAdapter(const ModelChoice& choice, const OpenBase& open) {
   opened.facts = adapter.facts;
   opened.facts.model = choice.model, opened.facts.arch = choice.arch;
   opened.description = fmt::format("{} with {}", choice.model, choice.adapter);
-  OpenForTask(choice, open, &opened);
-  FillTrained(opened, adapter.path);
+  OfFile(adapter.path, [&] {
+    OpenForTask(choice, open, &opened);
+    FillTrained(opened, adapter.path);
+  });
   return opened;
 }
 

@@ -10,7 +10,8 @@
 namespace graft {
 namespace {
 
-constexpr int kMaxSide = 16384;
+constexpr int kMaxSide = 16384;   // before a crop
+constexpr int kMaxResult = 4096;  // memory grows with its square
 
 const std::vector<std::string> kKeys = {"resize", "crop", "fit", "center",
                                         "filter", "mean", "std", "exif"};
@@ -121,18 +122,6 @@ int CropStart(int side, const Preprocess& p) {
   return half + (p.center == Center::kRound && difference % 2 && half % 2);
 }
 
-// The image before the crop.
-Image ResizeToFit(const Image& image, const Preprocess& p) {
-  if (p.fit == Fit::kBoth) return Resize(image, p.resize, p.resize, p.filter);
-  const int64_t shorter = std::min(image.width, image.height);
-  const auto scaled = [&](int side) { return static_cast<int64_t>(p.resize) * side / shorter; };
-  const int64_t wide = scaled(image.width), high = scaled(image.height);
-  if (high > kMaxImagePixels / wide)
-    Fail("an image of {} x {} pixels is too narrow to resize its shorter side to {}", image.width,
-         image.height, p.resize);
-  return Resize(image, static_cast<int>(wide), static_cast<int>(high), p.filter);
-}
-
 }  // namespace
 
 const std::vector<PreprocessPreset>& PreprocessPresets() {
@@ -199,6 +188,9 @@ Preprocess ParsePreprocess(std::string_view text) {
            text, text);
   }
   Normalise(result, std::find(seen.begin(), seen.end(), "fit") != seen.end());
+  if (result.size() > kMaxResult)
+    Fail("preprocess: {}={}: expected at most {} pixels for what the model reads",
+         result.crop ? "crop" : "resize", result.size(), kMaxResult);
   return result;
 }
 
@@ -233,22 +225,51 @@ Preprocess ForImageSize(Preprocess p, int size) {
   return p;
 }
 
+namespace {
+
+// The size before the crop, and what remains of it.
+struct Sizes {
+  int width, height;
+  ImagePart part;
+};
+Sizes SizesOf(int width, int height, const Preprocess& p) {
+  if (!p.crop) return {p.resize, p.resize, {0, 0, p.resize, p.resize}};
+  const auto cut = [&](int w, int h) {
+    return Sizes{w, h, {CropStart(w, p), CropStart(h, p), p.crop, p.crop}};
+  };
+  if (p.fit == Fit::kNone) {
+    if (std::min(width, height) < p.crop)
+      Fail("an image of {} x {} pixels is smaller than crop={}, and fit=none does not enlarge it",
+           width, height, p.crop);
+    return cut(width, height);
+  }
+  if (p.fit == Fit::kBoth) return cut(p.resize, p.resize);
+  const int64_t shorter = std::min(width, height);
+  const auto scaled = [&](int side) { return static_cast<int64_t>(p.resize) * side / shorter; };
+  const int64_t wide = scaled(width), high = scaled(height);
+  if (high > kMaxImagePixels / wide)
+    Fail("an image of {} x {} pixels is too narrow to resize its shorter side to {}", width, height,
+         p.resize);
+  return cut(static_cast<int>(wide), static_cast<int>(high));
+}
+
+}  // namespace
+
 Image ResizeAndCrop(const Image& image, const Preprocess& p) {
   if (p.exif && image.orientation != 1) return ResizeAndCrop(Upright(image), p);
-  if (!p.crop) return Resize(image, p.resize, p.resize, p.filter);
-  if (p.fit == Fit::kNone && std::min(image.width, image.height) < p.crop)
-    Fail("an image of {} x {} pixels is smaller than crop={}, and fit=none does not enlarge it",
-         image.width, image.height, p.crop);
-  const Image fitted = p.fit == Fit::kNone ? Image() : ResizeToFit(image, p);
-  const Image& resized = p.fit == Fit::kNone ? image : fitted;
-  const auto crop = static_cast<size_t>(p.crop);
-  const auto left = static_cast<size_t>(CropStart(resized.width, p));
-  const auto top = static_cast<size_t>(CropStart(resized.height, p));
-  Image out{p.crop, p.crop, std::vector<uint8_t>(3 * crop * crop)};
-  for (size_t y = 0; y < crop; ++y)
-    std::copy_n(resized.rgb.data() + 3 * ((top + y) * static_cast<size_t>(resized.width) + left),
-                3 * crop, out.rgb.data() + 3 * y * crop);
-  return out;
+  const Sizes sizes = SizesOf(image.width, image.height, p);
+  return Resize(image, sizes.width, sizes.height, p.filter, sizes.part);
+}
+
+int64_t ResizeAndCropBytes(int width, int height, const Preprocess& p) {
+  const auto bytes = [&](int w, int h) {
+    const Sizes sizes = SizesOf(w, h, p);
+    return ResizeBytes(w, h, sizes.width, sizes.height, sizes.part);
+  };
+  // Turned upright, it is there twice.
+  const int64_t turned = int64_t{3} * width * height;
+  return p.exif ? turned + std::max(bytes(width, height), bytes(height, width))
+                : bytes(width, height);
 }
 
 Normalizer::Normalizer(const Preprocess& p) {

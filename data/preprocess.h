@@ -56,8 +56,11 @@ std::string ListPreprocess();
 // The same transform for a model that reads size x size images: `resize` scales with the crop.
 Preprocess ForImageSize(Preprocess preprocess, int size);
 
-// Resize and crop; the result is size() x size().
+// Resize and crop; the result is size() x size(). Throws Error for an image so narrow that it would
+// have more than kMaxImagePixels before the crop.
 Image ResizeAndCrop(const Image& image, const Preprocess& preprocess);
+// Bytes at most that it takes beside an image of this size, with the result.
+int64_t ResizeAndCropBytes(int width, int height, const Preprocess& preprocess);
 
 // Holds (v / 255 - mean) / std in f32 for every byte v and channel, as PyTorch computes it.
 class Normalizer {

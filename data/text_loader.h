@@ -33,6 +33,7 @@ class TextLoader {
   TextLoader(std::span<const TextExample> examples, const Tokenize& tokenize);
 
   size_t size() const { return labels_.size(); }  // examples
+  size_t rows() const { return ids_.size(); }     // tokens of all of them
   size_t length(size_t example) const { return begin_[example + 1] - begin_[example]; }
   size_t longest() const { return longest_; }
 

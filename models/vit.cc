@@ -11,7 +11,7 @@ void CheckConfig(const VitConfig& c, const std::string& where) {
   auto positive = [&](const char* name, int64_t value, int64_t most) {
     if (value < 1 || value > most) Fail("{}: {} = {}, expected 1 to {}", where, name, value, most);
   };
-  positive("image_size", c.image_size, 8192);
+  positive("image_size", c.image_size, kMaxImageSize);
   positive("patch_size", c.patch_size, c.image_size);
   positive("channels", c.channels, 3);
   positive("width", c.width, 65536);
@@ -22,6 +22,9 @@ void CheckConfig(const VitConfig& c, const std::string& where) {
   if (c.width % c.heads) Fail("{}: width {} is not divisible by {} heads", where, c.width, c.heads);
   if (c.image_size % c.patch_size)
     Fail("{}: image size {} is not divisible by patch size {}", where, c.image_size, c.patch_size);
+  if (const int64_t side = c.image_size / c.patch_size; side * side > kMaxPatches)
+    Fail("{}: images of {}x{} pixels are {} patches of {}x{}, expected at most {}", where,
+         c.image_size, c.image_size, side * side, c.patch_size, c.patch_size, kMaxPatches);
   if (!(c.eps > 0 && c.eps < 1))
     Fail("{}: eps = {}, expected a small positive number", where, c.eps);
   CheckActivation(c.gelu, where);

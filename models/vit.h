@@ -46,6 +46,8 @@ struct VitConfig {
 };
 
 // Throws Error for sizes that do not fit each other (width not divisible by heads, ...).
+// Memory grows with the patches, of which a few bytes of metadata may ask for any number.
+inline constexpr int64_t kMaxImageSize = 4096, kMaxPatches = 1 << 16;
 void CheckConfig(const VitConfig& config, const std::string& where);
 
 // What a graph is built for. Dropping needs the inputs "rng" (see ops.h, Dropout).

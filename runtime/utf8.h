@@ -15,4 +15,11 @@ std::u32string DecodeUtf8(std::string_view text);
 
 std::string ToLowerAscii(std::string text);
 
+// Text that others may have chosen (labels, names of tensors and files), made safe to show:
+// controls of a terminal and of the order of writing, and bytes that are not UTF-8, become escapes
+// such as \x1b and \u202e. Those in `kept` stay.
+std::string EscapeControls(std::string_view text, std::string_view kept = "");
+// The same for JSON text, which stays the JSON of the same value.
+std::string EscapeJsonControls(std::string_view json);
+
 }  // namespace graft

@@ -14,13 +14,36 @@ using ::testing::HasSubstr;
 
 TEST(ImageResize, EqualsPillow) {
   const auto rows = ReadTable("resized.tsv");
-  ASSERT_EQ(rows.size(), 400u);
+  ASSERT_EQ(rows.size(), 410u);
   for (const auto& row : rows) {
     const auto n = [&row](size_t i) { return std::stoi(row[i]); };
     const Image image = NoiseImage(static_cast<uint32_t>(n(0)), n(1), n(2));
     const Image resized = Resize(image, n(3), n(4), ParseFilter(row[5]));
     EXPECT_EQ(Crc(resized), row[6]) << "case " << row[0] << ": " << row[1] << " x " << row[2]
                                     << " to " << row[3] << " x " << row[4] << " " << row[5];
+  }
+}
+
+// A part is the same bytes as of the whole, whichever pass comes first.
+TEST(ImageResize, PartsEqualTheWhole) {
+  const struct {
+    int width, height, wide, high;
+  } cases[] = {{40, 30, 17, 50}, {30, 90, 25, 20},  {21, 33, 21, 12},    {21, 33, 40, 33},
+               {9, 9, 9, 9},     {5000, 4, 300, 9}, {9000, 70, 12, 60}};
+  for (const auto& c : cases) {
+    const Image image = NoiseImage(5, c.width, c.height);
+    const Image whole = Resize(image, c.wide, c.high, Filter::kBicubic);
+    const ImagePart part{c.wide / 3, c.high / 4, c.wide / 2, c.high / 2};
+    const Image got = Resize(image, c.wide, c.high, Filter::kBicubic, part);
+    ASSERT_EQ(got.width, part.width);
+    ASSERT_EQ(got.height, part.height);
+    for (int y = 0; y < part.height; ++y) {
+      const auto from = static_cast<size_t>(3 * ((part.top + y) * c.wide + part.left));
+      EXPECT_EQ(std::memcmp(got.rgb.data() + static_cast<size_t>(3 * y * part.width),
+                            whole.rgb.data() + from, static_cast<size_t>(3 * part.width)),
+                0)
+          << c.width << " x " << c.height << ", row " << y;
+    }
   }
 }
 
@@ -135,6 +158,8 @@ TEST(Preprocess, Errors) {
       {"vtab,mean=inf", "mean: expected finite numbers, found 'inf'"},
       {"vtab,resize=0", "resize: expected 1 to 16384 pixels, found 0"},
       {"vtab,resize=99999999999", "resize: expected a number, found '99999999999'"},
+      {"vtab,resize=8192", "resize=8192: expected at most 4096 pixels for what the model reads"},
+      {"vtab,resize=9000,crop=5000", "crop=5000: expected at most 4096 pixels"},
       {"vtab,crop=225", "crop=225 does not fit into resize=224"},
       {"vtab,crop=2,crop=3", "'crop' is given twice"},
       {"vtab,fit=squash", "fit: expected shorter, both, none, found 'squash'"},

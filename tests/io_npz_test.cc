@@ -146,6 +146,19 @@ TEST(Npz, RefusesBombsWithoutUnpackingThem) {
   EXPECT_NE(MessageFor(bytes).find("more than 32 times is refused"), std::string::npos);
 }
 
+// Many arrays that each may be as large as that.
+TEST(Npz, RefusesBombsOfManyArrays) {
+  const std::string zeros = Npy("{'descr': '<f4', 'fortran_order': False, 'shape': (2000000,), }",
+                                std::string(8'000'000, '\0'));
+  std::vector<Member> members;
+  for (int i = 0; i < 8; ++i) members.push_back(Packed(fmt::format("a{}.npy", i), zeros));
+  EXPECT_EQ(MessageFor(Zip(members)), "no error");  // 64 MB
+  for (int i = 8; i < 20; ++i) members.push_back(Packed(fmt::format("a{}.npy", i), zeros));
+  EXPECT_NE(MessageFor(Zip(members)).find("would unpack to 160002560; more than 32 times"),
+            std::string::npos)
+      << MessageFor(Zip(members));
+}
+
 TEST(Npz, EveryCutFileIsAnError) {
   const std::string whole = Zip({Packed("a.npy", kArray), Stored("b.npy", kArray)});
   for (size_t n = 0; n < whole.size(); ++n)

@@ -5,6 +5,7 @@
 #include "adapters/open_model.h"
 #include "runtime/io/atomic_file.h"
 #include "runtime/text.h"
+#include "runtime/utf8.h"
 #include "tools/commands.h"
 #include "tools/lib/adapter_report.h"
 #include "tools/lib/graph_diff.h"
@@ -261,7 +262,7 @@ void Run(InspectOptions o, const CommonOptions& common) {
     PrintJson(common, json);
     return Report(s, r, o, common);
   }
-  const std::string text = GraphText(s, r, o);
+  const std::string text = EscapeControls(GraphText(s, r, o), "\n\t");
   if (!o.out.empty()) {
     RefuseOverwriting(o.out, o.subject);
     WriteFileAtomically(o.out, text);

@@ -151,7 +151,8 @@ Measured MeasureInference(const ProfileOptions& o, const CommonOptions& common, 
   g.EraseUnusedInputs();
   InferencePasses(common.disabled_passes).Run(g);
   SessionOptions options = OptionsWithinBudget(g, model.params, inputs.Capacity(o.micro_batch),
-                                               inputs.length, common.memory_budget);
+                                               inputs.length, common.memory_budget)
+                               .options;
   m.micro_batch = inputs.MicroBatch(options.capacity);
   m.plan = fmt::format("micro-batch {}", m.micro_batch);
   const std::vector<Counts> parts = inputs.Parts(m.micro_batch);

@@ -68,9 +68,13 @@ BudgetFit FitsBudget(const Graph& g, ParamStore& params, const OptimizerConfig& 
                      const BudgetRequest& request);
 
 // The same two for a graph that trains nothing: the largest capacity, then the most workers.
-SessionOptions OptionsWithinBudget(const Graph& g, ParamStore& params, const Counts& wanted,
-                                   int64_t longest, const std::string& budget,
-                                   size_t held_bytes = 0);
+struct InferencePlan {
+  SessionOptions options;
+  size_t spare_bytes = 0;  // of the budget, if there is one
+};
+InferencePlan OptionsWithinBudget(const Graph& g, ParamStore& params, const Counts& wanted,
+                                  int64_t longest, const std::string& budget,
+                                  size_t held_bytes = 0);
 BudgetFit FitsBudget(const Graph& g, ParamStore& params, const Counts& wanted, int64_t longest,
                      const std::string& budget, size_t held_bytes);
 

@@ -19,6 +19,7 @@
 #include "train/budget.h"
 #include "train/capacity.h"
 #include "train/dataset.h"
+#include "train/example_memory.h"
 #include "train/features.h"
 #include "train/trace.h"
 
@@ -155,11 +156,13 @@ void Trainer::CheckExamples(const std::vector<std::string>& classes) {
 }
 
 void Trainer::Compile() {
-  BudgetRequest request{
-      .wanted = ChooseCapacity(model_.config, train_->longest(), c_.batch_size, c_.micro_batch),
-      .longest = train_->longest(),
-      .budget = c_.memory_budget,
-      .disabled = c_.disabled_passes};
+  const Counts wanted =
+      ChooseCapacity(model_.config, train_->longest(), c_.batch_size, c_.micro_batch);
+  BudgetRequest request{.wanted = wanted,
+                        .longest = train_->longest(),
+                        .budget = c_.memory_budget,
+                        .held_bytes = ExampleBytes(c_, *train_, validation_.get(), wanted),
+                        .disabled = c_.disabled_passes};
   const std::string hash = GraphHash(graph_), plan = dir_.file("plan.json");
   // A run goes on as it began, also if it did not come to a checkpoint.
   if (dir_.resumed() && (progress_.step > 0 || std::filesystem::exists(plan)))
@@ -175,8 +178,11 @@ void Trainer::Compile() {
   if (interrupted_) return;
   compiled_.emplace(CompileWithinBudget(graph_, model_.params, OptimizerOf(c_), request));
   step_ = &compiled_->step;
+  const size_t more = ShareSpare(c_, compiled_->needed_bytes, features_ ? nullptr : train_.get(),
+                                 validation_.get());
   if (hooks_.note && !c_.memory_budget.empty())
-    hooks_.note(fmt::format("memory budget {}: {}", c_.memory_budget, PlanText(*compiled_)));
+    hooks_.note(fmt::format("memory budget {}: {}{}", c_.memory_budget, PlanText(*compiled_),
+                            more >> 20 ? fmt::format("; {} MiB more for images", more >> 20) : ""));
   trainable_ = step_->trainable_names();
   state_names_ = trainable_;
   for (const std::string& name : step_->optimizer_names()) state_names_.push_back(name);
@@ -210,9 +216,10 @@ void Trainer::KeepFeatures(BudgetRequest& request) {
       return;
     }
   }
-  features_ = ComputeFeatures(*cut, model_, c_, *train_, hooks_.stop);
+  ShareSpare(c_, SIZE_MAX, train_.get(), nullptr);
+  features_ = ComputeFeatures(*cut, model_, c_, *train_, request.held_bytes, hooks_.stop);
   graph_ = std::move(cut->rest);
-  request.held_bytes = cut->bytes;
+  request.held_bytes += cut->bytes;
   interrupted_ = features_->interrupted;
   progress_.seconds += features_->seconds;
   session_seconds_ += features_->seconds;
@@ -413,7 +420,9 @@ std::optional<TrainSummary> FinishedRun(const RunDir& dir) {
 TrainSummary Train(RunDir& dir, const TrainHooks& hooks) {
   dir.Lock();
   if (const std::optional<TrainSummary> done = FinishedRun(dir)) return *done;
-  return Trainer(dir, hooks).Run();
+  Trainer trainer(dir, hooks);
+  if (!dir.resumed()) return trainer.Run();
+  return OfFile(dir.file("config.json"), [&] { return trainer.Run(); });
 }
 
 }  // namespace graft

@@ -184,7 +184,7 @@ void AdaptModel(LoadedModel& model, int64_t image_size, const std::vector<std::s
   if (image_size != c.image_size) {
     VitConfig resized = c;
     resized.image_size = image_size;
-    CheckConfig(resized, "image size of the preprocessing");
+    CheckConfig(resized, model.source + " with images as the preprocessing makes them");
     ResizePositions(model.params, c.token_positions(), c.image_size / c.patch_size,
                     image_size / c.patch_size);
     model.ledger.reshaped.push_back(

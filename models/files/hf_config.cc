@@ -286,7 +286,8 @@ std::string ModelType(const LoadedModel& m) {
 
 std::string ProblemType(const LoadedModel& m) {
   if (m.hf_config.empty()) return "";
-  return FindString(ParseJson(m.hf_config, m.source), "problem_type", m.source).value_or("");
+  const std::string file = m.source + "/config.json";
+  return FindString(ParseJson(m.hf_config, file), "problem_type", file).value_or("");
 }
 
 void DropProblemType(LoadedModel* m) {

@@ -48,7 +48,7 @@ std::optional<std::string> FindString(const Json& object, std::string_view key,
 // Returns the text of a value. Throws Error for a string that is not UTF-8.
 std::string DumpJson(const Json& value, int indent = -1);
 // The same for output that is shown and not read back as a path or a name: what is not UTF-8 in a
-// string, as file names may be, becomes U+FFFD.
+// string, as file names may be, becomes U+FFFD; controls are escaped (EscapeJsonControls).
 std::string ShowJson(const Json& value);
 
 }  // namespace graft

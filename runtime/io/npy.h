@@ -9,6 +9,7 @@
 
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/file_tensor.h"
+#include "runtime/io/mapped_file.h"
 
 namespace graft {
 
@@ -32,6 +33,24 @@ struct NpyArray {
 };
 NpyArray ToFloatArray(const NpyView& view);
 NpyArray ReadNpy(const std::string& path);
+
+// An array whose rows, along the first axis, are read when they are asked for: a file of any size
+// takes no memory.
+class NpyRows {
+ public:
+  // As ReadNpy. Error for an array without an axis.
+  static NpyRows Open(const std::string& path);
+  const std::vector<int64_t>& shape() const { return view_.shape; }
+  int64_t count() const { return view_.shape[0]; }
+  int64_t row_size() const { return row_size_; }
+  // Writes row_size() values. Allocates nothing; threads may call it at once.
+  void Read(int64_t row, float* out) const;
+
+ private:
+  std::shared_ptr<const MappedFile> file_;
+  NpyView view_;
+  int64_t row_size_ = 0;
+};
 
 // The write is atomic. The array is named by the file and not by `array.name`.
 void WriteNpy(const std::string& path, const TensorToWrite& array);

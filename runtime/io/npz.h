@@ -4,7 +4,8 @@
 // and none overlaps another, local headers agree with the directory, no name occurs twice, nothing
 // is encrypted, every member is a .npy of numbers whose declared shape fills it exactly. Memory
 // grows with the directory only; reading an array takes what its shape says, and that is at most
-// kMaxRatio times its packed size (or kSmall), so a bomb is refused when the file is opened.
+// kMaxRatio times its packed size (or kSmall), and of all arrays as many times the size of the file
+// (or kSmall), so a bomb is refused when the file is opened.
 #pragma once
 #include <memory>
 

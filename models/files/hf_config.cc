@@ -174,10 +174,10 @@ std::vector<std::string> ReadLabels(const Json& config, int64_t classes, const s
   if (static_cast<int64_t>(names.size()) != classes)
     Fail("{}: id2label names {} classes, but the classifier has {}", path, names.size(), classes);
   std::vector<std::string> labels;
-  bool made_up = false;
+  bool made_up = true;  // all of them; a name may well be LABEL_0 among others
   for (int64_t i = 0; i < classes; ++i) {
     labels.push_back(GetString(names, std::to_string(i), path + ": id2label"));
-    made_up |= labels.back() == fmt::format("LABEL_{}", i);
+    made_up &= labels.back() == fmt::format("LABEL_{}", i);
   }
   return made_up ? std::vector<std::string>() : labels;
 }

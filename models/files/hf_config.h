@@ -15,7 +15,7 @@ namespace graft {
 void ReadHuggingFaceConfig(const nlohmann::json& config, const std::string& path,
                            LoadedModel* model);
 
-// Class names of a model whose head has so many classes; none if they are the numbered ones that
+// Class names of a model whose head has so many classes; none if all are the numbered ones that
 // transformers makes up. Throws Error for names or a number that are not the head's.
 std::vector<std::string> ReadLabels(const nlohmann::json& config, int64_t classes,
                                     const std::string& path);

@@ -82,8 +82,6 @@ void ReadBert(const Json& config, const std::string& path, LoadedModel* m) {
   RefuseFlag(config, "add_cross_attention", path);
   if (config.contains("pruned_heads") && !config["pruned_heads"].empty())
     Fail("{}: pruned_heads are not supported", path);
-  if (!FindBool(config, "tie_word_embeddings", path).value_or(true))
-    Fail("{}: tie_word_embeddings = false is not supported", path);
   c.hidden_dropout = Rate(config, "hidden_dropout_prob", path);
   c.attention_dropout = Rate(config, "attention_probs_dropout_prob", path);
   c.classifier_dropout =
@@ -163,6 +161,11 @@ void ReadHuggingFaceConfig(const Json& config, const std::string& path, LoadedMo
   for (const char* fact : {"heads", "eps", bert ? "activation" : "gelu"})
     m.fact_source[fact] = "config.json";
   m.hf_config = DumpJson(config);
+}
+
+bool TiesDecoder(const LoadedModel& m) {
+  if (m.hf_config.empty()) return true;
+  return FindBool(ParseJson(m.hf_config, m.source), "tie_word_embeddings", m.source).value_or(true);
 }
 
 std::vector<std::string> ReadLabels(const Json& config, int64_t classes, const std::string& path) {

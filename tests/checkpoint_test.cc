@@ -300,7 +300,7 @@ void ExpectRefused(const std::string& source, std::span<const Broken> cases) {
 
 TEST(Checkpoint, RefusesConfigsOfBertByKeyAndFile) {
   const Broken cases[] = {
-      {"num_attention_heads", "", "num_attention_heads"},
+      {"num_attention_heads", "null", "num_attention_heads"},
       {"num_attention_heads", "-2", "-2"},
       {"num_attention_heads", "5", "does not divide"},
       {"num_attention_heads", "\"two\"", "string"},
@@ -312,13 +312,12 @@ TEST(Checkpoint, RefusesConfigsOfBertByKeyAndFile) {
       {"vocab_size", "0", "vocab_size"},
       {"max_position_embeddings", "17", "but the tensors say 16"},
       {"type_vocab_size", "true", "type_vocab_size"},
-      {"layer_norm_eps", "", "layer_norm_eps"},
       {"layer_norm_eps", "-1e-12", "layer_norm_eps"},
       {"layer_norm_eps", "\"1e-12\"", "layer_norm_eps"},
       {"hidden_act", "\"gelu_neww\"", "did you mean 'gelu_new'"},
       {"hidden_act", "7", "hidden_act"},
       {"hidden_dropout_prob", "1.5", "hidden_dropout_prob"},
-      {"attention_probs_dropout_prob", "", "attention_probs_dropout_prob"},
+      {"attention_probs_dropout_prob", "null", "attention_probs_dropout_prob"},
       {"classifier_dropout", "-0.1", "classifier_dropout"},
       {"position_embedding_type", "\"relative_key\"", "'relative_key' is not supported"},
       {"is_decoder", "true", "is_decoder = true is not supported"},
@@ -333,7 +332,8 @@ TEST(Checkpoint, RefusesConfigsOfBertByKeyAndFile) {
 }
 
 TEST(Checkpoint, RefusesConfigsOfVitByKeyAndFile) {
-  const Broken cases[] = {{"num_attention_heads", "", "num_attention_heads"},
+  const Broken cases[] = {{"num_attention_heads", "null", "num_attention_heads"},
+                          {"image_size", "", "no 'image_size', for which transformers takes 224"},
                           {"hidden_act", "\"gelo\"", "did you mean 'gelu'"},
                           {"image_size", "32", "but the tensors say 16"},
                           {"patch_size", "-4", "patch_size"},

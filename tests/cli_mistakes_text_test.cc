@@ -34,7 +34,7 @@ void Patch(Json& json, const Json& patch) {
 // Of tests/fixtures/tiny_bert_hf.
 std::vector<BrokenJson> BrokenConfigs() {
   return {
-      {"no type", {{"model_type", "absent"}}, {"model_type"}},
+      {"type of null", {{"model_type", nullptr}}, {"model_type", "found null"}},
       {"other type", {{"model_type", "roberta"}}, {"'roberta'", "bert, deit, vit"}},
       {"type of images", {{"model_type", "vit"}}, {"'vit'", "names are those of bert"}},
       {"number as type", {{"model_type", 7}}, {"model_type", "expected a string"}},

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "models/files/hf_defaults.h"
 #include "runtime/io/json.h"
 
 namespace graft {
@@ -138,20 +139,26 @@ void NoteDropout(const Json& config, const std::string& path, LoadedModel* m) {
 
 void CheckModelType(const Json& config, const std::string& path) {
   if (!config.is_object()) Fail("{}: expected an object, found {}", path, config.type_name());
+  if (!config.contains("model_type")) return;  // the tensors tell
   const std::vector<std::string> known{"bert", "deit", "vit"};
   const std::string type = GetString(config, "model_type", path);
   if (std::ranges::find(known, type) == known.end())
     Fail("{}: model_type '{}' is not supported; known: {}", path, type, fmt::join(known, ", "));
 }
 
-void ReadHuggingFaceConfig(const Json& config, const std::string& path, LoadedModel* model) {
-  CheckModelType(config, path);
+void ReadHuggingFaceConfig(const Json& given, const std::string& path, LoadedModel* model) {
+  CheckModelType(given, path);
   LoadedModel& m = *model;
   const bool bert = m.is_bert();
-  const std::string type = GetString(config, "model_type", path);
+  const std::string type = m.layout == Layout::kHuggingFace && !given.contains("model_type")
+                               ? TypeOfTensors(m)
+                               : GetString(given, "model_type", path);
   if ((type == "bert") != bert)
     Fail("{}: model_type '{}', but the tensors' names are those of {}", path, type,
          bert ? "bert" : "vit or deit");
+  Json config = given;
+  config["model_type"] = type;
+  const std::vector<std::string> assumed = FillDefaults(path, m, &config);
   if (bert)
     ReadBert(config, path, &m);
   else
@@ -160,6 +167,7 @@ void ReadHuggingFaceConfig(const Json& config, const std::string& path, LoadedMo
   NoteDropout(config, path, &m);
   for (const char* fact : {"heads", "eps", bert ? "activation" : "gelu"})
     m.fact_source[fact] = "config.json";
+  NoteDefaults(config, path, assumed, &m);
   m.hf_config = DumpJson(config);
 }
 

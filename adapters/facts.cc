@@ -7,6 +7,7 @@
 
 #include "adapters/base_hash.h"
 #include "adapters/fields.h"
+#include "data/preprocess.h"
 #include "models/text/tokenizer_file.h"
 #include "peft/method.h"
 #include "runtime/io/json.h"
@@ -19,7 +20,7 @@ void CheckFacts(const AdapterFacts& c) {
               c.max_length);
   const std::vector<std::string> pools{"pooler", "cls", "mean"};
   if (!c.pool.empty() && std::ranges::find(pools, c.pool) == pools.end())
-    FailUsage("--pool: '{}'{}", c.pool, DidYouMean(c.pool, pools));
+    FailUsage("--pool: '{}'; known: {}", c.pool, fmt::join(pools, ", "));
 }
 
 StringMap ModelMetadata(const LoadedModel& model, const AdapterFacts& facts) {
@@ -78,12 +79,21 @@ AdapterFacts ReadRunFacts(const std::string& run) {
   if (stat(file.c_str(), &s) != 0)
     Fail("{}: no run here (no config.json); hint: --run takes the --out of graft train", run);
   AdapterFacts facts = FieldsFromJson<AdapterFacts>(ReadJson(file), file);
+  CheckRunFacts(facts, file);
+  facts.preprocess_source = "the run";
+  return facts;
+}
+
+void CheckRunFacts(const AdapterFacts& facts, const std::string& file) {
+  if (facts.model.empty()) Fail("{}: 'model' is empty", file);
+  if (facts.labels.empty()) Fail("{}: 'labels' is empty", file);
   try {
+    CheckFacts(facts);
     ParseMethod(facts.method);
+    if (!facts.preprocess.empty()) ParsePreprocess(facts.preprocess);
   } catch (const Error& e) {  // of a command line
     Fail("{}: {}", file, e.what());
   }
-  return facts;
 }
 
 void CheckInputOptions(const LoadedModel& model, const std::string& preprocess,

@@ -20,7 +20,8 @@ namespace {
 
 constexpr size_t kMostTokenizerBytes = size_t{1} << 30;
 
-// preprocessor_config.json. Only CLIP's image processor scales the shorter side and then crops.
+// preprocessor_config.json. The class is one that takes a size of this form; what it cannot say,
+// where an odd margin is cut, stands in our metadata.
 nlohmann::json HuggingFaceProcessor(const Preprocess& p) {
   nlohmann::json json{{"do_resize", true},
                       {"do_rescale", true},
@@ -29,16 +30,17 @@ nlohmann::json HuggingFaceProcessor(const Preprocess& p) {
                       {"resample", p.filter == Filter::kBicubic ? 3 : 2},
                       {"image_mean", p.mean},
                       {"image_std", p.std}};
-  if (p.crop == 0) {
-    json["image_processor_type"] = "ViTImageProcessor";
-    json["size"] = {{"height", p.resize}, {"width", p.resize}};
-  } else {
-    json["image_processor_type"] = "CLIPImageProcessor";
-    json["do_convert_rgb"] = true;
-    json["size"] = {{"shortest_edge", p.resize}};
-    json["do_center_crop"] = true;
-    json["crop_size"] = {{"height", p.crop}, {"width", p.crop}};
-  }
+  const auto square = [](int side) { return nlohmann::json{{"height", side}, {"width", side}}; };
+  const bool shorter = p.crop > 0 && p.fit != Fit::kBoth;
+  json["image_processor_type"] = p.crop == 0 ? "ViTImageProcessor"
+                                 : shorter   ? "CLIPImageProcessor"
+                                             : "DeiTImageProcessor";
+  json["size"] = shorter ? nlohmann::json{{"shortest_edge", p.resize}} : square(p.resize);
+  if (p.crop == 0) return json;
+  json["do_resize"] = p.fit != Fit::kNone;
+  json["do_convert_rgb"] = true;
+  json["do_center_crop"] = true;
+  json["crop_size"] = square(p.crop);
   return json;
 }
 

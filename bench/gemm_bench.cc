@@ -79,11 +79,14 @@ std::function<void()> Build(const Product& p) {
                                            .activation = p.activation});
     if (!gemm) return {};
     const auto scratch = std::make_shared<Buffer>(gemm->scratch_bytes());
+    const auto pads =
+        std::make_shared<Buffer>(gemm->thread_bytes() * static_cast<size_t>(p.threads));
     const auto packed = std::make_shared<Buffer>(gemm->packed_bytes());
     if (p.packed) gemm->Pack(b->f32(), packed->data.get());
     const void* weights = p.packed ? packed->f32() : b->f32();
     return [=] {
-      gemm->Run(p.m, a->f32(), weights, nullptr, nullptr, c->f32(), scratch->data.get());
+      gemm->Run(p.m, a->f32(), weights, nullptr, nullptr, c->f32(), scratch->data.get(),
+                {pads->data.get(), gemm->thread_bytes(), p.threads});
       (void)b, (void)packed;
     };
   }

@@ -346,7 +346,7 @@ AttentionArgs ArgsOf(const KernelArgs& a, const P& p) {
   x.prefix_k = p.prefix ? a.in[at.prefix].f32() : nullptr;
   x.prefix_v = p.prefix ? a.in[at.prefix + 1].f32() : nullptr;
   x.scratch = a.scratch;
-  x.scratch_plan = static_cast<const AttentionScratch*>(a.state);
+  x.own = a.own;
   return x;
 }
 
@@ -374,12 +374,11 @@ Prepared PrepareAttention(const PrepareArgs& a) {
   const P& p = a.attrs.As<P>();
   bool prefix_gradient = false;
   if constexpr (kGradient) prefix_gradient = Wants(p, 'p');
-  auto plan = std::make_shared<const AttentionScratch>(
-      PlanAttention(SizesOf(a, p), kGradient, prefix_gradient));
+  const AttentionScratch plan = PlanAttention(SizesOf(a, p), kGradient, prefix_gradient);
   Prepared prepared;
   prepared.run = kGradient ? RunAttentionGrad : RunAttention;
-  prepared.scratch = plan->bytes;
-  prepared.state = std::move(plan);
+  prepared.scratch = plan.bytes;
+  prepared.thread_scratch = plan.thread_bytes;
   return prepared;
 }
 

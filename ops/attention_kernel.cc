@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cmath>
 #include <limits>
 
@@ -212,15 +211,11 @@ HWY_EXPORT(ForwardHead);
 HWY_EXPORT(BackwardHead);
 HWY_EXPORT(TaskFloats);
 
-// Runs task(i, scratch) for i < tasks; which slot takes which task is left to chance.
+// Runs task(i, scratch) for i < tasks; which thread takes which task is left to chance.
 template <class F>
 void ForTasks(const AttentionArgs& x, int64_t tasks, const F& task) noexcept {
-  std::atomic<int64_t> next{0};
-  const AttentionScratch& plan = *x.scratch_plan;
-  float* slots = reinterpret_cast<float*>(x.scratch) + plan.partial_floats;
-  ParallelFor(std::min(tasks, plan.slots), [&](int64_t slot) {
-    float* scratch = slots + slot * static_cast<int64_t>(plan.slot_floats);
-    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) task(i, scratch);
+  ParallelForThreads(tasks, x.own.threads, [&](int64_t i, int thread) {
+    task(i, reinterpret_cast<float*>(x.own.of(thread)));
   });
 }
 
@@ -228,16 +223,13 @@ void ForTasks(const AttentionArgs& x, int64_t tasks, const F& task) noexcept {
 
 AttentionScratch PlanAttention(const AttentionSizes& most, bool gradient, bool prefix_gradient) {
   AttentionScratch plan;
-  const int64_t tasks = std::max<int64_t>(1, most.sequences * most.heads);
-  plan.slots = std::min<int64_t>(tasks, Threads());
   if (prefix_gradient)
-    plan.partial_floats =
-        static_cast<size_t>(RoundUp(2 * kMostGroups * most.prefix_rows * most.heads * most.d, 16));
+    plan.bytes =
+        static_cast<size_t>(RoundUp(2 * kMostGroups * most.prefix_rows * most.heads * most.d, 16)) *
+        sizeof(float);
   const int64_t floats =
       HWY_DYNAMIC_DISPATCH(TaskFloats)(most.kv_rows + most.prefix_rows, most.d, gradient);
-  plan.slot_floats = static_cast<size_t>(RoundUp(floats, 16));
-  plan.bytes =
-      (plan.partial_floats + static_cast<size_t>(plan.slots) * plan.slot_floats) * sizeof(float);
+  plan.thread_bytes = static_cast<size_t>(RoundUp(floats, 16)) * sizeof(float);
   return plan;
 }
 

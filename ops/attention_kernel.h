@@ -7,17 +7,17 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "runtime/threads.h"
+
 namespace graft {
 
 struct AttentionSizes {  // the largest of a session
   int64_t sequences = 0, heads = 1, d = 0, q_rows = 0, kv_rows = 0, prefix_rows = 0;
 };
 
-// `slots` tasks run at once, each in its own scratch; in front of them partial sums of prefix
-// gradients.
+// Partial sums of prefix gradients, and what a task wants.
 struct AttentionScratch {
-  int64_t slots = 1;
-  size_t partial_floats = 0, slot_floats = 0, bytes = 0;
+  size_t bytes = 0, thread_bytes = 0;
 };
 AttentionScratch PlanAttention(const AttentionSizes& most, bool gradient, bool prefix_gradient);
 
@@ -29,11 +29,11 @@ struct AttentionArgs {
   const float* mask = nullptr;                                // [kv_rows], or null
   const float *prefix_k = nullptr, *prefix_v = nullptr;       // [prefix_rows, heads * d], or null
   std::byte* scratch = nullptr;
-  const AttentionScratch* scratch_plan = nullptr;
+  ThreadScratch own = {};
 };
 struct AttentionGradArgs : AttentionArgs {
   const float *context = nullptr, *lse = nullptr, *dcontext = nullptr;
-  float *dq = nullptr, *dk = nullptr, *dv = nullptr;  // null: not wanted
+  float *dq = nullptr, *dk = nullptr, *dv = nullptr;  // null if not wanted
   float *dprefix_k = nullptr, *dprefix_v = nullptr;   // both or none
 };
 

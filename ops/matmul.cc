@@ -1,6 +1,5 @@
 // matmul: act(alpha op(a) op(b) + bias) + residual, the one dense product of the runtime. Its
 // gradient is made of matmuls again. Which kernel serves a shape is decided in `prepare`.
-#include <cmath>
 #include <cstdlib>
 #include <limits>
 #include <utility>
@@ -39,7 +38,7 @@ std::vector<TensorType> InferMatmul(Types in, const Attrs& attrs) {
   if (p.residual && !(in.back() == out))
     Fail("residual: expected {}, found {}", ToString(out), ToString(in.back()));
   if (p.act != kNoAct && p.act != "gelu" && p.act != "gelu_tanh")
-    Fail("unknown act '{}'{}", p.act, DidYouMean(p.act, {"none", "gelu", "gelu_tanh"}));
+    Fail("unknown act '{}'; known: none, gelu, gelu_tanh", p.act);
   return p.act == kNoAct ? std::vector{out} : std::vector{out, out};
 }
 
@@ -178,7 +177,7 @@ void RunGeneral(const KernelArgs& args) noexcept {
   float* y = args.out[0].f32();
   const GemmEpilogue e = EpilogueOf(args, p, state);
   if (state.onednn && d.k == state.plan.shape.k && d.n == state.plan.shape.n) {
-    state.onednn->Run(d.m, a, b, e.bias, e.residual, y, args.scratch);
+    state.onednn->Run(d.m, a, b, e.bias, e.residual, y, args.scratch, args.own);
     return;
   }
   Gemm(PlanOf(state, d.k, d.n), d.m, View(a, args.in[0].shape[1], p.ta),
@@ -206,7 +205,7 @@ void RunThin(const KernelArgs& args) noexcept {
   const int64_t rows = std::min(d.m, d.n), cols = std::max(d.m, d.n);
   float* c = reinterpret_cast<float*>(args.scratch + state.gemm_scratch);
   if (state.onednn && d.k == state.plan.shape.k)
-    state.onednn->Run(rows, a.data, b.data, nullptr, nullptr, c, args.scratch);
+    state.onednn->Run(rows, a.data, b.data, nullptr, nullptr, c, args.scratch, args.own);
   else
     Gemm(PlanOf(state, d.k, cols), rows, a, {nullptr, b}, c, cols, {}, args.scratch);
   FinishThin(c, state.swap, static_cast<float>(p.alpha),
@@ -277,6 +276,7 @@ Prepared PrepareMatmul(const PrepareArgs& args) {
   prepared.run = thin ? RunThin : RunGeneral;
   const int64_t behind = thin ? d.m * d.n : p.bias ? d.n : 0;
   prepared.scratch = state->gemm_scratch + static_cast<size_t>(behind) * sizeof(float);
+  prepared.thread_scratch = state->onednn ? state->onednn->thread_bytes() : 0;
   prepared.impl = state->onednn   ? "onednn:" + state->onednn->implementation()
                   : state->packed ? "gemm_core:packed"
                   : thin          ? "gemm_core:thin"
@@ -322,7 +322,7 @@ std::vector<ErrorSample> MatmulErrors() {
       {{F32({3, 5}), F32({5, 2}), F32({2, 3})},
        MatmulAttrs{.residual = true},
        "residual: expected f32[3,2], found f32[2,3]"},
-      {{F32({3, 5}), F32({5, 2})}, MatmulAttrs{.act = "gelu_tan"}, "did you mean 'gelu_tanh'?"}};
+      {{F32({3, 5}), F32({5, 2})}, MatmulAttrs{.act = "gelu_tan"}, "known: none, gelu, gelu_tanh"}};
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <new>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <utility>
 #include <vector>
@@ -84,6 +85,12 @@ dnnl::matmul::primitive_desc Describe(const OnednnShape& s, int64_t rows) {
 
 size_t RoundUp(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
+// Without memory the program ends, and says why (std::terminate).
+void CheckExecuted(dnnl_status_t status) {
+  if (status == dnnl_out_of_memory) throw std::bad_alloc();
+  GRAFT_CHECK(status == dnnl_success, "oneDNN status {}", static_cast<int>(status));
+}
+
 }  // namespace
 
 struct OnednnGemm::Impl {
@@ -120,18 +127,17 @@ struct OnednnGemm::Impl {
   }
 
   void Execute(size_t thread, const float* from, const void* weights, const float* row, float* to,
-               std::byte* own) const noexcept {
+               std::byte* scratchpad) const noexcept {
     const OneThread one;
     const Slot& slot = slots[thread];
     const auto point = [](const memory& m, const void* p) {
       const dnnl_status_t status = dnnl_memory_set_data_handle(m.get(), const_cast<void*>(p));
       GRAFT_CHECK(status == dnnl_success);
     };
-    point(slot.a, from), point(slot.b, weights), point(slot.c, to), point(slot.scratch, own);
+    point(slot.a, from), point(slot.b, weights), point(slot.c, to), point(slot.scratch, scratchpad);
     if (shape.bias) point(slot.bias, row);
-    const dnnl_status_t status =
-        dnnl_primitive_execute(primitive.get(), slot.stream.get(), slot.count, slot.args.data());
-    GRAFT_CHECK(status == dnnl_success, "oneDNN status {}", static_cast<int>(status));
+    CheckExecuted(
+        dnnl_primitive_execute(primitive.get(), slot.stream.get(), slot.count, slot.args.data()));
   }
 };
 
@@ -161,7 +167,8 @@ std::optional<OnednnGemm> OnednnGemm::Prepare(const OnednnShape& shape) {
     OnednnGemm gemm;
     gemm.impl_ = std::move(impl);
     return gemm;
-  } catch (const dnnl::error&) {
+  } catch (const dnnl::error& e) {
+    if (e.status == dnnl_out_of_memory) throw std::bad_alloc();  // not another kernel's bits
     return std::nullopt;  // no implementation for this CPU, or for its --isa limit
   }
 }
@@ -170,9 +177,9 @@ std::string OnednnGemm::implementation() const { return impl_->desc.impl_info_st
 
 size_t OnednnGemm::packed_bytes() const { return impl_->shape.packed_b ? impl_->b.get_size() : 0; }
 
-size_t OnednnGemm::scratch_bytes() const {
-  return impl_->pad_bytes + impl_->thread_bytes * static_cast<size_t>(impl_->threads);
-}
+size_t OnednnGemm::scratch_bytes() const { return impl_->pad_bytes; }
+
+size_t OnednnGemm::thread_bytes() const { return impl_->thread_bytes; }
 
 void OnednnGemm::Pack(const float* b, void* packed) const {
   const OneThread one;
@@ -185,19 +192,20 @@ void OnednnGemm::Pack(const float* b, void* packed) const {
 }
 
 void OnednnGemm::Run(int64_t m, const float* a, const void* b, const float* bias,
-                     const float* residual, float* c, std::byte* scratch) const noexcept {
+                     const float* residual, float* c, std::byte* scratch,
+                     const ThreadScratch& own) const noexcept {
   const Impl& impl = *impl_;
   const OnednnShape& s = impl.shape;
   GRAFT_CHECK(m <= s.m, "{} rows, prepared for {}", m, s.m);
   const int64_t lda = StrideOfA(s);
   const FixedChunks cut(m, impl.block);
-  std::byte* per_thread = scratch + impl.pad_bytes;
+  const int most = impl.thread_bytes ? own.threads : impl.threads;
   const size_t row_bytes = static_cast<size_t>(s.n) * sizeof(float);
-  ParallelFor(cut.count(), [&](int64_t i) {
+  ParallelForThreads(cut.count(), most, [&](int64_t i, int slot) {
     const int64_t begin = cut.begin(i), rows = cut.end(i) - begin;
-    const int thread = omp_get_thread_num();
+    const int thread = LoopThread();  // also among the threads outside this call
     GRAFT_CHECK(thread < impl.threads, "prepared for {} threads", impl.threads);
-    std::byte* own = per_thread + static_cast<size_t>(thread) * impl.thread_bytes;
+    std::byte* mine = own.of(slot);
     const float* from = a + begin * (s.a_transposed ? 1 : lda);
     float* to = c + begin * s.n;
     if (s.residual && residual != c) {
@@ -206,7 +214,7 @@ void OnednnGemm::Run(int64_t m, const float* a, const void* b, const float* bias
       }
     }
     if (rows == impl.block)
-      return impl.Execute(static_cast<size_t>(thread), from, b, bias, to, own);
+      return impl.Execute(static_cast<size_t>(thread), from, b, bias, to, mine);
     // The tail: zero rows fill the block up.
     float* pad_a = reinterpret_cast<float*>(scratch);
     const int64_t lines = s.a_transposed ? s.k : rows, length = s.a_transposed ? rows : s.k;
@@ -220,7 +228,7 @@ void OnednnGemm::Run(int64_t m, const float* a, const void* b, const float* bias
     for (int64_t r = 0; s.residual && r < rows; ++r) {
       std::memcpy(pad_c + r * s.n, to + r * s.n, row_bytes);
     }
-    impl.Execute(static_cast<size_t>(thread), pad_a, b, bias, pad_c, own);
+    impl.Execute(static_cast<size_t>(thread), pad_a, b, bias, pad_c, mine);
     for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * s.n, pad_c + r * s.n, row_bytes);
   });
 }
@@ -235,7 +243,5 @@ bool CapOnednnIsa(const std::string& isa) {
     if (isa == name) return dnnl::set_max_cpu_isa(cap) == dnnl::status::success;
   return false;
 }
-
-void CapOnednnCache(int primitives) { dnnl::set_primitive_cache_capacity(primitives); }
 
 }  // namespace graft

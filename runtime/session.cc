@@ -12,6 +12,7 @@ namespace graft {
 
 Session::Session(const Graph& graph, ParamStore& params, SessionOptions options)
     : options_(options), impl_(std::make_unique<Impl>(graph, params)) {
+  if (options_.threads == 0) options_.threads = Threads();
   Verify(graph);
   impl_->order = OrderNodes(graph);
   impl_->PlaceLeaves(options_);
@@ -28,6 +29,7 @@ Session::Session(const Graph& graph, ParamStore& params, SessionOptions options)
   shared_bytes_ = packed_bytes_ + impl_->once_bytes;
   worker_bytes_ = memory_.bytes + impl_->input_bytes;
   lane_bytes_ = impl_->state_bytes;
+  thread_bytes_ = impl_->thread_bytes;
 }
 
 Session::~Session() = default;
@@ -105,12 +107,14 @@ void Session::Execute(size_t begin, size_t end, int worker) noexcept {
                          [&](const Tensor& in) { return in.data == out.data; }))
           std::fill_n(out.f32(), out.shape.size(), nan);
       std::fill_n(reinterpret_cast<float*>(call.scratch), step.scratch_bytes / 4, nan);
+      const int threads = omp_in_parallel() ? 1 : call.own.threads;
+      std::fill_n(reinterpret_cast<float*>(call.own.data),
+                  static_cast<size_t>(threads) * call.own.bytes / 4, nan);
     }
     const Clock::time_point start = profile_ ? Clock::now() : Clock::time_point();
-    step.run({call.in, call.out, step.attrs, step.state.get(), call.scratch});
+    step.run({call.in, call.out, step.attrs, step.state.get(), call.scratch, call.own});
     if (profile_) {
-      call.seconds += std::chrono::duration<double>(Clock::now() - start).count() /
-                      std::max(1, omp_get_num_threads());
+      call.seconds += std::chrono::duration<double>(Clock::now() - start).count() / LoopThreads();
       ++call.count;
     }
   }
@@ -136,7 +140,8 @@ void Session::Impl::Finish() noexcept {
 
 void Session::Refresh() noexcept {
   if (!impl_->unfinished.empty()) impl_->Finish();
-  if (params_changed_) Execute(0, impl_->order.once_end, 0);
+  if (!params_changed_) return;  // runs beside each other must not write what they all read
+  Execute(0, impl_->order.once_end, 0);
   params_changed_ = false;
 }
 

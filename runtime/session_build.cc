@@ -28,13 +28,13 @@ AlignedBytes AllocateAligned(size_t bytes) {
 
 bool Session::Impl::IsConstant(ValueId v) const {
   const Value& value = graph.value(v);
-  return value.role == Role::kParam && !value.trainable &&
-         std::none_of(graph.updates.begin(), graph.updates.end(),
-                      [&](const Update& u) { return u.target == v; });
+  return value.role == Role::kParam && !value.trainable && !updated[v.i];
 }
 
 void Session::Impl::PlaceLeaves(const SessionOptions& options) {
   place.resize(graph.num_values());
+  updated.resize(graph.num_values());
+  for (const Update& u : graph.updates) updated[u.target.i] = true;
   for (ValueId v : graph.Leaves(Role::kParam)) {
     const Value& value = graph.value(v);
     const Extents want = At(value.type.shape, {});
@@ -42,7 +42,7 @@ void Session::Impl::PlaceLeaves(const SessionOptions& options) {
     if (!(want == have))
       Fail("parameter '{}': the graph wants {}, the store has {}", value.name, ToString(want),
            ToString(have));
-    // Mutable also for trainable ones without an update here: somebody is about to write them.
+    // Trainable ones without an update here are mutable, too: somebody is about to write them.
     place[v.i] = {Place::kFixed, 0,
                   IsConstant(v)
                       ? reinterpret_cast<std::byte*>(const_cast<float*>(params.data(value.name)))
@@ -84,6 +84,7 @@ void Session::Impl::Prepare(const SessionOptions& options, std::vector<StepInfo>
     GRAFT_CHECK(prepared.run, "operator {} has no kernel", n.op->name);
     steps.push_back({prepared.run, n.attrs, prepared.state, prepared.scratch, false, n.in, n.out});
     packed_bytes += prepared.state_bytes;
+    thread_bytes = std::max(thread_bytes, RoundUp(prepared.thread_scratch, kAlignment));
     if (prepared.finish) unfinished.push_back(std::move(prepared.finish));
     info.push_back({order.nodes[t], std::string(n.op->name), n.scope,
                     prepared.impl.empty() ? "simd" : prepared.impl, n.phase, t < order.once_end,
@@ -137,7 +138,7 @@ std::byte* Session::Impl::Address(ValueId v, const Worker& worker) const {
 void Session::Impl::MakeWorkers(const SessionOptions& options, size_t arena_bytes) {
   GRAFT_CHECK(options.workers > 0 && options.lanes > 0);
   states = AllocateAligned(state_bytes * static_cast<size_t>(options.lanes));
-  // Not memset, which takes no null for no bytes.
+  // This is no memset, which takes no null for no bytes.
   std::fill_n(states.get(), state_bytes * static_cast<size_t>(options.lanes), std::byte{0});
   for (size_t t = 0; t < steps.size(); ++t)
     for (bool result : {false, true}) {
@@ -146,13 +147,19 @@ void Session::Impl::MakeWorkers(const SessionOptions& options, size_t arena_byte
         if (place[ids[i].i].kind == Place::kState)
           state_uses.push_back({t, i, result, place[ids[i].i].offset});
     }
+  // Runs beside each other use one thread each; a run alone, on the first worker, uses them all.
+  const int most = std::max(options.workers, options.threads);
+  threads = AllocateAligned(thread_bytes * static_cast<size_t>(most));
   workers.resize(static_cast<size_t>(options.workers));
-  for (Worker& worker : workers) {
+  for (size_t w = 0; w < workers.size(); ++w) {
+    Worker& worker = workers[w];
+    const ThreadScratch own{threads.get() + w * thread_bytes, thread_bytes, w == 0 ? most : 1};
     worker.arena = AllocateAligned(arena_bytes);
     worker.inputs = AllocateAligned(input_bytes);
     std::fill_n(worker.inputs.get(), input_bytes, std::byte{0});
     for (size_t t = 0; t < steps.size(); ++t) {
       Call call;
+      call.own = own;
       for (ValueId v : steps[t].in)
         call.in.push_back({Address(v, worker), graph.type(v).dtype, {}});
       for (ValueId v : steps[t].out)

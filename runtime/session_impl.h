@@ -34,6 +34,7 @@ struct Session::Impl {
   struct Call {
     std::vector<Tensor> in, out;
     std::byte* scratch = nullptr;
+    ThreadScratch own;
     double seconds = 0;
     int64_t count = 0;
   };
@@ -64,20 +65,21 @@ struct Session::Impl {
   std::byte* States(int lane) const {
     return states.get() + static_cast<size_t>(lane) * state_bytes;
   }
-  bool IsConstant(ValueId v) const;
+  bool IsConstant(ValueId v) const;  // a parameter that neither an update nor anybody else writes
 
   Graph graph;
   ParamStore& params;
   NodeOrder order;
   std::vector<Step> steps;
-  std::vector<std::function<void()>> unfinished;  // of Prepared, until the first run
+  std::vector<std::function<void()>> unfinished;  // Prepared::finish, until the first run
   std::vector<Place> place;                       // by value
+  std::vector<bool> updated;                      // by value
   std::vector<size_t> scratch_offset;             // by step
   std::vector<StateUse> state_uses;
   std::vector<Worker> workers;
-  AlignedBytes once, states;
+  AlignedBytes once, states, threads;
   std::map<std::string, ValueId, std::less<>> inputs, state_ids, outputs;
-  size_t input_bytes = 0, state_bytes = 0, once_bytes = 0, packed_bytes = 0;
+  size_t input_bytes = 0, state_bytes = 0, once_bytes = 0, packed_bytes = 0, thread_bytes = 0;
 };
 
 }  // namespace graft

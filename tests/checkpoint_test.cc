@@ -314,7 +314,7 @@ TEST(Checkpoint, RefusesConfigsOfBertByKeyAndFile) {
       {"type_vocab_size", "true", "type_vocab_size"},
       {"layer_norm_eps", "-1e-12", "layer_norm_eps"},
       {"layer_norm_eps", "\"1e-12\"", "layer_norm_eps"},
-      {"hidden_act", "\"gelu_neww\"", "did you mean 'gelu_new'"},
+      {"hidden_act", "\"gelu_neww\"", "'gelu_neww' is not supported; known: gelu, "},
       {"hidden_act", "7", "hidden_act"},
       {"hidden_dropout_prob", "1.5", "hidden_dropout_prob"},
       {"attention_probs_dropout_prob", "null", "attention_probs_dropout_prob"},
@@ -334,7 +334,7 @@ TEST(Checkpoint, RefusesConfigsOfBertByKeyAndFile) {
 TEST(Checkpoint, RefusesConfigsOfVitByKeyAndFile) {
   const Broken cases[] = {{"num_attention_heads", "null", "num_attention_heads"},
                           {"image_size", "", "no 'image_size', for which transformers takes 224"},
-                          {"hidden_act", "\"gelo\"", "did you mean 'gelu'"},
+                          {"hidden_act", "\"gelo\"", "'gelo' is not supported; known: gelu, "},
                           {"image_size", "32", "but the tensors say 16"},
                           {"patch_size", "-4", "patch_size"},
                           {"layer_norm_eps", "null", "layer_norm_eps"},

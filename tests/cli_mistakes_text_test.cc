@@ -35,7 +35,7 @@ void Patch(Json& json, const Json& patch) {
 std::vector<BrokenJson> BrokenConfigs() {
   return {
       {"type of null", {{"model_type", nullptr}}, {"model_type", "found null"}},
-      {"other type", {{"model_type", "roberta"}}, {"'roberta'", "bert, deit, vit"}},
+      {"other type", {{"model_type", "roberta"}}, {"'roberta'", "known: bert, deit"}},
       {"type of images", {{"model_type", "vit"}}, {"'vit'", "names are those of bert"}},
       {"number as type", {{"model_type", 7}}, {"model_type", "expected a string"}},
       {"no width", {{"hidden_size", "absent"}}, {"'hidden_size'"}},
@@ -55,7 +55,7 @@ std::vector<BrokenJson> BrokenConfigs() {
       {"zero eps", {{"layer_norm_eps", 0}}, {"layer_norm_eps", "0"}},
       {"negative eps", {{"layer_norm_eps", -1e-12}}, {"layer_norm_eps", "-1e-12"}},
       {"eps as text", {{"layer_norm_eps", "1e-12"}}, {"layer_norm_eps", "expected a number"}},
-      {"activation", {{"hidden_act", "gelo"}}, {"'gelo'", "did you mean 'gelu'"}},
+      {"activation", {{"hidden_act", "gelo"}}, {"'gelo'", "known: gelu, gelu_python"}},
       {"activation as list", {{"hidden_act", {1}}}, {"hidden_act", "expected a string"}},
       {"dropout of 1", {{"hidden_dropout_prob", 1}}, {"hidden_dropout_prob"}},
       {"decoder", {{"is_decoder", true}}, {"is_decoder"}},

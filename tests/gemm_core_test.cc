@@ -309,6 +309,7 @@ TEST(OnednnGemm, MatchesGemmCoreAndKeepsToItsRows) {
           if (!gemm) continue;
           ++served;
           Scratch scratch(gemm->scratch_bytes()), weights(gemm->packed_bytes());
+          Scratch pads(gemm->thread_bytes() * static_cast<size_t>(Threads()));
           if (packed) gemm->Pack(p.b.data(), weights.data.get());
           const void* b = packed ? static_cast<const void*>(weights.data.get()) : p.b.data();
           std::vector<float> residual(static_cast<size_t>(m * t.n));
@@ -316,8 +317,10 @@ TEST(OnednnGemm, MatchesGemmCoreAndKeepsToItsRows) {
             std::copy_n(&p.residual[static_cast<size_t>(i * p.ldc())], t.n,
                         &residual[static_cast<size_t>(i * t.n)]);
           std::vector<float> c(residual.size() + 40, kGuard);
-          gemm->Run(m, p.a.data(), b, p.bias.data(), residual.data(), c.data(), scratch.data.get());
+          gemm->Run(m, p.a.data(), b, p.bias.data(), residual.data(), c.data(), scratch.data.get(),
+                    {pads.data.get(), gemm->thread_bytes(), Threads()});
           EXPECT_EQ(*scratch.guard, std::byte{0x5a});
+          EXPECT_EQ(*pads.guard, std::byte{0x5a});
           const std::vector<float> expected = p.Run();
           for (int64_t i = 0; i < m; ++i)
             for (int64_t j = 0; j < t.n; ++j)
@@ -344,7 +347,9 @@ TEST(OnednnGemm, TransposedAInBlocks) {
     for (size_t i = 0; i < b.size(); ++i) b[i] = static_cast<float>(i % 23) / 11 - 1;
     std::vector<float> c(static_cast<size_t>(m * kN), 0.5f);
     Scratch scratch(gemm->scratch_bytes());
-    gemm->Run(m, a.data(), b.data(), nullptr, c.data(), c.data(), scratch.data.get());
+    Scratch pads(gemm->thread_bytes() * static_cast<size_t>(Threads()));
+    gemm->Run(m, a.data(), b.data(), nullptr, c.data(), c.data(), scratch.data.get(),
+              {pads.data.get(), gemm->thread_bytes(), Threads()});
     for (int64_t i = 0; i < m; ++i)
       for (int64_t j = 0; j < kN; ++j) {
         double want = 0.5;

@@ -3,12 +3,11 @@
 #pragma once
 #include <bit>
 #include <cmath>
-#include <cstring>
-#include <limits>
 #include <random>
 
 #include "ops/ops.h"
 #include "runtime/interpret.h"
+#include "runtime/threads.h"
 
 namespace graft::testing {
 
@@ -160,12 +159,16 @@ class Runner {
       prepared_ = c.op->prepare({c.in_shape, c.out_shape, constant, c.attrs, packed});
     if (prepared_.finish) prepared_.finish();
     scratch_.emplace_back((prepared_.scratch + 3) / 4, 0);
+    const size_t bytes = (prepared_.thread_scratch + 63) / 64 * 64;
+    own_ = {nullptr, bytes, Threads()};
+    scratch_.emplace_back(bytes / 4 * static_cast<size_t>(own_.threads), 0);
+    own_.data = static_cast<std::byte*>(scratch_[1].data());
   }
   Runner(const Runner&) = delete;
 
   void Run() noexcept {
     prepared_.run({in_, out_, case_.attrs, prepared_.state.get(),
-                   static_cast<std::byte*>(scratch_[0].data())});
+                   static_cast<std::byte*>(scratch_[0].data()), own_});
   }
 
   RunResult Result() const {
@@ -179,7 +182,8 @@ class Runner {
     }
     for (size_t i = 0; i < in_.size(); ++i)
       if (!in_memory_[i].intact()) r.broken = fmt::format("input {}", i);
-    if (!scratch_[0].intact()) r.broken = "scratch";
+    for (const Guarded& scratch : scratch_)
+      if (!scratch.intact()) r.broken = "scratch";
     return r;
   }
 
@@ -188,6 +192,7 @@ class Runner {
   RunOptions options_;
   std::vector<Guarded> in_memory_, out_memory_, scratch_;
   std::vector<Tensor> in_, out_;
+  ThreadScratch own_;
   Prepared prepared_;
 };
 

@@ -285,39 +285,20 @@ TEST(TextLoader, RowsWithoutPadding) {
   const std::vector<TextExample> examples = {{"abc", {}, 0}, {"", {}, 1}, {"b", "cd", 2}};
   TextLoader loader(examples, Letters);
   EXPECT_EQ(loader.size(), 3u);
-  EXPECT_EQ(loader.rows(), 9u);
   EXPECT_EQ(loader.longest(), 4u);
-  loader.Start({2, 0, 1, 2});
-  EXPECT_EQ(loader.remaining(), 4u);
   Buffers b;
-  EXPECT_EQ(loader.Next(3, b.Fit(3, 9)), 9u);
+  EXPECT_EQ(loader.Write(std::vector<size_t>{2, 0, 1}, b.Fit(3, 9)), 9u);
   EXPECT_THAT(b.ids, ElementsAre(100, 1, 2, 3, 100, 0, 1, 2, 100));
   EXPECT_THAT(b.types, ElementsAre(0, 0, 1, 1, 0, 0, 0, 0, 0));
   EXPECT_THAT(b.positions, ElementsAre(0, 1, 2, 3, 0, 1, 2, 3, 0));
   EXPECT_THAT(b.offsets, ElementsAre(0, 4, 8, 9));
   EXPECT_THAT(b.labels, ElementsAre(2, 0, 1));
-  EXPECT_EQ(loader.remaining(), 1u);
   TextBatch without = b.Fit(1, 4);
   without.labels = nullptr;
-  EXPECT_EQ(loader.Next(1, without), 4u);
+  EXPECT_EQ(loader.Write(std::vector<size_t>{2}, without), 4u);
   EXPECT_THAT(b.labels, ElementsAre(-1));
-  loader.Start({});
-  EXPECT_EQ(loader.remaining(), 0u);
-  EXPECT_EQ(loader.Next(0, b.Fit(0, 0)), 0u);
+  EXPECT_EQ(loader.Write({}, b.Fit(0, 0)), 0u);
   EXPECT_THAT(b.offsets, ElementsAre(0));
-}
-
-TEST(TextLoader, CountWithin) {
-  const std::vector<TextExample> examples = {{"abc", {}, 0}, {"", {}, 1}, {"b", "cd", 2}};
-  TextLoader loader(examples, Letters);
-  loader.Start({0, 1, 2});
-  EXPECT_EQ(loader.CountWithin(3, 9), 3u);
-  EXPECT_EQ(loader.CountWithin(2, 9), 2u);
-  EXPECT_EQ(loader.CountWithin(9, 8), 2u);
-  EXPECT_EQ(loader.CountWithin(3, 4), 1u);
-  EXPECT_EQ(loader.CountWithin(3, 1), 1u);  // one that does not fit is a batch of its own
-  loader.Start({});
-  EXPECT_EQ(loader.CountWithin(3, 9), 0u);
 }
 
 TEST(TextLoader, SameForAnyNumberOfThreads) {
@@ -332,9 +313,8 @@ TEST(TextLoader, SameForAnyNumberOfThreads) {
   for (int threads : {1, 3}) {
     SetThreads(threads);
     TextLoader loader(examples, Letters);
-    loader.Start(order);
     Buffers& b = threads == 1 ? first : other;
-    loader.Next(1000, b.Fit(1000, loader.rows()));
+    loader.Write(order, b.Fit(1000, 1000 * loader.longest()));
   }
   EXPECT_EQ(first.ids, other.ids);
   EXPECT_EQ(first.offsets, other.offsets);

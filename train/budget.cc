@@ -6,6 +6,8 @@
 
 #include "adapters/method_graph.h"
 #include "runtime/io/json.h"
+#include "runtime/io/sha256.h"
+#include "runtime/text.h"
 #include "runtime/threads.h"
 #include "train/capacity.h"
 #include "train/run_config.h"
@@ -18,13 +20,18 @@ std::string MiBAtLeast(size_t bytes) {
   return fmt::format("{:.1f}MiB", std::ceil(static_cast<double>(bytes) / 0x1p20 * 10) / 10);
 }
 
+// Whatever the threads, a budget has room for so many of them inside kernels: plans that followed
+// the threads would give other bits on other machines. More get memory where some is left.
+constexpr int kThreadsOfAPlan = 4;
+
 struct Plan {
   Counts capacity;
   TrainStep::Parallel parallel = {};  // zeros: as the step chooses
   RecomputeLimit limit = {};          // arena_bytes == SIZE_MAX: nothing is recomputed
   RecomputeResult recompute = {};
-  size_t arena_bytes = 0;  // without recomputing
-  double run_seconds = 0;  // likewise; by ModelSeconds
+  size_t arena_bytes = 0;   // without recomputing
+  size_t needed_bytes = 0;  // by one worker and kThreadsOfAPlan
+  double run_seconds = 0;   // without recomputing; by ModelSeconds
   // For a sequence, or a token of texts.
   double SecondsPerItem() const {
     const int64_t items = capacity.tokens ? capacity.tokens : capacity.sequences;
@@ -41,7 +48,18 @@ double RunSeconds(const Session& session) {
 
 size_t BytesWith(const Session& session, const TrainStep::Parallel& parallel) {
   return session.shared_bytes() + static_cast<size_t>(parallel.workers) * session.worker_bytes() +
-         static_cast<size_t>(parallel.lanes) * session.lane_bytes();
+         static_cast<size_t>(parallel.lanes) * session.lane_bytes() +
+         static_cast<size_t>(std::max(parallel.workers, parallel.threads)) * session.thread_bytes();
+}
+
+// Of Threads(), as many as `need` has room for: all as workers, or inside one worker's kernels.
+template <class F>
+TrainStep::Parallel MostThreads(int lanes, bool workers, size_t bytes, const F& need) {
+  const int threads = Threads();
+  if (workers && need({threads, lanes, threads}) <= bytes) return {threads, lanes, threads};
+  TrainStep::Parallel parallel{1, lanes, threads};
+  while (parallel.threads > kThreadsOfAPlan && need(parallel) > bytes) --parallel.threads;
+  return parallel;
 }
 
 bool Disabled(const BudgetRequest& request, std::string_view pass) {
@@ -68,9 +86,10 @@ class BudgetSearch {
  private:
   // The plan of this capacity that needs at most `bytes`, if there is one.
   std::optional<Plan> Fit(const Graph& step, const Counts& capacity, size_t bytes);
-  SessionOptions Between(const Counts& capacity, int workers) const {
+  SessionOptions Between(const Counts& capacity, int workers, int threads) const {
     return {.capacity = {capacity.sequences, std::max(capacity.tokens, request_.longest_between)},
-            .workers = workers};
+            .workers = workers,
+            .threads = threads};
   }
 
   const Graph& g_;
@@ -80,34 +99,39 @@ class BudgetSearch {
   size_t smallest_ = SIZE_MAX;
 };
 
-// With the workers and lanes that the step chooses; then with one worker, then with one lane too,
-// which cost no work; then what is missing is gained by recomputing.
+// With the lanes that the step chooses, then with one; then what is missing is gained by
+// recomputing. Only what is left over goes to more workers and threads, which change no bit.
 std::optional<Plan> BudgetSearch::Fit(const Graph& step, const Counts& capacity, size_t bytes) {
   const SessionOptions options = TrainStep::Options(step, capacity, {0, request_.keep.lanes});
   const Session session(step, params_, Planned(options));
   std::optional<Session> between;
-  if (request_.between) between.emplace(*request_.between, params_, Planned(Between(capacity, 1)));
+  if (request_.between)
+    between.emplace(*request_.between, params_, Planned(Between(capacity, 1, 1)));
   // Weights and optimizer state are part of what a run needs.
   const auto need = [&](const TrainStep::Parallel& parallel) {
     return request_.held_bytes + params_.bytes().owned + BytesWith(session, parallel) +
-           (between ? BytesWith(*between, {parallel.workers, 1}) : 0);
+           (between ? BytesWith(*between, {parallel.workers, 1, parallel.threads}) : 0);
   };
   const size_t arena = session.memory().bytes;
-  Plan plan{capacity, {}, {}, {0, arena, 0}, arena, RunSeconds(session)};
+  Plan plan{capacity, {}, {}, {0, arena, 0}, arena, 0, RunSeconds(session)};
   const int fewest = request_.keep.lanes ? request_.keep.lanes : 1;
-  for (const TrainStep::Parallel& parallel :
-       {TrainStep::Parallel{options.workers, options.lanes}, {1, options.lanes}, {1, fewest}}) {
-    plan.parallel = parallel;
-    if (need(parallel) <= bytes) return plan;
+  for (const int lanes : {options.lanes, fewest}) {
+    plan.needed_bytes = need({1, lanes, kThreadsOfAPlan});
+    plan.parallel = MostThreads(lanes, lanes >= Threads(), bytes, need);
+    if (plan.needed_bytes <= bytes) return plan;
   }
-  const size_t rest = need(plan.parallel) - arena;
+  const size_t rest = plan.needed_bytes - arena;
   smallest_ = std::min(smallest_, rest + arena);
   if (Disabled(request_, "recompute")) return {};
   plan.limit = {capacity, bytes > rest ? bytes - rest : 0, session.steps()};
   Graph graph = step;
   plan.recompute = Recompute(graph, plan.limit);
-  smallest_ = std::min(smallest_, rest + plan.recompute.arena_bytes);
+  plan.needed_bytes = rest + plan.recompute.arena_bytes;
+  smallest_ = std::min(smallest_, plan.needed_bytes);
   if (plan.recompute.arena_bytes > plan.limit.arena_bytes) return {};
+  plan.parallel = MostThreads(fewest, false, bytes, [&](const TrainStep::Parallel& parallel) {
+    return need(parallel) - arena + plan.recompute.arena_bytes;
+  });
   return plan;
 }
 
@@ -131,13 +155,16 @@ CompiledStep BudgetSearch::Compile(const Plan& plan) const {
   CompiledStep c{TrainStep(g_, params_, optimizer_, plan.capacity,
                            TrainingPasses(request_.disabled, plan.limit), plan.parallel)};
   const Session& session = c.step.session();
-  c.needed_bytes = request_.held_bytes + params_.bytes().owned + session.planned_bytes();
-  c.between =
-      Between(plan.capacity, request_.budget.empty() ? Threads() : session.options().workers);
+  const SessionOptions& options = session.options();
+  const size_t store = request_.held_bytes + params_.bytes().owned;
+  c.needed_bytes = store + session.planned_bytes();
+  c.plan_bytes = store + BytesWith(session, {1, options.lanes, kThreadsOfAPlan});
+  c.between = Between(plan.capacity, request_.budget.empty() ? Threads() : options.workers,
+                      options.threads);
   if (request_.between) {
     const Session between(*request_.between, params_, Planned(c.between));
     c.needed_bytes += between.planned_bytes();
-    c.between_worker_bytes = between.worker_bytes();
+    c.plan_bytes += BytesWith(between, {1, 1, kThreadsOfAPlan});
   }
   if (plan.recompute.nodes == 0) return c;
   c.recompute = plan.recompute;
@@ -175,37 +202,41 @@ namespace {
 
 // Within the budget, or else the options that need least, and how much.
 struct Inference {
-  SessionOptions options;
+  InferencePlan plan;
   BudgetFit fit = {};
 };
 Inference SearchInference(const Graph& g, ParamStore& params, const Counts& wanted, int64_t longest,
                           const std::string& budget, size_t held_bytes) {
   SessionOptions options{.capacity = wanted, .workers = Threads()};
-  if (budget.empty()) return {options};
+  if (budget.empty()) return {{options}};
   const size_t bytes = ParseBytes(budget);
-  for (const int most = options.workers;; options.workers = most) {
+  options.workers = 1;
+  while (true) {
     const Session session(g, params, Planned(options));
-    const auto need = [&] {
-      return held_bytes + params.bytes().owned + BytesWith(session, {options.workers, 1});
+    const auto need = [&](const TrainStep::Parallel& parallel) {
+      return held_bytes + params.bytes().owned + BytesWith(session, parallel);
     };
-    if (need() <= bytes) return {options};
-    options.workers = 1;
-    if (need() <= bytes) return {options};
+    const size_t fewest = need({1, 1, kThreadsOfAPlan});
+    if (fewest <= bytes) {
+      const TrainStep::Parallel most = MostThreads(1, true, bytes, need);
+      options.workers = most.workers, options.threads = most.threads;
+      return {{options, bytes - std::min(bytes, need(most))}};
+    }
     const Counts smaller = SmallerCapacity(options.capacity, longest);
-    if (smaller == options.capacity) return {options, {false, need()}};
+    if (smaller == options.capacity) return {{options}, {false, fewest}};
     options.capacity = smaller;
   }
 }
 
 }  // namespace
 
-SessionOptions OptionsWithinBudget(const Graph& g, ParamStore& params, const Counts& wanted,
-                                   int64_t longest, const std::string& budget, size_t held_bytes) {
+InferencePlan OptionsWithinBudget(const Graph& g, ParamStore& params, const Counts& wanted,
+                                  int64_t longest, const std::string& budget, size_t held_bytes) {
   const Inference found = SearchInference(g, params, wanted, longest, budget, held_bytes);
   if (!found.fit.fits)
     Fail("--memory-budget {}: the smallest possible is {} (one example at a time)", budget,
          MiBAtLeast(found.fit.smallest));
-  return found.options;
+  return found.plan;
 }
 
 BudgetFit FitsBudget(const Graph& g, ParamStore& params, const Counts& wanted, int64_t longest,
@@ -213,8 +244,19 @@ BudgetFit FitsBudget(const Graph& g, ParamStore& params, const Counts& wanted, i
   return SearchInference(g, params, wanted, longest, budget, held_bytes).fit;
 }
 
-SumOrder ReadSumOrder(const std::string& path, int64_t batch, int64_t longest) {
+std::string GraphHash(const Graph& g) {
+  const std::string text = ToText(g);
+  return Sha256Hex(std::as_bytes(std::span(text)));
+}
+
+SumOrder ReadSumOrder(const std::string& path, const std::string& graph, int64_t batch,
+                      int64_t longest) {
   const Json plan = ReadJson(path);
+  if (GetString(plan, "graph_sha256", path) != graph)
+    Fail(
+        "{}: the plan of another graph than this run's; hint: resume with the model that the run "
+        "began with, or train again with another --out",
+        path);
   constexpr int64_t kMostTokens = int64_t{1} << 40;
   return {{GetInt(plan, "micro_batch", 1, batch, path),
            GetInt(plan, "micro_batch_tokens", longest, longest ? kMostTokens : 0, path)},
@@ -234,25 +276,23 @@ std::string PlanText(const CompiledStep& c) {
   return text;
 }
 
-nlohmann::json PlanJson(const CompiledStep& c, bool features) {
+nlohmann::json PlanJson(const CompiledStep& c, const std::string& graph, bool features) {
   const Session& session = c.step.session();
   const SessionOptions& options = session.options();
   nlohmann::json nodes = nlohmann::json::array();
   for (const StepInfo& info : session.steps())
     nodes.push_back(fmt::format("{} {} {}", info.scope, info.op, info.impl));
-  return {{"micro_batch", c.step.micro_batch()},
+  return {{"graph_sha256", graph},
+          {"micro_batch", c.step.micro_batch()},
           {"micro_batch_tokens", options.capacity.tokens},
-          {"workers", options.workers},
           {"lanes", options.lanes},
           {"features_kept", features ? 1 : 0},
-          {"needed_bytes", c.needed_bytes},
-          {"planned_bytes", session.planned_bytes()},
+          {"needed_bytes", c.plan_bytes},
           {"packed_bytes", session.packed_bytes()},
           {"arena_bytes", session.memory().bytes},
           {"worker_bytes", session.worker_bytes()},
           {"lane_bytes", session.lane_bytes()},
-          {"validation_workers", c.between.workers},
-          {"validation_worker_bytes", c.between_worker_bytes},
+          {"thread_bytes", session.thread_bytes()},
           {"recomputed_nodes", c.recompute.nodes},
           {"recompute_saves_bytes", c.saved_bytes},
           {"recompute_work", c.additional_work},

@@ -13,9 +13,11 @@ struct SumOrder {
   int lanes = 0;
   bool features = false;  // of frozen layers are kept (features.h)
 };
-// Of a plan.json; throws Error where it is damaged, of micro-batches above `batch`, or too small
-// for the longest sequence.
-SumOrder ReadSumOrder(const std::string& path, int64_t batch, int64_t longest);
+// Of a plan.json; throws Error where it is damaged, of another graph (by GraphHash), of
+// micro-batches above `batch`, or too small for the longest sequence.
+SumOrder ReadSumOrder(const std::string& path, const std::string& graph, int64_t batch,
+                      int64_t longest);
+std::string GraphHash(const Graph& g);
 
 struct BudgetRequest {
   Counts wanted;                           // the largest micro-batch
@@ -34,28 +36,30 @@ struct BudgetRequest {
 struct CompiledStep {
   TrainStep step;
   size_t needed_bytes = 0;         // planned by both sessions, and weights and optimizer state
+  size_t plan_bytes = 0;           // of them, what does not follow the threads: see below
   RecomputeResult recompute = {};  // nodes == 0: everything is kept
   size_t saved_bytes = 0;          // by recomputing
   double additional_work = 0;      // of a Run, by ModelSeconds: 0.02 = 2 %
   // Of the session of BudgetRequest::between.
   SessionOptions between = {};
-  size_t between_worker_bytes = 0;
 };
 
 // Compiles the step for `wanted`, or the cheapest plan whose bytes stay within the budget. The
-// plans are: the micro-batch, its half, and so on down to one sequence; each with all workers, with
-// one worker, with one lane too, and then with as many values recomputed as it takes. Their work
-// for an example is compared by ModelSeconds, which holds against a small micro-batch that every
-// call has a price and that weights and accumulators are read again for each; of equal ones the
-// first of this list wins. Throws Error naming the smallest possible budget.
+// plans are: the micro-batch, its half, and so on down to one sequence; each with all lanes, with
+// one lane, and then with as many values recomputed as it takes. Their work for an example is
+// compared by ModelSeconds, which holds against a small micro-batch that every call has a price and
+// that weights and accumulators are read again for each; of equal ones the first of this list wins.
+// Throws Error naming the smallest possible budget.
 //
 // The set of plans and their costs do not depend on the budget, so a smaller budget never gets a
-// larger plan. It depends on the threads, though, for which kernels want memory: `keep` is for
-// that. Searching is planning only; the plan that is taken is the one that is compiled.
+// larger plan; nor on the threads, as each is counted with one worker and room for four threads
+// inside its kernels. More workers and threads take what is left, and change no bit. Searching is
+// planning only; the plan that is taken is the one that is compiled. `keep` is for runs that began
+// before.
 CompiledStep CompileWithinBudget(const Graph& g, ParamStore& params,
                                  const OptimizerConfig& optimizer, const BudgetRequest& request);
 
-// Whether it would, by planning only.
+// Tells whether a plan would fit, by planning only.
 struct BudgetFit {
   bool fits = true;
   size_t smallest = 0;  // possible budget, if it does not
@@ -63,18 +67,22 @@ struct BudgetFit {
 BudgetFit FitsBudget(const Graph& g, ParamStore& params, const OptimizerConfig& optimizer,
                      const BudgetRequest& request);
 
-// The same two for a graph that trains nothing: the most workers, then the largest capacity.
-SessionOptions OptionsWithinBudget(const Graph& g, ParamStore& params, const Counts& wanted,
-                                   int64_t longest, const std::string& budget,
-                                   size_t held_bytes = 0);
+// The same two for a graph that trains nothing: the largest capacity, then the most workers.
+struct InferencePlan {
+  SessionOptions options;
+  size_t spare_bytes = 0;  // of the budget, if there is one
+};
+InferencePlan OptionsWithinBudget(const Graph& g, ParamStore& params, const Counts& wanted,
+                                  int64_t longest, const std::string& budget,
+                                  size_t held_bytes = 0);
 BudgetFit FitsBudget(const Graph& g, ParamStore& params, const Counts& wanted, int64_t longest,
                      const std::string& budget, size_t held_bytes);
 
 // "283.1MiB needed; micro-batch 2, 1 worker; 24 nodes recomputed: -31.0 MiB, +1.2 % work"
 std::string PlanText(const CompiledStep& compiled);
 
-// plan.json: kernel of every node, micro-batch, workers, lanes, bytes, what is recomputed. No time
-// and no path.
-nlohmann::json PlanJson(const CompiledStep& compiled, bool features);
+// plan.json: kernel of every node, micro-batch, lanes, bytes, what is recomputed. No time, no path
+// and nothing that follows the threads. `graph`: GraphHash of the whole training graph.
+nlohmann::json PlanJson(const CompiledStep& compiled, const std::string& graph, bool features);
 
 }  // namespace graft

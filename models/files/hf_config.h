@@ -27,7 +27,7 @@ std::string ModelType(const LoadedModel& model);
 // "problem_type" of it, "regression" or "multi_label_classification" for a head whose logits are
 // not those of one class among several; else "".
 std::string ProblemType(const LoadedModel& model);
-// For a head that chooses one class, whatever the file's did.
+// Forgets it, for a head that chooses one class, whatever the file's did.
 void DropProblemType(LoadedModel* model);
 
 // Whether the masked-LM head's decoder is the word embeddings, as config.json says.

@@ -8,6 +8,7 @@
 #include "models/text/unicode.h"
 #include "runtime/error.h"
 #include "runtime/io/atomic_file.h"
+#include "runtime/io/foreign_file.h"
 #include "runtime/io/json.h"
 #include "runtime/utf8.h"
 
@@ -36,6 +37,7 @@ void TrimEnd(std::string& token) {
 // token to the library, which has the number of the last of them.
 int64_t ReadVocabLines(TokenizerSpec& spec) {
   const std::string text = ReadFile(spec.where, kMaxVocabBytes);
+  RefuseForeignText(spec.where, text);
   if (const size_t bad = FirstInvalidUtf8(text); bad < text.size())
     Fail("{}:{}: expected UTF-8, found byte 0x{:02x}", spec.where,
          1 + std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(bad), '\n'),

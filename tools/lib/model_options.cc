@@ -27,6 +27,18 @@ void AddModelOptions(CLI::App& command, ModelChoice& choice, std::vector<std::st
       ->check(CLI::Range(kLeastMaxLength, kMostMaxLength));
 }
 
+std::string PreprocessText(const AdapterFacts& facts) {
+  return fmt::format("preprocess: {} ({})", facts.preprocess, facts.preprocess_source);
+}
+
+void AddPreprocess(const AdapterFacts& facts, bool images, nlohmann::json* json) {
+  const auto text = [&](const std::string& s) {
+    return images ? nlohmann::json(s) : nlohmann::json();
+  };
+  (*json)["preprocess"] = text(facts.preprocess);
+  (*json)["preprocess_source"] = text(facts.preprocess_source);
+}
+
 ModelChoice With(ModelChoice choice, const CommonOptions& common) {
   choice.seed = common.seed;
   return choice;

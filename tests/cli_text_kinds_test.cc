@@ -105,8 +105,9 @@ TEST_F(TextKindsStory, PairsOfADataSet) {
   Spill(data() + "/dev.tsv", "a film\t\t1\n");
   const nlohmann::json json = GraftJson(eval);
   Spill(data() + "/dev.tsv", all);
-  for (const nlohmann::json& c : cases())
+  for (const nlohmann::json& c : cases()) {
     if (c.value("second", "none").empty()) EXPECT_NEAR(json["loss"], loss_of(c), 1e-4);
+  }
 }
 
 TEST_F(TextKindsStory, FilesGoWithExportedAndFusedModels) {

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/io/directory.h"
 #include "runtime/io/file_tensor.h"
 #include "runtime/io/mapped_file.h"
 #include "runtime/params.h"
@@ -84,13 +85,13 @@ class SafetensorsModel {
 
 // Tensors in the given order, header padded to 8 bytes: equal arguments give equal bytes. Atomic,
 // see atomic_file.h: after any failure the old file is still there.
-void WriteSafetensors(const std::string& path, std::span<const TensorToWrite> tensors,
+void WriteSafetensors(const FilePlace& place, std::span<const TensorToWrite> tensors,
                       const StringMap& metadata);
 // The same with the header of an earlier file, which must tell of these tensors in this order: the
 // bytes of that file again, whoever wrote it. Error if it does not.
-void WriteSafetensorsAs(const std::string& path, std::span<const TensorToWrite> tensors,
+void WriteSafetensorsAs(const FilePlace& place, std::span<const TensorToWrite> tensors,
                         std::string_view header);
 // The whole store, sorted by name.
-void WriteSafetensors(const std::string& path, const ParamStore& store, const StringMap& metadata);
+void WriteSafetensors(const FilePlace& place, const ParamStore& store, const StringMap& metadata);
 
 }  // namespace graft

@@ -3,8 +3,9 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <charconv>
+#include <cmath>
 
+#include "adapters/base_model.h"
 #include "models/files/architecture.h"
 #include "peft/method.h"
 #include "runtime/io/json.h"
@@ -82,6 +83,9 @@ AdapterFile AdapterFile::Open(const std::string& path_or_directory) {
       ToString(RecipeMethod(MustHave(file, "graft.recipe"), path + " (metadata graft.recipe)"));
   c.labels = ParseLabels(MustHave(file, "graft.labels"), path + " (metadata graft.labels)");
   c.preprocess = MustHave(file, "graft.preprocess");
+  if (std::holds_alternative<VitConfig>(adapter.architecture))
+    PreprocessOfMetadata(c.preprocess, path);
+  c.preprocess_source = "the adapter";
   c.base_sha256 = MustHave(file, "graft.base_sha256");
   c.seed = ParseWhole(MustHave(file, kSeed), path, kSeed);
   c.max_length = MaxLengthOf(file.metadata(), c.max_length, path);
@@ -93,15 +97,25 @@ std::vector<std::string> LoadAdapterTensors(const std::string& path, ParamStore&
   std::vector<std::string> names;
   const SafetensorsFile file = SafetensorsFile::Open(path);
   for (const FileTensor& tensor : file.tensors()) {
-    const Extents have = params.shape(tensor.name);
-    const std::vector<int64_t> want(have.d.begin(), have.d.begin() + have.rank);
-    if (want != tensor.shape)
-      Fail("{}: '{}' is [{}], the model wants [{}]", path, tensor.name,
-           fmt::join(tensor.shape, ","), fmt::join(want, ","));
-    file.Load(tensor, tensor.name, &params);
+    const ParamStore::Entry* have = params.Find(tensor.name);
+    if (!have)
+      Fail("{}: '{}' is no tensor of the model with this method{}", path, tensor.name,
+           DidYouMean(tensor.name, params.names()));
+    LoadTrained(file, tensor, have->shape, params);
     names.push_back(tensor.name);
   }
   return names;
+}
+
+void LoadTrained(const SafetensorsFile& file, const FileTensor& tensor, const Extents& want,
+                 ParamStore& params) {
+  const std::vector<int64_t> extents(want.d.begin(), want.d.begin() + want.rank);
+  if (extents != tensor.shape)
+    Fail("{}: '{}' is [{}], the model wants [{}]", file.path(), tensor.name,
+         fmt::join(tensor.shape, ","), fmt::join(extents, ","));
+  file.Load(tensor, tensor.name, &params);
+  if (!std::ranges::all_of(params.values(tensor.name), [](float x) { return std::isfinite(x); }))
+    Fail("{}: '{}' holds values that are not finite", file.path(), tensor.name);
 }
 
 void WriteAdapter(const std::string& path, const ParamStore& params, std::vector<std::string> names,

@@ -2,6 +2,7 @@
 // to put them on the same base again. See docs/file_formats.md.
 #pragma once
 #include "adapters/facts.h"
+#include "runtime/io/safetensors.h"
 
 namespace graft {
 
@@ -17,6 +18,10 @@ struct AdapterFile {
 // Puts the tensors of an adapter file, or of a run's checkpoint, into the store, where their names
 // and shapes must be already; returns the names.
 std::vector<std::string> LoadAdapterTensors(const std::string& path, ParamStore& params);
+
+// One of them, which must be of this shape and hold finite values.
+void LoadTrained(const SafetensorsFile& file, const FileTensor& tensor, const Extents& want,
+                 ParamStore& params);
 
 // Whether this is an adapter of ours, or the directory of one.
 bool LooksLikeAdapter(const std::string& path);

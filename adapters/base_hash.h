@@ -8,11 +8,11 @@
 
 namespace graft {
 
-// Of the model's file, or of a directory's shards and config.json together; "" for init:ARCH.
+// Hashes the model's file, or a directory's shards and config.json together; "" for init:ARCH.
 // Throws Error for a model that cannot be read. Any thread may call it.
 std::string BaseHash(const std::string& model);
 
-// The same if it costs nothing, because the cache has it.
+// Returns the same hash if it costs nothing, because the cache has it.
 std::optional<std::string> KnownBaseHash(const std::string& model);
 
 }  // namespace graft

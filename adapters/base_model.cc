@@ -24,15 +24,10 @@ LoadedModel OpenAdapted(const AdapterFacts& facts, const OpenBase& open) {
     SetPooling(model, facts.pool);
   }
   if (model.is_bert())
-    AdaptClasses(model, facts.labels, seed);
+    AdaptClasses(model, facts.labels, seed, facts.new_head);
   else
-    AdaptModel(model, ParsePreprocess(facts.preprocess).size(), facts.labels, seed);
+    AdaptModel(model, ParsePreprocess(facts.preprocess).size(), facts.labels, seed, facts.new_head);
   return model;
-}
-
-Preprocess DataPreprocess(const std::string& text, const VitConfig& model) {
-  if (!text.empty()) return ParsePreprocess(text);
-  return ForImageSize(ParsePreprocess("vtab"), static_cast<int>(model.image_size));
 }
 
 Preprocess PreprocessOfMetadata(const std::string& text, const std::string& file) {
@@ -43,11 +38,18 @@ Preprocess PreprocessOfMetadata(const std::string& text, const std::string& file
   }
 }
 
-Preprocess ModelPreprocess(const std::string& text, const LoadedModel& model) {
-  if (!text.empty()) return ParsePreprocess(text);
-  if (const auto it = model.metadata.find("graft.preprocess"); it != model.metadata.end())
-    return PreprocessOfMetadata(it->second, model.source);
-  return ForImageSize(ParsePreprocess("imagenet"), static_cast<int>(model.vit().image_size));
+ChosenPreprocess ChoosePreprocess(const std::string& text, const LoadedModel& model,
+                                  InputKind kind) {
+  if (!text.empty()) return {ParsePreprocess(text), "--preprocess"};
+  if (!model.preprocess_problem.empty())
+    Fail("{}; hint: say the nearest with --preprocess; 'list' shows names",
+         model.preprocess_problem);
+  if (!model.preprocess.empty())
+    return {PreprocessOfMetadata(model.preprocess, model.source), model.preprocess_source};
+  const bool data = kind == InputKind::kDataset;
+  const Preprocess usual = ParsePreprocess(data ? "vtab" : "imagenet");
+  return {ForImageSize(usual, static_cast<int>(model.vit().image_size)),
+          data ? "usual for data sets: vtab" : "usual for single images: imagenet"};
 }
 
 }  // namespace graft

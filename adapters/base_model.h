@@ -18,18 +18,25 @@ using OpenBase =
     std::function<LoadedModel(const std::string& source, const std::string& arch, uint64_t seed)>;
 
 // The model of a run, adapted to its task (image size, head); `params` of the model then hold the
-// base weights and the fresh head. Deterministic: eval and fuse make the same model again. Throws
-// Error if the model's file is not the one that the run started from, by hash.
+// base weights and a fresh head, or the base's own. Deterministic: eval and fuse make the same
+// model again. Throws Error if the model's file is not the one that the run started from, by hash.
 LoadedModel OpenAdapted(const AdapterFacts& facts, const OpenBase& open = LoadModel);
 
-// Of the metadata graft.preprocess; Error naming the file.
+// Parses the metadata graft.preprocess; throws Error naming the file.
 Preprocess PreprocessOfMetadata(const std::string& text, const std::string& file);
 
-// The transform that a run uses: `text` if given, else the default for data sets (VTAB) at the
-// model's image size.
-Preprocess DataPreprocess(const std::string& text, const VitConfig& model);
-// The transform of a model that is used alone: its metadata's, else its own (shorter side 256, crop
-// 224).
-Preprocess ModelPreprocess(const std::string& text, const LoadedModel& model);
+// What the transform is for, where nobody says: a data set of a task, or single images.
+enum class InputKind { kDataset, kImages };
+
+struct ChosenPreprocess {
+  Preprocess value;
+  std::string source;  // "--preprocess", "preprocessor_config.json", ...
+};
+// The transform of images for a model: `text` (--preprocess) if given, else the one that its
+// checkpoint states, else the usual one at the model's image size: of data sets VTAB's (straight to
+// the size), of single images ImageNet's (shorter side 256, crop 224). Throws Error for one that
+// is stated and cannot be expressed.
+ChosenPreprocess ChoosePreprocess(const std::string& text, const LoadedModel& model,
+                                  InputKind kind);
 
 }  // namespace graft

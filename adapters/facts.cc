@@ -7,6 +7,8 @@
 
 #include "adapters/base_hash.h"
 #include "adapters/fields.h"
+#include "data/preprocess.h"
+#include "models/text/tokenizer_file.h"
 #include "peft/method.h"
 #include "runtime/io/json.h"
 
@@ -18,7 +20,7 @@ void CheckFacts(const AdapterFacts& c) {
               c.max_length);
   const std::vector<std::string> pools{"pooler", "cls", "mean"};
   if (!c.pool.empty() && std::ranges::find(pools, c.pool) == pools.end())
-    FailUsage("--pool: '{}'{}", c.pool, DidYouMean(c.pool, pools));
+    FailUsage("--pool: '{}'; known: {}", c.pool, fmt::join(pools, ", "));
 }
 
 StringMap ModelMetadata(const LoadedModel& model, const AdapterFacts& facts) {
@@ -77,12 +79,21 @@ AdapterFacts ReadRunFacts(const std::string& run) {
   if (stat(file.c_str(), &s) != 0)
     Fail("{}: no run here (no config.json); hint: --run takes the --out of graft train", run);
   AdapterFacts facts = FieldsFromJson<AdapterFacts>(ReadJson(file), file);
+  CheckRunFacts(facts, file);
+  facts.preprocess_source = "the run";
+  return facts;
+}
+
+void CheckRunFacts(const AdapterFacts& facts, const std::string& file) {
+  if (facts.model.empty()) Fail("{}: 'model' is empty", file);
+  if (facts.labels.empty()) Fail("{}: 'labels' is empty", file);
   try {
+    CheckFacts(facts);
     ParseMethod(facts.method);
+    if (!facts.preprocess.empty()) ParsePreprocess(facts.preprocess);
   } catch (const Error& e) {  // of a command line
     Fail("{}: {}", file, e.what());
   }
-  return facts;
 }
 
 void CheckInputOptions(const LoadedModel& model, const std::string& preprocess,
@@ -100,7 +111,15 @@ void CheckInputOptions(const LoadedModel& model, const std::string& preprocess,
 int64_t MaxLength(const AdapterFacts& facts, const LoadedModel& model) {
   constexpr int64_t kUsual = 128;
   if (facts.max_length > 0) return facts.max_length;
-  return model.is_bert() ? std::min(kUsual, model.bert().positions) : kUsual;
+  if (!model.is_bert()) return kUsual;
+  const std::string& source = facts.tokenizer.empty() ? facts.model : facts.tokenizer;
+  const int64_t most = std::min(kUsual, model.bert().positions);
+  if (source.starts_with("init:")) return most;
+  const int64_t own = TokenizerMaxLength(source).value_or(most);
+  if (own < kLeastMaxLength)
+    Fail("{}: its 'model_max_length' is {}, expected at least {}; hint: --max-length", source, own,
+         kLeastMaxLength);
+  return std::min(own, most);
 }
 
 }  // namespace graft

@@ -5,7 +5,7 @@
 
 namespace graft {
 
-// Of max_length.
+// Bounds of max_length.
 inline constexpr int64_t kLeastMaxLength = 8, kMostMaxLength = 1 << 20;
 
 struct AdapterFacts {
@@ -14,29 +14,43 @@ struct AdapterFacts {
   std::string method = "lora";      // "" for a plain model
   std::vector<std::string> labels;  // class names, in order
   std::string preprocess;           // of images, full text form
+  std::string preprocess_source;    // what stated it, for people; not stored
   std::string tokenizer;            // of texts; "" = the model's own
   std::string pool;                 // of a BERT, as BertConfig; "" = the model's own
   int64_t max_length = 0;           // tokens of a text, special ones too; 0 = MaxLength's
   int64_t seed = 0;                 // of fresh parameters
+  bool new_head = false;            // fresh, whatever head the base has
 
   static void Visit(auto& self, auto&& f) {
     f("model", self.model), f("arch", self.arch), f("base_sha256", self.base_sha256);
     f("method", self.method), f("labels", self.labels), f("preprocess", self.preprocess);
     f("tokenizer", self.tokenizer), f("pool", self.pool), f("max_length", self.max_length);
-    f("seed", self.seed);
+    f("seed", self.seed), f("new_head", self.new_head);
   }
 };
 
 // Refuses values outside their ranges, naming the flag and the nearest valid word.
 void CheckFacts(const AdapterFacts& facts);
 
+// f(), where what it says of a command line (usage, or a message that begins with a flag) is about
+// values in this file.
+template <class F>
+auto OfFile(const std::string& file, const F& f) {
+  try {
+    return f();
+  } catch (const Error& e) {
+    if (e.kind != ErrorKind::kUsage && !std::string_view(e.what()).starts_with("--")) throw;
+    Fail("{}: {}", file, e.what());
+  }
+}
+
 // Metadata of fused and adapter files: those of ModelFacts, graft.recipe, graft.base_sha256,
 // graft.preprocess, of a BERT graft.max_length.
 StringMap ModelMetadata(const LoadedModel& model, const AdapterFacts& facts);
 
-// A whole number from metadata; Error naming `where` and the key.
+// Parses a whole number of the metadata; throws Error naming `where` and the key.
 int64_t ParseWhole(const std::string& text, const std::string& where, const std::string& key);
-// Class names from metadata: a JSON list of strings, not empty.
+// Parses class names of the metadata: a JSON list of strings that is not empty.
 std::vector<std::string> ParseLabels(const std::string& text, const std::string& where);
 // Most tokens of a text, from metadata; `otherwise` if it does not say.
 int64_t MaxLengthOf(const StringMap& metadata, int64_t otherwise, const std::string& where);
@@ -45,13 +59,16 @@ int64_t MaxLengthOf(const StringMap& metadata, int64_t otherwise, const std::str
 bool IsRunDirectory(const std::string& path);
 // The facts in a run's config.json.
 AdapterFacts ReadRunFacts(const std::string& run);
+// Refuses what no run has, naming the file.
+void CheckRunFacts(const AdapterFacts& facts, const std::string& file);
 
 // --- what a model reads
 
 // Refuses options of texts for a model that reads images and the other way; "" and 0 = not given.
 void CheckInputOptions(const LoadedModel& model, const std::string& preprocess,
                        const std::string& tokenizer, int64_t max_length);
-// facts.max_length, or 128 and at most the model's positions if that is 0.
+// facts.max_length, or if that is 0: 128, and at most the model's positions and the tokenizer's
+// model_max_length.
 int64_t MaxLength(const AdapterFacts& facts, const LoadedModel& model);
 
 }  // namespace graft

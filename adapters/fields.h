@@ -1,5 +1,7 @@
 // Structs that have Visit(self, f) as flat JSON objects, a key for each field.
 #pragma once
+#include <algorithm>
+#include <cstdint>
 #include <nlohmann/json.hpp>
 
 #include "runtime/error.h"
@@ -13,20 +15,30 @@ nlohmann::json FieldsToJson(const Fields& fields) {
   return json;
 }
 
-// Throws Error naming the file and the key for a missing or mistyped one; other keys are not read.
+inline bool IsOfType(const nlohmann::json& json, int64_t) {
+  return json.is_number_integer() &&
+         !(json.is_number_unsigned() && json.get<uint64_t>() > uint64_t{INT64_MAX});
+}
+inline bool IsOfType(const nlohmann::json& json, double) { return json.is_number(); }
+inline bool IsOfType(const nlohmann::json& json, bool) { return json.is_boolean(); }
+inline bool IsOfType(const nlohmann::json& json, const std::string&) { return json.is_string(); }
+inline bool IsOfType(const nlohmann::json& json, const std::vector<std::string>&) {
+  return json.is_array() &&
+         std::ranges::all_of(json, [](const nlohmann::json& item) { return item.is_string(); });
+}
+
+// Throws Error naming the file and the key for a missing or mistyped one (nothing is converted: 1.5
+// and true are no whole numbers); other keys are not read.
 template <class Fields>
 Fields FieldsFromJson(const nlohmann::json& json, const std::string& where) {
   Fields fields;
-  if (!json.is_object()) Fail("{}: expected an object", where);
+  if (!json.is_object()) Fail("{}: expected an object, found {}", where, json.type_name());
   Fields::Visit(fields, [&](const char* name, auto& field) {
     const auto it = json.find(name);
     if (it == json.end())
       Fail("{}: no '{}'; the file is of another version or was edited", where, name);
-    try {
-      it->get_to(field);
-    } catch (const nlohmann::json::exception& e) {
-      Fail("{}: '{}' has the wrong type: {}", where, name, it->dump());
-    }
+    if (!IsOfType(*it, field)) Fail("{}: '{}' has the wrong type: {}", where, name, it->dump());
+    it->get_to(field);
   });
   return fields;
 }

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 
+#include "models/text/tokenizer_config.h"
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/json.h"
 
@@ -19,7 +20,8 @@ namespace {
 
 constexpr size_t kMostTokenizerBytes = size_t{1} << 30;
 
-// preprocessor_config.json. Only CLIP's image processor scales the shorter side and then crops.
+// preprocessor_config.json. The class is one that takes a size of this form; what it cannot say,
+// where an odd margin is cut, stands in our metadata.
 nlohmann::json HuggingFaceProcessor(const Preprocess& p) {
   nlohmann::json json{{"do_resize", true},
                       {"do_rescale", true},
@@ -28,17 +30,37 @@ nlohmann::json HuggingFaceProcessor(const Preprocess& p) {
                       {"resample", p.filter == Filter::kBicubic ? 3 : 2},
                       {"image_mean", p.mean},
                       {"image_std", p.std}};
-  if (p.crop == 0) {
-    json["image_processor_type"] = "ViTImageProcessor";
-    json["size"] = {{"height", p.resize}, {"width", p.resize}};
-  } else {
-    json["image_processor_type"] = "CLIPImageProcessor";
-    json["do_convert_rgb"] = true;
-    json["size"] = {{"shortest_edge", p.resize}};
-    json["do_center_crop"] = true;
-    json["crop_size"] = {{"height", p.crop}, {"width", p.crop}};
-  }
+  const auto square = [](int side) { return nlohmann::json{{"height", side}, {"width", side}}; };
+  const bool shorter = p.crop > 0 && p.fit != Fit::kBoth;
+  json["image_processor_type"] = p.crop == 0 ? "ViTImageProcessor"
+                                 : shorter   ? "CLIPImageProcessor"
+                                             : "DeiTImageProcessor";
+  json["size"] = shorter ? nlohmann::json{{"shortest_edge", p.resize}} : square(p.resize);
+  if (p.crop == 0) return json;
+  json["do_resize"] = p.fit != Fit::kNone;
+  json["do_convert_rgb"] = true;
+  json["do_center_crop"] = true;
+  json["crop_size"] = square(p.crop);
   return json;
+}
+
+// How a tokenizer.json is read depends on what is beside it, such as a model's config.json: if that
+// is another way there than in the folder that it came from, the copy says which.
+void KeepClass(const std::string& from, const std::string& directory) {
+  TokenizerConfig was;
+  try {
+    was = ReadTokenizerConfig(from, false);
+  } catch (const Error&) {
+    return;  // a tokenizer that is not supported; the model is, without texts
+  }
+  const TokenizerConfig now = ReadTokenizerConfig(directory, false);
+  if (was.bert == now.bert && was.types == now.types) return;
+  const std::string path = directory + "/tokenizer_config.json";
+  Json config = std::filesystem::exists(path) ? ReadJson(path) : Json::object();
+  config["tokenizer_class"] = was.bert ? "BertTokenizer" : "PreTrainedTokenizerFast";
+  config["model_input_names"] = {"input_ids", "attention_mask"};
+  if (was.types) config["model_input_names"].push_back("token_type_ids");
+  WriteFileAtomically(path, DumpJson(config, 2) + "\n");
 }
 
 }  // namespace
@@ -55,8 +77,9 @@ void CopyTokenizer(const std::string& from, const std::string& directory) {
   } else {
     copy(file, file.extension() == ".json" ? "tokenizer.json" : "vocab.txt");
   }
-  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"})
+  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"})
     copy(folder / name, name);  // it is read with those beside it
+  if (fs::is_regular_file(directory + "/tokenizer.json")) KeepClass(folder, directory);
 }
 
 void SaveFused(const FusedModel& fused, const std::string& path) {

@@ -65,7 +65,7 @@ void CheckSameInput(const JointModel::Member& a, const JointModel::Member& b) {
 JointModel OpenSingle(const ModelChoice& choice, InputKind kind) {
   JointModel joint;
   OpenedModel opened = OpenModel(choice, kind);
-  joint.graph = opened.Inference(false);
+  joint.graph = opened.ToRun(false);
   joint.params = std::move(opened.model.params);
   joint.members.push_back({opened.description, "logits", std::move(opened), {}});
   return joint;

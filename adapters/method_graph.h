@@ -14,8 +14,9 @@ Graph MethodGraph(const ModelConfig& config, const ModelBuild& build, const Meth
                   ParamStore& params, uint64_t seed = 0,
                   std::vector<PassReport>* reports = nullptr);
 
-// The same for inference: no dropout, nothing trainable (so kernels may keep packed weights),
-// outputs "logits" [S,classes] and, with `loss`, "losses" [S,1]. Merging starts from this graph.
+// Builds the same for inference: no dropout, nothing trainable (so kernels may keep packed
+// weights), outputs "logits" [S,classes] and, with `loss`, "losses" [S,1]. Merging starts from this
+// graph.
 Graph InferenceGraph(const ModelConfig& config, const Method& method, ParamStore& params,
                      uint64_t seed = 0, bool loss = false);
 

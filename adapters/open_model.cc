@@ -8,6 +8,7 @@
 #include "adapters/hf/peft_reader.h"
 #include "adapters/method_graph.h"
 #include "models/files/hf_config.h"
+#include "peft/merge.h"
 
 namespace graft {
 namespace {
@@ -15,7 +16,8 @@ namespace {
 // The model of a run or adapter, for images of the size that the user wants, else of its own.
 void OpenForTask(const ModelChoice& choice, const OpenBase& open, OpenedModel* opened) {
   AdapterFacts& c = opened->facts;
-  if (!choice.preprocess.empty()) c.preprocess = choice.preprocess;
+  if (!choice.preprocess.empty())
+    c.preprocess = choice.preprocess, c.preprocess_source = "--preprocess";
   opened->seed = static_cast<uint64_t>(c.seed);
   opened->method = ParseMethod(c.method);
   opened->model = OpenAdapted(c, open);
@@ -58,8 +60,10 @@ OpenedModel OpenRun(const ModelChoice& choice, const OpenBase& open) {
     if (!choice.arch.empty()) c.arch = choice.arch;
   }
   opened.description = fmt::format("{} ({}, {})", path, c.method, choice.checkpoint);
-  OpenForTask(choice, open, &opened);
-  FillTrained(opened, CheckpointOf(path, choice.checkpoint));
+  OfFile(path + "/config.json", [&] {
+    OpenForTask(choice, open, &opened);
+    FillTrained(opened, CheckpointOf(path, choice.checkpoint));
+  });
   return opened;
 }
 
@@ -69,22 +73,21 @@ OpenedModel OpenAdapter(const ModelChoice& choice, const OpenBase& open) {
   opened.facts = adapter.facts;
   opened.facts.model = choice.model, opened.facts.arch = choice.arch;
   opened.description = fmt::format("{} with {}", choice.model, choice.adapter);
-  OpenForTask(choice, open, &opened);
-  FillTrained(opened, adapter.path);
+  OfFile(adapter.path, [&] {
+    OpenForTask(choice, open, &opened);
+    FillTrained(opened, adapter.path);
+  });
   return opened;
-}
-
-Preprocess ChoosePreprocess(const ModelChoice& choice, const LoadedModel& m, InputKind kind) {
-  const bool own = kind == InputKind::kImages || m.metadata.contains("graft.preprocess");
-  return own ? ModelPreprocess(choice.preprocess, m) : DataPreprocess(choice.preprocess, m.vit());
 }
 
 // The transform of images, and positions for their size.
 void FitImages(const ModelChoice& choice, InputKind kind, OpenedModel* opened) {
   if (opened->model.is_bert()) return;
-  opened->preprocess = ChoosePreprocess(choice, opened->model, kind);
+  const ChosenPreprocess chosen = ChoosePreprocess(choice.preprocess, opened->model, kind);
+  opened->preprocess = chosen.value;
   AdaptModel(opened->model, opened->preprocess.size(), {}, opened->seed);
   opened->facts.preprocess = ToString(opened->preprocess);
+  opened->facts.preprocess_source = chosen.source;
 }
 
 // The classes of the adapter's head. peft stores no names; Graft adds them to the file's metadata.
@@ -128,9 +131,10 @@ OpenedModel OpenPeft(const ModelChoice& choice, InputKind kind, const OpenBase& 
   m = open(choice.model, choice.arch, opened.seed);
   const PeftOnModel fitted = FitPeft(adapter, m, BuildModel(m.config));
   CheckPeftLedger(adapter, fitted);
-  if (const auto it = metadata.find("graft.preprocess"); it != metadata.end() && !m.is_bert())
-    m.metadata["graft.preprocess"] =
-        ToString(PreprocessOfMetadata(it->second, adapter.file.path()));
+  if (const auto it = metadata.find("graft.preprocess"); it != metadata.end() && !m.is_bert()) {
+    m.preprocess = ToString(PreprocessOfMetadata(it->second, adapter.file.path()));
+    m.preprocess_source = "metadata graft.preprocess of the adapter", m.preprocess_problem.clear();
+  }
   c.max_length = MaxLengthOf(metadata, c.max_length, adapter.file.path());
   FitImages(choice, kind, &opened);
   LoadPeft(adapter, fitted, m.params);
@@ -209,6 +213,12 @@ Graph OpenedModel::Inference(bool loss) {
   if (!method.empty()) return InferenceGraph(model.config, method, model.params, seed, loss);
   Graph g = BuildModel(model.config, {.loss = loss});
   g.EraseUnusedInputs();
+  return g;
+}
+
+Graph OpenedModel::ToRun(bool loss) {
+  Graph g = Inference(loss);
+  FoldScales(g, model.params);
   return g;
 }
 

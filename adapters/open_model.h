@@ -18,9 +18,6 @@ struct ModelChoice {
   bool headless = false;   // a model without a head will do: it is written, not run
 };
 
-// What the transform is for, where nobody says: a data set of a task, or single images.
-enum class InputKind { kDataset, kImages };
-
 // What an adapter of peft says of itself and writing it again keeps.
 struct PeftSource {
   HfNaming naming;
@@ -45,6 +42,9 @@ struct OpenedModel {
   const std::vector<std::string>& labels() const { return model.labels; }
   // Canonical, for inference; with `loss` it has the output "losses" too.
   Graph Inference(bool loss);
+  // The same to be run alone: LayerScale is folded into the layers before it, whose new weights
+  // join the model's.
+  Graph ToRun(bool loss);
 };
 
 // Throws Error (kUsage for a wrong choice). The base of a run or adapter must be the file it was

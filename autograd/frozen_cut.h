@@ -14,7 +14,7 @@ struct FrozenCut {
   TensorType features;  // rows are a multiple of the sequences: one block of rows per example
 };
 
-// Nothing if the cut is not one value, or saves less than a tenth of the forward pass.
+// Returns nothing if the cut is not one value, or saves less than a tenth of the forward pass.
 // `example_inputs` are those that differ by example, and the frozen graph reads no others: "image";
 // or "ids", "type_ids", "positions", "offsets". Graphs with random nodes below the cut are not cut:
 // their features change from step to step.

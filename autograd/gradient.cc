@@ -3,22 +3,10 @@
 #include <algorithm>
 
 #include "ops/ops.h"
+#include "runtime/dependence.h"
 
 namespace graft {
 namespace {
-
-// Values that depend on one of `wrt` (they themselves included).
-std::vector<bool> DependsOn(const Graph& g, std::span<const ValueId> wrt,
-                            const std::vector<NodeId>& order) {
-  std::vector<bool> depends(g.num_values());
-  for (ValueId v : wrt) depends[v.i] = true;
-  for (NodeId id : order) {
-    const Node& n = g.node(id);
-    const bool any = std::any_of(n.in.begin(), n.in.end(), [&](ValueId v) { return depends[v.i]; });
-    for (ValueId v : n.out) depends[v.i] = depends[v.i] || any;
-  }
-  return depends;
-}
 
 ValueId Ones(Graph& g, ValueId like) {
   // d sum(loss) / d loss = 1; written as loss * 0 + 1 it would carry NaN, so it is a broadcast.
@@ -31,7 +19,7 @@ ValueId Ones(Graph& g, ValueId like) {
 
 std::vector<ValueId> AddGradients(Graph& g, ValueId loss, std::span<const ValueId> wrt) {
   const std::vector<NodeId> order = g.TopoOrder();
-  const std::vector<bool> depends = DependsOn(g, wrt, order);
+  const std::vector<bool> depends = DependsOnAny(g, wrt);
   std::vector<ValueId> cotangent(g.num_values());
   const std::string scope_before = g.scope;
   if (!depends[loss.i]) return std::vector<ValueId>(wrt.size());

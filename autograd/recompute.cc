@@ -72,7 +72,7 @@ class Recomputer {
 
   int64_t Size(ValueId v) const { return static_cast<int64_t>(Bytes(g_.type(v), limit_.capacity)); }
   bool IsLeaf(ValueId v) const { return !g_.value(v).producer.valid(); }
-  // There for a reader placed at `before` without being kept longer than it lives now.
+  // Whether a reader placed at `before` finds v there without its being kept longer than it is now.
   bool Kept(ValueId v, int before) const {
     if (IsLeaf(v)) return true;
     const int made = position_[g_.value(v).producer.i];
@@ -96,7 +96,7 @@ class Recomputer {
   std::vector<ValueId> clone_;   // by value: the latest, if any
   int clones_ = 0;
   double seconds_ = 0;
-  // Of the present order:
+  // These belong to the present order.
   Lifetimes life_;
   std::vector<int> position_;  // by node
   std::vector<int> last_use_;  // by value

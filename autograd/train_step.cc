@@ -10,9 +10,9 @@
 namespace graft {
 namespace {
 
-// acc + value, in place of acc.
+// The sum takes the place of acc.
 void Accumulate(Graph& g, ValueId state, ValueId value) {
-  g.updates.push_back({state, Add(g, state, value)});
+  g.AddUpdate(state, Add(g, state, value));
 }
 
 ValueId OptimizerState(Graph& g, ParamStore& params, const std::string& name, ValueId like) {
@@ -29,11 +29,11 @@ void AddUpdate(Graph& g, ParamStore& params, ValueId p, ValueId gradient, ValueI
     const ValueId v = OptimizerState(g, params, "opt.v." + name, p);
     const auto out =
         g.Add(kAdamW, {p, gradient, m, v, hyper}, AdamWAttrs{o.beta1, o.beta2, o.eps, decay});
-    g.updates.insert(g.updates.end(), {{p, out[0]}, {m, out[1]}, {v, out[2]}});
+    g.AddUpdate(p, out[0]), g.AddUpdate(m, out[1]), g.AddUpdate(v, out[2]);
   } else {
     const ValueId buffer = OptimizerState(g, params, "opt.buf." + name, p);
     const auto out = g.Add(kSgd, {p, gradient, buffer, hyper}, SgdAttrs{o.momentum, decay});
-    g.updates.insert(g.updates.end(), {{p, out[0]}, {buffer, out[1]}});
+    g.AddUpdate(p, out[0]), g.AddUpdate(buffer, out[1]);
   }
 }
 
@@ -84,7 +84,7 @@ Graph TrainStep::BuildGraph(Graph g, ParamStore& params, const OptimizerConfig& 
   std::vector<PassReport> made = passes.forward.Run(g);
   AddTrainStep(g, params, optimizer);
   // The logits and the losses themselves are nobody's business here; only what is updated stays.
-  std::erase_if(g.outputs, [](const GraphOutput& o) { return o.name != "gradient_norm_squared"; });
+  g.KeepOutputs([](const GraphOutput& o) { return o.name == "gradient_norm_squared"; });
   g.EraseDead();
   ShareEqualNodes(g);
   for (PassReport& report : passes.step.Run(g)) made.push_back(std::move(report));

@@ -22,8 +22,8 @@ struct OptimizerConfig {
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  // AdamW
   double momentum = 0.9;                          // SGD
   double weight_decay = 0;
-  double clip = 0;  // global norm; 0 = no clipping
-  // Whether a parameter decays; default all do, as in torch.optim.
+  double clip = 0;  // the global norm; 0 clips nothing
+  // Whether a parameter decays. By default all do, as in torch.optim.
   std::function<bool(const std::string&)> decays = {};
 };
 
@@ -44,19 +44,21 @@ class TrainStep {
   struct Passes {
     PassManager forward, step;
   };
-  // Of the session; 0 = chosen: lanes by the size of the trainable parameters, workers and threads
-  // by Threads(). Workers and threads change no result, lanes do: sums are in another order.
+  // How many the session has. 0 lets the size of the trainable parameters decide (lanes), or
+  // Threads() (workers, threads). Workers and threads change no result, but lanes do, as sums are
+  // then in another order.
   struct Parallel {
     int workers = 0, lanes = 0, threads = 0;
   };
-  // The capacity is the largest micro-batch, of texts with its tokens.
+  // The capacity is the largest micro-batch, for texts with its tokens.
   TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
             Counts capacity, const Passes& passes = {}, Parallel parallel = {0, 0, 0});
   TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
             int64_t micro_batch, const Passes& passes = {}, Parallel parallel = {0, 0, 0})
       : TrainStep(loss_graph, params, optimizer, Counts{micro_batch, 0}, passes, parallel) {}
 
-  // What is compiled: the graph after all passes, and how it is to run. For plans without a step.
+  // What the constructor compiles, for plans without a step: the graph after all passes, and how it
+  // is to run.
   static Graph BuildGraph(Graph loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
                           const Passes& passes, std::vector<PassReport>* reports = nullptr);
   static SessionOptions Options(const Graph& graph, const Counts& capacity, Parallel parallel);
@@ -87,11 +89,12 @@ class TrainStep {
   std::vector<PassReport> reports_;
   Graph graph_;
   Session session_;
-  // Looked up once. By worker; the data of rng is null without random nodes.
+  // These are looked up once, the first two by worker. Without random nodes the data of rng is
+  // null.
   std::vector<Tensor> inv_batch_, rng_;
   Tensor hyper_, loss_;
-  // Of the current batch: micro-batches, and the first sequence of each. Kept, so that a step of
-  // the same size allocates nothing.
+  // The micro-batches of the current batch, and the first sequence of each. They are kept, so that
+  // a step of the same size allocates nothing.
   std::vector<Counts> parts_;
   std::vector<int64_t> first_;
 };

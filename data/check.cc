@@ -3,12 +3,13 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <exception>
 #include <map>
 #include <new>
 #include <thread>
 
+#include "data/decode_room.h"
 #include "data/draw.h"
-#include "data/image.h"
 #include "runtime/error.h"
 
 namespace graft {
@@ -17,7 +18,8 @@ namespace {
 struct ImageFacts {
   int width = 0, height = 0;
   uint64_t hash = 0;
-  std::string error;  // empty if it could be read
+  std::exception_ptr failure;  // null if it could be read
+  std::string error;           // what it says
 };
 
 using FactsByPath = std::map<std::string, ImageFacts>;
@@ -34,10 +36,20 @@ uint64_t HashPixels(const Image& image) {
   return hash;
 }
 
-void ReadFacts(const std::string& path, ImageFacts& facts) {
+void ReadFacts(const std::string& path, DecodeRoom& room, ImageFacts& facts) {
   try {
-    const Image image = ReadImage(path);
-    facts = {image.width, image.height, HashPixels(image), ""};
+    room.Read(path, [&](const Image& image) {
+      facts = {image.width, image.height, HashPixels(image), nullptr, ""};
+    });
+  } catch (
+      ...) {  // without memory there may be none for a message, and no exception leaves a thread
+    facts.failure = std::current_exception();
+  }
+}
+
+void SayFailure(const std::string& path, ImageFacts& facts) {
+  try {
+    if (facts.failure) std::rethrow_exception(facts.failure);
   } catch (const Error& error) {
     facts.error = error.what();
   } catch (const std::bad_alloc&) {
@@ -53,14 +65,16 @@ FactsByPath ReadAll(const std::vector<Split>& splits, int threads) {
   std::vector<FactsByPath::value_type*> items;
   for (auto& item : facts) items.push_back(&item);
   std::atomic<size_t> next{0};
+  DecodeRoom room{DecodeBounds{}};
   const auto work = [&] {
     for (size_t i = next++; i < items.size(); i = next++)
-      ReadFacts(items[i]->first, items[i]->second);
+      ReadFacts(items[i]->first, room, items[i]->second);
   };
   std::vector<std::jthread> helpers;
   for (int t = 1; t < threads; ++t) helpers.emplace_back(work);
   work();
   helpers.clear();  // joins
+  for (auto& [path, one] : facts) SayFailure(path, one);
   return facts;
 }
 

@@ -8,6 +8,7 @@
 
 #include "data/splits.h"
 #include "data/text.h"
+#include "data/text_rows.h"
 #include "runtime/error.h"
 
 namespace graft {
@@ -65,17 +66,18 @@ int ParseLabel(std::string_view text, const std::string& where, size_t classes) 
   return label;
 }
 
-Split ReadList(const fs::path& directory, const std::string& name, size_t classes) {
+Split ReadList(const fs::path& directory, const std::string& name, size_t classes,
+               size_t& examples) {
   const fs::path path = directory / (name + ".txt");
   Split split{name, {}};
-  const std::vector<std::string> lines = ReadLines(path.string());
-  for (size_t i = 0; i < lines.size(); ++i) {
-    if (Trim(lines[i]).empty()) continue;
-    const std::string where = fmt::format("{}:{}", path.string(), i + 1);
-    const auto [file, label] = SplitLine(lines[i]);
-    if (file.empty()) Fail("{}: expected 'path label', found '{}'", where, lines[i]);
+  ForEachLine(ReadTextFile(path.string(), kMaxListBytes), [&](std::string_view line, size_t at) {
+    if (Trim(line).empty()) return;
+    const std::string where = fmt::format("{}:{}", path.string(), at);
+    const auto [file, label] = SplitLine(line);
+    if (file.empty()) Fail("{}: expected 'path label', found '{}'", where, line);
+    CheckExampleCount(++examples, where);
     split.examples.push_back({(directory / file).string(), ParseLabel(label, where, classes)});
-  }
+  });
   if (split.examples.empty())
     Fail("{}: expected lines of the form 'path label', found none", path.string());
   return split;
@@ -163,8 +165,9 @@ void ImageDataset::OpenLists(const std::vector<std::string>& files) {
   const bool named = fs::is_regular_file(root / "classes.txt");
   if (named) class_names_ = ReadClassNames((root / "classes.txt").string());
   num_classes_ = static_cast<int>(class_names_.size());
+  size_t examples = 0;
   for (const std::string& name : files) {
-    splits_.push_back(ReadList(root, name, class_names_.size()));
+    splits_.push_back(ReadList(root, name, class_names_.size(), examples));
     for (const Example& example : splits_.back().examples)
       num_classes_ = std::max(num_classes_, example.label + 1);
   }
@@ -206,8 +209,6 @@ std::vector<std::string> ImageDataset::split_names() const {
   for (const Split& split : splits_) names.push_back(split.name);
   return names;
 }
-
-bool ImageDataset::has_split(std::string_view name) const { return Contains(split_names(), name); }
 
 Split ImageDataset::Load(std::string_view name, size_t limit) const {
   const auto found = std::find_if(splits_.begin(), splits_.end(),

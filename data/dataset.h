@@ -36,7 +36,6 @@ class ImageDataset {
   DatasetForm form() const { return form_; }
   const std::vector<Split>& splits() const { return splits_; }
   std::vector<std::string> split_names() const;
-  bool has_split(std::string_view name) const;
 
   // The first `limit` examples of a list (0: all of them). In folders, where the order is
   // that of the classes, `limit` examples at even distances. Throws Error if there is no such split

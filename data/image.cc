@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "data/exif.h"
 #include "data/image_decoders.h"
 #include "runtime/error.h"
 #include "runtime/io/atomic_file.h"
@@ -52,8 +53,6 @@ std::string DescribeBytes(ImageBytes bytes) {
                  : fmt::format("bytes {}", shown);
 }
 
-constexpr uint64_t kMaxImageBytes = uint64_t{1} << 30;  // of a file
-
 }  // namespace
 
 void CheckImageSize(int64_t width, int64_t height, std::string_view name) {
@@ -70,19 +69,37 @@ void CheckImageBytes(ImageBytes bytes, int64_t least, std::string_view name) {
          bytes.size());
 }
 
-Image DecodeImage(std::span<const std::byte> bytes, std::string_view name) {
+Image Begin(ImageBytes bytes, int64_t width, int64_t height, int64_t buffers,
+            const DecodeCheck& check) {
+  const int w = static_cast<int>(width), h = static_cast<int>(height);
+  if (check) check({w, h, static_cast<int64_t>(bytes.size()) + buffers + 3 * width * height});
+  return {w, h, {}};
+}
+
+namespace {
+
+Image DecodePixels(ImageBytes bytes, std::string_view name, const DecodeCheck& check) {
   if (bytes.empty()) Fail("{}: expected an image, found an empty file", name);
-  if (StartsWith(bytes, "\xff\xd8\xff")) return DecodeJpeg(bytes, name);
-  if (StartsWith(bytes, "\x89PNG\r\n\x1a\n")) return DecodePng(bytes, name);
+  if (StartsWith(bytes, "\xff\xd8\xff")) return DecodeJpeg(bytes, name, check);
+  if (StartsWith(bytes, "\x89PNG\r\n\x1a\n")) return DecodePng(bytes, name, check);
   if (bytes.size() >= 2 && bytes[0] == std::byte{'P'} && bytes[1] >= std::byte{'1'} &&
       bytes[1] <= std::byte{'6'})
-    return DecodePnm(bytes, name);
+    return DecodePnm(bytes, name, check);
   Fail("{}: expected an image (JPEG, PNG, PBM, PGM or PPM), found {}", name, DescribeBytes(bytes));
 }
 
-Image ReadImage(const std::string& path) {
+}  // namespace
+
+Image DecodeImage(std::span<const std::byte> bytes, std::string_view name,
+                  const DecodeCheck& check) {
+  Image image = DecodePixels(bytes, name, check);
+  image.orientation = ExifOrientation(bytes);
+  return image;
+}
+
+Image ReadImage(const std::string& path, const DecodeCheck& check) {
   const std::string bytes = ReadFile(path, kMaxImageBytes);
-  return DecodeImage(std::as_bytes(std::span(bytes)), path);
+  return DecodeImage(std::as_bytes(std::span(bytes)), path, check);
 }
 
 }  // namespace graft

@@ -4,6 +4,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,6 +16,7 @@ namespace graft {
 struct Image {
   int width = 0, height = 0;
   std::vector<uint8_t> rgb;
+  int orientation = 1;  // what EXIF says of the pixels, which are as stored (exif.h)
   bool operator==(const Image&) const = default;
 };
 
@@ -22,13 +24,26 @@ struct Image {
 // the limit from which PIL too suspects a decompression bomb and raises.
 inline constexpr int64_t kMaxImagePixels = 178'956'970;
 
-// Decodes a whole file held in memory; `name` only appears in messages. Alpha and EXIF orientation
-// are ignored and 16-bit grey is clipped at 255, as convert("RGB") does. Throws Error for bytes
-// that are not a complete image of a known format.
-Image DecodeImage(std::span<const std::byte> bytes, std::string_view name);
+// What decoding an image takes at most: its file, the decoder's buffers and the pixels.
+struct DecodeCost {
+  int width, height;
+  int64_t bytes;
+};
+// Is called once, when the header is read and before anything large is allocated; may wait, or
+// throw to stop there.
+using DecodeCheck = std::function<void(const DecodeCost&)>;
+
+// Decodes a whole file held in memory; `name` only appears in messages. Alpha is ignored, EXIF
+// orientation is not applied and 16-bit grey is clipped at 255, as convert("RGB") does. Throws
+// Error for bytes that are not a complete image of a known format.
+Image DecodeImage(std::span<const std::byte> bytes, std::string_view name,
+                  const DecodeCheck& check = {});
+
+// Files of images are at most so large.
+inline constexpr uint64_t kMaxImageBytes = uint64_t{1} << 30;
 
 // DecodeImage of a file. Throws Error if `path` is missing, not a regular file or not an image.
-Image ReadImage(const std::string& path);
+Image ReadImage(const std::string& path, const DecodeCheck& check = {});
 
 // Lossless 8-bit RGB PNG; throws Error if the file cannot be written.
 std::vector<std::byte> EncodePng(const Image& image);

@@ -11,9 +11,14 @@ namespace graft {
 
 using ImageBytes = std::span<const std::byte>;
 
-Image DecodeJpeg(ImageBytes bytes, std::string_view name);
-Image DecodePng(ImageBytes bytes, std::string_view name);
-Image DecodePnm(ImageBytes bytes, std::string_view name);
+Image DecodeJpeg(ImageBytes bytes, std::string_view name, const DecodeCheck& check);
+Image DecodePng(ImageBytes bytes, std::string_view name, const DecodeCheck& check);
+Image DecodePnm(ImageBytes bytes, std::string_view name, const DecodeCheck& check);
+
+// The image without its pixels. Calls `check`; `buffers`: bytes that the decoder needs beside the
+// file and the pixels.
+Image Begin(ImageBytes bytes, int64_t width, int64_t height, int64_t buffers,
+            const DecodeCheck& check);
 
 // Throws unless 0 < width, 0 < height and their product is at most kMaxImagePixels. Decoders call
 // it as soon as the header is read.

@@ -17,8 +17,9 @@
 namespace graft {
 namespace {
 
-// A progressive file repeats scans over the whole picture; real ones have about ten.
-constexpr int kMaxScans = 500;
+// A progressive file repeats scans over the whole picture, each of which may cost a second and take
+// a few hundred bytes; real ones have about ten.
+constexpr int kMaxScans = 100;
 
 enum class JpegResult { kOk, kTruncated, kError };
 
@@ -90,17 +91,30 @@ JpegResult ReadHeader(JpegState* state) {
   return JpegResult::kOk;
 }
 
-// Writes rows of `components` bytes per pixel to `out`.
-JpegResult ReadRows(JpegState* state, J_COLOR_SPACE space, uint8_t* out, size_t row_bytes) {
+// Of a file in several scans, which libjpeg holds whole as coefficients of two bytes.
+int64_t CoefficientBytes(JpegState* state) {
+  if (!jpeg_has_multiple_scans(&state->info)) return 0;
+  int64_t blocks = 0;
+  for (int i = 0; i < state->info.num_components; ++i) {
+    const jpeg_component_info& c = state->info.comp_info[i];
+    blocks += int64_t{c.width_in_blocks + static_cast<JDIMENSION>(c.h_samp_factor)} *
+              (c.height_in_blocks + static_cast<JDIMENSION>(c.v_samp_factor));
+  }
+  return blocks * DCTSIZE2 * static_cast<int64_t>(sizeof(JCOEF));
+}
+
+JpegResult Start(JpegState* state, J_COLOR_SPACE space) {
   if (setjmp(state->on_error)) return JpegResult::kError;
   state->info.out_color_space = space;
-  if (!jpeg_start_decompress(&state->info)) return JpegResult::kTruncated;
-  while (state->info.output_scanline < state->info.output_height) {
-    JSAMPROW row = out + state->info.output_scanline * row_bytes;
-    if (jpeg_read_scanlines(&state->info, &row, 1) != 1) return JpegResult::kTruncated;
-  }
-  // All pixels are here: what is left (often a lost end marker) does not matter.
-  return JpegResult::kOk;
+  return jpeg_start_decompress(&state->info) ? JpegResult::kOk : JpegResult::kTruncated;
+}
+
+// The next row. When the last one is here, what is left of the file (often a lost end marker) does
+// not matter.
+JpegResult ReadRow(JpegState* state, uint8_t* out) {
+  if (setjmp(state->on_error)) return JpegResult::kError;
+  JSAMPROW row = out;
+  return jpeg_read_scanlines(&state->info, &row, 1) == 1 ? JpegResult::kOk : JpegResult::kTruncated;
 }
 
 void Destroy(JpegState* state) {
@@ -132,7 +146,7 @@ void SpreadGrey(std::vector<uint8_t>& rgb) {
 // Four components are stored inverted (Adobe's convention, which PIL assumes for every such file),
 // so a sample s means ink 255 - s, and white minus ink is
 //   out = s_k - round(ink * s_k / 255),   the division in PIL's 8-bit form.
-void CmykToRgb(const std::vector<uint8_t>& cmyk, std::vector<uint8_t>& rgb) {
+void CmykToRgb(const std::vector<uint8_t>& cmyk, uint8_t* rgb) {
   for (size_t i = 0, n = cmyk.size() / 4; i < n; ++i) {
     const int key = cmyk[4 * i + 3];
     for (size_t c = 0; c < 3; ++c) {
@@ -145,7 +159,7 @@ void CmykToRgb(const std::vector<uint8_t>& cmyk, std::vector<uint8_t>& rgb) {
 
 }  // namespace
 
-Image DecodeJpeg(ImageBytes bytes, std::string_view name) {
+Image DecodeJpeg(ImageBytes bytes, std::string_view name, const DecodeCheck& check) {
   std::unique_ptr<JpegState, JpegDeleter> state(new JpegState{});
   Setup(state.get(), bytes.data(), bytes.size());
   Expect(ReadHeader(state.get()), *state, name);
@@ -159,19 +173,21 @@ Image DecodeJpeg(ImageBytes bytes, std::string_view name) {
   // 1024 pixels have at least 8 blocks.
   if (!info.arith_code) CheckImageBytes(bytes, width * height / 1024, name);
 
-  Image image{static_cast<int>(width), static_cast<int>(height), {}};
+  constexpr int64_t kRows = 64;  // of samples that libjpeg holds, with its tables
+  Image image = Begin(bytes, width, height,
+                      CoefficientBytes(state.get()) + kRows * components * (width + 64), check);
   image.rgb.resize(static_cast<size_t>(3 * width * height));
-  if (components == 4) {
-    std::vector<uint8_t> cmyk(static_cast<size_t>(4 * width * height));
-    Expect(ReadRows(state.get(), JCS_CMYK, cmyk.data(), static_cast<size_t>(4 * width)), *state,
-           name);
-    CmykToRgb(cmyk, image.rgb);
-  } else {
-    const J_COLOR_SPACE space = components == 1 ? JCS_GRAYSCALE : JCS_RGB;
-    const size_t row_bytes = static_cast<size_t>(width) * (components == 1 ? 1 : 3);
-    Expect(ReadRows(state.get(), space, image.rgb.data(), row_bytes), *state, name);
-    if (components == 1) SpreadGrey(image.rgb);
+  Expect(Start(state.get(), components == 1   ? JCS_GRAYSCALE
+                            : components == 4 ? JCS_CMYK
+                                              : JCS_RGB),
+         *state, name);
+  std::vector<uint8_t> cmyk(static_cast<size_t>(components == 4 ? 4 * width : 0));
+  for (int64_t y = 0; y < height; ++y) {
+    uint8_t* row = image.rgb.data() + width * y * (components == 1 ? 1 : 3);
+    Expect(ReadRow(state.get(), components == 4 ? cmyk.data() : row), *state, name);
+    if (components == 4) CmykToRgb(cmyk, row);
   }
+  if (components == 1) SpreadGrey(image.rgb);
   return image;
 }
 

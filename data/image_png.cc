@@ -22,13 +22,21 @@ struct SpngDeleter {
 };
 using Spng = std::unique_ptr<spng_ctx, SpngDeleter>;
 
-// Text and colour profiles beyond this are refused; they may be compressed a thousandfold.
-constexpr size_t kMaxMetadataBytes = size_t{64} << 20;
+// Texts and colour profiles may be compressed a thousandfold: one of more than 1 MiB, as in PIL,
+// and than the file is refused (libspng inflates into a buffer that it doubles), and so are more of
+// them than the second bound.
+constexpr size_t kMaxChunkBytes = size_t{2} << 20, kMaxMetadataBytes = size_t{16} << 20;
+
+// Deflate cannot shrink data more.
+constexpr size_t kMaxDeflate = 1032;
 
 void Expect(int code, std::string_view name) {
   if (code == SPNG_OK) return;
   if (code == SPNG_IO_EOF || code == SPNG_EOF || code == SPNG_EIDAT_TOO_SHORT)
     Fail("{}: file is truncated: the PNG data end before the image does", name);
+  if (code == SPNG_ECHUNK_LIMITS)
+    Fail("{}: a text or colour profile of more than 1 MiB, or 16 MiB in all; hint: save it without",
+         name);
   if (code == SPNG_ENOPLTE) Fail("{}: not a valid PNG file: a palette image has no palette", name);
   Fail("{}: not a valid PNG file: {}", name, spng_strerror(code));
 }
@@ -36,6 +44,7 @@ void Expect(int code, std::string_view name) {
 struct PngInfo {
   size_t width, height;
   int depth, type, channels;
+  bool interlaced;
   size_t row_bytes() const { return (width * static_cast<size_t>(channels * depth) + 7) / 8; }
 };
 
@@ -111,48 +120,95 @@ void CheckHeaderSize(ImageBytes bytes, std::string_view name) {
   CheckImageSize(side(16), side(20), name);
 }
 
+// What libspng may keep of the chunks that are no pixels.
+size_t MetadataBytes(ImageBytes bytes) {
+  size_t total = 0;
+  for (size_t at = 8; at + 12 <= bytes.size() && total < kMaxMetadataBytes;) {
+    size_t length = 0;
+    for (size_t i = 0; i < 4; ++i) length = length << 8 | std::to_integer<size_t>(bytes[at + i]);
+    const std::string_view type(reinterpret_cast<const char*>(&bytes[at + 4]), 4);
+    const bool deflated = type == "zTXt" || type == "iTXt" || type == "iCCP";
+    if (type != "IDAT") total += deflated ? std::min(kMaxChunkBytes, kMaxDeflate * length) : length;
+    at += 12 + std::min(length, bytes.size());
+  }
+  return std::min(total, kMaxMetadataBytes);
+}
+
 PngInfo ReadHeader(spng_ctx* context, ImageBytes bytes, std::string_view name) {
   CheckHeaderSize(bytes, name);
-  Expect(spng_set_chunk_limits(context, std::max<size_t>(bytes.size(), 1024), kMaxMetadataBytes),
+  Expect(spng_set_chunk_limits(context, std::max(bytes.size(), kMaxChunkBytes), kMaxMetadataBytes),
          name);
   Expect(spng_set_png_buffer(context, bytes.data(), bytes.size()), name);
   spng_ihdr header{};
   Expect(spng_get_ihdr(context, &header), name);
-  const PngInfo png{header.width, header.height, header.bit_depth, header.color_type,
-                    Channels(header.color_type)};
-  // Deflate cannot shrink data more than 1032 times.
-  CheckImageBytes(bytes, static_cast<int64_t>(png.row_bytes() * png.height / 1032), name);
+  const PngInfo png{header.width,
+                    header.height,
+                    header.bit_depth,
+                    header.color_type,
+                    Channels(header.color_type),
+                    header.interlace_method != SPNG_INTERLACE_NONE};
+  CheckImageBytes(bytes, static_cast<int64_t>(png.row_bytes() * png.height / kMaxDeflate), name);
   return png;
 }
 
+// Rows as they are stored, one after the other; an interlaced image comes as a whole.
+class PngRows {
+ public:
+  PngRows(spng_ctx* context, const PngInfo& png, std::string_view name)
+      : context_(context), png_(png), name_(name) {
+    raw_.resize(png.interlaced ? png.row_bytes() * png.height : png.row_bytes());
+    Expect(spng_decode_image(context, png.interlaced ? raw_.data() : nullptr,
+                             png.interlaced ? raw_.size() : 0, SPNG_FMT_RAW,
+                             png.interlaced ? 0 : SPNG_DECODE_PROGRESSIVE),
+           name);
+  }
+  const uint8_t* Next() {
+    const size_t row = row_++;
+    if (png_.interlaced) return raw_.data() + row * png_.row_bytes();
+    const int code = spng_decode_row(context_, raw_.data(), raw_.size());
+    Expect(code == SPNG_EOI && row_ == png_.height ? SPNG_OK : code, name_);
+    return raw_.data();
+  }
+
+ private:
+  spng_ctx* context_;
+  const PngInfo& png_;
+  std::string_view name_;
+  std::vector<uint8_t> raw_;
+  size_t row_ = 0;
+};
+
 }  // namespace
 
-Image DecodePng(ImageBytes bytes, std::string_view name) {
+Image DecodePng(ImageBytes bytes, std::string_view name, const DecodeCheck& check) {
   const Spng context(spng_ctx_new(0));
   if (!context) Fail("{}: out of memory", name);
   const PngInfo png = ReadHeader(context.get(), bytes, name);
-  Image image{static_cast<int>(png.width), static_cast<int>(png.height), {}};
-  image.rgb.resize(3 * png.width * png.height);
+  constexpr size_t kInflate = 256 << 10;  // zlib's window and libspng's buffers
+  const size_t buffers =
+      kInflate + MetadataBytes(bytes) + png.row_bytes() * (png.interlaced ? png.height + 2 : 4);
+  Image image = Begin(bytes, static_cast<int64_t>(png.width), static_cast<int64_t>(png.height),
+                      static_cast<int64_t>(buffers), check);
 
   const bool look_up = png.channels == 1 && png.depth <= 8;
   Colors colors{};
   if (look_up)  // before the pixels: a file cut behind them still has its palette
     colors = png.type == SPNG_COLOR_TYPE_INDEXED ? PaletteColors(context.get(), name)
                                                  : GreyColors(png.depth);
-
+  image.rgb.resize(3 * png.width * png.height);
   const bool direct = png.type == SPNG_COLOR_TYPE_TRUECOLOR && png.depth == 8;
-  std::vector<uint8_t> raw(direct ? 0 : png.row_bytes() * png.height);
-  std::vector<uint8_t>& target = direct ? image.rgb : raw;
-  Expect(spng_decode_image(context.get(), target.data(), target.size(), SPNG_FMT_RAW, 0), name);
-  if (direct) return image;
-
+  if (direct) {
+    Expect(spng_decode_image(context.get(), image.rgb.data(), image.rgb.size(), SPNG_FMT_RAW, 0),
+           name);
+    return image;
+  }
+  PngRows rows(context.get(), png, name);
   for (size_t y = 0; y < png.height; ++y) {
-    const uint8_t* in = raw.data() + y * png.row_bytes();
     uint8_t* out = image.rgb.data() + 3 * y * png.width;
     if (look_up)
-      LookUpRow(in, png, colors, out);
+      LookUpRow(rows.Next(), png, colors, out);
     else
-      ConvertRow(in, png, out);
+      ConvertRow(rows.Next(), png, out);
   }
   return image;
 }

@@ -159,20 +159,17 @@ void DecodeSamples(PnmReader& reader, ImageBytes bytes, int maximum, std::string
 
 }  // namespace
 
-Image DecodePnm(ImageBytes bytes, std::string_view name) {
+Image DecodePnm(ImageBytes bytes, std::string_view name, const DecodeCheck& check) {
   PnmReader reader(bytes, name);
   const int kind = reader.kind();
   const bool bits = kind == 1 || kind == 4;
-  Image image;
-  image.width = reader.Number("the width");
-  image.height = reader.Number("the height");
-  CheckImageSize(image.width, image.height, name);
+  const int64_t width = reader.Number("the width"), height = reader.Number("the height");
+  CheckImageSize(width, height, name);
   const int maximum = bits ? 1 : reader.Number("the maximum value");
   if (maximum < 1 || maximum > 65535)
     Fail("{}: not a valid P{} image: expected a maximum value from 1 to 65535, found {}", name,
          kind, maximum);
 
-  const int64_t width = image.width, height = image.height;
   const int64_t samples = width * height * (kind % 3 == 0 ? 3 : 1);
   int64_t least = samples;                              // P1: one digit each
   if (kind == 2 || kind == 3) least = 2 * samples - 1;  // a digit and a blank
@@ -180,6 +177,7 @@ Image DecodePnm(ImageBytes bytes, std::string_view name) {
   if (kind >= 5 && maximum > 255) least = 2 * samples;
   CheckImageBytes(bytes, static_cast<int64_t>(reader.position()) + least, name);
 
+  Image image = Begin(bytes, width, height, 0, check);
   image.rgb.resize(static_cast<size_t>(3 * width * height));
   if (bits)
     DecodeBits(reader, bytes, image);

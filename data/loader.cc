@@ -5,12 +5,54 @@
 #include <exception>
 #include <mutex>
 #include <new>
+#include <set>
 #include <thread>
 #include <utility>
 
 #include "runtime/error.h"
 
 namespace graft {
+namespace {
+
+// Of the least that a loader needs, and of the most that is of use.
+constexpr size_t kLeastDecode = size_t{8} << 20, kMostDecode = size_t{128} << 20;
+constexpr size_t kLeastAhead = size_t{4} << 20, kMostAhead = size_t{64} << 20;
+constexpr size_t kMostSamplesAhead = 128;
+
+// Samples, of which there is always one.
+size_t AheadWithin(size_t bytes, size_t sample_bytes) {
+  return std::clamp<size_t>(bytes / sample_bytes, 1, kMostSamplesAhead);
+}
+
+}  // namespace
+
+size_t SampleBytes(const Preprocess& p) {
+  return size_t{3} * static_cast<size_t>(p.size()) * static_cast<size_t>(p.size());
+}
+
+size_t LeastLoaderBytes(size_t sample_bytes) {
+  return kLeastDecode + AheadWithin(kLeastAhead, sample_bytes) * sample_bytes;
+}
+
+LoaderOptions OptionsWithin(size_t more_bytes, size_t sample_bytes, size_t examples, bool again) {
+  LoaderOptions o;
+  const size_t share = again ? more_bytes / 8 : more_bytes / 2;  // the rest is the cache's
+  const size_t decode = kLeastDecode + std::min(share, kMostDecode - kLeastDecode);
+  o.decode.bytes = static_cast<int64_t>(decode);
+  const size_t least = AheadWithin(kLeastAhead, sample_bytes);
+  o.ahead = std::max(least,
+                     AheadWithin(std::min(least * sample_bytes + share, kMostAhead), sample_bytes));
+  if (again)
+    o.cache_bytes =
+        std::min(more_bytes - (decode - kLeastDecode) - (o.ahead - least) * sample_bytes,
+                 examples * sample_bytes);
+  return o;
+}
+
+size_t BytesOf(const LoaderOptions& o, size_t sample_bytes) {
+  return static_cast<size_t>(o.decode.bytes) + o.ahead * sample_bytes + o.cache_bytes;
+}
+
 // Positions of the epoch's order are claimed by the workers one after the other (`claimed`), put
 // into slot position % ahead, and taken in order by the consumer (`taken`); a worker that is
 // `ahead` positions before the consumer waits. `epoch` tells results of an abandoned epoch from
@@ -28,13 +70,14 @@ struct ImageLoader::State {
   LoaderOptions options;
   Normalizer normalizer;
   size_t sample_bytes;
-  size_t cache_limit;  // examples below this index are cached
+  DecodeRoom room;
 
   mutable std::mutex mutex;  // guards everything below
   std::condition_variable work, result;
   std::vector<size_t> order;
   std::vector<Slot> slots;
   std::vector<Pixels> cache;
+  std::set<size_t> unturned;  // examples with another orientation than 1, as far as decoded
   size_t claimed = 0, taken = 0;
   uint64_t epoch = 0;
   bool stop = false;
@@ -46,12 +89,12 @@ struct ImageLoader::State {
         images(std::move(images_in)),
         preprocess(p),
         options(o),
-        normalizer(p) {
+        normalizer(p),
+        sample_bytes(SampleBytes(p)),
+        room(o.decode) {
     GRAFT_CHECK(o.threads > 0 && o.ahead > 0);
-    sample_bytes = size_t{3} * static_cast<size_t>(p.size()) * static_cast<size_t>(p.size());
-    cache_limit = o.cache_bytes / sample_bytes;
     slots.resize(o.ahead);
-    cache.resize(std::min(cache_limit, size()));
+    cache.resize(std::min(o.cache_bytes / sample_bytes, size()));
     try {
       for (int i = 0; i < o.threads; ++i) threads.emplace_back([this] { Work(); });
     } catch (...) {  // the system is out of threads: join those that run
@@ -71,12 +114,18 @@ struct ImageLoader::State {
     for (std::thread& thread : threads) thread.join();
   }
 
-  Pixels Decode(size_t index) const {
+  Pixels Decode(size_t index) {
     if (paths.empty())
       return std::make_shared<std::vector<uint8_t>>(ResizeAndCrop(images[index], preprocess).rgb);
     try {
-      return std::make_shared<std::vector<uint8_t>>(
-          ResizeAndCrop(ReadImage(paths[index]), preprocess).rgb);
+      int orientation = 1;
+      Pixels pixels = std::make_shared<std::vector<uint8_t>>(
+          room.Read(paths[index], preprocess, &orientation).rgb);
+      if (orientation != 1 && !preprocess.exif) {
+        const std::lock_guard lock(mutex);
+        unturned.insert(index);
+      }
+      return pixels;
     } catch (const std::bad_alloc&) {
       Fail("{}: not enough memory to decode the image", paths[index]);
     } catch (const Error& error) {
@@ -180,6 +229,12 @@ void ImageLoader::Next(size_t count, float* out) {
     Normalize(sample, out);
     out += sample_size();
   }
+}
+
+std::pair<size_t, std::string> ImageLoader::unturned() const {
+  const std::lock_guard lock(state_->mutex);
+  const std::set<size_t>& all = state_->unturned;
+  return {all.size(), all.empty() ? "" : state_->paths[*all.begin()]};
 }
 
 size_t ImageLoader::cached() const {

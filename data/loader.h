@@ -9,9 +9,10 @@
 #pragma once
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "data/preprocess.h"
+#include "data/decode_room.h"
 
 namespace graft {
 
@@ -19,9 +20,20 @@ struct LoaderOptions {
   int threads = 1;  // at least 1; one decodes several hundred small images per second
   // Images are kept as bytes after resize and crop, so later epochs only normalise. The first
   // cache_bytes / (3 * size * size) examples are kept, the others decoded again in every epoch.
-  size_t cache_bytes = size_t{1} << 30;
-  size_t ahead = 128;  // samples prepared before the consumer asks for them
+  size_t cache_bytes = 0;
+  size_t ahead = 128;  // samples prepared before the consumer asks for them, at least 1
+  DecodeBounds decode = {};
 };
+
+// Of a sample before normalisation.
+size_t SampleBytes(const Preprocess& preprocess);
+// What a loader of samples of this size needs to go on at all.
+size_t LeastLoaderBytes(size_t sample_bytes);
+// What it does with so many bytes more: decodes more images at once, prepares more ahead and, if
+// `again`, keeps up to `examples` of them.
+LoaderOptions OptionsWithin(size_t more_bytes, size_t sample_bytes, size_t examples, bool again);
+// Of the bytes, those that it may come to hold.
+size_t BytesOf(const LoaderOptions& options, size_t sample_bytes);
 
 // A sample before normalisation: bytes [H, W, 3] after resize and crop, shared with the cache.
 using Pixels = std::shared_ptr<const std::vector<uint8_t>>;
@@ -57,6 +69,9 @@ class ImageLoader {
   void Normalize(const Pixels& sample, float* out) const;
 
   size_t cached() const;  // examples held decoded
+  // Examples decoded so far that EXIF says are to be turned, which the transform does not do, and
+  // the path of the first of them in the list.
+  std::pair<size_t, std::string> unturned() const;
 
  private:
   struct State;

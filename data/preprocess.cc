@@ -4,14 +4,20 @@
 #include <charconv>
 #include <cmath>
 
+#include "data/exif.h"
 #include "runtime/error.h"
 
 namespace graft {
 namespace {
 
-constexpr int kMaxSide = 16384;
+constexpr int kMaxSide = 16384;   // before a crop
+constexpr int kMaxResult = 4096;  // memory grows with its square
 
-const std::vector<std::string> kKeys = {"resize", "crop", "filter", "mean", "std"};
+const std::vector<std::string> kKeys = {"resize", "crop", "fit", "center",
+                                        "filter", "mean", "std", "exif"};
+constexpr const char* kFits[] = {"shorter", "both", "none"};  // in the order of Fit
+constexpr const char* kFlags[] = {"false", "true"};
+constexpr const char* kCenters[] = {"round", "floor"};  // of Center
 
 std::vector<std::string_view> SplitAt(std::string_view text, char separator) {
   std::vector<std::string_view> parts;
@@ -61,17 +67,31 @@ std::array<float, 3> ParseChannels(std::string_view key, std::string_view text) 
   return channels;
 }
 
+// The place of a word in its list.
+template <class Enum, size_t n>
+Enum ParseWord(std::string_view key, std::string_view text, const char* const (&words)[n]) {
+  for (size_t i = 0; i < n; ++i)
+    if (text == words[i]) return static_cast<Enum>(i);
+  Fail("preprocess: {}: expected {}, found '{}'", key, fmt::join(words, ", "), text);
+}
+
 void SetKey(Preprocess& p, std::string_view key, std::string_view value) {
   if (key == "resize")
     p.resize = ParseSide(key, value, 1);
   else if (key == "crop")
     p.crop = ParseSide(key, value, 0);
+  else if (key == "fit")
+    p.fit = ParseWord<Fit>(key, value, kFits);
+  else if (key == "center")
+    p.center = ParseWord<Center>(key, value, kCenters);
   else if (key == "filter")
     p.filter = ParseFilter(value);
   else if (key == "mean")
     p.mean = ParseChannels(key, value);
   else if (key == "std")
     p.std = ParseChannels(key, value);
+  else if (key == "exif")
+    p.exif = ParseWord<int>(key, value, kFlags) == 1;
   else
     Fail("preprocess: unknown key '{}'{}", key, DidYouMean(key, kKeys));
 }
@@ -85,10 +105,21 @@ const PreprocessPreset& FindPreset(std::string_view name) {
   Fail("preprocess: unknown name '{}'{}; 'list' shows them all", name, DidYouMean(name, names));
 }
 
+// Of the forms that mean the same, one: what does nothing is at its default.
+void Normalise(Preprocess& p, bool fit_given) {
+  if (fit_given && p.fit != Fit::kBoth && p.crop == 0)
+    Fail("preprocess: fit={} needs a crop, or images are not square",
+         kFits[static_cast<int>(p.fit)]);
+  if (p.fit == Fit::kNone) p.resize = p.crop, p.filter = Filter::kBicubic;
+  if (p.crop > p.resize) Fail("preprocess: crop={} does not fit into resize={}", p.crop, p.resize);
+  if (p.crop == 0 || (p.fit == Fit::kBoth && p.crop == p.resize))
+    p.crop = 0, p.fit = Fit::kShorter, p.center = Center::kRound;
+}
+
 // Python's round(difference / 2), which torchvision uses: halves go to the even neighbour.
-int CropStart(int side, int crop) {
-  const int difference = side - crop, half = difference / 2;
-  return half + (difference % 2 && half % 2);
+int CropStart(int side, const Preprocess& p) {
+  const int difference = side - p.crop, half = difference / 2;
+  return half + (p.center == Center::kRound && difference % 2 && half % 2);
 }
 
 }  // namespace
@@ -150,20 +181,29 @@ Preprocess ParsePreprocess(std::string_view text) {
   }
   for (const std::string& key : kKeys) {
     const bool given = std::find(seen.begin(), seen.end(), key) != seen.end();
-    if (!from_preset && key != "crop" && !given)
+    const bool free = key == "crop" || key == "fit" || key == "center" || key == "exif" ||
+                      (result.fit == Fit::kNone && (key == "resize" || key == "filter"));
+    if (!from_preset && !free && !given)
       Fail("preprocess: '{}' is missing in '{}'; write it, or begin with a preset: 'vtab,{}'", key,
            text, text);
   }
-  if (result.crop > result.resize)
-    Fail("preprocess: crop={} does not fit into resize={}", result.crop, result.resize);
+  Normalise(result, std::find(seen.begin(), seen.end(), "fit") != seen.end());
+  if (result.size() > kMaxResult)
+    Fail("preprocess: {}={}: expected at most {} pixels for what the model reads",
+         result.crop ? "crop" : "resize", result.size(), kMaxResult);
   return result;
 }
 
 std::string ToString(const Preprocess& p) {
+  std::string text = p.fit == Fit::kNone ? "" : fmt::format("resize={},", p.resize);
+  if (p.crop) text += fmt::format("crop={},", p.crop);
+  if (p.fit != Fit::kShorter) text += fmt::format("fit={},", kFits[static_cast<int>(p.fit)]);
+  if (p.center != Center::kRound)
+    text += fmt::format("center={},", kCenters[static_cast<int>(p.center)]);
+  if (p.fit != Fit::kNone) text += fmt::format("filter={},", ToString(p.filter));
   // fmt prints the shortest decimals that read back as the same float.
-  return fmt::format("resize={}{},filter={},mean={}|{}|{},std={}|{}|{}", p.resize,
-                     p.crop ? fmt::format(",crop={}", p.crop) : "", ToString(p.filter), p.mean[0],
-                     p.mean[1], p.mean[2], p.std[0], p.std[1], p.std[2]);
+  return text + fmt::format("mean={},std={}{}", fmt::join(p.mean, "|"), fmt::join(p.std, "|"),
+                            p.exif ? ",exif=true" : "");
 }
 
 std::string ListPreprocess() {
@@ -185,23 +225,51 @@ Preprocess ForImageSize(Preprocess p, int size) {
   return p;
 }
 
-Image ResizeAndCrop(const Image& image, const Preprocess& p) {
-  if (!p.crop) return Resize(image, p.resize, p.resize, p.filter);
-  const int64_t shorter = std::min(image.width, image.height);
+namespace {
+
+// The size before the crop, and what remains of it.
+struct Sizes {
+  int width, height;
+  ImagePart part;
+};
+Sizes SizesOf(int width, int height, const Preprocess& p) {
+  if (!p.crop) return {p.resize, p.resize, {0, 0, p.resize, p.resize}};
+  const auto cut = [&](int w, int h) {
+    return Sizes{w, h, {CropStart(w, p), CropStart(h, p), p.crop, p.crop}};
+  };
+  if (p.fit == Fit::kNone) {
+    if (std::min(width, height) < p.crop)
+      Fail("an image of {} x {} pixels is smaller than crop={}, and fit=none does not enlarge it",
+           width, height, p.crop);
+    return cut(width, height);
+  }
+  if (p.fit == Fit::kBoth) return cut(p.resize, p.resize);
+  const int64_t shorter = std::min(width, height);
   const auto scaled = [&](int side) { return static_cast<int64_t>(p.resize) * side / shorter; };
-  const int64_t wide = scaled(image.width), high = scaled(image.height);
+  const int64_t wide = scaled(width), high = scaled(height);
   if (high > kMaxImagePixels / wide)
-    Fail("an image of {} x {} pixels is too narrow to resize its shorter side to {}", image.width,
-         image.height, p.resize);
-  const Image resized = Resize(image, static_cast<int>(wide), static_cast<int>(high), p.filter);
-  const auto crop = static_cast<size_t>(p.crop);
-  const auto left = static_cast<size_t>(CropStart(resized.width, p.crop));
-  const auto top = static_cast<size_t>(CropStart(resized.height, p.crop));
-  Image out{p.crop, p.crop, std::vector<uint8_t>(3 * crop * crop)};
-  for (size_t y = 0; y < crop; ++y)
-    std::copy_n(resized.rgb.data() + 3 * ((top + y) * static_cast<size_t>(resized.width) + left),
-                3 * crop, out.rgb.data() + 3 * y * crop);
-  return out;
+    Fail("an image of {} x {} pixels is too narrow to resize its shorter side to {}", width, height,
+         p.resize);
+  return cut(static_cast<int>(wide), static_cast<int>(high));
+}
+
+}  // namespace
+
+Image ResizeAndCrop(const Image& image, const Preprocess& p) {
+  if (p.exif && image.orientation != 1) return ResizeAndCrop(Upright(image), p);
+  const Sizes sizes = SizesOf(image.width, image.height, p);
+  return Resize(image, sizes.width, sizes.height, p.filter, sizes.part);
+}
+
+int64_t ResizeAndCropBytes(int width, int height, const Preprocess& p) {
+  const auto bytes = [&](int w, int h) {
+    const Sizes sizes = SizesOf(w, h, p);
+    return ResizeBytes(w, h, sizes.width, sizes.height, sizes.part);
+  };
+  // Turned upright, it is there twice.
+  const int64_t turned = int64_t{3} * width * height;
+  return p.exif ? turned + std::max(bytes(width, height), bytes(height, width))
+                : bytes(width, height);
 }
 
 Normalizer::Normalizer(const Preprocess& p) {

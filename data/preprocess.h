@@ -12,12 +12,23 @@
 
 namespace graft {
 
+// What becomes `resize` before a crop: the shorter side, the longer one being floor(resize * long /
+// short); both sides; or nothing, the image stays as it is.
+enum class Fit { kShorter, kBoth, kNone };
+// Where a crop begins that leaves an odd margin: at half of it, rounded as torchvision does (to the
+// even neighbour) or down, as transformers does.
+enum class Center { kRound, kFloor };
+
 struct Preprocess {
-  // With crop == 0 both sides become `resize`. Otherwise the shorter side becomes `resize`, the
-  // longer one floor(resize * long / short), and the centre crop x crop remains.
+  // With crop == 0 both sides become `resize`. Otherwise the centre crop x crop remains of what
+  // `fit` makes.
   int resize = 224, crop = 0;
   Filter filter = Filter::kBicubic;
   std::array<float, 3> mean{0.485f, 0.456f, 0.406f}, std{0.229f, 0.224f, 0.225f};
+  Fit fit = Fit::kShorter;         // with a crop
+  Center center = Center::kRound;  // with a crop
+
+  bool exif = false;  // images are turned upright first, as their EXIF block says
 
   int size() const { return crop ? crop : resize; }  // sides of the result
   bool operator==(const Preprocess&) const = default;
@@ -30,8 +41,10 @@ struct PreprocessPreset {
 const std::vector<PreprocessPreset>& PreprocessPresets();
 
 // "vtab", or "resize=256,crop=224,filter=bicubic,mean=0.485|0.456|0.406,std=0.229|0.224|0.225", or
-// a preset with changes, "vtab,filter=bilinear". Only `crop` may be missing from the full form. A
-// single mean or std stands for all three channels. Throws Error naming the key.
+// a preset with changes, "vtab,filter=bilinear". `crop`, `fit` (shorter, both, none) and `center`
+// (round, floor) and `exif` (true, false) may be missing from the full form, with fit=none also
+// `resize` and `filter`. A single mean or std stands for all three channels. Throws Error naming
+// the key.
 Preprocess ParsePreprocess(std::string_view text);
 
 // The full form; ParsePreprocess gives back an equal value.
@@ -43,8 +56,11 @@ std::string ListPreprocess();
 // The same transform for a model that reads size x size images: `resize` scales with the crop.
 Preprocess ForImageSize(Preprocess preprocess, int size);
 
-// Resize and crop; the result is size() x size().
+// Resize and crop; the result is size() x size(). Throws Error for an image so narrow that it would
+// have more than kMaxImagePixels before the crop.
 Image ResizeAndCrop(const Image& image, const Preprocess& preprocess);
+// Bytes at most that it takes beside an image of this size, with the result.
+int64_t ResizeAndCropBytes(int width, int height, const Preprocess& preprocess);
 
 // Holds (v / 255 - mean) / std in f32 for every byte v and channel, as PyTorch computes it.
 class Normalizer {

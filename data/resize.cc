@@ -33,42 +33,71 @@ double Bicubic(double x) {
   return 0.0;
 }
 
-// For each output position: the first input it reads and one fixed-point weight per input.
-struct Taps {
-  struct Window {
-    size_t first, count, weights;  // `weights` is an offset into Taps::weights
-  };
-  std::vector<Window> windows;
-  std::vector<int32_t> weights;
-};
-
 int32_t ToFixed(double w) {
   return static_cast<int32_t>((w < 0 ? -0.5 : 0.5) + w * (1 << kFractionBits));
 }
 
-Taps MakeTaps(int in, int out, Filter filter) {
-  const double scale = static_cast<double>(in) / out;
-  const double stretch = std::max(scale, 1.0);  // enlarging reads neighbours, shrinking averages
-  const double support = (filter == Filter::kBicubic ? 2.0 : 1.0) * stretch;
-  const double inverse = 1.0 / stretch;
-  Taps taps;
-  std::vector<double> window;
-  for (int i = 0; i < out; ++i) {
-    const double center = (i + 0.5) * scale;
-    const int first = std::max(0, static_cast<int>(center - support + 0.5));
-    const int last = std::min(in, static_cast<int>(center + support + 0.5));
-    window.clear();
-    double sum = 0.0;
-    for (int x = 0; x < last - first; ++x) {
-      const double distance = std::abs((x + first - center + 0.5) * inverse);
-      window.push_back(filter == Filter::kBicubic ? Bicubic(distance) : Bilinear(distance));
-      sum += window.back();
-    }
-    taps.windows.push_back({static_cast<size_t>(first), window.size(), taps.weights.size()});
-    for (double w : window) taps.weights.push_back(ToFixed(sum != 0.0 ? w / sum : w));
+// One direction of a resize: which inputs an output reads, and their weights.
+class Axis {
+ public:
+  Axis(int in, int out, Filter filter)
+      : in_(in),
+        filter_(filter),
+        scale_(static_cast<double>(in) / out),
+        stretch_(std::max(scale_, 1.0)),
+        inverse_(1.0 / stretch_) {}
+
+  struct Window {
+    int64_t first, end;  // inputs
+    int64_t size() const { return end - first; }
+  };
+  Window WindowOf(int output) const {
+    const double support = (filter_ == Filter::kBicubic ? 2.0 : 1.0) * stretch_;
+    return {std::max(0, static_cast<int>(Center(output) - support + 0.5)),
+            std::min(in_, static_cast<int>(Center(output) + support + 0.5))};
   }
-  return taps;
+  // Appends the fixed-point weights of inputs [from, to) of the output's window. `sum`: of all.
+  void AppendWeights(int output, int64_t from, int64_t to, double sum,
+                     std::vector<int32_t>& weights) const {
+    for (int64_t x = from; x < to; ++x) {
+      const double w = Weight(output, x);
+      weights.push_back(ToFixed(sum != 0.0 ? w / sum : w));
+    }
+  }
+  double SumOfWeights(int output) const {
+    const Window window = WindowOf(output);
+    double sum = 0.0;
+    for (int64_t x = window.first; x < window.end; ++x) sum += Weight(output, x);
+    return sum;
+  }
+
+ private:
+  double Center(int output) const { return (output + 0.5) * scale_; }
+  double Weight(int output, int64_t input) const {
+    const double distance =
+        std::abs((static_cast<double>(input) - Center(output) + 0.5) * inverse_);
+    return filter_ == Filter::kBicubic ? Bicubic(distance) : Bilinear(distance);
+  }
+
+  int in_;
+  Filter filter_;
+  double scale_, stretch_, inverse_;  // enlarging reads neighbours, shrinking averages
+};
+
+// Columns or rows of an image.
+struct Range {
+  int begin, end;
+  int size() const { return end - begin; }
+};
+
+// What the outputs read.
+Range InputsOf(const Axis& axis, const Range& outputs) {
+  return {static_cast<int>(axis.WindowOf(outputs.begin).first),
+          static_cast<int>(axis.WindowOf(outputs.end - 1).end)};
 }
+
+// Memory is for so many inputs of an axis at once, however long it is.
+constexpr int64_t kStrip = 4096;
 
 uint8_t ToByte(int32_t sum) {
   return static_cast<uint8_t>(std::clamp(sum >> kFractionBits, 0, 255));
@@ -77,7 +106,28 @@ uint8_t ToByte(int32_t sum) {
 // Rows are handled eight at a time, transposed, so that one weight meets eight samples in a row.
 constexpr size_t kLanes = 8;
 
-// samples: [3 * in width][kLanes]; out: kLanes rows of 3 * windows.size() bytes.
+// For each output of a strip: its inputs, from the strip's first, and where their weights begin.
+struct Taps {
+  struct Window {
+    size_t first, count, weights;
+  };
+  std::vector<Window> windows;
+  std::vector<int32_t> weights;
+};
+
+Taps MakeTaps(const Axis& axis, const Range& outputs) {
+  const int64_t start = axis.WindowOf(outputs.begin).first;
+  Taps taps;
+  for (int i = outputs.begin; i < outputs.end; ++i) {
+    const Axis::Window w = axis.WindowOf(i);
+    taps.windows.push_back(
+        {static_cast<size_t>(w.first - start), static_cast<size_t>(w.size()), taps.weights.size()});
+    axis.AppendWeights(i, w.first, w.end, axis.SumOfWeights(i), taps.weights);
+  }
+  return taps;
+}
+
+// samples: [3 * inputs][kLanes]; out: kLanes rows of 3 * windows.size() bytes.
 GRAFT_WIDE_VECTORS
 void ConvolveLanes(const Taps& taps, const int32_t* samples, uint8_t* out) {
   const size_t row = 3 * taps.windows.size();
@@ -96,21 +146,71 @@ void ConvolveLanes(const Taps& taps, const int32_t* samples, uint8_t* out) {
   }
 }
 
-Image ResizeWidth(const Image& image, int width, Filter filter) {
-  const Taps taps = MakeTaps(image.width, width, filter);
-  const size_t in_row = 3 * static_cast<size_t>(image.width), out_row = 3 * taps.windows.size();
-  const auto height = static_cast<size_t>(image.height);
-  Image out{width, image.height, std::vector<uint8_t>(out_row * height)};
+const uint8_t* Pixel(const Image& image, int64_t x, int64_t y) {
+  return image.rgb.data() + 3 * (y * image.width + x);
+}
+uint8_t* Pixel(Image& image, int64_t x, int64_t y) {
+  return image.rgb.data() + 3 * (y * image.width + x);
+}
+
+// Output columns that read at most kStrip input columns: columns [at, at + strip.size()) of `out`.
+void ResizeStrip(const Image& image, const Range& rows, const Axis& axis, const Range& strip,
+                 int64_t at, Image& out) {
+  const Taps taps = MakeTaps(axis, strip);
+  const Range inputs = InputsOf(axis, strip);
+  const size_t in_row = size_t{3} * static_cast<size_t>(inputs.size());
+  const size_t out_row = 3 * taps.windows.size();
   std::vector<int32_t> samples(in_row * kLanes);
-  std::vector<uint8_t> rows(out_row * kLanes);
-  for (size_t y = 0; y < height; y += kLanes) {
-    const size_t count = std::min(kLanes, height - y);
+  std::vector<uint8_t> lanes(out_row * kLanes);
+  for (int64_t y = rows.begin; y < rows.end; y += kLanes) {
+    const size_t count = std::min(kLanes, static_cast<size_t>(rows.end - y));
     for (size_t r = 0; r < count; ++r) {
-      const uint8_t* in = image.rgb.data() + (y + r) * in_row;
+      const uint8_t* in = Pixel(image, inputs.begin, y + static_cast<int64_t>(r));
       for (size_t i = 0; i < in_row; ++i) samples[i * kLanes + r] = in[i];
     }
-    ConvolveLanes(taps, samples.data(), rows.data());
-    std::copy_n(rows.data(), count * out_row, out.rgb.data() + y * out_row);
+    ConvolveLanes(taps, samples.data(), lanes.data());
+    for (size_t r = 0; r < count; ++r)
+      std::copy_n(lanes.data() + r * out_row, out_row,
+                  Pixel(out, at, y - rows.begin + static_cast<int64_t>(r)));
+  }
+}
+
+// One output column that reads more: column `at` of `out`.
+void ResizeLongWindow(const Image& image, const Range& rows, const Axis& axis, int output,
+                      int64_t at, Image& out) {
+  const Axis::Window window = axis.WindowOf(output);
+  const double sum = axis.SumOfWeights(output);
+  std::vector<int32_t> sums(3 * static_cast<size_t>(rows.size()), kHalf), weights;
+  for (int64_t from = window.first; from < window.end; from += kStrip) {
+    weights.clear();
+    axis.AppendWeights(output, from, std::min(window.end, from + kStrip), sum, weights);
+    for (int y = rows.begin; y < rows.end; ++y) {
+      int32_t* const sums_of_row = &sums[3 * static_cast<size_t>(y - rows.begin)];
+      const uint8_t* in = Pixel(image, from, y);
+      for (const int32_t weight : weights)
+        for (size_t c = 0; c < 3; ++c) sums_of_row[c] += weight * *in++;
+    }
+  }
+  for (int y = 0; y < rows.size(); ++y)
+    std::transform(&sums[3 * static_cast<size_t>(y)], &sums[3 * static_cast<size_t>(y)] + 3,
+                   Pixel(out, at, y), ToByte);
+}
+
+// The columns of a result of `width` columns, of these rows of the image.
+Image ResizeWidth(const Image& image, const Range& rows, int width, const Range& columns,
+                  Filter filter) {
+  const Axis axis(image.width, width, filter);
+  Image out{columns.size(), rows.size(), {}};
+  out.rgb.resize(size_t{3} * static_cast<size_t>(out.width) * static_cast<size_t>(out.height));
+  for (int x = columns.begin; x < columns.end;) {
+    const int64_t start = axis.WindowOf(x).first;
+    int end = x;
+    while (end < columns.end && axis.WindowOf(end).end - start <= kStrip) ++end;
+    if (end > x)
+      ResizeStrip(image, rows, axis, {x, end}, x - columns.begin, out);
+    else
+      ResizeLongWindow(image, rows, axis, end++, x - columns.begin, out);
+    x = end;
   }
   return out;
 }
@@ -121,28 +221,44 @@ void AddRow(int32_t* __restrict sums, const uint8_t* __restrict in, int32_t weig
   for (size_t i = 0; i < n; ++i) sums[i] += weight * in[i];
 }
 
-Image ResizeHeight(const Image& image, int height, Filter filter) {
-  const Taps taps = MakeTaps(image.height, height, filter);
-  const size_t row = 3 * static_cast<size_t>(image.width);
-  Image out{image.width, height, std::vector<uint8_t>(row * taps.windows.size())};
-  std::vector<int32_t> sums(row);
-  for (size_t y = 0; y < taps.windows.size(); ++y) {
-    const Taps::Window& window = taps.windows[y];
+// The rows of a result of `height` rows, of these columns of the image. The image has rows from
+// `first_row` on of one of `in_height` rows.
+Image ResizeHeight(const Image& image, int first_row, int in_height, const Range& columns,
+                   int height, const Range& rows, Filter filter) {
+  const Axis axis(in_height, height, filter);
+  Image out{columns.size(), rows.size(), {}};
+  const size_t row = size_t{3} * static_cast<size_t>(out.width);
+  out.rgb.resize(row * static_cast<size_t>(out.height));
+  std::vector<int32_t> sums(row), weights;
+  for (int y = rows.begin; y < rows.end; ++y) {
+    const Axis::Window window = axis.WindowOf(y);
+    const double sum = axis.SumOfWeights(y);
     std::fill(sums.begin(), sums.end(), kHalf);
-    for (size_t t = 0; t < window.count; ++t)
-      AddRow(sums.data(), image.rgb.data() + (window.first + t) * row,
-             taps.weights[window.weights + t], row);
-    std::transform(sums.begin(), sums.end(), out.rgb.data() + y * row, ToByte);
+    for (int64_t from = window.first; from < window.end; from += kStrip) {
+      weights.clear();
+      axis.AppendWeights(y, from, std::min(window.end, from + kStrip), sum, weights);
+      for (size_t t = 0; t < weights.size(); ++t)
+        AddRow(sums.data(), Pixel(image, columns.begin, from + static_cast<int64_t>(t) - first_row),
+               weights[t], row);
+    }
+    std::transform(sums.begin(), sums.end(), Pixel(out, 0, y - rows.begin), ToByte);
   }
+  return out;
+}
+
+Image Cut(const Image& image, const Range& columns, const Range& rows) {
+  Image out{columns.size(), rows.size(), {}};
+  for (int y = rows.begin; y < rows.end; ++y)
+    out.rgb.insert(out.rgb.end(), Pixel(image, columns.begin, y), Pixel(image, columns.end, y));
   return out;
 }
 
 // Each pass rounds to bytes, so their order shows in the result. Pillow before 13 always begins
 // with the width; from 13.0 on it begins with the height when that loses more than twice as many
 // pixels as the width. (Observed on Pillow 13.0.0 for 3,000 random pairs of sizes.)
-bool HeightFirst(const Image& image, int width, int height) {
-  const int64_t height_loss = int64_t{image.height} - height;
-  const int64_t width_loss = int64_t{image.width} - width;
+bool HeightFirst(int in_width, int in_height, int width, int height) {
+  const int64_t height_loss = int64_t{in_height} - height;
+  const int64_t width_loss = int64_t{in_width} - width;
   return height_loss > 0 && height_loss > 2 * width_loss;
 }
 
@@ -155,21 +271,42 @@ std::string_view ToString(Filter filter) {
 Filter ParseFilter(std::string_view text) {
   for (Filter filter : {Filter::kBilinear, Filter::kBicubic})
     if (text == ToString(filter)) return filter;
-  Fail("filter: expected bilinear or bicubic, found '{}'{}", text,
-       DidYouMean(text, {"bilinear", "bicubic"}));
+  Fail("filter: expected bilinear or bicubic, found '{}'", text);
 }
 
 Image Resize(const Image& image, int width, int height, Filter filter) {
+  return Resize(image, width, height, filter, {0, 0, width, height});
+}
+
+Image Resize(const Image& image, int width, int height, Filter filter, const ImagePart& part) {
   GRAFT_CHECK(width > 0 && height > 0 && image.width > 0 && image.height > 0,
               "resize of {} x {} to {} x {}", image.width, image.height, width, height);
+  const Range columns{part.left, part.left + part.width}, rows{part.top, part.top + part.height};
+  GRAFT_CHECK(columns.begin >= 0 && columns.size() > 0 && columns.end <= width && rows.begin >= 0 &&
+                  rows.size() > 0 && rows.end <= height,
+              "columns {} to {} and rows {} to {} of {} x {}", columns.begin, columns.end,
+              rows.begin, rows.end, width, height);
   const bool wide = width != image.width, high = height != image.height;
-  if (wide && high) {
-    if (HeightFirst(image, width, height))
-      return ResizeWidth(ResizeHeight(image, height, filter), width, filter);
-    return ResizeHeight(ResizeWidth(image, width, filter), height, filter);
+  if (!wide && !high) return Cut(image, columns, rows);
+  if (!wide) return ResizeHeight(image, 0, image.height, columns, height, rows, filter);
+  if (!high) return ResizeWidth(image, rows, width, columns, filter);
+  if (HeightFirst(image.width, image.height, width, height)) {
+    const Range all{0, image.width};
+    return ResizeWidth(ResizeHeight(image, 0, image.height, all, height, rows, filter),
+                       {0, rows.size()}, width, columns, filter);
   }
-  if (wide) return ResizeWidth(image, width, filter);
-  return high ? ResizeHeight(image, height, filter) : image;
+  const Range inputs = InputsOf(Axis(image.height, height, filter), rows);
+  return ResizeHeight(ResizeWidth(image, inputs, width, columns, filter), inputs.begin,
+                      image.height, {0, columns.size()}, height, rows, filter);
+}
+
+int64_t ResizeBytes(int in_width, int in_height, int width, int height, const ImagePart& part) {
+  int64_t between = 0;
+  if (width != in_width && height != in_height)
+    between = HeightFirst(in_width, in_height, width, height) ? int64_t{in_width} * part.height
+                                                              : int64_t{in_height} * part.width;
+  constexpr int64_t kStrips = 2 << 20;  // samples, lanes and weights of a strip
+  return 3 * (between + int64_t{part.width} * part.height) + kStrips;
 }
 
 }  // namespace graft

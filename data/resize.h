@@ -13,7 +13,18 @@ std::string_view ToString(Filter filter);  // "bilinear", "bicubic"
 // Inverse of ToString; throws Error naming the text.
 Filter ParseFilter(std::string_view text);
 
-// REQUIRES: width, height > 0 and a non-empty image. Thread-safe; uses one thread.
+// A part of a resized image.
+struct ImagePart {
+  int left, top, width, height;
+};
+
+// REQUIRES: width, height > 0 and a non-empty image. Thread-safe; uses one thread. Works in strips:
+// what it needs beside the image is ResizeBytes, however long a side is.
 Image Resize(const Image& image, int width, int height, Filter filter);
+// This part of what it gives, without the rest. REQUIRES: the part is not empty and inside.
+Image Resize(const Image& image, int width, int height, Filter filter, const ImagePart& part);
+
+// Bytes at most, with the result.
+int64_t ResizeBytes(int in_width, int in_height, int width, int height, const ImagePart& part);
 
 }  // namespace graft

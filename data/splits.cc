@@ -1,29 +1,38 @@
 #include "data/splits.h"
 
 #include <algorithm>
-#include <fstream>
 
 #include "runtime/error.h"
+#include "runtime/io/atomic_file.h"
 
 namespace graft {
 
-std::vector<std::string> ReadLines(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) Fail("{}: cannot open the file", path);
-  std::vector<std::string> lines;
-  for (std::string line; std::getline(file, line);) {
-    if (!line.empty() && line.back() == '\r') line.pop_back();
-    lines.push_back(std::move(line));
-  }
-  if (file.bad()) Fail("{}: cannot read the file", path);
-  if (!lines.empty() && lines[0].starts_with("\xef\xbb\xbf")) lines[0].erase(0, 3);
-  return lines;
+void CheckExampleCount(size_t count, const std::string& where) {
+  if (count > kMaxExamples)
+    Fail("{}: expected at most {} examples in a data set, found more", where, kMaxExamples);
+}
+
+std::string ReadTextFile(const std::string& path, uint64_t max_bytes) {
+  std::string text = ReadFile(path, max_bytes);
+  if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
+  return text;
 }
 
 std::vector<std::string> ReadClassNames(const std::string& path) {
-  std::vector<std::string> names = ReadLines(path);
-  while (!names.empty() && names.back().find_first_not_of(" \t") == std::string::npos)
-    names.pop_back();
+  const std::string text = ReadTextFile(path, kMaxNamesBytes);
+  std::vector<std::string> names;
+  size_t named = 0;  // up to the last that is not blank
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\n', at), text.size());
+    std::string_view name = std::string_view(text).substr(at, end - at);
+    if (name.ends_with('\r')) name.remove_suffix(1);
+    names.emplace_back(name);
+    if (name.find_first_not_of(" \t") != name.npos) named = names.size();
+    if (named > static_cast<size_t>(kMaxClasses))
+      Fail("{}:{}: expected at most {} classes, found more", path, named, kMaxClasses);
+    at = end + 1;
+  }
+  names.resize(named);
   if (names.empty()) Fail("{}: expected a class name per line, found an empty file", path);
   return names;
 }
@@ -36,12 +45,6 @@ std::string FirstOf(const std::vector<std::string>& wanted, const std::vector<st
   for (const std::string& name : wanted)
     if (Contains(names, name)) return name;
   return "";
-}
-
-std::string ToLowerAscii(std::string text) {
-  for (char& c : text)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  return text;
 }
 
 void NoSuchSplit(const std::string& directory, std::string_view name,

@@ -9,18 +9,28 @@ namespace graft {
 // A label beyond this is a broken list, not a data set: a head that large would not fit anywhere.
 inline constexpr int kMaxClasses = 100'000;
 
-// Lines without their ends (LF or CRLF) and without a byte order mark.
-std::vector<std::string> ReadLines(const std::string& path);
+// Of a data set, and of its files: what is larger is refused before it is read, or when the example
+// too many is.
+inline constexpr size_t kMaxExamples = 1 << 24;
+inline constexpr uint64_t kMaxNamesBytes = 1 << 24, kMaxListBytes = 1 << 29;
+inline constexpr uint64_t kMaxTableBytes = uint64_t{1} << 31;
+inline constexpr size_t kMaxColumns = 1000;  // of a table
+inline constexpr uint64_t kMaxJsonLine = 1 << 20;
 
-// One class name a line, blank lines at the end left out. Throws Error if there is none.
+// Throws Error if `count` examples, the last of them at `where`, are too many.
+void CheckExampleCount(size_t count, const std::string& where);
+
+// The whole file without a byte order mark.
+std::string ReadTextFile(const std::string& path, uint64_t max_bytes);
+
+// One class name a line, blank lines at the end left out. Throws Error if there is none, and for
+// more than kMaxClasses.
 std::vector<std::string> ReadClassNames(const std::string& path);
 
 bool Contains(const std::vector<std::string>& names, std::string_view name);
 
 // The first of `wanted` that `names` contains, or "".
 std::string FirstOf(const std::vector<std::string>& wanted, const std::vector<std::string>& names);
-
-std::string ToLowerAscii(std::string text);
 
 [[noreturn]] void NoSuchSplit(const std::string& directory, std::string_view name,
                               const std::vector<std::string>& names);

@@ -12,6 +12,7 @@
 #include "data/text_rows.h"
 #include "runtime/error.h"
 #include "runtime/io/json.h"
+#include "runtime/utf8.h"
 
 namespace graft {
 namespace {
@@ -21,7 +22,9 @@ namespace fs = std::filesystem;
 const std::vector<std::string> kValidation = {"dev", "val", "valid", "validation"};
 
 struct RawExample {
-  std::string text, second, label;
+  std::string text;
+  std::optional<std::string> second;
+  std::string label;
   size_t line = 0;
 };
 
@@ -30,6 +33,7 @@ struct RawSplit {
   std::vector<RawExample> examples;
   bool pairs = false;
   bool named = false;  // a header or keys name the columns
+  size_t before = 0;   // examples of the splits before it
   std::string error;   // why there are no examples
 };
 
@@ -110,6 +114,7 @@ class RowReader {
     if (split_.pairs) e.second = std::move(fields[places_.second]);
     e.text = std::move(fields[places_.text]);
     e.line = line;
+    CheckExampleCount(split_.before + split_.examples.size() + 1, where);
     split_.examples.push_back(std::move(e));
   }
 
@@ -141,7 +146,7 @@ void ReadJsonLines(RawSplit& split, const TextColumns& asked, const std::string&
   std::optional<Places> places;
   ForEachLine(text, [&](std::string_view line, size_t number) {
     const std::string where = fmt::format("{}:{}", split.path, number);
-    const Json object = ParseJson(line, where);
+    const Json object = ParseJson(line, where, {.bytes = kMaxJsonLine});
     if (!object.is_object()) Fail("{}: expected an object, found {}", where, object.type_name());
     if (!places) {
       std::vector<std::string> keys;
@@ -151,19 +156,24 @@ void ReadJsonLines(RawSplit& split, const TextColumns& asked, const std::string&
       split.pairs = !places->names[1].empty();
     }
     const auto& [first, second, label] = places->names;
-    RawExample e{GetString(object, first, where), "", "", number};
+    RawExample e{GetString(object, first, where), {}, "", number};
     if (split.pairs) e.second = GetString(object, second, where);
     e.label = GetLabel(object, label, where);
+    CheckExampleCount(split.before + split.examples.size() + 1, where);
     split.examples.push_back(std::move(e));
   });
 }
 
 void ReadRows(const TextColumns& columns, const std::vector<std::string>& classes,
-              RawSplit& split) {
-  const std::string text = ReadUtf8File(split.path);
+              uint64_t bytes_left, RawSplit& split) {
+  std::error_code ignored;
+  if (const uint64_t bytes = fs::file_size(split.path, ignored); !ignored && bytes > bytes_left)
+    Fail("{}: {} bytes; expected at most {} in all tables of a data set", split.path, bytes,
+         kMaxTableBytes);
+  const std::string text = ReadUtf8File(split.path, bytes_left);
   switch (*FormatOf(split.path)) {
     case RowFormat::kTsv:
-      ForEachTsvRow(text, RowReader(split, columns, classes));
+      ForEachTsvRow(text, split.path, RowReader(split, columns, classes));
       break;
     case RowFormat::kCsv:
       ForEachCsvRow(text, split.path, RowReader(split, columns, classes));
@@ -175,17 +185,34 @@ void ReadRows(const TextColumns& columns, const std::vector<std::string>& classe
   if (split.examples.empty()) Fail("{}: expected texts with labels, found none", split.path);
 }
 
-RawSplit ReadSplit(const fs::path& path, const TextColumns& columns,
-                   const std::vector<std::string>& classes) {
+RawSplit ReadSplit(const fs::path& path, size_t before, uint64_t bytes_left,
+                   const TextColumns& columns, const std::vector<std::string>& classes) {
   RawSplit split;
   split.name = path.stem().string();
   split.path = path.string();
+  split.before = before;
   try {
-    ReadRows(columns, classes, split);
+    ReadRows(columns, classes, bytes_left, split);
   } catch (const Error& e) {
     split.error = e.what();
   }
   return split;
+}
+
+// All of them, within the bounds of a data set.
+std::vector<RawSplit> ReadSplits(const std::vector<fs::path>& paths, const TextColumns& columns,
+                                 const std::vector<std::string>& classes) {
+  std::vector<RawSplit> splits;
+  size_t examples = 0;
+  uint64_t bytes_left = kMaxTableBytes;
+  for (const fs::path& path : paths) {
+    splits.push_back(ReadSplit(path, examples, bytes_left, columns, classes));
+    examples += splits.back().examples.size();
+    std::error_code ignored;
+    const uint64_t bytes = fs::file_size(path, ignored);
+    if (!ignored && splits.back().error.empty()) bytes_left -= std::min(bytes_left, bytes);
+  }
+  return splits;
 }
 
 // -1 unless `text` is an integer from 0 to limit - 1.
@@ -291,8 +318,7 @@ TextDataset::TextDataset(const std::string& directory, const TextColumns& column
   const fs::path names = fs::path(directory) / "labels.txt";
   std::error_code ignored;
   if (fs::exists(names, ignored)) class_names_ = ReadLabelsFile(names.string());
-  std::vector<RawSplit> raw;
-  for (const fs::path& path : paths) raw.push_back(ReadSplit(path, columns, class_names_));
+  std::vector<RawSplit> raw = ReadSplits(paths, columns, class_names_);
   // A split that nobody asks for may be of another kind, such as a test set without labels. But the
   // first one tells the classes if labels.txt does not.
   const auto good = std::ranges::find(raw, "", &RawSplit::error);
@@ -344,7 +370,7 @@ std::string TextDataset::DefaultTestSplit() const {
 }
 
 std::vector<TextExample> Overlap(const TextSplit& a, const TextSplit& b) {
-  std::set<std::pair<std::string_view, std::string_view>> in_b;
+  std::set<std::pair<std::string_view, std::optional<std::string_view>>> in_b;
   for (const TextExample& e : b.examples) in_b.insert({e.text, e.second});
   std::vector<TextExample> both;
   for (const TextExample& e : a.examples)

@@ -6,6 +6,7 @@
 #include "data/splits.h"
 #include "data/text.h"
 #include "runtime/error.h"
+#include "runtime/utf8.h"
 
 namespace graft {
 namespace {
@@ -25,10 +26,8 @@ std::optional<RowFormat> FormatOf(const fs::path& path) {
 }
 
 std::vector<std::string> ReadLabelsFile(const std::string& path) {
-  ReadUtf8File(path);  // checks the encoding
+  ReadUtf8File(path, kMaxNamesBytes);  // checks the encoding
   std::vector<std::string> names = ReadClassNames(path);
-  if (names.size() > static_cast<size_t>(kMaxClasses))
-    Fail("{}: expected at most {} classes, found {}", path, kMaxClasses, names.size());
   std::unordered_map<std::string_view, size_t> lines;
   for (size_t i = 0; i < names.size(); ++i)
     if (const auto [other, is_new] = lines.emplace(names[i], i + 1); !is_new)

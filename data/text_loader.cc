@@ -39,29 +39,6 @@ TextLoader::TextLoader(std::span<const TextExample> examples, const Tokenize& to
   for (const TextExample& e : examples) labels_.push_back(e.label);
 }
 
-void TextLoader::Start(std::vector<size_t> order) {
-  for (size_t index : order) GRAFT_CHECK(index < size(), "example {} of {}", index, size());
-  order_ = std::move(order);
-  taken_ = 0;
-}
-
-size_t TextLoader::CountWithin(size_t count, size_t rows) const {
-  count = std::min(count, remaining());
-  size_t fits = 0;
-  for (size_t sum = 0; fits < count; ++fits) {
-    sum += length(order_[taken_ + fits]);
-    if (sum > rows && fits > 0) break;
-  }
-  return fits;
-}
-
-size_t TextLoader::Next(size_t count, const TextBatch& batch) {
-  GRAFT_CHECK(count <= remaining(), "{} examples asked for, {} left", count, remaining());
-  const size_t first = taken_;
-  taken_ += count;
-  return Write(std::span(order_).subspan(first, count), batch);
-}
-
 size_t TextLoader::Write(std::span<const size_t> examples, const TextBatch& batch) const {
   size_t row = 0;
   if (batch.offsets) batch.offsets[0] = 0;

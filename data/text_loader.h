@@ -1,12 +1,5 @@
-// Tokenized texts of a training or evaluation loop: all are tokenized once, when the loader is
-// made, and handed out in exactly the order asked for, as rows without padding.
-//
-//   TextLoader loader(split.examples, tokenize);
-//   loader.Start(order);                              // an epoch: indices into the examples
-//   while (loader.remaining()) {
-//     const size_t count = loader.CountWithin(batch, max_rows);
-//     loader.Next(count, {ids, types, positions, offsets, labels});
-//   }
+// The tokenized texts of a training or evaluation loop. All are tokenized once, when the loader is
+// made, and any of them are written as rows without padding.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -44,16 +37,8 @@ class TextLoader {
   size_t length(size_t example) const { return begin_[example + 1] - begin_[example]; }
   size_t longest() const { return longest_; }
 
-  // Begins an epoch; what an earlier one has left is dropped. Indices may repeat.
-  void Start(std::vector<size_t> order);
-  // Examples of the epoch that Next has not delivered yet.
-  size_t remaining() const { return order_.size() - taken_; }
-  // The largest number up to `count` of next examples that have at most `rows` rows together, but
-  // at least one if any remain.
-  size_t CountWithin(size_t count, size_t rows) const;
-  // Writes the next `count` examples and returns their rows. REQUIRES: count <= remaining().
-  size_t Next(size_t count, const TextBatch& batch);
-  // The same for any examples; threads may call it at once.
+  // Writes these examples, of which any may repeat, and returns their rows. Threads may call it at
+  // once.
   size_t Write(std::span<const size_t> examples, const TextBatch& batch) const;
 
  private:
@@ -61,8 +46,6 @@ class TextLoader {
   std::vector<size_t> begin_;         // [examples + 1]
   std::vector<int32_t> labels_;
   size_t longest_ = 0;
-  std::vector<size_t> order_;
-  size_t taken_ = 0;
 };
 
 }  // namespace graft

@@ -2,14 +2,13 @@
 
 #include <algorithm>
 
+#include "data/splits.h"
 #include "runtime/error.h"
-#include "runtime/io/atomic_file.h"
+#include "runtime/io/foreign_file.h"
 #include "runtime/utf8.h"
 
 namespace graft {
 namespace {
-
-constexpr uint64_t kMaxBytes = uint64_t{1} << 31;
 
 size_t LineOf(std::string_view text, size_t at) {
   return 1 + static_cast<size_t>(
@@ -35,11 +34,18 @@ void CheckEncoding(std::string_view text, const std::string& path) {
        path, LineOf(text, bad), static_cast<uint8_t>(text[bad]), GuessEncoding(text));
 }
 
+// A field more.
+std::string& AddField(std::vector<std::string>& fields, const std::string& path, size_t line) {
+  if (fields.size() == kMaxColumns)
+    Fail("{}:{}: expected at most {} columns, found more", path, line, kMaxColumns);
+  return fields.emplace_back();
+}
+
 }  // namespace
 
-std::string ReadUtf8File(const std::string& path) {
-  std::string text = ReadFile(path, kMaxBytes);
-  if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
+std::string ReadUtf8File(const std::string& path, uint64_t max_bytes) {
+  std::string text = ReadTextFile(path, max_bytes);
+  RefuseForeignText(path, text);
   CheckEncoding(text, path);
   return text;
 }
@@ -54,13 +60,13 @@ void ForEachLine(std::string_view text, const std::function<void(std::string_vie
   }
 }
 
-void ForEachTsvRow(std::string_view text, const RowSink& row) {
+void ForEachTsvRow(std::string_view text, const std::string& path, const RowSink& row) {
   std::vector<std::string> fields;
   ForEachLine(text, [&](std::string_view line, size_t number) {
     fields.clear();
     for (size_t at = 0; at <= line.size();) {
       const size_t end = std::min(line.find('\t', at), line.size());
-      fields.emplace_back(line.substr(at, end - at));
+      AddField(fields, path, number) = line.substr(at, end - at);
       at = end + 1;
     }
     row(fields, number);
@@ -96,7 +102,7 @@ void ForEachCsvRow(std::string_view text, const std::string& path, const RowSink
       continue;
     }
     while (true) {
-      std::string& field = fields.emplace_back();
+      std::string& field = AddField(fields, path, line);
       if (at < text.size() && text[at] == '"') {
         quoted(field);
       } else {

@@ -2,6 +2,7 @@
 // and JSON lines. Encodings are checked; every error names file and line.
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -11,14 +12,14 @@ namespace graft {
 
 enum class RowFormat { kTsv, kCsv, kJsonl };
 
-// The whole file as UTF-8 without its byte order mark; LF, CRLF as they are. Throws Error for other
-// encodings, with a way to convert them.
-std::string ReadUtf8File(const std::string& path);
+// The whole file as UTF-8 without its byte order mark; LF, CRLF as they are. Throws Error for more
+// bytes, and for other encodings, with a way to convert them.
+std::string ReadUtf8File(const std::string& path, uint64_t max_bytes);
 
 // Calls row(fields, line) for every row but blank lines; `line` counts from 1 and is the first of a
-// row that spans several. The fields may be moved from.
+// row that spans several. The fields may be moved from. Throws Error for more than kMaxColumns.
 using RowSink = std::function<void(std::vector<std::string>& fields, size_t line)>;
-void ForEachTsvRow(std::string_view text, const RowSink& row);
+void ForEachTsvRow(std::string_view text, const std::string& path, const RowSink& row);
 void ForEachCsvRow(std::string_view text, const std::string& path, const RowSink& row);
 
 // Calls line(text, number) for every line that is not blank.

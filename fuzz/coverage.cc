@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <vector>
 
 extern "C" char __executable_start;  // of the linker; addresses differ from run to run
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "models/transformer.h"
-#include "ops/ops.h"
+#include "ops/row_sets.h"
 
 namespace graft {
 
@@ -25,9 +25,10 @@ void CheckConfig(const BertConfig& c, const std::string& where) {
   for (double rate : {c.hidden_dropout, c.attention_dropout, c.classifier_dropout})
     if (!(rate >= 0 && rate < 1)) Fail("{}: dropout {}, expected 0 to below 1", where, rate);
   CheckActivation(c.activation, where);
+  if (c.activation == "swiglu") Fail("{}: activation 'swiglu': a BERT has no gated MLP", where);
   const std::vector<std::string> pools{"pooler", "cls", "mean"};
   if (std::find(pools.begin(), pools.end(), c.pool) == pools.end())
-    Fail("{}: pool '{}'{}", where, c.pool, DidYouMean(c.pool, pools));
+    Fail("{}: pool '{}'; known: {}", where, c.pool, fmt::join(pools, ", "));
 }
 
 namespace {
@@ -42,8 +43,7 @@ class Builder {
     };
     const ValueId ids = tokens("ids"), types = tokens("type_ids"), positions = tokens("positions");
     offsets_ = g_.AddInput("offsets", {DType::kI32, {Dim(1, 1, 0)}});
-    if (b_.hidden_dropout > 0 || b_.classifier_dropout > 0)
-      rng_ = g_.AddInput("rng", {DType::kI32, {2}});
+    if (b_.hidden_dropout > 0 || b_.classifier_dropout > 0) g_.AddInput("rng", {DType::kI32, {2}});
     ValueId x = Embed(ids, types, positions);
     for (int64_t i = 0; i < c_.depth; ++i) x = Block(x, i);
     g_.SetName(x, "hidden");
@@ -65,9 +65,9 @@ class Builder {
     g_.SetOutput("losses", CrossEntropy(g_, logits, labels, b_.label_smoothing));
   }
 
-  // Rows of [R,D] that belong to sequences by `offsets`; the stream is the scope's name.
-  ValueId Drop(ValueId x, ValueId offsets, double p, const std::string& stream) {
-    return p > 0 ? Dropout(g_, x, offsets, rng_, {p, false, b_.seed, stream}) : x;
+  // The stream is the scope's name.
+  ValueId Drop(ValueId x, double p, const std::string& stream) {
+    return p > 0 ? rows_.Drop(x, {p, false, b_.seed, stream}) : x;
   }
 
   ValueId Embed(ValueId ids, ValueId types, ValueId positions) {
@@ -78,7 +78,7 @@ class Builder {
     };
     const ValueId words = rows("word", c_.vocab, ids), kinds = rows("type", c_.types, types);
     const ValueId sum = Add(g_, Add(g_, words, kinds), rows("position", c_.positions, positions));
-    return Drop(Norm(g_, sum, "norm", c_.eps), offsets_, b_.hidden_dropout, "embed.dropout");
+    return Drop(Norm(g_, sum, "norm", c_.eps), b_.hidden_dropout, "embed.dropout");
   }
 
   ValueId Block(ValueId x, int64_t i) {
@@ -88,7 +88,7 @@ class Builder {
     return PostNormBlock(g_, x, offsets_, shape, [&](ValueId branch, std::string_view edge) {
       if (b_.hidden_dropout <= 0) return branch;
       const std::string name = fmt::format("{}_dropped", edge);
-      return Edge(g_, name, Drop(branch, offsets_, b_.hidden_dropout, g_.scope + "." + name));
+      return Edge(g_, name, Drop(branch, b_.hidden_dropout, g_.scope + "." + name));
     });
   }
 
@@ -112,7 +112,7 @@ class Builder {
     ValueId pooled = Pool(x);
     if (b_.classifier_dropout > 0) {
       Scope scope(g_, "head");
-      pooled = Drop(pooled, Offsets(g_, 1), b_.classifier_dropout, "head.dropout");
+      pooled = Drop(pooled, b_.classifier_dropout, "head.dropout");
     }
     return Dense(g_, pooled, "head", c_.classes);
   }
@@ -130,7 +130,8 @@ class Builder {
   const BertConfig& c_;
   const BertBuild& b_;
   Graph g_;
-  ValueId offsets_, rng_;
+  RowSets rows_{g_};
+  ValueId offsets_;
 };
 
 }  // namespace

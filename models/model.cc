@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "models/transformer.h"
+#include "models/arch_text.h"
 
 namespace graft {
 namespace {
@@ -26,6 +26,11 @@ std::vector<std::string> ModelNames() {
 }
 
 ModelConfig ModelByName(const std::string& name) {
+  if (name.find('(') != std::string::npos) {
+    const ModelConfig config = ParseArch(name).config;
+    CheckConfig(config, name);
+    return config;
+  }
   const std::vector<std::string> bert = BertNames();
   if (std::ranges::find(bert, name) != bert.end()) return BertByName(name);
   if (IsBert(name)) Fail("no architecture '{}'{}", name, DidYouMean(name, bert));
@@ -36,13 +41,12 @@ std::string ArchitectureName(const ModelConfig& config) {
   return std::visit(Cases{[](const VitConfig& c) {
                             for (const std::string& name : VitNames()) {
                               VitConfig named = VitByName(name);
-                              named.classes = c.classes, named.eps = c.eps, named.gelu = c.gelu;
+                              named.classes = c.classes, named.eps = c.eps;
+                              if (c.gelu != "swiglu" && named.gelu != "swiglu") named.gelu = c.gelu;
                               if (named.tokens == c.tokens) named.pool = c.pool;
                               if (named == c) return name;
                             }
-                            return fmt::format(
-                                "vit(width={},depth={},heads={},mlp={},patch={},image={})", c.width,
-                                c.depth, c.heads, c.mlp_width, c.patch_size, c.image_size);
+                            return DescribeArch(c);
                           },
                           [](const BertConfig& c) {
                             for (const std::string& name : BertNames()) {
@@ -51,8 +55,7 @@ std::string ArchitectureName(const ModelConfig& config) {
                                   named.heads == c.heads && named.mlp_width == c.mlp_width)
                                 return name;
                             }
-                            return fmt::format("bert(width={},depth={},heads={},mlp={},vocab={})",
-                                               c.width, c.depth, c.heads, c.mlp_width, c.vocab);
+                            return DescribeArch(c);
                           }},
                     config);
 }

@@ -10,11 +10,13 @@ namespace graft {
 
 using ModelConfig = std::variant<VitConfig, BertConfig>;
 
-// By architecture name, "vit_base_patch16_224" or "bert_base"; Error with the nearest name.
+// Returns the model of an architecture name, "vit_base_patch16_224" or "bert_base", or by
+// description, as "vit(width=64,depth=2,heads=4,mlp=256)" (arch_text.h); Error with the nearest
+// name.
 ModelConfig ModelByName(const std::string& name);
 std::vector<std::string> ModelNames();
 // The name whose table entry agrees in sizes (not in classes, eps, activation, pooling), or a
-// description such as "bert(width=24,...)".
+// description that ModelByName reads.
 std::string ArchitectureName(const ModelConfig& config);
 
 std::string SizesText(const ModelConfig& config);  // "width 384, depth 6, mlp 1536"

@@ -10,13 +10,13 @@
 namespace graft {
 
 const std::vector<std::string>& Activations() {
-  static const std::vector<std::string> kNames{"erf", "tanh", "relu"};
+  static const std::vector<std::string> kNames{"erf", "tanh", "relu", "quick", "silu", "swiglu"};
   return kNames;
 }
 
 void CheckActivation(const std::string& activation, const std::string& where) {
   if (std::ranges::find(Activations(), activation) == Activations().end())
-    Fail("{}: activation '{}'{}", where, activation, DidYouMean(activation, Activations()));
+    Fail("{}: activation '{}'; known: {}", where, activation, fmt::join(Activations(), ", "));
 }
 
 namespace {
@@ -29,10 +29,10 @@ int64_t Columns(const Graph& g, ValueId x) { return g.shape(x)[1].constant; }
 
 }  // namespace
 
-ValueId Dense(Graph& g, ValueId x, std::string_view name, int64_t out) {
+ValueId Dense(Graph& g, ValueId x, std::string_view name, int64_t out, bool bias) {
   Scope scope(g, name);
   const ValueId weight = g.AddParam(Full(g, "weight"), {out, Columns(g, x)});
-  return Linear(g, x, weight, g.AddParam(Full(g, "bias"), {out}));
+  return Linear(g, x, weight, bias ? g.AddParam(Full(g, "bias"), {out}) : ValueId{});
 }
 
 ValueId Norm(Graph& g, ValueId x, std::string_view name, double eps) {
@@ -43,7 +43,19 @@ ValueId Norm(Graph& g, ValueId x, std::string_view name, double eps) {
 
 ValueId Activate(Graph& g, ValueId x, const std::string& activation) {
   Scope scope(g, "act");
-  return g.Add1(activation == "erf" ? kGelu : activation == "tanh" ? kGeluTanh : kRelu, {x});
+  if (activation == "swiglu") {
+    const int64_t half = Columns(g, x) / 2;
+    return Mul(g, g.Add1(kSilu, {SliceCols(g, x, 0, half)}), SliceCols(g, x, half, half));
+  }
+  if (activation == "quick") {  // silu(1.702 x) / 1.702
+    constexpr double kSlope = 1.702;
+    return Scale(g, g.Add1(kSilu, {Scale(g, x, kSlope)}), 1 / kSlope);
+  }
+  const OpDef& op = activation == "erf"    ? kGelu
+                    : activation == "tanh" ? kGeluTanh
+                    : activation == "silu" ? kSilu
+                                           : kRelu;
+  return g.Add1(op, {x});
 }
 
 ValueId Edge(Graph& g, std::string_view name, ValueId v) {
@@ -53,12 +65,30 @@ ValueId Edge(Graph& g, std::string_view name, ValueId v) {
 
 namespace {
 
+ValueId NormHeads(Graph& g, ValueId x, std::string_view name, const BlockShape& s) {
+  return JoinHeads(g, Norm(g, SplitHeads(g, x, s.heads), name, s.eps), s.heads);
+}
+
+// The branch as it joins the residual stream, scaled by column (LayerScale: Touvron et al. 2021,
+// arXiv 2103.17239).
+ValueId Scaled(Graph& g, ValueId branch, std::string_view name, std::string_view edge,
+               const BlockShape& s) {
+  if (!s.layer_scale) return branch;
+  ValueId scaled;
+  {
+    Scope scope(g, name);
+    scaled = Mul(g, branch, g.AddParam(Full(g, "gamma"), {s.width}));
+  }
+  return Edge(g, edge, scaled);
+}
+
 ValueId SelfAttention(Graph& g, ValueId a, ValueId offsets, const BlockShape& s) {
   ValueId context, o;
   {
     Scope scope(g, "attn");
-    const ValueId q = Dense(g, a, "q", s.width), k = Dense(g, a, "k", s.width),
-                  v = Dense(g, a, "v", s.width);
+    ValueId q = Dense(g, a, "q", s.width, s.qkv_bias), k = Dense(g, a, "k", s.width, s.qkv_bias);
+    const ValueId v = Dense(g, a, "v", s.width, s.qkv_bias);
+    if (s.qk_norm) q = NormHeads(g, q, "q_norm", s), k = NormHeads(g, k, "k_norm", s);
     const double scale = 1 / std::sqrt(static_cast<double>(s.width / s.heads));
     context = g.Add1(kAttention, {q, k, v, offsets, offsets},
                      AttentionAttrs{.heads = s.heads, .scale = scale});
@@ -72,7 +102,7 @@ ValueId Mlp(Graph& g, ValueId m, const BlockShape& s) {
   ValueId h, act, u;
   {
     Scope scope(g, "mlp");
-    h = Dense(g, m, "fc1", s.mlp_width);
+    h = Dense(g, m, "fc1", s.mlp_width * (s.activation == "swiglu" ? 2 : 1));
     act = Activate(g, h, s.activation);
     u = Dense(g, act, "fc2", s.width);
   }
@@ -85,10 +115,10 @@ ValueId Mlp(Graph& g, ValueId m, const BlockShape& s) {
 ValueId PreNormBlock(Graph& g, ValueId x, ValueId offsets, const BlockShape& s,
                      const OnBranch& on_branch) {
   const ValueId a = Edge(g, "a", Norm(g, x, "norm1", s.eps));
-  const ValueId o = SelfAttention(g, a, offsets, s);
+  const ValueId o = Scaled(g, SelfAttention(g, a, offsets, s), "ls1", "o_scaled", s);
   const ValueId x1 = Edge(g, "x1", Add(g, x, on_branch(o, "o")));
   const ValueId m = Edge(g, "m", Norm(g, x1, "norm2", s.eps));
-  const ValueId u = Mlp(g, m, s);
+  const ValueId u = Scaled(g, Mlp(g, m, s), "ls2", "u_scaled", s);
   return Edge(g, "y", Add(g, x1, on_branch(u, "u")));
 }
 

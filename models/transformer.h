@@ -10,16 +10,21 @@ namespace graft {
 
 struct BlockShape {
   int64_t width = 768, heads = 12, mlp_width = 3072;
-  double eps = 1e-6;               // of both layer norms
+  double eps = 1e-6;               // of all layer norms
   std::string activation = "erf";  // one of Activations()
+  bool qkv_bias = true;
+  bool layer_scale = false;  // a gain for each column of both branches: ls1.gamma, ls2.gamma [D]
+  bool qk_norm = false;  // layer norms over each head of q and k: attn.{q_norm,k_norm} [D/heads]
 };
-// GELU by the error function, GELU by its tanh approximation, max(0, x).
+// erf: GELU by the error function. tanh: GELU by its tanh approximation. relu: max(0, x). quick:
+// x sigmoid(1.702 x). silu: x sigmoid(x). swiglu: a gated MLP, silu(a) * b of the two halves a, b
+// of fc1's 2 mlp_width results (Shazeer 2020, arXiv 2002.05202).
 const std::vector<std::string>& Activations();
-// Throws Error with the nearest name.
+// Throws Error with the known names.
 void CheckActivation(const std::string& activation, const std::string& where);
 
 // x [R,in] -> [R,out]; parameters SCOPE.NAME.{weight [out,in], bias [out]}.
-ValueId Dense(Graph& g, ValueId x, std::string_view name, int64_t out);
+ValueId Dense(Graph& g, ValueId x, std::string_view name, int64_t out, bool bias = true);
 // Over the columns; parameters SCOPE.NAME.{weight,bias}.
 ValueId Norm(Graph& g, ValueId x, std::string_view name, double eps);
 ValueId Activate(Graph& g, ValueId x, const std::string& activation);
@@ -32,7 +37,8 @@ using OnBranch = std::function<ValueId(ValueId branch, std::string_view edge)>;
 
 // Both take rows [R,D] with the sequences' offsets and build in the current scope, "blocks.N":
 // layers attn.{q,k,v,o}, mlp.{fc1,fc2}, norm1, norm2; edges c (attention context), o (projection),
-// h, g (before and after the activation), u (fc2), and those below.
+// h, g (before and after the activation), u (fc2), with LayerScale o_scaled, u_scaled, and those
+// below.
 //
 //   a = norm1(x);  x1 = x + o(a);  m = norm2(x1);  y = x1 + u(m)         edges a, x1, m, y
 ValueId PreNormBlock(Graph& g, ValueId x, ValueId offsets, const BlockShape& shape,

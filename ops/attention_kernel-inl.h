@@ -7,7 +7,7 @@
 namespace graft {
 namespace {
 
-constexpr int64_t kScoreFloats = 32768;  // of a block of scores: 128 KiB, half of a small L2
+constexpr int64_t kScoreFloats = 32768;  // a block of scores has 128 KiB, half of a small L2
 constexpr int64_t kMostBlockRows = 192;
 
 int64_t RoundUp(int64_t x, int64_t to) { return CeilDiv(x, to) * to; }
@@ -44,16 +44,16 @@ namespace {
 // of two, which few sets of L1 serve: whatever is read more than once is copied to adjacent rows of
 // `cols` floats, zero behind d.
 struct Head {
-  int64_t width, d, cols,
-      first_col;          // columns of all heads, of this one, rounded up; where it begins
-  Segment queries, rows;  // rows: own keys; the prefix follows
-  int64_t keys, padded;   // padded: to whole vectors
+  int64_t width, d;         // columns of all heads, and of this one
+  int64_t cols, first_col;  // d rounded up to whole vectors, and the column where the head begins
+  Segment queries, rows;    // `rows` are the keys but for those of the prefix, which follow
+  int64_t keys, padded;     // `padded` is keys rounded up to whole vectors
   const float *prefix_k, *prefix_v;
   const float* bias;  // [padded], the mask, or null
   int64_t blocks;     // of query rows
 };
 
-// `rows` rows of x times scale.
+// Copies `rows` rows of x times scale.
 void CopyBlock(const Head& h, const float* x, int64_t rows, float scale, float* to) {
   const GemmTag d;
   const auto vscale = hn::Set(d, scale);
@@ -67,14 +67,14 @@ void CopyBlock(const Head& h, const float* x, int64_t rows, float scale, float* 
   }
 }
 
-// Own rows, then those of the prefix.
+// Copies the sequence's own rows and, behind them, those of the prefix.
 const float* CopyKeys(const Head& h, const float* own, const float* prefix, float* to) {
   CopyBlock(h, own + h.rows.begin * h.width, h.rows.size(), 1, to);
   if (prefix) CopyBlock(h, prefix, h.keys - h.rows.size(), 1, to + h.rows.size() * h.cols);
   return to;
 }
 
-// Query rows of a block: so many that the scores stay in L2.
+// How many query rows a block has, so that the scores stay in L2.
 int64_t BlockRows(int64_t padded) {
   const int64_t rows = std::min(kMostBlockRows, kScoreFloats / std::max<int64_t>(1, padded));
   return std::max<int64_t>(24, rows / 24 * 24);
@@ -102,7 +102,7 @@ Head MakeHead(const AttentionArgs& x, int64_t sequence, int64_t head, Workspace&
   return h;
 }
 
-// The transpose of x [keys, cols] as panels.
+// Packs the transpose of x [keys, cols] as panels.
 int64_t PackedFloats(int64_t k, int64_t n) { return k * RoundUp(n, kGemmNr); }
 const float* PackTranspose(const Head& h, const float* x, float* packed) {
   for (int64_t col = 0; col < h.keys; col += kGemmNr)
@@ -120,7 +120,7 @@ struct Panels {
   int64_t row, panel;  // strides from row to row, from panel to panel
 };
 
-// c [m, n] (+)= alpha a b (+ bias); a [m, k], n in whole vectors.
+// Computes c [m, n] (+)= alpha a b (+ bias) for a [m, k]. REQUIRES: n is a whole number of vectors.
 void Product(int64_t m, int64_t n, int64_t k, float alpha, const Strided& a, const Panels& b,
              const float* bias, float* c, int64_t ldc, bool accumulate) {
   TileArgs t{};
@@ -144,14 +144,15 @@ void Product(int64_t m, int64_t n, int64_t k, float alpha, const Strided& a, con
   }
 }
 
-// b of PackTranspose.
+// The product of a block of rows with all keys; b comes from PackTranspose.
 void ProductKeys(const Head& h, int64_t m, const float* a, const float* b, const float* bias,
                  float* c) {
   Product(m, h.padded, h.d, 1, {a, h.cols, 1}, {b, kGemmNr, kGemmNr * h.d}, bias, c, h.padded,
           false);
 }
 
-// c [m, cols] of adjacent rows; b [k, cols] too.
+// The product with the columns of a head, where rows of c [m, cols] and of b [k, cols] are
+// adjacent.
 void ProductCols(const Head& h, int64_t m, int64_t k, float alpha, const Strided& a, const float* b,
                  float* c, bool accumulate) {
   Product(m, h.cols, k, alpha, a, {b, h.cols, kGemmNr}, nullptr, c, h.cols, accumulate);

@@ -33,7 +33,7 @@ struct AttentionArgs {
 };
 struct AttentionGradArgs : AttentionArgs {
   const float *context = nullptr, *lse = nullptr, *dcontext = nullptr;
-  float *dq = nullptr, *dk = nullptr, *dv = nullptr;  // null: not wanted
+  float *dq = nullptr, *dk = nullptr, *dv = nullptr;  // null if not wanted
   float *dprefix_k = nullptr, *dprefix_v = nullptr;   // both or none
 };
 

@@ -1,7 +1,6 @@
 #include "ops/gemm_core.h"
 
 #include <algorithm>
-#include <array>
 
 #include "ops/targets.h"
 #include "runtime/error.h"

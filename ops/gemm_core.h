@@ -42,9 +42,9 @@ struct GemmShape {
   bool a_by_rows = true;  // A has col_stride == 1; otherwise it is packed in the scratch
 };
 
-// Block sizes. A pure function of the shape and the SIMD target of this process, without
-// allocation: where k is the rows of a batch, plan each call anew; the scratch of a larger k is
-// enough.
+// Block sizes, which are a pure function of the shape and the SIMD target of this process. Planning
+// allocates nothing: where k is the rows of a batch, each call is planned anew. The scratch of a
+// larger k is enough.
 struct GemmPlan {
   GemmShape shape;
   int64_t panel = 0;               // columns of a panel of B
@@ -55,13 +55,14 @@ struct GemmPlan {
 };
 GemmPlan PlanGemm(const GemmShape& shape);
 
-// Floats as [panel][k][panel width], the last panel filled up with zeros. The width is that of the
-// SIMD target, so packed data belongs to this process. PackB is parallel inside.
+// Packed floats lie as [panel][k][panel width], with the last panel filled up with zeros. The width
+// is that of the SIMD target, so packed data belongs to this process. PackB is parallel inside.
 size_t PackedBytes(int64_t k, int64_t n);
 void PackB(const MatrixView& b, int64_t k, int64_t n, float* packed) noexcept;
 
-// What tells the SIMD target that runs, too: hwy::SupportedTargets() must not be asked, as in
-// Highway 1.0.3 it undoes DisableTargets, so that a user's limit (--isa) would be lost.
+// The width of a panel also tells which SIMD target runs: hwy::SupportedTargets() must not be
+// asked, as in Highway 1.0.3 it undoes DisableTargets, so that a user's limit (--isa) would be
+// lost.
 constexpr int64_t kAvx512Panel = 64;  // columns of a panel with AVX-512; with less, fewer
 
 struct GemmB {
@@ -69,8 +70,8 @@ struct GemmB {
   MatrixView view;                // else
 };
 
-// C has m <= plan.shape.m rows of stride ldc. `scratch`: plan.scratch_bytes, 64-byte aligned.
-// Parallel inside. A, B and scratch overlap neither each other nor C.
+// C has m <= plan.shape.m rows of stride ldc, and `scratch` has plan.scratch_bytes, 64-byte
+// aligned. The product is parallel inside. A, B and scratch overlap neither each other nor C.
 void Gemm(const GemmPlan& plan, int64_t m, const MatrixView& a, const GemmB& b, float* c,
           int64_t ldc, const GemmEpilogue& epilogue, std::byte* scratch) noexcept;
 

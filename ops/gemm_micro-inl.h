@@ -1,5 +1,5 @@
 // The inner kernels of matrix products, for files compiled once per SIMD target: a tile of C kept
-// in registers. Single-threaded, no allocation.
+// in registers. They run on one thread and allocate nothing.
 //
 // Every element of C is one chain of multiply-adds over k, in order, whatever the tile, its
 // position and its neighbours are: rows and columns computed together or apart give the same bits.
@@ -55,8 +55,8 @@ HWY_INLINE void Unroll(const F& f) {
   (std::make_index_sequence<N>());
 }
 
-// acc + a b. Given a choice of forms, gcc 12 permutes the 16 registers of AVX2 from step to step,
-// with moves and spills that cost a tenth of a tile's rate.
+// Returns acc + a b. Given a choice of forms, gcc 12 permutes the 16 registers of AVX2 from step to
+// step, with moves and spills that cost a tenth of a tile's rate.
 template <class V>
 HWY_INLINE V TileMulAdd(V a, V b, V acc) {
 #if HWY_TARGET == HWY_AVX2
@@ -152,7 +152,8 @@ HWY_NOINLINE void TileBy(const TileArgs& t) {
   };
   const auto step_by_rows = [&](int64_t offset_a, int64_t offset_b) HWY_ATTR
       __attribute__((always_inline)) {
-    // Else the compiler computes each row's address in each step ahead and runs out of registers.
+    // Otherwise the compiler computes each row's address in each step ahead and runs out of
+    // registers.
     __asm__ volatile("" : "+r"(row));
     step(
         GRAFT_EACH(i) { return a[i / 3] + static_cast<int64_t>(i % 3) * row + offset_a; },
@@ -257,8 +258,8 @@ inline HWY_NOINLINE void TileOfPartVectors(int64_t rows, int64_t cols, const Til
   for (int64_t r = 0; r < rows; ++r) std::memcpy(t.out + r * t.out_row, tile + r * kGemmNr, bytes);
 }
 
-// As Tile, for rows <= kGemmMr and any cols <= kGemmNr: reads and writes no column beyond them (B
-// is a whole panel).
+// The same as Tile for rows <= kGemmMr and any cols <= kGemmNr: no column beyond them is read or
+// written (but B is a whole panel).
 HWY_INLINE void TileOf(int64_t rows, int64_t cols, const TileArgs& t) {
   if (cols % kGemmLanes == 0) {
     TileFor(rows, cols)(t);

@@ -1,5 +1,5 @@
-// The packing of matrices for the tiles of gemm_micro-inl.h, for files compiled once per SIMD
-// target. Single-threaded, no allocation.
+// Functions that pack matrices for the tiles of gemm_micro-inl.h, for files compiled once per SIMD
+// target. They run on one thread and allocate nothing.
 #if defined(GRAFT_OPS_GEMM_PACK_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef GRAFT_OPS_GEMM_PACK_INL_H_
 #undef GRAFT_OPS_GEMM_PACK_INL_H_
@@ -19,7 +19,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace graft::HWY_NAMESPACE {
 
-// A panel: packed[k][c] = b[k][c] for k < rows, c < cols, zero for cols <= c < kGemmNr.
+// Packs a panel: packed[k][c] = b[k][c] for k < rows, c < cols, and zero for cols <= c < kGemmNr.
 inline void PackPanel(const float* b, int64_t k_stride, int64_t c_stride, int64_t rows,
                       int64_t cols, float* HWY_RESTRICT packed) {
   int64_t c = 0;
@@ -77,8 +77,8 @@ inline void PackPanel(const float* b, int64_t k_stride, int64_t c_stride, int64_
   }
 }
 
-// Rows of panel p of chunk i; the same cut for packing and for multiplying. Even pieces: tiles of
-// 5 and 6 rows are faster than 6, 6, ... and a last one of 1.
+// The rows of panel p of chunk i, by which A is both packed and multiplied. Pieces are even,
+// because tiles of 5 and 6 rows are faster than 6, 6, ... and a last one of 1.
 inline Piece RowPiece(int64_t m, int64_t row_chunks, int64_t i, int64_t p) {
   const Piece chunk = EvenPiece(m, row_chunks, i);
   const Piece piece = EvenPiece(chunk.size, CeilDiv(chunk.size, kGemmMr), p);
@@ -88,8 +88,8 @@ inline int64_t RowPieces(int64_t m, int64_t row_chunks, int64_t i) {
   return CeilDiv(EvenPiece(m, row_chunks, i).size, kGemmMr);
 }
 
-// Piece i of packing B, which is cut along the dimension that is not contiguous in memory: all rows
-// of a panel, or kSlab rows of all panels.
+// B is packed in pieces, cut along the dimension that is not contiguous in memory: a piece is all
+// rows of a panel, or kSlab rows of all panels.
 constexpr int64_t kSlab = 16;
 inline int64_t PackBPieces(const MatrixView& b, int64_t k, int64_t n) {
   return b.col_stride == 1 ? CeilDiv(k, kSlab) : CeilDiv(n, kGemmNr);
@@ -105,7 +105,7 @@ inline void PackBPiece(const MatrixView& b, int64_t k, int64_t n, int64_t i, flo
   }
 }
 
-// Chunk i of A for one block of k: pieces of [k][rows], at `packed` + first row * k.
+// Packs chunk i of A for one block of k, as pieces of [k][rows] at `packed` + first row * k.
 inline void PackAChunk(const MatrixView& a, int64_t m, int64_t row_chunks, int64_t i, int64_t k,
                        float* packed) {
   for (int64_t p = 0; p < RowPieces(m, row_chunks, i); ++p) {

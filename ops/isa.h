@@ -4,8 +4,9 @@
 
 namespace graft {
 
-// "avx512", "avx2" or "sse4": Highway's dispatch and oneDNN use nothing above it. Call before any
-// session is built. Throws Error for another name, or for one that this CPU lacks.
+// Lets Highway's dispatch and oneDNN use nothing above "avx512", "avx2" or "sse4". It must be
+// called before any session is built. Throws Error for another name, or for one that this CPU
+// lacks.
 void LimitIsa(const std::string& name);
 // Throws as LimitIsa does, and changes nothing.
 void CheckIsa(const std::string& name);

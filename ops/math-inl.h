@@ -1,12 +1,12 @@
-// Elementary functions on f32 vectors: Exp, Tanh, Erf, NormalCdf, the two GELUs. For files compiled
-// once per SIMD target. All keep NaN, and overflow and saturate as the C library's do, which
-// hwy/contrib/math does not (Exp(NaN) = 0, Exp(200) = 0).
+// Elementary functions on f32 vectors: Exp, Tanh, NormalCdf, the two GELUs. Files that include this
+// one are compiled once per SIMD target. All keep NaN, and overflow and saturate as the C library's
+// do, which hwy/contrib/math does not (Exp(NaN) = 0, Exp(200) = 0).
 //
 // Greatest errors in units in the last place (tests/math_test.cc): Exp and ExpOfNegative 1.5, Tanh
-// 4, Erf 3; NormalCdf and GeluErf 8 (40 without FMA), also in the negative tail, where results
-// below 6e-35 may be 0; GeluTanh 200 in its tail, where the formula itself magnifies the rounding
-// of w. Do not include hwy/contrib/math beside it: its functions have the same names. The
-// polynomials are weighted minimax fits.
+// 4; NormalCdf and GeluErf 8 (40 without FMA), also in the negative tail, where results below 6e-35
+// may be 0; GeluTanh 200 in its tail, where the formula itself magnifies the rounding of w. Do not
+// include hwy/contrib/math beside it: its functions have the same names. The polynomials are
+// weighted minimax fits.
 #if defined(GRAFT_OPS_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef GRAFT_OPS_MATH_INL_H_
 #undef GRAFT_OPS_MATH_INL_H_
@@ -110,20 +110,6 @@ HWY_INLINE V NormalCdf(D d, V x, V& density_exp) {
   return hn::IfThenElse(hn::IsNaN(x), x, cdf);
 }
 
-template <class D, class V>
-HWY_INLINE V Erf(D d, V x) {
-  const V a = hn::Abs(x), s = hn::Mul(x, x);
-  const V small =
-      hn::Mul(a, Polynomial(d, s, 1.12837917f, -0.376126258f, 0.112835851f, -0.0268538119f,
-                            0.00518832756f, -0.000801019251f, 7.85385768e-05f));
-  V q, e;
-  NormalTail(d, hn::Mul(a, hn::Set(d, 1.41421356f)), q, e);
-  const V tail = hn::Mul(q, e);
-  const V large = hn::Sub(hn::Set(d, 1.0f), hn::Add(tail, tail));
-  const V y = hn::IfThenElse(hn::Lt(a, hn::Set(d, 1.0f)), small, large);
-  return hn::IfThenElse(hn::IsNaN(x), x, hn::CopySign(y, x));
-}
-
 // e = exp(-|x|) <= 1 and the logistic function of x, without overflow and with all digits of the
 // tail.
 template <class D, class V>
@@ -133,7 +119,8 @@ HWY_INLINE V Logistic(D d, V x, V& e) {
   return hn::Div(hn::IfThenElse(hn::Lt(x, hn::Zero(d)), e, one), hn::Add(one, e));
 }
 
-// x Phi(x); `slope` gets the derivative Phi(x) + x phi(x),  phi(x) = exp(-x^2 / 2) / sqrt(2 pi).
+// Returns x Phi(x). `slope` gets the derivative Phi(x) + x phi(x), where phi(x) is the density
+// exp(-x^2 / 2) / sqrt(2 pi).
 template <class D, class V>
 HWY_INLINE V GeluErf(D d, V x, V& slope) {
   V e;
@@ -142,8 +129,8 @@ HWY_INLINE V GeluErf(D d, V x, V& slope) {
   return hn::Mul(x, cdf);
 }
 
-// With w = 2 sqrt(2 / pi) (x + 0.044715 x^3) and s = logistic(w): x s; `slope` gets the derivative
-// s + x s (1 - s) w'.
+// Returns x s for w = 2 sqrt(2 / pi) (x + 0.044715 x^3) and s = logistic(w). `slope` gets the
+// derivative s + x s (1 - s) w'.
 template <class D, class V>
 HWY_INLINE V GeluTanh(D d, V x, V& slope) {
   const float c = 2 * 0.79788456080286536f, k = 0.044715f;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <new>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <utility>
 #include <vector>
@@ -84,6 +85,12 @@ dnnl::matmul::primitive_desc Describe(const OnednnShape& s, int64_t rows) {
 
 size_t RoundUp(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
+// Without memory the program ends, and says why (std::terminate).
+void CheckExecuted(dnnl_status_t status) {
+  if (status == dnnl_out_of_memory) throw std::bad_alloc();
+  GRAFT_CHECK(status == dnnl_success, "oneDNN status {}", static_cast<int>(status));
+}
+
 }  // namespace
 
 struct OnednnGemm::Impl {
@@ -129,9 +136,8 @@ struct OnednnGemm::Impl {
     };
     point(slot.a, from), point(slot.b, weights), point(slot.c, to), point(slot.scratch, scratchpad);
     if (shape.bias) point(slot.bias, row);
-    const dnnl_status_t status =
-        dnnl_primitive_execute(primitive.get(), slot.stream.get(), slot.count, slot.args.data());
-    GRAFT_CHECK(status == dnnl_success, "oneDNN status {}", static_cast<int>(status));
+    CheckExecuted(
+        dnnl_primitive_execute(primitive.get(), slot.stream.get(), slot.count, slot.args.data()));
   }
 };
 
@@ -161,7 +167,8 @@ std::optional<OnednnGemm> OnednnGemm::Prepare(const OnednnShape& shape) {
     OnednnGemm gemm;
     gemm.impl_ = std::move(impl);
     return gemm;
-  } catch (const dnnl::error&) {
+  } catch (const dnnl::error& e) {
+    if (e.status == dnnl_out_of_memory) throw std::bad_alloc();  // not another kernel's bits
     return std::nullopt;  // no implementation for this CPU, or for its --isa limit
   }
 }
@@ -196,7 +203,7 @@ void OnednnGemm::Run(int64_t m, const float* a, const void* b, const float* bias
   const size_t row_bytes = static_cast<size_t>(s.n) * sizeof(float);
   ParallelForThreads(cut.count(), most, [&](int64_t i, int slot) {
     const int64_t begin = cut.begin(i), rows = cut.end(i) - begin;
-    const int thread = omp_get_thread_num();  // also among the threads outside this call
+    const int thread = LoopThread();  // also among the threads outside this call
     GRAFT_CHECK(thread < impl.threads, "prepared for {} threads", impl.threads);
     std::byte* mine = own.of(slot);
     const float* from = a + begin * (s.a_transposed ? 1 : lda);
@@ -236,7 +243,5 @@ bool CapOnednnIsa(const std::string& isa) {
     if (isa == name) return dnnl::set_max_cpu_isa(cap) == dnnl::status::success;
   return false;
 }
-
-void CapOnednnCache(int primitives) { dnnl::set_primitive_cache_capacity(primitives); }
 
 }  // namespace graft

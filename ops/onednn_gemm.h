@@ -4,8 +4,8 @@
 // library's default scratchpad mode one primitive run by two threads gives silently wrong results,
 // and its own threading changes the summation order of long reductions.
 //
-// Rows: the capacity is cut into even blocks; rows of a last partial block go through the scratch,
-// so no row of A beyond m is read and no row of C beyond m is written.
+// The rows of the capacity are cut into even blocks; those of a last partial block go through the
+// scratch, so no row of A beyond m is read and no row of C beyond m is written.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -29,8 +29,8 @@ struct OnednnShape {
 
 class OnednnGemm {
  public:
-  // Nothing if the shape is empty, or if oneDNN refuses it or has only its reference code for it
-  // (which is 600 times slower): the caller then uses gemm_core.
+  // Returns nothing if the shape is empty, or if oneDNN refuses it or has only its reference code
+  // for it (which is 600 times slower): the caller then uses gemm_core.
   static std::optional<OnednnGemm> Prepare(const OnednnShape& shape);
 
   std::string implementation() const;  // "brg:avx512_core"
@@ -38,11 +38,12 @@ class OnednnGemm {
   size_t scratch_bytes() const;
   size_t thread_bytes() const;  // of each thread, for any number up to that at Prepare
 
-  // From B as the shape describes it to the buffer that Run wants as `b`. Single-threaded.
+  // Packs B, which is as the shape describes it, into the buffer that Run wants as `b`, on one
+  // thread.
   void Pack(const float* b, void* packed) const;
 
-  // C = act(A B + bias) + residual, m <= shape.m rows; the residual may be C. Parallel inside.
-  // `scratch` and a packed B: 64-byte aligned.
+  // Computes m <= shape.m rows of C = act(A B + bias) + residual, in parallel; the residual may be
+  // C. `scratch` and a packed B are 64-byte aligned.
   void Run(int64_t m, const float* a, const void* b, const float* bias, const float* residual,
            float* c, std::byte* scratch, const ThreadScratch& own) const noexcept;
 
@@ -51,7 +52,7 @@ class OnednnGemm {
   std::shared_ptr<const Impl> impl_;
 };
 
-// Which of the two is to serve a product: a rule of the plan, from bench/gemm_bench on a loaded
+// Which of the two is to serve a product. The rule comes from bench/gemm_bench on a loaded
 // Ice Lake core with AVX-512 and on a loaded Zen 3 core with AVX2. oneDNN is ahead
 // - 1.0 to 1.4 times, with AVX-512, where A is transposed (gradients of weights), unless rows of B
 //   are a multiple of 4 KiB apart, where it falls to half;
@@ -72,11 +73,8 @@ constexpr bool PreferOnednn(const GemmChoice& c) {
   return c.m <= 16 || (!c.avx512 && c.k <= 16);
 }
 
-// For --isa: call before anything of oneDNN runs. "sse4", "avx2", "avx512" or "" for no limit.
-// False if the library does not know it or has already started.
+// Limits oneDNN to "sse4", "avx2" or "avx512", or to nothing for "", before anything of it runs.
+// Returns false if the library does not know the name or has already started.
 bool CapOnednnIsa(const std::string& isa);
-
-// Most primitives that oneDNN's own cache keeps (1,024 by default, which looks like a memory leak).
-void CapOnednnCache(int primitives);
 
 }  // namespace graft

@@ -20,6 +20,7 @@ namespace graft {
   /* attention.cc   */ X(Attention) X(AttentionGrad)                                              \
   /* shape.cc       */ X(SliceCols) X(PadCols) X(ConcatCols) X(SliceRows) X(PadRows)              \
                      X(ConcatRows) X(Transpose) X(Patchify)                                       \
+  /* heads.cc       */ X(SplitHeads) X(JoinHeads)                                              \
   /* gather.cc      */ X(GatherRows) X(ScatterAddRows)                                            \
   /* sequence.cc    */ X(Offsets) X(ShiftOffsets) X(FirstRows) X(InsertTokens) X(DropTokens)      \
                      X(AddPositions) X(SumPositions) X(SegmentMean) X(SegmentMeanGrad)            \
@@ -137,8 +138,8 @@ struct AttentionGradAttrs {
 
 // --- shape.cc ---
 
-struct SliceAttrs {  // also of PadCols/PadRows: `begin` zeros before, `count` columns or rows in
-                     // all
+// For PadCols and PadRows there are `begin` zeros before and `count` columns or rows in all.
+struct SliceAttrs {
   int64_t begin = 0, count = 0;
   bool operator==(const SliceAttrs&) const = default;
   static void Visit(auto& self, auto&& f) { f("begin", self.begin), f("count", self.count); }
@@ -161,6 +162,22 @@ struct PatchifyAttrs {
 // convolution weight [D,Ch,P,P], so that patch embedding is a matmul.
 inline ValueId Patchify(Graph& g, ValueId image, int64_t patch, Where at = Where::Here()) {
   return g.Add1(kPatchify, {image}, PatchifyAttrs{patch}, at);
+}
+
+// --- heads.cc ---
+
+struct HeadsAttrs {
+  int64_t heads = 1;
+  bool operator==(const HeadsAttrs&) const = default;
+  static void Visit(auto& self, auto&& f) { f("heads", self.heads); }
+};
+// [R,HC] -> [RH,C]: the same numbers in the same order, a row for each head. JoinHeads: the
+// inverse.
+inline ValueId SplitHeads(Graph& g, ValueId x, int64_t heads) {
+  return g.Add1(kSplitHeads, {x}, HeadsAttrs{heads});
+}
+inline ValueId JoinHeads(Graph& g, ValueId x, int64_t heads) {
+  return g.Add1(kJoinHeads, {x}, HeadsAttrs{heads});
 }
 
 // --- gather.cc ---
@@ -195,9 +212,8 @@ struct ShiftAttrs {
 inline ValueId ShiftOffsets(Graph& g, ValueId offsets, int64_t by) {
   return g.Add1(kShiftOffsets, {offsets}, ShiftAttrs{by});
 }
-inline ValueId FirstRows(Graph& g, ValueId offsets) {
-  return g.Add1(kFirstRows, {offsets});
-}  // [S]
+// i32 [S]: the first row of every sequence.
+inline ValueId FirstRows(Graph& g, ValueId offsets) { return g.Add1(kFirstRows, {offsets}); }
 struct TokensAttrs {
   int64_t position = 0, count = 0;
   bool operator==(const TokensAttrs&) const = default;

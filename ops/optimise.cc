@@ -94,7 +94,7 @@ ValueId TakeResidual(Graph& g, const Match& m) {
   if (other.valid() && g.node(other).op == &kMatmul && g.users(residual).size() == 1 &&
       TakesResidual(g, residual) && InnerSize(g, residual) < InnerSize(g, y))
     std::swap(y, residual);
-  if (g.HasAncestor(residual, y)) return {};
+  if (residual == y) return {};  // nothing else is made from y: only the sum reads it
   MatmulAttrs attrs = Attributes(g, y);
   attrs.residual = true;
   std::vector<ValueId> in = g.node(g.value(y).producer).in;

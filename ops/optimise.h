@@ -1,15 +1,15 @@
-// Optimising passes: equal but cheaper forms. They act on a copy of the canonical graph at compile
-// time, so they can break no merge pattern.
+// Optimising passes replace forms by equal ones that are cheaper. They act on a copy of the
+// canonical graph at compile time, so they can break no merge pattern.
 #pragma once
 #include "runtime/passes.h"
 
 namespace graft {
 
-// Before gradients: sink_gather (only rows that somebody reads), share_equal.
+// The passes before gradients are taken: sink_gather (only rows that somebody reads), share_equal.
 std::vector<Pass> ForwardPasses();
 
-// On the whole step or on an inference graph: matmul_epilogue (bias, activation, residual into the
-// matmul before), share_equal.
+// The passes on a whole step or an inference graph: matmul_epilogue (bias, activation and residual
+// become part of the matmul before), share_equal.
 std::vector<Pass> StepPasses();
 
 }  // namespace graft

@@ -1,7 +1,6 @@
 #include "ops/peak.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <ctime>
 #include <vector>

@@ -1,6 +1,5 @@
 // What the records of the arithmetic families share: checks of input types, costs, sizes of chunks.
 #pragma once
-#include <algorithm>
 
 #include "ops/ops.h"
 
@@ -24,7 +23,7 @@ inline size_t SumRowBlocksScratch(int64_t rows, int64_t cols, int64_t results) {
   return parts <= 1 ? 0 : static_cast<size_t>(parts * cols * results) * sizeof(float);
 }
 
-// Every element of every tensor read or written once.
+// The bytes if every element of every tensor is read or written once.
 inline double AllBytes(ExtentsSpan in, ExtentsSpan out) {
   double bytes = 0;
   for (const Extents& e : in) bytes += 4 * Elements(e);
@@ -70,7 +69,7 @@ inline const Dim& Columns(const TensorType& type) {
   return type.shape.back();
 }
 
-// Infer of operators on equal shapes.
+// What operators on equal shapes have as `infer`.
 template <size_t kInputs>
 std::vector<TensorType> SameShapes(Types in, const Attrs&) {
   ExpectCount(in, kInputs);

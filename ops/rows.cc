@@ -44,6 +44,9 @@ std::vector<TensorType> InferConcatRows(Types in, const Attrs&) {
   ExpectInputs(in, 2);
   ExpectRows(in[0], "a");
   ExpectRows(in[1], "b");
+  // Those of a batch would no longer stand in the order of its sequences (RowSets relies on it).
+  for (const TensorType& t : in)
+    if (!t.shape[0].fixed()) Fail("the number of rows depends on the batch: {}", ToString(t));
   Shape shape = in[0].shape, other = in[1].shape;
   shape[0] = other[0] = in[0].shape[0] + in[1].shape[0];
   if (shape != other) Fail("a is {}, b is {}", ToString(in[0]), ToString(in[1]));
@@ -79,9 +82,6 @@ void ConcatRowsKernel(const KernelArgs& a) noexcept {
 
 std::vector<ValueId> ConcatRowsGradient(const GradientArgs& v) {
   const Dim top = v.g.shape(v.in[0])[0], bottom = v.g.shape(v.in[1])[0];
-  if (!top.fixed() || !bottom.fixed())
-    Fail("concat_rows of rows that depend on the batch ({}, {}) has no gradient", ToString(top),
-         ToString(bottom));
   std::vector<ValueId> d(2);
   const ValueId dy = v.cotangent[0];
   if (v.need[0]) d[0] = SliceRows(v.g, dy, 0, top.constant);
@@ -182,7 +182,8 @@ constinit const OpDef kConcatRows{
     .error_samples =
         +[] {
           return std::vector<ErrorSample>{
-              {{F32({3, 4}), F32({3, 5})}, {}, "a is f32[3,4], b is f32[3,5]"}};
+              {{F32({3, 4}), F32({3, 5})}, {}, "a is f32[3,4], b is f32[3,5]"},
+              {{F32({Dim::Sequences(), 4}), F32({3, 4})}, {}, "depends on the batch: f32[s,4]"}};
         }};
 
 }  // namespace graft

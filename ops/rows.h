@@ -84,7 +84,7 @@ void ZeroOutside(int64_t segments, int64_t rows, int64_t cols, float* out, const
   }
   ZeroFloats(out + covered * cols, (rows - covered) * cols);
 }
-// ... that belong to no sequence.
+// Zeroes the rows of out [rows, cols] that belong to no sequence.
 inline void ZeroGaps(const int32_t* offsets, int64_t sequences, int64_t rows, int64_t cols,
                      float* out) {
   ZeroOutside(sequences, rows, cols, out, [&](int64_t i) { return SegmentOf(offsets, i, rows); });
@@ -92,7 +92,7 @@ inline void ZeroGaps(const int32_t* offsets, int64_t sequences, int64_t rows, in
 
 constexpr int64_t kChunkFloats = 16384;  // 64 KiB: below that a second thread does not pay
 
-// f(begin, end) over pieces of `count` items that are `floats` long each.
+// Calls f(begin, end) on pieces of `count` items that are `floats` long each.
 template <class F>
 void ForPieces(int64_t count, int64_t floats, const F& f) noexcept {
   const FixedChunks cut(count, std::max<int64_t>(1, kChunkFloats / std::max<int64_t>(1, floats)));
@@ -105,7 +105,7 @@ void ForSequences(int64_t sequences, int64_t floats, const F& f) noexcept {
   ForPieces(sequences, floats / std::max<int64_t>(1, sequences), f);
 }
 
-// Bytes moved, `flops` operations per element of the first result.
+// The cost of moving all bytes with `flops` operations per element of the first result.
 template <int flops = 0>
 Cost MoveCost(std::span<const Extents> in, std::span<const Extents> out, const Attrs&) {
   double elements = 0;
@@ -114,7 +114,7 @@ Cost MoveCost(std::span<const Extents> in, std::span<const Extents> out, const A
   return {flops * static_cast<double>(out[0].size()), 4 * elements};
 }
 
-// For samples: given indices; offsets of sequences of one length.
+// Inputs of samples: given indices, and offsets of sequences of one length.
 inline SampleInput Indices(std::vector<int32_t> values) {
   return {.shape = {static_cast<int64_t>(values.size())}, .ints = std::move(values)};
 }

@@ -1,6 +1,7 @@
 // The loops that SIMD kernels are made of; a kernel is a lambda on vectors. Loops run over whole
 // vectors and send the tail through a padded copy, so that an element gets the same bits wherever
-// it stands. Chunks of parallel loops are fixed by shape. For files compiled once per SIMD target.
+// it stands. Chunks of parallel loops are fixed by shape. The files that include this one are
+// compiled once per SIMD target.
 #if defined(GRAFT_OPS_SIMD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef GRAFT_OPS_SIMD_INL_H_
 #undef GRAFT_OPS_SIMD_INL_H_
@@ -104,7 +105,7 @@ HWY_INLINE float MaxOf(size_t n, const float* x) {
   return hn::GetLane(hn::MaxOfLanes(d, hn::Max(m0, m1)));
 }
 
-// f(begin, count) on pieces of [0, n), in parallel.
+// Calls f(begin, count) on pieces of [0, n), in parallel.
 template <class F>
 void ForChunks(int64_t n, const F& f) {
   const FixedChunks cut(n, kChunk);
@@ -113,7 +114,7 @@ void ForChunks(int64_t n, const F& f) {
   });
 }
 
-// f(row) for all rows of `cols` elements, in parallel by blocks of rows.
+// Calls f(row) for all rows of `cols` elements, in parallel by blocks of rows.
 template <class F>
 void ForRows(int64_t rows, size_t cols, const F& f) {
   const int64_t block =
@@ -154,7 +155,7 @@ void SumRowBlocks(int64_t rows, int64_t cols, const std::array<float*, kOut>& ou
   });
 }
 
-// Result 0 = f(in 0), f(in 0, in 1): equal shapes.
+// Put f(in 0) or f(in 0, in 1) into result 0, where all have equal shapes.
 template <class F>
 void Map1(const KernelArgs& a, const F& f) {
   const float* x = a.in[0].f32();

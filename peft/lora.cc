@@ -8,7 +8,7 @@
 #include <cmath>
 #include <set>
 
-#include "ops/ops.h"
+#include "ops/row_sets.h"
 #include "peft/methods.h"
 #include "runtime/rng.h"
 
@@ -34,7 +34,7 @@ LoraConfig ReadConfig(const MethodArgs& a) {
   c.bias = a.Text("bias");
   const std::vector<std::string> choices{"none", "lora_only", "all"};
   if (std::find(choices.begin(), choices.end(), c.bias) == choices.end())
-    FailUsage("option 'bias' = '{}'{}", c.bias, DidYouMean(c.bias, choices));
+    FailUsage("option 'bias' = '{}'; known: {}", c.bias, fmt::join(choices, ", "));
   return c;
 }
 
@@ -52,18 +52,9 @@ ValueId NewFactor(const MethodArgs& a, const std::string& name, const Extents& s
 
 // The input of a branch under dropout. The mask is keyed by the layer's scope, so that q and v of
 // one block drop different elements of their common input, as separate nn.Dropout modules do.
-ValueId Dropped(const MethodArgs& a, ValueId x, const std::string& scope, double p) {
+ValueId Dropped(RowSets& rows, uint64_t seed, ValueId x, const std::string& scope, double p) {
   if (p <= 0) return x;
-  ValueId rng = a.g.FindLeaf("rng");
-  if (!rng.valid()) rng = a.g.AddInput("rng", {DType::kI32, {2}});
-  ValueId offsets;
-  for (ValueId v : a.g.Leaves(Role::kIntermediate)) {
-    const Node& n = a.g.node(a.g.value(v).producer);
-    if (n.op == &kAttention) offsets = n.in[3];
-  }
-  if (!offsets.valid()) Fail("lora: dropout needs a model with sequences");
-  return Dropout(a.g, x, offsets, rng,
-                 {p, false, static_cast<int64_t>(a.seed), scope + ".dropout"});
+  return rows.Drop(x, {p, false, static_cast<int64_t>(seed), scope + ".dropout"});
 }
 
 // A layer has one branch: two of them would share the names of their factors.
@@ -84,6 +75,7 @@ PassReport ApplyLora(const MethodArgs& a) {
     return IsSite(g, v) && ScopeMatches(g.node(g.value(v).producer).scope, c.targets);
   });
   std::set<std::string> biases;  // of the layers that get a branch
+  RowSets rows(a.g);
   // x W'  ->  x W' + s (drop(x) A') B'
   const Rule branch{"branch", site, [&](Graph& g, const Match& m) {
                       const std::string scope = g.scope;
@@ -91,7 +83,7 @@ PassReport ApplyLora(const MethodArgs& a) {
                       const Extents w = At(g.shape(m["w"]), {});
                       const ValueId down = NewFactor(a, scope + ".lora_a", {c.rank, w[1]}, true);
                       const ValueId up = NewFactor(a, scope + ".lora_b", {w[0], c.rank}, false);
-                      const ValueId x = Dropped(a, m["x"], scope, c.dropout);
+                      const ValueId x = Dropped(rows, a.seed, m["x"], scope, c.dropout);
                       const ValueId delta =
                           Matmul(g, Matmul(g, x, down, false, true), up, false, true);
                       return Add(g, m.root, Scale(g, delta, c.scale));

@@ -1,39 +1,14 @@
 #include "peft/merge.h"
 
-#include <algorithm>
+#include <set>
 
 #include "ops/ops.h"
+#include "runtime/dependence.h"
 #include "runtime/fold.h"
 
 namespace graft {
 namespace {
 
-bool FromParametersOnly(const Graph& g, ValueId v) {
-  const Value& value = g.value(v);
-  if (value.role == Role::kParam) return true;
-  if (!value.producer.valid()) return false;
-  const Node& n = g.node(value.producer);
-  return !n.in.empty() && !n.op->random && std::all_of(n.in.begin(), n.in.end(), [&](ValueId in) {
-    return FromParametersOnly(g, in);
-  });
-}
-
-// The nodes that an inference must run: those that depend on an input (or on nothing).
-double DataNodes(const Graph& g) {
-  double count = 0;
-  std::vector<bool> constant(g.num_values());
-  for (ValueId v : g.Leaves(Role::kParam)) constant[v.i] = true;
-  for (NodeId id : g.TopoOrder()) {
-    const Node& n = g.node(id);
-    const bool all = !n.in.empty() && std::all_of(n.in.begin(), n.in.end(),
-                                                  [&](ValueId v) { return constant[v.i]; });
-    for (ValueId v : n.out) constant[v.i] = all;
-    count += !all;
-  }
-  return count;
-}
-
-Pat Weight(const char* name) { return Any(name).If(FromParametersOnly); }
 Pat Dense(Pat x, Pat w) {
   return Op(kMatmul, {std::move(x), std::move(w)}, MatmulAttrs{.tb = true});
 }
@@ -48,20 +23,39 @@ PassReport RemoveDropout(Graph& g) {
 }
 
 PassReport MergeLinear(Graph& g) {
+  std::vector<bool> constant = DependsOnlyOnParameters(g);
+  const auto weight = [&](const char* name) {
+    return Any(name).If([&](const Graph& graph, ValueId v) {
+      ExtendOnlyOnParameters(graph, constant);
+      return constant[v.i];
+    });
+  };
+  // What depends on parameters only is a constant, however it is computed: folding's work.
+  const auto data = [&](const char* name) {
+    return Any(name).If([&](const Graph& graph, ValueId v) {
+      ExtendOnlyOnParameters(graph, constant);
+      return !constant[v.i];
+    });
+  };
+  // The nodes that an inference must run: those that depend on an input (or on nothing).
+  const auto data_node = [&](const Graph& graph, NodeId id) {
+    ExtendOnlyOnParameters(graph, constant);
+    return !constant[graph.node(id).out[0].i];
+  };
   const Rule rules[] = {
       // (x A') B' -> x (B A)'
-      {"linear after linear", Dense(Dense(Any("x"), Weight("a")), Weight("b")),
+      {"linear after linear", Dense(Dense(data("x"), weight("a")), weight("b")),
        [](Graph& graph, const Match& m) {
          return Dense(graph, m["x"], Matmul(graph, m["b"], m["a"]));
        }},
       // s (x P') -> x (s P)'
-      {"scaled linear", Op(kScale, {Dense(Any("x"), Weight("p")).As("y")}),
+      {"scaled linear", Op(kScale, {Dense(data("x"), weight("p")).As("y")}),
        [](Graph& graph, const Match& m) {
          const double s = graph.node(graph.value(m.root).producer).attrs.As<ScaleAttrs>().by;
          return Dense(graph, m["x"], Scale(graph, m["p"], s));
        }},
       // x W' + x P' -> x (W + P)'
-      {"parallel linear", Op(kAdd, {Dense(Any("x"), Weight("w")), Dense(Any("x"), Weight("p"))}),
+      {"parallel linear", Op(kAdd, {Dense(data("x"), weight("w")), Dense(data("x"), weight("p"))}),
        [](Graph& graph, const Match& m) {
          const ValueId sum = Add(graph, m["w"], m["p"]);
          // Of the two operands, the base weight is the one with a name.
@@ -70,7 +64,31 @@ PassReport MergeLinear(Graph& g) {
          return Dense(graph, m["x"], sum);
        }},
   };
-  return RewriteToFixpoint(g, "merge_linear", rules, DataNodes);
+  return RewriteToFixpoint(g, "merge_linear", rules, data_node);
+}
+
+PassReport FoldScales(Graph& g, ParamStore& params) {
+  GRAFT_CHECK(g.Trainable().empty(), "scales are folded in an inference graph");
+  const auto param = [](const char* name) {
+    return Any(name).If(
+        [](const Graph& graph, ValueId v) { return graph.value(v).role == Role::kParam; });
+  };
+  const Pat layer = Op(kAdd, {Dense(Any("x"), param("w")).As("y"), param("b")});
+  const Rule rule{"scale", Op(kMul, {layer, param("gain")}), [](Graph& graph, const Match& m) {
+                    if (graph.shape(m["b"]).size() != 1 || graph.shape(m["gain"]).size() != 1)
+                      return ValueId{};
+                    const std::string scope = graph.node(graph.value(m["y"]).producer).scope;
+                    const ValueId w =
+                        Transpose(graph, Mul(graph, Transpose(graph, m["w"]), m["gain"]));
+                    const ValueId b = Mul(graph, m["b"], m["gain"]);
+                    graph.SetName(w, "scaled." + scope + ".weight");
+                    graph.SetName(b, "scaled." + scope + ".bias");
+                    return Add(graph, Dense(graph, m["x"], w), b);
+                  }};
+  PassReport report = Rewrite(g, "fold_scales", {&rule, 1});
+  if (report.rewrites > 0) FoldConstants(g, params);
+  report.nodes_after = g.live_nodes();
+  return report;
 }
 
 MergeResult Merge(Graph& g, ParamStore& params, const std::vector<std::string>& base_names) {
@@ -83,9 +101,9 @@ MergeResult Merge(Graph& g, ParamStore& params, const std::vector<std::string>& 
   passes.Add({"fold_constants", [&](Graph& graph) { return FoldConstants(graph, params); }});
   result.passes = passes.Run(g);
   result.nodes_after = g.live_nodes();
+  const std::set<std::string> base(base_names.begin(), base_names.end());
   for (const std::string& name : g.ParamNames())
-    if (std::find(base_names.begin(), base_names.end(), name) == base_names.end())
-      result.left.push_back(name);
+    if (!base.contains(name)) result.left.push_back(name);
   return result;
 }
 

@@ -9,12 +9,18 @@ namespace graft {
 // Removes dropout (an inference graph has none): dropout(x) -> x.
 PassReport RemoveDropout(Graph& g);
 
-// To a fixpoint, with P any value that depends on parameters only:
+// Rewrites to a fixpoint, where x depends on an input and P on parameters only:
 //   (x A') B'        ->  x (B A)'          linear after linear
 //   s (x P')         ->  x (s P)'          scaled linear
 //   x W' + x P'      ->  x (W + P)'        parallel linear; the sum takes W's name
 // Each lowers the number of nodes that depend on an input.
 PassReport MergeLinear(Graph& g);
+
+// (x W' + b) g  ->  x (g W)' + g b, where W, b and the gains g of the columns are parameters:
+// LayerScale becomes part of the layer before it. The new weights are in `params` as
+// "scaled.SCOPE.weight" and
+// ".bias" beside the old ones, so this is for a graph that only runs, with nothing trainable.
+PassReport FoldScales(Graph& g, ParamStore& params);
 
 struct MergeResult {
   std::vector<PassReport> passes;

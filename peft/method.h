@@ -22,7 +22,7 @@ struct MethodOption {
   std::string_view name, value, help;  // `value` is the default
 };
 
-// The options of a term, given ones and defaults, and `head`.
+// Returns the options of a term, those given and the defaults of the others, and `head`.
 std::map<std::string, std::string> CompleteOptions(const MethodTerm& term);
 
 struct MethodArgs {
@@ -30,7 +30,7 @@ struct MethodArgs {
   ParamStore& params;  // new parameters are initialised here unless they exist (resume)
   const std::map<std::string, std::string>& options;  // complete: defaults filled in
   uint64_t seed;
-  // Typed access; Error with the option's name for text that is no number, flag or list.
+  // Typed access. Throws Error with the option's name for text that is no number, flag or list.
   int64_t Int(std::string_view option, int64_t min, int64_t max) const;
   double Number(std::string_view option, double min, double max) const;
   bool Flag(std::string_view option) const;
@@ -58,7 +58,7 @@ int64_t TrainableCount(const Graph& g);
 
 // --- what methods are made of ---
 
-// A dense layer in the graph: the matmul with a parameter as transposed right operand.
+// Whether v is a dense layer: a matmul with a parameter as transposed right operand.
 bool IsSite(const Graph& g, ValueId v);
 // Whether a scope is meant by a target: "attn.q" means blocks.N.attn.q for every N,
 // "blocks.3.attn.q" that one, "attn.*" all of attention; '*' matches anything.
@@ -66,7 +66,7 @@ bool ScopeMatches(const std::string& scope, const std::vector<std::string>& targ
 // Throws Error with the nearest site names for a target that matches no dense layer.
 void CheckTargets(const Graph& g, const std::vector<std::string>& targets);
 
-// R1: parameters that pass `which` become trainable; returns how many.
+// Makes the parameters that pass `which` trainable, and returns how many they are.
 int SetTrainable(Graph& g, const std::function<bool(const Graph&, ValueId)>& which);
 
 // Whether a node of `op` reads the parameter as its operand `index`.

@@ -4,6 +4,7 @@
 
 #include "ops/ops.h"
 #include "peft/methods.h"
+#include "runtime/dependence.h"
 
 namespace graft {
 namespace {
@@ -12,7 +13,7 @@ std::vector<MethodOption> NoOptions() { return {}; }
 
 PassReport Select(const MethodArgs& a, const char* name,
                   const std::function<bool(const Graph&, ValueId)>& which) {
-  PassReport report{name, 0, a.g.live_nodes(), a.g.live_nodes(), 0, {}};
+  PassReport report{name, 0, a.g.live_nodes(), a.g.live_nodes(), 0};
   report.rewrites = SetTrainable(a.g, which);
   if (report.rewrites == 0) FailUsage("'{}' finds no parameter", name);
   return report;
@@ -29,15 +30,14 @@ int64_t BlockOf(const std::string& scope) {
 PassReport ApplyLast(const MethodArgs& a) {
   const Graph& g = a.g;
   int64_t depth = 0;
-  std::vector<bool> after(g.num_values());  // values that depend on a block
+  std::vector<ValueId> in_blocks;
   for (NodeId id : g.TopoOrder()) {
     const Node& n = g.node(id);
-    depth = std::max(depth, BlockOf(n.scope) + 1);
-    const bool inside = BlockOf(n.scope) >= 0;
-    const bool any =
-        inside || std::any_of(n.in.begin(), n.in.end(), [&](ValueId v) { return after[v.i]; });
-    for (ValueId v : n.out) after[v.i] = any;
+    const int64_t block = BlockOf(n.scope);
+    depth = std::max(depth, block + 1);
+    if (block >= 0) in_blocks.insert(in_blocks.end(), n.out.begin(), n.out.end());
   }
+  const std::vector<bool> after = DependsOnAny(g, in_blocks);
   const int64_t k = a.Int("k", 1, std::max<int64_t>(1, depth));
   return Select(a, "last", [&](const Graph& graph, ValueId p) {
     const auto& users = graph.users(p);
@@ -106,7 +106,7 @@ const MethodRecord kLinearProbeMethod{
     .options = NoOptions,
     .apply =
         +[](const MethodArgs& a) {
-          return PassReport{"linear", 0, a.g.live_nodes(), a.g.live_nodes(), 0, {}};
+          return PassReport{"linear", 0, a.g.live_nodes(), a.g.live_nodes(), 0};
         },
     .foldable = true,
     .learning_rate = 1e-2};

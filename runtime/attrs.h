@@ -11,7 +11,7 @@
 
 namespace graft {
 
-// One field as text and back ("1", "0.5", "name"); doubles round-trip.
+// Writes one field as text: "1", "0.5", "name". ParseField reads it back, doubles to the same bits.
 template <class T>
 std::string FieldText(const T& field) {
   if constexpr (std::is_same_v<T, bool>)
@@ -52,7 +52,8 @@ class Attrs {
     return empty() || other.empty() ? empty() == other.empty() : holder_->Equal(*other.holder_);
   }
   std::string ToString() const { return empty() ? "" : holder_->Text(); }  // "ta=0 tb=1"
-  // A copy with one field set from text; throws Error for an unknown field, with the nearest name.
+  // Returns a copy with one field set from text. Throws Error for an unknown field, with the
+  // nearest name.
   Attrs With(std::string_view field, std::string_view text) const {
     if (empty()) Fail("unknown attribute '{}': this operator has none", field);
     Attrs copy;

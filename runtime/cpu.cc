@@ -150,17 +150,6 @@ CpuInfo ReadCpuInfo(const std::string& root, const std::vector<int>& cpus) {
   CpuInfo info;
   const std::string cpuinfo = ReadText(root + "/proc/cpuinfo");
   if (std::string model = Field(cpuinfo, "model name"); !model.empty()) info.model = model;
-  // The kernel lists only what it also saves at a task switch, so a listed flag can be used.
-  const std::string flags = " " + Field(cpuinfo, "flags") + " ";
-  const auto has = [&](std::string_view flag) {
-    return flags.find(" " + std::string(flag) + " ") != std::string::npos;
-  };
-  info.avx2 = has("avx2") && has("fma");
-  info.avx512 = has("avx512f") && has("avx512bw") && has("avx512dq") && has("avx512vl");
-  info.avx512_bf16 = has("avx512_bf16");
-  info.avx512_vnni = has("avx512_vnni");
-  info.amx_bf16 = has("amx_bf16");
-  info.logical_cpus = std::max<int>(1, static_cast<int>(cpus.size()));
   info.physical_cores = CountCores(root, cpus);
   info.quota = ReadQuota(root);
   ReadCaches(root, cpus.empty() ? 0 : cpus.front(), &info);

@@ -1,4 +1,4 @@
-// What this machine gives to this process: cores, caches, instructions, memory in use. Linux.
+// What this machine gives to this process, as Linux tells it: cores, caches, memory in use.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -9,29 +9,27 @@ namespace graft {
 
 struct CpuInfo {
   std::string model = "unknown";  // "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz"
-  int logical_cpus = 1;           // that the affinity mask allows
-  int physical_cores = 1;         // of these, siblings counted once
-  double quota = 0;               // CPUs that the container (cgroup v1 or v2) may use; 0: no limit
-  // Where the system tells nothing, the smallest sizes in use today; never 0.
+  int physical_cores = 1;         // as many as the affinity mask allows
+  double quota = 0;               // CPUs that the container (cgroup v1 or v2) may use, or 0
+  // Where the system tells nothing, these are the smallest sizes in use today. They are never 0.
   size_t l1d_bytes = 32 << 10, l2_bytes = 256 << 10, l3_bytes = 4 << 20;
-  bool avx2 = false, avx512 = false, avx512_bf16 = false, avx512_vnni = false, amx_bf16 = false;
 };
 
-// Reads `root`/proc and `root`/sys, where `cpus` are the allowed CPUs; for tests.
+// Reads `root`/proc and `root`/sys, which only tests give; `cpus` are the allowed CPUs.
 CpuInfo ReadCpuInfo(const std::string& root, const std::vector<int>& cpus);
-// This machine, read once.
+// Describes this machine, which is looked at once.
 const CpuInfo& Cpu();
 
-// Threads that neither share a core nor exceed the quota: physical cores allowed by affinity, at
-// most the quota rounded up, at least 1.
+// How many threads neither share a core nor exceed the quota: as many as physical cores are allowed
+// by affinity, at most the quota rounded up, and at least 1.
 int DefaultThreads(const CpuInfo& info);
 int DefaultThreads();
 
-// Memory of this process; 0 if the system does not tell.
+// The memory of this process in bytes, or 0 if the system does not tell.
 size_t ResidentBytes();
 size_t PeakResidentBytes();
 
-// Since this process began, loading of the program included; 0 if the system does not tell.
+// The time since this process began to load the program, or 0 if the system does not tell.
 double SecondsSinceStart();
 
 }  // namespace graft

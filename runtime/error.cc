@@ -31,6 +31,8 @@ size_t EditDistance(std::string_view a, std::string_view b) {
 std::string Nearest(std::string_view name, const std::vector<std::string>& candidates) {
   std::string best;
   if (name.size() > kMaxName) return best;
+  // What is there by this very name was refused for another reason, and no other is meant.
+  if (std::ranges::find(candidates, name) != candidates.end()) return best;
   size_t best_distance = std::max<size_t>(2, name.size() / 2) + 1;
   for (const std::string& candidate : candidates) {
     if (candidate.size() > kMaxName) continue;
@@ -46,6 +48,7 @@ std::string DidYouMean(std::string_view name, const std::vector<std::string>& ca
   if (const std::string near = Nearest(name, candidates); !near.empty())
     return fmt::format("; did you mean '{}'?", near);
   if (candidates.empty() || candidates.size() > 24) return "";
+  if (std::ranges::find(candidates, name) != candidates.end()) return "";
   std::string list;
   for (const std::string& c : candidates) list += (list.empty() ? "" : ", ") + c;
   if (list.size() > kMaxList) return "";

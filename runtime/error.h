@@ -28,7 +28,7 @@ class Error : public std::runtime_error {
   ErrorKind kind;
 };
 
-// throw Error(fmt::format(...)), shorter. Usage: Fail("{}: expected {} columns, found {}", ...).
+// Throws Error with a formatted message: Fail("{}: expected {} columns, found {}", ...).
 template <class... Args>
 [[noreturn]] void Fail(fmt::format_string<Args...> format, Args&&... args) {
   throw Error(fmt::format(format, std::forward<Args>(args)...));

@@ -12,6 +12,7 @@ ValueId Graph::AddLeaf(std::string name, TensorType type, Role role) {
   CheckDims(type.shape);
   if (FindLeaf(name).valid()) Fail("'{}' exists already in this graph", name);
   const ValueId v{static_cast<uint32_t>(values_.size())};
+  leaves_[name] = v;
   values_.push_back({std::move(type), role, false, {}, std::move(name)});
   users_.emplace_back();
   dead_leaf_.push_back(false);
@@ -61,13 +62,8 @@ std::vector<ValueId> Graph::Add(const OpDef& op, std::vector<ValueId> in, Attrs 
     dead_leaf_.push_back(false);
   }
   nodes_.push_back(std::move(node));
+  ++live_nodes_;
   return nodes_.back().out;
-}
-
-bool Graph::IsOutput(ValueId v) const {
-  return std::any_of(outputs.begin(), outputs.end(),
-                     [&](const GraphOutput& o) { return o.value == v; }) ||
-         std::any_of(updates.begin(), updates.end(), [&](const Update& u) { return u.value == v; });
 }
 
 bool Graph::IsAlive(ValueId v) const {
@@ -94,6 +90,11 @@ void Graph::SetTrainable(ValueId param, bool trainable) {
   values_[param.i].trainable = trainable;
 }
 
+void Graph::SetName(ValueId v, std::string name) {
+  GRAFT_CHECK(value(v).role == Role::kIntermediate, "leaf '{}'", value(v).name);
+  values_[v.i].name = std::move(name);
+}
+
 void Graph::SetInput(NodeId n, size_t index, ValueId to) {
   ValueId& slot = nodes_[n.i].in[index];
   std::vector<NodeId>& old_users = users_[slot.i];
@@ -111,23 +112,41 @@ void Graph::ReplaceUsesIn(ValueId from, ValueId to, std::span<const NodeId> user
 void Graph::ReplaceUses(ValueId from, ValueId to) {
   const std::vector<NodeId> users = users_[from.i];
   ReplaceUsesIn(from, to, users);
-  for (GraphOutput& o : outputs)
-    if (o.value == from) o.value = to;
-  for (Update& u : updates)
-    if (u.value == from) u.value = to;
+  ReplaceResult(from, to);
 }
 
-void Graph::EraseNode(NodeId n) {
-  Node& dead = nodes_[n.i];
-  for (ValueId v : dead.out) {
-    GRAFT_CHECK(users_[v.i].empty() && !IsOutput(v), "a result of node {} is in use", n.i);
-    values_[v.i].producer = {};
+void Graph::ReplaceResult(ValueId from, ValueId to) {
+  if (from == to) return;
+  for (auto it = held_.find(from); it != held_.end(); it = held_.find(from)) {
+    const Place place = it->second;
+    (place.update ? updates.items_[place.index].value : outputs.items_[place.index].value) = to;
+    held_.erase(it);
+    held_.emplace(to, place);
   }
+}
+
+void Graph::DropNode(NodeId n) {
+  Node& dead = nodes_[n.i];
   for (ValueId v : dead.in) {
     std::vector<NodeId>& users = users_[v.i];
     users.erase(std::find(users.begin(), users.end(), n));
   }
   dead = Node{};
+  --live_nodes_;
+}
+
+void Graph::EraseNode(NodeId n) {
+  for (ValueId v : nodes_[n.i].out) {
+    GRAFT_CHECK(users_[v.i].empty() && !IsOutput(v), "a result of node {} is in use", n.i);
+    values_[v.i].producer = {};
+  }
+  DropNode(n);
+}
+
+void Graph::EraseLeaf(ValueId v) {
+  dead_leaf_[v.i] = true;
+  const auto it = leaves_.find(value(v).name);
+  if (it != leaves_.end() && it->second == v) leaves_.erase(it);
 }
 
 size_t Graph::EraseDead() {
@@ -151,13 +170,13 @@ size_t Graph::EraseDead() {
     if (!live[node(*it).out[0].i]) EraseNode(*it), ++erased;
   for (uint32_t i = 0; i < values_.size(); ++i)
     if ((values_[i].role == Role::kParam || values_[i].role == Role::kState) && !live[i])
-      dead_leaf_[i] = true;
+      EraseLeaf({i});
   return erased;
 }
 
 void Graph::EraseUnusedInputs() {
   for (ValueId v : Leaves(Role::kInput))
-    if (users_[v.i].empty() && !IsOutput(v)) dead_leaf_[v.i] = true;
+    if (users_[v.i].empty() && !IsOutput(v)) EraseLeaf(v);
 }
 
 void Graph::MakeParam(ValueId v) {
@@ -165,6 +184,7 @@ void Graph::MakeParam(ValueId v) {
   GRAFT_CHECK(producer.valid() && !value(v).name.empty(), "only a named intermediate");
   values_[v.i].producer = {};
   values_[v.i].role = Role::kParam;
+  leaves_[value(v).name] = v;           // of two, the older one is about to go
   if (node(producer).out.size() > 1) {  // it stays, with a new result in v's place
     const ValueId unread{static_cast<uint32_t>(values_.size())};
     values_.push_back({type(v), Role::kIntermediate, false, producer, ""});
@@ -174,12 +194,7 @@ void Graph::MakeParam(ValueId v) {
     *std::find(out.begin(), out.end(), v) = unread;
     return;
   }
-  Node& dead = nodes_[producer.i];
-  for (ValueId in : dead.in) {
-    std::vector<NodeId>& users = users_[in.i];
-    users.erase(std::find(users.begin(), users.end(), producer));
-  }
-  dead = Node{};
+  DropNode(producer);
 }
 
 std::vector<NodeId> Graph::TopoOrder() const {
@@ -211,10 +226,8 @@ std::vector<NodeId> Graph::TopoOrder() const {
 }
 
 ValueId Graph::FindLeaf(std::string_view name) const {
-  for (uint32_t i = 0; i < values_.size(); ++i)
-    if (values_[i].role != Role::kIntermediate && !dead_leaf_[i] && values_[i].name == name)
-      return {i};
-  return {};
+  const auto it = leaves_.find(name);
+  return it == leaves_.end() ? ValueId{} : it->second;
 }
 
 std::vector<ValueId> Graph::Leaves(Role role) const {
@@ -248,17 +261,38 @@ ValueId Graph::output(std::string_view name) const {
 }
 
 void Graph::SetOutput(std::string_view name, ValueId v) {
-  for (GraphOutput& o : outputs)
+  for (GraphOutput& o : outputs.items_)
     if (o.name == name) {
       o.value = v;
-      return;
+      return HoldAgain();
     }
-  outputs.push_back({std::string(name), v});
+  AddOutput(std::string(name), v);
 }
 
-size_t Graph::live_nodes() const {
-  return static_cast<size_t>(
-      std::count_if(nodes_.begin(), nodes_.end(), [](const Node& n) { return n.op != nullptr; }));
+void Graph::AddOutput(std::string name, ValueId v) {
+  held_.emplace(v, Place{false, outputs.size()});
+  outputs.items_.push_back({std::move(name), v});
+}
+
+void Graph::KeepOutputs(const std::function<bool(const GraphOutput&)>& which) {
+  std::erase_if(outputs.items_, [&](const GraphOutput& o) { return !which(o); });
+  HoldAgain();
+}
+
+void Graph::AddUpdate(ValueId target, ValueId value) {
+  held_.emplace(value, Place{true, updates.size()});
+  updates.items_.push_back({target, value});
+}
+
+void Graph::ClearUpdates() {
+  updates.items_.clear();
+  HoldAgain();
+}
+
+void Graph::HoldAgain() {
+  held_.clear();
+  for (size_t i = 0; i < outputs.size(); ++i) held_.emplace(outputs[i].value, Place{false, i});
+  for (size_t i = 0; i < updates.size(); ++i) held_.emplace(updates[i].value, Place{true, i});
 }
 
 bool GlobMatch(std::string_view glob, std::string_view text) {

@@ -5,6 +5,7 @@
 // parameters are names whose values a ParamStore holds. Not thread-safe.
 #pragma once
 #include <functional>
+#include <map>
 
 #include "runtime/attrs.h"
 #include "runtime/tensor_type.h"
@@ -34,7 +35,7 @@ struct Value {
   Role role = Role::kIntermediate;
   bool trainable = false;  // only parameters; freezing is this bit and nothing else
   NodeId producer;         // valid exactly for intermediates
-  std::string name;        // leaves always; an intermediate may have one (an edge for methods)
+  std::string name;        // leaves always have one; intermediates may (an edge for methods)
 };
 
 struct OpDef;
@@ -59,16 +60,32 @@ struct GraphOutput {
   ValueId value;
 };
 
+// A list that everybody may read and only the graph changes.
+template <class T>
+class ReadOnlyList {
+ public:
+  auto begin() const { return items_.begin(); }
+  auto end() const { return items_.end(); }
+  size_t size() const { return items_.size(); }
+  bool empty() const { return items_.empty(); }
+  const T& operator[](size_t i) const { return items_[i]; }
+
+ private:
+  friend class Graph;
+  friend class GraphSurgery;
+  std::vector<T> items_;
+};
+
 class Graph {
  public:
-  // Leaves. A name is used once; a second leaf with the same name is an error.
+  // Add a leaf. A name is used once; a second leaf with the same name is an error.
   ValueId AddInput(std::string name, TensorType type);
   ValueId AddParam(std::string name, Shape shape, bool trainable = false);
   ValueId AddState(std::string name, Shape shape);
   // Adds a node and returns its results. Throws Error "[op] scope: ..." if the types do not fit.
   std::vector<ValueId> Add(const OpDef& op, std::vector<ValueId> in, Attrs attrs = {},
                            Where at = Where::Here());
-  // The same for operators with one result of interest.
+  // The same for operators of which only the first result is of interest.
   ValueId Add1(const OpDef& op, std::vector<ValueId> in, Attrs attrs = {},
                Where at = Where::Here()) {
     return Add(op, std::move(in), std::move(attrs), at)[0];
@@ -80,15 +97,16 @@ class Graph {
   const Shape& shape(ValueId v) const { return values_[v.i].type.shape; }
   // The nodes that read v, one entry per use (a node that reads it twice occurs twice).
   const std::vector<NodeId>& users(ValueId v) const { return users_[v.i]; }
-  bool IsOutput(ValueId v) const;
+  bool IsOutput(ValueId v) const { return held_.contains(v); }  // or the value of an update
   bool IsAlive(ValueId v) const;  // leaf, or made by a node that is not erased
   bool HasAncestor(ValueId v, ValueId ancestor) const;
 
   void SetTrainable(ValueId param, bool trainable);
-  void SetName(ValueId v, std::string name) { values_[v.i].name = std::move(name); }
+  void SetName(ValueId v, std::string name);  // of an intermediate: leaves keep theirs
   // Redirects the uses of `from` to `to`: all of them, or those in the listed nodes only. Outputs
   // and updates follow only when all uses do.
   void ReplaceUses(ValueId from, ValueId to);
+  void ReplaceResult(ValueId from, ValueId to);  // of outputs and updates
   void ReplaceUsesIn(ValueId from, ValueId to, std::span<const NodeId> users);
   void SetInput(NodeId n, size_t index, ValueId to);
   void EraseNode(NodeId n);  // its results must be unused
@@ -103,26 +121,43 @@ class Graph {
   std::vector<ValueId> Leaves(Role role) const;   // alive ones, in order of creation
   std::vector<ValueId> Trainable() const;
   std::vector<std::string> ParamNames() const;
-  ValueId output(std::string_view name) const;  // throws Error with the nearest name
-  void SetOutput(std::string_view name, ValueId v);
-  void ClearOutputs() { outputs.clear(); }
-  size_t live_nodes() const;
+  ValueId output(std::string_view name) const;       // throws Error with the nearest name
+  void SetOutput(std::string_view name, ValueId v);  // a new one, or another value for it
+  void AddOutput(std::string name, ValueId v);       // a new one; Verify sees if it is not
+  void KeepOutputs(const std::function<bool(const GraphOutput&)>& which);
+  void ClearOutputs() {
+    KeepOutputs([](const GraphOutput&) { return false; });
+  }
+  void AddUpdate(ValueId target, ValueId value);
+  void ClearUpdates();
+  size_t live_nodes() const { return live_nodes_; }
   size_t num_values() const { return values_.size(); }
   size_t num_nodes() const { return nodes_.size(); }
 
-  std::vector<GraphOutput> outputs;
-  std::vector<Update> updates;
+  ReadOnlyList<GraphOutput> outputs;
+  ReadOnlyList<Update> updates;
   std::string scope;           // given to the nodes that are built next
   Phase phase = Phase::kMain;  // likewise
 
  private:
   friend void Verify(const Graph&);
   friend class GraphSurgery;  // tests of Verify break graphs through this
+  // The places of a value in the lists of outputs and updates.
+  struct Place {
+    bool update;
+    size_t index;
+  };
   ValueId AddLeaf(std::string name, TensorType type, Role role);
+  void EraseLeaf(ValueId v);
+  void DropNode(NodeId n);  // takes it out of the lists of users
+  void HoldAgain();         // finds held_ from the lists
   std::vector<Value> values_;
   std::vector<Node> nodes_;
+  size_t live_nodes_ = 0;
   std::vector<std::vector<NodeId>> users_;  // by value
   std::vector<bool> dead_leaf_;             // by value
+  std::multimap<ValueId, Place> held_;
+  std::map<std::string, ValueId, std::less<>> leaves_;  // alive ones
 };
 
 // Sets a scope for the nodes built during its lifetime: Scope s(g, "attn") in "blocks.3" gives

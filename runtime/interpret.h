@@ -18,7 +18,7 @@ struct InterpretOptions {
 // once, and the update phase sees what the main phase has put into the states, as in a session.
 Values64 Interpret(const Graph& g, const InterpretOptions& options);
 
-// Runs one node: results from the values of its inputs.
+// Runs one node and returns its results.
 std::vector<std::vector<double>> RunReference(const OpDef& op, const Attrs& attrs,
                                               std::span<const std::vector<double>> in,
                                               std::span<const Extents> in_shape,

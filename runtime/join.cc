@@ -39,7 +39,7 @@ class Joiner {
     }
     out_.graph.scope.clear();
     for (const GraphOutput& o : from.outputs)
-      out_.graph.outputs.push_back({o.name + "/" + m.name, to[o.value.i]});
+      out_.graph.AddOutput(o.name + "/" + m.name, to[o.value.i]);
     last_output_.push_back(out_.graph.outputs.size());
   }
 

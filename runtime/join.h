@@ -18,20 +18,21 @@ struct JoinMember {
 
 struct Joined {
   struct Own {
-    size_t nodes = 0;    // that no other member's outputs need
+    size_t nodes = 0;    // those that no other member's outputs need
     int64_t values = 0;  // numbers in the parameters that it brought
   };
   Graph graph;        // the outputs of each member, as "OUTPUT/MEMBER"
   ParamStore params;  // the base's under their names, a member's own as "MEMBER/PARAMETER"
   std::vector<Own> own;
-  size_t shared_nodes = 0;  // that at least two members need
+  size_t shared_nodes = 0;  // those that at least two members need
 };
 
 // A parameter is the base's, or that of a member before, if name, shape and bytes are equal; so it
 // does not matter whether a file of an adapter repeats weights that it has not changed. Stores
-// share buffers, nothing is copied. Equal nodes become one (ShareEqualNodes): everything before the
-// first parameter that differs. REQUIRES: graphs for inference: nothing trains, no states, no
-// updates. Throws Error for inputs of one name and different types.
+// share buffers, and nothing is copied. Equal nodes become one (ShareEqualNodes), so that
+// everything before the first parameter that differs is computed once. REQUIRES: the graphs are for
+// inference: nothing trains, and there are neither states nor updates. Throws Error for inputs of
+// one name and different types.
 Joined JoinGraphs(const ParamStore& base, std::span<const JoinMember> members);
 
 }  // namespace graft

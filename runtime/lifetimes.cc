@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "runtime/dependence.h"
+
 namespace graft {
 
 size_t Bytes(const TensorType& type, const Counts& counts) {
@@ -18,16 +20,11 @@ Cost CostOf(const Graph& g, const Node& n, const Counts& counts) {
 
 NodeOrder OrderNodes(const Graph& g) {
   NodeOrder order{g.TopoOrder()};
-  std::vector<bool> fixed(g.num_values());
-  for (ValueId v : g.Leaves(Role::kParam)) fixed[v.i] = true;
-  std::vector<bool> once(g.num_nodes());
-  for (NodeId id : order.nodes) {
+  const std::vector<bool> fixed = DependsOnlyOnParameters(g);
+  auto group = [&](NodeId id) {
     const Node& n = g.node(id);
-    once[id.i] = n.phase == Phase::kMain && !n.in.empty() && !n.op->random &&
-                 std::all_of(n.in.begin(), n.in.end(), [&](ValueId v) { return fixed[v.i]; });
-    for (ValueId v : n.out) fixed[v.i] = once[id.i];
-  }
-  auto group = [&](NodeId id) { return once[id.i] ? 0 : g.node(id).phase == Phase::kMain ? 1 : 2; };
+    return fixed[n.out[0].i] ? 0 : n.phase == Phase::kMain ? 1 : 2;
+  };
   std::stable_sort(order.nodes.begin(), order.nodes.end(),
                    [&](NodeId a, NodeId b) { return group(a) < group(b); });
   for (NodeId id : order.nodes) order.once_end += group(id) == 0, order.main_end += group(id) <= 1;
@@ -71,8 +68,8 @@ Graph Renumbered(const Graph& g, std::span<const NodeId> order) {
   }
   result.scope = g.scope;
   result.phase = g.phase;
-  for (const GraphOutput& o : g.outputs) result.outputs.push_back({o.name, to[o.value.i]});
-  for (const Update& u : g.updates) result.updates.push_back({to[u.target.i], to[u.value.i]});
+  for (const GraphOutput& o : g.outputs) result.AddOutput(o.name, to[o.value.i]);
+  for (const Update& u : g.updates) result.AddUpdate(to[u.target.i], to[u.value.i]);
   return result;
 }
 

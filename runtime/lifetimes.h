@@ -1,18 +1,18 @@
-// In which order the nodes of a graph run, and when each value needs memory. Pure functions of the
-// graph: the session that lays out the arena and the passes that ask what a graph would need use
-// the same ones.
+// In which order the nodes of a graph run, and when each value needs memory. These are pure
+// functions of the graph: the session that lays out the arena and the passes that ask what a graph
+// would need use the same ones.
 #pragma once
 #include "runtime/memory_plan.h"
 #include "runtime/op.h"
 
 namespace graft {
 
-// once | main | update, each in the order of Graph::TopoOrder.
+// The nodes in three groups, once | main | update, each in the order of Graph::TopoOrder. The first
+// group is what depends on parameters only (dependence.h).
 struct NodeOrder {
   std::vector<NodeId> nodes;
   size_t once_end = 0, main_end = 0;
 };
-// `once`: main nodes fed by parameters only, none of them random.
 NodeOrder OrderNodes(const Graph& g);
 
 // The same graph with node ids that follow `order`, so that it runs in that order (ids break the
@@ -26,18 +26,18 @@ Graph Renumbered(const Graph& g, std::span<const NodeId> order);
 // have a block of their own, where nothing is taken over.
 struct Lifetimes {
   std::vector<Interval> once, arena;  // in positions of the order
-  std::vector<int> slot;              // by value: its interval; -1: a leaf, an update or unused
-  std::vector<int> scratch;           // by position: its interval, -1: none
+  std::vector<int> slot;              // by value: its interval, or -1 (a leaf, an update, unused)
+  std::vector<int> scratch;           // by position: its interval, or -1
   std::vector<bool> in_place;         // by position: result 0 has an input's memory
 };
-// `scratch` are the bytes that the kernel at each position asks for; empty = none asks.
+// `scratch` are the bytes that the kernel at each position asks for; it is empty if none asks.
 // Without `share` every value has its memory all the time.
 Lifetimes FindLifetimes(const Graph& g, const NodeOrder& order, std::span<const size_t> scratch,
                         const Counts& counts, bool share = true);
 
 size_t Bytes(const TensorType& type, const Counts& counts);
 
-// What the record says; nothing if it says nothing.
+// What the record of the operator says, or zeros if it says nothing.
 Cost CostOf(const Graph& g, const Node& n, const Counts& counts);
 
 }  // namespace graft

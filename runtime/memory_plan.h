@@ -1,4 +1,4 @@
-// Packs buffers with known lifetimes into one arena. A pure function, tested without any graph.
+// Packs buffers with known lifetimes into one arena. Pure functions, which know nothing of graphs.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -16,7 +16,7 @@ struct MemoryPlan {
   size_t bytes = 0;            // of the arena
   size_t lower_bound = 0;      // the largest sum of intervals alive at one position
 };
-// Bytes of the intervals that are alive, by position (and one past the last).
+// Returns the bytes of the intervals that are alive at each position (and at one past the last).
 std::vector<size_t> LiveBytes(std::span<const Interval> intervals, size_t alignment = 64);
 MemoryPlan PlanMemory(std::span<const Interval> intervals, size_t alignment = 64);
 

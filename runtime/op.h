@@ -1,6 +1,6 @@
-// One record per operator. Session, interpreter, gradient transform, tests, benchmarks, profiler
-// and documents all read this record; nobody keeps a second list. runtime/ knows the struct and no
-// operator; ops/ fills it in (see docs/add_an_operator.md).
+// There is one record per operator. Session, interpreter, gradient transform, tests, benchmarks,
+// profiler and documents all read this record; nobody keeps a second list. runtime/ knows the
+// struct and no operator; ops/ fills it in (see docs/add_an_operator.md).
 #pragma once
 #include <cstddef>
 #include <functional>
@@ -14,7 +14,7 @@ namespace graft {
 
 struct ReferenceArgs {  // i32 inputs come as doubles too
   std::span<const std::vector<double>> in;
-  std::span<std::vector<double>> out;  // sized, zero
+  std::span<std::vector<double>> out;  // of the right size, filled with zeros
   std::span<const Extents> in_shape, out_shape;
   const Attrs& attrs;
 };
@@ -42,9 +42,9 @@ struct PrepareArgs {
 struct Prepared {
   Kernel run = nullptr;
   std::shared_ptr<const void> state;
-  size_t scratch = 0;         // bytes; a function of the arguments alone, not of the threads
+  size_t scratch = 0;         // bytes: a function of the arguments alone, not of the threads
   size_t thread_scratch = 0;  // bytes of each thread that works in the kernel
-  size_t state_bytes = 0;     // memory the state keeps (packed weights) and no state before it
+  size_t state_bytes = 0;     // what the state keeps (packed weights) and no state before it kept
   std::string impl;           // for plan.json and `graft profile`
   // What is left to do before the first run, such as packing weights: the session does it for all
   // nodes side by side. Reads constants, writes what `state` refers to, and must not throw.
@@ -54,8 +54,8 @@ struct Prepared {
 struct GradientArgs {
   Graph& g;
   std::span<const ValueId> in, out;
-  std::span<const ValueId> cotangent;  // by result; invalid = no gradient reached it
-  const std::vector<bool>& need;       // by input: frozen ones want none
+  std::span<const ValueId> cotangent;  // by result; invalid if no gradient reached it
+  const std::vector<bool>& need;       // by input; false for frozen ones
   const Attrs& attrs;
 };
 
@@ -67,7 +67,7 @@ struct Cost {
 struct SampleInput {
   Extents shape;
   double lo = -2, hi = 2;
-  std::vector<int32_t> ints = {};  // given: an i32 input with these values
+  std::vector<int32_t> ints = {};  // if there are any, the input is i32 with these values
 };
 struct Sample {
   std::string label;  // "odd", "one", "empty", "prime", "bench": unique within the record
@@ -82,21 +82,21 @@ struct ErrorSample {
 
 struct OpDef {
   std::string_view name;
-  Attrs (*default_attrs)() = nullptr;  // null = no attributes
-  // Result types from input types; throws Error for types that do not fit.
+  Attrs (*default_attrs)() = nullptr;  // null if there are no attributes
+  // Returns the types of the results. Throws Error for types of inputs that do not fit.
   std::vector<TensorType> (*infer)(std::span<const TensorType>, const Attrs&) = nullptr;
-  void (*reference)(const ReferenceArgs&) = nullptr;  // scalar, double, obvious
-  Kernel kernel = nullptr;                            // f32; or, for kernels with state:
+  void (*reference)(const ReferenceArgs&) = nullptr;  // scalar code in double, obviously right
+  Kernel kernel = nullptr;  // in f32; kernels with state have `prepare` instead
   Prepared (*prepare)(const PrepareArgs&) = nullptr;
-  // Cotangents of the inputs as new graph nodes, invalid where not needed; null = not
-  // differentiable.
+  // Returns the cotangents of the inputs as new nodes of the graph, invalid where not needed. It is
+  // null for operators that are not differentiable.
   std::vector<ValueId> (*gradient)(const GradientArgs&) = nullptr;
   Cost (*cost)(std::span<const Extents> in, std::span<const Extents> out, const Attrs&) = nullptr;
   std::vector<Sample> (*samples)() = nullptr;
   std::vector<ErrorSample> (*error_samples)() = nullptr;
 
-  // Kernel against reference: |error| <= rtol * (|reference| + scale), see docs/numerics.md. With
-  // `cancels` the scale is that of the terms, taken from reference(|inputs|).
+  // How far a kernel may be off: |error| <= rtol * (|reference| + scale), see docs/numerics.md.
+  // With `cancels` the scale is that of the terms, taken from reference(|inputs|).
   double rtol = 2e-6;
   bool cancels = false;
   int in_place = -1;  // result 0 may take the memory of this input (same size)
@@ -104,8 +104,8 @@ struct OpDef {
   // not depend on the row. Lets a gather of rows move in front of the node (passes.h, SinkGather).
   uint32_t row_inputs = 0;
   bool commutative = false;
-  bool random =
-      false;  // reads a random stream: not merged with an equal node, removed for inference
+  // It reads a random stream, so it is not merged with an equal node and is removed for inference.
+  bool random = false;
 };
 
 }  // namespace graft

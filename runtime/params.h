@@ -1,7 +1,7 @@
-// The weights, outside the graph: names -> f32 buffers. A value type: a copy of a store shares its
-// buffers and the first write through either copy unshares that one entry.
+// The weights, which are outside the graph: f32 buffers by name. A store is a value: a copy of it
+// shares its buffers, and the first write through either copy unshares that one entry.
 //
-// Who may write: only the holder of a pointer from Allocate or Mutable. Such a pointer stays valid
+// Only the holder of a pointer from Allocate or Mutable may write. Such a pointer stays valid
 // (also when the store is moved or the entry renamed) until its entry is replaced or erased, and
 // what is written through it is never seen by another store: copying a store copies the entries
 // that have such a pointer at once (the trainable few) and shares the others (the frozen many).
@@ -49,11 +49,11 @@ class ParamStore {
 
   // These four create the entry or replace the one of this name.
   void Set(std::string name, const Extents& shape, std::span<const float> values);
-  float* Allocate(std::string name, const Extents& shape);  // zeros
+  float* Allocate(std::string name, const Extents& shape);  // filled with zeros
   // `data` (4-byte aligned, read only) must live as long as `owner`, e.g. the mapping of a file.
   void SetView(std::string name, const Extents& shape, std::shared_ptr<const void> owner,
                const float* data);
-  // All of `source` in another store, shared and not copied.
+  // Takes the entry `source` of another store, shared and not copied.
   void SetShared(std::string name, const ParamStore& store, std::string_view source);
 
   // A missing name is an Error with the nearest names; Find returns null instead.
@@ -64,7 +64,7 @@ class ParamStore {
   const float* data(std::string_view name) const { return Get(name).data; }
   std::span<const float> values(std::string_view name) const { return Get(name).values(); }
 
-  // Gives the entry a buffer of its own, if it is shared or read-only, and the pointer to write.
+  // Gives the entry a buffer of its own, if it is shared or read-only, and returns it for writing.
   float* Mutable(std::string_view name);
   // Promises that nobody writes any more through the pointers handed out so far, to all entries
   // or to one.
@@ -73,7 +73,7 @@ class ParamStore {
 
   void Erase(std::string_view name);
 
-  // Sorted by name, so equal stores enumerate equally whatever their history.
+  // They are sorted by name, so that equal stores enumerate equally whatever their history.
   const std::map<std::string, Entry, std::less<>>& entries() const { return entries_; }
   std::vector<std::string> names() const;
   size_t size() const { return entries_.size(); }

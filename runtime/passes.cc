@@ -57,7 +57,7 @@ std::vector<PassReport> PassManager::Run(Graph& g) const {
 }
 
 PassReport ShareEqualNodes(Graph& g) {
-  PassReport report{"share_equal", 0, g.live_nodes(), 0, 0, {}};
+  PassReport report{"share_equal", 0, g.live_nodes(), 0, 0};
   std::map<std::vector<uint32_t>, std::vector<NodeId>> seen;  // inputs -> nodes
   for (NodeId id : g.TopoOrder()) {
     const Node& n = g.node(id);
@@ -120,7 +120,7 @@ ValueId GatherOnce(Graph& g, const OpDef& gather, ValueId matrix, ValueId rows) 
 }  // namespace
 
 PassReport SinkGather(Graph& g, const OpDef& gather, const SinkRule& special) {
-  PassReport report{"sink_gather", 0, g.live_nodes(), 0, 0, {}};
+  PassReport report{"sink_gather", 0, g.live_nodes(), 0, 0};
   // Walks up from each gather; a sunk gather leaves new gathers on the row inputs, which go on
   // sinking.
   std::vector<NodeId> work = g.TopoOrder();
@@ -149,7 +149,7 @@ PassReport SinkGather(Graph& g, const OpDef& gather, const SinkRule& special) {
     g.SetName(replacement, g.value(matrix).name);
     g.ReplaceUses(picked, replacement);
     g.EraseDead();
-    // All of them: one that had to stay may have lost the other reader.
+    // All gathers are looked at again: one that had to stay may have lost the other reader.
     for (uint32_t n = 0; n < g.num_nodes(); ++n)
       if (g.node({n}).op == &gather) work.push_back({n});
     ++report.rewrites;

@@ -11,8 +11,8 @@ struct Pass {
   std::function<PassReport(Graph&)> run;
 };
 
-// Runs passes in order: each is named, timed, verified, reported, can be disabled by name and
-// dumped. Optimising passes work on a disposable copy of the graph; the canonical graph is model +
+// Runs passes in order. Each is timed, verified and reported, and can be disabled or dumped by its
+// name. Optimising passes work on a disposable copy of the graph; the canonical graph is model +
 // recipe.
 class PassManager {
  public:
@@ -24,7 +24,7 @@ class PassManager {
   explicit PassManager(Options options) : options_(std::move(options)) {}
   PassManager() = default;
   void Add(Pass pass) { passes_.push_back(std::move(pass)); }
-  // As Options::dump and print. Throws Error (kUsage) for an unknown name.
+  // Sets Options::dump and print. Throws Error (kUsage) for an unknown name.
   void Dump(const std::string& name, std::function<void(const std::string&)> print);
   // Throws Error "pass 'x': ... (passes before: a, b)".
   std::vector<PassReport> Run(Graph& g) const;
@@ -37,7 +37,7 @@ class PassManager {
   std::vector<Pass> passes_;
 };
 
-// Equal nodes (operator, attributes, inputs, phase; no random ones) become one.
+// Nodes of equal operator, attributes, inputs and phase become one, unless they are random.
 PassReport ShareEqualNodes(Graph& g);
 
 // gather(f(x), rows) -> f(gather(x, rows)) for every operator that works row by row

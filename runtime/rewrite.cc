@@ -102,10 +102,7 @@ int ApplyOne(Graph& g, std::span<const Rule> rules, ValueId v, const std::string
            ToString(g.type(v)), ToString(g.type(replacement)));
     if (replacement != v) {
       g.ReplaceUsesIn(v, replacement, users);
-      for (GraphOutput& o : g.outputs)
-        if (o.value == v) o.value = replacement;
-      for (Update& u : g.updates)
-        if (u.value == v) u.value = replacement;
+      g.ReplaceResult(v, replacement);
     }
     ++report.rewrites;
     return static_cast<int>(r);
@@ -113,17 +110,49 @@ int ApplyOne(Graph& g, std::span<const Rule> rules, ValueId v, const std::string
   return -1;
 }
 
-// Erases the node that made v, if nobody needs it any more, and what only it needed. After a
-// rewrite this is all that can have died, so the whole graph need not be searched.
-void EraseIfUnused(Graph& g, ValueId v) {
+// Erases the node that made v, if nobody needs it any more, and what only it needed, and appends
+// them to `erased`. After a rewrite this is all that can have died, so the whole graph need not be
+// searched.
+void EraseIfUnused(Graph& g, ValueId v, std::vector<NodeId>& erased) {
   const NodeId id = g.value(v).producer;
   if (!id.valid()) return;
   for (ValueId result : g.node(id).out)
     if (!g.users(result).empty() || g.IsOutput(result)) return;
   const std::vector<ValueId> in = g.node(id).in;
   g.EraseNode(id);
-  for (ValueId operand : in) EraseIfUnused(g, operand);
+  erased.push_back(id);
+  for (ValueId operand : in) EraseIfUnused(g, operand, erased);
 }
+
+// How many nodes count. Kept up to date by what a rewrite adds and erases: counting them anew after
+// each would take the square of their number.
+class Measure {
+ public:
+  Measure(const Graph& g, const CountsNode& counts) : g_(g), counts_(counts) { Add(); }
+
+  size_t value() const { return counts_ ? value_ : g_.live_nodes(); }
+  void Add() {
+    if (!counts_) return;
+    for (; counted_.size() < g_.num_nodes();) {
+      const NodeId id{static_cast<uint32_t>(counted_.size())};
+      const bool alive = g_.node(id).op != nullptr;
+      counted_.push_back(alive && counts_(g_, id));
+      value_ += counted_.back(), live_ += alive;
+    }
+  }
+  void Remove(std::span<const NodeId> erased) {
+    if (!counts_) return;
+    for (NodeId id : erased) value_ -= counted_[id.i];
+    live_ -= erased.size();
+    GRAFT_CHECK(live_ == g_.live_nodes(), "a rule that erases nodes itself cannot be measured");
+  }
+
+ private:
+  const Graph& g_;
+  const CountsNode& counts_;
+  std::vector<bool> counted_;  // by node
+  size_t value_ = 0, live_ = 0;
+};
 
 }  // namespace
 
@@ -166,7 +195,7 @@ std::optional<Match> MatchPattern(const Graph& g, const Pat& pattern, ValueId ro
 }
 
 PassReport Rewrite(Graph& g, std::string pass, std::span<const Rule> rules) {
-  PassReport report{std::move(pass), 0, g.live_nodes(), 0, 0, {}};
+  PassReport report{std::move(pass), 0, g.live_nodes(), 0, 0};
   for (NodeId id : g.TopoOrder()) {
     if (!g.node(id).op) continue;
     const std::vector<ValueId> results = g.node(id).out;
@@ -180,10 +209,10 @@ PassReport Rewrite(Graph& g, std::string pass, std::span<const Rule> rules) {
 }
 
 PassReport RewriteToFixpoint(Graph& g, std::string pass, std::span<const Rule> rules,
-                             const Measure& measure) {
-  PassReport report{std::move(pass), 0, g.live_nodes(), 0, 0, {}};
-  auto size = [&] { return measure ? measure(g) : static_cast<double>(g.live_nodes()); };
-  double before = size();
+                             const CountsNode& counts) {
+  PassReport report{std::move(pass), 0, g.live_nodes(), 0, 0};
+  Measure measure(g, counts);
+  size_t before = measure.value();
   for (bool changed = true; changed;) {
     changed = false;
     for (NodeId id : g.TopoOrder()) {
@@ -194,8 +223,11 @@ PassReport RewriteToFixpoint(Graph& g, std::string pass, std::span<const Rule> r
         const int rule = ApplyOne(g, rules, v, report.name, report);
         if (rule < 0) continue;
         changed = true;
-        EraseIfUnused(g, v);
-        const double after = size();
+        measure.Add();
+        std::vector<NodeId> erased;
+        EraseIfUnused(g, v, erased);
+        measure.Remove(erased);
+        const size_t after = measure.value();
         if (after >= before)
           Fail("pass '{}': rule '{}' does not lower the measure ({} -> {}); it would loop",
                report.name, rules[static_cast<size_t>(rule)].name, before, after);

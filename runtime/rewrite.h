@@ -12,8 +12,8 @@ namespace graft {
 struct Match;
 using Predicate = std::function<bool(const Graph&, ValueId)>;
 
-// Four constructors: Any, Op, OneOf, and .If; .As binds a name (the same name twice must bind the
-// same value; names bound below a failed alternative are forgotten).
+// Patterns are made by Any, Op, OneOf and .If; .As binds a name. The same name twice must bind the
+// same value, and names bound below a failed alternative are forgotten.
 struct Pat {
   const OpDef* op = nullptr;      // null: any value, or the alternatives below
   std::vector<Pat> in;            // operands of op
@@ -32,7 +32,7 @@ struct Pat {
   }
 };
 Pat Any(std::string name);
-// Result 0 of a node of `op`; a commutative operator is tried in both orders of its two operands.
+// Matches result 0 of a node of `op`, with the two operands of a commutative one in either order.
 Pat Op(const OpDef& op, std::vector<Pat> in, std::optional<Attrs> attrs = {});
 Pat OneOf(std::vector<Pat> alternatives);
 
@@ -55,19 +55,19 @@ struct PassReport {
   int rewrites = 0;
   size_t nodes_before = 0, nodes_after = 0;
   double milliseconds = 0;
-  std::vector<std::string> notes;  // matches that a rule left, with reasons
 };
 
 // One walk over the nodes present at the start: what a rule builds is not visited again.
 PassReport Rewrite(Graph& g, std::string pass, std::span<const Rule> rules);
 
-// Until nothing matches. Every rewrite must lower `measure` (default: the number of nodes), else
-// Error names the rule: a rule that loops is a bug of the rule.
-using Measure = std::function<double(const Graph&)>;
+// Rewrites until nothing matches. Every rewrite must lower the number of nodes, or of those that
+// `counts` is true for, else Error names the rule: a rule that loops is a bug of the rule. A node
+// is asked about once, when it is new.
+using CountsNode = std::function<bool(const Graph&, NodeId)>;
 PassReport RewriteToFixpoint(Graph& g, std::string pass, std::span<const Rule> rules,
-                             const Measure& measure = {});
+                             const CountsNode& counts = {});
 
-// The match of a pattern at a value, if any; for passes that only look.
+// Returns the match of a pattern at a value, if any, for passes that only look.
 std::optional<Match> MatchPattern(const Graph& g, const Pat& pattern, ValueId root);
 
 }  // namespace graft

@@ -3,8 +3,8 @@
 // the masks of forward, and neither threads, micro-batches nor passes change a result.
 //
 // The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
-// SC 2011): 4 words per call. Its 64-bit key is a hash of (seed, purpose, scope); its 128-bit
-// counter is {position / 4, sample, step low, step high}.
+// SC 2011), which makes 4 words per call. Its 64-bit key is a hash of (seed, purpose, scope); its
+// 128-bit counter is {position / 4, sample, step low, step high}.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -24,7 +24,7 @@ enum class Purpose : uint32_t {
 };
 
 struct StreamKey {
-  uint64_t key = 0;  // of MakeKey
+  uint64_t key = 0;  // from MakeKey
   uint64_t step = 0;
   uint32_t sample = 0;  // index in the user's batch
   bool operator==(const StreamKey&) const = default;
@@ -57,7 +57,7 @@ inline uint32_t RandomWord(const StreamKey& s, uint64_t position) {
   return RandomBlock(s, static_cast<uint32_t>(position / 4))[position % 4];
 }
 
-// [0, 1), a multiple of 2^-24.
+// Returns a multiple of 2^-24 in [0, 1).
 inline float ToUniform(uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
 inline float Uniform(const StreamKey& s, uint64_t position) {
   return ToUniform(RandomWord(s, position));
@@ -68,7 +68,8 @@ inline uint32_t DropThreshold(double p) {
   return p <= 0 ? 0u : p >= 1 ? UINT32_MAX : static_cast<uint32_t>(p * 0x1p32);
 }
 
-// Standard normal: the same bits on every machine (own log and cosine, no math library).
+// Returns a standard normal number, of the same bits on every machine: its logarithm and its cosine
+// are our own.
 double Normal(const StreamKey& s, uint64_t position);
 
 void FillUniform(std::span<float> out, const StreamKey& s, double low, double high);
@@ -78,7 +79,7 @@ void FillNormal(std::span<float> out, const StreamKey& s, double mean, double st
 void FillTruncNormal(std::span<float> out, const StreamKey& s, double mean, double stddev,
                      double low, double high);
 
-// 0 .. n-1 shuffled (Fisher-Yates, unbiased).
+// Returns 0 .. n-1 shuffled (Fisher-Yates, unbiased).
 std::vector<int32_t> Permutation(int32_t n, const StreamKey& s);
 
 }  // namespace graft

@@ -114,8 +114,7 @@ void Session::Execute(size_t begin, size_t end, int worker) noexcept {
     const Clock::time_point start = profile_ ? Clock::now() : Clock::time_point();
     step.run({call.in, call.out, step.attrs, step.state.get(), call.scratch, call.own});
     if (profile_) {
-      call.seconds += std::chrono::duration<double>(Clock::now() - start).count() /
-                      std::max(1, omp_get_num_threads());
+      call.seconds += std::chrono::duration<double>(Clock::now() - start).count() / LoopThreads();
       ++call.count;
     }
   }
@@ -141,7 +140,8 @@ void Session::Impl::Finish() noexcept {
 
 void Session::Refresh() noexcept {
   if (!impl_->unfinished.empty()) impl_->Finish();
-  if (params_changed_) Execute(0, impl_->order.once_end, 0);
+  if (!params_changed_) return;  // runs beside each other must not write what they all read
+  Execute(0, impl_->order.once_end, 0);
   params_changed_ = false;
 }
 

@@ -1,8 +1,8 @@
 // From graph to running code. Everything is fixed when a Session is built: order, addresses,
 // kernels, packed weights, one arena. Run looks nothing up, allocates nothing and throws nothing.
 //
-// Nodes run in three groups: `once`, those fed by parameters only, again after the parameters
-// changed; `main` at every Run; `update` (Phase::kUpdate) at every RunUpdate.
+// Nodes run in three groups: `once`, which depend on parameters only, at first and after parameters
+// have changed; `main` at every Run; `update` (Phase::kUpdate) at every RunUpdate.
 //
 // Threads are used in one of two ways (ForEachRun chooses): inside kernels, for a single run; or,
 // as that waits for the slowest thread after every kernel, by several runs beside each other, one
@@ -24,10 +24,10 @@ namespace graft {
 struct SessionOptions {
   Counts capacity;  // the largest batch that Run may bind
   int workers = 1, lanes = 1;
-  int threads = 0;           // with memory of their own inside kernels; 0 = Threads()
-  bool share_memory = true;  // false: every value its own place (tests)
-  bool plan_only = false;    // never to run: what it would need, without memory of that size
-  bool poison = false;       // fill results and scratch with NaN before each kernel (tests)
+  int threads = 0;           // with memory of their own inside kernels; 0 means Threads()
+  bool share_memory = true;  // if not, every value has a place of its own (for tests)
+  bool plan_only = false;    // the session tells what it would need, but has no memory to run
+  bool poison = false;       // results and scratch are NaN before each kernel (for tests)
 };
 
 // One kernel call, for plan.json, `graft profile` and tests.
@@ -51,26 +51,27 @@ class Session {
   Session(Session&&) noexcept;
   Session(const Session&) = delete;
 
-  // The caller's buffer of an input, sized for the capacity. Throws Error with the nearest name.
+  // Returns the buffer of an input for the caller to fill, sized for the capacity. Throws Error
+  // with the nearest name.
   Tensor Input(std::string_view name, int worker = 0);
   bool HasInput(std::string_view name) const;
-  // The buffer of a state, zero at first.
+  // Returns the buffer of a state, which is zero at first.
   Tensor State(std::string_view name, int lane = 0);
-  // Of the first `lanes` lanes: zeroes them; adds them, in order, to the first.
+  // Zeroes the states of the first `lanes` lanes; adds them, in order, to those of the first.
   void ZeroStates(int lanes = 1) noexcept;
   void SumStates(int lanes) noexcept;
 
   // REQUIRES: counts within the capacity; Refresh came before runs that go on at the same time.
   void Run(const Counts& counts, int worker = 0, int lane = 0) noexcept;
-  // What comes before a run: the rest of the preparation, once; `once` nodes, if parameters
-  // changed.
+  // Does what comes before a run: the rest of the preparation, once, and the `once` nodes, if
+  // parameters have changed.
   void Refresh() noexcept;
   void RunUpdate() noexcept;  // on worker 0 and lane 0
   // Call after writing to the store from outside: the `once` nodes run again before the next Run.
   // Parameters that are frozen in the graph must not change: kernels may hold packed copies.
   void ParamsChanged() { params_changed_ = true; }
 
-  // A result with the extents of the last Run. Valid until the next Run.
+  // Returns a result with the extents of the last Run, which is valid until the next one.
   Tensor Output(std::string_view name, int worker = 0) const;
 
   void EnableProfile(bool on) { profile_ = on; }
@@ -105,15 +106,15 @@ class Session {
   bool params_changed_ = true, profile_ = false;
 };
 
-// run(i, worker) for i in [0, n), each of which calls Run on that worker: beside each other if
-// there are at least as many as workers, else one after the other on worker 0 with the threads
+// Calls run(i, worker) for i in [0, n), each of which calls Run on that worker: beside each other
+// if there are at least as many as workers, else one after the other on worker 0 with the threads
 // inside the kernels. `run` must not throw.
 template <class F>
 void ForEachRun(Session& session, int64_t n, const F& run) noexcept {
   session.Refresh();
   const int workers = session.options().workers;
   if (workers > 1 && workers >= Threads() && n >= workers)
-    ParallelFor(n, [&](int64_t i) { run(i, omp_get_thread_num()); });
+    ParallelFor(n, [&](int64_t i) { run(i, LoopThread()); });
   else
     for (int64_t i = 0; i < n; ++i) run(i, 0);
 }

@@ -28,13 +28,13 @@ AlignedBytes AllocateAligned(size_t bytes) {
 
 bool Session::Impl::IsConstant(ValueId v) const {
   const Value& value = graph.value(v);
-  return value.role == Role::kParam && !value.trainable &&
-         std::none_of(graph.updates.begin(), graph.updates.end(),
-                      [&](const Update& u) { return u.target == v; });
+  return value.role == Role::kParam && !value.trainable && !updated[v.i];
 }
 
 void Session::Impl::PlaceLeaves(const SessionOptions& options) {
   place.resize(graph.num_values());
+  updated.resize(graph.num_values());
+  for (const Update& u : graph.updates) updated[u.target.i] = true;
   for (ValueId v : graph.Leaves(Role::kParam)) {
     const Value& value = graph.value(v);
     const Extents want = At(value.type.shape, {});
@@ -42,7 +42,7 @@ void Session::Impl::PlaceLeaves(const SessionOptions& options) {
     if (!(want == have))
       Fail("parameter '{}': the graph wants {}, the store has {}", value.name, ToString(want),
            ToString(have));
-    // Mutable also for trainable ones without an update here: somebody is about to write them.
+    // Trainable ones without an update here are mutable, too: somebody is about to write them.
     place[v.i] = {Place::kFixed, 0,
                   IsConstant(v)
                       ? reinterpret_cast<std::byte*>(const_cast<float*>(params.data(value.name)))
@@ -138,7 +138,7 @@ std::byte* Session::Impl::Address(ValueId v, const Worker& worker) const {
 void Session::Impl::MakeWorkers(const SessionOptions& options, size_t arena_bytes) {
   GRAFT_CHECK(options.workers > 0 && options.lanes > 0);
   states = AllocateAligned(state_bytes * static_cast<size_t>(options.lanes));
-  // Not memset, which takes no null for no bytes.
+  // This is no memset, which takes no null for no bytes.
   std::fill_n(states.get(), state_bytes * static_cast<size_t>(options.lanes), std::byte{0});
   for (size_t t = 0; t < steps.size(); ++t)
     for (bool result : {false, true}) {

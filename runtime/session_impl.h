@@ -65,14 +65,15 @@ struct Session::Impl {
   std::byte* States(int lane) const {
     return states.get() + static_cast<size_t>(lane) * state_bytes;
   }
-  bool IsConstant(ValueId v) const;
+  bool IsConstant(ValueId v) const;  // a parameter that neither an update nor anybody else writes
 
   Graph graph;
   ParamStore& params;
   NodeOrder order;
   std::vector<Step> steps;
-  std::vector<std::function<void()>> unfinished;  // of Prepared, until the first run
+  std::vector<std::function<void()>> unfinished;  // Prepared::finish, until the first run
   std::vector<Place> place;                       // by value
+  std::vector<bool> updated;                      // by value
   std::vector<size_t> scratch_offset;             // by step
   std::vector<StateUse> state_uses;
   std::vector<Worker> workers;

@@ -1,4 +1,4 @@
-// Element types, symbolic and concrete shapes. Plain values, no ownership.
+// Element types, symbolic and concrete shapes, all of them plain values that own nothing.
 //
 // A dimension of the graph is an affine form  constant + sequences*S + tokens*T : S sequences in
 // the batch, T tokens in all of them. One graph therefore serves every batch; a Session binds (S,
@@ -79,10 +79,10 @@ std::string ToString(const Dim& dim);      // "197", "197*s", "1+s+2*t"
 std::string ToString(const Shape& shape);  // "[197*s,768]"
 std::string ToString(const Extents& extents);
 std::string ToString(const TensorType& type);  // "f32[197*s,768]"
-// Inverse of ToString; throws Error naming the text.
+// The inverse of ToString. Throws Error that names the text.
 TensorType ParseTensorType(std::string_view text);
 
-// Untyped view of a buffer that someone else owns.
+// An untyped view of a buffer that someone else owns.
 struct Tensor {
   void* data = nullptr;
   DType dtype = DType::kF32;

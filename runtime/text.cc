@@ -141,7 +141,7 @@ class Parser {
     Reader r{text, line};
     r.Blanks();
     if (r.rest.empty()) return;
-    // Name before type: the order of arguments is the compiler's.
+    // The name is read on its own: which of two arguments comes first is up to the compiler.
     if (r.Take("input ")) {
       auto name = Name(r);
       g_.AddInput(name, Type(r));
@@ -157,7 +157,7 @@ class Parser {
     } else if (r.Take("update ")) {
       const ValueId t = Value(r);
       r.Expect("=");
-      g_.updates.push_back({t, Value(r)});
+      g_.AddUpdate(t, Value(r));
     } else
       return NodeText(r);
     End(r);

@@ -16,13 +16,15 @@ namespace graft {
 // Values are numbered in printing order, so equal graphs print equally whatever their history.
 std::string ToText(const Graph& g);
 
-// Inverse of ToText. `ops` names the operators (AllOps() of ops/ops.h). Throws Error with the line.
+// The inverse of ToText. `ops` names the operators (AllOps() of ops/ops.h). Throws Error with the
+// line.
 Graph ParseGraph(std::string_view text, std::span<const OpDef* const> ops);
 
 std::string ToDot(const Graph& g);
 
-// Line diff of two text forms that ignores value numbers: "  " same, "- " only before, "+ " only
-// after; runs of more than `context` equal lines are folded into "  ...".
+// A diff by line of two text forms that ignores value numbers. Lines begin with "  " where both
+// have them, with "- " if only `before` has them and with "+ " if only `after` does; runs of more
+// than `context` equal lines are folded into "  ...".
 std::string DiffText(const Graph& before, const Graph& after, int context = 1);
 
 }  // namespace graft

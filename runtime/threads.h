@@ -1,7 +1,9 @@
 // Parallel loops over chunks. The caller fixes the chunks by the shape of its data and never by the
 // number of threads, so results are the same bits for any number of them.
 #pragma once
+#ifndef GRAFT_STD_THREADS
 #include <omp.h>
+#endif
 
 #include <algorithm>
 #include <cstddef>
@@ -9,23 +11,43 @@
 
 namespace graft {
 
-// How many threads a ParallelFor may use; DefaultThreads() of cpu.h until SetThreads is called.
+// How many threads a ParallelFor may use: DefaultThreads() of cpu.h until SetThreads is called.
 // SetThreads is for the start of a program and for tests, not for use inside a loop.
 int Threads();
 void SetThreads(int threads);  // at least 1
 
-// f(i) for i in [0, chunks), in any order, on up to Threads() threads. Runs in order on the calling
-// thread when there is one chunk or one thread, or inside another ParallelFor. `f` must not throw:
-// an exception cannot leave the loop and ends the program.
+// Threads of the ParallelFor that the caller is in, and the caller's number among them; 1 and 0
+// outside of one.
+#ifdef GRAFT_STD_THREADS
+int LoopThreads();
+int LoopThread();
+// The loop of ParallelFor on std::thread: slower, but the thread sanitizer understands it, as it
+// does not OpenMP's runtime.
+void RunOnThreads(int threads, int64_t chunks, void (*f)(const void* context, int64_t i),
+                  const void* context) noexcept;
+#else
+inline int LoopThreads() { return omp_get_num_threads(); }
+inline int LoopThread() { return omp_get_thread_num(); }
+#endif
+
+// Calls f(i) for i in [0, chunks), in any order, on up to Threads() threads. With one chunk or one
+// thread, or inside another ParallelFor, the calls are made in order on the calling thread. `f`
+// must not throw: an exception cannot leave the loop and ends the program.
 template <class F>
 void ParallelFor(int64_t chunks, const F& f) noexcept {
   const int64_t threads = std::min<int64_t>(Threads(), chunks);
-  if (threads <= 1 || omp_in_parallel()) {
+  if (threads <= 1 || LoopThreads() > 1) {
     for (int64_t i = 0; i < chunks; ++i) f(i);
     return;
   }
+#ifdef GRAFT_STD_THREADS
+  RunOnThreads(
+      static_cast<int>(threads), chunks,
+      [](const void* context, int64_t i) { (*static_cast<const F*>(context))(i); }, &f);
+#else
 #pragma omp parallel for schedule(dynamic, 1) num_threads(static_cast <int>(threads))
   for (int64_t i = 0; i < chunks; ++i) f(i);
+#endif
 }
 
 // Memory that each thread inside a kernel has to itself: how many threads there are room for is a

@@ -1,5 +1,7 @@
 #include "runtime/utf8.h"
 
+#include <fmt/format.h>
+
 #include <cstdint>
 #include <cstring>
 
@@ -47,7 +49,46 @@ size_t AsciiRun(std::string_view text, size_t at) {
   return end - at;
 }
 
+bool IsControl(char32_t c) {
+  const auto in = [c](char32_t first, char32_t last) { return c >= first && c <= last; };
+  return c < 0x20 || in(0x7F, 0x9F) ||                               // C0, DEL, C1
+         c == 0x061C || in(0x200E, 0x200F) || in(0x2028, 0x202E) ||  // marks, lines, directions
+         in(0x2066, 0x2069);
+}
+
+// escape(step, bytes) for each control and each byte that is not UTF-8 gives what replaces it.
+template <class F>
+std::string Escape(std::string_view text, std::string_view kept, const F& escape) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    const Step step = Read(text, at);
+    const std::string_view bytes = text.substr(at, step.size);
+    const bool stays = (step.valid && !IsControl(step.code)) || kept.find(bytes) != kept.npos;
+    out += stays ? std::string(bytes) : escape(step, bytes);
+    at += step.size;
+  }
+  return out;
+}
+
 }  // namespace
+
+std::string EscapeControls(std::string_view text, std::string_view kept) {
+  return Escape(text, kept, [](const Step& step, std::string_view bytes) {
+    if (bytes == "\n") return std::string("\\n");
+    if (step.valid && step.code > 0xFF)
+      return fmt::format("\\u{:04x}", static_cast<uint32_t>(step.code));
+    if (step.valid) return fmt::format("\\x{:02x}", static_cast<uint32_t>(step.code));
+    std::string escaped;
+    for (const char byte : bytes) escaped += fmt::format("\\x{:02x}", static_cast<uint8_t>(byte));
+    return escaped;
+  });
+}
+
+std::string EscapeJsonControls(std::string_view json) {
+  return Escape(json, "\n", [](const Step& step, std::string_view) {
+    return fmt::format("\\u{:04x}", static_cast<uint32_t>(step.code));
+  });
+}
 
 size_t FirstInvalidUtf8(std::string_view text) {
   size_t at = 0;
@@ -78,21 +119,10 @@ std::u32string DecodeUtf8(std::string_view text) {
   return out;
 }
 
-void AppendUtf8(char32_t c, std::string& utf8) {
-  const auto put = [&](char32_t byte) { utf8 += static_cast<char>(byte); };
-  if (c < 0x80) return put(c);
-  if (c < 0x800) {
-    put(0xC0 | c >> 6);
-  } else {
-    if (c < 0x10000) {
-      put(0xE0 | c >> 12);
-    } else {
-      put(0xF0 | c >> 18);
-      put(0x80 | (c >> 12 & 0x3F));
-    }
-    put(0x80 | (c >> 6 & 0x3F));
-  }
-  put(0x80 | (c & 0x3F));
+std::string ToLowerAscii(std::string text) {
+  for (char& c : text)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return text;
 }
 
 }  // namespace graft

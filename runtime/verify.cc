@@ -1,7 +1,6 @@
 #include "runtime/verify.h"
 
 #include <algorithm>
-#include <map>
 #include <set>
 
 #include "runtime/op.h"
@@ -14,16 +13,34 @@ std::string Place(const Graph& g, NodeId id) {
   return fmt::format("node {} ({}) in '{}'", id.i, n.op->name, n.scope);
 }
 
-void VerifyNode(const Graph& g, NodeId id) {
+// By value: whether its list of users is not that of the nodes that read it. Found for all values
+// at once, as a value may have thousands of users.
+std::vector<bool> WrongUsers(const Graph& g) {
+  std::vector<std::vector<NodeId>> readers(g.num_values());
+  for (uint32_t i = 0; i < g.num_nodes(); ++i)
+    for (ValueId v : g.node({i}).in)
+      if (v.valid() && v.i < g.num_values()) readers[v.i].push_back({i});
+  std::vector<bool> wrong(g.num_values());
+  for (uint32_t i = 0; i < g.num_values(); ++i) {
+    std::vector<NodeId> users = g.users({i});
+    std::sort(users.begin(), users.end());
+    wrong[i] = users != readers[i];
+  }
+  return wrong;
+}
+
+void VerifyNode(const Graph& g, NodeId id, const std::vector<bool>& wrong_users) {
   const Node& n = g.node(id);
   std::vector<TensorType> in;
   for (ValueId v : n.in) {
     if (!v.valid() || v.i >= g.num_values()) Fail("{}: input {} does not exist", Place(g, id), v.i);
     if (!g.IsAlive(v)) Fail("{}: input %{} was erased", Place(g, id), v.i);
-    const auto uses = std::count(n.in.begin(), n.in.end(), v);
-    const auto listed = std::count(g.users(v).begin(), g.users(v).end(), id);
-    if (uses != listed)
-      Fail("{}: reads %{} {} times, the use list says {}", Place(g, id), v.i, uses, listed);
+    if (wrong_users[v.i]) {
+      const auto uses = std::count(n.in.begin(), n.in.end(), v);
+      const auto listed = std::count(g.users(v).begin(), g.users(v).end(), id);
+      if (uses != listed)
+        Fail("{}: reads %{} {} times, the use list says {}", Place(g, id), v.i, uses, listed);
+    }
     const NodeId producer = g.value(v).producer;
     if (producer.valid() && g.node(producer).phase > n.phase)
       Fail("{}: a main-phase node reads %{} of the update phase", Place(g, id), v.i);
@@ -57,6 +74,7 @@ void VerifyLeaves(const Graph& g) {
         Fail("%{} is listed as used by an erased node", i);
     if (v.role == Role::kIntermediate || !g.IsAlive({i})) continue;
     if (!names.insert(v.name).second) Fail("two leaves are named '{}'", v.name);
+    if (g.FindLeaf(v.name) != ValueId{i}) Fail("leaf '{}' is not found by its name", v.name);
   }
 }
 
@@ -82,6 +100,7 @@ void VerifyResults(const Graph& g) {
   for (const GraphOutput& o : g.outputs) {
     if (!Exists(g, o.value)) Fail("output '{}' was erased", o.name);
     if (!names.insert(o.name).second) Fail("two outputs are named '{}'", o.name);
+    if (!g.IsOutput(o.value)) Fail("output '{}': %{} is not known as one", o.name, o.value.i);
   }
   std::set<ValueId> targets;
   for (const Update& u : g.updates) {
@@ -93,6 +112,7 @@ void VerifyResults(const Graph& g) {
       Fail("update of '{}': {} given for {}", target.name, ToString(g.type(u.value)),
            ToString(target.type));
     if (!targets.insert(u.target).second) Fail("'{}' is updated twice", target.name);
+    if (!g.IsOutput(u.value)) Fail("update of '{}': %{} is not known", target.name, u.value.i);
   }
 }
 
@@ -100,11 +120,15 @@ void VerifyResults(const Graph& g) {
 
 void Verify(const Graph& g) {
   VerifyLeaves(g);
+  const std::vector<bool> wrong_users = WrongUsers(g);
   for (uint32_t i = 0; i < g.num_nodes(); ++i)
-    if (g.node({i}).op) VerifyNode(g, {i});
+    if (g.node({i}).op) VerifyNode(g, {i}, wrong_users);
   VerifyValues(g);
   VerifyResults(g);
-  g.TopoOrder();  // throws on a cycle
+  const size_t live = g.TopoOrder().size();  // throws on a cycle
+  if (g.live_nodes() != live) Fail("{} nodes are counted, {} are alive", g.live_nodes(), live);
+  if (const size_t results = g.outputs.size() + g.updates.size(); g.held_.size() != results)
+    Fail("{} results are known, there are {}", g.held_.size(), results);
 }
 
 void VerifyTrainableReachOutput(const Graph& g) {

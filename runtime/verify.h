@@ -1,4 +1,4 @@
-// The invariants of a graph, each with its own message. Runs after every pass.
+// The invariants of a graph, each with its own message. They are checked after every pass.
 #pragma once
 #include "runtime/graph.h"
 

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Everything slow, each part with its result, time, commit and machine, into docs/verification.md;
 # rows of parts that are not run now stay as they are.
-# usage: verify.sh [PART...]    parts: tests sanitize fuzz bugs kills parity accuracy (default: all)
+# usage: verify.sh [PART...]    parts: tests sanitize threads fuzz bugs kills parity accuracy
+#   (default: all)
 #   PEERS_ENV: the Python environment of the peers (made by $GRAFT_DATA/bench/setup_peers.sh), for
 #   parity and, as MiniLM is in it, accuracy. GRAFT_DATA: weights and data sets, default ../shared.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 table=docs/verification.md
-all=(tests sanitize fuzz bugs kills parity accuracy)
+all=(tests sanitize threads fuzz bugs kills parity accuracy)
 parts=("$@")
 (( ${#parts[@]} )) || parts=("${all[@]}")
 [[ -n ${GRAFT_DATA:-} || ! -d ../shared ]] || export GRAFT_DATA=$(cd ../shared && pwd)
@@ -79,6 +80,7 @@ for part in "${parts[@]}"; do
         tests) run tests "all tests, release build" scripts/test.sh ;;
         sanitize) run sanitize "all tests, address and undefined-behaviour sanitizers" \
             scripts/sanitize.sh ;;
+        threads) run threads "tests of parallel code, thread sanitizer" scripts/tsan.sh ;;
         fuzz) run fuzz "fuzz targets, sanitizers, ten minutes each" scripts/fuzz.sh 600 ;;
         bugs) run bugs "planted bugs turn the named tests red" python3 scripts/planted_bugs.py ;;
         kills)

@@ -34,8 +34,8 @@ void Patch(Json& json, const Json& patch) {
 // Of tests/fixtures/tiny_bert_hf.
 std::vector<BrokenJson> BrokenConfigs() {
   return {
-      {"no type", {{"model_type", "absent"}}, {"model_type"}},
-      {"other type", {{"model_type", "roberta"}}, {"'roberta'", "bert, deit, vit"}},
+      {"type of null", {{"model_type", nullptr}}, {"model_type", "found null"}},
+      {"other type", {{"model_type", "roberta"}}, {"'roberta'", "known: bert, deit"}},
       {"type of images", {{"model_type", "vit"}}, {"'vit'", "names are those of bert"}},
       {"number as type", {{"model_type", 7}}, {"model_type", "expected a string"}},
       {"no width", {{"hidden_size", "absent"}}, {"'hidden_size'"}},
@@ -55,7 +55,7 @@ std::vector<BrokenJson> BrokenConfigs() {
       {"zero eps", {{"layer_norm_eps", 0}}, {"layer_norm_eps", "0"}},
       {"negative eps", {{"layer_norm_eps", -1e-12}}, {"layer_norm_eps", "-1e-12"}},
       {"eps as text", {{"layer_norm_eps", "1e-12"}}, {"layer_norm_eps", "expected a number"}},
-      {"activation", {{"hidden_act", "gelo"}}, {"'gelo'", "did you mean 'gelu'"}},
+      {"activation", {{"hidden_act", "gelo"}}, {"'gelo'", "known: gelu, gelu_python"}},
       {"activation as list", {{"hidden_act", {1}}}, {"hidden_act", "expected a string"}},
       {"dropout of 1", {{"hidden_dropout_prob", 1}}, {"hidden_dropout_prob"}},
       {"decoder", {{"is_decoder", true}}, {"is_decoder"}},
@@ -159,9 +159,7 @@ std::vector<BrokenJson> BrokenTokenizers() {
       {"added and long",
        added({{"content", std::string(100000, 'x')}, {"id", 9}}),
        {"1 to 256 characters", "100000"}},
-      {"added as words",
-       added({{"content", "x"}, {"id", 9}, {"single_word", true}}),
-       {"single_word"}},
+      {"added behind a gap", added({{"content", "x"}, {"id", 9}}), {"'x' has id 9", "gives it 6"}},
       {"no special tokens", {{"post_processor", nullptr}}, {"no token at all", "''"}},
   };
 }
@@ -178,7 +176,7 @@ std::vector<BrokenText> BrokenVocabularies() {
   for (int i = 0; i < 1000001; ++i) many += std::to_string(i) + "\n";
   return {
       {"empty", "", {"expected a token in each line"}},
-      {"blank", "\n\n\n", {"no start token '[CLS]'"}},
+      {"blank", "\n\n\n", {"expected a token in each line"}},
       {"no unknown token", "[CLS]\n[SEP]\na\n", {"no unknown token '[UNK]'"}},
       {"no separator", "[CLS]\n[UNK]\na\n", {"no separator token '[SEP]'"}},
       {"twice", words + "a\n", {"vocab.txt:10", "'a' is in line 6 too"}},

@@ -117,6 +117,50 @@ TEST_F(Resume, AfterInterrupt) {
   EXPECT_EQ(Weights("interrupted"), Weights("whole"));
 }
 
+// What the run said of its epochs, without their times.
+std::vector<nlohmann::json> Epochs(const std::string& run) {
+  std::vector<nlohmann::json> lines;
+  std::ifstream file(run + "/metrics.jsonl");
+  for (std::string line; std::getline(file, line);) {
+    lines.push_back(nlohmann::json::parse(line));
+    lines.back().erase("seconds");
+  }
+  return lines;
+}
+
+// The last batch of an epoch has 8 of 104 examples; the mean is over examples, in a run that was
+// interrupted, too.
+TEST_F(Resume, TrainLossIsTheMeanOverExamples) {
+  const auto args = [&](const std::string& run) {
+    std::vector<std::string> all = Args(run, kEpochs);
+    all.insert(all.end(), {"--limit", "104"});
+    *(std::ranges::find(all, "--save-every") + 1) = "2";
+    return all;
+  };
+  std::vector<std::string> traced = args("uneven");
+  traced.insert(traced.end(), {"--trace", *dir_ / "uneven_trace"});
+  ASSERT_EQ(Graft(traced).code, 0);
+  std::vector<double> losses;
+  std::ifstream file(*dir_ / "uneven_trace/loss.jsonl");
+  for (std::string line; std::getline(file, line);)
+    losses.push_back(nlohmann::json::parse(line)["loss"]);
+  const std::vector<nlohmann::json> epochs = Epochs(*dir_ / "uneven");
+  ASSERT_EQ(losses.size(), 7 * epochs.size());
+  for (size_t e = 0; e < epochs.size(); ++e) {
+    double sum = 0;
+    for (size_t i = 0; i < 7; ++i) sum += losses[7 * e + i] * (i < 6 ? 16 : 8);
+    const double mean = sum / 104;
+    EXPECT_NEAR(epochs[e].at("train_loss").get<double>(), mean, 1e-7 * mean) << e;
+  }
+  Process process(args("uneven_killed"));
+  ASSERT_TRUE(WaitForCheckpoint(process, "uneven_killed"));
+  process.Signal(SIGKILL);
+  process.Wait();
+  ASSERT_EQ(Graft({"train", "--resume", *dir_ / "uneven_killed"}).code, 0);
+  EXPECT_EQ(Epochs(*dir_ / "uneven_killed"), epochs);
+  EXPECT_EQ(Weights("uneven_killed"), Weights("uneven"));
+}
+
 // A trace covers whole runs: one that goes on after a checkpoint goes on without, one that had none
 // begins anew.
 TEST_F(Resume, ATracedRun) {

@@ -2,7 +2,6 @@
 // result.
 #include <sys/stat.h>
 
-#include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 

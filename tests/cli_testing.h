@@ -50,6 +50,7 @@ struct Outcome {
 // What a command finds around it.
 struct Surroundings {
   rlim_t most_file_bytes = RLIM_INFINITY;  // writing beyond fails as on a full disk
+  rlim_t most_memory = RLIM_INFINITY;      // addresses; what is allocated beyond fails
   std::string standard_output;             // "": a file that is read afterwards
   std::string temporary;                   // TMPDIR, unless ""
 };
@@ -67,6 +68,7 @@ class Process {
     const std::string out =
         around.standard_output.empty() ? files_ / "out" : around.standard_output;
     const rlimit limit{around.most_file_bytes, around.most_file_bytes};
+    const rlimit memory{around.most_memory, around.most_memory};
     pid_ = fork();
     if (pid_ != 0) return;
     setrlimit(RLIMIT_FSIZE, &limit);
@@ -76,6 +78,7 @@ class Process {
     const int mode = O_WRONLY | O_CREAT | O_TRUNC;
     dup2(open(out.c_str(), mode, 0644), STDOUT_FILENO);
     dup2(open(err.c_str(), mode, 0644), STDERR_FILENO);
+    setrlimit(RLIMIT_AS, &memory);
     execv(binary.c_str(), argv.data());
     _exit(127);
   }

@@ -35,7 +35,6 @@ TEST(Cpu, NothingKnown) {
   EXPECT_EQ(info.physical_cores, 3);  // without topology every CPU counts
   EXPECT_EQ(info.quota, 0);
   EXPECT_EQ(info.l1d_bytes, 32u << 10);
-  EXPECT_FALSE(info.avx2);
   EXPECT_EQ(DefaultThreads(info), 3);
   EXPECT_EQ(DefaultThreads(FakeRoot().Read({})), 1);
 }
@@ -46,7 +45,6 @@ TEST(Cpu, SiblingsCountOnceAndOnlyIfAllowed) {
     root.Siblings(cpu, std::to_string(cpu % 4) + "," + std::to_string(cpu % 4 + 4));
   EXPECT_EQ(root.Read({0, 1, 2, 3, 4, 5, 6, 7}).physical_cores, 4);
   EXPECT_EQ(root.Read({1, 5, 2}).physical_cores, 2);
-  EXPECT_EQ(root.Read({1, 5, 2}).logical_cpus, 3);
 }
 
 TEST(Cpu, QuotaOfCgroupV2IsTheSmallestOnThePath) {
@@ -97,19 +95,16 @@ TEST(Cpu, CachesAndFlags) {
   cache(2, "2", "Unified", "2048K");
   cache(3, "3", "Unified", "105M");
   root.Write("/proc/cpuinfo",
-             "processor\t: 0\nmodel name\t: Some CPU @ 2.80GHz\n"
-             "flags\t\t: fma avx2 avx512f avx512bw avx512dq avx512vl avx512_vnni\n");
+             "processor\t: 0\nmodel name\t: Some CPU @ 2.80GHz\nflags\t\t: fma avx2\n");
   const CpuInfo info = root.Read({3});
   EXPECT_EQ(info.model, "Some CPU @ 2.80GHz");
   EXPECT_EQ(info.l1d_bytes, 48u << 10);
   EXPECT_EQ(info.l2_bytes, 2048u << 10);
   EXPECT_EQ(info.l3_bytes, 105u << 20);
-  EXPECT_TRUE(info.avx2 && info.avx512 && info.avx512_vnni);
-  EXPECT_FALSE(info.avx512_bf16 || info.amx_bf16);
 }
 
 TEST(Cpu, ThisMachine) {
-  EXPECT_GE(Cpu().logical_cpus, Cpu().physical_cores);
+  EXPECT_GE(Cpu().physical_cores, 1);
   EXPECT_GE(DefaultThreads(), 1);
   EXPECT_GT(ResidentBytes(), 0u);
   EXPECT_GE(PeakResidentBytes(), ResidentBytes());

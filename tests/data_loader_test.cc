@@ -86,13 +86,52 @@ TEST(Loader, FromMemory) {
 
 TEST(Loader, SecondEpochReadsNoFiles) {
   const TempDir folder;
-  ImageLoader loader(WriteImages(folder), kPreprocess, {.threads = 2});
+  ImageLoader loader(WriteImages(folder), kPreprocess, {.threads = 2, .cache_bytes = 1 << 20});
   std::vector<size_t> order(kImages);
   std::iota(order.begin(), order.end(), 0);
   Epoch(loader, order, 8);
   for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
     std::filesystem::remove(entry);
   EXPECT_EQ(Epoch(loader, order, 8), Expected(order));
+}
+
+// Whatever room there is to decode in: less than one image needs, for one, for all.
+TEST(Loader, ImagesWaitForRoom) {
+  const TempDir folder;
+  const std::vector<std::string> paths = WriteImages(folder);
+  for (const int64_t room : {int64_t{1}, int64_t{400'000}, int64_t{4'000'000}, int64_t{1} << 40}) {
+    ImageLoader loader(paths, kPreprocess, {.threads = 5, .ahead = 8, .decode = {.bytes = room}});
+    const std::vector<size_t> order = SomeOrder(90, 7);
+    EXPECT_EQ(Epoch(loader, order, 16), Expected(order)) << room;
+  }
+}
+
+TEST(Loader, AnImageBeyondTheBudgetIsAnError) {
+  const TempDir folder;
+  WritePng(folder / "large.png", Image{3000, 1000, std::vector<uint8_t>(9'000'000)});
+  ImageLoader loader({folder / "large.png"}, kPreprocess, {.decode = {.limit = 8 << 20}});
+  std::vector<float> out(loader.sample_size());
+  loader.Start({0});
+  const std::string message = MessageOf([&] { loader.Next(1, out.data()); });
+  EXPECT_THAT(message, HasSubstr("large.png: decoding takes "));
+  EXPECT_THAT(message, HasSubstr("MiB, more than the memory budget of 8.0 MiB"));
+}
+
+// What is given is used, and never more.
+TEST(Loader, OptionsStayWithinTheirBytes) {
+  for (const size_t sample : {size_t{3072}, size_t{150'528}, size_t{50'331'648}})
+    for (const size_t more : {size_t{0}, size_t{1000}, size_t{5} << 20, size_t{1} << 30})
+      for (const bool again : {false, true}) {
+        const LoaderOptions o = OptionsWithin(more, sample, 1000, again);
+        const size_t bytes = BytesOf(o, sample);
+        EXPECT_LE(bytes, LeastLoaderBytes(sample) + more) << sample << " " << more;
+        EXPECT_GE(bytes, LeastLoaderBytes(sample));
+        EXPECT_GE(o.ahead, 1u);
+        EXPECT_LE(o.cache_bytes, again ? 1000 * sample : 0);
+        if (again && more == size_t{1} << 30 && sample == 150'528) {
+          EXPECT_EQ(o.cache_bytes, 1000 * sample);
+        }
+      }
 }
 
 TEST(Loader, ErrorArrivesAtItsPlaceAndTheLoaderLivesOn) {

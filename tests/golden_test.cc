@@ -86,7 +86,8 @@ TEST_F(Golden, TwentyImagesGiveTheExpectedTopFive) {
     std::getline(fields, file, '\t'), std::getline(fields, true_class, '\t'),
         std::getline(fields, pairs, '\t');
     const Image image = ReadImage(weights_ + "imagenet_samples/" + file);
-    std::vector<float> logits = Logits(Apply(image, ModelPreprocess("", model_)));
+    std::vector<float> logits =
+        Logits(Apply(image, ChoosePreprocess("", model_, InputKind::kImages).value));
     std::istringstream expected(pairs);
     std::string pair;
     while (expected >> pair) {

@@ -78,7 +78,7 @@ TEST(Graph, ReplaceUsesTakesOutputsAndUpdatesAlong) {
   Small s;
   const ValueId state = s.g.AddState("acc", {Dim(4)});
   const ValueId sum = Add(s.g, state, SumRows(s.g, s.y));
-  s.g.updates.push_back({state, sum});
+  s.g.AddUpdate(state, sum);
   const ValueId other = Add(s.g, state, s.w);
   s.g.ReplaceUses(sum, other);
   EXPECT_EQ(s.g.updates[0].value, other);
@@ -125,7 +125,7 @@ TEST(Graph, EraseDeadKeepsInputsAndWhatUpdatesNeed) {
   Small s;
   s.g.AddParam("unused", {2});
   const ValueId state = s.g.AddState("acc", {4}), dropped = s.g.AddState("dropped", {4});
-  s.g.updates.push_back({state, Add(s.g, state, SumRows(s.g, s.y))});
+  s.g.AddUpdate(state, Add(s.g, state, SumRows(s.g, s.y)));
   const ValueId dead = Scale(s.g, Scale(s.g, s.tanh, 2), 3);
   s.g.AddInput("spare", F32({1}));
   EXPECT_EQ(s.g.EraseDead(), 2u);
@@ -183,7 +183,7 @@ TEST(Graph, OrderIsByPhaseThenDependencies) {
   const ValueId update = Add(g, state, x);
   g.phase = Phase::kMain;
   const ValueId later = Scale(g, x, 2);
-  g.updates.push_back({state, update});
+  g.AddUpdate(state, update);
   g.SetOutput("y", later);
   EXPECT_THAT(g.TopoOrder(), ElementsAre(Producer(g, later), Producer(g, update)));
   Verify(g);

@@ -160,14 +160,14 @@ inline Graph RandomGraph(uint32_t seed, int nodes = 16, bool updates = true) {
   g.SetOutput("second", pool[pool.size() - 2]);
   if (updates) {
     const ValueId sums = g.AddState("acc.sums", {kWidth});
-    g.updates.push_back({sums, Add(g, sums, SumRows(g, pool.back()))});
+    g.AddUpdate(sums, Add(g, sums, SumRows(g, pool.back())));
     g.phase = Phase::kUpdate;
     const ValueId weight = g.AddParam("weight", {kWidth}, true);
     const ValueId buffer = g.AddParam("buffer", {kWidth}, false);
     const ValueId hyper = g.AddInput("hyper", F32({3}));
     const auto out = g.Add(kSgd, {weight, sums, buffer, hyper}, SgdAttrs{0.5, 0.1});
-    g.updates.push_back({weight, out[0]});
-    g.updates.push_back({buffer, out[1]});
+    g.AddUpdate(weight, out[0]);
+    g.AddUpdate(buffer, out[1]);
     g.phase = Phase::kMain;
   }
   g.EraseDead();

@@ -1,6 +1,7 @@
 // Broken and hostile image files: a clear Error or an image, never a crash or a huge allocation.
 #include <gmock/gmock.h>
 #include <sys/stat.h>
+#include <zlib.h>
 
 #include "runtime/io/atomic_file.h"
 #include "tests/image_test_util.h"
@@ -95,6 +96,87 @@ TEST(ImageHostile, Messages) {
   };
   for (const auto& [bytes, message] : cases)
     EXPECT_THAT(DecodeError(bytes), AllOf(HasSubstr("photo.jpg: "), HasSubstr(message)));
+}
+
+// A progressive JPEG whose last scan is there so many times more.
+std::string JpegWithScans(int more) {
+  const std::string jpeg = ReadFixture("rgb_progressive.jpg");
+  const size_t scan = jpeg.rfind("\xff\xda"), end = jpeg.rfind("\xff\xd9");
+  std::string repeated = jpeg.substr(0, end);
+  for (int i = 0; i < more; ++i) repeated += jpeg.substr(scan, end - scan);
+  return repeated + jpeg.substr(end);
+}
+
+TEST(ImageHostile, JpegScansHaveALimit) {
+  const Image image = DecodeImage(AsBytes(JpegWithScans(50)), "photo.jpg");
+  EXPECT_EQ(image.rgb.size(), 3u * static_cast<size_t>(image.width * image.height));
+  for (const int more : {100, 400})
+    EXPECT_EQ(DecodeError(JpegWithScans(more)),
+              "photo.jpg: not a valid JPEG file: more than 100 scans");
+}
+
+// grey8.png with another chunk behind the header, deflated from so many bytes.
+std::string PngWithChunk(const std::string& type, size_t bytes, int count = 1) {
+  const std::string data(bytes, 'x');
+  std::string packed(compressBound(data.size()), '\0');
+  uLongf size = packed.size();
+  EXPECT_EQ(compress2(reinterpret_cast<Bytef*>(packed.data()), &size,
+                      reinterpret_cast<const Bytef*>(data.data()), data.size(), 9),
+            Z_OK);
+  const std::string keyword = type == "iTXt" ? "k\0\1\0\0\0"s : "k\0\0"s;
+  const std::string body = type + keyword + packed.substr(0, size);
+  std::string chunk;
+  for (int shift : {24, 16, 8, 0}) chunk += static_cast<char>((body.size() - 4) >> shift);
+  chunk += body;
+  const uint32_t crc = Crc32(body.data(), body.size());
+  for (int shift : {24, 16, 8, 0}) chunk += static_cast<char>(crc >> shift);
+  std::string png = ReadFixture("grey8.png");
+  for (int i = 0; i < count; ++i) png.insert(33, chunk);
+  return png;
+}
+
+// PIL's bound of 1 MiB, also where the file is smaller than its colour profile.
+TEST(ImageHostile, PngTextsHaveALimit) {
+  const Image plain = DecodeImage(AsBytes(ReadFixture("grey8.png")), "photo.jpg");
+  EXPECT_EQ(DecodeImage(AsBytes(PngWithChunk("zTXt", 1'000'000)), "photo.jpg"), plain);
+  EXPECT_EQ(DecodeImage(AsBytes(PngWithChunk("zTXt", 1'000'000, 10)), "photo.jpg"), plain);
+  const std::string message =
+      "photo.jpg: a text or colour profile of more than 1 MiB, or 16 MiB in all";
+  for (const char* type : {"zTXt", "iTXt", "iCCP"})
+    EXPECT_THAT(DecodeError(PngWithChunk(type, 80'000'000)), HasSubstr(message)) << type;
+  EXPECT_THAT(DecodeError(PngWithChunk("zTXt", 1'000'000, 40)), HasSubstr(message));
+}
+
+// What decoding says that it takes, before it does.
+TEST(ImageHostile, CostsAreToldBeforeTheyArise) {
+  const auto cost = [](const std::string& bytes) {
+    DecodeCost told{};
+    int calls = 0;
+    DecodeImage(AsBytes(bytes), "photo.jpg", [&](const DecodeCost& c) { told = c, ++calls; });
+    EXPECT_EQ(calls, 1);
+    return told;
+  };
+  for (const auto& row : ReadTable("decoded.tsv")) {
+    const std::string bytes = ReadFixture(row[0]);
+    const DecodeCost told = cost(bytes);
+    EXPECT_EQ(std::to_string(told.width) + "x" + std::to_string(told.height),
+              row[1] + "x" + row[2]);
+    EXPECT_GE(told.bytes, static_cast<int64_t>(bytes.size()) + 3 * told.width * told.height);
+  }
+  // The coefficients of a progressive one.
+  const DecodeCost one = cost(ReadFixture("rgb_420.jpg")),
+                   many = cost(ReadFixture("rgb_progressive.jpg"));
+  EXPECT_GT(many.bytes - one.bytes, many.width * many.height);
+  // Refused there, nothing is allocated: a header of 13000 x 13000 in a file that might hold it.
+  std::string pixels = "P4 13000 13000\n";
+  pixels.resize(pixels.size() + 13000 * 1625);
+  EXPECT_EQ(MessageOf([&] {
+              DecodeImage(AsBytes(pixels), "photo.pbm", [&](const DecodeCost& c) {
+                EXPECT_GE(c.bytes, int64_t{3} * 13000 * 13000);
+                throw Error("too large");
+              });
+            }),
+            "too large");
 }
 
 TEST(ImageHostile, Files) {

@@ -1,6 +1,7 @@
 // Shared by tests/image_*_test.cc and tests/data_*_test.cc: fixtures, checksums, real data.
 #pragma once
 #include <gtest/gtest.h>
+#include <zlib.h>
 
 #include <cstdint>
 #include <cstdlib>
@@ -19,15 +20,8 @@ namespace graft {
 inline const std::filesystem::path kImageFixtures =
     std::filesystem::path(GRAFT_SOURCE_DIR) / "tests/fixtures/images";
 
-// The polynomial of zlib's crc32, which made the expected values.
 inline uint32_t Crc32(const void* data, size_t size) {
-  const auto* bytes = static_cast<const uint8_t*>(data);
-  uint32_t crc = 0xffffffffu;
-  for (size_t i = 0; i < size; ++i) {
-    crc ^= bytes[i];
-    for (int bit = 0; bit < 8; ++bit) crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0u);
-  }
-  return ~crc;
+  return static_cast<uint32_t>(crc32_z(0, static_cast<const Bytef*>(data), size));
 }
 
 inline std::string Crc(const Image& image) {

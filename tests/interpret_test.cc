@@ -36,7 +36,7 @@ TEST(Interpret, StatesStartAtZeroAndUpdatesAreValues) {
   Graph g;
   const ValueId x = g.AddInput("x", F32({2})), acc = g.AddState("acc", {2});
   const ValueId sum = Add(g, acc, x);
-  g.updates.push_back({acc, sum});
+  g.AddUpdate(acc, sum);
   EXPECT_EQ(Interpret(g, {{}, {{"x", {1, 2}}}, nullptr})[sum.i], (std::vector<double>{1, 2}));
   const Values64 values = Interpret(g, {{}, {{"x", {1, 2}}, {"acc", {10, 20}}}, nullptr});
   EXPECT_EQ(values[sum.i], (std::vector<double>{11, 22}));

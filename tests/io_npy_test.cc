@@ -2,11 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <random>
 
-#include "runtime/io/crc32.h"
 #include "runtime/io/npy.h"
 #include "tests/test_util.h"
 
@@ -162,6 +160,31 @@ TEST_F(NpyFileTest, RoundTrip) {
       "b = np.load('b.npy', mmap_mode='r'); assert b.dtype == np.int64 and b.tolist() == [7, -8]"));
 }
 
+// Row by row the same values, of any element type, in either order.
+TEST_F(NpyFileTest, RowsOfAFile) {
+  std::string bytes;
+  for (int i = 0; i < 3 * 2 * 4 * 5 * 8; ++i) bytes += static_cast<char>(i * 7 % 120);
+  for (const auto& [type, size] : {std::pair("|u1", 1), {"<i2", 2}, {"<f4", 4}, {"<f8", 8}})
+    for (const char* fortran : {"False", "True"}) {
+      const std::string header = fmt::format(
+          "{{'descr': '{}', 'fortran_order': {}, 'shape': (3, 2, 4, 5), }}", type, fortran);
+      temp_.Write("rows.npy", Npy(header, bytes.substr(0, static_cast<size_t>(120 * size))));
+      const NpyArray whole = ReadNpy(dir_ + "/rows.npy");
+      const NpyRows rows = NpyRows::Open(dir_ + "/rows.npy");
+      EXPECT_EQ(rows.shape(), whole.shape);
+      ASSERT_EQ(rows.count(), 3);
+      ASSERT_EQ(rows.row_size(), 40);
+      for (const int64_t row : {2, 0, 1}) {
+        std::vector<float> values(40);
+        rows.Read(row, values.data());
+        EXPECT_TRUE(std::equal(values.begin(), values.end(), whole.values.begin() + 40 * row))
+            << type << " " << fortran << " " << row;
+      }
+    }
+  temp_.Write("one.npy", Npy("{'descr': '<f4', 'fortran_order': False, 'shape': (), }", "1234"));
+  EXPECT_THAT(MessageOf([&] { NpyRows::Open(dir_ + "/one.npy"); }), HasSubstr("expected rows"));
+}
+
 TEST_F(NpyFileTest, ReadsWhatNumPyWrites) {
   if (!PythonSays("np.save('f.npy', np.asfortranarray(np.arange(6.).reshape(2, 3)))")) FAIL();
   if (!fs::exists(dir_ + "/f.npy")) GTEST_SKIP() << "no NumPy";
@@ -188,15 +211,6 @@ TEST_F(NpyFileTest, NpzIsReadByNumPy) {
       "assert z['step0/blocks.0.mlp'].tolist() == [1, 2];"
       "assert zipfile.ZipFile('a.npz').testzip() is None;"
       "assert np.load('empty.npz').files == []"));
-}
-
-TEST(Crc32, KnownAnswers) {
-  const std::string text = "123456789";
-  const auto bytes = std::as_bytes(std::span(text));
-  EXPECT_EQ(Crc32(bytes), 0xCBF43926u);
-  EXPECT_EQ(Crc32({}), 0u);
-  for (size_t i = 0; i <= text.size(); ++i)
-    EXPECT_EQ(Crc32(bytes.subspan(i), Crc32(bytes.first(i))), 0xCBF43926u) << i;
 }
 
 }  // namespace

@@ -47,10 +47,12 @@ TEST(Npz, ReadsOurOwnArchives) {
   NpzWriter writer(dir / "a.npz");
   writer.Add(ToWrite<float>("b/x", {2, 3}, kValues));
   writer.Add(ToWrite<int32_t>("a", {2}, std::vector<int32_t>{7, -9}));
+  writer.Add(ToWrite<float>("none", {0, 3}, {}));
   writer.Close();
   const auto arrays = ReadAll(ReadFile(dir / "a.npz", 1 << 20));
   EXPECT_EQ(arrays.at("b/x").values, kValues);
   EXPECT_EQ(arrays.at("a").values, (std::vector<float>{7, -9}));
+  EXPECT_TRUE(arrays.at("none").values.empty());
   NpzWriter(dir / "empty.npz").Close();
   EXPECT_TRUE(ReadAll(ReadFile(dir / "empty.npz", 1 << 20)).empty());
 }
@@ -142,6 +144,19 @@ TEST(Npz, RefusesBombsWithoutUnpackingThem) {
   const std::string bytes = Zip({Packed("a.npy", zeros)});
   EXPECT_LT(bytes.size(), size_t{1} << 20);
   EXPECT_NE(MessageFor(bytes).find("more than 32 times is refused"), std::string::npos);
+}
+
+// Many arrays that each may be as large as that.
+TEST(Npz, RefusesBombsOfManyArrays) {
+  const std::string zeros = Npy("{'descr': '<f4', 'fortran_order': False, 'shape': (2000000,), }",
+                                std::string(8'000'000, '\0'));
+  std::vector<Member> members;
+  for (int i = 0; i < 8; ++i) members.push_back(Packed(fmt::format("a{}.npy", i), zeros));
+  EXPECT_EQ(MessageFor(Zip(members)), "no error");  // 64 MB
+  for (int i = 8; i < 20; ++i) members.push_back(Packed(fmt::format("a{}.npy", i), zeros));
+  EXPECT_NE(MessageFor(Zip(members)).find("would unpack to 160002560; more than 32 times"),
+            std::string::npos)
+      << MessageFor(Zip(members));
 }
 
 TEST(Npz, EveryCutFileIsAnError) {

@@ -34,7 +34,7 @@ std::string WriteNoise(const TempDir& dir, const std::string& name, const std::s
   c.base_sha256 = BaseHash(base);
   for (int i = 0; i < spec.classes; ++i) c.labels.push_back(fmt::format("{}-{}", name, i));
   if (const LoadedModel plain = LoadModel(base, "", 0); !plain.is_bert())
-    c.preprocess = ToString(DataPreprocess(spec.preprocess, plain.vit()));
+    c.preprocess = ToString(ChoosePreprocess(spec.preprocess, plain, InputKind::kDataset).value);
   LoadedModel m = OpenAdapted(c);
   const Graph g = MethodGraph(m.config, {}, ParseMethod(c.method), m.params, spec.seed);
   std::vector<std::string> names;

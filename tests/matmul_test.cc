@@ -239,7 +239,7 @@ TEST(Matmul, AccumulatesInPlace) {
     const ValueId x = g.AddInput("x", {DType::kF32, {Dim::Tokens(), n}});
     const ValueId acc = g.AddState("acc", {m, n});
     const ValueId sum = g.Add1(kMatmul, {dy, x, acc}, MatmulAttrs{.ta = true, .residual = true});
-    g.updates.push_back({acc, sum});
+    g.AddUpdate(acc, sum);
     ParamStore params;
     Session session(g, params, {.capacity = {0, 700}});
     std::vector<double> want(static_cast<size_t>(m * n));

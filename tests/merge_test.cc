@@ -4,8 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "models/vit.h"
 #include "peft/method.h"
+#include "runtime/rng.h"
+#include "runtime/session.h"
 #include "runtime/text.h"
 #include "tests/graph_testing.h"
 
@@ -73,6 +77,38 @@ TEST(Merge, DropoutGoesFirst) {
   EXPECT_LE(RelativeError(dropped.Logits(), want), 1e-6);
 }
 
+// A LoRA of a layer that rows of data and learnt rows (the keys of a prompt) go through. Those of
+// the prompt are constants: rules that match there would not end.
+TEST(Merge, LeavesWhatDependsOnParametersToFolding) {
+  Graph g;
+  ParamStore params;
+  const auto param = [&](const char* name, Extents shape) {
+    std::vector<float> values(static_cast<size_t>(shape.size()));
+    for (size_t i = 0; i < values.size(); ++i)
+      values[i] = static_cast<float>(static_cast<int>(i * 7 % 11) - 5) / 8;
+    params.Set(name, shape, values);
+    return g.AddParam(name, ToShape(shape));
+  };
+  const ValueId x = g.AddInput("x", {DType::kF32, {Dim::Tokens(), 6}});
+  const ValueId w = param("k.weight", {5, 6}), a = param("k.lora_a", {2, 6}),
+                b = param("k.lora_b", {5, 2}), prompt = param("prompt", {3, 6});
+  const auto keys = [&](ValueId rows) {
+    const ValueId delta = Matmul(g, Matmul(g, rows, a, false, true), b, false, true);
+    return Add(g, Matmul(g, rows, w, false, true), Scale(g, delta, 0.5));
+  };
+  g.SetOutput("keys", keys(x));
+  g.SetOutput("prompt", keys(prompt));
+  const auto values = [&](const char* output) {
+    return Interpret(g, {{1, 4}, RandomInputs(g, {1, 4}, 5), &params})[g.output(output).i];
+  };
+  const std::vector<double> of_data = values("keys"), of_prompt = values("prompt");
+  const MergeResult result = Merge(g, params, {"k.weight"});
+  EXPECT_LE(RelativeError(values("keys"), of_data), 1e-6);
+  EXPECT_LE(RelativeError(values("prompt"), of_prompt), 1e-6);
+  EXPECT_EQ(CountOps(g, kMatmul), 1);
+  EXPECT_EQ(result.left.size(), 1u);  // the prompt's keys: no weight of the base
+}
+
 // As the separate nn.Dropout modules of peft: every element of its own, q and v of their own.
 TEST(Lora, DropoutIsByElementAndByLayer) {
   const Tuned tuned("lora(r=2,dropout=0.25)");
@@ -102,6 +138,40 @@ TEST(Lora, ScaleIsAlphaOverRankOrItsRoot) {
       }
     EXPECT_EQ(found, 4) << method;  // q and v of two blocks
   }
+}
+
+// (x W' + b) g is one layer again, and the numbers are the same.
+TEST(FoldScales, LayerScaleJoinsTheProjection) {
+  VitConfig config = kTiny;
+  config.layer_scale = true;
+  ParamStore params;
+  InitVit(config, params, 1);
+  for (const std::string& name : params.names()) {
+    const size_t size = static_cast<size_t>(params.shape(name).size());
+    FillNormal({params.Mutable(name), size}, {MakeKey(5, Purpose::kData, name)}, 0, 0.3);
+  }
+  params.Freeze();
+  const Graph scaled = BuildVit(config);
+  Graph folded = scaled;
+  EXPECT_EQ(FoldScales(folded, params).rewrites, 2 * config.depth);
+  EXPECT_EQ(ToText(folded).find(" mul("), std::string::npos);
+  VitConfig plain = config;
+  plain.layer_scale = false;
+  EXPECT_EQ(folded.live_nodes(), BuildVit(plain).live_nodes());
+  const auto run = [&](const Graph& g) {
+    Session session(g, params, {.capacity = {3}});
+    const Tensor image = session.Input("image");
+    FillNormal({image.f32(), static_cast<size_t>(image.shape.size())},
+               {MakeKey(3, Purpose::kData, "images")}, 0, 1);
+    session.Run({3});
+    const Tensor y = session.Output("logits");
+    return std::vector<float>(y.f32(), y.f32() + y.shape.size());
+  };
+  const std::vector<float> before = run(scaled), after = run(folded);
+  for (size_t i = 0; i < before.size(); ++i)
+    EXPECT_NEAR(before[i], after[i], 2e-6 * (1 + std::fabs(before[i])));
+  Graph none = BuildVit(plain);
+  EXPECT_EQ(FoldScales(none, params).rewrites, 0);
 }
 
 }  // namespace

@@ -3,8 +3,6 @@
 #pragma once
 #include <bit>
 #include <cmath>
-#include <cstring>
-#include <limits>
 #include <random>
 
 #include "ops/ops.h"

@@ -6,7 +6,6 @@
 
 #include "models/vit.h"
 #include "ops/optimise.h"
-#include "runtime/text.h"
 #include "runtime/verify.h"
 #include "tests/graph_testing.h"
 
@@ -92,7 +91,7 @@ TEST(PassManager, EachPassIsVerified) {
   Graph g = TanhOfScale();
   PassManager manager;
   manager.Add({"breaks", [](Graph& graph) {
-                 graph.outputs.push_back(graph.outputs[0]);
+                 graph.AddOutput(graph.outputs[0].name, graph.outputs[0].value);
                  return PassReport{};
                }});
   EXPECT_THAT(MessageOf([&] { manager.Run(g); }),
@@ -142,7 +141,7 @@ TEST(ShareEqualNodes, AttributesOperandsAndPhaseMustAgree) {
   g.SetOutput("f", Matmul(g, x, y, true));
   g.phase = Phase::kUpdate;
   g.SetOutput("g", Scale(g, x, 2));
-  g.updates.push_back({state, Add(g, state, x)});
+  g.AddUpdate(state, Add(g, state, x));
   EXPECT_EQ(ShareEqualNodes(g).rewrites, 0);
 }
 

@@ -1,6 +1,9 @@
 // The memory planner on random lifetimes and on those of training graphs.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <functional>
+#include <numeric>
 #include <random>
 
 #include "runtime/memory_plan.h"
@@ -35,17 +38,22 @@ std::string Check(const std::vector<Interval>& iv, const MemoryPlan& plan) {
   return "";
 }
 
+// Empty, tiny, unaligned and large ones.
+std::vector<Interval> RandomIntervals(std::mt19937& random) {
+  std::vector<Interval> iv(1 + random() % 120);
+  const int length = 1 + static_cast<int>(random() % 60);
+  for (Interval& i : iv) {
+    i.first = static_cast<int>(random() % static_cast<uint32_t>(length));
+    i.last = i.first + static_cast<int>(random() % static_cast<uint32_t>(length - i.first));
+    i.bytes = random() % 7 == 0 ? 0 : size_t{random() % 1000} << (random() % 11);
+  }
+  return iv;
+}
+
 TEST(Planner, RandomIntervalsNeverOverlap) {
   for (uint32_t seed = 0; seed < 200; ++seed) {
     std::mt19937 random(seed);
-    std::vector<Interval> iv(1 + random() % 120);
-    const int length = 1 + static_cast<int>(random() % 60);
-    for (Interval& i : iv) {
-      i.first = static_cast<int>(random() % static_cast<uint32_t>(length));
-      i.last = i.first + static_cast<int>(random() % static_cast<uint32_t>(length - i.first));
-      // Empty, tiny, unaligned and large ones.
-      i.bytes = random() % 7 == 0 ? 0 : size_t{random() % 1000} << (random() % 11);
-    }
+    const std::vector<Interval> iv = RandomIntervals(random);
     EXPECT_EQ(Check(iv, PlanMemory(iv)), "") << "seed " << seed;
   }
 }
@@ -88,6 +96,67 @@ TEST(Planner, TrainingGraphsComeWithinATenthOfTheBound) {
           << blocks << " blocks";
     }
   }
+}
+
+// The bytes of a plan that looks at all intervals for each: the obvious form of what PlanMemory
+// does.
+size_t BytesOfTheObviousPlan(const std::vector<Interval>& iv) {
+  std::vector<size_t> order(iv.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  const auto life = [&](size_t k) { return iv[k].last - iv[k].first; };
+  const auto area = [&](size_t k) { return static_cast<double>(iv[k].bytes) * (life(k) + 1); };
+  const std::function<bool(size_t, size_t)> orders[] = {
+      [&](size_t a, size_t b) { return iv[a].bytes > iv[b].bytes; },
+      [&](size_t a, size_t b) { return area(a) > area(b); },
+      [&](size_t a, size_t b) { return life(a) > life(b); },
+      [&](size_t a, size_t b) { return iv[a].first < iv[b].first; },
+  };
+  const std::vector<size_t> live = LiveBytes(iv);
+  const size_t bound = *std::max_element(live.begin(), live.end());
+  size_t least = SIZE_MAX;
+  for (const auto& before : orders) {
+    std::stable_sort(order.begin(), order.end(), before);
+    std::vector<size_t> placed, offset(iv.size());
+    size_t bytes = 0;
+    for (size_t k : order) {
+      if (iv[k].bytes == 0) continue;
+      std::ranges::sort(placed, {}, [&](size_t p) { return offset[p]; });
+      size_t end = 0, best = SIZE_MAX, best_gap = SIZE_MAX;
+      for (size_t p : placed) {
+        if (iv[p].first > iv[k].last || iv[k].first > iv[p].last) continue;
+        if (offset[p] >= end + iv[k].bytes && offset[p] - end < best_gap)
+          best = end, best_gap = offset[p] - end;
+        end = std::max(end, RoundUp(offset[p] + iv[p].bytes));
+      }
+      offset[k] = best == SIZE_MAX ? end : best;
+      bytes = std::max(bytes, RoundUp(offset[k] + iv[k].bytes));
+      placed.push_back(k);
+    }
+    least = std::min(least, bytes);
+    if (least <= bound + bound / 100) break;
+  }
+  return least;
+}
+
+TEST(Planner, IsTheObviousPlan) {
+  std::mt19937 random(11);
+  for (int blocks : {1, 3, 6})
+    for (int repeat = 0; repeat < 5; ++repeat) {
+      const std::vector<Interval> iv = TrainingIntervals(random, blocks, 197, 64);
+      EXPECT_EQ(PlanMemory(iv).bytes, BytesOfTheObviousPlan(iv)) << blocks << " blocks";
+    }
+  for (int repeat = 0; repeat < 200; ++repeat) {
+    const std::vector<Interval> iv = RandomIntervals(random);
+    EXPECT_EQ(PlanMemory(iv).bytes, BytesOfTheObviousPlan(iv)) << repeat;
+  }
+}
+
+// What a thousand blocks take is more than a look at each pair of intervals allows.
+TEST(Planner, ThousandBlocks) {
+  std::mt19937 random(5);
+  const std::vector<Interval> iv = TrainingIntervals(random, 1024, 197, 64);
+  const MemoryPlan plan = PlanMemory(iv);
+  EXPECT_LE(static_cast<double>(plan.bytes), 1.10 * static_cast<double>(plan.lower_bound));
 }
 
 TEST(Planner, ReusesMemoryOfWhatIsDead) {

@@ -7,7 +7,6 @@
 
 #include "autograd/gradient.h"
 #include "runtime/lifetimes.h"
-#include "runtime/rng.h"
 #include "runtime/text.h"
 #include "runtime/verify.h"
 #include "tests/graph_testing.h"
@@ -226,7 +225,7 @@ class StateTest : public ::testing::Test {
     Graph g;
     const ValueId x = g.AddInput("x", F32({64, 8})), acc = g.AddState("acc", {64, 8});
     const ValueId h = g.Add1(kTanh, {Add(g, x, from_state ? acc : x)});
-    g.updates.push_back({acc, Add(g, acc, h)});
+    g.AddUpdate(acc, Add(g, acc, h));
     const ValueId wide = g.Add1(kTanh, {ConcatCols(g, x, x)});
     const ValueId sums = SumRows(g, SliceCols(g, Mul(g, wide, wide), 0, 8));
     g.SetOutput("y", Add(g, sums, SumRows(g, h)));

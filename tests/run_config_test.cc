@@ -41,9 +41,16 @@ TEST(LearningRate, AtLeastOneWarmStepOrNone) {
   ExpectRates(Config(1, 0.1), {1});
 }
 
-TEST(RunConfig, IsReadBack) {
+// What every run has.
+RunConfig AnyRun() {
   RunConfig c;
-  c.model = "m", c.labels = {"cat", "dog"}, c.lr = 1.0 / 3, c.seed = 7;
+  c.model = "m", c.data = "d", c.train_split = "train", c.labels = {"cat", "dog"};
+  c.lr = 1.0 / 3, c.seed = 7;
+  return c;
+}
+
+TEST(RunConfig, IsReadBack) {
+  const RunConfig c = AnyRun();
   EXPECT_EQ(ToJson(RunConfigFromJson(ToJson(c), "config.json")), ToJson(c));
 }
 
@@ -51,8 +58,8 @@ TEST(RunConfig, BrokenFilesAreNamed) {
   const auto message = [](const nlohmann::json& json) {
     return MessageOf([&] { RunConfigFromJson(json, "r/config.json"); });
   };
-  EXPECT_EQ(message(3), "r/config.json: expected an object");
-  nlohmann::json json = ToJson({.lr = 1});
+  EXPECT_EQ(message(3), "r/config.json: expected an object, found number");
+  nlohmann::json json = ToJson(AnyRun());
   json["epochs"] = "ten";
   EXPECT_EQ(message(json), "r/config.json: 'epochs' has the wrong type: \"ten\"");
   json["epochs"] = -1;

@@ -15,7 +15,7 @@
 // Every allocation of the process is seen here, those of libraries too. oneDNN makes small ones in
 // each call and offers no way around, so its own are counted apart. Sanitizers bring an allocator
 // of their own.
-#if !defined(__SANITIZE_ADDRESS__) && defined(__GLIBC__)
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && defined(__GLIBC__)
 #define GRAFT_COUNTS_ALLOCATIONS
 #include <dlfcn.h>
 
@@ -244,9 +244,9 @@ TEST(Session, UpdatesWriteStateAndStore) {
   Graph g;
   const ValueId x = g.AddInput("x", F32({4}));
   const ValueId acc = g.AddState("acc", {4}), w = g.AddParam("w", {4}, true);
-  g.updates.push_back({acc, Add(g, acc, x)});
+  g.AddUpdate(acc, Add(g, acc, x));
   g.phase = Phase::kUpdate;
-  g.updates.push_back({w, Sub(g, w, Scale(g, acc, 0.5))});
+  g.AddUpdate(w, Sub(g, w, Scale(g, acc, 0.5)));
   ParamStore params, other;
   params.Set("w", {4}, std::vector<float>{1, 2, 3, 4});
   other = params;
@@ -272,7 +272,7 @@ TEST(Session, OnceNodesRunAgainAfterParametersChanged) {
   const ValueId scaled = Scale(g, w, 10);  // fed by parameters only
   g.SetOutput("y", Add(g, x, scaled));
   g.phase = Phase::kUpdate;
-  g.updates.push_back({w, Add(g, w, x)});
+  g.AddUpdate(w, Add(g, w, x));
   ParamStore params;
   params.Set("w", {2}, std::vector<float>{1, 2});
   Session session(g, params, {.capacity = {1, 0}});

@@ -28,7 +28,7 @@ TEST(Text, PrintsLeavesNodesOutputsAndUpdates) {
   const ValueId sum = Add(g, acc, SumRows(g, y));
   g.phase = Phase::kUpdate;
   g.SetOutput("half", Scale(g, acc, 0.5));
-  g.updates.push_back({acc, sum});
+  g.AddUpdate(acc, sum);
   EXPECT_EQ(ToText(g),
             "input @labels : i32[s]\n"
             "input @x : f32[3*s,4]\n"

@@ -15,6 +15,8 @@ class GraphSurgery {
   Value& value(ValueId v) { return g_.values_[v.i]; }
   Node& node(NodeId n) { return g_.nodes_[n.i]; }
   std::vector<NodeId>& users(ValueId v) { return g_.users_[v.i]; }
+  std::vector<GraphOutput>& outputs() { return g_.outputs.items_; }
+  std::vector<Update>& updates() { return g_.updates.items_; }
   void KillLeaf(ValueId v) { g_.dead_leaf_[v.i] = true; }
 
  private:
@@ -36,7 +38,7 @@ class VerifyTest : public ::testing::Test {
     sum = SumRows(g, y);
     total = Add(g, acc, sum);
     g.SetOutput("y", y);
-    g.updates.push_back({acc, total});
+    g.AddUpdate(acc, total);
     Verify(g);
   }
   void ExpectBroken(const std::string& message) {
@@ -135,44 +137,67 @@ TEST_F(VerifyTest, ResultOfAnotherType) {
 }
 
 TEST_F(VerifyTest, OutputThatWasErased) {
-  g.outputs.push_back({"z", {}});
+  g.AddOutput("z", {});
   ExpectBroken("output 'z' was erased");
-  g.outputs.back().value = {12345};
+  cut.outputs().back().value = {12345};
   ExpectBroken("output 'z' was erased");
   const ValueId extra = g.Add1(kTanh, {y});
   g.EraseNode(Producer(g, extra));
-  g.outputs.back().value = extra;
+  cut.outputs().back().value = extra;
   ExpectBroken("output 'z' was erased");
 }
 
 TEST_F(VerifyTest, TwoOutputsOfOneName) {
-  g.outputs.push_back({"y", sum});
+  g.AddOutput("y", sum);
   ExpectBroken("two outputs are named 'y'");
 }
 
 TEST_F(VerifyTest, UpdateOfAnErasedValue) {
   const ValueId spare = g.AddState("spare", {4});
   cut.KillLeaf(spare);
-  g.updates.push_back({spare, sum});
+  g.AddUpdate(spare, sum);
   ExpectBroken("an update refers to an erased value");
-  g.updates.back() = {acc, {}};
+  cut.updates().back() = {acc, {}};
   ExpectBroken("an update refers to an erased value");
 }
 
 TEST_F(VerifyTest, UpdateOfAnInput) {
   const ValueId input = g.AddInput("input", F32({4}));
-  g.updates.push_back({input, sum});
+  g.AddUpdate(input, sum);
   ExpectBroken("update of " + Id(input) + ": only parameters and states can be updated");
 }
 
 TEST_F(VerifyTest, UpdateOfAnotherType) {
-  g.updates[0].value = normed[1];
+  cut.updates()[0].value = normed[1];
   ExpectBroken("update of 'acc': f32[s,1] given for f32[4]");
 }
 
 TEST_F(VerifyTest, TwoUpdatesOfOneTarget) {
-  g.updates.push_back({acc, sum});
+  g.AddUpdate(acc, sum);
   ExpectBroken("'acc' is updated twice");
+}
+
+TEST_F(VerifyTest, ResultsThatTheGraphDoesNotKnow) {
+  cut.outputs()[0].value = sum;
+  ExpectBroken("output 'y': " + Id(sum) + " is not known as one");
+  cut.outputs()[0].value = y;
+  cut.updates()[0].value = g.Add1(kScale, {total}, ScaleAttrs{2});
+  ExpectBroken("update of 'acc': " + Id(cut.updates()[0].value) + " is not known");
+  cut.updates().clear();
+  ExpectBroken("2 results are known, there are 1");
+}
+
+TEST_F(VerifyTest, NodesThatAreNotCounted) {
+  const ValueId extra = g.Add1(kTanh, {y});
+  cut.node(Producer(g, extra)) = Node{};
+  cut.value(extra).producer = {};
+  cut.users(y).pop_back();
+  ExpectBroken("nodes are counted");
+}
+
+TEST_F(VerifyTest, LeafThatIsNotFoundByItsName) {
+  cut.value(w).name = "renamed";
+  ExpectBroken("leaf 'renamed' is not found by its name");
 }
 
 TEST_F(VerifyTest, Cycle) {

@@ -3,7 +3,6 @@
 
 #include <cmath>
 
-#include "autograd/gradient.h"
 #include "autograd/train_step.h"
 #include "models/files/checkpoint.h"
 #include "ops/ops.h"

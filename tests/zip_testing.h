@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "runtime/io/crc32.h"
 #include "tests/test_util.h"
 
 namespace graft {
@@ -53,7 +52,8 @@ struct Member {
 };
 
 inline Member Stored(const std::string& name, const std::string& npy) {
-  return {name, npy, npy.size(), Crc32(std::as_bytes(std::span(npy)))};
+  const auto* bytes = reinterpret_cast<const Bytef*>(npy.data());
+  return {name, npy, npy.size(), static_cast<uint32_t>(crc32_z(0, bytes, npy.size()))};
 }
 inline Member Packed(const std::string& name, const std::string& npy) {
   Member m = Stored(name, npy);

@@ -1,5 +1,4 @@
 // graft data
-#include <algorithm>
 
 #include "data/check_texts.h"
 #include "data/generate.h"

@@ -75,6 +75,7 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   if (o.data.empty()) FailUsage("eval needs --data, the data set's directory");
   ApplyCommonOptions(common);
   OpenedModel opened = OpenModel(With(o.choice, common), InputKind::kDataset);
+  SayNotices(common, opened.model.notices);
   const std::optional<RunConfig> run = RunOf(o.choice);
   Dataset data(o.data, o.columns.empty() && run ? run->columns : o.columns);
   if (const std::string notice = data.notice(); !notice.empty()) Say(common, "note: " + notice);
@@ -84,16 +85,20 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   const std::string split = ChooseSplit(data, o.split);
   const std::unique_ptr<BatchSource> examples =
       data.Load(split, o.limit, opened.model, opened.facts);
-  const Graph graph = opened.Inference(true);
+  if (!data.texts()) Say(common, PreprocessText(opened.facts));
+  const Graph graph = opened.ToRun(true);
   Evaluator evaluator(graph, opened.model.params,
                       InferenceOptions(graph, opened.model.params, opened.model.config, *examples,
                                        common.memory_budget, common.disabled_passes),
                       common.disabled_passes);
   const Metrics m = evaluator.Run(*examples);
+  if (const std::string notice = examples->notice(); !notice.empty())
+    Say(common, "note: " + notice);
   if (!std::isfinite(m.loss))
     Fail("{} gives logits that are not finite; its weights are damaged", opened.description);
   nlohmann::json json = MetricsJson(m);
   json["model"] = opened.description, json["data"] = o.data, json["split"] = split;
+  AddPreprocess(opened.facts, !data.texts(), &json);
   PrintJson(common, json);
   Say(common, fmt::format("{} on {}, split {} ({} {})", opened.description, o.data, split,
                           Grouped(m.n), examples->unit()));

@@ -4,7 +4,6 @@
 #include "adapters/adapter_file.h"
 #include "adapters/hf/peft_writer.h"
 #include "runtime/io/atomic_file.h"
-#include "runtime/io/json.h"
 #include "tools/commands.h"
 #include "tools/lib/model_options.h"
 #include "tools/lib/output.h"
@@ -23,9 +22,7 @@ struct ExportOptions {
 };
 
 void CheckHuggingFaceCan(const LoadedModel& m) {
-  if (!m.is_bert() && m.vit().pool != "token" && m.vit().pool != "distilled")
-    Fail("{}: pools by '{}', which the Hugging Face ViT cannot express; hint: --format timm",
-         m.source, m.vit().pool);
+  if (m.layout != Layout::kHuggingFace) CheckExpressible(m, Layout::kHuggingFace);
   if (m.is_bert() && m.bert().pool != "pooler" && m.params.Has("head.weight"))
     Fail(
         "{}: pools by '{}', but transformers' BERT classifies by its pooler alone; hint: graft "
@@ -184,6 +181,7 @@ void Run(const ExportOptions& o, const CommonOptions& common) {
   ModelChoice choice = o.choice;
   choice.headless = o.format != "graft";  // our adapter is for a classifier
   OpenedModel opened = OpenModel(With(choice, common), InputKind::kImages);
+  SayNotices(common, opened.model.notices);
   FreshDirectory directory(o.out);
   if (!IsAdapterFormat(o.format)) {
     const nlohmann::json json = ExportModel(o, std::move(opened), common);

@@ -15,7 +15,7 @@ namespace {
 struct FuseOptions {
   ModelChoice choice;
   std::string out, data, undo;
-  bool keep_base = false, partial = false;
+  bool keep_base = false;
 };
 
 // The form of the base is that of the merged model, and a name must not promise another one.
@@ -49,6 +49,7 @@ void Run(const FuseOptions& o, const CommonOptions& common) {
   }
   ApplyCommonOptions(common);
   OpenedModel opened = OpenModel(With(o.choice, common), InputKind::kDataset);
+  SayNotices(common, opened.model.notices);
   for (const std::string& read : {opened.facts.model, o.choice.run, o.choice.adapter}) {
     RefuseOverwriting(o.out, read);
     if (o.keep_base) RefuseOverwriting(KeptBasePath(o.out), read);
@@ -100,8 +101,6 @@ void AddFuseCommand(CLI::App& app, CommonOptions& common) {
   command->add_flag("--keep-base", o->keep_base,
                     "also keep what the merge overwrites, so that it can be undone");
   command->add_option("--undo", o->undo, "fused file or directory whose base to write to --out");
-  command->add_flag("--partial", o->partial,
-                    "fold what can be folded; every method of this version folds fully");
   AddCommonOptions(*command, common);
   command->footer(
       "Example:\n  graft fuse --run runs/a --out fused.safetensors\n"

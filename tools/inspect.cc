@@ -4,13 +4,14 @@
 #include "adapters/method_graph.h"
 #include "adapters/open_model.h"
 #include "runtime/io/atomic_file.h"
-#include "runtime/io/json.h"
 #include "runtime/text.h"
+#include "runtime/utf8.h"
 #include "tools/commands.h"
 #include "tools/lib/adapter_report.h"
 #include "tools/lib/graph_diff.h"
 #include "tools/lib/graph_svg.h"
 #include "tools/lib/method_table.h"
+#include "tools/lib/model_options.h"
 #include "tools/lib/output.h"
 #include "tools/lib/report.h"
 #include "train/run_dir.h"
@@ -42,7 +43,7 @@ Subject OpenSubject(const InspectOptions& o, const CommonOptions& common) {
     if (s.method.empty()) s.method = s.config.method;
   } else {
     s.config.seed = common.seed;
-    s.model = LoadModel(o.subject, o.arch, static_cast<uint64_t>(common.seed));
+    s.model = LoadToInspect(o.subject, o.arch, static_cast<uint64_t>(common.seed));
   }
   return s;
 }
@@ -112,9 +113,27 @@ std::string RunText(const RunConfig& c) {
   table.Add({"base", c.base_sha256.empty() ? c.model
                                            : fmt::format("{} (SHA-256 {}...)", c.model,
                                                          c.base_sha256.substr(0, 12))});
-  if (!c.preprocess.empty()) table.Add({"preprocess", c.preprocess});
   table.Add({"seed", std::to_string(c.seed)});
   return table.Lines("  ");
+}
+
+// The transform of images, and where it was found; of a model, that which its checkpoint states.
+AdapterFacts StatedFacts(const Subject& s) {
+  AdapterFacts facts = s.config;
+  if (s.kind == "run") return facts;
+  facts.preprocess = s.model.preprocess, facts.preprocess_source = s.model.preprocess_source;
+  return facts;
+}
+
+std::string TransformText(const Subject& s) {
+  const AdapterFacts facts = StatedFacts(s);
+  if (!facts.preprocess.empty()) return PreprocessText(facts);
+  if (!s.model.preprocess_problem.empty()) return "preprocess: " + s.model.preprocess_problem;
+  const auto usual = [&](InputKind kind) {
+    return ToString(ChoosePreprocess("", s.model, kind).value);
+  };
+  return fmt::format("preprocess: not stated; of data sets {}, of single images {}",
+                     usual(InputKind::kDataset), usual(InputKind::kImages));
 }
 
 void Report(const Subject& s, const Rewritten& r, const InspectOptions& o,
@@ -124,6 +143,7 @@ void Report(const Subject& s, const Rewritten& r, const InspectOptions& o,
                           Grouped(ParameterCount(r.before)), LayoutName(m)));
   if (s.kind == "run") Say(common, RunText(s.config));
   Say(common, "  facts, and where each was found\n" + FactsText(s));
+  if (!m.is_bert()) Say(common, "  " + TransformText(s));
   Say(common, KeysText(m.ledger));
   for (const std::string& notice : m.notices) Say(common, "  note: " + notice);
   if (!m.labels.empty()) {
@@ -151,20 +171,23 @@ nlohmann::json ReportJson(const Subject& s, const Rewritten& r, const InspectOpt
   for (const TrainableGroup& g : TrainableGroups(r.after))
     groups.push_back(
         {{"name", g.name}, {"shape", g.shape}, {"tensors", g.tensors}, {"numbers", g.numbers}});
-  return {{"subject", o.subject},
-          {"kind", s.kind},
-          {"architecture", m.architecture()},
-          {"layout", m.layout == Layout::kTimm  ? "timm"
-                     : m.layout == Layout::kJax ? "npz"
-                                                : "hf"},
-          {"facts", facts},
-          {"parameters", ParameterCount(r.before)},
-          {"trainable_parameters", TrainableCount(r.after)},
-          {"method", s.method.empty() ? json() : json(ToString(ParseMethod(s.method)))},
-          {"passes", passes},
-          {"trainable", groups},
-          {"labels", m.labels},
-          {"keys", KeysJson(m.ledger)}};
+  json report{{"subject", o.subject},
+              {"kind", s.kind},
+              {"architecture", m.architecture()},
+              {"layout", m.layout == Layout::kTimm  ? "timm"
+                         : m.layout == Layout::kJax ? "npz"
+                                                    : "hf"},
+              {"facts", facts},
+              {"parameters", ParameterCount(r.before)},
+              {"trainable_parameters", TrainableCount(r.after)},
+              {"method", s.method.empty() ? json() : json(ToString(ParseMethod(s.method)))},
+              {"passes", passes},
+              {"trainable", groups},
+              {"labels", m.labels},
+              {"keys", KeysJson(m.ledger)}};
+  const AdapterFacts stated = StatedFacts(s);
+  AddPreprocess(stated, !stated.preprocess.empty(), &report);
+  return report;
 }
 
 // What one optimising pass, or each ("*"), makes of the graph before inference.
@@ -239,7 +262,7 @@ void Run(InspectOptions o, const CommonOptions& common) {
     PrintJson(common, json);
     return Report(s, r, o, common);
   }
-  const std::string text = GraphText(s, r, o);
+  const std::string text = EscapeControls(GraphText(s, r, o), "\n\t");
   if (!o.out.empty()) {
     RefuseOverwriting(o.out, o.subject);
     WriteFileAtomically(o.out, text);

@@ -6,9 +6,13 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <filesystem>
+#include <new>
+#include <system_error>
 
 #include "tools/commands.h"
+#include "tools/lib/output.h"
 
 namespace graft {
 namespace {
@@ -48,23 +52,30 @@ std::string Hint(const CLI::App& app, int argc, char** argv) {
   return CommandsOf(*active).empty() ? "" : DidYouMean("", CommandsOf(*active));
 }
 
-// One line, whatever a hostile file has put into names: no control characters, and of a long
-// message the two ends.
-void Complain(std::string_view message) {
-  constexpr size_t kBegin = 1500, kEnd = 1000;
-  std::string line;
-  for (const char c : message) {
-    const bool control = static_cast<uint8_t>(c) < 32 || c == 127;
-    line += c == '\n' ? "\\n" : control ? fmt::format("\\x{:02x}", c) : std::string(1, c);
+// Says what ended the command, and returns its exit code.
+int Explain(const CLI::App& app, int argc, char** argv) {
+  try {
+    throw;
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
+    Complain(e.what() + Hint(app, argc, argv));
+    return static_cast<int>(ErrorKind::kUsage);
+  } catch (const Error& e) {
+    Complain(e.what());
+    return static_cast<int>(e.kind);
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::filesystem::filesystem_error& e) {
+    Complain(fmt::format("{}: {}", e.path1().string(), e.code().message()));
+  } catch (const std::system_error& e) {  // of std::thread and std::async
+    Complain(
+        fmt::format("cannot start a thread: {}; hint: --threads 1, or a higher limit of "
+                    "processes (ulimit -u) and memory (ulimit -v)",
+                    e.code().message()));
+  } catch (const std::exception& e) {
+    Complain(e.what());
   }
-  if (line.size() > kBegin + kEnd) {
-    const auto inside = [&](size_t at) { return (static_cast<uint8_t>(line[at]) & 0xC0) == 0x80; };
-    size_t begin = kBegin, end = line.size() - kEnd;  // not inside of a character
-    while (begin > 0 && inside(begin)) --begin;
-    while (end < line.size() && inside(end)) ++end;
-    line = fmt::format("{} [{} bytes] {}", line.substr(0, begin), end - begin, line.substr(end));
-  }
-  std::fprintf(stderr, "graft: %s\n", line.c_str());
+  return static_cast<int>(ErrorKind::kUser);
 }
 
 int Main(int argc, char** argv) {
@@ -84,22 +95,8 @@ int Main(int argc, char** argv) {
   AddDataCommand(app, common);
   try {
     app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
-    Complain(e.what() + Hint(app, argc, argv));
-    return static_cast<int>(ErrorKind::kUsage);
-  } catch (const Error& e) {
-    Complain(e.what());
-    return static_cast<int>(e.kind);
-  } catch (const std::bad_alloc&) {
-    Complain("out of memory; hint: --memory-budget, or a smaller --batch-size");
-    return static_cast<int>(ErrorKind::kUser);
-  } catch (const std::filesystem::filesystem_error& e) {
-    Complain(fmt::format("{}: {}", e.path1().string(), e.code().message()));
-    return static_cast<int>(ErrorKind::kUser);
-  } catch (const std::exception& e) {
-    Complain(e.what());
-    return static_cast<int>(ErrorKind::kUser);
+  } catch (...) {
+    return Explain(app, argc, argv);
   }
   // A result that was not printed is no success: the disk behind a redirection may be full.
   if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
@@ -125,11 +122,34 @@ void ShortenSpinning(char** argv) {
   // Without /proc the program just goes on as it is.
 }
 
+constexpr char kOutOfMemory[] =
+    "graft: out of memory; hint: --memory-budget, or a smaller --batch-size\n";
+
+// Memory may end where no exception can leave: in a destructor, a kernel, before main.
+[[noreturn]] void OnTerminate() {
+  try {
+    if (std::current_exception()) throw;
+  } catch (const std::bad_alloc&) {
+    std::fputs(kOutOfMemory, stderr);
+    std::_Exit(static_cast<int>(graft::ErrorKind::kUser));
+  } catch (...) {
+  }
+  std::abort();
+}
+
+// Before any initial value that is computed.
+[[gnu::constructor(101)]] void CatchTerminate() { std::set_terminate(OnTerminate); }
+
 }  // namespace
 
 int main(int argc, char** argv) {
   ShortenSpinning(argv);
   // A limit on the size of files is then an error of write(2), like a full disk.
   std::signal(SIGXFSZ, SIG_IGN);
-  return graft::Main(argc, argv);
+  try {
+    return graft::Main(argc, argv);
+  } catch (const std::bad_alloc&) {  // nothing that could allocate any more
+    std::fputs(kOutOfMemory, stderr);
+    return static_cast<int>(graft::ErrorKind::kUser);
+  }
 }

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "adapters/joint_model.h"
+#include "data/splits.h"
 #include "data/text_rows.h"
 #include "runtime/io/npy.h"
 #include "tools/commands.h"
@@ -23,18 +24,12 @@ struct PredictOptions {
   std::string logits;
 };
 
-// What one INPUT stands for: an image file, or the samples of an .npy file.
-struct Source {
-  std::string path;
-  int64_t samples = 1;
-  std::vector<float> values;  // of an .npy file, [samples, 3, H, W]; empty for an image
-};
-
 std::string ShapeText(const std::vector<int64_t>& shape) {
   return fmt::format("[{}]", fmt::join(shape, ","));
 }
 
-Source OpenSource(const std::string& path, const VitConfig& config) {
+// The path is no directory.
+void CheckInput(const std::string& path) {
   struct stat s;
   if (stat(path.c_str(), &s) != 0) Fail("{}: no such file", path);
   if (S_ISDIR(s.st_mode))
@@ -43,18 +38,24 @@ Source OpenSource(const std::string& path, const VitConfig& config) {
         "--data {0} for a "
         "labelled data set",
         path);
-  if (!path.ends_with(".npy")) return {path, 1, {}};
-  NpyArray array = ReadNpy(path);
+}
+
+// Normalised images. They are looked through once here, and read again when their turn comes.
+NpyRows OpenArray(const std::string& path, const VitConfig& config) {
+  NpyRows rows = NpyRows::Open(path);
   const int64_t side = config.image_size;
-  const std::vector<int64_t>& shape = array.shape;
+  const std::vector<int64_t>& shape = rows.shape();
   if (shape.size() != 4 || shape[0] < 1 || shape[1] != config.channels || shape[2] != side ||
       shape[3] != side)
     Fail("{}: expected normalised images of shape [n,{},{},{}], found {}", path, config.channels,
          side, side, ShapeText(shape));
-  if (!std::all_of(array.values.begin(), array.values.end(),
-                   [](float x) { return std::isfinite(x); }))
-    Fail("{}: holds values that are not finite", path);
-  return {path, shape[0], std::move(array.values)};
+  std::vector<float> image(static_cast<size_t>(rows.row_size()));
+  for (int64_t i = 0; i < rows.count(); ++i) {
+    rows.Read(i, image.data());
+    if (!std::ranges::all_of(image, [](float x) { return std::isfinite(x); }))
+      Fail("{}: holds values that are not finite", path);
+  }
+  return rows;
 }
 
 // What to classify, in the order of the command line.
@@ -76,15 +77,16 @@ Inputs OpenImages(const PredictOptions& o, const OpenedModel& opened) {
   std::vector<Example> images;  // group 0, null without any
   inputs.data.resize(1);
   for (const std::string& path : o.inputs) {
-    Source s = OpenSource(path, c);
-    const size_t group = s.values.empty() ? 0 : inputs.data.size();
-    for (int64_t i = 0; i < s.samples; ++i)
-      Add(&inputs, s.samples > 1 ? fmt::format("{}[{}]", path, i) : path, group);
-    if (group == 0)
+    CheckInput(path);
+    if (!path.ends_with(".npy")) {
+      Add(&inputs, path, 0);
       images.push_back({path, 0});
-    else
-      inputs.data.push_back(MakeArrayData(
-          std::move(s.values), static_cast<size_t>(c.channels * c.image_size * c.image_size)));
+      continue;
+    }
+    NpyRows rows = OpenArray(path, c);
+    for (int64_t i = 0; i < rows.count(); ++i)
+      Add(&inputs, rows.count() > 1 ? fmt::format("{}[{}]", path, i) : path, inputs.data.size());
+    inputs.data.push_back(MakeArrayData(std::move(rows)));
   }
   if (!images.empty()) inputs.data[0] = MakeImageData(images, opened.preprocess, c);
   return inputs;
@@ -93,7 +95,7 @@ Inputs OpenImages(const PredictOptions& o, const OpenedModel& opened) {
 // A tab separates the two texts of a pair.
 TextExample ParseText(const std::string& line, const std::string& where) {
   const size_t tab = line.find('\t');
-  if (tab == std::string::npos) return {line, "", 0};
+  if (tab == std::string::npos) return {line, {}, 0};
   if (const auto tabs = std::count(line.begin(), line.end(), '\t'); tabs > 1)
     Fail("{}: expected a text, or two with a tab between them, found {} columns", where, tabs + 1);
   return {line.substr(0, tab), line.substr(tab + 1), 0};
@@ -111,18 +113,20 @@ Inputs OpenTexts(const PredictOptions& o, const OpenedModel& opened, const Commo
   std::vector<TextExample> examples;
   const auto add = [&](const std::string& line, const std::string& where) {
     Add(&inputs, line, 0);
+    CheckExampleCount(examples.size() + 1, where);
     examples.push_back(ParseText(line, where));
   };
   for (const std::string& text : o.texts) add(text, "--text");
   for (const std::string& path : o.inputs) {
     const size_t before = examples.size();
-    const std::string file = ReadUtf8File(path);
+    const std::string file = ReadUtf8File(path, kMaxTableBytes);
     ForEachLine(file, [&](std::string_view line, size_t number) {
       add(std::string(line), fmt::format("{}:{}", path, number));
     });
     if (examples.size() == before) Fail("{}: expected a text in each line, found none", path);
     const auto read = std::span(examples).subspan(before);
-    if (std::ranges::all_of(read, [&](const TextExample& e) { return IsLabel(e.second, opened); }))
+    if (std::ranges::all_of(
+            read, [&](const TextExample& e) { return e.second && IsLabel(*e.second, opened); }))
       Say(common,
           fmt::format("note: {}: the second column holds classes, but was read as the second text "
                       "of a pair; hint: graft eval reads labelled texts",
@@ -135,7 +139,23 @@ Inputs OpenTexts(const PredictOptions& o, const OpenedModel& opened, const Commo
 // Of each member [examples, classes], in the order of the command line.
 using Logits = std::vector<std::vector<float>>;
 
+// Of the logits, twice while they are put in order. Without a budget they have a bound of their
+// own.
+size_t LogitBytes(const JointModel& joint, const Inputs& inputs, const CommonOptions& common) {
+  constexpr size_t kMost = size_t{1} << 30;
+  const size_t n = inputs.names.size();
+  size_t classes = 0;
+  for (const JointModel::Member& m : joint.members)
+    classes += static_cast<size_t>(Classes(m.opened.model.config));
+  const size_t bytes = 2 * sizeof(float) * n * classes;
+  if (common.memory_budget.empty() && bytes > kMost)
+    Fail("{} inputs, of {} logits each: expected at most {} at once; hint: several calls", n,
+         classes, kMost / (2 * sizeof(float) * classes));
+  return bytes;
+}
+
 Logits ComputeLogits(JointModel& joint, Inputs& inputs, const CommonOptions& common) {
+  const size_t held = LogitBytes(joint, inputs, common);
   std::vector<std::string> outputs;
   for (const JointModel::Member& m : joint.members) outputs.push_back(m.output);
   std::vector<Logits> of_group;
@@ -144,7 +164,7 @@ Logits ComputeLogits(JointModel& joint, Inputs& inputs, const CommonOptions& com
     if (!data) continue;
     const SessionOptions options =
         InferenceOptions(joint.graph, joint.params, joint.first().model.config, *data,
-                         common.memory_budget, common.disabled_passes);
+                         common.memory_budget, common.disabled_passes, held);
     Evaluator evaluator(joint.graph, joint.params, options, common.disabled_passes);
     of_group.back() = evaluator.Outputs(*data, outputs);
   }
@@ -211,8 +231,8 @@ Top Describe(const OpenedModel& opened, std::span<const float> logits, size_t ro
   return described;
 }
 
-void PrintPredictions(const JointModel& joint, const Inputs& inputs, const Logits& logits,
-                      int64_t top, const CommonOptions& common) {
+nlohmann::json SayPredictions(const JointModel& joint, const Inputs& inputs, const Logits& logits,
+                              int64_t top, const CommonOptions& common) {
   nlohmann::json predictions = nlohmann::json::array();
   for (size_t row = 0; row < inputs.names.size(); ++row) {
     const std::string& input = inputs.names[row];
@@ -220,7 +240,7 @@ void PrintPredictions(const JointModel& joint, const Inputs& inputs, const Logit
     predictions.push_back({{"input", input}, {"top", described.json}});
     Say(common, input + "\n" + described.table.Lines("  "));
   }
-  PrintJson(common, {{"predictions", predictions}});
+  return {{"predictions", predictions}};
 }
 
 // What the adapters share and what is each one's own.
@@ -241,8 +261,8 @@ nlohmann::json DescribeSharing(const JointModel& joint, const CommonOptions& com
   return adapters;
 }
 
-void PrintOfAdapters(const JointModel& joint, const Inputs& inputs, const Logits& logits,
-                     int64_t top, const CommonOptions& common) {
+nlohmann::json SayOfAdapters(const JointModel& joint, const Inputs& inputs, const Logits& logits,
+                             int64_t top, const CommonOptions& common) {
   const nlohmann::json adapters = DescribeSharing(joint, common);
   nlohmann::json predictions = nlohmann::json::array();
   for (size_t row = 0; row < inputs.names.size(); ++row) {
@@ -256,10 +276,10 @@ void PrintOfAdapters(const JointModel& joint, const Inputs& inputs, const Logits
     predictions.push_back({{"input", inputs.names[row]}, {"adapters", by_adapter}});
     Say(common, text);
   }
-  PrintJson(common, {{"predictions", predictions},
-                     {"adapters", adapters},
-                     {"nodes", joint.graph.live_nodes()},
-                     {"shared_nodes", joint.shared_nodes}});
+  return {{"predictions", predictions},
+          {"adapters", adapters},
+          {"nodes", joint.graph.live_nodes()},
+          {"shared_nodes", joint.shared_nodes}};
 }
 
 // One array in an .npy; of several adapters, which may have different classes, an .npz.
@@ -299,11 +319,20 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
   JointModel joint = OpenJointModel(With(o.choice, common), o.adapters, InputKind::kImages);
   for (const JointModel::Member& m : joint.members) CheckProblem(m.opened);
   const OpenedModel& opened = joint.first();
+  SayNotices(common, opened.model.notices);
   Inputs inputs = opened.model.is_bert() ? OpenTexts(o, opened, common) : OpenImages(o, opened);
+  const bool images = !opened.model.is_bert() && inputs.data[0];
+  if (images) Say(common, PreprocessText(opened.facts));
   const Logits logits = ComputeLogits(joint, inputs, common);
+  if (images)
+    if (const std::string notice = inputs.data[0]->notice(); !notice.empty())
+      Say(common, "note: " + notice);
   if (!o.logits.empty()) WriteLogits(o.logits, joint, logits, inputs.names.size());
   const bool several = joint.members.size() > 1;
-  (several ? PrintOfAdapters : PrintPredictions)(joint, inputs, logits, o.top, common);
+  nlohmann::json json =
+      (several ? SayOfAdapters : SayPredictions)(joint, inputs, logits, o.top, common);
+  AddPreprocess(opened.facts, images, &json);
+  PrintJson(common, json);
   if (!o.logits.empty()) Say(common, fmt::format("logits of all classes: {}", o.logits));
 }
 

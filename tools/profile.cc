@@ -151,7 +151,8 @@ Measured MeasureInference(const ProfileOptions& o, const CommonOptions& common, 
   g.EraseUnusedInputs();
   InferencePasses(common.disabled_passes).Run(g);
   SessionOptions options = OptionsWithinBudget(g, model.params, inputs.Capacity(o.micro_batch),
-                                               inputs.length, common.memory_budget);
+                                               inputs.length, common.memory_budget)
+                               .options;
   m.micro_batch = inputs.MicroBatch(options.capacity);
   m.plan = fmt::format("micro-batch {}", m.micro_batch);
   const std::vector<Counts> parts = inputs.Parts(m.micro_batch);
@@ -277,6 +278,7 @@ void Run(ProfileOptions& o, const CommonOptions& common) {
   if (!o.method.empty()) ParseMethod(o.method);
   CheckIsModel(o.model);
   LoadedModel model = LoadModel(o.model, o.arch, static_cast<uint64_t>(common.seed));
+  SayNotices(common, model.notices);
   const StepInputs inputs{model.config, TextLength(o, model), o.batch};
   if (!o.method.empty() || !model.params.Has("head.weight")) {
     std::vector<std::string> labels;

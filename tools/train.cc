@@ -9,6 +9,7 @@
 #include "runtime/threads.h"
 #include "tools/commands.h"
 #include "tools/lib/interrupts.h"
+#include "tools/lib/model_options.h"
 #include "tools/lib/output.h"
 #include "tools/lib/progress.h"
 #include "train/complete_config.h"
@@ -60,11 +61,15 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
   command.add_option("--tokenizer", c.tokenizer,
                      "of texts: vocab.txt or tokenizer.json (default: the model's)");
   command
-      .add_option("--max-length", c.max_length,
-                  "of texts: most tokens of one (default: 128 or, if fewer, the model's positions)")
+      .add_option(
+          "--max-length", c.max_length,
+          "of texts: most tokens of one (default: 128 or, if fewer, the model's positions or "
+          "its tokenizer's model_max_length)")
       ->check(CLI::Range(kLeastMaxLength, kMostMaxLength));
   command.add_option("--pool", c.pool,
                      "of a BERT: pooler, cls or mean, what the head reads (default: the model's)");
+  command.add_flag("--new-head", c.new_head,
+                   "a fresh head, though the model's own would serve these classes");
   command.add_option("--save-every", c.save_every, "also save after every N steps");
   command.add_option("--trace", c.trace, "directory for a replay in another framework");
   command.add_flag("--allow-overlap", c.allow_overlap,
@@ -79,11 +84,12 @@ void PrintConfig(const CommonOptions& common, const RunConfig& c, const std::str
   std::string line;
   const nlohmann::json fields = ToJson(shown);
   for (const auto& [key, value] : fields.items())
-    if (key != "labels" && key != "method" && key != "data" && value != "" &&
+    if (key != "labels" && key != "method" && key != "data" && key != "preprocess" && value != "" &&
         value != nlohmann::json::array())
       line += fmt::format("{}{}={}", line.empty() ? "" : "  ", key,
                           value.is_string() ? value.get<std::string>() : value.dump());
   Say(common, "  " + line);
+  if (!c.preprocess.empty()) Say(common, "  " + PreprocessText(c));
 }
 
 // A run that came to nothing worth keeping leaves nothing behind: the corrected command may use the
@@ -135,7 +141,9 @@ void Run(TrainOptions& o, const CommonOptions& common) {
     if (!c.trace.empty() && std::filesystem::weakly_canonical(o.out, none) ==
                                 std::filesystem::weakly_canonical(c.trace, none))
       FailUsage("--trace {}: is --out too; expected another directory", c.trace);
-    dir = RunDir::Create(o.out, CompleteRunConfig(c));
+    std::vector<std::string> notes;
+    dir = RunDir::Create(o.out, CompleteRunConfig(c, &notes));
+    for (const std::string& note : notes) Say(common, "note: " + note);
   } else {
     dir = RunDir::Open(o.resume);
     effective.isa = dir->config().isa;  // the plan of the run
@@ -157,6 +165,7 @@ void Run(TrainOptions& o, const CommonOptions& common) {
                       {"peak_memory_bytes", PeakResidentBytes()},
                       {"planned_bytes", s.planned_bytes},
                       {"interrupted", s.interrupted}};
+  AddPreprocess(dir->config(), !dir->config().preprocess.empty(), &json);
   if (s.val_accuracy >= 0) json["val_accuracy"] = s.val_accuracy;
   PrintJson(common, json);
   if (s.interrupted)

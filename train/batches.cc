@@ -1,9 +1,7 @@
 #include "train/batches.h"
 
 #include <algorithm>
-#include <set>
 
-#include "data/splits.h"
 #include "models/text/tokenizer.h"
 #include "runtime/io/sha256.h"
 #include "runtime/rng.h"
@@ -40,33 +38,49 @@ class OrderedData : public BatchSource {
   size_t begin_ = 0, end_ = 0;
 };
 
-std::unique_ptr<ImageLoader> Loader(std::span<const Example> examples, const Preprocess& p) {
-  std::vector<std::string> paths;
-  for (const Example& e : examples) paths.push_back(e.path);
-  return std::make_unique<ImageLoader>(std::move(paths), p, LoaderOptions{.threads = Threads()});
-}
-
 constexpr int64_t kChannels = 3;  // of a decoded image
 
 class ImageData : public OrderedData {
  public:
   ImageData(std::span<const Example> examples, const Preprocess& preprocess,
             const VitConfig& config)
-      : loader_(Loader(examples, preprocess)) {
+      : preprocess_(preprocess), sample_(SampleBytes(preprocess)) {
     if (config.channels != kChannels)
       Fail(
           "the model reads images of {} channels, decoded images have {}; hint: predict takes "
           ".npy files of such images",
           config.channels, kChannels);
     const int64_t sample = kChannels * config.image_size * config.image_size;
-    GRAFT_CHECK(loader_->sample_size() == static_cast<size_t>(sample),
-                "{} floats of an image, the model reads {}", loader_->sample_size(), sample);
-    for (const Example& e : examples) labels_.push_back(e.label);
+    GRAFT_CHECK(sample_ == static_cast<size_t>(sample), "{} floats of an image, the model reads {}",
+                sample_, sample);
+    for (const Example& e : examples) {
+      paths_.push_back(e.path), labels_.push_back(e.label);
+      held_ += sizeof(std::string) + e.path.size() + sizeof(int) + 2 * sizeof(size_t);
+    }
+    UseSpare({});
   }
   const char* unit() const override { return "images"; }
   size_t size() const override { return labels_.size(); }
   int label(size_t example) const override { return labels_[example]; }
+  size_t HeldBytes() const override { return held_ + LeastLoaderBytes(sample_); }
+  size_t ExampleBytes() const override { return sample_; }
+  size_t UseSpare(const SpareMemory& spare) override {
+    options_ = OptionsWithin(spare.bytes, sample_, size(), spare.again);
+    options_.threads = Threads();
+    if (spare.budget != SIZE_MAX) options_.decode.limit = static_cast<int64_t>(spare.budget);
+    return BytesOf(options_, sample_) - LeastLoaderBytes(sample_);
+  }
+  std::string notice() const override {
+    if (!loader_) return "";
+    const auto [count, first] = loader_->unturned();
+    if (count == 0) return "";
+    return fmt::format(
+        "{} of the images are to be turned by their EXIF orientation, which was not "
+        "done (the first is {}); hint: exif=true in --preprocess",
+        count, first);
+  }
   void Start(std::vector<size_t> order) override {
+    if (!loader_) loader_ = std::make_unique<ImageLoader>(paths_, preprocess_, options_);
     loader_->Start(order);
     OrderedData::Start(std::move(order));
   }
@@ -80,8 +94,7 @@ class ImageData : public OrderedData {
     if (session.HasInput("image")) {
       float* image = session.Input("image", worker).f32();
       for (size_t i = 0; i < examples.size(); ++i)
-        loader_->Normalize(samples_[static_cast<size_t>(first) + i],
-                           image + i * loader_->sample_size());
+        loader_->Normalize(samples_[static_cast<size_t>(first) + i], image + i * sample_);
     }
     if (!session.HasInput("labels")) return;
     int32_t* labels = session.Input("labels", worker).i32();
@@ -89,19 +102,43 @@ class ImageData : public OrderedData {
   }
 
  private:
-  std::unique_ptr<ImageLoader> loader_;
+  std::vector<std::string> paths_;
+  Preprocess preprocess_;
+  size_t sample_, held_ = 0;
+  LoaderOptions options_;
+  std::unique_ptr<ImageLoader> loader_;  // from the first Start on
   std::vector<int> labels_;
   std::vector<Pixels> samples_;  // of the batch
 };
 
-// Normalised images, one after the other.
 class ArrayData : public OrderedData {
  public:
-  ArrayData(std::vector<float> values, size_t sample)
+  explicit ArrayData(NpyRows images) : images_(std::move(images)) {}
+  const char* unit() const override { return "images"; }
+  size_t size() const override { return static_cast<size_t>(images_.count()); }
+  int label(size_t) const override { return 0; }
+  size_t HeldBytes() const override { return 0; }
+  void Fill(Session& session, int64_t first, int64_t count, int worker) const override {
+    float* image = session.Input("image", worker).f32();
+    for (const size_t example : Examples(first, count)) {
+      images_.Read(static_cast<int64_t>(example), image);
+      image += images_.row_size();
+    }
+  }
+
+ private:
+  NpyRows images_;
+};
+
+// Noise images, one after the other.
+class NoiseData : public OrderedData {
+ public:
+  NoiseData(std::vector<float> values, size_t sample)
       : values_(std::move(values)), sample_(sample) {}
   const char* unit() const override { return "images"; }
   size_t size() const override { return values_.size() / sample_; }
   int label(size_t) const override { return 0; }
+  size_t HeldBytes() const override { return values_.size() * sizeof(float); }
   void Fill(Session& session, int64_t first, int64_t count, int worker) const override {
     float* image = session.Input("image", worker).f32();
     for (const size_t example : Examples(first, count))
@@ -126,6 +163,10 @@ class TextData : public OrderedData {
     return static_cast<int64_t>(loader_.length(example));
   }
   int64_t longest() const override { return static_cast<int64_t>(loader_.longest()); }
+  size_t HeldBytes() const override {
+    constexpr size_t kToken = 2 * sizeof(int32_t), kText = 2 * sizeof(int32_t) + 3 * sizeof(size_t);
+    return loader_.rows() * kToken + loader_.size() * kText;
+  }
   std::vector<Counts> Parts(const Counts& capacity) const override {
     std::vector<Counts> parts;
     for (const size_t example : batch()) {
@@ -150,14 +191,32 @@ class TextData : public OrderedData {
   std::vector<int> labels_;
 };
 
+// Rows that the embedding must have, whatever the texts. Added tokens that follow the vocabulary
+// may be missing there: transformers adds [MASK] and the like to any vocabulary.
+int64_t WordsOf(const Tokenizer& tokenizer) {
+  int64_t words = std::ssize(tokenizer.spec().tokens);
+  for (const AddedToken& token : tokenizer.spec().added)
+    if (token.appended) words = std::min(words, int64_t{token.id});
+  return words;
+}
+
+// The kernels trust ids.
+void CheckRows(const Encoding& encoded, const Tokenizer& tokenizer, const std::string& text,
+               const LoadedModel& model) {
+  for (const int32_t id : encoded.ids)
+    if (id >= model.bert().vocab)
+      Fail("{}: the token '{}' has id {}, but {} has embeddings for {}; found in '{}'",
+           tokenizer.spec().where, tokenizer.token(id), id, model.source, model.bert().vocab, text);
+}
+
 Tokenizer OpenTokenizer(const LoadedModel& model, const AdapterFacts& facts, bool pairs) {
   if (facts.tokenizer.empty() && facts.model.starts_with("init:"))
     Fail("{}: has no vocabulary; hint: --tokenizer DIR, a directory with vocab.txt", facts.model);
   const std::string path = facts.tokenizer.empty() ? facts.model : facts.tokenizer;
   Tokenizer tokenizer = Tokenizer::Open(path);
   const BertConfig& c = model.bert();
-  if (static_cast<int64_t>(tokenizer.vocab_size()) > c.vocab)
-    Fail("{}: {} tokens, but {} has embeddings for {}", path, tokenizer.vocab_size(), model.source,
+  if (WordsOf(tokenizer) > c.vocab)
+    Fail("{}: {} tokens, but {} has embeddings for {}", path, WordsOf(tokenizer), model.source,
          c.vocab);
   const auto check = [&](const std::vector<TemplatePiece>& pieces, const char* of) {
     for (const TemplatePiece& piece : pieces)
@@ -179,19 +238,20 @@ std::unique_ptr<BatchSource> MakeImageData(std::span<const Example> examples,
   return std::make_unique<ImageData>(examples, preprocess, config);
 }
 
-std::unique_ptr<BatchSource> MakeArrayData(std::vector<float> values, size_t sample) {
-  return std::make_unique<ArrayData>(std::move(values), sample);
+std::unique_ptr<BatchSource> MakeArrayData(NpyRows images) {
+  return std::make_unique<ArrayData>(std::move(images));
 }
 
 std::unique_ptr<BatchSource> MakeTextData(std::span<const TextExample> examples,
                                           const LoadedModel& model, const AdapterFacts& facts) {
   const bool pairs =
-      std::ranges::any_of(examples, [](const TextExample& e) { return !e.second.empty(); });
+      std::ranges::any_of(examples, [](const TextExample& e) { return e.second.has_value(); });
   const Tokenizer tokenizer = OpenTokenizer(model, facts, pairs);
   const EncodeOptions options{.max_length = static_cast<size_t>(MaxLength(facts, model))};
   return std::make_unique<TextData>(examples, [&](const TextExample& e) {
-    Encoding encoded = e.second.empty() ? tokenizer.Encode(e.text, options)
-                                        : tokenizer.Encode(e.text, e.second, options);
+    Encoding encoded =
+        e.second ? tokenizer.Encode(e.text, *e.second, options) : tokenizer.Encode(e.text, options);
+    CheckRows(encoded, tokenizer, e.text, model);
     if (encoded.ids.empty())
       Fail("{}: has no special tokens, and gives no token at all for the text '{}'",
            tokenizer.spec().where, e.text);
@@ -205,7 +265,7 @@ std::unique_ptr<BatchSource> MakeRandomData(size_t n, const LoadedModel& model, 
     const size_t sample = static_cast<size_t>(c.channels * c.image_size * c.image_size);
     std::vector<float> noise(n * sample);
     FillNormal(noise, {MakeKey(seed, Purpose::kData, "fuse proof")}, 0, 1);
-    return MakeArrayData(std::move(noise), sample);
+    return std::make_unique<NoiseData>(std::move(noise), sample);
   }
   const BertConfig& c = model.bert();
   std::vector<TextExample> examples(n);

@@ -17,9 +17,17 @@
 #include "data/loader.h"
 #include "data/text_loader.h"
 #include "models/files/checkpoint.h"
+#include "runtime/io/npy.h"
 #include "runtime/session.h"
 
 namespace graft {
+
+// Memory that a plan leaves.
+struct SpareMemory {
+  size_t bytes = size_t{1} << 30;  // without a budget
+  size_t budget = SIZE_MAX;        // of the run: an example that takes more to read is an Error
+  bool again = false;              // more than one epoch follows
+};
 
 class BatchSource {
  public:
@@ -27,10 +35,19 @@ class BatchSource {
   virtual const char* unit() const = 0;  // "images", "texts"
   virtual size_t size() const = 0;       // examples
   virtual int label(size_t example) const = 0;
-  // Tokens of an example; 0 where the model fixes its rows.
+  // Returns the tokens of an example; 0 where the model fixes its rows.
   virtual int64_t length(size_t example) const = 0;
-  // Of the longest example.
+  // Returns the tokens of the longest example.
   virtual int64_t longest() const = 0;
+
+  // Bytes that it holds while it lives, without SpareMemory; and each example of a batch.
+  virtual size_t HeldBytes() const = 0;
+  virtual size_t ExampleBytes() const { return 0; }
+  // Before the first Start: what it may use to be faster (results are the same bits). Returns how
+  // many bytes it may come to hold.
+  virtual size_t UseSpare(const SpareMemory&) { return 0; }
+  // What the user should know of the examples read so far, or "".
+  virtual std::string notice() const { return ""; }
 
   // Begins an epoch; what an earlier one has left is dropped.
   virtual void Start(std::vector<size_t> order) = 0;
@@ -49,8 +66,8 @@ class BatchSource {
 // Throws Error if the model reads images of other than three channels.
 std::unique_ptr<BatchSource> MakeImageData(std::span<const Example> examples,
                                            const Preprocess& preprocess, const VitConfig& config);
-// Normalised images [n,C,H,W], `sample` floats each, without labels.
-std::unique_ptr<BatchSource> MakeArrayData(std::vector<float> values, size_t sample);
+// Normalised images [n,C,H,W] without labels, which are read when their turn comes.
+std::unique_ptr<BatchSource> MakeArrayData(NpyRows images);
 // What a text becomes: facts.tokenizer (or the model's own), at most MaxLength tokens.
 // Throws Error if the vocabulary does not fit the model's tables.
 std::unique_ptr<BatchSource> MakeTextData(std::span<const TextExample> examples,

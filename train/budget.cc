@@ -202,13 +202,13 @@ namespace {
 
 // Within the budget, or else the options that need least, and how much.
 struct Inference {
-  SessionOptions options;
+  InferencePlan plan;
   BudgetFit fit = {};
 };
 Inference SearchInference(const Graph& g, ParamStore& params, const Counts& wanted, int64_t longest,
                           const std::string& budget, size_t held_bytes) {
   SessionOptions options{.capacity = wanted, .workers = Threads()};
-  if (budget.empty()) return {options};
+  if (budget.empty()) return {{options}};
   const size_t bytes = ParseBytes(budget);
   options.workers = 1;
   while (true) {
@@ -220,23 +220,23 @@ Inference SearchInference(const Graph& g, ParamStore& params, const Counts& want
     if (fewest <= bytes) {
       const TrainStep::Parallel most = MostThreads(1, true, bytes, need);
       options.workers = most.workers, options.threads = most.threads;
-      return {options};
+      return {{options, bytes - std::min(bytes, need(most))}};
     }
     const Counts smaller = SmallerCapacity(options.capacity, longest);
-    if (smaller == options.capacity) return {options, {false, fewest}};
+    if (smaller == options.capacity) return {{options}, {false, fewest}};
     options.capacity = smaller;
   }
 }
 
 }  // namespace
 
-SessionOptions OptionsWithinBudget(const Graph& g, ParamStore& params, const Counts& wanted,
-                                   int64_t longest, const std::string& budget, size_t held_bytes) {
+InferencePlan OptionsWithinBudget(const Graph& g, ParamStore& params, const Counts& wanted,
+                                  int64_t longest, const std::string& budget, size_t held_bytes) {
   const Inference found = SearchInference(g, params, wanted, longest, budget, held_bytes);
   if (!found.fit.fits)
     Fail("--memory-budget {}: the smallest possible is {} (one example at a time)", budget,
          MiBAtLeast(found.fit.smallest));
-  return found.options;
+  return found.plan;
 }
 
 BudgetFit FitsBudget(const Graph& g, ParamStore& params, const Counts& wanted, int64_t longest,

@@ -59,7 +59,7 @@ struct CompiledStep {
 CompiledStep CompileWithinBudget(const Graph& g, ParamStore& params,
                                  const OptimizerConfig& optimizer, const BudgetRequest& request);
 
-// Whether it would, by planning only.
+// Tells whether a plan would fit, by planning only.
 struct BudgetFit {
   bool fits = true;
   size_t smallest = 0;  // possible budget, if it does not
@@ -68,9 +68,13 @@ BudgetFit FitsBudget(const Graph& g, ParamStore& params, const OptimizerConfig& 
                      const BudgetRequest& request);
 
 // The same two for a graph that trains nothing: the largest capacity, then the most workers.
-SessionOptions OptionsWithinBudget(const Graph& g, ParamStore& params, const Counts& wanted,
-                                   int64_t longest, const std::string& budget,
-                                   size_t held_bytes = 0);
+struct InferencePlan {
+  SessionOptions options;
+  size_t spare_bytes = 0;  // of the budget, if there is one
+};
+InferencePlan OptionsWithinBudget(const Graph& g, ParamStore& params, const Counts& wanted,
+                                  int64_t longest, const std::string& budget,
+                                  size_t held_bytes = 0);
 BudgetFit FitsBudget(const Graph& g, ParamStore& params, const Counts& wanted, int64_t longest,
                      const std::string& budget, size_t held_bytes);
 

@@ -4,11 +4,65 @@
 
 #include "adapters/base_hash.h"
 #include "adapters/base_model.h"
+#include "models/files/class_names.h"
+#include "models/files/hf_config.h"
 #include "train/dataset.h"
 
 namespace graft {
 
-RunConfig CompleteRunConfig(RunConfig c) {
+namespace {
+
+// Why the head of a base is not that of these classes, or "".
+std::string WhyFresh(const LoadedModel& model, const RunConfig& c,
+                     const std::optional<ClassMatch>& match) {
+  const std::string problem = ProblemType(model);
+  const int64_t classes = Classes(model.config);
+  if (!HasTrainedHead(model))
+    return problem.empty() ? fmt::format("{} has a head with one output", model.source)
+                           : fmt::format("{} has problem_type {}", model.source, problem);
+  if (classes != std::ssize(c.labels))
+    return fmt::format("{} has a head for {} classes", model.source, classes);
+  if (!c.pool.empty() && model.is_bert() && c.pool != model.bert().pool)
+    return fmt::format("the head of {} was trained on --pool {}", model.source, model.bert().pool);
+  if (!match) return fmt::format("{} has a head for other classes", model.source);
+  return "";
+}
+
+// Whether the base's head goes on, for which names, and a fresh one otherwise.
+void ChooseHead(const LoadedModel& model, RunConfig* c, std::vector<std::string>* notes) {
+  std::string why;
+  const bool none = !model.params.Has("head.weight") || model.source.starts_with("init:");
+  if (none || c->new_head) {
+    c->new_head = true;
+  } else {
+    const std::optional<ClassMatch> match = MatchClasses(c->labels, model.labels);
+    why = WhyFresh(model, *c, match);
+    c->new_head = !why.empty();
+    if (c->new_head) {
+      notes->push_back(fmt::format("a fresh head for {} classes: {}", c->labels.size(), why));
+    } else {
+      std::string note = fmt::format("training goes on from the head of {}", model.source);
+      for (int64_t i = 0; i < std::ssize(c->labels) && !match->by_name; ++i) {
+        const int64_t j = match->number[i];
+        if (c->labels[i] == (model.labels.empty() ? std::to_string(j) : model.labels[j])) continue;
+        note += fmt::format("; its class {} is '{}' of the data", j, c->labels[i]);
+        break;
+      }
+      if (!match->SameOrder()) note += "; classes are numbered as there";
+      notes->push_back(note + "; --new-head begins with a fresh one");
+      c->labels = match->labels;
+    }
+  }
+  if (!c->new_head) return;
+  for (const MethodTerm& term : ParseMethod(c->method))
+    if (CompleteOptions(term).at("head") == "frozen")
+      FailUsage("--method {}: head=frozen, but the head is fresh and would never learn{}",
+                c->method, why.empty() ? "" : ": " + why);
+}
+
+}  // namespace
+
+RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
   const Method method = ParseMethod(c.method);
   c.method = ToString(method);
   if (c.lr == 0) c.lr = DefaultLearningRate(method);
@@ -37,8 +91,12 @@ RunConfig CompleteRunConfig(RunConfig c) {
   const LoadedModel model = LoadModel(c.model, c.arch, static_cast<uint64_t>(c.seed));
   CheckInputOptions(model, c.preprocess, c.tokenizer, c.max_length);
   data.CheckKind(model);
+  ChooseHead(model, &c, notes);
   c.max_length = MaxLength(c, model);
-  if (!data.texts()) c.preprocess = ToString(DataPreprocess(c.preprocess, model.vit()));
+  if (!data.texts()) {
+    const ChosenPreprocess chosen = ChoosePreprocess(c.preprocess, model, InputKind::kDataset);
+    c.preprocess = ToString(chosen.value), c.preprocess_source = chosen.source;
+  }
   c.base_sha256 = KnownBaseHash(c.model).value_or("");
   return c;
 }

@@ -4,6 +4,8 @@
 #include <set>
 
 #include "data/splits.h"
+#include "models/files/class_names.h"
+#include "runtime/utf8.h"
 
 namespace graft {
 namespace {
@@ -21,15 +23,14 @@ std::string FirstOfMany(const std::vector<std::string>& names) {
   return fmt::format("{}{}", fmt::join(shown, ", "), names.size() > kShown ? ", ..." : "");
 }
 
-std::vector<std::string> LowerCase(std::vector<std::string> names) {
-  for (std::string& name : names) name = ToLowerAscii(name);
-  return names;
-}
-
-bool AreNumbers(const std::vector<std::string>& names) {
-  for (size_t i = 0; i < names.size(); ++i)
-    if (names[i] != std::to_string(i)) return false;
-  return true;
+// The first of `names` that is none of `known` in any case; of none such, the first.
+const std::string& FirstUnknown(const std::vector<std::string>& names,
+                                const std::vector<std::string>& known) {
+  std::set<std::string> lower;
+  for (const std::string& name : known) lower.insert(ToLowerAscii(name));
+  for (const std::string& name : names)
+    if (!lower.contains(ToLowerAscii(name))) return name;
+  return names.front();
 }
 
 }  // namespace
@@ -101,23 +102,15 @@ void Dataset::CheckSplit(const std::string& name) const {
 
 void Dataset::NumberClassesAs(const std::vector<std::string>& names, const std::string& model) {
   const std::vector<std::string> own = labels();
-  if (AreNumbers(own) || AreNumbers(names) || own.size() != names.size()) return;
-  const std::vector<std::string> theirs = LowerCase(names), ours = LowerCase(own);
-  if (theirs == ours) return;
-  if (!std::ranges::is_permutation(theirs, ours) ||
-      std::set(theirs.begin(), theirs.end()).size() < theirs.size()) {
-    const size_t first = static_cast<size_t>(
-        std::ranges::find_if(ours,
-                             [&](const std::string& name) { return !Contains(theirs, name); }) -
-        ours.begin());
+  const std::optional<ClassMatch> match = MatchClasses(own, names);
+  if (!match)
     Fail(
         "{}: other classes than those of {}; the first is '{}', expected one of {}; hint: name "
         "them as the model does",
-        directory(), model, own[first % own.size()], FirstOfMany(names));
-  }
-  for (const std::string& name : ours)
-    numbers_.push_back(static_cast<int>(std::ranges::find(theirs, name) - theirs.begin()));
-  renumbered_ = names;
+        directory(), model, FirstUnknown(own, names), FirstOfMany(names));
+  if (match->SameOrder()) return;
+  for (int64_t number : match->number) numbers_.push_back(static_cast<int>(number));
+  renumbered_ = match->labels;
 }
 
 void Dataset::CheckKind(const LoadedModel& model) const {

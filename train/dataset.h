@@ -36,8 +36,8 @@ class Dataset {
   // Throws Error for a split that is not there or, of texts, not in order; "" is no split.
   void CheckSplit(const std::string& name) const;
 
-  // Lets labels be those of a model with these classes: equal names, in any order and case, give
-  // equal numbers. Names that differ are an Error, but numbers instead of names fit any.
+  // Lets labels be those of a model with these classes (none: it has no names), which are matched
+  // as MatchClasses does. Names that contradict each other are an Error.
   void NumberClassesAs(const std::vector<std::string>& names, const std::string& model);
 
  private:

@@ -7,6 +7,7 @@
 #include "runtime/threads.h"
 #include "train/budget.h"
 #include "train/capacity.h"
+#include "train/run_config.h"
 
 namespace graft {
 
@@ -17,10 +18,26 @@ Graph Optimised(Graph g, const std::vector<std::string>& disabled) {
   return g;
 }
 
-// So many parts between two waits for the data, whatever the number of threads.
-constexpr int64_t kPartsAtOnce = 32;
+// So many parts between two waits for the data, unless their examples take more bytes.
+constexpr size_t kPartsAtOnce = 32, kBytesAtOnce = size_t{16} << 20;
+
+size_t PartBytes(const BatchSource& data, const Counts& capacity) {
+  return static_cast<size_t>(capacity.sequences) * data.ExampleBytes();
+}
 
 }  // namespace
+
+size_t ExamplesAtOnce(const BatchSource& data, const Counts& capacity) {
+  const size_t part = std::max<size_t>(PartBytes(data, capacity), 1);
+  return static_cast<size_t>(capacity.sequences) *
+         std::clamp<size_t>(kBytesAtOnce / part, 1, kPartsAtOnce);
+}
+
+size_t InferenceBytes(const BatchSource& data, const Counts& capacity) {
+  const size_t part = PartBytes(data, capacity);
+  const size_t most = std::max(part, std::min(kPartsAtOnce * part, kBytesAtOnce));
+  return data.HeldBytes() + std::min(most, data.size() * data.ExampleBytes());
+}
 
 std::vector<size_t> InOrder(const BatchSource& data) {
   std::vector<size_t> order(data.size());
@@ -46,10 +63,6 @@ Evaluator::Evaluator(const Graph& graph, ParamStore& params, const SessionOption
   }
 }
 
-size_t Evaluator::AtOnce() const {
-  return static_cast<size_t>(session_.options().capacity.sequences * kPartsAtOnce);
-}
-
 void Evaluator::Compute(const BatchSource& data, std::span<const Target> targets) {
   const std::vector<Counts> parts = data.Parts(session_.options().capacity);
   ForEachPart(session_, parts, [&](size_t i, int64_t first, int worker) {
@@ -70,8 +83,9 @@ std::vector<std::vector<float>> Evaluator::Outputs(BatchSource& data,
   session_.ParamsChanged();
   std::vector<std::vector<float>> all;
   for (const std::string& name : names) all.emplace_back(data.size() * columns_.at(name));
-  for (size_t done = 0; done < data.size(); done += AtOnce()) {
-    data.Take(std::min(AtOnce(), data.remaining()));
+  const size_t most = ExamplesAtOnce(data, session_.options().capacity);
+  for (size_t done = 0; done < data.size(); done += most) {
+    data.Take(std::min(most, data.remaining()));
     std::vector<Target> targets;
     for (size_t i = 0; i < names.size(); ++i)
       targets.push_back({names[i], &all[i][done * columns_.at(names[i])]});
@@ -89,7 +103,8 @@ Metrics Evaluator::Run(BatchSource& data, std::vector<float>* all_logits) {
   const auto start = std::chrono::steady_clock::now();
   data.Start(InOrder(data));
   session_.ParamsChanged();
-  const size_t most = AtOnce(), classes = columns_.at("logits");
+  const size_t most = ExamplesAtOnce(data, session_.options().capacity);
+  const size_t classes = columns_.at("logits");
   ConfusionMatrix matrix(static_cast<int64_t>(classes));
   std::vector<float> logits(most * classes), losses(most);
   const Target targets[] = {{"logits", logits.data()}, {"losses", losses.data()}};
@@ -117,13 +132,19 @@ Metrics Evaluator::Run(BatchSource& data, std::vector<float>* all_logits) {
 }
 
 SessionOptions InferenceOptions(const Graph& graph, ParamStore& params, const ModelConfig& config,
-                                const BatchSource& data, const std::string& memory_budget,
-                                const std::vector<std::string>& disabled_passes) {
+                                BatchSource& data, const std::string& memory_budget,
+                                const std::vector<std::string>& disabled_passes,
+                                size_t held_bytes) {
   const int64_t n = static_cast<int64_t>(std::max<size_t>(data.size(), 1));
+  const Counts wanted = ChooseCapacity(config, data.longest(), n);
   Graph optimised = graph;
   InferencePasses(disabled_passes).Run(optimised);
-  return OptionsWithinBudget(optimised, params, ChooseCapacity(config, data.longest(), n),
-                             data.longest(), memory_budget);
+  const InferencePlan plan =
+      OptionsWithinBudget(optimised, params, wanted, data.longest(), memory_budget,
+                          held_bytes + InferenceBytes(data, wanted));
+  if (!memory_budget.empty())
+    data.UseSpare({.bytes = plan.spare_bytes, .budget = ParseBytes(memory_budget)});
+  return plan.options;
 }
 
 }  // namespace graft

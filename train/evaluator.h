@@ -24,7 +24,7 @@ class Evaluator {
   // Measures over all examples; `logits`, if given, receives [n, classes]. The graph has the
   // outputs logits and losses.
   Metrics Run(BatchSource& data, std::vector<float>* logits = nullptr);
-  // Of each named output, such as logits [n, classes], the rows of all examples in order.
+  // Returns for each named output, such as logits [n, classes], the rows of all examples in order.
   std::vector<std::vector<float>> Outputs(BatchSource& data, std::span<const std::string> names);
   std::vector<float> Logits(BatchSource& data);
   Session& session() { return session_; }
@@ -36,8 +36,6 @@ class Evaluator {
     float* rows;
   };
   void Compute(const BatchSource& data, std::span<const Target> targets);
-  // Examples that are read and computed between two waits for the data.
-  size_t AtOnce() const;
 
   Session session_;
   std::map<std::string, size_t> columns_;  // by output
@@ -50,9 +48,17 @@ std::vector<size_t> InOrder(const BatchSource& data);
 void ForEachPart(Session& session, std::span<const Counts> parts,
                  const std::function<void(size_t i, int64_t first, int worker)>& run);
 
-// ChooseCapacity and all threads, or what fits the memory budget ("" = no bound).
+// Examples that are read and computed between two waits for the data, in parts of this capacity:
+// whatever the number of threads, and few if they are large.
+size_t ExamplesAtOnce(const BatchSource& data, const Counts& capacity);
+// Bytes that the data hold during that, with parts up to this capacity.
+size_t InferenceBytes(const BatchSource& data, const Counts& capacity);
+
+// ChooseCapacity and all threads, or what fits the memory budget ("" = no bound) beside
+// `held_bytes`; what is left of it is the data's.
 SessionOptions InferenceOptions(const Graph& graph, ParamStore& params, const ModelConfig& config,
-                                const BatchSource& data, const std::string& memory_budget,
-                                const std::vector<std::string>& disabled_passes);
+                                BatchSource& data, const std::string& memory_budget,
+                                const std::vector<std::string>& disabled_passes,
+                                size_t held_bytes = 0);
 
 }  // namespace graft

@@ -5,7 +5,6 @@
 
 #include "adapters/method_graph.h"
 #include "autograd/frozen_cut.h"
-#include "runtime/threads.h"
 #include "train/capacity.h"
 
 namespace graft {
@@ -17,7 +16,7 @@ constexpr size_t kMostFeatureBytes = size_t{1} << 30;
 void Fill(Features& features, Session& session, BatchSource& data,
           const std::function<bool()>& stop) {
   const Counts capacity = session.options().capacity;
-  const size_t most = static_cast<size_t>(4 * capacity.sequences * Threads());
+  const size_t most = ExamplesAtOnce(data, capacity);
   data.Start(InOrder(data));
   for (size_t done = 0; data.remaining() > 0 && !features.interrupted;) {
     const size_t count = std::min(most, data.remaining());
@@ -51,16 +50,18 @@ std::optional<FeatureCut> CutFeatures(const Graph& graph, const RunConfig& confi
 }
 
 Features ComputeFeatures(const FeatureCut& cut, LoadedModel& model, const RunConfig& config,
-                         BatchSource& data, const std::function<bool()>& stop) {
+                         BatchSource& data, size_t held_bytes, const std::function<bool()>& stop) {
   using Clock = std::chrono::steady_clock;
   const Clock::time_point start = Clock::now();
   Features features;
   features.size = cut.size;
   features.values.resize(data.size() * cut.size);
   const Counts wanted = ChooseCapacity(model.config, data.longest(), config.batch_size);
+  const size_t held = held_bytes + cut.bytes + InferenceBytes(data, wanted);
   Session session(cut.frozen, model.params,
                   OptionsWithinBudget(cut.frozen, model.params, wanted, data.longest(),
-                                      config.memory_budget, cut.bytes));
+                                      config.memory_budget, held)
+                      .options);
   Fill(features, session, data, stop);
   features.seconds = std::chrono::duration<double>(Clock::now() - start).count();
   return features;
@@ -74,7 +75,8 @@ BudgetFit FeaturesFit(const FeatureCut& cut, LoadedModel& model, const RunConfig
   const BudgetFit steps = FitsBudget(cut.rest, model.params, OptimizerOf(config), request);
   const Counts wanted = ChooseCapacity(model.config, data.longest(), config.batch_size);
   const BudgetFit pass =
-      FitsBudget(cut.frozen, model.params, wanted, data.longest(), config.memory_budget, cut.bytes);
+      FitsBudget(cut.frozen, model.params, wanted, data.longest(), config.memory_budget,
+                 request.held_bytes + InferenceBytes(data, wanted));
   return {pass.fits && steps.fits, std::max(pass.smallest, steps.smallest)};
 }
 

@@ -17,7 +17,7 @@ struct FeatureCut {
   size_t size = 0;     // floats of one example
   size_t bytes = 0;    // of all examples
 };
-// Nothing if the graph has no frozen first layers or if its results take more than 1 GiB.
+// Returns nothing if the graph has no frozen first layers or if its results take more than 1 GiB.
 std::optional<FeatureCut> CutFeatures(const Graph& graph, const RunConfig& config,
                                       const BatchSource& data);
 
@@ -29,12 +29,13 @@ struct Features {
 
   const float* of(size_t example) const { return &values[example * size]; }
 };
-// Runs the frozen graph over all of `data`. Throws Error if the run's memory budget is too small.
+// Runs the frozen graph over all of `data`, beside `held_bytes`. Throws Error if the run's memory
+// budget is too small.
 Features ComputeFeatures(const FeatureCut& cut, LoadedModel& model, const RunConfig& config,
-                         BatchSource& data, const std::function<bool()>& stop);
+                         BatchSource& data, size_t held_bytes, const std::function<bool()>& stop);
 
 // Whether a run that holds the features stays within its budget, in the pass that computes them and
-// in the steps (`step`, whose held_bytes are without them).
+// in the steps (`step`, whose held_bytes are without them and those of ComputeFeatures).
 BudgetFit FeaturesFit(const FeatureCut& cut, LoadedModel& model, const RunConfig& config,
                       const BatchSource& data, const BudgetRequest& step);
 

@@ -26,11 +26,12 @@ FusedModel FuseOn(ProofInputs& inputs, OpenedModel opened, const std::string& me
   BatchSource& examples = *inputs.examples;
   const Counts capacity = ChooseCapacity(opened.model.config, examples.longest(),
                                          static_cast<int64_t>(examples.size()));
+  if (!memory_budget.empty()) examples.UseSpare({.bytes = 0, .budget = ParseBytes(memory_budget)});
   // Without passes: the graphs as they are.
   const auto logits = [&](const Graph& g, ParamStore& params) {
-    const SessionOptions options =
-        OptionsWithinBudget(g, params, capacity, examples.longest(), memory_budget);
-    return Evaluator(g, params, options, PassNames()).Logits(examples);
+    const InferencePlan plan = OptionsWithinBudget(
+        g, params, capacity, examples.longest(), memory_budget, InferenceBytes(examples, capacity));
+    return Evaluator(g, params, plan.options, PassNames()).Logits(examples);
   };
   return Fuse(std::move(opened), logits);
 }

@@ -2,6 +2,7 @@
 #pragma once
 #include "adapters/fused_model.h"
 #include "train/dataset.h"
+#include "train/run_config.h"
 
 namespace graft {
 

@@ -16,7 +16,7 @@ void InRange(const char* flag, double value, double min, double max) {
 
 void OneOfWords(const char* flag, const std::string& value, const std::vector<std::string>& words) {
   if (std::find(words.begin(), words.end(), value) == words.end())
-    FailUsage("--{}: '{}'{}", flag, value, DidYouMean(value, words));
+    FailUsage("--{}: '{}'; known: {}", flag, value, fmt::join(words, ", "));
 }
 
 }  // namespace

@@ -6,10 +6,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 
+#include "adapters/adapter_file.h"
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/json.h"
 #include "runtime/io/safetensors.h"
@@ -138,11 +140,12 @@ std::optional<std::vector<std::string>> RunDir::LoadState(ParamStore& params, Pr
   auto number = [&](const char* key) {
     const auto it = state.metadata().find(key);
     if (it == state.metadata().end()) Fail("{}: no '{}' in its metadata", path, key);
-    try {
-      return std::stod(it->second);
-    } catch (const std::exception&) {
-      Fail("{}: '{}' is '{}', no number", path, key, it->second);
-    }
+    const std::string& text = it->second;
+    double value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value))
+      Fail("{}: '{}' is '{}', no number", path, key, text);
+    return value;
   };
   const double step = number("graft.step");
   if (!(step >= 0 && step <= 0x1p53 && step == std::floor(step)))
@@ -155,8 +158,17 @@ std::optional<std::vector<std::string>> RunDir::LoadState(ParamStore& params, Pr
   p.val_accuracy = number("graft.val_accuracy");
   p.finished = number("graft.finished") != 0;
   std::vector<std::string> names;
+  const bool of_model = !params.entries().empty();
   for (const FileTensor& tensor : state.tensors()) {
-    state.Load(tensor, tensor.name, &params);
+    // Optimizer state is called opt.KIND.PARAMETER and has its shape. What no graph has stays to be
+    // refused by name.
+    const std::string& name = tensor.name;
+    const size_t dot = name.starts_with("opt.") ? name.find('.', 4) : std::string::npos;
+    const ParamStore::Entry* like = params.Find(dot == name.npos ? name : name.substr(dot + 1));
+    if (of_model && like)
+      LoadTrained(state, tensor, Extents(like->shape), params);
+    else
+      state.Load(tensor, name, &params);
     names.push_back(tensor.name);
   }
   return names;
@@ -189,7 +201,8 @@ void RunDir::TruncateMetrics(int64_t step) const {
     if (end == std::string::npos) break;  // a torn last line
     const nlohmann::json line =
         nlohmann::json::parse(text.substr(begin, end - begin), nullptr, false);
-    if (line.is_object() && line.value("step", int64_t{0}) <= step)
+    const auto at = line.is_object() ? line.find("step") : line.end();
+    if (at != line.end() && at->is_number_integer() && at->get<int64_t>() <= step)
       kept += text.substr(begin, end + 1 - begin);
     begin = end + 1;
   }

@@ -17,9 +17,10 @@ namespace graft {
 struct Progress {
   int64_t step = 0;  // optimizer steps done; epoch and position follow from it
   double best_metric = -1;
-  double epoch_loss_sum = 0;  // of the steps of the running epoch
-  double seconds = 0;         // of training, over all sessions
-  double last_loss = 0;       // mean of the last epoch's losses
+  // Of the steps of the running epoch, each weighted by its share of a full batch.
+  double epoch_loss_sum = 0;
+  double seconds = 0;    // of training, over all sessions
+  double last_loss = 0;  // mean over the examples of the last epoch
   double val_accuracy = -1;
   bool finished = false;
 };
@@ -31,7 +32,8 @@ class RunDir {
   static RunDir Create(const std::string& path, const RunConfig& config);
   // Error if there is no config.json.
   static RunDir Open(const std::string& path);
-  // For training, which comes before anything is written; Error if another process does.
+  // Locks the directory for training, which comes before anything is written; throws Error if
+  // another process trains there.
   void Lock();
 
   const std::string& path() const { return path_; }
@@ -59,7 +61,7 @@ class RunDir {
   void SaveWeights(const std::string& which, const ParamStore& params,
                    const std::vector<std::string>& names) const;
 
-  // One line of metrics.jsonl, a JSON object.
+  // Appends one line, a JSON object, to metrics.jsonl.
   void AppendMetrics(const std::string& line) const;
   // Drops lines after `step`, which a killed session wrote and this one will write again.
   void TruncateMetrics(int64_t step) const;

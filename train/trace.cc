@@ -33,7 +33,7 @@ namespace {
 Graph MaskGraph(const Graph& model) {
   Graph g = model;
   g.ClearOutputs();
-  g.updates.clear();
+  g.ClearUpdates();
   const ValueId one = g.AddInput("one", {DType::kF32, {1}});
   for (NodeId id : g.TopoOrder()) {
     const Node n = g.node(id);

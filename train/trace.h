@@ -3,6 +3,7 @@
 #include "runtime/graph.h"
 #include "runtime/io/npy.h"
 #include "train/batches.h"
+#include "train/run_config.h"
 
 namespace graft {
 
@@ -14,6 +15,8 @@ class Trace {
   static std::unique_ptr<Trace> Begin(const RunConfig& config, const Graph& g, ParamStore& params,
                                       const BatchSource& data, bool again);
   ~Trace();
+  // Whether Step reads the data's batch.
+  bool draws_masks() const { return masks_ != nullptr; }
   // Row order of the step (indices into the training list), loss, learning rate; dropout masks of
   // the data's batch.
   void Step(int64_t step, std::span<const size_t> rows, double loss, double learning_rate,

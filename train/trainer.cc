@@ -19,6 +19,7 @@
 #include "train/budget.h"
 #include "train/capacity.h"
 #include "train/dataset.h"
+#include "train/example_memory.h"
 #include "train/features.h"
 #include "train/trace.h"
 
@@ -54,10 +55,13 @@ class Trainer {
   void KeepFeatures(BudgetRequest& request);
   void BeginTrace(const Graph& whole);
   void OneEpoch();
-  void OneStep(std::span<const size_t> rows);
+  double OneStep(std::span<const size_t> rows);  // its loss
   StepResult StepOnFeatures(std::span<const size_t> rows, double lr);
   StepResult StepOnExamples(std::span<const size_t> rows, double lr);
   void EndEpoch(int64_t epoch);
+  void Note(const std::string& notice) const {
+    if (!notice.empty() && hooks_.note) hooks_.note("note: " + notice);
+  }
   void CheckFinite() const;
   void SaveState();
   void RecordBase();
@@ -66,6 +70,11 @@ class Trainer {
   TrainSummary Summary() const;
 
   int64_t epoch_of(int64_t step) const { return step / steps_per_epoch_; }
+  double Batches(size_t examples) const {
+    return static_cast<double>(examples) / static_cast<double>(c_.batch_size);
+  }
+  // Kept features stand for the examples, unless a trace draws masks of their rows.
+  bool ReadsExamples() const { return !features_ || (trace_ && trace_->draws_masks()); }
   std::vector<size_t> EpochOrder(int64_t epoch) const;
 
   RunDir& dir_;
@@ -87,19 +96,19 @@ class Trainer {
   int64_t steps_ = 0, steps_per_epoch_ = 0, trainable_count_ = 0, examples_seen_ = 0;
   double session_seconds_ = 0, start_seconds_ = 0;
   double work_ = 0;  // of the last step, in full micro-batches
-  bool interrupted_ = false;
+  bool interrupted_ = false, told_ = false;
 };
 
 void Trainer::Open() {
   model_ = OpenAdapted(c_);
-  for (const std::string& notice : model_.notices)
-    if (hooks_.note) hooks_.note("note: " + notice);
-  const Dataset data(c_.data, c_.columns);
-  if (const std::string notice = data.notice(); !notice.empty() && hooks_.note)
-    hooks_.note("note: " + notice);
+  for (const std::string& notice : model_.notices) Note(notice);
+  Dataset data(c_.data, c_.columns);
+  Note(data.notice());
   if (data.num_classes() > static_cast<int64_t>(c_.labels.size()))
     Fail("{}: {} classes, but the run began with {}; hint: resume with the data that it began with",
          c_.data, data.num_classes(), c_.labels.size());
+  if (!c_.new_head && data.num_classes() == std::ssize(c_.labels))
+    data.NumberClassesAs(c_.labels, c_.model);
   train_ = data.Load(c_.train_split, static_cast<size_t>(c_.limit), model_, c_);
   if (!c_.val_split.empty()) validation_ = data.Load(c_.val_split, 0, model_, c_);
   CheckExamples(data.labels());
@@ -147,11 +156,13 @@ void Trainer::CheckExamples(const std::vector<std::string>& classes) {
 }
 
 void Trainer::Compile() {
-  BudgetRequest request{
-      .wanted = ChooseCapacity(model_.config, train_->longest(), c_.batch_size, c_.micro_batch),
-      .longest = train_->longest(),
-      .budget = c_.memory_budget,
-      .disabled = c_.disabled_passes};
+  const Counts wanted =
+      ChooseCapacity(model_.config, train_->longest(), c_.batch_size, c_.micro_batch);
+  BudgetRequest request{.wanted = wanted,
+                        .longest = train_->longest(),
+                        .budget = c_.memory_budget,
+                        .held_bytes = ExampleBytes(c_, *train_, validation_.get(), wanted),
+                        .disabled = c_.disabled_passes};
   const std::string hash = GraphHash(graph_), plan = dir_.file("plan.json");
   // A run goes on as it began, also if it did not come to a checkpoint.
   if (dir_.resumed() && (progress_.step > 0 || std::filesystem::exists(plan)))
@@ -167,8 +178,11 @@ void Trainer::Compile() {
   if (interrupted_) return;
   compiled_.emplace(CompileWithinBudget(graph_, model_.params, OptimizerOf(c_), request));
   step_ = &compiled_->step;
+  const size_t more = ShareSpare(c_, compiled_->needed_bytes, features_ ? nullptr : train_.get(),
+                                 validation_.get());
   if (hooks_.note && !c_.memory_budget.empty())
-    hooks_.note(fmt::format("memory budget {}: {}", c_.memory_budget, PlanText(*compiled_)));
+    hooks_.note(fmt::format("memory budget {}: {}{}", c_.memory_budget, PlanText(*compiled_),
+                            more >> 20 ? fmt::format("; {} MiB more for images", more >> 20) : ""));
   trainable_ = step_->trainable_names();
   state_names_ = trainable_;
   for (const std::string& name : step_->optimizer_names()) state_names_.push_back(name);
@@ -202,9 +216,10 @@ void Trainer::KeepFeatures(BudgetRequest& request) {
       return;
     }
   }
-  features_ = ComputeFeatures(*cut, model_, c_, *train_, hooks_.stop);
+  ShareSpare(c_, SIZE_MAX, train_.get(), nullptr);
+  features_ = ComputeFeatures(*cut, model_, c_, *train_, request.held_bytes, hooks_.stop);
   graph_ = std::move(cut->rest);
-  request.held_bytes = cut->bytes;
+  request.held_bytes += cut->bytes;
   interrupted_ = features_->interrupted;
   progress_.seconds += features_->seconds;
   session_seconds_ += features_->seconds;
@@ -222,6 +237,7 @@ std::vector<size_t> Trainer::EpochOrder(int64_t epoch) const {
 
 StepResult Trainer::StepOnFeatures(std::span<const size_t> rows, double lr) {
   Session& session = step_->session();
+  if (ReadsExamples()) train_->Take(rows.size());
   work_ = static_cast<double>(rows.size()) / static_cast<double>(step_->micro_batch());
   return step_->Run(static_cast<int64_t>(rows.size()), progress_.step, lr,
                     [&](int64_t first, int64_t count, int worker) {
@@ -250,7 +266,7 @@ StepResult Trainer::StepOnExamples(std::span<const size_t> rows, double lr) {
   });
 }
 
-void Trainer::OneStep(std::span<const size_t> rows) {
+double Trainer::OneStep(std::span<const size_t> rows) {
   const int64_t step = progress_.step;
   const double lr = LearningRate(c_, step, steps_);
   const StepResult result = features_ ? StepOnFeatures(rows, lr) : StepOnExamples(rows, lr);
@@ -258,8 +274,9 @@ void Trainer::OneStep(std::span<const size_t> rows) {
     StopNonFinite(fmt::format("the loss is {} at step {} of {} (epoch {}, learning rate {:.3g})",
                               std::fabs(result.loss), step + 1, steps_, epoch_of(step) + 1, lr));
   if (trace_) trace_->Step(step, rows, result.loss, lr, *train_);
-  progress_.epoch_loss_sum += result.loss;
+  progress_.epoch_loss_sum += result.loss * Batches(rows.size());
   ++progress_.step;
+  return result.loss;
 }
 
 void Trainer::OneEpoch() {
@@ -267,26 +284,25 @@ void Trainer::OneEpoch() {
   const std::vector<size_t> order = EpochOrder(epoch);
   const size_t batch = static_cast<size_t>(c_.batch_size);
   const size_t done = static_cast<size_t>(progress_.step % steps_per_epoch_) * batch;
-  if (!features_) train_->Start({order.begin() + static_cast<ptrdiff_t>(done), order.end()});
+  if (ReadsExamples()) train_->Start({order.begin() + static_cast<ptrdiff_t>(done), order.end()});
   const double flops = step_->session().cost(Phase::kMain).flops;  // of a full micro-batch
   for (size_t at = done; at < order.size(); at += batch) {
     const Clock::time_point start = Clock::now();
     const size_t count = std::min(batch, order.size() - at);
-    const double loss_before = progress_.epoch_loss_sum;
-    OneStep({&order[at], count});
+    const double loss = OneStep({&order[at], count});
     const double seconds = Since(start);
     progress_.seconds += seconds, session_seconds_ += seconds;
     examples_seen_ += static_cast<int64_t>(count);
     if (hooks_.on_step)
-      hooks_.on_step(
-          {progress_.step, steps_, epoch + 1, c_.epochs, progress_.epoch_loss_sum - loss_before,
-           LearningRate(c_, progress_.step - 1, steps_), static_cast<double>(count) / seconds,
-           flops * work_ / seconds * 1e-9,
-           session_seconds_ / static_cast<double>(examples_seen_) *
-               static_cast<double>(c_.batch_size) * static_cast<double>(steps_ - progress_.step),
-           train_->unit()});
+      hooks_.on_step({progress_.step, steps_, epoch + 1, c_.epochs, loss,
+                      LearningRate(c_, progress_.step - 1, steps_),
+                      static_cast<double>(count) / seconds, flops * work_ / seconds * 1e-9,
+                      session_seconds_ / static_cast<double>(examples_seen_) *
+                          static_cast<double>(c_.batch_size * (steps_ - progress_.step)),
+                      train_->unit()});
     const bool ends = at + count == order.size();
     if (ends) EndEpoch(epoch);
+    if (ends && !std::exchange(told_, true)) Note(train_->notice());  // all have been read
     if (hooks_.stop && hooks_.stop()) {
       interrupted_ = progress_.step < steps_;
       SaveState();
@@ -298,16 +314,14 @@ void Trainer::OneEpoch() {
 
 void Trainer::EndEpoch(int64_t epoch) {
   CheckFinite();
-  progress_.last_loss = progress_.epoch_loss_sum / static_cast<double>(steps_per_epoch_);
+  progress_.last_loss = progress_.epoch_loss_sum / Batches(train_->size());
   progress_.epoch_loss_sum = 0;
   EpochReport report{epoch + 1,
                      c_.epochs,
                      progress_.last_loss,
                      session_seconds_,
                      static_cast<double>(examples_seen_) / std::max(session_seconds_, 1e-9),
-                     train_->unit(),
-                     false,
-                     {}};
+                     train_->unit()};
   nlohmann::json line{{"epoch", epoch + 1},
                       {"step", progress_.step},
                       {"train_loss", progress_.last_loss},
@@ -406,7 +420,9 @@ std::optional<TrainSummary> FinishedRun(const RunDir& dir) {
 TrainSummary Train(RunDir& dir, const TrainHooks& hooks) {
   dir.Lock();
   if (const std::optional<TrainSummary> done = FinishedRun(dir)) return *done;
-  return Trainer(dir, hooks).Run();
+  Trainer trainer(dir, hooks);
+  if (!dir.resumed()) return trainer.Run();
+  return OfFile(dir.file("config.json"), [&] { return trainer.Run(); });
 }
 
 }  // namespace graft

@@ -15,7 +15,7 @@ struct EpochReport {
   double train_loss = 0, seconds = 0, examples_per_second = 0;
   const char* unit = "";
   bool validated = false;
-  Metrics validation;
+  Metrics validation = {};
 };
 
 struct TrainHooks {

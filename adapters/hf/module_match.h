@@ -14,8 +14,8 @@ namespace graft {
 
 class Regex {
  public:
-  // Error, naming `where`, for what RE2 does not accept: broken patterns, and Python's look-around
-  // and back references.
+  // Throws Error, naming `where`, for what RE2 does not accept: broken patterns, and Python's
+  // look-around and back references.
   Regex(const std::string& pattern, const std::string& where);
   bool FullMatch(std::string_view text) const;   // re.fullmatch
   bool MatchStart(std::string_view text) const;  // re.match

@@ -90,7 +90,7 @@ void ReadLora(const Json& json, const std::string& path, PeftConfig* config) {
   c.bias = FindString(json, "bias", path).value_or("none");
   const std::vector<std::string> kinds{"none", "lora_only", "all"};
   if (std::find(kinds.begin(), kinds.end(), c.bias) == kinds.end())
-    Fail("{}: bias = '{}'{}", path, c.bias, DidYouMean(c.bias, kinds));
+    Fail("{}: bias = '{}'; known: {}", path, c.bias, fmt::join(kinds, ", "));
   c.rank_pattern = Patterns(json, "rank_pattern", 1, kMaxRank, path);
   c.alpha_pattern = Patterns(json, "alpha_pattern", 0, kMaxAlpha, path);
   c.layers = OneOrMore<int64_t>(json, "layers_to_transform", [&](const Json& j) {

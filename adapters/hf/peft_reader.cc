@@ -6,6 +6,7 @@
 #include <set>
 
 #include "ops/ops.h"
+#include "runtime/io/foreign_file.h"
 
 namespace graft {
 namespace {
@@ -302,12 +303,7 @@ PeftAdapter PeftAdapter::Open(const std::string& path) {
   PeftAdapter adapter;
   adapter.path = directory;
   adapter.config = ReadPeftConfig(In(directory, kConfigName));
-  if (!IsFile(weights) && IsFile(In(directory, kPickleName)))
-    Fail(
-        "{0}: a pickle, which can run any program when it is opened; Graft reads safetensors only. "
-        "To convert it: python -c \"import torch, safetensors.torch as s; "
-        "s.save_file(torch.load('{0}', weights_only=True), '{1}')\"",
-        In(directory, kPickleName), weights);
+  if (!IsFile(weights)) RefuseDirectory(directory, {std::string(kWeightsName)});
   adapter.file = SafetensorsFile::Open(weights);
   return adapter;
 }

@@ -9,7 +9,7 @@
 int main(int argc, char** argv) try {
   using namespace graft;
   LoadedModel model = LoadModel(argc > 1 ? argv[1] : "init:vit_nano_patch8_32");
-  AdaptClasses(model, {"red", "green", "blue"});  // a fresh head
+  AdaptClasses(model, {"red", "green", "blue"});  // a fresh head, unless it has theirs
   const Examples train(480, model.vit().image_size), test(96, model.vit().image_size);
 
   // The method rewrites the model's graph: its branches and the head train, the rest is frozen.

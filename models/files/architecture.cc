@@ -4,7 +4,9 @@
 #include <cmath>
 #include <filesystem>
 
+#include "models/files/arch_facts.h"
 #include "models/files/hf_config.h"
+#include "models/files/image_processor.h"
 #include "runtime/io/json.h"
 
 namespace graft {
@@ -17,26 +19,35 @@ std::string ConfigPath(const std::string& source) {
   return std::filesystem::exists(path, ignored) ? path.string() : "";
 }
 
-// A tensor that only files of this kind have, under one of the roots.
+// Tensors that only files of this kind have, under one of the roots.
 struct Sign {
-  const char* key;
+  std::vector<const char*> keys;
   Layout layout;
   bool bert;
   std::vector<const char*> roots;
 };
 const std::vector<Sign>& Signs() {
   static const std::vector<Sign> kSigns{
-      {"cls_token", Layout::kTimm, false, {""}},
-      {"embeddings.cls_token", Layout::kHuggingFace, false, {"vit.", "deit.", ""}},
-      {"embeddings.word_embeddings.weight", Layout::kHuggingFace, true, {"bert.", ""}},
-      {"embedding/kernel", Layout::kJax, false, {"", "opt/target/"}}};
+      {{"cls_token"}, Layout::kTimm, false, {""}},
+      {{"patch_embed.proj.weight", "pos_embed", "blocks.0.norm1.weight"},
+       Layout::kTimm,
+       false,
+       {""}},
+      {{"embeddings.cls_token"},
+       Layout::kHuggingFace,
+       false,
+       {"vit.", "deit.", "dinov2.", "dinov2_with_registers.", ""}},
+      {{"embeddings.word_embeddings.weight"}, Layout::kHuggingFace, true, {"bert.", ""}},
+      {{"embedding/kernel"}, Layout::kJax, false, {"", "opt/target/"}}};
   return kSigns;
 }
 
 void RecogniseLayout(const TensorFile& file, LoadedModel& m) {
   for (const Sign& sign : Signs())
     for (const char* root : sign.roots) {
-      if (!file.Shape(root + std::string(sign.key))) continue;
+      const bool all = std::ranges::all_of(
+          sign.keys, [&](const char* key) { return file.Shape(std::string(root) + key); });
+      if (!all) continue;
       m.layout = sign.layout, m.root = root;
       if (sign.bert) m.config = BertConfig{};
       return;
@@ -48,9 +59,8 @@ void RecogniseLayout(const TensorFile& file, LoadedModel& m) {
   }
   Fail(
       "{}: not a model that Graft knows: expected 'cls_token' (timm), 'vit.embeddings.cls_token' "
-      "or "
-      "'bert.embeddings.word_embeddings.weight' (Hugging Face) or 'embedding/kernel' (.npz), found "
-      "{}",
+      "or 'bert.embeddings.word_embeddings.weight' (Hugging Face) or 'embedding/kernel' (.npz), "
+      "found {}",
       m.source, some.empty() ? "no tensors" : some);
 }
 
@@ -68,7 +78,7 @@ class Shapes {
     Form form = Form::kSame;
     const std::string key = Key(canonical, &form);
     if (key.empty()) {
-      const std::string wanted = NamesOf(m_.layout, m_.root, m_.is_bert(), canonical, &form)[0];
+      const std::string wanted = Wanted(canonical);
       Fail("{}: no tensor '{}'{}", m_.source, wanted, DidYouMean(wanted, file_.names()));
     }
     const std::vector<int64_t> shape = CanonicalShape(form, *file_.Shape(key));
@@ -77,16 +87,26 @@ class Shapes {
            fmt::join(*file_.Shape(key), ","));
     return shape;
   }
+  // Blocks from 0 on. Throws Error for a number that is missing among them.
   int64_t Depth() const {
     int64_t depth = 0;
     while (Has(fmt::format("blocks.{}.norm1.weight", depth))) ++depth;
+    for (int64_t later = depth + 1; later <= depth + kMostDepth; ++later)
+      if (Has(fmt::format("blocks.{}.norm1.weight", later)))
+        Fail("{}: block {} is missing: there is no tensor '{}', but there is one for block {}",
+             m_.source, depth, Wanted(fmt::format("blocks.{}.norm1.weight", depth)), later);
     if (depth == 0) (*this)("blocks.0.norm1.weight", 1);  // says what is missing
     return depth;
   }
 
  private:
+  static constexpr int64_t kMostDepth = 1024;
+  std::string Wanted(const std::string& canonical) const {
+    Form form;
+    return NamesOf(m_.layout, m_.root, m_.config, canonical, &form)[0];
+  }
   std::string Key(const std::string& canonical, Form* form) const {
-    for (const std::string& name : NamesOf(m_.layout, m_.root, m_.is_bert(), canonical, form))
+    for (const std::string& name : NamesOf(m_.layout, m_.root, m_.config, canonical, form))
       if (file_.Shape(name)) return name;
     return "";
   }
@@ -97,14 +117,45 @@ class Shapes {
 // Heads of an .npz are a dimension of the query's kernel [D,H,d].
 int64_t HeadsOfNpz(const TensorFile& file, const LoadedModel& m) {
   Form form;
-  const std::string key = NamesOf(m.layout, m.root, false, "blocks.0.attn.q.weight", &form)[0];
+  const std::string key = NamesOf(m.layout, m.root, m.config, "blocks.0.attn.q.weight", &form)[0];
   const std::vector<int64_t>* shape = file.Shape(key);
   if (!shape || shape->size() != 3 || (*shape)[1] < 1)
     Fail("{}: expected '{}' of shape [width,heads,width/heads]", m.source, key);
   return (*shape)[1];
 }
 
-void VitSizes(const TensorFile& file, LoadedModel& m) {
+// The side of the square of patches that a table of so many positions has room for, with `before`
+// of them in front; 0 if it is no square.
+int64_t SideOf(int64_t rows, int64_t before) {
+  const int64_t patches = std::max<int64_t>(rows - before, 0);
+  const int64_t side = std::llround(std::sqrt(static_cast<double>(patches)));
+  return side * side == patches ? side : 0;
+}
+
+// Which rows have a position: by their number, or as `stated` says where that leaves two ways.
+void FitPositions(LoadedModel& m, int64_t rows, const std::string& stated) {
+  VitConfig& c = m.vit();
+  std::vector<std::string> ways{"all"};
+  if (m.layout == Layout::kTimm && c.tokens + c.registers > 0) ways.emplace_back("patches");
+  if (m.layout == Layout::kHuggingFace && c.registers > 0) ways = {"no_registers"};
+  std::vector<std::string> fitting;
+  for (const std::string& way : ways) {
+    c.positions = way;
+    if (SideOf(rows, c.token_positions()) > 0) fitting.push_back(way);
+  }
+  if (fitting.empty())
+    Fail("{}: {} position embeddings; expected {} + a square number", m.source, rows,
+         c.tokens + c.registers);
+  if (fitting.size() > 1 && std::ranges::find(fitting, stated) == fitting.end())
+    Fail(
+        "{}: {} position embeddings are those of the patches alone or of all rows; hint: --arch "
+        "\"vit(positions=patches)\" or --arch \"vit(positions=all)\"",
+        m.source, rows);
+  c.positions = fitting.size() > 1 ? stated : fitting[0];
+  c.image_size = SideOf(rows, c.token_positions()) * c.patch_size;
+}
+
+void VitSizes(const TensorFile& file, LoadedModel& m, const std::string& positions) {
   const Shapes shapes(file, m);
   VitConfig& c = m.vit();
   const std::vector<int64_t> patch = shapes("patch_embed.weight", 4);
@@ -112,22 +163,26 @@ void VitSizes(const TensorFile& file, LoadedModel& m) {
   c.heads = 1;  // until a fact tells
   if (patch[2] != patch[3])
     Fail("{}: patches of {}x{}; only square ones are supported", m.source, patch[2], patch[3]);
-  c.tokens = shapes.Has("dist_token") ? 2 : 1;
-  const int64_t rows = shapes("pos_embed", 2)[0], patches = rows - c.tokens,
-                side = std::llround(std::sqrt(static_cast<double>(std::max<int64_t>(patches, 0))));
-  if (side < 1 || side * side != patches)
-    Fail("{}: {} position embeddings; expected {} + a square number", m.source, rows, c.tokens);
-  c.image_size = side * c.patch_size;
+  c.tokens = shapes.Has("dist_token") ? 2 : shapes.Has("cls_token") ? 1 : 0;
+  c.registers = shapes.Has("reg_token") ? shapes("reg_token", 2)[0] : 0;
+  FitPositions(m, shapes("pos_embed", 2)[0], positions);
   c.depth = shapes.Depth();
-  c.mlp_width = shapes("blocks.0.mlp.fc1.weight", 2)[0];
+  c.mlp_width = shapes("blocks.0.mlp.fc2.weight", 2)[1];
+  if (shapes("blocks.0.mlp.fc1.weight", 2)[0] == 2 * c.mlp_width) c.gelu = "swiglu";
+  c.qkv_bias = shapes.Has("blocks.0.attn.q.bias"), c.patch_bias = shapes.Has("patch_embed.bias");
+  c.pre_norm = shapes.Has("norm_pre.weight"), c.qk_norm = shapes.Has("blocks.0.attn.q_norm.weight");
+  c.layer_scale = shapes.Has("blocks.0.ls1.gamma");
   if (shapes.Has("head.weight")) c.classes = shapes("head.weight", 2)[0];
   if (shapes.Has("head.dist.weight")) c.pool = "distilled";
-  if (file.Shape("fc_norm.weight")) c.pool = "mean_fc_norm";
+  if (c.tokens == 0) c.pool = file.Shape("fc_norm.weight") ? "mean_fc_norm" : "mean";
+  if (m.layout == Layout::kHuggingFace && c.layer_scale) c.pool = "token_mean";
   if (m.layout == Layout::kJax) c.heads = HeadsOfNpz(file, m), m.fact_source["heads"] = "tensors";
   for (const char* fact :
        {"width", "depth", "mlp_width", "patch_size", "image_size", "channels", "classes"})
     m.fact_source[fact] = "tensor shapes";
-  m.fact_source["tokens"] = "tensor names";
+  for (const char* fact : {"tokens", "registers", "positions", "qkv_bias", "patch_bias", "pre_norm",
+                           "layer_scale", "qk_norm"})
+    m.fact_source[fact] = "tensor names";
   if (c.pool != "token") m.fact_source["pool"] = "tensor names";
 }
 
@@ -150,90 +205,15 @@ void BertSizes(const TensorFile& file, LoadedModel& m) {
     m.fact_source[fact] = "tensor shapes";
 }
 
-// --- facts that tensors do not tell
-
-void FactsFromMetadata(LoadedModel& m, const std::string& text) {
-  const std::string where = m.source + " (metadata graft.config)";
-  const Json config = ParseJson(text, where);
-  const char* kind = m.is_bert() ? "bert" : "vit";
-  if (const auto found = FindString(config, "architecture", where); found && *found != kind)
-    Fail("{}: architecture '{}', but the tensors' names are those of {}", where, *found, kind);
-  std::vector<std::string> facts{"heads", "eps", "pool"};
-  auto take = [&](auto& c, const char* activation_key, std::string& activation) {
-    c.heads = GetInt(config, "heads", 1, c.width, where);
-    c.eps = GetNumber(config, "eps", 1e-30, 0.1, where);
-    c.pool = GetString(config, "pool", where);
-    activation = GetString(config, activation_key, where);
-    facts.emplace_back(activation_key);
-  };
-  if (m.is_bert())
-    take(m.bert(), "activation", m.bert().activation);
-  else
-    take(m.vit(), "gelu", m.vit().gelu);
-  for (const std::string& fact : facts) m.fact_source[fact] = "metadata graft.config";
-}
-
-bool SameSizes(const ModelConfig& a, const ModelConfig& b) {
-  if (a.index() != b.index()) return false;
-  return std::visit(
-      [&](const auto& x) {
-        const auto& y = std::get<std::decay_t<decltype(x)>>(b);
-        bool same = x.width == y.width && x.depth == y.depth && x.mlp_width == y.mlp_width;
-        if constexpr (requires { x.patch_size; }) same = same && x.patch_size == y.patch_size;
-        return same;
-      },
-      a);
-}
-
-// --arch names it, or the table does: only the facts that shapes cannot tell are taken, and the
-// shapes must agree.
-void FactsFromName(LoadedModel& m, const std::string& name, const std::string& from) {
-  const ModelConfig named = ModelByName(name);
-  if (!SameSizes(named, m.config))
-    Fail("{}: --arch {} is {}; the tensors say {}", m.source, name, SizesText(named),
-         SizesText(m.config));
-  if (m.is_bert()) {
-    const BertConfig& n = std::get<BertConfig>(named);
-    m.bert().heads = n.heads, m.bert().eps = n.eps, m.bert().activation = n.activation;
-  } else {
-    const VitConfig& n = std::get<VitConfig>(named);
-    m.vit().heads = n.heads, m.vit().eps = n.eps, m.vit().gelu = n.gelu;
-  }
-  for (const char* fact : {"heads", "eps", m.is_bert() ? "activation" : "gelu"})
-    m.fact_source[fact] = from;
-}
-
-std::string NameByShape(const ModelConfig& config) {
-  std::vector<std::string> candidates = BertNames();
-  if (const VitConfig* c = std::get_if<VitConfig>(&config)) {
-    candidates.clear();
-    for (const char* size : {"nano", "tiny", "small", "base", "large"})
-      candidates.push_back(fmt::format("vit_{}_patch{}_{}", size, c->patch_size, c->image_size));
-  }
-  for (const std::string& name : candidates)
-    if (SameSizes(ModelByName(name), config)) return name;
-  return "";
-}
-
-void TakeFacts(const std::string& config_path, const Json& config, const std::string& arch,
-               LoadedModel& m) {
-  const auto metadata = m.metadata.find("graft.config");
-  if (!config_path.empty()) {
-    ReadHuggingFaceConfig(config, config_path, &m);
-  } else if (metadata != m.metadata.end()) {
-    FactsFromMetadata(m, metadata->second);
-  } else if (!arch.empty()) {
-    FactsFromName(m, arch, "--arch");
-  } else if (m.layout == Layout::kJax) {
-    m.fact_source["eps"] = m.fact_source["gelu"] = "usual for this layout (timm reads it so)";
-  } else if (const std::string name = NameByShape(m.config); !name.empty()) {
-    FactsFromName(m, name, fmt::format("table ({})", name));
-  } else {
+// timm's fc_norm is the final norm of models that pool by the mean, and of some that do not.
+void CheckPooling(const TensorFile& file, const LoadedModel& m) {
+  if (m.is_bert() || m.layout != Layout::kTimm || m.fact_source.contains("pool")) return;
+  if (file.Shape("fc_norm.weight") && !file.Shape("norm.weight"))
     Fail(
-        "{}: heads, eps and GELU kind are not known for {}; hint: name the architecture with "
-        "--arch, e.g. --arch {}",
-        m.source, SizesText(m.config), m.is_bert() ? "bert_base" : "vit_base_patch16_224");
-  }
+        "{}: 'fc_norm.weight' beside a class token does not say whether the head reads the mean of "
+        "the patches or the class token; hint: --arch \"vit(pool=mean_fc_norm)\" or --arch "
+        "\"vit(pool=token)\"",
+        m.source);
 }
 
 template <class Config>
@@ -244,16 +224,25 @@ Config ParseFields(const Json& json, const std::string& where) {
     using T = std::decay_t<decltype(field)>;
     if constexpr (std::is_same_v<T, std::string>)
       field = GetString(json, name, where);
+    else if constexpr (std::is_same_v<T, bool>)
+      field = FindBool(json, name, where).value_or(field);
     else if constexpr (std::is_same_v<T, double>)
       field = GetNumber(json, name, 0, 1, where);
     else
-      field = GetInt(json, name, 1, 1 << 30, where);
+      field = GetInt(json, name, 0, 1 << 30, where);
   });
   CheckConfig(config, where);
   return config;
 }
 
 }  // namespace
+
+std::vector<std::string> SignsOfModels() {
+  std::vector<std::string> names;
+  for (const Sign& sign : Signs())
+    for (const char* root : sign.roots) names.push_back(std::string(root) + sign.keys[0]);
+  return names;
+}
 
 ModelConfig ParseModelConfig(const std::string& text, const std::string& where) {
   const Json json = ParseJson(text, where);
@@ -266,18 +255,25 @@ ModelConfig ParseModelConfig(const std::string& text, const std::string& where) 
 
 void RecogniseArchitecture(const TensorFile& file, const std::string& arch, LoadedModel* model) {
   LoadedModel& m = *model;
-  const std::string config_path = ConfigPath(m.source);
-  Json config;
-  if (!config_path.empty()) CheckModelType(config = ReadJson(config_path), config_path);
+  StatedConfig config{ConfigPath(m.source), {}, {}};
+  if (!config.path.empty()) {
+    config.json = ReadJson(config.path);
+    config.timm = ReadTimmConfig(config.json, config.path);
+    if (!config.timm) CheckModelType(config.json, config.path);
+  }
   RecogniseLayout(file, m);
   if (m.is_bert())
     BertSizes(file, m);
   else
-    VitSizes(file, m);
+    VitSizes(file, m, StatedPositions(m, config, arch));
   CheckConfig(m.config, m.source);  // before anything trusts a size
-  TakeFacts(config_path, config, arch, m);
-  if (!config_path.empty() && Shapes(file, m).Has("head.weight"))
-    m.labels = ReadLabels(config, Classes(m.config), config_path);
+  TakeFacts(file, config, arch, &m);
+  CheckPooling(file, m);
+  NoteAssumed(&m);
+  if (config.timm)
+    m.labels = config.timm->labels;
+  else if (!config.path.empty() && Shapes(file, m).Has("head.weight"))
+    m.labels = ReadLabels(config.json, Classes(m.config), config.path);
   if (const auto it = m.metadata.find("graft.labels"); it != m.metadata.end()) {
     const Json labels = ParseJson(it->second, m.source + " (metadata graft.labels)");
     m.labels.clear();
@@ -290,6 +286,7 @@ void RecogniseArchitecture(const TensorFile& file, const std::string& arch, Load
            m.labels.size(), Classes(m.config));
   }
   CheckConfig(m.config, m.source);
+  ReadStatedPreprocess(config.json, &m);
 }
 
 }  // namespace graft

@@ -10,6 +10,9 @@ namespace graft {
 // that names --arch if none knows, and for what is not supported.
 void RecogniseArchitecture(const TensorFile& file, const std::string& arch, LoadedModel* model);
 
+// Full names of tensors by which models are recognised, "cls_token" and the like.
+std::vector<std::string> SignsOfModels();
+
 // The whole configuration as the metadata graft.config has it. Throws Error naming `where`.
 ModelConfig ParseModelConfig(const std::string& text, const std::string& where);
 

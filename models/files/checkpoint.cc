@@ -1,11 +1,14 @@
 #include "models/files/checkpoint.h"
 
 #include <algorithm>
-#include <cstring>
 #include <set>
 
+#include "models/arch_text.h"
 #include "models/files/architecture.h"
+#include "models/files/class_names.h"
 #include "models/files/hf_config.h"
+#include "models/files/unused_tensors.h"
+#include "models/files/wrapper.h"
 #include "models/transformer.h"
 
 namespace graft {
@@ -35,38 +38,37 @@ LoadedModel LoadInit(const std::string& source, uint64_t seed) {
   model.source = source;
   model.config = ModelByName(source.substr(5));
   if (model.is_bert()) model.layout = Layout::kHuggingFace, model.root = "bert.";
-  for (const char* fact : {"heads", "eps", "gelu", "activation", "patch_size", "image_size"})
+  for (const char* fact :
+       {"heads", "eps", "gelu", "activation", "patch_size", "image_size", "pool"})
     model.fact_source[fact] = "architecture name";
   InitModel(model.config, model.params, seed);
   return model;
 }
 
-// A second name of weights that are tied: it must hold the same numbers.
-void CheckCopy(const LoadedModel& m, const std::string& key, const std::string& canonical,
-               std::span<const float> values) {
-  const std::span<const float> first = m.params.values(canonical);
-  if (first.size() == values.size() &&
-      std::memcmp(first.data(), values.data(), values.size_bytes()) == 0)
-    return;
-  Fail("{}: '{}' differs from the weights that it is tied to; untied weights are not supported",
-       m.source, key);
-}
+bool IsOfMaskedLm(const std::string& name) { return name.starts_with("cls.predictions."); }
 
-// Puts a file tensor into the store under its canonical names.
-void LoadKey(const FileKey& key, const std::string& name, LoadedModel& m) {
+// Puts a file tensor into the store under its canonical names. False for one of a masked-LM head
+// that is none of the word embeddings: a decoder of its own, or for another vocabulary.
+bool LoadKey(const FileKey& key, const std::string& name, LoadedModel& m) {
   const FormSizes sizes = SizesOf(m.config);
   const std::vector<int64_t> want = FileShape(key.form, key.shape, sizes);
-  if (const std::vector<int64_t>& found = *m.file->Shape(name); found != want)
+  const std::vector<int64_t>& found = *m.file->Shape(name);
+  if (found != want && IsOfMaskedLm(name)) return false;
+  if (found != want)
     Fail("{}: '{}' has shape [{}], the architecture {} wants [{}]; hint: another --arch?", m.source,
          name, fmt::join(found, ","), m.architecture(), fmt::join(want, ","));
   m.ledger.matched.push_back(name);
   ParamStore whole;
   m.file->Load(name, "t", &whole);
-  if (key.copy && m.params.Has(key.canonical[0]))
-    return CheckCopy(m, name, key.canonical[0], whole.values("t"));
-  if (Permutes(key.form))
-    return m.params.Set(key.canonical[0], key.shape,
-                        FromFile(key.form, key.shape, sizes, whole.values("t")));
+  if (key.copy && m.params.Has(key.canonical[0])) {
+    const auto first = std::as_bytes(m.params.values(key.canonical[0]));
+    return std::ranges::equal(first, std::as_bytes(whole.values("t")));
+  }
+  if (Permutes(key.form)) {
+    m.params.Set(key.canonical[0], key.shape,
+                 FromFile(key.form, key.shape, sizes, whole.values("t")));
+    return true;
+  }
   // The store's shapes are canonical: a stacked tensor is cut by rows, a token or a convolution is
   // seen as a matrix. Both are views of the same bytes.
   const std::shared_ptr<ParamStore> owner = std::make_shared<ParamStore>(whole);
@@ -77,6 +79,19 @@ void LoadKey(const FileKey& key, const std::string& name, LoadedModel& m) {
     m.params.SetView(canonical, part, owner, data);
     data += part.size();
   }
+  return true;
+}
+
+// A masked-LM head whose decoder is not the word embeddings is none that the graph has. The
+// classifier does not read it; its tensors stay as they are.
+void SetAsideMaskedLm(LoadedModel& m, std::set<std::string>& used) {
+  if (std::erase_if(used, IsOfMaskedLm) == 0) return;
+  std::erase_if(m.ledger.matched, IsOfMaskedLm);
+  for (const std::string& name : m.params.names())
+    if (name.starts_with("mlm.")) m.params.Erase(name);
+  m.notices.push_back(m.source +
+                      ": the decoder of the masked-LM head is not the word embeddings; the head is "
+                      "kept as it is and not used");
 }
 
 // Only a head may be missing, and only as a whole: the task brings another.
@@ -91,18 +106,26 @@ LoadedModel LoadFile(const std::string& source, const std::string& arch) {
   LoadedModel model;
   model.source = source;
   model.file = OpenTensorFile(source);
+  if (const std::string wrapper = WrapperOf(*model.file, source); !wrapper.empty()) {
+    model.file = WithoutWrapper(model.file, wrapper);
+    model.notices.push_back(
+        fmt::format("{}: '{}' in front of all names is left out", source, wrapper));
+  }
   model.metadata = model.file->metadata();
   RecogniseArchitecture(*model.file, arch, &model);
   std::set<std::string> used, missing;
+  bool tied = TiesDecoder(model);
   for (const FileKey& key : FileKeys(model.layout, model.root, model.config)) {
     const std::string name = key.In(*model.file);
+    if (key.instead && model.params.Has(key.canonical[0])) continue;  // a second one is unexpected
     if (!name.empty())
-      LoadKey(key, name, model), used.insert(name);
-    else if (!key.copy)
+      tied &= LoadKey(key, name, model), used.insert(name);
+    else if (!key.copy && !key.instead)
       missing.insert(key.canonical.begin(), key.canonical.end());
   }
+  if (!tied) SetAsideMaskedLm(model, used);
   for (const std::string& name : BuildModel(model.config).ParamNames())
-    if (missing.contains(name)) model.ledger.missing.push_back(name);
+    if (missing.contains(name) && !model.params.Has(name)) model.ledger.missing.push_back(name);
   for (const std::string& name : model.file->names())
     if (!used.contains(name)) model.ledger.unexpected.push_back(name);
   CheckComplete(model);
@@ -115,7 +138,7 @@ void CheckArch(const std::string& source, const std::string& arch) {
   if (source.starts_with("init:"))
     FailUsage("--arch {}: is for files; {} names its architecture itself", arch, source);
   try {
-    ModelByName(arch);
+    ParseArch(arch);
   } catch (const Error& e) {
     FailUsage("--arch: {}", e.what());
   }
@@ -123,16 +146,42 @@ void CheckArch(const std::string& source, const std::string& arch) {
 
 }  // namespace
 
-LoadedModel LoadModel(const std::string& source, const std::string& arch, uint64_t seed) {
+LoadedModel LoadToInspect(const std::string& source, const std::string& arch, uint64_t seed) {
   CheckArch(source, arch);
   return source.starts_with("init:") ? LoadInit(source, seed) : LoadFile(source, arch);
 }
 
-void AdaptClasses(LoadedModel& model, const std::vector<std::string>& labels, uint64_t seed) {
+LoadedModel LoadModel(const std::string& source, const std::string& arch, uint64_t seed) {
+  LoadedModel model = LoadToInspect(source, arch, seed);
+  CheckUnused(model);
+  return model;
+}
+
+bool HasTrainedHead(const LoadedModel& model) {
+  const std::string problem = ProblemType(model);
+  return model.params.Has("head.weight") && !model.source.starts_with("init:") &&
+         Classes(model.config) > 1 && (problem.empty() || problem == "single_label_classification");
+}
+
+namespace {
+
+bool HeadServes(const LoadedModel& model, const std::vector<std::string>& labels) {
+  if (!model.params.Has("head.weight") || Classes(model.config) != std::ssize(labels)) return false;
+  if (model.labels == labels) return true;  // also what an earlier call has made
+  if (!HasTrainedHead(model)) return false;
+  const std::optional<ClassMatch> match = MatchClasses(labels, model.labels);
+  return match && match->SameOrder();
+}
+
+}  // namespace
+
+void AdaptClasses(LoadedModel& model, const std::vector<std::string>& labels, uint64_t seed,
+                  bool new_head) {
   if (labels.empty()) return;
+  const bool keep = !new_head && HeadServes(model, labels);
   DropProblemType(&model);
-  const bool fits = Classes(model.config) == std::ssize(labels);
-  if (model.params.Has("head.weight") && model.labels == labels && fits) return;
+  model.labels = labels;
+  if (keep) return;
   model.ledger.reshaped.push_back({"head", fmt::format("{} classes", Classes(model.config)),
                                    fmt::format("{} classes", labels.size()),
                                    "fresh head for the task"});
@@ -140,24 +189,28 @@ void AdaptClasses(LoadedModel& model, const std::vector<std::string>& labels, ui
   for (const char* name : {"head.weight", "head.bias", "head.dist.weight", "head.dist.bias"})
     if (model.params.Has(name)) model.params.Erase(name);
   InitMissing(BuildModel(model.config), model.params, seed, "head.");
-  model.labels = labels;
 }
 
 void AdaptModel(LoadedModel& model, int64_t image_size, const std::vector<std::string>& labels,
-                uint64_t seed) {
+                uint64_t seed, bool new_head) {
   VitConfig& c = model.vit();
   if (image_size != c.image_size) {
     VitConfig resized = c;
     resized.image_size = image_size;
-    CheckConfig(resized, "image size of the preprocessing");
-    ResizePositions(model.params, c.image_size / c.patch_size, image_size / c.patch_size);
+    CheckConfig(resized, model.source + " with images as the preprocessing makes them");
+    ResizePositions(model.params, c.token_positions(), c.image_size / c.patch_size,
+                    image_size / c.patch_size);
     model.ledger.reshaped.push_back(
-        {"pos_embed", fmt::format("[{},{}]", c.rows(), c.width),
-         fmt::format("[{},{}]", resized.rows(), c.width),
+        {"pos_embed", fmt::format("[{},{}]", c.token_positions() + c.patches(), c.width),
+         fmt::format("[{},{}]", c.token_positions() + resized.patches(), c.width),
          fmt::format("positions resampled for {0}x{0} images", image_size)});
+    model.notices.push_back(
+        fmt::format("{0}: position embeddings of {1}x{1} images, resampled for {2}x{2} as timm "
+                    "does: bicubic, antialiased",
+                    model.source, c.image_size, image_size));
     c = resized;
   }
-  AdaptClasses(model, labels, seed);
+  AdaptClasses(model, labels, seed, new_head);
 }
 
 void SetPooling(LoadedModel& model, const std::string& pool) {

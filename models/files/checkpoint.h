@@ -29,7 +29,10 @@ struct LoadedModel {
   std::map<std::string, std::string> metadata;     // of the file
   std::string hf_config;                           // config.json as read, else ""
   std::vector<std::string> labels;                 // class names, if the file knows them
-  std::shared_ptr<const TensorFile> file;          // none for init:ARCH and after ToLayout
+  // The transform of images that the checkpoint states, in the text form of --preprocess, and where
+  // ("preprocessor_config.json"); or why that form cannot express it. All empty if none is stated.
+  std::string preprocess, preprocess_source, preprocess_problem;
+  std::shared_ptr<const TensorFile> file;  // none for init:ARCH and after ToLayout
 
   std::string architecture() const { return ArchitectureName(config); }
   bool is_bert() const { return std::holds_alternative<BertConfig>(config); }
@@ -42,20 +45,30 @@ struct LoadedModel {
 
 // M of docs/cli.md: a safetensors file, a Hugging Face directory, the .npz of an original ViT, or
 // init:ARCH (seeded weights). `arch` is --arch or "". Throws Error for an unknown architecture,
-// missing keys, wrong shapes. A missing head is not an error here: `ledger` tells and AdaptClasses
-// adds one.
+// missing keys, wrong shapes, and for a tensor that the model does not read and that is not known
+// to be harmless (unused_tensors.h). A missing head is not an error here: `ledger` tells and
+// AdaptClasses adds one.
 LoadedModel LoadModel(const std::string& source, const std::string& arch = "", uint64_t seed = 0);
+// Does the same but leaves such tensors in ledger.unexpected: to look at a file, not to run it.
+LoadedModel LoadToInspect(const std::string& source, const std::string& arch, uint64_t seed);
 
-// Makes the model fit a task: a fresh head for these classes, unless the model's labels are these
-// already; no labels leave it as it is. An entry in the ledger says what was done.
-void AdaptClasses(LoadedModel& model, const std::vector<std::string>& labels, uint64_t seed = 0);
-// Of a ViT also the image size: positions are resampled.
+// The model has a head that was trained to choose one of these classes: it comes from a file, not
+// from init:, and is none for regression or several labels at once.
+bool HasTrainedHead(const LoadedModel& model);
+// Makes the model fit a task. A trained head whose classes are these in this order (MatchClasses)
+// stays, unless `new_head`; otherwise there is a fresh one, and an entry in the ledger says so. No
+// labels leave it as it is.
+void AdaptClasses(LoadedModel& model, const std::vector<std::string>& labels, uint64_t seed = 0,
+                  bool new_head = false);
+// Does the same for a ViT, and resamples its positions for images of this size.
 void AdaptModel(LoadedModel& model, int64_t image_size, const std::vector<std::string>& labels,
-                uint64_t seed = 0);
+                uint64_t seed = 0, bool new_head = false);
 // What BERT's classifier reads: pooler | cls | mean. Error for a pooler that the file does not
 // have.
 void SetPooling(LoadedModel& model, const std::string& pool);
 
+// Throws Error for a part of the model that a layout has no place for.
+void CheckExpressible(const LoadedModel& model, Layout layout);
 // Another naming for what SaveModel writes. Throws Error for a model that it cannot express.
 void ToLayout(LoadedModel& model, Layout layout);
 

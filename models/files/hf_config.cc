@@ -2,15 +2,22 @@
 
 #include <algorithm>
 
+#include "models/files/hf_defaults.h"
 #include "runtime/io/json.h"
 
 namespace graft {
 namespace {
 
 // hidden_act -> ours. transformers' names of one function are several.
-constexpr std::pair<const char*, const char*> kActivations[] = {
-    {"gelu", "erf"},       {"gelu_python", "erf"},        {"gelu_new", "tanh"},
-    {"gelu_fast", "tanh"}, {"gelu_pytorch_tanh", "tanh"}, {"relu", "relu"}};
+constexpr std::pair<const char*, const char*> kActivations[] = {{"gelu", "erf"},
+                                                                {"gelu_python", "erf"},
+                                                                {"gelu_new", "tanh"},
+                                                                {"gelu_fast", "tanh"},
+                                                                {"gelu_pytorch_tanh", "tanh"},
+                                                                {"relu", "relu"},
+                                                                {"silu", "silu"},
+                                                                {"swish", "silu"},
+                                                                {"quick_gelu", "quick"}};
 
 std::string ReadActivation(const Json& config, const std::string& path) {
   const std::string act = GetString(config, "hidden_act", path);
@@ -19,11 +26,14 @@ std::string ReadActivation(const Json& config, const std::string& path) {
     if (act == theirs) return ours;
     known.emplace_back(theirs);
   }
-  Fail("{}: hidden_act '{}' is not supported{}", path, act, DidYouMean(act, known));
+  Fail("{}: hidden_act '{}' is not supported; known: {}", path, act, fmt::join(known, ", "));
 }
 
 std::string WriteActivation(const std::string& ours) {
-  return ours == "erf" ? "gelu" : ours == "tanh" ? "gelu_pytorch_tanh" : "relu";
+  if (ours == "tanh") return "gelu_pytorch_tanh";
+  for (const auto& [theirs, name] : kActivations)
+    if (ours == name) return theirs;
+  return "gelu";  // of a gated MLP transformers reads none
 }
 
 constexpr int64_t kMostInt = 1 << 30;
@@ -47,10 +57,9 @@ double Rate(const Json& config, const char* key, const std::string& path) {
 }
 
 void ReadCommon(const Json& config, const std::string& path, int64_t width, int64_t depth,
-                int64_t mlp_width, int64_t* heads, double* eps, std::string* activation) {
+                int64_t* heads, double* eps, std::string* activation) {
   Agree(config, "hidden_size", width, path);
   Agree(config, "num_hidden_layers", depth, path);
-  Agree(config, "intermediate_size", mlp_width, path);
   *heads = GetInt(config, "num_attention_heads", 1, width, path);
   if (width % *heads)
     Fail("{}: num_attention_heads = {} does not divide hidden_size = {}", path, *heads, width);
@@ -60,18 +69,44 @@ void ReadCommon(const Json& config, const std::string& path, int64_t width, int6
     Fail("{}: quantization_config: quantised weights are not supported", path);
 }
 
+// Dinov2 says the width of its MLP by a ratio; the gated one has two thirds of that, rounded up to
+// a multiple of 8.
+int64_t DinoMlpWidth(const Json& config, const VitConfig& c, const std::string& path) {
+  const double ratio = FindNumber(config, "mlp_ratio", 0, 1024, path).value_or(4);
+  const int64_t wide = static_cast<int64_t>(static_cast<double>(c.width) * ratio);
+  if (!FindBool(config, "use_swiglu_ffn", path).value_or(false)) return wide;
+  return (static_cast<int64_t>(static_cast<double>(wide) * 2 / 3) + 7) / 8 * 8;
+}
+
+void ReadDino(const Json& config, const std::string& path, const VitConfig& c) {
+  if (const int64_t width = DinoMlpWidth(config, c, path); width != c.mlp_width)
+    Fail("{}: mlp_ratio and use_swiglu_ffn make an MLP of {}, but the tensors say {}", path, width,
+         c.mlp_width);
+  if (FindBool(config, "use_swiglu_ffn", path).value_or(false) != (c.gelu == "swiglu"))
+    Fail("{}: use_swiglu_ffn, but the tensors are those of {} MLP", path,
+         c.gelu == "swiglu" ? "a gated" : "no gated");
+  if (c.registers > 0) Agree(config, "num_register_tokens", c.registers, path);
+}
+
 void ReadVit(const Json& config, const std::string& path, VitConfig* c) {
-  ReadCommon(config, path, c->width, c->depth, c->mlp_width, &c->heads, &c->eps, &c->gelu);
+  std::string activation;
+  ReadCommon(config, path, c->width, c->depth, &c->heads, &c->eps, &activation);
+  if (c->gelu != "swiglu") c->gelu = activation;
+  if (c->layer_scale)
+    ReadDino(config, path, *c);
+  else
+    Agree(config, "intermediate_size", c->mlp_width, path);
   Agree(config, "patch_size", c->patch_size, path);
   Agree(config, "image_size", c->image_size, path);
   AgreeIfThere(config, "num_channels", c->channels, path);
-  if (!FindBool(config, "qkv_bias", path).value_or(true))
-    Fail("{}: qkv_bias = false is not supported", path);
+  if (FindBool(config, "qkv_bias", path).value_or(true) != c->qkv_bias)
+    Fail("{}: qkv_bias = {}, but the tensors say {}", path, !c->qkv_bias, c->qkv_bias);
 }
 
 void ReadBert(const Json& config, const std::string& path, LoadedModel* m) {
   BertConfig& c = m->bert();
-  ReadCommon(config, path, c.width, c.depth, c.mlp_width, &c.heads, &c.eps, &c.activation);
+  ReadCommon(config, path, c.width, c.depth, &c.heads, &c.eps, &c.activation);
+  Agree(config, "intermediate_size", c.mlp_width, path);
   Agree(config, "vocab_size", c.vocab, path);
   Agree(config, "max_position_embeddings", c.positions, path);
   Agree(config, "type_vocab_size", c.types, path);
@@ -82,8 +117,6 @@ void ReadBert(const Json& config, const std::string& path, LoadedModel* m) {
   RefuseFlag(config, "add_cross_attention", path);
   if (config.contains("pruned_heads") && !config["pruned_heads"].empty())
     Fail("{}: pruned_heads are not supported", path);
-  if (!FindBool(config, "tie_word_embeddings", path).value_or(true))
-    Fail("{}: tie_word_embeddings = false is not supported", path);
   c.hidden_dropout = Rate(config, "hidden_dropout_prob", path);
   c.attention_dropout = Rate(config, "attention_probs_dropout_prob", path);
   c.classifier_dropout =
@@ -111,7 +144,11 @@ const std::vector<std::string> kVitClasses = {"ViTModel",
                                               "DeiTModel",
                                               "DeiTForMaskedImageModeling",
                                               "DeiTForImageClassification",
-                                              "DeiTForImageClassificationWithTeacher"};
+                                              "DeiTForImageClassificationWithTeacher",
+                                              "Dinov2Model",
+                                              "Dinov2ForImageClassification",
+                                              "Dinov2WithRegistersModel",
+                                              "Dinov2WithRegistersForImageClassification"};
 
 void CheckClass(const Json& config, const std::string& path, bool bert) {
   if (!config.contains("architectures") || config["architectures"].is_null()) return;
@@ -140,20 +177,29 @@ void NoteDropout(const Json& config, const std::string& path, LoadedModel* m) {
 
 void CheckModelType(const Json& config, const std::string& path) {
   if (!config.is_object()) Fail("{}: expected an object, found {}", path, config.type_name());
-  const std::vector<std::string> known{"bert", "deit", "vit"};
+  if (!config.contains("model_type")) return;  // the tensors tell
+  const std::vector<std::string> known{"bert", "deit", "dinov2", "dinov2_with_registers", "vit"};
   const std::string type = GetString(config, "model_type", path);
   if (std::ranges::find(known, type) == known.end())
     Fail("{}: model_type '{}' is not supported; known: {}", path, type, fmt::join(known, ", "));
 }
 
-void ReadHuggingFaceConfig(const Json& config, const std::string& path, LoadedModel* model) {
-  CheckModelType(config, path);
+void ReadHuggingFaceConfig(const Json& given, const std::string& path, LoadedModel* model) {
+  CheckModelType(given, path);
   LoadedModel& m = *model;
   const bool bert = m.is_bert();
-  const std::string type = GetString(config, "model_type", path);
+  const std::string type = m.layout == Layout::kHuggingFace && !given.contains("model_type")
+                               ? TypeOfTensors(m)
+                               : GetString(given, "model_type", path);
   if ((type == "bert") != bert)
     Fail("{}: model_type '{}', but the tensors' names are those of {}", path, type,
          bert ? "bert" : "vit or deit");
+  if (!bert && type.starts_with("dinov2") != m.vit().layer_scale)
+    Fail("{}: model_type '{}', but the tensors are those of {} LayerScale", path, type,
+         m.vit().layer_scale ? "a model with" : "one without");
+  Json config = given;
+  config["model_type"] = type;
+  const std::vector<std::string> assumed = FillDefaults(path, m, &config);
   if (bert)
     ReadBert(config, path, &m);
   else
@@ -162,7 +208,14 @@ void ReadHuggingFaceConfig(const Json& config, const std::string& path, LoadedMo
   NoteDropout(config, path, &m);
   for (const char* fact : {"heads", "eps", bert ? "activation" : "gelu"})
     m.fact_source[fact] = "config.json";
+  if (!bert) m.fact_source["pool"] = "config.json";
+  NoteDefaults(config, path, assumed, &m);
   m.hf_config = DumpJson(config);
+}
+
+bool TiesDecoder(const LoadedModel& m) {
+  if (m.hf_config.empty()) return true;
+  return FindBool(ParseJson(m.hf_config, m.source), "tie_word_embeddings", m.source).value_or(true);
 }
 
 std::vector<std::string> ReadLabels(const Json& config, int64_t classes, const std::string& path) {
@@ -174,10 +227,10 @@ std::vector<std::string> ReadLabels(const Json& config, int64_t classes, const s
   if (static_cast<int64_t>(names.size()) != classes)
     Fail("{}: id2label names {} classes, but the classifier has {}", path, names.size(), classes);
   std::vector<std::string> labels;
-  bool made_up = false;
+  bool made_up = true;  // all of them; a name may well be LABEL_0 among others
   for (int64_t i = 0; i < classes; ++i) {
     labels.push_back(GetString(names, std::to_string(i), path + ": id2label"));
-    made_up |= labels.back() == fmt::format("LABEL_{}", i);
+    made_up &= labels.back() == fmt::format("LABEL_{}", i);
   }
   return made_up ? std::vector<std::string>() : labels;
 }
@@ -185,20 +238,27 @@ std::vector<std::string> ReadLabels(const Json& config, int64_t classes, const s
 namespace {
 
 nlohmann::json NewConfig(const VitConfig& c) {
-  return {{"model_type", c.tokens == 2 ? "deit" : "vit"},
-          {"hidden_size", c.width},
-          {"num_hidden_layers", c.depth},
-          {"num_attention_heads", c.heads},
-          {"intermediate_size", c.mlp_width},
-          {"hidden_act", WriteActivation(c.gelu)},
-          {"layer_norm_eps", c.eps},
-          {"image_size", c.image_size},
-          {"patch_size", c.patch_size},
-          {"num_channels", c.channels},
-          {"qkv_bias", true},
-          {"hidden_dropout_prob", 0.0},
-          {"attention_probs_dropout_prob", 0.0},
-          {"torch_dtype", "float32"}};
+  nlohmann::json config{{"model_type", c.tokens == 2 ? "deit" : "vit"},
+                        {"hidden_size", c.width},
+                        {"num_hidden_layers", c.depth},
+                        {"num_attention_heads", c.heads},
+                        {"hidden_act", WriteActivation(c.gelu)},
+                        {"layer_norm_eps", c.eps},
+                        {"image_size", c.image_size},
+                        {"patch_size", c.patch_size},
+                        {"num_channels", c.channels},
+                        {"qkv_bias", c.qkv_bias},
+                        {"hidden_dropout_prob", 0.0},
+                        {"attention_probs_dropout_prob", 0.0},
+                        {"torch_dtype", "float32"}};
+  if (!c.layer_scale) {
+    config["intermediate_size"] = c.mlp_width;
+    return config;
+  }
+  config["model_type"] = c.registers > 0 ? "dinov2_with_registers" : "dinov2";
+  if (c.registers > 0) config["num_register_tokens"] = c.registers;
+  config["mlp_ratio"] = c.mlp_width / c.width;
+  return config;
 }
 
 nlohmann::json NewConfig(const BertConfig& c) {
@@ -222,6 +282,9 @@ nlohmann::json NewConfig(const BertConfig& c) {
 
 std::string ClassOfTransformers(const LoadedModel& m) {
   if (m.is_bert()) return "BertForSequenceClassification";
+  if (m.vit().layer_scale)
+    return m.vit().registers > 0 ? "Dinov2WithRegistersForImageClassification"
+                                 : "Dinov2ForImageClassification";
   if (m.vit().pool == "distilled") return "DeiTForImageClassificationWithTeacher";
   return m.vit().tokens == 2 ? "DeiTForImageClassification" : "ViTForImageClassification";
 }
@@ -234,7 +297,8 @@ std::string ModelType(const LoadedModel& m) {
 
 std::string ProblemType(const LoadedModel& m) {
   if (m.hf_config.empty()) return "";
-  return FindString(ParseJson(m.hf_config, m.source), "problem_type", m.source).value_or("");
+  const std::string file = m.source + "/config.json";
+  return FindString(ParseJson(m.hf_config, file), "problem_type", file).value_or("");
 }
 
 void DropProblemType(LoadedModel* m) {

@@ -23,25 +23,49 @@ constexpr Renaming kVitRenamed5[] = {
     {"output.dense", "mlp.fc2"},
 };
 
+// Likewise "Dinov2Model".
+constexpr Renaming kDinoRenamed5[] = {
+    {"attention.attention.query", "attention.q_proj"},
+    {"attention.attention.key", "attention.k_proj"},
+    {"attention.attention.value", "attention.v_proj"},
+    {"attention.output.dense", "attention.o_proj"},
+};
+
+enum class Kind { kVit, kDino, kBert };
+Kind KindOf(const LoadedModel& m) {
+  return m.is_bert() ? Kind::kBert : m.vit().layer_scale ? Kind::kDino : Kind::kVit;
+}
+
 // A classifier of transformers. Its modules are called as in checkpoints but for `renamed5`.
 struct Family {
-  bool bert;
+  Kind kind;
   std::string_view model_type, root;
   HfClass of;
   std::span<const Renaming> renamed5;
 };
 constexpr Family kFamilies[] = {
-    {false,
+    {Kind::kVit,
      "vit",
      "vit.",
      {"", "ViTForImageClassification", "transformers.models.vit.modeling_vit"},
      kVitRenamed5},
-    {false,
+    {Kind::kVit,
      "deit",
      "deit.",
      {"", "DeiTForImageClassification", "transformers.models.deit.modeling_deit"},
      kVitRenamed5},
-    {true,
+    {Kind::kDino,
+     "dinov2",
+     "dinov2.",
+     {"", "Dinov2ForImageClassification", "transformers.models.dinov2.modeling_dinov2"},
+     kDinoRenamed5},
+    {Kind::kDino,
+     "dinov2_with_registers",
+     "dinov2_with_registers.",
+     {"", "Dinov2WithRegistersForImageClassification",
+      "transformers.models.dinov2_with_registers.modeling_dinov2_with_registers"},
+     kDinoRenamed5},
+    {Kind::kBert,
      "bert",
      "bert.",
      {"SEQ_CLS", "BertForSequenceClassification", "transformers.models.bert.modeling_bert"},
@@ -49,9 +73,13 @@ constexpr Family kFamilies[] = {
 };
 
 const Family& FamilyOf(const LoadedModel& m) {
-  std::string type = m.is_bert() ? "bert" : m.vit().tokens == 2 ? "deit" : "vit";
+  const Kind kind = KindOf(m);
+  std::string type = kind == Kind::kBert     ? "bert"
+                     : kind == Kind::kVit    ? (m.vit().tokens == 2 ? "deit" : "vit")
+                     : m.vit().registers > 0 ? "dinov2_with_registers"
+                                             : "dinov2";
   for (const Family& family : kFamilies)
-    if (family.bert == m.is_bert() && family.root == m.root) type = family.model_type;
+    if (family.kind == kind && family.root == m.root) type = family.model_type;
   if (!m.hf_config.empty()) type = ModelType(m);
   for (const Family& family : kFamilies)
     if (family.model_type == type) return family;
@@ -105,7 +133,7 @@ const HfModule* HfNaming::FindScope(std::string_view scope) const {
 std::vector<HfNaming> HfNamings(const LoadedModel& model) {
   std::vector<std::pair<std::string_view, const Family*>> ways;
   for (const Family& family : kFamilies)
-    if (family.bert == model.is_bert()) ways.emplace_back(family.root, &family);
+    if (family.kind == KindOf(model)) ways.emplace_back(family.root, &family);
   ways.emplace_back("", ways[0].second);  // a bare backbone
   if (model.layout == Layout::kHuggingFace)
     std::stable_partition(ways.begin(), ways.end(),

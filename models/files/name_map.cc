@@ -6,6 +6,9 @@ namespace {
 const std::vector<NameRule> kTimm = {
     {"cls_token", {"cls_token"}, Form::kLeadingOne},
     {"dist_token", {"dist_token"}, Form::kLeadingOne},
+    {"reg_token", {"reg_token"}, Form::kLeadingOne},
+    {"norm_pre.weight", {"norm_pre.weight"}},
+    {"norm_pre.bias", {"norm_pre.bias"}},
     {"pos_embed", {"pos_embed"}, Form::kLeadingOne},
     {"patch_embed.proj.weight", {"patch_embed.weight"}, Form::kConvolution},
     {"patch_embed.proj.bias", {"patch_embed.bias"}},
@@ -15,6 +18,18 @@ const std::vector<NameRule> kTimm = {
      {"blocks.#.attn.q.weight", "blocks.#.attn.k.weight", "blocks.#.attn.v.weight"}},
     {"blocks.#.attn.qkv.bias",
      {"blocks.#.attn.q.bias", "blocks.#.attn.k.bias", "blocks.#.attn.v.bias"}},
+    {.file = "blocks.#.attn.q.weight", .canonical = {"blocks.#.attn.q.weight"}, .instead = true},
+    {.file = "blocks.#.attn.k.weight", .canonical = {"blocks.#.attn.k.weight"}, .instead = true},
+    {.file = "blocks.#.attn.v.weight", .canonical = {"blocks.#.attn.v.weight"}, .instead = true},
+    {.file = "blocks.#.attn.q.bias", .canonical = {"blocks.#.attn.q.bias"}, .instead = true},
+    {.file = "blocks.#.attn.k.bias", .canonical = {"blocks.#.attn.k.bias"}, .instead = true},
+    {.file = "blocks.#.attn.v.bias", .canonical = {"blocks.#.attn.v.bias"}, .instead = true},
+    {"blocks.#.attn.q_norm.weight", {"blocks.#.attn.q_norm.weight"}},
+    {"blocks.#.attn.q_norm.bias", {"blocks.#.attn.q_norm.bias"}},
+    {"blocks.#.attn.k_norm.weight", {"blocks.#.attn.k_norm.weight"}},
+    {"blocks.#.attn.k_norm.bias", {"blocks.#.attn.k_norm.bias"}},
+    {"blocks.#.ls1.gamma|blocks.#.gamma_1", {"blocks.#.ls1.gamma"}},
+    {"blocks.#.ls2.gamma|blocks.#.gamma_2", {"blocks.#.ls2.gamma"}},
     {"blocks.#.attn.proj.weight", {"blocks.#.attn.o.weight"}},
     {"blocks.#.attn.proj.bias", {"blocks.#.attn.o.bias"}},
     {"blocks.#.norm2.weight", {"blocks.#.norm2.weight"}},
@@ -31,14 +46,25 @@ const std::vector<NameRule> kTimm = {
     {"head_dist.bias", {"head.dist.bias"}},
 };
 
+// Dinov2, which names some layers otherwise, is known by its LayerScale.
+constexpr const char* kDino = "blocks.0.ls1.gamma";
 const std::vector<NameRule> kHuggingFaceVit = {
     {"~embeddings.cls_token", {"cls_token"}, Form::kLeadingOne},
     {"~embeddings.distillation_token", {"dist_token"}, Form::kLeadingOne},
+    {"~embeddings.register_tokens", {"reg_token"}, Form::kLeadingOne},
     {"~embeddings.position_embeddings", {"pos_embed"}, Form::kLeadingOne},
     {"~embeddings.patch_embeddings.projection.weight", {"patch_embed.weight"}, Form::kConvolution},
     {"~embeddings.patch_embeddings.projection.bias", {"patch_embed.bias"}},
-    {"~encoder.layer.#.layernorm_before.weight", {"blocks.#.norm1.weight"}},
-    {"~encoder.layer.#.layernorm_before.bias", {"blocks.#.norm1.bias"}},
+    {.file = "~encoder.layer.#.layernorm_before.weight",
+     .canonical = {"blocks.#.norm1.weight"},
+     .unless = kDino},
+    {.file = "~encoder.layer.#.norm1.weight",
+     .canonical = {"blocks.#.norm1.weight"},
+     .only = kDino},
+    {.file = "~encoder.layer.#.layernorm_before.bias",
+     .canonical = {"blocks.#.norm1.bias"},
+     .unless = kDino},
+    {.file = "~encoder.layer.#.norm1.bias", .canonical = {"blocks.#.norm1.bias"}, .only = kDino},
     {"~encoder.layer.#.attention.attention.query.weight", {"blocks.#.attn.q.weight"}},
     {"~encoder.layer.#.attention.attention.query.bias", {"blocks.#.attn.q.bias"}},
     {"~encoder.layer.#.attention.attention.key.weight", {"blocks.#.attn.k.weight"}},
@@ -47,12 +73,42 @@ const std::vector<NameRule> kHuggingFaceVit = {
     {"~encoder.layer.#.attention.attention.value.bias", {"blocks.#.attn.v.bias"}},
     {"~encoder.layer.#.attention.output.dense.weight", {"blocks.#.attn.o.weight"}},
     {"~encoder.layer.#.attention.output.dense.bias", {"blocks.#.attn.o.bias"}},
-    {"~encoder.layer.#.layernorm_after.weight", {"blocks.#.norm2.weight"}},
-    {"~encoder.layer.#.layernorm_after.bias", {"blocks.#.norm2.bias"}},
-    {"~encoder.layer.#.intermediate.dense.weight", {"blocks.#.mlp.fc1.weight"}},
-    {"~encoder.layer.#.intermediate.dense.bias", {"blocks.#.mlp.fc1.bias"}},
-    {"~encoder.layer.#.output.dense.weight", {"blocks.#.mlp.fc2.weight"}},
-    {"~encoder.layer.#.output.dense.bias", {"blocks.#.mlp.fc2.bias"}},
+    {.file = "~encoder.layer.#.layernorm_after.weight",
+     .canonical = {"blocks.#.norm2.weight"},
+     .unless = kDino},
+    {.file = "~encoder.layer.#.norm2.weight",
+     .canonical = {"blocks.#.norm2.weight"},
+     .only = kDino},
+    {.file = "~encoder.layer.#.layernorm_after.bias",
+     .canonical = {"blocks.#.norm2.bias"},
+     .unless = kDino},
+    {.file = "~encoder.layer.#.norm2.bias", .canonical = {"blocks.#.norm2.bias"}, .only = kDino},
+    {.file = "~encoder.layer.#.intermediate.dense.weight",
+     .canonical = {"blocks.#.mlp.fc1.weight"},
+     .unless = kDino},
+    {.file = "~encoder.layer.#.mlp.fc1.weight|~encoder.layer.#.mlp.weights_in.weight",
+     .canonical = {"blocks.#.mlp.fc1.weight"},
+     .only = kDino},
+    {.file = "~encoder.layer.#.intermediate.dense.bias",
+     .canonical = {"blocks.#.mlp.fc1.bias"},
+     .unless = kDino},
+    {.file = "~encoder.layer.#.mlp.fc1.bias|~encoder.layer.#.mlp.weights_in.bias",
+     .canonical = {"blocks.#.mlp.fc1.bias"},
+     .only = kDino},
+    {.file = "~encoder.layer.#.output.dense.weight",
+     .canonical = {"blocks.#.mlp.fc2.weight"},
+     .unless = kDino},
+    {.file = "~encoder.layer.#.mlp.fc2.weight|~encoder.layer.#.mlp.weights_out.weight",
+     .canonical = {"blocks.#.mlp.fc2.weight"},
+     .only = kDino},
+    {.file = "~encoder.layer.#.output.dense.bias",
+     .canonical = {"blocks.#.mlp.fc2.bias"},
+     .unless = kDino},
+    {.file = "~encoder.layer.#.mlp.fc2.bias|~encoder.layer.#.mlp.weights_out.bias",
+     .canonical = {"blocks.#.mlp.fc2.bias"},
+     .only = kDino},
+    {"~encoder.layer.#.layer_scale1.lambda1", {"blocks.#.ls1.gamma"}},
+    {"~encoder.layer.#.layer_scale2.lambda1", {"blocks.#.ls2.gamma"}},
     {"~layernorm.weight", {"norm.weight"}},
     {"~layernorm.bias", {"norm.bias"}},
     {.file = "classifier.weight", .canonical = {"head.weight"}, .unless = "head.dist.weight"},
@@ -157,8 +213,8 @@ const std::vector<NameRule> kJax = {
     {"~head/bias", {"head.bias"}},
 };
 
-const std::vector<NameRule>& Rules(Layout layout, bool bert) {
-  if (bert) return kHuggingFaceBert;
+const std::vector<NameRule>& Rules(Layout layout, const ModelConfig& config) {
+  if (std::holds_alternative<BertConfig>(config)) return kHuggingFaceBert;
   return layout == Layout::kTimm ? kTimm : layout == Layout::kJax ? kJax : kHuggingFaceVit;
 }
 
@@ -191,14 +247,14 @@ std::string FileKey::In(const TensorFile& file) const {
 std::vector<FileKey> FileKeys(Layout layout, const std::string& root, const ModelConfig& config) {
   const std::map<std::string, Extents> shapes = ParamShapes(config);
   std::vector<FileKey> keys;
-  for (const NameRule& rule : Rules(layout, std::holds_alternative<BertConfig>(config))) {
+  for (const NameRule& rule : Rules(layout, config)) {
     if (*rule.only && !shapes.contains(rule.only)) continue;
     if (*rule.unless && shapes.contains(rule.unless)) continue;
     const bool each_block = std::string_view(rule.file).find('#') != std::string_view::npos;
     for (int64_t b = 0; each_block || b == 0; ++b) {
       const auto first = shapes.find(Expand(rule.canonical[0], "", b));
       if (first == shapes.end()) break;
-      FileKey key{FileNames(rule, root, b), {}, rule.form, rule.copy, first->second};
+      FileKey key{FileNames(rule, root, b), {}, rule.form, rule.copy, rule.instead, first->second};
       for (const char* canonical : rule.canonical)
         key.canonical.push_back(Expand(canonical, "", b));
       key.shape.d[0] *= static_cast<int64_t>(rule.canonical.size());
@@ -208,7 +264,7 @@ std::vector<FileKey> FileKeys(Layout layout, const std::string& root, const Mode
   return keys;
 }
 
-std::vector<std::string> NamesOf(Layout layout, const std::string& root, bool bert,
+std::vector<std::string> NamesOf(Layout layout, const std::string& root, const ModelConfig& config,
                                  const std::string& canonical, Form* form) {
   int64_t block = 0;
   std::string pattern = canonical;
@@ -218,7 +274,7 @@ std::vector<std::string> NamesOf(Layout layout, const std::string& root, bool be
     pattern = "blocks.#" + canonical.substr(end);
   }
   std::vector<std::string> names;
-  for (const NameRule& rule : Rules(layout, bert)) {
+  for (const NameRule& rule : Rules(layout, config)) {
     if (rule.copy || rule.canonical[0] != pattern) continue;
     *form = rule.form;
     for (std::string& name : FileNames(rule, root, block)) names.push_back(std::move(name));

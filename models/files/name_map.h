@@ -5,8 +5,9 @@
 
 namespace graft {
 
-// The naming that a file uses. timm: fused qkv. Hugging Face: split, under "vit.", "deit.", "bert."
-// or, for a bare backbone, without a root. Jax: the .npz of the original ViT, kernels [in,out].
+// The naming that a file uses. timm: fused qkv. Hugging Face: split, under "vit.", "deit.",
+// "bert.", "dinov2." (a vision transformer with LayerScale) or, for a bare backbone, without a
+// root. Jax: the .npz of the original ViT, kernels [in,out].
 enum class Layout { kTimm, kHuggingFace, kJax };
 
 // How a file stores the canonical matrix [a,b] or vector [a]. H heads of d, C channels, P x P
@@ -31,7 +32,8 @@ struct NameRule {
   Form form = Form::kSame;
   const char* only = "";    // holds for models that have this parameter
   const char* unless = "";  // holds for models that do not
-  bool copy = false;  // of another rule's tensor (tied weights): equal, or the file is refused
+  bool copy = false;     // of another rule's tensor (tied weights): equal, or the file is refused
+  bool instead = false;  // of another rule's tensor: read and written where the file has it
 };
 
 // A rule for a concrete model.
@@ -39,14 +41,15 @@ struct FileKey {
   std::vector<std::string> names;
   std::vector<std::string> canonical;
   Form form = Form::kSame;
-  bool copy = false;
+  bool copy = false, instead = false;
   Extents shape;  // of the canonical parameters, stacked
   // The name under which the file has it, or "".
   std::string In(const TensorFile& file) const;
 };
 std::vector<FileKey> FileKeys(Layout layout, const std::string& root, const ModelConfig& config);
-// Names in files of a canonical parameter, whatever the model: to find out what the model is.
-std::vector<std::string> NamesOf(Layout layout, const std::string& root, bool bert,
+// Names in files of a canonical parameter, whatever the model's sizes: to find out what the model
+// is.
+std::vector<std::string> NamesOf(Layout layout, const std::string& root, const ModelConfig& config,
                                  const std::string& canonical, Form* form);
 
 // Sizes that forms need beside the canonical shape.

@@ -1,6 +1,7 @@
 // Checkpoints written: SaveModel and ToLayout of checkpoint.h.
 #include <algorithm>
 #include <deque>
+#include <set>
 
 #include "models/files/checkpoint.h"
 #include "models/files/hf_config.h"
@@ -37,7 +38,7 @@ bool Holds(const TensorToWrite& stored, const TensorToWrite& tensor) {
 
 void AddKey(const LoadedModel& m, const FileKey& key, const ParamStore& params, Tensors* out) {
   const std::string came_as = m.file ? key.In(*m.file) : "";
-  if (key.copy && came_as.empty()) return;
+  if ((key.copy || key.instead) && came_as.empty()) return;
   const FormSizes sizes = SizesOf(m.config);
   std::span<const float> values = params.values(key.canonical[0]);
   if (key.canonical.size() > 1) {
@@ -62,8 +63,14 @@ void AddKey(const LoadedModel& m, const FileKey& key, const ParamStore& params, 
 Tensors Collect(const LoadedModel& m, const ParamStore& params) {
   Tensors out;
   const std::string root = RootToWrite(m, params);
-  for (const FileKey& key : FileKeys(m.layout, root, m.config))
-    if (params.Has(key.canonical[0])) AddKey(m, key, params, &out);
+  const std::vector<FileKey> keys = FileKeys(m.layout, root, m.config);
+  // What the file has in parts it gets back in parts.
+  std::set<std::string> in_parts;
+  for (const FileKey& key : keys)
+    if (key.instead && m.file && !key.In(*m.file).empty()) in_parts.insert(key.canonical[0]);
+  for (const FileKey& key : keys)
+    if (params.Has(key.canonical[0]) && (key.instead || !in_parts.contains(key.canonical[0])))
+      AddKey(m, key, params, &out);
   if (m.file && root == m.root)
     for (const std::string& name : m.ledger.unexpected)
       if (auto raw = m.file->Raw(name)) out.list.push_back(*std::move(raw));
@@ -72,20 +79,52 @@ Tensors Collect(const LoadedModel& m, const ParamStore& params) {
 
 }  // namespace
 
-void ToLayout(LoadedModel& model, Layout layout) {
-  if (model.layout == layout) return;
-  auto refuse = [&](const std::string& what, const char* where) {
-    Fail("{}: {}, which {} cannot express", model.source, what, where);
+namespace {
+
+// Calls refuse(what, where) for a part of the model that the layout has no place for.
+template <class Refuse>
+void CheckParts(const VitConfig& c, Layout layout, bool head, const Refuse& refuse) {
+  if (layout == Layout::kTimm) {
+    if (head && c.pool == "token_mean") refuse("pools by 'token_mean'", "timm");
+    if (c.tokens == 2 && c.pool == "token") refuse("a distillation token without its head", "timm");
+    if (c.positions == "no_registers") refuse("registers without positions", "timm");
+    return;
+  }
+  const char* where = layout == Layout::kJax ? "the .npz layout"
+                      : c.layer_scale        ? "transformers' Dinov2"
+                                             : "transformers' ViT";
+  const bool dino = layout == Layout::kHuggingFace && c.layer_scale;
+  if (head && (dino ? c.pool != "token_mean" : c.pool != "token" && c.pool != "distilled"))
+    refuse(fmt::format("pools by '{}'", c.pool), where);
+  if (c.tokens == 0) refuse("no class token", where);
+  if (c.tokens == 2 && (dino || layout == Layout::kJax)) refuse("a distillation token", where);
+  if (c.registers > 0 && !(dino && c.positions == "no_registers")) refuse("register tokens", where);
+  if (c.positions == "patches") refuse("no position for the class token", where);
+  if (c.pre_norm) refuse("a norm before the blocks", where);
+  if (c.qk_norm) refuse("norms of queries and keys", where);
+  if (!c.patch_bias) refuse("a patch embedding without bias", where);
+  if (c.gelu == "swiglu") refuse("a gated MLP", where);
+  if (layout == Layout::kJax && (c.layer_scale || !c.qkv_bias))
+    refuse(c.layer_scale ? "LayerScale" : "projections without bias", where);
+  if (dino && c.mlp_width % c.width != 0)
+    refuse(fmt::format("an MLP of {} columns", c.mlp_width), where);
+}
+
+}  // namespace
+
+void CheckExpressible(const LoadedModel& model, Layout layout) {
+  const auto refuse = [&](const std::string& what, const char* where) {
+    const bool timm = layout != Layout::kTimm && !model.is_bert();
+    Fail("{}: {}, which {} cannot express{}", model.source, what, where,
+         timm ? "; hint: --format timm" : "");
   };
   if (model.is_bert() && layout != Layout::kHuggingFace) refuse("a BERT", "this layout");
-  if (!model.is_bert()) {
-    const VitConfig& c = model.vit();
-    if (layout != Layout::kTimm && c.pool != "token" && c.pool != "distilled")
-      refuse(fmt::format("pools by '{}'", c.pool), "this layout");
-    if (layout == Layout::kTimm && c.tokens == 2 && c.pool == "token")
-      refuse("a distillation token without its head", "timm");
-    if (layout == Layout::kJax && c.tokens == 2) refuse("a distillation token", "the .npz layout");
-  }
+  if (!model.is_bert()) CheckParts(model.vit(), layout, model.params.Has("head.weight"), refuse);
+}
+
+void ToLayout(LoadedModel& model, Layout layout) {
+  if (model.layout == layout) return;
+  CheckExpressible(model, layout);
   model.layout = layout;
   model.root = layout == Layout::kHuggingFace ? std::string(HfRootFor(model)) : "";
   model.hf_config.clear();

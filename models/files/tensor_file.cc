@@ -2,12 +2,12 @@
 
 #include <filesystem>
 
+#include "runtime/io/foreign_file.h"
+#include "runtime/io/mapped_file.h"
 #include "runtime/io/npz.h"
 
 namespace graft {
 namespace {
-
-namespace fs = std::filesystem;
 
 class SafetensorsSource : public TensorFile {
  public:
@@ -83,35 +83,14 @@ class NpzSource : public TensorFile {
   StringMap metadata_;
 };
 
-// Reading a pickle can run code of its author, so it is never read.
-[[noreturn]] void RefusePickle(const std::string& file, const std::string& folder) {
-  Fail(
-      "{}: a PyTorch pickle, which is not read because it can run code; hint: convert it where you "
-      "trust it: python -c \"import torch, safetensors.torch as s; "
-      "s.save_file({{k: v.contiguous() for k, v in torch.load('{}', weights_only=True).items()}}, "
-      "'{}', metadata={{'format': 'pt'}})\"",
-      file, file, (fs::path(folder) / "model.safetensors").string());
-}
-
-void CheckNoPickle(const std::string& path) {
-  std::error_code ignored;
-  if (fs::is_directory(path, ignored)) {
-    auto has = [&](const char* name) { return fs::exists(fs::path(path) / name, ignored); };
-    if (has("model.safetensors") || has("model.safetensors.index.json")) return;
-    for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json"})
-      if (has(name)) RefusePickle((fs::path(path) / "pytorch_model.bin").string(), path);
-    return;
-  }
-  for (const char* end : {".bin", ".pt", ".pth", ".ckpt", ".pkl"})
-    if (path.ends_with(end) && fs::exists(path, ignored))
-      RefusePickle(path, fs::path(path).parent_path().string());
-}
-
 }  // namespace
 
 std::shared_ptr<const TensorFile> OpenTensorFile(const std::string& path) {
-  CheckNoPickle(path);
-  if (path.ends_with(".npz")) return std::make_shared<NpzSource>(path);
+  RefuseForeignPrefix(path);
+  std::error_code ignored;
+  const bool arrays = std::filesystem::is_regular_file(path, ignored) &&
+                      IsZipOfArrays(MappedFile::Open(path)->bytes());
+  if (arrays || path.ends_with(".npz")) return std::make_shared<NpzSource>(path);
   return std::make_shared<SafetensorsSource>(path);
 }
 

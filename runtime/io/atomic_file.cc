@@ -152,7 +152,7 @@ void WriteFileAtomically(const FilePlace& place, std::string_view text) {
 }
 
 std::string ReadFile(const std::string& path, uint64_t max_bytes) {
-  // Not blocking: a named pipe is refused below instead of waited for.
+  // It must not block: a named pipe is refused below instead of waited for.
   const Descriptor file(
       Retry([&] { return open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); }));
   if (file.get() < 0) Fail("{}: cannot open: {}", path, std::strerror(errno));

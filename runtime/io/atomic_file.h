@@ -1,6 +1,6 @@
 // Files that are either the old one or the whole new one, after any crash, kill or full disk: write
-// a temporary next to the target, fsync, rename, fsync the directory. Also whole-file reads and
-// fresh directories. Errors name the path, the step and the system's reason.
+// a temporary next to the target, fsync, rename, fsync the directory. Reads of whole files
+// and fresh directories are here, too. Errors name the path, the step and the system's reason.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -21,7 +21,7 @@ class AtomicFile {
   explicit AtomicFile(FilePlace place);
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
-  ~AtomicFile();  // without Commit: removes the temporary, the old file stays
+  ~AtomicFile();  // without Commit it removes the temporary, and the old file stays
 
   void Write(std::span<const std::byte> bytes);
   void Write(std::string_view text) { Write(std::as_bytes(std::span(text))); }
@@ -45,10 +45,11 @@ class AtomicFile {
 void WriteFileAtomically(const FilePlace& place, std::span<const std::byte> bytes);
 void WriteFileAtomically(const FilePlace& place, std::string_view text);
 
-// The contents of a regular file of at most `max_bytes`; Error for a larger one, before reading it.
+// Returns the contents of a regular file. One of more than `max_bytes` is an Error before it is
+// read.
 std::string ReadFile(const std::string& path, uint64_t max_bytes);
 
-// Makes the directory and those above it. Error if it exists and holds anything.
+// Makes the directory and those above it. Throws Error if it exists and holds anything.
 void CreateFreshDirectory(const std::string& path);
 
 // CreateFreshDirectory for files that are of use together only: unless Keep() is called, whatever
@@ -66,8 +67,8 @@ class FreshDirectory {
   bool existed_ = false, kept_ = false;
 };
 
-// Error if writing `out` would destroy `read`: the same file or directory by any name, or a file of
-// that directory.
+// Throws Error if writing `out` would destroy `read`: the same file or directory by any name, or a
+// file of that directory.
 void RefuseOverwriting(const std::string& out, const std::string& read);
 
 }  // namespace graft

@@ -103,8 +103,8 @@ void ToFloat(FileDType dtype, std::span<const std::byte> in, std::span<float> ou
 }
 
 int64_t TensorBytes(FileDType dtype, std::span<const int64_t> shape) {
-  // The product in the order of the dimensions, as in the official reader: [2^40, 2^40, 0] is
-  // refused by both.
+  // The product is taken in the order of the dimensions, as in the official reader: [2^40, 2^40, 0]
+  // is refused by both.
   uint64_t bits = 1;
   for (const int64_t extent : shape)
     if (extent < 0 || __builtin_mul_overflow(bits, static_cast<uint64_t>(extent), &bits)) return -1;

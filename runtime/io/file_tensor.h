@@ -13,7 +13,7 @@
 
 namespace graft {
 
-// Element types of files, far more than a graph has.
+// Element types of files, which are far more than a graph has.
 enum class FileDType : uint8_t {
   kBool,
   kU8,
@@ -47,7 +47,7 @@ bool IsFloatingPoint(FileDType dtype);  // of 16, 32 or 64 bits
 // in.size() == out.size() * BitSize / 8; `in` need not be aligned.
 void ToFloat(FileDType dtype, std::span<const std::byte> in, std::span<float> out);
 
-// Bytes of a tensor, or -1 if they are no whole number or too many.
+// The bytes of a tensor, or -1 if they are no whole number or too many.
 int64_t TensorBytes(FileDType dtype, std::span<const int64_t> shape);
 
 // What to write: bytes that live elsewhere, so that saving needs no second copy.

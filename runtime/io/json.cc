@@ -4,6 +4,8 @@
 
 #include "runtime/error.h"
 #include "runtime/io/atomic_file.h"
+#include "runtime/io/foreign_file.h"
+#include "runtime/utf8.h"
 
 namespace graft {
 namespace {
@@ -13,6 +15,15 @@ std::string Reason(const nlohmann::json::exception& e) {
   const std::string_view text = e.what();
   const size_t end = text.find("] ");
   return std::string(end == std::string_view::npos ? text : text.substr(end + 2));
+}
+
+// Of a text that is one line itself, whose own number nobody wants to know: it may be a line of a
+// file.
+std::string ReasonInLine(std::string reason) {
+  constexpr std::string_view kLine = " at line 1, column ";
+  if (const size_t at = reason.find(kLine); at != reason.npos)
+    reason.replace(at, kLine.size(), " at column ");
+  return reason;
 }
 
 const Json* Member(const Json& object, std::string_view key, const std::string& where) {
@@ -84,12 +95,15 @@ Json ParseJson(std::string_view text, const std::string& where, const JsonLimits
   try {
     return Json::parse(text, check);
   } catch (const Json::exception& e) {
-    Fail("{}: {}", where, Reason(e));
+    const bool line = text.find('\n') == text.npos;
+    Fail("{}: {}", where, line ? ReasonInLine(Reason(e)) : Reason(e));
   }
 }
 
 Json ReadJson(const std::string& path, const JsonLimits& limits) {
-  return ParseJson(ReadFile(path, limits.bytes), path, limits);
+  const std::string text = ReadFile(path, limits.bytes);
+  RefuseForeignText(path, text);
+  return ParseJson(text, path, limits);
 }
 
 int64_t GetInt(const Json& object, std::string_view key, int64_t min, int64_t max,
@@ -170,7 +184,7 @@ std::string DumpJson(const Json& value, int indent) {
 }
 
 std::string ShowJson(const Json& value) {
-  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return EscapeJsonControls(value.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
 }  // namespace graft

@@ -1,5 +1,6 @@
-// JSON files of others. nlohmann's parser with the limits that a hostile file needs (size, depth,
-// duplicate keys, nothing after the value) and getters whose errors name file, key and range.
+// JSON files of others, read by nlohmann's parser with the limits that a hostile file needs (size,
+// depth, duplicate keys, nothing after the value) and by getters whose errors name file, key and
+// range.
 #pragma once
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -44,10 +45,10 @@ std::optional<bool> FindBool(const Json& object, std::string_view key, const std
 std::optional<std::string> FindString(const Json& object, std::string_view key,
                                       const std::string& where);
 
-// The text of a value, UTF-8 checked; Error for a string that is not UTF-8.
+// Returns the text of a value. Throws Error for a string that is not UTF-8.
 std::string DumpJson(const Json& value, int indent = -1);
 // The same for output that is shown and not read back as a path or a name: what is not UTF-8 in a
-// string, as file names may be, becomes U+FFFD.
+// string, as file names may be, becomes U+FFFD; controls are escaped (EscapeJsonControls).
 std::string ShowJson(const Json& value);
 
 }  // namespace graft

@@ -13,7 +13,7 @@
 namespace graft {
 
 std::shared_ptr<const MappedFile> MappedFile::Open(const std::string& path) {
-  // Not blocking: a named pipe is refused below instead of waited for.
+  // It must not block: a named pipe is refused below instead of waited for.
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) Fail("{}: cannot open: {}", path, std::strerror(errno));
   struct Closer {

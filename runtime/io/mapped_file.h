@@ -1,6 +1,6 @@
-// A whole file mapped read-only and private. Thread safe once open. A file that someone else cuts
-// short while it is mapped ends the program at the next access (SIGBUS); our own writers replace
-// files and never change them in place.
+// A whole file mapped read-only and private. It is thread-safe once open. A file that someone else
+// cuts short while it is mapped ends the program at the next access (SIGBUS); our own writers
+// replace files and never change them in place.
 #pragma once
 #include <cstddef>
 #include <memory>
@@ -11,7 +11,7 @@ namespace graft {
 
 class MappedFile {
  public:
-  // Error for anything but a readable regular file.
+  // Throws Error for anything but a readable regular file.
   static std::shared_ptr<const MappedFile> Open(const std::string& path);
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;

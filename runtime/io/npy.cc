@@ -1,6 +1,7 @@
 #include "runtime/io/npy.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 
 #include "runtime/error.h"
@@ -196,6 +197,43 @@ NpyArray ToFloatArray(const NpyView& view) {
 NpyArray ReadNpy(const std::string& path) {
   const auto file = MappedFile::Open(path);
   return ToFloatArray(ParseNpy(file->bytes(), path));
+}
+
+NpyRows NpyRows::Open(const std::string& path) {
+  NpyRows rows;
+  rows.file_ = MappedFile::Open(path);
+  rows.view_ = ParseNpy(rows.file_->bytes(), path);
+  if (rows.shape().empty()) Fail("{}: expected rows, found a single number", path);
+  rows.row_size_ = 1;
+  for (size_t i = 1; i < rows.shape().size(); ++i) rows.row_size_ *= rows.shape()[i];
+  return rows;
+}
+
+void NpyRows::Read(int64_t row, float* out) const {
+  GRAFT_CHECK(row >= 0 && row < count(), "row {} of {}", row, count());
+  const int64_t element = BitSize(view_.dtype) / 8;
+  const std::span<float> values(out, static_cast<size_t>(row_size_));
+  if (!view_.fortran_order || shape().size() == 1)
+    return ToFloat(view_.dtype,
+                   view_.bytes.subspan(static_cast<size_t>(row * row_size_ * element),
+                                       static_cast<size_t>(row_size_ * element)),
+                   values);
+  // The first index runs fastest: the values of a row are far apart.
+  std::array<int64_t, kMaxRank> index{};
+  int64_t at = row;
+  for (float& value : values) {
+    ToFloat(view_.dtype,
+            view_.bytes.subspan(static_cast<size_t>(at * element), static_cast<size_t>(element)),
+            {&value, 1});
+    int64_t stride = view_.size();
+    for (size_t i = shape().size(); i-- > 1;) {  // counts up in C order
+      stride /= shape()[i];
+      at += stride;
+      if (++index[i] < shape()[i]) break;
+      at -= stride * shape()[i];
+      index[i] = 0;
+    }
+  }
 }
 
 std::string MakeNpyHeader(const TensorToWrite& array) {

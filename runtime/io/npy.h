@@ -9,6 +9,7 @@
 
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/file_tensor.h"
+#include "runtime/io/mapped_file.h"
 
 namespace graft {
 
@@ -21,9 +22,9 @@ struct NpyView {
   int64_t size() const { return static_cast<int64_t>(bytes.size() * 8) / BitSize(dtype); }
 };
 
-// Versions 1 to 3; the header is read as one dictionary of a string, a boolean and a tuple and
-// nothing else. Refused: Python objects, records, strings, complex and big-endian numbers, and any
-// difference between the size that the header says and the bytes that are there.
+// Reads versions 1 to 3. The header is read as one dictionary of a string, a boolean and a tuple
+// and nothing else. Python objects, records, strings, complex and big-endian numbers are refused,
+// and so is any difference between the size that the header says and the bytes that are there.
 NpyView ParseNpy(std::span<const std::byte> bytes, const std::string& where);
 
 struct NpyArray {
@@ -33,11 +34,29 @@ struct NpyArray {
 NpyArray ToFloatArray(const NpyView& view);
 NpyArray ReadNpy(const std::string& path);
 
-// Atomic. The array is named by the file and not by `array.name`.
+// An array whose rows, along the first axis, are read when they are asked for: a file of any size
+// takes no memory.
+class NpyRows {
+ public:
+  // As ReadNpy. Error for an array without an axis.
+  static NpyRows Open(const std::string& path);
+  const std::vector<int64_t>& shape() const { return view_.shape; }
+  int64_t count() const { return view_.shape[0]; }
+  int64_t row_size() const { return row_size_; }
+  // Writes row_size() values. Allocates nothing; threads may call it at once.
+  void Read(int64_t row, float* out) const;
+
+ private:
+  std::shared_ptr<const MappedFile> file_;
+  NpyView view_;
+  int64_t row_size_ = 0;
+};
+
+// The write is atomic. The array is named by the file and not by `array.name`.
 void WriteNpy(const std::string& path, const TensorToWrite& array);
 
 // Writes an .npz one array at a time, keeping only the directory in memory; equal arrays give equal
-// bytes. The file is there after Close(), and without it never was.
+// bytes. There is no file before Close().
 class NpzWriter {
  public:
   explicit NpzWriter(const FilePlace& place) : file_(place) {}

@@ -8,7 +8,7 @@ namespace graft {
 
 constexpr size_t kMaxNpyHeader = 1 << 16;
 
-// Version 1.0, as NumPy writes it.
+// Makes a header of version 1.0, as NumPy does.
 std::string MakeNpyHeader(const TensorToWrite& array);
 
 // `head` is the beginning of a file of `total` bytes, at least the header if that is at most

@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "runtime/error.h"
-#include "runtime/io/crc32.h"
+#include "runtime/io/foreign_file.h"
 #include "runtime/io/npy_header.h"
 
 namespace graft {
@@ -162,6 +162,17 @@ NpzFile::Array ReadEntry(const Bytes& b, const Directory& d, uint64_t* at,
   return a;
 }
 
+// Many small arrays may unpack to what one may not.
+void CheckSum(const std::vector<NpzFile::Array>& arrays, uint64_t file_size,
+              const std::string& path) {
+  uint64_t sum = 0;
+  for (const NpzFile::Array& a : arrays)
+    if (__builtin_add_overflow(sum, a.size, &sum)) sum = UINT64_MAX;
+  if (sum > NpzFile::kSmall && sum / NpzFile::kMaxRatio > file_size)
+    Fail("{}: a file of {} bytes would unpack to {}; more than {} times is refused", path,
+         file_size, sum, NpzFile::kMaxRatio);
+}
+
 // Overlapping members are how a small file holds far more than it has bytes.
 void CheckApart(std::vector<NpzFile::Array>& arrays, const std::string& path) {
   std::ranges::sort(arrays, {}, &NpzFile::Array::offset);
@@ -226,6 +237,7 @@ NpzFile NpzFile::Parse(const std::string& path, std::span<const std::byte> bytes
   if (at != d.begin + d.size)
     Fail("{}: {} bytes of the ZIP directory belong to no member", path, d.begin + d.size - at);
   CheckApart(file.arrays_, path);
+  CheckSum(file.arrays_, bytes.size(), path);
   for (Array& a : file.arrays_) {
     const std::string where = path + ": " + a.name;
     size_t data = 0;
@@ -237,6 +249,7 @@ NpzFile NpzFile::Parse(const std::string& path, std::span<const std::byte> bytes
 
 NpzFile NpzFile::Open(const std::string& path) {
   const auto file = MappedFile::Open(path);
+  if (!IsZipOfArrays(file->bytes())) RefuseForeignFile(path, file->bytes());
   return Parse(path, file->bytes(), file);
 }
 
@@ -250,7 +263,9 @@ NpyArray NpzFile::Read(const Array& a) const {
   std::vector<std::byte> unpacked;
   std::span<const std::byte> bytes = bytes_.subspan(a.offset, a.packed);
   if (a.deflated) bytes = unpacked = Unpack(a, a.size);
-  if (Crc32(bytes) != a.crc) Fail("{}: the checksum is wrong; the file is damaged", where);
+  const auto* data = reinterpret_cast<const Bytef*>(bytes.data());
+  if (crc32_z(0, data, bytes.size()) != a.crc)
+    Fail("{}: the checksum is wrong; the file is damaged", where);
   return ToFloatArray(ParseNpy(bytes, where));
 }
 

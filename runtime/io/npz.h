@@ -4,7 +4,8 @@
 // and none overlaps another, local headers agree with the directory, no name occurs twice, nothing
 // is encrypted, every member is a .npy of numbers whose declared shape fills it exactly. Memory
 // grows with the directory only; reading an array takes what its shape says, and that is at most
-// kMaxRatio times its packed size (or kSmall), so a bomb is refused when the file is opened.
+// kMaxRatio times its packed size (or kSmall), and of all arrays as many times the size of the file
+// (or kSmall), so a bomb is refused when the file is opened.
 #pragma once
 #include <memory>
 
@@ -37,7 +38,8 @@ class NpzFile {
   const std::string& path() const { return path_; }
   const std::vector<Array>& arrays() const { return arrays_; }  // sorted by name
   const Array* Find(std::string_view name) const;
-  // In C order. Error for data that does not inflate to the declared size or has another checksum.
+  // Returns the array in C order. Throws Error for data that does not inflate to the declared size
+  // or has another checksum.
   NpyArray Read(const Array& array) const;
 
  private:

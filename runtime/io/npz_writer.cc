@@ -1,7 +1,8 @@
 // ZIP archives of stored members. Always with the 64-bit records, so that large files take no path
 // that small ones do not test; Python's zipfile and unzip read them.
+#include <zlib.h>
+
 #include "runtime/error.h"
-#include "runtime/io/crc32.h"
 #include "runtime/io/npy.h"
 #include "runtime/io/npy_header.h"
 
@@ -32,6 +33,12 @@ void PutCommon(Record* record, uint32_t crc, size_t name_size, size_t extra_size
   record->U16(name_size).U16(extra_size);
 }
 
+// The checksum of the bytes so far, which is `crc`, goes on over these. To zlib a null pointer
+// means to begin anew.
+uint32_t Crc(uLong crc, const void* bytes, size_t size) {
+  return static_cast<uint32_t>(size ? crc32_z(crc, static_cast<const Bytef*>(bytes), size) : crc);
+}
+
 }  // namespace
 
 void NpzWriter::Add(const TensorToWrite& array) {
@@ -42,7 +49,8 @@ void NpzWriter::Add(const TensorToWrite& array) {
     Fail("{}: two arrays are named '{}'", file_.path(), array.name);
   const std::string header = MakeNpyHeader(array);
   member.size = header.size() + array.bytes.size();
-  member.crc = Crc32(array.bytes, Crc32(std::as_bytes(std::span(header))));
+  member.crc = Crc(0, header.data(), header.size());
+  member.crc = Crc(member.crc, array.bytes.data(), array.bytes.size());
   Record local;
   local.U32(0x04034B50);
   PutCommon(&local, member.crc, member.name.size(), 20);

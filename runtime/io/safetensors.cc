@@ -6,6 +6,7 @@
 
 #include "runtime/error.h"
 #include "runtime/io/atomic_file.h"
+#include "runtime/io/foreign_file.h"
 #include "runtime/io/json.h"
 #include "runtime/io/safetensors_header.h"
 
@@ -55,7 +56,11 @@ std::string MakeHeader(const std::string& path, std::span<const TensorToWrite> t
 
 SafetensorsFile SafetensorsFile::Open(const std::string& path) {
   const auto file = MappedFile::Open(path);
-  return Parse(path, file->bytes(), file);
+  const std::span<const std::byte> bytes = file->bytes();
+  const bool header =
+      bytes.size() > 8 && ReadLength(bytes) <= bytes.size() - 8 && bytes[8] == std::byte{'{'};
+  if (!header) RefuseForeignFile(path, bytes);
+  return Parse(path, bytes, file);
 }
 
 SafetensorsFile SafetensorsFile::Parse(const std::string& path, std::span<const std::byte> bytes,

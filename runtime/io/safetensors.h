@@ -47,7 +47,8 @@ class SafetensorsFile {
   }
 
   // Puts a tensor into the store, as `as`: a view into the file if it is f32 and aligned,
-  // otherwise a converted copy. Error for a rank above 4 and for a dtype that does not convert.
+  // otherwise a converted copy. Throws Error for a rank above 4 and for a dtype that does not
+  // convert.
   void Load(const FileTensor& tensor, std::string as, ParamStore* store) const;
   ParamStore LoadAll() const;  // under their own names
 
@@ -74,7 +75,6 @@ class SafetensorsModel {
   const StringMap& metadata() const { return files_.front().metadata(); }
   const FileTensor* Find(std::string_view name) const;
   void Load(std::string_view name, std::string as, ParamStore* store) const;
-  ParamStore LoadAll() const;
 
  private:
   explicit SafetensorsModel(std::vector<SafetensorsFile> files);
@@ -83,15 +83,16 @@ class SafetensorsModel {
   std::map<std::string, std::pair<size_t, size_t>, std::less<>> index_;  // file, tensor in it
 };
 
-// Tensors in the given order, header padded to 8 bytes: equal arguments give equal bytes. Atomic,
-// see atomic_file.h: after any failure the old file is still there.
+// Writes the tensors in the given order with the header padded to 8 bytes, so that equal arguments
+// give equal bytes. The write is atomic (atomic_file.h): after any failure the old file is still
+// there.
 void WriteSafetensors(const FilePlace& place, std::span<const TensorToWrite> tensors,
                       const StringMap& metadata);
-// The same with the header of an earlier file, which must tell of these tensors in this order: the
-// bytes of that file again, whoever wrote it. Error if it does not.
+// The same with the header of an earlier file, which gives the bytes of that file again, whoever
+// wrote it. Throws Error if the header does not tell of these tensors in this order.
 void WriteSafetensorsAs(const FilePlace& place, std::span<const TensorToWrite> tensors,
                         std::string_view header);
-// The whole store, sorted by name.
+// Writes the whole store, sorted by name.
 void WriteSafetensors(const FilePlace& place, const ParamStore& store, const StringMap& metadata);
 
 }  // namespace graft

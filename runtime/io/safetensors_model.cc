@@ -2,6 +2,7 @@
 #include <filesystem>
 
 #include "runtime/error.h"
+#include "runtime/io/foreign_file.h"
 #include "runtime/io/json.h"
 #include "runtime/io/safetensors.h"
 
@@ -68,7 +69,7 @@ SafetensorsModel SafetensorsModel::Open(const std::string& path) {
     file = (fs::path(path) / "model.safetensors").string();
     if (!fs::exists(file, ignored)) file += ".index.json";
     if (!fs::exists(file, ignored))
-      Fail("{}: expected model.safetensors or model.safetensors.index.json in it", path);
+      RefuseDirectory(path, {"model.safetensors", "model.safetensors.index.json"});
   }
   if (file.ends_with(".index.json")) return SafetensorsModel(OpenShards(file));
   std::vector<SafetensorsFile> files;
@@ -93,13 +94,6 @@ void SafetensorsModel::Load(std::string_view name, std::string as, ParamStore* s
     Fail("{}: no tensor is named '{}'{}", files_.front().path(), name, DidYouMean(name, names()));
   const SafetensorsFile& file = files_[it->second.first];
   file.Load(file.tensors()[it->second.second], std::move(as), store);
-}
-
-ParamStore SafetensorsModel::LoadAll() const {
-  ParamStore store;
-  for (const SafetensorsFile& file : files_)
-    for (const FileTensor& tensor : file.tensors()) file.Load(tensor, tensor.name, &store);
-  return store;
 }
 
 }  // namespace graft

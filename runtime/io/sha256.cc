@@ -1,10 +1,10 @@
 #include "runtime/io/sha256.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
-#include <cstring>
 
-#include "runtime/error.h"
 #include "runtime/io/mapped_file.h"
 
 #if defined(__x86_64__)

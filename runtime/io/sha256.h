@@ -10,7 +10,7 @@ namespace graft {
 
 class Sha256 {
  public:
-  enum class Code { kFastest, kPlain };  // plain C++ only: for tests
+  enum class Code { kFastest, kPlain };  // kPlain uses no instructions of its own, for tests
   explicit Sha256(Code code = Code::kFastest) : code_(code) {}
   void Update(std::span<const std::byte> bytes);
   std::string Hex();  // 64 lower-case digits; ends the computation

@@ -16,13 +16,14 @@ import sys
 import torch
 import torch.nn.functional as F
 
+import agreement
 import replay_bert
 import replay_vit
 import torch_vit
 import trace
 
 
-def parse():
+def parse(words=None):
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -38,24 +39,12 @@ def parse():
     p.add_argument("--split", help="the training list, where config.json does not name it")
     p.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     p.add_argument("--threads", type=int, default=1)
-    p.add_argument("--loss-tolerance", type=float, default=1e-3, help="relative, of every step")
-    p.add_argument(
-        "--tensor-tolerance",
-        type=float,
-        default=1e-2,
-        help="||difference|| / ||tensor||, of every tensor",
-    )
-    p.add_argument(
-        "--update-tolerance",
-        type=float,
-        default=5e-2,
-        help="||difference|| / ||what training moved||, of all together",
-    )
+    p.add_argument("--strict", type=float, default=1, help="times what is allowed")
     p.add_argument("--rows", type=int, default=8, help="tensors to print, worst first")
     p.add_argument("--label", help="name of this run in the table of --table")
     p.add_argument("--table", type=pathlib.Path, help="append one markdown row here")
     p.add_argument("--json", type=pathlib.Path, help="write the figures here")
-    return p.parse_args()
+    return p.parse_args(words)
 
 
 def make_optimizer(parameters, config):
@@ -86,7 +75,7 @@ def replay(args, config, model, trained, steps):
         if max(rows) >= len(model.labels):
             raise SystemExit(f"batches.npz: row {max(rows)} of a list of {len(model.labels)}")
         here = {k: v.to(dtype) for k, v in masks.step(step).items()}
-        check_masks(config, here)
+        check_masks(config, here, model.depth)
         labels = torch.tensor([model.labels[row] for row in rows])
         loss = F.cross_entropy(model.logits(rows, here), labels, label_smoothing=smoothing)
         optimizer.param_groups[0]["lr"] = steps[step][1]
@@ -99,12 +88,14 @@ def replay(args, config, model, trained, steps):
     return losses, {k: v.detach() for k, v in model.params.items()}
 
 
-def check_masks(config, masks):
-    """A run that should have drawn masks and did not would replay as well without them."""
-    random = trace.dropout(config["method"]) > 0, float(config.get("drop_path", 0)) > 0
+def check_masks(config, masks, depth):
+    dropout, drop_path = trace.dropout(config["method"]), float(config.get("drop_path", 0))
     there = tuple(any(s in site for site in masks) for s in (".dropout", ".drop_path"))
-    if random != there:
-        raise SystemExit(f"masks.npz: (dropout, drop path) expected {random}, found {there}")
+    if (dropout > 0, drop_path > 0) != there:
+        raise SystemExit(f"FAIL masks.npz: {dropout=}, {drop_path=}, but found {there}")
+    wrong = agreement.check_masks(masks, dropout, drop_path, depth)
+    if wrong:
+        raise SystemExit(f"FAIL masks.npz: {wrong}")
 
 
 def check_schedule(steps, config):
@@ -118,66 +109,58 @@ def check_schedule(steps, config):
     return worst
 
 
-def compare_tensors(init, ours, final):
-    """Rows (relative difference, name), worst first, and difference / movement over all tensors."""
-    rows, difference, movement = [], 0.0, 0.0
-    for name, theirs in final.items():
-        mine, theirs = ours[name].double().flatten(), theirs.double().flatten()
-        apart = (mine - theirs).norm()
-        if not torch_vit.is_inert(name):
-            rows.append(((apart / mine.norm().clamp_min(1e-30)).item(), name))
-            difference += apart.item() ** 2
-            movement += (mine - init[name].double().flatten()).norm().item() ** 2
-    # NaN is worse than any number.
-    rows.sort(key=lambda r: (r[0] == r[0], -r[0]))
-    return rows, (difference / max(movement, 1e-60)) ** 0.5
-
-
-def report(args, config, steps, losses, rows, update, schedule):
+def report(args, config, steps, losses, updates, schedule):
     apart = [abs(a - b) / max(abs(b), 1e-2) for (a, _), b in zip(steps, losses)]
     worst = max(range(len(apart)), key=lambda i: (apart[i] != apart[i], apart[i]))
-    print(f"method {config.get('method')}: {len(steps)} steps, {len(rows)} tensors compared")
+    print(f"method {config.get('method')}: {len(steps)} steps, {len(updates.rows)} tensors")
     print(f"{'step':>5} {'graft loss':>12} {'torch loss':>12} {'relative':>9}")
     for i in sorted({0, 1, len(steps) // 2, worst, len(steps) - 1} & set(range(len(steps)))):
         print(
             f"{i:5} {steps[i][0]:12.6f} {losses[i]:12.6f} {apart[i]:9.1e}"
             f"{'  worst' if i == worst else ''}"
         )
-    for relative, name in rows[: args.rows]:
-        print(f"  {relative:9.1e}  {name}")
+    print("update of each tensor, and over what is allowed:")
+    for share, relative, name in updates.rows[: args.rows]:
+        print(f"  {relative:9.1e} {share:9.1e}  {name}")
+    decay = float(config.get("weight_decay", 0))
+    # name, figure, what is allowed
     checks = [
-        ("losses", apart[worst], args.loss_tolerance),
-        ("final tensors", rows[0][0], args.tensor_tolerance),
-        ("update", update, args.update_tolerance),
-        ("learning rate", schedule, 1e-5),
+        ("losses", apart[worst], agreement.LOSS),
+        ("each update over what is allowed", updates.rows[0][0], 1),
+        ("all updates", updates.together, updates.allowed),
+        ("weight decay", abs(updates.decay(sum(rate for _, rate in steps))),
+         max(agreement.DECAY * decay, agreement.LEAST_DECAY)),
+        ("learning rate", schedule, agreement.RATE),
     ]
     good = True
-    for name, value, tolerance in checks:
-        fine = value <= tolerance
+    for name, value, allowed in checks:
+        allowed *= args.strict
+        fine = value <= allowed
         good = good and fine
-        print(f"{'ok  ' if fine else 'FAIL'} {name}: {value:.1e} (tolerance {tolerance:.0e})")
-    figures = {
-        "label": args.label or str(config.get("method")),
-        "steps": len(steps),
-        "first_loss": losses[0],
-        "last_loss": losses[-1],
-        "good": good,
-        **{k.replace(" ", "_"): v for k, v, _ in checks},
-    }
-    if args.json:
-        args.json.write_text(json.dumps(figures) + "\n")
-    if args.table:
-        with args.table.open("a") as f:
-            f.write(
-                f"| {figures['label'].replace('|', '&#124;')} | {len(steps)} | {losses[0]:.4f} | "
-                f"{losses[-1]:.4f} | {apart[worst]:.1e} | {rows[0][0]:.1e} | {update:.1e} | "
-                f"{'yes' if good else 'NO'} |\n"
-            )
+        print(f"{'ok  ' if fine else 'FAIL'} {name}: {value:.1e} (allowed {allowed:.1e})")
+    write(args, config, steps, losses, updates, checks, good)
     return good
 
 
-def main():
-    args = parse()
+def write(args, config, steps, losses, updates, checks, good):
+    label = args.label or str(config.get("method"))
+    if args.json:
+        figures = {name.replace(" ", "_"): value for name, value, _ in checks}
+        told = {"label": label, "steps": len(steps), "good": good, **figures, "rows": updates.rows}
+        args.json.write_text(json.dumps(told) + "\n")
+    if args.table:
+        loss, each, together, decay, _ = (f"{value:.1e}" for _, value, _ in checks)
+        worst = updates.rows[0][1]
+        with args.table.open("a") as f:
+            f.write(
+                f"| {label.replace('|', '&#124;')} | {len(steps)} | {losses[0]:.4f} | "
+                f"{losses[-1]:.4f} | {loss} | {worst:.1e} | {together} | {updates.allowed:.1e} | "
+                f"{decay} | {'yes' if good else 'NO'} |\n"
+            )
+
+
+def main(words=None):
+    args = parse(words)
     torch.set_num_threads(args.threads)
     config = trace.settings(args.run / "config.json")
     init, metadata = trace.tensors(args.trace / "init.safetensors")
@@ -192,18 +175,17 @@ def main():
             f"FAIL trained tensors: missing {missing[:6]}, unexpected {extra[:6]} "
             f"({len(missing)}, {len(extra)} in all)"
         )
-        sys.exit(1)
+        return 1
     if trace.lora_scale(config["method"]) == 0 and any("lora_" in k for k in init):
         raise SystemExit("the trace has LoRA tensors, but config.json names no lora method")
     steps = trace.losses(args.trace)
     make_model = replay_bert.Bert if "embed.word.weight" in init else replay_vit.Vit
     model = make_model(args, config, init, metadata, set(final))
     losses, ours = replay(args, config, model, list(final), steps)
-    rows, update = compare_tensors(init, ours, final)
-    sys.exit(
-        0 if report(args, config, steps, losses, rows, update, check_schedule(steps, config)) else 1
-    )
+    updates = agreement.Updates(init, ours, final, len(steps))
+    good = report(args, config, steps, losses, updates, check_schedule(steps, config))
+    return 0 if good else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -64,6 +64,7 @@ class Bert:
         fields = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
         self.texts, self.labels = [f[:-1] for f in fields], [int(f[-1]) for f in fields]
         self.model = self.make_model(config, init).to(self.dtype)
+        self.depth = self.model.config.num_hidden_layers
         self.params = {canonical(k): p for k, p in self.model.named_parameters()}
         if self.params.keys() != init.keys():
             differ = sorted(self.params.keys() ^ init.keys())

@@ -1,5 +1,6 @@
 """The ViT that replay.py trains: torch_vit.py on pictures that PIL has decoded and resized."""
 
+import json
 import pathlib
 
 import torch
@@ -8,11 +9,19 @@ import torch_vit
 import trace
 
 
+def facts(model):
+    """Those that config.json of a Hugging Face directory has and tensors do not."""
+    told = pathlib.Path(str(model)) / "config.json"
+    return torch_vit.hugging_face_facts(json.loads(told.read_text())) if told.exists() else {}
+
+
 class Vit:
     """params: {canonical name: leaf}; labels: of the training list."""
 
     def __init__(self, args, config, init, metadata, trained):
-        self.config = torch_vit.infer_config(init, config, torch_vit.metadata_config(metadata))
+        sources = config, torch_vit.metadata_config(metadata), facts(config.get("model"))
+        self.config = torch_vit.infer_config(init, *sources)
+        self.depth = self.config.depth
         self.scale = trace.lora_scale(config["method"])
         self.dtype = getattr(torch, args.dtype)
         self.params = {

@@ -3,10 +3,14 @@
 #   replay     trains 50 steps with every method that PyTorch can replay, DeiT-Ti on CIFAR-10 and
 #              MiniLM on texts, replays each, prints a table. A trace that passed is removed; one
 #              that differs stays in OUT
+#   selftest   the replay itself: what a wrong wiring of any option leaves must not pass
+#              (selftest.py)
 #   files      adapters and models go both ways (check_files.py)
 #   logits     of MiniLM on all rows of sst2 and of the pairs of mrpc (bert_logits.py)
-#   tokenizer  ids, types, offsets and truncation (tokenizer_parity.py; needs tokenize_lines beside
-#              GRAFT_BINARY)
+#   tokenizer  ids, types, offsets and truncation (tokenizer_parity.py), directories of every kind
+#              of file (tokenizer_files_parity.py); needs tokenize_lines beside GRAFT_BINARY
+#   cases      checkpoints of kinds that people have: the library's logits or a refusal
+#              (check_cases.py; needs DIR/cases)
 # usage: GRAFT_DATA=DIR run_parity.sh PEERS_ENV GRAFT_BINARY [OUT]
 #   DIR holds weights/deit_tiny_patch16_224.safetensors, data/vtab-1k/cifar10 and data/text;
 #   PEERS_ENV holds bin/python, minilm/ and timm/. PARTS="replay files ..." chooses parts,
@@ -20,8 +24,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 threads=${THREADS:-1}
 mkdir -p "$out"
 
-# data, method, learning rate, more options. Masks go through the trace: with micro-batches that do
-# not divide the batch, so that a mask that is not a function of the sample shows.
+# data, method, learning rate, more options, which take the place of those of train_words. Masks go
+# through the trace: with micro-batches that do not divide the batch, so that a mask that is not a
+# function of the sample shows. Norms of gradients are on both sides of --clip.
 runs=(
     "cifar10 full 1e-4"
     "cifar10 linear 1e-2"
@@ -34,6 +39,8 @@ runs=(
     "cifar10 ln+linear 1e-3"
     "cifar10 lora(r=8,dropout=0.1) 1e-3 --micro-batch 6"
     "cifar10 full 1e-4 --drop-path 0.2 --micro-batch 6"
+    "cifar10 full 1e-3 --optimizer sgd --momentum 0.8 --clip 5 --schedule linear"
+    "cifar10 lora(r=8) 1e-3 --schedule constant --warmup 0 --clip 2 --weight-decay 0.1"
     "sst2 full 5e-5"
     "sst2 linear 5e-3"
     "sst2 ln 1e-3"
@@ -43,33 +50,42 @@ runs=(
     "sst2 lora(r=8)+bitfit 1e-3"
     "sst2 lora(r=4,rslora=true,targets=attn.*|mlp.*|pooler) 1e-3"
     "sst2 lora(r=8,dropout=0.1) 1e-3 --micro-batch 6"
+    "sst2 full 5e-5 --schedule constant --warmup 0.25 --clip 5 --label-smoothing 0"
+    "sst2 lora(r=8) 2e-2 --optimizer sgd --schedule cosine --clip 1 --weight-decay 1e-3"
     "mrpc lora(r=8,dropout=0.1,targets=attn.*|mlp.*) 1e-3 --micro-batch 3 --max-length 64"
 )
 table="$out/table.md"
 
-# train_words DATA: what follows from it, into the array `words`. 400 rows in batches of 16 are 25
-# steps an epoch.
+# train_words DATA OPTIONS...: what follows from the data, but for what OPTIONS give themselves,
+# and OPTIONS, into the array `words`. 400 rows in batches of 16 are 25 steps an epoch.
 train_words() {
-    if [[ $1 == cifar10 ]]; then
-        words=(--model "$data/weights/deit_tiny_patch16_224.safetensors"
-            --data "$data/data/vtab-1k/$1" --train-split train800val200 --schedule cosine)
+    local dataset=$1 i told
+    shift
+    if [[ $dataset == cifar10 ]]; then
+        told=(--model "$data/weights/deit_tiny_patch16_224.safetensors"
+            --data "$data/data/vtab-1k/$dataset" --train-split train800val200 --val-split none
+            --schedule cosine)
     else
-        words=(--model "$env/minilm" --data "$data/data/text/$1" --train-split train
+        told=(--model "$env/minilm" --data "$data/data/text/$dataset" --train-split train
             --val-split none --schedule linear)
     fi
-    words+=(--limit 400 --epochs 2 --batch-size 16 --weight-decay 1e-2 --warmup 0.1
-        --label-smoothing 0.1 --optimizer adamw --seed 1 --dtype f32 --threads "$threads" --quiet)
+    told+=(--limit 400 --epochs 2 --batch-size 16 --weight-decay 1e-2 --warmup 0.1
+        --label-smoothing 0.1 --optimizer adamw --seed 1 --dtype f32 --threads "$threads")
+    words=(--quiet "$@")
+    for ((i = 0; i < ${#told[@]}; i += 2)); do
+        [[ " $* " == *" ${told[i]} "* ]] || words+=("${told[@]:i:2}")
+    done
 }
 
 replay_one() { # LABEL WORK DATA METHOD LR OPTIONS...: a row of the table; 1 if it differs
     local label=$1 work=$2 dataset=$3 method=$4 lr=$5
     shift 5
-    train_words "$dataset"
-    if ! "$graft" train "${words[@]}" --method "$method" --lr "$lr" "$@" --out "$work/run" \
+    train_words "$dataset" "$@"
+    if ! "$graft" train "${words[@]}" --method "$method" --lr "$lr" --out "$work/run" \
         --trace "$work/trace" > "$work/train.log" 2>&1; then
         echo "== $label: graft train failed" >&2
         tail -n 20 "$work/train.log" >&2
-        echo "| ${label//|/&#124;} | | | | | | | NO: not trained |" >> "$table"
+        echo "| ${label//|/&#124;} | | | | | | | | | NO: not trained |" >> "$table"
         return 1
     fi
     if "$env/bin/python" "$here/replay.py" --trace "$work/trace" --run "$work/run" \
@@ -81,7 +97,7 @@ replay_one() { # LABEL WORK DATA METHOD LR OPTIONS...: a row of the table; 1 if 
     echo "== $label: the replay differs" >&2
     cat "$work/replay.log" >&2
     [[ -e $work/replay.json ]] ||
-        echo "| ${label//|/&#124;} | | | | | | | NO: not replayed |" >> "$table"
+        echo "| ${label//|/&#124;} | | | | | | | | | NO: not replayed |" >> "$table"
     return 1
 }
 
@@ -89,8 +105,8 @@ replay() {
     local index=0 tried=0 failed=0 line dataset method lr more
     {
         echo "| run | steps | first loss | last loss | worst loss difference" \
-            "| worst tensor | all updates | equal |"
-        echo "|---|---|---|---|---|---|---|---|"
+            "| worst update of a tensor | all updates | allowed | weight decay off by | equal |"
+        echo "|---|---|---|---|---|---|---|---|---|---|"
     } > "$table"
     for line in "${runs[@]}"; do
         index=$((index + 1))
@@ -107,6 +123,9 @@ replay() {
     ((tried > 0 && failed == 0))
 }
 
+selftest() {
+    "$env/bin/python" "$here/selftest.py" --graft "$graft"
+}
 files() {
     local timm=()
     [[ -d $env/timm ]] && timm=(--timm "$env/timm")
@@ -118,15 +137,25 @@ logits() {
         --data "$data/data/text" --threads "$threads"
 }
 tokenizer() {
-    "$env/bin/python" "$here/tokenizer_parity.py" --helper "$(dirname "$graft")/tokenize_lines" \
-        --minilm "$env/minilm" --texts "$data/data/text"
+    local helper
+    helper=$(dirname "$graft")/tokenize_lines
+    "$env/bin/python" "$here/tokenizer_files_parity.py" --helper "$helper" --count 2000 &&
+        "$env/bin/python" "$here/tokenizer_parity.py" --helper "$helper" \
+            --minilm "$env/minilm" --texts "$data/data/text"
+}
+cases() {
+    local timm=()
+    [[ -d $env/timm ]] && timm=(--timm "$env/timm")
+    rm -rf "$out/cases"
+    "$env/bin/python" "$here/check_cases.py" "$out/cases" --graft "$graft" "${timm[@]}" \
+        --minilm "$env/minilm" --threads "$threads"
 }
 
 summary=()
 failed=0
-for part in ${PARTS:-replay files logits tokenizer}; do
+for part in ${PARTS:-replay selftest files logits tokenizer cases}; do
     case $part in
-        replay | files | logits | tokenizer) ;;
+        replay | selftest | files | logits | tokenizer | cases) ;;
         *) echo "run_parity.sh: unknown part '$part'" >&2; exit 2 ;;
     esac
     "$part" > "$out/$part.log" || { failed=1; summary+=("FAILED:"); }

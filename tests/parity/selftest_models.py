@@ -78,6 +78,8 @@ class Pictures:
             "train-split": "train800val200",
             "preprocess": PREPROCESS,
         }
+        self.options = ["--data", folder, "--train-split", "train800val200"]
+        self.options += ["--preprocess", PREPROCESS]
 
     def model(self):
         from transformers import ViTConfig, ViTForImageClassification
@@ -142,6 +144,8 @@ class Texts:
             "max_length": 12,
             "pool": "",
         }
+        self.options = ["--data", folder / "data", "--train-split", "train", "--max-length", 12]
+        self.options += ["--model", folder / "model"]
 
     def model(self):
         from transformers import BertForSequenceClassification

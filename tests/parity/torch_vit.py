@@ -99,17 +99,20 @@ def to_hugging_face(tensors):
     return rename(tensors, HUGGING_FACE)
 
 
+def hugging_face_facts(told):
+    return {
+        "heads": told["num_attention_heads"],
+        "eps": told["layer_norm_eps"],
+        "gelu": "erf" if told["hidden_act"] == "gelu" else "tanh",
+    }
+
+
 def load_model(path):
     """(parameters, VitConfig) of a timm-named safetensors file or of a Hugging Face folder."""
     if os.path.isdir(path):
         tensors, _ = load(os.path.join(path, "model.safetensors"))
         with open(os.path.join(path, "config.json")) as f:
-            told = json.load(f)
-        names = {
-            "heads": told["num_attention_heads"],
-            "eps": told["layer_norm_eps"],
-            "gelu": "erf" if told["hidden_act"] == "gelu" else "tanh",
-        }
+            names = hugging_face_facts(json.load(f))
         params = rename(tensors, [(b, a) for a, b in HUGGING_FACE])
         return params, infer_config(params, names)
     tensors, metadata = load(path)

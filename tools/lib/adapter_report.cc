@@ -2,8 +2,9 @@
 
 #include <algorithm>
 
+#include "adapters/hf/peft_reader.h"
 #include "adapters/open_model.h"
-#include "runtime/io/json.h"
+#include "tools/lib/output.h"
 #include "tools/lib/report.h"
 
 namespace graft {

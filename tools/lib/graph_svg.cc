@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <map>
-#include <numeric>
 
 #include "runtime/op.h"
-#include "tools/lib/layers.h"
+#include "tools/lib/ranks.h"
 
 namespace graft {
 namespace {
@@ -80,7 +79,7 @@ class Picture {
   const Graph& g_;
   const std::string& scope_;
   std::vector<Box> boxes_;
-  std::vector<LayerEdge> edges_;
+  std::vector<Arrow> edges_;
   std::map<ValueId, size_t> made_by_;
 };
 
@@ -156,14 +155,14 @@ text { font-family: sans-serif; font-size: 11px; text-anchor: middle; fill: #222
 )";
 
 std::string Picture::Draw() const {
-  std::vector<LayerBox> sizes;
+  std::vector<BoxSize> sizes;
   for (const Box& box : boxes_) {
     size_t letters = 0;
     for (const TextLine& line : box.lines) letters = std::max(letters, line.text.size());
     sizes.push_back({kLetter * static_cast<double>(letters) + 16,
                      kLine * static_cast<double>(box.lines.size()) + 5});
   }
-  const Layout2d layout = LayOut(sizes, edges_, {.gap = kGap, .margin = kMargin});
+  const Arrangement layout = Arrange(sizes, edges_, {.gap = kGap, .margin = kMargin});
   std::string svg = fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"0 "
       "0 {0:.0f} {1:.0f}\">\n{2}",

@@ -1,4 +1,4 @@
-// A picture of a graph, drawn without another program: boxes in layers from top to bottom, weights
+// A picture of a graph, drawn without another program: boxes in ranks from top to bottom, weights
 // written inside the operator that reads them, what trains in orange.
 #pragma once
 #include "runtime/graph.h"

@@ -23,8 +23,20 @@ void AddModelOptions(CLI::App& command, ModelChoice& choice, std::vector<std::st
   command
       .add_option("--max-length", choice.max_length,
                   "of texts: most tokens of one (default: the run's, else 128 or, if fewer, the "
-                  "model's positions)")
+                  "model's positions or its tokenizer's model_max_length)")
       ->check(CLI::Range(kLeastMaxLength, kMostMaxLength));
+}
+
+std::string PreprocessText(const AdapterFacts& facts) {
+  return fmt::format("preprocess: {} ({})", facts.preprocess, facts.preprocess_source);
+}
+
+void AddPreprocess(const AdapterFacts& facts, bool images, nlohmann::json* json) {
+  const auto text = [&](const std::string& s) {
+    return images ? nlohmann::json(s) : nlohmann::json();
+  };
+  (*json)["preprocess"] = text(facts.preprocess);
+  (*json)["preprocess_source"] = text(facts.preprocess_source);
 }
 
 ModelChoice With(ModelChoice choice, const CommonOptions& common) {

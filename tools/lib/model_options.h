@@ -9,6 +9,11 @@ namespace graft {
 void AddModelOptions(CLI::App& command, ModelChoice& choice,
                      std::vector<std::string>* adapters = nullptr);
 
+// "preprocess: TEXT (SOURCE)", of a model that reads images.
+std::string PreprocessText(const AdapterFacts& facts);
+// The members preprocess and preprocess_source, null where no image is read.
+void AddPreprocess(const AdapterFacts& facts, bool images, nlohmann::json* json);
+
 // The choice with the common options that matter for it.
 ModelChoice With(ModelChoice choice, const CommonOptions& common);
 

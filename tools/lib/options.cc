@@ -2,6 +2,10 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <latch>
+#include <system_error>
+#include <thread>
+#include <vector>
 
 #include "adapters/method_graph.h"
 #include "ops/isa.h"
@@ -19,11 +23,27 @@ std::string CheckFits64(const std::string& text) {
   return errno == ERANGE ? fmt::format("expected a whole number of 64 bits, found {}", text) : "";
 }
 
+// That so many can run at once: OpenMP, which starts them when they are needed, ends the program
+// where that fails.
+void CheckThreads(int threads) {
+  std::latch all(1);
+  std::vector<std::jthread> started;
+  struct Release {  // before they are joined
+    std::latch& latch;
+    ~Release() { latch.count_down(); }
+  } release{all};
+  try {
+    for (int i = 1; i < threads; ++i) started.emplace_back([&all] { all.wait(); });
+  } catch (const std::system_error& e) {
+    Fail("cannot start {} threads, the system gives {}: {}; hint: --threads {}, or higher limits",
+         threads, started.size() + 1, e.code().message(), started.size() + 1);
+  }
+}
+
 void CheckCommonOptions(const CommonOptions& o) {
   if (!o.isa.empty()) CheckIsa(o.isa);
   if (o.dtype != "f32" && o.dtype != "auto")
-    FailUsage("--dtype '{}': this version computes in f32 only{}", o.dtype,
-              DidYouMean(o.dtype, {"f32", "auto"}));
+    FailUsage("--dtype '{}': this version computes in f32 only; known: f32, auto", o.dtype);
   if (!o.memory_budget.empty()) ParseBytes(o.memory_budget);
   CheckPassNames(o.disabled_passes);
 }
@@ -50,6 +70,7 @@ void AddCommonOptions(CLI::App& command, CommonOptions& o) {
 
 void ApplyCommonOptions(const CommonOptions& o) {
   SetThreads(o.threads > 0 ? o.threads : DefaultThreads());
+  CheckThreads(Threads());
   if (!o.isa.empty()) LimitIsa(o.isa);
 }
 

@@ -4,8 +4,15 @@
 
 namespace graft {
 
-// A line for people: standard output, or standard error with --json; nothing with --quiet.
+// Both show nothing of a hostile file that a terminal would obey (EscapeControls).
+//
+// A line for people, or some: standard output, or standard error with --json; nothing with --quiet.
 void Say(const CommonOptions& options, const std::string& line);
+// One line on standard error, of a long message the two ends.
+void Complain(std::string_view message);
+
+// What a user should know of a model, a line each: "note: ...".
+void SayNotices(const CommonOptions& options, const std::vector<std::string>& notices);
 // The result: one JSON object on standard output with --json.
 void PrintJson(const CommonOptions& options, const nlohmann::json& json);
 

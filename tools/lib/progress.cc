@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "tools/lib/interrupts.h"
+#include "tools/lib/output.h"
 
 namespace graft {
 namespace {

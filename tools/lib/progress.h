@@ -1,6 +1,6 @@
 // Progress of a training run: a bar on a terminal, a line per epoch otherwise.
 #pragma once
-#include "tools/lib/output.h"
+#include "tools/lib/options.h"
 #include "train/trainer.h"
 
 namespace graft {

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "runtime/utf8.h"
+
 namespace graft {
 namespace {
 
@@ -26,6 +28,11 @@ std::string Grouped(int64_t number) {
 std::string Megabytes(size_t bytes) { return fmt::format("{} MiB", (bytes + (1 << 19)) >> 20); }
 
 std::string Percent(double share) { return fmt::format("{:.1f} %", 100 * share); }
+
+void TextTable::Add(std::vector<std::string> cells) {
+  for (std::string& cell : cells) cell = EscapeControls(cell);
+  rows_.push_back(std::move(cells));
+}
 
 std::string TextTable::Lines(const std::string& indent) const {
   std::vector<size_t> widths;

@@ -11,11 +11,12 @@ std::string Megabytes(size_t bytes);  // "134 MiB"
 std::string Percent(double share);    // "81.5 %"
 
 // Rows of cells in aligned columns; those named in `right` (by index) are right-aligned, the last
-// column is never padded. Width counts UTF-8 characters.
+// column is never padded. Width counts UTF-8 characters; a cell is one line, its controls are
+// escaped.
 class TextTable {
  public:
   explicit TextTable(std::vector<size_t> right = {}) : right_(std::move(right)) {}
-  void Add(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
+  void Add(std::vector<std::string> cells);
   std::string Lines(const std::string& indent) const;  // no newline at the end
 
  private:

@@ -1,0 +1,17 @@
+// How a camera was held: EXIF's orientation, and images turned by it.
+#pragma once
+#include <cstddef>
+#include <span>
+
+#include "data/image.h"
+
+namespace graft {
+
+// The orientation, 1 (as stored) to 8, that a JPEG (APP1) or PNG (eXIf) file states in its EXIF
+// block; 1 if it states none or the block is damaged.
+int ExifOrientation(std::span<const std::byte> file);
+
+// Turned and mirrored as PIL's ImageOps.exif_transpose does for image.orientation, which then is 1.
+Image Upright(const Image& image);
+
+}  // namespace graft

@@ -1,0 +1,25 @@
+// Whether the classes of a task are those of a trained head, and which is which.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace graft {
+
+struct ClassMatch {
+  std::vector<int64_t> number;      // of each class of the task, that of the head
+  std::vector<std::string> labels;  // in the head's order; of two names the one that says more
+  bool by_name = true;  // false: at least one class has no name on one side, so its number counts
+
+  bool SameOrder() const;
+};
+
+// Names are equal in any order and case. LABEL_3 and, if all of a list's numbers are below the
+// number of classes, 3 are no names but the number of a class: they fit any name. A head that names
+// nothing (`head` is empty) has the classes of `task` in their order. Nothing if the names
+// contradict each other.
+std::optional<ClassMatch> MatchClasses(const std::vector<std::string>& task,
+                                       const std::vector<std::string>& head);
+
+}  // namespace graft

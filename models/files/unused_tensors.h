@@ -1,0 +1,18 @@
+// Tensors of a checkpoint that the model does not read: harmless ones, and those without which it
+// would compute something else.
+#pragma once
+#include "models/files/checkpoint.h"
+
+namespace graft {
+
+// Why a tensor that no model of this kind needs may be left out, such as "a decoder's"; "" for one
+// whose meaning is not known to be harmless. `key` is without the root of the model's names.
+std::string HarmlessReason(const std::string& key, const LoadedModel& model);
+
+// What the name of an unused tensor stands for, as " (LayerScale)"; "" if nobody knows.
+std::string MeaningOf(const std::string& key);
+
+// Throws Error naming the first tensor in ledger.unexpected that is not harmless, and its meaning.
+void CheckUnused(const LoadedModel& model);
+
+}  // namespace graft

@@ -1,0 +1,58 @@
+// Position embeddings for images of another size: ResizePositions of vit.h.
+#include <algorithm>
+#include <cmath>
+
+#include "models/vit.h"
+
+namespace graft {
+namespace {
+
+// Keys' cubic with a = -0.5, as PIL and torch's antialiased bicubic use.
+double Cubic(double x) {
+  x = std::fabs(x);
+  if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
+  if (x < 2) return ((-0.5 * x + 2.5) * x - 4) * x + 2;
+  return 0;
+}
+
+// Row i: weights of the `from` source positions for target i; the kernel widens when shrinking.
+std::vector<double> ResampleMatrix(int64_t from, int64_t to) {
+  std::vector<double> m(static_cast<size_t>(from * to));
+  const double scale = static_cast<double>(from) / static_cast<double>(to),
+               width = std::max(1.0, scale);
+  for (int64_t i = 0; i < to; ++i) {
+    const double center = (static_cast<double>(i) + 0.5) * scale;
+    double sum = 0;
+    for (int64_t j = 0; j < from; ++j)
+      sum += m[static_cast<size_t>(i * from + j)] =
+          Cubic((static_cast<double>(j) + 0.5 - center) / width);
+    for (int64_t j = 0; j < from; ++j) m[static_cast<size_t>(i * from + j)] /= sum;
+  }
+  return m;
+}
+
+}  // namespace
+
+void ResizePositions(ParamStore& params, int64_t before, int64_t from, int64_t to) {
+  const Extents shape = params.shape("pos_embed");
+  const int64_t width = shape.cols();
+  GRAFT_CHECK(shape.rows() == before + from * from, "grid {}", from);
+  const std::vector<double> m = ResampleMatrix(from, to);
+  const std::span<const float> old = params.values("pos_embed");
+  std::vector<float> fresh(static_cast<size_t>((before + to * to) * width));
+  std::copy_n(old.begin(), before * width, fresh.begin());
+  for (int64_t y = 0; y < to; ++y)
+    for (int64_t x = 0; x < to; ++x)
+      for (int64_t sy = 0; sy < from; ++sy)
+        for (int64_t sx = 0; sx < from; ++sx) {
+          const double w =
+              m[static_cast<size_t>(y * from + sy)] * m[static_cast<size_t>(x * from + sx)];
+          if (w == 0) continue;
+          const float* source = &old[static_cast<size_t>((before + sy * from + sx) * width)];
+          float* target = &fresh[static_cast<size_t>((before + y * to + x) * width)];
+          for (int64_t d = 0; d < width; ++d) target[d] += static_cast<float>(w * source[d]);
+        }
+  params.Set("pos_embed", {before + to * to, width}, fresh);
+}
+
+}  // namespace graft

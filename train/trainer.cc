@@ -188,7 +188,7 @@ void Trainer::Compile() {
   for (const std::string& name : step_->optimizer_names()) state_names_.push_back(name);
   CheckLoadedState();
   if (validation_) evaluator_.emplace(inference, model_.params, compiled_->between, PassNames());
-  WriteFileAtomically(plan, DumpJson(PlanJson(*compiled_, hash, features_.has_value()), 1) + "\n");
+  dir_.Write("plan.json", DumpJson(PlanJson(*compiled_, hash, features_.has_value()), 1) + "\n");
 }
 
 // What the state lacks would go on from its initial value.

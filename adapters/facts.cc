@@ -8,6 +8,7 @@
 #include "adapters/base_hash.h"
 #include "adapters/fields.h"
 #include "data/preprocess.h"
+#include "models/text/tokenizer_file.h"
 #include "peft/method.h"
 #include "runtime/io/json.h"
 
@@ -110,7 +111,15 @@ void CheckInputOptions(const LoadedModel& model, const std::string& preprocess,
 int64_t MaxLength(const AdapterFacts& facts, const LoadedModel& model) {
   constexpr int64_t kUsual = 128;
   if (facts.max_length > 0) return facts.max_length;
-  return model.is_bert() ? std::min(kUsual, model.bert().positions) : kUsual;
+  if (!model.is_bert()) return kUsual;
+  const std::string& source = facts.tokenizer.empty() ? facts.model : facts.tokenizer;
+  const int64_t most = std::min(kUsual, model.bert().positions);
+  if (source.starts_with("init:")) return most;
+  const int64_t own = TokenizerMaxLength(source).value_or(most);
+  if (own < kLeastMaxLength)
+    Fail("{}: its 'model_max_length' is {}, expected at least {}; hint: --max-length", source, own,
+         kLeastMaxLength);
+  return std::min(own, most);
 }
 
 }  // namespace graft

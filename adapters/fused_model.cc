@@ -2,6 +2,7 @@
 
 #include <filesystem>
 
+#include "models/text/tokenizer_config.h"
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/json.h"
 
@@ -43,6 +44,25 @@ nlohmann::json HuggingFaceProcessor(const Preprocess& p) {
   return json;
 }
 
+// How a tokenizer.json is read depends on what is beside it, such as a model's config.json: if that
+// is another way there than in the folder that it came from, the copy says which.
+void KeepClass(const std::string& from, const std::string& directory) {
+  TokenizerConfig was;
+  try {
+    was = ReadTokenizerConfig(from, false);
+  } catch (const Error&) {
+    return;  // a tokenizer that is not supported; the model is, without texts
+  }
+  const TokenizerConfig now = ReadTokenizerConfig(directory, false);
+  if (was.bert == now.bert && was.types == now.types) return;
+  const std::string path = directory + "/tokenizer_config.json";
+  Json config = std::filesystem::exists(path) ? ReadJson(path) : Json::object();
+  config["tokenizer_class"] = was.bert ? "BertTokenizer" : "PreTrainedTokenizerFast";
+  config["model_input_names"] = {"input_ids", "attention_mask"};
+  if (was.types) config["model_input_names"].push_back("token_type_ids");
+  WriteFileAtomically(path, DumpJson(config, 2) + "\n");
+}
+
 }  // namespace
 
 void CopyTokenizer(const std::string& from, const std::string& directory) {
@@ -57,8 +77,9 @@ void CopyTokenizer(const std::string& from, const std::string& directory) {
   } else {
     copy(file, file.extension() == ".json" ? "tokenizer.json" : "vocab.txt");
   }
-  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"})
+  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"})
     copy(folder / name, name);  // it is read with those beside it
+  if (fs::is_regular_file(directory + "/tokenizer.json")) KeepClass(folder, directory);
 }
 
 void SaveFused(const FusedModel& fused, const std::string& path) {

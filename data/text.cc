@@ -22,7 +22,9 @@ namespace fs = std::filesystem;
 const std::vector<std::string> kValidation = {"dev", "val", "valid", "validation"};
 
 struct RawExample {
-  std::string text, second, label;
+  std::string text;
+  std::optional<std::string> second;
+  std::string label;
   size_t line = 0;
 };
 
@@ -154,7 +156,7 @@ void ReadJsonLines(RawSplit& split, const TextColumns& asked, const std::string&
       split.pairs = !places->names[1].empty();
     }
     const auto& [first, second, label] = places->names;
-    RawExample e{GetString(object, first, where), "", "", number};
+    RawExample e{GetString(object, first, where), {}, "", number};
     if (split.pairs) e.second = GetString(object, second, where);
     e.label = GetLabel(object, label, where);
     CheckExampleCount(split.before + split.examples.size() + 1, where);
@@ -368,7 +370,7 @@ std::string TextDataset::DefaultTestSplit() const {
 }
 
 std::vector<TextExample> Overlap(const TextSplit& a, const TextSplit& b) {
-  std::set<std::pair<std::string_view, std::string_view>> in_b;
+  std::set<std::pair<std::string_view, std::optional<std::string_view>>> in_b;
   for (const TextExample& e : b.examples) in_b.insert({e.text, e.second});
   std::vector<TextExample> both;
   for (const TextExample& e : a.examples)

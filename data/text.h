@@ -5,6 +5,7 @@
 // the caller names columns, or if it has a field "label" that is no class. JSON lines are objects
 // with these names. A label is a class name or, if it is none, a class number.
 #pragma once
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,7 +13,8 @@
 namespace graft {
 
 struct TextExample {
-  std::string text, second;  // second: "" unless the data set has pairs
+  std::string text;
+  std::optional<std::string> second;  // of a pair, which may be empty
   int label = 0;
   bool operator==(const TextExample&) const = default;
 };

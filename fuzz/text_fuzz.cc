@@ -15,7 +15,7 @@ void TestTexts(const std::string& directory) {
   for (const TextExample& e : split.examples) {
     GRAFT_CHECK(e.label >= 0 && e.label < data.num_classes(), "label {}", e.label);
     GRAFT_CHECK(FirstInvalidUtf8(e.text) == e.text.size());
-    GRAFT_CHECK(data.pairs() || e.second.empty());
+    GRAFT_CHECK(data.pairs() == e.second.has_value());
   }
 }
 

@@ -12,11 +12,11 @@ import unicodedata
 from pathlib import Path
 
 import tokenizers
-from tokenizers import normalizers, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
-OUT = Path(__file__).resolve().parent.parent / "models" / "unicode_tables.cc"
+OUT = Path(__file__).resolve().parent.parent / "models" / "text" / "unicode_tables.cc"
 # As in models/text/unicode.h.
-CONTROL, SPACE, PUNCTUATION, CHINESE, MARK, DECOMPOSES = 1, 2, 4, 8, 16, 32
+CONTROL, SPACE, PUNCTUATION, CHINESE, MARK, DECOMPOSES, WORD = 1, 2, 4, 8, 16, 32, 64
 CODES = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
 HANGUL = range(0xAC00, 0xD7A4)
 WIDTH = 98
@@ -38,6 +38,21 @@ CLEAN, CHINESE_SPACES, STRIP = (
 SPLIT = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
 
 
+def word_characters():
+    """Characters beside which a token that is a single word is none."""
+    alone = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
+    alone.add_tokens([AddedToken("#", single_word=True, normalized=False)])
+    texts = [{}, {}]
+    for side, made in enumerate((lambda c: "#" + c, lambda c: c + "#")):
+        encodings = alone.encode_batch_fast([made(chr(code)) for code in CODES])
+        texts[side] = {c for c, e in zip(CODES, encodings) if 1 not in e.ids}
+    assert texts[0] == texts[1]
+    return texts[0]
+
+
+WORDS = word_characters()
+
+
 def flags_of(code):
     c = chr(code)
     pieces = [piece for piece, _ in SPLIT("a" + c + "a")]
@@ -55,6 +70,8 @@ def flags_of(code):
         flags |= DECOMPOSES
     elif STRIP(c) == "":
         flags |= MARK
+    if code in WORDS:
+        flags |= WORD
     return flags
 
 

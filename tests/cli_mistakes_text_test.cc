@@ -34,7 +34,7 @@ void Patch(Json& json, const Json& patch) {
 // Of tests/fixtures/tiny_bert_hf.
 std::vector<BrokenJson> BrokenConfigs() {
   return {
-      {"no type", {{"model_type", "absent"}}, {"model_type"}},
+      {"type of null", {{"model_type", nullptr}}, {"model_type", "found null"}},
       {"other type", {{"model_type", "roberta"}}, {"'roberta'", "known: bert, deit"}},
       {"type of images", {{"model_type", "vit"}}, {"'vit'", "names are those of bert"}},
       {"number as type", {{"model_type", 7}}, {"model_type", "expected a string"}},
@@ -159,9 +159,7 @@ std::vector<BrokenJson> BrokenTokenizers() {
       {"added and long",
        added({{"content", std::string(100000, 'x')}, {"id", 9}}),
        {"1 to 256 characters", "100000"}},
-      {"added as words",
-       added({{"content", "x"}, {"id", 9}, {"single_word", true}}),
-       {"single_word"}},
+      {"added behind a gap", added({{"content", "x"}, {"id", 9}}), {"'x' has id 9", "gives it 6"}},
       {"no special tokens", {{"post_processor", nullptr}}, {"no token at all", "''"}},
   };
 }
@@ -178,7 +176,7 @@ std::vector<BrokenText> BrokenVocabularies() {
   for (int i = 0; i < 1000001; ++i) many += std::to_string(i) + "\n";
   return {
       {"empty", "", {"expected a token in each line"}},
-      {"blank", "\n\n\n", {"no start token '[CLS]'"}},
+      {"blank", "\n\n\n", {"expected a token in each line"}},
       {"no unknown token", "[CLS]\n[SEP]\na\n", {"no unknown token '[UNK]'"}},
       {"no separator", "[CLS]\n[UNK]\na\n", {"no separator token '[SEP]'"}},
       {"twice", words + "a\n", {"vocab.txt:10", "'a' is in line 6 too"}},

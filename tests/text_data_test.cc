@@ -50,8 +50,8 @@ TEST(TextData, UsualLayout) {
   EXPECT_EQ(data.num_classes(), 2);
   EXPECT_FALSE(data.pairs());
   EXPECT_THAT(data.Load("train").examples,
-              ElementsAre(TextExample{"a \"fine\" film", "", 1}, TextExample{"bad , bad", "", 0},
-                          TextExample{"so so", "", 0}));
+              ElementsAre(TextExample{"a \"fine\" film", {}, 1}, TextExample{"bad , bad", {}, 0},
+                          TextExample{"so so", {}, 0}));
   EXPECT_EQ(data.Load("train", 2).examples.size(), 2u);
   EXPECT_EQ(data.DefaultTrainSplit(), "train");
   EXPECT_EQ(data.DefaultValidationSplit(), "dev");
@@ -64,13 +64,15 @@ TEST(TextData, UsualLayout) {
 
 TEST(TextData, Pairs) {
   const TempDir folder;
-  folder.Write("train.tsv", "one\ttwo\t0\n\tsecond only\t1\n");
+  folder.Write("train.tsv", "one\ttwo\t0\n\tsecond only\t1\nfirst only\t\t1\n");
   folder.Write("test.csv", "one,\"two, and \"\"a half\"\"\n\",0\r\n\"\",x,2\n");
   const TextDataset data = Open(folder);
   EXPECT_TRUE(data.pairs());
   EXPECT_TRUE(data.class_names().empty());
   EXPECT_EQ(data.num_classes(), 3);
   EXPECT_EQ(data.Load("train").examples[1], (TextExample{"", "second only", 1}));
+  EXPECT_EQ(data.Load("train").examples[2], (TextExample{"first only", "", 1}));  // still a pair
+  EXPECT_NE(data.Load("train").examples[2], (TextExample{"first only", {}, 1}));
   EXPECT_THAT(data.Load("test").examples,
               ElementsAre(TextExample{"one", "two, and \"a half\"\n", 0}, TextExample{"", "x", 2}));
   EXPECT_EQ(data.DefaultTestSplit(), "test");
@@ -93,7 +95,7 @@ TEST(TextData, NamedColumns) {
               ElementsAre(TextExample{"é", "f", 0}, TextExample{"g", "h", 1}));
   const TextDataset single = Open(folder, {.text = "sentence2"});
   EXPECT_FALSE(single.pairs());
-  EXPECT_EQ(single.Load("train").examples[0], (TextExample{"b", "", 1}));
+  EXPECT_EQ(single.Load("train").examples[0], (TextExample{"b", {}, 1}));
   const TextDataset turned = Open(folder, {.text = "sentence2", .second = "sentence1"});
   EXPECT_EQ(turned.Load("train").examples[0], (TextExample{"b", "a", 1}));
 }
@@ -102,7 +104,7 @@ TEST(TextData, AClassMayBeCalledLabel) {
   const TempDir folder;
   folder.Write("labels.txt", "label\nother\n");
   folder.Write("train.tsv", "no header\tlabel\n");
-  EXPECT_EQ(Open(folder).Load("train").examples[0], (TextExample{"no header", "", 0}));
+  EXPECT_EQ(Open(folder).Load("train").examples[0], (TextExample{"no header", {}, 0}));
 }
 
 TEST(TextData, NumbersMayBeNames) {
@@ -265,7 +267,7 @@ TEST(TextData, SharedDataSets) {
 TokenSequence Letters(const TextExample& e) {
   TokenSequence s{{100}, {0}};
   for (char c : e.text) s.ids.push_back(c - 'a'), s.types.push_back(0);
-  for (char c : e.second) s.ids.push_back(c - 'a'), s.types.push_back(1);
+  for (char c : e.second.value_or("")) s.ids.push_back(c - 'a'), s.types.push_back(1);
   return s;
 }
 
@@ -280,7 +282,7 @@ struct Buffers {
 };
 
 TEST(TextLoader, RowsWithoutPadding) {
-  const std::vector<TextExample> examples = {{"abc", "", 0}, {"", "", 1}, {"b", "cd", 2}};
+  const std::vector<TextExample> examples = {{"abc", {}, 0}, {"", {}, 1}, {"b", "cd", 2}};
   TextLoader loader(examples, Letters);
   EXPECT_EQ(loader.size(), 3u);
   EXPECT_EQ(loader.longest(), 4u);
@@ -303,7 +305,7 @@ TEST(TextLoader, SameForAnyNumberOfThreads) {
   std::vector<TextExample> examples;
   for (int i = 0; i < 1000; ++i)
     examples.push_back(
-        {std::string(static_cast<size_t>(i % 17), static_cast<char>('a' + i % 26)), "", i});
+        {std::string(static_cast<size_t>(i % 17), static_cast<char>('a' + i % 26)), {}, i});
   std::vector<size_t> order(examples.size());
   std::iota(order.rbegin(), order.rend(), 0);
   const int before = Threads();

@@ -123,8 +123,8 @@ TEST(Tokenizer, ConfigOverridesTheNormalizer) {
             "1111");
   EXPECT_THAT(MessageOf([&] { normalizer(R"({"do_lower_case": "no"})"); }),
               HasSubstr("tokenizer_config.json: 'do_lower_case': expected true or false"));
-  EXPECT_THAT(MessageOf([&] { normalizer(R"({"truncation_side": "left"})"); }),
-              HasSubstr("expected 'right', found 'left'"));
+  EXPECT_THAT(MessageOf([&] { normalizer(R"({"truncation_side": "lift"})"); }),
+              HasSubstr("expected 'left' or 'right', found 'lift'"));
 }
 
 TEST(Tokenizer, OtherNamesOfSpecialTokens) {
@@ -233,15 +233,14 @@ TEST(Tokenizer, BadTokenizerJson) {
       {"added long",
        Patched(R"({"added_tokens": [{"id": 300, "content": ")" + std::string(300, 'a') + "\"}]}"),
        "expected 1 to 256 characters, found 300"},
-      {"added word", Patched(R"({"added_tokens": [{"id": 3, "content": "[SEP]",
-          "single_word": true}]})"),
-       "'[SEP]': single_word is not supported"},
       {"added blank",
        Patched(R"({"added_tokens": [{"id": 300, "content": "x ", "rstrip": true}]})"),
        "rstrip of a token with white space there is not supported"},
-      {"added twice", Patched(R"({"added_tokens": [{"id": 300, "content": "Qq", "normalized": true},
-          {"id": 301, "content": "qq", "normalized": true}]})"),
-       "the added tokens 'Qq' and 'qq' are the same text"},
+      {"added twice", Patched(R"({"added_tokens": [{"id": 3, "content": "[SEP]"},
+          {"id": 3, "content": "[CLS]"}]})"),
+       "the added tokens '[SEP]' and '[CLS]' have the same id 3"},
+      {"added far", Patched(R"({"added_tokens": [{"id": 999, "content": "x1"}]})"),
+       "'x1' has id 999 here, but transformers gives it"},
   };
   for (const BadFile& file : files) {
     const TempDir folder;

@@ -227,7 +227,8 @@ TEST_P(TrainBudget, InferenceDoesNotFollowTheThreads) {
   const Graph g =
       InferenceGraph(GetParam().model, ParseMethod(GetParam().method), params_, 1, true);
   const auto options = [&](size_t budget) {
-    return OptionsWithinBudget(g, params_, GetParam().wanted, GetParam().longest, InBytes(budget));
+    return OptionsWithinBudget(g, params_, GetParam().wanted, GetParam().longest, InBytes(budget))
+        .options;
   };
   SetThreads(2);
   const size_t whole =

@@ -95,7 +95,7 @@ Inputs OpenImages(const PredictOptions& o, const OpenedModel& opened) {
 // A tab separates the two texts of a pair.
 TextExample ParseText(const std::string& line, const std::string& where) {
   const size_t tab = line.find('\t');
-  if (tab == std::string::npos) return {line, "", 0};
+  if (tab == std::string::npos) return {line, {}, 0};
   if (const auto tabs = std::count(line.begin(), line.end(), '\t'); tabs > 1)
     Fail("{}: expected a text, or two with a tab between them, found {} columns", where, tabs + 1);
   return {line.substr(0, tab), line.substr(tab + 1), 0};
@@ -125,7 +125,8 @@ Inputs OpenTexts(const PredictOptions& o, const OpenedModel& opened, const Commo
     });
     if (examples.size() == before) Fail("{}: expected a text in each line, found none", path);
     const auto read = std::span(examples).subspan(before);
-    if (std::ranges::all_of(read, [&](const TextExample& e) { return IsLabel(e.second, opened); }))
+    if (std::ranges::all_of(
+            read, [&](const TextExample& e) { return e.second && IsLabel(*e.second, opened); }))
       Say(common,
           fmt::format("note: {}: the second column holds classes, but was read as the second text "
                       "of a pair; hint: graft eval reads labelled texts",

@@ -61,8 +61,10 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
   command.add_option("--tokenizer", c.tokenizer,
                      "of texts: vocab.txt or tokenizer.json (default: the model's)");
   command
-      .add_option("--max-length", c.max_length,
-                  "of texts: most tokens of one (default: 128 or, if fewer, the model's positions)")
+      .add_option(
+          "--max-length", c.max_length,
+          "of texts: most tokens of one (default: 128 or, if fewer, the model's positions or "
+          "its tokenizer's model_max_length)")
       ->check(CLI::Range(kLeastMaxLength, kMostMaxLength));
   command.add_option("--pool", c.pool,
                      "of a BERT: pooler, cls or mean, what the head reads (default: the model's)");

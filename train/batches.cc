@@ -191,14 +191,32 @@ class TextData : public OrderedData {
   std::vector<int> labels_;
 };
 
+// Rows that the embedding must have, whatever the texts. Added tokens that follow the vocabulary
+// may be missing there: transformers adds [MASK] and the like to any vocabulary.
+int64_t WordsOf(const Tokenizer& tokenizer) {
+  int64_t words = std::ssize(tokenizer.spec().tokens);
+  for (const AddedToken& token : tokenizer.spec().added)
+    if (token.appended) words = std::min(words, int64_t{token.id});
+  return words;
+}
+
+// The kernels trust ids.
+void CheckRows(const Encoding& encoded, const Tokenizer& tokenizer, const std::string& text,
+               const LoadedModel& model) {
+  for (const int32_t id : encoded.ids)
+    if (id >= model.bert().vocab)
+      Fail("{}: the token '{}' has id {}, but {} has embeddings for {}; found in '{}'",
+           tokenizer.spec().where, tokenizer.token(id), id, model.source, model.bert().vocab, text);
+}
+
 Tokenizer OpenTokenizer(const LoadedModel& model, const AdapterFacts& facts, bool pairs) {
   if (facts.tokenizer.empty() && facts.model.starts_with("init:"))
     Fail("{}: has no vocabulary; hint: --tokenizer DIR, a directory with vocab.txt", facts.model);
   const std::string path = facts.tokenizer.empty() ? facts.model : facts.tokenizer;
   Tokenizer tokenizer = Tokenizer::Open(path);
   const BertConfig& c = model.bert();
-  if (static_cast<int64_t>(tokenizer.vocab_size()) > c.vocab)
-    Fail("{}: {} tokens, but {} has embeddings for {}", path, tokenizer.vocab_size(), model.source,
+  if (WordsOf(tokenizer) > c.vocab)
+    Fail("{}: {} tokens, but {} has embeddings for {}", path, WordsOf(tokenizer), model.source,
          c.vocab);
   const auto check = [&](const std::vector<TemplatePiece>& pieces, const char* of) {
     for (const TemplatePiece& piece : pieces)
@@ -227,12 +245,13 @@ std::unique_ptr<BatchSource> MakeArrayData(NpyRows images) {
 std::unique_ptr<BatchSource> MakeTextData(std::span<const TextExample> examples,
                                           const LoadedModel& model, const AdapterFacts& facts) {
   const bool pairs =
-      std::ranges::any_of(examples, [](const TextExample& e) { return !e.second.empty(); });
+      std::ranges::any_of(examples, [](const TextExample& e) { return e.second.has_value(); });
   const Tokenizer tokenizer = OpenTokenizer(model, facts, pairs);
   const EncodeOptions options{.max_length = static_cast<size_t>(MaxLength(facts, model))};
   return std::make_unique<TextData>(examples, [&](const TextExample& e) {
-    Encoding encoded = e.second.empty() ? tokenizer.Encode(e.text, options)
-                                        : tokenizer.Encode(e.text, e.second, options);
+    Encoding encoded =
+        e.second ? tokenizer.Encode(e.text, *e.second, options) : tokenizer.Encode(e.text, options);
+    CheckRows(encoded, tokenizer, e.text, model);
     if (encoded.ids.empty())
       Fail("{}: has no special tokens, and gives no token at all for the text '{}'",
            tokenizer.spec().where, e.text);

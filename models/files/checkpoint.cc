@@ -1,6 +1,6 @@
 #include "models/files/checkpoint.h"
 
-#include <cstring>
+#include <algorithm>
 #include <set>
 
 #include "models/arch_text.h"
@@ -45,32 +45,30 @@ LoadedModel LoadInit(const std::string& source, uint64_t seed) {
   return model;
 }
 
-// A second name of weights that are tied: it must hold the same numbers.
-void CheckCopy(const LoadedModel& m, const std::string& key, const std::string& canonical,
-               std::span<const float> values) {
-  const std::span<const float> first = m.params.values(canonical);
-  if (first.size() == values.size() &&
-      std::memcmp(first.data(), values.data(), values.size_bytes()) == 0)
-    return;
-  Fail("{}: '{}' differs from the weights that it is tied to; untied weights are not supported",
-       m.source, key);
-}
+bool IsOfMaskedLm(const std::string& name) { return name.starts_with("cls.predictions."); }
 
-// Puts a file tensor into the store under its canonical names.
-void LoadKey(const FileKey& key, const std::string& name, LoadedModel& m) {
+// Puts a file tensor into the store under its canonical names. False for one of a masked-LM head
+// that is none of the word embeddings: a decoder of its own, or for another vocabulary.
+bool LoadKey(const FileKey& key, const std::string& name, LoadedModel& m) {
   const FormSizes sizes = SizesOf(m.config);
   const std::vector<int64_t> want = FileShape(key.form, key.shape, sizes);
-  if (const std::vector<int64_t>& found = *m.file->Shape(name); found != want)
+  const std::vector<int64_t>& found = *m.file->Shape(name);
+  if (found != want && IsOfMaskedLm(name)) return false;
+  if (found != want)
     Fail("{}: '{}' has shape [{}], the architecture {} wants [{}]; hint: another --arch?", m.source,
          name, fmt::join(found, ","), m.architecture(), fmt::join(want, ","));
   m.ledger.matched.push_back(name);
   ParamStore whole;
   m.file->Load(name, "t", &whole);
-  if (key.copy && m.params.Has(key.canonical[0]))
-    return CheckCopy(m, name, key.canonical[0], whole.values("t"));
-  if (Permutes(key.form))
-    return m.params.Set(key.canonical[0], key.shape,
-                        FromFile(key.form, key.shape, sizes, whole.values("t")));
+  if (key.copy && m.params.Has(key.canonical[0])) {
+    const auto first = std::as_bytes(m.params.values(key.canonical[0]));
+    return std::ranges::equal(first, std::as_bytes(whole.values("t")));
+  }
+  if (Permutes(key.form)) {
+    m.params.Set(key.canonical[0], key.shape,
+                 FromFile(key.form, key.shape, sizes, whole.values("t")));
+    return true;
+  }
   // The store's shapes are canonical: a stacked tensor is cut by rows, a token or a convolution is
   // seen as a matrix. Both are views of the same bytes.
   const std::shared_ptr<ParamStore> owner = std::make_shared<ParamStore>(whole);
@@ -81,6 +79,19 @@ void LoadKey(const FileKey& key, const std::string& name, LoadedModel& m) {
     m.params.SetView(canonical, part, owner, data);
     data += part.size();
   }
+  return true;
+}
+
+// A masked-LM head whose decoder is not the word embeddings is none that the graph has. The
+// classifier does not read it; its tensors stay as they are.
+void SetAsideMaskedLm(LoadedModel& m, std::set<std::string>& used) {
+  if (std::erase_if(used, IsOfMaskedLm) == 0) return;
+  std::erase_if(m.ledger.matched, IsOfMaskedLm);
+  for (const std::string& name : m.params.names())
+    if (name.starts_with("mlm.")) m.params.Erase(name);
+  m.notices.push_back(m.source +
+                      ": the decoder of the masked-LM head is not the word embeddings; the head is "
+                      "kept as it is and not used");
 }
 
 // Only a head may be missing, and only as a whole: the task brings another.
@@ -103,14 +114,16 @@ LoadedModel LoadFile(const std::string& source, const std::string& arch) {
   model.metadata = model.file->metadata();
   RecogniseArchitecture(*model.file, arch, &model);
   std::set<std::string> used, missing;
+  bool tied = TiesDecoder(model);
   for (const FileKey& key : FileKeys(model.layout, model.root, model.config)) {
     const std::string name = key.In(*model.file);
     if (key.instead && model.params.Has(key.canonical[0])) continue;  // a second one is unexpected
     if (!name.empty())
-      LoadKey(key, name, model), used.insert(name);
+      tied &= LoadKey(key, name, model), used.insert(name);
     else if (!key.copy && !key.instead)
       missing.insert(key.canonical.begin(), key.canonical.end());
   }
+  if (!tied) SetAsideMaskedLm(model, used);
   for (const std::string& name : BuildModel(model.config).ParamNames())
     if (missing.contains(name) && !model.params.Has(name)) model.ledger.missing.push_back(name);
   for (const std::string& name : model.file->names())

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "models/files/hf_defaults.h"
 #include "runtime/io/json.h"
 
 namespace graft {
@@ -116,8 +117,6 @@ void ReadBert(const Json& config, const std::string& path, LoadedModel* m) {
   RefuseFlag(config, "add_cross_attention", path);
   if (config.contains("pruned_heads") && !config["pruned_heads"].empty())
     Fail("{}: pruned_heads are not supported", path);
-  if (!FindBool(config, "tie_word_embeddings", path).value_or(true))
-    Fail("{}: tie_word_embeddings = false is not supported", path);
   c.hidden_dropout = Rate(config, "hidden_dropout_prob", path);
   c.attention_dropout = Rate(config, "attention_probs_dropout_prob", path);
   c.classifier_dropout =
@@ -178,23 +177,29 @@ void NoteDropout(const Json& config, const std::string& path, LoadedModel* m) {
 
 void CheckModelType(const Json& config, const std::string& path) {
   if (!config.is_object()) Fail("{}: expected an object, found {}", path, config.type_name());
+  if (!config.contains("model_type")) return;  // the tensors tell
   const std::vector<std::string> known{"bert", "deit", "dinov2", "dinov2_with_registers", "vit"};
   const std::string type = GetString(config, "model_type", path);
   if (std::ranges::find(known, type) == known.end())
     Fail("{}: model_type '{}' is not supported; known: {}", path, type, fmt::join(known, ", "));
 }
 
-void ReadHuggingFaceConfig(const Json& config, const std::string& path, LoadedModel* model) {
-  CheckModelType(config, path);
+void ReadHuggingFaceConfig(const Json& given, const std::string& path, LoadedModel* model) {
+  CheckModelType(given, path);
   LoadedModel& m = *model;
   const bool bert = m.is_bert();
-  const std::string type = GetString(config, "model_type", path);
+  const std::string type = m.layout == Layout::kHuggingFace && !given.contains("model_type")
+                               ? TypeOfTensors(m)
+                               : GetString(given, "model_type", path);
   if ((type == "bert") != bert)
     Fail("{}: model_type '{}', but the tensors' names are those of {}", path, type,
          bert ? "bert" : "vit or deit");
   if (!bert && type.starts_with("dinov2") != m.vit().layer_scale)
     Fail("{}: model_type '{}', but the tensors are those of {} LayerScale", path, type,
          m.vit().layer_scale ? "a model with" : "one without");
+  Json config = given;
+  config["model_type"] = type;
+  const std::vector<std::string> assumed = FillDefaults(path, m, &config);
   if (bert)
     ReadBert(config, path, &m);
   else
@@ -204,7 +209,13 @@ void ReadHuggingFaceConfig(const Json& config, const std::string& path, LoadedMo
   for (const char* fact : {"heads", "eps", bert ? "activation" : "gelu"})
     m.fact_source[fact] = "config.json";
   if (!bert) m.fact_source["pool"] = "config.json";
+  NoteDefaults(config, path, assumed, &m);
   m.hf_config = DumpJson(config);
+}
+
+bool TiesDecoder(const LoadedModel& m) {
+  if (m.hf_config.empty()) return true;
+  return FindBool(ParseJson(m.hf_config, m.source), "tie_word_embeddings", m.source).value_or(true);
 }
 
 std::vector<std::string> ReadLabels(const Json& config, int64_t classes, const std::string& path) {
@@ -216,10 +227,10 @@ std::vector<std::string> ReadLabels(const Json& config, int64_t classes, const s
   if (static_cast<int64_t>(names.size()) != classes)
     Fail("{}: id2label names {} classes, but the classifier has {}", path, names.size(), classes);
   std::vector<std::string> labels;
-  bool made_up = false;
+  bool made_up = true;  // all of them; a name may well be LABEL_0 among others
   for (int64_t i = 0; i < classes; ++i) {
     labels.push_back(GetString(names, std::to_string(i), path + ": id2label"));
-    made_up |= labels.back() == fmt::format("LABEL_{}", i);
+    made_up &= labels.back() == fmt::format("LABEL_{}", i);
   }
   return made_up ? std::vector<std::string>() : labels;
 }

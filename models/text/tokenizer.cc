@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "models/text/tokenizer_file.h"
 #include "models/text/unicode.h"
@@ -16,7 +17,6 @@ constexpr size_t kMaxTextBytes = size_t{1} << 30;
 // Of all tokens together; the largest vocabularies of BERT models have 5 million. Bounds the trie.
 constexpr size_t kMaxVocabChars = 8'000'000;
 
-bool IsSpace(char32_t c) { return unicode::Lookup(c).flags & unicode::kSpace; }
 bool IsPunctuation(char32_t c) { return unicode::Lookup(c).flags & unicode::kPunctuation; }
 // These end a word in every normalizer and are starters of canonical decomposition, so what lies
 // between two of them can be normalized alone.
@@ -64,16 +64,25 @@ class TextEncoder {
       const AddedToken& added = t_.spec_.added[static_cast<size_t>(match.value)];
       size_t begin = at, end = at + match.length;
       at = end;
+      if (Passed(added, text, begin, end)) continue;
       if (added.left_strip)
-        while (begin > done && IsSpace(text[begin - 1])) --begin;
+        while (begin > done && unicode::IsSpace(text[begin - 1])) --begin;
       if (added.right_strip)
-        while (end < text.size() && IsSpace(text[end])) ++end;
+        while (end < text.size() && unicode::IsSpace(text[end])) ++end;
       if (done < begin) between(done, begin);
       if (full_) return;
       token(added.id, begin, end);
       done = end;
     }
     if (done < text.size() && !full_) between(done, text.size());
+  }
+
+  // Whether the library finds the token here and leaves it to the text around it.
+  bool Passed(const AddedToken& added, std::u32string_view text, size_t begin, size_t end) const {
+    const auto is_word = [&](size_t i) { return unicode::Lookup(text[i]).flags & unicode::kWord; };
+    if (t_.spec_.split_special && added.special) return true;
+    return added.single_word &&
+           ((begin > 0 && is_word(begin - 1)) || (end < text.size() && is_word(end)));
   }
 
   // A piece without added tokens, normalized in parts.
@@ -104,7 +113,7 @@ class TextEncoder {
   // Words are what white space separates; every punctuation character is one of its own.
   void Words(size_t begin, size_t end) {
     for (size_t at = begin; at < end && !full_;) {
-      if (IsSpace(n_.chars[at])) {
+      if (unicode::IsSpace(n_.chars[at])) {
         ++at;
         continue;
       }
@@ -170,6 +179,9 @@ void Check(const TokenizerSpec& s, const std::unordered_map<std::string, int32_t
 Tokenizer Tokenizer::Open(const std::string& path) { return Tokenizer(ReadTokenizer(path)); }
 
 Tokenizer::Tokenizer(TokenizerSpec spec) : spec_(std::move(spec)), normalizer_(spec_.normalizer) {
+  std::set<int32_t> appended;
+  for (const AddedToken& token : spec_.added)
+    if (token.appended) appended.insert(token.id);
   std::vector<TokenTrie::Entry> words;
   size_t chars = 0;
   for (size_t id = 0; id < spec_.tokens.size(); ++id) {
@@ -178,10 +190,11 @@ Tokenizer::Tokenizer(TokenizerSpec spec) : spec_(std::move(spec)), normalizer_(s
     const auto [other, is_new] = ids_.emplace(token, static_cast<int32_t>(id));
     if (!is_new)
       Fail("{}: the token '{}' has two ids, {} and {}", spec_.where, token, other->second, id);
-    words.push_back({DecodeUtf8(token), static_cast<int32_t>(id)});
-    chars += words.back().text.size();
+    TokenTrie::Entry entry{DecodeUtf8(token), static_cast<int32_t>(id)};
+    chars += entry.text.size();
     if (chars > kMaxVocabChars)
       Fail("{}: expected at most {} characters in all tokens", spec_.where, kMaxVocabChars);
+    if (!appended.contains(static_cast<int32_t>(id))) words.push_back(std::move(entry));
   }
   Check(spec_, ids_);
   unknown_id_ = ids_.at(spec_.unknown);
@@ -200,6 +213,9 @@ void Tokenizer::AddAddedTokens() {
       NormalizedText result;
       normalizer_.Run(text, 0, result);
       text = std::move(result.chars);
+      if (text.empty())
+        Fail("{}: nothing is left of the added token '{}' after normalization", spec_.where,
+             token.content);
     }
     const auto [other, is_new] =
         (token.normalized ? normalized : plain).emplace(std::move(text), static_cast<int32_t>(i));
@@ -239,7 +255,7 @@ Encoding Tokenizer::Assemble(std::span<const std::string_view> texts,
   const size_t room = options.max_length == 0 ? SIZE_MAX : options.max_length - special;
 
   // Of a pair both lengths are needed: an odd token goes to the longer text.
-  const size_t limit = texts.size() == 1 ? room : SIZE_MAX;
+  const size_t limit = texts.size() == 1 && !spec_.truncate_left ? room : SIZE_MAX;
   TextEncoder parts[2] = {{*this, limit}, {*this, limit}};
   for (size_t i = 0; i < texts.size(); ++i) {
     if (texts[i].size() > kMaxTextBytes)
@@ -259,10 +275,13 @@ Encoding Tokenizer::Assemble(std::span<const std::string_view> texts,
     } else {
       const size_t i = piece.source == TemplatePiece::kSecond;
       const TextEncoder& part = parts[i];
-      out.ids.insert(out.ids.end(), part.ids.begin(),
-                     part.ids.begin() + static_cast<ptrdiff_t>(sizes[i]));
-      out.offsets.insert(out.offsets.end(), part.offsets.begin(),
-                         part.offsets.begin() + static_cast<ptrdiff_t>(sizes[i]));
+      const size_t first = spec_.truncate_left ? part.ids.size() - sizes[i] : 0;
+      const auto append = [&](auto& to, const auto& from) {
+        const auto kept = std::span(from).subspan(first, sizes[i]);
+        to.insert(to.end(), kept.begin(), kept.end());
+      };
+      append(out.ids, part.ids);
+      append(out.offsets, part.offsets);
     }
     out.offsets.resize(out.ids.size());
     out.types.resize(out.ids.size(), piece.type);

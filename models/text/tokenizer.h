@@ -22,7 +22,10 @@ struct AddedToken {
   std::string content;
   int32_t id = 0;
   bool left_strip = false, right_strip = false;  // takes the white space on that side along
-  bool normalized = false;  // looked for in the normalized text, with its own normalized content
+  bool normalized = false;   // looked for in the normalized text, with its own normalized content
+  bool single_word = false;  // not where a character of a word is beside it
+  bool special = false;      // split like other text if the tokenizer's split_special asks for it
+  bool appended = false;     // follows the vocabulary, so words are not made of it
 };
 
 // What is put around the texts: tokens without a place in the text, or one of the texts.
@@ -36,12 +39,14 @@ struct TemplatePiece {
 // Everything that a tokenizer consists of; files are read into this (models/text/tokenizer_file.h).
 struct TokenizerSpec {
   std::string where;                // begins error messages
-  std::vector<std::string> tokens;  // by id; "" for an id that is not in use
+  std::vector<std::string> tokens;  // by id, added ones too; "" for an id that is not in use
   std::vector<AddedToken> added;
   std::vector<TemplatePiece> single, pair;
   std::string unknown = "[UNK]", prefix = "##";
   size_t max_word = 100;  // a longer word, in characters, is unknown
   NormalizerOptions normalizer;
+  bool truncate_left = false;  // of a text that is too long the end stays
+  bool split_special = false;
 };
 
 struct TextSpan {
@@ -61,12 +66,14 @@ struct EncodeOptions {
 
 class Tokenizer {
  public:
-  // A directory (tokenizer.json or vocab.txt, and tokenizer_config.json) or one of these two files.
+  // A directory with tokenizer.json or vocab.txt, or one of these two files; either is read with
+  // what stands beside it (models/text/tokenizer_config.h).
   static Tokenizer Open(const std::string& path);
   explicit Tokenizer(TokenizerSpec spec);
 
-  // Bytes that are not UTF-8 count as U+FFFD. Of a pair that is too long, tokens go from the end of
-  // the longer text first.
+  // Bytes that are not UTF-8 count as U+FFFD. Of a pair that is too long, tokens go from the longer
+  // text first, from its end, or from its beginning if the tokenizer truncates on the left. A pair
+  // whose second text is empty is a pair.
   Encoding Encode(std::string_view text, const EncodeOptions& options = {}) const;
   Encoding Encode(std::string_view text, std::string_view second,
                   const EncodeOptions& options = {}) const;

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <unordered_map>
 
+#include "models/text/added_tokens.h"
 #include "models/text/unicode.h"
 #include "runtime/error.h"
 #include "runtime/io/atomic_file.h"
@@ -16,73 +17,25 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The largest vocabularies of BERT models have half a million tokens.
-constexpr int64_t kMaxId = 1'000'000;
 constexpr uint64_t kMaxVocabBytes = 32 << 20;
-// Both bound the time that one character of a text can take.
+// Bounds the time that one character of a text can take.
 constexpr int64_t kMaxWord = 1000;
-constexpr size_t kMaxAddedToken = 256;
 constexpr size_t kMaxTemplate = 64;
-
-// tokenizer_config.json, all of it optional.
-struct Overrides {
-  std::optional<bool> lowercase, strip_accents, chinese;
-  std::string unknown = "[UNK]", separator = "[SEP]", start = "[CLS]", pad = "[PAD]",
-              mask = "[MASK]", tokenizer_class;
-};
-
-// "[UNK]", or {"content": "[UNK]", ...}.
-void FindToken(const Json& config, const char* key, const std::string& where, std::string& token) {
-  const auto it = config.find(key);
-  if (it == config.end() || it->is_null()) return;
-  token = it->is_object() ? GetString(*it, "content", fmt::format("{}: {}", where, key))
-                          : GetString(config, key, where);
-}
-
-Overrides ReadOverrides(const fs::path& directory) {
-  Overrides o;
-  const fs::path path = directory / "tokenizer_config.json";
-  if (!fs::exists(path)) return o;
-  const std::string where = path.string();
-  const Json config = ReadJson(where);
-  o.lowercase = FindBool(config, "do_lower_case", where);
-  o.strip_accents = FindBool(config, "strip_accents", where);
-  o.chinese = FindBool(config, "tokenize_chinese_chars", where);
-  o.tokenizer_class = FindString(config, "tokenizer_class", where).value_or("");
-  FindToken(config, "unk_token", where, o.unknown);
-  FindToken(config, "sep_token", where, o.separator);
-  FindToken(config, "cls_token", where, o.start);
-  FindToken(config, "pad_token", where, o.pad);
-  FindToken(config, "mask_token", where, o.mask);
-  if (!FindBool(config, "do_basic_tokenize", where).value_or(true))
-    Fail("{}: 'do_basic_tokenize': false is not supported", where);
-  const std::string side = FindString(config, "truncation_side", where).value_or("right");
-  if (side != "right")
-    Fail("{}: 'truncation_side': expected 'right', found '{}', which is not supported", where,
-         side);
-  return o;
-}
-
-void AddToken(TokenizerSpec& spec, const std::string& token, int64_t id) {
-  const size_t index = static_cast<size_t>(id);
-  if (index >= spec.tokens.size()) spec.tokens.resize(index + 1);
-  if (!spec.tokens[index].empty())
-    Fail("{}: the tokens '{}' and '{}' have the same id {}", spec.where, spec.tokens[index], token,
-         id);
-  spec.tokens[index] = token;
-}
 
 // --- vocab.txt
 
-int32_t IdOf(const TokenizerSpec& spec, const std::string& token, const char* role) {
-  const auto found = std::find(spec.tokens.begin(), spec.tokens.end(), token);
-  if (found == spec.tokens.end() || token.empty())
-    Fail("{}: the vocabulary of {} tokens has no {} token '{}'", spec.where, spec.tokens.size(),
-         role, token);
-  return static_cast<int32_t>(found - spec.tokens.begin());
+// The library's reader does not keep white space there.
+void TrimEnd(std::string& token) {
+  std::u32string text = DecodeUtf8(token);
+  if (text.empty() || !unicode::IsSpace(text.back())) return;
+  while (!text.empty() && unicode::IsSpace(text.back())) text.pop_back();
+  token.clear();
+  for (const char32_t c : text) AppendUtf8(c, token);
 }
 
-void ReadVocabLines(TokenizerSpec& spec) {
+// Returns the id of the first token that is not there, or -1 if there are gaps: blank lines are one
+// token to the library, which has the number of the last of them.
+int64_t ReadVocabLines(TokenizerSpec& spec) {
   const std::string text = ReadFile(spec.where, kMaxVocabBytes);
   RefuseForeignText(spec.where, text);
   if (const size_t bad = FirstInvalidUtf8(text); bad < text.size())
@@ -90,15 +43,17 @@ void ReadVocabLines(TokenizerSpec& spec) {
          1 + std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(bad), '\n'),
          static_cast<uint8_t>(text[bad]));
   std::unordered_map<std::string, size_t> lines;
+  int64_t blank = 0;
   for (size_t at = 0, line = 1; at < text.size(); ++line) {
     const size_t end = std::min(text.find('\n', at), text.size());
     std::string token = text.substr(at, end - at);
     at = end + 1;
-    if (token.ends_with('\r')) token.pop_back();
-    if (line > static_cast<size_t>(kMaxId))
-      Fail("{}: expected at most {} tokens", spec.where, kMaxId);
+    TrimEnd(token);
+    if (line > static_cast<size_t>(kMaxTokens))
+      Fail("{}: expected at most {} tokens", spec.where, kMaxTokens);
     if (token.empty()) {
       spec.tokens.emplace_back();
+      ++blank;
       continue;
     }
     const auto [other, is_new] = lines.emplace(token, line);
@@ -106,43 +61,8 @@ void ReadVocabLines(TokenizerSpec& spec) {
       Fail("{}:{}: the token '{}' is in line {} too", spec.where, line, token, other->second);
     spec.tokens.push_back(std::move(token));
   }
-  if (spec.tokens.empty()) Fail("{}: expected a token in each line, found none", spec.where);
-}
-
-// Classes of transformers that read a vocab.txt as BERT's does.
-bool IsBertClass(std::string name) {
-  if (name.ends_with("Fast")) name.resize(name.size() - 4);
-  for (const char* known : {"", "BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer",
-                            "MobileBertTokenizer", "PreTrainedTokenizer"})
-    if (name == known) return true;
-  return false;
-}
-
-TokenizerSpec ReadVocab(const std::string& path, const Overrides& o) {
-  TokenizerSpec spec;
-  spec.where = path;
-  if (!IsBertClass(o.tokenizer_class))
-    Fail("{}: the tokenizer class '{}' is not supported; known: BertTokenizer and its relatives",
-         path, o.tokenizer_class);
-  ReadVocabLines(spec);
-  spec.unknown = o.unknown;
-  spec.normalizer.lowercase = o.lowercase.value_or(true);
-  spec.normalizer.strip_accents = o.strip_accents.value_or(spec.normalizer.lowercase);
-  spec.normalizer.chinese = o.chinese.value_or(true);
-  const int32_t start = IdOf(spec, o.start, "start"), end = IdOf(spec, o.separator, "separator");
-  using Piece = TemplatePiece;
-  spec.single = {{Piece::kTokens, {start}, 0}, {Piece::kFirst, {}, 0}, {Piece::kTokens, {end}, 0}};
-  spec.pair = spec.single;
-  spec.pair.push_back({Piece::kSecond, {}, 1});
-  spec.pair.push_back({Piece::kTokens, {end}, 1});
-  for (const std::string& token : {o.pad, o.unknown, o.start, o.separator, o.mask}) {
-    const auto found = std::find(spec.tokens.begin(), spec.tokens.end(), token);
-    if (found == spec.tokens.end() || token.empty()) continue;
-    const auto same = [&](const AddedToken& other) { return other.content == token; };
-    if (std::none_of(spec.added.begin(), spec.added.end(), same))
-      spec.added.push_back({token, static_cast<int32_t>(found - spec.tokens.begin())});
-  }
-  return spec;
+  if (lines.empty()) Fail("{}: expected a token in each line, found none", spec.where);
+  return blank > 1 ? -1 : std::ssize(spec.tokens);
 }
 
 // --- tokenizer.json
@@ -159,9 +79,18 @@ std::string TypeOf(const Json& object, const char* key, const std::string& where
   Fail("{}: {}: expected {}, found '{}', which is not supported", where, key, expected, found);
 }
 
-void ReadModel(const Json& root, TokenizerSpec& spec) {
+// Files of the first releases do not name the model's type.
+bool IsWordPiece(const Json& root) {
+  const auto model = root.find("model");
+  if (model == root.end() || !model->is_object() || model->contains("type")) return false;
+  return model->contains("continuing_subword_prefix") &&
+         model->contains("max_input_chars_per_word") && !model->contains("merges");
+}
+
+// Returns the id of the first token that is not there, or -1 if there are gaps.
+int64_t ReadModel(const Json& root, TokenizerSpec& spec) {
   const std::string where = spec.where + ": model";
-  const std::string type = TypeOf(root, "model", spec.where);
+  const std::string type = IsWordPiece(root) ? "WordPiece" : TypeOf(root, "model", spec.where);
   if (type != "WordPiece") Unsupported(spec.where, "model", "WordPiece", type);
   const Json& model = root.at("model");
   spec.unknown = FindString(model, "unk_token", where).value_or(spec.unknown);
@@ -170,10 +99,13 @@ void ReadModel(const Json& root, TokenizerSpec& spec) {
       FindInt(model, "max_input_chars_per_word", 1, kMaxWord, where).value_or(100));
   const Json& vocab = GetObject(model, "vocab", where);
   if (vocab.empty()) Fail("{}: 'vocab': expected tokens, found none", where);
+  int64_t largest = 0;
   for (const auto& item : vocab.items()) {
-    const int64_t id = GetInt(vocab, item.key(), 0, kMaxId - 1, where + ".vocab");
+    const int64_t id = GetInt(vocab, item.key(), 0, kMaxTokens - 1, where + ".vocab");
     if (!item.key().empty()) AddToken(spec, item.key(), id);
+    largest = std::max(largest, id);
   }
+  return largest + 1 == std::ssize(vocab) ? largest + 1 : -1;
 }
 
 void ReadNormalizer(const Json& root, TokenizerSpec& spec) {
@@ -214,7 +146,7 @@ std::vector<TemplatePiece> ReadTemplate(const Json& processor, const char* key,
     const bool text = item.is_object() && item.contains("Sequence");
     const Json& body = GetObject(item, text ? "Sequence" : "SpecialToken", where);
     const std::string id = GetString(body, "id", where);
-    piece.type = static_cast<int32_t>(GetInt(body, "type_id", 0, kMaxId, where));
+    piece.type = static_cast<int32_t>(GetInt(body, "type_id", 0, kMaxTokens, where));
     if (text) {
       if (id != "A" && !(id == "B" && pair))
         Fail("{}: expected the sequence A{}, found '{}'", where, pair ? " or B" : "", id);
@@ -260,80 +192,151 @@ void ReadPostProcessor(const Json& root, TokenizerSpec& spec) {
   spec.pair.push_back({Piece::kTokens, {end}, 1});
 }
 
-void CheckAdded(const AddedToken& token, const std::string& where) {
-  const std::u32string text = DecodeUtf8(token.content);
-  if (text.empty() || text.size() > kMaxAddedToken)
-    Fail("{}: 'content': expected 1 to {} characters, found {}", where, kMaxAddedToken,
-         text.size());
-  const auto is_space = [](char32_t c) { return unicode::Lookup(c).flags & unicode::kSpace; };
-  if ((token.left_strip && is_space(text.front())) || (token.right_strip && is_space(text.back())))
-    Fail("{}: '{}': lstrip or rstrip of a token with white space there is not supported", where,
-         token.content);
-}
-
-void ReadAdded(const Json& root, TokenizerSpec& spec) {
-  if (!root.contains("added_tokens") || root["added_tokens"].is_null()) return;
-  std::unordered_map<std::string, int64_t> ids;
-  for (size_t id = 0; id < spec.tokens.size(); ++id)
-    if (!spec.tokens[id].empty()) ids.emplace(spec.tokens[id], static_cast<int64_t>(id));
-  for (const Json& item : GetArray(root, "added_tokens", spec.where)) {
-    const std::string where = fmt::format("{}: added_tokens[{}]", spec.where, spec.added.size());
-    AddedToken token;
-    token.content = GetString(item, "content", where);
-    token.id = static_cast<int32_t>(GetInt(item, "id", 0, kMaxId - 1, where));
-    token.left_strip = FindBool(item, "lstrip", where).value_or(false);
-    token.right_strip = FindBool(item, "rstrip", where).value_or(false);
-    token.normalized = FindBool(item, "normalized", where).value_or(false);
-    if (FindBool(item, "single_word", where).value_or(false))
-      Fail("{}: '{}': single_word is not supported", where, token.content);
-    CheckAdded(token, where);
-    const auto [other, is_new] = ids.emplace(token.content, token.id);
-    if (!is_new && other->second != token.id)
-      Fail("{}: '{}' has id {} here and {} in the vocabulary", where, token.content, token.id,
-           other->second);
-    if (is_new) AddToken(spec, token.content, token.id);
-    spec.added.push_back(std::move(token));
+std::vector<ListedToken> ReadAdded(const Json& root, const std::string& where) {
+  std::vector<ListedToken> tokens;
+  if (!root.contains("added_tokens") || root["added_tokens"].is_null()) return tokens;
+  for (const Json& item : GetArray(root, "added_tokens", where)) {
+    const std::string of = fmt::format("{}: added_tokens[{}]", where, tokens.size());
+    tokens.push_back(ReadListedToken(item, of));
+    tokens.back().id = GetInt(item, "id", 0, kMaxTokens - 1, of);
   }
+  return tokens;
 }
 
-TokenizerSpec ReadTokenizerJson(const std::string& path, const Overrides& o) {
+// The side is all that transformers takes from there.
+bool TruncatesLeft(const Json& root, const std::string& where) {
+  const auto it = root.find("truncation");
+  if (it == root.end() || it->is_null()) return false;
+  const Json& truncation = GetObject(root, "truncation", where);
+  const std::string side =
+      FindString(truncation, "direction", where + ": truncation").value_or("Right");
+  if (side != "Left" && side != "Right")
+    Fail("{}: truncation: 'direction': expected 'Left' or 'Right', found '{}'", where, side);
+  return side == "Left";
+}
+
+// The token that fills up batches is one of the special ones, if the other files do not name it.
+void TakePadding(const Json& root, TokenizerConfig& c) {
+  const auto padding = root.find("padding");
+  if (padding == root.end() || !padding->is_object() || c.Named("pad_token")) return;
+  ListedToken pad{.content = FindString(*padding, "pad_token", c.where).value_or(""),
+                  .special = true};
+  const auto after = std::ranges::find_if(c.named, [](const auto& token) {
+    return token.first == "cls_token" || token.first == "mask_token";
+  });
+  const auto last = c.named.begin() + static_cast<ptrdiff_t>(c.usual_names);
+  c.named.insert(std::min(after, last), {"pad_token", pad});
+  ++c.usual_names;
+}
+
+// Whether a file gives the token an id.
+bool IsListed(const TokenizerConfig& c, std::span<const ListedToken> of_file,
+              const std::string& content) {
+  const auto is_it = [&](const ListedToken& token) { return token.content == content; };
+  const auto in = [&](const ListedTokens& tokens) {
+    return std::ranges::any_of(tokens, [&](const auto& token) { return is_it(token.second); });
+  };
+  return c.decoder ? in(*c.decoder) : in(c.added) || std::ranges::any_of(of_file, is_it);
+}
+
+// What BertTokenizer makes of a vocabulary. It gives a start or separator token that no file knows
+// the next id, for which models have no row.
+void BuildBert(const TokenizerConfig& c, std::span<const ListedToken> of_file, int64_t next,
+               TokenizerSpec& spec) {
+  spec.prefix = "##", spec.max_word = 100;
+  NormalizerOptions& n = spec.normalizer;
+  n.clean = true;
+  n.chinese = c.chinese.value_or(true);
+  n.lowercase = c.lowercase.value_or(true);
+  n.strip_accents = c.strip_accents.value_or(n.lowercase);
+  spec.unknown = c.Named("unk_token")->content;
+  const size_t size = spec.tokens.size();
+  AddTokens(c, of_file, next, spec);
+  const auto id = [&](const char* key, const char* role) -> std::vector<int32_t> {
+    const std::string& content = c.Named(key)->content;
+    const auto found = std::ranges::find(spec.added, content, &AddedToken::content);
+    if (found == spec.added.end() || (found->appended && !IsListed(c, of_file, content)))
+      Fail("{}: the vocabulary of {} tokens has no {} token '{}'", spec.where, size, role, content);
+    return {found->id};
+  };
+  using Piece = TemplatePiece;
+  const std::vector<int32_t> start = id("cls_token", "start"), end = id("sep_token", "separator");
+  spec.single = {{Piece::kTokens, start, 0}, {Piece::kFirst, {}, 0}, {Piece::kTokens, end, 0}};
+  spec.pair = spec.single;
+  spec.pair.push_back({Piece::kSecond, {}, 1});
+  spec.pair.push_back({Piece::kTokens, end, 1});
+}
+
+// What counts more than the vocabulary's file.
+void Finish(const TokenizerConfig& c, TokenizerSpec& spec) {
+  spec.truncate_left = c.truncate_left.value_or(spec.truncate_left);
+  spec.split_special = c.split_special;
+  if (c.types) return;
+  for (TemplatePiece& piece : spec.single) piece.type = 0;
+  for (TemplatePiece& piece : spec.pair) piece.type = 0;
+}
+
+TokenizerSpec ReadTokenizerJson(const std::string& path, TokenizerConfig c) {
   TokenizerSpec spec;
   spec.where = path;
   const Json root = ReadJson(path);
   if (!root.is_object()) Fail("{}: expected an object, found {}", path, root.type_name());
-  ReadModel(root, spec);
+  const int64_t next = ReadModel(root, spec);
   ReadNormalizer(root, spec);
   const std::string type = TypeOf(root, "pre_tokenizer", path);
   if (type != "BertPreTokenizer") Unsupported(path, "pre_tokenizer", "BertPreTokenizer", type);
-  ReadAdded(root, spec);
-  ReadPostProcessor(root, spec);
-  // These two classes of transformers take tokenizer.json as it is.
-  const bool generic =
-      o.tokenizer_class == "PreTrainedTokenizerFast" || o.tokenizer_class == "TokenizersBackend";
-  if (generic) return spec;
-  NormalizerOptions& n = spec.normalizer;
-  n.lowercase = o.lowercase.value_or(n.lowercase);
-  if (o.lowercase) n.strip_accents = n.lowercase;
-  n.strip_accents = o.strip_accents.value_or(n.strip_accents);
-  n.chinese = o.chinese.value_or(n.chinese);
+  const std::vector<ListedToken> added = ReadAdded(root, path);
+  spec.truncate_left = TruncatesLeft(root, path);
+  if (c.bert) {
+    BuildBert(c, added, next, spec);
+  } else {
+    TakePadding(root, c);
+    AddTokens(c, added, next, spec);
+    ReadPostProcessor(root, spec);
+  }
+  Finish(c, spec);
   return spec;
+}
+
+TokenizerSpec ReadVocab(const std::string& path, const TokenizerConfig& c) {
+  TokenizerSpec spec;
+  spec.where = path;
+  const int64_t next = ReadVocabLines(spec);
+  BuildBert(c, {}, next, spec);
+  Finish(c, spec);
+  return spec;
+}
+
+// The file to read, of a directory tokenizer.json first; a file is one under any name.
+std::optional<fs::path> FindTokenizer(const fs::path& path) {
+  std::error_code ignored;
+  if (!fs::is_directory(path, ignored)) return path;
+  for (const char* name : {"tokenizer.json", "vocab.txt"})
+    if (fs::exists(path / name, ignored)) return path / name;
+  return std::nullopt;
 }
 
 }  // namespace
 
-TokenizerSpec ReadTokenizer(const std::string& path) {
-  const fs::path file(path);
-  std::error_code ignored;
-  if (!fs::is_directory(file, ignored)) {
-    const Overrides o = ReadOverrides(file.parent_path());
-    return file.extension() == ".json" ? ReadTokenizerJson(path, o) : ReadVocab(path, o);
+std::optional<int64_t> TokenizerMaxLength(const std::string& path) {
+  const auto file = FindTokenizer(path);
+  if (!file) return std::nullopt;
+  try {
+    return ReadTokenizerConfig(file->parent_path(), file->extension() != ".json").max_length;
+  } catch (const Error&) {
+    return std::nullopt;  // who reads texts will be told
   }
-  const Overrides o = ReadOverrides(file);
-  const std::string json = file / "tokenizer.json", vocab = file / "vocab.txt";
-  if (fs::exists(json, ignored)) return ReadTokenizerJson(json, o);
-  if (fs::exists(vocab, ignored)) return ReadVocab(vocab, o);
+}
+
+TokenizerSpec ReadTokenizer(const std::string& path) {
+  if (const auto file = FindTokenizer(path)) {
+    const bool json = file->extension() == ".json";
+    const TokenizerConfig c = ReadTokenizerConfig(file->parent_path(), !json);
+    return json ? ReadTokenizerJson(*file, c) : ReadVocab(*file, c);
+  }
+  std::error_code ignored;
   for (const char* other : {"vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model"})
-    if (fs::exists(file / other, ignored))
+    if (fs::exists(fs::path(path) / other, ignored))
       Fail(
           "{}: expected tokenizer.json or vocab.txt, found {} of another kind of tokenizer, which "
           "is not supported",

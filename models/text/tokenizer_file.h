@@ -1,15 +1,18 @@
-// The files of a BERT tokenizer: vocab.txt, tokenizer.json, tokenizer_config.json. What they ask
-// for and TokenizerSpec cannot express is an error that names it.
+// The files of a BERT tokenizer: vocab.txt, tokenizer.json, and what stands beside them. What they
+// ask for and TokenizerSpec cannot express is an error that names it.
 #pragma once
 #include "models/text/tokenizer.h"
 
 namespace graft {
 
-// `path` is a directory or one of the first two files. In a directory tokenizer.json is preferred,
-// and what tokenizer_config.json says about the normalizer (do_lower_case, strip_accents,
-// tokenize_chinese_chars) counts more, as in transformers; what it leaves out stays as it is in
-// tokenizer.json. Padding and truncation in tokenizer.json are settings of a program's last call,
-// and ignored as transformers ignores them.
+// `path` is a directory or one of the first two files. In a directory tokenizer.json is preferred.
+// The result is that of AutoTokenizer in transformers 5 (tokenizer_config.h): for BertTokenizer and
+// its relatives tokenizer.json gives the vocabulary, added tokens and the side of truncation, all
+// else comes from tokenizer_config.json or is the class's default, do_lower_case for one. Padding
+// and the rest of truncation are settings of a call, and ignored as transformers ignores them.
 TokenizerSpec ReadTokenizer(const std::string& path);
+
+// model_max_length of tokenizer_config.json, if there is a limit. Nothing for what is no tokenizer.
+std::optional<int64_t> TokenizerMaxLength(const std::string& path);
 
 }  // namespace graft

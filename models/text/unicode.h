@@ -1,6 +1,6 @@
-// What Hugging Face's `tokenizers` does with each character in BERT's normalizer and pre-tokenizer:
-// classes, lower case, canonical decomposition. The tables (unicode_tables.cc) are asked of that
-// library character by character, see scripts/make_unicode_tables.py.
+// What Hugging Face's `tokenizers` does with each character in BERT's normalizer, pre-tokenizer and
+// added tokens: classes, lower case, canonical decomposition. The tables (unicode_tables.cc) are
+// asked of that library character by character, see scripts/make_unicode_tables.py.
 #pragma once
 #include <cstdint>
 
@@ -13,6 +13,7 @@ enum Flag : uint8_t {
   kChinese = 8,      // gets blanks on both sides
   kMark = 16,        // Mn: an accent to strip
   kDecomposes = 32,  // NFD changes it
+  kWord = 64,        // of a word, where an added token has to be a single one
 };
 
 struct Record {
@@ -39,6 +40,8 @@ inline const Record& Lookup(char32_t c) {
   const uint32_t block = kFirst[c >> 9] * 32u + (c >> 4 & 31);
   return kRecords[kThird[kSecond[block] * 16u + (c & 15)]];
 }
+
+inline bool IsSpace(char32_t c) { return Lookup(c).flags & kSpace; }
 
 struct Parts {
   char32_t part[4];

@@ -7,8 +7,8 @@
 #              (selftest.py)
 #   files      adapters and models go both ways (check_files.py)
 #   logits     of MiniLM on all rows of sst2 and of the pairs of mrpc (bert_logits.py)
-#   tokenizer  ids, types, offsets and truncation (tokenizer_parity.py; needs tokenize_lines beside
-#              GRAFT_BINARY)
+#   tokenizer  ids, types, offsets and truncation (tokenizer_parity.py), directories of every kind
+#              of file (tokenizer_files_parity.py); needs tokenize_lines beside GRAFT_BINARY
 #   cases      checkpoints of kinds that people have: the library's logits or a refusal
 #              (check_cases.py; needs DIR/cases)
 # usage: GRAFT_DATA=DIR run_parity.sh PEERS_ENV GRAFT_BINARY [OUT]
@@ -137,8 +137,11 @@ logits() {
         --data "$data/data/text" --threads "$threads"
 }
 tokenizer() {
-    "$env/bin/python" "$here/tokenizer_parity.py" --helper "$(dirname "$graft")/tokenize_lines" \
-        --minilm "$env/minilm" --texts "$data/data/text"
+    local helper
+    helper=$(dirname "$graft")/tokenize_lines
+    "$env/bin/python" "$here/tokenizer_files_parity.py" --helper "$helper" --count 2000 &&
+        "$env/bin/python" "$here/tokenizer_parity.py" --helper "$helper" \
+            --minilm "$env/minilm" --texts "$data/data/text"
 }
 cases() {
     local timm=()

@@ -23,7 +23,7 @@ void AddModelOptions(CLI::App& command, ModelChoice& choice, std::vector<std::st
   command
       .add_option("--max-length", choice.max_length,
                   "of texts: most tokens of one (default: the run's, else 128 or, if fewer, the "
-                  "model's positions)")
+                  "model's positions or its tokenizer's model_max_length)")
       ->check(CLI::Range(kLeastMaxLength, kMostMaxLength));
 }
 

@@ -1,0 +1,58 @@
+// What stands beside a tokenizer's vocabulary, read as AutoTokenizer of transformers 5 reads it:
+// tokenizer_config.json, special_tokens_map.json, added_tokens.json, and of config.json the class.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace graft {
+
+// The largest vocabularies of BERT models have half a million.
+inline constexpr int64_t kMaxTokens = 1'000'000;
+
+// A token as a file lists it. Content "" stands for null: no such token.
+struct ListedToken {
+  std::string content;
+  int64_t id = -1;  // -1: it gets that of the vocabulary, else the next free one
+  bool left_strip = false, right_strip = false, single_word = false, special = false;
+  std::optional<bool> normalized;  // if the file does not say, that which is not special
+};
+
+using ListedTokens = std::map<int64_t, ListedToken>;  // by id
+
+struct TokenizerConfig {
+  std::string where;  // begins error messages
+  // BertTokenizer and its relatives build a tokenizer from the vocabulary and the settings here;
+  // the others take tokenizer.json as it is.
+  bool bert = true;
+  bool types = true;  // else all tokens of a pair have type 0
+  std::optional<bool> lowercase, strip_accents, chinese;
+  std::optional<bool> truncate_left;
+  bool split_special = false;
+  std::optional<int64_t> max_length;
+
+  // unk_token and the like by their keys, in the order in which transformers adds them; behind
+  // these come names of the model's own, for which the order in the file counts, which is not known
+  // here.
+  std::vector<std::pair<std::string, ListedToken>> named;
+  size_t usual_names = 0;
+  std::vector<ListedToken> extra;       // additional or extra special tokens
+  std::optional<ListedTokens> decoder;  // added_tokens_decoder, if tokenizer_config.json has it
+  ListedTokens added;                   // else those of added_tokens.json
+
+  const ListedToken* Named(const std::string& key) const;  // nullptr: the files do not say
+};
+
+// `value` is "[UNK]" or {"content": "[UNK]", "lstrip": false, ...}.
+ListedToken ReadListedToken(const nlohmann::json& value, const std::string& where);
+
+// The files of this directory, those that are there. A `vocabulary` is a vocab.txt, which only
+// BertTokenizer and its relatives read; a tokenizer.json without any of the files is read as
+// `tokenizers` reads it.
+TokenizerConfig ReadTokenizerConfig(const std::string& directory, bool vocabulary);
+
+}  // namespace graft

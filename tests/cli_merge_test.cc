@@ -67,7 +67,7 @@ TEST_F(Weights, InAHalfTypeAreThoseOfTheProof) {
   for (const auto& [word, name, type] : {std::tuple("base", "float16", FileDType::kF16),
                                          std::tuple("f16", "float16", FileDType::kF16),
                                          std::tuple("bf16", "bfloat16", FileDType::kBF16)}) {
-    const std::string out = At(word);
+    const std::string out = At(std::string("fused_") + word);
     const nlohmann::json proof =
         GraftJson({"fuse", "--run", At("run"), "--weights", word, "--out", out});
     EXPECT_EQ(proof["weights"], word == std::string("base") ? "f16" : word);
@@ -81,7 +81,7 @@ TEST_F(Weights, InAHalfTypeAreThoseOfTheProof) {
   GraftJson({"export", "--run", At("run"), "--format", "timm", "--merged", "--weights", "base",
              "--out", At("timm")});
   EXPECT_EQ(Types(At("timm/model.safetensors")), Set{FileDType::kF16});
-  EXPECT_EQ(Loss({"--model", At("timm/model.safetensors")}), Loss({"--model", At("f16")}));
+  EXPECT_EQ(Loss({"--model", At("timm/model.safetensors")}), Loss({"--model", At("fused_f16")}));
 }
 
 TEST_F(Weights, ThatNobodyKnows) {

@@ -235,7 +235,9 @@ TEST(TextKinds, WhatAConfigDoesNotSayIsAsInTransformers) {
     for (const std::string key : kind.at("without")) {
       const bool matters = key.ends_with("_eps") || key.ends_with("_prob") ||
                            key.ends_with("heads") || key == "hidden_act";
-      if (matters) EXPECT_THAT(notice, HasSubstr(key)) << kind;
+      if (matters) {
+        EXPECT_THAT(notice, HasSubstr(key)) << kind;
+      }
     }
     // The written model says it all.
     SaveModel(m, m.params, folder / "again", {});

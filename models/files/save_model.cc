@@ -81,9 +81,14 @@ Tensors Collect(const LoadedModel& m, const ParamStore& params, FileDType type) 
   std::set<std::string> in_parts;
   for (const FileKey& key : keys)
     if (key.instead && m.file && !key.In(*m.file).empty()) in_parts.insert(key.canonical[0]);
-  for (const FileKey& key : keys)
-    if (params.Has(key.canonical[0]) && (key.instead || !in_parts.contains(key.canonical[0])))
-      AddKey(m, key, params, &out);
+  // A decoder of its own is copied with the tensors that the model does not use.
+  const std::set<std::string> unused(m.ledger.unexpected.begin(), m.ledger.unexpected.end());
+  for (const FileKey& key : keys) {
+    if (!params.Has(key.canonical[0])) continue;
+    if (!key.instead && in_parts.contains(key.canonical[0])) continue;
+    if (key.copy && m.file && unused.contains(key.In(*m.file))) continue;
+    AddKey(m, key, params, &out);
+  }
   if (m.file && root == m.root)
     for (const std::string& name : m.ledger.unexpected)
       if (auto raw = m.file->Raw(name)) out.list.push_back(*std::move(raw));

@@ -8,12 +8,12 @@
 
 namespace graft {
 
-FusedModel Fuse(OpenedModel opened, const LogitsOf& logits) {
+FusedModel Fuse(OpenedModel opened, const LogitsOf& logits, FileDType weights) {
   if (opened.method.empty()) FailUsage("{}: a plain model, nothing to merge", opened.description);
-  FusedWeights weights =
-      Fuse(opened.model.config, opened.method, opened.model.params, logits, opened.seed);
-  return {std::move(opened.model), std::move(weights.params), std::move(opened.facts),
-          weights.proof};
+  FusedWeights fused =
+      Fuse(opened.model.config, opened.method, opened.model.params, logits, {opened.seed, weights});
+  return {std::move(opened.model), std::move(fused.params), std::move(opened.facts), fused.proof,
+          weights};
 }
 
 namespace {
@@ -83,7 +83,8 @@ void CopyTokenizer(const std::string& from, const std::string& directory) {
 }
 
 void SaveFused(const FusedModel& fused, const std::string& path) {
-  SaveModel(fused.model, fused.params, path, ModelMetadata(fused.model, fused.facts));
+  SaveModel(fused.model, fused.params, path, ModelMetadata(fused.model, fused.facts),
+            fused.weights);
   if (fused.model.layout != Layout::kHuggingFace) return;
   if (fused.model.is_bert()) {
     const AdapterFacts& c = fused.facts;

@@ -48,11 +48,66 @@ TEST_F(Runs, AFullDiskAtTheFirstCheckpointKeepsWhatIsWritten) {
 TEST_F(Runs, OnlyOneProcessBeginsInADirectory) {
   fs::create_directory(At("twice"));
   {
-    const RunLock first(At("twice"));
+    const auto first = Directory::Open(At("twice"));
+    ASSERT_TRUE(first->Lock());
     ExpectRefused(Train(At("twice")), 1, "another process is training in this run directory");
     EXPECT_TRUE(fs::is_empty(At("twice")));
   }
   EXPECT_EQ(Graft(Train(At("twice"))).code, 0);
+}
+
+// A run that is moved while it trains ends where it went, and another one of its name is its own.
+TEST_F(Runs, AMovedRunWritesIntoNoOtherOfItsName) {
+  const auto args = [&](const std::string& out, const std::string& epochs) {
+    return With(Train(At(out), {"--save-every", "1"}), "--epochs", epochs);
+  };
+  Process process(args("here", "100000"));
+  while (process.Running() && !fs::exists(At("here/state.safetensors"))) usleep(2000);
+  ASSERT_TRUE(process.Running());
+  process.Signal(SIGSTOP);
+  fs::rename(At("here"), At("there"));
+  ASSERT_EQ(Graft(Train(At("here"))).code, 0);
+  const auto contents = [&](const std::string& run) {
+    std::map<std::string, std::string> files;
+    for (const auto& entry : fs::directory_iterator(run))
+      files[entry.path().filename()] = Slurp(entry.path());
+    return files;
+  };
+  const auto before = contents(At("here"));
+  process.Signal(SIGCONT);
+  const Outcome o = process.Wait();
+  EXPECT_EQ(o.code, 1);
+  EXPECT_NE(o.err.find("here: the run directory was moved while it trained; the run ends, with its "
+                       "state in " +
+                       fs::canonical(At("there")).string()),
+            std::string::npos)
+      << o.err;
+  EXPECT_EQ(contents(At("here")), before);
+  // What was removed is not made again.
+  Process removed(args("gone", "100000"));
+  while (removed.Running() && !fs::exists(At("gone/state.safetensors"))) usleep(2000);
+  removed.Signal(SIGSTOP);
+  fs::remove_all(At("gone"));
+  removed.Signal(SIGCONT);
+  const Outcome end = removed.Wait();
+  EXPECT_EQ(end.code, 1);
+  EXPECT_NE(end.err.find("gone: the run directory was removed while it trained"), std::string::npos)
+      << end.err;
+  EXPECT_FALSE(fs::exists(At("gone")));
+  // A trace goes along.
+  std::vector<std::string> traced = args("traced", "100");
+  traced.insert(traced.end(), {"--trace", At("trace_here")});
+  Process tracing(traced);
+  while (tracing.Running() && !fs::exists(At("traced/state.safetensors"))) usleep(2000);
+  tracing.Signal(SIGSTOP);
+  ASSERT_FALSE(fs::exists(At("trace_here/final.safetensors")));
+  fs::rename(At("trace_here"), At("trace_there"));
+  fs::create_directory(At("trace_here"));
+  tracing.Signal(SIGCONT);
+  EXPECT_EQ(tracing.Wait().code, 0);
+  EXPECT_TRUE(fs::is_empty(At("trace_here")));
+  for (const char* file : {"init.safetensors", "batches.npz", "loss.jsonl", "final.safetensors"})
+    EXPECT_TRUE(fs::exists(At("trace_there/") + file)) << file;
 }
 
 TEST_F(Runs, ARunThatCannotBeginBlocksNoName) {

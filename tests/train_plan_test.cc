@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <malloc.h>
 
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "runtime/cpu.h"
@@ -227,7 +228,8 @@ TEST_P(TrainBudget, InferenceDoesNotFollowTheThreads) {
   const Graph g =
       InferenceGraph(GetParam().model, ParseMethod(GetParam().method), params_, 1, true);
   const auto options = [&](size_t budget) {
-    return OptionsWithinBudget(g, params_, GetParam().wanted, GetParam().longest, InBytes(budget));
+    return OptionsWithinBudget(g, params_, GetParam().wanted, GetParam().longest, InBytes(budget))
+        .options;
   };
   SetThreads(2);
   const size_t whole =

@@ -1,7 +1,6 @@
 #include "train/run_dir.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -33,10 +32,6 @@ std::vector<TensorToWrite> Tensors(const ParamStore& params, std::vector<std::st
   return tensors;
 }
 
-void WriteConfig(const std::string& path, const RunConfig& config) {
-  WriteFileAtomically(path + "/config.json", DumpJson(ToJson(config), 2) + "\n");
-}
-
 // A name in config.json that is not the file's would be another file's, or nobody's.
 void RefuseOtherEncodings(const RunConfig& config) {
   RunConfig::Visit(config, [](const char* name, const auto& field) {
@@ -63,30 +58,47 @@ RunDir RunDir::Create(const std::string& path, const RunConfig& config) {
   CreateFreshDirectory(path);
   dir.Lock();
   CreateFreshDirectory(path);  // still, now that nobody else can begin there
-  WriteConfig(path, config);
+  dir.WriteConfig();
   return dir;
 }
 
 void RunDir::Lock() {
-  if (!lock_) lock_ = std::make_unique<RunLock>(path_);
+  if (locked_) return;
+  std::shared_ptr<const Directory> directory = Directory::Open(path_);
+  if (!directory->Lock()) Fail("{}: another process is training in this run directory", path_);
+  locked_ = std::move(directory);
 }
+
+FilePlace RunDir::Place(const std::string& name) const {
+  GRAFT_CHECK(locked_, "{} is not locked", path_);
+  if (locked_->Removed())
+    Fail("{}: the run directory was removed while it trained; the run ends, and nothing is kept",
+         path_);
+  return {locked_, name};
+}
+
+void RunDir::Write(const std::string& name, const std::string& text) const {
+  WriteFileAtomically(Place(name), text);
+}
+
+void RunDir::WriteConfig() const { Write("config.json", DumpJson(ToJson(config_), 2) + "\n"); }
 
 void RunDir::RemoveIfNothingSaved() {
   for (const char* name :
        {"state.safetensors", "last.safetensors", "best.safetensors", "metrics.jsonl"})
-    if (Exists(file(name))) return;
-  for (const char* name : {"config.json", "plan.json"}) std::remove(file(name).c_str());
-  if (!existed_) rmdir(path_.c_str());  // if it is empty now
+    if (locked_->Has(name)) return;
+  for (const char* name : {"config.json", "plan.json"}) locked_->Remove(name);
+  if (!existed_ && locked_->Named()) rmdir(path_.c_str());  // if it is empty now
 }
 
 void RunDir::RecordBase(const std::string& sha256) {
   config_.base_sha256 = sha256;
-  WriteConfig(path_, config_);
+  WriteConfig();
 }
 
 void RunDir::RecordExamples(const std::string& sha256) {
   config_.examples_sha256 = sha256;
-  WriteConfig(path_, config_);
+  WriteConfig();
 }
 
 RunDir RunDir::Open(const std::string& path) {
@@ -105,13 +117,24 @@ void RunDir::SaveState(const ParamStore& params, const std::vector<std::string>&
                            {"graft.last_loss", fmt::format("{}", p.last_loss)},
                            {"graft.val_accuracy", fmt::format("{}", p.val_accuracy)},
                            {"graft.finished", p.finished ? "1" : "0"}};
-  WriteSafetensors(file("state.safetensors"), Tensors(params, names), metadata);
+  WriteSafetensors(Place("state.safetensors"), Tensors(params, names), metadata);
+  CheckNamed();
+}
+
+void RunDir::CheckNamed() const {
+  if (!locked_ || locked_->Named()) return;
+  const std::string now = locked_->Now();
+  Fail(
+      "{}: the run directory was moved while it trained; the run ends, with its state in {} and "
+      "nowhere else; hint: graft train --resume {}",
+      path_, now, ShellWord(now));
 }
 
 bool RunDir::HasState() const { return Exists(file("state.safetensors")); }
 
 std::optional<std::vector<std::string>> RunDir::LoadState(ParamStore& params, Progress& p) const {
   const std::string path = file("state.safetensors");
+  CheckNamed();  // what the path leads to is read
   if (!HasState()) return {};
   const SafetensorsFile state = SafetensorsFile::Open(path);
   auto number = [&](const char* key) {
@@ -153,16 +176,19 @@ std::optional<std::vector<std::string>> RunDir::LoadState(ParamStore& params, Pr
 
 void RunDir::SaveWeights(const std::string& which, const ParamStore& params,
                          const std::vector<std::string>& names) const {
-  WriteSafetensors(file(which + ".safetensors"), Tensors(params, names),
+  WriteSafetensors(Place(which + ".safetensors"), Tensors(params, names),
                    {{"graft.method", config_.method}});
 }
 
 void RunDir::AppendMetrics(const std::string& line) const {
-  const std::string path = file("metrics.jsonl");
-  std::FILE* f = std::fopen(path.c_str(), "a");
+  const FilePlace place = Place("metrics.jsonl");
+  const int fd = openat(place.directory->fd(), place.name.c_str(),
+                        O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+  std::FILE* f = fd < 0 ? nullptr : fdopen(fd, "a");
   const std::string text = line + "\n";
   const bool ok = f && std::fwrite(text.data(), 1, text.size(), f) == text.size();
-  if (!f || std::fclose(f) != 0 || !ok) Fail("{}: cannot write: {}", path, std::strerror(errno));
+  if (!f || std::fclose(f) != 0 || !ok)
+    Fail("{}: cannot write: {}", place.path, std::strerror(errno));
 }
 
 void RunDir::TruncateMetrics(int64_t step) const {
@@ -180,19 +206,7 @@ void RunDir::TruncateMetrics(int64_t step) const {
       kept += text.substr(begin, end + 1 - begin);
     begin = end + 1;
   }
-  WriteFileAtomically(path, kept);
-}
-
-RunLock::RunLock(const std::string& path)
-    : fd_(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
-  // A file system without locks says another error; go on without, then.
-  if (fd_ < 0 || flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
-  close(fd_);
-  Fail("{}: another process is training in this run directory", path);
-}
-
-RunLock::~RunLock() {
-  if (fd_ >= 0) close(fd_);
+  Write("metrics.jsonl", kept);
 }
 
 std::optional<RunConfig> RunOf(const ModelChoice& choice) {

@@ -1,5 +1,6 @@
 // The files of a run directory; see docs/cli.md. Everything is written atomically, so a run that is
-// killed at any instant leaves the last complete state.
+// killed at any instant leaves the last complete state. A run that trains writes into the directory
+// that it has locked, wherever that is moved, and into no other that gets its name.
 #pragma once
 #include <memory>
 #include <optional>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "adapters/open_model.h"
+#include "runtime/io/directory.h"
 #include "train/run_config.h"
 
 namespace graft {
@@ -23,18 +25,6 @@ struct Progress {
   bool finished = false;
 };
 
-// Held while training: a second process that would train in the directory gets an Error.
-class RunLock {
- public:
-  explicit RunLock(const std::string& path);
-  RunLock(const RunLock&) = delete;
-  RunLock& operator=(const RunLock&) = delete;
-  ~RunLock();
-
- private:
-  int fd_;
-};
-
 class RunDir {
  public:
   // Creates the directory and locks it; Error if it exists and is not empty, or if another process
@@ -42,7 +32,8 @@ class RunDir {
   static RunDir Create(const std::string& path, const RunConfig& config);
   // Error if there is no config.json.
   static RunDir Open(const std::string& path);
-  // Locks the directory for training; throws Error if another process trains there.
+  // Locks the directory for training, which comes before anything is written; throws Error if
+  // another process trains there.
   void Lock();
 
   const std::string& path() const { return path_; }
@@ -53,8 +44,10 @@ class RunDir {
   void RecordBase(const std::string& sha256);
   void RecordExamples(const std::string& sha256);
   std::string file(const std::string& name) const { return path_ + "/" + name; }
+  void Write(const std::string& name, const std::string& text) const;
 
-  // state.safetensors holds the named entries (trainable and optimizer) and the progress.
+  // state.safetensors holds the named entries (trainable and optimizer) and the progress. Error,
+  // once it is written, if the directory is no longer the one that path() leads to.
   void SaveState(const ParamStore& params, const std::vector<std::string>& names,
                  const Progress& progress) const;
   bool HasState() const;
@@ -76,10 +69,13 @@ class RunDir {
  private:
   RunDir(std::string path, RunConfig config, bool resumed)
       : path_(std::move(path)), config_(std::move(config)), resumed_(resumed) {}
+  FilePlace Place(const std::string& name) const;
+  void CheckNamed() const;
+  void WriteConfig() const;
   std::string path_;
   RunConfig config_;
   bool resumed_, existed_ = true;  // existed_: before Create
-  std::unique_ptr<RunLock> lock_;
+  std::shared_ptr<const Directory> locked_;
 };
 
 // The configuration of the run that a choice of --run or --adapter names; nothing for other models.

@@ -12,8 +12,8 @@ namespace graft {
 
 // The masks of every random node, drawn by the same operators on ones.
 struct Trace::Masks {
-  Masks(const std::string& path, Graph graph, ParamStore& p, const Counts& batch)
-      : file(path), names(Names(graph)), session(graph, p, {.capacity = batch}) {}
+  Masks(const FilePlace& place, Graph graph, ParamStore& p, const Counts& batch)
+      : file(place), names(Names(graph)), session(graph, p, {.capacity = batch}) {}
 
   static std::vector<std::string> Names(const Graph& g) {
     std::vector<std::string> names;
@@ -50,7 +50,8 @@ Graph MaskGraph(const Graph& model) {
 
 }  // namespace
 
-Trace::Trace(const std::string& dir) : dir_(dir), batches_(dir + "/batches.npz") {}
+Trace::Trace(const std::string& dir)
+    : dir_(Directory::Open(dir)), batches_(FilePlace(dir_, "batches.npz")) {}
 Trace::~Trace() = default;
 
 std::unique_ptr<Trace> Trace::Begin(const RunConfig& config, const Graph& g, ParamStore& params,
@@ -61,11 +62,11 @@ std::unique_ptr<Trace> Trace::Begin(const RunConfig& config, const Graph& g, Par
   std::vector<std::string> names = g.ParamNames();
   std::sort(names.begin(), names.end());
   for (const std::string& name : names) tensors.push_back(ToWrite(name, params.Get(name)));
-  WriteSafetensors(config.trace + "/init.safetensors", tensors, {});
+  WriteSafetensors(FilePlace(trace->dir_, "init.safetensors"), tensors, {});
   const Graph masks = MaskGraph(g);
   if (!masks.outputs.empty()) {
     trace->masks_ =
-        std::make_unique<Masks>(config.trace + "/masks.npz", masks, params,
+        std::make_unique<Masks>(FilePlace(trace->dir_, "masks.npz"), masks, params,
                                 Counts{config.batch_size, config.batch_size * data.longest()});
     trace->masks_->session.Input("one").f32()[0] = 1;
   }
@@ -99,12 +100,12 @@ void Trace::Step(int64_t step, std::span<const size_t> rows, double loss, double
 void Trace::Finish(const ParamStore& params, const std::vector<std::string>& trainable) {
   batches_.Close();
   if (masks_) masks_->file.Close();
-  WriteFileAtomically(dir_ + "/loss.jsonl", losses_);
+  WriteFileAtomically({dir_, "loss.jsonl"}, losses_);
   std::vector<TensorToWrite> tensors;
   std::vector<std::string> names = trainable;
   std::sort(names.begin(), names.end());
   for (const std::string& name : names) tensors.push_back(ToWrite(name, params.Get(name)));
-  WriteSafetensors(dir_ + "/final.safetensors", tensors, {});
+  WriteSafetensors(FilePlace(dir_, "final.safetensors"), tensors, {});
 }
 
 }  // namespace graft

@@ -10,7 +10,8 @@ namespace graft {
 class Trace {
  public:
   // Writes init.safetensors: every parameter of the graph as it starts. What a trace of this
-  // run that did not come to a checkpoint (`again`) has left is replaced.
+  // run that did not come to a checkpoint (`again`) has left is replaced. The directory is held
+  // open: the files go there wherever it is moved.
   static std::unique_ptr<Trace> Begin(const RunConfig& config, const Graph& g, ParamStore& params,
                                       const BatchSource& data, bool again);
   ~Trace();
@@ -26,7 +27,7 @@ class Trace {
  private:
   struct Masks;
   explicit Trace(const std::string& dir);
-  std::string dir_;
+  std::shared_ptr<const Directory> dir_;
   NpzWriter batches_;
   std::unique_ptr<Masks> masks_;
   std::string losses_;

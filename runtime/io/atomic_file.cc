@@ -42,45 +42,48 @@ class Descriptor {
 };
 
 // Whether the name still leads to the open file: another writer may have renamed it since.
-bool SameFile(int fd, const std::string& path) {
+bool SameFile(int fd, int directory, const std::string& name) {
   struct stat open_file {
   }, named{};
-  return fstat(fd, &open_file) == 0 && lstat(path.c_str(), &named) == 0 &&
+  return fstat(fd, &open_file) == 0 &&
+         fstatat(directory, name.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
          open_file.st_dev == named.st_dev && open_file.st_ino == named.st_ino;
 }
 
 }  // namespace
 
-AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
-  const size_t slash = path_.rfind('/');
-  const std::string name = slash == std::string::npos ? path_ : path_.substr(slash + 1);
-  if (name.empty() || name == "." || name == "..")
-    Fail("cannot write '{}': expected the path of a file", path_);
-  directory_ = slash == std::string::npos ? "./" : path_.substr(0, slash + 1);
+AtomicFile::AtomicFile(FilePlace place) : place_(std::move(place)) {
+  if (!place_.directory) {
+    const size_t slash = place_.path.rfind('/') + 1;  // 0 if there is none
+    place_.name = place_.path.substr(slash);
+    if (place_.name.empty() || place_.name == "." || place_.name == "..")
+      Fail("cannot write '{}': expected the path of a file", path());
+    place_.directory = Directory::TryOpen(slash == 0 ? "./" : place_.path.substr(0, slash));
+    if (!place_.directory) FailWith("create", errno);
+  }
   struct stat status {};
   // Renaming over a device such as /dev/full would replace it.
-  if (stat(path_.c_str(), &status) == 0 && !S_ISREG(status.st_mode))
-    Fail("cannot write {}: it exists and is not a regular file", path_);
+  if (fstatat(directory(), place_.name.c_str(), &status, 0) == 0 && !S_ISREG(status.st_mode))
+    Fail("cannot write {}: it exists and is not a regular file", path());
   OpenTemporary();
 }
 
 void AtomicFile::OpenTemporary() {
-  temporary_ = directory_ + "." + path_.substr(path_.rfind('/') + 1) + ".graft-tmp";
-  const std::string temporary = temporary_;
+  const std::string temporary = "." + place_.name + ".graft-tmp";
   while (true) {
     temporary_.clear();  // not ours to remove until we hold the lock
     fd_ = Retry([&] {
-      return open(temporary.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
-                  0666);
+      return openat(directory(), temporary.c_str(),
+                    O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
     });
     if (fd_ < 0) FailWith("create", errno);
     // A file system without locks says another error than EWOULDBLOCK; go on without, then.
     if (flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
       close(fd_);
       fd_ = -1;
-      Fail("cannot write {}: another process is writing it", path_);
+      Fail("cannot write {}: another process is writing it", path());
     }
-    if (SameFile(fd_, temporary)) break;
+    if (SameFile(fd_, directory(), temporary)) break;
     close(fd_);
   }
   struct stat status {};
@@ -89,7 +92,7 @@ void AtomicFile::OpenTemporary() {
       status.st_uid != geteuid()) {
     close(fd_);
     fd_ = -1;
-    Fail("cannot write {}: {} is in the way and not ours", path_, temporary);
+    Fail("cannot write {}: {} is in the way and not ours", path(), temporary);
   }
   temporary_ = temporary;
   if (Retry([&] { return ftruncate(fd_, 0); }) != 0) FailWith("create", errno);
@@ -99,7 +102,7 @@ AtomicFile::~AtomicFile() { Discard(); }
 
 void AtomicFile::Discard() noexcept {
   // Unlinked while still locked, so it cannot be the temporary of the next writer.
-  if (!temporary_.empty()) unlink(temporary_.c_str());
+  if (!temporary_.empty()) unlinkat(directory(), temporary_.c_str(), 0);
   temporary_.clear();
   if (fd_ >= 0) close(fd_);
   fd_ = -1;
@@ -107,12 +110,12 @@ void AtomicFile::Discard() noexcept {
 
 void AtomicFile::FailWith(const char* step, int error) {
   Discard();
-  Fail("cannot write {}: {}: {}; the file of before, if any, is unchanged", path_, step,
+  Fail("cannot write {}: {}: {}; the file of before, if any, is unchanged", path(), step,
        std::strerror(error));
 }
 
 void AtomicFile::Write(std::span<const std::byte> bytes) {
-  GRAFT_CHECK(fd_ >= 0, "{} is already written", path_);
+  GRAFT_CHECK(fd_ >= 0, "{} is already written", path());
   while (!bytes.empty()) {
     const size_t size = std::min(bytes.size(), kLargestWrite);
     const ssize_t written = Retry([&] { return write(fd_, bytes.data(), size); });
@@ -124,31 +127,28 @@ void AtomicFile::Write(std::span<const std::byte> bytes) {
 }
 
 void AtomicFile::Commit() {
-  GRAFT_CHECK(fd_ >= 0, "{} is already written", path_);
+  GRAFT_CHECK(fd_ >= 0, "{} is already written", path());
   if (Retry([&] { return fsync(fd_); }) != 0) FailWith("fsync", errno);
-  if (rename(temporary_.c_str(), path_.c_str()) != 0) FailWith("rename", errno);
+  if (renameat(directory(), temporary_.c_str(), directory(), place_.name.c_str()) != 0)
+    FailWith("rename", errno);
   temporary_.clear();  // it is the target now
   const int error = close(fd_) == 0 ? 0 : errno;
   fd_ = -1;
   // Network file systems report a full disk as late as here.
-  if (error != 0 && error != EINTR) Fail("{}: close: {}", path_, std::strerror(error));
-  const Descriptor directory(
-      Retry([&] { return open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
-  if (directory.get() < 0)
-    Fail("{} is written, but {}: open: {}", path_, directory_, std::strerror(errno));
+  if (error != 0 && error != EINTR) Fail("{}: close: {}", path(), std::strerror(error));
   // EINVAL: a file system that has nothing to sync for directories.
-  if (Retry([&] { return fsync(directory.get()); }) != 0 && errno != EINVAL)
-    Fail("{} is written, but {}: fsync: {}", path_, directory_, std::strerror(errno));
+  if (Retry([&] { return fsync(directory()); }) != 0 && errno != EINVAL)
+    Fail("{} is written, but its directory: fsync: {}", path(), std::strerror(errno));
 }
 
-void WriteFileAtomically(const std::string& path, std::span<const std::byte> bytes) {
-  AtomicFile file(path);
+void WriteFileAtomically(const FilePlace& place, std::span<const std::byte> bytes) {
+  AtomicFile file(place);
   file.Write(bytes);
   file.Commit();
 }
 
-void WriteFileAtomically(const std::string& path, std::string_view text) {
-  WriteFileAtomically(path, std::as_bytes(std::span(text)));
+void WriteFileAtomically(const FilePlace& place, std::string_view text) {
+  WriteFileAtomically(place, std::as_bytes(std::span(text)));
 }
 
 std::string ReadFile(const std::string& path, uint64_t max_bytes) {

@@ -8,14 +8,17 @@
 #include <string>
 #include <string_view>
 
+#include "runtime/io/directory.h"
+
 namespace graft {
 
 // One new version of one file. The temporary is `.NAME.graft-tmp`: one that a killed process left
 // is overwritten by the next writer of the same file, so leftovers do not pile up. It is locked
-// while written: a second writer of the same file at the same time is an Error.
+// while written: a second writer of the same file at the same time is an Error. The directory is
+// held open meanwhile, so the file gets where it was begun, whatever happens to names above it.
 class AtomicFile {
  public:
-  explicit AtomicFile(std::string path);
+  explicit AtomicFile(FilePlace place);
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
   ~AtomicFile();  // without Commit it removes the temporary, and the old file stays
@@ -25,20 +28,22 @@ class AtomicFile {
   void Commit();  // durable when it returns; nothing may be written afterwards
 
   uint64_t position() const { return position_; }
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return place_.path; }
 
  private:
   void OpenTemporary();
   void Discard() noexcept;
   [[noreturn]] void FailWith(const char* step, int error);
+  int directory() const { return place_.directory->fd(); }
 
-  std::string path_, directory_, temporary_;
+  FilePlace place_;
+  std::string temporary_;  // a name in the directory
   int fd_ = -1;
   uint64_t position_ = 0;
 };
 
-void WriteFileAtomically(const std::string& path, std::span<const std::byte> bytes);
-void WriteFileAtomically(const std::string& path, std::string_view text);
+void WriteFileAtomically(const FilePlace& place, std::span<const std::byte> bytes);
+void WriteFileAtomically(const FilePlace& place, std::string_view text);
 
 // Returns the contents of a regular file. One of more than `max_bytes` is an Error before it is
 // read.

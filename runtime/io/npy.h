@@ -59,7 +59,7 @@ void WriteNpy(const std::string& path, const TensorToWrite& array);
 // bytes. There is no file before Close().
 class NpzWriter {
  public:
-  explicit NpzWriter(const std::string& path) : file_(path) {}
+  explicit NpzWriter(const FilePlace& place) : file_(place) {}
   void Add(const TensorToWrite& array);  // found as archive[array.name]
   void Close();
 

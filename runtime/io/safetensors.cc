@@ -124,11 +124,11 @@ ParamStore SafetensorsFile::LoadAll() const {
 
 namespace {
 
-void Write(const std::string& path, std::span<const TensorToWrite> tensors,
+void Write(const FilePlace& place, std::span<const TensorToWrite> tensors,
            std::string_view header) {
   std::array<std::byte, 8> length;
   for (size_t i = 0; i < 8; ++i) length[i] = static_cast<std::byte>(header.size() >> 8 * i);
-  AtomicFile file(path);
+  AtomicFile file(place);
   file.Write(length);
   file.Write(header);
   for (const TensorToWrite& t : tensors) file.Write(t.bytes);
@@ -137,29 +137,29 @@ void Write(const std::string& path, std::span<const TensorToWrite> tensors,
 
 }  // namespace
 
-void WriteSafetensors(const std::string& path, std::span<const TensorToWrite> tensors,
+void WriteSafetensors(const FilePlace& place, std::span<const TensorToWrite> tensors,
                       const StringMap& metadata) {
-  CheckWritable(path, tensors);
-  Write(path, tensors, MakeHeader(path, tensors, metadata));
+  CheckWritable(place.path, tensors);
+  Write(place, tensors, MakeHeader(place.path, tensors, metadata));
 }
 
-void WriteSafetensorsAs(const std::string& path, std::span<const TensorToWrite> tensors,
+void WriteSafetensorsAs(const FilePlace& place, std::span<const TensorToWrite> tensors,
                         std::string_view header) {
   uint64_t size = 0;
   for (const TensorToWrite& t : tensors) size += t.bytes.size();
-  const std::vector<FileTensor> told = ParseSafetensorsHeader(header, size, path).tensors;
+  const std::vector<FileTensor> told = ParseSafetensorsHeader(header, size, place.path).tensors;
   const auto same = [](const FileTensor& a, const TensorToWrite& b) {
     return a.name == b.name && a.dtype == b.dtype && a.shape == b.shape;
   };
   if (!std::ranges::equal(told, tensors, same))
-    Fail("{}: the header tells of other tensors; nothing was written", path);
-  Write(path, tensors, header);
+    Fail("{}: the header tells of other tensors; nothing was written", place.path);
+  Write(place, tensors, header);
 }
 
-void WriteSafetensors(const std::string& path, const ParamStore& store, const StringMap& metadata) {
+void WriteSafetensors(const FilePlace& place, const ParamStore& store, const StringMap& metadata) {
   std::vector<TensorToWrite> tensors;
   for (const auto& [name, entry] : store.entries()) tensors.push_back(ToWrite(name, entry));
-  WriteSafetensors(path, tensors, metadata);
+  WriteSafetensors(place, tensors, metadata);
 }
 
 }  // namespace graft

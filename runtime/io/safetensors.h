@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/io/directory.h"
 #include "runtime/io/file_tensor.h"
 #include "runtime/io/mapped_file.h"
 #include "runtime/params.h"
@@ -85,13 +86,13 @@ class SafetensorsModel {
 // Writes the tensors in the given order with the header padded to 8 bytes, so that equal arguments
 // give equal bytes. The write is atomic (atomic_file.h): after any failure the old file is still
 // there.
-void WriteSafetensors(const std::string& path, std::span<const TensorToWrite> tensors,
+void WriteSafetensors(const FilePlace& place, std::span<const TensorToWrite> tensors,
                       const StringMap& metadata);
 // The same with the header of an earlier file, which gives the bytes of that file again, whoever
 // wrote it. Throws Error if the header does not tell of these tensors in this order.
-void WriteSafetensorsAs(const std::string& path, std::span<const TensorToWrite> tensors,
+void WriteSafetensorsAs(const FilePlace& place, std::span<const TensorToWrite> tensors,
                         std::string_view header);
 // Writes the whole store, sorted by name.
-void WriteSafetensors(const std::string& path, const ParamStore& store, const StringMap& metadata);
+void WriteSafetensors(const FilePlace& place, const ParamStore& store, const StringMap& metadata);
 
 }  // namespace graft

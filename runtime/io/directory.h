@@ -1,0 +1,52 @@
+// A directory that is held open: what is read and written through it is in that one, wherever its
+// name leads meanwhile.
+#pragma once
+#include <memory>
+#include <string>
+
+namespace graft {
+
+class Directory {
+ public:
+  // Error unless the path leads to a directory that can be read.
+  static std::shared_ptr<const Directory> Open(const std::string& path);
+  // Or nothing, and errno says why.
+  static std::shared_ptr<const Directory> TryOpen(const std::string& path);
+  Directory(const Directory&) = delete;
+  Directory& operator=(const Directory&) = delete;
+  ~Directory();
+
+  int fd() const { return fd_; }
+  const std::string& path() const { return path_; }  // as it was opened
+  std::string file(const std::string& name) const { return path_ + "/" + name; }
+
+  // False if another process holds the lock. It ends with this object. On a file system without
+  // locks everybody has it.
+  bool Lock() const;
+  // Whether path() still leads here: it may have been moved or removed, and replaced by another.
+  bool Named() const;
+  bool Removed() const;
+  std::string Now() const;  // where it is now, by /proc
+  bool Has(const std::string& name) const;
+  void Remove(const std::string& name) const;  // a file, if it is there
+
+ private:
+  Directory(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
+
+  std::string path_;
+  int fd_;
+};
+
+// Where to write: a path, or a name in a directory that is held open.
+struct FilePlace {
+  FilePlace(std::string file) : path(std::move(file)) {}
+  FilePlace(const char* file) : path(file) {}
+  FilePlace(std::shared_ptr<const Directory> d, const std::string& file)
+      : path(d->file(file)), directory(std::move(d)), name(file) {}
+
+  std::string path;  // also for messages
+  std::shared_ptr<const Directory> directory = nullptr;
+  std::string name = {};
+};
+
+}  // namespace graft

@@ -323,7 +323,7 @@ TEST(Checkpoint, TiedAndUntiedDecoders) {
     EXPECT_FALSE(untied.params.Has("mlm.bias")) << name;  // no graph of a masked-LM head is right
     ParamStore trained = untied.params;
     const std::vector<float> words(41 * 24, 0.25f);
-    trained.Set("embed.word.weight", {41, 24}, words);
+    trained.Set("embed.word.weight", Extents{41, 24}, words);
     SaveModel(untied, trained, dir / (name + " again"), {});
     const SafetensorsModel was = SafetensorsModel::Open(dir / name);
     const SafetensorsModel now = SafetensorsModel::Open(dir / (name + " again"));

@@ -6,7 +6,7 @@ import math
 import torch_vit
 
 # Of every step's loss, relative.
-LOSS = 1e-4
+LOSS = 2e-4
 # ||difference|| / ||update||, of all tensors together and of each: what another order of sums
 # leaves.
 TOGETHER, TENSOR = 4e-4, 1e-3
@@ -16,7 +16,7 @@ TOGETHER, TENSOR = 4e-4, 1e-3
 LORA_A = 5e-3
 # What rounding each weight to float32 after each step may add, times its expected size: it counts
 # where a weight is large and moves little, as the norms of a whole model do at a small rate.
-ROUNDING = 8
+ROUNDING = 2
 # Of the recorded rates, over the base rate.
 RATE = 1e-9
 # Of the weight decay: relative, and at least.

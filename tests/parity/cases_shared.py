@@ -1,12 +1,16 @@
 """The cases that the makers in the shared folder write, and their siblings."""
 
+import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
 import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
 
 from cases import Case
 
@@ -65,6 +69,37 @@ def text(args, out):
         )
 
 
+LAYER = "bert.encoder.layer.0"
+# Name, expectation, what a refusal must name, tensors beside those of a BERT or a prefix.
+BERTS = [
+    ("lora", "refuse", "lora_A", {f"{LAYER}.attention.self.query.lora_A.default.weight": (4, 32)}),
+    ("adapter", "refuse", "adapters", {f"{LAYER}.output.adapters.a.adapter_up.weight": (32, 4)}),
+    ("prompt", "refuse", "prompt_encoder", {"prompt_encoder.default.embedding.weight": (8, 32)}),
+    ("relative", "refuse", "distance_embedding", {
+        f"{LAYER}.attention.self.distance_embedding.weight": (127, 8)}),
+    ("unknown", "refuse", r"bert\.extra", {"bert.extra.weight": (32,)}),
+    ("decoder", "equal", "", {"cls.predictions.bias": (30530,)}),
+    ("position_ids", "equal", "", {"bert.embeddings.position_ids": (1, 512)}),
+    ("module", "either", r"module\.", "module."),
+]
+
+
+def berts(folder, source):
+    """The model of a shared case with tensors beside its own."""
+    for name, expect, cause, more in BERTS:
+        at = folder / name
+        shutil.copytree(source.model, at)
+        tensors = load_file(at / "model.safetensors")
+        if isinstance(more, str):
+            tensors = {more + k: v for k, v in tensors.items()}
+        else:
+            tensors |= {k: torch.randn(shape) for k, shape in more.items()}
+        save_file(tensors, at / "model.safetensors", metadata={"format": "pt"})
+        yield dataclasses.replace(
+            source, name=f"bert_{name}", expect=expect, model=at, cause=cause
+        )
+
+
 def all_cases(args):
     if args.timm:
         import cases_images
@@ -78,7 +113,10 @@ def all_cases(args):
     else:
         print("NOT AVAILABLE: timm (--timm DIR)")
     if args.minilm:
-        yield from text(args, args.out / "shared_text")
+        shared = list(text(args, args.out / "shared_text"))
+        yield from shared
+        source = next(case for case in shared if case.name == "shared_labels_mixed")
+        yield from berts(args.out / "bert", source)
     else:
         print("NOT AVAILABLE: MiniLM (--minilm DIR)")
     import cases_hf

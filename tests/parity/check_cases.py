@@ -132,7 +132,8 @@ def check_refusals(judge, case, data):
         "export": ["export", "--format", "hf" if case.own == "hf" else "timm"],
     }
     for what in case.refusers:
-        result = judge.graft(*words[what], "--model", case.model, *case.options, "--out", made)
+        told = case.options if what == "train" or "--arch" in case.options else []
+        result = judge.graft(*words[what], "--model", case.model, *told, "--out", made)
         judge.refused(case, what, result, [made])
         if made.exists():
             subprocess.run(["rm", "-r", str(made)], check=True)
@@ -246,7 +247,8 @@ def main():
             if case.own != "npz":
                 case_training.check(judge, case, data, args.out / "trained" / case.name)
         elif case.expect == "refuse":
-            check_refusals(judge, case, data)
+            texts = args.out / "shared_text/tables/keep_head"
+            check_refusals(judge, case, texts if case.name.startswith("bert_") else data)
         if case.name in MORE:
             MORE[case.name](judge, case)
     print("wrong:", *judge.wrong, sep="\n  ") if judge.wrong else None

@@ -40,7 +40,7 @@ runs=(
     "cifar10 lora(r=8,dropout=0.1) 1e-3 --micro-batch 6"
     "cifar10 full 1e-4 --drop-path 0.2 --micro-batch 6"
     "cifar10 full 1e-3 --optimizer sgd --momentum 0.8 --clip 5 --schedule linear"
-    "cifar10 lora(r=8) 1e-3 --schedule constant --warmup 0 --clip 2 --weight-decay 0.1"
+    "cifar10 lora(r=8) 5e-4 --schedule constant --warmup 0 --clip 2 --weight-decay 0.1"
     "sst2 full 5e-5"
     "sst2 linear 5e-3"
     "sst2 ln 1e-3"

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "adapters/method_graph.h"
+#include "peft/merge.h"
+
 namespace graft {
 namespace {
 
@@ -18,8 +21,16 @@ class SharedBase {
     }
     return it->second;
   }
-  // The first one. REQUIRES: Open has been called.
-  const ParamStore& params() const { return models_.begin()->second.params; }
+  // The weights of the first one, also those that LayerScale is folded into. REQUIRES: Open has
+  // been called.
+  ParamStore Params() const {
+    const LoadedModel& first = models_.begin()->second;
+    ParamStore params = first.params;
+    Graph plain = BuildModel(first.config);
+    FoldScales(plain, params);
+    params.Freeze();
+    return params;
+  }
 
  private:
   std::map<std::tuple<std::string, std::string, uint64_t>, LoadedModel> models_;
@@ -62,10 +73,17 @@ void CheckSameInput(const JointModel::Member& a, const JointModel::Member& b) {
   check("tokens at most", ca.max_length, cb.max_length, "--max-length");
 }
 
-JointModel OpenSingle(const ModelChoice& choice, InputKind kind) {
+Graph Optimised(OpenedModel& opened, const std::vector<std::string>& disabled) {
+  Graph g = opened.ToRun(false);
+  InferencePasses(disabled).Run(g);
+  return g;
+}
+
+JointModel OpenSingle(const ModelChoice& choice, InputKind kind,
+                      const std::vector<std::string>& disabled) {
   JointModel joint;
   OpenedModel opened = OpenModel(choice, kind);
-  joint.graph = opened.ToRun(false);
+  joint.graph = Optimised(opened, disabled);
   joint.params = std::move(opened.model.params);
   joint.members.push_back({opened.description, "logits", std::move(opened), {}});
   return joint;
@@ -74,10 +92,10 @@ JointModel OpenSingle(const ModelChoice& choice, InputKind kind) {
 }  // namespace
 
 JointModel OpenJointModel(const ModelChoice& choice, std::span<const std::string> adapters,
-                          InputKind kind) {
+                          InputKind kind, const std::vector<std::string>& disabled) {
   ModelChoice one = choice;
   if (!adapters.empty()) one.adapter = adapters[0];
-  if (adapters.size() <= 1) return OpenSingle(one, kind);
+  if (adapters.size() <= 1) return OpenSingle(one, kind, disabled);
 
   JointModel joint;
   SharedBase base;
@@ -86,7 +104,7 @@ JointModel OpenJointModel(const ModelChoice& choice, std::span<const std::string
   for (size_t i = 0; i < adapters.size(); ++i) {
     one.adapter = adapters[i];
     OpenedModel opened = OpenNamed(one, kind, std::bind_front(&SharedBase::Open, &base));
-    graphs.push_back(opened.Inference(false));
+    graphs.push_back(Optimised(opened, disabled));
     opened.model.params.Freeze();
     joint.members.push_back({names[i], "logits/" + names[i], std::move(opened), {}});
     CheckSameInput(joint.members[0], joint.members[i]);
@@ -94,7 +112,7 @@ JointModel OpenJointModel(const ModelChoice& choice, std::span<const std::string
   std::vector<JoinMember> parts;
   for (size_t i = 0; i < graphs.size(); ++i)
     parts.push_back({names[i], &graphs[i], &joint.members[i].opened.model.params});
-  Joined joined = JoinGraphs(base.params(), parts);
+  Joined joined = JoinGraphs(base.Params(), parts);
   joint.graph = std::move(joined.graph), joint.params = std::move(joined.params);
   joint.shared_nodes = joined.shared_nodes;
   for (size_t i = 0; i < graphs.size(); ++i) {

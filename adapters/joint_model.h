@@ -14,7 +14,10 @@ struct JointModel {
     Joined::Own own;
   };
   std::vector<Member> members;  // at least one
-  Graph graph;                  // canonical, for inference
+  // To be run as it is. Each member's graph has gone through the passes of inference alone, so that
+  // a member has the very nodes that it has by itself, and gives the same bits: a pass over the
+  // joined graph would leave out what changes a value that others read.
+  Graph graph;
   ParamStore params;
   size_t shared_nodes = 0;  // that at least two members need
 
@@ -22,9 +25,9 @@ struct JointModel {
 };
 
 // At most one adapter is what OpenModel opens, with the output "logits". The base of several is
-// opened once. Throws Error, naming both adapters, if they want different inputs: another
-// preprocessing, tokenizer or length.
+// opened once. `disabled` are passes to leave out. Throws Error, naming both adapters, if they want
+// different inputs: another preprocessing, tokenizer or length.
 JointModel OpenJointModel(const ModelChoice& choice, std::span<const std::string> adapters,
-                          InputKind kind);
+                          InputKind kind, const std::vector<std::string>& disabled = {});
 
 }  // namespace graft

@@ -171,13 +171,18 @@ OpenedModel OpenPlain(const ModelChoice& choice, InputKind kind, const OpenBase&
 
 }  // namespace
 
-void CheckIsModel(const std::string& path, bool takes_adapter) {
+void CheckIsModel(const std::string& path, bool takes_adapter, bool has_adapter) {
   if (path.starts_with("init:")) return;
-  const bool run = IsRunDirectory(path);
+  const bool run = IsRunDirectory(path), both = HoldsModelToo(path);
   if (!run && !LooksLikePeft(path) && !LooksLikeAdapter(path)) return;
-  const std::string choice = run ? "--run " + path : "--model BASE --adapter " + path;
+  if (both && has_adapter) return;
+  const std::string choice =
+      run ? "--run " + path : fmt::format("--model {} --adapter {}", both ? path : "BASE", path);
   FailUsage(
-      "--model {}: this is {}; hint: {}", path, run ? "a run" : "an adapter",
+      "--model {}: this is {}; hint: {}", path,
+      run    ? "a run"
+      : both ? "a model and an adapter (adapter_config.json) in one directory"
+             : "an adapter",
       takes_adapter ? choice : fmt::format("merge it first: graft fuse {} --out FILE", choice));
 }
 
@@ -193,7 +198,7 @@ OpenedModel OpenModel(const ModelChoice& choice, InputKind kind, const OpenBase&
   if (choice.checkpoint != "last" && (run.empty() || (choice.run.empty() && !IsRunDirectory(run))))
     FailUsage("--checkpoint {}: goes with a run, not with {}", choice.checkpoint,
               run.empty() ? choice.model : run);
-  if (!choice.model.empty()) CheckIsModel(choice.model, true);
+  if (!choice.model.empty()) CheckIsModel(choice.model, true, !choice.adapter.empty());
   const auto open = [&] {
     if (!choice.run.empty()) return OpenRun(choice, base);
     if (choice.adapter.empty()) return OpenPlain(choice, kind, base);

@@ -51,8 +51,9 @@ struct OpenedModel {
 // trained on, by hash; a model without a head is refused unless the choice allows it.
 OpenedModel OpenModel(const ModelChoice& choice, InputKind kind, const OpenBase& base = LoadModel);
 
-// Refuses an adapter or a run in the place of a model, with how the command can have it.
-void CheckIsModel(const std::string& path, bool takes_adapter = false);
+// Refuses an adapter or a run in the place of a model, with how the command can have it; also a
+// directory that holds both, unless an adapter is named beside it: transformers would load both.
+void CheckIsModel(const std::string& path, bool takes_adapter = false, bool has_adapter = false);
 
 // Refuses a head whose logits are not those of one class among several: regression, several labels.
 void CheckProblem(const OpenedModel& opened);

@@ -52,7 +52,7 @@ void TestPeftConfig(const std::string& path) {
   const PeftSelector select(config, path);
   for (const HfModule& module : kModules)
     Accepts([&] {
-      if (!select.Targets(module, module.weight_rank == 2) && !select.Saves(module)) return;
+      if (!select.Targets(module, module.weight_shape.size() == 2) && !select.Saves(module)) return;
       GRAFT_CHECK(select.Rank(module) >= 1 && select.Alpha(module) >= 0);
     });
   DumpJson(ToJson(config, {"SEQ_CLS", "ViTForImageClassification", "transformers.models.vit"}));

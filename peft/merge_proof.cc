@@ -8,6 +8,7 @@
 
 #include "ops/ops.h"
 #include "peft/merge.h"
+#include "runtime/dependence.h"
 #include "runtime/interpret.h"
 #include "runtime/rng.h"
 
@@ -107,14 +108,7 @@ class Prover {
          const OnMergedWeight& on_weight)
       : before_(before), after_(before), params_(params), merged_(merged), on_weight_(on_weight) {
     MergeLinear(after_);
-    constant_.resize(after_.num_values());
-    for (ValueId v : after_.Leaves(Role::kParam)) constant_[v.i] = true;
-    for (NodeId id : after_.TopoOrder()) {
-      const Node& n = after_.node(id);
-      const bool all =
-          !n.in.empty() && std::ranges::all_of(n.in, [&](ValueId v) { return constant_[v.i]; });
-      for (ValueId v : n.out) constant_[v.i] = all;
-    }
+    constant_ = DependsOnlyOnParameters(after_);
   }
 
   // What both graphs have, they compute from the same operands or from operands that were

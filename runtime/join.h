@@ -1,8 +1,8 @@
 // Many graphs over one base as one graph: the adapters of a model serve beside each other, and what
 // they have in common is stored once and computed once.
 //
-//   const Joined joined = JoinGraphs(base, members);   // members "cats", "dogs", each a canonical
-//   Session session(joined.graph, joined.params, ...); // graph over base + what is its own
+//   const Joined joined = JoinGraphs(base, members);   // members "cats", "dogs", each a graph over
+//   Session session(joined.graph, joined.params, ...); // base + what is its own
 //   session.Output("logits/cats"), session.Output("logits/dogs")
 #pragma once
 #include "runtime/graph.h"

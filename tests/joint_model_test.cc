@@ -60,9 +60,9 @@ std::vector<std::vector<float>> LogitsOf(JointModel& joint) {
   const auto data = MakeRandomData(5, joint.first().model, 7);
   std::vector<std::string> outputs;
   for (const JointModel::Member& m : joint.members) outputs.push_back(m.output);
-  const SessionOptions options =
-      InferenceOptions(joint.graph, joint.params, joint.first().model.config, *data, "", {});
-  return Evaluator(joint.graph, joint.params, options).Outputs(*data, outputs);
+  const SessionOptions options = InferenceOptions(
+      joint.graph, joint.params, joint.first().model.config, *data, "", PassNames());
+  return Evaluator(joint.graph, joint.params, options, PassNames()).Outputs(*data, outputs);
 }
 
 class Joint : public testing::TestWithParam<const char*> {
@@ -105,6 +105,66 @@ TEST_P(Joint, EachAdapterGivesItsOwnLogits) {
   }
 }
 
+// Adapters change which values are read together, and with it what a pass may put into one kernel:
+// each must keep the kernels that it has alone.
+void ExpectOwnBits(const std::string& base, const std::vector<std::string>& adapters,
+                   const std::vector<std::vector<float>>& alone,
+                   const std::vector<size_t>& chosen) {
+  std::vector<std::string> names;
+  std::string text;
+  for (const size_t i : chosen) {
+    names.push_back(adapters[i]);
+    text += fmt::format("{} ", i);
+  }
+  JointModel joint = Open(base, names);
+  const auto together = LogitsOf(joint);
+  for (size_t i = 0; i < chosen.size(); ++i)
+    EXPECT_EQ(together[i], alone[chosen[i]]) << "adapter " << chosen[i] << " among " << text;
+}
+
+void ExpectOwnBitsInEveryPair(const TempDir& dir, const std::string& base,
+                              const std::vector<const char*>& methods) {
+  std::vector<std::string> adapters;
+  std::vector<std::vector<float>> alone;
+  for (size_t i = 0; i < methods.size(); ++i) {
+    adapters.push_back(
+        WriteNoise(dir, fmt::format("pair-{}", i), base, {methods[i], 3, 1 + i % 3}));
+    JointModel one = Open(base, {adapters.back()});
+    alone.push_back(LogitsOf(one)[0]);
+  }
+  std::vector<size_t> all;
+  for (size_t i = 0; i < methods.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) {
+      ExpectOwnBits(base, adapters, alone, {i, j});
+      ExpectOwnBits(base, adapters, alone, {j, i, (i + j) % methods.size()});
+    }
+    all.push_back(i);
+  }
+  ExpectOwnBits(base, adapters, alone, all);
+}
+
+TEST_P(Joint, EveryPairGivesItsOwnBits) {
+  ExpectOwnBitsInEveryPair(
+      dir_, base(),
+      {"linear", "last(k=1)", "bitfit", "ln", "full", "lora(r=2)", "lora(r=30,targets=attn.q)",
+       "lora(r=2,targets=*)", "lora(r=2,targets=mlp.fc1|attn.o)+ln", "lora(r=3,bias=all)",
+       "lora(r=2,targets=blocks.1.attn.v)+bitfit"});
+}
+
+// Sums over more than one block of a kernel, where the order in which terms are added shows.
+TEST(JointBits, OfAWiderModel) {
+  const TempDir dir;
+  LoadedModel model = LoadModel("init:vit_nano_patch8_32");
+  VitConfig& c = model.vit();
+  c.width = 640, c.depth = 2, c.heads = 8, c.mlp_width = 1280;
+  model.params = {};
+  InitModel(model.config, model.params, 1);
+  SaveModel(model, model.params, dir / "wide.safetensors", ModelFacts(model));
+  ExpectOwnBitsInEveryPair(dir, dir / "wide.safetensors",
+                           {"linear", "bitfit", "lora(r=4)", "lora(r=4,targets=mlp.fc2|attn.o)",
+                            "lora(r=4,targets=blocks.1.attn.v)"});
+}
+
 size_t NodesAlone(const JointModel& joint) {
   size_t most = 0;
   for (const JointModel::Member& m : joint.members) most = std::max(most, m.own.nodes);
@@ -113,18 +173,19 @@ size_t NodesAlone(const JointModel& joint) {
 
 // Nodes of the model's graph in these scopes.
 size_t NodesIn(const JointModel& joint, const std::string& scope) {
-  const Graph g = BuildModel(joint.first().model.config);
+  Graph g = BuildModel(joint.first().model.config);
+  InferencePasses().Run(g);
   size_t count = 0;
   for (NodeId n : g.TopoOrder()) count += g.node(n).scope.starts_with(scope);
   return count;
 }
 
 TEST_P(Joint, EverythingBeforeTheFirstAdaptedNodeIsShared) {
-  // Heads alone: a product and a bias each.
+  // Heads alone: a product with its bias each.
   const JointModel linear = OpenThese({{"linear", 3, 1}, {"linear", 4, 2}, {"linear", 5, 3}});
-  for (const JointModel::Member& m : linear.members) EXPECT_EQ(m.own.nodes, 2u);
-  EXPECT_EQ(linear.shared_nodes + 6, linear.graph.live_nodes());
-  EXPECT_EQ(linear.shared_nodes + 2, OpenThese({{"linear"}}).graph.live_nodes());
+  for (const JointModel::Member& m : linear.members) EXPECT_EQ(m.own.nodes, 1u);
+  EXPECT_EQ(linear.shared_nodes + 3, linear.graph.live_nodes());
+  EXPECT_EQ(linear.shared_nodes + 1, OpenThese({{"linear"}}).graph.live_nodes());
 
   // Branches in the last block: the blocks before it are shared, and in it the first norm of a ViT.
   const char* last = "lora(r=2,targets=blocks.1.attn.q|blocks.1.attn.v)";
@@ -159,9 +220,7 @@ TEST_P(Joint, StoresGrowByTheAdaptersOnly) {
   EXPECT_EQ(total(three), total(two) + own);
   EXPECT_LE(three.params.bytes().owned, two.params.bytes().owned + own);
   const auto packed = [](JointModel& m) {
-    Graph g = m.graph;
-    InferencePasses({}).Run(g);
-    return Session(g, m.params, {.capacity = {1, 16}}).packed_bytes();
+    return Session(m.graph, m.params, {.capacity = {1, 16}}).packed_bytes();
   };
   JointModel one = Open(base(), {adapters_[0]});
   // Panels have whole vectors, so a factor of rank 2 takes more than its numbers.

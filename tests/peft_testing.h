@@ -37,6 +37,20 @@ class Tensors {
     shapes_[key] = shape;
   }
   void Remove(const std::string& key) { values_.erase(key); }
+  bool Has(const std::string& key) const { return values_.contains(key); }
+  // The same numbers under a second name.
+  void Copy(const std::string& key, const std::string& copy) {
+    values_[copy] = values_.at(key), shapes_[copy] = shapes_.at(key);
+  }
+  // Every key that holds `part` with `now` in its place.
+  void Rename(const std::string& part, const std::string& now) {
+    for (const auto& [key, values] : std::map(values_))
+      if (const size_t at = key.find(part); at != std::string::npos) {
+        std::string renamed = key;
+        Copy(key, renamed.replace(at, part.size(), now));
+        Remove(key);
+      }
+  }
   void Lora(const std::string& module, int64_t out, int64_t in, int64_t r) {
     Add("base_model.model." + module + ".lora_A.weight", {r, in});
     Add("base_model.model." + module + ".lora_B.weight", {out, r});

@@ -241,7 +241,7 @@ void Run(InspectOptions o, const CommonOptions& common) {
     FailUsage("inspect needs a model, a run, or --methods; example: graft inspect --help");
   const bool alone = o.adapter.empty();
   if (!o.subject.starts_with("init:") && alone &&
-      (LooksLikeAdapter(o.subject) || LooksLikePeft(o.subject))) {
+      (LooksLikeAdapter(o.subject) || (LooksLikePeft(o.subject) && !HoldsModelToo(o.subject)))) {
     if (!o.graph.empty() || !o.method.empty())
       FailUsage("{}: an adapter alone has no graph; inspect its base with --method instead",
                 o.subject);

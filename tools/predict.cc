@@ -164,8 +164,8 @@ Logits ComputeLogits(JointModel& joint, Inputs& inputs, const CommonOptions& com
     if (!data) continue;
     const SessionOptions options =
         InferenceOptions(joint.graph, joint.params, joint.first().model.config, *data,
-                         common.memory_budget, common.disabled_passes, held);
-    Evaluator evaluator(joint.graph, joint.params, options, common.disabled_passes);
+                         common.memory_budget, PassNames(), held);
+    Evaluator evaluator(joint.graph, joint.params, options, PassNames());
     of_group.back() = evaluator.Outputs(*data, outputs);
   }
   Logits logits(outputs.size());
@@ -317,7 +317,8 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
   if (o.choice.preprocess == "list") return PrintPreprocessPresets(common);
   CheckOptions(o);
   ApplyCommonOptions(common);
-  JointModel joint = OpenJointModel(With(o.choice, common), o.adapters, InputKind::kImages);
+  JointModel joint = OpenJointModel(With(o.choice, common), o.adapters, InputKind::kImages,
+                                    common.disabled_passes);
   for (const JointModel::Member& m : joint.members) CheckProblem(m.opened);
   const OpenedModel& opened = joint.first();
   SayNotices(common, opened.model.notices);

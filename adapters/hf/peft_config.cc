@@ -20,7 +20,7 @@ constexpr std::string_view kWithoutEffect[] = {
 
 // Starts of LoRA that leave the base weights alone. The others (PiSSA, OLoRA, CorDA, LoftQ,
 // LoRA-GA) subtract the start from the base, so that A and B alone are not the whole change.
-constexpr std::string_view kPlainStarts[] = {"gaussian", "orthogonal", "eva"};
+constexpr std::string_view kPlainStarts[] = {"gaussian", "orthogonal", "eva", "mica"};
 
 bool Neutral(const Json& value) {
   return value.is_null() || value == false || value == "" ||
@@ -113,6 +113,8 @@ void CheckNothingIsIgnored(const Json& json, const PeftConfig& c, const std::str
     known.insert(known.end(),
                  {"r", "lora_alpha", "lora_dropout", "use_rslora", "bias", "rank_pattern",
                   "alpha_pattern", "layers_to_transform", "layers_pattern", "init_lora_weights"});
+  if (json.contains("init_lora_weights") && json["init_lora_weights"] == "eva")
+    known.emplace_back("eva_config");  // the ranks that it chose are in rank_pattern
   std::vector<std::string> others;
   for (const auto& [key, value] : json.items())
     if (!Neutral(value) && std::find(known.begin(), known.end(), key) == known.end())

@@ -40,33 +40,47 @@ std::string ShapeText(const std::vector<int64_t>& shape) {
   return fmt::format("[{}]", fmt::join(shape, ","));
 }
 
-// What a key ends with, and the part of our layer that it is. "" = the base's own frozen copy.
-constexpr std::pair<std::string_view, std::string_view> kEndings[] = {
-    {".lora_A.weight", "lora_a"},
-    {".lora_B.weight", "lora_b"},
-    {".ln_tuning_layers.weight", "weight"},
-    {".ln_tuning_layers.bias", "bias"},
-    {".base_layer.bias", "bias"},
-    {".modules_to_save.weight", "weight"},
-    {".modules_to_save.bias", "bias"},
-    {".original_module.weight", ""},
-    {".original_module.bias", ""},
-    {".weight", "weight"},
-    {".bias", "bias"},
+// What a key names: a module, and the part of our layer that the tensor is; "" is the base's own
+// frozen copy. Null for a key that names nothing.
+struct Named {
+  const HfModule* module = nullptr;
+  std::string part;
 };
 
-struct ParsedKey {
-  std::string module, part;
-  bool known = false;
-};
+Named WholePart(const HfNaming& naming, const std::vector<std::string>& path) {
+  const std::string& part = path.back();
+  if (part != "weight" && part != "bias") return {};
+  return {naming.FindName(fmt::format("{}", fmt::join(path.begin(), path.end() - 1, "."))), part};
+}
 
-ParsedKey ParseKey(std::string_view key) {
+// peft leaves the adapter's name ("default") out of its keys, but for what `bias="all"` finds
+// inside of a container that is saved whole, and other programs keep it everywhere.
+Named FindNamed(const HfNaming& naming, std::string_view key) {
   if (!key.starts_with(kRoot)) return {};
-  key.remove_prefix(kRoot.size());
-  for (const auto& [ending, part] : kEndings)
-    if (key.ends_with(ending))
-      return {std::string(key.substr(0, key.size() - ending.size())), std::string(part), true};
-  return {};
+  std::vector<std::string> path{""};
+  for (const char c : key.substr(kRoot.size()))
+    if (c == '.')
+      path.emplace_back();
+    else
+      path.back() += c;
+  constexpr std::string_view kWrappers[] = {"lora_A",     "lora_B",          "ln_tuning_layers",
+                                            "base_layer", "modules_to_save", "original_module"};
+  const auto wrapper = std::ranges::find_first_of(path, kWrappers);
+  if (wrapper == path.end()) return WholePart(naming, path);
+  const std::string kind = *wrapper;
+  auto inner = path.erase(wrapper);
+  Named named = WholePart(naming, path);
+  if (!named.module && kind != "base_layer" && kind != "original_module" && inner != path.end()) {
+    path.erase(inner);
+    if (path.size() > 1) named = WholePart(naming, path);
+  }
+  const bool lora = kind == "lora_A" || kind == "lora_B";
+  if (!named.module || (named.part == "bias" && lora) ||
+      (named.part == "weight" && kind == "base_layer"))
+    return {};
+  if (lora) named.part = kind == "lora_A" ? "lora_a" : "lora_b";
+  if (kind == "original_module") named.part.clear();
+  return named;
 }
 
 // The naming under which most keys name a layer.
@@ -74,12 +88,11 @@ HfNaming ChooseNaming(const PeftAdapter& adapter, const LoadedModel& model) {
   std::vector<HfNaming> namings = HfNamings(model);
   size_t best = 0, most = 0;
   for (size_t i = 0; i < namings.size(); ++i) {
+    // A head, which is called alike in all, decides only if there is nothing else.
     size_t count = 0;
-    for (const FileTensor& t : adapter.file.tensors()) {
-      const ParsedKey key = ParseKey(t.name);
-      const HfModule* module = key.known ? namings[i].FindName(key.module) : nullptr;
-      count += module != nullptr && module->scope != "head";
-    }
+    for (const FileTensor& t : adapter.file.tensors())
+      if (const HfModule* module = FindNamed(namings[i], t.name).module)
+        count += module->scope == "head" ? 1 : adapter.file.tensors().size() + 1;
     if (count > most) best = i, most = count;
   }
   if (most == 0)
@@ -150,7 +163,7 @@ std::vector<const HfModule*> Fitter::Targets(const std::set<std::string>& able,
   std::vector<const HfModule*> targets;
   std::vector<std::string> names;
   for (const HfModule& module : out_.naming.modules) {
-    const bool fits = able.contains(module.scope) && module.weight_rank <= 2;
+    const bool fits = able.contains(module.scope) && module.weight_shape.size() <= 2;
     names.push_back(module.name.substr(module.name.rfind('.') + 1));
     if (!select_.Targets(module, fits)) continue;
     if (!fits)
@@ -213,7 +226,7 @@ void Fitter::ExpectWhole(const HfModule& module) {
   for (const std::string& parameter : module.parameters) {
     const std::string name = module.scope + "." + parameter;
     if (!shapes_.contains(name)) continue;  // not in this graph
-    std::vector<int64_t> shape = shapes_.at(name);
+    std::vector<int64_t> shape = parameter == "weight" ? module.weight_shape : shapes_.at(name);
     // As many classes as the adapter's task has.
     if (module.scope == "head" || module.scope == "head.dist") shape[0] = -1;
     expected_[name] = shape;
@@ -235,14 +248,13 @@ void Fitter::CheckSavedNames() const {
 }
 
 void Fitter::Match(const FileTensor& tensor) {
-  const ParsedKey key = ParseKey(tensor.name);
-  const HfModule* module = key.known ? out_.naming.FindName(key.module) : nullptr;
-  if (module && key.part.empty()) {
+  const auto [module, part] = FindNamed(out_.naming, tensor.name);
+  if (module && part.empty()) {
     out_.ledger.reshaped.push_back({tensor.name, ShapeText(tensor.shape), "nothing",
                                     "the base's own copy, which the adapter replaces"});
     return;
   }
-  const std::string parameter = module ? module->scope + "." + key.part : "";
+  const std::string parameter = module ? module->scope + "." + part : "";
   const auto expected = expected_.find(parameter);
   if (module && IsCopy(tensor, parameter)) {
     out_.ledger.reshaped.push_back({tensor.name, ShapeText(tensor.shape), "nothing",
@@ -292,10 +304,16 @@ void Fitter::CheckShape(const FileTensor& tensor, const std::string& parameter) 
 }  // namespace
 
 bool LooksLikePeft(const std::string& path) {
-  if (IsDirectory(path)) return IsFile(In(path, kConfigName)) && !IsFile(In(path, "config.json"));
+  if (IsDirectory(path)) return IsFile(In(path, kConfigName));
   const std::string name = path.substr(path.rfind('/') + 1);
   return (name == kConfigName || name == kWeightsName || name == kPickleName) &&
          IsFile(In(DirectoryOf(path), kConfigName));
+}
+
+bool HoldsModelToo(const std::string& path) {
+  return LooksLikePeft(path) && IsFile(In(path, "config.json")) &&
+         (IsFile(In(path, "model.safetensors")) ||
+          IsFile(In(path, "model.safetensors.index.json")));
 }
 
 PeftAdapter PeftAdapter::Open(const std::string& path) {
@@ -354,8 +372,15 @@ void CheckPeftLedger(const PeftAdapter& adapter, const PeftOnModel& fitted) {
 }
 
 void LoadPeft(const PeftAdapter& adapter, const PeftOnModel& fitted, ParamStore& params) {
-  for (const PeftOnModel::Tensor& t : fitted.tensors)
-    adapter.file.Load(adapter.file.Get(t.key), t.parameter, &params);
+  for (const PeftOnModel::Tensor& t : fitted.tensors) {
+    const FileTensor& tensor = adapter.file.Get(t.key);
+    adapter.file.Load(tensor, t.parameter, &params);
+    if (tensor.shape.size() <= 2) continue;
+    // A convolution is a matrix of the same numbers here.
+    const ParamStore::Entry loaded = params.Get(t.parameter);
+    const Extents matrix{loaded.shape[0], loaded.shape.size() / loaded.shape[0]};
+    params.Set(t.parameter, matrix, loaded.values());
+  }
 }
 
 std::vector<std::string> ShortTargets(const std::vector<std::string>& chosen,

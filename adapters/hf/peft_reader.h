@@ -19,6 +19,8 @@ struct PeftAdapter {
 
 // Whether there is an adapter_config.json at or beside the path.
 bool LooksLikePeft(const std::string& path);
+// Whether that directory is one of a Hugging Face model as well: config.json and weights.
+bool HoldsModelToo(const std::string& path);
 
 // An adapter on a model: every key of the file has a parameter, and every parameter that the config
 // speaks of has a key, unless the ledger says otherwise.

@@ -155,7 +155,7 @@ void Planner::LoraOf(const HfModule& module, const LoraTerm& term) {
     plan_.folds.push_back({module.scope, term.scale()});
     return;
   }
-  if (module.weight_rank > 2)
+  if (module.weight_shape.size() > 2)
     Fail("'{}' is a convolution to peft, which has another LoRA for those; {}", module.scope,
          kOtherFormats);
   if (term.r != c.r) c.rank_pattern[module.name] = static_cast<double>(term.r);
@@ -246,8 +246,13 @@ void WritePeft(const std::string& directory, const PeftPlan& plan, const ParamSt
                const StringMap& metadata) {
   const ParamStore values = Folded(plan.folds, params);
   std::vector<TensorToWrite> tensors;
-  for (const PeftOnModel::Tensor& t : plan.tensors)
-    tensors.push_back(ToWrite(t.key, values.Get(t.parameter)));
+  for (const PeftOnModel::Tensor& t : plan.tensors) {
+    TensorToWrite& tensor = tensors.emplace_back(ToWrite(t.key, values.Get(t.parameter)));
+    const size_t dot = t.parameter.rfind('.');
+    const HfModule* module = plan.naming.FindScope(t.parameter.substr(0, dot));
+    if (module && module->weight_shape.size() > 2 && t.parameter.substr(dot + 1) == "weight")
+      tensor.shape = module->weight_shape;  // of a convolution
+  }
   tensors.insert(tensors.end(), plan.copies.begin(), plan.copies.end());
   std::ranges::sort(tensors, {}, &TensorToWrite::name);
   CreateFreshDirectory(directory);

@@ -111,7 +111,7 @@ HfNaming MakeNaming(const LoadedModel& model, const Family& family, std::string_
       at = naming.modules.insert(at, {name, canonical.substr(0, canonical.rfind('.')), {}});
     at->parameters.push_back(parameter);
     if (parameter == "weight")
-      at->weight_rank = FileShape(key.form, key.shape, SizesOf(model.config)).size();
+      at->weight_shape = FileShape(key.form, key.shape, SizesOf(model.config));
   }
   return naming;
 }

@@ -9,7 +9,7 @@ struct HfModule {
   std::string name;                     // "vit.encoder.layer.0.attention.attention.query"
   std::string scope;                    // "blocks.0.attn.q"
   std::vector<std::string> parameters;  // "weight", "bias"
-  size_t weight_rank = 0;               // in the file: 2 dense, 4 convolution, 1 norm
+  std::vector<int64_t> weight_shape;    // in the file: of rank 2 dense, 4 convolution, 1 norm
 };
 
 // What peft's config says of the model's class.

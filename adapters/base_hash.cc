@@ -80,13 +80,15 @@ void Keep(const Stamp& stamp, const std::string& hash) {
   const std::string file = CacheFile(stamp);
   if (file.empty()) return;
   try {
-    fs::create_directories(fs::path(file).parent_path());
-    WriteFileAtomically(file, DumpJson({{"path", stamp.path},
-                                        {"size", stamp.size},
-                                        {"modified_ns", stamp.modified_ns},
-                                        {"changed_ns", stamp.changed_ns},
-                                        {"sha256", hash}}) +
-                                  "\n");
+    const fs::path entry(file);
+    fs::create_directories(entry.parent_path());
+    const FilePlace place(Directory::Open(entry.parent_path()), entry.filename(), true);
+    WriteFileAtomically(place, DumpJson({{"path", stamp.path},
+                                         {"size", stamp.size},
+                                         {"modified_ns", stamp.modified_ns},
+                                         {"changed_ns", stamp.changed_ns},
+                                         {"sha256", hash}}) +
+                                   "\n");
   } catch (const std::exception&) {
     // Read-only homes, full disks, another process that writes the same entry.
   }

@@ -11,6 +11,7 @@
 #include <new>
 #include <system_error>
 
+#include "runtime/io/files_read.h"
 #include "tools/commands.h"
 #include "tools/lib/output.h"
 
@@ -83,6 +84,7 @@ int Main(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", "graft 0.1.0");
   app.footer("Start with: graft demo\nHelp and an example for a command: graft train --help");
+  ProtectWhatIsRead();
   CommonOptions common;
   AddDemoCommand(app, common);
   AddTrainCommand(app, common);

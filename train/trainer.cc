@@ -12,7 +12,7 @@
 #include "adapters/base_model.h"
 #include "adapters/method_graph.h"
 #include "runtime/cpu.h"
-#include "runtime/io/atomic_file.h"
+#include "runtime/io/fresh_directory.h"
 #include "runtime/io/json.h"
 #include "runtime/io/safetensors.h"
 #include "runtime/rng.h"

@@ -7,6 +7,7 @@
 #include "models/files/hf_config.h"
 #include "models/files/hf_modules.h"
 #include "runtime/io/atomic_file.h"
+#include "runtime/io/fresh_directory.h"
 #include "runtime/io/json.h"
 #include "runtime/io/npy.h"
 
@@ -158,9 +159,10 @@ void SaveModel(const LoadedModel& model, const ParamStore& params, const std::st
     return writer.Close();
   }
   if (model.layout == Layout::kTimm) return WriteSafetensors(path, tensors.list, metadata);
-  CreateFreshDirectory(path);
-  WriteFileAtomically(path + "/config.json", HuggingFaceConfig(model).dump(2) + "\n");
-  WriteSafetensors(path + "/model.safetensors", tensors.list, metadata);
+  FreshDirectory fresh(path);
+  WriteFileAtomically(fresh.path() + "/config.json", HuggingFaceConfig(model).dump(2) + "\n");
+  WriteSafetensors(fresh.path() + "/model.safetensors", tensors.list, metadata);
+  fresh.Keep();
 }
 
 }  // namespace graft

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "runtime/error.h"
+#include "runtime/io/files_read.h"
 
 namespace graft {
 
@@ -30,6 +31,7 @@ std::shared_ptr<const MappedFile> MappedFile::Open(const std::string& path) {
     if (data == MAP_FAILED) Fail("{}: cannot map {} bytes: {}", path, size, std::strerror(errno));
     bytes = {static_cast<const std::byte*>(data), size};
   }
+  RecordRead(fd);
   return std::shared_ptr<const MappedFile>(new MappedFile(path, bytes));
 }
 

@@ -12,6 +12,7 @@
 #include <system_error>
 
 #include "runtime/io/files_read.h"
+#include "runtime/io/mapped_file.h"
 #include "tools/commands.h"
 #include "tools/lib/output.h"
 
@@ -146,6 +147,7 @@ constexpr char kOutOfMemory[] =
 
 int main(int argc, char** argv) {
   ShortenSpinning(argv);
+  graft::ExplainFilesCutShort();
   // A limit on the size of files is then an error of write(2), like a full disk.
   std::signal(SIGXFSZ, SIG_IGN);
   try {

@@ -4,11 +4,9 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
-#include <future>
 #include <optional>
 #include <set>
 
-#include "adapters/base_hash.h"
 #include "adapters/base_model.h"
 #include "adapters/method_graph.h"
 #include "runtime/cpu.h"
@@ -18,6 +16,7 @@
 #include "runtime/rng.h"
 #include "train/budget.h"
 #include "train/capacity.h"
+#include "train/checkpoints.h"
 #include "train/dataset.h"
 #include "train/example_memory.h"
 #include "train/features.h"
@@ -34,7 +33,8 @@ double Since(Clock::time_point start) {
 // One run in progress. Steps are numbered from 0 over all epochs.
 class Trainer {
  public:
-  Trainer(RunDir& dir, const TrainHooks& hooks) : dir_(dir), hooks_(hooks), c_(dir.config()) {}
+  Trainer(RunDir& dir, const TrainHooks& hooks)
+      : dir_(dir), hooks_(hooks), c_(dir.config()), checkpoints_(dir) {}
 
   TrainSummary Run() {
     Open();
@@ -62,11 +62,9 @@ class Trainer {
   void Note(const std::string& notice) const {
     if (!notice.empty() && hooks_.note) hooks_.note("note: " + notice);
   }
-  void CheckFinite() const;
-  void SaveState();
-  void RecordBase();
+  void CheckFinite() { checkpoints_.CheckFinite(model_.params, progress_.step, steps_); }
+  void SaveState() { checkpoints_.SaveState(model_.params, progress_, steps_); }
   void Finish();
-  [[noreturn]] void StopNonFinite(const std::string& what) const;
   TrainSummary Summary() const;
 
   int64_t epoch_of(int64_t step) const { return step / steps_per_epoch_; }
@@ -80,7 +78,7 @@ class Trainer {
   RunDir& dir_;
   const TrainHooks& hooks_;
   const RunConfig& c_;
-  std::future<std::string> base_hash_;
+  Checkpoints checkpoints_;
   LoadedModel model_;
   Method method_;
   std::unique_ptr<BatchSource> train_, validation_;
@@ -90,7 +88,6 @@ class Trainer {
   std::optional<Evaluator> evaluator_;
   std::unique_ptr<Trace> trace_;
   std::optional<Features> features_;  // of the training examples, if the first layers are frozen
-  std::vector<std::string> trainable_, state_names_;
   std::optional<std::vector<std::string>> loaded_state_;  // names, if there was one
   Progress progress_;
   int64_t steps_ = 0, steps_per_epoch_ = 0, trainable_count_ = 0, examples_seen_ = 0;
@@ -101,6 +98,7 @@ class Trainer {
 
 void Trainer::Open() {
   model_ = OpenAdapted(c_);
+  checkpoints_.BaseIsOpen();
   for (const std::string& notice : model_.notices) Note(notice);
   Dataset data(c_.data, c_.columns);
   Note(data.notice());
@@ -112,8 +110,6 @@ void Trainer::Open() {
   train_ = data.Load(c_.train_split, static_cast<size_t>(c_.limit), model_, c_);
   if (!c_.val_split.empty()) validation_ = data.Load(c_.val_split, 0, model_, c_);
   CheckExamples(data.labels());
-  if (c_.base_sha256.empty())
-    base_hash_ = std::async(std::launch::async, BaseHash, c_.model);  // beside the first steps
   method_ = ParseMethod(c_.method);
   const int64_t n = static_cast<int64_t>(train_->size());
   steps_per_epoch_ = (n + c_.batch_size - 1) / c_.batch_size;
@@ -183,9 +179,9 @@ void Trainer::Compile() {
   if (hooks_.note && !c_.memory_budget.empty())
     hooks_.note(fmt::format("memory budget {}: {}{}", c_.memory_budget, PlanText(*compiled_),
                             more >> 20 ? fmt::format("; {} MiB more for images", more >> 20) : ""));
-  trainable_ = step_->trainable_names();
-  state_names_ = trainable_;
-  for (const std::string& name : step_->optimizer_names()) state_names_.push_back(name);
+  std::vector<std::string> state = step_->trainable_names();
+  for (const std::string& name : step_->optimizer_names()) state.push_back(name);
+  checkpoints_.SetNames(step_->trainable_names(), std::move(state));
   CheckLoadedState();
   if (validation_) evaluator_.emplace(inference, model_.params, compiled_->between, PassNames());
   dir_.Write("plan.json", DumpJson(PlanJson(*compiled_, hash, features_.has_value()), 1) + "\n");
@@ -195,12 +191,12 @@ void Trainer::Compile() {
 void Trainer::CheckLoadedState() const {
   if (!loaded_state_) return;
   const std::set<std::string> found(loaded_state_->begin(), loaded_state_->end());
-  for (const std::string& name : state_names_)
+  for (const std::string& name : checkpoints_.state())
     if (!found.contains(name))
       Fail("{}: no tensor '{}', which {} trains", dir_.file("state.safetensors"), name, c_.method);
-  if (found.size() != state_names_.size())
+  if (found.size() != checkpoints_.state().size())
     Fail("{}: {} tensors, expected the {} that {} trains", dir_.file("state.safetensors"),
-         found.size(), state_names_.size(), c_.method);
+         found.size(), checkpoints_.state().size(), c_.method);
 }
 
 // Unless the budget is too small for them; a resumed run does as it did before.
@@ -271,8 +267,9 @@ double Trainer::OneStep(std::span<const size_t> rows) {
   const double lr = LearningRate(c_, step, steps_);
   const StepResult result = features_ ? StepOnFeatures(rows, lr) : StepOnExamples(rows, lr);
   if (!std::isfinite(result.loss))  // the sign of a NaN means nothing
-    StopNonFinite(fmt::format("the loss is {} at step {} of {} (epoch {}, learning rate {:.3g})",
-                              std::fabs(result.loss), step + 1, steps_, epoch_of(step) + 1, lr));
+    checkpoints_.StopNonFinite(
+        fmt::format("the loss is {} at step {} of {} (epoch {}, learning rate {:.3g})",
+                    std::fabs(result.loss), step + 1, steps_, epoch_of(step) + 1, lr));
   if (trace_) trace_->Step(step, rows, result.loss, lr, *train_);
   progress_.epoch_loss_sum += result.loss * Batches(rows.size());
   ++progress_.step;
@@ -335,51 +332,20 @@ void Trainer::EndEpoch(int64_t epoch) {
     line["val_loss"] = report.validation.loss;
     line["val_macro_f1"] = report.validation.macro_f1;
     line["val_matthews"] = report.validation.matthews;
-    if (report.validation.accuracy > progress_.best_metric) {
-      RecordBase();
-      progress_.best_metric = report.validation.accuracy;
-      dir_.SaveWeights("best", model_.params, trainable_);
-    }
+  }
+  checkpoints_.CheckBase();
+  if (evaluator_ && report.validation.accuracy > progress_.best_metric) {
+    progress_.best_metric = report.validation.accuracy;
+    checkpoints_.SaveBest(model_.params);
   }
   dir_.AppendMetrics(DumpJson(line));
   if (hooks_.on_epoch) hooks_.on_epoch(report);
 }
 
-// A checkpoint without its base's identity could be put on any base: so the identity comes first.
-void Trainer::RecordBase() {
-  if (!base_hash_.valid()) return;
-  if (const std::string hash = base_hash_.get(); !hash.empty()) dir_.RecordBase(hash);
-}
-
-// Before anything of a step is written: a loss shows only what the step before it made.
-void Trainer::CheckFinite() const {
-  for (const std::string& name : trainable_)
-    for (float x : model_.params.values(name))
-      if (!std::isfinite(x))
-        StopNonFinite(fmt::format("'{}' is no longer finite after step {} of {}", name,
-                                  progress_.step, steps_));
-}
-
-// Weights first, state last: the state is what a resume believes.
-void Trainer::SaveState() {
-  RecordBase();
-  CheckFinite();
-  dir_.SaveWeights("last", model_.params, trainable_);
-  dir_.SaveState(model_.params, state_names_, progress_);
-}
-
-void Trainer::StopNonFinite(const std::string& what) const {
-  const std::string kept = dir_.HasState() ? "the checkpoint before it is kept in " + dir_.path()
-                                           : "no checkpoint had been saved in " + dir_.path();
-  throw Error(fmt::format("{}; {}; hint: a smaller --lr, or --clip 1", what, kept),
-              ErrorKind::kNonFinite);
-}
-
 void Trainer::Finish() {
-  RecordBase();
-  if (!evaluator_)
-    dir_.SaveWeights("best", model_.params, trainable_);  // without validation, best is last
-  if (trace_) trace_->Finish(model_.params, trainable_);
+  checkpoints_.CheckBase();
+  if (!evaluator_) checkpoints_.SaveBest(model_.params);  // without validation, best is last
+  if (trace_) trace_->Finish(model_.params, checkpoints_.trainable());
   progress_.finished = true;
   SaveState();
 }

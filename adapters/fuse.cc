@@ -5,6 +5,7 @@
 
 #include "adapters/method_graph.h"
 #include "peft/merge.h"
+#include "runtime/rng.h"
 #include "runtime/text.h"
 
 namespace graft {
@@ -38,35 +39,113 @@ FuseProof Compare(const std::vector<float>& before, const std::vector<float>& af
   return proof;
 }
 
+// The merged weights with as much noise as rounding in f32 may have left in them.
+ParamStore RoundedOtherwise(const Graph& canonical, const ParamStore& params,
+                            const ParamStore& merged, uint64_t seed) {
+  ParamStore noisy = merged;
+  ProveMerge(canonical, params, merged,
+             [&](const std::string& name, auto, std::span<const double> magnitude) {
+               std::vector<float> noise(magnitude.size());
+               FillUniform(noise, {MakeKey(seed, Purpose::kData, name)}, -0x1p-23, 0x1p-23);
+               float* values = noisy.Mutable(name);
+               for (size_t i = 0; i < noise.size(); ++i)
+                 values[i] += noise[i] * static_cast<float>(magnitude[i]);
+             });
+  noisy.Freeze();
+  return noisy;
+}
+
+void RoundWeights(const Graph& plain, FileDType type, ParamStore* params) {
+  for (const std::string& name : plain.ParamNames()) {
+    std::vector<float> rounded(params->values(name).begin(), params->values(name).end());
+    RoundTo(type, rounded);
+    const std::span<const float> exact = params->values(name);
+    if (std::ranges::equal(rounded, exact)) continue;
+    for (size_t i = 0; i < rounded.size(); ++i)
+      if (std::isinf(rounded[i]) && !std::isinf(exact[i]))
+        Fail("{} holds {:g}, beyond the range of {}; hint: bf16 or f32", name, exact[i],
+             ToString(type));
+    params->Set(name, params->shape(name), rounded);
+  }
+}
+
+class Fusing {
+ public:
+  Fusing(const ModelConfig& config, const Method& method, ParamStore& params,
+         const LogitsOf& logits, const FuseOptions& options)
+      : classes_(Classes(config)),
+        params_(params),
+        logits_(logits),
+        options_(options),
+        canonical_(InferenceGraph(config, method, params, options.seed, false)),
+        plain_(BuildModel(config)),
+        graph_(canonical_),
+        fused_{params, {}} {
+    const MergeResult merged = Merge(graph_, fused_.params, plain_.ParamNames());
+    if (!merged.left.empty())
+      throw Error(fmt::format("method '{}' cannot be folded: '{}' and {} others stay",
+                              ToString(method), merged.left[0], merged.left.size() - 1),
+                  ErrorKind::kNotFoldable);
+    nodes_before_ = merged.nodes_before, nodes_after_ = merged.nodes_after;
+  }
+
+  FusedWeights Run() {
+    if (ToText(graph_) != ToText(plain_))
+      throw Error(
+          fmt::format("the fused graph is not that of the plain model; nothing was written:\n{}",
+                      DiffText(plain_, graph_)),
+          ErrorKind::kProof);
+    const std::vector<float> before = logits_(canonical_, params_);
+    fused_.proof = Prove(before);
+    if (options_.weights != FileDType::kF32) {
+      RoundWeights(plain_, options_.weights, &fused_.params);
+      const FuseProof rounded = Compare(before, logits_(graph_, fused_.params), classes_);
+      if (std::isnan(rounded.relative_error))
+        Fail("logits are not finite with weights in {}", ToString(options_.weights));
+      fused_.proof.max_abs_logit_difference = rounded.max_abs_logit_difference;
+      fused_.proof.relative_error = rounded.relative_error;
+      fused_.proof.top1_agreement = rounded.top1_agreement;
+    }
+    return std::move(fused_);
+  }
+
+ private:
+  FuseProof Prove(const std::vector<float>& before) {
+    const std::vector<float> after = logits_(graph_, fused_.params);
+    FuseProof proof = Compare(before, after, classes_);
+    proof.nodes_before = nodes_before_, proof.nodes_after = nodes_after_;
+    proof.merge = ProveMerge(canonical_, params_, fused_.params);
+    proof.merged_error = proof.relative_error;
+    double bound = kFuseTolerance;
+    for (uint64_t draw = 0; draw < 2 && !(proof.merged_error <= kFuseTolerance); ++draw) {
+      ParamStore noisy = RoundedOtherwise(canonical_, params_, fused_.params, draw);
+      const double error = Compare(after, logits_(graph_, noisy), classes_).relative_error;
+      proof.rounding_error = std::max(proof.rounding_error, error);
+      bound = std::max(bound, kMostTimesRounding * proof.rounding_error);
+    }
+    if (!(proof.merged_error <= bound))
+      throw Error(
+          fmt::format("the merge is not proved: logits differ by {:.3g} relative (bound {:g}) on "
+                      "{} inputs; nothing was written",
+                      proof.merged_error, bound, proof.n),
+          ErrorKind::kProof);
+    return proof;
+  }
+
+  int64_t classes_;
+  ParamStore& params_;
+  const LogitsOf& logits_;
+  FuseOptions options_;
+  Graph canonical_, plain_, graph_;
+  FusedWeights fused_;
+  size_t nodes_before_ = 0, nodes_after_ = 0;
+};
+
 }  // namespace
 
 FusedWeights Fuse(const ModelConfig& config, const Method& method, ParamStore& params,
-                  const LogitsOf& logits, uint64_t seed) {
-  const Graph canonical = InferenceGraph(config, method, params, seed, false);
-  const Graph plain = BuildModel(config);
-  Graph graph = canonical;
-  FusedWeights fused{params, {}};
-  const MergeResult merged = Merge(graph, fused.params, plain.ParamNames());
-  if (!merged.left.empty())
-    throw Error(fmt::format("method '{}' cannot be folded: '{}' and {} others stay",
-                            ToString(method), merged.left[0], merged.left.size() - 1),
-                ErrorKind::kNotFoldable);
-  if (ToText(graph) != ToText(plain))
-    throw Error(
-        fmt::format("the fused graph is not that of the plain model; nothing was written:\n{}",
-                    DiffText(plain, graph)),
-        ErrorKind::kProof);
-  fused.proof = Compare(logits(canonical, params), logits(graph, fused.params), Classes(config));
-  fused.proof.nodes_before = merged.nodes_before;
-  fused.proof.nodes_after = merged.nodes_after;
-  if (!(fused.proof.relative_error <= kFuseTolerance))
-    throw Error(
-        fmt::format(
-            "the merge is not proved: logits differ by {:.3g} relative (bound {:g}) on {} inputs; "
-            "nothing was written",
-            fused.proof.relative_error, kFuseTolerance, fused.proof.n),
-        ErrorKind::kProof);
-  return fused;
+                  const LogitsOf& logits, const FuseOptions& options) {
+  return Fusing(config, method, params, logits, options).Run();
 }
 
 }  // namespace graft

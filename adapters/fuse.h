@@ -3,20 +3,35 @@
 #include <functional>
 
 #include "models/model.h"
+#include "peft/merge_proof.h"
 #include "peft/method.h"
+#include "runtime/io/file_tensor.h"
 
 namespace graft {
 
 struct FuseProof {
+  // Of the logits of the model with its method and of the merged one, as it is written.
   double max_abs_logit_difference = 0;
   double relative_error = 0;  // max abs difference over max abs logit
   double top1_agreement = 0;  // share of the examples, 0 to 1
   int64_t n = 0;              // examples
   size_t nodes_before = 0, nodes_after = 0;
+  MergeProof merge;           // of every place and every weight, in double precision
+  double merged_error = 0;    // relative_error before the weights were rounded to a half type
+  double rounding_error = 0;  // what other roundings of the merged weights do to the logits,
+                              // relative; not looked at up to a merged_error of kFuseTolerance
 };
 
-// A larger relative error means that something else than the rounding of f32 sums is different.
+// A larger relative error is looked into: merged weights that are rounded otherwise must make a
+// comparable one.
 inline constexpr double kFuseTolerance = 1e-5;
+inline constexpr double kMostTimesRounding = 100;
+
+struct FuseOptions {
+  uint64_t seed = 0;  // of what the method should have and `params` lack
+  // kF16 and kBF16: all weights are rounded to it, as a program has them that loads them so.
+  FileDType weights = FileDType::kF32;
+};
 
 struct FusedWeights {
   ParamStore params;  // for the plain model, BuildModel(config); what was not merged is shared
@@ -27,12 +42,13 @@ struct FusedWeights {
 // that the caller chooses: the same ones at every call.
 using LogitsOf = std::function<std::vector<float>(const Graph& graph, ParamStore& params)>;
 
-// Merges, and calls `logits` once for the model with its method and once for the merged one.
-// `params` hold the trained weights and stay as they are; what the method should have and they lack
-// is initialised from `seed`. Throws Error, so that no wrong weights leave: kNotFoldable if a
-// branch stays, kProof if the graph is not that of the plain model or the logits differ by more
-// than kFuseTolerance.
+// Merges, and calls `logits` for the model with its method and for the merged one. `params` hold
+// the trained weights and stay as they are. Throws Error, so that no wrong weights leave:
+// kNotFoldable if a branch stays; kProof if the graph is not that of the plain model, if a place or
+// a weight is not what it was (ProveMerge), or if the logits differ by more than kFuseTolerance and
+// by more than kMostTimesRounding times what other roundings of the merged weights change; kUser
+// for a weight beyond the range of a half type.
 FusedWeights Fuse(const ModelConfig& config, const Method& method, ParamStore& params,
-                  const LogitsOf& logits, uint64_t seed = 0);
+                  const LogitsOf& logits, const FuseOptions& options = {});
 
 }  // namespace graft

@@ -9,12 +9,12 @@
 
 namespace graft {
 
-FusedModel Fuse(OpenedModel opened, const LogitsOf& logits) {
+FusedModel Fuse(OpenedModel opened, const LogitsOf& logits, FileDType weights) {
   if (opened.method.empty()) FailUsage("{}: a plain model, nothing to merge", opened.description);
-  FusedWeights weights =
-      Fuse(opened.model.config, opened.method, opened.model.params, logits, opened.seed);
-  return {std::move(opened.model), std::move(weights.params), std::move(opened.facts),
-          weights.proof};
+  FusedWeights fused =
+      Fuse(opened.model.config, opened.method, opened.model.params, logits, {opened.seed, weights});
+  return {std::move(opened.model), std::move(fused.params), std::move(opened.facts), fused.proof,
+          weights};
 }
 
 namespace {
@@ -86,9 +86,9 @@ void CopyTokenizer(const std::string& from, const std::string& directory) {
 void SaveFused(const FusedModel& fused, const std::string& path) {
   const StringMap metadata = ModelMetadata(fused.model, fused.facts);
   if (fused.model.layout != Layout::kHuggingFace)
-    return SaveModel(fused.model, fused.params, path, metadata);
+    return SaveModel(fused.model, fused.params, path, metadata, fused.weights);
   FreshDirectory directory(path);
-  SaveModel(fused.model, fused.params, directory.path(), metadata);
+  SaveModel(fused.model, fused.params, directory.path(), metadata, fused.weights);
   if (fused.model.is_bert()) {
     const AdapterFacts& c = fused.facts;
     const bool own = c.tokenizer.empty();

@@ -10,11 +10,12 @@ struct FusedModel {
   ParamStore params;  // merged, under the base's names
   AdapterFacts facts;
   FuseProof proof;
+  FileDType weights = FileDType::kF32;  // in which SaveFused writes them
 };
 
 // Merges the method of `opened`; the logits before and after, of inputs that the caller chooses,
 // are the proof. Throws Error: kUsage without a method, and as Fuse of fuse.h.
-FusedModel Fuse(OpenedModel opened, const LogitsOf& logits);
+FusedModel Fuse(OpenedModel opened, const LogitsOf& logits, FileDType weights = FileDType::kF32);
 
 // Copies the files of a BERT's tokenizer, a directory or one file under any name, to those names
 // that a Hugging Face directory has: without its vocabulary a BERT cannot read texts.

@@ -107,7 +107,7 @@ void Session::Execute(size_t begin, size_t end, int worker) noexcept {
                          [&](const Tensor& in) { return in.data == out.data; }))
           std::fill_n(out.f32(), out.shape.size(), nan);
       std::fill_n(reinterpret_cast<float*>(call.scratch), step.scratch_bytes / 4, nan);
-      const int threads = omp_in_parallel() ? 1 : call.own.threads;
+      const int threads = LoopThreads() > 1 ? 1 : call.own.threads;
       std::fill_n(reinterpret_cast<float*>(call.own.data),
                   static_cast<size_t>(threads) * call.own.bytes / 4, nan);
     }

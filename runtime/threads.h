@@ -6,6 +6,7 @@
 #endif
 
 #include <algorithm>
+#include <climits>
 #include <cstddef>
 #include <cstdint>
 
@@ -16,39 +17,19 @@ namespace graft {
 int Threads();
 void SetThreads(int threads);  // at least 1
 
-// Threads of the ParallelFor that the caller is in, and the caller's number among them; 1 and 0
+// Threads of the parallel loop that the caller is in, and the caller's number among them; 1 and 0
 // outside of one.
 #ifdef GRAFT_STD_THREADS
 int LoopThreads();
 int LoopThread();
-// The loop of ParallelFor on std::thread: slower, but the thread sanitizer understands it, as it
-// does not OpenMP's runtime.
+// A parallel loop on std::thread: slower, but the thread sanitizer understands it, as it does not
+// OpenMP's runtime.
 void RunOnThreads(int threads, int64_t chunks, void (*f)(const void* context, int64_t i),
                   const void* context) noexcept;
 #else
 inline int LoopThreads() { return omp_get_num_threads(); }
 inline int LoopThread() { return omp_get_thread_num(); }
 #endif
-
-// Calls f(i) for i in [0, chunks), in any order, on up to Threads() threads. With one chunk or one
-// thread, or inside another ParallelFor, the calls are made in order on the calling thread. `f`
-// must not throw: an exception cannot leave the loop and ends the program.
-template <class F>
-void ParallelFor(int64_t chunks, const F& f) noexcept {
-  const int64_t threads = std::min<int64_t>(Threads(), chunks);
-  if (threads <= 1 || LoopThreads() > 1) {
-    for (int64_t i = 0; i < chunks; ++i) f(i);
-    return;
-  }
-#ifdef GRAFT_STD_THREADS
-  RunOnThreads(
-      static_cast<int>(threads), chunks,
-      [](const void* context, int64_t i) { (*static_cast<const F*>(context))(i); }, &f);
-#else
-#pragma omp parallel for schedule(dynamic, 1) num_threads(static_cast <int>(threads))
-  for (int64_t i = 0; i < chunks; ++i) f(i);
-#endif
-}
 
 // Memory that each thread inside a kernel has to itself: how many threads there are room for is a
 // matter of the session, so no plan depends on it.
@@ -59,17 +40,33 @@ struct ThreadScratch {
   std::byte* of(int thread) const { return data + static_cast<size_t>(thread) * bytes; }
 };
 
-// The same on at most `most` of the threads, for work that wants memory of its thread's own: f(i,
-// t) with t in [0, most), which no other call has at the same time.
+// Calls f(i, t) for i in [0, chunks), in any order, on up to Threads() threads and at most `most`:
+// t in [0, most) is a number that no other call has at the same time, for work that wants memory of
+// its thread's own. With one chunk or one thread, or inside another loop of these, the calls are
+// made in order on the calling thread, and t is 0. `f` must not throw: an exception cannot leave
+// the loop and ends the program.
 template <class F>
 void ParallelForThreads(int64_t chunks, int most, const F& f) noexcept {
-  const int64_t threads = std::min<int64_t>({Threads(), chunks, most});
-  if (threads <= 1 || omp_in_parallel()) {
+  const int threads = static_cast<int>(std::min<int64_t>({Threads(), chunks, most}));
+  if (threads <= 1 || LoopThreads() > 1) {
     for (int64_t i = 0; i < chunks; ++i) f(i, 0);
     return;
   }
-#pragma omp parallel for schedule(dynamic, 1) num_threads(static_cast <int>(threads))
-  for (int64_t i = 0; i < chunks; ++i) f(i, omp_get_thread_num());
+#ifdef GRAFT_STD_THREADS
+  RunOnThreads(
+      threads, chunks,
+      [](const void* context, int64_t i) { (*static_cast<const F*>(context))(i, LoopThread()); },
+      &f);
+#else
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+  for (int64_t i = 0; i < chunks; ++i) f(i, LoopThread());
+#endif
+}
+
+// The same on any of the threads, for work that needs nothing of them.
+template <class F>
+void ParallelFor(int64_t chunks, const F& f) noexcept {
+  ParallelForThreads(chunks, INT_MAX, [&](int64_t i, int) { f(i); });
 }
 
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }

@@ -13,6 +13,9 @@ size_t FirstInvalidUtf8(std::string_view text);
 // as in Python's bytes.decode(errors="replace").
 std::u32string DecodeUtf8(std::string_view text);
 
+// REQUIRES: c is a code point, no surrogate.
+void AppendUtf8(char32_t c, std::string& utf8);
+
 std::string ToLowerAscii(std::string text);
 
 // Text that others may have chosen (labels, names of tensors and files), made safe to show:

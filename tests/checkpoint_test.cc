@@ -11,6 +11,7 @@
 
 #include "runtime/interpret.h"
 #include "runtime/io/atomic_file.h"
+#include "runtime/io/json.h"
 #include "runtime/io/npz.h"
 #include "tests/fixture_testing.h"
 #include "tests/test_util.h"
@@ -122,6 +123,65 @@ TEST(Checkpoint, ShortFloatsGoBackAsTheyCame) {
   const SafetensorsFile changed = SafetensorsFile::Open(dir / "changed.safetensors");
   EXPECT_EQ(changed.Get("head.bias").dtype, FileDType::kF32);
   EXPECT_EQ(changed.Get("head.weight").dtype, FileDType::kBF16);
+}
+
+std::map<std::string, FileDType> TypesOf(const std::string& path) {
+  std::map<std::string, FileDType> types;
+  const SafetensorsModel file = SafetensorsModel::Open(path);
+  for (const auto& [name, t] : Tensors(file)) types[name] = t.dtype;
+  return types;
+}
+
+// transformers converts what it loads to the type that config.json names, whatever the file holds.
+TEST(Checkpoint, HalfModelsSayWhatALoadGives) {
+  const TempDir dir;
+  const std::string half = dir / "half";
+  LoadedModel whole = Load(kVit);
+  SaveModel(whole, whole.params, half, {}, FileDType::kF16);
+  const auto config = [&](const std::string& model) { return ReadJson(model + "/config.json"); };
+  for (const auto& [name, type] : TypesOf(half)) EXPECT_EQ(type, FileDType::kF16) << name;
+  EXPECT_EQ(config(half)["dtype"], "float16");
+  Json named = config(half);  // as before transformers 4.56
+  named.erase("dtype"), named["torch_dtype"] = "float16";
+  WriteFileAtomically(half + "/config.json", named.dump());
+
+  LoadedModel m = Load(half);
+  EXPECT_EQ(StoredType(m), FileDType::kF16);
+  SaveModel(m, m.params, dir / "same", {});
+  ExpectSameTensors(half, dir / "same");
+  EXPECT_EQ(config(dir / "same")["torch_dtype"], "float16");
+  m.params.Mutable("norm.bias")[0] += 1e-4f;
+  SaveModel(m, m.params, dir / "changed", {});
+  EXPECT_EQ(TypesOf(dir / "changed")["vit.layernorm.bias"], FileDType::kF32);
+  EXPECT_EQ(TypesOf(dir / "changed")["vit.layernorm.weight"], FileDType::kF16);
+  EXPECT_EQ(config(dir / "changed")["torch_dtype"], "float32");
+  EXPECT_FALSE(config(dir / "changed").contains("dtype"));
+  ExpectSameParams(Load(dir / "changed"), m);
+
+  RoundTo(FileDType::kF16, {m.params.Mutable("norm.bias"), 1});
+  SaveModel(m, m.params, dir / "rounded", {}, FileDType::kF16);
+  EXPECT_EQ(config(dir / "rounded")["torch_dtype"], "float16");
+  ExpectSameParams(Load(dir / "rounded"), m);
+  SaveModel(m, m.params, dir / "bf16", {}, FileDType::kBF16);
+  for (const auto& [name, type] : TypesOf(dir / "bf16")) EXPECT_EQ(type, FileDType::kBF16) << name;
+  EXPECT_EQ(config(dir / "bf16")["torch_dtype"], "bfloat16");
+
+  ToLayout(m, Layout::kTimm);
+  SaveModel(m, m.params, dir / "timm.safetensors", ModelFacts(m), FileDType::kF16);
+  const LoadedModel timm = Load(dir / "timm.safetensors");
+  EXPECT_EQ(StoredType(timm), FileDType::kF16);
+  ExpectSameParams(timm, m);
+  LoadedModel npz = Load(kNpz);
+  EXPECT_EQ(StoredType(npz), FileDType::kF32);
+  for (const std::string& name : npz.params.names())
+    RoundTo(FileDType::kF16,
+            {npz.params.Mutable(name), static_cast<size_t>(npz.params.shape(name).size())});
+  SaveModel(npz, npz.params, dir / "half.npz", {}, FileDType::kF16);
+  ExpectSameParams(Load(dir / "half.npz"), npz);
+  EXPECT_NE(MessageOf([&] {
+              SaveModel(npz, npz.params, dir / "b.npz", {}, FileDType::kBF16);
+            }).find("an .npz knows no bf16"),
+            std::string::npos);
 }
 
 TEST(Checkpoint, DistilledDeiTGoesThroughTimmAndBack) {

@@ -43,24 +43,24 @@ TempDir* Memory::dir_ = nullptr;
 
 // 800 images are 115 MiB. They are kept as far as the budget goes, and the results are the same.
 TEST_F(Memory, ImagesCountAgainstTheBudget) {
-  const Outcome tight = Train("tight", {"--memory-budget", "40MiB"});
+  const Outcome tight = Train("tight", {"--memory-budget", "60MiB"});
   ASSERT_EQ(tight.code, 0) << tight.err;
   const Outcome wide = Train("wide", {"--memory-budget", "200MiB"});
   ASSERT_EQ(wide.code, 0) << wide.err;
   EXPECT_EQ(Slurp(At("tight/last.safetensors")), Slurp(At("wide/last.safetensors")));
   EXPECT_NE(wide.out.find("MiB more for images"), std::string::npos) << wide.out;
   if (!kMeasureMemory) return;
-  EXPECT_LT(tight.peak_bytes, 40 * kMiB + 40 * kMiB);  // code and threads
+  EXPECT_LT(tight.peak_bytes, 60 * kMiB + 40 * kMiB);  // code and threads
   EXPECT_GT(wide.peak_bytes, 115 * kMiB);
   EXPECT_LT(wide.peak_bytes, 200 * kMiB + 40 * kMiB);
 }
 
 TEST_F(Memory, EvaluationKeepsNoImages) {
   const Outcome o = Graft({"eval", "--run", At("tight"), "--data", At("data"), "--split",
-                           "train800val200", "--memory-budget", "40MiB"});
+                           "train800val200", "--memory-budget", "60MiB"});
   ASSERT_EQ(o.code, 0) << o.err;
   if (kMeasureMemory) {
-    EXPECT_LT(o.peak_bytes, 80 * kMiB);
+    EXPECT_LT(o.peak_bytes, 100 * kMiB);
   }
 }
 
@@ -99,7 +99,7 @@ TEST_F(Memory, ArraysAreReadAsTheyAreNeeded) {
   EXPECT_EQ(o.code, 0) << o.err;
   EXPECT_EQ(fs::file_size(At("logits.npy")), 128 + uintmax_t{kImages} * 8 * 4);
   if (kMeasureMemory) {
-    EXPECT_LT(o.peak_bytes, 180 * kMiB + 100 * kMiB);
+    EXPECT_LT(o.peak_bytes, 180 * kMiB + 150 * kMiB);  // as floats: 720 MiB
   }
 }
 

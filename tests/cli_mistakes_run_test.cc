@@ -99,7 +99,7 @@ TEST_F(RunMistakes, ValuesOfTheConfig) {
       {"disabled_passes", {"none"}, {"none"}},
       {"columns", "text", {"--columns 'text'"}},
       {"columns", "text,label", {"--columns text,label", "holds no texts"}},
-      {"schedule", "cosin", {"did you mean 'cosine'"}},
+      {"schedule", "cosin", {"known: cosine"}},
   };
   const Json good = Json::parse(Slurp(At("half/config.json")));
   for (const Broken& b : all) {

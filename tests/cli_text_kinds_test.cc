@@ -67,9 +67,9 @@ class TextKindsStory : public testing::Test {
   }
   static std::vector<std::string> Train(const std::string& of, const std::string& out,
                                         const std::vector<std::string>& more) {
-    std::vector<std::string> args{"train",    "--model",   of,         "--data", data(),
-                                  "--method", "lora(r=2)", "--epochs", "1",      "--out",
-                                  out,        "--lr",      "1e-3"};
+    std::vector<std::string> args{"train",    "--model",   of,         "--data",      data(),
+                                  "--method", "lora(r=2)", "--epochs", "1",           "--out",
+                                  out,        "--lr",      "1e-3",     "--val-split", "none"};
     args.insert(args.end(), more.begin(), more.end());
     return args;
   }
@@ -105,8 +105,11 @@ TEST_F(TextKindsStory, PairsOfADataSet) {
   Spill(data() + "/dev.tsv", "a film\t\t1\n");
   const nlohmann::json json = GraftJson(eval);
   Spill(data() + "/dev.tsv", all);
-  for (const nlohmann::json& c : cases())
-    if (c.value("second", "none").empty()) EXPECT_NEAR(json["loss"], loss_of(c), 1e-4);
+  for (const nlohmann::json& c : cases()) {
+    if (c.value("second", "none").empty()) {
+      EXPECT_NEAR(json["loss"], loss_of(c), 1e-4);
+    }
+  }
 }
 
 TEST_F(TextKindsStory, FilesGoWithExportedAndFusedModels) {

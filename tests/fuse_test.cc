@@ -85,6 +85,112 @@ TEST_F(FuseTest, WeightsOfThePlainModelGiveTheSameLogits) {
   EXPECT_EQ(params_.values("blocks.0.attn.q.weight")[0], q);
 }
 
+// The merged weights as a fault would leave them: logits alone would not tell most of these.
+TEST_F(FuseTest, AWrongWeightIsRefused) {
+  const auto refuses = [&](const std::string& words, auto&& spoil) {
+    int calls = 0;
+    try {
+      Fuse(kTiny, method_, params_, [&](const Graph& g, ParamStore& params) {
+        if (calls++ == 1) spoil(params);
+        return Logits(g, params);
+      });
+      ADD_FAILURE() << "passed: " << words;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind, ErrorKind::kProof);
+      EXPECT_THAT(error.what(), HasSubstr(words));
+    }
+  };
+  const std::string q = "blocks.1.attn.q.weight", fc1 = "blocks.1.mlp.fc1.weight";
+  refuses(q + " holds", [&](ParamStore& params) { params.Mutable(q)[5] *= 1.001f; });
+  refuses(q + " holds", [&](ParamStore& params) {
+    float* w = params.Mutable(q);
+    for (int i = 0; i < 12; ++i)
+      for (int j = 0; j < i; ++j) std::swap(w[12 * i + j], w[12 * j + i]);
+  });
+  refuses(q + " holds", [&](ParamStore& params) {  // scale off
+    float* w = params.Mutable(q);
+    for (int i = 0; i < 144; ++i) w[i] += 0.001f * (w[i] - params_.data(q)[i]);
+  });
+  refuses(q + " holds", [&](ParamStore& params) {
+    params.Mutable(q)[7] = std::numeric_limits<float>::quiet_NaN();
+  });
+  refuses(fc1 + " was changed", [&](ParamStore& params) { params.Mutable(fc1)[5] *= 1.000001f; });
+}
+
+// What is left of a branch that has hardly learnt is too small for the logits.
+TEST_F(FuseTest, SmallDeltasAreProvedToo) {
+  for (const std::string& name : params_.names())
+    if (name.ends_with("lora_b"))
+      for (float *p = params_.Mutable(name), *end = p + params_.shape(name).size(); p < end; ++p)
+        *p *= 1e-6f;
+  params_.Freeze();
+  const FuseProof proof = Fuse(kTiny, method_, params_, Logits).proof;
+  EXPECT_EQ(proof.merge.places, 4);  // q and v of two blocks
+  EXPECT_EQ(proof.merge.weights, 4);
+  EXPECT_GT(proof.merge.weight_error, 0);
+  EXPECT_LE(proof.merge.weight_error, 1);
+  EXPECT_EQ(proof.merged_error, proof.relative_error);
+}
+
+// A change that outweighs the base by far is a merge like any other, though rounding is carried
+// further than kFuseTolerance.
+TEST_F(FuseTest, LargeDeltasAreMerged) {
+  int beyond = 0;
+  for (const auto& [method, weights, branch, seeds] :
+       {std::tuple("lora(r=8,targets=attn.*)", 1.f, 10.f, std::vector<uint64_t>{3, 4, 5}),
+        std::tuple("lora(r=2,alpha=100,targets=attn.q|attn.v)", 1000.f, 1e-6f,
+                   std::vector<uint64_t>{9, 10})}) {
+    for (const uint64_t seed : seeds) {
+      VitConfig config = kTiny;
+      config.depth = 8;
+      ParamStore params;
+      InitVit(config, params, seed);
+      const Graph g = MethodGraph(config, {}, ParseMethod(method), params);
+      for (const std::string& name : params.names()) {
+        float* p = params.Mutable(name);
+        const auto size = static_cast<size_t>(params.shape(name).size());
+        if (name.ends_with("lora_b"))
+          FillNormal({p, size}, {MakeKey(seed, Purpose::kData, name)}, 0, branch);
+        else if (params.shape(name).rank == 2)
+          std::transform(p, p + size, p, [&](float x) { return weights * x; });
+      }
+      params.Freeze();
+      const FuseProof proof = Fuse(config, ParseMethod(method), params, Logits).proof;
+      EXPECT_EQ(proof.rounding_error > 0, proof.relative_error > kFuseTolerance);
+      beyond += proof.relative_error > kFuseTolerance;
+    }
+  }
+  EXPECT_GE(beyond, 2);
+}
+
+// Half types: the weights that are written are those that the proof speaks of.
+TEST_F(FuseTest, RoundedWeightsAreCompared) {
+  const std::vector<float> before = Logits(InferenceGraph(kTiny, method_, params_), params_);
+  double last = 1;
+  for (const FileDType type : {FileDType::kBF16, FileDType::kF16, FileDType::kF32}) {
+    FusedWeights fused = Fuse(kTiny, method_, params_, Logits, {.weights = type});
+    const std::vector<float> after = Logits(BuildVit(kTiny), fused.params);
+    double most = 0;
+    for (size_t i = 0; i < before.size(); ++i)
+      most = std::max(most, std::abs(static_cast<double>(before[i]) - after[i]));
+    EXPECT_EQ(fused.proof.max_abs_logit_difference, most);
+    EXPECT_LE(fused.proof.merged_error, kFuseTolerance);
+    EXPECT_LT(fused.proof.relative_error, last / 3);
+    last = fused.proof.relative_error;
+    for (const auto& [name, entry] : fused.params.entries()) {
+      if (name.find("lora") != std::string::npos) continue;
+      std::vector<float> rounded(entry.values().begin(), entry.values().end());
+      RoundTo(type, rounded);
+      EXPECT_TRUE(std::ranges::equal(rounded, entry.values())) << name;
+    }
+  }
+  params_.Mutable("blocks.0.mlp.fc1.weight")[3] = 7e4f;
+  params_.Freeze();
+  EXPECT_THAT(
+      MessageOf([&] { Fuse(kTiny, method_, params_, Logits, {.weights = FileDType::kF16}); }),
+      HasSubstr("blocks.0.mlp.fc1.weight holds 70000, beyond the range of F16"));
+}
+
 TEST_F(FuseTest, NothingWrongPasses) {
   std::string message;
   EXPECT_EQ(KindFor({0, 1, 0, 1.0001f, 0, 1}, &message), ErrorKind::kProof);

@@ -217,6 +217,38 @@ TEST(Safetensors, Conversions) {
   EXPECT_TRUE(std::isnan(convert(FileDType::kF16, uint16_t{0x7E01})));
 }
 
+// To the nearest value and, half-way, to the even one, as torch.Tensor.to converts.
+TEST(Safetensors, FloatsAreRoundedToHalfTypes) {
+  for (const FileDType type : {FileDType::kF16, FileDType::kBF16}) {
+    const auto to = [&](float x) {
+      uint16_t bits;
+      FromFloat(type, {&x, 1}, std::as_writable_bytes(std::span(&bits, 1)));
+      return bits;
+    };
+    const auto from = [&](uint16_t bits) {
+      float x;
+      ToFloat(type, std::as_bytes(std::span(&bits, 1)), {&x, 1});
+      return x;
+    };
+    const uint16_t infinity = type == FileDType::kF16 ? 0x7C00 : 0x7F80;
+    for (uint16_t bits = 0; bits < infinity; ++bits) {
+      const float x = from(bits), next = from(static_cast<uint16_t>(bits + 1));
+      ASSERT_EQ(to(x), bits);
+      ASSERT_EQ(to(-x), bits | 0x8000);
+      if (bits + 1 == infinity) continue;
+      const float middle = x + (next - x) / 2;
+      ASSERT_EQ(to(middle), bits + (bits & 1)) << middle;
+      ASSERT_EQ(to(std::nextafter(middle, 0.f)), bits) << middle;
+      ASSERT_EQ(to(std::nextafter(middle, INFINITY)), bits + 1) << middle;
+    }
+    EXPECT_TRUE(std::isnan(from(to(std::numeric_limits<float>::quiet_NaN()))));
+    EXPECT_EQ(to(-std::numeric_limits<float>::infinity()), infinity | 0x8000);
+  }
+  std::vector<float> values{65519.f, 65520.f, 1e-8f, -3.3f, 0.1f};
+  RoundTo(FileDType::kF16, values);
+  EXPECT_EQ(values, (std::vector<float>{65504.f, INFINITY, 0.f, -3.30078125f, 0.0999755859375f}));
+}
+
 TEST(Safetensors, LoadRefusesWhatItCannotHold) {
   ParamStore store;
   const SafetensorsFile f8 = ParseText(WithHeader(Field("\"F8_E4M3\"", "[1]", "[0,1]"), 1));

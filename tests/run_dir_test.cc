@@ -26,7 +26,7 @@ std::set<std::string> FilesIn(const std::string& directory) {
 
 RunConfig Config(const std::string& method) {
   RunConfig config;
-  config.method = method;
+  config.model = "init:vit_nano_patch8_32", config.data = "data", config.method = method;
   return config;
 }
 

@@ -238,7 +238,7 @@ TEST(Tokenizer, BadTokenizerJson) {
        "rstrip of a token with white space there is not supported"},
       {"added twice", Patched(R"({"added_tokens": [{"id": 3, "content": "[SEP]"},
           {"id": 3, "content": "[CLS]"}]})"),
-       "the added tokens '[SEP]' and '[CLS]' have the same id 3"},
+       "'[CLS]' has id 3 here and 2 in the vocabulary"},
       {"added far", Patched(R"({"added_tokens": [{"id": 999, "content": "x1"}]})"),
        "'x1' has id 999 here, but transformers gives it"},
   };

@@ -5,6 +5,7 @@
 #include "adapters/hf/peft_writer.h"
 #include "runtime/io/fresh_directory.h"
 #include "tools/commands.h"
+#include "tools/lib/merge_report.h"
 #include "tools/lib/model_options.h"
 #include "tools/lib/output.h"
 #include "tools/lib/report.h"
@@ -16,7 +17,7 @@ namespace {
 
 struct ExportOptions {
   ModelChoice choice;
-  std::string format, out, data;
+  std::string format, out, data, weights;
   int transformers = 0;  // 0 = as the adapter came, else 5
   bool merged = false;
 };
@@ -51,8 +52,9 @@ nlohmann::json ExportModel(const ExportOptions& o, OpenedModel opened, const std
     fused.params = opened.model.params, fused.facts = opened.facts;
     fused.model = std::move(opened.model);
   } else {
+    const FileDType weights = ParseWeights(o.weights.empty() ? "f32" : o.weights, opened.model);
     ProofInputs inputs = OpenProofInputs(opened, o.data, RunOf(o.choice));
-    fused = FuseOn(inputs, std::move(opened), common.memory_budget);
+    fused = FuseOn(inputs, std::move(opened), common.memory_budget, weights);
   }
   if (headless) EraseHead(&fused);
   std::string model_file = o.out;
@@ -74,11 +76,7 @@ nlohmann::json ExportModel(const ExportOptions& o, OpenedModel opened, const std
                       {"out", o.out},
                       {"model", model_file},
                       {"merged", !plain}};
-  if (!plain)
-    json.update({{"max_abs_logit_difference", fused.proof.max_abs_logit_difference},
-                 {"relative_error", fused.proof.relative_error},
-                 {"top1_agreement", fused.proof.top1_agreement},
-                 {"n", fused.proof.n}});
+  if (!plain) json.update(ProofJson(fused));
   return json;
 }
 
@@ -155,6 +153,8 @@ void CheckOptions(const ExportOptions& o) {
   if (o.merged && !method)
     FailUsage("--merged: {} has nothing to merge; hint: --run or --adapter, or leave it out",
               o.choice.model);
+  if (!o.weights.empty() && !o.merged)
+    FailUsage("--weights {}: goes with --merged; all else is written as it is", o.weights);
   if (!IsAdapterFormat(f) && method && !o.merged)
     FailUsage(
         "--format {} writes a plain model: add --merged, or use --format hf-peft or "
@@ -166,9 +166,10 @@ void CheckOptions(const ExportOptions& o) {
 void SayModel(const nlohmann::json& json, const CommonOptions& common) {
   const std::string model = json["model"].get<std::string>();
   if (json["merged"].get<bool>())
-    Say(common, fmt::format("{}: merged and proved on {} inputs, relative error {:.2g}, equal "
-                            "top-1 {}",
-                            model, json["n"].get<int64_t>(), json["relative_error"].get<double>(),
+    Say(common, fmt::format("{}: merged and proved on {} inputs, weights in {}, relative error "
+                            "{:.2g}, equal top-1 {}",
+                            model, json["n"].get<int64_t>(), json["weights"].get<std::string>(),
+                            json["relative_error"].get<double>(),
                             Percent(json["top1_agreement"].get<double>())));
   else
     Say(common, fmt::format("{}: written", model));
@@ -221,6 +222,7 @@ void AddExportCommand(CLI::App& app, CommonOptions& common) {
       ->check(CLI::IsMember({4, 5}));
   command->add_flag("--merged", o->merged,
                     "merge the method into the weights first, as graft fuse does");
+  command->add_option("--weights", o->weights, kWeightsHelp);
   command->add_option("--data", o->data,
                       "data set for the proof of the merge (default: the run's)");
   AddCommonOptions(*command, common);

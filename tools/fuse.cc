@@ -5,6 +5,7 @@
 #include "runtime/io/files_read.h"
 #include "runtime/io/fresh_directory.h"
 #include "tools/commands.h"
+#include "tools/lib/merge_report.h"
 #include "tools/lib/model_options.h"
 #include "tools/lib/output.h"
 #include "train/proof.h"
@@ -13,9 +14,9 @@
 namespace graft {
 namespace {
 
-struct FuseOptions {
+struct FuseFlags {
   ModelChoice choice;
-  std::string out, data, undo;
+  std::string out, data, undo, weights = "f32";
   bool keep_base = false;
 };
 
@@ -37,12 +38,13 @@ void CheckOut(const std::string& out, const OpenedModel& opened) {
     if (out.ends_with(pickle)) refuse("a safetensors file", "is not that of a pickle");
 }
 
-void Run(const FuseOptions& o, const CommonOptions& common) {
+void Run(const FuseFlags& o, const CommonOptions& common) {
   if (o.out.empty()) FailUsage("fuse needs --out, the file to write");
   if (!o.undo.empty()) {
     const ModelChoice& c = o.choice;
-    if (o.keep_base || !(c.run + c.model + c.adapter + c.arch + o.data).empty())
-      FailUsage("--undo takes a fused file and --out, and no model, run, adapter or data");
+    if (o.keep_base || o.weights != "f32" ||
+        !(c.run + c.model + c.adapter + c.arch + o.data).empty())
+      FailUsage("--undo takes a fused file and --out, and no model, run, adapter, data or weights");
     UndoFuse(o.undo, o.out);
     PrintJson(common, {{"undo", o.undo}, {"out", o.out}});
     return Say(common, fmt::format("wrote {}: the base of {}", o.out, o.undo));
@@ -60,32 +62,24 @@ void Run(const FuseOptions& o, const CommonOptions& common) {
     FailUsage("--keep-base: expected a safetensors base, found {}", opened.facts.model);
   std::optional<FreshDirectory> directory;
   if (opened.model.layout == Layout::kHuggingFace) directory.emplace(o.out);
+  const FileDType weights = ParseWeights(o.weights, opened.model);
   ProofInputs inputs = OpenProofInputs(opened, o.data, RunOf(o.choice));
-  const FusedModel fused = FuseOn(inputs, std::move(opened), common.memory_budget);
+  const FusedModel fused = FuseOn(inputs, std::move(opened), common.memory_budget, weights);
   const std::string out = directory ? directory->path() : o.out;
   SaveFused(fused, out);
   if (o.keep_base) KeepBase(fused.facts.model, out);
   if (directory) directory->Keep();
-  const FuseProof& p = fused.proof;
   Say(common, fmt::format("merged {} into {}", fused.facts.method, fused.facts.model));
-  Say(common, fmt::format("  graph: {} nodes -> {}, the same as the plain model's", p.nodes_before,
-                          p.nodes_after));
-  Say(common, fmt::format("  logits on {} {}: max difference {:.3g} ({:.3g} relative, bound "
-                          "{:g}), top-1 agreement {:.1f} %",
-                          p.n, inputs.random ? "random inputs (no data set)" : "inputs",
-                          p.max_abs_logit_difference, p.relative_error, kFuseTolerance,
-                          100 * p.top1_agreement));
+  for (const std::string& line :
+       ProofLines(fused, inputs.random ? "random inputs (no data set)" : "inputs"))
+    Say(common, "  " + line);
   Say(common, fmt::format("wrote {}", o.out));
   if (o.keep_base)
     Say(common, fmt::format("kept {}; undo: graft fuse --undo {} --out BASE", KeptBasePath(o.out),
                             ShellWord(o.out)));
-  PrintJson(common, {{"max_abs_logit_difference", p.max_abs_logit_difference},
-                     {"relative_error", p.relative_error},
-                     {"top1_agreement", p.top1_agreement},
-                     {"n", p.n},
-                     {"nodes_before", p.nodes_before},
-                     {"nodes_after", p.nodes_after},
-                     {"out", o.out}});
+  nlohmann::json json = ProofJson(fused);
+  json["out"] = o.out;
+  PrintJson(common, json);
 }
 
 }  // namespace
@@ -93,10 +87,11 @@ void Run(const FuseOptions& o, const CommonOptions& common) {
 void AddFuseCommand(CLI::App& app, CommonOptions& common) {
   CLI::App* command =
       app.add_subcommand("fuse", "merge a run or an adapter into its base model, and prove it");
-  auto o = std::make_shared<FuseOptions>();
+  auto o = std::make_shared<FuseFlags>();
   AddModelOptions(*command, o->choice);
   command->add_option("--out", o->out, "file to write (a directory for a Hugging Face base)");
   command->add_option("--data", o->data, "data set of the proof (default: the run's)");
+  command->add_option("--weights", o->weights, kWeightsHelp);
   command->add_flag("--keep-base", o->keep_base,
                     "also keep what the merge overwrites, so that it can be undone");
   command->add_option("--undo", o->undo, "fused file or directory whose base to write to --out");

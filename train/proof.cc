@@ -22,7 +22,8 @@ ProofInputs OpenProofInputs(const OpenedModel& opened, const std::string& data,
   return {dataset.Load(split, kExamples, opened.model, opened.facts), false};
 }
 
-FusedModel FuseOn(ProofInputs& inputs, OpenedModel opened, const std::string& memory_budget) {
+FusedModel FuseOn(ProofInputs& inputs, OpenedModel opened, const std::string& memory_budget,
+                  FileDType weights) {
   BatchSource& examples = *inputs.examples;
   const Counts capacity = ChooseCapacity(opened.model.config, examples.longest(),
                                          static_cast<int64_t>(examples.size()));
@@ -33,7 +34,7 @@ FusedModel FuseOn(ProofInputs& inputs, OpenedModel opened, const std::string& me
         g, params, capacity, examples.longest(), memory_budget, InferenceBytes(examples, capacity));
     return Evaluator(g, params, plan.options, PassNames()).Logits(examples);
   };
-  return Fuse(std::move(opened), logits);
+  return Fuse(std::move(opened), logits, weights);
 }
 
 }  // namespace graft

@@ -16,6 +16,7 @@ ProofInputs OpenProofInputs(const OpenedModel& opened, const std::string& data,
                             const std::optional<RunConfig>& run);
 
 // Fuses with the logits of these inputs as proof, within the memory budget ("" = no bound).
-FusedModel FuseOn(ProofInputs& inputs, OpenedModel opened, const std::string& memory_budget);
+FusedModel FuseOn(ProofInputs& inputs, OpenedModel opened, const std::string& memory_budget,
+                  FileDType weights = FileDType::kF32);
 
 }  // namespace graft

@@ -79,8 +79,13 @@ StringMap ModelFacts(const LoadedModel& model);
 // Writes canonical parameters back under the names, shapes and fusions of the layout that the model
 // came in, with the file's tensors that no model uses: a file for timm, a directory with
 // config.json for Hugging Face, an .npz for Jax, with its metadata as arrays of bytes named
-// graft.*. What was read and not changed is written byte for byte.
+// graft.*. What was read and not changed is written byte for byte, what changed in f32: rounding it
+// would undo a part of what was learnt. Then config.json says float32, or transformers would round
+// it on loading. With `weights` of kF16 or kBF16 all weights are written in that type.
 void SaveModel(const LoadedModel& model, const ParamStore& params, const std::string& path,
-               const StringMap& metadata);
+               const StringMap& metadata, FileDType weights = FileDType::kF32);
+// In which type a program has the weights that loads them as they are: that of config.json, else
+// the one type of the file's tensors (kF32 for init:). Throws Error (kUsage) for mixed ones.
+FileDType StoredType(const LoadedModel& model);
 
 }  // namespace graft

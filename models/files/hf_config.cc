@@ -215,7 +215,8 @@ void ReadHuggingFaceConfig(const Json& given, const std::string& path, LoadedMod
 
 bool TiesDecoder(const LoadedModel& m) {
   if (m.hf_config.empty()) return true;
-  return FindBool(ParseJson(m.hf_config, m.source), "tie_word_embeddings", m.source).value_or(true);
+  const std::string path = m.source + "/config.json";
+  return FindBool(ParseJson(m.hf_config, path), "tie_word_embeddings", path).value_or(true);
 }
 
 std::vector<std::string> ReadLabels(const Json& config, int64_t classes, const std::string& path) {

@@ -23,15 +23,19 @@ std::string RootToWrite(const LoadedModel& m, const ParamStore& params) {
 
 // Tensors to be written, with those that had to be made for it.
 struct Tensors {
+  FileDType type = FileDType::kF32;  // of those that change
   std::vector<TensorToWrite> list;
   std::deque<std::vector<float>> made;
+  std::deque<std::vector<std::byte>> converted;
+  bool changed = false;
 };
 
-// Whether the bytes of a file, of a shorter or longer type, are these values.
+// Whether the bytes of a file, of any floating type, are these values.
 bool Holds(const TensorToWrite& stored, const TensorToWrite& tensor) {
-  if (stored.dtype == FileDType::kF32 || !IsFloatingPoint(stored.dtype) ||
-      stored.shape != tensor.shape)
-    return false;
+  if (!IsFloatingPoint(stored.dtype) || stored.shape != tensor.shape) return false;
+  if (stored.dtype == FileDType::kF32)
+    return stored.bytes.data() == tensor.bytes.data() ||
+           std::ranges::equal(stored.bytes, tensor.bytes);
   std::vector<float> values(tensor.bytes.size() / sizeof(float));
   ToFloat(stored.dtype, stored.bytes, values);
   return std::ranges::equal(std::as_bytes(std::span(values)), tensor.bytes);
@@ -54,31 +58,77 @@ void AddKey(const LoadedModel& m, const FileKey& key, const ParamStore& params, 
     values = out->made.emplace_back(ToFile(key.form, key.shape, sizes, values));
   TensorToWrite tensor = ToWrite<float>(came_as.empty() ? key.names[0] : came_as,
                                         FileShape(key.form, key.shape, sizes), values);
-  // What has not changed goes back as it came; what has is f32, since rounding it would undo a
-  // part of what was learnt.
-  if (!came_as.empty())
-    if (auto stored = m.file->Raw(came_as); stored && Holds(*stored, tensor)) tensor = *stored;
+  const std::optional<TensorToWrite> stored = came_as.empty() ? std::nullopt : m.file->Raw(came_as);
+  const bool half = out->type != FileDType::kF32;
+  if (stored && Holds(*stored, tensor) && (!half || stored->dtype == out->type)) {
+    tensor = *stored;
+  } else {
+    out->changed = true;
+    if (half) {
+      std::vector<std::byte>& bytes = out->converted.emplace_back(tensor.bytes.size() / 2);
+      FromFloat(out->type, values, bytes);
+      tensor.dtype = out->type, tensor.bytes = bytes;
+    }
+  }
   out->list.push_back(std::move(tensor));
 }
 
-Tensors Collect(const LoadedModel& m, const ParamStore& params) {
+Tensors Collect(const LoadedModel& m, const ParamStore& params, FileDType type) {
   Tensors out;
+  out.type = type;
   const std::string root = RootToWrite(m, params);
   const std::vector<FileKey> keys = FileKeys(m.layout, root, m.config);
   // What the file has in parts it gets back in parts.
   std::set<std::string> in_parts;
   for (const FileKey& key : keys)
     if (key.instead && m.file && !key.In(*m.file).empty()) in_parts.insert(key.canonical[0]);
-  for (const FileKey& key : keys)
-    if (params.Has(key.canonical[0]) && (key.instead || !in_parts.contains(key.canonical[0])))
-      AddKey(m, key, params, &out);
+  // A decoder of its own is copied with the tensors that the model does not use.
+  const std::set<std::string> unused(m.ledger.unexpected.begin(), m.ledger.unexpected.end());
+  for (const FileKey& key : keys) {
+    if (!params.Has(key.canonical[0])) continue;
+    if (!key.instead && in_parts.contains(key.canonical[0])) continue;
+    if (key.copy && m.file && unused.contains(key.In(*m.file))) continue;
+    AddKey(m, key, params, &out);
+  }
   if (m.file && root == m.root)
     for (const std::string& name : m.ledger.unexpected)
       if (auto raw = m.file->Raw(name)) out.list.push_back(*std::move(raw));
   return out;
 }
 
+constexpr std::pair<const char*, FileDType> kTypes[] = {
+    {"float32", FileDType::kF32}, {"float16", FileDType::kF16}, {"bfloat16", FileDType::kBF16}};
+// Of config.json: the name since transformers 4.56, and the one before.
+constexpr const char* kTypeKeys[] = {"dtype", "torch_dtype"};
+
+// What a load without a choice makes of all tensors, whatever they are in the file.
+void SetType(nlohmann::json* config, FileDType type) {
+  const auto name = std::ranges::find(kTypes, type, &std::pair<const char*, FileDType>::second);
+  bool there = false;
+  for (const char* key : kTypeKeys)
+    if (config->contains(key)) (*config)[key] = name->first, there = true;
+  if (!there) (*config)["torch_dtype"] = name->first;
+}
+
 }  // namespace
+
+FileDType StoredType(const LoadedModel& model) {
+  if (!model.hf_config.empty()) {
+    const Json config = ParseJson(model.hf_config, model.source);
+    for (const char* key : kTypeKeys)
+      for (const auto& [name, type] : kTypes)
+        if (config.contains(key) && config[key] == name) return type;
+  }
+  std::set<FileDType> types;
+  for (const std::string& name : model.ledger.matched)
+    if (const auto raw = model.file ? model.file->Raw(name) : std::nullopt)
+      types.insert(raw->dtype);
+  if (types.size() > 1)
+    FailUsage("{}: its tensors are of several types ({} and {}); choose f32, f16 or bf16",
+              model.source, ToString(*types.begin()), ToString(*types.rbegin()));
+  const bool half = types.contains(FileDType::kF16) || types.contains(FileDType::kBF16);
+  return half ? *types.begin() : FileDType::kF32;
+}
 
 namespace {
 
@@ -145,9 +195,10 @@ StringMap ModelFacts(const LoadedModel& model) {
 }
 
 void SaveModel(const LoadedModel& model, const ParamStore& params, const std::string& path,
-               const StringMap& metadata) {
-  const Tensors tensors = Collect(model, params);
+               const StringMap& metadata, FileDType weights) {
+  const Tensors tensors = Collect(model, params, weights);
   if (model.layout == Layout::kJax) {
+    if (weights == FileDType::kBF16) Fail("{}: an .npz knows no bf16; hint: f16 or f32", path);
     NpzWriter writer(path);
     for (const TensorToWrite& tensor : tensors.list) writer.Add(tensor);
     for (const auto& [key, text] : metadata)
@@ -160,7 +211,10 @@ void SaveModel(const LoadedModel& model, const ParamStore& params, const std::st
   }
   if (model.layout == Layout::kTimm) return WriteSafetensors(path, tensors.list, metadata);
   FreshDirectory fresh(path);
-  WriteFileAtomically(fresh.path() + "/config.json", HuggingFaceConfig(model).dump(2) + "\n");
+  nlohmann::json config = HuggingFaceConfig(model);
+  if (tensors.changed) SetType(&config, weights);
+  WriteFileAtomically(fresh.path() + "/config.json", config.dump(2) + "
+");
   WriteSafetensors(fresh.path() + "/model.safetensors", tensors.list, metadata);
   fresh.Keep();
 }

@@ -1,5 +1,6 @@
 #include "runtime/io/file_tensor.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -31,6 +32,32 @@ float FromF16(uint16_t x) {
     return std::bit_cast<float>(sign |
                                 std::bit_cast<uint32_t>(static_cast<float>(mantissa) * 0x1p-24f));
   return std::bit_cast<float>(sign | (exponent + 112) << 23 | mantissa << 13);
+}
+
+uint16_t ToBf16(float x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x);
+  if ((bits & 0x7FFFFFFF) > 0x7F800000) return static_cast<uint16_t>(bits >> 16 | 0x40);  // NaN
+  return static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+uint16_t ToF16(float x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x), sign = bits >> 16 & 0x8000;
+  const uint32_t size = bits & 0x7FFFFFFF;
+  const auto with_sign = [&](uint32_t half) { return static_cast<uint16_t>(sign | half); };
+  if (size > 0x7F800000) return with_sign(0x7E00);   // NaN
+  if (size >= 0x477FF000) return with_sign(0x7C00);  // from 65520 on
+  if (size < 0x38800000)  // subnormal: beside 0.5 a float has the steps of 2^-24 that it needs
+    return with_sign(std::bit_cast<uint32_t>(std::bit_cast<float>(size) + 0.5f) -
+                     std::bit_cast<uint32_t>(0.5f));
+  return with_sign((size + 0xFFF + (size >> 13 & 1) - 0x38000000) >> 13);
+}
+
+template <class F>
+void Halve(std::span<const float> in, std::span<std::byte> out, F convert) {
+  for (size_t i = 0; i < in.size(); ++i) {
+    const uint16_t half = convert(in[i]);
+    std::memcpy(out.data() + i * sizeof(half), &half, sizeof(half));
+  }
 }
 
 template <class T, class F>
@@ -100,6 +127,20 @@ void ToFloat(FileDType dtype, std::span<const std::byte> in, std::span<float> ou
     default:
       return;
   }
+}
+
+void FromFloat(FileDType dtype, std::span<const float> in, std::span<std::byte> out) {
+  GRAFT_CHECK(out.size() == in.size() * static_cast<size_t>(BitSize(dtype)) / 8);
+  if (dtype == FileDType::kF16) return Halve(in, out, ToF16);
+  if (dtype == FileDType::kBF16) return Halve(in, out, ToBf16);
+  GRAFT_CHECK(dtype == FileDType::kF32, "{}", ToString(dtype));
+  std::ranges::copy(std::as_bytes(in), out.begin());
+}
+
+void RoundTo(FileDType dtype, std::span<float> values) {
+  std::vector<std::byte> bytes(values.size() * static_cast<size_t>(BitSize(dtype)) / 8);
+  FromFloat(dtype, values, bytes);
+  ToFloat(dtype, bytes, values);
 }
 
 int64_t TensorBytes(FileDType dtype, std::span<const int64_t> shape) {

@@ -46,6 +46,11 @@ bool ConvertsToFloat(FileDType dtype);
 bool IsFloatingPoint(FileDType dtype);  // of 16, 32 or 64 bits
 // in.size() == out.size() * BitSize / 8; `in` need not be aligned.
 void ToFloat(FileDType dtype, std::span<const std::byte> in, std::span<float> out);
+// The other way for floats of 16 and 32 bits: to the nearest value, of two to the even one; beyond
+// the range to infinity. As PyTorch converts.
+void FromFloat(FileDType dtype, std::span<const float> in, std::span<std::byte> out);
+// Every value as FromFloat and ToFloat leave it.
+void RoundTo(FileDType dtype, std::span<float> values);
 
 // The bytes of a tensor, or -1 if they are no whole number or too many.
 int64_t TensorBytes(FileDType dtype, std::span<const int64_t> shape);

@@ -51,7 +51,7 @@ class Bytes {
   const std::string& path_;
 };
 
-struct Directory {
+struct CentralDirectory {
   uint64_t begin = 0, size = 0, count = 0;
 };
 
@@ -65,11 +65,11 @@ uint64_t FindEnd(const Bytes& b, const std::string& path) {
   Fail("{}: not an .npz file (no end record of a ZIP archive)", path);
 }
 
-Directory ReadEnd(const Bytes& b, const std::string& path) {
+CentralDirectory ReadEnd(const Bytes& b, const std::string& path) {
   uint64_t end = FindEnd(b, path);
   if (b.U16(end + 4) != 0 || b.U16(end + 6) != 0)
     Fail("{}: a ZIP archive in several parts; expected a single file", path);
-  Directory d{b.U32(end + 16), b.U32(end + 12), b.U16(end + 10)};
+  CentralDirectory d{b.U32(end + 16), b.U32(end + 12), b.U16(end + 10)};
   if (d.begin == kIn64 || d.size == kIn64 || d.count == 0xFFFF) {
     if (end < kLocator64Size || b.U32(end - kLocator64Size) != kLocator64Mark)
       Fail("{}: the 64-bit end record of the ZIP archive is missing", path);
@@ -123,7 +123,7 @@ void CheckPacking(const NpzFile::Array& a, uint64_t method, const std::string& w
 }
 
 // One entry of the directory at `at`; moves `at` behind it.
-NpzFile::Array ReadEntry(const Bytes& b, const Directory& d, uint64_t* at,
+NpzFile::Array ReadEntry(const Bytes& b, const CentralDirectory& d, uint64_t* at,
                          const std::string& path) {
   const uint64_t entry = *at, end = d.begin + d.size;
   if (end - entry < kEntrySize || b.U32(entry) != kEntryMark)
@@ -231,7 +231,7 @@ NpzFile NpzFile::Parse(const std::string& path, std::span<const std::byte> bytes
   NpzFile file;
   file.path_ = path, file.bytes_ = bytes, file.owner_ = std::move(owner);
   const Bytes b(bytes, file.path_);
-  const Directory d = ReadEnd(b, path);
+  const CentralDirectory d = ReadEnd(b, path);
   uint64_t at = d.begin;
   for (uint64_t i = 0; i < d.count; ++i) file.arrays_.push_back(ReadEntry(b, d, &at, path));
   if (at != d.begin + d.size)

@@ -63,7 +63,8 @@ CASES = [
     ("adapter", "refuse", "Adapter", {f"{BLOCK}/Adapter_0/kernel": array(64, 4)}, ""),
     ("lora", "refuse", "lora_a", {
         f"{BLOCK}/MultiHeadDotProductAttention_1/query/lora_a": array(64, 4)}, ""),
-    ("optimizer", "equal", "", {"opt/state/step": np.array(7), "opt/extra_vars": array(2)}, ""),
+    ("optimizer", "equal", "", {
+        "opt/state/step": np.array(7), "opt/state/param_states/cls/grad_ema": array(1, 1, 64)}, ""),
     ("block_missing", "refuse", "encoderblock_2|block 2", {}, "Transformer/encoderblock_2/"),
 ]
 
@@ -80,7 +81,10 @@ def cases(folder):
     made = model()
     file, x = save_inputs(folder, 32)
     for name, expect, cause, more, left_out in CASES:
-        arrays = {**original(made.state_dict()), **more}
+        arrays = original(made.state_dict())
+        if name == "optimizer":
+            arrays = {f"opt/target/{k}": v for k, v in arrays.items()}
+        arrays |= more
         if left_out:
             arrays = {k: v for k, v in arrays.items() if not k.startswith(left_out)}
         at = folder / f"{name}.npz"

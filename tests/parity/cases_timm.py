@@ -16,6 +16,9 @@ from timm.models.vision_transformer import VisionTransformer
 from cases import Case, randomise, read_hf, save_inputs
 
 BASE = dict(img_size=32, patch_size=4, embed_dim=64, depth=4, num_heads=4, num_classes=10)
+# What shapes that have no name do not tell.
+TOLD = ["--arch", "vit(heads=4,eps=1e-6,gelu=erf)"]
+TOLD_SWIGLU = ["--arch", "vit(heads=4,eps=1e-6,gelu=swiglu)"]
 DINO = dict(img_size=28, patch_size=14, init_values=1e-5)
 REGISTERS = dict(**DINO, reg_tokens=4, no_embed_class=True)
 CLIP = dict(
@@ -54,14 +57,16 @@ FORMS = [
     ("distilled", "equal", "", dict(kind=VisionTransformerDistilled), []),
     ("deit3", "equal", "", dict(no_embed_class=True, init_values=1e-6), []),
     ("layer_scale", "equal", "", dict(init_values=1e-5), []),
-    ("dinov2", "equal", "", DINO, []),
-    ("dinov2_registers", "equal", "", REGISTERS, []),
-    ("dinov2_swiglu", "equal", "", {**DINO, **SWIGLU}, []),
-    ("dinov2_registers_swiglu", "equal", "", {**REGISTERS, **SWIGLU}, []),
-    ("dinov2_average", "either", "fc_norm", {**DINO, **AVERAGE}, []),
+    ("dinov2", "equal", "", DINO, TOLD),
+    ("dinov2_untold", "either", "heads", DINO, []),
+    ("dinov2_registers", "equal", "", REGISTERS, TOLD),
+    ("dinov2_swiglu", "equal", "", {**DINO, **SWIGLU}, TOLD_SWIGLU),
+    ("dinov2_registers_swiglu", "equal", "", {**REGISTERS, **SWIGLU}, TOLD_SWIGLU),
+    ("dinov2_average", "either", "fc_norm", {**DINO, **AVERAGE}, TOLD),
     ("registers_with_positions", "equal", "", dict(reg_tokens=3), []),
-    ("swiglu_norm", "either", "mlp.norm", {**SWIGLU, "scale_mlp_norm": True}, []),
-    ("swiglu_split", "either", "fc1_[gx]", {**SWIGLU, "mlp_layer": SwiGLU}, []),
+    ("swiglu_norm", "either", "mlp.norm", {**SWIGLU, "scale_mlp_norm": True},
+     TOLD_SWIGLU),
+    ("swiglu_split", "either", r"mlp\.fc1", {**SWIGLU, "mlp_layer": SwiGLU}, []),
     ("clip", "equal", "", CLIP, ["--arch", "vit(gelu=quick,eps=1e-5)"]),
     ("clip_erf", "equal", "", dict(pre_norm=True), []),
     ("qk_norm", "equal", "", dict(qk_norm=True), []),
@@ -71,7 +76,8 @@ FORMS = [
     ("qkv_no_bias", "equal", "", dict(qkv_bias=False), []),
     ("qkv_no_bias_layer_scale", "equal", "", dict(qkv_bias=False, init_values=0.1), []),
     ("proj_no_bias", "either", "proj.bias|o.bias", dict(proj_bias=False), []),
-    ("average_fc_norm", "equal", "", AVERAGE, []),
+    ("average_fc_norm", "equal", "", AVERAGE, ["--arch", "vit(pool=mean_fc_norm)"]),
+    ("average_fc_norm_untold", "either", "fc_norm", AVERAGE, []),
     ("average_norm", "equal", "", {**AVERAGE, "fc_norm": False}, ["--arch", "vit(pool=mean)"]),
     ("token_fc_norm", "either", "fc_norm", dict(fc_norm=True), []),
     ("no_class_token", "either", "cls_token", {**AVERAGE, "class_token": False}, []),
@@ -79,7 +85,7 @@ FORMS = [
     ("no_positions", "either", "pos_embed", dict(pos_embed="none"), []),
     ("attention_pool", "refuse", "attn_pool", dict(global_pool="map"), []),
     ("patch_norm", "refuse", "patch_embed.norm", dict(embed_norm_layer=torch.nn.LayerNorm), []),
-    ("narrow_mlp", "equal", "", dict(mlp_ratio=2), []),
+    ("narrow_mlp", "equal", "", dict(mlp_ratio=2), TOLD),
     ("eight_heads", "equal", "", dict(num_heads=8), ["--arch", "vit(heads=8)"]),
     ("tanh", "equal", "", dict(act_layer="gelu_tanh"), ["--arch", "vit(gelu=tanh)"]),
 ]
@@ -210,7 +216,7 @@ FILES = [
     ("wrapped_own", "either", r"my_net\.", {}, wrapped("my_net.")),
     ("wrapped_deit3", "equal", "", FORMS[2][3], wrapped("module.")),
     ("wrapped_head_outside", "either", "backbone", {}, head_outside("backbone.")),
-    ("wrapped_some", "either", r"module\.", {}, lambda s: {
+    ("wrapped_some", "either", r"module\.|blocks\.1\.", {}, lambda s: {
         ("module." if k.startswith("blocks.1.") else "") + k: v for k, v in s.items()}),
     ("wrapped_two_models", "either", "student|teacher", {}, lambda s: {
         **wrapped("student.")(s), **{"teacher." + k: v + 0.1 for k, v in s.items()}}),
@@ -265,6 +271,9 @@ def files(folder):
                 logits = made(y if "patch_size" in config else x).numpy()
         inputs = [small if "patch_size" in config else file]
         more = {"refusers": ()} if name == "head_missing" else {}
+        more["options"] = {True: TOLD_SWIGLU, False: TOLD}[name == "original_swiglu"]
+        if "patch_size" not in config:
+            more["options"] = []
         yield Case(name, expect, folder / f"{name}.safetensors", inputs, logits, cause, **more)
 
 
@@ -281,7 +290,7 @@ HUBS = [
     ("clip_erf", "equal", "", "vit_base_patch16_clip_224", {}),
     ("siglip", "refuse", "attn_pool|map", "vit_base_patch16_siglip_224", {}),
     ("eight_heads", "equal", "", "vit_tiny_patch16_224", dict(num_heads=8)),
-    ("resnet", "refuse", "resnet10t", "resnet10t", None),
+    ("resnet", "refuse", "resnet10t|conv1", "resnet10t", None),
 ]
 
 
@@ -293,8 +302,9 @@ def read_hub_layout(architecture, told, folder, classes):
     """What graft wrote of a hub's directory: such a directory again, or tensors alone."""
     if (folder / "config.json").exists():
         return read_hub(folder)
+    file = folder / "model.safetensors" if folder.is_dir() else folder
     made = timm.create_model(architecture, **{**told, "num_classes": classes})
-    made.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
+    made.load_state_dict(load_file(file), strict=True)
     return made.eval()
 
 

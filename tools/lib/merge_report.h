@@ -1,0 +1,19 @@
+// What fuse and export --merged say of a merge, and in which type they write it.
+#pragma once
+#include <nlohmann/json_fwd.hpp>
+
+#include "adapters/fused_model.h"
+
+namespace graft {
+
+inline constexpr const char* kWeightsHelp =
+    "type of the merged model's weights: f32 (default), f16, bf16, or base, the base's";
+
+// --weights f32|f16|bf16|base. Throws Error (kUsage) for another word, a base of several types, or
+// a type that its form cannot hold.
+FileDType ParseWeights(const std::string& word, const LoadedModel& base);
+
+nlohmann::json ProofJson(const FusedModel& fused);
+std::vector<std::string> ProofLines(const FusedModel& fused, const std::string& inputs);
+
+}  // namespace graft

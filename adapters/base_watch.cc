@@ -59,8 +59,6 @@ BaseWatch::BaseWatch(const std::string& model) {
   directory_ = std::filesystem::is_directory(model, ignored);
   for (const std::string& path : BaseFiles(model)) files_.push_back(std::make_unique<File>(path));
 }
-BaseWatch::BaseWatch(BaseWatch&&) noexcept = default;
-BaseWatch& BaseWatch::operator=(BaseWatch&&) noexcept = default;
 BaseWatch::~BaseWatch() = default;
 
 std::string BaseWatch::Changed(const std::string& sha256) {
@@ -80,11 +78,11 @@ std::string BaseWatch::Changed(const std::string& sha256) {
   }
   if (!touched) return "";
   std::vector<std::string> hashes;
-  for (const auto& file : files_) {
-    hashes.push_back(file->HashOf(0));
-    fstat(file->fd, &file->first);
+  for (const auto& file : files_) hashes.push_back(file->HashOf(0));
+  if (JoinHashes(hashes, directory_) == sha256) {
+    for (const auto& file : files_) fstat(file->fd, &file->first);
+    return "";
   }
-  if (JoinHashes(hashes, directory_) == sha256) return "";
   return fmt::format("{}: the base has changed since the run began: it has other bytes",
                      files_.front()->path);
 }

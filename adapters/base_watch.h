@@ -10,10 +10,9 @@ namespace graft {
 
 class BaseWatch {
  public:
-  BaseWatch() = default;                         // watches nothing
   explicit BaseWatch(const std::string& model);  // before it is opened; nothing of init:ARCH
-  BaseWatch(BaseWatch&&) noexcept;
-  BaseWatch& operator=(BaseWatch&&) noexcept;
+  BaseWatch(const BaseWatch&) = delete;
+  BaseWatch& operator=(const BaseWatch&) = delete;
   ~BaseWatch();
 
   // What has changed of the files that were there at first, or "": size, modification time, and

@@ -221,7 +221,8 @@ def main():
     killers, started = [], time.monotonic()
     with tempfile.TemporaryDirectory(prefix="graft-kill-") as folder:
         data = f"{folder}/images"
-        check(subprocess.run([graft, "data", "make", "shapes", "--out", data], **QUIET), "data make")
+        make = [graft, "data", "make", "shapes", "--out", data]
+        check(subprocess.run(make, **QUIET), "data make")
         write_texts(folder, rng)
         first = Killer(graft, folder, "lora", rng)
         first.run_whole()

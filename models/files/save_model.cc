@@ -213,8 +213,7 @@ void SaveModel(const LoadedModel& model, const ParamStore& params, const std::st
   FreshDirectory fresh(path);
   nlohmann::json config = HuggingFaceConfig(model);
   if (tensors.changed) SetType(&config, weights);
-  WriteFileAtomically(fresh.path() + "/config.json", config.dump(2) + "
-");
+  WriteFileAtomically(fresh.path() + "/config.json", config.dump(2) + "\n");
   WriteSafetensors(fresh.path() + "/model.safetensors", tensors.list, metadata);
   fresh.Keep();
 }

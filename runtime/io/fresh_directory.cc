@@ -100,7 +100,10 @@ void CreateFreshDirectory(const std::string& path) {
 FreshDirectory::FreshDirectory(const std::string& path) : path_(path) {
   RefuseOverwriting(path);
   existed_ = ExistsEmpty(path);
-  if (existed_) return MakeTemporary(path + "/.files.graft-tmp");
+  if (existed_) {
+    MakeTemporary(path + "/.files.graft-tmp");
+    return;
+  }
   const fs::path whole = fs::absolute(path).lexically_normal();
   const fs::path target = whole.has_filename() ? whole : whole.parent_path();
   made_ = MakeDirectories(target.parent_path());

@@ -18,17 +18,17 @@ namespace graft {
 namespace {
 
 // What is mapped, for the handler, which may come at any time and may allocate and lock nothing.
-struct Range {
+struct MappedRange {
   std::atomic<bool> taken = false;
   std::atomic<const std::byte*> begin = nullptr;  // null: not complete
   std::atomic<size_t> size = 0;
   std::atomic<const char*> path = nullptr;
 };
 constexpr size_t kMostRanges = 4096;  // of more files than that the message names none
-Range g_ranges[kMostRanges];
+MappedRange g_ranges[kMostRanges];
 
 void Register(std::span<const std::byte> bytes, const char* path) {
-  for (Range& range : g_ranges) {
+  for (MappedRange& range : g_ranges) {
     if (range.taken.exchange(true)) continue;
     range.size = bytes.size(), range.path = path, range.begin = bytes.data();
     return;
@@ -36,7 +36,7 @@ void Register(std::span<const std::byte> bytes, const char* path) {
 }
 
 void Unregister(std::span<const std::byte> bytes) {
-  for (Range& range : g_ranges)
+  for (MappedRange& range : g_ranges)
     if (range.begin == bytes.data()) {
       range.begin = nullptr;
       range.taken = false;
@@ -62,7 +62,7 @@ void SayName(const char* name) {
 
 void OnBusError(int signal, siginfo_t* info, void*) {
   const auto* address = static_cast<const std::byte*>(info->si_addr);
-  for (const Range& range : g_ranges) {
+  for (const MappedRange& range : g_ranges) {
     const std::byte* begin = range.begin;
     if (!begin || address < begin || address >= begin + range.size) continue;
     Say("graft: ");

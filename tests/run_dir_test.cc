@@ -27,6 +27,7 @@ std::set<std::string> FilesIn(const std::string& directory) {
 RunConfig Config(const std::string& method) {
   RunConfig config;
   config.model = "init:vit_nano_patch8_32", config.data = "data", config.method = method;
+  config.labels = {"a", "b"}, config.train_split = "train";
   return config;
 }
 

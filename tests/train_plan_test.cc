@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <malloc.h>
 
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "runtime/cpu.h"

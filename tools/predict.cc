@@ -238,7 +238,7 @@ nlohmann::json SayPredictions(const JointModel& joint, const Inputs& inputs, con
   for (size_t row = 0; row < inputs.names.size(); ++row) {
     const std::string& input = inputs.names[row];
     const Top described = Describe(joint.first(), logits[0], row, top);
-    predictions.push_back({{"input", input}, {"top", described.json}});
+    if (common.json) predictions.push_back({{"input", input}, {"top", described.json}});
     Say(common, input + "\n" + described.table.Lines("  "));
   }
   return {{"predictions", predictions}};
@@ -274,7 +274,8 @@ nlohmann::json SayOfAdapters(const JointModel& joint, const Inputs& inputs, cons
       by_adapter.push_back({{"adapter", joint.members[m].name}, {"top", described.json}});
       text += fmt::format("\n  {}\n{}", joint.members[m].name, described.table.Lines("    "));
     }
-    predictions.push_back({{"input", inputs.names[row]}, {"adapters", by_adapter}});
+    if (common.json)
+      predictions.push_back({{"input", inputs.names[row]}, {"adapters", by_adapter}});
     Say(common, text);
   }
   return {{"predictions", predictions},

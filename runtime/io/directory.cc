@@ -39,7 +39,8 @@ bool Directory::Named() const {
 
 bool Directory::Removed() const {
   struct stat here {};
-  return fstat(fd_, &here) != 0 || here.st_nlink == 0;
+  // Some file systems keep a count of links to what is gone.
+  return fstat(fd_, &here) != 0 || here.st_nlink == 0 || Now().ends_with(" (deleted)");
 }
 
 std::string Directory::Now() const {

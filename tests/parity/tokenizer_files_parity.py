@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Compares Graft's reading of tokenizer directories with transformers' AutoTokenizer: random mixtures
-of vocab.txt, tokenizer.json, tokenizer_config.json, special_tokens_map.json and added_tokens.json.
+"""Compares Graft's reading of tokenizer directories with transformers' AutoTokenizer: random
+mixtures of vocab.txt, tokenizer.json, tokenizer_config.json, special_tokens_map.json and
+added_tokens.json.
 
 usage: tokenizer_files_parity.py --helper BUILD/tokenize_lines [--count N] [--seed N]
 Exit code 1 when ids or types of a text differ; a directory may be refused instead, and the reasons
@@ -23,9 +24,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import transformers  # noqa: E402
 from transformers import AutoTokenizer  # noqa: E402
 
-VOCABULARY = """[PAD] [UNK] [CLS] [SEP] [MASK] [unused1] [unused2] the a film is good bad covid un ##cov ##id ##s
-##ing bio bert b c d e s ##a ##b ##c ##e ##o ##t é cafe café 中 文 . , ! < > / _ - [ ] cls sep mask pad ent ##ent
-new york x ##x 1 9 ##1 ##9""".split()
+VOCABULARY = """[PAD] [UNK] [CLS] [SEP] [MASK] [unused1] [unused2] the a film is good bad covid un
+##cov ##id ##s ##ing bio bert b c d e s ##a ##b ##c ##e ##o ##t é cafe café 中 文 . , ! < > / _ - [ ]
+cls sep mask pad ent ##ent new york x ##x 1 9 ##1 ##9""".split()
 NAMES = {
     "unk_token": "[UNK]",
     "sep_token": "[SEP]",
@@ -34,8 +35,12 @@ NAMES = {
     "mask_token": "[MASK]",
 }
 OTHER_NAMES = dict(zip(NAMES.values(), ("<unk>", "</s>", "<pad>", "<s>", "<mask>")))
-CANDIDATES = """covid19 biontech <ent> [E1] [unused1] [MASK] [mask] COVID19 café Café good ##s _x_ ent ß Über 中
-[SEP] # é""".split() + ["New York", "new york", "a b"]
+CANDIDATES = """covid19 biontech <ent> [E1] [unused1] [MASK] [mask] COVID19 café Café good ##s _x_
+ent ß Über 中 [SEP] # é""".split() + [
+    "New York",
+    "new york",
+    "a b",
+]
 TEXTS = [
     "covid19 vaccines by biontech",
     "see <ent> here",
@@ -142,7 +147,9 @@ class Directory:
                 config[key] = self.token(name, __type="AddedToken") if maybe(0.25) else name
         if maybe(0.4):
             listed = {str(i): self.token(t) for t, i in self.chosen.items()}
-            plain = dict(lstrip=False, rstrip=False, single_word=False, normalized=False, special=True)
+            plain = dict(
+                lstrip=False, rstrip=False, single_word=False, normalized=False, special=True
+            )
             for t in self.named():
                 listed[str(self.vocabulary.index(t))] = {"content": t, **plain}
             config["added_tokens_decoder"] = listed
@@ -275,7 +282,10 @@ def compare(seed, folder, helper):
     for request, right, line in zip(requests, expected, ours.stdout.splitlines()):
         if json.loads(line)[:2] != right:
             files = {k: v for k, v in directory.files.items() if k != "vocab.txt"}
-            return "different", f"{request}\n  {right}\n  {json.loads(line)[:2]}\n{json.dumps(files)}"
+            return (
+                "different",
+                f"{request}\n  {right}\n  {json.loads(line)[:2]}\n{json.dumps(files)}",
+            )
     return "equal", ""
 
 

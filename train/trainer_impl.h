@@ -1,0 +1,83 @@
+// One run in progress: trainer.cc makes it ready, training_loop.cc trains it. Nobody else includes
+// this.
+#pragma once
+#include <optional>
+
+#include "runtime/cpu.h"
+#include "train/budget.h"
+#include "train/checkpoints.h"
+#include "train/dataset.h"
+#include "train/evaluator.h"
+#include "train/features.h"
+#include "train/trace.h"
+#include "train/trainer.h"
+
+namespace graft {
+
+// Steps are numbered from 0 over all epochs.
+class Trainer {
+ public:
+  Trainer(RunDir& dir, const TrainHooks& hooks)
+      : dir_(dir), hooks_(hooks), c_(dir.config()), checkpoints_(dir) {}
+
+  TrainSummary Run() {
+    Open();
+    const Graph whole = graph_;
+    Compile();
+    if (!interrupted_) BeginTrace(whole);
+    start_seconds_ = SecondsSinceStart();
+    while (progress_.step < steps_ && !interrupted_) OneEpoch();
+    if (!interrupted_) Finish();
+    return Summary();
+  }
+
+ private:
+  void Open();
+  void Compile();
+  void CheckExamples(const std::vector<std::string>& classes);
+  void CheckLoadedState() const;
+  void KeepFeatures(BudgetRequest& request);
+  void BeginTrace(const Graph& whole);
+  void OneEpoch();
+  double OneStep(std::span<const size_t> rows);  // its loss
+  StepResult StepOnFeatures(std::span<const size_t> rows, double lr);
+  StepResult StepOnExamples(std::span<const size_t> rows, double lr);
+  void EndEpoch(int64_t epoch);
+  void Note(const std::string& notice) const {
+    if (!notice.empty() && hooks_.note) hooks_.note("note: " + notice);
+  }
+  void CheckFinite() { checkpoints_.CheckFinite(model_.params, progress_.step, steps_); }
+  void SaveState() { checkpoints_.SaveState(model_.params, progress_, steps_); }
+  void Finish();
+  TrainSummary Summary() const;
+
+  int64_t epoch_of(int64_t step) const { return step / steps_per_epoch_; }
+  double Batches(size_t examples) const {
+    return static_cast<double>(examples) / static_cast<double>(c_.batch_size);
+  }
+  // Kept features stand for the examples, unless a trace draws masks of their rows.
+  bool ReadsExamples() const { return !features_ || (trace_ && trace_->draws_masks()); }
+  std::vector<size_t> EpochOrder(int64_t epoch) const;
+
+  RunDir& dir_;
+  const TrainHooks& hooks_;
+  const RunConfig& c_;
+  Checkpoints checkpoints_;
+  LoadedModel model_;
+  Method method_;
+  std::unique_ptr<BatchSource> train_, validation_;
+  Graph graph_;
+  std::optional<CompiledStep> compiled_;
+  TrainStep* step_ = nullptr;  // of compiled_
+  std::optional<Evaluator> evaluator_;
+  std::unique_ptr<Trace> trace_;
+  std::optional<Features> features_;  // of the training examples, if the first layers are frozen
+  std::optional<std::vector<std::string>> loaded_state_;  // names, if there was one
+  Progress progress_;
+  int64_t steps_ = 0, steps_per_epoch_ = 0, trainable_count_ = 0, examples_seen_ = 0;
+  double session_seconds_ = 0, start_seconds_ = 0;
+  double work_ = 0;  // of the last step, in full micro-batches
+  bool interrupted_ = false, told_ = false;
+};
+
+}  // namespace graft

@@ -1,0 +1,147 @@
+// The training loop: epochs, steps, validation and checkpoints of Trainer (trainer_impl.h).
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "runtime/io/json.h"
+#include "runtime/rng.h"
+#include "train/trainer_impl.h"
+
+namespace graft {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double Since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+}  // namespace
+
+std::vector<size_t> Trainer::EpochOrder(int64_t epoch) const {
+  const StreamKey key{MakeKey(static_cast<uint64_t>(c_.seed), Purpose::kOrder, ""),
+                      static_cast<uint64_t>(epoch), 0};
+  const std::vector<int32_t> order = Permutation(static_cast<int32_t>(train_->size()), key);
+  return {order.begin(), order.end()};
+}
+
+StepResult Trainer::StepOnFeatures(std::span<const size_t> rows, double lr) {
+  Session& session = step_->session();
+  if (ReadsExamples()) train_->Take(rows.size());
+  work_ = static_cast<double>(rows.size()) / static_cast<double>(step_->micro_batch());
+  return step_->Run(static_cast<int64_t>(rows.size()), progress_.step, lr,
+                    [&](int64_t first, int64_t count, int worker) {
+                      float* input = session.Input("features", worker).f32();
+                      int32_t* labels = session.Input("labels", worker).i32();
+                      for (const size_t row :
+                           rows.subspan(static_cast<size_t>(first), static_cast<size_t>(count))) {
+                        *labels++ = train_->label(row);
+                        input = std::copy_n(features_->of(row), features_->size, input);
+                      }
+                    });
+}
+
+StepResult Trainer::StepOnExamples(std::span<const size_t> rows, double lr) {
+  Session& session = step_->session();
+  train_->Take(rows.size());
+  const Counts& full = session.options().capacity;
+  const std::vector<Counts> parts = train_->Parts(full);
+  work_ = 0;
+  for (const Counts& part : parts)
+    work_ += full.tokens
+                 ? static_cast<double>(part.tokens) / static_cast<double>(full.tokens)
+                 : static_cast<double>(part.sequences) / static_cast<double>(full.sequences);
+  return step_->Run(parts, progress_.step, lr, [&](int64_t first, int64_t count, int worker) {
+    train_->Fill(session, first, count, worker);
+  });
+}
+
+double Trainer::OneStep(std::span<const size_t> rows) {
+  const int64_t step = progress_.step;
+  const double lr = LearningRate(c_, step, steps_);
+  const StepResult result = features_ ? StepOnFeatures(rows, lr) : StepOnExamples(rows, lr);
+  if (!std::isfinite(result.loss))  // the sign of a NaN means nothing
+    checkpoints_.StopNonFinite(
+        fmt::format("the loss is {} at step {} of {} (epoch {}, learning rate {:.3g})",
+                    std::fabs(result.loss), step + 1, steps_, epoch_of(step) + 1, lr));
+  if (trace_) trace_->Step(step, rows, result.loss, lr, *train_);
+  progress_.epoch_loss_sum += result.loss * Batches(rows.size());
+  ++progress_.step;
+  return result.loss;
+}
+
+void Trainer::OneEpoch() {
+  const int64_t epoch = epoch_of(progress_.step);
+  const std::vector<size_t> order = EpochOrder(epoch);
+  const size_t batch = static_cast<size_t>(c_.batch_size);
+  const size_t done = static_cast<size_t>(progress_.step % steps_per_epoch_) * batch;
+  if (ReadsExamples()) train_->Start({order.begin() + static_cast<ptrdiff_t>(done), order.end()});
+  const double flops = step_->session().cost(Phase::kMain).flops;  // of a full micro-batch
+  for (size_t at = done; at < order.size(); at += batch) {
+    const Clock::time_point start = Clock::now();
+    const size_t count = std::min(batch, order.size() - at);
+    const double loss = OneStep({&order[at], count});
+    const double seconds = Since(start);
+    progress_.seconds += seconds, session_seconds_ += seconds;
+    examples_seen_ += static_cast<int64_t>(count);
+    if (hooks_.on_step)
+      hooks_.on_step({progress_.step, steps_, epoch + 1, c_.epochs, loss,
+                      LearningRate(c_, progress_.step - 1, steps_),
+                      static_cast<double>(count) / seconds, flops * work_ / seconds * 1e-9,
+                      session_seconds_ / static_cast<double>(examples_seen_) *
+                          static_cast<double>(c_.batch_size * (steps_ - progress_.step)),
+                      train_->unit()});
+    const bool ends = at + count == order.size();
+    if (ends) EndEpoch(epoch);
+    if (ends && !std::exchange(told_, true)) Note(train_->notice());  // all have been read
+    if (hooks_.stop && hooks_.stop()) {
+      interrupted_ = progress_.step < steps_;
+      SaveState();
+      return;
+    }
+    if (ends || (c_.save_every && progress_.step % c_.save_every == 0)) SaveState();
+  }
+}
+
+void Trainer::EndEpoch(int64_t epoch) {
+  CheckFinite();
+  progress_.last_loss = progress_.epoch_loss_sum / Batches(train_->size());
+  progress_.epoch_loss_sum = 0;
+  EpochReport report{epoch + 1,
+                     c_.epochs,
+                     progress_.last_loss,
+                     session_seconds_,
+                     static_cast<double>(examples_seen_) / std::max(session_seconds_, 1e-9),
+                     train_->unit()};
+  nlohmann::json line{{"epoch", epoch + 1},
+                      {"step", progress_.step},
+                      {"train_loss", progress_.last_loss},
+                      {"lr", LearningRate(c_, progress_.step - 1, steps_)},
+                      {"seconds", progress_.seconds}};
+  if (evaluator_) {
+    report.validated = true;
+    report.validation = evaluator_->Run(*validation_);
+    progress_.val_accuracy = report.validation.accuracy;
+    line["val_accuracy"] = report.validation.accuracy;
+    line["val_loss"] = report.validation.loss;
+    line["val_macro_f1"] = report.validation.macro_f1;
+    line["val_matthews"] = report.validation.matthews;
+  }
+  checkpoints_.CheckBase();
+  if (evaluator_ && report.validation.accuracy > progress_.best_metric) {
+    progress_.best_metric = report.validation.accuracy;
+    checkpoints_.SaveBest(model_.params);
+  }
+  dir_.AppendMetrics(DumpJson(line));
+  if (hooks_.on_epoch) hooks_.on_epoch(report);
+}
+
+void Trainer::Finish() {
+  checkpoints_.CheckBase();
+  if (!evaluator_) checkpoints_.SaveBest(model_.params);  // without validation, best is last
+  if (trace_) trace_->Finish(model_.params, checkpoints_.trainable());
+  progress_.finished = true;
+  SaveState();
+}
+
+}  // namespace graft

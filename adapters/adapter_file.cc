@@ -8,6 +8,7 @@
 #include "adapters/base_model.h"
 #include "models/files/architecture.h"
 #include "peft/method.h"
+#include "runtime/io/files_read.h"
 #include "runtime/io/json.h"
 
 namespace graft {
@@ -73,6 +74,7 @@ AdapterFile AdapterFile::Open(const std::string& path_or_directory) {
         "--format graft (adapter.safetensors) or one of Hugging Face peft (adapter_config.json), "
         "found none of these files",
         path_or_directory);
+  if (path != path_or_directory) RecordRead(path_or_directory);
   const SafetensorsFile file = SafetensorsFile::Open(path);
   AdapterFile adapter;
   adapter.path = path;

@@ -80,13 +80,15 @@ void Keep(const Stamp& stamp, const std::string& hash) {
   const std::string file = CacheFile(stamp);
   if (file.empty()) return;
   try {
-    fs::create_directories(fs::path(file).parent_path());
-    WriteFileAtomically(file, DumpJson({{"path", stamp.path},
-                                        {"size", stamp.size},
-                                        {"modified_ns", stamp.modified_ns},
-                                        {"changed_ns", stamp.changed_ns},
-                                        {"sha256", hash}}) +
-                                  "\n");
+    const fs::path entry(file);
+    fs::create_directories(entry.parent_path());
+    const FilePlace place(Directory::Open(entry.parent_path()), entry.filename(), true);
+    WriteFileAtomically(place, DumpJson({{"path", stamp.path},
+                                         {"size", stamp.size},
+                                         {"modified_ns", stamp.modified_ns},
+                                         {"changed_ns", stamp.changed_ns},
+                                         {"sha256", hash}}) +
+                                   "\n");
   } catch (const std::exception&) {
     // Read-only homes, full disks, another process that writes the same entry.
   }
@@ -104,24 +106,35 @@ std::string FileHash(const std::string& path) {
 using HashOne = std::function<std::optional<std::string>(const std::string& path)>;
 
 std::optional<std::string> Hash(const std::string& model, const HashOne& one) {
-  if (model.starts_with("init:")) return "";
-  if (!fs::is_directory(model)) return one(model);
+  std::vector<std::string> hashes;
+  for (const std::string& path : BaseFiles(model)) {
+    const std::optional<std::string> hash = one(path);
+    if (!hash) return std::nullopt;
+    hashes.push_back(*hash);
+  }
+  return JoinHashes(hashes, fs::is_directory(model));
+}
+
+}  // namespace
+
+std::vector<std::string> BaseFiles(const std::string& model) {
+  if (model.starts_with("init:")) return {};
+  if (!fs::is_directory(model)) return {model};
   const SafetensorsModel whole = SafetensorsModel::Open(model);
   std::vector<std::string> paths;
   for (const SafetensorsFile& file : whole.files()) paths.push_back(file.path());
   // It says what the tensors do not: heads, eps, activation, pooling.
   if (const std::string config = model + "/config.json"; fs::exists(config))
     paths.push_back(config);
-  std::string all;
-  for (const std::string& path : paths) {
-    const std::optional<std::string> hash = one(path);
-    if (!hash) return std::nullopt;
-    all += *hash;
-  }
-  return Sha256Hex(std::as_bytes(std::span(all)));
+  return paths;
 }
 
-}  // namespace
+std::string JoinHashes(const std::vector<std::string>& hashes, bool directory) {
+  if (!directory) return hashes.empty() ? "" : hashes.front();
+  std::string all;
+  for (const std::string& hash : hashes) all += hash;
+  return Sha256Hex(std::as_bytes(std::span(all)));
+}
 
 std::string BaseHash(const std::string& model) { return *Hash(model, FileHash); }
 

@@ -10,6 +10,7 @@
 #include "data/preprocess.h"
 #include "models/text/tokenizer_file.h"
 #include "peft/method.h"
+#include "runtime/io/files_read.h"
 #include "runtime/io/json.h"
 
 namespace graft {
@@ -78,6 +79,7 @@ AdapterFacts ReadRunFacts(const std::string& run) {
   struct stat s;
   if (stat(file.c_str(), &s) != 0)
     Fail("{}: no run here (no config.json); hint: --run takes the --out of graft train", run);
+  RecordRead(run);
   AdapterFacts facts = FieldsFromJson<AdapterFacts>(ReadJson(file), file);
   CheckRunFacts(facts, file);
   facts.preprocess_source = "the run";

@@ -4,6 +4,7 @@
 
 #include "models/text/tokenizer_config.h"
 #include "runtime/io/atomic_file.h"
+#include "runtime/io/fresh_directory.h"
 #include "runtime/io/json.h"
 
 namespace graft {
@@ -83,18 +84,22 @@ void CopyTokenizer(const std::string& from, const std::string& directory) {
 }
 
 void SaveFused(const FusedModel& fused, const std::string& path) {
-  SaveModel(fused.model, fused.params, path, ModelMetadata(fused.model, fused.facts),
-            fused.weights);
-  if (fused.model.layout != Layout::kHuggingFace) return;
+  const StringMap metadata = ModelMetadata(fused.model, fused.facts);
+  if (fused.model.layout != Layout::kHuggingFace)
+    return SaveModel(fused.model, fused.params, path, metadata, fused.weights);
+  FreshDirectory directory(path);
+  SaveModel(fused.model, fused.params, directory.path(), metadata, fused.weights);
   if (fused.model.is_bert()) {
     const AdapterFacts& c = fused.facts;
-    if (!c.tokenizer.empty()) return CopyTokenizer(c.tokenizer, path);
-    if (std::filesystem::is_directory(c.model)) CopyTokenizer(c.model, path);
-    return;
+    const bool own = c.tokenizer.empty();
+    if (!own || std::filesystem::is_directory(c.model))
+      CopyTokenizer(own ? c.model : c.tokenizer, directory.path());
+  } else {
+    const Preprocess p = ParsePreprocess(fused.facts.preprocess);
+    WriteFileAtomically(directory.path() + "/preprocessor_config.json",
+                        DumpJson(HuggingFaceProcessor(p), 2) + "\n");
   }
-  const Preprocess p = ParsePreprocess(fused.facts.preprocess);
-  WriteFileAtomically(path + "/preprocessor_config.json",
-                      DumpJson(HuggingFaceProcessor(p), 2) + "\n");
+  directory.Keep();
 }
 
 }  // namespace graft

@@ -5,6 +5,7 @@
 
 #include "adapters/fused_model.h"
 #include "runtime/io/atomic_file.h"
+#include "runtime/io/fresh_directory.h"
 #include "runtime/io/json.h"
 #include "runtime/io/safetensors.h"
 #include "runtime/io/sha256.h"
@@ -158,9 +159,9 @@ void UndoFuse(const std::string& fused, const std::string& out) {
   const auto config = file.metadata().find(kConfig);
   if (config == file.metadata().end()) return WriteBase(file, tensors, out);
   FreshDirectory directory(out);
-  WriteFileAtomically(out + "/config.json", config->second);
-  WriteBase(file, tensors, out + "/model.safetensors");
-  CopyTokenizer(fused, out);
+  WriteFileAtomically(directory.path() + "/config.json", config->second);
+  WriteBase(file, tensors, directory.path() + "/model.safetensors");
+  CopyTokenizer(fused, directory.path());
   directory.Keep();
 }
 

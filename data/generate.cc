@@ -7,6 +7,7 @@
 
 #include "data/draw.h"
 #include "runtime/error.h"
+#include "runtime/io/fresh_directory.h"
 
 namespace graft {
 namespace {
@@ -220,15 +221,12 @@ Image GenerateImage(const GeneratedTask& task, int size, uint64_t seed, uint64_t
 void WriteTask(const std::string& directory, std::string_view name, int size,
                const TaskCounts& counts, uint64_t seed) {
   const GeneratedTask& task = FindGeneratedTask(name);
-  const fs::path root(directory);
   if (counts.train == 0 || counts.val == 0 || counts.test == 0)
     Fail("expected at least one image per split, found {} train, {} val, {} test", counts.train,
          counts.val, counts.test);
   try {
-    if (fs::exists(root) && !fs::is_directory(root))
-      Fail("{}: expected a directory to write to, found a file", directory);
-    if (fs::exists(root) && !fs::is_empty(root))
-      Fail("{}: the directory is not empty; name a new one", directory);
+    FreshDirectory fresh(directory);
+    const fs::path root(fresh.path());
     const std::string train = WriteSplit(root, "train800", task, size, counts.train, seed, 0);
     const std::string val = WriteSplit(root, "val200", task, size, counts.val, seed, counts.train);
     const std::string test =
@@ -240,6 +238,7 @@ void WriteTask(const std::string& directory, std::string_view name, int size,
     WriteLines(root / "val200.txt", val);
     WriteLines(root / "train800val200.txt", train + val);
     WriteLines(root / "test.txt", test);
+    fresh.Keep();
   } catch (const fs::filesystem_error& error) {
     Fail("{}: cannot write the data set: {}: {}", directory, error.path1().string(),
          error.code().message());

@@ -6,6 +6,7 @@
 #include "data/splits.h"
 #include "data/text.h"
 #include "runtime/error.h"
+#include "runtime/io/files_read.h"
 #include "runtime/utf8.h"
 
 namespace graft {
@@ -56,6 +57,7 @@ std::vector<fs::path> FindSplits(const std::string& directory) {
   std::sort(paths.begin(), paths.end(), [&](const fs::path& a, const fs::path& b) {
     return std::pair(rank(a), a.string()) < std::pair(rank(b), b.string());
   });
+  for (const fs::path& path : paths) RecordRead(path);  // also those that this command leaves alone
   for (size_t i = 1; i < paths.size(); ++i)
     if (paths[i].stem() == paths[i - 1].stem())
       Fail("{}: two files of the split '{}': {} and {}", directory, paths[i].stem().string(),

@@ -85,7 +85,7 @@ for part in "${parts[@]}"; do
         bugs) run bugs "planted bugs turn the named tests red" python3 scripts/planted_bugs.py ;;
         kills)
             with_graft
-            run kills "a run killed 20 times equals one that was not" \
+            run kills "runs killed 28 times equal those that were not" \
                 python3 scripts/kill_test.py ;;
         parity)
             what="50 steps of each method and option, files both ways, kinds of checkpoints, logits "

@@ -81,9 +81,9 @@ TEST(Generate, WriteTask) {
   EXPECT_EQ(data.class_names(), task.classes);
 
   EXPECT_THAT(MessageOf([&] { WriteTask(root, "count", 24, {}, 9); }),
-              HasSubstr("out: the directory is not empty; name a new one"));
+              HasSubstr("out: the directory exists and is not empty"));
   EXPECT_THAT(MessageOf([&] { WriteTask(root + "/test.txt", "count", 24, {}, 9); }),
-              HasSubstr("expected a directory to write to, found a file"));
+              HasSubstr("test.txt: exists and is not a directory"));
   EXPECT_THAT(MessageOf([&] { WriteTask(folder / "no", "count", 24, {.val = 0}, 9); }),
               HasSubstr("expected at least one image per split"));
 }

@@ -156,13 +156,21 @@ TEST_F(AtomicFileTest, ReadFileRefuses) {
   EXPECT_THAT(MessageOf([&] { ReadFile(Path("pipe"), 4); }), HasSubstr("regular file"));
 }
 
-TEST_F(AtomicFileTest, FreshDirectories) {
-  CreateFreshDirectory(Path("a/b/c"));
-  CreateFreshDirectory(Path("a/b/c"));  // empty: fine
-  EXPECT_THAT(MessageOf([&] { CreateFreshDirectory(Path("a")); }), HasSubstr("is not empty"));
-  WriteFileAtomically(Path("f"), "x");
-  EXPECT_THAT(MessageOf([&] { CreateFreshDirectory(Path("f")); }), HasSubstr("not a directory"));
-  EXPECT_THAT(MessageOf([&] { CreateFreshDirectory(Path("f/g")); }), HasSubstr("f/g"));
+TEST_F(AtomicFileTest, GetsWhereItWasBegun) {
+  fs::create_directory(Path("here"));
+  AtomicFile file(Path("here/f"));
+  file.Write("text");
+  fs::rename(Path("here"), Path("there"));
+  fs::create_directory(Path("here"));
+  file.Commit();
+  EXPECT_TRUE(fs::is_empty(Path("here")));
+  EXPECT_EQ(ReadFile(Path("there/f"), 100), "text");
+  AtomicFile gone(Path("here/f"));
+  fs::remove_all(Path("here"));
+  fs::create_directory(Path("here"));
+  gone.Write("text");
+  EXPECT_THAT(MessageOf([&] { gone.Commit(); }), HasSubstr("rename: No such file or directory"));
+  EXPECT_TRUE(fs::is_empty(Path("here")));
 }
 
 }  // namespace

@@ -7,7 +7,7 @@
 #include <cstring>
 #include <filesystem>
 
-#include "runtime/io/atomic_file.h"
+#include "runtime/io/fresh_directory.h"
 #include "runtime/threads.h"
 #include "tools/commands.h"
 #include "tools/lib/child.h"

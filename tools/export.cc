@@ -3,7 +3,7 @@
 
 #include "adapters/adapter_file.h"
 #include "adapters/hf/peft_writer.h"
-#include "runtime/io/atomic_file.h"
+#include "runtime/io/fresh_directory.h"
 #include "tools/commands.h"
 #include "tools/lib/merge_report.h"
 #include "tools/lib/model_options.h"
@@ -43,8 +43,8 @@ void EraseHead(FusedModel* fused) {
   fused->model.labels.clear(), fused->facts.labels.clear();
 }
 
-// A plain model in another layout, or a run or adapter after merging.
-nlohmann::json ExportModel(const ExportOptions& o, OpenedModel opened,
+// A plain model in another layout, or a run or adapter after merging, into `directory`.
+nlohmann::json ExportModel(const ExportOptions& o, OpenedModel opened, const std::string& directory,
                            const CommonOptions& common) {
   const bool plain = opened.method.empty(), headless = opened.headless;
   FusedModel fused;
@@ -65,12 +65,11 @@ nlohmann::json ExportModel(const ExportOptions& o, OpenedModel opened,
     // A backbone's keys have no prefix; with a head it is another class, whose keys have one.
     if (headless && !same_layout) fused.model.root.clear();
     if (!headless && fused.model.root.empty()) fused.model.root = HfRootFor(fused.model);
-    SaveFused(fused, o.out);
+    SaveFused(fused, directory);
   } else {
     ToLayout(fused.model, Layout::kTimm);
-    CreateFreshDirectory(o.out);
     model_file += "/model.safetensors";
-    SaveFused(fused, model_file);
+    SaveFused(fused, directory + "/model.safetensors");
   }
   nlohmann::json json{{"run", SourceOf(o)},
                       {"format", o.format},
@@ -108,7 +107,8 @@ PeftPlan PlanExport(const ExportOptions& o, const OpenedModel& opened,
   return plan;
 }
 
-nlohmann::json ExportAdapter(const ExportOptions& o, const OpenedModel& opened) {
+nlohmann::json ExportAdapter(const ExportOptions& o, const OpenedModel& opened,
+                             const std::string& directory) {
   if (opened.method.empty())
     FailUsage("--format {} writes an adapter, {} has none; hint: --run or --adapter", o.format,
               opened.description);
@@ -127,11 +127,11 @@ nlohmann::json ExportAdapter(const ExportOptions& o, const OpenedModel& opened) 
   if (opened.headless) metadata.erase("graft.labels");
   std::string file = o.out;
   if (o.format == "hf-peft") {
-    WritePeft(o.out, PlanExport(o, opened, names), params, metadata);
+    WritePeft(directory, PlanExport(o, opened, names), params, metadata);
   } else {
-    CreateFreshDirectory(o.out);
     file += "/adapter.safetensors";
-    WriteAdapter(file, params, names, metadata, static_cast<int64_t>(opened.seed));
+    WriteAdapter(directory + "/adapter.safetensors", params, names, metadata,
+                 static_cast<int64_t>(opened.seed));
   }
   return {{"run", SourceOf(o)}, {"format", o.format},      {"out", o.out},       {"adapter", file},
           {"merged", false},    {"tensors", names.size()}, {"parameters", count}};
@@ -185,12 +185,12 @@ void Run(const ExportOptions& o, const CommonOptions& common) {
   SayNotices(common, opened.model.notices);
   FreshDirectory directory(o.out);
   if (!IsAdapterFormat(o.format)) {
-    const nlohmann::json json = ExportModel(o, std::move(opened), common);
+    const nlohmann::json json = ExportModel(o, std::move(opened), directory.path(), common);
     directory.Keep();
     PrintJson(common, json);
     return SayModel(json, common);
   }
-  const nlohmann::json json = ExportAdapter(o, opened);
+  const nlohmann::json json = ExportAdapter(o, opened, directory.path());
   directory.Keep();
   const std::string adapter = json["adapter"].get<std::string>();
   PrintJson(common, json);

@@ -2,7 +2,8 @@
 #include <optional>
 
 #include "adapters/unmerge.h"
-#include "runtime/io/atomic_file.h"
+#include "runtime/io/files_read.h"
+#include "runtime/io/fresh_directory.h"
 #include "tools/commands.h"
 #include "tools/lib/merge_report.h"
 #include "tools/lib/model_options.h"
@@ -44,7 +45,6 @@ void Run(const FuseFlags& o, const CommonOptions& common) {
     if (o.keep_base || o.weights != "f32" ||
         !(c.run + c.model + c.adapter + c.arch + o.data).empty())
       FailUsage("--undo takes a fused file and --out, and no model, run, adapter, data or weights");
-    for (const std::string& read : {o.undo, KeptBasePath(o.undo)}) RefuseOverwriting(o.out, read);
     UndoFuse(o.undo, o.out);
     PrintJson(common, {{"undo", o.undo}, {"out", o.out}});
     return Say(common, fmt::format("wrote {}: the base of {}", o.out, o.undo));
@@ -52,10 +52,8 @@ void Run(const FuseFlags& o, const CommonOptions& common) {
   ApplyCommonOptions(common);
   OpenedModel opened = OpenModel(With(o.choice, common), InputKind::kDataset);
   SayNotices(common, opened.model.notices);
-  for (const std::string& read : {opened.facts.model, o.choice.run, o.choice.adapter}) {
-    RefuseOverwriting(o.out, read);
-    if (o.keep_base) RefuseOverwriting(KeptBasePath(o.out), read);
-  }
+  RefuseOverwriting(o.out);  // before the work
+  if (o.keep_base) RefuseOverwriting(KeptBasePath(o.out));
   const bool npz = opened.model.layout == Layout::kJax;
   CheckOut(o.out, opened);
   if (o.keep_base && opened.facts.model.starts_with("init:"))
@@ -67,8 +65,9 @@ void Run(const FuseFlags& o, const CommonOptions& common) {
   const FileDType weights = ParseWeights(o.weights, opened.model);
   ProofInputs inputs = OpenProofInputs(opened, o.data, RunOf(o.choice));
   const FusedModel fused = FuseOn(inputs, std::move(opened), common.memory_budget, weights);
-  SaveFused(fused, o.out);
-  if (o.keep_base) KeepBase(fused.facts.model, o.out);
+  const std::string out = directory ? directory->path() : o.out;
+  SaveFused(fused, out);
+  if (o.keep_base) KeepBase(fused.facts.model, out);
   if (directory) directory->Keep();
   Say(common, fmt::format("merged {} into {}", fused.facts.method, fused.facts.model));
   for (const std::string& line :

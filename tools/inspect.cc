@@ -264,7 +264,6 @@ void Run(InspectOptions o, const CommonOptions& common) {
   }
   const std::string text = EscapeControls(GraphText(s, r, o), "\n\t");
   if (!o.out.empty()) {
-    RefuseOverwriting(o.out, o.subject);
     WriteFileAtomically(o.out, text);
     json["graph_file"] = o.out;
     PrintJson(common, json);

@@ -11,6 +11,8 @@
 #include <new>
 #include <system_error>
 
+#include "runtime/io/files_read.h"
+#include "runtime/io/mapped_file.h"
 #include "tools/commands.h"
 #include "tools/lib/output.h"
 
@@ -83,6 +85,7 @@ int Main(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", "graft 0.1.0");
   app.footer("Start with: graft demo\nHelp and an example for a command: graft train --help");
+  ProtectWhatIsRead();
   CommonOptions common;
   AddDemoCommand(app, common);
   AddTrainCommand(app, common);
@@ -144,6 +147,7 @@ constexpr char kOutOfMemory[] =
 
 int main(int argc, char** argv) {
   ShortenSpinning(argv);
+  graft::ExplainFilesCutShort();
   // A limit on the size of files is then an error of write(2), like a full disk.
   std::signal(SIGXFSZ, SIG_IGN);
   try {

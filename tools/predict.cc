@@ -78,6 +78,7 @@ Inputs OpenImages(const PredictOptions& o, const OpenedModel& opened) {
   inputs.data.resize(1);
   for (const std::string& path : o.inputs) {
     CheckInput(path);
+    RecordRead(path);
     if (!path.ends_with(".npy")) {
       Add(&inputs, path, 0);
       images.push_back({path, 0});
@@ -306,11 +307,6 @@ void CheckOptions(const PredictOptions& o) {
         "--logits {}: the logits of several adapters are several arrays; hint: name an "
         ".npz, which has them as logits_0, logits_1, ... in the order of --adapter",
         o.logits);
-  if (o.logits.empty()) return;
-  for (const std::string& input : o.inputs) RefuseOverwriting(o.logits, input);
-  for (const std::string& read : {o.choice.model, o.choice.run, o.choice.adapter})
-    RefuseOverwriting(o.logits, read);
-  for (const std::string& adapter : o.adapters) RefuseOverwriting(o.logits, adapter);
 }
 
 void Run(const PredictOptions& o, const CommonOptions& common) {
@@ -325,6 +321,7 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
   Inputs inputs = opened.model.is_bert() ? OpenTexts(o, opened, common) : OpenImages(o, opened);
   const bool images = !opened.model.is_bert() && inputs.data[0];
   if (images) Say(common, PreprocessText(opened.facts));
+  if (!o.logits.empty()) RefuseOverwriting(o.logits);  // before the work
   const Logits logits = ComputeLogits(joint, inputs, common);
   if (images)
     if (const std::string notice = inputs.data[0]->notice(); !notice.empty())

@@ -13,6 +13,8 @@
 
 #include "adapters/adapter_file.h"
 #include "runtime/io/atomic_file.h"
+#include "runtime/io/files_read.h"
+#include "runtime/io/fresh_directory.h"
 #include "runtime/io/json.h"
 #include "runtime/io/safetensors.h"
 #include "train/run_config_json.h"
@@ -74,7 +76,7 @@ FilePlace RunDir::Place(const std::string& name) const {
   if (locked_->Removed())
     Fail("{}: the run directory was removed while it trained; the run ends, and nothing is kept",
          path_);
-  return {locked_, name};
+  return {locked_, name, true};
 }
 
 void RunDir::Write(const std::string& name, const std::string& text) const {
@@ -105,6 +107,7 @@ RunDir RunDir::Open(const std::string& path) {
   const std::string file = path + "/config.json";
   if (!Exists(file))
     Fail("{}: no run here (no config.json); hint: --run takes the --out of graft train", path);
+  RecordRead(path);
   return RunDir(path, RunConfigFromJson(ReadJson(file), file), true);
 }
 

@@ -5,6 +5,7 @@
 
 #include "ops/ops.h"
 #include "runtime/io/atomic_file.h"
+#include "runtime/io/fresh_directory.h"
 #include "runtime/io/safetensors.h"
 #include "runtime/session.h"
 

@@ -5,11 +5,10 @@
 #include <filesystem>
 #include <set>
 
-#include "adapters/base_hash.h"
 #include "adapters/base_model.h"
 #include "adapters/method_graph.h"
 #include "runtime/cpu.h"
-#include "runtime/io/atomic_file.h"
+#include "runtime/io/fresh_directory.h"
 #include "runtime/io/json.h"
 #include "runtime/io/safetensors.h"
 #include "train/capacity.h"
@@ -20,6 +19,7 @@ namespace graft {
 
 void Trainer::Open() {
   model_ = OpenAdapted(c_);
+  checkpoints_.BaseIsOpen();
   for (const std::string& notice : model_.notices) Note(notice);
   Dataset data(c_.data, c_.columns);
   Note(data.notice());
@@ -31,8 +31,6 @@ void Trainer::Open() {
   train_ = data.Load(c_.train_split, static_cast<size_t>(c_.limit), model_, c_);
   if (!c_.val_split.empty()) validation_ = data.Load(c_.val_split, 0, model_, c_);
   CheckExamples(data.labels());
-  if (c_.base_sha256.empty())
-    base_hash_ = std::async(std::launch::async, BaseHash, c_.model);  // beside the first steps
   method_ = ParseMethod(c_.method);
   const int64_t n = static_cast<int64_t>(train_->size());
   steps_per_epoch_ = (n + c_.batch_size - 1) / c_.batch_size;
@@ -102,9 +100,9 @@ void Trainer::Compile() {
   if (hooks_.note && !c_.memory_budget.empty())
     hooks_.note(fmt::format("memory budget {}: {}{}", c_.memory_budget, PlanText(*compiled_),
                             more >> 20 ? fmt::format("; {} MiB more for images", more >> 20) : ""));
-  trainable_ = step_->trainable_names();
-  state_names_ = trainable_;
-  for (const std::string& name : step_->optimizer_names()) state_names_.push_back(name);
+  std::vector<std::string> state = step_->trainable_names();
+  for (const std::string& name : step_->optimizer_names()) state.push_back(name);
+  checkpoints_.SetNames(step_->trainable_names(), std::move(state));
   CheckLoadedState();
   if (validation_) evaluator_.emplace(inference, model_.params, compiled_->between, PassNames());
   dir_.Write("plan.json", DumpJson(PlanJson(*compiled_, hash, features_.has_value()), 1) + "\n");
@@ -114,12 +112,12 @@ void Trainer::Compile() {
 void Trainer::CheckLoadedState() const {
   if (!loaded_state_) return;
   const std::set<std::string> found(loaded_state_->begin(), loaded_state_->end());
-  for (const std::string& name : state_names_)
+  for (const std::string& name : checkpoints_.state())
     if (!found.contains(name))
       Fail("{}: no tensor '{}', which {} trains", dir_.file("state.safetensors"), name, c_.method);
-  if (found.size() != state_names_.size())
+  if (found.size() != checkpoints_.state().size())
     Fail("{}: {} tensors, expected the {} that {} trains", dir_.file("state.safetensors"),
-         found.size(), state_names_.size(), c_.method);
+         found.size(), checkpoints_.state().size(), c_.method);
 }
 
 // Unless the budget is too small for them; a resumed run does as it did before.

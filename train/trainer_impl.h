@@ -1,11 +1,11 @@
 // One run in progress: trainer.cc makes it ready, training_loop.cc trains it. Nobody else includes
 // this.
 #pragma once
-#include <future>
 #include <optional>
 
 #include "runtime/cpu.h"
 #include "train/budget.h"
+#include "train/checkpoints.h"
 #include "train/dataset.h"
 #include "train/evaluator.h"
 #include "train/features.h"
@@ -17,7 +17,8 @@ namespace graft {
 // Steps are numbered from 0 over all epochs.
 class Trainer {
  public:
-  Trainer(RunDir& dir, const TrainHooks& hooks) : dir_(dir), hooks_(hooks), c_(dir.config()) {}
+  Trainer(RunDir& dir, const TrainHooks& hooks)
+      : dir_(dir), hooks_(hooks), c_(dir.config()), checkpoints_(dir) {}
 
   TrainSummary Run() {
     Open();
@@ -45,11 +46,9 @@ class Trainer {
   void Note(const std::string& notice) const {
     if (!notice.empty() && hooks_.note) hooks_.note("note: " + notice);
   }
-  void CheckFinite() const;
-  void SaveState();
-  void RecordBase();
+  void CheckFinite() { checkpoints_.CheckFinite(model_.params, progress_.step, steps_); }
+  void SaveState() { checkpoints_.SaveState(model_.params, progress_, steps_); }
   void Finish();
-  [[noreturn]] void StopNonFinite(const std::string& what) const;
   TrainSummary Summary() const;
 
   int64_t epoch_of(int64_t step) const { return step / steps_per_epoch_; }
@@ -63,7 +62,7 @@ class Trainer {
   RunDir& dir_;
   const TrainHooks& hooks_;
   const RunConfig& c_;
-  std::future<std::string> base_hash_;
+  Checkpoints checkpoints_;
   LoadedModel model_;
   Method method_;
   std::unique_ptr<BatchSource> train_, validation_;
@@ -73,7 +72,6 @@ class Trainer {
   std::optional<Evaluator> evaluator_;
   std::unique_ptr<Trace> trace_;
   std::optional<Features> features_;  // of the training examples, if the first layers are frozen
-  std::vector<std::string> trainable_, state_names_;
   std::optional<std::vector<std::string>> loaded_state_;  // names, if there was one
   Progress progress_;
   int64_t steps_ = 0, steps_per_epoch_ = 0, trainable_count_ = 0, examples_seen_ = 0;

@@ -61,8 +61,9 @@ double Trainer::OneStep(std::span<const size_t> rows) {
   const double lr = LearningRate(c_, step, steps_);
   const StepResult result = features_ ? StepOnFeatures(rows, lr) : StepOnExamples(rows, lr);
   if (!std::isfinite(result.loss))  // the sign of a NaN means nothing
-    StopNonFinite(fmt::format("the loss is {} at step {} of {} (epoch {}, learning rate {:.3g})",
-                              std::fabs(result.loss), step + 1, steps_, epoch_of(step) + 1, lr));
+    checkpoints_.StopNonFinite(
+        fmt::format("the loss is {} at step {} of {} (epoch {}, learning rate {:.3g})",
+                    std::fabs(result.loss), step + 1, steps_, epoch_of(step) + 1, lr));
   if (trace_) trace_->Step(step, rows, result.loss, lr, *train_);
   progress_.epoch_loss_sum += result.loss * Batches(rows.size());
   ++progress_.step;
@@ -125,51 +126,20 @@ void Trainer::EndEpoch(int64_t epoch) {
     line["val_loss"] = report.validation.loss;
     line["val_macro_f1"] = report.validation.macro_f1;
     line["val_matthews"] = report.validation.matthews;
-    if (report.validation.accuracy > progress_.best_metric) {
-      RecordBase();
-      progress_.best_metric = report.validation.accuracy;
-      dir_.SaveWeights("best", model_.params, trainable_);
-    }
+  }
+  checkpoints_.CheckBase();
+  if (evaluator_ && report.validation.accuracy > progress_.best_metric) {
+    progress_.best_metric = report.validation.accuracy;
+    checkpoints_.SaveBest(model_.params);
   }
   dir_.AppendMetrics(DumpJson(line));
   if (hooks_.on_epoch) hooks_.on_epoch(report);
 }
 
-// A checkpoint without its base's identity could be put on any base: so the identity comes first.
-void Trainer::RecordBase() {
-  if (!base_hash_.valid()) return;
-  if (const std::string hash = base_hash_.get(); !hash.empty()) dir_.RecordBase(hash);
-}
-
-// Before anything of a step is written: a loss shows only what the step before it made.
-void Trainer::CheckFinite() const {
-  for (const std::string& name : trainable_)
-    for (float x : model_.params.values(name))
-      if (!std::isfinite(x))
-        StopNonFinite(fmt::format("'{}' is no longer finite after step {} of {}", name,
-                                  progress_.step, steps_));
-}
-
-// Weights first, state last: the state is what a resume believes.
-void Trainer::SaveState() {
-  RecordBase();
-  CheckFinite();
-  dir_.SaveWeights("last", model_.params, trainable_);
-  dir_.SaveState(model_.params, state_names_, progress_);
-}
-
-void Trainer::StopNonFinite(const std::string& what) const {
-  const std::string kept = dir_.HasState() ? "the checkpoint before it is kept in " + dir_.path()
-                                           : "no checkpoint had been saved in " + dir_.path();
-  throw Error(fmt::format("{}; {}; hint: a smaller --lr, or --clip 1", what, kept),
-              ErrorKind::kNonFinite);
-}
-
 void Trainer::Finish() {
-  RecordBase();
-  if (!evaluator_)
-    dir_.SaveWeights("best", model_.params, trainable_);  // without validation, best is last
-  if (trace_) trace_->Finish(model_.params, trainable_);
+  checkpoints_.CheckBase();
+  if (!evaluator_) checkpoints_.SaveBest(model_.params);  // without validation, best is last
+  if (trace_) trace_->Finish(model_.params, checkpoints_.trainable());
   progress_.finished = true;
   SaveState();
 }

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "ops/ops.h"
+#include "runtime/io/files_read.h"
 #include "runtime/io/foreign_file.h"
 
 namespace graft {
@@ -319,6 +320,7 @@ bool HoldsModelToo(const std::string& path) {
 PeftAdapter PeftAdapter::Open(const std::string& path) {
   const std::string directory = DirectoryOf(path), weights = In(directory, kWeightsName);
   PeftAdapter adapter;
+  RecordRead(directory);
   adapter.path = directory;
   adapter.config = ReadPeftConfig(In(directory, kConfigName));
   if (!IsFile(weights)) RefuseDirectory(directory, {std::string(kWeightsName)});

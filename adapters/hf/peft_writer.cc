@@ -7,6 +7,7 @@
 #include "ops/ops.h"
 #include "runtime/fold.h"
 #include "runtime/io/atomic_file.h"
+#include "runtime/io/fresh_directory.h"
 #include "runtime/io/json.h"
 
 namespace graft {
@@ -255,10 +256,11 @@ void WritePeft(const std::string& directory, const PeftPlan& plan, const ParamSt
   }
   tensors.insert(tensors.end(), plan.copies.begin(), plan.copies.end());
   std::ranges::sort(tensors, {}, &TensorToWrite::name);
-  CreateFreshDirectory(directory);
-  WriteSafetensors(directory + "/adapter_model.safetensors", tensors, metadata);
-  WriteFileAtomically(directory + "/adapter_config.json",
+  FreshDirectory fresh(directory);
+  WriteSafetensors(fresh.path() + "/adapter_model.safetensors", tensors, metadata);
+  WriteFileAtomically(fresh.path() + "/adapter_config.json",
                       DumpJson(ToJson(plan.config, plan.naming.of), 2) + "\n");
+  fresh.Keep();
 }
 
 }  // namespace graft

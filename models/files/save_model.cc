@@ -7,6 +7,7 @@
 #include "models/files/hf_config.h"
 #include "models/files/hf_modules.h"
 #include "runtime/io/atomic_file.h"
+#include "runtime/io/fresh_directory.h"
 #include "runtime/io/json.h"
 #include "runtime/io/npy.h"
 
@@ -209,11 +210,12 @@ void SaveModel(const LoadedModel& model, const ParamStore& params, const std::st
     return writer.Close();
   }
   if (model.layout == Layout::kTimm) return WriteSafetensors(path, tensors.list, metadata);
-  CreateFreshDirectory(path);
+  FreshDirectory fresh(path);
   nlohmann::json config = HuggingFaceConfig(model);
   if (tensors.changed) SetType(&config, weights);
-  WriteFileAtomically(path + "/config.json", config.dump(2) + "\n");
-  WriteSafetensors(path + "/model.safetensors", tensors.list, metadata);
+  WriteFileAtomically(fresh.path() + "/config.json", config.dump(2) + "\n");
+  WriteSafetensors(fresh.path() + "/model.safetensors", tensors.list, metadata);
+  fresh.Keep();
 }
 
 }  // namespace graft

@@ -8,10 +8,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
-#include <vector>
 
 #include "runtime/error.h"
+#include "runtime/io/files_read.h"
 
 namespace graft {
 namespace {
@@ -65,6 +64,7 @@ AtomicFile::AtomicFile(FilePlace place) : place_(std::move(place)) {
   // Renaming over a device such as /dev/full would replace it.
   if (fstatat(directory(), place_.name.c_str(), &status, 0) == 0 && !S_ISREG(status.st_mode))
     Fail("cannot write {}: it exists and is not a regular file", path());
+  if (!place_.owned) RefuseOverwriting(path());
   OpenTemporary();
 }
 
@@ -129,6 +129,7 @@ void AtomicFile::Write(std::span<const std::byte> bytes) {
 void AtomicFile::Commit() {
   GRAFT_CHECK(fd_ >= 0, "{} is already written", path());
   if (Retry([&] { return fsync(fd_); }) != 0) FailWith("fsync", errno);
+  if (!place_.owned) RecordWritten(fd_);
   if (renameat(directory(), temporary_.c_str(), directory(), place_.name.c_str()) != 0)
     FailWith("rename", errno);
   temporary_.clear();  // it is the target now
@@ -171,47 +172,8 @@ std::string ReadFile(const std::string& path, uint64_t max_bytes) {
     if (n == 0) Fail("{}: ended after {} of {} bytes; is it being changed?", path, done, size);
     done += static_cast<size_t>(n);
   }
+  RecordRead(file.get());
   return text;
-}
-
-void CreateFreshDirectory(const std::string& path) {
-  namespace fs = std::filesystem;
-  std::error_code error;
-  const fs::file_status status = fs::status(path, error);
-  if (fs::exists(status)) {
-    if (!fs::is_directory(status)) Fail("{}: exists and is not a directory", path);
-    const bool empty = fs::is_empty(path, error);
-    if (error) Fail("{}: cannot list: {}", path, error.message());
-    if (!empty) Fail("{}: the directory exists and is not empty; choose another one", path);
-    return;
-  }
-  fs::create_directories(path, error);
-  if (error) Fail("{}: cannot create the directory: {}", path, error.message());
-}
-
-FreshDirectory::FreshDirectory(const std::string& path) : path_(path) {
-  std::error_code ignored;
-  existed_ = std::filesystem::exists(path, ignored);
-  CreateFreshDirectory(path);
-}
-
-FreshDirectory::~FreshDirectory() {
-  if (kept_) return;
-  std::error_code ignored;
-  std::vector<std::filesystem::path> files;
-  for (const auto& entry : std::filesystem::directory_iterator(path_, ignored))
-    files.push_back(entry.path());
-  for (const auto& file : files) std::filesystem::remove(file, ignored);
-  if (!existed_) std::filesystem::remove(path_, ignored);
-}
-
-void RefuseOverwriting(const std::string& out, const std::string& read) {
-  namespace fs = std::filesystem;
-  std::error_code ignored;
-  const bool inside = fs::is_directory(read, ignored) && fs::exists(out, ignored) &&
-                      fs::equivalent(fs::absolute(out).parent_path(), read, ignored);
-  if (inside || fs::equivalent(out, read, ignored))
-    FailUsage("{}: this would overwrite {}, which is read; expected another name", out, read);
 }
 
 }  // namespace graft

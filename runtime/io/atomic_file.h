@@ -1,6 +1,6 @@
 // Files that are either the old one or the whole new one, after any crash, kill or full disk: write
-// a temporary next to the target, fsync, rename, fsync the directory. Reads of whole files
-// and fresh directories are here, too. Errors name the path, the step and the system's reason.
+// a temporary next to the target, fsync, rename, fsync the directory. Reads of whole files are
+// here, too. Errors name the path, the step and the system's reason.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -48,27 +48,5 @@ void WriteFileAtomically(const FilePlace& place, std::string_view text);
 // Returns the contents of a regular file. One of more than `max_bytes` is an Error before it is
 // read.
 std::string ReadFile(const std::string& path, uint64_t max_bytes);
-
-// Makes the directory and those above it. Throws Error if it exists and holds anything.
-void CreateFreshDirectory(const std::string& path);
-
-// CreateFreshDirectory for files that are of use together only: unless Keep() is called, whatever
-// was written there is removed, so that a second attempt finds the directory fresh.
-class FreshDirectory {
- public:
-  explicit FreshDirectory(const std::string& path);
-  ~FreshDirectory();
-  FreshDirectory(const FreshDirectory&) = delete;
-  FreshDirectory& operator=(const FreshDirectory&) = delete;
-  void Keep() { kept_ = true; }
-
- private:
-  std::string path_;
-  bool existed_ = false, kept_ = false;
-};
-
-// Throws Error if writing `out` would destroy `read`: the same file or directory by any name, or a
-// file of that directory.
-void RefuseOverwriting(const std::string& out, const std::string& read);
 
 }  // namespace graft

@@ -37,16 +37,18 @@ class Directory {
   int fd_;
 };
 
-// Where to write: a path, or a name in a directory that is held open.
+// Where to write: a path, or a name in a directory that is held open. What is there is replaced,
+// unless this process has read it (files_read.h) and does not own it, as a run does its state.
 struct FilePlace {
   FilePlace(std::string file) : path(std::move(file)) {}
   FilePlace(const char* file) : path(file) {}
-  FilePlace(std::shared_ptr<const Directory> d, const std::string& file)
-      : path(d->file(file)), directory(std::move(d)), name(file) {}
+  FilePlace(std::shared_ptr<const Directory> d, const std::string& file, bool owns = false)
+      : path(d->file(file)), directory(std::move(d)), name(file), owned(owns) {}
 
   std::string path;  // also for messages
   std::shared_ptr<const Directory> directory = nullptr;
   std::string name = {};
+  bool owned = false;
 };
 
 }  // namespace graft

@@ -5,12 +5,83 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
+#include <string_view>
 
 #include "runtime/error.h"
+#include "runtime/io/files_read.h"
 
 namespace graft {
+namespace {
+
+// What is mapped, for the handler, which may come at any time and may allocate and lock nothing.
+struct MappedRange {
+  std::atomic<bool> taken = false;
+  std::atomic<const std::byte*> begin = nullptr;  // null: not complete
+  std::atomic<size_t> size = 0;
+  std::atomic<const char*> path = nullptr;
+};
+constexpr size_t kMostRanges = 4096;  // of more files than that the message names none
+MappedRange g_ranges[kMostRanges];
+
+void Register(std::span<const std::byte> bytes, const char* path) {
+  for (MappedRange& range : g_ranges) {
+    if (range.taken.exchange(true)) continue;
+    range.size = bytes.size(), range.path = path, range.begin = bytes.data();
+    return;
+  }
+}
+
+void Unregister(std::span<const std::byte> bytes) {
+  for (MappedRange& range : g_ranges)
+    if (range.begin == bytes.data()) {
+      range.begin = nullptr;
+      range.taken = false;
+      return;
+    }
+}
+
+void Say(std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t n = write(STDERR_FILENO, text.data(), text.size());
+    if (n <= 0) return;
+    text.remove_prefix(static_cast<size_t>(n));
+  }
+}
+
+// With '?' for what a terminal would obey.
+void SayName(const char* name) {
+  for (; *name; ++name) {
+    const bool control = static_cast<unsigned char>(*name) < 32 || *name == 127;
+    Say(control ? std::string_view("?") : std::string_view(name, 1));
+  }
+}
+
+void OnBusError(int signal, siginfo_t* info, void*) {
+  const auto* address = static_cast<const std::byte*>(info->si_addr);
+  for (const MappedRange& range : g_ranges) {
+    const std::byte* begin = range.begin;
+    if (!begin || address < begin || address >= begin + range.size) continue;
+    Say("graft: ");
+    SayName(range.path);
+    Say(": the file was cut short while it was in use; what was saved before is kept; hint: put "
+        "the original file back and start again\n");
+    _exit(1);
+  }
+  std::signal(signal, SIG_DFL);  // not ours: it comes again
+}
+
+}  // namespace
+
+void ExplainFilesCutShort() {
+  struct sigaction action {};
+  action.sa_sigaction = OnBusError;
+  action.sa_flags = SA_SIGINFO;
+  sigaction(SIGBUS, &action, nullptr);
+}
 
 std::shared_ptr<const MappedFile> MappedFile::Open(const std::string& path) {
   // It must not block: a named pipe is refused below instead of waited for.
@@ -30,11 +101,16 @@ std::shared_ptr<const MappedFile> MappedFile::Open(const std::string& path) {
     if (data == MAP_FAILED) Fail("{}: cannot map {} bytes: {}", path, size, std::strerror(errno));
     bytes = {static_cast<const std::byte*>(data), size};
   }
-  return std::shared_ptr<const MappedFile>(new MappedFile(path, bytes));
+  RecordRead(fd);
+  std::shared_ptr<const MappedFile> file(new MappedFile(path, bytes));
+  if (size > 0) Register(bytes, file->path_.c_str());
+  return file;
 }
 
 MappedFile::~MappedFile() {
-  if (!bytes_.empty()) munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+  if (bytes_.empty()) return;
+  Unregister(bytes_);
+  munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }
 
 }  // namespace graft

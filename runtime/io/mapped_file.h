@@ -1,6 +1,6 @@
 // A whole file mapped read-only and private. It is thread-safe once open. A file that someone else
-// cuts short while it is mapped ends the program at the next access (SIGBUS); our own writers
-// replace files and never change them in place.
+// cuts short while it is mapped ends the program at the next access (SIGBUS), and one that is
+// changed in place has other bytes from then on; our own writers replace files.
 #pragma once
 #include <cstddef>
 #include <memory>
@@ -27,5 +27,9 @@ class MappedFile {
   std::string path_;
   std::span<const std::byte> bytes_;
 };
+
+// For the main of a program: from now on SIGBUS at a mapped file that was cut short ends the
+// program with exit code 1 and a line on standard error that names the file.
+void ExplainFilesCutShort();
 
 }  // namespace graft

@@ -2,6 +2,7 @@
 #include <filesystem>
 
 #include "runtime/error.h"
+#include "runtime/io/files_read.h"
 #include "runtime/io/foreign_file.h"
 #include "runtime/io/json.h"
 #include "runtime/io/safetensors.h"
@@ -66,6 +67,7 @@ SafetensorsModel SafetensorsModel::Open(const std::string& path) {
   std::string file = path;
   std::error_code ignored;  // opening the file says what is wrong
   if (fs::is_directory(path, ignored)) {
+    RecordRead(path);
     file = (fs::path(path) / "model.safetensors").string();
     if (!fs::exists(file, ignored)) file += ".index.json";
     if (!fs::exists(file, ignored))

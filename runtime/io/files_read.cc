@@ -1,0 +1,103 @@
+#include "runtime/io/files_read.h"
+
+#include <sys/stat.h>
+
+#include <atomic>
+#include <filesystem>
+#include <map>
+#include <mutex>
+#include <set>
+#include <tuple>
+
+#include "runtime/error.h"
+
+namespace graft {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::atomic<bool> g_recording{false};
+std::mutex g_mutex;
+
+// By modification time, too: the number of a file that is gone goes to another.
+using FileKey = std::tuple<dev_t, ino_t, int64_t, int64_t>;
+std::set<FileKey>& Files() {
+  static std::set<FileKey> files;
+  return files;
+}
+std::set<FileKey>& Written() {
+  static std::set<FileKey> files;
+  return files;
+}
+// Of those that were made here the name is "".
+std::map<std::pair<dev_t, ino_t>, std::string>& Directories() {
+  static std::map<std::pair<dev_t, ino_t>, std::string> directories;
+  return directories;
+}
+
+FileKey KeyOf(const struct stat& s) {
+  return {s.st_dev, s.st_ino, s.st_mtim.tv_sec, s.st_mtim.tv_nsec};
+}
+
+// The nearest directory that was read or made here and is `path` or above it; "" if it was made, or
+// if there is none.
+std::string RecordedAbove(fs::path path) {
+  for (;; path = path.parent_path()) {
+    struct stat s;
+    if (stat(path.c_str(), &s) == 0)
+      if (const auto it = Directories().find({s.st_dev, s.st_ino}); it != Directories().end())
+        return it->second;
+    if (path == path.parent_path()) return "";
+  }
+}
+
+}  // namespace
+
+void ProtectWhatIsRead() { g_recording = true; }
+
+void RecordRead(const std::string& path) {
+  struct stat s;
+  if (!g_recording || stat(path.c_str(), &s) != 0) return;
+  const std::scoped_lock lock(g_mutex);
+  if (S_ISDIR(s.st_mode))
+    Directories().try_emplace({s.st_dev, s.st_ino}, path);
+  else
+    Files().insert(KeyOf(s));
+}
+
+void RecordRead(int fd) {
+  struct stat s;
+  if (!g_recording || fstat(fd, &s) != 0) return;
+  const std::scoped_lock lock(g_mutex);
+  Files().insert(KeyOf(s));
+}
+
+void RecordWritten(int fd) {
+  struct stat s;
+  if (!g_recording || fstat(fd, &s) != 0) return;
+  const std::scoped_lock lock(g_mutex);
+  if (S_ISDIR(s.st_mode))
+    Directories()[{s.st_dev, s.st_ino}] = "";
+  else
+    Written().insert(KeyOf(s));
+}
+
+void RefuseOverwriting(const std::string& out) {
+  struct stat s;
+  if (!g_recording || lstat(out.c_str(), &s) != 0) return;
+  const std::scoped_lock lock(g_mutex);
+  const bool there = stat(out.c_str(), &s) == 0;
+  if (there && Written().contains(KeyOf(s))) return;
+  if (there && Files().contains(KeyOf(s)))
+    FailUsage("{}: this would overwrite a file that is read; expected another name", out);
+  std::error_code error;
+  const fs::path whole = fs::absolute(out, error).lexically_normal();
+  // Of a link both: the place it has and the file it leads to.
+  for (const fs::path& place :
+       {fs::canonical(whole, error), fs::canonical(whole.parent_path(), error) / whole.filename()})
+    if (const std::string read = RecordedAbove(place); !place.empty() && !read.empty())
+      FailUsage("{}: this would overwrite what is in {}, which is read; expected another name", out,
+                read);
+}
+
+}  // namespace graft

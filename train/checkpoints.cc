@@ -1,0 +1,68 @@
+#include "train/checkpoints.h"
+
+#include <cmath>
+
+#include "adapters/base_hash.h"
+
+namespace graft {
+
+void Checkpoints::BaseIsOpen() {
+  base_.CheckNamed();
+  if (dir_.config().base_sha256.empty())
+    hash_ = std::async(std::launch::async, BaseHash, dir_.config().model);
+}
+
+void Checkpoints::SetNames(std::vector<std::string> trainable, std::vector<std::string> state) {
+  trainable_ = std::move(trainable), state_ = std::move(state);
+}
+
+std::string Checkpoints::Kept() const {
+  return (dir_.HasState() ? "the checkpoint before it is kept in "
+                          : "no checkpoint had been saved in ") +
+         dir_.path();
+}
+
+void Checkpoints::CheckBase() {
+  const std::string what = base_.Changed(dir_.config().base_sha256);
+  if (what.empty()) return;
+  Fail("{}; the run ends, {}; hint: put the original file back, then graft train --resume {}", what,
+       Kept(), ShellWord(dir_.path()));
+}
+
+// A checkpoint without its base's identity could be put on any base: so the identity comes first.
+void Checkpoints::RecordBase() {
+  CheckBase();
+  if (!hash_.valid()) return;
+  const std::string hash = hash_.get();
+  base_.CheckNamed();  // the hash is of what the names lead to
+  if (!hash.empty()) dir_.RecordBase(hash);
+}
+
+void Checkpoints::CheckFinite(const ParamStore& params, int64_t step, int64_t steps) {
+  for (const std::string& name : trainable_)
+    for (float x : params.values(name))
+      if (!std::isfinite(x))
+        StopNonFinite(
+            fmt::format("'{}' is no longer finite after step {} of {}", name, step, steps));
+}
+
+void Checkpoints::StopNonFinite(const std::string& what) {
+  CheckBase();  // which may be why
+  throw Error(fmt::format("{}; {}; hint: a smaller --lr, or --clip 1", what, Kept()),
+              ErrorKind::kNonFinite);
+}
+
+void Checkpoints::SaveBest(const ParamStore& params) {
+  RecordBase();
+  dir_.SaveWeights("best", params, trainable_);
+}
+
+// Weights first, state last: the state is what a resume believes.
+void Checkpoints::SaveState(const ParamStore& params, const Progress& progress, int64_t steps) {
+  RecordBase();
+  CheckFinite(params, progress.step, steps);
+  dir_.SaveWeights("last", params, trainable_);
+  dir_.SaveState(params, state_, progress);
+}
+
+}  // namespace graft

@@ -1,0 +1,45 @@
+// What a run saves, once it is known to be worth it: its base is the one that it began with, and
+// its weights are numbers.
+#pragma once
+#include <future>
+
+#include "adapters/base_watch.h"
+#include "train/run_dir.h"
+
+namespace graft {
+
+class Checkpoints {
+ public:
+  // Watches the base of the run from here on, which must not be open yet.
+  explicit Checkpoints(RunDir& dir) : dir_(dir), base_(dir.config().model) {}
+
+  // The base is open: its hash, if the run has none yet, is computed beside the first steps.
+  void BaseIsOpen();
+  // Of the tensors in a store: those that train, and all that a resume needs.
+  void SetNames(std::vector<std::string> trainable, std::vector<std::string> state);
+  const std::vector<std::string>& trainable() const { return trainable_; }
+  const std::vector<std::string>& state() const { return state_; }
+
+  // Throws Error unless the base is what it was: weights that were trained on others are nothing to
+  // save, nor to measure.
+  void CheckBase();
+  // Throws Error of kind kNonFinite unless all that trains is finite. A loss shows only what the
+  // step before it made.
+  void CheckFinite(const ParamStore& params, int64_t step, int64_t steps);
+  [[noreturn]] void StopNonFinite(const std::string& what);
+
+  // All three check the base. best.safetensors; last.safetensors and the state.
+  void SaveBest(const ParamStore& params);
+  void SaveState(const ParamStore& params, const Progress& progress, int64_t steps);
+
+ private:
+  void RecordBase();
+  std::string Kept() const;
+
+  RunDir& dir_;
+  BaseWatch base_;
+  std::future<std::string> hash_;
+  std::vector<std::string> trainable_, state_;
+};
+
+}  // namespace graft

@@ -9,11 +9,8 @@ namespace graft {
 // Removes dropout (an inference graph has none): dropout(x) -> x.
 PassReport RemoveDropout(Graph& g);
 
-// Rewrites to a fixpoint, where x depends on an input and P on parameters only:
-//   (x A') B'        ->  x (B A)'          linear after linear
-//   s (x P')         ->  x (s P)'          scaled linear
-//   x W' + x P'      ->  x (W + P)'        parallel linear; the sum takes W's name
-// Each lowers the number of nodes that depend on an input.
+// Applies the algebra of merge_rules.h to a fixpoint: branches, gains and shifts that are linear in
+// what they read become part of the weights, biases and norms beside them, under their names.
 PassReport MergeLinear(Graph& g);
 
 // (x W' + b) g  ->  x (g W)' + g b, where W, b and the gains g of the columns are parameters:

@@ -94,8 +94,19 @@ class Calculator {
     auto magnitude = RunReference(*n.op, n.attrs, magnitudes, in_shape, out_shape);
     for (size_t i = 0; i < n.out.size(); ++i) {
       for (double& x : magnitude[i]) x = std::fabs(x);
+      if (n.op == &kLayerNorm && i == 0) magnitude[0] = NormMagnitude(magnitudes, out_shape[0]);
       known[n.out[i]] = {value[i], magnitude[i], roundings + Roundings(g_, n)};
     }
+  }
+
+  // |gain| sqrt(C) + |bias|: no normed number is larger than sqrt(C).
+  static std::vector<double> NormMagnitude(const std::vector<std::vector<double>>& in,
+                                           const Extents& shape) {
+    const size_t cols = in[1].size();
+    std::vector<double> magnitude(static_cast<size_t>(shape.size()));
+    for (size_t i = 0; i < magnitude.size(); ++i)
+      magnitude[i] = in[1][i % cols] * std::sqrt(static_cast<double>(cols)) + in[2][i % cols];
+    return magnitude;
   }
 
   const Graph& g_;

@@ -36,14 +36,33 @@ struct MethodArgs {
   bool Flag(std::string_view option) const;
   std::vector<std::string> List(std::string_view option) const;
   const std::string& Text(std::string_view option) const;
+  // One of the words; Error with the nearest one for another.
+  std::string Choice(std::string_view option, const std::vector<std::string>& choices) const;
 };
 
+// What merging leaves of a method: nothing (kYes), nodes that no plain model has (kPart: fewer than
+// it had; kNo).
+enum class Folds { kYes, kPart, kNo };
+
+// The order in which terms are applied, whatever the order in which they are written: what reads a
+// weight comes before what adds tokens or keys, which copies the layers that lie on their way.
+enum class MethodPhase { kLayers, kTokens };
+
 struct MethodRecord {
-  std::string_view name, summary, equation, count, source;  // for `graft inspect --methods`
+  std::string_view name, summary, equation, formula, source;  // for `graft inspect --methods`
   std::vector<MethodOption> (*options)();
   PassReport (*apply)(const MethodArgs&);
-  bool foldable;         // leaves nothing behind after merging
+  // How many numbers it adds or lets train, without the head: the formula, as a function of the
+  // plain model `g`. A test compares it with the graph.
+  int64_t (*count)(const MethodArgs&);
+  Folds folds = Folds::kNo;
+  std::string_view why;  // how it folds, or why not
   double learning_rate;  // of AdamW, where the user gives none
+  // The term that is left when what depends on parameters only has been computed and has taken the
+  // parameters' place, under the names that the method gave it; null if it is the same.
+  MethodTerm (*reduced)(const MethodTerm&) = nullptr;
+  MethodPhase phase = MethodPhase::kLayers;
+  bool repeats = false;  // whether a recipe may hold it more than once
 };
 std::span<const MethodRecord* const> AllMethods();
 const MethodRecord& FindMethod(std::string_view name);
@@ -56,23 +75,12 @@ std::vector<PassReport> ApplyMethod(Graph& g, ParamStore& params, const Method& 
 // How many numbers train.
 int64_t TrainableCount(const Graph& g);
 
-// --- what methods are made of ---
-
-// Whether v is a dense layer: a matmul with a parameter as transposed right operand.
-bool IsSite(const Graph& g, ValueId v);
-// Whether a scope is meant by a target: "attn.q" means blocks.N.attn.q for every N,
-// "blocks.3.attn.q" that one, "attn.*" all of attention; '*' matches anything.
-bool ScopeMatches(const std::string& scope, const std::vector<std::string>& targets);
-// Throws Error with the nearest site names for a target that matches no dense layer.
-void CheckTargets(const Graph& g, const std::vector<std::string>& targets);
+// The report of one term: count its sites in `rewrites`. FinishReport erases what the term left
+// without a reader and verifies the graph; a term without a site is an Error.
+PassReport StartReport(const MethodArgs& a, std::string name);
+PassReport FinishReport(const MethodArgs& a, PassReport report);
 
 // Makes the parameters that pass `which` trainable, and returns how many they are.
 int SetTrainable(Graph& g, const std::function<bool(const Graph&, ValueId)>& which);
-
-// Whether a node of `op` reads the parameter as its operand `index`.
-bool ReadAs(const Graph& g, ValueId param, const OpDef& op, size_t index);
-
-// Whether the parameter is a bias: of a dense layer or a convolution, or of a layer norm.
-bool IsBias(const Graph& g, ValueId param);
 
 }  // namespace graft

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "ops/ops.h"
+#include "peft/sites.h"
 #include "runtime/io/files_read.h"
 #include "runtime/io/foreign_file.h"
 

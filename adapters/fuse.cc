@@ -69,6 +69,17 @@ void RoundWeights(const Graph& plain, FileDType type, ParamStore* params) {
   }
 }
 
+[[noreturn]] void CannotFold(const Method& method, const std::vector<std::string>& left) {
+  std::string why;
+  for (const MethodTerm& term : method)
+    if (const MethodRecord& record = FindMethod(term.name); record.folds != Folds::kYes)
+      why += fmt::format("; {}: {}", record.name, record.why);
+  const std::string more = left.size() > 1 ? fmt::format(" and {} more", left.size() - 1) : "";
+  throw Error(fmt::format("method '{}' cannot be folded: '{}'{} would stay{}", ToString(method),
+                          left[0], more, why),
+              ErrorKind::kNotFoldable);
+}
+
 class Fusing {
  public:
   Fusing(const ModelConfig& config, const Method& method, ParamStore& params,
@@ -83,9 +94,7 @@ class Fusing {
         fused_{params, {}} {
     const MergeResult merged = Merge(graph_, fused_.params, plain_.ParamNames());
     if (!merged.left.empty())
-      throw Error(fmt::format("method '{}' cannot be folded: '{}' and {} others stay",
-                              ToString(method), merged.left[0], merged.left.size() - 1),
-                  ErrorKind::kNotFoldable);
+      CannotFold(method, merged.left);
     nodes_before_ = merged.nodes_before, nodes_after_ = merged.nodes_after;
   }
 

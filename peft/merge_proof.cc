@@ -150,9 +150,16 @@ class Prover {
         NotProved(fmt::format("at {} {:g} became {:g}", Place(is), then.value[i], now.value[i]));
     for (const auto& [v, computed] : known) {
       const Value& value = after_.value(v);
-      if (constant_[v.i] && value.producer.valid() && merged_.Has(value.name))
+      if (constant_[v.i] && value.producer.valid() && ReadByData(v) && merged_.Has(value.name))
         CheckWeight(value.name, computed);
     }
+  }
+
+  // Whether data are computed with the constant as it is: what other constants are made from is
+  // no weight.
+  bool ReadByData(ValueId v) const {
+    return std::ranges::any_of(
+        after_.users(v), [&](NodeId user) { return !constant_[after_.node(user).out[0].i]; });
   }
 
   std::string Place(ValueId v) const {
@@ -208,10 +215,8 @@ class Prover {
 
   // A parameter that data are multiplied by as it is.
   void CheckUnchanged(ValueId v) const {
+    if (!ReadByData(v)) return;
     const std::string& name = after_.value(v).name;
-    if (std::ranges::all_of(after_.users(v),
-                            [&](NodeId user) { return constant_[after_.node(user).out[0].i]; }))
-      return;
     const std::span<const float> was = params_.values(name), is = merged_.values(name);
     if (was.size() != is.size() ||
         (was.data() != is.data() && std::memcmp(was.data(), is.data(), was.size_bytes()) != 0))

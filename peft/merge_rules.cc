@@ -8,11 +8,15 @@ namespace {
 ValueId LinearOf(Graph& g, ValueId x, ValueId w) { return Matmul(g, x, w, false, true); }
 ValueId Affine(Graph& g, ValueId x, ValueId w, ValueId b) { return Add(g, LinearOf(g, x, w), b); }
 
-// What replaces weights is named like the first of them that has a name: the base's, which is how
-// it is called once it is a parameter.
+// What replaces weights is named like the base's among them, which is how it is called once it is a
+// parameter. Those of models end in .weight or .bias, those of methods in the method's own words.
 ValueId Named(Graph& g, ValueId now, std::initializer_list<ValueId> before) {
+  const auto of_model = [](const std::string& name) {
+    return name.ends_with(".weight") || name.ends_with(".bias");
+  };
   for (ValueId v : before)
-    if (g.value(now).name.empty()) g.SetName(now, g.value(v).name);
+    if (of_model(g.value(v).name) && !of_model(g.value(now).name))
+      g.SetName(now, g.value(v).name);
   return now;
 }
 ValueId SumOf(Graph& g, ValueId a, ValueId b) { return Named(g, Add(g, a, b), {a, b}); }
@@ -85,7 +89,9 @@ void AddChains(const Patterns& p, std::vector<Rule>& rules) {
                      g.scope = m.node(g, "z").scope;
                      const ValueId w = SumOf(g, m["w"], Matmul(g, m["p"], m["w"]));
                      const ValueId c = Add(g, Apply(g, m["p"], m["b"]), m["c"]);
-                     return Named(g, Affine(g, m["x"], w, SumOf(g, m["b"], c)), {m["z"]});
+                     const ValueId z = Affine(g, m["x"], w, SumOf(g, m["b"], c));
+                     g.SetName(z, g.value(m["z"]).name);  // the edge is where it was
+                     return z;
                    }});
 }
 

@@ -44,9 +44,10 @@ struct MethodArgs {
 // it had; kNo).
 enum class Folds { kYes, kPart, kNo };
 
-// The order in which terms are applied, whatever the order in which they are written: what reads a
-// weight comes before what adds tokens or keys, which copies the layers that lie on their way.
-enum class MethodPhase { kLayers, kTokens };
+// The order in which terms are applied, whatever the order in which they are written: what changes
+// layers and norms comes before what hangs on their results, and that before what adds tokens or
+// keys, which copies the layers that lie on their way.
+enum class MethodPhase { kLayers, kBranches, kTokens };
 
 struct MethodRecord {
   std::string_view name, summary, equation, formula, source;  // for `graft inspect --methods`

@@ -49,6 +49,7 @@ const MethodRecord kAdaptFormerMethod{
         },
     .folds = Folds::kNo,
     .why = "it goes around the MLP's norm (and the activation stands between the two maps)",
-    .learning_rate = 1e-3};
+    .learning_rate = 1e-3,
+    .phase = MethodPhase::kBranches};
 
 }  // namespace graft

@@ -8,41 +8,32 @@
 #include "ops/ops.h"
 #include "peft/bottleneck.h"
 #include "peft/methods/methods.h"
+#include "peft/surgery.h"
 
 namespace graft {
 namespace {
 
-// What the adapter reads: the sum behind the MLP, and where a norm follows it at once, the norm.
-ValueId InputOf(Graph& g, const Join& join) {
-  const ValueId sum = g.node(join.sum).out[0];
-  if (!g.value(sum).name.ends_with(".sum2")) return sum;
-  for (NodeId user : g.users(sum)) {
-    const Node n = g.node(user);
-    if (n.op == &kLayerNorm) return g.Add(kLayerNorm, n.in, n.attrs, n.built_at)[0];
-  }
-  FailUsage("no layer norm follows the MLP");
-}
-
 PassReport ApplyPfeiffer(const MethodArgs& a) {
   PassReport report = StartReport(a, "pfeiffer");
-  for (const BlockSite& block : FindBlocks(a.g)) {
-    const Join join = FindJoin(a.g, block, Branch::kMlp);
-    const ValueId sum = a.g.node(join.sum).out[0];
-    const std::vector<NodeId> users = a.g.users(sum);
-    const std::string before = a.g.scope;
-    a.g.scope = join.scope;
-    const ValueId input = InputOf(a.g, join);
+  Graph& g = a.g;
+  for (const BlockSite& block : FindBlocks(g)) {
+    const Join join = FindJoin(g, block, Branch::kMlp);
+    const ValueId sum = g.node(join.sum).out[0], out = block.output;
+    const std::vector<NodeId> users = g.users(out);
     BottleneckShape shape = BottleneckOf(a, join.scope + ".pfeiffer");
-    shape.out = a.g.shape(sum)[1].constant;
+    shape.out = g.shape(sum)[1].constant;
     shape.down = shape.up = Normals(0, 0.02);
-    const ValueId f = Scaled(a, Bottleneck(a, input, shape), shape.name, "scale");
-    const ValueId adapted = Add(a.g, sum, f);
-    a.g.ReplaceUsesIn(sum, adapted, users);
-    a.g.ReplaceResult(sum, adapted);
-    a.g.scope = before;
+    const ValueId f = Scaled(a, Bottleneck(a, out, shape), shape.name, "scale");
+    const std::string before = g.scope;
+    g.scope = join.scope;
+    const ValueId adapted = CloneWith(g, out, {{sum, Add(g, sum, f)}}, CloneAs::kRows);
+    if (out != sum) g.SetName(out, "");  // the norm's name is the second's
+    g.ReplaceUsesIn(out, adapted, users);
+    g.ReplaceResult(out, adapted);
+    g.scope = before;
     ++report.rewrites;
   }
-  if (a.Flag("ln")) TrainNorms(a.g);
+  if (a.Flag("ln")) TrainNorms(g);
   return FinishReport(a, report);
 }
 
@@ -72,6 +63,7 @@ const MethodRecord kPfeifferMethod{
         },
     .folds = Folds::kNo,
     .why = "the activation stands between the two maps",
-    .learning_rate = 1e-3};
+    .learning_rate = 1e-3,
+    .phase = MethodPhase::kBranches};
 
 }  // namespace graft

@@ -95,6 +95,8 @@ std::map<std::string, std::string> CompleteOptions(const MethodTerm& term) {
   return options;
 }
 
+const MethodContext MethodArgs::kNoContext;
+
 const std::string& MethodArgs::Text(std::string_view option) const {
   const auto it = options.find(std::string(option));
   GRAFT_CHECK(it != options.end(), "option '{}' is not in the record", option);
@@ -171,13 +173,13 @@ Method InOrder(const Method& method) {
 }
 
 std::vector<PassReport> ApplyTerms(Graph& g, ParamStore& params, const Method& method,
-                                   uint64_t seed) {
+                                   uint64_t seed, const MethodContext& context) {
   for (ValueId v : g.Leaves(Role::kParam)) g.SetTrainable(v, false);
   std::vector<PassReport> reports;
   bool head = true;
   for (const MethodTerm& term : InOrder(method)) {
     const std::map<std::string, std::string> options = CompleteOptions(term);
-    const MethodArgs args{g, params, options, seed};
+    const MethodArgs args{g, params, options, seed, context};
     head = head && args.Choice("head", {"trained", "frozen"}) != "frozen";
     reports.push_back(FindMethod(term.name).apply(args));
   }
@@ -190,13 +192,45 @@ std::vector<PassReport> ApplyTerms(Graph& g, ParamStore& params, const Method& m
 }  // namespace
 
 std::vector<PassReport> ApplyMethod(Graph& g, ParamStore& params, const Method& method,
-                                    uint64_t seed) {
+                                    uint64_t seed, const MethodContext& context) {
   try {
-    return ApplyTerms(g, params, method, seed);
+    return ApplyTerms(g, params, method, seed, context);
   } catch (const Error& e) {  // of an option or a target, whose method may be one of several
     if (e.kind != ErrorKind::kUsage) throw;
     FailUsage("method '{}': {}", ToString(method), e.what());
   }
+}
+
+GradientTransform GradientTransformOf(const Method& method, uint64_t seed) {
+  Method transforming;
+  for (const MethodTerm& term : method)
+    if (FindMethod(term.name).gradient) transforming.push_back(term);
+  if (transforming.empty()) return {};
+  return [transforming, seed](Graph& g, ParamStore& params, const std::string& name,
+                              ValueId gradient, ValueId rng) {
+    for (const MethodTerm& term : transforming) {
+      const std::map<std::string, std::string> options = CompleteOptions(term);
+      gradient = FindMethod(term.name).gradient({g, params, options, seed}, {name, gradient, rng});
+    }
+    return gradient;
+  };
+}
+
+std::vector<std::string> OwnedNames(const Graph& g, const Method& method) {
+  std::vector<std::string> names;
+  for (ValueId v : g.Leaves(Role::kParam))
+    for (const MethodTerm& term : method)
+      if (const std::string_view owns = FindMethod(term.name).owns;
+          !owns.empty() && !g.value(v).trainable && g.value(v).name.starts_with(owns))
+        names.push_back(g.value(v).name);
+  return names;
+}
+
+bool EditOnce(ParamStore& params, const std::string& name) {
+  const std::string marker = "edited." + name;
+  if (params.Has(marker)) return false;
+  params.Allocate(marker, {1});
+  return true;
 }
 
 int64_t TrainableCount(const Graph& g) {

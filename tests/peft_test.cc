@@ -109,6 +109,20 @@ const Case kCases[] = {
     {"fact(r=2,targets=attn.*)+ln", 2 * 12 * 2 + 3 * 4 * 4 + 3 * 4 * 12 + 24, true},
     {"vpt-deep(tokens=2)+lora(r=2)", 3 * 2 * 12 + 3 * 2 * 2 * 24, true, false, false},
     {"lora(r=2,dropout=0.3)+vpt-deep(tokens=2)", 3 * 2 * 12 + 3 * 2 * 2 * 24, true, false, false},
+    {"unified(form=prefix,site=heads,composition=gated,r=2)", Keys(2), false, false, false},
+    {"unified(form=lora,site=heads,composition=scaled,r=2,scale=0.5)", 3 * 2 * 2 * 24, true},
+    {"unified(form=lora,site=ffn,r=2)", 3 * 2 * 24, true, true, false},
+    {"unified(form=adapter,site=attn,r=2)", 3 * Bottle(2), true, true, false},
+    {"unified(form=adapter,site=ffn,composition=gated,act=tanh,r=2)", 3 * (Bottle(2) + 1), true,
+     true, false},
+    {"unified(form=parallel,site=heads,r=2,act=gelu)", 3 * Bottle(2), true, true, false},
+    {"unified(r=2,composition=scaled,scale=learned)", 3 * (Bottle(2) + 1), true, true, false},
+    {"childtuning", 48 * 12 + 12 + 12 + 5 * 12 + 3 * (4 * (144 + 12) + 4 * 12 + 2 * 240 + 32) + 24,
+     false},
+    {"noisytune", 0, false},
+    {"noisytune(lambda=0.5)+lora(r=2)", 3 * 2 * 2 * 24, true},
+    {"calibration", 0, true},
+    {"lora(r=2)+calibration", 3 * 2 * 2 * 24, true},
     {"fact(r=2)", kTexts, true},
     {"fact(r=3,form=tk,scale=10,dropout=0.3)", kTexts, true},
     {"ptuning2(tokens=3,shift=true)", kTexts, true, false, false},
@@ -356,6 +370,7 @@ INSTANTIATE_TEST_SUITE_P(Methods, PeftMethod, testing::ValuesIn(Cases()), [](con
 
 TEST(Methods, EveryRecordHasACase) {
   for (const MethodRecord* record : AllMethods()) {
+    if (record->name == "forget") continue;  // forget_test.cc: it needs a run
     const bool found = std::any_of(std::begin(kCases), std::end(kCases), [&](const Case& c) {
       const Method method = ParseMethod(c.method);
       return std::any_of(method.begin(), method.end(),

@@ -51,6 +51,7 @@ OptimizerConfig OptimizerOf(const RunConfig& c) {
   o.momentum = c.momentum;
   o.weight_decay = c.weight_decay;
   o.clip = c.clip;
+  o.on_gradient = GradientTransformOf(ParseMethod(c.method), static_cast<uint64_t>(c.seed));
   return o;
 }
 

@@ -5,6 +5,7 @@
 
 #include "runtime/io/json.h"
 #include "runtime/rng.h"
+#include "train/calibrate.h"
 #include "train/trainer_impl.h"
 
 namespace graft {
@@ -130,7 +131,7 @@ void Trainer::EndEpoch(int64_t epoch) {
   checkpoints_.CheckBase();
   if (evaluator_ && report.validation.accuracy > progress_.best_metric) {
     progress_.best_metric = report.validation.accuracy;
-    checkpoints_.SaveBest(model_.params);
+    SaveBest();
   }
   dir_.AppendMetrics(DumpJson(line));
   if (hooks_.on_epoch) hooks_.on_epoch(report);
@@ -138,7 +139,8 @@ void Trainer::EndEpoch(int64_t epoch) {
 
 void Trainer::Finish() {
   checkpoints_.CheckBase();
-  if (!evaluator_) checkpoints_.SaveBest(model_.params);  // without validation, best is last
+  if (!evaluator_) SaveBest();  // without validation, best is last
+  if (WantsCalibration(method_)) Calibrate(model_, method_, c_);
   if (trace_) trace_->Finish(model_.params, checkpoints_.trainable());
   progress_.finished = true;
   SaveState();

@@ -1,0 +1,15 @@
+// The values of the method `calibration`, from inputs that say nothing.
+#pragma once
+#include "models/files/checkpoint.h"
+#include "peft/method.h"
+#include "train/run_config.h"
+
+namespace graft {
+
+bool WantsCalibration(const Method& method);
+
+// Computes calibration.shift [K] = -log p_cf anew: p_cf is the mean of softmax(logits) over the
+// blank inputs, at least 1e-8. Texts: "", "[MASK]", "N/A"; images: mid-grey.
+void Calibrate(LoadedModel& model, const Method& method, const RunConfig& config);
+
+}  // namespace graft

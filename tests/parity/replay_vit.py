@@ -5,6 +5,7 @@ import pathlib
 
 import torch
 
+import methods
 import torch_vit
 import trace
 
@@ -22,7 +23,7 @@ class Vit:
         sources = config, torch_vit.metadata_config(metadata), facts(config.get("model"))
         self.config = torch_vit.infer_config(init, *sources)
         self.depth = self.config.depth
-        self.scale = trace.lora_scale(config["method"])
+        self.method = methods.compose(config["method"], init, self.config)
         self.dtype = getattr(torch, args.dtype)
         self.params = {
             k: v.to(self.dtype).clone().requires_grad_(k in trained) for k, v in init.items()
@@ -40,4 +41,4 @@ class Vit:
             )
         pixels = torch.stack([self.decoded[row] for row in rows])
         x = trace.normalise(pixels, self.transform, self.dtype)
-        return torch_vit.forward(self.params, x, self.config, self.scale, masks)
+        return torch_vit.forward(self.params, x, self.config, self.method, masks)

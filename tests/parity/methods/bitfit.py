@@ -1,0 +1,9 @@
+"""All biases train, those of layer norms too (BitFit, Ben Zaken et al. 2022; methods.md
+section 4)."""
+
+from methods.term import Term
+
+
+class Method(Term):
+    def trains(self, name):
+        return name.endswith(".bias")

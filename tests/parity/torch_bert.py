@@ -1,6 +1,6 @@
-"""The reference BERT in PyTorch: a function of a dictionary of tensors under Graft's canonical names,
-on padded batches with their mask. Any dtype; no state. transformers agrees to 1e-14 in float64
-(selftest_methods.py)."""
+"""The reference BERT in PyTorch: a function of a dictionary of tensors under Graft's canonical
+names, on padded batches with their mask. Any dtype; no state. transformers agrees to 1e-14 in
+float64 (selftest_methods.py)."""
 
 import json
 import os
@@ -45,6 +45,13 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "relu": F.relu,
 }
+
+
+def names(depth):
+    """The canonical names of the parameters."""
+    tables = {f"embed.{table}.weight" for table in ("word", "position", "type")}
+    return torch_vit.expand([ours for ours, _ in TRANSFORMERS if f"{ours}.weight" not in tables],
+                            depth) | tables
 
 
 def facts(told, pool="pooler"):

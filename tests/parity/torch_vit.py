@@ -85,6 +85,18 @@ HUGGING_FACE = (
 )
 
 
+def expand(sites, depth):
+    """Names of weights and biases, from sites with N for a block's number."""
+    every = {site.replace(".N.", f".{n}.") for site in sites for n in range(depth)}
+    return {f"{site}.{kind}" for site in every for kind in ("weight", "bias")}
+
+
+def names(depth):
+    """The canonical names of the parameters."""
+    tables = {"cls_token", "pos_embed"}
+    return expand([ours for ours, _ in HUGGING_FACE if ours not in tables], depth) | tables
+
+
 def rename(tensors, pairs):
     table, out = dict(pairs), {}
     for name, value in tensors.items():
@@ -151,9 +163,10 @@ def metadata_config(metadata):
 
 
 def forward(params, images, config, method=None, masks=None, record=None):
-    """Logits [batch, classes]. `method` (methods.compose) changes the pass; `masks[site]` multiplies
-    what a method drops from, or a residual branch (drop path); `record(name, value)` receives the
-    edges of blocks (methods/term.py), "x0" and "pooled" as [batch * tokens, features]."""
+    """Logits [batch, classes]. `method` (methods.compose) changes the pass; `masks[site]`
+    multiplies what a method drops from, or a residual branch (drop path); `record(name, value)`
+    receives the edges of blocks (methods/term.py), "x0" and "pooled" as [batch * tokens, features].
+    """
     run, width = Pass(params, config, method, masks, record), config.width
     patch = params["patch_embed.weight"].reshape(width, 3, config.patch_size, config.patch_size)
     x = (
@@ -204,9 +217,3 @@ def learning_rate(step, steps, base, schedule="cosine", warmup=0.1):
     if schedule == "linear":
         return base * max(0.0, (steps - step) / rest)
     return base * 0.5 * (1 + math.cos(math.pi * (step - warm) / rest))
-
-
-def is_inert(name):
-    """A key bias adds one constant to all scores of a query: its true gradient is 0, so Adam
-    amplifies rounding."""
-    return name.endswith("attn.k.bias")

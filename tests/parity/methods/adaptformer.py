@@ -1,4 +1,4 @@
-"""AdaptFormer (Chen et al. 2022; methods.md section 7): a bottleneck beside the MLP. ViT: y = x1 +
+"""AdaptFormer (Chen et al. 2022): a bottleneck beside the MLP. ViT: y = x1 +
 drop_path(u) + s f(x1). BERT: h2 = LN(h1 + u + s f(h1))."""
 
 from methods.term import Term, bottleneck, bottleneck_shapes, kaiming

@@ -1,5 +1,4 @@
-"""All biases train, those of layer norms too (BitFit, Ben Zaken et al. 2022; methods.md
-section 4)."""
+"""All biases train, those of layer norms too (BitFit, Ben Zaken et al. 2022)."""
 
 from methods.term import Term
 

@@ -1,10 +1,10 @@
-"""FacT (Jie and Deng 2023; methods.md section 20): low-rank updates of all dense layers of the blocks
-through factors U [r,D] and V [D,r] that the whole model shares.
+"""FacT (Jie and Deng 2023): low-rank updates of all dense layers of the blocks through factors
+U [r,D] and V [D,r] that the whole model shares.
 
 TT: s V drop(K U x), with K [r,r]; fc1: K [cr,r], V on each of the c = M/D parts of K U x; fc2:
-K [r,cr], U on each part of x. TK: K is made of C [r,r,r] and P [r, (4 + 2c) L]: F = C x P, and of the
-slices F_j = F[:,:,j] of a block 0..3 are those of q, k, v, o. Those of fc1 and fc2, [r,r,c], are read
-as [r, r c], so that column e is slice e mod c at its column e / c."""
+K [r,cr], U on each part of x. TK: K is made of C [r,r,r] and P [r, (4 + 2c) L]: F = C x P, of whose
+slices F_j = F[:,:,j] a block's 0..3 are those of q, k, v, o, K = F_j'. Those of fc1 and of fc2,
+[r,r,c], are read as [r, r c], so that column e is slice e mod c at its column e / c."""
 
 import torch
 import torch.nn.functional as F

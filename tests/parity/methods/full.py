@@ -1,4 +1,4 @@
-"""All parameters train (methods.md section 1)."""
+"""All parameters train."""
 
 from methods.term import Term
 

@@ -1,4 +1,4 @@
-"""GLoRA (Chavan et al. 2023; methods.md section 22, the released code's form), of a dense layer:
+"""GLoRA (Chavan et al. 2023; the form of the released code), of a dense layer:
 
     W = W0 + W0 * A + B,   b = b0 + b0 * D + E + W0 C,   `*` by elements.
 

@@ -1,4 +1,4 @@
-"""Houlsby's adapter (Houlsby et al. 2019; methods.md section 5): z + s f(z) on both branches of a
+"""Houlsby's adapter (Houlsby et al. 2019): z + s f(z) on both branches of a
 block, in front of their residual sums."""
 
 from methods.ln import is_norm

@@ -1,4 +1,4 @@
-"""The head alone trains (methods.md section 2)."""
+"""The head alone trains."""
 
 from methods.term import Term
 

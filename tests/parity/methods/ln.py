@@ -1,4 +1,4 @@
-"""All layer norms train (methods.md section 3)."""
+"""All layer norms train."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""LoRA (Hu et al. 2021; methods.md section 6): y + s B A drop(x), s = alpha / r or alpha / sqrt r."""
+"""LoRA (Hu et al. 2021): y + s B A drop(x), s = alpha / r or alpha / sqrt r."""
 
 import math
 

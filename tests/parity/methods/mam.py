@@ -1,4 +1,4 @@
-"""The MAM adapter (He et al. 2022; methods.md section 8): a prefix in every attention and a scaled
+"""The MAM adapter (He et al. 2022): a prefix in every attention and a scaled
 parallel adapter beside every MLP."""
 
 from methods import parallel, prefix

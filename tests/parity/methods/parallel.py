@@ -1,4 +1,4 @@
-"""The parallel adapter (He et al. 2022; methods.md section 8): a bottleneck beside the MLP, or beside
+"""The parallel adapter (He et al. 2022): a bottleneck beside the MLP, or beside
 the attention, where it is added to the context in front of Wo."""
 
 from methods import adaptformer

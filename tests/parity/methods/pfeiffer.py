@@ -1,6 +1,6 @@
-"""Pfeiffer's placement (Pfeiffer et al. 2021; methods.md section 5): one bottleneck a block, behind
-the MLP. ViT: y + s f(y) with the block's y. BERT: t = LN(h1 + u), h2 = LN(h1 + u + s f(t)), twice by
-the same norm."""
+"""Pfeiffer's placement (Pfeiffer et al. 2021): one bottleneck a block, behind the MLP. ViT:
+y + s f(y) with the block's y. BERT: t = LN(h1 + u), h2 = LN(h1 + u + s f(t)), twice by the same
+norm."""
 
 from methods import houlsby
 from methods.term import bottleneck, normal

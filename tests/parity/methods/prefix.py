@@ -1,4 +1,4 @@
-"""Prefix-Tuning (Li and Liang 2021; methods.md section 10): P keys and P values in front of those of
+"""Prefix-Tuning (Li and Liang 2021): P keys and P values in front of those of
 every attention. With mlp > 0 they are up(tanh(down E)) [P, 2LD], block by block K then V; with
 mlp = 0 they are parameters themselves."""
 

@@ -1,4 +1,4 @@
-"""Prompt tuning (Lester et al. 2021; methods.md section 11). BERT: rows in front of the word
+"""Prompt tuning (Lester et al. 2021). BERT: rows in front of the word
 embeddings, so that positions, type 0 and the embeddings' norm are theirs, too; the head reads the
 class token (pool=token) or the first row of all (pool=first), as peft does. ViT: as vpt."""
 

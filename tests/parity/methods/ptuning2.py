@@ -1,4 +1,4 @@
-"""P-Tuning v2 (Liu et al. 2022; methods.md section 13): keys and values as in Prefix-Tuning, as
+"""P-Tuning v2 (Liu et al. 2022): keys and values as in Prefix-Tuning, as
 parameters themselves. With `shift` the positions of a text's tokens start at P."""
 
 from methods import prefix

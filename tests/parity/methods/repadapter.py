@@ -1,4 +1,4 @@
-"""RepAdapter (Luo et al. 2023; methods.md section 21): f(x) = x + s (G(drop(A x + a)) + b) in front of
+"""RepAdapter (Luo et al. 2023): f(x) = x + s (G(drop(A x + a)) + b) in front of
 q, k, v and of fc1, with G dense within each of `groups` groups."""
 
 import torch
@@ -41,7 +41,7 @@ class Method(Term):
         return x + self.o.scale * (up + p[f"{prefix}_b_bias"])
 
     def fold(self, p):
-        """W' = W T, b' = b + W c with T = I + s G A, c = s (G a + b): section 21 (e)."""
+        """W' = W T, b' = b + W c with T = I + s G A, c = s (G a + b)."""
         out, size, s = dict(p), self.m.width, self.o.scale
         for n in range(self.m.depth):
             for role, adapter in self.roles.items():

@@ -1,4 +1,4 @@
-"""SSF (Lian et al. 2022; methods.md section 19): scale * z + shift behind every dense layer of the
+"""SSF (Lian et al. 2022): scale * z + shift behind every dense layer of the
 blocks, every layer norm and the patch embedding."""
 
 import torch
@@ -30,7 +30,7 @@ class Method(Term):
         return y * run.p[f"{site}.ssf_scale"] + run.p[f"{site}.ssf_shift"]
 
     def fold(self, p):
-        """The model without the method: the equal weights of section 19 (e)."""
+        """W' = scale W, b' = scale b + shift, of norms too: the same model without the method."""
         out = dict(p)
         for site in self.widths:
             scale, shift = out.pop(f"{site}.ssf_scale"), out.pop(f"{site}.ssf_shift")

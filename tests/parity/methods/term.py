@@ -1,8 +1,8 @@
 """What a method may define, and what several of them are made of.
 
-A file methods/NAME.py has a class Method(Term). All of Term is optional but `options`; what a method
-leaves out changes nothing. Hooks get `run`, the forward pass (encoder.py): run.p are the parameters
-by name, run.edges the edges of the present block that are known by now.
+A file methods/NAME.py has a class Method(Term). All of Term is optional but `options`; what a
+method leaves out changes nothing. Hooks get `run`, the forward pass (encoder.py): run.p are the
+parameters by name, run.edges the edges of the present block that are known by now.
 
 A dense layer is, whatever the order of the terms:
 
@@ -159,6 +159,6 @@ def activate(x, name):
 
 def bottleneck(run, prefix, x, act):
     """up(drop(act(down x + down_bias))) + up_bias"""
-    p = run.p
-    hidden = activate(F.linear(x, p[f"{prefix}_down"], p[f"{prefix}_down_bias"]), act)
-    return F.linear(run.drop(f"{prefix}.dropout", hidden), p[f"{prefix}_up"], p[f"{prefix}_up_bias"])
+    down, down_bias, up, up_bias = (run.p[name] for name in bottleneck_shapes(prefix, 0, 0))
+    hidden = run.drop(f"{prefix}.dropout", activate(F.linear(x, down, down_bias), act))
+    return F.linear(hidden, up, up_bias)

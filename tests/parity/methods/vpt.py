@@ -1,4 +1,4 @@
-"""VPT-shallow (Jia et al. 2022; methods.md section 18): rows behind the class token, put in behind
+"""VPT-shallow (Jia et al. 2022): rows behind the class token, put in behind
 the position embeddings (BERT: behind the embeddings' norm)."""
 
 from methods.term import Term, uniform

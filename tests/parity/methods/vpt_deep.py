@@ -1,4 +1,4 @@
-"""VPT-deep (Jia et al. 2022; methods.md section 18): as vpt, and in front of each further block the
+"""VPT-deep (Jia et al. 2022): as vpt, and in front of each further block the
 rows are replaced by that block's own."""
 
 import torch

@@ -69,24 +69,33 @@ class Pass:
         self.inserted += count
         return torch.cat([x[:, :at], rows.expand(len(x), -1, -1), x[:, at:]], 1)
 
+    def apart(self, t):
+        """[batch, heads, tokens, width / heads]"""
+        return t.unflatten(-1, (self.config.heads, -1)).transpose(1, 2)
+
+    def scores(self, q, k, front):
+        """[batch, heads, queries, keys]; the first `front` keys are not of the sequence's rows, and
+        there for all of them."""
+        q, k = self.apart(q), self.apart(k)
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+        if self.present is None or k.shape[2] == front:
+            return scores
+        seen = torch.cat([self.present.new_ones(len(q), front), self.present], 1)
+        return scores.masked_fill(~seen[:, None, None], -math.inf)
+
+    def join(self, shares, v):
+        return (shares @ self.apart(v)).transpose(1, 2).flatten(2)
+
     def attention(self, block, x):
         """The context [batch, tokens, width] of the heads, from what they read."""
-        site, heads = f"blocks.{block}.attn", self.config.heads
+        site = f"blocks.{block}.attn"
         q, k, v = (
             self.edge(block, part, self.dense(f"{site}.{part}", x)) for part in ("q", "k", "v")
         )
         if self.method:
             k, v = self.method.keys_values(self, block, k, v)
-
-        def apart(t):
-            return t.reshape(len(t), -1, heads, t.shape[-1] // heads).transpose(1, 2)
-
-        scores = apart(q) @ apart(k).transpose(-1, -2) / math.sqrt(q.shape[-1] // heads)
-        if self.present is not None:  # keys that a method put in front are there for all
-            front = self.present.new_ones(len(x), k.shape[1] - x.shape[1])
-            seen = torch.cat([front, self.present], 1)
-            scores = scores.masked_fill(~seen[:, None, None], -math.inf)
-        return (torch.softmax(scores, -1) @ apart(v)).transpose(1, 2).flatten(2)
+        scores = self.scores(q, k, k.shape[1] - q.shape[1])
+        return self.join(torch.softmax(scores, -1), v)
 
     def mlp(self, block, x, act):
         h = self.edge(block, "h", self.dense(f"blocks.{block}.mlp.fc1", x))

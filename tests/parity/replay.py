@@ -92,6 +92,8 @@ class Replay:
                 self.late = {k for k, p in leaves.items() if not p.grad.any()}
             if clip > 0:
                 torch.nn.utils.clip_grad_norm_(leaves.values(), clip)
+            for name, p in leaves.items():
+                p.grad = self.model.method.gradient(name, p.grad, here)
             optimizer.step()
             self.losses.append(loss.item())
             if here.keys() - here.used:
@@ -151,7 +153,7 @@ def check_tensors(model, init, final):
             f"trained tensors: missing {missing[:6]}, unexpected {extra[:6]} "
             f"({len(missing)}, {len(extra)} in all)"
         )
-    return ""
+    return model.method.wrong_start(model.files, init)
 
 
 def check_schedule(steps, config):

@@ -21,7 +21,8 @@ class Bert:
         told = json.loads((folder / "config.json").read_text())
         self.config = torch_bert.facts(told, config.get("pool"))
         self.method = methods.compose(config["method"], init, self.config)
-        self.names = torch_bert.names(self.config.depth)
+        self.names = torch_bert.names(self.config)
+        self.files = lambda: torch_bert.load_model(folder)[0]
         self.longest = int(config["max_length"])
         self.tokenizer = AutoTokenizer.from_pretrained(config.get("tokenizer") or folder)
         data = args.data or pathlib.Path(config["data"])

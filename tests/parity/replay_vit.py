@@ -23,7 +23,8 @@ class Vit:
         sources = config, torch_vit.metadata_config(metadata), facts(config.get("model"))
         self.config = torch_vit.infer_config(init, *sources)
         self.method = methods.compose(config["method"], init, self.config)
-        self.names = torch_vit.names(self.config.depth)
+        self.names = torch_vit.names(self.config)
+        self.files = lambda: torch_vit.load_model(config["model"])[0]
         data = args.data or pathlib.Path(config["data"])
         split = args.split or config.get("split", "train800val200")
         entries = trace.training_list(data, split)

@@ -47,11 +47,12 @@ ACTIVATIONS = {
 }
 
 
-def names(depth):
+def names(config):
     """The canonical names of the parameters."""
     tables = {f"embed.{table}.weight" for table in ("word", "position", "type")}
-    return torch_vit.expand([ours for ours, _ in TRANSFORMERS if f"{ours}.weight" not in tables],
-                            depth) | tables
+    unused = {"pooler.weight"} if config.pool != "pooler" else set()
+    sites = [ours for ours, _ in TRANSFORMERS if f"{ours}.weight" not in tables | unused]
+    return torch_vit.expand(sites, config.depth) | tables
 
 
 def facts(told, pool="pooler"):
@@ -69,6 +70,8 @@ def load_model(folder):
     """(parameters without those of a masked-LM head, BertConfig) of a Hugging Face directory."""
     raw, _ = torch_vit.load(os.path.join(folder, "model.safetensors"))
     raw = {k: v for k, v in raw.items() if not k.startswith("cls.") and "position_ids" not in k}
+    if not any(k.startswith("bert.") for k in raw):  # an encoder alone
+        raw = {f"bert.{k}": v for k, v in raw.items()}
     with open(os.path.join(folder, "config.json")) as f:
         told = json.load(f)
     return torch_vit.rename(raw, [(b, a) for a, b in TRANSFORMERS]), facts(told)

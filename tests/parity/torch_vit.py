@@ -91,10 +91,11 @@ def expand(sites, depth):
     return {f"{site}.{kind}" for site in every for kind in ("weight", "bias")}
 
 
-def names(depth):
+def names(config):
     """The canonical names of the parameters."""
     tables = {"cls_token", "pos_embed"}
-    return expand([ours for ours, _ in HUGGING_FACE if ours not in tables], depth) | tables
+    sites = [ours for ours, _ in HUGGING_FACE if ours not in tables]
+    return expand(sites, config.depth) | tables
 
 
 def rename(tensors, pairs):

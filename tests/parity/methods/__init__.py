@@ -8,6 +8,8 @@ import torch
 
 from methods.term import Facts, Term
 
+HOOKS = ("weight", "reads", "output", "edge", "words", "embedded", "keys_values")
+
 
 def terms(text):
     """[(name, options)] from `lora(r=8,alpha=16)+bitfit`, or from a list of
@@ -65,12 +67,20 @@ class Composed:
             for name, shape in term.added().items()
         }
 
+    def gradient(self, name, grad, masks):
+        for term in self.terms:
+            grad = term.gradient(name, grad, masks)
+        return grad
+
+    def wrong_start(self, files, init):
+        return next(filter(None, (t.wrong_start(files, init) for t in self.terms)), "")
+
     def branches(self, run, site, x):
         return [b for t in self.terms for b in [t.branch(run, site, x)] if b is not None]
 
     def __getattr__(self, hook):
         """A hook that passes its last arguments through all terms."""
-        if hook not in ("weight", "reads", "output", "edge", "words", "embedded", "keys_values"):
+        if hook not in HOOKS:
             raise AttributeError(hook)
         count = 2 if hook in ("weight", "keys_values") else 1
 

@@ -121,6 +121,15 @@ class Term:
         """The first block's input: behind the position embeddings (ViT), behind embed.norm."""
         return x
 
+    def gradient(self, name, grad, masks):
+        """What the optimizer gets for a parameter's gradient, behind clipping."""
+        return grad
+
+    def wrong_start(self, files, init):
+        """What is wrong with the initial tensors of a trace, or ""; files() are those of the
+        model's files."""
+        return ""
+
     def keys_values(self, run, block, k, v):
         """Of an attention, before they are split into heads."""
         return k, v

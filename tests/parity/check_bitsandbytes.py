@@ -37,7 +37,7 @@ def compare(weight, double):
         ours.scales = state.state2.absmax.numpy()
     elif not np.array_equal(maxima, ours.maxima):
         wrong.append("maxima")
-    values = functional.dequantize_4bit(theirs, state).numpy()
+    values = functional.dequantize_4bit(theirs, state).flatten().numpy()
     if not np.array_equal(values, nf4.dequantise(ours)):
         wrong.append("values of the same codes")
     return ", ".join(wrong)

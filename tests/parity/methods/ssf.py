@@ -1,0 +1,40 @@
+"""SSF (Lian et al. 2022): scale * z + shift behind every dense layer of the
+blocks, every layer norm and the patch embedding."""
+
+import torch
+
+from methods.term import DENSE, Term, matches, normal
+
+
+class Method(Term):
+    options = {"targets": "*"}
+
+    def prepare(self):
+        m, vit = self.m, self.m.family == "vit"
+        self.widths = dict.fromkeys(("patch_embed", "norm") if vit else ("embed.norm",), m.width)
+        for n in range(m.depth):
+            for role in (*DENSE, "norm1", "norm2"):
+                self.widths[f"blocks.{n}.{role}"] = m.features(role)[0]
+        self.widths = {s: w for s, w in self.widths.items() if matches(s, self.o.targets)}
+
+    def added(self):
+        kinds = ("ssf_scale", "ssf_shift")
+        return {f"{site}.{k}": (width,) for site, width in self.widths.items() for k in kinds}
+
+    def initial(self, name, shape, g):
+        return normal(shape, 0.02, g, 1.0 if name.endswith("scale") else 0.0)
+
+    def output(self, run, site, y):
+        if site not in self.widths:
+            return y
+        return y * run.p[f"{site}.ssf_scale"] + run.p[f"{site}.ssf_shift"]
+
+    def fold(self, p):
+        """W' = scale W, b' = scale b + shift, of norms too: the same model without the method."""
+        out = dict(p)
+        for site in self.widths:
+            scale, shift = out.pop(f"{site}.ssf_scale"), out.pop(f"{site}.ssf_shift")
+            w, b = out[f"{site}.weight"], out[f"{site}.bias"]
+            out[f"{site}.weight"] = w * scale.reshape(-1, *[1] * (w.dim() - 1))
+            out[f"{site}.bias"] = torch.addcmul(shift, scale, b)
+        return out

@@ -1,17 +1,17 @@
-// The unified view (He et al. 2022, arXiv 2110.04366): a change dh of some h, by four choices.
+// The unified view (He et al. 2022, arXiv 2110.04366, table 1): a change dh of some h, by choices.
 //
-//   form      prefix    softmax(q P_k') P_v, queries of the attention        site heads
-//             lora      x Wd' Wu'                                            sites heads, attn, ffn
-//             adapter   act(h Wd' + bd) Wu' + bu                             sites attn, ffn
-//             parallel  act(x Wd' + bd) Wu' + bu                             sites heads, attn, ffn
-//   site      heads     the context in front of Wo (lora: of q and v), x what attention reads
-//             attn      the attention's branch, behind its dropout; x the stream in front of it
-//             ffn       the MLP's branch, likewise
-//   composition  add h + dh;  scaled h + s dh;  gated (1 - l) h + l dh, l from 0 (prefix: its own
-//             share of the softmax, by query and head)
+//   form         prefix    softmax(q P_k') P_v, q the queries of the attention: site heads
+//                lora      x Wd' Wu'
+//                adapter   act(h Wd' + bd) Wu' + bu: site attn or ffn
+//                parallel  act(x Wd' + bd) Wu' + bu
+//   site         heads     h the context in front of Wo, x what attention reads
+//                attn      h the attention's branch behind its dropout (lora: of q and v), x likewise
+//                ffn       h the MLP's branch, x the stream in front of it
+//   composition  add h + dh;  scaled h + s dh;  gated (1 - l) h + l dh, of a prefix, whose share l
+//                of the softmax is each query's and head's own
 //
-//   prefix tuning: prefix, heads, gated;   LoRA: lora, heads, scaled;  adapters: adapter, add;
-//   parallel adapter: parallel, ffn, add;  multi-head: parallel, heads, add;  scaled: .., scaled
+//   prefix tuning: prefix, heads, gated;   LoRA: lora, attn, scaled;   adapters: adapter, add;
+//   parallel adapter: parallel, ffn, add (scaled: scaled);   multi-head: parallel, heads, add
 #include "ops/ops.h"
 #include "peft/bottleneck.h"
 #include "peft/methods/methods.h"
@@ -40,6 +40,7 @@ class Unified {
     };
     if (form_ == "prefix" && (site_ != "heads" || composition_ != "gated"))
       refuse("site=heads and composition=gated, which the softmax brings");
+    if (form_ != "prefix" && composition_ == "gated") refuse("add or scaled");
     if (form_ == "adapter" && site_ == "heads") refuse("site=attn or ffn");
   }
 
@@ -60,7 +61,7 @@ class Unified {
     for (const UnifiedSite& site : Sites()) {
       const int64_t in = Columns(Input(site)), out = Columns(site.h);
       count += form_ == "lora" ? r_ * (in + out) : BottleneckCount(in, out, r_);
-      count += composition_ == "gated" || (composition_ == "scaled" && a_.Text("scale") == "learned");
+      count += composition_ == "scaled" && a_.Text("scale") == "learned";
     }
     return count;
   }
@@ -72,7 +73,7 @@ class Unified {
   std::vector<UnifiedSite> Sites() const {
     const Graph& g = a_.g;
     std::vector<UnifiedSite> sites;
-    if (site_ == "heads" && form_ == "lora") {
+    if (site_ == "attn" && form_ == "lora") {
       for (ValueId v : BlockLayers(g, {"attn.q", "attn.v"})) {
         const Node& n = g.node(g.value(v).producer);
         sites.push_back({n.scope + ".unified", v, n.in[0], g.users(v)});
@@ -86,7 +87,8 @@ class Unified {
                          AttentionInput(g, block), g.users(c)});
       } else {
         const Join join = FindJoin(g, block, site_ == "ffn" ? Branch::kMlp : Branch::kAttention);
-        sites.push_back({join.scope + ".unified", join.branch, join.stream, {join.sum}});
+        const ValueId x = site_ == "ffn" ? join.stream : AttentionInput(g, block);
+        sites.push_back({join.scope + ".unified", join.branch, x, {join.sum}});
       }
     }
     return sites;
@@ -110,14 +112,10 @@ class Unified {
     Graph& g = a_.g;
     const std::string before = g.scope, name = g.value(site.h).name;
     g.scope = site.name.substr(0, site.name.rfind('.'));
-    ValueId dh = Change(site), y;
-    if (composition_ == "gated") {  // h + l (dh - h)
-      const ValueId gate = NewParam(a_, site.name + "_gate", {1}, Zeros());
-      y = Add(g, site.h, Mul(g, Sub(g, dh, site.h), gate));
-    } else {
-      y = Add(g, site.h, composition_ == "scaled" ? Scaled(a_, dh, site.name, "scale") : dh);
-    }
-    if (!name.empty() && site.users.size() == g.users(site.h).size()) g.SetName(y, "");
+    const ValueId dh = Change(site);
+    const ValueId y =
+        Add(g, site.h, composition_ == "scaled" ? Scaled(a_, dh, site.name, "scale") : dh);
+    if (site_ == "heads") g.SetName(site.h, ""), g.SetName(y, name);  // the edge c
     g.ReplaceUsesIn(site.h, y, site.users);
     g.scope = before;
   }
@@ -154,7 +152,7 @@ const MethodRecord kUnifiedMethod{
     .apply = ApplyUnified,
     .count = +[](const MethodArgs& a) { return Unified(a).Count(); },
     .folds = Folds::kPart,
-    .why = "form=lora at heads is part of the weights of q and v; the others stay",
+    .why = "form=lora at attn is part of the weights of q and v; the others stay",
     .learning_rate = 1e-3,
     .phase = MethodPhase::kTokens};
 

@@ -18,6 +18,7 @@ constexpr size_t kLongestChain = 8;
 constexpr size_t kTrials = 64;  // candidates of one step, best first
 // An arena is laid out each time that so much less is alive: layouts cost more than steps.
 constexpr double kLayoutShare = 0.005;
+constexpr size_t kMostKept = size_t{1} << 22;  // intervals to lay out later: 64 MiB
 
 // Nodes to clone together, first to last, for the readers of `values` after the peak.
 struct Candidate {
@@ -35,6 +36,25 @@ struct Timeline {
   int peak = 0;
   size_t peak_bytes = 0;
 };
+
+// What is alive when after some steps, and what its layout takes at least; or what it does take.
+struct Layout {
+  RecomputeResult result;
+  std::vector<Interval> arena;  // empty: it is known
+};
+
+// The smallest of these, the first of equal ones. Plans come close to their bounds, so that of
+// layouts in falling order of the bounds only the last ones are made.
+RecomputeResult Smallest(const std::vector<Layout>& layouts) {
+  RecomputeResult best{0, SIZE_MAX, 0};
+  for (auto at = layouts.rbegin(); at != layouts.rend(); ++at) {
+    RecomputeResult result = at->result;
+    if (result.arena_bytes > best.arena_bytes) continue;
+    if (!at->arena.empty()) result.arena_bytes = PlanMemory(at->arena).bytes;
+    if (result.arena_bytes <= best.arena_bytes) best = result;
+  }
+  return best;
+}
 
 class Recomputer {
  public:
@@ -56,19 +76,7 @@ class Recomputer {
     Refresh();
   }
 
-  RecomputeResult Run() {
-    RecomputeResult best{0, PlanMemory(now_.life.arena).bytes, 0};
-    double next = 0;
-    for (bool more = true; more && best.arena_bytes > limit_.arena_bytes;) {
-      next = static_cast<double>(now_.peak_bytes) * (1 - kLayoutShare);
-      do more = order_.main_end < most_nodes_ && Relieve();
-      while (more && static_cast<double>(now_.peak_bytes) > next);
-      const size_t bytes = PlanMemory(now_.life.arena).bytes;
-      if (bytes < best.arena_bytes) best = {clones_, bytes, seconds_};
-    }
-    return best;
-  }
-
+  RecomputeResult Run();
   Graph Result() const { return Renumbered(g_, order_.nodes); }
 
  private:
@@ -116,6 +124,35 @@ class Recomputer {
   Timeline now_, before_;  // of the present order, and before the last Apply
   std::vector<std::pair<ValueId, ValueId>> clone_before_;  // what the last Apply changed
 };
+
+// An arena is laid out where it may be within the limit. The others only tell what would be the
+// smallest possible, and are looked at if nothing is within the limit.
+RecomputeResult Recomputer::Run() {
+  RecomputeResult best{0, SIZE_MAX, 0};
+  std::vector<Layout> tried;
+  size_t kept = 0;  // intervals in `tried`
+  for (bool more = true;;) {
+    Layout now{{clones_, now_.peak_bytes, seconds_}, {}};
+    if (now_.peak_bytes <= limit_.arena_bytes) {
+      now.result.arena_bytes = PlanMemory(now_.life.arena).bytes;
+      if (now.result.arena_bytes <= limit_.arena_bytes) return now.result;
+    } else {
+      now.arena = now_.life.arena;
+      kept += now.arena.size();
+    }
+    tried.push_back(std::move(now));
+    if (!more || kept > kMostKept) {
+      const RecomputeResult smallest = Smallest(tried);
+      if (smallest.arena_bytes < best.arena_bytes) best = smallest;
+      tried.clear();
+      kept = 0;
+    }
+    if (!more) return best;
+    const double next = static_cast<double>(now_.peak_bytes) * (1 - kLayoutShare);
+    do more = order_.main_end < most_nodes_ && Relieve();
+    while (more && static_cast<double>(now_.peak_bytes) > next);
+  }
+}
 
 void Recomputer::Refresh() {
   now_.position.assign(g_.num_nodes(), -1);

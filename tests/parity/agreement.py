@@ -40,8 +40,7 @@ class Updates:
             if not live.any():
                 continue
             start, mine, theirs = (
-                t.detach().double().flatten()[live]
-                for t in (init[name], ours.params[name], theirs)
+                t.detach().double().flatten()[live] for t in (init[name], ours.params[name], theirs)
             )
             apart, moved = (mine - theirs).norm().item(), (mine - start).norm().item()
             rounded = 2.0**-24 * math.sqrt(steps) * mine.norm().item()

@@ -1,6 +1,6 @@
-"""Compares methods/nf4.py with bitsandbytes on the CPU: levels, tables and values are equal bit for
-bit; eight-bit codes of maxima are equal or, as its kernel for the CPU looks them up coarsely, beside
-each other.
+"""Compares methods/nf4.py with bitsandbytes on the CPU: levels, tables and values are equal bit
+for bit; eight-bit codes of maxima are equal or, as its kernel for the CPU looks them up coarsely,
+beside each other.
 
 usage: python check_bitsandbytes.py        (an environment with torch and bitsandbytes)
 """

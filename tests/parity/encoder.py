@@ -44,9 +44,7 @@ class Pass:
 
     def norm(self, site, x):
         p = self.p
-        y = F.layer_norm(
-            x, x.shape[-1:], p[f"{site}.weight"], p[f"{site}.bias"], self.config.eps
-        )
+        y = F.layer_norm(x, x.shape[-1:], p[f"{site}.weight"], p[f"{site}.bias"], self.config.eps)
         return self.call("output", site, y)
 
     def drop(self, site, x):

@@ -68,9 +68,7 @@ class Replay:
 
     def __init__(self, args, config, model, init, trained):
         dtype = getattr(torch, args.dtype)
-        self.params = {
-            k: v.to(dtype).clone().requires_grad_(k in trained) for k, v in init.items()
-        }
+        self.params = {k: v.to(dtype).clone().requires_grad_(k in trained) for k, v in init.items()}
         self.model, self.config, self.dtype = model, config, dtype
         self.trained, self.losses, self.late = trained, [], set()
 
@@ -189,8 +187,11 @@ def report(args, config, steps, losses, updates, schedule):
         ("losses", apart[worst], agreement.LOSS),
         ("each update over what is allowed", updates.rows[0][0], 1),
         ("all updates", updates.together, updates.allowed),
-        ("weight decay", abs(updates.decay(sum(rate for _, rate in steps))),
-         max(agreement.DECAY * decay, agreement.LEAST_DECAY)),
+        (
+            "weight decay",
+            abs(updates.decay(sum(rate for _, rate in steps))),
+            max(agreement.DECAY * decay, agreement.LEAST_DECAY),
+        ),
         ("learning rate", schedule, agreement.RATE),
     ]
     good = True

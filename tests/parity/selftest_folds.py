@@ -143,19 +143,28 @@ def check(checks, subject):
     for text, fold, options in WRONG:
         p = subject.moved(text)
         fold(subject, folded := dict(p), **options)
-        checks.apart(subject.logits(folded), subject.logits(p, text),
-                     f"{subject.name}, {text}: folded with {options}")
+        checks.apart(
+            subject.logits(folded),
+            subject.logits(p, text),
+            f"{subject.name}, {text}: folded with {options}",
+        )
     # A scale behind a layer also scales the branch, in whichever order the terms stand.
     for text in ("ssf+lora(r=4,alpha=8)", "lora(r=4,alpha=8)+ssf"):
         p = subject.moved(text)
         lora(subject, folded := dict(p), 2.0)
         ssf(subject, folded)
-        checks.close(subject.logits(folded), subject.logits(p, text),
-                     f"{subject.name}, {text}: folded, the branch first")
+        checks.close(
+            subject.logits(folded),
+            subject.logits(p, text),
+            f"{subject.name}, {text}: folded, the branch first",
+        )
     # A branch reads what the layer reads: the adapter's result.
     for text in ("repadapter(r=4)+lora(r=4)", "lora(r=4)+repadapter(r=4)"):
         p = subject.moved(text)
         lora(subject, folded := dict(p))
         repadapter(subject, folded)
-        checks.close(subject.logits(folded), subject.logits(p, text),
-                     f"{subject.name}, {text}: folded, the branch first")
+        checks.close(
+            subject.logits(folded),
+            subject.logits(p, text),
+            f"{subject.name}, {text}: folded, the branch first",
+        )

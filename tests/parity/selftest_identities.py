@@ -103,8 +103,8 @@ def glora_as_bias(subject):
 
 
 def ssf_as_glora(subject, with_d):
-    """Of dense layers: A = scale - 1, and either D = scale - 1 with E = shift, or E = (scale - 1) b0
-    + shift alone."""
+    """Of dense layers: A = scale - 1, and either D = scale - 1 with E = shift, or without D
+    E = (scale - 1) b0 + shift."""
 
     def make(added, p):
         out = {}
@@ -122,8 +122,8 @@ def ssf_as_glora(subject, with_d):
 
 
 def fact_as_lora(subject, rank):
-    """TT: every layer has LoRA's branch with factors made of the shared ones; of fc2 the first factor
-    is K U, part by part."""
+    """TT: every layer has LoRA's branch with factors made of the shared ones; of fc2 the first
+    factor is K U, part by part."""
 
     def make(added, p):
         u, v, out = added["fact.u"], added["fact.v"], {}
@@ -166,21 +166,37 @@ def moved_positions(subject, count):
 
 def unified(checks, subject):
     """The rows of the table (He et al. 2022) are methods that have their own names."""
+
     def case(text, other, *pairs):
         Case(subject, text).equals(checks, other, renamed(*pairs))
 
-    case("prefix(tokens=3,mlp=0)", "unified(form=prefix,site=heads,composition=gated,r=3)",
-         ("prefix", "unified"))
+    case(
+        "prefix(tokens=3,mlp=0)",
+        "unified(form=prefix,site=heads,composition=gated,r=3)",
+        ("prefix", "unified"),
+    )
     for site, place in (("ffn", "ffn"), ("attn", "heads")):
-        case(f"parallel(r=4,site={site})", f"unified(form=parallel,site={place},r=4)",
-             ("parallel", "unified"))
-        case(f"parallel(r=4,site={site},scale=4)",
-             f"unified(form=parallel,site={place},composition=scaled,r=4)", ("parallel", "unified"))
-    case("lora(r=4)", "unified(form=lora,site=attn,r=4)",
-         ("lora_a", "unified_down"), ("lora_b", "unified_up"))
-    case("houlsby(r=4,act=relu)",
-         "unified(form=adapter,site=attn,r=4)+unified(form=adapter,site=ffn,r=4)",
-         ("houlsby", "unified"))
+        case(
+            f"parallel(r=4,site={site})",
+            f"unified(form=parallel,site={place},r=4)",
+            ("parallel", "unified"),
+        )
+        case(
+            f"parallel(r=4,site={site},scale=4)",
+            f"unified(form=parallel,site={place},composition=scaled,r=4)",
+            ("parallel", "unified"),
+        )
+    case(
+        "lora(r=4)",
+        "unified(form=lora,site=attn,r=4)",
+        ("lora_a", "unified_down"),
+        ("lora_b", "unified_up"),
+    )
+    case(
+        "houlsby(r=4,act=relu)",
+        "unified(form=adapter,site=attn,r=4)+unified(form=adapter,site=ffn,r=4)",
+        ("houlsby", "unified"),
+    )
 
 
 def check(checks, subject):
@@ -196,8 +212,11 @@ def check(checks, subject):
         case("prompt(tokens=3)", "vpt(tokens=3)", renamed(("prompt.tokens", "blocks.0.prompt")))
     case("mam(tokens=3,r=4)", "prefix(tokens=3,mlp=0)+parallel(r=4,scale=2)", renamed())
     case("adaptformer(r=4)", "parallel(r=4,scale=0.1)", renamed(("adaptformer", "parallel")))
-    case("glora(r=4,a=none,c=none,d=none,e=none)", "lora(r=4,targets=attn.*|mlp.*)",
-         glora_as_lora(subject))
+    case(
+        "glora(r=4,a=none,c=none,d=none,e=none)",
+        "lora(r=4,targets=attn.*|mlp.*)",
+        glora_as_lora(subject),
+    )
     case("glora(a=none,b=none,c=none,d=none)", "linear", glora_as_bias(subject))
     dense = "ssf(targets=attn.*|mlp.*)"
     case(dense, "glora(a=vector,b=none,c=none)", ssf_as_glora(subject, True))

@@ -128,8 +128,11 @@ def check_starts(checks, subject):
         same = torch.equal(subject.logits(subject.started(text), text), plain)
         checks.expect(same, f"{subject.name}, {text}: starts as the model, bit for bit")
         if subject.method(text).added():
-            checks.apart(subject.logits(subject.moved(text), text), plain,
-                         f"{subject.name}, {text}: what has moved")
+            checks.apart(
+                subject.logits(subject.moved(text), text),
+                plain,
+                f"{subject.name}, {text}: what has moved",
+            )
     for text, most in NEAR:
         started = subject.logits(subject.started(text), text)
         checks.close(started, plain, f"{subject.name}, {text}: starts near the model", most)

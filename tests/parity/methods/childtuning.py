@@ -3,7 +3,8 @@ and the optimizer, whose momentum and weight decay know nothing of it.
 
 mode=f: every step and tensor has a mask of its own, Bernoulli(p) / p. mode=d: one mask of zeros and
 ones for the whole training, of the numbers whose Fisher score is in the top fraction p; parameters
-outside the blocks are not masked. A trace has masks as NAME.gradient, for mode=d at step 0 alone."""
+outside the blocks are not masked. A trace has masks as NAME.gradient, those of mode=d at its first
+step alone."""
 
 import numpy as np
 import torch
@@ -35,8 +36,8 @@ class Method(Term):
 
 
 def fisher(batches, most=1.0):
-    """{name: score}: the mean over batches of the squared gradients of the batches' mean losses, each
-    tensor clipped to a norm of `most` first."""
+    """{name: score}: the mean over batches of the squared gradients of the batches' mean losses,
+    each tensor clipped to a norm of `most` first."""
     out = {}
     for gradients in batches:
         for name, g in gradients.items():

@@ -59,15 +59,3 @@ class Method(Term):
         down = torch.cat([F.linear(part, u) for part in x.split(self.m.width, -1)], -1)
         middle = run.drop(f"{site}.fact.dropout", F.linear(down, self.core(run.p, site)))
         return self.o.scale * torch.cat([F.linear(part, v) for part in middle.split(r, -1)], -1)
-
-    def fold(self, p):
-        """W + s V K U, for fc1 by blocks of rows, for fc2 by blocks of columns."""
-        out = {k: v for k, v in p.items() if "fact" not in k}
-        u, v, r = p["fact.u"], p["fact.v"], self.o.r
-        for n in range(self.m.depth):
-            for role in DENSE:
-                site = f"blocks.{n}.{role}"
-                rows = [torch.cat([v @ k @ u for k in row.split(r, 1)], 1)
-                        for row in self.core(p, site).split(r, 0)]
-                out[f"{site}.weight"] = p[f"{site}.weight"] + self.o.scale * torch.cat(rows, 0)
-        return out

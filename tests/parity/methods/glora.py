@@ -15,7 +15,13 @@ SITES = {role: role for role in DENSE} | {f"attn.{x}": "attn.qkv" for x in "qkv"
 
 class Method(Term):
     options = {
-        "r": 4, "a": "lora", "b": "lora", "c": "lora", "d": "vector", "e": "vector", "targets": "*",
+        "r": 4,
+        "a": "lora",
+        "b": "lora",
+        "c": "lora",
+        "d": "vector",
+        "e": "vector",
+        "targets": "*",
     }
 
     def site_of(self, site):
@@ -32,8 +38,11 @@ class Method(Term):
                 if not matches(site, self.o.targets):
                     continue
                 rows, columns = (3 * m.width, m.width) if "qkv" in role else m.features(role)
-                for part, size, other in (("a", rows, columns), ("b", rows, columns),
-                                          ("c", columns, 1)):
+                for part, size, other in (
+                    ("a", rows, columns),
+                    ("b", rows, columns),
+                    ("c", columns, 1),
+                ):
                     kind, name = getattr(self.o, part), f"{site}.glora_{part}"
                     if kind == "lora":
                         out[f"{name}_down"], out[f"{name}_up"] = (size, r), (r, other)
@@ -69,11 +78,3 @@ class Method(Term):
         c = value("c").expand(w.shape[1], 1)
         bias = b + b * value("d", rows) + value("e", rows) + (w @ c)[:, 0]
         return w + w * value("a", rows) + value("b", rows), bias
-
-    def fold(self, p):
-        out, run = {k: v for k, v in p.items() if ".glora_" not in k}, type("Run", (), {"p": p})
-        for n in range(self.m.depth):
-            for role in DENSE:
-                w, b = f"blocks.{n}.{role}.weight", f"blocks.{n}.{role}.bias"
-                out[w], out[b] = self.weight(run, f"blocks.{n}.{role}", p[w], p[b])
-        return out

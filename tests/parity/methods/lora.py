@@ -9,7 +9,11 @@ from methods.term import DENSE, Term, kaiming, matches
 
 class Method(Term):
     options = {
-        "r": 8, "alpha": "r", "dropout": 0.0, "targets": "attn.q|attn.v", "rslora": False,
+        "r": 8,
+        "alpha": "r",
+        "dropout": 0.0,
+        "targets": "attn.q|attn.v",
+        "rslora": False,
         "bias": "none",
     }
 
@@ -17,8 +21,11 @@ class Method(Term):
         r = self.o.r
         alpha = float(r if self.o.alpha == "r" else self.o.alpha)
         self.scale = alpha / (math.sqrt(r) if self.o.rslora else r)
-        self.shapes = {f"blocks.{n}.{role}": self.m.features(role)
-                       for n in range(self.m.depth) for role in DENSE}
+        self.shapes = {
+            f"blocks.{n}.{role}": self.m.features(role)
+            for n in range(self.m.depth)
+            for role in DENSE
+        }
         if self.m.family == "bert":
             self.shapes["pooler"] = (self.m.width, self.m.width)
         self.sites = [site for site in self.shapes if matches(site, self.o.targets)]

@@ -1,7 +1,7 @@
-"""NF4 with double quantisation (Dettmers et al. 2023): the frozen weights of the blocks' dense layers
-in four bits. Row by row in blocks of 64, a weight is the nearest of 16 levels times the block's
-absolute maximum; the maxima, less their mean, are eight-bit numbers in blocks of 256 with a scale in
-float32 each. Where init.safetensors has the weights as they were, this is what the layers use."""
+"""NF4 with double quantisation (Dettmers et al. 2023): the frozen weights of the blocks' dense
+layers in four bits. Row by row in blocks of 64, a weight is the nearest of 16 levels times the
+block's absolute maximum; the maxima, less their mean, are eight-bit numbers in blocks of 256 with a
+scale in float32 each. A trace's init.safetensors has the weights as they were before."""
 
 from types import SimpleNamespace
 
@@ -20,8 +20,8 @@ MIDDLES = ((LEVELS[1:].astype(np.float64) + LEVELS[:-1]) / 2).astype(np.float32)
 
 
 def dynamic_table():
-    """256 numbers in [-1, 1]: for i = 0..6 the middles of 2^i equal parts of [0.1, 1], times 10^(i-6),
-    with both signs; 0 and 1. In float32 throughout, as bitsandbytes does."""
+    """256 numbers in [-1, 1]: for i = 0..6 the middles of 2^i equal parts of [0.1, 1], times
+    10^(i-6), with both signs; 0 and 1. In float32 throughout, as bitsandbytes does."""
     out = [torch.tensor([0.0, 1.0])]
     for i in range(7):
         ends = torch.linspace(0.1, 1, 2**i + 1)

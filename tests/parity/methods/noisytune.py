@@ -1,5 +1,5 @@
-"""NoisyTune (Wu et al. 2022): before training, w + U(-1/2, 1/2) lambda std(w) for every parameter of
-the model. It trains nothing by itself; the initial tensors of a trace have the noise."""
+"""NoisyTune (Wu et al. 2022): before training, w + U(-1/2, 1/2) lambda std(w) for every parameter
+of the model. It trains nothing by itself; the initial tensors of a trace have the noise."""
 
 import math
 

@@ -39,18 +39,3 @@ class Method(Term):
         parts = zip(groups, p[f"{prefix}_b"].chunk(self.o.groups, 0))
         up = torch.cat([F.linear(h, b) for h, b in parts], -1)
         return x + self.o.scale * (up + p[f"{prefix}_b_bias"])
-
-    def fold(self, p):
-        """W' = W T, b' = b + W c with T = I + s G A, c = s (G a + b)."""
-        out, size, s = dict(p), self.m.width, self.o.scale
-        for n in range(self.m.depth):
-            for role, adapter in self.roles.items():
-                a, a_bias, b, b_bias = (
-                    p[f"blocks.{n}.{adapter}_{k}"] for k in ("a", "a_bias", "b", "b_bias")
-                )
-                dense = torch.block_diag(*b.chunk(self.o.groups, 0))
-                t = torch.eye(size, dtype=a.dtype) + s * dense @ a
-                w, bias = f"blocks.{n}.{role}.weight", f"blocks.{n}.{role}.bias"
-                out[w] = p[w] @ t
-                out[bias] = p[bias] + p[w] @ (s * (dense @ a_bias + b_bias))
-        return {k: v for k, v in out.items() if ".rep_" not in k}

@@ -1,8 +1,6 @@
 """SSF (Lian et al. 2022): scale * z + shift behind every dense layer of the
 blocks, every layer norm and the patch embedding."""
 
-import torch
-
 from methods.term import DENSE, Term, matches, normal
 
 
@@ -28,13 +26,3 @@ class Method(Term):
         if site not in self.widths:
             return y
         return y * run.p[f"{site}.ssf_scale"] + run.p[f"{site}.ssf_shift"]
-
-    def fold(self, p):
-        """W' = scale W, b' = scale b + shift, of norms too: the same model without the method."""
-        out = dict(p)
-        for site in self.widths:
-            scale, shift = out.pop(f"{site}.ssf_scale"), out.pop(f"{site}.ssf_shift")
-            w, b = out[f"{site}.weight"], out[f"{site}.bias"]
-            out[f"{site}.weight"] = w * scale.reshape(-1, *[1] * (w.dim() - 1))
-            out[f"{site}.bias"] = torch.addcmul(shift, scale, b)
-        return out

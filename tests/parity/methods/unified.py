@@ -16,7 +16,11 @@ from methods.term import Term, bottleneck, bottleneck_shapes, kaiming, normal, s
 
 class Method(Term):
     options = {
-        "form": "parallel", "site": "ffn", "composition": "add", "act": "relu", "r": 8,
+        "form": "parallel",
+        "site": "ffn",
+        "composition": "add",
+        "act": "relu",
+        "r": 8,
         "scale": 4.0,
     }
 

@@ -7,6 +7,7 @@ from methods.term import bottleneck, normal
 
 
 class Method(houlsby.Method):
+    options = houlsby.Method.options | {"act": "relu"}
     places = {"y": "mlp.pfeiffer"}
 
     def initial(self, name, shape, g):

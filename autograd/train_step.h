@@ -23,8 +23,8 @@ struct OptimizerConfig {
   double momentum = 0.9;                          // SGD
   double weight_decay = 0;
   double clip = 0;  // the global norm; 0 clips nothing
-  // Whether a parameter decays. By default all do, as in torch.optim.
-  std::function<bool(const std::string&)> decays = {};
+  // Whether a parameter of that name and rank decays. By default all do, as in torch.optim.
+  std::function<bool(const std::string& name, int rank)> decays = {};
   // What the optimizer gets of a parameter's gradient, behind clipping; `rng` i32 [2] = {step, 0}.
   std::function<ValueId(Graph&, ParamStore&, const std::string& name, ValueId gradient,
                         ValueId rng)>

@@ -216,6 +216,18 @@ GradientTransform GradientTransformOf(const Method& method, uint64_t seed) {
   };
 }
 
+int64_t PositionsTaken(const Method& method) {
+  int64_t taken = 0;
+  Graph g;
+  ParamStore params;
+  for (const MethodTerm& term : method) {
+    const std::map<std::string, std::string> options = CompleteOptions(term);
+    if (const auto positions = FindMethod(term.name).positions)
+      taken += positions({g, params, options, 0});
+  }
+  return taken;
+}
+
 std::vector<std::string> OwnedNames(const Graph& g, const Method& method) {
   std::vector<std::string> names;
   for (ValueId v : g.Leaves(Role::kParam))

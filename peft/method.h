@@ -86,6 +86,8 @@ struct MethodRecord {
   // Names of its parameters that do not train and yet belong to the run and the adapter begin so;
   // "" if there are none.
   std::string_view owns = "";
+  // How many of a text model's positions it takes from the texts; null: none.
+  int64_t (*positions)(const MethodArgs&) = nullptr;
 };
 std::span<const MethodRecord* const> AllMethods();
 const MethodRecord& FindMethod(std::string_view name);
@@ -99,6 +101,9 @@ std::vector<PassReport> ApplyMethod(Graph& g, ParamStore& params, const Method& 
 using GradientTransform = std::function<ValueId(Graph&, ParamStore&, const std::string& name,
                                                 ValueId gradient, ValueId rng)>;
 GradientTransform GradientTransformOf(const Method& method, uint64_t seed);
+
+// How many positions a text model's tokens cannot have with this method.
+int64_t PositionsTaken(const Method& method);
 
 // Parameters of the graph that a term owns without training them.
 std::vector<std::string> OwnedNames(const Graph& g, const Method& method);

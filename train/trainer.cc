@@ -205,7 +205,8 @@ std::optional<TrainSummary> FinishedRun(const RunDir& dir) {
   if (!std::filesystem::exists(dir.file("last.safetensors"))) return {};  // made again
   int64_t trainable = 0;
   const ParamStore last = SafetensorsFile::Open(dir.file("last.safetensors")).LoadAll();
-  for (const auto& [name, entry] : last.entries()) trainable += entry.shape.size();
+  for (const auto& [name, entry] : last.entries())
+    if (name != kCalibrationShift) trainable += entry.shape.size();  // that does not train
   return TrainSummary{.config = dir.config(),
                       .steps = p.step,
                       .trainable_parameters = trainable,

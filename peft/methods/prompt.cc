@@ -162,6 +162,7 @@ const MethodRecord kPromptMethod{
     .folds = Folds::kNo,
     .why = "the rows are read by every block and change with the text",
     .learning_rate = 3e-2,
-    .phase = MethodPhase::kTokens};
+    .phase = MethodPhase::kTokens,
+    .positions = +[](const MethodArgs& a) { return a.Int("tokens", 1, 4096); }};
 
 }  // namespace graft

@@ -37,17 +37,17 @@ struct Timeline {
   size_t peak_bytes = 0;
 };
 
-// What is alive when after some steps, and what its layout takes at least; or what it does take.
-struct Layout {
+// What is alive when after some steps, and the bytes its plan takes at least; or what it does take.
+struct Attempt {
   RecomputeResult result;
   std::vector<Interval> arena;  // empty: it is known
 };
 
 // The smallest of these, the first of equal ones. Plans come close to their bounds, so that of
 // layouts in falling order of the bounds only the last ones are made.
-RecomputeResult Smallest(const std::vector<Layout>& layouts) {
+RecomputeResult Smallest(const std::vector<Attempt>& attempts) {
   RecomputeResult best{0, SIZE_MAX, 0};
-  for (auto at = layouts.rbegin(); at != layouts.rend(); ++at) {
+  for (auto at = attempts.rbegin(); at != attempts.rend(); ++at) {
     RecomputeResult result = at->result;
     if (result.arena_bytes > best.arena_bytes) continue;
     if (!at->arena.empty()) result.arena_bytes = PlanMemory(at->arena).bytes;
@@ -129,10 +129,10 @@ class Recomputer {
 // smallest possible, and are looked at if nothing is within the limit.
 RecomputeResult Recomputer::Run() {
   RecomputeResult best{0, SIZE_MAX, 0};
-  std::vector<Layout> tried;
+  std::vector<Attempt> tried;
   size_t kept = 0;  // intervals in `tried`
   for (bool more = true;;) {
-    Layout now{{clones_, now_.peak_bytes, seconds_}, {}};
+    Attempt now{{clones_, now_.peak_bytes, seconds_}, {}};
     if (now_.peak_bytes <= limit_.arena_bytes) {
       now.result.arena_bytes = PlanMemory(now_.life.arena).bytes;
       if (now.result.arena_bytes <= limit_.arena_bytes) return now.result;

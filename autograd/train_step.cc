@@ -23,7 +23,8 @@ ValueId OptimizerState(Graph& g, ParamStore& params, const std::string& name, Va
 void AddUpdate(Graph& g, ParamStore& params, ValueId p, ValueId gradient, ValueId hyper,
                const OptimizerConfig& o) {
   const std::string name = g.value(p).name;
-  const double decay = !o.decays || o.decays(name, static_cast<int>(g.shape(p).size())) ? o.weight_decay : 0;
+  const int rank = static_cast<int>(g.shape(p).size());
+  const double decay = !o.decays || o.decays(name, rank) ? o.weight_decay : 0;
   if (o.kind == OptimizerKind::kAdamW) {
     const ValueId m = OptimizerState(g, params, "opt.m." + name, p);
     const ValueId v = OptimizerState(g, params, "opt.v." + name, p);

@@ -168,7 +168,8 @@ Method InOrder(const Method& method) {
       if (method[i].name == method[k].name && !FindMethod(method[i].name).repeats)
         FailUsage("two terms '{}' would both be in the same places", method[i].name);
   Method ordered = method;
-  std::ranges::stable_sort(ordered, {}, [](const MethodTerm& t) { return FindMethod(t.name).phase; });
+  const auto phase = [](const MethodTerm& t) { return FindMethod(t.name).phase; };
+  std::ranges::stable_sort(ordered, {}, phase);
   return ordered;
 }
 

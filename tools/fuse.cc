@@ -86,7 +86,7 @@ void Run(const FuseFlags& o, const CommonOptions& common) {
     const ModelChoice& c = o.choice;
     if (o.keep_base || o.partial || o.weights != "f32" ||
         !(c.run + c.model + c.adapter + c.arch + o.data).empty())
-      FailUsage("--undo takes a fused file and --out, and no model, run, adapter, data, weights or part");
+      FailUsage("--undo takes a fused file and --out, and no model, run, adapter, data or weights");
     UndoFuse(o.undo, o.out);
     PrintJson(common, {{"undo", o.undo}, {"out", o.out}});
     return Say(common, fmt::format("wrote {}: the base of {}", o.out, o.undo));

@@ -47,14 +47,16 @@ bool WantsCalibration(const Method& method) {
   return std::ranges::any_of(method, [](const MethodTerm& t) { return t.name == "calibration"; });
 }
 
-void Calibrate(LoadedModel& model, const Method& method, const RunConfig& c) {
+ParamStore Calibrated(const LoadedModel& model, const Method& method, const RunConfig& c) {
+  ParamStore params = model.params;
+  if (!WantsCalibration(method)) return params;
   const size_t classes = static_cast<size_t>(Classes(model.config));
-  std::ranges::fill(std::span(model.params.Mutable(kCalibrationShift), classes), 0.0f);
-  model.params.Freeze();
-  Graph graph = InferenceGraph(model.config, method, model.params, static_cast<uint64_t>(c.seed));
+  // A buffer of its own: sessions may read the one that the model has.
+  params.Set(kCalibrationShift, {static_cast<int64_t>(classes)}, std::vector<float>(classes));
+  Graph graph = InferenceGraph(model.config, method, params, static_cast<uint64_t>(c.seed));
   InferencePasses(c.disabled_passes).Run(graph);
   const int64_t longest = model.is_bert() ? MaxLength(c, model) : 0;
-  Session session(graph, model.params, {.capacity = {1, longest}});
+  Session session(graph, params, {.capacity = {1, longest}});
   const std::vector<float> logits =
       model.is_bert() ? BlankTexts(session, model, c) : GreyImage(session, model, c);
   std::vector<double> mean(classes);
@@ -66,10 +68,11 @@ void Calibrate(LoadedModel& model, const Method& method, const RunConfig& c) {
     for (size_t k = 0; k < classes; ++k)
       mean[k] += std::exp(logits[row + k] - top) / sum / static_cast<double>(n);
   }
-  float* shift = model.params.Mutable(kCalibrationShift);
-  for (size_t k = 0; k < classes; ++k)
-    shift[k] = static_cast<float>(-std::log(std::max(mean[k], 1e-8)));
-  model.params.Freeze();
+  std::vector<float> shift;
+  for (const double p : mean) shift.push_back(static_cast<float>(-std::log(std::max(p, 1e-8))));
+  params.Set(kCalibrationShift, {static_cast<int64_t>(classes)}, shift);
+  params.Freeze();
+  return params;
 }
 
 }  // namespace graft

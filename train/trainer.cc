@@ -11,7 +11,6 @@
 #include "runtime/io/fresh_directory.h"
 #include "runtime/io/json.h"
 #include "runtime/io/safetensors.h"
-#include "train/calibrate.h"
 #include "train/capacity.h"
 #include "train/child_masks.h"
 #include "train/example_memory.h"
@@ -89,17 +88,6 @@ void Trainer::MakeMasks() {
   if (hooks_.note)
     hooks_.note(fmt::format("Fisher information of {} {}: masks of {} parameters", train_->size(),
                             train_->unit(), masks.size()));
-}
-
-// Best and last weights are saved calibrated; training goes on without.
-void Trainer::SaveBest() {
-  const bool calibrated = WantsCalibration(method_);
-  if (calibrated) Calibrate(model_, method_, c_);
-  checkpoints_.SaveBest(model_.params);
-  if (!calibrated) return;
-  float* shift = model_.params.Mutable(kCalibrationShift);
-  std::fill_n(shift, model_.params.values(kCalibrationShift).size(), 0.0f);
-  model_.params.Freeze();
 }
 
 void Trainer::Compile() {

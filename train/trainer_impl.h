@@ -38,7 +38,6 @@ class Trainer {
   void CheckLoadedState() const;
   void KeepFeatures(BudgetRequest& request);
   void MakeMasks();
-  void SaveBest();
   void BeginTrace(const Graph& whole);
   void OneEpoch();
   double OneStep(std::span<const size_t> rows);  // its loss

@@ -15,7 +15,8 @@ PassReport ApplyForget(const MethodArgs& a) {
   PassReport report = StartReport(a, "forget");
   const std::string& run = a.Text("run");
   const double lambda = a.Number("lambda", -100, 100);
-  if (run.empty()) FailUsage("option 'run' is missing: a run that was trained on the old knowledge");
+  if (run.empty())
+    FailUsage("option 'run' is missing: a run that was trained on the old knowledge");
   const bool once = EditOnce(a.params, "forget");
   report.rewrites = 1;
   if (!once) return FinishReport(a, report);

@@ -5,7 +5,7 @@
 //                adapter   act(h Wd' + bd) Wu' + bu: site attn or ffn
 //                parallel  act(x Wd' + bd) Wu' + bu
 //   site         heads     h the context in front of Wo, x what attention reads
-//                attn      h the attention's branch behind its dropout (lora: of q and v), x likewise
+//                attn      h the attention's branch (lora: what q and v give), x likewise
 //                ffn       h the MLP's branch, x the stream in front of it
 //   composition  add h + dh;  scaled h + s dh;  gated (1 - l) h + l dh, of a prefix, whose share l
 //                of the softmax is each query's and head's own

@@ -147,7 +147,8 @@ void AddScales(const Patterns& p, std::vector<Rule>& rules) {
                      return LinearOf(g, m["x"], Scale(g, m["p"], By(g, m.root)));
                    }});
   rules.push_back({"scaled affine",  // s (x P' + c) -> x (s P)' + s c
-                   Op(kScale, {Op(kAdd, {p.OwnLayer("x", "p"), p.Row("c")})}), [p](Graph& g, const Match& m) {
+                   Op(kScale, {Op(kAdd, {p.OwnLayer("x", "p"), p.Row("c")})}),
+                   [p](Graph& g, const Match& m) {
                      const double s = By(g, m.root);
                      return Affine(g, m["x"], Scale(g, m["p"], s), Scale(g, m["c"], s));
                    }});

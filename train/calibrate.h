@@ -8,8 +8,8 @@ namespace graft {
 
 bool WantsCalibration(const Method& method);
 
-// The model's parameters with calibration.shift [K] = -log p_cf: p_cf is the mean of softmax(logits)
-// over the blank inputs, at least 1e-8. Texts: "", "[MASK]", "N/A"; images: mid-grey. Without the
+// The model's parameters with calibration.shift [K] = -log p_cf: p_cf is the mean of
+// softmax(logits) over the blank inputs, at least 1e-8. Texts: "", "[MASK]", "N/A"; images: mid-grey. Without the
 // method, the parameters as they are.
 ParamStore Calibrated(const LoadedModel& model, const Method& method, const RunConfig& config);
 

@@ -9,8 +9,8 @@ namespace graft {
 bool WantsCalibration(const Method& method);
 
 // The model's parameters with calibration.shift [K] = -log p_cf: p_cf is the mean of
-// softmax(logits) over the blank inputs, at least 1e-8. Texts: "", "[MASK]", "N/A"; images: mid-grey. Without the
-// method, the parameters as they are.
+// softmax(logits) over the blank inputs, at least 1e-8. Blank texts are "", "[MASK]" and "N/A", the
+// blank image is mid-grey. Without the method, the parameters as they are.
 ParamStore Calibrated(const LoadedModel& model, const Method& method, const RunConfig& config);
 
 }  // namespace graft

@@ -153,7 +153,7 @@ std::vector<PassReport> ApplyTerms(Graph& g, ParamStore& params, const Method& m
     reports.push_back(FindMethod(term.name).apply({g, params, options, seed}));
   }
   for (ValueId v : g.Leaves(Role::kParam))
-    if (g.value(v).name.starts_with("head.")) g.SetTrainable(v, head);
+    if (OfHead(g.value(v).name)) g.SetTrainable(v, head);
   if (g.Trainable().empty()) FailUsage("trains nothing");
   return reports;
 }
@@ -169,6 +169,8 @@ std::vector<PassReport> ApplyMethod(Graph& g, ParamStore& params, const Method& 
     FailUsage("method '{}': {}", ToString(method), e.what());
   }
 }
+
+bool OfHead(std::string_view name) { return name.starts_with("head.") || name.starts_with("mlm."); }
 
 int64_t TrainableCount(const Graph& g) {
   int64_t count = 0;

@@ -53,6 +53,10 @@ const MethodRecord& FindMethod(std::string_view name);
 std::vector<PassReport> ApplyMethod(Graph& g, ParamStore& params, const Method& method,
                                     uint64_t seed);
 
+// Whether a parameter is the head's: of a classifier "head.*", of a masked-LM head its transform
+// and bias, "mlm.*". (Its decoder is the word embeddings, which are the encoder's.)
+bool OfHead(std::string_view parameter);
+
 // How many numbers train.
 int64_t TrainableCount(const Graph& g);
 

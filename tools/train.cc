@@ -68,6 +68,12 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
       ->check(CLI::Range(kLeastMaxLength, kMostMaxLength));
   command.add_option("--pool", c.pool,
                      "of a BERT: pooler, cls or mean, what the head reads (default: the model's)");
+  command.add_option("--head", c.head,
+                     "of a BERT: mlm, its masked-LM head and label words instead of a classifier");
+  command.add_option("--template", c.prompt,
+                     "of --head mlm: e.g. \"{text} It was [MASK].\", of pairs {text_a}, {text_b}");
+  command.add_option("--words", c.words,
+                     "of --head mlm: the words of each class, e.g. \"great,good|terrible,bad\"");
   command.add_flag("--new-head", c.new_head,
                    "a fresh head, though the model's own would serve these classes");
   command.add_option("--save-every", c.save_every, "also save after every N steps");

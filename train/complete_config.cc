@@ -6,6 +6,7 @@
 #include "adapters/base_model.h"
 #include "models/files/class_names.h"
 #include "models/files/hf_config.h"
+#include "models/text/prompt.h"
 #include "train/dataset.h"
 
 namespace graft {
@@ -60,6 +61,21 @@ void ChooseHead(const LoadedModel& model, RunConfig* c, std::vector<std::string>
                 c->method, why.empty() ? "" : ": " + why);
 }
 
+// Whether the model, the tokenizer, the template and the words fit each other.
+void ChoosePrompt(LoadedModel model, const RunConfig& c, std::vector<std::string>* notes) {
+  if (c.new_head) FailUsage("--new-head: of a classifier; --head mlm has none");
+  TakeHead(c, &model);
+  PromptEncoder(OpenTokenizer(c), ParsePrompt(c.prompt), static_cast<size_t>(c.max_length));
+  std::string words = c.words;
+  std::string note = "label words:";
+  for (size_t i = 0; i < c.labels.size(); ++i) {
+    const size_t bar = words.find('|');
+    note += fmt::format("{} {} for class {}", i ? "," : "", words.substr(0, bar), c.labels[i]);
+    words.erase(0, bar == words.npos ? bar : bar + 1);
+  }
+  notes->push_back(note);
+}
+
 }  // namespace
 
 RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
@@ -91,8 +107,11 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
   const LoadedModel model = LoadModel(c.model, c.arch, static_cast<uint64_t>(c.seed));
   CheckInputOptions(model, c.preprocess, c.tokenizer, c.max_length);
   data.CheckKind(model);
-  ChooseHead(model, &c, notes);
   c.max_length = MaxLength(c, model);
+  if (c.head.empty())
+    ChooseHead(model, &c, notes);
+  else
+    ChoosePrompt(model, c, notes);
   if (!data.texts()) {
     const ChosenPreprocess chosen = ChoosePreprocess(c.preprocess, model, InputKind::kDataset);
     c.preprocess = ToString(chosen.value), c.preprocess_source = chosen.source;

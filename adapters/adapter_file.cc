@@ -92,8 +92,8 @@ AdapterFile AdapterFile::Open(const std::string& path_or_directory) {
   c.seed = ParseWhole(MustHave(file, kSeed), path, kSeed);
   c.max_length = MaxLengthOf(file.metadata(), c.max_length, path);
   TakePrompt(file.metadata(), &c, path);
-  if (const BertConfig* bert = std::get_if<BertConfig>(&adapter.architecture); bert && c.head.empty())
-    c.pool = bert->pool;
+  const BertConfig* bert = std::get_if<BertConfig>(&adapter.architecture);
+  if (bert && c.head.empty()) c.pool = bert->pool;
   return adapter;
 }
 

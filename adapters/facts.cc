@@ -27,6 +27,7 @@ void CheckPrompt(const AdapterFacts& c) {
     if (prompt && value.empty()) FailUsage("--head mlm: needs --{}", flag);
     if (!prompt && !value.empty()) FailUsage("--{} {}: goes with --head mlm", flag, value);
   }
+  if (c.whole_words && c.objective.empty()) FailUsage("--whole-words: goes with --objective mlm");
   const char* instead = prompt ? "--head mlm" : c.objective.empty() ? nullptr : "--objective mlm";
   if (prompt && !c.objective.empty())
     FailUsage("--objective {}: has the masked-LM head already; leave out --head", c.objective);

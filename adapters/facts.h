@@ -19,7 +19,8 @@ struct AdapterFacts {
   std::string pool;                 // of a BERT, as BertConfig; "" = the model's own
   std::string head;                 // "" = a classifier; mlm = a masked-LM head with
   std::string prompt, words;        // this template and label words (models/text/prompt.h)
-  std::string objective;            // "" = labels; mlm = words of plain text that are masked
+  std::string objective;            // "" = labels; mlm = words of plain text that are masked,
+  bool whole_words = false;         // only whole ones
   int64_t max_length = 0;           // tokens of a text, special ones too; 0 = MaxLength's
   int64_t seed = 0;                 // of fresh parameters
   bool new_head = false;            // fresh, whatever head the base has
@@ -29,7 +30,7 @@ struct AdapterFacts {
     f("method", self.method), f("labels", self.labels), f("preprocess", self.preprocess);
     f("tokenizer", self.tokenizer), f("pool", self.pool), f("max_length", self.max_length);
     f("head", self.head), f("template", self.prompt), f("words", self.words);
-    f("objective", self.objective);
+    f("objective", self.objective), f("whole_words", self.whole_words);
     f("seed", self.seed), f("new_head", self.new_head);
   }
 };

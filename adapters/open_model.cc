@@ -234,7 +234,7 @@ Graph OpenedModel::ToRun(bool loss) {
 
 void CheckProblem(const OpenedModel& opened) {
   if (!opened.facts.objective.empty())
-    Fail("{}: learnt to fill in masked words and has no classes; hint: graft eval measures how well",
+    Fail("{}: learnt to guess masked words and has no classes; hint: graft eval measures how well",
          opened.description);
   const std::string problem = ProblemType(opened.model);
   const bool one = Classes(opened.model.config) == 1;

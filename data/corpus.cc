@@ -39,7 +39,8 @@ std::vector<fs::path> TextFiles(const std::string& directory) {
 void AppendTexts(const std::string& text, const std::string& path,
                  std::vector<TextExample>* texts) {
   std::vector<std::pair<std::string_view, size_t>> lines;
-  ForEachLine(text, [&](std::string_view line, size_t number) { lines.emplace_back(line, number); });
+  ForEachLine(text,
+              [&](std::string_view line, size_t number) { lines.emplace_back(line, number); });
   const auto gap = [&](size_t i) { return lines[i].second > lines[i - 1].second + 1; };
   bool documents = false;
   for (size_t i = 1; i < lines.size(); ++i) documents |= gap(i);

@@ -19,11 +19,11 @@ struct TokenSequence {
 // Where a batch goes; null for what is not wanted. Sequence i is rows
 // offsets[i] .. offsets[i + 1] - 1.
 struct TextBatch {
-  int32_t* ids;        // [rows]
-  int32_t* types;      // [rows]
-  int32_t* positions;  // [rows], from 0 in every sequence
-  int32_t* offsets;    // [sequences + 1], from 0
-  int32_t* labels;     // [sequences]
+  int32_t* ids;              // [rows]
+  int32_t* types;            // [rows]
+  int32_t* positions;        // [rows], from 0 in every sequence
+  int32_t* offsets;          // [sequences + 1], from 0
+  int32_t* labels;           // [sequences]
   int32_t* masks = nullptr;  // [sequences], rows of the batch
 };
 

@@ -41,8 +41,8 @@ std::vector<Chosen> ParseGroups(const Attrs& attrs) {
     for (const std::string_view part : parts) {
       const std::vector<std::string_view> rows = Split(part, '+');
       for (const std::string_view row : rows)
-        chosen.push_back({group, ParseRow(row, text),
-                          1.0 / static_cast<double>(parts.size() * rows.size())});
+        chosen.push_back(
+            {group, ParseRow(row, text), 1.0 / static_cast<double>(parts.size() * rows.size())});
     }
     ++group;
   }
@@ -198,9 +198,7 @@ constinit const OpDef kMeanRowsGrad{
               {"odd", {{{2, 3}}, {{5, 3}}}, MeanRowsAttrs{"3+1,4|2"}},
               {"vector", {{{3}}, {{7}}}, MeanRowsAttrs{"6|0,1,2+3+6|5"}},
               {"prime", {{{4, 37}}, {{31, 37}}}, MeanRowsAttrs{"30|7+7,1|2,3|11+13+17"}},
-              {"bench",
-               {{{2, 768}}, {{30522, 768}}},
-               MeanRowsAttrs{"2307,2204|6659,2919+4402"}}};
+              {"bench", {{{2, 768}}, {{30522, 768}}}, MeanRowsAttrs{"2307,2204|6659,2919+4402"}}};
         },
     .error_samples =
         +[] {

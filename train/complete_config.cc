@@ -76,6 +76,14 @@ void ChoosePrompt(LoadedModel model, const RunConfig& c, std::vector<std::string
   notes->push_back(note);
 }
 
+// Whether the model can learn from plain texts.
+void CheckObjective(LoadedModel model, const RunConfig& c) {
+  if (c.new_head) FailUsage("--new-head: of a classifier; --objective {} has none", c.objective);
+  if (!c.trace.empty()) FailUsage("--trace: not supported with --objective {}", c.objective);
+  TakeHead(c, &model);
+  MaskToken(OpenTokenizer(c));
+}
+
 }  // namespace
 
 RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
@@ -88,7 +96,8 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
     c.model = std::filesystem::absolute(c.model).lexically_normal();
   c.data = std::filesystem::absolute(c.data).lexically_normal();
   if (!c.tokenizer.empty()) c.tokenizer = std::filesystem::absolute(c.tokenizer).lexically_normal();
-  const Dataset data(c.data, c.columns);
+  const bool labelled = c.objective.empty();
+  const Dataset data(c.data, c.columns, c.objective);
   if (c.train_split.empty()) c.train_split = data.DefaultTrainSplit();
   if (c.train_split.empty())
     Fail("{}: no usual training split; name one with --train-split{}", c.data,
@@ -99,7 +108,7 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
     c.val_split = data.DefaultValidationSplit();
   if (c.val_split == "none") c.val_split.clear();
   for (const std::string& split : {c.train_split, c.val_split}) data.CheckSplit(split);
-  if (data.num_classes() < 2)
+  if (labelled && data.num_classes() < 2)
     Fail("{}: expected at least 2 classes, found {}", c.data, data.num_classes());
   if (!c.val_split.empty() && !c.allow_overlap)
     data.RefuseOverlap(c.val_split, c.train_split, static_cast<size_t>(c.limit));
@@ -108,10 +117,12 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
   CheckInputOptions(model, c.preprocess, c.tokenizer, c.max_length);
   data.CheckKind(model);
   c.max_length = MaxLength(c, model);
-  if (c.head.empty())
-    ChooseHead(model, &c, notes);
-  else
+  if (!labelled)
+    CheckObjective(model, c);
+  else if (!c.head.empty())
     ChoosePrompt(model, c, notes);
+  else
+    ChooseHead(model, &c, notes);
   if (!data.texts()) {
     const ChosenPreprocess chosen = ChoosePreprocess(c.preprocess, model, InputKind::kDataset);
     c.preprocess = ToString(chosen.value), c.preprocess_source = chosen.source;

@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "models/text/tokenizer.h"
+#include "runtime/threads.h"
 #include "train/batches.h"
 
 namespace graft {
@@ -16,6 +17,7 @@ class OrderedData : public BatchSource {
   void Start(std::vector<size_t> order) override { order_ = std::move(order), end_ = begin_ = 0; }
   size_t remaining() const override { return order_.size() - end_; }
   void Take(size_t count) override { begin_ = end_, end_ += count; }
+  int64_t Losses() const override { return static_cast<int64_t>(end_ - begin_); }
   std::vector<Counts> Parts(const Counts& capacity) const override {
     std::vector<Counts> parts;
     const int64_t n = static_cast<int64_t>(end_ - begin_);

@@ -16,11 +16,13 @@ void CheckHead(const LoadedModel& m) {
     const std::string key = NamesOf(m.layout, m.root, m.config, name, &form)[0];
     const bool aside = std::ranges::find(m.ledger.unexpected, key) != m.ledger.unexpected.end();
     if (aside)
-      Fail("{}: the decoder of its masked-LM head is not the word embeddings, which is not supported",
-           m.source);
-    Fail("{}: has no masked-LM head (no tensor '{}'); hint: a checkpoint of BertForMaskedLM or "
-         "BertForPreTraining",
-         m.source, key);
+      Fail(
+          "{}: the decoder of its masked-LM head is not the word embeddings; that is not supported",
+          m.source);
+    Fail(
+        "{}: has no masked-LM head (no tensor '{}'); hint: a checkpoint of BertForMaskedLM or "
+        "BertForPreTraining",
+        m.source, key);
   }
 }
 

@@ -86,18 +86,20 @@ PromptEncoder::PromptEncoder(const Tokenizer& tokenizer, PromptTemplate prompt, 
   for (const TemplatePiece& piece : tokenizer.spec().single) used += piece.ids.size();
   const size_t texts = prompt_.Has(PromptTemplate::kSecond) ? 2 : 1;
   if (max_length < used + texts)
-    FailUsage("--template '{}': takes {} tokens and leaves no room for the text; expected fewer "
-              "than --max-length {}",
-              prompt_.text, used, max_length);
+    FailUsage(
+        "--template '{}': takes {} tokens and leaves no room for the text; expected fewer "
+        "than --max-length {}",
+        prompt_.text, used, max_length);
   room_ = max_length - used;
 }
 
 PromptRows PromptEncoder::operator()(std::string_view text,
                                      std::optional<std::string_view> second) const {
   if (second.has_value() != prompt_.Has(PromptTemplate::kSecond))
-    Fail("--template '{}': {}, found '{}'", prompt_.text,
-         second ? "expected single texts, as it has no {text_b}" : "expected pairs for its {text_b}",
-         text);
+    Fail(
+        "--template '{}': {}, found '{}'", prompt_.text,
+        second ? "expected single texts, as it has no {text_b}" : "expected pairs for its {text_b}",
+        text);
   const bool left = tokenizer_.spec().truncate_left;
   std::vector<int32_t> texts[] = {Tokens(tokenizer_, text, second || left ? 0 : room_),
                                   second ? Tokens(tokenizer_, *second) : std::vector<int32_t>()};

@@ -3,7 +3,7 @@
 // template "{text} [MASK]" Logan et al. 2021, arXiv 2106.13353).
 //
 //   const PromptEncoder encode(tokenizer, ParsePrompt("{text} It was [MASK]."), 128);
-//   const PromptRows rows = encode("a moving film", {});  // [CLS] a moving film it was [MASK] . [SEP]
+//   encode("a moving film", {}).ids;  // [CLS] a moving film it was [MASK] . [SEP]
 #pragma once
 #include "models/text/tokenizer.h"
 

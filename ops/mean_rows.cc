@@ -153,6 +153,7 @@ constinit const OpDef kMeanRows{
               {"odd", {{{5, 3}}}, MeanRowsAttrs{"3+1,4|2"}},
               {"vector", {{{7}}}, MeanRowsAttrs{"6|0,1,2+3+6|5"}},
               {"prime", {{{31, 37}}}, MeanRowsAttrs{"30|7+7,1|2,3|11+13+17"}},
+              {"empty", {{{4, 0}}}, MeanRowsAttrs{"3,1|2"}},
               {"bench", {{{30522, 768}}}, MeanRowsAttrs{"2307,2204|6659,2919+4402"}}};
         },
     .error_samples =
@@ -198,6 +199,7 @@ constinit const OpDef kMeanRowsGrad{
               {"odd", {{{2, 3}}, {{5, 3}}}, MeanRowsAttrs{"3+1,4|2"}},
               {"vector", {{{3}}, {{7}}}, MeanRowsAttrs{"6|0,1,2+3+6|5"}},
               {"prime", {{{4, 37}}, {{31, 37}}}, MeanRowsAttrs{"30|7+7,1|2,3|11+13+17"}},
+              {"empty", {{{2, 0}}, {{4, 0}}}, MeanRowsAttrs{"3,1|2"}},
               {"bench", {{{2, 768}}, {{30522, 768}}}, MeanRowsAttrs{"2307,2204|6659,2919+4402"}}};
         },
     .error_samples =

@@ -10,18 +10,20 @@ namespace {
 
 const std::string kVocabulary =
     std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tokenizer/vocab.txt";
-constexpr const char* kModel = "init:bert(vocab=260,width=32,depth=2,heads=2,mlp=64,positions=32)";
+constexpr const char* kModel = "init:bert(vocab=260,width=64,depth=2,heads=2,mlp=128,positions=32)";
 
-// Parts of the alphabet, forwards: the letters around a gap tell which one is missing.
+// Texts of three letters each, in any order: the letters around a gap tell which may be missing.
 std::string Texts(int n, uint32_t seed) {
   std::string text;
-  for (int i = 0; i < n; ++i) {
+  const auto draw = [&](uint32_t most) {
     seed = seed * 1664525u + 1013904223u;
-    const uint32_t from = (seed >> 16) % 26, length = 8 + (seed >> 8) % 12;
-    for (uint32_t k = 0; k < length; ++k) {
-      text += static_cast<char>('a' + (from + k) % 26);
-      text += k + 1 < length ? ' ' : '\n';
-    }
+    return (seed >> 16) % most;
+  };
+  for (int i = 0; i < n; ++i) {
+    const uint32_t letters[] = {draw(26), draw(26), draw(26)}, length = 10 + draw(10);
+    for (uint32_t k = 0; k < length; ++k)
+      text += fmt::format("{} ", static_cast<char>('a' + letters[draw(3)]));
+    text += '\n';
   }
   return text;
 }
@@ -38,12 +40,11 @@ class Pretraining : public testing::Test {
   static void TearDownTestSuite() { delete dir_, delete trained_; }
   static std::string At(const std::string& name) { return *dir_ / name; }
   static Words Args(const std::string& out, const Words& more = {}) {
-    Words args{"train",      "--model",      kModel,  "--tokenizer", kVocabulary, "--data",
-               At("corpus"), "--out",        At(out), "--objective", "mlm",       "--lr",
-               "3e-3",       "--batch-size", "16",    "--epochs",    "8",         "--max-length",
-               "24"};
-    args.insert(args.end(), more.begin(), more.end());
-    return args;
+    Words args{"train",      "--model",  kModel,  "--tokenizer",  kVocabulary, "--data",
+               At("corpus"), "--out",    At(out), "--objective",  "mlm",       "--lr",
+               "3e-3",       "--clip",   "1",     "--schedule",   "constant",  "--batch-size",
+               "16",         "--epochs", "24",    "--max-length", "24"};
+    return WithOptions(std::move(args), more);
   }
   static nlohmann::json Eval(const std::string& run, const Words& more = {}) {
     Words args{"eval", "--run", At(run), "--data", At("corpus")};
@@ -60,7 +61,7 @@ TEST_F(Pretraining, LearnsToGuess) {
   EXPECT_EQ((*trained_)["method"], "full");
   const nlohmann::json json = Eval("run");
   EXPECT_EQ(json["split"], "val");
-  EXPECT_GT(json["accuracy"], 0.3);  // 1/26 by chance
+  EXPECT_GT(json["accuracy"], 0.2);  // 1/26 without a look at the text
   EXPECT_NEAR(json["perplexity"], std::exp(json["loss"].get<double>()), 1e-9);
   EXPECT_LT(json["perplexity"], 15);
   // About 15 % of the letters.
@@ -92,12 +93,17 @@ TEST_F(Pretraining, ResumedTheWeightsAreTheSame) {
   EXPECT_EQ(Slurp(At("killed") + "/last.safetensors"), weights);
 }
 
-// The mean is over the masked words of a batch, whatever its parts are.
-TEST_F(Pretraining, MicroBatchesChangeTheSumsOnly) {
-  const auto loss = [&](const char* out, const char* micro) {
-    return GraftJson(Args(out, {"--micro-batch", micro, "--epochs", "1"}))["final_train_loss"];
+// The loss is that of a masked word, whatever the parts of a batch: without learning, of as many
+// words with as little knowledge as validation measures.
+TEST_F(Pretraining, TheLossIsTheMeanOfMaskedWords) {
+  const auto last = [&](const char* out, const char* micro) {
+    GraftJson(Args(out, {"--micro-batch", micro, "--epochs", "1", "--lr", "1e-12"}));
+    return nlohmann::json::parse(Slurp(At(out) + "/metrics.jsonl"));
   };
-  EXPECT_NEAR(loss("micro3", "3"), loss("micro16", "16"), 1e-4);
+  const nlohmann::json three = last("micro3", "3"), all = last("micro16", "16");
+  EXPECT_NEAR(three["train_loss"], all["train_loss"], 1e-5);
+  EXPECT_NEAR(three["train_loss"], all["val_loss"], 0.1);
+  EXPECT_NEAR(all["val_loss"], std::log(260), 0.3);
 }
 
 // What a text's masks are made of, no kept features stand for.
@@ -108,7 +114,7 @@ TEST_F(Pretraining, AHeadAloneHasOtherMasksInEveryEpoch) {
 }
 
 TEST_F(Pretraining, WholeWordsAreAnOption) {
-  GraftJson(Args("whole", {"--whole-words", "--epochs", "1"}));
+  GraftJson(Args("whole", {"--whole-words", "", "--epochs", "1"}));
   const nlohmann::json config = nlohmann::json::parse(Slurp(At("whole") + "/config.json"));
   EXPECT_EQ(config["whole_words"], true);
   GraftJson({"eval", "--run", At("whole"), "--data", At("corpus")});
@@ -153,7 +159,7 @@ TEST_F(Pretraining, Mistakes) {
        {"columns", with({"--columns", "a,b"}), 2, {"--objective mlm reads plain ones"}},
        {"trace", with({"--trace", At("trace")}), 2, {"--trace: not supported"}},
        {"pool", with({"--pool", "cls"}), 2, {"--pool cls: of a classifier"}},
-       {"new head", with({"--new-head"}), 2, {"--new-head: of a classifier"}},
+       {"new head", with({"--new-head", ""}), 2, {"--new-head: of a classifier"}},
        {"words", with({"--words", "a|b"}), 2, {"--words a|b: goes with --head mlm"}},
        {"split", with({"--val-split", "dev"}), 1, {"dev"}},
        {"whole words of labels",

@@ -52,8 +52,7 @@ class Prompts : public testing::Test {
                method,         "--lr",       "3e-3",     "--clip",      "1",
                "--batch-size", "16",         "--epochs", "6",           "--head",
                "mlm",          "--template", prompt,     "--words",     "no,film|the"};
-    args.insert(args.end(), more.begin(), more.end());
-    return args;
+    return WithOptions(std::move(args), more);
   }
   static nlohmann::json Eval(const Words& model, const std::string& data = "data") {
     Words args{"eval", "--data", At(data)};
@@ -70,7 +69,6 @@ class Prompts : public testing::Test {
     return top[0]["class"] == 0 ? top[0]["logit"].get<double>() : top[1]["logit"].get<double>();
   }
 
- private:
   static TempDir* dir_;
 };
 TempDir* Prompts::dir_ = nullptr;
@@ -194,7 +192,7 @@ TEST_F(Prompts, Mistakes) {
         2,
         {"--template"}},
        {"pool", with({"--pool", "cls"}), 2, {"--pool cls: of a classifier"}},
-       {"new head", with({"--new-head"}), 2, {"--new-head: of a classifier"}},
+       {"new head", with({"--new-head", ""}), 2, {"--new-head: of a classifier"}},
        {"objective too", with({"--objective", "mlm"}), 2, {"has the masked-LM head already"}},
        {"pairs given", Args("fresh", "full", {}, "pairs"), 1, {"expected single texts"}}},
       *dir_);

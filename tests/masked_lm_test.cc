@@ -42,7 +42,7 @@ InterpretOptions Leaves(const Expected& e, const ParamStore& params) {
       .counts = {kTexts, static_cast<int64_t>(e["ids"].size())}, .leaves = {}, .params = &params};
   for (const char* name : {"ids", "type_ids", "positions", "offsets"}) o.leaves[name] = e[name];
   o.leaves["rows"] = MaskRows(e);
-  o.leaves["labels"] = {0, 2, 1, 2};
+  o.leaves["labels"] = {0, 2, 1, 2}, o.leaves["one"] = {1};
   return o;
 }
 

@@ -55,11 +55,12 @@ TEST_F(Prompt, PutsTheTextIntoTheTemplate) {
 // The head reads the template's own.
 TEST_F(Prompt, TextsMayHoldAMask) {
   EXPECT_EQ(Tokens("{text} the [MASK]", "a [MASK] b"), "[CLS] a [MASK] b the >[MASK] [SEP]");
-  EXPECT_EQ(Tokens("[MASK] {text}", "{text} [MASK]"), "[CLS] >[MASK] { [UNK] } [MASK] [SEP]");
+  EXPECT_EQ(Tokens("[MASK] {text}", "{text} [MASK]"),
+            "[CLS] >[MASK] { t ##e ##x ##t } [MASK] [SEP]");
 }
 
 TEST_F(Prompt, OnlyTextsAreShortened) {
-  EXPECT_EQ(Tokens("a {text} is [MASK] .", "b c d e f", {}, 9), "[CLS] a b c is >[MASK] . [SEP]");
+  EXPECT_EQ(Tokens("a {text} the [MASK] .", "b c d e f", {}, 8), "[CLS] a b c the >[MASK] . [SEP]");
   EXPECT_EQ(Tokens("{text} [MASK]", "b c d", {}, 4), "[CLS] b >[MASK] [SEP]");
   EXPECT_EQ(Tokens("{text_a} [MASK] {text_b}", "b c d e", "f", 7), "[CLS] b c d >[MASK] f [SEP]");
   EXPECT_EQ(Tokens("{text_a} [MASK] {text_b}", "b c d e", "f g h", 8),

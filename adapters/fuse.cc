@@ -5,6 +5,7 @@
 
 #include "adapters/method_graph.h"
 #include "peft/merge.h"
+#include "runtime/fold.h"
 #include "runtime/rng.h"
 #include "runtime/text.h"
 
@@ -81,6 +82,15 @@ void RoundWeights(const Graph& plain, FileDType type, ParamStore* params) {
               ErrorKind::kNotFoldable);
 }
 
+// What the plain model computes of its parameters alone, as the decoder rows of label words, is
+// folded like that of the merged one.
+Graph Plain(const ModelConfig& config, const ParamStore& params) {
+  Graph plain = BuildModel(config);
+  ParamStore folded = params;
+  FoldConstants(plain, folded);
+  return plain;
+}
+
 class Fusing {
  public:
   Fusing(const ModelConfig& config, const Method& method, ParamStore& params,
@@ -90,7 +100,7 @@ class Fusing {
         logits_(logits),
         options_(options),
         canonical_(InferenceGraph(config, method, params, options.seed, false)),
-        plain_(BuildModel(config)),
+        plain_(Plain(config, params)),
         graph_(canonical_),
         fused_{params, {}} {
     const MergeResult merged = Merge(graph_, fused_.params, plain_.ParamNames());

@@ -144,7 +144,8 @@ StepResult TrainStep::Run(int64_t batch, int64_t step, double learning_rate, con
   return Run(parts_, step, learning_rate, fill);
 }
 
-StepResult TrainStep::Accumulate(std::span<const Counts> parts, int64_t step, const Fill& fill) {
+StepResult TrainStep::Accumulate(std::span<const Counts> parts, int64_t step, const Fill& fill,
+                                 int64_t losses) {
   first_.assign(1, 0);
   for (const Counts& part : parts) first_.push_back(first_.back() + part.sequences);
   const int64_t n = static_cast<int64_t>(parts.size());
@@ -152,7 +153,7 @@ StepResult TrainStep::Accumulate(std::span<const Counts> parts, int64_t step, co
   session_.ZeroStates(lanes);
   ForEachRun(session_, lanes, [&](int64_t lane, int worker) {
     const size_t w = static_cast<size_t>(worker);
-    inv_batch_[w].f32()[0] = 1.0f / static_cast<float>(first_.back());
+    inv_batch_[w].f32()[0] = 1.0f / static_cast<float>(losses > 0 ? losses : first_.back());
     const Piece mine = EvenPiece(n, lanes, lane);
     for (int64_t i = mine.begin; i < mine.begin + mine.size; ++i) {
       const Counts& part = parts[static_cast<size_t>(i)];
@@ -169,8 +170,8 @@ StepResult TrainStep::Accumulate(std::span<const Counts> parts, int64_t step, co
 }
 
 StepResult TrainStep::Run(std::span<const Counts> parts, int64_t step, double learning_rate,
-                          const Fill& fill) {
-  StepResult result = Accumulate(parts, step, fill);
+                          const Fill& fill, int64_t losses) {
+  StepResult result = Accumulate(parts, step, fill, losses);
   // A loss that is not finite must not reach the weights: the caller stops with the last good ones.
   if (!std::isfinite(result.loss)) return result;
   float* hyper = hyper_.f32();

@@ -1,7 +1,7 @@
 // One training step as one compiled session: forward, backward and accumulation for each
 // micro-batch, then clipping and update.
 //
-//   total loss = sum over the batch of losses[i] / batch size
+//   total loss = sum over the batch of losses[i] / batch size (or another number of losses)
 //
 // Each trainable parameter w has a state "acc.w" in every lane of the session. Lane l takes the
 // l-th part of the batch, whatever thread it runs on, and adds up its micro-batches in order; then
@@ -74,12 +74,14 @@ class TrainStep {
   using Fill = std::function<void(int64_t first, int64_t count, int worker)>;
   StepResult Run(int64_t batch, int64_t step, double learning_rate, const Fill& fill);
   // The same for a batch that the caller has cut: micro-batch i has parts[i].sequences of
-  // parts[i].tokens in all, both within the capacity.
+  // parts[i].tokens in all, both within the capacity. `losses`: how many the mean is over, where a
+  // sequence has not one (0 = the sequences); the others are zeros.
   StepResult Run(std::span<const Counts> parts, int64_t step, double learning_rate,
-                 const Fill& fill);
+                 const Fill& fill, int64_t losses = 0);
   // The first half of Run: the loss and, in the states "acc.*", the gradients of the batch; no
   // parameter changes.
-  StepResult Accumulate(std::span<const Counts> parts, int64_t step, const Fill& fill);
+  StepResult Accumulate(std::span<const Counts> parts, int64_t step, const Fill& fill,
+                        int64_t losses = 0);
 
   Session& session() { return session_; }
   const Session& session() const { return session_; }

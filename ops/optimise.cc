@@ -5,18 +5,26 @@
 namespace graft {
 namespace {
 
-// attention(q, k, v, offsets, ...) of which only the first row of each sequence is read: queries of
-// these rows alone, each a sequence of one row.
+// How many rows of each sequence `rows` names, in the order of the sequences; 0 if that is not
+// known. An input of a*s indices names a of each (docs/ir.md).
+int64_t RowsOfEach(const Graph& g, ValueId rows, ValueId offsets) {
+  const Dim& count = g.shape(rows)[0];
+  if (g.value(rows).role == Role::kInput)
+    return count == Dim::Sequences(count.sequences) ? count.sequences : 0;
+  const NodeId maker = g.value(rows).producer;
+  return maker.valid() && g.node(maker).op == &kFirstRows && g.node(maker).in[0] == offsets;
+}
+
+// attention(q, k, v, offsets, ...) of which the same number of rows of each sequence is read:
+// queries of these rows alone.
 ValueId SinkIntoAttention(Graph& g, NodeId id, ValueId rows) {
   const Node n = g.node(id);
   if (n.op != &kAttention) return {};
-  const NodeId index = g.value(rows).producer;
-  if (!index.valid() || g.node(index).op != &kFirstRows || g.node(index).in[0] != n.in[3])
-    return {};
-  if (!g.users(n.out[1]).empty()) return {};
+  const int64_t of_each = RowsOfEach(g, rows, n.in[3]);
+  if (of_each == 0 || !g.users(n.out[1]).empty()) return {};
   std::vector<ValueId> in = n.in;
   in[0] = GatherRows(g, in[0], rows);
-  in[3] = Offsets(g, 1);
+  in[3] = Offsets(g, of_each);
   return g.Add(*n.op, in, n.attrs, n.built_at)[0];
 }
 

@@ -185,7 +185,7 @@ std::vector<PassReport> ApplyTerms(Graph& g, ParamStore& params, const Method& m
     reports.push_back(FindMethod(term.name).apply(args));
   }
   for (ValueId v : g.Leaves(Role::kParam))
-    if (g.value(v).name.starts_with("head.")) g.SetTrainable(v, head);
+    if (OfHead(g.value(v).name)) g.SetTrainable(v, head);
   if (g.Trainable().empty()) FailUsage("trains nothing");
   return reports;
 }
@@ -245,6 +245,8 @@ bool EditOnce(ParamStore& params, const std::string& name) {
   params.Allocate(marker, {1});
   return true;
 }
+
+bool OfHead(std::string_view name) { return name.starts_with("head.") || name.starts_with("mlm."); }
 
 int64_t TrainableCount(const Graph& g) {
   int64_t count = 0;

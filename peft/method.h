@@ -116,6 +116,10 @@ bool EditOnce(ParamStore& params, const std::string& name);
 inline constexpr const char* kCalibrationShift = "calibration.shift";  // [K]
 inline constexpr const char* kChildMask = "childtuning.mask.";          // + a parameter's name
 
+// Whether a parameter is the head's: of a classifier "head.*", of a masked-LM head its transform
+// and bias, "mlm.*". (Its decoder is the word embeddings, which are the encoder's.)
+bool OfHead(std::string_view parameter);
+
 // How many numbers train.
 int64_t TrainableCount(const Graph& g);
 

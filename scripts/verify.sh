@@ -96,7 +96,7 @@ for part in "${parts[@]}"; do
             elif [[ -z ${GRAFT_DATA:-} ]]; then
                 missing parity "$what" "GRAFT_DATA is not set"
             else
-                with_graft tokenize_lines
+                with_graft tokenize_lines masked_lm_logits
                 run parity "$what" tests/parity/run_parity.sh "$PEERS_ENV" build/graft
             fi ;;
         accuracy)

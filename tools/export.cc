@@ -113,6 +113,10 @@ nlohmann::json ExportAdapter(const ExportOptions& o, const OpenedModel& opened,
   if (opened.method.empty())
     FailUsage("--format {} writes an adapter, {} has none; hint: --run or --adapter", o.format,
               opened.description);
+  const bool masked_lm = opened.model.is_bert() && opened.model.bert().mask_rows > 0;
+  if (masked_lm && (o.format == "hf-peft" || !opened.facts.objective.empty()))
+    FailUsage("--format {}: not of a masked-LM head; hint: --format hf --merged{}", o.format,
+              opened.facts.objective.empty() ? ", or graft" : "");
   const ParamStore& params = opened.model.params;
   std::vector<std::string> names = opened.trained;
   // A fresh head belongs to the adapter even where it was frozen: the base has another one. So does

@@ -7,6 +7,7 @@
 #include "adapters/merged_run.h"
 #include "models/files/class_names.h"
 #include "models/files/hf_config.h"
+#include "models/text/prompt.h"
 #include "train/dataset.h"
 
 namespace graft {
@@ -79,6 +80,29 @@ void CompleteForget(const std::string& model, MethodTerm* term) {
   known = hash;
 }
 
+// Whether the model, the tokenizer, the template and the words fit each other.
+void ChoosePrompt(LoadedModel model, const RunConfig& c, std::vector<std::string>* notes) {
+  if (c.new_head) FailUsage("--new-head: of a classifier; --head mlm has none");
+  TakeHead(c, &model);
+  PromptEncoder(OpenTokenizer(c), ParsePrompt(c.prompt), static_cast<size_t>(c.max_length));
+  std::string words = c.words;
+  std::string note = "label words:";
+  for (size_t i = 0; i < c.labels.size(); ++i) {
+    const size_t bar = words.find('|');
+    note += fmt::format("{} {} for class {}", i ? "," : "", words.substr(0, bar), c.labels[i]);
+    words.erase(0, bar == words.npos ? bar : bar + 1);
+  }
+  notes->push_back(note);
+}
+
+// Whether the model can learn from plain texts.
+void CheckObjective(LoadedModel model, const RunConfig& c) {
+  if (c.new_head) FailUsage("--new-head: of a classifier; --objective {} has none", c.objective);
+  if (!c.trace.empty()) FailUsage("--trace: not supported with --objective {}", c.objective);
+  TakeHead(c, &model);
+  MaskToken(OpenTokenizer(c));
+}
+
 }  // namespace
 
 RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
@@ -93,7 +117,8 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
   c.method = ToString(method);
   c.data = std::filesystem::absolute(c.data).lexically_normal();
   if (!c.tokenizer.empty()) c.tokenizer = std::filesystem::absolute(c.tokenizer).lexically_normal();
-  const Dataset data(c.data, c.columns);
+  const bool labelled = c.objective.empty();
+  const Dataset data(c.data, c.columns, c.objective);
   if (c.train_split.empty()) c.train_split = data.DefaultTrainSplit();
   if (c.train_split.empty())
     Fail("{}: no usual training split; name one with --train-split{}", c.data,
@@ -104,7 +129,7 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
     c.val_split = data.DefaultValidationSplit();
   if (c.val_split == "none") c.val_split.clear();
   for (const std::string& split : {c.train_split, c.val_split}) data.CheckSplit(split);
-  if (data.num_classes() < 2)
+  if (labelled && data.num_classes() < 2)
     Fail("{}: expected at least 2 classes, found {}", c.data, data.num_classes());
   if (!c.val_split.empty() && !c.allow_overlap)
     data.RefuseOverlap(c.val_split, c.train_split, static_cast<size_t>(c.limit));
@@ -112,8 +137,13 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
   const LoadedModel model = LoadModel(c.model, c.arch, static_cast<uint64_t>(c.seed));
   CheckInputOptions(model, c.preprocess, c.tokenizer, c.max_length);
   data.CheckKind(model);
-  ChooseHead(model, &c, notes);
   c.max_length = MaxLength(c, model);
+  if (!labelled)
+    CheckObjective(model, c);
+  else if (!c.head.empty())
+    ChoosePrompt(model, c, notes);
+  else
+    ChooseHead(model, &c, notes);
   if (!data.texts()) {
     const ChosenPreprocess chosen = ChoosePreprocess(c.preprocess, model, InputKind::kDataset);
     c.preprocess = ToString(chosen.value), c.preprocess_source = chosen.source;

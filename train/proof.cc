@@ -14,7 +14,11 @@ ProofInputs OpenProofInputs(const OpenedModel& opened, const std::string& data,
   constexpr size_t kExamples = 64, kRandom = 16;
   const RunConfig settings = run.value_or(RunConfig());
   const std::string path = data.empty() ? settings.data : data;
-  if (data.empty() && !std::filesystem::exists(path))
+  const bool plain_texts = !opened.facts.objective.empty();
+  if (plain_texts && !data.empty())
+    FailUsage("--data {}: a model trained with --objective {} is proved on random inputs", data,
+              opened.facts.objective);
+  if (plain_texts || (data.empty() && !std::filesystem::exists(path)))
     return {MakeRandomData(kRandom, opened.model, static_cast<uint64_t>(opened.facts.seed)), true};
   const Dataset dataset(path, settings.columns);
   std::string split = dataset.DefaultTestSplit();

@@ -22,7 +22,7 @@ void Trainer::Open() {
   model_ = OpenAdapted(c_);
   checkpoints_.BaseIsOpen();
   for (const std::string& notice : model_.notices) Note(notice);
-  Dataset data(c_.data, c_.columns);
+  Dataset data(c_.data, c_.columns, c_.objective);
   Note(data.notice());
   if (data.num_classes() > static_cast<int64_t>(c_.labels.size()))
     Fail("{}: {} classes, but the run began with {}; hint: resume with the data that it began with",
@@ -31,6 +31,7 @@ void Trainer::Open() {
     data.NumberClassesAs(c_.labels, c_.model);
   train_ = data.Load(c_.train_split, static_cast<size_t>(c_.limit), model_, c_);
   if (!c_.val_split.empty()) validation_ = data.Load(c_.val_split, 0, model_, c_);
+  FitMaskRows();
   CheckExamples(data.labels());
   method_ = ParseMethod(c_.method);
   const int64_t n = static_cast<int64_t>(train_->size());
@@ -50,6 +51,17 @@ void Trainer::Open() {
   if (progress_.step > steps_)
     Fail("{}: the state is of step {}, but the run has {}", dir_.path(), progress_.step, steps_);
   if (!c_.trace.empty() && !dir_.resumed()) CreateFreshDirectory(c_.trace);
+}
+
+// The head reads as many rows of each text as are masked in any.
+void Trainer::FitMaskRows() {
+  int64_t rows = 0;
+  for (BatchSource* data : {train_.get(), validation_.get()})
+    if (data) rows = std::max(rows, data->mask_rows());
+  if (rows == 0) return;
+  for (BatchSource* data : {train_.get(), validation_.get()})
+    if (data) data->SetMaskRows(rows);
+  model_.bert().mask_rows = rows;
 }
 
 // Once the run can begin: of one that cannot, the directory stays empty.
@@ -146,6 +158,7 @@ void Trainer::CheckLoadedState() const {
 
 // Unless the budget is too small for them; a resumed run does as it did before.
 void Trainer::KeepFeatures(BudgetRequest& request) {
+  if (!c_.objective.empty()) return;  // a text has other masks in every epoch
   std::optional<FeatureCut> cut = CutFeatures(graph_, c_, *train_);
   if (!cut) return;
   const bool before = request.keep.lanes > 0;

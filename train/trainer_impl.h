@@ -38,6 +38,7 @@ class Trainer {
   void CheckLoadedState() const;
   void KeepFeatures(BudgetRequest& request);
   void MakeMasks();
+  void FitMaskRows();
   void BeginTrace(const Graph& whole);
   void OneEpoch();
   double OneStep(std::span<const size_t> rows);  // its loss

@@ -6,7 +6,8 @@
 #   selftest   the replay itself: what a wrong wiring of any option leaves must not pass
 #              (selftest.py)
 #   files      adapters and models go both ways (check_files.py)
-#   logits     of MiniLM on all rows of sst2 and of the pairs of mrpc (bert_logits.py)
+#   logits     of MiniLM on all rows of sst2 and of the pairs of mrpc (bert_logits.py), of masked-LM
+#              heads (masked_lm.py; needs masked_lm_logits beside GRAFT_BINARY)
 #   tokenizer  ids, types, offsets and truncation (tokenizer_parity.py), directories of every kind
 #              of file (tokenizer_files_parity.py); needs tokenize_lines beside GRAFT_BINARY
 #   cases      checkpoints of kinds that people have: the library's logits or a refusal
@@ -158,7 +159,9 @@ files() {
 }
 logits() {
     "$env/bin/python" "$here/bert_logits.py" --graft "$graft" --model "$env/minilm" \
-        --data "$data/data/text" --threads "$threads"
+        --data "$data/data/text" --threads "$threads" &&
+        "$env/bin/python" "$here/masked_lm.py" --graft "$graft" --threads "$threads" \
+            --logits "$(dirname "$graft")/masked_lm_logits"
 }
 tokenizer() {
     local helper

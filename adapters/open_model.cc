@@ -158,7 +158,11 @@ OpenedModel OpenPlain(const ModelChoice& choice, InputKind kind, const OpenBase&
   opened.facts.model = choice.model, opened.facts.tokenizer = choice.tokenizer;
   TakePrompt(m.metadata, &opened.facts, m.source);
   opened.facts.labels = m.labels;
-  if (!opened.facts.head.empty()) TakeHead(opened.facts, &m);
+  if (!opened.facts.head.empty())
+    OfFile(m.source + " (metadata graft.template, graft.words)", [&] {
+      CheckFacts(opened.facts);
+      TakeHead(opened.facts, &m);
+    });
   opened.headless = !m.params.Has("head.weight") && opened.facts.head.empty();
   if (opened.headless && !choice.headless)
     Fail(

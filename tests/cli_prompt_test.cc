@@ -2,6 +2,7 @@
 // whose class a word decides.
 #include <algorithm>
 
+#include "runtime/io/safetensors.h"
 #include "tests/cli_mistakes_testing.h"
 
 namespace graft::cli {
@@ -115,6 +116,35 @@ TEST_F(Prompts, FusedItPredictsAlike) {
   Words again = Args("again", "ln(head=frozen)", {"--limit", "16", "--epochs", "1"});
   *std::ranges::find(again, kModel) = At("fused");
   GraftJson(again);
+}
+
+// What a file says of its template is as hostile as all else in it.
+TEST_F(Prompts, DamagedMetadataIsNamed) {
+  GraftJson(Args("bare", "ln(head=frozen)", {"--limit", "16", "--epochs", "1"}));
+  GraftJson({"fuse", "--run", At("bare"), "--out", At("whole")});
+  const SafetensorsFile whole = SafetensorsFile::Open(At("whole") + "/model.safetensors");
+  std::vector<TensorToWrite> tensors;
+  for (const FileTensor& t : whole.tensors())
+    tensors.push_back({t.name, t.dtype, t.shape, whole.bytes(t)});
+  const auto refused = [&](const char* key, const char* value, const std::string& words) {
+    fs::copy(At("whole"), At("damaged"));
+    StringMap metadata = whole.metadata();
+    if (value)
+      metadata[key] = value;
+    else
+      metadata.erase(key);
+    WriteSafetensors(At("damaged") + "/model.safetensors", tensors, metadata);
+    const Outcome o = Graft({"predict", "--model", At("damaged"), "--text", "a"});
+    EXPECT_EQ(o.code, 1) << o.err;
+    EXPECT_NE(o.err.find(words), std::string::npos) << words << " in:\n" << o.err;
+    EXPECT_NE(o.err.find("graft.template"), std::string::npos) << o.err;
+    fs::remove_all(At("damaged"));
+  };
+  refused("graft.template", nullptr, "expected both");
+  refused("graft.template", "{text}", "expected one [MASK], found 0");
+  refused("graft.words", "no,film|the|a", "words for 3 classes, but the task has 2");
+  refused("graft.words", "\u2603|the", "is not in the vocabulary");
+  refused("graft.labels", "[]", "the task has 0");
 }
 
 TEST_F(Prompts, AnAdapterCarriesTheTemplate) {

@@ -60,7 +60,8 @@ def write_data(folder):
     (folder / "vocab.txt").write_text("\n".join(special + words + pieces) + "\n")
 
     def sentence():
-        return " ".join(draw.choice(words + ["played", "playing"]) for _ in range(draw.randint(4, 12)))
+        length = draw.randint(4, 12)
+        return " ".join(draw.choice(words + ["played", "playing"]) for _ in range(length))
 
     for name in ("corpus", "labelled"):
         (folder / name).mkdir()

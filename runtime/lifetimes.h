@@ -20,10 +20,12 @@ NodeOrder OrderNodes(const Graph& g);
 // before update nodes. Value ids change too.
 Graph Renumbered(const Graph& g, std::span<const NodeId> order);
 
-// A result lives from its node to its last reader; results of `once` nodes and outputs to the end;
-// scratch during its node. A result takes over the memory of an input that dies there if its record
-// says so, and the value of an update has that of its target. Results and scratch of `once` nodes
-// have a block of their own, where nothing is taken over.
+// A result lives from its node to its last reader, an output to the end; scratch during its node.
+// Of `once` nodes, the results that other `once` nodes alone read do so, too, as all of them run
+// again when parameters have changed; the rest stays for every run. A result takes over the memory
+// of an input that dies there if its record says so, and the value of an update has that of its
+// target. Results and scratch of `once` nodes have a block of their own, where nothing is taken
+// over.
 struct Lifetimes {
   std::vector<Interval> once, arena;  // in positions of the order
   std::vector<int> slot;              // by value: its interval, or -1 (a leaf, an update, unused)

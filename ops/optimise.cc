@@ -1,6 +1,7 @@
 #include "ops/optimise.h"
 
 #include "ops/ops.h"
+#include "runtime/lifetimes.h"
 
 namespace graft {
 namespace {
@@ -151,7 +152,9 @@ std::vector<Pass> ForwardPasses() {
 }
 
 std::vector<Pass> StepPasses() {
-  return {{"matmul_epilogue", MatmulEpilogue}, {"share_equal", ShareEqualNodes}};
+  return {{"matmul_epilogue", MatmulEpilogue},
+          {"share_equal", ShareEqualNodes},
+          {"early_updates", UpdateEarly}};
 }
 
 }  // namespace graft

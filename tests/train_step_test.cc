@@ -44,5 +44,29 @@ TEST(TrainStep, ANonFiniteLossUpdatesNothing) {
   EXPECT_TRUE(std::isfinite(run(1).loss));
 }
 
+const VitConfig kTwoBlocks{.image_size = 8,
+                           .patch_size = 4,
+                           .width = 12,
+                           .depth = 2,
+                           .heads = 3,
+                           .mlp_width = 24,
+                           .classes = 5};
+
+TEST(TrainStep, GradientsDoNotWaitForTheEnd) {
+  VitConfig config = kTwoBlocks;
+  config.image_size = 32, config.width = 96, config.mlp_width = 384, config.depth = 8;
+  for (const char* method : {"full", "lora(r=8,targets=attn.*|mlp.*)", "glora(r=4)"}) {
+    ParamStore params;
+    InitVit(config, params, 1);
+    const Graph g = MethodGraph(config, {.loss = true}, ParseMethod(method), params, 1);
+    const auto arena = [&](const std::vector<std::string>& disabled) {
+      const Graph step = TrainStep::BuildGraph(g, params, {}, TrainingPasses(disabled));
+      return Session(step, params, {.capacity = {8, 0}, .plan_only = true}).memory().bytes;
+    };
+    EXPECT_LT(static_cast<double>(arena({})), 0.99 * static_cast<double>(arena({"early_updates"})))
+        << method;
+  }
+}
+
 }  // namespace
 }  // namespace graft

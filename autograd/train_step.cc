@@ -2,13 +2,17 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "autograd/gradient.h"
+#include "autograd/late_gradient.h"
 #include "ops/ops.h"
 #include "runtime/verify.h"
 
 namespace graft {
 namespace {
+
+constexpr const char* kLossState = "acc.loss";
 
 // The sum takes the place of acc.
 void Accumulate(Graph& g, ValueId state, ValueId value) {
@@ -38,28 +42,80 @@ void AddUpdate(Graph& g, ParamStore& params, ValueId p, ValueId gradient, ValueI
   }
 }
 
+// What is accumulated in every micro-batch, and what gradients are made of it once a step.
+struct Accumulated {
+  std::vector<ValueId> values;     // trainable parameters, and frontiers of late parts
+  std::vector<ValueId> sums;       // states, by value: of their cotangents
+  std::vector<ValueId> frontiers;  // those of the values that are one
+  std::vector<ValueId> late;       // parameters of late parts
+};
+
+std::string StateName(const Graph& g, ValueId v, size_t index) {
+  const Value& value = g.value(v);
+  if (value.role == Role::kParam) return "acc." + value.name;
+  const std::string& scope = g.node(value.producer).scope;
+  return fmt::format("acc.{}.{}", value.name.empty() ? scope : value.name, index);
+}
+
+// Adds the loss, its gradients by the values, and the sums of both.
+Accumulated AddAccumulation(Graph& g) {
+  Accumulated a;
+  for (ParameterPart& part : LateParts(g)) {
+    a.late.insert(a.late.end(), part.trainable.begin(), part.trainable.end());
+    a.frontiers.insert(a.frontiers.end(), part.frontier.begin(), part.frontier.end());
+  }
+  const auto is_late = [&](ValueId v) { return std::ranges::count(a.late, v) > 0; };
+  std::vector<ValueId> wrt = g.Trainable();
+  std::erase_if(wrt, is_late);
+  wrt.insert(wrt.end(), a.frontiers.begin(), a.frontiers.end());
+  g.scope = "loss";
+  const ValueId inv_batch = g.AddInput("inv_batch", {DType::kF32, {1}});
+  const ValueId loss = Mul(g, SumAll(g, g.output("losses")), inv_batch);
+  const std::vector<ValueId> gradients = AddGradients(g, loss, wrt, Derivative::kPartial);
+
+  g.scope = "accumulate";
+  Accumulate(g, g.AddState(kLossState, {1}), loss);
+  for (size_t i = 0; i < wrt.size(); ++i) {
+    if (!gradients[i].valid()) continue;  // the loss does not depend on it
+    a.values.push_back(wrt[i]);
+    a.sums.push_back(g.AddState(StateName(g, wrt[i], i), g.shape(wrt[i])));
+    Accumulate(g, a.sums.back(), gradients[i]);
+  }
+  return a;
+}
+
+// The sums over a batch of the gradients of `trainable`, in order.
+std::vector<ValueId> SummedGradients(Graph& g, const Accumulated& a,
+                                     std::span<const ValueId> trainable) {
+  std::map<ValueId, ValueId> found;
+  std::vector<ValueId> frontiers, cotangents;
+  for (size_t i = 0; i < a.values.size(); ++i) {
+    found[a.values[i]] = a.sums[i];
+    if (std::ranges::count(a.frontiers, a.values[i]) == 0) continue;
+    frontiers.push_back(a.values[i]), cotangents.push_back(a.sums[i]);
+  }
+  std::vector<ValueId> late;
+  if (!a.late.empty()) late = AddPullback(g, frontiers, cotangents, a.late);
+  for (size_t i = 0; i < late.size(); ++i) found[a.late[i]] = late[i];
+  std::vector<ValueId> gradients;
+  for (ValueId v : trainable) {
+    const ValueId gradient = found[v];
+    if (!gradient.valid())
+      Fail("'{}' is trainable but the loss does not depend on it", g.value(v).name);
+    gradients.push_back(gradient);
+  }
+  return gradients;
+}
+
 }  // namespace
 
 void AddTrainStep(Graph& g, ParamStore& params, const OptimizerConfig& optimizer) {
   const std::vector<ValueId> trainable = g.Trainable();
   if (trainable.empty()) Fail("nothing to train: no parameter is trainable");
   VerifyTrainableReachOutput(g);
-  g.scope = "loss";
-  const ValueId inv_batch = g.AddInput("inv_batch", {DType::kF32, {1}});
-  const ValueId loss = Mul(g, SumAll(g, g.output("losses")), inv_batch);
-  const std::vector<ValueId> gradients = AddGradients(g, loss, trainable);
-
-  g.scope = "accumulate";
-  Accumulate(g, g.AddState("acc.loss", {1}), loss);
-  std::vector<ValueId> sums;
-  for (size_t i = 0; i < trainable.size(); ++i) {
-    const std::string& name = g.value(trainable[i]).name;
-    if (!gradients[i].valid()) Fail("'{}' is trainable but the loss does not depend on it", name);
-    sums.push_back(g.AddState("acc." + name, g.shape(trainable[i])));
-    Accumulate(g, sums.back(), gradients[i]);
-  }
-
+  const Accumulated accumulated = AddAccumulation(g);
   g.phase = Phase::kUpdate;
+  const std::vector<ValueId> sums = SummedGradients(g, accumulated, trainable);
   g.scope = "update";
   const ValueId hyper = g.AddInput("hyper", {DType::kF32, {3}});
   ValueId rng, clip;
@@ -109,8 +165,9 @@ SessionOptions TrainStep::Options(const Graph& g, const Counts& capacity, Parall
   if (capacity.sequences < 1)
     Fail("micro-batch: expected at least 1 sequence, found {}", capacity.sequences);
   size_t bytes = 1;
-  for (ValueId v : g.Trainable())
-    bytes += static_cast<size_t>(At(g.shape(v), {}).size()) * sizeof(float);
+  for (ValueId v : g.Leaves(Role::kState))
+    if (g.value(v).name != kLossState)
+      bytes += static_cast<size_t>(At(g.shape(v), {}).size()) * sizeof(float);
   SessionOptions options{.capacity = capacity};
   options.lanes = static_cast<int>(std::clamp<size_t>(kLaneBytes / bytes, 1, kMostLanes));
   if (parallel.lanes) options.lanes = parallel.lanes;
@@ -133,7 +190,7 @@ TrainStep::TrainStep(const Graph& loss_graph, ParamStore& params, const Optimize
     inv_batch_.push_back(session_.Input("inv_batch", worker));
   }
   hyper_ = session_.Input("hyper");
-  loss_ = session_.State("acc.loss");
+  loss_ = session_.State(kLossState);
   if (session_.HasInput("update_rng")) update_rng_ = session_.Input("update_rng");
 }
 

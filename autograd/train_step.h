@@ -7,6 +7,10 @@
 // l-th part of the batch, whatever thread it runs on, and adds up its micro-batches in order; then
 // the lanes are added up in order. It has optimizer state "opt.m.w", "opt.v.w" (or "opt.buf.w") in
 // the store, so a checkpoint is a list of names.
+//
+// Where the loss depends on w through values f of parameters alone (late_gradient.h), the states
+// are of the cotangents of f, "acc.NAME OF f.INDEX", and the gradient of w is made of their sums in
+// the update phase, before clipping. If data are computed with w as well, "acc.w" has that part.
 #pragma once
 #include <functional>
 
@@ -32,8 +36,8 @@ struct OptimizerConfig {
 };
 
 // Adds gradients, accumulators and updates to `g`, which must have the output "losses" [S,1]. New
-// inputs: "inv_batch" [1] (1 / batch size), "hyper" [3] (ops.h), "one" [1]. New states: "acc.*" and
-// "acc.loss". New parameters: "opt.*", created in `params` as zeros if missing.
+// inputs: "inv_batch" [1] (1 / batch size), "hyper" [3] (ops.h), "one" [1]. New states: "acc.*" as
+// above and "acc.loss". New parameters: "opt.*", created in `params` as zeros if missing.
 void AddTrainStep(Graph& g, ParamStore& params, const OptimizerConfig& optimizer);
 
 struct StepResult {

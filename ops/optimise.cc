@@ -1,6 +1,7 @@
 #include "ops/optimise.h"
 
 #include "ops/ops.h"
+#include "runtime/lifetimes.h"
 
 namespace graft {
 namespace {
@@ -28,7 +29,40 @@ ValueId SinkIntoAttention(Graph& g, NodeId id, ValueId rows) {
   return g.Add(*n.op, in, n.attrs, n.built_at)[0];
 }
 
-PassReport Sink(Graph& g) { return SinkGather(g, kGatherRows, SinkIntoAttention); }
+// Where sequences begin, as `length` rows for each of them beside those that `base` says; without
+// base these are all.
+struct SequenceRows {
+  ValueId base;
+  int64_t length;
+};
+SequenceRows RowsOf(const Graph& g, ValueId offsets) {
+  const NodeId id = g.value(offsets).producer;
+  if (id.valid() && g.node(id).op == &kOffsets)
+    return {{}, g.node(id).attrs.As<OffsetsAttrs>().length};
+  if (id.valid() && g.node(id).op == &kShiftOffsets)
+    return {g.node(id).in[0], g.node(id).attrs.As<ShiftAttrs>().by};
+  return {offsets, 0};
+}
+
+// drop_tokens(x, longer, position, count) of which only the first row of each sequence is read: if
+// the tokens stand behind it, it is the first row of x's sequence.
+ValueId SinkPastTokens(Graph& g, NodeId id, ValueId rows) {
+  const Node n = g.node(id);
+  const NodeId index = g.value(rows).producer;
+  if (n.op != &kDropTokens || n.attrs.As<TokensAttrs>().position < 1) return {};
+  if (!index.valid() || g.node(index).op != &kFirstRows) return {};
+  const SequenceRows with = RowsOf(g, n.in[1]), without = RowsOf(g, g.node(index).in[0]);
+  if (with.base != without.base || with.length - without.length != n.attrs.As<TokensAttrs>().count)
+    return {};
+  return GatherRows(g, n.in[0], FirstRows(g, n.in[1]));
+}
+
+PassReport Sink(Graph& g) {
+  return SinkGather(g, kGatherRows, [](Graph& graph, NodeId id, ValueId rows) {
+    const ValueId sunk = SinkIntoAttention(graph, id, rows);
+    return sunk.valid() ? sunk : SinkPastTokens(graph, id, rows);
+  });
+}
 
 const MatmulAttrs& Attributes(const Graph& g, ValueId matmul) {
   return g.node(g.value(matmul).producer).attrs.As<MatmulAttrs>();
@@ -159,7 +193,9 @@ std::vector<Pass> ForwardPasses() {
 }
 
 std::vector<Pass> StepPasses() {
-  return {{"matmul_epilogue", MatmulEpilogue}, {"share_equal", ShareEqualNodes}};
+  return {{"matmul_epilogue", MatmulEpilogue},
+          {"share_equal", ShareEqualNodes},
+          {"early_updates", UpdateEarly}};
 }
 
 }  // namespace graft

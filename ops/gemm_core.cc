@@ -274,6 +274,12 @@ void PackOperands(GemmJob& job, const GemmB& b, float* scratch) {
   if (plan.shape.b == BOrder::kPacked) {
     job.packed_b = b.packed;
     job.packed_k = plan.shape.k;
+  } else if (plan.shape.b == BOrder::kMade) {
+    job.packed_b = scratch;
+    const GemmPart part{job.k_begin, depth, job.n_begin, n};
+    ParallelFor(b.source.pieces(b.source.context, part),
+                [&](int64_t i) { b.source.pack(b.source.context, part, i, scratch); });
+    scratch += panels * plan.panel * depth;
   } else {
     const MatrixView view{
         b.view.data + job.k_begin * b.view.row_stride + job.n_begin * b.view.col_stride,
@@ -322,7 +328,8 @@ GemmPlan PlanGemm(const GemmShape& shape) {
   const int64_t k = std::max<int64_t>(shape.k, 1), n = std::max<int64_t>(shape.n, 1);
   plan.k_block = CeilDiv(k, CeilDiv(k, MostDepth(tile.cols)));
   plan.pack_a = !shape.a_by_rows;
-  plan.pack_b = shape.b == BOrder::kOther || (shape.b == BOrder::kRows && shape.m > kFewRows);
+  plan.pack_b = shape.b == BOrder::kOther || shape.b == BOrder::kMade ||
+                (shape.b == BOrder::kRows && shape.m > kFewRows);
   plan.n_block = plan.pack_b ? std::min(RoundUp(n, tile.cols), kMostColumns) : n;
   const int64_t b_cols = plan.pack_b ? plan.n_block : shape.b == BOrder::kRows ? tile.cols : 0;
   const int64_t per_k = b_cols + (plan.pack_a ? shape.m : 0);

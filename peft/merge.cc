@@ -58,9 +58,10 @@ PassReport MergeLinear(Graph& g) {
       {"parallel linear", Op(kAdd, {Dense(data("x"), weight("w")), Dense(data("x"), weight("p"))}),
        [](Graph& graph, const Match& m) {
          const ValueId sum = Add(graph, m["w"], m["p"]);
-         // Of the two operands, the base weight is the one with a name.
-         const std::string& name = graph.value(m["w"]).name;
-         graph.SetName(sum, name.empty() ? graph.value(m["p"]).name : name);
+         // Of the two operands, the base weight is the one with a name, which goes to the sum.
+         const ValueId base = graph.value(m["w"]).name.empty() ? m["p"] : m["w"];
+         graph.SetName(sum, graph.value(base).name);
+         if (graph.value(base).producer.valid()) graph.SetName(base, "");
          return Dense(graph, m["x"], sum);
        }},
   };

@@ -229,6 +229,25 @@ int QuantizeBlocks(Graph& g, ParamStore& params) {
   return layers;
 }
 
+// Folding LayerScale into the layers before it makes no f32 weight of a quantised one.
+TEST(Nf4Model, FoldingScalesLeavesWeightsQuantised) {
+  const ModelConfig config = ModelByName(
+      "vit(width=48,depth=2,heads=2,mlp=96,image=16,patch=8,classes=3,layer_scale=true)");
+  ParamStore params;
+  InitModel(config, params, 1);
+  Graph g = BuildModel(config);
+  for (const char* name : {"blocks.0.mlp.fc1.weight", "blocks.1.attn.o.weight"}) {
+    const ValueId w = g.FindLeaf(name);
+    const Extents e = At(g.shape(w), {});
+    QuantizeParam(params, name, {e[0], e[1]});
+    g.ReplaceUses(w, Nf4Weight(g, name, {e[0], e[1]}));
+  }
+  g.EraseDead();
+  EXPECT_EQ(FoldScales(g, params).rewrites, 3);  // of four: a quantised layer keeps its scale
+  EXPECT_EQ(CountOps(g, kNf4Dequantize), 2);
+  EXPECT_FALSE(params.Has("blocks.0.mlp.fc1.weight"));
+}
+
 std::vector<float> Logits(Graph g, ParamStore& params, const std::vector<float>& images) {
   InferencePasses().Run(g);
   Session session(g, params, {.capacity = {8, 0}});

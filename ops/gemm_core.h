@@ -34,6 +34,7 @@ enum class BOrder {
   kPacked,  // by PackB
   kRows,    // col_stride == 1
   kOther,   // any strides
+  kMade,    // by a GemmSource, part by part
 };
 
 struct GemmShape {
@@ -65,9 +66,22 @@ void PackB(const MatrixView& b, int64_t k, int64_t n, float* packed) noexcept;
 // lost.
 constexpr int64_t kAvx512Panel = 64;  // columns of a panel with AVX-512; with less, fewer
 
+// Rows [k, k + depth) and columns [n, n + cols) of B.
+struct GemmPart {
+  int64_t k, depth, n, cols;
+};
+// Makes B on the way, as from quantised weights: a part is packed in pieces, side by side on
+// several threads. `pack` writes those floats of piece i that PackB would write of the part alone.
+struct GemmSource {
+  const void* context = nullptr;
+  int64_t (*pieces)(const void* context, const GemmPart& part) = nullptr;
+  void (*pack)(const void* context, const GemmPart& part, int64_t i, float* packed) = nullptr;
+};
+
 struct GemmB {
   const float* packed = nullptr;  // if the plan says BOrder::kPacked
-  MatrixView view;                // else
+  MatrixView view;                // if kRows or kOther
+  GemmSource source = {};         // if kMade
 };
 
 // C has m <= plan.shape.m rows of stride ldc, and `scratch` has plan.scratch_bytes, 64-byte

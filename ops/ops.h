@@ -17,6 +17,7 @@ namespace graft {
   /* norm.cc        */ X(LayerNorm) X(LayerNormGradInput) X(LayerNormGradAffine)                  \
   /* softmax.cc     */ X(Softmax)                                                                 \
   /* matmul.cc      */ X(Matmul)                                                                  \
+  /* nf4_matmul.cc  */ X(Nf4Dequantize) X(Nf4Matmul)                                              \
   /* attention.cc   */ X(Attention) X(AttentionGrad)                                              \
   /* shape.cc       */ X(SliceCols) X(PadCols) X(ConcatCols) X(SliceRows) X(PadRows)              \
                      X(ConcatRows) X(Transpose) X(Patchify)                                       \
@@ -106,6 +107,33 @@ inline ValueId Linear(Graph& g, ValueId x, ValueId weight, ValueId bias, Where a
   const ValueId y = Matmul(g, x, weight, false, true, at);
   return bias.valid() ? Add(g, y, bias) : y;
 }
+
+// --- nf4_matmul.cc: frozen weights of 4 bits; nf4.h has the format and what methods call ---
+
+// A weight [rows,cols] as parameters: codes u8, absmax u8, absmax2 f32, offset f32 [1]; or, without
+// the double quantisation, codes u8, absmax f32.
+struct Nf4Attrs {
+  int64_t rows = 1, cols = 1, block = 64;
+  bool double_quantised = true;
+  bool operator==(const Nf4Attrs&) const = default;
+  static void Visit(auto& self, auto&& f) {
+    f("rows", self.rows), f("cols", self.cols), f("block", self.block);
+    f("double", self.double_quantised);
+  }
+};
+// kNf4Dequantize: (those parameters) -> f32 [rows,cols].
+//
+// kNf4Matmul: (a, those parameters, then bias and residual as matmul has them) is matmul(a, w, ...)
+// for w = nf4_dequantize(parameters), with the same bits and without w in memory. Only the right
+// operand can be quantised: `ta` is false.
+struct Nf4MatmulAttrs {
+  Nf4Attrs weight;
+  MatmulAttrs product;
+  bool operator==(const Nf4MatmulAttrs&) const = default;
+  static void Visit(auto& self, auto&& f) {
+    Nf4Attrs::Visit(self.weight, f), MatmulAttrs::Visit(self.product, f);
+  }
+};
 
 // --- attention.cc ---
 

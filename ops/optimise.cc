@@ -1,6 +1,6 @@
 #include "ops/optimise.h"
 
-#include "ops/ops.h"
+#include "ops/nf4.h"
 #include "runtime/lifetimes.h"
 
 namespace graft {
@@ -186,6 +186,31 @@ PassReport MatmulEpilogue(Graph& g) {
   return RewriteToFixpoint(g, "matmul_epilogue", rules);
 }
 
+// matmul(a, nf4_dequantize(...)) becomes one node, whatever the matmul has taken in: bias, residual
+// and activation come along. A weight is made in memory only where something else reads it.
+PassReport FuseNf4(Graph& g) {
+  PassReport report{"nf4_matmul", 0, g.live_nodes(), 0, 0};
+  for (NodeId id : g.TopoOrder()) {
+    const Node n = g.node(id);
+    if (n.op != &kMatmul || n.attrs.As<MatmulAttrs>().ta) continue;
+    const NodeId maker = g.value(n.in[1]).producer;
+    if (!maker.valid() || g.node(maker).op != &kNf4Dequantize) continue;
+    g.scope = n.scope, g.phase = n.phase;
+    const std::vector<ValueId> made = Nf4Matmul(g, n.in[0], n.in[1], std::span(n.in).subspan(2),
+                                                n.attrs.As<MatmulAttrs>(), n.built_at);
+    for (size_t i = 0; i < made.size(); ++i) {
+      g.SetName(made[i], g.value(n.out[i]).name);
+      g.ReplaceUses(n.out[i], made[i]);
+    }
+    g.EraseNode(id);
+    ++report.rewrites;
+  }
+  g.scope.clear(), g.phase = Phase::kMain;
+  g.EraseDead();
+  report.nodes_after = g.live_nodes();
+  return report;
+}
+
 }  // namespace
 
 std::vector<Pass> ForwardPasses() {
@@ -194,6 +219,7 @@ std::vector<Pass> ForwardPasses() {
 
 std::vector<Pass> StepPasses() {
   return {{"matmul_epilogue", MatmulEpilogue},
+          {"nf4_matmul", FuseNf4},
           {"share_equal", ShareEqualNodes},
           {"early_updates", UpdateEarly}};
 }

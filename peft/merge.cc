@@ -56,7 +56,10 @@ PassReport FoldScales(Graph& g, ParamStore& params) {
                     return Add(graph, Dense(graph, m["x"], w), b);
                   }};
   PassReport report = Rewrite(g, "fold_scales", {&rule, 1});
-  if (report.rewrites > 0) FoldConstants(g, params);
+  const auto scaled = [](const Graph& graph, ValueId v) {
+    return graph.value(v).name.starts_with("scaled.");
+  };
+  if (report.rewrites > 0) FoldConstants(g, params, scaled);
   report.nodes_after = g.live_nodes();
   return report;
 }

@@ -73,8 +73,7 @@ class Calculator {
     const Value& leaf = g_.value(v);
     if (leaf.role != Role::kParam)
       NotProved(fmt::format("a weight that was moved past '{}'", leaf.name));
-    const std::span<const float> values = params_.values(leaf.name);
-    Computed c{{values.begin(), values.end()}, {}, 0};
+    Computed c{ToDoubles(params_.Get(leaf.name)), {}, 0};
     for (double x : c.value) c.magnitude.push_back(std::fabs(x));
     return c;
   }
@@ -217,9 +216,10 @@ class Prover {
   void CheckUnchanged(ValueId v) const {
     if (!ReadByData(v)) return;
     const std::string& name = after_.value(v).name;
-    const std::span<const float> was = params_.values(name), is = merged_.values(name);
+    const std::span<const std::byte> was = params_.Get(name).bytes(),
+                                     is = merged_.Get(name).bytes();
     if (was.size() != is.size() ||
-        (was.data() != is.data() && std::memcmp(was.data(), is.data(), was.size_bytes()) != 0))
+        (was.data() != is.data() && std::memcmp(was.data(), is.data(), was.size()) != 0))
       NotProved(fmt::format("{} was changed, but nothing was merged into it", name));
   }
 

@@ -6,11 +6,14 @@
 
 namespace graft {
 
-PassReport FoldConstants(Graph& g, ParamStore& params) {
+PassReport FoldConstants(Graph& g, ParamStore& params,
+                         const std::function<bool(const Graph&, ValueId)>& which) {
   PassReport report{"fold_constants", 0, g.live_nodes(), 0, 0};
   // The roots: intermediates of parameters alone that other nodes (or outputs) read.
   std::vector<ValueId> roots = NeededOutside(g, DependsOnlyOnParameters(g));
-  std::erase_if(roots, [&](ValueId v) { return g.value(v).role == Role::kParam; });
+  std::erase_if(roots, [&](ValueId v) {
+    return g.value(v).role == Role::kParam || (which && !which(g, v));
+  });
   if (roots.empty()) {
     report.nodes_after = g.live_nodes();
     return report;

@@ -23,10 +23,13 @@ ValueId Graph::AddInput(std::string name, TensorType type) {
   return AddLeaf(std::move(name), std::move(type), Role::kInput);
 }
 
-ValueId Graph::AddParam(std::string name, Shape shape, bool trainable) {
+ValueId Graph::AddParam(std::string name, Shape shape, bool trainable, DType dtype) {
+  if (dtype == DType::kI32 || (trainable && dtype != DType::kF32))
+    Fail("parameter '{}': expected {}, found {}", name,
+         trainable ? "f32, as it is trainable" : "f32 or u8", ToString(dtype));
   for (const Dim& dim : shape)
     if (!dim.fixed()) Fail("parameter '{}': shape {} depends on the batch", name, ToString(shape));
-  const ValueId v = AddLeaf(std::move(name), {DType::kF32, std::move(shape)}, Role::kParam);
+  const ValueId v = AddLeaf(std::move(name), {dtype, std::move(shape)}, Role::kParam);
   values_[v.i].trainable = trainable;
   return v;
 }
@@ -87,6 +90,9 @@ bool Graph::HasAncestor(ValueId v, ValueId ancestor) const {
 
 void Graph::SetTrainable(ValueId param, bool trainable) {
   GRAFT_CHECK(value(param).role == Role::kParam, "'{}' is no parameter", value(param).name);
+  if (trainable && type(param).dtype != DType::kF32)
+    Fail("parameter '{}' cannot train: expected f32, found {}", value(param).name,
+         ToString(type(param)));
   values_[param.i].trainable = trainable;
 }
 

@@ -80,7 +80,8 @@ class Graph {
  public:
   // Add a leaf. A name is used once; a second leaf with the same name is an error.
   ValueId AddInput(std::string name, TensorType type);
-  ValueId AddParam(std::string name, Shape shape, bool trainable = false);
+  ValueId AddParam(std::string name, Shape shape, bool trainable = false,
+                   DType dtype = DType::kF32);  // or u8, which is not trainable
   ValueId AddState(std::string name, Shape shape);
   // Adds a node and returns its results. Throws Error "[op] scope: ..." if the types do not fit.
   std::vector<ValueId> Add(const OpDef& op, std::vector<ValueId> in, Attrs attrs = {},

@@ -21,8 +21,7 @@ std::vector<double> LeafValues(const Graph& g, ValueId v, const InterpretOptions
   if (const auto it = options.leaves.find(leaf.name); it != options.leaves.end()) {
     values = it->second;
   } else if (leaf.role == Role::kParam && options.params) {
-    const std::span<const float> stored = options.params->values(leaf.name);
-    values.assign(stored.begin(), stored.end());
+    values = ToDoubles(options.params->Get(leaf.name));
   } else if (leaf.role != Role::kState) {
     Fail("interpreter: no value for '{}'", leaf.name);
   }

@@ -9,8 +9,8 @@ namespace graft {
 namespace {
 
 bool Same(const ParamStore::Entry& a, const ParamStore::Entry& b) {
-  return a.shape == b.shape &&
-         (a.data == b.data || std::memcmp(a.data, b.data, a.values().size_bytes()) == 0);
+  return a.dtype == b.dtype && a.shape == b.shape &&
+         (a.data == b.data || std::memcmp(a.data, b.data, a.bytes().size()) == 0);
 }
 
 class Joiner {
@@ -63,7 +63,7 @@ class Joiner {
   ValueId Param(const JoinMember& m, const Value& param) {
     const std::string name = StoredName(m, param.name);
     ValueId& leaf = leaves_[name];
-    if (!leaf.valid()) leaf = out_.graph.AddParam(name, param.type.shape);
+    if (!leaf.valid()) leaf = out_.graph.AddParam(name, param.type.shape, false, param.type.dtype);
     return leaf;
   }
 

@@ -107,7 +107,7 @@ void CopyLeaf(const Graph& from, ValueId v, Graph& to) {
   if (leaf.role == Role::kInput) {
     to.AddInput(leaf.name, leaf.type);
   } else if (leaf.role == Role::kParam) {
-    to.AddParam(leaf.name, leaf.type.shape, leaf.trainable);
+    to.AddParam(leaf.name, leaf.type.shape, leaf.trainable, leaf.type.dtype);
   } else {
     to.AddState(leaf.name, leaf.type.shape);
   }

@@ -12,7 +12,7 @@
 
 namespace graft {
 
-struct ReferenceArgs {  // i32 inputs come as doubles too
+struct ReferenceArgs {  // i32 and u8 inputs come as doubles too
   std::span<const std::vector<double>> in;
   std::span<std::vector<double>> out;  // of the right size, filled with zeros
   std::span<const Extents> in_shape, out_shape;
@@ -34,8 +34,9 @@ using PackedConstants =
     std::map<std::pair<const float*, std::string>, std::shared_ptr<const float>>;
 
 struct PrepareArgs {
-  std::span<const Extents> in, out;        // at the session's capacity
-  std::span<const float* const> constant;  // by input: its data if it never changes, else null
+  std::span<const Extents> in, out;  // at the session's capacity
+  // By input: its data if it is f32 and never changes, else null.
+  std::span<const float* const> constant;
   const Attrs& attrs;
   PackedConstants& packed;
 };
@@ -68,6 +69,7 @@ struct SampleInput {
   Extents shape;
   double lo = -2, hi = 2;
   std::vector<int32_t> ints = {};  // if there are any, the input is i32 with these values
+  bool u8 = false;                 // any bytes, without a range
 };
 struct Sample {
   std::string label;  // "odd", "one", "empty", "prime", "bench": unique within the record

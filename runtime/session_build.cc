@@ -37,16 +37,13 @@ void Session::Impl::PlaceLeaves(const SessionOptions& options) {
   for (const Update& u : graph.updates) updated[u.target.i] = true;
   for (ValueId v : graph.Leaves(Role::kParam)) {
     const Value& value = graph.value(v);
-    const Extents want = At(value.type.shape, {});
-    const Extents& have = params.shape(value.name);
-    if (!(want == have))
-      Fail("parameter '{}': the graph wants {}, the store has {}", value.name, ToString(want),
+    const ParamStore::Entry& entry = params.Get(value.name);
+    if (const TensorType have = entry.type(); !(value.type == have))
+      Fail("parameter '{}': the graph wants {}, the store has {}", value.name, ToString(value.type),
            ToString(have));
     // Trainable ones without an update here are mutable, too: somebody is about to write them.
-    place[v.i] = {Place::kFixed, 0,
-                  IsConstant(v)
-                      ? reinterpret_cast<std::byte*>(const_cast<float*>(params.data(value.name)))
-                      : reinterpret_cast<std::byte*>(params.Mutable(value.name))};
+    void* data = IsConstant(v) ? const_cast<void*>(entry.data) : params.Mutable(value.name);
+    place[v.i] = {Place::kFixed, 0, static_cast<std::byte*>(data)};
   }
   const auto append = [&](Role role, Place::Kind kind, size_t& bytes, auto& ids) {
     for (ValueId v : graph.Leaves(role)) {
@@ -72,8 +69,8 @@ void Session::Impl::Prepare(const SessionOptions& options, std::vector<StepInfo>
     std::vector<const float*> constant;
     for (ValueId v : n.in) {
       in.push_back(At(graph.shape(v), options.capacity));
-      constant.push_back(IsConstant(v) ? reinterpret_cast<const float*>(place[v.i].fixed)
-                                       : nullptr);
+      const bool floats = IsConstant(v) && graph.type(v).dtype == DType::kF32;
+      constant.push_back(floats ? reinterpret_cast<const float*>(place[v.i].fixed) : nullptr);
     }
     for (ValueId v : n.out) out.push_back(At(graph.shape(v), options.capacity));
     Prepared prepared;

@@ -1,10 +1,18 @@
 #include "runtime/tensor_type.h"
 
+#include <algorithm>
 #include <charconv>
+#include <iterator>
 
 namespace graft {
 
-std::string ToString(DType dtype) { return dtype == DType::kF32 ? "f32" : "i32"; }
+namespace {
+
+constexpr std::string_view kDTypes[] = {"f32", "i32", "u8"};  // in the order of DType
+
+}  // namespace
+
+std::string ToString(DType dtype) { return std::string(kDTypes[static_cast<size_t>(dtype)]); }
 
 int64_t Extents::size() const {
   int64_t n = 1;
@@ -91,11 +99,11 @@ Dim ParseDim(std::string_view text, std::string_view whole) {
 
 TensorType ParseTensorType(std::string_view text) {
   TensorType type;
-  if (text.starts_with("i32"))
-    type.dtype = DType::kI32;
-  else if (!text.starts_with("f32"))
-    Fail("tensor type '{}': expected it to begin with f32 or i32", text);
-  std::string_view dims = text.substr(3);
+  const auto* dtype = std::ranges::find(kDTypes, text.substr(0, text.find('[')));
+  if (dtype == std::end(kDTypes))
+    Fail("tensor type '{}': expected it to begin with f32, i32 or u8", text);
+  type.dtype = static_cast<DType>(dtype - kDTypes);
+  std::string_view dims = text.substr(dtype->size());
   if (dims.size() < 2 || dims.front() != '[' || dims.back() != ']')
     Fail("tensor type '{}': expected dimensions in brackets", text);
   dims = dims.substr(1, dims.size() - 2);

@@ -14,8 +14,9 @@
 
 namespace graft {
 
-enum class DType : uint8_t { kF32, kI32 };
-constexpr size_t ByteSize(DType) { return 4; }
+// f32 for all arithmetic, i32 for indices, u8 for the codes of quantised parameters.
+enum class DType : uint8_t { kF32, kI32, kU8 };
+constexpr size_t ByteSize(DType dtype) { return dtype == DType::kU8 ? 1 : 4; }
 std::string ToString(DType dtype);
 
 // What a run binds: the number of sequences (images, texts) and of tokens in all of them.
@@ -89,6 +90,7 @@ struct Tensor {
   Extents shape;
   float* f32() const { return static_cast<float*>(data); }
   int32_t* i32() const { return static_cast<int32_t*>(data); }
+  uint8_t* u8() const { return static_cast<uint8_t*>(data); }
 };
 
 }  // namespace graft

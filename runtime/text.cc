@@ -149,7 +149,10 @@ class Parser {
       Param(r);
     else if (r.Take("state ")) {
       auto name = Name(r);
-      g_.AddState(name, Type(r).shape);
+      const TensorType type = Type(r);
+      if (type.dtype != DType::kF32)
+        Fail("state '{}': expected f32, found {}", name, ToString(type.dtype));
+      g_.AddState(name, type.shape);
     } else if (r.Take("output ")) {
       std::string name(r.Until(" ="));
       r.Expect("=");
@@ -187,7 +190,7 @@ class Parser {
   void Param(Reader& r) {
     std::string name = Name(r);
     const TensorType type = Type(r);
-    g_.AddParam(std::move(name), type.shape, r.Take("trainable"));
+    g_.AddParam(std::move(name), type.shape, r.Take("trainable"), type.dtype);
   }
   ValueId Value(Reader& r) {
     r.Blanks();

@@ -69,6 +69,8 @@ void VerifyLeaves(const Graph& g) {
     if (v.role != Role::kIntermediate && v.producer.valid())
       Fail("leaf '{}' has a producer", v.name);
     if (v.trainable && v.role != Role::kParam) Fail("%{} is trainable but no parameter", i);
+    if (v.trainable && v.type.dtype != DType::kF32)
+      Fail("parameter '{}' is trainable but {}", v.name, ToString(v.type.dtype));
     for (NodeId user : g.users({i}))
       if (user.i >= g.num_nodes() || !g.node(user).op)
         Fail("%{} is listed as used by an erased node", i);

@@ -26,6 +26,7 @@ const std::map<std::string_view, std::string_view>& WithoutGradient() {
       {"layer_norm_grad_input", kSecond},
       {"layer_norm_grad_affine", kSecond},
       {"attention_grad", kSecond},
+      {"nf4_dequantize", "makes weights that are frozen by their form"},
       {"cross_entropy_grad", kSecond},
       {"patchify", "reads images, which are inputs"},
       {"offsets", kIntegers},
@@ -37,6 +38,14 @@ const std::map<std::string_view, std::string_view>& WithoutGradient() {
   return kReasons;
 }
 
+// Operators whose rule refuses, with an Error, to differentiate some of the floats that it reads:
+// they never train. The rule must do without them and give the other gradients.
+const std::map<std::string_view, std::string_view>& WithFrozenInputs() {
+  static const std::map<std::string_view, std::string_view> kReasons{
+      {"nf4_matmul", "scales of a quantised weight"}};
+  return kReasons;
+}
+
 // A case with random weights of its results: the function whose gradient is tested is
 //   F(inputs) = sum over results k and elements i of weight[k][i] result[k][i].
 // A plain sum would hide mistakes that are symmetric, or is constant as for softmax.
@@ -44,6 +53,7 @@ struct GradientCase {
   OpCase c;
   Doubles weight;
   std::vector<bool> reached;  // by result: whether a cotangent reaches it; no weights otherwise
+  std::vector<bool> trains;   // by input: a float that the rule differentiates
 
   double F(const Doubles& inputs) const {
     const Doubles out = c.Reference(inputs);
@@ -101,6 +111,26 @@ std::vector<bool> Floats(const OpCase& c) {
   return floats;
 }
 
+// Takes away the inputs that the rule refuses, if its operator may.
+void DropFrozenInputs(GradientCase& t) {
+  t.trains = Floats(t.c);
+  if (!WithFrozenInputs().contains(t.c.op->name)) return;
+  GradientCase first = t;
+  for (size_t k = 1; k < t.weight.size(); ++k) first.weight[k].clear(), first.reached[k] = false;
+  for (size_t i = 0; i < t.trains.size(); ++i) {
+    if (!t.trains[i]) continue;
+    std::vector<bool> need(t.trains.size());
+    need[i] = true;
+    try {
+      RuleGradients(first, need);
+    } catch (const Error&) {
+      t.trains[i] = false;
+    }
+  }
+  EXPECT_NE(t.trains, Floats(t.c)) << t.c.op->name << " refuses nothing";
+  EXPECT_TRUE(t.trains[0]) << t.c.op->name;
+}
+
 // A rule may refuse cotangents of results but the first with an Error. Takes those away.
 void DropRefusedResults(GradientCase& t) {
   for (size_t k = 1; k < t.weight.size(); ++k) {
@@ -108,7 +138,7 @@ void DropRefusedResults(GradientCase& t) {
     for (size_t other = 0; other < t.weight.size(); ++other)
       if (other != k) alone.weight[other].clear(), alone.reached[other] = false;
     try {
-      RuleGradients(alone, Floats(t.c));
+      RuleGradients(alone, t.trains);
     } catch (const Error&) {
       t.weight[k].clear(), t.reached[k] = false;
     }
@@ -126,7 +156,7 @@ class GradientTest : public ::testing::TestWithParam<const OpDef*> {
       if (IsBench(s) || !GlobMatch(g_sample, s.label)) continue;
       const std::string line = fmt::format("gradient_test --op={} --sample={}", op().name, s.label);
       SCOPED_TRACE(line);
-      GradientCase t{MakeCase(op(), s, 11), {}, {}};
+      GradientCase t{MakeCase(op(), s, 11), {}, {}, {}};
       t.reached.assign(t.c.out_shape.size(), true);
       std::mt19937 random(5);
       std::uniform_real_distribution<double> uniform(-1, 1);
@@ -134,6 +164,7 @@ class GradientTest : public ::testing::TestWithParam<const OpDef*> {
         t.weight.emplace_back(static_cast<size_t>(t.c.out_shape[k].size()));
         for (double& w : t.weight.back()) w = uniform(random);
       }
+      DropFrozenInputs(t);
       DropRefusedResults(t);
       f(t, line);
     }
@@ -144,13 +175,13 @@ class GradientTest : public ::testing::TestWithParam<const OpDef*> {
 void ExpectSlopes(const GradientCase& t, const Doubles& gradients, const std::string& line) {
   size_t elements = 0;
   for (size_t i = 0; i < t.c.in.size(); ++i)
-    if (t.c.IsFloat(i)) elements += t.c.in[i].size();
+    if (t.trains[i]) elements += t.c.in[i].size();
   const bool large = elements > 600;
   std::mt19937 random(3);
   std::normal_distribution<double> normal;
   const double rounding = 5e-11 * std::abs(t.F(t.c.in));  // of F, divided by the step
   for (size_t i = 0; i < t.c.in.size(); ++i) {
-    if (!t.c.IsFloat(i) || t.c.in[i].empty()) continue;
+    if (!t.trains[i] || t.c.in[i].empty()) continue;
     const size_t n = t.c.in[i].size(), directions = large ? 8 : n;
     std::vector<double> by_rule(directions), by_difference(directions);
     double scale = 1e-3;
@@ -176,7 +207,7 @@ void ExpectSlopes(const GradientCase& t, const Doubles& gradients, const std::st
 TEST_P(GradientTest, RuleMatchesDifferences) {
   ForEachSample([&](const GradientCase& t, const std::string& line) {
     if (std::isnan(t.F(t.c.in))) return;  // wrong labels
-    ExpectSlopes(t, RuleGradients(t, Floats(t.c)), line);
+    ExpectSlopes(t, RuleGradients(t, t.trains), line);
   });
 }
 
@@ -188,7 +219,7 @@ TEST_P(GradientTest, EachResultAlone) {
       GradientCase alone = t;
       for (size_t other = 0; other < t.weight.size(); ++other)
         if (other != k) alone.weight[other].clear(), alone.reached[other] = false;
-      ExpectSlopes(alone, RuleGradients(alone, Floats(t.c)),
+      ExpectSlopes(alone, RuleGradients(alone, t.trains),
                    fmt::format("{}, result {} alone", line, k));
     }
   });
@@ -197,7 +228,7 @@ TEST_P(GradientTest, EachResultAlone) {
 // What is asked for does not change what is answered; nothing else is built.
 TEST_P(GradientTest, AnySubsetOfInputs) {
   ForEachSample([&](const GradientCase& t, const std::string& line) {
-    const std::vector<bool> floats = Floats(t.c);
+    const std::vector<bool>& floats = t.trains;
     const size_t count = static_cast<size_t>(std::count(floats.begin(), floats.end(), true));
     if (count < 1 || count > 3) return;
     const Doubles all = RuleGradients(t, floats);

@@ -55,6 +55,27 @@ TEST(JoinGraphs, NamesWhatIsSharedAndWhatIsNot) {
   EXPECT_THAT(outputs, ElementsAre("y/cats", "y/dogs", "y/plain"));
 }
 
+// Quantised weights of members with the same base: the same bytes are one parameter.
+TEST(JoinGraphs, SharesBytes) {
+  Graph g;
+  const ValueId codes = g.AddParam("w.nf4", {6}, false, DType::kU8),
+                absmax = g.AddParam("w.nf4.absmax", {1});
+  const ValueId w = g.Add1(kNf4Dequantize, {codes, absmax}, Nf4Attrs{3, 4, 64, false});
+  g.SetOutput("y", Matmul(g, g.AddInput("x", F32({Dim::Sequences(1), 4})), w, false, true));
+  std::vector<uint8_t> bytes(6, 0x21);
+  ParamStore base, cats, dogs;
+  for (ParamStore* params : {&base, &cats, &dogs}) {
+    if (params == &dogs) bytes[5] = 0x20;
+    params->SetU8("w.nf4", {6}, bytes);
+    params->Set("w.nf4.absmax", {1}, std::vector<float>{2});
+  }
+  const JoinMember members[] = {{"cats", &g, &cats}, {"dogs", &g, &dogs}};
+  const Joined joined = JoinGraphs(base, members);
+  EXPECT_THAT(joined.params.names(), ElementsAre("dogs/w.nf4", "w.nf4", "w.nf4.absmax"));
+  EXPECT_EQ(joined.params.Get("w.nf4").u8().data(), base.Get("w.nf4").u8().data());
+  EXPECT_EQ(ToString(joined.graph.type(joined.graph.FindLeaf("dogs/w.nf4"))), "u8[6]");
+}
+
 // A file may repeat the base's weights, or those of a member before.
 TEST(JoinGraphs, EqualBytesAreEqualParameters) {
   const Graph g = TwoLayers();

@@ -1,6 +1,7 @@
 // Shared by the generic tests and the benchmark of operators: inputs of a sample, running a kernel
 // between guard words, comparing with the reference. A header, as every test is one file.
 #pragma once
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <random>
@@ -21,7 +22,7 @@ struct OpCase {
   Attrs attrs;
   std::vector<DType> in_type, out_type;
   std::vector<Extents> in_shape, out_shape;
-  Doubles in;  // exact as f32 or i32
+  Doubles in;  // exact as f32, i32 or u8
 
   // Results by the reference for these inputs.
   Doubles Reference(const Doubles& inputs) const {
@@ -43,13 +44,14 @@ inline void InferCase(OpCase& c) {
   }
 }
 
-// Element types: i32 where integers are given. A sample cannot say so of an empty input, so those
-// are i32 where the record takes nothing else.
+// Element types: i32 where integers are given, u8 where the sample says so. It cannot say i32 of an
+// empty input, so those are i32 where the record takes nothing else.
 inline void InferTypes(OpCase& c, const Sample& sample) {
   std::vector<size_t> open;
   for (size_t i = 0; i < sample.in.size(); ++i) {
-    c.in_type.push_back(sample.in[i].ints.empty() ? DType::kF32 : DType::kI32);
-    if (sample.in[i].shape.size() == 0) open.push_back(i);
+    const SampleInput& input = sample.in[i];
+    c.in_type.push_back(input.u8 ? DType::kU8 : input.ints.empty() ? DType::kF32 : DType::kI32);
+    if (input.shape.size() == 0 && !input.u8) open.push_back(i);
   }
   for (uint32_t guess = 0;; ++guess) {
     for (size_t k = 0; k < open.size(); ++k)
@@ -79,7 +81,8 @@ inline OpCase MakeCase(const OpDef& op, const Sample& sample, uint32_t seed) {
     if (input.ints.empty()) {
       std::uniform_real_distribution<double> uniform(input.lo, input.hi);
       values.resize(static_cast<size_t>(input.shape.size()));
-      for (double& v : values) v = static_cast<float>(uniform(random));
+      for (double& v : values)
+        v = input.u8 ? static_cast<double>(random() % 256) : static_cast<float>(uniform(random));
     }
     GRAFT_CHECK(values.size() == static_cast<size_t>(input.shape.size()), "{}/{}: {} integers",
                 op.name, sample.label, values.size());
@@ -88,8 +91,8 @@ inline OpCase MakeCase(const OpDef& op, const Sample& sample, uint32_t seed) {
   return c;
 }
 
-// Memory for n elements, 64-byte aligned plus `shift` elements, between guard words that are NaN:
-// what is read or written outside shows.
+// Memory for n words, 64-byte aligned plus `shift` words, between guard words that are NaN: what is
+// read or written outside shows.
 class Guarded {
  public:
   Guarded(size_t n, size_t shift) : n_(n), words_(n + 3 * kGuard, kGuardWord) {
@@ -99,6 +102,11 @@ class Guarded {
   }
   void* data() { return words_.data() + begin_; }
   void Fill(const std::vector<double>& values, DType dtype) {
+    if (dtype == DType::kU8) {
+      std::ranges::transform(values, static_cast<uint8_t*>(data()),
+                             [](double v) { return static_cast<uint8_t>(v); });
+      return;
+    }
     for (size_t i = 0; i < n_; ++i)
       words_[begin_ + i] = dtype == DType::kI32
                                ? static_cast<uint32_t>(static_cast<int32_t>(values[i]))
@@ -122,7 +130,7 @@ class Guarded {
 };
 
 struct RunOptions {
-  size_t shift = 0;        // of the inputs, in elements
+  size_t shift = 0;        // of the inputs, in words
   bool in_place = false;   // result 0 in the memory of input OpDef::in_place
   bool constant = false;   // all inputs are told to `prepare` as never changing
   std::vector<int> share;  // by result: the input whose memory it takes, or -1
@@ -141,7 +149,7 @@ class Runner {
     options_.share.resize(c.out_shape.size(), -1);
     if (options_.in_place) options_.share[0] = c.op->in_place;
     for (size_t i = 0; i < c.in.size(); ++i) {
-      in_memory_.emplace_back(c.in[i].size(), options_.shift);
+      in_memory_.emplace_back((c.in[i].size() * ByteSize(c.in_type[i]) + 3) / 4, options_.shift);
       in_.push_back({in_memory_[i].data(), c.in_type[i], c.in_shape[i]});
       in_memory_[i].Fill(c.in[i], c.in_type[i]);
     }

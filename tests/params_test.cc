@@ -114,6 +114,27 @@ TEST(ParamStore, SharingAnEntryBeingWrittenCopies) {
   EXPECT_THAT(store.values("v"), ElementsAre(0, 0));
 }
 
+TEST(ParamStore, BytesKeepTheirTypeAndNeverChange) {
+  ParamStore store;
+  const std::vector<uint8_t> bytes{1, 2, 3, 250, 251};
+  store.SetU8("q", {5}, bytes);
+  const auto owner = std::make_shared<const std::vector<uint8_t>>(bytes);
+  store.SetViewU8("view", {2, 2}, owner, owner->data() + 1);  // at any address
+  EXPECT_EQ(ToString(store.Get("q").type()), "u8[5]");
+  EXPECT_THAT(store.Get("q").u8(), ElementsAre(1, 2, 3, 250, 251));
+  EXPECT_THAT(ToDoubles(store.Get("view")), ElementsAre(2, 3, 250, 251));
+  EXPECT_EQ(store.bytes().owned, 5u);
+  EXPECT_EQ(store.bytes().viewed, 4u);
+  ParamStore copy = store;
+  copy.SetShared("again", store, "q");
+  for (const char* name : {"q", "again"})
+    EXPECT_EQ(copy.Get(name).u8().data(), store.Get("q").u8().data());
+  EXPECT_DEATH(store.values("q"), "the parameter is u8");
+  EXPECT_DEATH(store.Mutable("q"), "'q' is u8");
+  store.Set("f", {2}, Iota(2));
+  EXPECT_DEATH(store.Get("f").u8(), "the parameter is f32");
+}
+
 TEST(ParamStore, EmptyAndImpossibleShapes) {
   ParamStore store;
   store.Set("empty", {0, 3}, {});

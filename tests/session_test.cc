@@ -237,7 +237,12 @@ TEST(Session, NamesThatAreMissingGiveTheNearest) {
   EXPECT_EQ(MessageOf([&] {
               Session(g, params, {.capacity = {2, 0}});
             }),
-            "parameter 'weight': the graph wants [8], the store has [9]");
+            "parameter 'weight': the graph wants f32[8], the store has f32[9]");
+  params.SetU8("weight", {8}, std::vector<uint8_t>(8));
+  EXPECT_EQ(MessageOf([&] {
+              Session(g, params, {.capacity = {2, 0}});
+            }),
+            "parameter 'weight': the graph wants f32[8], the store has u8[8]");
 }
 
 TEST(Session, UpdatesWriteStateAndStore) {

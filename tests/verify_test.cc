@@ -66,6 +66,11 @@ TEST_F(VerifyTest, TrainableButNoParameter) {
   ExpectBroken(Id(y) + " is trainable but no parameter");
 }
 
+TEST_F(VerifyTest, TrainableBytes) {
+  cut.value(w).type.dtype = DType::kU8;
+  ExpectBroken("parameter 'w' is trainable but u8");
+}
+
 TEST_F(VerifyTest, UsedByAnErasedNode) {
   const ValueId extra = g.Add1(kTanh, {y});
   const NodeId gone = Producer(g, extra);

@@ -154,11 +154,10 @@ int64_t TensorBytes(FileDType dtype, std::span<const int64_t> shape) {
 }
 
 TensorToWrite ToWrite(std::string name, const ParamStore::Entry& entry) {
-  GRAFT_CHECK(entry.dtype == DType::kF32);
   return {.name = std::move(name),
-          .dtype = FileDType::kF32,
+          .dtype = entry.dtype == DType::kU8 ? FileDType::kU8 : FileDType::kF32,
           .shape = {entry.shape.d.begin(), entry.shape.d.begin() + entry.shape.rank},
-          .bytes = std::as_bytes(entry.values())};
+          .bytes = entry.bytes()};
 }
 
 }  // namespace graft

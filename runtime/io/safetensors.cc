@@ -98,13 +98,30 @@ const FileTensor& SafetensorsFile::Get(std::string_view name) const {
   Fail("{}: no tensor is named '{}'{}", path_, name, DidYouMean(name, names));
 }
 
-void SafetensorsFile::Load(const FileTensor& tensor, std::string as, ParamStore* store) const {
-  const std::span<const std::byte> in = bytes(tensor);
+namespace {
+
+Extents ExtentsOf(const FileTensor& tensor, const std::string& path) {
   Extents shape;
   if (tensor.shape.size() > shape.d.size())
-    Fail("{}: tensor '{}': expected at most {} dimensions, found [{}]", path_, tensor.name,
+    Fail("{}: tensor '{}': expected at most {} dimensions, found [{}]", path, tensor.name,
          shape.d.size(), fmt::join(tensor.shape, ","));
   for (const int64_t extent : tensor.shape) shape.d[static_cast<size_t>(shape.rank++)] = extent;
+  return shape;
+}
+
+}  // namespace
+
+void SafetensorsFile::LoadU8(const FileTensor& tensor, std::string as, ParamStore* store) const {
+  const Extents shape = ExtentsOf(tensor, path_);
+  if (tensor.dtype != FileDType::kU8)
+    Fail("{}: tensor '{}': expected U8, found {}", path_, tensor.name, ToString(tensor.dtype));
+  store->SetViewU8(std::move(as), shape, owner_,
+                   reinterpret_cast<const uint8_t*>(bytes(tensor).data()));
+}
+
+void SafetensorsFile::Load(const FileTensor& tensor, std::string as, ParamStore* store) const {
+  const std::span<const std::byte> in = bytes(tensor);
+  const Extents shape = ExtentsOf(tensor, path_);
   if (!ConvertsToFloat(tensor.dtype))
     Fail("{}: tensor '{}' is {}, which does not convert to F32", path_, tensor.name,
          ToString(tensor.dtype));

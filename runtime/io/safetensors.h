@@ -50,7 +50,9 @@ class SafetensorsFile {
   // otherwise a converted copy. Throws Error for a rank above 4 and for a dtype that does not
   // convert.
   void Load(const FileTensor& tensor, std::string as, ParamStore* store) const;
-  ParamStore LoadAll() const;  // under their own names
+  // The same for bytes that stay bytes, always as a view. Throws Error if the tensor is not U8.
+  void LoadU8(const FileTensor& tensor, std::string as, ParamStore* store) const;
+  ParamStore LoadAll() const;  // under their own names, all as f32
 
  private:
   std::string path_;

@@ -9,6 +9,8 @@
 // Nodes of the update phase are marked with '!' after the operator's name; several results are
 // separated by commas on the left and types by commas on the right. `# scope` ends the line.
 #pragma once
+#include <set>
+
 #include "runtime/op.h"
 
 namespace graft {
@@ -20,11 +22,18 @@ std::string ToText(const Graph& g);
 // line.
 Graph ParseGraph(std::string_view text, std::span<const OpDef* const> ops);
 
-std::string ToDot(const Graph& g);
+// With `scope`, its nodes alone ("blocks.0"); those in `marked` stand out. Throws Error if no node
+// is there.
+std::string ToDot(const Graph& g, const std::string& scope = "",
+                  const std::set<NodeId>& marked = {});
 
 // A diff by line of two text forms that ignores value numbers. Lines begin with "  " where both
 // have them, with "- " if only `before` has them and with "+ " if only `after` does; runs of more
-// than `context` equal lines are folded into "  ...".
-std::string DiffText(const Graph& before, const Graph& after, int context = 1);
+// than `context` equal lines are folded into "  ...". With kOperations lines are equal if they do
+// the same: the names of intermediates and dimensions that follow the batch, such as those of a
+// block whose sequences have grown, make no difference.
+enum class DiffOf { kEverything, kOperations };
+std::string DiffText(const Graph& before, const Graph& after, int context = 1,
+                     DiffOf what = DiffOf::kEverything);
 
 }  // namespace graft

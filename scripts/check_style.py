@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-COLUMNS, LINES = 100, 415
+COLUMNS, LINES = 100, 420
 SOURCES = (".cc", ".h", ".py", ".sh", ".cmake")
 # Files that may be longer, each with the reason.
 LONG = {
     "models/text/unicode_tables.cc": "tables made by scripts/make_unicode_tables.py",
+    "runtime/text.cc": "printer and parser of one format, side by side",
     "tests/fixtures/make_text_kinds.py": "a list of kinds, one after the other",
 }
 # Split, so that this file does not find itself.

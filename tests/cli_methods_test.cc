@@ -32,6 +32,7 @@ std::string RecipeOf(const std::string& name) {
       {"repadapter", "repadapter(r=2,dropout=0.1)"},
       {"glora", "glora(r=2)"},
       {"unified", "unified(r=2)"},
+      {"nf4", "nf4+lora(r=2,targets=*)"},
       {"childtuning", "childtuning(mode=d)"},
       {"noisytune", "noisytune+lora(r=2)"},
       {"forget", "forget(run=@old)+lora(r=2)"},

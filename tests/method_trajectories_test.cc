@@ -129,6 +129,8 @@ class Trajectory : public testing::TestWithParam<size_t> {
     }
     EXPECT_EQ(kept, run_["kept"].get<int64_t>());
   }
+  // Dequantised weights are rounded to f32 here, and not in PyTorch's run.
+  double Bound() const { return run_["method"].get<std::string>().starts_with("nf4") ? 1e-6 : 1e-8; }
   double Loss(size_t step) const { return run_["losses"][step].get<double>(); }
 
   // The stored sums over each trained tensor.
@@ -174,12 +176,12 @@ TEST_P(Trajectory, InterpreterFollowsPyTorch) {
     const double t = static_cast<double>(step + 1);
     o.leaves["hyper"] = {kRate, 1 - std::pow(0.9, t), 1 - std::pow(0.999, t)};
     const Values64 v = Interpret(graph_, o);
-    ASSERT_NEAR(v[loss_state.i][0], Loss(step), 1e-8 * std::fabs(Loss(step))) << step;
+    ASSERT_NEAR(v[loss_state.i][0], Loss(step), Bound() * std::fabs(Loss(step))) << step;
     for (const Update& u : graph_.updates)
       if (graph_.value(u.target).role == Role::kParam)
         o.leaves[graph_.value(u.target).name] = v[u.value.i];
   }
-  CompareFinals([&](const std::string& name) { return o.leaves.at(name); }, 1e-8);
+  CompareFinals([&](const std::string& name) { return o.leaves.at(name); }, Bound());
 }
 
 TEST_P(Trajectory, SessionFollowsPyTorch) {

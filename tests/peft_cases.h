@@ -107,6 +107,8 @@ inline const Case kCases[] = {
      false},
     {"noisytune", 0, false},
     {"noisytune(lambda=0.5)+lora(r=2)", 3 * 2 * 2 * 24, true},
+    {"nf4", 0, true, false},
+    {"nf4(block=32,double=false)+lora(r=2)", 3 * 2 * 2 * 24, true, false},
     {"calibration", 0, true},
     {"lora(r=2)+calibration", 3 * 2 * 2 * 24, true},
     {"fact(r=2)", kTexts, true},

@@ -12,6 +12,7 @@ namespace graft::testing {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 Graph Parse(const std::string& text) { return ParseGraph(text, AllOps()); }
 
@@ -186,6 +187,43 @@ TEST(Text, DiffShowsWhatChanged) {
   EXPECT_THAT(diff, HasSubstr("- %3 = mul(%2, @w) : f32[2,4]\n"));
   EXPECT_THAT(diff, HasSubstr("  ...\n"));
   EXPECT_EQ(DiffText(before, before), "  ...\n");
+}
+
+// Longer sequences and names are no difference, the node that makes them longer is one.
+TEST(Text, DiffOfOperations) {
+  const auto graph = [](int64_t rows, bool longer) {
+    Graph g;
+    const ValueId x = g.AddInput("x", {DType::kF32, {Dim::Sequences(rows), 4}});
+    g.AddParam("w", {4, 4});
+    ValueId y = g.Add1(kTanh, {x});
+    if (longer) y = ConcatRows(g, y, y);
+    g.SetName(y, "edge");
+    g.AddOutput("y", Scale(g, Matmul(g, y, g.FindLeaf("w"), false, true), 2));
+    return g;
+  };
+  const Graph before = graph(3, false), after = graph(3, true);
+  EXPECT_THAT(DiffText(before, after), HasSubstr("+ %3 = scale"));
+  const std::string diff = DiffText(before, after, 1, DiffOf::kOperations);
+  EXPECT_THAT(diff, HasSubstr("\n+ %1 = concat_rows"));
+  EXPECT_EQ(std::count(diff.begin(), diff.end(), '+') - std::count(diff.begin(), diff.end(), '-'),
+            1)
+      << diff;
+  EXPECT_THAT(DiffText(graph(3, false), graph(4, false), 1, DiffOf::kOperations), "  ...\n");
+}
+
+TEST(Text, DotDrawsAScopeAndMarks) {
+  Graph g;
+  const ValueId x = g.AddInput("x", {DType::kF32, {Dim::Sequences(), 4}});
+  g.scope = "blocks.0.a";
+  const ValueId first = g.Add1(kTanh, {x});
+  g.scope = "blocks.10";
+  const ValueId second = g.Add1(kTanh, {first});
+  g.AddOutput("y", g.Add1(kTanh, {second}));
+  const std::string dot = ToDot(g, "blocks.10", {g.value(second).producer});
+  EXPECT_THAT(dot, HasSubstr("label=\"tanh\\nblocks.10\\nf32[s,4]\", style=filled"));
+  EXPECT_THAT(dot, HasSubstr("label=\"tanh\\nf32[s,4]\", shape=ellipse]"));
+  EXPECT_THAT(dot, Not(HasSubstr("blocks.0.a")));
+  EXPECT_THAT(MessageOf([&] { ToDot(g, "blocks.1"); }), HasSubstr("no node"));
 }
 
 TEST(Text, DotDrawsEveryNode) {

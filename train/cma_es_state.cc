@@ -28,12 +28,12 @@ void Put(ParamStore* store, const std::string& name, std::span<const double> val
 
 std::vector<double> Take(const ParamStore& store, const std::string& name, int64_t size) {
   const ParamStore::Entry& entry = store.Get(name);
-  if (entry.shape != Extents{size, kDigits})
+  if (entry.dtype != DType::kF32 || entry.shape != Extents{size, kDigits})
     Fail("{}: expected [{},{}], found {}; hint: the search that saved it had another dimension",
-         name, size, kDigits, ToString(entry.shape));
+         name, size, kDigits, ToString(entry.type()));
   std::vector<double> values;
   values.reserve(static_cast<size_t>(size));
-  for (const float* digit = entry.data; values.size() < static_cast<size_t>(size);) {
+  for (const float* digit = entry.values().data(); values.size() < static_cast<size_t>(size);) {
     uint64_t bits = 0;
     for (int d = 0; d < kDigits; ++d, ++digit) {
       const int wide = d + 1 < kDigits ? kDigitBits : 64 - (kDigits - 1) * kDigitBits;

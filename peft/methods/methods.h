@@ -21,6 +21,7 @@ namespace graft {
   /* repadapter.cc  */ X(RepAdapter)                                        \
   /* glora.cc       */ X(Glora)                                             \
   /* unified.cc     */ X(Unified)                                           \
+  /* nf4.cc         */ X(Nf4)                                               \
   /* childtuning.cc */ X(ChildTuning)                                       \
   /* noisytune.cc   */ X(NoisyTune)                                         \
   /* forget.cc      */ X(Forget)                                            \

@@ -98,7 +98,8 @@ void InsertWords(const MethodArgs& a) {
     const Node n = g.node(user);
     g.scope = n.scope;
     ValueId pooled;
-    if (n.op == &kGatherRows)
+    const NodeId index = n.in.size() > 1 ? g.value(n.in[1]).producer : NodeId{};
+    if (n.op == &kGatherRows && index.valid() && g.node(index).op == &kFirstRows)
       pooled = GatherRows(g, x, graft::FirstRows(g, longer));
     else if (n.op == &kSegmentMean)
       pooled = g.Add1(kSegmentMean, {x, longer}, n.attrs);

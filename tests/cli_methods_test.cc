@@ -106,9 +106,10 @@ TEST_P(EveryMethod, EqualBitsOnAnyThreadsWithinABudgetAndAfterAKill) {
   const std::string whole = Train("whole", {"--threads", "1"});
   ASSERT_FALSE(whole.empty());
   EXPECT_TRUE(whole == Train("threads", {"--threads", "3"}));
-  if (!text())
+  if (!text()) {
     EXPECT_TRUE(Train("budget1", {"--threads", "1", "--memory-budget", "400MiB"}) ==
                 Train("budget2", {"--threads", "2", "--memory-budget", "400MiB"}));
+  }
   {
     Process process(TrainArgs(text(), RecipeOf(name()), run("killed")));
     while (process.Running() && !fs::exists(At(run("killed") + "/state.safetensors"))) usleep(500);

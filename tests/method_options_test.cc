@@ -54,11 +54,13 @@ TEST_P(MethodOptions, AreRefusedOrAcceptedOutOfRange) {
         const std::string message =
             Applied({std::string(record.name), {{std::string(o.name), value}}}, text);
         const std::string_view v = value;
-        if (IsNumber(o.value) && (v == "x" || v.empty() || v == "nan"))
+        if (IsNumber(o.value) && (v == "x" || v.empty() || v == "nan")) {
           EXPECT_NE(message, "") << "no number";
+        }
         // Without its defaults it would be refused in any case, for other reasons.
-        if (!message.empty() && IsNumber(o.value) && TakesDefaults(record, text))
+        if (!message.empty() && IsNumber(o.value) && TakesDefaults(record, text)) {
           EXPECT_NE(message.find(std::string(o.name)), std::string::npos) << message;
+        }
       }
 }
 

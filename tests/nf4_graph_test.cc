@@ -8,6 +8,7 @@
 #include "ops/optimise.h"
 #include "peft/merge.h"
 #include "peft/merge_proof.h"
+#include "peft/sites.h"
 #include "runtime/interpret.h"
 #include "runtime/session.h"
 #include "runtime/text.h"
@@ -65,7 +66,7 @@ struct Layers {
   }
 };
 
-std::map<std::string, std::vector<float>> Run(const Graph& g, ParamStore& params, int64_t rows,
+std::map<std::string, std::vector<float>> RunOnce(const Graph& g, ParamStore& params, int64_t rows,
                                               int64_t capacity) {
   Session session(g, params, {.capacity = {capacity, 0}, .poison = true});
   const Tensor x = session.Input("x");
@@ -92,16 +93,16 @@ TEST(Nf4Matmul, SameBitsAsTheMatmulOfTheDequantisedWeight) {
       EXPECT_EQ(CountOps(quantised.g, kNf4Dequantize), 0);
       ForEachTarget([&](const std::string& target) {
         for (const int64_t rows : {1, 50, 300}) {
-          const auto want = Run(plain.g, plain.params, rows, 300);
-          EXPECT_EQ(Run(quantised.g, quantised.params, rows, 300), want) << target << " " << rows;
-          EXPECT_EQ(Run(quantised.g, quantised.params, rows, rows), want) << target << " " << rows;
+          const auto want = RunOnce(plain.g, plain.params, rows, 300);
+          EXPECT_EQ(RunOnce(quantised.g, quantised.params, rows, 300), want) << target << " " << rows;
+          EXPECT_EQ(RunOnce(quantised.g, quantised.params, rows, rows), want) << target << " " << rows;
           SetThreads(3);
-          EXPECT_EQ(Run(quantised.g, quantised.params, rows, 300), want) << target << " " << rows;
+          EXPECT_EQ(RunOnce(quantised.g, quantised.params, rows, 300), want) << target << " " << rows;
           SetThreads(1);
         }
         // Without the pass the weights are made once and multiplied as any others.
-        const auto composite = Run(canonical, quantised.params, 7, 7);
-        for (const auto& [name, values] : Run(quantised.g, quantised.params, 7, 7))
+        const auto composite = RunOnce(canonical, quantised.params, 7, 7);
+        for (const auto& [name, values] : RunOnce(quantised.g, quantised.params, 7, 7))
           for (size_t i = 0; i < values.size(); ++i)
             ASSERT_NEAR(values[i], composite.at(name)[i], 1e-5) << target << " " << name;
       });
@@ -124,7 +125,7 @@ TEST(Nf4Matmul, SameBitsForALargeWeight) {
   QuantizeParam(params, "w", format);
   g.ReplaceUses(leaf, Nf4Weight(g, "w", format));
   for (const Pass& pass : StepPasses()) pass.run(g);
-  EXPECT_EQ(Run(g, params, 20, 20), Run(plain, plain_params, 20, 20));
+  EXPECT_EQ(RunOnce(g, params, 20, 20), RunOnce(plain, plain_params, 20, 20));
 }
 
 TEST(Nf4Matmul, InterpreterRunsBothForms) {
@@ -136,7 +137,7 @@ TEST(Nf4Matmul, InterpreterRunsBothForms) {
   const std::vector<float> x = Normal(3 * 33, 9, 1);
   options.leaves["x"] = {x.begin(), x.end()};
   const Values64 fused = Interpret(layers.g, options), composite = Interpret(canonical, options);
-  const auto got = Run(layers.g, layers.params, 3, 3);
+  const auto got = RunOnce(layers.g, layers.params, 3, 3);
   for (const char* name : {"y", "dx"}) {
     const std::vector<double>& want = composite[canonical.output(name).i];
     EXPECT_LE(RelativeError(fused[layers.g.output(name).i], want), 1e-14);
@@ -299,7 +300,7 @@ TEST(Nf4Model, BranchesTrainBesideQuantisedLayersAndMergeIntoThem) {
   const Graph plain = BuildModel(config);
   EXPECT_TRUE(Merge(merged, merged_params, plain.ParamNames()).left.empty());
   EXPECT_EQ(ToText(merged), ToText(plain));
-  const MergeProof proof = ProveMerge(inference, params, merged_params);
+  const MergeProof proof = ProveMerge(inference, params, merged_params, plain.ParamNames());
   EXPECT_EQ(proof.weights, 10);
   const std::vector<float> after = Logits(merged, merged_params, images);
   for (size_t i = 0; i < after.size(); ++i) EXPECT_NEAR(after[i], before[i], 1e-4);

@@ -254,10 +254,20 @@ int64_t TrainableCount(const Graph& g) {
   return count;
 }
 
+namespace {
+
+// Not codes and scales of what is quantised, whose operators have no gradient.
+bool CanTrain(const Graph& g, ValueId v) {
+  return g.type(v).dtype == DType::kF32 &&
+         std::ranges::all_of(g.users(v), [&](NodeId n) { return g.node(n).op->gradient; });
+}
+
+}  // namespace
+
 int SetTrainable(Graph& g, const std::function<bool(const Graph&, ValueId)>& which) {
   int count = 0;
   for (ValueId v : g.Leaves(Role::kParam))
-    if (which(g, v)) g.SetTrainable(v, true), ++count;
+    if (CanTrain(g, v) && which(g, v)) g.SetTrainable(v, true), ++count;
   return count;
 }
 

@@ -158,7 +158,7 @@ TEST(CliMethods, Mistakes) {
       {{"two terms", {"inspect", "--methods", "lora+ln"}, 2, {"shows one method", "lora+ln"}},
        {"no method", {"inspect", "--methods", "lorra", "--model", kNano}, 2, {"mean 'lora'"}},
        {"no option", {"inspect", "--methods", "lora(s=1)"}, 2, {"no option 's'"}},
-       {"no model", {"inspect", "--methods", "--model", "init:vit"}, 2, {"vit"}},
+       {"no model", {"inspect", "--methods", "--model", "init:vit"}, 1, {"vit"}},
        {"arch", {"inspect", "--methods", "--arch", "vit_tiny_patch16_224"}, 2, {"--arch goes"}},
        {"method", {"inspect", "--methods", "lora", "--method", "ln"}, 2, {kAlone}},
        {"out", {"inspect", "--methods", "--out", "@fresh"}, 2, {kAlone}},

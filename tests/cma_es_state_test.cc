@@ -144,7 +144,7 @@ TEST(CmaEs, StatesThatAreNone) {
     return text;
   };
   EXPECT_THAT(message(good, CmaEs(4, 1, 4, 1, "state")),
-              HasSubstr("cma.mean: expected [4,3], found [3,3]"));
+              HasSubstr("cma.mean: expected [4,3], found f32[3,3]"));
   EXPECT_THAT(message(good, CmaEs(3, 1, 5, 1, "state")),
               HasSubstr("had a population of 4, this one has 5"));
   for (const CmaEs& other : {CmaEs(3, 1, 4, 2, "state"), CmaEs(3, 1, 4, 1, "other")})

@@ -130,7 +130,9 @@ class Trajectory : public testing::TestWithParam<size_t> {
     EXPECT_EQ(kept, run_["kept"].get<int64_t>());
   }
   // Dequantised weights are rounded to f32 here, and not in PyTorch's run.
-  double Bound() const { return run_["method"].get<std::string>().starts_with("nf4") ? 1e-6 : 1e-8; }
+  double Bound() const {
+    return run_["method"].get<std::string>().starts_with("nf4") ? 1e-6 : 1e-8;
+  }
   double Loss(size_t step) const { return run_["losses"][step].get<double>(); }
 
   // The stored sums over each trained tensor.

@@ -158,11 +158,7 @@ namespace {
 class LifetimeFinder {
  public:
   LifetimeFinder(const Graph& g, const NodeOrder& order, std::span<const size_t> bytes, bool share)
-      : g_(g),
-        bytes_(bytes),
-        end_(static_cast<int>(order.nodes.size())),
-        once_end_(static_cast<int>(order.once_end)),
-        share_(share) {
+      : g_(g), bytes_(bytes), end_(static_cast<int>(order.nodes.size())), share_(share) {
     last_use_.assign(g.num_values(), -1);
     in_update_.resize(g.num_values());
     of_once_.resize(g.num_values());
@@ -181,8 +177,7 @@ class LifetimeFinder {
     for (size_t k = 0; k < n.out.size(); ++k) {
       const ValueId v = n.out[k];
       if (in_update_[v.i]) continue;
-      const bool stays = once && last_use_[v.i] >= once_end_;
-      const int last = stays ? end_ : std::max(last_use_[v.i], t);
+      const int last = std::max(last_use_[v.i], t);
       if (const int taken = k == 0 && !once ? TakenOver(t, n) : -1; taken >= 0) {
         life_.slot[v.i] = taken;
         life_.in_place[at] = true;
@@ -220,7 +215,7 @@ class LifetimeFinder {
 
   const Graph& g_;
   const std::span<const size_t> bytes_;  // by value
-  const int end_, once_end_;
+  const int end_;
   const bool share_;
   std::vector<int> last_use_;
   std::vector<bool> in_update_, of_once_;  // by value

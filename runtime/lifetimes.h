@@ -31,12 +31,11 @@ PassReport UpdateEarly(Graph& g);
 // before update nodes. Value ids change too.
 Graph Renumbered(const Graph& g, std::span<const NodeId> order);
 
-// A result lives from its node to its last reader, an output to the end; scratch during its node.
-// Of `once` nodes, the results that other `once` nodes alone read do so, too, as all of them run
-// again when parameters have changed; the rest stays for every run. A result takes over the memory
-// of an input that dies there if its record says so, and the value of an update has that of its
-// target. Results and scratch of `once` nodes have a block of their own, where nothing is taken
-// over.
+// A result lives from its node to its last reader, an output to the end; scratch during its node. A
+// result takes over the memory of an input that dies there if its record says so, and the value of
+// an update has that of its target. Results and scratch of `once` nodes have a block of their own,
+// where nothing is taken over. What main or update nodes read of it stays for every run, as no
+// `once` node comes behind them; the rest may be written over: all `once` nodes run again together.
 struct Lifetimes {
   std::vector<Interval> once, arena;  // in positions of the order
   std::vector<int> slot;              // by value: its interval, or -1 (a leaf, an update, unused)

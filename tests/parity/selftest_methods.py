@@ -1,6 +1,7 @@
 """Tests methods/ without graft, in float64 on the tiny models of tests/fixtures: the models equal
-transformers', methods that start at zero change nothing, folded weights give the unfolded logits,
-methods that contain others equal them, and counts are the published ones.
+transformers' and methods that peft has equal its own, methods that start at zero change nothing,
+folded weights give the unfolded logits, methods that contain others equal them, and counts are the
+published ones.
 
 usage: python selftest_methods.py        (peers' environment)
 """
@@ -8,8 +9,10 @@ usage: python selftest_methods.py        (peers' environment)
 import os
 import pathlib
 import sys
+import warnings
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+warnings.filterwarnings("ignore")
 
 import torch
 
@@ -19,6 +22,7 @@ import make_method_trajectories as tiny
 import methods
 import selftest_folds as folds
 import selftest_identities as identities
+import selftest_peft
 import selftest_rules as rules
 from methods import Facts
 from methods.term import normal
@@ -167,6 +171,7 @@ def main():
             check_starts(checks, subject)
             folds.check(checks, subject)
         check_counts(checks)
+        selftest_peft.check(checks, subjects[1])
         rules.check(checks, subjects)
     for subject in subjects:
         identities.check(checks, subject)

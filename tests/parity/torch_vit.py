@@ -44,7 +44,7 @@ def canonical(tensors):
     for name, value in tensors.items():
         name = re.sub(r"^patch_embed\.proj\.", "patch_embed.", name)
         name = name.replace("attn.proj.", "attn.o.")
-        if "attn.qkv." in name:
+        if re.search(r"attn\.qkv\.(weight|bias)$", name):
             for part, piece in zip("qkv", value.chunk(3, 0)):
                 out[name.replace("attn.qkv.", f"attn.{part}.")] = piece.contiguous()
         else:

@@ -16,7 +16,8 @@ class Method(Term):
     options = {"mode": "f", "p": 0.3, "targets": "*"}
 
     def prepare(self):
-        self.fixed = {}
+        self.fixed = {}  # masks of mode=d
+        self.gradient_rate = 1 - self.o.p if self.o.mode == "f" else None
 
     def trains(self, name):
         return True
@@ -28,10 +29,12 @@ class Method(Term):
     def gradient(self, name, grad, masks):
         if not self.masked(name):
             return grad
-        if self.o.mode == "f":
-            return grad * masks[f"{name}.gradient"].reshape(grad.shape)
-        if name not in self.fixed:
-            self.fixed[name] = masks[f"{name}.gradient"].reshape(grad.shape)
+        if self.o.mode == "d" and name in self.fixed:
+            return grad * self.fixed[name]
+        mask = masks.get(f"{name}.gradient")
+        if mask is None:
+            raise SystemExit(f"FAIL masks.npz: no {name}.gradient")
+        self.fixed[name] = mask.reshape(grad.shape)
         return grad * self.fixed[name]
 
 

@@ -33,7 +33,13 @@ class Method(Term):
         block, role = split(site)
         if role not in self.roles:
             return x
-        prefix, p = block + self.roles[role], run.p
+        prefix = block + self.roles[role]
+        if prefix not in run.edges:  # q, k and v read the same
+            run.edges[prefix] = self.adapted(run, prefix, x)
+        return run.edges[prefix]
+
+    def adapted(self, run, prefix, x):
+        p = run.p
         hidden = F.linear(x, p[f"{prefix}_a"], p[f"{prefix}_a_bias"])
         groups = run.drop(f"{prefix}.dropout", hidden).chunk(self.o.groups, -1)
         parts = zip(groups, p[f"{prefix}_b"].chunk(self.o.groups, 0))

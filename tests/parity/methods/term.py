@@ -69,6 +69,7 @@ def convert(text, default):
 
 class Term:
     options = {}  # {name: default}
+    gradient_rate = None  # of zeros in masks of gradients, where each tensor's is the same
 
     def __init__(self, facts, given):
         unknown = given.keys() - self.options.keys() - {"head"}

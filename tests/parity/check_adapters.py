@@ -1,4 +1,4 @@
-"""Compares methods/ with the library `adapters` (adapters 1.3, transformers 4.57) on the tiny models:
+"""Compares methods/ with the library `adapters` (1.3, with transformers 4.57) on the tiny models:
 the same numbers in its modules give the same logits in float64.
 
 usage: python check_adapters.py        (an environment with torch, safetensors and adapters)

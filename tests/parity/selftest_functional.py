@@ -1,6 +1,6 @@
-"""Traces of every method whose forward pass is that of methods/ itself, on pictures and on texts one
-by one without padding, trained by the loop of selftest_train.py: what a trace must hold, and that
-the replay finds what is changed in it."""
+"""Traces of every method whose forward pass is that of methods/ itself, on pictures and on texts
+one by one without padding, trained by the loop of selftest_train.py: what a trace must hold, and
+that the replay finds what is changed in it."""
 
 import json
 import math

@@ -20,6 +20,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "fixtures"))
 import make_method_trajectories as tiny
 import methods
+import selftest_edges as edges
 import selftest_folds as folds
 import selftest_identities as identities
 import selftest_peft
@@ -169,6 +170,7 @@ def main():
         check_models(checks, subjects)
         for subject in subjects:
             check_starts(checks, subject)
+            edges.check(checks, subject)
             folds.check(checks, subject)
         check_counts(checks)
         selftest_peft.check(checks, subjects[1])

@@ -28,11 +28,14 @@ PROMPT = dict(
     task_type="SEQ_CLS", num_virtual_tokens=3, token_dim=24, num_layers=2, num_attention_heads=2
 )
 MODULES = ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"]
-# Method, config, and whether peft moves the positions of a text by the prefix where `prefix` does
-# not.
+# Method, config, and whether peft moves a text's positions where the method does not.
 CASES = (
     ("lora(r=4,alpha=8,targets=attn.*|mlp.*)", LoraConfig(r=4, lora_alpha=8), False),
-    ("lora(r=4,rslora=true,targets=attn.*|mlp.*)", LoraConfig(r=4, lora_alpha=4, use_rslora=True), False),
+    (
+        "lora(r=4,rslora=true,targets=attn.*|mlp.*)",
+        LoraConfig(r=4, lora_alpha=4, use_rslora=True),
+        False,
+    ),
     ("prompt(tokens=3,pool=first)", PromptTuningConfig(**PROMPT), False),
     ("ptuning2(tokens=3,shift=true)", PrefixTuningConfig(**PROMPT), False),
     (

@@ -90,8 +90,7 @@ for part in "${parts[@]}"; do
         parity)
             what="50 steps of each method and option, files both ways, kinds of checkpoints, "
             what+="logits and tokens equal those of PyTorch, timm, transformers, peft and "
-            what+="tokenizers; what "
-            what+="is wired wrongly does not"
+            what+="tokenizers; what is wired wrongly does not"
             if [[ ! -x ${PEERS_ENV:-}/bin/python ]]; then
                 missing parity "$what" "PEERS_ENV is not set"
             elif [[ -z ${GRAFT_DATA:-} ]]; then

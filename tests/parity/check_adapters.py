@@ -31,7 +31,7 @@ CASES = (
     ("houlsby(r=4)", DoubleSeqBnConfig(reduction_factor=6, non_linearity="gelu")),
     ("houlsby(r=4,act=relu)", DoubleSeqBnConfig(reduction_factor=6, non_linearity="relu")),
     ("pfeiffer(r=4,act=relu)", SeqBnConfig(reduction_factor=6, non_linearity="relu")),
-    ("pfeiffer(r=4)", SeqBnConfig(reduction_factor=6, non_linearity="gelu")),
+    ("pfeiffer(r=4,act=gelu)", SeqBnConfig(reduction_factor=6, non_linearity="gelu")),
     ("parallel(r=4,scale=2)", ParBnConfig(reduction_factor=6, scaling=2.0)),
     ("adaptformer(r=4)", ParBnConfig(reduction_factor=6, scaling=0.1)),
     ("prefix(tokens=3,mlp=0)", FLAT),

@@ -8,13 +8,13 @@ from methods.term import Term, split, xavier
 
 
 class Method(Term):
-    options = {"r": 8, "groups": 2, "scale": 1.0, "dropout": 0.0, "site": "attn|mlp"}
+    options = {"r": 8, "groups": 2, "scale": 1.0, "dropout": 0.0, "site": "both"}
 
     def prepare(self):
         self.roles = {}  # of a dense layer: the adapter that it reads
-        if "attn" in self.o.site:
+        if self.o.site != "mlp":
             self.roles |= dict.fromkeys(("attn.q", "attn.k", "attn.v"), "attn.rep")
-        if "mlp" in self.o.site:
+        if self.o.site != "attn":
             self.roles["mlp.fc1"] = "mlp.rep"
 
     def added(self):

@@ -7,6 +7,9 @@ from methods import vpt
 
 
 class Method(vpt.Method):
+    # The same function as tokens or as the keys and values that they are read through.
+    options = {**vpt.Method.options, "form": "auto"}
+
     def prepare(self):
         self.names = [f"blocks.{n}.prompt" for n in range(self.m.depth)]
 

@@ -41,14 +41,8 @@ class Method(Term):
         return all_of.split(self.m.width, 1)[2 * block : 2 * block + 2]
 
     def keys_values(self, run, block, k, v):
-        return tuple(
-            torch.cat(
-                [self.dropped(run, f"blocks.{block}.attn.{self.kind}_{part}", rows, len(x)), x], 1
-            )
-            for part, rows, x in zip("kv", self.pair(run, block), (k, v))
-        )
-
-    def dropped(self, run, name, rows, sequences):
-        """The rows of each sequence, under a mask of all sequences or one for each."""
-        rows, mask = rows.expand(sequences, -1, -1), run.masks.get(f"{name}.dropout")
-        return rows if mask is None else rows * mask.reshape(-1, *rows.shape[1:])
+        out = []
+        for part, rows, x in zip("kv", self.pair(run, block), (k, v)):
+            site = f"blocks.{block}.attn.{self.kind}_{part}.dropout"
+            out.append(torch.cat([run.drop_rows(site, rows, x, 0), x], 1))
+        return out

@@ -16,5 +16,7 @@ class Method(vpt.Method):
     def edge(self, run, block, name, value):
         if name != self.m.edges["block"] or block == 0:
             return value
-        rows = self.rows(run, self.names[block], len(value))
-        return torch.cat([value[:, :1], rows, value[:, 1 + self.o.tokens :]], 1)
+        name, first, rest = self.names[block], value[:, :1], value[:, 1 + self.o.tokens :]
+        others = torch.cat([first, rest], 1)
+        rows = run.drop_rows(f"{name}.dropout", run.p[name], others, 1)
+        return torch.cat([first, rows, rest], 1)

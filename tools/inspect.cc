@@ -56,10 +56,10 @@ struct Rewritten {
 Rewritten ApplyTo(const Subject& s) {
   Rewritten r{BuildModel(s.model.config), {}, {}};
   ParamStore scratch = s.model.params;
-  r.after = r.before;
-  if (!s.method.empty())
-    r.reports =
-        ApplyMethod(r.after, scratch, ParseMethod(s.method), static_cast<uint64_t>(s.config.seed));
+  r.after = s.method.empty()
+                ? r.before
+                : MethodGraph(s.model.config, {}, ParseMethod(s.method), scratch,
+                              static_cast<uint64_t>(s.config.seed), &r.reports);
   return r;
 }
 

@@ -21,6 +21,10 @@ std::string WithoutBlock(const std::string& name) {
   return "blocks.*" + name.substr(end);
 }
 
+const char* FoldsWord(Folds folds) {
+  return folds == Folds::kYes ? "yes" : folds == Folds::kPart ? "in part" : "no";
+}
+
 }  // namespace
 
 nlohmann::json MethodsJson(const std::string& name) {
@@ -32,10 +36,12 @@ nlohmann::json MethodsJson(const std::string& name) {
     methods.push_back({{"name", r->name},
                        {"summary", r->summary},
                        {"equation", r->equation},
-                       {"count", r->count},
+                       {"count", r->formula},
                        {"source", r->source},
                        {"options", options},
-                       {"foldable", r->foldable},
+                       {"foldable", r->folds == Folds::kYes},
+                       {"folds", FoldsWord(r->folds)},
+                       {"why", r->why},
                        {"learning_rate", r->learning_rate}});
   }
   return {{"methods", methods}};
@@ -47,9 +53,8 @@ std::string MethodsText(const std::string& name) {
     text += fmt::format("{}{}  {}\n", text.empty() ? "" : "\n", r->name, r->summary);
     TextTable table;
     table.Add({"equation", std::string(r->equation)});
-    table.Add({"parameters", std::string(r->count)});
-    table.Add({"fuses", r->foldable ? "completely: nothing is left at inference"
-                                    : "not: a part stays at inference"});
+    table.Add({"parameters", std::string(r->formula)});
+    table.Add({"fuses", fmt::format("{}: {}", FoldsWord(r->folds), r->why)});
     table.Add({"rate", fmt::format("{:g} unless --lr says another", r->learning_rate)});
     for (const MethodOption& o : r->options())
       table.Add({fmt::format("{}={}", o.name, o.value), std::string(o.help)});

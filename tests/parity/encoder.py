@@ -59,8 +59,8 @@ class Pass:
         return x * multiplier
 
     def drop_rows(self, site, rows, others, at):
-        """The same rows [P, width] for each sequence, [batch, P, width], under the mask of a site: of
-        those rows alone, or of whole sequences, in which they stand at `at` among others
+        """The same rows [P, width] for each sequence, [batch, P, width], under the mask of a site:
+        of those rows alone, or of whole sequences, in which they stand at `at` among others
         [batch, tokens, width]."""
         count, width = rows.shape
         rows, mask = rows.expand(len(others), -1, -1), self.masks.get(site)

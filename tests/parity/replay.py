@@ -92,7 +92,7 @@ class Replay:
             if clip > 0:
                 torch.nn.utils.clip_grad_norm_(leaves.values(), clip)
             for name, p in leaves.items():
-                p.grad = self.model.method.gradient(name, p.grad, here)
+                p.grad = self.model.method.gradient(name, p.grad, here, self.params)
             optimizer.step()
             self.losses.append(loss.item())
             if here.keys() - here.used:
@@ -137,7 +137,7 @@ def check_masks(config, model, masks):
         block = re.fullmatch(r"blocks\.(\d+)\.drop_path[12]", site)
         if block:
             return drop_path * int(block[1]) / (model.config.depth - 1)
-        return model.method.gradient_rate if site.endswith(".gradient") else dropout
+        return model.method.gradient_rate if site.startswith("childtuning.") else dropout
 
     wrong = agreement.check_masks(masks, rate)
     if wrong:
@@ -146,14 +146,15 @@ def check_masks(config, model, masks):
 
 def check_tensors(model, init, final):
     """What is wrong with the names and shapes of a trace, or ""."""
-    added = model.method.added()
-    found = {k: tuple(v.shape) for k, v in init.items()}
+    added, found = model.method.added(), {k: tuple(v.shape) for k, v in init.items()}
+    base = {k: found[k] for k in found.keys() & model.names}
+    added |= model.method.frozen(base)
     wrong = [f"{k} {found.get(k)}, expected {v}" for k, v in added.items() if found.get(k) != v]
     if wrong:
         return f"init.safetensors: {wrong[:4]} ({len(wrong)} in all)"
-    base = found.keys() - added.keys()
-    if base != model.names:
-        more, less = sorted(base - model.names), sorted(model.names - base)
+    if found.keys() != model.names | added.keys():
+        more = sorted(found.keys() - model.names - added.keys())
+        less = sorted(model.names - found.keys())
         return f"init.safetensors: no such parameters {more[:4]}, missing {less[:4]}"
     expected = model.method.trained(base)
     if expected != set(final):

@@ -94,6 +94,19 @@ def check(checks, subject):
     added = 2 * block.f("attn.parallel", read, "relu")
     checks.close(block["c"], context + added, f"{subject.name}, {text}: edge c")
     checks.close(block["o"], block.dense("attn.o", block["c"]), f"{subject.name}, {text}: edge o")
+    if subject.name == "bert":
+        check_pooled(checks, subject)
+
+
+def check_pooled(checks, subject):
+    """Which row of the last block, here block 1, the pooler reads."""
+    for pool, row in (("token", 3), ("first", 0)):
+        text = f"prompt(tokens=3,pool={pool})"
+        block = Block(subject, text)
+        p, hidden = block.p, block["h2"].reshape(4, -1, block["h2"].shape[-1])
+        pooled = torch.tanh(hidden[:, row] @ p["pooler.weight"].T + p["pooler.bias"])
+        logits = pooled @ p["head.weight"].T + p["head.bias"]
+        checks.close(subject.logits(p, text), logits, f"bert, {text}: the pooler's row")
 
 
 def attention(subject, q, k, v, heads):

@@ -81,6 +81,7 @@ class Functional:
             k: v.clone().requires_grad_(k in trained) for k, v in (self.base | started).items()
         }
         self.draws = Draws(self.method.dropout, torch.Generator().manual_seed(5))
+        self.add_frozen()
 
     def noised(self, w, g):
         for name, options in methods.terms(self.text):
@@ -98,18 +99,29 @@ class Functional:
                 for t in texts)  # fmt: skip
         return torch.cat(list(each))
 
-    def gradient_masks(self, named, step):
+    def gradient_masks(self, named):
+        """Of childtuning(mode=f), drawn for a step."""
         rule = next((t for t in self.method.terms if isinstance(t, childtuning.Method)), None)
-        if rule is None or (rule.o.mode == "d" and step > 0):
+        if rule is None or rule.o.mode == "d":
             return {}
-        if rule.o.mode == "d":
-            found, _ = childtuning.masks(
-                childtuning.fisher([{k: p.grad for k, p in named.items()}]), rule.o.p
-            )
-        else:
-            g = self.draws.generator
-            found = {k: childtuning.bernoulli(p.shape, rule.o.p, g) for k, p in named.items()}
-        return {f"{k}.gradient": m.float() for k, m in found.items()}
+        g = self.draws.generator
+        found = {k: childtuning.bernoulli(p.shape, rule.o.p, g) for k, p in named.items()}
+        return {f"childtuning.{k}": m.float() for k, m in found.items()}
+
+    def add_frozen(self):
+        """Masks of childtuning(mode=d), from the first batch; the shift of calibration is 0."""
+        shapes = self.method.frozen({k: v.shape for k, v in self.base.items()})
+        if "calibration.shift" in shapes:
+            self.params["calibration.shift"] = torch.zeros(shapes["calibration.shift"])
+        rule = next((t for t in self.method.terms if isinstance(t, childtuning.Method)), None)
+        if rule is None or rule.o.mode == "f":
+            return
+        pick = torch.arange(BATCH)
+        loss = F.cross_entropy(self.logits(pick), torch.tensor(self.subject.labels)[pick])
+        named = {k: p for k, p in self.params.items() if p.requires_grad}
+        found = dict(zip(named, torch.autograd.grad(loss, list(named.values()))))
+        masks, _ = childtuning.masks(childtuning.fisher([found]), rule.o.p)
+        self.params |= {f"childtuning.mask.{k}": m for k, m in masks.items()}
 
 
 def make_trace(folder, model, settings):
@@ -128,10 +140,10 @@ def make_trace(folder, model, settings):
         for p in named.values():
             p.grad = None
         loss.backward()
-        here = model.draws.step() | model.gradient_masks(named, step)
+        here = model.draws.step() | model.gradient_masks(named)
         optimizer.clip()
         for name, p in named.items():
-            p.grad = model.method.gradient(name, p.grad, here)
+            p.grad = model.method.gradient(name, p.grad, here, model.params)
         optimizer.step(settings.rate(step))
         rows[f"step_{step:06}"] = pick.numpy().astype(np.int32)
         line = {"step": step, "loss": loss.item(), "lr": settings.rate(step)}
@@ -166,7 +178,7 @@ def run(test, subjects):
             changes = {"one tensor that moved by 1 % more": edits.scale_most}
             if other:
                 changes[f"replayed as {other}"] = edits.edit_config(method=other)
-            if "dropout" in text or "childtuning" in text:
+            if "dropout" in text or "childtuning(p" in text:
                 changes["no masks"] = without_masks
             if not test.wanted(name) and not any(test.wanted(f"{name}, {c}") for c in changes):
                 continue

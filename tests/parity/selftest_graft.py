@@ -58,6 +58,7 @@ METHODS = (
     ("glora(a=constant,b=constant,c=none,d=none,e=vector)", None),
     ("childtuning(p=0.3)", "childtuning(p=0.31)"),
     ("childtuning(mode=d,p=0.3)", None),
+    ("calibration+lora(r=4)", None),
     ("noisytune+lora(r=4)", "noisytune(lambda=0.1)+lora(r=4)"),
     ("nf4+lora(r=4)", "lora(r=4)"),
     ("unified(form=prefix,site=heads,composition=gated,r=3)",

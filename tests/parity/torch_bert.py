@@ -107,4 +107,4 @@ def forward(params, batch, config, method=None, masks=None, record=None):
     if config.pool == "pooler":
         pooled = torch.tanh(run.dense("pooler", pooled))
     run.note("pooled", pooled)
-    return F.linear(pooled, params["head.weight"], params["head.bias"])
+    return run.call("logits", F.linear(pooled, params["head.weight"], params["head.bias"]))

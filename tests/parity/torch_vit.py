@@ -185,7 +185,7 @@ def forward(params, images, config, method=None, masks=None, record=None):
     x = run.norm("norm", x)
     pooled = x[:, 1 + run.inserted :].mean(1) if config.pool == "mean" else x[:, run.first]
     run.note("pooled", pooled)
-    return F.linear(pooled, params["head.weight"], params["head.bias"])
+    return run.call("logits", F.linear(pooled, params["head.weight"], params["head.bias"]))
 
 
 def block(run, n, x):

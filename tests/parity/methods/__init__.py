@@ -8,7 +8,7 @@ import torch
 
 from methods.term import Facts, Term
 
-HOOKS = ("weight", "reads", "output", "edge", "words", "embedded", "keys_values")
+HOOKS = ("weight", "reads", "output", "edge", "words", "embedded", "keys_values", "logits")
 
 
 def terms(text):
@@ -69,9 +69,15 @@ class Composed:
             for name, shape in term.added().items()
         }
 
-    def gradient(self, name, grad, masks):
+    def frozen(self, base):
+        out = {}
         for term in self.terms:
-            grad = term.gradient(name, grad, masks)
+            out |= term.frozen(base)
+        return out
+
+    def gradient(self, name, grad, masks, params):
+        for term in self.terms:
+            grad = term.gradient(name, grad, masks, params)
         return grad
 
     def wrong_start(self, files, init):

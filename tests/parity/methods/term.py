@@ -92,6 +92,10 @@ class Term:
         """How an added parameter starts."""
         return torch.zeros(shape)
 
+    def frozen(self, base):
+        """{name: shape} of what the method adds that does not train, from those of the model."""
+        return {}
+
     def trains(self, name):
         """Whether a parameter of the model itself trains. The head does in any case."""
         return False
@@ -124,7 +128,11 @@ class Term:
         """The first block's input: behind the position embeddings (ViT), behind embed.norm."""
         return x
 
-    def gradient(self, name, grad, masks):
+    def logits(self, run, z):
+        """The head's result."""
+        return z
+
+    def gradient(self, name, grad, masks, params):
         """What the optimizer gets for a parameter's gradient, behind clipping."""
         return grad
 

@@ -148,7 +148,8 @@ def check_tensors(model, init, final):
     """What is wrong with the names and shapes of a trace, or ""."""
     added, found = model.method.added(), {k: tuple(v.shape) for k, v in init.items()}
     base = {k: found[k] for k in found.keys() & model.names}
-    added |= model.method.frozen(base)
+    frozen = model.method.frozen(base)
+    added |= frozen
     wrong = [f"{k} {found.get(k)}, expected {v}" for k, v in added.items() if found.get(k) != v]
     if wrong:
         return f"init.safetensors: {wrong[:4]} ({len(wrong)} in all)"
@@ -156,6 +157,8 @@ def check_tensors(model, init, final):
         more = sorted(found.keys() - model.names - added.keys())
         less = sorted(model.names - found.keys())
         return f"init.safetensors: no such parameters {more[:4]}, missing {less[:4]}"
+    for name in frozen:  # may stand beside what trained
+        final.pop(name, None)
     expected = model.method.trained(base)
     if expected != set(final):
         missing, extra = sorted(expected - set(final)), sorted(set(final) - expected)

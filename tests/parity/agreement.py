@@ -66,15 +66,15 @@ class Updates:
         return self.along / max(rates * self.weight, 1e-30)
 
 
-def check_masks(masks, dropout, drop_path, depth):
-    """What is wrong with the masks of a step, or "". A run that draws none where it should, or that
-    forgets 1 / keep in its masks as in its branches, would replay as well."""
+def check_masks(masks, rate_of):
+    """What is wrong with the masks of a step, or ""; rate_of(site) is that of zeros, or None where
+    it is not known. A run that draws none where it should, or that forgets 1 / keep in its masks as
+    in its branches, would replay as well."""
     for site, mask in masks.items():
-        rate = dropout
-        block = site.split(".drop_path")[0].removeprefix("blocks.")
-        if block.isdigit():
-            rate = drop_path * int(block) / (depth - 1)
-        kept = mask[mask != 0]
+        rate = rate_of(site)
+        if rate is None:
+            continue
+        mask, kept = mask.reshape(-1, mask.shape[-1]), mask[mask != 0]
         if ((kept - 1 / (1 - rate)).abs() > MASK / (1 - rate)).any():
             return f"{site}: multipliers {kept.unique()[:4].tolist()}, not {1 / (1 - rate)}"
         zeros, spread = (mask == 0).double().sum().item(), rate * (1 - rate) * mask.numel()

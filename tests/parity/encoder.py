@@ -58,6 +58,23 @@ class Pass:
         multiplier[self.present] = mask
         return x * multiplier
 
+    def drop_rows(self, site, rows, others, at):
+        """The same rows [P, width] for each sequence, [batch, P, width], under the mask of a site:
+        of those rows alone, or of whole sequences, in which they stand at `at` among others
+        [batch, tokens, width]."""
+        count, width = rows.shape
+        rows, mask = rows.expand(len(others), -1, -1), self.masks.get(site)
+        if mask is None:
+            return rows
+        lengths = [others.shape[1]] * len(others)
+        if self.present is not None:
+            lengths = self.present.sum(1).tolist()
+            lengths = [n + others.shape[1] - self.present.shape[1] for n in lengths]
+        if mask.shape[0] == sum(lengths) + count * len(rows):
+            pieces = mask.split([n + count for n in lengths])
+            mask = torch.stack([piece[at : at + count] for piece in pieces])
+        return rows * mask.reshape(-1, count, width)
+
     def insert(self, x, rows, at):
         """Rows [P, width], or [batch, P, width], into each sequence in front of its row `at`."""
         count = rows.shape[-2]

@@ -11,6 +11,7 @@ the models: replay_vit.py, replay_bert.py.
 import argparse
 import json
 import pathlib
+import re
 import sys
 
 import torch
@@ -91,13 +92,14 @@ class Replay:
             if clip > 0:
                 torch.nn.utils.clip_grad_norm_(leaves.values(), clip)
             for name, p in leaves.items():
-                p.grad = self.model.method.gradient(name, p.grad, here)
+                p.grad = self.model.method.gradient(name, p.grad, here, self.params)
             optimizer.step()
             self.losses.append(loss.item())
             if here.keys() - here.used:
                 more = sorted(here.keys() - here.used)
                 raise SystemExit(f"FAIL masks.npz: no such places: {more[:6]}")
-        self.inert = self.find_inert(batches[-1].tolist(), here)
+        last = range(len(batches))[-4:]
+        self.inert = self.find_inert([(batches[i], masks.step(i, torch.float64)) for i in last])
 
     def loss(self, params, rows, masks):
         labels = self.model.labels
@@ -109,18 +111,20 @@ class Replay:
             label_smoothing=float(self.config.get("label_smoothing", 0) or 0),
         )
 
-    def find_inert(self, rows, masks):
-        """From one batch in float64, in which rounding is 1e-16 of what is added up."""
+    def find_inert(self, batches):
+        """From a few batches in float64, in which rounding is 1e-16 of what is added up."""
         params = {k: v.detach().double() for k, v in self.params.items()}
-        leaves = {k: params[k].requires_grad_() for k in self.trained}
-        masks = trace.Step({k: v.double() for k, v in masks.items()})
-        loss = self.loss(params, rows, masks)
-        found = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-        most = max(g.abs().max().item() for g in found)
-        small = {k: g.abs() < agreement.INERT * most for k, g in zip(leaves, found)}
+        leaves = [params[k].requires_grad_() for k in self.trained]
+        most = [torch.zeros_like(p) for p in leaves]
+        for rows, masks in batches:
+            loss = self.loss(params, rows.tolist(), masks)
+            found = torch.autograd.grad(loss, leaves, materialize_grads=True)
+            most = [torch.maximum(m, g.abs()) for m, g in zip(most, found)]
+        small = [m < agreement.INERT * max(m.max().item() for m in most) for m in most]
         # A gradient of exactly 0, as of words that no text has, is compared unless others of the
         # tensor are rounding.
-        return {k: s & (s & (g != 0)).any() for (k, s), g in zip(small.items(), found)}
+        live = [(s & (m != 0)).any() for s, m in zip(small, most)]
+        return {k: s & any_of for k, s, any_of in zip(self.trained, small, live)}
 
 
 def check_masks(config, model, masks):
@@ -128,22 +132,33 @@ def check_masks(config, model, masks):
     there = tuple(any(s in site for site in masks) for s in (".dropout", ".drop_path"))
     if (dropout > 0, drop_path > 0) != there:
         raise SystemExit(f"FAIL masks.npz: {dropout=}, {drop_path=}, but found {there}")
-    wrong = agreement.check_masks(masks, dropout, drop_path, model.config.depth)
+
+    def rate(site):
+        block = re.fullmatch(r"blocks\.(\d+)\.drop_path[12]", site)
+        if block:
+            return drop_path * int(block[1]) / (model.config.depth - 1)
+        return model.method.gradient_rate if site.startswith("childtuning.") else dropout
+
+    wrong = agreement.check_masks(masks, rate)
     if wrong:
         raise SystemExit(f"FAIL masks.npz: {wrong}")
 
 
 def check_tensors(model, init, final):
     """What is wrong with the names and shapes of a trace, or ""."""
-    added = model.method.added()
-    found = {k: tuple(v.shape) for k, v in init.items()}
+    added, found = model.method.added(), {k: tuple(v.shape) for k, v in init.items()}
+    base = {k: found[k] for k in found.keys() & model.names}
+    frozen = model.method.frozen(base)
+    added |= frozen
     wrong = [f"{k} {found.get(k)}, expected {v}" for k, v in added.items() if found.get(k) != v]
     if wrong:
         return f"init.safetensors: {wrong[:4]} ({len(wrong)} in all)"
-    base = found.keys() - added.keys()
-    if base != model.names:
-        more, less = sorted(base - model.names), sorted(model.names - base)
+    if found.keys() != model.names | added.keys():
+        more = sorted(found.keys() - model.names - added.keys())
+        less = sorted(model.names - found.keys())
         return f"init.safetensors: no such parameters {more[:4]}, missing {less[:4]}"
+    for name in frozen:  # may stand beside what trained
+        final.pop(name, None)
     expected = model.method.trained(base)
     if expected != set(final):
         missing, extra = sorted(expected - set(final)), sorted(set(final) - expected)

@@ -3,8 +3,8 @@
 #   replay     trains 50 steps with every method that PyTorch can replay, DeiT-Ti on CIFAR-10 and
 #              MiniLM on texts, replays each, prints a table. A trace that passed is removed; one
 #              that differs stays in OUT
-#   selftest   the replay itself: what a wrong wiring of any option leaves must not pass
-#              (selftest.py)
+#   selftest   methods/ without graft (selftest_methods.py); the replay itself: what a wrong wiring
+#              of any option leaves must not pass (selftest.py)
 #   files      adapters and models go both ways (check_files.py)
 #   logits     of MiniLM on all rows of sst2 and of the pairs of mrpc (bert_logits.py), of masked-LM
 #              heads (masked_lm.py; needs masked_lm_logits beside GRAFT_BINARY)
@@ -78,6 +78,32 @@ runs=(
     "sst2 fact(r=8) 1e-3"
     "sst2 glora(r=4) 1e-3"
     "mrpc lora(r=8,dropout=0.1,targets=attn.*|mlp.*) 1e-3 --micro-batch 3 --max-length 64"
+    "cifar10 ssf 1e-3"
+    "cifar10 adaptformer(r=8,dropout=0.1) 1e-3 --micro-batch 6"
+    "cifar10 vpt(tokens=10) 1e-2"
+    "cifar10 vpt-deep(tokens=10,dropout=0.1) 1e-2 --micro-batch 6"
+    "cifar10 fact(r=16,dropout=0.1) 1e-3 --micro-batch 6"
+    "cifar10 fact(form=tk,r=16,scale=10) 1e-3"
+    "cifar10 repadapter(scale=5,dropout=0.1) 1e-3 --drop-path 0.1 --micro-batch 6"
+    "cifar10 glora(r=4) 1e-3"
+    "cifar10 parallel(site=attn) 1e-3"
+    "cifar10 prefix(tokens=10,mlp=64) 1e-3"
+    "cifar10 childtuning(p=0.3) 1e-4"
+    "cifar10 nf4+lora(r=8) 1e-3"
+    "cifar10 ssf+lora(r=4) 1e-3"
+    "sst2 houlsby(r=8,ln=true) 1e-3"
+    "sst2 pfeiffer(r=8,act=relu) 1e-3"
+    "sst2 parallel(r=16,scale=4) 1e-3"
+    "sst2 mam(tokens=16) 1e-3"
+    "sst2 prefix(tokens=10,mlp=512) 1e-3"
+    "sst2 ptuning2(tokens=20,shift=true) 5e-3"
+    "sst2 prompt(tokens=20) 1e-2"
+    "sst2 vpt-deep(tokens=5) 5e-3"
+    "sst2 glora(r=4) 1e-3"
+    "sst2 fact(r=8) 1e-3"
+    "sst2 ssf 1e-3"
+    "sst2 childtuning(mode=d,p=0.2) 5e-5"
+    "sst2 noisytune+lora(r=8) 1e-3"
 )
 table="$out/table.md"
 
@@ -149,7 +175,8 @@ replay() {
 }
 
 selftest() {
-    "$env/bin/python" "$here/selftest.py" --graft "$graft"
+    "$env/bin/python" "$here/selftest_methods.py" &&
+        "$env/bin/python" "$here/selftest.py" --graft "$graft"
 }
 files() {
     local timm=()

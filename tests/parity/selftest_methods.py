@@ -1,6 +1,7 @@
 """Tests methods/ without graft, in float64 on the tiny models of tests/fixtures: the models equal
-transformers', methods that start at zero change nothing, folded weights give the unfolded logits,
-methods that contain others equal them, and counts are the published ones.
+transformers' and methods that peft has equal its own, methods that start at zero change nothing,
+folded weights give the unfolded logits, methods that contain others equal them, and counts are the
+published ones.
 
 usage: python selftest_methods.py        (peers' environment)
 """
@@ -8,8 +9,10 @@ usage: python selftest_methods.py        (peers' environment)
 import os
 import pathlib
 import sys
+import warnings
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+warnings.filterwarnings("ignore")
 
 import torch
 
@@ -17,9 +20,12 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "fixtures"))
 import make_method_trajectories as tiny
 import methods
+import selftest_edges as edges
 import selftest_folds as folds
 import selftest_identities as identities
+import selftest_peft
 import selftest_rules as rules
+import torch_bert
 from methods import Facts
 from methods.term import normal
 
@@ -146,6 +152,17 @@ def check_starts(checks, subject):
     checks.apart(none, plain, f"{subject.name}: a prefix of zeros", 1e-2)
 
 
+def check_padding(checks, subject):
+    """A text's logits are the same alone and beside longer ones, whatever a method puts in."""
+    batch, lengths = subject.model.input, subject.model.input["attention_mask"].sum(1)
+    for text in FAR + ("ssf", "houlsby(r=4)", "pfeiffer(r=4)", "parallel(r=4,site=attn)"):
+        p, method = subject.moved(text), subject.method(text)
+        together = subject.logits(p, text)
+        alone = [{k: v[i : i + 1, :n] for k, v in batch.items()} for i, n in enumerate(lengths)]
+        each = [torch_bert.forward(p, one, subject.model.config, method) for one in alone]
+        checks.close(torch.cat(each), together, f"bert, {text}: texts without padding")
+
+
 def check_counts(checks):
     # SSF of a BERT has the norm of the embeddings, and neither a patch embedding nor a last norm.
     ssf = {"vit": 205824, "bert": 205824 - 2 * 768}
@@ -165,8 +182,11 @@ def main():
         check_models(checks, subjects)
         for subject in subjects:
             check_starts(checks, subject)
+            edges.check(checks, subject)
             folds.check(checks, subject)
+        check_padding(checks, subjects[1])
         check_counts(checks)
+        selftest_peft.check(checks, subjects[1])
         rules.check(checks, subjects)
     for subject in subjects:
         identities.check(checks, subject)

@@ -36,20 +36,14 @@ def check_childtuning(checks, subject):
         "childtuning: draws are 0 or 1/p, of mean 1",
     )
     rule = subject.method("childtuning(mode=d)").terms[0]
-    mask = {f"{k}.gradient": m for k, m in masks.items()}
+    frozen = {f"childtuning.mask.{k}": m for k, m in masks.items()}
     grad = batches[0]["blocks.1.norm1.bias"]
-    for step in (mask, {}):  # a trace has the mask at the first step alone
-        found = rule.gradient("blocks.1.norm1.bias", grad, step)
-        checks.expect(
-            torch.equal(found, grad * masks["blocks.1.norm1.bias"]),
-            "childtuning(mode=d): the same mask at every step",
-        )
-    checks.expect(
-        torch.equal(
-            rule.gradient("head.bias", batches[0]["head.bias"], {}), batches[0]["head.bias"]
-        ),
-        "childtuning(mode=d): the head's gradient",
-    )
+    found = rule.gradient("blocks.1.norm1.bias", grad, {}, frozen)
+    kept = masks["blocks.1.norm1.bias"]
+    checks.expect(torch.equal(found, grad * kept), "childtuning(mode=d): a masked gradient")
+    head = batches[0]["head.bias"]
+    found = rule.gradient("head.bias", head, {}, frozen)
+    checks.expect(torch.equal(found, head), "childtuning(mode=d): the head's gradient")
 
 
 def noised(base, strength, g, per_tensor=True):
@@ -86,14 +80,14 @@ def check_calibration(checks):
     logits, blank = (torch.randn((n, 4), generator=g).double() for n in (6, 3))
     p_cf = calibration.content_free(blank)
     p = torch.softmax(logits, -1) / p_cf
-    bias = calibration.fold(torch.zeros(4).double(), p_cf)
+    bias = calibration.shift(p_cf)
     checks.close(
         torch.softmax(logits + bias, -1),
         p / p.sum(-1, keepdim=True),
         "calibration: a bias of -log p_cf is the division by p_cf",
     )
     one = calibration.content_free(blank[:1])
-    even = torch.softmax(blank[:1] + calibration.fold(torch.zeros(4).double(), one), -1)
+    even = torch.softmax(blank[:1] + calibration.shift(one), -1)
     checks.close(
         even,
         torch.full((1, 4), 0.25).double(),
@@ -101,7 +95,7 @@ def check_calibration(checks):
     )
     least = calibration.content_free(torch.tensor([[0.0, -1000.0]]))
     checks.expect(
-        bool(torch.isfinite(calibration.fold(torch.zeros(2), least)).all()),
+        bool(torch.isfinite(calibration.shift(least)).all()),
         "calibration: a class of probability 0 leaves a finite bias",
     )
 

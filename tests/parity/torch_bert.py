@@ -99,11 +99,12 @@ def forward(params, batch, config, method=None, masks=None, record=None):
         u = run.edge(n, "u_dropped", run.mlp(n, h1, act))
         x = run.edge(n, "h2", run.norm(f"blocks.{n}.norm2", h1 + u))
     if config.pool == "mean":
-        weight = run.present.to(x.dtype)[:, :, None]
+        weight = run.present.to(x.dtype)[:, :, None].clone()
+        weight[:, : run.first] = 0  # rows in front of the class token
         pooled = (x * weight).sum(1) / weight.sum(1)
     else:
         pooled = x[:, run.first]
     if config.pool == "pooler":
         pooled = torch.tanh(run.dense("pooler", pooled))
     run.note("pooled", pooled)
-    return F.linear(pooled, params["head.weight"], params["head.bias"])
+    return run.call("logits", F.linear(pooled, params["head.weight"], params["head.bias"]))

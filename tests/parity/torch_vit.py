@@ -44,7 +44,7 @@ def canonical(tensors):
     for name, value in tensors.items():
         name = re.sub(r"^patch_embed\.proj\.", "patch_embed.", name)
         name = name.replace("attn.proj.", "attn.o.")
-        if "attn.qkv." in name:
+        if re.search(r"attn\.qkv\.(weight|bias)$", name):
             for part, piece in zip("qkv", value.chunk(3, 0)):
                 out[name.replace("attn.qkv.", f"attn.{part}.")] = piece.contiguous()
         else:
@@ -185,7 +185,7 @@ def forward(params, images, config, method=None, masks=None, record=None):
     x = run.norm("norm", x)
     pooled = x[:, 1 + run.inserted :].mean(1) if config.pool == "mean" else x[:, run.first]
     run.note("pooled", pooled)
-    return F.linear(pooled, params["head.weight"], params["head.bias"])
+    return run.call("logits", F.linear(pooled, params["head.weight"], params["head.bias"]))
 
 
 def block(run, n, x):

@@ -8,7 +8,7 @@ import torch
 
 from methods.term import Facts, Term
 
-HOOKS = ("weight", "reads", "output", "edge", "words", "embedded", "keys_values")
+HOOKS = ("weight", "reads", "output", "edge", "words", "embedded", "keys_values", "logits")
 
 
 def terms(text):
@@ -43,6 +43,8 @@ class Composed:
         self.terms = [find(name)(facts, options) for name, options in listed]
         self.head = all(options.get("head") != "frozen" for _, options in listed)
         self.dropout = max([float(getattr(t.o, "dropout", 0)) for t in self.terms])
+        # The rate of zeros in masks of gradients, where it is the same for all.
+        self.gradient_rate = next(filter(None, (t.gradient_rate for t in self.terms)), None)
 
     def added(self):
         """{name: shape} of what the terms add."""
@@ -67,9 +69,15 @@ class Composed:
             for name, shape in term.added().items()
         }
 
-    def gradient(self, name, grad, masks):
+    def frozen(self, base):
+        out = {}
         for term in self.terms:
-            grad = term.gradient(name, grad, masks)
+            out |= term.frozen(base)
+        return out
+
+    def gradient(self, name, grad, masks, params):
+        for term in self.terms:
+            grad = term.gradient(name, grad, masks, params)
         return grad
 
     def wrong_start(self, files, init):

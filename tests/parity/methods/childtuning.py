@@ -1,38 +1,38 @@
 """Child-Tuning (Xu et al. 2021): all parameters train, and each gradient is masked between clipping
 and the optimizer, whose momentum and weight decay know nothing of it.
 
-mode=f: every step and tensor has a mask of its own, Bernoulli(p) / p. mode=d: one mask of zeros and
-ones for the whole training, of the numbers whose Fisher score is in the top fraction p; parameters
-outside the blocks are not masked. A trace has masks as NAME.gradient, those of mode=d at its first
-step alone."""
+mode=f: every step and tensor has a mask of its own, Bernoulli(p) / p; a trace has it among the
+masks of the step as childtuning.NAME. mode=d: one mask of zeros and ones for the whole training, of
+the numbers whose Fisher score is in the top fraction p; parameters outside the blocks are not
+masked. The mask is a parameter that does not train, childtuning.mask.NAME."""
 
 import numpy as np
 import torch
 
-from methods.term import Term, matches
+from methods.term import Term
 
 
 class Method(Term):
-    options = {"mode": "f", "p": 0.3, "targets": "*"}
+    options = {"mode": "f", "p": 0.3}
 
     def prepare(self):
-        self.fixed = {}
+        self.gradient_rate = 1 - self.o.p if self.o.mode == "f" else None
 
     def trains(self, name):
         return True
 
-    def masked(self, name):
-        inside = self.o.mode == "f" or name.startswith("blocks.")
-        return inside and matches(name.rpartition(".")[0], self.o.targets)
-
-    def gradient(self, name, grad, masks):
-        if not self.masked(name):
-            return grad
+    def frozen(self, base):
         if self.o.mode == "f":
-            return grad * masks[f"{name}.gradient"].reshape(grad.shape)
-        if name not in self.fixed:
-            self.fixed[name] = masks[f"{name}.gradient"].reshape(grad.shape)
-        return grad * self.fixed[name]
+            return {}
+        return {f"childtuning.mask.{k}": s for k, s in base.items() if k.startswith("blocks.")}
+
+    def gradient(self, name, grad, masks, params):
+        mask = params.get(f"childtuning.mask.{name}")
+        if self.o.mode == "f":
+            mask = masks.get(f"childtuning.{name}")
+            if mask is None:
+                raise SystemExit(f"FAIL masks.npz: no childtuning.{name}")
+        return grad if mask is None else grad * mask.reshape(grad.shape)
 
 
 def fisher(batches, most=1.0):

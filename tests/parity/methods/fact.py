@@ -9,11 +9,11 @@ slices F_j = F[:,:,j] a block's 0..3 are those of q, k, v, o, K = F_j'. Those of
 import torch
 import torch.nn.functional as F
 
-from methods.term import DENSE, Term, kaiming, split, uniform, xavier
+from methods.term import DENSE, Term, kaiming, matches, split, uniform, xavier
 
 
 class Method(Term):
-    options = {"form": "tt", "r": 16, "scale": 1.0, "dropout": 0.0}
+    options = {"form": "tt", "r": 16, "scale": 1.0, "dropout": 0.0, "targets": "attn.*|mlp.*"}
 
     def prepare(self):
         if self.m.mlp_width % self.m.width:
@@ -29,7 +29,8 @@ class Method(Term):
         for n in range(m.depth):
             for role in DENSE:
                 shape = {"mlp.fc1": (c * r, r), "mlp.fc2": (r, c * r)}.get(role, (r, r))
-                out[f"blocks.{n}.{role}.fact_core"] = shape
+                if matches(f"blocks.{n}.{role}", self.o.targets):
+                    out[f"blocks.{n}.{role}.fact_core"] = shape
         return out
 
     def initial(self, name, shape, g):
@@ -53,7 +54,7 @@ class Method(Term):
         return wide.T if role == "mlp.fc1" else wide
 
     def branch(self, run, site, x):
-        if not site.startswith("blocks."):
+        if split(site)[1] not in DENSE or not matches(site, self.o.targets):
             return None
         u, v, r = run.p["fact.u"], run.p["fact.v"], self.o.r
         down = torch.cat([F.linear(part, u) for part in x.split(self.m.width, -1)], -1)

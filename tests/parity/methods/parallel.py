@@ -1,21 +1,18 @@
-"""The parallel adapter (He et al. 2022): a bottleneck beside the MLP, or beside
-the attention, where it is added to the context in front of Wo."""
+"""The parallel adapter (He et al. 2022): a bottleneck beside the MLP, or beside the attention,
+where it is added to the context in front of Wo."""
 
-from methods import adaptformer
-from methods.term import bottleneck
+from methods.term import Adapter
 
 
-class Method(adaptformer.Method):
-    options = {"r": 8, "site": "ffn", "scale": 1.0, "act": "relu"}
+class Method(Adapter):
+    options = {"r": 8, "site": "ffn", "scale": 1.0, "act": "relu", "dropout": 0.0}
 
     def prepare(self):
         attention = self.o.site == "attn"
-        self.part = "attn.parallel" if attention else "mlp.parallel"
+        self.places = {"c": "attn.parallel"} if attention else {"u_dropped": "mlp.parallel"}
         self.read = self.m.edges["attn" if attention else "mlp"]
-        self.add = "c" if attention else "u_dropped"
 
     def edge(self, run, block, name, value):
-        if name != self.add:
+        if name not in self.places:
             return value
-        f = bottleneck(run, f"blocks.{block}.{self.part}", run.edges[self.read], self.o.act)
-        return value + self.o.scale * f
+        return value + self.f(run, block, name, run.edges[self.read])

@@ -3,21 +3,22 @@ y + s f(y) with the block's y. BERT: t = LN(h1 + u), h2 = LN(h1 + u + s f(t)), t
 norm."""
 
 from methods import houlsby
-from methods.term import bottleneck, normal
+from methods.term import Adapter, normal
 
 
 class Method(houlsby.Method):
-    options = houlsby.Method.options | {"act": "relu"}
-    places = {"y": "mlp.pfeiffer"}
+    options = {"r": 8, "act": "relu", "scale": 1.0, "ln": False}
+
+    def prepare(self):
+        self.places = {"y" if self.m.family == "vit" else "u_dropped": "mlp.pfeiffer"}
 
     def initial(self, name, shape, g):
-        return normal(shape, 0.0 if name.endswith("bias") else 0.02, g)
+        if not name.endswith(("_down", "_up")):
+            return Adapter.initial(self, name, shape, g)
+        return normal(shape, 0.02, g)
 
     def edge(self, run, block, name, value):
-        if self.m.family == "vit":
+        if self.m.family == "vit" or name not in self.places:
             return super().edge(run, block, name, value)
-        if name != "u_dropped":
-            return value
         t = run.norm(f"blocks.{block}.norm2", run.edges["h1"] + value)
-        f = bottleneck(run, f"blocks.{block}.mlp.pfeiffer", t, self.o.act)
-        return value + self.o.scale * f
+        return value + self.f(run, block, name, t)

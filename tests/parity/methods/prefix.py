@@ -41,5 +41,8 @@ class Method(Term):
         return all_of.split(self.m.width, 1)[2 * block : 2 * block + 2]
 
     def keys_values(self, run, block, k, v):
-        pairs = zip(self.pair(run, block), (k, v))
-        return tuple(torch.cat([rows.expand(len(x), -1, -1), x], 1) for rows, x in pairs)
+        out = []
+        for part, rows, x in zip("kv", self.pair(run, block), (k, v)):
+            site = f"blocks.{block}.attn.{self.kind}_{part}.dropout"
+            out.append(torch.cat([run.drop_rows(site, rows, x, 0), x], 1))
+        return out

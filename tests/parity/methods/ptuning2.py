@@ -6,7 +6,7 @@ from methods.term import normal
 
 
 class Method(prefix.Method):
-    options = {"tokens": 20, "shift": False, "dropout": 0.0}
+    options = {"tokens": 20, "shift": False}
     kind = "ptuning2"
 
     def prepare(self):

@@ -8,13 +8,13 @@ from methods.term import Term, split, xavier
 
 
 class Method(Term):
-    options = {"r": 8, "groups": 2, "scale": 1.0, "dropout": 0.0, "site": "attn|mlp"}
+    options = {"r": 8, "groups": 2, "scale": 1.0, "dropout": 0.0, "site": "both"}
 
     def prepare(self):
         self.roles = {}  # of a dense layer: the adapter that it reads
-        if "attn" in self.o.site:
+        if self.o.site != "mlp":
             self.roles |= dict.fromkeys(("attn.q", "attn.k", "attn.v"), "attn.rep")
-        if "mlp" in self.o.site:
+        if self.o.site != "attn":
             self.roles["mlp.fc1"] = "mlp.rep"
 
     def added(self):
@@ -33,7 +33,13 @@ class Method(Term):
         block, role = split(site)
         if role not in self.roles:
             return x
-        prefix, p = block + self.roles[role], run.p
+        prefix = block + self.roles[role]
+        if prefix not in run.edges:  # q, k and v read the same
+            run.edges[prefix] = self.adapted(run, prefix, x)
+        return run.edges[prefix]
+
+    def adapted(self, run, prefix, x):
+        p = run.p
         hidden = F.linear(x, p[f"{prefix}_a"], p[f"{prefix}_a_bias"])
         groups = run.drop(f"{prefix}.dropout", hidden).chunk(self.o.groups, -1)
         parts = zip(groups, p[f"{prefix}_b"].chunk(self.o.groups, 0))

@@ -1,5 +1,5 @@
-"""SSF (Lian et al. 2022): scale * z + shift behind every dense layer of the
-blocks, every layer norm and the patch embedding."""
+"""SSF (Lian et al. 2022): scale * z + shift behind every dense layer of the blocks, every layer
+norm and the patch embedding."""
 
 from methods.term import DENSE, Term, matches, normal
 

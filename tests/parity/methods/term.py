@@ -64,11 +64,14 @@ def convert(text, default):
     """An option's text as the type of its default."""
     if isinstance(default, bool):
         return str(text).lower() in ("true", "1")
+    if text == "learned":
+        return text
     return type(default)(text)
 
 
 class Term:
     options = {}  # {name: default}
+    gradient_rate = None  # of zeros in masks of gradients, where each tensor's is the same
 
     def __init__(self, facts, given):
         unknown = given.keys() - self.options.keys() - {"head"}
@@ -88,6 +91,10 @@ class Term:
     def initial(self, name, shape, generator):
         """How an added parameter starts."""
         return torch.zeros(shape)
+
+    def frozen(self, base):
+        """{name: shape} of what the method adds that does not train, from those of the model."""
+        return {}
 
     def trains(self, name):
         """Whether a parameter of the model itself trains. The head does in any case."""
@@ -121,7 +128,11 @@ class Term:
         """The first block's input: behind the position embeddings (ViT), behind embed.norm."""
         return x
 
-    def gradient(self, name, grad, masks):
+    def logits(self, run, z):
+        """The head's result."""
+        return z
+
+    def gradient(self, name, grad, masks, params):
         """What the optimizer gets for a parameter's gradient, behind clipping."""
         return grad
 
@@ -152,6 +163,17 @@ def xavier(shape, g):
     return uniform(shape, math.sqrt(6 / (shape[0] + shape[1])), g)
 
 
+ACTIVATIONS = {
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu": F.relu,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "none": lambda x: x,
+}
+
+
 def bottleneck_shapes(prefix, width, rank):
     """Of up(act(down x + down_bias)) + up_bias."""
     return {
@@ -162,12 +184,35 @@ def bottleneck_shapes(prefix, width, rank):
     }
 
 
-def activate(x, name):
-    return {"gelu": F.gelu, "relu": F.relu, "none": lambda x: x}[name](x)
-
-
 def bottleneck(run, prefix, x, act):
     """up(drop(act(down x + down_bias))) + up_bias"""
     down, down_bias, up, up_bias = (run.p[name] for name in bottleneck_shapes(prefix, 0, 0))
-    hidden = run.drop(f"{prefix}.dropout", activate(F.linear(x, down, down_bias), act))
+    hidden = run.drop(f"{prefix}.dropout", ACTIVATIONS[act](F.linear(x, down, down_bias)))
     return F.linear(hidden, up, up_bias)
+
+
+class Adapter(Term):
+    """One with a bottleneck in each block: s f(x), where s is a number or, with scale=learned, a
+    parameter PREFIX_scale [1] that starts at 1."""
+
+    places = {}  # {the edge that it is added to: its name in a block}
+
+    def added(self):
+        out = {}
+        for n in range(self.m.depth):
+            for place in self.places.values():
+                out |= bottleneck_shapes(f"blocks.{n}.{place}", self.m.width, self.o.r)
+                if self.o.scale == "learned":
+                    out[f"blocks.{n}.{place}_scale"] = (1,)
+        return out
+
+    def initial(self, name, shape, g):
+        """As LoRA: up and the biases start at 0."""
+        if name.endswith("_scale"):
+            return torch.ones(shape)
+        return kaiming(shape, g) if name.endswith("_down") else super().initial(name, shape, g)
+
+    def f(self, run, block, edge, x):
+        prefix = f"blocks.{block}.{self.places[edge]}"
+        scale = run.p[f"{prefix}_scale"] if self.o.scale == "learned" else self.o.scale
+        return scale * bottleneck(run, prefix, x, self.o.act)

@@ -15,11 +15,6 @@ class Method(Term):
         """The published bound, of patches of 16x16 pixels."""
         return uniform(shape, (6 / (3 * 16 * 16 + self.m.width)) ** 0.5, g)
 
-    def rows(self, run, name, sequences):
-        """The prompt of each sequence, under its own mask of dropout."""
-        prompt = run.p[name].expand(sequences, -1, -1)
-        mask = run.masks.get(f"{name}.dropout")
-        return prompt if mask is None else prompt * mask.reshape(prompt.shape)
-
     def embedded(self, run, x):
-        return run.insert(x, self.rows(run, self.names[0], len(x)), 1)
+        name = self.names[0]
+        return run.insert(x, run.drop_rows(f"{name}.dropout", run.p[name], x, 1), 1)

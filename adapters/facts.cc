@@ -110,12 +110,22 @@ void CheckInputOptions(const LoadedModel& model, const std::string& preprocess,
   if (max_length) FailUsage("--max-length {}: {} {}", max_length, model.source, kReads);
 }
 
+int64_t TextPositions(const AdapterFacts& facts, const LoadedModel& model) {
+  const int64_t all = model.bert().positions;
+  if (facts.method.empty()) return all;
+  const int64_t left = all - PositionsTaken(ParseMethod(facts.method));
+  if (left < kLeastMaxLength)
+    Fail("method '{}' leaves {} of the {} positions of {} to texts, expected at least {}",
+         facts.method, std::max<int64_t>(0, left), all, model.source, kLeastMaxLength);
+  return left;
+}
+
 int64_t MaxLength(const AdapterFacts& facts, const LoadedModel& model) {
   constexpr int64_t kUsual = 128;
   if (facts.max_length > 0) return facts.max_length;
   if (!model.is_bert()) return kUsual;
   const std::string& source = facts.tokenizer.empty() ? facts.model : facts.tokenizer;
-  const int64_t most = std::min(kUsual, model.bert().positions);
+  const int64_t most = std::min(kUsual, TextPositions(facts, model));
   if (source.starts_with("init:")) return most;
   const int64_t own = TokenizerMaxLength(source).value_or(most);
   if (own < kLeastMaxLength)

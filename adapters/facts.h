@@ -67,6 +67,8 @@ void CheckRunFacts(const AdapterFacts& facts, const std::string& file);
 // Refuses options of texts for a model that reads images and the other way; "" and 0 = not given.
 void CheckInputOptions(const LoadedModel& model, const std::string& preprocess,
                        const std::string& tokenizer, int64_t max_length);
+// The positions of a text model that its method leaves to texts. Error if there are none.
+int64_t TextPositions(const AdapterFacts& facts, const LoadedModel& model);
 // facts.max_length, or if that is 0: 128, and at most the model's positions and the tokenizer's
 // model_max_length.
 int64_t MaxLength(const AdapterFacts& facts, const LoadedModel& model);

@@ -41,9 +41,10 @@ FuseProof Compare(const std::vector<float>& before, const std::vector<float>& af
 
 // The merged weights with as much noise as rounding in f32 may have left in them.
 ParamStore RoundedOtherwise(const Graph& canonical, const ParamStore& params,
-                            const ParamStore& merged, uint64_t seed) {
+                            const ParamStore& merged, const std::vector<std::string>& base,
+                            uint64_t seed) {
   ParamStore noisy = merged;
-  ProveMerge(canonical, params, merged,
+  ProveMerge(canonical, params, merged, base,
              [&](const std::string& name, auto, std::span<const double> magnitude) {
                std::vector<float> noise(magnitude.size());
                FillUniform(noise, {MakeKey(seed, Purpose::kData, name)}, -0x1p-23, 0x1p-23);
@@ -123,11 +124,12 @@ class Fusing {
     const std::vector<float> after = logits_(graph_, fused_.params);
     FuseProof proof = Compare(before, after, classes_);
     proof.nodes_before = nodes_before_, proof.nodes_after = nodes_after_;
-    proof.merge = ProveMerge(canonical_, params_, fused_.params);
+    proof.merge = ProveMerge(canonical_, params_, fused_.params, plain_.ParamNames());
     proof.merged_error = proof.relative_error;
     double bound = kFuseTolerance;
     for (uint64_t draw = 0; draw < 2 && !(proof.merged_error <= kFuseTolerance); ++draw) {
-      ParamStore noisy = RoundedOtherwise(canonical_, params_, fused_.params, draw);
+      ParamStore noisy = RoundedOtherwise(canonical_, params_, fused_.params,
+                                          plain_.ParamNames(), draw);
       const double error = Compare(after, logits_(graph_, noisy), classes_).relative_error;
       proof.rounding_error = std::max(proof.rounding_error, error);
       bound = std::max(bound, kMostTimesRounding * proof.rounding_error);

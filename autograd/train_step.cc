@@ -23,7 +23,8 @@ ValueId OptimizerState(Graph& g, ParamStore& params, const std::string& name, Va
 void AddUpdate(Graph& g, ParamStore& params, ValueId p, ValueId gradient, ValueId hyper,
                const OptimizerConfig& o) {
   const std::string name = g.value(p).name;
-  const double decay = !o.decays || o.decays(name) ? o.weight_decay : 0;
+  const int rank = static_cast<int>(g.shape(p).size());
+  const double decay = !o.decays || o.decays(name, rank) ? o.weight_decay : 0;
   if (o.kind == OptimizerKind::kAdamW) {
     const ValueId m = OptimizerState(g, params, "opt.m." + name, p);
     const ValueId v = OptimizerState(g, params, "opt.v." + name, p);
@@ -61,7 +62,8 @@ void AddTrainStep(Graph& g, ParamStore& params, const OptimizerConfig& optimizer
   g.phase = Phase::kUpdate;
   g.scope = "update";
   const ValueId hyper = g.AddInput("hyper", {DType::kF32, {3}});
-  ValueId clip;
+  ValueId rng, clip;
+  if (optimizer.on_gradient) rng = g.AddInput("update_rng", {DType::kI32, {2}});
   if (optimizer.clip > 0) {
     ValueId squares;
     for (ValueId sum : sums) {
@@ -72,7 +74,9 @@ void AddTrainStep(Graph& g, ParamStore& params, const OptimizerConfig& optimizer
     clip = ClipScale(g, squares, optimizer.clip);
   }
   for (size_t i = 0; i < trainable.size(); ++i) {
-    const ValueId gradient = clip.valid() ? Mul(g, sums[i], clip) : sums[i];
+    ValueId gradient = clip.valid() ? Mul(g, sums[i], clip) : sums[i];
+    if (optimizer.on_gradient)
+      gradient = optimizer.on_gradient(g, params, g.value(trainable[i]).name, gradient, rng);
     AddUpdate(g, params, trainable[i], gradient, hyper, optimizer);
   }
   g.phase = Phase::kMain;
@@ -130,6 +134,7 @@ TrainStep::TrainStep(const Graph& loss_graph, ParamStore& params, const Optimize
   }
   hyper_ = session_.Input("hyper");
   loss_ = session_.State("acc.loss");
+  if (session_.HasInput("update_rng")) update_rng_ = session_.Input("update_rng");
 }
 
 StepResult TrainStep::Run(int64_t batch, int64_t step, double learning_rate, const Fill& fill) {
@@ -139,8 +144,7 @@ StepResult TrainStep::Run(int64_t batch, int64_t step, double learning_rate, con
   return Run(parts_, step, learning_rate, fill);
 }
 
-StepResult TrainStep::Run(std::span<const Counts> parts, int64_t step, double learning_rate,
-                          const Fill& fill) {
+StepResult TrainStep::Accumulate(std::span<const Counts> parts, int64_t step, const Fill& fill) {
   first_.assign(1, 0);
   for (const Counts& part : parts) first_.push_back(first_.back() + part.sequences);
   const int64_t n = static_cast<int64_t>(parts.size());
@@ -161,14 +165,20 @@ StepResult TrainStep::Run(std::span<const Counts> parts, int64_t step, double le
     }
   });
   session_.SumStates(lanes);
+  return {loss_.f32()[0], 0};
+}
+
+StepResult TrainStep::Run(std::span<const Counts> parts, int64_t step, double learning_rate,
+                          const Fill& fill) {
+  StepResult result = Accumulate(parts, step, fill);
+  // A loss that is not finite must not reach the weights: the caller stops with the last good ones.
+  if (!std::isfinite(result.loss)) return result;
   float* hyper = hyper_.f32();
   const double t = static_cast<double>(step + 1);
   hyper[0] = static_cast<float>(learning_rate);
   hyper[1] = static_cast<float>(1 - std::pow(optimizer_.beta1, t));
   hyper[2] = static_cast<float>(1 - std::pow(optimizer_.beta2, t));
-  StepResult result{loss_.f32()[0], 0};
-  // A loss that is not finite must not reach the weights: the caller stops with the last good ones.
-  if (!std::isfinite(result.loss)) return result;
+  if (update_rng_.data) update_rng_.i32()[0] = static_cast<int32_t>(step);
   session_.RunUpdate();
   if (optimizer_.clip > 0)
     result.gradient_norm = std::sqrt(session_.Output("gradient_norm_squared").f32()[0]);

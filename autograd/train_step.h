@@ -23,8 +23,12 @@ struct OptimizerConfig {
   double momentum = 0.9;                          // SGD
   double weight_decay = 0;
   double clip = 0;  // the global norm; 0 clips nothing
-  // Whether a parameter decays. By default all do, as in torch.optim.
-  std::function<bool(const std::string&)> decays = {};
+  // Whether a parameter of that name and rank decays. By default all do, as in torch.optim.
+  std::function<bool(const std::string& name, int rank)> decays = {};
+  // What the optimizer gets of a parameter's gradient, behind clipping; `rng` i32 [2] = {step, 0}.
+  std::function<ValueId(Graph&, ParamStore&, const std::string& name, ValueId gradient,
+                        ValueId rng)>
+      on_gradient = {};
 };
 
 // Adds gradients, accumulators and updates to `g`, which must have the output "losses" [S,1]. New
@@ -73,6 +77,9 @@ class TrainStep {
   // parts[i].tokens in all, both within the capacity.
   StepResult Run(std::span<const Counts> parts, int64_t step, double learning_rate,
                  const Fill& fill);
+  // The first half of Run: the loss and, in the states "acc.*", the gradients of the batch; no
+  // parameter changes.
+  StepResult Accumulate(std::span<const Counts> parts, int64_t step, const Fill& fill);
 
   Session& session() { return session_; }
   const Session& session() const { return session_; }
@@ -92,7 +99,7 @@ class TrainStep {
   // These are looked up once, the first two by worker. Without random nodes the data of rng is
   // null.
   std::vector<Tensor> inv_batch_, rng_;
-  Tensor hyper_, loss_;
+  Tensor hyper_, loss_, update_rng_;
   // The micro-batches of the current batch, and the first sequence of each. They are kept, so that
   // a step of the same size allocates nothing.
   std::vector<Counts> parts_;

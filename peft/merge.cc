@@ -23,7 +23,7 @@ PassReport RemoveDropout(Graph& g) {
   return RewriteToFixpoint(g, "remove_dropout", {&rule, 1});
 }
 
-PassReport MergeLinear(Graph& g) {
+PassReport MergeLinear(Graph& g, const BaseNames& model) {
   std::vector<bool> constant = DependsOnlyOnParameters(g);
   const auto is_constant = [&](const Graph& graph, ValueId v) {
     ExtendOnlyOnParameters(graph, constant);
@@ -34,7 +34,7 @@ PassReport MergeLinear(Graph& g) {
   const auto data_node = [&](const Graph& graph, NodeId id) {
     return !is_constant(graph, graph.node(id).out[0]);
   };
-  return RewriteToFixpoint(g, "merge_linear", MergeRules(is_constant), data_node);
+  return RewriteToFixpoint(g, "merge_linear", MergeRules(is_constant, model), data_node);
 }
 
 PassReport FoldScales(Graph& g, ParamStore& params) {
@@ -67,11 +67,11 @@ MergeResult Merge(Graph& g, ParamStore& params, const std::vector<std::string>& 
   result.nodes_before = g.live_nodes();
   PassManager passes;
   passes.Add({"remove_dropout", RemoveDropout});
-  passes.Add({"merge_linear", MergeLinear});
+  const BaseNames base(base_names.begin(), base_names.end());
+  passes.Add({"merge_linear", [&](Graph& graph) { return MergeLinear(graph, base); }});
   passes.Add({"fold_constants", [&](Graph& graph) { return FoldConstants(graph, params); }});
   result.passes = passes.Run(g);
   result.nodes_after = g.live_nodes();
-  const std::set<std::string> base(base_names.begin(), base_names.end());
   for (const std::string& name : g.ParamNames())
     if (!base.contains(name)) result.left.push_back(name);
   return result;

@@ -1,6 +1,7 @@
 // Merging = algebra rules + constant folding. No method contains weight arithmetic: a branch that
 // is linear in x becomes part of the weight beside it, whatever method made it.
 #pragma once
+#include "peft/merge_rules.h"
 #include "runtime/params.h"
 #include "runtime/passes.h"
 
@@ -11,7 +12,8 @@ PassReport RemoveDropout(Graph& g);
 
 // Applies the algebra of merge_rules.h to a fixpoint: branches, gains and shifts that are linear in
 // what they read become part of the weights, biases and norms beside them, under their names.
-PassReport MergeLinear(Graph& g);
+// `model` are the names of the plain model's parameters.
+PassReport MergeLinear(Graph& g, const BaseNames& model = {});
 
 // (x W' + b) g  ->  x (g W)' + g b, where W, b and the gains g of the columns are parameters:
 // LayerScale becomes part of the layer before it. The new weights are in `params` as

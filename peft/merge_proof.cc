@@ -116,9 +116,9 @@ class Calculator {
 class Prover {
  public:
   Prover(const Graph& before, const ParamStore& params, const ParamStore& merged,
-         const OnMergedWeight& on_weight)
+         const std::vector<std::string>& base, const OnMergedWeight& on_weight)
       : before_(before), after_(before), params_(params), merged_(merged), on_weight_(on_weight) {
-    MergeLinear(after_);
+    MergeLinear(after_, BaseNames(base.begin(), base.end()));
     constant_ = DependsOnlyOnParameters(after_);
   }
 
@@ -236,8 +236,9 @@ class Prover {
 }  // namespace
 
 MergeProof ProveMerge(const Graph& before, const ParamStore& params, const ParamStore& merged,
+                      const std::vector<std::string>& base_names,
                       const OnMergedWeight& on_weight) {
-  return Prover(before, params, merged, on_weight).Run();
+  return Prover(before, params, merged, base_names, on_weight).Run();
 }
 
 }  // namespace graft

@@ -95,6 +95,8 @@ std::map<std::string, std::string> CompleteOptions(const MethodTerm& term) {
   return options;
 }
 
+const MethodContext MethodArgs::kNoContext;
+
 const std::string& MethodArgs::Text(std::string_view option) const {
   const auto it = options.find(std::string(option));
   GRAFT_CHECK(it != options.end(), "option '{}' is not in the record", option);
@@ -166,18 +168,19 @@ Method InOrder(const Method& method) {
       if (method[i].name == method[k].name && !FindMethod(method[i].name).repeats)
         FailUsage("two terms '{}' would both be in the same places", method[i].name);
   Method ordered = method;
-  std::ranges::stable_sort(ordered, {}, [](const MethodTerm& t) { return FindMethod(t.name).phase; });
+  const auto phase = [](const MethodTerm& t) { return FindMethod(t.name).phase; };
+  std::ranges::stable_sort(ordered, {}, phase);
   return ordered;
 }
 
 std::vector<PassReport> ApplyTerms(Graph& g, ParamStore& params, const Method& method,
-                                   uint64_t seed) {
+                                   uint64_t seed, const MethodContext& context) {
   for (ValueId v : g.Leaves(Role::kParam)) g.SetTrainable(v, false);
   std::vector<PassReport> reports;
   bool head = true;
   for (const MethodTerm& term : InOrder(method)) {
     const std::map<std::string, std::string> options = CompleteOptions(term);
-    const MethodArgs args{g, params, options, seed};
+    const MethodArgs args{g, params, options, seed, context};
     head = head && args.Choice("head", {"trained", "frozen"}) != "frozen";
     reports.push_back(FindMethod(term.name).apply(args));
   }
@@ -190,13 +193,57 @@ std::vector<PassReport> ApplyTerms(Graph& g, ParamStore& params, const Method& m
 }  // namespace
 
 std::vector<PassReport> ApplyMethod(Graph& g, ParamStore& params, const Method& method,
-                                    uint64_t seed) {
+                                    uint64_t seed, const MethodContext& context) {
   try {
-    return ApplyTerms(g, params, method, seed);
+    return ApplyTerms(g, params, method, seed, context);
   } catch (const Error& e) {  // of an option or a target, whose method may be one of several
     if (e.kind != ErrorKind::kUsage) throw;
     FailUsage("method '{}': {}", ToString(method), e.what());
   }
+}
+
+GradientTransform GradientTransformOf(const Method& method, uint64_t seed) {
+  Method transforming;
+  for (const MethodTerm& term : method)
+    if (FindMethod(term.name).gradient) transforming.push_back(term);
+  if (transforming.empty()) return {};
+  return [transforming, seed](Graph& g, ParamStore& params, const std::string& name,
+                              ValueId gradient, ValueId rng) {
+    for (const MethodTerm& term : transforming) {
+      const std::map<std::string, std::string> options = CompleteOptions(term);
+      gradient = FindMethod(term.name).gradient({g, params, options, seed}, {name, gradient, rng});
+    }
+    return gradient;
+  };
+}
+
+int64_t PositionsTaken(const Method& method) {
+  int64_t taken = 0;
+  Graph g;
+  ParamStore params;
+  for (const MethodTerm& term : method) {
+    const std::map<std::string, std::string> options = CompleteOptions(term);
+    if (const auto positions = FindMethod(term.name).positions)
+      taken += positions({g, params, options, 0});
+  }
+  return taken;
+}
+
+std::vector<std::string> OwnedNames(const Graph& g, const Method& method) {
+  std::vector<std::string> names;
+  for (ValueId v : g.Leaves(Role::kParam))
+    for (const MethodTerm& term : method)
+      if (const std::string_view owns = FindMethod(term.name).owns;
+          !owns.empty() && !g.value(v).trainable && g.value(v).name.starts_with(owns))
+        names.push_back(g.value(v).name);
+  return names;
+}
+
+bool EditOnce(ParamStore& params, const std::string& name) {
+  const std::string marker = "edited." + name;
+  if (params.Has(marker)) return false;
+  params.Allocate(marker, {1});
+  return true;
 }
 
 int64_t TrainableCount(const Graph& g) {

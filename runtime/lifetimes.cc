@@ -77,8 +77,8 @@ namespace {
 
 class LifetimeFinder {
  public:
-  LifetimeFinder(const Graph& g, const NodeOrder& order, const Counts& counts, bool share)
-      : g_(g), counts_(counts), end_(static_cast<int>(order.nodes.size())), share_(share) {
+  LifetimeFinder(const Graph& g, const NodeOrder& order, std::span<const size_t> bytes, bool share)
+      : g_(g), bytes_(bytes), end_(static_cast<int>(order.nodes.size())), share_(share) {
     last_use_.assign(g.num_values(), -1);
     in_update_.resize(g.num_values());
     of_once_.resize(g.num_values());
@@ -104,8 +104,7 @@ class LifetimeFinder {
         Interval& shared = life_.arena[static_cast<size_t>(taken)];
         shared.last = std::max(shared.last, last);
       } else {
-        const size_t bytes = Bytes(g_.type(v), counts_);
-        life_.slot[v.i] = Add(block, {bytes, share_ ? t : 0, share_ ? last : end_});
+        life_.slot[v.i] = Add(block, {bytes_[v.i], share_ ? t : 0, share_ ? last : end_});
         of_once_[v.i] = once;
       }
     }
@@ -130,12 +129,12 @@ class LifetimeFinder {
     const bool dies =
         slot >= 0 && !of_once_[source.i] && life_.arena[static_cast<size_t>(slot)].last == t;
     const bool fits = dies && std::count(n.in.begin(), n.in.end(), source) == 1 &&
-                      Bytes(g_.type(source), counts_) == Bytes(g_.type(n.out[0]), counts_);
+                      bytes_[source.i] == bytes_[n.out[0].i];
     return fits ? slot : -1;
   }
 
   const Graph& g_;
-  const Counts& counts_;
+  const std::span<const size_t> bytes_;  // by value
   const int end_;
   const bool share_;
   std::vector<int> last_use_;
@@ -147,7 +146,15 @@ class LifetimeFinder {
 
 Lifetimes FindLifetimes(const Graph& g, const NodeOrder& order, std::span<const size_t> scratch,
                         const Counts& counts, bool share) {
-  LifetimeFinder finder(g, order, counts, share);
+  std::vector<size_t> bytes(g.num_values());
+  for (NodeId id : order.nodes)
+    for (ValueId v : g.node(id).out) bytes[v.i] = Bytes(g.type(v), counts);
+  return FindLifetimes(g, order, scratch, bytes, share);
+}
+
+Lifetimes FindLifetimes(const Graph& g, const NodeOrder& order, std::span<const size_t> scratch,
+                        std::span<const size_t> bytes, bool share) {
+  LifetimeFinder finder(g, order, bytes, share);
   for (size_t t = 0; t < order.nodes.size(); ++t)
     finder.Place(static_cast<int>(t), g.node(order.nodes[t]), t < order.once_end,
                  scratch.empty() ? 0 : scratch[t]);

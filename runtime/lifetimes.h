@@ -34,6 +34,9 @@ struct Lifetimes {
 // Without `share` every value has its memory all the time.
 Lifetimes FindLifetimes(const Graph& g, const NodeOrder& order, std::span<const size_t> scratch,
                         const Counts& counts, bool share = true);
+// The same with the bytes of each value, for who asks many times.
+Lifetimes FindLifetimes(const Graph& g, const NodeOrder& order, std::span<const size_t> scratch,
+                        std::span<const size_t> bytes, bool share = true);
 
 size_t Bytes(const TensorType& type, const Counts& counts);
 

@@ -1,193 +1,261 @@
-// What `graft inspect` says of methods, for every method that there is, on images and on texts.
-#include <gmock/gmock.h>
+// Every method of the registry through the command, on images and on texts: equal bits on any
+// number of threads, within a memory budget and after a kill; adapters that leave and come back;
+// folding as the record says.
+#include <unistd.h>
+
+#include <map>
 
 #include "peft/method.h"
-#include "tests/cli_mistakes_testing.h"
-#include "tools/lib/method_facts.h"
+#include "tests/cli_testing.h"
 
 namespace graft::cli {
 namespace {
 
-using nlohmann::json;
-using testing::HasSubstr;
+const std::string kVocabulary =
+    std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tokenizer/vocab.txt";
 
-constexpr const char* kBertTiny = "init:bert_tiny";
-
-// By name, with what they do to a model.
-std::map<std::string, json> MethodsOn(const std::string& model) {
-  std::map<std::string, json> methods;
-  const json listed = GraftJson({"inspect", "--methods", "--model", model});
-  for (const json& m : listed["methods"]) methods[m["name"]] = m;
-  return methods;
+// A recipe of each method, small and with its random parts on; `forget` takes a run for @old.
+std::string RecipeOf(const std::string& name) {
+  static const std::map<std::string, std::string> kRecipes{
+      {"lora", "lora(r=2,dropout=0.1)"},
+      {"houlsby", "houlsby(r=2)"},
+      {"pfeiffer", "pfeiffer(r=2)"},
+      {"adaptformer", "adaptformer(r=2,dropout=0.1)"},
+      {"parallel", "parallel(r=2,site=attn)"},
+      {"mam", "mam(tokens=2,r=2,mlp=3)"},
+      {"prefix", "prefix(tokens=2,mlp=5)"},
+      {"ptuning2", "ptuning2(tokens=2)"},
+      {"prompt", "prompt(tokens=2)"},
+      {"vpt", "vpt(tokens=2,dropout=0.1)"},
+      {"vpt-deep", "vpt-deep(tokens=2)"},
+      {"fact", "fact(r=2,dropout=0.1)"},
+      {"repadapter", "repadapter(r=2,dropout=0.1)"},
+      {"glora", "glora(r=2)"},
+      {"unified", "unified(r=2)"},
+      {"childtuning", "childtuning(mode=d)"},
+      {"noisytune", "noisytune+lora(r=2)"},
+      {"forget", "forget(run=@old)+lora(r=2)"},
+      {"calibration", "lora(r=2)+calibration"}};
+  const auto it = kRecipes.find(name);
+  return it == kRecipes.end() ? name : it->second;
 }
 
-TEST(CliMethods, TheTableHasALineForEach) {
-  const Outcome plain = Graft({"inspect", "--methods"}),
-                counted = Graft({"inspect", "--methods", "--model", kNano}),
-                first = Graft({"inspect", kNano, "--methods"});
-  ASSERT_EQ(plain.code, 0) << plain.err;
-  ASSERT_EQ(counted.code, 0) << counted.err;
-  EXPECT_EQ(first.out, counted.out);
-  for (const MethodRecord* r : AllMethods()) {
-    const std::string begin = "\n" + std::string(r->name) + " ";
-    for (const Outcome* o : {&plain, &counted}) {
-      const size_t at = o->out.find(begin);
-      ASSERT_NE(at, std::string::npos) << r->name;
-      EXPECT_EQ(o->out.find(begin, at + 1), std::string::npos) << r->name;
-      const std::string line = o->out.substr(at + 1, o->out.find('\n', at + 1) - at - 1);
-      EXPECT_THAT(line, HasSubstr(std::string(r->why))) << "why it folds, or not";
+class EveryMethod : public testing::TestWithParam<std::tuple<std::string, bool>> {
+ protected:
+  static void SetUpTestSuite() {
+    dir_ = new TempDir;
+    MakeData(At("images"));
+    fs::create_directory(At("texts"));
+    Spill(At("texts/labels.txt"), "odd\neven\n");
+    for (const auto& [split, count] : {std::pair{"train", 20}, {"dev", 6}}) {
+      std::string lines;
+      for (int i = 0; i < count; ++i)
+        lines += fmt::format("the {} of {} {}\t{}\n", split, 3 * i, std::string(i % 5, 'a'), i % 2);
+      Spill(At(fmt::format("texts/{}.tsv", split)), lines);
     }
+    for (const bool text : {false, true})
+      ASSERT_EQ(Graft(TrainArgs(text, "lora(r=2)", text ? "old_text" : "old_image")).code, 0);
   }
-  EXPECT_THAT(counted.out, HasSubstr("8,192"));  // lora: 4 blocks x 2 layers x 8 x (64 + 64)
-  EXPECT_THAT(plain.out, Not(HasSubstr("8,192")));
+  static void TearDownTestSuite() { delete dir_; }
+  static std::string At(const std::string& name) { return *dir_ / name; }
+  static std::vector<std::string> TrainArgs(bool text, std::string method, const std::string& out,
+                                            const std::vector<std::string>& more = {}) {
+    if (const size_t at = method.find("@old"); at != method.npos)
+      method.replace(at, 4, At(text ? "old_text" : "old_image"));
+    std::vector<std::string> args{"train",    "--model",  text ? "init:bert_tiny" : kNano,
+                                  "--method", method,     "--data",
+                                  At(text ? "texts" : "images"), "--epochs", "2",
+                                  "--batch-size", "8",    "--save-every", "1",
+                                  "--out",    At(out),    "--allow-overlap"};
+    if (text) args.insert(args.end(), {"--tokenizer", kVocabulary, "--max-length", "16"});
+    args.insert(args.end(), more.begin(), more.end());
+    return args;
+  }
+
+  std::string name() const { return std::get<0>(GetParam()); }
+  bool text() const { return std::get<1>(GetParam()); }
+  std::string run(const std::string& kind) const {
+    return fmt::format("{}_{}_{}", kind, name(), text() ? "text" : "image");
+  }
+  // Trains in a directory of its own; returns the weights.
+  std::string Train(const std::string& kind, const std::vector<std::string>& more = {}) const {
+    const Outcome o = Graft(TrainArgs(text(), RecipeOf(name()), run(kind), more));
+    EXPECT_EQ(o.code, 0) << o.err;
+    return Slurp(At(run(kind) + "/last.safetensors"));
+  }
+  std::vector<std::string> Input() const {
+    if (text()) return {"--text", "the train of 12"};
+    return {At("images/images/test/000000.png")};
+  }
+  std::vector<double> Logits(std::vector<std::string> args) const {
+    args.insert(args.begin(), "predict");
+    const std::vector<std::string> input = Input();
+    args.insert(args.end(), input.begin(), input.end());
+    args.insert(args.end(), {"--top", "2"});
+    std::vector<double> logits;
+    for (const auto& top : GraftJson(args)["predictions"][0]["top"])
+      logits.push_back(top["logit"].get<double>());
+    return logits;
+  }
+  static TempDir* dir_;
+};
+TempDir* EveryMethod::dir_ = nullptr;
+
+TEST_P(EveryMethod, EqualBitsOnAnyThreadsWithinABudgetAndAfterAKill) {
+  const std::string whole = Train("whole", {"--threads", "1"});
+  ASSERT_FALSE(whole.empty());
+  EXPECT_TRUE(whole == Train("threads", {"--threads", "3"}));
+  if (!text())
+    EXPECT_TRUE(Train("budget1", {"--threads", "1", "--memory-budget", "400MiB"}) ==
+                Train("budget2", {"--threads", "2", "--memory-budget", "400MiB"}));
+  {
+    Process process(TrainArgs(text(), RecipeOf(name()), run("killed")));
+    while (process.Running() && !fs::exists(At(run("killed") + "/state.safetensors"))) usleep(500);
+    process.Signal(SIGKILL);
+    process.Wait();
+  }
+  const Outcome o = Graft({"train", "--resume", At(run("killed"))});
+  EXPECT_EQ(o.code, 0) << o.err;
+  EXPECT_TRUE(whole == Slurp(At(run("killed") + "/last.safetensors")));
 }
 
-// The count function of the record against the graph that the method makes.
-TEST(CliMethods, CountsOfAModelAreThoseOfItsGraph) {
-  const json nothing = GraftJson({"inspect", kNano, "--method", "linear"});
-  for (const auto& [name, m] : MethodsOn(kNano)) {
-    if (!m["problem"].is_null()) continue;
-    const json graph = GraftJson({"inspect", kNano, "--method", name});
-    EXPECT_EQ(m["trainable"].get<int64_t>(), graph["trainable_parameters"].get<int64_t>() -
-                                                 nothing["trainable_parameters"].get<int64_t>())
-        << name;
+TEST_P(EveryMethod, AdaptersLeaveAndComeBack) {
+  Train("adapted");
+  const std::string base = text() ? "init:bert_tiny" : kNano, from = At(run("adapted"));
+  const std::vector<double> own = Logits({"--run", from});
+  EXPECT_EQ(own, Logits({"--model", base, "--adapter", from}));
+  std::vector<std::string> again;
+  for (const char* out : {"out1", "out2"}) {
+    const Outcome o =
+        Graft({"export", "--run", from, "--format", "graft", "--out", At(run(out))});
+    ASSERT_EQ(o.code, 0) << o.err;
+    again.push_back(Slurp(At(run(out) + "/adapter.safetensors")));
   }
+  EXPECT_TRUE(again[0] == again[1]);
+  std::vector<std::string> args{"--model", base, "--adapter", At(run("out1"))};
+  if (text()) args.insert(args.end(), {"--tokenizer", kVocabulary});
+  const std::vector<double> adapter = Logits(args);
+  ASSERT_EQ(adapter.size(), own.size());
+  for (size_t i = 0; i < own.size(); ++i) EXPECT_NEAR(adapter[i], own[i], 1e-5);
+  EXPECT_EQ(Graft({"inspect", At(run("out1"))}).code, 0);
+  EXPECT_EQ(Graft({"inspect", from}).code, 0);
 }
 
-TEST(CliMethods, PagesHaveEveryPart) {
-  for (const MethodRecord* r : AllMethods()) {
-    const std::string name(r->name);
-    SCOPED_TRACE(name);
-    const Outcome page = Graft({"inspect", "--methods", name});
-    ASSERT_EQ(page.code, 0) << page.err;
-    for (const std::string_view part : {r->summary, r->equation, r->formula, r->source, r->why})
-      EXPECT_THAT(page.out, HasSubstr(std::string(part)));
-    for (const MethodOption& o : r->options())
-      EXPECT_THAT(page.out, HasSubstr(fmt::format("{}={}", o.name, o.value)));
-    EXPECT_THAT(page.out, HasSubstr("\nrecipe\n  graft "));
-    EXPECT_THAT(page.out, HasSubstr(fmt::format("--lr {:g}", r->learning_rate)));
-    EXPECT_LT(std::count(page.out.begin(), page.out.end(), '\n'), 70);
-    const json m = GraftJson({"inspect", "--methods", name})["methods"][0];
-    ExpectKeys(m, {"name", "summary", "equation", "count", "source", "options", "foldable", "folds",
-                   "why", "learning_rate", "reduced", "phase", "repeats", "recipe", "model",
-                   "trainable", "sites", "change", "problem"});
-    if (!m["problem"].is_null()) continue;
-    EXPECT_FALSE(m["sites"].empty());
-    const std::string change = m["change"];
-    EXPECT_LE(std::count(change.begin(), change.end(), '\n'), 30) << change;
+TEST_P(EveryMethod, FoldsAsTheRecordSays) {
+  Train("folded");
+  const std::string from = At(run("folded")),
+                    out = At(run("merged") + (text() ? "" : ".safetensors"));
+  const Folds folds = FindMethod(name()).folds;
+  const Outcome o = Graft({"fuse", "--run", from, "--out", out});
+  EXPECT_EQ(o.code, folds == Folds::kYes ? 0 : 4) << o.err;
+  if (o.code != 0) {
+    EXPECT_NE(o.err.find(std::string(FindMethod(name()).why)), std::string::npos) << o.err;
+    EXPECT_FALSE(fs::exists(out));
+    return;
   }
+  std::vector<std::string> args{"--model", out};
+  if (!text()) args.insert(args.end(), {"--preprocess", "vtab,resize=32"});
+  const std::vector<double> merged = Logits(args), own = Logits({"--run", from});
+  for (size_t i = 0; i < own.size(); ++i) EXPECT_NEAR(merged[i], own[i], 1e-4);
 }
 
-TEST(CliMethods, PagesSayWhereAMethodAttachesAndWhatItAdds) {
-  const auto page = [](const char* term) {
-    return GraftJson({"inspect", "--methods", term})["methods"][0];
+std::vector<std::tuple<std::string, bool>> All() {
+  std::vector<std::tuple<std::string, bool>> all;
+  for (const MethodRecord* record : AllMethods())
+    for (const bool text : {false, true}) all.emplace_back(record->name, text);
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Methods, EveryMethod, testing::ValuesIn(All()), [](const auto& info) {
+  std::string name = std::get<1>(info.param) ? "text_" : "image_";
+  for (const char c : std::get<0>(info.param)) name += c == '-' ? '_' : c;
+  return name;
+});
+
+// What folds goes into the base, what does not becomes an adapter for it.
+TEST_F(EveryMethod, PartsFold) {
+  const std::string from = At("parts");
+  ASSERT_EQ(Graft(TrainArgs(false, "lora(r=2)+bitfit+houlsby(r=2)+prefix(tokens=2,mlp=3)",
+                            "parts"))
+                .code,
+            0);
+  const std::string base = At("parts.safetensors");
+  EXPECT_EQ(Graft({"fuse", "--run", from, "--out", base}).code, 4);
+  const nlohmann::json json = GraftJson({"fuse", "--run", from, "--out", base, "--partial"});
+  EXPECT_EQ(json["adapter"], base + ".adapter");
+  const auto logits = [&](std::vector<std::string> args) {
+    args.insert(args.begin(), "predict");
+    args.push_back(At("images/images/test/000000.png"));
+    std::vector<double> values;
+    for (const auto& top : GraftJson(args)["predictions"][0]["top"])
+      values.push_back(top["logit"].get<double>());
+    return values;
   };
-  EXPECT_EQ(page("lora")["sites"], json({"attn.q", "attn.v"}));
-  EXPECT_EQ(page("lora(targets=attn.*|blocks.1.mlp.fc1)")["sites"],
-            json({"attn.*", "mlp.fc1 of block 1"}));
-  EXPECT_EQ(page("last")["sites"][0], "norm1 of blocks 2, 3");
-  EXPECT_EQ(page("full")["sites"], json({"everything"}));
-  EXPECT_EQ(page("linear")["sites"], json({"head"}));
-  EXPECT_EQ(page("linear")["change"], "");
-  EXPECT_THAT(std::string(page("lora")["change"]), HasSubstr("+ %"));
-  EXPECT_THAT(std::string(page("lora")["change"]), HasSubstr("@blocks.0.attn.q.lora_a"));
-  EXPECT_THAT(std::string(page("bitfit")["change"]), HasSubstr("+ param @blocks.0.attn.q.bias"));
-  // The rows that a token adds are no change of what stands behind it.
-  const std::string vpt = page("vpt")["change"];
-  EXPECT_THAT(vpt, HasSubstr("insert_tokens"));
-  EXPECT_THAT(vpt, Not(HasSubstr("gelu"))) << vpt;
-  EXPECT_EQ(page("prefix")["reduced"], "prefix(mlp=0)");
-  EXPECT_TRUE(page("lora")["reduced"].is_null());
-  EXPECT_EQ(page("lora(r=4)")["trainable"], 4096);
+  const std::vector<double> own = logits({"--run", from}),
+                            parts = logits({"--model", base, "--adapter", base + ".adapter"});
+  ASSERT_EQ(own.size(), parts.size());
+  for (size_t i = 0; i < own.size(); ++i) EXPECT_NEAR(own[i], parts[i], 1e-5);
+  const std::string text = Graft({"inspect", base + ".adapter"}).out;
+  EXPECT_NE(text.find("prefix(mlp=0,tokens=2)"), std::string::npos) << text;
+  EXPECT_EQ(text.find("lora"), std::string::npos) << text;
+  // Nothing of it folds.
+  ASSERT_EQ(Graft(TrainArgs(false, "houlsby(r=2)", "whole")).code, 0);
+  ExpectRefused({"fuse", "--run", At("whole"), "--out", At("no.safetensors"), "--partial"}, 4,
+                "no term of it folds");
 }
 
-// Each method's change to a block as text and drawn, with what it adds marked.
-TEST(CliMethods, GraphsOfEveryMethodAreShown) {
-  for (const char* model : {kNano, kBertTiny}) {
-    for (const auto& [name, m] : MethodsOn(model)) {
-      SCOPED_TRACE(name + " on " + model);
-      const auto graph = [&, name = name](const char* form) {
-        return Graft({"inspect", model, "--method", name, "--graph", form, "--block", "0"});
-      };
-      const Outcome text = Graft({"inspect", model, "--method", name, "--graph", "text"});
-      if (!m["problem"].is_null()) {
-        EXPECT_EQ(text.code, 2) << m["problem"];
-        continue;
-      }
-      EXPECT_EQ(text.code, 0) << text.err;
-      const Outcome svg = graph("svg"), dot = graph("dot");
-      ASSERT_EQ(svg.code, 0) << svg.err;
-      ASSERT_EQ(dot.code, 0) << dot.err;
-      EXPECT_TRUE(svg.out.starts_with("<svg ") && svg.out.ends_with("</svg>\n"));
-      EXPECT_TRUE(dot.out.starts_with("digraph graft {") && dot.out.ends_with("}\n"));
-      EXPECT_THAT(dot.out, Not(HasSubstr("blocks.1.attn")));
-      const auto all = [&, name = name](const char* form) {
-        return Graft({"inspect", model, "--method", name, "--graph", form, "--block", "all"}).out;
-      };
-      const bool adds = std::string(m["change"]).find("+ %") != std::string::npos;
-      EXPECT_EQ(all("svg").find(" added\"") != std::string::npos, adds) << m["change"];
-      EXPECT_EQ(all("dot").find("palegreen") != std::string::npos, adds) << m["change"];
-    }
-  }
+TEST_F(EveryMethod, ForgetKnowsItsRun) {
+  const auto train = [&](const std::string& method, const std::string& out, bool text = false) {
+    return Graft(TrainArgs(text, method, out));
+  };
+  ASSERT_EQ(train("forget(run=@old,lambda=0)+lora(r=2)", "forget_nothing").code, 0);
+  ASSERT_EQ(train("lora(r=2)", "plain").code, 0);
+  const auto accuracy = [&](const std::string& run) {
+    const nlohmann::json json = GraftJson({"eval", "--run", At(run), "--data", At("images")});
+    return std::pair(json["accuracy"], json["loss"]);
+  };
+  EXPECT_EQ(accuracy("forget_nothing"), accuracy("plain"));
+  ASSERT_EQ(train("forget(run=@old,lambda=5)+lora(r=2)", "forget_much").code, 0);
+  EXPECT_NE(accuracy("forget_much"), accuracy("plain"));
+  EXPECT_NE(train("forget+lora(r=2)", "no_run").err.find("option 'run' is missing"),
+            std::string::npos);
+  const Outcome other = train("forget(run=" + At("old_image") + ")+lora(r=2)", "other", true);
+  EXPECT_NE(other.err.find("was trained on another base"), std::string::npos) << other.err;
+  fs::copy(At("old_image"), At("changing"));
+  ASSERT_EQ(train("forget(run=" + At("changing") + ")+lora(r=2)", "of_changing").code, 0);
+  fs::copy_file(At("forget_nothing/last.safetensors"), At("changing/last.safetensors"),
+                fs::copy_options::overwrite_existing);
+  const Outcome changed = Graft({"eval", "--run", At("of_changing"), "--data", At("images")});
+  EXPECT_EQ(changed.code, 1);
+  EXPECT_NE(changed.err.find("not the weights that training began with"), std::string::npos)
+      << changed.err;
 }
 
-TEST(CliMethods, RecipesRun) {
-  TempDir dir;
-  MakeData(dir / "shapes");
-  const json methods = GraftJson({"inspect", "--methods"})["methods"];
-  for (const json& m : methods) {
-    if (!m["problem"].is_null() || m["recipe"].size() != 2) continue;
-    // The command as a shell would read it, with fewer examples and paths of this test.
-    std::stringstream command{std::string(m["recipe"][1])};
-    Words args;
-    for (std::string word; command >> std::quoted(word);) args.push_back(word);
-    ASSERT_EQ(args[0], "graft");
-    args.erase(args.begin());
-    std::ranges::replace(args, "shapes", dir / "shapes");
-    std::ranges::replace(args, "run", dir / std::string(m["name"]));
-    for (const char* more : {"--limit", "8", "--batch-size", "8"}) args.emplace_back(more);
+// Prompts and shifted prefixes take positions of a text model.
+TEST_F(EveryMethod, PositionsAreCounted) {
+  for (const char* method : {"prompt(tokens=500)", "ptuning2(tokens=500,shift=true)"}) {
+    std::vector<std::string> args = TrainArgs(true, method, "far");
     const Outcome o = Graft(args);
-    EXPECT_EQ(o.code, 0) << m["name"] << ": " << o.err;
+    EXPECT_EQ(o.code, 1);
+    EXPECT_NE(o.err.find("has 12 positions beside those of"), std::string::npos) << o.err;
   }
+  ExpectRefused(TrainArgs(true, "prompt(tokens=510)", "further"), 1,
+                "leaves 2 of the 512 positions");
 }
 
-TEST(CliMethods, Mistakes) {
-  TempDir dir;
-  const char* const kAlone = "--methods lists methods";
-  ExpectMistakes(
-      {{"two terms", {"inspect", "--methods", "lora+ln"}, 2, {"shows one method", "lora+ln"}},
-       {"no method", {"inspect", "--methods", "lorra", "--model", kNano}, 2, {"mean 'lora'"}},
-       {"no option", {"inspect", "--methods", "lora(s=1)"}, 2, {"no option 's'"}},
-       {"no model", {"inspect", "--methods", "--model", "init:vit"}, 2, {"vit"}},
-       {"arch", {"inspect", "--methods", "--arch", "vit_tiny_patch16_224"}, 2, {"--arch goes"}},
-       {"method", {"inspect", "--methods", "lora", "--method", "ln"}, 2, {kAlone}},
-       {"out", {"inspect", "--methods", "--out", "@fresh"}, 2, {kAlone}},
-       {"block of text",
-        {"inspect", kNano, "--graph", "text", "--block", "0"},
-        2,
-        {"--block goes with --graph svg or dot"}},
-       {"block of dot", {"inspect", kNano, "--graph", "dot", "--block", "9"}, 2, {"0 to 3", "9"}},
-       {"no positions",
-        {"inspect", kNano, "--method", "ptuning2(shift=true)"},
-        2,
-        {"'ptuning2(shift=true)'", "'shift' is for texts"}},
-       {"no words",
-        {"inspect", kNano, "--method", "prompt(init=vocab)"},
-        2,
-        {"'prompt(init=vocab)'", "'init'", "for texts"}},
-       {"no text to pool",
-        {"inspect", kNano, "--method", "prompt(pool=first)"},
-        2,
-        {"'pool'", "for texts"}},
-       {"positions used up",
-        {"inspect", kBertTiny, "--method", "ptuning2(shift=true,tokens=512)"},
-        2,
-        {"'tokens' = 512", "512 positions"}},
-       {"no patches",
-        {"inspect", kBertTiny, "--method", "ssf(targets=patch_embed)"},
-        2,
-        {"target 'patch_embed' matches"}}},
-      dir);
+TEST_F(EveryMethod, DecayIsLeftAlone) {
+  const auto weights = [&](const std::string& out, const std::vector<std::string>& more) {
+    EXPECT_EQ(Graft(TrainArgs(false, "bitfit", out, more)).code, 0);
+    return Slurp(At(out + "/last.safetensors"));
+  };
+  const std::string none = weights("none", {"--weight-decay", "0"});
+  const std::string all = weights("all", {"--weight-decay", "0.5"});
+  const std::string left =
+      weights("left", {"--weight-decay", "0.5", "--no-decay", "bias|norm|head.*"});
+  EXPECT_TRUE(none == left);
+  EXPECT_FALSE(none == all);
+  ExpectRefused(TrainArgs(false, "bitfit", "bad", {"--no-decay", "bias||norm"}), 2,
+                "--no-decay 'bias||norm'");
 }
 
 }  // namespace

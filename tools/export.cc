@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "adapters/adapter_file.h"
+#include "adapters/in_part.h"
 #include "adapters/hf/peft_writer.h"
 #include "runtime/io/fresh_directory.h"
 #include "tools/commands.h"
@@ -183,6 +184,7 @@ void Run(const ExportOptions& o, const CommonOptions& common) {
   choice.headless = o.format != "graft";  // our adapter is for a classifier
   OpenedModel opened = OpenModel(With(choice, common), InputKind::kImages);
   SayNotices(common, opened.model.notices);
+  if (o.format == "graft" && !opened.method.empty()) ReduceMethod(&opened);
   FreshDirectory directory(o.out);
   if (!IsAdapterFormat(o.format)) {
     const nlohmann::json json = ExportModel(o, std::move(opened), directory.path(), common);

@@ -11,6 +11,7 @@
 #include "tools/commands.h"
 #include "tools/lib/adapter_report.h"
 #include "tools/lib/graph_diff.h"
+#include "tools/lib/graph_dot.h"
 #include "tools/lib/graph_svg.h"
 #include "tools/lib/method_table.h"
 #include "tools/lib/model_options.h"
@@ -58,10 +59,10 @@ struct Rewritten {
 Rewritten ApplyTo(const Subject& s) {
   Rewritten r{BuildModel(s.model.config), {}, {}};
   ParamStore scratch = s.model.params;
-  r.after = r.before;
-  if (!s.method.empty())
-    r.reports =
-        ApplyMethod(r.after, scratch, ParseMethod(s.method), static_cast<uint64_t>(s.config.seed));
+  r.after = s.method.empty()
+                ? r.before
+                : MethodGraph(s.model.config, {}, ParseMethod(s.method), scratch,
+                              static_cast<uint64_t>(s.config.seed), &r.reports);
   return r;
 }
 

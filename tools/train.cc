@@ -41,6 +41,9 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
       ->capture_default_str();
   command.add_option("--micro-batch", c.micro_batch, "examples computed at once (default: chosen)");
   command.add_option("--lr", c.lr, "peak learning rate (default: by method)");
+  command.add_option("--no-decay", c.no_decay,
+                     "what weight decay leaves alone: bias, norm, vector, or names with *, "
+                     "joined by |");
   command.add_option("--weight-decay", c.weight_decay, "of every trainable tensor")
       ->capture_default_str();
   command.add_option("--schedule", c.schedule, "cosine, linear or constant")->capture_default_str();

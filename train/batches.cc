@@ -226,8 +226,9 @@ Tokenizer OpenTokenizer(const LoadedModel& model, const AdapterFacts& facts, boo
   };
   check(tokenizer.spec().single, "one text");
   if (pairs) check(tokenizer.spec().pair, "two texts");  // some models have one type
-  if (facts.max_length > c.positions)
-    Fail("--max-length {}: {} has {} positions", facts.max_length, model.source, c.positions);
+  if (const int64_t positions = TextPositions(facts, model); facts.max_length > positions)
+    Fail("--max-length {}: {} has {} positions{}", facts.max_length, model.source, positions,
+         positions < c.positions ? fmt::format(" beside those of {}", facts.method) : "");
   return tokenizer;
 }
 

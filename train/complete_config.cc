@@ -4,6 +4,7 @@
 
 #include "adapters/base_hash.h"
 #include "adapters/base_model.h"
+#include "adapters/merged_run.h"
 #include "models/files/class_names.h"
 #include "models/files/hf_config.h"
 #include "train/dataset.h"
@@ -60,16 +61,36 @@ void ChooseHead(const LoadedModel& model, RunConfig* c, std::vector<std::string>
                 c->method, why.empty() ? "" : ": " + why);
 }
 
+// The run that a term begins with: where it is, of which base and with which weights.
+void CompleteForget(const std::string& model, MethodTerm* term) {
+  std::string& run = term->options["run"];
+  if (run.empty()) return;  // the method says so
+  run = std::filesystem::absolute(run).lexically_normal();
+  const std::string hash = HashOfLastWeights(run);
+  const AdapterFacts facts = ReadRunFacts(run);
+  const bool same = facts.base_sha256.empty() ? facts.model == model
+                                              : facts.base_sha256 == BaseHash(model);
+  if (!same)
+    FailUsage("method 'forget': {} was trained on another base, {}, than {}", run, facts.model,
+              model);
+  std::string& known = term->options["sha256"];
+  if (!known.empty() && known != hash)
+    FailUsage("method 'forget': {} has other weights than those of sha256={}", run, known);
+  known = hash;
+}
+
 }  // namespace
 
 RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
-  const Method method = ParseMethod(c.method);
-  c.method = ToString(method);
+  Method method = ParseMethod(c.method);
   if (c.lr == 0) c.lr = DefaultLearningRate(method);
   CheckRunConfig(c);
   // A run can be continued from any directory.
   if (!c.model.starts_with("init:"))
     c.model = std::filesystem::absolute(c.model).lexically_normal();
+  for (MethodTerm& term : method)
+    if (term.name == "forget") CompleteForget(c.model, &term);
+  c.method = ToString(method);
   c.data = std::filesystem::absolute(c.data).lexically_normal();
   if (!c.tokenizer.empty()) c.tokenizer = std::filesystem::absolute(c.tokenizer).lexically_normal();
   const Dataset data(c.data, c.columns);

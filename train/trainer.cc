@@ -12,6 +12,7 @@
 #include "runtime/io/json.h"
 #include "runtime/io/safetensors.h"
 #include "train/capacity.h"
+#include "train/child_masks.h"
 #include "train/example_memory.h"
 #include "train/trainer_impl.h"
 
@@ -72,7 +73,25 @@ void Trainer::CheckExamples(const std::vector<std::string>& classes) {
         c_.data, dir_.path());
 }
 
+// Of a run that begins: later ones find them in its state.
+void Trainer::MakeMasks() {
+  if (!WantsChildMasks(method_) || loaded_state_) return;
+  const int64_t micro = c_.memory_budget.empty() ? c_.micro_batch : 1;
+  const Counts capacity =
+      ChooseCapacity(model_.config, train_->longest(), c_.batch_size, micro);
+  double keep = 1;
+  for (const MethodTerm& term : method_)
+    if (term.name == "childtuning") keep = std::stod(CompleteOptions(term).at("p"));
+  const double clip = c_.clip > 0 ? c_.clip : 1;  // the authors' max_grad_norm
+  const auto masks =
+      MakeChildMasks(graph_, model_.params, keep, clip, capacity, c_.batch_size, *train_);
+  if (hooks_.note)
+    hooks_.note(fmt::format("Fisher information of {} {}: masks of {} parameters", train_->size(),
+                            train_->unit(), masks.size()));
+}
+
 void Trainer::Compile() {
+  const Graph whole = graph_;
   const Counts wanted =
       ChooseCapacity(model_.config, train_->longest(), c_.batch_size, c_.micro_batch);
   BudgetRequest request{.wanted = wanted,
@@ -93,6 +112,7 @@ void Trainer::Compile() {
   }
   KeepFeatures(request);
   if (interrupted_) return;
+  MakeMasks();
   compiled_.emplace(CompileWithinBudget(graph_, model_.params, OptimizerOf(c_), request));
   step_ = &compiled_->step;
   const size_t more = ShareSpare(c_, compiled_->needed_bytes, features_ ? nullptr : train_.get(),
@@ -100,9 +120,13 @@ void Trainer::Compile() {
   if (hooks_.note && !c_.memory_budget.empty())
     hooks_.note(fmt::format("memory budget {}: {}{}", c_.memory_budget, PlanText(*compiled_),
                             more >> 20 ? fmt::format("; {} MiB more for images", more >> 20) : ""));
-  std::vector<std::string> state = step_->trainable_names();
+  std::vector<std::string> kept = step_->trainable_names();
+  for (const std::string& name : OwnedNames(whole, method_)) kept.push_back(name);
+  std::vector<std::string> state = kept;
   for (const std::string& name : step_->optimizer_names()) state.push_back(name);
-  checkpoints_.SetNames(step_->trainable_names(), std::move(state));
+  for (const auto& [name, entry] : model_.params.entries())
+    if (name.starts_with(kChildMask)) state.push_back(name);
+  checkpoints_.SetNames(std::move(kept), std::move(state));
   CheckLoadedState();
   if (validation_) evaluator_.emplace(inference, model_.params, compiled_->between, PassNames());
   dir_.Write("plan.json", DumpJson(PlanJson(*compiled_, hash, features_.has_value()), 1) + "\n");
@@ -169,7 +193,8 @@ std::optional<TrainSummary> FinishedRun(const RunDir& dir) {
   if (!std::filesystem::exists(dir.file("last.safetensors"))) return {};  // made again
   int64_t trainable = 0;
   const ParamStore last = SafetensorsFile::Open(dir.file("last.safetensors")).LoadAll();
-  for (const auto& [name, entry] : last.entries()) trainable += entry.shape.size();
+  for (const auto& [name, entry] : last.entries())
+    if (name != kCalibrationShift) trainable += entry.shape.size();  // that does not train
   return TrainSummary{.config = dir.config(),
                       .steps = p.step,
                       .trainable_parameters = trainable,

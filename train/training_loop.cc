@@ -5,6 +5,7 @@
 
 #include "runtime/io/json.h"
 #include "runtime/rng.h"
+#include "train/calibrate.h"
 #include "train/trainer_impl.h"
 
 namespace graft {
@@ -130,7 +131,7 @@ void Trainer::EndEpoch(int64_t epoch) {
   checkpoints_.CheckBase();
   if (evaluator_ && report.validation.accuracy > progress_.best_metric) {
     progress_.best_metric = report.validation.accuracy;
-    checkpoints_.SaveBest(model_.params);
+    checkpoints_.SaveBest(Calibrated(model_, method_, c_));
   }
   dir_.AppendMetrics(DumpJson(line));
   if (hooks_.on_epoch) hooks_.on_epoch(report);
@@ -138,10 +139,11 @@ void Trainer::EndEpoch(int64_t epoch) {
 
 void Trainer::Finish() {
   checkpoints_.CheckBase();
-  if (!evaluator_) checkpoints_.SaveBest(model_.params);  // without validation, best is last
+  const ParamStore params = Calibrated(model_, method_, c_);
+  if (!evaluator_) checkpoints_.SaveBest(params);  // without validation, best is last
   if (trace_) trace_->Finish(model_.params, checkpoints_.trainable());
   progress_.finished = true;
-  SaveState();
+  checkpoints_.SaveState(params, progress_, steps_);
 }
 
 }  // namespace graft

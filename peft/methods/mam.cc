@@ -18,7 +18,7 @@ PassReport ApplyMam(const MethodArgs& a) {
 
 const MethodRecord kMamMethod{
     .name = "mam",
-    .summary = "a prefix of attention and a scaled parallel adapter beside the MLP (He et al. 2022)",
+    .summary = "a prefix of attention and a parallel adapter beside the MLP (He et al. 2022)",
     .equation = "attention(q, [K_l; k], [V_l; v]); u + s (act(x1 Wd' + bd) Wu' + bu)",
     .formula = "2 L P D + L (2Dr + r + D)",
     .source = "He et al. 2022, arXiv 2110.04366",

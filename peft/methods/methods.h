@@ -19,7 +19,12 @@ namespace graft {
   /* ssf.cc         */ X(Ssf)                                               \
   /* fact.cc        */ X(Fact)                                              \
   /* repadapter.cc  */ X(RepAdapter)                                        \
-  /* glora.cc       */ X(Glora)
+  /* glora.cc       */ X(Glora)                                             \
+  /* unified.cc     */ X(Unified)                                           \
+  /* childtuning.cc */ X(ChildTuning)                                       \
+  /* noisytune.cc   */ X(NoisyTune)                                         \
+  /* forget.cc      */ X(Forget)                                            \
+  /* calibration.cc */ X(Calibration)
 // clang-format on
 
 #define GRAFT_DECLARE_METHOD(name) extern const MethodRecord k##name##Method;

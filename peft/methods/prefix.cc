@@ -177,6 +177,10 @@ const MethodRecord kPtuning2Method{
     .folds = Folds::kNo,
     .why = "keys and values stay, as every query weighs them anew",
     .learning_rate = 5e-3,
-    .phase = MethodPhase::kTokens};
+    .phase = MethodPhase::kTokens,
+    .positions =
+        +[](const MethodArgs& a) -> int64_t {
+          return a.Flag("shift") ? a.Int("tokens", 1, 4096) : 0;
+        }};
 
 }  // namespace graft

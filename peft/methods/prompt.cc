@@ -39,9 +39,9 @@ Init PromptStart(const MethodArgs& a) {
     std::vector<int64_t> order(static_cast<size_t>(vocabulary));
     for (int64_t i = 0; i < vocabulary; ++i) order[static_cast<size_t>(i)] = i;
     for (int64_t i = 0; i < count; ++i) {  // Fisher and Yates, as far as it is needed
-      const auto left = static_cast<double>(vocabulary - i);
-      const int64_t k = i + std::min(static_cast<int64_t>(Uniform(key, static_cast<uint64_t>(i)) * left),
-                                     vocabulary - i - 1);
+      const double left = static_cast<double>(vocabulary - i);
+      const double drawn = std::floor(left * Uniform(key, static_cast<uint64_t>(i)));
+      const int64_t k = i + std::min(static_cast<int64_t>(drawn), vocabulary - i - 1);
       std::swap(order[static_cast<size_t>(i)], order[static_cast<size_t>(k)]);
       std::copy_n(words.values().begin() + order[static_cast<size_t>(i)] * width, width,
                   values.begin() + i * width);
@@ -162,6 +162,7 @@ const MethodRecord kPromptMethod{
     .folds = Folds::kNo,
     .why = "the rows are read by every block and change with the text",
     .learning_rate = 3e-2,
-    .phase = MethodPhase::kTokens};
+    .phase = MethodPhase::kTokens,
+    .positions = +[](const MethodArgs& a) { return a.Int("tokens", 1, 4096); }};
 
 }  // namespace graft

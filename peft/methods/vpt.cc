@@ -162,7 +162,7 @@ const MethodRecord kVptDeepMethod{
           return std::vector<MethodOption>{
               {"tokens", "10", "P, tokens for each block"},
               {"dropout", "0", "probability on the tokens"},
-              {"form", "auto", "keys (of attention; equal and cheaper), tokens, auto: keys if possible"}};
+              {"form", "auto", "keys (of attention: equal, cheaper), tokens; auto: keys if so"}};
         },
     .apply = +[](const MethodArgs& a) { return ApplyVpt(a, "vpt-deep", true); },
     .count =

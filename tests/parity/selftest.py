@@ -30,14 +30,18 @@ import replay as replay_module
 import selftest_edits as edits
 import selftest_graft
 import selftest_train as mistakes
-import trace
 from selftest_models import Pictures, Texts, graft_name
 from selftest_train import BATCH, Masked, Path, Settings, Wiring, train
 
 
+def dropout(method):
+    found = re.search(r"dropout=([\d.]+)", method)
+    return float(found[1]) if found else 0.0
+
+
 def place_masks(model, settings, wiring, names):
     """{name in masks.npz: what draws it} of LoRA's dropout and of drop path."""
-    out, p = {}, trace.dropout(settings.method)
+    out, p = {}, dropout(settings.method)
     for name, module in model.named_modules():
         site = graft_name(name + ".", names).rstrip(".")
         if p > 0 and hasattr(module, "lora_dropout"):

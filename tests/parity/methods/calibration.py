@@ -1,0 +1,22 @@
+"""Contextual calibration (Zhao et al. 2021): nothing trains; the probabilities are divided by those
+of inputs without content, which is a bias of the head."""
+
+import torch
+
+from methods.term import Term
+
+
+class Method(Term):
+    options = {"inputs": "blank"}
+
+
+def content_free(logits, least=1e-8):
+    """p_cf [classes] of the logits [inputs, classes] of inputs without content: the mean of their
+    probabilities, which add up to 1."""
+    p = torch.softmax(logits, -1).mean(0)
+    return (p / p.sum()).clamp_min(least)
+
+
+def fold(bias, p_cf):
+    """The head's bias: softmax(z - log p_cf) is p / p_cf, made to add up to 1."""
+    return bias - torch.log(p_cf)

@@ -1,0 +1,31 @@
+"""Houlsby's adapter (Houlsby et al. 2019): z + s f(z) on both branches of a
+block, in front of their residual sums."""
+
+from methods.ln import is_norm
+from methods.term import Term, bottleneck, bottleneck_shapes, normal
+
+
+class Method(Term):
+    options = {"r": 8, "act": "gelu", "scale": 1.0, "ln": False}
+    places = {"o_dropped": "attn.houlsby", "u_dropped": "mlp.houlsby"}
+
+    def added(self):
+        out = {}
+        for n in range(self.m.depth):
+            for place in self.places.values():
+                out |= bottleneck_shapes(f"blocks.{n}.{place}", self.m.width, self.o.r)
+        return out
+
+    def initial(self, name, shape, g):
+        if name.endswith("bias"):
+            return super().initial(name, shape, g)
+        return normal(shape, 1.0, g).clamp(-2, 2) * 0.01  # cut off, not drawn again
+
+    def trains(self, name):
+        return self.o.ln and is_norm(name)
+
+    def edge(self, run, block, name, value):
+        if name not in self.places:
+            return value
+        f = bottleneck(run, f"blocks.{block}.{self.places[name]}", value, self.o.act)
+        return value + self.o.scale * f

@@ -339,57 +339,6 @@ Graph ParseGraph(std::string_view text, std::span<const OpDef* const> ops) {
   return parser.Take();
 }
 
-namespace {
-
-// What a value is called in pictures: its name, or the operator that makes it.
-std::string NameOf(const Graph& g, ValueId v) {
-  const Value& value = g.value(v);
-  return value.name.empty() ? std::string(g.node(value.producer).op->name) : value.name;
-}
-
-}  // namespace
-
-std::string ToDot(const Graph& g, const std::string& scope, const std::set<NodeId>& marked) {
-  const auto inside = [&](NodeId id) {
-    const std::string& of = g.node(id).scope;
-    return scope.empty() || of == scope || of.starts_with(scope + ".");
-  };
-  const Names name(g);
-  std::set<ValueId> outside;
-  bool any = false;
-  std::string dot =
-      "digraph graft {\n  rankdir=TB;\n  node [shape=box, fontname=\"sans-serif\"];\n";
-  const auto mark = [&](NodeId id) {
-    return marked.contains(id) ? ", style=filled, fillcolor=palegreen, penwidth=2" : "";
-  };
-  for (NodeId id : name.order) {
-    if (!inside(id)) continue;
-    any = true;
-    const Node& n = g.node(id);
-    dot += fmt::format("  n{} [label=\"{}\\n{}\\n{}\"{}];\n", id.i, n.op->name, n.scope,
-                       ToString(g.type(n.out[0])), mark(id));
-    for (ValueId v : n.in) {
-      const Value& value = g.value(v);
-      if (value.producer.valid()) {
-        if (!inside(value.producer) && outside.insert(v).second)
-          dot += fmt::format("  n{} [label=\"{}\\n{}\", shape=ellipse{}];\n", value.producer.i,
-                             NameOf(g, v),
-                             ToString(value.type), mark(value.producer));
-        dot += fmt::format("  n{} -> n{};\n", value.producer.i, id.i);
-        continue;
-      }
-      const char* color = value.role == Role::kInput ? "lightblue"
-                          : value.trainable          ? "orange"
-                                                     : "grey90";
-      dot += fmt::format("  v{} [label=\"{}\\n{}\", style=filled, fillcolor={}, shape=ellipse];\n",
-                         v.i, value.name, ToString(value.type), color);
-      dot += fmt::format("  v{} -> n{};\n", v.i, id.i);
-    }
-  }
-  if (!any && !scope.empty()) Fail("no node of the graph is in '{}'", scope);
-  return dot + "}\n";
-}
-
 std::string DiffText(const Graph& before, const Graph& after, int context, DiffOf what) {
   const auto key = [&](const std::string& line) {
     const std::string text = WithoutNumbers(line);

@@ -1,4 +1,4 @@
-// The text form of a graph, printed and parsed back; also DOT and a before/after diff.
+// The text form of a graph, printed and parsed back; also a before/after diff.
 //
 //   input @image : f32[s,3,16,16]
 //   param @head.weight : f32[5,24] trainable
@@ -9,8 +9,6 @@
 // Nodes of the update phase are marked with '!' after the operator's name; several results are
 // separated by commas on the left and types by commas on the right. `# scope` ends the line.
 #pragma once
-#include <set>
-
 #include "runtime/op.h"
 
 namespace graft {
@@ -21,11 +19,6 @@ std::string ToText(const Graph& g);
 // The inverse of ToText. `ops` names the operators (AllOps() of ops/ops.h). Throws Error with the
 // line.
 Graph ParseGraph(std::string_view text, std::span<const OpDef* const> ops);
-
-// With `scope`, its nodes alone ("blocks.0"); those in `marked` stand out. Throws Error if no node
-// is there.
-std::string ToDot(const Graph& g, const std::string& scope = "",
-                  const std::set<NodeId>& marked = {});
 
 // A diff by line of two text forms that ignores value numbers. Lines begin with "  " where both
 // have them, with "- " if only `before` has them and with "+ " if only `after` does; runs of more

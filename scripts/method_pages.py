@@ -24,7 +24,7 @@ BASE = "init:vit_base_patch16_224"
 
 def read_methods(build):
     def asked(*more):
-        command = [build / "graft", "inspect", "--methods", "--json", *more]
+        command = [build / "graft", "inspect", "--methods", "--json", "--quiet", *more]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
         return json.loads(done.stdout)["methods"]
 
@@ -47,8 +47,8 @@ def code(text):
     return f"`{text}`"
 
 
-def grouped(number):
-    return "-" if number is None else f"{number:,}"
+def base_count(m):
+    return "-" if m["trainable_base"] is None else f"{m['trainable_base']:,}"
 
 
 def default_term(m):
@@ -61,7 +61,7 @@ def facts(m):
         ("equation", code(m["equation"])),
         ("attaches to", ", ".join(code(s) for s in m["sites"]) or "-"),
         ("trains", m["count"]),
-        ("in ViT-B/16, without the head", grouped(m["trainable_base"])),
+        ("in ViT-B/16, without the head", base_count(m)),
         ("folds", f"{m['folds']}: {m['why']}"),
         ("default rate", f"{m['learning_rate']:g}"),
         ("source", m["source"]),
@@ -82,8 +82,10 @@ def command(m):
 
 
 def graph(m):
+    if m["problem"]:
+        return f"By default there is none: {m['problem']}."
     if not m["change"]:
-        return "Nothing changes in the graph but what trains."
+        return "No node changes." + (" Values of weights do." if m["edits"] else "")
     return f"```\n{m['change'].rstrip()}\n```"
 
 
@@ -93,7 +95,7 @@ def index(methods, folder):
             f"[`{m['name']}`]({folder}{m['name']}.md)",
             m["summary"],
             m["count"],
-            grouped(m["trainable_base"]),
+            base_count(m),
             m["folds"],
         )
         for m in methods
@@ -103,11 +105,7 @@ def index(methods, folder):
 
 def readme(methods):
     rows = [
-        (
-            f"[`{m['name']}`](docs/methods/{m['name']}.md)",
-            m["summary"],
-            grouped(m["trainable_base"]),
-        )
+        (f"[`{m['name']}`](docs/methods/{m['name']}.md)", m["summary"], base_count(m))
         for m in methods
     ]
     return table(("method", "what it is", "trainable in ViT-B/16, without the head"), rows)

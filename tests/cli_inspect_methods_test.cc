@@ -21,7 +21,7 @@ std::map<std::string, json> MethodsOn(const std::string& model) {
   return methods;
 }
 
-TEST(CliMethods, TheTableHasALineForEach) {
+TEST(CliInspectMethods, TheTableHasALineForEach) {
   const Outcome plain = Graft({"inspect", "--methods"}),
                 counted = Graft({"inspect", "--methods", "--model", kNano}),
                 first = Graft({"inspect", kNano, "--methods"});
@@ -43,7 +43,7 @@ TEST(CliMethods, TheTableHasALineForEach) {
 }
 
 // The count function of the record against the graph that the method makes.
-TEST(CliMethods, CountsOfAModelAreThoseOfItsGraph) {
+TEST(CliInspectMethods, CountsOfAModelAreThoseOfItsGraph) {
   const json nothing = GraftJson({"inspect", kNano, "--method", "linear"});
   for (const auto& [name, m] : MethodsOn(kNano)) {
     if (!m["problem"].is_null()) continue;
@@ -54,7 +54,7 @@ TEST(CliMethods, CountsOfAModelAreThoseOfItsGraph) {
   }
 }
 
-TEST(CliMethods, PagesHaveEveryPart) {
+TEST(CliInspectMethods, PagesHaveEveryPart) {
   for (const MethodRecord* r : AllMethods()) {
     const std::string name(r->name);
     SCOPED_TRACE(name);
@@ -65,12 +65,12 @@ TEST(CliMethods, PagesHaveEveryPart) {
     for (const MethodOption& o : r->options())
       EXPECT_THAT(page.out, HasSubstr(fmt::format("{}={}", o.name, o.value)));
     EXPECT_THAT(page.out, HasSubstr("\nrecipe\n  graft "));
-    EXPECT_THAT(page.out, HasSubstr(fmt::format("--lr {:g}", r->learning_rate)));
+    EXPECT_THAT(page.out, HasSubstr(fmt::format("{:g} unless --lr", r->learning_rate)));
     EXPECT_LT(std::count(page.out.begin(), page.out.end(), '\n'), 70);
     const json m = GraftJson({"inspect", "--methods", name})["methods"][0];
     ExpectKeys(m, {"name", "summary", "equation", "count", "source", "options", "foldable", "folds",
                    "why", "learning_rate", "reduced", "phase", "repeats", "recipe", "model",
-                   "trainable", "sites", "change", "problem"});
+                   "trainable", "sites", "edits", "change", "problem"});
     if (!m["problem"].is_null()) continue;
     EXPECT_FALSE(m["sites"].empty());
     const std::string change = m["change"];
@@ -78,7 +78,7 @@ TEST(CliMethods, PagesHaveEveryPart) {
   }
 }
 
-TEST(CliMethods, PagesSayWhereAMethodAttachesAndWhatItAdds) {
+TEST(CliInspectMethods, PagesSayWhereAMethodAttachesAndWhatItAdds) {
   const auto page = [](const char* term) {
     return GraftJson({"inspect", "--methods", term})["methods"][0];
   };
@@ -99,10 +99,17 @@ TEST(CliMethods, PagesSayWhereAMethodAttachesAndWhatItAdds) {
   EXPECT_EQ(page("prefix")["reduced"], "prefix(mlp=0)");
   EXPECT_TRUE(page("lora")["reduced"].is_null());
   EXPECT_EQ(page("lora(r=4)")["trainable"], 4096);
+  // Of what edits weights no node tells.
+  EXPECT_EQ(page("noisytune")["edits"], true);
+  EXPECT_THAT(page("noisytune")["sites"].dump(), HasSubstr("attn.*"));
+  EXPECT_EQ(page("lora")["edits"], false);
+  // What is missing is named where it can be typed.
+  EXPECT_THAT(std::string(page("forget")["problem"]), HasSubstr("'run' is missing"));
+  EXPECT_THAT(std::string(page("forget")["recipe"][1]), HasSubstr("\"forget(run=RUN)+lora(r=8)\""));
 }
 
 // Each method's change to a block as text and drawn, with what it adds marked.
-TEST(CliMethods, GraphsOfEveryMethodAreShown) {
+TEST(CliInspectMethods, GraphsOfEveryMethodAreShown) {
   for (const char* model : {kNano, kBertTiny}) {
     for (const auto& [name, m] : MethodsOn(model)) {
       SCOPED_TRACE(name + " on " + model);
@@ -131,7 +138,7 @@ TEST(CliMethods, GraphsOfEveryMethodAreShown) {
   }
 }
 
-TEST(CliMethods, RecipesRun) {
+TEST(CliInspectMethods, RecipesRun) {
   TempDir dir;
   MakeData(dir / "shapes");
   const json methods = GraftJson({"inspect", "--methods"})["methods"];
@@ -151,14 +158,14 @@ TEST(CliMethods, RecipesRun) {
   }
 }
 
-TEST(CliMethods, Mistakes) {
+TEST(CliInspectMethods, Mistakes) {
   TempDir dir;
   const char* const kAlone = "--methods lists methods";
   ExpectMistakes(
       {{"two terms", {"inspect", "--methods", "lora+ln"}, 2, {"shows one method", "lora+ln"}},
        {"no method", {"inspect", "--methods", "lorra", "--model", kNano}, 2, {"mean 'lora'"}},
        {"no option", {"inspect", "--methods", "lora(s=1)"}, 2, {"no option 's'"}},
-       {"no model", {"inspect", "--methods", "--model", "init:vit"}, 1, {"vit"}},
+       {"no model", {"inspect", "--methods", "--model", "init:vit"}, 1, {"no architecture 'vit'"}},
        {"arch", {"inspect", "--methods", "--arch", "vit_tiny_patch16_224"}, 2, {"--arch goes"}},
        {"method", {"inspect", "--methods", "lora", "--method", "ln"}, 2, {kAlone}},
        {"out", {"inspect", "--methods", "--out", "@fresh"}, 2, {kAlone}},

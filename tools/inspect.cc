@@ -11,6 +11,7 @@
 #include "tools/commands.h"
 #include "tools/lib/adapter_report.h"
 #include "tools/lib/graph_diff.h"
+#include "tools/lib/graph_dot.h"
 #include "tools/lib/graph_svg.h"
 #include "tools/lib/method_table.h"
 #include "tools/lib/model_options.h"

@@ -42,6 +42,7 @@ class Unified {
       refuse("site=heads and composition=gated, which the softmax brings");
     if (form_ != "prefix" && composition_ == "gated") refuse("add or scaled");
     if (form_ == "adapter" && site_ == "heads") refuse("site=attn or ffn");
+    // Of every composition, so that a mistake is not passed over where the scale is not used.
     if (a.Text("scale") != "learned") a.Number("scale", -1e6, 1e6);
   }
 

@@ -67,7 +67,17 @@ bool TrainsEverything(const Graph& before, const Graph& after) {
   return true;
 }
 
-// `note`, if given, receives the message of what the model does not take.
+// The model's own parameters that have other values afterwards.
+std::vector<std::string> Edited(const ParamStore& before, const ParamStore& after) {
+  std::vector<std::string> names;
+  for (const std::string& name : before.names())
+    if (!OfHead(name) && after.Has(name) &&
+        !std::ranges::equal(before.values(name), after.values(name)))
+      names.push_back(name);
+  return names;
+}
+
+// `note` receives the message of what the model does not take.
 bool Accepts(const std::function<void()>& body, std::string* note) {
   try {
     body();
@@ -101,7 +111,8 @@ int64_t ParameterCount(const Graph& g) {
   return count;
 }
 
-std::vector<std::string> SitesOf(const Graph& before, const Graph& after) {
+std::vector<std::string> SitesOf(const Graph& before, const Graph& after,
+                                 std::span<const std::string> edited) {
   if (TrainsEverything(before, after)) return {"everything"};
   Places places;
   for (NodeId id : AddedNodes(before, after)) places.Add(after.node(id).scope);
@@ -109,6 +120,7 @@ std::vector<std::string> SitesOf(const Graph& before, const Graph& after) {
     const std::string& name = after.value(v).name;
     if (before.FindLeaf(name).valid()) places.Add(OwnerOf(name));
   }
+  for (const std::string& name : edited) places.Add(OwnerOf(name));
   if (places.order.empty()) return {"head"};
   places.Join({"attn.q", "attn.k", "attn.v", "attn.o"}, "attn.*");
   places.Join({"mlp.fc1", "mlp.fc2"}, "mlp.*");
@@ -136,7 +148,9 @@ MethodFacts FactsOn(const MethodTerm& term, const std::string& name, const Loade
   ParamStore untouched = model.params;
   const std::map<std::string, std::string> options = CompleteOptions(term);
   facts.trainable = FindMethod(term.name).count({plain, untouched, options, 0});
-  facts.sites = SitesOf(before, after);
+  const std::vector<std::string> edited = Edited(model.params, params);
+  facts.edits = !edited.empty();
+  facts.sites = SitesOf(before, after, edited);
   facts.change = BlockDiff(before, after, 0, kMostLines);
   return facts;
 }

@@ -23,6 +23,7 @@ struct MethodFacts {
   std::string problem;               // why it does not take the term; then the rest is empty
   std::optional<int64_t> trainable;  // by the record's count, without the head
   std::vector<std::string> sites;    // where it attaches: "attn.q", "norm1", "patch_embed"
+  bool edits = false;                // values of the model's own parameters, before training
   std::string change;                // of block 0 and outside of blocks: BlockDiff
 };
 
@@ -33,9 +34,10 @@ MethodFacts FactsOn(const MethodTerm& term, const std::string& name, const Loade
 // if neither does, the problem of the first.
 MethodFacts FactsOnSmallModel(const MethodTerm& term);
 
-// Where nodes were added or parameters of the model train, the head aside: scopes without the
-// number of the block, with the blocks in front if they are not all. "everything" if all of the
-// model's own parameters train, "head" if nothing else does.
-std::vector<std::string> SitesOf(const Graph& before, const Graph& after);
+// Where nodes were added, parameters of the model train or were `edited`, the head aside: scopes
+// without the number of the block, with the blocks behind if they are not all. "everything" if all
+// of the model's own parameters train, "head" if nothing else does.
+std::vector<std::string> SitesOf(const Graph& before, const Graph& after,
+                                 std::span<const std::string> edited = {});
 
 }  // namespace graft

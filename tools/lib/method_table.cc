@@ -1,6 +1,10 @@
 #include "tools/lib/method_table.h"
 
+#include <algorithm>
+#include <cctype>
+
 #include "tools/lib/report.h"
+#include "train/run_config.h"
 
 namespace graft {
 namespace {
@@ -33,16 +37,22 @@ const char* FoldsWord(Folds folds) {
   return folds == Folds::kYes ? "yes" : folds == Folds::kPart ? "in part" : "no";
 }
 
-const char* PhaseWord(MethodPhase phase) {
-  return phase == MethodPhase::kLayers     ? "layers"
-         : phase == MethodPhase::kBranches ? "branches"
-                                           : "tokens";
-}
+struct PhaseWords {
+  const char *name, *order;
+};
 
-const char* OrderText(MethodPhase phase) {
-  return phase == MethodPhase::kLayers     ? "before branches and tokens of other methods"
-         : phase == MethodPhase::kBranches ? "behind changes of layers, before tokens"
-                                           : "last, behind changes of layers and branches";
+PhaseWords WordsOf(MethodPhase phase) {
+  switch (phase) {
+    case MethodPhase::kWeights:
+      return {"weights", "first, before other methods"};
+    case MethodPhase::kLayers:
+      return {"layers", "before branches and tokens of other methods"};
+    case MethodPhase::kBranches:
+      return {"branches", "behind changes of layers, before tokens"};
+    case MethodPhase::kTokens:
+      break;
+  }
+  return {"tokens", "last, behind changes of layers and branches"};
 }
 
 // The term that is left after training, or "" if it stays as it is.
@@ -52,18 +62,34 @@ std::string ReducedOf(const Shown& s) {
   return reduced == s.term ? "" : ToString({reduced});
 }
 
+// The term, with a word in capitals for what has no default and is missing; beside another method
+// if it trains nothing itself.
+Method RecipeMethod(const Shown& s) {
+  Method method{s.term};
+  for (const MethodOption& o : s.record->options()) {
+    const std::string name(o.name);
+    if (o.value.empty() && s.facts.problem.find("'" + name + "'") != std::string::npos) {
+      std::string& value = method[0].options[name];
+      std::ranges::transform(name, std::back_inserter(value), [](unsigned char c) {
+        return static_cast<char>(std::toupper(c));
+      });
+    }
+  }
+  const MethodFacts& f = s.facts;
+  const bool changes = f.edits || !f.change.empty();
+  if (s.record->phase == MethodPhase::kWeights || (changes && f.trainable == 0))
+    method.push_back({"lora", {{"r", "8"}}});
+  return method;
+}
+
 // Commands that can be typed as they are; of a method that only texts have, with their own data.
 std::vector<std::string> RecipeOf(const Shown& s) {
-  const std::string method = ToString({s.term});
-  const std::string rate = fmt::format("{:g}", s.record->learning_rate);
-  if (s.facts.text)
-    return {fmt::format("graft train --model bert-base-uncased/ --data sst2/ --method \"{}\" "
-                        "--lr {} --epochs 3 --out run",
-                        method, rate)};
+  const Method method = RecipeMethod(s);
+  const std::string how = fmt::format("--method \"{}\" --lr {:g} --epochs 3 --out run",
+                                      ToString(method), DefaultLearningRate(method));
+  if (s.facts.text) return {"graft train --model bert-base-uncased/ --data sst2/ " + how};
   return {"graft data make shapes --size 32 --out shapes",
-          fmt::format("graft train --model init:vit_nano_patch8_32 --data shapes --method \"{}\" "
-                      "--lr {} --epochs 3 --out run",
-                      method, rate)};
+          "graft train --model init:vit_nano_patch8_32 --data shapes " + how};
 }
 
 // The first words of a long text.
@@ -91,7 +117,7 @@ std::string TableText(const std::vector<Shown>& methods, const MethodQuery& quer
     row({std::string(r.name), Shortened(r.formula, 40), Shortened(sites.empty() ? "-" : sites, 28),
          Shortened(r.equation, 44), fmt::format("{}: {}", FoldsWord(r.folds), r.why)},
         CountText(s.facts));
-    if (!s.facts.problem.empty()) problems += fmt::format("\n{}: {}", r.name, s.facts.problem);
+    if (!s.facts.problem.empty()) problems += "\n" + s.facts.problem;
   }
   std::string text = table.Lines("") +
                      "\n\nD: width, M: width of the MLP, L: blocks, P: tokens, K: classes. The "
@@ -116,7 +142,7 @@ std::string PageText(const Shown& s) {
   table.Add({"folds", fmt::format("{}: {}", FoldsWord(r.folds), r.why)});
   if (const std::string reduced = ReducedOf(s); !reduced.empty())
     table.Add({"after training", reduced + ", with what it computes from parameters stored"});
-  table.Add({"order", fmt::format("{}{}", OrderText(r.phase),
+  table.Add({"order", fmt::format("{}{}", WordsOf(r.phase).order,
                                   r.repeats ? "; a recipe may have several" : "")});
   table.Add({"rate", fmt::format("{:g} unless --lr says another", r.learning_rate)});
   table.Add({"source", std::string(r.source)});
@@ -130,9 +156,11 @@ std::string PageText(const Shown& s) {
                      : fmt::format("{} (default {})", o.help, o.value)});
   options.Add({"head=" + given.at("head"), "or frozen"});
   text += options.Lines("  ") + "\n\n";
+  const std::string change = !f.change.empty() ? f.change
+                             : f.edits         ? "  no node changes, values of weights do\n"
+                                               : "  nothing changes but what trains\n";
   text += f.problem.empty()
-              ? fmt::format("graph of {}, one block (- before, + after)\n{}", f.model,
-                            f.change.empty() ? "  nothing changes but what trains\n" : f.change)
+              ? fmt::format("graph of {}, one block (- before, + after)\n{}", f.model, change)
               : fmt::format("graph\n  none: {}\n", f.problem);
   text += "\nrecipe";
   for (const std::string& command : RecipeOf(s)) text += "\n  " + command;
@@ -162,12 +190,13 @@ nlohmann::json MethodsJson(const MethodQuery& query) {
          {"why", r.why},
          {"learning_rate", r.learning_rate},
          {"reduced", reduced.empty() ? json() : json(reduced)},
-         {"phase", PhaseWord(r.phase)},
+         {"phase", WordsOf(r.phase).name},
          {"repeats", r.repeats},
          {"recipe", RecipeOf(s)},
          {"model", s.facts.model},
          {"trainable", s.facts.trainable ? json(*s.facts.trainable) : json()},
          {"sites", s.facts.sites},
+         {"edits", s.facts.edits},
          {"change", s.facts.change},
          {"problem", s.facts.problem.empty() ? json() : json(s.facts.problem)}});
   }

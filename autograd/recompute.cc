@@ -160,7 +160,7 @@ void Recomputer::Refresh() {
   const int end = static_cast<int>(order_.nodes.size());
   std::vector<size_t> scratch;
   for (int t = 0; t < end; ++t) {
-    const NodeId id = order_.nodes[static_cast<size_t>(t)];
+    const NodeId id = order_.nodes[t];
     now_.position[id.i] = t;
     scratch.push_back(scratch_[id.i]);
     for (ValueId v : g_.node(id).in) now_.last_use[v.i] = t;
@@ -280,7 +280,7 @@ bool Recomputer::Relieve() {
   std::vector<Choice> heap;
   std::vector<Candidate> candidates;
   for (int t = static_cast<int>(order_.once_end); t < now_.peak; ++t) {
-    const NodeId id = order_.nodes[static_cast<size_t>(t)];
+    const NodeId id = order_.nodes[t];
     const int64_t saved = Saved(id);
     if (saved > 0 && Clonable(id)) heap.push_back({cost_[id.i] / static_cast<double>(saved), t});
   }
@@ -293,7 +293,7 @@ bool Recomputer::Relieve() {
     const Choice choice = heap.back();
     heap.pop_back();
     if (choice.candidate < 0) {
-      Candidate c = Evaluate(order_.nodes[static_cast<size_t>(choice.at)]);
+      Candidate c = Evaluate(order_.nodes[choice.at]);
       if (c.values.empty()) continue;
       heap.push_back({c.per_byte, choice.at, static_cast<int>(candidates.size())});
       std::ranges::push_heap(heap, later);
@@ -301,7 +301,7 @@ bool Recomputer::Relieve() {
       continue;
     }
     ++trials;
-    const Candidate& c = candidates[static_cast<size_t>(choice.candidate)];
+    const Candidate& c = candidates[choice.candidate];
     Apply(c);
     // Clones come after the peak: another one of that size is further on.
     if (now_.peak_bytes < before_.peak_bytes ||

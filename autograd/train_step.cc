@@ -213,8 +213,8 @@ StepResult TrainStep::Accumulate(std::span<const Counts> parts, int64_t step, co
     inv_batch_[w].f32()[0] = 1.0f / static_cast<float>(losses > 0 ? losses : first_.back());
     const Piece mine = EvenPiece(n, lanes, lane);
     for (int64_t i = mine.begin; i < mine.begin + mine.size; ++i) {
-      const Counts& part = parts[static_cast<size_t>(i)];
-      const int64_t first = first_[static_cast<size_t>(i)];
+      const Counts& part = parts[i];
+      const int64_t first = first_[i];
       fill(first, part.sequences, worker);
       if (rng_[w].data)
         rng_[w].i32()[0] = static_cast<int32_t>(step),

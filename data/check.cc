@@ -82,10 +82,10 @@ SplitReport ReportSplit(const Split& split, const FactsByPath& all, int num_clas
   SplitReport report;
   report.name = split.name;
   report.images = split.examples.size();
-  report.per_class.resize(static_cast<size_t>(num_classes));
+  report.per_class.resize(num_classes);
   size_t readable = 0;
   for (const Example& example : split.examples) {
-    ++report.per_class[static_cast<size_t>(example.label)];
+    ++report.per_class[example.label];
     const ImageFacts& facts = all.at(example.path);
     if (!facts.error.empty()) continue;
     const bool first = readable++ == 0;

@@ -15,8 +15,7 @@ void AddSplit(const TextDataset& data, const std::string& name, TextReport& repo
   try {
     read.push_back(data.Load(name));
     split.texts = read.back().examples.size();
-    for (const TextExample& e : read.back().examples)
-      ++split.per_class[static_cast<size_t>(e.label)];
+    for (const TextExample& e : read.back().examples) ++split.per_class[e.label];
   } catch (const Error& e) {
     split.error = e.what();
     if (report.ok()) report.problem = split.error;

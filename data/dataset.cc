@@ -48,7 +48,7 @@ bool LooksLikeList(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   std::string line(512, '\0');
   file.read(line.data(), static_cast<std::streamsize>(line.size()));
-  line.resize(static_cast<size_t>(file.gcount()));
+  line.resize(file.gcount());
   line.resize(std::min(line.find_first_of("\r\n"), line.size()));
   const auto [name, label] = SplitLine(line);
   return IsInteger(label) && !fs::path(name).extension().empty();

@@ -199,7 +199,7 @@ int GenerateLabel(const GeneratedTask& task, uint64_t seed, uint64_t index) {
   std::vector<int> order(task.classes.size());
   std::iota(order.begin(), order.end(), 0);
   for (size_t i = order.size() - 1; i > 0; --i)
-    std::swap(order[i], order[static_cast<size_t>(stream.Below(static_cast<int>(i) + 1))]);
+    std::swap(order[i], order[stream.Below(static_cast<int>(i) + 1)]);
   return order[index % classes];
 }
 

@@ -176,12 +176,12 @@ Image DecodeJpeg(ImageBytes bytes, std::string_view name, const DecodeCheck& che
   constexpr int64_t kRows = 64;  // of samples that libjpeg holds, with its tables
   Image image = Begin(bytes, width, height,
                       CoefficientBytes(state.get()) + kRows * components * (width + 64), check);
-  image.rgb.resize(static_cast<size_t>(3 * width * height));
+  image.rgb.resize(3 * width * height);
   Expect(Start(state.get(), components == 1   ? JCS_GRAYSCALE
                             : components == 4 ? JCS_CMYK
                                               : JCS_RGB),
          *state, name);
-  std::vector<uint8_t> cmyk(static_cast<size_t>(components == 4 ? 4 * width : 0));
+  std::vector<uint8_t> cmyk(components == 4 ? 4 * width : 0);
   for (int64_t y = 0; y < height; ++y) {
     uint8_t* row = image.rgb.data() + width * y * (components == 1 ? 1 : 3);
     Expect(ReadRow(state.get(), components == 4 ? cmyk.data() : row), *state, name);

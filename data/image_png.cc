@@ -79,7 +79,7 @@ Colors GreyColors(int depth) {
   const int top = (1 << depth) - 1;
   for (int i = 0; i <= top; ++i) {
     const auto v = static_cast<uint8_t>(i * 255 / top);
-    colors[static_cast<size_t>(i)] = {v, v, v};
+    colors[i] = {v, v, v};
   }
   return colors;
 }

@@ -149,7 +149,7 @@ void DecodeSamples(PnmReader& reader, ImageBytes bytes, int maximum, std::string
       value = std::to_integer<int>(bytes[at++]);
       if (maximum > 255) value = value * 256 + std::to_integer<int>(bytes[at++]);
     }
-    const uint8_t result = maximum <= 255 ? table[static_cast<size_t>(value)] : scale(value);
+    const uint8_t result = maximum <= 255 ? table[value] : scale(value);
     if (grey)
       SetGrey(image, i, result);
     else
@@ -178,7 +178,7 @@ Image DecodePnm(ImageBytes bytes, std::string_view name, const DecodeCheck& chec
   CheckImageBytes(bytes, static_cast<int64_t>(reader.position()) + least, name);
 
   Image image = Begin(bytes, width, height, 0, check);
-  image.rgb.resize(static_cast<size_t>(3 * width * height));
+  image.rgb.resize(3 * width * height);
   if (bits)
     DecodeBits(reader, bytes, image);
   else

@@ -12,13 +12,13 @@ namespace graft {
 TextLoader::TextLoader(std::span<const TextExample> examples, const Tokenize& tokenize) {
   const FixedChunks cut(static_cast<int64_t>(examples.size()), 64);
   std::vector<TokenSequence> sequences(examples.size());
-  std::vector<std::exception_ptr> errors(static_cast<size_t>(cut.count()));
+  std::vector<std::exception_ptr> errors(cut.count());
   ParallelFor(cut.count(), [&](int64_t chunk) {
     try {
       for (int64_t i = cut.begin(chunk); i < cut.end(chunk); ++i)
-        sequences[static_cast<size_t>(i)] = tokenize(examples[static_cast<size_t>(i)]);
+        sequences[i] = tokenize(examples[i]);
     } catch (...) {
-      errors[static_cast<size_t>(chunk)] = std::current_exception();
+      errors[chunk] = std::current_exception();
     }
   });
   for (const std::exception_ptr& error : errors)

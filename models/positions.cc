@@ -17,16 +17,15 @@ double Cubic(double x) {
 
 // Row i: weights of the `from` source positions for target i; the kernel widens when shrinking.
 std::vector<double> ResampleMatrix(int64_t from, int64_t to) {
-  std::vector<double> m(static_cast<size_t>(from * to));
+  std::vector<double> m(from * to);
   const double scale = static_cast<double>(from) / static_cast<double>(to),
                width = std::max(1.0, scale);
   for (int64_t i = 0; i < to; ++i) {
     const double center = (static_cast<double>(i) + 0.5) * scale;
     double sum = 0;
     for (int64_t j = 0; j < from; ++j)
-      sum += m[static_cast<size_t>(i * from + j)] =
-          Cubic((static_cast<double>(j) + 0.5 - center) / width);
-    for (int64_t j = 0; j < from; ++j) m[static_cast<size_t>(i * from + j)] /= sum;
+      sum += m[i * from + j] = Cubic((static_cast<double>(j) + 0.5 - center) / width);
+    for (int64_t j = 0; j < from; ++j) m[i * from + j] /= sum;
   }
   return m;
 }
@@ -39,17 +38,16 @@ void ResizePositions(ParamStore& params, int64_t before, int64_t from, int64_t t
   GRAFT_CHECK(shape.rows() == before + from * from, "grid {}", from);
   const std::vector<double> m = ResampleMatrix(from, to);
   const std::span<const float> old = params.values("pos_embed");
-  std::vector<float> fresh(static_cast<size_t>((before + to * to) * width));
+  std::vector<float> fresh((before + to * to) * width);
   std::copy_n(old.begin(), before * width, fresh.begin());
   for (int64_t y = 0; y < to; ++y)
     for (int64_t x = 0; x < to; ++x)
       for (int64_t sy = 0; sy < from; ++sy)
         for (int64_t sx = 0; sx < from; ++sx) {
-          const double w =
-              m[static_cast<size_t>(y * from + sy)] * m[static_cast<size_t>(x * from + sx)];
+          const double w = m[y * from + sy] * m[x * from + sx];
           if (w == 0) continue;
-          const float* source = &old[static_cast<size_t>((before + sy * from + sx) * width)];
-          float* target = &fresh[static_cast<size_t>((before + y * to + x) * width)];
+          const float* source = &old[(before + sy * from + sx) * width];
+          float* target = &fresh[(before + y * to + x) * width];
           for (int64_t d = 0; d < width; ++d) target[d] += static_cast<float>(w * source[d]);
         }
   params.Set("pos_embed", {before + to * to, width}, fresh);

@@ -147,7 +147,7 @@ void InitMissing(const Graph& g, ParamStore& params, uint64_t seed, std::string_
     missing.push_back({name, {data, static_cast<size_t>(shape.size())}, shape.rank == 1});
   }
   ParallelFor(static_cast<int64_t>(missing.size()), [&](int64_t i) {
-    const auto& [name, values, vector] = missing[static_cast<size_t>(i)];
+    const auto& [name, values, vector] = missing[i];
     if (name.ends_with("bias")) return;
     if (vector)
       std::ranges::fill(values, 1.0f);  // gains

@@ -232,7 +232,7 @@ constexpr auto kTiles = TileTables(std::make_index_sequence<static_cast<size_t>(
 // The kernel for `cols` in [1, kGemmNr] and `rows` in [1, TileRows]; it computes whole vectors.
 constexpr int64_t TileVecs(int64_t cols) { return CeilDiv(cols, kGemmLanes); }
 HWY_INLINE TileFunction TileFor(int64_t rows, int64_t cols) {
-  return kTiles[static_cast<size_t>(TileVecs(cols) - 1)][static_cast<size_t>(rows - 1)];
+  return kTiles[TileVecs(cols) - 1][rows - 1];
 }
 
 inline HWY_NOINLINE void TileOfPartVectors(int64_t rows, int64_t cols, const TileArgs& t) {

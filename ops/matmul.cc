@@ -47,13 +47,13 @@ void RefMatmul(const ReferenceArgs& args) {
   const Sizes<int64_t> d = SizesOf<int64_t>(args.in_shape[0], args.in_shape[1], p);
   auto at = [&](size_t input, bool transposed, int64_t row, int64_t col) {
     const int64_t i = transposed ? col : row, j = transposed ? row : col;
-    return args.in[input][static_cast<size_t>(i * args.in_shape[input][1] + j)];
+    return args.in[input][i * args.in_shape[input][1] + j];
   };
   for (int64_t i = 0; i < d.m; ++i)
     for (int64_t j = 0; j < d.n; ++j) {
       double sum = 0;
       for (int64_t x = 0; x < d.k; ++x) sum += at(0, p.ta, i, x) * at(1, p.tb, x, j);
-      double y = p.alpha * sum + (p.bias ? args.in[2][static_cast<size_t>(j)] : 0);
+      double y = p.alpha * sum + (p.bias ? args.in[2][j] : 0);
       const size_t e = static_cast<size_t>(i * d.n + j);
       if (p.act != kNoAct) {
         const Activated64 activated = p.act == "gelu" ? Gelu64(y) : GeluTanh64(y);

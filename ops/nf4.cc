@@ -109,11 +109,11 @@ Nf4Tensor QuantizeNf4(std::span<const float> values, int64_t block, bool double_
   out.codes.resize((values.size() + 1) / 2);
   const size_t length = static_cast<size_t>(block);
   const FixedChunks blocks(out.count, block);
-  std::vector<float> absmax(static_cast<size_t>(blocks.count()));
+  std::vector<float> absmax(blocks.count());
   ParallelFor(blocks.count(), [&](int64_t b) {
     const size_t begin = static_cast<size_t>(b) * length;
     const auto mine = values.subspan(begin, std::min(length, values.size() - begin));
-    const float scale = absmax[static_cast<size_t>(b)] = AbsMax(mine);
+    const float scale = absmax[b] = AbsMax(mine);
     std::array<uint8_t, static_cast<size_t>(kNf4MostBlock)> codes;
     Encode(mine, scale, codes.data());
     if (mine.size() % 2 != 0) codes[mine.size()] = 7;  // the level 0

@@ -36,7 +36,7 @@ void Dequantize64(std::span<const std::vector<double>> in, const Nf4Attrs& w,
     const size_t block = i / static_cast<size_t>(w.block);
     float scale = static_cast<float>(in[1][block]);
     if (w.double_quantised) {
-      scale = Nf4ScaleMap()[static_cast<size_t>(in[1][block])];
+      scale = Nf4ScaleMap()[in[1][block]];
       scale *= static_cast<float>(in[2][block / static_cast<size_t>(kNf4ScaleBlock)]);
       scale += static_cast<float>(in[3][0]);
     }
@@ -91,7 +91,7 @@ std::vector<TensorType> InferNf4Matmul(Types in, const Attrs& attrs) {
 
 void RefNf4Matmul(const ReferenceArgs& args) {
   const auto& [w, p] = args.attrs.As<Nf4MatmulAttrs>();
-  std::vector<double> weight(static_cast<size_t>(w.rows * w.cols));
+  std::vector<double> weight(w.rows * w.cols);
   Dequantize64(args.in.subspan(1), w, weight);
   const auto in = MatmulInputs(args.in, w, std::move(weight));
   const auto in_shape = MatmulInputs(args.in_shape, w, Extents{w.rows, w.cols});

@@ -114,12 +114,12 @@ struct OnednnGemm::Impl {
   std::vector<Slot> slots;
 
   void MakeSlots() {
-    slots.resize(static_cast<size_t>(threads));
+    slots.resize(threads);
     for (Slot& slot : slots) {
       slot.stream = dnnl::stream(Engine());
       const auto add = [&](memory& m, const memory::desc& d, int index) {
         m = memory(d, Engine(), nullptr);
-        slot.args[static_cast<size_t>(slot.count++)] = {index, m.get()};
+        slot.args[slot.count++] = {index, m.get()};
       };
       add(slot.a, a, DNNL_ARG_SRC), add(slot.b, b, DNNL_ARG_WEIGHTS), add(slot.c, c, DNNL_ARG_DST);
       add(slot.scratch, scratch, DNNL_ARG_SCRATCHPAD);

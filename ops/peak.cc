@@ -59,8 +59,7 @@ double Triad(int threads) {
   for (int run = 0; run < 4; ++run) {
     const double start = Now(CLOCK_MONOTONIC);
 #pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t i = 0; i < kFloats; ++i)
-      a[static_cast<size_t>(i)] = b[static_cast<size_t>(i)] + 3 * c[static_cast<size_t>(i)];
+    for (int64_t i = 0; i < kFloats; ++i) a[i] = b[i] + 3 * c[i];
     best = std::max(best, 12.0 * kFloats / (Now(CLOCK_MONOTONIC) - start));
   }
   return best;

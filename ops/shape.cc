@@ -72,8 +72,7 @@ void ConcatColsKernel(const KernelArgs& a) noexcept {
 void RefCols(const ReferenceArgs& a, size_t input, int64_t from, int64_t to, int64_t count) {
   for (int64_t r = 0; r < a.out_shape[0][0]; ++r)
     for (int64_t c = 0; c < count; ++c)
-      a.out[0][static_cast<size_t>(r * a.out_shape[0][1] + to + c)] =
-          a.in[input][static_cast<size_t>(r * a.in_shape[input][1] + from + c)];
+      a.out[0][r * a.out_shape[0][1] + to + c] = a.in[input][r * a.in_shape[input][1] + from + c];
 }
 
 // --- transpose ---
@@ -144,8 +143,7 @@ void RefPatchify(const ReferenceArgs& a) {
         for (int64_t x = 0; x < e[3]; ++x) {
           const int64_t row = s * patches + y / p * across + x / p;
           const int64_t col = (c * p + y % p) * p + x % p;
-          a.out[0][static_cast<size_t>(row * cols + col)] =
-              a.in[0][static_cast<size_t>(((s * e[1] + c) * e[2] + y) * e[3] + x)];
+          a.out[0][row * cols + col] = a.in[0][((s * e[1] + c) * e[2] + y) * e[3] + x];
         }
 }
 
@@ -261,9 +259,7 @@ constinit const OpDef kTranspose{
         +[](const ReferenceArgs& a) {
           const int64_t rows = a.in_shape[0][0], cols = a.in_shape[0][1];
           for (int64_t r = 0; r < rows; ++r)
-            for (int64_t c = 0; c < cols; ++c)
-              a.out[0][static_cast<size_t>(c * rows + r)] =
-                  a.in[0][static_cast<size_t>(r * cols + c)];
+            for (int64_t c = 0; c < cols; ++c) a.out[0][c * rows + r] = a.in[0][r * cols + c];
         },
     .kernel = TransposeKernel,
     .gradient =

@@ -166,7 +166,7 @@ class LifetimeFinder {
     life_.scratch.assign(order.nodes.size(), -1);
     life_.in_place.resize(order.nodes.size());
     for (int t = 0; t < end_; ++t)
-      for (ValueId v : g.node(order.nodes[static_cast<size_t>(t)]).in) last_use_[v.i] = t;
+      for (ValueId v : g.node(order.nodes[t]).in) last_use_[v.i] = t;
     for (const GraphOutput& o : g.outputs) last_use_[o.value.i] = end_;
     for (const Update& u : g.updates) in_update_[u.value.i] = true;
   }
@@ -181,7 +181,7 @@ class LifetimeFinder {
       if (const int taken = k == 0 && !once ? TakenOver(t, n) : -1; taken >= 0) {
         life_.slot[v.i] = taken;
         life_.in_place[at] = true;
-        Interval& shared = life_.arena[static_cast<size_t>(taken)];
+        Interval& shared = life_.arena[taken];
         shared.last = std::max(shared.last, last);
       } else {
         life_.slot[v.i] = Add(block, {bytes_[v.i], share_ ? t : 0, share_ ? last : end_});
@@ -206,8 +206,7 @@ class LifetimeFinder {
     if (reused >= n.in.size()) return -1;
     const ValueId source = n.in[reused];
     const int slot = life_.slot[source.i];
-    const bool dies =
-        slot >= 0 && !of_once_[source.i] && life_.arena[static_cast<size_t>(slot)].last == t;
+    const bool dies = slot >= 0 && !of_once_[source.i] && life_.arena[slot].last == t;
     const bool fits = dies && std::count(n.in.begin(), n.in.end(), source) == 1 &&
                       bytes_[source.i] == bytes_[n.out[0].i];
     return fits ? slot : -1;

@@ -68,7 +68,7 @@ class Occupied {
       : levels_(std::bit_width(static_cast<size_t>(std::max(positions, 1)) - 1) + 1),
         nodes_(size_t{2} << (levels_ - 1)) {
     for (auto& side : paths_)
-      for (Path& path : side) path.taken.resize(static_cast<size_t>(levels_));
+      for (Path& path : side) path.taken.resize(levels_);
   }
 
   void Add(const Interval& lives, Range r) {
@@ -156,7 +156,7 @@ class Occupied {
         taken |= added.first <= begin && end <= added.last + 1;
         taken |= path.ends.HasBeside(level, side) && added.first >> level <= beside &&
                  beside <= added.last >> level;
-        if (taken) Insert(path.taken[static_cast<size_t>(level)], added.range);
+        if (taken) Insert(path.taken[level], added.range);
       }
     }
     path.seen = added_.size();
@@ -169,7 +169,7 @@ class Occupied {
     path.ends = ends;
     path.used = ++uses_;
     for (int level = shared - 1; level >= 0; --level) {
-      Ranges& taken = path.taken[static_cast<size_t>(level)];
+      Ranges& taken = path.taken[level];
       if (level + 1 < levels_)
         taken = path.taken[static_cast<size_t>(level) + 1];
       else
@@ -223,7 +223,7 @@ std::vector<size_t> LiveBytes(std::span<const Interval> iv, size_t alignment) {
   std::vector<ptrdiff_t> change(static_cast<size_t>(end) + 1);
   for (const Interval& i : iv) {
     const ptrdiff_t bytes = static_cast<ptrdiff_t>(RoundUp(i.bytes, alignment));
-    change[static_cast<size_t>(i.first)] += bytes;
+    change[i.first] += bytes;
     change[static_cast<size_t>(i.last) + 1] -= bytes;
   }
   std::vector<size_t> live;

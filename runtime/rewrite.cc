@@ -241,7 +241,7 @@ PassReport RewriteToFixpoint(Graph& g, std::string pass, std::span<const Rule> r
         const size_t after = measure.value();
         if (after >= before)
           Fail("pass '{}': rule '{}' does not lower the measure ({} -> {}); it would loop",
-               report.name, rules[static_cast<size_t>(rule)].name, before, after);
+               report.name, rules[rule].name, before, after);
         before = after;
         break;
       }

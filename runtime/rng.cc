@@ -133,7 +133,7 @@ void FillTruncNormal(std::span<float> out, const StreamKey& s, double mean, doub
 
 std::vector<int32_t> Permutation(int32_t n, const StreamKey& s) {
   GRAFT_CHECK(n >= 0);
-  std::vector<int32_t> order(static_cast<size_t>(n));
+  std::vector<int32_t> order(n);
   std::iota(order.begin(), order.end(), 0);
   WordSource words(s);
   // A number below `bound` without bias: multiply, and draw again in the incomplete last interval

@@ -99,7 +99,7 @@ void Session::Execute(size_t begin, size_t end, int worker) noexcept {
   using Clock = std::chrono::steady_clock;
   for (size_t t = begin; t < end; ++t) {
     const Impl::Step& step = impl_->steps[t];
-    Impl::Call& call = impl_->workers[static_cast<size_t>(worker)].calls[t];
+    Impl::Call& call = impl_->workers[worker].calls[t];
     if (options_.poison && !step.in_place) {
       const float nan = std::numeric_limits<float>::quiet_NaN();
       for (const Tensor& out : call.out)
@@ -126,15 +126,14 @@ void Session::Run(const Counts& counts, int worker, int lane) noexcept {
       "{} sequences, {} tokens", counts.sequences, counts.tokens);
   GRAFT_CHECK(worker < options_.workers && lane < options_.lanes && !options_.plan_only);
   Refresh();
-  Impl::Worker& w = impl_->workers[static_cast<size_t>(worker)];
+  Impl::Worker& w = impl_->workers[worker];
   if (!(counts == w.bound)) impl_->BindExtents(w, counts);
   if (lane != w.lane) impl_->BindLane(w, lane);
   Execute(impl_->order.once_end, impl_->order.main_end, worker);
 }
 
 void Session::Impl::Finish() noexcept {
-  ParallelFor(static_cast<int64_t>(unfinished.size()),
-              [&](int64_t i) { unfinished[static_cast<size_t>(i)](); });
+  ParallelFor(static_cast<int64_t>(unfinished.size()), [&](int64_t i) { unfinished[i](); });
   unfinished.clear();
 }
 

@@ -103,10 +103,10 @@ MemoryPlan Session::Impl::Plan(const SessionOptions& options) {
     const bool is_once = t < order.once_end;
     const std::vector<size_t>& offset = is_once ? shared.offset : plan.offset;
     steps[t].in_place = life.in_place[t];
-    if (life.scratch[t] >= 0) scratch_offset[t] = offset[static_cast<size_t>(life.scratch[t])];
+    if (life.scratch[t] >= 0) scratch_offset[t] = offset[life.scratch[t]];
     for (ValueId v : steps[t].out) {
       if (life.slot[v.i] < 0) continue;
-      const size_t at = offset[static_cast<size_t>(life.slot[v.i])];
+      const size_t at = offset[life.slot[v.i]];
       place[v.i] =
           is_once ? Place{Place::kFixed, 0, once.get() + at} : Place{Place::kArena, at, nullptr};
     }
@@ -147,7 +147,7 @@ void Session::Impl::MakeWorkers(const SessionOptions& options, size_t arena_byte
   // Runs beside each other use one thread each; a run alone, on the first worker, uses them all.
   const int most = std::max(options.workers, options.threads);
   threads = AllocateAligned(thread_bytes * static_cast<size_t>(most));
-  workers.resize(static_cast<size_t>(options.workers));
+  workers.resize(options.workers);
   for (size_t w = 0; w < workers.size(); ++w) {
     Worker& worker = workers[w];
     const ThreadScratch own{threads.get() + w * thread_bytes, thread_bytes, w == 0 ? most : 1};

@@ -64,12 +64,12 @@ struct Extents {
   int rank = 0;
   Extents() = default;
   Extents(std::initializer_list<int64_t> dims) {
-    for (int64_t x : dims) d[static_cast<size_t>(rank++)] = x;
+    for (int64_t x : dims) d[rank++] = x;
   }
-  int64_t operator[](int i) const { return d[static_cast<size_t>(i)]; }
-  int64_t size() const;  // product of the extents
-  int64_t cols() const { return rank ? d[static_cast<size_t>(rank - 1)] : 1; }  // the last one
-  int64_t rows() const;  // product of all but the last
+  int64_t operator[](int i) const { return d[i]; }
+  int64_t size() const;                                    // product of the extents
+  int64_t cols() const { return rank ? d[rank - 1] : 1; }  // the last one
+  int64_t rows() const;                                    // product of all but the last
   bool operator==(const Extents&) const = default;
 };
 

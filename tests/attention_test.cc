@@ -83,8 +83,7 @@ Doubles CompositeContext(const Problem& p, const std::map<std::string, Doubles>&
   auto rows = [&](const char* name, int64_t begin, int64_t end, int64_t h) {
     Doubles part;
     for (int64_t r = begin; r < end; ++r)
-      for (int64_t c = 0; c < p.d; ++c)
-        part.push_back(x.at(name)[static_cast<size_t>(r * w + h * p.d + c)]);
+      for (int64_t c = 0; c < p.d; ++c) part.push_back(x.at(name)[r * w + h * p.d + c]);
     return part;
   };
   for (int64_t s = 0; s < p.sequences(); ++s)
@@ -95,7 +94,7 @@ Doubles CompositeContext(const Problem& p, const std::map<std::string, Doubles>&
       Doubles v = rows("v", p.kv_offsets[i], p.kv_offsets[i + 1], h);
       Doubles mask;
       for (int32_t r = p.kv_offsets[i]; r < p.kv_offsets[i + 1]; ++r)
-        mask.push_back(p.mask ? std::max(-1e30, x.at("mask")[static_cast<size_t>(r)]) : 0);
+        mask.push_back(p.mask ? std::max(-1e30, x.at("mask")[r]) : 0);
       const Doubles pk = rows("pk", 0, p.prefix, h), pv = rows("pv", 0, p.prefix, h);
       k.insert(k.end(), pk.begin(), pk.end());
       v.insert(v.end(), pv.begin(), pv.end());
@@ -115,8 +114,7 @@ Doubles CompositeContext(const Problem& p, const std::map<std::string, Doubles>&
           Interpret(g, {.counts = {}, .leaves = {{"q", q}, {"k", k}, {"v", v}, {"mask", mask}}});
       for (int64_t r = 0; r < tq; ++r)
         for (int64_t c = 0; c < p.d; ++c)
-          context[static_cast<size_t>((p.q_offsets[i] + r) * w + h * p.d + c)] =
-              values[y.i][static_cast<size_t>(r * p.d + c)];
+          context[(p.q_offsets[i] + r) * w + h * p.d + c] = values[y.i][r * p.d + c];
     }
   return context;
 }
@@ -256,12 +254,12 @@ TEST(Attention, FewQueriesSameBits) {
   few["q"].assign(x.at("q").begin(), x.at("q").begin() + w);
   few["q"].insert(few["q"].end(), x.at("q").begin() + 41 * w, x.at("q").begin() + 42 * w);
   few["q_offsets"] = {0, 1, 2};
-  few["dcontext"].resize(static_cast<size_t>(2 * w));
+  few["dcontext"].resize(2 * w);
   const Doubles context = RunSession(AttentionGraph(all), x)["context"];
   const Doubles got = RunSession(AttentionGraph(first), few)["context"];
   for (int64_t c = 0; c < w; ++c) {
-    EXPECT_EQ(got[static_cast<size_t>(c)], context[static_cast<size_t>(c)]);
-    EXPECT_EQ(got[static_cast<size_t>(w + c)], context[static_cast<size_t>(41 * w + c)]);
+    EXPECT_EQ(got[c], context[c]);
+    EXPECT_EQ(got[w + c], context[41 * w + c]);
   }
 }
 

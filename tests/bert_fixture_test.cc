@@ -246,11 +246,9 @@ TEST_P(BertTraining, SessionFollowsPyTorch) {
     }
     for (int64_t i = 0; i <= count; ++i)
       session.Input("offsets", worker).i32()[i] =
-          static_cast<int32_t>(offsets[static_cast<size_t>(first + i)]) -
-          static_cast<int32_t>(begin);
+          static_cast<int32_t>(offsets[first + i]) - static_cast<int32_t>(begin);
     for (int64_t i = 0; i < count; ++i)
-      session.Input("labels", worker).i32()[i] =
-          static_cast<int32_t>(labels[static_cast<size_t>(first + i)]);
+      session.Input("labels", worker).i32()[i] = static_cast<int32_t>(labels[first + i]);
   };
   for (size_t i = 0; i < losses_.size(); ++i) {
     const StepResult r = step.Run(parts, static_cast<int64_t>(i), lr_[i], fill);

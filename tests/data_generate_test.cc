@@ -42,8 +42,7 @@ TEST(Generate, SeedTaskAndIndexMatter) {
 TEST(Generate, LabelsAreBalanced) {
   for (const GeneratedTask& task : GeneratedTasks()) {
     std::vector<int> counts(task.classes.size());
-    for (uint64_t i = 0; i < 100 * task.classes.size(); ++i)
-      ++counts[static_cast<size_t>(GenerateLabel(task, 3, i))];
+    for (uint64_t i = 0; i < 100 * task.classes.size(); ++i) ++counts[GenerateLabel(task, 3, i)];
     for (int count : counts) EXPECT_EQ(count, 100) << task.name;
   }
 }

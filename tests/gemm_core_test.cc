@@ -120,7 +120,7 @@ struct Problem {
           size += std::abs(x);
         }
         sum *= t.alpha;
-        if (t.bias) sum += bias[static_cast<size_t>(j)];
+        if (t.bias) sum += bias[j];
         size = (std::abs(t.alpha) * size + 4) * (4 + 0.02 * static_cast<double>(t.k));
         const double tolerance = 6e-8 * size;
         double slope = 1;
@@ -254,7 +254,7 @@ TEST(GemmCore, RowsDoNotDependOnOtherRows) {
             some.b_view = all.b_view;
             const std::vector<float> part = some.Run();
             for (int64_t i = 0; i < m * (n + 3); ++i) {
-              ASSERT_EQ(part[static_cast<size_t>(i)], c[static_cast<size_t>(from * (n + 3) + i)]);
+              ASSERT_EQ(part[i], c[from * (n + 3) + i]);
             }
           }
         }
@@ -312,10 +312,9 @@ TEST(OnednnGemm, MatchesGemmCoreAndKeepsToItsRows) {
           Scratch pads(gemm->thread_bytes() * static_cast<size_t>(Threads()));
           if (packed) gemm->Pack(p.b.data(), weights.data.get());
           const void* b = packed ? static_cast<const void*>(weights.data.get()) : p.b.data();
-          std::vector<float> residual(static_cast<size_t>(m * t.n));
+          std::vector<float> residual(m * t.n);
           for (int64_t i = 0; i < m; ++i)
-            std::copy_n(&p.residual[static_cast<size_t>(i * p.ldc())], t.n,
-                        &residual[static_cast<size_t>(i * t.n)]);
+            std::copy_n(&p.residual[i * p.ldc()], t.n, &residual[i * t.n]);
           std::vector<float> c(residual.size() + 40, kGuard);
           gemm->Run(m, p.a.data(), b, p.bias.data(), residual.data(), c.data(), scratch.data.get(),
                     {pads.data.get(), gemm->thread_bytes(), Threads()});
@@ -324,8 +323,7 @@ TEST(OnednnGemm, MatchesGemmCoreAndKeepsToItsRows) {
           const std::vector<float> expected = p.Run();
           for (int64_t i = 0; i < m; ++i)
             for (int64_t j = 0; j < t.n; ++j)
-              ASSERT_NEAR(c[static_cast<size_t>(i * t.n + j)],
-                          expected[static_cast<size_t>(i * p.ldc() + j)], 5e-5)
+              ASSERT_NEAR(c[i * t.n + j], expected[i * p.ldc() + j], 5e-5)
                   << i << "," << j << " of " << m << " rows";
           EXPECT_THAT(std::span(c).subspan(residual.size()), ::testing::Each(kGuard));
         }
@@ -353,10 +351,8 @@ TEST(OnednnGemm, TransposedAInBlocks) {
     for (int64_t i = 0; i < m; ++i)
       for (int64_t j = 0; j < kN; ++j) {
         double want = 0.5;
-        for (int64_t x = 0; x < kK; ++x)
-          want += static_cast<double>(a[static_cast<size_t>(x * m + i)]) *
-                  b[static_cast<size_t>(x * kN + j)];
-        ASSERT_NEAR(c[static_cast<size_t>(i * kN + j)], want, 1e-4) << m << ": " << i << "," << j;
+        for (int64_t x = 0; x < kK; ++x) want += static_cast<double>(a[x * m + i]) * b[x * kN + j];
+        ASSERT_NEAR(c[i * kN + j], want, 1e-4) << m << ": " << i << "," << j;
       }
   }
 }

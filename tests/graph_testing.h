@@ -47,7 +47,7 @@ inline Leaves RandomInputs(const Graph& g, const Counts& counts, uint32_t seed, 
   std::uniform_real_distribution<float> uniform(-1, 1);
   Leaves leaves;
   for (ValueId v : g.Leaves(Role::kInput)) {
-    std::vector<double> values(static_cast<size_t>(At(g.shape(v), counts).size()));
+    std::vector<double> values(At(g.shape(v), counts).size());
     const bool real = g.type(v).dtype == DType::kF32;
     for (double& x : values) x = real ? static_cast<double>(uniform(random)) : random() % rows;
     leaves[g.value(v).name] = std::move(values);

@@ -52,8 +52,7 @@ TEST_F(HfPeft, LogitsAreThoseOfTheChangedWeights) {
         for (int64_t in = 0; in < kWidth; ++in)
           for (int64_t k = 0; k < site.r; ++k)
             w[out * kWidth + in] +=
-                static_cast<float>(scale * b[static_cast<size_t>(out * site.r + k)] *
-                                   a[static_cast<size_t>(k * kWidth + in)]);
+                static_cast<float>(scale * b[out * site.r + k] * a[k * kWidth + in]);
     }
     auto logits = [](const Graph& g, ParamStore& params) {
       Session session(g, params, {.capacity = {2, 0}});

@@ -21,7 +21,7 @@ TEST_P(LargeGradient, EveryAccumulatorMatchesTheInterpreter) {
   InitVit(config, params, 3);
   const Graph model =
       MethodGraph(config, {.loss = true, .label_smoothing = 0.1}, ParseMethod("full"), params, 3);
-  std::vector<float> images(static_cast<size_t>(batch * 3 * 224 * 224));
+  std::vector<float> images(batch * 3 * 224 * 224);
   FillNormal(images, {MakeKey(5, Purpose::kData, "images")}, 0, 1);
 
   Graph plain = model;
@@ -42,7 +42,7 @@ TEST_P(LargeGradient, EveryAccumulatorMatchesTheInterpreter) {
                 step.session().Input("image", worker).f32());
     int32_t* labels = step.session().Input("labels", worker).i32();
     for (int64_t i = 0; i < count; ++i)
-      labels[i] = static_cast<int32_t>(o.leaves["labels"][static_cast<size_t>(first + i)]);
+      labels[i] = static_cast<int32_t>(o.leaves["labels"][first + i]);
   });
   for (ValueId v : plain.Leaves(Role::kState)) {
     const std::string& name = plain.value(v).name;

@@ -111,7 +111,7 @@ class MaskedTexts : public testing::Test {
   }
   // What was masked, with the answers put back.
   std::string Restored(Masked text) const {
-    for (const auto& [place, answer] : text.answers) text.ids[static_cast<size_t>(place)] = answer;
+    for (const auto& [place, answer] : text.answers) text.ids[place] = answer;
     std::string all;
     for (const int32_t id : text.ids) all += (all.empty() ? "" : " ") + tokenizer_.token(id);
     return all;
@@ -151,8 +151,8 @@ TEST_F(MaskedTexts, EightyTenTen) {
   std::set<int32_t> others;
   for (const Masked& text : All(*data))
     for (const auto& [place, answer] : text.answers) {
-      const int32_t id = text.ids[static_cast<size_t>(place)];
-      ++n, ++at[static_cast<size_t>(place)];
+      const int32_t id = text.ids[place];
+      ++n, ++at[place];
       masks += id == *tokenizer_.Find("[MASK]"), same += id == answer;
       if (id != answer) others.insert(id);
     }

@@ -20,7 +20,7 @@ namespace {
 std::vector<float> Random(int64_t count, unsigned seed) {
   std::mt19937 random(seed);
   std::normal_distribution<float> normal;
-  std::vector<float> x(static_cast<size_t>(count));
+  std::vector<float> x(count);
   for (float& v : x) v = normal(random);
   return x;
 }
@@ -242,7 +242,7 @@ TEST(Matmul, AccumulatesInPlace) {
     g.AddUpdate(acc, sum);
     ParamStore params;
     Session session(g, params, {.capacity = {0, 700}});
-    std::vector<double> want(static_cast<size_t>(m * n));
+    std::vector<double> want(m * n);
     for (unsigned batch = 0; batch < 3; ++batch) {
       const int64_t rows = batch == 2 ? 123 : 700;
       const std::vector<float> a = Random(rows * m, 2 * batch), b = Random(rows * n, 2 * batch + 1);
@@ -251,8 +251,7 @@ TEST(Matmul, AccumulatesInPlace) {
       for (int64_t r = 0; r < rows; ++r)
         for (int64_t i = 0; i < m; ++i)
           for (int64_t j = 0; j < n; ++j)
-            want[static_cast<size_t>(i * n + j)] += double{a[static_cast<size_t>(r * m + i)]} *
-                                                    double{b[static_cast<size_t>(r * n + j)]};
+            want[i * n + j] += double{a[r * m + i]} * double{b[r * n + j]};
       session.Run({0, rows});
     }
     for (size_t i = 0; i < want.size(); ++i)

@@ -83,7 +83,7 @@ TEST(Merge, LeavesWhatDependsOnParametersToFolding) {
   Graph g;
   ParamStore params;
   const auto param = [&](const char* name, Extents shape) {
-    std::vector<float> values(static_cast<size_t>(shape.size()));
+    std::vector<float> values(shape.size());
     for (size_t i = 0; i < values.size(); ++i)
       values[i] = static_cast<float>(static_cast<int>(i * 7 % 11) - 5) / 8;
     params.Set(name, shape, values);

@@ -39,8 +39,8 @@ std::string RecipeOf(std::string_view name) {
        {"lora(r=2,targets=attn.*|mlp.*)", "houlsby(r=2,act=gelu)", "pfeiffer(r=2,act=gelu)",
         "adaptformer(r=2,act=gelu)", "parallel(r=2,act=gelu)", "mam(tokens=2,r=2,act=gelu)",
         "prefix(tokens=2,mlp=3)", "ptuning2(tokens=2)", "prompt(tokens=2)", "vpt(tokens=2)",
-        "vpt-deep(tokens=2)", "fact(r=2)", "repadapter(r=2)", "glora(r=2)",
-        "unified(r=2,act=gelu)", "last(k=1)"})
+        "vpt-deep(tokens=2)", "fact(r=2)", "repadapter(r=2)", "glora(r=2)", "unified(r=2,act=gelu)",
+        "last(k=1)"})
     if (std::string_view(recipe).substr(0, std::string_view(recipe).find('(')) == name)
       return recipe;
   return std::string(name);
@@ -61,7 +61,7 @@ class Pairs : public testing::TestWithParam<std::tuple<std::string, bool>> {
   static void SetRandom(ParamStore& params, const Graph& g, ValueId v) {
     const std::string& name = g.value(v).name;
     const Extents shape = At(g.shape(v), {});
-    std::vector<float> values(static_cast<size_t>(shape.size()));
+    std::vector<float> values(shape.size());
     Fill(values, name, 0.3);
     if (name.ends_with("norm1.weight") || name.ends_with("norm2.weight") ||
         name.ends_with("norm.weight") || name.ends_with("scale"))
@@ -90,9 +90,9 @@ class Pairs : public testing::TestWithParam<std::tuple<std::string, bool>> {
     const Counts parts[] = {Size()};
     double first = 0, last = 0;
     for (int i = 0; i < 6; ++i) {
-      last = step.Run(parts, i, 3e-3, [&](int64_t, int64_t, int worker) {
-                   FillBatch(step.session(), worker);
-                 }).loss;
+      last = step.Run(parts, i, 3e-3,
+                      [&](int64_t, int64_t, int worker) { FillBatch(step.session(), worker); })
+                 .loss;
       ASSERT_TRUE(std::isfinite(last));
       if (i == 0) first = last;
     }

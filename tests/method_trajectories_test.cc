@@ -190,8 +190,7 @@ TEST_P(Trajectory, SessionFollowsPyTorch) {
   const bool text = model_.is_bert();
   const auto tokens = [&](int64_t first, int64_t count) -> int64_t {
     if (!text) return 0;
-    return batch_.offsets[static_cast<size_t>(first + count)] -
-           batch_.offsets[static_cast<size_t>(first)];
+    return batch_.offsets[first + count] - batch_.offsets[first];
   };
   const std::vector<Counts> parts{{2, tokens(0, 2)}, {1, tokens(2, 1)}, {1, tokens(3, 1)}};
   TrainStep step(graph_, model_.params, optimizer_, Counts{2, tokens(0, 2)}, TrainingPasses({}));
@@ -208,12 +207,12 @@ TEST_P(Trajectory, SessionFollowsPyTorch) {
                   session.Input("image", worker).f32());
       return;
     }
-    const int64_t begin = batch_.offsets[static_cast<size_t>(first)], n = tokens(first, count);
+    const int64_t begin = batch_.offsets[first], n = tokens(first, count);
     copy("ids", batch_.ids, begin, n), copy("type_ids", batch_.types, begin, n);
     copy("positions", batch_.positions, begin, n);
     for (int64_t i = 0; i <= count; ++i)
       session.Input("offsets", worker).i32()[i] =
-          static_cast<int32_t>(batch_.offsets[static_cast<size_t>(first + i)] - begin);
+          static_cast<int32_t>(batch_.offsets[first + i] - begin);
   };
   for (size_t i = 0; i < run_["losses"].size(); ++i) {
     const StepResult r = step.Run(parts, static_cast<int64_t>(i), kRate, fill);

@@ -22,13 +22,13 @@ void ForEachTarget(const F& f) {
 inline std::vector<float> Normal(int64_t count, unsigned seed, float deviation = 0.02f) {
   std::mt19937 random(seed);
   std::normal_distribution<float> normal(0, deviation);
-  std::vector<float> x(static_cast<size_t>(count));
+  std::vector<float> x(count);
   for (float& v : x) v = normal(random);
   return x;
 }
 
 inline std::vector<float> Dequantized(const Nf4Tensor& t) {
-  std::vector<float> values(static_cast<size_t>(t.count));
+  std::vector<float> values(t.count);
   DequantizeNf4(t, values);
   return values;
 }

@@ -80,7 +80,7 @@ inline OpCase MakeCase(const OpDef& op, const Sample& sample, uint32_t seed) {
     std::vector<double> values(input.ints.begin(), input.ints.end());
     if (input.ints.empty()) {
       std::uniform_real_distribution<double> uniform(input.lo, input.hi);
-      values.resize(static_cast<size_t>(input.shape.size()));
+      values.resize(input.shape.size());
       for (double& v : values)
         v = input.u8 ? static_cast<double>(random() % 256) : static_cast<float>(uniform(random));
     }
@@ -156,8 +156,8 @@ class Runner {
     for (size_t k = 0; k < c.out_shape.size(); ++k) {
       out_memory_.emplace_back(static_cast<size_t>(c.out_shape[k].size()), 0);
       const int shared = options_.share[k];
-      out_.push_back({shared >= 0 ? in_[static_cast<size_t>(shared)].data : out_memory_[k].data(),
-                      c.out_type[k], c.out_shape[k]});
+      out_.push_back(
+          {shared >= 0 ? in_[shared].data : out_memory_[k].data(), c.out_type[k], c.out_shape[k]});
     }
     std::vector<const float*> constant;
     for (Tensor& t : in_) constant.push_back(options_.constant ? t.f32() : nullptr);
@@ -184,8 +184,7 @@ class Runner {
     r.impl = prepared_.impl;
     for (size_t k = 0; k < out_.size(); ++k) {
       const int shared = options_.share[k];
-      r.out.push_back(
-          (shared >= 0 ? in_memory_[static_cast<size_t>(shared)] : out_memory_[k]).words());
+      r.out.push_back((shared >= 0 ? in_memory_[shared] : out_memory_[k]).words());
       if (!out_memory_[k].intact()) r.broken = fmt::format("result {}", k);
     }
     for (size_t i = 0; i < in_.size(); ++i)

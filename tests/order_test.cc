@@ -76,7 +76,7 @@ Graph LateAccumulators(int layers) {
   for (int i = 0; i < layers; ++i) h.push_back(g.Add1(kTanh, {Scale(g, h.back(), 1.5)}));
   for (int i = 1; i <= layers; ++i) {
     const ValueId acc = g.AddState(fmt::format("acc.{}", i), {32, 32});
-    const ValueId a = h[static_cast<size_t>(i)];
+    const ValueId a = h[i];
     g.AddUpdate(acc, g.Add1(kMatmul, {a, a, acc}, MatmulAttrs{.ta = true, .residual = true}));
   }
   g.SetOutput("y", SumRows(g, h.back()));

@@ -14,7 +14,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 std::vector<float> Iota(int n) {
-  std::vector<float> v(static_cast<size_t>(n));
+  std::vector<float> v(n);
   std::iota(v.begin(), v.end(), 0.f);
   return v;
 }

@@ -27,7 +27,7 @@ void Randomise(ParamStore& params, const Graph& g, bool branches) {
     const std::string& name = g.value(v).name;
     if (g.type(v).dtype != DType::kF32 || (params.Has(name) && !branches)) continue;
     const Extents shape = At(g.shape(v), {});
-    std::vector<float> values(static_cast<size_t>(shape.size()));
+    std::vector<float> values(shape.size());
     FillNormal(values, {MakeKey(7, Purpose::kInit, name)}, name.ends_with("norm1.weight") ? 1 : 0,
                0.3);
     params.Set(name, shape, values);
@@ -55,7 +55,7 @@ struct Texts {
   Texts(int64_t first, int64_t count) {
     constexpr std::array<int64_t, 5> kLengths{3, 5, 1, 4, 2};
     for (int64_t i = first; i < first + count; ++i) {
-      for (int64_t k = 0; k < kLengths[static_cast<size_t>(i)]; ++k) {
+      for (int64_t k = 0; k < kLengths[i]; ++k) {
         ids.push_back(static_cast<int32_t>(1 + (7 * i + 3 * k) % 29));
         types.push_back(k > 1), positions.push_back(static_cast<int32_t>(k));
       }
@@ -71,9 +71,12 @@ InterpretOptions TextLeaves(const ParamStore& params) {
   const auto doubles = [](const std::vector<int32_t>& v) {
     return std::vector<double>(v.begin(), v.end());
   };
-  o.leaves = {{"ids", doubles(t.ids)},         {"type_ids", doubles(t.types)},
-              {"positions", doubles(t.positions)}, {"offsets", doubles(t.offsets)},
-              {"labels", {1, 4}},              {"one", {1}},
+  o.leaves = {{"ids", doubles(t.ids)},
+              {"type_ids", doubles(t.types)},
+              {"positions", doubles(t.positions)},
+              {"offsets", doubles(t.offsets)},
+              {"labels", {1, 4}},
+              {"one", {1}},
               {"rng", {5, 0}}};
   return o;
 }
@@ -199,8 +202,7 @@ TEST_P(PeftMethod, MergesIntoThePlainModel) {
   }
   EXPECT_THAT(result.left, ::testing::IsEmpty());
   EXPECT_TRUE(ToText(g) == ToText(plain)) << DiffText(plain, g);
-  const Values64 a = Interpret(before, LeavesOf(unmerged)),
-                 b = Interpret(plain, LeavesOf(merged));
+  const Values64 a = Interpret(before, LeavesOf(unmerged)), b = Interpret(plain, LeavesOf(merged));
   for (size_t i = 0; i < 10; ++i) {
     const double x = a[before.output("logits").i][i], y = b[plain.output("logits").i][i];
     EXPECT_NEAR(x, y, 2e-6 * std::max(1.0, std::fabs(x)));
@@ -211,9 +213,8 @@ TEST_P(PeftMethod, StepsTouchWhatTrainsAndNothingElse) {
   const ParamStore start = params_;
   TrainStep step(graph_, params_, {.weight_decay = 0.01}, Capacity(1), TrainingPasses({}));
   for (int i = 0; i < 3; ++i)
-    step.Run(Parts(1), i, 1e-2, [&](int64_t first, int64_t count, int worker) {
-      Fill(step, first, count, worker);
-    });
+    step.Run(Parts(1), i, 1e-2,
+             [&](int64_t first, int64_t count, int worker) { Fill(step, first, count, worker); });
   for (ValueId v : graph_.Leaves(Role::kParam)) {
     const std::string& name = graph_.value(v).name;
     const bool same = std::ranges::equal(start.Get(name).bytes(), params_.Get(name).bytes());
@@ -228,9 +229,10 @@ TEST_P(PeftMethod, MicroBatchesAndPassesChangeNothing) {
     TrainStep step(graph_, params, {}, Capacity(micro), passes);
     std::vector<double> result;
     for (int i = 0; i < 3; ++i)
-      result.push_back(step.Run(Parts(micro), i, 1e-2, [&](int64_t first, int64_t n, int worker) {
-                             Fill(step, first, n, worker);
-                           }).loss);
+      result.push_back(
+          step.Run(Parts(micro), i, 1e-2,
+                   [&](int64_t first, int64_t n, int worker) { Fill(step, first, n, worker); })
+              .loss);
     return result;
   };
   const std::vector<double> plain = losses(5, {});

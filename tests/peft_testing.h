@@ -32,7 +32,7 @@ class Tensors {
     int64_t size = 1;
     for (int64_t d : shape) size *= d;
     std::vector<float>& values = values_[key];
-    values.resize(static_cast<size_t>(size));
+    values.resize(size);
     FillNormal(values, {MakeKey(5, Purpose::kData, key)}, 0, 0.1);
     shapes_[key] = shape;
   }

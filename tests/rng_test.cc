@@ -114,7 +114,7 @@ TEST(Rng, PermutationIsOneAndUniform) {
   for (uint64_t step = 0; step < 20000; ++step) {
     const std::vector<int32_t> order = Permutation(5, {.key = 9, .step = step});
     EXPECT_THAT(order, testing::UnorderedElementsAre(0, 1, 2, 3, 4));
-    ++first[static_cast<size_t>(order[0])];
+    ++first[order[0]];
   }
   for (const int count : first) EXPECT_NEAR(count, 4000, 250);
   EXPECT_TRUE(Permutation(0, {}).empty());
@@ -125,9 +125,7 @@ TEST(Threads, ParallelForVisitsEachChunkOnce) {
   for (const int threads : {1, 2, 3, 8}) {
     SetThreads(threads);
     std::vector<int> visits(1000);
-    ParallelFor(1000, [&](int64_t i) {
-      ParallelFor(1, [&](int64_t) { ++visits[static_cast<size_t>(i)]; });
-    });
+    ParallelFor(1000, [&](int64_t i) { ParallelFor(1, [&](int64_t) { ++visits[i]; }); });
     EXPECT_EQ(std::count(visits.begin(), visits.end(), 1), 1000);
     ParallelFor(0, [](int64_t) { FAIL(); });
   }
@@ -138,7 +136,7 @@ TEST(Threads, NestedLoopsRunOnTheirThread) {
   SetThreads(2);
   std::vector<int64_t> sums(4);
   ParallelFor(4, [&](int64_t i) {
-    ParallelFor(100, [&](int64_t j) { sums[static_cast<size_t>(i)] += j; });  // no race
+    ParallelFor(100, [&](int64_t j) { sums[i] += j; });  // no race
   });
   EXPECT_THAT(sums, testing::Each(4950));
 }

@@ -46,7 +46,7 @@ struct Masks {
   // Those of sequences [first, first + count) of the batch in one run, by stream.
   std::map<std::string, std::vector<float>> Of(int64_t first, int64_t count) {
     Counts counts{count, 0};
-    for (int64_t i = 0; i < count; ++i) counts.tokens += kLengths[static_cast<size_t>(first + i)];
+    for (int64_t i = 0; i < count; ++i) counts.tokens += kLengths[first + i];
     Session session(g, params, {.capacity = counts});
     SetInputs(session, RandomInputs(g, counts, 1, 2));
     session.Input("one").f32()[0] = 1;
@@ -56,8 +56,7 @@ struct Masks {
       int32_t* offsets = session.Input("offsets").i32();
       offsets[0] = 0;
       for (int64_t i = 0; i < count; ++i)
-        offsets[i + 1] =
-            offsets[i] + static_cast<int32_t>(kLengths[static_cast<size_t>(first + i)]);
+        offsets[i + 1] = offsets[i] + static_cast<int32_t>(kLengths[first + i]);
     }
     session.Run(counts);
     std::map<std::string, std::vector<float>> masks;

@@ -41,7 +41,7 @@ Bits TrainSome(const char* method, int threads, int lanes = 0) {
   TrainStep step(g, params, {.weight_decay = 0.05, .clip = 1}, kMicroBatch, TrainingPasses({}),
                  {0, lanes});
   const int64_t size = step.session().Input("image").shape.size() / kMicroBatch;
-  std::vector<float> inputs(static_cast<size_t>(kBatch * size));
+  std::vector<float> inputs(kBatch * size);
   FillNormal(inputs, {MakeKey(2, Purpose::kData, "images")}, 0, 1);
   Bits bits;
   for (int i = 0; i < 20; ++i) {

@@ -120,7 +120,7 @@ struct Task {
     g = MethodGraph(kTwoBlocks, {.loss = true}, ParseMethod(method), params, 1);
     for (ValueId v : g.Trainable()) {
       const std::string& name = g.value(v).name;
-      std::vector<float> values(static_cast<size_t>(params.shape(name).size()));
+      std::vector<float> values(params.shape(name).size());
       FillNormal(values, {MakeKey(7, Purpose::kInit, name)}, 0, 0.3);
       params.Set(name, params.shape(name), values);
     }

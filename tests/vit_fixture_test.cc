@@ -137,10 +137,10 @@ TEST_P(VitTraining, InterpreterFollowsPyTorch) {
   ASSERT_TRUE(loss_state.valid());
   for (int step = 0; step < run.steps; ++step) {
     const double t = step + 1;
-    o.leaves["hyper"] = {lr_[static_cast<size_t>(step)], 1 - std::pow(run.optimizer.beta1, t),
+    o.leaves["hyper"] = {lr_[step], 1 - std::pow(run.optimizer.beta1, t),
                          1 - std::pow(run.optimizer.beta2, t)};
     const Values64 v = Interpret(graph_, o);
-    const double expected = losses_[static_cast<size_t>(step)];
+    const double expected = losses_[step];
     EXPECT_NEAR(v[loss_state.i][0], expected, 1e-8 * std::fabs(expected)) << step;
     for (const Update& u : graph_.updates)
       if (graph_.value(u.target).role == Role::kParam)
@@ -160,13 +160,12 @@ TEST_P(VitTraining, SessionFollowsPyTorch) {
     const Tensor in = step.session().Input("image", worker);
     const Tensor label_in = step.session().Input("labels", worker);
     for (int64_t k = 0; k < count * size; ++k)
-      in.f32()[k] = static_cast<float>(image[static_cast<size_t>(first * size + k)]);
-    for (int64_t k = 0; k < count; ++k)
-      label_in.i32()[k] = static_cast<int32_t>(labels[static_cast<size_t>(first + k)]);
+      in.f32()[k] = static_cast<float>(image[first * size + k]);
+    for (int64_t k = 0; k < count; ++k) label_in.i32()[k] = static_cast<int32_t>(labels[first + k]);
   };
   for (int i = 0; i < run.steps; ++i) {
-    const StepResult r = step.Run(3, i, lr_[static_cast<size_t>(i)], fill);
-    EXPECT_NEAR(r.loss, losses_[static_cast<size_t>(i)], 2e-5) << i;
+    const StepResult r = step.Run(3, i, lr_[i], fill);
+    EXPECT_NEAR(r.loss, losses_[i], 2e-5) << i;
   }
   CompareFinals(
       [&](const std::string& name) {

@@ -43,9 +43,8 @@ std::string MostConfused(const Metrics& m, const std::vector<std::string>& label
   std::vector<std::pair<int64_t, std::string>> wrong;
   for (const auto& [cell, count] : m.confusion.cells())
     if (cell.first != cell.second)
-      wrong.emplace_back(count,
-                         fmt::format("{} for {} {} times", labels[static_cast<size_t>(cell.second)],
-                                     labels[static_cast<size_t>(cell.first)], count));
+      wrong.emplace_back(
+          count, fmt::format("{} for {} {} times", labels[cell.second], labels[cell.first], count));
   std::stable_sort(wrong.begin(), wrong.end(),
                    [](const auto& a, const auto& b) { return a.first > b.first; });
   std::string text;

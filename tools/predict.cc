@@ -49,7 +49,7 @@ NpyRows OpenArray(const std::string& path, const VitConfig& config) {
       shape[3] != side)
     Fail("{}: expected normalised images of shape [n,{},{},{}], found {}", path, config.channels,
          side, side, ShapeText(shape));
-  std::vector<float> image(static_cast<size_t>(rows.row_size()));
+  std::vector<float> image(rows.row_size());
   for (int64_t i = 0; i < rows.count(); ++i) {
     rows.Read(i, image.data());
     if (!std::ranges::all_of(image, [](float x) { return std::isfinite(x); }))
@@ -205,7 +205,7 @@ std::vector<Choice> TopOf(std::span<const float> logits, int64_t k) {
     return a.logit != b.logit ? a.logit > b.logit : a.index < b.index;
   };
   std::stable_sort(all.begin(), all.end(), better);
-  all.resize(static_cast<size_t>(std::min<int64_t>(k, static_cast<int64_t>(all.size()))));
+  all.resize(std::min<int64_t>(k, static_cast<int64_t>(all.size())));
   return all;
 }
 
@@ -221,13 +221,12 @@ Top Describe(const OpenedModel& opened, std::span<const float> logits, size_t ro
   Top described;
   for (const Choice& c : TopOf(logits.subspan(row * classes, classes), top)) {
     const bool named = !labels.empty();
-    const nlohmann::json name =
-        named ? nlohmann::json(labels[static_cast<size_t>(c.index)]) : nullptr;
+    const nlohmann::json name = named ? nlohmann::json(labels[c.index]) : nullptr;
     described.json.push_back(
         {{"class", c.index}, {"name", name}, {"probability", c.probability}, {"logit", c.logit}});
     described.table.Add({fmt::format("{:.2f} %", 100 * c.probability),
                          fmt::format("{:.3f}", c.logit), fmt::format("class {}", c.index),
-                         named ? labels[static_cast<size_t>(c.index)] : ""});
+                         named ? labels[c.index] : ""});
   }
   return described;
 }

@@ -32,7 +32,7 @@ std::vector<double> Take(const ParamStore& store, const std::string& name, int64
     Fail("{}: expected [{},{}], found {}; hint: the search that saved it had another dimension",
          name, size, kDigits, ToString(entry.type()));
   std::vector<double> values;
-  values.reserve(static_cast<size_t>(size));
+  values.reserve(size);
   for (const float* digit = entry.values().data(); values.size() < static_cast<size_t>(size);) {
     uint64_t bits = 0;
     for (int d = 0; d < kDigits; ++d, ++digit) {

@@ -134,7 +134,7 @@ std::unique_ptr<BatchSource> Dataset::Load(const std::string& split, size_t limi
   const auto load = [&](const auto& data) {
     auto examples = data.Load(split, limit).examples;
     if (!numbers_.empty())
-      for (auto& e : examples) e.label = numbers_[static_cast<size_t>(e.label)];
+      for (auto& e : examples) e.label = numbers_[e.label];
     return examples;
   };
   if (const auto* images = std::get_if<ImageDataset>(&data_))

@@ -49,9 +49,8 @@ void ForEachPart(Session& session, std::span<const Counts> parts,
                  const std::function<void(size_t i, int64_t first, int worker)>& run) {
   std::vector<int64_t> first{0};
   for (const Counts& part : parts) first.push_back(first.back() + part.sequences);
-  ForEachRun(session, static_cast<int64_t>(parts.size()), [&](int64_t i, int worker) {
-    run(static_cast<size_t>(i), first[static_cast<size_t>(i)], worker);
-  });
+  ForEachRun(session, static_cast<int64_t>(parts.size()),
+             [&](int64_t i, int worker) { run(static_cast<size_t>(i), first[i], worker); });
 }
 
 Evaluator::Evaluator(const Graph& graph, ParamStore& params, const SessionOptions& options,

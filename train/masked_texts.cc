@@ -34,16 +34,16 @@ std::vector<std::vector<int32_t>> Tokenize(std::span<const TextExample> texts,
                                            const Tokenizer& tokenizer, const LoadedModel& model) {
   std::vector<std::vector<int32_t>> ids(texts.size());
   const FixedChunks cut(static_cast<int64_t>(texts.size()), 64);
-  std::vector<std::exception_ptr> errors(static_cast<size_t>(cut.count()));
+  std::vector<std::exception_ptr> errors(cut.count());
   ParallelFor(cut.count(), [&](int64_t chunk) {
     try {
       for (int64_t i = cut.begin(chunk); i < cut.end(chunk); ++i) {
-        const TextExample& e = texts[static_cast<size_t>(i)];
-        ids[static_cast<size_t>(i)] = tokenizer.Encode(e.text, {.special_tokens = false}).ids;
-        CheckIds(ids[static_cast<size_t>(i)], tokenizer, e.text, model);
+        const TextExample& e = texts[i];
+        ids[i] = tokenizer.Encode(e.text, {.special_tokens = false}).ids;
+        CheckIds(ids[i], tokenizer, e.text, model);
       }
     } catch (...) {
-      errors[static_cast<size_t>(chunk)] = std::current_exception();
+      errors[chunk] = std::current_exception();
     }
   });
   for (const std::exception_ptr& error : errors)
@@ -67,7 +67,7 @@ struct Words {
     for (size_t id = 0; id < spec.tokens.size(); ++id)
       continuing[id] = spec.tokens[id].starts_with(spec.prefix) && spec.tokens[id] != spec.prefix;
     for (const AddedToken& token : spec.added)
-      if (token.special) special[static_cast<size_t>(token.id)] = true;
+      if (token.special) special[token.id] = true;
   }
 };
 
@@ -157,8 +157,8 @@ class MaskedTexts : public OrderedData {
     if (!session.HasInput("labels")) return;
     int32_t* labels = input("labels");
     float* weights = session.Input("weights", worker).f32();
-    for (const int32_t answer : answers().subspan(static_cast<size_t>(first * mask_rows_),
-                                                  static_cast<size_t>(count * mask_rows_))) {
+    for (const int32_t answer :
+         answers().subspan(first * mask_rows_, static_cast<size_t>(count * mask_rows_))) {
       *labels++ = std::max(answer, 0);
       *weights++ = answer < 0 ? 0 : 1;
     }
@@ -208,13 +208,13 @@ class MaskedTexts : public OrderedData {
     std::vector<Unit> chosen;
     size_t left = Wanted(units);
     for (const int32_t i : order) {
-      const Unit& unit = units[static_cast<size_t>(i)];
+      const Unit& unit = units[i];
       if (unit.second - unit.first > left) continue;
       chosen.push_back(unit), left -= unit.second - unit.first;
     }
     const size_t shortest = Shortest(units);
     for (size_t i = 0; chosen.empty(); ++i) {
-      const Unit& unit = units[static_cast<size_t>(order[i])];
+      const Unit& unit = units[order[i]];
       if (unit.second - unit.first == shortest) chosen.push_back(unit);
     }
     return chosen;

@@ -24,8 +24,8 @@ class Examples {
   void Copy(int64_t first, int64_t n, float* image, int32_t* labels = nullptr) const {
     for (int64_t i = 0; i < n; ++i) {
       const int64_t example = (first + i) % size();
-      image = std::copy_n(&images_[static_cast<size_t>(example * sample_)], sample_, image);
-      if (labels) labels[i] = labels_[static_cast<size_t>(example)];
+      image = std::copy_n(&images_[example * sample_], sample_, image);
+      if (labels) labels[i] = labels_[example];
     }
   }
 
@@ -37,7 +37,7 @@ class Examples {
   double Accuracy(const std::vector<float>& logits) const {
     double right = 0;
     for (int64_t i = 0; i < size(); ++i)
-      right += static_cast<int32_t>(Top(logits, i)) == labels_[static_cast<size_t>(i)];
+      right += static_cast<int32_t>(Top(logits, i)) == labels_[i];
     return right / static_cast<double>(size());
   }
 

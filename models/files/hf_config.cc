@@ -331,9 +331,8 @@ nlohmann::json HuggingFaceConfig(const LoadedModel& m) {
   config["architectures"] = {ClassOfTransformers(m)};
   nlohmann::json id2label = nlohmann::json::object(), label2id = nlohmann::json::object();
   for (int64_t i = 0; i < Classes(m.config); ++i) {
-    const std::string label = static_cast<size_t>(i) < m.labels.size()
-                                  ? m.labels[static_cast<size_t>(i)]
-                                  : fmt::format("LABEL_{}", i);
+    const std::string label =
+        static_cast<size_t>(i) < m.labels.size() ? m.labels[i] : fmt::format("LABEL_{}", i);
     id2label[std::to_string(i)] = label;
     label2id[label] = i;
   }

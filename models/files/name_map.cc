@@ -336,8 +336,7 @@ std::vector<float> Reversed(std::span<const float> x, int64_t a, int64_t b, int6
   std::vector<float> out(x.size());
   for (int64_t i = 0; i < a; ++i)
     for (int64_t j = 0; j < b; ++j)
-      for (int64_t k = 0; k < c; ++k)
-        out[static_cast<size_t>((k * b + j) * a + i)] = x[static_cast<size_t>((i * b + j) * c + k)];
+      for (int64_t k = 0; k < c; ++k) out[(k * b + j) * a + i] = x[(i * b + j) * c + k];
   return out;
 }
 

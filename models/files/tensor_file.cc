@@ -65,7 +65,7 @@ class NpzSource : public TensorFile {
            array->shape.size());
     const NpyArray read = file_.Read(*array);
     Extents shape;
-    for (int64_t d : read.shape) shape.d[static_cast<size_t>(shape.rank++)] = d;
+    for (int64_t d : read.shape) shape.d[shape.rank++] = d;
     store->Set(std::move(as), shape, read.values);
   }
   const StringMap& metadata() const override { return metadata_; }

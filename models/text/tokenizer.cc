@@ -61,7 +61,7 @@ class TextEncoder {
         ++at;
         continue;
       }
-      const AddedToken& added = t_.spec_.added[static_cast<size_t>(match.value)];
+      const AddedToken& added = t_.spec_.added[match.value];
       size_t begin = at, end = at + match.length;
       at = end;
       if (Passed(added, text, begin, end)) continue;
@@ -219,7 +219,7 @@ void Tokenizer::AddAddedTokens() {
         (token.normalized ? normalized : plain).emplace(std::move(text), static_cast<int32_t>(i));
     if (!is_new)
       Fail("{}: the added tokens '{}' and '{}' are the same text", spec_.where,
-           spec_.added[static_cast<size_t>(other->second)].content, token.content);
+           spec_.added[other->second].content, token.content);
   }
   const auto trie = [](const std::map<std::u32string, int32_t>& texts) {
     std::vector<TokenTrie::Entry> entries;
@@ -289,7 +289,7 @@ Encoding Tokenizer::Assemble(std::span<const std::string_view> texts,
 
 const std::string& Tokenizer::token(int32_t id) const {
   GRAFT_CHECK(id >= 0 && static_cast<size_t>(id) < spec_.tokens.size(), "id {}", id);
-  return spec_.tokens[static_cast<size_t>(id)];
+  return spec_.tokens[id];
 }
 
 std::optional<int32_t> Tokenizer::Find(std::string_view token) const {

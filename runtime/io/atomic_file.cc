@@ -121,7 +121,7 @@ void AtomicFile::Write(std::span<const std::byte> bytes) {
     const ssize_t written = Retry([&] { return write(fd_, bytes.data(), size); });
     if (written < 0) FailWith("write", errno);
     if (written == 0) FailWith("write", EIO);
-    bytes = bytes.subspan(static_cast<size_t>(written));
+    bytes = bytes.subspan(written);
     position_ += static_cast<uint64_t>(written);
   }
 }

@@ -193,7 +193,7 @@ std::string FirstBytes(const fs::path& path) {
   std::string bytes(1 << 16, '\0');
   std::ifstream file(path, std::ios::binary);
   file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  bytes.resize(static_cast<size_t>(file.gcount()));
+  bytes.resize(file.gcount());
   return bytes;
 }
 

@@ -105,7 +105,7 @@ Extents ExtentsOf(const FileTensor& tensor, const std::string& path) {
   if (tensor.shape.size() > shape.d.size())
     Fail("{}: tensor '{}': expected at most {} dimensions, found [{}]", path, tensor.name,
          shape.d.size(), fmt::join(tensor.shape, ","));
-  for (const int64_t extent : tensor.shape) shape.d[static_cast<size_t>(shape.rank++)] = extent;
+  for (const int64_t extent : tensor.shape) shape.d[shape.rank++] = extent;
   return shape;
 }
 

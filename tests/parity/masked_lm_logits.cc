@@ -15,7 +15,7 @@ void Run(const std::string& path, std::span<char* const> words) {
   const int64_t n = std::ssize(words);
   Session session(g, model.params, {.capacity = {1, n}});
   for (int64_t i = 0; i < n; ++i) {
-    session.Input("ids").i32()[i] = std::atoi(words[static_cast<size_t>(i)]);
+    session.Input("ids").i32()[i] = std::atoi(words[i]);
     session.Input("type_ids").i32()[i] = 0;
     session.Input("positions").i32()[i] = static_cast<int32_t>(i);
   }

@@ -19,8 +19,8 @@ void CheckBase(const AdapterFacts& facts) {
 
 void TakeHead(const AdapterFacts& facts, LoadedModel* model) {
   if (!model->is_bert())
-    FailUsage("--{} mlm: {} is a vision transformer, which reads images",
-              facts.objective.empty() ? "head" : "objective", model->source);
+    FailUsage("--{}: {} is a vision transformer, which reads images",
+              facts.objective.empty() ? "head mlm" : "objective " + facts.objective, model->source);
   MaskedLmTask task;
   if (!facts.words.empty()) {
     task.labels = facts.labels;

@@ -20,16 +20,17 @@ namespace {
 
 void CheckPrompt(const AdapterFacts& c) {
   if (!c.head.empty() && c.head != "mlm") FailUsage("--head: '{}'; known: mlm", c.head);
-  if (!c.objective.empty() && c.objective != "mlm")
-    FailUsage("--objective: '{}'; known: mlm", c.objective);
+  const std::vector<std::string> objectives{"mlm", "nsp", "nss"};
+  if (!c.objective.empty() && std::ranges::find(objectives, c.objective) == objectives.end())
+    FailUsage("--objective: '{}'; known: {}", c.objective, fmt::join(objectives, ", "));
   const bool prompt = !c.head.empty();
   for (const auto& [flag, value] : {std::pair("template", c.prompt), std::pair("words", c.words)}) {
     if (prompt && value.empty()) FailUsage("--head mlm: needs --{}", flag);
     if (!prompt && !value.empty()) FailUsage("--{} {}: goes with --head mlm", flag, value);
   }
-  if (c.whole_words && c.objective.empty()) FailUsage("--whole-words: goes with --objective mlm");
+  if (c.whole_words && !MasksWords(c)) FailUsage("--whole-words: goes with --objective mlm");
   const char* instead = prompt ? "--head mlm" : c.objective.empty() ? nullptr : "--objective mlm";
-  if (prompt && !c.objective.empty())
+  if (prompt && MasksWords(c))
     FailUsage("--objective {}: has the masked-LM head already; leave out --head", c.objective);
   if (instead && !c.pool.empty())
     FailUsage("--pool {}: of a classifier; {} has none", c.pool, instead);
@@ -122,7 +123,7 @@ AdapterFacts ReadRunFacts(const std::string& run) {
 
 void CheckRunFacts(const AdapterFacts& facts, const std::string& file) {
   if (facts.model.empty()) Fail("{}: 'model' is empty", file);
-  if (facts.labels.empty() && facts.objective.empty()) Fail("{}: 'labels' is empty", file);
+  if (facts.labels.empty() && !MasksWords(facts)) Fail("{}: 'labels' is empty", file);
   try {
     CheckFacts(facts);
     ParseMethod(facts.method);

@@ -19,8 +19,8 @@ struct AdapterFacts {
   std::string pool;                 // of a BERT, as BertConfig; "" = the model's own
   std::string head;                 // "" = a classifier; mlm = a masked-LM head with
   std::string prompt, words;        // this template and label words (models/text/prompt.h)
-  std::string objective;            // "" = labels; mlm = words of plain text that are masked,
-  bool whole_words = false;         // only whole ones
+  std::string objective;            // "" = labels; of plain texts: mlm = words that are masked,
+  bool whole_words = false;         // only whole ones; nsp, nss = sentences (sentence_tasks.h)
   int64_t max_length = 0;           // tokens of a text, special ones too; 0 = MaxLength's
   int64_t seed = 0;                 // of fresh parameters
   bool new_head = false;            // fresh, whatever head the base has
@@ -34,6 +34,9 @@ struct AdapterFacts {
     f("seed", self.seed), f("new_head", self.new_head);
   }
 };
+
+// Whether words of plain texts are to be guessed: then there are no classes.
+inline bool MasksWords(const AdapterFacts& facts) { return facts.objective == "mlm"; }
 
 // Takes template and words from metadata, if there are any.
 void TakePrompt(const StringMap& metadata, AdapterFacts* facts, const std::string& where);

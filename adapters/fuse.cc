@@ -104,8 +104,7 @@ class Fusing {
         graph_(canonical_),
         fused_{params, {}} {
     const MergeResult merged = Merge(graph_, fused_.params, plain_.ParamNames());
-    if (!merged.left.empty())
-      CannotFold(method, merged.left);
+    if (!merged.left.empty()) CannotFold(method, merged.left);
     nodes_before_ = merged.nodes_before, nodes_after_ = merged.nodes_after;
   }
 
@@ -138,8 +137,8 @@ class Fusing {
     proof.merged_error = proof.relative_error;
     double bound = kFuseTolerance;
     for (uint64_t draw = 0; draw < 2 && !(proof.merged_error <= kFuseTolerance); ++draw) {
-      ParamStore noisy = RoundedOtherwise(canonical_, params_, fused_.params,
-                                          plain_.ParamNames(), draw);
+      ParamStore noisy =
+          RoundedOtherwise(canonical_, params_, fused_.params, plain_.ParamNames(), draw);
       const double error = Compare(after, logits_(graph_, noisy), classes_).relative_error;
       proof.rounding_error = std::max(proof.rounding_error, error);
       bound = std::max(bound, kMostTimesRounding * proof.rounding_error);

@@ -26,11 +26,11 @@ bool ReduceMethod(OpenedModel* opened) {
   Graph computed = InferenceGraph(config, opened->method, params, opened->seed);
   FoldConstants(computed, params);
   ParamStore plain = params;
-  const Graph graph = InferenceGraph(config, reduced, plain, opened->seed);
+  Graph graph = InferenceGraph(config, reduced, plain, opened->seed);
+  FoldConstants(graph, plain);
   if (ToText(computed) != ToText(graph))
     throw Error(fmt::format("method '{}' is not '{}' after its constants are computed:\n{}",
-                            ToString(opened->method), ToString(reduced),
-                            DiffText(graph, computed)),
+                            ToString(opened->method), ToString(reduced), DiffText(graph, computed)),
                 ErrorKind::kProof);
   opened->method = reduced;
   opened->facts.method = ToString(reduced);

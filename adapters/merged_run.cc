@@ -5,6 +5,7 @@
 #include "adapters/adapter_file.h"
 #include "adapters/method_graph.h"
 #include "peft/merge.h"
+#include "runtime/io/safetensors.h"
 #include "runtime/io/sha256.h"
 
 namespace graft {
@@ -34,14 +35,23 @@ struct Nested {
   ~Nested() { --depth; }
 };
 
+std::string KnownWeights(const std::string& run, const std::string& sha256) {
+  const std::string file = LastWeights(run);
+  if (!sha256.empty() && HashOfLastWeights(run) != sha256)
+    Fail("{}: not the weights that training began with; hint: put the original run back", file);
+  return file;
+}
+
 }  // namespace
+
+ParamStore RunWeights(const std::string& run, const std::string& sha256) {
+  return SafetensorsFile::Open(KnownWeights(run, sha256)).LoadAll();
+}
 
 ParamStore MergedRun(const ModelConfig& config, const std::string& run, const std::string& sha256,
                      const ParamStore& base) {
   const Nested nested(run);
-  const std::string file = LastWeights(run);
-  if (!sha256.empty() && HashOfLastWeights(run) != sha256)
-    Fail("{}: not the weights that training began with; hint: put the original run back", file);
+  const std::string file = KnownWeights(run, sha256);
   const AdapterFacts facts = ReadRunFacts(run);
   const Method method = ParseMethod(facts.method);
   ModelConfig of_run = config;

@@ -9,6 +9,10 @@ namespace graft {
 std::string LastWeights(const std::string& run);
 std::string HashOfLastWeights(const std::string& run);
 
+// The tensors of a run's last weights. Throws Error for other weights than those of the hash,
+// unless that is "".
+ParamStore RunWeights(const std::string& run, const std::string& sha256);
+
 // The parameters of `base`, a model of `config`, with the run's last weights merged into them; the
 // head is the run's. Throws Error for a run whose method does not fold, of another architecture, or
 // whose weights do not have the hash, unless that is "".

@@ -10,9 +10,10 @@
 namespace graft {
 
 Graph MethodGraph(const ModelConfig& config, const ModelBuild& build, const Method& method,
-                  ParamStore& params, uint64_t seed, std::vector<PassReport>* reports) {
+                  ParamStore& params, uint64_t seed, std::vector<PassReport>* reports,
+                  bool reopened) {
   Graph g = BuildModel(config, build);
-  const MethodContext context{std::bind_front(MergedRun, std::cref(config))};
+  const MethodContext context{std::bind_front(MergedRun, std::cref(config)), RunWeights, reopened};
   std::vector<PassReport> made = ApplyMethod(g, params, method, seed, context);
   if (reports) *reports = std::move(made);
   return g;

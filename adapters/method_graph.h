@@ -9,10 +9,11 @@ namespace graft {
 
 // Model + method, frozen and trainable set: the canonical graph for training. Parameters of the
 // method that `params` lacks are initialised there from `seed`. Inputs and outputs are those of
-// BuildVit or BuildBert. Throws Error for a method that finds no place in this model.
+// BuildVit or BuildBert. `reopened`: what trains is loaded afterwards, so that runs whose values
+// would begin it need not be there. Throws Error for a method that finds no place in this model.
 Graph MethodGraph(const ModelConfig& config, const ModelBuild& build, const Method& method,
-                  ParamStore& params, uint64_t seed = 0,
-                  std::vector<PassReport>* reports = nullptr);
+                  ParamStore& params, uint64_t seed = 0, std::vector<PassReport>* reports = nullptr,
+                  bool reopened = false);
 
 // Builds the same for inference: no dropout, nothing trainable (so kernels may keep packed
 // weights), outputs "logits" [S,classes] and, with `loss`, "losses" [S,1]. Merging starts from this

@@ -28,8 +28,8 @@ void OpenForTask(const ModelChoice& choice, const OpenBase& open, OpenedModel* o
 // Makes the method's parameters and fills them from `file`. One that the method trains and the file
 // lacks would keep its random initial value.
 void FillTrained(OpenedModel& opened, const std::string& file) {
-  const Graph g =
-      MethodGraph(opened.model.config, {}, opened.method, opened.model.params, opened.seed);
+  const Graph g = MethodGraph(opened.model.config, {}, opened.method, opened.model.params,
+                              opened.seed, nullptr, true);
   opened.trained = LoadAdapterTensors(file, opened.model.params);
   const std::set<std::string> found(opened.trained.begin(), opened.trained.end());
   for (ValueId v : g.Trainable())
@@ -237,7 +237,7 @@ Graph OpenedModel::ToRun(bool loss) {
 }
 
 void CheckProblem(const OpenedModel& opened) {
-  if (!opened.facts.objective.empty())
+  if (MasksWords(opened.facts))
     Fail("{}: learnt to guess masked words and has no classes; hint: graft eval measures how well",
          opened.description);
   const std::string problem = ProblemType(opened.model);

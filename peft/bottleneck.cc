@@ -18,12 +18,9 @@ BottleneckShape BottleneckOf(const MethodArgs& a, std::string name) {
 
 ValueId Activated(Graph& g, ValueId x, const std::string& act) {
   using Named = std::pair<std::string_view, const OpDef*>;
-  static constexpr std::array<Named, 6> kActs{Named{"relu", &kRelu},
-                                              {"gelu", &kGelu},
-                                              {"gelu_tanh", &kGeluTanh},
-                                              {"silu", &kSilu},
-                                              {"tanh", &kTanh},
-                                              {"sigmoid", &kSigmoid}};
+  static constexpr std::array<Named, 6> kActs{Named{"relu", &kRelu},     {"gelu", &kGelu},
+                                              {"gelu_tanh", &kGeluTanh}, {"silu", &kSilu},
+                                              {"tanh", &kTanh},          {"sigmoid", &kSigmoid}};
   if (act == "none") return x;
   std::vector<std::string> names{"none"};
   for (const auto& [name, op] : kActs) {

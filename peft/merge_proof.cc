@@ -102,7 +102,7 @@ class Calculator {
   static std::vector<double> NormMagnitude(const std::vector<std::vector<double>>& in,
                                            const Extents& shape) {
     const size_t cols = in[1].size();
-    std::vector<double> magnitude(static_cast<size_t>(shape.size()));
+    std::vector<double> magnitude(shape.size());
     for (size_t i = 0; i < magnitude.size(); ++i)
       magnitude[i] = in[1][i % cols] * std::sqrt(static_cast<double>(cols)) + in[2][i % cols];
     return magnitude;
@@ -157,8 +157,8 @@ class Prover {
   // Whether data are computed with the constant as it is: what other constants are made from is
   // no weight.
   bool ReadByData(ValueId v) const {
-    return std::ranges::any_of(
-        after_.users(v), [&](NodeId user) { return !constant_[after_.node(user).out[0].i]; });
+    return std::ranges::any_of(after_.users(v),
+                               [&](NodeId user) { return !constant_[after_.node(user).out[0].i]; });
   }
 
   std::string Place(ValueId v) const {
@@ -185,7 +185,7 @@ class Prover {
   }
 
   Computed RandomRows(ValueId v) const {
-    std::vector<float> rows(static_cast<size_t>(FewRows(after_.shape(v)).size()));
+    std::vector<float> rows(FewRows(after_.shape(v)).size());
     FillNormal(rows, {MakeKey(0, Purpose::kData, "merge"), v.i}, 0, 1);
     Computed c{{rows.begin(), rows.end()}, {}, 0};
     for (double x : c.value) c.magnitude.push_back(std::fabs(x));
@@ -236,8 +236,7 @@ class Prover {
 }  // namespace
 
 MergeProof ProveMerge(const Graph& before, const ParamStore& params, const ParamStore& merged,
-                      const std::vector<std::string>& base_names,
-                      const OnMergedWeight& on_weight) {
+                      const std::vector<std::string>& base_names, const OnMergedWeight& on_weight) {
   return Prover(before, params, merged, base_names, on_weight).Run();
 }
 

@@ -25,8 +25,7 @@ ValueId Apply(Graph& g, ValueId w, ValueId c) {
 }
 // diag(s) W; s may be a number.
 ValueId ScaledRows(Graph& g, ValueId w, ValueId s) {
-  return g.shape(s)[0] == Dim(1) ? Mul(g, w, s)
-                                 : Transpose(g, Mul(g, Transpose(g, w), s));
+  return g.shape(s)[0] == Dim(1) ? Mul(g, w, s) : Transpose(g, Mul(g, Transpose(g, w), s));
 }
 double By(const Graph& g, ValueId scaled) {
   return g.node(g.value(scaled).producer).attrs.As<ScaleAttrs>().by;
@@ -52,10 +51,9 @@ struct Patterns {
   }
   // A weight that is not the model's: a factor behind the model's own layers is the model's, too.
   Pat OwnLayer(const char* x, const char* w) const {
-    return Op(kMatmul,
-              {Data(x), Any(w).If([c = constant, m = model](const Graph& g, ValueId v) {
-                 return c(g, v) && !m.contains(g.value(v).name);
-               })},
+    return Op(kMatmul, {Data(x), Any(w).If([c = constant, m = model](const Graph& g, ValueId v) {
+                          return c(g, v) && !m.contains(g.value(v).name);
+                        })},
               MatmulAttrs{.tb = true});
   }
   Pat Factor(const char* name) const {  // of a method
@@ -98,18 +96,18 @@ void AddChains(const Patterns& p, std::vector<Rule>& rules) {
                      return Affine(g, m["x"], w, Apply(g, m["w"], m["c"]));
                    }});
   // z = x W' + b:  z + z P' + c  ->  x (W + P W)' + (b + P b + c)
-  rules.push_back({"skip behind affine",
-                   Op(kAdd, {p.Biased("x", "w", "b").As("z"),
-                             Op(kAdd, {p.Layer(p.Biased("x", "w", "b").As("z"), "p"),
-                                       p.Row("c")})}),
-                   [p](Graph& g, const Match& m) {
-                     g.scope = m.node(g, "z").scope;
-                     const ValueId w = p.Sum(g, m["w"], Matmul(g, m["p"], m["w"]));
-                     const ValueId c = Add(g, Apply(g, m["p"], m["b"]), m["c"]);
-                     const ValueId z = Affine(g, m["x"], w, p.Sum(g, m["b"], c));
-                     g.SetName(z, g.value(m["z"]).name);  // the edge is where it was
-                     return z;
-                   }});
+  rules.push_back(
+      {"skip behind affine",
+       Op(kAdd, {p.Biased("x", "w", "b").As("z"),
+                 Op(kAdd, {p.Layer(p.Biased("x", "w", "b").As("z"), "p"), p.Row("c")})}),
+       [p](Graph& g, const Match& m) {
+         g.scope = m.node(g, "z").scope;
+         const ValueId w = p.Sum(g, m["w"], Matmul(g, m["p"], m["w"]));
+         const ValueId c = Add(g, Apply(g, m["p"], m["b"]), m["c"]);
+         const ValueId z = Affine(g, m["x"], w, p.Sum(g, m["b"], c));
+         g.SetName(z, g.value(m["z"]).name);  // the edge is where it was
+         return z;
+       }});
 }
 
 // Layers side by side.
@@ -129,18 +127,13 @@ void AddSums(const Patterns& p, std::vector<Rule>& rules) {
                      return Affine(g, m["x"], p.Sum(g, m["w"], m["p"]), p.Sum(g, m["b"], m["c"]));
                    }});
   // sum(x) spread: x W' + sum(x) v' -> x (W + v 1')'
-  rules.push_back({"column of sums",
-                   Op(kAdd, {p.Layer("x", "w"),
-                             p.Layer(Op(kSumCols, {p.Data("x")}), "v")}),
-                   [p](Graph& g, const Match& m) {
-                     return LinearOf(g, m["x"], p.Sum(g, m["w"], m["v"]));
-                   }});
-  rules.push_back({"number of sums",  // x W' + n sum(x) -> x (W + n)'
-                   Op(kAdd, {p.Layer("x", "w"),
-                             Op(kMul, {Op(kSumCols, {p.Data("x")}), p.Row("n")})}),
-                   [p](Graph& g, const Match& m) {
-                     return LinearOf(g, m["x"], p.Sum(g, m["w"], m["n"]));
-                   }});
+  rules.push_back(
+      {"column of sums", Op(kAdd, {p.Layer("x", "w"), p.Layer(Op(kSumCols, {p.Data("x")}), "v")}),
+       [p](Graph& g, const Match& m) { return LinearOf(g, m["x"], p.Sum(g, m["w"], m["v"])); }});
+  rules.push_back(
+      {"number of sums",  // x W' + n sum(x) -> x (W + n)'
+       Op(kAdd, {p.Layer("x", "w"), Op(kMul, {Op(kSumCols, {p.Data("x")}), p.Row("n")})}),
+       [p](Graph& g, const Match& m) { return LinearOf(g, m["x"], p.Sum(g, m["w"], m["n"])); }});
 }
 
 // Factors and shifts of what a layer or a norm gives.
@@ -157,8 +150,7 @@ void AddScales(const Patterns& p, std::vector<Rule>& rules) {
                    }});
   rules.push_back({"gain of linear",  // (x W') s -> x (diag(s) W)'
                    Op(kMul, {p.Layer("x", "w"), p.Factor("s")}), [p](Graph& g, const Match& m) {
-                     return LinearOf(g, m["x"],
-                                     p.Name(g, ScaledRows(g, m["w"], m["s"]), {m["w"]}));
+                     return LinearOf(g, m["x"], p.Name(g, ScaledRows(g, m["w"], m["s"]), {m["w"]}));
                    }});
   rules.push_back({"gain of affine",  // (x W' + b) s -> x (diag(s) W)' + b s
                    Op(kMul, {p.Biased("x", "w", "b"), p.Factor("s")}),
@@ -168,18 +160,16 @@ void AddScales(const Patterns& p, std::vector<Rule>& rules) {
                      return Affine(g, m["x"], w, b);
                    }});
   // y = x W':  y + y s -> x (W + diag(s) W)'
-  rules.push_back({"gain beside linear",
-                   Op(kAdd, {p.Layer("x", "w").As("y"),
-                             Op(kMul, {p.Layer("x", "w").As("y"), p.Factor("s")})}),
-                   [p](Graph& g, const Match& m) {
-                     return LinearOf(g, m["x"],
-                                     p.Sum(g, m["w"], ScaledRows(g, m["w"], m["s"])));
-                   }});
-  rules.push_back({"shift of a shift",  // (y + b) + c -> y + (b + c)
-                   Op(kAdd, {Op(kAdd, {p.Data("y"), p.Row("b")}), p.Row("c")}),
-                   [p](Graph& g, const Match& m) {
-                     return Add(g, m["y"], p.Sum(g, m["b"], m["c"]));
-                   }});
+  rules.push_back(
+      {"gain beside linear",
+       Op(kAdd, {p.Layer("x", "w").As("y"), Op(kMul, {p.Layer("x", "w").As("y"), p.Factor("s")})}),
+       [p](Graph& g, const Match& m) {
+         return LinearOf(g, m["x"], p.Sum(g, m["w"], ScaledRows(g, m["w"], m["s"])));
+       }});
+  rules.push_back(
+      {"shift of a shift",  // (y + b) + c -> y + (b + c)
+       Op(kAdd, {Op(kAdd, {p.Data("y"), p.Row("b")}), p.Row("c")}),
+       [p](Graph& g, const Match& m) { return Add(g, m["y"], p.Sum(g, m["b"], m["c"])); }});
   rules.push_back({"gain of a norm",  // norm(x; g, b) s -> norm(x; g s, b s)
                    Op(kMul, {p.Normed(), p.Factor("s")}), [p](Graph& g, const Match& m) {
                      const double eps = m.node(g, "y").attrs.As<NormAttrs>().eps;

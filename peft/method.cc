@@ -89,8 +89,9 @@ std::string ToString(const Method& method) {
 }
 
 std::map<std::string, std::string> CompleteOptions(const MethodTerm& term) {
-  std::map<std::string, std::string> options{{"head", "trained"}};
+  std::map<std::string, std::string> options;
   for (const MethodOption& o : FindMethod(term.name).options()) options.emplace(o.name, o.value);
+  options.emplace("head", "trained");
   for (const auto& [key, value] : term.options) options[key] = value;
   return options;
 }
@@ -175,6 +176,7 @@ Method InOrder(const Method& method) {
 
 std::vector<PassReport> ApplyTerms(Graph& g, ParamStore& params, const Method& method,
                                    uint64_t seed, const MethodContext& context) {
+  SearchedTerm(method);
   for (ValueId v : g.Leaves(Role::kParam)) g.SetTrainable(v, false);
   std::vector<PassReport> reports;
   bool head = true;
@@ -215,6 +217,18 @@ GradientTransform GradientTransformOf(const Method& method, uint64_t seed) {
     }
     return gradient;
   };
+}
+
+const MethodTerm* SearchedTerm(const Method& method) {
+  const auto searched =
+      std::ranges::find_if(method, [](const MethodTerm& t) { return FindMethod(t.name).searched; });
+  if (searched == method.end()) return nullptr;
+  for (const MethodTerm& term : method)
+    if (const MethodPhase phase = FindMethod(term.name).phase;
+        &term != &*searched && phase != MethodPhase::kQuantise && phase != MethodPhase::kWeights)
+      FailUsage("'{}' is found without gradients, so '{}' cannot train beside it", searched->name,
+                term.name);
+  return &*searched;
 }
 
 int64_t PositionsTaken(const Method& method) {

@@ -32,6 +32,10 @@ struct MethodContext {
   std::function<ParamStore(const std::string& path, const std::string& sha256,
                            const ParamStore& base)>
       merged_run;
+  // The tensors that the run at `path` trained, with the hash as above.
+  std::function<ParamStore(const std::string& path, const std::string& sha256)> run_weights;
+  // What trains is loaded afterwards: its first values do not matter.
+  bool reopened = false;
 };
 
 struct MethodArgs {
@@ -89,6 +93,8 @@ struct MethodRecord {
   std::string_view owns = "";
   // How many of a text model's positions it takes from the texts; null: none.
   int64_t (*positions)(const MethodArgs&) = nullptr;
+  // Whether training searches what trains by the loss alone, without gradients (train/black_box.h).
+  bool searched = false;
 };
 std::span<const MethodRecord* const> AllMethods();
 const MethodRecord& FindMethod(std::string_view name);
@@ -103,6 +109,10 @@ using GradientTransform = std::function<ValueId(Graph&, ParamStore&, const std::
                                                 ValueId gradient, ValueId rng)>;
 GradientTransform GradientTransformOf(const Method& method, uint64_t seed);
 
+// The term that is searched; null if the method trains by gradients. Throws Error (kUsage) for one
+// beside which another term trains.
+const MethodTerm* SearchedTerm(const Method& method);
+
 // How many positions a text model's tokens cannot have with this method.
 int64_t PositionsTaken(const Method& method);
 
@@ -115,7 +125,7 @@ bool EditOnce(ParamStore& params, const std::string& name);
 
 // Names of parameters that training computes without a gradient.
 inline constexpr const char* kCalibrationShift = "calibration.shift";  // [K]
-inline constexpr const char* kChildMask = "childtuning.mask.";          // + a parameter's name
+inline constexpr const char* kChildMask = "childtuning.mask.";         // + a parameter's name
 
 // Whether a parameter is the head's: of a classifier "head.*", of a masked-LM head its transform
 // and bias, "mlm.*". (Its decoder is the word embeddings, which are the encoder's.)

@@ -44,8 +44,7 @@ ValueId NewParam(const MethodArgs& a, const std::string& name, const Extents& sh
   }
   if (!a.params.Has(name)) {
     float* data = a.params.Allocate(name, shape);
-    init({data, static_cast<size_t>(shape.size())}, shape,
-         {MakeKey(a.seed, Purpose::kInit, name)});
+    init({data, static_cast<size_t>(shape.size())}, shape, {MakeKey(a.seed, Purpose::kInit, name)});
   }
   return a.g.AddParam(name, ToShape(shape), true);
 }

@@ -10,10 +10,10 @@ using Init = std::function<void(std::span<float> values, const Extents& shape, c
 Init Zeros();
 Init Constants(double value);
 Init Normals(double mean, double deviation);
-Init Uniforms(double bound);                   // U(-bound, bound)
-Init KaimingUniform();                         // U(+-1/sqrt(columns)), torch's nn.Linear
-Init BiasUniform(int64_t in);                  // U(+-1/sqrt(in)), its bias
-Init XavierUniform();                          // U(+-sqrt(6 / (rows + columns)))
+Init Uniforms(double bound);   // U(-bound, bound)
+Init KaimingUniform();         // U(+-1/sqrt(columns)), torch's nn.Linear
+Init BiasUniform(int64_t in);  // U(+-1/sqrt(in)), its bias
+Init XavierUniform();          // U(+-sqrt(6 / (rows + columns)))
 
 // The trainable parameter of that name: one that another site has made already, or a new one, whose
 // values `a.params` has already (from a run or an adapter) or gets from `init`. Error if the values

@@ -194,8 +194,7 @@ bool IsBias(const Graph& g, ValueId p) {
     // Added to rows, also behind branches that other methods have added.
     if (n.in[1] == p && IsStream(g, n.in[0])) return true;
     // Or part of a vector that is: b + b * d + e.
-    if (n.in[0] == p && g.shape(n.out[0]) == shape &&
-        g.value(n.out[0]).name == g.value(p).name)
+    if (n.in[0] == p && g.shape(n.out[0]) == shape && g.value(n.out[0]).name == g.value(p).name)
       return true;
   }
   return false;

@@ -73,7 +73,8 @@ def facts(m):
 
 def options(m):
     rows = [(code(o["name"]), code(o["default"]), o["help"]) for o in m["options"]]
-    rows.append((code("head"), code("trained"), "or frozen: the head stays as it is"))
+    if all(o["name"] != "head" for o in m["options"]):
+        rows.append((code("head"), code("trained"), "or frozen: the head stays as it is"))
     return table(("option", "default", ""), rows)
 
 

@@ -5,21 +5,21 @@
 namespace graft {
 
 inline const VitConfig kTiny{.image_size = 8,
-                      .patch_size = 4,
-                      .width = 12,
-                      .depth = 3,
-                      .heads = 3,
-                      .mlp_width = 20,
-                      .classes = 5};
+                             .patch_size = 4,
+                             .width = 12,
+                             .depth = 3,
+                             .heads = 3,
+                             .mlp_width = 20,
+                             .classes = 5};
 
 // The same widths; methods that need M = cD are tried on it alone.
 inline const BertConfig kTinyBert{.vocab = 30,
-                           .positions = 16,
-                           .width = 12,
-                           .depth = 2,
-                           .heads = 3,
-                           .mlp_width = 24,
-                           .classes = 5};
+                                  .positions = 16,
+                                  .width = 12,
+                                  .depth = 2,
+                                  .heads = 3,
+                                  .mlp_width = 24,
+                                  .classes = 5};
 
 struct Case {
   const char* method;
@@ -116,6 +116,10 @@ inline const Case kCases[] = {
     {"ptuning2(tokens=3,shift=true)", kTexts, true, false, false},
     {"prompt(tokens=2,pool=first)", kTexts, true, false, false},
     {"prompt(tokens=3,init=vocab)", kTexts, true, false, false},
+    {"prompt(tokens=3,init=text,text=a word,ids=7|5)", kTexts, true, false, false},
+    {"bbt(tokens=2,d=5)", kTexts, true, false, false},
+    {"bbt(tokens=2,d=5,mode=cat)", kTexts, true, false, false},
+    {"bbt(tokens=2,d=0)", kTexts, true, false, false},
     {"houlsby(r=2)+lora(r=2)+adaptformer(r=2)", 3 * 3 * Bottle(2) + 3 * 2 * 2 * 24, true, false,
      false},
 };

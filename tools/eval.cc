@@ -118,7 +118,7 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   Dataset data(o.data, o.columns.empty() && run ? run->columns : o.columns, opened.facts.objective);
   if (const std::string notice = data.notice(); !notice.empty()) Say(common, "note: " + notice);
   data.CheckKind(opened.model);
-  if (!opened.facts.objective.empty()) return RunMasked(o, opened, data, common);
+  if (MasksWords(opened.facts)) return RunMasked(o, opened, data, common);
   CheckClasses(opened, &data);
   CompareLabels(opened, data, common);
   const std::string split = ChooseSplit(data, o.split);

@@ -2,8 +2,8 @@
 #include <algorithm>
 
 #include "adapters/adapter_file.h"
-#include "adapters/in_part.h"
 #include "adapters/hf/peft_writer.h"
+#include "adapters/in_part.h"
 #include "runtime/io/fresh_directory.h"
 #include "tools/commands.h"
 #include "tools/lib/merge_report.h"
@@ -114,7 +114,7 @@ nlohmann::json ExportAdapter(const ExportOptions& o, const OpenedModel& opened,
     FailUsage("--format {} writes an adapter, {} has none; hint: --run or --adapter", o.format,
               opened.description);
   const bool masked_lm = opened.model.is_bert() && opened.model.bert().mask_rows > 0;
-  if (masked_lm && (o.format == "hf-peft" || !opened.facts.objective.empty()))
+  if (masked_lm && (o.format == "hf-peft" || MasksWords(opened.facts)))
     FailUsage("--format {}: not of a masked-LM head; hint: --format hf --merged{}", o.format,
               opened.facts.objective.empty() ? ", or graft" : "");
   const ParamStore& params = opened.model.params;

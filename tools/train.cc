@@ -78,8 +78,9 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
   command.add_option("--words", c.words,
                      "of --head mlm: the words of each class, e.g. \"great,good|terrible,bad\"");
   command.add_option("--objective", c.objective,
-                     "of a BERT: mlm learns to guess masked words of plain texts, DIR/*.txt "
-                     "(--method default: full)");
+                     "of a BERT, on plain texts, DIR/*.txt: mlm guesses masked words (--method "
+                     "default: full); nsp, how near two sentences stand, and nss, which of six "
+                     "follows, pre-train a prompt (default: prompt(head=frozen))");
   command.add_flag("--whole-words", c.whole_words, "of --objective mlm: mask whole words");
   command.add_flag("--new-head", c.new_head,
                    "a fresh head, though the model's own would serve these classes");
@@ -93,7 +94,7 @@ void PrintConfig(const CommonOptions& common, const RunConfig& c, const std::str
   RunConfig shown = c;
   shown.labels.clear();
   const std::string task =
-      c.objective.empty() ? fmt::format("{} classes", c.labels.size()) : "plain texts";
+      MasksWords(c) ? "plain texts" : fmt::format("{} classes", c.labels.size());
   Say(common, fmt::format("training {} on {} ({}) into {}", c.method, c.data, task, out));
   std::string line;
   const nlohmann::json fields = ToJson(shown);
@@ -209,7 +210,7 @@ void AddTrainCommand(CLI::App& app, CommonOptions& common) {
   command->callback([options, &common, command] {
     if (!options->resume.empty()) CheckResume(*command);
     if (!options->config.objective.empty() && command->count("--method") == 0)
-      options->config.method = "full";
+      options->config.method = MasksWords(options->config) ? "full" : "prompt(head=frozen)";
     if (command->count("--lr") > 0 && options->config.lr == 0)  // 0 stands for the method's own
       FailUsage(
           "--lr 0: expected more than 0, at most 1000000; hint: leave it out for the method's "

@@ -4,10 +4,11 @@
 
 #include "adapters/base_hash.h"
 #include "adapters/base_model.h"
-#include "adapters/merged_run.h"
 #include "models/files/class_names.h"
 #include "models/files/hf_config.h"
 #include "models/text/prompt.h"
+#include "train/black_box.h"
+#include "train/complete_method.h"
 #include "train/dataset.h"
 
 namespace graft {
@@ -62,24 +63,6 @@ void ChooseHead(const LoadedModel& model, RunConfig* c, std::vector<std::string>
                 c->method, why.empty() ? "" : ": " + why);
 }
 
-// The run that a term begins with: where it is, of which base and with which weights.
-void CompleteForget(const std::string& model, MethodTerm* term) {
-  std::string& run = term->options["run"];
-  if (run.empty()) return;  // the method says so
-  run = std::filesystem::absolute(run).lexically_normal();
-  const std::string hash = HashOfLastWeights(run);
-  const AdapterFacts facts = ReadRunFacts(run);
-  const bool same = facts.base_sha256.empty() ? facts.model == model
-                                              : facts.base_sha256 == BaseHash(model);
-  if (!same)
-    FailUsage("method 'forget': {} was trained on another base, {}, than {}", run, facts.model,
-              model);
-  std::string& known = term->options["sha256"];
-  if (!known.empty() && known != hash)
-    FailUsage("method 'forget': {} has other weights than those of sha256={}", run, known);
-  known = hash;
-}
-
 // Whether the model, the tokenizer, the template and the words fit each other.
 void ChoosePrompt(LoadedModel model, const RunConfig& c, std::vector<std::string>* notes) {
   if (c.new_head) FailUsage("--new-head: of a classifier; --head mlm has none");
@@ -103,21 +86,54 @@ void CheckObjective(LoadedModel model, const RunConfig& c) {
   MaskToken(OpenTokenizer(c));
 }
 
+// The head, template and words of an objective of sentences.
+void TakeSentencePrompt(RunConfig* c) {
+  if (c->objective != "nsp" && c->objective != "nss") return;
+  const SentencePrompt usual =
+      PromptOf(c->objective == "nsp" ? SentenceTaskKind::kPairs : SentenceTaskKind::kChoice);
+  if (c->head.empty()) c->head = "mlm";
+  if (c->prompt.empty()) c->prompt = usual.prompt;
+  if (c->words.empty()) c->words = usual.words;
+}
+
+// A search has no use for options of gradients.
+void CheckSearch(const Method& method, const RunConfig& c) {
+  const MethodTerm* term = SearchedTerm(method);
+  if (!term) return;
+  LimitsOf(*term);
+  const RunConfig usual;
+  const auto refuse = [&](const char* flag, bool given, const char* why) {
+    if (given) FailUsage("--{}: method '{}' is found without gradients{}", flag, term->name, why);
+  };
+  refuse("epochs", c.epochs != usual.epochs, "; its 'budget' says how long");
+  refuse("batch-size", c.batch_size != usual.batch_size, " from all examples; --limit takes fewer");
+  refuse("micro-batch", c.micro_batch != usual.micro_batch, "");
+  refuse("optimizer", c.optimizer != usual.optimizer, "");
+  refuse("clip", c.clip != usual.clip, "");
+  refuse("no-decay", !c.no_decay.empty(), "");
+  refuse("trace", !c.trace.empty(), "");
+  refuse("objective", MasksWords(c), "; mlm has other losses in every epoch");
+}
+
 }  // namespace
 
 RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
   Method method = ParseMethod(c.method);
+  if (c.lr != 0 && SearchedTerm(method))
+    FailUsage("--lr: method '{}' is found without gradients; its 'sigma' is the first step size",
+              SearchedTerm(method)->name);
   if (c.lr == 0) c.lr = DefaultLearningRate(method);
+  TakeSentencePrompt(&c);
   CheckRunConfig(c);
+  CheckSearch(method, c);
   // A run can be continued from any directory.
   if (!c.model.starts_with("init:"))
     c.model = std::filesystem::absolute(c.model).lexically_normal();
-  for (MethodTerm& term : method)
-    if (term.name == "forget") CompleteForget(c.model, &term);
-  c.method = ToString(method);
   c.data = std::filesystem::absolute(c.data).lexically_normal();
   if (!c.tokenizer.empty()) c.tokenizer = std::filesystem::absolute(c.tokenizer).lexically_normal();
-  const bool labelled = c.objective.empty();
+  CompleteMethod(c, &method);
+  c.method = ToString(method);
+  const bool labelled = !MasksWords(c);
   const Dataset data(c.data, c.columns, c.objective);
   if (c.train_split.empty()) c.train_split = data.DefaultTrainSplit();
   if (c.train_split.empty())

@@ -10,13 +10,14 @@
 namespace graft {
 namespace {
 
-std::variant<ImageDataset, TextDataset, Corpus> OpenAny(const std::string& directory,
-                                                        const std::string& columns,
-                                                        const std::string& objective) {
+std::variant<ImageDataset, TextDataset, Corpus, SentenceTask> OpenAny(
+    const std::string& directory, const std::string& columns, const std::string& objective) {
   if (!objective.empty()) {
     if (!columns.empty())
       FailUsage("--columns {}: of labelled texts; --objective {} reads plain ones", columns,
                 objective);
+    if (objective == "nsp") return SentenceTask(Corpus(directory), SentenceTaskKind::kPairs);
+    if (objective == "nss") return SentenceTask(Corpus(directory), SentenceTaskKind::kChoice);
     return Corpus(directory);
   }
   if (HoldsTexts(directory)) return TextDataset(directory, ParseTextColumns(columns));
@@ -141,6 +142,8 @@ std::unique_ptr<BatchSource> Dataset::Load(const std::string& split, size_t limi
     return MakeImageData(load(*images), ParsePreprocess(facts.preprocess), model.vit());
   if (const auto* corpus = std::get_if<Corpus>(&data_))
     return MakeMaskedTexts(load(*corpus), model, facts);
+  if (const auto* sentences = std::get_if<SentenceTask>(&data_))
+    return MakeTextData(sentences->Load(split, limit, facts.max_length).examples, model, facts);
   return MakeTextData(load(std::get<TextDataset>(data_)), model, facts);
 }
 

@@ -3,8 +3,8 @@
 #include <variant>
 
 #include "adapters/open_model.h"
-#include "data/corpus.h"
 #include "data/dataset.h"
+#include "data/sentence_tasks.h"
 #include "data/text.h"
 #include "train/batches.h"
 
@@ -13,7 +13,7 @@ namespace graft {
 class Dataset {
  public:
   // `columns`: of tables of texts, as ParseTextColumns. With an objective (facts.h) the texts are
-  // plain ones without labels.
+  // plain ones, without labels or, of sentences, with those of the objective.
   explicit Dataset(const std::string& directory, const std::string& columns = "",
                    const std::string& objective = "");
 
@@ -44,7 +44,7 @@ class Dataset {
   void NumberClassesAs(const std::vector<std::string>& names, const std::string& model);
 
  private:
-  std::variant<ImageDataset, TextDataset, Corpus> data_;
+  std::variant<ImageDataset, TextDataset, Corpus, SentenceTask> data_;
   std::vector<int> numbers_;             // of each class, that of NumberClassesAs; empty: its own
   std::vector<std::string> renumbered_;  // the classes in that order
 };

@@ -30,7 +30,7 @@ class OrderedData : public BatchSource {
   std::span<const size_t> batch() const { return std::span(order_).subspan(begin_, end_ - begin_); }
   // Examples [first, first + count) of the batch.
   std::span<const size_t> Examples(int64_t first, int64_t count) const {
-    return batch().subspan(static_cast<size_t>(first), static_cast<size_t>(count));
+    return batch().subspan(first, count);
   }
 
  private:

@@ -14,7 +14,7 @@ ProofInputs OpenProofInputs(const OpenedModel& opened, const std::string& data,
   constexpr size_t kExamples = 64, kRandom = 16;
   const RunConfig settings = run.value_or(RunConfig());
   const std::string path = data.empty() ? settings.data : data;
-  const bool plain_texts = !opened.facts.objective.empty();
+  const bool plain_texts = MasksWords(opened.facts);
   if (plain_texts && !data.empty())
     FailUsage("--data {}: a model trained with --objective {} is proved on random inputs", data,
               opened.facts.objective);

@@ -37,13 +37,17 @@ void Trainer::Open() {
   const int64_t n = static_cast<int64_t>(train_->size());
   steps_per_epoch_ = (n + c_.batch_size - 1) / c_.batch_size;
   steps_ = steps_per_epoch_ * c_.epochs;
+  if (const MethodTerm* term = SearchedTerm(method_)) {
+    const SearchLimits limits = LimitsOf(*term);
+    steps_per_epoch_ = limits.round, steps_ = limits.generations;
+  }
   const uint64_t seed = static_cast<uint64_t>(c_.seed);
   graph_ = MethodGraph(model_.config,
                        {.loss = true,
                         .label_smoothing = c_.label_smoothing,
                         .drop_path = c_.drop_path,
                         .seed = c_.seed},
-                       method_, model_.params, seed);
+                       method_, model_.params, seed, nullptr, dir_.HasState());
   trainable_count_ = TrainableCount(graph_);
   // The initial state belongs to the run before its first step: a resumed run overwrites it here.
   loaded_state_ = dir_.LoadState(model_.params, progress_);
@@ -89,8 +93,7 @@ void Trainer::CheckExamples(const std::vector<std::string>& classes) {
 void Trainer::MakeMasks() {
   if (!WantsChildMasks(method_) || loaded_state_) return;
   const int64_t micro = c_.memory_budget.empty() ? c_.micro_batch : 1;
-  const Counts capacity =
-      ChooseCapacity(model_.config, train_->longest(), c_.batch_size, micro);
+  const Counts capacity = ChooseCapacity(model_.config, train_->longest(), c_.batch_size, micro);
   double keep = 1;
   for (const MethodTerm& term : method_)
     if (term.name == "childtuning") keep = std::stod(CompleteOptions(term).at("p"));
@@ -132,16 +135,22 @@ void Trainer::Compile() {
   if (hooks_.note && !c_.memory_budget.empty())
     hooks_.note(fmt::format("memory budget {}: {}{}", c_.memory_budget, PlanText(*compiled_),
                             more >> 20 ? fmt::format("; {} MiB more for images", more >> 20) : ""));
-  std::vector<std::string> kept = step_->trainable_names();
-  for (const std::string& name : OwnedNames(whole, method_)) kept.push_back(name);
-  std::vector<std::string> state = kept;
-  for (const std::string& name : step_->optimizer_names()) state.push_back(name);
+  std::vector<std::string> resumes = step_->optimizer_names();
   for (const auto& [name, entry] : model_.params.entries())
-    if (name.starts_with(kChildMask)) state.push_back(name);
-  checkpoints_.SetNames(std::move(kept), std::move(state));
-  CheckLoadedState();
+    if (name.starts_with(kChildMask)) resumes.push_back(name);
+  RecordNames(whole, step_->trainable_names(), resumes);
   if (validation_) evaluator_.emplace(inference, model_.params, compiled_->between, PassNames());
   dir_.Write("plan.json", DumpJson(PlanJson(*compiled_, hash, features_.has_value()), 1) + "\n");
+}
+
+// What is saved: what trains and what the method owns; in the state also what a resume needs.
+void Trainer::RecordNames(const Graph& whole, std::vector<std::string> kept,
+                          const std::vector<std::string>& more) {
+  for (const std::string& name : OwnedNames(whole, method_)) kept.push_back(name);
+  std::vector<std::string> state = kept;
+  state.insert(state.end(), more.begin(), more.end());
+  checkpoints_.SetNames(std::move(kept), std::move(state));
+  CheckLoadedState();
 }
 
 // What the state lacks would go on from its initial value.
@@ -158,7 +167,7 @@ void Trainer::CheckLoadedState() const {
 
 // Unless the budget is too small for them; a resumed run does as it did before.
 void Trainer::KeepFeatures(BudgetRequest& request) {
-  if (!c_.objective.empty()) return;  // a text has other masks in every epoch
+  if (MasksWords(c_)) return;  // a text has other masks in every epoch
   std::optional<FeatureCut> cut = CutFeatures(graph_, c_, *train_);
   if (!cut) return;
   const bool before = request.keep.lanes > 0;
@@ -190,7 +199,9 @@ TrainSummary Trainer::Summary() const {
           progress_.val_accuracy,
           progress_.seconds,
           session_seconds_ > 0 ? static_cast<double>(examples_seen_) / session_seconds_ : 0,
-          step_ ? step_->session().planned_bytes() : 0,
+          step_     ? step_->session().planned_bytes()
+          : search_ ? search_->session().planned_bytes()
+                    : 0,
           interrupted_,
           start_seconds_,
           model_.layout};

@@ -1,9 +1,11 @@
-// One run in progress: trainer.cc makes it ready, training_loop.cc trains it. Nobody else includes
-// this.
+// One run in progress: trainer.cc makes it ready, training_loop.cc trains it, search_loop.cc
+// searches where a method has no gradients. Nobody else includes this.
 #pragma once
 #include <optional>
 
 #include "runtime/cpu.h"
+#include "runtime/io/json.h"
+#include "train/black_box.h"
 #include "train/budget.h"
 #include "train/checkpoints.h"
 #include "train/dataset.h"
@@ -23,10 +25,13 @@ class Trainer {
   TrainSummary Run() {
     Open();
     const Graph whole = graph_;
-    Compile();
+    if (const MethodTerm* term = SearchedTerm(method_))
+      CompileSearch(*term);
+    else
+      Compile();
     if (!interrupted_) BeginTrace(whole);
     start_seconds_ = SecondsSinceStart();
-    while (progress_.step < steps_ && !interrupted_) OneEpoch();
+    while (progress_.step < steps_ && !interrupted_) search_ ? OneRound() : OneEpoch();
     if (!interrupted_) Finish();
     return Summary();
   }
@@ -34,6 +39,9 @@ class Trainer {
  private:
   void Open();
   void Compile();
+  void CompileSearch(const MethodTerm& term);
+  void RecordNames(const Graph& whole, std::vector<std::string> kept,
+                   const std::vector<std::string>& more);
   void CheckExamples(const std::vector<std::string>& classes);
   void CheckLoadedState() const;
   void KeepFeatures(BudgetRequest& request);
@@ -45,6 +53,9 @@ class Trainer {
   StepResult StepOnFeatures(std::span<const size_t> rows, double lr);
   StepResult StepOnExamples(std::span<const size_t> rows, double lr);
   void EndEpoch(int64_t epoch);
+  void OneRound();  // of a search
+  void EndRound(EpochReport& report, nlohmann::json line);
+  void SaveSearch();
   void Note(const std::string& notice) const {
     if (!notice.empty() && hooks_.note) hooks_.note("note: " + notice);
   }
@@ -70,7 +81,8 @@ class Trainer {
   std::unique_ptr<BatchSource> train_, validation_;
   Graph graph_;
   std::optional<CompiledStep> compiled_;
-  TrainStep* step_ = nullptr;  // of compiled_
+  TrainStep* step_ = nullptr;       // of compiled_
+  std::optional<BlackBox> search_;  // instead of them, where the method is searched
   std::optional<Evaluator> evaluator_;
   std::unique_ptr<Trace> trace_;
   std::optional<Features> features_;  // of the training examples, if the first layers are frozen

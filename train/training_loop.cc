@@ -34,8 +34,7 @@ StepResult Trainer::StepOnFeatures(std::span<const size_t> rows, double lr) {
                     [&](int64_t first, int64_t count, int worker) {
                       float* input = session.Input("features", worker).f32();
                       int32_t* labels = session.Input("labels", worker).i32();
-                      for (const size_t row :
-                           rows.subspan(static_cast<size_t>(first), static_cast<size_t>(count))) {
+                      for (const size_t row : rows.subspan(first, count)) {
                         *labels++ = train_->label(row);
                         input = std::copy_n(features_->of(row), features_->size, input);
                       }
@@ -121,17 +120,22 @@ void Trainer::EndEpoch(int64_t epoch) {
                       {"train_loss", progress_.last_loss},
                       {"lr", LearningRate(c_, progress_.step - 1, steps_)},
                       {"seconds", progress_.seconds}};
+  EndRound(report, std::move(line));
+}
+
+// Validates, keeps what is the best so far, and tells.
+void Trainer::EndRound(EpochReport& report, nlohmann::json line) {
   if (evaluator_) {
-    report.validated = true, report.masked_words = !c_.objective.empty();
+    report.validated = true, report.masked_words = MasksWords(c_);
     report.validation = evaluator_->Run(*validation_);
     progress_.val_accuracy = report.validation.accuracy;
     line["val_accuracy"] = report.validation.accuracy;
     line["val_loss"] = report.validation.loss;
-    if (c_.objective.empty()) {
+    if (report.masked_words) {
+      line["val_perplexity"] = std::exp(report.validation.loss);
+    } else {
       line["val_macro_f1"] = report.validation.macro_f1;
       line["val_matthews"] = report.validation.matthews;
-    } else {
-      line["val_perplexity"] = std::exp(report.validation.loss);
     }
   }
   checkpoints_.CheckBase();

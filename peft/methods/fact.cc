@@ -85,8 +85,7 @@ class FactFactors {
     const int64_t block = (4 + 2 * chunks_) * BlockOf(scope);
     constexpr std::array kNames{"attn.q", "attn.k", "attn.v", "attn.o"};
     for (size_t i = 0; i < kNames.size(); ++i)
-      if (scope.ends_with(kNames[i]))
-        return Transpose(g_, Slice(block + static_cast<int64_t>(i)));
+      if (scope.ends_with(kNames[i])) return Transpose(g_, Slice(block + static_cast<int64_t>(i)));
     return scope.ends_with("fc1") ? Transpose(g_, Interleaved(block + 4))
                                   : Interleaved(block + 4 + chunks_);
   }

@@ -63,18 +63,17 @@ PassReport ApplyLora(const MethodArgs& a) {
   std::set<std::string> biases;  // of the layers that get a branch
   RowSets rows(a.g);
   // x W'  ->  x W' + s (drop(x) A') B'
-  const Rule branch{"branch", site, [&](Graph& g, const Match& m) {
-                      const std::string scope = g.scope;
-                      biases.insert(scope + ".bias");
-                      const Extents w = At(g.shape(m["w"]), {});
-                      const ValueId down =
-                          NewParam(a, scope + ".lora_a", {c.rank, w[1]}, KaimingUniform());
-                      const ValueId up = NewParam(a, scope + ".lora_b", {w[0], c.rank}, Zeros());
-                      const ValueId x = Dropped(rows, a.seed, m["x"], scope, c.dropout);
-                      const ValueId delta =
-                          Matmul(g, Matmul(g, x, down, false, true), up, false, true);
-                      return Add(g, m.root, Scale(g, delta, c.scale));
-                    }};
+  const Rule branch{
+      "branch", site, [&](Graph& g, const Match& m) {
+        const std::string scope = g.scope;
+        biases.insert(scope + ".bias");
+        const Extents w = At(g.shape(m["w"]), {});
+        const ValueId down = NewParam(a, scope + ".lora_a", {c.rank, w[1]}, KaimingUniform());
+        const ValueId up = NewParam(a, scope + ".lora_b", {w[0], c.rank}, Zeros());
+        const ValueId x = Dropped(rows, a.seed, m["x"], scope, c.dropout);
+        const ValueId delta = Matmul(g, Matmul(g, x, down, false, true), up, false, true);
+        return Add(g, m.root, Scale(g, delta, c.scale));
+      }};
   PassReport report = Rewrite(a.g, "lora", {&branch, 1});
   if (c.bias == "lora_only")
     SetTrainable(a.g, [&](const Graph& g, ValueId p) { return biases.contains(g.value(p).name); });

@@ -15,6 +15,7 @@ namespace graft {
   /* mam.cc         */ X(Mam)                                               \
   /* prefix.cc      */ X(Prefix) X(Ptuning2)                                \
   /* prompt.cc      */ X(Prompt)                                            \
+  /* bbt.cc         */ X(Bbt)                                               \
   /* vpt.cc         */ X(Vpt) X(VptDeep)                                    \
   /* ssf.cc         */ X(Ssf)                                               \
   /* fact.cc        */ X(Fact)                                              \

@@ -7,6 +7,7 @@
 // merging gives is dequant(W) and the branch, exactly: another model than the original weight with
 // the branch. The codes are made again from the base whenever a run or an adapter is opened.
 #include "ops/nf4.h"
+
 #include "peft/methods/methods.h"
 #include "peft/sites.h"
 

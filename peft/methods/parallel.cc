@@ -3,9 +3,10 @@
 //   site=ffn:   added with the MLP's branch, reads the stream in front of it (x1; BERT: h1)
 //   site=attn:  added to the context c in front of Wo, reads what attention reads (a; BERT: h0)
 //   f(x) = s (drop(act(x Wd' + bd)) Wu' + bu),   Wd ~ U(+-1/sqrt(D)), all others 0
+#include "peft/methods/parallel.h"
+
 #include "ops/ops.h"
 #include "peft/methods/methods.h"
-#include "peft/methods/parallel.h"
 
 namespace graft {
 

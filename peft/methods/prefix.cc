@@ -6,9 +6,10 @@
 //     [K_1 V_1 ... K_L V_L] = tanh(E W' + b) U' + c,  E [P,D] ~ N(0,1), W [mid,D], U [2LD,mid]
 //     which reads parameters only and is gone after training; with mlp=0 stored directly
 //   ptuning2 (Liu et al. 2022, arXiv 2110.07602): stored directly, ~ N(0, 0.02^2)
+#include "peft/methods/prefix.h"
+
 #include "ops/ops.h"
 #include "peft/methods/methods.h"
-#include "peft/methods/prefix.h"
 #include "peft/surgery.h"
 
 namespace graft {
@@ -178,9 +179,8 @@ const MethodRecord kPtuning2Method{
     .why = "keys and values stay, as every query weighs them anew",
     .learning_rate = 5e-3,
     .phase = MethodPhase::kTokens,
-    .positions =
-        +[](const MethodArgs& a) -> int64_t {
-          return a.Flag("shift") ? a.Int("tokens", 1, 4096) : 0;
-        }};
+    .positions = +[](const MethodArgs& a) -> int64_t {
+      return a.Flag("shift") ? a.Int("tokens", 1, 4096) : 0;
+    }};
 
 }  // namespace graft

@@ -7,45 +7,75 @@
 //   (peft's own, a row of p)
 //
 // In a ViT: P tokens behind the class token, as vpt.
+#include <charconv>
 #include <cmath>
 
 #include "ops/ops.h"
 #include "peft/methods/methods.h"
 #include "peft/parameters.h"
 #include "peft/surgery.h"
+#include "peft/text_embedding.h"
 
 namespace graft {
 namespace {
 
-// The one gather of rows of the table of that name.
-NodeId Lookup(const Graph& g, const char* table) {
-  const ValueId v = g.FindLeaf(table);
-  if (v.valid())
-    for (NodeId user : g.users(v))
-      if (g.node(user).op == &kGatherRows && g.node(user).in[0] == v) return user;
-  FailUsage("'prompt' needs a text model with a table '{}'", table);
+// Rows of the 5,000 first words, no word twice.
+void DrawWords(const ParamStore::Entry& words, std::span<float> values, const Extents& shape,
+               const StreamKey& key) {
+  const int64_t width = shape.cols(), count = shape.rows();
+  const int64_t vocabulary = std::min<int64_t>(5000, words.shape[0]);
+  if (count > vocabulary)
+    FailUsage("init=vocab: {} tokens of a vocabulary of {}", count, vocabulary);
+  std::vector<int64_t> order(vocabulary);
+  for (int64_t i = 0; i < vocabulary; ++i) order[i] = i;
+  for (int64_t i = 0; i < count; ++i) {  // Fisher and Yates, as far as it is needed
+    const double left = static_cast<double>(vocabulary - i);
+    const double drawn = std::floor(left * Uniform(key, static_cast<uint64_t>(i)));
+    const int64_t k = i + std::min(static_cast<int64_t>(drawn), vocabulary - i - 1);
+    std::swap(order[i], order[k]);
+    std::copy_n(words.values().begin() + order[i] * width, width, values.begin() + i * width);
+  }
+}
+
+// Rows of these words, from the first again where they are too few.
+void RepeatWords(const ParamStore::Entry& words, const std::vector<std::string>& ids,
+                 std::span<float> values, int64_t width) {
+  for (size_t row = 0; row * width < values.size(); ++row) {
+    const std::string& text = ids[row % ids.size()];
+    int64_t id = -1;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id);
+    if (error != std::errc() || end != text.data() + text.size() || id < 0 || id >= words.shape[0])
+      FailUsage("option 'ids': expected ids below {}, found '{}'", words.shape[0], text);
+    std::copy_n(words.values().begin() + id * width, width, values.begin() + row * width);
+  }
+}
+
+// The prompt that a run has trained.
+void CopyPrompt(const MethodArgs& a, std::span<float> values, const Extents& shape) {
+  const std::string& run = a.Text("init");
+  if (!a.context.run_weights)
+    FailUsage("option 'init' = '{}': known are random, vocab and text; no runs can be opened here",
+              run);
+  const ParamStore weights = a.context.run_weights(run, a.Text("sha256"));
+  const ParamStore::Entry* prompt = weights.Find("prompt.tokens");
+  if (!prompt) Fail("{}: trained no prompt; hint: a run with --method prompt", run);
+  if (prompt->shape != shape)
+    Fail("{}: its prompt has {} rows of {}, expected {} of {}; hint: tokens={}", run,
+         prompt->shape[0], prompt->shape[1], shape[0], shape[1], prompt->shape[0]);
+  std::ranges::copy(prompt->values(), values.begin());
 }
 
 Init PromptStart(const MethodArgs& a) {
-  const std::string init = a.Choice("init", {"random", "vocab"});
+  const std::string& init = a.Text("init");
   if (init == "random") return Uniforms(0.5);
-  // Rows of the 5,000 first words, no word twice.
-  return [&params = a.params](std::span<float> values, const Extents& shape, const StreamKey& key) {
-    const ParamStore::Entry words = params.Get("embed.word.weight");
-    const int64_t width = shape.cols(), count = shape.rows();
-    const int64_t vocabulary = std::min<int64_t>(5000, words.shape[0]);
-    if (count > vocabulary)
-      FailUsage("init=vocab: {} tokens of a vocabulary of {}", count, vocabulary);
-    std::vector<int64_t> order(static_cast<size_t>(vocabulary));
-    for (int64_t i = 0; i < vocabulary; ++i) order[static_cast<size_t>(i)] = i;
-    for (int64_t i = 0; i < count; ++i) {  // Fisher and Yates, as far as it is needed
-      const double left = static_cast<double>(vocabulary - i);
-      const double drawn = std::floor(left * Uniform(key, static_cast<uint64_t>(i)));
-      const int64_t k = i + std::min(static_cast<int64_t>(drawn), vocabulary - i - 1);
-      std::swap(order[static_cast<size_t>(i)], order[static_cast<size_t>(k)]);
-      std::copy_n(words.values().begin() + order[static_cast<size_t>(i)] * width, width,
-                  values.begin() + i * width);
-    }
+  return [&a, &init](std::span<float> values, const Extents& shape, const StreamKey& key) {
+    if (a.context.reopened) return;
+    if (init != "vocab" && init != "text") return CopyPrompt(a, values, shape);
+    const ParamStore::Entry words = a.params.Get("embed.word.weight");
+    if (init == "vocab") return DrawWords(words, values, shape, key);
+    if (a.Text("ids").empty())
+      FailUsage("init=text: expected words as option 'text', which graft train tokenizes");
+    RepeatWords(words, a.List("ids"), values, shape.cols());
   };
 }
 
@@ -53,46 +83,21 @@ ValueId PromptTokens(const MethodArgs& a, int64_t width) {
   return NewParam(a, "prompt.tokens", {a.Int("tokens", 1, 4096), width}, PromptStart(a));
 }
 
-// The embedding's sum over longer texts.
-ValueId LongerSum(const MethodArgs& a, ValueId offsets, ValueId longer) {
-  Graph& g = a.g;
-  const Node words = g.node(Lookup(g, "embed.word.weight")),
-             types = g.node(Lookup(g, "embed.type.weight")),
-             places = g.node(Lookup(g, "embed.position.weight"));
-  const int64_t width = g.shape(words.out[0])[1].constant;
-  const ValueId prompt = PromptTokens(a, width);
-  const int64_t count = g.shape(prompt)[0].constant;
-  g.scope = "embed.word";
-  const ValueId w = InsertTokens(g, words.out[0], prompt, offsets, 0);
-  g.scope = "embed.type";
-  const ValueId first = SliceRows(g, types.in[0], 0, 1);
-  ValueId rows = first;
-  for (int64_t i = 1; i < count; ++i) rows = ConcatRows(g, rows, first);
-  const ValueId t = InsertTokens(g, types.out[0], rows, offsets, 0);
-  g.scope = "embed.position";
-  return AddPositions(g, Add(g, w, t), places.in[0], longer);
-}
-
 void InsertWords(const MethodArgs& a) {
   Graph& g = a.g;
   const std::vector<BlockSite> blocks = FindBlocks(g);
-  const ValueId offsets = g.FindLeaf("offsets");
-  const Node places = g.node(Lookup(g, "embed.position.weight"));
-  const int64_t count = a.Int("tokens", 1, 4096);
-  if (g.users(places.out[0]).size() != 1) FailUsage("'prompt' finds other uses of the positions");
-  const ValueId sum = g.node(g.users(places.out[0])[0]).out[0];
+  const TextEmbedding embedding = FindTextEmbedding(g, "prompt");
   const ValueId last = blocks.back().output;
   const std::vector<NodeId> users = g.users(last);
-  const ValueId longer = LongerOffsets(g, offsets, count);
-  const ValueId x = CloneWith(g, last, {{sum, LongerSum(a, offsets, longer)}, {offsets, longer}},
-                              CloneAs::kRows);
+  g.scope = "embed.word";
+  const ValueId prompt = PromptTokens(a, g.shape(embedding.sum)[1].constant);
+  const int64_t count = g.shape(prompt)[0].constant;
   g.scope = "prompt";
-  if (a.Choice("pool", {"token", "first"}) == "token") {
-    const ValueId out = DropTokens(g, x, longer, 0, count);
-    g.ReplaceUsesIn(last, out, users);
-    g.ReplaceResult(last, out);
-    return;
-  }
+  const ValueId longer = LongerOffsets(g, g.FindLeaf("offsets"), count);
+  const ValueId sum = LongerSum(g, embedding, prompt, longer, 0);
+  const ValueId x = RunLonger(g, blocks, {{embedding.sum, sum}}, longer);
+  if (a.Choice("pool", {"token", "first"}) == "token")
+    return GiveRest(g, last, x, longer, 0, count);
   // What pools reads the longer texts.
   for (NodeId user : users) {
     const Node n = g.node(user);
@@ -115,19 +120,15 @@ void InsertIntoImages(const MethodArgs& a) {
     FailUsage("options 'init' and 'pool' are for texts");
   Graph& g = a.g;
   const std::vector<BlockSite> blocks = FindBlocks(g);
-  const ValueId first = blocks[0].input, last = blocks.back().output;
+  const ValueId first = blocks[0].input;
   const ValueId offsets = g.node(blocks[0].attention).in[3];
-  const std::vector<NodeId> users = g.users(last);
   g.scope = "prompt";
   const ValueId tokens = PromptTokens(a, g.shape(first)[1].constant);
   const int64_t count = g.shape(tokens)[0].constant;
   const ValueId longer = LongerOffsets(g, offsets, count);
-  const ValueId x = CloneWith(
-      g, last, {{first, InsertTokens(g, first, tokens, offsets, 0)}, {offsets, longer}},
-      CloneAs::kRows);
-  const ValueId out = DropTokens(g, x, longer, 0, count);
-  g.ReplaceUsesIn(last, out, users);
-  g.ReplaceResult(last, out);
+  const ValueId with = InsertTokens(g, first, tokens, offsets, 0);
+  GiveRest(g, blocks.back().output, RunLonger(g, blocks, {{first, with}}, longer), longer, 0,
+           count);
 }
 
 PassReport ApplyPrompt(const MethodArgs& a) {
@@ -154,12 +155,15 @@ const MethodRecord kPromptMethod{
         +[] {
           return std::vector<MethodOption>{
               {"tokens", "20", "P, rows"},
-              {"init", "random", "random, or vocab: rows of the 5,000 first words"},
-              {"pool", "token", "the head reads the class token, or the first row (peft's)"}};
+              {"init", "random",
+               "random; vocab: rows of the 5,000 first words; text; or RUN, whose prompt goes on"},
+              {"text", "", "of init=text: words, which are repeated or cut to P tokens"},
+              {"pool", "token", "the head reads the class token, or the first row (peft's)"},
+              {"ids", "", "of the text's tokens; filled in when training begins"},
+              {"sha256", "", "of the run's checkpoint; filled in when training begins"}};
         },
     .apply = ApplyPrompt,
-    .count =
-        +[](const MethodArgs& a) { return a.Int("tokens", 1, 4096) * ShapeOf(a.g).width; },
+    .count = +[](const MethodArgs& a) { return a.Int("tokens", 1, 4096) * ShapeOf(a.g).width; },
     .folds = Folds::kNo,
     .why = "the rows are read by every block and change with the text",
     .learning_rate = 3e-2,

@@ -14,8 +14,8 @@ namespace graft {
 namespace {
 
 struct RepLayer {
-  std::string name;      // of the parameters: "blocks.3.attn.rep"
-  ValueId product;       // the frozen layer that reads f(x)
+  std::string name;  // of the parameters: "blocks.3.attn.rep"
+  ValueId product;   // the frozen layer that reads f(x)
 };
 
 std::vector<RepLayer> RepLayers(const Graph& g, const std::string& site) {
@@ -36,8 +36,8 @@ ValueId GroupedMap(Graph& g, ValueId blocks, int64_t groups, int64_t r) {
   const int64_t rows = g.shape(blocks)[0].constant / groups, cols = r / groups;
   ValueId all;
   for (int64_t i = 0; i < groups; ++i) {
-    const ValueId block = g.Add1(kPadCols, {SliceRows(g, blocks, i * rows, rows)},
-                                 SliceAttrs{i * cols, r});
+    const ValueId block =
+        g.Add1(kPadCols, {SliceRows(g, blocks, i * rows, rows)}, SliceAttrs{i * cols, r});
     all = all.valid() ? ConcatRows(g, all, block) : block;
   }
   return all;

@@ -104,8 +104,7 @@ class Unified {
       shape.out = Columns(site.h);
       return Bottleneck(a_, x, shape);
     }
-    const ValueId down =
-        NewParam(a_, site.name + "_down", {r_, Columns(x)}, KaimingUniform());
+    const ValueId down = NewParam(a_, site.name + "_down", {r_, Columns(x)}, KaimingUniform());
     const ValueId up = NewParam(a_, site.name + "_up", {Columns(site.h), r_}, Zeros());
     return Matmul(g, Matmul(g, x, down, false, true), up, false, true);
   }

@@ -144,8 +144,7 @@ const MethodRecord kVptMethod{
                                            {"dropout", "0", "probability on the tokens"}};
         },
     .apply = +[](const MethodArgs& a) { return ApplyVpt(a, "vpt", false); },
-    .count =
-        +[](const MethodArgs& a) { return a.Int("tokens", 1, 4096) * ShapeOf(a.g).width; },
+    .count = +[](const MethodArgs& a) { return a.Int("tokens", 1, 4096) * ShapeOf(a.g).width; },
     .folds = Folds::kNo,
     .why = "the tokens are read by every block and change with the image",
     .learning_rate = 5e-3,

@@ -82,11 +82,13 @@ def forward(params, batch, config, method=None, masks=None, record=None):
     and record as in torch_vit.forward."""
     run = Pass(params, config, method, masks, record)
     run.present, act = batch["attention_mask"].bool(), ACTIVATIONS[config.activation]
-    run.types, run.shift = batch["token_type_ids"], 0
+    run.types, run.shift, run.positions = batch["token_type_ids"], 0, None
     words = run.call("words", params["embed.word.weight"][batch["input_ids"]])
     front = run.types.new_zeros(len(words), words.shape[1] - run.types.shape[1])
     types = torch.cat([front, run.types], 1)
     positions = torch.arange(words.shape[1]) + run.shift
+    if run.positions is not None:  # a method's own
+        positions = run.positions
     x = words + params["embed.type.weight"][types] + params["embed.position.weight"][positions]
     x = run.call("embedded", run.norm("embed.norm", x))
     for n in range(config.depth):

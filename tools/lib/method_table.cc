@@ -72,9 +72,8 @@ Method RecipeMethod(const Shown& s) {
     const std::string name(o.name);
     if (o.value.empty() && s.facts.problem.find("'" + name + "'") != std::string::npos) {
       std::string& value = method[0].options[name];
-      std::ranges::transform(name, std::back_inserter(value), [](unsigned char c) {
-        return static_cast<char>(std::toupper(c));
-      });
+      std::ranges::transform(name, std::back_inserter(value),
+                             [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
     }
   }
   const MethodFacts& f = s.facts;
@@ -87,6 +86,12 @@ Method RecipeMethod(const Shown& s) {
 // Commands that can be typed as they are; of a method that only texts have, with their own data.
 std::vector<std::string> RecipeOf(const Shown& s) {
   const Method method = RecipeMethod(s);
+  if (s.record->searched)
+    return {
+        fmt::format("graft train --model bert-base-uncased/ --data sst2/ --limit 32 --head mlm "
+                    "--template \"{{text}} It was [MASK].\" --words \"terrible|great\" "
+                    "--method \"{}\" --out run",
+                    ToString(method))};
   const std::string how = fmt::format("--method \"{}\" --lr {:g} --epochs 3 --out run",
                                       ToString(method), DefaultLearningRate(method));
   if (s.facts.text) return {"graft train --model bert-base-uncased/ --data sst2/ " + how};
@@ -146,7 +151,8 @@ std::string PageText(const Shown& s) {
     table.Add({"after training", reduced + ", with what it computes from parameters stored"});
   table.Add({"order", fmt::format("{}{}", WordsOf(r.phase).order,
                                   r.repeats ? "; a recipe may have several" : "")});
-  table.Add({"rate", fmt::format("{:g} unless --lr says another", r.learning_rate)});
+  table.Add({"rate", r.searched ? "none: a search finds it by the loss alone"
+                                : fmt::format("{:g} unless --lr says another", r.learning_rate)});
   table.Add({"source", std::string(r.source)});
   std::string text = fmt::format("{}  {}\n{}\n\noptions\n", r.name, r.summary, table.Lines("  "));
   TextTable options;
@@ -156,7 +162,9 @@ std::string PageText(const Shown& s) {
                  given.at(std::string(o.name)) == o.value
                      ? std::string(o.help)
                      : fmt::format("{} (default {})", o.help, o.value)});
-  options.Add({"head=" + given.at("head"), "or frozen"});
+  const std::vector<MethodOption> own = r.options();
+  if (std::ranges::find(own, "head", &MethodOption::name) == own.end())
+    options.Add({"head=" + given.at("head"), "or frozen"});
   text += options.Lines("  ") + "\n\n";
   const std::string change = !f.change.empty() ? f.change
                              : f.edits         ? "  no node changes, values of weights do\n"
@@ -180,27 +188,26 @@ nlohmann::json MethodsJson(const MethodQuery& query) {
     for (const MethodOption& o : r.options())
       options.push_back({{"name", o.name}, {"default", o.value}, {"help", o.help}});
     const std::string reduced = ReducedOf(s);
-    methods.push_back(
-        {{"name", r.name},
-         {"summary", r.summary},
-         {"equation", r.equation},
-         {"count", r.formula},
-         {"source", r.source},
-         {"options", options},
-         {"foldable", r.folds == Folds::kYes},
-         {"folds", FoldsWord(r.folds)},
-         {"why", r.why},
-         {"learning_rate", r.learning_rate},
-         {"reduced", reduced.empty() ? json() : json(reduced)},
-         {"phase", WordsOf(r.phase).name},
-         {"repeats", r.repeats},
-         {"recipe", RecipeOf(s)},
-         {"model", s.facts.model},
-         {"trainable", s.facts.trainable ? json(*s.facts.trainable) : json()},
-         {"sites", s.facts.sites},
-         {"edits", s.facts.edits},
-         {"change", s.facts.change},
-         {"problem", s.facts.problem.empty() ? json() : json(s.facts.problem)}});
+    methods.push_back({{"name", r.name},
+                       {"summary", r.summary},
+                       {"equation", r.equation},
+                       {"count", r.formula},
+                       {"source", r.source},
+                       {"options", options},
+                       {"foldable", r.folds == Folds::kYes},
+                       {"folds", FoldsWord(r.folds)},
+                       {"why", r.why},
+                       {"learning_rate", r.learning_rate},
+                       {"reduced", reduced.empty() ? json() : json(reduced)},
+                       {"phase", WordsOf(r.phase).name},
+                       {"repeats", r.repeats},
+                       {"recipe", RecipeOf(s)},
+                       {"model", s.facts.model},
+                       {"trainable", s.facts.trainable ? json(*s.facts.trainable) : json()},
+                       {"sites", s.facts.sites},
+                       {"edits", s.facts.edits},
+                       {"change", s.facts.change},
+                       {"problem", s.facts.problem.empty() ? json() : json(s.facts.problem)}});
   }
   return {{"methods", methods}};
 }

@@ -41,7 +41,8 @@ class Composed:
     def __init__(self, text, facts):
         listed = terms(text)
         self.terms = [find(name)(facts, options) for name, options in listed]
-        self.head = all(options.get("head") != "frozen" for _, options in listed)
+        # A term that is searched leaves the head alone.
+        self.head = all(options.get("head") != "frozen" and n != "bbt" for n, options in listed)
         self.dropout = max([float(getattr(t.o, "dropout", 0)) for t in self.terms])
         # The rate of zeros in masks of gradients, where it is the same for all.
         self.gradient_rate = next(filter(None, (t.gradient_rate for t in self.terms)), None)

@@ -1,0 +1,52 @@
+#include "train/complete_method.h"
+
+#include <filesystem>
+
+#include "adapters/base_hash.h"
+#include "adapters/base_model.h"
+#include "adapters/merged_run.h"
+
+namespace graft {
+namespace {
+
+// The run that a term begins with: where it is, of which base and with which weights.
+void CompleteRun(const RunConfig& c, std::string_view option, MethodTerm* term) {
+  std::string& run = term->options[std::string(option)];
+  run = std::filesystem::absolute(run).lexically_normal();
+  const std::string hash = HashOfLastWeights(run);
+  const AdapterFacts facts = ReadRunFacts(run);
+  const bool same =
+      facts.base_sha256.empty() ? facts.model == c.model : facts.base_sha256 == BaseHash(c.model);
+  if (!same)
+    FailUsage("method '{}': {} was trained on another base, {}, than {}", term->name, run,
+              facts.model, c.model);
+  std::string& known = term->options["sha256"];
+  if (!known.empty() && known != hash)
+    FailUsage("method '{}': {} has other weights than those of sha256={}", term->name, run, known);
+  known = hash;
+}
+
+// The ids of the words that a prompt begins with.
+void CompleteText(const RunConfig& c, MethodTerm* term) {
+  const std::string& text = term->options["text"];
+  const std::vector<int32_t> ids = OpenTokenizer(c).Encode(text, {.special_tokens = false}).ids;
+  if (ids.empty()) FailUsage("method 'prompt': init=text: expected words as option 'text'");
+  term->options["ids"] = fmt::format("{}", fmt::join(ids, "|"));
+}
+
+}  // namespace
+
+void CompleteMethod(const RunConfig& c, Method* method) {
+  for (MethodTerm& term : *method) {
+    const std::map<std::string, std::string> options = CompleteOptions(term);
+    if (term.name == "forget" && !options.at("run").empty()) CompleteRun(c, "run", &term);
+    if (term.name != "prompt") continue;
+    const std::string& init = options.at("init");
+    if (init == "text")
+      CompleteText(c, &term);
+    else if (init != "random" && init != "vocab")
+      CompleteRun(c, "init", &term);
+  }
+}
+
+}  // namespace graft

@@ -1,0 +1,13 @@
+// What the terms of a run's method refer to, made independent of where and when it was named: runs
+// by absolute path and hash, words by their ids.
+#pragma once
+#include "train/run_config.h"
+
+namespace graft {
+
+// Completes the terms in place; `c` has the base (absolute) and the tokenizer. Throws Error for a
+// run of another base, with other weights than before, or without what the term takes from it, and
+// for a text without words.
+void CompleteMethod(const RunConfig& c, Method* method);
+
+}  // namespace graft

@@ -74,8 +74,11 @@ Graph BuildVit(const VitConfig& config, const VitBuild& build = {});
 void InitVit(const VitConfig& config, ParamStore& params, uint64_t seed);
 
 // pos_embed [before+n*n, D] for another grid: the first `before` rows stay, the others are
-// resampled bicubically with antialiasing as timm's resample_abs_pos_embed does.
-void ResizePositions(ParamStore& params, int64_t before, int64_t grid_from, int64_t grid_to);
+// resampled bicubically, as timm's resample_abs_pos_embed and transformers'
+// dinov2_with_registers do (antialiased), or as transformers' dinov2 does (plain).
+enum class Resampling { kAntialiased, kPlain };
+void ResizePositions(ParamStore& params, int64_t before, int64_t grid_from, int64_t grid_to,
+                     Resampling how = Resampling::kAntialiased);
 
 // timm's names: vit_{nano,tiny,small,base,large}_patch{P}_{S}, e.g. "vit_base_patch16_224";
 // deit_..., deit_SIZE_distilled_..., deit3_{small,medium,base,large}_patch16_{S};

@@ -65,12 +65,15 @@ TEST(CliInspectMethods, PagesHaveEveryPart) {
     for (const MethodOption& o : r->options())
       EXPECT_THAT(page.out, HasSubstr(fmt::format("{}={}", o.name, o.value)));
     EXPECT_THAT(page.out, HasSubstr("\nrecipe\n  graft "));
-    EXPECT_THAT(page.out, HasSubstr(fmt::format("{:g} unless --lr", r->learning_rate)));
+    EXPECT_THAT(page.out,
+                HasSubstr(r->searched ? "none: a search finds it by the loss alone"
+                                      : fmt::format("{:g} unless --lr", r->learning_rate)));
     EXPECT_LT(std::count(page.out.begin(), page.out.end(), '\n'), 70);
     const json m = GraftJson({"inspect", "--methods", name})["methods"][0];
-    ExpectKeys(m, {"name", "summary", "equation", "count", "source", "options", "foldable", "folds",
-                   "why", "learning_rate", "reduced", "phase", "repeats", "recipe", "model",
-                   "trainable", "sites", "edits", "change", "problem"});
+    ExpectKeys(m,
+               {"name",  "summary",   "equation",      "count",   "source", "options", "foldable",
+                "folds", "why",       "learning_rate", "reduced", "phase",  "repeats", "recipe",
+                "model", "trainable", "sites",         "edits",   "change", "problem"});
     if (!m["problem"].is_null()) continue;
     EXPECT_FALSE(m["sites"].empty());
     const std::string change = m["change"];

@@ -125,6 +125,52 @@ TEST_F(HfPeftBert, WritingGivesBackWhatWasRead) {
   }
 }
 
+// Rows in front of the text: one matrix, and the head without "model." in its keys.
+TEST_F(HfPeftBert, PromptsComeAndGo) {
+  for (const auto& [type, columns, method] :
+       {std::tuple("PROMPT_TUNING", kWidth, "prompt(pool=first,tokens=3)"),
+        std::tuple("PREFIX_TUNING", 4 * kWidth, "ptuning2(shift=true,tokens=3)")}) {
+    Tensors t;
+    t.Add("prompt_embeddings", {3, columns});
+    t.Add("base_model.classifier.weight", {4, kWidth}), t.Add("base_model.classifier.bias", {4});
+    const Json config{{"peft_type", type},         {"task_type", "SEQ_CLS"},
+                      {"num_virtual_tokens", 3},   {"token_dim", kWidth},
+                      {"num_layers", 2},           {"prompt_tuning_init", "RANDOM"},
+                      {"num_attention_heads", 2},  {"num_transformer_submodules", 1},
+                      {"prefix_projection", false}};
+    const std::string in = Write(config, t), out = in + "-out";
+    const OpenedModel opened = OpenOn(kBert, in);
+    EXPECT_EQ(ToString(opened.method), method);
+    EXPECT_EQ(Classes(opened.model.config), 4);
+    WritePeft(out, PlanPeft(opened.method, opened.trained, opened.peft->naming, "base"),
+              opened.model.params, {});
+    const SafetensorsFile a = SafetensorsFile::Open(in + "/adapter_model.safetensors"),
+                          b = SafetensorsFile::Open(out + "/adapter_model.safetensors");
+    ASSERT_EQ(a.tensors().size(), b.tensors().size());
+    for (const FileTensor& f : a.tensors())
+      EXPECT_TRUE(std::ranges::equal(a.bytes(f), b.bytes(b.Get(f.name)))) << f.name;
+    EXPECT_EQ(ToString(OpenOn(kBert, out).method), method);
+    // The second value of the first row belongs to the first layer's keys.
+    const std::string first =
+        type == std::string("PROMPT_TUNING") ? "prompt.tokens" : "blocks.0.attn.ptuning2_k";
+    EXPECT_EQ(opened.model.params.shape(first), (Extents{3, kWidth}));
+    Json other = config;
+    other["num_virtual_tokens"] = 5;
+    EXPECT_THAT(MessageOf([&] { OpenOn(kBert, Write(other, t)); }), HasSubstr("want [5,"));
+    other = config, other["num_layers"] = 3;
+    EXPECT_THAT(MessageOf([&] { OpenOn(kBert, Write(other, t)); }), HasSubstr("num_layers = 3"));
+    t.Add("base_model.model.bert.x", {1});
+    EXPECT_THAT(MessageOf([&] { OpenOn(kBert, Write(config, t)); }), HasSubstr("bert.x"));
+  }
+  const auto plan = [&](const char* method) {
+    return MessageOf([&] { PlanPeft(ParseMethod(method), {}, HfNamingFor(model_, 5), "base"); });
+  };
+  EXPECT_THAT(plan("prompt"), HasSubstr("prompt(pool=first)"));
+  EXPECT_THAT(plan("ptuning2"), HasSubstr("ptuning2(shift=true)"));
+  EXPECT_THAT(plan("prefix"), HasSubstr("ptuning2(shift=true)"));
+  EXPECT_THAT(plan("prompt(pool=first)+ln"), HasSubstr("a prompt alone"));
+}
+
 // peft gives no LoRA to a module that it saves whole: the head's is inside of the saved weight.
 TEST_F(HfPeftBert, ALoraOfTheHeadGoesIntoItsWeight) {
   AdapterFacts config;

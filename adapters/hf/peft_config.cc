@@ -104,6 +104,18 @@ void ReadLora(const Json& json, const std::string& path, PeftConfig* config) {
     CheckStart(json["init_lora_weights"], path);
 }
 
+void ReadPrompt(const Json& json, const std::string& path, PeftConfig* config) {
+  PeftConfig::Prompt& p = config->prompt;
+  p.tokens = GetInt(json, "num_virtual_tokens", 1, kMaxRank, path);
+  p.width = FindInt(json, "token_dim", 1, 1 << 20, path).value_or(0);
+  p.layers = FindInt(json, "num_layers", 1, 1 << 20, path).value_or(0);
+  if (FindInt(json, "num_transformer_submodules", 1, 2, path).value_or(1) != 1)
+    Fail("{}: num_transformer_submodules = 2: Graft has no encoders with decoders", path);
+  if (config->task_type != "SEQ_CLS")
+    Fail("{}: a {} adapter with task_type '{}'; Graft reads those of classifiers (SEQ_CLS)", path,
+         config->type, config->task_type);
+}
+
 void CheckNothingIsIgnored(const Json& json, const PeftConfig& c, const std::string& path) {
   std::vector<std::string_view> known{
       "peft_type",      "task_type",       "base_model_name_or_path",
@@ -113,6 +125,12 @@ void CheckNothingIsIgnored(const Json& json, const PeftConfig& c, const std::str
     known.insert(known.end(),
                  {"r", "lora_alpha", "lora_dropout", "use_rslora", "bias", "rank_pattern",
                   "alpha_pattern", "layers_to_transform", "layers_pattern", "init_lora_weights"});
+  if (c.prompt.tokens > 0)  // how it was started and trained says nothing of what it is
+    known.insert(known.end(),
+                 {"num_virtual_tokens", "token_dim", "num_layers", "num_attention_heads",
+                  "num_transformer_submodules", "prompt_tuning_init", "prompt_tuning_init_text",
+                  "tokenizer_kwargs", "tokenizer_name_or_path", "encoder_hidden_size",
+                  "prefix_projection", "init_weights"});
   if (json.contains("init_lora_weights") && json["init_lora_weights"] == "eva")
     known.emplace_back("eva_config");  // the ranks that it chose are in rank_pattern
   std::vector<std::string> others;
@@ -130,9 +148,10 @@ PeftConfig ReadPeftConfig(const std::string& path) {
   if (!json.is_object()) Fail("{}: expected an object", path);
   PeftConfig c;
   c.type = GetString(json, "peft_type", path);
-  const std::vector<std::string> types{"LORA", "LN_TUNING"};
+  const std::vector<std::string> types{"LORA", "LN_TUNING", "PROMPT_TUNING", "PREFIX_TUNING"};
   if (std::find(types.begin(), types.end(), c.type) == types.end())
-    Fail("{}: peft_type '{}'; Graft reads {}", path, c.type, fmt::join(types, " and "));
+    Fail("{}: peft_type '{}'; Graft reads {}", path, c.type, fmt::join(types, ", "));
+  const bool prompt = c.type.starts_with("PR");
   c.task_type = FindString(json, "task_type", path).value_or("");
   c.base = FindString(json, "base_model_name_or_path", path).value_or("");
   c.target = Spec(json, "target_modules", path);
@@ -147,7 +166,7 @@ PeftConfig ReadPeftConfig(const std::string& path) {
     for (const char* head : {"classifier", "score"})
       if (std::ranges::find(c.modules_to_save, head) == c.modules_to_save.end())
         c.modules_to_save.emplace_back(head);
-  if (c.target.empty())
+  if (c.target.empty() && !prompt)
     Fail("{}: no target_modules; hint: name the modules that the adapter changes", path);
   std::string lower = c.target.pattern;
   for (char& ch : lower) ch = static_cast<char>(ch >= 'A' && ch <= 'Z' ? ch - 'A' + 'a' : ch);
@@ -155,6 +174,7 @@ PeftConfig ReadPeftConfig(const std::string& path) {
   if (c.all_linear && c.type != "LORA")
     Fail("{}: target_modules = 'all-linear' in a {} adapter", path, c.type);
   if (c.type == "LORA") ReadLora(json, path, &c);
+  if (prompt) ReadPrompt(json, path, &c);
   CheckNothingIsIgnored(json, c, path);
   return c;
 }
@@ -181,6 +201,18 @@ nlohmann::json ToJson(const PeftConfig& c, const HfClass& of) {
             {"exclude_modules", spec(c.exclude)},
             {"modules_to_save", c.modules_to_save.empty() ? Json() : Json(c.modules_to_save)}};
   if (!c.task_type.empty() || of.name.empty()) json["auto_mapping"] = nullptr;
+  if (c.prompt.tokens > 0) {
+    json.erase("target_modules"), json.erase("exclude_modules");
+    json.update({{"num_virtual_tokens", c.prompt.tokens},
+                 {"token_dim", c.prompt.width ? Json(c.prompt.width) : Json()},
+                 {"num_layers", c.prompt.layers ? Json(c.prompt.layers) : Json()},
+                 {"num_attention_heads", nullptr},
+                 {"num_transformer_submodules", 1}});
+    if (c.type == "PROMPT_TUNING")
+      json["prompt_tuning_init"] = "RANDOM";
+    else
+      json["prefix_projection"] = false;
+  }
   if (c.type != "LORA") return json;
   json.update({{"r", c.r},
                {"lora_alpha", number(c.alpha)},

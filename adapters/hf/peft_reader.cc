@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "adapters/hf/peft_prompt.h"
 #include "ops/ops.h"
 #include "peft/sites.h"
 #include "runtime/io/files_read.h"
@@ -331,6 +332,7 @@ PeftAdapter PeftAdapter::Open(const std::string& path) {
 }
 
 PeftOnModel FitPeft(const PeftAdapter& adapter, const LoadedModel& model, const Graph& plain) {
+  if (LearnsPrompt(adapter.config)) return FitPrompt(adapter, model);
   return Fitter(adapter, model, plain).Run();
 }
 
@@ -378,6 +380,10 @@ void CheckPeftLedger(const PeftAdapter& adapter, const PeftOnModel& fitted) {
 void LoadPeft(const PeftAdapter& adapter, const PeftOnModel& fitted, ParamStore& params) {
   for (const PeftOnModel::Tensor& t : fitted.tensors) {
     const FileTensor& tensor = adapter.file.Get(t.key);
+    if (t.columns > 0) {
+      LoadColumns(adapter.file, tensor, t, params);
+      continue;
+    }
     adapter.file.Load(tensor, t.parameter, &params);
     if (tensor.shape.size() <= 2) continue;
     // A convolution is a matrix of the same numbers here.

@@ -27,6 +27,7 @@ bool HoldsModelToo(const std::string& path);
 struct PeftOnModel {
   struct Tensor {
     std::string key, parameter;
+    int64_t first = 0, columns = 0;  // of the file's matrix; columns = 0: all
   };
   Method method;
   HfNaming naming;              // that the adapter uses

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <set>
 
+#include "adapters/hf/peft_prompt.h"
 #include "ops/ops.h"
 #include "peft/sites.h"
 #include "runtime/fold.h"
@@ -219,6 +220,7 @@ PeftPlan Planner::Run(const std::string& base) {
 
 PeftPlan PlanPeft(const Method& method, const std::vector<std::string>& trained,
                   const HfNaming& naming, const std::string& base) {
+  if (LearnsPrompt(method)) return PlanPrompt(method, trained, naming, base);
   return Planner(method, trained, naming).Run(base);
 }
 
@@ -242,11 +244,26 @@ ParamStore Folded(const std::vector<PeftPlan::Fold>& folds, const ParamStore& pa
   return folded;
 }
 
+// The matrix of all columns, as "prompt_embeddings".
+void JoinColumns(const std::vector<std::string>& names, ParamStore* values) {
+  const Extents one = values->shape(names[0]);
+  const int64_t rows = one[0], width = one[1], all = std::ssize(names) * width;
+  std::vector<float> matrix(rows * all);
+  for (size_t i = 0; i < names.size(); ++i) {
+    const std::span<const float> column = values->values(names[i]);
+    for (int64_t row = 0; row < rows; ++row)
+      std::copy_n(column.begin() + row * width, width,
+                  matrix.begin() + row * all + static_cast<int64_t>(i) * width);
+  }
+  values->Set("prompt_embeddings", {rows, all}, matrix);
+}
+
 }  // namespace
 
 void WritePeft(const std::string& directory, const PeftPlan& plan, const ParamStore& params,
                const StringMap& metadata) {
-  const ParamStore values = Folded(plan.folds, params);
+  ParamStore values = Folded(plan.folds, params);
+  if (!plan.columns.empty()) JoinColumns(plan.columns, &values);
   std::vector<TensorToWrite> tensors;
   for (const PeftOnModel::Tensor& t : plan.tensors) {
     TensorToWrite& tensor = tensors.emplace_back(ToWrite(t.key, values.Get(t.parameter)));

@@ -16,6 +16,8 @@ struct PeftPlan {
     double scale;
   };
   std::vector<Fold> folds;
+  // Parameters [P,D] that are written beside each other, as "prompt_embeddings" (peft_prompt.h).
+  std::vector<std::string> columns;
   // What peft writes twice, of an adapter that came from there; the bytes belong to others.
   std::vector<TensorToWrite> copies;
 };

@@ -198,16 +198,20 @@ void AdaptModel(LoadedModel& model, int64_t image_size, const std::vector<std::s
     VitConfig resized = c;
     resized.image_size = image_size;
     CheckConfig(resized, model.source + " with images as the preprocessing makes them");
+    const bool plain =
+        model.layout == Layout::kHuggingFace && c.layer_scale && c.registers == 0;  // dinov2
     ResizePositions(model.params, c.token_positions(), c.image_size / c.patch_size,
-                    image_size / c.patch_size);
+                    image_size / c.patch_size,
+                    plain ? Resampling::kPlain : Resampling::kAntialiased);
     model.ledger.reshaped.push_back(
         {"pos_embed", fmt::format("[{},{}]", c.token_positions() + c.patches(), c.width),
          fmt::format("[{},{}]", c.token_positions() + resized.patches(), c.width),
          fmt::format("positions resampled for {0}x{0} images", image_size)});
     model.notices.push_back(
-        fmt::format("{0}: position embeddings of {1}x{1} images, resampled for {2}x{2} as timm "
-                    "does: bicubic, antialiased",
-                    model.source, c.image_size, image_size));
+        fmt::format("{0}: position embeddings of {1}x{1} images, resampled for {2}x{2} as {3}",
+                    model.source, c.image_size, image_size,
+                    plain ? "transformers does for dinov2: bicubic, not antialiased"
+                          : "timm does: bicubic, antialiased"));
     c = resized;
   }
   AdaptClasses(model, labels, seed, new_head);

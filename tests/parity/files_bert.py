@@ -1,7 +1,14 @@
 """What check_files.py checks of a BERT: MiniLM, bare and with a head, on texts and pairs."""
 
 import torch
-from peft import LNTuningConfig, LoraConfig, TaskType, get_peft_model
+from peft import (
+    LNTuningConfig,
+    LoraConfig,
+    PrefixTuningConfig,
+    PromptTuningConfig,
+    TaskType,
+    get_peft_model,
+)
 from transformers import AutoTokenizer, BertForSequenceClassification
 
 CLASSIFIER = TaskType.SEQ_CLS
@@ -20,6 +27,8 @@ class Bert:
         "lora(r=4)+bitfit",
         "ln",
         "ln(targets=blocks.2.norm1|embed.norm)",
+        "prompt(tokens=4,pool=first)",
+        "ptuning2(tokens=4,shift=true)",
     ]
     # Made by peft.
     configs = {
@@ -61,6 +70,8 @@ class Bert:
             modules_to_save=["pooler", "word_embeddings"],
         ),
         "norms": LNTuningConfig(task_type=CLASSIFIER, target_modules=["LayerNorm"]),
+        "prompt": PromptTuningConfig(task_type=CLASSIFIER, num_virtual_tokens=5),
+        "prefix": PrefixTuningConfig(task_type=CLASSIFIER, num_virtual_tokens=5),
         "some norms": LNTuningConfig(target_modules=["attention.output.LayerNorm"]),
     }
 

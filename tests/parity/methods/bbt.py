@@ -8,7 +8,8 @@ from methods.term import Term
 
 
 class Method(Term):
-    options = {"tokens": 50, "d": 500, "mode": "add", "sigma": 1.0, "population": 20, "budget": 8000}
+    options = {"tokens": 50, "d": 500, "mode": "add", "sigma": 1.0}
+    options |= {"population": 20, "budget": 8000}
 
     def added(self):
         return {"bbt.z": (1, self.o.d)}

@@ -87,10 +87,12 @@ Graph BuildModel(const ModelConfig& config, const ModelBuild& b) {
                             return BuildVit(c, {.loss = b.loss,
                                                 .label_smoothing = b.label_smoothing,
                                                 .drop_path = b.drop_path,
-                                                .seed = b.seed});
+                                                .seed = b.seed,
+                                                .mixed = b.mixed});
                           },
                           [&](const BertConfig& c) {
                             if (b.drop_path > 0) Fail("drop path is for vision transformers");
+                            if (b.mixed) Fail("mixed images are for vision transformers");
                             const bool words = c.mask_rows > 0;
                             return BuildBert(
                                 c, {.head = words ? BertHead::kMaskedLm : BertHead::kClassifier,

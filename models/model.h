@@ -30,8 +30,9 @@ struct ModelBuild {
   bool loss = false;
   double label_smoothing = 0, drop_path = 0;
   int64_t seed = 0;
+  bool mixed = false;
 };
-// Throws Error for drop path on a BERT.
+// Throws Error for drop path and mixed images on a BERT.
 Graph BuildModel(const ModelConfig& config, const ModelBuild& build = {});
 void InitModel(const ModelConfig& config, ParamStore& params, uint64_t seed);
 // Shapes of all parameters that a model of this kind can have: of BERT also the pooler and the

@@ -39,9 +39,10 @@ void CheckConfig(const VitConfig& c, const std::string& where) {
   if (c.registers < 0 || c.registers > 1024)
     Fail("{}: registers = {}, expected 0 to 1024", where, c.registers);
   if (c.pool == "distilled" && c.tokens != 2)
-    Fail("{}: pool 'distilled', the mean of two heads (head_dist.weight, head_dist.bias is the "
-         "second), needs a distillation token (tokens = 2)",
-         where);
+    Fail(
+        "{}: pool 'distilled', the mean of two heads (head_dist.weight, head_dist.bias is the "
+        "second), needs a distillation token (tokens = 2)",
+        where);
   if (c.tokens == 0 && !c.pool.starts_with("mean"))
     Fail("{}: pool '{}' needs a class token; expected mean or mean_fc_norm", where, c.pool);
 }
@@ -63,12 +64,22 @@ class Builder {
     if (b_.loss) {
       Scope scope(g_, "loss");
       const ValueId labels = g_.AddInput("labels", {DType::kI32, {Dim::Sequences()}});
-      g_.SetOutput("losses", CrossEntropy(g_, logits, labels, b_.label_smoothing));
+      ValueId losses = CrossEntropy(g_, logits, labels, b_.label_smoothing);
+      if (b_.mixed) losses = Mixed(losses, logits);
+      g_.SetOutput("losses", losses);
     }
     return std::move(g_);
   }
 
  private:
+  // share * losses + (1 - share) * those of the other labels.
+  ValueId Mixed(ValueId losses, ValueId logits) {
+    const ValueId other = g_.AddInput("labels_other", {DType::kI32, {Dim::Sequences()}});
+    const ValueId share = g_.AddInput("share", {DType::kF32, {Dim::Sequences(), 1}});
+    const ValueId rest = CrossEntropy(g_, logits, other, b_.label_smoothing);
+    return Add(g_, rest, Mul(g_, Sub(g_, losses, rest), share));
+  }
+
   // Rows for all images, before row `position` of each; `rows` are there in front of the patches.
   ValueId Insert(ValueId x, const char* name, int64_t count, int64_t position) {
     const ValueId token = g_.AddParam(name, {count, c_.width});

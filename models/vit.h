@@ -56,6 +56,9 @@ struct VitBuild {
   double label_smoothing = 0;
   double drop_path = 0;  // rate of the last block; the first has 0
   int64_t seed = 0;      // of the drop-path streams
+  // Of images that are mixed in pairs: inputs "labels_other" i32 [S] and "share" f32 [S,1], the
+  // share of "labels" in the loss.
+  bool mixed = false;
 };
 
 // Inputs: image [S,3,H,W] (normalised), labels i32 [S] with `loss`. Outputs: logits [S,classes],

@@ -154,6 +154,9 @@ TEST_F(HfPeftBert, PromptsComeAndGo) {
     const std::string first =
         type == std::string("PROMPT_TUNING") ? "prompt.tokens" : "blocks.0.attn.ptuning2_k";
     EXPECT_EQ(opened.model.params.shape(first), (Extents{3, kWidth}));
+    ParamStore whole;
+    a.Load(a.Get("prompt_embeddings"), "all", &whole);
+    EXPECT_EQ(opened.model.params.values(first)[1], whole.values("all")[1]);
     Json other = config;
     other["num_virtual_tokens"] = 5;
     EXPECT_THAT(MessageOf([&] { OpenOn(kBert, Write(other, t)); }), HasSubstr("want [5,"));

@@ -57,6 +57,9 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
       ->capture_default_str();
   command.add_option("--limit", c.limit,
                      "N training examples only: the first, or evenly spaced ones of folders");
+  command.add_option("--augment", c.augment,
+                     "random changes of training images, e.g. \"flip,crop=0.8\", or a preset; "
+                     "'list' shows them");
   command.add_option("--preprocess", c.preprocess,
                      "of images: preset or full text; 'list' shows the presets");
   command.add_option("--columns", c.columns,
@@ -139,6 +142,7 @@ void CheckResume(const CLI::App& command) {
 
 void Run(TrainOptions& o, const CommonOptions& common) {
   if (o.config.preprocess == "list") return PrintPreprocessPresets(common);
+  if (o.config.augment == "list") return Say(common, ListAugment());
   if (o.resume.empty() && o.config.model.empty())
     FailUsage("train needs --model (or --resume RUN); example: graft train --help");
   if (o.resume.empty() && o.config.data.empty()) FailUsage("train needs --data");

@@ -52,24 +52,57 @@ class ImageData : public OrderedData {
     loader_->Start(order);
     OrderedData::Start(std::move(order));
   }
+  void SetAugment(const Augment& augment, uint64_t seed) override {
+    augment_ = augment, seed_ = seed;
+  }
+  void SetEpoch(int64_t epoch) override { epoch_ = epoch; }
   void Take(size_t count) override {
     samples_.clear();
     loader_->Take(count, samples_);
     OrderedData::Take(count);
+    if (!augment_.any()) return;
+    ParallelFor(static_cast<int64_t>(count), [&](int64_t i) {
+      Image image{.width = preprocess_.size(), .height = preprocess_.size(), .rgb = *samples_[i]};
+      image = AugmentImage(augment_, StreamOf(i), std::move(image), preprocess_.filter);
+      samples_[i] = std::make_shared<std::vector<uint8_t>>(std::move(image.rgb));
+    });
+    mix_ = DrawMix(augment_, StreamOf(0), preprocess_.size());
   }
   void Fill(Session& session, int64_t first, int64_t count, int worker) const override {
     const std::span<const size_t> examples = Examples(first, count);
     if (session.HasInput("image")) {
       float* image = session.Input("image", worker).f32();
       for (size_t i = 0; i < examples.size(); ++i)
-        loader_->Normalize(samples_[static_cast<size_t>(first) + i], image + i * sample_);
+        Write(static_cast<size_t>(first) + i, image + i * sample_);
     }
     if (!session.HasInput("labels")) return;
     int32_t* labels = session.Input("labels", worker).i32();
     for (size_t i = 0; i < examples.size(); ++i) labels[i] = labels_[examples[i]];
+    if (!session.HasInput("share")) return;
+    int32_t* others = session.Input("labels_other", worker).i32();
+    std::fill_n(session.Input("share", worker).f32(), count, static_cast<float>(mix_.lam));
+    for (size_t i = 0; i < examples.size(); ++i)
+      others[i] = labels_[batch()[Opposite(static_cast<size_t>(first) + i)]];
   }
 
  private:
+  StreamKey StreamOf(size_t i) const { return AugmentStream(seed_, epoch_, batch()[i]); }
+  size_t Opposite(size_t i) const { return batch().size() - 1 - i; }
+  // Image i of the batch, without what it is mixed with.
+  void WriteOne(size_t i, float* out) const {
+    loader_->Normalize(samples_[i], out);
+    if (augment_.erase > 0)
+      Erase(DrawErased(augment_, StreamOf(i), preprocess_.size()), preprocess_.size(), out);
+  }
+  void Write(size_t i, float* out) const {
+    WriteOne(i, out);
+    if (!augment_.mixes()) return;
+    thread_local std::vector<float> other;  // grows once
+    other.resize(sample_);
+    WriteOne(Opposite(i), other.data());
+    MixInto(mix_, preprocess_.size(), other.data(), out);
+  }
+
   std::vector<std::string> paths_;
   Preprocess preprocess_;
   size_t sample_, held_ = 0;
@@ -77,6 +110,10 @@ class ImageData : public OrderedData {
   std::unique_ptr<ImageLoader> loader_;  // from the first Start on
   std::vector<int> labels_;
   std::vector<Pixels> samples_;  // of the batch
+  Augment augment_;
+  uint64_t seed_ = 0;
+  int64_t epoch_ = 0;
+  Mix mix_;  // of the batch
 };
 
 class ArrayData : public OrderedData {
@@ -119,6 +156,10 @@ class NoiseData : public OrderedData {
 };
 
 }  // namespace
+
+void BatchSource::SetAugment(const Augment&, uint64_t) {
+  FailUsage("--augment: changes images, the data are {}", unit());
+}
 
 std::unique_ptr<BatchSource> MakeImageData(std::span<const Example> examples,
                                            const Preprocess& preprocess, const VitConfig& config) {

@@ -13,6 +13,7 @@
 #include <memory>
 
 #include "adapters/facts.h"
+#include "data/augment.h"
 #include "data/dataset.h"
 #include "data/loader.h"
 #include "data/text_loader.h"
@@ -50,7 +51,11 @@ class BatchSource {
   // reads, BertConfig::mask_rows, at least as many as are masked in any. 0 for other data.
   virtual int64_t mask_rows() const { return 0; }
   virtual void SetMaskRows(int64_t) {}
-  // Which masks the next batches have: those of this epoch, and without a call always the same.
+  // Images are changed at random from the next batch on, as a function of the seed and the epoch.
+  // Throws Error (kUsage) for other data.
+  virtual void SetAugment(const Augment&, uint64_t seed);
+  // Which masks or changes the next batches have: those of this epoch, and without a call always
+  // the same.
   virtual void SetEpoch(int64_t) {}
   // The masked words of the batch, [examples, mask_rows], and -1 for a row that stands for none.
   virtual std::span<const int32_t> answers() const { return {}; }

@@ -153,6 +153,10 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
   const LoadedModel model = LoadModel(c.model, c.arch, static_cast<uint64_t>(c.seed));
   CheckInputOptions(model, c.preprocess, c.tokenizer, c.max_length);
   data.CheckKind(model);
+  if (!c.augment.empty() && data.texts())
+    FailUsage("--augment: changes images, {} holds texts", c.data);
+  if (!c.augment.empty() && !c.trace.empty())
+    FailUsage("--trace: not supported with --augment, of which it has no images");
   c.max_length = MaxLength(c, model);
   if (!labelled)
     CheckObjective(model, c);

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "data/augment.h"
+
 namespace graft {
 
 namespace {
@@ -32,6 +34,7 @@ void CheckRunConfig(const RunConfig& c) {
   InRange("clip", c.clip, 0, 1e9), InRange("limit", static_cast<double>(c.limit), 0, 1e15);
   InRange("save-every", static_cast<double>(c.save_every), 0, 1e15);
   WithoutDecay(c.no_decay, "", 0);
+  ParseAugment(c.augment);
   OneOfWords("schedule", c.schedule, {"cosine", "linear", "constant"});
   OneOfWords("optimizer", c.optimizer, {"adamw", "sgd"});
 }

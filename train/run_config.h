@@ -17,6 +17,7 @@ struct RunConfig : AdapterFacts {
   std::string schedule = "cosine", optimizer = "adamw";
   int64_t limit = 0, save_every = 0;
   bool allow_overlap = false;
+  std::string augment;   // of images, as ParseAugment
   std::string no_decay;  // "bias|norm": which of them weight decay leaves alone
   std::string memory_budget, trace, isa;
   std::vector<std::string> disabled_passes;
@@ -30,7 +31,8 @@ struct RunConfig : AdapterFacts {
     f("label_smoothing", self.label_smoothing), f("drop_path", self.drop_path);
     f("momentum", self.momentum), f("clip", self.clip), f("schedule", self.schedule);
     f("optimizer", self.optimizer), f("limit", self.limit), f("save_every", self.save_every);
-    f("allow_overlap", self.allow_overlap), f("no_decay", self.no_decay);
+    f("allow_overlap", self.allow_overlap), f("augment", self.augment);
+    f("no_decay", self.no_decay);
     f("memory_budget", self.memory_budget), f("trace", self.trace), f("isa", self.isa);
     f("disabled_passes", self.disabled_passes);
   }

@@ -31,6 +31,8 @@ void Trainer::Open() {
     data.NumberClassesAs(c_.labels, c_.model);
   train_ = data.Load(c_.train_split, static_cast<size_t>(c_.limit), model_, c_);
   if (!c_.val_split.empty()) validation_ = data.Load(c_.val_split, 0, model_, c_);
+  const Augment augment = ParseAugment(c_.augment);
+  if (augment.any()) train_->SetAugment(augment, static_cast<uint64_t>(c_.seed));
   FitMaskRows();
   CheckExamples(data.labels());
   method_ = ParseMethod(c_.method);
@@ -46,7 +48,8 @@ void Trainer::Open() {
                        {.loss = true,
                         .label_smoothing = c_.label_smoothing,
                         .drop_path = c_.drop_path,
-                        .seed = c_.seed},
+                        .seed = c_.seed,
+                        .mixed = augment.mixes()},
                        method_, model_.params, seed, nullptr, dir_.HasState());
   trainable_count_ = TrainableCount(graph_);
   // The initial state belongs to the run before its first step: a resumed run overwrites it here.
@@ -170,6 +173,10 @@ void Trainer::KeepFeatures(BudgetRequest& request) {
   if (MasksWords(c_)) return;  // a text has other masks in every epoch
   std::optional<FeatureCut> cut = CutFeatures(graph_, c_, *train_);
   if (!cut) return;
+  if (!c_.augment.empty())
+    return Note(
+        "the features of frozen layers are not kept: --augment makes other images in every "
+        "epoch");
   const bool before = request.keep.lanes > 0;
   if (before && !request.keep.features) return;
   if (!c_.memory_budget.empty()) {

@@ -45,6 +45,8 @@ PhaseWords WordsOf(MethodPhase phase) {
   switch (phase) {
     case MethodPhase::kWeights:
       return {"weights", "first, before other methods"};
+    case MethodPhase::kQuantise:
+      return {"quantise", "behind edits of weights, before changes of layers"};
     case MethodPhase::kLayers:
       return {"layers", "before branches and tokens of other methods"};
     case MethodPhase::kBranches:

@@ -190,12 +190,16 @@ TEST(CmaEs, GoesOnAfterItHasConverged) {
 // --- ranks
 
 TEST(CmaEs, OfEqualLossesTheFirstRanksBetter) {
-  CmaEs ties(4, 1, 6, 1, "ties"), ordered = ties;
+  CmaEs ties(4, 1, 60, 1, "ties"), ordered = ties;
+  Vector tied(60), distinct(60);
+  for (size_t c = 0; c < 60; ++c) {
+    tied[c] = static_cast<double>(c * 7 % 5);
+    distinct[c] = tied[c] + static_cast<double>(c) / 100;
+  }
   ties.Ask(), ordered.Ask();
-  ties.Tell(Vector{2, 1, 2, 1, 1, 3});
-  ordered.Tell(Vector{4, 1, 5, 2, 3, 6});
-  EXPECT_EQ(ties.best.x, ordered.best.x);
-  ordered.best = ties.best;
+  ties.Tell(tied), ordered.Tell(distinct);
+  EXPECT_EQ(ties.best.loss, 0);
+  ordered.best.loss = 0;
   ExpectSameBits(ties, ordered);
 }
 

@@ -106,8 +106,8 @@ class Pairs : public testing::TestWithParam<std::tuple<std::string, bool>> {
   void Merges(const Method& method, ParamStore params) const {
     Graph g = InferenceGraph(config_, method, params, 1);
     for (ValueId v : g.Leaves(Role::kParam))
-      if (g.type(v).dtype == DType::kF32 && !BuildModel(config_).FindLeaf(g.value(v).name).valid() &&
-          g.value(v).name.find(".nf4") == std::string::npos)
+      if (const std::string& name = g.value(v).name;
+          !params_.Has(name) && name.find(".nf4") == std::string::npos)
         SetRandom(params, g, v);
     const Graph before = g, plain = BuildModel(config_);
     ParamStore merged = params;

@@ -274,7 +274,29 @@ TEST(Methods, PublishedCountsOfVitBase) {
                                                     {"bitfit", 102'912},
                                                     {"ln", 38'400},
                                                     {"lora(r=8,targets=attn.*|mlp.*)", 1'327'104},
-                                                    {"last(k=2)", 2 * 7'087'872 + 1536}};
+                                                    {"last(k=2)", 2 * 7'087'872 + 1536},
+                                                    {"houlsby(r=8)", 313'536},
+                                                    {"houlsby(r=64,ln=true)", 2'417'664},
+                                                    {"pfeiffer(r=8)", 156'768},
+                                                    {"adaptformer(r=64)", 1'189'632},
+                                                    {"parallel(r=16)", 304'320},
+                                                    {"mam(tokens=16,r=16)", 599'232},
+                                                    {"prefix(tokens=10,mlp=512)", 9'857'024},
+                                                    {"prefix(tokens=30,mlp=0)", 552'960},
+                                                    {"ptuning2(tokens=20)", 368'640},
+                                                    {"prompt(tokens=100)", 76'800},
+                                                    {"vpt(tokens=50)", 38'400},
+                                                    {"vpt-deep(tokens=50)", 460'800},
+                                                    {"ssf", 205'824},
+                                                    {"fact(r=8)", 21'504},
+                                                    {"fact(r=16)", 61'440},
+                                                    {"fact(form=tk,r=16)", 30'976},
+                                                    {"fact(form=tk,r=32)", 86'528},
+                                                    {"repadapter", 239'808},
+                                                    {"repadapter(site=attn)", 119'904},
+                                                    {"glora(r=2)", 884'832},
+                                                    {"glora(r=4)", 1'603'776},
+                                                    {"glora(r=8)", 3'041'664}};
   const VitConfig base = VitByName("vit_base_patch16_224");
   for (auto [method, count] : counts) {
     ParamStore params;

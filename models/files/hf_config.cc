@@ -100,7 +100,10 @@ void ReadVit(const Json& config, const std::string& path, VitConfig* c) {
   Agree(config, "image_size", c->image_size, path);
   AgreeIfThere(config, "num_channels", c->channels, path);
   if (FindBool(config, "qkv_bias", path).value_or(true) != c->qkv_bias)
-    Fail("{}: qkv_bias = {}, but the tensors say {}", path, !c->qkv_bias, c->qkv_bias);
+    Fail("{}: qkv_bias = {}, but the tensors say {}{}", path, !c->qkv_bias, c->qkv_bias,
+         c->qkv_bias ? ""
+                     : "; hint: of an adapter that was not merged the layers are called "
+                       "...query.base_layer, beside lora_A and lora_B; merge it first");
 }
 
 void ReadBert(const Json& config, const std::string& path, LoadedModel* m) {

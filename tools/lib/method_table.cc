@@ -46,7 +46,7 @@ PhaseWords WordsOf(MethodPhase phase) {
     case MethodPhase::kWeights:
       return {"weights", "first, before other methods"};
     case MethodPhase::kQuantise:
-      return {"quantise", "behind edits of weights, before changes of layers"};
+      return {"quantise", "behind edits of weights, before all others"};
     case MethodPhase::kLayers:
       return {"layers", "before branches and tokens of other methods"};
     case MethodPhase::kBranches:

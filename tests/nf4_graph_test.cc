@@ -65,8 +65,8 @@ struct Layers {
   }
 };
 
-std::map<std::string, std::vector<float>> Run(const Graph& g, ParamStore& params, int64_t rows,
-                                              int64_t capacity) {
+std::map<std::string, std::vector<float>> RunBoth(const Graph& g, ParamStore& params, int64_t rows,
+                                                  int64_t capacity) {
   Session session(g, params, {.capacity = {capacity, 0}, .poison = true});
   const Tensor x = session.Input("x");
   const std::vector<float> values = Normal(rows * x.shape[1], 9, 1);
@@ -92,16 +92,19 @@ TEST(Nf4Matmul, SameBitsAsTheMatmulOfTheDequantisedWeight) {
       EXPECT_EQ(CountOps(quantised.g, kNf4Dequantize), 0);
       ForEachTarget([&](const std::string& target) {
         for (const int64_t rows : {1, 50, 300}) {
-          const auto want = Run(plain.g, plain.params, rows, 300);
-          EXPECT_EQ(Run(quantised.g, quantised.params, rows, 300), want) << target << " " << rows;
-          EXPECT_EQ(Run(quantised.g, quantised.params, rows, rows), want) << target << " " << rows;
+          const auto want = RunBoth(plain.g, plain.params, rows, 300);
+          EXPECT_EQ(RunBoth(quantised.g, quantised.params, rows, 300), want)
+              << target << " " << rows;
+          EXPECT_EQ(RunBoth(quantised.g, quantised.params, rows, rows), want)
+              << target << " " << rows;
           SetThreads(3);
-          EXPECT_EQ(Run(quantised.g, quantised.params, rows, 300), want) << target << " " << rows;
+          EXPECT_EQ(RunBoth(quantised.g, quantised.params, rows, 300), want)
+              << target << " " << rows;
           SetThreads(1);
         }
         // Without the pass the weights are made once and multiplied as any others.
-        const auto composite = Run(canonical, quantised.params, 7, 7);
-        for (const auto& [name, values] : Run(quantised.g, quantised.params, 7, 7))
+        const auto composite = RunBoth(canonical, quantised.params, 7, 7);
+        for (const auto& [name, values] : RunBoth(quantised.g, quantised.params, 7, 7))
           for (size_t i = 0; i < values.size(); ++i)
             ASSERT_NEAR(values[i], composite.at(name)[i], 1e-5) << target << " " << name;
       });
@@ -124,7 +127,7 @@ TEST(Nf4Matmul, SameBitsForALargeWeight) {
   QuantizeParam(params, "w", format);
   g.ReplaceUses(leaf, Nf4Weight(g, "w", format));
   for (const Pass& pass : StepPasses()) pass.run(g);
-  EXPECT_EQ(Run(g, params, 20, 20), Run(plain, plain_params, 20, 20));
+  EXPECT_EQ(RunBoth(g, params, 20, 20), RunBoth(plain, plain_params, 20, 20));
 }
 
 TEST(Nf4Matmul, InterpreterRunsBothForms) {
@@ -136,7 +139,7 @@ TEST(Nf4Matmul, InterpreterRunsBothForms) {
   const std::vector<float> x = Normal(3 * 33, 9, 1);
   options.leaves["x"] = {x.begin(), x.end()};
   const Values64 fused = Interpret(layers.g, options), composite = Interpret(canonical, options);
-  const auto got = Run(layers.g, layers.params, 3, 3);
+  const auto got = RunBoth(layers.g, layers.params, 3, 3);
   for (const char* name : {"y", "dx"}) {
     const std::vector<double>& want = composite[canonical.output(name).i];
     EXPECT_LE(RelativeError(fused[layers.g.output(name).i], want), 1e-14);
@@ -184,7 +187,7 @@ TEST(Nf4Matmul, TextReadsBack) {
 
 // --- a whole model -------------------------------------------------------------------------------
 
-// The 48 dense layers of ViT-B's blocks, quantised one by one.
+// The dense layers of the blocks of ViT-B, quantised one by one.
 TEST(Nf4Model, WeightsOfVitBaseTakeLessThan46Megabytes) {
   Graph g = BuildModel(ModelByName("vit_base_patch16_224"));
   ParamStore params;
@@ -201,7 +204,7 @@ TEST(Nf4Model, WeightsOfVitBaseTakeLessThan46Megabytes) {
     g.ReplaceUses(n.in[1], Nf4Weight(g, name, format));
     ++layers, values += e.size(), told += Nf4SizesOf(format).bytes;
   }
-  EXPECT_EQ(layers, 48);
+  EXPECT_EQ(layers, 72);  // 48 as timm stores them: q, k and v are apart here
   EXPECT_EQ(values, 84'934'656);
   EXPECT_EQ(params.bytes().owned, static_cast<size_t>(told));
   EXPECT_LT(told, 46'000'000);
@@ -209,7 +212,7 @@ TEST(Nf4Model, WeightsOfVitBaseTakeLessThan46Megabytes) {
   // No session on it keeps more of them: neither f32 copies nor packed ones.
   for (const Pass& pass : StepPasses()) pass.run(g);
   for (const NodeId id : g.TopoOrder()) EXPECT_NE(g.node(id).op, &kNf4Dequantize);
-  EXPECT_EQ(CountOps(g, kNf4Matmul), 48);
+  EXPECT_EQ(CountOps(g, kNf4Matmul), layers);
 }
 
 // What a method does: every dense layer of the blocks. Returns their number.
@@ -219,7 +222,6 @@ int QuantizeBlocks(Graph& g, ParamStore& params) {
     const Node n = g.node(id);
     if (!IsSite(g, n.out[0]) || !n.scope.starts_with("blocks.")) continue;
     const std::string name = g.value(n.in[1]).name;
-    if (!name.ends_with(".weight")) continue;  // a factor of a branch
     const Extents e = At(g.shape(n.in[1]), {});
     QuantizeParam(params, name, {e[0], e[1]});
     g.ReplaceUses(n.in[1], Nf4Weight(g, name, {e[0], e[1]}));

@@ -1,6 +1,8 @@
 #include "adapters/base_model.h"
 
 #include "adapters/base_hash.h"
+#include "models/files/masked_lm.h"
+#include "models/text/prompt.h"
 
 namespace graft {
 
@@ -15,6 +17,24 @@ void CheckBase(const AdapterFacts& facts) {
         facts.model, now.substr(0, 12), facts.base_sha256.substr(0, 12));
 }
 
+void TakeHead(const AdapterFacts& facts, LoadedModel* model) {
+  if (!model->is_bert())
+    FailUsage("--{} mlm: {} is a vision transformer, which reads images",
+              facts.objective.empty() ? "head" : "objective", model->source);
+  MaskedLmTask task;
+  if (!facts.words.empty()) {
+    task.labels = facts.labels;
+    task.label_words = LabelWords(OpenTokenizer(facts), facts.words, facts.labels.size());
+  }
+  UseMaskedLm(*model, task, static_cast<uint64_t>(facts.seed));
+}
+
+Tokenizer OpenTokenizer(const AdapterFacts& facts) {
+  if (facts.tokenizer.empty() && facts.model.starts_with("init:"))
+    Fail("{}: has no vocabulary; hint: --tokenizer DIR, a directory with vocab.txt", facts.model);
+  return Tokenizer::Open(facts.tokenizer.empty() ? facts.model : facts.tokenizer);
+}
+
 LoadedModel OpenAdapted(const AdapterFacts& facts, const OpenBase& open) {
   CheckBase(facts);
   LoadedModel model = open(facts.model, facts.arch, static_cast<uint64_t>(facts.seed));
@@ -23,7 +43,9 @@ LoadedModel OpenAdapted(const AdapterFacts& facts, const OpenBase& open) {
     if (!model.is_bert()) Fail("--pool {}: {} is no BERT", facts.pool, model.source);
     SetPooling(model, facts.pool);
   }
-  if (model.is_bert())
+  if (!facts.head.empty() || !facts.objective.empty())
+    TakeHead(facts, &model);
+  else if (model.is_bert())
     AdaptClasses(model, facts.labels, seed, facts.new_head);
   else
     AdaptModel(model, ParsePreprocess(facts.preprocess).size(), facts.labels, seed, facts.new_head);

@@ -5,6 +5,7 @@
 
 #include "adapters/facts.h"
 #include "data/preprocess.h"
+#include "models/text/tokenizer.h"
 
 namespace graft {
 
@@ -12,6 +13,13 @@ namespace graft {
 // SHA-256 of facts.model is not facts.base_sha256. Nothing is checked where that is empty
 // (init:).
 void CheckBase(const AdapterFacts& facts);
+
+// The tokenizer of facts.tokenizer, or of the model's directory. Throws Error where there is none.
+Tokenizer OpenTokenizer(const AdapterFacts& facts);
+
+// Puts the masked-LM head in the classifier's place, for label words or for an objective
+// (masked_lm.h). Throws Error for a model that has none.
+void TakeHead(const AdapterFacts& facts, LoadedModel* model);
 
 // How the plain model is opened: LoadModel, or a function that shares what it has opened.
 using OpenBase =

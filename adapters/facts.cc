@@ -8,12 +8,35 @@
 #include "adapters/base_hash.h"
 #include "adapters/fields.h"
 #include "data/preprocess.h"
+#include "models/text/prompt.h"
 #include "models/text/tokenizer_file.h"
 #include "peft/method.h"
 #include "runtime/io/files_read.h"
 #include "runtime/io/json.h"
 
 namespace graft {
+
+namespace {
+
+void CheckPrompt(const AdapterFacts& c) {
+  if (!c.head.empty() && c.head != "mlm") FailUsage("--head: '{}'; known: mlm", c.head);
+  if (!c.objective.empty() && c.objective != "mlm")
+    FailUsage("--objective: '{}'; known: mlm", c.objective);
+  const bool prompt = !c.head.empty();
+  for (const auto& [flag, value] : {std::pair("template", c.prompt), std::pair("words", c.words)}) {
+    if (prompt && value.empty()) FailUsage("--head mlm: needs --{}", flag);
+    if (!prompt && !value.empty()) FailUsage("--{} {}: goes with --head mlm", flag, value);
+  }
+  if (c.whole_words && c.objective.empty()) FailUsage("--whole-words: goes with --objective mlm");
+  const char* instead = prompt ? "--head mlm" : c.objective.empty() ? nullptr : "--objective mlm";
+  if (prompt && !c.objective.empty())
+    FailUsage("--objective {}: has the masked-LM head already; leave out --head", c.objective);
+  if (instead && !c.pool.empty())
+    FailUsage("--pool {}: of a classifier; {} has none", c.pool, instead);
+  if (prompt) ParsePrompt(c.prompt);
+}
+
+}  // namespace
 
 void CheckFacts(const AdapterFacts& c) {
   if (c.max_length != 0 && (c.max_length < kLeastMaxLength || c.max_length > kMostMaxLength))
@@ -22,6 +45,7 @@ void CheckFacts(const AdapterFacts& c) {
   const std::vector<std::string> pools{"pooler", "cls", "mean"};
   if (!c.pool.empty() && std::ranges::find(pools, c.pool) == pools.end())
     FailUsage("--pool: '{}'; known: {}", c.pool, fmt::join(pools, ", "));
+  CheckPrompt(c);
 }
 
 StringMap ModelMetadata(const LoadedModel& model, const AdapterFacts& facts) {
@@ -36,7 +60,17 @@ StringMap ModelMetadata(const LoadedModel& model, const AdapterFacts& facts) {
   metadata["graft.labels"] = DumpJson(nlohmann::json(facts.labels));
   metadata["graft.preprocess"] = facts.preprocess;
   if (model.is_bert()) metadata["graft.max_length"] = std::to_string(facts.max_length);
+  if (!facts.prompt.empty())
+    metadata["graft.template"] = facts.prompt, metadata["graft.words"] = facts.words;
   return metadata;
+}
+
+void TakePrompt(const StringMap& metadata, AdapterFacts* facts, const std::string& where) {
+  const auto prompt = metadata.find("graft.template"), words = metadata.find("graft.words");
+  if (prompt == metadata.end() && words == metadata.end()) return;
+  if (prompt == metadata.end() || words == metadata.end())
+    Fail("{}: metadata graft.template and graft.words: expected both", where);
+  facts->head = "mlm", facts->prompt = prompt->second, facts->words = words->second;
 }
 
 int64_t ParseWhole(const std::string& text, const std::string& where, const std::string& key) {
@@ -88,7 +122,7 @@ AdapterFacts ReadRunFacts(const std::string& run) {
 
 void CheckRunFacts(const AdapterFacts& facts, const std::string& file) {
   if (facts.model.empty()) Fail("{}: 'model' is empty", file);
-  if (facts.labels.empty()) Fail("{}: 'labels' is empty", file);
+  if (facts.labels.empty() && facts.objective.empty()) Fail("{}: 'labels' is empty", file);
   try {
     CheckFacts(facts);
     ParseMethod(facts.method);
@@ -110,12 +144,22 @@ void CheckInputOptions(const LoadedModel& model, const std::string& preprocess,
   if (max_length) FailUsage("--max-length {}: {} {}", max_length, model.source, kReads);
 }
 
+int64_t TextPositions(const AdapterFacts& facts, const LoadedModel& model) {
+  const int64_t all = model.bert().positions;
+  if (facts.method.empty()) return all;
+  const int64_t left = all - PositionsTaken(ParseMethod(facts.method));
+  if (left < kLeastMaxLength)
+    Fail("method '{}' leaves {} of the {} positions of {} to texts, expected at least {}",
+         facts.method, std::max<int64_t>(0, left), all, model.source, kLeastMaxLength);
+  return left;
+}
+
 int64_t MaxLength(const AdapterFacts& facts, const LoadedModel& model) {
   constexpr int64_t kUsual = 128;
   if (facts.max_length > 0) return facts.max_length;
   if (!model.is_bert()) return kUsual;
   const std::string& source = facts.tokenizer.empty() ? facts.model : facts.tokenizer;
-  const int64_t most = std::min(kUsual, model.bert().positions);
+  const int64_t most = std::min(kUsual, TextPositions(facts, model));
   if (source.starts_with("init:")) return most;
   const int64_t own = TokenizerMaxLength(source).value_or(most);
   if (own < kLeastMaxLength)

@@ -17,6 +17,10 @@ struct AdapterFacts {
   std::string preprocess_source;    // what stated it, for people; not stored
   std::string tokenizer;            // of texts; "" = the model's own
   std::string pool;                 // of a BERT, as BertConfig; "" = the model's own
+  std::string head;                 // "" = a classifier; mlm = a masked-LM head with
+  std::string prompt, words;        // this template and label words (models/text/prompt.h)
+  std::string objective;            // "" = labels; mlm = words of plain text that are masked,
+  bool whole_words = false;         // only whole ones
   int64_t max_length = 0;           // tokens of a text, special ones too; 0 = MaxLength's
   int64_t seed = 0;                 // of fresh parameters
   bool new_head = false;            // fresh, whatever head the base has
@@ -25,9 +29,14 @@ struct AdapterFacts {
     f("model", self.model), f("arch", self.arch), f("base_sha256", self.base_sha256);
     f("method", self.method), f("labels", self.labels), f("preprocess", self.preprocess);
     f("tokenizer", self.tokenizer), f("pool", self.pool), f("max_length", self.max_length);
+    f("head", self.head), f("template", self.prompt), f("words", self.words);
+    f("objective", self.objective), f("whole_words", self.whole_words);
     f("seed", self.seed), f("new_head", self.new_head);
   }
 };
+
+// Takes template and words from metadata, if there are any.
+void TakePrompt(const StringMap& metadata, AdapterFacts* facts, const std::string& where);
 
 // Refuses values outside their ranges, naming the flag and the nearest valid word.
 void CheckFacts(const AdapterFacts& facts);
@@ -45,7 +54,8 @@ auto OfFile(const std::string& file, const F& f) {
 }
 
 // Metadata of fused and adapter files: those of ModelFacts, graft.recipe, graft.base_sha256,
-// graft.preprocess, of a BERT graft.max_length.
+// graft.preprocess, of a BERT graft.max_length and, with a template, graft.template and
+// graft.words.
 StringMap ModelMetadata(const LoadedModel& model, const AdapterFacts& facts);
 
 // Parses a whole number of the metadata; throws Error naming `where` and the key.
@@ -67,6 +77,8 @@ void CheckRunFacts(const AdapterFacts& facts, const std::string& file);
 // Refuses options of texts for a model that reads images and the other way; "" and 0 = not given.
 void CheckInputOptions(const LoadedModel& model, const std::string& preprocess,
                        const std::string& tokenizer, int64_t max_length);
+// The positions of a text model that its method leaves to texts. Error if there are none.
+int64_t TextPositions(const AdapterFacts& facts, const LoadedModel& model);
 // facts.max_length, or if that is 0: 128, and at most the model's positions and the tokenizer's
 // model_max_length.
 int64_t MaxLength(const AdapterFacts& facts, const LoadedModel& model);

@@ -5,6 +5,7 @@
 
 #include "adapters/method_graph.h"
 #include "peft/merge.h"
+#include "runtime/fold.h"
 #include "runtime/rng.h"
 #include "runtime/text.h"
 
@@ -41,9 +42,10 @@ FuseProof Compare(const std::vector<float>& before, const std::vector<float>& af
 
 // The merged weights with as much noise as rounding in f32 may have left in them.
 ParamStore RoundedOtherwise(const Graph& canonical, const ParamStore& params,
-                            const ParamStore& merged, uint64_t seed) {
+                            const ParamStore& merged, const std::vector<std::string>& base,
+                            uint64_t seed) {
   ParamStore noisy = merged;
-  ProveMerge(canonical, params, merged,
+  ProveMerge(canonical, params, merged, base,
              [&](const std::string& name, auto, std::span<const double> magnitude) {
                std::vector<float> noise(magnitude.size());
                FillUniform(noise, {MakeKey(seed, Purpose::kData, name)}, -0x1p-23, 0x1p-23);
@@ -69,6 +71,26 @@ void RoundWeights(const Graph& plain, FileDType type, ParamStore* params) {
   }
 }
 
+[[noreturn]] void CannotFold(const Method& method, const std::vector<std::string>& left) {
+  std::string why;
+  for (const MethodTerm& term : method)
+    if (const MethodRecord& record = FindMethod(term.name); record.folds != Folds::kYes)
+      why += fmt::format("; {}: {}", record.name, record.why);
+  const std::string more = left.size() > 1 ? fmt::format(" and {} more", left.size() - 1) : "";
+  throw Error(fmt::format("method '{}' cannot be folded: '{}'{} would stay{}", ToString(method),
+                          left[0], more, why),
+              ErrorKind::kNotFoldable);
+}
+
+// What the plain model computes of its parameters alone, as the decoder rows of label words, is
+// folded like that of the merged one.
+Graph Plain(const ModelConfig& config, const ParamStore& params) {
+  Graph plain = BuildModel(config);
+  ParamStore folded = params;
+  FoldConstants(plain, folded);
+  return plain;
+}
+
 class Fusing {
  public:
   Fusing(const ModelConfig& config, const Method& method, ParamStore& params,
@@ -78,14 +100,12 @@ class Fusing {
         logits_(logits),
         options_(options),
         canonical_(InferenceGraph(config, method, params, options.seed, false)),
-        plain_(BuildModel(config)),
+        plain_(Plain(config, params)),
         graph_(canonical_),
         fused_{params, {}} {
     const MergeResult merged = Merge(graph_, fused_.params, plain_.ParamNames());
     if (!merged.left.empty())
-      throw Error(fmt::format("method '{}' cannot be folded: '{}' and {} others stay",
-                              ToString(method), merged.left[0], merged.left.size() - 1),
-                  ErrorKind::kNotFoldable);
+      CannotFold(method, merged.left);
     nodes_before_ = merged.nodes_before, nodes_after_ = merged.nodes_after;
   }
 
@@ -114,11 +134,12 @@ class Fusing {
     const std::vector<float> after = logits_(graph_, fused_.params);
     FuseProof proof = Compare(before, after, classes_);
     proof.nodes_before = nodes_before_, proof.nodes_after = nodes_after_;
-    proof.merge = ProveMerge(canonical_, params_, fused_.params);
+    proof.merge = ProveMerge(canonical_, params_, fused_.params, plain_.ParamNames());
     proof.merged_error = proof.relative_error;
     double bound = kFuseTolerance;
     for (uint64_t draw = 0; draw < 2 && !(proof.merged_error <= kFuseTolerance); ++draw) {
-      ParamStore noisy = RoundedOtherwise(canonical_, params_, fused_.params, draw);
+      ParamStore noisy = RoundedOtherwise(canonical_, params_, fused_.params,
+                                          plain_.ParamNames(), draw);
       const double error = Compare(after, logits_(graph_, noisy), classes_).relative_error;
       proof.rounding_error = std::max(proof.rounding_error, error);
       bound = std::max(bound, kMostTimesRounding * proof.rounding_error);

@@ -70,6 +70,7 @@ void CheckSameInput(const JointModel::Member& a, const JointModel::Member& b) {
     return check("preprocessing", ToString(a.opened.preprocess), ToString(b.opened.preprocess),
                  "--preprocess");
   check("tokenizer", ca.tokenizer, cb.tokenizer, "--tokenizer");
+  check("template", ca.prompt, cb.prompt, "template");
   check("tokens at most", ca.max_length, cb.max_length, "--max-length");
 }
 

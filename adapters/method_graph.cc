@@ -1,7 +1,9 @@
 #include "adapters/method_graph.h"
 
 #include <algorithm>
+#include <functional>
 
+#include "adapters/merged_run.h"
 #include "ops/optimise.h"
 #include "peft/merge.h"
 
@@ -10,7 +12,8 @@ namespace graft {
 Graph MethodGraph(const ModelConfig& config, const ModelBuild& build, const Method& method,
                   ParamStore& params, uint64_t seed, std::vector<PassReport>* reports) {
   Graph g = BuildModel(config, build);
-  std::vector<PassReport> made = ApplyMethod(g, params, method, seed);
+  const MethodContext context{std::bind_front(MergedRun, std::cref(config))};
+  std::vector<PassReport> made = ApplyMethod(g, params, method, seed, context);
   if (reports) *reports = std::move(made);
   return g;
 }

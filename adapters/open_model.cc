@@ -18,6 +18,7 @@ void OpenForTask(const ModelChoice& choice, const OpenBase& open, OpenedModel* o
   AdapterFacts& c = opened->facts;
   if (!choice.preprocess.empty())
     c.preprocess = choice.preprocess, c.preprocess_source = "--preprocess";
+  if (!choice.tokenizer.empty()) c.tokenizer = choice.tokenizer;
   opened->seed = static_cast<uint64_t>(c.seed);
   opened->method = ParseMethod(c.method);
   opened->model = OpenAdapted(c, open);
@@ -154,7 +155,15 @@ OpenedModel OpenPlain(const ModelChoice& choice, InputKind kind, const OpenBase&
   opened.seed = static_cast<uint64_t>(choice.seed);
   opened.model = open(choice.model, choice.arch, opened.seed);
   LoadedModel& m = opened.model;
-  opened.headless = !m.params.Has("head.weight");
+  opened.facts.model = choice.model, opened.facts.tokenizer = choice.tokenizer;
+  TakePrompt(m.metadata, &opened.facts, m.source);
+  opened.facts.labels = m.labels;
+  if (!opened.facts.head.empty())
+    OfFile(m.source + " (metadata graft.template, graft.words)", [&] {
+      CheckFacts(opened.facts);
+      TakeHead(opened.facts, &m);
+    });
+  opened.headless = !m.params.Has("head.weight") && opened.facts.head.empty();
   if (opened.headless && !choice.headless)
     Fail(
         "{0}: a backbone without a classification head; hint: train one with graft train --model "
@@ -163,7 +172,7 @@ OpenedModel OpenPlain(const ModelChoice& choice, InputKind kind, const OpenBase&
         choice.model);
   FitImages(choice, kind, &opened);
   if (static_cast<int64_t>(m.labels.size()) != Classes(m.config)) m.labels.clear();
-  opened.facts.model = choice.model, opened.facts.labels = m.labels;
+  opened.facts.labels = m.labels;
   opened.facts.max_length = MaxLengthOf(m.metadata, opened.facts.max_length, m.source);
   opened.facts.method.clear();
   return opened;
@@ -228,6 +237,9 @@ Graph OpenedModel::ToRun(bool loss) {
 }
 
 void CheckProblem(const OpenedModel& opened) {
+  if (!opened.facts.objective.empty())
+    Fail("{}: learnt to guess masked words and has no classes; hint: graft eval measures how well",
+         opened.description);
   const std::string problem = ProblemType(opened.model);
   const bool one = Classes(opened.model.config) == 1;
   if (!one && (problem.empty() || problem == "single_label_classification")) return;

@@ -15,21 +15,22 @@ ValueId Ones(Graph& g, ValueId like) {
   return g.shape(like) == Shape{1} ? scalar : BroadcastLike(g, scalar, like);
 }
 
-}  // namespace
+// Of a graph before gradients, by value.
+struct Question {
+  std::vector<NodeId> order;
+  std::vector<bool> depends;  // on what is asked for
+  std::vector<bool> closed;   // nothing goes through it
+};
 
-std::vector<ValueId> AddGradients(Graph& g, ValueId loss, std::span<const ValueId> wrt) {
-  const std::vector<NodeId> order = g.TopoOrder();
-  const std::vector<bool> depends = DependsOnAny(g, wrt);
-  std::vector<ValueId> cotangent(g.num_values());
+// `cotangent` by value, at first of what is differentiated.
+std::vector<ValueId> Walk(Graph& g, const Question& q, std::vector<ValueId> cotangent,
+                          std::span<const ValueId> wrt) {
   const std::string scope_before = g.scope;
-  if (!depends[loss.i]) return std::vector<ValueId>(wrt.size());
-  g.scope = "gradient";
-  cotangent[loss.i] = Ones(g, loss);
-
-  for (auto it = order.rbegin(); it != order.rend(); ++it) {
+  for (auto it = q.order.rbegin(); it != q.order.rend(); ++it) {
     const Node n = g.node(*it);  // a copy: the rule adds nodes
+    if (std::ranges::any_of(n.out, [&](ValueId v) { return q.closed[v.i]; })) continue;
     std::vector<bool> need;
-    for (ValueId v : n.in) need.push_back(depends[v.i]);
+    for (ValueId v : n.in) need.push_back(q.depends[v.i]);
     if (std::none_of(need.begin(), need.end(), [](bool b) { return b; })) continue;
     std::vector<ValueId> arriving;
     for (ValueId v : n.out) arriving.push_back(cotangent[v.i]);
@@ -55,6 +56,35 @@ std::vector<ValueId> AddGradients(Graph& g, ValueId loss, std::span<const ValueI
   std::vector<ValueId> gradients;
   for (ValueId v : wrt) gradients.push_back(cotangent[v.i]);
   return gradients;
+}
+
+}  // namespace
+
+std::vector<ValueId> AddGradients(Graph& g, ValueId loss, std::span<const ValueId> wrt,
+                                  Derivative derivative) {
+  Question q{g.TopoOrder(), DependsOnAny(g, wrt), std::vector<bool>(g.num_values())};
+  if (!q.depends[loss.i]) return std::vector<ValueId>(wrt.size());
+  if (derivative == Derivative::kPartial)
+    for (ValueId v : wrt) q.closed[v.i] = true;
+  std::vector<ValueId> cotangent(g.num_values());
+  const std::string scope_before = g.scope;
+  g.scope = "gradient";
+  cotangent[loss.i] = Ones(g, loss);
+  g.scope = scope_before;
+  return Walk(g, q, std::move(cotangent), wrt);
+}
+
+std::vector<ValueId> AddPullback(Graph& g, std::span<const ValueId> values,
+                                 std::span<const ValueId> cotangents,
+                                 std::span<const ValueId> wrt) {
+  std::vector<ValueId> cotangent(g.num_values());
+  for (size_t i = 0; i < values.size(); ++i) {
+    GRAFT_CHECK(g.type(values[i]) == g.type(cotangents[i]), "{} for {}",
+                ToString(g.type(cotangents[i])), ToString(g.type(values[i])));
+    cotangent[values[i].i] = cotangents[i];
+  }
+  const Question q{g.TopoOrder(), DependsOnAny(g, wrt), std::vector<bool>(g.num_values())};
+  return Walk(g, q, std::move(cotangent), wrt);
 }
 
 }  // namespace graft

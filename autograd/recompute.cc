@@ -18,6 +18,7 @@ constexpr size_t kLongestChain = 8;
 constexpr size_t kTrials = 64;  // candidates of one step, best first
 // An arena is laid out each time that so much less is alive: layouts cost more than steps.
 constexpr double kLayoutShare = 0.005;
+constexpr size_t kMostKept = size_t{1} << 22;  // intervals to lay out later: 64 MiB
 
 // Nodes to clone together, first to last, for the readers of `values` after the peak.
 struct Candidate {
@@ -27,9 +28,38 @@ struct Candidate {
   int before = 0;  // position of the first of those readers
 };
 
+// What follows from the order of the nodes.
+struct Timeline {
+  Lifetimes life;
+  std::vector<int> position;  // by node
+  std::vector<int> last_use;  // by value
+  int peak = 0;
+  size_t peak_bytes = 0;
+};
+
+// What is alive when after some steps, and the bytes its plan takes at least; or what it does take.
+struct Attempt {
+  RecomputeResult result;
+  std::vector<Interval> arena;  // empty: it is known
+};
+
+// The smallest of these, the first of equal ones. Plans come close to their bounds, so that of
+// layouts in falling order of the bounds only the last ones are made.
+RecomputeResult Smallest(const std::vector<Attempt>& attempts) {
+  RecomputeResult best{0, SIZE_MAX, 0};
+  for (auto at = attempts.rbegin(); at != attempts.rend(); ++at) {
+    RecomputeResult result = at->result;
+    if (result.arena_bytes > best.arena_bytes) continue;
+    if (!at->arena.empty()) result.arena_bytes = PlanMemory(at->arena).bytes;
+    if (result.arena_bytes <= best.arena_bytes) best = result;
+  }
+  return best;
+}
+
 class Recomputer {
  public:
   Recomputer(Graph& g, const RecomputeLimit& limit) : g_(g), limit_(limit), order_(OrderNodes(g)) {
+    AddBytes();
     scratch_.resize(g.num_nodes());
     cost_.resize(g.num_nodes());
     for (NodeId id : order_.nodes)
@@ -46,19 +76,7 @@ class Recomputer {
     Refresh();
   }
 
-  RecomputeResult Run() {
-    RecomputeResult best{0, PlanMemory(life_.arena).bytes, 0};
-    double next = 0;
-    for (bool more = true; more && best.arena_bytes > limit_.arena_bytes;) {
-      next = static_cast<double>(peak_bytes_) * (1 - kLayoutShare);
-      do more = order_.main_end < most_nodes_ && Relieve();
-      while (more && static_cast<double>(peak_bytes_) > next);
-      const size_t bytes = PlanMemory(life_.arena).bytes;
-      if (bytes < best.arena_bytes) best = {clones_, bytes, seconds_};
-    }
-    return best;
-  }
-
+  RecomputeResult Run();
   Graph Result() const { return Renumbered(g_, order_.nodes); }
 
  private:
@@ -66,22 +84,28 @@ class Recomputer {
   bool Relieve();
   void Apply(const Candidate& c);
   void Undo(const Candidate& c);
+  bool IsIdle(ValueId v) const;
+  int64_t Saved(NodeId id) const;
   Candidate Evaluate(NodeId id) const;
   void Deepen(Candidate& c, int64_t saved) const;
   ValueId Operand(ValueId v, int before) const;
 
-  int64_t Size(ValueId v) const { return static_cast<int64_t>(Bytes(g_.type(v), limit_.capacity)); }
+  void AddBytes() {
+    for (uint32_t v = static_cast<uint32_t>(bytes_.size()); v < g_.num_values(); ++v)
+      bytes_.push_back(Bytes(g_.type({v}), limit_.capacity));
+  }
+  int64_t Size(ValueId v) const { return static_cast<int64_t>(bytes_[v.i]); }
   bool IsLeaf(ValueId v) const { return !g_.value(v).producer.valid(); }
   // Whether a reader placed at `before` finds v there without its being kept longer than it is now.
   bool Kept(ValueId v, int before) const {
     if (IsLeaf(v)) return true;
-    const int made = position_[g_.value(v).producer.i];
-    return made < before && (made > peak_ || last_use_[v.i] > peak_);
+    const int made = now_.position[g_.value(v).producer.i];
+    return made < before && (made > now_.peak || now_.last_use[v.i] > now_.peak);
   }
   bool Clonable(NodeId id) const {
     const Node& n = g_.node(id);
-    const int t = position_[id.i];
-    return t >= static_cast<int>(order_.once_end) && t < peak_ &&
+    const int t = now_.position[id.i];
+    return t >= static_cast<int>(order_.once_end) && t < now_.peak &&
            std::none_of(n.in.begin(), n.in.end(),
                         [&](ValueId v) { return IsLeaf(v) && written_[v.i]; });
   }
@@ -90,65 +114,100 @@ class Recomputer {
   const RecomputeLimit& limit_;
   NodeOrder order_;
   size_t most_nodes_ = 0;
+  std::vector<size_t> bytes_;    // by value
   std::vector<size_t> scratch_;  // by node
   std::vector<double> cost_;     // by node: ModelSeconds
   std::vector<bool> written_;    // by leaf: an update in a Run changes it
   std::vector<ValueId> clone_;   // by value: the latest, if any
   int clones_ = 0;
   double seconds_ = 0;
-  // These belong to the present order.
-  Lifetimes life_;
-  std::vector<int> position_;  // by node
-  std::vector<int> last_use_;  // by value
-  int peak_ = 0;
-  size_t peak_bytes_ = 0;
+  Timeline now_, before_;  // of the present order, and before the last Apply
+  std::vector<std::pair<ValueId, ValueId>> clone_before_;  // what the last Apply changed
 };
 
+// An arena is laid out where it may be within the limit. The others only tell what would be the
+// smallest possible, and are looked at if nothing is within the limit.
+RecomputeResult Recomputer::Run() {
+  RecomputeResult best{0, SIZE_MAX, 0};
+  std::vector<Attempt> tried;
+  size_t kept = 0;  // intervals in `tried`
+  for (bool more = true;;) {
+    Attempt now{{clones_, now_.peak_bytes, seconds_}, {}};
+    if (now_.peak_bytes <= limit_.arena_bytes) {
+      now.result.arena_bytes = PlanMemory(now_.life.arena).bytes;
+      if (now.result.arena_bytes <= limit_.arena_bytes) return now.result;
+    } else {
+      now.arena = now_.life.arena;
+      kept += now.arena.size();
+    }
+    tried.push_back(std::move(now));
+    if (!more || kept > kMostKept) {
+      const RecomputeResult smallest = Smallest(tried);
+      if (smallest.arena_bytes < best.arena_bytes) best = smallest;
+      tried.clear();
+      kept = 0;
+    }
+    if (!more) return best;
+    const double next = static_cast<double>(now_.peak_bytes) * (1 - kLayoutShare);
+    do more = order_.main_end < most_nodes_ && Relieve();
+    while (more && static_cast<double>(now_.peak_bytes) > next);
+  }
+}
+
 void Recomputer::Refresh() {
-  position_.assign(g_.num_nodes(), -1);
-  last_use_.assign(g_.num_values(), -1);
+  now_.position.assign(g_.num_nodes(), -1);
+  now_.last_use.assign(g_.num_values(), -1);
   const int end = static_cast<int>(order_.nodes.size());
   std::vector<size_t> scratch;
   for (int t = 0; t < end; ++t) {
     const NodeId id = order_.nodes[static_cast<size_t>(t)];
-    position_[id.i] = t;
+    now_.position[id.i] = t;
     scratch.push_back(scratch_[id.i]);
-    for (ValueId v : g_.node(id).in) last_use_[v.i] = t;
+    for (ValueId v : g_.node(id).in) now_.last_use[v.i] = t;
     if (t < static_cast<int>(order_.once_end))
-      for (ValueId v : g_.node(id).out) last_use_[v.i] = end;
+      for (ValueId v : g_.node(id).out) now_.last_use[v.i] = end;
   }
-  for (const GraphOutput& o : g_.outputs) last_use_[o.value.i] = end;
-  life_ = FindLifetimes(g_, order_, scratch, limit_.capacity);
-  const std::vector<size_t> live = LiveBytes(life_.arena);
+  for (const GraphOutput& o : g_.outputs) now_.last_use[o.value.i] = end;
+  now_.life = FindLifetimes(g_, order_, scratch, bytes_);
+  const std::vector<size_t> live = LiveBytes(now_.life.arena);
   const auto most = std::max_element(live.begin(), live.end());
-  peak_ = static_cast<int>(most - live.begin());
-  peak_bytes_ = *most;
+  now_.peak = static_cast<int>(most - live.begin());
+  now_.peak_bytes = *most;
 }
 
-// Fills in chain, seconds and per_byte; a candidate without values saves nothing.
+// Whether v lies idle at the peak, for readers in the main phase.
+bool Recomputer::IsIdle(ValueId v) const {
+  return now_.life.slot[v.i] >= 0 && now_.last_use[v.i] > now_.peak &&
+         now_.last_use[v.i] < static_cast<int>(order_.main_end) &&
+         std::ranges::none_of(g_.users(v),
+                              [&](NodeId reader) { return now_.position[reader.i] == now_.peak; });
+}
+
+// The bytes of the idle results of a node, if it would be needed twice: without a reader before the
+// peak it is not.
+int64_t Recomputer::Saved(NodeId id) const {
+  int64_t saved = 0;
+  for (ValueId v : g_.node(id).out)
+    if (now_.last_use[v.i] > now_.peak && IsIdle(v)) saved += Size(v);
+  if (saved == 0) return 0;
+  for (ValueId v : g_.node(id).out)
+    for (NodeId reader : g_.users(v))
+      if (now_.position[reader.i] <= now_.peak) return saved;
+  return 0;
+}
+
+// A candidate without values saves nothing.
 Candidate Recomputer::Evaluate(NodeId id) const {
   Candidate c{{id}, {}, 0, 0, static_cast<int>(order_.main_end)};
-  int64_t saved = 0;
-  bool early = false;  // without a reader before the peak the node is not needed twice
   for (ValueId v : g_.node(id).out) {
-    for (NodeId reader : g_.users(v)) early |= position_[reader.i] <= peak_;
-    if (life_.slot[v.i] < 0 || last_use_[v.i] <= peak_ ||
-        last_use_[v.i] >= static_cast<int>(order_.main_end))
-      continue;
-    bool idle = true;
-    int first = c.before;
-    for (NodeId reader : g_.users(v)) {
-      const int t = position_[reader.i];
-      idle &= t != peak_;
-      if (t > peak_) first = std::min(first, t);
-    }
-    if (!idle) continue;
+    if (!IsIdle(v)) continue;
     c.values.push_back(v);
-    c.before = first;
-    saved += Size(v);
+    for (NodeId reader : g_.users(v)) {
+      const int t = now_.position[reader.i];
+      if (t > now_.peak) c.before = std::min(c.before, t);
+    }
   }
-  if (!early) c.values.clear();
-  if (!c.values.empty()) Deepen(c, saved);
+  Deepen(c, Saved(id));
   return c;
 }
 
@@ -206,35 +265,52 @@ void Recomputer::Deepen(Candidate& c, int64_t saved) const {
   }
   if (c.chain.empty()) c.values.clear();
   std::sort(c.chain.begin(), c.chain.end(),
-            [&](NodeId a, NodeId b) { return position_[a.i] < position_[b.i]; });
+            [&](NodeId a, NodeId b) { return now_.position[a.i] < now_.position[b.i]; });
 }
 
 // Takes the best candidate after which less is alive at the peak, and no more elsewhere; false if
-// there is none.
+// there is none. A chain only adds time and takes from what is saved, so the time per byte of the
+// node alone is a bound: those that it puts behind are not evaluated.
 bool Recomputer::Relieve() {
+  struct Choice {
+    double per_byte;
+    int at;              // position: the earlier of equal ones is first
+    int candidate = -1;  // none: per_byte is the bound
+  };
+  std::vector<Choice> heap;
   std::vector<Candidate> candidates;
-  for (int t = static_cast<int>(order_.once_end); t < peak_; ++t) {
+  for (int t = static_cast<int>(order_.once_end); t < now_.peak; ++t) {
     const NodeId id = order_.nodes[static_cast<size_t>(t)];
-    if (!Clonable(id)) continue;
-    Candidate c = Evaluate(id);
-    if (!c.values.empty()) candidates.push_back(std::move(c));
+    const int64_t saved = Saved(id);
+    if (saved > 0 && Clonable(id)) heap.push_back({cost_[id.i] / static_cast<double>(saved), t});
   }
-  std::stable_sort(candidates.begin(), candidates.end(),
-                   [](const Candidate& a, const Candidate& b) { return a.per_byte < b.per_byte; });
-  const size_t bytes_before = peak_bytes_;
-  const int before = peak_;
-  if (candidates.size() > kTrials) candidates.resize(kTrials);
-  for (const Candidate& c : candidates) {
-    const std::vector<ValueId> clone_before = clone_;
+  const auto later = [](const Choice& a, const Choice& b) {
+    return a.per_byte != b.per_byte ? a.per_byte > b.per_byte : a.at > b.at;
+  };
+  std::ranges::make_heap(heap, later);
+  for (size_t trials = 0; trials < kTrials && !heap.empty();) {
+    std::ranges::pop_heap(heap, later);
+    const Choice choice = heap.back();
+    heap.pop_back();
+    if (choice.candidate < 0) {
+      Candidate c = Evaluate(order_.nodes[static_cast<size_t>(choice.at)]);
+      if (c.values.empty()) continue;
+      heap.push_back({c.per_byte, choice.at, static_cast<int>(candidates.size())});
+      std::ranges::push_heap(heap, later);
+      candidates.push_back(std::move(c));
+      continue;
+    }
+    ++trials;
+    const Candidate& c = candidates[static_cast<size_t>(choice.candidate)];
     Apply(c);
     // Clones come after the peak: another one of that size is further on.
-    if (peak_bytes_ < bytes_before || (peak_bytes_ == bytes_before && peak_ > before)) {
+    if (now_.peak_bytes < before_.peak_bytes ||
+        (now_.peak_bytes == before_.peak_bytes && now_.peak > before_.peak)) {
       clones_ += static_cast<int>(c.chain.size());
       seconds_ += c.seconds;
       return true;
     }
     Undo(c);
-    clone_ = clone_before;
   }
   return false;
 }
@@ -243,7 +319,7 @@ void Recomputer::Apply(const Candidate& c) {
   std::vector<std::vector<NodeId>> late;
   for (ValueId v : c.values) {
     late.push_back(g_.users(v));
-    std::erase_if(late.back(), [&](NodeId reader) { return position_[reader.i] < peak_; });
+    std::erase_if(late.back(), [&](NodeId reader) { return now_.position[reader.i] < now_.peak; });
   }
   std::map<ValueId, ValueId> made;
   std::vector<NodeId> clones;
@@ -269,7 +345,13 @@ void Recomputer::Apply(const Candidate& c) {
   order_.main_end += clones.size();
   written_.resize(g_.num_values());
   clone_.resize(g_.num_values());
-  for (const auto& [v, again] : made) clone_[v.i] = again;
+  AddBytes();
+  clone_before_.clear();
+  for (const auto& [v, again] : made) {
+    clone_before_.push_back({v, clone_[v.i]});
+    clone_[v.i] = again;
+  }
+  std::swap(now_, before_);
   Refresh();
 }
 
@@ -281,7 +363,8 @@ void Recomputer::Undo(const Candidate& c) {
   for (auto id = last; id != first;) g_.EraseNode(*--id);
   order_.nodes.erase(first, last);
   order_.main_end -= c.chain.size();
-  Refresh();
+  for (const auto& [v, again] : clone_before_) clone_[v.i] = again;
+  std::swap(now_, before_);
 }
 
 }  // namespace

@@ -2,13 +2,17 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "autograd/gradient.h"
+#include "autograd/late_gradient.h"
 #include "ops/ops.h"
 #include "runtime/verify.h"
 
 namespace graft {
 namespace {
+
+constexpr const char* kLossState = "acc.loss";
 
 // The sum takes the place of acc.
 void Accumulate(Graph& g, ValueId state, ValueId value) {
@@ -23,7 +27,8 @@ ValueId OptimizerState(Graph& g, ParamStore& params, const std::string& name, Va
 void AddUpdate(Graph& g, ParamStore& params, ValueId p, ValueId gradient, ValueId hyper,
                const OptimizerConfig& o) {
   const std::string name = g.value(p).name;
-  const double decay = !o.decays || o.decays(name) ? o.weight_decay : 0;
+  const int rank = static_cast<int>(g.shape(p).size());
+  const double decay = !o.decays || o.decays(name, rank) ? o.weight_decay : 0;
   if (o.kind == OptimizerKind::kAdamW) {
     const ValueId m = OptimizerState(g, params, "opt.m." + name, p);
     const ValueId v = OptimizerState(g, params, "opt.v." + name, p);
@@ -37,31 +42,84 @@ void AddUpdate(Graph& g, ParamStore& params, ValueId p, ValueId gradient, ValueI
   }
 }
 
+// What is accumulated in every micro-batch, and what gradients are made of it once a step.
+struct Accumulated {
+  std::vector<ValueId> values;     // trainable parameters, and frontiers of late parts
+  std::vector<ValueId> sums;       // states, by value: of their cotangents
+  std::vector<ValueId> frontiers;  // those of the values that are one
+  std::vector<ValueId> late;       // parameters of late parts
+};
+
+std::string StateName(const Graph& g, ValueId v, size_t index) {
+  const Value& value = g.value(v);
+  if (value.role == Role::kParam) return "acc." + value.name;
+  const std::string& scope = g.node(value.producer).scope;
+  return fmt::format("acc.{}.{}", value.name.empty() ? scope : value.name, index);
+}
+
+// Adds the loss, its gradients by the values, and the sums of both.
+Accumulated AddAccumulation(Graph& g) {
+  Accumulated a;
+  for (ParameterPart& part : LateParts(g)) {
+    a.late.insert(a.late.end(), part.trainable.begin(), part.trainable.end());
+    a.frontiers.insert(a.frontiers.end(), part.frontier.begin(), part.frontier.end());
+  }
+  const auto is_late = [&](ValueId v) { return std::ranges::count(a.late, v) > 0; };
+  std::vector<ValueId> wrt = g.Trainable();
+  std::erase_if(wrt, is_late);
+  wrt.insert(wrt.end(), a.frontiers.begin(), a.frontiers.end());
+  g.scope = "loss";
+  const ValueId inv_batch = g.AddInput("inv_batch", {DType::kF32, {1}});
+  const ValueId loss = Mul(g, SumAll(g, g.output("losses")), inv_batch);
+  const std::vector<ValueId> gradients = AddGradients(g, loss, wrt, Derivative::kPartial);
+
+  g.scope = "accumulate";
+  Accumulate(g, g.AddState(kLossState, {1}), loss);
+  for (size_t i = 0; i < wrt.size(); ++i) {
+    if (!gradients[i].valid()) continue;  // the loss does not depend on it
+    a.values.push_back(wrt[i]);
+    a.sums.push_back(g.AddState(StateName(g, wrt[i], i), g.shape(wrt[i])));
+    Accumulate(g, a.sums.back(), gradients[i]);
+  }
+  return a;
+}
+
+// The sums over a batch of the gradients of `trainable`, in order.
+std::vector<ValueId> SummedGradients(Graph& g, const Accumulated& a,
+                                     std::span<const ValueId> trainable) {
+  std::map<ValueId, ValueId> found;
+  std::vector<ValueId> frontiers, cotangents;
+  for (size_t i = 0; i < a.values.size(); ++i) {
+    found[a.values[i]] = a.sums[i];
+    if (std::ranges::count(a.frontiers, a.values[i]) == 0) continue;
+    frontiers.push_back(a.values[i]), cotangents.push_back(a.sums[i]);
+  }
+  std::vector<ValueId> late;
+  if (!a.late.empty()) late = AddPullback(g, frontiers, cotangents, a.late);
+  for (size_t i = 0; i < late.size(); ++i) found[a.late[i]] = late[i];
+  std::vector<ValueId> gradients;
+  for (ValueId v : trainable) {
+    const ValueId gradient = found[v];
+    if (!gradient.valid())
+      Fail("'{}' is trainable but the loss does not depend on it", g.value(v).name);
+    gradients.push_back(gradient);
+  }
+  return gradients;
+}
+
 }  // namespace
 
 void AddTrainStep(Graph& g, ParamStore& params, const OptimizerConfig& optimizer) {
   const std::vector<ValueId> trainable = g.Trainable();
   if (trainable.empty()) Fail("nothing to train: no parameter is trainable");
   VerifyTrainableReachOutput(g);
-  g.scope = "loss";
-  const ValueId inv_batch = g.AddInput("inv_batch", {DType::kF32, {1}});
-  const ValueId loss = Mul(g, SumAll(g, g.output("losses")), inv_batch);
-  const std::vector<ValueId> gradients = AddGradients(g, loss, trainable);
-
-  g.scope = "accumulate";
-  Accumulate(g, g.AddState("acc.loss", {1}), loss);
-  std::vector<ValueId> sums;
-  for (size_t i = 0; i < trainable.size(); ++i) {
-    const std::string& name = g.value(trainable[i]).name;
-    if (!gradients[i].valid()) Fail("'{}' is trainable but the loss does not depend on it", name);
-    sums.push_back(g.AddState("acc." + name, g.shape(trainable[i])));
-    Accumulate(g, sums.back(), gradients[i]);
-  }
-
+  const Accumulated accumulated = AddAccumulation(g);
   g.phase = Phase::kUpdate;
+  const std::vector<ValueId> sums = SummedGradients(g, accumulated, trainable);
   g.scope = "update";
   const ValueId hyper = g.AddInput("hyper", {DType::kF32, {3}});
-  ValueId clip;
+  ValueId rng, clip;
+  if (optimizer.on_gradient) rng = g.AddInput("update_rng", {DType::kI32, {2}});
   if (optimizer.clip > 0) {
     ValueId squares;
     for (ValueId sum : sums) {
@@ -72,7 +130,9 @@ void AddTrainStep(Graph& g, ParamStore& params, const OptimizerConfig& optimizer
     clip = ClipScale(g, squares, optimizer.clip);
   }
   for (size_t i = 0; i < trainable.size(); ++i) {
-    const ValueId gradient = clip.valid() ? Mul(g, sums[i], clip) : sums[i];
+    ValueId gradient = clip.valid() ? Mul(g, sums[i], clip) : sums[i];
+    if (optimizer.on_gradient)
+      gradient = optimizer.on_gradient(g, params, g.value(trainable[i]).name, gradient, rng);
     AddUpdate(g, params, trainable[i], gradient, hyper, optimizer);
   }
   g.phase = Phase::kMain;
@@ -105,8 +165,9 @@ SessionOptions TrainStep::Options(const Graph& g, const Counts& capacity, Parall
   if (capacity.sequences < 1)
     Fail("micro-batch: expected at least 1 sequence, found {}", capacity.sequences);
   size_t bytes = 1;
-  for (ValueId v : g.Trainable())
-    bytes += static_cast<size_t>(At(g.shape(v), {}).size()) * sizeof(float);
+  for (ValueId v : g.Leaves(Role::kState))
+    if (g.value(v).name != kLossState)
+      bytes += static_cast<size_t>(At(g.shape(v), {}).size()) * sizeof(float);
   SessionOptions options{.capacity = capacity};
   options.lanes = static_cast<int>(std::clamp<size_t>(kLaneBytes / bytes, 1, kMostLanes));
   if (parallel.lanes) options.lanes = parallel.lanes;
@@ -129,7 +190,8 @@ TrainStep::TrainStep(const Graph& loss_graph, ParamStore& params, const Optimize
     inv_batch_.push_back(session_.Input("inv_batch", worker));
   }
   hyper_ = session_.Input("hyper");
-  loss_ = session_.State("acc.loss");
+  loss_ = session_.State(kLossState);
+  if (session_.HasInput("update_rng")) update_rng_ = session_.Input("update_rng");
 }
 
 StepResult TrainStep::Run(int64_t batch, int64_t step, double learning_rate, const Fill& fill) {
@@ -139,8 +201,8 @@ StepResult TrainStep::Run(int64_t batch, int64_t step, double learning_rate, con
   return Run(parts_, step, learning_rate, fill);
 }
 
-StepResult TrainStep::Run(std::span<const Counts> parts, int64_t step, double learning_rate,
-                          const Fill& fill) {
+StepResult TrainStep::Accumulate(std::span<const Counts> parts, int64_t step, const Fill& fill,
+                                 int64_t losses) {
   first_.assign(1, 0);
   for (const Counts& part : parts) first_.push_back(first_.back() + part.sequences);
   const int64_t n = static_cast<int64_t>(parts.size());
@@ -148,7 +210,7 @@ StepResult TrainStep::Run(std::span<const Counts> parts, int64_t step, double le
   session_.ZeroStates(lanes);
   ForEachRun(session_, lanes, [&](int64_t lane, int worker) {
     const size_t w = static_cast<size_t>(worker);
-    inv_batch_[w].f32()[0] = 1.0f / static_cast<float>(first_.back());
+    inv_batch_[w].f32()[0] = 1.0f / static_cast<float>(losses > 0 ? losses : first_.back());
     const Piece mine = EvenPiece(n, lanes, lane);
     for (int64_t i = mine.begin; i < mine.begin + mine.size; ++i) {
       const Counts& part = parts[static_cast<size_t>(i)];
@@ -161,14 +223,20 @@ StepResult TrainStep::Run(std::span<const Counts> parts, int64_t step, double le
     }
   });
   session_.SumStates(lanes);
+  return {loss_.f32()[0], 0};
+}
+
+StepResult TrainStep::Run(std::span<const Counts> parts, int64_t step, double learning_rate,
+                          const Fill& fill, int64_t losses) {
+  StepResult result = Accumulate(parts, step, fill, losses);
+  // A loss that is not finite must not reach the weights: the caller stops with the last good ones.
+  if (!std::isfinite(result.loss)) return result;
   float* hyper = hyper_.f32();
   const double t = static_cast<double>(step + 1);
   hyper[0] = static_cast<float>(learning_rate);
   hyper[1] = static_cast<float>(1 - std::pow(optimizer_.beta1, t));
   hyper[2] = static_cast<float>(1 - std::pow(optimizer_.beta2, t));
-  StepResult result{loss_.f32()[0], 0};
-  // A loss that is not finite must not reach the weights: the caller stops with the last good ones.
-  if (!std::isfinite(result.loss)) return result;
+  if (update_rng_.data) update_rng_.i32()[0] = static_cast<int32_t>(step);
   session_.RunUpdate();
   if (optimizer_.clip > 0)
     result.gradient_norm = std::sqrt(session_.Output("gradient_norm_squared").f32()[0]);

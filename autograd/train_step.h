@@ -1,12 +1,16 @@
 // One training step as one compiled session: forward, backward and accumulation for each
 // micro-batch, then clipping and update.
 //
-//   total loss = sum over the batch of losses[i] / batch size
+//   total loss = sum over the batch of losses[i] / batch size (or another number of losses)
 //
 // Each trainable parameter w has a state "acc.w" in every lane of the session. Lane l takes the
 // l-th part of the batch, whatever thread it runs on, and adds up its micro-batches in order; then
 // the lanes are added up in order. It has optimizer state "opt.m.w", "opt.v.w" (or "opt.buf.w") in
 // the store, so a checkpoint is a list of names.
+//
+// Where the loss depends on w through values f of parameters alone (late_gradient.h), the states
+// are of the cotangents of f, "acc.NAME OF f.INDEX", and the gradient of w is made of their sums in
+// the update phase, before clipping. If data are computed with w as well, "acc.w" has that part.
 #pragma once
 #include <functional>
 
@@ -23,13 +27,17 @@ struct OptimizerConfig {
   double momentum = 0.9;                          // SGD
   double weight_decay = 0;
   double clip = 0;  // the global norm; 0 clips nothing
-  // Whether a parameter decays. By default all do, as in torch.optim.
-  std::function<bool(const std::string&)> decays = {};
+  // Whether a parameter of that name and rank decays. By default all do, as in torch.optim.
+  std::function<bool(const std::string& name, int rank)> decays = {};
+  // What the optimizer gets of a parameter's gradient, behind clipping; `rng` i32 [2] = {step, 0}.
+  std::function<ValueId(Graph&, ParamStore&, const std::string& name, ValueId gradient,
+                        ValueId rng)>
+      on_gradient = {};
 };
 
 // Adds gradients, accumulators and updates to `g`, which must have the output "losses" [S,1]. New
-// inputs: "inv_batch" [1] (1 / batch size), "hyper" [3] (ops.h), "one" [1]. New states: "acc.*" and
-// "acc.loss". New parameters: "opt.*", created in `params` as zeros if missing.
+// inputs: "inv_batch" [1] (1 / batch size), "hyper" [3] (ops.h), "one" [1]. New states: "acc.*" as
+// above and "acc.loss". New parameters: "opt.*", created in `params` as zeros if missing.
 void AddTrainStep(Graph& g, ParamStore& params, const OptimizerConfig& optimizer);
 
 struct StepResult {
@@ -70,9 +78,14 @@ class TrainStep {
   using Fill = std::function<void(int64_t first, int64_t count, int worker)>;
   StepResult Run(int64_t batch, int64_t step, double learning_rate, const Fill& fill);
   // The same for a batch that the caller has cut: micro-batch i has parts[i].sequences of
-  // parts[i].tokens in all, both within the capacity.
+  // parts[i].tokens in all, both within the capacity. `losses`: how many the mean is over, where a
+  // sequence has not one (0 = the sequences); the others are zeros.
   StepResult Run(std::span<const Counts> parts, int64_t step, double learning_rate,
-                 const Fill& fill);
+                 const Fill& fill, int64_t losses = 0);
+  // The first half of Run: the loss and, in the states "acc.*", the gradients of the batch; no
+  // parameter changes.
+  StepResult Accumulate(std::span<const Counts> parts, int64_t step, const Fill& fill,
+                        int64_t losses = 0);
 
   Session& session() { return session_; }
   const Session& session() const { return session_; }
@@ -92,7 +105,7 @@ class TrainStep {
   // These are looked up once, the first two by worker. Without random nodes the data of rng is
   // null.
   std::vector<Tensor> inv_batch_, rng_;
-  Tensor hyper_, loss_;
+  Tensor hyper_, loss_, update_rng_;
   // The micro-batches of the current batch, and the first sequence of each. They are kept, so that
   // a step of the same size allocates nothing.
   std::vector<Counts> parts_;

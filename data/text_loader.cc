@@ -35,6 +35,7 @@ TextLoader::TextLoader(std::span<const TextExample> examples, const Tokenize& to
   for (const TokenSequence& s : sequences) {
     ids_.insert(ids_.end(), s.ids.begin(), s.ids.end());
     types_.insert(types_.end(), s.types.begin(), s.types.end());
+    masks_.push_back(s.mask);
   }
   for (const TextExample& e : examples) labels_.push_back(e.label);
 }
@@ -47,6 +48,7 @@ size_t TextLoader::Write(std::span<const size_t> examples, const TextBatch& batc
     if (batch.ids) std::copy_n(ids_.data() + begin_[example], n, batch.ids + row);
     if (batch.types) std::copy_n(types_.data() + begin_[example], n, batch.types + row);
     if (batch.positions) std::iota(batch.positions + row, batch.positions + row + n, 0);
+    if (batch.masks) batch.masks[i] = static_cast<int32_t>(row) + masks_[example];
     row += n;
     if (batch.offsets) batch.offsets[i + 1] = static_cast<int32_t>(row);
     if (batch.labels) batch.labels[i] = labels_[example];

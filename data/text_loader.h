@@ -13,16 +13,18 @@ namespace graft {
 
 struct TokenSequence {
   std::vector<int32_t> ids, types;  // equally many, at least 1
+  int32_t mask = 0;                 // the row that a masked-LM head reads
 };
 
 // Where a batch goes; null for what is not wanted. Sequence i is rows
 // offsets[i] .. offsets[i + 1] - 1.
 struct TextBatch {
-  int32_t* ids;        // [rows]
-  int32_t* types;      // [rows]
-  int32_t* positions;  // [rows], from 0 in every sequence
-  int32_t* offsets;    // [sequences + 1], from 0
-  int32_t* labels;     // [sequences]
+  int32_t* ids;              // [rows]
+  int32_t* types;            // [rows]
+  int32_t* positions;        // [rows], from 0 in every sequence
+  int32_t* offsets;          // [sequences + 1], from 0
+  int32_t* labels;           // [sequences]
+  int32_t* masks = nullptr;  // [sequences], rows of the batch
 };
 
 class TextLoader {
@@ -44,7 +46,7 @@ class TextLoader {
  private:
   std::vector<int32_t> ids_, types_;  // of all examples, one after the other
   std::vector<size_t> begin_;         // [examples + 1]
-  std::vector<int32_t> labels_;
+  std::vector<int32_t> labels_, masks_;
   size_t longest_ = 0;
 };
 

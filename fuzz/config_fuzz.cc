@@ -44,10 +44,13 @@ void TestModelConfig(const Json& json, const ModelConfig& sizes) {
 
 void TestPeftConfig(const std::string& path) {
   static const HfModule kModules[] = {
-      {"vit.encoder.layer.0.attention.attention.query", "blocks.0.attn.q", {"weight", "bias"}, 2},
-      {"vit.layers.11.attention.q_proj", "blocks.11.attn.q", {"weight", "bias"}, 2},
-      {"bert.encoder.layer.1.output.LayerNorm", "blocks.1.norm2", {"weight", "bias"}, 1},
-      {"classifier", "head", {"weight", "bias"}, 2}};
+      {"vit.encoder.layer.0.attention.attention.query",
+       "blocks.0.attn.q",
+       {"weight", "bias"},
+       {24, 24}},
+      {"vit.layers.11.attention.q_proj", "blocks.11.attn.q", {"weight", "bias"}, {24, 24}},
+      {"bert.encoder.layer.1.output.LayerNorm", "blocks.1.norm2", {"weight", "bias"}, {24}},
+      {"classifier", "head", {"weight", "bias"}, {24, 24}}};
   const PeftConfig config = ReadPeftConfig(path);
   const PeftSelector select(config, path);
   for (const HfModule& module : kModules)

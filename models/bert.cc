@@ -62,7 +62,10 @@ class Builder {
     if (!b_.loss) return;
     Scope scope(g_, "loss");
     const ValueId labels = g_.AddInput("labels", {DType::kI32, {g_.shape(logits)[0]}});
-    g_.SetOutput("losses", CrossEntropy(g_, logits, labels, b_.label_smoothing));
+    ValueId losses = CrossEntropy(g_, logits, labels, b_.label_smoothing);
+    if (b_.loss_weights)
+      losses = Mul(g_, losses, g_.AddInput("weights", {DType::kF32, {g_.shape(logits)[0], 1}}));
+    g_.SetOutput("losses", losses);
   }
 
   // The stream is the scope's name.
@@ -124,7 +127,14 @@ class Builder {
     x = Activate(g_, Dense(g_, x, "dense", c_.width), c_.activation);
     x = Norm(g_, x, "norm", c_.eps);
     Scope decoder(g_, "decoder");
-    return Linear(g_, x, g_.FindLeaf("embed.word.weight"), g_.AddParam("mlm.bias", {c_.vocab}));
+    const ValueId words = g_.FindLeaf("embed.word.weight");
+    const ValueId bias = g_.AddParam("mlm.bias", {c_.vocab});
+    if (b_.label_words.empty()) return Linear(g_, x, words, bias);
+    // The mean of logits is the logit of mean rows.
+    const ValueId rows = MeanRows(g_, words, b_.label_words);
+    const ValueId biases = MeanRows(g_, bias, b_.label_words);
+    g_.SetName(rows, "mlm.words.weight"), g_.SetName(biases, "mlm.words.bias");
+    return Linear(g_, x, rows, biases);
   }
 
   const BertConfig& c_;

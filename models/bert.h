@@ -15,6 +15,10 @@ struct BertConfig {
   std::string pool = "pooler";
   // Rates that the model was trained with. A graph drops by BertBuild alone.
   double hidden_dropout = 0.1, attention_dropout = 0.1, classifier_dropout = 0.1;
+  // What a task puts in the classifier's place, which no file states (models/files/masked_lm.h):
+  // a masked-LM head that reads so many rows of each text, and its label words, as BertBuild.
+  int64_t mask_rows = 0;
+  std::string label_words = {};
   bool operator==(const BertConfig&) const = default;
   static void Visit(auto& self, auto&& f) {
     f("vocab", self.vocab), f("positions", self.positions), f("types", self.types);
@@ -41,6 +45,10 @@ struct BertBuild {
   bool loss = false;  // input "labels" (i32, one for each row of logits) and output "losses"
   double label_smoothing = 0;
   int64_t mask_rows = 0;  // masked_lm: so many rows per sequence, by the input "rows"; 0 = all rows
+  // masked_lm: groups of words (MeanRowsAttrs), "2307,2204|6659": logits [rows,K], each the mean of
+  // the logits of a group. "" = those of all words.
+  std::string label_words = {};
+  bool loss_weights = false;  // a loss is multiplied by its row of the input "weights"
   double hidden_dropout = 0, classifier_dropout = 0;
   // Attention never materialises its probabilities and has no dropout of them: other than 0 is an
   // Error, so that nobody trains without a dropout that was asked for.
@@ -49,12 +57,14 @@ struct BertBuild {
 };
 
 // Inputs, for S sequences of T tokens in all: ids, type_ids, positions i32 [T]; offsets i32 [1+S];
-// labels; rows i32 [S*mask_rows], indices into the T rows. Parameters have canonical names, all
+// labels; rows i32 [S*mask_rows], indices into the T rows: sequence after sequence, mask_rows of
+// each; weights f32 [rows of logits,1]. Parameters have canonical names, all
 // frozen:
 //   embed.{word,position,type}.weight, embed.norm.{weight,bias},
 //   blocks.N.attn.{q,k,v,o}.{weight,bias}, blocks.N.{norm1,norm2}.{weight,bias},
 //   blocks.N.mlp.{fc1,fc2}.{weight,bias}, pooler.{weight,bias}, head.{weight,bias},
 //   mlm.dense.{weight,bias}, mlm.norm.{weight,bias}, mlm.bias [vocab].
+// Of a masked-LM head with label words the decoder's rows have the names mlm.words.{weight,bias}.
 // Edges are named for methods, in block N: blocks.N.{h0, c, o, h1, h, g, u, h2} (transformer.h; the
 // h0 of a later block is the h2 before it), and o_dropped, u_dropped where a branch has dropout.
 Graph BuildBert(const BertConfig& config, const BertBuild& build = {});

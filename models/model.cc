@@ -83,19 +83,25 @@ int64_t Classes(const ModelConfig& config) {
 }
 
 Graph BuildModel(const ModelConfig& config, const ModelBuild& b) {
-  return std::visit(
-      Cases{[&](const VitConfig& c) {
-              return BuildVit(c, {.loss = b.loss,
-                                  .label_smoothing = b.label_smoothing,
-                                  .drop_path = b.drop_path,
-                                  .seed = b.seed});
-            },
-            [&](const BertConfig& c) {
-              if (b.drop_path > 0) Fail("drop path is for vision transformers");
-              return BuildBert(
-                  c, {.loss = b.loss, .label_smoothing = b.label_smoothing, .seed = b.seed});
-            }},
-      config);
+  return std::visit(Cases{[&](const VitConfig& c) {
+                            return BuildVit(c, {.loss = b.loss,
+                                                .label_smoothing = b.label_smoothing,
+                                                .drop_path = b.drop_path,
+                                                .seed = b.seed});
+                          },
+                          [&](const BertConfig& c) {
+                            if (b.drop_path > 0) Fail("drop path is for vision transformers");
+                            const bool words = c.mask_rows > 0;
+                            return BuildBert(
+                                c, {.head = words ? BertHead::kMaskedLm : BertHead::kClassifier,
+                                    .loss = b.loss,
+                                    .label_smoothing = b.label_smoothing,
+                                    .mask_rows = c.mask_rows,
+                                    .label_words = c.label_words,
+                                    .loss_weights = words && c.label_words.empty(),
+                                    .seed = b.seed});
+                          }},
+                    config);
 }
 
 void InitModel(const ModelConfig& config, ParamStore& params, uint64_t seed) {
@@ -111,7 +117,7 @@ std::map<std::string, Extents> ParamShapes(const ModelConfig& config) {
   };
   std::visit(Cases{[&](const VitConfig& c) { add(BuildVit(c)); },
                    [&](BertConfig c) {
-                     c.pool = "pooler";
+                     c.pool = "pooler", c.mask_rows = 0;
                      add(BuildBert(c));
                      add(BuildBert(c, {.head = BertHead::kMaskedLm}));
                    }},

@@ -125,9 +125,11 @@ ValueId PreNormBlock(Graph& g, ValueId x, ValueId offsets, const BlockShape& s,
 ValueId PostNormBlock(Graph& g, ValueId h0, ValueId offsets, const BlockShape& s,
                       const OnBranch& on_branch) {
   const ValueId o = SelfAttention(g, h0, offsets, s);
-  const ValueId h1 = Edge(g, "h1", Norm(g, Add(g, h0, on_branch(o, "o")), "norm1", s.eps));
+  const ValueId sum1 = Edge(g, "sum1", Add(g, h0, on_branch(o, "o")));
+  const ValueId h1 = Edge(g, "h1", Norm(g, sum1, "norm1", s.eps));
   const ValueId u = Mlp(g, h1, s);
-  return Edge(g, "h2", Norm(g, Add(g, h1, on_branch(u, "u")), "norm2", s.eps));
+  const ValueId sum2 = Edge(g, "sum2", Add(g, h1, on_branch(u, "u")));
+  return Edge(g, "h2", Norm(g, sum2, "norm2", s.eps));
 }
 
 void InitMissing(const Graph& g, ParamStore& params, uint64_t seed, std::string_view only) {

@@ -39,7 +39,9 @@ void CheckConfig(const VitConfig& c, const std::string& where) {
   if (c.registers < 0 || c.registers > 1024)
     Fail("{}: registers = {}, expected 0 to 1024", where, c.registers);
   if (c.pool == "distilled" && c.tokens != 2)
-    Fail("{}: pool 'distilled' needs a distillation token (tokens = 2)", where);
+    Fail("{}: pool 'distilled', the mean of two heads (head_dist.weight, head_dist.bias is the "
+         "second), needs a distillation token (tokens = 2)",
+         where);
   if (c.tokens == 0 && !c.pool.starts_with("mean"))
     Fail("{}: pool '{}' needs a class token; expected mean or mean_fc_norm", where, c.pool);
 }

@@ -170,7 +170,7 @@ void Reference(const ReferenceArgs& a) {
 std::vector<TensorType> Infer(Types in, const Attrs& attrs) {
   ExpectCount(in, 3);
   ExpectType(in[0], DType::kF32, "x");
-  ExpectRank(in[0], 2, "x");
+  if (in[0].shape.size() != 1) ExpectRank(in[0], 2, "x");  // a vector is one row
   Columns(in[0]);
   ExpectType(in[1], DType::kI32, "offsets");
   ExpectRank(in[1], 1, "offsets");
@@ -199,6 +199,7 @@ std::vector<Sample> Samples() {
       {"prime", {{{31, 13}}, Ints({0, 11, 31}), Ints({1000, 0})}, half},
       {"empty", {{{0, 5}}, Ints({0, 0}), Ints({3, 5})}, half},
       {"no_sequence", {{{0, 5}}, Ints({0}), Ints({3, 5})}, half},
+      {"vector", {{{31}}, Ints({0, 1}), Ints({3, 0})}, half},
       {"path", {{{9, 7}}, Ints({0, 3, 4, 9}), Ints({3, 5})}, path},
       {"never", {{{9, 7}}, Ints({0, 3, 4, 9}), Ints({3, 5})}, DropoutAttrs{.p = 0, .stream = ""}},
       {"always", {{{9, 7}}, Ints({0, 3, 4, 9}), Ints({3, 5})}, DropoutAttrs{.p = 1, .stream = ""}},
@@ -211,7 +212,7 @@ std::vector<ErrorSample> Errors() {
   const TensorType x{DType::kF32, {9, 7}}, offsets{DType::kI32, {4}}, rng{DType::kI32, {2}};
   const DropoutAttrs half{.p = 0.5, .stream = ""};
   return {{{x, offsets}, half, "expected 3 inputs, found 2"},
-          {{{DType::kF32, {9}}, offsets, rng}, half, "expected x of rank 2, found f32[9]"},
+          {{{DType::kF32, {9, 2, 2}}, offsets, rng}, half, "expected x of rank 2, found"},
           {{x, {DType::kF32, {4}}, rng}, half, "expected offsets as i32, found f32[4]"},
           {{x, offsets, {DType::kI32, {3}}}, half, "expected rng [2], found i32[3]"},
           {{x, offsets, rng},

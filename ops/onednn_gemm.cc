@@ -1,6 +1,7 @@
 #include "ops/onednn_gemm.h"
 
 #include <omp.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <array>
@@ -141,8 +142,22 @@ struct OnednnGemm::Impl {
   }
 };
 
+namespace {
+
+// oneDNN 2.6 does not look whether it got the pages that it writes a kernel's code to, and crashes
+// where it did not. So they must be there before it asks.
+void NeedPagesForCode() {
+  constexpr size_t kBytes = size_t{8} << 20;
+  void* pages = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (pages == MAP_FAILED) throw std::bad_alloc();
+  munmap(pages, kBytes);
+}
+
+}  // namespace
+
 std::optional<OnednnGemm> OnednnGemm::Prepare(const OnednnShape& shape) {
   if (shape.m <= 0 || shape.k <= 0 || shape.n <= 0) return std::nullopt;
+  NeedPagesForCode();
   const OneThread one;
   try {
     auto impl = std::make_shared<Impl>();

@@ -23,6 +23,7 @@ namespace graft {
                      X(ConcatRows) X(Transpose) X(Patchify)                                       \
   /* heads.cc       */ X(SplitHeads) X(JoinHeads)                                              \
   /* gather.cc      */ X(GatherRows) X(ScatterAddRows)                                            \
+  /* mean_rows.cc   */ X(MeanRows) X(MeanRowsGrad)                                                \
   /* sequence.cc    */ X(Offsets) X(ShiftOffsets) X(FirstRows) X(InsertTokens) X(DropTokens)      \
                      X(AddPositions) X(SumPositions) X(SegmentMean) X(SegmentMeanGrad)            \
   /* dropout.cc     */ X(Dropout)                                                                 \
@@ -219,6 +220,22 @@ inline ValueId GatherRows(Graph& g, ValueId x, ValueId rows) {
 inline ValueId ScatterAddRows(Graph& g, ValueId y, ValueId rows, ValueId like) {
   return g.Add1(kScatterAddRows, {y, rows, like});
 }
+
+// --- mean_rows.cc ---
+
+// Groups of rows as text: "3+17,4|9" are two groups, of which the first has two parts, rows 3 and
+// 17, and row 4.
+struct MeanRowsAttrs {
+  std::string groups;
+  bool operator==(const MeanRowsAttrs&) const = default;
+  static void Visit(auto& self, auto&& f) { f("groups", self.groups); }
+};
+// x [R,C] or [R] -> [K,C] or [K]: row k is the mean over the parts of group k of the mean of a
+// part's rows.
+inline ValueId MeanRows(Graph& g, ValueId x, const std::string& groups) {
+  return g.Add1(kMeanRows, {x}, MeanRowsAttrs{groups});
+}
+// kMeanRowsGrad: (dy, x) -> dx, of x only the shape is read.
 
 // --- sequence.cc ---
 

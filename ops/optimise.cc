@@ -1,26 +1,68 @@
 #include "ops/optimise.h"
 
 #include "ops/nf4.h"
+#include "runtime/lifetimes.h"
 
 namespace graft {
 namespace {
 
-// attention(q, k, v, offsets, ...) of which only the first row of each sequence is read: queries of
-// these rows alone, each a sequence of one row.
+// How many rows of each sequence `rows` names, in the order of the sequences; 0 if that is not
+// known. An input of a*s indices names a of each (docs/ir.md).
+int64_t RowsOfEach(const Graph& g, ValueId rows, ValueId offsets) {
+  const Dim& count = g.shape(rows)[0];
+  if (g.value(rows).role == Role::kInput)
+    return count == Dim::Sequences(count.sequences) ? count.sequences : 0;
+  const NodeId maker = g.value(rows).producer;
+  return maker.valid() && g.node(maker).op == &kFirstRows && g.node(maker).in[0] == offsets;
+}
+
+// attention(q, k, v, offsets, ...) of which the same number of rows of each sequence is read:
+// queries of these rows alone.
 ValueId SinkIntoAttention(Graph& g, NodeId id, ValueId rows) {
   const Node n = g.node(id);
   if (n.op != &kAttention) return {};
-  const NodeId index = g.value(rows).producer;
-  if (!index.valid() || g.node(index).op != &kFirstRows || g.node(index).in[0] != n.in[3])
-    return {};
-  if (!g.users(n.out[1]).empty()) return {};
+  const int64_t of_each = RowsOfEach(g, rows, n.in[3]);
+  if (of_each == 0 || !g.users(n.out[1]).empty()) return {};
   std::vector<ValueId> in = n.in;
   in[0] = GatherRows(g, in[0], rows);
-  in[3] = Offsets(g, 1);
+  in[3] = Offsets(g, of_each);
   return g.Add(*n.op, in, n.attrs, n.built_at)[0];
 }
 
-PassReport Sink(Graph& g) { return SinkGather(g, kGatherRows, SinkIntoAttention); }
+// Where sequences begin, as `length` rows for each of them beside those that `base` says; without
+// base these are all.
+struct SequenceRows {
+  ValueId base;
+  int64_t length;
+};
+SequenceRows RowsOf(const Graph& g, ValueId offsets) {
+  const NodeId id = g.value(offsets).producer;
+  if (id.valid() && g.node(id).op == &kOffsets)
+    return {{}, g.node(id).attrs.As<OffsetsAttrs>().length};
+  if (id.valid() && g.node(id).op == &kShiftOffsets)
+    return {g.node(id).in[0], g.node(id).attrs.As<ShiftAttrs>().by};
+  return {offsets, 0};
+}
+
+// drop_tokens(x, longer, position, count) of which only the first row of each sequence is read: if
+// the tokens stand behind it, it is the first row of x's sequence.
+ValueId SinkPastTokens(Graph& g, NodeId id, ValueId rows) {
+  const Node n = g.node(id);
+  const NodeId index = g.value(rows).producer;
+  if (n.op != &kDropTokens || n.attrs.As<TokensAttrs>().position < 1) return {};
+  if (!index.valid() || g.node(index).op != &kFirstRows) return {};
+  const SequenceRows with = RowsOf(g, n.in[1]), without = RowsOf(g, g.node(index).in[0]);
+  if (with.base != without.base || with.length - without.length != n.attrs.As<TokensAttrs>().count)
+    return {};
+  return GatherRows(g, n.in[0], FirstRows(g, n.in[1]));
+}
+
+PassReport Sink(Graph& g) {
+  return SinkGather(g, kGatherRows, [](Graph& graph, NodeId id, ValueId rows) {
+    const ValueId sunk = SinkIntoAttention(graph, id, rows);
+    return sunk.valid() ? sunk : SinkPastTokens(graph, id, rows);
+  });
+}
 
 const MatmulAttrs& Attributes(const Graph& g, ValueId matmul) {
   return g.node(g.value(matmul).producer).attrs.As<MatmulAttrs>();
@@ -178,7 +220,8 @@ std::vector<Pass> ForwardPasses() {
 std::vector<Pass> StepPasses() {
   return {{"matmul_epilogue", MatmulEpilogue},
           {"nf4_matmul", FuseNf4},
-          {"share_equal", ShareEqualNodes}};
+          {"share_equal", ShareEqualNodes},
+          {"early_updates", UpdateEarly}};
 }
 
 }  // namespace graft

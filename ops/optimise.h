@@ -10,7 +10,7 @@ std::vector<Pass> ForwardPasses();
 
 // The passes on a whole step or an inference graph: matmul_epilogue (bias, activation and residual
 // become part of the matmul before), nf4_matmul (a product dequantises its weight as it goes),
-// share_equal.
+// share_equal, early_updates (gradients are added up as soon as they can be).
 std::vector<Pass> StepPasses();
 
 }  // namespace graft

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "ops/ops.h"
+#include "peft/merge_rules.h"
 #include "runtime/dependence.h"
 #include "runtime/fold.h"
 
@@ -22,50 +23,18 @@ PassReport RemoveDropout(Graph& g) {
   return RewriteToFixpoint(g, "remove_dropout", {&rule, 1});
 }
 
-PassReport MergeLinear(Graph& g) {
+PassReport MergeLinear(Graph& g, const BaseNames& model) {
   std::vector<bool> constant = DependsOnlyOnParameters(g);
-  const auto weight = [&](const char* name) {
-    return Any(name).If([&](const Graph& graph, ValueId v) {
-      ExtendOnlyOnParameters(graph, constant);
-      return constant[v.i];
-    });
-  };
-  // What depends on parameters only is a constant, however it is computed: folding's work.
-  const auto data = [&](const char* name) {
-    return Any(name).If([&](const Graph& graph, ValueId v) {
-      ExtendOnlyOnParameters(graph, constant);
-      return !constant[v.i];
-    });
-  };
-  // The nodes that an inference must run: those that depend on an input (or on nothing).
-  const auto data_node = [&](const Graph& graph, NodeId id) {
+  const auto is_constant = [&](const Graph& graph, ValueId v) {
     ExtendOnlyOnParameters(graph, constant);
-    return !constant[graph.node(id).out[0].i];
+    return static_cast<bool>(constant[v.i]);
   };
-  const Rule rules[] = {
-      // (x A') B' -> x (B A)'
-      {"linear after linear", Dense(Dense(data("x"), weight("a")), weight("b")),
-       [](Graph& graph, const Match& m) {
-         return Dense(graph, m["x"], Matmul(graph, m["b"], m["a"]));
-       }},
-      // s (x P') -> x (s P)'
-      {"scaled linear", Op(kScale, {Dense(data("x"), weight("p")).As("y")}),
-       [](Graph& graph, const Match& m) {
-         const double s = graph.node(graph.value(m.root).producer).attrs.As<ScaleAttrs>().by;
-         return Dense(graph, m["x"], Scale(graph, m["p"], s));
-       }},
-      // x W' + x P' -> x (W + P)'
-      {"parallel linear", Op(kAdd, {Dense(data("x"), weight("w")), Dense(data("x"), weight("p"))}),
-       [](Graph& graph, const Match& m) {
-         const ValueId sum = Add(graph, m["w"], m["p"]);
-         // Of the two operands, the base weight is the one with a name, which goes to the sum.
-         const ValueId base = graph.value(m["w"]).name.empty() ? m["p"] : m["w"];
-         graph.SetName(sum, graph.value(base).name);
-         if (graph.value(base).producer.valid()) graph.SetName(base, "");
-         return Dense(graph, m["x"], sum);
-       }},
+  // The nodes that an inference must run: those that depend on an input (or on nothing). What
+  // depends on parameters only is a constant, however it is computed: folding's work.
+  const auto data_node = [&](const Graph& graph, NodeId id) {
+    return !is_constant(graph, graph.node(id).out[0]);
   };
-  return RewriteToFixpoint(g, "merge_linear", rules, data_node);
+  return RewriteToFixpoint(g, "merge_linear", MergeRules(is_constant, model), data_node);
 }
 
 PassReport FoldScales(Graph& g, ParamStore& params) {
@@ -101,11 +70,11 @@ MergeResult Merge(Graph& g, ParamStore& params, const std::vector<std::string>& 
   result.nodes_before = g.live_nodes();
   PassManager passes;
   passes.Add({"remove_dropout", RemoveDropout});
-  passes.Add({"merge_linear", MergeLinear});
+  const BaseNames base(base_names.begin(), base_names.end());
+  passes.Add({"merge_linear", [&](Graph& graph) { return MergeLinear(graph, base); }});
   passes.Add({"fold_constants", [&](Graph& graph) { return FoldConstants(graph, params); }});
   result.passes = passes.Run(g);
   result.nodes_after = g.live_nodes();
-  const std::set<std::string> base(base_names.begin(), base_names.end());
   for (const std::string& name : g.ParamNames())
     if (!base.contains(name)) result.left.push_back(name);
   return result;

@@ -1,6 +1,7 @@
 // Merging = algebra rules + constant folding. No method contains weight arithmetic: a branch that
 // is linear in x becomes part of the weight beside it, whatever method made it.
 #pragma once
+#include "peft/merge_rules.h"
 #include "runtime/params.h"
 #include "runtime/passes.h"
 
@@ -9,12 +10,10 @@ namespace graft {
 // Removes dropout (an inference graph has none): dropout(x) -> x.
 PassReport RemoveDropout(Graph& g);
 
-// Rewrites to a fixpoint, where x depends on an input and P on parameters only:
-//   (x A') B'        ->  x (B A)'          linear after linear
-//   s (x P')         ->  x (s P)'          scaled linear
-//   x W' + x P'      ->  x (W + P)'        parallel linear; the sum takes W's name
-// Each lowers the number of nodes that depend on an input.
-PassReport MergeLinear(Graph& g);
+// Applies the algebra of merge_rules.h to a fixpoint: branches, gains and shifts that are linear in
+// what they read become part of the weights, biases and norms beside them, under their names.
+// `model` are the names of the plain model's parameters.
+PassReport MergeLinear(Graph& g, const BaseNames& model = {});
 
 // (x W' + b) g  ->  x (g W)' + g b, where W, b and the gains g of the columns are parameters:
 // LayerScale becomes part of the layer before it. The new weights are in `params` as

@@ -93,8 +93,19 @@ class Calculator {
     auto magnitude = RunReference(*n.op, n.attrs, magnitudes, in_shape, out_shape);
     for (size_t i = 0; i < n.out.size(); ++i) {
       for (double& x : magnitude[i]) x = std::fabs(x);
+      if (n.op == &kLayerNorm && i == 0) magnitude[0] = NormMagnitude(magnitudes, out_shape[0]);
       known[n.out[i]] = {value[i], magnitude[i], roundings + Roundings(g_, n)};
     }
+  }
+
+  // |gain| sqrt(C) + |bias|: no normed number is larger than sqrt(C).
+  static std::vector<double> NormMagnitude(const std::vector<std::vector<double>>& in,
+                                           const Extents& shape) {
+    const size_t cols = in[1].size();
+    std::vector<double> magnitude(static_cast<size_t>(shape.size()));
+    for (size_t i = 0; i < magnitude.size(); ++i)
+      magnitude[i] = in[1][i % cols] * std::sqrt(static_cast<double>(cols)) + in[2][i % cols];
+    return magnitude;
   }
 
   const Graph& g_;
@@ -104,9 +115,9 @@ class Calculator {
 class Prover {
  public:
   Prover(const Graph& before, const ParamStore& params, const ParamStore& merged,
-         const OnMergedWeight& on_weight)
+         const std::vector<std::string>& base, const OnMergedWeight& on_weight)
       : before_(before), after_(before), params_(params), merged_(merged), on_weight_(on_weight) {
-    MergeLinear(after_);
+    MergeLinear(after_, BaseNames(base.begin(), base.end()));
     constant_ = DependsOnlyOnParameters(after_);
   }
 
@@ -138,9 +149,16 @@ class Prover {
         NotProved(fmt::format("at {} {:g} became {:g}", Place(is), then.value[i], now.value[i]));
     for (const auto& [v, computed] : known) {
       const Value& value = after_.value(v);
-      if (constant_[v.i] && value.producer.valid() && merged_.Has(value.name))
+      if (constant_[v.i] && value.producer.valid() && ReadByData(v) && merged_.Has(value.name))
         CheckWeight(value.name, computed);
     }
+  }
+
+  // Whether data are computed with the constant as it is: what other constants are made from is
+  // no weight.
+  bool ReadByData(ValueId v) const {
+    return std::ranges::any_of(
+        after_.users(v), [&](NodeId user) { return !constant_[after_.node(user).out[0].i]; });
   }
 
   std::string Place(ValueId v) const {
@@ -196,10 +214,8 @@ class Prover {
 
   // A parameter that data are multiplied by as it is.
   void CheckUnchanged(ValueId v) const {
+    if (!ReadByData(v)) return;
     const std::string& name = after_.value(v).name;
-    if (std::ranges::all_of(after_.users(v),
-                            [&](NodeId user) { return constant_[after_.node(user).out[0].i]; }))
-      return;
     const std::span<const std::byte> was = params_.Get(name).bytes(),
                                      is = merged_.Get(name).bytes();
     if (was.size() != is.size() ||
@@ -220,8 +236,9 @@ class Prover {
 }  // namespace
 
 MergeProof ProveMerge(const Graph& before, const ParamStore& params, const ParamStore& merged,
+                      const std::vector<std::string>& base_names,
                       const OnMergedWeight& on_weight) {
-  return Prover(before, params, merged, on_weight).Run();
+  return Prover(before, params, merged, base_names, on_weight).Run();
 }
 
 }  // namespace graft

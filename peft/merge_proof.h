@@ -20,10 +20,12 @@ using OnMergedWeight = std::function<void(const std::string& name, std::span<con
                                           std::span<const double> magnitude)>;
 
 // `before` is the model with its method and `params` its parameters; `merged` what Merge() made of
-// them. A place is compared on random rows: what it computed before from what it reads now. The
+// them, and `base_names` what it was given. A place is compared on random rows: what it computed
+// before from what it reads now. The
 // weights in `merged` must be the exact ones rounded, all others those of `params`. Throws Error
 // (kProof) naming the weight.
 MergeProof ProveMerge(const Graph& before, const ParamStore& params, const ParamStore& merged,
+                      const std::vector<std::string>& base_names,
                       const OnMergedWeight& on_weight = {});
 
 }  // namespace graft

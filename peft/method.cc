@@ -5,6 +5,7 @@
 #include <set>
 
 #include "ops/ops.h"
+#include "runtime/verify.h"
 
 namespace graft {
 namespace {
@@ -94,6 +95,8 @@ std::map<std::string, std::string> CompleteOptions(const MethodTerm& term) {
   return options;
 }
 
+const MethodContext MethodArgs::kNoContext;
+
 const std::string& MethodArgs::Text(std::string_view option) const {
   const auto it = options.find(std::string(option));
   GRAFT_CHECK(it != options.end(), "option '{}' is not in the record", option);
@@ -136,24 +139,53 @@ std::vector<std::string> MethodArgs::List(std::string_view option) const {
   return list;
 }
 
+std::string MethodArgs::Choice(std::string_view option,
+                               const std::vector<std::string>& choices) const {
+  const std::string& text = Text(option);
+  if (std::ranges::find(choices, text) != choices.end()) return text;
+  const std::string hint = DidYouMean(text, choices);
+  FailUsage("option '{}' = '{}'{}; known: {}", option, text, hint, fmt::join(choices, ", "));
+}
+
+PassReport StartReport(const MethodArgs& a, std::string name) {
+  return {std::move(name), 0, a.g.live_nodes(), a.g.live_nodes(), 0};
+}
+
+PassReport FinishReport(const MethodArgs& a, PassReport report) {
+  if (report.rewrites == 0) FailUsage("'{}' finds no place in this model", report.name);
+  a.g.EraseDead();
+  Verify(a.g);
+  report.nodes_after = a.g.live_nodes();
+  return report;
+}
+
 namespace {
 
+// By phase, else as they are written.
+Method InOrder(const Method& method) {
+  for (size_t i = 0; i < method.size(); ++i)
+    for (size_t k = 0; k < i; ++k)
+      if (method[i].name == method[k].name && !FindMethod(method[i].name).repeats)
+        FailUsage("two terms '{}' would both be in the same places", method[i].name);
+  Method ordered = method;
+  const auto phase = [](const MethodTerm& t) { return FindMethod(t.name).phase; };
+  std::ranges::stable_sort(ordered, {}, phase);
+  return ordered;
+}
+
 std::vector<PassReport> ApplyTerms(Graph& g, ParamStore& params, const Method& method,
-                                   uint64_t seed) {
+                                   uint64_t seed, const MethodContext& context) {
   for (ValueId v : g.Leaves(Role::kParam)) g.SetTrainable(v, false);
   std::vector<PassReport> reports;
   bool head = true;
-  for (const MethodTerm& term : method) {
+  for (const MethodTerm& term : InOrder(method)) {
     const std::map<std::string, std::string> options = CompleteOptions(term);
-    const std::string& choice = options.at("head");
-    const std::vector<std::string> choices{"trained", "frozen"};
-    if (std::find(choices.begin(), choices.end(), choice) == choices.end())
-      FailUsage("option 'head' = '{}'{}", choice, DidYouMean(choice, choices));
-    head = head && choice != "frozen";
-    reports.push_back(FindMethod(term.name).apply({g, params, options, seed}));
+    const MethodArgs args{g, params, options, seed, context};
+    head = head && args.Choice("head", {"trained", "frozen"}) != "frozen";
+    reports.push_back(FindMethod(term.name).apply(args));
   }
   for (ValueId v : g.Leaves(Role::kParam))
-    if (g.value(v).name.starts_with("head.")) g.SetTrainable(v, head);
+    if (OfHead(g.value(v).name)) g.SetTrainable(v, head);
   if (g.Trainable().empty()) FailUsage("trains nothing");
   return reports;
 }
@@ -161,14 +193,60 @@ std::vector<PassReport> ApplyTerms(Graph& g, ParamStore& params, const Method& m
 }  // namespace
 
 std::vector<PassReport> ApplyMethod(Graph& g, ParamStore& params, const Method& method,
-                                    uint64_t seed) {
+                                    uint64_t seed, const MethodContext& context) {
   try {
-    return ApplyTerms(g, params, method, seed);
+    return ApplyTerms(g, params, method, seed, context);
   } catch (const Error& e) {  // of an option or a target, whose method may be one of several
     if (e.kind != ErrorKind::kUsage) throw;
     FailUsage("method '{}': {}", ToString(method), e.what());
   }
 }
+
+GradientTransform GradientTransformOf(const Method& method, uint64_t seed) {
+  Method transforming;
+  for (const MethodTerm& term : method)
+    if (FindMethod(term.name).gradient) transforming.push_back(term);
+  if (transforming.empty()) return {};
+  return [transforming, seed](Graph& g, ParamStore& params, const std::string& name,
+                              ValueId gradient, ValueId rng) {
+    for (const MethodTerm& term : transforming) {
+      const std::map<std::string, std::string> options = CompleteOptions(term);
+      gradient = FindMethod(term.name).gradient({g, params, options, seed}, {name, gradient, rng});
+    }
+    return gradient;
+  };
+}
+
+int64_t PositionsTaken(const Method& method) {
+  int64_t taken = 0;
+  Graph g;
+  ParamStore params;
+  for (const MethodTerm& term : method) {
+    const std::map<std::string, std::string> options = CompleteOptions(term);
+    if (const auto positions = FindMethod(term.name).positions)
+      taken += positions({g, params, options, 0});
+  }
+  return taken;
+}
+
+std::vector<std::string> OwnedNames(const Graph& g, const Method& method) {
+  std::vector<std::string> names;
+  for (ValueId v : g.Leaves(Role::kParam))
+    for (const MethodTerm& term : method)
+      if (const std::string_view owns = FindMethod(term.name).owns;
+          !owns.empty() && !g.value(v).trainable && g.value(v).name.starts_with(owns))
+        names.push_back(g.value(v).name);
+  return names;
+}
+
+bool EditOnce(ParamStore& params, const std::string& name) {
+  const std::string marker = "edited." + name;
+  if (params.Has(marker)) return false;
+  params.Allocate(marker, {1});
+  return true;
+}
+
+bool OfHead(std::string_view name) { return name.starts_with("head.") || name.starts_with("mlm."); }
 
 int64_t TrainableCount(const Graph& g) {
   int64_t count = 0;
@@ -176,51 +254,21 @@ int64_t TrainableCount(const Graph& g) {
   return count;
 }
 
-bool IsSite(const Graph& g, ValueId v) {
-  const NodeId id = g.value(v).producer;
-  if (!id.valid() || g.node(id).op != &kMatmul) return false;
-  const Node& n = g.node(id);
-  return n.in.size() == 2 && n.attrs == Attrs(MatmulAttrs{.tb = true}) &&
-         g.value(n.in[1]).role == Role::kParam && g.value(n.in[1]).name == n.scope + ".weight";
+namespace {
+
+// Not codes and scales of what is quantised, whose operators have no gradient.
+bool CanTrain(const Graph& g, ValueId v) {
+  return g.type(v).dtype == DType::kF32 &&
+         std::ranges::all_of(g.users(v), [&](NodeId n) { return g.node(n).op->gradient; });
 }
 
-bool ScopeMatches(const std::string& scope, const std::vector<std::string>& targets) {
-  return std::any_of(targets.begin(), targets.end(), [&](const std::string& target) {
-    return GlobMatch(target, scope) || GlobMatch("*." + target, scope);
-  });
-}
-
-void CheckTargets(const Graph& g, const std::vector<std::string>& targets) {
-  std::set<std::string> scopes, kinds;
-  for (ValueId v : g.Leaves(Role::kIntermediate)) {
-    if (!IsSite(g, v)) continue;
-    const std::string& scope = g.node(g.value(v).producer).scope;
-    scopes.insert(scope);
-    size_t dot = scope.starts_with("blocks.") ? scope.find('.', 7) : std::string::npos;
-    kinds.insert(dot == std::string::npos ? scope : scope.substr(dot + 1));
-  }
-  for (const std::string& target : targets) {
-    const bool found = std::any_of(scopes.begin(), scopes.end(),
-                                   [&](const std::string& s) { return ScopeMatches(s, {target}); });
-    if (found) continue;
-    const std::set<std::string>& list = target.starts_with("blocks.") ? scopes : kinds;
-    FailUsage("target '{}' matches no layer{}", target,
-              DidYouMean(target, std::vector<std::string>(list.begin(), list.end())));
-  }
-}
+}  // namespace
 
 int SetTrainable(Graph& g, const std::function<bool(const Graph&, ValueId)>& which) {
   int count = 0;
   for (ValueId v : g.Leaves(Role::kParam))
-    if (which(g, v)) g.SetTrainable(v, true), ++count;
+    if (CanTrain(g, v) && which(g, v)) g.SetTrainable(v, true), ++count;
   return count;
-}
-
-bool ReadAs(const Graph& g, ValueId param, const OpDef& op, size_t index) {
-  const auto& users = g.users(param);
-  return std::any_of(users.begin(), users.end(), [&](NodeId n) {
-    return g.node(n).op == &op && index < g.node(n).in.size() && g.node(n).in[index] == param;
-  });
 }
 
 }  // namespace graft

@@ -25,25 +25,70 @@ struct MethodOption {
 // Returns the options of a term, those given and the defaults of the others, and `head`.
 std::map<std::string, std::string> CompleteOptions(const MethodTerm& term);
 
+// What lies outside of the graph and only some methods want.
+struct MethodContext {
+  // The base's parameters with the run at `path` merged into them, of the same names as in `base`.
+  // The checkpoint must have this SHA-256, if one is given.
+  std::function<ParamStore(const std::string& path, const std::string& sha256,
+                           const ParamStore& base)>
+      merged_run;
+};
+
 struct MethodArgs {
   Graph& g;
   ParamStore& params;  // new parameters are initialised here unless they exist (resume)
   const std::map<std::string, std::string>& options;  // complete: defaults filled in
   uint64_t seed;
+  const MethodContext& context = kNoContext;
+  static const MethodContext kNoContext;
   // Typed access. Throws Error with the option's name for text that is no number, flag or list.
   int64_t Int(std::string_view option, int64_t min, int64_t max) const;
   double Number(std::string_view option, double min, double max) const;
   bool Flag(std::string_view option) const;
   std::vector<std::string> List(std::string_view option) const;
   const std::string& Text(std::string_view option) const;
+  // One of the words; Error with the nearest one for another.
+  std::string Choice(std::string_view option, const std::vector<std::string>& choices) const;
+};
+
+// What merging leaves of a method: nothing (kYes), nodes that no plain model has (kPart: fewer than
+// it had; kNo).
+enum class Folds { kYes, kPart, kNo };
+
+// The order in which terms are applied, whatever the order in which they are written: what edits
+// the values of weights, then what quantises them, then what changes layers and norms, then what
+// hangs on their results, then what adds tokens or keys, which copies the layers that lie on their
+// way.
+enum class MethodPhase { kWeights, kQuantise, kLayers, kBranches, kTokens };
+
+// A gradient on its way to the optimizer, behind clipping. `rng` i32 [2] = {step, 0}.
+struct GradientSite {
+  std::string name;  // of the parameter
+  ValueId gradient, rng;
 };
 
 struct MethodRecord {
-  std::string_view name, summary, equation, count, source;  // for `graft inspect --methods`
+  std::string_view name, summary, equation, formula, source;  // for `graft inspect --methods`
   std::vector<MethodOption> (*options)();
   PassReport (*apply)(const MethodArgs&);
-  bool foldable;         // leaves nothing behind after merging
+  // How many numbers it adds or lets train, without the head: the formula, as a function of the
+  // plain model `g`. A test compares it with the graph.
+  int64_t (*count)(const MethodArgs&);
+  Folds folds = Folds::kNo;
+  std::string_view why;  // how it folds, or why not
   double learning_rate;  // of AdamW, where the user gives none
+  // The term that is left when what depends on parameters only has been computed and has taken the
+  // parameters' place, under the names that the method gave it; null if it is the same.
+  MethodTerm (*reduced)(const MethodTerm&) = nullptr;
+  MethodPhase phase = MethodPhase::kLayers;
+  bool repeats = false;  // whether a recipe may hold it more than once
+  // What the optimizer gets instead of a gradient; built in the update phase. Null: the gradient.
+  ValueId (*gradient)(const MethodArgs&, const GradientSite&) = nullptr;
+  // Names of its parameters that do not train and yet belong to the run and the adapter begin so;
+  // "" if there are none.
+  std::string_view owns = "";
+  // How many of a text model's positions it takes from the texts; null: none.
+  int64_t (*positions)(const MethodArgs&) = nullptr;
 };
 std::span<const MethodRecord* const> AllMethods();
 const MethodRecord& FindMethod(std::string_view name);
@@ -51,28 +96,40 @@ const MethodRecord& FindMethod(std::string_view name);
 // Freezes everything, applies the terms in order, then lets the head train (unless a term says
 // head=frozen). Returns one report per term. Throws Error if a term finds no site.
 std::vector<PassReport> ApplyMethod(Graph& g, ParamStore& params, const Method& method,
-                                    uint64_t seed);
+                                    uint64_t seed, const MethodContext& context = {});
+
+// The transforms of all terms in order, for OptimizerConfig; empty if no term has one.
+using GradientTransform = std::function<ValueId(Graph&, ParamStore&, const std::string& name,
+                                                ValueId gradient, ValueId rng)>;
+GradientTransform GradientTransformOf(const Method& method, uint64_t seed);
+
+// How many positions a text model's tokens cannot have with this method.
+int64_t PositionsTaken(const Method& method);
+
+// Parameters of the graph that a term owns without training them.
+std::vector<std::string> OwnedNames(const Graph& g, const Method& method);
+
+// Whether a weight edit of that name is still to be made in this store, once: from then on it is
+// not. Copies of the store have it, too.
+bool EditOnce(ParamStore& params, const std::string& name);
+
+// Names of parameters that training computes without a gradient.
+inline constexpr const char* kCalibrationShift = "calibration.shift";  // [K]
+inline constexpr const char* kChildMask = "childtuning.mask.";          // + a parameter's name
+
+// Whether a parameter is the head's: of a classifier "head.*", of a masked-LM head its transform
+// and bias, "mlm.*". (Its decoder is the word embeddings, which are the encoder's.)
+bool OfHead(std::string_view parameter);
 
 // How many numbers train.
 int64_t TrainableCount(const Graph& g);
 
-// --- what methods are made of ---
-
-// Whether v is a dense layer: a matmul with a parameter as transposed right operand.
-bool IsSite(const Graph& g, ValueId v);
-// Whether a scope is meant by a target: "attn.q" means blocks.N.attn.q for every N,
-// "blocks.3.attn.q" that one, "attn.*" all of attention; '*' matches anything.
-bool ScopeMatches(const std::string& scope, const std::vector<std::string>& targets);
-// Throws Error with the nearest site names for a target that matches no dense layer.
-void CheckTargets(const Graph& g, const std::vector<std::string>& targets);
+// The report of one term: count its sites in `rewrites`. FinishReport erases what the term left
+// without a reader and verifies the graph; a term without a site is an Error.
+PassReport StartReport(const MethodArgs& a, std::string name);
+PassReport FinishReport(const MethodArgs& a, PassReport report);
 
 // Makes the parameters that pass `which` trainable, and returns how many they are.
 int SetTrainable(Graph& g, const std::function<bool(const Graph&, ValueId)>& which);
-
-// Whether a node of `op` reads the parameter as its operand `index`.
-bool ReadAs(const Graph& g, ValueId param, const OpDef& op, size_t index);
-
-// Whether the parameter is a bias: of a dense layer or a convolution, or of a layer norm.
-bool IsBias(const Graph& g, ValueId param);
 
 }  // namespace graft

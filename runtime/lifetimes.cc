@@ -1,6 +1,8 @@
 #include "runtime/lifetimes.h"
 
 #include <algorithm>
+#include <queue>
+#include <tuple>
 
 #include "runtime/dependence.h"
 
@@ -18,16 +20,83 @@ Cost CostOf(const Graph& g, const Node& n, const Counts& counts) {
   return n.op->cost ? n.op->cost(in, out, n.attrs) : Cost{};
 }
 
-NodeOrder OrderNodes(const Graph& g) {
-  NodeOrder order{g.TopoOrder()};
+namespace {
+
+// Whether all results take the place of states or parameters: such a node needs no memory of its
+// own, and its operands may go when it has run.
+bool OnlyUpdates(const Node& n, const std::vector<bool>& in_update) {
+  return std::ranges::all_of(n.out, [&](ValueId v) { return in_update[v.i]; });
+}
+
+// The order of dependence among live nodes, with ties broken by `key`. Beside its operands, a node
+// that writes a state or a parameter waits for the others of its group that read it: they want the
+// value before.
+class Scheduler {
+ public:
+  using Key = std::tuple<int, bool, uint32_t>;  // group, not an early update, id
+
+  Scheduler(const Graph& g, std::vector<Key> key)
+      : g_(g), key_(std::move(key)), waiting_(g.num_nodes()), writers_(g.num_nodes()) {
+    for (const Update& u : g.updates) {
+      const NodeId writer = g.value(u.value).producer;
+      for (NodeId reader : g.users(u.target))
+        if (reader != writer && Group(reader) == Group(writer))
+          writers_[reader.i].push_back(writer), ++waiting_[writer.i];
+    }
+  }
+
+  std::vector<NodeId> Run() {
+    const auto later = [&](NodeId a, NodeId b) { return key_[a.i] > key_[b.i]; };
+    std::priority_queue<NodeId, std::vector<NodeId>, decltype(later)> ready(later);
+    for (uint32_t i = 0; i < g_.num_nodes(); ++i) {
+      if (!g_.node({i}).op) continue;
+      for (ValueId v : g_.node({i}).in) waiting_[i] += g_.value(v).producer.valid();
+      if (waiting_[i] == 0) ready.push({i});
+    }
+    std::vector<NodeId> order;
+    order.reserve(g_.live_nodes());
+    const auto done = [&](NodeId user) {
+      if (--waiting_[user.i] == 0) ready.push(user);
+    };
+    while (!ready.empty()) {
+      const NodeId id = ready.top();
+      ready.pop();
+      order.push_back(id);
+      for (ValueId v : g_.node(id).out) std::ranges::for_each(g_.users(v), done);
+      std::ranges::for_each(writers_[id.i], done);
+    }
+    if (order.size() != g_.live_nodes())
+      Fail("{} of {} nodes ordered: nodes read the values that each other's updates replace",
+           order.size(), g_.live_nodes());
+    return order;
+  }
+
+ private:
+  int Group(NodeId id) const { return std::get<0>(key_[id.i]); }
+
+  const Graph& g_;
+  const std::vector<Key> key_;                // by node
+  std::vector<size_t> waiting_;               // by node: what has to run before it
+  std::vector<std::vector<NodeId>> writers_;  // by node: of what it reads
+};
+
+}  // namespace
+
+NodeOrder OrderNodes(const Graph& g, UpdateTime updates) {
   const std::vector<bool> fixed = DependsOnlyOnParameters(g);
-  auto group = [&](NodeId id) {
-    const Node& n = g.node(id);
-    return fixed[n.out[0].i] ? 0 : n.phase == Phase::kMain ? 1 : 2;
-  };
-  std::stable_sort(order.nodes.begin(), order.nodes.end(),
-                   [&](NodeId a, NodeId b) { return group(a) < group(b); });
-  for (NodeId id : order.nodes) order.once_end += group(id) == 0, order.main_end += group(id) <= 1;
+  std::vector<bool> in_update(g.num_values());
+  for (const Update& u : g.updates) in_update[u.value.i] = true;
+  std::vector<Scheduler::Key> key(g.num_nodes());
+  NodeOrder order;
+  for (uint32_t i = 0; i < g.num_nodes(); ++i) {
+    const Node& n = g.node({i});
+    if (!n.op) continue;
+    const int group = fixed[n.out[0].i] ? 0 : n.phase == Phase::kMain ? 1 : 2;
+    const bool early = updates == UpdateTime::kEarly && OnlyUpdates(n, in_update);
+    key[i] = {group, !early, i};
+    order.once_end += group == 0, order.main_end += group <= 1;
+  }
+  order.nodes = Scheduler(g, std::move(key)).Run();
   return order;
 }
 
@@ -45,6 +114,17 @@ void CopyLeaf(const Graph& from, ValueId v, Graph& to) {
 }
 
 }  // namespace
+
+PassReport UpdateEarly(Graph& g) {
+  PassReport report{"early_updates", 0, g.live_nodes(), g.live_nodes(), 0};
+  const NodeOrder before = OrderNodes(g), after = OrderNodes(g, UpdateTime::kEarly);
+  if (before.nodes == after.nodes) return report;
+  std::vector<size_t> position(g.num_nodes());
+  for (size_t t = 0; t < before.nodes.size(); ++t) position[before.nodes[t].i] = t;
+  for (size_t t = 0; t < after.nodes.size(); ++t) report.rewrites += t < position[after.nodes[t].i];
+  g = Renumbered(g, after.nodes);
+  return report;
+}
 
 Graph Renumbered(const Graph& g, std::span<const NodeId> order) {
   Graph result;
@@ -77,8 +157,8 @@ namespace {
 
 class LifetimeFinder {
  public:
-  LifetimeFinder(const Graph& g, const NodeOrder& order, const Counts& counts, bool share)
-      : g_(g), counts_(counts), end_(static_cast<int>(order.nodes.size())), share_(share) {
+  LifetimeFinder(const Graph& g, const NodeOrder& order, std::span<const size_t> bytes, bool share)
+      : g_(g), bytes_(bytes), end_(static_cast<int>(order.nodes.size())), share_(share) {
     last_use_.assign(g.num_values(), -1);
     in_update_.resize(g.num_values());
     of_once_.resize(g.num_values());
@@ -97,15 +177,14 @@ class LifetimeFinder {
     for (size_t k = 0; k < n.out.size(); ++k) {
       const ValueId v = n.out[k];
       if (in_update_[v.i]) continue;
-      const int last = once ? end_ : std::max(last_use_[v.i], t);
+      const int last = std::max(last_use_[v.i], t);
       if (const int taken = k == 0 && !once ? TakenOver(t, n) : -1; taken >= 0) {
         life_.slot[v.i] = taken;
         life_.in_place[at] = true;
         Interval& shared = life_.arena[static_cast<size_t>(taken)];
         shared.last = std::max(shared.last, last);
       } else {
-        const size_t bytes = Bytes(g_.type(v), counts_);
-        life_.slot[v.i] = Add(block, {bytes, share_ ? t : 0, share_ ? last : end_});
+        life_.slot[v.i] = Add(block, {bytes_[v.i], share_ ? t : 0, share_ ? last : end_});
         of_once_[v.i] = once;
       }
     }
@@ -130,12 +209,12 @@ class LifetimeFinder {
     const bool dies =
         slot >= 0 && !of_once_[source.i] && life_.arena[static_cast<size_t>(slot)].last == t;
     const bool fits = dies && std::count(n.in.begin(), n.in.end(), source) == 1 &&
-                      Bytes(g_.type(source), counts_) == Bytes(g_.type(n.out[0]), counts_);
+                      bytes_[source.i] == bytes_[n.out[0].i];
     return fits ? slot : -1;
   }
 
   const Graph& g_;
-  const Counts& counts_;
+  const std::span<const size_t> bytes_;  // by value
   const int end_;
   const bool share_;
   std::vector<int> last_use_;
@@ -147,7 +226,15 @@ class LifetimeFinder {
 
 Lifetimes FindLifetimes(const Graph& g, const NodeOrder& order, std::span<const size_t> scratch,
                         const Counts& counts, bool share) {
-  LifetimeFinder finder(g, order, counts, share);
+  std::vector<size_t> bytes(g.num_values());
+  for (NodeId id : order.nodes)
+    for (ValueId v : g.node(id).out) bytes[v.i] = Bytes(g.type(v), counts);
+  return FindLifetimes(g, order, scratch, bytes, share);
+}
+
+Lifetimes FindLifetimes(const Graph& g, const NodeOrder& order, std::span<const size_t> scratch,
+                        std::span<const size_t> bytes, bool share) {
+  LifetimeFinder finder(g, order, bytes, share);
   for (size_t t = 0; t < order.nodes.size(); ++t)
     finder.Place(static_cast<int>(t), g.node(order.nodes[t]), t < order.once_end,
                  scratch.empty() ? 0 : scratch[t]);

@@ -4,26 +4,38 @@
 #pragma once
 #include "runtime/memory_plan.h"
 #include "runtime/op.h"
+#include "runtime/rewrite.h"
 
 namespace graft {
 
-// The nodes in three groups, once | main | update, each in the order of Graph::TopoOrder. The first
-// group is what depends on parameters only (dependence.h).
+// The nodes in three groups, once | main | update. The first group is what depends on parameters
+// only (dependence.h). In each, a node comes after those that make its operands, and one that
+// updates a state or a parameter after the others that read it; ties are broken by id. Throws Error
+// if updates wait for each other.
 struct NodeOrder {
   std::vector<NodeId> nodes;
   size_t once_end = 0, main_end = 0;
 };
-NodeOrder OrderNodes(const Graph& g);
+// kEarly: whatever does nothing but update comes first of all that may run. As its results have
+// memory already, this only ends the lives of its operands.
+enum class UpdateTime : uint8_t { kById, kEarly };
+NodeOrder OrderNodes(const Graph& g, UpdateTime updates = UpdateTime::kById);
+
+// The pass "early_updates", to run on a step after those that make nodes: ids as in the order
+// kEarly. Fused accumulations, acc + dY' X, have the highest ids; without it they would wait for
+// the end of the step, and with them all that they read.
+PassReport UpdateEarly(Graph& g);
 
 // The same graph with node ids that follow `order`, so that it runs in that order (ids break the
 // ties of Graph::TopoOrder). `order` holds every live node once, after those it reads, main nodes
 // before update nodes. Value ids change too.
 Graph Renumbered(const Graph& g, std::span<const NodeId> order);
 
-// A result lives from its node to its last reader; results of `once` nodes and outputs to the end;
-// scratch during its node. A result takes over the memory of an input that dies there if its record
-// says so, and the value of an update has that of its target. Results and scratch of `once` nodes
-// have a block of their own, where nothing is taken over.
+// A result lives from its node to its last reader, an output to the end; scratch during its node. A
+// result takes over the memory of an input that dies there if its record says so, and the value of
+// an update has that of its target. Results and scratch of `once` nodes have a block of their own,
+// where nothing is taken over. What main or update nodes read of it stays for every run, as no
+// `once` node comes behind them; the rest may be written over: all `once` nodes run again together.
 struct Lifetimes {
   std::vector<Interval> once, arena;  // in positions of the order
   std::vector<int> slot;              // by value: its interval, or -1 (a leaf, an update, unused)
@@ -34,6 +46,9 @@ struct Lifetimes {
 // Without `share` every value has its memory all the time.
 Lifetimes FindLifetimes(const Graph& g, const NodeOrder& order, std::span<const size_t> scratch,
                         const Counts& counts, bool share = true);
+// The same with the bytes of each value, for who asks many times.
+Lifetimes FindLifetimes(const Graph& g, const NodeOrder& order, std::span<const size_t> scratch,
+                        std::span<const size_t> bytes, bool share = true);
 
 size_t Bytes(const TensorType& type, const Counts& counts);
 

@@ -1,6 +1,7 @@
 #include "runtime/memory_plan.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <functional>
 #include <numeric>
@@ -14,8 +15,10 @@ struct Range {
   size_t begin, end;
 };
 
-// Adds a range to a list of disjoint ones in order, none of which touch.
-void Insert(std::vector<Range>& list, Range r) {
+// Disjoint, in order, and none touch.
+using Ranges = std::vector<Range>;
+
+void Insert(Ranges& list, Range r) {
   const auto first = std::partition_point(list.begin(), list.end(),
                                           [&](const Range& at) { return at.end < r.begin; });
   auto last = first;
@@ -29,73 +32,175 @@ void Insert(std::vector<Range>& list, Range r) {
   }
 }
 
+void InsertAll(Ranges& list, const Ranges& more, Ranges& scratch) {
+  constexpr size_t kFew = 8;
+  if (more.size() < kFew) {
+    for (const Range& r : more) Insert(list, r);
+    return;
+  }
+  scratch.clear();
+  auto a = list.begin();
+  auto b = more.begin();
+  while (a != list.end() || b != more.end()) {
+    const bool from_list = b == more.end() || (a != list.end() && a->begin < b->begin);
+    const Range r = from_list ? *a++ : *b++;
+    if (!scratch.empty() && r.begin <= scratch.back().end)
+      scratch.back().end = std::max(scratch.back().end, r.end);
+    else
+      scratch.push_back(r);
+  }
+  list.swap(scratch);
+}
+
 // Which bytes are taken when. A segment tree over the positions: a node of it keeps what is taken
 // by the intervals that cover its positions, but not those of its parent (`whole`), and what is
 // taken at any of its positions (`any`; what covers the parent is left out). Neighbours in memory
 // become one range, so that few are looked at where the intervals themselves would be thousands.
+//
+// Neighbours in the lists of different nodes stay apart: what n layers keep for the backward pass
+// can be one range at each position, and be thousands of them in the lists above that position. So
+// unions along some paths from the root are kept (`Path`). Lifetimes that are asked for in the
+// order of time, as those of equal size are, find most of a path there: on average the lists of a
+// few nodes near the leaves are read, which are short.
 class Occupied {
  public:
   explicit Occupied(int positions)
-      : leaves_(std::bit_ceil(static_cast<size_t>(std::max(positions, 1)))), nodes_(2 * leaves_) {}
-
-  void Add(const Interval& lives, Range r) {
-    EachPart(lives,
-             [&](size_t node) { Insert(nodes_[node].whole, r), Insert(nodes_[node].any, r); });
-    for (size_t node : {First(lives), Last(lives)})
-      for (; node > 0; node /= 2) Insert(nodes_[node].any, r);
+      : levels_(std::bit_width(static_cast<size_t>(std::max(positions, 1)) - 1) + 1),
+        nodes_(size_t{2} << (levels_ - 1)) {
+    for (auto& side : paths_)
+      for (Path& path : side) path.taken.resize(static_cast<size_t>(levels_));
   }
 
-  // What is taken at some position of the lifetime: disjoint, in order, none touch.
-  const std::vector<Range>& During(const Interval& lives) {
-    found_.clear();
-    EachPart(lives, [&](size_t node) { Append(nodes_[node].any); });
-    for (size_t node : {First(lives), Last(lives)})
-      for (; node > 0; node /= 2) Append(nodes_[node].whole);
-    std::sort(found_.begin(), found_.end(),
-              [](const Range& a, const Range& b) { return a.begin < b.begin; });
-    size_t kept = 0;
-    for (const Range& r : found_) {
-      if (kept > 0 && r.begin <= found_[kept - 1].end)
-        found_[kept - 1].end = std::max(found_[kept - 1].end, r.end);
-      else
-        found_[kept++] = r;
+  void Add(const Interval& lives, Range r) {
+    const auto cover = [&](Node& node) { Insert(node.whole, r), Insert(node.any, r); };
+    // The fewest nodes that make up the lifetime.
+    for (size_t begin = Leaf(lives.first), end = Leaf(lives.last) + 1; begin < end;
+         begin /= 2, end /= 2) {
+      if (begin % 2) cover(nodes_[begin++]);
+      if (end % 2) cover(nodes_[--end]);
     }
-    found_.resize(kept);
+    for (size_t node : {Leaf(lives.first), Leaf(lives.last)})
+      for (; node > 0; node /= 2) Insert(nodes_[node].any, r);
+    added_.push_back({Leaf(lives.first), Leaf(lives.last), r});
+  }
+
+  // What is taken at some position of the lifetime: at its first and its last, and in the nodes
+  // that lie between the paths to these.
+  const Ranges& During(const Interval& lives) {
+    const size_t first = Leaf(lives.first), last = Leaf(lives.last);
+    const int split = std::bit_width(first ^ last) - 1;
+    const Ranges& left = Along({first, split}, 0);
+    if (first == last) return left;
+    found_ = left;
+    InsertAll(found_, Along({last, split}, 1), scratch_);
     return found_;
   }
 
  private:
   struct Node {
-    std::vector<Range> whole, any;
+    Ranges whole, any;
   };
-  size_t First(const Interval& lives) const { return leaves_ + static_cast<size_t>(lives.first); }
-  size_t Last(const Interval& lives) const { return leaves_ + static_cast<size_t>(lives.last); }
-  // The fewest nodes that make up the lifetime.
-  template <class F>
-  void EachPart(const Interval& lives, const F& f) const {
-    for (size_t l = First(lives), r = Last(lives) + 1; l < r; l /= 2, r /= 2) {
-      if (l % 2) f(l++);
-      if (r % 2) f(--r);
+  struct Added {
+    size_t first, last;  // leaves
+    Range range;
+  };
+  // From the root to a leaf, along the left (side 0) or the right end of a lifetime (side 1). The
+  // paths of both ends part above level `split`; the leaves are level 0.
+  struct Ends {
+    size_t leaf = 0;  // 0 is none
+    int split = 0;
+    // Whether the lifetime has the node beside this one of the path.
+    bool HasBeside(int level, size_t side) const {
+      return level < split && (leaf >> level) % 2 == side;
     }
-  }
-  void Append(const std::vector<Range>& ranges) {
-    found_.insert(found_.end(), ranges.begin(), ranges.end());
+  };
+  struct Path {
+    Ends ends;
+    // By level: what covers the nodes of the path from the root to this level, and what is taken in
+    // the lifetime's nodes beside those.
+    std::vector<Ranges> taken;
+    size_t seen = 0;  // of added_, by `taken`
+    size_t used = 0;  // when
+  };
+  // Series of lifetimes that take turns (short and long ones, of some sizes) have a path each.
+  static constexpr size_t kPaths = 4;
+  // When more was added since, a path is as well made anew.
+  static constexpr size_t kMostNews = 64;
+
+  size_t Leaf(int position) const { return nodes_.size() / 2 + static_cast<size_t>(position); }
+
+  // The level from which on the path has what one to these ends has.
+  int Shared(const Path& path, const Ends& ends) const {
+    if (path.ends.leaf == 0 || added_.size() - path.seen > kMostNews) return levels_;
+    const int level = std::bit_width(path.ends.leaf ^ ends.leaf);
+    return path.ends.split == ends.split ? level : std::max({level, path.ends.split, ends.split});
   }
 
-  size_t leaves_;
+  // The one that shares most; if that is less than half, the one that was not used for longest.
+  Path& Choose(const Ends& ends, size_t side) {
+    auto& paths = paths_[side];
+    Path* path = &*std::ranges::min_element(paths, {}, [&](Path& p) { return Shared(p, ends); });
+    if (2 * Shared(*path, ends) > levels_)
+      path = &*std::ranges::min_element(paths, {}, &Path::used);
+    return *path;
+  }
+
+  // Adds what was added since to the levels from `lowest` on.
+  void Follow(Path& path, int lowest, size_t side) const {
+    for (size_t i = path.seen; lowest < levels_ && i < added_.size(); ++i) {
+      const Added& added = added_[i];
+      bool taken = false;
+      for (int level = levels_ - 1; level >= lowest; --level) {
+        const size_t node = path.ends.leaf >> level, beside = node ^ 1;
+        const size_t begin = node << level, end = (node + 1) << level;
+        taken |= added.first <= begin && end <= added.last + 1;
+        taken |= path.ends.HasBeside(level, side) && added.first >> level <= beside &&
+                 beside <= added.last >> level;
+        if (taken) Insert(path.taken[static_cast<size_t>(level)], added.range);
+      }
+    }
+    path.seen = added_.size();
+  }
+
+  const Ranges& Along(const Ends& ends, size_t side) {
+    Path& path = Choose(ends, side);
+    const int shared = Shared(path, ends);
+    Follow(path, shared, side);
+    path.ends = ends;
+    path.used = ++uses_;
+    for (int level = shared - 1; level >= 0; --level) {
+      Ranges& taken = path.taken[static_cast<size_t>(level)];
+      if (level + 1 < levels_)
+        taken = path.taken[static_cast<size_t>(level) + 1];
+      else
+        taken.clear();
+      const size_t node = ends.leaf >> level;
+      InsertAll(taken, nodes_[node].whole, scratch_);
+      if (ends.HasBeside(level, side)) InsertAll(taken, nodes_[node ^ 1].any, scratch_);
+    }
+    return path.taken[0];
+  }
+
+  int levels_;
   std::vector<Node> nodes_;  // 1 is the root, 2n and 2n+1 are the children of n
-  std::vector<Range> found_;
+  std::vector<Added> added_;
+  std::array<std::array<Path, kPaths>, 2> paths_;  // by side
+  size_t uses_ = 0;
+  Ranges found_, scratch_;
 };
 
 // Places the intervals in the given order, each into the tightest gap between the placed ones that
-// are alive at the same time, else on top of them. Those of no bytes are nowhere.
-MemoryPlan Place(std::span<const Interval> iv, const std::vector<size_t>& order, size_t alignment) {
+// are alive at the same time, else on top of them. Those of no bytes are nowhere. A plan that gets
+// to `most` bytes is not finished.
+MemoryPlan Place(std::span<const Interval> iv, const std::vector<size_t>& order, size_t alignment,
+                 size_t most) {
   MemoryPlan plan{std::vector<size_t>(iv.size()), 0, 0};
   int positions = 0;
   for (const Interval& i : iv) positions = std::max(positions, i.last + 1);
   Occupied occupied(positions);
   for (size_t k : order) {
     if (iv[k].bytes == 0) continue;
+    if (RoundUp(plan.bytes, alignment) >= most) break;
     size_t end = 0, best = SIZE_MAX, best_gap = SIZE_MAX;
     for (const Range& r : occupied.During(iv[k])) {
       const size_t gap = r.begin - end;
@@ -147,7 +252,7 @@ MemoryPlan PlanMemory(std::span<const Interval> iv, size_t alignment) {
   const size_t bound = *std::max_element(live.begin(), live.end());
   for (const auto& before : orders) {
     std::stable_sort(order.begin(), order.end(), before);
-    MemoryPlan plan = Place(iv, order, alignment);
+    MemoryPlan plan = Place(iv, order, alignment, best.offset.empty() ? SIZE_MAX : best.bytes);
     if (best.offset.empty() || plan.bytes < best.bytes) best = std::move(plan);
     if (best.bytes <= bound + bound / 100) break;
   }

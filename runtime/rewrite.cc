@@ -73,6 +73,16 @@ bool InteriorIsPrivate(const Graph& g, ValueId root, const std::vector<ValueId>&
   return true;
 }
 
+// The name of an edge goes to what takes its place, where methods that come later attach.
+void MoveName(Graph& g, ValueId from, ValueId to) {
+  const std::string name = g.value(from).name;
+  if (name.empty() || !g.value(to).name.empty() || !g.value(from).producer.valid() ||
+      !g.value(to).producer.valid())
+    return;
+  g.SetName(from, "");
+  g.SetName(to, name);
+}
+
 // Applies the first rule that matches at v. Returns its index, or -1.
 int ApplyOne(Graph& g, std::span<const Rule> rules, ValueId v, const std::string& pass,
              PassReport& report) {
@@ -103,6 +113,7 @@ int ApplyOne(Graph& g, std::span<const Rule> rules, ValueId v, const std::string
     if (replacement != v) {
       g.ReplaceUsesIn(v, replacement, users);
       g.ReplaceResult(v, replacement);
+      MoveName(g, v, replacement);
     }
     ++report.rewrites;
     return static_cast<int>(r);

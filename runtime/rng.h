@@ -20,7 +20,9 @@ enum class Purpose : uint32_t {
   kOrder = 2,  // order of the training examples; step is the epoch
   kDropout = 3,
   kDropPath = 4,
-  kData = 7,  // generated data and augmentation
+  kData = 7,    // generated data and augmentation
+  kSearch = 8,  // of parameters without gradients; step is the generation, sample the candidate
+  kNoise = 9,   // added to weights
 };
 
 struct StreamKey {

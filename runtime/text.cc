@@ -275,6 +275,28 @@ std::string WithoutNumbers(const std::string& line) {
   return out;
 }
 
+// A line without what is no operation: "%7'blocks.0.a' = tanh(%6) : f32[17*s,64]" says
+// "%7 = tanh(%6) : f32[*,64]".
+std::string Operation(const std::string& line) {
+  std::string out;
+  bool in_shape = false;
+  for (size_t i = 0; i < line.size(); ++i) {
+    const char c = line[i];
+    if (c == '\'') {  // of a name, which has none inside
+      i = std::min(line.find('\'', i + 1), line.size());
+      continue;
+    }
+    out += c;
+    in_shape = c == '[' || (in_shape && c != ']');
+    if (!in_shape || (c != '[' && c != ',')) continue;
+    const size_t end = std::min(line.find_first_of(",]", i + 1), line.size());
+    const std::string dim = line.substr(i + 1, end - i - 1);
+    out += dim.find_first_of("st") == std::string::npos ? dim : "*";
+    i = end - 1;
+  }
+  return out;
+}
+
 // Longest common subsequence of two lists of lines, as pairs of indices.
 std::vector<std::pair<size_t, size_t>> CommonLines(const std::vector<std::string>& a,
                                                    const std::vector<std::string>& b) {
@@ -317,36 +339,15 @@ Graph ParseGraph(std::string_view text, std::span<const OpDef* const> ops) {
   return parser.Take();
 }
 
-std::string ToDot(const Graph& g) {
-  const Names name(g);
-  std::string dot =
-      "digraph graft {\n  rankdir=TB;\n  node [shape=box, fontname=\"sans-serif\"];\n";
-  for (NodeId id : name.order) {
-    const Node& n = g.node(id);
-    dot += fmt::format("  n{} [label=\"{}\\n{}\\n{}\"];\n", id.i, n.op->name, n.scope,
-                       ToString(g.type(n.out[0])));
-    for (ValueId v : n.in) {
-      const Value& value = g.value(v);
-      if (value.producer.valid()) {
-        dot += fmt::format("  n{} -> n{};\n", value.producer.i, id.i);
-        continue;
-      }
-      const char* color = value.role == Role::kInput ? "lightblue"
-                          : value.trainable          ? "orange"
-                                                     : "grey90";
-      dot += fmt::format("  v{} [label=\"{}\\n{}\", style=filled, fillcolor={}, shape=ellipse];\n",
-                         v.i, value.name, ToString(value.type), color);
-      dot += fmt::format("  v{} -> n{};\n", v.i, id.i);
-    }
-  }
-  return dot + "}\n";
-}
-
-std::string DiffText(const Graph& before, const Graph& after, int context) {
+std::string DiffText(const Graph& before, const Graph& after, int context, DiffOf what) {
+  const auto key = [&](const std::string& line) {
+    const std::string text = WithoutNumbers(line);
+    return what == DiffOf::kOperations ? Operation(text) : text;
+  };
   const std::vector<std::string> a = Lines(before, Names(before)), b = Lines(after, Names(after));
   std::vector<std::string> keys_a(a.size()), keys_b(b.size());
-  std::transform(a.begin(), a.end(), keys_a.begin(), WithoutNumbers);
-  std::transform(b.begin(), b.end(), keys_b.begin(), WithoutNumbers);
+  std::transform(a.begin(), a.end(), keys_a.begin(), key);
+  std::transform(b.begin(), b.end(), keys_b.begin(), key);
   std::vector<std::pair<char, std::string>> lines;
   size_t i = 0, j = 0;
   auto upto = [&](size_t end_a, size_t end_b) {

@@ -1,4 +1,4 @@
-// The text form of a graph, printed and parsed back; also DOT and a before/after diff.
+// The text form of a graph, printed and parsed back; also a before/after diff.
 //
 //   input @image : f32[s,3,16,16]
 //   param @head.weight : f32[5,24] trainable
@@ -20,11 +20,13 @@ std::string ToText(const Graph& g);
 // line.
 Graph ParseGraph(std::string_view text, std::span<const OpDef* const> ops);
 
-std::string ToDot(const Graph& g);
-
 // A diff by line of two text forms that ignores value numbers. Lines begin with "  " where both
 // have them, with "- " if only `before` has them and with "+ " if only `after` does; runs of more
-// than `context` equal lines are folded into "  ...".
-std::string DiffText(const Graph& before, const Graph& after, int context = 1);
+// than `context` equal lines are folded into "  ...". With kOperations lines are equal if they do
+// the same: the names of intermediates and dimensions that follow the batch, such as those of a
+// block whose sequences have grown, make no difference.
+enum class DiffOf { kEverything, kOperations };
+std::string DiffText(const Graph& before, const Graph& after, int context = 1,
+                     DiffOf what = DiffOf::kEverything);
 
 }  // namespace graft

@@ -41,6 +41,7 @@ ONLY_IN = [
     (r"omp\.h", ["runtime/threads.", "ops/onednn_gemm.cc"]),
     (r"(jpeglib|jerror|spng|zlib)\.h", ["data/", "runtime/io/", "tests/", "fuzz/"]),
     (r"CLI/.*", ["tools/", "fuzz/"]),
+    (r"Eigen/.*", ["train/symmetric_eigen.cc"]),
     (r"re2/.*", ["adapters/hf/module_match.cc"]),
     (r"g(test|mock)/.*", ["tests/"]),
     (r"benchmark/.*", ["bench/"]),

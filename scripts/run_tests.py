@@ -20,7 +20,12 @@ import xml.etree.ElementTree as xml
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-CHECKS = ["check_includes.py", "check_style.py", "planted_bugs.py --check"]
+CHECKS = [
+    "check_includes.py",
+    "check_style.py",
+    "planted_bugs.py --check",
+    "method_pages.py --check --build {build}",
+]
 LIBRARY_TEST = "library_test"
 
 
@@ -102,9 +107,9 @@ def run_test(name, build, limit):
     return run_binary(name, build, limit)
 
 
-def run_check(command):
+def run_check(command, build):
     result = Result(command)
-    script, *arguments = command.split()
+    script, *arguments = [word.format(build=build) for word in command.split()]
     started = time.monotonic()
     done = subprocess.run(
         [sys.executable, ROOT / "scripts" / script, *arguments],
@@ -176,7 +181,7 @@ def main():
     names.sort(key=lambda name: -times.get(name, 1e9))
 
     started = time.monotonic()
-    results = [] if args.names else [run_check(c) for c in CHECKS]
+    results = [] if args.names else [run_check(c, build) for c in CHECKS]
     if not args.names:
         names.insert(0, LIBRARY_TEST)
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:

@@ -88,15 +88,15 @@ for part in "${parts[@]}"; do
             run kills "runs killed 28 times equal those that were not" \
                 python3 scripts/kill_test.py ;;
         parity)
-            what="50 steps of each method and option, files both ways, kinds of checkpoints, logits "
-            what+="and tokens equal those of PyTorch, timm, transformers, peft and tokenizers; what "
-            what+="is wired wrongly does not"
+            what="50 steps of each method and option, files both ways, kinds of checkpoints, "
+            what+="logits and tokens equal those of PyTorch, timm, transformers, peft and "
+            what+="tokenizers; what is wired wrongly does not"
             if [[ ! -x ${PEERS_ENV:-}/bin/python ]]; then
                 missing parity "$what" "PEERS_ENV is not set"
             elif [[ -z ${GRAFT_DATA:-} ]]; then
                 missing parity "$what" "GRAFT_DATA is not set"
             else
-                with_graft tokenize_lines
+                with_graft tokenize_lines masked_lm_logits
                 run parity "$what" tests/parity/run_parity.sh "$PEERS_ENV" build/graft
             fi ;;
         accuracy)

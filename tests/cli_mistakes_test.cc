@@ -323,7 +323,7 @@ std::vector<Mistake> All() {
       {"read-only data",
        {"data", "make", "shapes", "--out", "@closed/data"},
        1,
-       {"closed/data", "cannot write the data set", ": Permission denied"}},
+       {"closed/data", "cannot create the directory", ": Permission denied"}},
       {"long name",
        {"train", "--model", kNano, "--data", "@data", "--method", "lora", "--out", kLongName},
        1,

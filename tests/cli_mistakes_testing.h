@@ -24,6 +24,20 @@ inline Words Train(Words more, const char* method = "lora") {
   return args;
 }
 
+// The words with these options, each with its value ("" of a flag), in the place of their own.
+inline Words WithOptions(Words args, const Words& options) {
+  for (size_t i = 0; i + 1 < options.size(); i += 2) {
+    const auto at = std::ranges::find(args, options[i]);
+    if (at != args.end()) {
+      *(at + 1) = options[i + 1];
+      continue;
+    }
+    args.push_back(options[i]);
+    if (!options[i + 1].empty()) args.push_back(options[i + 1]);
+  }
+  return args;
+}
+
 inline Words InDirectory(const TempDir& dir, Words args) {
   for (std::string& arg : args)
     if (arg.starts_with('@')) arg = dir / arg.substr(1);

@@ -1,4 +1,5 @@
 // The memory planner on random lifetimes and on those of training graphs.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -98,9 +99,9 @@ TEST(Planner, TrainingGraphsComeWithinATenthOfTheBound) {
   }
 }
 
-// The bytes of a plan that looks at all intervals for each: the obvious form of what PlanMemory
-// does.
-size_t BytesOfTheObviousPlan(const std::vector<Interval>& iv) {
+// A plan that looks at all intervals for each and tries all orders to their ends: the obvious form
+// of what PlanMemory does.
+MemoryPlan ObviousPlan(const std::vector<Interval>& iv) {
   std::vector<size_t> order(iv.size());
   std::iota(order.begin(), order.end(), size_t{0});
   const auto life = [&](size_t k) { return iv[k].last - iv[k].first; };
@@ -113,14 +114,13 @@ size_t BytesOfTheObviousPlan(const std::vector<Interval>& iv) {
   };
   const std::vector<size_t> live = LiveBytes(iv);
   const size_t bound = *std::max_element(live.begin(), live.end());
-  size_t least = SIZE_MAX;
+  MemoryPlan best;
   for (const auto& before : orders) {
     std::stable_sort(order.begin(), order.end(), before);
     std::vector<size_t> placed, offset(iv.size());
     size_t bytes = 0;
     for (size_t k : order) {
       if (iv[k].bytes == 0) continue;
-      std::ranges::sort(placed, {}, [&](size_t p) { return offset[p]; });
       size_t end = 0, best = SIZE_MAX, best_gap = SIZE_MAX;
       for (size_t p : placed) {
         if (iv[p].first > iv[k].last || iv[k].first > iv[p].last) continue;
@@ -130,24 +130,52 @@ size_t BytesOfTheObviousPlan(const std::vector<Interval>& iv) {
       }
       offset[k] = best == SIZE_MAX ? end : best;
       bytes = std::max(bytes, RoundUp(offset[k] + iv[k].bytes));
-      placed.push_back(k);
+      const auto at = [&](size_t p) { return offset[p]; };
+      placed.insert(std::ranges::upper_bound(placed, offset[k], {}, at), k);
     }
-    least = std::min(least, bytes);
-    if (least <= bound + bound / 100) break;
+    if (best.offset.empty() || bytes < best.bytes) best = {offset, bytes, bound};
+    if (best.bytes <= bound + bound / 100) break;
   }
-  return least;
+  return best;
+}
+
+void ExpectTheObviousPlan(const std::vector<Interval>& iv) {
+  const MemoryPlan plan = PlanMemory(iv), obvious = ObviousPlan(iv);
+  EXPECT_EQ(plan.bytes, obvious.bytes);
+  EXPECT_EQ(plan.lower_bound, obvious.lower_bound);
+  EXPECT_TRUE(plan.offset == obvious.offset);
 }
 
 TEST(Planner, IsTheObviousPlan) {
   std::mt19937 random(11);
-  for (int blocks : {1, 3, 6})
+  for (int blocks : {1, 3, 6, 20})
     for (int repeat = 0; repeat < 5; ++repeat) {
-      const std::vector<Interval> iv = TrainingIntervals(random, blocks, 197, 64);
-      EXPECT_EQ(PlanMemory(iv).bytes, BytesOfTheObviousPlan(iv)) << blocks << " blocks";
+      SCOPED_TRACE(fmt::format("{} blocks, {}", blocks, repeat));
+      ExpectTheObviousPlan(TrainingIntervals(random, blocks, 197, 64));
     }
-  for (int repeat = 0; repeat < 200; ++repeat) {
-    const std::vector<Interval> iv = RandomIntervals(random);
-    EXPECT_EQ(PlanMemory(iv).bytes, BytesOfTheObviousPlan(iv)) << repeat;
+  for (int repeat = 0; repeat < 400; ++repeat) {
+    SCOPED_TRACE(repeat);
+    ExpectTheObviousPlan(RandomIntervals(random));
+  }
+}
+
+// Enough of them that paths in the planner's tree are kept, followed and made anew: of few sizes,
+// so that one size is asked for from the first position to the last, short and long ones by turns.
+TEST(Planner, IsTheObviousPlanOfManyIntervals) {
+  std::mt19937 random(13);
+  for (int repeat = 0; repeat < 12; ++repeat) {
+    std::vector<Interval> iv(1500);
+    const int end = 1 + static_cast<int>(random() % 4000);
+    const uint32_t longest = uint32_t{1} << (random() % 12), sizes = 1 + random() % 6;
+    for (Interval& i : iv) {
+      i.first = static_cast<int>(random() % static_cast<uint32_t>(end));
+      const uint32_t length = random() % (random() % 4 ? longest : 4096);
+      i.last = std::min(end, i.first + static_cast<int>(length));
+      i.bytes = 40 * (1 + random() % sizes);
+    }
+    if (repeat % 3) std::ranges::sort(iv, {}, &Interval::first);
+    SCOPED_TRACE(repeat);
+    ExpectTheObviousPlan(iv);
   }
 }
 

@@ -189,11 +189,13 @@ TEST(Recompute, AnyGraphKeepsItsBits) {
     const Session session(g, params, {.capacity = {2, 0}});
     RecomputeLimit limit{{2, 0}, 0, session.steps()};
     Graph smaller = g;
-    limit.arena_bytes = Recompute(smaller, limit).arena_bytes;
+    const RecomputeResult smallest = Recompute(smaller, limit);
+    limit.arena_bytes = smallest.arena_bytes;
     const RecomputeResult result = Recompute(smaller, limit);
     Verify(smaller);
     changed += result.nodes > 0;
     EXPECT_EQ(result.arena_bytes, limit.arena_bytes);
+    EXPECT_EQ(result.nodes, smallest.nodes);  // the first plan that is so small
     EXPECT_LE(result.arena_bytes, session.memory().bytes);
     EXPECT_EQ(Session(smaller, params, {.capacity = {2, 0}}).memory().bytes, result.arena_bytes);
     EXPECT_TRUE(SameBits(Results(smaller), Results(g))) << seed;

@@ -7,11 +7,13 @@
 #include "models/vit.h"
 #include "runtime/verify.h"
 #include "tests/graph_testing.h"
+#include "tools/lib/graph_dot.h"
 
 namespace graft::testing {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 Graph Parse(const std::string& text) { return ParseGraph(text, AllOps()); }
 
@@ -137,10 +139,6 @@ TEST(Text, MistakesNameTheirLine) {
       {"param @p : f32[s,1]", "line 4: parameter 'p'"},
       {"param @p : f32[1", "line 4: expected a type"},
       {"param @p : f16[1]", "line 4: "},
-      {"param @p : u80[1]", "line 4: tensor type 'u80[1]': expected it to begin with"},
-      {"param @p : u8[4] trainable", "line 4: parameter 'p': expected f32, as it is trainable"},
-      {"param @p : i32[4]", "line 4: parameter 'p': expected f32 or u8, found i32"},
-      {"state @p : u8[4]", "line 4: state 'p': expected f32, found u8"},
       {"param @p f32[1]", "line 4: expected ':'"},
       {"input x : f32[1]", "line 4: expected '@'"},
       {"output y", "line 4: expected '='"},
@@ -186,6 +184,44 @@ TEST(Text, DiffShowsWhatChanged) {
   EXPECT_THAT(diff, HasSubstr("- %3 = mul(%2, @w) : f32[2,4]\n"));
   EXPECT_THAT(diff, HasSubstr("  ...\n"));
   EXPECT_EQ(DiffText(before, before), "  ...\n");
+}
+
+// Longer sequences and names are no difference, what makes them longer is one.
+TEST(Text, DiffOfOperations) {
+  const auto graph = [](int64_t rows, bool longer) {
+    Graph g;
+    const ValueId x = g.AddInput("x", F32({Dim::Sequences(rows), 4}));
+    const ValueId w = g.AddParam("w", {4, 4});
+    ValueId y = g.Add1(kTanh, {x});
+    if (longer) y = InsertTokens(g, y, g.AddParam("tokens", {1, 4}), Offsets(g, rows), 0);
+    g.SetName(y, "edge");
+    g.AddOutput("y", Scale(g, Matmul(g, y, w, false, true), 2));
+    return g;
+  };
+  const Graph before = graph(3, false), after = graph(3, true);
+  EXPECT_THAT(DiffText(before, after), HasSubstr("\n- %2 = scale"));
+  const std::string diff = DiffText(before, after, 1, DiffOf::kOperations);
+  EXPECT_THAT(diff, HasSubstr("+ param @tokens : f32[1,4]\n"));
+  EXPECT_THAT(diff, HasSubstr("\n+ %2'edge' = insert_tokens("));
+  EXPECT_THAT(diff, HasSubstr("\n+ %1 = offsets("));
+  EXPECT_THAT(diff, Not(HasSubstr("\n- ")));
+  EXPECT_THAT(diff, Not(HasSubstr("+ %3")));
+  EXPECT_EQ(DiffText(graph(3, false), graph(4, false), 1, DiffOf::kOperations), "  ...\n");
+}
+
+TEST(Text, DotDrawsAScopeAndMarks) {
+  Graph g;
+  const ValueId x = g.AddInput("x", {DType::kF32, {Dim::Sequences(), 4}});
+  g.scope = "blocks.0.a";
+  const ValueId first = g.Add1(kTanh, {x});
+  g.scope = "blocks.10";
+  const ValueId second = g.Add1(kTanh, {first});
+  g.AddOutput("y", g.Add1(kTanh, {second}));
+  const std::string dot = ToDot(g, "blocks.10", {g.value(second).producer});
+  EXPECT_THAT(dot, HasSubstr("label=\"tanh\\nblocks.10\\nf32[s,4]\", style=filled"));
+  EXPECT_THAT(dot, HasSubstr("label=\"tanh\\nf32[s,4]\", shape=ellipse]"));
+  EXPECT_THAT(dot, Not(HasSubstr("blocks.0.a")));
+  EXPECT_THAT(MessageOf([&] { ToDot(g, "blocks.1"); }), HasSubstr("no node"));
 }
 
 TEST(Text, DotDrawsEveryNode) {

@@ -70,6 +70,45 @@ nlohmann::json MetricsJson(const Metrics& m) {
   return json;
 }
 
+Metrics Measure(OpenedModel& opened, BatchSource& examples, const CommonOptions& common) {
+  const Graph graph = opened.ToRun(true);
+  Evaluator evaluator(graph, opened.model.params,
+                      InferenceOptions(graph, opened.model.params, opened.model.config, examples,
+                                       common.memory_budget, common.disabled_passes),
+                      common.disabled_passes);
+  Metrics m = evaluator.Run(examples);
+  if (!std::isfinite(m.loss))
+    Fail("{} gives logits that are not finite; its weights are damaged", opened.description);
+  return m;
+}
+
+// How well masked words of plain texts are guessed.
+void RunMasked(const EvalOptions& o, OpenedModel& opened, const Dataset& data,
+               const CommonOptions& common) {
+  const std::string split = ChooseSplit(data, o.split);
+  const std::unique_ptr<BatchSource> examples =
+      data.Load(split, o.limit, opened.model, opened.facts);
+  opened.model.bert().mask_rows = examples->mask_rows();
+  const Metrics m = Measure(opened, *examples, common);
+  const double perplexity = std::exp(m.loss);
+  PrintJson(common, {{"model", opened.description},
+                     {"data", o.data},
+                     {"split", split},
+                     {"n", m.n},
+                     {"accuracy", m.accuracy},
+                     {"perplexity", perplexity},
+                     {"loss", m.loss},
+                     {"seconds", m.seconds}});
+  Say(common,
+      fmt::format("{} on {}, split {} ({} masked words in {} texts)", opened.description, o.data,
+                  split, Grouped(m.n), Grouped(static_cast<int64_t>(examples->size()))));
+  TextTable table({1});
+  table.Add({"masked words guessed", Percent(m.accuracy)});
+  table.Add({"loss", fmt::format("{:.4f}", m.loss)});
+  table.Add({"perplexity", fmt::format("{:.2f}", perplexity)});
+  Say(common, table.Lines("  "));
+}
+
 void Run(const EvalOptions& o, const CommonOptions& common) {
   if (o.choice.preprocess == "list") return PrintPreprocessPresets(common);
   if (o.data.empty()) FailUsage("eval needs --data, the data set's directory");
@@ -77,25 +116,19 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   OpenedModel opened = OpenModel(With(o.choice, common), InputKind::kDataset);
   SayNotices(common, opened.model.notices);
   const std::optional<RunConfig> run = RunOf(o.choice);
-  Dataset data(o.data, o.columns.empty() && run ? run->columns : o.columns);
+  Dataset data(o.data, o.columns.empty() && run ? run->columns : o.columns, opened.facts.objective);
   if (const std::string notice = data.notice(); !notice.empty()) Say(common, "note: " + notice);
   data.CheckKind(opened.model);
+  if (!opened.facts.objective.empty()) return RunMasked(o, opened, data, common);
   CheckClasses(opened, &data);
   CompareLabels(opened, data, common);
   const std::string split = ChooseSplit(data, o.split);
   const std::unique_ptr<BatchSource> examples =
       data.Load(split, o.limit, opened.model, opened.facts);
   if (!data.texts()) Say(common, PreprocessText(opened.facts));
-  const Graph graph = opened.ToRun(true);
-  Evaluator evaluator(graph, opened.model.params,
-                      InferenceOptions(graph, opened.model.params, opened.model.config, *examples,
-                                       common.memory_budget, common.disabled_passes),
-                      common.disabled_passes);
-  const Metrics m = evaluator.Run(*examples);
+  const Metrics m = Measure(opened, *examples, common);
   if (const std::string notice = examples->notice(); !notice.empty())
     Say(common, "note: " + notice);
-  if (!std::isfinite(m.loss))
-    Fail("{} gives logits that are not finite; its weights are damaged", opened.description);
   nlohmann::json json = MetricsJson(m);
   json["model"] = opened.description, json["data"] = o.data, json["split"] = split;
   AddPreprocess(opened.facts, !data.texts(), &json);

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "adapters/adapter_file.h"
+#include "adapters/in_part.h"
 #include "adapters/hf/peft_writer.h"
 #include "runtime/io/fresh_directory.h"
 #include "tools/commands.h"
@@ -112,6 +113,10 @@ nlohmann::json ExportAdapter(const ExportOptions& o, const OpenedModel& opened,
   if (opened.method.empty())
     FailUsage("--format {} writes an adapter, {} has none; hint: --run or --adapter", o.format,
               opened.description);
+  const bool masked_lm = opened.model.is_bert() && opened.model.bert().mask_rows > 0;
+  if (masked_lm && (o.format == "hf-peft" || !opened.facts.objective.empty()))
+    FailUsage("--format {}: not of a masked-LM head; hint: --format hf --merged{}", o.format,
+              opened.facts.objective.empty() ? ", or graft" : "");
   const ParamStore& params = opened.model.params;
   std::vector<std::string> names = opened.trained;
   // A fresh head belongs to the adapter even where it was frozen: the base has another one. So does
@@ -183,6 +188,7 @@ void Run(const ExportOptions& o, const CommonOptions& common) {
   choice.headless = o.format != "graft";  // our adapter is for a classifier
   OpenedModel opened = OpenModel(With(choice, common), InputKind::kImages);
   SayNotices(common, opened.model.notices);
+  if (o.format == "graft" && !opened.method.empty()) ReduceMethod(&opened);
   FreshDirectory directory(o.out);
   if (!IsAdapterFormat(o.format)) {
     const nlohmann::json json = ExportModel(o, std::move(opened), directory.path(), common);

@@ -1,6 +1,9 @@
 // graft fuse
 #include <optional>
 
+#include "adapters/adapter_file.h"
+#include "adapters/base_hash.h"
+#include "adapters/in_part.h"
 #include "adapters/unmerge.h"
 #include "runtime/io/files_read.h"
 #include "runtime/io/fresh_directory.h"
@@ -17,7 +20,7 @@ namespace {
 struct FuseFlags {
   ModelChoice choice;
   std::string out, data, undo, weights = "f32";
-  bool keep_base = false;
+  bool keep_base = false, partial = false;
 };
 
 // The form of the base is that of the merged model, and a name must not promise another one.
@@ -38,11 +41,50 @@ void CheckOut(const std::string& out, const OpenedModel& opened) {
     if (out.ends_with(pickle)) refuse("a safetensors file", "is not that of a pickle");
 }
 
+// The directory of the adapter that --partial leaves beside the fused model.
+std::string RestPath(const std::string& out) {
+  return (out.ends_with('/') ? out.substr(0, out.size() - 1) : out) + ".adapter";
+}
+
+// Splits off what does not fold; nothing if all does.
+std::optional<OpenedModel> SplitOff(const FuseFlags& o, OpenedModel* opened) {
+  if (!o.partial) return {};
+  const MethodParts parts = SplitByFolds(opened->method);
+  if (parts.stays.empty()) return {};
+  if (parts.folds.empty())
+    throw Error(fmt::format("method '{}': no term of it folds into the base; hint: graft export "
+                            "--format graft writes the adapter alone, reduced to what it needs "
+                            "after training",
+                            ToString(opened->method)),
+                ErrorKind::kNotFoldable);
+  OpenedModel rest = *opened;
+  rest.method = parts.stays, rest.facts.method = ToString(parts.stays);
+  opened->method = parts.folds, opened->facts.method = ToString(parts.folds);
+  ReduceMethod(&rest);
+  return rest;
+}
+
+// Proves that the fused base with the rest is the whole, and writes the rest.
+void SaveRest(const FuseFlags& o, const FusedModel& fused, OpenedModel& whole, OpenedModel rest,
+              const LogitsOf& logits, const std::string& base, FreshDirectory& directory) {
+  constexpr double kBound = 10 * kFuseTolerance;
+  const double error = ErrorInPart(whole, fused, rest, logits);
+  if (!(error <= kBound))
+    throw Error(fmt::format("the merge in part is not proved: logits differ by {:.3g} relative "
+                            "(bound {:g}); nothing was written",
+                            error, kBound),
+                ErrorKind::kProof);
+  rest.facts.model = o.out, rest.facts.base_sha256 = BaseHash(base), rest.facts.arch.clear();
+  StringMap metadata = ModelMetadata(rest.model, rest.facts);
+  WriteAdapter(directory.path() + "/adapter.safetensors", rest.model.params, AdapterNames(rest),
+               std::move(metadata), static_cast<int64_t>(rest.seed));
+}
+
 void Run(const FuseFlags& o, const CommonOptions& common) {
   if (o.out.empty()) FailUsage("fuse needs --out, the file to write");
   if (!o.undo.empty()) {
     const ModelChoice& c = o.choice;
-    if (o.keep_base || o.weights != "f32" ||
+    if (o.keep_base || o.partial || o.weights != "f32" ||
         !(c.run + c.model + c.adapter + c.arch + o.data).empty())
       FailUsage("--undo takes a fused file and --out, and no model, run, adapter, data or weights");
     UndoFuse(o.undo, o.out);
@@ -64,21 +106,35 @@ void Run(const FuseFlags& o, const CommonOptions& common) {
   if (opened.model.layout == Layout::kHuggingFace) directory.emplace(o.out);
   const FileDType weights = ParseWeights(o.weights, opened.model);
   ProofInputs inputs = OpenProofInputs(opened, o.data, RunOf(o.choice));
+  OpenedModel whole = opened;
+  std::optional<OpenedModel> rest = SplitOff(o, &opened);
+  std::optional<FreshDirectory> rest_directory;
+  if (rest) rest_directory.emplace(RestPath(o.out));
+  if (rest && weights != FileDType::kF32)
+    FailUsage("--partial writes f32 weights, with which the adapter is proved");
+  const LogitsOf logits = LogitsOn(inputs, whole, common.memory_budget);
   const FusedModel fused = FuseOn(inputs, std::move(opened), common.memory_budget, weights);
   const std::string out = directory ? directory->path() : o.out;
   SaveFused(fused, out);
   if (o.keep_base) KeepBase(fused.facts.model, out);
+  if (rest) SaveRest(o, fused, whole, std::move(*rest), logits, out, *rest_directory);
   if (directory) directory->Keep();
+  if (rest_directory) rest_directory->Keep();
   Say(common, fmt::format("merged {} into {}", fused.facts.method, fused.facts.model));
   for (const std::string& line :
        ProofLines(fused, inputs.random ? "random inputs (no data set)" : "inputs"))
     Say(common, "  " + line);
   Say(common, fmt::format("wrote {}", o.out));
+  if (rest_directory)
+    Say(common, fmt::format("wrote {0}: what does not fold; use: graft predict --model {1} "
+                            "--adapter {0} ...",
+                            ShellWord(RestPath(o.out)), ShellWord(o.out)));
   if (o.keep_base)
     Say(common, fmt::format("kept {}; undo: graft fuse --undo {} --out BASE", KeptBasePath(o.out),
                             ShellWord(o.out)));
   nlohmann::json json = ProofJson(fused);
   json["out"] = o.out;
+  if (rest_directory) json["adapter"] = RestPath(o.out);
   PrintJson(common, json);
 }
 
@@ -94,6 +150,8 @@ void AddFuseCommand(CLI::App& app, CommonOptions& common) {
   command->add_option("--weights", o->weights, kWeightsHelp);
   command->add_flag("--keep-base", o->keep_base,
                     "also keep what the merge overwrites, so that it can be undone");
+  command->add_flag("--partial", o->partial,
+                    "fold what folds; what does not becomes an adapter, OUT.adapter");
   command->add_option("--undo", o->undo, "fused file or directory whose base to write to --out");
   AddCommonOptions(*command, common);
   command->footer(

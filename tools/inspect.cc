@@ -1,5 +1,7 @@
 // graft inspect
 #include <algorithm>
+#include <charconv>
+#include <filesystem>
 
 #include "adapters/method_graph.h"
 #include "adapters/open_model.h"
@@ -9,6 +11,7 @@
 #include "tools/commands.h"
 #include "tools/lib/adapter_report.h"
 #include "tools/lib/graph_diff.h"
+#include "tools/lib/graph_dot.h"
 #include "tools/lib/graph_svg.h"
 #include "tools/lib/method_table.h"
 #include "tools/lib/model_options.h"
@@ -56,10 +59,10 @@ struct Rewritten {
 Rewritten ApplyTo(const Subject& s) {
   Rewritten r{BuildModel(s.model.config), {}, {}};
   ParamStore scratch = s.model.params;
-  r.after = r.before;
-  if (!s.method.empty())
-    r.reports =
-        ApplyMethod(r.after, scratch, ParseMethod(s.method), static_cast<uint64_t>(s.config.seed));
+  r.after = s.method.empty()
+                ? r.before
+                : MethodGraph(s.model.config, {}, ParseMethod(s.method), scratch,
+                              static_cast<uint64_t>(s.config.seed), &r.reports);
   return r;
 }
 
@@ -203,38 +206,59 @@ std::string PassText(const Subject& s, const std::string& pass) {
   return text;
 }
 
-// With --method the text is the rewrite: what it takes away and what it adds.
-std::string GraphText(const Subject& s, const Rewritten& r, const InspectOptions& o) {
-  const Graph& g = r.after;
-  const std::vector<std::string> forms{"text", "dot", "svg"};
-  if (std::find(forms.begin(), forms.end(), o.graph) == forms.end())
-    FailUsage("--graph: '{}'{}", o.graph, DidYouMean(o.graph, forms));
-  if (o.graph != "svg" && !o.block.empty()) FailUsage("--block goes with --graph svg");
-  if (!o.pass.empty()) {
-    if (o.graph != "text") FailUsage("--pass goes with --graph text");
-    return PassText(s, o.pass);
-  }
-  if (o.graph == "text") return o.method.empty() ? ToText(g) : FoldedDiff(r.before, r.after);
-  if (o.graph == "dot") return ToDot(g);
-  if (o.block == "all") return ToSvg(g, "");
+// Of a drawing: all blocks, or the scope of one, by default the first. Of a plain graph dot, which
+// other programs read, has all.
+std::string DrawnScope(const Subject& s, const InspectOptions& o) {
+  if (o.block == "all" || (o.block.empty() && o.graph == "dot" && o.method.empty())) return "";
   const int64_t depth = std::visit([](const auto& c) { return c.depth; }, s.model.config);
   const std::string block = o.block.empty() ? "0" : o.block;
   int64_t number = -1;
   const auto [end, error] = std::from_chars(block.data(), block.data() + block.size(), number);
   if (error != std::errc() || end != block.data() + block.size() || number < 0 || number >= depth)
     FailUsage("--block: expected 0 to {} or all, found '{}'", depth - 1, block);
-  return ToSvg(g, fmt::format("blocks.{}", number));
+  return fmt::format("blocks.{}", number);
+}
+
+// With --method the text is the rewrite, what it takes away and what it adds, and drawings mark
+// what it adds.
+std::string GraphText(const Subject& s, const Rewritten& r, const InspectOptions& o) {
+  const Graph& g = r.after;
+  const std::vector<std::string> forms{"text", "dot", "svg"};
+  if (std::find(forms.begin(), forms.end(), o.graph) == forms.end())
+    FailUsage("--graph: '{}'{}", o.graph, DidYouMean(o.graph, forms));
+  if (o.graph == "text" && !o.block.empty()) FailUsage("--block goes with --graph svg or dot");
+  if (!o.pass.empty()) {
+    if (o.graph != "text") FailUsage("--pass goes with --graph text");
+    return PassText(s, o.pass);
+  }
+  if (o.graph == "text") return o.method.empty() ? ToText(g) : FoldedDiff(r.before, r.after);
+  const std::string scope = DrawnScope(s, o);
+  const std::set<NodeId> added =
+      o.method.empty() ? std::set<NodeId>{} : AddedNodes(r.before, r.after);
+  return o.graph == "dot" ? ToDot(g, scope, added) : ToSvg(g, scope, added);
+}
+
+// `graft inspect --methods [NAME] [--model M]`; what is no name of a method may be the model.
+void ListMethods(const InspectOptions& o, const CommonOptions& common) {
+  if (!(o.adapter + o.method + o.graph + o.block + o.pass + o.out).empty())
+    FailUsage("--methods lists methods, and goes with a method's name and --model alone");
+  MethodQuery query{o.subject, o.model};
+  if (o.model.empty() && (o.subject.starts_with("init:") || std::filesystem::exists(o.subject)))
+    query = {"", o.subject};
+  if (query.model.empty() && !o.arch.empty()) FailUsage("--arch goes with a model");
+  LoadedModel model;
+  if (!query.model.empty()) {
+    model = LoadToInspect(query.model, o.arch, static_cast<uint64_t>(common.seed));
+    query.loaded = &model;
+  }
+  PrintJson(common, MethodsJson(query));
+  Say(common, MethodsText(query));
 }
 
 void Run(InspectOptions o, const CommonOptions& common) {
-  if (o.methods && !(o.model + o.adapter + o.method + o.graph + o.block + o.pass + o.out).empty())
-    FailUsage("--methods lists methods, and goes with nothing but a method's name");
-  if (o.graph.empty() && !o.block.empty()) FailUsage("--block goes with --graph svg");
+  if (o.methods) return ListMethods(o, common);
+  if (o.graph.empty() && !o.block.empty()) FailUsage("--block goes with --graph svg or dot");
   if (o.graph.empty() && !o.pass.empty()) FailUsage("--pass goes with --graph text");
-  if (o.methods) {
-    PrintJson(common, MethodsJson(o.subject));
-    return Say(common, MethodsText(o.subject));
-  }
   if (!o.subject.empty() && !o.model.empty()) FailUsage("inspect: expected one model, found two");
   if (o.subject.empty()) o.subject = o.model;
   if (o.subject.empty())
@@ -289,17 +313,19 @@ void AddInspectCommand(CLI::App& app, CommonOptions& common) {
   command->add_option("--arch", o->arch, "architecture, where the checkpoint does not tell");
   command->add_option("--method", o->method, "show what this method would change and train");
   command->add_option("--graph", o->graph, "print the graph: text, dot or svg");
-  command->add_option("--block", o->block, "of the svg: a number (default 0) or all");
+  command->add_option("--block", o->block, "of svg and dot: a number (default 0) or all");
   command->add_option("--pass", o->pass,
                       "with --graph text: what this optimising pass ('*': each) changes before "
                       "inference");
   command->add_option("--out", o->out, "file for --graph");
-  command->add_flag("--methods", o->methods, "list the methods and their options");
+  command->add_flag("--methods", o->methods,
+                    "list the methods; with a name a page of that one; with --model counted on it");
   AddCommonOptions(*command, common);
   command->footer(
       "Example:\n  graft inspect deit_tiny_patch16_224.safetensors --method \"lora(r=8)\"\n"
       "  graft inspect init:vit_base_patch16_224 --method lora --graph svg --out block.svg\n"
-      "  graft inspect --methods lora");
+      "  graft inspect --methods lora\n"
+      "  graft inspect --methods --model init:vit_base_patch16_224");
   command->callback([o, &common] { Run(*o, common); });
 }
 

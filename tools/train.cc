@@ -41,6 +41,9 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
       ->capture_default_str();
   command.add_option("--micro-batch", c.micro_batch, "examples computed at once (default: chosen)");
   command.add_option("--lr", c.lr, "peak learning rate (default: by method)");
+  command.add_option("--no-decay", c.no_decay,
+                     "what weight decay leaves alone: bias, norm, vector, or names with *, "
+                     "joined by |");
   command.add_option("--weight-decay", c.weight_decay, "of every trainable tensor")
       ->capture_default_str();
   command.add_option("--schedule", c.schedule, "cosine, linear or constant")->capture_default_str();
@@ -68,6 +71,16 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
       ->check(CLI::Range(kLeastMaxLength, kMostMaxLength));
   command.add_option("--pool", c.pool,
                      "of a BERT: pooler, cls or mean, what the head reads (default: the model's)");
+  command.add_option("--head", c.head,
+                     "of a BERT: mlm, its masked-LM head and label words instead of a classifier");
+  command.add_option("--template", c.prompt,
+                     "of --head mlm: e.g. \"{text} It was [MASK].\", of pairs {text_a}, {text_b}");
+  command.add_option("--words", c.words,
+                     "of --head mlm: the words of each class, e.g. \"great,good|terrible,bad\"");
+  command.add_option("--objective", c.objective,
+                     "of a BERT: mlm learns to guess masked words of plain texts, DIR/*.txt "
+                     "(--method default: full)");
+  command.add_flag("--whole-words", c.whole_words, "of --objective mlm: mask whole words");
   command.add_flag("--new-head", c.new_head,
                    "a fresh head, though the model's own would serve these classes");
   command.add_option("--save-every", c.save_every, "also save after every N steps");
@@ -79,8 +92,9 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
 void PrintConfig(const CommonOptions& common, const RunConfig& c, const std::string& out) {
   RunConfig shown = c;
   shown.labels.clear();
-  Say(common, fmt::format("training {} on {} ({} classes) into {}", c.method, c.data,
-                          c.labels.size(), out));
+  const std::string task =
+      c.objective.empty() ? fmt::format("{} classes", c.labels.size()) : "plain texts";
+  Say(common, fmt::format("training {} on {} ({}) into {}", c.method, c.data, task, out));
   std::string line;
   const nlohmann::json fields = ToJson(shown);
   for (const auto& [key, value] : fields.items())
@@ -194,6 +208,8 @@ void AddTrainCommand(CLI::App& app, CommonOptions& common) {
       "--out runs/s");
   command->callback([options, &common, command] {
     if (!options->resume.empty()) CheckResume(*command);
+    if (!options->config.objective.empty() && command->count("--method") == 0)
+      options->config.method = "full";
     if (command->count("--lr") > 0 && options->config.lr == 0)  // 0 stands for the method's own
       FailUsage(
           "--lr 0: expected more than 0, at most 1000000; hint: leave it out for the method's "

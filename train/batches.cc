@@ -1,42 +1,10 @@
-#include "train/batches.h"
-
-#include <algorithm>
-
-#include "models/text/tokenizer.h"
 #include "runtime/io/sha256.h"
 #include "runtime/rng.h"
 #include "runtime/threads.h"
+#include "train/ordered_data.h"
 
 namespace graft {
 namespace {
-
-// An order and where the batch is in it; examples of equal size.
-class OrderedData : public BatchSource {
- public:
-  int64_t length(size_t) const override { return 0; }
-  int64_t longest() const override { return 0; }
-  void Start(std::vector<size_t> order) override { order_ = std::move(order), end_ = begin_ = 0; }
-  size_t remaining() const override { return order_.size() - end_; }
-  void Take(size_t count) override { begin_ = end_, end_ += count; }
-  std::vector<Counts> Parts(const Counts& capacity) const override {
-    std::vector<Counts> parts;
-    const int64_t n = static_cast<int64_t>(end_ - begin_);
-    for (int64_t first = 0; first < n; first += capacity.sequences)
-      parts.push_back({std::min(capacity.sequences, n - first), 0});
-    return parts;
-  }
-
- protected:
-  std::span<const size_t> batch() const { return std::span(order_).subspan(begin_, end_ - begin_); }
-  // Examples [first, first + count) of the batch.
-  std::span<const size_t> Examples(int64_t first, int64_t count) const {
-    return batch().subspan(static_cast<size_t>(first), static_cast<size_t>(count));
-  }
-
- private:
-  std::vector<size_t> order_;
-  size_t begin_ = 0, end_ = 0;
-};
 
 constexpr int64_t kChannels = 3;  // of a decoded image
 
@@ -150,87 +118,6 @@ class NoiseData : public OrderedData {
   size_t sample_;
 };
 
-class TextData : public OrderedData {
- public:
-  TextData(std::span<const TextExample> examples, const TextLoader::Tokenize& tokenize)
-      : loader_(examples, tokenize) {
-    for (const TextExample& e : examples) labels_.push_back(e.label);
-  }
-  const char* unit() const override { return "texts"; }
-  size_t size() const override { return loader_.size(); }
-  int label(size_t example) const override { return labels_[example]; }
-  int64_t length(size_t example) const override {
-    return static_cast<int64_t>(loader_.length(example));
-  }
-  int64_t longest() const override { return static_cast<int64_t>(loader_.longest()); }
-  size_t HeldBytes() const override {
-    constexpr size_t kToken = 2 * sizeof(int32_t), kText = 2 * sizeof(int32_t) + 3 * sizeof(size_t);
-    return loader_.rows() * kToken + loader_.size() * kText;
-  }
-  std::vector<Counts> Parts(const Counts& capacity) const override {
-    std::vector<Counts> parts;
-    for (const size_t example : batch()) {
-      const int64_t rows = static_cast<int64_t>(loader_.length(example));
-      if (parts.empty() || parts.back().sequences == capacity.sequences ||
-          parts.back().tokens + rows > capacity.tokens)
-        parts.push_back({0, 0});
-      ++parts.back().sequences, parts.back().tokens += rows;
-    }
-    return parts;
-  }
-  void Fill(Session& session, int64_t first, int64_t count, int worker) const override {
-    const auto input = [&](const char* name) {
-      return session.HasInput(name) ? session.Input(name, worker).i32() : nullptr;
-    };
-    loader_.Write(Examples(first, count), {input("ids"), input("type_ids"), input("positions"),
-                                           input("offsets"), input("labels")});
-  }
-
- private:
-  TextLoader loader_;
-  std::vector<int> labels_;
-};
-
-// Rows that the embedding must have, whatever the texts. Added tokens that follow the vocabulary
-// may be missing there: transformers adds [MASK] and the like to any vocabulary.
-int64_t WordsOf(const Tokenizer& tokenizer) {
-  int64_t words = std::ssize(tokenizer.spec().tokens);
-  for (const AddedToken& token : tokenizer.spec().added)
-    if (token.appended) words = std::min(words, int64_t{token.id});
-  return words;
-}
-
-// The kernels trust ids.
-void CheckRows(const Encoding& encoded, const Tokenizer& tokenizer, const std::string& text,
-               const LoadedModel& model) {
-  for (const int32_t id : encoded.ids)
-    if (id >= model.bert().vocab)
-      Fail("{}: the token '{}' has id {}, but {} has embeddings for {}; found in '{}'",
-           tokenizer.spec().where, tokenizer.token(id), id, model.source, model.bert().vocab, text);
-}
-
-Tokenizer OpenTokenizer(const LoadedModel& model, const AdapterFacts& facts, bool pairs) {
-  if (facts.tokenizer.empty() && facts.model.starts_with("init:"))
-    Fail("{}: has no vocabulary; hint: --tokenizer DIR, a directory with vocab.txt", facts.model);
-  const std::string path = facts.tokenizer.empty() ? facts.model : facts.tokenizer;
-  Tokenizer tokenizer = Tokenizer::Open(path);
-  const BertConfig& c = model.bert();
-  if (WordsOf(tokenizer) > c.vocab)
-    Fail("{}: {} tokens, but {} has embeddings for {}", path, WordsOf(tokenizer), model.source,
-         c.vocab);
-  const auto check = [&](const std::vector<TemplatePiece>& pieces, const char* of) {
-    for (const TemplatePiece& piece : pieces)
-      if (piece.type < 0 || piece.type >= c.types)
-        Fail("{}: type {} in the template of {}, but {} has {}", path, piece.type, of, model.source,
-             c.types);
-  };
-  check(tokenizer.spec().single, "one text");
-  if (pairs) check(tokenizer.spec().pair, "two texts");  // some models have one type
-  if (facts.max_length > c.positions)
-    Fail("--max-length {}: {} has {} positions", facts.max_length, model.source, c.positions);
-  return tokenizer;
-}
-
 }  // namespace
 
 std::unique_ptr<BatchSource> MakeImageData(std::span<const Example> examples,
@@ -242,46 +129,13 @@ std::unique_ptr<BatchSource> MakeArrayData(NpyRows images) {
   return std::make_unique<ArrayData>(std::move(images));
 }
 
-std::unique_ptr<BatchSource> MakeTextData(std::span<const TextExample> examples,
-                                          const LoadedModel& model, const AdapterFacts& facts) {
-  const bool pairs =
-      std::ranges::any_of(examples, [](const TextExample& e) { return e.second.has_value(); });
-  const Tokenizer tokenizer = OpenTokenizer(model, facts, pairs);
-  const EncodeOptions options{.max_length = static_cast<size_t>(MaxLength(facts, model))};
-  return std::make_unique<TextData>(examples, [&](const TextExample& e) {
-    Encoding encoded =
-        e.second ? tokenizer.Encode(e.text, *e.second, options) : tokenizer.Encode(e.text, options);
-    CheckRows(encoded, tokenizer, e.text, model);
-    if (encoded.ids.empty())
-      Fail("{}: has no special tokens, and gives no token at all for the text '{}'",
-           tokenizer.spec().where, e.text);
-    return TokenSequence{std::move(encoded.ids), std::move(encoded.types)};
-  });
-}
-
 std::unique_ptr<BatchSource> MakeRandomData(size_t n, const LoadedModel& model, uint64_t seed) {
-  if (!model.is_bert()) {
-    const VitConfig& c = model.vit();
-    const size_t sample = static_cast<size_t>(c.channels * c.image_size * c.image_size);
-    std::vector<float> noise(n * sample);
-    FillNormal(noise, {MakeKey(seed, Purpose::kData, "fuse proof")}, 0, 1);
-    return std::make_unique<NoiseData>(std::move(noise), sample);
-  }
-  const BertConfig& c = model.bert();
-  std::vector<TextExample> examples(n);
-  for (size_t i = 0; i < n; ++i) examples[i].label = static_cast<int>(i);  // names the sequence
-  return std::make_unique<TextData>(examples, [&](const TextExample& e) {
-    // Lengths 4, 9, 14, ...: results must not depend on what else a batch holds.
-    const int64_t length = std::min<int64_t>(c.positions, 4 + 5 * e.label);
-    const StreamKey key{MakeKey(seed, Purpose::kData, "fuse proof"), static_cast<uint64_t>(e.label),
-                        0};
-    const std::vector<int32_t> ids = Permutation(static_cast<int32_t>(c.vocab), key);
-    TokenSequence sequence;
-    for (int64_t i = 0; i < length; ++i)
-      sequence.ids.push_back(ids[static_cast<size_t>(i) % ids.size()]);
-    sequence.types.assign(sequence.ids.size(), 0);
-    return sequence;
-  });
+  if (model.is_bert()) return MakeRandomTexts(n, model, seed);
+  const VitConfig& c = model.vit();
+  const size_t sample = static_cast<size_t>(c.channels * c.image_size * c.image_size);
+  std::vector<float> noise(n * sample);
+  FillNormal(noise, {MakeKey(seed, Purpose::kData, "fuse proof")}, 0, 1);
+  return std::make_unique<NoiseData>(std::move(noise), sample);
 }
 
 std::string HashOfExamples(const std::vector<std::string>& classes, const BatchSource* train,

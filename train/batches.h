@@ -46,6 +46,17 @@ class BatchSource {
   // Before the first Start: what it may use to be faster (results are the same bits). Returns how
   // many bytes it may come to hold.
   virtual size_t UseSpare(const SpareMemory&) { return 0; }
+  // Of texts whose words are masked (MakeMaskedTexts): how many rows of each the model's head
+  // reads, BertConfig::mask_rows, at least as many as are masked in any. 0 for other data.
+  virtual int64_t mask_rows() const { return 0; }
+  virtual void SetMaskRows(int64_t) {}
+  // Which masks the next batches have: those of this epoch, and without a call always the same.
+  virtual void SetEpoch(int64_t) {}
+  // The masked words of the batch, [examples, mask_rows], and -1 for a row that stands for none.
+  virtual std::span<const int32_t> answers() const { return {}; }
+  // How many losses of the batch count, which their mean is over.
+  virtual int64_t Losses() const = 0;
+
   // What the user should know of the examples read so far, or "".
   virtual std::string notice() const { return ""; }
 
@@ -72,6 +83,10 @@ std::unique_ptr<BatchSource> MakeArrayData(NpyRows images);
 // Throws Error if the vocabulary does not fit the model's tables.
 std::unique_ptr<BatchSource> MakeTextData(std::span<const TextExample> examples,
                                           const LoadedModel& model, const AdapterFacts& facts);
+// Texts of which 15 % of the tokens are to be guessed, of whole words with facts.whole_words: 80 %
+// of them are [MASK] and 10 % another token. A text of more than MaxLength tokens becomes several.
+std::unique_ptr<BatchSource> MakeMaskedTexts(std::span<const TextExample> texts,
+                                             const LoadedModel& model, const AdapterFacts& facts);
 // Inputs without meaning, for a comparison of two graphs.
 std::unique_ptr<BatchSource> MakeRandomData(size_t n, const LoadedModel& model, uint64_t seed);
 

@@ -22,7 +22,13 @@ Counts ChooseCapacity(const ModelConfig& model, int64_t longest, int64_t batch, 
   constexpr int64_t kMicroBatches = 4;
   longest = std::max<int64_t>(1, longest);
   if (wanted) return {wanted, wanted * longest};
-  return {std::clamp<int64_t>(batch / kMicroBatches, 1, kRows), std::max(kRows, longest)};
+  int64_t sequences = std::clamp<int64_t>(batch / kMicroBatches, 1, kRows);
+  // Logits of a whole vocabulary are large.
+  constexpr int64_t kMaskedRows = 64;
+  const BertConfig& bert = std::get<BertConfig>(model);
+  if (bert.mask_rows > 0 && bert.label_words.empty())
+    sequences = std::clamp<int64_t>(kMaskedRows / bert.mask_rows, 1, sequences);
+  return {sequences, std::max(kRows, longest)};
 }
 
 Counts SmallerCapacity(const Counts& capacity, int64_t longest) {

@@ -4,8 +4,10 @@
 
 #include "adapters/base_hash.h"
 #include "adapters/base_model.h"
+#include "adapters/merged_run.h"
 #include "models/files/class_names.h"
 #include "models/files/hf_config.h"
+#include "models/text/prompt.h"
 #include "train/dataset.h"
 
 namespace graft {
@@ -60,19 +62,63 @@ void ChooseHead(const LoadedModel& model, RunConfig* c, std::vector<std::string>
                 c->method, why.empty() ? "" : ": " + why);
 }
 
+// The run that a term begins with: where it is, of which base and with which weights.
+void CompleteForget(const std::string& model, MethodTerm* term) {
+  std::string& run = term->options["run"];
+  if (run.empty()) return;  // the method says so
+  run = std::filesystem::absolute(run).lexically_normal();
+  const std::string hash = HashOfLastWeights(run);
+  const AdapterFacts facts = ReadRunFacts(run);
+  const bool same = facts.base_sha256.empty() ? facts.model == model
+                                              : facts.base_sha256 == BaseHash(model);
+  if (!same)
+    FailUsage("method 'forget': {} was trained on another base, {}, than {}", run, facts.model,
+              model);
+  std::string& known = term->options["sha256"];
+  if (!known.empty() && known != hash)
+    FailUsage("method 'forget': {} has other weights than those of sha256={}", run, known);
+  known = hash;
+}
+
+// Whether the model, the tokenizer, the template and the words fit each other.
+void ChoosePrompt(LoadedModel model, const RunConfig& c, std::vector<std::string>* notes) {
+  if (c.new_head) FailUsage("--new-head: of a classifier; --head mlm has none");
+  TakeHead(c, &model);
+  PromptEncoder(OpenTokenizer(c), ParsePrompt(c.prompt), static_cast<size_t>(c.max_length));
+  std::string words = c.words;
+  std::string note = "label words:";
+  for (size_t i = 0; i < c.labels.size(); ++i) {
+    const size_t bar = words.find('|');
+    note += fmt::format("{} {} for class {}", i ? "," : "", words.substr(0, bar), c.labels[i]);
+    words.erase(0, bar == words.npos ? bar : bar + 1);
+  }
+  notes->push_back(note);
+}
+
+// Whether the model can learn from plain texts.
+void CheckObjective(LoadedModel model, const RunConfig& c) {
+  if (c.new_head) FailUsage("--new-head: of a classifier; --objective {} has none", c.objective);
+  if (!c.trace.empty()) FailUsage("--trace: not supported with --objective {}", c.objective);
+  TakeHead(c, &model);
+  MaskToken(OpenTokenizer(c));
+}
+
 }  // namespace
 
 RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
-  const Method method = ParseMethod(c.method);
-  c.method = ToString(method);
+  Method method = ParseMethod(c.method);
   if (c.lr == 0) c.lr = DefaultLearningRate(method);
   CheckRunConfig(c);
   // A run can be continued from any directory.
   if (!c.model.starts_with("init:"))
     c.model = std::filesystem::absolute(c.model).lexically_normal();
+  for (MethodTerm& term : method)
+    if (term.name == "forget") CompleteForget(c.model, &term);
+  c.method = ToString(method);
   c.data = std::filesystem::absolute(c.data).lexically_normal();
   if (!c.tokenizer.empty()) c.tokenizer = std::filesystem::absolute(c.tokenizer).lexically_normal();
-  const Dataset data(c.data, c.columns);
+  const bool labelled = c.objective.empty();
+  const Dataset data(c.data, c.columns, c.objective);
   if (c.train_split.empty()) c.train_split = data.DefaultTrainSplit();
   if (c.train_split.empty())
     Fail("{}: no usual training split; name one with --train-split{}", c.data,
@@ -83,7 +129,7 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
     c.val_split = data.DefaultValidationSplit();
   if (c.val_split == "none") c.val_split.clear();
   for (const std::string& split : {c.train_split, c.val_split}) data.CheckSplit(split);
-  if (data.num_classes() < 2)
+  if (labelled && data.num_classes() < 2)
     Fail("{}: expected at least 2 classes, found {}", c.data, data.num_classes());
   if (!c.val_split.empty() && !c.allow_overlap)
     data.RefuseOverlap(c.val_split, c.train_split, static_cast<size_t>(c.limit));
@@ -91,8 +137,13 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
   const LoadedModel model = LoadModel(c.model, c.arch, static_cast<uint64_t>(c.seed));
   CheckInputOptions(model, c.preprocess, c.tokenizer, c.max_length);
   data.CheckKind(model);
-  ChooseHead(model, &c, notes);
   c.max_length = MaxLength(c, model);
+  if (!labelled)
+    CheckObjective(model, c);
+  else if (!c.head.empty())
+    ChoosePrompt(model, c, notes);
+  else
+    ChooseHead(model, &c, notes);
   if (!data.texts()) {
     const ChosenPreprocess chosen = ChoosePreprocess(c.preprocess, model, InputKind::kDataset);
     c.preprocess = ToString(chosen.value), c.preprocess_source = chosen.source;

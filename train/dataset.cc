@@ -10,8 +10,15 @@
 namespace graft {
 namespace {
 
-std::variant<ImageDataset, TextDataset> OpenEither(const std::string& directory,
-                                                   const std::string& columns) {
+std::variant<ImageDataset, TextDataset, Corpus> OpenAny(const std::string& directory,
+                                                        const std::string& columns,
+                                                        const std::string& objective) {
+  if (!objective.empty()) {
+    if (!columns.empty())
+      FailUsage("--columns {}: of labelled texts; --objective {} reads plain ones", columns,
+                objective);
+    return Corpus(directory);
+  }
   if (HoldsTexts(directory)) return TextDataset(directory, ParseTextColumns(columns));
   if (!columns.empty()) Fail("--columns {}: {} holds no texts", columns, directory);
   return ImageDataset(directory);
@@ -35,8 +42,9 @@ const std::string& FirstUnknown(const std::vector<std::string>& names,
 
 }  // namespace
 
-Dataset::Dataset(const std::string& directory, const std::string& columns)
-    : data_(OpenEither(directory, columns)) {}
+Dataset::Dataset(const std::string& directory, const std::string& columns,
+                 const std::string& objective)
+    : data_(OpenAny(directory, columns, objective)) {}
 
 const std::string& Dataset::directory() const {
   return std::visit([](const auto& d) -> const std::string& { return d.directory(); }, data_);
@@ -131,6 +139,8 @@ std::unique_ptr<BatchSource> Dataset::Load(const std::string& split, size_t limi
   };
   if (const auto* images = std::get_if<ImageDataset>(&data_))
     return MakeImageData(load(*images), ParsePreprocess(facts.preprocess), model.vit());
+  if (const auto* corpus = std::get_if<Corpus>(&data_))
+    return MakeMaskedTexts(load(*corpus), model, facts);
   return MakeTextData(load(std::get<TextDataset>(data_)), model, facts);
 }
 

@@ -1,8 +1,9 @@
-// A directory of labelled examples, images or texts, whichever it holds.
+// A directory of labelled images or texts, whichever it holds, or of plain texts.
 #pragma once
 #include <variant>
 
 #include "adapters/open_model.h"
+#include "data/corpus.h"
 #include "data/dataset.h"
 #include "data/text.h"
 #include "train/batches.h"
@@ -11,10 +12,12 @@ namespace graft {
 
 class Dataset {
  public:
-  // `columns`: of tables of texts, as ParseTextColumns.
-  explicit Dataset(const std::string& directory, const std::string& columns = "");
+  // `columns`: of tables of texts, as ParseTextColumns. With an objective (facts.h) the texts are
+  // plain ones without labels.
+  explicit Dataset(const std::string& directory, const std::string& columns = "",
+                   const std::string& objective = "");
 
-  bool texts() const { return std::holds_alternative<TextDataset>(data_); }
+  bool texts() const { return !std::holds_alternative<ImageDataset>(data_); }
   const std::string& directory() const;
   std::vector<std::string> split_names() const;
   std::string DefaultTrainSplit() const;
@@ -41,7 +44,7 @@ class Dataset {
   void NumberClassesAs(const std::vector<std::string>& names, const std::string& model);
 
  private:
-  std::variant<ImageDataset, TextDataset> data_;
+  std::variant<ImageDataset, TextDataset, Corpus> data_;
   std::vector<int> numbers_;             // of each class, that of NumberClassesAs; empty: its own
   std::vector<std::string> renumbered_;  // the classes in that order
 };

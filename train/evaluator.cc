@@ -99,7 +99,49 @@ std::vector<float> Evaluator::Logits(BatchSource& data) {
   return std::move(Outputs(data, logits)[0]);
 }
 
+// Logits of a whole vocabulary are not kept.
+Metrics Evaluator::RunMasked(BatchSource& data) {
+  const auto start = std::chrono::steady_clock::now();
+  data.Start(InOrder(data));
+  session_.ParamsChanged();
+  const Counts capacity = session_.options().capacity;
+  const size_t most = ExamplesAtOnce(data, capacity), vocabulary = columns_.at("logits");
+  const size_t rows = static_cast<size_t>(data.mask_rows());
+  struct Sum {
+    int64_t n = 0, right = 0;
+    double loss = 0;
+  };
+  Sum all;
+  while (data.remaining() > 0) {
+    data.Take(std::min(most, data.remaining()));
+    const std::vector<Counts> parts = data.Parts(capacity);
+    std::vector<Sum> sums(parts.size());
+    ForEachPart(session_, parts, [&](size_t i, int64_t first, int worker) {
+      const size_t count = static_cast<size_t>(parts[i].sequences) * rows;
+      data.Fill(session_, first, parts[i].sequences, worker);
+      session_.Run(parts[i], worker);
+      const float* logits = session_.Output("logits", worker).f32();
+      const float* losses = session_.Output("losses", worker).f32();
+      const auto answers = data.answers().subspan(static_cast<size_t>(first) * rows, count);
+      for (size_t r = 0; r < count; ++r) {
+        if (answers[r] < 0) continue;
+        const float* row = logits + r * vocabulary;
+        ++sums[i].n, sums[i].loss += losses[r];
+        sums[i].right += std::max_element(row, row + vocabulary) - row == answers[r];
+      }
+    });
+    for (const Sum& sum : sums) all.n += sum.n, all.right += sum.right, all.loss += sum.loss;
+  }
+  Metrics m;
+  m.n = all.n;
+  m.accuracy = static_cast<double>(all.right) / static_cast<double>(std::max<int64_t>(all.n, 1));
+  m.loss = all.loss / static_cast<double>(std::max<int64_t>(all.n, 1));
+  m.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return m;
+}
+
 Metrics Evaluator::Run(BatchSource& data, std::vector<float>* all_logits) {
+  if (data.mask_rows() > 0) return RunMasked(data);
   const auto start = std::chrono::steady_clock::now();
   data.Start(InOrder(data));
   session_.ParamsChanged();

@@ -21,7 +21,8 @@ class Evaluator {
   // Trainable parameters may change between runs.
   Evaluator(const Graph& graph, ParamStore& params, const SessionOptions& options,
             const std::vector<std::string>& disabled_passes = {});
-  // Measures over all examples; `logits`, if given, receives [n, classes]. The graph has the
+  // Measures over all examples, or over their masked words, of which only loss and accuracy are
+  // given; `logits`, if given, receives [n, classes] of examples. The graph has the
   // outputs logits and losses.
   Metrics Run(BatchSource& data, std::vector<float>* logits = nullptr);
   // Returns for each named output, such as logits [n, classes], the rows of all examples in order.
@@ -36,6 +37,7 @@ class Evaluator {
     float* rows;
   };
   void Compute(const BatchSource& data, std::span<const Target> targets);
+  Metrics RunMasked(BatchSource& data);
 
   Session session_;
   std::map<std::string, size_t> columns_;  // by output

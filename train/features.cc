@@ -38,7 +38,8 @@ void Fill(Features& features, Session& session, BatchSource& data,
 
 std::optional<FeatureCut> CutFeatures(const Graph& graph, const RunConfig& config,
                                       const BatchSource& data) {
-  constexpr std::string_view kInputs[] = {"image", "ids", "type_ids", "positions", "offsets"};
+  constexpr std::string_view kInputs[] = {"image",     "ids",     "type_ids",
+                                          "positions", "offsets", "rows"};
   std::optional<FrozenCut> cut = CutFrozen(graph, kInputs);
   if (!cut) return std::nullopt;
   const size_t rows = static_cast<size_t>(cut->features.shape[0].sequences);

@@ -14,7 +14,11 @@ ProofInputs OpenProofInputs(const OpenedModel& opened, const std::string& data,
   constexpr size_t kExamples = 64, kRandom = 16;
   const RunConfig settings = run.value_or(RunConfig());
   const std::string path = data.empty() ? settings.data : data;
-  if (data.empty() && !std::filesystem::exists(path))
+  const bool plain_texts = !opened.facts.objective.empty();
+  if (plain_texts && !data.empty())
+    FailUsage("--data {}: a model trained with --objective {} is proved on random inputs", data,
+              opened.facts.objective);
+  if (plain_texts || (data.empty() && !std::filesystem::exists(path)))
     return {MakeRandomData(kRandom, opened.model, static_cast<uint64_t>(opened.facts.seed)), true};
   const Dataset dataset(path, settings.columns);
   std::string split = dataset.DefaultTestSplit();
@@ -22,18 +26,23 @@ ProofInputs OpenProofInputs(const OpenedModel& opened, const std::string& data,
   return {dataset.Load(split, kExamples, opened.model, opened.facts), false};
 }
 
-FusedModel FuseOn(ProofInputs& inputs, OpenedModel opened, const std::string& memory_budget,
-                  FileDType weights) {
+LogitsOf LogitsOn(ProofInputs& inputs, const OpenedModel& opened,
+                  const std::string& memory_budget) {
   BatchSource& examples = *inputs.examples;
   const Counts capacity = ChooseCapacity(opened.model.config, examples.longest(),
                                          static_cast<int64_t>(examples.size()));
   if (!memory_budget.empty()) examples.UseSpare({.bytes = 0, .budget = ParseBytes(memory_budget)});
   // Without passes: the graphs as they are.
-  const auto logits = [&](const Graph& g, ParamStore& params) {
+  return [&examples, capacity, memory_budget](const Graph& g, ParamStore& params) {
     const InferencePlan plan = OptionsWithinBudget(
         g, params, capacity, examples.longest(), memory_budget, InferenceBytes(examples, capacity));
     return Evaluator(g, params, plan.options, PassNames()).Logits(examples);
   };
+}
+
+FusedModel FuseOn(ProofInputs& inputs, OpenedModel opened, const std::string& memory_budget,
+                  FileDType weights) {
+  const LogitsOf logits = LogitsOn(inputs, opened, memory_budget);
   return Fuse(std::move(opened), logits, weights);
 }
 

@@ -15,6 +15,9 @@ struct ProofInputs {
 ProofInputs OpenProofInputs(const OpenedModel& opened, const std::string& data,
                             const std::optional<RunConfig>& run);
 
+// The logits of these inputs, within the memory budget ("" = no bound). `inputs` must outlive it.
+LogitsOf LogitsOn(ProofInputs& inputs, const OpenedModel& opened, const std::string& memory_budget);
+
 // Fuses with the logits of these inputs as proof, within the memory budget ("" = no bound).
 FusedModel FuseOn(ProofInputs& inputs, OpenedModel opened, const std::string& memory_budget,
                   FileDType weights = FileDType::kF32);

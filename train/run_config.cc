@@ -31,6 +31,7 @@ void CheckRunConfig(const RunConfig& c) {
   InRange("drop-path", c.drop_path, 0, 0.999), InRange("momentum", c.momentum, 0, 0.99999);
   InRange("clip", c.clip, 0, 1e9), InRange("limit", static_cast<double>(c.limit), 0, 1e15);
   InRange("save-every", static_cast<double>(c.save_every), 0, 1e15);
+  WithoutDecay(c.no_decay, "", 0);
   OneOfWords("schedule", c.schedule, {"cosine", "linear", "constant"});
   OneOfWords("optimizer", c.optimizer, {"adamw", "sgd"});
 }
@@ -45,12 +46,34 @@ double LearningRate(const RunConfig& c, int64_t step, int64_t steps) {
   return c.lr * 0.5 * (1 + std::cos(std::numbers::pi * done));
 }
 
+bool WithoutDecay(const std::string& words, const std::string& name, int rank) {
+  for (size_t begin = 0; begin <= words.size();) {
+    const size_t end = std::min(words.find('|', begin), words.size());
+    const std::string word = words.substr(begin, end - begin);
+    if (word.empty() && !words.empty())
+      FailUsage("--no-decay '{}': expected words joined by '|', such as bias|norm", words);
+    const size_t dot = name.rfind('.');
+    const std::string scope = name.substr(0, dot == name.npos ? 0 : dot);
+    const bool norm = GlobMatch("*norm*", scope.substr(scope.rfind('.') + 1));
+    if ((word == "bias" && name.ends_with("bias")) || (word == "norm" && norm) ||
+        (word == "vector" && rank == 1) || (!word.empty() && GlobMatch(word, name)))
+      return true;
+    begin = end + 1;
+  }
+  return false;
+}
+
 OptimizerConfig OptimizerOf(const RunConfig& c) {
   OptimizerConfig o;
   o.kind = c.optimizer == "sgd" ? OptimizerKind::kSgd : OptimizerKind::kAdamW;
   o.momentum = c.momentum;
   o.weight_decay = c.weight_decay;
   o.clip = c.clip;
+  if (!c.no_decay.empty())
+    o.decays = [words = c.no_decay](const std::string& name, int rank) {
+      return !WithoutDecay(words, name, rank);
+    };
+  o.on_gradient = GradientTransformOf(ParseMethod(c.method), static_cast<uint64_t>(c.seed));
   return o;
 }
 

@@ -17,6 +17,7 @@ struct RunConfig : AdapterFacts {
   std::string schedule = "cosine", optimizer = "adamw";
   int64_t limit = 0, save_every = 0;
   bool allow_overlap = false;
+  std::string no_decay;  // "bias|norm": which of them weight decay leaves alone
   std::string memory_budget, trace, isa;
   std::vector<std::string> disabled_passes;
 
@@ -29,7 +30,7 @@ struct RunConfig : AdapterFacts {
     f("label_smoothing", self.label_smoothing), f("drop_path", self.drop_path);
     f("momentum", self.momentum), f("clip", self.clip), f("schedule", self.schedule);
     f("optimizer", self.optimizer), f("limit", self.limit), f("save_every", self.save_every);
-    f("allow_overlap", self.allow_overlap);
+    f("allow_overlap", self.allow_overlap), f("no_decay", self.no_decay);
     f("memory_budget", self.memory_budget), f("trace", self.trace), f("isa", self.isa);
     f("disabled_passes", self.disabled_passes);
   }
@@ -41,6 +42,11 @@ void CheckRunConfig(const RunConfig& config);
 // Rate of step i of n: warm = max(1, floor(warmup n)) steps up linearly, (i+1)/warm; then cosine to
 // 0, linear to 0, or constant. With warmup 0 there are no warm steps.
 double LearningRate(const RunConfig& config, int64_t step, int64_t steps);
+
+// Whether weight decay leaves a parameter alone, by --no-decay: words joined by '|', of which
+// `bias` means every parameter whose name ends in bias, `norm` those of layer norms, `vector` those
+// of one dimension, and others are names with '*'. Throws Error for an empty word.
+bool WithoutDecay(const std::string& words, const std::string& name, int rank);
 
 OptimizerConfig OptimizerOf(const RunConfig& config);
 

@@ -73,10 +73,14 @@ void RunDir::Lock() {
 
 FilePlace RunDir::Place(const std::string& name) const {
   GRAFT_CHECK(locked_, "{} is not locked", path_);
+  CheckNotRemoved();
+  return {locked_, name, true};
+}
+
+void RunDir::CheckNotRemoved() const {
   if (locked_->Removed())
     Fail("{}: the run directory was removed while it trained; the run ends, and nothing is kept",
          path_);
-  return {locked_, name, true};
 }
 
 void RunDir::Write(const std::string& name, const std::string& text) const {
@@ -126,6 +130,7 @@ void RunDir::SaveState(const ParamStore& params, const std::vector<std::string>&
 
 void RunDir::CheckNamed() const {
   if (!locked_ || locked_->Named()) return;
+  CheckNotRemoved();
   const std::string now = locked_->Now();
   Fail(
       "{}: the run directory was moved while it trained; the run ends, with its state in {} and "

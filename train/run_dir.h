@@ -71,6 +71,7 @@ class RunDir {
       : path_(std::move(path)), config_(std::move(config)), resumed_(resumed) {}
   FilePlace Place(const std::string& name) const;
   void CheckNamed() const;
+  void CheckNotRemoved() const;
   void WriteConfig() const;
   std::string path_;
   RunConfig config_;

@@ -12,6 +12,7 @@
 #include "runtime/io/json.h"
 #include "runtime/io/safetensors.h"
 #include "train/capacity.h"
+#include "train/child_masks.h"
 #include "train/example_memory.h"
 #include "train/trainer_impl.h"
 
@@ -21,7 +22,7 @@ void Trainer::Open() {
   model_ = OpenAdapted(c_);
   checkpoints_.BaseIsOpen();
   for (const std::string& notice : model_.notices) Note(notice);
-  Dataset data(c_.data, c_.columns);
+  Dataset data(c_.data, c_.columns, c_.objective);
   Note(data.notice());
   if (data.num_classes() > static_cast<int64_t>(c_.labels.size()))
     Fail("{}: {} classes, but the run began with {}; hint: resume with the data that it began with",
@@ -30,6 +31,7 @@ void Trainer::Open() {
     data.NumberClassesAs(c_.labels, c_.model);
   train_ = data.Load(c_.train_split, static_cast<size_t>(c_.limit), model_, c_);
   if (!c_.val_split.empty()) validation_ = data.Load(c_.val_split, 0, model_, c_);
+  FitMaskRows();
   CheckExamples(data.labels());
   method_ = ParseMethod(c_.method);
   const int64_t n = static_cast<int64_t>(train_->size());
@@ -49,6 +51,17 @@ void Trainer::Open() {
   if (progress_.step > steps_)
     Fail("{}: the state is of step {}, but the run has {}", dir_.path(), progress_.step, steps_);
   if (!c_.trace.empty() && !dir_.resumed()) CreateFreshDirectory(c_.trace);
+}
+
+// The head reads as many rows of each text as are masked in any.
+void Trainer::FitMaskRows() {
+  int64_t rows = 0;
+  for (BatchSource* data : {train_.get(), validation_.get()})
+    if (data) rows = std::max(rows, data->mask_rows());
+  if (rows == 0) return;
+  for (BatchSource* data : {train_.get(), validation_.get()})
+    if (data) data->SetMaskRows(rows);
+  model_.bert().mask_rows = rows;
 }
 
 // Once the run can begin: of one that cannot, the directory stays empty.
@@ -72,7 +85,25 @@ void Trainer::CheckExamples(const std::vector<std::string>& classes) {
         c_.data, dir_.path());
 }
 
+// Of a run that begins: later ones find them in its state.
+void Trainer::MakeMasks() {
+  if (!WantsChildMasks(method_) || loaded_state_) return;
+  const int64_t micro = c_.memory_budget.empty() ? c_.micro_batch : 1;
+  const Counts capacity =
+      ChooseCapacity(model_.config, train_->longest(), c_.batch_size, micro);
+  double keep = 1;
+  for (const MethodTerm& term : method_)
+    if (term.name == "childtuning") keep = std::stod(CompleteOptions(term).at("p"));
+  const double clip = c_.clip > 0 ? c_.clip : 1;  // the authors' max_grad_norm
+  const auto masks =
+      MakeChildMasks(graph_, model_.params, keep, clip, capacity, c_.batch_size, *train_);
+  if (hooks_.note)
+    hooks_.note(fmt::format("Fisher information of {} {}: masks of {} parameters", train_->size(),
+                            train_->unit(), masks.size()));
+}
+
 void Trainer::Compile() {
+  const Graph whole = graph_;
   const Counts wanted =
       ChooseCapacity(model_.config, train_->longest(), c_.batch_size, c_.micro_batch);
   BudgetRequest request{.wanted = wanted,
@@ -93,6 +124,7 @@ void Trainer::Compile() {
   }
   KeepFeatures(request);
   if (interrupted_) return;
+  MakeMasks();
   compiled_.emplace(CompileWithinBudget(graph_, model_.params, OptimizerOf(c_), request));
   step_ = &compiled_->step;
   const size_t more = ShareSpare(c_, compiled_->needed_bytes, features_ ? nullptr : train_.get(),
@@ -100,9 +132,13 @@ void Trainer::Compile() {
   if (hooks_.note && !c_.memory_budget.empty())
     hooks_.note(fmt::format("memory budget {}: {}{}", c_.memory_budget, PlanText(*compiled_),
                             more >> 20 ? fmt::format("; {} MiB more for images", more >> 20) : ""));
-  std::vector<std::string> state = step_->trainable_names();
+  std::vector<std::string> kept = step_->trainable_names();
+  for (const std::string& name : OwnedNames(whole, method_)) kept.push_back(name);
+  std::vector<std::string> state = kept;
   for (const std::string& name : step_->optimizer_names()) state.push_back(name);
-  checkpoints_.SetNames(step_->trainable_names(), std::move(state));
+  for (const auto& [name, entry] : model_.params.entries())
+    if (name.starts_with(kChildMask)) state.push_back(name);
+  checkpoints_.SetNames(std::move(kept), std::move(state));
   CheckLoadedState();
   if (validation_) evaluator_.emplace(inference, model_.params, compiled_->between, PassNames());
   dir_.Write("plan.json", DumpJson(PlanJson(*compiled_, hash, features_.has_value()), 1) + "\n");
@@ -122,6 +158,7 @@ void Trainer::CheckLoadedState() const {
 
 // Unless the budget is too small for them; a resumed run does as it did before.
 void Trainer::KeepFeatures(BudgetRequest& request) {
+  if (!c_.objective.empty()) return;  // a text has other masks in every epoch
   std::optional<FeatureCut> cut = CutFeatures(graph_, c_, *train_);
   if (!cut) return;
   const bool before = request.keep.lanes > 0;
@@ -169,7 +206,8 @@ std::optional<TrainSummary> FinishedRun(const RunDir& dir) {
   if (!std::filesystem::exists(dir.file("last.safetensors"))) return {};  // made again
   int64_t trainable = 0;
   const ParamStore last = SafetensorsFile::Open(dir.file("last.safetensors")).LoadAll();
-  for (const auto& [name, entry] : last.entries()) trainable += entry.shape.size();
+  for (const auto& [name, entry] : last.entries())
+    if (name != kCalibrationShift) trainable += entry.shape.size();  // that does not train
   return TrainSummary{.config = dir.config(),
                       .steps = p.step,
                       .trainable_parameters = trainable,

@@ -14,7 +14,7 @@ struct EpochReport {
   int64_t epoch = 0, epochs = 0;  // from 1
   double train_loss = 0, seconds = 0, examples_per_second = 0;
   const char* unit = "";
-  bool validated = false;
+  bool validated = false, masked_words = false;  // masked_words: of plain texts
   Metrics validation = {};
 };
 

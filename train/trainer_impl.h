@@ -37,6 +37,8 @@ class Trainer {
   void CheckExamples(const std::vector<std::string>& classes);
   void CheckLoadedState() const;
   void KeepFeatures(BudgetRequest& request);
+  void MakeMasks();
+  void FitMaskRows();
   void BeginTrace(const Graph& whole);
   void OneEpoch();
   double OneStep(std::span<const size_t> rows);  // its loss

@@ -5,6 +5,7 @@
 
 #include "runtime/io/json.h"
 #include "runtime/rng.h"
+#include "train/calibrate.h"
 #include "train/trainer_impl.h"
 
 namespace graft {
@@ -51,9 +52,10 @@ StepResult Trainer::StepOnExamples(std::span<const size_t> rows, double lr) {
     work_ += full.tokens
                  ? static_cast<double>(part.tokens) / static_cast<double>(full.tokens)
                  : static_cast<double>(part.sequences) / static_cast<double>(full.sequences);
-  return step_->Run(parts, progress_.step, lr, [&](int64_t first, int64_t count, int worker) {
+  const auto fill = [&](int64_t first, int64_t count, int worker) {
     train_->Fill(session, first, count, worker);
-  });
+  };
+  return step_->Run(parts, progress_.step, lr, fill, train_->Losses());
 }
 
 double Trainer::OneStep(std::span<const size_t> rows) {
@@ -75,6 +77,7 @@ void Trainer::OneEpoch() {
   const std::vector<size_t> order = EpochOrder(epoch);
   const size_t batch = static_cast<size_t>(c_.batch_size);
   const size_t done = static_cast<size_t>(progress_.step % steps_per_epoch_) * batch;
+  train_->SetEpoch(epoch);
   if (ReadsExamples()) train_->Start({order.begin() + static_cast<ptrdiff_t>(done), order.end()});
   const double flops = step_->session().cost(Phase::kMain).flops;  // of a full micro-batch
   for (size_t at = done; at < order.size(); at += batch) {
@@ -119,18 +122,22 @@ void Trainer::EndEpoch(int64_t epoch) {
                       {"lr", LearningRate(c_, progress_.step - 1, steps_)},
                       {"seconds", progress_.seconds}};
   if (evaluator_) {
-    report.validated = true;
+    report.validated = true, report.masked_words = !c_.objective.empty();
     report.validation = evaluator_->Run(*validation_);
     progress_.val_accuracy = report.validation.accuracy;
     line["val_accuracy"] = report.validation.accuracy;
     line["val_loss"] = report.validation.loss;
-    line["val_macro_f1"] = report.validation.macro_f1;
-    line["val_matthews"] = report.validation.matthews;
+    if (c_.objective.empty()) {
+      line["val_macro_f1"] = report.validation.macro_f1;
+      line["val_matthews"] = report.validation.matthews;
+    } else {
+      line["val_perplexity"] = std::exp(report.validation.loss);
+    }
   }
   checkpoints_.CheckBase();
   if (evaluator_ && report.validation.accuracy > progress_.best_metric) {
     progress_.best_metric = report.validation.accuracy;
-    checkpoints_.SaveBest(model_.params);
+    checkpoints_.SaveBest(Calibrated(model_, method_, c_));
   }
   dir_.AppendMetrics(DumpJson(line));
   if (hooks_.on_epoch) hooks_.on_epoch(report);
@@ -138,10 +145,11 @@ void Trainer::EndEpoch(int64_t epoch) {
 
 void Trainer::Finish() {
   checkpoints_.CheckBase();
-  if (!evaluator_) checkpoints_.SaveBest(model_.params);  // without validation, best is last
+  const ParamStore params = Calibrated(model_, method_, c_);
+  if (!evaluator_) checkpoints_.SaveBest(params);  // without validation, best is last
   if (trace_) trace_->Finish(model_.params, checkpoints_.trainable());
   progress_.finished = true;
-  SaveState();
+  checkpoints_.SaveState(params, progress_, steps_);
 }
 
 }  // namespace graft

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "ops/ops.h"
+#include "peft/sites.h"
 #include "runtime/io/files_read.h"
 #include "runtime/io/foreign_file.h"
 
@@ -87,16 +88,17 @@ Named FindNamed(const HfNaming& naming, std::string_view key) {
 // The naming under which most keys name a layer.
 HfNaming ChooseNaming(const PeftAdapter& adapter, const LoadedModel& model) {
   std::vector<HfNaming> namings = HfNamings(model);
+  const size_t all = adapter.file.tensors().size();
   size_t best = 0, most = 0;
   for (size_t i = 0; i < namings.size(); ++i) {
     // A head, which is called alike in all, decides only if there is nothing else.
     size_t count = 0;
     for (const FileTensor& t : adapter.file.tensors())
       if (const HfModule* module = FindNamed(namings[i], t.name).module)
-        count += module->scope == "head" ? 1 : adapter.file.tensors().size() + 1;
+        count += module->scope == "head" ? 1 : all + 1;
     if (count > most) best = i, most = count;
   }
-  if (most == 0)
+  if (most < all)  // at most a head is known, and other keys are not
     Fail("{}: no key names a layer of {}{}", adapter.file.path(), model.source,
          adapter.config.base.empty()
              ? ""

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "ops/ops.h"
+#include "peft/sites.h"
 #include "runtime/fold.h"
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/fresh_directory.h"

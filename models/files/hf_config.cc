@@ -100,7 +100,10 @@ void ReadVit(const Json& config, const std::string& path, VitConfig* c) {
   Agree(config, "image_size", c->image_size, path);
   AgreeIfThere(config, "num_channels", c->channels, path);
   if (FindBool(config, "qkv_bias", path).value_or(true) != c->qkv_bias)
-    Fail("{}: qkv_bias = {}, but the tensors say {}", path, !c->qkv_bias, c->qkv_bias);
+    Fail("{}: qkv_bias = {}, but the tensors say {}{}", path, !c->qkv_bias, c->qkv_bias,
+         c->qkv_bias ? ""
+                     : "; hint: of an adapter that was not merged the layers are called "
+                       "...query.base_layer, beside lora_A and lora_B; merge it first");
 }
 
 void ReadBert(const Json& config, const std::string& path, LoadedModel* m) {
@@ -281,6 +284,13 @@ nlohmann::json NewConfig(const BertConfig& c) {
           {"torch_dtype", "float32"}};
 }
 
+// Of the class with a masked-LM head, which knows no labels.
+nlohmann::json OfMaskedLm(nlohmann::json config) {
+  config["architectures"] = {"BertForMaskedLM"};
+  for (const char* key : {"id2label", "label2id", "num_labels", "problem_type"}) config.erase(key);
+  return config;
+}
+
 std::string ClassOfTransformers(const LoadedModel& m) {
   if (m.is_bert()) return "BertForSequenceClassification";
   if (m.vit().layer_scale)
@@ -315,6 +325,7 @@ nlohmann::json HuggingFaceConfig(const LoadedModel& m) {
   else
     config = std::visit([](const auto& c) { return NewConfig(c); }, m.config);
   if (!m.is_bert()) config["image_size"] = m.vit().image_size;
+  if (m.is_bert() && m.bert().mask_rows > 0) return OfMaskedLm(std::move(config));
   if (m.is_bert() && m.bert().pool != "pooler") config["classifier_pooling"] = m.bert().pool;
   if (!m.params.Has("head.weight")) return config;  // a backbone as it came
   config["architectures"] = {ClassOfTransformers(m)};

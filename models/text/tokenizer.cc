@@ -152,10 +152,6 @@ class TextEncoder {
   NormalizedText n_;
 };
 
-namespace {
-
-// How many tokens of two texts stay, at most `room` together: equal shares, and what one of them
-// does not need goes to the other. A second text of 0 tokens makes it the limit of one.
 void Shorten(size_t& first, size_t& second, size_t room) {
   if (first + second <= room) return;
   size_t& shorter = first <= second ? first : second;
@@ -163,6 +159,8 @@ void Shorten(size_t& first, size_t& second, size_t room) {
   shorter = std::min(shorter, room / 2);
   longer = room - shorter;
 }
+
+namespace {
 
 void Check(const TokenizerSpec& s, const std::unordered_map<std::string, int32_t>& ids) {
   if (!ids.count(s.unknown))

@@ -64,6 +64,10 @@ struct EncodeOptions {
   bool special_tokens = true;  // the template's
 };
 
+// How many tokens of two texts stay, at most `room` together: equal shares, and what one of them
+// does not need goes to the other. A second text of 0 tokens makes it the limit of one.
+void Shorten(size_t& first, size_t& second, size_t room);
+
 class Tokenizer {
  public:
   // A directory with tokenizer.json or vocab.txt, or one of these two files; either is read with

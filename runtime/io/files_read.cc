@@ -1,6 +1,8 @@
 #include "runtime/io/files_read.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <filesystem>
@@ -29,9 +31,14 @@ std::set<FileKey>& Written() {
   static std::set<FileKey> files;
   return files;
 }
-// Of those that were made here the name is "".
-std::map<std::pair<dev_t, ino_t>, std::string>& Directories() {
-  static std::map<std::pair<dev_t, ino_t>, std::string> directories;
+// Those that are read, and those that were made here, whose name is "". They are few and their
+// times change with every file in them, so each is held open: its number goes to no other.
+struct DirectoryRecord {
+  std::string path;
+  int fd = -1;
+};
+std::map<std::pair<dev_t, ino_t>, DirectoryRecord>& Directories() {
+  static std::map<std::pair<dev_t, ino_t>, DirectoryRecord> directories;
   return directories;
 }
 
@@ -46,7 +53,7 @@ std::string RecordedAbove(fs::path path) {
     struct stat s;
     if (stat(path.c_str(), &s) == 0)
       if (const auto it = Directories().find({s.st_dev, s.st_ino}); it != Directories().end())
-        return it->second;
+        return it->second.path;
     if (path == path.parent_path()) return "";
   }
 }
@@ -59,10 +66,15 @@ void RecordRead(const std::string& path) {
   struct stat s;
   if (!g_recording || stat(path.c_str(), &s) != 0) return;
   const std::scoped_lock lock(g_mutex);
-  if (S_ISDIR(s.st_mode))
-    Directories().try_emplace({s.st_dev, s.st_ino}, path);
-  else
+  if (!S_ISDIR(s.st_mode)) {
     Files().insert(KeyOf(s));
+    return;
+  }
+  const int fd = open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (fd >= 0 && fstat(fd, &s) == 0 &&
+      Directories().try_emplace({s.st_dev, s.st_ino}, DirectoryRecord{path, fd}).second)
+    return;
+  if (fd >= 0) close(fd);
 }
 
 void RecordRead(int fd) {
@@ -76,10 +88,13 @@ void RecordWritten(int fd) {
   struct stat s;
   if (!g_recording || fstat(fd, &s) != 0) return;
   const std::scoped_lock lock(g_mutex);
-  if (S_ISDIR(s.st_mode))
-    Directories()[{s.st_dev, s.st_ino}] = "";
-  else
+  if (!S_ISDIR(s.st_mode)) {
     Written().insert(KeyOf(s));
+    return;
+  }
+  DirectoryRecord& record = Directories()[{s.st_dev, s.st_ino}];
+  record.path.clear();
+  if (record.fd < 0) record.fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 }
 
 void RefuseOverwriting(const std::string& out) {

@@ -65,6 +65,9 @@ void OnBusError(int signal, siginfo_t* info, void*) {
   for (const MappedRange& range : g_ranges) {
     const std::byte* begin = range.begin;
     if (!begin || address < begin || address >= begin + range.size) continue;
+    // Threads that read the same file come here together: the first one speaks.
+    static std::atomic_flag speaking = ATOMIC_FLAG_INIT;
+    while (speaking.test_and_set()) pause();
     Say("graft: ");
     SayName(range.path);
     Say(": the file was cut short while it was in use; what was saved before is kept; hint: put "

@@ -3,17 +3,18 @@ which runs that are right differ."""
 
 import math
 
-import torch_vit
-
 # Of every step's loss, relative.
 LOSS = 2e-4
 # ||difference|| / ||update||, of all tensors together and of each: what another order of sums
 # leaves.
 TOGETHER, TENSOR = 4e-4, 1e-3
-# The first step of AdamW is the sign of the gradient. lora_b starts at 0, so that the sign of a
-# gradient that is hardly more than rounding is all there is of such an element, and lora_a, whose
-# gradient is through lora_b, learns from it.
-LORA_A = 5e-3
+# The first step of AdamW is the sign of the gradient. A factor that starts at 0, such as lora_b,
+# has nothing of an element but the sign of a gradient that may be hardly more than rounding, and
+# the factor beside it, lora_a, whose gradient is through lora_b, learns from it.
+LATE = 5e-3
+# What is added to all scores of a query, as key biases are, or to all channels of a norm's input
+# has a gradient of 0, and Adam follows rounding. In float64 that is less than this of the largest.
+INERT = 1e-12
 # What rounding each weight to float32 after each step may add, times its expected size: it counts
 # where a weight is large and moves little, as the norms of a whole model do at a small rate.
 ROUNDING = 2
@@ -26,20 +27,24 @@ MASK = 1e-6
 
 
 class Updates:
-    """What training moved, compared: a weight that hardly moves agrees whatever was done to it. Key
-    biases are left out: their true gradient is 0, and Adam follows rounding."""
+    """What training moved, compared: a weight that hardly moves agrees whatever was done to it.
+    Numbers that are inert are left out."""
 
     def __init__(self, init, ours, final, steps):
         self.rows = []  # (difference over what is allowed, difference, name), the worst first
+        self.inert = 0
         difference = movement = rounding = along = weight = 0.0
         for name, theirs in final.items():
-            if torch_vit.is_inert(name):
+            live = ~ours.inert[name].flatten()
+            self.inert += int((~live).sum())
+            if not live.any():
                 continue
-            start = init[name].double().flatten()
-            mine, theirs = ours[name].double().flatten(), theirs.double().flatten()
+            start, mine, theirs = (
+                t.detach().double().flatten()[live] for t in (init[name], ours.params[name], theirs)
+            )
             apart, moved = (mine - theirs).norm().item(), (mine - start).norm().item()
             rounded = 2.0**-24 * math.sqrt(steps) * mine.norm().item()
-            relative = LORA_A if name.endswith(".lora_a") else TENSOR
+            relative = LATE if name in ours.late else TENSOR
             allowed = relative * moved + ROUNDING * rounded
             self.rows.append((apart / max(allowed, 1e-30), apart / max(moved, 1e-30), name))
             difference += apart**2
@@ -61,15 +66,15 @@ class Updates:
         return self.along / max(rates * self.weight, 1e-30)
 
 
-def check_masks(masks, dropout, drop_path, depth):
-    """What is wrong with the masks of a step, or "". A run that draws none where it should, or that
-    forgets 1 / keep in its masks as in its branches, would replay as well."""
+def check_masks(masks, rate_of):
+    """What is wrong with the masks of a step, or ""; rate_of(site) is that of zeros, or None where
+    it is not known. A run that draws none where it should, or that forgets 1 / keep in its masks as
+    in its branches, would replay as well."""
     for site, mask in masks.items():
-        rate = dropout
-        block = site.split(".drop_path")[0].removeprefix("blocks.")
-        if block.isdigit():
-            rate = drop_path * int(block) / (depth - 1)
-        kept = mask[mask != 0]
+        rate = rate_of(site)
+        if rate is None:
+            continue
+        mask, kept = mask.reshape(-1, mask.shape[-1]), mask[mask != 0]
         if ((kept - 1 / (1 - rate)).abs() > MASK / (1 - rate)).any():
             return f"{site}: multipliers {kept.unique()[:4].tolist()}, not {1 / (1 - rate)}"
         zeros, spread = (mask == 0).double().sum().item(), rate * (1 - rate) * mask.numel()

@@ -11,6 +11,7 @@ the models: replay_vit.py, replay_bert.py.
 import argparse
 import json
 import pathlib
+import re
 import sys
 
 import torch
@@ -61,41 +62,111 @@ def make_optimizer(parameters, config):
     )
 
 
-def replay(args, config, model, trained, steps):
-    """Losses before every update; the parameters after the last."""
-    batches, masks = trace.batches(args.trace), trace.Masks(args.trace)
-    if len(batches) != len(steps):
-        raise SystemExit(f"{len(batches)} batches but {len(steps)} losses")
-    dtype = getattr(torch, args.dtype)
-    leaves = [model.params[k] for k in trained]
-    optimizer, clip = make_optimizer(leaves, config), float(config.get("clip", 0) or 0)
-    smoothing, losses = float(config.get("label_smoothing", 0) or 0), []
-    for step, rows in enumerate(batches):
-        rows = rows.tolist()
-        if max(rows) >= len(model.labels):
-            raise SystemExit(f"batches.npz: row {max(rows)} of a list of {len(model.labels)}")
-        here = {k: v.to(dtype) for k, v in masks.step(step).items()}
-        check_masks(config, here, model.depth)
-        labels = torch.tensor([model.labels[row] for row in rows])
-        loss = F.cross_entropy(model.logits(rows, here), labels, label_smoothing=smoothing)
-        optimizer.param_groups[0]["lr"] = steps[step][1]
-        optimizer.zero_grad()
-        loss.backward()
-        if clip > 0:
-            torch.nn.utils.clip_grad_norm_(leaves, clip)
-        optimizer.step()
-        losses.append(loss.item())
-    return losses, {k: v.detach() for k, v in model.params.items()}
+class Replay:
+    """params after the last step; losses before each; `late`: names whose gradient was 0 at the
+    first step, as that of what a factor that starts at 0 multiplies; `inert`: {name: True where the
+    gradient is nothing but rounding}."""
+
+    def __init__(self, args, config, model, init, trained):
+        dtype = getattr(torch, args.dtype)
+        self.params = {k: v.to(dtype).clone().requires_grad_(k in trained) for k, v in init.items()}
+        self.model, self.config, self.dtype = model, config, dtype
+        self.trained, self.losses, self.late = trained, [], set()
+
+    def run(self, folder, steps):
+        batches, masks = trace.batches(folder), trace.Masks(folder)
+        if len(batches) != len(steps):
+            raise SystemExit(f"{len(batches)} batches but {len(steps)} losses")
+        config, leaves = self.config, {k: self.params[k] for k in self.trained}
+        optimizer = make_optimizer(list(leaves.values()), config)
+        clip = float(config.get("clip", 0) or 0)
+        for step, rows in enumerate(batches):
+            here = masks.step(step, self.dtype)
+            check_masks(config, self.model, here)
+            loss = self.loss(self.params, rows.tolist(), here)
+            optimizer.param_groups[0]["lr"] = steps[step][1]
+            optimizer.zero_grad()
+            loss.backward()
+            if step == 0:
+                self.late = {k for k, p in leaves.items() if not p.grad.any()}
+            if clip > 0:
+                torch.nn.utils.clip_grad_norm_(leaves.values(), clip)
+            for name, p in leaves.items():
+                p.grad = self.model.method.gradient(name, p.grad, here, self.params)
+            optimizer.step()
+            self.losses.append(loss.item())
+            if here.keys() - here.used:
+                more = sorted(here.keys() - here.used)
+                raise SystemExit(f"FAIL masks.npz: no such places: {more[:6]}")
+        last = range(len(batches))[-4:]
+        self.inert = self.find_inert([(batches[i], masks.step(i, torch.float64)) for i in last])
+
+    def loss(self, params, rows, masks):
+        labels = self.model.labels
+        if max(rows) >= len(labels):
+            raise SystemExit(f"batches.npz: row {max(rows)} of a list of {len(labels)}")
+        return F.cross_entropy(
+            self.model.logits(params, rows, masks),
+            torch.tensor([labels[row] for row in rows]),
+            label_smoothing=float(self.config.get("label_smoothing", 0) or 0),
+        )
+
+    def find_inert(self, batches):
+        """From a few batches in float64, in which rounding is 1e-16 of what is added up."""
+        params = {k: v.detach().double() for k, v in self.params.items()}
+        leaves = [params[k].requires_grad_() for k in self.trained]
+        most = [torch.zeros_like(p) for p in leaves]
+        for rows, masks in batches:
+            loss = self.loss(params, rows.tolist(), masks)
+            found = torch.autograd.grad(loss, leaves, materialize_grads=True)
+            most = [torch.maximum(m, g.abs()) for m, g in zip(most, found)]
+        small = [m < agreement.INERT * max(m.max().item() for m in most) for m in most]
+        # A gradient of exactly 0, as of words that no text has, is compared unless others of the
+        # tensor are rounding.
+        live = [(s & (m != 0)).any() for s, m in zip(small, most)]
+        return {k: s & any_of for k, s, any_of in zip(self.trained, small, live)}
 
 
-def check_masks(config, masks, depth):
-    dropout, drop_path = trace.dropout(config["method"]), float(config.get("drop_path", 0))
+def check_masks(config, model, masks):
+    dropout, drop_path = model.method.dropout, float(config.get("drop_path", 0))
     there = tuple(any(s in site for site in masks) for s in (".dropout", ".drop_path"))
     if (dropout > 0, drop_path > 0) != there:
         raise SystemExit(f"FAIL masks.npz: {dropout=}, {drop_path=}, but found {there}")
-    wrong = agreement.check_masks(masks, dropout, drop_path, depth)
+
+    def rate(site):
+        block = re.fullmatch(r"blocks\.(\d+)\.drop_path[12]", site)
+        if block:
+            return drop_path * int(block[1]) / (model.config.depth - 1)
+        return model.method.gradient_rate if site.startswith("childtuning.") else dropout
+
+    wrong = agreement.check_masks(masks, rate)
     if wrong:
         raise SystemExit(f"FAIL masks.npz: {wrong}")
+
+
+def check_tensors(model, init, final):
+    """What is wrong with the names and shapes of a trace, or ""."""
+    added, found = model.method.added(), {k: tuple(v.shape) for k, v in init.items()}
+    base = {k: found[k] for k in found.keys() & model.names}
+    frozen = model.method.frozen(base)
+    added |= frozen
+    wrong = [f"{k} {found.get(k)}, expected {v}" for k, v in added.items() if found.get(k) != v]
+    if wrong:
+        return f"init.safetensors: {wrong[:4]} ({len(wrong)} in all)"
+    if found.keys() != model.names | added.keys():
+        more = sorted(found.keys() - model.names - added.keys())
+        less = sorted(model.names - found.keys())
+        return f"init.safetensors: no such parameters {more[:4]}, missing {less[:4]}"
+    for name in frozen:  # may stand beside what trained
+        final.pop(name, None)
+    expected = model.method.trained(base)
+    if expected != set(final):
+        missing, extra = sorted(expected - set(final)), sorted(set(final) - expected)
+        return (
+            f"trained tensors: missing {missing[:6]}, unexpected {extra[:6]} "
+            f"({len(missing)}, {len(extra)} in all)"
+        )
+    return model.method.wrong_start(model.files, init)
 
 
 def check_schedule(steps, config):
@@ -112,7 +183,10 @@ def check_schedule(steps, config):
 def report(args, config, steps, losses, updates, schedule):
     apart = [abs(a - b) / max(abs(b), 1e-2) for (a, _), b in zip(steps, losses)]
     worst = max(range(len(apart)), key=lambda i: (apart[i] != apart[i], apart[i]))
-    print(f"method {config.get('method')}: {len(steps)} steps, {len(updates.rows)} tensors")
+    print(
+        f"method {config.get('method')}: {len(steps)} steps, {len(updates.rows)} tensors, "
+        f"{updates.inert} numbers left out, whose gradient is rounding"
+    )
     print(f"{'step':>5} {'graft loss':>12} {'torch loss':>12} {'relative':>9}")
     for i in sorted({0, 1, len(steps) // 2, worst, len(steps) - 1} & set(range(len(steps)))):
         print(
@@ -128,8 +202,11 @@ def report(args, config, steps, losses, updates, schedule):
         ("losses", apart[worst], agreement.LOSS),
         ("each update over what is allowed", updates.rows[0][0], 1),
         ("all updates", updates.together, updates.allowed),
-        ("weight decay", abs(updates.decay(sum(rate for _, rate in steps))),
-         max(agreement.DECAY * decay, agreement.LEAST_DECAY)),
+        (
+            "weight decay",
+            abs(updates.decay(sum(rate for _, rate in steps))),
+            max(agreement.DECAY * decay, agreement.LEAST_DECAY),
+        ),
         ("learning rate", schedule, agreement.RATE),
     ]
     good = True
@@ -165,25 +242,17 @@ def main(words=None):
     config = trace.settings(args.run / "config.json")
     init, metadata = trace.tensors(args.trace / "init.safetensors")
     final, _ = trace.tensors(args.trace / "final.safetensors")
-    unknown = [k for k in final if k not in init]
-    if unknown or not final:
-        raise SystemExit(f"final.safetensors: no such initial tensors: {unknown[:5]}")
-    expected = trace.trainable(config["method"], init)
-    if expected is not None and expected != set(final):
-        missing, extra = sorted(expected - set(final)), sorted(set(final) - expected)
-        print(
-            f"FAIL trained tensors: missing {missing[:6]}, unexpected {extra[:6]} "
-            f"({len(missing)}, {len(extra)} in all)"
-        )
-        return 1
-    if trace.lora_scale(config["method"]) == 0 and any("lora_" in k for k in init):
-        raise SystemExit("the trace has LoRA tensors, but config.json names no lora method")
     steps = trace.losses(args.trace)
     make_model = replay_bert.Bert if "embed.word.weight" in init else replay_vit.Vit
-    model = make_model(args, config, init, metadata, set(final))
-    losses, ours = replay(args, config, model, list(final), steps)
+    model = make_model(args, config, init, metadata)
+    wrong = check_tensors(model, init, final)
+    if wrong:
+        print(f"FAIL {wrong}")
+        return 1
+    ours = Replay(args, config, model, init, list(final))
+    ours.run(args.trace, steps)
     updates = agreement.Updates(init, ours, final, len(steps))
-    good = report(args, config, steps, losses, updates, check_schedule(steps, config))
+    good = report(args, config, steps, ours.losses, updates, check_schedule(steps, config))
     return 0 if good else 1
 
 

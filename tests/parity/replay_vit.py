@@ -5,6 +5,7 @@ import pathlib
 
 import torch
 
+import methods
 import torch_vit
 import trace
 
@@ -16,28 +17,25 @@ def facts(model):
 
 
 class Vit:
-    """params: {canonical name: leaf}; labels: of the training list."""
+    """labels: of the training list."""
 
-    def __init__(self, args, config, init, metadata, trained):
+    def __init__(self, args, config, init, metadata):
         sources = config, torch_vit.metadata_config(metadata), facts(config.get("model"))
         self.config = torch_vit.infer_config(init, *sources)
-        self.depth = self.config.depth
-        self.scale = trace.lora_scale(config["method"])
-        self.dtype = getattr(torch, args.dtype)
-        self.params = {
-            k: v.to(self.dtype).clone().requires_grad_(k in trained) for k, v in init.items()
-        }
+        self.method = methods.compose(config["method"], init, self.config)
+        self.names = torch_vit.names(self.config)
+        self.files = lambda: torch_vit.load_model(config["model"])[0]
         data = args.data or pathlib.Path(config["data"])
         split = args.split or config.get("split", "train800val200")
         entries = trace.training_list(data, split)
         self.paths, self.labels = ([e[i] for e in entries] for i in (0, 1))
         self.transform, self.decoded = trace.preprocess_of(config.get("preprocess")), {}
 
-    def logits(self, rows, masks):
+    def logits(self, params, rows, masks):
         for row in set(rows) - self.decoded.keys():
             self.decoded[row] = trace.load_image(
                 self.paths[row], self.transform, self.config.image_size
             )
         pixels = torch.stack([self.decoded[row] for row in rows])
-        x = trace.normalise(pixels, self.transform, self.dtype)
-        return torch_vit.forward(self.params, x, self.config, self.scale, masks)
+        x = trace.normalise(pixels, self.transform, params["head.weight"].dtype)
+        return torch_vit.forward(params, x, self.config, self.method, masks)

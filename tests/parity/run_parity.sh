@@ -3,10 +3,11 @@
 #   replay     trains 50 steps with every method that PyTorch can replay, DeiT-Ti on CIFAR-10 and
 #              MiniLM on texts, replays each, prints a table. A trace that passed is removed; one
 #              that differs stays in OUT
-#   selftest   the replay itself: what a wrong wiring of any option leaves must not pass
-#              (selftest.py)
+#   selftest   methods/ without graft (selftest_methods.py); the replay itself: what a wrong wiring
+#              of any option leaves must not pass (selftest.py)
 #   files      adapters and models go both ways (check_files.py)
-#   logits     of MiniLM on all rows of sst2 and of the pairs of mrpc (bert_logits.py)
+#   logits     of MiniLM on all rows of sst2 and of the pairs of mrpc (bert_logits.py), of masked-LM
+#              heads (masked_lm.py; needs masked_lm_logits beside GRAFT_BINARY)
 #   tokenizer  ids, types, offsets and truncation (tokenizer_parity.py), directories of every kind
 #              of file (tokenizer_files_parity.py); needs tokenize_lines beside GRAFT_BINARY
 #   cases      checkpoints of kinds that people have: the library's logits or a refusal
@@ -41,6 +42,20 @@ runs=(
     "cifar10 full 1e-4 --drop-path 0.2 --micro-batch 6"
     "cifar10 full 1e-3 --optimizer sgd --momentum 0.8 --clip 5 --schedule linear"
     "cifar10 lora(r=8) 5e-4 --schedule constant --warmup 0 --clip 2 --weight-decay 0.1"
+    "cifar10 ssf 3e-3"
+    "cifar10 adaptformer(r=8,dropout=0.1) 1e-3 --micro-batch 6"
+    "cifar10 vpt-deep(tokens=10) 5e-3"
+    "cifar10 vpt(tokens=5) 5e-3"
+    "cifar10 repadapter(r=8,dropout=0.1) 1e-3 --micro-batch 6"
+    "cifar10 fact(r=8) 1e-3"
+    "cifar10 fact(form=tk,r=8) 1e-3"
+    "cifar10 glora(r=4) 1e-3"
+    "cifar10 houlsby(r=8) 1e-3"
+    "cifar10 pfeiffer(r=8) 1e-3"
+    "cifar10 parallel(r=8,site=attn) 1e-3"
+    "cifar10 prefix(tokens=10,mlp=64) 1e-3"
+    "cifar10 mam(tokens=8,r=8) 1e-3"
+    "cifar10 ssf+lora(r=4) 1e-3"
     "sst2 full 5e-5"
     "sst2 linear 5e-3"
     "sst2 ln 1e-3"
@@ -52,7 +67,37 @@ runs=(
     "sst2 lora(r=8,dropout=0.1) 1e-3 --micro-batch 6"
     "sst2 full 5e-5 --schedule constant --warmup 0.25 --clip 5 --label-smoothing 0"
     "sst2 lora(r=8) 2e-2 --optimizer sgd --schedule cosine --clip 1 --weight-decay 1e-3"
+    "sst2 prefix(tokens=10,mlp=64) 1e-3"
+    "sst2 ptuning2(tokens=10) 5e-3"
+    "sst2 prompt(tokens=10) 3e-2"
+    "sst2 ssf 3e-3"
+    "sst2 houlsby(r=8,act=relu) 1e-3"
+    "sst2 pfeiffer(r=8) 1e-3"
+    "sst2 parallel(r=8) 1e-3"
+    "sst2 repadapter(r=8) 1e-3"
+    "sst2 fact(r=8) 1e-3"
+    "sst2 glora(r=4) 1e-3"
     "mrpc lora(r=8,dropout=0.1,targets=attn.*|mlp.*) 1e-3 --micro-batch 3 --max-length 64"
+    "cifar10 ssf 1e-3"
+    "cifar10 vpt(tokens=10) 1e-2"
+    "cifar10 vpt-deep(tokens=10,dropout=0.1) 1e-2 --micro-batch 6"
+    "cifar10 fact(r=16,dropout=0.1) 1e-3 --micro-batch 6"
+    "cifar10 fact(form=tk,r=16,scale=10) 1e-3"
+    "cifar10 repadapter(scale=5,dropout=0.1) 1e-3 --drop-path 0.1 --micro-batch 6"
+    "cifar10 parallel(site=attn) 1e-3"
+    "cifar10 childtuning(p=0.3) 1e-4"
+    "cifar10 nf4+lora(r=8) 1e-3"
+    "sst2 houlsby(r=8,ln=true) 1e-3"
+    "sst2 pfeiffer(r=8,act=relu) 1e-3"
+    "sst2 parallel(r=16,scale=4) 1e-3"
+    "sst2 mam(tokens=16) 1e-3"
+    "sst2 prefix(tokens=10,mlp=512) 1e-3"
+    "sst2 ptuning2(tokens=20,shift=true) 5e-3"
+    "sst2 prompt(tokens=20) 1e-2"
+    "sst2 vpt-deep(tokens=5) 5e-3"
+    "sst2 ssf 1e-3"
+    "sst2 childtuning(mode=d,p=0.2) 5e-5"
+    "sst2 noisytune+lora(r=8) 1e-3"
 )
 table="$out/table.md"
 
@@ -124,7 +169,8 @@ replay() {
 }
 
 selftest() {
-    "$env/bin/python" "$here/selftest.py" --graft "$graft"
+    "$env/bin/python" "$here/selftest_methods.py" &&
+        "$env/bin/python" "$here/selftest.py" --graft "$graft"
 }
 files() {
     local timm=()
@@ -134,7 +180,9 @@ files() {
 }
 logits() {
     "$env/bin/python" "$here/bert_logits.py" --graft "$graft" --model "$env/minilm" \
-        --data "$data/data/text" --threads "$threads"
+        --data "$data/data/text" --threads "$threads" &&
+        "$env/bin/python" "$here/masked_lm.py" --graft "$graft" --threads "$threads" \
+            --logits "$(dirname "$graft")/masked_lm_logits"
 }
 tokenizer() {
     local helper

@@ -28,16 +28,21 @@ from safetensors.torch import save_file
 
 import replay as replay_module
 import selftest_edits as edits
+import selftest_functional
 import selftest_graft
 import selftest_train as mistakes
-import trace
 from selftest_models import Pictures, Texts, graft_name
 from selftest_train import BATCH, Masked, Path, Settings, Wiring, train
 
 
+def dropout(method):
+    found = re.search(r"dropout=([\d.]+)", method)
+    return float(found[1]) if found else 0.0
+
+
 def place_masks(model, settings, wiring, names):
     """{name in masks.npz: what draws it} of LoRA's dropout and of drop path."""
-    out, p = {}, trace.dropout(settings.method)
+    out, p = {}, dropout(settings.method)
     for name, module in model.named_modules():
         site = graft_name(name + ".", names).rstrip(".")
         if p > 0 and hasattr(module, "lora_dropout"):
@@ -149,6 +154,11 @@ class Test:
         if not good or (code == 0 and "-v" in sys.argv):
             print(said)
 
+    def fail(self, name, why):
+        self.failures += 1
+        self.count += 1
+        print(f"FAIL {name}: {why}", flush=True)
+
     def edits(self, name, source, edits):
         """A trace that passed, changed afterwards."""
         for what, change in edits.items():
@@ -216,6 +226,7 @@ def main():
             "ViT, drop path", subjects["ViT"][0], Settings("full", drop_path=0.3),
             edits.DROPOUT | edits.PATH, mistakes.PATH,
         )
+        selftest_functional.run(test, subjects)
         if args.graft:
             selftest_graft.run(test, args.graft, subjects)
     print(f"{test.count} replays, {test.failures} not as expected")

@@ -65,6 +65,14 @@ def scale_update(name, factor):
     return edit
 
 
+def scale_most(folder):
+    """As scale_update, of the tensor beside the head that moved most."""
+    start = load_file(folder / "trace/init.safetensors")
+    final = load_file(folder / "trace/final.safetensors")
+    moved = {k: (v - start[k]).norm() for k, v in final.items() if not k.startswith("head.")}
+    scale_update(max(moved, key=moved.get), 1.01)(folder)
+
+
 def edit_arrays(file, change):
     def edit(folder):
         path = folder / "trace" / file

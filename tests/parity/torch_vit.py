@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 
+from encoder import Pass
+
 
 @dataclass
 class VitConfig:
@@ -42,7 +44,7 @@ def canonical(tensors):
     for name, value in tensors.items():
         name = re.sub(r"^patch_embed\.proj\.", "patch_embed.", name)
         name = name.replace("attn.proj.", "attn.o.")
-        if "attn.qkv." in name:
+        if re.search(r"attn\.qkv\.(weight|bias)$", name):
             for part, piece in zip("qkv", value.chunk(3, 0)):
                 out[name.replace("attn.qkv.", f"attn.{part}.")] = piece.contiguous()
         else:
@@ -81,6 +83,19 @@ HUGGING_FACE = (
     ("blocks.N.mlp.fc1", "vit.encoder.layer.N.intermediate.dense"),
     ("blocks.N.mlp.fc2", "vit.encoder.layer.N.output.dense"),
 )
+
+
+def expand(sites, depth):
+    """Names of weights and biases, from sites with N for a block's number."""
+    every = {site.replace(".N.", f".{n}.") for site in sites for n in range(depth)}
+    return {f"{site}.{kind}" for site in every for kind in ("weight", "bias")}
+
+
+def names(config):
+    """The canonical names of the parameters."""
+    tables = {"cls_token", "pos_embed"}
+    sites = [ours for ours, _ in HUGGING_FACE if ours not in tables]
+    return expand(sites, config.depth) | tables
 
 
 def rename(tensors, pairs):
@@ -148,71 +163,48 @@ def metadata_config(metadata):
     return json.loads(metadata.get("graft.config", "{}"))
 
 
-def forward(params, images, config, lora_scale=0.0, masks=None, record=None):
-    """Logits [batch, classes]. `masks[site]` multiplies a LoRA branch's input (dropout) or a
-    residual branch (drop path); `record(name, value)` receives intermediate activations as
-    [batch * tokens, features]."""
-    masks = masks or {}
-    note = record or (lambda name, value: None)
-    batch, width, heads = images.shape[0], config.width, config.heads
-
-    def rows(x):
-        return x.reshape(-1, x.shape[-1])
-
-    def keep(name, value):
-        note(name, rows(value))
-        return value
-
-    def linear(x, site):
-        y = F.linear(x, params[f"{site}.weight"], params[f"{site}.bias"])
-        a = params.get(f"{site}.lora_a")
-        if a is not None:
-            mask = masks.get(f"{site}.dropout")
-            branch = x if mask is None else x * mask.reshape(x.shape)
-            y = y + lora_scale * F.linear(F.linear(branch, a), params[f"{site}.lora_b"])
-        return y
-
-    def norm(x, site):
-        return F.layer_norm(
-            x, (width,), params[f"{site}.weight"], params[f"{site}.bias"], config.eps
-        )
-
-    def split(x):
-        return x.reshape(batch, -1, heads, width // heads).transpose(1, 2)
-
-    def residual(x, branch, site):
-        mask = masks.get(site)
-        return x + (branch if mask is None else branch * mask.reshape(batch, 1, 1))
-
+def forward(params, images, config, method=None, masks=None, record=None):
+    """Logits [batch, classes]. `method` (methods.compose) changes the pass; `masks[site]`
+    multiplies what a method drops from, or a residual branch (drop path); `record(name, value)`
+    receives the edges of blocks (methods/term.py), "x0" and "pooled" as [batch * tokens, features].
+    """
+    run, width = Pass(params, config, method, masks, record), config.width
     patch = params["patch_embed.weight"].reshape(width, 3, config.patch_size, config.patch_size)
     x = (
         F.conv2d(images, patch, params["patch_embed.bias"], stride=config.patch_size)
         .flatten(2)
         .transpose(1, 2)
     )
-    token = params["cls_token"].reshape(1, 1, width).expand(batch, 1, width)
-    x = keep("x0", torch.cat([token, x], 1) + params["pos_embed"].reshape(1, -1, width))
+    x = run.call("output", "patch_embed", x)
+    token = params["cls_token"].reshape(1, 1, width).expand(len(x), 1, width)
+    x = torch.cat([token, x], 1) + params["pos_embed"].reshape(1, -1, width)
+    run.note("x0", x)
+    x = run.call("embedded", x)
     for n in range(config.depth):
-        b = f"blocks.{n}"
-        a = keep(f"{b}.norm1", norm(x, f"{b}.norm1"))
-        q, k, v = (keep(f"{b}.attn.{part}", linear(a, f"{b}.attn.{part}")) for part in "qkv")
-        p = torch.softmax(split(q) @ split(k).transpose(-1, -2) / math.sqrt(width // heads), -1)
-        c = keep(f"{b}.attn.context", (p @ split(v)).transpose(1, 2).reshape(batch, -1, width))
-        x = keep(
-            f"{b}.x1", residual(x, keep(f"{b}.attn.o", linear(c, f"{b}.attn.o")), f"{b}.drop_path1")
-        )
-        h = keep(f"{b}.mlp.fc1", linear(keep(f"{b}.norm2", norm(x, f"{b}.norm2")), f"{b}.mlp.fc1"))
-        g = keep(f"{b}.mlp.act", F.gelu(h, approximate="tanh" if config.gelu == "tanh" else "none"))
-        x = keep(
-            f"{b}.out",
-            residual(x, keep(f"{b}.mlp.fc2", linear(g, f"{b}.mlp.fc2")), f"{b}.drop_path2"),
-        )
-    if config.pool == "mean":
-        pooled = norm(x, "norm")[:, 1:].mean(1)
-    else:
-        pooled = norm(x[:, 0], "norm")
-    note("pooled", pooled)
-    return F.linear(pooled, params["head.weight"], params["head.bias"])
+        x = block(run, n, x)
+    x = run.norm("norm", x)
+    pooled = x[:, 1 + run.inserted :].mean(1) if config.pool == "mean" else x[:, run.first]
+    run.note("pooled", pooled)
+    return run.call("logits", F.linear(pooled, params["head.weight"], params["head.bias"]))
+
+
+def block(run, n, x):
+    site, tanh = f"blocks.{n}", run.config.gelu == "tanh"
+    run.edges = {}
+    x = run.edge(n, "x", x)
+    a = run.edge(n, "a", run.norm(f"{site}.norm1", x))
+    c = run.edge(n, "c", run.attention(n, a))
+    o = run.edge(n, "o", run.dense(f"{site}.attn.o", c))
+    x1 = run.edge(n, "x1", x + run.edge(n, "o_dropped", drop_path(run, f"{site}.drop_path1", o)))
+    m = run.edge(n, "m", run.norm(f"{site}.norm2", x1))
+    u = run.mlp(n, m, lambda h: F.gelu(h, approximate="tanh" if tanh else "none"))
+    u = run.edge(n, "u_dropped", drop_path(run, f"{site}.drop_path2", u))
+    return run.edge(n, "y", x1 + u)
+
+
+def drop_path(run, site, branch):
+    mask = run.masks.get(site)
+    return branch if mask is None else branch * mask.reshape(len(branch), 1, 1)
 
 
 def learning_rate(step, steps, base, schedule="cosine", warmup=0.1):
@@ -226,9 +218,3 @@ def learning_rate(step, steps, base, schedule="cosine", warmup=0.1):
     if schedule == "linear":
         return base * max(0.0, (steps - step) / rest)
     return base * 0.5 * (1 + math.cos(math.pi * (step - warm) / rest))
-
-
-def is_inert(name):
-    """A key bias adds one constant to all scores of a query: its true gradient is 0, so Adam
-    amplifies rounding."""
-    return name.endswith("attn.k.bias")

@@ -1,7 +1,6 @@
 """Reads what `graft train --trace DIR --out RUN` wrote: everything that depends on how Graft spells
 a name is here."""
 
-import fnmatch
 import json
 import math
 import pathlib
@@ -96,72 +95,6 @@ def tensors(path):
     return torch_vit.canonical(renamed), metadata
 
 
-def terms(method):
-    """[(name, options)] from `lora(r=8,alpha=16)+bitfit`, or from a list of
-    {"name": ..., "options": {...}}."""
-    if isinstance(method, str):
-        out = []
-        for term in re.sub(r"\s", "", method).split("+"):
-            name, _, rest = term.rstrip(")").partition("(")
-            out.append((name, dict(part.split("=", 1) for part in rest.split(",") if part)))
-        return out
-    listed = method if isinstance(method, list) else [method]
-    return [(t["name"], {**t, **t.get("options", {})}) for t in listed]
-
-
-def lora_scale(method):
-    """alpha / r, or alpha / sqrt(r) with rslora; alpha defaults to r; 0 without LoRA."""
-    for name, options in terms(method):
-        if name == "lora":
-            rank = float(options.get("r", 8))
-            rslora = str(options.get("rslora", "false")).lower() in ("true", "1")
-            return float(options.get("alpha", rank)) / (math.sqrt(rank) if rslora else rank)
-    return 0.0
-
-
-def dropout(method):
-    return max(float(options.get("dropout", 0)) for _, options in terms(method))
-
-
-def trainable(method, init):
-    """The names that a method must train, from the initial tensors; None where a term is not known
-    here."""
-    depth = 1 + max(int(m[1]) for m in (re.match(r"blocks\.(\d+)\.", k) for k in init) if m)
-    base = [k for k in init if "lora_" not in k]
-    out = {k for k in base if k.startswith("head.")}
-    for name, options in terms(method):
-        if options.get("head") == "frozen":
-            return None
-        if name == "full":
-            out.update(base)
-        elif name == "ln":
-            out.update(k for k in base if re.search(r"(^|\.)norm[12]?\.", k))
-        elif name == "bitfit":
-            out.update(k for k in base if k.endswith(".bias"))
-        elif name == "last":
-            first = depth - int(options.get("k", 2))
-            out.update(
-                k
-                for k in base
-                if k.startswith("norm.")
-                or (k.startswith("blocks.") and int(k.split(".")[1]) >= first)
-            )
-        elif name == "lora":
-            targets = options.get("targets", "attn.q|attn.v")
-            targets = targets.split("|") if isinstance(targets, str) else targets
-            for k in base:
-                block = re.match(r"(blocks\.\d+\.)?((attn|mlp)\.\w+|pooler)\.weight$", k)
-                if block and any(
-                    fnmatch.fnmatch(site, t)
-                    for t in targets
-                    for site in (block[2], (block[1] or "") + block[2])
-                ):
-                    out.update(k.replace(".weight", x) for x in (".lora_a", ".lora_b"))
-        elif name != "linear":
-            return None
-    return out
-
-
 def losses(folder):
     """[(loss, lr)] by step."""
     lines = [
@@ -185,6 +118,18 @@ def batches(folder):
     return [torch.from_numpy(s.astype(np.int64)).reshape(-1) for s in steps]
 
 
+class Step(dict):
+    """{site: multiplier} of a step, which knows what was asked for."""
+
+    def __init__(self, masks):
+        super().__init__(masks)
+        self.used = set()
+
+    def get(self, site, default=None):
+        self.used.add(site)
+        return super().get(site, default)
+
+
 class Masks:
     """masks.npz, read step by step: those of a run are gigabytes. Keys `step_NNNNNN/SITE` with SITE
     one of `blocks.N.attn.q.dropout` ..., `blocks.N.drop_path1`, `blocks.N.drop_path2`; values are
@@ -199,9 +144,9 @@ class Masks:
                 raise SystemExit(f"masks.npz: unknown key {key}")
             self.keys.setdefault(int(match[1]), {})[match[2]] = key
 
-    def step(self, step):
-        """{site: multiplier}"""
-        return {s: torch.from_numpy(self.file[k]) for s, k in self.keys.get(step, {}).items()}
+    def step(self, step, dtype):
+        keys = self.keys.get(step, {})
+        return Step({s: torch.from_numpy(self.file[k]).to(dtype) for s, k in keys.items()})
 
 
 def preprocess_of(value):

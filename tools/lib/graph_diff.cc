@@ -4,6 +4,7 @@
 #include <cctype>
 #include <map>
 
+#include "runtime/op.h"
 #include "runtime/text.h"
 
 namespace graft {
@@ -98,7 +99,90 @@ std::vector<Hunk> Hunks(const std::string& diff) {
   return hunks;
 }
 
+// What tells a node from others, whatever its id and the rows that it computes. Inputs of the graph
+// do not: a method may give longer sequences in place of those that came in.
+std::string NodeKey(const Graph& g, NodeId id) {
+  const Node& n = g.node(id);
+  std::string key =
+      fmt::format("{} {} # {} ({}", n.op->name, n.attrs.ToString(), n.scope, n.in.size());
+  for (ValueId v : n.in)
+    if (g.value(v).role == Role::kParam) key += " @" + g.value(v).name;
+  return key;
+}
+
+std::vector<std::string> SplitLines(const std::string& text) {
+  std::vector<std::string> lines;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    lines.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return lines;
+}
+
+// Without the stretches between gaps in which nothing changes.
+std::vector<std::string> WithoutIdle(const std::vector<std::string>& lines) {
+  std::vector<std::string> kept;
+  size_t begin = 0;  // of the stretch
+  bool changes = false;
+  for (const std::string& line : lines) {
+    if (line == "  ...") {
+      if (!changes) kept.resize(begin);
+      if (!kept.empty() && kept.back() != line) kept.push_back(line);
+      begin = kept.size(), changes = false;
+    } else {
+      kept.push_back(line);
+      changes = changes || line[0] != ' ';
+    }
+  }
+  if (!changes) kept.resize(begin);
+  if (!kept.empty() && kept.back() == "  ...") kept.pop_back();
+  return kept;
+}
+
+bool IsParamLine(const std::string& line) { return line.substr(2).starts_with("param "); }
+
 }  // namespace
+
+std::set<NodeId> AddedNodes(const Graph& before, const Graph& after) {
+  std::map<std::string, int> left;  // of `before`, that none of `after` is the counterpart of
+  for (NodeId id : before.TopoOrder()) ++left[NodeKey(before, id)];
+  std::set<NodeId> added;
+  std::vector<NodeId> open;
+  for (NodeId id : after.TopoOrder()) {
+    const std::string key = NodeKey(after, id);
+    // A node that stayed is its own counterpart; one that took its place comes after it.
+    if (id.i < before.num_nodes() && before.node(id).op && NodeKey(before, id) == key)
+      --left[key];
+    else
+      open.push_back(id);
+  }
+  for (NodeId id : open)
+    if (--left[NodeKey(after, id)] < 0) added.insert(id);
+  return added;
+}
+
+std::string BlockDiff(const Graph& before, const Graph& after, int64_t block, size_t most_lines) {
+  std::vector<std::string> nodes, params;
+  for (const Hunk& hunk : Hunks(DiffText(before, after, 1, DiffOf::kOperations))) {
+    if (hunk.block >= 0 && hunk.block != block) continue;
+    for (const std::string& line : SplitLines(hunk.text)) {
+      if (line.find("@head.") != std::string::npos) continue;
+      if (!IsParamLine(line))
+        nodes.push_back(line);
+      else if (line.starts_with('+'))
+        params.push_back(line);
+    }
+  }
+  nodes = WithoutIdle(nodes);
+  std::vector<std::string>& lines = nodes.empty() ? params : nodes;
+  if (lines.size() > most_lines) {
+    const size_t more = lines.size() - (most_lines - 1);
+    lines.resize(most_lines - 1);
+    lines.push_back(fmt::format("  ... {} more lines", more));
+  }
+  return lines.empty() ? "" : fmt::format("{}\n", fmt::join(lines, "\n"));
+}
 
 std::string Ranges(const std::vector<int64_t>& sorted) {
   std::string text;
@@ -115,7 +199,7 @@ std::string Ranges(const std::vector<int64_t>& sorted) {
 std::string FoldedDiff(const Graph& before, const Graph& after) {
   std::vector<Hunk> shown;
   std::map<std::string, size_t> first;  // of equal hunks
-  for (Hunk& hunk : Hunks(DiffText(before, after, 1))) {
+  for (Hunk& hunk : Hunks(DiffText(before, after, 1, DiffOf::kOperations))) {
     const auto [at, fresh] = first.emplace(hunk.normal, shown.size());
     if (fresh || hunk.block < 0)
       shown.push_back(std::move(hunk));

@@ -19,7 +19,7 @@ struct TextLine {
 // A box: a node, or a value that comes from outside of the picture.
 struct Box {
   std::vector<TextLine> lines;
-  const char* css = "op";
+  std::string css = "op";
 };
 
 std::string Escape(const std::string& text) {
@@ -49,7 +49,8 @@ std::string Below(const std::string& name, const std::string& scope) {
 
 class Picture {
  public:
-  Picture(const Graph& g, const std::string& scope) : g_(g), scope_(scope) {
+  Picture(const Graph& g, const std::string& scope, const std::set<NodeId>& marked)
+      : g_(g), scope_(scope), marked_(marked) {
     for (NodeId id : g.TopoOrder())
       if (Inside(g.node(id).scope, scope)) AddNode(id);
     if (boxes_.empty()) Fail("no node of the graph is in '{}'", scope);
@@ -72,12 +73,14 @@ class Picture {
     const std::string name =
         value.name.empty() ? std::string(g_.node(value.producer).op->name) : value.name;
     Box box{{{name, "name"}, {ToString(value.type), "type"}}, "input"};
+    if (marked_.contains(value.producer)) box.css += " added";
     return made_by_[v] = AddBox(std::move(box));
   }
   std::string DrawBox(const Box& box, const Place& place) const;
 
   const Graph& g_;
   const std::string& scope_;
+  const std::set<NodeId>& marked_;
   std::vector<Box> boxes_;
   std::vector<Arrow> edges_;
   std::map<ValueId, size_t> made_by_;
@@ -100,6 +103,7 @@ void Picture::AddNode(NodeId id) {
     box.lines.push_back({text, value.trainable ? "trained" : "frozen"});
     if (value.trainable) box.css = "op trains";
   }
+  if (marked_.contains(id)) box.css += " added";
   box.lines.push_back({ToString(g_.type(n.out[0])), "type"});
   const size_t at = AddBox(std::move(box));
   for (ValueId v : n.out) made_by_[v] = at;
@@ -149,6 +153,8 @@ text { font-family: sans-serif; font-size: 11px; text-anchor: middle; fill: #222
 .trained { fill: #b34700; font-weight: bold; } .frozen { fill: #555; }
 .op { fill: #f7f7f7; stroke: #999; } .trains { fill: #ffe8d1; stroke: #d9730d; }
 .input { fill: #e1effa; stroke: #5b9bd5; } .output { fill: #e3f4e1; stroke: #59a14f; }
+.added { stroke: #2e7d32; stroke-width: 2.5; }
+.legend { text-anchor: start; fill: #2e7d32; }
 .edge { fill: none; stroke: #666; stroke-width: 1.1; }
 </style>
 <rect width="100%" height="100%" fill="white"/>
@@ -167,6 +173,8 @@ std::string Picture::Draw() const {
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"0 "
       "0 {0:.0f} {1:.0f}\">\n{2}",
       layout.width, layout.height, kHead);
+  if (!marked_.empty())
+    svg += "<text class=\"legend\" x=\"6\" y=\"14\">green border: added by the method</text>\n";
   for (const std::vector<Point>& edge : layout.edges) svg += DrawEdge(edge);
   for (size_t i = 0; i < boxes_.size(); ++i) svg += DrawBox(boxes_[i], layout.places[i]);
   return svg + "</svg>\n";
@@ -174,6 +182,8 @@ std::string Picture::Draw() const {
 
 }  // namespace
 
-std::string ToSvg(const Graph& g, const std::string& scope) { return Picture(g, scope).Draw(); }
+std::string ToSvg(const Graph& g, const std::string& scope, const std::set<NodeId>& marked) {
+  return Picture(g, scope, marked).Draw();
+}
 
 }  // namespace graft

@@ -1,22 +1,21 @@
-// What `graft inspect` says about methods, from their records.
+// What `graft inspect --methods` says about methods, from their records.
 #pragma once
 #include <nlohmann/json.hpp>
 
-#include "peft/method.h"
+#include "tools/lib/method_facts.h"
 
 namespace graft {
 
-nlohmann::json MethodsJson(const std::string& name);  // "" = all; Error with the nearest name
-std::string MethodsText(const std::string& name);
-
-// Trainable parameters by role, equal ones of all blocks together ("blocks.*.attn.q.lora_a").
-struct TrainableGroup {
-  std::string name;
-  std::string shape;
-  int64_t tensors = 0, numbers = 0;
+struct MethodQuery {
+  std::string term;   // "lora", "lora(r=4)", or "" for all methods as they are by default
+  std::string model;  // what they are shown on: its name and the model itself, or the built-in ones
+  const LoadedModel* loaded = nullptr;
 };
-std::vector<TrainableGroup> TrainableGroups(const Graph& g);
 
-int64_t ParameterCount(const Graph& g);  // trainable or not
+// {"methods": [{name, summary, equation, ...}]} (docs/cli.md). Throws Error (kUsage) with the
+// nearest name.
+nlohmann::json MethodsJson(const MethodQuery& query);
+// A line for each method, or a page of the one that is named.
+std::string MethodsText(const MethodQuery& query);
 
 }  // namespace graft

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdio>
 #include <memory>
 
@@ -51,6 +52,8 @@ TrainHooks ProgressHooks(const CommonOptions& options) {
     if (r.validated)
       line += fmt::format("  val accuracy {:.1f} %  val loss {:.4f}", 100 * r.validation.accuracy,
                           r.validation.loss);
+    if (r.validated && r.masked_words)
+      line += fmt::format("  perplexity {:.2f}", std::exp(r.validation.loss));
     Say(options, line);
   };
   return hooks;

@@ -1,4 +1,4 @@
-#include "peft/methods.h"
+#include "peft/methods/methods.h"
 
 namespace graft {
 

@@ -9,8 +9,9 @@
 #include <set>
 
 #include "ops/row_sets.h"
-#include "peft/methods.h"
-#include "runtime/rng.h"
+#include "peft/methods/methods.h"
+#include "peft/parameters.h"
+#include "peft/sites.h"
 
 namespace graft {
 namespace {
@@ -31,23 +32,8 @@ LoraConfig ReadConfig(const MethodArgs& a) {
   c.scale = a.Flag("rslora") ? alpha / std::sqrt(r) : alpha / r;
   c.dropout = a.Number("dropout", 0, 0.999999);
   c.targets = a.List("targets");
-  c.bias = a.Text("bias");
-  const std::vector<std::string> choices{"none", "lora_only", "all"};
-  if (std::find(choices.begin(), choices.end(), c.bias) == choices.end())
-    FailUsage("option 'bias' = '{}'; known: {}", c.bias, fmt::join(choices, ", "));
+  c.bias = a.Choice("bias", {"none", "lora_only", "all"});
   return c;
-}
-
-ValueId NewFactor(const MethodArgs& a, const std::string& name, const Extents& shape, bool random) {
-  if (!a.params.Has(name)) {
-    float* data = a.params.Allocate(name, shape);
-    if (random) {
-      const double bound = 1 / std::sqrt(static_cast<double>(shape.cols()));
-      FillUniform({data, static_cast<size_t>(shape.size())},
-                  {MakeKey(a.seed, Purpose::kInit, name)}, -bound, bound);
-    }
-  }
-  return a.g.AddParam(name, ToShape(shape), true);
 }
 
 // The input of a branch under dropout. The mask is keyed by the layer's scope, so that q and v of
@@ -81,8 +67,9 @@ PassReport ApplyLora(const MethodArgs& a) {
                       const std::string scope = g.scope;
                       biases.insert(scope + ".bias");
                       const Extents w = At(g.shape(m["w"]), {});
-                      const ValueId down = NewFactor(a, scope + ".lora_a", {c.rank, w[1]}, true);
-                      const ValueId up = NewFactor(a, scope + ".lora_b", {w[0], c.rank}, false);
+                      const ValueId down =
+                          NewParam(a, scope + ".lora_a", {c.rank, w[1]}, KaimingUniform());
+                      const ValueId up = NewParam(a, scope + ".lora_b", {w[0], c.rank}, Zeros());
                       const ValueId x = Dropped(rows, a.seed, m["x"], scope, c.dropout);
                       const ValueId delta =
                           Matmul(g, Matmul(g, x, down, false, true), up, false, true);
@@ -95,13 +82,32 @@ PassReport ApplyLora(const MethodArgs& a) {
   return report;
 }
 
+int64_t CountLora(const MethodArgs& a) {
+  const LoraConfig c = ReadConfig(a);
+  int64_t count = 0;
+  std::set<ValueId> biases;
+  for (ValueId v : a.g.Leaves(Role::kIntermediate)) {
+    if (!IsSite(a.g, v)) continue;
+    const Node& n = a.g.node(a.g.value(v).producer);
+    if (!ScopeMatches(n.scope, c.targets)) continue;
+    const Shape& w = a.g.shape(n.in[1]);
+    count += c.rank * (w[0].constant + w[1].constant);
+    if (const ValueId b = a.g.FindLeaf(n.scope + ".bias"); b.valid()) biases.insert(b);
+  }
+  for (ValueId p : a.g.Leaves(Role::kParam))
+    if (!a.g.value(p).name.starts_with("head.") &&
+        ((c.bias == "all" && IsBias(a.g, p)) || (c.bias == "lora_only" && biases.contains(p))))
+      count += a.g.shape(p)[0].constant;
+  return count;
+}
+
 }  // namespace
 
 const MethodRecord kLoraMethod{
     .name = "lora",
     .summary = "a low-rank branch beside each target layer (Hu et al. 2021)",
     .equation = "y = x W' + s (drop(x) A') B', s = alpha/r",
-    .count = "r (in + out) per target",
+    .formula = "r (in + out) per target",
     .source = "Hu et al. 2021, arXiv 2106.09685",
     .options =
         +[] {
@@ -115,7 +121,10 @@ const MethodRecord kLoraMethod{
               {"bias", "none", "biases that train too: none, lora_only (of the targets), all"}};
         },
     .apply = ApplyLora,
-    .foldable = true,
-    .learning_rate = 1e-3};
+    .count = CountLora,
+    .folds = Folds::kYes,
+    .why = "W + s B A",
+    .learning_rate = 1e-3,
+    .repeats = true};
 
 }  // namespace graft

@@ -1,0 +1,67 @@
+#include "adapters/merged_run.h"
+
+#include <filesystem>
+
+#include "adapters/adapter_file.h"
+#include "adapters/method_graph.h"
+#include "peft/merge.h"
+#include "runtime/io/sha256.h"
+
+namespace graft {
+
+std::string LastWeights(const std::string& run) {
+  const std::string file = run + "/last.safetensors";
+  if (!IsRunDirectory(run)) Fail("{}: expected a run of graft train", run);
+  if (!std::filesystem::exists(file))
+    Fail("{}: no weights yet; hint: graft train --resume {}", run, ShellWord(run));
+  return file;
+}
+
+std::string HashOfLastWeights(const std::string& run) { return Sha256OfFile(LastWeights(run)); }
+
+namespace {
+
+// A run may have begun with another; a file could say that it began with itself.
+struct Nested {
+  static constexpr int kMost = 16;
+  static inline thread_local int depth = 0;
+  explicit Nested(const std::string& run) {
+    if (++depth > kMost) {
+      --depth;
+      Fail("{}: runs that begin with runs, more than {} deep", run, kMost);
+    }
+  }
+  ~Nested() { --depth; }
+};
+
+}  // namespace
+
+ParamStore MergedRun(const ModelConfig& config, const std::string& run, const std::string& sha256,
+                     const ParamStore& base) {
+  const Nested nested(run);
+  const std::string file = LastWeights(run);
+  if (!sha256.empty() && HashOfLastWeights(run) != sha256)
+    Fail("{}: not the weights that training began with; hint: put the original run back", file);
+  const AdapterFacts facts = ReadRunFacts(run);
+  const Method method = ParseMethod(facts.method);
+  ModelConfig of_run = config;
+  Classes(of_run) = std::ssize(facts.labels);
+  ParamStore params = base;
+  for (const std::string& name : params.names())
+    if (name.starts_with("head.")) params.Erase(name);
+  const Graph plain = BuildModel(of_run);
+  for (ValueId v : plain.Leaves(Role::kParam))
+    if (const std::string& name = plain.value(v).name; !params.Has(name))
+      params.Allocate(name, At(plain.shape(v), {}));
+  const uint64_t seed = static_cast<uint64_t>(facts.seed);
+  MethodGraph(of_run, {}, method, params, seed);
+  LoadAdapterTensors(file, params);
+  Graph g = InferenceGraph(of_run, method, params, seed);
+  const MergeResult merged = Merge(g, params, plain.ParamNames());
+  if (!merged.left.empty())
+    Fail("{}: '{}' of method '{}' cannot be folded into the base", run, merged.left[0],
+         facts.method);
+  return params;
+}
+
+}  // namespace graft

@@ -1,0 +1,18 @@
+// What a run has made of its base, for methods that go on from it.
+#pragma once
+#include "models/model.h"
+#include "runtime/params.h"
+
+namespace graft {
+
+// The file of a run's last weights, and its SHA-256.
+std::string LastWeights(const std::string& run);
+std::string HashOfLastWeights(const std::string& run);
+
+// The parameters of `base`, a model of `config`, with the run's last weights merged into them; the
+// head is the run's. Throws Error for a run whose method does not fold, of another architecture, or
+// whose weights do not have the hash, unless that is "".
+ParamStore MergedRun(const ModelConfig& config, const std::string& run, const std::string& sha256,
+                     const ParamStore& base);
+
+}  // namespace graft

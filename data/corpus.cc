@@ -1,0 +1,95 @@
+#include "data/corpus.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "data/splits.h"
+#include "data/text_rows.h"
+#include "runtime/error.h"
+#include "runtime/io/files_read.h"
+
+namespace graft {
+namespace {
+
+namespace fs = std::filesystem;
+
+const std::vector<std::string> kValidation = {"dev", "val", "valid", "validation"};
+
+// In the order of their names, which decides the numbers of the texts.
+std::vector<fs::path> TextFiles(const std::string& directory) {
+  std::error_code ignored;
+  if (!fs::exists(directory, ignored)) Fail("{}: the corpus does not exist", directory);
+  if (!fs::is_directory(directory, ignored))
+    Fail("{}: expected the directory of a corpus, found a file", directory);
+  std::vector<fs::path> paths;
+  try {
+    for (const fs::directory_entry& entry : fs::directory_iterator(directory))
+      if (entry.path().extension() == ".txt" && entry.is_regular_file())
+        paths.push_back(entry.path());
+  } catch (const fs::filesystem_error& error) {
+    Fail("{}: cannot read the corpus: {}: {}", directory, error.path1().string(),
+         error.code().message());
+  }
+  if (paths.empty()) Fail("{}: expected texts as .txt files, found none", directory);
+  std::ranges::sort(paths);
+  return paths;
+}
+
+// Lines, or the documents that empty lines part.
+void AppendTexts(const std::string& text, const std::string& path,
+                 std::vector<TextExample>* texts) {
+  std::vector<std::pair<std::string_view, size_t>> lines;
+  ForEachLine(text,
+              [&](std::string_view line, size_t number) { lines.emplace_back(line, number); });
+  const auto gap = [&](size_t i) { return lines[i].second > lines[i - 1].second + 1; };
+  bool documents = false;
+  for (size_t i = 1; i < lines.size(); ++i) documents |= gap(i);
+  for (size_t i = 0; i < lines.size(); ++i) {
+    if (documents && i > 0 && !gap(i)) {
+      texts->back().text.append("\n").append(lines[i].first);
+    } else {
+      CheckExampleCount(texts->size() + 1, path);
+      texts->push_back({std::string(lines[i].first), {}, 0});
+    }
+  }
+}
+
+}  // namespace
+
+Corpus::Corpus(const std::string& directory) : directory_(directory) {
+  uint64_t bytes_left = kMaxTableBytes;
+  for (const fs::path& path : TextFiles(directory)) {
+    RecordRead(path);
+    const std::string stem = path.stem().string();
+    const std::string name = stem == "test" || Contains(kValidation, stem) ? stem : "train";
+    auto split = std::ranges::find(splits_, name, &TextSplit::name);
+    if (split == splits_.end()) split = splits_.insert(splits_.end(), TextSplit{name, {}});
+    const std::string text = ReadUtf8File(path, bytes_left);
+    bytes_left -= std::min<uint64_t>(bytes_left, text.size());
+    AppendTexts(text, path, &split->examples);
+  }
+}
+
+std::vector<std::string> Corpus::split_names() const {
+  std::vector<std::string> names;
+  for (const TextSplit& split : splits_) names.push_back(split.name);
+  return names;
+}
+
+TextSplit Corpus::Load(std::string_view name, size_t limit) const {
+  const auto split = std::ranges::find(splits_, name, &TextSplit::name);
+  if (split == splits_.end()) NoSuchSplit(directory_, name, split_names());
+  if (split->examples.empty()) Fail("{}: split '{}': expected texts, found none", directory_, name);
+  TextSplit chosen = *split;
+  if (limit > 0 && limit < chosen.examples.size()) chosen.examples.resize(limit);
+  return chosen;
+}
+
+std::string Corpus::DefaultTrainSplit() const { return FirstOf({"train"}, split_names()); }
+std::string Corpus::DefaultValidationSplit() const { return FirstOf(kValidation, split_names()); }
+std::string Corpus::DefaultTestSplit() const {
+  const std::string test = FirstOf({"test"}, split_names());
+  return test.empty() ? DefaultValidationSplit() : test;
+}
+
+}  // namespace graft

@@ -1,0 +1,34 @@
+// The bottleneck of adapters (Houlsby et al. 2019; He et al. 2022): x [R,in] -> [R,out],
+//
+//   f(x) = s (drop(act(x Wd' + bd)) Wu' + bu),   Wd [r,in], bd [r], Wu [out,r], bu [out]
+//
+// with parameters NAME_down, NAME_down_bias, NAME_up, NAME_up_bias: r (in + out + 1) + out numbers.
+#pragma once
+#include "peft/parameters.h"
+#include "peft/sites.h"
+
+namespace graft {
+
+struct BottleneckShape {
+  std::string name;  // "blocks.3.mlp.adaptformer"
+  int64_t r = 8, out = 0;
+  std::string act = "relu";
+  double dropout = 0;
+  Init down = KaimingUniform(), up = Zeros();  // biases start at zero
+};
+// Options of that name: "r", "act" and, where the record has it, "dropout".
+BottleneckShape BottleneckOf(const MethodArgs& a, std::string name);
+
+// f without its scale; the new nodes are in scope `name`'s layer.
+ValueId Bottleneck(const MethodArgs& a, ValueId x, const BottleneckShape& shape);
+
+// s f: a number, or with "learned" a parameter NAME_scale [1] that starts at 1.
+ValueId Scaled(const MethodArgs& a, ValueId f, const std::string& name, const std::string& option);
+
+// relu, gelu, gelu_tanh, silu, tanh, sigmoid, none. Throws Error for others.
+ValueId Activated(Graph& g, ValueId x, const std::string& act);
+
+// branch -> branch + f, before it is added to the stream.
+void AddToBranch(Graph& g, const Join& join, ValueId f);
+
+}  // namespace graft

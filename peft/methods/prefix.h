@@ -1,0 +1,16 @@
+// Prefixes of attention, for the methods that are made of them.
+#pragma once
+#include "peft/parameters.h"
+
+namespace graft {
+
+// Keys and values blocks.N.attn.METHOD_k and METHOD_v [tokens,D] for every attention. Returns for
+// how many.
+int AddStoredKeys(const MethodArgs& a, int64_t tokens, const std::string& method, const Init& init,
+                  double dropout);
+
+// By options tokens, mlp and, where the record has it, dropout.
+int AddPrefix(const MethodArgs& a);
+int64_t PrefixCount(const MethodArgs& a);
+
+}  // namespace graft

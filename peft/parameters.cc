@@ -1,0 +1,53 @@
+#include "peft/parameters.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace graft {
+
+Init Zeros() {
+  return [](std::span<float>, const Extents&, const StreamKey&) {};
+}
+Init Constants(double value) {
+  return [=](std::span<float> values, const Extents&, const StreamKey&) {
+    std::ranges::fill(values, static_cast<float>(value));
+  };
+}
+Init Normals(double mean, double deviation) {
+  return [=](std::span<float> values, const Extents&, const StreamKey& key) {
+    FillNormal(values, key, mean, deviation);
+  };
+}
+Init Uniforms(double bound) {
+  return [=](std::span<float> values, const Extents&, const StreamKey& key) {
+    FillUniform(values, key, -bound, bound);
+  };
+}
+Init KaimingUniform() {
+  return [](std::span<float> values, const Extents& shape, const StreamKey& key) {
+    Uniforms(1 / std::sqrt(static_cast<double>(shape.cols())))(values, shape, key);
+  };
+}
+Init BiasUniform(int64_t in) { return Uniforms(1 / std::sqrt(static_cast<double>(in))); }
+Init XavierUniform() {
+  return [](std::span<float> values, const Extents& shape, const StreamKey& key) {
+    const double fans = static_cast<double>(shape.rows() + shape.cols());
+    Uniforms(std::sqrt(6 / fans))(values, shape, key);
+  };
+}
+
+ValueId NewParam(const MethodArgs& a, const std::string& name, const Extents& shape,
+                 const Init& init) {
+  if (const ValueId there = a.g.FindLeaf(name); there.valid()) {
+    GRAFT_CHECK(At(a.g.shape(there), {}) == shape, "'{}' has two shapes", name);
+    return there;
+  }
+  if (!a.params.Has(name)) {
+    float* data = a.params.Allocate(name, shape);
+    init({data, static_cast<size_t>(shape.size())}, shape,
+         {MakeKey(a.seed, Purpose::kInit, name)});
+  }
+  return a.g.AddParam(name, ToShape(shape), true);
+}
+
+}  // namespace graft

@@ -1,0 +1,24 @@
+// The parameters that a method brings: their names, shapes and first values.
+#pragma once
+#include "peft/method.h"
+#include "runtime/rng.h"
+
+namespace graft {
+
+// Fills a new parameter from the stream of its name. methods.md's names: section 0.2.
+using Init = std::function<void(std::span<float> values, const Extents& shape, const StreamKey&)>;
+Init Zeros();
+Init Constants(double value);
+Init Normals(double mean, double deviation);
+Init Uniforms(double bound);                   // U(-bound, bound)
+Init KaimingUniform();                         // U(+-1/sqrt(columns)), torch's nn.Linear
+Init BiasUniform(int64_t in);                  // U(+-1/sqrt(in)), its bias
+Init XavierUniform();                          // U(+-sqrt(6 / (rows + columns)))
+
+// The trainable parameter of that name: one that another site has made already, or a new one, whose
+// values `a.params` has already (from a run or an adapter) or gets from `init`. Error if the values
+// there have another shape.
+ValueId NewParam(const MethodArgs& a, const std::string& name, const Extents& shape,
+                 const Init& init);
+
+}  // namespace graft

@@ -1,0 +1,267 @@
+// Every method of the registry through the command, on images and on texts: equal bits on any
+// number of threads, within a memory budget and after a kill; adapters that leave and come back;
+// folding as the record says.
+#include <unistd.h>
+
+#include <map>
+
+#include "peft/method.h"
+#include "tests/cli_testing.h"
+
+namespace graft::cli {
+namespace {
+
+const std::string kVocabulary =
+    std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tokenizer/vocab.txt";
+
+// A recipe of each method, small and with its random parts on; `forget` takes a run for @old.
+std::string RecipeOf(const std::string& name) {
+  static const std::map<std::string, std::string> kRecipes{
+      {"lora", "lora(r=2,dropout=0.1)"},
+      {"houlsby", "houlsby(r=2)"},
+      {"pfeiffer", "pfeiffer(r=2)"},
+      {"adaptformer", "adaptformer(r=2,dropout=0.1)"},
+      {"parallel", "parallel(r=2,site=attn)"},
+      {"mam", "mam(tokens=2,r=2,mlp=3)"},
+      {"prefix", "prefix(tokens=2,mlp=5)"},
+      {"ptuning2", "ptuning2(tokens=2)"},
+      {"prompt", "prompt(tokens=2)"},
+      {"vpt", "vpt(tokens=2,dropout=0.1)"},
+      {"vpt-deep", "vpt-deep(tokens=2)"},
+      {"fact", "fact(r=2,dropout=0.1)"},
+      {"repadapter", "repadapter(r=2,dropout=0.1)"},
+      {"glora", "glora(r=2)"},
+      {"unified", "unified(r=2)"},
+      {"nf4", "nf4+lora(r=2,targets=*)"},
+      {"childtuning", "childtuning(mode=d)"},
+      {"noisytune", "noisytune+lora(r=2)"},
+      {"forget", "forget(run=@old)+lora(r=2)"},
+      {"calibration", "lora(r=2)+calibration"}};
+  const auto it = kRecipes.find(name);
+  return it == kRecipes.end() ? name : it->second;
+}
+
+class EveryMethod : public testing::TestWithParam<std::tuple<std::string, bool>> {
+ protected:
+  static void SetUpTestSuite() {
+    dir_ = new TempDir;
+    MakeData(At("images"));
+    fs::create_directory(At("texts"));
+    Spill(At("texts/labels.txt"), "odd\neven\n");
+    for (const auto& [split, count] : {std::pair{"train", 20}, {"dev", 6}}) {
+      std::string lines;
+      for (int i = 0; i < count; ++i)
+        lines += fmt::format("the {} of {} {}\t{}\n", split, 3 * i, std::string(i % 5, 'a'), i % 2);
+      Spill(At(fmt::format("texts/{}.tsv", split)), lines);
+    }
+    for (const bool text : {false, true})
+      ASSERT_EQ(Graft(TrainArgs(text, "lora(r=2)", text ? "old_text" : "old_image")).code, 0);
+  }
+  static void TearDownTestSuite() { delete dir_; }
+  static std::string At(const std::string& name) { return *dir_ / name; }
+  static std::vector<std::string> TrainArgs(bool text, std::string method, const std::string& out,
+                                            const std::vector<std::string>& more = {}) {
+    if (const size_t at = method.find("@old"); at != method.npos)
+      method.replace(at, 4, At(text ? "old_text" : "old_image"));
+    std::vector<std::string> args{"train",    "--model",  text ? "init:bert_tiny" : kNano,
+                                  "--method", method,     "--data",
+                                  At(text ? "texts" : "images"), "--epochs", "2",
+                                  "--batch-size", "8",    "--save-every", "1",
+                                  "--out",    At(out),    "--allow-overlap"};
+    if (text) args.insert(args.end(), {"--tokenizer", kVocabulary, "--max-length", "16"});
+    args.insert(args.end(), more.begin(), more.end());
+    return args;
+  }
+
+  std::string name() const { return std::get<0>(GetParam()); }
+  bool text() const { return std::get<1>(GetParam()); }
+  std::string run(const std::string& kind) const {
+    return fmt::format("{}_{}_{}", kind, name(), text() ? "text" : "image");
+  }
+  // Trains in a directory of its own, unless another test has; returns the weights.
+  std::string Train(const std::string& kind, const std::vector<std::string>& more = {}) const {
+    const std::string weights = At(run(kind) + "/last.safetensors");
+    if (!fs::exists(weights)) {
+      const Outcome o = Graft(TrainArgs(text(), RecipeOf(name()), run(kind), more));
+      EXPECT_EQ(o.code, 0) << o.err;
+    }
+    return Slurp(weights);
+  }
+  std::vector<std::string> Input() const {
+    if (text()) return {"--text", "the train of 12"};
+    return {At("images/images/test/000000.png")};
+  }
+  std::vector<double> Logits(std::vector<std::string> args) const {
+    args.insert(args.begin(), "predict");
+    const std::vector<std::string> input = Input();
+    args.insert(args.end(), input.begin(), input.end());
+    args.insert(args.end(), {"--top", "2"});
+    std::vector<double> logits;
+    for (const auto& top : GraftJson(args)["predictions"][0]["top"])
+      logits.push_back(top["logit"].get<double>());
+    return logits;
+  }
+  static TempDir* dir_;
+};
+TempDir* EveryMethod::dir_ = nullptr;
+
+TEST_P(EveryMethod, EqualBitsOnAnyThreadsWithinABudgetAndAfterAKill) {
+  const std::string whole = Train("whole", {"--threads", "1"});
+  ASSERT_FALSE(whole.empty());
+  EXPECT_TRUE(whole == Train("threads", {"--threads", "3"}));
+  if (!text()) {
+    EXPECT_TRUE(Train("budget1", {"--threads", "1", "--memory-budget", "400MiB"}) ==
+                Train("budget2", {"--threads", "2", "--memory-budget", "400MiB"}));
+  }
+  {
+    Process process(TrainArgs(text(), RecipeOf(name()), run("killed")));
+    while (process.Running() && !fs::exists(At(run("killed") + "/state.safetensors"))) usleep(500);
+    process.Signal(SIGKILL);
+    process.Wait();
+  }
+  const Outcome o = Graft({"train", "--resume", At(run("killed"))});
+  EXPECT_EQ(o.code, 0) << o.err;
+  EXPECT_TRUE(whole == Slurp(At(run("killed") + "/last.safetensors")));
+}
+
+TEST_P(EveryMethod, AdaptersLeaveAndComeBack) {
+  Train("whole", {"--threads", "1"});
+  const std::string base = text() ? "init:bert_tiny" : kNano, from = At(run("whole"));
+  const std::vector<double> own = Logits({"--run", from});
+  EXPECT_EQ(own, Logits({"--model", base, "--adapter", from}));
+  std::vector<std::string> again;
+  for (const char* out : {"out1", "out2"}) {
+    const Outcome o =
+        Graft({"export", "--run", from, "--format", "graft", "--out", At(run(out))});
+    ASSERT_EQ(o.code, 0) << o.err;
+    again.push_back(Slurp(At(run(out) + "/adapter.safetensors")));
+  }
+  EXPECT_TRUE(again[0] == again[1]);
+  std::vector<std::string> args{"--model", base, "--adapter", At(run("out1"))};
+  if (text()) args.insert(args.end(), {"--tokenizer", kVocabulary});
+  const std::vector<double> adapter = Logits(args);
+  ASSERT_EQ(adapter.size(), own.size());
+  for (size_t i = 0; i < own.size(); ++i) EXPECT_NEAR(adapter[i], own[i], 1e-5);
+  EXPECT_EQ(Graft({"inspect", At(run("out1"))}).code, 0);
+  EXPECT_EQ(Graft({"inspect", from}).code, 0);
+}
+
+TEST_P(EveryMethod, FoldsAsTheRecordSays) {
+  Train("whole", {"--threads", "1"});
+  const std::string from = At(run("whole")),
+                    out = At(run("merged") + (text() ? "" : ".safetensors"));
+  const Folds folds = FindMethod(name()).folds;
+  const Outcome o = Graft({"fuse", "--run", from, "--out", out});
+  EXPECT_EQ(o.code, folds == Folds::kYes ? 0 : 4) << o.err;
+  if (o.code != 0) {
+    EXPECT_NE(o.err.find(std::string(FindMethod(name()).why)), std::string::npos) << o.err;
+    EXPECT_FALSE(fs::exists(out));
+    return;
+  }
+  std::vector<std::string> args{"--model", out};
+  if (!text()) args.insert(args.end(), {"--preprocess", "vtab,resize=32"});
+  const std::vector<double> merged = Logits(args), own = Logits({"--run", from});
+  for (size_t i = 0; i < own.size(); ++i) EXPECT_NEAR(merged[i], own[i], 1e-4);
+}
+
+std::vector<std::tuple<std::string, bool>> All() {
+  std::vector<std::tuple<std::string, bool>> all;
+  for (const MethodRecord* record : AllMethods())
+    for (const bool text : {false, true}) all.emplace_back(record->name, text);
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Methods, EveryMethod, testing::ValuesIn(All()), [](const auto& info) {
+  std::string name = std::get<1>(info.param) ? "text_" : "image_";
+  for (const char c : std::get<0>(info.param)) name += c == '-' ? '_' : c;
+  return name;
+});
+
+// What folds goes into the base, what does not becomes an adapter for it.
+TEST_F(EveryMethod, PartsFold) {
+  const std::string from = At("parts");
+  ASSERT_EQ(Graft(TrainArgs(false, "lora(r=2)+bitfit+houlsby(r=2)+prefix(tokens=2,mlp=3)",
+                            "parts"))
+                .code,
+            0);
+  const std::string base = At("parts.safetensors");
+  EXPECT_EQ(Graft({"fuse", "--run", from, "--out", base}).code, 4);
+  const nlohmann::json json = GraftJson({"fuse", "--run", from, "--out", base, "--partial"});
+  EXPECT_EQ(json["adapter"], base + ".adapter");
+  const auto logits = [&](std::vector<std::string> args) {
+    args.insert(args.begin(), "predict");
+    args.push_back(At("images/images/test/000000.png"));
+    std::vector<double> values;
+    for (const auto& top : GraftJson(args)["predictions"][0]["top"])
+      values.push_back(top["logit"].get<double>());
+    return values;
+  };
+  const std::vector<double> own = logits({"--run", from}),
+                            parts = logits({"--model", base, "--adapter", base + ".adapter"});
+  ASSERT_EQ(own.size(), parts.size());
+  for (size_t i = 0; i < own.size(); ++i) EXPECT_NEAR(own[i], parts[i], 1e-5);
+  const std::string text = Graft({"inspect", base + ".adapter"}).out;
+  EXPECT_NE(text.find("prefix(mlp=0,tokens=2)"), std::string::npos) << text;
+  EXPECT_EQ(text.find("lora"), std::string::npos) << text;
+  // Nothing of it folds.
+  ASSERT_EQ(Graft(TrainArgs(false, "houlsby(r=2)", "whole")).code, 0);
+  ExpectRefused({"fuse", "--run", At("whole"), "--out", At("no.safetensors"), "--partial"}, 4,
+                "no term of it folds");
+}
+
+TEST_F(EveryMethod, ForgetKnowsItsRun) {
+  const auto train = [&](const std::string& method, const std::string& out, bool text = false) {
+    return Graft(TrainArgs(text, method, out));
+  };
+  ASSERT_EQ(train("forget(run=@old,lambda=0)+lora(r=2)", "forget_nothing").code, 0);
+  ASSERT_EQ(train("lora(r=2)", "plain").code, 0);
+  const auto accuracy = [&](const std::string& run) {
+    const nlohmann::json json = GraftJson({"eval", "--run", At(run), "--data", At("images")});
+    return std::pair(json["accuracy"], json["loss"]);
+  };
+  EXPECT_EQ(accuracy("forget_nothing"), accuracy("plain"));
+  ASSERT_EQ(train("forget(run=@old,lambda=5)+lora(r=2)", "forget_much").code, 0);
+  EXPECT_NE(accuracy("forget_much"), accuracy("plain"));
+  EXPECT_NE(train("forget+lora(r=2)", "no_run").err.find("option 'run' is missing"),
+            std::string::npos);
+  const Outcome other = train("forget(run=" + At("old_image") + ")+lora(r=2)", "other", true);
+  EXPECT_NE(other.err.find("was trained on another base"), std::string::npos) << other.err;
+  fs::copy(At("old_image"), At("changing"));
+  ASSERT_EQ(train("forget(run=" + At("changing") + ")+lora(r=2)", "of_changing").code, 0);
+  fs::copy_file(At("forget_nothing/last.safetensors"), At("changing/last.safetensors"),
+                fs::copy_options::overwrite_existing);
+  const Outcome changed = Graft({"eval", "--run", At("of_changing"), "--data", At("images")});
+  EXPECT_EQ(changed.code, 1);
+  EXPECT_NE(changed.err.find("not the weights that training began with"), std::string::npos)
+      << changed.err;
+}
+
+// Prompts and shifted prefixes take positions of a text model.
+TEST_F(EveryMethod, PositionsAreCounted) {
+  for (const char* method : {"prompt(tokens=500)", "ptuning2(tokens=500,shift=true)"}) {
+    std::vector<std::string> args = TrainArgs(true, method, "far");
+    const Outcome o = Graft(args);
+    EXPECT_EQ(o.code, 1);
+    EXPECT_NE(o.err.find("has 12 positions beside those of"), std::string::npos) << o.err;
+  }
+  ExpectRefused(TrainArgs(true, "prompt(tokens=510)", "further"), 1,
+                "leaves 2 of the 512 positions");
+}
+
+TEST_F(EveryMethod, DecayIsLeftAlone) {
+  const auto weights = [&](const std::string& out, const std::vector<std::string>& more) {
+    EXPECT_EQ(Graft(TrainArgs(false, "bitfit", out, more)).code, 0);
+    return Slurp(At(out + "/last.safetensors"));
+  };
+  const std::string none = weights("none", {"--weight-decay", "0"});
+  const std::string all = weights("all", {"--weight-decay", "0.5"});
+  const std::string left =
+      weights("left", {"--weight-decay", "0.5", "--no-decay", "bias|norm|head.*"});
+  EXPECT_TRUE(none == left);
+  EXPECT_FALSE(none == all);
+  ExpectRefused(TrainArgs(false, "bitfit", "bad", {"--no-decay", "bias||norm"}), 2,
+                "--no-decay 'bias||norm'");
+}
+
+}  // namespace
+}  // namespace graft::cli

@@ -1,0 +1,7 @@
+"""The head alone trains."""
+
+from methods.term import Term
+
+
+class Method(Term):
+    pass

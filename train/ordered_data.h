@@ -1,0 +1,55 @@
+// What the data of batches.h share. Nobody else includes this.
+#pragma once
+#include <algorithm>
+#include <functional>
+
+#include "models/text/tokenizer.h"
+#include "runtime/threads.h"
+#include "train/batches.h"
+
+namespace graft {
+
+// An order and where the batch is in it; examples of equal size.
+class OrderedData : public BatchSource {
+ public:
+  int64_t length(size_t) const override { return 0; }
+  int64_t longest() const override { return 0; }
+  void Start(std::vector<size_t> order) override { order_ = std::move(order), end_ = begin_ = 0; }
+  size_t remaining() const override { return order_.size() - end_; }
+  void Take(size_t count) override { begin_ = end_, end_ += count; }
+  int64_t Losses() const override { return static_cast<int64_t>(end_ - begin_); }
+  std::vector<Counts> Parts(const Counts& capacity) const override {
+    std::vector<Counts> parts;
+    const int64_t n = static_cast<int64_t>(end_ - begin_);
+    for (int64_t first = 0; first < n; first += capacity.sequences)
+      parts.push_back({std::min(capacity.sequences, n - first), 0});
+    return parts;
+  }
+
+ protected:
+  std::span<const size_t> batch() const { return std::span(order_).subspan(begin_, end_ - begin_); }
+  // Examples [first, first + count) of the batch.
+  std::span<const size_t> Examples(int64_t first, int64_t count) const {
+    return batch().subspan(static_cast<size_t>(first), static_cast<size_t>(count));
+  }
+
+ private:
+  std::vector<size_t> order_;
+  size_t begin_ = 0, end_ = 0;
+};
+
+// --- texts
+
+// The tokenizer of texts for a model. Throws Error if its vocabulary or its types do not fit the
+// model's tables, or if the facts want more tokens than the model has positions.
+Tokenizer OpenFittingTokenizer(const LoadedModel& model, const AdapterFacts& facts, bool pairs);
+// Throws Error for an id that the model has no embedding for: kernels trust ids.
+void CheckIds(std::span<const int32_t> ids, const Tokenizer& tokenizer, const std::string& text,
+              const LoadedModel& model);
+// The texts of MakeRandomData.
+std::unique_ptr<BatchSource> MakeRandomTexts(size_t n, const LoadedModel& model, uint64_t seed);
+// Sequences of a text up to the capacity, of which each has so many tokens.
+std::vector<Counts> PartsByTokens(std::span<const size_t> batch, const Counts& capacity,
+                                  const std::function<int64_t(size_t example)>& tokens);
+
+}  // namespace graft

@@ -7,7 +7,6 @@
 #include <set>
 
 #include "data/class_notes.h"
-#include "data/holdout.h"
 #include "data/splits.h"
 #include "data/text_files.h"
 #include "data/text_labels.h"
@@ -179,12 +178,7 @@ void TextDataset::HoldOut(const std::string& split, double share, uint64_t seed)
   if (has_split(kHoldout)) Fail("{}: has a split '{}' of its own", directory_, kHoldout);
   const size_t at = Find(split);
   RefuseErrors(at);
-  std::map<TextKey, size_t> first;
-  std::vector<ToDivide> examples;
-  for (const TextExample& e : splits_[at].examples)
-    examples.push_back({e.label, first.emplace(KeyOf(e), examples.size()).first->second});
-  const std::vector<bool> held = DrawHoldout(examples, share, seed);
-  first.clear();  // it points into what is moved
+  const std::vector<bool> held = DrawHoldout(GroupsOf(splits_[at].examples), share, seed);
   TextSplit rest{split, {}}, part{kHoldout, {}};
   for (size_t i = 0; i < held.size(); ++i)
     (held[i] ? part : rest).examples.push_back(std::move(splits_[at].examples[i]));
@@ -198,6 +192,14 @@ void TextDataset::HoldOut(const std::string& split, double share, uint64_t seed)
 std::string TextDataset::DefaultTrainSplit() const { return DefaultTrain(split_names()); }
 std::string TextDataset::DefaultValidationSplit() const { return DefaultValidation(split_names()); }
 std::string TextDataset::DefaultTestSplit() const { return DefaultTest(split_names()); }
+
+std::vector<ToDivide> GroupsOf(const std::vector<TextExample>& examples) {
+  std::map<TextKey, size_t> first;
+  std::vector<ToDivide> divided;
+  for (const TextExample& e : examples)
+    divided.push_back({e.label, first.emplace(KeyOf(e), divided.size()).first->second});
+  return divided;
+}
 
 std::vector<TextExample> Overlap(const TextSplit& a, const TextSplit& b) {
   std::set<TextKey> in_b;

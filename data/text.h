@@ -12,6 +12,8 @@
 #include <string_view>
 #include <vector>
 
+#include "data/holdout.h"
+
 namespace graft {
 
 struct TextExample {
@@ -96,6 +98,9 @@ bool HoldsTexts(const std::string& directory);
 // The path of a file that would make it one if its format were known: train.json, dev.parquet; else
 // "".
 std::string NearlyTexts(const std::string& directory);
+
+// Examples to draw parts of, equal texts as one group.
+std::vector<ToDivide> GroupsOf(const std::vector<TextExample>& examples);
 
 // Splits that share fewer than one text in so many do it by chance: short texts occur twice.
 inline constexpr size_t kTextsByChance = 10;

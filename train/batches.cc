@@ -54,7 +54,13 @@ class ImageData : public OrderedData {
   }
   void Take(size_t count) override {
     samples_.clear();
-    loader_->Take(count, samples_);
+    try {
+      loader_->Take(count, samples_);
+    } catch (const Error& e) {
+      const std::string message = e.what();
+      if (message.find("--memory-budget") != message.npos) throw;
+      throw Error(message + "; hint: --skip-bad goes on without it", e.kind);
+    }
     OrderedData::Take(count);
   }
   void Fill(Session& session, int64_t first, int64_t count, int worker) const override {

@@ -5,6 +5,7 @@
 #include "adapters/base_hash.h"
 #include "adapters/base_model.h"
 #include "adapters/merged_run.h"
+#include "data/splits.h"
 #include "models/files/class_names.h"
 #include "models/files/hf_config.h"
 #include "models/text/prompt.h"
@@ -69,8 +70,8 @@ void CompleteForget(const std::string& model, MethodTerm* term) {
   run = std::filesystem::absolute(run).lexically_normal();
   const std::string hash = HashOfLastWeights(run);
   const AdapterFacts facts = ReadRunFacts(run);
-  const bool same = facts.base_sha256.empty() ? facts.model == model
-                                              : facts.base_sha256 == BaseHash(model);
+  const bool same =
+      facts.base_sha256.empty() ? facts.model == model : facts.base_sha256 == BaseHash(model);
   if (!same)
     FailUsage("method 'forget': {} was trained on another base, {}, than {}", run, facts.model,
               model);
@@ -103,12 +104,51 @@ void CheckObjective(LoadedModel model, const RunConfig& c) {
   MaskToken(OpenTokenizer(c));
 }
 
+// The splits to train and to validate on; of a data set without a validation split a part of the
+// examples is held out, unless the caller wants none.
+void ChooseSplits(Dataset& data, RunConfig* c, std::vector<std::string>* notes) {
+  const bool chosen = c->holdout >= 0, labelled = c->objective.empty();
+  if (c->holdout > 0 && !c->val_split.empty())
+    FailUsage("--holdout {}: with --val-split {}; expected one of them", c->holdout, c->val_split);
+  if (c->train_split.empty()) c->train_split = data.DefaultTrainSplit();
+  if (c->train_split.empty())
+    Fail("{}: no usual training split; name one with --train-split{}", c->data,
+         DidYouMean("train", data.split_names()));
+  data.CheckSplit(c->train_split);
+  // The final VTAB protocol trains on all 1,000 images: then nothing is left to validate on.
+  const bool all = c->train_split == "train800val200";
+  if (c->val_split.empty() && !all && c->holdout <= 0 &&
+      c->train_split != data.DefaultValidationSplit())
+    c->val_split = data.DefaultValidationSplit();
+  if (labelled && data.num_classes() < 2)
+    Fail("{}: expected at least 2 classes, found {}", c->data, data.num_classes());
+  if (labelled) data.RefuseOneClass(c->train_split);
+  if (!chosen) c->holdout = labelled && c->val_split.empty() && !all ? kDefaultHoldout : 0;
+  if (c->holdout > 0) {
+    data.HoldOut(c->train_split, c->holdout, c->seed);
+    c->val_split = kHoldout;
+    const size_t held = data.Size(kHoldout), rest = data.Size(c->train_split);
+    notes->push_back(fmt::format(
+        "{}{} of the {} examples of '{}' are held out to validate on (split '{}'){}",
+        chosen ? "" : "there is no validation split: ", held, held + rest, c->train_split, kHoldout,
+        chosen ? "" : "; --holdout says how many, --val-split none trains on all"));
+  }
+  if (c->val_split == "none") c->val_split.clear();
+  data.CheckSplit(c->val_split);
+}
+
 }  // namespace
 
 RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
   Method method = ParseMethod(c.method);
   if (c.lr == 0) c.lr = DefaultLearningRate(method);
-  CheckRunConfig(c);
+  if (c.holdout == kHoldoutByDefault) {
+    RunConfig checked = c;
+    checked.holdout = 0;
+    CheckRunConfig(checked);
+  } else {
+    CheckRunConfig(c);
+  }
   // A run can be continued from any directory.
   if (!c.model.starts_with("init:"))
     c.model = std::filesystem::absolute(c.model).lexically_normal();
@@ -118,19 +158,8 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
   c.data = std::filesystem::absolute(c.data).lexically_normal();
   if (!c.tokenizer.empty()) c.tokenizer = std::filesystem::absolute(c.tokenizer).lexically_normal();
   const bool labelled = c.objective.empty();
-  const Dataset data(c.data, c.columns, c.objective);
-  if (c.train_split.empty()) c.train_split = data.DefaultTrainSplit();
-  if (c.train_split.empty())
-    Fail("{}: no usual training split; name one with --train-split{}", c.data,
-         DidYouMean("train", data.split_names()));
-  // The final VTAB protocol trains on all 1,000 images: then nothing is left to validate on.
-  if (c.val_split.empty() && c.train_split != "train800val200" &&
-      c.train_split != data.DefaultValidationSplit())
-    c.val_split = data.DefaultValidationSplit();
-  if (c.val_split == "none") c.val_split.clear();
-  for (const std::string& split : {c.train_split, c.val_split}) data.CheckSplit(split);
-  if (labelled && data.num_classes() < 2)
-    Fail("{}: expected at least 2 classes, found {}", c.data, data.num_classes());
+  Dataset data(c.data, {c.columns, c.objective, c.skip_bad});
+  ChooseSplits(data, &c, notes);
   if (!c.val_split.empty() && !c.allow_overlap)
     data.RefuseOverlap(c.val_split, c.train_split, static_cast<size_t>(c.limit));
   c.labels = data.labels();

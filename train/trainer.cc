@@ -22,8 +22,8 @@ void Trainer::Open() {
   model_ = OpenAdapted(c_);
   checkpoints_.BaseIsOpen();
   for (const std::string& notice : model_.notices) Note(notice);
-  Dataset data(c_.data, c_.columns, c_.objective);
-  Note(data.notice());
+  Dataset data(c_);
+  for (const std::string& notice : data.notices()) Note(notice);
   if (data.num_classes() > static_cast<int64_t>(c_.labels.size()))
     Fail("{}: {} classes, but the run began with {}; hint: resume with the data that it began with",
          c_.data, data.num_classes(), c_.labels.size());
@@ -31,6 +31,8 @@ void Trainer::Open() {
     data.NumberClassesAs(c_.labels, c_.model);
   train_ = data.Load(c_.train_split, static_cast<size_t>(c_.limit), model_, c_);
   if (!c_.val_split.empty()) validation_ = data.Load(c_.val_split, 0, model_, c_);
+  skipped_ = data.skipped();
+  for (const Skipped& one : skipped_) Note("left out: " + one.reason);
   FitMaskRows();
   CheckExamples(data.labels());
   method_ = ParseMethod(c_.method);
@@ -89,8 +91,7 @@ void Trainer::CheckExamples(const std::vector<std::string>& classes) {
 void Trainer::MakeMasks() {
   if (!WantsChildMasks(method_) || loaded_state_) return;
   const int64_t micro = c_.memory_budget.empty() ? c_.micro_batch : 1;
-  const Counts capacity =
-      ChooseCapacity(model_.config, train_->longest(), c_.batch_size, micro);
+  const Counts capacity = ChooseCapacity(model_.config, train_->longest(), c_.batch_size, micro);
   double keep = 1;
   for (const MethodTerm& term : method_)
     if (term.name == "childtuning") keep = std::stod(CompleteOptions(term).at("p"));
@@ -193,7 +194,8 @@ TrainSummary Trainer::Summary() const {
           step_ ? step_->session().planned_bytes() : 0,
           interrupted_,
           start_seconds_,
-          model_.layout};
+          model_.layout,
+          skipped_};
 }
 
 namespace {

@@ -15,9 +15,10 @@ namespace {
 namespace fs = std::filesystem;
 using Names = std::vector<std::string>;
 
-const Names kExtensions = {".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".pbm", ".pnm"};
-const Names kOtherExtensions = {".heic", ".avif", ".jp2", ".jxl", ".webp",
-                                ".bmp",  ".gif",  ".tif", ".tiff"};
+const Names kExtensions = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp",
+                           ".tif", ".tiff", ".ppm", ".pgm",  ".pbm", ".pnm"};
+const Names kOtherExtensions = {".heic", ".heif", ".avif", ".jp2", ".jxl",
+                                ".svg",  ".psd",  ".raw",  ".dng"};
 
 // Hidden ones, and what a Mac and network storage leave in archives and folders.
 bool IsIgnored(const std::string& name) {

@@ -91,9 +91,10 @@ void Corpus::HoldOut(const std::string& split, double share, uint64_t seed) {
   const auto at = std::ranges::find(splits_, split, &TextSplit::name);
   TextSplit rest{split, {}}, part{kHoldout, {}};
   const std::vector<bool> held = DrawHoldout(GroupsOf(at->examples), share, seed);
+  const auto count = static_cast<size_t>(std::ranges::count(held, true));
+  RefuseEmptyParts(directory_, split, held.size() - count, count);
   for (size_t i = 0; i < held.size(); ++i)
     (held[i] ? part : rest).examples.push_back(std::move(at->examples[i]));
-  RefuseEmptyParts(directory_, split, rest.examples.size(), part.examples.size());
   *at = std::move(rest);
   splits_.push_back(std::move(part));
 }

@@ -191,10 +191,11 @@ void ImageDataset::HoldOut(const std::string& split, double share, uint64_t seed
   for (const Example& e : examples)
     divided.push_back({e.label, first.emplace(NormalPath(e), divided.size()).first->second});
   const std::vector<bool> held = DrawHoldout(divided, share, seed);
+  const auto count = static_cast<size_t>(std::ranges::count(held, true));
+  RefuseEmptyParts(directory_, split, held.size() - count, count);
   std::vector<Example> rest, part;
   for (size_t i = 0; i < held.size(); ++i)
     (held[i] ? part : rest).push_back(std::move(examples[i]));
-  RefuseEmptyParts(directory_, split, rest.size(), part.size());
   examples = std::move(rest);
   splits_.push_back({kHoldout, std::move(part)});
 }

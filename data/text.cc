@@ -179,10 +179,11 @@ void TextDataset::HoldOut(const std::string& split, double share, uint64_t seed)
   const size_t at = Find(split);
   RefuseErrors(at);
   const std::vector<bool> held = DrawHoldout(GroupsOf(splits_[at].examples), share, seed);
+  const auto count = static_cast<size_t>(std::ranges::count(held, true));
+  RefuseEmptyParts(directory_, split, held.size() - count, count);
   TextSplit rest{split, {}}, part{kHoldout, {}};
   for (size_t i = 0; i < held.size(); ++i)
     (held[i] ? part : rest).examples.push_back(std::move(splits_[at].examples[i]));
-  RefuseEmptyParts(directory_, split, rest.examples.size(), part.examples.size());
   splits_[at] = std::move(rest);
   splits_.push_back(std::move(part));
   errors_.emplace_back();

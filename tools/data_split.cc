@@ -84,7 +84,8 @@ void WriteParts(Data data, const SplitOptions& o, const CommonOptions& common) {
       train.examples.clear(), val.examples.clear();
       for (size_t i = 0; i < fold.size(); ++i)
         (fold[i] == k ? val : train).examples.push_back(whole.examples[i]);
-      RefuseEmptyParts(o.data, name, train.examples.size(), val.examples.size());
+      if (val.examples.empty())
+        Fail("{}: --folds {}: split '{}' has only {} different examples", o.data, folds, name, k);
       write(fmt::format("/fold{}", k + 1), WithTest(data, std::move(train), std::move(val)));
     }
   }

@@ -108,8 +108,6 @@ void CheckObjective(LoadedModel model, const RunConfig& c) {
 // examples is held out, unless the caller wants none.
 void ChooseSplits(Dataset& data, RunConfig* c, std::vector<std::string>* notes) {
   const bool chosen = c->holdout >= 0, labelled = c->objective.empty();
-  if (c->holdout > 0 && !c->val_split.empty())
-    FailUsage("--holdout {}: with --val-split {}; expected one of them", c->holdout, c->val_split);
   if (c->train_split.empty()) c->train_split = data.DefaultTrainSplit();
   if (c->train_split.empty())
     Fail("{}: no usual training split; name one with --train-split{}", c->data,
@@ -125,7 +123,15 @@ void ChooseSplits(Dataset& data, RunConfig* c, std::vector<std::string>* notes) 
   if (labelled) data.RefuseOneClass(c->train_split);
   if (!chosen) c->holdout = labelled && c->val_split.empty() && !all ? kDefaultHoldout : 0;
   if (c->holdout > 0) {
-    data.HoldOut(c->train_split, c->holdout, c->seed);
+    try {
+      data.HoldOut(c->train_split, c->holdout, c->seed);
+    } catch (const Error& e) {
+      if (chosen) throw;
+      c->holdout = 0;
+      notes->push_back(fmt::format("nothing is validated: {}", e.what()));
+    }
+  }
+  if (c->holdout > 0) {
     c->val_split = kHoldout;
     const size_t held = data.Size(kHoldout), rest = data.Size(c->train_split);
     notes->push_back(fmt::format(
@@ -149,6 +155,8 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
   } else {
     CheckRunConfig(c);
   }
+  if (c.holdout > 0 && !c.val_split.empty())
+    FailUsage("--holdout {}: with --val-split {}; expected one of them", c.holdout, c.val_split);
   // A run can be continued from any directory.
   if (!c.model.starts_with("init:"))
     c.model = std::filesystem::absolute(c.model).lexically_normal();

@@ -25,6 +25,7 @@ struct AdapterFacts {
   int64_t seed = 0;                 // of fresh parameters
   bool new_head = false;            // fresh, whatever head the base has
 
+  static constexpr const char* kLater[] = {"head", "template", "words", "objective", "whole_words"};
   static void Visit(auto& self, auto&& f) {
     f("model", self.model), f("arch", self.arch), f("base_sha256", self.base_sha256);
     f("method", self.method), f("labels", self.labels), f("preprocess", self.preprocess);

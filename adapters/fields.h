@@ -27,14 +27,25 @@ inline bool IsOfType(const nlohmann::json& json, const std::vector<std::string>&
          std::ranges::all_of(json, [](const nlohmann::json& item) { return item.is_string(); });
 }
 
+// Whether earlier versions wrote no such field: it is in Fields::kLater, a list of names, which a
+// struct without later fields need not have.
+template <class Fields>
+bool IsLater(std::string_view name) {
+  if constexpr (requires { Fields::kLater; })
+    return std::ranges::find(Fields::kLater, name) != std::ranges::end(Fields::kLater);
+  return false;
+}
+
 // Throws Error naming the file and the key for a missing or mistyped one (nothing is converted: 1.5
-// and true are no whole numbers); other keys are not read.
+// and true are no whole numbers); other keys are not read. A later field that is missing keeps its
+// default.
 template <class Fields>
 Fields FieldsFromJson(const nlohmann::json& json, const std::string& where) {
   Fields fields;
   if (!json.is_object()) Fail("{}: expected an object, found {}", where, json.type_name());
   Fields::Visit(fields, [&](const char* name, auto& field) {
     const auto it = json.find(name);
+    if (it == json.end() && IsLater<Fields>(name)) return;
     if (it == json.end())
       Fail("{}: no '{}'; the file is of another version or was edited", where, name);
     if (!IsOfType(*it, field)) Fail("{}: '{}' has the wrong type: {}", where, name, it->dump());

@@ -17,7 +17,8 @@ target_include_directories(graft_installed INTERFACE
 # Public is what the headers include; the rest is linked only.
 target_link_libraries(graft_installed
   PUBLIC fmt::fmt OpenMP::OpenMP_CXX Threads::Threads
-  PRIVATE graft::dnnl graft::re2 graft::spng hwy::hwy JPEG::JPEG ZLIB::ZLIB)
+  PRIVATE graft::dnnl graft::re2 graft::spng graft::webpdemux graft::webp hwy::hwy GIF::GIF
+          JPEG::JPEG TIFF::TIFF ZLIB::ZLIB)
 if(GRAFT_SANITIZE)
   target_link_options(graft_installed INTERFACE -fsanitize=address,undefined)
 endif()

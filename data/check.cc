@@ -6,10 +6,12 @@
 #include <exception>
 #include <map>
 #include <new>
+#include <set>
 #include <thread>
 
 #include "data/decode_room.h"
 #include "data/draw.h"
+#include "data/splits.h"
 #include "runtime/error.h"
 
 namespace graft {
@@ -57,11 +59,8 @@ void SayFailure(const std::string& path, ImageFacts& facts) {
   }
 }
 
-// Every distinct path of all splits, decoded once.
-FactsByPath ReadAll(const std::vector<Split>& splits, int threads) {
-  FactsByPath facts;
-  for (const Split& split : splits)
-    for (const Example& example : split.examples) facts[example.path];
+// Every image decoded once.
+FactsByPath ReadAll(FactsByPath facts, int threads) {
   std::vector<FactsByPath::value_type*> items;
   for (auto& item : facts) items.push_back(&item);
   std::atomic<size_t> next{0};
@@ -117,7 +116,22 @@ void FindDuplicates(const Split& a, const Split& b, const FactsByPath& all, Data
   }
 }
 
-bool IsTest(const std::string& split) { return split == "test"; }
+// Pictures with two labels; of each, one other of its kind is told.
+void FindConflicts(const std::vector<Split>& splits, const FactsByPath& all,
+                   DatasetReport& report) {
+  std::map<uint64_t, const Example*> by_hash;
+  std::set<std::pair<std::string, int>> told;
+  for (const Split& split : splits)
+    for (const Example& example : split.examples) {
+      const ImageFacts& facts = all.at(example.path);
+      if (!facts.error.empty()) continue;
+      const Example& first = *by_hash.emplace(facts.hash, &example).first->second;
+      if (first.label != example.label && told.emplace(example.path, example.label).second)
+        report.conflicts.push_back({first.path, example.path, first.label, example.label});
+    }
+}
+
+bool IsTest(const std::string& split) { return PurposeOf(split) == SplitPurpose::kTest; }
 
 template <class Items, class Line>
 void AppendLines(std::string& text, std::string_view title, const Items& items, Line line) {
@@ -138,19 +152,56 @@ size_t DatasetReport::leaked() const {
 }
 
 bool DatasetReport::ok() const {
-  return unreadable.empty() && left_out.empty() && duplicates.empty() && leaked() == 0;
+  return unreadable.empty() && left_out.empty() && duplicates.empty() && leaked() == 0 &&
+         conflicts.empty() && problems.empty();
 }
 
-DatasetReport CheckDataset(const std::string& directory, int threads) {
-  const ImageDataset dataset(directory);
+std::string DatasetReport::problem() const {
+  if (ok()) return "";
+  std::vector<std::string> parts;
+  const auto add = [&](size_t count, const char* what) {
+    if (count > 0) parts.push_back(fmt::format("{} {}", count, what));
+  };
+  if (problems.size() == 1) parts.push_back(problems[0]);
+  add(problems.size() > 1 ? problems.size() : 0, "mistakes in lists and folders");
+  add(unreadable.size(), "unreadable images");
+  add(left_out.size(), "of formats that are not read");
+  add(duplicates.size(), "pictures under two paths");
+  add(conflicts.size(), "pictures with two labels");
+  add(leaked(), "files of a test split in another");
+  if (problems.size() == 1 && parts.size() == 1) return problems[0];
+  return fmt::format("{}: {}; the report above names them", directory, fmt::join(parts, ", "));
+}
+
+std::vector<UnreadableImage> FindUnreadable(const std::vector<std::string>& paths, int threads) {
+  FactsByPath facts;
+  for (const std::string& path : paths) facts[path];
+  std::vector<UnreadableImage> unreadable;
+  for (const auto& [path, one] : ReadAll(std::move(facts), threads))
+    if (!one.error.empty()) unreadable.push_back({path, one.error});
+  return unreadable;
+}
+
+namespace {
+
+// What the training examples lack for a training.
+std::string OneClass(const DatasetReport& report) {
+  const auto is_train = [](const SplitReport& s) {
+    return PurposeOf(s.name) == SplitPurpose::kTrain && s.images > 0;
+  };
+  const auto train = std::ranges::find_if(report.splits, is_train);
+  if (train == report.splits.end()) return "";
+  if (std::ranges::count_if(train->per_class, [](size_t n) { return n > 0; }) > 1) return "";
+  return fmt::format("{}: all {} images of split '{}' are of one class", report.directory,
+                     train->images, train->name);
+}
+
+void CheckSplits(const ImageDataset& dataset, int threads, DatasetReport& report) {
   const std::vector<Split>& splits = dataset.splits();
-  const FactsByPath all = ReadAll(splits, threads);
-  DatasetReport report;
-  report.directory = directory;
-  report.form = dataset.form();
-  report.num_classes = dataset.num_classes();
-  report.class_names = dataset.class_names();
-  report.left_out = dataset.left_out();
+  FactsByPath paths;
+  for (const Split& split : splits)
+    for (const Example& example : split.examples) paths[example.path];
+  const FactsByPath all = ReadAll(std::move(paths), threads);
   for (const Split& split : splits)
     report.splits.push_back(ReportSplit(split, all, report.num_classes));
   for (const auto& [path, facts] : all)
@@ -164,8 +215,37 @@ DatasetReport CheckDataset(const std::string& directory, int threads) {
       if (shared < smaller) FindDuplicates(splits[i], splits[j], all, report);
     }
   }
+  FindConflicts(splits, all, report);
+}
+
+}  // namespace
+
+DatasetReport CheckDataset(const std::string& directory, int threads) {
+  DatasetReport report;
+  report.directory = directory;
+  try {
+    const ImageDataset dataset(directory, &report.problems);
+    report.form = dataset.form();
+    report.num_classes = dataset.num_classes();
+    report.class_names = dataset.class_names();
+    report.left_out = dataset.left_out();
+    report.notes = dataset.Notes(true);
+    CheckSplits(dataset, threads, report);
+    if (std::string one = OneClass(report); !one.empty()) report.problems.push_back(std::move(one));
+  } catch (const Error& e) {
+    report.problems.push_back(e.what());
+  }
   return report;
 }
+
+namespace {
+
+std::string ClassName(const DatasetReport& report, int label) {
+  const auto i = static_cast<size_t>(label);
+  return i < report.class_names.size() ? report.class_names[i] : std::to_string(label);
+}
+
+}  // namespace
 
 std::string ToString(const DatasetReport& report) {
   std::string text =
@@ -179,6 +259,7 @@ std::string ToString(const DatasetReport& report) {
         split.name, split.images, *least, *most, split.min_width, split.max_width, split.min_height,
         split.max_height, split.mean_width, split.mean_height);
   }
+  AppendLines(text, "mistakes", report.problems, [](const std::string& p) { return p; });
   AppendLines(text, "unreadable images", report.unreadable,
               [](const UnreadableImage& u) { return u.reason; });
   AppendLines(text, "images of formats that are not read", report.left_out,
@@ -187,9 +268,14 @@ std::string ToString(const DatasetReport& report) {
     return fmt::format("{} ({}) = {} ({})", d.first_path, d.first_split, d.second_path,
                        d.second_split);
   });
+  AppendLines(text, "pictures with two labels", report.conflicts, [&](const LabelConflict& c) {
+    return fmt::format("{} is {}, {} is {}", c.first_path, ClassName(report, c.first_label),
+                       c.second_path, ClassName(report, c.second_label));
+  });
   AppendLines(text, "splits that share files", report.overlaps, [](const SplitOverlap& o) {
     return fmt::format("{} and {}: {} files", o.first, o.second, o.count);
   });
+  AppendLines(text, "notes", report.notes, [](const std::string& note) { return note; });
   text += report.ok() ? "no problem found\n" : "problems found\n";
   return text;
 }

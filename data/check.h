@@ -22,9 +22,18 @@ struct UnreadableImage {
   std::string path, reason;
 };
 
+// Decodes every image once, on `threads` threads; those that cannot be, in the order of the paths.
+std::vector<UnreadableImage> FindUnreadable(const std::vector<std::string>& paths, int threads);
+
 // The same picture, pixel by pixel, under two paths in two splits.
 struct DuplicateImage {
   std::string first_split, first_path, second_split, second_path;
+};
+
+// The same picture, under one path or two, with two labels.
+struct LabelConflict {
+  std::string first_path, second_path;
+  int first_label = 0, second_label = 0;
 };
 
 // `count` paths are in both lists. train800val200 contains train800 on purpose, so this is a fact
@@ -44,15 +53,21 @@ struct DatasetReport {
   std::vector<DuplicateImage> duplicates;
   std::vector<SplitOverlap> overlaps;
   std::vector<std::string> left_out;  // images of formats that are not read
+  std::vector<LabelConflict> conflicts;
+  std::vector<std::string> problems;  // of lists and folders: wrong lines, folders without images
+  std::vector<std::string> notes;     // what is odd and no mistake by itself
 
   // Paths in both a test and a training or validation split.
   size_t leaked() const;
-  // No unreadable image, none left out, no picture under two paths in two splits, nothing leaked.
+  // No problem, unreadable image or one left out, no picture under two paths in two splits or with
+  // two labels, nothing leaked.
   bool ok() const;
+  // What is wrong, in one line; "" if nothing is.
+  std::string problem() const;
 };
 
-// Decodes every image once, on `threads` threads. Throws Error as ImageDataset does; broken images
-// are part of the report.
+// Decodes every image once, on `threads` threads. What is wrong is part of the report, also of a
+// directory that holds no data set.
 DatasetReport CheckDataset(const std::string& directory, int threads = 1);
 
 // For people, several lines; long lists are cut after ten entries.

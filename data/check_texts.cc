@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "data/splits.h"
 #include "runtime/error.h"
 
 namespace graft {
@@ -11,15 +12,26 @@ namespace {
 
 void AddSplit(const TextDataset& data, const std::string& name, TextReport& report,
               std::vector<TextSplit>& read) {
-  TextSplitReport split{name, 0, std::vector<size_t>(report.class_names.size()), ""};
+  TextSplitReport split{name, 0, std::vector<size_t>(report.class_names.size()), {}, 0};
+  TextDataset::Problems problems = data.problems(name);
+  split.problems = std::move(problems.first), split.bad_rows = problems.count;
+  if (split.bad_rows > 0 && report.ok()) {
+    report.problem = split.problems[0];
+    if (split.bad_rows > 1)
+      report.problem +=
+          fmt::format("; {} rows are wrong, which the report above names", split.bad_rows);
+  }
   try {
     read.push_back(data.Load(name));
     split.texts = read.back().examples.size();
     for (const TextExample& e : read.back().examples) ++split.per_class[e.label];
-  } catch (const Error& e) {
-    split.error = e.what();
-    if (report.ok()) report.problem = split.error;
+  } catch (const Error&) {
+    // It has no example at all, as `problems` says.
   }
+  const auto classes = std::ranges::count_if(split.per_class, [](size_t n) { return n > 0; });
+  if (classes == 1 && PurposeOf(name) == SplitPurpose::kTrain && report.ok())
+    report.problem = fmt::format("{}: all {} texts of split '{}' are of one class",
+                                 report.directory, split.texts, name);
   report.splits.push_back(std::move(split));
 }
 
@@ -38,15 +50,22 @@ void AddOverlap(const TextSplit& a, const TextSplit& b, TextReport& report) {
 
 }  // namespace
 
-TextReport CheckTexts(const std::string& directory) {
-  const TextDataset data(directory);
-  TextReport report{data.directory(), data.pairs(), data.class_names(), {}, {}, ""};
-  for (int i = static_cast<int>(report.class_names.size()); i < data.num_classes(); ++i)
-    report.class_names.push_back(std::to_string(i));
-  std::vector<TextSplit> read;
-  for (const std::string& name : data.split_names()) AddSplit(data, name, report, read);
-  for (size_t i = 0; i < read.size(); ++i)
-    for (size_t j = i + 1; j < read.size(); ++j) AddOverlap(read[i], read[j], report);
+TextReport CheckTexts(const std::string& directory, const TextColumns& columns) {
+  TextReport report;
+  report.directory = directory;
+  try {
+    const TextDataset data(directory, columns, true);
+    report.pairs = data.pairs(), report.class_names = data.class_names();
+    for (int i = static_cast<int>(report.class_names.size()); i < data.num_classes(); ++i)
+      report.class_names.push_back(std::to_string(i));
+    report.notes = data.Notes(true);
+    std::vector<TextSplit> read;
+    for (const std::string& name : data.split_names()) AddSplit(data, name, report, read);
+    for (size_t i = 0; i < read.size(); ++i)
+      for (size_t j = i + 1; j < read.size(); ++j) AddOverlap(read[i], read[j], report);
+  } catch (const Error& e) {
+    report.problem = e.what();
+  }
   return report;
 }
 
@@ -56,16 +75,17 @@ std::string ToString(const TextReport& report) {
       fmt::format("{}: {}, {} classes\n", report.directory,
                   report.pairs ? "pairs of texts" : "texts", report.class_names.size());
   for (const TextSplitReport& split : report.splits) {
-    if (!split.error.empty()) {
-      text += fmt::format("  {:<10} {}\n", split.name, split.error);
-      continue;
-    }
     text += fmt::format("  {:<10} {} texts", split.name, split.texts);
     for (size_t i = 0; i < split.per_class.size() && i < kShown; ++i)
       text += fmt::format(", {} {}", split.per_class[i], report.class_names[i]);
     text += split.per_class.size() > kShown ? ", ...\n" : "\n";
+    for (size_t i = 0; i < std::min(kShown, split.problems.size()); ++i)
+      text += fmt::format("    {}\n", split.problems[i]);
+    if (split.bad_rows > kShown)
+      text += fmt::format("    ... and {} more\n", split.bad_rows - kShown);
   }
   for (const SplitOverlap& overlap : report.overlaps) text += fmt::format("  {}\n", Line(overlap));
+  for (const std::string& note : report.notes) text += fmt::format("  note: {}\n", note);
   return text + (report.ok() ? "no problem found\n" : "problems found\n");
 }
 

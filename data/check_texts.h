@@ -12,8 +12,9 @@ namespace graft {
 struct TextSplitReport {
   std::string name;
   size_t texts = 0;
-  std::vector<size_t> per_class;  // [classes]
-  std::string error;              // of a split that cannot be read, else ""
+  std::vector<size_t> per_class;      // [classes]
+  std::vector<std::string> problems;  // rows that are no examples, or why there are none at all
+  size_t bad_rows = 0;                // of many problems the first are kept
 };
 
 struct TextReport {
@@ -22,14 +23,16 @@ struct TextReport {
   std::vector<std::string> class_names;  // "0", "1", ... where the data set names none
   std::vector<TextSplitReport> splits;
   std::vector<SplitOverlap> overlaps;  // texts of `second` that `first` has too
+  std::vector<std::string> notes;      // what is odd and no mistake by itself
   std::string problem;                 // the first one, else ""
 
-  // No unreadable split, and no two that share more texts than chance does (kTextsByChance).
+  // Every row is an example, there is more than one class to train on, and no two splits share more
+  // texts than chance does (kTextsByChance).
   bool ok() const { return problem.empty(); }
 };
 
-// Throws Error as TextDataset does; splits with errors are part of the report.
-TextReport CheckTexts(const std::string& directory);
+// What is wrong is part of the report, also of a directory that holds no such data set.
+TextReport CheckTexts(const std::string& directory, const TextColumns& columns = {});
 
 // For people, several lines; of many classes only the first are counted.
 std::string ToString(const TextReport& report);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "data/holdout.h"
 #include "data/splits.h"
 #include "data/text_rows.h"
 #include "runtime/error.h"
@@ -85,11 +86,21 @@ TextSplit Corpus::Load(std::string_view name, size_t limit) const {
   return chosen;
 }
 
-std::string Corpus::DefaultTrainSplit() const { return FirstOf({"train"}, split_names()); }
-std::string Corpus::DefaultValidationSplit() const { return FirstOf(kValidation, split_names()); }
-std::string Corpus::DefaultTestSplit() const {
-  const std::string test = FirstOf({"test"}, split_names());
-  return test.empty() ? DefaultValidationSplit() : test;
+void Corpus::HoldOut(const std::string& split, double share, uint64_t seed) {
+  Load(split, 1);  // is there
+  const auto at = std::ranges::find(splits_, split, &TextSplit::name);
+  TextSplit rest{split, {}}, part{kHoldout, {}};
+  const std::vector<bool> held = DrawHoldout(GroupsOf(at->examples), share, seed);
+  const auto count = static_cast<size_t>(std::ranges::count(held, true));
+  RefuseEmptyParts(directory_, split, held.size() - count, count);
+  for (size_t i = 0; i < held.size(); ++i)
+    (held[i] ? part : rest).examples.push_back(std::move(at->examples[i]));
+  *at = std::move(rest);
+  splits_.push_back(std::move(part));
 }
+
+std::string Corpus::DefaultTrainSplit() const { return DefaultTrain(split_names()); }
+std::string Corpus::DefaultValidationSplit() const { return DefaultValidation(split_names()); }
+std::string Corpus::DefaultTestSplit() const { return DefaultTest(split_names()); }
 
 }  // namespace graft

@@ -18,7 +18,7 @@ class Corpus {
   // The first `limit` texts (0: all of them), the lines of a document with line ends between them.
   // Throws Error if there is no such split.
   TextSplit Load(std::string_view name, size_t limit = 0) const;
-  // As TextDataset.
+  void HoldOut(const std::string& split, double share, uint64_t seed);  // as TextDataset
   std::string DefaultTrainSplit() const;
   std::string DefaultValidationSplit() const;
   std::string DefaultTestSplit() const;

@@ -4,10 +4,13 @@
 #include <charconv>
 #include <filesystem>
 #include <fstream>
+#include <unordered_map>
 #include <unordered_set>
 
+#include "data/class_notes.h"
+#include "data/holdout.h"
+#include "data/image_folders.h"
 #include "data/splits.h"
-#include "data/text.h"
 #include "data/text_rows.h"
 #include "runtime/error.h"
 
@@ -17,12 +20,6 @@ namespace {
 namespace fs = std::filesystem;
 
 const std::vector<std::string> kListNames = {"train800", "val200", "train800val200", "test"};
-const std::vector<std::string> kSplitFolders = {"train", "val", "valid", "validation", "test"};
-const std::vector<std::string> kExtensions = {".jpg", ".jpeg", ".png", ".ppm",
-                                              ".pgm", ".pbm",  ".pnm"};
-const std::vector<std::string> kOtherExtensions = {".webp", ".bmp",  ".gif", ".tif", ".tiff",
-                                                   ".heic", ".avif", ".jp2", ".jxl"};
-
 std::string_view Trim(std::string_view text) {
   constexpr std::string_view blanks = " \t";
   const size_t first = text.find_first_not_of(blanks);
@@ -61,78 +58,46 @@ int ParseLabel(std::string_view text, const std::string& where, size_t classes) 
   const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), label);
   const int limit = classes ? static_cast<int>(classes) : kMaxClasses;
   if (error != std::errc{} || label < 0 || label >= limit)
-    Fail("{}: expected a label from 0 to {}{}, found {}", where, limit - 1,
-         classes ? " (classes.txt has as many lines)" : "", text);
+    Fail("{}: expected a label from 0 to {}{}, found {}{}", where, limit - 1,
+         classes ? " (classes.txt has as many lines)" : "", text,
+         label == limit && classes ? "; hint: labels count from 0" : "");
   return label;
 }
 
 Split ReadList(const fs::path& directory, const std::string& name, size_t classes,
-               size_t& examples) {
+               const OnProblem& problem, size_t& examples) {
   const fs::path path = directory / (name + ".txt");
   Split split{name, {}};
   ForEachLine(ReadTextFile(path.string(), kMaxListBytes), [&](std::string_view line, size_t at) {
     if (Trim(line).empty()) return;
     const std::string where = fmt::format("{}:{}", path.string(), at);
-    const auto [file, label] = SplitLine(line);
-    if (file.empty()) Fail("{}: expected 'path label', found '{}'", where, line);
     CheckExampleCount(++examples, where);
-    split.examples.push_back({(directory / file).string(), ParseLabel(label, where, classes)});
+    try {
+      const auto [file, label] = SplitLine(line);
+      if (file.empty()) Fail("{}: expected 'path label', found '{}'", where, line);
+      split.examples.push_back({(directory / file).string(), ParseLabel(label, where, classes)});
+    } catch (const Error& e) {
+      problem(e.what());
+    }
   });
   if (split.examples.empty())
-    Fail("{}: expected lines of the form 'path label', found none", path.string());
+    problem(fmt::format("{}: expected lines of the form 'path label', found none", path.string()));
   return split;
 }
 
-// Names of sub-folders, sorted by byte value; hidden ones are left out.
-std::vector<std::string> SubFolders(const fs::path& directory) {
-  std::vector<std::string> names;
-  for (const fs::directory_entry& entry : fs::directory_iterator(directory)) {
-    const std::string name = entry.path().filename().string();
-    if (entry.is_directory() && !name.starts_with('.')) names.push_back(name);
-  }
-  std::sort(names.begin(), names.end());
-  return names;
+OnProblem ProblemsInto(std::vector<std::string>* problems) {
+  return [problems](const std::string& message) {
+    if (!problems) Fail("{}", message);
+    problems->push_back(message);
+  };
 }
 
-bool HasExtension(const fs::path& path, const std::vector<std::string>& extensions) {
-  std::string extension = path.extension().string();
-  for (char& c : extension)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  return Contains(extensions, extension);
-}
-
-std::vector<std::string> FilesBelow(const fs::path& directory,
-                                    const std::vector<std::string>& extensions) {
-  std::vector<std::string> paths;
-  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(directory))
-    if (!entry.is_directory() && HasExtension(entry.path(), extensions))
-      paths.push_back(entry.path().string());
-  std::sort(paths.begin(), paths.end());
-  return paths;
-}
-
-Split ReadFolders(const fs::path& root, const std::string& name,
-                  const std::vector<std::string>& classes) {
-  Split split{name, {}};
-  for (const std::string& folder : SubFolders(root)) {
-    const auto found = std::find(classes.begin(), classes.end(), folder);
-    if (found == classes.end())
-      Fail("{}: the class '{}' is not among the {} class folders of the training split{}",
-           (root / folder).string(), folder, classes.size(), DidYouMean(folder, classes));
-    const std::vector<std::string> paths = FilesBelow(root / folder, kExtensions);
-    if (paths.empty())
-      Fail("{}: expected images ({}) in the class folder, found none", (root / folder).string(),
-           "jpg, jpeg, png, ppm, pgm, pbm, pnm");
-    for (const std::string& path : paths)
-      split.examples.push_back({path, static_cast<int>(found - classes.begin())});
-  }
-  if (split.examples.empty()) Fail("{}: expected class folders, found none", root.string());
-  return split;
-}
+std::string NormalPath(const Example& e) { return fs::path(e.path).lexically_normal().string(); }
 
 }  // namespace
 
-ImageDataset::ImageDataset(const std::string& directory) : directory_(directory) {
+ImageDataset::ImageDataset(const std::string& directory, std::vector<std::string>* problems)
+    : directory_(directory) {
   std::error_code ignored;
   const fs::path root(directory);
   if (!fs::exists(root, ignored)) Fail("{}: the data set's directory does not exist", directory);
@@ -143,65 +108,43 @@ ImageDataset::ImageDataset(const std::string& directory) : directory_(directory)
     for (const fs::directory_entry& entry : fs::directory_iterator(root)) {
       const fs::path& path = entry.path();
       const std::string stem = path.stem().string();
-      if (path.extension() != ".txt" || stem == "classes" || !entry.is_regular_file()) continue;
+      if (path.extension() != ".txt" || stem == "classes" || stem.starts_with('.') ||
+          !entry.is_regular_file())
+        continue;
       if (!Contains(kListNames, stem) && LooksLikeList(path)) others.push_back(stem);
     }
     for (const std::string& name : kListNames)
       if (fs::is_regular_file(root / (name + ".txt"))) lists.push_back(name);
     std::sort(others.begin(), others.end());
     lists.insert(lists.end(), others.begin(), others.end());
-    if (lists.empty())
-      OpenFolders();
-    else
-      OpenLists(lists);
+    if (!lists.empty()) {
+      OpenLists(lists, problems);
+      return;
+    }
+    form_ = DatasetForm::kFolders;
+    ClassFolders read = ReadClassFolders(directory, ProblemsInto(problems));
+    splits_ = std::move(read.splits), class_names_ = std::move(read.class_names);
+    left_out_ = std::move(read.left_out), notes_ = std::move(read.notes);
+    num_classes_ = static_cast<int>(class_names_.size());
   } catch (const fs::filesystem_error& error) {
     Fail("{}: cannot read the data set: {}: {}", directory, error.path1().string(),
          error.code().message());
   }
 }
 
-void ImageDataset::OpenLists(const std::vector<std::string>& files) {
+void ImageDataset::OpenLists(const std::vector<std::string>& files,
+                             std::vector<std::string>* problems) {
   const fs::path root(directory_);
   const bool named = fs::is_regular_file(root / "classes.txt");
   if (named) class_names_ = ReadClassNames((root / "classes.txt").string());
   num_classes_ = static_cast<int>(class_names_.size());
+  const OnProblem problem = ProblemsInto(problems);
   size_t examples = 0;
   for (const std::string& name : files) {
-    splits_.push_back(ReadList(root, name, class_names_.size(), examples));
+    splits_.push_back(ReadList(root, name, class_names_.size(), problem, examples));
     for (const Example& example : splits_.back().examples)
       num_classes_ = std::max(num_classes_, example.label + 1);
   }
-}
-
-void ImageDataset::OpenFolders() {
-  form_ = DatasetForm::kFolders;
-  const fs::path root(directory_);
-  const std::vector<std::string> folders = SubFolders(root);
-  std::vector<std::string> names;
-  for (const std::string& name : kSplitFolders)
-    if (Contains(folders, name) && !SubFolders(root / name).empty()) names.push_back(name);
-  if (folders.empty()) {
-    if (const std::string texts = NearlyTexts(directory_); !texts.empty())
-      Fail("{}: expected texts as .tsv, .csv or .jsonl (an object in each line)", texts);
-    Fail(
-        "{}: expected a data set: lists such as train800.txt with lines 'path label', or folders "
-        "train/CLASS/*.png; found neither",
-        directory_);
-  }
-  if (names.empty()) {
-    class_names_ = folders;
-    splits_.push_back(ReadFolders(root, "train", class_names_));
-  } else {
-    // Classes are those of the training split, so that a test split that lacks one keeps the
-    // numbers.
-    class_names_ = SubFolders(root / names.front());
-    for (const std::string& name : names)
-      splits_.push_back(ReadFolders(root / name, name, class_names_));
-  }
-  num_classes_ = static_cast<int>(class_names_.size());
-  for (const std::string& folder : names.empty() ? folders : names)
-    for (std::string& path : FilesBelow(root / folder, kOtherExtensions))
-      left_out_.push_back(std::move(path));
 }
 
 std::vector<std::string> ImageDataset::split_names() const {
@@ -210,18 +153,22 @@ std::vector<std::string> ImageDataset::split_names() const {
   return names;
 }
 
-Split ImageDataset::Load(std::string_view name, size_t limit) const {
-  const auto found = std::find_if(splits_.begin(), splits_.end(),
-                                  [&](const Split& split) { return split.name == name; });
+size_t ImageDataset::Find(std::string_view name) const {
+  const auto found = std::ranges::find(splits_, name, &Split::name);
   if (found == splits_.end()) NoSuchSplit(directory_, name, split_names());
-  const size_t size = found->examples.size();
+  return static_cast<size_t>(found - splits_.begin());
+}
+
+Split ImageDataset::Load(std::string_view name, size_t limit) const {
+  const Split& split = splits_[Find(name)];
+  const size_t size = split.examples.size();
   const size_t count = limit ? std::min(limit, size) : size;
-  Split result{found->name, {}};
+  Split result{split.name, {}};
   for (size_t i = 0; i < count; ++i) {
     const size_t index = form_ == DatasetForm::kLists ? i : i * size / count;
-    const Example& example = found->examples[index];
+    const Example& example = split.examples[index];
     std::error_code ignored;
-    if (!fs::exists(example.path, ignored))
+    if (!missing_allowed_ && !fs::exists(example.path, ignored))
       Fail("{}: split '{}' names the image {}, which does not exist", directory_, name,
            example.path);
     result.examples.push_back(example);
@@ -229,25 +176,70 @@ Split ImageDataset::Load(std::string_view name, size_t limit) const {
   return result;
 }
 
-std::string ImageDataset::DefaultTrainSplit() const {
-  return FirstOf({"train800", "train"}, split_names());
+void ImageDataset::LeaveOut(std::string_view split, const std::set<std::string>& paths) {
+  std::vector<Example>& examples = splits_[Find(split)].examples;
+  std::erase_if(examples, [&](const Example& e) { return paths.contains(e.path); });
+  if (examples.empty()) Fail("{}: split '{}': no image can be read", directory_, split);
 }
 
+void ImageDataset::HoldOut(const std::string& split, double share, uint64_t seed) {
+  if (Contains(split_names(), kHoldout))
+    Fail("{}: has a split '{}' of its own", directory_, kHoldout);
+  std::vector<Example>& examples = splits_[Find(split)].examples;
+  std::unordered_map<std::string, size_t> first;  // a path may stand in a list twice
+  std::vector<ToDivide> divided;
+  for (const Example& e : examples)
+    divided.push_back({e.label, first.emplace(NormalPath(e), divided.size()).first->second});
+  const std::vector<bool> held = DrawHoldout(divided, share, seed);
+  const auto count = static_cast<size_t>(std::ranges::count(held, true));
+  RefuseEmptyParts(directory_, split, held.size() - count, count);
+  std::vector<Example> rest, part;
+  for (size_t i = 0; i < held.size(); ++i)
+    (held[i] ? part : rest).push_back(std::move(examples[i]));
+  examples = std::move(rest);
+  splits_.push_back({kHoldout, std::move(part)});
+}
+
+std::vector<std::string> ImageDataset::Notes(bool all) const {
+  std::vector<std::string> notes = notes_;
+  if (!left_out_.empty())
+    notes.push_back(
+        fmt::format("{}: {} images of formats that are not read are left out (the first is {})",
+                    directory_, left_out_.size(), left_out_.front()));
+  std::vector<ClassCounts> counts;
+  std::unordered_map<std::string, const Example*> seen;
+  std::string conflict;
+  for (const Split& split : splits_) {
+    counts.push_back({split.name, std::vector<size_t>(static_cast<size_t>(num_classes_))});
+    for (const Example& e : split.examples) {
+      ++counts.back().per_class[static_cast<size_t>(e.label)];
+      if (form_ == DatasetForm::kFolders) continue;
+      const auto [other, is_new] = seen.emplace(NormalPath(e), &e);
+      if (!is_new && other->second->label != e.label && conflict.empty())
+        conflict = fmt::format("{}: {} is listed with the labels {} and {}", directory_, e.path,
+                               other->second->label, e.label);
+    }
+  }
+  if (!conflict.empty()) notes.push_back(conflict);
+  for (std::string& note : ClassNotes(directory_, class_names_, counts, all))
+    notes.push_back(std::move(note));
+  for (const std::string& pair : NearlyEqualNames(class_names_))
+    notes.push_back(fmt::format("{}: the classes {} differ only in case", directory_, pair));
+  return notes;
+}
+
+std::string ImageDataset::DefaultTrainSplit() const { return DefaultTrain(split_names()); }
 std::string ImageDataset::DefaultValidationSplit() const {
-  return FirstOf({"val200", "val", "valid", "validation"}, split_names());
+  return DefaultValidation(split_names());
 }
-
-std::string ImageDataset::DefaultTestSplit() const {
-  return FirstOf({"test", "val200", "val", "valid", "validation"}, split_names());
-}
+std::string ImageDataset::DefaultTestSplit() const { return DefaultTest(split_names()); }
 
 std::vector<std::string> Overlap(const Split& a, const Split& b) {
-  const auto normal = [](const Example& e) { return fs::path(e.path).lexically_normal().string(); };
   std::unordered_set<std::string> in_b;
-  for (const Example& example : b.examples) in_b.insert(normal(example));
+  for (const Example& example : b.examples) in_b.insert(NormalPath(example));
   std::vector<std::string> both;
   for (const Example& example : a.examples)
-    if (in_b.erase(normal(example))) both.push_back(example.path);
+    if (in_b.erase(NormalPath(example))) both.push_back(example.path);
   return both;
 }
 

@@ -6,8 +6,11 @@
 // it may hold blanks itself. classes.txt, if there, names class n in line n.
 //
 // Folders: DIR/<split>/<class>/**, or DIR/<class>/** which is one split, "train". Class numbers
-// follow the sorted names of the class folders, as in torchvision's ImageFolder.
+// follow the sorted names of the class folders, as in torchvision's ImageFolder; image_folders.h
+// has the rules.
 #pragma once
+#include <cstdint>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,8 +32,9 @@ enum class DatasetForm { kLists, kFolders };
 
 class ImageDataset {
  public:
-  // Throws Error if DIR holds neither form, or a list or label in it is wrong.
-  explicit ImageDataset(const std::string& directory);
+  // Throws Error if DIR holds neither form, or a list or label in it is wrong. With `problems`,
+  // wrong lines and folders are told there instead, and left out.
+  explicit ImageDataset(const std::string& directory, std::vector<std::string>* problems = nullptr);
 
   const std::string& directory() const { return directory_; }
   DatasetForm form() const { return form_; }
@@ -39,7 +43,7 @@ class ImageDataset {
 
   // The first `limit` examples of a list (0: all of them). In folders, where the order is
   // that of the classes, `limit` examples at even distances. Throws Error if there is no such split
-  // or one of the files does not exist.
+  // or, unless AllowMissing, one of the files does not exist.
   Split Load(std::string_view name, size_t limit = 0) const;
 
   // Empty if the lists come without classes.txt.
@@ -47,23 +51,31 @@ class ImageDataset {
   // Lines of classes.txt or class folders; without either, the largest label of all lists plus one.
   int num_classes() const { return num_classes_; }
 
-  // Images in class folders whose format is not read (.webp, .bmp and the like).
+  void AllowMissing() { missing_allowed_ = true; }
+  // Takes these examples out of a split. Throws Error if nothing is left.
+  void LeaveOut(std::string_view split, const std::set<std::string>& paths);
+  // Takes a part of a split away, which becomes the split kHoldout (holdout.h). Throws Error if
+  // the split is not there.
+  void HoldOut(const std::string& split, double share, uint64_t seed);
+
+  // What a user should know; with `all`, also what is no reason to worry.
+  std::vector<std::string> Notes(bool all) const;
+  // Images in class folders whose format is not read (.heic, .avif and the like).
   const std::vector<std::string>& left_out() const { return left_out_; }
 
-  // The usual split of this purpose if it exists, else "": train800 or train; val200, val, valid or
-  // validation; test, else a validation split.
-  std::string DefaultTrainSplit() const;
+  std::string DefaultTrainSplit() const;  // as DefaultTrain and its like (splits.h)
   std::string DefaultValidationSplit() const;
   std::string DefaultTestSplit() const;
 
  private:
-  void OpenLists(const std::vector<std::string>& files);
-  void OpenFolders();
+  void OpenLists(const std::vector<std::string>& files, std::vector<std::string>* problems);
+  size_t Find(std::string_view name) const;
 
   std::string directory_;
   DatasetForm form_ = DatasetForm::kLists;
   std::vector<Split> splits_;
-  std::vector<std::string> class_names_, left_out_;
+  std::vector<std::string> class_names_, left_out_, notes_;
+  bool missing_allowed_ = false;
   int num_classes_ = 0;
 };
 

@@ -92,6 +92,19 @@ std::string_view BlockOfPng(std::string_view file) {
   return block;
 }
 
+// The EXIF chunk of a WebP file. Chunks are name, length (little-endian) and bytes, padded to an
+// even length.
+std::string_view BlockOfWebp(std::string_view file) {
+  const Numbers numbers(file, false);
+  for (size_t at = 12; at + 8 <= file.size();) {
+    const uint32_t length = *numbers.At(at + 4, 4);
+    if (length > file.size() - at - 8) break;
+    if (file.substr(at, 4) == "EXIF") return file.substr(at + 8, length);
+    at += size_t{8} + length + length % 2;
+  }
+  return "";
+}
+
 }  // namespace
 
 int ExifOrientation(std::span<const std::byte> file) {
@@ -103,6 +116,11 @@ int ExifOrientation(std::span<const std::byte> file) {
     return OrientationOfTiff(tiff);
   }
   if (bytes.starts_with("\x89PNG"sv)) return OrientationOfTiff(BlockOfPng(bytes));
+  if (bytes.starts_with("RIFF"sv) && bytes.substr(8).starts_with("WEBP"sv)) {
+    std::string_view tiff = BlockOfWebp(bytes);
+    if (tiff.starts_with("Exif\0\0"sv)) tiff.remove_prefix(6);
+    return OrientationOfTiff(tiff);
+  }
   return 1;
 }
 

@@ -7,8 +7,8 @@
 
 namespace graft {
 
-// The orientation, 1 (as stored) to 8, that a JPEG (APP1) or PNG (eXIf) file states in its EXIF
-// block; 1 if it states none or the block is damaged.
+// The orientation, 1 (as stored) to 8, that a JPEG (APP1), PNG (eXIf) or WebP (EXIF) file states in
+// its EXIF block; 1 if it states none or the block is damaged.
 int ExifOrientation(std::span<const std::byte> file);
 
 // Turned and mirrored as PIL's ImageOps.exif_transpose does for image.orientation, which then is 1.

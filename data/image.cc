@@ -18,10 +18,6 @@ bool StartsWith(ImageBytes bytes, std::string_view magic, size_t at = 0) {
 // Names a format that people have on disk but that we do not read, or "".
 std::string_view ForeignFormat(ImageBytes bytes) {
   using namespace std::string_view_literals;
-  if (StartsWith(bytes, "RIFF") && StartsWith(bytes, "WEBP", 8)) return "a WebP image";
-  if (StartsWith(bytes, "GIF8")) return "a GIF image";
-  if (StartsWith(bytes, "BM")) return "a BMP image";
-  if (StartsWith(bytes, "II*\0"sv) || StartsWith(bytes, "MM\0*"sv)) return "a TIFF image";
   if (StartsWith(bytes, "P7")) return "a PAM image";
   if (StartsWith(bytes, "ftyp", 4)) return "a HEIF, AVIF or video file";
   if (StartsWith(bytes, "%PDF")) return "a PDF document";
@@ -79,13 +75,21 @@ Image Begin(ImageBytes bytes, int64_t width, int64_t height, int64_t buffers,
 namespace {
 
 Image DecodePixels(ImageBytes bytes, std::string_view name, const DecodeCheck& check) {
+  using namespace std::string_view_literals;
   if (bytes.empty()) Fail("{}: expected an image, found an empty file", name);
   if (StartsWith(bytes, "\xff\xd8\xff")) return DecodeJpeg(bytes, name, check);
   if (StartsWith(bytes, "\x89PNG\r\n\x1a\n")) return DecodePng(bytes, name, check);
   if (bytes.size() >= 2 && bytes[0] == std::byte{'P'} && bytes[1] >= std::byte{'1'} &&
       bytes[1] <= std::byte{'6'})
     return DecodePnm(bytes, name, check);
-  Fail("{}: expected an image (JPEG, PNG, PBM, PGM or PPM), found {}", name, DescribeBytes(bytes));
+  if (StartsWith(bytes, "RIFF") && StartsWith(bytes, "WEBP", 8))
+    return DecodeWebp(bytes, name, check);
+  if (StartsWith(bytes, "GIF8")) return DecodeGif(bytes, name, check);
+  if (StartsWith(bytes, "BM")) return DecodeBmp(bytes, name, check);
+  if (StartsWith(bytes, "II*\0"sv) || StartsWith(bytes, "MM\0*"sv))
+    return DecodeTiff(bytes, name, check);
+  Fail("{}: expected an image (JPEG, PNG, WebP, GIF, BMP, TIFF, PBM, PGM or PPM), found {}", name,
+       DescribeBytes(bytes));
 }
 
 }  // namespace
@@ -93,7 +97,7 @@ Image DecodePixels(ImageBytes bytes, std::string_view name, const DecodeCheck& c
 Image DecodeImage(std::span<const std::byte> bytes, std::string_view name,
                   const DecodeCheck& check) {
   Image image = DecodePixels(bytes, name, check);
-  image.orientation = ExifOrientation(bytes);
+  if (const int stated = ExifOrientation(bytes); stated != 1) image.orientation = stated;
   return image;
 }
 

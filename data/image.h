@@ -1,6 +1,7 @@
-// Image files to RGB pixels, equal to what PIL's Image.open(f).convert("RGB") gives: JPEG, PNG and
-// the PBM/PGM/PPM family. The format is decided by content, never by the file's name. No function
-// here keeps state, so all may be called from many threads at once.
+// Image files to RGB pixels, equal to what PIL's Image.open(f).convert("RGB") gives: JPEG, PNG,
+// WebP, GIF, BMP, TIFF and the PBM/PGM/PPM family; of several frames the first. The format is
+// decided by content, never by the file's name. No function here keeps state, so all may be called
+// from many threads at once.
 #pragma once
 #include <cstddef>
 #include <cstdint>

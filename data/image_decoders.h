@@ -14,6 +14,10 @@ using ImageBytes = std::span<const std::byte>;
 Image DecodeJpeg(ImageBytes bytes, std::string_view name, const DecodeCheck& check);
 Image DecodePng(ImageBytes bytes, std::string_view name, const DecodeCheck& check);
 Image DecodePnm(ImageBytes bytes, std::string_view name, const DecodeCheck& check);
+Image DecodeWebp(ImageBytes bytes, std::string_view name, const DecodeCheck& check);
+Image DecodeGif(ImageBytes bytes, std::string_view name, const DecodeCheck& check);
+Image DecodeBmp(ImageBytes bytes, std::string_view name, const DecodeCheck& check);
+Image DecodeTiff(ImageBytes bytes, std::string_view name, const DecodeCheck& check);
 
 // The image without its pixels. Calls `check`; `buffers`: bytes that the decoder needs beside the
 // file and the pixels.

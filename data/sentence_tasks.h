@@ -25,6 +25,10 @@ class SentenceTask {
   std::string DefaultTrainSplit() const { return corpus_.DefaultTrainSplit(); }
   std::string DefaultValidationSplit() const { return corpus_.DefaultValidationSplit(); }
   std::string DefaultTestSplit() const { return corpus_.DefaultTestSplit(); }
+  // Of the texts, not of the pairs that are made of them.
+  void HoldOut(const std::string& split, double share, uint64_t seed) {
+    corpus_.HoldOut(split, share, seed);
+  }
   std::vector<std::string> class_names() const;
   int num_classes() const { return static_cast<int>(class_names().size()); }
 

@@ -4,6 +4,7 @@
 
 #include "runtime/error.h"
 #include "runtime/io/atomic_file.h"
+#include "runtime/utf8.h"
 
 namespace graft {
 
@@ -45,6 +46,48 @@ std::string FirstOf(const std::vector<std::string>& wanted, const std::vector<st
   for (const std::string& name : wanted)
     if (Contains(names, name)) return name;
   return "";
+}
+
+SplitPurpose PurposeOf(std::string_view name) {
+  static const std::vector<std::string> kTrain = {"train", "training", "train800"},
+                                        kValidation = {"val",        "valid",  "validation",
+                                                       "dev",        "eval",   "development",
+                                                       "evaluation", "val200", kHoldout},
+                                        kTest = {"test", "testing"};
+  const std::string lower = ToLowerAscii(std::string(name));
+  if (Contains(kTrain, lower)) return SplitPurpose::kTrain;
+  if (Contains(kValidation, lower)) return SplitPurpose::kValidation;
+  return Contains(kTest, lower) ? SplitPurpose::kTest : SplitPurpose::kOther;
+}
+
+namespace {
+
+std::string Choose(const std::vector<std::string>& usual, SplitPurpose purpose,
+                   const std::vector<std::string>& names) {
+  if (const std::string name = FirstOf(usual, names); !name.empty()) return name;
+  const auto found =
+      std::ranges::find_if(names, [&](const auto& name) { return PurposeOf(name) == purpose; });
+  return found == names.end() ? "" : *found;
+}
+
+}  // namespace
+
+std::string DefaultTrain(const std::vector<std::string>& names) {
+  const std::string name = Choose({"train800", "train"}, SplitPurpose::kTrain, names);
+  const auto own = std::ranges::count_if(names, [](const auto& n) { return n != kHoldout; });
+  if (!name.empty() || own != 1 || PurposeOf(names[0]) != SplitPurpose::kOther) return name;
+  return names[0];
+}
+
+std::string DefaultValidation(const std::vector<std::string>& names) {
+  return Choose({"val200", "dev", "val", "valid", "validation"}, SplitPurpose::kValidation, names);
+}
+
+std::string DefaultTest(const std::vector<std::string>& names) {
+  const std::string name = Choose({"test"}, SplitPurpose::kTest, names);
+  if (!name.empty()) return name;
+  if (names.size() == 1 && PurposeOf(names[0]) == SplitPurpose::kOther) return names[0];
+  return DefaultValidation(names);
 }
 
 void NoSuchSplit(const std::string& directory, std::string_view name,

@@ -29,6 +29,22 @@ std::vector<std::string> ReadClassNames(const std::string& path);
 
 bool Contains(const std::vector<std::string>& names, std::string_view name);
 
+// What a split of this name is for, in any case: train, training, train800; val, valid, validation,
+// dev, eval, val200 and the like; test, testing. kOther: no usual name.
+enum class SplitPurpose { kTrain, kValidation, kTest, kOther };
+SplitPurpose PurposeOf(std::string_view name);
+
+// The name of the part that HoldOut takes from a training split.
+inline constexpr const char* kHoldout = "holdout";
+
+// The split to train on, to validate on and to test on: the first of the usual names that is there,
+// else any of this purpose, else ""; the only split of all is one to train on unless its name says
+// otherwise, and what is held out is there to validate on; a test is a validation where there is
+// none.
+std::string DefaultTrain(const std::vector<std::string>& names);
+std::string DefaultValidation(const std::vector<std::string>& names);
+std::string DefaultTest(const std::vector<std::string>& names);
+
 // The first of `wanted` that `names` contains, or "".
 std::string FirstOf(const std::vector<std::string>& wanted, const std::vector<std::string>& names);
 

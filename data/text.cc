@@ -1,295 +1,67 @@
 #include "data/text.h"
 
 #include <algorithm>
-#include <charconv>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <set>
-#include <unordered_map>
 
+#include "data/class_notes.h"
 #include "data/splits.h"
 #include "data/text_files.h"
-#include "data/text_rows.h"
+#include "data/text_labels.h"
+#include "data/text_table.h"
 #include "runtime/error.h"
-#include "runtime/io/json.h"
-#include "runtime/utf8.h"
 
 namespace graft {
 namespace {
 
 namespace fs = std::filesystem;
 
-const std::vector<std::string> kValidation = {"dev", "val", "valid", "validation"};
+using TextKey = std::pair<std::string_view, std::optional<std::string_view>>;
 
-struct RawExample {
-  std::string text;
-  std::optional<std::string> second;
-  std::string label;
-  size_t line = 0;
-};
-
-struct RawSplit {
-  std::string name, path;
-  std::vector<RawExample> examples;
-  bool pairs = false;
-  bool named = false;  // a header or keys name the columns
-  size_t before = 0;   // examples of the splits before it
-  std::string error;   // why there are no examples
-};
-
-// Where a row has what; second is SIZE_MAX if there is no second text.
-struct Places {
-  size_t text = 0, second = SIZE_MAX, label = 1, columns = 2;
-  std::string names[3];  // JSON keys of text, second and label; the second is "" if there is none
-};
-
-// The first of the usual names that is a column, or the one that the caller asked for.
-std::string ChooseColumn(const std::string& asked, const std::vector<std::string>& usual,
-                         const std::vector<std::string>& columns, const std::string& where,
-                         bool needed) {
-  const std::string name = asked.empty() ? FirstOf(usual, columns) : asked;
-  if (!name.empty() && Contains(columns, name)) return name;
-  if (!asked.empty()) Fail("{}: there is no column '{}'{}", where, name, DidYouMean(name, columns));
-  if (needed)
-    Fail("{}: expected a column '{}', found {}; hint: name the columns with --columns", where,
-         usual[0], fmt::join(columns, ", "));
-  return "";
+TextKey KeyOf(const TextExample& e) {
+  return {e.text, e.second ? std::optional<std::string_view>(*e.second) : std::nullopt};
 }
 
-Places PlacesOf(const TextColumns& asked, const std::vector<std::string>& columns,
-                const std::string& where) {
-  for (size_t i = 0; i < columns.size(); ++i)
-    if (std::count(columns.begin(), columns.begin() + static_cast<ptrdiff_t>(i), columns[i]))
-      Fail("{}: two columns have the name '{}'", where, columns[i]);
-  Places p;
-  p.columns = columns.size();
-  p.names[0] =
-      ChooseColumn(asked.text, {"text", "sentence", "text1", "sentence1"}, columns, where, true);
-  if (asked.text.empty() || !asked.second.empty())
-    p.names[1] =
-        ChooseColumn(asked.second, {"second", "text2", "sentence2"}, columns, where, false);
-  p.names[2] = ChooseColumn(asked.label, {"label"}, columns, where, true);
-  const auto place = [&](const std::string& name) {
-    return static_cast<size_t>(std::find(columns.begin(), columns.end(), name) - columns.begin());
+// The rows with a class; the others become problems.
+TextSplit Classify(RawTable& table, const LabelTable& labels) {
+  TextSplit split{table.name, {}};
+  const Places& p = table.places;
+  split.examples.reserve(table.rows.size());
+  for (RawRow& row : table.rows) {
+    try {
+      const int label = labels.Find(row.fields[p.label], table.path, row.line);
+      std::optional<std::string> second;
+      if (p.pairs()) second = std::move(row.fields[p.second]);
+      split.examples.push_back({std::move(row.fields[p.text]), std::move(second), label});
+    } catch (const Error& e) {
+      table.problems.Add(e.what());
+    }
+  }
+  return split;
+}
+
+// Texts that stand in a split with different labels.
+std::string ConflictNote(const std::string& directory, const TextSplit& split,
+                         const std::vector<std::string>& names) {
+  std::map<TextKey, int> labels;
+  size_t conflicts = 0;
+  std::string first;
+  const auto name = [&](int label) {
+    const auto i = static_cast<size_t>(label);
+    return i < names.size() ? names[i] : std::to_string(label);
   };
-  p.text = place(p.names[0]);
-  if (!p.names[1].empty()) p.second = place(p.names[1]);
-  p.label = place(p.names[2]);
-  return p;
-}
-
-// Collects the rows of a TSV or CSV file.
-class RowReader {
- public:
-  RowReader(RawSplit& split, const TextColumns& asked, const std::vector<std::string>& classes)
-      : split_(split), asked_(asked), classes_(classes) {}
-
-  void operator()(std::vector<std::string>& fields, size_t line) {
-    const std::string where = fmt::format("{}:{}", split_.path, line);
-    if (first_) {
-      first_ = false;
-      const bool named = !(asked_.text + asked_.second + asked_.label).empty();
-      if (named || IsHeader(fields)) {
-        places_ = PlacesOf(asked_, fields, where);
-        split_.named = true;
-        split_.pairs = places_.second != SIZE_MAX;
-        return;
-      }
-      if (fields.size() != 2 && fields.size() != 3)
-        Fail(
-            "{}: expected 2 or 3 columns (text, second text, label), found {}; with others, a "
-            "header line has to name them",
-            where, fields.size());
-      split_.pairs = fields.size() == 3;
-      places_ = {.text = 0,
-                 .second = split_.pairs ? 1 : SIZE_MAX,
-                 .label = fields.size() - 1,
-                 .columns = fields.size(),
-                 .names = {}};
-    }
-    if (fields.size() != places_.columns)
-      Fail("{}: expected {} columns, found {}", where, places_.columns, fields.size());
-    RawExample e;
-    e.label = fields[places_.label];
-    if (split_.pairs) e.second = std::move(fields[places_.second]);
-    e.text = std::move(fields[places_.text]);
-    e.line = line;
-    CheckExampleCount(split_.before + split_.examples.size() + 1, where);
-    split_.examples.push_back(std::move(e));
+  for (const TextExample& e : split.examples) {
+    const auto [seen, is_new] = labels.emplace(KeyOf(e), e.label);
+    if (is_new || seen->second == e.label) continue;
+    if (conflicts++ == 0)
+      first = fmt::format("'{}' as '{}' and '{}'", e.text.substr(0, 60), name(seen->second),
+                          name(e.label));
   }
-
- private:
-  // In another case it is one as well, whose names PlacesOf does not know.
-  bool IsHeader(const std::vector<std::string>& fields) const {
-    return std::ranges::any_of(fields, [&](const std::string& field) {
-      return ToLowerAscii(field) == "label" && !Contains(classes_, field);
-    });
-  }
-
-  RawSplit& split_;
-  const TextColumns& asked_;
-  const std::vector<std::string>& classes_;
-  Places places_;
-  bool first_ = true;
-};
-
-// A class name or number.
-std::string GetLabel(const Json& object, const std::string& key, const std::string& where) {
-  const auto it = object.find(key);
-  if (it == object.end() || it->is_null() || it->is_string()) return GetString(object, key, where);
-  if (!it->is_number_integer())
-    Fail("{}: '{}': expected a string or an integer, found {}", where, key, it->dump());
-  return it->dump();
-}
-
-void ReadJsonLines(RawSplit& split, const TextColumns& asked, const std::string& text) {
-  std::optional<Places> places;
-  ForEachLine(text, [&](std::string_view line, size_t number) {
-    const std::string where = fmt::format("{}:{}", split.path, number);
-    const Json object = ParseJson(line, where, {.bytes = kMaxJsonLine});
-    if (!object.is_object()) Fail("{}: expected an object, found {}", where, object.type_name());
-    if (!places) {
-      std::vector<std::string> keys;
-      for (const auto& item : object.items()) keys.push_back(item.key());
-      places = PlacesOf(asked, keys, where);
-      split.named = true;
-      split.pairs = !places->names[1].empty();
-    }
-    const auto& [first, second, label] = places->names;
-    RawExample e{GetString(object, first, where), {}, "", number};
-    if (split.pairs) e.second = GetString(object, second, where);
-    e.label = GetLabel(object, label, where);
-    CheckExampleCount(split.before + split.examples.size() + 1, where);
-    split.examples.push_back(std::move(e));
-  });
-}
-
-void ReadRows(const TextColumns& columns, const std::vector<std::string>& classes,
-              uint64_t bytes_left, RawSplit& split) {
-  std::error_code ignored;
-  if (const uint64_t bytes = fs::file_size(split.path, ignored); !ignored && bytes > bytes_left)
-    Fail("{}: {} bytes; expected at most {} in all tables of a data set", split.path, bytes,
-         kMaxTableBytes);
-  const std::string text = ReadUtf8File(split.path, bytes_left);
-  switch (*FormatOf(split.path)) {
-    case RowFormat::kTsv:
-      ForEachTsvRow(text, split.path, RowReader(split, columns, classes));
-      break;
-    case RowFormat::kCsv:
-      ForEachCsvRow(text, split.path, RowReader(split, columns, classes));
-      break;
-    case RowFormat::kJsonl:
-      ReadJsonLines(split, columns, text);
-      break;
-  }
-  if (split.examples.empty()) Fail("{}: expected texts with labels, found none", split.path);
-}
-
-RawSplit ReadSplit(const fs::path& path, size_t before, uint64_t bytes_left,
-                   const TextColumns& columns, const std::vector<std::string>& classes) {
-  RawSplit split;
-  split.name = path.stem().string();
-  split.path = path.string();
-  split.before = before;
-  try {
-    ReadRows(columns, classes, bytes_left, split);
-  } catch (const Error& e) {
-    split.error = e.what();
-  }
-  return split;
-}
-
-// All of them, within the bounds of a data set.
-std::vector<RawSplit> ReadSplits(const std::vector<fs::path>& paths, const TextColumns& columns,
-                                 const std::vector<std::string>& classes) {
-  std::vector<RawSplit> splits;
-  size_t examples = 0;
-  uint64_t bytes_left = kMaxTableBytes;
-  for (const fs::path& path : paths) {
-    splits.push_back(ReadSplit(path, examples, bytes_left, columns, classes));
-    examples += splits.back().examples.size();
-    std::error_code ignored;
-    const uint64_t bytes = fs::file_size(path, ignored);
-    if (!ignored && splits.back().error.empty()) bytes_left -= std::min(bytes_left, bytes);
-  }
-  return splits;
-}
-
-// -1 unless `text` is an integer from 0 to limit - 1.
-int NumberOf(std::string_view text, int limit) {
-  int number = -1;
-  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  const bool whole = error == std::errc{} && stop == text.data() + text.size();
-  return whole && number >= 0 && number < limit ? number : -1;
-}
-
-bool LooksLikeNumber(std::string_view text) {
-  if (text.starts_with('-')) text.remove_prefix(1);
-  return !text.empty() && text.find_first_not_of("0123456789") == text.npos;
-}
-
-// Classes of labels, by name first. Without names labels are numbers, of which the largest tells
-// how many classes there are: one beyond the number of texts is no class number.
-class LabelTable {
- public:
-  LabelTable(const std::vector<std::string>& names, size_t texts)
-      : names_(names),
-        limit_(static_cast<int>(names.empty() ? std::min(texts, static_cast<size_t>(kMaxClasses))
-                                              : names.size())) {
-    for (size_t i = 0; i < names.size(); ++i) numbers_.emplace(names[i], static_cast<int>(i));
-  }
-
-  // `may_name`: the row may be a header that was not taken for one.
-  int Find(const std::string& label, const std::string& path, size_t line, bool may_name) const {
-    if (const auto found = numbers_.find(label); found != numbers_.end()) return found->second;
-    if (const int number = NumberOf(label, limit_); number >= 0) return number;
-    if (names_.empty())
-      Fail(
-          "{}:{}: expected a class number below {}, the number of texts, found '{}'; hint: "
-          "labels.txt names the classes, one in each line",
-          path, line, limit_, label);
-    if (LooksLikeNumber(label))
-      Fail("{}:{}: expected a label from 0 to {}, found '{}'", path, line, limit_ - 1, label);
-    const bool far = Nearest(label, names_).empty();
-    Fail("{}:{}: unknown label '{}'{}{}", path, line, label, DidYouMean(label, names_),
-         may_name && far ? "; hint: a header line names a column 'label'" : "");
-  }
-
- private:
-  const std::vector<std::string>& names_;
-  std::unordered_map<std::string, int> numbers_;
-  int limit_;
-};
-
-// Empty, with an error in `raw`, if one of the labels is none.
-TextSplit Classify(RawSplit& raw, const LabelTable& labels) {
-  TextSplit split{raw.name, {}};
-  if (!raw.error.empty()) return split;
-  split.examples.reserve(raw.examples.size());
-  try {
-    for (RawExample& e : raw.examples) {
-      const int label =
-          labels.Find(e.label, raw.path, e.line, !raw.named && &e == &raw.examples[0]);
-      split.examples.push_back({std::move(e.text), std::move(e.second), label});
-    }
-  } catch (const Error& e) {
-    raw.error = e.what();
-    split.examples.clear();
-  }
-  return split;
-}
-
-// Without labels.txt: numbers, or the names that the first split has.
-std::vector<std::string> CollectNames(const RawSplit& first) {
-  if (std::ranges::all_of(first.examples,
-                          [](const RawExample& e) { return LooksLikeNumber(e.label); }))
-    return {};
-  std::set<std::string> names;
-  for (const RawExample& e : first.examples) names.insert(e.label);
-  if (names.size() > static_cast<size_t>(kMaxClasses))
-    Fail("{}: expected at most {} different labels, found {}", first.path, kMaxClasses,
-         names.size());
-  return {names.begin(), names.end()};
+  if (conflicts == 0) return "";
+  return fmt::format("{}: split '{}' has {} texts with two labels (the first is {})", directory,
+                     split.name, conflicts, first);
 }
 
 }  // namespace
@@ -307,37 +79,43 @@ TextColumns ParseTextColumns(const std::string& names) {
   return {parts[0], parts.size() == 3 ? parts[1] : "", parts.back()};
 }
 
-TextDataset::TextDataset(const std::string& directory, const TextColumns& columns)
-    : directory_(directory) {
+TextDataset::TextDataset(const std::string& directory, const TextColumns& columns, bool skip_bad)
+    : directory_(directory), skip_bad_(skip_bad) {
   const std::vector<fs::path> paths = FindSplits(directory);
   if (paths.empty())
     Fail(
         "{}: expected texts such as train.tsv with lines 'text<tab>label' (also .csv and .jsonl), "
         "found none",
         directory);
-  const fs::path names = fs::path(directory) / "labels.txt";
+  const fs::path folder =
+      fs::is_directory(directory) ? fs::path(directory) : paths[0].parent_path();
+  const fs::path names = folder / "labels.txt";
   std::error_code ignored;
   if (fs::exists(names, ignored)) class_names_ = ReadLabelsFile(names.string());
-  std::vector<RawSplit> raw = ReadSplits(paths, columns, class_names_);
+  std::vector<RawTable> raw = ReadTables(paths, columns, class_names_);
+  notes_ = DecideHeaders(raw, columns, class_names_);
   // A split that nobody asks for may be of another kind, such as a test set without labels. But the
   // first one tells the classes if labels.txt does not.
-  const auto good = std::ranges::find(raw, "", &RawSplit::error);
+  const auto good = std::ranges::find(raw, "", &RawTable::error);
   if (good == raw.end() || (class_names_.empty() && good != raw.begin())) Fail("{}", raw[0].error);
-  pairs_ = good->pairs;
-  if (class_names_.empty()) class_names_ = CollectNames(*good);
+  pairs_ = good->pairs();
+  if (class_names_.empty()) class_names_ = ClassesOf(*good);
   num_classes_ = static_cast<int>(class_names_.size());
   size_t texts = 0;
-  for (const RawSplit& split : raw) texts += split.examples.size();
+  for (const RawTable& table : raw) texts += table.rows.size();
   const LabelTable labels(class_names_, texts);
-  for (RawSplit& split : raw) {
-    if (split.error.empty() && split.pairs != pairs_)
-      split.error = fmt::format("{}: expected {} as in {}, found {}", split.path,
+  for (RawTable& table : raw) {
+    if (table.error.empty() && table.pairs() != pairs_) {
+      table.error = fmt::format("{}: expected {} as in {}, found {}", table.path,
                                 pairs_ ? "pairs of texts" : "single texts", good->path,
                                 pairs_ ? "single texts" : "pairs");
-    splits_.push_back(Classify(split, labels));
+      table.rows.clear();
+    }
+    splits_.push_back(Classify(table, labels));
     for (const TextExample& e : splits_.back().examples)
       num_classes_ = std::max(num_classes_, e.label + 1);
-    errors_.push_back(std::move(split.error));
+    errors_.push_back(std::move(table.error));
+    problems_.push_back({std::move(table.problems.first), table.problems.count});
   }
 }
 
@@ -349,32 +127,87 @@ std::vector<std::string> TextDataset::split_names() const {
 
 bool TextDataset::has_split(std::string_view name) const { return Contains(split_names(), name); }
 
-TextSplit TextDataset::Load(std::string_view name, size_t limit) const {
+size_t TextDataset::Find(std::string_view name) const {
   const auto found = std::ranges::find(splits_, name, &TextSplit::name);
   if (found == splits_.end()) NoSuchSplit(directory_, name, split_names());
-  const auto at = static_cast<size_t>(found - splits_.begin());
-  if (!errors_[at].empty()) Fail("{}", errors_[at]);
-  TextSplit split = *found;
+  return static_cast<size_t>(found - splits_.begin());
+}
+
+void TextDataset::RefuseErrors(size_t split) const {
+  if (!errors_[split].empty()) Fail("{}", errors_[split]);
+  const Problems& bad = problems_[split];
+  if (bad.count == 1 && !skip_bad_) Fail("{}", bad.first[0]);
+  if (bad.count > 1 && !skip_bad_)
+    Fail("{}; {} rows of the file are wrong, which graft data check lists", bad.first[0],
+         bad.count);
+  if (splits_[split].examples.empty()) Fail("{}", bad.first[0]);
+}
+
+TextSplit TextDataset::Load(std::string_view name, size_t limit) const {
+  const size_t at = Find(name);
+  RefuseErrors(at);
+  TextSplit split = splits_[at];
   if (limit > 0 && limit < split.examples.size()) split.examples.resize(limit);
   return split;
 }
 
-std::string TextDataset::DefaultTrainSplit() const { return FirstOf({"train"}, split_names()); }
-
-std::string TextDataset::DefaultValidationSplit() const {
-  return FirstOf(kValidation, split_names());
+TextDataset::Problems TextDataset::problems(std::string_view name) const {
+  const size_t at = Find(name);
+  return errors_[at].empty() ? problems_[at] : Problems{{errors_[at]}, 1};
 }
 
-std::string TextDataset::DefaultTestSplit() const {
-  return has_split("test") ? "test" : DefaultValidationSplit();
+std::vector<std::string> TextDataset::Notes(bool all) const {
+  std::vector<std::string> notes = notes_;
+  std::vector<ClassCounts> counts;
+  for (size_t i = 0; i < splits_.size(); ++i) {
+    if (splits_[i].examples.empty()) continue;
+    counts.push_back({splits_[i].name, std::vector<size_t>(static_cast<size_t>(num_classes_))});
+    for (const TextExample& e : splits_[i].examples)
+      ++counts.back().per_class[static_cast<size_t>(e.label)];
+    if (std::string note = ConflictNote(directory_, splits_[i], class_names_); !note.empty())
+      notes.push_back(std::move(note));
+  }
+  for (std::string& note : ClassNotes(directory_, class_names_, counts, all))
+    notes.push_back(std::move(note));
+  for (const std::string& pair : NearlyEqualNames(class_names_))
+    notes.push_back(fmt::format("{}: the classes {} differ only in case", directory_, pair));
+  return notes;
+}
+
+void TextDataset::HoldOut(const std::string& split, double share, uint64_t seed) {
+  if (has_split(kHoldout)) Fail("{}: has a split '{}' of its own", directory_, kHoldout);
+  const size_t at = Find(split);
+  RefuseErrors(at);
+  const std::vector<bool> held = DrawHoldout(GroupsOf(splits_[at].examples), share, seed);
+  const auto count = static_cast<size_t>(std::ranges::count(held, true));
+  RefuseEmptyParts(directory_, split, held.size() - count, count);
+  TextSplit rest{split, {}}, part{kHoldout, {}};
+  for (size_t i = 0; i < held.size(); ++i)
+    (held[i] ? part : rest).examples.push_back(std::move(splits_[at].examples[i]));
+  splits_[at] = std::move(rest);
+  splits_.push_back(std::move(part));
+  errors_.emplace_back();
+  problems_.emplace_back();
+}
+
+std::string TextDataset::DefaultTrainSplit() const { return DefaultTrain(split_names()); }
+std::string TextDataset::DefaultValidationSplit() const { return DefaultValidation(split_names()); }
+std::string TextDataset::DefaultTestSplit() const { return DefaultTest(split_names()); }
+
+std::vector<ToDivide> GroupsOf(const std::vector<TextExample>& examples) {
+  std::map<TextKey, size_t> first;
+  std::vector<ToDivide> divided;
+  for (const TextExample& e : examples)
+    divided.push_back({e.label, first.emplace(KeyOf(e), divided.size()).first->second});
+  return divided;
 }
 
 std::vector<TextExample> Overlap(const TextSplit& a, const TextSplit& b) {
-  std::set<std::pair<std::string_view, std::optional<std::string_view>>> in_b;
-  for (const TextExample& e : b.examples) in_b.insert({e.text, e.second});
+  std::set<TextKey> in_b;
+  for (const TextExample& e : b.examples) in_b.insert(KeyOf(e));
   std::vector<TextExample> both;
   for (const TextExample& e : a.examples)
-    if (in_b.count({e.text, e.second})) both.push_back(e);
+    if (in_b.contains(KeyOf(e))) both.push_back(e);
   return both;
 }
 

@@ -1,14 +1,18 @@
 // Labelled texts or pairs of texts on disk: DIR/<split>.tsv, .csv or .jsonl, every such file a
-// split (train, dev, test and others), and DIR/labels.txt, which names class n in line n.
+// split (train, dev, test and others), and DIR/labels.txt, which names class n in line n; or one
+// such file alone.
 //
 // Without a header line a row is `text label` or `text second label`. The first line is a header if
-// the caller names columns, or if it has a field "label" that is no class. JSON lines are objects
-// with these names. A label is a class name or, if it is none, a class number.
+// the caller names columns, if it has usual names of columns, or if the rest of the file tells so
+// (text_table.h); JSON lines are objects with these names. A label is a class name or, if it is
+// none, a class number.
 #pragma once
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "data/holdout.h"
 
 namespace graft {
 
@@ -24,8 +28,8 @@ struct TextSplit {
   std::vector<TextExample> examples;
 };
 
-// Names of columns; "" for the default: text, sentence, text1 or sentence1; second, text2 or
-// sentence2; label. A caller that names the first text names the second one too, if there is any.
+// Names of columns, or their numbers from 1; "" for the usual names. A caller that names the first
+// text names the second one too, if there is any.
 struct TextColumns {
   std::string text = "", second = "", label = "";
 };
@@ -36,8 +40,10 @@ TextColumns ParseTextColumns(const std::string& names);
 class TextDataset {
  public:
   // Reads everything. Throws Error with file and line if no file is as above, or if the first split
-  // is not and there is no labels.txt; what is wrong in other splits is the error of loading these.
-  explicit TextDataset(const std::string& directory, const TextColumns& columns = {});
+  // is not and there is no labels.txt; what is wrong in other splits, or in single rows, is the
+  // error of loading these. With `skip_bad`, bad rows are left out instead.
+  explicit TextDataset(const std::string& directory, const TextColumns& columns = {},
+                       bool skip_bad = false);
 
   const std::string& directory() const { return directory_; }
   std::vector<std::string> split_names() const;
@@ -48,32 +54,53 @@ class TextDataset {
   // what is wrong in it.
   TextSplit Load(std::string_view name, size_t limit = 0) const;
 
+  // What is wrong in a split, row by row, each with PATH:LINE; of many the first, and how many.
+  struct Problems {
+    std::vector<std::string> first;
+    size_t count = 0;
+  };
+  Problems problems(std::string_view name) const;
+  // What a user should know; with `all`, also what is no reason to worry.
+  std::vector<std::string> Notes(bool all) const;
+
+  // Takes a part of a split away, which becomes the split kHoldout (holdout.h). Equal texts stay
+  // together. Throws Error if the split is not there or not in order.
+  void HoldOut(const std::string& split, double share, uint64_t seed);
+
   // Lines of labels.txt; without it the sorted labels of the first split, or nothing if all labels
   // are numbers.
   const std::vector<std::string>& class_names() const { return class_names_; }
   int num_classes() const { return num_classes_; }
 
-  // The usual split of this purpose if it exists, else "": train; dev, val, valid or validation;
-  // test, else a validation split.
-  std::string DefaultTrainSplit() const;
+  std::string DefaultTrainSplit() const;  // as DefaultTrain and its like (splits.h)
   std::string DefaultValidationSplit() const;
   std::string DefaultTestSplit() const;
 
  private:
+  size_t Find(std::string_view name) const;
+  void RefuseErrors(size_t split) const;
+
   std::string directory_;
+  bool skip_bad_ = false;
   std::vector<TextSplit> splits_;
-  std::vector<std::string> errors_;  // of each split, "" if it is in order
+  std::vector<std::string> errors_;  // of each split as a whole, "" if there is none
+  std::vector<Problems> problems_;   // of each split
+  std::vector<std::string> notes_;
   std::vector<std::string> class_names_;
   int num_classes_ = 0;
   bool pairs_ = false;
 };
 
-// Whether a directory is a TextDataset's: it holds a file of a usual split, or else any table and
-// no folder, for a table beside folders of images describes these.
+// Whether a path is a TextDataset's: a table, or a directory that holds one of a usual split, or
+// else any table and no folder, for a table beside folders of images describes these.
 bool HoldsTexts(const std::string& directory);
 
-// The path of a file that would make it one if its format were known: train.json, dev.TSV; else "".
+// The path of a file that would make it one if its format were known: train.json, dev.parquet; else
+// "".
 std::string NearlyTexts(const std::string& directory);
+
+// Examples to draw parts of, equal texts as one group.
+std::vector<ToDivide> GroupsOf(const std::vector<TextExample>& examples);
 
 // Splits that share fewer than one text in so many do it by chance: short texts occur twice.
 inline constexpr size_t kTextsByChance = 10;

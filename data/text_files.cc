@@ -14,12 +14,17 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::vector<std::string> kUsualOrder = {"train", "dev", "val", "valid", "validation", "test"};
+// Copies of metadata that a Mac leaves on other disks are called ._train.csv.
+bool IsHidden(const fs::path& path) { return path.filename().string().starts_with('.'); }
+
+bool IsUsual(const fs::path& path) {
+  return PurposeOf(path.stem().string()) != SplitPurpose::kOther;
+}
 
 }  // namespace
 
 std::optional<RowFormat> FormatOf(const fs::path& path) {
-  const std::string extension = path.extension().string();
+  const std::string extension = ToLowerAscii(path.extension().string());
   if (extension == ".tsv") return RowFormat::kTsv;
   if (extension == ".csv") return RowFormat::kCsv;
   if (extension == ".jsonl") return RowFormat::kJsonl;
@@ -40,19 +45,27 @@ std::vector<fs::path> FindSplits(const std::string& directory) {
   std::error_code ignored;
   if (!fs::exists(directory, ignored))
     Fail("{}: the data set's directory does not exist", directory);
-  if (!fs::is_directory(directory, ignored))
-    Fail("{}: expected the directory of a data set, found a file", directory);
+  if (!fs::is_directory(directory, ignored) && !FormatOf(directory))
+    Fail("{}: expected the directory of a data set or a table (.csv, .tsv, .jsonl), found a file",
+         directory);
+  if (!fs::is_directory(directory, ignored)) {
+    RecordRead(directory);
+    return {directory};
+  }
   std::vector<fs::path> paths;
   try {
     for (const fs::directory_entry& entry : fs::directory_iterator(directory))
-      if (FormatOf(entry.path()) && entry.is_regular_file()) paths.push_back(entry.path());
+      if (FormatOf(entry.path()) && !IsHidden(entry.path()) && entry.is_regular_file())
+        paths.push_back(entry.path());
   } catch (const fs::filesystem_error& error) {
     Fail("{}: cannot read the data set: {}: {}", directory, error.path1().string(),
          error.code().message());
   }
   const auto rank = [](const fs::path& path) {
-    return std::find(kUsualOrder.begin(), kUsualOrder.end(), path.stem().string()) -
-           kUsualOrder.begin();
+    static const std::vector<std::string> kOrder = {"train", "dev",        "val",
+                                                    "valid", "validation", "test"};
+    const std::string stem = path.stem().string();
+    return std::pair(PurposeOf(stem), std::ranges::find(kOrder, stem) - kOrder.begin());
   };
   std::sort(paths.begin(), paths.end(), [&](const fs::path& a, const fs::path& b) {
     return std::pair(rank(a), a.string()) < std::pair(rank(b), b.string());
@@ -68,22 +81,23 @@ std::vector<fs::path> FindSplits(const std::string& directory) {
 bool HoldsTexts(const std::string& directory) {
   bool table = false, folder = false;
   std::error_code error;
+  if (fs::is_regular_file(directory, error)) return FormatOf(directory).has_value();
   for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
     const fs::path& path = it->path();
-    if (path.filename().string().starts_with('.')) continue;
+    if (IsHidden(path)) continue;
     folder |= fs::is_directory(path);
     if (!FormatOf(path)) continue;
-    if (std::ranges::find(kUsualOrder, path.stem().string()) != kUsualOrder.end()) return true;
+    if (IsUsual(path)) return true;
     table = true;
   }
   return table && !folder;
 }
 
 std::string NearlyTexts(const std::string& directory) {
-  const std::vector<std::string> others{".tsv", ".csv", ".jsonl", ".json", ".parquet", ".arrow"};
+  const std::vector<std::string> others{".json", ".parquet", ".arrow", ".xlsx", ".xls", ".ods"};
   std::error_code error;
   for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error))
-    if (Contains(kUsualOrder, it->path().stem().string()) && !FormatOf(it->path()) &&
+    if (IsUsual(it->path()) && !IsHidden(it->path()) && !FormatOf(it->path()) &&
         Contains(others, ToLowerAscii(it->path().extension().string())))
       return it->path().string();
   return "";

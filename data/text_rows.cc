@@ -73,9 +73,10 @@ void ForEachTsvRow(std::string_view text, const std::string& path, const RowSink
   });
 }
 
-// A field begins after a comma or a line's end; one that begins with a quote ends at the next quote
-// that is not doubled, any other at the next comma or line's end.
-void ForEachCsvRow(std::string_view text, const std::string& path, const RowSink& row) {
+// A field begins after a separator or a line's end; one that begins with a quote ends at the next
+// quote that is not doubled, any other at the next separator or line's end.
+void ForEachCsvRow(std::string_view text, const std::string& path, const RowSink& row,
+                   char separator) {
   std::vector<std::string> fields;
   size_t at = 0, line = 1, first_line = 1;
   const auto at_end_of_line = [&] {
@@ -91,9 +92,9 @@ void ForEachCsvRow(std::string_view text, const std::string& path, const RowSink
       field += text[at];
     }
     ++at;
-    if (!at_end_of_line() && text[at] != ',')
-      Fail("{}:{}: expected a comma or the end of the line after a closing quote, found '{}'", path,
-           line, text[at]);
+    if (!at_end_of_line() && text[at] != separator)
+      Fail("{}:{}: expected a {} or the end of the line after a closing quote, found '{}'", path,
+           line, separator == ',' ? "comma" : "separator", text[at]);
   };
   while (at < text.size()) {
     if (at_end_of_line() && fields.empty()) {  // a blank line
@@ -106,14 +107,14 @@ void ForEachCsvRow(std::string_view text, const std::string& path, const RowSink
       if (at < text.size() && text[at] == '"') {
         quoted(field);
       } else {
-        while (!at_end_of_line() && text[at] != ',') {
+        while (!at_end_of_line() && text[at] != separator) {
           if (text[at] == '"')
             Fail("{}:{}: a quote inside a field that does not begin with one", path, line);
           field += text[at++];
         }
       }
       if (at_end_of_line()) break;
-      ++at;  // the comma
+      ++at;  // the separator
     }
     row(fields, first_line);
     fields.clear();

@@ -20,7 +20,8 @@ std::string ReadUtf8File(const std::string& path, uint64_t max_bytes);
 // row that spans several. The fields may be moved from. Throws Error for more than kMaxColumns.
 using RowSink = std::function<void(std::vector<std::string>& fields, size_t line)>;
 void ForEachTsvRow(std::string_view text, const std::string& path, const RowSink& row);
-void ForEachCsvRow(std::string_view text, const std::string& path, const RowSink& row);
+void ForEachCsvRow(std::string_view text, const std::string& path, const RowSink& row,
+                   char separator = ',');
 
 // Calls line(text, number) for every line that is not blank.
 void ForEachLine(std::string_view text,

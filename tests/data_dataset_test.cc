@@ -145,8 +145,8 @@ TEST(Dataset, FoldersWithoutSplits) {
   EXPECT_EQ(data.DefaultTestSplit(), "");
   std::filesystem::create_directories(folder.path() / "c");
   EXPECT_THAT(MessageOf([&] { ImageDataset(folder.path().string()); }),
-              HasSubstr("c: expected images (jpg, jpeg, png, ppm, pgm, pbm, pnm) in the class "
-                        "folder, found none"));
+              HasSubstr("c: expected images (jpg, jpeg, png, webp, gif, bmp, tif, tiff, ppm, pgm, "
+                        "pbm, pnm) in the class folder, found none"));
 }
 
 TEST(DataCheck, Report) {

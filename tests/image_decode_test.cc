@@ -21,6 +21,19 @@ TEST(ImageDecode, FixturesEqualPillow) {
   }
 }
 
+TEST(ImageDecode, OtherFormatsEqualPillow) {
+  const auto rows = ReadTable("formats.tsv");
+  ASSERT_GT(rows.size(), 60u);
+  for (const auto& row : rows) {
+    SCOPED_TRACE(row[0]);
+    const Image image = ReadImage(kImageFixtures / row[0]);
+    EXPECT_EQ(image.width, std::stoi(row[1]));
+    EXPECT_EQ(image.height, std::stoi(row[2]));
+    EXPECT_EQ(Crc(image), row[3]);
+    EXPECT_EQ(image.orientation, row[0] == "webp_exif.webp" ? 6 : 1);  // a TIFF is turned already
+  }
+}
+
 TEST(ImageDecode, SharedImagesEqualPillow) {
   GRAFT_NEED_SHARED_DATA();
   for (const auto& row : ReadTable("shared.tsv")) {

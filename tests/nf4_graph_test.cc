@@ -67,7 +67,7 @@ struct Layers {
 };
 
 std::map<std::string, std::vector<float>> RunOnce(const Graph& g, ParamStore& params, int64_t rows,
-                                              int64_t capacity) {
+                                                  int64_t capacity) {
   Session session(g, params, {.capacity = {capacity, 0}, .poison = true});
   const Tensor x = session.Input("x");
   const std::vector<float> values = Normal(rows * x.shape[1], 9, 1);

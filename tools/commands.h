@@ -13,6 +13,7 @@ void AddExportCommand(CLI::App& app, CommonOptions& options);
 void AddInspectCommand(CLI::App& app, CommonOptions& options);
 void AddProfileCommand(CLI::App& app, CommonOptions& options);
 void AddDataCommand(CLI::App& app, CommonOptions& options);
+void AddDataSplit(CLI::App& data, CommonOptions& options);  // of AddDataCommand
 void AddDemoCommand(CLI::App& app, CommonOptions& options);
 
 }  // namespace graft

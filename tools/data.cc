@@ -69,7 +69,7 @@ void Make(const MakeOptions& o, const CommonOptions& common) {
 nlohmann::json ReportJson(const DatasetReport& report) {
   using nlohmann::json;
   json splits = json::array(), unreadable = json::array(), duplicates = json::array(),
-       overlaps = json::array();
+       overlaps = json::array(), conflicts = json::array();
   for (const SplitReport& s : report.splits)
     splits.push_back({{"split", s.name},
                       {"images", s.images},
@@ -87,20 +87,38 @@ nlohmann::json ReportJson(const DatasetReport& report) {
                           {"second_split", d.second_split}});
   for (const SplitOverlap& o : report.overlaps)
     overlaps.push_back({{"first", o.first}, {"second", o.second}, {"count", o.count}});
-  return {
-      {"data", report.directory},          {"ok", report.ok()},    {"classes", report.num_classes},
-      {"class_names", report.class_names}, {"splits", splits},     {"unreadable", unreadable},
-      {"duplicates", duplicates},          {"overlaps", overlaps}, {"left_out", report.left_out}};
+  for (const LabelConflict& c : report.conflicts)
+    conflicts.push_back({{"first", c.first_path},
+                         {"first_label", c.first_label},
+                         {"second", c.second_path},
+                         {"second_label", c.second_label}});
+  return {{"data", report.directory},
+          {"ok", report.ok()},
+          {"classes", report.num_classes},
+          {"class_names", report.class_names},
+          {"splits", splits},
+          {"problems", report.problems},
+          {"unreadable", unreadable},
+          {"duplicates", duplicates},
+          {"conflicts", conflicts},
+          {"overlaps", overlaps},
+          {"left_out", report.left_out},
+          {"notes", report.notes}};
 }
 
 nlohmann::json ReportJson(const TextReport& report) {
   using nlohmann::json;
-  json splits = json::array(), overlaps = json::array();
+  json splits = json::array(), overlaps = json::array(), problems = json::array();
   for (const TextSplitReport& s : report.splits) {
-    const json error = s.error.empty() ? json() : json(s.error);
-    splits.push_back(
-        {{"split", s.name}, {"texts", s.texts}, {"per_class", s.per_class}, {"error", error}});
+    splits.push_back({{"split", s.name},
+                      {"texts", s.texts},
+                      {"per_class", s.per_class},
+                      {"error", s.problems.empty() ? json() : json(s.problems[0])},
+                      {"bad_rows", s.bad_rows},
+                      {"problems", s.problems}});
+    for (const std::string& problem : s.problems) problems.push_back(problem);
   }
+  if (problems.empty() && !report.ok()) problems.push_back(report.problem);
   for (const SplitOverlap& o : report.overlaps)
     overlaps.push_back({{"first", o.first}, {"second", o.second}, {"count", o.count}});
   return {{"data", report.directory},
@@ -109,7 +127,9 @@ nlohmann::json ReportJson(const TextReport& report) {
           {"classes", report.class_names.size()},
           {"class_names", report.class_names},
           {"splits", splits},
-          {"overlaps", overlaps}};
+          {"problems", problems},
+          {"overlaps", overlaps},
+          {"notes", report.notes}};
 }
 
 // `problem`: what is wrong if the report is not ok.
@@ -118,34 +138,45 @@ void PrintReport(const Report& report, const std::string& problem, const CommonO
   PrintJson(common, ReportJson(report));
   std::string text = ToString(report);
   text.pop_back();  // Say ends the line
-  Say(common, text);
+  if (!report.splits.empty()) Say(common, text);
   if (!report.ok()) Fail("{}", problem);
 }
 
-void Check(const std::string& directory, const CommonOptions& common) {
+void Check(const std::string& directory, const std::string& columns, const CommonOptions& common) {
   ApplyCommonOptions(common);
   if (HoldsTexts(directory)) {
-    const TextReport report = CheckTexts(directory);
+    const TextReport report = CheckTexts(directory, ParseTextColumns(columns));
     return PrintReport(report, report.problem, common);
   }
+  if (!columns.empty()) Fail("--columns {}: {} holds no texts", columns, directory);
   const DatasetReport report = CheckDataset(directory, Threads());
-  PrintReport(
-      report,
-      fmt::format("{}: {} unreadable images, {} of formats that are not read, {} pictures under "
-                  "two paths, {} files of a test split in another; the report above names them",
-                  directory, report.unreadable.size(), report.left_out.size(),
-                  report.duplicates.size(), report.leaked()),
-      common);
+  PrintReport(report, report.problem(), common);
+}
+
+void AddCheck(CLI::App& data, CommonOptions& common) {
+  CLI::App* check = data.add_subcommand(
+      "check",
+      "report counts, images and texts that cannot be read, and examples that are in two splits");
+  auto directory = std::make_shared<std::string>(), columns = std::make_shared<std::string>();
+  check->add_option("dir", *directory, "data set directory, or a table of texts")->required();
+  check->add_option("--columns", *columns,
+                    "of texts: TEXT,LABEL or TEXT,SECOND,LABEL, names or numbers from 1");
+  AddCommonOptions(*check, common);
+  check->footer(
+      "Example:\n  graft data check vtab-1k/eurosat\n  graft data check reviews.csv --columns "
+      "review,stars\nExit code 1 if something is wrong.");
+  check->callback([directory, columns, &common] { Check(*directory, *columns, common); });
 }
 
 }  // namespace
 
 void AddDataCommand(CLI::App& app, CommonOptions& common) {
-  CLI::App* data = app.add_subcommand("data", "make a data set, or check one");
+  CLI::App* data = app.add_subcommand("data", "make a data set, check one, or split it");
   data->require_subcommand(1);
   data->footer(
       "Examples:\n  graft data make list\n  graft data make shapes --out data/shapes\n"
-      "  graft data check vtab-1k/eurosat\n  graft data check text/sst2");
+      "  graft data check vtab-1k/eurosat\n  graft data check text/sst2\n"
+      "  graft data split photos/ --holdout 0.2 --out lists/");
   CLI::App* make = data->add_subcommand(
       "make", "write a procedural task in the VTAB-1k layout, without a download");
   auto o = std::make_shared<MakeOptions>();
@@ -168,14 +199,8 @@ void AddDataCommand(CLI::App& app, CommonOptions& common) {
       "Example:\n  graft data make count --out data/count --size 64 --train 800 --val 200 --test "
       "500");
   make->callback([o, &common] { Make(*o, common); });
-  CLI::App* check = data->add_subcommand(
-      "check",
-      "report counts, images and texts that cannot be read, and examples that are in two splits");
-  auto directory = std::make_shared<std::string>();
-  check->add_option("dir", *directory, "data set directory")->required();
-  AddCommonOptions(*check, common);
-  check->footer("Example:\n  graft data check vtab-1k/eurosat\nExit code 1 if something is wrong.");
-  check->callback([directory, &common] { Check(*directory, common); });
+  AddCheck(*data, common);
+  AddDataSplit(*data, common);
 }
 
 }  // namespace graft

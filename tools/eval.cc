@@ -1,9 +1,12 @@
 // graft eval
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <optional>
 
+#include "data/splits.h"
 #include "tools/commands.h"
+#include "tools/lib/data_report.h"
 #include "tools/lib/model_options.h"
 #include "tools/lib/output.h"
 #include "tools/lib/report.h"
@@ -18,10 +21,37 @@ struct EvalOptions {
   ModelChoice choice;
   std::string data, split, columns;
   size_t limit = 0;
+  double holdout = 0;
+  bool skip_bad = false;
 };
 
-std::string ChooseSplit(const Dataset& data, const std::string& split) {
-  const std::string chosen = split.empty() ? data.DefaultTestSplit() : split;
+bool SamePath(const std::string& a, const std::string& b) {
+  std::error_code ignored;
+  return std::filesystem::weakly_canonical(a, ignored) ==
+         std::filesystem::weakly_canonical(b, ignored);
+}
+
+// The data, with the part held out that --holdout or, of its own data, the run has.
+Dataset OpenData(const EvalOptions& o, const std::optional<RunConfig>& run,
+                 const std::string& objective, const CommonOptions& common) {
+  const std::string columns = o.columns.empty() && run ? run->columns : o.columns;
+  Dataset data(o.data, {columns, objective, o.skip_bad || (run && run->skip_bad)});
+  double share = o.holdout;
+  if (share == 0 && run && (o.split == kHoldout || SamePath(o.data, run->data)))
+    share = run->holdout;
+  if (share > 0) {
+    const std::string split = run ? run->train_split : data.DefaultTrainSplit();
+    data.HoldOut(split, share, run ? run->seed : common.seed);
+  } else if (o.split == kHoldout) {
+    data.CheckSplit(o.split);  // it may have one of this name
+  }
+  return data;
+}
+
+std::string ChooseSplit(const Dataset& data, const EvalOptions& o) {
+  const std::string chosen = !o.split.empty() ? o.split
+                             : o.holdout > 0  ? kHoldout
+                                              : data.DefaultTestSplit();
   if (chosen.empty())
     Fail("{}: no test split; name one with --split{}", data.directory(),
          DidYouMean("test", data.split_names()));
@@ -82,9 +112,9 @@ Metrics Measure(OpenedModel& opened, BatchSource& examples, const CommonOptions&
 }
 
 // How well masked words of plain texts are guessed.
-void RunMasked(const EvalOptions& o, OpenedModel& opened, const Dataset& data,
+void RunMasked(const EvalOptions& o, OpenedModel& opened, Dataset& data,
                const CommonOptions& common) {
-  const std::string split = ChooseSplit(data, o.split);
+  const std::string split = ChooseSplit(data, o);
   const std::unique_ptr<BatchSource> examples =
       data.Load(split, o.limit, opened.model, opened.facts);
   opened.model.bert().mask_rows = examples->mask_rows();
@@ -115,21 +145,23 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   OpenedModel opened = OpenModel(With(o.choice, common), InputKind::kDataset);
   SayNotices(common, opened.model.notices);
   const std::optional<RunConfig> run = RunOf(o.choice);
-  Dataset data(o.data, o.columns.empty() && run ? run->columns : o.columns, opened.facts.objective);
-  if (const std::string notice = data.notice(); !notice.empty()) Say(common, "note: " + notice);
+  Dataset data = OpenData(o, run, opened.facts.objective, common);
+  SayNotices(common, data.notices());
   data.CheckKind(opened.model);
   if (MasksWords(opened.facts)) return RunMasked(o, opened, data, common);
   CheckClasses(opened, &data);
   CompareLabels(opened, data, common);
-  const std::string split = ChooseSplit(data, o.split);
+  const std::string split = ChooseSplit(data, o);
   const std::unique_ptr<BatchSource> examples =
       data.Load(split, o.limit, opened.model, opened.facts);
+  SaySkipped(common, data.skipped());
   if (!data.texts()) Say(common, PreprocessText(opened.facts));
   const Metrics m = Measure(opened, *examples, common);
   if (const std::string notice = examples->notice(); !notice.empty())
     Say(common, "note: " + notice);
   nlohmann::json json = MetricsJson(m);
   json["model"] = opened.description, json["data"] = o.data, json["split"] = split;
+  if (o.skip_bad) json["skipped"] = SkippedJson(data.skipped());
   AddPreprocess(opened.facts, !data.texts(), &json);
   PrintJson(common, json);
   Say(common, fmt::format("{} on {}, split {} ({} {})", opened.description, o.data, split,
@@ -157,7 +189,14 @@ void AddEvalCommand(CLI::App& app, CommonOptions& common) {
   AddModelOptions(*command, o->choice);
   command->add_option("--data", o->data, "VTAB-1k lists, one folder per class, or labelled texts");
   command->add_option("--columns", o->columns,
-                      "of texts: TEXT,LABEL or TEXT,SECOND,LABEL (default: the run's)");
+                      "of texts: TEXT,LABEL or TEXT,SECOND,LABEL, names or numbers from 1 "
+                      "(default: the run's)");
+  command
+      ->add_option("--holdout", o->holdout,
+                   "share of the training examples that was held out, as in graft train: split "
+                   "'holdout' (default: the run's, of its own data)")
+      ->check(CLI::Range(0.0, 0.9));
+  command->add_flag("--skip-bad", o->skip_bad, "leave out files and rows that cannot be read");
   command->add_option("--split", o->split,
                       "list to evaluate on (default: test, else a validation split)");
   command

@@ -5,10 +5,13 @@
 #include <cmath>
 
 #include "adapters/joint_model.h"
+#include "data/check.h"
 #include "data/splits.h"
 #include "data/text_rows.h"
 #include "runtime/io/npy.h"
+#include "runtime/threads.h"
 #include "tools/commands.h"
+#include "tools/lib/data_report.h"
 #include "tools/lib/model_options.h"
 #include "tools/lib/output.h"
 #include "tools/lib/report.h"
@@ -22,6 +25,7 @@ struct PredictOptions {
   std::vector<std::string> adapters, inputs, texts;
   int64_t top = 5;
   std::string logits;
+  bool skip_bad = false;
 };
 
 std::string ShapeText(const std::vector<int64_t>& shape) {
@@ -67,6 +71,19 @@ struct Inputs {
 
 void Add(Inputs* inputs, const std::string& name, size_t group) {
   inputs->names.push_back(name), inputs->group.push_back(group);
+}
+
+// Without the images that cannot be read, which `skipped` gets.
+PredictOptions WithoutBad(PredictOptions o, std::vector<Skipped>* skipped) {
+  std::vector<std::string> images;
+  for (const std::string& path : o.inputs)
+    if (!path.ends_with(".npy")) images.push_back(path);
+  for (const UnreadableImage& bad : FindUnreadable(images, Threads())) {
+    skipped->push_back({bad.path, bad.reason});
+    std::erase(o.inputs, bad.path);
+  }
+  if (o.inputs.empty()) Fail("none of the {} images can be read", images.size());
+  return o;
 }
 
 Inputs OpenImages(const PredictOptions& o, const OpenedModel& opened) {
@@ -317,7 +334,11 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
   for (const JointModel::Member& m : joint.members) CheckProblem(m.opened);
   const OpenedModel& opened = joint.first();
   SayNotices(common, opened.model.notices);
-  Inputs inputs = opened.model.is_bert() ? OpenTexts(o, opened, common) : OpenImages(o, opened);
+  std::vector<Skipped> skipped;
+  const bool look = o.skip_bad && !opened.model.is_bert();
+  Inputs inputs = opened.model.is_bert() ? OpenTexts(o, opened, common)
+                                         : OpenImages(look ? WithoutBad(o, &skipped) : o, opened);
+  SaySkipped(common, skipped);
   const bool images = !opened.model.is_bert() && inputs.data[0];
   if (images) Say(common, PreprocessText(opened.facts));
   if (!o.logits.empty()) RefuseOverwriting(o.logits);  // before the work
@@ -329,6 +350,7 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
   const bool several = joint.members.size() > 1;
   nlohmann::json json =
       (several ? SayOfAdapters : SayPredictions)(joint, inputs, logits, o.top, common);
+  if (look) json["skipped"] = SkippedJson(skipped);
   AddPreprocess(opened.facts, images, &json);
   PrintJson(common, json);
   if (!o.logits.empty()) Say(common, fmt::format("logits of all classes: {}", o.logits));
@@ -351,6 +373,7 @@ void AddPredictCommand(CLI::App& app, CommonOptions& common) {
   command->add_option("--logits", o->logits,
                       "also write all logits, [n, classes] float32, to this .npy (.npz for several "
                       "adapters)");
+  command->add_flag("--skip-bad", o->skip_bad, "leave out images that cannot be read");
   AddCommonOptions(*command, common);
   command->footer(
       "Example:\n  graft predict --run runs/a photo.jpg --top 3\n"

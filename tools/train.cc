@@ -8,6 +8,7 @@
 #include "runtime/cpu.h"
 #include "runtime/threads.h"
 #include "tools/commands.h"
+#include "tools/lib/data_report.h"
 #include "tools/lib/interrupts.h"
 #include "tools/lib/model_options.h"
 #include "tools/lib/output.h"
@@ -35,6 +36,11 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
   command.add_option("--train-split", c.train_split, "training list (default: train800 or train)");
   command.add_option("--val-split", c.val_split,
                      "validation list, or none (default: val200 or val)");
+  c.holdout = kHoldoutByDefault;
+  command.add_option("--holdout", c.holdout,
+                     "share of the training examples to validate on instead, of every class "
+                     "(default: 0.2 if there is no validation split)");
+  command.add_flag("--skip-bad", c.skip_bad, "leave out files and rows that cannot be read");
   command.add_option("--epochs", c.epochs, "passes over the training examples")
       ->capture_default_str();
   command.add_option("--batch-size", c.batch_size, "examples per optimizer step")
@@ -63,7 +69,8 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
   command.add_option("--preprocess", c.preprocess,
                      "of images: preset or full text; 'list' shows the presets");
   command.add_option("--columns", c.columns,
-                     "of texts: TEXT,LABEL or TEXT,SECOND,LABEL (default: the usual names)");
+                     "of texts: TEXT,LABEL or TEXT,SECOND,LABEL, names or numbers from 1 "
+                     "(default: the usual names)");
   command.add_option("--tokenizer", c.tokenizer,
                      "of texts: vocab.txt or tokenizer.json (default: the model's)");
   command
@@ -185,6 +192,7 @@ void Run(TrainOptions& o, const CommonOptions& common) {
                       {"planned_bytes", s.planned_bytes},
                       {"interrupted", s.interrupted}};
   AddPreprocess(dir->config(), !dir->config().preprocess.empty(), &json);
+  if (s.config.skip_bad) json["skipped"] = SkippedJson(s.skipped);
   if (s.val_accuracy >= 0) json["val_accuracy"] = s.val_accuracy;
   PrintJson(common, json);
   if (s.interrupted)
@@ -215,6 +223,8 @@ void AddTrainCommand(CLI::App& app, CommonOptions& common) {
     if (!options->resume.empty()) CheckResume(*command);
     if (!options->config.objective.empty() && command->count("--method") == 0)
       options->config.method = MasksWords(options->config) ? "full" : "prompt(head=frozen)";
+    if (command->count("--holdout") > 0 && options->config.holdout < 0)  // -1 stands for its own
+      FailUsage("--holdout: expected 0 to 0.9, found {}", options->config.holdout);
     if (command->count("--lr") > 0 && options->config.lr == 0)  // 0 stands for the method's own
       FailUsage(
           "--lr 0: expected more than 0, at most 1000000; hint: leave it out for the method's "

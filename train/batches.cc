@@ -58,7 +58,13 @@ class ImageData : public OrderedData {
   void SetEpoch(int64_t epoch) override { epoch_ = epoch; }
   void Take(size_t count) override {
     samples_.clear();
-    loader_->Take(count, samples_);
+    try {
+      loader_->Take(count, samples_);
+    } catch (const Error& e) {
+      const std::string message = e.what();
+      if (message.find("--memory-budget") != message.npos) throw;
+      throw Error(message + "; hint: --skip-bad goes on without it", e.kind);
+    }
     OrderedData::Take(count);
     if (!augment_.any()) return;
     ParallelFor(static_cast<int64_t>(count), [&](int64_t i) {

@@ -4,6 +4,7 @@
 
 #include "adapters/base_hash.h"
 #include "adapters/base_model.h"
+#include "data/splits.h"
 #include "models/files/class_names.h"
 #include "models/files/hf_config.h"
 #include "models/text/prompt.h"
@@ -115,6 +116,45 @@ void CheckSearch(const Method& method, const RunConfig& c) {
   refuse("objective", MasksWords(c), "; mlm has other losses in every epoch");
 }
 
+// The splits to train and to validate on; of a data set without a validation split a part of the
+// examples is held out, unless the caller wants none.
+void ChooseSplits(Dataset& data, RunConfig* c, std::vector<std::string>* notes) {
+  const bool chosen = c->holdout >= 0, labelled = !MasksWords(*c);
+  if (c->train_split.empty()) c->train_split = data.DefaultTrainSplit();
+  if (c->train_split.empty())
+    Fail("{}: no usual training split; name one with --train-split{}", c->data,
+         DidYouMean("train", data.split_names()));
+  data.CheckSplit(c->train_split);
+  // The final VTAB protocol trains on all 1,000 images: then nothing is left to validate on.
+  const bool all = c->train_split == "train800val200";
+  if (c->val_split.empty() && !all && c->holdout <= 0 &&
+      c->train_split != data.DefaultValidationSplit())
+    c->val_split = data.DefaultValidationSplit();
+  if (labelled && data.num_classes() < 2)
+    Fail("{}: expected at least 2 classes, found {}", c->data, data.num_classes());
+  if (labelled) data.RefuseOneClass(c->train_split);
+  if (!chosen) c->holdout = labelled && c->val_split.empty() && !all ? kDefaultHoldout : 0;
+  if (c->holdout > 0) {
+    try {
+      data.HoldOut(c->train_split, c->holdout, c->seed);
+    } catch (const Error& e) {
+      if (chosen) throw;
+      c->holdout = 0;
+      notes->push_back(fmt::format("nothing is validated: {}", e.what()));
+    }
+  }
+  if (c->holdout > 0) {
+    c->val_split = kHoldout;
+    const size_t held = data.Size(kHoldout), rest = data.Size(c->train_split);
+    notes->push_back(fmt::format(
+        "{}{} of the {} examples of '{}' are held out to validate on (split '{}'){}",
+        chosen ? "" : "there is no validation split: ", held, held + rest, c->train_split, kHoldout,
+        chosen ? "" : "; --holdout says how many, --val-split none trains on all"));
+  }
+  if (c->val_split == "none") c->val_split.clear();
+  data.CheckSplit(c->val_split);
+}
+
 }  // namespace
 
 RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
@@ -124,7 +164,15 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
               SearchedTerm(method)->name);
   if (c.lr == 0) c.lr = DefaultLearningRate(method);
   TakeSentencePrompt(&c);
-  CheckRunConfig(c);
+  if (c.holdout == kHoldoutByDefault) {
+    RunConfig checked = c;
+    checked.holdout = 0;
+    CheckRunConfig(checked);
+  } else {
+    CheckRunConfig(c);
+  }
+  if (c.holdout > 0 && !c.val_split.empty())
+    FailUsage("--holdout {}: with --val-split {}; expected one of them", c.holdout, c.val_split);
   CheckSearch(method, c);
   // A run can be continued from any directory.
   if (!c.model.starts_with("init:"))
@@ -134,19 +182,8 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
   CompleteMethod(c, &method);
   c.method = ToString(method);
   const bool labelled = !MasksWords(c);
-  const Dataset data(c.data, c.columns, c.objective);
-  if (c.train_split.empty()) c.train_split = data.DefaultTrainSplit();
-  if (c.train_split.empty())
-    Fail("{}: no usual training split; name one with --train-split{}", c.data,
-         DidYouMean("train", data.split_names()));
-  // The final VTAB protocol trains on all 1,000 images: then nothing is left to validate on.
-  if (c.val_split.empty() && c.train_split != "train800val200" &&
-      c.train_split != data.DefaultValidationSplit())
-    c.val_split = data.DefaultValidationSplit();
-  if (c.val_split == "none") c.val_split.clear();
-  for (const std::string& split : {c.train_split, c.val_split}) data.CheckSplit(split);
-  if (labelled && data.num_classes() < 2)
-    Fail("{}: expected at least 2 classes, found {}", c.data, data.num_classes());
+  Dataset data(c.data, {c.columns, c.objective, c.skip_bad});
+  ChooseSplits(data, &c, notes);
   if (!c.val_split.empty() && !c.allow_overlap)
     data.RefuseOverlap(c.val_split, c.train_split, static_cast<size_t>(c.limit));
   c.labels = data.labels();

@@ -3,25 +3,27 @@
 #include <algorithm>
 #include <set>
 
+#include "data/check.h"
 #include "data/splits.h"
 #include "models/files/class_names.h"
+#include "runtime/threads.h"
 #include "runtime/utf8.h"
 
 namespace graft {
 namespace {
 
-std::variant<ImageDataset, TextDataset, Corpus, SentenceTask> OpenAny(
-    const std::string& directory, const std::string& columns, const std::string& objective) {
-  if (!objective.empty()) {
-    if (!columns.empty())
-      FailUsage("--columns {}: of labelled texts; --objective {} reads plain ones", columns,
-                objective);
-    if (objective == "nsp") return SentenceTask(Corpus(directory), SentenceTaskKind::kPairs);
-    if (objective == "nss") return SentenceTask(Corpus(directory), SentenceTaskKind::kChoice);
+std::variant<ImageDataset, TextDataset, Corpus, SentenceTask> OpenAny(const std::string& directory,
+                                                                      const DataOptions& o) {
+  if (!o.objective.empty()) {
+    if (!o.columns.empty())
+      FailUsage("--columns {}: of labelled texts; --objective {} reads plain ones", o.columns,
+                o.objective);
+    if (o.objective == "nsp") return SentenceTask(Corpus(directory), SentenceTaskKind::kPairs);
+    if (o.objective == "nss") return SentenceTask(Corpus(directory), SentenceTaskKind::kChoice);
     return Corpus(directory);
   }
-  if (HoldsTexts(directory)) return TextDataset(directory, ParseTextColumns(columns));
-  if (!columns.empty()) Fail("--columns {}: {} holds no texts", columns, directory);
+  if (HoldsTexts(directory)) return TextDataset(directory, ParseTextColumns(o.columns), o.skip_bad);
+  if (!o.columns.empty()) Fail("--columns {}: {} holds no texts", o.columns, directory);
   return ImageDataset(directory);
 }
 
@@ -43,9 +45,14 @@ const std::string& FirstUnknown(const std::vector<std::string>& names,
 
 }  // namespace
 
-Dataset::Dataset(const std::string& directory, const std::string& columns,
-                 const std::string& objective)
-    : data_(OpenAny(directory, columns, objective)) {}
+Dataset::Dataset(const std::string& directory, const DataOptions& options)
+    : data_(OpenAny(directory, options)), skip_bad_(options.skip_bad) {
+  if (auto* images = std::get_if<ImageDataset>(&data_); images && skip_bad_) images->AllowMissing();
+}
+
+Dataset::Dataset(const RunConfig& c) : Dataset(c.data, {c.columns, c.objective, c.skip_bad}) {
+  if (c.holdout > 0) HoldOut(c.train_split, c.holdout, c.seed);
+}
 
 const std::string& Dataset::directory() const {
   return std::visit([](const auto& d) -> const std::string& { return d.directory(); }, data_);
@@ -66,11 +73,57 @@ int64_t Dataset::num_classes() const {
   return std::visit([](const auto& d) { return d.num_classes(); }, data_);
 }
 
-std::string Dataset::notice() const {
-  const auto* images = std::get_if<ImageDataset>(&data_);
-  if (!images || images->left_out().empty()) return "";
-  return fmt::format("{}: {} images of formats that are not read are left out (the first is {})",
-                     directory(), images->left_out().size(), images->left_out().front());
+std::vector<int> Dataset::ClassesIn(const std::string& split) const {
+  std::vector<int> classes;
+  const auto add = [&](const auto& examples) {
+    for (const auto& e : examples) classes.push_back(e.label);
+  };
+  if (const auto* images = std::get_if<ImageDataset>(&data_)) {
+    for (const Split& s : images->splits())  // whether files exist is seen when they are read
+      if (s.name == split) add(s.examples);
+  } else {
+    std::visit([&](const auto& d) { add(d.Load(split).examples); }, data_);
+  }
+  return classes;
+}
+
+size_t Dataset::Size(const std::string& split) const { return ClassesIn(split).size(); }
+
+std::vector<std::string> Dataset::notices() const {
+  if (const auto* images = std::get_if<ImageDataset>(&data_)) return images->Notes(false);
+  if (const auto* texts = std::get_if<TextDataset>(&data_)) return texts->Notes(false);
+  return {};
+}
+
+void Dataset::HoldOut(const std::string& split, double share, int64_t seed) {
+  std::visit([&](auto& d) { d.HoldOut(split, share, static_cast<uint64_t>(seed)); }, data_);
+}
+
+void Dataset::RefuseOneClass(const std::string& split) const {
+  const std::vector<int> classes = ClassesIn(split);
+  const int first = classes.empty() ? 0 : classes[0];
+  if (std::ranges::any_of(classes, [&](int c) { return c != first; })) return;
+  Fail("{}: expected at least 2 classes, found 1: all {} examples of split '{}' are of '{}'",
+       directory(), classes.size(), split, labels().at(static_cast<size_t>(first)));
+}
+
+// Of images, whichever the model would read; of texts, the rows that are no examples.
+void Dataset::SkipBad(const std::string& split) {
+  if (!skip_bad_ || !looked_through_.insert(split).second) return;
+  if (const auto* texts = std::get_if<TextDataset>(&data_)) {
+    for (const std::string& problem : texts->problems(split).first) {
+      const size_t end = problem.find(": ");
+      skipped_.push_back({problem.substr(0, end), problem});
+    }
+  } else if (auto* images = std::get_if<ImageDataset>(&data_)) {
+    std::set<std::string> paths, bad;
+    for (const Example& e : images->Load(split).examples) paths.insert(e.path);
+    for (const UnreadableImage& image : FindUnreadable({paths.begin(), paths.end()}, Threads())) {
+      bad.insert(image.path);
+      skipped_.push_back({image.path, image.reason});
+    }
+    images->LeaveOut(split, bad);
+  }
 }
 
 std::vector<std::string> Dataset::labels() const {
@@ -129,9 +182,9 @@ void Dataset::CheckKind(const LoadedModel& model) const {
 }
 
 std::unique_ptr<BatchSource> Dataset::Load(const std::string& split, size_t limit,
-                                           const LoadedModel& model,
-                                           const AdapterFacts& facts) const {
+                                           const LoadedModel& model, const AdapterFacts& facts) {
   CheckKind(model);
+  SkipBad(split);
   const auto load = [&](const auto& data) {
     auto examples = data.Load(split, limit).examples;
     if (!numbers_.empty())

@@ -1,5 +1,6 @@
 // A directory of labelled images or texts, whichever it holds, or of plain texts.
 #pragma once
+#include <set>
 #include <variant>
 
 #include "adapters/open_model.h"
@@ -7,15 +8,26 @@
 #include "data/sentence_tasks.h"
 #include "data/text.h"
 #include "train/batches.h"
+#include "train/run_config.h"
 
 namespace graft {
 
+struct DataOptions {
+  std::string columns;    // of tables of texts, as ParseTextColumns
+  std::string objective;  // as in facts.h: "" = labels, else plain texts
+  bool skip_bad = false;  // leave out what cannot be read: rows of tables, image files
+};
+
+// An image file or a row of a table that was left out.
+struct Skipped {
+  std::string path, reason;  // path: PATH:LINE of a row
+};
+
 class Dataset {
  public:
-  // `columns`: of tables of texts, as ParseTextColumns. With an objective (facts.h) the texts are
-  // plain ones, without labels or, of sentences, with those of the objective.
-  explicit Dataset(const std::string& directory, const std::string& columns = "",
-                   const std::string& objective = "");
+  explicit Dataset(const std::string& directory, const DataOptions& options = {});
+  // That of a run, with its holdout.
+  explicit Dataset(const RunConfig& config);
 
   bool texts() const { return !std::holds_alternative<ImageDataset>(data_); }
   const std::string& directory() const;
@@ -24,17 +36,27 @@ class Dataset {
   std::string DefaultValidationSplit() const;
   std::string DefaultTestSplit() const;
   int64_t num_classes() const;
-  // What a user should know of files that no split has, or "".
-  std::string notice() const;
+  size_t Size(const std::string& split) const;  // examples; Error as Load
+  // What a user should know, a line each: headers that were told from the data, classes without
+  // examples, files that no split has.
+  std::vector<std::string> notices() const;
+  // Files and rows that Load has left out so far.
+  const std::vector<Skipped>& skipped() const { return skipped_; }
+
+  // Takes a stratified part of a split away, which becomes the split "holdout" (data/holdout.h).
+  void HoldOut(const std::string& split, double share, int64_t seed);
+  // Throws Error if all examples of a split have one class.
+  void RefuseOneClass(const std::string& split) const;
   // Class names, or "0", "1", ... where the data set names none.
   std::vector<std::string> labels() const;
 
   // Throws Error if validation examples are training examples too: any image, or a tenth of the
   // texts, as short ones occur twice by chance.
   void RefuseOverlap(const std::string& validation, const std::string& train, size_t limit) const;
-  // The first `limit` examples (0: all). Throws Error for a model of another kind of input.
+  // The first `limit` examples (0: all). Throws Error for a model of another kind of input. With
+  // skip_bad every image of the split is decoded once, to see whether it can be.
   std::unique_ptr<BatchSource> Load(const std::string& split, size_t limit,
-                                    const LoadedModel& model, const AdapterFacts& facts) const;
+                                    const LoadedModel& model, const AdapterFacts& facts);
   void CheckKind(const LoadedModel& model) const;
   // Throws Error for a split that is not there or, of texts, not in order; "" is no split.
   void CheckSplit(const std::string& name) const;
@@ -44,9 +66,15 @@ class Dataset {
   void NumberClassesAs(const std::vector<std::string>& names, const std::string& model);
 
  private:
+  void SkipBad(const std::string& split);
+  std::vector<int> ClassesIn(const std::string& split) const;  // of each example
+
   std::variant<ImageDataset, TextDataset, Corpus, SentenceTask> data_;
-  std::vector<int> numbers_;             // of each class, that of NumberClassesAs; empty: its own
-  std::vector<std::string> renumbered_;  // the classes in that order
+  bool skip_bad_ = false;
+  std::vector<Skipped> skipped_;
+  std::set<std::string> looked_through_;  // splits, by SkipBad
+  std::vector<int> numbers_;              // of each class, that of NumberClassesAs; empty: its own
+  std::vector<std::string> renumbered_;   // the classes in that order
 };
 
 // Refuses data with other classes than the model has, naming both, and lets its labels be the

@@ -20,7 +20,7 @@ ProofInputs OpenProofInputs(const OpenedModel& opened, const std::string& data,
               opened.facts.objective);
   if (plain_texts || (data.empty() && !std::filesystem::exists(path)))
     return {MakeRandomData(kRandom, opened.model, static_cast<uint64_t>(opened.facts.seed)), true};
-  const Dataset dataset(path, settings.columns);
+  Dataset dataset(path, {settings.columns, "", settings.skip_bad});
   std::string split = dataset.DefaultTestSplit();
   if (split.empty()) split = dataset.split_names().front();
   return {dataset.Load(split, kExamples, opened.model, opened.facts), false};

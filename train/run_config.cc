@@ -33,6 +33,7 @@ void CheckRunConfig(const RunConfig& c) {
   InRange("drop-path", c.drop_path, 0, 0.999), InRange("momentum", c.momentum, 0, 0.99999);
   InRange("clip", c.clip, 0, 1e9), InRange("limit", static_cast<double>(c.limit), 0, 1e15);
   InRange("save-every", static_cast<double>(c.save_every), 0, 1e15);
+  InRange("holdout", c.holdout, 0, 0.9);
   WithoutDecay(c.no_decay, "", 0);
   ParseAugment(c.augment);
   OneOfWords("schedule", c.schedule, {"cosine", "linear", "constant"});

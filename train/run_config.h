@@ -6,11 +6,16 @@
 
 namespace graft {
 
+// A holdout that CompleteRunConfig chooses: this share where there is nothing else to validate on.
+inline constexpr double kHoldoutByDefault = -1, kDefaultHoldout = 0.2;
+
 // What an adapter of the run will carry, and the settings of its training.
 struct RunConfig : AdapterFacts {
   std::string data, train_split, val_split;  // val_split "" = none
   std::string columns;                       // of texts, as ParseTextColumns; "" = the usual names
-  std::string examples_sha256;               // of their classes and lengths; "" = not known yet
+  double holdout = 0;     // share of the training split that is held out (data/holdout.h); 0: none
+  bool skip_bad = false;  // leave out what cannot be read
+  std::string examples_sha256;  // of their classes and lengths; "" = not known yet
   int64_t epochs = 10, batch_size = 64, micro_batch = 0;  // micro_batch 0 = chosen at compile
   double lr = 0, weight_decay = 1e-4, warmup = 0.1, label_smoothing = 0, drop_path = 0;
   double momentum = 0.9, clip = 0;
@@ -22,10 +27,16 @@ struct RunConfig : AdapterFacts {
   std::string memory_budget, trace, isa;
   std::vector<std::string> disabled_passes;
 
+  // Fields that configurations of earlier versions lack: their defaults are what was done then.
+  static constexpr const char* kLater[] = {"holdout",  "skip_bad",  "augment",
+                                           "no_decay", "head",      "template",
+                                           "words",    "objective", "whole_words"};
+
   static void Visit(auto& self, auto&& f) {
     AdapterFacts::Visit(self, f);
     f("data", self.data), f("train_split", self.train_split), f("val_split", self.val_split);
     f("columns", self.columns), f("examples_sha256", self.examples_sha256);
+    f("holdout", self.holdout), f("skip_bad", self.skip_bad);
     f("epochs", self.epochs), f("batch_size", self.batch_size), f("micro_batch", self.micro_batch);
     f("lr", self.lr), f("weight_decay", self.weight_decay), f("warmup", self.warmup);
     f("label_smoothing", self.label_smoothing), f("drop_path", self.drop_path);

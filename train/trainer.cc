@@ -22,8 +22,8 @@ void Trainer::Open() {
   model_ = OpenAdapted(c_);
   checkpoints_.BaseIsOpen();
   for (const std::string& notice : model_.notices) Note(notice);
-  Dataset data(c_.data, c_.columns, c_.objective);
-  Note(data.notice());
+  Dataset data(c_);
+  for (const std::string& notice : data.notices()) Note(notice);
   if (data.num_classes() > static_cast<int64_t>(c_.labels.size()))
     Fail("{}: {} classes, but the run began with {}; hint: resume with the data that it began with",
          c_.data, data.num_classes(), c_.labels.size());
@@ -33,6 +33,8 @@ void Trainer::Open() {
   if (!c_.val_split.empty()) validation_ = data.Load(c_.val_split, 0, model_, c_);
   const Augment augment = ParseAugment(c_.augment);
   if (augment.any()) train_->SetAugment(augment, static_cast<uint64_t>(c_.seed));
+  skipped_ = data.skipped();
+  for (const Skipped& one : skipped_) Note("left out: " + one.reason);
   FitMaskRows();
   CheckExamples(data.labels());
   method_ = ParseMethod(c_.method);
@@ -211,7 +213,8 @@ TrainSummary Trainer::Summary() const {
                     : 0,
           interrupted_,
           start_seconds_,
-          model_.layout};
+          model_.layout,
+          skipped_};
 }
 
 namespace {

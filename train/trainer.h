@@ -1,5 +1,6 @@
 // The training loop: epochs, evaluation, checkpoints, trace, resume.
 #pragma once
+#include "train/dataset.h"
 #include "train/evaluator.h"
 #include "train/run_dir.h"
 
@@ -33,6 +34,7 @@ struct TrainSummary {
   bool interrupted = false;
   double start_seconds = 0;           // from the start of the process to the first step
   std::optional<Layout> layout = {};  // of the model; not of a run that was finished before
+  std::vector<Skipped> skipped = {};  // what --skip-bad left out
 };
 
 // Trains from where the directory's state stands to the end, or until stop() or an error. A base

@@ -79,6 +79,7 @@ class Trainer {
   LoadedModel model_;
   Method method_;
   std::unique_ptr<BatchSource> train_, validation_;
+  std::vector<Skipped> skipped_;
   Graph graph_;
   std::optional<CompiledStep> compiled_;
   TrainStep* step_ = nullptr;       // of compiled_

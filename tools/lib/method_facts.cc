@@ -27,14 +27,15 @@ std::string OwnerOf(const std::string& param) {
   return dot == std::string::npos ? param : param.substr(0, dot);
 }
 
-bool OfHead(const std::string& name) { return name == "head" || name.starts_with("head."); }
+// Of a scope or a parameter; heads in place of "head" are those of masked words.
+bool InHead(const std::string& name) { return name == "head" || name == "mlm" || OfHead(name); }
 
 struct Places {
   std::vector<std::string> order;
   std::map<std::string, std::set<int64_t>> blocks;
 
   void Add(const std::string& scope) {
-    if (OfHead(scope)) return;
+    if (InHead(scope)) return;
     auto [place, block] = WithoutBlock(scope);
     if (place.empty() && block < 0) return;
     if (place.empty()) place = "block";
@@ -62,7 +63,7 @@ bool TrainsEverything(const Graph& before, const Graph& after) {
   for (ValueId v : before.Leaves(Role::kParam)) {
     const std::string& name = before.value(v).name;
     const ValueId now = after.FindLeaf(name);
-    if (!OfHead(name) && (!now.valid() || !after.value(now).trainable)) return false;
+    if (!InHead(name) && (!now.valid() || !after.value(now).trainable)) return false;
   }
   return true;
 }
@@ -71,7 +72,7 @@ bool TrainsEverything(const Graph& before, const Graph& after) {
 std::vector<std::string> Edited(const ParamStore& before, const ParamStore& after) {
   std::vector<std::string> names;
   for (const std::string& name : before.names())
-    if (!OfHead(name) && after.Has(name) &&
+    if (!InHead(name) && after.Has(name) &&
         !std::ranges::equal(before.values(name), after.values(name)))
       names.push_back(name);
   return names;

@@ -1,0 +1,78 @@
+#include "data/class_notes.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "data/splits.h"
+#include "runtime/utf8.h"
+
+namespace graft {
+namespace {
+
+std::string Some(const std::vector<std::string>& names) {
+  constexpr size_t kShown = 5;
+  std::string text;
+  for (size_t i = 0; i < std::min(kShown, names.size()); ++i)
+    text += fmt::format("{}'{}'", i ? ", " : "", names[i]);
+  return names.size() > kShown ? text + ", ..." : text;
+}
+
+}  // namespace
+
+std::vector<std::string> ClassNotes(const std::string& directory,
+                                    const std::vector<std::string>& names,
+                                    const std::vector<ClassCounts>& splits, bool all) {
+  std::vector<std::string> notes;
+  if (splits.empty()) return notes;
+  auto train = std::ranges::find_if(
+      splits, [](const ClassCounts& s) { return PurposeOf(s.split) == SplitPurpose::kTrain; });
+  if (train == splits.end()) train = splits.begin();
+  const std::vector<size_t>& trained = train->per_class;
+  const auto name = [&](size_t i) { return i < names.size() ? names[i] : std::to_string(i); };
+  const auto first = std::ranges::find_if(trained, [](size_t n) { return n > 0; });
+  std::vector<std::string> without;
+  for (size_t i = 0; i < trained.size(); ++i)
+    if (trained[i] == 0 &&
+        std::ranges::none_of(splits, [&](const auto& s) { return s.per_class[i] > 0; }))
+      without.push_back(name(i));
+  const bool counted = names.empty() || names[0] == "0";
+  if (!without.empty() && counted && first != trained.begin() && first != trained.end())
+    notes.push_back(fmt::format(
+        "{}: labels begin at {}, but classes count from 0: {} has no example and an output that "
+        "never learns",
+        directory, first - trained.begin(), Some({without[0]})));
+  else if (!without.empty())
+    notes.push_back(fmt::format("{}: {} of the {} classes have no example: {}", directory,
+                                without.size(), trained.size(), Some(without)));
+  for (const ClassCounts& split : splits) {
+    if (split.split == train->split) continue;
+    std::vector<std::string> fresh, missing;
+    for (size_t i = 0; i < trained.size(); ++i) {
+      if (split.per_class[i] > 0 && trained[i] == 0) fresh.push_back(name(i));
+      if (split.per_class[i] == 0 && trained[i] > 0) missing.push_back(name(i));
+    }
+    if (!fresh.empty())
+      notes.push_back(fmt::format("{}: split '{}' has examples of {} {}, of which '{}' has none",
+                                  directory, split.split, fresh.size() > 1 ? "classes" : "class",
+                                  Some(fresh), train->split));
+    if (all && !missing.empty())
+      notes.push_back(fmt::format("{}: split '{}' has no example of {} of the {} classes: {}",
+                                  directory, split.split, missing.size(), trained.size(),
+                                  Some(missing)));
+  }
+  return notes;
+}
+
+std::vector<std::string> NearlyEqualNames(const std::vector<std::string>& names) {
+  std::map<std::string, const std::string*> seen;
+  std::vector<std::string> pairs;
+  for (const std::string& name : names) {
+    const auto [other, is_new] = seen.emplace(ToLowerAscii(name), &name);
+    if (!is_new) pairs.push_back(fmt::format("'{}' and '{}'", *other->second, name));
+  }
+  return pairs;
+}
+
+}  // namespace graft

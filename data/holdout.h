@@ -1,0 +1,31 @@
+// Parts of a split, drawn so that every class has its share in each: a held-out part, or folds.
+//
+// A draw is a function of the seed and of the order of the examples. Those of one group, such as
+// equal texts, are never parted; a group counts for the class of its first example.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace graft {
+
+struct ToDivide {
+  int label = 0;
+  size_t group = 0;  // the index of its first example
+};
+
+// Which examples are held out: of every class with two groups or more round(share * groups), at
+// least one and not all; of one with a single group none.
+std::vector<bool> DrawHoldout(std::span<const ToDivide> examples, double share, uint64_t seed);
+
+// The fold, 0 to folds - 1, of every example: of every class as many groups in each as in any
+// other, or one more.
+std::vector<size_t> DrawFolds(std::span<const ToDivide> examples, size_t folds, uint64_t seed);
+
+// Throws Error if a part has no examples.
+void RefuseEmptyParts(const std::string& directory, const std::string& split, size_t rest,
+                      size_t held_out);
+
+}  // namespace graft

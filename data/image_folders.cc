@@ -1,0 +1,236 @@
+#include "data/image_folders.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "data/splits.h"
+#include "data/text.h"
+#include "runtime/error.h"
+#include "runtime/utf8.h"
+
+namespace graft {
+namespace {
+
+namespace fs = std::filesystem;
+using Names = std::vector<std::string>;
+
+const Names kExtensions = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp",
+                           ".tif", ".tiff", ".ppm", ".pgm",  ".pbm", ".pnm"};
+const Names kOtherExtensions = {".heic", ".heif", ".avif", ".jp2", ".jxl",
+                                ".svg",  ".psd",  ".raw",  ".dng"};
+
+// Hidden ones, and what a Mac and network storage leave in archives and folders.
+bool IsIgnored(const std::string& name) {
+  return name.starts_with('.') || name == "__MACOSX" || name == "@eaDir";
+}
+
+// Sub-folders and links to folders, sorted by byte value.
+Names SubFolders(const fs::path& directory) {
+  Names names;
+  for (const fs::directory_entry& entry : fs::directory_iterator(directory)) {
+    const std::string name = entry.path().filename().string();
+    if (!IsIgnored(name) && entry.is_directory()) names.push_back(name);
+  }
+  std::ranges::sort(names);
+  return names;
+}
+
+struct Found {
+  Names images, left_out;
+  size_t direct = 0;  // images that lie in the folder itself
+};
+
+// Looks through a folder and those below it. A link to a folder that it lies in is not followed.
+class Walk {
+ public:
+  explicit Walk(const fs::path& root) {
+    Visit(root);
+    std::ranges::sort(found.images);
+    std::ranges::sort(found.left_out);
+  }
+
+  Found found;
+
+ private:
+  void Visit(const fs::path& directory) {
+    struct stat s {};
+    if (stat(directory.c_str(), &s) != 0) return;
+    const std::pair<dev_t, ino_t> id{s.st_dev, s.st_ino};
+    if (std::ranges::find(within_, id) != within_.end()) return;
+    within_.push_back(id);
+    for (const fs::directory_entry& entry : fs::directory_iterator(directory)) {
+      const fs::path& path = entry.path();
+      if (IsIgnored(path.filename().string())) continue;
+      std::error_code ignored;
+      if (entry.is_directory(ignored))
+        Visit(path);
+      else
+        Take(path);
+    }
+    within_.pop_back();
+  }
+
+  void Take(const fs::path& path) {
+    const std::string extension = ToLowerAscii(path.extension().string());
+    if (Contains(kExtensions, extension)) {
+      found.images.push_back(path.string());
+      found.direct += within_.size() == 1;
+    } else if (Contains(kOtherExtensions, extension)) {
+      found.left_out.push_back(path.string());
+    }
+  }
+
+  std::vector<std::pair<dev_t, ino_t>> within_;  // the folders on the way here
+};
+
+Names WithoutDot(const Names& extensions) {
+  Names names;
+  for (const std::string& e : extensions) names.push_back(e.substr(1));
+  return names;
+}
+
+// A folder of a root with its would-be classes.
+class Reader {
+ public:
+  Reader(const std::string& directory, const OnProblem& problem)
+      : root_(directory), problem_(problem) {}
+
+  ClassFolders Read() {
+    for (const std::string& name : SubFolders(root_)) {
+      const bool split = PurposeOf(name) != SplitPurpose::kOther;
+      if (!split)
+        others_.push_back(name);
+      else if (SubFolders(root_ / name).empty())
+        flat_.push_back(name);
+      else
+        splits_.push_back(name);
+    }
+    if (splits_.empty() && flat_.empty() && others_.empty()) FailNone();
+    std::ranges::stable_sort(splits_, {}, [](const std::string& n) { return PurposeOf(n); });
+    if (splits_.empty()) RefuseFlatSplits();
+    RefuseTwoTrainings();
+    if (splits_.empty()) {
+      result_.class_names = others_;
+      ReadSplit(root_, "train");
+    } else {
+      // Classes are those of the training split, so that a test split that lacks one keeps the
+      // numbers.
+      result_.class_names = SubFolders(root_ / splits_.front());
+      for (const std::string& name : splits_) ReadSplit(root_ / name, name);
+      TellOthers();
+    }
+    return std::move(result_);
+  }
+
+ private:
+  [[noreturn]] void FailNone() const {
+    const std::string directory = root_.string();
+    if (const std::string texts = NearlyTexts(directory); !texts.empty())
+      Fail("{}: expected texts as .tsv, .csv or .jsonl (an object in each line)", texts);
+    if (const size_t images = Walk(root_).found.images.size())
+      Fail(
+          "{}: expected a folder for each class, found {} images without; hint: DIR/CLASS/*.jpg, "
+          "or a list train.txt with lines 'path label'",
+          directory, images);
+    Fail(
+        "{}: expected a data set: lists such as train800.txt with lines 'path label', or folders "
+        "train/CLASS/*.png; found neither",
+        directory);
+  }
+
+  // Folders with the name of a split and without class folders, where no other has any.
+  void RefuseFlatSplits() const {
+    if (flat_.empty()) return;
+    const std::string folder = (root_ / flat_[0]).string();
+    const size_t images = Walk(folder).found.images.size();
+    if (others_.empty())
+      Fail("{}: expected class folders in the split, such as {}/CLASS/*.jpg; found {} images",
+           folder, flat_[0], images);
+    Fail(
+        "{}: a split by its name, but it has no class folders, and lies beside folders of other "
+        "names ({}); hint: move it away, or rename it if it is a class",
+        folder, others_[0]);
+  }
+
+  void RefuseTwoTrainings() const {
+    for (size_t i = 1; i < splits_.size(); ++i)
+      if (PurposeOf(splits_[i]) == SplitPurpose::kTrain)
+        Fail("{}: two folders to train on, {} and {}; hint: rename one, or put them together",
+             root_.string(), splits_[0], splits_[i]);
+  }
+
+  // What lies beside the splits.
+  void TellOthers() {
+    for (const Names* names : {&flat_, &others_})
+      for (const std::string& name : *names)
+        if (const size_t images = Walk(root_ / name).found.images.size())
+          result_.notes.push_back(fmt::format(
+              "{}: {} images are left out: {}", (root_ / name).string(), images,
+              names == &flat_ ? "the split has no class folders" : "no split has such a name"));
+  }
+
+  void ReadSplit(const fs::path& root, const std::string& name) {
+    std::vector<Found> found;
+    const Names folders = SubFolders(root);
+    for (const std::string& folder : folders) {
+      found.push_back(Walk(root / folder).found);
+      for (std::string& path : found.back().left_out) result_.left_out.push_back(std::move(path));
+    }
+    RefuseDataSets(root, folders, found);
+    Split split{name, {}};
+    for (size_t i = 0; i < folders.size(); ++i) {
+      const std::string where = (root / folders[i]).string();
+      const auto number = std::ranges::find(result_.class_names, folders[i]);
+      if (number == result_.class_names.end()) {
+        problem_(fmt::format(
+            "{}: the class '{}' is not among the {} class folders of the training split{}", where,
+            folders[i], result_.class_names.size(), DidYouMean(folders[i], result_.class_names)));
+        continue;
+      }
+      if (found[i].images.empty())
+        problem_(fmt::format("{}: expected images ({}) in the class folder, found none", where,
+                             fmt::join(WithoutDot(kExtensions), ", ")));
+      for (const std::string& path : found[i].images) {
+        CheckExampleCount(++examples_, path);
+        split.examples.push_back({path, static_cast<int>(number - result_.class_names.begin())});
+      }
+    }
+    if (split.examples.empty())
+      problem_(fmt::format("{}: expected images, found none", root.string()));
+    result_.splits.push_back(std::move(split));
+  }
+
+  // Classes have images of their own; data sets have folders.
+  static void RefuseDataSets(const fs::path& root, const Names& folders,
+                             const std::vector<Found>& found) {
+    bool all = true;
+    for (size_t i = 0; i < folders.size(); ++i) {
+      all = all && found[i].direct == 0 && !found[i].images.empty();
+      for (const std::string& below : SubFolders(root / folders[i]))
+        if (PurposeOf(below) == SplitPurpose::kTrain &&
+            !SubFolders(root / folders[i] / below).empty())
+          Fail("{}: a folder of data sets, of which {} is one; hint: --data {}", root.string(),
+               folders[i], ShellWord((root / folders[i]).string()));
+    }
+    if (all && !folders.empty())
+      Fail(
+          "{}: expected images in its class folders, found only folders there, as in a folder of "
+          "data sets; hint: --data {}, or put the images of a class into one folder",
+          root.string(), ShellWord((root / folders[0]).string()));
+  }
+
+  const fs::path root_;
+  const OnProblem& problem_;
+  Names splits_, flat_, others_;  // folders: splits with classes, without, and all others
+  size_t examples_ = 0;
+  ClassFolders result_;
+};
+
+}  // namespace
+
+ClassFolders ReadClassFolders(const std::string& directory, const OnProblem& problem) {
+  return Reader(directory, problem).Read();
+}
+
+}  // namespace graft

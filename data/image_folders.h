@@ -1,0 +1,28 @@
+// Class folders with images: DIR/<split>/<class>/**, or DIR/<class>/**.
+#pragma once
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "data/dataset.h"
+
+namespace graft {
+
+// What is done with a mistake that does not keep the rest from being read: thrown as Error, or
+// kept.
+using OnProblem = std::function<void(const std::string& message)>;
+
+struct ClassFolders {
+  std::vector<Split> splits;
+  std::vector<std::string> class_names;
+  std::vector<std::string> left_out;  // images of formats that are not read
+  std::vector<std::string> notes;
+};
+
+// Links are followed, and folders below a class's are read too, but for hidden files and folders
+// and what operating systems leave behind. Folders with the name of a split are splits, or an
+// Error; so is a folder of data sets, whose would-be classes hold nothing but folders.
+ClassFolders ReadClassFolders(const std::string& directory, const OnProblem& problem);
+
+}  // namespace graft

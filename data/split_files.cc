@@ -1,0 +1,71 @@
+#include "data/split_files.h"
+
+#include <filesystem>
+
+#include "data/text_labels.h"
+#include "runtime/error.h"
+#include "runtime/io/atomic_file.h"
+
+namespace graft {
+namespace {
+
+namespace fs = std::filesystem;
+
+void WriteNames(const std::string& path, const std::vector<std::string>& names) {
+  if (names.empty()) return;
+  std::string lines;
+  for (const std::string& name : names) {
+    if (name.find_first_of("\r\n") != name.npos)
+      Fail("the class '{}' has a line end in its name, which a list of classes cannot hold", name);
+    lines += name + "\n";
+  }
+  WriteFileAtomically({path}, lines);
+}
+
+// A field in quotes, which are doubled inside.
+void AppendField(std::string_view field, std::string& row) {
+  row += '"';
+  for (const char c : field) {
+    if (c == '"') row += c;
+    row += c;
+  }
+  row += '"';
+}
+
+}  // namespace
+
+void WriteImageLists(const std::string& directory, const std::vector<std::string>& class_names,
+                     const std::vector<Split>& splits) {
+  WriteNames(directory + "/classes.txt", class_names);
+  for (const Split& split : splits) {
+    std::string lines;
+    for (const Example& e : split.examples) {
+      const std::string path = fs::absolute(e.path).lexically_normal().string();
+      if (path.find_first_of("\r\n") != path.npos || TrimBlanks(path) != path)
+        Fail("{}: a list cannot hold a path with a line end or a blank at its end; hint: rename it",
+             path);
+      lines += fmt::format("{} {}\n", path, e.label);
+    }
+    WriteFileAtomically({directory + "/" + split.name + ".txt"}, lines);
+  }
+}
+
+void WriteTextTables(const std::string& directory, const std::vector<std::string>& class_names,
+                     const std::vector<TextSplit>& splits) {
+  WriteNames(directory + "/labels.txt", class_names);
+  for (const TextSplit& split : splits) {
+    const bool pairs = !split.examples.empty() && split.examples[0].second;
+    std::string rows = pairs ? "text,second,label\n" : "text,label\n";
+    for (const TextExample& e : split.examples) {
+      const auto label = static_cast<size_t>(e.label);
+      AppendField(e.text, rows);
+      if (e.second) AppendField(*e.second, rows += ',');
+      AppendField(label < class_names.size() ? class_names[label] : std::to_string(label),
+                  rows += ',');
+      rows += '\n';
+    }
+    WriteFileAtomically({directory + "/" + split.name + ".csv"}, rows);
+  }
+}
+
+}  // namespace graft

@@ -1,0 +1,22 @@
+// Data sets written as files that ImageDataset and TextDataset read: lists of images, which stay
+// where they are, and tables of texts.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "data/dataset.h"
+#include "data/text.h"
+
+namespace graft {
+
+// DIR/<split>.txt with lines `path label`, the paths absolute, and DIR/classes.txt if the classes
+// have names. The directory exists. Throws Error for a path or name that no line can hold.
+void WriteImageLists(const std::string& directory, const std::vector<std::string>& class_names,
+                     const std::vector<Split>& splits);
+
+// DIR/<split>.csv with the columns text, (second,) label, and DIR/labels.txt if the classes have
+// names.
+void WriteTextTables(const std::string& directory, const std::vector<std::string>& class_names,
+                     const std::vector<TextSplit>& splits);
+
+}  // namespace graft

@@ -1,0 +1,53 @@
+// Which columns of a table hold the text, the second text of a pair and the label, and whether line
+// 1 names them.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/text.h"
+
+namespace graft {
+
+// Columns of a row; second is SIZE_MAX if there is no second text.
+struct Places {
+  size_t text = 0, second = SIZE_MAX, label = 1;
+  bool named = false;  // by their names or by the caller: `text` is the text and no guess
+  bool pairs() const { return second != SIZE_MAX; }
+};
+
+// A name as people write it: without blanks around it and quotes, in lower case.
+std::string ColumnName(std::string_view field);
+
+// Whether the caller names columns by their numbers, which count from 1.
+bool AreNumbers(const TextColumns& asked);
+
+// Columns by number, of rows of so many. Throws Error for a number beyond them.
+Places PlacesByNumber(const TextColumns& asked, size_t columns, const std::string& where);
+
+// Columns by name: those that the caller asks for, else the usual ones, in any case. Of two columns
+// the other one is what has no usual name. Throws Error, with the hint --columns, where it takes a
+// guess, and for two columns of one name.
+Places PlacesByName(const TextColumns& asked, const std::vector<std::string>& columns,
+                    const std::string& where);
+
+// Columns by their order: text [second] label. REQUIRES: 2 or 3.
+Places PlacesByOrder(size_t columns);
+
+// What a first line says of itself.
+enum class FirstLine {
+  kNames,    // names columns beyond doubt: it has a column `label`, or known ones of both kinds
+  kUnknown,  // may be an example; see NamesAny
+};
+// `classes`: of labels.txt, which are no names of columns.
+FirstLine LookAt(const std::vector<std::string>& fields, const std::vector<std::string>& classes);
+
+// Whether one of the fields is a usual name of a text or a label.
+bool NamesAny(std::span<const std::string> fields);
+// Whether all fields could be names of columns: words of letters, digits, '_', '-' and '.'.
+bool AreIdentifiers(std::span<const std::string> fields);
+
+}  // namespace graft

@@ -1,0 +1,99 @@
+#include "data/text_labels.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <set>
+
+#include "data/splits.h"
+#include "runtime/error.h"
+#include "runtime/utf8.h"
+
+namespace graft {
+namespace {
+
+// The class number that `text` is, also when written as 1.0, or -1.
+int NumberOf(std::string_view text, int limit) {
+  const std::optional<double> value = ParseNumber(text);
+  return value && *value >= 0 && *value < limit && *value == std::floor(*value)
+             ? static_cast<int>(*value)
+             : -1;
+}
+
+struct NumbersFirst {
+  bool operator()(const std::string& a, const std::string& b) const {
+    const std::optional<double> x = ParseNumber(a), y = ParseNumber(b);
+    if (x && y && *x != *y) return *x < *y;
+    return x.has_value() != y.has_value() ? x.has_value() : a < b;
+  }
+};
+
+}  // namespace
+
+std::string_view TrimBlanks(std::string_view text) {
+  constexpr std::string_view blanks = " \t\r\n";
+  const size_t first = text.find_first_not_of(blanks);
+  if (first == text.npos) return "";
+  return text.substr(first, text.find_last_not_of(blanks) - first + 1);
+}
+
+bool IsMissing(std::string_view label) {
+  static const std::vector<std::string> kMissing = {"",    "nan", "-nan", "null", "na",
+                                                    "n/a", "#na", "#n/a", "<na>"};
+  return label.size() < 6 && Contains(kMissing, ToLowerAscii(std::string(label)));
+}
+
+std::optional<double> ParseNumber(std::string_view text) {
+  double value = 0;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || stop != text.data() + text.size() || !std::isfinite(value)) return {};
+  return value;
+}
+
+std::vector<std::string> ClassesOf(const RawTable& table) {
+  std::set<std::string, NumbersFirst> names;
+  bool numbers = true;
+  for (const RawRow& row : table.rows) {
+    const std::string_view label = TrimBlanks(row.fields[table.places.label]);
+    if (IsMissing(label)) continue;
+    numbers = numbers && ParseNumber(label);
+    names.emplace(label);
+  }
+  if (numbers) return {};
+  if (names.size() > static_cast<size_t>(kMaxClasses))
+    Fail("{}: expected at most {} different labels, found {}", table.path, kMaxClasses,
+         names.size());
+  return {names.begin(), names.end()};
+}
+
+LabelTable::LabelTable(const std::vector<std::string>& names, size_t texts)
+    : names_(names),
+      limit_(static_cast<int>(names.empty() ? std::min(texts, static_cast<size_t>(kMaxClasses))
+                                            : names.size())) {
+  for (size_t i = 0; i < names.size(); ++i) numbers_.emplace(names[i], static_cast<int>(i));
+}
+
+int LabelTable::Find(std::string_view written, const std::string& path, size_t line) const {
+  const std::string label(TrimBlanks(written));
+  for (const std::string& name : {std::string(written), label})
+    if (const auto found = numbers_.find(name); found != numbers_.end()) return found->second;
+  if (IsMissing(label))
+    Fail("{}:{}: the label is {}; hint: --skip-bad leaves such rows out", path, line,
+         label.empty() ? "empty" : fmt::format("'{}', which stands for a missing one", label));
+  if (const int number = NumberOf(label, limit_); number >= 0) return number;
+  const std::optional<double> value = ParseNumber(label);
+  if (names_.empty() && value && *value != std::floor(*value))
+    Fail("{}:{}: the label '{}' is no class, which are names or whole numbers", path, line, label);
+  if (names_.empty())
+    Fail(
+        "{}:{}: expected a class number below {}, the number of texts, found '{}'; hint: "
+        "labels.txt names the classes, one in each line",
+        path, line, limit_, label);
+  if (value)
+    Fail("{}:{}: expected a label from 0 to {}, found '{}'", path, line, limit_ - 1, label);
+  const bool far = line == 1 && Nearest(label, names_).empty();
+  Fail("{}:{}: unknown label '{}'{}{}", path, line, label, DidYouMean(label, names_),
+       far ? "; hint: if the line names the columns, --columns TEXT,LABEL with these names" : "");
+}
+
+}  // namespace graft

@@ -1,0 +1,40 @@
+// Labels of tables as classes: names, or numbers in the ways in which programs write them.
+#pragma once
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "data/text_table.h"
+
+namespace graft {
+
+std::string_view TrimBlanks(std::string_view text);
+
+// What programs write for a value that is missing: nothing, nan, null, NA and the like.
+bool IsMissing(std::string_view label);
+
+// A finite number that is all of `text`.
+std::optional<double> ParseNumber(std::string_view text);
+
+// Names of classes in order: numbers by value before others by bytes. Empty if all labels of the
+// table are numbers. Throws Error for more than kMaxClasses.
+std::vector<std::string> ClassesOf(const RawTable& table);
+
+// Classes of labels, by name first. Without names labels are numbers, of which the largest tells
+// how many classes there are: one beyond the number of texts is no class number.
+class LabelTable {
+ public:
+  LabelTable(const std::vector<std::string>& names, size_t texts);
+  // Throws Error that begins with PATH:LINE for a label that is missing or no class.
+  int Find(std::string_view label, const std::string& path, size_t line) const;
+
+ private:
+  const std::vector<std::string>& names_;
+  std::unordered_map<std::string, int> numbers_;
+  int limit_;
+};
+
+}  // namespace graft

@@ -1,0 +1,220 @@
+#include "data/text_table.h"
+
+#include <algorithm>
+
+#include "data/splits.h"
+#include "data/text_files.h"
+#include "runtime/error.h"
+#include "runtime/io/json.h"
+
+namespace graft {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Collects the rows of a TSV or CSV file.
+class RowReader {
+ public:
+  RowReader(RawTable& table, size_t before, const TextColumns& asked,
+            const std::vector<std::string>& classes, char separator)
+      : table_(table), before_(before), asked_(asked), classes_(classes), separator_(separator) {}
+
+  void operator()(std::vector<std::string>& fields, size_t line) {
+    const std::string where = fmt::format("{}:{}", table_.path, line);
+    if (first_) {
+      first_ = false;
+      if (Begin(fields, where)) return;
+    }
+    if (fields.size() != table_.columns)
+      return table_.problems.Add(fmt::format("{}: expected {} columns, found {}{}", where,
+                                             table_.columns, fields.size(),
+                                             separator_ != '\t' && fields.size() > table_.columns
+                                                 ? "; hint: a text with commas stands in quotes"
+                                                 : ""));
+    CheckExampleCount(before_ + table_.rows.size() + 1, where);
+    RawRow row{{}, line};
+    for (size_t i = 0; i < 3; ++i)
+      if (from_[i] < fields.size()) row.fields[i] = std::move(fields[from_[i]]);
+    table_.rows.push_back(std::move(row));
+  }
+
+ private:
+  // Whether the first row is a header. Chooses the columns to keep: three of many, or all of few.
+  bool Begin(std::vector<std::string>& fields, const std::string& where) {
+    table_.columns = fields.size();
+    const bool asked = !(asked_.text + asked_.second + asked_.label).empty();
+    const bool numbers = AreNumbers(asked_);
+    if ((asked && !numbers) || LookAt(fields, classes_) == FirstLine::kNames) {
+      const bool named = NamesAny(fields) || (asked && !numbers) || fields.size() > 3 ||
+                         ColumnNameIn(fields, "label");
+      Keep(numbers ? PlacesByNumber(asked_, fields.size(), where)
+           : named ? PlacesByName(asked_, fields, where)
+                   : PlacesByOrder(fields.size()));
+      table_.header = fields;
+      return true;
+    }
+    if (numbers) {
+      Keep(PlacesByNumber(asked_, fields.size(), where));
+    } else if (fields.size() == 2 || fields.size() == 3) {
+      table_.places = PlacesByOrder(fields.size());
+    } else {
+      Fail(
+          "{}: expected 2 or 3 columns (text, second text, label), found {}; with others, a header "
+          "line has to name them, or --columns the numbers of text and label",
+          where, fields.size());
+    }
+    table_.open = true;
+    return false;
+  }
+
+  static bool ColumnNameIn(const std::vector<std::string>& fields, std::string_view name) {
+    return std::ranges::any_of(fields, [&](const auto& f) { return ColumnName(f) == name; });
+  }
+
+  void Keep(const Places& p) {
+    from_ = {p.text, p.second, p.label};
+    table_.places = {.second = p.pairs() ? 1 : SIZE_MAX, .label = 2, .named = p.named};
+  }
+
+  RawTable& table_;
+  const size_t before_;
+  const TextColumns& asked_;
+  const std::vector<std::string>& classes_;
+  const char separator_;
+  std::array<size_t, 3> from_ = {0, 1, 2};  // the column of each field that is kept
+  bool first_ = true;
+};
+
+// A class name or number. Programs write numbers as 1.0 and yes or no as true or false, and what is
+// missing as null.
+std::string LabelOf(const Json& object, const std::string& key, const std::string& where) {
+  const auto it = object.find(key);
+  if (it == object.end() || it->is_string()) return GetString(object, key, where);
+  if (it->is_null()) return "";
+  if (!it->is_number() && !it->is_boolean())
+    Fail("{}: '{}': expected a string or a number, found {}", where, key, it->dump());
+  return it->dump();
+}
+
+void ReadJsonLines(RawTable& table, size_t before, const TextColumns& asked,
+                   const std::string& text) {
+  std::optional<Places> places;
+  std::vector<std::string> keys;
+  ForEachLine(text, [&](std::string_view line, size_t number) {
+    const std::string where = fmt::format("{}:{}", table.path, number);
+    const auto read = [&] {
+      const Json object = ParseJson(line, where, {.bytes = kMaxJsonLine});
+      if (!object.is_object()) Fail("{}: expected an object, found {}", where, object.type_name());
+      if (!places) {
+        for (const auto& item : object.items()) keys.push_back(item.key());
+        places = PlacesByName(asked, keys, where);
+      }
+      RawRow row{{GetString(object, keys[places->text], where)}, number};
+      if (places->pairs()) row.fields[1] = GetString(object, keys[places->second], where);
+      row.fields[2] = LabelOf(object, keys[places->label], where);
+      return row;
+    };
+    CheckExampleCount(before + table.rows.size() + 1, where);
+    if (!places) return table.rows.push_back(read());  // an error in the first is one of the file
+    try {
+      table.rows.push_back(read());
+    } catch (const Error& e) {
+      table.problems.Add(e.what());
+    }
+  });
+  if (!places) return;
+  table.header = keys;
+  table.places = {.second = places->pairs() ? 1 : SIZE_MAX, .label = 2, .named = places->named};
+}
+
+// Some programs write tables as .csv with another separator, which the first line shows: without a
+// comma it has one of these.
+char SeparatorOf(std::string_view text) {
+  const std::string_view line = text.substr(0, text.find('\n'));
+  if (line.find(',') != line.npos) return ',';
+  for (const char c : {';', '\t'})
+    if (line.find(c) != line.npos) return c;
+  return ',';
+}
+
+bool InQuotes(std::string_view field) {
+  return field.size() > 1 && field.front() == '"' && field.back() == '"';
+}
+
+// Programs may put every field of a TSV in quotes, and double those inside.
+void Unquote(RawTable& table) {
+  const auto quoted = [&](const RawRow& row) {
+    const Places& p = table.places;
+    return InQuotes(row.fields[p.text]) && InQuotes(row.fields[p.label]) &&
+           (!p.pairs() || InQuotes(row.fields[p.second]));
+  };
+  const auto rows = std::span(table.rows).subspan(table.open ? 1 : 0);
+  if (rows.empty() || !std::ranges::all_of(rows, quoted)) return;
+  for (RawRow& row : table.rows)
+    for (std::string& field : row.fields) {
+      if (!InQuotes(field)) continue;
+      std::string text;
+      for (size_t i = 1; i + 1 < field.size(); ++i) {
+        text += field[i];
+        if (field[i] == '"' && field[i + 1] == '"' && i + 2 < field.size()) ++i;
+      }
+      field = std::move(text);
+    }
+}
+
+void ReadRows(const TextColumns& columns, const std::vector<std::string>& classes, size_t before,
+              uint64_t bytes_left, RawTable& table) {
+  std::error_code ignored;
+  if (const uint64_t bytes = fs::file_size(table.path, ignored); !ignored && bytes > bytes_left)
+    Fail("{}: {} bytes; expected at most {} in all tables of a data set", table.path, bytes,
+         kMaxTableBytes);
+  const std::string text = ReadUtf8File(table.path, bytes_left);
+  switch (*FormatOf(table.path)) {
+    case RowFormat::kTsv:
+      ForEachTsvRow(text, table.path, RowReader(table, before, columns, classes, '\t'));
+      Unquote(table);
+      break;
+    case RowFormat::kCsv: {
+      const char separator = SeparatorOf(text);
+      ForEachCsvRow(text, table.path, RowReader(table, before, columns, classes, separator),
+                    separator);
+      break;
+    }
+    case RowFormat::kJsonl:
+      ReadJsonLines(table, before, columns, text);
+      break;
+  }
+  if (table.rows.empty() && table.problems.count > 0) Fail("{}", table.problems.first[0]);
+  if (table.rows.empty()) Fail("{}: expected texts with labels, found none", table.path);
+}
+
+}  // namespace
+
+void RowProblems::Add(std::string message) {
+  constexpr size_t kKept = 1000;
+  if (++count <= kKept) first.push_back(std::move(message));
+}
+
+std::vector<RawTable> ReadTables(const std::vector<fs::path>& paths, const TextColumns& columns,
+                                 const std::vector<std::string>& classes) {
+  std::vector<RawTable> tables;
+  size_t examples = 0;
+  uint64_t bytes_left = kMaxTableBytes;
+  for (const fs::path& path : paths) {
+    RawTable table{.name = path.stem().string(), .path = path.string()};
+    try {
+      ReadRows(columns, classes, examples, bytes_left, table);
+    } catch (const Error& e) {
+      table.error = e.what();
+      table.rows.clear();
+    }
+    examples += table.rows.size();
+    std::error_code ignored;
+    const uint64_t bytes = fs::file_size(path, ignored);
+    if (!ignored && table.error.empty()) bytes_left -= std::min(bytes_left, bytes);
+    tables.push_back(std::move(table));
+  }
+  return tables;
+}
+
+}  // namespace graft

@@ -1,0 +1,52 @@
+// A file of labelled texts as rows: what is wrong in a row is collected, so that all of it can be
+// told at once.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "data/text_columns.h"
+#include "data/text_rows.h"
+
+namespace graft {
+
+struct RawRow {
+  std::array<std::string, 3> fields;  // of a table without places yet: its columns
+  size_t line = 0;
+};
+
+// Rows that cannot be used. Of many the first are kept.
+struct RowProblems {
+  std::vector<std::string> first;  // each begins with PATH:LINE
+  size_t count = 0;
+  void Add(std::string message);
+};
+
+struct RawTable {
+  std::string name, path;
+  std::vector<RawRow> rows;         // fields[i] is text, second text or label by `places`
+  Places places;                    // of `fields`
+  std::vector<std::string> header;  // names of all columns; empty if line 1 is an example
+  RowProblems problems;
+  std::string error;  // why there are no rows
+  bool open = false;  // whether line 1 is a header is not known yet: it is rows[0]
+  size_t columns = 0;
+
+  bool pairs() const { return places.pairs(); }
+};
+
+// Reads the tables of a data set, each a split, within the bounds of one.
+std::vector<RawTable> ReadTables(const std::vector<std::filesystem::path>& paths,
+                                 const TextColumns& columns,
+                                 const std::vector<std::string>& classes);
+
+// Decides which open tables begin with a header, by what they hold, and refuses (in `error`) what
+// only a person can tell: a class that is only in line 1, and labels that seem to stand first.
+// Returns what the user should know of it.
+std::vector<std::string> DecideHeaders(std::vector<RawTable>& tables, const TextColumns& columns,
+                                       const std::vector<std::string>& classes);
+
+}  // namespace graft

@@ -1,0 +1,433 @@
+// `graft data`, and training on data as people have them: tables, folders without splits, files
+// that cannot be read.
+#include "tests/cli_mistakes_testing.h"
+#include "tests/image_test_util.h"
+
+namespace graft::cli {
+namespace {
+
+const std::string kFixtures = std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/";
+constexpr const char* kWords = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\n##b\nfilm\n";
+
+// Files with their text; a name that ends in .png is a picture.
+using Files = std::vector<std::pair<std::string, std::string>>;
+
+void Fill(const TempDir& dir, const std::string& below, const Files& files) {
+  uint32_t seed = 1;
+  for (const auto& [name, text] : files) {
+    const fs::path path = fs::path(dir / below) / name;
+    fs::create_directories(path.parent_path());
+    if (path.extension() == ".png" && text.empty())
+      WritePng(path, NoiseImage(seed++, 40, 32));
+    else
+      Spill(path, text);
+  }
+}
+
+std::string Rows(int n, const std::string& separator, const std::string& header = "") {
+  std::string rows = header;
+  for (int i = 0; i < n; ++i)
+    rows += fmt::format("a film {}{}{}\n", std::string(static_cast<size_t>(1 + i), 'b'), separator,
+                        i % 2 ? "pos" : "neg");
+  return rows;
+}
+
+struct Checked {
+  std::string name;
+  Files files;
+  int code;
+  Words says;           // on standard output, and of the error on standard error
+  nlohmann::json json;  // keys with their values
+  Words more = {};      // arguments
+};
+
+TEST(CliData, CheckTells) {
+  const std::string rows = Rows(6, ",");
+  const Checked table[] = {
+      {"a header",
+       {{"train.csv", "sentence,is_positive\n" + rows}},
+       0,
+       {"train      6 texts, 3 neg, 3 pos", "no problem found"},
+       {{"ok", true}, {"classes", 2}}},
+      {"any header",
+       {{"train.csv", "Was,Wie\n" + rows}, {"dev.csv", "Was,Wie\nx,pos\n"}},
+       0,
+       {"note: ", "train.csv:1: names the columns; the text is 'Was', the label 'Wie'",
+        "split 'dev' has no example of 1 of the 2 classes: 'neg'"},
+       {{"ok", true}}},
+      {"a class that occurs once",
+       {{"train.csv", "odd thing,rare\n" + rows}},
+       1,
+       {"train.csv:1: does this line name the columns", "--columns odd thing,rare",
+        "--columns 1,2"},
+       {{"ok", false}}},
+      {"named",
+       {{"train.csv", "Was,Wie\n" + rows}},
+       0,
+       {"6 texts"},
+       {{"ok", true}},
+       {"--columns", "Was,Wie"}},
+      {"numbered",
+       {{"train.csv", "pos,a film\nneg,b films\npos,a film b\n"}},
+       0,
+       {"train      3 texts, 1 neg, 2 pos"},
+       {{"ok", true}},
+       {"--columns", "2,1"}},
+      {"the label first",
+       {{"train.csv", "pos,a film\nneg,b films\npos,a film b\n"}},
+       1,
+       {"the label seems to stand first", "--columns 2,1"},
+       {{"ok", false}}},
+      {"bad rows",
+       {{"train.csv", rows + "x,\ny\nz,nan\n"}},
+       1,
+       {"train.csv:7: the label is empty", "train.csv:8: expected 2 columns, found 1",
+        "train.csv:9: the label is 'nan'", "3 rows are wrong, which the report above names"},
+       {{"ok", false}}},
+      {"one class",
+       {{"train.csv", "a,pos\nb,pos\n"}},
+       1,
+       {"all 2 texts of split 'train' are of one class"},
+       {{"ok", false}}},
+      {"a new class in dev",
+       {{"train.csv", rows}, {"dev.csv", "x,pos\ny,new\n"}},
+       1,
+       {"dev.csv:2: unknown label 'new'"},
+       {{"ok", false}}},
+      {"no such column",
+       {{"train.csv", "Was,Wie\n" + rows}},
+       1,
+       {"train.csv:1: there is no column 'Wo'", "it has Was, Wie"},
+       {{"ok", false}},
+       {"--columns", "Was,Wo"}},
+      {"folders",
+       {{"Train/a/1.png", ""},
+        {"Train/b/2.png", ""},
+        {"Validation/a/3.png", ""},
+        {"Train/b/._2.png", "x"},
+        {"Train/.DS_Store", "x"}},
+       0,
+       {"Train           2 images", "split 'Validation' has no example of 1 of the 2",
+        "no problem"},
+       {{"ok", true}}},
+      {"a folder of data sets",
+       {{"x/cats/1.png", ""}, {"x/dogs/1.png", ""}, {"y/cats/1.png", ""}},
+       1,
+       {"as in a folder of data sets; hint: --data "},
+       {{"ok", false}}},
+      {"a split as a class",
+       {{"training/1.png", ""}, {"cats/1.png", ""}, {"dogs/1.png", ""}},
+       1,
+       {"training: a split by its name"},
+       {{"ok", false}}},
+      {"everything at once",
+       {{"train.txt", "a.png 1\nb.png\nbad.png 2\na.png 2\n"}, {"a.png", ""}, {"bad.png", "x"}},
+       1,
+       {"mistakes: 1", "train.txt:2: expected 'path label'", "unreadable images: 1",
+        "pictures with two labels: 1", "a.png is 1, ", "labels begin at 1",
+        "; the report above names them"},
+       {{"ok", false}}},
+  };
+  const TempDir dir;
+  for (const Checked& c : table) {
+    SCOPED_TRACE(c.name);
+    Fill(dir, c.name, c.files);
+    Words args{"data", "check", dir / c.name};
+    args.insert(args.end(), c.more.begin(), c.more.end());
+    const Outcome o = Graft(args);
+    EXPECT_EQ(o.code, c.code) << o.err;
+    for (const std::string& word : c.says)
+      EXPECT_NE((o.out + o.err).find(word), std::string::npos) << word << " in:\n"
+                                                               << o.out << o.err;
+    args.push_back("--json");
+    const Outcome again = Graft(args);
+    EXPECT_EQ(again.code, c.code);
+    const nlohmann::json json = nlohmann::json::parse(again.out, nullptr, false);
+    ASSERT_TRUE(json.is_object()) << again.out;
+    ExpectKeys(json,
+               {"data", "ok", "classes", "class_names", "splits", "problems", "overlaps", "notes"});
+    for (const auto& [key, value] : c.json.items()) EXPECT_EQ(json[key], value) << key;
+    EXPECT_TRUE(json["ok"] == json["problems"].empty() || json.contains("unreadable"));
+  }
+}
+
+// A directory of a tiny BERT with its vocabulary.
+std::string MakeBert(const TempDir& dir) {
+  fs::create_directories(dir / "bert");
+  for (const char* name : {"model.safetensors", "config.json"})
+    fs::copy(kFixtures + "tiny_bert_hf/" + name, fs::path(dir / "bert") / name);
+  Spill(dir / "bert/vocab.txt", kWords);
+  return dir / "bert";
+}
+
+nlohmann::json Config(const std::string& run) {
+  return nlohmann::json::parse(Slurp(run + "/config.json"));
+}
+
+class Holdout : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    dir_ = new TempDir;
+    Files files;
+    for (int i = 0; i < 30; ++i) files.emplace_back(fmt::format("{}/{}.png", i % 3, i), "");
+    Fill(*dir_, "photos", files);
+    const Outcome o = Graft(TrainArgs(*dir_ / "photos", *dir_ / "run"));
+    ASSERT_EQ(o.code, 0) << o.err;
+    EXPECT_NE(o.out.find("note: there is no validation split: 6 of the 30 examples of 'train' are "
+                         "held out to validate on (split 'holdout'); --holdout says how many, "
+                         "--val-split none trains on all"),
+              std::string::npos)
+        << o.out;
+  }
+  static void TearDownTestSuite() { delete dir_; }
+  static TempDir* dir_;
+};
+TempDir* Holdout::dir_ = nullptr;
+
+TEST_F(Holdout, IsTheDefaultWithoutAValidationSplit) {
+  const nlohmann::json config = Config(*dir_ / "run");
+  EXPECT_EQ(config["holdout"], 0.2);
+  EXPECT_EQ(config["val_split"], "holdout");
+  const nlohmann::json measured =
+      GraftJson({"eval", "--run", *dir_ / "run", "--data", *dir_ / "photos"});
+  EXPECT_EQ(measured["split"], "holdout");
+  EXPECT_EQ(measured["n"], 6);
+  const std::string last = Slurp(*dir_ / "run/metrics.jsonl");
+  const size_t line = last.rfind('\n', last.size() - 2);
+  const nlohmann::json metrics =
+      nlohmann::json::parse(last.substr(line == std::string::npos ? 0 : line + 1));
+  EXPECT_EQ(metrics["step"], 4);  // two epochs of 24 examples in batches of 16
+}
+
+TEST_F(Holdout, CanBeNamedElsewhere) {
+  const std::string run = *dir_ / "run", data = *dir_ / "photos";
+  EXPECT_EQ(GraftJson({"eval", "--run", run, "--data", data, "--split", "train"})["n"], 24);
+  // The data at another place have the same parts, if they are asked for.
+  fs::create_directory_symlink(data, *dir_ / "link");
+  EXPECT_EQ(GraftJson({"eval", "--run", run, "--data", *dir_ / "link"})["n"], 6);
+  fs::copy(data, *dir_ / "copy", fs::copy_options::recursive);
+  ExpectRefused({"eval", "--run", run, "--data", *dir_ / "copy"}, 1, "no test split");
+  const nlohmann::json there =
+      GraftJson({"eval", "--run", run, "--data", *dir_ / "copy", "--split", "holdout"});
+  const nlohmann::json here = GraftJson({"eval", "--run", run, "--data", data});
+  EXPECT_EQ(there["loss"], here["loss"]);
+  // Of a merged model, by share and seed.
+  ASSERT_EQ(Graft({"fuse", "--run", run, "--out", *dir_ / "fused.safetensors"}).code, 0);
+  const nlohmann::json merged = GraftJson(
+      {"eval", "--model", *dir_ / "fused.safetensors", "--data", data, "--holdout", "0.2"});
+  EXPECT_EQ(merged["split"], "holdout");
+  EXPECT_EQ(merged["n"], 6);
+  EXPECT_NEAR(merged["loss"].get<double>(), here["loss"].get<double>(), 1e-4);
+  ExpectRefused(
+      {"eval", "--model", *dir_ / "fused.safetensors", "--data", data, "--split", "holdout"}, 1,
+      "no split 'holdout'");
+}
+
+TEST_F(Holdout, Options) {
+  const auto train = [&](const std::string& run, const Words& more) {
+    const Outcome o = Graft(TrainArgs(*dir_ / "photos", *dir_ / run, more));
+    EXPECT_EQ(o.code, 0) << o.err;
+    return Config(*dir_ / run);
+  };
+  EXPECT_EQ(train("all", {"--val-split", "none"})["val_split"], "");
+  EXPECT_EQ(train("zero", {"--holdout", "0"})["val_split"], "");
+  EXPECT_EQ(train("half", {"--holdout", "0.5"})["holdout"], 0.5);
+  EXPECT_EQ(GraftJson({"eval", "--run", *dir_ / "half", "--data", *dir_ / "photos"})["n"], 15);
+  ExpectMistakes(
+      {
+          {"both",
+           Train({"--holdout", "0.2", "--val-split", "val"}),
+           2,
+           {"--holdout 0.2", "--val"}},
+          {"too much", Train({"--holdout", "0.95"}), 2, {"--holdout", "0 to 0.9", "0.95"}},
+          {"negative", Train({"--holdout", "-0.1"}), 2, {"--holdout", "-0.1"}},
+          {"as the default", Train({"--holdout", "-1"}), 2, {"--holdout", "0 to 0.9"}},
+          {"no number", Train({"--holdout", "some"}), 2, {"--holdout"}},
+      },
+      *dir_);
+}
+
+// The same weights as those of the lists that data split writes, and after a resume.
+TEST_F(Holdout, IsWhatDataSplitWrites) {
+  const nlohmann::json json =
+      GraftJson({"data", "split", *dir_ / "photos", "--holdout", "0.2", "--out", *dir_ / "lists"});
+  ASSERT_EQ(json["parts"].size(), 1u);
+  EXPECT_EQ(json["parts"][0]["train"], 24);
+  EXPECT_EQ(json["parts"][0]["val"], 6);
+  ASSERT_EQ(Graft(TrainArgs(*dir_ / "lists", *dir_ / "of_lists")).code, 0);
+  EXPECT_EQ(Slurp(*dir_ / "of_lists/last.safetensors"), Slurp(*dir_ / "run/last.safetensors"));
+  EXPECT_EQ(Config(*dir_ / "of_lists")["examples_sha256"],
+            Config(*dir_ / "run")["examples_sha256"]);
+}
+
+TEST_F(Holdout, ResumeHasTheSameParts) {
+  const std::string part = *dir_ / "part";
+  const auto args = [&](const std::string& out) {
+    return WithOptions(TrainArgs(*dir_ / "photos", out), {"--epochs", "12", "--save-every", "1"});
+  };
+  ASSERT_EQ(Graft(args(*dir_ / "whole")).code, 0);
+  Process process(args(part));
+  while (process.Running() && !fs::exists(part + "/state.safetensors")) usleep(2000);
+  process.Signal(SIGINT);
+  ASSERT_EQ(process.Wait().code, 130);
+  const Outcome o = Graft({"train", "--resume", part});
+  ASSERT_EQ(o.code, 0) << o.err;
+  EXPECT_EQ(Slurp(part + "/last.safetensors"), Slurp(*dir_ / "whole/last.safetensors"));
+  EXPECT_EQ(Slurp(part + "/best.safetensors"), Slurp(*dir_ / "whole/best.safetensors"));
+}
+
+// A configuration of an earlier version has neither key.
+TEST_F(Holdout, OldConfigurationsAreRead) {
+  const std::string run = *dir_ / "old";
+  ASSERT_EQ(Graft(TrainArgs(*dir_ / "photos", run, {"--val-split", "none"})).code, 0);
+  nlohmann::json config = Config(run);
+  for (const char* key : {"holdout", "skip_bad"}) ASSERT_EQ(config.erase(key), 1u);
+  Spill(run + "/config.json", config.dump());
+  EXPECT_EQ(Graft({"train", "--resume", run}).code, 0);
+  const Outcome o =
+      Graft({"eval", "--run", run, "--data", *dir_ / "photos", "--split", "train", "--json"});
+  EXPECT_EQ(o.json()["n"], 30) << o.err;
+  config.erase("epochs");
+  Spill(run + "/config.json", config.dump());
+  ExpectRefused({"train", "--resume", run}, 1, "no 'epochs'");
+}
+
+TEST_F(Holdout, OfATable) {
+  const TempDir dir;
+  const std::string bert = MakeBert(dir);
+  Spill(dir / "reviews.csv", Rows(20, ",", "review,sentiment\n"));
+  const Outcome o = Graft({"train", "--model", bert, "--data", dir / "reviews.csv", "--method",
+                           "lora(r=2)", "--epochs", "1", "--out", dir / "run"});
+  ASSERT_EQ(o.code, 0) << o.err;
+  EXPECT_NE(o.out.find("4 of the 20 examples of 'reviews' are held out"), std::string::npos);
+  const nlohmann::json json =
+      GraftJson({"eval", "--run", dir / "run", "--data", dir / "reviews.csv"});
+  EXPECT_EQ(json["split"], "holdout");
+  EXPECT_EQ(json["n"], 4);
+}
+
+TEST(CliData, Folds) {
+  const TempDir dir;
+  Spill(dir / "reviews.csv", Rows(23, ",", "review,sentiment\n"));
+  const nlohmann::json json =
+      GraftJson({"data", "split", dir / "reviews.csv", "--folds", "5", "--out", dir / "folds"});
+  ASSERT_EQ(json["parts"].size(), 5u);
+  std::string held;
+  int all = 0;
+  for (int k = 0; k < 5; ++k) {
+    const nlohmann::json& part = json["parts"][static_cast<size_t>(k)];
+    const int train = part["train"], val = part["val"];
+    EXPECT_EQ(train + val, 23);
+    all += val;
+    const std::string fold = dir / fmt::format("folds/fold{}", k + 1);
+    const nlohmann::json report = Graft({"data", "check", fold, "--json"}).json();
+    EXPECT_EQ(report["ok"], true) << report;
+    EXPECT_EQ(report["class_names"], nlohmann::json({"neg", "pos"}));
+  }
+  EXPECT_EQ(all, 23);
+  ExpectMistakes(
+      {
+          {"nothing",
+           {"data", "split", "@reviews.csv", "--out", "@x"},
+           2,
+           {"--holdout", "--folds"}},
+          {"both",
+           {"data", "split", "@reviews.csv", "--folds", "2", "--holdout", "0.5", "--out", "@x"},
+           2,
+           {"--holdout", "--folds"}},
+          {"one", {"data", "split", "@reviews.csv", "--folds", "1", "--out", "@x"}, 2, {"--folds"}},
+          {"no out", {"data", "split", "@reviews.csv", "--folds", "2"}, 2, {"needs --out"}},
+          {"there already",
+           {"data", "split", "@reviews.csv", "--folds", "2", "--out", "@folds"},
+           1,
+           {"folds"}},
+          {"too many folds",
+           {"data", "split", "@reviews.csv", "--folds", "40", "--out", "@x"},
+           1,
+           {"--folds 40", "only 23 different examples"}},
+          {"no such split",
+           {"data", "split", "@reviews.csv", "--folds", "2", "--split", "dev", "--out", "@x"},
+           1,
+           {"no split 'dev'"}},
+          {"no data", {"data", "split", "@none", "--folds", "2", "--out", "@x"}, 1, {"not exist"}},
+      },
+      dir);
+}
+
+TEST(CliData, SkipBad) {
+  const TempDir dir;
+  Files files;
+  for (int i = 0; i < 20; ++i) files.emplace_back(fmt::format("train/{}/{}.png", i % 2, i), "");
+  for (int i = 0; i < 6; ++i) files.emplace_back(fmt::format("test/{}/{}.png", i % 2, i), "");
+  files.insert(files.end(), {{"train/0/bad.png", "no image"}, {"test/1/bad.jpg", "none either"}});
+  Fill(dir, "data", files);
+  const std::string data = dir / "data", run = dir / "run";
+  ExpectRefused(TrainArgs(data, run), 1, "bad.png: expected an image");
+  ExpectRefused(TrainArgs(data, run), 1, "hint: --skip-bad goes on without it");
+  const nlohmann::json json = GraftJson(TrainArgs(data, run, {"--skip-bad"}));
+  ASSERT_EQ(json["skipped"].size(), 1u);
+  EXPECT_EQ(json["skipped"][0]["path"], data + "/train/0/bad.png");
+  EXPECT_EQ(Config(run)["skip_bad"], true);
+  // What a run leaves out, eval does, too; the held-out part is the same without the bad file.
+  const nlohmann::json measured = GraftJson({"eval", "--run", run, "--data", data, "--skip-bad"});
+  EXPECT_EQ(measured["n"], 6);
+  EXPECT_EQ(measured["skipped"].size(), 1u);
+  const std::string good = data + "/test/0/0.png", bad = data + "/test/1/bad.jpg";
+  ExpectRefused({"predict", "--run", run, good, bad}, 1, "bad.jpg");
+  const nlohmann::json predicted = GraftJson({"predict", "--run", run, bad, good, "--skip-bad"});
+  ASSERT_EQ(predicted["predictions"].size(), 1u);
+  EXPECT_EQ(predicted["predictions"][0]["input"], good);
+  EXPECT_EQ(predicted["skipped"][0]["path"], bad);
+  ExpectRefused({"predict", "--run", run, bad, "--skip-bad"}, 1, "can be read");
+}
+
+TEST(CliData, SkipBadRows) {
+  const TempDir dir;
+  const std::string bert = MakeBert(dir);
+  Spill(dir / "train.csv", Rows(12, ",") + "x,\ny\nz,nan\n");
+  const Words args{"train",           "--model",  bert,        "--data",
+                   dir / "train.csv", "--method", "lora(r=2)", "--out",
+                   dir / "run",       "--epochs", "1"};
+  ExpectRefused(args, 1, "train.csv:14: expected 2 columns, found 1; 3 rows of the file are wrong");
+  Words more = args;
+  more.push_back("--skip-bad");
+  const nlohmann::json json = GraftJson(more);
+  ASSERT_EQ(json["skipped"].size(), 3u);
+  EXPECT_EQ(json["skipped"][1]["path"], dir / "train.csv:13");
+}
+
+TEST(CliData, NothingIsHeldOutOfOneExampleOfEach) {
+  const TempDir dir;
+  Fill(dir, "single", {{"a/1.png", ""}, {"b/2.png", ""}});
+  const Outcome o = Graft(TrainArgs(dir / "single", dir / "run"));
+  EXPECT_EQ(o.code, 0) << o.err;
+  EXPECT_NE(o.out.find("note: nothing is validated"), std::string::npos) << o.out;
+  EXPECT_EQ(Config(dir / "run")["val_split"], "");
+}
+
+// Training on what cannot be learnt from is refused with what there is.
+TEST(CliData, TrainRefuses) {
+  const TempDir dir;
+  Fill(dir, "one", {{"a/1.png", ""}, {"a/2.png", ""}});
+  Fill(dir, "list", {{"train.txt", "1.png 1\n2.png 1\n"}, {"1.png", ""}, {"2.png", ""}});
+  Fill(dir, "single", {{"a/1.png", ""}, {"b/2.png", ""}});
+  ExpectMistakes(
+      {
+          {"one folder",
+           WithOptions(Train({}), {"--data", dir / "one"}),
+           1,
+           {"at least 2 classes"}},
+          {"one label",
+           WithOptions(Train({}), {"--data", dir / "list"}),
+           1,
+           {"at least 2 classes, found 1: all 2 examples of split 'train' are of '1'"}},
+          {"one of each",
+           WithOptions(Train({}), {"--data", dir / "single", "--holdout", "0.2"}),
+           1,
+           {"no part of the 2 examples of 'train' can be held out"}},
+      },
+      dir);
+}
+
+}  // namespace
+}  // namespace graft::cli

@@ -1,0 +1,137 @@
+// graft data split
+#include <filesystem>
+
+#include "data/holdout.h"
+#include "data/split_files.h"
+#include "data/splits.h"
+#include "runtime/io/fresh_directory.h"
+#include "tools/commands.h"
+#include "tools/lib/output.h"
+#include "tools/lib/report.h"
+
+namespace graft {
+namespace {
+
+struct SplitOptions {
+  std::string data, out, split, columns;
+  double holdout = 0;
+  int folds = 0;
+};
+
+void Write(const std::string& directory, const ImageDataset& data,
+           const std::vector<Split>& parts) {
+  WriteImageLists(directory, data.class_names(), parts);
+}
+void Write(const std::string& directory, const TextDataset& data,
+           const std::vector<TextSplit>& parts) {
+  WriteTextTables(directory, data.class_names(), parts);
+}
+
+std::vector<ToDivide> Divisible(const Split& split) {
+  std::vector<ToDivide> examples;
+  for (const Example& e : split.examples) examples.push_back({e.label, examples.size()});
+  return examples;
+}
+std::vector<ToDivide> Divisible(const TextSplit& split) { return GroupsOf(split.examples); }
+
+// Training and validation parts, and the data set's test.
+template <class Data, class AnySplit>
+std::vector<AnySplit> WithTest(const Data& data, AnySplit train, AnySplit val) {
+  train.name = "train", val.name = "val";
+  std::vector<AnySplit> parts{std::move(train), std::move(val)};
+  for (const std::string& name : data.split_names())
+    if (PurposeOf(name) == SplitPurpose::kTest && parts.size() == 2) {
+      parts.push_back(data.Load(name));
+      parts.back().name = "test";
+    }
+  return parts;
+}
+
+// The parts in one directory for a holdout, or in one for each fold.
+template <class Data>
+void WriteParts(Data data, const SplitOptions& o, const CommonOptions& common) {
+  const std::string name = o.split.empty() ? data.DefaultTrainSplit() : o.split;
+  if (name.empty())
+    Fail("{}: no usual training split; name one with --split{}", o.data,
+         DidYouMean("train", data.split_names()));
+  const auto whole = data.Load(name);
+  const auto seed = static_cast<uint64_t>(common.seed);
+  FreshDirectory out(o.out);
+  nlohmann::json written = nlohmann::json::array();
+  TextTable table({1, 2, 3});
+  table.Add({"", "train", "val", "test"});
+  const auto write = [&](const std::string& below, const auto& parts) {
+    std::filesystem::create_directories(out.path() + below);
+    Write(out.path() + below, data, parts);
+    nlohmann::json counts{{"directory", o.out + below}};
+    std::vector<std::string> row{o.out + below};
+    for (const auto& part : parts) {
+      counts[part.name] = part.examples.size();
+      row.push_back(Grouped(static_cast<int64_t>(part.examples.size())));
+    }
+    row.resize(4);
+    written.push_back(counts);
+    table.Add(row);
+  };
+  if (o.holdout > 0) {
+    data.HoldOut(name, o.holdout, seed);
+    write("", WithTest(data, data.Load(name), data.Load(kHoldout)));
+  } else {
+    const auto folds = static_cast<size_t>(o.folds);
+    const std::vector<size_t> fold = DrawFolds(Divisible(whole), folds, seed);
+    for (size_t k = 0; k < folds; ++k) {
+      auto train = whole, val = whole;
+      train.examples.clear(), val.examples.clear();
+      for (size_t i = 0; i < fold.size(); ++i)
+        (fold[i] == k ? val : train).examples.push_back(whole.examples[i]);
+      if (val.examples.empty())
+        Fail("{}: --folds {}: split '{}' has only {} different examples", o.data, folds, name, k);
+      write(fmt::format("/fold{}", k + 1), WithTest(data, std::move(train), std::move(val)));
+    }
+  }
+  out.Keep();
+  PrintJson(common, {{"data", o.data},
+                     {"out", o.out},
+                     {"split", name},
+                     {"seed", common.seed},
+                     {"parts", written}});
+  Say(common, fmt::format("{}, split {}: {} examples in lists\n{}", o.data, name,
+                          whole.examples.size(), table.Lines("  ")));
+  Say(common, fmt::format("next: graft train --model M --data {} --out RUN",
+                          ShellWord(written[0]["directory"].template get<std::string>())));
+}
+
+void Run(const SplitOptions& o, const CommonOptions& common) {
+  if ((o.holdout > 0) == (o.folds > 0))
+    FailUsage("data split needs --holdout F or --folds K; example: graft data split --help");
+  if (o.out.empty()) FailUsage("data split needs --out, the directory to create");
+  if (HoldsTexts(o.data))
+    return WriteParts(TextDataset(o.data, ParseTextColumns(o.columns)), o, common);
+  if (!o.columns.empty()) Fail("--columns {}: {} holds no texts", o.columns, o.data);
+  WriteParts(ImageDataset(o.data), o, common);
+}
+
+}  // namespace
+
+void AddDataSplit(CLI::App& data, CommonOptions& common) {
+  CLI::App* command = data.add_subcommand(
+      "split", "write lists of a part to train on and one to validate on, or of k folds");
+  auto o = std::make_shared<SplitOptions>();
+  command->add_option("dir", o->data, "data set directory, or a table of texts")->required();
+  command->add_option("--out", o->out, "directory to create, a data set by itself");
+  command->add_option("--holdout", o->holdout, "share of every class to validate on")
+      ->check(CLI::Range(0.001, 0.9));
+  command->add_option("--folds", o->folds, "K directories, each with another part to validate on")
+      ->check(CLI::Range(2, 1000));
+  command->add_option("--split", o->split, "split to divide (default: the training split)");
+  command->add_option("--columns", o->columns,
+                      "of texts: TEXT,LABEL or TEXT,SECOND,LABEL, names or numbers from 1");
+  AddCommonOptions(*command, common);
+  command->footer(
+      "Example:\n  graft data split photos/ --holdout 0.2 --out lists/\n"
+      "  graft data split reviews.csv --folds 5 --seed 1 --out folds/\n"
+      "Images stay where they are: the lists name them. Every class has its share in each part.");
+  command->callback([o, &common] { Run(*o, common); });
+}
+
+}  // namespace graft

@@ -28,13 +28,16 @@ inline bool IsOfType(const nlohmann::json& json, const std::vector<std::string>&
 }
 
 // Throws Error naming the file and the key for a missing or mistyped one (nothing is converted: 1.5
-// and true are no whole numbers); other keys are not read.
+// and true are no whole numbers); other keys are not read. A key for which Fields::IsLater(name)
+// holds may be missing and then has its default: files of before it existed lack it.
 template <class Fields>
 Fields FieldsFromJson(const nlohmann::json& json, const std::string& where) {
   Fields fields;
   if (!json.is_object()) Fail("{}: expected an object, found {}", where, json.type_name());
   Fields::Visit(fields, [&](const char* name, auto& field) {
     const auto it = json.find(name);
+    if constexpr (requires { Fields::IsLater(name); })
+      if (it == json.end() && Fields::IsLater(name)) return;
     if (it == json.end())
       Fail("{}: no '{}'; the file is of another version or was edited", where, name);
     if (!IsOfType(*it, field)) Fail("{}: '{}' has the wrong type: {}", where, name, it->dump());

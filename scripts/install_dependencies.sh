@@ -7,7 +7,7 @@ set -euo pipefail
 packages=(
     g++ cmake ninja-build python3
     libdnnl-dev libhwy-dev libfmt-dev nlohmann-json3-dev libcli11-dev
-    libjpeg-dev libspng-dev zlib1g-dev libre2-dev libeigen3-dev
+    libjpeg-dev libspng-dev zlib1g-dev libre2-dev libeigen3-dev libtomlplusplus-dev
     libgtest-dev libgmock-dev libbenchmark-dev
 )
 

@@ -14,5 +14,10 @@ void AddInspectCommand(CLI::App& app, CommonOptions& options);
 void AddProfileCommand(CLI::App& app, CommonOptions& options);
 void AddDataCommand(CLI::App& app, CommonOptions& options);
 void AddDemoCommand(CLI::App& app, CommonOptions& options);
+void AddRunsCommand(CLI::App& app, CommonOptions& options);
+void AddModelsCommand(CLI::App& app, CommonOptions& options);
+// help and completions, which know all others.
+void AddHelpCommands(CLI::App& app, const std::string& version);
+std::string HelpText(const CLI::App& app);
 
 }  // namespace graft

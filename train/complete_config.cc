@@ -103,6 +103,21 @@ void CheckObjective(LoadedModel model, const RunConfig& c) {
   MaskToken(OpenTokenizer(c));
 }
 
+// Options that mean something only where there is a validation split, or classes.
+void CheckValidationOptions(const RunConfig& c) {
+  if (c.val_split.empty() && c.early_stopping > 0)
+    FailUsage("--early-stopping {}: there is no validation split; hint: --val-split", c.early_stopping);
+  if (c.val_split.empty() && c.best_metric != "accuracy")
+    FailUsage("--best-metric {}: there is no validation split; hint: --val-split", c.best_metric);
+  if (c.objective.empty()) return;
+  if (c.best_metric != "accuracy" && c.best_metric != "loss")
+    FailUsage("--best-metric {}: of classes; --objective {} knows accuracy and loss", c.best_metric,
+              c.objective);
+  if (!c.class_weights.empty())
+    FailUsage("--class-weights {}: of classes; --objective {} has none", c.class_weights,
+              c.objective);
+}
+
 }  // namespace
 
 RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
@@ -133,6 +148,7 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
     Fail("{}: expected at least 2 classes, found {}", c.data, data.num_classes());
   if (!c.val_split.empty() && !c.allow_overlap)
     data.RefuseOverlap(c.val_split, c.train_split, static_cast<size_t>(c.limit));
+  CheckValidationOptions(c);
   c.labels = data.labels();
   const LoadedModel model = LoadModel(c.model, c.arch, static_cast<uint64_t>(c.seed));
   CheckInputOptions(model, c.preprocess, c.tokenizer, c.max_length);

@@ -35,6 +35,8 @@ class Dataset {
   // The first `limit` examples (0: all). Throws Error for a model of another kind of input.
   std::unique_ptr<BatchSource> Load(const std::string& split, size_t limit,
                                     const LoadedModel& model, const AdapterFacts& facts) const;
+  // What the examples of Load are called: paths of images; texts, with a tab between two.
+  std::vector<std::string> ExampleNames(const std::string& split, size_t limit) const;
   void CheckKind(const LoadedModel& model) const;
   // Throws Error for a split that is not there or, of texts, not in order; "" is no split.
   void CheckSplit(const std::string& name) const;

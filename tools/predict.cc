@@ -6,6 +6,7 @@
 #include "data/splits.h"
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/files_read.h"
+#include "runtime/io/json.h"
 #include "tools/commands.h"
 #include "tools/lib/imagenet_names.h"
 #include "tools/lib/model_options.h"
@@ -165,6 +166,22 @@ PredictInputs OpenInputs(const PredictOptions& o, const OpenedModel& opened,
   return inputs;
 }
 
+// Shows the predictions, or writes them to --out, and returns them if they are wanted as JSON.
+nlohmann::json Tell(const PredictOptions& o, const JointModel& joint, const PredictInputs& inputs,
+                    const Logits& logits, const CommonOptions& common) {
+  const bool several = joint.members.size() > 1;
+  const int64_t top = o.top > 0 ? o.top : o.csv() ? 1 : kTop;
+  nlohmann::json predictions = nlohmann::json::array();
+  std::string text = o.csv() ? CsvHeader(several, top) : "";
+  ForEachPrediction(joint, inputs, logits, top, [&](const nlohmann::json& prediction) {
+    if (common.json) predictions.push_back(prediction);
+    if (o.out.empty()) return Say(common, PredictionText(prediction));
+    text += o.csv() ? CsvLines(prediction, several, top) : ShowJson(prediction) + "\n";
+  });
+  if (!o.out.empty()) WriteFileAtomically(o.out, text);
+  return predictions;
+}
+
 void Run(const PredictOptions& o, const CommonOptions& common) {
   if (o.choice.preprocess == "list") return PrintPreprocessPresets(common);
   CheckOptions(o);
@@ -187,18 +204,12 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
     if (const std::string notice = inputs.data[0]->notice(); !notice.empty())
       Say(common, "note: " + notice);
   if (!o.logits.empty()) WriteLogits(o.logits, joint, inputs, logits);
-  const int64_t top = o.top > 0 ? o.top : o.csv() ? 1 : kTop;
-  nlohmann::json json{{"predictions", PredictionsJson(joint, inputs, logits, top)}};
-  const nlohmann::json& predictions = json["predictions"];
-  if (!o.out.empty())
-    WriteFileAtomically(o.out, o.csv() ? PredictionsCsv(predictions, top)
-                                       : PredictionsJsonLines(predictions));
+  nlohmann::json json = nlohmann::json::object();
   if (joint.members.size() > 1)
-    json.update({{"adapters", DescribeSharing(joint, common)},
-                 {"nodes", joint.graph.live_nodes()},
-                 {"shared_nodes", joint.shared_nodes}});
-  if (o.out.empty())
-    for (const std::string& line : PredictionLines(predictions)) Say(common, line);
+    json = {{"adapters", DescribeSharing(joint, common)},
+            {"nodes", joint.graph.live_nodes()},
+            {"shared_nodes", joint.shared_nodes}};
+  json["predictions"] = Tell(o, joint, inputs, logits, common);
   json["n"] = inputs.examples.size(), json["failed"] = inputs.failed();
   if (!o.out.empty()) json["out"] = o.out;
   AddPreprocess(opened.facts, images, &json);

@@ -187,6 +187,10 @@ void Run(TrainOptions& o, const CommonOptions& common) {
     if (!c.trace.empty() && std::filesystem::weakly_canonical(o.out, none) ==
                                 std::filesystem::weakly_canonical(c.trace, none))
       FailUsage("--trace {}: is --out too; expected another directory", c.trace);
+    if (!o.force && IsRunDirectory(o.out))
+      Fail("{}: the directory exists and is not empty; choose another one, --force to replace the "
+           "run in it, or graft train --resume {}",
+           o.out, ShellWord(o.out));
     std::vector<std::string> notes;
     const RunConfig complete = CompleteRunConfig(c, &notes);
     if (o.force) RemoveRun(o.out);

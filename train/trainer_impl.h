@@ -50,10 +50,11 @@ class Trainer {
   }
   void CheckFinite() { checkpoints_.CheckFinite(model_.params, progress_.step, steps_); }
   void SaveState() {
+    constexpr double kSummarySeconds = 5;  // a checkpoint may be a matter of milliseconds
     checkpoints_.SaveState(model_.params, progress_, steps_);
-    WriteSummary();
+    if (interrupted_ || SecondsSinceStart() - summary_time_ > kSummarySeconds) WriteSummary();
   }
-  void WriteSummary() const;
+  void WriteSummary();
   // At the end of an epoch: whether the best one is --early-stopping epochs behind.
   bool StopsEarly() const;
   void WeightClasses();
@@ -88,7 +89,7 @@ class Trainer {
   std::vector<double> class_weights_;  // [K], or empty
   int64_t schedule_steps_ = 0;  // that the learning rate is made for
   int64_t steps_ = 0, steps_per_epoch_ = 0, trainable_count_ = 0, examples_seen_ = 0;
-  double session_seconds_ = 0, start_seconds_ = 0;
+  double session_seconds_ = 0, start_seconds_ = 0, summary_time_ = 0;
   double work_ = 0;  // of the last step, in full micro-batches
   bool interrupted_ = false, told_ = false;
 };

@@ -172,7 +172,8 @@ double Trainer::SumOfWeights(std::span<const size_t> rows) const {
   return sum;
 }
 
-void Trainer::WriteSummary() const {
+void Trainer::WriteSummary() {
+  summary_time_ = SecondsSinceStart();
   const TrainSummary s = Summary();
   const RunSummary summary{steps_,
                            s.trainable_parameters,

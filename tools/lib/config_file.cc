@@ -57,7 +57,9 @@ nlohmann::json OptionsOfRun(nlohmann::json json) {
        {"labels", "base_sha256", "examples_sha256", "schedule_epochs", "trace"})
     json.erase(fact);
   if (const auto it = json.find("val_split"); it != json.end() && *it == "") *it = "none";
-  if (const auto it = json.find("max_length"); it != json.end() && *it == 0) json.erase(it);
+  const bool images = json.value("preprocess", nlohmann::json()) != "";
+  if (const auto it = json.find("max_length"); it != json.end() && (images || *it == 0))
+    json.erase(it);  // of texts
   if (const auto it = json.find("disabled_passes"); it != json.end()) {
     const nlohmann::json passes = *it;
     json.erase(it);

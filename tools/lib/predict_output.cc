@@ -4,7 +4,6 @@
 #include <cmath>
 #include <limits>
 
-#include "runtime/io/json.h"
 #include "runtime/io/npy.h"
 #include "tools/lib/report.h"
 #include "tools/lib/run_table.h"
@@ -80,10 +79,9 @@ std::string CsvLine(const nlohmann::json& prediction, const std::string* adapter
 
 }  // namespace
 
-nlohmann::json PredictionsJson(const JointModel& joint, const PredictInputs& inputs,
-                               const Logits& logits, int64_t top) {
+void ForEachPrediction(const JointModel& joint, const PredictInputs& inputs, const Logits& logits,
+                       int64_t top, const std::function<void(const nlohmann::json&)>& each) {
   const bool several = joint.members.size() > 1;
-  nlohmann::json predictions = nlohmann::json::array();
   size_t row = 0;
   for (const PredictInput& example : inputs.examples) {
     nlohmann::json p{{"input", example.input}};
@@ -99,50 +97,38 @@ nlohmann::json PredictionsJson(const JointModel& joint, const PredictInputs& inp
     } else {
       p["top"] = TopJson(joint.first(), logits[0], row++, top);
     }
-    predictions.push_back(std::move(p));
+    each(p);
   }
-  return predictions;
 }
 
-std::vector<std::string> PredictionLines(const nlohmann::json& predictions) {
-  std::vector<std::string> lines;
-  for (const nlohmann::json& p : predictions) {
-    std::string text = Text(p["input"]);
-    if (p.contains("error")) text += "\n  not read: " + Text(p["error"]);
-    if (p.contains("top")) text += "\n" + TopLines(p["top"], "  ");
-    if (p.contains("adapters"))
-      for (const nlohmann::json& a : p["adapters"])
-        text += fmt::format("\n  {}\n{}", Text(a["adapter"]), TopLines(a["top"], "    "));
-    lines.push_back(std::move(text));
-  }
-  return lines;
+std::string PredictionText(const nlohmann::json& p) {
+  std::string text = Text(p["input"]);
+  if (p.contains("error")) text += "\n  not read: " + Text(p["error"]);
+  if (p.contains("top")) text += "\n" + TopLines(p["top"], "  ");
+  if (p.contains("adapters"))
+    for (const nlohmann::json& a : p["adapters"])
+      text += fmt::format("\n  {}\n{}", Text(a["adapter"]), TopLines(a["top"], "    "));
+  return text;
 }
 
-std::string PredictionsCsv(const nlohmann::json& predictions, int64_t top) {
-  const bool several = std::ranges::any_of(
-      predictions, [](const nlohmann::json& p) { return p.contains("adapters"); });
+std::string CsvHeader(bool several, int64_t top) {
   std::string text = several ? "input,file,row,adapter" : "input,file,row";
   for (int64_t i = 1; i <= top; ++i)
     for (const char* name : {"class", "name", "probability", "logit"})
       text += i == 1 ? fmt::format(",{}", name) : fmt::format(",{}_{}", name, i);
-  text += ",error\n";
-  const nlohmann::json none = nlohmann::json::array();
-  const std::string no_adapter;
-  for (const nlohmann::json& p : predictions) {
-    if (p.contains("adapters"))
-      for (const nlohmann::json& a : p["adapters"]) {
-        const std::string name = Text(a["adapter"]);
-        text += CsvLine(p, &name, a["top"], top);
-      }
-    else
-      text += CsvLine(p, several ? &no_adapter : nullptr, p.contains("top") ? p["top"] : none, top);
-  }
-  return text;
+  return text + ",error\n";
 }
 
-std::string PredictionsJsonLines(const nlohmann::json& predictions) {
+std::string CsvLines(const nlohmann::json& p, bool several, int64_t top) {
+  const nlohmann::json none = nlohmann::json::array();
+  if (!several) return CsvLine(p, nullptr, p.contains("top") ? p["top"] : none, top);
+  const std::string no_adapter;
+  if (!p.contains("adapters")) return CsvLine(p, &no_adapter, none, top);
   std::string text;
-  for (const nlohmann::json& p : predictions) text += ShowJson(p) + "\n";
+  for (const nlohmann::json& a : p["adapters"]) {
+    const std::string name = Text(a["adapter"]);
+    text += CsvLine(p, &name, a["top"], top);
+  }
   return text;
 }
 

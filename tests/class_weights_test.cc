@@ -78,7 +78,8 @@ TEST(ClassWeights, LossAndGradientAreThoseOfTorch) {
 
 // compute_class_weight("balanced"): n / (K n_c) over the classes that have examples.
 TEST(ClassWeights, Balanced) {
-  EXPECT_EQ(ClassWeights("balanced", {1, 0, 3, 1}), (std::vector<double>{5.0 / 3, 1, 5.0 / 9, 5.0 / 3}));
+  EXPECT_EQ(ClassWeights("balanced", {1, 0, 3, 1}),
+            (std::vector<double>{5.0 / 3, 1, 5.0 / 9, 5.0 / 3}));
   EXPECT_EQ(ClassWeights("balanced", {4, 4}), (std::vector<double>{1, 1}));
   EXPECT_TRUE(ClassWeights("", {4, 4}).empty());
   EXPECT_EQ(ClassWeights("1|2.5", {4, 4}), (std::vector<double>{1, 2.5}));

@@ -68,7 +68,7 @@ TEST_F(Compare, SortsWithTheBestFirst) {
   EXPECT_EQ(Order({"--sort", "lr"})[0], "a");
   EXPECT_EQ(Order({"--sort", "lr", "--reverse"})[0], "c");
   EXPECT_EQ(Order({"--sort", "epochs"}).back(), "b");
-  EXPECT_EQ(Order({"--sort", "best"}).back(), "d");            // it has none
+  EXPECT_EQ(Order({"--sort", "best"}).back(), "d");  // it has none
   EXPECT_EQ(Order({"--sort", "best", "--reverse"}).back(), "d");
   auto runs = Runs(At("runs"));
   const bool b_first = runs["b"]["best"] > runs["a"]["best"];
@@ -83,8 +83,9 @@ TEST_F(Compare, TableAndCsv) {
   EXPECT_NE(table.out.find("deep/c"), std::string::npos);
   EXPECT_NE(table.out.find(" - "), std::string::npos) << "what d does not know";
   const Outcome csv = Graft({"runs", At("runs"), "--csv"});
-  EXPECT_TRUE(csv.out.starts_with("run,method,model,data,lr,epochs,trainable_parameters,metric,best,"
-                                  "last,seconds,peak_memory_bytes,status\n"))
+  EXPECT_TRUE(
+      csv.out.starts_with("run,method,model,data,lr,epochs,trainable_parameters,metric,best,"
+                          "last,seconds,peak_memory_bytes,status\n"))
       << csv.out;
   EXPECT_EQ(std::count(csv.out.begin(), csv.out.end(), '\n'), 5);
   EXPECT_NE(csv.out.find(At("runs/b") + ",lora(r=2)," + kNano + "," + At("data") + ",0.005,4,"),

@@ -10,15 +10,13 @@ namespace {
 TEST(EvalTables, ClassesAreThoseOfScikitLearn) {
   // labels 0 0 0 1 1 2, predictions 0 1 0 1 2 0 (class 3 occurs in neither, 4 is only predicted).
   ConfusionMatrix m(6);
-  for (const auto& [label, predicted] : std::vector<std::pair<int, int>>{
-           {0, 0}, {0, 1}, {0, 0}, {1, 1}, {1, 2}, {2, 0}, {1, 4}})
+  for (const auto& [label, predicted] :
+       std::vector<std::pair<int, int>>{{0, 0}, {0, 1}, {0, 0}, {1, 1}, {1, 2}, {2, 0}, {1, 4}})
     m.Add(label, predicted);
   const std::vector<ClassMeasures> classes = MeasureClasses(m);
   // precision_recall_fscore_support(labels, predictions, labels=[0, 1, 2, 4], zero_division=0)
-  const double expected[][4] = {{3, 2 / 3., 2 / 3., 2 / 3.},
-                                {3, 1 / 2., 1 / 3., 0.4},
-                                {1, 0, 0, 0},
-                                {0, 0, 0, 0}};
+  const double expected[][4] = {
+      {3, 2 / 3., 2 / 3., 2 / 3.}, {3, 1 / 2., 1 / 3., 0.4}, {1, 0, 0, 0}, {0, 0, 0, 0}};
   const int64_t numbers[] = {0, 1, 2, 4};
   ASSERT_EQ(classes.size(), 4u);
   for (size_t i = 0; i < 4; ++i) {
@@ -63,7 +61,8 @@ class Eval : public testing::Test {
                                 {"--method", "full", "--lr", "0.02", "--epochs", "6"}))
                   .code,
               0);
-    ASSERT_EQ(Graft(WithOptions(TrainArgs(At("data"), At("blind")), {"--val-split", "none"})).code, 0);
+    ASSERT_EQ(Graft(WithOptions(TrainArgs(At("data"), At("blind")), {"--val-split", "none"})).code,
+              0);
   }
   static void TearDownTestSuite() { delete dir_; }
   static std::string At(const std::string& name) { return *dir_ / name; }
@@ -81,7 +80,8 @@ TEST_F(Eval, ErrorsAreThoseThatAreWrong) {
   EXPECT_EQ(line, "example,label,predicted,probability");
   int64_t wrong = 0;
   const auto predictions = [&](const std::string& path) {
-    return GraftJson({"predict", "--run", At("run"), path, "--top", "1"})["predictions"][0]["top"][0];
+    return GraftJson(
+        {"predict", "--run", At("run"), path, "--top", "1"})["predictions"][0]["top"][0];
   };
   for (; std::getline(text, line); ++wrong) {
     Words fields;
@@ -105,7 +105,8 @@ TEST_F(Eval, ErrorsAreThoseThatAreWrong) {
     right += c["n"].get<double>() * c["recall"].get<double>();
   }
   EXPECT_EQ(n, 24);
-  EXPECT_NEAR(f1 / static_cast<double>(json["per_class"].size()), json["macro_f1"].get<double>(), 1e-12);
+  EXPECT_NEAR(f1 / static_cast<double>(json["per_class"].size()), json["macro_f1"].get<double>(),
+              1e-12);
   EXPECT_NEAR(right, 24 - static_cast<double>(wrong), 1e-9);
   const Outcome o = Graft({"eval", "--run", At("run"), "--data", At("data")});
   for (const char* words : {"class", "precision", "recall", "F1", "predicted as"})
@@ -115,7 +116,8 @@ TEST_F(Eval, ErrorsAreThoseThatAreWrong) {
 // The best checkpoint of a run that was validated, else the last one; and it says which.
 TEST_F(Eval, TheBestCheckpointUnlessToldOtherwise) {
   const auto eval = [&](const std::string& run, Words more) {
-    more.insert(more.begin(), {"eval", "--run", At(run), "--data", At("data"), "--split", "val200"});
+    more.insert(more.begin(),
+                {"eval", "--run", At(run), "--data", At("data"), "--split", "val200"});
     return GraftJson(more);
   };
   const nlohmann::json usual = eval("run", {}), best = eval("run", {"--checkpoint", "best"}),
@@ -129,25 +131,27 @@ TEST_F(Eval, TheBestCheckpointUnlessToldOtherwise) {
   EXPECT_NE(text.out.find("(full, best)"), std::string::npos) << text.out;
   // The same of what else opens a run.
   ASSERT_EQ(Graft({"fuse", "--run", At("run"), "--out", At("fused.safetensors")}).code, 0);
-  const nlohmann::json fused =
-      GraftJson({"eval", "--model", At("fused.safetensors"), "--data", At("data"), "--split", "val200"});
+  const nlohmann::json fused = GraftJson(
+      {"eval", "--model", At("fused.safetensors"), "--data", At("data"), "--split", "val200"});
   EXPECT_EQ(fused["accuracy"], best["accuracy"]);
   EXPECT_TRUE(fused["checkpoint"].is_null());
 }
 
 TEST_F(Eval, Mistakes) {
   Spill(At("there.csv"), "mine");
-  ExpectMistakes(
-      {{"exists",
-        {"eval", "--run", "@run", "--data", "@data", "--errors", "@there.csv"},
-        1,
-        {"there.csv: the file exists", "--force"}},
-       {"is read",
-        {"eval", "--run", "@run", "--data", "@data", "--errors", "@data/test.txt"},
-        2,
-        {"would overwrite"}},
-       {"checkpoint", {"eval", "--run", "@run", "--data", "@data", "--checkpoint", "bst"}, 2, {"'best'"}}},
-      *dir_);
+  ExpectMistakes({{"exists",
+                   {"eval", "--run", "@run", "--data", "@data", "--errors", "@there.csv"},
+                   1,
+                   {"there.csv: the file exists", "--force"}},
+                  {"is read",
+                   {"eval", "--run", "@run", "--data", "@data", "--errors", "@data/test.txt"},
+                   2,
+                   {"would overwrite"}},
+                  {"checkpoint",
+                   {"eval", "--run", "@run", "--data", "@data", "--checkpoint", "bst"},
+                   2,
+                   {"'best'"}}},
+                 *dir_);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// What graft predict takes and writes: folders, patterns, tables; CSV, JSON lines, arrays; and that a
-// bad input among good ones is a row of its own.
+// What graft predict takes and writes: folders, patterns, tables; CSV, JSON lines, arrays; and that
+// a bad input among good ones is a row of its own.
 #include <cmath>
 
 #include "runtime/io/npy.h"
@@ -107,7 +107,8 @@ TEST_F(Predict, ABadImageIsARow) {
   EXPECT_EQ(json["failed"], 4);
   const std::vector<Words> rows = ParseCsv(Slurp(csv));
   ASSERT_EQ(rows.size(), 22u);
-  EXPECT_EQ(rows[0], (Words{"input", "file", "row", "class", "name", "probability", "logit", "error"}));
+  EXPECT_EQ(rows[0],
+            (Words{"input", "file", "row", "class", "name", "probability", "logit", "error"}));
   const NpyRows logits = NpyRows::Open(npy);
   ASSERT_EQ(logits.shape(), (std::vector<int64_t>{21, 8}));
   for (int i = 0; i < 21; ++i) {
@@ -138,9 +139,10 @@ TEST_F(Predict, ABadImageIsARow) {
 }
 
 TEST_F(Predict, TopOfACsvAndJsonLines) {
-  EXPECT_EQ(Graft({"predict", "--run", At("run"), At("photos"), "--top", "3", "--out", At("top.csv")})
-                .code,
-            0);
+  EXPECT_EQ(
+      Graft({"predict", "--run", At("run"), At("photos"), "--top", "3", "--out", At("top.csv")})
+          .code,
+      0);
   const std::vector<Words> rows = ParseCsv(Slurp(At("top.csv")));
   EXPECT_EQ(rows[0].size(), 3 + 3 * 4 + 1u);
   EXPECT_EQ(rows[0][7], "class_2");
@@ -191,11 +193,7 @@ TEST_F(Predict, Tables) {
       {"three.csv", "q,a,l\nx,y,1\n", {"--columns", "q,a,l"}, {"x\ty"}, {1}},
       {"missing.csv", "q,a\nx,y\n", {"--columns", "q,nolabel"}, {"x"}, {1}},
       {"number.csv", "1,2,3,a b\n4,5,6,c d\n", {"--columns", "4"}, {"a b", "c d"}, {1, 2}},
-      {"lines.jsonl",
-       "{\"text\": \"a\", \"x\": 1}\n{\"text\": \"b\"}\n",
-       {},
-       {"a", "b"},
-       {1, 2}},
+      {"lines.jsonl", "{\"text\": \"a\", \"x\": 1}\n{\"text\": \"b\"}\n", {}, {"a", "b"}, {1, 2}},
       {"keys.jsonl", "{\"review\": \"a\"}\n{\"review\": \"b\"}\n", {}, {"a", "b"}, {1, 2}},
       {"asked.jsonl", "{\"q\": \"a\", \"text\": \"b\"}\n", {"--columns", "q"}, {"a"}, {1}}};
   for (const Table& t : tables) {
@@ -229,8 +227,8 @@ TEST_F(Predict, ABadRowIsARow) {
                       {"latin.txt", {true}, "latin.txt"}};
   for (const Row& row : rows) {
     SCOPED_TRACE(row.name);
-    const Outcome o = Graft({"predict", "--run", At("text_run"), "--text", "fine", At(row.name),
-                             "--json"});
+    const Outcome o =
+        Graft({"predict", "--run", At("text_run"), "--text", "fine", At(row.name), "--json"});
     EXPECT_EQ(o.code, 1) << o.err;
     const nlohmann::json predictions = o.json()["predictions"];
     ASSERT_EQ(predictions.size(), row.bad.size() + 1);
@@ -251,10 +249,10 @@ TEST_F(Predict, ABadRowIsARow) {
 TEST_F(Predict, NamesOfClasses) {
   Spill(At("names.txt"), "n0\nn1\nn2\nn3\nn4\nn5\nn6\nn7\n");
   const nlohmann::json named = Images({At("photos/b.png"), "--labels", At("names.txt")});
-  for (const nlohmann::json& c : named[0]["top"])
-    EXPECT_EQ(c["name"], "n" + c["class"].dump());
+  for (const nlohmann::json& c : named[0]["top"]) EXPECT_EQ(c["name"], "n" + c["class"].dump());
   // A file with 1,000 classes and no names has those of ImageNet; a seeded one has none.
-  ASSERT_EQ(Graft({"export", "--model", kNano, "--format", "timm", "--out", At("thousand")}).code, 0);
+  ASSERT_EQ(Graft({"export", "--model", kNano, "--format", "timm", "--out", At("thousand")}).code,
+            0);
   const nlohmann::json known =
       GraftJson({"predict", "--model", At("thousand"), At("photos/b.png"), "--top", "1000"});
   std::map<int, std::string> names;
@@ -264,8 +262,8 @@ TEST_F(Predict, NamesOfClasses) {
   EXPECT_EQ(names[0], "tench, Tinca tinca");
   EXPECT_EQ(names[281], "tabby, tabby cat");
   EXPECT_EQ(names[999], "toilet tissue, toilet paper, bathroom tissue");
-  EXPECT_TRUE(GraftJson({"predict", "--model", kNano, At("photos/b.png")})["predictions"][0]["top"][0]
-                       ["name"]
+  EXPECT_TRUE(GraftJson({"predict", "--model", kNano,
+                         At("photos/b.png")})["predictions"][0]["top"][0]["name"]
                   .is_null());
 }
 
@@ -276,19 +274,31 @@ TEST_F(Predict, Mistakes) {
   ExpectMistakes(
       {{"empty folder", {"predict", "--run", "@run", "@none"}, 1, {"no images in this folder"}},
        {"no match", {"predict", "--run", "@run", "@none/*.png"}, 1, {"no file has such a name"}},
-       {"no texts", {"predict", "--run", "@text_run", "@photos/deep"}, 1, {"no texts in this folder"}},
-       {"ending", {"predict", "--run", "@run", "@photos", "--out", "@p.txt"}, 2, {".csv or .jsonl"}},
+       {"no texts",
+        {"predict", "--run", "@text_run", "@photos/deep"},
+        1,
+        {"no texts in this folder"}},
+       {"ending",
+        {"predict", "--run", "@run", "@photos", "--out", "@p.txt"},
+        2,
+        {".csv or .jsonl"}},
        {"columns of images",
         {"predict", "--run", "@run", "@photos", "--columns", "x"},
         2,
         {"--columns x", "reads images"}},
-       {"text of images", {"predict", "--run", "@run", "--text", "x"}, 2, {"--text", "reads images"}},
+       {"text of images",
+        {"predict", "--run", "@run", "--text", "x"},
+        2,
+        {"--text", "reads images"}},
        {"no column",
         {"predict", "--run", "@text_run", "@wide.csv", "--columns", "e"},
         2,
         {"there is no column 'e'"}},
        {"which column", {"predict", "--run", "@text_run", "@wide.csv"}, 1, {"--columns"}},
-       {"names", {"predict", "--run", "@run", "@photos", "--labels", "@few.txt"}, 1, {"2 names", "8"}},
+       {"names",
+        {"predict", "--run", "@run", "@photos", "--labels", "@few.txt"},
+        1,
+        {"2 names", "8"}},
        {"one file, twice",
         {"predict", "--run", "@run", "@photos", "--out", "@x.csv", "--logits", "@x.csv"},
         2,

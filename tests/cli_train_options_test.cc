@@ -23,8 +23,7 @@ class TrainOptions : public testing::Test {
   static std::vector<nlohmann::json> Metrics(const std::string& run) {
     std::vector<nlohmann::json> lines;
     std::istringstream text(Slurp(At(run) + "/metrics.jsonl"));
-    for (std::string line; std::getline(text, line);)
-      lines.push_back(nlohmann::json::parse(line));
+    for (std::string line; std::getline(text, line);) lines.push_back(nlohmann::json::parse(line));
     return lines;
   }
   static nlohmann::json Config(const std::string& run) {
@@ -35,17 +34,25 @@ class TrainOptions : public testing::Test {
 TempDir* TrainOptions::dir_ = nullptr;
 
 TEST_F(TrainOptions, FromAFileAsFromTheCommandLine) {
-  ASSERT_EQ(Graft(Args("line", {"--lr", "0.003", "--seed", "7", "--disable-pass", "recompute"})).code,
-            0);
-  const nlohmann::json options{{"model", kNano},     {"data", At("data")}, {"method", "lora(r=2)"},
-                               {"epochs", 2},        {"batch-size", 16},   {"lr", 0.003},
-                               {"seed", 7},          {"new_head", false},  {"trace", nullptr},
-                               {"val_split", ""},    {"disable_pass", {"recompute"}}};
+  ASSERT_EQ(
+      Graft(Args("line", {"--lr", "0.003", "--seed", "7", "--disable-pass", "recompute"})).code, 0);
+  const nlohmann::json options{{"model", kNano},
+                               {"data", At("data")},
+                               {"method", "lora(r=2)"},
+                               {"epochs", 2},
+                               {"batch-size", 16},
+                               {"lr", 0.003},
+                               {"seed", 7},
+                               {"new_head", false},
+                               {"trace", nullptr},
+                               {"val_split", ""},
+                               {"disable_pass", {"recompute"}}};
   Spill(At("run.json"), options.dump());
-  Spill(At("run.toml"), fmt::format("# options\nmodel = \"{}\"\ndata = '{}'\nmethod = \"lora(r=2)\"\n"
-                                    "epochs = 2 # two\nbatch_size = 16\nlr = 3e-3\nseed = 7\n"
-                                    "new-head = false\ndisable-pass = [\"recompute\"]\n",
-                                    kNano, At("data")));
+  Spill(At("run.toml"),
+        fmt::format("# options\nmodel = \"{}\"\ndata = '{}'\nmethod = \"lora(r=2)\"\n"
+                    "epochs = 2 # two\nbatch_size = 16\nlr = 3e-3\nseed = 7\n"
+                    "new-head = false\ndisable-pass = [\"recompute\"]\n",
+                    kNano, At("data")));
   fs::copy_file(At("line/config.json"), At("own.json"));
   for (const std::string name : {"run.json", "run.toml", "own.json"}) {
     const std::string out = "of_" + name;
@@ -82,11 +89,11 @@ TEST_F(TrainOptions, MistakesInAFile) {
     Spill(At(file), text);
     Words words = says;
     if (name == "no json") words = {"wrong no json.json"};
-    mistakes.push_back({name,
-                        {"train", "--config", "@" + file, "--model", kNano, "--data", "@data",
-                         "--out", "@fresh"},
-                        name == "budget" ? 2 : 1,
-                        words});
+    mistakes.push_back(
+        {name,
+         {"train", "--config", "@" + file, "--model", kNano, "--data", "@data", "--out", "@fresh"},
+         name == "budget" ? 2 : 1,
+         words});
   }
   Spill(At("run.yaml"), "epochs: 3\n");
   mistakes.push_back({"ending", Train({"--config", "@run.yaml"}), 2, {".json or .toml"}});
@@ -115,8 +122,8 @@ TEST_F(TrainOptions, EarlyStoppingAndTheBestMetric) {
     EXPECT_EQ(lines.size(), best + 1 + 3) << metric;
     EXPECT_EQ(json["best_epoch"], best + 1) << metric;
     EXPECT_EQ(json["best"], lines[best]["val_" + metric]) << metric;
-    const nlohmann::json eval = GraftJson(
-        {"eval", "--run", At(run), "--data", At("data"), "--split", "val200"});
+    const nlohmann::json eval =
+        GraftJson({"eval", "--run", At(run), "--data", At("data"), "--split", "val200"});
     EXPECT_EQ(eval["checkpoint"], "best");
     EXPECT_EQ(eval["accuracy"], lines[best]["val_accuracy"]) << metric;
     EXPECT_NEAR(eval["loss"].get<double>(), lines[best]["val_loss"].get<double>(), 1e-6) << metric;
@@ -176,9 +183,9 @@ TEST_F(TrainOptions, MoreEpochs) {
   for (const nlohmann::json& line : Metrics("warm"))
     EXPECT_EQ(line["lr"], Config("warm")["lr"]) << line;
   ASSERT_EQ(Graft(Args("cosine")).code, 0);
-  ASSERT_EQ(Graft(Args("calibrated", {"--schedule", "constant", "--method", "linear+calibration"}))
-                .code,
-            0);
+  ASSERT_EQ(
+      Graft(Args("calibrated", {"--schedule", "constant", "--method", "linear+calibration"})).code,
+      0);
   ASSERT_EQ(Graft(Args("early", {"--schedule", "constant", "--early-stopping", "1", "--lr", "1e-9",
                                  "--epochs", "9"}))
                 .code,
@@ -189,7 +196,10 @@ TEST_F(TrainOptions, MoreEpochs) {
         {"train", "--resume", "@cosine", "--epochs", "9"},
         2,
         {"--epochs 9", "cosine schedule", "ends at a rate of 0", "--schedule constant"}},
-       {"fewer", {"train", "--resume", "@grown", "--epochs", "4"}, 2, {"has begun epoch 5 already"}},
+       {"fewer",
+        {"train", "--resume", "@grown", "--epochs", "4"},
+        2,
+        {"has begun epoch 5 already"}},
        {"calibrated", {"train", "--resume", "@calibrated", "--epochs", "9"}, 2, {"was calibrated"}},
        {"early", {"train", "--resume", "@early", "--epochs", "20"}, 2, {"was stopped early"}},
        {"rate", {"train", "--resume", "@grown", "--lr", "1"}, 2, {"--lr", "leave it out"}}},

@@ -56,8 +56,7 @@ TEST(ProgressMeter, ATerminalIsNeverTooNarrow) {
       meter.Work("features of the frozen l\u00e4yers", done, 100, "images");
     ASSERT_FALSE(screen.text.empty());
     for (size_t at = 0; (at = screen.text.find("\r\033[K", at)) != std::string::npos; ++at) {
-      const std::string line =
-          screen.text.substr(at + 4, screen.text.find('\r', at + 1) - at - 4);
+      const std::string line = screen.text.substr(at + 4, screen.text.find('\r', at + 1) - at - 4);
       const auto wide = std::ranges::count_if(
           line, [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
       EXPECT_LT(wide, std::max(columns, 2)) << line;

@@ -159,7 +159,8 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   if (const std::string confused = ConfusionText(m.confusion, labels, "  "); !confused.empty())
     Say(common, "\n" + confused);
   if (!o.errors.empty())
-    Say(common, fmt::format("\n{}: {} examples that are predicted wrongly", o.errors, wrong.size()));
+    Say(common,
+        fmt::format("\n{}: {} examples that are predicted wrongly", o.errors, wrong.size()));
 }
 
 }  // namespace

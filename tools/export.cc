@@ -2,8 +2,8 @@
 #include <algorithm>
 
 #include "adapters/adapter_file.h"
-#include "adapters/in_part.h"
 #include "adapters/hf/peft_writer.h"
+#include "adapters/in_part.h"
 #include "runtime/io/fresh_directory.h"
 #include "tools/commands.h"
 #include "tools/lib/merge_report.h"
@@ -56,8 +56,7 @@ nlohmann::json ExportModel(const ExportOptions& o, OpenedModel opened, const std
   } else {
     const FileDType weights = ParseWeights(o.weights.empty() ? "f32" : o.weights, opened.model);
     ProofInputs inputs = OpenProofInputs(opened, o.data, RunOf(o.choice));
-    fused = FuseOn(inputs, std::move(opened), common.memory_budget, weights,
-                   ProgressOf(common));
+    fused = FuseOn(inputs, std::move(opened), common.memory_budget, weights, ProgressOf(common));
   }
   if (headless) EraseHead(&fused);
   std::string model_file = o.out;

@@ -59,10 +59,9 @@ struct Rewritten {
 Rewritten ApplyTo(const Subject& s) {
   Rewritten r{BuildModel(s.model.config), {}, {}};
   ParamStore scratch = s.model.params;
-  r.after = s.method.empty()
-                ? r.before
-                : MethodGraph(s.model.config, {}, ParseMethod(s.method), scratch,
-                              static_cast<uint64_t>(s.config.seed), &r.reports);
+  r.after = s.method.empty() ? r.before
+                             : MethodGraph(s.model.config, {}, ParseMethod(s.method), scratch,
+                                           static_cast<uint64_t>(s.config.seed), &r.reports);
   return r;
 }
 

@@ -78,8 +78,7 @@ int Explain(const CLI::App& app, int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     throw;
   } catch (const std::filesystem::filesystem_error& e) {
-    return EndWith(fmt::format("{}: {}", e.path1().string(), e.code().message()),
-                   ErrorKind::kUser);
+    return EndWith(fmt::format("{}: {}", e.path1().string(), e.code().message()), ErrorKind::kUser);
   } catch (const std::system_error& e) {  // of std::thread and std::async
     return EndWith(fmt::format("cannot start a thread: {}; hint: --threads 1, or a higher limit of "
                                "processes (ulimit -u) and memory (ulimit -v)",

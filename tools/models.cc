@@ -20,8 +20,11 @@ struct ModelFields {
 };
 
 ModelFields FieldsOf(const ModelConfig& config) {
-  return std::visit([](const auto& c) { return ModelFields{c.width, c.depth, c.heads, c.classes}; },
-                    config);
+  return std::visit(
+      [](const auto& c) {
+        return ModelFields{c.width, c.depth, c.heads, c.classes};
+      },
+      config);
 }
 
 void Run(const std::string& words, const CommonOptions& common) {
@@ -33,9 +36,8 @@ void Run(const std::string& words, const CommonOptions& common) {
     const ModelConfig config = ModelByName(name);
     const ModelFields s = FieldsOf(config);
     const int64_t count = Parameters(config);
-    nlohmann::json model{{"name", name},       {"width", s.width}, {"depth", s.depth},
-                         {"heads", s.heads},   {"parameters", count},
-                         {"classes", s.classes}};
+    nlohmann::json model{{"name", name},     {"width", s.width},    {"depth", s.depth},
+                         {"heads", s.heads}, {"parameters", count}, {"classes", s.classes}};
     std::string input;
     if (const auto* vit = std::get_if<VitConfig>(&config)) {
       model["kind"] = "vit", model["image"] = vit->image_size, model["patch"] = vit->patch_size;

@@ -128,8 +128,9 @@ void NameClasses(const PredictOptions& o, JointModel* joint, const CommonOptions
       model.labels = names;
     } else if (model.labels.empty() && of_file && classes == std::ssize(ImageNetNames())) {
       model.labels = ImageNetNames();
-      Say(common, "note: names are those of ImageNet-1k, as the model has 1,000 classes and no "
-                  "names; --labels FILE gives others");
+      Say(common,
+          "note: names are those of ImageNet-1k, as the model has 1,000 classes and no "
+          "names; --labels FILE gives others");
     }
   }
 }
@@ -160,8 +161,8 @@ PredictInputs OpenInputs(const PredictOptions& o, const OpenedModel& opened,
   if (!texts) return OpenImages(files, opened);
   const std::optional<RunConfig> run = RunOf(o.choice);
   std::vector<std::string> notes;
-  PredictInputs inputs = OpenTexts(o.texts, files, o.columns, run ? run->columns : "", opened,
-                                   &notes);
+  PredictInputs inputs =
+      OpenTexts(o.texts, files, o.columns, run ? run->columns : "", opened, &notes);
   SayNotices(common, notes);
   return inputs;
 }

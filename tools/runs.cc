@@ -1,8 +1,7 @@
 // graft runs
-#include "tools/lib/run_table.h"
-
 #include "tools/commands.h"
 #include "tools/lib/output.h"
+#include "tools/lib/run_table.h"
 
 namespace graft {
 namespace {
@@ -25,8 +24,7 @@ void Run(const RunsOptions& o, const CommonOptions& common) {
   if (o.csv) return PrintText(RunsCsv(runs));
   Say(common, RunsText(runs, o.directory));
   for (const nlohmann::json& run : runs)
-    if (run.contains("error"))
-      Say(common, "note: " + run["error"].get<std::string>());
+    if (run.contains("error")) Say(common, "note: " + run["error"].get<std::string>());
 }
 
 }  // namespace
@@ -36,14 +34,13 @@ void AddRunsCommand(CLI::App& app, CommonOptions& common) {
   auto o = std::make_shared<RunsOptions>();
   command->add_option("dir", o->directory, "directory that holds run directories, at any depth")
       ->required();
-  command->add_option("--sort", o->sort,
-                      "column to sort by, the best first: " +
-                          fmt::format("{}", fmt::join(RunColumns(), ", ")));
+  command->add_option(
+      "--sort", o->sort,
+      "column to sort by, the best first: " + fmt::format("{}", fmt::join(RunColumns(), ", ")));
   command->add_flag("--reverse", o->reverse, "with --sort, the other way round");
   command->add_flag("--csv", o->csv, "print a CSV table");
   AddCommonOptions(*command, common);
-  command->footer(
-      "Example:\n  graft runs runs/ --sort best\n  graft runs runs/ --csv > runs.csv");
+  command->footer("Example:\n  graft runs runs/ --sort best\n  graft runs runs/ --csv > runs.csv");
   command->callback([o, &common] { Run(*o, common); });
 }
 

@@ -94,9 +94,10 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
                    "a fresh head, though the model's own would serve these classes");
   command.add_option("--early-stopping", c.early_stopping,
                      "end after N epochs without a better --best-metric");
-  command.add_option("--best-metric", c.best_metric,
-                     "of the validation split, chooses the best epoch: accuracy, loss, macro_f1, "
-                     "mean_class_accuracy, matthews")
+  command
+      .add_option("--best-metric", c.best_metric,
+                  "of the validation split, chooses the best epoch: accuracy, loss, macro_f1, "
+                  "mean_class_accuracy, matthews")
       ->capture_default_str();
   command.add_option("--class-weights", c.class_weights,
                      "in the loss: balanced, or a number for each class joined by '|'");
@@ -114,9 +115,8 @@ void RemoveRun(const std::string& path) {
   std::error_code none;
   if (!fs::exists(path, none) || fs::is_empty(path, none)) return;
   RefuseOverwriting(path);
-  constexpr std::string_view kFiles[] = {"config.json",       "plan.json",
-                                         "summary.json",      "metrics.jsonl",
-                                         "last.safetensors",  "best.safetensors",
+  constexpr std::string_view kFiles[] = {"config.json",      "plan.json",        "summary.json",
+                                         "metrics.jsonl",    "last.safetensors", "best.safetensors",
                                          "state.safetensors"};
   if (!IsRunDirectory(path)) Fail("{}: no run; --force replaces runs only", path);
   for (const auto& entry : fs::directory_iterator(path))
@@ -188,9 +188,10 @@ void Run(TrainOptions& o, const CommonOptions& common) {
                                 std::filesystem::weakly_canonical(c.trace, none))
       FailUsage("--trace {}: is --out too; expected another directory", c.trace);
     if (!o.force && IsRunDirectory(o.out))
-      Fail("{}: the directory exists and is not empty; choose another one, --force to replace the "
-           "run in it, or graft train --resume {}",
-           o.out, ShellWord(o.out));
+      Fail(
+          "{}: the directory exists and is not empty; choose another one, --force to replace the "
+          "run in it, or graft train --resume {}",
+          o.out, ShellWord(o.out));
     std::vector<std::string> notes;
     const RunConfig complete = CompleteRunConfig(c, &notes);
     if (o.force) RemoveRun(o.out);
@@ -232,8 +233,9 @@ void Run(TrainOptions& o, const CommonOptions& common) {
                             ShellWord(dir->path())),
                 ErrorKind::kInterrupted);
   if (s.stopped_early)
-    Say(common, fmt::format("stopped early: no better validation {} in the {} epochs since epoch {}",
-                            s.config.best_metric, s.config.early_stopping, s.best_epoch));
+    Say(common,
+        fmt::format("stopped early: no better validation {} in the {} epochs since epoch {}",
+                    s.config.best_metric, s.config.early_stopping, s.best_epoch));
   Say(common, fmt::format("done: {} steps, {} trainable parameters, {:.1f} s, peak memory {} MiB",
                           s.steps, s.trainable_parameters, s.seconds, PeakResidentBytes() >> 20));
   Say(common,

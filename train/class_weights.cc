@@ -30,7 +30,8 @@ void WeightLosses(Graph* graph, ParamStore* params, const std::vector<double>& w
   if (smoothing > 0) {
     const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
     std::vector<double> rest;
-    for (const double weight : weights) rest.push_back(smoothing / classes * (sum / classes - weight));
+    for (const double weight : weights)
+      rest.push_back(smoothing / classes * (sum / classes - weight));
     const ValueId uniform =
         Add(g, Scale(g, CrossEntropy(g, logits, labels, 1), smoothing / classes * sum),
             Matmul(g, logits, Column(graph, params, "loss.smoothing_weights", rest)));

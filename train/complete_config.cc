@@ -69,8 +69,8 @@ void CompleteForget(const std::string& model, MethodTerm* term) {
   run = std::filesystem::absolute(run).lexically_normal();
   const std::string hash = HashOfLastWeights(run);
   const AdapterFacts facts = ReadRunFacts(run);
-  const bool same = facts.base_sha256.empty() ? facts.model == model
-                                              : facts.base_sha256 == BaseHash(model);
+  const bool same =
+      facts.base_sha256.empty() ? facts.model == model : facts.base_sha256 == BaseHash(model);
   if (!same)
     FailUsage("method 'forget': {} was trained on another base, {}, than {}", run, facts.model,
               model);
@@ -106,7 +106,8 @@ void CheckObjective(LoadedModel model, const RunConfig& c) {
 // Options that mean something only where there is a validation split, or classes.
 void CheckValidationOptions(const RunConfig& c) {
   if (c.val_split.empty() && c.early_stopping > 0)
-    FailUsage("--early-stopping {}: there is no validation split; hint: --val-split", c.early_stopping);
+    FailUsage("--early-stopping {}: there is no validation split; hint: --val-split",
+              c.early_stopping);
   if (c.val_split.empty() && c.best_metric != "accuracy")
     FailUsage("--best-metric {}: there is no validation split; hint: --val-split", c.best_metric);
   if (c.objective.empty()) return;

@@ -17,8 +17,7 @@ struct Metrics {
 };
 
 // How far a long piece of work is: what it is, and how many of how many examples are done.
-using WorkHook =
-    std::function<void(const char* what, size_t done, size_t total, const char* unit)>;
+using WorkHook = std::function<void(const char* what, size_t done, size_t total, const char* unit)>;
 
 // A compiled inference graph that is fed from a data set.
 class Evaluator {
@@ -40,8 +39,8 @@ class Evaluator {
   // each(example, logits) is called by Run for every example in order.
   using Each = std::function<void(size_t example, std::span<const float> logits)>;
   void OnExample(Each each) { each_ = std::move(each); }
-  // bad(example, why) is called by Outputs for an example that cannot be read, and the others go on.
-  // Without it such an example is an Error.
+  // bad(example, why) is called by Outputs for an example that cannot be read, and the others go
+  // on. Without it such an example is an Error.
   using Bad = std::function<void(size_t example, const std::string& why)>;
   void OnBad(Bad bad) { bad_ = std::move(bad); }
 

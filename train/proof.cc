@@ -26,8 +26,8 @@ ProofInputs OpenProofInputs(const OpenedModel& opened, const std::string& data,
   return {dataset.Load(split, kExamples, opened.model, opened.facts), false};
 }
 
-LogitsOf LogitsOn(ProofInputs& inputs, const OpenedModel& opened,
-                  const std::string& memory_budget, const WorkHook& progress) {
+LogitsOf LogitsOn(ProofInputs& inputs, const OpenedModel& opened, const std::string& memory_budget,
+                  const WorkHook& progress) {
   BatchSource& examples = *inputs.examples;
   const Counts capacity = ChooseCapacity(opened.model.config, examples.longest(),
                                          static_cast<int64_t>(examples.size()));

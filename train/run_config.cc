@@ -27,9 +27,10 @@ std::vector<double> ParseWeights(const std::string& words) {
     double value = 0;
     const auto [stop, error] = std::from_chars(words.data() + begin, words.data() + end, value);
     if (error != std::errc() || stop != words.data() + end || !(value > 0 && value < 1e9))
-      FailUsage("--class-weights '{}': expected balanced, or a number above 0 for each class, "
-                "joined by '|'",
-                words);
+      FailUsage(
+          "--class-weights '{}': expected balanced, or a number above 0 for each class, "
+          "joined by '|'",
+          words);
     weights.push_back(value);
     begin = end + 1;
   }

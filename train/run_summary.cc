@@ -72,20 +72,23 @@ void ChangeEpochs(RunDir& dir, int64_t epochs) {
   if (epochs == c.epochs) return;
   if (c.schedule != "constant")
     FailUsage(
-        "--epochs {}: the {} schedule of {} ends at a rate of 0 after {} epochs, and steps that are "
+        "--epochs {}: the {} schedule of {} ends at a rate of 0 after {} epochs, and steps that "
+        "are "
         "done cannot be given other rates; hint: a new run with --epochs {}, or with --schedule "
         "constant, which can be extended",
         epochs, c.schedule, dir.path(), c.epochs, epochs);
   if (WantsCalibration(ParseMethod(c.method)))
-    FailUsage("--epochs {}: {} was calibrated after its {} epochs; hint: a new run with --epochs {}",
-              epochs, dir.path(), c.epochs, epochs);
+    FailUsage(
+        "--epochs {}: {} was calibrated after its {} epochs; hint: a new run with --epochs {}",
+        epochs, dir.path(), c.epochs, epochs);
   ParamStore state;
   Progress p;
   dir.LoadState(state, p);
   if (StoppedEarly(dir.path()))
-    FailUsage("--epochs {}: {} was stopped early, {} epochs behind its best one; hint: a new run "
-              "with a larger --early-stopping",
-              epochs, dir.path(), c.early_stopping);
+    FailUsage(
+        "--epochs {}: {} was stopped early, {} epochs behind its best one; hint: a new run "
+        "with a larger --early-stopping",
+        epochs, dir.path(), c.early_stopping);
   // Of what is done, whole epochs and a part of the next.
   const int64_t then = EpochsThen(c, p);
   const nlohmann::json summary = ReadSummary(dir.path());

@@ -27,7 +27,8 @@ nlohmann::json ReadSummary(const std::string& run);
 bool StoppedEarly(const std::string& run);
 
 // Gives a run that goes on another number of epochs. Throws Error (kUsage) where that would not be
-// the run that had them from the beginning: any schedule but a constant one, or fewer than are done.
+// the run that had them from the beginning: any schedule but a constant one, or fewer than are
+// done.
 void ChangeEpochs(RunDir& dir, int64_t epochs);
 
 // Whether the state is that of a run with nothing left to do.

@@ -57,8 +57,8 @@ void Trainer::Open() {
     Fail("{}: the state is of step {}, but the run has {}", dir_.path(), progress_.step, steps_);
   if (!c_.trace.empty() && !dir_.resumed()) CreateFreshDirectory(c_.trace);
   if (hooks_.on_start)
-    hooks_.on_start({&c_, &model_, n, validation_ ? static_cast<int64_t>(validation_->size()) : 0, train_->unit(),
-                     progress_.step, steps_, steps_per_epoch_, trainable_count_});
+    hooks_.on_start({&c_, &model_, n, validation_ ? static_cast<int64_t>(validation_->size()) : 0,
+                     train_->unit(), progress_.step, steps_, steps_per_epoch_, trainable_count_});
 }
 
 void Trainer::WeightClasses() {
@@ -105,8 +105,7 @@ void Trainer::CheckExamples(const std::vector<std::string>& classes) {
 void Trainer::MakeMasks() {
   if (!WantsChildMasks(method_) || loaded_state_) return;
   const int64_t micro = c_.memory_budget.empty() ? c_.micro_batch : 1;
-  const Counts capacity =
-      ChooseCapacity(model_.config, train_->longest(), c_.batch_size, micro);
+  const Counts capacity = ChooseCapacity(model_.config, train_->longest(), c_.batch_size, micro);
   double keep = 1;
   for (const MethodTerm& term : method_)
     if (term.name == "childtuning") keep = std::stod(CompleteOptions(term).at("p"));
@@ -193,8 +192,8 @@ void Trainer::KeepFeatures(BudgetRequest& request) {
     }
   }
   ShareSpare(c_, SIZE_MAX, train_.get(), nullptr);
-  features_ = ComputeFeatures(*cut, model_, c_, *train_, request.held_bytes, hooks_.stop,
-                              hooks_.on_work);
+  features_ =
+      ComputeFeatures(*cut, model_, c_, *train_, request.held_bytes, hooks_.stop, hooks_.on_work);
   graph_ = std::move(cut->rest);
   request.held_bytes += cut->bytes;
   interrupted_ = features_->interrupted;
@@ -206,22 +205,20 @@ void Trainer::KeepFeatures(BudgetRequest& request) {
 }
 
 TrainSummary Trainer::Summary() const {
-  return {c_,
-          progress_.step,
-          trainable_count_,
-          progress_.last_loss,
-          progress_.val_accuracy,
-          progress_.seconds,
-          session_seconds_ > 0 ? static_cast<double>(examples_seen_) / session_seconds_ : 0,
-          step_ ? step_->session().planned_bytes() : 0,
-          interrupted_,
-          StopsEarly() && progress_.step < steps_,
-          start_seconds_,
-          model_.layout,
-          progress_.best_epoch > 0
-              ? std::optional(MetricOfScore(c_.best_metric, progress_.best_metric))
-              : std::nullopt,
-          progress_.best_epoch};
+  return {
+      c_,
+      progress_.step,
+      trainable_count_,
+      progress_.last_loss,
+      progress_.val_accuracy,
+      progress_.seconds,
+      session_seconds_ > 0 ? static_cast<double>(examples_seen_) / session_seconds_ : 0,
+      step_ ? step_->session().planned_bytes() : 0,
+      interrupted_,
+      StopsEarly() && progress_.step<steps_, start_seconds_, model_.layout, progress_.best_epoch> 0
+          ? std::optional(MetricOfScore(c_.best_metric, progress_.best_metric))
+          : std::nullopt,
+      progress_.best_epoch};
 }
 
 namespace {

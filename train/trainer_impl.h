@@ -87,7 +87,7 @@ class Trainer {
   std::optional<std::vector<std::string>> loaded_state_;  // names, if there was one
   Progress progress_;
   std::vector<double> class_weights_;  // [K], or empty
-  int64_t schedule_steps_ = 0;  // that the learning rate is made for
+  int64_t schedule_steps_ = 0;         // that the learning rate is made for
   int64_t steps_ = 0, steps_per_epoch_ = 0, trainable_count_ = 0, examples_seen_ = 0;
   double session_seconds_ = 0, start_seconds_ = 0, summary_time_ = 0;
   double work_ = 0;  // of the last step, in full micro-batches

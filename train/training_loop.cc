@@ -41,17 +41,18 @@ StepResult Trainer::StepOnFeatures(std::span<const size_t> rows, double lr) {
   Session& session = step_->session();
   if (ReadsExamples()) train_->Take(rows.size());
   work_ = static_cast<double>(rows.size()) / static_cast<double>(step_->micro_batch());
-  return step_->Run(static_cast<int64_t>(rows.size()), progress_.step, lr,
-                    [&](int64_t first, int64_t count, int worker) {
-                      float* input = session.Input("features", worker).f32();
-                      int32_t* labels = session.Input("labels", worker).i32();
-                      for (const size_t row :
-                           rows.subspan(static_cast<size_t>(first), static_cast<size_t>(count))) {
-                        *labels++ = train_->label(row);
-                        input = std::copy_n(features_->of(row), features_->size, input);
-                      }
-                    },
-                    SumOfWeights(rows));
+  return step_->Run(
+      static_cast<int64_t>(rows.size()), progress_.step, lr,
+      [&](int64_t first, int64_t count, int worker) {
+        float* input = session.Input("features", worker).f32();
+        int32_t* labels = session.Input("labels", worker).i32();
+        for (const size_t row :
+             rows.subspan(static_cast<size_t>(first), static_cast<size_t>(count))) {
+          *labels++ = train_->label(row);
+          input = std::copy_n(features_->of(row), features_->size, input);
+        }
+      },
+      SumOfWeights(rows));
 }
 
 StepResult Trainer::StepOnExamples(std::span<const size_t> rows, double lr) {
@@ -102,8 +103,7 @@ void Trainer::OneEpoch() {
     progress_.seconds += seconds, session_seconds_ += seconds;
     examples_seen_ += static_cast<int64_t>(count);
     if (hooks_.on_step)
-      hooks_.on_step({progress_.step, steps_, epoch + 1, c_.epochs, loss,
-                      Rate(progress_.step - 1),
+      hooks_.on_step({progress_.step, steps_, epoch + 1, c_.epochs, loss, Rate(progress_.step - 1),
                       static_cast<double>(count) / seconds, flops * work_ / seconds * 1e-9,
                       session_seconds_ / static_cast<double>(examples_seen_) *
                           static_cast<double>(c_.batch_size * (steps_ - progress_.step)),

@@ -28,8 +28,9 @@ std::string DataText(const BeginReport& r) {
   const RunConfig& c = *r.config;
   std::string text = fmt::format("{}, {} {} to learn from ({}), ", c.data, Grouped(r.train), r.unit,
                                  c.train_split);
-  text += r.validation > 0 ? fmt::format("{} to validate on ({})", Grouped(r.validation), c.val_split)
-                           : "none to validate on";
+  text += r.validation > 0
+              ? fmt::format("{} to validate on ({})", Grouped(r.validation), c.val_split)
+              : "none to validate on";
   return text + (c.objective.empty() ? fmt::format(", {} classes", c.labels.size()) : "");
 }
 
@@ -53,8 +54,8 @@ std::string StepsText(const BeginReport& r) {
 }
 
 std::string RateText(const RunConfig& c, int64_t steps) {
-  const double warm = c.warmup > 0 ? std::max(1.0, std::floor(c.warmup * static_cast<double>(steps)))
-                                   : 0;
+  const double warm =
+      c.warmup > 0 ? std::max(1.0, std::floor(c.warmup * static_cast<double>(steps))) : 0;
   std::string text = fmt::format("{:g}, {}, {} steps of warm-up; {}, weight decay {:g}", c.lr,
                                  c.schedule, warm, c.optimizer, c.weight_decay);
   if (!c.class_weights.empty()) text += fmt::format("; class weights {}", c.class_weights);

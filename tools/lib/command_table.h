@@ -8,12 +8,12 @@
 namespace graft {
 
 struct OptionEntry {
-  std::string name;         // "--epochs"
-  std::string short_name;   // "-h", or ""
-  std::string value;        // "INT"; "" of a flag
+  std::string name;        // "--epochs"
+  std::string short_name;  // "-h", or ""
+  std::string value;       // "INT"; "" of a flag
   std::string help;
   std::string default_value;
-  bool repeats = false;     // may be given several times
+  bool repeats = false;  // may be given several times
 };
 
 struct CommandEntry {

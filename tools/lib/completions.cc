@@ -26,7 +26,11 @@ std::vector<std::string> OptionNames(const CommandEntry& c) {
 // The words that may stand for an argument; none where those are files.
 std::vector<std::string> Arguments(const CommandEntry& c, const std::vector<CommandEntry>& table) {
   if (!c.subcommands.empty()) return c.subcommands;
-  if (c.words[0] == "help") return TopCommands(table);
+  if (c.words[0] == "help") {
+    std::vector<std::string> others = TopCommands(table);
+    std::erase(others, "help");
+    return others;
+  }
   if (c.words[0] == "completions") return {"bash", "zsh", "fish"};
   return {};
 }
@@ -157,9 +161,10 @@ std::string Fish(const std::vector<CommandEntry>& table) {
     for (const std::string& word : c.words)
       when += (when.empty() ? "" : "; and ") + ("__fish_seen_subcommand_from " + word);
     if (const auto words = Arguments(c, table); !words.empty())
-      text += fmt::format("complete -c graft -f -n '{}; and not __fish_seen_subcommand_from {}' "
-                          "-a '{}'\n",
-                          when, Joined(words), Joined(words));
+      text += fmt::format(
+          "complete -c graft -f -n '{}; and not __fish_seen_subcommand_from {}' "
+          "-a '{}'\n",
+          when, Joined(words), Joined(words));
     for (const OptionEntry& o : c.options) {
       text += fmt::format("complete -c graft -n '{}' -l {}", when, o.name.substr(2));
       if (const auto words = ValuesOf(o.name); !words.empty() && !o.value.empty())

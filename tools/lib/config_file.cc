@@ -1,11 +1,12 @@
 #include "tools/lib/config_file.h"
 
-#include <algorithm>
-#include <sstream>
 #include <toml++/toml.h>
 
-#include "runtime/io/json.h"
+#include <algorithm>
+#include <sstream>
+
 #include "runtime/io/atomic_file.h"
+#include "runtime/io/json.h"
 
 namespace graft {
 namespace {
@@ -53,8 +54,7 @@ nlohmann::json ReadConfig(const std::string& path) {
 
 // A run's config.json as options: "" of its validation split says that there is none.
 nlohmann::json OptionsOfRun(nlohmann::json json) {
-  for (const char* fact :
-       {"labels", "base_sha256", "examples_sha256", "schedule_epochs", "trace"})
+  for (const char* fact : {"labels", "base_sha256", "examples_sha256", "schedule_epochs", "trace"})
     json.erase(fact);
   if (const auto it = json.find("val_split"); it != json.end() && *it == "") *it = "none";
   const bool images = json.value("preprocess", nlohmann::json()) != "";

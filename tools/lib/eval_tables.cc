@@ -97,7 +97,8 @@ std::string ClassTable(const ConfusionMatrix& m, const std::vector<std::string>&
                Percent(c.recall), Percent(c.f1)});
   std::string text = table.Lines(indent);
   if (all > kMostRows)
-    text += fmt::format("\n{}the worst {} of {} classes; all are in --json", indent, kMostRows, all);
+    text +=
+        fmt::format("\n{}the worst {} of {} classes; all are in --json", indent, kMostRows, all);
   return text;
 }
 

@@ -17,8 +17,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::vector<std::string> kImages{".jpg", ".jpeg", ".png",  ".ppm", ".pgm",  ".pbm", ".pnm",
-                                       ".webp", ".bmp", ".gif", ".tif", ".tiff", ".npy"};
+const std::vector<std::string> kImages{".jpg",  ".jpeg", ".png", ".ppm", ".pgm",  ".pbm", ".pnm",
+                                       ".webp", ".bmp",  ".gif", ".tif", ".tiff", ".npy"};
 const std::vector<std::string> kTexts{".csv", ".tsv", ".jsonl", ".txt"};
 
 std::string ShapeText(const std::vector<int64_t>& shape) {
@@ -47,7 +47,8 @@ void FilesBelow(const std::string& folder, bool images, std::vector<std::string>
 void Matches(const std::string& pattern, bool images, std::vector<std::string>* files) {
   glob_t found{};
   const int result = glob(pattern.c_str(), GLOB_TILDE, nullptr, &found);
-  std::vector<std::string> paths(found.gl_pathv, found.gl_pathv + (result == 0 ? found.gl_pathc : 0));
+  std::vector<std::string> paths(found.gl_pathv,
+                                 found.gl_pathv + (result == 0 ? found.gl_pathc : 0));
   globfree(&found);
   if (paths.empty()) Fail("{}: no file has such a name", pattern);
   for (const std::string& path : paths)
@@ -137,9 +138,10 @@ PredictInputs OpenImages(const std::vector<std::string>& files, const OpenedMode
   return inputs;
 }
 
-PredictInputs OpenTexts(const std::vector<std::string>& texts, const std::vector<std::string>& files,
-                        const std::string& columns, const std::string& usual,
-                        const OpenedModel& opened, std::vector<std::string>* notes) {
+PredictInputs OpenTexts(const std::vector<std::string>& texts,
+                        const std::vector<std::string>& files, const std::string& columns,
+                        const std::string& usual, const OpenedModel& opened,
+                        std::vector<std::string>* notes) {
   PredictInputs inputs;
   std::vector<TextExample> examples;
   const auto add = [&](TextRow row, const std::string& file) {
@@ -164,8 +166,9 @@ PredictInputs OpenTexts(const std::vector<std::string>& texts, const std::vector
       if (labels && rows.table)
         notes->push_back(path + ": the second column holds classes, which are not read");
       if (labels && !rows.table)
-        notes->push_back(path + ": the second column holds classes, but was read as the second text "
-                                "of a pair; hint: graft eval reads labelled texts");
+        notes->push_back(path +
+                         ": the second column holds classes, but was read as the second text "
+                         "of a pair; hint: graft eval reads labelled texts");
       for (TextRow& row : rows.rows) {
         if (labels && rows.table) row.shown = row.text, row.second.reset();
         add(std::move(row), path);

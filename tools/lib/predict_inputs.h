@@ -1,4 +1,5 @@
-// What `graft predict` classifies: images, arrays and texts, from files, folders, patterns and tables.
+// What `graft predict` classifies: images, arrays and texts, from files, folders, patterns and
+// tables.
 #pragma once
 #include <memory>
 #include <string>
@@ -27,13 +28,13 @@ struct PredictInputs {
   void Add(PredictInput example, size_t of_group) {
     examples.push_back(std::move(example)), group.push_back(of_group);
   }
-  size_t failed() const;            // examples in error
+  size_t failed() const;             // examples in error
   const std::string& first() const;  // what is wrong with the first of them
 };
 
-// The words of a command line as files, of the kind that the model reads: a folder gives those in it
-// at any depth, a word with * ? or [ that is no file those that match it, both in the order of their
-// names; hidden files are left out. Throws Error where that gives nothing.
+// The words of a command line as files, of the kind that the model reads: a folder gives those in
+// it at any depth, a word with * ? or [ that is no file those that match it, both in the order of
+// their names; hidden files are left out. Throws Error where that gives nothing.
 std::vector<std::string> ExpandInputs(const std::vector<std::string>& words, bool images);
 
 // A file that cannot be read is an example with an error.
@@ -41,9 +42,11 @@ PredictInputs OpenImages(const std::vector<std::string>& files, const OpenedMode
 
 // Texts of --text, then of files: of .csv, .tsv and .jsonl the column or columns of texts
 // (`columns`, as in training, or where they are there those of the run, `usual`; a column of labels
-// is not read and may be missing), of others a text in each line, where a tab separates the two of a pair. `notes` get what the user should know.
-PredictInputs OpenTexts(const std::vector<std::string>& texts, const std::vector<std::string>& files,
-                        const std::string& columns, const std::string& usual,
-                        const OpenedModel& opened, std::vector<std::string>* notes);
+// is not read and may be missing), of others a text in each line, where a tab separates the two of
+// a pair. `notes` get what the user should know.
+PredictInputs OpenTexts(const std::vector<std::string>& texts,
+                        const std::vector<std::string>& files, const std::string& columns,
+                        const std::string& usual, const OpenedModel& opened,
+                        std::vector<std::string>* notes);
 
 }  // namespace graft

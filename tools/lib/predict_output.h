@@ -21,9 +21,9 @@ void ForEachPrediction(const JointModel& joint, const PredictInputs& inputs, con
 // The same for people.
 std::string PredictionText(const nlohmann::json& prediction);
 
-// Lines of a CSV file, one for each prediction (of each adapter, if there are several): input, file,
-// row, [adapter,] class, name, probability, logit of the best class, then with a number behind their
-// name those of the next, and error.
+// Lines of a CSV file, one for each prediction (of each adapter, if there are several): input,
+// file, row, [adapter,] class, name, probability, logit of the best class, then with a number
+// behind their name those of the next, and error.
 std::string CsvHeader(bool several, int64_t top);
 std::string CsvLines(const nlohmann::json& prediction, bool several, int64_t top);
 

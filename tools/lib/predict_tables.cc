@@ -23,9 +23,7 @@ struct Asked {
   bool must = true;  // be there
 
   // What is asked of a table or object with these names.
-  Asked Among(const Names& names) const {
-    return must || Contains(names, text) ? *this : Asked{};
-  }
+  Asked Among(const Names& names) const { return must || Contains(names, text) ? *this : Asked{}; }
 };
 
 Asked ParseAsked(const std::string& columns) {
@@ -105,12 +103,13 @@ void ReadTable(const std::string& text, const std::string& path, RowFormat forma
     }
     const int64_t number = std::ssize(out->rows) + 1;
     if (fields.size() != places->columns) {
-      out->rows.push_back(Bad(path, number,
-                              fmt::format("{}: expected {} columns, found {}", where,
-                                          places->columns, fields.size())));
+      out->rows.push_back(Bad(
+          path, number,
+          fmt::format("{}: expected {} columns, found {}", where, places->columns, fields.size())));
       return;
     }
-    TextRow r{.text = fields[places->text], .second = {}, .shown = "", .number = number, .error = ""};
+    TextRow r{
+        .text = fields[places->text], .second = {}, .shown = "", .number = number, .error = ""};
     if (places->second != SIZE_MAX) r.second = fields[places->second];
     Finish(&r);
     out->rows.push_back(std::move(r));
@@ -133,8 +132,8 @@ TextRow FromObject(const Json& object, const Asked& all, const std::string& wher
   if (text.empty())
     Fail("{}: expected a key 'text', found {}; hint: name it with --columns", where,
          fmt::join(keys, ", "));
-  TextRow row{.text = GetString(object, text, where), .second = {}, .shown = "", .number = 0,
-              .error = ""};
+  TextRow row{
+      .text = GetString(object, text, where), .second = {}, .shown = "", .number = 0, .error = ""};
   if (!second.empty()) row.second = GetString(object, second, where);
   return row;
 }

@@ -37,8 +37,8 @@ class ProgressMeter {
   // Whether a line is due; if not, nobody needs to make one.
   bool Due() const;
   void Show(std::vector<LinePart> parts);
-  // "WHAT: DONE of TOTAL UNIT, N UNIT/s, TIME left", where a line is due. Work with another name, or
-  // with less done than before, is another piece.
+  // "WHAT: DONE of TOTAL UNIT, N UNIT/s, TIME left", where a line is due. Work with another name,
+  // or with less done than before, is another piece.
   void Work(const std::string& what, size_t done, size_t total, const char* unit);
 
  private:

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "runtime/io/json.h"
 #include "runtime/io/atomic_file.h"
+#include "runtime/io/json.h"
 #include "tools/lib/progress_meter.h"
 #include "tools/lib/report.h"
 #include "train/run_summary.h"
@@ -67,8 +67,8 @@ void AddMetrics(const std::vector<nlohmann::json>& lines, nlohmann::json* run) {
     const nlohmann::json value = At(line, metric);
     if (!value.is_number()) continue;
     r["last"] = value;
-    const bool better = r["best"].is_null() ||
-                        (SmallerIsBetter(r) ? value < r["best"] : value > r["best"]);
+    const bool better =
+        r["best"].is_null() || (SmallerIsBetter(r) ? value < r["best"] : value > r["best"]);
     if (better) r["best"] = value, r["best_epoch"] = At(line, "epoch");
   }
 }
@@ -110,9 +110,19 @@ std::vector<std::string> FindRuns(const std::string& root) {
 }
 
 const std::vector<std::string>& RunColumns() {
-  static const std::vector<std::string> kColumns{
-      "run",    "method", "model",   "data",              "lr",     "epochs", "trainable_parameters",
-      "metric", "best",   "last",    "seconds",           "peak_memory_bytes", "status"};
+  static const std::vector<std::string> kColumns{"run",
+                                                 "method",
+                                                 "model",
+                                                 "data",
+                                                 "lr",
+                                                 "epochs",
+                                                 "trainable_parameters",
+                                                 "metric",
+                                                 "best",
+                                                 "last",
+                                                 "seconds",
+                                                 "peak_memory_bytes",
+                                                 "status"};
   return kColumns;
 }
 
@@ -122,9 +132,8 @@ nlohmann::json DescribeRun(const std::string& run) {
   row["run"] = run;
   try {
     const nlohmann::json config = ReadJson(run + "/config.json");
-    for (const char* key :
-         {"method", "model", "data", "lr", "epochs", "train_split", "val_split", "seed",
-          "batch_size", "schedule", "weight_decay"})
+    for (const char* key : {"method", "model", "data", "lr", "epochs", "train_split", "val_split",
+                            "seed", "batch_size", "schedule", "weight_decay"})
       row[key] = At(config, key);
     if (At(row, "val_split") != "") {
       const nlohmann::json metric = At(config, "best_metric");

@@ -9,6 +9,7 @@
 #include "adapters/method_graph.h"
 #include "models/files/hf_config.h"
 #include "peft/merge.h"
+#include "runtime/io/json.h"
 
 namespace graft {
 namespace {
@@ -37,6 +38,14 @@ void FillTrained(OpenedModel& opened, const std::string& file) {
       Fail("{}: no tensor for '{}', which {} trains", file, name, opened.facts.method);
 }
 
+// The one that is used where none is named.
+std::string UsualCheckpoint(const std::string& run) {
+  const Json config = ReadJson(run + "/config.json");
+  const auto it = config.find("val_split");
+  const bool validated = it != config.end() && it->is_string() && *it != "";
+  return validated && std::filesystem::exists(run + "/best.safetensors") ? "best" : "last";
+}
+
 std::string CheckpointOf(const std::string& run, const std::string& name) {
   const std::string file = fmt::format("{}/{}.safetensors", run, name);
   if (!std::filesystem::exists(file))
@@ -47,7 +56,8 @@ std::string CheckpointOf(const std::string& run, const std::string& name) {
 // --run RUN, or --model M --adapter RUN.
 OpenedModel OpenRun(const ModelChoice& choice, const OpenBase& open) {
   const std::vector<std::string> checkpoints{"last", "best"};
-  if (std::find(checkpoints.begin(), checkpoints.end(), choice.checkpoint) == checkpoints.end())
+  if (const std::string& name = choice.checkpoint;
+      !name.empty() && std::ranges::find(checkpoints, name) == checkpoints.end())
     FailUsage("--checkpoint: '{}'{}", choice.checkpoint,
               DidYouMean(choice.checkpoint, checkpoints));
   const std::string& path = choice.run.empty() ? choice.adapter : choice.run;
@@ -60,10 +70,11 @@ OpenedModel OpenRun(const ModelChoice& choice, const OpenBase& open) {
     c.model = choice.model;
     if (!choice.arch.empty()) c.arch = choice.arch;
   }
-  opened.description = fmt::format("{} ({}, {})", path, c.method, choice.checkpoint);
+  opened.checkpoint = choice.checkpoint.empty() ? UsualCheckpoint(path) : choice.checkpoint;
+  opened.description = fmt::format("{} ({}, {})", path, c.method, opened.checkpoint);
   OfFile(path + "/config.json", [&] {
     OpenForTask(choice, open, &opened);
-    FillTrained(opened, CheckpointOf(path, choice.checkpoint));
+    FillTrained(opened, CheckpointOf(path, opened.checkpoint));
   });
   return opened;
 }
@@ -204,7 +215,7 @@ OpenedModel OpenModel(const ModelChoice& choice, InputKind kind, const OpenBase&
   if (!choice.run.empty() && !choice.arch.empty())
     FailUsage("--arch goes with --model; a run knows its architecture");
   const std::string& run = choice.run.empty() ? choice.adapter : choice.run;
-  if (choice.checkpoint != "last" && (run.empty() || (choice.run.empty() && !IsRunDirectory(run))))
+  if (!choice.checkpoint.empty() && (run.empty() || (choice.run.empty() && !IsRunDirectory(run))))
     FailUsage("--checkpoint {}: goes with a run, not with {}", choice.checkpoint,
               run.empty() ? choice.model : run);
   if (!choice.model.empty()) CheckIsModel(choice.model, true, !choice.adapter.empty());

@@ -12,7 +12,9 @@ namespace graft {
 
 // --run RUN [--checkpoint last|best], or --model M [--adapter A] [--arch NAME].
 struct ModelChoice {
-  std::string run, checkpoint = "last", model, adapter, arch, preprocess, tokenizer;
+  std::string run, model, adapter, arch, preprocess, tokenizer;
+  // Of a run, last or best; "" = best if it was validated, else last, which is then the same.
+  std::string checkpoint = "";
   int64_t max_length = 0;  // 0 = the run's, else the default
   int64_t seed = 0;        // of init:ARCH
   bool headless = false;   // a model without a head will do: it is written, not run
@@ -27,7 +29,8 @@ struct PeftSource {
 };
 
 struct OpenedModel {
-  std::string description;  // "runs/a (lora(r=8), last)", for messages
+  std::string description;  // "runs/a (lora(r=8), best)", for messages
+  std::string checkpoint;   // best or last, of a run
   LoadedModel model;        // params hold the weights of the checkpoint, too
   Method method;            // empty for a plain model
   uint64_t seed = 0;

@@ -194,15 +194,16 @@ TrainStep::TrainStep(const Graph& loss_graph, ParamStore& params, const Optimize
   if (session_.HasInput("update_rng")) update_rng_ = session_.Input("update_rng");
 }
 
-StepResult TrainStep::Run(int64_t batch, int64_t step, double learning_rate, const Fill& fill) {
+StepResult TrainStep::Run(int64_t batch, int64_t step, double learning_rate, const Fill& fill,
+                          double losses) {
   parts_.clear();
   for (int64_t first = 0; first < batch; first += capacity_.sequences)
     parts_.push_back({std::min(capacity_.sequences, batch - first), 0});
-  return Run(parts_, step, learning_rate, fill);
+  return Run(parts_, step, learning_rate, fill, losses);
 }
 
 StepResult TrainStep::Accumulate(std::span<const Counts> parts, int64_t step, const Fill& fill,
-                                 int64_t losses) {
+                                 double losses) {
   first_.assign(1, 0);
   for (const Counts& part : parts) first_.push_back(first_.back() + part.sequences);
   const int64_t n = static_cast<int64_t>(parts.size());
@@ -210,7 +211,8 @@ StepResult TrainStep::Accumulate(std::span<const Counts> parts, int64_t step, co
   session_.ZeroStates(lanes);
   ForEachRun(session_, lanes, [&](int64_t lane, int worker) {
     const size_t w = static_cast<size_t>(worker);
-    inv_batch_[w].f32()[0] = 1.0f / static_cast<float>(losses > 0 ? losses : first_.back());
+    inv_batch_[w].f32()[0] =
+        1.0f / static_cast<float>(losses > 0 ? losses : static_cast<double>(first_.back()));
     const Piece mine = EvenPiece(n, lanes, lane);
     for (int64_t i = mine.begin; i < mine.begin + mine.size; ++i) {
       const Counts& part = parts[i];
@@ -227,7 +229,7 @@ StepResult TrainStep::Accumulate(std::span<const Counts> parts, int64_t step, co
 }
 
 StepResult TrainStep::Run(std::span<const Counts> parts, int64_t step, double learning_rate,
-                          const Fill& fill, int64_t losses) {
+                          const Fill& fill, double losses) {
   StepResult result = Accumulate(parts, step, fill, losses);
   // A loss that is not finite must not reach the weights: the caller stops with the last good ones.
   if (!std::isfinite(result.loss)) return result;

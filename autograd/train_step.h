@@ -76,16 +76,18 @@ class TrainStep {
   // and must not throw. `step` counts from 0; bias correction uses step + 1. A loss that is not
   // finite updates nothing. "rng" is filled in here.
   using Fill = std::function<void(int64_t first, int64_t count, int worker)>;
-  StepResult Run(int64_t batch, int64_t step, double learning_rate, const Fill& fill);
+  StepResult Run(int64_t batch, int64_t step, double learning_rate, const Fill& fill,
+                 double losses = 0);
   // The same for a batch that the caller has cut: micro-batch i has parts[i].sequences of
-  // parts[i].tokens in all, both within the capacity. `losses`: how many the mean is over, where a
-  // sequence has not one (0 = the sequences); the others are zeros.
+  // parts[i].tokens in all, both within the capacity. `losses`: what the sum is divided by, where
+  // that is not the number of sequences (0): how many losses count, the others being zeros, or the
+  // sum of their weights.
   StepResult Run(std::span<const Counts> parts, int64_t step, double learning_rate,
-                 const Fill& fill, int64_t losses = 0);
+                 const Fill& fill, double losses = 0);
   // The first half of Run: the loss and, in the states "acc.*", the gradients of the batch; no
   // parameter changes.
   StepResult Accumulate(std::span<const Counts> parts, int64_t step, const Fill& fill,
-                        int64_t losses = 0);
+                        double losses = 0);
 
   Session& session() { return session_; }
   const Session& session() const { return session_; }

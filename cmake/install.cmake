@@ -37,3 +37,22 @@ install(CODE "
   set(GRAFT_BINARY \"${CMAKE_BINARY_DIR}\")
   set(GRAFT_INCLUDEDIR \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_INCLUDEDIR}\")
   include(\"${CMAKE_CURRENT_LIST_DIR}/install_headers.cmake\")")
+
+# The man page and completions, which the command makes of its own options.
+set(shell_files)
+foreach(file "graft.1;help;--man" "graft.bash;completions;bash" "_graft;completions;zsh"
+             "graft.fish;completions;fish")
+  list(POP_FRONT file name)
+  add_custom_command(OUTPUT shell/${name}
+    COMMAND ${CMAKE_COMMAND} -E make_directory shell
+    COMMAND graft ${file} > shell/${name} DEPENDS graft VERBATIM)
+  list(APPEND shell_files ${CMAKE_BINARY_DIR}/shell/${name})
+endforeach()
+add_custom_target(graft_shell_files ALL DEPENDS ${shell_files})
+install(FILES ${CMAKE_BINARY_DIR}/shell/graft.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 OPTIONAL)
+install(FILES ${CMAKE_BINARY_DIR}/shell/graft.bash RENAME graft OPTIONAL
+  DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
+install(FILES ${CMAKE_BINARY_DIR}/shell/_graft OPTIONAL
+  DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/vendor-completions)
+install(FILES ${CMAKE_BINARY_DIR}/shell/graft.fish OPTIONAL
+  DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)

@@ -25,7 +25,7 @@ class Adapters : public testing::Test {
     std::vector<float> pixels(3 * 16 * 16);
     FillNormal(pixels, {MakeKey(1, Purpose::kData, "image")}, 0, 1);
     WriteNpy(image, ToWrite<float>("", {1, 3, 16, 16}, pixels));
-    Words args{"predict", image, "--logits", out, "--threads", "1"};
+    Words args{"predict", image, "--logits", out, "--force", "--threads", "1"};
     args.insert(args.end(), model.begin(), model.end());
     const Outcome o = Graft(args);
     EXPECT_EQ(o.code, 0) << o.err;

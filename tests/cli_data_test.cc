@@ -378,7 +378,7 @@ TEST(CliData, SkipBad) {
   ASSERT_EQ(predicted["predictions"].size(), 1u);
   EXPECT_EQ(predicted["predictions"][0]["input"], good);
   EXPECT_EQ(predicted["skipped"][0]["path"], bad);
-  ExpectRefused({"predict", "--run", run, bad, "--skip-bad"}, 1, "can be read");
+  ExpectRefused({"predict", "--run", run, bad, "--skip-bad"}, 1, "bad.jpg");
 }
 
 TEST(CliData, SkipBadRows) {

@@ -159,7 +159,7 @@ TEST_F(Overwrite, NoDirectoryThatHoldsAnything) {
   EXPECT_TRUE(before == AllFiles());
 }
 
-// A run goes on in its own directory, and a command writes its result again.
+// A run goes on in its own directory, and a command writes its result again if it is told to.
 TEST_F(Overwrite, ItsOwnResultsAgain) {
   Process process(Train(At("base.safetensors"), "stopped"));
   while (process.Running() && !fs::exists(At("stopped/plan.json"))) usleep(1000);
@@ -167,15 +167,19 @@ TEST_F(Overwrite, ItsOwnResultsAgain) {
   process.Wait();
   EXPECT_EQ(Graft({"train", "--resume", At("stopped")}).code, 0);
   EXPECT_EQ(Slurp(At("stopped/last.safetensors")), Slurp(At("run/last.safetensors")));
-  for (int i = 0; i < 2; ++i) {
-    EXPECT_EQ(
-        Graft({"fuse", "--run", At("run"), "--out", At("again.safetensors"), "--keep-base"}).code,
-        0);
-    EXPECT_EQ(Graft({"predict", "--run", At("run"), At("data/images/test/000000.png"), "--logits",
-                     At("again.npy")})
-                  .code,
-              0);
-    EXPECT_EQ(Graft({"inspect", At("run"), "--graph", "svg", "--out", At("again.svg")}).code, 0);
+  const Words commands[] = {
+      {"fuse", "--run", At("run"), "--keep-base", "--out", At("again.safetensors")},
+      {"predict", "--run", At("run"), At("data/images/test/000000.png"), "--logits",
+       At("again.npy")},
+      {"inspect", At("run"), "--graph", "svg", "--out", At("again.svg")}};
+  for (Words args : commands) {
+    EXPECT_EQ(Graft(args).code, 0);
+    const std::string written = Slurp(args.back());
+    ExpectRefused(args, 1, args.back() + ": the file exists; choose another name, or --force");
+    EXPECT_EQ(Slurp(args.back()), written);
+    args.push_back("--force");
+    EXPECT_EQ(Graft(args).code, 0) << args[0];
+    EXPECT_EQ(Slurp(args[args.size() - 2]), written);
   }
 }
 

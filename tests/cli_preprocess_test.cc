@@ -26,7 +26,7 @@ class CliPreprocess : public testing::Test {
   }
   std::vector<float> LogitsOf(std::vector<std::string> args) const {
     args.insert(args.begin(), "predict");
-    args.insert(args.end(), {"--logits", dir_ / "logits.npy", "--quiet"});
+    args.insert(args.end(), {"--logits", dir_ / "logits.npy", "--force", "--quiet"});
     const Outcome o = Graft(args);
     EXPECT_EQ(o.code, 0) << o.err;
     return ReadNpy(dir_ / "logits.npy").values;

@@ -295,7 +295,7 @@ TEST_F(Adapters, PredictSaysWhatEachSays) {
   for (size_t m = 0; m < 2; ++m) {
     const std::string& adapter = m == 0 ? a : b;
     const nlohmann::json alone =
-        GraftJson(Predict(base, {adapter}, {image_, "--logits", dir_ / "l.npy"}));
+        GraftJson(Predict(base, {adapter}, {image_, "--logits", dir_ / "l.npy", "--force"}));
     for (const nlohmann::json& p : joint["predictions"]) {
       EXPECT_EQ(p["adapters"][m]["adapter"], adapter);
       EXPECT_EQ(p["adapters"][m]["top"], alone["predictions"][0]["top"]);

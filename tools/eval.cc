@@ -5,10 +5,14 @@
 #include <optional>
 
 #include "data/splits.h"
+#include "runtime/io/atomic_file.h"
+#include "runtime/io/files_read.h"
 #include "tools/commands.h"
 #include "tools/lib/data_report.h"
+#include "tools/lib/eval_tables.h"
 #include "tools/lib/model_options.h"
 #include "tools/lib/output.h"
+#include "tools/lib/progress.h"
 #include "tools/lib/report.h"
 #include "train/dataset.h"
 #include "train/evaluator.h"
@@ -19,7 +23,7 @@ namespace {
 
 struct EvalOptions {
   ModelChoice choice;
-  std::string data, split, columns;
+  std::string data, split, columns, errors;
   size_t limit = 0;
   double holdout = 0;
   bool skip_bad = false;
@@ -67,22 +71,6 @@ void CompareLabels(const OpenedModel& opened, const Dataset& data, const CommonO
                                      opened.labels()[i], labels[i], data.directory()));
 }
 
-// What is taken for what else most often, "cat for dog 12 times"; "" if all is right.
-std::string MostConfused(const Metrics& m, const std::vector<std::string>& labels) {
-  constexpr size_t kShown = 3;
-  std::vector<std::pair<int64_t, std::string>> wrong;
-  for (const auto& [cell, count] : m.confusion.cells())
-    if (cell.first != cell.second)
-      wrong.emplace_back(
-          count, fmt::format("{} for {} {} times", labels[cell.second], labels[cell.first], count));
-  std::stable_sort(wrong.begin(), wrong.end(),
-                   [](const auto& a, const auto& b) { return a.first > b.first; });
-  std::string text;
-  for (size_t i = 0; i < std::min(kShown, wrong.size()); ++i)
-    text += (i ? ", " : "") + wrong[i].second;
-  return text;
-}
-
 nlohmann::json MetricsJson(const Metrics& m) {
   nlohmann::json cells = nlohmann::json::array();
   for (const auto& [cell, count] : m.confusion.cells())
@@ -99,12 +87,23 @@ nlohmann::json MetricsJson(const Metrics& m) {
   return json;
 }
 
-Metrics Measure(OpenedModel& opened, BatchSource& examples, const CommonOptions& common) {
+nlohmann::json CheckpointJson(const OpenedModel& opened) {
+  return opened.checkpoint.empty() ? nlohmann::json() : nlohmann::json(opened.checkpoint);
+}
+
+Metrics Measure(OpenedModel& opened, BatchSource& examples, const CommonOptions& common,
+                std::vector<WrongExample>* wrong = nullptr) {
   const Graph graph = opened.ToRun(true);
   Evaluator evaluator(graph, opened.model.params,
                       InferenceOptions(graph, opened.model.params, opened.model.config, examples,
                                        common.memory_budget, common.disabled_passes),
                       common.disabled_passes);
+  evaluator.OnProgress("eval", ProgressOf(common));
+  if (wrong)
+    evaluator.OnExample([&](size_t example, std::span<const float> logits) {
+      const WrongExample w = Judge(example, examples.label(example), logits);
+      if (w.predicted != w.label) wrong->push_back(w);
+    });
   Metrics m = evaluator.Run(examples);
   if (!std::isfinite(m.loss))
     Fail("{} gives logits that are not finite; its weights are damaged", opened.description);
@@ -114,6 +113,8 @@ Metrics Measure(OpenedModel& opened, BatchSource& examples, const CommonOptions&
 // How well masked words of plain texts are guessed.
 void RunMasked(const EvalOptions& o, OpenedModel& opened, Dataset& data,
                const CommonOptions& common) {
+  if (!o.errors.empty())
+    FailUsage("--errors {}: of classes; {} guesses words", o.errors, opened.description);
   const std::string split = ChooseSplit(data, o);
   const std::unique_ptr<BatchSource> examples =
       data.Load(split, o.limit, opened.model, opened.facts);
@@ -121,6 +122,7 @@ void RunMasked(const EvalOptions& o, OpenedModel& opened, Dataset& data,
   const Metrics m = Measure(opened, *examples, common);
   const double perplexity = std::exp(m.loss);
   PrintJson(common, {{"model", opened.description},
+                     {"checkpoint", CheckpointJson(opened)},
                      {"data", o.data},
                      {"split", split},
                      {"n", m.n},
@@ -156,10 +158,18 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
       data.Load(split, o.limit, opened.model, opened.facts);
   SaySkipped(common, data.skipped());
   if (!data.texts()) Say(common, PreprocessText(opened.facts));
-  const Metrics m = Measure(opened, *examples, common);
+  if (!o.errors.empty()) CheckOutput(o.errors);  // before the work
+  std::vector<WrongExample> wrong;
+  const Metrics m = Measure(opened, *examples, common, o.errors.empty() ? nullptr : &wrong);
+  const std::vector<std::string> labels = data.labels();
+  if (!o.errors.empty())
+    WriteFileAtomically(o.errors, ErrorsCsv(wrong, data.ExampleNames(split, o.limit), labels));
   if (const std::string notice = examples->notice(); !notice.empty())
     Say(common, "note: " + notice);
   nlohmann::json json = MetricsJson(m);
+  json["per_class"] = ClassesJson(m.confusion, labels);
+  json["checkpoint"] = CheckpointJson(opened);
+  if (!o.errors.empty()) json["errors"] = o.errors, json["wrong"] = wrong.size();
   json["model"] = opened.description, json["data"] = o.data, json["split"] = split;
   if (o.skip_bad) json["skipped"] = SkippedJson(data.skipped());
   AddPreprocess(opened.facts, !data.texts(), &json);
@@ -170,15 +180,19 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   table.Add({"accuracy", Percent(m.accuracy)});
   table.Add({"mean class accuracy", Percent(m.mean_class_accuracy)});
   if (m.confusion.classes() == 2)
-    table.Add({fmt::format("F1 of {}", data.labels()[1]), Percent(F1(m.confusion, 1))});
+    table.Add({fmt::format("F1 of {}", labels[1]), Percent(F1(m.confusion, 1))});
   table.Add({"macro F1", Percent(m.macro_f1)});
   table.Add({"Matthews correlation", fmt::format("{:.4f}", m.matthews)});
   table.Add({"loss", fmt::format("{:.4f}", m.loss)});
   const double per_second = static_cast<double>(m.n) / std::max(m.seconds, 1e-9);
   table.Add({fmt::format("{}/s", examples->unit()), fmt::format("{:.1f}", per_second)});
   Say(common, table.Lines("  "));
-  if (const std::string confused = MostConfused(m, data.labels()); !confused.empty())
-    Say(common, "  most confused: " + confused);
+  Say(common, "\n" + ClassTable(m.confusion, labels, "  "));
+  if (const std::string confused = ConfusionText(m.confusion, labels, "  "); !confused.empty())
+    Say(common, "\n" + confused);
+  if (!o.errors.empty())
+    Say(common,
+        fmt::format("\n{}: {} examples that are predicted wrongly", o.errors, wrong.size()));
 }
 
 }  // namespace
@@ -203,11 +217,14 @@ void AddEvalCommand(CLI::App& app, CommonOptions& common) {
       ->add_option("--limit", o->limit,
                    "N examples only: the first, or evenly spaced ones of folders")
       ->check(CLI::Range(int64_t{0}, int64_t{1'000'000'000'000}));
+  command->add_option("--errors", o->errors,
+                      "write the examples that are predicted wrongly to this .csv");
+  AddForceOption(*command);
   AddCommonOptions(*command, common);
   command->footer(
       "Example:\n  graft eval --run runs/a --data vtab-1k/eurosat --split test\n"
       "  graft eval --model fused.safetensors --data vtab-1k/eurosat --limit 1000 --json\n"
-      "  graft eval --run runs/s --data text/sst2 --split dev");
+      "  graft eval --run runs/s --data text/sst2 --split dev --errors errors.csv");
   command->callback([o, &common] { Run(*o, common); });
 }
 

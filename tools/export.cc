@@ -9,6 +9,7 @@
 #include "tools/lib/merge_report.h"
 #include "tools/lib/model_options.h"
 #include "tools/lib/output.h"
+#include "tools/lib/progress.h"
 #include "tools/lib/report.h"
 #include "train/proof.h"
 #include "train/run_dir.h"
@@ -55,7 +56,7 @@ nlohmann::json ExportModel(const ExportOptions& o, OpenedModel opened, const std
   } else {
     const FileDType weights = ParseWeights(o.weights.empty() ? "f32" : o.weights, opened.model);
     ProofInputs inputs = OpenProofInputs(opened, o.data, RunOf(o.choice));
-    fused = FuseOn(inputs, std::move(opened), common.memory_budget, weights);
+    fused = FuseOn(inputs, std::move(opened), common.memory_budget, weights, ProgressOf(common));
   }
   if (headless) EraseHead(&fused);
   std::string model_file = o.out;

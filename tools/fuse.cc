@@ -11,6 +11,7 @@
 #include "tools/lib/merge_report.h"
 #include "tools/lib/model_options.h"
 #include "tools/lib/output.h"
+#include "tools/lib/progress.h"
 #include "train/proof.h"
 #include "train/run_dir.h"
 
@@ -94,8 +95,8 @@ void Run(const FuseFlags& o, const CommonOptions& common) {
   ApplyCommonOptions(common);
   OpenedModel opened = OpenModel(With(o.choice, common), InputKind::kDataset);
   SayNotices(common, opened.model.notices);
-  RefuseOverwriting(o.out);  // before the work
-  if (o.keep_base) RefuseOverwriting(KeptBasePath(o.out));
+  CheckOutput(o.out);  // before the work
+  if (o.keep_base) CheckOutput(KeptBasePath(o.out));
   const bool npz = opened.model.layout == Layout::kJax;
   CheckOut(o.out, opened);
   if (o.keep_base && opened.facts.model.starts_with("init:"))
@@ -112,8 +113,10 @@ void Run(const FuseFlags& o, const CommonOptions& common) {
   if (rest) rest_directory.emplace(RestPath(o.out));
   if (rest && weights != FileDType::kF32)
     FailUsage("--partial writes f32 weights, with which the adapter is proved");
-  const LogitsOf logits = LogitsOn(inputs, whole, common.memory_budget);
-  const FusedModel fused = FuseOn(inputs, std::move(opened), common.memory_budget, weights);
+  const WorkHook progress = ProgressOf(common);
+  const LogitsOf logits = LogitsOn(inputs, whole, common.memory_budget, progress);
+  const FusedModel fused =
+      FuseOn(inputs, std::move(opened), common.memory_budget, weights, progress);
   const std::string out = directory ? directory->path() : o.out;
   SaveFused(fused, out);
   if (o.keep_base) KeepBase(fused.facts.model, out);
@@ -153,6 +156,7 @@ void AddFuseCommand(CLI::App& app, CommonOptions& common) {
   command->add_flag("--partial", o->partial,
                     "fold what folds; what does not becomes an adapter, OUT.adapter");
   command->add_option("--undo", o->undo, "fused file or directory whose base to write to --out");
+  AddForceOption(*command);
   AddCommonOptions(*command, common);
   command->footer(
       "Example:\n  graft fuse --run runs/a --out fused.safetensors\n"

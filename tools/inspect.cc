@@ -319,6 +319,7 @@ void AddInspectCommand(CLI::App& app, CommonOptions& common) {
   command->add_option("--out", o->out, "file for --graph");
   command->add_flag("--methods", o->methods,
                     "list the methods; with a name a page of that one; with --model counted on it");
+  AddForceOption(*command);
   AddCommonOptions(*command, common);
   command->footer(
       "Example:\n  graft inspect deit_tiny_patch16_224.safetensors --method \"lora(r=8)\"\n"

@@ -17,7 +17,12 @@
 #include "tools/lib/output.h"
 
 namespace graft {
+
+bool wants_json = false;  // --json is on the command line, whether the rest is in order or not
+
 namespace {
+
+constexpr const char* kVersion = "graft 0.1.0";
 
 std::vector<std::string> CommandsOf(const CLI::App& app) {
   std::vector<std::string> names;
@@ -54,36 +59,40 @@ std::string Hint(const CLI::App& app, int argc, char** argv) {
   return CommandsOf(*active).empty() ? "" : DidYouMean("", CommandsOf(*active));
 }
 
+// For people, and with --json for programs.
+int EndWith(const std::string& message, ErrorKind kind) {
+  Complain(message);
+  if (wants_json) PrintErrorJson(message, kind);
+  return static_cast<int>(kind);
+}
+
 // Says what ended the command, and returns its exit code.
 int Explain(const CLI::App& app, int argc, char** argv) {
   try {
     throw;
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
-    Complain(e.what() + Hint(app, argc, argv));
-    return static_cast<int>(ErrorKind::kUsage);
+    return EndWith(e.what() + Hint(app, argc, argv), ErrorKind::kUsage);
   } catch (const Error& e) {
-    Complain(e.what());
-    return static_cast<int>(e.kind);
+    return EndWith(e.what(), e.kind);
   } catch (const std::bad_alloc&) {
     throw;
   } catch (const std::filesystem::filesystem_error& e) {
-    Complain(fmt::format("{}: {}", e.path1().string(), e.code().message()));
+    return EndWith(fmt::format("{}: {}", e.path1().string(), e.code().message()), ErrorKind::kUser);
   } catch (const std::system_error& e) {  // of std::thread and std::async
-    Complain(
-        fmt::format("cannot start a thread: {}; hint: --threads 1, or a higher limit of "
-                    "processes (ulimit -u) and memory (ulimit -v)",
-                    e.code().message()));
+    return EndWith(fmt::format("cannot start a thread: {}; hint: --threads 1, or a higher limit of "
+                               "processes (ulimit -u) and memory (ulimit -v)",
+                               e.code().message()),
+                   ErrorKind::kUser);
   } catch (const std::exception& e) {
-    Complain(e.what());
+    return EndWith(e.what(), ErrorKind::kUser);
   }
-  return static_cast<int>(ErrorKind::kUser);
 }
 
 int Main(int argc, char** argv) {
   CLI::App app("Fine-tune and serve vision transformers and BERT on CPUs.", "graft");
-  app.require_subcommand(1);
-  app.set_version_flag("--version", "graft 0.1.0");
+  app.require_subcommand(0, 1);
+  app.set_version_flag("--version", kVersion);
   app.footer("Start with: graft demo\nHelp and an example for a command: graft train --help");
   ProtectWhatIsRead();
   CommonOptions common;
@@ -96,8 +105,12 @@ int Main(int argc, char** argv) {
   AddInspectCommand(app, common);
   AddProfileCommand(app, common);
   AddDataCommand(app, common);
+  AddRunsCommand(app, common);
+  AddModelsCommand(app, common);
+  AddHelpCommands(app, kVersion);
   try {
     app.parse(argc, argv);
+    if (app.get_subcommands().empty()) PrintText(HelpText(app));
   } catch (...) {
     return Explain(app, argc, argv);
   }
@@ -125,15 +138,23 @@ void ShortenSpinning(char** argv) {
   // Without /proc the program just goes on as it is.
 }
 
-constexpr char kOutOfMemory[] =
-    "graft: out of memory; hint: --memory-budget, or a smaller --batch-size\n";
+#define GRAFT_OUT_OF_MEMORY "out of memory; hint: --memory-budget, or a smaller --batch-size"
+constexpr char kOutOfMemory[] = "graft: " GRAFT_OUT_OF_MEMORY "\n";
+constexpr char kOutOfMemoryJson[] =
+    "{\"error\":\"" GRAFT_OUT_OF_MEMORY "\",\"exit_code\":1,\"kind\":\"user\"}\n";
+
+// Allocates nothing.
+void SayOutOfMemory() {
+  std::fputs(kOutOfMemory, stderr);
+  if (graft::wants_json) std::fputs(kOutOfMemoryJson, stdout), std::fflush(stdout);
+}
 
 // Memory may end where no exception can leave: in a destructor, a kernel, before main.
 [[noreturn]] void OnTerminate() {
   try {
     if (std::current_exception()) throw;
   } catch (const std::bad_alloc&) {
-    std::fputs(kOutOfMemory, stderr);
+    SayOutOfMemory();
     std::_Exit(static_cast<int>(graft::ErrorKind::kUser));
   } catch (...) {
   }
@@ -150,10 +171,11 @@ int main(int argc, char** argv) {
   graft::ExplainFilesCutShort();
   // A limit on the size of files is then an error of write(2), like a full disk.
   std::signal(SIGXFSZ, SIG_IGN);
+  for (int i = 1; i < argc; ++i) graft::wants_json |= std::strcmp(argv[i], "--json") == 0;
   try {
     return graft::Main(argc, argv);
   } catch (const std::bad_alloc&) {  // nothing that could allocate any more
-    std::fputs(kOutOfMemory, stderr);
+    SayOutOfMemory();
     return static_cast<int>(graft::ErrorKind::kUser);
   }
 }

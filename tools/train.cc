@@ -6,22 +6,27 @@
 
 #include "adapters/open_model.h"
 #include "runtime/cpu.h"
+#include "runtime/io/files_read.h"
 #include "runtime/threads.h"
 #include "tools/commands.h"
+#include "tools/lib/banner.h"
+#include "tools/lib/config_file.h"
 #include "tools/lib/data_report.h"
 #include "tools/lib/interrupts.h"
 #include "tools/lib/model_options.h"
 #include "tools/lib/output.h"
 #include "tools/lib/progress.h"
 #include "train/complete_config.h"
-#include "train/run_config_json.h"
+#include "train/run_summary.h"
 
 namespace graft {
 namespace {
 
 struct TrainOptions {
   RunConfig config;
-  std::string out, resume;
+  std::string out, resume, config_file;
+  bool verbose = false, force = false;
+  int64_t resumed_epochs = 0;  // --epochs beside --resume; 0 = not given
 };
 
 void AddOptions(CLI::App& command, TrainOptions& o) {
@@ -31,7 +36,11 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
   command.add_option("--method", c.method,
                      "e.g. lora(r=8), linear, bitfit+ln; see graft inspect --methods");
   command.add_option("--out", o.out, "run directory to create");
-  command.add_option("--resume", o.resume, "run directory to continue");
+  command.add_option("--resume", o.resume,
+                     "run directory to continue; with --epochs to extend, of a constant schedule");
+  command.add_option("--config", o.config_file,
+                     "options from this .json or .toml file, or a run's config.json; the command "
+                     "line wins");
   command.add_option("--arch", c.arch, "architecture, where the checkpoint does not tell");
   command.add_option("--train-split", c.train_split, "training list (default: train800 or train)");
   command.add_option("--val-split", c.val_split,
@@ -94,34 +103,56 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
   command.add_flag("--whole-words", c.whole_words, "of --objective mlm: mask whole words");
   command.add_flag("--new-head", c.new_head,
                    "a fresh head, though the model's own would serve these classes");
+  command.add_option("--early-stopping", c.early_stopping,
+                     "end after N epochs without a better --best-metric");
+  command
+      .add_option("--best-metric", c.best_metric,
+                  "of the validation split, chooses the best epoch: accuracy, loss, macro_f1, "
+                  "mean_class_accuracy, matthews")
+      ->capture_default_str();
+  command.add_option("--class-weights", c.class_weights,
+                     "in the loss: balanced, or a number for each class joined by '|'");
   command.add_option("--save-every", c.save_every, "also save after every N steps");
   command.add_option("--trace", c.trace, "directory for a replay in another framework");
   command.add_flag("--allow-overlap", c.allow_overlap,
                    "let validation and training examples overlap");
+  command.add_flag("--verbose", o.verbose, "also print all settings");
+  AddForceOption(command, &o.force, "replace a run that is in --out");
 }
 
-void PrintConfig(const CommonOptions& common, const RunConfig& c, const std::string& out) {
-  RunConfig shown = c;
-  shown.labels.clear();
-  const std::string task =
-      MasksWords(c) ? "plain texts" : fmt::format("{} classes", c.labels.size());
-  Say(common, fmt::format("training {} on {} ({}) into {}", c.method, c.data, task, out));
-  std::string line;
-  const nlohmann::json fields = ToJson(shown);
-  for (const auto& [key, value] : fields.items())
-    if (key != "labels" && key != "method" && key != "data" && key != "preprocess" && value != "" &&
-        value != nlohmann::json::array())
-      line += fmt::format("{}{}={}", line.empty() ? "" : "  ", key,
-                          value.is_string() ? value.get<std::string>() : value.dump());
-  Say(common, "  " + line);
-  if (!c.preprocess.empty()) Say(common, "  " + PreprocessText(c));
+// --force: the run in this directory goes, and nothing else may be in it.
+void RemoveRun(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code none;
+  if (!fs::exists(path, none) || fs::is_empty(path, none)) return;
+  RefuseOverwriting(path);
+  constexpr std::string_view kFiles[] = {"config.json",      "plan.json",        "summary.json",
+                                         "metrics.jsonl",    "last.safetensors", "best.safetensors",
+                                         "state.safetensors"};
+  if (!IsRunDirectory(path)) Fail("{}: no run; --force replaces runs only", path);
+  for (const auto& entry : fs::directory_iterator(path))
+    if (const std::string name = entry.path().filename().string();
+        std::ranges::find(kFiles, name) == std::end(kFiles) && !name.ends_with(".graft-tmp"))
+      Fail("{}: holds {}, which is not a run's; --force replaces runs only", path, name);
+  RunDir::Open(path).Lock();  // Error if somebody trains in it
+  for (const std::string_view name : kFiles) fs::remove(fs::path(path) / name, none);
+}
+
+TrainHooks HooksOf(const RunDir& dir, const CommonOptions& common, bool verbose) {
+  TrainHooks hooks = ProgressHooks(common);
+  hooks.on_start = [&dir, common, verbose](const BeginReport& report) {
+    Say(common, StartBanner(report, dir.path()));
+    if (verbose) Say(common, "  " + AllSettings(*report.config));
+  };
+  hooks.on_plan = [common](const PlanReport& report) { Say(common, PlanLine(report)); };
+  return hooks;
 }
 
 // A run that came to nothing worth keeping leaves nothing behind: the corrected command may use the
 // same name.
-TrainSummary TrainOrRemove(RunDir& dir, const CommonOptions& common) {
+TrainSummary TrainOrRemove(RunDir& dir, const CommonOptions& common, bool verbose) {
   try {
-    return Train(dir, ProgressHooks(common));
+    return Train(dir, HooksOf(dir, common, verbose));
   } catch (...) {
     if (!dir.resumed()) {
       rmdir(dir.config().trace.c_str());  // if it is empty; it may be inside the run
@@ -141,7 +172,8 @@ const char* FusedName(const std::optional<Layout>& layout) {
 
 // Everything that changes results comes from the run: a flag that would be ignored is a mistake.
 void CheckResume(const CLI::App& command) {
-  constexpr std::string_view kFree[] = {"--resume", "--threads", "--json", "--quiet"};
+  constexpr std::string_view kFree[] = {"--resume", "--epochs", "--threads",
+                                        "--json",   "--quiet",  "--verbose"};
   for (const CLI::Option* option : command.get_options())
     if (option->count() > 0 && std::ranges::find(kFree, option->get_name()) == std::end(kFree))
       FailUsage("{}: --resume takes everything from the run; leave it out", option->get_name());
@@ -167,17 +199,25 @@ void Run(TrainOptions& o, const CommonOptions& common) {
     if (!c.trace.empty() && std::filesystem::weakly_canonical(o.out, none) ==
                                 std::filesystem::weakly_canonical(c.trace, none))
       FailUsage("--trace {}: is --out too; expected another directory", c.trace);
+    if (!o.force && IsRunDirectory(o.out))
+      Fail(
+          "{}: the directory exists and is not empty; choose another one, --force to replace the "
+          "run in it, or graft train --resume {}",
+          o.out, ShellWord(o.out));
     std::vector<std::string> notes;
-    dir = RunDir::Create(o.out, CompleteRunConfig(c, &notes));
+    const RunConfig complete = CompleteRunConfig(c, &notes);
+    if (o.force) RemoveRun(o.out);
+    dir = RunDir::Create(o.out, complete);
     for (const std::string& note : notes) Say(common, "note: " + note);
   } else {
     dir = RunDir::Open(o.resume);
+    dir->Lock();
+    if (o.resumed_epochs > 0) ChangeEpochs(*dir, o.resumed_epochs);
     effective.isa = dir->config().isa;  // the plan of the run
     ApplyCommonOptions(effective);
   }
-  PrintConfig(common, dir->config(), dir->path());
   CatchInterrupts();
-  const TrainSummary s = TrainOrRemove(*dir, common);
+  const TrainSummary s = TrainOrRemove(*dir, common, o.verbose);
   nlohmann::json json{{"run", dir->path()},
                       {"method", s.config.method},
                       {"epochs", s.config.epochs},
@@ -185,6 +225,10 @@ void Run(TrainOptions& o, const CommonOptions& common) {
                       {"trainable_parameters", s.trainable_parameters},
                       {"final_train_loss", s.final_train_loss},
                       {"val_accuracy", nullptr},
+                      {"best_metric", s.config.best_metric},
+                      {"best", nullptr},
+                      {"best_epoch", nullptr},
+                      {"stopped_early", s.stopped_early},
                       {"seconds", s.seconds},
                       {"examples_per_second", s.examples_per_second},
                       {"start_seconds", s.start_seconds},
@@ -194,12 +238,17 @@ void Run(TrainOptions& o, const CommonOptions& common) {
   AddPreprocess(dir->config(), !dir->config().preprocess.empty(), &json);
   if (s.config.skip_bad) json["skipped"] = SkippedJson(s.skipped);
   if (s.val_accuracy >= 0) json["val_accuracy"] = s.val_accuracy;
+  if (s.best) json["best"] = *s.best, json["best_epoch"] = s.best_epoch;
   PrintJson(common, json);
   if (s.interrupted)
     throw Error(fmt::format("interrupted after step {}, {}; continue with: graft train --resume {}",
                             s.steps, dir->HasState() ? "saved" : "nothing to save yet",
                             ShellWord(dir->path())),
                 ErrorKind::kInterrupted);
+  if (s.stopped_early)
+    Say(common,
+        fmt::format("stopped early: no better validation {} in the {} epochs since epoch {}",
+                    s.config.best_metric, s.config.early_stopping, s.best_epoch));
   Say(common, fmt::format("done: {} steps, {} trainable parameters, {:.1f} s, peak memory {} MiB",
                           s.steps, s.trainable_parameters, s.seconds, PeakResidentBytes() >> 20));
   Say(common,
@@ -221,6 +270,11 @@ void AddTrainCommand(CLI::App& app, CommonOptions& common) {
       "--out runs/s");
   command->callback([options, &common, command] {
     if (!options->resume.empty()) CheckResume(*command);
+    if (!options->config_file.empty()) {
+      ApplyConfigFile(*command, options->config_file);
+      CheckCommonOptions(common);
+    }
+    if (command->count("--epochs") > 0) options->resumed_epochs = options->config.epochs;
     if (!options->config.objective.empty() && command->count("--method") == 0)
       options->config.method = MasksWords(options->config) ? "full" : "prompt(head=frozen)";
     if (command->count("--holdout") > 0 && options->config.holdout < 0)  // -1 stands for its own

@@ -113,6 +113,7 @@ void CheckSearch(const Method& method, const RunConfig& c) {
   refuse("clip", c.clip != usual.clip, "");
   refuse("no-decay", !c.no_decay.empty(), "");
   refuse("trace", !c.trace.empty(), "");
+  refuse("class-weights", !c.class_weights.empty(), ", by the mean loss of all examples");
   refuse("objective", MasksWords(c), "; mlm has other losses in every epoch");
 }
 
@@ -155,6 +156,22 @@ void ChooseSplits(Dataset& data, RunConfig* c, std::vector<std::string>* notes) 
   data.CheckSplit(c->val_split);
 }
 
+// Options that mean something only where there is a validation split, or classes.
+void CheckValidationOptions(const RunConfig& c) {
+  if (c.val_split.empty() && c.early_stopping > 0)
+    FailUsage("--early-stopping {}: there is no validation split; hint: --val-split",
+              c.early_stopping);
+  if (c.val_split.empty() && c.best_metric != "accuracy")
+    FailUsage("--best-metric {}: there is no validation split; hint: --val-split", c.best_metric);
+  if (!MasksWords(c)) return;
+  if (c.best_metric != "accuracy" && c.best_metric != "loss")
+    FailUsage("--best-metric {}: of classes; --objective {} knows accuracy and loss", c.best_metric,
+              c.objective);
+  if (!c.class_weights.empty())
+    FailUsage("--class-weights {}: of classes; --objective {} has none", c.class_weights,
+              c.objective);
+}
+
 }  // namespace
 
 RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
@@ -186,12 +203,15 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
   ChooseSplits(data, &c, notes);
   if (!c.val_split.empty() && !c.allow_overlap)
     data.RefuseOverlap(c.val_split, c.train_split, static_cast<size_t>(c.limit));
+  CheckValidationOptions(c);
   c.labels = data.labels();
   const LoadedModel model = LoadModel(c.model, c.arch, static_cast<uint64_t>(c.seed));
   CheckInputOptions(model, c.preprocess, c.tokenizer, c.max_length);
   data.CheckKind(model);
   if (!c.augment.empty() && data.texts())
     FailUsage("--augment: changes images, {} holds texts", c.data);
+  if (ParseAugment(c.augment).mixes() && !c.class_weights.empty())
+    FailUsage("--class-weights: not with mixup or cutmix of --augment, which mix classes");
   if (!c.augment.empty() && !c.trace.empty())
     FailUsage("--trace: not supported with --augment, of which it has no images");
   c.max_length = MaxLength(c, model);

@@ -200,6 +200,20 @@ std::unique_ptr<BatchSource> Dataset::Load(const std::string& split, size_t limi
   return MakeTextData(load(std::get<TextDataset>(data_)), model, facts);
 }
 
+std::vector<std::string> Dataset::ExampleNames(const std::string& split, size_t limit) const {
+  std::vector<std::string> names;
+  const auto add = [&](const auto& data) {
+    for (const auto& e : data.Load(split, limit).examples) {
+      if constexpr (requires { e.text; })
+        names.push_back(e.second ? e.text + "\t" + *e.second : e.text);
+      else
+        names.push_back(e.path);
+    }
+  };
+  std::visit(add, data_);
+  return names;
+}
+
 void CheckClasses(const OpenedModel& opened, Dataset* data) {
   CheckProblem(opened);
   const int64_t model = Classes(opened.model.config), found = data->num_classes();

@@ -57,6 +57,8 @@ class Dataset {
   // skip_bad every image of the split is decoded once, to see whether it can be.
   std::unique_ptr<BatchSource> Load(const std::string& split, size_t limit,
                                     const LoadedModel& model, const AdapterFacts& facts);
+  // What the examples of Load are called: paths of images; texts, with a tab between two.
+  std::vector<std::string> ExampleNames(const std::string& split, size_t limit) const;
   void CheckKind(const LoadedModel& model) const;
   // Throws Error for a split that is not there or, of texts, not in order; "" is no split.
   void CheckSplit(const std::string& name) const;

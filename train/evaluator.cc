@@ -76,20 +76,50 @@ void Evaluator::Compute(const BatchSource& data, std::span<const Target> targets
   });
 }
 
+// Takes those examples out of a part of the order that cannot be read, and returns how many.
+size_t Evaluator::LeaveOutBad(BatchSource& data, std::vector<size_t>* order, size_t begin,
+                              size_t count) {
+  std::vector<size_t> good;
+  for (const size_t example : std::span(*order).subspan(begin, count)) {
+    try {
+      data.Start({example});
+      data.Take(1);
+      good.push_back(example);
+    } catch (const Error& e) {
+      bad_(example, e.what());
+    }
+  }
+  const auto first = order->begin() + static_cast<ptrdiff_t>(begin);
+  std::copy(good.begin(), good.end(), first);
+  order->erase(first + std::ssize(good), first + static_cast<ptrdiff_t>(count));
+  return count - good.size();
+}
+
 std::vector<std::vector<float>> Evaluator::Outputs(BatchSource& data,
                                                    std::span<const std::string> names) {
-  data.Start(InOrder(data));
+  std::vector<size_t> order = InOrder(data);
+  data.Start(order);
   session_.ParamsChanged();
   std::vector<std::vector<float>> all;
   for (const std::string& name : names) all.emplace_back(data.size() * columns_.at(name));
   const size_t most = ExamplesAtOnce(data, session_.options().capacity);
-  for (size_t done = 0; done < data.size(); done += most) {
-    data.Take(std::min(most, data.remaining()));
+  for (size_t done = 0; done < order.size();) {
+    const size_t count = std::min(most, data.remaining());
+    try {
+      data.Take(count);
+    } catch (const Error&) {
+      if (!bad_ || LeaveOutBad(data, &order, done, count) == 0) throw;
+      data.Start({order.begin() + static_cast<ptrdiff_t>(done), order.end()});
+      continue;
+    }
     std::vector<Target> targets;
     for (size_t i = 0; i < names.size(); ++i)
       targets.push_back({names[i], &all[i][done * columns_.at(names[i])]});
     Compute(data, targets);
+    done += count;
+    Report(data, done + data.size() - order.size());
   }
+  for (size_t i = 0; i < names.size(); ++i) all[i].resize(order.size() * columns_.at(names[i]));
   return all;
 }
 
@@ -129,6 +159,7 @@ Metrics Evaluator::RunMasked(BatchSource& data) {
         sums[i].right += std::max_element(row, row + vocabulary) - row == answers[r];
       }
     });
+    Report(data, data.size() - data.remaining());
     for (const Sum& sum : sums) all.n += sum.n, all.right += sum.right, all.loss += sum.loss;
   }
   Metrics m;
@@ -154,10 +185,12 @@ Metrics Evaluator::Run(BatchSource& data, std::vector<float>* all_logits) {
     const size_t count = std::min(most, data.remaining());
     data.Take(count);
     Compute(data, targets);
+    Report(data, done + count);
     for (size_t i = 0; i < count; ++i) {
       const float* row = &logits[i * classes];
       matrix.Add(data.label(done + i), std::max_element(row, row + classes) - row);
       m.loss += losses[i];
+      if (each_) each_(done + i, {row, classes});
     }
     if (all_logits)
       all_logits->insert(all_logits->end(), logits.begin(),

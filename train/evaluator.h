@@ -1,5 +1,6 @@
 // Inference over the examples of a data set, and how right it is.
 #pragma once
+#include <algorithm>
 #include <functional>
 
 #include "adapters/method_graph.h"
@@ -15,6 +16,9 @@ struct Metrics {
   ConfusionMatrix confusion{0};
 };
 
+// How far a long piece of work is: what it is, and how many of how many examples are done.
+using WorkHook = std::function<void(const char* what, size_t done, size_t total, const char* unit)>;
+
 // A compiled inference graph that is fed from a data set.
 class Evaluator {
  public:
@@ -25,10 +29,20 @@ class Evaluator {
   // given; `logits`, if given, receives [n, classes] of examples. The graph has the
   // outputs logits and losses.
   Metrics Run(BatchSource& data, std::vector<float>* logits = nullptr);
-  // Returns for each named output, such as logits [n, classes], the rows of all examples in order.
+  // Returns for each named output, such as logits [n, classes], the rows of all examples in order,
+  // without those that are bad (OnBad).
   std::vector<std::vector<float>> Outputs(BatchSource& data, std::span<const std::string> names);
   std::vector<float> Logits(BatchSource& data);
   Session& session() { return session_; }
+  // hook(what, ...) is called after each batch.
+  void OnProgress(const char* what, WorkHook hook) { what_ = what, hook_ = std::move(hook); }
+  // each(example, logits) is called by Run for every example in order.
+  using Each = std::function<void(size_t example, std::span<const float> logits)>;
+  void OnExample(Each each) { each_ = std::move(each); }
+  // bad(example, why) is called by Outputs for an example that cannot be read, and the others go
+  // on. Without it such an example is an Error.
+  using Bad = std::function<void(size_t example, const std::string& why)>;
+  void OnBad(Bad bad) { bad_ = std::move(bad); }
 
  private:
   // Where the rows of an output go, for all examples of a batch.
@@ -39,7 +53,16 @@ class Evaluator {
   void Compute(const BatchSource& data, std::span<const Target> targets);
   Metrics RunMasked(BatchSource& data);
 
+  size_t LeaveOutBad(BatchSource& data, std::vector<size_t>* order, size_t begin, size_t count);
+  void Report(const BatchSource& data, size_t done) const {
+    if (hook_) hook_(what_, std::min(done, data.size()), data.size(), data.unit());
+  }
+
   Session session_;
+  const char* what_ = "";
+  WorkHook hook_;
+  Each each_;
+  Bad bad_;
   std::map<std::string, size_t> columns_;  // by output
 };
 

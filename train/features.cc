@@ -14,7 +14,7 @@ constexpr size_t kMostFeatureBytes = size_t{1} << 30;
 
 // One pass over the examples, in their order.
 void Fill(Features& features, Session& session, BatchSource& data,
-          const std::function<bool()>& stop) {
+          const std::function<bool()>& stop, const WorkHook& progress) {
   const Counts capacity = session.options().capacity;
   const size_t most = ExamplesAtOnce(data, capacity);
   data.Start(InOrder(data));
@@ -30,6 +30,7 @@ void Fill(Features& features, Session& session, BatchSource& data,
                   &features.values[(done + static_cast<size_t>(first)) * features.size]);
     });
     done += count;
+    if (progress) progress("features of the frozen layers", done, data.size(), data.unit());
     features.interrupted = stop && stop();
   }
 }
@@ -51,7 +52,8 @@ std::optional<FeatureCut> CutFeatures(const Graph& graph, const RunConfig& confi
 }
 
 Features ComputeFeatures(const FeatureCut& cut, LoadedModel& model, const RunConfig& config,
-                         BatchSource& data, size_t held_bytes, const std::function<bool()>& stop) {
+                         BatchSource& data, size_t held_bytes, const std::function<bool()>& stop,
+                         const WorkHook& progress) {
   using Clock = std::chrono::steady_clock;
   const Clock::time_point start = Clock::now();
   Features features;
@@ -63,7 +65,7 @@ Features ComputeFeatures(const FeatureCut& cut, LoadedModel& model, const RunCon
                   OptionsWithinBudget(cut.frozen, model.params, wanted, data.longest(),
                                       config.memory_budget, held)
                       .options);
-  Fill(features, session, data, stop);
+  Fill(features, session, data, stop, progress);
   features.seconds = std::chrono::duration<double>(Clock::now() - start).count();
   return features;
 }

@@ -32,7 +32,8 @@ struct Features {
 // Runs the frozen graph over all of `data`, beside `held_bytes`. Throws Error if the run's memory
 // budget is too small.
 Features ComputeFeatures(const FeatureCut& cut, LoadedModel& model, const RunConfig& config,
-                         BatchSource& data, size_t held_bytes, const std::function<bool()>& stop);
+                         BatchSource& data, size_t held_bytes, const std::function<bool()>& stop,
+                         const WorkHook& progress = {});
 
 // Whether a run that holds the features stays within its budget, in the pass that computes them and
 // in the steps (`step`, whose held_bytes are without them and those of ComputeFeatures).

@@ -26,23 +26,25 @@ ProofInputs OpenProofInputs(const OpenedModel& opened, const std::string& data,
   return {dataset.Load(split, kExamples, opened.model, opened.facts), false};
 }
 
-LogitsOf LogitsOn(ProofInputs& inputs, const OpenedModel& opened,
-                  const std::string& memory_budget) {
+LogitsOf LogitsOn(ProofInputs& inputs, const OpenedModel& opened, const std::string& memory_budget,
+                  const WorkHook& progress) {
   BatchSource& examples = *inputs.examples;
   const Counts capacity = ChooseCapacity(opened.model.config, examples.longest(),
                                          static_cast<int64_t>(examples.size()));
   if (!memory_budget.empty()) examples.UseSpare({.bytes = 0, .budget = ParseBytes(memory_budget)});
   // Without passes: the graphs as they are.
-  return [&examples, capacity, memory_budget](const Graph& g, ParamStore& params) {
+  return [&examples, capacity, memory_budget, progress](const Graph& g, ParamStore& params) {
     const InferencePlan plan = OptionsWithinBudget(
         g, params, capacity, examples.longest(), memory_budget, InferenceBytes(examples, capacity));
-    return Evaluator(g, params, plan.options, PassNames()).Logits(examples);
+    Evaluator evaluator(g, params, plan.options, PassNames());
+    evaluator.OnProgress("proof of the merge", progress);
+    return evaluator.Logits(examples);
   };
 }
 
 FusedModel FuseOn(ProofInputs& inputs, OpenedModel opened, const std::string& memory_budget,
-                  FileDType weights) {
-  const LogitsOf logits = LogitsOn(inputs, opened, memory_budget);
+                  FileDType weights, const WorkHook& progress) {
+  const LogitsOf logits = LogitsOn(inputs, opened, memory_budget, progress);
   return Fuse(std::move(opened), logits, weights);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include "adapters/fused_model.h"
 #include "train/dataset.h"
+#include "train/evaluator.h"
 #include "train/run_config.h"
 
 namespace graft {
@@ -16,10 +17,12 @@ ProofInputs OpenProofInputs(const OpenedModel& opened, const std::string& data,
                             const std::optional<RunConfig>& run);
 
 // The logits of these inputs, within the memory budget ("" = no bound). `inputs` must outlive it.
-LogitsOf LogitsOn(ProofInputs& inputs, const OpenedModel& opened, const std::string& memory_budget);
+// `progress` is told how far each pass over them is.
+LogitsOf LogitsOn(ProofInputs& inputs, const OpenedModel& opened, const std::string& memory_budget,
+                  const WorkHook& progress = {});
 
 // Fuses with the logits of these inputs as proof, within the memory budget ("" = no bound).
 FusedModel FuseOn(ProofInputs& inputs, OpenedModel opened, const std::string& memory_budget,
-                  FileDType weights = FileDType::kF32);
+                  FileDType weights = FileDType::kF32, const WorkHook& progress = {});
 
 }  // namespace graft

@@ -21,7 +21,53 @@ void OneOfWords(const char* flag, const std::string& value, const std::vector<st
     FailUsage("--{}: '{}'; known: {}", flag, value, fmt::join(words, ", "));
 }
 
+// The numbers of a list joined by '|'.
+std::vector<double> ParseWeights(const std::string& words) {
+  std::vector<double> weights;
+  for (size_t begin = 0; begin <= words.size();) {
+    const size_t end = std::min(words.find('|', begin), words.size());
+    double value = 0;
+    const auto [stop, error] = std::from_chars(words.data() + begin, words.data() + end, value);
+    if (error != std::errc() || stop != words.data() + end || !(value > 0 && value < 1e9))
+      FailUsage(
+          "--class-weights '{}': expected balanced, or a number above 0 for each class, "
+          "joined by '|'",
+          words);
+    weights.push_back(value);
+    begin = end + 1;
+  }
+  return weights;
+}
+
+void CheckClassWeights(const std::string& words) {
+  if (!words.empty() && words != "balanced") ParseWeights(words);
+}
+
 }  // namespace
+
+const std::vector<std::string>& MetricNames() {
+  static const std::vector<std::string> kNames{"accuracy", "loss", "macro_f1",
+                                               "mean_class_accuracy", "matthews"};
+  return kNames;
+}
+
+std::vector<double> ClassWeights(const std::string& words, const std::vector<int64_t>& counts) {
+  if (words.empty()) return {};
+  if (words != "balanced") {
+    std::vector<double> weights = ParseWeights(words);
+    if (weights.size() != counts.size())
+      FailUsage("--class-weights '{}': {} numbers, but the data have {} classes", words,
+                weights.size(), counts.size());
+    return weights;
+  }
+  double examples = 0, present = 0;
+  for (const int64_t count : counts)
+    examples += static_cast<double>(count), present += count > 0 ? 1 : 0;
+  std::vector<double> weights;
+  for (const int64_t count : counts)
+    weights.push_back(count > 0 ? examples / (present * static_cast<double>(count)) : 1);
+  return weights;
+}
 
 void CheckRunConfig(const RunConfig& c) {
   CheckFacts(c);
@@ -34,6 +80,10 @@ void CheckRunConfig(const RunConfig& c) {
   InRange("clip", c.clip, 0, 1e9), InRange("limit", static_cast<double>(c.limit), 0, 1e15);
   InRange("save-every", static_cast<double>(c.save_every), 0, 1e15);
   InRange("holdout", c.holdout, 0, 0.9);
+  InRange("early-stopping", static_cast<double>(c.early_stopping), 0, 1e6);
+  InRange("schedule-epochs", static_cast<double>(c.schedule_epochs), 0, 1e6);
+  OneOfWords("best-metric", c.best_metric, MetricNames());
+  CheckClassWeights(c.class_weights);
   WithoutDecay(c.no_decay, "", 0);
   ParseAugment(c.augment);
   OneOfWords("schedule", c.schedule, {"cosine", "linear", "constant"});

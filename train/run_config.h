@@ -1,5 +1,7 @@
 // Everything that is needed to repeat a run.
 #pragma once
+#include <algorithm>
+
 #include "adapters/facts.h"
 #include "autograd/train_step.h"
 #include "peft/method.h"
@@ -26,11 +28,17 @@ struct RunConfig : AdapterFacts {
   std::string no_decay;  // "bias|norm": which of them weight decay leaves alone
   std::string memory_budget, trace, isa;
   std::vector<std::string> disabled_passes;
+  int64_t early_stopping = 0;            // epochs without a better validation metric; 0 = never
+  std::string best_metric = "accuracy";  // of the validation split: which epoch is the best
+  std::string class_weights;             // in the loss, as ClassWeights; "" = none
+  // The epochs that warm-up was made for, of a run that was given others since; 0 = `epochs`.
+  int64_t schedule_epochs = 0;
 
   // Fields that configurations of earlier versions lack: their defaults are what was done then.
-  static constexpr const char* kLater[] = {"holdout",  "skip_bad",  "augment",
-                                           "no_decay", "head",      "template",
-                                           "words",    "objective", "whole_words"};
+  static constexpr const char* kLater[] = {
+      "holdout",     "skip_bad",      "augment",        "no_decay",    "head",
+      "template",    "words",         "objective",      "whole_words", "early_stopping",
+      "best_metric", "class_weights", "schedule_epochs"};
 
   static void Visit(auto& self, auto&& f) {
     AdapterFacts::Visit(self, f);
@@ -46,11 +54,21 @@ struct RunConfig : AdapterFacts {
     f("no_decay", self.no_decay);
     f("memory_budget", self.memory_budget), f("trace", self.trace), f("isa", self.isa);
     f("disabled_passes", self.disabled_passes);
+    f("early_stopping", self.early_stopping), f("best_metric", self.best_metric);
+    f("class_weights", self.class_weights), f("schedule_epochs", self.schedule_epochs);
   }
 };
 
 // Refuses values outside their ranges, naming the flag and the nearest valid word.
 void CheckRunConfig(const RunConfig& config);
+
+// Measures of a validation split that --best-metric knows.
+const std::vector<std::string>& MetricNames();
+
+// The weights of K classes in the loss, by --class-weights: `balanced`, n / (K n_c) of n training
+// examples of which n_c are of class c (as scikit-learn's class_weight; K counts the classes that
+// have any, the others get 1), or K numbers above 0 joined by '|'. "" gives none. Throws Error.
+std::vector<double> ClassWeights(const std::string& words, const std::vector<int64_t>& counts);
 
 // Rate of step i of n: warm = max(1, floor(warmup n)) steps up linearly, (i+1)/warm; then cosine to
 // 0, linear to 0, or constant. With warmup 0 there are no warm steps.

@@ -93,7 +93,7 @@ void RunDir::RemoveIfNothingSaved() {
   for (const char* name :
        {"state.safetensors", "last.safetensors", "best.safetensors", "metrics.jsonl"})
     if (locked_->Has(name)) return;
-  for (const char* name : {"config.json", "plan.json"}) locked_->Remove(name);
+  for (const char* name : {"config.json", "plan.json", "summary.json"}) locked_->Remove(name);
   if (!existed_ && locked_->Named()) rmdir(path_.c_str());  // if it is empty now
 }
 
@@ -104,6 +104,12 @@ void RunDir::RecordBase(const std::string& sha256) {
 
 void RunDir::RecordExamples(const std::string& sha256) {
   config_.examples_sha256 = sha256;
+  WriteConfig();
+}
+
+void RunDir::RecordEpochs(int64_t epochs) {
+  if (config_.schedule_epochs == 0) config_.schedule_epochs = config_.epochs;
+  config_.epochs = epochs;
   WriteConfig();
 }
 
@@ -119,6 +125,8 @@ void RunDir::SaveState(const ParamStore& params, const std::vector<std::string>&
                        const Progress& p) const {
   const StringMap metadata{{"graft.step", std::to_string(p.step)},
                            {"graft.best_metric", fmt::format("{}", p.best_metric)},
+                           {"graft.best_epoch", std::to_string(p.best_epoch)},
+                           {"graft.epochs", std::to_string(p.epochs)},
                            {"graft.epoch_loss_sum", fmt::format("{}", p.epoch_loss_sum)},
                            {"graft.seconds", fmt::format("{}", p.seconds)},
                            {"graft.last_loss", fmt::format("{}", p.last_loss)},
@@ -155,10 +163,17 @@ std::optional<std::vector<std::string>> RunDir::LoadState(ParamStore& params, Pr
       Fail("{}: '{}' is '{}', no number", path, key, text);
     return value;
   };
-  const double step = number("graft.step");
-  if (!(step >= 0 && step <= 0x1p53 && step == std::floor(step)))
-    Fail("{}: 'graft.step' is {}, expected a whole number", path, step);
-  p.step = static_cast<int64_t>(step);
+  const auto whole = [&](const char* key) {
+    const double value = number(key);
+    if (!(value >= 0 && value <= 0x1p53 && value == std::floor(value)))
+      Fail("{}: '{}' is {}, expected a whole number", path, key, value);
+    return static_cast<int64_t>(value);
+  };
+  p.step = whole("graft.step");
+  if (state.metadata().contains("graft.best_epoch")) {  // not in states of earlier versions
+    p.best_epoch = whole("graft.best_epoch");
+    p.epochs = whole("graft.epochs");
+  }
   p.best_metric = number("graft.best_metric");
   p.epoch_loss_sum = number("graft.epoch_loss_sum");
   p.seconds = number("graft.seconds");

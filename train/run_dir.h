@@ -2,6 +2,7 @@
 // killed at any instant leaves the last complete state. A run that trains writes into the directory
 // that it has locked, wherever that is moved, and into no other that gets its name.
 #pragma once
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,7 +17,10 @@ namespace graft {
 // Where a run stands. Random streams are functions of the step, so this is all there is.
 struct Progress {
   int64_t step = 0;  // optimizer steps done; epoch and position follow from it
-  double best_metric = -1;
+  // Of the best epoch, larger is better: a loss has its sign changed.
+  double best_metric = std::numeric_limits<double>::lowest();
+  int64_t best_epoch = 0;  // from 1; 0 = none yet
+  int64_t epochs = 0;      // those of the run when this was saved; 0 = it does not say
   // Of the steps of the running epoch, each weighted by its share of a full batch.
   double epoch_loss_sum = 0;
   double seconds = 0;    // of training, over all sessions
@@ -43,6 +47,8 @@ class RunDir {
   // examples.
   void RecordBase(const std::string& sha256);
   void RecordExamples(const std::string& sha256);
+  // The same with another number of epochs; warm-up stays that of the number before.
+  void RecordEpochs(int64_t epochs);
   std::string file(const std::string& name) const { return path_ + "/" + name; }
   void Write(const std::string& name, const std::string& text) const;
 

@@ -46,6 +46,9 @@ void Trainer::CompileSearch(const MethodTerm& term) {
   const nlohmann::json json{{"sequences", options.capacity.sequences},
                             {"tokens", options.capacity.tokens}};
   dir_.Write("plan.json", DumpJson(json, 1) + "\n");
+  WriteSummary();
+  if (hooks_.on_plan)
+    hooks_.on_plan({search_->session().planned_bytes(), options.capacity.sequences, false});
 }
 
 void Trainer::SaveSearch() {

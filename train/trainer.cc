@@ -13,7 +13,9 @@
 #include "runtime/io/safetensors.h"
 #include "train/capacity.h"
 #include "train/child_masks.h"
+#include "train/class_weights.h"
 #include "train/example_memory.h"
+#include "train/run_summary.h"
 #include "train/trainer_impl.h"
 
 namespace graft {
@@ -41,6 +43,7 @@ void Trainer::Open() {
   const int64_t n = static_cast<int64_t>(train_->size());
   steps_per_epoch_ = (n + c_.batch_size - 1) / c_.batch_size;
   steps_ = steps_per_epoch_ * c_.epochs;
+  schedule_steps_ = steps_per_epoch_ * (c_.schedule_epochs > 0 ? c_.schedule_epochs : c_.epochs);
   if (const MethodTerm* term = SearchedTerm(method_)) {
     const SearchLimits limits = LimitsOf(*term);
     steps_per_epoch_ = limits.round, steps_ = limits.generations;
@@ -53,13 +56,26 @@ void Trainer::Open() {
                         .seed = c_.seed,
                         .mixed = augment.mixes()},
                        method_, model_.params, seed, nullptr, dir_.HasState());
+  WeightClasses();
   trainable_count_ = TrainableCount(graph_);
   // The initial state belongs to the run before its first step: a resumed run overwrites it here.
   loaded_state_ = dir_.LoadState(model_.params, progress_);
+  progress_.finished = false, progress_.epochs = c_.epochs;
   dir_.TruncateMetrics(progress_.step);
   if (progress_.step > steps_)
     Fail("{}: the state is of step {}, but the run has {}", dir_.path(), progress_.step, steps_);
   if (!c_.trace.empty() && !dir_.resumed()) CreateFreshDirectory(c_.trace);
+  if (hooks_.on_start)
+    hooks_.on_start({&c_, &model_, n, validation_ ? static_cast<int64_t>(validation_->size()) : 0,
+                     train_->unit(), progress_.step, steps_, steps_per_epoch_, trainable_count_});
+}
+
+void Trainer::WeightClasses() {
+  if (c_.class_weights.empty()) return;
+  std::vector<int64_t> counts(static_cast<size_t>(Classes(model_.config)));
+  for (size_t i = 0; i < train_->size(); ++i) ++counts[static_cast<size_t>(train_->label(i))];
+  class_weights_ = ClassWeights(c_.class_weights, counts);
+  WeightLosses(&graph_, &model_.params, class_weights_, c_.label_smoothing);
 }
 
 // The head reads as many rows of each text as are masked in any.
@@ -144,8 +160,14 @@ void Trainer::Compile() {
   for (const auto& [name, entry] : model_.params.entries())
     if (name.starts_with(kChildMask)) resumes.push_back(name);
   RecordNames(whole, step_->trainable_names(), resumes);
-  if (validation_) evaluator_.emplace(inference, model_.params, compiled_->between, PassNames());
+  if (validation_) {
+    evaluator_.emplace(inference, model_.params, compiled_->between, PassNames());
+    evaluator_->OnProgress("validation", hooks_.on_work);
+  }
   dir_.Write("plan.json", DumpJson(PlanJson(*compiled_, hash, features_.has_value()), 1) + "\n");
+  WriteSummary();
+  if (hooks_.on_plan)
+    hooks_.on_plan({step_->session().planned_bytes(), step_->micro_batch(), features_.has_value()});
 }
 
 // What is saved: what trains and what the method owns; in the state also what a resume needs.
@@ -189,7 +211,8 @@ void Trainer::KeepFeatures(BudgetRequest& request) {
     }
   }
   ShareSpare(c_, SIZE_MAX, train_.get(), nullptr);
-  features_ = ComputeFeatures(*cut, model_, c_, *train_, request.held_bytes, hooks_.stop);
+  features_ =
+      ComputeFeatures(*cut, model_, c_, *train_, request.held_bytes, hooks_.stop, hooks_.on_work);
   graph_ = std::move(cut->rest);
   request.held_bytes += cut->bytes;
   interrupted_ = features_->interrupted;
@@ -201,6 +224,9 @@ void Trainer::KeepFeatures(BudgetRequest& request) {
 }
 
 TrainSummary Trainer::Summary() const {
+  const bool early = StopsEarly() && progress_.step < steps_;
+  std::optional<double> best;
+  if (progress_.best_epoch > 0) best = MetricOfScore(c_.best_metric, progress_.best_metric);
   return {c_,
           progress_.step,
           trainable_count_,
@@ -212,9 +238,12 @@ TrainSummary Trainer::Summary() const {
           : search_ ? search_->session().planned_bytes()
                     : 0,
           interrupted_,
+          early,
           start_seconds_,
           model_.layout,
-          skipped_};
+          skipped_,
+          best,
+          progress_.best_epoch};
 }
 
 namespace {
@@ -223,7 +252,7 @@ namespace {
 std::optional<TrainSummary> FinishedRun(const RunDir& dir) {
   ParamStore state;
   Progress p;
-  if (!dir.LoadState(state, p) || !p.finished) return {};
+  if (!dir.LoadState(state, p) || !IsFinished(dir.config(), p)) return {};
   if (!std::filesystem::exists(dir.file("last.safetensors"))) return {};  // made again
   int64_t trainable = 0;
   const ParamStore last = SafetensorsFile::Open(dir.file("last.safetensors")).LoadAll();
@@ -234,7 +263,12 @@ std::optional<TrainSummary> FinishedRun(const RunDir& dir) {
                       .trainable_parameters = trainable,
                       .final_train_loss = p.last_loss,
                       .val_accuracy = p.val_accuracy,
-                      .seconds = p.seconds};
+                      .seconds = p.seconds,
+                      .stopped_early = StoppedEarly(dir.path()),
+                      .best = p.best_epoch > 0 ? std::optional(MetricOfScore(
+                                                     dir.config().best_metric, p.best_metric))
+                                               : std::nullopt,
+                      .best_epoch = p.best_epoch};
 }
 
 }  // namespace

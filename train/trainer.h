@@ -16,11 +16,30 @@ struct EpochReport {
   double train_loss = 0, seconds = 0, examples_per_second = 0;
   const char* unit = "";
   bool validated = false, masked_words = false;  // masked_words: of plain texts
+  bool best = false;                             // so far
   Metrics validation = {};
+};
+
+// What a run is, once its model and data are open.
+struct BeginReport {
+  const RunConfig* config = nullptr;
+  const LoadedModel* model = nullptr;
+  int64_t train = 0, validation = 0;  // examples
+  const char* unit = "";
+  int64_t first_step = 0, steps = 0, steps_per_epoch = 0, trainable_parameters = 0;
+};
+// How it is computed, once that is planned.
+struct PlanReport {
+  size_t planned_bytes = 0;
+  int64_t micro_batch = 0;
+  bool features = false;  // of the frozen layers are kept
 };
 
 struct TrainHooks {
   std::function<void(const std::string&)> note;  // one line of text
+  std::function<void(const BeginReport&)> on_start;
+  std::function<void(const PlanReport&)> on_plan;
+  WorkHook on_work;  // features, validation
   std::function<void(const StepReport&)> on_step;
   std::function<void(const EpochReport&)> on_epoch;
   std::function<bool()> stop;  // true: save and return after this step
@@ -31,10 +50,12 @@ struct TrainSummary {
   int64_t steps = 0, trainable_parameters = 0;
   double final_train_loss = 0, val_accuracy = -1, seconds = 0, examples_per_second = 0;
   size_t planned_bytes = 0;
-  bool interrupted = false;
+  bool interrupted = false, stopped_early = false;
   double start_seconds = 0;           // from the start of the process to the first step
   std::optional<Layout> layout = {};  // of the model; not of a run that was finished before
   std::vector<Skipped> skipped = {};  // what --skip-bad left out
+  std::optional<double> best = {};    // of config.best_metric, where the run was validated
+  int64_t best_epoch = 0;             // from 1; 0 = not validated
 };
 
 // Trains from where the directory's state stands to the end, or until stop() or an error. A base

@@ -31,7 +31,8 @@ class Trainer {
       Compile();
     if (!interrupted_) BeginTrace(whole);
     start_seconds_ = SecondsSinceStart();
-    while (progress_.step < steps_ && !interrupted_) search_ ? OneRound() : OneEpoch();
+    while (progress_.step < steps_ && !interrupted_ && !StopsEarly())
+      search_ ? OneRound() : OneEpoch();
     if (!interrupted_) Finish();
     return Summary();
   }
@@ -60,8 +61,18 @@ class Trainer {
     if (!notice.empty() && hooks_.note) hooks_.note("note: " + notice);
   }
   void CheckFinite() { checkpoints_.CheckFinite(model_.params, progress_.step, steps_); }
-  void SaveState() { checkpoints_.SaveState(model_.params, progress_, steps_); }
+  void SaveState() {
+    constexpr double kSummarySeconds = 5;  // a checkpoint may be a matter of milliseconds
+    checkpoints_.SaveState(model_.params, progress_, steps_);
+    if (interrupted_ || SecondsSinceStart() - summary_time_ > kSummarySeconds) WriteSummary();
+  }
+  void WriteSummary();
+  // At the end of an epoch: whether the best one is --early-stopping epochs behind.
+  bool StopsEarly() const;
+  void WeightClasses();
+  double SumOfWeights(std::span<const size_t> rows) const;  // 0 without weights of classes
   void Finish();
+  double Rate(int64_t step) const { return LearningRate(c_, step, schedule_steps_); }
   TrainSummary Summary() const;
 
   int64_t epoch_of(int64_t step) const { return step / steps_per_epoch_; }
@@ -89,8 +100,10 @@ class Trainer {
   std::optional<Features> features_;  // of the training examples, if the first layers are frozen
   std::optional<std::vector<std::string>> loaded_state_;  // names, if there was one
   Progress progress_;
+  std::vector<double> class_weights_;  // [K], or empty
+  int64_t schedule_steps_ = 0;         // that the learning rate is made for
   int64_t steps_ = 0, steps_per_epoch_ = 0, trainable_count_ = 0, examples_seen_ = 0;
-  double session_seconds_ = 0, start_seconds_ = 0;
+  double session_seconds_ = 0, start_seconds_ = 0, summary_time_ = 0;
   double work_ = 0;  // of the last step, in full micro-batches
   bool interrupted_ = false, told_ = false;
 };

@@ -6,6 +6,7 @@
 #include "runtime/io/json.h"
 #include "runtime/rng.h"
 #include "train/calibrate.h"
+#include "train/run_summary.h"
 #include "train/trainer_impl.h"
 
 namespace graft {
@@ -15,6 +16,16 @@ namespace {
 using Clock = std::chrono::steady_clock;
 double Since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Of a validation, by --best-metric: larger is better.
+double Score(const Metrics& m, const std::string& metric) {
+  const double value = metric == "loss"                  ? m.loss
+                       : metric == "macro_f1"            ? m.macro_f1
+                       : metric == "mean_class_accuracy" ? m.mean_class_accuracy
+                       : metric == "matthews"            ? m.matthews
+                                                         : m.accuracy;
+  return MetricOfScore(metric, value);  // its own inverse
 }
 
 }  // namespace
@@ -30,15 +41,17 @@ StepResult Trainer::StepOnFeatures(std::span<const size_t> rows, double lr) {
   Session& session = step_->session();
   if (ReadsExamples()) train_->Take(rows.size());
   work_ = static_cast<double>(rows.size()) / static_cast<double>(step_->micro_batch());
-  return step_->Run(static_cast<int64_t>(rows.size()), progress_.step, lr,
-                    [&](int64_t first, int64_t count, int worker) {
-                      float* input = session.Input("features", worker).f32();
-                      int32_t* labels = session.Input("labels", worker).i32();
-                      for (const size_t row : rows.subspan(first, count)) {
-                        *labels++ = train_->label(row);
-                        input = std::copy_n(features_->of(row), features_->size, input);
-                      }
-                    });
+  return step_->Run(
+      static_cast<int64_t>(rows.size()), progress_.step, lr,
+      [&](int64_t first, int64_t count, int worker) {
+        float* input = session.Input("features", worker).f32();
+        int32_t* labels = session.Input("labels", worker).i32();
+        for (const size_t row : rows.subspan(first, count)) {
+          *labels++ = train_->label(row);
+          input = std::copy_n(features_->of(row), features_->size, input);
+        }
+      },
+      SumOfWeights(rows));
 }
 
 StepResult Trainer::StepOnExamples(std::span<const size_t> rows, double lr) {
@@ -54,12 +67,14 @@ StepResult Trainer::StepOnExamples(std::span<const size_t> rows, double lr) {
   const auto fill = [&](int64_t first, int64_t count, int worker) {
     train_->Fill(session, first, count, worker);
   };
-  return step_->Run(parts, progress_.step, lr, fill, train_->Losses());
+  const double weights = SumOfWeights(rows);
+  return step_->Run(parts, progress_.step, lr, fill,
+                    weights > 0 ? weights : static_cast<double>(train_->Losses()));
 }
 
 double Trainer::OneStep(std::span<const size_t> rows) {
   const int64_t step = progress_.step;
-  const double lr = LearningRate(c_, step, steps_);
+  const double lr = Rate(step);
   const StepResult result = features_ ? StepOnFeatures(rows, lr) : StepOnExamples(rows, lr);
   if (!std::isfinite(result.loss))  // the sign of a NaN means nothing
     checkpoints_.StopNonFinite(
@@ -87,8 +102,7 @@ void Trainer::OneEpoch() {
     progress_.seconds += seconds, session_seconds_ += seconds;
     examples_seen_ += static_cast<int64_t>(count);
     if (hooks_.on_step)
-      hooks_.on_step({progress_.step, steps_, epoch + 1, c_.epochs, loss,
-                      LearningRate(c_, progress_.step - 1, steps_),
+      hooks_.on_step({progress_.step, steps_, epoch + 1, c_.epochs, loss, Rate(progress_.step - 1),
                       static_cast<double>(count) / seconds, flops * work_ / seconds * 1e-9,
                       session_seconds_ / static_cast<double>(examples_seen_) *
                           static_cast<double>(c_.batch_size * (steps_ - progress_.step)),
@@ -118,7 +132,7 @@ void Trainer::EndEpoch(int64_t epoch) {
   nlohmann::json line{{"epoch", epoch + 1},
                       {"step", progress_.step},
                       {"train_loss", progress_.last_loss},
-                      {"lr", LearningRate(c_, progress_.step - 1, steps_)},
+                      {"lr", Rate(progress_.step - 1)},
                       {"seconds", progress_.seconds}};
   EndRound(report, std::move(line));
 }
@@ -134,17 +148,46 @@ void Trainer::EndRound(EpochReport& report, nlohmann::json line) {
     if (report.masked_words) {
       line["val_perplexity"] = std::exp(report.validation.loss);
     } else {
+      line["val_mean_class_accuracy"] = report.validation.mean_class_accuracy;
       line["val_macro_f1"] = report.validation.macro_f1;
       line["val_matthews"] = report.validation.matthews;
     }
   }
   checkpoints_.CheckBase();
-  if (evaluator_ && report.validation.accuracy > progress_.best_metric) {
-    progress_.best_metric = report.validation.accuracy;
+  const double score = evaluator_ ? Score(report.validation, c_.best_metric) : 0;
+  if (evaluator_ && score > progress_.best_metric) {
+    progress_.best_metric = score, progress_.best_epoch = report.epoch;
+    report.best = true;
     checkpoints_.SaveBest(Calibrated(model_, method_, c_));
   }
   dir_.AppendMetrics(DumpJson(line));
   if (hooks_.on_epoch) hooks_.on_epoch(report);
+}
+
+bool Trainer::StopsEarly() const {
+  if (c_.early_stopping == 0 || progress_.step % steps_per_epoch_ != 0) return false;
+  return progress_.step / steps_per_epoch_ - progress_.best_epoch >= c_.early_stopping;
+}
+
+double Trainer::SumOfWeights(std::span<const size_t> rows) const {
+  double sum = 0;
+  if (!class_weights_.empty())
+    for (const size_t row : rows) sum += class_weights_[static_cast<size_t>(train_->label(row))];
+  return sum;
+}
+
+void Trainer::WriteSummary() {
+  summary_time_ = SecondsSinceStart();
+  const TrainSummary s = Summary();
+  const RunSummary summary{steps_,
+                           s.trainable_parameters,
+                           s.planned_bytes,
+                           PeakResidentBytes(),
+                           s.examples_per_second,
+                           evaluator_.has_value(),
+                           s.stopped_early};
+  dir_.Write("summary.json",
+             DumpJson(SummaryJson(c_, progress_, summary, ReadSummary(dir_.path())), 1) + "\n");
 }
 
 void Trainer::Finish() {
@@ -154,6 +197,7 @@ void Trainer::Finish() {
   if (trace_) trace_->Finish(model_.params, checkpoints_.trainable());
   progress_.finished = true;
   checkpoints_.SaveState(params, progress_, steps_);
+  WriteSummary();
 }
 
 }  // namespace graft

@@ -52,7 +52,8 @@ bool SameFile(int fd, int directory, const std::string& name) {
 }  // namespace
 
 AtomicFile::AtomicFile(FilePlace place) : place_(std::move(place)) {
-  if (!place_.directory) {
+  const bool named = !place_.directory;  // by the user, and not in a directory that a command has
+  if (named) {
     const size_t slash = place_.path.rfind('/') + 1;  // 0 if there is none
     place_.name = place_.path.substr(slash);
     if (place_.name.empty() || place_.name == "." || place_.name == "..")
@@ -65,6 +66,7 @@ AtomicFile::AtomicFile(FilePlace place) : place_(std::move(place)) {
   if (fstatat(directory(), place_.name.c_str(), &status, 0) == 0 && !S_ISREG(status.st_mode))
     Fail("cannot write {}: it exists and is not a regular file", path());
   if (!place_.owned) RefuseOverwriting(path());
+  if (named) RefuseReplacing(path());
   OpenTemporary();
 }
 

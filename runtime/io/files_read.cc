@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::atomic<bool> g_recording{false};
+std::atomic<bool> g_recording{false}, g_replace{false};
 std::mutex g_mutex;
 
 // By modification time, too: the number of a file that is gone goes to another.
@@ -95,6 +95,21 @@ void RecordWritten(int fd) {
   DirectoryRecord& record = Directories()[{s.st_dev, s.st_ino}];
   record.path.clear();
   if (record.fd < 0) record.fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+}
+
+void ReplaceFiles() { g_replace = true; }
+
+void RefuseReplacing(const std::string& out) {
+  struct stat s;
+  if (!g_recording || g_replace || stat(out.c_str(), &s) != 0 || !S_ISREG(s.st_mode)) return;
+  const std::scoped_lock lock(g_mutex);
+  if (!Written().contains(KeyOf(s)))
+    Fail("{}: the file exists; choose another name, or --force to replace it", out);
+}
+
+void CheckOutput(const std::string& out) {
+  RefuseOverwriting(out);
+  RefuseReplacing(out);
 }
 
 void RefuseOverwriting(const std::string& out) {

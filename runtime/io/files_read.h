@@ -16,6 +16,13 @@ void RecordRead(int fd);
 // directory, also after it has read them.
 void RecordWritten(int fd);
 
+// Error if `out` is a file that exists and that this process has not made, unless ReplaceFiles was
+// called. Of libraries, which do not call ProtectWhatIsRead, files are replaced.
+void RefuseReplacing(const std::string& out);
+void ReplaceFiles();
+// Both.
+void CheckOutput(const std::string& out);
+
 // Error of kind usage if `out` is a file or directory that was read, by whatever name (symbolic and
 // hard links too), or a file in such a directory. Names under which nothing is yet are free.
 void RefuseOverwriting(const std::string& out);

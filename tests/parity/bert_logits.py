@@ -68,7 +68,7 @@ def graft_logits(args, model, texts, folder):
     lines, out = folder / "texts.txt", folder / "logits.npy"
     lines.write_text("".join("\t".join(t) + "\n" for t in texts), encoding="utf-8")
     command = [args.graft, "predict", "--model", model, lines, "--logits", out, "--quiet"]
-    command += ["--max-length", str(LONGEST), "--threads", str(args.threads)]
+    command += ["--force", "--max-length", str(LONGEST), "--threads", str(args.threads)]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
         sys.exit(f"graft predict: {result.returncode}\n{result.stderr}")

@@ -77,7 +77,7 @@ class Checks:
 
     def graft_logits(self, *model, inputs=None):
         out, s = self.folder / "out.npy", self.subject
-        self.graft("predict", *model, *s.options, "--logits", out, *(inputs or s.inputs))
+        self.graft("predict", *model, *s.options, "--force", "--logits", out, *(inputs or s.inputs))
         return torch.from_numpy(np.load(out))
 
     def wanted(self, name):

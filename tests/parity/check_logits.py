@@ -151,6 +151,7 @@ def graft_logits(args, files, folder):
         args.model,
         "--logits",
         folder / "out.npy",
+        "--force",
         "--threads",
         str(args.threads),
     ]

@@ -117,7 +117,8 @@ def label_words(args, path, texts, folder):
             z = model(ids).logits[0, row].numpy()
         expected.append([np.mean([z[word].mean() for word in group]) for group in classes])
     (folder / "texts.txt").write_text("".join(text + "\n" for text in texts))
-    graft(args, "predict", "--model", path, folder / "texts.txt", "--logits", folder / "l.npy")
+    texts_file, out = folder / "texts.txt", folder / "l.npy"
+    graft(args, "predict", "--model", path, texts_file, "--logits", out, "--force")
     return relative(np.load(folder / "l.npy"), np.array(expected))
 
 

@@ -38,8 +38,7 @@ class DotWriter {
     const NodeId from = value.producer;
     std::string name = from.valid() ? fmt::format("n{}", from.i) : fmt::format("v{}", v.i);
     if ((from.valid() && Inside(from)) || !outside_.insert(name).second) return name;
-    const std::string label =
-        value.name.empty() ? std::string(g_.node(from).op->name) : value.name;
+    const std::string label = value.name.empty() ? std::string(g_.node(from).op->name) : value.name;
     const char* color = value.role == Role::kInput ? ", style=filled, fillcolor=lightblue"
                         : from.valid()             ? Mark(from)
                         : value.trainable          ? ", style=filled, fillcolor=orange"

@@ -4,8 +4,8 @@ namespace graft {
 
 void AddModelOptions(CLI::App& command, ModelChoice& choice, std::vector<std::string>* adapters) {
   command.add_option("--run", choice.run, "run directory of graft train");
-  command.add_option("--checkpoint", choice.checkpoint, "last or best, of the run")
-      ->capture_default_str();
+  command.add_option("--checkpoint", choice.checkpoint,
+                     "last or best, of the run (default: best if it was validated, else last)");
   command.add_option("--model", choice.model,
                      "safetensors file, Hugging Face directory, fused file, or init:ARCH");
   const std::string adapter =

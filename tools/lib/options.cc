@@ -10,6 +10,7 @@
 #include "adapters/method_graph.h"
 #include "ops/isa.h"
 #include "runtime/cpu.h"
+#include "runtime/io/files_read.h"
 #include "runtime/threads.h"
 #include "train/run_config.h"
 
@@ -40,14 +41,6 @@ void CheckThreads(int threads) {
   }
 }
 
-void CheckCommonOptions(const CommonOptions& o) {
-  if (!o.isa.empty()) CheckIsa(o.isa);
-  if (o.dtype != "f32" && o.dtype != "auto")
-    FailUsage("--dtype '{}': this version computes in f32 only; known: f32, auto", o.dtype);
-  if (!o.memory_budget.empty()) ParseBytes(o.memory_budget);
-  CheckPassNames(o.disabled_passes);
-}
-
 }  // namespace
 
 void AddCommonOptions(CLI::App& command, CommonOptions& o) {
@@ -66,6 +59,24 @@ void AddCommonOptions(CLI::App& command, CommonOptions& o) {
   command.add_option("--disable-pass", o.disabled_passes,
                      "an optimising pass to leave out; may be repeated");
   command.parse_complete_callback([&o] { CheckCommonOptions(o); });
+}
+
+void CheckCommonOptions(const CommonOptions& o) {
+  if (!o.isa.empty()) CheckIsa(o.isa);
+  if (o.dtype != "f32" && o.dtype != "auto")
+    FailUsage("--dtype '{}': this version computes in f32 only; known: f32, auto", o.dtype);
+  if (!o.memory_budget.empty()) ParseBytes(o.memory_budget);
+  CheckPassNames(o.disabled_passes);
+}
+
+void AddForceOption(CLI::App& command, bool* force, const std::string& what) {
+  command.add_flag_callback(
+      "--force",
+      [force] {
+        if (force) *force = true;
+        ReplaceFiles();
+      },
+      what);
 }
 
 void ApplyCommonOptions(const CommonOptions& o) {

@@ -19,6 +19,11 @@ struct CommonOptions {
 // makes use of them or not: Error (kUsage) for an unknown --isa, --dtype or pass and for a memory
 // budget that is no size.
 void AddCommonOptions(CLI::App& command, CommonOptions& options);
+// Throws the same Error for values that came from elsewhere.
+void CheckCommonOptions(const CommonOptions& options);
+// --force, of a command that writes files. Without it a file that exists is not replaced.
+void AddForceOption(CLI::App& command, bool* force = nullptr,
+                    const std::string& what = "replace files that exist");
 // Sets threads and SIMD target. Call before building anything.
 void ApplyCommonOptions(const CommonOptions& options);
 

@@ -5,11 +5,17 @@
 #include "data/preprocess.h"
 #include "runtime/io/json.h"
 #include "runtime/utf8.h"
+#include "tools/lib/progress_meter.h"
 
 namespace graft {
 
+namespace {
+bool json_printed = false;
+}  // namespace
+
 void Say(const CommonOptions& o, const std::string& line) {
   if (o.quiet) return;
+  EndProgressLine();
   std::FILE* out = o.json ? stderr : stdout;
   std::fprintf(out, "%s\n", EscapeControls(line, "\n\t").c_str());
   std::fflush(out);
@@ -25,6 +31,7 @@ void Complain(std::string_view message) {
     while (end < line.size() && inside(end)) ++end;
     line = fmt::format("{} [{} bytes] {}", line.substr(0, begin), end - begin, line.substr(end));
   }
+  EndProgressLine();
   std::fprintf(stderr, "graft: %s\n", line.c_str());
 }
 
@@ -33,7 +40,40 @@ void SayNotices(const CommonOptions& o, const std::vector<std::string>& notices)
 }
 
 void PrintJson(const CommonOptions& o, const nlohmann::json& json) {
-  if (o.json) std::printf("%s\n", ShowJson(json).c_str());
+  if (!o.json) return;
+  json_printed = true;
+  std::printf("%s\n", ShowJson(json).c_str());
+}
+
+void PrintText(const std::string& text) {
+  EndProgressLine();
+  std::fwrite(text.data(), 1, text.size(), stdout);
+}
+
+const char* KindName(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::kUser:
+      return "user";
+    case ErrorKind::kUsage:
+      return "usage";
+    case ErrorKind::kProof:
+      return "proof";
+    case ErrorKind::kNotFoldable:
+      return "not_foldable";
+    case ErrorKind::kNonFinite:
+      return "non_finite";
+    case ErrorKind::kInterrupted:
+      break;
+  }
+  return "interrupted";
+}
+
+void PrintErrorJson(const std::string& message, ErrorKind kind) {
+  if (json_printed) return;
+  json_printed = true;
+  const nlohmann::json json{
+      {"error", message}, {"kind", KindName(kind)}, {"exit_code", static_cast<int>(kind)}};
+  std::printf("%s\n", ShowJson(json).c_str());
 }
 
 void PrintPreprocessPresets(const CommonOptions& o) {

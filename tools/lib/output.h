@@ -15,6 +15,12 @@ void Complain(std::string_view message);
 void SayNotices(const CommonOptions& options, const std::vector<std::string>& notices);
 // The result: one JSON object on standard output with --json.
 void PrintJson(const CommonOptions& options, const nlohmann::json& json);
+// Text on standard output as it is, for programs: CSV, scripts.
+void PrintText(const std::string& text);
+// What ended a command, {"error", "kind", "exit_code"}, unless it has printed its result already,
+// which then says what is wrong with it.
+void PrintErrorJson(const std::string& message, ErrorKind kind);
+const char* KindName(ErrorKind kind);
 
 // What --preprocess list prints.
 void PrintPreprocessPresets(const CommonOptions& options);

@@ -1,22 +1,14 @@
 #include "tools/lib/progress.h"
 
-#include <unistd.h>
-
 #include <cmath>
-#include <cstdio>
 #include <memory>
 
 #include "tools/lib/interrupts.h"
 #include "tools/lib/output.h"
+#include "tools/lib/progress_meter.h"
 
 namespace graft {
 namespace {
-
-std::string Duration(double seconds) {
-  const int64_t s = static_cast<int64_t>(seconds + 0.5);
-  if (s >= 3600) return fmt::format("{}h{:02}m", s / 3600, s / 60 % 60);
-  return s >= 60 ? fmt::format("{}m{:02}s", s / 60, s % 60) : fmt::format("{}s", s);
-}
 
 std::string Bar(double done) {
   constexpr int kWidth = 24;
@@ -26,37 +18,58 @@ std::string Bar(double done) {
   return bar;
 }
 
+std::vector<LinePart> PartsOf(const StepReport& r, const std::string& metric) {
+  std::vector<LinePart> parts{
+      {fmt::format("epoch {}/{}", r.epoch, r.epochs), 7},
+      {fmt::format("[{}]", Bar(static_cast<double>(r.step) / static_cast<double>(r.steps))), 2},
+      {fmt::format("step {}/{}", r.step, r.steps), 4},
+      {fmt::format("loss {:.4f}", r.loss), 5}};
+  if (!metric.empty()) parts.push_back({metric, 3});
+  parts.push_back({fmt::format("{:.1f} {}/s", r.examples_per_second, r.unit), 1});
+  parts.push_back({fmt::format("{:.0f} GFLOP/s", r.gflops), 0});
+  parts.push_back({fmt::format("ETA {}", DurationText(r.seconds_left)), 6});
+  return parts;
+}
+
+std::string LineOf(const EpochReport& r) {
+  std::string line = fmt::format("epoch {:>3}/{}  train loss {:.4f}  {:.1f} {}/s", r.epoch,
+                                 r.epochs, r.train_loss, r.examples_per_second, r.unit);
+  if (r.validated)
+    line += fmt::format("  val accuracy {:.1f} %  val loss {:.4f}", 100 * r.validation.accuracy,
+                        r.validation.loss);
+  if (r.validated && r.masked_words)
+    line += fmt::format("  perplexity {:.2f}", std::exp(r.validation.loss));
+  return line + (r.best ? "  best" : "");
+}
+
 }  // namespace
 
 TrainHooks ProgressHooks(const CommonOptions& options) {
-  const bool bar = !options.quiet && isatty(STDERR_FILENO);
   TrainHooks hooks;
   hooks.stop = Interrupted;
   hooks.note = [options](const std::string& line) { Say(options, line); };
+  hooks.on_work = ProgressOf(options);
   const auto metric = std::make_shared<std::string>();  // of the last validation
-  if (bar)
-    hooks.on_step = [metric](const StepReport& r) {
-      std::fprintf(
-          stderr,
-          "\r\033[Kepoch %ld/%ld [%s] step %ld/%ld  loss %.4f%s  %.1f %s/s  %.0f GFLOP/s  ETA %s",
-          static_cast<long>(r.epoch), static_cast<long>(r.epochs),
-          Bar(static_cast<double>(r.step) / static_cast<double>(r.steps)).c_str(),
-          static_cast<long>(r.step), static_cast<long>(r.steps), r.loss, metric->c_str(),
-          r.examples_per_second, r.unit, r.gflops, Duration(r.seconds_left).c_str());
+  if (!options.quiet) {
+    const auto meter = std::make_shared<ProgressMeter>(StandardMeter());
+    meter->Begin();
+    hooks.on_step = [meter, metric](const StepReport& r) {
+      if (meter->Due()) meter->Show(PartsOf(r, *metric));
     };
-  hooks.on_epoch = [options, bar, metric](const EpochReport& r) {
-    if (bar) std::fprintf(stderr, "\r\033[K");
-    std::string line = fmt::format("epoch {:>3}/{}  train loss {:.4f}  {:.1f} {}/s", r.epoch,
-                                   r.epochs, r.train_loss, r.examples_per_second, r.unit);
-    if (r.validated) *metric = fmt::format("  val {:.1f} %", 100 * r.validation.accuracy);
-    if (r.validated)
-      line += fmt::format("  val accuracy {:.1f} %  val loss {:.4f}", 100 * r.validation.accuracy,
-                          r.validation.loss);
-    if (r.validated && r.masked_words)
-      line += fmt::format("  perplexity {:.2f}", std::exp(r.validation.loss));
-    Say(options, line);
+  }
+  hooks.on_epoch = [options, metric](const EpochReport& r) {
+    if (r.validated) *metric = fmt::format("val {:.1f} %", 100 * r.validation.accuracy);
+    Say(options, LineOf(r));
   };
   return hooks;
+}
+
+WorkHook ProgressOf(const CommonOptions& options) {
+  if (options.quiet) return {};
+  const auto meter = std::make_shared<ProgressMeter>(StandardMeter());
+  return [meter](const char* what, size_t done, size_t total, const char* unit) {
+    meter->Work(what, done, total, unit);
+  };
 }
 
 }  // namespace graft

@@ -1,0 +1,311 @@
+// What graft predict takes and writes: folders, patterns, tables; CSV, JSON lines, arrays; and that
+// a bad input among good ones is a row of its own.
+#include <cmath>
+
+#include "runtime/io/npy.h"
+#include "tests/cli_mistakes_testing.h"
+
+namespace graft::cli {
+namespace {
+
+const std::string kVocabulary =
+    std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tokenizer/vocab.txt";
+
+// Records of a CSV file: fields in quotes may hold commas, quotes and line breaks.
+std::vector<Words> ParseCsv(const std::string& text) {
+  std::vector<Words> records{{""}};
+  bool quoted = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    std::string& field = records.back().back();
+    if (quoted && text[i] == '"' && i + 1 < text.size() && text[i + 1] == '"')
+      field += text[i++];
+    else if (text[i] == '"')
+      quoted = !quoted;
+    else if (!quoted && text[i] == ',')
+      records.back().emplace_back();
+    else if (!quoted && text[i] == '\n')
+      records.push_back({""});
+    else
+      field += text[i];
+  }
+  records.pop_back();
+  return records;
+}
+
+class Predict : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    dir_ = new TempDir;
+    MakeData(At("data"));
+    ASSERT_EQ(Graft(TrainArgs(At("data"), At("run"))).code, 0);
+    const auto image = [](int i) { return At(fmt::format("data/images/test/{:06}.png", i)); };
+    fs::create_directories(At("photos/deep/er"));
+    fs::create_directories(At("photos/.hidden"));
+    fs::copy_file(image(0), At("photos/b.png"));
+    fs::copy_file(image(1), At("photos/a.PNG"));
+    fs::copy_file(image(2), At("photos/deep/er/c.png"));
+    fs::copy_file(image(3), At("photos/.hidden/d.png"));
+    fs::copy_file(image(3), At("photos/._b.png"));
+    Spill(At("photos/notes.txt"), "no image");
+    fs::create_directories(At("mixed"));
+    for (int i = 0; i < 20; ++i) fs::copy_file(image(i), At(fmt::format("mixed/{:02}.png", i)));
+    for (const char* bad : {"mixed/00.png", "mixed/07.png", "mixed/19.png"})
+      Spill(At(bad), "no image");
+    fs::create_directories(At("none"));
+    fs::create_directories(At("texts"));
+    Spill(At("texts/labels.txt"), "odd\neven\n");
+    Spill(At("texts/train.csv"), "review,stars\na b,odd\nc d,even\ne f,odd\ng h,even\n");
+    Spill(At("texts/dev.csv"), "review,stars\ni j,odd\nk l,even\n");
+    ASSERT_EQ(Graft({"train", "--model", "init:bert_tiny", "--tokenizer", kVocabulary, "--data",
+                     At("texts"), "--columns", "review,stars", "--method", "lora(r=2)", "--epochs",
+                     "1", "--out", At("text_run")})
+                  .code,
+              0);
+  }
+  static void TearDownTestSuite() { delete dir_; }
+  static std::string At(const std::string& name) { return *dir_ / name; }
+  static nlohmann::json Images(Words inputs) {
+    inputs.insert(inputs.begin(), {"predict", "--run", At("run")});
+    return GraftJson(inputs)["predictions"];
+  }
+  static nlohmann::json Texts(Words inputs) {
+    inputs.insert(inputs.begin(), {"predict", "--run", At("text_run")});
+    return GraftJson(inputs)["predictions"];
+  }
+  static Words Inputs(const nlohmann::json& predictions) {
+    Words inputs;
+    for (const nlohmann::json& p : predictions) inputs.push_back(p["input"]);
+    return inputs;
+  }
+  static TempDir* dir_;
+};
+TempDir* Predict::dir_ = nullptr;
+
+TEST_F(Predict, FoldersAndPatterns) {
+  const Words below{At("photos/a.PNG"), At("photos/b.png"), At("photos/deep/er/c.png")};
+  EXPECT_EQ(Inputs(Images({At("photos")})), below);
+  EXPECT_EQ(Inputs(Images({At("photos/*.png")})), Words{At("photos/b.png")});
+  EXPECT_EQ(Inputs(Images({At("photos/[ab].*"), At("photos/deep")})), below);
+  EXPECT_EQ(Inputs(Images({At("ph?tos")})), below);
+  // A file may have such a name.
+  fs::copy_file(At("photos/b.png"), At("photos/x[1].png"));
+  EXPECT_EQ(Inputs(Images({At("photos/x[1].png")})), Words{At("photos/x[1].png")});
+  fs::remove(At("photos/x[1].png"));
+  EXPECT_EQ(Images({At("photos/b.png")})[0]["top"], Images({At("photos")})[1]["top"]);
+}
+
+TEST_F(Predict, ABadImageIsARow) {
+  const std::string csv = At("mixed.csv"), npy = At("mixed.npy");
+  const Outcome o = Graft({"predict", "--run", At("run"), At("mixed"), At("gone.png"), "--out", csv,
+                           "--logits", npy, "--json"});
+  EXPECT_EQ(o.code, 1);
+  EXPECT_NE(o.err.find("graft: 4 of 21 inputs could not be read; the first: " + At("mixed/00.png")),
+            std::string::npos)
+      << o.err;
+  const nlohmann::json json = o.json();  // one object
+  EXPECT_EQ(json["n"], 21);
+  EXPECT_EQ(json["failed"], 4);
+  const std::vector<Words> rows = ParseCsv(Slurp(csv));
+  ASSERT_EQ(rows.size(), 22u);
+  EXPECT_EQ(rows[0],
+            (Words{"input", "file", "row", "class", "name", "probability", "logit", "error"}));
+  const NpyRows logits = NpyRows::Open(npy);
+  ASSERT_EQ(logits.shape(), (std::vector<int64_t>{21, 8}));
+  for (int i = 0; i < 21; ++i) {
+    SCOPED_TRACE(i);
+    const Words& row = rows[static_cast<size_t>(i) + 1];
+    const nlohmann::json& p = json["predictions"][static_cast<size_t>(i)];
+    const bool bad = i == 0 || i == 7 || i >= 19;
+    const std::string path = i == 20 ? At("gone.png") : At(fmt::format("mixed/{:02}.png", i));
+    EXPECT_EQ(row[0], path);
+    EXPECT_EQ(p.contains("error"), bad);
+    EXPECT_EQ(row.back().empty(), !bad);
+    float values[8];
+    logits.Read(i, values);
+    EXPECT_EQ(std::isnan(values[0]), bad);
+    if (bad) {
+      EXPECT_NE(row.back().find(path), std::string::npos);
+      EXPECT_EQ(row[3], "");
+      continue;
+    }
+    // As it is alone.
+    const nlohmann::json top = Images({path})[0]["top"][0];
+    EXPECT_EQ(row[3], top["class"].dump());
+    EXPECT_EQ(row[4], top["name"]);
+    EXPECT_EQ(p["top"][0]["class"], top["class"]);
+    EXPECT_NEAR(std::stod(row[5]), top["probability"].get<double>(), 1e-6);
+    EXPECT_NEAR(std::stod(row[6]), values[top["class"].get<size_t>()], 1e-6);
+  }
+}
+
+TEST_F(Predict, TopOfACsvAndJsonLines) {
+  EXPECT_EQ(
+      Graft({"predict", "--run", At("run"), At("photos"), "--top", "3", "--out", At("top.csv")})
+          .code,
+      0);
+  const std::vector<Words> rows = ParseCsv(Slurp(At("top.csv")));
+  EXPECT_EQ(rows[0].size(), 3 + 3 * 4 + 1u);
+  EXPECT_EQ(rows[0][7], "class_2");
+  for (size_t i = 1; i < rows.size(); ++i) {
+    EXPECT_EQ(rows[i].size(), rows[0].size());
+    EXPECT_GE(std::stod(rows[i][5]), std::stod(rows[i][9]));
+  }
+  EXPECT_EQ(Graft({"predict", "--run", At("run"), At("photos"), "--out", At("top.jsonl")}).code, 0);
+  std::istringstream text(Slurp(At("top.jsonl")));
+  const nlohmann::json predictions = Images({At("photos")});
+  size_t i = 0;
+  for (std::string line; std::getline(text, line); ++i)
+    EXPECT_EQ(nlohmann::json::parse(line), predictions[i]);
+  EXPECT_EQ(i, 3u);
+}
+
+// What exists is not replaced unless that is asked for.
+TEST_F(Predict, ExistingFilesStay) {
+  for (const char* option : {"--out", "--logits"}) {
+    const std::string file = At(std::string(option) == "--out" ? "there.csv" : "there.npy");
+    Spill(file, "mine");
+    Words args{"predict", "--run", At("run"), At("photos"), option, file};
+    ExpectRefused(args, 1, file + ": the file exists; choose another name, or --force");
+    EXPECT_EQ(Slurp(file), "mine");
+    args.push_back("--force");
+    EXPECT_EQ(Graft(args).code, 0);
+    EXPECT_NE(Slurp(file), "mine");
+  }
+}
+
+struct Table {
+  std::string name, text;
+  Words columns, inputs;  // what is read
+  std::vector<int64_t> rows;
+};
+
+TEST_F(Predict, Tables) {
+  const Table tables[] = {
+      {"plain.txt", "a b\n\nc d\te f\n", {}, {"a b", "c d\te f"}, {1, 2}},
+      {"run.csv", "id,review,x\n7,a b,\n8,\"c, d\",\n", {}, {"a b", "c, d"}, {1, 2}},
+      {"usual.csv", "Label,Text\n1,a b\n0,c d\n", {}, {"a b", "c d"}, {1, 2}},
+      {"pairs.tsv", "sentence1\tsentence2\na\tb\nc\td\n", {}, {"a\tb", "c\td"}, {1, 2}},
+      {"one.csv", "a b\nc d\n", {}, {"a b", "c d"}, {1, 2}},
+      {"labelled.tsv", "a b\todd\nc d\teven\n", {}, {"a b", "c d"}, {1, 2}},
+      {"numbered.csv", "a b,1\nc d,0\n", {}, {"a b", "c d"}, {1, 2}},
+      {"second.tsv", "a b\tx y\nc d\teven\n", {}, {"a b\tx y", "c d\teven"}, {1, 2}},
+      {"named.csv", "q,a\nx y,z\n\"l1\nl2\",w\n", {"--columns", "q"}, {"x y", "l1\nl2"}, {1, 2}},
+      {"three.csv", "q,a,l\nx,y,1\n", {"--columns", "q,a,l"}, {"x\ty"}, {1}},
+      {"missing.csv", "q,a\nx,y\n", {"--columns", "q,nolabel"}, {"x"}, {1}},
+      {"number.csv", "1,2,3,a b\n4,5,6,c d\n", {"--columns", "4"}, {"a b", "c d"}, {1, 2}},
+      {"lines.jsonl", "{\"text\": \"a\", \"x\": 1}\n{\"text\": \"b\"}\n", {}, {"a", "b"}, {1, 2}},
+      {"keys.jsonl", "{\"review\": \"a\"}\n{\"review\": \"b\"}\n", {}, {"a", "b"}, {1, 2}},
+      {"asked.jsonl", "{\"q\": \"a\", \"text\": \"b\"}\n", {"--columns", "q"}, {"a"}, {1}}};
+  for (const Table& t : tables) {
+    SCOPED_TRACE(t.name);
+    Spill(At(t.name), t.text);
+    Words args{At(t.name)};
+    args.insert(args.end(), t.columns.begin(), t.columns.end());
+    const nlohmann::json predictions = Texts(args);
+    EXPECT_EQ(Inputs(predictions), t.inputs);
+    for (size_t i = 0; i < predictions.size(); ++i) {
+      EXPECT_EQ(predictions[i]["file"], At(t.name));
+      EXPECT_EQ(predictions[i]["row"], t.rows[i]);
+    }
+    fs::remove(At(t.name));
+  }
+}
+
+TEST_F(Predict, ABadRowIsARow) {
+  Spill(At("bad.csv"), "text,label\na b,1\nc d\ne f,0\n");
+  Spill(At("bad.jsonl"), "{\"text\": \"a\"}\n{\"txt\": \"b\"}\nnonsense\n{\"text\": \"c\"}\n");
+  Spill(At("bad.txt"), "a\tb\tc\nd\n");
+  Spill(At("latin.txt"), "caf\xe9\n");
+  struct Row {
+    std::string name;
+    std::vector<bool> bad;
+    std::string says;
+  };
+  const Row rows[] = {{"bad.csv", {false, true, false}, "bad.csv:3: expected 2 columns, found 1"},
+                      {"bad.jsonl", {false, true, true, false}, "bad.jsonl:2: "},
+                      {"bad.txt", {true, false}, "bad.txt:1: expected a text, or two"},
+                      {"latin.txt", {true}, "latin.txt"}};
+  for (const Row& row : rows) {
+    SCOPED_TRACE(row.name);
+    const Outcome o =
+        Graft({"predict", "--run", At("text_run"), "--text", "fine", At(row.name), "--json"});
+    EXPECT_EQ(o.code, 1) << o.err;
+    const nlohmann::json predictions = o.json()["predictions"];
+    ASSERT_EQ(predictions.size(), row.bad.size() + 1);
+    bool said = false;
+    for (size_t i = 0; i < row.bad.size(); ++i) {
+      const nlohmann::json& p = predictions[i + 1];
+      EXPECT_EQ(p.contains("error"), row.bad[i]) << p;
+      EXPECT_EQ(p.contains("top"), !row.bad[i]) << p;
+      if (row.name != "latin.txt") {
+        EXPECT_EQ(p["row"], i + 1);
+      }
+      if (row.bad[i]) said |= p["error"].get<std::string>().find(row.says) != std::string::npos;
+    }
+    EXPECT_TRUE(said) << predictions;
+  }
+}
+
+TEST_F(Predict, NamesOfClasses) {
+  Spill(At("names.txt"), "n0\nn1\nn2\nn3\nn4\nn5\nn6\nn7\n");
+  const nlohmann::json named = Images({At("photos/b.png"), "--labels", At("names.txt")});
+  for (const nlohmann::json& c : named[0]["top"]) EXPECT_EQ(c["name"], "n" + c["class"].dump());
+  // A file with 1,000 classes and no names has those of ImageNet; a seeded one has none.
+  ASSERT_EQ(Graft({"export", "--model", kNano, "--format", "timm", "--out", At("thousand")}).code,
+            0);
+  const nlohmann::json known =
+      GraftJson({"predict", "--model", At("thousand"), At("photos/b.png"), "--top", "1000"});
+  std::map<int, std::string> names;
+  for (const nlohmann::json& c : known["predictions"][0]["top"])
+    names[c["class"]] = c["name"].is_null() ? "" : c["name"].get<std::string>();
+  ASSERT_EQ(names.size(), 1000u);
+  EXPECT_EQ(names[0], "tench, Tinca tinca");
+  EXPECT_EQ(names[281], "tabby, tabby cat");
+  EXPECT_EQ(names[999], "toilet tissue, toilet paper, bathroom tissue");
+  EXPECT_TRUE(GraftJson({"predict", "--model", kNano,
+                         At("photos/b.png")})["predictions"][0]["top"][0]["name"]
+                  .is_null());
+}
+
+TEST_F(Predict, Mistakes) {
+  Spill(At("wide.csv"), "a,b,c,d\n1,2,3,4\n");
+  Spill(At("few.txt"), "x\ny\n");
+  Spill(At("clip.txt"), "text\n");
+  ExpectMistakes(
+      {{"empty folder", {"predict", "--run", "@run", "@none"}, 1, {"no images in this folder"}},
+       {"no match", {"predict", "--run", "@run", "@none/*.png"}, 1, {"no file has such a name"}},
+       {"no texts",
+        {"predict", "--run", "@text_run", "@photos/deep"},
+        1,
+        {"no texts in this folder"}},
+       {"ending",
+        {"predict", "--run", "@run", "@photos", "--out", "@p.txt"},
+        2,
+        {".csv or .jsonl"}},
+       {"columns of images",
+        {"predict", "--run", "@run", "@photos", "--columns", "x"},
+        2,
+        {"--columns x", "reads images"}},
+       {"text of images",
+        {"predict", "--run", "@run", "--text", "x"},
+        2,
+        {"--text", "reads images"}},
+       {"no column",
+        {"predict", "--run", "@text_run", "@wide.csv", "--columns", "e"},
+        2,
+        {"there is no column 'e'"}},
+       {"which column", {"predict", "--run", "@text_run", "@wide.csv"}, 1, {"--columns"}},
+       {"names",
+        {"predict", "--run", "@run", "@photos", "--labels", "@few.txt"},
+        1,
+        {"2 names", "8"}},
+       {"one file, twice",
+        {"predict", "--run", "@run", "@photos", "--out", "@x.csv", "--logits", "@x.csv"},
+        2,
+        {"is --logits too"}},
+       {"one bad image", {"predict", "--run", "@run", "@photos/notes.txt"}, 1, {"notes.txt"}}},
+      *dir_);
+}
+
+}  // namespace
+}  // namespace graft::cli

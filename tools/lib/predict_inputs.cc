@@ -1,0 +1,186 @@
+#include "tools/lib/predict_inputs.h"
+
+#include <glob.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+
+#include "data/splits.h"
+#include "runtime/io/files_read.h"
+#include "runtime/utf8.h"
+#include "tools/lib/predict_tables.h"
+
+namespace graft {
+namespace {
+
+namespace fs = std::filesystem;
+
+const std::vector<std::string> kImages{".jpg",  ".jpeg", ".png", ".ppm", ".pgm",  ".pbm", ".pnm",
+                                       ".webp", ".bmp",  ".gif", ".tif", ".tiff", ".npy"};
+const std::vector<std::string> kTexts{".csv", ".tsv", ".jsonl", ".txt"};
+
+std::string ShapeText(const std::vector<int64_t>& shape) {
+  return fmt::format("[{}]", fmt::join(shape, ","));
+}
+
+// Files below a folder in the order of their names; linked folders are not entered.
+void FilesBelow(const std::string& folder, bool images, std::vector<std::string>* files) {
+  const size_t before = files->size();
+  std::error_code error;
+  fs::recursive_directory_iterator at(folder, fs::directory_options::skip_permission_denied, error);
+  for (; !error && at != fs::recursive_directory_iterator(); at.increment(error)) {
+    const bool hidden = at->path().filename().string().starts_with(".");
+    if (hidden && at->is_directory(error)) at.disable_recursion_pending();
+    if (hidden || at->is_directory(error)) continue;
+    if (Contains(images ? kImages : kTexts, ToLowerAscii(at->path().extension().string())))
+      files->push_back(at->path().string());
+  }
+  if (error) Fail("{}: cannot read the folder: {}", folder, error.message());
+  if (files->size() == before)
+    Fail("{}: no {} in this folder ({})", folder, images ? "images" : "texts",
+         fmt::join(images ? kImages : kTexts, ", "));
+  std::sort(files->begin() + static_cast<ptrdiff_t>(before), files->end());
+}
+
+void Matches(const std::string& pattern, bool images, std::vector<std::string>* files) {
+  glob_t found{};
+  const int result = glob(pattern.c_str(), GLOB_TILDE, nullptr, &found);
+  std::vector<std::string> paths(found.gl_pathv,
+                                 found.gl_pathv + (result == 0 ? found.gl_pathc : 0));
+  globfree(&found);
+  if (paths.empty()) Fail("{}: no file has such a name", pattern);
+  for (const std::string& path : paths)
+    if (fs::is_directory(path))
+      FilesBelow(path, images, files);
+    else
+      files->push_back(path);
+}
+
+// Normalised images. They are looked through once here, and read again when their turn comes.
+NpyRows OpenArray(const std::string& path, const VitConfig& config) {
+  NpyRows rows = NpyRows::Open(path);
+  const int64_t side = config.image_size;
+  const std::vector<int64_t>& shape = rows.shape();
+  if (shape.size() != 4 || shape[0] < 1 || shape[1] != config.channels || shape[2] != side ||
+      shape[3] != side)
+    Fail("{}: expected normalised images of shape [n,{},{},{}], found {}", path, config.channels,
+         side, side, ShapeText(shape));
+  std::vector<float> image(static_cast<size_t>(rows.row_size()));
+  for (int64_t i = 0; i < rows.count(); ++i) {
+    rows.Read(i, image.data());
+    if (!std::ranges::all_of(image, [](float x) { return std::isfinite(x); }))
+      Fail("{}: holds values that are not finite", path);
+  }
+  return rows;
+}
+
+// A class's number or name.
+bool IsLabel(const std::string& text, const OpenedModel& opened) {
+  const std::vector<std::string>& names = opened.labels();
+  const bool digits = !text.empty() && text.find_first_not_of("0123456789") == text.npos;
+  return digits || std::ranges::find(names, text) != names.end();
+}
+
+}  // namespace
+
+size_t PredictInputs::failed() const {
+  return static_cast<size_t>(
+      std::ranges::count_if(examples, [](const PredictInput& e) { return !e.error.empty(); }));
+}
+
+const std::string& PredictInputs::first() const {
+  return std::ranges::find_if(examples, [](const PredictInput& e) { return !e.error.empty(); })
+      ->error;
+}
+
+std::vector<std::string> ExpandInputs(const std::vector<std::string>& words, bool images) {
+  std::vector<std::string> files;
+  std::error_code error;
+  for (const std::string& word : words) {
+    if (fs::is_directory(word, error))
+      FilesBelow(word, images, &files);
+    else if (!fs::exists(word, error) && word.find_first_of("*?[") != word.npos)
+      Matches(word, images, &files);
+    else
+      files.push_back(word);
+  }
+  return files;
+}
+
+PredictInputs OpenImages(const std::vector<std::string>& files, const OpenedModel& opened) {
+  const VitConfig& c = opened.model.vit();
+  PredictInputs inputs;
+  std::vector<Example> images;  // group 0, null without any
+  inputs.data.resize(1);
+  for (const std::string& path : files) {
+    RecordRead(path);
+    struct stat s;
+    if (stat(path.c_str(), &s) != 0) {
+      inputs.Add({path, "", 0, fmt::format("{}: no such file", path)}, PredictInputs::kNone);
+    } else if (!path.ends_with(".npy")) {
+      inputs.Add({path, "", 0, ""}, 0);
+      images.push_back({path, 0});
+    } else {
+      try {
+        NpyRows rows = OpenArray(path, c);
+        for (int64_t i = 0; i < rows.count(); ++i)
+          inputs.Add({rows.count() > 1 ? fmt::format("{}[{}]", path, i) : path, "", 0, ""},
+                     inputs.data.size());
+        inputs.data.push_back(MakeArrayData(std::move(rows)));
+      } catch (const Error& e) {
+        inputs.Add({path, "", 0, e.what()}, PredictInputs::kNone);
+      }
+    }
+  }
+  if (!images.empty()) inputs.data[0] = MakeImageData(images, opened.preprocess, c);
+  return inputs;
+}
+
+PredictInputs OpenTexts(const std::vector<std::string>& texts,
+                        const std::vector<std::string>& files, const std::string& columns,
+                        const std::string& usual, const OpenedModel& opened,
+                        std::vector<std::string>* notes) {
+  PredictInputs inputs;
+  std::vector<TextExample> examples;
+  const auto add = [&](TextRow row, const std::string& file) {
+    const bool bad = !row.error.empty();
+    inputs.Add({row.shown, file, row.number, row.error}, bad ? PredictInputs::kNone : 0);
+    CheckExampleCount(examples.size() + 1, file);
+    if (!bad) examples.push_back({std::move(row.text), std::move(row.second), 0});
+  };
+  for (const std::string& text : texts) {
+    TextRow row = ParseTextLine(text, "--text");
+    if (!row.error.empty()) Fail("{}", row.error);
+    add(std::move(row), "");
+  }
+  for (const std::string& path : files) {
+    try {
+      TextRows rows = ReadTextRows(path, columns, usual);
+      if (rows.rows.empty()) Fail("{}: expected texts, found none", path);
+      const bool labels =
+          rows.unnamed_pairs && std::ranges::all_of(rows.rows, [&](const TextRow& row) {
+            return row.second && IsLabel(*row.second, opened);
+          });
+      if (labels && rows.table)
+        notes->push_back(path + ": the second column holds classes, which are not read");
+      if (labels && !rows.table)
+        notes->push_back(path +
+                         ": the second column holds classes, but was read as the second text "
+                         "of a pair; hint: graft eval reads labelled texts");
+      for (TextRow& row : rows.rows) {
+        if (labels && rows.table) row.shown = row.text, row.second.reset();
+        add(std::move(row), path);
+      }
+    } catch (const Error& e) {
+      if (e.kind == ErrorKind::kUsage) throw;
+      inputs.Add({path, path, 0, e.what()}, PredictInputs::kNone);
+    }
+  }
+  inputs.data.resize(1);
+  if (!examples.empty()) inputs.data[0] = MakeTextData(examples, opened.model, opened.facts);
+  return inputs;
+}
+
+}  // namespace graft

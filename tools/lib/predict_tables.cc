@@ -1,0 +1,193 @@
+#include "tools/lib/predict_tables.h"
+
+#include <algorithm>
+
+#include "data/splits.h"
+#include "data/text.h"
+#include "data/text_files.h"
+#include "data/text_rows.h"
+#include "runtime/error.h"
+#include "runtime/io/json.h"
+#include "runtime/utf8.h"
+
+namespace graft {
+namespace {
+
+using Names = std::vector<std::string>;
+const Names kText{"text", "sentence", "text1", "sentence1"};
+const Names kSecond{"second", "text2", "sentence2"};
+
+// What --columns asks for; label is never read.
+struct Asked {
+  std::string text, second;
+  bool must = true;  // be there
+
+  // What is asked of a table or object with these names.
+  Asked Among(const Names& names) const { return must || Contains(names, text) ? *this : Asked{}; }
+};
+
+Asked ParseAsked(const std::string& columns) {
+  if (columns.empty()) return {};
+  if (columns.find(',') == columns.npos) return {columns, ""};
+  const TextColumns c = ParseTextColumns(columns);
+  return {c.text, c.second};
+}
+
+size_t IndexOf(const Names& names, const std::string& name) {
+  return static_cast<size_t>(std::ranges::find(names, name) - names.begin());
+}
+
+// The column of a name in a header, or of a number from 1.
+size_t Column(const std::string& name, const Names& header, const std::string& where) {
+  if (const size_t at = IndexOf(header, name); at < header.size()) return at;
+  if (name.find_first_not_of("0123456789") == name.npos && name.size() < 6)
+    if (const size_t number = std::stoul(name); number >= 1 && number <= header.size())
+      return number - 1;
+  FailUsage("--columns: {}: there is no column '{}'{}", where, name, DidYouMean(name, header));
+}
+
+bool IsNumber(const std::string& name) {
+  return !name.empty() && name.find_first_not_of("0123456789") == name.npos;
+}
+
+struct Places {
+  size_t text = 0, second = SIZE_MAX, columns = 0;
+  bool header = false, unnamed_pairs = false;
+};
+
+Names Lower(Names names) {
+  for (std::string& name : names) name = ToLowerAscii(name);
+  return names;
+}
+
+Places PlacesOf(const Asked& all, const Names& first, const std::string& where) {
+  Places p{.columns = first.size()};
+  const Names lower = Lower(first);
+  const std::string text = FirstOf(kText, lower), second = FirstOf(kSecond, lower);
+  if (const Asked asked = all.Among(first); !asked.text.empty()) {
+    // Numbers name columns of a file without a header, and of one that has usual names.
+    p.header = !IsNumber(asked.text) || !text.empty() || Contains(first, asked.text);
+    p.text = Column(asked.text, first, where);
+    if (!asked.second.empty()) p.second = Column(asked.second, first, where);
+  } else if (!text.empty()) {
+    p.header = true;
+    p.text = IndexOf(lower, text);
+    if (!second.empty()) p.second = IndexOf(lower, second);
+  } else if (first.size() > 3) {
+    Fail("{}: expected 1 to 3 columns or a column 'text', found {}; hint: name it with --columns",
+         where, fmt::join(first, ", "));
+  } else if (first.size() > 1) {
+    p.second = 1, p.unnamed_pairs = first.size() == 2;
+  }
+  return p;
+}
+
+void Finish(TextRow* row) {
+  row->shown = row->text;
+  if (row->second) row->shown += "\t" + *row->second;
+}
+
+TextRow Bad(const std::string& path, int64_t number, const std::string& error) {
+  return {.text = "", .second = {}, .shown = path, .number = number, .error = error};
+}
+
+void ReadTable(const std::string& text, const std::string& path, RowFormat format,
+               const Asked& asked, TextRows* out) {
+  std::optional<Places> places;
+  const auto row = [&](Names& fields, size_t line) {
+    const std::string where = fmt::format("{}:{}", path, line);
+    if (!places) {
+      places = PlacesOf(asked, fields, where);
+      out->unnamed_pairs = places->unnamed_pairs;
+      if (places->header) return;
+    }
+    const int64_t number = std::ssize(out->rows) + 1;
+    if (fields.size() != places->columns) {
+      out->rows.push_back(Bad(
+          path, number,
+          fmt::format("{}: expected {} columns, found {}", where, places->columns, fields.size())));
+      return;
+    }
+    TextRow r{
+        .text = fields[places->text], .second = {}, .shown = "", .number = number, .error = ""};
+    if (places->second != SIZE_MAX) r.second = fields[places->second];
+    Finish(&r);
+    out->rows.push_back(std::move(r));
+  };
+  try {
+    format == RowFormat::kTsv ? ForEachTsvRow(text, path, row) : ForEachCsvRow(text, path, row);
+  } catch (const Error& e) {  // what follows the row that is wrong has no beginning
+    if (e.kind == ErrorKind::kUsage || out->rows.empty()) throw;
+    out->rows.push_back(Bad(path, std::ssize(out->rows) + 1, e.what()));
+  }
+}
+
+TextRow FromObject(const Json& object, const Asked& all, const std::string& where) {
+  if (!object.is_object()) Fail("{}: expected an object, found {}", where, object.type_name());
+  Names keys;
+  for (const auto& item : object.items()) keys.push_back(item.key());
+  const Asked asked = all.Among(keys);
+  const std::string text = asked.text.empty() ? FirstOf(kText, keys) : asked.text;
+  const std::string second = asked.text.empty() ? FirstOf(kSecond, keys) : asked.second;
+  if (text.empty())
+    Fail("{}: expected a key 'text', found {}; hint: name it with --columns", where,
+         fmt::join(keys, ", "));
+  TextRow row{
+      .text = GetString(object, text, where), .second = {}, .shown = "", .number = 0, .error = ""};
+  if (!second.empty()) row.second = GetString(object, second, where);
+  return row;
+}
+
+void ReadJsonLines(const std::string& text, const std::string& path, const Asked& asked,
+                   TextRows* out) {
+  ForEachLine(text, [&](std::string_view line, size_t at) {
+    const std::string where = fmt::format("{}:{}", path, at);
+    const int64_t number = std::ssize(out->rows) + 1;
+    try {
+      TextRow row = FromObject(ParseJson(line, where, {.bytes = kMaxJsonLine}), asked, where);
+      row.number = number;
+      Finish(&row);
+      out->rows.push_back(std::move(row));
+    } catch (const Error& e) {
+      out->rows.push_back(Bad(path, number, e.what()));
+    }
+  });
+}
+
+}  // namespace
+
+TextRow ParseTextLine(const std::string& line, const std::string& where) {
+  TextRow row{.text = line, .second = {}, .shown = line, .number = 0, .error = ""};
+  const size_t tab = line.find('\t');
+  if (tab == std::string::npos) return row;
+  if (const auto tabs = std::count(line.begin(), line.end(), '\t'); tabs > 1)
+    row.error = fmt::format("{}: expected a text, or two with a tab between them, found {} columns",
+                            where, tabs + 1);
+  row.text = line.substr(0, tab), row.second = line.substr(tab + 1);
+  return row;
+}
+
+TextRows ReadTextRows(const std::string& path, const std::string& columns,
+                      const std::string& usual) {
+  const std::string text = ReadUtf8File(path, kMaxTableBytes);
+  TextRows out;
+  const std::optional<RowFormat> format = FormatOf(path);
+  Asked asked = ParseAsked(columns.empty() ? usual : columns);
+  asked.must = !columns.empty() || IsNumber(asked.text);
+  out.table = format.has_value();
+  if (!format) {
+    out.unnamed_pairs = true;
+    ForEachLine(text, [&](std::string_view line, size_t at) {
+      TextRow row = ParseTextLine(std::string(line), fmt::format("{}:{}", path, at));
+      row.number = std::ssize(out.rows) + 1;
+      out.rows.push_back(std::move(row));
+    });
+  } else if (*format == RowFormat::kJsonl) {
+    ReadJsonLines(text, path, asked, &out);
+  } else {
+    ReadTable(text, path, *format, asked, &out);
+  }
+  return out;
+}
+
+}  // namespace graft

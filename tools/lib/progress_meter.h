@@ -1,0 +1,57 @@
+// Where a long piece of work stands: on a terminal one line that is written over and as wide as the
+// terminal at most, elsewhere a line every 30 s. Work of less than two seconds shows nothing.
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "tools/lib/options.h"
+
+namespace graft {
+
+// Where the line goes; tests have their own.
+struct MeterOutput {
+  bool terminal = false;
+  std::function<int()> columns;     // of the terminal, now
+  std::function<double()> seconds;  // a clock
+  std::function<void(const std::string&)> write;
+};
+// Standard error.
+MeterOutput StandardMeter();
+
+// A part of a line. What is worth least goes first where a line is too narrow.
+struct LinePart {
+  std::string text;
+  int worth = 0;
+};
+// The parts with two blanks between them, in at most `columns` columns: parts are left out, and at
+// last the line is cut.
+std::string FitLine(std::vector<LinePart> parts, size_t columns);
+
+class ProgressMeter {
+ public:
+  explicit ProgressMeter(MeterOutput output) : out_(std::move(output)) {}
+
+  // Another piece of work begins now.
+  void Begin();
+  // Whether a line is due; if not, nobody needs to make one.
+  bool Due() const;
+  void Show(std::vector<LinePart> parts);
+  // "WHAT: DONE of TOTAL UNIT, N UNIT/s, TIME left", where a line is due. Work with another name,
+  // or with less done than before, is another piece.
+  void Work(const std::string& what, size_t done, size_t total, const char* unit);
+
+ private:
+  MeterOutput out_;
+  std::string what_;
+  size_t done_ = 0;
+  double start_ = 0, last_ = -1e9;
+  bool begun_ = false;
+};
+
+// Ends the line of the meter on the terminal, if there is one: before anything else is written.
+void EndProgressLine();
+
+std::string DurationText(double seconds);  // "1m20s"
+
+}  // namespace graft

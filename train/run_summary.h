@@ -1,0 +1,37 @@
+// summary.json of a run: what a comparison of runs wants to know, without the model.
+#pragma once
+#include <nlohmann/json_fwd.hpp>
+
+#include "train/run_dir.h"
+
+namespace graft {
+
+struct RunSummary {
+  int64_t steps = 0, trainable_parameters = 0;
+  size_t planned_bytes = 0, peak_memory_bytes = 0;
+  double examples_per_second = 0;
+  bool validated = false, stopped_early = false;
+};
+
+// Of `earlier` sessions (their summary.json, or null) the larger peak counts.
+nlohmann::json SummaryJson(const RunConfig& config, const Progress& progress,
+                           const RunSummary& summary, const nlohmann::json& earlier);
+
+// The value of --best-metric behind a score that is better when it is larger, and the other way.
+double MetricOfScore(const std::string& metric, double score);
+
+// What the file holds; null if there is none, or if it is no object.
+nlohmann::json ReadSummary(const std::string& run);
+
+// Whether early stopping ended it.
+bool StoppedEarly(const std::string& run);
+
+// Gives a run that goes on another number of epochs. Throws Error (kUsage) where that would not be
+// the run that had them from the beginning: any schedule but a constant one, or fewer than are
+// done.
+void ChangeEpochs(RunDir& dir, int64_t epochs);
+
+// Whether the state is that of a run with nothing left to do.
+bool IsFinished(const RunConfig& config, const Progress& progress);
+
+}  // namespace graft

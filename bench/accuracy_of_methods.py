@@ -100,16 +100,17 @@ def main():
     for task in TASKS:
         if not re.search(a.tasks, task) or (task == "sst2" and not a.minilm):
             continue
-        print(f"\n{task}:\n\n| method | trained numbers | accuracy | train seconds | peak MiB | folds |")
+        print(f"\n{task}:\n")
+        print("| method | trained numbers | accuracy | train seconds | peak MiB | folds |")
         print("|---|---|---|---|---|---|")
         for method in METHODS:
             if not re.search(a.methods, method):
                 continue
             told = measure(task, method, a)
-            t = told["train"]
+            t, right = told["train"], 100 * told["eval"]["accuracy"]
             print(
-                f"| `{method}` | {t['trainable_parameters']:,} | {100 * told['eval']['accuracy']:.1f} "
-                f"| {t['seconds']:.0f} | {t['peak_memory_bytes'] >> 20} | {folds(method, records)} |"
+                f"| `{method}` | {t['trainable_parameters']:,} | {right:.1f} | {t['seconds']:.0f} "
+                f"| {t['peak_memory_bytes'] >> 20} | {folds(method, records)} |"
             )
             sys.stdout.flush()
 

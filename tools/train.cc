@@ -13,9 +13,11 @@
 #include "tools/lib/config_file.h"
 #include "tools/lib/data_report.h"
 #include "tools/lib/interrupts.h"
+#include "tools/lib/lr_find.h"
 #include "tools/lib/model_options.h"
 #include "tools/lib/output.h"
 #include "tools/lib/progress.h"
+#include "tools/lib/seeds.h"
 #include "train/complete_config.h"
 #include "train/run_summary.h"
 
@@ -24,8 +26,9 @@ namespace {
 
 struct TrainOptions {
   RunConfig config;
+  int64_t seeds = 0;  // 0: one run, in --out itself
   std::string out, resume, config_file;
-  bool verbose = false, force = false;
+  bool verbose = false, force = false, lr_find = false;
   int64_t resumed_epochs = 0;  // --epochs beside --resume; 0 = not given
 };
 
@@ -116,6 +119,13 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
   command.add_option("--trace", c.trace, "directory for a replay in another framework");
   command.add_flag("--allow-overlap", c.allow_overlap,
                    "let validation and training examples overlap");
+  command
+      .add_option("--seeds", o.seeds,
+                  "train N times, with seeds from --seed on, into --out/seed-S; mean and spread")
+      ->check(CLI::Range(1, 1000));
+  command.add_flag(
+      "--lr-find", o.lr_find,
+      "train 100 steps with a rate that grows from 1e-6 to 1; a plot and a rate to try");
   command.add_flag("--verbose", o.verbose, "also print all settings");
   AddForceOption(command, &o.force, "replace a run that is in --out");
 }
@@ -179,46 +189,35 @@ void CheckResume(const CLI::App& command) {
       FailUsage("{}: --resume takes everything from the run; leave it out", option->get_name());
 }
 
-void Run(TrainOptions& o, const CommonOptions& common) {
-  if (o.config.preprocess == "list") return PrintPreprocessPresets(common);
-  if (o.config.augment == "list") return Say(common, ListAugment());
-  if (o.resume.empty() && o.config.model.empty())
+// Refuses what no run could be made from.
+void CheckNewRun(const TrainOptions& o) {
+  if (o.config.model.empty())
     FailUsage("train needs --model (or --resume RUN); example: graft train --help");
-  if (o.resume.empty() && o.config.data.empty()) FailUsage("train needs --data");
-  if (o.resume.empty() && o.out.empty())
-    FailUsage("train needs --out, the run directory to create");
-  RunConfig& c = o.config;
-  c.seed = common.seed, c.isa = common.isa, c.memory_budget = common.memory_budget;
-  c.disabled_passes = common.disabled_passes;
-  CommonOptions effective = common;
-  std::optional<RunDir> dir;
-  if (o.resume.empty()) {
-    ApplyCommonOptions(effective);
-    CheckIsModel(c.model);
-    std::error_code none;
-    if (!c.trace.empty() && std::filesystem::weakly_canonical(o.out, none) ==
-                                std::filesystem::weakly_canonical(c.trace, none))
-      FailUsage("--trace {}: is --out too; expected another directory", c.trace);
-    if (!o.force && IsRunDirectory(o.out))
-      Fail(
-          "{}: the directory exists and is not empty; choose another one, --force to replace the "
-          "run in it, or graft train --resume {}",
-          o.out, ShellWord(o.out));
-    std::vector<std::string> notes;
-    const RunConfig complete = CompleteRunConfig(c, &notes);
-    if (o.force) RemoveRun(o.out);
-    dir = RunDir::Create(o.out, complete);
-    for (const std::string& note : notes) Say(common, "note: " + note);
-  } else {
-    dir = RunDir::Open(o.resume);
-    dir->Lock();
-    if (o.resumed_epochs > 0) ChangeEpochs(*dir, o.resumed_epochs);
-    effective.isa = dir->config().isa;  // the plan of the run
-    ApplyCommonOptions(effective);
-  }
-  CatchInterrupts();
-  const TrainSummary s = TrainOrRemove(*dir, common, o.verbose);
-  nlohmann::json json{{"run", dir->path()},
+  if (o.config.data.empty()) FailUsage("train needs --data");
+  if (o.out.empty() && !o.lr_find) FailUsage("train needs --out, the run directory to create");
+  CheckIsModel(o.config.model);
+  std::error_code none;
+  if (!o.config.trace.empty() && std::filesystem::weakly_canonical(o.out, none) ==
+                                     std::filesystem::weakly_canonical(o.config.trace, none))
+    FailUsage("--trace {}: is --out too; expected another directory", o.config.trace);
+}
+
+RunDir NewRun(const TrainOptions& o, const std::string& out, const CommonOptions& common) {
+  if (!o.force && IsRunDirectory(out))
+    Fail(
+        "{}: the directory exists and is not empty; choose another one, --force to replace the "
+        "run in it, or graft train --resume {}",
+        out, ShellWord(out));
+  std::vector<std::string> notes;
+  const RunConfig complete = CompleteRunConfig(o.config, &notes);
+  if (o.force) RemoveRun(out);
+  RunDir dir = RunDir::Create(out, complete);
+  for (const std::string& note : notes) Say(common, "note: " + note);
+  return dir;
+}
+
+nlohmann::json SummaryJson(const RunDir& dir, const TrainSummary& s) {
+  nlohmann::json json{{"run", dir.path()},
                       {"method", s.config.method},
                       {"epochs", s.config.epochs},
                       {"steps", s.steps},
@@ -235,22 +234,111 @@ void Run(TrainOptions& o, const CommonOptions& common) {
                       {"peak_memory_bytes", PeakResidentBytes()},
                       {"planned_bytes", s.planned_bytes},
                       {"interrupted", s.interrupted}};
-  AddPreprocess(dir->config(), !dir->config().preprocess.empty(), &json);
+  AddPreprocess(dir.config(), !dir.config().preprocess.empty(), &json);
   if (s.config.skip_bad) json["skipped"] = SkippedJson(s.skipped);
   if (s.val_accuracy >= 0) json["val_accuracy"] = s.val_accuracy;
   if (s.best) json["best"] = *s.best, json["best_epoch"] = s.best_epoch;
-  PrintJson(common, json);
-  if (s.interrupted)
-    throw Error(fmt::format("interrupted after step {}, {}; continue with: graft train --resume {}",
-                            s.steps, dir->HasState() ? "saved" : "nothing to save yet",
-                            ShellWord(dir->path())),
-                ErrorKind::kInterrupted);
+  return json;
+}
+
+void SayDone(const TrainSummary& s, const CommonOptions& common) {
   if (s.stopped_early)
     Say(common,
         fmt::format("stopped early: no better validation {} in the {} epochs since epoch {}",
                     s.config.best_metric, s.config.early_stopping, s.best_epoch));
   Say(common, fmt::format("done: {} steps, {} trainable parameters, {:.1f} s, peak memory {} MiB",
                           s.steps, s.trainable_parameters, s.seconds, PeakResidentBytes() >> 20));
+}
+
+[[noreturn]] void StopInterrupted(const RunDir& dir, int64_t step, const std::string& again) {
+  throw Error(fmt::format("interrupted after step {}, {}; continue with: {}", step,
+                          dir.HasState() ? "saved" : "nothing to save yet", again),
+              ErrorKind::kInterrupted);
+}
+
+// The same run with several seeds, each in a directory of its own in --out. What is finished is
+// kept, what was interrupted goes on.
+void RunSeeds(TrainOptions& o, const CommonOptions& common) {
+  nlohmann::json runs = nlohmann::json::array();
+  for (int64_t i = 0; i < o.seeds; ++i) {
+    o.config.seed = common.seed + i;
+    const std::string out = fmt::format("{}/seed-{}", o.out, o.config.seed);
+    std::error_code none;
+    std::filesystem::create_directories(o.out, none);
+    std::optional<RunDir> dir;
+    if (!o.force && IsRunDirectory(out)) {
+      dir = RunDir::Open(out);
+      std::vector<std::string> notes;
+      CheckSameRun(dir->config(), CompleteRunConfig(o.config, &notes), out);
+    } else {
+      dir = NewRun(o, out, common);
+    }
+    const TrainSummary s = TrainOrRemove(*dir, common, o.verbose);
+    if (s.interrupted) StopInterrupted(*dir, s.steps, "the same command");
+    SayDone(s, common);
+    runs.push_back(SummaryJson(*dir, s));
+    runs.back()["seed"] = o.config.seed;
+  }
+  const nlohmann::json json = SeedsJson(o.out, runs);
+  PrintJson(common, json);
+  Say(common, SeedsText(json));
+  Say(common, fmt::format("next: graft runs {}", ShellWord(o.out)));
+}
+
+void FindRate(const TrainOptions& o, const CommonOptions& common) {
+  for (const auto& [flag, given] :
+       {std::pair("--lr", o.config.lr != 0), {"--out", !o.out.empty()}, {"--seeds", o.seeds > 0}})
+    if (given) FailUsage("{}: --lr-find looks for a rate, and keeps no run", flag);
+  std::vector<std::string> notes;
+  const RunConfig complete = CompleteRunConfig(o.config, &notes);
+  if (SearchedTerm(ParseMethod(complete.method)))
+    FailUsage("--lr-find: method '{}' has no gradients", complete.method);
+  const std::vector<RatePoint> points = TryRates(complete, ProgressHooks(common));
+  const double suggestion = SuggestRate(points);
+  nlohmann::json json{{"points", nlohmann::json::array()}, {"suggestion", nullptr}};
+  for (const RatePoint& p : points) json["points"].push_back({{"lr", p.lr}, {"loss", p.loss}});
+  if (suggestion > 0) json["suggestion"] = suggestion;
+  PrintJson(common, json);
+  Say(common, RatePlot(points, suggestion));
+  Say(common,
+      suggestion > 0
+          ? fmt::format("the loss falls fastest at a rate of {0:.2g}: try --lr {0:.2g}", suggestion)
+          : "the loss never falls; the data or the method may have nothing to learn");
+}
+
+void Run(TrainOptions& o, const CommonOptions& common) {
+  if (o.config.preprocess == "list") return PrintPreprocessPresets(common);
+  if (o.config.augment == "list") return Say(common, ListAugment());
+  RunConfig& c = o.config;
+  c.seed = common.seed, c.isa = common.isa, c.memory_budget = common.memory_budget;
+  c.disabled_passes = common.disabled_passes;
+  CommonOptions effective = common;
+  std::optional<RunDir> dir;
+  if (o.resume.empty()) {
+    CheckNewRun(o);
+    ApplyCommonOptions(effective);
+    if (o.lr_find) {
+      CatchInterrupts();
+      return FindRate(o, common);
+    }
+    if (o.seeds > 0) {
+      CatchInterrupts();
+      return RunSeeds(o, common);
+    }
+    dir = NewRun(o, o.out, common);
+  } else {
+    dir = RunDir::Open(o.resume);
+    dir->Lock();
+    if (o.resumed_epochs > 0) ChangeEpochs(*dir, o.resumed_epochs);
+    effective.isa = dir->config().isa;  // the plan of the run
+    ApplyCommonOptions(effective);
+  }
+  CatchInterrupts();
+  const TrainSummary s = TrainOrRemove(*dir, common, o.verbose);
+  PrintJson(common, SummaryJson(*dir, s));
+  if (s.interrupted)
+    StopInterrupted(*dir, s.steps, "graft train --resume " + ShellWord(dir->path()));
+  SayDone(s, common);
   Say(common,
       fmt::format("next: graft eval --run {0} --data {1}\n      graft fuse --run {0} --out {2}",
                   ShellWord(dir->path()), ShellWord(s.config.data), FusedName(s.layout)));

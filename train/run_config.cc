@@ -92,6 +92,8 @@ void CheckRunConfig(const RunConfig& c) {
 
 double LearningRate(const RunConfig& c, int64_t step, int64_t steps) {
   const double n = static_cast<double>(steps), i = static_cast<double>(step);
+  if (c.schedule == kFindSchedule)
+    return kFindLeast * std::pow(kFindMost / kFindLeast, i / static_cast<double>(kFindSteps - 1));
   const double warm = c.warmup > 0 ? std::max(1.0, std::floor(c.warmup * n)) : 0;
   if (i < warm) return c.lr * (i + 1) / warm;
   if (c.schedule == "constant") return c.lr;

@@ -72,6 +72,10 @@ std::vector<double> ClassWeights(const std::string& words, const std::vector<int
 
 // Rate of step i of n: warm = max(1, floor(warmup n)) steps up linearly, (i+1)/warm; then cosine to
 // 0, linear to 0, or constant. With warmup 0 there are no warm steps.
+// Of --lr-find: step i has kFindLeast (kFindMost / kFindLeast)^(i / (kFindSteps - 1)).
+inline constexpr const char* kFindSchedule = "find";
+inline constexpr int64_t kFindSteps = 100;
+inline constexpr double kFindLeast = 1e-6, kFindMost = 1;
 double LearningRate(const RunConfig& config, int64_t step, int64_t steps);
 
 // Whether weight decay leaves a parameter alone, by --no-decay: words joined by '|', of which

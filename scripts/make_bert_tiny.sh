@@ -18,7 +18,7 @@ mkdir "$work/corpus"
 for table in "$data"/*/train.tsv; do
     name=$(basename "$(dirname "$table")")
     cut -f 1 "$table" > "$work/corpus/$name.txt"
-    cut -f 1 "${table%train.tsv}dev.tsv" | head -n 100 >> "$work/corpus/dev.txt"
+    head -n 100 "${table%train.tsv}dev.tsv" | cut -f 1 >> "$work/corpus/dev.txt"
 done
 "$graft" train --model init:bert_tiny --tokenizer "$vocab" --data "$work/corpus" --objective mlm \
     --lr 1e-3 --weight-decay 1e-2 --clip 1 --warmup 0.05 --batch-size 64 --epochs 15 \

@@ -59,7 +59,7 @@ nlohmann::json* Pretraining::trained_ = nullptr;
 
 TEST_F(Pretraining, LearnsToGuess) {
   EXPECT_EQ((*trained_)["method"], "full");
-  const nlohmann::json json = Eval("run");
+  const nlohmann::json json = Eval("run", {"--checkpoint", "last"});
   EXPECT_EQ(json["split"], "val");
   EXPECT_GT(json["accuracy"], 0.12);  // 1/26 without a look at the text
   EXPECT_NEAR(json["perplexity"], std::exp(json["loss"].get<double>()), 1e-9);
@@ -73,7 +73,7 @@ TEST_F(Pretraining, LearnsToGuess) {
   metrics.pop_back();
   const nlohmann::json last = nlohmann::json::parse(metrics.substr(metrics.find_last_of('\n') + 1));
   EXPECT_NEAR(last["val_perplexity"], json["perplexity"], 1e-9);
-  EXPECT_EQ(Eval("run", {"--threads", "1"})["loss"], json["loss"]);
+  EXPECT_EQ(Eval("run", {"--checkpoint", "last", "--threads", "1"})["loss"], json["loss"]);
 }
 
 // Masks are those of the epoch: otherwise the second one would go on with those of the first.

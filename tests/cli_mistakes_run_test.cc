@@ -159,9 +159,13 @@ TEST_F(RunMistakes, TensorsOfARun) {
     Rewrite("broken/last.safetensors", edit);
     Words says = b.says;
     says.push_back("broken/last.safetensors: ");
-    ExpectMistakes({{b.name, {"eval", "--run", run, "--data", "@data"}, 1, says},
-                    {b.name, {"fuse", "--run", run, "--out", "@fresh.safetensors"}, 1, says}},
-                   *dir_);
+    ExpectMistakes(
+        {{b.name, {"eval", "--run", run, "--checkpoint", "last", "--data", "@data"}, 1, says},
+         {b.name,
+          {"fuse", "--run", run, "--checkpoint", "last", "--out", "@fresh.safetensors"},
+          1,
+          says}},
+        *dir_);
     Copy("half", "broken");
     Rewrite("broken/state.safetensors", edit);
     says = b.of_state;

@@ -259,7 +259,6 @@ std::vector<Mistake> All() {
       {"unreadable image", Predict("@closed.jpg"), 1, {"closed.jpg", "Permission denied"}},
       {"device", Predict("/dev/zero"), 1, {"/dev/zero", "device or pipe"}},
       {"huge image", Predict("@huge.png"), 1, {"huge.png", "20000"}},
-      {"directory", Predict("@data"), 1, {"a directory", "graft eval"}},
       {"npy of huge values",
        Predict("@large.npy"),
        1,
@@ -379,8 +378,11 @@ TEST_F(Mistakes, OnePixelIsAnImage) {
             1u);
 }
 
-TEST_F(Mistakes, ErrorsLeaveStandardOutputEmpty) {
-  EXPECT_EQ(Graft({"predict", "--run", *dir_ / "run", *dir_ / "text.jpg"}).out, "");
+TEST_F(Mistakes, ErrorsLeaveNothingButTheErrorOnStandardOutput) {
+  const Outcome o = Graft({"predict", "--run", *dir_ / "run", *dir_ / "text.jpg", "--json"});
+  EXPECT_EQ(o.json()["exit_code"], 1);
+  EXPECT_EQ(o.json().size(), 3u) << o.out;
+  EXPECT_EQ(Graft({"predict", "--run", *dir_ / "run", *dir_ / "none.jpg"}).out, "");
 }
 
 }  // namespace

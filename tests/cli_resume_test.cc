@@ -250,8 +250,8 @@ TEST_F(Resume, NonFiniteLossKeepsTheCheckpoint) {
 }
 
 TEST_F(Resume, OptionsThatTheRunHasAreRefused) {
-  ExpectError(Graft({"train", "--resume", *dir_ / "whole", "--epochs", "1"}), 2,
-              {"--epochs: --resume takes everything from the run"});
+  ExpectError(Graft({"train", "--resume", *dir_ / "whole", "--lr", "1"}), 2,
+              {"--lr: --resume takes everything from the run"});
   ExpectError(Graft({"train", "--resume", *dir_ / "whole", "--seed", "1"}), 2, {"--seed: "});
 }
 

@@ -281,7 +281,8 @@ TEST_F(Story, UndoneMergeIsTheBase) {
     std::vector<std::string> args = TrainArgs(data(), run, {"--limit", "16"});
     args[2] = base;
     ASSERT_EQ(Graft(args).code, 0);
-    ASSERT_EQ(Graft({"fuse", "--run", run, "--out", merged, "--keep-base"}).code, 0);
+    const Outcome fuse = Graft({"fuse", "--run", run, "--out", merged, "--keep-base"});
+    ASSERT_EQ(fuse.code, 0) << fuse.err;
     const Outcome undone = Graft({"fuse", "--undo", merged, "--out", back});
     ASSERT_EQ(undone.code, 0) << undone.err;
     const std::string name = file ? "" : "/model.safetensors";

@@ -96,7 +96,9 @@ void Run(const FuseFlags& o, const CommonOptions& common) {
   OpenedModel opened = OpenModel(With(o.choice, common), InputKind::kDataset);
   SayNotices(common, opened.model.notices);
   CheckOutput(o.out);  // before the work
-  if (o.keep_base) CheckOutput(KeptBasePath(o.out));
+  // What is kept of a directory is in the directory.
+  const bool directory_out = opened.model.layout == Layout::kHuggingFace;
+  if (o.keep_base && !directory_out) CheckOutput(KeptBasePath(o.out));
   const bool npz = opened.model.layout == Layout::kJax;
   CheckOut(o.out, opened);
   if (o.keep_base && opened.facts.model.starts_with("init:"))
@@ -104,7 +106,7 @@ void Run(const FuseFlags& o, const CommonOptions& common) {
   if (o.keep_base && npz)
     FailUsage("--keep-base: expected a safetensors base, found {}", opened.facts.model);
   std::optional<FreshDirectory> directory;
-  if (opened.model.layout == Layout::kHuggingFace) directory.emplace(o.out);
+  if (directory_out) directory.emplace(o.out);
   const FileDType weights = ParseWeights(o.weights, opened.model);
   ProofInputs inputs = OpenProofInputs(opened, o.data, RunOf(o.choice));
   OpenedModel whole = opened;

@@ -158,7 +158,8 @@ PredictInputs OpenTexts(const std::vector<std::string>& texts,
   for (const std::string& path : files) {
     try {
       TextRows rows = ReadTextRows(path, columns, usual);
-      if (rows.rows.empty()) Fail("{}: expected texts, found none", path);
+      if (rows.rows.empty())
+        Fail("{}: expected a text in each {}, found none", path, rows.table ? "row" : "line");
       const bool labels =
           rows.unnamed_pairs && std::ranges::all_of(rows.rows, [&](const TextRow& row) {
             return row.second && IsLabel(*row.second, opened);

@@ -112,7 +112,8 @@ class Trace : public testing::TestWithParam<Case> {
     args[10] = "20";  // the last batch has 8 of 48
     for (const std::string& word :
          {std::string("--lr"), std::string("1e-2"), std::string("--trace"), out + ".trace",
-          std::string("--micro-batch"), std::to_string(micro_batch)})
+          std::string("--micro-batch"), std::to_string(micro_batch), std::string("--val-split"),
+          std::string("none")})
       args.push_back(word);
     const Outcome o = Graft(args);
     EXPECT_EQ(o.code, 0) << o.err;

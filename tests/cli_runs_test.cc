@@ -237,14 +237,14 @@ TEST_F(Runs, ImagesOfOtherFormatsAreNamed) {
     for (const char* image : {"000000.png", "000001.png"})
       fs::copy_file(At("data/images/train800/") + image, root / name / (std::string(name) + image));
   }
-  Spill(root / "a/photo.webp", "RIFF");
+  Spill(root / "a/photo.heic", "RIFF");
   const std::string words = "1 images of formats that are not read are left out";
   const Outcome o = Graft(With(Train(At("of_folders"), {"--val-split", "none"}), "--data", root));
   EXPECT_EQ(o.code, 0) << o.err;
   EXPECT_NE(o.out.find(words), std::string::npos) << o.out << o.err;
   const Outcome check = Graft({"data", "check", root, "--json"});
   EXPECT_EQ(check.code, 1);
-  EXPECT_EQ(check.json()["left_out"][0], (root / "a/photo.webp").string());
+  EXPECT_EQ(check.json()["left_out"][0], (root / "a/photo.heic").string());
 }
 
 }  // namespace

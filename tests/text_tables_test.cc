@@ -55,6 +55,8 @@ std::vector<Table> Tables() {
        sentiments, "good film", ""},
       {"index column", "train.csv", ",text,label\n0,a film,pos\n1,b film,neg\n", "", 2, sentiments,
        "a film", ""},
+      {"index column beside another name", "train.csv", ",a,label\n0,a film,pos\n1,b film,neg\n",
+       "", 2, sentiments, "a film", ""},
       {"more columns", "train.csv",
        "id,tweet,user,airline_sentiment\n1,\"a, b\",me,pos\n2,c,me,neg\n", "", 2, sentiments,
        "a, b", ""},

@@ -91,6 +91,8 @@ std::vector<Table> Tables() {
        "the only one of the class 'rare'"},
       {"semicolons", "train.csv", "text;label\na, b;pos\n\"c;d\";neg\n", "", 2, sentiments, "a, b",
        ""},
+      {"a semicolon in the first text", "train.csv", "\"a; \nb\",pos\nc,neg\nd,pos\n", "", 3,
+       sentiments, "a; \nb", ""},
       {"floats", "train.tsv", "good\t1.0\nbad\t0.0\nfine\t1\n", "", 3, {}, "good", ""},
       {"floats in JSON",
        "train.jsonl",

@@ -102,7 +102,8 @@ ImageDataset::ImageDataset(const std::string& directory, std::vector<std::string
   const fs::path root(directory);
   if (!fs::exists(root, ignored)) Fail("{}: the data set's directory does not exist", directory);
   if (!fs::is_directory(root, ignored))
-    Fail("{}: expected the directory of a data set, found a file", directory);
+    Fail("{}: expected the directory of a data set, or a table (.csv, .tsv, .jsonl); found a file",
+         directory);
   try {
     std::vector<std::string> lists, others;
     for (const fs::directory_entry& entry : fs::directory_iterator(root)) {

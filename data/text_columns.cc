@@ -46,6 +46,10 @@ Names ColumnNames(std::span<const std::string> fields) {
   return names;
 }
 
+bool ContainsIndex(const std::vector<size_t>& list, size_t index) {
+  return std::ranges::find(list, index) != list.end();
+}
+
 size_t IndexOf(const Names& names, const std::string& name) {
   return static_cast<size_t>(std::ranges::find(names, name) - names.begin());
 }
@@ -135,13 +139,17 @@ Places PlacesByName(const TextColumns& asked, const Names& written, const std::s
     for (const std::vector<size_t>* other : {&texts, &labels})
       if (own != other && other->size() == 1 && own->size() > 1) std::erase(*own, other->front());
   if (texts.size() > 1) std::erase(texts, p.second);
-  if (written.size() == 2 && texts.size() + labels.size() <= 1) {
-    if (texts.empty() && labels.empty()) p.named = false, texts = {0}, labels = {1};
-    if (texts.empty()) texts = {1 - labels[0]};
-    if (labels.empty()) labels = {1 - texts[0]};
-    if (asked.text.empty() && IsOneOf(kNumbering, columns[texts[0]])) texts.clear();
-    if (asked.label.empty() && IsOneOf(kNumbering, columns[labels[0]])) labels.clear();
-  }
+  std::vector<size_t> rest;  // may be what has no usual name
+  for (size_t i = 0; i < written.size(); ++i)
+    if (!IsOneOf(kNumbering, columns[i]) && !ContainsIndex(texts, i) && !ContainsIndex(labels, i) &&
+        i != p.second)
+      rest.push_back(i);
+  if (texts.empty() && labels.empty() && rest.size() == 2)
+    p.named = false, texts = {rest[0]}, labels = {rest[1]};
+  else if (texts.empty() && labels.size() == 1 && rest.size() == 1)
+    texts = rest;
+  else if (labels.empty() && texts.size() == 1 && rest.size() == 1)
+    labels = rest;
   if (texts.size() != 1) FailUnnamed("text", texts, written, where);
   if (labels.size() != 1) FailUnnamed("label", labels, written, where);
   p.text = texts[0], p.label = labels[0];

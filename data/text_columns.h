@@ -28,9 +28,9 @@ bool AreNumbers(const TextColumns& asked);
 // Columns by number, of rows of so many. Throws Error for a number beyond them.
 Places PlacesByNumber(const TextColumns& asked, size_t columns, const std::string& where);
 
-// Columns by name: those that the caller asks for, else the usual ones, in any case. Of two columns
-// the other one is what has no usual name. Throws Error, with the hint --columns, where it takes a
-// guess, and for two columns of one name.
+// Columns by name: those that the caller asks for, else the usual ones, in any case. The one
+// column that is left over, but for numbers of rows, is what has no usual name. Throws Error, with
+// the hint --columns, where it takes a guess, and for two columns of one name.
 Places PlacesByName(const TextColumns& asked, const std::vector<std::string>& columns,
                     const std::string& where);
 

@@ -46,7 +46,7 @@ std::vector<fs::path> FindSplits(const std::string& directory) {
   if (!fs::exists(directory, ignored))
     Fail("{}: the data set's directory does not exist", directory);
   if (!fs::is_directory(directory, ignored) && !FormatOf(directory))
-    Fail("{}: expected the directory of a data set or a table (.csv, .tsv, .jsonl), found a file",
+    Fail("{}: expected the directory of a data set, or a table (.csv, .tsv, .jsonl); found a file",
          directory);
   if (!fs::is_directory(directory, ignored)) {
     RecordRead(directory);

@@ -17,6 +17,15 @@ void TestTexts(const std::string& directory) {
     GRAFT_CHECK(FirstInvalidUtf8(e.text) == e.text.size());
     GRAFT_CHECK(data.pairs() == e.second.has_value());
   }
+  data.Notes(true);
+}
+
+// With bad rows left out, and a part held out.
+void TestParts(const std::string& directory) {
+  TextDataset data(directory, {}, true);
+  const size_t all = data.Load("train").examples.size();
+  data.HoldOut("train", 0.2, 1);
+  GRAFT_CHECK(data.Load("train").examples.size() + data.Load("holdout").examples.size() == all);
 }
 
 }  // namespace
@@ -33,6 +42,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (const std::string format : {"tsv", "csv", "jsonl"}) {
     dir->Write(format + "/train." + format, TextOf(data, size));
     Accepts([&] { TestTexts(*dir / format); });
+    Accepts([&] { TestParts(*dir / format); });
   }
   return 0;
 }

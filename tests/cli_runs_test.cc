@@ -237,7 +237,7 @@ TEST_F(Runs, ImagesOfOtherFormatsAreNamed) {
     for (const char* image : {"000000.png", "000001.png"})
       fs::copy_file(At("data/images/train800/") + image, root / name / (std::string(name) + image));
   }
-  Spill(root / "a/photo.heic", "ftypheic");
+  Spill(root / "a/photo.heic", "RIFF");
   const std::string words = "1 images of formats that are not read are left out";
   const Outcome o = Graft(With(Train(At("of_folders"), {"--val-split", "none"}), "--data", root));
   EXPECT_EQ(o.code, 0) << o.err;

@@ -137,7 +137,7 @@ TEST_F(TextStory, DataIsChecked) {
         std::vector<std::string>{"eval", "--run", run(), "--data", glue}}) {
     const Outcome o = Graft(args);
     EXPECT_EQ(o.code, 1);
-    EXPECT_NE(o.err.find("test.tsv:1: expected a column 'label', found index, sentence"), std::string::npos) << o.err;
+    EXPECT_NE(o.err.find("test.tsv:1: expected a column 'label'"), std::string::npos) << o.err;
   }
   fs::copy(glue + "/dev.tsv", glue + "/test.tsv", fs::copy_options::overwrite_existing);
   EXPECT_NE(Graft({"data", "check", glue}).err.find("80 texts of test are in dev too"),

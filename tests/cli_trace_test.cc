@@ -51,7 +51,7 @@ std::vector<double> Replay(const std::string& run, const std::string& trace) {
   const ParamStore init = SafetensorsFile::Open(trace + "/init.safetensors").LoadAll();
   for (const auto& [name, entry] : init.entries())
     model.params.Set(name, entry.shape, entry.values());
-  const std::unique_ptr<BatchSource> data = Dataset(c.data).Load(c.train_split, 0, model, c);
+  const std::unique_ptr<BatchSource> data = Dataset(c).Load(c.train_split, 0, model, c);
   TrainStep step(g, model.params, OptimizerOf(c),
                  Counts{c.batch_size, c.batch_size * data->longest()}, {}, {1, 1});
   const NpzFile batches = NpzFile::Open(trace + "/batches.npz");
@@ -111,9 +111,9 @@ class Trace : public testing::TestWithParam<Case> {
     args[2] = GetParam().model, args[6] = GetParam().method;
     args[10] = "20";  // the last batch has 8 of 48
     for (const std::string& word :
-         {std::string("--lr"), std::string("1e-2"), std::string("--trace"), out + ".trace",
-          std::string("--micro-batch"), std::to_string(micro_batch), std::string("--val-split"),
-          std::string("none")})
+         {std::string("--val-split"), std::string("none"), std::string("--lr"), std::string("1e-2"),
+          std::string("--trace"), out + ".trace", std::string("--micro-batch"),
+          std::to_string(micro_batch)})
       args.push_back(word);
     const Outcome o = Graft(args);
     EXPECT_EQ(o.code, 0) << o.err;

@@ -1,0 +1,151 @@
+// A part of the training examples that is held out to validate on: the default, its options, eval,
+// resume, and the lists that `graft data split` writes.
+#include "tests/cli_data_testing.h"
+
+namespace graft::cli {
+namespace {
+
+class Holdout : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    dir_ = new TempDir;
+    Files files;
+    for (int i = 0; i < 30; ++i) files.emplace_back(fmt::format("{}/{}.png", i % 3, i), "");
+    Fill(*dir_, "photos", files);
+    const Outcome o = Graft(TrainArgs(*dir_ / "photos", *dir_ / "run"));
+    ASSERT_EQ(o.code, 0) << o.err;
+    EXPECT_NE(o.out.find("note: there is no validation split: 6 of the 30 examples of 'train' are "
+                         "held out to validate on (split 'holdout'); --holdout says how many, "
+                         "--val-split none trains on all"),
+              std::string::npos)
+        << o.out;
+  }
+  static void TearDownTestSuite() { delete dir_; }
+  static TempDir* dir_;
+};
+TempDir* Holdout::dir_ = nullptr;
+
+TEST_F(Holdout, IsTheDefaultWithoutAValidationSplit) {
+  const nlohmann::json config = Config(*dir_ / "run");
+  EXPECT_EQ(config["holdout"], 0.2);
+  EXPECT_EQ(config["val_split"], "holdout");
+  const nlohmann::json measured =
+      GraftJson({"eval", "--run", *dir_ / "run", "--data", *dir_ / "photos"});
+  EXPECT_EQ(measured["split"], "holdout");
+  EXPECT_EQ(measured["n"], 6);
+  const std::string last = Slurp(*dir_ / "run/metrics.jsonl");
+  const size_t line = last.rfind('\n', last.size() - 2);
+  const nlohmann::json metrics =
+      nlohmann::json::parse(last.substr(line == std::string::npos ? 0 : line + 1));
+  EXPECT_EQ(metrics["step"], 4);  // two epochs of 24 examples in batches of 16
+}
+
+TEST_F(Holdout, CanBeNamedElsewhere) {
+  const std::string run = *dir_ / "run", data = *dir_ / "photos";
+  EXPECT_EQ(GraftJson({"eval", "--run", run, "--data", data, "--split", "train"})["n"], 24);
+  // The data at another place have the same parts, if they are asked for.
+  fs::create_directory_symlink(data, *dir_ / "link");
+  EXPECT_EQ(GraftJson({"eval", "--run", run, "--data", *dir_ / "link"})["n"], 6);
+  fs::copy(data, *dir_ / "copy", fs::copy_options::recursive);
+  ExpectRefused({"eval", "--run", run, "--data", *dir_ / "copy"}, 1, "no test split");
+  const nlohmann::json there =
+      GraftJson({"eval", "--run", run, "--data", *dir_ / "copy", "--split", "holdout"});
+  const nlohmann::json here = GraftJson({"eval", "--run", run, "--data", data});
+  EXPECT_EQ(there["loss"], here["loss"]);
+  // Of a merged model, by share and seed.
+  ASSERT_EQ(Graft({"fuse", "--run", run, "--out", *dir_ / "fused.safetensors"}).code, 0);
+  const nlohmann::json merged = GraftJson(
+      {"eval", "--model", *dir_ / "fused.safetensors", "--data", data, "--holdout", "0.2"});
+  EXPECT_EQ(merged["split"], "holdout");
+  EXPECT_EQ(merged["n"], 6);
+  EXPECT_NEAR(merged["loss"].get<double>(), here["loss"].get<double>(), 1e-4);
+  ExpectRefused(
+      {"eval", "--model", *dir_ / "fused.safetensors", "--data", data, "--split", "holdout"}, 1,
+      "no split 'holdout'");
+}
+
+TEST_F(Holdout, Options) {
+  const auto train = [&](const std::string& run, const Words& more) {
+    const Outcome o = Graft(TrainArgs(*dir_ / "photos", *dir_ / run, more));
+    EXPECT_EQ(o.code, 0) << o.err;
+    return Config(*dir_ / run);
+  };
+  EXPECT_EQ(train("all", {"--val-split", "none"})["val_split"], "");
+  EXPECT_EQ(train("zero", {"--holdout", "0"})["val_split"], "");
+  EXPECT_EQ(train("half", {"--holdout", "0.5"})["holdout"], 0.5);
+  EXPECT_EQ(GraftJson({"eval", "--run", *dir_ / "half", "--data", *dir_ / "photos"})["n"], 15);
+  ExpectMistakes(
+      {
+          {"both",
+           Train({"--holdout", "0.2", "--val-split", "val"}),
+           2,
+           {"--holdout 0.2", "--val"}},
+          {"too much", Train({"--holdout", "0.95"}), 2, {"--holdout", "0 to 0.9", "0.95"}},
+          {"negative", Train({"--holdout", "-0.1"}), 2, {"--holdout", "-0.1"}},
+          {"as the default", Train({"--holdout", "-1"}), 2, {"--holdout", "0 to 0.9"}},
+          {"no number", Train({"--holdout", "some"}), 2, {"--holdout"}},
+      },
+      *dir_);
+}
+
+// The same weights as those of the lists that data split writes, and after a resume.
+TEST_F(Holdout, IsWhatDataSplitWrites) {
+  const nlohmann::json json =
+      GraftJson({"data", "split", *dir_ / "photos", "--holdout", "0.2", "--out", *dir_ / "lists"});
+  ASSERT_EQ(json["parts"].size(), 1u);
+  EXPECT_EQ(json["parts"][0]["train"], 24);
+  EXPECT_EQ(json["parts"][0]["val"], 6);
+  ASSERT_EQ(Graft(TrainArgs(*dir_ / "lists", *dir_ / "of_lists")).code, 0);
+  EXPECT_EQ(Slurp(*dir_ / "of_lists/last.safetensors"), Slurp(*dir_ / "run/last.safetensors"));
+  EXPECT_EQ(Config(*dir_ / "of_lists")["examples_sha256"],
+            Config(*dir_ / "run")["examples_sha256"]);
+}
+
+TEST_F(Holdout, ResumeHasTheSameParts) {
+  const std::string part = *dir_ / "part";
+  const auto args = [&](const std::string& out) {
+    return WithOptions(TrainArgs(*dir_ / "photos", out), {"--epochs", "12", "--save-every", "1"});
+  };
+  ASSERT_EQ(Graft(args(*dir_ / "whole")).code, 0);
+  Process process(args(part));
+  while (process.Running() && !fs::exists(part + "/state.safetensors")) usleep(2000);
+  process.Signal(SIGINT);
+  ASSERT_EQ(process.Wait().code, 130);
+  const Outcome o = Graft({"train", "--resume", part});
+  ASSERT_EQ(o.code, 0) << o.err;
+  EXPECT_EQ(Slurp(part + "/last.safetensors"), Slurp(*dir_ / "whole/last.safetensors"));
+  EXPECT_EQ(Slurp(part + "/best.safetensors"), Slurp(*dir_ / "whole/best.safetensors"));
+}
+
+// A configuration of an earlier version has neither key.
+TEST_F(Holdout, OldConfigurationsAreRead) {
+  const std::string run = *dir_ / "old";
+  ASSERT_EQ(Graft(TrainArgs(*dir_ / "photos", run, {"--val-split", "none"})).code, 0);
+  nlohmann::json config = Config(run);
+  for (const char* key : {"holdout", "skip_bad"}) ASSERT_EQ(config.erase(key), 1u);
+  Spill(run + "/config.json", config.dump());
+  EXPECT_EQ(Graft({"train", "--resume", run}).code, 0);
+  const Outcome o =
+      Graft({"eval", "--run", run, "--data", *dir_ / "photos", "--split", "train", "--json"});
+  EXPECT_EQ(o.json()["n"], 30) << o.err;
+  config.erase("epochs");
+  Spill(run + "/config.json", config.dump());
+  ExpectRefused({"train", "--resume", run}, 1, "no 'epochs'");
+}
+
+TEST_F(Holdout, OfATable) {
+  const TempDir dir;
+  const std::string bert = MakeBert(dir);
+  Spill(dir / "reviews.csv", Rows(20, ",", "review,sentiment\n"));
+  const Outcome o = Graft({"train", "--model", bert, "--data", dir / "reviews.csv", "--method",
+                           "lora(r=2)", "--epochs", "1", "--out", dir / "run"});
+  ASSERT_EQ(o.code, 0) << o.err;
+  EXPECT_NE(o.out.find("4 of the 20 examples of 'reviews' are held out"), std::string::npos);
+  const nlohmann::json json =
+      GraftJson({"eval", "--run", dir / "run", "--data", dir / "reviews.csv"});
+  EXPECT_EQ(json["split"], "holdout");
+  EXPECT_EQ(json["n"], 4);
+}
+
+}  // namespace
+}  // namespace graft::cli

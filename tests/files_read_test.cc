@@ -113,5 +113,20 @@ TEST_F(FilesRead, OthersOfTheSameNumberAreFree) {
   }
 }
 
+// What exists stays, unless this process has made it.
+TEST_F(FilesRead, WhatExistsIsNotReplaced) {
+  temp_.Write("theirs", "old");
+  ProtectWhatIsRead();
+  ProtectWhatExists(true);
+  EXPECT_THAT(Overwrite(temp_ / "theirs"), HasSubstr("the file exists; choose another name"));
+  EXPECT_THAT(MessageOf([&] { CheckOutput(temp_ / "theirs"); }), HasSubstr("the file exists"));
+  EXPECT_EQ(Text("theirs"), "old");
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(Overwrite(temp_ / "ours"), "no error");
+  ProtectWhatExists(false);
+  EXPECT_THAT(Overwrite(temp_ / "theirs"), HasSubstr("a file that is read"));
+  temp_.Write("others", "old");
+  EXPECT_EQ(Overwrite(temp_ / "others"), "no error");
+}
+
 }  // namespace
 }  // namespace graft

@@ -95,6 +95,7 @@ int Main(int argc, char** argv) {
   app.set_version_flag("--version", kVersion);
   app.footer("Start with: graft demo\nHelp and an example for a command: graft train --help");
   ProtectWhatIsRead();
+  ProtectWhatExists(true);
   CommonOptions common;
   AddDemoCommand(app, common);
   AddTrainCommand(app, common);

@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::atomic<bool> g_recording{false}, g_replace{false};
+std::atomic<bool> g_recording{false}, g_keep{false};
 std::mutex g_mutex;
 
 // By modification time, too: the number of a file that is gone goes to another.
@@ -97,11 +97,11 @@ void RecordWritten(int fd) {
   if (record.fd < 0) record.fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 }
 
-void ReplaceFiles() { g_replace = true; }
+void ProtectWhatExists(bool protect) { g_keep = protect; }
 
 void RefuseReplacing(const std::string& out) {
   struct stat s;
-  if (!g_recording || g_replace || stat(out.c_str(), &s) != 0 || !S_ISREG(s.st_mode)) return;
+  if (!g_keep || stat(out.c_str(), &s) != 0 || !S_ISREG(s.st_mode)) return;
   const std::scoped_lock lock(g_mutex);
   if (!Written().contains(KeyOf(s)))
     Fail("{}: the file exists; choose another name, or --force to replace it", out);

@@ -16,10 +16,10 @@ void RecordRead(int fd);
 // directory, also after it has read them.
 void RecordWritten(int fd);
 
-// Error if `out` is a file that exists and that this process has not made, unless ReplaceFiles was
-// called. Of libraries, which do not call ProtectWhatIsRead, files are replaced.
+// From now on, in this process, no file is replaced that exists and that it has not made; or again.
+void ProtectWhatExists(bool protect);
+// Error if `out` is such a file.
 void RefuseReplacing(const std::string& out);
-void ReplaceFiles();
 // Both.
 void CheckOutput(const std::string& out);
 

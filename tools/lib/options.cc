@@ -74,7 +74,7 @@ void AddForceOption(CLI::App& command, bool* force, const std::string& what) {
       "--force",
       [force] {
         if (force) *force = true;
-        ReplaceFiles();
+        ProtectWhatExists(false);
       },
       what);
 }

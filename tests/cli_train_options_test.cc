@@ -161,6 +161,22 @@ TEST_F(TrainOptions, ClassWeightsChangeWhatIsLearnt) {
 }
 
 // A run with a constant rate that gets more epochs is the run that had them from the beginning.
+// Without a budget validation examples are computed once up to what trains, too.
+TEST_F(TrainOptions, ValidationFromKeptFeaturesIsTheSame) {
+  GraftJson(Args("kept", {"--method", "linear"}));
+  GraftJson(Args("anew", {"--method", "linear", "--memory-budget", "4GiB"}));
+  const auto kept = Metrics("kept"), anew = Metrics("anew");
+  ASSERT_EQ(kept.size(), anew.size());
+  for (size_t i = 0; i < kept.size(); ++i) {
+    EXPECT_EQ(kept[i]["val_accuracy"], anew[i]["val_accuracy"]);
+    EXPECT_NEAR(kept[i]["val_loss"], anew[i]["val_loss"], 1e-5);
+  }
+  const nlohmann::json eval = GraftJson({"eval", "--run", At("kept"), "--data", At("data"),
+                                         "--split", "val200", "--checkpoint", "last"});
+  EXPECT_EQ(eval["accuracy"], kept.back()["val_accuracy"]);
+  EXPECT_NEAR(eval["loss"], kept.back()["val_loss"], 1e-5);
+}
+
 TEST_F(TrainOptions, MoreEpochs) {
   const Words constant{"--schedule", "constant", "--warmup", "0"};
   const auto args = [&](const std::string& out, const char* epochs) {

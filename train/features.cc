@@ -6,6 +6,7 @@
 #include "adapters/method_graph.h"
 #include "autograd/frozen_cut.h"
 #include "train/capacity.h"
+#include "train/ordered_data.h"
 
 namespace graft {
 namespace {
@@ -35,7 +36,38 @@ void Fill(Features& features, Session& session, BatchSource& data,
   }
 }
 
+class FeatureData : public OrderedData {
+ public:
+  FeatureData(Features features, const BatchSource& data)
+      : features_(std::move(features)), unit_(data.unit()) {
+    for (size_t i = 0; i < data.size(); ++i) labels_.push_back(data.label(i));
+  }
+  const char* unit() const override { return unit_; }
+  size_t size() const override { return labels_.size(); }
+  int label(size_t example) const override { return labels_[example]; }
+  size_t HeldBytes() const override {
+    return features_.values.size() * sizeof(float) + labels_.size() * sizeof(int);
+  }
+  void Fill(Session& session, int64_t first, int64_t count, int worker) const override {
+    float* input = session.Input("features", worker).f32();
+    int32_t* labels = session.HasInput("labels") ? session.Input("labels", worker).i32() : nullptr;
+    for (const size_t example : Examples(first, count)) {
+      input = std::copy_n(features_.of(example), features_.size, input);
+      if (labels) *labels++ = labels_[example];
+    }
+  }
+
+ private:
+  Features features_;
+  const char* unit_;
+  std::vector<int> labels_;
+};
+
 }  // namespace
+
+std::unique_ptr<BatchSource> MakeFeatureData(Features features, const BatchSource& data) {
+  return std::make_unique<FeatureData>(std::move(features), data);
+}
 
 std::optional<FeatureCut> CutFeatures(const Graph& graph, const RunConfig& config,
                                       const BatchSource& data) {

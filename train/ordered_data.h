@@ -1,4 +1,4 @@
-// What the data of batches.h share. Nobody else includes this.
+// What implementations of BatchSource (batches.h) share. Nobody else includes this.
 #pragma once
 #include <algorithm>
 #include <functional>

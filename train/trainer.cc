@@ -139,15 +139,18 @@ void Trainer::Compile() {
   // A run goes on as it began, also if it did not come to a checkpoint.
   if (dir_.resumed() && (progress_.step > 0 || std::filesystem::exists(plan)))
     request.keep = ReadSumOrder(plan, hash, c_.batch_size, train_->longest());
-  Graph inference;
+  Graph inference, plain;
   if (validation_) {
     inference = MethodGraph(model_.config, {.loss = true}, method_, model_.params,
                             static_cast<uint64_t>(c_.seed));
+    plain = inference;
     InferencePasses(c_.disabled_passes).Run(inference);
     request.between = &inference, request.longest_between = validation_->longest();
   }
   KeepFeatures(request);
+  if (!interrupted_ && features_ && validation_) KeepValidationFeatures(plain, &inference);
   if (interrupted_) return;
+  if (validation_) request.longest_between = validation_->longest();
   MakeMasks();
   compiled_.emplace(CompileWithinBudget(graph_, model_.params, OptimizerOf(c_), request));
   step_ = &compiled_->step;
@@ -221,6 +224,19 @@ void Trainer::KeepFeatures(BudgetRequest& request) {
   if (hooks_.note && !interrupted_)
     hooks_.note(fmt::format("features of the frozen layers kept for {} {} ({:.1f} s, once)",
                             train_->size(), train_->unit(), features_->seconds));
+}
+
+// Likewise; within a budget the examples are read anew.
+void Trainer::KeepValidationFeatures(const Graph& plain, Graph* inference) {
+  if (!c_.memory_budget.empty()) return;
+  std::optional<FeatureCut> cut = CutFeatures(plain, c_, *validation_);
+  if (!cut) return;
+  Features features =
+      ComputeFeatures(*cut, model_, c_, *validation_, 0, hooks_.stop, hooks_.on_work);
+  interrupted_ = features.interrupted;
+  validation_ = MakeFeatureData(std::move(features), *validation_);
+  *inference = std::move(cut->rest);
+  InferencePasses(c_.disabled_passes).Run(*inference);
 }
 
 TrainSummary Trainer::Summary() const {

@@ -46,6 +46,7 @@ class Trainer {
   void CheckExamples(const std::vector<std::string>& classes);
   void CheckLoadedState() const;
   void KeepFeatures(BudgetRequest& request);
+  void KeepValidationFeatures(const Graph& plain, Graph* inference);
   void MakeMasks();
   void FitMaskRows();
   void BeginTrace(const Graph& whole);

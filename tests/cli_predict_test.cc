@@ -138,6 +138,33 @@ TEST_F(Predict, ABadImageIsARow) {
   }
 }
 
+// In any of several batches.
+TEST_F(Predict, BadImagesAmongMany) {
+  constexpr int kImages = 1200, kKinds = 17;
+  fs::create_directories(At("many"));
+  const auto bad = [](int i) { return i % 400 == 399; };
+  for (int i = 0; i < kImages; ++i) {
+    const std::string path = At(fmt::format("many/{:04}.png", i));
+    if (bad(i))
+      Spill(path, "no image");
+    else
+      fs::create_hard_link(At(fmt::format("data/images/test/{:06}.png", i % kKinds)), path);
+  }
+  const Outcome o = Graft({"predict", "--run", At("run"), At("many"), "--top", "1", "--json"});
+  EXPECT_EQ(o.code, 1);
+  const nlohmann::json predictions = o.json()["predictions"];
+  ASSERT_EQ(predictions.size(), size_t{kImages});
+  for (int i = 0; i < kImages; ++i) {
+    const nlohmann::json& p = predictions[static_cast<size_t>(i)];
+    ASSERT_EQ(p.contains("error"), bad(i)) << i;
+    if (!bad(i)) {
+      const nlohmann::json& first = predictions[static_cast<size_t>(i % kKinds)];
+      ASSERT_EQ(p["top"][0]["class"], first["top"][0]["class"]) << i;
+      ASSERT_NEAR(p["top"][0]["logit"], first["top"][0]["logit"].get<double>(), 1e-4) << i;
+    }
+  }
+}
+
 TEST_F(Predict, TopOfACsvAndJsonLines) {
   EXPECT_EQ(
       Graft({"predict", "--run", At("run"), At("photos"), "--top", "3", "--out", At("top.csv")})

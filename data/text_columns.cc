@@ -158,6 +158,24 @@ Places PlacesByName(const TextColumns& asked, const Names& written, const std::s
   return p;
 }
 
+Places TextPlacesByName(const Names& written, const std::string& where) {
+  const Names columns = ColumnNames(written);
+  std::vector<size_t> texts = Candidates(columns, kTexts, kOtherTexts);
+  const std::string second = FirstOf(kSeconds, columns);
+  Places p{.named = true};
+  if (!second.empty()) p.second = IndexOf(columns, second);
+  if (texts.size() > 1) std::erase(texts, p.second);
+  std::vector<size_t> rest;
+  for (size_t i = 0; i < columns.size(); ++i)
+    if (!IsOneOf(kNumbering, columns[i]) && !IsOneOf(kLabels, columns[i]) &&
+        !IsOneOf(kOtherLabels, columns[i]) && i != p.second)
+      rest.push_back(i);
+  if (texts.empty() && rest.size() == 1) texts = rest;
+  if (texts.size() != 1) FailUnnamed("text", texts, written, where);
+  p.text = texts[0];
+  return p;
+}
+
 Places PlacesByOrder(size_t columns) {
   return {.second = columns == 3 ? 1 : SIZE_MAX, .label = columns - 1};
 }

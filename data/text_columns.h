@@ -34,6 +34,9 @@ Places PlacesByNumber(const TextColumns& asked, size_t columns, const std::strin
 Places PlacesByName(const TextColumns& asked, const std::vector<std::string>& columns,
                     const std::string& where);
 
+// The same of texts to predict, where a column of labels need not be there: text and second.
+Places TextPlacesByName(const std::vector<std::string>& columns, const std::string& where);
+
 // Columns by their order: text [second] label. REQUIRES: 2 or 3.
 Places PlacesByOrder(size_t columns);
 

@@ -213,6 +213,10 @@ TEST_F(Predict, Tables) {
       {"usual.csv", "Label,Text\n1,a b\n0,c d\n", {}, {"a b", "c d"}, {1, 2}},
       {"pairs.tsv", "sentence1\tsentence2\na\tb\nc\td\n", {}, {"a\tb", "c\td"}, {1, 2}},
       {"one.csv", "a b\nc d\n", {}, {"a b", "c d"}, {1, 2}},
+      // A first line of usual names is no example.
+      {"alone.csv", "comment\na b\nc d\n", {}, {"a b", "c d"}, {1, 2}},
+      {"labelled.csv", "id,tweet,stars\n7,a b,1\n", {}, {"a b"}, {1}},
+      {"pairs.csv", "premise,hypothesis\na,b\n", {}, {"a\tb"}, {1}},
       {"labelled.tsv", "a b\todd\nc d\teven\n", {}, {"a b", "c d"}, {1, 2}},
       {"numbered.csv", "a b,1\nc d,0\n", {}, {"a b", "c d"}, {1, 2}},
       {"second.tsv", "a b\tx y\nc d\teven\n", {}, {"a b\tx y", "c d\teven"}, {1, 2}},

@@ -4,6 +4,7 @@
 
 #include "data/splits.h"
 #include "data/text.h"
+#include "data/text_columns.h"
 #include "data/text_files.h"
 #include "data/text_rows.h"
 #include "runtime/error.h"
@@ -50,7 +51,7 @@ bool IsNumber(const std::string& name) {
   return !name.empty() && name.find_first_not_of("0123456789") == name.npos;
 }
 
-struct Places {
+struct TablePlaces {
   size_t text = 0, second = SIZE_MAX, columns = 0;
   bool header = false, unnamed_pairs = false;
 };
@@ -60,8 +61,8 @@ Names Lower(Names names) {
   return names;
 }
 
-Places PlacesOf(const Asked& all, const Names& first, const std::string& where) {
-  Places p{.columns = first.size()};
+TablePlaces PlacesOf(const Asked& all, const Names& first, const std::string& where) {
+  TablePlaces p{.columns = first.size()};
   const Names lower = Lower(first);
   const std::string text = FirstOf(kText, lower), second = FirstOf(kSecond, lower);
   if (const Asked asked = all.Among(first); !asked.text.empty()) {
@@ -73,6 +74,9 @@ Places PlacesOf(const Asked& all, const Names& first, const std::string& where) 
     p.header = true;
     p.text = IndexOf(lower, text);
     if (!second.empty()) p.second = IndexOf(lower, second);
+  } else if (NamesAny(first) && AreIdentifiers(first)) {
+    const Places named = TextPlacesByName(first, where);
+    p.header = true, p.text = named.text, p.second = named.second;
   } else if (first.size() > 3) {
     Fail("{}: expected 1 to 3 columns or a column 'text', found {}; hint: name it with --columns",
          where, fmt::join(first, ", "));
@@ -93,7 +97,7 @@ TextRow Bad(const std::string& path, int64_t number, const std::string& error) {
 
 void ReadTable(const std::string& text, const std::string& path, RowFormat format,
                const Asked& asked, TextRows* out) {
-  std::optional<Places> places;
+  std::optional<TablePlaces> places;
   const auto row = [&](Names& fields, size_t line) {
     const std::string where = fmt::format("{}:{}", path, line);
     if (!places) {

@@ -40,7 +40,7 @@ LoadedModel OpenAdapted(const AdapterFacts& facts, const OpenBase& open) {
   LoadedModel model = open(facts.model, facts.arch, static_cast<uint64_t>(facts.seed));
   const uint64_t seed = static_cast<uint64_t>(facts.seed);
   if (!facts.pool.empty()) {
-    if (!model.is_bert()) Fail("--pool {}: {} is no BERT", facts.pool, model.source);
+    if (!model.is_bert()) FailUsage("--pool {}: {} is no BERT", facts.pool, model.source);
     SetPooling(model, facts.pool);
   }
   if (!facts.head.empty() || !facts.objective.empty())

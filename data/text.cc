@@ -75,7 +75,7 @@ TextColumns ParseTextColumns(const std::string& names) {
     else
       parts.back() += c;
   if (parts.size() < 2 || parts.size() > 3 || Contains(parts, ""))
-    Fail("--columns '{}': expected TEXT,LABEL or TEXT,SECOND,LABEL", names);
+    FailUsage("--columns '{}': expected TEXT,LABEL or TEXT,SECOND,LABEL", names);
   return {parts[0], parts.size() == 3 ? parts[1] : "", parts.back()};
 }
 

@@ -23,7 +23,7 @@ std::variant<ImageDataset, TextDataset, Corpus, SentenceTask> OpenAny(const std:
     return Corpus(directory);
   }
   if (HoldsTexts(directory)) return TextDataset(directory, ParseTextColumns(o.columns), o.skip_bad);
-  if (!o.columns.empty()) Fail("--columns {}: {} holds no texts", o.columns, directory);
+  if (!o.columns.empty()) FailUsage("--columns {}: {} holds no texts", o.columns, directory);
   return ImageDataset(directory);
 }
 

@@ -35,8 +35,8 @@ Features ComputeFeatures(const FeatureCut& cut, LoadedModel& model, const RunCon
                          BatchSource& data, size_t held_bytes, const std::function<bool()>& stop,
                          const WorkHook& progress = {});
 
-// The examples of `data` with their features in the place of images or texts, for a graph that takes
-// "features".
+// The examples of `data` with their features in the place of images or texts, for a graph that
+// takes "features".
 std::unique_ptr<BatchSource> MakeFeatureData(Features features, const BatchSource& data);
 
 // Whether a run that holds the features stays within its budget, in the pass that computes them and

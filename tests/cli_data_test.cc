@@ -212,6 +212,7 @@ TEST(CliData, SkipBadRows) {
   const nlohmann::json json = GraftJson(more);
   ASSERT_EQ(json["skipped"].size(), 3u);
   EXPECT_EQ(json["skipped"][1]["path"], dir / "train.csv:13");
+  EXPECT_EQ(Config(dir / "run")["batch_size"], 16);  // of labelled texts, if nobody says
 }
 
 TEST(CliData, NothingIsHeldOutOfOneExampleOfEach) {

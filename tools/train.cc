@@ -55,8 +55,8 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
   command.add_flag("--skip-bad", c.skip_bad, "leave out files and rows that cannot be read");
   command.add_option("--epochs", c.epochs, "passes over the training examples")
       ->capture_default_str();
-  command.add_option("--batch-size", c.batch_size, "examples per optimizer step")
-      ->capture_default_str();
+  command.add_option("--batch-size", c.batch_size,
+                     "examples per optimizer step (default: 64, of labelled texts 16)");
   command.add_option("--micro-batch", c.micro_batch, "examples computed at once (default: chosen)");
   command.add_option("--lr", c.lr, "peak learning rate (default: by method)");
   command.add_option("--no-decay", c.no_decay,
@@ -362,6 +362,10 @@ void AddTrainCommand(CLI::App& app, CommonOptions& common) {
       ApplyConfigFile(*command, options->config_file);
       CheckCommonOptions(common);
     }
+    if (command->count("--batch-size") == 0)
+      options->config.batch_size = kBatchByKind;
+    else if (options->config.batch_size < 1)  // which may stand for the above
+      FailUsage("--batch-size: expected 1 to 65536, found {}", options->config.batch_size);
     if (command->count("--epochs") > 0) options->resumed_epochs = options->config.epochs;
     if (!options->config.objective.empty() && command->count("--method") == 0)
       options->config.method = MasksWords(options->config) ? "full" : "prompt(head=frozen)";

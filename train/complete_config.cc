@@ -107,7 +107,8 @@ void CheckSearch(const Method& method, const RunConfig& c) {
     if (given) FailUsage("--{}: method '{}' is found without gradients{}", flag, term->name, why);
   };
   refuse("epochs", c.epochs != usual.epochs, "; its 'budget' says how long");
-  refuse("batch-size", c.batch_size != usual.batch_size, " from all examples; --limit takes fewer");
+  refuse("batch-size", c.batch_size != kBatchByKind && c.batch_size != usual.batch_size,
+         " from all examples; --limit takes fewer");
   refuse("micro-batch", c.micro_batch != usual.micro_batch, "");
   refuse("optimizer", c.optimizer != usual.optimizer, "");
   refuse("clip", c.clip != usual.clip, "");
@@ -181,13 +182,10 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
               SearchedTerm(method)->name);
   if (c.lr == 0) c.lr = DefaultLearningRate(method);
   TakeSentencePrompt(&c);
-  if (c.holdout == kHoldoutByDefault) {
-    RunConfig checked = c;
-    checked.holdout = 0;
-    CheckRunConfig(checked);
-  } else {
-    CheckRunConfig(c);
-  }
+  RunConfig checked = c;  // with values for what is chosen below
+  if (c.holdout == kHoldoutByDefault) checked.holdout = 0;
+  if (c.batch_size == kBatchByKind) checked.batch_size = kImageBatch;
+  CheckRunConfig(checked);
   if (c.holdout > 0 && !c.val_split.empty())
     FailUsage("--holdout {}: with --val-split {}; expected one of them", c.holdout, c.val_split);
   CheckSearch(method, c);
@@ -201,6 +199,8 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
   const bool labelled = !MasksWords(c);
   Dataset data(c.data, {c.columns, c.objective, c.skip_bad});
   ChooseSplits(data, &c, notes);
+  if (c.batch_size == kBatchByKind)
+    c.batch_size = std::max(c.micro_batch, data.texts() && labelled ? kTextBatch : kImageBatch);
   if (!c.val_split.empty() && !c.allow_overlap)
     data.RefuseOverlap(c.val_split, c.train_split, static_cast<size_t>(c.limit));
   CheckValidationOptions(c);

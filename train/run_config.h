@@ -11,6 +11,10 @@ namespace graft {
 // A holdout that CompleteRunConfig chooses: this share where there is nothing else to validate on.
 inline constexpr double kHoldoutByDefault = -1, kDefaultHoldout = 0.2;
 
+// A batch size that CompleteRunConfig chooses: small for labelled texts, of which there are few and
+// each is a row of tokens.
+inline constexpr int64_t kBatchByKind = -1, kImageBatch = 64, kTextBatch = 16;
+
 // What an adapter of the run will carry, and the settings of its training.
 struct RunConfig : AdapterFacts {
   std::string data, train_split, val_split;  // val_split "" = none

@@ -213,7 +213,7 @@ std::vector<std::string> ImageDataset::Notes(bool all) const {
   for (const Split& split : splits_) {
     counts.push_back({split.name, std::vector<size_t>(static_cast<size_t>(num_classes_))});
     for (const Example& e : split.examples) {
-      ++counts.back().per_class[static_cast<size_t>(e.label)];
+      ++counts.back().per_class[e.label];
       if (form_ == DatasetForm::kFolders) continue;
       const auto [other, is_new] = seen.emplace(NormalPath(e), &e);
       if (!is_new && other->second->label != e.label && conflict.empty())

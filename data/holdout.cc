@@ -21,7 +21,7 @@ std::map<int, std::vector<size_t>> Shuffled(std::span<const ToDivide> examples, 
     std::vector<size_t> shuffled;
     for (const int32_t i :
          Permutation(static_cast<int32_t>(groups.size()), {key, static_cast<uint64_t>(label), 0}))
-      shuffled.push_back(groups[static_cast<size_t>(i)]);
+      shuffled.push_back(groups[i]);
     groups = std::move(shuffled);
   }
   return in_order;

@@ -73,7 +73,7 @@ GifPalette GifPaletteOf(const ColorMapObject* map) {
   bool grey = true;
   for (int i = 0; map && i < std::min(map->ColorCount, 256); ++i) {
     const GifColorType& c = map->Colors[i];
-    palette[static_cast<size_t>(i)] = {c.Red, c.Green, c.Blue};
+    palette[i] = {c.Red, c.Green, c.Blue};
     grey = grey && c.Red == i && c.Green == i && c.Blue == i;
   }
   for (size_t i = 0; grey && i < 256; ++i) palette[i].fill(static_cast<uint8_t>(i));
@@ -110,7 +110,7 @@ Image DecodeGif(ImageBytes bytes, std::string_view name, const DecodeCheck& chec
   image.rgb.resize(size_t{3} * static_cast<size_t>(width) * static_cast<size_t>(height));
   const auto& background = palette[static_cast<size_t>(std::max(transparent, 0)) % 256];
   for (size_t i = 0; i < image.rgb.size(); ++i) image.rgb[i] = background[i % 3];
-  std::vector<GifPixelType> line(static_cast<size_t>(frame.Width));
+  std::vector<GifPixelType> line(frame.Width);
   for (int i = 0; i < frame.Height && frame.Width > 0; ++i) {
     RequireGif(DGifGetLine(gif.get(), line.data(), frame.Width), *gif, name);
     const int y = frame.Top + GifRow(i, frame.Height, frame.Interlace);

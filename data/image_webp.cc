@@ -49,7 +49,7 @@ Image DecodeWebp(ImageBytes bytes, std::string_view name, const DecodeCheck& che
   int timestamp = 0;
   if (!WebPAnimDecoderGetNext(decoder.get(), &rgba, &timestamp))
     Fail("{}: not a valid WebP image: its pixels cannot be decoded", name);
-  image.rgb.resize(static_cast<size_t>(3 * pixels));
+  image.rgb.resize(3 * pixels);
   for (size_t i = 0; i < static_cast<size_t>(pixels); ++i)
     for (size_t c = 0; c < 3; ++c) image.rgb[3 * i + c] = rgba[4 * i + c];
   return image;

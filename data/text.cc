@@ -162,8 +162,7 @@ std::vector<std::string> TextDataset::Notes(bool all) const {
   for (size_t i = 0; i < splits_.size(); ++i) {
     if (splits_[i].examples.empty()) continue;
     counts.push_back({splits_[i].name, std::vector<size_t>(static_cast<size_t>(num_classes_))});
-    for (const TextExample& e : splits_[i].examples)
-      ++counts.back().per_class[static_cast<size_t>(e.label)];
+    for (const TextExample& e : splits_[i].examples) ++counts.back().per_class[e.label];
     if (std::string note = ConflictNote(directory_, splits_[i], class_names_); !note.empty())
       notes.push_back(std::move(note));
   }

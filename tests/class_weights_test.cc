@@ -58,7 +58,7 @@ TEST(ClassWeights, LossAndGradientAreThoseOfTorch) {
       WeightLosses(&g, &params, kWeights, row.smoothing);
       TrainStep step(g, params, {.kind = OptimizerKind::kSgd, .momentum = 0}, micro);
       double sum = 0;
-      for (const int32_t label : kLabels) sum += kWeights[static_cast<size_t>(label)];
+      for (const int32_t label : kLabels) sum += kWeights[label];
       const auto fill = [&](int64_t first, int64_t count, int worker) {
         float* x = step.session().Input("x", worker).f32();
         int32_t* labels = step.session().Input("labels", worker).i32();
@@ -70,9 +70,7 @@ TEST(ClassWeights, LossAndGradientAreThoseOfTorch) {
       const StepResult result = step.Run(kRows, 0, 1, fill, sum);
       EXPECT_NEAR(result.loss, row.loss, 1e-6);
       for (int64_t i = 0; i < kClasses * kIn; ++i)
-        EXPECT_NEAR(W(i / kIn, i % kIn) - params.values("w")[static_cast<size_t>(i)],
-                    row.gradient[static_cast<size_t>(i)], 1e-6)
-            << i;
+        EXPECT_NEAR(W(i / kIn, i % kIn) - params.values("w")[i], row.gradient[i], 1e-6) << i;
     }
 }
 

@@ -133,7 +133,7 @@ TEST(CliData, Folds) {
   std::string held;
   int all = 0;
   for (int k = 0; k < 5; ++k) {
-    const nlohmann::json& part = json["parts"][static_cast<size_t>(k)];
+    const nlohmann::json& part = json["parts"][k];
     const int train = part["train"], val = part["val"];
     EXPECT_EQ(train + val, 23);
     all += val;

@@ -114,7 +114,7 @@ TEST_F(Predict, ABadImageIsARow) {
   for (int i = 0; i < 21; ++i) {
     SCOPED_TRACE(i);
     const Words& row = rows[static_cast<size_t>(i) + 1];
-    const nlohmann::json& p = json["predictions"][static_cast<size_t>(i)];
+    const nlohmann::json& p = json["predictions"][i];
     const bool bad = i == 0 || i == 7 || i >= 19;
     const std::string path = i == 20 ? At("gone.png") : At(fmt::format("mixed/{:02}.png", i));
     EXPECT_EQ(row[0], path);
@@ -155,10 +155,10 @@ TEST_F(Predict, BadImagesAmongMany) {
   const nlohmann::json predictions = o.json()["predictions"];
   ASSERT_EQ(predictions.size(), size_t{kImages});
   for (int i = 0; i < kImages; ++i) {
-    const nlohmann::json& p = predictions[static_cast<size_t>(i)];
+    const nlohmann::json& p = predictions[i];
     ASSERT_EQ(p.contains("error"), bad(i)) << i;
     if (!bad(i)) {
-      const nlohmann::json& first = predictions[static_cast<size_t>(i % kKinds)];
+      const nlohmann::json& first = predictions[i % kKinds];
       ASSERT_EQ(p["top"][0]["class"], first["top"][0]["class"]) << i;
       ASSERT_NEAR(p["top"][0]["logit"], first["top"][0]["logit"].get<double>(), 1e-4) << i;
     }

@@ -195,7 +195,7 @@ TEST(DataFolders, HoldOutIsStratifiedAndSeeded) {
     return data.Load("holdout").examples;
   };
   std::vector<int> per_class(3);
-  for (const Example& e : held(0.2, 7)) ++per_class[static_cast<size_t>(e.label)];
+  for (const Example& e : held(0.2, 7)) ++per_class[e.label];
   EXPECT_THAT(per_class, ElementsAre(2, 7, 0));
   EXPECT_EQ(held(0.2, 7), held(0.2, 7));
   EXPECT_NE(held(0.2, 7), held(0.2, 8));

@@ -371,7 +371,7 @@ TEST(TextTables, HoldOut) {
   std::vector<int> per_class(3);
   std::set<std::string> texts;
   for (const TextExample& e : held.examples)
-    if (texts.insert(e.text).second) ++per_class[static_cast<size_t>(e.label)];
+    if (texts.insert(e.text).second) ++per_class[e.label];
   EXPECT_THAT(per_class, ElementsAre(6, 2, 0));  // of 30, 10 and 1 different texts
   EXPECT_EQ(hold_out(0.2, 1).Load("holdout").examples, held.examples);
   EXPECT_NE(hold_out(0.2, 2).Load("holdout").examples, held.examples);

@@ -157,8 +157,7 @@ class MaskedTexts : public OrderedData {
     if (!session.HasInput("labels")) return;
     int32_t* labels = input("labels");
     float* weights = session.Input("weights", worker).f32();
-    for (const int32_t answer :
-         answers().subspan(first * mask_rows_, static_cast<size_t>(count * mask_rows_))) {
+    for (const int32_t answer : answers().subspan(first * mask_rows_, count * mask_rows_)) {
       *labels++ = std::max(answer, 0);
       *weights++ = answer < 0 ? 0 : 1;
     }

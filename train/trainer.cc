@@ -72,8 +72,8 @@ void Trainer::Open() {
 
 void Trainer::WeightClasses() {
   if (c_.class_weights.empty()) return;
-  std::vector<int64_t> counts(static_cast<size_t>(Classes(model_.config)));
-  for (size_t i = 0; i < train_->size(); ++i) ++counts[static_cast<size_t>(train_->label(i))];
+  std::vector<int64_t> counts(Classes(model_.config));
+  for (size_t i = 0; i < train_->size(); ++i) ++counts[train_->label(i)];
   class_weights_ = ClassWeights(c_.class_weights, counts);
   WeightLosses(&graph_, &model_.params, class_weights_, c_.label_smoothing);
 }

@@ -172,7 +172,7 @@ bool Trainer::StopsEarly() const {
 double Trainer::SumOfWeights(std::span<const size_t> rows) const {
   double sum = 0;
   if (!class_weights_.empty())
-    for (const size_t row : rows) sum += class_weights_[static_cast<size_t>(train_->label(row))];
+    for (const size_t row : rows) sum += class_weights_[train_->label(row)];
   return sum;
 }
 

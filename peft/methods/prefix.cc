@@ -148,7 +148,7 @@ const MethodRecord kPrefixMethod{
     .count = PrefixCount,
     .folds = Folds::kPart,
     .why = "the MLP goes; keys and values stay, as every query weighs them anew",
-    .learning_rate = 3e-3,
+    .learning_rate = 3e-4,
     .reduced =
         +[](const MethodTerm& term) {
           MethodTerm stored = term;

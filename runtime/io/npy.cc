@@ -214,10 +214,8 @@ void NpyRows::Read(int64_t row, float* out) const {
   const int64_t element = BitSize(view_.dtype) / 8;
   const std::span<float> values(out, static_cast<size_t>(row_size_));
   if (!view_.fortran_order || shape().size() == 1)
-    return ToFloat(
-        view_.dtype,
-        view_.bytes.subspan(row * row_size_ * element, static_cast<size_t>(row_size_ * element)),
-        values);
+    return ToFloat(view_.dtype, view_.bytes.subspan(row * row_size_ * element, row_size_ * element),
+                   values);
   // The first index runs fastest: the values of a row are far apart.
   std::array<int64_t, kMaxRank> index{};
   int64_t at = row;

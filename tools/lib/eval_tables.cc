@@ -13,7 +13,7 @@ namespace {
 constexpr size_t kMostRows = 30, kMostColumns = 12, kMostPairs = 10, kNameWidth = 24;
 
 const std::string& NameOf(const std::vector<std::string>& labels, int64_t label) {
-  return labels[static_cast<size_t>(label)];
+  return labels[label];
 }
 
 // A long name is cut: a table is for looking at.

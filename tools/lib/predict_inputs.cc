@@ -67,7 +67,7 @@ NpyRows OpenArray(const std::string& path, const VitConfig& config) {
       shape[3] != side)
     Fail("{}: expected normalised images of shape [n,{},{},{}], found {}", path, config.channels,
          side, side, ShapeText(shape));
-  std::vector<float> image(static_cast<size_t>(rows.row_size()));
+  std::vector<float> image(rows.row_size());
   for (int64_t i = 0; i < rows.count(); ++i) {
     rows.Read(i, image.data());
     if (!std::ranges::all_of(image, [](float x) { return std::isfinite(x); }))

@@ -30,7 +30,7 @@ std::vector<Choice> TopOf(std::span<const float> logits, int64_t k) {
     return a.logit != b.logit ? a.logit > b.logit : a.index < b.index;
   };
   std::stable_sort(all.begin(), all.end(), better);
-  all.resize(static_cast<size_t>(std::min<int64_t>(k, static_cast<int64_t>(all.size()))));
+  all.resize(std::min<int64_t>(k, static_cast<int64_t>(all.size())));
   return all;
 }
 
@@ -40,8 +40,7 @@ nlohmann::json TopJson(const OpenedModel& opened, std::span<const float> logits,
   const std::vector<std::string>& labels = opened.labels();
   nlohmann::json json = nlohmann::json::array();
   for (const Choice& c : TopOf(logits.subspan(row * classes, classes), top)) {
-    const nlohmann::json name =
-        labels.empty() ? nlohmann::json() : nlohmann::json(labels[static_cast<size_t>(c.index)]);
+    const nlohmann::json name = labels.empty() ? nlohmann::json() : nlohmann::json(labels[c.index]);
     json.push_back(
         {{"class", c.index}, {"name", name}, {"probability", c.probability}, {"logit", c.logit}});
   }
@@ -71,8 +70,7 @@ std::string CsvLine(const nlohmann::json& prediction, const std::string* adapter
   if (adapter) line += "," + CsvField(*adapter);
   for (int64_t i = 0; i < columns; ++i)
     for (const char* key : {"class", "name", "probability", "logit"})
-      line += "," + (i < std::ssize(top) ? CsvField(Text(top[static_cast<size_t>(i)][key]))
-                                         : std::string());
+      line += "," + (i < std::ssize(top) ? CsvField(Text(top[i][key])) : std::string());
   return line + "," + (prediction.contains("error") ? CsvField(Text(prediction["error"])) : "") +
          "\n";
 }

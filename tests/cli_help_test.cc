@@ -131,7 +131,8 @@ TEST(Models, NamesAndSizes) {
     EXPECT_EQ(models[name]["parameters"], parameters) << name;
   }
   EXPECT_TRUE(models.contains("bert_base"));
-  for (const nlohmann::json& m : GraftJson({"models", "deit3"})["models"])
+  const nlohmann::json deit = GraftJson({"models", "deit3"});
+  for (const nlohmann::json& m : deit["models"])
     EXPECT_TRUE(m["name"].get<std::string>().starts_with("deit3_"));
 }
 

@@ -108,7 +108,8 @@ class EveryMethod : public testing::TestWithParam<std::tuple<std::string, bool>>
     args.insert(args.end(), input.begin(), input.end());
     args.insert(args.end(), {"--top", "2"});
     std::vector<double> logits;
-    for (const auto& top : GraftJson(args)["predictions"][0]["top"])
+    const nlohmann::json json = GraftJson(args);
+    for (const auto& top : json["predictions"][0]["top"])
       logits.push_back(top["logit"].get<double>());
     return logits;
   }
@@ -202,7 +203,8 @@ TEST_F(EveryMethod, PartsFold) {
     args.insert(args.begin(), "predict");
     args.push_back(At("images/images/test/000000.png"));
     std::vector<double> values;
-    for (const auto& top : GraftJson(args)["predictions"][0]["top"])
+    const nlohmann::json json = GraftJson(args);
+    for (const auto& top : json["predictions"][0]["top"])
       values.push_back(top["logit"].get<double>());
     return values;
   };

@@ -154,5 +154,25 @@ INSTANTIATE_TEST_SUITE_P(Rows, Trace,
                                               {"--tokenizer", kVocabulary}}),
                          [](const auto& info) { return info.param.name; });
 
+// Masks of gradients, which no node of the model has: drawn in each step, or fixed by the data.
+TEST(TraceOfGradients, HasTheirMasks) {
+  const TempDir dir;
+  MakeData(dir / "data");
+  for (const char* mode : {"f", "d"}) {
+    const std::string run = dir / mode, trace = run + ".trace";
+    GraftJson({"train", "--model", kNano, "--data", dir / "data", "--method",
+               fmt::format("childtuning(mode={})", mode), "--epochs", "1", "--limit", "16",
+               "--batch-size", "8", "--out", run, "--trace", trace});
+    const bool drawn = mode == std::string("f");
+    const std::string name = "blocks.0.attn.q.weight";
+    EXPECT_EQ(
+        Slurp(trace + "/masks.npz").find("step_000001/childtuning." + name) != std::string::npos,
+        drawn);
+    EXPECT_EQ(
+        Slurp(trace + "/init.safetensors").find("childtuning.mask." + name) != std::string::npos,
+        !drawn);
+  }
+}
+
 }  // namespace
 }  // namespace graft::cli

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "ops/ops.h"
+#include "peft/method.h"
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/fresh_directory.h"
 #include "runtime/io/safetensors.h"
@@ -31,7 +32,8 @@ namespace {
 
 // dropout(x, ...) -> dropout(1, ...) as an output named by its stream; of a mask per sequence, the
 // first element of each: [S,1]. The graph without random nodes has no outputs.
-Graph MaskGraph(const Graph& model) {
+// Masks of gradients are what a method's transform makes of ones.
+Graph MaskGraph(const Graph& model, ParamStore& params, const GradientTransform& transform) {
   Graph g = model;
   g.ClearOutputs();
   g.ClearUpdates();
@@ -45,7 +47,17 @@ Graph MaskGraph(const Graph& model) {
     if (attrs.per_sequence) mask = GatherRows(g, SliceCols(g, mask, 0, 1), FirstRows(g, offsets));
     g.SetOutput(attrs.stream, mask);
   }
+  for (ValueId v : transform ? model.Trainable() : std::vector<ValueId>()) {
+    ValueId rng = g.FindLeaf("rng");
+    if (!rng.valid()) rng = g.AddInput("rng", {DType::kI32, {2}});
+    const ValueId gradient = BroadcastLike(g, one, v);
+    const ValueId masked = transform(g, params, g.value(v).name, gradient, rng);
+    const NodeId id = g.value(masked).producer;
+    if (id.valid() && g.node(id).op == &kDropout)
+      g.SetOutput(g.node(id).attrs.As<DropoutAttrs>().stream, masked);
+  }
   g.EraseDead();
+  g.EraseUnusedInputs();
   return g;
 }
 
@@ -61,10 +73,12 @@ std::unique_ptr<Trace> Trace::Begin(const RunConfig& config, const Graph& g, Par
   std::unique_ptr<Trace> trace(new Trace(config.trace));
   std::vector<TensorToWrite> tensors;
   std::vector<std::string> names = g.ParamNames();
+  for (const std::string& name : params.names())
+    if (name.starts_with(kChildMask)) names.push_back(name);  // of gradients, fixed by the data
   std::sort(names.begin(), names.end());
   for (const std::string& name : names) tensors.push_back(ToWrite(name, params.Get(name)));
   WriteSafetensors(FilePlace(trace->dir_, "init.safetensors"), tensors, {});
-  const Graph masks = MaskGraph(g);
+  const Graph masks = MaskGraph(g, params, OptimizerOf(config).on_gradient);
   if (!masks.outputs.empty()) {
     trace->masks_ =
         std::make_unique<Masks>(FilePlace(trace->dir_, "masks.npz"), masks, params,

@@ -113,8 +113,15 @@ TEST_F(Search, SameBitsOnAnyThreadsAndResumed) {
 TEST_F(Search, WithinABudgetThePlanBinds) {
   GraftJson(Bbt("small", {"--memory-budget", "40MiB", "--save-every", "1"}));
   EXPECT_NEAR(Loss("small"), Loss("run"), 0.05);
-  const nlohmann::json plan = nlohmann::json::parse(Slurp(At("small") + "/plan.json"));
-  EXPECT_GE(plan["sequences"], 1);
+  // What a process leaves that is killed before its first checkpoint: the capacity stays.
+  fs::create_directory(At("bound"));
+  fs::copy_file(At("small") + "/config.json", At("bound") + "/config.json");
+  nlohmann::json plan = nlohmann::json::parse(Slurp(At("small") + "/plan.json"));
+  EXPECT_GT(plan["sequences"], 1);
+  plan["sequences"] = 1;
+  Spill(At("bound") + "/plan.json", plan.dump());
+  GraftJson({"train", "--resume", At("bound"), "--threads", "3"});
+  EXPECT_EQ(nlohmann::json::parse(Slurp(At("bound") + "/plan.json")), plan);
 }
 
 // The projection goes, the rows stay: the same logits.

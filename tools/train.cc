@@ -216,7 +216,7 @@ RunDir NewRun(const TrainOptions& o, const std::string& out, const CommonOptions
   return dir;
 }
 
-nlohmann::json SummaryJson(const RunDir& dir, const TrainSummary& s) {
+nlohmann::json TrainJson(const RunDir& dir, const TrainSummary& s) {
   nlohmann::json json{{"run", dir.path()},
                       {"method", s.config.method},
                       {"epochs", s.config.epochs},
@@ -276,7 +276,7 @@ void RunSeeds(TrainOptions& o, const CommonOptions& common) {
     const TrainSummary s = TrainOrRemove(*dir, common, o.verbose);
     if (s.interrupted) StopInterrupted(*dir, s.steps, "the same command");
     SayDone(s, common);
-    runs.push_back(SummaryJson(*dir, s));
+    runs.push_back(TrainJson(*dir, s));
     runs.back()["seed"] = o.config.seed;
   }
   const nlohmann::json json = SeedsJson(o.out, runs);
@@ -335,7 +335,7 @@ void Run(TrainOptions& o, const CommonOptions& common) {
   }
   CatchInterrupts();
   const TrainSummary s = TrainOrRemove(*dir, common, o.verbose);
-  PrintJson(common, SummaryJson(*dir, s));
+  PrintJson(common, TrainJson(*dir, s));
   if (s.interrupted)
     StopInterrupted(*dir, s.steps, "graft train --resume " + ShellWord(dir->path()));
   SayDone(s, common);

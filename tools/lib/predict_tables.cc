@@ -64,17 +64,13 @@ Names Lower(Names names) {
 TablePlaces PlacesOf(const Asked& all, const Names& first, const std::string& where) {
   TablePlaces p{.columns = first.size()};
   const Names lower = Lower(first);
-  const std::string text = FirstOf(kText, lower), second = FirstOf(kSecond, lower);
+  const std::string text = FirstOf(kText, lower);
   if (const Asked asked = all.Among(first); !asked.text.empty()) {
     // Numbers name columns of a file without a header, and of one that has usual names.
     p.header = !IsNumber(asked.text) || !text.empty() || Contains(first, asked.text);
     p.text = Column(asked.text, first, where);
     if (!asked.second.empty()) p.second = Column(asked.second, first, where);
-  } else if (!text.empty()) {
-    p.header = true;
-    p.text = IndexOf(lower, text);
-    if (!second.empty()) p.second = IndexOf(lower, second);
-  } else if (NamesAny(first) && AreIdentifiers(first)) {
+  } else if (!text.empty() || (NamesAny(first) && AreIdentifiers(first))) {
     const Places named = TextPlacesByName(first, where);
     p.header = true, p.text = named.text, p.second = named.second;
   } else if (first.size() > 3) {

@@ -27,8 +27,9 @@ mkdir -p "$out"
 
 # data, method, learning rate, more options, which take the place of those of train_words. Masks go
 # through the trace: with micro-batches that do not divide the batch, so that a mask that is not a
-# function of the sample shows. Norms of gradients are on both sides of --clip. Activations are
-# smooth: what a ReLU does with a number near 0 is f32's rounding (the tests have it in f64).
+# function of the sample shows. Norms of gradients are on both sides of --clip.
+# Of images, the lines with a ReLU of pfeiffer, parallel(site=attn) and mam differ by 6e-4 to 7e-3 in
+# f32 (in f64 the tests agree to 1e-8) and are red until that is explained.
 runs=(
     "cifar10 full 1e-4"
     "cifar10 linear 1e-2"
@@ -44,7 +45,7 @@ runs=(
     "cifar10 full 1e-3 --optimizer sgd --momentum 0.8 --clip 5 --schedule linear"
     "cifar10 lora(r=8) 5e-4 --schedule constant --warmup 0 --clip 2 --weight-decay 0.1"
     "cifar10 ssf 3e-3"
-    "cifar10 adaptformer(r=8,act=gelu,dropout=0.1) 1e-3 --micro-batch 6"
+    "cifar10 adaptformer(r=8,dropout=0.1) 1e-3 --micro-batch 6"
     "cifar10 vpt-deep(tokens=10) 5e-3"
     "cifar10 vpt(tokens=5) 5e-3"
     "cifar10 repadapter(r=8,dropout=0.1) 1e-3 --micro-batch 6"
@@ -52,9 +53,12 @@ runs=(
     "cifar10 fact(form=tk,r=8) 1e-3"
     "cifar10 glora(r=4) 1e-3"
     "cifar10 houlsby(r=8) 1e-3"
+    "cifar10 pfeiffer(r=8) 1e-3"
     "cifar10 pfeiffer(r=8,act=gelu) 1e-3"
+    "cifar10 parallel(r=8,site=attn) 1e-3"
     "cifar10 parallel(r=8,site=attn,act=gelu) 1e-3"
     "cifar10 prefix(tokens=10,mlp=64) 1e-3"
+    "cifar10 mam(tokens=8,r=8) 1e-3"
     "cifar10 mam(tokens=8,r=8,act=gelu) 1e-3"
     "cifar10 ssf+lora(r=4) 1e-3"
     "sst2 full 5e-5"
@@ -72,9 +76,9 @@ runs=(
     "sst2 ptuning2(tokens=10) 5e-3"
     "sst2 prompt(tokens=10) 1e-3"
     "sst2 ssf 3e-3"
-    "sst2 houlsby(r=8,act=gelu_tanh) 1e-3"
-    "sst2 pfeiffer(r=8,act=silu) 1e-3"
-    "sst2 parallel(r=8,act=gelu) 1e-3"
+    "sst2 houlsby(r=8,act=relu) 1e-3"
+    "sst2 pfeiffer(r=8) 1e-3"
+    "sst2 parallel(r=8) 1e-3"
     "sst2 repadapter(r=8) 1e-3"
     "sst2 fact(r=8) 1e-3"
     "sst2 glora(r=4) 1e-3"
@@ -89,9 +93,9 @@ runs=(
     "cifar10 childtuning(p=0.3) 1e-4"
     "cifar10 nf4+lora(r=8) 1e-3"
     "sst2 houlsby(r=8,ln=true) 1e-3"
-    "sst2 pfeiffer(r=16,act=gelu) 1e-3"
-    "sst2 parallel(r=16,scale=4,act=gelu) 1e-3"
-    "sst2 mam(tokens=16,act=gelu) 1e-3"
+    "sst2 pfeiffer(r=8,act=gelu) 1e-3"
+    "sst2 parallel(r=16,scale=4) 1e-3"
+    "sst2 mam(tokens=16) 1e-3"
     "sst2 prefix(tokens=10,mlp=512) 1e-3"
     "sst2 ptuning2(tokens=20,shift=true) 5e-3"
     "sst2 prompt(tokens=20) 1e-3"

@@ -18,6 +18,9 @@ INERT = 1e-12
 # What rounding each weight to float32 after each step may add, times its expected size: it counts
 # where a weight is large and moves little, as the norms of a whole model do at a small rate.
 ROUNDING = 2
+# How much further from a replay in float64 than PyTorch in float32 a run may be, where rounding
+# grows beyond the tolerances above.
+AS_NEAR = 2
 # Of the recorded rates, over the base rate.
 RATE = 1e-9
 # Of the weight decay: relative, and at least.

@@ -131,7 +131,7 @@ TileArgs ArgsOf(const GemmJob& job, const Block& block) {
 void SetPanel(const GemmJob& job, const Block& block, int64_t col, TileArgs& t) {
   const GemmEpilogue& e = *job.epilogue;
   t.bias = block.last && e.bias != nullptr ? e.bias + col : nullptr;
-  if (e.col_scale != nullptr) t.col_scale = e.col_scale + col, t.col_zero = e.col_zero + col;
+  if (e.col_scale != nullptr) t.col_scale = e.col_scale + col, t.col_sum = e.col_sum + col;
   if (job.packed_b == nullptr && block.col_end - col >= kGemmNr) {
     t.b = job.b.data + block.k * job.b.row_stride + col;
     t.b_k = job.b.row_stride;
@@ -173,7 +173,10 @@ void RunTile(const GemmJob& job, const Block& block, int64_t p, int64_t col, Til
     t.add = e.residual + piece.begin * e.residual_stride + col;
   }
   if (t.out_lines != nullptr) SetFetch(job, block, p, col, t);
-  if (e.row_scale != nullptr) t.row_scale = e.row_scale + piece.begin;
+  if (e.row_scale != nullptr) {
+    t.row_scale = e.row_scale + piece.begin;
+    t.row_zero = e.row_zero + piece.begin;
+  }
   switch (job.plan->dot) {
     case Dot::kF32:
       TileOf<Dot::kF32>(piece.size, cols, t);
@@ -272,7 +275,7 @@ constexpr int64_t kPackFloats = 1 << 20;  // packed at once, unless one block is
 // The same of a B that is made on the way: it stays in L2. Beside kPackFloats 4 % faster with 394
 // rows and equal with 3,152 (nf4_bench); half of it is 3 % slower with 3,152.
 constexpr int64_t kMadeFloats = 1 << 18;
-constexpr int64_t kMostColumns = 4096;    // of B packed at once
+constexpr int64_t kMostColumns = 4096;  // of B packed at once
 
 int64_t RoundUp(int64_t x, int64_t to) { return CeilDiv(x, to) * to; }
 
@@ -339,22 +342,22 @@ void PackOperands(GemmJob& job, const GemmB& b, float* scratch) {
   });
 }
 
-bool CpuHas(Cell cell) {
+bool CpuHas(CellType cell) {
 #if HWY_ARCH_X86_64
-  if (cell == Cell::kBf16) return __builtin_cpu_supports("avx512bf16") != 0;
-  if (cell == Cell::kInt8) return __builtin_cpu_supports("avx512vnni") != 0;
+  if (cell == CellType::kBf16) return __builtin_cpu_supports("avx512bf16") != 0;
+  if (cell == CellType::kInt8) return __builtin_cpu_supports("avx512vnni") != 0;
 #endif
-  return cell == Cell::kF32;
+  return cell == CellType::kF32;
 }
 
-Dot DotOf(Cell cell) {
+Dot DotOf(CellType cell) {
   const bool has = HasCells(cell);
   switch (cell) {
-    case Cell::kF32:
+    case CellType::kF32:
       return Dot::kF32;
-    case Cell::kBf16:
+    case CellType::kBf16:
       return has ? Dot::kBf16 : Dot::kBf16Any;
-    case Cell::kInt8:
+    case CellType::kInt8:
       return has ? Dot::kInt8 : Dot::kInt8Any;
   }
   return Dot::kF32;
@@ -362,9 +365,9 @@ Dot DotOf(Cell cell) {
 
 }  // namespace
 
-bool HasCells(Cell cell) {
+bool HasCells(CellType cell) {
   const bool avx512 = HWY_DYNAMIC_DISPATCH(TargetTile)().cols == kAvx512Panel;
-  return cell == Cell::kF32 || (avx512 && CpuHas(cell));
+  return cell == CellType::kF32 || (avx512 && CpuHas(cell));
 }
 
 GemmPlan PlanGemm(const GemmShape& shape) {
@@ -373,11 +376,11 @@ GemmPlan PlanGemm(const GemmShape& shape) {
   plan.shape = shape;
   plan.panel = tile.cols;
   plan.dot = DotOf(shape.cell);
-  GRAFT_CHECK(shape.cell == Cell::kF32 || (shape.b == BOrder::kPacked && shape.a_by_rows));
-  GRAFT_CHECK(shape.cell != Cell::kInt8 || shape.k <= kMostInt8Cells);
+  GRAFT_CHECK(shape.cell == CellType::kF32 || (shape.b == BOrder::kPacked && shape.a_by_rows));
+  GRAFT_CHECK(shape.cell != CellType::kInt8 || shape.k <= kMostInt8Cells);
   const int64_t k = std::max<int64_t>(shape.k, 1), n = std::max<int64_t>(shape.n, 1);
   plan.k_block = CeilDiv(k, CeilDiv(k, MostDepth(tile.cols)));
-  if (shape.cell == Cell::kInt8) plan.k_block = k;  // sums of bytes become numbers at the end
+  if (shape.cell == CellType::kInt8) plan.k_block = k;  // sums of bytes become numbers at the end
   plan.pack_a = !shape.a_by_rows;
   plan.pack_b = shape.b == BOrder::kOther || shape.b == BOrder::kMade ||
                 (shape.b == BOrder::kRows && shape.m > kFewRows);

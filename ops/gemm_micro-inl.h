@@ -80,12 +80,10 @@ HWY_INLINE V TileDot(V a, V b, V acc) {
     return TileMulAdd(a, b, acc);
   } else if constexpr (kDot == Dot::kBf16Any) {
     const auto high = hn::Set(di, static_cast<int32_t>(0xFFFF0000u));
-    const auto low = [&](V v) HWY_ATTR {
-      return hn::BitCast(d, hn::ShiftLeft<16>(hn::BitCast(di, v)));
-    };
-    const auto top = [&](V v) HWY_ATTR {
-      return hn::BitCast(d, hn::And(hn::BitCast(di, v), high));
-    };
+    const auto low = [&](V v)
+                         HWY_ATTR { return hn::BitCast(d, hn::ShiftLeft<16>(hn::BitCast(di, v))); };
+    const auto top = [&](V v)
+                         HWY_ATTR { return hn::BitCast(d, hn::And(hn::BitCast(di, v), high)); };
     return hn::MulAdd(low(a), low(b), hn::MulAdd(top(a), top(b), acc));
   } else if constexpr (kDot == Dot::kInt8Any) {
     const auto ia = hn::BitCast(di, a), ib = hn::BitCast(di, b), byte = hn::Set(di, 255);
@@ -95,8 +93,7 @@ HWY_INLINE V TileDot(V a, V b, V acc) {
                                hn::ShiftRight<24>(hn::ShiftLeft<16>(ib))));
     sum = hn::Add(sum, hn::Mul(hn::And(hn::ShiftRight<16>(ia), byte),
                                hn::ShiftRight<24>(hn::ShiftLeft<8>(ib))));
-    sum = hn::Add(sum,
-                  hn::Mul(hn::And(hn::ShiftRight<24>(ia), byte), hn::ShiftRight<24>(ib)));
+    sum = hn::Add(sum, hn::Mul(hn::And(hn::ShiftRight<24>(ia), byte), hn::ShiftRight<24>(ib)));
     return hn::BitCast(d, sum);
   }
 #if HWY_TARGET == HWY_AVX3
@@ -123,7 +120,7 @@ struct TileArgs {
   float* out;
   int64_t out_row;
   const float *row_scale = nullptr, *col_scale = nullptr;  // of bytes, as GemmEpilogue
-  const int32_t* col_zero = nullptr;
+  const int32_t *row_zero = nullptr, *col_sum = nullptr;
   // If not null, and A is by rows or by columns: in kUnroll steps over k, kFetchLines lines into L2
   // from fetch + i * fetch_step, i = 0, 1, ..., and one of C into L1 from out + out_lines[i].
   // Evenly over the tile, as a core waits for few lines at a time.
@@ -146,8 +143,8 @@ HWY_INLINE void ScaleTile(const TileArgs& t, hn::Vec<GemmTag> (&acc)[kRows * kVe
   Unroll<kRows * kVecs>(GRAFT_EACH(i) {
     const size_t col = i % kVecs * kStep;
     const auto scale = hn::Mul(hn::Set(d, t.row_scale[i / kVecs]), hn::LoadU(d, t.col_scale + col));
-    const auto sum = hn::Sub(hn::BitCast(di, acc[i]), hn::LoadU(di, t.col_zero + col));
-    acc[i] = hn::Mul(hn::ConvertTo(d, sum), scale);
+    const auto zero = hn::Mul(hn::Set(di, t.row_zero[i / kVecs]), hn::LoadU(di, t.col_sum + col));
+    acc[i] = hn::Mul(hn::ConvertTo(d, hn::Sub(hn::BitCast(di, acc[i]), zero)), scale);
   });
 }
 
@@ -288,7 +285,8 @@ constexpr auto TileTables(std::index_sequence<J...>) {
       TileTable<kDot, J + 1>(std::make_index_sequence<static_cast<size_t>(TileRows(J + 1))>())...};
 }
 template <Dot kDot>
-constexpr auto kTiles = TileTables<kDot>(std::make_index_sequence<static_cast<size_t>(kGemmVecs)>());
+constexpr auto kTiles =
+    TileTables<kDot>(std::make_index_sequence<static_cast<size_t>(kGemmVecs)>());
 
 // The kernel for `cols` in [1, kGemmNr] and `rows` in [1, TileRows]; it computes whole vectors.
 constexpr int64_t TileVecs(int64_t cols) { return CeilDiv(cols, kGemmLanes); }

@@ -1,6 +1,7 @@
 // low_matmul: matmul of which both operands are rounded to bf16 or to bytes (low_cells.h), a as it
 // comes and b, a frozen weight, once. Sums are in f32 or i32, results in f32. Made by the pass
 // low_precision, from forward products and from the gradients to their inputs alike.
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <utility>
@@ -12,8 +13,8 @@
 namespace graft {
 namespace {
 
-Cell CellOf(const LowMatmulAttrs& attrs) {
-  return attrs.cell == "bf16" ? Cell::kBf16 : Cell::kInt8;
+CellType CellOf(const LowMatmulAttrs& attrs) {
+  return attrs.cell == "bf16" ? CellType::kBf16 : CellType::kInt8;
 }
 
 LowMatmulAttrs Low(const MatmulAttrs& product, const char* cell = "bf16") {
@@ -37,27 +38,31 @@ std::vector<TensorType> InferLowMatmul(Types in, const Attrs& attrs) {
   std::vector<TensorType> out = kMatmul.infer(in, low.product);
   const Dim k = in[1].shape[low.product.tb ? 1 : 0];
   if (!(k == Dim(k.constant))) Fail("b: expected a fixed size, found {}", ToString(in[1]));
-  if (low.cell == "int8" && CellsOf(Cell::kInt8, k.constant) > kMostInt8Cells)
+  if (low.cell == "int8" && CellsOf(CellType::kInt8, k.constant) > kMostInt8Cells)
     Fail("int8: {} numbers in a sum, at most {}", k.constant, 4 * kMostInt8Cells);
   return out;
 }
 
-// The numbers that x, `count` of them with this stride, is rounded to. Of bytes, the kernel
-// multiplies a by 1 / scale and divides b by it.
-void Round64(Cell cell, bool row, const double* x, int64_t count, int64_t stride, double* out) {
+// The numbers that x, `count` of them with this stride, is rounded to.
+void Round64(CellType cell, bool row, const double* x, int64_t count, int64_t stride, double* out) {
   std::vector<float> v(static_cast<size_t>(count));
-  for (size_t i = 0; i < v.size(); ++i) v[i] = static_cast<float>(x[static_cast<int64_t>(i) * stride]);
-  const float scale = cell == Cell::kInt8 ? ByteScale(v.data(), count, 1) : 0;
-  float most = 0;
-  for (const float f : v) most = std::max(most, std::abs(f));
-  const float inverse = scale > 0 ? 127 / most : 0;
+  float min = 0, max = 0;
+  for (size_t i = 0; i < v.size(); ++i) {
+    v[i] = static_cast<float>(x[static_cast<int64_t>(i) * stride]);
+    min = std::min(min, v[i]), max = std::max(max, v[i]);
+  }
+  const ByteRow bytes = ByteRowOf(min, max, 0);
+  const float scale = ByteScale(v.data(), count, 1);
   for (size_t i = 0; i < v.size(); ++i) {
     double& to = out[static_cast<int64_t>(i) * stride];
-    if (cell == Cell::kBf16)
+    if (cell == CellType::kBf16)
       to = double{FromBf16(ToBf16(v[i]))};
+    else if (row)
+      to = double{bytes.scale} *
+           (std::clamp(std::nearbyint(double{v[i] * bytes.inverse}) + bytes.zero, 0.0, 255.0) -
+            bytes.zero);
     else
-      to = double{scale} *
-           (row ? std::nearbyint(double{v[i] * inverse}) : double(ToByte(v[i], scale)));
+      to = double{scale} * ToByte(v[i], scale);
   }
 }
 
@@ -80,12 +85,12 @@ void RefLowMatmul(const ReferenceArgs& args) {
 Cost LowMatmulCost(ExtentsSpan in, ExtentsSpan out, const Attrs& attrs) {
   const LowMatmulAttrs& low = attrs.As<LowMatmulAttrs>();
   Cost cost = kMatmul.cost(in, out, Attrs(low.product));
-  cost.bytes -= Elements(in[1]) * (CellOf(low) == Cell::kBf16 ? 2 : 3);
+  cost.bytes -= Elements(in[1]) * (CellOf(low) == CellType::kBf16 ? 2 : 3);
   return cost;
 }
 
 struct LowState {
-  Cell cell;
+  CellType cell;
   GemmPlan plan;
   std::shared_ptr<const float> packed;  // null: packed at every run
   size_t gemm_scratch = 0, rows_bytes = 0, packed_bytes = 0;
@@ -149,9 +154,8 @@ Prepared PrepareLowMatmul(const PrepareArgs& args) {
   prepared.run = RunLowMatmul;
   prepared.scratch = state->gemm_scratch + state->rows_bytes;
   if (const float* weight = args.constant[1]) {
-    std::shared_ptr<const float>& kept =
-        args.packed[{weight, fmt::format("{} {}x{}{}", low.cell, d.k, d.n,
-                                         low.product.tb ? "t" : "")}];
+    std::shared_ptr<const float>& kept = args.packed[{
+        weight, fmt::format("{} {}x{}{}", low.cell, d.k, d.n, low.product.tb ? "t" : "")}];
     if (!kept) {
       prepared.state_bytes = state->packed_bytes;
       const std::shared_ptr<float> fresh = Allocate(state->packed_bytes);

@@ -120,7 +120,7 @@ Measured MeasureTraining(const ProfileOptions& o, const CommonOptions& common, L
                                               {.wanted = inputs.Capacity(o.micro_batch),
                                                .longest = inputs.length,
                                                .budget = common.memory_budget,
-                                               .disabled = common.disabled_passes});
+                                               .passes = PassesOf(common)});
   TrainStep& step = compiled.step;
   m.compile_ms = MsSince(start);
   m.plan = PlanText(compiled);
@@ -150,7 +150,7 @@ Measured MeasureInference(const ProfileOptions& o, const CommonOptions& common, 
   const Clock::time_point start = Clock::now();
   Graph g = BuildModel(model.config);
   g.EraseUnusedInputs();
-  InferencePasses(common.disabled_passes).Run(g);
+  InferencePasses(PassesOf(common)).Run(g);
   SessionOptions options = OptionsWithinBudget(g, model.params, inputs.Capacity(o.micro_batch),
                                                inputs.length, common.memory_budget)
                                .options;
@@ -213,6 +213,7 @@ void Run(ProfileOptions& o, const CommonOptions& common) {
   }
   if (o.model.empty())
     FailUsage("profile needs --model, e.g. init:vit_base_patch16_224 (or --machine)");
+  SayDtype(common);
   if (!o.method.empty()) ParseMethod(o.method);
   CheckIsModel(o.model);
   LoadedModel model = LoadModel(o.model, o.arch, static_cast<uint64_t>(common.seed));

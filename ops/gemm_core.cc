@@ -342,33 +342,7 @@ void PackOperands(GemmJob& job, const GemmB& b, float* scratch) {
   });
 }
 
-bool CpuHas(CellType cell) {
-#if HWY_ARCH_X86_64
-  if (cell == CellType::kBf16) return __builtin_cpu_supports("avx512bf16") != 0;
-  if (cell == CellType::kInt8) return __builtin_cpu_supports("avx512vnni") != 0;
-#endif
-  return cell == CellType::kF32;
-}
-
-Dot DotOf(CellType cell) {
-  const bool has = HasCells(cell);
-  switch (cell) {
-    case CellType::kF32:
-      return Dot::kF32;
-    case CellType::kBf16:
-      return has ? Dot::kBf16 : Dot::kBf16Any;
-    case CellType::kInt8:
-      return has ? Dot::kInt8 : Dot::kInt8Any;
-  }
-  return Dot::kF32;
-}
-
 }  // namespace
-
-bool HasCells(CellType cell) {
-  const bool avx512 = HWY_DYNAMIC_DISPATCH(TargetTile)().cols == kAvx512Panel;
-  return cell == CellType::kF32 || (avx512 && CpuHas(cell));
-}
 
 GemmPlan PlanGemm(const GemmShape& shape) {
   const TileSize tile = HWY_DYNAMIC_DISPATCH(TargetTile)();

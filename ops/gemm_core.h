@@ -74,6 +74,7 @@ GemmPlan PlanGemm(const GemmShape& shape);
 // Whether this CPU, and the SIMD target that runs, multiply such cells by an instruction of their
 // own.
 bool HasCells(CellType cell);
+Dot DotOf(CellType cell);
 
 // Packed floats lie as [panel][k][panel width], with the last panel filled up with zeros. The width
 // is that of the SIMD target, so packed data belongs to this process. PackB is parallel inside.

@@ -87,6 +87,14 @@ size_t Aligned(int64_t floats) { return static_cast<size_t>((floats + 15) / 16 *
 
 int64_t PanelsWidth(int64_t n) { return static_cast<int64_t>(PackedBytes(1, n) / sizeof(float)); }
 
+bool CpuHas(CellType cell) {
+#if HWY_ARCH_X86_64
+  if (cell == CellType::kBf16) return __builtin_cpu_supports("avx512bf16") != 0;
+  if (cell == CellType::kInt8) return __builtin_cpu_supports("avx512vnni") != 0;
+#endif
+  return cell == CellType::kF32;
+}
+
 constexpr int64_t kTileRows = 256;  // of B converted at once, a multiple of all cells
 constexpr int64_t kTileCols = 16;
 
@@ -118,6 +126,23 @@ void PackPanel(CellType cell, const MatrixView& b, int64_t k, int64_t begin, int
 }
 
 }  // namespace
+
+bool HasCells(CellType cell) {
+  return cell == CellType::kF32 || (PanelsWidth(1) == kAvx512Panel && CpuHas(cell));
+}
+
+Dot DotOf(CellType cell) {
+  const bool has = HasCells(cell);
+  switch (cell) {
+    case CellType::kF32:
+      return Dot::kF32;
+    case CellType::kBf16:
+      return has ? Dot::kBf16 : Dot::kBf16Any;
+    case CellType::kInt8:
+      return has ? Dot::kInt8 : Dot::kInt8Any;
+  }
+  return Dot::kF32;
+}
 
 int64_t CellsOf(CellType cell, int64_t k) { return CeilDiv(k, NumbersOf(cell)); }
 

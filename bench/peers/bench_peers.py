@@ -113,7 +113,8 @@ def sides(args, case):
             continue
         commands[peer] = [
             args.python, here.with_name("peer_step.py"), model, task, str(batch),
-            "--engine", engine, "--dtype", dtype, "--threads", str(args.threads), "--steps", str(args.steps),
+            "--engine", engine, "--dtype", dtype, "--threads", str(args.threads),
+            "--steps", str(args.steps),
         ]  # fmt: skip
     return commands
 

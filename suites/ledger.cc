@@ -101,9 +101,11 @@ Ledger Ledger::OpenOrCreate(const std::string& suite) {
   if (!fs::exists(PathOf(suite), none)) {
     if (fs::exists(suite, none) && !fs::is_directory(suite, none))
       Fail("{}: expected the directory of a suite, found a file", suite);
-    if (fs::exists(suite, none) && !fs::is_empty(suite, none) &&
-        !fs::is_directory(suite + "/runs", none))
-      Fail("{}: the directory exists and holds no suite; hint: another --out", suite);
+    for (const auto& entry : fs::directory_iterator(suite, none))
+      if (const std::string name = entry.path().filename();
+          name != "runs" && name != "lists" && name != "locks")
+        Fail("{}: the directory exists and holds {}, which is no suite's; hint: another --out",
+             suite, name);
     fs::create_directories(suite, none);
     if (!fs::is_directory(suite, none)) Fail("{}: cannot create the directory", suite);
   }
@@ -113,14 +115,28 @@ Ledger Ledger::OpenOrCreate(const std::string& suite) {
   return ledger;
 }
 
-Ledger Ledger::Read(const std::string& suite) {
+namespace {
+
+// A process that was killed while it wrote leaves a journal, which only a writer can take back.
+Database::Mode ReadersMode(const std::string& path) {
+  return access(path.c_str(), W_OK) == 0 ? Database::Mode::kWrite : Database::Mode::kRead;
+}
+
+}  // namespace
+
+bool Ledger::Empty() const { return database_.Number("SELECT count(*) FROM sqlite_master") == 0; }
+
+bool Ledger::IsThere(const std::string& suite) {
   std::error_code none;
-  if (!fs::exists(PathOf(suite), none))
+  if (!fs::exists(PathOf(suite), none)) return false;
+  return !Ledger(suite, ReadersMode(PathOf(suite))).Empty();
+}
+
+Ledger Ledger::Read(const std::string& suite) {
+  if (!IsThere(suite))
     Fail("{}: no suite here (no ledger.sqlite); hint: the --out of graft bench or graft ablate",
          suite);
-  // A process that was killed while it wrote leaves a journal, which only a writer can take back.
-  const bool writable = access(PathOf(suite).c_str(), W_OK) == 0;
-  Ledger ledger(suite, writable ? Database::Mode::kWrite : Database::Mode::kRead);
+  Ledger ledger(suite, ReadersMode(PathOf(suite)));
   ledger.CheckVersion();
   return ledger;
 }
@@ -139,7 +155,7 @@ void Ledger::CheckVersion() const {
 
 void Ledger::CreateTables() {
   Transaction transaction(database_);
-  if (database_.Number("SELECT count(*) FROM sqlite_master") > 0) return;  // it is there
+  if (!Empty()) return;  // it is there
   database_.Run("CREATE TABLE suite (key TEXT PRIMARY KEY, value TEXT NOT NULL)");
   database_.Run("CREATE TABLE owners (name TEXT PRIMARY KEY, pid INTEGER, host TEXT)");
   database_.Run(
@@ -176,17 +192,11 @@ std::optional<SuiteInfo> Ledger::Suite() const {
 }
 
 void Ledger::SetSuite(const SuiteInfo& i) {
-  const nlohmann::json json{{"kind", i.kind},
-                            {"model", i.model},
-                            {"base_sha256", i.base_sha256},
-                            {"data", i.data},
-                            {"protocol", i.protocol},
-                            {"preprocess", i.preprocess},
-                            {"command", i.command},
-                            {"version", i.version},
-                            {"config", i.config},
-                            {"tasks", i.tasks},
-                            {"methods", i.methods}};
+  const nlohmann::json json{
+      {"kind", i.kind},       {"model", i.model},       {"base_sha256", i.base_sha256},
+      {"data", i.data},       {"protocol", i.protocol}, {"preprocess", i.preprocess},
+      {"command", i.command}, {"version", i.version},   {"config", i.config},
+      {"tasks", i.tasks},     {"methods", i.methods}};
   database_.Prepare("INSERT OR REPLACE INTO suite VALUES ('info', ?)").Bind(DumpJson(json)).Run();
 }
 
@@ -267,9 +277,10 @@ Claimed Ledger::Claim(const std::vector<std::string>& hashes) {
     }
     claimed.taken_over = state == UnitState::kRunning;
     database_
-        .Prepare("UPDATE units SET state = 'running', owner = ?, attempts = attempts + 1, "
-                 "began = CASE WHEN began > 0 THEN began ELSE ? END, error = '', error_kind = '' "
-                 "WHERE hash = ?")
+        .Prepare(
+            "UPDATE units SET state = 'running', owner = ?, attempts = attempts + 1, "
+            "began = CASE WHEN began > 0 THEN began ELSE ? END, error = '', error_kind = '' "
+            "WHERE hash = ?")
         .Bind(lock_->name())
         .Bind(Now())
         .Bind(hash)
@@ -296,14 +307,15 @@ void Ledger::Finish(const UnitRow& u) {
   s.Bind(u.peak_bytes).Bind(u.run).Bind(u.error).Bind(u.error_kind).Bind(u.machine);
   s.Bind(Now()).Bind(u.hash).Bind(lock_ ? lock_->name() : "").Run();
   if (database_.Changed() != 1)
-    Fail("{}: the unit {} of {} is no longer this process's", database_.path(), u.hash.substr(0, 12),
-         u.task);
+    Fail("{}: the unit {} of {} is no longer this process's", database_.path(),
+         u.hash.substr(0, 12), u.task);
 }
 
 void Ledger::Release(const std::string& hash, double seconds) {
   database_
-      .Prepare("UPDATE units SET state = 'pending', seconds = seconds + ?, owner = NULL "
-               "WHERE hash = ? AND state = 'running' AND owner = ?")
+      .Prepare(
+          "UPDATE units SET state = 'pending', seconds = seconds + ?, owner = NULL "
+          "WHERE hash = ? AND state = 'running' AND owner = ?")
       .Bind(seconds)
       .Bind(hash)
       .Bind(lock_ ? lock_->name() : "")
@@ -314,8 +326,9 @@ void Ledger::RetryFailed(const std::vector<std::string>& hashes) {
   Transaction transaction(database_);
   for (const std::string& hash : hashes)
     database_
-        .Prepare("UPDATE units SET state = 'pending' WHERE hash = ? AND state = 'failed' "
-                 "AND error_kind <> 'non_finite'")
+        .Prepare(
+            "UPDATE units SET state = 'pending' WHERE hash = ? AND state = 'failed' "
+            "AND error_kind <> 'non_finite'")
         .Bind(hash)
         .Run();
   transaction.Commit();

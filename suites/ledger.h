@@ -69,14 +69,14 @@ struct UnitRow {
   // relative_drop}].
   nlohmann::json metrics = nlohmann::json::object();
   int64_t trainable_parameters = 0;
-  double seconds = 0;        // of training and measuring, over all sessions
-  double train_seconds = 0;  // of that, training as summary.json of the run has it
-  int64_t peak_bytes = 0;    // the most memory that a process held during it
-  std::string run;           // run directory, relative to the suite's; "" before it began
-  std::string error;         // of a failed unit, what went wrong
-  std::string error_kind;    // user, usage, non_finite, ... as in the JSON of the command
-  std::string machine;       // "avx512, 2 threads, host"
-  int64_t attempts = 0;      // how many times a process began or resumed it
+  double seconds = 0;           // of training and measuring, over all sessions
+  double train_seconds = 0;     // of that, training as summary.json of the run has it
+  int64_t peak_bytes = 0;       // the most memory that a process held during it
+  std::string run;              // run directory, relative to the suite's; "" before it began
+  std::string error;            // of a failed unit, what went wrong
+  std::string error_kind;       // user, usage, non_finite, ... as in the JSON of the command
+  std::string machine;          // "avx512, 2 threads, host"
+  int64_t attempts = 0;         // how many times a process began or resumed it
   double began = 0, ended = 0;  // seconds since 1970; 0 = not yet
 };
 
@@ -94,6 +94,9 @@ class Ledger {
   static Ledger OpenOrCreate(const std::string& suite);
   // For readers. Throws Error likewise, and if there is no ledger.
   static Ledger Read(const std::string& suite);
+  // Whether there is a ledger; a process that was killed while it made one leaves none. Throws
+  // Error for a file that is no database.
+  static bool IsThere(const std::string& suite);
   static std::string PathOf(const std::string& suite) { return suite + "/ledger.sqlite"; }
   Ledger(Ledger&&) noexcept;
   ~Ledger();
@@ -120,6 +123,7 @@ class Ledger {
  private:
   class OwnerLock;
   Ledger(const std::string& directory, Database::Mode mode);
+  bool Empty() const;
   void CheckVersion() const;
   void CreateTables();
   void Own();

@@ -1,6 +1,4 @@
 // The ledger of a suite: claims of several processes, what is kept, and broken files.
-#include "suites/ledger.h"
-
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -10,6 +8,7 @@
 #include <set>
 #include <sstream>
 
+#include "suites/ledger.h"
 #include "tests/test_util.h"
 
 namespace graft {
@@ -110,7 +109,8 @@ TEST(Ledger, WhatIsFinishedOrFailedIsNotClaimed) {
 }
 
 // A process that claims units until none is left, and writes a line for each.
-void Work(const std::string& suite, const std::vector<std::string>& hashes, const std::string& log) {
+void Work(const std::string& suite, const std::vector<std::string>& hashes,
+          const std::string& log) {
   std::ofstream lines(log);
   Ledger ledger = Ledger::OpenOrCreate(suite);
   while (true) {
@@ -126,8 +126,8 @@ void Work(const std::string& suite, const std::vector<std::string>& hashes, cons
 TEST(Ledger, SeveralProcessesNeverClaimAUnitTwice) {
   const TempDir dir;
   const std::string suite = dir / "suite";
-  const std::vector<std::string> hashes = Hashes(Units(60));
-  Ledger::OpenOrCreate(suite).Add(Units(60));
+  const std::vector<std::string> hashes = Hashes(Units(24));
+  Ledger::OpenOrCreate(suite).Add(Units(24));
   std::vector<pid_t> children;
   for (int i = 0; i < 4; ++i) {
     children.push_back(fork());
@@ -202,8 +202,16 @@ TEST(Ledger, WhatIsNoLedgerOfThisVersionIsRefused) {
   Ledger::OpenOrCreate(dir / "cut").Add(Units(200));
   std::filesystem::resize_file(dir / "cut/ledger.sqlite", 9000);
   refused("cut", "damaged");
+  dir.Write("begun/ledger.sqlite", "");  // by a process that was killed before anything else
+  EXPECT_FALSE(Ledger::IsThere(dir / "begun"));
+  EXPECT_NE(MessageOf([&] { Ledger::Read(dir / "begun"); }).find("no suite here"),
+            std::string::npos);
+  EXPECT_EQ(Ledger::OpenOrCreate(dir / "begun").Units().size(), 0u);
+  EXPECT_TRUE(Ledger::IsThere(dir / "begun"));
   dir.Write("full/notes.txt", "mine");
-  EXPECT_NE(MessageOf([&] { Ledger::OpenOrCreate(dir / "full"); }).find("holds no suite"),
+  EXPECT_NE(MessageOf([&] {
+              Ledger::OpenOrCreate(dir / "full");
+            }).find("holds notes.txt, which is no suite's"),
             std::string::npos);
   EXPECT_NE(MessageOf([&] { Ledger::Read(dir / "full"); }).find("no suite here"),
             std::string::npos);

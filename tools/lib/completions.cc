@@ -86,7 +86,8 @@ _graft() {{
 }}
 complete -o default -o bashdefault -F _graft graft
 )",
-      Joined(TopCommands(table)), Parents(table), values, fmt::join(with_value, "|"), options, arguments);
+      Joined(TopCommands(table)), Parents(table), values, fmt::join(with_value, "|"), options,
+      arguments);
 }
 
 // A text inside of '...' and of [...], of zsh.

@@ -166,6 +166,39 @@ TEST_F(Suite, TwoProcessesNeverRunAUnitTwice) {
   ExpectSameSuite(At("whole"), At("shared"));
 }
 
+// As mpirun starts them: the first one prints, and the others only work.
+TEST_F(Suite, RanksShareItAndTheFirstOneTells) {
+  const Words args = Args("ranks", {"--seeds", "2", "--json"});
+  setenv("OMPI_COMM_WORLD_RANK", "1", 1);
+  Process second(args);
+  setenv("OMPI_COMM_WORLD_RANK", "0", 1);
+  Process first(args);
+  unsetenv("OMPI_COMM_WORLD_RANK");
+  const Outcome tells = first.Wait(), quiet = second.Wait();
+  EXPECT_EQ(tells.code, 0) << tells.err;
+  EXPECT_EQ(quiet.code, 0) << quiet.err;
+  EXPECT_EQ(quiet.out + quiet.err, "");
+  EXPECT_EQ(tells.json()["done"], 16);
+  ExpectSameSuite(At("whole"), At("ranks"));
+}
+
+// As on a full disk: what was finished stays, and the same command ends it.
+TEST_F(Suite, AFullDiskLosesNothing) {
+  const Words args = Args("full", {"--tasks", "cifar"});
+  for (const rlim_t bytes : {rlim_t{3} << 10, rlim_t{9} << 10, rlim_t{20} << 10}) {
+    const Outcome o = Graft(args, {.most_file_bytes = bytes});
+    EXPECT_EQ(o.code, 1) << bytes << ": " << o.err;
+    EXPECT_NE(o.err.find("graft: "), std::string::npos);
+    EXPECT_EQ(o.err.find("Check failed"), std::string::npos) << o.err;
+  }
+  const nlohmann::json json = GraftJson(args);
+  EXPECT_EQ(json["done"], 2);
+  for (const nlohmann::json& r : json["results"])
+    for (const nlohmann::json& whole : (*json_)["results"])
+      if (r["task"] == whole["task"] && r["method"] == whole["method"])
+        EXPECT_EQ(r["scores"]["0"], whole["scores"]["0"]);
+}
+
 TEST_F(Suite, CtrlCSavesAndTheSameCommandGoesOn) {
   Process process(Args("stopped", {"--seeds", "2"}));
   while (process.Running() && !fs::exists(At("stopped/runs/cifar"))) usleep(500);

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
@@ -25,6 +26,14 @@ namespace graft {
 namespace {
 
 namespace fs = std::filesystem;
+
+// Which of the processes that mpirun or srun has started this one is; 0 of one that runs alone.
+// They share the suite by its ledger and need nothing else of each other.
+int RankOfProcess() {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID"})
+    if (const char* rank = std::getenv(name)) return std::atoi(rank);
+  return 0;
+}
 
 // The words of this process, for the ledger.
 std::string CommandLine() {
@@ -191,7 +200,10 @@ void AddSuiteOptions(CLI::App& command, SuiteCommand& s, bool benchmark) {
   AddTrainingOptions(command, r.config);
 }
 
-void RunSuiteCommand(const CLI::App& command, SuiteCommand& s, const CommonOptions& common) {
+void RunSuiteCommand(const CLI::App& command, SuiteCommand& s, const CommonOptions& given) {
+  CommonOptions common = given;
+  const bool tells = RankOfProcess() == 0;
+  if (!tells) common.quiet = true, common.json = false;
   SuiteRequest& r = s.request;
   if (r.config.preprocess == "list") return PrintPreprocessPresets(common);
   if (r.config.augment == "list") return Say(common, ListAugment());
@@ -202,13 +214,14 @@ void RunSuiteCommand(const CLI::App& command, SuiteCommand& s, const CommonOptio
   c.disabled_passes = common.disabled_passes, c.keep = common.keep;
   r.command = CommandLine();
   ApplyCommonOptions(common);
-  SayDtype(common);
   c.dtype = ChooseDtype(common.dtype).dtype;
+  SayDtype(common);
   CheckSuiteThere(r);
   PlannedLists lists(r.out, s.dry_run);
   r.lists = lists.path();
   const SuitePlan plan = PlanSuite(r);
   for (const std::string& note : plan.notes) Say(common, "note: " + note);
+  if (s.dry_run && !tells) return;
   if (s.dry_run) return DryRun(s, plan, common);
   Ledger ledger = Ledger::OpenOrCreate(r.out);
   RecordSuite(ledger, plan);
@@ -217,6 +230,8 @@ void RunSuiteCommand(const CLI::App& command, SuiteCommand& s, const CommonOptio
   SuiteProgress progress(ledger, plan, common);
   const SuiteOutcome outcome = RunSuite(ledger, plan, progress.Hooks());
   progress.End();
+  // mpirun ends all processes when one ends with an error: what is wrong is for the first to tell.
+  if (!tells) return;
   const std::vector<UnitRow> units = ledger.Units();
   PrintJson(common, SuiteJson(ledger, outcome, units, s.published));
   SayResults(ledger, units, s.published, common);

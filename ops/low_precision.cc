@@ -23,7 +23,8 @@ bool MayBeLow(const Graph& g, const Node& n, const Precision& precision,
   if (n.op != &kMatmul || n.phase != Phase::kMain || n.attrs.As<MatmulAttrs>().ta) return false;
   const Value& weight = g.value(n.in[1]);
   if (weight.role != Role::kParam || weight.trainable || written[n.in[1].i]) return false;
-  if (constant[n.in[0].i]) return false;
+  // What the pass itself has made is behind the end, and is not constant.
+  if (n.in[0].i < constant.size() && constant[n.in[0].i]) return false;
   const Extents sides = At(weight.type.shape, {});
   if (sides[0] < kLeastLowSide || sides[1] < kLeastLowSide) return false;
   if (Keeps(n.scope, "head")) return false;

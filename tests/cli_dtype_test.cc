@@ -50,8 +50,10 @@ TEST_F(Dtype, ARunHasItsOwn) {
 
 // What it takes from the run on resume is its precision, too.
 TEST_F(Dtype, AResumedRunGoesOnInIt) {
-  GraftJson(Train("whole", {"--dtype", "bf16", "--epochs", "3", "--schedule", "constant"}));
-  GraftJson(Train("part", {"--dtype", "bf16", "--epochs", "2", "--schedule", "constant"}));
+  GraftJson(Train("whole",
+                  {"--dtype", "bf16", "--epochs", "3", "--schedule", "constant", "--warmup", "0"}));
+  GraftJson(Train("part",
+                  {"--dtype", "bf16", "--epochs", "2", "--schedule", "constant", "--warmup", "0"}));
   GraftJson({"train", "--resume", At("part"), "--epochs", "3"});
   EXPECT_EQ(Weights("whole"), Weights("part"));
 }

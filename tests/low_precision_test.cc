@@ -23,6 +23,7 @@ using ::testing::Each;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
+// 17 tokens: an odd number, as pairs of rows have to bear.
 const VitConfig kVit{.image_size = 32,
                      .patch_size = 8,
                      .width = 48,
@@ -149,6 +150,19 @@ TEST(LowPrecision, PixelsAndLongSumsAreBf16WhereOthersAreInt8) {
   EXPECT_EQ(Maker(g, g.output("y")).attrs.As<LowMatmulAttrs>().cell, "bf16");
 }
 
+// A product that reads what the pass has just made is none of the constant ones.
+TEST(LowPrecision, ProductsInARowAreAllLow) {
+  for (int again = 0; again < 50; ++again) {
+    Graph g;
+    ValueId x = g.AddInput("x", F32({Dim::Sequences(), 64}));
+    for (int i = 0; i < 200; ++i)
+      x = Matmul(g, x, g.AddParam(fmt::format("w{}", i), {64, 64}), false, true);
+    g.AddOutput("y", x);
+    const std::vector<char> dirt(4096, static_cast<char>(0xFF));
+    ASSERT_EQ(LowPrecisionPass(Of(CellType::kBf16)).run(g).rewrites, 200) << again;
+  }
+}
+
 TEST(LowPrecision, ThinAndConstantProductsStayInF32) {
   Graph g;
   const ValueId x = g.AddInput("x", F32({Dim::Sequences(), 64})), p = g.AddParam("p", {5, 64});
@@ -191,6 +205,25 @@ TEST_P(LowSteps, BitsDoNotDependOnThreads) {
     EXPECT_EQ(all, first) << threads;
   }
   SetThreads(DefaultThreads());
+}
+
+// Whatever was in the memory that kernels work in before.
+TEST_P(LowSteps, AStepRepeatsItself) {
+  std::vector<std::vector<float>> first;
+  for (int i = 0; i < 12; ++i) {
+    Step step("lora(r=4)", Of(GetParam()));
+    for (int again = 0; again < 2; ++again) {
+      step.step->session().ZeroStates(step.step->session().options().lanes);
+      step.Accumulate();
+      std::vector<std::vector<float>> all;
+      for (const std::string& name : step.step->trainable_names())
+        all.push_back(step.Gradient(name));
+      if (first.empty()) first = all;
+      EXPECT_EQ(all, first) << i << " " << again;
+    }
+    // What is freed now may be the next one's memory.
+    std::vector<std::vector<float>> dirt(64, std::vector<float>(4096 * (i + 1), 1e30f));
+  }
 }
 
 // A diverged run must show: what is not finite is not rounded to something that is.

@@ -84,7 +84,6 @@ class Measurer {
       : config_(RunDir::Open(run).config()),
         opened_(OpenModel({.run = run, .checkpoint = "last"}, InputKind::kDataset)),
         o_(options) {
-    config_.dtype = "f32";  // as graft eval measures it
     config_.memory_budget = o_.memory_budget;
   }
 
@@ -104,8 +103,8 @@ class Measurer {
     const Graph graph = GraphFor(&examples);
     Evaluator evaluator(graph, opened_.model.params,
                         InferenceOptions(graph, opened_.model.params, opened_.model.config,
-                                         *examples, o_.memory_budget, o_.disabled_passes),
-                        o_.disabled_passes);
+                                         *examples, o_.memory_budget, o_.passes),
+                        o_.passes);
     evaluator.OnProgress("test",
                          [&](const char* what, size_t done, size_t total, const char* unit) {
                            StopIfAsked();

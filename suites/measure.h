@@ -21,7 +21,7 @@ struct Measurement {
 struct MeasureOptions {
   std::string memory_budget;
   bool skip_bad = false;
-  std::vector<std::string> disabled_passes;
+  PassOptions passes;  // of the run, whose precision is measured
   WorkHook on_work;
   std::function<bool()> stop;  // true: an Error of kind kInterrupted
 };

@@ -85,7 +85,7 @@ class Predictor {
     const Counts capacity =
         ChooseCapacity(model_.config, data.longest(), c_.batch_size, c_.micro_batch);
     const Graph step = TrainStep::BuildGraph(graph, model_.params, OptimizerOf(c_),
-                                             TrainingPasses(c_.disabled_passes));
+                                             TrainingPasses(PassesOf(c_)));
     SessionOptions options = TrainStep::Options(step, capacity, {0, 0, 0});
     options.plan_only = true;
     const Session session(step, model_.params, options);
@@ -108,7 +108,7 @@ class Predictor {
   void Tests(const Method& method) {
     Graph graph =
         InferenceGraph(model_.config, method, model_.params, static_cast<uint64_t>(c_.seed), true);
-    InferencePasses(c_.disabled_passes).Run(graph);
+    InferencePasses(PassesOf(c_)).Run(graph);
     for (const Measurement& m : unit_.measure) {
       Dataset data(m.data, {m.columns, "", c_.skip_bad});
       const auto examples = data.Load(m.split, static_cast<size_t>(m.limit), model_, c_);

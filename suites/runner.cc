@@ -85,7 +85,7 @@ class UnitRunner {
   void MeasureAll(const std::string& path, const TrainSummary& s, UnitRow* row) {
     const MeasureOptions options{.memory_budget = unit_.config.memory_budget,
                                  .skip_bad = unit_.config.skip_bad,
-                                 .disabled_passes = unit_.config.disabled_passes,
+                                 .passes = PassesOf(unit_.config),
                                  .on_work = hooks_.on_work,
                                  .stop = hooks_.stop};
     const std::vector<nlohmann::json> measured = Measure(path, unit_.measure, options);

@@ -99,6 +99,7 @@ void AddBenchCommand(CLI::App& app, CommonOptions& common) {
   AddFewShot(*command, common);
   AddText(*command, common);
   AddShift(*command, common);
+  AddReport(*command, common);
 }
 
 void AddAblateCommand(CLI::App& app, CommonOptions& common) {

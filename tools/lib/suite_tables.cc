@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <set>
 
-#include "suites/unit.h"
+#include "suites/table.h"
 #include "tools/lib/report.h"
 
 namespace graft {
@@ -24,41 +24,6 @@ std::string CellText(const ScoreCell* cell) {
   return text + (cell->chosen_on_test && !cell->scores.empty() ? "*" : "");
 }
 
-// A row of a table: a method with what distinguishes it from others of that method.
-struct TableRow {
-  std::string method;
-  nlohmann::json options;
-  bool operator==(const TableRow&) const = default;
-};
-
-std::vector<TableRow> RowsOf(const std::vector<ScoreCell>& cells) {
-  std::vector<TableRow> rows;
-  for (const ScoreCell& cell : cells)
-    if (TableRow row{cell.method, cell.options}; std::ranges::find(rows, row) == rows.end())
-      rows.push_back(std::move(row));
-  return rows;
-}
-
-const ScoreCell* FindCell(const std::vector<ScoreCell>& cells, const TableRow& row,
-                          const std::string& task) {
-  const auto at = std::ranges::find_if(cells, [&](const ScoreCell& c) {
-    return c.method == row.method && c.options == row.options && c.task == task;
-  });
-  return at == cells.end() ? nullptr : &*at;
-}
-
-struct TableColumn {
-  std::string task, title;
-};
-// Tasks with units, in the order of the suite.
-std::vector<TableColumn> ColumnsOf(const SuiteInfo& info, const std::vector<ScoreCell>& cells) {
-  std::vector<TableColumn> columns;
-  for (const nlohmann::json& task : info.tasks)
-    if (std::ranges::any_of(cells, [&](const ScoreCell& c) { return task["name"] == c.task; }))
-      columns.push_back({task["name"], task.value("column", task["name"].get<std::string>())});
-  return columns;
-}
-
 std::string Parameters(const std::vector<ScoreCell>& cells, const TableRow& row) {
   int64_t least = 0, most = 0;  // heads differ from task to task
   for (const ScoreCell& c : cells) {
@@ -68,11 +33,6 @@ std::string Parameters(const std::vector<ScoreCell>& cells, const TableRow& row)
   }
   if (most == 0) return "-";
   return least == most ? Grouped(most) : fmt::format("{}-{}", Grouped(least), Grouped(most));
-}
-
-std::string RowName(const TableRow& row) {
-  const std::string options = OptionsText(row.options);
-  return options.empty() ? row.method : fmt::format("{}, {}", row.method, options);
 }
 
 std::vector<size_t> AllButFirst(size_t columns) {

@@ -193,6 +193,10 @@ TEST(Ledger, AUnitOfADeadProcessIsTakenOver) {
   ASSERT_TRUE(taken.unit);
   EXPECT_TRUE(taken.taken_over);
   EXPECT_EQ(taken.unit->attempts, 2);
+  Ledger other = Ledger::OpenOrCreate(suite);
+  EXPECT_EQ(other.Claim(hashes).others, 1u);
+  const std::filesystem::directory_iterator locks(suite + "/locks"), end;
+  EXPECT_EQ(std::distance(locks, end), 2);  // of the living
 }
 
 TEST(Ledger, WhatIsNoLedgerOfThisVersionIsRefused) {

@@ -232,18 +232,27 @@ size_t Ledger::Add(const std::vector<UnitRow>& units) {
   return static_cast<size_t>(added);
 }
 
+// Nobody else looks for locks meanwhile: one that is not locked yet would look like a dead one.
 void Ledger::Own() {
   if (lock_) return;
+  Transaction transaction(database_);
+  std::error_code none;
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(directory_ + "/locks", none))
+    names.push_back(entry.path().filename());
+  for (const std::string& name : names) Lives(name);  // which removes those of dead processes
   lock_ = std::make_unique<OwnerLock>(directory_);
   database_.Prepare("INSERT INTO owners VALUES (?, ?, ?)")
       .Bind(lock_->name())
       .Bind(int64_t{getpid()})
       .Bind(Host())
       .Run();
+  transaction.Commit();
 }
 
 // Whether the process that holds this lock is still there. The lock goes with the process; where
-// the file system has no locks, the process id of this machine has to do.
+// the file system has no locks, the process id of this machine has to do. What a dead process has
+// left is removed.
 bool Ledger::Lives(const std::string& owner) const {
   if (lock_ && owner == lock_->name()) return true;
   const std::string path = directory_ + "/locks/" + owner;

@@ -5,10 +5,13 @@
 #include <cmath>
 #include <set>
 
+#include "adapters/method_graph.h"
 #include "adapters/open_model.h"
 #include "data/splits.h"
 #include "data/text_labels.h"
 #include "train/dataset.h"
+#include "train/features.h"
+#include "train/run_dir.h"
 
 namespace graft {
 namespace {
@@ -67,33 +70,44 @@ void CheckMask(const Measurement& m, int64_t found, int64_t model) {
       Fail("{}: its class mask has class {}, but the model has {} classes", m.data, c, model);
 }
 
+// Whether everything up to where training began is the base's, and the same for all such units.
+bool HasFrozenFeatures(const OpenedModel& opened) {
+  if (opened.model.is_bert() || opened.model.vit().layer_scale) return false;
+  return std::ranges::all_of(opened.method, [](const MethodTerm& term) {
+    return term.name == "linear" || term.name == "last";
+  });
+}
+
 class Measurer {
  public:
-  Measurer(OpenedModel opened, const MeasureOptions& options)
-      : opened_(std::move(opened)), graph_(opened_.ToRun(true)), o_(options) {}
+  Measurer(const std::string& run, const MeasureOptions& options)
+      : config_(RunDir::Open(run).config()),
+        opened_(OpenModel({.run = run, .checkpoint = "last"}, InputKind::kDataset)),
+        o_(options) {
+    config_.memory_budget = o_.memory_budget;
+  }
 
   // `masks`: of others, which are counted among the examples of this one.
   nlohmann::json Run(const Measurement& m, std::vector<Masked*> masks) {
     Dataset data(m.data, {m.columns, "", o_.skip_bad});
     data.CheckKind(opened_.model);
-    const int64_t classes = Classes(opened_.model.config);
     std::optional<Masked> own;
     if (m.mask.empty()) {
       CheckClasses(opened_, &data);
     } else {
-      CheckMask(m, data.num_classes(), classes);
-      own.emplace(m.mask, classes);
+      CheckMask(m, data.num_classes(), classes());
+      own.emplace(m.mask, classes());
     }
-    const auto examples =
+    std::unique_ptr<BatchSource> examples =
         data.Load(m.split, static_cast<size_t>(m.limit), opened_.model, opened_.facts);
-    Evaluator evaluator(graph_, opened_.model.params,
-                        InferenceOptions(graph_, opened_.model.params, opened_.model.config,
+    const Graph graph = GraphFor(&examples);
+    Evaluator evaluator(graph, opened_.model.params,
+                        InferenceOptions(graph, opened_.model.params, opened_.model.config,
                                          *examples, o_.memory_budget, o_.passes),
                         o_.passes);
     evaluator.OnProgress("test",
                          [&](const char* what, size_t done, size_t total, const char* unit) {
-                           if (o_.stop && o_.stop())
-                             throw Error("interrupted", ErrorKind::kInterrupted);
+                           StopIfAsked();
                            if (o_.on_work) o_.on_work(what, done, total, unit);
                          });
     evaluator.OnExample([&](size_t example, std::span<const float> logits) {
@@ -110,8 +124,29 @@ class Measurer {
   int64_t classes() const { return Classes(opened_.model.config); }
 
  private:
+  void StopIfAsked() const {
+    if (o_.stop && o_.stop()) throw Error("interrupted", ErrorKind::kInterrupted);
+  }
+
+  // What is to be evaluated. Where the first layers are the base's, the examples become their
+  // features, which another unit may have computed (train/feature_cache.h): the rest is a head.
+  Graph GraphFor(std::unique_ptr<BatchSource>* examples) {
+    if (o_.memory_budget.empty() && HasFrozenFeatures(opened_)) {
+      const Graph whole = MethodGraph(opened_.model.config, {.loss = true}, opened_.method,
+                                      opened_.model.params, opened_.seed, nullptr, true);
+      if (std::optional<FeatureCut> cut = CutFeatures(whole, config_, **examples)) {
+        Features features =
+            ComputeFeatures(*cut, opened_.model, config_, **examples, 0, o_.stop, o_.on_work);
+        if (features.interrupted) StopIfAsked();
+        *examples = MakeFeatureData(std::move(features), **examples);
+        return std::move(cut->rest);
+      }
+    }
+    return opened_.ToRun(true);
+  }
+
+  RunConfig config_;
   OpenedModel opened_;
-  Graph graph_;
   const MeasureOptions& o_;
 };
 
@@ -152,7 +187,7 @@ std::vector<int> ReadClassMask(const std::string& path) {
 std::vector<nlohmann::json> Measure(const std::string& run,
                                     const std::vector<Measurement>& measurements,
                                     const MeasureOptions& options) {
-  Measurer measurer(OpenModel({.run = run, .checkpoint = "last"}, InputKind::kDataset), options);
+  Measurer measurer(run, options);
   // Classes of the masks among the examples of the first: one pass measures all of them.
   std::vector<std::optional<Masked>> inside(measurements.size());
   std::vector<Masked*> masks;

@@ -62,18 +62,21 @@ class Predictor {
                                .seed = c_.seed},
                               method, model_.params, static_cast<uint64_t>(c_.seed));
     const auto trainable = static_cast<size_t>(TrainableCount(graph));
-    if (c_.augment.empty())
-      if (const std::optional<FeatureCut> cut = CutFeatures(graph, c_, *train)) {
-        needs_.seconds += Inference(cut->frozen, *train);
-        needs_.bytes += cut->bytes;
-        graph = cut->rest;
-      }
+    std::optional<FeatureCut> cut;
+    if (c_.augment.empty()) cut = CutFeatures(graph, c_, *train);
+    if (cut) needs_.seconds += Inference(cut->frozen, *train);
+    if (cut) graph = cut->rest;
+    // Features are kept, or images after resize and crop.
+    const size_t images = c_.epochs > 1 ? train->size() * train->ExampleBytes() : 0;
+    held_ = cut ? cut->bytes : std::min(images, SpareMemory().bytes);
     Train(graph, *train);
+    held_ = 0;
     Tests(method);
     // last, best, and the state: what trains and two moments of it.
     constexpr size_t kCopies = 5, kOtherFiles = 64 << 10;
     needs_.disk_bytes = trainable * sizeof(float) * kCopies + kOtherFiles;
-    needs_.bytes += model_.params.bytes().owned;
+    const ParamStore::Bytes weights = model_.params.bytes();
+    needs_.bytes += weights.owned + weights.viewed;
     return needs_;
   }
 
@@ -91,13 +94,14 @@ class Predictor {
         std::ceil(static_cast<double>(data.size()) / static_cast<double>(c_.batch_size));
     needs_.seconds +=
         static_cast<double>(c_.epochs) * (RunsOf(data, capacity) * cost.main + steps * cost.update);
-    needs_.bytes += session.planned_bytes();
+    Hold(session);
   }
 
   double Inference(const Graph& optimised, const BatchSource& data) {
     const auto n = static_cast<int64_t>(std::max<size_t>(data.size(), 1));
     const Counts capacity = ChooseCapacity(model_.config, data.longest(), n);
     const Session session(optimised, model_.params, {.capacity = capacity, .plan_only = true});
+    Hold(session);
     return RunsOf(data, capacity) * CostOfRun(session).main;
   }
 
@@ -112,9 +116,15 @@ class Predictor {
     }
   }
 
+  // Sessions are there one after the other: the largest counts.
+  void Hold(const Session& session) {
+    needs_.bytes = std::max(needs_.bytes, held_ + session.planned_bytes());
+  }
+
   const Unit& unit_;
   RunConfig c_;
   LoadedModel model_;
+  size_t held_ = 0;  // by the examples
   Needs needs_;
 };
 

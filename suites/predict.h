@@ -13,7 +13,7 @@ struct Prediction {
   bool known = true;      // false: of a search without gradients, whose length no graph tells
   double seconds = 0;     // corrected; of a unit that is done, what it took
   double correction = 1;  // measured seconds by predicted ones of the units that have run
-  size_t bytes = 0;       // planned memory: arenas, weights, optimizer state, features
+  size_t bytes = 0;       // planned memory: the largest arena, weights, kept examples or features
   size_t disk_bytes = 0;  // of its run directory
 };
 

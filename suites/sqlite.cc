@@ -2,12 +2,21 @@
 
 #include <sqlite3.h>
 
+#include <chrono>
+#include <thread>
+
 #include "runtime/error.h"
 
 namespace graft {
 namespace {
 
-constexpr int kMostWaitMs = 60'000;
+// SQLite's own handler waits longer each time, so that a process that is late never gets its turn
+// among others that claim one short unit after the other.
+constexpr int kWaitMs = 3, kMostWaits = 20'000;
+int WaitAgain(void*, int waits) {
+  std::this_thread::sleep_for(std::chrono::milliseconds(kWaitMs));
+  return waits < kMostWaits;
+}
 
 }  // namespace
 
@@ -65,7 +74,7 @@ Database::Database(const std::string& path, Mode mode) : path_(path), database_(
   const int code = sqlite3_open_v2(path.c_str(), &opened, flags | SQLITE_OPEN_NOMUTEX, nullptr);
   database_ = {opened, sqlite3_close};
   if (code != SQLITE_OK) Fail(code);
-  sqlite3_busy_timeout(opened, kMostWaitMs);
+  sqlite3_busy_handler(opened, WaitAgain, nullptr);
   // Views and triggers of a file that came from elsewhere run nothing.
   sqlite3_db_config(opened, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
   sqlite3_db_config(opened, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, nullptr);

@@ -108,14 +108,19 @@ TEST(Ledger, WhatIsFinishedOrFailedIsNotClaimed) {
   EXPECT_EQ(ledger.Find(hashes[1])->seconds, 2);
 }
 
-// A process that claims units until none is left, and writes a line for each.
-void Work(const std::string& suite, const std::vector<std::string>& hashes,
-          const std::string& log) {
+// A process that claims units until none is left, and writes a line for each. It begins when it can
+// read a byte, and lets the others in between.
+void Work(const std::string& suite, const std::vector<std::string>& hashes, const std::string& log,
+          int begin) {
   std::ofstream lines(log);
   Ledger ledger = Ledger::OpenOrCreate(suite);
+  char byte = 0;
+  if (read(begin, &byte, 1) != 1) _exit(1);
   while (true) {
     const Claimed claimed = ledger.Claim(hashes);
-    if (!claimed.unit) break;
+    if (!claimed.unit && claimed.others == 0) break;
+    usleep(3000);
+    if (!claimed.unit) continue;
     lines << claimed.unit->hash << std::endl;
     UnitRow done = *claimed.unit;
     done.state = UnitState::kDone;
@@ -126,26 +131,39 @@ void Work(const std::string& suite, const std::vector<std::string>& hashes,
 TEST(Ledger, SeveralProcessesNeverClaimAUnitTwice) {
   const TempDir dir;
   const std::string suite = dir / "suite";
-  const std::vector<std::string> hashes = Hashes(Units(24));
-  Ledger::OpenOrCreate(suite).Add(Units(24));
+  const std::vector<UnitRow> units = Units(24);
+  const std::vector<std::string> hashes = Hashes(units);
+  Ledger::OpenOrCreate(suite).Add(units);
+  int begin[2];
+  ASSERT_EQ(pipe(begin), 0);
   std::vector<pid_t> children;
   for (int i = 0; i < 4; ++i) {
     children.push_back(fork());
     if (children.back() != 0) continue;
-    Work(suite, hashes, dir / ("log" + std::to_string(i)));
+    try {
+      Work(suite, hashes, dir / ("log" + std::to_string(i)), begin[0]);
+    } catch (const Error&) {
+      _exit(1);
+    }
     _exit(0);
   }
+  usleep(100'000);
+  ASSERT_EQ(write(begin[1], "xxxx", 4), 4);
   for (const pid_t child : children) {
     int status = 0;
     waitpid(child, &status, 0);
     EXPECT_EQ(status, 0);
   }
   std::multiset<std::string> claimed;
+  int busy = 0;
   for (int i = 0; i < 4; ++i) {
     std::ifstream lines(dir / ("log" + std::to_string(i)));
+    const size_t before = claimed.size();
     for (std::string line; std::getline(lines, line);) claimed.insert(line);
+    busy += claimed.size() > before;
   }
   EXPECT_EQ(claimed, std::multiset<std::string>(hashes.begin(), hashes.end()));
+  EXPECT_GE(busy, 2) << "one process had all units";
   for (const UnitRow& u : Ledger::Read(suite).Units()) EXPECT_EQ(u.attempts, 1) << u.seed;
 }
 
@@ -175,6 +193,10 @@ TEST(Ledger, AUnitOfADeadProcessIsTakenOver) {
   ASSERT_TRUE(taken.unit);
   EXPECT_TRUE(taken.taken_over);
   EXPECT_EQ(taken.unit->attempts, 2);
+  Ledger other = Ledger::OpenOrCreate(suite);
+  EXPECT_EQ(other.Claim(hashes).others, 1u);
+  const std::filesystem::directory_iterator locks(suite + "/locks"), end;
+  EXPECT_EQ(std::distance(locks, end), 2);  // of the living
 }
 
 TEST(Ledger, WhatIsNoLedgerOfThisVersionIsRefused) {

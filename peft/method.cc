@@ -182,6 +182,11 @@ std::vector<PassReport> ApplyTerms(Graph& g, ParamStore& params, const Method& m
   bool head = true;
   for (const MethodTerm& term : InOrder(method)) {
     const std::map<std::string, std::string> options = CompleteOptions(term);
+    for (const auto& [key, value] : term.options)
+      if (value.starts_with('{'))
+        FailUsage(
+            "option '{}' = '{}': choices in braces make a search space; hint: graft search --space",
+            key, value);
     const MethodArgs args{g, params, options, seed, context};
     head = head && args.Choice("head", {"trained", "frozen"}) != "frozen";
     reports.push_back(FindMethod(term.name).apply(args));

@@ -26,6 +26,16 @@ AlignedBytes AllocateAligned(size_t bytes) {
 
 }  // namespace
 
+// Of worker `w`, in what is shared or of its own.
+std::shared_ptr<std::byte> Session::Impl::Arena(SharedMemory::Impl* shared, size_t w,
+                                                size_t bytes) const {
+  if (!shared) return AllocateAligned(bytes);
+  if (shared->arenas.size() <= w) shared->arenas.resize(w + 1);
+  auto& [arena, size] = shared->arenas[w];
+  if (!arena || size < bytes) arena = AllocateAligned(bytes), size = bytes;
+  return arena;
+}
+
 bool Session::Impl::IsConstant(ValueId v) const {
   const Value& value = graph.value(v);
   return value.role == Role::kParam && !value.trainable && !updated[v.i];
@@ -62,7 +72,8 @@ void Session::Impl::PlaceLeaves(const SessionOptions& options) {
 }
 
 void Session::Impl::Prepare(const SessionOptions& options, std::vector<StepInfo>& info) {
-  PackedConstants packed;
+  PackedConstants own;
+  PackedConstants& packed = options.shared ? Shared(options)->packed : own;
   for (size_t t = 0; t < order.nodes.size(); ++t) {
     const Node& n = graph.node(order.nodes[t]);
     std::vector<Extents> in, out;
@@ -151,7 +162,7 @@ void Session::Impl::MakeWorkers(const SessionOptions& options, size_t arena_byte
   for (size_t w = 0; w < workers.size(); ++w) {
     Worker& worker = workers[w];
     const ThreadScratch own{threads.get() + w * thread_bytes, thread_bytes, w == 0 ? most : 1};
-    worker.arena = AllocateAligned(arena_bytes);
+    worker.arena = Arena(Shared(options), w, arena_bytes);
     worker.inputs = AllocateAligned(input_bytes);
     std::fill_n(worker.inputs.get(), input_bytes, std::byte{0});
     for (size_t t = 0; t < steps.size(); ++t) {
@@ -162,7 +173,7 @@ void Session::Impl::MakeWorkers(const SessionOptions& options, size_t arena_byte
       for (ValueId v : steps[t].out)
         call.out.push_back({Address(v, worker), graph.type(v).dtype, {}});
       if (steps[t].scratch_bytes)
-        call.scratch = (t < order.once_end ? once : worker.arena).get() + scratch_offset[t];
+        call.scratch = (t < order.once_end ? once.get() : worker.arena.get()) + scratch_offset[t];
       worker.calls.push_back(std::move(call));
     }
     BindExtents(worker, options.capacity);

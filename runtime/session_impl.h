@@ -15,6 +15,14 @@ struct FreeDeleter {
 };
 using AlignedBytes = std::unique_ptr<std::byte, FreeDeleter>;
 
+// Sizes of the arenas are those of the largest session so far. Sessions that are built keep theirs
+// alive.
+struct SharedMemory::Impl {
+  using Bytes = std::shared_ptr<std::byte>;
+  PackedConstants packed;
+  std::vector<std::pair<Bytes, size_t>> arenas;  // by worker
+};
+
 struct Session::Impl {
   struct Step {
     Kernel run;
@@ -39,7 +47,8 @@ struct Session::Impl {
     int64_t count = 0;
   };
   struct Worker {
-    AlignedBytes arena, inputs;
+    std::shared_ptr<std::byte> arena;
+    AlignedBytes inputs;
     std::vector<Call> calls;
     Counts bound{-1, -1};
     int lane = 0;
@@ -58,6 +67,10 @@ struct Session::Impl {
   void Prepare(const SessionOptions& options, std::vector<StepInfo>& info);
   MemoryPlan Plan(const SessionOptions& options);
   void MakeWorkers(const SessionOptions& options, size_t arena_bytes);
+  static SharedMemory::Impl* Shared(const SessionOptions& options) {
+    return options.shared ? options.shared->impl_.get() : nullptr;
+  }
+  std::shared_ptr<std::byte> Arena(SharedMemory::Impl* shared, size_t w, size_t bytes) const;
   void BindExtents(Worker& worker, const Counts& counts) noexcept;
   void BindLane(Worker& worker, int lane) noexcept;
   void Finish() noexcept;

@@ -7,8 +7,8 @@
 namespace graft::cli {
 namespace {
 
-const Words kCommands{"demo",    "train", "eval", "predict", "fuse", "export",     "inspect",
-                      "profile", "data",  "runs", "models",  "help", "completions"};
+const Words kCommands{"demo",    "train", "eval", "predict", "fuse",   "export", "inspect",
+                      "profile", "data",  "runs", "search",  "models", "help",   "completions"};
 
 // The options that the help of a command shows.
 Words OptionsOf(const std::string& help) {

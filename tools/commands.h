@@ -16,6 +16,7 @@ void AddDataCommand(CLI::App& app, CommonOptions& options);
 void AddDataSplit(CLI::App& data, CommonOptions& options);  // of AddDataCommand
 void AddDemoCommand(CLI::App& app, CommonOptions& options);
 void AddRunsCommand(CLI::App& app, CommonOptions& options);
+void AddSearchCommand(CLI::App& app, CommonOptions& options);
 void AddModelsCommand(CLI::App& app, CommonOptions& options);
 // help and completions, which know all others.
 void AddHelpCommands(CLI::App& app, const std::string& version);

@@ -107,6 +107,7 @@ int Main(int argc, char** argv) {
   AddProfileCommand(app, common);
   AddDataCommand(app, common);
   AddRunsCommand(app, common);
+  AddSearchCommand(app, common);
   AddModelsCommand(app, common);
   AddHelpCommands(app, kVersion);
   try {

@@ -5,6 +5,7 @@
 //
 // The original trains every layer norm, too (ln=true).
 #include "ops/ops.h"
+#include "peft/blocks.h"
 #include "peft/bottleneck.h"
 #include "peft/methods/methods.h"
 
@@ -19,10 +20,11 @@ Init NearZero() {
 
 PassReport ApplyHoulsby(const MethodArgs& a) {
   PassReport report = StartReport(a, "houlsby");
-  for (const BlockSite& block : FindBlocks(a.g))
+  for (const BlockSite& block : ChosenBlocks(a))
     for (const Branch which : {Branch::kAttention, Branch::kMlp}) {
       const Join join = FindJoin(a.g, block, which);
       BottleneckShape shape = BottleneckOf(a, join.scope + ".houlsby");
+      CheckNotTwice(a.g, shape.name + "_down", "houlsby");
       shape.out = a.g.shape(join.branch)[1].constant;
       shape.down = shape.up = NearZero();
       const ValueId f = Bottleneck(a, join.branch, shape);
@@ -47,19 +49,23 @@ const MethodRecord kHoulsbyMethod{
               {"r", "8", "width of the bottleneck"},
               {"act", "gelu", "relu, gelu, gelu_tanh (the original), silu, tanh, sigmoid, none"},
               {"scale", "1", "s: a number, or 'learned' from 1"},
-              {"ln", "false", "every layer norm trains too"}};
+              {"ln", "false", "every layer norm trains too"},
+              kBlocksOption};
         },
     .apply = ApplyHoulsby,
     .count =
         +[](const MethodArgs& a) {
           const HostShape h = ShapeOf(a.g);
           const int64_t scale = a.Text("scale") == "learned";
-          return 2 * h.depth * (BottleneckCount(h.width, h.width, a.Int("r", 1, 65536)) + scale) +
+          const int64_t blocks = std::ssize(ChosenBlocks(a));
+          return 2 * blocks * (BottleneckCount(h.width, h.width, a.Int("r", 1, 65536)) + scale) +
                  (a.Flag("ln") ? NormCount(a.g) : 0);
         },
     .folds = Folds::kNo,
     .why = "the activation stands between the two maps",
     .learning_rate = 1e-3,
-    .phase = MethodPhase::kBranches};
+    .phase = MethodPhase::kBranches,
+    .repeats = true,
+    .sites = SitesByBlock};
 
 }  // namespace graft

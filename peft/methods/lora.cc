@@ -9,6 +9,7 @@
 #include <set>
 
 #include "ops/row_sets.h"
+#include "peft/blocks.h"
 #include "peft/methods/methods.h"
 #include "peft/parameters.h"
 #include "peft/sites.h"
@@ -21,10 +22,15 @@ struct LoraConfig {
   double scale = 1, dropout = 0;
   std::string bias;  // none | lora_only | all
   std::vector<std::string> targets;
+  BlockFilter in_blocks;
+
+  bool Means(const std::string& scope) const {
+    return in_blocks(scope) && ScopeMatches(scope, targets);
+  }
 };
 
 LoraConfig ReadConfig(const MethodArgs& a) {
-  LoraConfig c;
+  LoraConfig c{.bias = "", .targets = {}, .in_blocks = BlockFilter(a)};
   c.rank = a.Int("r", 1, 65536);
   const double alpha =
       a.Text("alpha") == "r" ? static_cast<double>(c.rank) : a.Number("alpha", 0, 1e6);
@@ -44,21 +50,20 @@ ValueId Dropped(RowSets& rows, uint64_t seed, ValueId x, const std::string& scop
 }
 
 // A layer has one branch: two of them would share the names of their factors.
-void CheckNoBranchYet(const Graph& g, const std::vector<std::string>& targets) {
+void CheckNoBranchYet(const Graph& g, const LoraConfig& c) {
   for (ValueId v : g.Leaves(Role::kIntermediate)) {
     if (!IsSite(g, v)) continue;
     const std::string& scope = g.node(g.value(v).producer).scope;
-    if (ScopeMatches(scope, targets) && g.FindLeaf(scope + ".lora_a").valid())
-      FailUsage("two terms 'lora' would both branch off {}", scope);
+    if (c.Means(scope)) CheckNotTwice(g, scope + ".lora_a", "lora");
   }
 }
 
 PassReport ApplyLora(const MethodArgs& a) {
   const LoraConfig c = ReadConfig(a);
   CheckTargets(a.g, c.targets);
-  CheckNoBranchYet(a.g, c.targets);
+  CheckNoBranchYet(a.g, c);
   const Pat site = Op(kMatmul, {Any("x"), Any("w")}).If([&](const Graph& g, ValueId v) {
-    return IsSite(g, v) && ScopeMatches(g.node(g.value(v).producer).scope, c.targets);
+    return IsSite(g, v) && c.Means(g.node(g.value(v).producer).scope);
   });
   std::set<std::string> biases;  // of the layers that get a branch
   RowSets rows(a.g);
@@ -88,7 +93,7 @@ int64_t CountLora(const MethodArgs& a) {
   for (ValueId v : a.g.Leaves(Role::kIntermediate)) {
     if (!IsSite(a.g, v)) continue;
     const Node& n = a.g.node(a.g.value(v).producer);
-    if (!ScopeMatches(n.scope, c.targets)) continue;
+    if (!c.Means(n.scope)) continue;
     const Shape& w = a.g.shape(n.in[1]);
     count += c.rank * (w[0].constant + w[1].constant);
     if (const ValueId b = a.g.FindLeaf(n.scope + ".bias"); b.valid()) biases.insert(b);
@@ -98,6 +103,17 @@ int64_t CountLora(const MethodArgs& a) {
         ((c.bias == "all" && IsBias(a.g, p)) || (c.bias == "lora_only" && biases.contains(p))))
       count += a.g.shape(p)[0].constant;
   return count;
+}
+
+std::vector<MethodSite> LoraSites(const MethodArgs& a) {
+  const LoraConfig c = ReadConfig(a);
+  CheckTargets(a.g, c.targets);
+  std::vector<MethodSite> sites;
+  for (NodeId id : a.g.TopoOrder()) {
+    const Node& n = a.g.node(id);
+    if (IsSite(a.g, n.out[0]) && c.Means(n.scope)) sites.push_back({n.scope, "targets", n.scope});
+  }
+  return sites;
 }
 
 }  // namespace
@@ -117,13 +133,15 @@ const MethodRecord kLoraMethod{
               {"targets", "attn.q|attn.v",
                "layers: attn.{q,k,v,o}, mlp.{fc1,fc2}, blocks.N. before, * allowed"},
               {"rslora", "false", "scale alpha/sqrt(r)"},
-              {"bias", "none", "biases that train too: none, lora_only (of the targets), all"}};
+              {"bias", "none", "biases that train too: none, lora_only (of the targets), all"},
+              kBlocksOption};
         },
     .apply = ApplyLora,
     .count = CountLora,
     .folds = Folds::kYes,
     .why = "W + s B A",
     .learning_rate = 1e-3,
-    .repeats = true};
+    .repeats = true,
+    .sites = LoraSites};
 
 }  // namespace graft

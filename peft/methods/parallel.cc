@@ -6,6 +6,7 @@
 #include "peft/methods/parallel.h"
 
 #include "ops/ops.h"
+#include "peft/blocks.h"
 #include "peft/methods/methods.h"
 
 namespace graft {
@@ -13,6 +14,7 @@ namespace graft {
 void AddParallelMlp(const MethodArgs& a, const BlockSite& block) {
   const Join join = FindJoin(a.g, block, Branch::kMlp);
   BottleneckShape shape = BottleneckOf(a, join.scope + ".parallel");
+  CheckNotTwice(a.g, shape.name + "_down", "parallel");
   shape.out = a.g.shape(join.branch)[1].constant;
   const ValueId f = Bottleneck(a, join.stream, shape);
   AddToBranch(a.g, join, Scaled(a, f, shape.name, "scale"));
@@ -25,6 +27,7 @@ void AddParallelAttention(const MethodArgs& a, const BlockSite& block) {
   if (!context.valid()) FailUsage("block {} has no attention output", block.number);
   const std::vector<NodeId> users = a.g.users(context);
   BottleneckShape shape = BottleneckOf(a, scope + ".parallel");
+  CheckNotTwice(a.g, shape.name + "_down", "parallel");
   shape.out = a.g.shape(context)[1].constant;
   const ValueId f = Scaled(a, Bottleneck(a, input, shape), shape.name, "scale");
   const std::string before = a.g.scope, name = a.g.value(context).name;
@@ -40,7 +43,7 @@ namespace {
 PassReport ApplyParallel(const MethodArgs& a) {
   PassReport report = StartReport(a, "parallel");
   const std::string site = a.Choice("site", {"ffn", "attn"});
-  for (const BlockSite& block : FindBlocks(a.g)) {
+  for (const BlockSite& block : ChosenBlocks(a)) {
     if (site == "ffn")
       AddParallelMlp(a, block);
     else
@@ -65,18 +68,22 @@ const MethodRecord kParallelMethod{
               {"site", "ffn", "ffn, or attn: in front of the attention's output layer"},
               {"scale", "1", "s: a number (the authors': 2 to 4), or 'learned' from 1"},
               {"act", "relu", "relu, gelu, gelu_tanh, silu, tanh, sigmoid, none"},
-              {"dropout", "0", "probability behind the activation"}};
+              {"dropout", "0", "probability behind the activation"},
+              kBlocksOption};
         },
     .apply = ApplyParallel,
     .count =
         +[](const MethodArgs& a) {
           const HostShape h = ShapeOf(a.g);
           const int64_t scale = a.Text("scale") == "learned";
-          return h.depth * (BottleneckCount(h.width, h.width, a.Int("r", 1, 65536)) + scale);
+          const int64_t blocks = std::ssize(ChosenBlocks(a));
+          return blocks * (BottleneckCount(h.width, h.width, a.Int("r", 1, 65536)) + scale);
         },
     .folds = Folds::kNo,
     .why = "the activation stands between the two maps",
     .learning_rate = 1e-3,
-    .phase = MethodPhase::kBranches};
+    .phase = MethodPhase::kBranches,
+    .repeats = true,
+    .sites = SitesByBlock};
 
 }  // namespace graft

@@ -151,7 +151,7 @@ Graph TrainStep::BuildGraph(Graph g, ParamStore& params, const OptimizerConfig& 
   g.EraseDead();
   ShareEqualNodes(g);
   for (PassReport& report : passes.step.Run(g)) made.push_back(std::move(report));
-  Verify(g);
+  VerifyStep(g);
   if (reports) *reports = std::move(made);
   return g;
 }

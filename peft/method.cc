@@ -155,7 +155,7 @@ PassReport StartReport(const MethodArgs& a, std::string name) {
 PassReport FinishReport(const MethodArgs& a, PassReport report) {
   if (report.rewrites == 0) FailUsage("'{}' finds no place in this model", report.name);
   a.g.EraseDead();
-  Verify(a.g);
+  VerifyStep(a.g);
   report.nodes_after = a.g.live_nodes();
   return report;
 }

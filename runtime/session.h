@@ -21,9 +21,9 @@
 
 namespace graft {
 
-// What sessions that never run at the same time may have in common: the packed copies of weights
-// that never change, and the memory that a worker's values live in. What one of them has computed
-// is then valid until another runs. The store's buffers of frozen parameters must outlive it.
+// What sessions that never run at the same time may have in common: packed weights, memory of
+// values and states. What one has computed is valid until another runs, states are zero only after
+// ZeroStates, and the store's buffers of frozen parameters must outlive it.
 class SharedMemory {
  public:
   SharedMemory();

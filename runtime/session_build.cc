@@ -24,17 +24,14 @@ AlignedBytes AllocateAligned(size_t bytes) {
   return AlignedBytes(static_cast<std::byte*>(p));
 }
 
-}  // namespace
-
-// Of worker `w`, in what is shared or of its own.
-std::shared_ptr<std::byte> Session::Impl::Arena(SharedMemory::Impl* shared, size_t w,
-                                                size_t bytes) const {
-  if (!shared) return AllocateAligned(bytes);
-  if (shared->arenas.size() <= w) shared->arenas.resize(w + 1);
-  auto& [arena, size] = shared->arenas[w];
-  if (!arena || size < bytes) arena = AllocateAligned(bytes), size = bytes;
-  return arena;
+// The block that sessions share, which a larger one replaces.
+template <class Block>
+std::shared_ptr<std::byte> Grown(Block& block, size_t bytes) {
+  if (!block.bytes || block.size < bytes) block = {AllocateAligned(bytes), bytes};
+  return block.bytes;
 }
+
+}  // namespace
 
 bool Session::Impl::IsConstant(ValueId v) const {
   const Value& value = graph.value(v);
@@ -145,9 +142,16 @@ std::byte* Session::Impl::Address(ValueId v, const Worker& worker) const {
 
 void Session::Impl::MakeWorkers(const SessionOptions& options, size_t arena_bytes) {
   GRAFT_CHECK(options.workers > 0 && options.lanes > 0);
-  states = AllocateAligned(state_bytes * static_cast<size_t>(options.lanes));
-  // This is no memset, which takes no null for no bytes.
-  std::fill_n(states.get(), state_bytes * static_cast<size_t>(options.lanes), std::byte{0});
+  SharedMemory::Impl* shared = Shared(options);
+  const size_t all_states = state_bytes * static_cast<size_t>(options.lanes);
+  if (shared) {
+    states = Grown(shared->states, all_states);
+    shared->arenas.resize(std::max(shared->arenas.size(), static_cast<size_t>(options.workers)));
+  } else {
+    states = AllocateAligned(all_states);
+    // This is no memset, which takes no null for no bytes.
+    std::fill_n(states.get(), all_states, std::byte{0});
+  }
   for (size_t t = 0; t < steps.size(); ++t)
     for (bool result : {false, true}) {
       const std::vector<ValueId>& ids = result ? steps[t].out : steps[t].in;
@@ -162,7 +166,8 @@ void Session::Impl::MakeWorkers(const SessionOptions& options, size_t arena_byte
   for (size_t w = 0; w < workers.size(); ++w) {
     Worker& worker = workers[w];
     const ThreadScratch own{threads.get() + w * thread_bytes, thread_bytes, w == 0 ? most : 1};
-    worker.arena = Arena(Shared(options), w, arena_bytes);
+    worker.arena = shared ? Grown(shared->arenas[w], arena_bytes)
+                          : std::shared_ptr<std::byte>(AllocateAligned(arena_bytes));
     worker.inputs = AllocateAligned(input_bytes);
     std::fill_n(worker.inputs.get(), input_bytes, std::byte{0});
     for (size_t t = 0; t < steps.size(); ++t) {

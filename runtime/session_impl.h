@@ -20,7 +20,12 @@ using AlignedBytes = std::unique_ptr<std::byte, FreeDeleter>;
 struct SharedMemory::Impl {
   using Bytes = std::shared_ptr<std::byte>;
   PackedConstants packed;
-  std::vector<std::pair<Bytes, size_t>> arenas;  // by worker
+  struct Block {
+    Bytes bytes;
+    size_t size = 0;
+  };
+  std::vector<Block> arenas;  // by worker
+  Block states;               // of all lanes
 };
 
 struct Session::Impl {
@@ -70,7 +75,6 @@ struct Session::Impl {
   static SharedMemory::Impl* Shared(const SessionOptions& options) {
     return options.shared ? options.shared->impl_.get() : nullptr;
   }
-  std::shared_ptr<std::byte> Arena(SharedMemory::Impl* shared, size_t w, size_t bytes) const;
   void BindExtents(Worker& worker, const Counts& counts) noexcept;
   void BindLane(Worker& worker, int lane) noexcept;
   void Finish() noexcept;
@@ -90,7 +94,8 @@ struct Session::Impl {
   std::vector<size_t> scratch_offset;             // by step
   std::vector<StateUse> state_uses;
   std::vector<Worker> workers;
-  AlignedBytes once, states, threads;
+  AlignedBytes once, threads;
+  std::shared_ptr<std::byte> states;
   std::map<std::string, ValueId, std::less<>> inputs, state_ids, outputs;
   size_t input_bytes = 0, state_bytes = 0, once_bytes = 0, packed_bytes = 0, thread_bytes = 0;
 };

@@ -32,12 +32,31 @@ std::string Glora(const std::string& ranks) {
       lora);
 }
 
+// Zhang et al. 2022: a depth for each of three components, of the quarters of the model's; in the
+// first blocks up to it LoRA on q, k and v together, a bottleneck behind the MLP, prompts.
+std::string Noah(const std::string& ranks, int64_t depth) {
+  std::string sizes, depths;
+  for (const int64_t size : ParseRanks(ranks.empty() ? "1,5,10" : ranks))
+    sizes += fmt::format("{}{}", sizes.empty() ? "" : "|", size);
+  for (int64_t quarter = 1; quarter <= 4; ++quarter) {
+    const int64_t blocks = depth * quarter / 4;
+    if (blocks == 0 || blocks == depth * (quarter - 1) / 4) continue;
+    depths += fmt::format("{}0-{}", depths.empty() ? "" : "|", blocks - 1);
+  }
+  return fmt::format(
+      "lora(r={{{0}}},fused=true,targets=attn.q|attn.k|attn.v,blocks={{{1}}})+"
+      "houlsby(r={{{0}}},site=mlp,act=quick_gelu,blocks={{{1}}})+"
+      "vpt-deep(tokens={{{0}}},blocks={{{1}}})",
+      sizes, depths);
+}
+
 }  // namespace
 
-std::string WrittenOut(const std::string& space, const std::string& ranks) {
+std::string WrittenOut(const std::string& space, const std::string& ranks, int64_t depth) {
+  if (space == "noah") return Noah(ranks, depth);
   if (space == "glora") return Glora(ranks);
   if (!ranks.empty())
-    FailUsage("--ranks: of the space glora; expected the choices in '{}' itself", space);
+    FailUsage("--ranks: of the spaces glora and noah; expected the choices in '{}' itself", space);
   return space;
 }
 

@@ -5,42 +5,10 @@
 #include <cmath>
 #include <set>
 
+#include "peft/sites.h"
+
 namespace graft {
 namespace {
-
-std::string_view Trim(std::string_view text) {
-  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
-  while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
-  return text;
-}
-
-// The choices of "{a|b|c}"; none of a value without braces.
-std::vector<std::string> ParseChoices(const std::string& method, const std::string& option,
-                                      std::string_view value) {
-  if (value.find_first_of("{}") == value.npos) return {};
-  const std::string where = fmt::format("space: '{}', option '{}' = '{}'", method, option, value);
-  if (!value.starts_with('{') || !value.ends_with('}') ||
-      value.find_first_of("{}", 1) != value.size() - 1)
-    FailUsage("{}: expected one pair of braces around all choices, such as {{2|4|8}}", where);
-  value = value.substr(1, value.size() - 2);
-  std::vector<std::string> choices;
-  for (bool more = true; more;) {
-    const size_t bar = std::min(value.find('|'), value.size());
-    const std::string choice(Trim(value.substr(0, bar)));
-    if (choice.empty()) FailUsage("{}: a choice is empty", where);
-    if (std::ranges::find(choices, choice) != choices.end())
-      FailUsage("{}: '{}' is there twice", where, choice);
-    choices.push_back(choice);
-    more = bar < value.size();
-    value.remove_prefix(std::min(bar + 1, value.size()));
-  }
-  if (choices.size() < 2) FailUsage("{}: one choice is none to make; expected two or more", where);
-  constexpr size_t kMost = 1000;
-  if (choices.size() > kMost)
-    FailUsage("space: '{}', option '{}': {} choices, expected at most {}", method, option,
-              choices.size(), kMost);
-  return choices;
-}
 
 std::optional<double> ParseNumber(const std::string& text) {
   double value = 0;
@@ -49,52 +17,7 @@ std::optional<double> ParseNumber(const std::string& text) {
   return value;
 }
 
-// Whether this choice leaves a place out.
-bool LeavesOut(const std::string& option, const std::string& choice) {
-  return (option == "r" || option == "tokens") && choice == "0";
-}
-
 }  // namespace
-
-Space ParseSpace(std::string_view text) {
-  Space space;
-  bool any = false;
-  for (const MethodTerm& term : ParseMethod(text)) {
-    SpaceTerm& t = space.emplace_back(SpaceTerm{{term.name, {}}, {}, {}});
-    for (const auto& [option, value] : term.options) {
-      SpaceOption choices{option, ParseChoices(term.name, option, value)};
-      any = any || !choices.choices.empty();
-      if (choices.choices.empty())
-        t.fixed.options[option] = value;
-      else if (option == "targets" || option == "head")
-        FailUsage("space: '{}', option '{}' is no choice of a place; hint: blocks={{0-2|0-5}}",
-                  term.name, option);
-      else if (option == "blocks")
-        t.blocks = std::move(choices);
-      else
-        t.options.push_back(std::move(choices));
-    }
-    if (FindMethod(term.name).searched)
-      FailUsage("space: '{}' is found without gradients, which a supernet needs", term.name);
-  }
-  if (!any)
-    FailUsage(
-        "space '{}': there is nothing to choose; expected choices in braces, such as "
-        "lora(r={{0|2|4}}), or glora",
-        text);
-  return space;
-}
-
-Method SampleOf(const Space& space) {
-  Method method;
-  for (const SpaceTerm& term : space) {
-    method.push_back(term.fixed);
-    for (const SpaceOption& o : term.options)
-      method.back().options[o.name] = *std::ranges::find_if(
-          o.choices, [&](const std::string& c) { return !LeavesOut(o.name, c); });
-  }
-  return method;
-}
 
 BoundSpace::BoundSpace(Space space, const ModelConfig& config, const ParamStore& params)
     : space_(std::move(space)), config_(config), plain_(BuildModel(config)) {
@@ -126,6 +49,13 @@ void BoundSpace::FindPlaces(size_t t) {
     return;
   }
   terms_[t].places = places("", "");
+  if (const std::string& option = terms_[t].places.at(0).option;
+      option != "targets" && option != "blocks") {
+    const bool chosen = std::ranges::count(term.options, option, &SpaceOption::name) > 0;
+    if (term.options.size() != 1 || !chosen)
+      FailUsage("space: '{}' has choices of '{}' for each block, and no others", term.fixed.name,
+                option);
+  }
   if (!term.blocks) return;
   for (const std::string& choice : term.blocks->choices) {
     std::vector<bool>& active = terms_[t].active.emplace_back();
@@ -295,6 +225,22 @@ Genes BoundSpace::Canonical(Genes genes) const {
   return genes;
 }
 
+bool BoundSpace::Listed(size_t t) const {
+  const std::vector<MethodSite>& places = terms_[t].places;
+  return !places.empty() && !places[0].option.empty() && places[0].option != "targets" &&
+         places[0].option != "blocks";
+}
+
+// "0|5|0|0", a number for each block.
+std::string BoundSpace::ListOf(const std::map<std::string, std::string>& by_place) const {
+  std::string list;
+  for (const BlockSite& block : FindBlocks(plain_)) {
+    const auto it = by_place.find(std::to_string(block.number));
+    list += (list.empty() ? "" : "|") + (it == by_place.end() ? "0" : it->second);
+  }
+  return list;
+}
+
 Method BoundSpace::MethodOf(const Genes& genes) const {
   Method method;
   for (size_t t = 0; t < terms_.size(); ++t) {
@@ -313,6 +259,15 @@ Method BoundSpace::MethodOf(const Genes& genes) const {
       else
         same->second.value += "|" + place.value;
     }
+    if (Listed(t)) {
+      std::map<std::string, std::string> by_place;
+      for (size_t p = 0; p < terms_[t].places.size(); ++p)
+        if (const std::optional<Values> values = ValuesOf(genes, t, p))
+          by_place[terms_[t].places[p].value] = values->front();
+      if (!by_place.empty())
+        method.push_back(TermAt(t, terms_[t].places[0].option, ListOf(by_place), groups[0].first));
+      continue;
+    }
     for (const auto& [values, place] : groups)
       method.push_back(TermAt(t, place.option, place.value, values));
   }
@@ -325,7 +280,8 @@ int64_t BoundSpace::Size(size_t t, size_t place, const Values& values) const {
   if (!fresh) return at->second;
   try {
     const MethodSite& site = terms_[t].places[place];
-    const MethodTerm term = TermAt(t, site.option, site.value, values);
+    const MethodTerm term = TermAt(
+        t, site.option, Listed(t) ? ListOf({{site.value, values.front()}}) : site.value, values);
     const auto complete = CompleteOptions(term);
     return at->second = FindMethod(term.name).count({plain_, none_, complete, 0});
   } catch (const Error& e) {

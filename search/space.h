@@ -34,15 +34,22 @@ using Space = std::vector<SpaceTerm>;
 // choices or the same one twice, and for a text without any.
 Space ParseSpace(std::string_view text);
 
+// Whether this choice of an option leaves a place out.
+bool LeavesOut(const std::string& option, const std::string& choice);
+
 // A METHOD of the space that has branches wherever it may have some: for what is the same for all
 // of its candidates, such as the default learning rate.
 Method SampleOf(const Space& space);
 
-// The space of that name written out, with choices for these ranks ("" = its own); any other text
-// as it is. Throws Error (kUsage) for ranks beside a text, or that are no numbers.
+// The space of that name written out for a model of so many blocks, with choices for these ranks
+// ("" = its own); any other text as it is. Throws Error (kUsage) for ranks beside a text, or that
+// are no numbers.
 //
 //   glora  the choices of Chavan et al. 2023; --ranks 8,4 gives lora_8 and lora_4
-std::string WrittenOut(const std::string& space, const std::string& ranks);
+//   noah   those of Zhang et al. 2022: ranks, widths and numbers of prompts 1, 5, 10
+std::string WrittenOut(const std::string& space, const std::string& ranks, int64_t depth);
+// Whether that wants the depth.
+inline bool WantsDepth(const std::string& space) { return space == "noah"; }
 
 // Genes hold the number of a choice each.
 
@@ -98,6 +105,9 @@ class BoundSpace {
   void AddGenes(size_t term);
   void FindStorage(const ParamStore& params);
   void CheckSizes(const ParamStore& params);
+  // Whether the places of a term are told by a list of one of its options, as `tokens` of vpt-deep.
+  bool Listed(size_t term) const;
+  std::string ListOf(const std::map<std::string, std::string>& by_place) const;
   std::optional<Values> ValuesOf(const Genes& genes, size_t term, size_t place) const;
   bool IsActive(const Genes& genes, size_t term, size_t place) const;
   MethodTerm TermAt(size_t term, const std::string& option, const std::string& value,

@@ -5,6 +5,7 @@
 #include "adapters/method_graph.h"
 #include "peft/merge.h"
 #include "runtime/rng.h"
+#include "runtime/verify.h"
 
 namespace graft {
 
@@ -55,6 +56,9 @@ TrainStep& Supernet::StepOf(const Genes& path) {
     }
   using Clock = std::chrono::steady_clock;
   const Clock::time_point start = Clock::now();
+  // The first has shown that the rewrites are right; the session verifies what it gets.
+  std::optional<VerifyAtTheEnd> trusting;
+  if (compiled_ > 0) trusting.emplace();
   auto step = std::make_unique<TrainStep>(
       PathGraph(path), params_, options_.optimizer, options_.capacity,
       TrainingPasses(options_.disabled_passes), TrainStep::Parallel{.shared = &shared_});

@@ -159,6 +159,20 @@ TEST_F(Supernet, TheLimitHolds) {
     EXPECT_LE(c["parameters"].get<int64_t>(), 3000);
 }
 
+TEST_F(Supernet, NoahIsAChoiceOfDepthsAndSizes) {
+  const nlohmann::json json =
+      GraftJson(Args("noah", {"--space", "noah", "--ranks", "1,3", "--epochs", "1"}));
+  const std::string method = json["method"];
+  for (const char* part : {"fused=true", "act=quick_gelu", "vpt-deep(tokens="})
+    EXPECT_NE(method.find(part), std::string::npos) << method;
+  EXPECT_EQ(Graft({"fuse", "--run", At("noah"), "--out", At("noah_fused")}).code, 4);
+  EXPECT_EQ(GraftJson({"eval", "--run", At("noah"), "--data", At("data"), "--split",
+                       "val200"})["accuracy"],
+            json["val_accuracy"]);
+  ExpectRefused({"export", "--run", At("noah"), "--format", "hf-peft", "--out", At("peft")}, 1,
+                "peft");
+}
+
 // A space of fewer candidates than the budget is measured whole.
 TEST_F(Supernet, ASmallSpaceIsMeasuredWhole) {
   const nlohmann::json json = GraftJson(

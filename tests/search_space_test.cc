@@ -21,7 +21,7 @@ ParamStore BaseParams() {
 }
 
 BoundSpace Bind(const std::string& text) {
-  return BoundSpace(ParseSpace(WrittenOut(text, "")), kTiny, BaseParams());
+  return BoundSpace(ParseSpace(WrittenOut(text, "", 3)), kTiny, BaseParams());
 }
 
 Genes Drawn(const BoundSpace& space, uint32_t i) {
@@ -39,6 +39,8 @@ constexpr const char* kSpaces[] = {
     "lora(r={1|2},targets=attn.q|mlp.*,blocks={0|0-1|0-2})",
     "glora(r={1|2},a={lora|none},b=none,c=none,d={vector|none},e=none,targets=mlp.*)",
     "vpt(tokens={2|5})+pfeiffer(r={0|2},act={relu|gelu})",
+    "noah",
+    "vpt-deep(tokens={0|2|3})",
     "parallel(r={0|2|4},site=attn)+houlsby(r={2|3},blocks={0-1|2})"};
 
 TEST(SearchSpace, CountsAreThoseOfTheGraph) {
@@ -67,7 +69,7 @@ TEST(SearchSpace, GloraHas432ChoicesForALayer) {
   EXPECT_EQ(space.storage().at("blocks.1.mlp.fc1.glora_a_down"), (Extents{20, 4}));
   EXPECT_EQ(space.storage().at("blocks.1.mlp.fc1.glora_a_up"), (Extents{4, 12}));
   EXPECT_EQ(space.storage().at("blocks.0.attn.qkv.glora_d"), (Extents{36}));
-  const BoundSpace two(ParseSpace(WrittenOut("glora", "8,4")), kTiny, BaseParams());
+  const BoundSpace two(ParseSpace(WrittenOut("glora", "8,4", 3)), kTiny, BaseParams());
   EXPECT_NEAR(two.log10_candidates(), 12 * std::log10(5 * 5 * 4 * 3 * 3), 1e-9);
   EXPECT_EQ(two.storage().at("blocks.1.mlp.fc1.glora_a_up"), (Extents{8, 12}));
 }
@@ -107,6 +109,21 @@ TEST(SearchSpace, EqualCandidatesHaveEqualGenes) {
   EXPECT_EQ(p.components[0].active[0], (std::vector<bool>{true, false, false}));
 }
 
+// The tokens of a block end where the next has some, so they are one term.
+TEST(SearchSpace, PromptsAreAListByBlock) {
+  const BoundSpace space = Bind("vpt-deep(tokens={0|2|3})");
+  EXPECT_EQ(ToString(space.MethodOf({1, 0, 2})), "vpt-deep(tokens=2|0|3)");
+  EXPECT_EQ(ToString(space.MethodOf({0, 0, 0})), "linear");
+  EXPECT_EQ(space.Parameters({1, 0, 2}), 5 * 12);
+  const BoundSpace noah = Bind("noah");
+  ASSERT_EQ(noah.genes().size(), 3u * (1 + 3));
+  EXPECT_EQ(ToString(noah.MethodOf({0, 2, 0, 0, 1, 1, 2, 0, 2, 0, 1, 2})),
+            "lora(fused=true,r=10,targets=blocks.0.attn.q|blocks.0.attn.k|blocks.0.attn.v)+"
+            "houlsby(act=quick_gelu,blocks=0,r=5,site=mlp)+"
+            "houlsby(act=quick_gelu,blocks=1,r=10,site=mlp)+vpt-deep(tokens=1|5|10)");
+  EXPECT_EQ(PopulationOf(noah).components.size(), 3u);
+}
+
 TEST(SearchSpace, SmallestIsTheSmallest) {
   const BoundSpace space = Bind("lora(r={2|4},targets=attn.q)+adaptformer(r={0|3})");
   EXPECT_EQ(space.SmallestParameters(), 3 * 2 * 24);
@@ -131,6 +148,8 @@ TEST(SearchSpace, Mistakes) {
       {"ssf(targets=*,head={trained|frozen})", "'head' is no choice"},
       {"bbt(tokens={2|4})", "without gradients"},
       {"vpt(tokens={2|4},blocks={0|1})", "has no option 'blocks'"},
+      {"vpt-deep(tokens={2|4},dropout={0|0.1})",
+       "choices of 'tokens' for each block, and no others"},
       {"houlsby(r={2|3},ln=true)", "outside of its places"},
   };
   for (const auto& [text, message] : cases) {
@@ -138,9 +157,9 @@ TEST(SearchSpace, Mistakes) {
     EXPECT_NE(found, "") << text;
     EXPECT_NE(found.find(message), std::string::npos) << text << ": " << found;
   }
-  EXPECT_NE(MessageOf([] { WrittenOut("lora(r={2|4})", "8"); }), "");
-  EXPECT_NE(MessageOf([] { WrittenOut("glora", "8,x"); }), "");
-  EXPECT_NE(MessageOf([] { ParseSpace(WrittenOut("glora", "8,8")); }), "");
+  EXPECT_NE(MessageOf([] { WrittenOut("lora(r={2|4})", "8", 3); }), "");
+  EXPECT_NE(MessageOf([] { WrittenOut("glora", "8,x", 3); }), "");
+  EXPECT_NE(MessageOf([] { ParseSpace(WrittenOut("glora", "8,8", 3)); }), "");
 }
 
 TEST(SearchSpace, BlocksAreChosenByNumberAndRange) {
@@ -165,6 +184,13 @@ TEST(SearchSpace, BlocksAreChosenByNumberAndRange) {
   EXPECT_NE(refused("adaptformer(blocks=0)+adaptformer").find("would both branch off blocks.0"),
             std::string::npos);
   EXPECT_NE(refused("glora(targets=attn.q)+glora(targets=attn.k)").find("would both branch off"),
+            std::string::npos);
+  EXPECT_NE(refused("vpt-deep(tokens=2|3)").find("each of the 3 blocks"), std::string::npos);
+  EXPECT_NE(refused("vpt-deep(tokens=0|0|0)").find("no block has any"), std::string::npos);
+  EXPECT_NE(refused("lora(fused=true)").find("expected q, k and v"), std::string::npos);
+  EXPECT_NE(refused("lora(fused=true,targets=attn.*)+lora(targets=attn.q)").find("branch off"),
+            std::string::npos);
+  EXPECT_NE(refused("lora(targets=attn.q)+lora(fused=true,targets=attn.*)").find("branch off"),
             std::string::npos);
   EXPECT_NE(refused("glora(a=lora_x)").find("expected a number"), std::string::npos);
 }

@@ -123,7 +123,7 @@ TEST_P(SupernetSteps, SessionsFollowPyTorch) {
     EXPECT_EQ(supernet_->updates()[name], sums["updates"].get<int64_t>()) << name;
 }
 
-INSTANTIATE_TEST_SUITE_P(Spaces, SupernetSteps, testing::Range(size_t{0}, size_t{2}));
+INSTANTIATE_TEST_SUITE_P(Spaces, SupernetSteps, testing::Range(size_t{0}, Runs().size()));
 
 // --- paths and candidates
 
@@ -132,7 +132,7 @@ class SupernetCandidates : public testing::Test {
   // A supernet with values in all of its storage.
   void Make(const std::string& space) {
     model_ = LoadModel(kFixtures + "tiny_vit_hf", "", 0);
-    space_.emplace(ParseSpace(WrittenOut(space, "")), model_.config, model_.params);
+    space_.emplace(ParseSpace(WrittenOut(space, "", 2)), model_.config, model_.params);
     for (const auto& [name, shape] : space_->storage())
       model_.params.Set(name, shape, FirstValues(name, shape.size()));
     supernet_.emplace(*space_, model_.config, model_.params,
@@ -161,7 +161,8 @@ class SupernetCandidates : public testing::Test {
 // A candidate by itself gives what its path through the supernet gives, folded or not.
 TEST_F(SupernetCandidates, AreTheirPathsFoldedOrNot) {
   for (const char* space :
-       {"glora", "lora(r={0|2|4},targets=attn.*|mlp.*)+adaptformer(r={0|3},act={relu|gelu})"}) {
+       {"glora", "lora(r={0|2|4},targets=attn.*|mlp.*)+adaptformer(r={0|3},act={relu|gelu})",
+        "noah", "vpt-deep(tokens={0|2|3})"}) {
     Make(space);
     for (int64_t i = 0; i < 25; ++i) {
       const Genes path = supernet_->PathAt(i);

@@ -27,9 +27,10 @@ void AddSpaceOptions(CLI::App& command, SearchFlags& o) {
   EvolutionOptions& e = o.evolution;
   TextOrFile(
       command.add_option("--space", o.space,
-                         "glora, or a METHOD with choices in braces, decided for each place: "
+                         "glora, noah, or a METHOD with choices in braces, decided for each place: "
                          "\"lora(r={0|2|4},targets=attn.*)\"; @FILE reads it"));
-  command.add_option("--ranks", o.ranks, "of --space glora: ranks to choose from (default: 4)");
+  command.add_option("--ranks", o.ranks,
+                     "of --space glora and noah: ranks to choose from (default: 4; 1,5,10)");
   command.add_option("--max-params", o.max_params,
                      "most parameters of a candidate besides the head, such as 500000 or 0.5M");
   command.add_option("--population", e.population, "candidates in each generation")
@@ -168,7 +169,7 @@ void CheckNewSearch(const SearchFlags& o, const CommonOptions& common) {
   if (c.model.empty())
     FailUsage("search needs --model (or --resume RUN); example: graft search --help");
   if (c.data.empty()) FailUsage("search needs --data");
-  if (o.space.empty()) FailUsage("search needs --space: glora, or a METHOD with braces");
+  if (o.space.empty()) FailUsage("search needs --space: glora, noah, or a METHOD with braces");
   if (o.out.empty()) FailUsage("search needs --out, the run directory to create");
   if (!common.memory_budget.empty())
     FailUsage(
@@ -177,9 +178,16 @@ void CheckNewSearch(const SearchFlags& o, const CommonOptions& common) {
   CheckIsModel(c.model);
 }
 
+int64_t Depth(const SearchFlags& o, const CommonOptions& common) {
+  const LoadedModel model =
+      LoadModel(o.config.model, o.config.arch, static_cast<uint64_t>(common.seed));
+  return model.is_bert() ? model.bert().depth : model.vit().depth;
+}
+
 RunDir NewSearch(const SearchFlags& o, const CommonOptions& common, SearchConfig* search) {
   CheckNewSearch(o, common);
-  search->space = WrittenOut(o.space, o.ranks);
+  const int64_t depth = WantsDepth(o.space) ? Depth(o, common) : 0;
+  search->space = WrittenOut(o.space, o.ranks, depth);
   search->evolution = o.evolution;
   search->evolution.max_parameters = ParseCount(o.max_params);
   search->evolution.seed = static_cast<uint64_t>(common.seed);

@@ -39,7 +39,7 @@ const MethodRecord kAdaptFormerMethod{
           return std::vector<MethodOption>{
               {"r", "8", "width of the bottleneck (the authors' own: 64)"},
               {"scale", "0.1", "s: a number, or 'learned' from 1"},
-              {"act", "relu", "relu, gelu, gelu_tanh, silu, tanh, sigmoid, none"},
+              {"act", "relu", "relu, gelu, gelu_tanh, quick_gelu, silu, tanh, sigmoid, none"},
               {"dropout", "0", "probability behind the activation (the authors' own: 0.1)"},
               kBlocksOption};
         },

@@ -18,10 +18,16 @@ Init NearZero() {
   };
 }
 
+std::vector<Branch> BranchesOf(const MethodArgs& a) {
+  const std::string site = a.Choice("site", {"both", "attn", "mlp"});
+  if (site == "both") return {Branch::kAttention, Branch::kMlp};
+  return {site == "attn" ? Branch::kAttention : Branch::kMlp};
+}
+
 PassReport ApplyHoulsby(const MethodArgs& a) {
   PassReport report = StartReport(a, "houlsby");
   for (const BlockSite& block : ChosenBlocks(a))
-    for (const Branch which : {Branch::kAttention, Branch::kMlp}) {
+    for (const Branch which : BranchesOf(a)) {
       const Join join = FindJoin(a.g, block, which);
       BottleneckShape shape = BottleneckOf(a, join.scope + ".houlsby");
       CheckNotTwice(a.g, shape.name + "_down", "houlsby");
@@ -41,15 +47,18 @@ const MethodRecord kHoulsbyMethod{
     .name = "houlsby",
     .summary = "a bottleneck behind attention and one behind the MLP (Houlsby et al. 2019)",
     .equation = "branch -> z + s (act(z Wd' + bd) Wu' + bu)",
-    .formula = "2L (2Dr + r + D), with ln=true L 4D + 2D more",
+    .formula = "2L (2Dr + r + D), with ln=true L 4D + 2D more; of one site L",
     .source = "Houlsby et al. 2019, arXiv 1902.00751",
     .options =
         +[] {
           return std::vector<MethodOption>{
               {"r", "8", "width of the bottleneck"},
-              {"act", "gelu", "relu, gelu, gelu_tanh (the original), silu, tanh, sigmoid, none"},
+              {"act", "gelu",
+               "relu, gelu, gelu_tanh (the original), quick_gelu, silu, tanh, sigmoid, none"},
               {"scale", "1", "s: a number, or 'learned' from 1"},
               {"ln", "false", "every layer norm trains too"},
+              {"site", "both", "attn, mlp, both"},
+              {"dropout", "0", "probability behind the activation"},
               kBlocksOption};
         },
     .apply = ApplyHoulsby,
@@ -57,8 +66,8 @@ const MethodRecord kHoulsbyMethod{
         +[](const MethodArgs& a) {
           const HostShape h = ShapeOf(a.g);
           const int64_t scale = a.Text("scale") == "learned";
-          const int64_t blocks = std::ssize(ChosenBlocks(a));
-          return 2 * blocks * (BottleneckCount(h.width, h.width, a.Int("r", 1, 65536)) + scale) +
+          const int64_t places = std::ssize(ChosenBlocks(a)) * std::ssize(BranchesOf(a));
+          return places * (BottleneckCount(h.width, h.width, a.Int("r", 1, 65536)) + scale) +
                  (a.Flag("ln") ? NormCount(a.g) : 0);
         },
     .folds = Folds::kNo,

@@ -67,7 +67,7 @@ const MethodRecord kParallelMethod{
               {"r", "8", "width of the bottleneck"},
               {"site", "ffn", "ffn, or attn: in front of the attention's output layer"},
               {"scale", "1", "s: a number (the authors': 2 to 4), or 'learned' from 1"},
-              {"act", "relu", "relu, gelu, gelu_tanh, silu, tanh, sigmoid, none"},
+              {"act", "relu", "relu, gelu, gelu_tanh, quick_gelu, silu, tanh, sigmoid, none"},
               {"dropout", "0", "probability behind the activation"},
               kBlocksOption};
         },

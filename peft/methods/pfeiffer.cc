@@ -51,7 +51,7 @@ const MethodRecord kPfeifferMethod{
         +[] {
           return std::vector<MethodOption>{
               {"r", "8", "width of the bottleneck"},
-              {"act", "relu", "relu, gelu, gelu_tanh, silu, tanh, sigmoid, none"},
+              {"act", "relu", "relu, gelu, gelu_tanh, quick_gelu, silu, tanh, sigmoid, none"},
               {"scale", "1", "s: a number, or 'learned' from 1"},
               {"ln", "false", "every layer norm trains too"},
               kBlocksOption};

@@ -83,10 +83,17 @@ void CheckTargets(const Graph& g, const std::vector<std::string>& targets) {
 std::vector<ValueId> BlockLayers(const Graph& g, const std::vector<std::string>& targets) {
   CheckTargets(g, targets);
   std::vector<ValueId> layers;
-  for (NodeId id : g.TopoOrder()) {
+  const auto meant = [&](NodeId id) {
     const Node& n = g.node(id);
-    if (BlockOf(n.scope) >= 0 && IsSite(g, n.out[0]) && ScopeMatches(n.scope, targets))
-      layers.push_back(n.out[0]);
+    return n.op == &kMatmul && BlockOf(n.scope) >= 0 && IsSite(g, n.out[0]) &&
+           ScopeMatches(n.scope, targets);
+  };
+  for (uint32_t i = 0; i < g.num_nodes(); ++i)
+    if (meant({i})) layers.push_back(g.node({i}).out[0]);
+  if (layers.size() > 1) {  // in the order in which they run
+    layers.clear();
+    for (NodeId id : g.TopoOrder())
+      if (meant(id)) layers.push_back(g.node(id).out[0]);
   }
   if (layers.empty())
     FailUsage("option 'targets' = '{}' matches no layer of a block", fmt::join(targets, "|"));

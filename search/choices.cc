@@ -71,6 +71,7 @@ std::string ChoicesText(const BoundSpace& space, const Genes& genes) {
     widths[cell.column] = std::max({widths[cell.column], cell.column.size(), cell.text.size()});
   std::string text = "block  ";
   for (const std::string& column : columns) text += fmt::format("  {:<{}}", column, widths[column]);
+  while (text.ends_with(' ')) text.pop_back();
   text += "\n";
   for (auto& [block, row] : Rows(cells)) {
     text += fmt::format("{:<7}", RowName(block));

@@ -83,6 +83,7 @@ class Searcher {
   nlohmann::json epochs_ = nlohmann::json::array();
   int64_t step_ = 0, steps_ = 0, steps_per_epoch_ = 0;
   double loss_sum_ = 0, train_seconds_ = 0, search_seconds_ = 0, session_seconds_ = 0;
+  double step_flops_ = 0;  // of the last step
   int64_t examples_ = 0;
 };
 
@@ -119,7 +120,7 @@ void Searcher::Open() {
                 .mixed = augment.mixes()},
       .optimizer = OptimizerOf(c_),
       .capacity = ChooseCapacity(model_.config, train_->longest(), c_.batch_size, c_.micro_batch),
-      .disabled_passes = c_.disabled_passes,
+      .passes = PassesOf(c_),
       .seed = static_cast<uint64_t>(c_.seed)};
   supernet_.emplace(*space_, model_.config, model_.params, std::move(options));
   if (hooks_.on_start)
@@ -188,7 +189,14 @@ double Searcher::Step(std::span<const size_t> rows) {
   const double lr = LearningRate(c_, step_, steps_);
   TrainStep& step = supernet_->StepOf(supernet_->PathAt(step_));
   train_->Take(rows.size());
-  const std::vector<Counts> parts = train_->Parts(step.session().options().capacity);
+  const Counts& full = step.session().options().capacity;
+  const std::vector<Counts> parts = train_->Parts(full);
+  const double share = full.tokens ? static_cast<double>(full.tokens) : 0;
+  double work = 0;  // in full micro-batches
+  for (const Counts& part : parts)
+    work += share > 0 ? static_cast<double>(part.tokens) / share
+                      : static_cast<double>(part.sequences) / static_cast<double>(full.sequences);
+  step_flops_ = work * step.session().cost(Phase::kMain).flops;
   const StepResult result = step.Run(
       parts, step_, lr,
       [&](int64_t first, int64_t count, int worker) {
@@ -222,10 +230,10 @@ void Searcher::Epoch() {
     examples_ += static_cast<int64_t>(count);
     const double rate = static_cast<double>(examples_) / session_seconds_;
     if (hooks_.on_step)
-      hooks_.on_step({step_, steps_, epoch + 1, c_.epochs, loss,
-                      LearningRate(c_, step_ - 1, steps_), static_cast<double>(count) / seconds, 0,
-                      static_cast<double>(c_.batch_size * (steps_ - step_)) / rate,
-                      train_->unit()});
+      hooks_.on_step(
+          {step_, steps_, epoch + 1, c_.epochs, loss, LearningRate(c_, step_ - 1, steps_),
+           static_cast<double>(count) / seconds, step_flops_ / seconds * 1e-9,
+           static_cast<double>(c_.batch_size * (steps_ - step_)) / rate, train_->unit()});
     const bool ends = at + count == order.size();
     if (ends) {
       const double mean = std::exchange(loss_sum_, 0) / static_cast<double>(train_->size());
@@ -249,9 +257,9 @@ Fitness Searcher::Evaluate(const Evaluated& e) {
   if (!inference_) {
     const Graph plain = InferenceGraph(model_.config, {{"linear", {}}}, model_.params, 0, true);
     inference_ =
-        InferenceOptions(plain, model_.params, model_.config, *validation_, "", c_.disabled_passes);
+        InferenceOptions(plain, model_.params, model_.config, *validation_, "", PassesOf(c_));
   }
-  Evaluator evaluator(graph, params, *inference_, c_.disabled_passes);
+  Evaluator evaluator(graph, params, *inference_, PassesOf(c_));
   const Metrics metrics = evaluator.Run(*validation_);
   return {metrics.accuracy, metrics.loss};
 }

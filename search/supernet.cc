@@ -2,7 +2,6 @@
 
 #include <chrono>
 
-#include "adapters/method_graph.h"
 #include "peft/merge.h"
 #include "runtime/rng.h"
 #include "runtime/verify.h"
@@ -61,7 +60,7 @@ TrainStep& Supernet::StepOf(const Genes& path) {
   if (compiled_ > 0) trusting.emplace();
   auto step = std::make_unique<TrainStep>(
       PathGraph(path), params_, options_.optimizer, options_.capacity,
-      TrainingPasses(options_.disabled_passes), TrainStep::Parallel{.shared = &shared_});
+      TrainingPasses(options_.passes), TrainStep::Parallel{.shared = &shared_});
   compile_seconds_ += std::chrono::duration<double>(Clock::now() - start).count();
   ++compiled_;
   steps_.emplace_front(path, std::move(step));

@@ -9,7 +9,7 @@
 #pragma once
 #include <list>
 
-#include "autograd/train_step.h"
+#include "adapters/method_graph.h"
 #include "search/space.h"
 
 namespace graft {
@@ -18,7 +18,7 @@ struct SupernetOptions {
   ModelBuild build = {.loss = true};
   OptimizerConfig optimizer;
   Counts capacity;  // the largest micro-batch
-  std::vector<std::string> disabled_passes = {};
+  PassOptions passes = {};
   uint64_t seed = 0;
   size_t sessions = 4;  // that are kept: the paths that were taken last
 };

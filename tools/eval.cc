@@ -8,6 +8,7 @@
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/files_read.h"
 #include "tools/commands.h"
+#include "tools/lib/against.h"
 #include "tools/lib/data_report.h"
 #include "tools/lib/eval_tables.h"
 #include "tools/lib/model_options.h"
@@ -23,7 +24,7 @@ namespace {
 
 struct EvalOptions {
   ModelChoice choice;
-  std::string data, split, columns, errors;
+  std::string data, split, columns, errors, against;
   size_t limit = 0;
   double holdout = 0;
   bool skip_bad = false;
@@ -92,22 +93,36 @@ nlohmann::json CheckpointJson(const OpenedModel& opened) {
 }
 
 Metrics Measure(OpenedModel& opened, BatchSource& examples, const CommonOptions& common,
-                std::vector<WrongExample>* wrong = nullptr) {
+                std::vector<WrongExample>* wrong = nullptr, std::vector<float>* logits = nullptr) {
   const Graph graph = opened.ToRun(true);
   Evaluator evaluator(graph, opened.model.params,
                       InferenceOptions(graph, opened.model.params, opened.model.config, examples,
-                                       common.memory_budget, common.disabled_passes),
-                      common.disabled_passes);
+                                       common.memory_budget, PassesOf(common)),
+                      PassesOf(common));
   evaluator.OnProgress("eval", ProgressOf(common));
   if (wrong)
     evaluator.OnExample([&](size_t example, std::span<const float> logits) {
       const WrongExample w = Judge(example, examples.label(example), logits);
       if (w.predicted != w.label) wrong->push_back(w);
     });
-  Metrics m = evaluator.Run(examples);
+  Metrics m = evaluator.Run(examples, logits);
   if (!std::isfinite(m.loss))
     Fail("{} gives logits that are not finite; its weights are damaged", opened.description);
   return m;
+}
+
+// The same examples in another precision.
+struct Other {
+  Metrics metrics;
+  Agreement agreement;
+};
+Other MeasureAgainst(const std::string& dtype, OpenedModel& opened, BatchSource& examples,
+                     const CommonOptions& common, std::span<const float> logits) {
+  CommonOptions other = common;
+  other.dtype = dtype;
+  std::vector<float> others;
+  const Metrics m = Measure(opened, examples, other, nullptr, &others);
+  return {m, Compare(logits, others, examples.size())};
 }
 
 // How well masked words of plain texts are guessed.
@@ -142,14 +157,18 @@ void RunMasked(const EvalOptions& o, OpenedModel& opened, Dataset& data,
 
 void Run(const EvalOptions& o, const CommonOptions& common) {
   if (o.choice.preprocess == "list") return PrintPreprocessPresets(common);
+  if (!o.against.empty()) CheckDtype(o.against);
   if (o.data.empty()) FailUsage("eval needs --data, the data set's directory");
   ApplyCommonOptions(common);
+  SayDtype(common);
   OpenedModel opened = OpenModel(With(o.choice, common), InputKind::kDataset);
   SayNotices(common, opened.model.notices);
   const std::optional<RunConfig> run = RunOf(o.choice);
   Dataset data = OpenData(o, run, opened.facts.objective, common);
   SayNotices(common, data.notices());
   data.CheckKind(opened.model);
+  if (MasksWords(opened.facts) && !o.against.empty())
+    FailUsage("--against {}: of classes; {} guesses words", o.against, opened.description);
   if (MasksWords(opened.facts)) return RunMasked(o, opened, data, common);
   CheckClasses(opened, &data);
   CompareLabels(opened, data, common);
@@ -160,7 +179,11 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   if (!data.texts()) Say(common, PreprocessText(opened.facts));
   if (!o.errors.empty()) CheckOutput(o.errors);  // before the work
   std::vector<WrongExample> wrong;
-  const Metrics m = Measure(opened, *examples, common, o.errors.empty() ? nullptr : &wrong);
+  std::vector<float> logits;
+  const Metrics m = Measure(opened, *examples, common, o.errors.empty() ? nullptr : &wrong,
+                            o.against.empty() ? nullptr : &logits);
+  std::optional<Other> other;
+  if (!o.against.empty()) other = MeasureAgainst(o.against, opened, *examples, common, logits);
   const std::vector<std::string> labels = data.labels();
   if (!o.errors.empty())
     WriteFileAtomically(o.errors, ErrorsCsv(wrong, data.ExampleNames(split, o.limit), labels));
@@ -170,6 +193,8 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   json["per_class"] = ClassesJson(m.confusion, labels);
   json["checkpoint"] = CheckpointJson(opened);
   if (!o.errors.empty()) json["errors"] = o.errors, json["wrong"] = wrong.size();
+  json["dtype"] = ChooseDtype(common.dtype).dtype;
+  if (other) json["against"] = AgainstJson(o.against, other->metrics, other->agreement);
   json["model"] = opened.description, json["data"] = o.data, json["split"] = split;
   if (o.skip_bad) json["skipped"] = SkippedJson(data.skipped());
   AddPreprocess(opened.facts, !data.texts(), &json);
@@ -187,6 +212,7 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   const double per_second = static_cast<double>(m.n) / std::max(m.seconds, 1e-9);
   table.Add({fmt::format("{}/s", examples->unit()), fmt::format("{:.1f}", per_second)});
   Say(common, table.Lines("  "));
+  if (other) Say(common, "  " + AgainstText(o.against, m, other->metrics, other->agreement));
   Say(common, "\n" + ClassTable(m.confusion, labels, "  "));
   if (const std::string confused = ConfusionText(m.confusion, labels, "  "); !confused.empty())
     Say(common, "\n" + confused);
@@ -219,6 +245,8 @@ void AddEvalCommand(CLI::App& app, CommonOptions& common) {
       ->check(CLI::Range(int64_t{0}, int64_t{1'000'000'000'000}));
   command->add_option("--errors", o->errors,
                       "write the examples that are predicted wrongly to this .csv");
+  command->add_option("--against", o->against,
+                      "evaluate in this --dtype too, and say how far both agree");
   AddForceOption(*command);
   AddCommonOptions(*command, common);
   command->footer(

@@ -106,6 +106,8 @@ int Main(int argc, char** argv) {
   AddInspectCommand(app, common);
   AddProfileCommand(app, common);
   AddDataCommand(app, common);
+  AddBenchCommand(app, common);
+  AddAblateCommand(app, common);
   AddRunsCommand(app, common);
   AddSearchCommand(app, common);
   AddModelsCommand(app, common);

@@ -199,8 +199,9 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
   if (o.choice.preprocess == "list") return PrintPreprocessPresets(common);
   CheckOptions(o);
   ApplyCommonOptions(common);
+  SayDtype(common);
   JointModel joint = OpenJointModel(With(o.choice, common), o.adapters, InputKind::kImages,
-                                    common.disabled_passes);
+                                    PassesOf(common));
   for (const JointModel::Member& m : joint.members) CheckProblem(m.opened);
   const OpenedModel& opened = joint.first();
   SayNotices(common, opened.model.notices);

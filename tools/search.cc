@@ -48,7 +48,7 @@ void AddSpaceOptions(CLI::App& command, SearchFlags& o) {
   command.add_option("--resume", o.resume, "search to continue");
 }
 
-void AddTrainingOptions(CLI::App& command, RunConfig& c) {
+void AddSupernetOptions(CLI::App& command, RunConfig& c) {
   command.add_option("--model", c.model, "safetensors file, Hugging Face directory, or init:ARCH");
   command.add_option("--data", c.data, "VTAB-1k lists, one folder per class, or labelled texts");
   command.add_option("--arch", c.arch, "architecture, where the checkpoint does not tell");
@@ -262,7 +262,7 @@ void AddSearchCommand(CLI::App& app, CommonOptions& common) {
   CLI::App* command =
       app.add_subcommand("search", "find a method for each layer by evolution over a supernet");
   auto o = std::make_shared<SearchFlags>();
-  AddTrainingOptions(*command, o->config);
+  AddSupernetOptions(*command, o->config);
   AddSpaceOptions(*command, *o);
   AddCommonOptions(*command, common);
   command->footer(

@@ -174,10 +174,25 @@ Method InOrder(const Method& method) {
   return ordered;
 }
 
+// Terms of one method have blocks of their own. (Layers of theirs are looked at where they get
+// branches.) A path of a space is made so.
+void CheckBlocksApart(Graph& g, ParamStore& params, const Method& method, uint64_t seed) {
+  std::set<std::pair<std::string, std::string>> seen;
+  for (const MethodTerm& term : method) {
+    const MethodRecord& record = FindMethod(term.name);
+    if (!record.sites || std::ranges::count(method, term.name, &MethodTerm::name) < 2) continue;
+    const std::map<std::string, std::string> options = CompleteOptions(term);
+    for (const MethodSite& site : record.sites({g, params, options, seed}))
+      if (site.option == "blocks" && !seen.emplace(term.name, site.name).second)
+        FailUsage("two terms '{}' would both branch off {}", term.name, site.name);
+  }
+}
+
 std::vector<PassReport> ApplyTerms(Graph& g, ParamStore& params, const Method& method,
                                    uint64_t seed, const MethodContext& context) {
   SearchedTerm(method);
   for (ValueId v : g.Leaves(Role::kParam)) g.SetTrainable(v, false);
+  if (!context.storage) CheckBlocksApart(g, params, method, seed);
   std::vector<PassReport> reports;
   bool head = true;
   for (const MethodTerm& term : InOrder(method)) {

@@ -183,6 +183,8 @@ TEST(SearchSpace, BlocksAreChosenByNumberAndRange) {
   EXPECT_NE(refused("adaptformer(blocks=2-1)").find("found '2-1'"), std::string::npos);
   EXPECT_NE(refused("adaptformer(blocks=0)+adaptformer").find("would both branch off blocks.0"),
             std::string::npos);
+  EXPECT_NE(refused("parallel(blocks=0)+parallel(r=2)").find("would both branch off blocks.0"),
+            std::string::npos);
   EXPECT_NE(refused("glora(targets=attn.q)+glora(targets=attn.k)").find("would both branch off"),
             std::string::npos);
   EXPECT_NE(refused("vpt-deep(tokens=2|3)").find("each of the 3 blocks"), std::string::npos);

@@ -14,7 +14,6 @@ namespace graft {
 void AddParallelMlp(const MethodArgs& a, const BlockSite& block) {
   const Join join = FindJoin(a.g, block, Branch::kMlp);
   BottleneckShape shape = BottleneckOf(a, join.scope + ".parallel");
-  CheckNotTwice(a.g, shape.name + "_down", "parallel");
   shape.out = a.g.shape(join.branch)[1].constant;
   const ValueId f = Bottleneck(a, join.stream, shape);
   AddToBranch(a.g, join, Scaled(a, f, shape.name, "scale"));
@@ -27,7 +26,6 @@ void AddParallelAttention(const MethodArgs& a, const BlockSite& block) {
   if (!context.valid()) FailUsage("block {} has no attention output", block.number);
   const std::vector<NodeId> users = a.g.users(context);
   BottleneckShape shape = BottleneckOf(a, scope + ".parallel");
-  CheckNotTwice(a.g, shape.name + "_down", "parallel");
   shape.out = a.g.shape(context)[1].constant;
   const ValueId f = Scaled(a, Bottleneck(a, input, shape), shape.name, "scale");
   const std::string before = a.g.scope, name = a.g.value(context).name;

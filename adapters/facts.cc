@@ -109,12 +109,21 @@ bool IsRunDirectory(const std::string& path) {
   return config.is_object() && config.contains("base_sha256") && config.contains("method");
 }
 
+void RefuseUnfinishedSearch(const std::string& path) {
+  struct stat s;
+  if (stat((path + "/" + kSearchFile).c_str(), &s) == 0 &&
+      stat((path + "/" + kMethodFile).c_str(), &s) != 0)
+    Fail("{}: the search has not ended, so there is no run yet; hint: graft search --resume {}",
+         path, ShellWord(path));
+}
+
 AdapterFacts ReadRunFacts(const std::string& run) {
   const std::string file = run + "/config.json";
   struct stat s;
   if (stat(file.c_str(), &s) != 0)
     Fail("{}: no run here (no config.json); hint: --run takes the --out of graft train", run);
   RecordRead(run);
+  RefuseUnfinishedSearch(run);
   AdapterFacts facts = FieldsFromJson<AdapterFacts>(ReadJson(file), file);
   CheckRunFacts(facts, file);
   facts.preprocess_source = "the run";

@@ -71,7 +71,12 @@ int64_t MaxLengthOf(const StringMap& metadata, int64_t otherwise, const std::str
 
 // Whether the path is a run directory (a Hugging Face directory has a config.json, too).
 bool IsRunDirectory(const std::string& path);
-// The facts in a run's config.json.
+// A directory with kSearchFile is a search's (search/); kMethodFile is the last that it writes.
+inline constexpr const char* kSearchFile = "search.json";
+inline constexpr const char* kMethodFile = "METHOD";
+// What a search has not ended is no run yet: Error.
+void RefuseUnfinishedSearch(const std::string& path);
+// The facts in a run's config.json. Error for a search that has not ended.
 AdapterFacts ReadRunFacts(const std::string& run);
 // Refuses what no run has, naming the file.
 void CheckRunFacts(const AdapterFacts& facts, const std::string& file);

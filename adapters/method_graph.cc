@@ -9,12 +9,19 @@
 
 namespace graft {
 
+std::vector<PassReport> ApplyOnModel(Graph& g, const ModelConfig& config, const Method& method,
+                                     ParamStore& params, uint64_t seed, bool reopened,
+                                     const std::map<std::string, Extents>* storage) {
+  const MethodContext context{std::bind_front(MergedRun, std::cref(config)), RunWeights, reopened,
+                              storage};
+  return ApplyMethod(g, params, method, seed, context);
+}
+
 Graph MethodGraph(const ModelConfig& config, const ModelBuild& build, const Method& method,
                   ParamStore& params, uint64_t seed, std::vector<PassReport>* reports,
                   bool reopened) {
   Graph g = BuildModel(config, build);
-  const MethodContext context{std::bind_front(MergedRun, std::cref(config)), RunWeights, reopened};
-  std::vector<PassReport> made = ApplyMethod(g, params, method, seed, context);
+  std::vector<PassReport> made = ApplyOnModel(g, config, method, params, seed, reopened);
   if (reports) *reports = std::move(made);
   return g;
 }

@@ -16,6 +16,12 @@ Graph MethodGraph(const ModelConfig& config, const ModelBuild& build, const Meth
                   ParamStore& params, uint64_t seed = 0, std::vector<PassReport>* reports = nullptr,
                   bool reopened = false);
 
+// The method on a graph that BuildModel has made of this model. With `storage`, the graph is that
+// of a path through a supernet (MethodContext).
+std::vector<PassReport> ApplyOnModel(Graph& g, const ModelConfig& config, const Method& method,
+                                     ParamStore& params, uint64_t seed, bool reopened = false,
+                                     const std::map<std::string, Extents>* storage = nullptr);
+
 // Builds the same for inference: no dropout, nothing trainable (so kernels may keep packed
 // weights), outputs "logits" [S,classes] and, with `loss`, "losses" [S,1]. Merging starts from this
 // graph.
@@ -31,6 +37,7 @@ struct PassOptions {
   std::vector<std::string> disabled = {};  // names of passes to leave out
   Precision precision = {};
   PassOptions() = default;
+  PassOptions(std::initializer_list<std::string> names) : disabled(names) {}
   PassOptions(std::vector<std::string> names) : disabled(std::move(names)) {}
   PassOptions(std::vector<std::string> names, Precision p)
       : disabled(std::move(names)), precision(std::move(p)) {}

@@ -117,7 +117,9 @@ void AddTrainStep(Graph& g, ParamStore& params, const OptimizerConfig& optimizer
   g.phase = Phase::kUpdate;
   const std::vector<ValueId> sums = SummedGradients(g, accumulated, trainable);
   g.scope = "update";
-  const ValueId hyper = g.AddInput("hyper", {DType::kF32, {3}});
+  const bool own = optimizer.updates != nullptr;
+  ValueId hyper;
+  if (!own) hyper = g.AddInput("hyper", {DType::kF32, {3}});
   ValueId rng, clip;
   if (optimizer.on_gradient) rng = g.AddInput("update_rng", {DType::kI32, {2}});
   if (optimizer.clip > 0) {
@@ -133,6 +135,7 @@ void AddTrainStep(Graph& g, ParamStore& params, const OptimizerConfig& optimizer
     ValueId gradient = clip.valid() ? Mul(g, sums[i], clip) : sums[i];
     if (optimizer.on_gradient)
       gradient = optimizer.on_gradient(g, params, g.value(trainable[i]).name, gradient, rng);
+    if (own) hyper = g.AddInput("hyper." + g.value(trainable[i]).name, {DType::kF32, {3}});
     AddUpdate(g, params, trainable[i], gradient, hyper, optimizer);
   }
   g.phase = Phase::kMain;
@@ -148,7 +151,7 @@ Graph TrainStep::BuildGraph(Graph g, ParamStore& params, const OptimizerConfig& 
   g.EraseDead();
   ShareEqualNodes(g);
   for (PassReport& report : passes.step.Run(g)) made.push_back(std::move(report));
-  Verify(g);
+  VerifyStep(g);
   if (reports) *reports = std::move(made);
   return g;
 }
@@ -175,6 +178,7 @@ SessionOptions TrainStep::Options(const Graph& g, const Counts& capacity, Parall
   options.workers = options.lanes >= Threads() ? Threads() : 1;
   if (parallel.workers) options.workers = parallel.workers;
   options.threads = parallel.threads ? parallel.threads : Threads();
+  options.shared = parallel.shared;
   return options;
 }
 
@@ -189,7 +193,11 @@ TrainStep::TrainStep(const Graph& loss_graph, ParamStore& params, const Optimize
     rng_.push_back(session_.HasInput("rng") ? session_.Input("rng", worker) : Tensor{});
     inv_batch_.push_back(session_.Input("inv_batch", worker));
   }
-  hyper_ = session_.Input("hyper");
+  if (!optimizer_.updates) hyper_.push_back({session_.Input("hyper")});
+  if (optimizer_.updates)
+    for (ValueId v : graph_.Trainable())
+      hyper_.push_back({session_.Input("hyper." + graph_.value(v).name),
+                        &(*optimizer_.updates)[graph_.value(v).name]});
   loss_ = session_.State(kLossState);
   if (session_.HasInput("update_rng")) update_rng_ = session_.Input("update_rng");
 }
@@ -233,11 +241,13 @@ StepResult TrainStep::Run(std::span<const Counts> parts, int64_t step, double le
   StepResult result = Accumulate(parts, step, fill, losses);
   // A loss that is not finite must not reach the weights: the caller stops with the last good ones.
   if (!std::isfinite(result.loss)) return result;
-  float* hyper = hyper_.f32();
-  const double t = static_cast<double>(step + 1);
-  hyper[0] = static_cast<float>(learning_rate);
-  hyper[1] = static_cast<float>(1 - std::pow(optimizer_.beta1, t));
-  hyper[2] = static_cast<float>(1 - std::pow(optimizer_.beta2, t));
+  for (const Hyper& hyper : hyper_) {
+    const double t = static_cast<double>(hyper.updates ? ++*hyper.updates : step + 1);
+    float* values = hyper.values.f32();
+    values[0] = static_cast<float>(learning_rate);
+    values[1] = static_cast<float>(1 - std::pow(optimizer_.beta1, t));
+    values[2] = static_cast<float>(1 - std::pow(optimizer_.beta2, t));
+  }
   if (update_rng_.data) update_rng_.i32()[0] = static_cast<int32_t>(step);
   session_.RunUpdate();
   if (optimizer_.clip > 0)

@@ -33,10 +33,15 @@ struct OptimizerConfig {
   std::function<ValueId(Graph&, ParamStore&, const std::string& name, ValueId gradient,
                         ValueId rng)>
       on_gradient = {};
+  // How often each parameter has been updated, by name, where steps do not train them all: AdamW's
+  // bias correction is by its own count, as in torch.optim, which skips tensors without a gradient.
+  // It is counted on here and must outlive the step. Null: the number of the step counts for all.
+  std::map<std::string, int64_t>* updates = nullptr;
 };
 
 // Adds gradients, accumulators and updates to `g`, which must have the output "losses" [S,1]. New
-// inputs: "inv_batch" [1] (1 / batch size), "hyper" [3] (ops.h), "one" [1]. New states: "acc.*" as
+// inputs: "inv_batch" [1] (1 / batch size), "hyper" [3] (ops.h; with `updates` one for each
+// parameter, "hyper.NAME"), "one" [1]. New states: "acc.*" as
 // above and "acc.loss". New parameters: "opt.*", created in `params` as zeros if missing.
 void AddTrainStep(Graph& g, ParamStore& params, const OptimizerConfig& optimizer);
 
@@ -57,12 +62,13 @@ class TrainStep {
   // then in another order.
   struct Parallel {
     int workers = 0, lanes = 0, threads = 0;
+    SharedMemory* shared = nullptr;  // as in SessionOptions
   };
   // The capacity is the largest micro-batch, for texts with its tokens.
   TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
-            Counts capacity, const Passes& passes = {}, Parallel parallel = {0, 0, 0});
+            Counts capacity, const Passes& passes = {}, Parallel parallel = {0, 0, 0, nullptr});
   TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
-            int64_t micro_batch, const Passes& passes = {}, Parallel parallel = {0, 0, 0})
+            int64_t micro_batch, const Passes& passes = {}, Parallel parallel = {0, 0, 0, nullptr})
       : TrainStep(loss_graph, params, optimizer, Counts{micro_batch, 0}, passes, parallel) {}
 
   // What the constructor compiles, for plans without a step: the graph after all passes, and how it
@@ -107,7 +113,13 @@ class TrainStep {
   // These are looked up once, the first two by worker. Without random nodes the data of rng is
   // null.
   std::vector<Tensor> inv_batch_, rng_;
-  Tensor hyper_, loss_, update_rng_;
+  Tensor loss_, update_rng_;
+  // One for all, with the count of steps, or one for each parameter, with its own.
+  struct Hyper {
+    Tensor values;
+    int64_t* updates = nullptr;
+  };
+  std::vector<Hyper> hyper_;
   // The micro-batches of the current batch, and the first sequence of each. They are kept, so that
   // a step of the same size allocates nothing.
   std::vector<Counts> parts_;

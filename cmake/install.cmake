@@ -4,7 +4,7 @@ include(GNUInstallDirs)
 
 # All folders but tools/ in one archive, from the objects that are there already.
 set(objects)
-foreach(part runtime ops autograd models peft data adapters train suites)
+foreach(part runtime ops autograd models peft data adapters train suites search)
   list(APPEND objects $<TARGET_OBJECTS:graft_${part}>)
 endforeach()
 add_library(graft_installed STATIC ${objects})

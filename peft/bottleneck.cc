@@ -22,7 +22,8 @@ ValueId Activated(Graph& g, ValueId x, const std::string& act) {
                                               {"gelu_tanh", &kGeluTanh}, {"silu", &kSilu},
                                               {"tanh", &kTanh},          {"sigmoid", &kSigmoid}};
   if (act == "none") return x;
-  std::vector<std::string> names{"none"};
+  if (act == "quick_gelu") return Mul(g, x, g.Add1(kSigmoid, {Scale(g, x, 1.702)}));
+  std::vector<std::string> names{"none", "quick_gelu"};
   for (const auto& [name, op] : kActs) {
     if (act == name) return g.Add1(*op, {x});
     names.emplace_back(name);

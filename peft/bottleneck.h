@@ -25,7 +25,8 @@ ValueId Bottleneck(const MethodArgs& a, ValueId x, const BottleneckShape& shape)
 // s f: a number, or with "learned" a parameter NAME_scale [1] that starts at 1.
 ValueId Scaled(const MethodArgs& a, ValueId f, const std::string& name, const std::string& option);
 
-// relu, gelu, gelu_tanh, silu, tanh, sigmoid, none. Throws Error for others.
+// relu, gelu, gelu_tanh, quick_gelu (x sigmoid(1.702 x)), silu, tanh, sigmoid, none. Throws Error
+// for others.
 ValueId Activated(Graph& g, ValueId x, const std::string& act);
 
 // branch -> branch + f, before it is added to the stream.

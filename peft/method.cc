@@ -155,7 +155,7 @@ PassReport StartReport(const MethodArgs& a, std::string name) {
 PassReport FinishReport(const MethodArgs& a, PassReport report) {
   if (report.rewrites == 0) FailUsage("'{}' finds no place in this model", report.name);
   a.g.EraseDead();
-  Verify(a.g);
+  VerifyStep(a.g);
   report.nodes_after = a.g.live_nodes();
   return report;
 }
@@ -174,14 +174,34 @@ Method InOrder(const Method& method) {
   return ordered;
 }
 
+// Terms of one method have blocks of their own. (Layers of theirs are looked at where they get
+// branches.) A path of a space is made so.
+void CheckBlocksApart(Graph& g, ParamStore& params, const Method& method, uint64_t seed) {
+  std::set<std::pair<std::string, std::string>> seen;
+  for (const MethodTerm& term : method) {
+    const MethodRecord& record = FindMethod(term.name);
+    if (!record.sites || std::ranges::count(method, term.name, &MethodTerm::name) < 2) continue;
+    const std::map<std::string, std::string> options = CompleteOptions(term);
+    for (const MethodSite& site : record.sites({g, params, options, seed}))
+      if (site.option == "blocks" && !seen.emplace(term.name, site.name).second)
+        FailUsage("two terms '{}' would both branch off {}", term.name, site.name);
+  }
+}
+
 std::vector<PassReport> ApplyTerms(Graph& g, ParamStore& params, const Method& method,
                                    uint64_t seed, const MethodContext& context) {
   SearchedTerm(method);
   for (ValueId v : g.Leaves(Role::kParam)) g.SetTrainable(v, false);
+  if (!context.storage) CheckBlocksApart(g, params, method, seed);
   std::vector<PassReport> reports;
   bool head = true;
   for (const MethodTerm& term : InOrder(method)) {
     const std::map<std::string, std::string> options = CompleteOptions(term);
+    for (const auto& [key, value] : term.options)
+      if (value.starts_with('{'))
+        FailUsage(
+            "option '{}' = '{}': choices in braces make a search space; hint: graft search --space",
+            key, value);
     const MethodArgs args{g, params, options, seed, context};
     head = head && args.Choice("head", {"trained", "frozen"}) != "frozen";
     reports.push_back(FindMethod(term.name).apply(args));

@@ -15,6 +15,7 @@ struct MethodTerm {
 using Method = std::vector<MethodTerm>;  // applied in order
 
 // Parses "term(key=value, ...) + term". Unknown names and options are errors with the nearest one.
+// Values are whatever they are: also choices in braces, which a search space has.
 Method ParseMethod(std::string_view text);
 std::string ToString(const Method& method);  // every option given, ParseMethod reads it back
 
@@ -36,6 +37,9 @@ struct MethodContext {
   std::function<ParamStore(const std::string& path, const std::string& sha256)> run_weights;
   // What trains is loaded afterwards: its first values do not matter.
   bool reopened = false;
+  // Of a path through a supernet: the shapes that parameters are stored with, by name. A method
+  // gets the first rows and columns of them (NewParam). Null: parameters have their own shapes.
+  const std::map<std::string, Extents>* storage = nullptr;
 };
 
 struct MethodArgs {
@@ -53,6 +57,13 @@ struct MethodArgs {
   const std::string& Text(std::string_view option) const;
   // One of the words; Error with the nearest one for another.
   std::string Choice(std::string_view option, const std::vector<std::string>& choices) const;
+};
+
+// A place where a term hangs, which a term of its own could have to itself: option=value restricts
+// it to this one, and values of several joined by '|' to these.
+struct MethodSite {
+  std::string name;           // "blocks.3.attn.q", "blocks.3"
+  std::string option, value;  // "targets", "blocks.3.attn.q"; "blocks", "3"
 };
 
 // What merging leaves of a method: nothing (kYes), nodes that no plain model has (kPart: fewer than
@@ -95,6 +106,9 @@ struct MethodRecord {
   int64_t (*positions)(const MethodArgs&) = nullptr;
   // Whether training searches what trains by the loss alone, without gradients (train/black_box.h).
   bool searched = false;
+  // Where the term hangs in the plain model `g`, in order: what a search decides one by one. Null:
+  // the whole model is one place.
+  std::vector<MethodSite> (*sites)(const MethodArgs&) = nullptr;
 };
 std::span<const MethodRecord* const> AllMethods();
 const MethodRecord& FindMethod(std::string_view name);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/ops.h"
+
 namespace graft {
 
 Init Zeros() {
@@ -36,7 +38,9 @@ Init XavierUniform() {
   };
 }
 
-ValueId NewParam(const MethodArgs& a, const std::string& name, const Extents& shape,
+namespace {
+
+ValueId OwnParam(const MethodArgs& a, const std::string& name, const Extents& shape,
                  const Init& init) {
   if (const ValueId there = a.g.FindLeaf(name); there.valid()) {
     GRAFT_CHECK(At(a.g.shape(there), {}) == shape, "'{}' has two shapes", name);
@@ -47,6 +51,29 @@ ValueId NewParam(const MethodArgs& a, const std::string& name, const Extents& sh
     init({data, static_cast<size_t>(shape.size())}, shape, {MakeKey(a.seed, Purpose::kInit, name)});
   }
   return a.g.AddParam(name, ToShape(shape), true);
+}
+
+// The first rows and columns of a stored parameter. A number [1] is the first of a matrix's.
+ValueId FirstOf(Graph& g, ValueId stored, const Extents& shape) {
+  const Extents whole = At(g.shape(stored), {});
+  ValueId v = stored;
+  if (whole[0] != shape[0]) v = SliceRows(g, v, 0, shape[0]);
+  if (whole.rank == 1) return v;
+  const int64_t cols = shape.rank == 1 ? 1 : shape[1];
+  if (whole[1] != cols) v = g.Add1(kSliceCols, {v}, SliceAttrs{0, cols});
+  return shape.rank == 1 ? SumRows(g, v) : v;
+}
+
+}  // namespace
+
+ValueId NewParam(const MethodArgs& a, const std::string& name, const Extents& shape,
+                 const Init& init) {
+  if (!a.context.storage) return OwnParam(a, name, shape, init);
+  const auto it = a.context.storage->find(name);
+  if (it == a.context.storage->end())
+    FailUsage("'{}' is there for some choices together only, which a supernet cannot share", name);
+  const ValueId stored = OwnParam(a, name, it->second, init);
+  return it->second == shape ? stored : FirstOf(a.g, stored, shape);
 }
 
 }  // namespace graft

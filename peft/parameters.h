@@ -15,7 +15,8 @@ Init KaimingUniform();         // U(+-1/sqrt(columns)), torch's nn.Linear
 Init BiasUniform(int64_t in);  // U(+-1/sqrt(in)), its bias
 Init XavierUniform();          // U(+-sqrt(6 / (rows + columns)))
 
-// The trainable parameter of that name: one that another site has made already, or a new one, whose
+// The trainable parameter of that name, or the first rows and columns of the one that a supernet
+// stores (MethodContext::storage): one that another site has made already, or a new one, whose
 // values `a.params` has already (from a run or an adapter) or gets from `init`. Error if the values
 // there have another shape.
 ValueId NewParam(const MethodArgs& a, const std::string& name, const Extents& shape,

@@ -45,37 +45,55 @@ ValueId DenseOutput(const Graph& g, ValueId product) {
 
 bool ScopeMatches(const std::string& scope, const std::vector<std::string>& targets) {
   return std::any_of(targets.begin(), targets.end(), [&](const std::string& target) {
-    return GlobMatch(target, scope) || GlobMatch("*." + target, scope);
+    if (target.find_first_of("*?[\\") != target.npos)
+      return GlobMatch(target, scope) || GlobMatch("*." + target, scope);
+    return scope.ends_with(target) &&
+           (scope.size() == target.size() || scope[scope.size() - target.size() - 1] == '.');
   });
 }
 
-void CheckTargets(const Graph& g, const std::vector<std::string>& targets) {
-  // Names for messages without the block, "attn.q", as users write them.
-  std::set<std::string> scopes, kinds;
-  for (ValueId v : g.Leaves(Role::kIntermediate)) {
-    if (!IsSite(g, v)) continue;
-    const std::string& scope = g.node(g.value(v).producer).scope;
-    scopes.insert(scope);
+namespace {
+
+// The nearest site names, without the block where the target is without one: "attn.q".
+[[noreturn]] void FailTarget(const std::string& target, const std::set<std::string>& scopes) {
+  std::set<std::string> kinds;
+  for (const std::string& scope : scopes) {
     const size_t dot = scope.starts_with("blocks.") ? scope.find('.', 7) : std::string::npos;
     kinds.insert(dot == std::string::npos ? scope : scope.substr(dot + 1));
   }
-  for (const std::string& target : targets) {
-    const bool found = std::any_of(scopes.begin(), scopes.end(),
-                                   [&](const std::string& s) { return ScopeMatches(s, {target}); });
-    if (found) continue;
-    const std::set<std::string>& list = target.starts_with("blocks.") ? scopes : kinds;
-    FailUsage("target '{}' matches no layer{}", target,
-              DidYouMean(target, std::vector<std::string>(list.begin(), list.end())));
+  const std::set<std::string>& list = target.starts_with("blocks.") ? scopes : kinds;
+  FailUsage("target '{}' matches no layer{}", target,
+            DidYouMean(target, std::vector<std::string>(list.begin(), list.end())));
+}
+
+}  // namespace
+
+void CheckTargets(const Graph& g, const std::vector<std::string>& targets) {
+  std::set<std::string> scopes;
+  std::vector<std::string> missing = targets;
+  for (uint32_t i = 0; i < g.num_nodes() && !missing.empty(); ++i) {
+    const Node& n = g.node({i});
+    if (n.op != &kMatmul || !IsSite(g, n.out[0])) continue;
+    scopes.insert(n.scope);
+    std::erase_if(missing, [&](const std::string& t) { return ScopeMatches(n.scope, {t}); });
   }
+  if (!missing.empty()) FailTarget(missing[0], scopes);
 }
 
 std::vector<ValueId> BlockLayers(const Graph& g, const std::vector<std::string>& targets) {
   CheckTargets(g, targets);
   std::vector<ValueId> layers;
-  for (NodeId id : g.TopoOrder()) {
+  const auto meant = [&](NodeId id) {
     const Node& n = g.node(id);
-    if (BlockOf(n.scope) >= 0 && IsSite(g, n.out[0]) && ScopeMatches(n.scope, targets))
-      layers.push_back(n.out[0]);
+    return n.op == &kMatmul && BlockOf(n.scope) >= 0 && IsSite(g, n.out[0]) &&
+           ScopeMatches(n.scope, targets);
+  };
+  for (uint32_t i = 0; i < g.num_nodes(); ++i)
+    if (meant({i})) layers.push_back(g.node({i}).out[0]);
+  if (layers.size() > 1) {  // in the order in which they run
+    layers.clear();
+    for (NodeId id : g.TopoOrder())
+      if (meant(id)) layers.push_back(g.node(id).out[0]);
   }
   if (layers.empty())
     FailUsage("option 'targets' = '{}' matches no layer of a block", fmt::join(targets, "|"));

@@ -1,6 +1,7 @@
 #include "runtime/graph.h"
 
 #include <algorithm>
+#include <functional>
 #include <queue>
 
 #include "runtime/op.h"
@@ -205,26 +206,27 @@ void Graph::MakeParam(ValueId v) {
 
 std::vector<NodeId> Graph::TopoOrder() const {
   std::vector<uint32_t> waiting(nodes_.size());
-  auto later = [&](uint32_t a, uint32_t b) {
-    return std::pair(nodes_[a].phase, a) > std::pair(nodes_[b].phase, b);
+  // By phase, then by number.
+  const auto key = [&](uint32_t n) {
+    return uint64_t{nodes_[n].phase == Phase::kUpdate} << 32 | n;
   };
-  std::priority_queue<uint32_t, std::vector<uint32_t>, decltype(later)> ready(later);
+  std::priority_queue<uint64_t, std::vector<uint64_t>, std::greater<>> ready;
   size_t live = 0;
   for (uint32_t n = 0; n < nodes_.size(); ++n) {
     if (!nodes_[n].op) continue;
     ++live;
     for (ValueId v : nodes_[n].in) waiting[n] += values_[v.i].producer.valid();
-    if (waiting[n] == 0) ready.push(n);
+    if (waiting[n] == 0) ready.push(key(n));
   }
   std::vector<NodeId> order;
   order.reserve(live);
   while (!ready.empty()) {
-    const uint32_t n = ready.top();
+    const uint32_t n = static_cast<uint32_t>(ready.top());
     ready.pop();
     order.push_back({n});
     for (ValueId v : nodes_[n].out)
       for (NodeId user : users_[v.i])
-        if (--waiting[user.i] == 0) ready.push(user.i);
+        if (--waiting[user.i] == 0) ready.push(key(user.i));
   }
   if (order.size() != live)
     Fail("the graph has a cycle: {} of {} nodes ordered", order.size(), live);

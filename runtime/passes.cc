@@ -38,7 +38,7 @@ std::vector<PassReport> PassManager::Run(Graph& g) const {
     PassReport report;
     try {
       report = pass.run(g);
-      Verify(g);
+      VerifyStep(g);
     } catch (const Error& e) {
       throw Error(fmt::format("pass '{}': {} (passes before: {})", pass.name, e.what(),
                               before_names.empty() ? "none" : before_names),
@@ -156,7 +156,7 @@ PassReport SinkGather(Graph& g, const OpDef& gather, const SinkRule& special) {
   }
   g.scope.clear();
   ShareEqualNodes(g);
-  Verify(g);
+  VerifyStep(g);
   report.nodes_after = g.live_nodes();
   return report;
 }

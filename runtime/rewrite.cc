@@ -214,7 +214,7 @@ PassReport Rewrite(Graph& g, std::string pass, std::span<const Rule> rules) {
       if (ApplyOne(g, rules, v, report.name, report) >= 0) break;
   }
   g.EraseDead();
-  Verify(g);
+  VerifyStep(g);
   report.nodes_after = g.live_nodes();
   return report;
 }
@@ -248,7 +248,7 @@ PassReport RewriteToFixpoint(Graph& g, std::string pass, std::span<const Rule> r
     }
   }
   g.EraseDead();
-  Verify(g);
+  VerifyStep(g);
   report.nodes_after = g.live_nodes();
   return report;
 }

@@ -10,6 +10,9 @@
 
 namespace graft {
 
+SharedMemory::SharedMemory() : impl_(std::make_unique<Impl>()) {}
+SharedMemory::~SharedMemory() = default;
+
 Session::Session(const Graph& graph, ParamStore& params, SessionOptions options)
     : options_(options), impl_(std::make_unique<Impl>(graph, params)) {
   if (options_.threads == 0) options_.threads = Threads();
@@ -19,6 +22,8 @@ Session::Session(const Graph& graph, ParamStore& params, SessionOptions options)
   impl_->Prepare(options_, info_);
   memory_ = impl_->Plan(options_);
   if (!options_.plan_only) impl_->MakeWorkers(options_, memory_.bytes);
+  // Another session may run before this one, and reads what it has packed.
+  if (options_.shared) impl_->Finish();
   for (const Update& u : graph.updates) {
     const Node& n = graph.node(graph.value(u.value).producer);
     const auto& out = n.out;

@@ -21,13 +21,29 @@
 
 namespace graft {
 
+// What sessions that never run at the same time may have in common: packed weights, memory of
+// values and states. What one has computed is valid until another runs, states are zero only after
+// ZeroStates, and the store's buffers of frozen parameters must outlive it.
+class SharedMemory {
+ public:
+  SharedMemory();
+  ~SharedMemory();
+  SharedMemory(const SharedMemory&) = delete;
+
+ private:
+  friend class Session;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
 struct SessionOptions {
   Counts capacity;  // the largest batch that Run may bind
   int workers = 1, lanes = 1;
-  int threads = 0;           // with memory of their own inside kernels; 0 means Threads()
-  bool share_memory = true;  // if not, every value has a place of its own (for tests)
-  bool plan_only = false;    // the session tells what it would need, but has no memory to run
-  bool poison = false;       // results and scratch are NaN before each kernel (for tests)
+  int threads = 0;                 // with memory of their own inside kernels; 0 means Threads()
+  bool share_memory = true;        // if not, every value has a place of its own (for tests)
+  bool plan_only = false;          // the session tells what it would need, but has no memory to run
+  bool poison = false;             // results and scratch are NaN before each kernel (for tests)
+  SharedMemory* shared = nullptr;  // with sessions that come later; null: memory of its own
 };
 
 // One kernel call, for plan.json, `graft profile` and tests.

@@ -24,6 +24,13 @@ AlignedBytes AllocateAligned(size_t bytes) {
   return AlignedBytes(static_cast<std::byte*>(p));
 }
 
+// The block that sessions share, which a larger one replaces.
+template <class Block>
+std::shared_ptr<std::byte> Grown(Block& block, size_t bytes) {
+  if (!block.bytes || block.size < bytes) block = {AllocateAligned(bytes), bytes};
+  return block.bytes;
+}
+
 }  // namespace
 
 bool Session::Impl::IsConstant(ValueId v) const {
@@ -62,7 +69,8 @@ void Session::Impl::PlaceLeaves(const SessionOptions& options) {
 }
 
 void Session::Impl::Prepare(const SessionOptions& options, std::vector<StepInfo>& info) {
-  PackedConstants packed;
+  PackedConstants own;
+  PackedConstants& packed = options.shared ? Shared(options)->packed : own;
   for (size_t t = 0; t < order.nodes.size(); ++t) {
     const Node& n = graph.node(order.nodes[t]);
     std::vector<Extents> in, out;
@@ -134,9 +142,16 @@ std::byte* Session::Impl::Address(ValueId v, const Worker& worker) const {
 
 void Session::Impl::MakeWorkers(const SessionOptions& options, size_t arena_bytes) {
   GRAFT_CHECK(options.workers > 0 && options.lanes > 0);
-  states = AllocateAligned(state_bytes * static_cast<size_t>(options.lanes));
-  // This is no memset, which takes no null for no bytes.
-  std::fill_n(states.get(), state_bytes * static_cast<size_t>(options.lanes), std::byte{0});
+  SharedMemory::Impl* shared = Shared(options);
+  const size_t all_states = state_bytes * static_cast<size_t>(options.lanes);
+  if (shared) {
+    states = Grown(shared->states, all_states);
+    shared->arenas.resize(std::max(shared->arenas.size(), static_cast<size_t>(options.workers)));
+  } else {
+    states = AllocateAligned(all_states);
+    // This is no memset, which takes no null for no bytes.
+    std::fill_n(states.get(), all_states, std::byte{0});
+  }
   for (size_t t = 0; t < steps.size(); ++t)
     for (bool result : {false, true}) {
       const std::vector<ValueId>& ids = result ? steps[t].out : steps[t].in;
@@ -151,7 +166,8 @@ void Session::Impl::MakeWorkers(const SessionOptions& options, size_t arena_byte
   for (size_t w = 0; w < workers.size(); ++w) {
     Worker& worker = workers[w];
     const ThreadScratch own{threads.get() + w * thread_bytes, thread_bytes, w == 0 ? most : 1};
-    worker.arena = AllocateAligned(arena_bytes);
+    worker.arena = shared ? Grown(shared->arenas[w], arena_bytes)
+                          : std::shared_ptr<std::byte>(AllocateAligned(arena_bytes));
     worker.inputs = AllocateAligned(input_bytes);
     std::fill_n(worker.inputs.get(), input_bytes, std::byte{0});
     for (size_t t = 0; t < steps.size(); ++t) {
@@ -162,7 +178,7 @@ void Session::Impl::MakeWorkers(const SessionOptions& options, size_t arena_byte
       for (ValueId v : steps[t].out)
         call.out.push_back({Address(v, worker), graph.type(v).dtype, {}});
       if (steps[t].scratch_bytes)
-        call.scratch = (t < order.once_end ? once : worker.arena).get() + scratch_offset[t];
+        call.scratch = (t < order.once_end ? once.get() : worker.arena.get()) + scratch_offset[t];
       worker.calls.push_back(std::move(call));
     }
     BindExtents(worker, options.capacity);

@@ -15,6 +15,19 @@ struct FreeDeleter {
 };
 using AlignedBytes = std::unique_ptr<std::byte, FreeDeleter>;
 
+// Sizes of the arenas are those of the largest session so far. Sessions that are built keep theirs
+// alive.
+struct SharedMemory::Impl {
+  using Bytes = std::shared_ptr<std::byte>;
+  PackedConstants packed;
+  struct Block {
+    Bytes bytes;
+    size_t size = 0;
+  };
+  std::vector<Block> arenas;  // by worker
+  Block states;               // of all lanes
+};
+
 struct Session::Impl {
   struct Step {
     Kernel run;
@@ -39,7 +52,8 @@ struct Session::Impl {
     int64_t count = 0;
   };
   struct Worker {
-    AlignedBytes arena, inputs;
+    std::shared_ptr<std::byte> arena;
+    AlignedBytes inputs;
     std::vector<Call> calls;
     Counts bound{-1, -1};
     int lane = 0;
@@ -58,6 +72,9 @@ struct Session::Impl {
   void Prepare(const SessionOptions& options, std::vector<StepInfo>& info);
   MemoryPlan Plan(const SessionOptions& options);
   void MakeWorkers(const SessionOptions& options, size_t arena_bytes);
+  static SharedMemory::Impl* Shared(const SessionOptions& options) {
+    return options.shared ? options.shared->impl_.get() : nullptr;
+  }
   void BindExtents(Worker& worker, const Counts& counts) noexcept;
   void BindLane(Worker& worker, int lane) noexcept;
   void Finish() noexcept;
@@ -77,7 +94,8 @@ struct Session::Impl {
   std::vector<size_t> scratch_offset;             // by step
   std::vector<StateUse> state_uses;
   std::vector<Worker> workers;
-  AlignedBytes once, states, threads;
+  AlignedBytes once, threads;
+  std::shared_ptr<std::byte> states;
   std::map<std::string, ValueId, std::less<>> inputs, state_ids, outputs;
   size_t input_bytes = 0, state_bytes = 0, once_bytes = 0, packed_bytes = 0, thread_bytes = 0;
 };

@@ -133,6 +133,17 @@ void Verify(const Graph& g) {
     Fail("{} results are known, there are {}", g.held_.size(), results);
 }
 
+namespace {
+thread_local int at_the_end = 0;
+}  // namespace
+
+VerifyAtTheEnd::VerifyAtTheEnd() { ++at_the_end; }
+VerifyAtTheEnd::~VerifyAtTheEnd() { --at_the_end; }
+
+void VerifyStep(const Graph& g) {
+  if (at_the_end == 0) Verify(g);
+}
+
 void VerifyTrainableReachOutput(const Graph& g) {
   std::vector<bool> reached(g.num_values());
   std::vector<ValueId> stack;

@@ -341,7 +341,7 @@ TEST_F(Story, DataCheckCountsEqualPicturesOfAnyTwoSplits) {
 
 TEST(Help, EveryCommandShowsAnExample) {
   for (const std::string command : {"demo", "train", "eval", "predict", "fuse", "export", "inspect",
-                                    "profile", "data", "data make", "data check"}) {
+                                    "profile", "data", "data make", "data check", "search"}) {
     std::istringstream words(command + " --help");
     const Outcome o = Graft({std::istream_iterator<std::string>(words), {}});
     EXPECT_EQ(o.code, 0) << command;

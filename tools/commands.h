@@ -19,6 +19,7 @@ void AddReport(CLI::App& bench, CommonOptions& common);  // of AddBenchCommand
 void AddBenchCommand(CLI::App& app, CommonOptions& options);
 void AddAblateCommand(CLI::App& app, CommonOptions& options);  // tools/bench.cc
 void AddRunsCommand(CLI::App& app, CommonOptions& options);
+void AddSearchCommand(CLI::App& app, CommonOptions& options);
 void AddModelsCommand(CLI::App& app, CommonOptions& options);
 // help and completions, which know all others.
 void AddHelpCommands(CLI::App& app, const std::string& version);

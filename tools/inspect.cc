@@ -310,7 +310,8 @@ void AddInspectCommand(CLI::App& app, CommonOptions& common) {
       "--adapter", o->adapter,
       "how an adapter (Hugging Face peft's, ours, or a run) fits the model, key by key");
   command->add_option("--arch", o->arch, "architecture, where the checkpoint does not tell");
-  command->add_option("--method", o->method, "show what this method would change and train");
+  TextOrFile(command->add_option("--method", o->method,
+                                 "show what this method would change and train; @FILE reads it"));
   command->add_option("--graph", o->graph, "print the graph: text, dot or svg");
   command->add_option("--block", o->block, "of svg and dot: a number (default 0) or all");
   command->add_option("--pass", o->pass,

@@ -109,6 +109,7 @@ int Main(int argc, char** argv) {
   AddBenchCommand(app, common);
   AddAblateCommand(app, common);
   AddRunsCommand(app, common);
+  AddSearchCommand(app, common);
   AddModelsCommand(app, common);
   AddHelpCommands(app, kVersion);
   try {

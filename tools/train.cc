@@ -37,8 +37,9 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
   RunConfig& c = o.config;
   command.add_option("--model", c.model, "safetensors file, Hugging Face directory, or init:ARCH");
   command.add_option("--data", c.data, "VTAB-1k lists, one folder per class, or labelled texts");
-  command.add_option("--method", c.method,
-                     "e.g. lora(r=8), linear, bitfit+ln; see graft inspect --methods");
+  TextOrFile(command.add_option(
+      "--method", c.method,
+      "e.g. lora(r=8), linear, bitfit+ln, or @FILE; see graft inspect --methods"));
   command.add_option("--out", o.out, "run directory to create");
   command.add_option("--resume", o.resume,
                      "run directory to continue; with --epochs to extend, of a constant schedule");

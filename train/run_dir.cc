@@ -113,7 +113,17 @@ void RunDir::RecordEpochs(int64_t epochs) {
   WriteConfig();
 }
 
+void RunDir::RecordMethod(const std::string& method) {
+  config_.method = method;
+  WriteConfig();
+}
+
 RunDir RunDir::Open(const std::string& path) {
+  RefuseUnfinishedSearch(path);
+  return OpenSearch(path);
+}
+
+RunDir RunDir::OpenSearch(const std::string& path) {
   const std::string file = path + "/config.json";
   if (!Exists(file))
     Fail("{}: no run here (no config.json); hint: --run takes the --out of graft train", path);
@@ -198,9 +208,9 @@ std::optional<std::vector<std::string>> RunDir::LoadState(ParamStore& params, Pr
 }
 
 void RunDir::SaveWeights(const std::string& which, const ParamStore& params,
-                         const std::vector<std::string>& names) const {
-  WriteSafetensors(Place(which + ".safetensors"), Tensors(params, names),
-                   {{"graft.method", config_.method}});
+                         const std::vector<std::string>& names, StringMap more) const {
+  more.emplace("graft.method", config_.method);
+  WriteSafetensors(Place(which + ".safetensors"), Tensors(params, names), more);
 }
 
 void RunDir::AppendMetrics(const std::string& line) const {

@@ -34,8 +34,11 @@ class RunDir {
   // Creates the directory and locks it; Error if it exists and is not empty, or if another process
   // is about to train there.
   static RunDir Create(const std::string& path, const RunConfig& config);
-  // Error if there is no config.json.
+  // Error if there is no config.json, or if the run is a search that has not ended: what is there
+  // is no run yet.
   static RunDir Open(const std::string& path);
+  // One that a search makes, ended or not.
+  static RunDir OpenSearch(const std::string& path);
   // Locks the directory for training, which comes before anything is written; throws Error if
   // another process trains there.
   void Lock();
@@ -47,6 +50,8 @@ class RunDir {
   // examples.
   void RecordBase(const std::string& sha256);
   void RecordExamples(const std::string& sha256);
+  // What a search has found (search/): the run's method from here on.
+  void RecordMethod(const std::string& method);
   // The same with another number of epochs; warm-up stays that of the number before.
   void RecordEpochs(int64_t epochs);
   std::string file(const std::string& name) const { return path_ + "/" + name; }
@@ -65,7 +70,7 @@ class RunDir {
 
   // last.safetensors / best.safetensors: trainable tensors only; equal runs give equal bytes.
   void SaveWeights(const std::string& which, const ParamStore& params,
-                   const std::vector<std::string>& names) const;
+                   const std::vector<std::string>& names, StringMap more = {}) const;
 
   // Appends one line, a JSON object, to metrics.jsonl.
   void AppendMetrics(const std::string& line) const;

@@ -36,6 +36,12 @@ LoraTerm ReadLoraTerm(const MethodTerm& term) {
   ParamStore no_params;
   const std::map<std::string, std::string> options = CompleteOptions(term);
   const MethodArgs a{none, no_params, options, 0};
+  if (a.Flag("fused")) Fail("peft has no LoRA of q, k and v together; {}", kOtherFormats);
+  if (a.Text("blocks") != "*")
+    Fail(
+        "option 'blocks' of 'lora' has no counterpart in peft; hint: targets=blocks.0.attn.q|...; "
+        "{}",
+        kOtherFormats);
   LoraTerm t{a.List("targets"),         a.Int("r", 1, 65536), 0,
              a.Number("dropout", 0, 1), a.Flag("rslora"),     a.Text("bias")};
   t.alpha = a.Text("alpha") == "r" ? static_cast<double>(t.r) : a.Number("alpha", 0, 1e6);

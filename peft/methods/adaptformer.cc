@@ -5,6 +5,7 @@
 //
 // In a BERT: h2 = LN2(h1 + u + s f(h1)).
 #include "ops/ops.h"
+#include "peft/blocks.h"
 #include "peft/bottleneck.h"
 #include "peft/methods/methods.h"
 
@@ -13,9 +14,10 @@ namespace {
 
 PassReport ApplyAdaptFormer(const MethodArgs& a) {
   PassReport report = StartReport(a, "adaptformer");
-  for (const BlockSite& block : FindBlocks(a.g)) {
+  for (const BlockSite& block : ChosenBlocks(a)) {
     const Join join = FindJoin(a.g, block, Branch::kMlp);
     BottleneckShape shape = BottleneckOf(a, join.scope + ".adaptformer");
+    CheckNotTwice(a.g, shape.name + "_down", "adaptformer");
     shape.out = a.g.shape(join.branch)[1].constant;
     const ValueId f = Bottleneck(a, join.stream, shape);
     AddToBranch(a.g, join, Scaled(a, f, shape.name, "scale"));
@@ -37,19 +39,23 @@ const MethodRecord kAdaptFormerMethod{
           return std::vector<MethodOption>{
               {"r", "8", "width of the bottleneck (the authors' own: 64)"},
               {"scale", "0.1", "s: a number, or 'learned' from 1"},
-              {"act", "relu", "relu, gelu, gelu_tanh, silu, tanh, sigmoid, none"},
-              {"dropout", "0", "probability behind the activation (the authors' own: 0.1)"}};
+              {"act", "relu", "relu, gelu, gelu_tanh, quick_gelu, silu, tanh, sigmoid, none"},
+              {"dropout", "0", "probability behind the activation (the authors' own: 0.1)"},
+              kBlocksOption};
         },
     .apply = ApplyAdaptFormer,
     .count =
         +[](const MethodArgs& a) {
           const HostShape h = ShapeOf(a.g);
           const int64_t scale = a.Text("scale") == "learned";
-          return h.depth * (BottleneckCount(h.width, h.width, a.Int("r", 1, 65536)) + scale);
+          const int64_t blocks = std::ssize(ChosenBlocks(a));
+          return blocks * (BottleneckCount(h.width, h.width, a.Int("r", 1, 65536)) + scale);
         },
     .folds = Folds::kNo,
     .why = "it goes around the MLP's norm (and the activation stands between the two maps)",
     .learning_rate = 1e-3,
-    .phase = MethodPhase::kBranches};
+    .phase = MethodPhase::kBranches,
+    .repeats = true,
+    .sites = SitesByBlock};
 
 }  // namespace graft

@@ -1,10 +1,12 @@
-// GLoRA (Chavan et al. 2023, arXiv 2306.07967) with one choice for all layers, in the form of the
-// authors' code: weight and bias are expressions of the frozen ones,
+// GLoRA (Chavan et al. 2023, arXiv 2306.07967) with one choice for all layers of a term, in the
+// form of the authors' code: weight and bias are expressions of the frozen ones,
 //
 //   y = x (W + W * A + B)' + b + b * D + E + W C
 //
 //   A, B [out,in]: lora (down up), vector (a column [out,1] spread), constant, none
 //   C [in,1]:      lora, vector, none;     D, E [out]: vector, constant, none
+//
+// lora_K is lora of rank K, whatever r is.
 //
 // Products are elementwise but W C. `up` ~ xavier, all else 0. q, k and v share what a layer of 3D
 // outputs would have. What is equal and cheaper than an expression of W is built so:
@@ -13,7 +15,10 @@
 //   B vector:            y += sum(x) b'         B constant:  y += b sum(x)
 //
 // Only A lora needs the gradient of a whole weight.
+#include <algorithm>
+
 #include "ops/ops.h"
+#include "peft/blocks.h"
 #include "peft/methods/methods.h"
 #include "peft/parameters.h"
 #include "peft/sites.h"
@@ -41,7 +46,7 @@ GloraPart PartOf(const Graph& g, ValueId product) {
 class GloraLayer {
  public:
   GloraLayer(const MethodArgs& a, ValueId product)
-      : a_(a), g_(a.g), p_(PartOf(a.g, product)), r_(a.Int("r", 1, 65536)), product_(product) {}
+      : a_(a), g_(a.g), p_(PartOf(a.g, product)), product_(product) {}
 
   void Rewrite() {
     const std::string before = g_.scope;
@@ -68,18 +73,28 @@ class GloraLayer {
   int64_t Count() const {  // of the whole layer
     const auto size = [&](const char* option, int64_t lora, int64_t vector) {
       const std::string& form = a_.Text(option);
-      return form == "lora" ? lora : form == "vector" ? vector : form == "constant" ? 1 : 0;
+      return form == "vector" ? vector : form == "constant" ? 1 : Rank(option) * lora;
     };
-    const int64_t pair = r_ * (p_.all + p_.in);
-    return size("a", pair, p_.all) + size("b", pair, p_.all) + size("c", r_ * (p_.in + 1), p_.in) +
+    const int64_t pair = p_.all + p_.in;
+    return size("a", pair, p_.all) + size("b", pair, p_.all) + size("c", p_.in + 1, p_.in) +
            size("d", 0, p_.all) + size("e", 0, p_.all);
   }
   const std::string& scope() const { return p_.scope; }
 
  private:
+  // Of lora and lora_K; 0 of other forms.
+  int64_t Rank(const char* option) const {
+    const std::string& form = a_.Text(option);
+    if (form == "lora") return a_.Int("r", 1, 65536);
+    if (!form.starts_with("lora_")) return 0;
+    const std::map<std::string, std::string> rank{{option, form.substr(5)}};
+    return MethodArgs{a_.g, a_.params, rank, a_.seed}.Int(option, 1, 65536);
+  }
+  // lora_K as lora.
   std::string Form(const char* option, bool lora, bool constant) const {
+    if (lora && Rank(option) > 0) return "lora";
     std::vector<std::string> choices{"vector", "none"};
-    if (lora) choices.emplace_back("lora");
+    if (lora) choices.insert(choices.end(), {"lora", "lora_K"});
     if (constant) choices.emplace_back("constant");
     return a_.Choice(option, choices);
   }
@@ -92,16 +107,18 @@ class GloraLayer {
   ValueId Number(const std::string& name) { return Param(name, {1}); }
   ValueId Column(const std::string& name) { return Mine(Param(name + "_down", {p_.all, 1})); }
   ValueId AsRow(ValueId column) { return SumRows(g_, Transpose(g_, column)); }  // [out,1] -> [out]
-  ValueId LowRank(const std::string& name) {
-    const ValueId down = Mine(Param(name + "_down", {p_.all, r_}));
-    return Matmul(g_, down, Param(name + "_up", {r_, p_.in}, XavierUniform()));
+  ValueId LowRank(const char* name) {
+    const int64_t r = Rank(name);
+    const ValueId down = Mine(Param(fmt::format("{}_down", name), {p_.all, r}));
+    return Matmul(g_, down, Param(fmt::format("{}_up", name), {r, p_.in}, XavierUniform()));
   }
 
   ValueId WithB(ValueId y, ValueId x) {
     const std::string b = Form("b", true, true);
     if (b == "lora") {
-      const ValueId up = Param("b_up", {r_, p_.in}, XavierUniform());
-      const ValueId down = Mine(Param("b_down", {p_.all, r_}));
+      const int64_t r = Rank("b");
+      const ValueId up = Param("b_up", {r, p_.in}, XavierUniform());
+      const ValueId down = Mine(Param("b_down", {p_.all, r}));
       return Add(g_, y, Matmul(g_, Matmul(g_, x, up, false, true), down, false, true));
     }
     if (b == "vector") return Add(g_, y, Matmul(g_, SumCols(g_, x), Column("b"), false, true));
@@ -137,8 +154,9 @@ class GloraLayer {
     if (d != "none" && b.valid())
       add(Mul(g_, b, d == "vector" ? Mine(Param("d", {p_.all})) : Number("d")));
     if (e == "vector") add(Mine(Param("e", {p_.all})));
-    if (e == "constant") add(b.valid() || rest.valid() ? Number("e") : Spread(Number("e"), w));
     if (c != "none") add(AsRow(Matmul(g_, w, Shift(c))));
+    // A number is added to a vector, not the other way.
+    if (e == "constant") add(b.valid() || rest.valid() ? Number("e") : Spread(Number("e"), w));
     if (!rest.valid()) return;
     if (!b.valid()) {
       const std::vector<NodeId> users = g_.users(y);
@@ -155,20 +173,39 @@ class GloraLayer {
   }
   ValueId Shift(const std::string& form) {  // C [in,1]
     if (form == "vector") return Param("c_down", {p_.in, 1});
-    const ValueId down = Param("c_down", {p_.in, r_});
-    return Matmul(g_, down, Param("c_up", {r_, 1}, XavierUniform()));
+    const int64_t r = Rank("c");
+    const ValueId down = Param("c_down", {p_.in, r});
+    return Matmul(g_, down, Param("c_up", {r, 1}, XavierUniform()));
   }
 
   const MethodArgs& a_;
   Graph& g_;
   const GloraPart p_;
-  const int64_t r_;
   const ValueId product_;
 };
 
+std::vector<ValueId> GloraLayers(const MethodArgs& a) {
+  std::vector<ValueId> layers = BlockLayers(a.g, a.List("targets"));
+  const BlockFilter in_blocks(a);
+  std::erase_if(layers,
+                [&](ValueId v) { return !in_blocks(a.g.node(a.g.value(v).producer).scope); });
+  return layers;
+}
+
+// Several terms are for layers of their own; q, k and v of a block share parameters.
+void CheckApart(const MethodArgs& a, const std::vector<ValueId>& layers) {
+  for (ValueId product : layers) {
+    const std::string& scope = PartOf(a.g, product).scope;
+    for (const char* name : {"a_down", "b_down", "c_down", "d", "e"})
+      CheckNotTwice(a.g, fmt::format("{}.glora_{}", scope, name), "glora");
+  }
+}
+
 PassReport ApplyGlora(const MethodArgs& a) {
   PassReport report = StartReport(a, "glora");
-  for (ValueId product : BlockLayers(a.g, a.List("targets"))) {
+  const std::vector<ValueId> layers = GloraLayers(a);
+  CheckApart(a, layers);
+  for (ValueId product : layers) {
     GloraLayer(a, product).Rewrite();
     ++report.rewrites;
   }
@@ -177,13 +214,28 @@ PassReport ApplyGlora(const MethodArgs& a) {
 
 int64_t CountGlora(const MethodArgs& a) {
   std::map<std::string, int64_t> counts;
-  for (ValueId product : BlockLayers(a.g, a.List("targets"))) {
+  for (ValueId product : GloraLayers(a)) {
     const GloraLayer layer(a, product);
     counts[layer.scope()] = layer.Count();
   }
   int64_t sum = 0;
   for (const auto& [scope, count] : counts) sum += count;
   return sum;
+}
+
+// q, k and v of a block are one place.
+std::vector<MethodSite> GloraSites(const MethodArgs& a) {
+  std::vector<MethodSite> sites;
+  for (ValueId product : GloraLayers(a)) {
+    const std::string& scope = a.g.node(a.g.value(product).producer).scope;
+    const std::string name = PartOf(a.g, product).scope;
+    const auto same = std::ranges::find(sites, name, &MethodSite::name);
+    if (same == sites.end())
+      sites.push_back({name, "targets", scope});
+    else
+      same->value += "|" + scope;
+  }
+  return sites;
 }
 
 }  // namespace
@@ -196,18 +248,22 @@ const MethodRecord kGloraMethod{
     .source = "Chavan et al. 2023, arXiv 2306.07967",
     .options =
         +[] {
-          return std::vector<MethodOption>{{"r", "4", "rank"},
-                                           {"a", "lora", "lora, vector, constant, none"},
-                                           {"b", "lora", "lora, vector, constant, none"},
-                                           {"c", "lora", "lora, vector, none"},
-                                           {"d", "vector", "vector, constant, none"},
-                                           {"e", "vector", "vector, constant, none"},
-                                           {"targets", "*", "layers of blocks"}};
+          return std::vector<MethodOption>{
+              {"r", "4", "rank"},
+              {"a", "lora", "lora, lora_K (of rank K), vector, constant, none"},
+              {"b", "lora", "lora, lora_K (of rank K), vector, constant, none"},
+              {"c", "lora", "lora, lora_K, vector, none"},
+              {"d", "vector", "vector, constant, none"},
+              {"e", "vector", "vector, constant, none"},
+              {"targets", "*", "layers of blocks"},
+              kBlocksOption};
         },
     .apply = ApplyGlora,
     .count = CountGlora,
     .folds = Folds::kYes,
     .why = "its expressions are weights and biases",
-    .learning_rate = 1e-3};
+    .learning_rate = 1e-3,
+    .repeats = true,
+    .sites = GloraSites};
 
 }  // namespace graft

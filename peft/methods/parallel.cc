@@ -6,6 +6,7 @@
 #include "peft/methods/parallel.h"
 
 #include "ops/ops.h"
+#include "peft/blocks.h"
 #include "peft/methods/methods.h"
 
 namespace graft {
@@ -40,7 +41,7 @@ namespace {
 PassReport ApplyParallel(const MethodArgs& a) {
   PassReport report = StartReport(a, "parallel");
   const std::string site = a.Choice("site", {"ffn", "attn"});
-  for (const BlockSite& block : FindBlocks(a.g)) {
+  for (const BlockSite& block : ChosenBlocks(a)) {
     if (site == "ffn")
       AddParallelMlp(a, block);
     else
@@ -64,19 +65,23 @@ const MethodRecord kParallelMethod{
               {"r", "8", "width of the bottleneck"},
               {"site", "ffn", "ffn, or attn: in front of the attention's output layer"},
               {"scale", "1", "s: a number (the authors': 2 to 4), or 'learned' from 1"},
-              {"act", "relu", "relu, gelu, gelu_tanh, silu, tanh, sigmoid, none"},
-              {"dropout", "0", "probability behind the activation"}};
+              {"act", "relu", "relu, gelu, gelu_tanh, quick_gelu, silu, tanh, sigmoid, none"},
+              {"dropout", "0", "probability behind the activation"},
+              kBlocksOption};
         },
     .apply = ApplyParallel,
     .count =
         +[](const MethodArgs& a) {
           const HostShape h = ShapeOf(a.g);
           const int64_t scale = a.Text("scale") == "learned";
-          return h.depth * (BottleneckCount(h.width, h.width, a.Int("r", 1, 65536)) + scale);
+          const int64_t blocks = std::ssize(ChosenBlocks(a));
+          return blocks * (BottleneckCount(h.width, h.width, a.Int("r", 1, 65536)) + scale);
         },
     .folds = Folds::kNo,
     .why = "the activation stands between the two maps",
     .learning_rate = 1e-3,
-    .phase = MethodPhase::kBranches};
+    .phase = MethodPhase::kBranches,
+    .repeats = true,
+    .sites = SitesByBlock};
 
 }  // namespace graft

@@ -6,6 +6,7 @@
 //
 // f(z) = act(z Wd' + bd) Wu' + bu with Wd, Wu ~ N(0, 0.02^2), biases 0.
 #include "ops/ops.h"
+#include "peft/blocks.h"
 #include "peft/bottleneck.h"
 #include "peft/methods/methods.h"
 #include "peft/surgery.h"
@@ -16,11 +17,12 @@ namespace {
 PassReport ApplyPfeiffer(const MethodArgs& a) {
   PassReport report = StartReport(a, "pfeiffer");
   Graph& g = a.g;
-  for (const BlockSite& block : FindBlocks(g)) {
+  for (const BlockSite& block : ChosenBlocks(a)) {
     const Join join = FindJoin(g, block, Branch::kMlp);
     const ValueId sum = g.node(join.sum).out[0], out = block.output;
     const std::vector<NodeId> users = g.users(out);
     BottleneckShape shape = BottleneckOf(a, join.scope + ".pfeiffer");
+    CheckNotTwice(g, shape.name + "_down", "pfeiffer");
     shape.out = g.shape(sum)[1].constant;
     shape.down = shape.up = Normals(0, 0.02);
     const ValueId f = Scaled(a, Bottleneck(a, out, shape), shape.name, "scale");
@@ -49,21 +51,25 @@ const MethodRecord kPfeifferMethod{
         +[] {
           return std::vector<MethodOption>{
               {"r", "8", "width of the bottleneck"},
-              {"act", "relu", "relu, gelu, gelu_tanh, silu, tanh, sigmoid, none"},
+              {"act", "relu", "relu, gelu, gelu_tanh, quick_gelu, silu, tanh, sigmoid, none"},
               {"scale", "1", "s: a number, or 'learned' from 1"},
-              {"ln", "false", "every layer norm trains too"}};
+              {"ln", "false", "every layer norm trains too"},
+              kBlocksOption};
         },
     .apply = ApplyPfeiffer,
     .count =
         +[](const MethodArgs& a) {
           const HostShape h = ShapeOf(a.g);
           const int64_t scale = a.Text("scale") == "learned";
-          return h.depth * (BottleneckCount(h.width, h.width, a.Int("r", 1, 65536)) + scale) +
+          const int64_t blocks = std::ssize(ChosenBlocks(a));
+          return blocks * (BottleneckCount(h.width, h.width, a.Int("r", 1, 65536)) + scale) +
                  (a.Flag("ln") ? NormCount(a.g) : 0);
         },
     .folds = Folds::kNo,
     .why = "the activation stands between the two maps",
     .learning_rate = 1e-3,
-    .phase = MethodPhase::kBranches};
+    .phase = MethodPhase::kBranches,
+    .repeats = true,
+    .sites = SitesByBlock};
 
 }  // namespace graft

@@ -3,18 +3,24 @@
 //
 //   vpt:       x0 = [class; P_0; patches], through all blocks
 //   vpt-deep:  before block l, the rows of the tokens are replaced by P_l; what a block makes of
-//              them is dropped
+//              them is dropped; with a number for each block, a block with none goes on with those
+//              of the block before, as NOAH's (Zhang et al. 2022) do behind the last of its blocks
 //
 // P_l ~ U(+-sqrt(6 / (patch area * 3 + D))). Deep prompts are read through keys and values only, so
 // with k_l, v_l as functions of a block's input the form `keys` is exact and has no tokens:
 //
 //   attention(q, k, v)  ->  attention(q, [k_l(P_l); k], [v_l(P_l); v])
 //
-// It costs 2 P D a query and layer; the form `tokens` costs P more rows in every layer. Dropout
-// makes the prompts of sequences differ and needs `tokens`.
+// where the next block has prompts of its own, or is none. It costs 2 P D a query and layer; the
+// form `tokens` costs P more rows in every layer. Dropout makes the prompts of sequences differ and
+// needs `tokens`.
+#include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <span>
 
 #include "ops/ops.h"
+#include "peft/blocks.h"
 #include "peft/methods/methods.h"
 #include "peft/parameters.h"
 #include "peft/surgery.h"
@@ -31,64 +37,91 @@ int64_t FrontTokens(const Graph& g) {
   return count;
 }
 
+// Of each block in order; of vpt, which has no option `blocks`, the number of its tokens alone.
+std::vector<int64_t> TokensOf(const MethodArgs& a) {
+  if (!a.options.contains("blocks")) return {a.Int("tokens", 1, 4096)};
+  const std::vector<BlockSite> blocks = FindBlocks(a.g);
+  const std::vector<std::string> list = a.List("tokens");
+  const bool each = list.size() > 1;
+  if (each && list.size() != blocks.size())
+    FailUsage("option 'tokens' = '{}': expected one number, or one for each of the {} blocks",
+              a.Text("tokens"), blocks.size());
+  const BlockFilter chosen(a);
+  std::vector<int64_t> counts;
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    const std::map<std::string, std::string> one{{"tokens", list[each ? i : 0]}};
+    const MethodArgs number{a.g, a.params, one, a.seed};
+    const int64_t count = number.Int("tokens", each ? 0 : 1, 4096);
+    counts.push_back(chosen(fmt::format("blocks.{}", blocks[i].number)) ? count : 0);
+  }
+  if (std::ranges::count(counts, 0) == std::ssize(counts))
+    FailUsage("option 'tokens' = '{}': no block has any", a.Text("tokens"));
+  return counts;
+}
+
 class Prompts {
  public:
   explicit Prompts(const MethodArgs& a)
       : a_(a),
-        count_(a.Int("tokens", 1, 4096)),
+        counts_(TokensOf(a)),
         dropout_(a.Number("dropout", 0, 0.999999)),
         position_(FrontTokens(a.g)) {
     const ValueId patches = a.g.FindLeaf("patch_embed.weight");
     area_ = patches.valid() ? a.g.shape(patches)[1].constant : 3 * 16 * 16;
   }
 
-  void AsKeys(const std::vector<BlockSite>& blocks) const {
-    Graph& g = a_.g;
-    for (const BlockSite& block : blocks) {
-      const Node attention = g.node(block.attention);
-      const std::map<ValueId, ValueId> prompt{{block.input, Of(block)}};
-      const ValueId keys = CloneWith(g, attention.in[1], prompt, CloneAs::kParameters);
-      const ValueId values = CloneWith(g, attention.in[2], prompt, CloneAs::kParameters);
-      g.SetName(keys, attention.scope + ".prompt_k");  // what they are called once computed
-      g.SetName(values, attention.scope + ".prompt_v");
-      AddKeys(g, block.attention, keys, values);
-    }
+  int64_t At(size_t block) const { return counts_[std::min(block, counts_.size() - 1)]; }
+  // The block behind that at `i` which has prompts of its own, or the end.
+  size_t Next(size_t i, size_t end) const {
+    for (++i; i < end && At(i) == 0;) ++i;
+    return i;
   }
 
-  // The blocks are built again over longer sequences. The tokens are dropped behind the last one,
-  // so that heads see the sequences that they know.
-  void AsTokens(const std::vector<BlockSite>& blocks, bool deep) const {
+  void AsKeys(const BlockSite& block, int64_t count) const {
     Graph& g = a_.g;
-    const ValueId offsets = g.node(blocks[0].attention).in[3];
-    const std::vector<NodeId> users = g.users(blocks.back().output);
+    const Node attention = g.node(block.attention);
+    const std::map<ValueId, ValueId> prompt{{block.input, Of(block, count)}};
+    const ValueId keys = CloneWith(g, attention.in[1], prompt, CloneAs::kParameters);
+    const ValueId values = CloneWith(g, attention.in[2], prompt, CloneAs::kParameters);
+    g.SetName(keys, attention.scope + ".prompt_k");  // what they are called once computed
+    g.SetName(values, attention.scope + ".prompt_v");
+    AddKeys(g, block.attention, keys, values);
+  }
+
+  // The blocks are built again over longer sequences, which begin with the prompts of the first;
+  // the tokens are dropped behind the last. What the first reads is `input`. Returns what takes the
+  // place of the last block's result.
+  ValueId AsTokens(std::span<const BlockSite> blocks, ValueId input, ValueId offsets,
+                   int64_t count) const {
+    Graph& g = a_.g;
+    const ValueId last = blocks.back().output;
+    const std::vector<NodeId> users = g.users(last);
     g.scope = "prompt";
-    const ValueId longer = LongerOffsets(g, offsets, count_);
-    const auto insert = [&](ValueId x, const BlockSite& block) {
-      return InsertDropped(a_, x, Of(block), offsets, position_,
-                           fmt::format("blocks.{}.prompt.dropout", block.number), dropout_);
-    };
-    const auto drop = [&](ValueId x) { return DropTokens(g, x, longer, position_, count_); };
-    ValueId x = insert(blocks[0].input, blocks[0]);
-    for (size_t i = 0; i < blocks.size(); ++i) {
-      if (deep && i > 0) x = insert(drop(x), blocks[i]);
-      x = CloneWith(g, blocks[i].output, {{blocks[i].input, x}, {offsets, longer}}, CloneAs::kRows);
+    const ValueId longer = LongerOffsets(g, offsets, count);
+    ValueId from = input;
+    ValueId x = InsertDropped(a_, input, Of(blocks[0], count), offsets, position_,
+                              fmt::format("blocks.{}.prompt.dropout", blocks[0].number), dropout_);
+    for (const BlockSite& block : blocks) {
+      x = CloneWith(g, block.output, {{from, x}, {offsets, longer}}, CloneAs::kRows);
+      from = block.output;
     }
-    const ValueId out = drop(x);
-    g.ReplaceUsesIn(blocks.back().output, out, users);
-    g.ReplaceResult(blocks.back().output, out);
+    const ValueId out = DropTokens(g, x, longer, position_, count);
+    g.ReplaceUsesIn(last, out, users);
+    g.ReplaceResult(last, out);
+    return out;
   }
 
   double dropout() const { return dropout_; }
 
  private:
-  ValueId Of(const BlockSite& block) const {
+  ValueId Of(const BlockSite& block, int64_t count) const {
     const int64_t width = a_.g.shape(block.input)[1].constant;
-    return NewParam(a_, fmt::format("blocks.{}.prompt", block.number), {count_, width},
+    return NewParam(a_, fmt::format("blocks.{}.prompt", block.number), {count, width},
                     Uniforms(std::sqrt(6 / static_cast<double>(area_ + width))));
   }
 
   const MethodArgs& a_;
-  const int64_t count_;
+  const std::vector<int64_t> counts_;
   const double dropout_;
   const int64_t position_;
   int64_t area_ = 0;  // numbers in a patch, by which the authors scale the first values
@@ -121,10 +154,23 @@ PassReport ApplyVpt(const MethodArgs& a, const char* name, bool deep) {
   if (form == "keys" && random)
     FailUsage("option 'form' = 'keys' has no dropout of its own for each sequence; hint: tokens");
   const std::string scope = a.g.scope;
-  if (form == "keys" || (form == "auto" && !random))
-    prompts.AsKeys(blocks);
-  else
-    prompts.AsTokens(blocks, deep);
+  const ValueId offsets = a.g.node(blocks[0].attention).in[3];
+  const bool keys = form == "keys" || (form == "auto" && !random);
+  const size_t end = deep ? blocks.size() : 1;
+  // Blocks whose prompts nobody reads behind them, first, as they stay where they are.
+  const auto as_keys = [&](size_t i) {
+    return deep && keys && prompts.At(i) > 0 && prompts.Next(i, end) == i + 1;
+  };
+  for (size_t i = 0; i < end; ++i)
+    if (as_keys(i)) prompts.AsKeys(blocks[i], prompts.At(i));
+  ValueId out;
+  for (size_t i = 0, before = 0; i < end; i = prompts.Next(i, end)) {
+    if (prompts.At(i) == 0 || as_keys(i)) continue;
+    const size_t next = deep ? prompts.Next(i, end) : blocks.size();
+    const ValueId input = out.valid() && before == i ? out : blocks[i].input;
+    out = prompts.AsTokens(std::span(blocks).subspan(i, next - i), input, offsets, prompts.At(i));
+    before = next;
+  }
   a.g.scope = scope;
   report.rewrites = static_cast<int>(deep ? blocks.size() : 1);
   return FinishReport(a, report);
@@ -159,19 +205,30 @@ const MethodRecord kVptDeepMethod{
     .options =
         +[] {
           return std::vector<MethodOption>{
-              {"tokens", "10", "P, tokens for each block"},
+              {"tokens", "10",
+               "P, tokens for each block; or a number for each, joined by '|', where 0 lets those "
+               "of "
+               "the block before go on"},
               {"dropout", "0", "probability on the tokens"},
-              {"form", "auto", "keys (of attention: equal, cheaper), tokens; auto: keys if so"}};
+              {"form", "auto", "keys (of attention: equal, cheaper), tokens; auto: keys if so"},
+              kBlocksOption};
         },
     .apply = +[](const MethodArgs& a) { return ApplyVpt(a, "vpt-deep", true); },
     .count =
         +[](const MethodArgs& a) {
-          const HostShape h = ShapeOf(a.g);
-          return h.depth * a.Int("tokens", 1, 4096) * h.width;
+          const std::vector<int64_t> counts = TokensOf(a);
+          return std::accumulate(counts.begin(), counts.end(), int64_t{0}) * ShapeOf(a.g).width;
         },
     .folds = Folds::kPart,
     .why = "norm and projections of the tokens are computed once; keys and values stay",
     .learning_rate = 5e-3,
-    .phase = MethodPhase::kTokens};
+    .phase = MethodPhase::kTokens,
+    // A number for each block in one term, as the tokens of one block end where the next has some.
+    .sites =
+        +[](const MethodArgs& a) {
+          std::vector<MethodSite> sites = SitesByBlock(a);
+          for (MethodSite& site : sites) site.option = "tokens";
+          return sites;
+        }};
 
 }  // namespace graft

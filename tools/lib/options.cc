@@ -11,6 +11,7 @@
 #include "adapters/method_graph.h"
 #include "ops/isa.h"
 #include "runtime/cpu.h"
+#include "runtime/io/atomic_file.h"
 #include "runtime/io/files_read.h"
 #include "runtime/threads.h"
 #include "train/run_config.h"
@@ -49,6 +50,17 @@ bool TakesDtype(const std::string& command) {
 }
 
 }  // namespace
+
+CLI::Option* TextOrFile(CLI::Option* option) {
+  return option->transform([](const std::string& value) {
+    if (!value.starts_with('@')) return value;
+    constexpr uint64_t kMost = uint64_t{1} << 24;
+    const std::string text = ReadFile(value.substr(1), kMost);
+    const size_t begin = text.find_first_not_of(" \t\r\n"), end = text.find_last_not_of(" \t\r\n");
+    if (begin == text.npos) Fail("{}: the file is empty", value.substr(1));
+    return text.substr(begin, end + 1 - begin);
+  });
+}
 
 void AddCommonOptions(CLI::App& command, CommonOptions& o) {
   command

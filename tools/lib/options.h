@@ -25,6 +25,8 @@ void CheckCommonOptions(const CommonOptions& options);
 // --force, of a command that writes files. Without it a file that exists is not replaced.
 void AddForceOption(CLI::App& command, bool* force = nullptr,
                     const std::string& what = "replace files that exist");
+// The option's value may be @FILE: the text of that file, without white space at its ends.
+CLI::Option* TextOrFile(CLI::Option* option);
 // The passes of a command that computes, in the precision that this CPU has.
 PassOptions PassesOf(const CommonOptions& options);
 // Sets threads and SIMD target. Call before building anything.

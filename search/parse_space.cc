@@ -1,0 +1,89 @@
+// The text of search spaces.
+#include <algorithm>
+
+#include "search/space.h"
+
+namespace graft {
+namespace {
+
+std::string_view Trim(std::string_view text) {
+  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
+  while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
+  return text;
+}
+
+// The choices of "{a|b|c}"; none of a value without braces.
+std::vector<std::string> ParseChoices(const std::string& method, const std::string& option,
+                                      std::string_view value) {
+  if (value.find_first_of("{}") == value.npos) return {};
+  const std::string where = fmt::format("space: '{}', option '{}' = '{}'", method, option, value);
+  if (!value.starts_with('{') || !value.ends_with('}') ||
+      value.find_first_of("{}", 1) != value.size() - 1)
+    FailUsage("{}: expected one pair of braces around all choices, such as {{2|4|8}}", where);
+  value = value.substr(1, value.size() - 2);
+  std::vector<std::string> choices;
+  for (bool more = true; more;) {
+    const size_t bar = std::min(value.find('|'), value.size());
+    const std::string choice(Trim(value.substr(0, bar)));
+    if (choice.empty()) FailUsage("{}: a choice is empty", where);
+    if (std::ranges::find(choices, choice) != choices.end())
+      FailUsage("{}: '{}' is there twice", where, choice);
+    choices.push_back(choice);
+    more = bar < value.size();
+    value.remove_prefix(std::min(bar + 1, value.size()));
+  }
+  if (choices.size() < 2) FailUsage("{}: one choice is none to make; expected two or more", where);
+  constexpr size_t kMost = 1000;
+  if (choices.size() > kMost)
+    FailUsage("space: '{}', option '{}': {} choices, expected at most {}", method, option,
+              choices.size(), kMost);
+  return choices;
+}
+
+}  // namespace
+
+bool LeavesOut(const std::string& option, const std::string& choice) {
+  return (option == "r" || option == "tokens") && choice == "0";
+}
+
+Space ParseSpace(std::string_view text) {
+  Space space;
+  bool any = false;
+  for (const MethodTerm& term : ParseMethod(text)) {
+    SpaceTerm& t = space.emplace_back(SpaceTerm{{term.name, {}}, {}, {}});
+    for (const auto& [option, value] : term.options) {
+      SpaceOption choices{option, ParseChoices(term.name, option, value)};
+      any = any || !choices.choices.empty();
+      if (choices.choices.empty())
+        t.fixed.options[option] = value;
+      else if (option == "targets" || option == "head")
+        FailUsage("space: '{}', option '{}' is no choice of a place; hint: blocks={{0-2|0-5}}",
+                  term.name, option);
+      else if (option == "blocks")
+        t.blocks = std::move(choices);
+      else
+        t.options.push_back(std::move(choices));
+    }
+    if (FindMethod(term.name).searched)
+      FailUsage("space: '{}' is found without gradients, which a supernet needs", term.name);
+  }
+  if (!any)
+    FailUsage(
+        "space '{}': there is nothing to choose; expected choices in braces, such as "
+        "lora(r={{0|2|4}}), or glora",
+        text);
+  return space;
+}
+
+Method SampleOf(const Space& space) {
+  Method method;
+  for (const SpaceTerm& term : space) {
+    method.push_back(term.fixed);
+    for (const SpaceOption& o : term.options)
+      method.back().options[o.name] = *std::ranges::find_if(
+          o.choices, [&](const std::string& c) { return !LeavesOut(o.name, c); });
+  }
+  return method;
+}
+
+}  // namespace graft

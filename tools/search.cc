@@ -1,0 +1,283 @@
+// graft search
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+
+#include "adapters/open_model.h"
+#include "runtime/cpu.h"
+#include "runtime/io/json.h"
+#include "search/search_run.h"
+#include "search/space.h"
+#include "tools/commands.h"
+#include "tools/lib/interrupts.h"
+#include "tools/lib/model_options.h"
+#include "tools/lib/output.h"
+#include "tools/lib/progress.h"
+
+namespace graft {
+namespace {
+
+struct SearchFlags {
+  RunConfig config;
+  EvolutionOptions evolution;
+  std::string space, ranks, max_params, out, resume;
+};
+
+void AddSpaceOptions(CLI::App& command, SearchFlags& o) {
+  EvolutionOptions& e = o.evolution;
+  TextOrFile(
+      command.add_option("--space", o.space,
+                         "glora, noah, or a METHOD with choices in braces, decided for each place: "
+                         "\"lora(r={0|2|4},targets=attn.*)\"; @FILE reads it"));
+  command.add_option("--ranks", o.ranks,
+                     "of --space glora and noah: ranks to choose from (default: 4; 1,5,10)");
+  command.add_option("--max-params", o.max_params,
+                     "most parameters of a candidate besides the head, such as 500000 or 0.5M");
+  command.add_option("--population", e.population, "candidates in each generation")
+      ->capture_default_str();
+  command.add_option("--generations", e.generations, "bred after the first, which is drawn")
+      ->capture_default_str();
+  command.add_option("--top", e.top, "best candidates, which are the parents")
+      ->capture_default_str();
+  command.add_option("--mutations", e.mutations, "mutants in each generation")
+      ->capture_default_str();
+  command.add_option("--crossovers", e.crossovers, "children of two in each generation")
+      ->capture_default_str();
+  command.add_flag("--random", e.random, "draw all candidates instead: what evolution has to beat");
+  command.add_option("--out", o.out, "run directory to create");
+  command.add_option("--resume", o.resume, "search to continue");
+}
+
+void AddSupernetOptions(CLI::App& command, RunConfig& c) {
+  command.add_option("--model", c.model, "safetensors file, Hugging Face directory, or init:ARCH");
+  command.add_option("--data", c.data, "VTAB-1k lists, one folder per class, or labelled texts");
+  command.add_option("--arch", c.arch, "architecture, where the checkpoint does not tell");
+  command.add_option("--train-split", c.train_split,
+                     "what the supernet trains on (default: train800 or train)");
+  command.add_option("--val-split", c.val_split,
+                     "what candidates are measured on (default: val200 or val)");
+  c.holdout = kHoldoutByDefault;
+  command.add_option("--holdout", c.holdout,
+                     "share of the training examples to measure on instead, of every class "
+                     "(default: 0.2 if there is no validation split)");
+  command.add_flag("--skip-bad", c.skip_bad, "leave out files and rows that cannot be read");
+  command.add_flag("--allow-overlap", c.allow_overlap,
+                   "let validation and training examples overlap");
+  command.add_option("--epochs", c.epochs, "passes of the supernet over the training examples")
+      ->capture_default_str();
+  command.add_option("--batch-size", c.batch_size,
+                     "examples per optimizer step, which are one path's (default: 64, of labelled "
+                     "texts 16)");
+  command.add_option("--micro-batch", c.micro_batch, "examples computed at once (default: chosen)");
+  command.add_option("--lr", c.lr, "peak learning rate (default: by method)");
+  command.add_option("--weight-decay", c.weight_decay, "of every trainable tensor")
+      ->capture_default_str();
+  command.add_option("--no-decay", c.no_decay,
+                     "what weight decay leaves alone: bias, norm, vector, or names with *, "
+                     "joined by |");
+  command.add_option("--schedule", c.schedule, "cosine, linear or constant")->capture_default_str();
+  command.add_option("--warmup", c.warmup, "share of the steps that warm up")
+      ->capture_default_str();
+  command.add_option("--label-smoothing", c.label_smoothing, "of the loss")->capture_default_str();
+  command.add_option("--drop-path", c.drop_path, "rate of the last block")->capture_default_str();
+  command.add_option("--optimizer", c.optimizer, "adamw or sgd")->capture_default_str();
+  command.add_option("--momentum", c.momentum, "of sgd")->capture_default_str();
+  command.add_option("--clip", c.clip, "global gradient norm (0: no clipping)")
+      ->capture_default_str();
+  command.add_option("--limit", c.limit,
+                     "N training examples only: the first, or evenly spaced ones of folders");
+  command.add_option("--augment", c.augment,
+                     "random changes of training images, e.g. \"flip,crop=0.8\", or a preset");
+  command.add_option("--preprocess", c.preprocess, "of images: preset or full text");
+  command.add_option("--columns", c.columns,
+                     "of texts: TEXT,LABEL or TEXT,SECOND,LABEL, names or numbers from 1");
+  command.add_option("--tokenizer", c.tokenizer,
+                     "of texts: vocab.txt or tokenizer.json (default: the model's)");
+  command.add_option("--max-length", c.max_length, "of texts: most tokens of one")
+      ->check(CLI::Range(kLeastMaxLength, kMostMaxLength));
+  command.add_option("--pool", c.pool, "of a BERT: pooler, cls or mean, what the head reads");
+  command.add_flag("--new-head", c.new_head,
+                   "a fresh head, though the model's own would serve these classes");
+  command.add_option("--save-every", c.save_every, "also save the supernet after every N steps");
+}
+
+// "500000", "0.5M", "20k".
+int64_t ParseCount(const std::string& text) {
+  if (text.empty()) return 0;
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const std::string unit(end, text.data() + text.size());
+  const double factor = unit.empty() ? 1 : unit == "k" || unit == "K" ? 1e3 : unit == "M" ? 1e6 : 0;
+  if (error != std::errc() || factor == 0 || !(value * factor >= 1 && value * factor < 1e15))
+    FailUsage("--max-params '{}': expected a number from 1 on, such as 500000, 500k or 0.5M", text);
+  return static_cast<int64_t>(std::llround(value * factor));
+}
+
+std::string CandidateLine(const CandidateReport& r) {
+  const auto percent = [](double accuracy) { return fmt::format("{:.1f} %", 100 * accuracy); };
+  return fmt::format(
+      "candidate {} of {} (generation {}, {}): {} parameters, {}, loss {:.4f}; best "
+      "so far {} with {}",
+      r.number, r.most, r.candidate->generation, r.candidate->origin, r.candidate->parameters,
+      percent(r.candidate->fitness.accuracy), r.candidate->fitness.loss,
+      percent(r.best.fitness.accuracy), r.best.parameters);
+}
+
+SearchHooks SearchHooksOf(const CommonOptions& common) {
+  const TrainHooks progress = ProgressHooks(common);
+  SearchHooks hooks;
+  hooks.note = progress.note, hooks.on_step = progress.on_step, hooks.stop = progress.stop;
+  hooks.on_epoch = progress.on_epoch;
+  hooks.on_start = [common](const SearchBegin& b) {
+    Say(common,
+        fmt::format("{}: {} genes, 10^{:.1f} candidates, the smallest of {} parameters; {} {} to "
+                    "train on in {} steps, {} to measure on",
+                    b.config->model, b.genes, b.log10_candidates, b.smallest, b.train, b.unit,
+                    b.steps, b.validation));
+  };
+  hooks.on_candidate = [common](const CandidateReport& r) { Say(common, CandidateLine(r)); };
+  return hooks;
+}
+
+nlohmann::json SearchJson(const RunDir& dir, const SearchConfig& search, const SearchSummary& s) {
+  nlohmann::json json{{"run", dir.path()},
+                      {"space", search.space},
+                      {"random", search.evolution.random},
+                      {"method", s.config.method},
+                      {"parameters", s.parameters},
+                      {"trainable_parameters", s.trainable_parameters},
+                      {"val_accuracy", s.fitness.accuracy},
+                      {"val_loss", s.fitness.loss},
+                      {"evaluated", s.evaluated},
+                      {"steps", s.steps},
+                      {"seconds", s.seconds},
+                      {"compile_ms", nullptr},
+                      {"peak_memory_bytes", PeakResidentBytes()},
+                      {"interrupted", s.interrupted},
+                      {"front", nlohmann::json::array()}};
+  if (s.compiled > 0)
+    json["compile_ms"] = 1e3 * s.compile_seconds / static_cast<double>(s.compiled);
+  for (const Evaluated& e : s.front)
+    json["front"].push_back({{"parameters", e.parameters},
+                             {"val_accuracy", e.fitness.accuracy},
+                             {"val_loss", e.fitness.loss}});
+  return json;
+}
+
+void CheckNewSearch(const SearchFlags& o, const CommonOptions& common) {
+  const RunConfig& c = o.config;
+  if (c.model.empty())
+    FailUsage("search needs --model (or --resume RUN); example: graft search --help");
+  if (c.data.empty()) FailUsage("search needs --data");
+  if (o.space.empty()) FailUsage("search needs --space: glora, noah, or a METHOD with braces");
+  if (o.out.empty()) FailUsage("search needs --out, the run directory to create");
+  if (!common.memory_budget.empty())
+    FailUsage(
+        "--memory-budget: not supported by search, whose graphs are planned one by one; "
+        "hint: --micro-batch");
+  CheckIsModel(c.model);
+}
+
+int64_t Depth(const SearchFlags& o, const CommonOptions& common) {
+  const LoadedModel model =
+      LoadModel(o.config.model, o.config.arch, static_cast<uint64_t>(common.seed));
+  return model.is_bert() ? model.bert().depth : model.vit().depth;
+}
+
+RunDir NewSearch(const SearchFlags& o, const CommonOptions& common, SearchConfig* search) {
+  CheckNewSearch(o, common);
+  const int64_t depth = WantsDepth(o.space) ? Depth(o, common) : 0;
+  search->space = WrittenOut(o.space, o.ranks, depth);
+  search->evolution = o.evolution;
+  search->evolution.max_parameters = ParseCount(o.max_params);
+  search->evolution.seed = static_cast<uint64_t>(common.seed);
+  std::vector<std::string> notes;
+  const RunConfig complete = CompleteSearch(o.config, *search, &notes);
+  RunDir dir = RunDir::Create(o.out, complete);
+  dir.Write(kSearchFile, DumpJson(ToJson(*search), 1) + "\n");
+  for (const std::string& note : notes) Say(common, "note: " + note);
+  return dir;
+}
+
+void CheckResumedSearch(const CLI::App& command) {
+  constexpr std::string_view kFree[] = {"--resume", "--threads", "--json", "--quiet"};
+  for (const CLI::Option* option : command.get_options())
+    if (option->count() > 0 && std::ranges::find(kFree, option->get_name()) == std::end(kFree))
+      FailUsage("{}: --resume takes everything from the search; leave it out", option->get_name());
+}
+
+// A search that came to nothing leaves nothing behind.
+void RemoveEmpty(RunDir& dir) {
+  std::error_code none;
+  if (std::filesystem::exists(dir.file("supernet.safetensors"), none)) return;
+  std::filesystem::remove(dir.file(kSearchFile), none);
+  dir.RemoveIfNothingSaved();
+}
+
+void Run(SearchFlags& o, const CommonOptions& common) {
+  RunConfig& c = o.config;
+  c.seed = common.seed, c.isa = common.isa, c.disabled_passes = common.disabled_passes;
+  CommonOptions effective = common;
+  SearchConfig search;
+  std::optional<RunDir> dir;
+  if (o.resume.empty()) {
+    ApplyCommonOptions(effective);
+    dir = NewSearch(o, common, &search);
+  } else {
+    dir = RunDir::OpenSearch(o.resume);
+    if (!std::filesystem::exists(dir->file(kSearchFile)))
+      Fail("{}: no search here (no {})", o.resume, kSearchFile);
+    search = ReadSearchConfig(dir->file(kSearchFile));
+    effective.isa = dir->config().isa;
+    ApplyCommonOptions(effective);
+  }
+  CatchInterrupts();
+  SearchSummary s;
+  try {
+    s = Search(*dir, search, SearchHooksOf(common));
+  } catch (...) {
+    if (!dir->resumed()) RemoveEmpty(*dir);
+    throw;
+  }
+  PrintJson(common, SearchJson(*dir, search, s));
+  const std::string path = ShellWord(dir->path());
+  if (s.interrupted)
+    throw Error(fmt::format("interrupted after {} steps and {} candidates, saved; continue with: "
+                            "graft search --resume {}",
+                            s.steps, s.evaluated, path),
+                ErrorKind::kInterrupted);
+  Say(common, s.choices);
+  Say(common, fmt::format("done: {} candidates in {:.1f} s; the best has {} parameters besides the "
+                          "head, {:.1f} % on '{}'",
+                          s.evaluated, s.seconds, s.parameters, 100 * s.fitness.accuracy,
+                          s.config.val_split));
+  Say(common, fmt::format("next: graft eval --run {0} --data {1}\n      graft train --resume {0}\n"
+                          "      graft train --method @{0}/METHOD ...",
+                          path, ShellWord(s.config.data)));
+}
+
+}  // namespace
+
+void AddSearchCommand(CLI::App& app, CommonOptions& common) {
+  CLI::App* command =
+      app.add_subcommand("search", "find a method for each layer by evolution over a supernet");
+  auto o = std::make_shared<SearchFlags>();
+  AddSupernetOptions(*command, o->config);
+  AddSpaceOptions(*command, *o);
+  AddCommonOptions(*command, common);
+  command->footer(
+      "Example:\n  graft search --model deit_tiny_patch16_224.safetensors --data vtab-1k/cifar "
+      "--space glora --ranks 8,4 --max-params 0.5M --epochs 100 --out s\n"
+      "  graft search --model deit_tiny_patch16_224.safetensors --data vtab-1k/cifar "
+      "--space \"lora(r={0|2|4|8},targets=attn.*)+adaptformer(r={0|4|8})\" --out s2");
+  command->callback([o, &common, command] {
+    if (!o->resume.empty()) CheckResumedSearch(*command);
+    if (command->count("--batch-size") == 0)
+      o->config.batch_size = kBatchByKind;
+    else if (o->config.batch_size < 1)
+      FailUsage("--batch-size: expected 1 to 65536, found {}", o->config.batch_size);
+    Run(*o, common);
+  });
+}
+
+}  // namespace graft

@@ -44,6 +44,11 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
   command.add_option("--config", o.config_file,
                      "options from this .json or .toml file, or a run's config.json; the command "
                      "line wins");
+  c.task = kTaskByData;
+  command.add_option("--task", c.task,
+                     "classify: one class of several; regression: numbers, mean squared error; "
+                     "multi-label: any of the classes at once (default: classify, unless labels "
+                     "are arrays)");
   command.add_option("--arch", c.arch, "architecture, where the checkpoint does not tell");
   command.add_option("--train-split", c.train_split, "training list (default: train800 or train)");
   command.add_option("--val-split", c.val_split,
@@ -81,8 +86,8 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
   command.add_option("--preprocess", c.preprocess,
                      "of images: preset or full text; 'list' shows the presets");
   command.add_option("--columns", c.columns,
-                     "of texts: TEXT,LABEL or TEXT,SECOND,LABEL, names or numbers from 1 "
-                     "(default: the usual names)");
+                     "of tables: TEXT,LABEL or TEXT,SECOND,LABEL, names or numbers from 1; "
+                     "several columns of labels joined by | (default: the usual names)");
   command.add_option("--tokenizer", c.tokenizer,
                      "of texts: vocab.txt or tokenizer.json (default: the model's)");
   command
@@ -108,11 +113,12 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
                    "a fresh head, though the model's own would serve these classes");
   command.add_option("--early-stopping", c.early_stopping,
                      "end after N epochs without a better --best-metric");
-  command
-      .add_option("--best-metric", c.best_metric,
-                  "of the validation split, chooses the best epoch: accuracy, loss, macro_f1, "
-                  "mean_class_accuracy, matthews")
-      ->capture_default_str();
+  command.add_option(
+      "--best-metric", c.best_metric,
+      "of the validation split, chooses the best epoch: accuracy, loss, macro_f1, "
+      "mean_class_accuracy, matthews; of numbers mse, mae, r2, pearson, spearman; of "
+      "several labels map, micro_f1, macro_f1, subset_accuracy (default: accuracy, "
+      "mse, map)");
   command.add_option("--class-weights", c.class_weights,
                      "in the loss: balanced, or a number for each class joined by '|'");
   command.add_option("--save-every", c.save_every, "also save after every N steps");
@@ -219,6 +225,7 @@ RunDir NewRun(const TrainOptions& o, const std::string& out, const CommonOptions
 nlohmann::json TrainJson(const RunDir& dir, const TrainSummary& s) {
   nlohmann::json json{{"run", dir.path()},
                       {"method", s.config.method},
+                      {"task", s.config.task},
                       {"epochs", s.config.epochs},
                       {"steps", s.steps},
                       {"trainable_parameters", s.trainable_parameters},
@@ -366,6 +373,7 @@ void AddTrainCommand(CLI::App& app, CommonOptions& common) {
       options->config.batch_size = kBatchByKind;
     else if (options->config.batch_size < 1)  // which may stand for the above
       FailUsage("--batch-size: expected 1 to 65536, found {}", options->config.batch_size);
+    if (command->count("--best-metric") == 0) options->config.best_metric.clear();
     if (command->count("--epochs") > 0) options->resumed_epochs = options->config.epochs;
     if (!options->config.objective.empty() && command->count("--method") == 0)
       options->config.method = MasksWords(options->config) ? "full" : "prompt(head=frozen)";

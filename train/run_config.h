@@ -33,16 +33,17 @@ struct RunConfig : AdapterFacts {
   std::string memory_budget, trace, isa;
   std::vector<std::string> disabled_passes;
   int64_t early_stopping = 0;            // epochs without a better validation metric; 0 = never
-  std::string best_metric = "accuracy";  // of the validation split: which epoch is the best
+  std::string best_metric = "accuracy";  // of the validation split: which epoch is the best;
+                                         // "" = the first of MetricsOf(task)
   std::string class_weights;             // in the loss, as ClassWeights; "" = none
   // The epochs that warm-up was made for, of a run that was given others since; 0 = `epochs`.
   int64_t schedule_epochs = 0;
 
   // Fields that configurations of earlier versions lack: their defaults are what was done then.
   static constexpr const char* kLater[] = {
-      "holdout",     "skip_bad",      "augment",        "no_decay",    "head",
-      "template",    "words",         "objective",      "whole_words", "early_stopping",
-      "best_metric", "class_weights", "schedule_epochs"};
+      "holdout",     "skip_bad",      "augment",         "no_decay",    "head",
+      "template",    "words",         "objective",       "whole_words", "early_stopping",
+      "best_metric", "class_weights", "schedule_epochs", "task"};
 
   static void Visit(auto& self, auto&& f) {
     AdapterFacts::Visit(self, f);
@@ -66,7 +67,10 @@ struct RunConfig : AdapterFacts {
 // Refuses values outside their ranges, naming the flag and the nearest valid word.
 void CheckRunConfig(const RunConfig& config);
 
-// Measures of a validation split that --best-metric knows.
+// A task that CompleteRunConfig tells from the data.
+inline constexpr const char* kTaskByData = "";
+
+// Measures of a validation split that --best-metric knows, of any task (task_metrics.h).
 const std::vector<std::string>& MetricNames();
 
 // The weights of K classes in the loss, by --class-weights: `balanced`, n / (K n_c) of n training

@@ -74,17 +74,17 @@ void CheckSameInput(const JointModel::Member& a, const JointModel::Member& b) {
   check("tokens at most", ca.max_length, cb.max_length, "--max-length");
 }
 
-Graph Optimised(OpenedModel& opened, const std::vector<std::string>& disabled) {
+Graph Optimised(OpenedModel& opened, const PassOptions& passes) {
   Graph g = opened.ToRun(false);
-  InferencePasses(disabled).Run(g);
+  InferencePasses(passes).Run(g);
   return g;
 }
 
 JointModel OpenSingle(const ModelChoice& choice, InputKind kind,
-                      const std::vector<std::string>& disabled) {
+                      const PassOptions& passes) {
   JointModel joint;
   OpenedModel opened = OpenModel(choice, kind);
-  joint.graph = Optimised(opened, disabled);
+  joint.graph = Optimised(opened, passes);
   joint.params = std::move(opened.model.params);
   joint.members.push_back({opened.description, "logits", std::move(opened), {}});
   return joint;
@@ -93,10 +93,10 @@ JointModel OpenSingle(const ModelChoice& choice, InputKind kind,
 }  // namespace
 
 JointModel OpenJointModel(const ModelChoice& choice, std::span<const std::string> adapters,
-                          InputKind kind, const std::vector<std::string>& disabled) {
+                          InputKind kind, const PassOptions& passes) {
   ModelChoice one = choice;
   if (!adapters.empty()) one.adapter = adapters[0];
-  if (adapters.size() <= 1) return OpenSingle(one, kind, disabled);
+  if (adapters.size() <= 1) return OpenSingle(one, kind, passes);
 
   JointModel joint;
   SharedBase base;
@@ -105,7 +105,7 @@ JointModel OpenJointModel(const ModelChoice& choice, std::span<const std::string
   for (size_t i = 0; i < adapters.size(); ++i) {
     one.adapter = adapters[i];
     OpenedModel opened = OpenNamed(one, kind, std::bind_front(&SharedBase::Open, &base));
-    graphs.push_back(Optimised(opened, disabled));
+    graphs.push_back(Optimised(opened, passes));
     opened.model.params.Freeze();
     joint.members.push_back({names[i], "logits/" + names[i], std::move(opened), {}});
     CheckSameInput(joint.members[0], joint.members[i]);

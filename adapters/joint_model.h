@@ -25,9 +25,9 @@ struct JointModel {
 };
 
 // At most one adapter is what OpenModel opens, with the output "logits". The base of several is
-// opened once. `disabled` are passes to leave out. Throws Error, naming both adapters, if they want
+// opened once. Throws Error, naming both adapters, if they want
 // different inputs: another preprocessing, tokenizer or length.
 JointModel OpenJointModel(const ModelChoice& choice, std::span<const std::string> adapters,
-                          InputKind kind, const std::vector<std::string>& disabled = {});
+                          InputKind kind, const PassOptions& passes = {});
 
 }  // namespace graft

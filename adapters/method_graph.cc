@@ -30,6 +30,10 @@ Graph InferenceGraph(const ModelConfig& config, const Method& method, ParamStore
 
 namespace {
 
+void AddPrecision(const Precision& precision, std::vector<Pass>& passes) {
+  if (precision.cell != CellType::kF32) passes.push_back(LowPrecisionPass(precision));
+}
+
 PassManager MakePasses(std::vector<Pass> passes, const std::vector<std::string>& disabled) {
   PassManager::Options options;
   // A name of another group is no mistake; CheckPassNames has seen all of them.
@@ -52,26 +56,29 @@ void CheckPassNames(const std::vector<std::string>& disabled) {
 
 std::vector<std::string> PassNames() {
   std::vector<std::string> names;
-  for (const auto& group : {ForwardPasses(), StepPasses(), {RecomputePass({})}})
+  for (const auto& group :
+       {ForwardPasses(), StepPasses(), {LowPrecisionPass({})}, {RecomputePass({})}})
     for (const Pass& pass : group)
       if (std::find(names.begin(), names.end(), pass.name) == names.end())
         names.push_back(pass.name);
   return names;
 }
 
-PassManager InferencePasses(const std::vector<std::string>& disabled) {
-  CheckPassNames(disabled);
+PassManager InferencePasses(const PassOptions& options) {
+  CheckPassNames(options.disabled);
   std::vector<Pass> passes = ForwardPasses();
   for (Pass& pass : StepPasses()) passes.push_back(std::move(pass));
-  return MakePasses(std::move(passes), disabled);
+  AddPrecision(options.precision, passes);
+  return MakePasses(std::move(passes), options.disabled);
 }
 
-TrainStep::Passes TrainingPasses(const std::vector<std::string>& disabled,
-                                 const RecomputeLimit& limit) {
-  CheckPassNames(disabled);
+TrainStep::Passes TrainingPasses(const PassOptions& options, const RecomputeLimit& limit) {
+  CheckPassNames(options.disabled);
   std::vector<Pass> step = StepPasses();
+  AddPrecision(options.precision, step);
   step.push_back(RecomputePass(limit));
-  return {MakePasses(ForwardPasses(), disabled), MakePasses(std::move(step), disabled)};
+  return {MakePasses(ForwardPasses(), options.disabled),
+          MakePasses(std::move(step), options.disabled)};
 }
 
 }  // namespace graft

@@ -3,6 +3,7 @@
 #include "autograd/recompute.h"
 #include "autograd/train_step.h"
 #include "models/model.h"
+#include "ops/low_precision.h"
 #include "peft/method.h"
 
 namespace graft {
@@ -24,9 +25,18 @@ Graph InferenceGraph(const ModelConfig& config, const Method& method, ParamStore
 // Equal results, less work: InferencePasses().Run(graph) before a Session is built on it, and the
 // argument `passes` of TrainStep, where values are computed twice to keep within the limit. Throw
 // Error (kUsage) for an unknown name in `disabled`.
-PassManager InferencePasses(const std::vector<std::string>& disabled = {});
-TrainStep::Passes TrainingPasses(const std::vector<std::string>& disabled = {},
-                                 const RecomputeLimit& limit = {});
+//
+// With a precision below f32 the results are no longer equal: the last pass then is low_precision.
+struct PassOptions {
+  std::vector<std::string> disabled = {};  // names of passes to leave out
+  Precision precision = {};
+  PassOptions() = default;
+  PassOptions(std::vector<std::string> names) : disabled(std::move(names)) {}
+  PassOptions(std::vector<std::string> names, Precision p)
+      : disabled(std::move(names)), precision(std::move(p)) {}
+};
+PassManager InferencePasses(const PassOptions& options = {});
+TrainStep::Passes TrainingPasses(const PassOptions& options = {}, const RecomputeLimit& limit = {});
 // All pass names, for messages and `graft inspect`.
 std::vector<std::string> PassNames();
 // Throws Error (kUsage) for a name that is not one of them.

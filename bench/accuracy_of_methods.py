@@ -4,13 +4,13 @@ trained on, trained numbers, seconds, peak memory, whether it folds. What is fin
 OUT and not trained again; what was interrupted goes on.
 
 usage: accuracy_of_methods.py --graft BINARY --data DIR [--minilm DIR] --out OUT
-       [--tasks REGEX] [--methods REGEX] [--threads N] [--seed N]
+       [--tasks REGEX] [--methods REGEX] [--threads N] [--seed N] [--dtype f32|bf16|int8]
 DIR holds weights/deit_tiny_patch16_224.safetensors, data/vtab-1k and data/text.
 
 cifar10, eurosat: DeiT-Ti at 112 x 112 pixels, the 1,000 images of train800val200, 6 epochs in
 batches of 32, the first 1,000 images of test. sst2: MiniLM, 1,000 texts, 4 epochs in batches of 16,
 all of dev. AdamW with weight decay 1e-4, a cosine with a tenth of warm-up, and the rate that the
-method has where none is given.
+method has where none is given. Trained and evaluated with --dtype.
 """
 
 import argparse
@@ -55,7 +55,8 @@ def call(words):
 
 def measure(task, method, a):
     """The unit's result, from OUT if it is there."""
-    name = re.sub(r"[^a-z0-9]+", "_", f"{task} {method} {a.seed}").strip("_")
+    low = "" if a.dtype == "f32" else a.dtype
+    name = re.sub(r"[^a-z0-9]+", "_", f"{task} {method} {a.seed} {low}").strip("_")
     file, run = pathlib.Path(a.out) / f"{name}.json", pathlib.Path(a.out) / name
     if file.exists():
         return json.loads(file.read_text())
@@ -64,9 +65,9 @@ def measure(task, method, a):
     if (run / "config.json").exists():
         trained = call([a.graft, "train", "--resume", run, *common])
     else:
-        given = ["--method", method, "--seed", a.seed, "--out", run]
+        given = ["--method", method, "--seed", a.seed, "--out", run, "--dtype", a.dtype]
         trained = call([a.graft, "train", *train, *given, *common])
-    result = call([a.graft, "eval", "--run", run, *evaluate, *common])
+    result = call([a.graft, "eval", "--run", run, *evaluate, "--dtype", a.dtype, *common])
     told = {"task": task, "method": method, "train": trained, "eval": result}
     fresh = file.with_suffix(".tmp")
     fresh.write_text(json.dumps(told))
@@ -93,6 +94,7 @@ def main():
     parser.add_argument("--methods", default="")
     parser.add_argument("--threads", default="2")
     parser.add_argument("--seed", default="1")
+    parser.add_argument("--dtype", choices=("f32", "bf16", "int8"), default="f32")
     a = parser.parse_args()
     pathlib.Path(a.out).mkdir(parents=True, exist_ok=True)
     listed = call([a.graft, "inspect", "--methods", "--json"])["methods"]

@@ -24,7 +24,7 @@ struct TileSize {
 };
 
 constexpr int64_t kShallowFloats = 6144;  // 24 KB
-constexpr int64_t kMostDepth = 384;       // rows of B in a block, on any target
+constexpr int64_t kMostDepth = 384;       // rows of B in a block, on any target, but of bytes
 constexpr int64_t kLeastFetching = 32;    // in fewer, what is fetched comes too late
 constexpr int64_t kMostChunkRows = 192;   // of A, on any target
 
@@ -131,6 +131,7 @@ TileArgs ArgsOf(const GemmJob& job, const Block& block) {
 void SetPanel(const GemmJob& job, const Block& block, int64_t col, TileArgs& t) {
   const GemmEpilogue& e = *job.epilogue;
   t.bias = block.last && e.bias != nullptr ? e.bias + col : nullptr;
+  if (e.col_scale != nullptr) t.col_scale = e.col_scale + col, t.col_sum = e.col_sum + col;
   if (job.packed_b == nullptr && block.col_end - col >= kGemmNr) {
     t.b = job.b.data + block.k * job.b.row_stride + col;
     t.b_k = job.b.row_stride;
@@ -172,7 +173,27 @@ void RunTile(const GemmJob& job, const Block& block, int64_t p, int64_t col, Til
     t.add = e.residual + piece.begin * e.residual_stride + col;
   }
   if (t.out_lines != nullptr) SetFetch(job, block, p, col, t);
-  TileOf(piece.size, cols, t);
+  if (e.row_scale != nullptr) {
+    t.row_scale = e.row_scale + piece.begin;
+    t.row_zero = e.row_zero + piece.begin;
+  }
+  switch (job.plan->dot) {
+    case Dot::kF32:
+      TileOf<Dot::kF32>(piece.size, cols, t);
+      break;
+    case Dot::kBf16:
+      TileOf<Dot::kBf16>(piece.size, cols, t);
+      break;
+    case Dot::kBf16Any:
+      TileOf<Dot::kBf16Any>(piece.size, cols, t);
+      break;
+    case Dot::kInt8:
+      TileOf<Dot::kInt8>(piece.size, cols, t);
+      break;
+    case Dot::kInt8Any:
+      TileOf<Dot::kInt8Any>(piece.size, cols, t);
+      break;
+  }
   if (block.last && !block.linear) {
     Finish(e, piece.size, cols, piece.begin, col, job.c, job.ldc);
   }
@@ -198,7 +219,7 @@ void RunBlock(const GemmJob& job, const Block& block) {
 }
 
 // The cache lines of a tile of C, as offsets from its begin; the first one stands for none.
-void ListLines(int64_t ldc, int64_t (&lines)[kMostDepth / kUnroll]) {
+void ListLines(int64_t ldc, int64_t (&lines)[kMostInt8Cells / kUnroll]) {
   constexpr int64_t kInRow = CeilDiv(kGemmNr, kLineFloats);
   std::fill(std::begin(lines), std::end(lines), 0);
   for (int64_t i = 0; i < kGemmMr * kInRow; ++i) {
@@ -213,7 +234,7 @@ void RunChunk(const GemmJob& job, int64_t chunk) {
   const int64_t pieces = RowPieces(job.m, job.row_chunks, row_chunk);
   Piece rows[CeilDiv(kMostChunkRows, kGemmMr)];
   for (int64_t p = 0; p < pieces; ++p) rows[p] = RowPiece(job.m, job.row_chunks, row_chunk, p);
-  int64_t out_lines[kMostDepth / kUnroll];
+  int64_t out_lines[kMostInt8Cells / kUnroll];
   if (job.plan->k_block >= kLeastFetching) ListLines(job.ldc, out_lines);
   const bool linear =
       job.epilogue->activation == Activation::kNone && job.epilogue->slope == nullptr;
@@ -254,7 +275,7 @@ constexpr int64_t kPackFloats = 1 << 20;  // packed at once, unless one block is
 // The same of a B that is made on the way: it stays in L2. Beside kPackFloats 4 % faster with 394
 // rows and equal with 3,152 (nf4_bench); half of it is 3 % slower with 3,152.
 constexpr int64_t kMadeFloats = 1 << 18;
-constexpr int64_t kMostColumns = 4096;    // of B packed at once
+constexpr int64_t kMostColumns = 4096;  // of B packed at once
 
 int64_t RoundUp(int64_t x, int64_t to) { return CeilDiv(x, to) * to; }
 
@@ -328,8 +349,12 @@ GemmPlan PlanGemm(const GemmShape& shape) {
   GemmPlan plan;
   plan.shape = shape;
   plan.panel = tile.cols;
+  plan.dot = DotOf(shape.cell);
+  GRAFT_CHECK(shape.cell == CellType::kF32 || (shape.b == BOrder::kPacked && shape.a_by_rows));
+  GRAFT_CHECK(shape.cell != CellType::kInt8 || shape.k <= kMostInt8Cells);
   const int64_t k = std::max<int64_t>(shape.k, 1), n = std::max<int64_t>(shape.n, 1);
   plan.k_block = CeilDiv(k, CeilDiv(k, MostDepth(tile.cols)));
+  if (shape.cell == CellType::kInt8) plan.k_block = k;  // sums of bytes become numbers at the end
   plan.pack_a = !shape.a_by_rows;
   plan.pack_b = shape.b == BOrder::kOther || shape.b == BOrder::kMade ||
                 (shape.b == BOrder::kRows && shape.m > kFewRows);

@@ -1,4 +1,4 @@
-// f32 matrix product on Highway, for any shape and any strides: C = act(alpha A B + bias) +
+// Matrix product on Highway, for any shape and any strides: C = act(alpha A B + bias) +
 // residual.
 //
 // Each element of C is a fixed sequence of operations: multiply-adds over blocks of k that depend
@@ -19,6 +19,15 @@ struct MatrixView {
   int64_t row_stride = 0, col_stride = 0;  // in elements; one of them is 1 in the fast cases
 };
 
+// What 32 bits of A and B hold along k. kF32: one number. kBf16: two, the first in the lower half.
+// kInt8: four bytes, of A as unsigned, of B as signed ones. Products of bf16 are added in f32 and
+// those of bytes in i32; C is f32. With other cells than kF32, k counts cells, A lies by rows and
+// B is packed (low_cells.h makes both).
+enum class CellType { kF32, kBf16, kInt8 };
+// The instruction that multiplies and adds cells. kAny: made of others, where the CPU lacks it.
+enum class Dot { kF32, kBf16, kBf16Any, kInt8, kInt8Any };
+constexpr int64_t kMostInt8Cells = 1024;  // of k: sums of bytes are not cut
+
 enum class Activation { kNone, kGeluErf, kGeluTanh };
 
 struct GemmEpilogue {
@@ -28,6 +37,10 @@ struct GemmEpilogue {
   int64_t residual_stride = 0;      // activation and no slope
   Activation activation = Activation::kNone;
   float* slope = nullptr;  // [M, N], stride of C: gets act'(alpha A B + bias)
+  // Of bytes, (A B)[m, n] = row_scale[m] col_scale[n] (sum of products - row_zero[m] col_sum[n]);
+  // what is of columns has the length of whole panels.
+  const float *row_scale = nullptr, *col_scale = nullptr;
+  const int32_t *row_zero = nullptr, *col_sum = nullptr;
 };
 
 enum class BOrder {
@@ -41,6 +54,7 @@ struct GemmShape {
   int64_t m = 0, k = 0, n = 0;  // m: the most rows of a call
   BOrder b = BOrder::kOther;
   bool a_by_rows = true;  // A has col_stride == 1; otherwise it is packed in the scratch
+  CellType cell = CellType::kF32;
 };
 
 // Block sizes, which are a pure function of the shape and the SIMD target of this process. Planning
@@ -52,9 +66,15 @@ struct GemmPlan {
   int64_t k_block = 0, group = 0;  // rows of B in a block; rows packed at once
   int64_t n_block = 0;             // columns packed at once
   bool pack_a = false, pack_b = false;
+  Dot dot = Dot::kF32;
   size_t scratch_bytes = 0;
 };
 GemmPlan PlanGemm(const GemmShape& shape);
+
+// Whether this CPU, and the SIMD target that runs, multiply such cells by an instruction of their
+// own.
+bool HasCells(CellType cell);
+Dot DotOf(CellType cell);
 
 // Packed floats lie as [panel][k][panel width], with the last panel filled up with zeros. The width
 // is that of the SIMD target, so packed data belongs to this process. PackB is parallel inside.

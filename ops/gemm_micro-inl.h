@@ -18,6 +18,7 @@
 #include <utility>
 
 #include "hwy/highway.h"
+#include "ops/gemm_core.h"
 #include "runtime/threads.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -67,6 +68,43 @@ HWY_INLINE V TileMulAdd(V a, V b, V acc) {
 #endif
 }
 
+constexpr bool IsInt8(Dot dot) { return dot == Dot::kInt8 || dot == Dot::kInt8Any; }
+
+// Returns acc plus the products of the cells of a and b; of bytes, acc holds the bits of i32. The
+// compiler of a target knows no instructions beyond it, so those are written as such.
+template <Dot kDot, class V>
+HWY_INLINE V TileDot(V a, V b, V acc) {
+  const GemmTag d;
+  const hn::RebindToSigned<GemmTag> di;
+  if constexpr (kDot == Dot::kF32) {
+    return TileMulAdd(a, b, acc);
+  } else if constexpr (kDot == Dot::kBf16Any) {
+    const auto high = hn::Set(di, static_cast<int32_t>(0xFFFF0000u));
+    const auto low = [&](V v)
+                         HWY_ATTR { return hn::BitCast(d, hn::ShiftLeft<16>(hn::BitCast(di, v))); };
+    const auto top = [&](V v)
+                         HWY_ATTR { return hn::BitCast(d, hn::And(hn::BitCast(di, v), high)); };
+    return hn::MulAdd(low(a), low(b), hn::MulAdd(top(a), top(b), acc));
+  } else if constexpr (kDot == Dot::kInt8Any) {
+    const auto ia = hn::BitCast(di, a), ib = hn::BitCast(di, b), byte = hn::Set(di, 255);
+    auto sum = hn::BitCast(di, acc);
+    sum = hn::Add(sum, hn::Mul(hn::And(ia, byte), hn::ShiftRight<24>(hn::ShiftLeft<24>(ib))));
+    sum = hn::Add(sum, hn::Mul(hn::And(hn::ShiftRight<8>(ia), byte),
+                               hn::ShiftRight<24>(hn::ShiftLeft<16>(ib))));
+    sum = hn::Add(sum, hn::Mul(hn::And(hn::ShiftRight<16>(ia), byte),
+                               hn::ShiftRight<24>(hn::ShiftLeft<8>(ib))));
+    sum = hn::Add(sum, hn::Mul(hn::And(hn::ShiftRight<24>(ia), byte), hn::ShiftRight<24>(ib)));
+    return hn::BitCast(d, sum);
+  }
+#if HWY_TARGET == HWY_AVX3
+  if constexpr (kDot == Dot::kBf16)
+    __asm__("vdpbf16ps %2, %1, %0" : "+v"(acc.raw) : "v"(a.raw), "v"(b.raw));
+  if constexpr (kDot == Dot::kInt8)
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(acc.raw) : "v"(a.raw), "v"(b.raw));
+#endif
+  return acc;
+}
+
 // out[r][c] = alpha * sum_k a[r][k] b[k][c] (+ add[r][c]) (+ bias[c]), all columns of the tile.
 // `add` may be `out`. Null pointers leave their term out.
 struct TileArgs {
@@ -81,6 +119,8 @@ struct TileArgs {
   const float* bias;
   float* out;
   int64_t out_row;
+  const float *row_scale = nullptr, *col_scale = nullptr;  // of bytes, as GemmEpilogue
+  const int32_t *row_zero = nullptr, *col_sum = nullptr;
   // If not null, and A is by rows or by columns: in kUnroll steps over k, kFetchLines lines into L2
   // from fetch + i * fetch_step, i = 0, 1, ..., and one of C into L1 from out + out_lines[i].
   // Evenly over the tile, as a core waits for few lines at a time.
@@ -94,11 +134,26 @@ enum class StepA { kAny, kByRows, kByCols };  // kByRows: a_k == 1, kByCols: a_r
 enum class StepB { kAny, kPanel };            // kPanel: b_k == kGemmNr
 
 #define GRAFT_EACH(i) [&](auto i) HWY_ATTR __attribute__((always_inline))
-// What follows the sum over k.
+// Sums of bytes become numbers.
 template <size_t kRows, size_t kVecs>
+HWY_INLINE void ScaleTile(const TileArgs& t, hn::Vec<GemmTag> (&acc)[kRows * kVecs]) {
+  const GemmTag d;
+  const hn::RebindToSigned<GemmTag> di;
+  constexpr size_t kStep = static_cast<size_t>(kGemmLanes);
+  Unroll<kRows * kVecs>(GRAFT_EACH(i) {
+    const size_t col = i % kVecs * kStep;
+    const auto scale = hn::Mul(hn::Set(d, t.row_scale[i / kVecs]), hn::LoadU(d, t.col_scale + col));
+    const auto zero = hn::Mul(hn::Set(di, t.row_zero[i / kVecs]), hn::LoadU(di, t.col_sum + col));
+    acc[i] = hn::Mul(hn::ConvertTo(d, hn::Sub(hn::BitCast(di, acc[i]), zero)), scale);
+  });
+}
+
+// What follows the sum over k.
+template <size_t kRows, size_t kVecs, Dot kDot>
 HWY_INLINE void FinishTile(const TileArgs& t, hn::Vec<GemmTag> (&acc)[kRows * kVecs]) {
   const GemmTag d;
   constexpr size_t kStep = static_cast<size_t>(kGemmLanes);
+  if constexpr (IsInt8(kDot)) ScaleTile<kRows, kVecs>(t, acc);
   const hn::Vec<GemmTag> alpha = hn::Set(d, t.alpha);
   if (const float* add = t.add; add != nullptr) {
     const int64_t add_row = t.add_row;
@@ -120,7 +175,7 @@ HWY_INLINE void FinishTile(const TileArgs& t, hn::Vec<GemmTag> (&acc)[kRows * kV
   });
 }
 
-template <size_t kRows, size_t kVecs, StepA kA, StepB kB>
+template <size_t kRows, size_t kVecs, StepA kA, StepB kB, Dot kDot>
 HWY_NOINLINE void TileBy(const TileArgs& t) {
   const GemmTag d;
   using V = hn::Vec<GemmTag>;
@@ -147,7 +202,7 @@ HWY_NOINLINE void TileBy(const TileArgs& t) {
     Unroll<kRows>(GRAFT_EACH(i) {
       const V av = hn::Set(d, *reinterpret_cast<const float*>(at(i)));
       Unroll<kVecs>(
-          GRAFT_EACH(j) { acc[i * kVecs + j] = TileMulAdd(av, bv[j], acc[i * kVecs + j]); });
+          GRAFT_EACH(j) { acc[i * kVecs + j] = TileDot<kDot>(av, bv[j], acc[i * kVecs + j]); });
     });
   };
   const auto step_by_rows = [&](int64_t offset_a, int64_t offset_b) HWY_ATTR
@@ -197,45 +252,51 @@ HWY_NOINLINE void TileBy(const TileArgs& t) {
     Unroll<kGroups>(GRAFT_EACH(g) { a[g] += a_k; });
     b += b_k;
   }
-  FinishTile<kRows, kVecs>(t, acc);
+  FinishTile<kRows, kVecs, kDot>(t, acc);
 }
 #undef GRAFT_EACH
 
-template <size_t kRows, size_t kVecs>
+template <size_t kRows, size_t kVecs, Dot kDot>
 void Tile(const TileArgs& t) {
-  if constexpr (kVecs == kGemmVecs) {
+  if constexpr (kVecs == kGemmVecs && kDot != Dot::kF32) {  // A by rows, B packed
+    return TileBy<kRows, kVecs, StepA::kByRows, StepB::kPanel, kDot>(t);
+  } else if constexpr (kVecs == kGemmVecs) {
     const bool panel = t.b_k == kGemmNr;
     if (t.a_k == 1) {
-      return panel ? TileBy<kRows, kVecs, StepA::kByRows, StepB::kPanel>(t)
-                   : TileBy<kRows, kVecs, StepA::kByRows, StepB::kAny>(t);
+      return panel ? TileBy<kRows, kVecs, StepA::kByRows, StepB::kPanel, kDot>(t)
+                   : TileBy<kRows, kVecs, StepA::kByRows, StepB::kAny, kDot>(t);
     }
     if (t.a_row == 1) {
-      return panel ? TileBy<kRows, kVecs, StepA::kByCols, StepB::kPanel>(t)
-                   : TileBy<kRows, kVecs, StepA::kByCols, StepB::kAny>(t);
+      return panel ? TileBy<kRows, kVecs, StepA::kByCols, StepB::kPanel, kDot>(t)
+                   : TileBy<kRows, kVecs, StepA::kByCols, StepB::kAny, kDot>(t);
     }
   }
-  TileBy<kRows, kVecs, StepA::kAny, StepB::kAny>(t);
+  TileBy<kRows, kVecs, StepA::kAny, StepB::kAny, kDot>(t);
 }
 
 using TileFunction = void (*)(const TileArgs&);
-template <size_t kVecs, size_t... I>
+template <Dot kDot, size_t kVecs, size_t... I>
 constexpr auto TileTable(std::index_sequence<I...>) {
-  return std::array<TileFunction, static_cast<size_t>(TileRows(1))>{&Tile<I + 1, kVecs>...};
+  return std::array<TileFunction, static_cast<size_t>(TileRows(1))>{&Tile<I + 1, kVecs, kDot>...};
 }
-template <size_t... J>
+template <Dot kDot, size_t... J>
 constexpr auto TileTables(std::index_sequence<J...>) {
   return std::array{
-      TileTable<J + 1>(std::make_index_sequence<static_cast<size_t>(TileRows(J + 1))>())...};
+      TileTable<kDot, J + 1>(std::make_index_sequence<static_cast<size_t>(TileRows(J + 1))>())...};
 }
-constexpr auto kTiles = TileTables(std::make_index_sequence<static_cast<size_t>(kGemmVecs)>());
+template <Dot kDot>
+constexpr auto kTiles =
+    TileTables<kDot>(std::make_index_sequence<static_cast<size_t>(kGemmVecs)>());
 
 // The kernel for `cols` in [1, kGemmNr] and `rows` in [1, TileRows]; it computes whole vectors.
 constexpr int64_t TileVecs(int64_t cols) { return CeilDiv(cols, kGemmLanes); }
+template <Dot kDot = Dot::kF32>
 HWY_INLINE TileFunction TileFor(int64_t rows, int64_t cols) {
-  return kTiles[TileVecs(cols) - 1][rows - 1];
+  return kTiles<kDot>[TileVecs(cols) - 1][rows - 1];
 }
 
-inline HWY_NOINLINE void TileOfPartVectors(int64_t rows, int64_t cols, const TileArgs& t) {
+template <Dot kDot>
+HWY_NOINLINE void TileOfPartVectors(int64_t rows, int64_t cols, const TileArgs& t) {
   HWY_ALIGN float tile[kGemmMr * kGemmNr];
   HWY_ALIGN float bias[kGemmNr];
   const size_t bytes = static_cast<size_t>(cols) * sizeof(float);
@@ -254,17 +315,18 @@ inline HWY_NOINLINE void TileOfPartVectors(int64_t rows, int64_t cols, const Til
     std::memcpy(bias, t.bias, bytes);
     inner.bias = bias;
   }
-  TileFor(rows, cols)(inner);
+  TileFor<kDot>(rows, cols)(inner);
   for (int64_t r = 0; r < rows; ++r) std::memcpy(t.out + r * t.out_row, tile + r * kGemmNr, bytes);
 }
 
 // The same as Tile for rows <= kGemmMr and any cols <= kGemmNr: no column beyond them is read or
 // written (but B is a whole panel).
+template <Dot kDot>
 HWY_INLINE void TileOf(int64_t rows, int64_t cols, const TileArgs& t) {
   if (cols % kGemmLanes == 0) {
-    TileFor(rows, cols)(t);
+    TileFor<kDot>(rows, cols)(t);
   } else {
-    TileOfPartVectors(rows, cols, t);
+    TileOfPartVectors<kDot>(rows, cols, t);
   }
 }
 

@@ -18,6 +18,7 @@ namespace graft {
   /* softmax.cc     */ X(Softmax)                                                                 \
   /* matmul.cc      */ X(Matmul)                                                                  \
   /* nf4_matmul.cc  */ X(Nf4Dequantize) X(Nf4Matmul)                                              \
+  /* low_matmul.cc  */ X(LowMatmul)                                                               \
   /* attention.cc   */ X(Attention) X(AttentionGrad)                                              \
   /* shape.cc       */ X(SliceCols) X(PadCols) X(ConcatCols) X(SliceRows) X(PadRows)              \
                      X(ConcatRows) X(Transpose) X(Patchify)                                       \
@@ -108,6 +109,20 @@ inline ValueId Linear(Graph& g, ValueId x, ValueId weight, ValueId bias, Where a
   const ValueId y = Matmul(g, x, weight, false, true, at);
   return bias.valid() ? Add(g, y, bias) : y;
 }
+
+// --- low_matmul.cc ---
+
+// kLowMatmul: inputs and results of matmul, b being a frozen weight; a and b are rounded to cells
+// of bf16 or int8 (low_cells.h). Only for graphs that are compiled: the pass low_precision makes
+// it of matmul.
+struct LowMatmulAttrs {
+  MatmulAttrs product;
+  std::string cell = "bf16";  // bf16 | int8
+  bool operator==(const LowMatmulAttrs&) const = default;
+  static void Visit(auto& self, auto&& f) {
+    MatmulAttrs::Visit(self.product, f), f("cell", self.cell);
+  }
+};
 
 // --- nf4_matmul.cc: frozen weights of 4 bits; nf4.h has the format and what methods call ---
 

@@ -36,6 +36,18 @@ std::vector<bool> DependsOnlyOn(const Graph& g, std::span<const ValueId> seeds,
   });
 }
 
+std::vector<bool> NeededForAny(const Graph& g, std::span<const ValueId> seeds) {
+  std::vector<bool> set(g.num_values());
+  for (ValueId v : seeds) set[v.i] = true;
+  const std::vector<NodeId> order = g.TopoOrder();
+  for (auto id = order.rbegin(); id != order.rend(); ++id) {
+    const Node& n = g.node(*id);
+    if (!std::ranges::any_of(n.out, [&](ValueId v) { return set[v.i]; })) continue;
+    for (ValueId v : n.in) set[v.i] = true;
+  }
+  return set;
+}
+
 std::vector<bool> DependsOnlyOnParameters(const Graph& g) {
   return DependsOnlyOn(g, g.Leaves(Role::kParam), Varies);
 }

@@ -13,6 +13,9 @@ std::vector<bool> DependsOnAny(const Graph& g, std::span<const ValueId> seeds);
 std::vector<bool> DependsOnlyOn(const Graph& g, std::span<const ValueId> seeds,
                                 const std::function<bool(const Node&)>& breaks);
 
+// Whether the value is one of `seeds` or one of them is computed from it.
+std::vector<bool> NeededForAny(const Graph& g, std::span<const ValueId> seeds);
+
 // Whether the value is a parameter or computed from parameters alone, so that it stays the same
 // until one of them changes: by main nodes that draw no random numbers. Nodes without inputs are
 // out, because their results depend on the size of the batch.

@@ -7,8 +7,8 @@
 namespace graft::cli {
 namespace {
 
-const Words kCommands{"demo",    "train", "eval", "predict", "fuse", "export",     "inspect",
-                      "profile", "data",  "runs", "models",  "help", "completions"};
+const Words kCommands{"demo",    "train", "eval", "predict", "fuse",   "export", "inspect",
+                      "profile", "plan",  "data", "runs",    "models", "help",   "completions"};
 
 // The options that the help of a command shows.
 Words OptionsOf(const std::string& help) {
@@ -101,7 +101,7 @@ std::string CompleteInBash(const std::string& line) {
 TEST(Help, BashCompletes) {
   const std::vector<std::pair<std::string, std::string>> rows{
       {"graft",
-       "demo train eval predict fuse export inspect profile data runs models help "
+       "demo train eval predict fuse export inspect profile plan data runs models help "
        "completions --help --version\n"},
       {"graft train --schedule", "cosine linear constant\n"},
       {"graft data", "make check"},

@@ -166,7 +166,7 @@ TEST_F(OptionMistakes, EveryCommandChecksTheCommonOptions) {
                                     {"data", "make", "list"},
                                     {"data", "check", "@data"}};
   const std::vector<Words> options{{"--isa", "nope"},
-                                   {"--dtype", "bf16"},
+                                   {"--dtype", "fp8"},
                                    {"--memory-budget", "lots"},
                                    {"--disable-pass", "nope"}};
   std::vector<Mistake> table;

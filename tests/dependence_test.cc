@@ -132,6 +132,13 @@ TEST_F(DependenceTest, WhatOthersNeed) {
   EXPECT_THAT(NeededOutside(g, all), ElementsAre(out, result, updated));
 }
 
+TEST_F(DependenceTest, NeededForAnyIsTheOtherDirection) {
+  const ValueId both = Add(g, a, x), more = Mul(g, both, x), aside = Mul(g, a, a);
+  const std::vector<bool> needed = NeededForAny(g, {{both}});
+  EXPECT_TRUE(needed[a.i] && needed[x.i] && needed[both.i]);
+  EXPECT_FALSE(needed[more.i] || needed[aside.i]);
+}
+
 TEST_F(DependenceTest, ManyDiamondsInARowAreOneWalk) {
   ValueId of_a = a, of_x = x;  // 2^2000 ways from the last to the first
   for (int i = 0; i < 2000; ++i) of_a = Add(g, of_a, of_a), of_x = Mul(g, of_x, of_a);
@@ -157,6 +164,8 @@ TEST(Dependence, AgreesWithASearchOnRandomGraphs) {
       const auto above = [&](ValueId leaf) { return g.HasAncestor(v, leaf); };
       EXPECT_EQ(any[v.i], std::ranges::any_of(seeds, above)) << seed << " %" << v.i;
       EXPECT_EQ(only[v.i], std::ranges::none_of(others, above)) << seed << " %" << v.i;
+      const std::vector<bool> needed = NeededForAny(g, {{v}});
+      for (ValueId leaf : leaves) EXPECT_EQ(needed[leaf.i], above(leaf)) << seed << " %" << v.i;
       depend += any[v.i], constant += only[v.i];
     }
   }

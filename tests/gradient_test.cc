@@ -27,6 +27,7 @@ const std::map<std::string_view, std::string_view>& WithoutGradient() {
       {"layer_norm_grad_affine", kSecond},
       {"attention_grad", kSecond},
       {"nf4_dequantize", "makes weights that are frozen by their form"},
+      {"low_matmul", "is made when gradients have been taken"},
       {"cross_entropy_grad", kSecond},
       {"patchify", "reads images, which are inputs"},
       {"offsets", kIntegers},

@@ -8,6 +8,7 @@
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/files_read.h"
 #include "tools/commands.h"
+#include "tools/lib/against.h"
 #include "tools/lib/data_report.h"
 #include "tools/lib/eval_tables.h"
 #include "tools/lib/model_options.h"
@@ -24,7 +25,7 @@ namespace {
 
 struct EvalOptions {
   ModelChoice choice;
-  std::string data, split, columns, errors;
+  std::string data, split, columns, errors, against;
   size_t limit = 0;
   double holdout = 0;
   bool skip_bad = false;
@@ -98,18 +99,32 @@ nlohmann::json CheckpointJson(const OpenedModel& opened) {
 }
 
 Metrics Measure(OpenedModel& opened, BatchSource& examples, const CommonOptions& common,
-                const Evaluator::Each& each = {}) {
+                const Evaluator::Each& each = {}, std::vector<float>* logits = nullptr) {
   const Graph graph = opened.ToRun(true);
   Evaluator evaluator(graph, opened.model.params,
                       InferenceOptions(graph, opened.model.params, opened.model.config, examples,
-                                       common.memory_budget, common.disabled_passes),
-                      common.disabled_passes);
+                                       common.memory_budget, PassesOf(common)),
+                      PassesOf(common));
   evaluator.OnProgress("eval", ProgressOf(common));
   if (each) evaluator.OnExample(each);
-  Metrics m = evaluator.Run(examples);
+  Metrics m = evaluator.Run(examples, logits);
   if (!std::isfinite(m.loss))
     Fail("{} gives logits that are not finite; its weights are damaged", opened.description);
   return m;
+}
+
+// The same examples in another precision.
+struct Other {
+  Metrics metrics;
+  Agreement agreement;
+};
+Other MeasureAgainst(const std::string& dtype, OpenedModel& opened, BatchSource& examples,
+                     const CommonOptions& common, std::span<const float> logits) {
+  CommonOptions other = common;
+  other.dtype = dtype;
+  std::vector<float> others;
+  const Metrics m = Measure(opened, examples, other, {}, &others);
+  return {m, Compare(logits, others, examples.size())};
 }
 
 // How well masked words of plain texts are guessed.
@@ -159,6 +174,7 @@ void RunTargets(const EvalOptions& o, OpenedModel& opened, Dataset& data, const 
   json["checkpoint"] = CheckpointJson(opened);
   if (!o.errors.empty()) json["errors"] = o.errors;
   if (!o.errors.empty() && task == kMultiLabel) json["wrong"] = wrong.count();
+  json["dtype"] = ChooseDtype(common.dtype).dtype;
   json["model"] = opened.description, json["data"] = o.data, json["split"] = split;
   if (o.skip_bad) json["skipped"] = SkippedJson(data.skipped());
   AddPreprocess(opened.facts, !data.texts(), &json);
@@ -175,14 +191,21 @@ void RunTargets(const EvalOptions& o, OpenedModel& opened, Dataset& data, const 
 
 void Run(const EvalOptions& o, const CommonOptions& common) {
   if (o.choice.preprocess == "list") return PrintPreprocessPresets(common);
+  if (!o.against.empty()) CheckDtype(o.against);
   if (o.data.empty()) FailUsage("eval needs --data, the data set's directory");
   ApplyCommonOptions(common);
+  SayDtype(common);
   OpenedModel opened = OpenModel(With(o.choice, common), InputKind::kDataset);
   SayNotices(common, opened.model.notices);
   const std::optional<RunConfig> run = RunOf(o.choice);
   Dataset data = OpenData(o, run, opened, common);
   SayNotices(common, data.notices());
   data.CheckKind(opened.model);
+  if (MasksWords(opened.facts) && !o.against.empty())
+    FailUsage("--against {}: of classes; {} guesses words", o.against, opened.description);
+  if (opened.facts.task != kClassify && !o.against.empty())
+    FailUsage("--against {}: of one class among several; {} was trained with --task {}", o.against,
+              opened.description, opened.facts.task);
   if (MasksWords(opened.facts)) return RunMasked(o, opened, data, common);
   CheckClasses(opened, &data);
   CompareLabels(opened, data, common);
@@ -200,7 +223,11 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
       const WrongExample w = Judge(example, examples->label(example), logits);
       if (w.predicted != w.label) wrong.push_back(w);
     };
-  const Metrics m = Measure(opened, *examples, common, judge);
+  std::vector<float> logits;
+  const Metrics m =
+      Measure(opened, *examples, common, judge, o.against.empty() ? nullptr : &logits);
+  std::optional<Other> other;
+  if (!o.against.empty()) other = MeasureAgainst(o.against, opened, *examples, common, logits);
   const std::vector<std::string> labels = data.labels();
   if (!o.errors.empty())
     WriteFileAtomically(o.errors, ErrorsCsv(wrong, data.ExampleNames(split, o.limit), labels));
@@ -210,6 +237,8 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   json["per_class"] = ClassesJson(m.confusion, labels);
   json["checkpoint"] = CheckpointJson(opened);
   if (!o.errors.empty()) json["errors"] = o.errors, json["wrong"] = wrong.size();
+  json["dtype"] = ChooseDtype(common.dtype).dtype;
+  if (other) json["against"] = AgainstJson(o.against, other->metrics, other->agreement);
   json["model"] = opened.description, json["data"] = o.data, json["split"] = split;
   if (o.skip_bad) json["skipped"] = SkippedJson(data.skipped());
   AddPreprocess(opened.facts, !data.texts(), &json);
@@ -227,6 +256,7 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   const double per_second = static_cast<double>(m.n) / std::max(m.seconds, 1e-9);
   table.Add({fmt::format("{}/s", examples->unit()), fmt::format("{:.1f}", per_second)});
   Say(common, table.Lines("  "));
+  if (other) Say(common, "  " + AgainstText(o.against, m, other->metrics, other->agreement));
   Say(common, "\n" + ClassTable(m.confusion, labels, "  "));
   if (const std::string confused = ConfusionText(m.confusion, labels, "  "); !confused.empty())
     Say(common, "\n" + confused);
@@ -260,6 +290,8 @@ void AddEvalCommand(CLI::App& app, CommonOptions& common) {
   command->add_option("--errors", o->errors,
                       "write the examples that are predicted wrongly to this .csv; of a "
                       "regression all, the largest error first");
+  command->add_option("--against", o->against,
+                      "evaluate in this --dtype too, and say how far both agree");
   AddForceOption(*command);
   AddCommonOptions(*command, common);
   command->footer(

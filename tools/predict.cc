@@ -215,7 +215,7 @@ nlohmann::json Tell(const PredictOptions& o, const JointModel& joint, const Pred
     if (!o.csv()) return ShowJson(p) + "\n";
     return classes ? CsvLines(p, several, top) : TargetCsvLine(p, joint.first());
   };
-  const Shown shown{top, o.threshold > 0 ? o.threshold : kThreshold};
+  const ShownOutputs shown{top, o.threshold > 0 ? o.threshold : kThreshold};
   ForEachPrediction(joint, inputs, logits, shown, [&](const nlohmann::json& prediction) {
     if (o.skip_bad && prediction.contains("error")) return;
     if (common.json) predictions.push_back(prediction);
@@ -230,8 +230,9 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
   if (o.choice.preprocess == "list") return PrintPreprocessPresets(common);
   CheckOptions(o);
   ApplyCommonOptions(common);
-  JointModel joint = OpenJointModel(With(o.choice, common), o.adapters, InputKind::kImages,
-                                    common.disabled_passes);
+  SayDtype(common);
+  JointModel joint =
+      OpenJointModel(With(o.choice, common), o.adapters, InputKind::kImages, PassesOf(common));
   for (const JointModel::Member& m : joint.members) CheckProblem(m.opened);
   CheckTasks(o, joint);
   const OpenedModel& opened = joint.first();

@@ -1,7 +1,6 @@
 // graft profile: what a step costs, node by node, beside what the machine can do.
 #include <algorithm>
 #include <chrono>
-#include <map>
 
 #include "adapters/open_model.h"
 #include "ops/isa.h"
@@ -10,6 +9,7 @@
 #include "runtime/threads.h"
 #include "tools/commands.h"
 #include "tools/lib/output.h"
+#include "tools/lib/profile_table.h"
 #include "train/budget.h"
 #include "train/capacity.h"
 #include "train/evaluator.h"
@@ -35,7 +35,7 @@ struct Measured {
   size_t planned_bytes = 0, needed_bytes = 0;  // needed: with weights and optimizer state
   int64_t micro_batch = 0, trainable = 0, recomputed = 0;
   std::string plan;
-  std::vector<StepInfo> nodes;
+  std::vector<ProfiledNode> nodes;
 };
 
 // Every image is the same noise, every text has `length` tokens: 0 for images.
@@ -97,18 +97,19 @@ bool ReadsInputs(const Session& session) {
   return session.HasInput("image") || session.HasInput("ids");
 }
 
-// run() is a step. The first one touches all memory and is not timed. Milliseconds.
+// run() is a step. The first one touches all memory and is not timed.
 template <class F>
-std::vector<double> TimeSteps(Session& session, int64_t steps, const F& run) {
+void TimeSteps(Session& session, const Graph& graph, int64_t steps, const F& run, Measured* m) {
   run();
   session.EnableProfile(true);
-  std::vector<double> ms;
+  NodeTimes times(session, graph);
   for (int64_t i = 0; i < steps; ++i) {
     const Clock::time_point start = Clock::now();
     run();
-    ms.push_back(MsSince(start));
+    m->step_ms.push_back(MsSince(start));
+    times.AddStep();
   }
-  return ms;
+  m->nodes = times.Nodes();
 }
 
 Measured MeasureTraining(const ProfileOptions& o, const CommonOptions& common, LoadedModel& model,
@@ -120,7 +121,7 @@ Measured MeasureTraining(const ProfileOptions& o, const CommonOptions& common, L
                                               {.wanted = inputs.Capacity(o.micro_batch),
                                                .longest = inputs.length,
                                                .budget = common.memory_budget,
-                                               .disabled = common.disabled_passes});
+                                               .passes = PassesOf(common)});
   TrainStep& step = compiled.step;
   m.compile_ms = MsSince(start);
   m.plan = PlanText(compiled);
@@ -132,15 +133,15 @@ Measured MeasureTraining(const ProfileOptions& o, const CommonOptions& common, L
   inputs.Fill(session);
   const std::vector<Counts> parts = inputs.Parts(m.micro_batch);
   int64_t done = 0;
-  m.step_ms = TimeSteps(session, o.steps, [&] {
+  const auto run = [&] {
     step.Run(parts, done++, 1e-4, [](int64_t, int64_t, int) {});  // the inputs are there
-  });
+  };
+  TimeSteps(session, step.graph(), o.steps, run, &m);
   const Cost main = session.cost(Phase::kMain), update = session.cost(Phase::kUpdate);
   const double share = inputs.Share(session.options().capacity);
   m.cost = {main.flops * share + update.flops, main.bytes * share + update.bytes};
   m.planned_bytes = session.planned_bytes();
   m.trainable = TrainableCount(g);
-  m.nodes = session.steps();
   return m;
 }
 
@@ -150,7 +151,7 @@ Measured MeasureInference(const ProfileOptions& o, const CommonOptions& common, 
   const Clock::time_point start = Clock::now();
   Graph g = BuildModel(model.config);
   g.EraseUnusedInputs();
-  InferencePasses(common.disabled_passes).Run(g);
+  InferencePasses(PassesOf(common)).Run(g);
   SessionOptions options = OptionsWithinBudget(g, model.params, inputs.Capacity(o.micro_batch),
                                                inputs.length, common.memory_budget)
                                .options;
@@ -161,80 +162,17 @@ Measured MeasureInference(const ProfileOptions& o, const CommonOptions& common, 
   Session session(g, model.params, options);
   m.compile_ms = MsSince(start);
   inputs.Fill(session);
-  m.step_ms = TimeSteps(session, o.steps, [&] {
+  const auto run = [&] {
     ForEachPart(session, parts,
                 [&](size_t i, int64_t, int worker) { session.Run(parts[i], worker); });
-  });
+  };
+  TimeSteps(session, g, o.steps, run, &m);
   const Cost main = session.cost(Phase::kMain);
   const double share = inputs.Share(options.capacity);
   m.cost = {main.flops * share, main.bytes * share};
   m.planned_bytes = session.planned_bytes();
   m.needed_bytes = m.planned_bytes + model.params.bytes().owned;
-  m.nodes = session.steps();
   return m;
-}
-
-// Nodes of one kind (operator, layer without its block number, kernel) taken together.
-struct Group {
-  std::string name;
-  double seconds = 0, flops = 0, bytes = 0;
-  int64_t calls = 0;
-};
-
-std::vector<Group> GroupNodes(const std::vector<StepInfo>& nodes) {
-  std::map<std::string, Group> groups;
-  for (const StepInfo& s : nodes) {
-    if (s.calls == 0) continue;
-    std::string scope = s.scope;
-    if (scope.starts_with("blocks.")) {
-      const size_t dot = scope.find('.', 7);
-      scope = "blocks.*" + (dot == std::string::npos ? "" : scope.substr(dot));
-    }
-    const std::string name = fmt::format("{:<14} {:<26} {}", s.op, scope, s.impl);
-    Group& group = groups[name];
-    group.name = name;
-    group.seconds += s.seconds;
-    group.flops += s.cost.flops * static_cast<double>(s.calls);
-    group.bytes += s.cost.bytes * static_cast<double>(s.calls);
-    group.calls += s.calls;
-  }
-  std::vector<Group> sorted;
-  for (auto& [name, group] : groups) sorted.push_back(group);
-  std::sort(sorted.begin(), sorted.end(),
-            [](const Group& a, const Group& b) { return a.seconds > b.seconds; });
-  return sorted;
-}
-
-void PrintNodes(const CommonOptions& common, const Measured& m, const MachinePeak& peak,
-                int64_t top) {
-  const std::vector<Group> groups = GroupNodes(m.nodes);
-  double total = 0;
-  for (const Group& g : groups) total += g.seconds;
-  Say(common, fmt::format("{:<62} {:>6} {:>9} {:>8} {:>8} {:>9}",
-                          "operator       layer                      kernel", "time", "GFLOP/s",
-                          "of peak", "GB/s", "of roof"));
-  for (size_t i = 0; i < groups.size() && i < static_cast<size_t>(top); ++i) {
-    const Group& g = groups[i];
-    const double gflops = g.flops / g.seconds * 1e-9, rate = g.bytes / g.seconds;
-    // Attainable: the lower of the peak and what memory can feed.
-    const double roof = std::max(g.flops / (peak.gflops * 1e9), g.bytes / peak.bytes_per_second);
-    Say(common, fmt::format("{:<62} {:>5.1f}% {:>9.1f} {:>7.1f}% {:>8.1f} {:>8.0f}%", g.name,
-                            100 * g.seconds / total, gflops, 100 * gflops / peak.gflops,
-                            rate * 1e-9, 100 * roof / g.seconds));
-  }
-}
-
-nlohmann::json NodesJson(const Measured& m) {
-  nlohmann::json nodes = nlohmann::json::array();
-  for (const StepInfo& s : m.nodes)
-    nodes.push_back({{"op", s.op},
-                     {"scope", s.scope},
-                     {"impl", s.impl},
-                     {"seconds", s.seconds},
-                     {"calls", s.calls},
-                     {"flops", s.cost.flops},
-                     {"bytes", s.cost.bytes}});
-  return nodes;
 }
 
 void Machine(const CommonOptions& common, const MachinePeak& peak) {
@@ -276,6 +214,7 @@ void Run(ProfileOptions& o, const CommonOptions& common) {
   }
   if (o.model.empty())
     FailUsage("profile needs --model, e.g. init:vit_base_patch16_224 (or --machine)");
+  SayDtype(common);
   if (!o.method.empty()) ParseMethod(o.method);
   CheckIsModel(o.model);
   LoadedModel model = LoadModel(o.model, o.arch, static_cast<uint64_t>(common.seed));
@@ -301,7 +240,7 @@ void Run(ProfileOptions& o, const CommonOptions& common) {
   Say(common,
       fmt::format("compiled in {:.1f} ms; planned {} MiB, peak memory of the process {} MiB",
                   m.compile_ms, m.planned_bytes >> 20, PeakResidentBytes() >> 20));
-  PrintNodes(common, m, peak, o.top);
+  Say(common, NodeTable(m.nodes, peak, o.top));
   PrintJson(common, {{"step_ms", median},
                      {"step_ms_min", m.step_ms[0]},
                      {"examples_per_second", rate},
@@ -318,7 +257,7 @@ void Run(ProfileOptions& o, const CommonOptions& common) {
                      {"micro_batch", m.micro_batch},
                      {"recomputed_nodes", m.recomputed},
                      {"trainable_parameters", m.trainable},
-                     {"nodes", NodesJson(m)}});
+                     {"nodes", NodesJson(m.nodes)}});
 }
 
 }  // namespace

@@ -319,11 +319,13 @@ void Run(TrainOptions& o, const CommonOptions& common) {
   RunConfig& c = o.config;
   c.seed = common.seed, c.isa = common.isa, c.memory_budget = common.memory_budget;
   c.disabled_passes = common.disabled_passes;
+  c.keep = common.keep;
   CommonOptions effective = common;
   std::optional<RunDir> dir;
   if (o.resume.empty()) {
     CheckNewRun(o);
     ApplyCommonOptions(effective);
+    c.dtype = ChooseDtype(common.dtype).dtype;
     if (o.lr_find) {
       CatchInterrupts();
       return FindRate(o, common);
@@ -338,8 +340,10 @@ void Run(TrainOptions& o, const CommonOptions& common) {
     dir->Lock();
     if (o.resumed_epochs > 0) ChangeEpochs(*dir, o.resumed_epochs);
     effective.isa = dir->config().isa;  // the plan of the run
+    effective.dtype = dir->config().dtype;
     ApplyCommonOptions(effective);
   }
+  SayDtype(effective);
   CatchInterrupts();
   const TrainSummary s = TrainOrRemove(*dir, common, o.verbose);
   PrintJson(common, TrainJson(*dir, s));

@@ -63,8 +63,8 @@ TrainStep::Parallel MostThreads(int lanes, bool workers, size_t bytes, const F& 
 }
 
 bool Disabled(const BudgetRequest& request, std::string_view pass) {
-  return std::find(request.disabled.begin(), request.disabled.end(), pass) !=
-         request.disabled.end();
+  return std::find(request.passes.disabled.begin(), request.passes.disabled.end(), pass) !=
+         request.passes.disabled.end();
 }
 
 SessionOptions Planned(SessionOptions options) {
@@ -137,7 +137,7 @@ std::optional<Plan> BudgetSearch::Fit(const Graph& step, const Counts& capacity,
 
 std::optional<Plan> BudgetSearch::Search(size_t bytes) {
   const Graph step =
-      TrainStep::BuildGraph(g_, params_, optimizer_, TrainingPasses(request_.disabled));
+      TrainStep::BuildGraph(g_, params_, optimizer_, TrainingPasses(request_.passes));
   const bool kept = request_.keep.capacity.sequences > 0;
   Counts capacity = kept ? request_.keep.capacity : request_.wanted;
   std::optional<Plan> best;
@@ -153,7 +153,7 @@ std::optional<Plan> BudgetSearch::Search(size_t bytes) {
 
 CompiledStep BudgetSearch::Compile(const Plan& plan) const {
   CompiledStep c{TrainStep(g_, params_, optimizer_, plan.capacity,
-                           TrainingPasses(request_.disabled, plan.limit), plan.parallel)};
+                           TrainingPasses(request_.passes, plan.limit), plan.parallel)};
   const Session& session = c.step.session();
   const SessionOptions& options = session.options();
   const size_t store = request_.held_bytes + params_.bytes().owned;

@@ -24,7 +24,7 @@ struct BudgetRequest {
   int64_t longest = 0;                     // tokens of the longest sequence, which no plan is below
   std::string budget = {};                 // "1.5GiB"; "" = no bound
   size_t held_bytes = 0;                   // that the run holds whatever the plan
-  std::vector<std::string> disabled = {};  // pass names, as for TrainingPasses
+  PassOptions passes = {};                 // as for TrainingPasses
   SumOrder keep = {};                      // of an earlier plan whose bits are wanted
   size_t otherwise = SIZE_MAX;             // the smallest budget of another way to train
   // An optimised graph that runs between the steps, for as many sequences as they and with as many

@@ -54,7 +54,7 @@ ParamStore Calibrated(const LoadedModel& model, const Method& method, const RunC
   // A buffer of its own: sessions may read the one that the model has.
   params.Set(kCalibrationShift, {static_cast<int64_t>(classes)}, std::vector<float>(classes));
   Graph graph = InferenceGraph(model.config, method, params, static_cast<uint64_t>(c.seed));
-  InferencePasses(c.disabled_passes).Run(graph);
+  InferencePasses(PassesOf(c)).Run(graph);
   const int64_t longest = model.is_bert() ? MaxLength(c, model) : 0;
   Session session(graph, params, {.capacity = {1, longest}});
   const std::vector<float> logits =

@@ -15,8 +15,8 @@ namespace graft {
 
 namespace {
 
-Graph Optimised(Graph g, const std::vector<std::string>& disabled) {
-  InferencePasses(disabled).Run(g);
+Graph Optimised(Graph g, const PassOptions& passes) {
+  InferencePasses(passes).Run(g);
   return g;
 }
 
@@ -56,8 +56,8 @@ void ForEachPart(Session& session, std::span<const Counts> parts,
 }
 
 Evaluator::Evaluator(const Graph& graph, ParamStore& params, const SessionOptions& options,
-                     const std::vector<std::string>& disabled_passes)
-    : session_(Optimised(graph, disabled_passes), params, options) {
+                     const PassOptions& passes)
+    : session_(Optimised(graph, passes), params, options) {
   for (const GraphOutput& o : graph.outputs) {
     const Shape& shape = graph.shape(o.value);
     columns_[o.name] = shape.size() < 2 ? 1 : static_cast<size_t>(shape[1].constant);
@@ -239,12 +239,12 @@ Metrics Evaluator::Run(BatchSource& data, std::vector<float>* all_logits) {
 
 SessionOptions InferenceOptions(const Graph& graph, ParamStore& params, const ModelConfig& config,
                                 BatchSource& data, const std::string& memory_budget,
-                                const std::vector<std::string>& disabled_passes,
+                                const PassOptions& passes,
                                 size_t held_bytes) {
   const int64_t n = static_cast<int64_t>(std::max<size_t>(data.size(), 1));
   const Counts wanted = ChooseCapacity(config, data.longest(), n);
   Graph optimised = graph;
-  InferencePasses(disabled_passes).Run(optimised);
+  InferencePasses(passes).Run(optimised);
   const InferencePlan plan =
       OptionsWithinBudget(optimised, params, wanted, data.longest(), memory_budget,
                           held_bytes + InferenceBytes(data, wanted));

@@ -27,7 +27,7 @@ class Evaluator {
  public:
   // Trainable parameters may change between runs.
   Evaluator(const Graph& graph, ParamStore& params, const SessionOptions& options,
-            const std::vector<std::string>& disabled_passes = {});
+            const PassOptions& passes = {});
   // Measures over all examples, or over their masked words, of which only loss and accuracy are
   // given; what is measured of targets is told by the graph's loss. `logits`, if given, receives
   // [n, classes] of examples. The graph has the outputs logits and losses.
@@ -88,7 +88,7 @@ size_t InferenceBytes(const BatchSource& data, const Counts& capacity);
 // `held_bytes`; what is left of it is the data's.
 SessionOptions InferenceOptions(const Graph& graph, ParamStore& params, const ModelConfig& config,
                                 BatchSource& data, const std::string& memory_budget,
-                                const std::vector<std::string>& disabled_passes,
+                                const PassOptions& passes,
                                 size_t held_bytes = 0);
 
 }  // namespace graft

@@ -84,7 +84,7 @@ std::optional<FeatureCut> CutFeatures(const Graph& graph, const RunConfig& confi
   const size_t size = rows * static_cast<size_t>(At(cut->features.shape, {}).cols());
   const size_t bytes = size * data.size() * sizeof(float);
   if (bytes > kMostFeatureBytes) return std::nullopt;
-  InferencePasses(config.disabled_passes).Run(cut->frozen);
+  InferencePasses(PassesOf(config)).Run(cut->frozen);
   return FeatureCut{std::move(cut->frozen), std::move(cut->rest), size, bytes};
 }
 

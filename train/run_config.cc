@@ -138,6 +138,10 @@ bool WithoutDecay(const std::string& words, const std::string& name, int rank) {
   return false;
 }
 
+PassOptions PassesOf(const RunConfig& config) {
+  return {config.disabled_passes, ParsePrecision(config.dtype, config.keep)};
+}
+
 OptimizerConfig OptimizerOf(const RunConfig& c) {
   OptimizerConfig o;
   o.kind = c.optimizer == "sgd" ? OptimizerKind::kSgd : OptimizerKind::kAdamW;

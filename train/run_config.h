@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "adapters/facts.h"
+#include "adapters/method_graph.h"
 #include "autograd/train_step.h"
 #include "peft/method.h"
 
@@ -32,6 +33,7 @@ struct RunConfig : AdapterFacts {
   std::string no_decay;  // "bias|norm": which of them weight decay leaves alone
   std::string memory_budget, trace, isa;
   std::vector<std::string> disabled_passes;
+  std::string dtype = "f32", keep;       // of products with frozen weights, as ParsePrecision
   int64_t early_stopping = 0;            // epochs without a better validation metric; 0 = never
   std::string best_metric = "accuracy";  // of the validation split: which epoch is the best;
                                          // "" = the first of MetricsOf(task)
@@ -43,7 +45,8 @@ struct RunConfig : AdapterFacts {
   static constexpr const char* kLater[] = {
       "holdout",     "skip_bad",      "augment",         "no_decay",    "head",
       "template",    "words",         "objective",       "whole_words", "early_stopping",
-      "best_metric", "class_weights", "schedule_epochs", "task"};
+      "best_metric", "class_weights", "schedule_epochs", "dtype",       "keep",
+      "task"};
 
   static void Visit(auto& self, auto&& f) {
     AdapterFacts::Visit(self, f);
@@ -58,7 +61,7 @@ struct RunConfig : AdapterFacts {
     f("allow_overlap", self.allow_overlap), f("augment", self.augment);
     f("no_decay", self.no_decay);
     f("memory_budget", self.memory_budget), f("trace", self.trace), f("isa", self.isa);
-    f("disabled_passes", self.disabled_passes);
+    f("disabled_passes", self.disabled_passes), f("dtype", self.dtype), f("keep", self.keep);
     f("early_stopping", self.early_stopping), f("best_metric", self.best_metric);
     f("class_weights", self.class_weights), f("schedule_epochs", self.schedule_epochs);
   }
@@ -66,6 +69,9 @@ struct RunConfig : AdapterFacts {
 
 // Refuses values outside their ranges, naming the flag and the nearest valid word.
 void CheckRunConfig(const RunConfig& config);
+
+// What its graphs are compiled with.
+PassOptions PassesOf(const RunConfig& config);
 
 // A task that CompleteRunConfig tells from the data.
 inline constexpr const char* kTaskByData = "";

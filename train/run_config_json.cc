@@ -19,6 +19,7 @@ RunConfig RunConfigFromJson(const nlohmann::json& json, const std::string& where
     if (!config.isa.empty()) CheckIsa(config.isa);
     if (!config.memory_budget.empty()) ParseBytes(config.memory_budget);
     CheckPassNames(config.disabled_passes);
+    ParsePrecision(config.dtype, config.keep);
     ParseTextColumns(config.columns);
   });
   config.preprocess_source = "the run";

@@ -28,9 +28,9 @@ void Trainer::CompileSearch(const MethodTerm& term) {
   const std::string plan = dir_.file("plan.json");
   Graph graph = SearchGraph(graph_);
   SessionOptions options = InferenceOptions(graph, model_.params, model_.config, *train_,
-                                            c_.memory_budget, c_.disabled_passes);
+                                            c_.memory_budget, PassesOf(c_));
   if (dir_.resumed() && std::filesystem::exists(plan)) options.capacity = ReadCapacity(plan);
-  InferencePasses(c_.disabled_passes).Run(graph);
+  InferencePasses(PassesOf(c_)).Run(graph);
   search_.emplace(graph, model_.params, options, LimitsOf(term), static_cast<uint64_t>(c_.seed));
   if (loaded_state_) search_->Load(model_.params);
   RecordNames(graph_, {kSearched}, search_->Save(&model_.params));
@@ -40,8 +40,8 @@ void Trainer::CompileSearch(const MethodTerm& term) {
     evaluator_.emplace(
         inference, model_.params,
         InferenceOptions(inference, model_.params, model_.config, *validation_, c_.memory_budget,
-                         c_.disabled_passes, search_->session().planned_bytes()),
-        c_.disabled_passes);
+                         PassesOf(c_), search_->session().planned_bytes()),
+        PassesOf(c_));
   }
   const nlohmann::json json{{"sequences", options.capacity.sequences},
                             {"tokens", options.capacity.tokens}};

@@ -134,7 +134,7 @@ void Trainer::Compile() {
                         .longest = train_->longest(),
                         .budget = c_.memory_budget,
                         .held_bytes = ExampleBytes(c_, *train_, validation_.get(), wanted),
-                        .disabled = c_.disabled_passes};
+                        .passes = PassesOf(c_)};
   const std::string hash = GraphHash(graph_), plan = dir_.file("plan.json");
   // A run goes on as it began, also if it did not come to a checkpoint.
   if (dir_.resumed() && (progress_.step > 0 || std::filesystem::exists(plan)))
@@ -144,7 +144,7 @@ void Trainer::Compile() {
     inference = MethodGraph(model_.config, {.loss = true}, method_, model_.params,
                             static_cast<uint64_t>(c_.seed));
     plain = inference;
-    InferencePasses(c_.disabled_passes).Run(inference);
+    InferencePasses(PassesOf(c_)).Run(inference);
     request.between = &inference, request.longest_between = validation_->longest();
   }
   KeepFeatures(request);
@@ -236,7 +236,7 @@ void Trainer::KeepValidationFeatures(const Graph& plain, Graph* inference) {
   interrupted_ = features.interrupted;
   validation_ = MakeFeatureData(std::move(features), *validation_);
   *inference = std::move(cut->rest);
-  InferencePasses(c_.disabled_passes).Run(*inference);
+  InferencePasses(PassesOf(c_)).Run(*inference);
 }
 
 TrainSummary Trainer::Summary() const {

@@ -1,11 +1,11 @@
-"""Graft beside PyTorch on one machine: alternating processes, median ratio, a markdown table.
+"""Graft beside its peers on one machine: alternating processes, median ratios, a markdown table.
 
 usage: python bench_peers.py --graft GRAFT --python PEERS_PYTHON [--rounds N] [--only TEXT]
-    [--out FILE]
+    [--dtype f32,bf16,int8] [--peers torch:f32,torch:bf16,openvino:bf16,...] [--out FILE]
 
-Each round starts one process of each side, in alternating order, so that a neighbour's load
-falls on both; the ratio is taken inside a round, and the median ratio of the rounds is reported
-with the least and the largest. GF/s is nominal work over time, the same work for both sides.
+Each round starts one process of each side, Graft in each --dtype and every peer that can do the
+work, in alternating order, so that a neighbour's load falls on all; ratios are taken inside a
+round, and the median over the rounds is reported with the least and the largest. GF/s is nominal work over time, the same work for both sides.
 Memory is the process's peak resident size, as the system counted it.
 """
 
@@ -21,16 +21,21 @@ import sys
 import tempfile
 import time
 
-import torch_step
+import peer_step
 
 # (model, task, Graft's method or None, batch)
 CASES = (
     ("vit_base_patch16_224", "lora", "lora(r=8)", 16),
     ("deit_tiny_patch16_224", "lora", "lora(r=8)", 64),
+    ("minilm_l6", "lora", "lora(r=8)", 32),
+    ("vit_base_patch16_224", "full", "full", 16),
+    ("deit_tiny_patch16_224", "full", "full", 64),
     ("vit_base_patch16_224", "infer", None, 1),
     ("vit_base_patch16_224", "infer", None, 8),
     ("deit_tiny_patch16_224", "infer", None, 1),
     ("deit_tiny_patch16_224", "infer", None, 32),
+    ("minilm_l6", "infer", None, 1),
+    ("minilm_l6", "infer", None, 32),
 )
 
 
@@ -43,8 +48,14 @@ def parse():
         "--python", type=pathlib.Path, required=True, help="the peers' environment's bin/python"
     )
     p.add_argument("--rounds", type=int, default=5)
-    p.add_argument("--steps", type=int, default=4, help="PyTorch steps measured in a process")
+    p.add_argument("--steps", type=int, default=4, help="a peer's steps measured in a process")
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    p.add_argument("--dtype", default="f32", help="of Graft: f32, bf16, int8, joined by commas")
+    p.add_argument(
+        "--peers",
+        default="torch:f32",
+        help="ENGINE:DTYPE joined by commas; engines torch, openvino, onnxruntime",
+    )
     p.add_argument("--only", default="", help="run the cases whose description contains this")
     p.add_argument("--out", type=pathlib.Path, help="write everything measured here, as JSON")
     return p.parse_args()
@@ -85,74 +96,64 @@ def run(command):
         return {**json.loads(output.read()), "rss_bytes": usage.ru_maxrss * 1024}
 
 
-def commands(args, case):
+def sides(args, case):
+    """The command of each side by its name: graft:f32, torch:bf16, ..."""
     model, task, method, batch = case
-    graft = [args.graft, "profile", "--model", f"init:{model}", "--batch-size", str(batch)]
-    graft += ["--threads", str(args.threads), "--dtype", "f32", "--json"]
-    graft += ["--method", method] if method else []
-    torch = [
-        args.python,
-        pathlib.Path(__file__).with_name("torch_step.py"),
-        model,
-        task,
-        str(batch),
-        "--threads",
-        str(args.threads),
-        "--steps",
-        str(args.steps),
-    ]
-    return {"graft": graft, "torch": torch}
+    here, commands = pathlib.Path(__file__), {}
+    for dtype in args.dtype.split(","):
+        graft = [args.graft, "profile", "--model", f"init:{model}", "--batch-size", str(batch)]
+        graft += ["--threads", str(args.threads), "--dtype", dtype, "--json"]
+        graft += ["--method", method] if method else []
+        graft += ["--length", str(peer_step.TEXT_TOKENS)] if model in peer_step.BERTS else []
+        commands[f"graft:{dtype}"] = graft
+    for peer in args.peers.split(","):
+        engine, dtype = peer.split(":")
+        if engine != "torch" and task != "infer":
+            continue
+        commands[peer] = [
+            args.python, here.with_name("peer_step.py"), model, task, str(batch), "--engine", engine,
+            "--dtype", dtype, "--threads", str(args.threads), "--steps", str(args.steps),
+        ]  # fmt: skip
+    return commands
 
 
 def measure(args, case):
-    sides, rounds = commands(args, case), []
+    commands, rounds = sides(args, case), []
     for i in range(args.rounds):
-        order = ("graft", "torch") if i % 2 == 0 else ("torch", "graft")
-        rounds.append({side: run(sides[side]) for side in order})
-        rounds[-1]["graft"].pop("nodes", None)
-        print(
-            f"  round {i + 1}: graft {rounds[-1]['graft']['step_ms']:.1f} ms,"
-            f" torch {rounds[-1]['torch']['step_ms']:.1f} ms",
-            file=sys.stderr,
-            flush=True,
-        )
+        order = list(commands) if i % 2 == 0 else list(reversed(commands))
+        rounds.append({side: run(commands[side]) for side in order})
+        for result in rounds[-1].values():
+            result.pop("nodes", None)
+        told = ", ".join(f"{side} {r['step_ms']:.1f} ms" for side, r in rounds[-1].items())
+        print(f"  round {i + 1}: {told}", file=sys.stderr, flush=True)
     return rounds
 
 
 def summary(case, rounds):
     model, task, method, batch = case
-    ratios = [r["torch"]["step_ms"] / r["graft"]["step_ms"] for r in rounds]
-    out = {
-        "model": model,
-        "task": task,
-        "method": method,
-        "batch": batch,
-        "rounds": len(rounds),
-        "ratio": statistics.median(ratios),
-        "ratio_min": min(ratios),
-        "ratio_max": max(ratios),
-    }
-    for side in ("graft", "torch"):
+    out = {"model": model, "task": task, "method": method, "batch": batch, "rounds": len(rounds)}
+    for side in rounds[0]:
         ms = statistics.median(r[side]["step_ms"] for r in rounds)
         out[side] = {
             "step_ms": ms,
             "examples_per_second": batch / ms * 1e3,
-            "gflops": torch_step.flops(model, task) * batch / ms * 1e-6,
+            "gflops": peer_step.flops(model, task) * batch / ms * 1e-6,
             "rss_bytes": statistics.median(r[side]["rss_bytes"] for r in rounds),
         }
-    own = [r["graft"] for r in rounds]
-    out["graft"]["reported"] = {
-        k: statistics.median(o[k] for o in own)
-        for k in ("gflops", "peak_gflops", "share_of_peak", "planned_bytes", "peak_memory_bytes")
-        if k in own[0]
-    }
+    out["ratios"] = {}
+    for own in (side for side in rounds[0] if side.startswith("graft:")):
+        for peer in (side for side in rounds[0] if not side.startswith("graft:")):
+            ratios = [r[peer]["step_ms"] / r[own]["step_ms"] for r in rounds]
+            out["ratios"][f"{own} {peer}"] = {
+                "median": statistics.median(ratios),
+                "min": min(ratios),
+                "max": max(ratios),
+            }
     return out
 
 
-HEADER = (
-    "| work | Graft ms | PyTorch ms | faster by (min .. max) | Graft ex/s | PyTorch ex/s "
-    "| Graft GF/s | "
-    "PyTorch GF/s | Graft MB | PyTorch MB |\n|" + "---|" * 10
+HEADER = "| work | side | ms | examples/s | GF/s | MB | Graft is faster by (min .. max) |\n" + (
+    "|---" * 7 + "|"
 )
 
 
@@ -160,15 +161,19 @@ def describe(case):
     return f"{case[0]} {case[2] or 'inference'} batch {case[3]}"
 
 
-def row(case, s):
-    g, t = s["graft"], s["torch"]
-    return (
-        f"| {describe(case)} | {g['step_ms']:.1f} | {t['step_ms']:.1f} | "
-        f"{s['ratio']:.2f} ({s['ratio_min']:.2f} .. {s['ratio_max']:.2f}) | "
-        f"{g['examples_per_second']:.2f} | {t['examples_per_second']:.2f} | "
-        f"{g['gflops']:.0f} | {t['gflops']:.0f} | "
-        f"{g['rss_bytes'] / 2**20:.0f} | {t['rss_bytes'] / 2**20:.0f} |"
-    )
+def rows(case, s):
+    """One row for each side; a peer's says by how much Graft in each precision is faster."""
+    for side in (k for k in s if ":" in k):
+        told = [
+            f"{own.removeprefix('graft:')} {r['median']:.2f} ({r['min']:.2f} .. {r['max']:.2f})"
+            for own, peer, r in ((*pair.split(" "), r) for pair, r in s["ratios"].items())
+            if peer == side
+        ]
+        yield (
+            f"| {describe(case)} | {side} | {s[side]['step_ms']:.1f} | "
+            f"{s[side]['examples_per_second']:.2f} | {s[side]['gflops']:.0f} | "
+            f"{s[side]['rss_bytes'] / 2**20:.0f} | {'; '.join(told)} |"
+        )
 
 
 def main():
@@ -182,22 +187,23 @@ def main():
         "started": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "cases": [],
     }
-    rows = []
+    lines = []
     for case in cases:
         print(describe(case), file=sys.stderr, flush=True)
         rounds = measure(args, case)
-        result["torch"], result["isa"] = rounds[0]["torch"]["torch"], rounds[0]["graft"].get("isa")
+        result["versions"] = {k: r["version"] for k, r in rounds[0].items() if "version" in r}
         result["cases"].append({**summary(case, rounds), "each_round": rounds})
-        rows.append(row(case, result["cases"][-1]))
+        lines += rows(case, result["cases"][-1])
         if args.out:
             args.out.write_text(json.dumps(result, indent=1) + "\n")
     m = result["machine"]
+    versions = ", ".join(f"{side} {version}" for side, version in result["versions"].items())
     print(
         f"{m['cpu']}, {m['cpus']} CPUs, {m['memory_gib']} GiB, {' '.join(m['isa'])}; "
-        f"{args.threads} threads, {args.rounds} rounds, PyTorch {result['torch']} eager, f32; "
+        f"{args.threads} threads, {args.rounds} rounds; {versions}; "
         f"load at start {m['load']:.1f}\n"
     )
-    print("\n".join([HEADER, *rows]))
+    print("\n".join([HEADER, *lines]))
 
 
 if __name__ == "__main__":

@@ -168,13 +168,14 @@ def check_task(c, task, data):
     c.row(task, "goes on from the head", trained["task"] == kind, trained["task"])
     replay(c, task, model, tokenizer, rows, targets_of(rows[:TRAIN], problem, outputs), trace)
     expected = outputs_of(model, tokenizer, texts)
-    check_predictions(c, task, ["--run", run, "--checkpoint", "last"], expected)
+    last = ["--run", run, "--checkpoint", "last"]
+    check_predictions(c, task, last, expected)
     with torch.no_grad():
         loss = torch.nn.MSELoss() if kind == "regression" else torch.nn.BCEWithLogitsLoss()
         loss = loss(expected, targets_of(rows[TRAIN:], problem, outputs)).item()
-    found = c.graft("eval", "--run", run, "--checkpoint", "last", "--data", folder, "--split", "dev")
+    found = c.graft("eval", *last, "--data", folder, "--split", "dev")
     c.near(task, "loss of eval", [found["loss"]], [loss])
-    c.graft("fuse", "--run", run, "--checkpoint", "last", "--out", fused)
+    c.graft("fuse", *last, "--out", fused)
     again = AutoModelForSequenceClassification.from_pretrained(fused).eval()
     c.row(task, "problem_type", again.config.problem_type == problem, again.config.problem_type)
     c.near(task, "fused, in transformers", outputs_of(again, tokenizer, texts), expected)

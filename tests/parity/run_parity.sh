@@ -29,8 +29,8 @@ mkdir -p "$out"
 # data, method, learning rate, more options, which take the place of those of train_words. Masks go
 # through the trace: with micro-batches that do not divide the batch, so that a mask that is not a
 # function of the sample shows. Norms of gradients are on both sides of --clip.
-# Of images, those with a ReLU of pfeiffer, parallel(site=attn) and mam are 6e-4 to 7e-3 from PyTorch
-# in float32, as far as PyTorch is from itself in float64: replay.py says how that is judged.
+# Of images, those with a ReLU of pfeiffer, parallel(site=attn) and mam are 6e-4 to 7e-3 from
+# PyTorch in float32, as far as it is from itself in float64: replay.py says how that is judged.
 runs=(
     "cifar10 full 1e-4"
     "cifar10 linear 1e-2"

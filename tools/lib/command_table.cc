@@ -121,7 +121,7 @@ std::vector<std::string> ValuesOf(const std::string& option) {
       {"--objective", {"mlm", "nsp", "nss"}},
       {"--pool", {"pooler", "cls", "mean"}},
       {"--isa", {"avx512", "avx2", "sse4"}},
-      {"--dtype", {"f32", "auto"}}};
+      {"--dtype", {"f32", "bf16", "int8", "auto"}}};
   for (const auto& [name, values] : kValues)
     if (name == option) return values;
   return {};

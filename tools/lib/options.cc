@@ -41,6 +41,10 @@ void CheckThreads(int threads) {
   }
 }
 
+bool TakesDtype(const std::string& command) {
+  return command == "train" || command == "eval" || command == "predict" || command == "profile";
+}
+
 }  // namespace
 
 void AddCommonOptions(CLI::App& command, CommonOptions& o) {
@@ -54,17 +58,29 @@ void AddCommonOptions(CLI::App& command, CommonOptions& o) {
   command.add_flag("--json", o.json, "print one JSON object on standard output");
   command.add_flag("--quiet", o.quiet, "print errors only");
   command.add_option("--isa", o.isa, "a lower SIMD target than the CPU's: avx512, avx2, sse4");
-  command.add_option("--dtype", o.dtype, "f32")->capture_default_str();
+  command
+      .add_option("--dtype", o.dtype,
+                  "of products with frozen weights: f32, bf16, int8, or auto (bf16 if the CPU has "
+                  "it)")
+      ->capture_default_str();
+  if (TakesDtype(command.get_name()))
+    command.add_option("--keep", o.keep,
+                       "with --dtype: scopes that stay in f32, e.g. \"patch_embed|blocks.0.*\"");
   command.add_option("--memory-budget", o.memory_budget, "bound on planned memory, e.g. 1.5GiB");
   command.add_option("--disable-pass", o.disabled_passes,
                      "an optimising pass to leave out; may be repeated");
-  command.parse_complete_callback([&o] { CheckCommonOptions(o); });
+  command.parse_complete_callback([&o, name = command.get_name()] {
+    CheckCommonOptions(o);
+    if (o.dtype != "f32" && o.dtype != "auto" && !TakesDtype(name))
+      FailUsage("--dtype {}: {} computes in f32; train, eval, predict and profile take others",
+                o.dtype, name);
+  });
 }
 
 void CheckCommonOptions(const CommonOptions& o) {
   if (!o.isa.empty()) CheckIsa(o.isa);
-  if (o.dtype != "f32" && o.dtype != "auto")
-    FailUsage("--dtype '{}': this version computes in f32 only; known: f32, auto", o.dtype);
+  ParsePrecision(o.dtype, o.keep);
+  if (!o.keep.empty() && o.dtype == "f32") FailUsage("--keep goes with --dtype bf16 or int8");
   if (!o.memory_budget.empty()) ParseBytes(o.memory_budget);
   CheckPassNames(o.disabled_passes);
 }
@@ -77,6 +93,10 @@ void AddForceOption(CLI::App& command, bool* force, const std::string& what) {
         ProtectWhatExists(false);
       },
       what);
+}
+
+PassOptions PassesOf(const CommonOptions& o) {
+  return {o.disabled_passes, ParsePrecision(o.dtype, o.keep)};
 }
 
 void ApplyCommonOptions(const CommonOptions& o) {

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "adapters/method_graph.h"
 #include "runtime/error.h"
 
 namespace graft {
@@ -11,7 +12,7 @@ struct CommonOptions {
   int threads = 0;  // 0 = DefaultThreads()
   int64_t seed = 0;
   bool json = false, quiet = false;
-  std::string isa, dtype = "f32", memory_budget;
+  std::string isa, dtype = "f32", keep, memory_budget;
   std::vector<std::string> disabled_passes;
 };
 
@@ -24,6 +25,8 @@ void CheckCommonOptions(const CommonOptions& options);
 // --force, of a command that writes files. Without it a file that exists is not replaced.
 void AddForceOption(CLI::App& command, bool* force = nullptr,
                     const std::string& what = "replace files that exist");
+// The passes of a command that computes, in the precision that this CPU has.
+PassOptions PassesOf(const CommonOptions& options);
 // Sets threads and SIMD target. Call before building anything.
 void ApplyCommonOptions(const CommonOptions& options);
 

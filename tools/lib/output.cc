@@ -21,6 +21,11 @@ void Say(const CommonOptions& o, const std::string& line) {
   std::fflush(out);
 }
 
+void SayDtype(const CommonOptions& options) {
+  const std::string why = ChooseDtype(options.dtype).why;
+  if (!why.empty()) Say(options, "note: " + why);
+}
+
 void Complain(std::string_view message) {
   constexpr size_t kBegin = 1500, kEnd = 1000;
   std::string line = EscapeControls(message);

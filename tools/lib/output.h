@@ -8,6 +8,9 @@ namespace graft {
 //
 // A line for people, or some: standard output, or standard error with --json; nothing with --quiet.
 void Say(const CommonOptions& options, const std::string& line);
+// Says which precision is taken, where --dtype leaves it open or the CPU lacks it. Call after
+// ApplyCommonOptions.
+void SayDtype(const CommonOptions& options);
 // One line on standard error, of a long message the two ends.
 void Complain(std::string_view message);
 

@@ -50,7 +50,7 @@ std::string ColumnOf(const OpenedModel& opened, size_t k) {
 
 // Puts what a model makes of an example into the prediction.
 void AddOutputs(const OpenedModel& opened, std::span<const float> all, size_t row,
-                const Shown& shown, nlohmann::json* prediction) {
+                const ShownOutputs& shown, nlohmann::json* prediction) {
   nlohmann::json& p = *prediction;
   const size_t classes = static_cast<size_t>(Classes(opened.model.config));
   const std::span<const float> logits = all.subspan(row * classes, classes);
@@ -121,7 +121,8 @@ std::string CsvLine(const nlohmann::json& prediction, const std::string* adapter
 }  // namespace
 
 void ForEachPrediction(const JointModel& joint, const PredictInputs& inputs, const Logits& logits,
-                       const Shown& shown, const std::function<void(const nlohmann::json&)>& each) {
+                       const ShownOutputs& shown,
+                       const std::function<void(const nlohmann::json&)>& each) {
   const bool several = joint.members.size() > 1;
   size_t row = 0;
   for (const PredictInput& example : inputs.examples) {

@@ -15,7 +15,7 @@ using Logits = std::vector<std::vector<float>>;
 
 // How much is shown: so many classes (0: all), and of several labels at once those whose
 // probability is above the threshold.
-struct Shown {
+struct ShownOutputs {
   int64_t top = 0;
   double threshold = 0.5;
 };
@@ -24,7 +24,8 @@ struct Shown {
 // adapters}; of a text from a file also file and row; instead of a prediction `error` where the
 // example could not be read.
 void ForEachPrediction(const JointModel& joint, const PredictInputs& inputs, const Logits& logits,
-                       const Shown& shown, const std::function<void(const nlohmann::json&)>& each);
+                       const ShownOutputs& shown,
+                       const std::function<void(const nlohmann::json&)>& each);
 // The same for people.
 std::string PredictionText(const nlohmann::json& prediction);
 

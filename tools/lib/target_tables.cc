@@ -10,22 +10,22 @@
 namespace graft {
 namespace {
 
-constexpr size_t kMostLines = 30;
+constexpr size_t kMostTargets = 30;
 
-std::string Number(double value) { return fmt::format("{:.4f}", value); }
+std::string FourDigits(double value) { return fmt::format("{:.4f}", value); }
 
 std::string ColumnsTable(const RegressionMeasures& m, const std::vector<std::string>& labels,
                          const std::string& indent) {
   TextTable table({1, 2, 3, 4, 5});
   table.Add({"column", "MSE", "MAE", "R2", "Pearson", "Spearman"});
-  for (size_t k = 0; k < std::min(kMostLines, m.columns.size()); ++k) {
+  for (size_t k = 0; k < std::min(kMostTargets, m.columns.size()); ++k) {
     const ColumnMeasures& c = m.columns[k];
-    table.Add({labels[k], Number(c.mse), Number(c.mae), Number(c.r2), Number(c.pearson),
-               Number(c.spearman)});
+    table.Add({labels[k], FourDigits(c.mse), FourDigits(c.mae), FourDigits(c.r2),
+               FourDigits(c.pearson), FourDigits(c.spearman)});
   }
   std::string text = table.Lines(indent);
-  if (m.columns.size() > kMostLines)
-    text += fmt::format("\n{}the first {} of {} columns; all are in --json", indent, kMostLines,
+  if (m.columns.size() > kMostTargets)
+    text += fmt::format("\n{}the first {} of {} columns; all are in --json", indent, kMostTargets,
                         m.columns.size());
   return text;
 }
@@ -34,11 +34,11 @@ std::string LabelsTable(const MultiLabelMeasures& m, const std::vector<std::stri
                         const std::string& indent) {
   std::vector<size_t> order(m.labels.size());
   for (size_t k = 0; k < order.size(); ++k) order[k] = k;
-  if (order.size() > kMostLines) {
+  if (order.size() > kMostTargets) {
     std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
       return m.labels[a].average_precision < m.labels[b].average_precision;
     });
-    order.resize(kMostLines);
+    order.resize(kMostTargets);
   }
   TextTable table({1, 2, 3, 4, 5, 6});
   table.Add({"class", "n", "predicted", "precision", "recall", "F1", "average precision"});
@@ -48,14 +48,14 @@ std::string LabelsTable(const MultiLabelMeasures& m, const std::vector<std::stri
                Percent(c.recall), Percent(c.f1), Percent(c.average_precision)});
   }
   std::string text = table.Lines(indent);
-  if (m.labels.size() > kMostLines)
-    text += fmt::format("\n{}the worst {} of {} classes; all are in --json", indent, kMostLines,
+  if (m.labels.size() > kMostTargets)
+    text += fmt::format("\n{}the worst {} of {} classes; all are in --json", indent, kMostTargets,
                         m.labels.size());
   return text;
 }
 
-std::string Joined(std::span<const float> values, float above,
-                   const std::vector<std::string>& labels) {
+std::string JoinAbove(std::span<const float> values, float above,
+                      const std::vector<std::string>& labels) {
   std::string text;
   for (size_t k = 0; k < values.size(); ++k)
     if (values[k] > above) text += (text.empty() ? "" : "|") + labels[k];
@@ -96,7 +96,7 @@ std::string MeasuresText(const std::string& task, const Metrics& m, const std::s
   TextTable table({1});
   for (const MetricInfo& metric : MetricsOf(task)) {
     const double value = metric.value(m);
-    table.Add({metric.title, metric.share ? Percent(value) : Number(value)});
+    table.Add({metric.title, metric.share ? Percent(value) : FourDigits(value)});
   }
   const double per_second = static_cast<double>(m.n) / std::max(m.seconds, 1e-9);
   table.Add({fmt::format("{}/s", unit), fmt::format("{:.1f}", per_second)});
@@ -126,8 +126,8 @@ std::string TargetErrors::Csv(const std::vector<std::string>& names,
   if (task_ != kRegression) {
     for (const Wrong& w : wrong_)
       text += fmt::format("{},{},{}\n", CsvField(names[w.example]),
-                          CsvField(Joined(data_.targets(w.example), 0.5f, labels)),
-                          CsvField(Joined(w.logits, 0, labels)));
+                          CsvField(JoinAbove(data_.targets(w.example), 0.5f, labels)),
+                          CsvField(JoinAbove(w.logits, 0, labels)));
     return text;
   }
   text = "example,error";

@@ -1,0 +1,240 @@
+#include "ops/low_cells.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "ops/targets.h"
+#include "runtime/threads.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/low_cells.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace graft::HWY_NAMESPACE {
+namespace {
+namespace hn = hwy::HWY_NAMESPACE;
+using DF = hn::ScalableTag<float>;
+
+// Highway 1.0.3 truncates where it demotes to bf16.
+void RowToBf16(const float* x, int64_t k, uint16_t* out) {
+  const DF d;
+  const hn::RebindToUnsigned<DF> du;
+  const hn::RebindToSigned<DF> di;
+  const hn::Rebind<uint16_t, DF> d16;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto half = hn::Set(du, 0x7FFF), one = hn::Set(du, 1), nan = hn::Set(du, 0x7FC0);
+  int64_t i = 0;
+  for (; i + lanes <= k; i += lanes) {
+    const auto v = hn::LoadU(d, x + i);
+    const auto bits = hn::BitCast(du, v);
+    const auto even = hn::And(hn::ShiftRight<16>(bits), one);
+    auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(half, even)));
+    rounded = hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(v)), nan, rounded);
+    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, rounded)), d16, out + i);
+  }
+  for (; i < k; ++i) out[i] = ToBf16(x[i]);
+}
+
+void RowToBytes(const float* x, int64_t k, uint8_t* out, float* scale, int32_t* zero) {
+  const DF d;
+  const hn::Rebind<uint8_t, DF> d8;
+  const hn::RebindToSigned<DF> di;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  auto least = hn::Zero(d), most = hn::Zero(d), odd = hn::Zero(d);
+  int64_t i = 0;
+  for (; i + lanes <= k; i += lanes) {
+    const auto v = hn::LoadU(d, x + i);
+    least = hn::Min(least, v), most = hn::Max(most, v);
+    odd = hn::Add(odd, hn::Sub(v, v));  // 0 for finite numbers only
+  }
+  float min = hn::GetLane(hn::MinOfLanes(d, least)), max = hn::GetLane(hn::MaxOfLanes(d, most));
+  float rest = hn::GetLane(hn::SumOfLanes(d, odd));
+  for (; i < k; ++i) min = std::min(min, x[i]), max = std::max(max, x[i]), rest += x[i] - x[i];
+  const ByteRow row = ByteRowOf(min, max, rest);
+  *scale = row.scale, *zero = row.zero;
+  const auto times = hn::Set(d, row.inverse);
+  const auto shift = hn::Set(di, row.zero);
+  for (i = 0; i + lanes <= k; i += lanes) {
+    const auto q = hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), times));
+    hn::StoreU(hn::DemoteTo(d8, hn::Add(q, shift)), d8, out + i);
+  }
+  for (; i < k; ++i)
+    out[i] = static_cast<uint8_t>(
+        std::clamp(static_cast<int32_t>(std::nearbyint(x[i] * row.inverse)) + row.zero, 0, 255));
+}
+
+}  // namespace
+}  // namespace graft::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace graft {
+namespace {
+
+HWY_EXPORT(RowToBf16);
+HWY_EXPORT(RowToBytes);
+
+int64_t NumbersOf(CellType cell) {
+  return cell == CellType::kBf16 ? 2 : cell == CellType::kInt8 ? 4 : 1;
+}
+
+size_t Aligned(int64_t floats) { return static_cast<size_t>((floats + 15) / 16 * 64); }
+
+int64_t PanelsWidth(int64_t n) { return static_cast<int64_t>(PackedBytes(1, n) / sizeof(float)); }
+
+bool CpuHas(CellType cell) {
+#if HWY_ARCH_X86_64
+  if (cell == CellType::kBf16) return __builtin_cpu_supports("avx512bf16") != 0;
+  if (cell == CellType::kInt8) return __builtin_cpu_supports("avx512vnni") != 0;
+#endif
+  return cell == CellType::kF32;
+}
+
+constexpr int64_t kTileRows = 256;  // of B converted at once, a multiple of all cells
+constexpr int64_t kTileCols = 16;
+
+// One panel of B: `cols` columns from `begin`.
+void PackPanel(CellType cell, const MatrixView& b, int64_t k, int64_t begin, int64_t cols,
+               int64_t width, std::byte* panel, float* scales, int32_t* sums) {
+  const int64_t numbers = NumbersOf(cell), bytes = 4 / numbers;
+  std::memset(panel, 0, static_cast<size_t>(CellsOf(cell, k) * width) * sizeof(float));
+  for (int64_t c = 0; c < cols; ++c) {
+    const float* column = b.data + (begin + c) * b.col_stride;
+    if (cell != CellType::kInt8) continue;
+    scales[c] = ByteScale(column, k, b.row_stride);
+  }
+  for (int64_t row = 0; row < k; row += kTileRows)
+    for (int64_t col = 0; col < cols; col += kTileCols)
+      for (int64_t i = row; i < std::min(k, row + kTileRows); ++i)
+        for (int64_t c = col; c < std::min(cols, col + kTileCols); ++c) {
+          const float x = b.data[i * b.row_stride + (begin + c) * b.col_stride];
+          std::byte* to = panel + ((i / numbers) * width + c) * 4 + i % numbers * bytes;
+          if (cell == CellType::kBf16) {
+            const uint16_t bits = ToBf16(x);
+            std::memcpy(to, &bits, sizeof(bits));
+          } else {
+            const int32_t q = ToByte(x, scales[c]);
+            sums[c] += q;
+            *to = static_cast<std::byte>(static_cast<uint8_t>(static_cast<int8_t>(q)));
+          }
+        }
+}
+
+}  // namespace
+
+bool HasCells(CellType cell) {
+  return cell == CellType::kF32 || (PanelsWidth(1) == kAvx512Panel && CpuHas(cell));
+}
+
+Dot DotOf(CellType cell) {
+  const bool has = HasCells(cell);
+  switch (cell) {
+    case CellType::kF32:
+      return Dot::kF32;
+    case CellType::kBf16:
+      return has ? Dot::kBf16 : Dot::kBf16Any;
+    case CellType::kInt8:
+      return has ? Dot::kInt8 : Dot::kInt8Any;
+  }
+  return Dot::kF32;
+}
+
+int64_t CellsOf(CellType cell, int64_t k) { return CeilDiv(k, NumbersOf(cell)); }
+
+const char* CellName(CellType cell) {
+  return cell == CellType::kBf16 ? "bf16" : cell == CellType::kInt8 ? "int8" : "f32";
+}
+
+uint16_t ToBf16(float x) {
+  if (x != x) return 0x7FC0;
+  const uint32_t bits = std::bit_cast<uint32_t>(x);
+  return static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+float FromBf16(uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); }
+
+float ByteScale(const float* x, int64_t count, int64_t stride) {
+  float most = 0, odd = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const float v = x[i * stride];
+    most = std::max(most, std::abs(v)), odd += v - v;
+  }
+  return most / 127 + odd;
+}
+
+int32_t ToByte(float x, float scale) {
+  if (!(scale > 0)) return 0;
+  return std::clamp(static_cast<int32_t>(std::nearbyint(x / scale)), -127, 127);
+}
+
+ByteRow ByteRowOf(float min, float max, float rest) {
+  ByteRow row{(max - min) / 255 + rest, 0, 0};
+  if (!(row.scale > 0)) return row;
+  row.inverse = 255 / (max - min);
+  row.zero = static_cast<int32_t>(std::nearbyint(-min * row.inverse));
+  return row;
+}
+
+size_t LowRowsBytes(CellType cell, int64_t m, int64_t k) {
+  return Aligned(m * CellsOf(cell, k)) + (cell == CellType::kInt8 ? 2 * Aligned(m) : 0);
+}
+
+void MakeLowRows(CellType cell, const float* a, int64_t m, int64_t k, std::byte* scratch) noexcept {
+  const int64_t row = CellsOf(cell, k) * 4;
+  float* scales = reinterpret_cast<float*>(scratch + Aligned(m * CellsOf(cell, k)));
+  int32_t* zeros = reinterpret_cast<int32_t*>(scales) + Aligned(m) / sizeof(int32_t);
+  ParallelFor(m, [&](int64_t i) {
+    std::byte* to = scratch + i * row;
+    if (k % NumbersOf(cell) != 0) std::memset(to + row - 4, 0, 4);
+    if (cell == CellType::kBf16)
+      HWY_DYNAMIC_DISPATCH(RowToBf16)(a + i * k, k, reinterpret_cast<uint16_t*>(to));
+    else
+      HWY_DYNAMIC_DISPATCH(RowToBytes)
+    (a + i * k, k, reinterpret_cast<uint8_t*>(to), scales + i, zeros + i);
+  });
+}
+
+size_t LowPackedBytes(CellType cell, int64_t k, int64_t n) {
+  const size_t panels = PackedBytes(CellsOf(cell, k), n);
+  return panels + (cell == CellType::kInt8 ? 2 * PackedBytes(1, n) : 0);
+}
+
+void PackLow(CellType cell, const MatrixView& b, int64_t k, int64_t n, float* packed) noexcept {
+  const int64_t cells = CellsOf(cell, k), whole = PanelsWidth(n), width = PanelsWidth(1);
+  float* scales = packed + whole * cells;
+  int32_t* sums = reinterpret_cast<int32_t*>(scales + whole);
+  if (cell == CellType::kInt8) std::memset(scales, 0, 2 * PackedBytes(1, n));
+  ParallelFor(whole / width, [&](int64_t i) {
+    const int64_t begin = i * width;
+    PackPanel(cell, b, k, begin, std::min(width, n - begin), width,
+              reinterpret_cast<std::byte*>(packed + begin * cells), scales + begin, sums + begin);
+  });
+}
+
+MatrixView LowRows(CellType cell, int64_t m, int64_t k, const std::byte* scratch,
+                   GemmEpilogue* epilogue) {
+  const int64_t cells = CellsOf(cell, k);
+  if (cell == CellType::kInt8) {
+    const std::byte* behind = scratch + Aligned(m * cells);
+    epilogue->row_scale = reinterpret_cast<const float*>(behind);
+    epilogue->row_zero = reinterpret_cast<const int32_t*>(behind + Aligned(m));
+  }
+  return {reinterpret_cast<const float*>(scratch), cells, 1};
+}
+
+GemmB LowPanels(CellType cell, int64_t k, int64_t n, const float* packed, GemmEpilogue* epilogue) {
+  if (cell == CellType::kInt8) {
+    const int64_t whole = PanelsWidth(n);
+    epilogue->col_scale = packed + whole * CellsOf(cell, k);
+    epilogue->col_sum = reinterpret_cast<const int32_t*>(epilogue->col_scale + whole);
+  }
+  return {.packed = packed};
+}
+
+}  // namespace graft
+#endif  // HWY_ONCE

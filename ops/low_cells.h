@@ -1,0 +1,49 @@
+// Numbers of low precision as the cells of gemm_core.h.
+//
+// bf16: rounded to nearest, ties to even. Bytes: a row x of A becomes u8 q = round(x / s) + z with
+// s = (max - min) / 255 and z = round(-min / s) (max and min of the row and 0, which is exact), and
+// a column w of B s8 q = round(w / s) with s = max |w| / 127, so that
+//   sum x w = s_row s_col (sum q_row q_col - z_row sum q_col).
+// Rows and columns of zeros have s = 0. What is not finite makes its row or column of C NaN.
+#pragma once
+#include "ops/gemm_core.h"
+
+namespace graft {
+
+// Cells that hold k numbers; the last one is filled up with zeros.
+int64_t CellsOf(CellType cell, int64_t k);
+
+// The precisions as users write them: "f32", "bf16", "int8".
+const char* CellName(CellType cell);
+
+// Scratch of a product: cells of A [m, CellsOf(k)] and, of bytes, a scale and a zero of each row.
+size_t LowRowsBytes(CellType cell, int64_t m, int64_t k);
+// Fills it from A [m, k] f32 by rows. Parallel inside.
+void MakeLowRows(CellType cell, const float* a, int64_t m, int64_t k, std::byte* scratch) noexcept;
+
+// A packed B [k, n]: panels as PackB makes them of cells, then, of bytes, scales and sums of q for
+// each column of the whole panels.
+size_t LowPackedBytes(CellType cell, int64_t k, int64_t n);
+void PackLow(CellType cell, const MatrixView& b, int64_t k, int64_t n, float* packed) noexcept;
+
+// What the product reads of both: A's cells, B's panels, and the scales in `epilogue`.
+MatrixView LowRows(CellType cell, int64_t m, int64_t k, const std::byte* scratch,
+                   GemmEpilogue* epilogue);
+GemmB LowPanels(CellType cell, int64_t k, int64_t n, const float* packed, GemmEpilogue* epilogue);
+
+// Nearest bf16, as bits. What the record's reference rounds by.
+uint16_t ToBf16(float x);
+float FromBf16(uint16_t bits);
+// Of a column: max |x| / 127; NaN if a value is not finite.
+float ByteScale(const float* x, int64_t count, int64_t stride);
+// round(x / scale), within [-127, 127]; 0 where the scale is 0 or NaN.
+int32_t ToByte(float x, float scale);
+// Of a row: x is about scale (q - zero), q = round(x inverse) + zero within [0, 255].
+struct ByteRow {
+  float scale = 0, inverse = 0;
+  int32_t zero = 0;
+};
+// `rest` is 0, or NaN if a value is not finite.
+ByteRow ByteRowOf(float min, float max, float rest);
+
+}  // namespace graft

@@ -1,0 +1,235 @@
+// low_matmul: matmul of which both operands are rounded to bf16 or to bytes (low_cells.h), a as it
+// comes and b, a frozen weight, once. Sums are in f32 or i32, results in f32. Made by the pass
+// low_precision, from forward products and from the gradients to their inputs alike.
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <utility>
+
+#include "ops/low_cells.h"
+#include "ops/records.h"
+#include "ops/rows.h"
+
+namespace graft {
+namespace {
+
+CellType CellOf(const LowMatmulAttrs& attrs) {
+  return attrs.cell == "bf16" ? CellType::kBf16 : CellType::kInt8;
+}
+
+LowMatmulAttrs Low(const MatmulAttrs& product, const char* cell = "bf16") {
+  LowMatmulAttrs attrs;
+  attrs.product = product, attrs.cell = cell;
+  return attrs;
+}
+
+struct Sizes {
+  int64_t m, k, n;
+};
+Sizes SizesOf(const Extents& a, const Extents& b, const MatmulAttrs& p) {
+  return {a[0], a[1], b[p.tb ? 0 : 1]};
+}
+
+std::vector<TensorType> InferLowMatmul(Types in, const Attrs& attrs) {
+  const LowMatmulAttrs& low = attrs.As<LowMatmulAttrs>();
+  if (low.cell != "bf16" && low.cell != "int8")
+    Fail("unknown cell '{}'; known: bf16, int8", low.cell);
+  if (low.product.ta) Fail("a: expected it as it lies (ta=0), found ta=1");
+  std::vector<TensorType> out = kMatmul.infer(in, low.product);
+  const Dim k = in[1].shape[low.product.tb ? 1 : 0];
+  if (!(k == Dim(k.constant))) Fail("b: expected a fixed size, found {}", ToString(in[1]));
+  if (low.cell == "int8" && CellsOf(CellType::kInt8, k.constant) > kMostInt8Cells)
+    Fail("int8: {} numbers in a sum, at most {}", k.constant, 4 * kMostInt8Cells);
+  return out;
+}
+
+// The numbers that x, `count` of them with this stride, is rounded to.
+void Round64(CellType cell, bool row, const double* x, int64_t count, int64_t stride, double* out) {
+  std::vector<float> v(static_cast<size_t>(count));
+  float min = 0, max = 0;
+  for (size_t i = 0; i < v.size(); ++i) {
+    v[i] = static_cast<float>(x[static_cast<int64_t>(i) * stride]);
+    min = std::min(min, v[i]), max = std::max(max, v[i]);
+  }
+  const ByteRow bytes = ByteRowOf(min, max, 0);
+  const float scale = ByteScale(v.data(), count, 1);
+  for (size_t i = 0; i < v.size(); ++i) {
+    double& to = out[static_cast<int64_t>(i) * stride];
+    if (cell == CellType::kBf16)
+      to = double{FromBf16(ToBf16(v[i]))};
+    else if (row)
+      to = double{bytes.scale} *
+           (std::clamp(std::nearbyint(double{v[i] * bytes.inverse}) + bytes.zero, 0.0, 255.0) -
+            bytes.zero);
+    else
+      to = double{scale} * ToByte(v[i], scale);
+  }
+}
+
+void RefLowMatmul(const ReferenceArgs& args) {
+  const LowMatmulAttrs& low = args.attrs.As<LowMatmulAttrs>();
+  const auto [m, k, n] = SizesOf(args.in_shape[0], args.in_shape[1], low.product);
+  std::vector<std::vector<double>> in(args.in.begin(), args.in.end());
+  for (int64_t i = 0; i < m; ++i)
+    Round64(CellOf(low), true, &args.in[0][static_cast<size_t>(i * k)], k, 1,
+            &in[0][static_cast<size_t>(i * k)]);
+  const int64_t from_column = low.product.tb ? k : 1, from_row = low.product.tb ? 1 : n;
+  for (int64_t j = 0; j < n && k > 0; ++j) {
+    const size_t first = static_cast<size_t>(j * from_column);
+    Round64(CellOf(low), false, &args.in[1][first], k, from_row, &in[1][first]);
+  }
+  const Attrs product(low.product);
+  kMatmul.reference({in, args.out, args.in_shape, args.out_shape, product});
+}
+
+Cost LowMatmulCost(ExtentsSpan in, ExtentsSpan out, const Attrs& attrs) {
+  const LowMatmulAttrs& low = attrs.As<LowMatmulAttrs>();
+  Cost cost = kMatmul.cost(in, out, Attrs(low.product));
+  cost.bytes -= Elements(in[1]) * (CellOf(low) == CellType::kBf16 ? 2 : 3);
+  return cost;
+}
+
+struct LowState {
+  CellType cell;
+  GemmPlan plan;
+  std::shared_ptr<const float> packed;  // null: packed at every run
+  size_t gemm_scratch = 0, rows_bytes = 0, packed_bytes = 0;
+};
+
+GemmEpilogue EpilogueOf(const KernelArgs& args, const MatmulAttrs& p) {
+  GemmEpilogue e{.alpha = static_cast<float>(p.alpha)};
+  if (p.bias) e.bias = args.in[2].f32();
+  if (p.residual) e.residual = args.in.back().f32(), e.residual_stride = args.out[0].shape[1];
+  if (p.act != "none") {
+    e.activation = p.act == "gelu" ? Activation::kGeluErf : Activation::kGeluTanh;
+    e.slope = args.out[1].f32();
+  }
+  return e;
+}
+
+MatrixView ViewOfB(const float* b, const Sizes& d, bool transposed) {
+  return transposed ? MatrixView{b, 1, d.k} : MatrixView{b, d.n, 1};
+}
+
+void RunLowMatmul(const KernelArgs& args) noexcept {
+  const LowMatmulAttrs& low = args.attrs.As<LowMatmulAttrs>();
+  const LowState& state = *static_cast<const LowState*>(args.state);
+  const Sizes d = SizesOf(args.in[0].shape, args.in[1].shape, low.product);
+  if (d.m == 0 || d.n == 0) return;
+  std::byte* rows = args.scratch + state.gemm_scratch;
+  MakeLowRows(state.cell, args.in[0].f32(), d.m, d.k, rows);
+  const float* packed = state.packed.get();
+  if (!packed) {
+    float* fresh = reinterpret_cast<float*>(rows + state.rows_bytes);
+    PackLow(state.cell, ViewOfB(args.in[1].f32(), d, low.product.tb), d.k, d.n, fresh);
+    packed = fresh;
+  }
+  GemmEpilogue e = EpilogueOf(args, low.product);
+  const MatrixView a = LowRows(state.cell, d.m, d.k, rows, &e);
+  const GemmB b = LowPanels(state.cell, d.k, d.n, packed, &e);
+  Gemm(state.plan, d.m, a, b, args.out[0].f32(), d.n, e, args.scratch);
+}
+
+std::shared_ptr<float> Allocate(size_t bytes) {
+  void* p = std::aligned_alloc(64, (std::max<size_t>(bytes, 64) + 63) / 64 * 64);
+  if (!p) Fail("cannot allocate {} MiB for packed weights", bytes >> 20);
+  return {static_cast<float*>(p), [](float* floats) { std::free(floats); }};
+}
+
+Prepared PrepareLowMatmul(const PrepareArgs& args) {
+  const LowMatmulAttrs& low = args.attrs.As<LowMatmulAttrs>();
+  const Sizes d = SizesOf(args.in[0], args.in[1], low.product);
+  auto state = std::make_shared<LowState>();
+  state->cell = CellOf(low);
+  state->plan = PlanGemm({.m = d.m,
+                          .k = CellsOf(state->cell, d.k),
+                          .n = d.n,
+                          .b = BOrder::kPacked,
+                          .cell = state->cell});
+  const auto aligned = [](size_t bytes) { return (bytes + 63) / 64 * 64; };
+  state->gemm_scratch = aligned(state->plan.scratch_bytes);
+  state->rows_bytes = aligned(LowRowsBytes(state->cell, d.m, d.k));
+  state->packed_bytes = LowPackedBytes(state->cell, d.k, d.n);
+  Prepared prepared;
+  prepared.run = RunLowMatmul;
+  prepared.scratch = state->gemm_scratch + state->rows_bytes;
+  if (const float* weight = args.constant[1]) {
+    std::shared_ptr<const float>& kept = args.packed[{
+        weight, fmt::format("{} {}x{}{}", low.cell, d.k, d.n, low.product.tb ? "t" : "")}];
+    if (!kept) {
+      prepared.state_bytes = state->packed_bytes;
+      const std::shared_ptr<float> fresh = Allocate(state->packed_bytes);
+      prepared.finish = [fresh, d, cell = state->cell, b = ViewOfB(weight, d, low.product.tb)] {
+        PackLow(cell, b, d.k, d.n, fresh.get());
+      };
+      kept = fresh;
+    }
+    state->packed = kept;
+  } else {
+    prepared.scratch += aligned(state->packed_bytes);
+  }
+  prepared.impl = fmt::format("gemm_core:{}{}", low.cell, HasCells(state->cell) ? "" : ":emulated");
+  prepared.state = std::move(state);
+  return prepared;
+}
+
+std::vector<Sample> LowMatmulSamples() {
+  const MatmulAttrs nn, nt{.tb = true}, bias{.tb = true, .bias = true};
+  const MatmulAttrs fused{.tb = true, .alpha = 0.5, .bias = true, .residual = true, .act = "gelu"};
+  const MatmulAttrs tanh{.bias = true, .act = "gelu_tanh"}, residual{.alpha = -2, .residual = true};
+  std::vector<Sample> samples;
+  for (const char* cell : {"bf16", "int8"}) {
+    const auto add = [&](const char* label, Extents a, Extents b, const MatmulAttrs& p) {
+      const std::string before = std::string_view(cell) == "bf16" ? "" : "int8_";
+      Sample sample{before + label, {{a}, {b}}, Low(p, cell)};
+      const int64_t n = b[p.tb ? 0 : 1];
+      if (p.bias) sample.in.push_back({{n}});
+      if (p.residual) sample.in.push_back({{a[0], n}});
+      samples.push_back(std::move(sample));
+    };
+    add("one", {1, 1}, {1, 1}, nt);
+    add("odd", {3, 5}, {2, 5}, nt);
+    add("odd_nn", {3, 5}, {5, 9}, nn);
+    add("prime", {29, 53}, {37, 53}, nt);
+    add("prime_nn", {29, 53}, {53, 67}, nn);
+    add("deep", {7, 1031}, {65, 1031}, nt);
+    add("deep_nn", {7, 1031}, {1031, 24}, nn);
+    add("bias", {7, 64}, {9, 64}, bias);
+    add("residual", {7, 65}, {65, 24}, residual);
+    add("fused", {7, 37}, {9, 37}, fused);
+    add("fused_tanh", {13, 19}, {19, 17}, tanh);
+    add("empty", {0, 5}, {2, 5}, fused);
+    add("empty_cols", {3, 5}, {0, 5}, nt);
+    add("empty_sum", {3, 0}, {2, 0}, fused);
+    add("bench", {197, 768}, {768, 768}, bias);
+    add("bench_nn", {197, 768}, {768, 768}, nn);
+  }
+  return samples;
+}
+
+std::vector<ErrorSample> LowMatmulErrors() {
+  const MatmulAttrs nn, nt{.tb = true}, tt{.ta = true, .tb = true};
+  return {{{F32({3, 5}), F32({4, 2})}, Low(nn), "inner dimensions differ: 5 of a, 4 of b"},
+          {{F32({3, 5})}, Low(nt), "expected 2 inputs, found 1"},
+          {{F32({5, 3}), F32({4, 5})}, Low(tt), "found ta=1"},
+          {{F32({3, 5}), F32({4, 5})}, Low(nt, "fp8"), "unknown cell 'fp8'"},
+          {{F32({3, 5000}), F32({4, 5000})},
+           Low(nt, "int8"),
+           "int8: 5000 numbers in a sum, at most 4096"}};
+}
+
+}  // namespace
+
+constinit const OpDef kLowMatmul{.name = "low_matmul",
+                                 .default_attrs = +[] { return Attrs(LowMatmulAttrs{}); },
+                                 .infer = InferLowMatmul,
+                                 .reference = RefLowMatmul,
+                                 .prepare = PrepareLowMatmul,
+                                 .cost = LowMatmulCost,
+                                 .samples = LowMatmulSamples,
+                                 .error_samples = LowMatmulErrors,
+                                 .rtol = 3e-6,
+                                 .cancels = true,
+                                 .row_inputs = 0b1101};
+
+}  // namespace graft

@@ -1,0 +1,114 @@
+#include "ops/low_precision.h"
+
+#include <algorithm>
+
+#include "ops/low_cells.h"
+#include "ops/ops.h"
+#include "runtime/dependence.h"
+
+namespace graft {
+namespace {
+
+const std::vector<std::string> kDtypes{"f32", "bf16", "int8", "auto"};
+
+// A word stands for a part of a scope between dots, a pattern for the whole.
+bool Keeps(const std::string& scope, const std::string& word) {
+  if (GlobMatch(word, scope)) return true;
+  return ("." + scope + ".").find("." + word + ".") != std::string::npos;
+}
+
+// The rules of the pass for one node; `constant` is DependsOnlyOnParameters.
+bool MayBeLow(const Graph& g, const Node& n, const Precision& precision,
+              const std::vector<bool>& constant, const std::vector<bool>& written) {
+  if (n.op != &kMatmul || n.phase != Phase::kMain || n.attrs.As<MatmulAttrs>().ta) return false;
+  const Value& weight = g.value(n.in[1]);
+  if (weight.role != Role::kParam || weight.trainable || written[n.in[1].i]) return false;
+  if (constant[n.in[0].i]) return false;
+  const Extents sides = At(weight.type.shape, {});
+  if (sides[0] < kLeastLowSide || sides[1] < kLeastLowSide) return false;
+  if (Keeps(n.scope, "head")) return false;
+  return std::ranges::none_of(precision.keep,
+                              [&](const std::string& word) { return Keeps(n.scope, word); });
+}
+
+// bf16 stands in for int8 where a sum has too many numbers, and for pixels: what is rounded there
+// goes through all blocks, and it is hardly more than one product in a hundred.
+CellType CellFor(const Graph& g, const Node& n, CellType cell) {
+  if (cell != CellType::kInt8) return cell;
+  const Extents sides = At(g.shape(n.in[1]), {});
+  const int64_t k = sides[n.attrs.As<MatmulAttrs>().tb ? 1 : 0];
+  const bool pixels = Keeps(n.scope, "patch_embed");
+  return pixels || CellsOf(cell, k) > kMostInt8Cells ? CellType::kBf16 : cell;
+}
+
+PassReport Lower(Graph& g, const Precision& precision) {
+  PassReport report{"low_precision", 0, g.live_nodes(), 0, 0};
+  const std::vector<bool> constant = DependsOnlyOnParameters(g);
+  std::vector<bool> written(g.num_values());
+  for (const Update& u : g.updates) written[u.target.i] = true;
+  for (NodeId id : g.TopoOrder()) {
+    const Node n = g.node(id);
+    if (!MayBeLow(g, n, precision, constant, written)) continue;
+    LowMatmulAttrs attrs;
+    attrs.product = n.attrs.As<MatmulAttrs>();
+    attrs.cell = CellName(CellFor(g, n, precision.cell));
+    g.scope = n.scope;
+    const std::vector<ValueId> made = g.Add(kLowMatmul, n.in, attrs, n.built_at);
+    for (size_t i = 0; i < made.size(); ++i) {
+      g.SetName(made[i], g.value(n.out[i]).name);
+      g.ReplaceUses(n.out[i], made[i]);
+    }
+    g.EraseNode(id);
+    ++report.rewrites;
+  }
+  g.scope.clear();
+  report.nodes_after = g.live_nodes();
+  return report;
+}
+
+}  // namespace
+
+void CheckDtype(const std::string& dtype) {
+  if (std::ranges::find(kDtypes, dtype) == kDtypes.end())
+    FailUsage("--dtype '{}'{}; known: {}", dtype, DidYouMean(dtype, kDtypes),
+              fmt::join(kDtypes, ", "));
+}
+
+Precision ParsePrecision(const std::string& dtype, const std::string& keep) {
+  CheckDtype(dtype);
+  const std::string chosen = ChooseDtype(dtype).dtype;
+  Precision precision;
+  if (chosen == "bf16") precision.cell = CellType::kBf16;
+  if (chosen == "int8") precision.cell = CellType::kInt8;
+  for (size_t begin = 0; begin < keep.size() + (keep.ends_with('|') ? 1 : 0);) {
+    const size_t end = std::min(keep.find('|', begin), keep.size());
+    precision.keep.push_back(keep.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  for (const std::string& word : precision.keep)
+    if (word.empty())
+      FailUsage("--keep '{}': an empty word; expected scopes such as head|norm", keep);
+  return precision;
+}
+
+ChosenDtype ChooseDtype(const std::string& dtype) {
+  if (dtype == "auto") {
+    if (HasCells(CellType::kBf16))
+      return {"bf16",
+              "dtype auto: bf16, which this CPU multiplies twice as fast as f32 (int8 is "
+              "faster still and less exact: --dtype int8)"};
+    return {"f32", "dtype auto: f32, as this CPU has no instruction for products of bf16"};
+  }
+  const CellType cell = dtype == "bf16"   ? CellType::kBf16
+                        : dtype == "int8" ? CellType::kInt8
+                                          : CellType::kF32;
+  if (HasCells(cell)) return {dtype, ""};
+  return {"f32", "dtype " + dtype +
+                     ": f32 instead, as this CPU (or --isa) has no instruction for its products"};
+}
+
+Pass LowPrecisionPass(const Precision& precision) {
+  return {"low_precision", [precision](Graph& g) { return Lower(g, precision); }};
+}
+
+}  // namespace graft

@@ -1,0 +1,40 @@
+// Which products of a compiled graph are computed in bf16 or int8, and on which CPUs.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "ops/gemm_core.h"
+#include "runtime/passes.h"
+
+namespace graft {
+
+struct Precision {
+  CellType cell = CellType::kF32;
+  // Scopes that stay in f32: names with '*', or single words of a scope ("attn", "fc1"). The head
+  // stays in any case.
+  std::vector<std::string> keep = {};
+};
+
+// From words of a user: "f32", "bf16", "int8" or "auto" (AutoDtype), and scopes joined by '|'.
+// Throws Error (kUsage) with the nearest word.
+Precision ParsePrecision(const std::string& dtype, const std::string& keep = "");
+void CheckDtype(const std::string& dtype);
+
+// The precision that is taken on this CPU and SIMD target, and a line that says why; "" if it is
+// what was asked for and nothing needs saying.
+struct ChosenDtype {
+  std::string dtype, why;
+};
+// "auto" is bf16 where the CPU multiplies bf16, otherwise f32; a precision that the CPU has no
+// instruction for is f32. int8 is faster still, but is taken only if it is asked for, as it is less
+// exact.
+ChosenDtype ChooseDtype(const std::string& dtype);
+
+// low_precision: products with a frozen weight become low_matmul, forward and in the gradient to
+// their input, if both sides of the weight have at least kLeastLowSide numbers. What is made from
+// parameters alone stays in f32. In int8, the embedding of patches and sums of more numbers than
+// bytes can add up are in bf16.
+inline constexpr int64_t kLeastLowSide = 32;
+Pass LowPrecisionPass(const Precision& precision);
+
+}  // namespace graft

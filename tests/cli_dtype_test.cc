@@ -1,0 +1,118 @@
+// --dtype and --keep: runs, evaluations and predictions in bf16 and int8. A CPU without the
+// instructions computes in f32 and says so, and these tests know which kind they are on.
+#include "ops/gemm_core.h"
+#include "tests/cli_mistakes_testing.h"
+
+namespace graft::cli {
+namespace {
+
+class Dtype : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    dir_ = new TempDir;
+    MakeData(At("images"));
+  }
+  static void TearDownTestSuite() { delete dir_; }
+  static std::string At(const std::string& name) { return *dir_ / name; }
+  static Words Train(const std::string& out, const Words& more = {}) {
+    return WithOptions({"train", "--model", kNano, "--data", At("images"), "--method", "lora(r=2)",
+                        "--epochs", "2", "--batch-size", "8", "--out", At(out)},
+                       more);
+  }
+  static nlohmann::json Config(const std::string& run) {
+    return nlohmann::json::parse(Slurp(At(run) + "/config.json"));
+  }
+  static std::string Weights(const std::string& run) {
+    return Slurp(At(run) + "/last.safetensors");
+  }
+  static bool Has(const std::string& dtype) {
+    return HasCells(dtype == "bf16" ? CellType::kBf16 : CellType::kInt8);
+  }
+  static TempDir* dir_;
+};
+TempDir* Dtype::dir_ = nullptr;
+
+TEST_F(Dtype, ARunHasItsOwn) {
+  GraftJson(Train("f32"));
+  EXPECT_EQ(Config("f32")["dtype"], "f32");
+  for (const std::string dtype : {"bf16", "int8"}) {
+    const Outcome o = Graft(Train(dtype, {"--dtype", dtype}));
+    EXPECT_EQ(o.code, 0) << o.err;
+    EXPECT_EQ(Config(dtype)["dtype"], Has(dtype) ? dtype : "f32");
+    EXPECT_EQ((o.out + o.err).find("f32 instead") == std::string::npos, Has(dtype));
+    EXPECT_EQ(Weights(dtype) == Weights("f32"), !Has(dtype));
+    GraftJson(Train(dtype + "-3", {"--dtype", dtype, "--threads", "3"}));
+    EXPECT_EQ(Weights(dtype), Weights(dtype + "-3"));
+    const std::string plan = Slurp(At(dtype) + "/plan.json");
+    EXPECT_EQ(plan.find("gemm_core:" + dtype) != std::string::npos, Has(dtype));
+  }
+}
+
+// What it takes from the run on resume is its precision, too.
+TEST_F(Dtype, AResumedRunGoesOnInIt) {
+  GraftJson(Train("whole", {"--dtype", "bf16", "--epochs", "3", "--schedule", "constant"}));
+  GraftJson(Train("part", {"--dtype", "bf16", "--epochs", "2", "--schedule", "constant"}));
+  GraftJson({"train", "--resume", At("part"), "--epochs", "3"});
+  EXPECT_EQ(Weights("whole"), Weights("part"));
+}
+
+TEST_F(Dtype, ALowerTargetHasNone) {
+  const Outcome o = Graft(Train("avx2", {"--dtype", "bf16", "--isa", "avx2"}));
+  EXPECT_EQ(o.code, 0) << o.err;
+  EXPECT_NE((o.out + o.err).find("f32 instead"), std::string::npos) << o.out << o.err;
+  GraftJson(Train("avx2-f32", {"--isa", "avx2"}));
+  EXPECT_EQ(Weights("avx2"), Weights("avx2-f32"));
+}
+
+TEST_F(Dtype, EvalAgainstAnother) {
+  GraftJson(Train("e"));
+  const Words eval{"eval", "--run", At("e"), "--data", At("images"), "--split", "test"};
+  const nlohmann::json f32 = GraftJson(eval);
+  EXPECT_EQ(f32["dtype"], "f32");
+  const nlohmann::json json = GraftJson(WithOptions(eval, {"--dtype", "int8", "--against", "f32"}));
+  EXPECT_EQ(json["dtype"], Has("int8") ? "int8" : "f32");
+  const nlohmann::json& against = json["against"];
+  EXPECT_EQ(against["accuracy"], f32["accuracy"]);
+  EXPECT_EQ(against["loss"], f32["loss"]);
+  EXPECT_GT(against["agreement"], 0.7);
+  EXPECT_EQ(against["max_logit_difference"].get<double>() > 0, Has("int8"));
+  EXPECT_LT(against["max_logit_difference"].get<double>(),
+            0.05 * against["logit_range"].get<double>());
+  const nlohmann::json same = GraftJson(WithOptions(eval, {"--against", "f32"}));
+  EXPECT_EQ(same["against"]["max_logit_difference"], 0);
+  EXPECT_EQ(same["against"]["agreement"], 1);
+}
+
+TEST_F(Dtype, ProfileNamesTheKernels) {
+  const nlohmann::json json =
+      GraftJson({"profile", "--model", kNano, "--steps", "1", "--dtype", "bf16", "--keep", "fc1"});
+  std::map<std::string, std::string> impl;
+  for (const auto& node : json["nodes"])
+    if (node["op"].get<std::string>().ends_with("matmul")) impl[node["scope"]] = node["impl"];
+  EXPECT_EQ(impl["blocks.0.mlp.fc2"], Has("bf16") ? "gemm_core:bf16" : "gemm_core:packed");
+  EXPECT_EQ(impl["blocks.0.mlp.fc1"], "gemm_core:packed");
+}
+
+TEST_F(Dtype, Mistakes) {
+  const Words profile{"profile", "--model", kNano};
+  ExpectMistakes(
+      {{"unknown", WithOptions(profile, {"--dtype", "fp8"}), 2, {"--dtype 'fp8'", "bf16"}},
+       {"near", WithOptions(profile, {"--dtype", "int4"}), 2, {"did you mean 'int8'"}},
+       {"keepAlone", WithOptions(profile, {"--keep", "fc1"}), 2, {"--keep goes with --dtype"}},
+       {"keepEmpty",
+        WithOptions(profile, {"--dtype", "bf16", "--keep", "a||b"}),
+        2,
+        {"--keep 'a||b'", "empty word"}},
+       {"fuse",
+        {"fuse", "--run", "r", "--out", "o", "--dtype", "bf16"},
+        2,
+        {"fuse computes in f32"}},
+       {"against",
+        {"eval", "--model", kNano, "--data", "d", "--against", "f16"},
+        2,
+        {"--dtype 'f16'"}}},
+      *dir_);
+}
+
+}  // namespace
+}  // namespace graft::cli

@@ -1,0 +1,243 @@
+// Which products become products of bf16 or int8, and what that does to a step: on CPUs without the
+// instructions, too, as the pass itself does not ask the CPU.
+#include "ops/low_precision.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "adapters/method_graph.h"
+#include "models/model.h"
+#include "runtime/cpu.h"
+#include "runtime/threads.h"
+#include "tests/graph_testing.h"
+#include "tests/nf4_testing.h"
+#include "tests/test_util.h"
+
+namespace graft::testing {
+namespace {
+
+using ::testing::Contains;
+using ::testing::Each;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+const VitConfig kVit{.image_size = 32,
+                     .patch_size = 8,
+                     .width = 48,
+                     .depth = 2,
+                     .heads = 3,
+                     .mlp_width = 96,
+                     .classes = 40};
+
+Precision Of(CellType cell, std::vector<std::string> keep = {}) { return {cell, std::move(keep)}; }
+
+struct Step {
+  ParamStore params;
+  std::unique_ptr<TrainStep> step;
+  Step(const std::string& method, const Precision& precision, int threads = 0) {
+    InitVit(kVit, params, 1);
+    const Graph g = MethodGraph(kVit, {.loss = true}, ParseMethod(method), params, 1);
+    for (const std::string& name : params.names())  // a branch that starts at 0 has no gradient
+      if (name.ends_with("lora_b")) params.Set(name, params.shape(name), Normal(48 * 4, 3, 0.05f));
+    step = std::make_unique<TrainStep>(g, params, OptimizerConfig{}, Counts{3, 0},
+                                       TrainingPasses(PassOptions({}, precision)),
+                                       TrainStep::Parallel{0, 2, threads});
+  }
+  const Graph& graph() const { return step->graph(); }
+  double Accumulate(float bad = 0) {
+    const std::vector<Counts> parts{{3, 0}, {2, 0}};
+    const auto fill = [&](int64_t first, int64_t count, int worker) {
+      Session& session = step->session();
+      const Tensor image = session.Input("image", worker);
+      const int64_t pixels = image.shape.size() / 3;
+      for (int64_t i = 0; i < count * pixels; ++i)
+        image.f32()[i] = static_cast<float>(std::sin(0.37 * double(first * pixels + i)));
+      if (bad != 0) image.f32()[0] = bad;
+      for (int64_t i = 0; i < count; ++i)
+        session.Input("labels", worker).i32()[i] = static_cast<int32_t>((first + i) % 40);
+    };
+    return step->Accumulate(parts, 0, fill).loss;
+  }
+  std::vector<float> Gradient(const std::string& name) {
+    const Tensor t = step->session().State("acc." + name);
+    return {t.f32(), t.f32() + t.shape.size()};
+  }
+};
+
+// The scopes of the products of a graph, by operator.
+std::vector<std::string> Scopes(const Graph& g, const OpDef& op, const char* cell = nullptr) {
+  std::vector<std::string> scopes;
+  for (NodeId id : g.TopoOrder())
+    if (const Node& n = g.node(id); n.op == &op)
+      if (!cell || n.attrs.As<LowMatmulAttrs>().cell == cell) scopes.push_back(n.scope);
+  return scopes;
+}
+
+double Cosine(const std::vector<float>& a, const std::vector<float>& b) {
+  double ab = 0, aa = 0, bb = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    ab += double(a[i]) * double(b[i]), aa += double(a[i]) * double(a[i]);
+    bb += double(b[i]) * double(b[i]);
+  }
+  return ab / std::sqrt(aa * bb);
+}
+
+TEST(LowPrecision, FrozenWeightsInBothDirectionsAndNothingElse) {
+  const Step step("lora(r=4)", Of(CellType::kBf16));
+  int forward = 0, backward = 0;
+  for (NodeId id : step.graph().TopoOrder()) {
+    const Node& n = step.graph().node(id);
+    if (n.op != &kLowMatmul) continue;
+    const Value& weight = step.graph().value(n.in[1]);
+    EXPECT_EQ(weight.role, Role::kParam);
+    EXPECT_FALSE(weight.trainable) << weight.name;
+    EXPECT_FALSE(weight.name.starts_with("head")) << weight.name;
+    (n.attrs.As<LowMatmulAttrs>().product.tb ? forward : backward)++;
+  }
+  EXPECT_EQ(forward, 1 + 2 * 6);
+  EXPECT_GE(backward, 6 + 3);  // of the first block, only what is behind its queries and values
+  EXPECT_THAT(Scopes(step.graph(), kMatmul), Contains("head"));
+  for (const std::string& scope : Scopes(step.graph(), kMatmul))  // branches, head
+    EXPECT_TRUE(scope == "head" || scope.ends_with("attn.q") || scope.ends_with("attn.v")) << scope;
+}
+
+TEST(LowPrecision, WeightsThatTrainStayInF32) {
+  EXPECT_THAT(Scopes(Step("full", Of(CellType::kBf16)).graph(), kLowMatmul), ::testing::IsEmpty());
+  const Step last("last(k=1)", Of(CellType::kInt8));
+  EXPECT_THAT(Scopes(last.graph(), kLowMatmul), Not(::testing::IsEmpty()));
+  EXPECT_THAT(Scopes(last.graph(), kLowMatmul), Each(Not(HasSubstr("blocks.1"))));
+}
+
+TEST(LowPrecision, KeepsWhatIsNamed) {
+  const auto low = [](std::vector<std::string> keep) {
+    return Scopes(Step("linear", Of(CellType::kBf16, std::move(keep))).graph(), kLowMatmul);
+  };
+  EXPECT_THAT(low({}), Contains("blocks.1.mlp.fc1"));
+  EXPECT_THAT(low({"fc1"}), Not(Contains(HasSubstr("fc1"))));
+  EXPECT_THAT(low({"fc1"}), Contains("blocks.1.mlp.fc2"));
+  EXPECT_THAT(low({"blocks.1.*", "patch_embed"}),
+              Each(::testing::AllOf(Not(HasSubstr("blocks.1")), Not("patch_embed"))));
+  EXPECT_THAT(low({"fc"}), Contains("blocks.1.mlp.fc1"));  // a word is a whole one
+}
+
+TEST(LowPrecision, PixelsAndLongSumsAreBf16WhereOthersAreInt8) {
+  const Step step("linear", Of(CellType::kInt8));
+  EXPECT_THAT(Scopes(step.graph(), kLowMatmul, "bf16"), ::testing::ElementsAre("patch_embed"));
+  Graph g;
+  const ValueId x = g.AddInput("x", F32({Dim::Sequences(), 4100}));
+  g.AddOutput("y", Matmul(g, x, g.AddParam("w", {40, 4100}), false, true));
+  LowPrecisionPass(Of(CellType::kInt8)).run(g);
+  EXPECT_EQ(Maker(g, g.output("y")).attrs.As<LowMatmulAttrs>().cell, "bf16");
+}
+
+TEST(LowPrecision, ThinAndConstantProductsStayInF32) {
+  Graph g;
+  const ValueId x = g.AddInput("x", F32({Dim::Sequences(), 64})), p = g.AddParam("p", {5, 64});
+  const ValueId wide = g.AddParam("wide", {64, 64}), thin = g.AddParam("thin", {31, 64});
+  g.AddOutput("thin", Matmul(g, x, thin, false, true));
+  g.AddOutput("constant", Matmul(g, p, wide, false, true));
+  g.AddOutput("wide", Matmul(g, x, wide, false, true));
+  EXPECT_EQ(LowPrecisionPass(Of(CellType::kBf16)).run(g).rewrites, 1);
+  EXPECT_EQ(MakerName(g, g.output("wide")), "low_matmul");
+}
+
+class LowSteps : public ::testing::TestWithParam<CellType> {};
+
+// Gradients of both factors, through both blocks, point where those of f32 do.
+TEST_P(LowSteps, LossAndGradientsAreNearThoseOfF32) {
+  Step f32("lora(r=4)", {}), low("lora(r=4)", Of(GetParam()));
+  const double loss = f32.Accumulate(), near = GetParam() == CellType::kBf16 ? 2e-3 : 1e-2;
+  const double other = low.Accumulate();
+  EXPECT_NE(loss, other);
+  EXPECT_NEAR(loss, other, near * loss);
+  int compared = 0;
+  for (const std::string& name : f32.step->trainable_names()) {
+    const double cosine = Cosine(f32.Gradient(name), low.Gradient(name));
+    EXPECT_GT(cosine, GetParam() == CellType::kBf16 ? 0.9995 : 0.99) << name;
+    EXPECT_LT(cosine, 1 - 1e-12) << name;
+    ++compared;
+  }
+  EXPECT_EQ(compared, 2 * 2 * 2 + 2);
+}
+
+TEST_P(LowSteps, BitsDoNotDependOnThreads) {
+  std::vector<std::vector<float>> first;
+  for (const int threads : {1, 2, 3}) {
+    SetThreads(threads);
+    Step step("lora(r=4)", Of(GetParam()));
+    step.Accumulate();
+    std::vector<std::vector<float>> all;
+    for (const std::string& name : step.step->trainable_names()) all.push_back(step.Gradient(name));
+    if (first.empty()) first = all;
+    EXPECT_EQ(all, first) << threads;
+  }
+  SetThreads(DefaultThreads());
+}
+
+// A diverged run must show: what is not finite is not rounded to something that is.
+TEST_P(LowSteps, WhatIsNotFiniteStaysSo) {
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()})
+    EXPECT_FALSE(std::isfinite(Step("lora(r=4)", Of(GetParam())).Accumulate(bad))) << bad;
+}
+
+INSTANTIATE_TEST_SUITE_P(Cells, LowSteps, ::testing::Values(CellType::kBf16, CellType::kInt8),
+                         [](const auto& i) {
+                           return i.param == CellType::kBf16 ? "bf16" : "int8";
+                         });
+
+// One bad row of a and one bad column of b, on the kernel alone.
+TEST(LowPrecision, ABadRowOrColumnIsBadAlone) {
+  for (const char* cell : {"bf16", "int8"})
+    for (const float bad :
+         {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+      Graph g;
+      LowMatmulAttrs attrs;
+      attrs.product.tb = true, attrs.cell = cell;
+      const ValueId x = g.AddInput("x", F32({Dim::Sequences(), 40}));
+      g.AddOutput("y", g.Add1(kLowMatmul, {x, g.AddParam("w", {37, 40})}, attrs));
+      ParamStore params;
+      std::vector<float> w = Normal(37 * 40, 1, 1.0f);
+      w[5 * 40 + 7] = bad;
+      params.Set("w", {37, 40}, w);
+      Session session(g, params, {.capacity = {6, 0}});
+      const std::vector<float> rows = Normal(6 * 40, 2, 1.0f);
+      std::ranges::copy(rows, session.Input("x").f32());
+      session.Input("x").f32()[3 * 40 + 39] = bad;
+      session.Run({6, 0});
+      const float* y = session.Output("y").f32();
+      for (int64_t i = 0; i < 6; ++i)
+        for (int64_t j = 0; j < 37; ++j)
+          EXPECT_EQ(std::isfinite(y[i * 37 + j]), i != 3 && j != 5) << cell << " " << i << " " << j;
+    }
+}
+
+TEST(LowPrecision, WordsOfAUser) {
+  const auto wrong = [](const std::string& dtype, const std::string& keep) -> std::string {
+    try {
+      ParsePrecision(dtype, keep);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "";
+  };
+  EXPECT_THAT(wrong("bf32", ""), HasSubstr("--dtype 'bf32'"));
+  EXPECT_THAT(wrong("bf32", ""), HasSubstr("bf16"));
+  EXPECT_THAT(wrong("bf16", "fc1||o"), HasSubstr("an empty word"));
+  EXPECT_THAT(wrong("bf16", "fc1|"), HasSubstr("an empty word"));
+  EXPECT_THAT(ParsePrecision("f32", "fc1|blocks.0.*").keep,
+              ::testing::ElementsAre("fc1", "blocks.0.*"));
+  for (const char* dtype : {"bf16", "int8"}) {
+    const ChosenDtype chosen = ChooseDtype(dtype);
+    const bool has = HasCells(dtype == std::string("bf16") ? CellType::kBf16 : CellType::kInt8);
+    EXPECT_EQ(chosen.dtype, has ? dtype : "f32");
+    EXPECT_EQ(chosen.why.empty(), has);
+  }
+  EXPECT_EQ(ChooseDtype("f32").why, "");
+  EXPECT_EQ(ChooseDtype("auto").dtype, HasCells(CellType::kBf16) ? "bf16" : "f32");
+}
+
+}  // namespace
+}  // namespace graft::testing

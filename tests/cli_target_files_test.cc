@@ -1,5 +1,6 @@
 // Regression and several labels at once: merged models, adapters, files of transformers, images,
 // and what is refused.
+#include "runtime/io/safetensors.h"
 #include "tests/cli_targets_testing.h"
 
 namespace graft::cli {
@@ -96,6 +97,14 @@ TEST_F(TargetFiles, ProblemTypesOfTransformers) {
   json one = Config(At("one_output"));
   one.erase("problem_type");
   Spill(At("one_output/config.json"), one.dump());
+  const std::string weights = At("one_output/model.safetensors"), plain = At("plain.safetensors");
+  {  // as others write it, without metadata of ours
+    const ParamStore all = SafetensorsFile::Open(weights).LoadAll();
+    std::vector<TensorToWrite> tensors;
+    for (const auto& [name, entry] : all.entries()) tensors.push_back(ToWrite(name, entry));
+    WriteSafetensors(plain, tensors, {{"format", "pt"}});
+  }
+  fs::rename(plain, weights);
   EXPECT_TRUE(
       GraftJson({"predict", "--model", At("one_output"), "--text", "film"})["predictions"][0]
           .contains("values"));

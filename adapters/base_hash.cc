@@ -1,13 +1,10 @@
 #include "adapters/base_hash.h"
 
-#include <sys/stat.h>
-
-#include <chrono>
-#include <cstdlib>
 #include <filesystem>
 #include <functional>
 
 #include "runtime/io/atomic_file.h"
+#include "runtime/io/file_stamp.h"
 #include "runtime/io/json.h"
 #include "runtime/io/safetensors.h"
 #include "runtime/io/sha256.h"
@@ -17,51 +14,23 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Clocks of file systems are coarse: a file this young may change again without a trace.
-constexpr int64_t kSettledNs = 2'000'000'000;
-
-// What must not have changed for a kept hash to be the file's.
-struct Stamp {
-  std::string path;
-  int64_t size = 0, modified_ns = 0, changed_ns = 0;
-  bool operator==(const Stamp&) const = default;
-};
-
-std::optional<Stamp> StampOf(const std::string& path) {
-  std::error_code error;
-  const fs::path real = fs::canonical(path, error);
-  struct stat s;
-  if (error || stat(real.c_str(), &s) != 0 || !S_ISREG(s.st_mode)) return std::nullopt;
-  auto ns = [](const timespec& t) {
-    return static_cast<int64_t>(t.tv_sec) * 1'000'000'000 + t.tv_nsec;
-  };
-  return Stamp{real, static_cast<int64_t>(s.st_size), ns(s.st_mtim), ns(s.st_ctim)};
-}
-
 // "" where there is no place for a cache.
-std::string CacheFile(const Stamp& stamp) {
-  const char* cache = std::getenv("XDG_CACHE_HOME");
-  const char* home = std::getenv("HOME");
-  std::string directory;
-  if (cache && cache[0] == '/')
-    directory = cache;
-  else if (home && home[0] == '/')
-    directory = std::string(home) + "/.cache";
-  else
-    return "";
-  return directory + "/graft/sha256/" + Sha256Hex(std::as_bytes(std::span(stamp.path))) + ".json";
+std::string CacheFile(const FileStamp& stamp) {
+  const std::string directory = CacheDirectory();
+  if (directory.empty()) return "";
+  return directory + "/sha256/" + Sha256Hex(std::as_bytes(std::span(stamp.path))) + ".json";
 }
 
-std::optional<std::string> Lookup(const Stamp& stamp) {
+std::optional<std::string> Lookup(const FileStamp& stamp) {
   const std::string file = CacheFile(stamp);
   std::error_code error;
   if (file.empty() || !fs::is_regular_file(file, error)) return std::nullopt;
   try {
     const Json json = ReadJson(file, {.bytes = 1 << 16, .depth = 4});
     constexpr int64_t kAny = int64_t{1} << 62;
-    const Stamp kept{GetString(json, "path", file), GetInt(json, "size", 0, kAny, file),
-                     GetInt(json, "modified_ns", -kAny, kAny, file),
-                     GetInt(json, "changed_ns", -kAny, kAny, file)};
+    const FileStamp kept{GetString(json, "path", file), GetInt(json, "size", 0, kAny, file),
+                         GetInt(json, "modified_ns", -kAny, kAny, file),
+                         GetInt(json, "changed_ns", -kAny, kAny, file)};
     std::optional<std::string> hash = GetString(json, "sha256", file);
     const bool hex =
         hash->size() == 64 && hash->find_first_not_of("0123456789abcdef") == std::string::npos;
@@ -72,11 +41,8 @@ std::optional<std::string> Lookup(const Stamp& stamp) {
   return std::nullopt;
 }
 
-void Keep(const Stamp& stamp, const std::string& hash) {
-  const int64_t now = std::chrono::duration_cast<std::chrono::nanoseconds>(
-                          std::chrono::system_clock::now().time_since_epoch())
-                          .count();
-  if (now - std::max(stamp.modified_ns, stamp.changed_ns) < kSettledNs) return;
+void Keep(const FileStamp& stamp, const std::string& hash) {
+  if (!stamp.Settled()) return;
   const std::string file = CacheFile(stamp);
   if (file.empty()) return;
   try {
@@ -95,7 +61,7 @@ void Keep(const Stamp& stamp, const std::string& hash) {
 }
 
 std::string FileHash(const std::string& path) {
-  const std::optional<Stamp> before = StampOf(path);
+  const std::optional<FileStamp> before = StampOf(path);
   if (before)
     if (std::optional<std::string> kept = Lookup(*before)) return *kept;
   const std::string hash = Sha256OfFile(path);
@@ -140,7 +106,7 @@ std::string BaseHash(const std::string& model) { return *Hash(model, FileHash); 
 
 std::optional<std::string> KnownBaseHash(const std::string& model) {
   return Hash(model, [](const std::string& path) -> std::optional<std::string> {
-    const std::optional<Stamp> stamp = StampOf(path);
+    const std::optional<FileStamp> stamp = StampOf(path);
     return stamp ? Lookup(*stamp) : std::nullopt;
   });
 }

@@ -4,7 +4,7 @@ include(GNUInstallDirs)
 
 # All folders but tools/ in one archive, from the objects that are there already.
 set(objects)
-foreach(part runtime ops autograd models peft data adapters train)
+foreach(part runtime ops autograd models peft data adapters train suites)
   list(APPEND objects $<TARGET_OBJECTS:graft_${part}>)
 endforeach()
 add_library(graft_installed STATIC ${objects})
@@ -18,7 +18,7 @@ target_include_directories(graft_installed INTERFACE
 target_link_libraries(graft_installed
   PUBLIC fmt::fmt OpenMP::OpenMP_CXX Threads::Threads
   PRIVATE graft::dnnl graft::re2 graft::spng graft::webpdemux graft::webp hwy::hwy GIF::GIF
-          JPEG::JPEG TIFF::TIFF ZLIB::ZLIB)
+          JPEG::JPEG SQLite::SQLite3 TIFF::TIFF ZLIB::ZLIB)
 if(GRAFT_SANITIZE)
   target_link_options(graft_installed INTERFACE -fsanitize=address,undefined)
 endif()

@@ -38,6 +38,7 @@ class TextLoader {
   size_t rows() const { return ids_.size(); }     // tokens of all of them
   size_t length(size_t example) const { return begin_[example + 1] - begin_[example]; }
   size_t longest() const { return longest_; }
+  bool has_masks() const { return !masks_.empty(); }
 
   // Writes these examples, of which any may repeat, and returns their rows. Threads may call it at
   // once.

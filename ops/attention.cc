@@ -350,16 +350,20 @@ AttentionArgs ArgsOf(const KernelArgs& a, const P& p) {
   return x;
 }
 
+template <CellType kCell>
 void RunAttention(const KernelArgs& a) noexcept {
-  const AttentionArgs x = ArgsOf(a, a.attrs.As<AttentionAttrs>());
+  AttentionArgs x = ArgsOf(a, a.attrs.As<AttentionAttrs>());
+  x.dot = DotOf(kCell);
   AttentionForward(x, a.out[0].f32(), a.out[1].f32());
 }
 
+template <CellType kCell>
 void RunAttentionGrad(const KernelArgs& a) noexcept {
   const AttentionGradAttrs& p = a.attrs.As<AttentionGradAttrs>();
   const Layout<AttentionGradAttrs> at(p, true);
   AttentionGradArgs x;
   static_cast<AttentionArgs&>(x) = ArgsOf(a, p);
+  x.dot = DotOf(kCell);
   x.context = a.in[at.context].f32(), x.lse = a.in[at.lse].f32();
   x.dcontext = a.in[at.dcontext].f32();
   if (Wants(p, 'q')) x.dq = a.out[0].f32();
@@ -369,16 +373,18 @@ void RunAttentionGrad(const KernelArgs& a) noexcept {
   AttentionBackward(x);
 }
 
-template <class P, bool kGradient>
+template <class P, bool kGradient, CellType kCell>
 Prepared PrepareAttention(const PrepareArgs& a) {
   const P& p = a.attrs.As<P>();
   bool prefix_gradient = false;
   if constexpr (kGradient) prefix_gradient = Wants(p, 'p');
-  const AttentionScratch plan = PlanAttention(SizesOf(a, p), kGradient, prefix_gradient);
+  const AttentionScratch plan =
+      PlanAttention(SizesOf(a, p), kGradient, prefix_gradient, DotOf(kCell));
   Prepared prepared;
-  prepared.run = kGradient ? RunAttentionGrad : RunAttention;
+  prepared.run = kGradient ? RunAttentionGrad<kCell> : RunAttention<kCell>;
   prepared.scratch = plan.bytes;
   prepared.thread_scratch = plan.thread_bytes;
+  if (kCell != CellType::kF32) prepared.impl = HasCells(kCell) ? "simd:bf16" : "simd:bf16:emulated";
   return prepared;
 }
 
@@ -388,7 +394,7 @@ constinit const OpDef kAttention{.name = "attention",
                                  .default_attrs = +[] { return Attrs(AttentionAttrs{}); },
                                  .infer = InferAttention,
                                  .reference = RefAttention,
-                                 .prepare = PrepareAttention<AttentionAttrs, false>,
+                                 .prepare = PrepareAttention<AttentionAttrs, false, CellType::kF32>,
                                  .gradient = AttentionGradient,
                                  .cost = AttentionCost,
                                  .samples = AttentionSamples,
@@ -397,15 +403,44 @@ constinit const OpDef kAttention{.name = "attention",
                                  .cancels = true};
 
 // Not differentiable: nobody trains through a gradient of attention.
-constinit const OpDef kAttentionGrad{.name = "attention_grad",
-                                     .default_attrs = +[] { return Attrs(AttentionGradAttrs{}); },
-                                     .infer = InferAttentionGrad,
-                                     .reference = RefAttentionGrad,
-                                     .prepare = PrepareAttention<AttentionGradAttrs, true>,
-                                     .cost = AttentionGradCost,
-                                     .samples = AttentionGradSamples,
-                                     .error_samples = AttentionGradErrors,
-                                     .rtol = 1e-5,
-                                     .cancels = true};
+constinit const OpDef kAttentionGrad{
+    .name = "attention_grad",
+    .default_attrs = +[] { return Attrs(AttentionGradAttrs{}); },
+    .infer = InferAttentionGrad,
+    .reference = RefAttentionGrad,
+    .prepare = PrepareAttention<AttentionGradAttrs, true, CellType::kF32>,
+    .cost = AttentionGradCost,
+    .samples = AttentionGradSamples,
+    .error_samples = AttentionGradErrors,
+    .rtol = 1e-5,
+    .cancels = true};
+
+// The same with products of bf16. Only in graphs that are compiled: the pass low_precision makes
+// them. A product of rounded numbers is 2^-8 off, and so is each step behind it.
+constexpr double kBf16Error = 0.05;
+
+constinit const OpDef kLowAttention{
+    .name = "low_attention",
+    .default_attrs = +[] { return Attrs(AttentionAttrs{}); },
+    .infer = InferAttention,
+    .reference = RefAttention,
+    .prepare = PrepareAttention<AttentionAttrs, false, CellType::kBf16>,
+    .cost = AttentionCost,
+    .samples = AttentionSamples,
+    .error_samples = AttentionErrors,
+    .rtol = kBf16Error,
+    .cancels = true};
+
+constinit const OpDef kLowAttentionGrad{
+    .name = "low_attention_grad",
+    .default_attrs = +[] { return Attrs(AttentionGradAttrs{}); },
+    .infer = InferAttentionGrad,
+    .reference = RefAttentionGrad,
+    .prepare = PrepareAttention<AttentionGradAttrs, true, CellType::kBf16>,
+    .cost = AttentionGradCost,
+    .samples = AttentionGradSamples,
+    .error_samples = AttentionGradErrors,
+    .rtol = kBf16Error,
+    .cancels = true};
 
 }  // namespace graft

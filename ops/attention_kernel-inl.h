@@ -33,6 +33,7 @@ struct Workspace {
 #define GRAFT_OPS_ATTENTION_KERNEL_INL_H_
 #endif
 
+#include "ops/bf16-inl.h"
 #include "ops/gemm_micro-inl.h"
 #include "ops/gemm_pack-inl.h"
 
@@ -68,11 +69,14 @@ void CopyBlock(const Head& h, const float* x, int64_t rows, float scale, float* 
 }
 
 // Copies the sequence's own rows and, behind them, those of the prefix.
-const float* CopyKeys(const Head& h, const float* own, const float* prefix, float* to) {
+float* CopyKeys(const Head& h, const float* own, const float* prefix, float* to) {
   CopyBlock(h, own + h.rows.begin * h.width, h.rows.size(), 1, to);
   if (prefix) CopyBlock(h, prefix, h.keys - h.rows.size(), 1, to + h.rows.size() * h.cols);
   return to;
 }
+
+// Rows are whole vectors and whole cells of two numbers.
+int64_t PaddedRow(int64_t numbers) { return RoundUp(numbers, std::max<int64_t>(2, kGemmLanes)); }
 
 // How many query rows a block has, so that the scores stay in L2.
 int64_t BlockRows(int64_t padded) {
@@ -83,11 +87,11 @@ int64_t BlockRows(int64_t padded) {
 Head MakeHead(const AttentionArgs& x, int64_t sequence, int64_t head, Workspace& w) {
   Head h;
   h.width = x.heads * x.d, h.d = x.d, h.first_col = head * x.d;
-  h.cols = RoundUp(x.d, kGemmLanes);
+  h.cols = PaddedRow(x.d);
   h.queries = SegmentOf(x.q_offsets, sequence, x.q_rows);
   h.rows = SegmentOf(x.kv_offsets, sequence, x.kv_rows);
   h.keys = h.rows.size() + x.prefix_rows;
-  h.padded = RoundUp(h.keys, kGemmLanes);
+  h.padded = PaddedRow(h.keys);
   h.prefix_k = x.prefix_rows > 0 ? x.prefix_k : nullptr;
   h.prefix_v = x.prefix_rows > 0 ? x.prefix_v : nullptr;
   h.bias = nullptr;
@@ -102,12 +106,51 @@ Head MakeHead(const AttentionArgs& x, int64_t sequence, int64_t head, Workspace&
   return h;
 }
 
-// Packs the transpose of x [keys, cols] as panels.
+// Numbers in a cell of 32 bits. Of bf16, matrices are made of cells along the sum's dimension: the
+// left one and what is packed hold pairs of columns, the right one pairs of rows.
+template <Dot kDot>
+constexpr int64_t kNumbers = kDot == Dot::kF32 ? 1 : 2;
+
+// x [rows, cols] by rows, in place -> cells [rows, cols / kNumbers]. cols is a whole number of
+// vectors.
+template <Dot kDot>
+void PairCols(int64_t rows, int64_t cols, float* x) {
+  if constexpr (kDot == Dot::kF32) return;
+  const GemmTag d;
+  uint16_t* out = reinterpret_cast<uint16_t*>(x);  // never ahead of what is read
+  for (int64_t i = 0; i < rows * cols; i += kGemmLanes) StoreBf16(d, hn::LoadU(d, x + i), out + i);
+}
+
+// x [rows, cols] by rows -> cells [ceil(rows / 2), cols], zeros behind the last row. Of f32, x as
+// it is.
+template <Dot kDot>
+const float* PairRows(int64_t rows, int64_t cols, const float* x, float* cells) {
+  if constexpr (kDot == Dot::kF32) return x;
+  const GemmTag d;
+  for (int64_t r = 0; r < rows; r += 2)
+    for (int64_t c = 0; c < cols; c += kGemmLanes) {
+      const float* from = x + r * cols + c;
+      auto pair = Bf16Bits(d, hn::LoadU(d, from));
+      if (r + 1 < rows)
+        pair = hn::Or(pair, hn::ShiftLeft<16>(Bf16Bits(d, hn::LoadU(d, from + cols))));
+      hn::StoreU(hn::BitCast(d, pair), d, cells + r / 2 * cols + c);
+    }
+  return cells;
+}
+template <Dot kDot>
+int64_t PairedFloats(int64_t rows, int64_t cols) {
+  return kDot == Dot::kF32 ? 0 : CeilDiv(rows, 2) * cols;
+}
+
+// Packs the transpose of x [keys, cols] as panels; x is gone then.
 int64_t PackedFloats(int64_t k, int64_t n) { return k * RoundUp(n, kGemmNr); }
-const float* PackTranspose(const Head& h, const float* x, float* packed) {
-  for (int64_t col = 0; col < h.keys; col += kGemmNr)
-    PackPanel(x + col * h.cols, 1, h.cols, h.d, std::min(h.keys - col, kGemmNr),
-              packed + col * h.d);
+template <Dot kDot>
+const float* PackTranspose(const Head& h, float* x, float* packed) {
+  const int64_t stride = h.cols / kNumbers<kDot>, k = CeilDiv(h.d, kNumbers<kDot>);
+  PairCols<kDot>(h.keys, h.cols, x);
+  for (int64_t col = 0; col < h.padded; col += kGemmNr)
+    PackPanel(x + col * stride, 1, stride, k, std::clamp<int64_t>(h.keys - col, 0, kGemmNr),
+              packed + col * k);
   return packed;
 }
 
@@ -120,7 +163,9 @@ struct Panels {
   int64_t row, panel;  // strides from row to row, from panel to panel
 };
 
-// Computes c [m, n] (+)= alpha a b (+ bias) for a [m, k]. REQUIRES: n is a whole number of vectors.
+// Computes c [m, n] (+)= alpha a b (+ bias) for a [m, k], k in cells. REQUIRES: n is a whole number
+// of vectors.
+template <Dot kDot>
 void Product(int64_t m, int64_t n, int64_t k, float alpha, const Strided& a, const Panels& b,
              const float* bias, float* c, int64_t ldc, bool accumulate) {
   TileArgs t{};
@@ -139,23 +184,27 @@ void Product(int64_t m, int64_t n, int64_t k, float alpha, const Strided& a, con
       t.a = a.data + rows.begin * a.row;
       t.out = c + rows.begin * ldc + col;
       t.add = accumulate ? t.out : nullptr;
-      TileFor(rows.size, cols)(t);
+      TileFor<kDot>(rows.size, cols)(t);
     }
   }
 }
 
-// The product of a block of rows with all keys; b comes from PackTranspose.
+// The product of a block of rows (PairCols) with all keys; b comes from PackTranspose.
+template <Dot kDot>
 void ProductKeys(const Head& h, int64_t m, const float* a, const float* b, const float* bias,
                  float* c) {
-  Product(m, h.padded, h.d, 1, {a, h.cols, 1}, {b, kGemmNr, kGemmNr * h.d}, bias, c, h.padded,
-          false);
+  const int64_t k = CeilDiv(h.d, kNumbers<kDot>);
+  Product<kDot>(m, h.padded, k, 1, {a, h.cols / kNumbers<kDot>, 1}, {b, kGemmNr, kGemmNr * k}, bias,
+                c, h.padded, false);
 }
 
-// The product with the columns of a head, where rows of c [m, cols] and of b [k, cols] are
-// adjacent.
+// The product with the columns of a head, where rows of c [m, cols] and of b [k, cols] (PairRows)
+// are adjacent; k in numbers.
+template <Dot kDot>
 void ProductCols(const Head& h, int64_t m, int64_t k, float alpha, const Strided& a, const float* b,
                  float* c, bool accumulate) {
-  Product(m, h.cols, k, alpha, a, {b, h.cols, kGemmNr}, nullptr, c, h.cols, accumulate);
+  Product<kDot>(m, h.cols, CeilDiv(k, kNumbers<kDot>), alpha, a, {b, h.cols, kGemmNr}, nullptr, c,
+                h.cols, accumulate);
 }
 
 }  // namespace

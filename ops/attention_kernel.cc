@@ -66,15 +66,17 @@ RowSums SoftmaxRow(float* s, int64_t keys, int64_t padded) {
   return {most + std::log(total), 1 / total};
 }
 
-void ForwardHead(const AttentionArgs& x, int64_t sequence, int64_t head, float* context, float* lse,
-                 float* scratch) {
+template <Dot kDot>
+void ForwardHeadBy(const AttentionArgs& x, int64_t sequence, int64_t head, float* context,
+                   float* lse, float* scratch) {
   Workspace w{scratch};
   const Head h = MakeHead(x, sequence, head, w);
   const int64_t block_rows = BlockRows(h.padded);
-  float* v = w.Take(h.keys * h.cols);
+  float* copy = w.Take(h.keys * h.cols);
   const float* kt =
-      PackTranspose(h, CopyKeys(h, x.k, h.prefix_k, v), w.Take(PackedFloats(h.d, h.keys)));
-  CopyKeys(h, x.v, h.prefix_v, v);
+      PackTranspose<kDot>(h, CopyKeys(h, x.k, h.prefix_k, copy), w.Take(PackedFloats(h.d, h.padded)));
+  const float* v = PairRows<kDot>(h.keys, h.cols, CopyKeys(h, x.v, h.prefix_v, copy),
+                                  w.Take(PairedFloats<kDot>(h.keys, h.cols)));
   float* scores = w.Take(block_rows * h.padded);
   float* q = w.Take(block_rows * h.cols);
   float* out = w.Take(block_rows * h.cols);
@@ -82,18 +84,30 @@ void ForwardHead(const AttentionArgs& x, int64_t sequence, int64_t head, float* 
     const Piece rows = EvenPiece(h.queries.size(), h.blocks, block);
     const int64_t first = h.queries.begin + rows.begin;
     CopyBlock(h, x.q + first * h.width, rows.size, x.scale, q);
-    ProductKeys(h, rows.size, q, kt, h.bias, scores);
+    PairCols<kDot>(rows.size, h.cols, q);
+    ProductKeys<kDot>(h, rows.size, q, kt, h.bias, scores);
     RowSums sums[kMostBlockRows];
     for (int64_t r = 0; r < rows.size; ++r) {
       sums[r] = SoftmaxRow(scores + r * h.padded, h.keys, h.padded);
       lse[(first + r) * x.heads + head] = sums[r].lse;
     }
-    ProductCols(h, rows.size, h.keys, 1, {scores, h.padded, 1}, v, out, false);
+    PairCols<kDot>(rows.size, h.padded, scores);
+    ProductCols<kDot>(h, rows.size, h.keys, 1, {scores, h.padded / kNumbers<kDot>, 1}, v, out,
+                      false);
     for (int64_t r = 0; r < rows.size; ++r) {
       float* to = context + (first + r) * h.width + h.first_col;
       for (int64_t c = 0; c < h.d; ++c) to[c] = out[r * h.cols + c] * sums[r].inverse;
     }
   }
+}
+
+void ForwardHead(const AttentionArgs& x, int64_t sequence, int64_t head, float* context, float* lse,
+                 float* scratch) {
+  if (x.dot == Dot::kBf16)
+    return ForwardHeadBy<Dot::kBf16>(x, sequence, head, context, lse, scratch);
+  if (x.dot == Dot::kBf16Any)
+    return ForwardHeadBy<Dot::kBf16Any>(x, sequence, head, context, lse, scratch);
+  ForwardHeadBy<Dot::kF32>(x, sequence, head, context, lse, scratch);
 }
 
 // s -> p = exp(s - lse); dp -> ds = p (dp - delta), unless dp is null.
@@ -114,7 +128,7 @@ void ProbabilityRow(float* s, float* dp, int64_t padded, float lse, float delta)
   }
 }
 
-float Dot(const float* a, const float* b, int64_t count) {
+float InnerProduct(const float* a, const float* b, int64_t count) {
   const GemmTag d;
   auto sum = hn::Zero(d);
   int64_t i = 0;
@@ -145,42 +159,62 @@ Segment WantedKeys(const Head& h, const KeyGradient& to) {
   return {to.own ? 0 : h.rows.size(), to.prefix ? h.keys : h.rows.size()};
 }
 
-void BackwardHead(const AttentionGradArgs& x, int64_t sequence, int64_t head, const KeyGradient& dk,
-                  const KeyGradient& dv, float* scratch) {
+template <Dot kDot>
+void BackwardHeadBy(const AttentionGradArgs& x, int64_t sequence, int64_t head,
+                    const KeyGradient& dk, const KeyGradient& dv, float* scratch) {
   Workspace w{scratch};
   const Head h = MakeHead(x, sequence, head, w);
   const bool want_k = dk.own || dk.prefix, want_v = dv.own || dv.prefix, want_s = want_k || x.dq;
-  const int64_t packed = PackedFloats(h.d, h.keys), block_rows = BlockRows(h.padded);
+  const int64_t packed = PackedFloats(h.d, h.padded), block_rows = BlockRows(h.padded);
   const Segment for_k = WantedKeys(h, dk), for_v = WantedKeys(h, dv);
-  float* k = w.Take(h.keys * h.cols);
+  float* copy = w.Take(h.keys * h.cols);
   float *kt = w.Take(packed), *vt = w.Take(packed);
-  if (want_s) PackTranspose(h, CopyKeys(h, x.v, h.prefix_v, k), vt);
-  PackTranspose(h, CopyKeys(h, x.k, h.prefix_k, k), kt);
+  if (want_s) PackTranspose<kDot>(h, CopyKeys(h, x.v, h.prefix_v, copy), vt);
+  CopyKeys(h, x.k, h.prefix_k, copy);
+  const float* k = PairRows<kDot>(h.keys, h.cols, copy, w.Take(PairedFloats<kDot>(h.keys, h.cols)));
+  PackTranspose<kDot>(h, copy, kt);
   float *sum_k = w.Take(h.keys * h.cols), *sum_v = w.Take(h.keys * h.cols);
   float *p = w.Take(block_rows * h.padded), *ds = w.Take(block_rows * h.padded);
   float *q = w.Take(block_rows * h.cols), *dcontext = w.Take(block_rows * h.cols);
   float* dq = w.Take(block_rows * h.cols);
+  const int64_t pairs = PairedFloats<kDot>(block_rows, h.cols);
+  float *q_pairs = w.Take(pairs), *dcontext_pairs = w.Take(pairs);
+  float* scores_pairs = w.Take(PairedFloats<kDot>(block_rows, h.padded));
   for (int64_t block = 0; block < h.blocks; ++block) {
     const Piece rows = EvenPiece(h.queries.size(), h.blocks, block);
     const int64_t first = h.queries.begin + rows.begin, at = first * h.width;
     CopyBlock(h, x.q + at, rows.size, x.scale, q);
     CopyBlock(h, x.dcontext + at, rows.size, 1, dcontext);
-    ProductKeys(h, rows.size, q, kt, h.bias, p);
-    if (want_s) ProductKeys(h, rows.size, dcontext, vt, nullptr, ds);
-    for (int64_t r = 0; r < rows.size; ++r) {
-      const float* context = x.context + at + r * h.width + h.first_col;
-      const float delta = want_s ? Dot(dcontext + r * h.cols, context, h.d) : 0;
+    float delta[kMostBlockRows] = {};
+    for (int64_t r = 0; r < rows.size && want_s; ++r)
+      delta[r] =
+          InnerProduct(dcontext + r * h.cols, x.context + at + r * h.width + h.first_col, h.d);
+    const float* q_right = PairRows<kDot>(rows.size, h.cols, q, q_pairs);
+    const float* dcontext_right = PairRows<kDot>(rows.size, h.cols, dcontext, dcontext_pairs);
+    PairCols<kDot>(rows.size, h.cols, q);
+    PairCols<kDot>(rows.size, h.cols, dcontext);
+    ProductKeys<kDot>(h, rows.size, q, kt, h.bias, p);
+    if (want_s) ProductKeys<kDot>(h, rows.size, dcontext, vt, nullptr, ds);
+    for (int64_t r = 0; r < rows.size; ++r)
       ProbabilityRow(p + r * h.padded, want_s ? ds + r * h.padded : nullptr, h.padded,
-                     x.lse[(first + r) * x.heads + head], delta);
+                     x.lse[(first + r) * x.heads + head], delta[r]);
+    // Transposed, the sum is over the rows of the block.
+    if (want_v) {
+      const float* left = PairRows<kDot>(rows.size, h.padded, p, scores_pairs);
+      ProductCols<kDot>(h, for_v.size(), rows.size, 1, {left + for_v.begin, 1, h.padded},
+                        dcontext_right, sum_v + for_v.begin * h.cols, block > 0);
     }
-    if (want_v)
-      ProductCols(h, for_v.size(), rows.size, 1, {p + for_v.begin, 1, h.padded}, dcontext,
-                  sum_v + for_v.begin * h.cols, block > 0);
-    if (want_k)  // q has the factor `scale`
-      ProductCols(h, for_k.size(), rows.size, 1, {ds + for_k.begin, 1, h.padded}, q,
-                  sum_k + for_k.begin * h.cols, block > 0);
+    if (want_k) {  // q has the factor `scale`
+      const float* left = PairRows<kDot>(rows.size, h.padded, ds, scores_pairs);
+      ProductCols<kDot>(h, for_k.size(), rows.size, 1, {left + for_k.begin, 1, h.padded}, q_right,
+                        sum_k + for_k.begin * h.cols, block > 0);
+    }
     if (!x.dq) continue;
-    ProductCols(h, rows.size, h.keys, x.scale, {ds, h.padded, 1}, k, dq, false);
+    if (kDot != Dot::kF32 && h.keys % 2 != 0)  // its pair is no key and may be anything
+      for (int64_t r = 0; r < rows.size; ++r) ds[r * h.padded + h.keys] = 0;
+    PairCols<kDot>(rows.size, h.padded, ds);
+    ProductCols<kDot>(h, rows.size, h.keys, x.scale, {ds, h.padded / kNumbers<kDot>, 1}, k, dq,
+                      false);
     for (int64_t r = 0; r < rows.size; ++r)
       CopyFloats(x.dq + at + r * h.width + h.first_col, dq + r * h.cols, h.d);
   }
@@ -188,13 +222,23 @@ void BackwardHead(const AttentionGradArgs& x, int64_t sequence, int64_t head, co
   if (want_v) StoreKeys(h, sum_v, dv);
 }
 
+void BackwardHead(const AttentionGradArgs& x, int64_t sequence, int64_t head, const KeyGradient& dk,
+                  const KeyGradient& dv, float* scratch) {
+  if (x.dot == Dot::kBf16) return BackwardHeadBy<Dot::kBf16>(x, sequence, head, dk, dv, scratch);
+  if (x.dot == Dot::kBf16Any)
+    return BackwardHeadBy<Dot::kBf16Any>(x, sequence, head, dk, dv, scratch);
+  BackwardHeadBy<Dot::kF32>(x, sequence, head, dk, dv, scratch);
+}
+
 // Scratch of a task with that many keys at most.
-int64_t TaskFloats(int64_t keys, int64_t d, bool gradient) {
-  const int64_t padded = RoundUp(keys, kGemmLanes), cols = RoundUp(d, kGemmLanes);
-  const int64_t scores = std::max(kScoreFloats, 24 * padded), packed = PackedFloats(d, keys);
+int64_t TaskFloats(int64_t keys, int64_t d, bool gradient, bool pairs) {
+  const int64_t padded = PaddedRow(keys), cols = PaddedRow(d);
+  const int64_t scores = std::max(kScoreFloats, 24 * padded), packed = PackedFloats(d, padded);
   const int64_t block = kMostBlockRows * cols, copy = keys * cols;
   const int64_t pieces = 16 * 12;  // rounding
-  return padded + pieces +
+  // Pairs of rows are half of what they are made from, and a row more.
+  const int64_t paired = (copy + cols) / 2, paired_blocks = (2 * block + scores) / 2 + 2 * padded;
+  return padded + pieces + (pairs ? paired + (gradient ? paired_blocks : 0) : 0) +
          (gradient ? 3 * copy + 2 * packed + 2 * scores + 3 * block
                    : copy + packed + scores + 2 * block);
 }
@@ -221,14 +265,15 @@ void ForTasks(const AttentionArgs& x, int64_t tasks, const F& task) noexcept {
 
 }  // namespace
 
-AttentionScratch PlanAttention(const AttentionSizes& most, bool gradient, bool prefix_gradient) {
+AttentionScratch PlanAttention(const AttentionSizes& most, bool gradient, bool prefix_gradient,
+                               Dot dot) {
   AttentionScratch plan;
   if (prefix_gradient)
     plan.bytes =
         static_cast<size_t>(RoundUp(2 * kMostGroups * most.prefix_rows * most.heads * most.d, 16)) *
         sizeof(float);
-  const int64_t floats =
-      HWY_DYNAMIC_DISPATCH(TaskFloats)(most.kv_rows + most.prefix_rows, most.d, gradient);
+  const int64_t floats = HWY_DYNAMIC_DISPATCH(TaskFloats)(most.kv_rows + most.prefix_rows, most.d,
+                                                          gradient, dot != Dot::kF32);
   plan.thread_bytes = static_cast<size_t>(RoundUp(floats, 16)) * sizeof(float);
   return plan;
 }

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "ops/gemm_core.h"
 #include "runtime/threads.h"
 
 namespace graft {
@@ -19,11 +20,13 @@ struct AttentionSizes {  // the largest of a session
 struct AttentionScratch {
   size_t bytes = 0, thread_bytes = 0;
 };
-AttentionScratch PlanAttention(const AttentionSizes& most, bool gradient, bool prefix_gradient);
+AttentionScratch PlanAttention(const AttentionSizes& most, bool gradient, bool prefix_gradient,
+                               Dot dot);
 
 struct AttentionArgs {
   int64_t sequences = 0, heads = 1, d = 0, q_rows = 0, kv_rows = 0, prefix_rows = 0;
   float scale = 1;
+  Dot dot = Dot::kF32;  // or one of bf16: what the products multiply; softmax and sums are f32
   const float *q = nullptr, *k = nullptr, *v = nullptr;       // [rows, heads * d]
   const int32_t *q_offsets = nullptr, *kv_offsets = nullptr;  // [1 + sequences]
   const float* mask = nullptr;                                // [kv_rows], or null

@@ -258,9 +258,7 @@ HWY_NOINLINE void TileBy(const TileArgs& t) {
 
 template <size_t kRows, size_t kVecs, Dot kDot>
 void Tile(const TileArgs& t) {
-  if constexpr (kVecs == kGemmVecs && kDot != Dot::kF32) {  // A by rows, B packed
-    return TileBy<kRows, kVecs, StepA::kByRows, StepB::kPanel, kDot>(t);
-  } else if constexpr (kVecs == kGemmVecs) {
+  if constexpr (kVecs == kGemmVecs) {
     const bool panel = t.b_k == kGemmNr;
     if (t.a_k == 1) {
       return panel ? TileBy<kRows, kVecs, StepA::kByRows, StepB::kPanel, kDot>(t)

@@ -13,6 +13,7 @@
 #define HWY_TARGET_INCLUDE "ops/low_cells.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "ops/bf16-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace graft::HWY_NAMESPACE {
@@ -20,23 +21,11 @@ namespace {
 namespace hn = hwy::HWY_NAMESPACE;
 using DF = hn::ScalableTag<float>;
 
-// Highway 1.0.3 truncates where it demotes to bf16.
 void RowToBf16(const float* x, int64_t k, uint16_t* out) {
   const DF d;
-  const hn::RebindToUnsigned<DF> du;
-  const hn::RebindToSigned<DF> di;
-  const hn::Rebind<uint16_t, DF> d16;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  const auto half = hn::Set(du, 0x7FFF), one = hn::Set(du, 1), nan = hn::Set(du, 0x7FC0);
   int64_t i = 0;
-  for (; i + lanes <= k; i += lanes) {
-    const auto v = hn::LoadU(d, x + i);
-    const auto bits = hn::BitCast(du, v);
-    const auto even = hn::And(hn::ShiftRight<16>(bits), one);
-    auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(half, even)));
-    rounded = hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(v)), nan, rounded);
-    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, rounded)), d16, out + i);
-  }
+  for (; i + lanes <= k; i += lanes) StoreBf16(d, hn::LoadU(d, x + i), out + i);
   for (; i < k; ++i) out[i] = ToBf16(x[i]);
 }
 

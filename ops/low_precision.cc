@@ -41,6 +41,24 @@ CellType CellFor(const Graph& g, const Node& n, CellType cell) {
   return pixels || CellsOf(cell, k) > kMostInt8Cells ? CellType::kBf16 : cell;
 }
 
+// The operator that takes the node's place, if any, and its attributes.
+std::pair<const OpDef*, Attrs> LowForm(const Graph& g, const Node& n, const Precision& precision,
+                                       const std::vector<bool>& constant,
+                                       const std::vector<bool>& written) {
+  if (MayBeLow(g, n, precision, constant, written)) {
+    LowMatmulAttrs attrs;
+    attrs.product = n.attrs.As<MatmulAttrs>();
+    attrs.cell = CellName(CellFor(g, n, precision.cell));
+    return {&kLowMatmul, attrs};
+  }
+  const bool kept = std::ranges::any_of(
+      precision.keep, [&](const std::string& word) { return Keeps(n.scope, word); });
+  if (!precision.attention || kept) return {};
+  if (n.op == &kAttention) return {&kLowAttention, n.attrs};
+  if (n.op == &kAttentionGrad) return {&kLowAttentionGrad, n.attrs};
+  return {};
+}
+
 PassReport Lower(Graph& g, const Precision& precision) {
   PassReport report{"low_precision", 0, g.live_nodes(), 0, 0};
   const std::vector<bool> constant = DependsOnlyOnParameters(g);
@@ -48,12 +66,10 @@ PassReport Lower(Graph& g, const Precision& precision) {
   for (const Update& u : g.updates) written[u.target.i] = true;
   for (NodeId id : g.TopoOrder()) {
     const Node n = g.node(id);
-    if (!MayBeLow(g, n, precision, constant, written)) continue;
-    LowMatmulAttrs attrs;
-    attrs.product = n.attrs.As<MatmulAttrs>();
-    attrs.cell = CellName(CellFor(g, n, precision.cell));
+    const auto [op, attrs] = LowForm(g, n, precision, constant, written);
+    if (!op) continue;
     g.scope = n.scope;
-    const std::vector<ValueId> made = g.Add(kLowMatmul, n.in, attrs, n.built_at);
+    const std::vector<ValueId> made = g.Add(*op, n.in, attrs, n.built_at);
     for (size_t i = 0; i < made.size(); ++i) {
       g.SetName(made[i], g.value(n.out[i]).name);
       g.ReplaceUses(n.out[i], made[i]);
@@ -80,6 +96,7 @@ Precision ParsePrecision(const std::string& dtype, const std::string& keep) {
   Precision precision;
   if (chosen == "bf16") precision.cell = CellType::kBf16;
   if (chosen == "int8") precision.cell = CellType::kInt8;
+  precision.attention = precision.cell != CellType::kF32 && HasCells(CellType::kBf16);
   for (size_t begin = 0; begin < keep.size() + (keep.ends_with('|') ? 1 : 0);) {
     const size_t end = std::min(keep.find('|', begin), keep.size());
     precision.keep.push_back(keep.substr(begin, end - begin));

@@ -10,6 +10,7 @@ namespace graft {
 
 struct Precision {
   CellType cell = CellType::kF32;
+  bool attention = false;  // its products are bf16, whatever `cell` is
   // Scopes that stay in f32: names with '*', or single words of a scope ("attn", "fc1"). The head
   // stays in any case.
   std::vector<std::string> keep = {};
@@ -33,7 +34,7 @@ ChosenDtype ChooseDtype(const std::string& dtype);
 // low_precision: products with a frozen weight become low_matmul, forward and in the gradient to
 // their input, if both sides of the weight have at least kLeastLowSide numbers. What is made from
 // parameters alone stays in f32. In int8, the embedding of patches and sums of more numbers than
-// bytes can add up are in bf16.
+// bytes can add up are in bf16. attention and its gradient become low_attention, if wanted.
 inline constexpr int64_t kLeastLowSide = 32;
 Pass LowPrecisionPass(const Precision& precision);
 

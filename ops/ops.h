@@ -19,7 +19,7 @@ namespace graft {
   /* matmul.cc      */ X(Matmul)                                                                  \
   /* nf4_matmul.cc  */ X(Nf4Dequantize) X(Nf4Matmul)                                              \
   /* low_matmul.cc  */ X(LowMatmul)                                                               \
-  /* attention.cc   */ X(Attention) X(AttentionGrad)                                              \
+  /* attention.cc   */ X(Attention) X(AttentionGrad) X(LowAttention) X(LowAttentionGrad)          \
   /* shape.cc       */ X(SliceCols) X(PadCols) X(ConcatCols) X(SliceRows) X(PadRows)              \
                      X(ConcatRows) X(Transpose) X(Patchify)                                       \
   /* heads.cc       */ X(SplitHeads) X(JoinHeads)                                              \

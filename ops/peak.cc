@@ -17,8 +17,9 @@ HWY_BEFORE_NAMESPACE();
 namespace graft::HWY_NAMESPACE {
 namespace {
 
-// Multiply-adds on registers alone, as many chains as a tile has; returns their number in floats.
-int64_t MultiplyAdds(int64_t steps, float* sink) {
+// Multiply-adds on registers alone, as many chains as a tile has; returns their number in lanes.
+template <Dot kDot>
+int64_t Chains(int64_t steps, float* sink) {
   const GemmTag d;
   constexpr size_t kChains = 12;
   hn::Vec<GemmTag> acc[kChains];
@@ -27,13 +28,32 @@ int64_t MultiplyAdds(int64_t steps, float* sink) {
     acc[i] = hn::Set(d, sink[i]);  // unknown to the compiler, which would merge equal chains
   });
   for (int64_t s = 0; s < steps; ++s) {
-    Unroll<kChains>([&](auto i) HWY_ATTR
-                    __attribute__((always_inline)) { acc[i] = hn::MulAdd(acc[i], x, y); });
+    Unroll<kChains>([&](auto i) HWY_ATTR __attribute__((always_inline)) {
+      if constexpr (kDot == Dot::kF32) {
+        acc[i] = hn::MulAdd(acc[i], x, y);
+      } else {
+        acc[i] = TileDot<kDot>(x, y, acc[i]);
+      }
+    });
   }
   Unroll<kChains - 1>([&](auto i) HWY_ATTR
                       __attribute__((always_inline)) { acc[0] = hn::Add(acc[0], acc[i + 1]); });
   hn::StoreU(acc[0], d, sink);
   return steps * static_cast<int64_t>(kChains) * kGemmLanes;
+}
+
+// In numbers; 0 where the CPU has no instruction for such cells.
+int64_t MultiplyAdds(Dot dot, int64_t steps, float* sink) {
+  switch (dot) {
+    case Dot::kF32:
+      return Chains<Dot::kF32>(steps, sink);
+    case Dot::kBf16:
+      return 2 * Chains<Dot::kBf16>(steps, sink);
+    case Dot::kInt8:
+      return 4 * Chains<Dot::kInt8>(steps, sink);
+    default:
+      return 0;
+  }
 }
 
 }  // namespace
@@ -67,15 +87,16 @@ double Triad(int threads) {
 
 }  // namespace
 
-double SamplePeak(int threads) {
+double SamplePeak(int threads, CellType cell) {
   constexpr int64_t kSteps = 200000;
+  const Dot dot = DotOf(cell);
   int64_t done = 0;
   const clockid_t clock = threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC;
   const double start = Now(clock);
 #pragma omp parallel num_threads(threads) reduction(+ : done)
   {
     HWY_ALIGN float sink[64] = {1.0f};
-    done += HWY_DYNAMIC_DISPATCH(MultiplyAdds)(kSteps, sink);
+    done += HWY_DYNAMIC_DISPATCH(MultiplyAdds)(dot, kSteps, sink);
   }
   return 2e-9 * static_cast<double>(done) / (Now(clock) - start);
 }
@@ -85,6 +106,10 @@ MachinePeak MeasurePeak(int threads, double seconds) {
   const double end = Now(CLOCK_MONOTONIC) + seconds;
   do {
     peak.gflops = std::max(peak.gflops, SamplePeak(threads));
+    for (const CellType cell : {CellType::kBf16, CellType::kInt8})
+      if (double& low = cell == CellType::kBf16 ? peak.bf16_gflops : peak.int8_gflops;
+          HasCells(cell))
+        low = std::max(low, SamplePeak(threads, cell));
   } while (Now(CLOCK_MONOTONIC) < end);
   peak.bytes_per_second = Triad(threads);
   return peak;

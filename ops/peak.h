@@ -1,10 +1,13 @@
 // What this machine can do at most, measured: the denominators of every share of peak.
 #pragma once
+#include "ops/gemm_core.h"
 
 namespace graft {
 
 struct MachinePeak {
-  double gflops = 0;            // multiply-adds on registers, all threads together
+  double gflops = 0;       // multiply-adds on registers, all threads together
+  double bf16_gflops = 0;  // the same of bf16 and of bytes; 0 without such instructions
+  double int8_gflops = 0;
   double bytes_per_second = 0;  // triad a = b + s c over arrays beyond the caches, all threads
 };
 
@@ -14,6 +17,6 @@ MachinePeak MeasurePeak(int threads, double seconds = 0.3);
 // The multiply-add rate of `threads` threads at this moment, GFLOP/s: one sample of about half a
 // millisecond. One thread counts its own CPU time; several count the wall time of the slowest, as
 // a kernel that waits for all of them does.
-double SamplePeak(int threads);
+double SamplePeak(int threads, CellType cell = CellType::kF32);
 
 }  // namespace graft

@@ -8,7 +8,7 @@ packages=(
     g++ cmake ninja-build python3
     libdnnl-dev libhwy-dev libfmt-dev nlohmann-json3-dev libcli11-dev
     libjpeg-dev libspng-dev libwebp-dev libgif-dev libtiff-dev zlib1g-dev libre2-dev libeigen3-dev
-    libtomlplusplus-dev
+    libtomlplusplus-dev libsqlite3-dev libjs-chart.js
     libgtest-dev libgmock-dev libbenchmark-dev
 )
 

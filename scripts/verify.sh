@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Everything slow, each part with its result, time, commit and machine, into docs/verification.md;
 # rows of parts that are not run now stay as they are.
-# usage: verify.sh [PART...]    parts: tests sanitize threads fuzz bugs kills parity accuracy
+# usage: verify.sh [PART...]    parts: tests sanitize threads fuzz bugs kills parity accuracy pages
 #   (default: all)
 #   PEERS_ENV: the Python environment of the peers (made by $GRAFT_DATA/bench/setup_peers.sh), for
 #   parity and, as MiniLM is in it, accuracy. GRAFT_DATA: weights and data sets, default ../shared.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 table=docs/verification.md
-all=(tests sanitize threads fuzz bugs kills parity accuracy)
+all=(tests sanitize threads fuzz bugs kills parity accuracy pages)
 parts=("$@")
 (( ${#parts[@]} )) || parts=("${all[@]}")
 [[ -n ${GRAFT_DATA:-} || ! -d ../shared ]] || export GRAFT_DATA=$(cd ../shared && pwd)
@@ -108,6 +108,14 @@ for part in "${parts[@]}"; do
             else
                 with_graft
                 MINILM=$PEERS_ENV/minilm run accuracy "$what" tests/parity/accuracy.sh build/graft
+            fi ;;
+        pages)
+            what="reports in headless Chromium: charts are drawn, nothing on the console"
+            if ! command -v chromium > /dev/null; then
+                missing pages "$what" "there is no chromium"
+            else
+                with_graft
+                run pages "$what" python3 scripts/check_report.py build/graft
             fi ;;
         *) echo "verify.sh: unknown part '$part' (${all[*]})" >&2; exit 2 ;;
     esac

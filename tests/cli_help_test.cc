@@ -7,8 +7,9 @@
 namespace graft::cli {
 namespace {
 
-const Words kCommands{"demo",    "train", "eval", "predict", "fuse",   "export", "inspect",
-                      "profile", "plan",  "data", "runs",    "models", "help",   "completions"};
+const Words kCommands{"demo",    "train",   "eval", "predict",    "fuse",  "export",
+                      "inspect", "profile", "plan", "data",       "bench", "ablate",
+                      "runs",    "models",  "help", "completions"};
 
 // The options that the help of a command shows.
 Words OptionsOf(const std::string& help) {
@@ -101,10 +102,13 @@ std::string CompleteInBash(const std::string& line) {
 TEST(Help, BashCompletes) {
   const std::vector<std::pair<std::string, std::string>> rows{
       {"graft",
-       "demo train eval predict fuse export inspect profile plan data runs models help "
+       "demo train eval predict fuse export inspect profile plan data bench ablate runs models "
+       "help "
        "completions --help --version\n"},
       {"graft train --schedule", "cosine linear constant\n"},
       {"graft data", "make check"},
+      {"graft bench", "vtab few-shot text shift"},
+      {"graft bench vtab --schedule", "cosine linear constant\n"},
       {"graft completions", "bash zsh fish\n"},
       {"graft train --data", "\n"}};  // the shell then completes files
   for (const auto& [line, words] : rows)

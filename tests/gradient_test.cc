@@ -15,6 +15,7 @@ std::string g_op = "*", g_sample = "*";
 const std::map<std::string_view, std::string_view>& WithoutGradient() {
   static const std::string_view kSecond = "made by gradient rules; second derivatives are not used";
   static const std::string_view kIntegers = "computes integers";
+  static const std::string_view kCompiled = "is made when gradients have been taken";
   static const std::string_view kUpdate = "updates parameters after the gradients";
   static const std::map<std::string_view, std::string_view> kReasons{
       {"gelu_grad", kSecond},
@@ -27,7 +28,9 @@ const std::map<std::string_view, std::string_view>& WithoutGradient() {
       {"layer_norm_grad_affine", kSecond},
       {"attention_grad", kSecond},
       {"nf4_dequantize", "makes weights that are frozen by their form"},
-      {"low_matmul", "is made when gradients have been taken"},
+      {"low_matmul", kCompiled},
+      {"low_attention", kCompiled},
+      {"low_attention_grad", kCompiled},
       {"cross_entropy_grad", kSecond},
       {"patchify", "reads images, which are inputs"},
       {"offsets", kIntegers},

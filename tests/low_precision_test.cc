@@ -31,7 +31,9 @@ const VitConfig kVit{.image_size = 32,
                      .mlp_width = 96,
                      .classes = 40};
 
-Precision Of(CellType cell, std::vector<std::string> keep = {}) { return {cell, std::move(keep)}; }
+Precision Of(CellType cell, std::vector<std::string> keep = {}) {
+  return {cell, true, std::move(keep)};
+}
 
 struct Step {
   ParamStore params;
@@ -101,6 +103,21 @@ TEST(LowPrecision, FrozenWeightsInBothDirectionsAndNothingElse) {
   EXPECT_THAT(Scopes(step.graph(), kMatmul), Contains("head"));
   for (const std::string& scope : Scopes(step.graph(), kMatmul))  // branches, head
     EXPECT_TRUE(scope == "head" || scope.ends_with("attn.q") || scope.ends_with("attn.v")) << scope;
+}
+
+TEST(LowPrecision, AttentionInBothDirectionsIfWanted) {
+  for (const bool attention : {true, false}) {
+    Precision precision = Of(CellType::kInt8);
+    precision.attention = attention;
+    const Step step("lora(r=4)", precision);
+    EXPECT_EQ(Scopes(step.graph(), kLowAttention).size(), attention ? 2u : 0u);
+    EXPECT_EQ(Scopes(step.graph(), kLowAttentionGrad).size(), attention ? 2u : 0u);
+    EXPECT_EQ(Scopes(step.graph(), kAttention).size(), attention ? 0u : 2u);
+  }
+  EXPECT_THAT(Scopes(Step("full", Of(CellType::kBf16)).graph(), kLowAttention),
+              ::testing::SizeIs(2));
+  EXPECT_THAT(Scopes(Step("full", Of(CellType::kBf16, {"blocks.0.*"})).graph(), kLowAttention),
+              ::testing::ElementsAre("blocks.1.attn"));
 }
 
 TEST(LowPrecision, WeightsThatTrainStayInF32) {

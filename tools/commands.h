@@ -16,6 +16,9 @@ void AddPlanCommand(CLI::App& app, CommonOptions& options);
 void AddDataCommand(CLI::App& app, CommonOptions& options);
 void AddDataSplit(CLI::App& data, CommonOptions& options);  // of AddDataCommand
 void AddDemoCommand(CLI::App& app, CommonOptions& options);
+void AddReport(CLI::App& bench, CommonOptions& common);  // of AddBenchCommand
+void AddBenchCommand(CLI::App& app, CommonOptions& options);
+void AddAblateCommand(CLI::App& app, CommonOptions& options);  // tools/bench.cc
 void AddRunsCommand(CLI::App& app, CommonOptions& options);
 void AddModelsCommand(CLI::App& app, CommonOptions& options);
 // help and completions, which know all others.

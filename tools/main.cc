@@ -107,6 +107,8 @@ int Main(int argc, char** argv) {
   AddProfileCommand(app, common);
   AddPlanCommand(app, common);
   AddDataCommand(app, common);
+  AddBenchCommand(app, common);
+  AddAblateCommand(app, common);
   AddRunsCommand(app, common);
   AddModelsCommand(app, common);
   AddHelpCommands(app, kVersion);

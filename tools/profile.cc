@@ -182,8 +182,10 @@ void Machine(const CommonOptions& common, const MachinePeak& peak) {
           "{}\n  {} cores usable, {} threads, SIMD {}; caches L1 {} KiB, L2 {} KiB, L3 {} MiB",
           cpu.model, cpu.physical_cores, Threads(), ActiveIsa(), cpu.l1d_bytes >> 10,
           cpu.l2_bytes >> 10, cpu.l3_bytes >> 20));
-  Say(common, fmt::format("  measured: {:.1f} GFLOP/s f32, {:.1f} GB/s", peak.gflops,
-                          peak.bytes_per_second * 1e-9));
+  std::string rates = fmt::format("{:.1f} GFLOP/s f32", peak.gflops);
+  if (peak.bf16_gflops > 0) rates += fmt::format(", {:.1f} bf16", peak.bf16_gflops);
+  if (peak.int8_gflops > 0) rates += fmt::format(", {:.1f} int8", peak.int8_gflops);
+  Say(common, fmt::format("  measured: {}, {:.1f} GB/s", rates, peak.bytes_per_second * 1e-9));
 }
 
 // Tokens of a text; 0 for a model that reads images.
@@ -207,6 +209,8 @@ void Run(ProfileOptions& o, const CommonOptions& common) {
     const MachinePeak peak = MeasurePeak(Threads());
     Machine(common, peak);
     return PrintJson(common, {{"peak_gflops", peak.gflops},
+                              {"peak_gflops_bf16", peak.bf16_gflops},
+                              {"peak_gflops_int8", peak.int8_gflops},
                               {"gb_per_second", peak.bytes_per_second * 1e-9},
                               {"threads", Threads()},
                               {"isa", ActiveIsa()},
@@ -233,7 +237,7 @@ void Run(ProfileOptions& o, const CommonOptions& common) {
   const double median = m.step_ms[m.step_ms.size() / 2], gflops = m.cost.flops / median * 1e-6;
   const double rate = 1e3 * static_cast<double>(o.batch) / median;
   Say(common, fmt::format("{} {} batch {} ({}): {:.1f} ms a step (min {:.1f}), {:.2f} "
-                          "{}/s, {:.1f} GFLOP/s = {:.1f} % of peak",
+                          "{}/s, {:.1f} GFLOP/s = {:.1f} % of the f32 peak",
                           model.architecture(), o.method.empty() ? "inference" : o.method, o.batch,
                           m.plan, median, m.step_ms[0], rate, inputs.length ? "texts" : "images",
                           gflops, 100 * gflops / peak.gflops));
@@ -247,6 +251,8 @@ void Run(ProfileOptions& o, const CommonOptions& common) {
                      {"gflops", gflops},
                      {"share_of_peak", gflops / peak.gflops},
                      {"peak_gflops", peak.gflops},
+                     {"peak_gflops_bf16", peak.bf16_gflops},
+                     {"peak_gflops_int8", peak.int8_gflops},
                      {"peak_gb_per_second", peak.bytes_per_second * 1e-9},
                      {"planned_bytes", m.planned_bytes},
                      {"needed_bytes", m.needed_bytes},

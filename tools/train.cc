@@ -18,6 +18,7 @@
 #include "tools/lib/output.h"
 #include "tools/lib/progress.h"
 #include "tools/lib/seeds.h"
+#include "tools/lib/train_options.h"
 #include "train/complete_config.h"
 #include "train/run_summary.h"
 
@@ -49,7 +50,6 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
                      "classify: one class of several; regression: numbers, mean squared error; "
                      "multi-label: any of the classes at once (default: classify, unless labels "
                      "are arrays)");
-  command.add_option("--arch", c.arch, "architecture, where the checkpoint does not tell");
   command.add_option("--train-split", c.train_split, "training list (default: train800 or train)");
   command.add_option("--val-split", c.val_split,
                      "validation list, or none (default: val200 or val)");
@@ -57,60 +57,12 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
   command.add_option("--holdout", c.holdout,
                      "share of the training examples to validate on instead, of every class "
                      "(default: 0.2 if there is no validation split)");
-  command.add_flag("--skip-bad", c.skip_bad, "leave out files and rows that cannot be read");
-  command.add_option("--epochs", c.epochs, "passes over the training examples")
-      ->capture_default_str();
-  command.add_option("--batch-size", c.batch_size,
-                     "examples per optimizer step (default: 64, of labelled texts 16)");
-  command.add_option("--micro-batch", c.micro_batch, "examples computed at once (default: chosen)");
-  command.add_option("--lr", c.lr, "peak learning rate (default: by method)");
-  command.add_option("--no-decay", c.no_decay,
-                     "what weight decay leaves alone: bias, norm, vector, or names with *, "
-                     "joined by |");
-  command.add_option("--weight-decay", c.weight_decay, "of every trainable tensor")
-      ->capture_default_str();
-  command.add_option("--schedule", c.schedule, "cosine, linear or constant")->capture_default_str();
-  command.add_option("--warmup", c.warmup, "share of the steps that warm up")
-      ->capture_default_str();
-  command.add_option("--label-smoothing", c.label_smoothing, "of the loss")->capture_default_str();
-  command.add_option("--drop-path", c.drop_path, "rate of the last block")->capture_default_str();
-  command.add_option("--optimizer", c.optimizer, "adamw or sgd")->capture_default_str();
-  command.add_option("--momentum", c.momentum, "of sgd")->capture_default_str();
-  command.add_option("--clip", c.clip, "global gradient norm (0: no clipping)")
-      ->capture_default_str();
-  command.add_option("--limit", c.limit,
-                     "N training examples only: the first, or evenly spaced ones of folders");
-  command.add_option("--augment", c.augment,
-                     "random changes of training images, e.g. \"flip,crop=0.8\", or a preset; "
-                     "'list' shows them");
-  command.add_option("--preprocess", c.preprocess,
-                     "of images: preset or full text; 'list' shows the presets");
-  command.add_option("--columns", c.columns,
-                     "of tables: TEXT,LABEL or TEXT,SECOND,LABEL, names or numbers from 1; "
-                     "several columns of labels joined by | (default: the usual names)");
-  command.add_option("--tokenizer", c.tokenizer,
-                     "of texts: vocab.txt or tokenizer.json (default: the model's)");
-  command
-      .add_option(
-          "--max-length", c.max_length,
-          "of texts: most tokens of one (default: 128 or, if fewer, the model's positions or "
-          "its tokenizer's model_max_length)")
-      ->check(CLI::Range(kLeastMaxLength, kMostMaxLength));
-  command.add_option("--pool", c.pool,
-                     "of a BERT: pooler, cls or mean, what the head reads (default: the model's)");
-  command.add_option("--head", c.head,
-                     "of a BERT: mlm, its masked-LM head and label words instead of a classifier");
-  command.add_option("--template", c.prompt,
-                     "of --head mlm: e.g. \"{text} It was [MASK].\", of pairs {text_a}, {text_b}");
-  command.add_option("--words", c.words,
-                     "of --head mlm: the words of each class, e.g. \"great,good|terrible,bad\"");
+  AddTrainingOptions(command, c);
   command.add_option("--objective", c.objective,
                      "of a BERT, on plain texts, DIR/*.txt: mlm guesses masked words (--method "
                      "default: full); nsp, how near two sentences stand, and nss, which of six "
                      "follows, pre-train a prompt (default: prompt(head=frozen))");
   command.add_flag("--whole-words", c.whole_words, "of --objective mlm: mask whole words");
-  command.add_flag("--new-head", c.new_head,
-                   "a fresh head, though the model's own would serve these classes");
   command.add_option("--early-stopping", c.early_stopping,
                      "end after N epochs without a better --best-metric");
   command.add_option(
@@ -119,9 +71,6 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
       "mean_class_accuracy, matthews; of numbers mse, mae, r2, pearson, spearman; of "
       "several labels map, micro_f1, macro_f1, subset_accuracy (default: accuracy, "
       "mse, map)");
-  command.add_option("--class-weights", c.class_weights,
-                     "in the loss: balanced, or a number for each class joined by '|'");
-  command.add_option("--save-every", c.save_every, "also save after every N steps");
   command.add_option("--trace", c.trace, "directory for a replay in another framework");
   command.add_flag("--allow-overlap", c.allow_overlap,
                    "let validation and training examples overlap");
@@ -373,20 +322,13 @@ void AddTrainCommand(CLI::App& app, CommonOptions& common) {
       ApplyConfigFile(*command, options->config_file);
       CheckCommonOptions(common);
     }
-    if (command->count("--batch-size") == 0)
-      options->config.batch_size = kBatchByKind;
-    else if (options->config.batch_size < 1)  // which may stand for the above
-      FailUsage("--batch-size: expected 1 to 65536, found {}", options->config.batch_size);
+    TakeDefaults(*command, &options->config);
     if (command->count("--best-metric") == 0) options->config.best_metric.clear();
     if (command->count("--epochs") > 0) options->resumed_epochs = options->config.epochs;
     if (!options->config.objective.empty() && command->count("--method") == 0)
       options->config.method = MasksWords(options->config) ? "full" : "prompt(head=frozen)";
     if (command->count("--holdout") > 0 && options->config.holdout < 0)  // -1 stands for its own
       FailUsage("--holdout: expected 0 to 0.9, found {}", options->config.holdout);
-    if (command->count("--lr") > 0 && options->config.lr == 0)  // 0 stands for the method's own
-      FailUsage(
-          "--lr 0: expected more than 0, at most 1000000; hint: leave it out for the method's "
-          "own rate");
     Run(*options, common);
   });
 }

@@ -1,3 +1,4 @@
+#include "runtime/io/file_stamp.h"
 #include "runtime/io/sha256.h"
 #include "runtime/rng.h"
 #include "runtime/threads.h"
@@ -39,6 +40,18 @@ class ImageData : public OrderedData {
     options_.threads = Threads();
     if (spare.budget != SIZE_MAX) options_.decode.limit = static_cast<int64_t>(spare.budget);
     return BytesOf(options_, sample_) - LeastLoaderBytes(sample_);
+  }
+  // Not what may have changed without a trace, nor images of which the user was to hear something.
+  bool HashInputs(Sha256& hash) const override {
+    if (augment_.any() || !notice().empty()) return false;
+    for (const std::string& path : paths_) {
+      const std::optional<FileStamp> stamp = StampOf(path);
+      if (!stamp || !stamp->Settled()) return false;
+      const std::string text = fmt::format("{} {} {} {}\n", stamp->path, stamp->size,
+                                           stamp->modified_ns, stamp->changed_ns);
+      hash.Update(std::as_bytes(std::span(text)));
+    }
+    return true;
   }
   std::string notice() const override {
     if (!loader_) return "";

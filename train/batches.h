@@ -19,6 +19,7 @@
 #include "data/text_loader.h"
 #include "models/files/checkpoint.h"
 #include "runtime/io/npy.h"
+#include "runtime/io/sha256.h"
 #include "runtime/session.h"
 
 namespace graft {
@@ -63,6 +64,11 @@ class BatchSource {
   virtual std::span<const int32_t> answers() const { return {}; }
   // How many losses of the batch count, which their mean is over.
   virtual int64_t Losses() const = 0;
+
+  // Adds to a hash what decides the inputs of all examples in their order: of images the files as
+  // they are now, of texts the tokens. False where that is not known: nothing may then be kept for
+  // later runs.
+  virtual bool HashInputs(Sha256&) const { return false; }
 
   // What the user should know of the examples read so far, or "".
   virtual std::string notice() const { return ""; }

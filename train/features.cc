@@ -6,6 +6,7 @@
 #include "adapters/method_graph.h"
 #include "autograd/frozen_cut.h"
 #include "train/capacity.h"
+#include "train/feature_cache.h"
 #include "train/ordered_data.h"
 
 namespace graft {
@@ -95,6 +96,12 @@ Features ComputeFeatures(const FeatureCut& cut, LoadedModel& model, const RunCon
   const Clock::time_point start = Clock::now();
   Features features;
   features.size = cut.size;
+  const std::string key = FeatureKey(cut, model.params, config, data);
+  if (std::optional<std::vector<float>> kept = ReadFeatures(key, data.size(), cut.size)) {
+    features.values = std::move(*kept), features.from_cache = true;
+    features.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    return features;
+  }
   features.values.resize(data.size() * cut.size);
   const Counts wanted = ChooseCapacity(model.config, data.longest(), config.batch_size);
   const size_t held = held_bytes + cut.bytes + InferenceBytes(data, wanted);
@@ -104,6 +111,9 @@ Features ComputeFeatures(const FeatureCut& cut, LoadedModel& model, const RunCon
                       .options);
   Fill(features, session, data, stop, progress);
   features.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  // The examples must still be those that were read, and have said nothing that is to be said
+  // again.
+  if (key == FeatureKey(cut, model.params, config, data)) KeepFeatures(key, features);
   return features;
 }
 

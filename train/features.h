@@ -26,10 +26,12 @@ struct Features {
   size_t size = 0;
   double seconds = 0;
   bool interrupted = false;  // stop() said so; the values are not complete
+  bool from_cache = false;   // of an earlier run (feature_cache.h)
 
   const float* of(size_t example) const { return &values[example * size]; }
 };
-// Runs the frozen graph over all of `data`, beside `held_bytes`. Throws Error if the run's memory
+// Runs the frozen graph over all of `data`, beside `held_bytes`, unless an earlier run has done so.
+// Throws Error if the run's memory
 // budget is too small.
 Features ComputeFeatures(const FeatureCut& cut, LoadedModel& model, const RunConfig& config,
                          BatchSource& data, size_t held_bytes, const std::function<bool()>& stop,

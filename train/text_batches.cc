@@ -28,6 +28,19 @@ class TextData : public OrderedData {
   std::vector<Counts> Parts(const Counts& capacity) const override {
     return PartsByTokens(batch(), capacity, [&](size_t example) { return length(example); });
   }
+  bool HashInputs(Sha256& hash) const override {
+    std::vector<int32_t> all(3 * static_cast<size_t>(longest()));
+    for (size_t i = 0; i < size(); ++i) {
+      const size_t rows = loader_.length(i);
+      int32_t offsets[2], label = 0, mask = 0;
+      loader_.Write({{i}}, {all.data(), all.data() + rows, all.data() + 2 * rows, offsets, &label,
+                            loader_.has_masks() ? &mask : nullptr});
+      const int32_t ends[] = {static_cast<int32_t>(rows), mask};
+      hash.Update(std::as_bytes(std::span(ends)));
+      hash.Update(std::as_bytes(std::span(all).first(3 * rows)));
+    }
+    return true;
+  }
   void Fill(Session& session, int64_t first, int64_t count, int worker) const override {
     const auto input = [&](const char* name) {
       return session.HasInput(name) ? session.Input(name, worker).i32() : nullptr;

@@ -222,8 +222,12 @@ void Trainer::KeepFeatures(BudgetRequest& request) {
   progress_.seconds += features_->seconds;
   session_seconds_ += features_->seconds;
   if (hooks_.note && !interrupted_)
-    hooks_.note(fmt::format("features of the frozen layers kept for {} {} ({:.1f} s, once)",
-                            train_->size(), train_->unit(), features_->seconds));
+    hooks_.note(
+        features_->from_cache
+            ? fmt::format("features of the frozen layers of {} {}: kept since an earlier run",
+                          train_->size(), train_->unit())
+            : fmt::format("features of the frozen layers kept for {} {} ({:.1f} s, once)",
+                          train_->size(), train_->unit(), features_->seconds));
 }
 
 // Likewise; within a budget the examples are read anew.

@@ -5,7 +5,8 @@ usage: python bench_peers.py --graft GRAFT --python PEERS_PYTHON [--rounds N] [-
 
 Each round starts one process of each side, Graft in each --dtype and every peer that can do the
 work, in alternating order, so that a neighbour's load falls on all; ratios are taken inside a
-round, and the median over the rounds is reported with the least and the largest. GF/s is nominal work over time, the same work for both sides.
+round, and the median over the rounds is reported with the least and the largest. GF/s is nominal
+work over time, the same work for both sides.
 Memory is the process's peak resident size, as the system counted it.
 """
 
@@ -111,8 +112,9 @@ def sides(args, case):
         if engine != "torch" and task != "infer":
             continue
         commands[peer] = [
-            args.python, here.with_name("peer_step.py"), model, task, str(batch), "--engine", engine,
-            "--dtype", dtype, "--threads", str(args.threads), "--steps", str(args.steps),
+            args.python, here.with_name("peer_step.py"), model, task, str(batch),
+            "--engine", engine, "--dtype", dtype, "--threads", str(args.threads),
+            "--steps", str(args.steps),
         ]  # fmt: skip
     return commands
 

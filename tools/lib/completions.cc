@@ -23,6 +23,14 @@ std::vector<std::string> OptionNames(const CommandEntry& c) {
   return names;
 }
 
+// "data|bench": commands that have commands below them.
+std::string Parents(const std::vector<CommandEntry>& table) {
+  std::vector<std::string> names;
+  for (const CommandEntry& c : table)
+    if (!c.subcommands.empty()) names.push_back(c.words[0]);
+  return fmt::format("{}", fmt::join(names, "|"));
+}
+
 // The words that may stand for an argument; none where those are files.
 std::vector<std::string> Arguments(const CommandEntry& c, const std::vector<CommandEntry>& table) {
   if (!c.subcommands.empty()) return c.subcommands;
@@ -59,7 +67,9 @@ _graft() {{
     COMPREPLY=($(compgen -W '{} --help --version' -- "$cur"))
     return
   fi
-  if [[ $command == data ]] && ((COMP_CWORD > 2)); then command="data ${{COMP_WORDS[2]}}"; fi
+  if [[ $command == @({}) ]] && ((COMP_CWORD > 2)); then
+    command="$command ${{COMP_WORDS[2]}}"
+  fi
   case $prev in
 {}    {}) return ;;
   esac
@@ -76,7 +86,8 @@ _graft() {{
 }}
 complete -o default -o bashdefault -F _graft graft
 )",
-      Joined(TopCommands(table)), values, fmt::join(with_value, "|"), options, arguments);
+      Joined(TopCommands(table)), Parents(table), values, fmt::join(with_value, "|"), options,
+      arguments);
 }
 
 // A text inside of '...' and of [...], of zsh.
@@ -129,8 +140,8 @@ _graft() {{
   fi
   shift words
   (( CURRENT-- ))
-  if [[ $command == data ]] && (( CURRENT > 2 )); then
-    command="data $words[2]"
+  if [[ $command == ({}) ]] && (( CURRENT > 2 )); then
+    command="$command $words[2]"
     shift words
     (( CURRENT-- ))
   fi
@@ -139,7 +150,7 @@ _graft() {{
 }}
 if [[ $funcstack[1] == _graft ]]; then _graft "$@"; else compdef _graft graft; fi
 )",
-                     commands, cases);
+                     commands, Parents(table), cases);
 }
 
 std::string FishText(const std::string& text) {

@@ -1,5 +1,6 @@
 #include "tools/lib/options.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <latch>
@@ -42,7 +43,9 @@ void CheckThreads(int threads) {
 }
 
 bool TakesDtype(const std::string& command) {
-  return command == "train" || command == "eval" || command == "predict" || command == "profile";
+  constexpr std::string_view kCommands[] = {"train", "eval",     "predict", "profile", "vtab",
+                                            "text",  "few-shot", "shift",   "ablate"};
+  return std::ranges::find(kCommands, command) != std::end(kCommands);
 }
 
 }  // namespace
@@ -72,8 +75,9 @@ void AddCommonOptions(CLI::App& command, CommonOptions& o) {
   command.parse_complete_callback([&o, name = command.get_name()] {
     CheckCommonOptions(o);
     if (o.dtype != "f32" && o.dtype != "auto" && !TakesDtype(name))
-      FailUsage("--dtype {}: {} computes in f32; train, eval, predict and profile take others",
-                o.dtype, name);
+      FailUsage(
+          "--dtype {}: {} computes in f32; train, eval, predict, profile and suites take others",
+          o.dtype, name);
   });
 }
 

@@ -43,9 +43,10 @@ class Phases {
 std::string ShapeOf(const Graph& g, const StepInfo& s, const Counts& capacity) {
   const Node& n = g.node(s.node);
   const Extents out = At(g.shape(n.out[0]), capacity);
-  if (n.op == &kMatmul) {
+  if (n.op == &kMatmul || n.op == &kLowMatmul || n.op == &kNf4Matmul) {
     const Extents a = At(g.shape(n.in[0]), capacity);
-    return fmt::format("{}x{}x{}", out[0], out[1], a[n.attrs.As<MatmulAttrs>().ta ? 0 : 1]);
+    const bool transposed = n.op == &kMatmul && n.attrs.As<MatmulAttrs>().ta;
+    return fmt::format("{}x{}x{}", out[0], out[1], a[transposed ? 0 : 1]);
   }
   std::string text;
   for (int i = 0; i < out.rank; ++i) text += fmt::format("{}{}", i ? "x" : "", out[i]);
@@ -74,6 +75,13 @@ std::string Layer(std::string scope) {
   return "blocks.*" + (dot == std::string::npos ? "" : scope.substr(dot));
 }
 
+// Of the numbers that the kernel multiplies.
+double PeakFor(const MachinePeak& peak, const std::string& impl) {
+  if (impl == "gemm_core:bf16" && peak.bf16_gflops > 0) return peak.bf16_gflops;
+  if (impl == "gemm_core:int8" && peak.int8_gflops > 0) return peak.int8_gflops;
+  return peak.gflops;
+}
+
 struct Group {
   const ProfiledNode* first = nullptr;
   std::string layer;
@@ -96,9 +104,8 @@ std::vector<Group> GroupNodes(const std::vector<ProfiledNode>& nodes) {
   }
   std::vector<Group> sorted;
   for (auto& [key, group] : all) sorted.push_back(std::move(group));
-  std::stable_sort(sorted.begin(), sorted.end(), [](const Group& a, const Group& b) {
-    return Median(a.ms) > Median(b.ms);
-  });
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [](const Group& a, const Group& b) { return Median(a.ms) > Median(b.ms); });
   return sorted;
 }
 
@@ -143,34 +150,34 @@ std::string NodeTable(const std::vector<ProfiledNode>& nodes, const MachinePeak&
   double total = 0;
   std::map<std::string, double> phases;
   for (const Group& g : groups) total += Median(g.ms), phases[g.first->phase] += Median(g.ms);
-  std::vector<std::vector<std::string>> rows{
-      {"phase", "operator", "layer", "MxNxK", "kernel", "calls", "ms", "+-", "share", "GFLOP/s",
-       "of peak", "GB/s", "of roof"}};
+  std::vector<std::vector<std::string>> rows{{"phase", "operator", "layer", "MxNxK", "kernel",
+                                              "calls", "ms", "+-", "share", "GFLOP/s", "of peak",
+                                              "GB/s", "of roof"}};
   bool above = false;
   for (size_t i = 0; i < groups.size() && i < static_cast<size_t>(top); ++i) {
     const Group& g = groups[i];
     const double steps = static_cast<double>(g.ms.size()), ms = Median(g.ms);
     const double flops = g.flops / steps, bytes = g.bytes / steps, seconds = 1e-3 * ms;
     // Attainable: the lower of the peak and what memory can feed.
-    const double roof = std::max(flops / (peak.gflops * 1e9), bytes / peak.bytes_per_second);
-    const double of_peak = flops / seconds * 1e-9 / peak.gflops, of_roof = roof / seconds;
+    const double most = PeakFor(peak, g.first->info.impl);
+    const double roof = std::max(flops / (most * 1e9), bytes / peak.bytes_per_second);
+    const double of_peak = flops / seconds * 1e-9 / most, of_roof = roof / seconds;
     above = above || of_peak > 1 || of_roof > 1;
-    rows.push_back({g.first->phase, g.first->info.op, g.layer, g.first->shape, g.first->info.impl,
-                    fmt::format("{}", g.calls / static_cast<int64_t>(g.ms.size())),
-                    fmt::format("{:.2f}", ms), fmt::format("{:.2f}", Spread(g.ms)),
-                    fmt::format("{:.1f}%", 100 * ms / std::max(total, 1e-9)),
-                    fmt::format("{:.1f}", flops / seconds * 1e-9),
-                    fmt::format("{:.0f}%", 100 * of_peak),
-                    fmt::format("{:.1f}", bytes / seconds * 1e-9),
-                    fmt::format("{:.0f}%", 100 * of_roof)});
+    rows.push_back(
+        {g.first->phase, g.first->info.op, g.layer, g.first->shape, g.first->info.impl,
+         fmt::format("{}", g.calls / static_cast<int64_t>(g.ms.size())), fmt::format("{:.2f}", ms),
+         fmt::format("{:.2f}", Spread(g.ms)),
+         fmt::format("{:.1f}%", 100 * ms / std::max(total, 1e-9)),
+         fmt::format("{:.1f}", flops / seconds * 1e-9), fmt::format("{:.0f}%", 100 * of_peak),
+         fmt::format("{:.1f}", bytes / seconds * 1e-9), fmt::format("{:.0f}%", 100 * of_roof)});
   }
   std::string text = Columns(rows, 5);
   std::string sums;
   for (const char* phase : {"forward", "recompute", "backward", "update", "once"})
     if (phases.contains(phase))
       sums += fmt::format("{}{} {:.1f} ms", sums.empty() ? "" : ", ", phase, phases[phase]);
-  text += fmt::format("\n{} (calls and ms are of one step; +-: median distance from the median)",
-                      sums);
+  text +=
+      fmt::format("\n{} (calls and ms are of one step; +-: median distance from the median)", sums);
   if (above)
     text +=
         "\nabove 100 %: the roof is that of main memory, and what stays in the caches is faster; "

@@ -37,19 +37,6 @@ void Collect(const fs::path& directory, int depth, std::vector<std::string>* run
   for (const fs::path& path : below) Collect(path, depth + 1, runs);
 }
 
-// The lines of metrics.jsonl; a torn last one is left out.
-std::vector<nlohmann::json> ReadMetrics(const std::string& run) {
-  std::vector<nlohmann::json> lines;
-  const std::string file = run + "/metrics.jsonl";
-  if (!fs::exists(file)) return lines;
-  const std::string text = ReadFile(file, kMostMetricsBytes);
-  for (size_t begin = 0, end; (end = text.find('\n', begin)) != text.npos; begin = end + 1) {
-    nlohmann::json line = nlohmann::json::parse(text.substr(begin, end - begin), nullptr, false);
-    if (line.is_object()) lines.push_back(std::move(line));
-  }
-  return lines;
-}
-
 nlohmann::json At(const nlohmann::json& object, const std::string& key) {
   const auto it = object.is_object() ? object.find(key) : object.end();
   return object.is_object() && it != object.end() ? *it : nlohmann::json();
@@ -108,6 +95,18 @@ std::string Cell(const nlohmann::json& run, const std::string& column) {
 }
 
 }  // namespace
+
+std::vector<nlohmann::json> ReadMetrics(const std::string& run) {
+  std::vector<nlohmann::json> lines;
+  const std::string file = run + "/metrics.jsonl";
+  if (!fs::exists(file)) return lines;
+  const std::string text = ReadFile(file, kMostMetricsBytes);
+  for (size_t begin = 0, end; (end = text.find('\n', begin)) != text.npos; begin = end + 1) {
+    nlohmann::json line = nlohmann::json::parse(text.substr(begin, end - begin), nullptr, false);
+    if (line.is_object()) lines.push_back(std::move(line));
+  }
+  return lines;
+}
 
 std::vector<std::string> FindRuns(const std::string& root) {
   if (!fs::is_directory(root)) Fail("{}: no such directory", root);

@@ -14,6 +14,9 @@ std::vector<std::string> FindRuns(const std::string& root);
 // null; a run whose config.json cannot be read has `error`.
 nlohmann::json DescribeRun(const std::string& run);
 
+// The lines of metrics.jsonl of a run; a torn last one is left out.
+std::vector<nlohmann::json> ReadMetrics(const std::string& run);
+
 // run, method, model, data, lr, epochs, trainable_parameters, metric, best, last, seconds,
 // peak_memory_bytes, status.
 const std::vector<std::string>& RunColumns();

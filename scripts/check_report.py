@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""Opens a page of `graft bench report` in headless Chromium (Debian: chromium): every chart must be
+drawn and nothing may be said on the console, with the light and with the dark style; without
+scripts, the numbers must be there.
+
+usage: check_report.py GRAFT [--keep DIR]    (makes a small suite and a run of its own)
+"""
+
+import argparse
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+MODEL = "init:vit_nano_patch8_64"
+
+
+def make_page(graft, folder):
+    def call(*words):
+        subprocess.run([graft, *map(str, words), "--quiet"], check=True)
+
+    for task, drawn in (("cifar", "shapes"), ("eurosat", "color"), ("clevr_count", "count")):
+        call("data", "make", drawn, "--out", folder / "data" / task)
+    shared = ["--model", MODEL, "--epochs", 2]
+    call("bench", "vtab", *shared, "--data", folder / "data", "--methods", "linear", "lora(r=2)",
+         "--seeds", 2, "--out", folder / "suite")  # fmt: skip
+    call("bench", "few-shot", *shared, "--data", folder / "data/cifar", "--shots", "1,2",
+         "--methods", "linear", "--out", folder / "shots")  # fmt: skip
+    call("train", *shared, "--data", folder / "data/cifar", "--method", "linear", "--out",
+         folder / "run")  # fmt: skip
+    page = folder / "report.html"
+    call("bench", "report", folder / "suite", folder / "shots", folder / "run", "--out", page)
+    return page
+
+
+def opened(page, *options):
+    """The page's elements after its scripts have run, and what they said on the console."""
+    done = subprocess.run(
+        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+         "--virtual-time-budget=5000", *options, "--dump-dom", page.as_uri()],
+        capture_output=True, text=True, timeout=180, check=True,
+    )  # fmt: skip
+    return done.stdout, re.findall(r".*CONSOLE.*", done.stderr)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("graft")
+    parser.add_argument("--keep", type=pathlib.Path)
+    args = parser.parse_args()
+    if not shutil.which("chromium"):
+        sys.exit("check_report.py: no chromium; on Debian: apt-get install chromium")
+    folder = args.keep or pathlib.Path(tempfile.mkdtemp())
+    page = make_page(args.graft, folder)
+    expected = page.read_text().count("<canvas")
+    failures = []
+    for style in ((), ("--force-dark-mode",)):
+        dom, console = opened(page, *style)
+        drawn = len(re.findall(r"<canvas[^>]*style=\"[^\"]*display: block", dom))
+        if drawn != expected or expected < 5:
+            failures.append(f"{style}: {drawn} of {expected} charts are drawn")
+        failures += [f"{style}: {line}" for line in console]
+    numbers = [re.findall(r'data-value="([^"]+)"', text) for text in (page.read_text(), dom)]
+    if sorted(numbers[0]) != sorted(numbers[1]) or len(numbers[0]) < 50:
+        failures.append("the numbers of the page changed when it was opened")
+    for failure in failures:
+        print("FAIL", failure)
+    print(f"{expected} charts, {len(numbers[0])} numbers, {len(failures)} failed")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

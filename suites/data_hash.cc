@@ -1,0 +1,102 @@
+#include "suites/data_hash.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <span>
+#include <vector>
+
+#include "data/dataset.h"
+#include "data/text.h"
+#include "data/text_columns.h"
+#include "runtime/error.h"
+#include "runtime/io/sha256.h"
+
+namespace graft {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Fields of a length that stands before them: no two sequences of fields give the same bytes.
+class Fields {
+ public:
+  void Add(std::string_view text) {
+    const std::string length = fmt::format("{}:", text.size());
+    hash_.Update(std::as_bytes(std::span(length)));
+    hash_.Update(std::as_bytes(std::span(text)));
+  }
+  void Add(int64_t number) { Add(std::to_string(number)); }
+  std::string Hex() { return hash_.Hex(); }
+
+ private:
+  Sha256 hash_;
+};
+
+void AddNames(const std::vector<std::string>& names, Fields* fields) {
+  fields->Add(std::ssize(names));
+  for (const std::string& name : names) fields->Add(name);
+}
+
+// The deepest directory that holds all of them.
+fs::path CommonDirectory(const std::vector<Example>& examples) {
+  fs::path common;
+  for (const Example& e : examples) {
+    const fs::path folder = fs::absolute(e.path).lexically_normal().parent_path();
+    if (common.empty()) common = folder;
+    const auto [mine, its] = std::ranges::mismatch(common, folder);
+    fs::path shared;
+    for (auto part = common.begin(); part != mine; ++part) shared /= *part;
+    common = shared;
+  }
+  return common;
+}
+
+void AddImages(const std::vector<Example>& examples, Fields* fields) {
+  const fs::path root = CommonDirectory(examples);
+  for (const Example& e : examples) {
+    const fs::path path = fs::absolute(e.path).lexically_normal();
+    fields->Add(path.lexically_relative(root).string());
+    fields->Add(e.label);
+    std::error_code none;
+    const uintmax_t size = fs::file_size(path, none);
+    fields->Add(none ? -1 : static_cast<int64_t>(size));
+  }
+}
+
+}  // namespace
+
+std::string HashOfData(const std::string& directory, const std::string& split,
+                       const std::string& columns, bool skip_bad) {
+  Fields fields;
+  if (HoldsTexts(directory)) {
+    const TextDataset data(directory, ParseTextColumns(columns), skip_bad);
+    AddNames(data.class_names(), &fields);
+    fields.Add(data.num_classes());
+    for (const TextExample& e : data.Load(split).examples) {
+      fields.Add(e.text), fields.Add(e.label);
+      if (e.second) fields.Add("second"), fields.Add(*e.second);
+    }
+    return fields.Hex();
+  }
+  ImageDataset data(directory);
+  if (skip_bad) data.AllowMissing();
+  AddNames(data.class_names(), &fields);
+  fields.Add(data.num_classes());
+  AddImages(data.Load(split).examples, &fields);
+  return fields.Hex();
+}
+
+std::string HashOfTokenizer(const std::string& file_or_directory) {
+  std::error_code none;
+  if (file_or_directory.empty()) return "";
+  if (fs::is_regular_file(file_or_directory, none)) return Sha256OfFile(file_or_directory);
+  std::string joined;
+  for (const char* name : {"tokenizer.json", "vocab.txt", "tokenizer_config.json",
+                           "special_tokens_map.json", "added_tokens.json"}) {
+    const fs::path path = fs::path(file_or_directory) / name;
+    if (fs::is_regular_file(path, none))
+      joined += fmt::format("{}:{}\n", name, Sha256OfFile(path.string()));
+  }
+  return joined.empty() ? "" : Sha256Hex(std::as_bytes(std::span(joined)));
+}
+
+}  // namespace graft

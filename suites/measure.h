@@ -1,0 +1,42 @@
+// A finished run on the splits that a suite measures.
+#pragma once
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "train/evaluator.h"
+
+namespace graft {
+
+// What is measured, once, when a run is finished.
+struct Measurement {
+  std::string name;            // "test", or the domain
+  std::string data, split;     // `data`: a directory
+  std::string sha256;          // HashOfData of it
+  std::vector<int> mask = {};  // class n of the data is class mask[n] of the model; empty: n
+  int64_t limit = 0;           // the first examples only; 0 = all
+  std::string columns = {};    // of texts, as ParseTextColumns
+};
+
+struct MeasureOptions {
+  std::string memory_budget;
+  bool skip_bad = false;
+  PassOptions passes;  // of the run, whose precision is measured
+  WorkHook on_work;
+  std::function<bool()> stop;  // true: an Error of kind kInterrupted
+};
+
+// Numbers from 0 to classes - 1, one a line, all different. Throws Error naming file and line.
+std::vector<int> ReadClassMask(const std::string& path);
+
+// {n, accuracy, mean_class_accuracy, macro_f1, matthews, loss, seconds} of each, and f1 of two
+// classes; of one with a mask the loss is that of the classes in the mask alone. The checkpoint is
+// `last`. Of the measurements behind the first (domains), `drop` is how much the accuracy is below
+// the first one's, and `relative_drop` that by the first one's; with a mask the first one's is
+// measured among its examples of these classes, as `source_accuracy` with `source_n`, where there
+// are any.
+std::vector<nlohmann::json> Measure(const std::string& run,
+                                    const std::vector<Measurement>& measurements,
+                                    const MeasureOptions& options);
+
+}  // namespace graft

@@ -1,0 +1,44 @@
+// What the units of a ledger come to: means and spreads over seeds, and the score of VTAB-1k.
+#pragma once
+#include "suites/ledger.h"
+
+namespace graft {
+
+// All final units that differ in their seed alone.
+struct ScoreCell {
+  std::string task, group, method, metric;
+  // Those of a unit's options that make another row of the table: shots, what an ablation varies.
+  // Options that --select has chosen, which may differ from task to task, are in `chosen`.
+  nlohmann::json options = nlohmann::json::object(), chosen = nlohmann::json::object();
+  std::map<int64_t, double> scores;  // by seed, of units that are done
+  size_t units = 0, failed = 0;      // units - failed - scores.size(): not finished
+  double mean = NAN, spread = NAN;   // spread: of the sample, n - 1; NaN of a single one
+  int64_t trainable_parameters = 0;
+  double seconds = 0;  // mean of a unit
+  int64_t peak_bytes = 0;
+  bool chosen_on_test = false;
+  nlohmann::json targets = nlohmann::json::array();  // of domain shift: means over seeds
+};
+// In the order in which tasks, methods and options come in the ledger.
+std::vector<ScoreCell> Cells(const std::string& kind, const std::vector<UnitRow>& units);
+
+// Mean, and the sample's standard deviation, of values; NaN of none, and the spread of one.
+std::pair<double, double> MeanAndSpread(const std::vector<double>& values);
+
+// Of one method: the mean of the means of three groups, and what it is made of.
+struct VtabScore {
+  std::string method;
+  std::map<std::string, double> groups;  // means of the tasks that are there; a missing one is NaN
+  double score = NAN;                    // mean of the three group means; NaN if one is missing
+  double spread = NAN;                   // over those seeds that have all tasks
+  double mean = NAN;                     // plain mean of all tasks of the 19 that are there
+  size_t tasks = 0;                      // of the 19
+  std::vector<std::string> missing_groups;
+  bool chosen_on_test = false;
+};
+std::vector<VtabScore> VtabScores(const std::vector<ScoreCell>& cells);
+
+nlohmann::json ToJson(const ScoreCell& cell);
+nlohmann::json ToJson(const VtabScore& score);
+
+}  // namespace graft

@@ -1,0 +1,160 @@
+#include "suites/vtab_tasks.h"
+
+#include <algorithm>
+
+namespace graft {
+
+const std::vector<VtabTask>& VtabTasks() {
+  static const std::vector<VtabTask> kTasks{
+      {"cifar", "natural", 100, "cifar", {"cifar100", "cifar-100"}},
+      {"caltech101", "natural", 102, "caltech", {"caltech-101"}},
+      {"dtd", "natural", 47, "dtd", {}},
+      {"oxford_flowers102", "natural", 102, "flowers", {"flowers102", "oxford-flowers102"}},
+      {"oxford_iiit_pet", "natural", 37, "pets", {"pets", "oxford_pets", "oxford-pets"}},
+      {"svhn", "natural", 10, "svhn", {"svhn_cropped"}},
+      {"sun397", "natural", 397, "sun397", {}},
+      {"patch_camelyon", "specialised", 2, "camelyon", {"pcam"}},
+      {"eurosat", "specialised", 10, "eurosat", {}},
+      {"resisc45", "specialised", 45, "resisc45", {}},
+      {"diabetic_retinopathy", "specialised", 5, "retino", {"diabetic_retinopathy_detection"}},
+      {"clevr_count", "structured", 8, "clevr-c", {"clevr-count", "clevr_count_all"}},
+      {"clevr_dist", "structured", 6, "clevr-d", {"clevr-dist", "clevr_closest_object_distance"}},
+      {"dmlab", "structured", 6, "dmlab", {}},
+      {"kitti", "structured", 4, "kitti", {"kitti_dist", "kitti_closest_vehicle_distance"}},
+      {"dsprites_loc",
+       "structured",
+       16,
+       "dspr-loc",
+       {"dsprites_location", "dsprites_label_x_position"}},
+      {"dsprites_ori",
+       "structured",
+       16,
+       "dspr-ori",
+       {"dsprites_orientation", "dsprites_label_orientation"}},
+      {"smallnorb_azi",
+       "structured",
+       18,
+       "norb-azi",
+       {"smallnorb_azimuth", "smallnorb_label_azimuth"}},
+      {"smallnorb_ele",
+       "structured",
+       9,
+       "norb-ele",
+       {"smallnorb_elevation", "smallnorb_label_elevation"}}};
+  return kTasks;
+}
+
+const VtabTask* FindVtabTask(std::string_view directory) {
+  constexpr std::string_view kPrefix = "vtab-";
+  if (directory.starts_with(kPrefix)) directory.remove_prefix(kPrefix.size());
+  for (const VtabTask& task : VtabTasks())
+    if (directory == task.name || std::ranges::find(task.aliases, directory) != task.aliases.end())
+      return &task;
+  return nullptr;
+}
+
+// The sources of the rows: the README of V-PETL (synbol/Parameter-Efficient-Transfer-Learning-
+// Benchmark, c188fad), which has them from the papers of VPT, NOAH, SSF, FacT and RepAdapter; FacT-
+// TT from the tables of GOFT and DyT; GLoRA from that of PACE.
+std::span<const PublishedRow> PublishedVtab() {
+  static const std::vector<PublishedRow> kRows{
+      {"Full",
+       "85.8",
+       {68.9, 87.7, 64.3, 97.2, 86.9, 87.4, 38.8, 79.7, 95.7, 84.2, 73.9, 56.3, 58.6, 41.7, 65.5,
+        57.5, 46.7, 25.7, 29.1},
+       68.9,
+       ""},
+      {"Linear",
+       "0",
+       {63.4, 85, 63.2, 97, 86.3, 36.6, 51, 78.5, 87.5, 68.6, 74, 34.3, 30.6, 33.2, 55.4, 12.5, 20,
+        9.6, 19.2},
+       57.6,
+       ""},
+      {"BitFit",
+       "0.10",
+       {72.8, 87, 59.2, 97.5, 85.3, 59.9, 51.4, 78.7, 91.6, 72.9, 69.8, 61.5, 55.6, 32.4, 55.9,
+        66.6, 40, 15.7, 25.1},
+       65.2,
+       ""},
+      {"VPT-shallow",
+       "0.06",
+       {77.7, 86.9, 62.6, 97.5, 87.3, 74.5, 51.2, 78.2, 92, 75.6, 72.9, 50.5, 58.6, 40.5, 67.1,
+        68.7, 36.1, 20.2, 34.1},
+       67.8,
+       ""},
+      {"VPT-deep",
+       "0.53",
+       {78.8, 90.8, 65.8, 98, 88.3, 78.1, 49.6, 81.8, 96.1, 83.4, 68.4, 68.5, 60, 46.5, 72.8, 73.6,
+        47.9, 32.9, 37.8},
+       72,
+       ""},
+      {"Adapter (MLP, r=8)",
+       "0.16",
+       {69.2, 90.1, 68, 98.8, 89.9, 82.8, 54.3, 84, 94.9, 81.9, 75.5, 80.9, 65.3, 48.6, 78.3, 74.8,
+        48.5, 29.9, 41.6},
+       73.9,
+       ""},
+      {"AdaptFormer r=8",
+       "0.16",
+       {70.8, 91.2, 70.5, 99.1, 90.9, 86.6, 54.8, 83, 95.8, 84.4, 76.3, 81.9, 64.3, 49.3, 80.3,
+        76.3, 45.7, 31.7, 41.1},
+       74.7,
+       ""},
+      {"LoRA r=8",
+       "0.29",
+       {67.1, 91.4, 69.4, 98.8, 90.4, 85.3, 54, 84.9, 95.3, 84.4, 73.6, 82.9, 69.2, 49.8, 78.5,
+        75.7, 47.1, 31, 44},
+       74.5,
+       ""},
+      {"NOAH",
+       "0.36",
+       {69.6, 92.7, 70.2, 99.1, 90.4, 86.1, 53.7, 84.4, 95.4, 83.9, 75.8, 82.8, 68.9, 49.9, 81.7,
+        81.8, 48.3, 32.8, 44.2},
+       75.5,
+       ""},
+      {"SSF",
+       "0.24",
+       {69, 92.6, 75.1, 99.4, 91.8, 90.2, 52.9, 87.4, 95.9, 87.4, 75.5, 75.9, 62.3, 53.3, 80.6,
+        77.3, 54.9, 29.5, 37.9},
+       75.7,
+       "another checkpoint than the others (AugReg)"},
+      {"FacT-TK (r≤32)",
+       "0.069",
+       {70.6, 90.6, 70.8, 99.1, 90.7, 88.6, 54.1, 84.8, 96.2, 84.5, 75.7, 82.6, 68.2, 49.8, 80.7,
+        80.8, 47.4, 33.2, 43},
+       75.6,
+       ""},
+      {"FacT-TT (r≤16)",
+       "0.037",
+       {71.3, 89.6, 70.7, 98.9, 91, 87.8, 54.6, 85.2, 95.5, 83.4, 75.7, 82, 69, 49.8, 80, 79.2,
+        48.4, 34.2, 41.4},
+       75.3,
+       ""},
+      {"RepAdapter",
+       "0.22",
+       {72.4, 91.6, 71, 99.2, 91.4, 90.7, 55.1, 85.3, 95.9, 84.6, 75.9, 82.3, 68, 50.4, 79.9, 80.4,
+        49.2, 38.6, 41},
+       76.1,
+       ""},
+      {"GLoRA (ranks 8,4)",
+       "0.86",
+       {76.4, 92.9, 74.6, 99.6, 92.5, 91.5, 57.8, 87.3, 96.8, 88, 76, 83.1, 67.3, 54.5, 86.2, 83.8,
+        52.9, 37, 41.4},
+       78,
+       ""},
+      {"GLoRA (4,2)",
+       "0.44",
+       {76.5, 92.3, 75.2, 99.6, 92.3, 91.2, 57.5, 87.3, 96.7, 88.1, 76.1, 80.6, 67.2, 53.4, 84.5,
+        83.5, 52.8, 35.2, 40.8},
+       77.6,
+       "from memory of the paper, in no source that was read"},
+      {"GLoRA (2)",
+       "0.29",
+       {76.1, 92.7, 75.3, 99.6, 92.4, 90.5, 57.2, 87.5, 96.7, 88.1, 76.1, 81, 66.2, 52.4, 84.9,
+        81.8, 53.3, 33.3, 39.8},
+       77.3,
+       "from memory of the paper, in no source that was read"}};
+  return kRows;
+}
+
+}  // namespace graft

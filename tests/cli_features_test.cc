@@ -1,0 +1,106 @@
+// Features of frozen layers between runs: kept, found again, and never where anything differs.
+#include <thread>
+
+#include "tests/cli_mistakes_testing.h"
+
+namespace graft::cli {
+namespace {
+
+class KeptFeatures : public testing::Test {
+ protected:
+  void SetUp() override {
+    setenv("XDG_CACHE_HOME", At("cache").c_str(), 1);
+    unsetenv("GRAFT_FEATURE_CACHE");
+    MakeData(At("images"));
+    // A file this young may change without a trace, so nothing is kept of it.
+    std::this_thread::sleep_for(std::chrono::milliseconds(2100));
+  }
+  void TearDown() override { unsetenv("XDG_CACHE_HOME"), unsetenv("GRAFT_FEATURE_CACHE"); }
+  std::string At(const std::string& name) { return dir_ / name; }
+  // Whether the run took its features from the cache.
+  bool Train(const std::string& out, const Words& more = {}) {
+    const Outcome o = Graft(WithOptions({"train", "--model", kNano, "--data", At("images"),
+                                         "--method", "linear", "--epochs", "2", "--out", At(out)},
+                                        more));
+    EXPECT_EQ(o.code, 0) << o.err;
+    const std::string text = o.out + o.err;
+    const bool kept = text.find("kept since an earlier run") != std::string::npos;
+    EXPECT_EQ(text.find("s, once)") == std::string::npos, kept) << text;
+    return kept;
+  }
+  std::string Weights(const std::string& run) { return Slurp(At(run) + "/last.safetensors"); }
+  std::vector<fs::path> Files() {
+    std::vector<fs::path> files;
+    std::error_code none;
+    for (const auto& file : fs::directory_iterator(At("cache") + "/graft/features", none))
+      files.push_back(file.path());
+    return files;
+  }
+  TempDir dir_;
+};
+
+TEST_F(KeptFeatures, AreThoseOfTheNextRun) {
+  EXPECT_FALSE(Train("a"));
+  EXPECT_FALSE(Files().empty());
+  EXPECT_TRUE(Train("b"));
+  EXPECT_EQ(Weights("a"), Weights("b"));
+  EXPECT_TRUE(Train("other", {"--lr", "0.5"}));
+  EXPECT_NE(Weights("a"), Weights("other"));
+  setenv("GRAFT_FEATURE_CACHE", "0", 1);
+  EXPECT_FALSE(Train("none", {"--lr", "0.5"}));
+  EXPECT_EQ(Weights("other"), Weights("none"));
+}
+
+TEST_F(KeptFeatures, AreNotThoseOfOtherWeightsPixelsOrKernels) {
+  EXPECT_FALSE(Train("a"));
+  EXPECT_FALSE(Train("seed", {"--seed", "7"}));  // of the base's weights, too
+  EXPECT_FALSE(Train("pixels", {"--preprocess", "resize=64,filter=bilinear,mean=0.5,std=0.5"}));
+  EXPECT_FALSE(Train("isa", {"--isa", "avx2"}));
+  EXPECT_FALSE(Train("limit", {"--limit", "9"}));
+  EXPECT_TRUE(Train("again"));
+}
+
+TEST_F(KeptFeatures, AreForgottenWhenAnImageChanges) {
+  EXPECT_FALSE(Train("a"));
+  fs::path image;
+  for (const auto& file : fs::recursive_directory_iterator(At("images")))
+    if (file.path().extension() == ".png" &&
+        file.path().string().find("train") != std::string::npos)
+      image = file.path();
+  ASSERT_FALSE(image.empty());
+  const std::string before = Slurp(image);
+  Spill(image, before);  // the same bytes, but the file may have others
+  EXPECT_FALSE(Train("b"));
+  EXPECT_EQ(Weights("a"), Weights("b"));
+}
+
+TEST_F(KeptFeatures, ADamagedFileIsNone) {
+  EXPECT_FALSE(Train("a"));
+  for (const fs::path& file : Files()) {
+    std::string bytes = Slurp(file);
+    bytes[bytes.size() - 2] ^= 0x40;  // another number, in a file that is whole
+    Spill(file, bytes);
+  }
+  EXPECT_FALSE(Train("b"));
+  EXPECT_EQ(Weights("a"), Weights("b"));
+  for (const fs::path& file : Files()) fs::resize_file(file, fs::file_size(file) / 2);
+  EXPECT_FALSE(Train("c"));
+  EXPECT_EQ(Weights("a"), Weights("c"));
+}
+
+TEST_F(KeptFeatures, StayWithinTheBound) {
+  setenv("GRAFT_FEATURE_CACHE", "1KiB", 1);
+  EXPECT_FALSE(Train("a"));
+  EXPECT_TRUE(Files().empty());
+  setenv("GRAFT_FEATURE_CACHE", "200KiB", 1);
+  for (const char* seed : {"1", "2", "3", "4", "5", "6"})
+    EXPECT_FALSE(Train(std::string("s") + seed, {"--seed", seed}));
+  uintmax_t bytes = 0;
+  for (const fs::path& file : Files()) bytes += fs::file_size(file);
+  EXPECT_GT(bytes, 0u);
+  EXPECT_LT(bytes, 210u << 10);
+  EXPECT_TRUE(Train("last", {"--seed", "6"}));
+}
+
+}  // namespace
+}  // namespace graft::cli

@@ -1,0 +1,126 @@
+// graft bench report: the numbers of a page are those of the ledger, and nothing in it is code but
+// ours.
+#include <regex>
+
+#include "suites/ledger.h"
+#include "tests/cli_mistakes_testing.h"
+
+namespace graft::cli {
+namespace {
+
+class Report : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    dir_ = new TempDir;
+    for (const auto& [name, task] : {std::pair("cifar", "shapes"), {"eurosat", "color"}})
+      MakeData(At("data") + "/" + name, task);
+    GraftJson({"bench", "vtab", "--model", kNano, "--data", At("data"), "--methods", "linear",
+               "lora(r=2)", "--epochs", "2", "--seeds", "2", "--out", At("suite")});
+    GraftJson({"train", "--model", kNano, "--data", At("data") + "/cifar", "--method", "linear",
+               "--epochs", "3", "--out", At("run")});
+  }
+  static void TearDownTestSuite() { delete dir_; }
+  static std::string At(const std::string& name) { return *dir_ / name; }
+  static TempDir* dir_;
+};
+TempDir* Report::dir_ = nullptr;
+
+size_t Count(const std::string& text, const std::string& what) {
+  size_t count = 0;
+  for (size_t at = text.find(what); at != text.npos; at = text.find(what, at + 1)) ++count;
+  return count;
+}
+
+TEST_F(Report, ThePageHasTheNumbersOfTheLedger) {
+  const nlohmann::json json = GraftJson({"bench", "report", At("suite"), "--out", At("r.html"),
+                                         "--csv", At("u.csv"), "--latex", At("t.tex")});
+  EXPECT_EQ(json["units"], 8);
+  EXPECT_EQ(json["done"], 8);
+  const std::string html = Slurp(At("r.html")), csv = Slurp(At("u.csv")), tex = Slurp(At("t.tex"));
+  std::map<std::string, double> sums;
+  for (const UnitRow& u : Ledger::Read(At("suite")).Units()) {
+    const std::string score = nlohmann::json(u.score).dump();
+    EXPECT_NE(html.find("data-value=\"" + score + "\""), std::string::npos) << u.task << score;
+    EXPECT_NE(csv.find("," + score + ","), std::string::npos) << u.task << score;
+    sums[u.task + " " + u.method] += u.score / 2;
+  }
+  EXPECT_EQ(sums.size(), 4u);
+  for (const auto& [row, mean] : sums) {
+    const std::string text = nlohmann::json(mean).dump();
+    EXPECT_NE(html.find("data-value=\"" + text + "\""), std::string::npos) << row << " " << text;
+    EXPECT_NE(tex.find(fmt::format("{:.1f} $\\pm$", 100 * mean)), std::string::npos) << row;
+  }
+  EXPECT_EQ(Count(csv, "\n"), 9u);
+  EXPECT_NE(html.find("8 of 8 units are done"), std::string::npos);
+  EXPECT_NE(html.find("svhn"), std::string::npos);  // which is missing
+  // Nothing is loaded from elsewhere.
+  EXPECT_FALSE(
+      std::regex_search(html, std::regex("<(script|link|img)[^>]*(src|href)=\"(http|//)")));
+  if (json["charts"].get<bool>()) {
+    EXPECT_EQ(Count(html, "<canvas"), Count(html, "data-chart=\"chart"));
+    EXPECT_GE(Count(html, "<canvas"), 2u);
+    EXPECT_NE(html.find("MIT licence"), std::string::npos);
+  }
+}
+
+// The JSON of every chart can be read, and is of the course of the run.
+TEST_F(Report, ARunHasItsCourse) {
+  GraftJson({"bench", "report", At("run"), "--out", At("run.html")});
+  const std::string html = Slurp(At("run.html"));
+  std::istringstream lines(Slurp(At("run") + "/metrics.jsonl"));
+  int epochs = 0;
+  for (std::string line; std::getline(lines, line); ++epochs) {
+    const std::string loss = nlohmann::json::parse(line)["train_loss"].dump();
+    EXPECT_NE(html.find("data-value=\"" + loss + "\""), std::string::npos) << loss;
+  }
+  EXPECT_EQ(epochs, 3);
+  const std::regex chart(
+      "<script type=\"application/json\" data-chart=\"[a-z0-9]+\">(.*?)</script>");
+  int charts = 0;
+  for (std::sregex_iterator it(html.begin(), html.end(), chart), end; it != end; ++it, ++charts) {
+    const nlohmann::json config = nlohmann::json::parse((*it)[1].str());
+    for (const auto& set : config["data"]["datasets"]) EXPECT_EQ(set["data"].size(), 3u);
+  }
+  EXPECT_EQ(charts, html.find("<canvas") == std::string::npos ? 0 : 3);
+}
+
+// Names of methods, errors of files: whatever they hold is text.
+TEST_F(Report, TextIsNoCode) {
+  fs::copy(At("suite"), At("hostile"), fs::copy_options::recursive);
+  {
+    Ledger ledger = Ledger::OpenOrCreate(At("hostile"));
+    UnitRow bad;
+    bad.hash = std::string(64, 'a'), bad.task = "cifar", bad.group = "natural";
+    bad.method = "</script><script>alert(1)</script>";
+    ledger.Add({bad});
+    UnitRow mine = *ledger.Claim({bad.hash}).unit;
+    mine.state = UnitState::kFailed, mine.error = "<img src=x onerror=\"alert(2)\">, a \"file\"";
+    ledger.Finish(mine);
+  }
+  const Outcome o = Graft({"bench", "report", At("hostile"), "--out", At("h.html"), "--csv",
+                           At("h.csv"), "--latex", At("h.tex")});
+  EXPECT_EQ(o.code, 0) << o.err;
+  EXPECT_NE((o.out + o.err).find("8 of 9 units are done"), std::string::npos) << o.out << o.err;
+  const std::string html = Slurp(At("h.html"));
+  EXPECT_EQ(html.find("<script>alert"), std::string::npos);
+  EXPECT_EQ(html.find("<img"), std::string::npos);
+  EXPECT_NE(html.find("1 failed"), std::string::npos);
+  EXPECT_NE(Slurp(At("h.csv")).find("a \"\"file\"\"\""), std::string::npos);
+}
+
+TEST_F(Report, Mistakes) {
+  ExpectMistakes(
+      {{"none", {"bench", "report"}, 2, {"needs suites or runs"}},
+       {"noOut", {"bench", "report", At("suite")}, 2, {"--out FILE.html"}},
+       {"nothing", {"bench", "report", At("none"), "--out", At("x")}, 1, {"no such directory"}},
+       {"other", {"bench", "report", At("data"), "--out", At("x")}, 1, {"neither a suite"}},
+       {"runCsv", {"bench", "report", At("run"), "--csv", At("x")}, 2, {"of suites"}},
+       {"exists",
+        {"bench", "report", At("run"), "--out", At("data") + "/cifar/train800.txt"},
+        1,
+        {"--force"}}},
+      *dir_);
+}
+
+}  // namespace
+}  // namespace graft::cli

@@ -1,0 +1,356 @@
+#include "tools/reports/suite_report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "runtime/error.h"
+#include "suites/table.h"
+#include "suites/unit.h"
+#include "suites/vtab_tasks.h"
+#include "tools/lib/run_table.h"
+
+namespace graft {
+namespace {
+
+std::string InPercent(double share) { return fmt::format("{:.1f}", 100 * share); }
+
+// "81.2 ± 0.4"
+HtmlCell ShareCell(double mean, double spread, bool marked = false) {
+  std::string text = InPercent(mean);
+  if (!std::isnan(spread)) text += fmt::format(" ± {:.1f}", 100 * spread);
+  return NumberCell(mean, text + (marked ? "*" : ""));
+}
+
+// Everything that a table of methods and tasks has, whatever it is printed as.
+struct Matrix {
+  std::vector<ScoreCell> cells;
+  std::vector<TableRow> rows;
+  std::vector<TableColumn> columns;
+  std::vector<VtabScore> scores;     // of vtab
+  std::vector<double> means, ranks;  // by row: over the tasks, where all have a number; else NaN
+
+  const ScoreCell* At(size_t row, size_t column) const {
+    return FindCell(cells, rows[row], columns[column].task);
+  }
+  double Mean(size_t row, size_t column) const {
+    const ScoreCell* cell = At(row, column);
+    return cell ? cell->mean : NAN;
+  }
+};
+
+// 1 for the best; equal ones share the mean of their ranks.
+double RankIn(const std::vector<double>& column, size_t row) {
+  double above = 0, equal = 0;
+  for (size_t i = 0; i < column.size(); ++i)
+    above += column[i] > column[row], equal += i != row && column[i] == column[row];
+  return 1 + above + equal / 2;
+}
+
+Matrix MatrixOf(const SuiteData& suite) {
+  Matrix m;
+  m.cells = Cells(suite.info.kind, suite.units);
+  m.rows = RowsOf(m.cells), m.columns = ColumnsOf(suite.info, m.cells);
+  if (suite.info.kind == "vtab") m.scores = VtabScores(m.cells);
+  for (size_t row = 0; row < m.rows.size(); ++row) {
+    double sum = 0, ranks = 0;
+    for (size_t column = 0; column < m.columns.size(); ++column) {
+      std::vector<double> all;
+      for (size_t other = 0; other < m.rows.size(); ++other) all.push_back(m.Mean(other, column));
+      sum += all[row], ranks += std::isnan(all[row]) ? NAN : RankIn(all, row);
+    }
+    const double n = static_cast<double>(std::max<size_t>(m.columns.size(), 1));
+    m.means.push_back(sum / n), m.ranks.push_back(ranks / n);
+  }
+  return m;
+}
+
+int64_t Parameters(const Matrix& m, size_t row) {
+  int64_t most = 0;
+  for (size_t column = 0; column < m.columns.size(); ++column)
+    if (const ScoreCell* cell = m.At(row, column))
+      most = std::max(most, cell->trainable_parameters);
+  return most;
+}
+
+const VtabScore* ScoreOf(const Matrix& m, size_t row) {
+  const auto at = std::ranges::find(m.scores, m.rows[row].method, &VtabScore::method);
+  return at == m.scores.end() ? nullptr : &*at;
+}
+
+// What a method is judged by: the score of VTAB where there is one, else the mean over the tasks.
+double Judged(const Matrix& m, size_t row) {
+  const VtabScore* score = ScoreOf(m, row);
+  return score && !std::isnan(score->score) ? score->score : m.means[row];
+}
+
+HtmlTable MainTable(const SuiteData& suite, const Matrix& m) {
+  HtmlTable table;
+  table.titles = {suite.info.kind == "ablate" ? "variant" : "method"};
+  for (const TableColumn& column : m.columns) table.titles.push_back(column.title);
+  if (!m.scores.empty())
+    for (const char* group : kVtabGroups) table.titles.emplace_back(group);
+  if (!m.scores.empty()) table.titles.emplace_back("score");
+  for (const char* title : {"mean", "mean rank", "trained numbers"})
+    table.titles.emplace_back(title);
+  table.numbers.assign(table.titles.size(), true);
+  table.numbers[0] = false;
+  for (size_t row = 0; row < m.rows.size(); ++row) {
+    std::vector<HtmlCell> line{{RowName(m.rows[row])}};
+    for (size_t column = 0; column < m.columns.size(); ++column) {
+      const ScoreCell* cell = m.At(row, column);
+      line.push_back(cell ? ShareCell(cell->mean, cell->spread, cell->chosen_on_test)
+                          : HtmlCell{"-"});
+      if (cell && cell->scores.empty() && cell->failed > 0)
+        line.back() = {"failed", NAN, false, true};
+      double best = -1;
+      for (size_t other = 0; other < m.rows.size(); ++other)
+        if (const double mean = m.Mean(other, column); mean > best) best = mean;
+      line.back().best = m.rows.size() > 1 && line.back().value == best;
+    }
+    if (const VtabScore* score = ScoreOf(m, row)) {
+      for (const char* group : kVtabGroups) line.push_back(ShareCell(score->groups.at(group), NAN));
+      line.push_back(ShareCell(score->score, score->spread, score->chosen_on_test));
+    }
+    line.push_back(ShareCell(m.means[row], NAN));
+    line.push_back(NumberCell(m.ranks[row], fmt::format("{:.2f}", m.ranks[row])));
+    const int64_t parameters = Parameters(m, row);
+    line.push_back(parameters
+                       ? NumberCell(static_cast<double>(parameters), fmt::format("{}", parameters))
+                       : HtmlCell{"-"});
+    table.rows.push_back(std::move(line));
+  }
+  return table;
+}
+
+nlohmann::json Axis(const std::string& title, bool logarithmic = false) {
+  nlohmann::json axis{{"title", {{"display", true}, {"text", title}}}};
+  if (logarithmic) axis["type"] = "logarithmic";
+  return axis;
+}
+nlohmann::json Titled(const std::string& title) {
+  return {{"title", {{"display", true}, {"text", title}}}};
+}
+
+// Accuracy over the numbers that train, a point for each row of the table.
+nlohmann::json ParametersChart(const Matrix& m) {
+  nlohmann::json sets = nlohmann::json::array();
+  for (size_t row = 0; row < m.rows.size(); ++row) {
+    const int64_t parameters = Parameters(m, row);
+    if (parameters == 0 || std::isnan(Judged(m, row))) continue;
+    sets.push_back({{"label", RowName(m.rows[row])},
+                    {"pointRadius", 6},
+                    {"data", {{{"x", parameters}, {"y", 100 * Judged(m, row)}}}}});
+  }
+  if (sets.empty()) return {};
+  return {{"type", "scatter"},
+          {"data", {{"datasets", sets}}},
+          {"options",
+           {{"plugins", Titled("accuracy over numbers that train")},
+            {"scales", {{"x", Axis("trained numbers", true)}, {"y", Axis("%")}}}}}};
+}
+
+nlohmann::json TasksChart(const Matrix& m) {
+  nlohmann::json labels = nlohmann::json::array(), sets = nlohmann::json::array();
+  for (const TableColumn& column : m.columns) labels.push_back(column.title);
+  for (size_t row = 0; row < m.rows.size(); ++row) {
+    nlohmann::json data = nlohmann::json::array();
+    for (size_t column = 0; column < m.columns.size(); ++column) {
+      const double mean = m.Mean(row, column);
+      data.push_back(std::isnan(mean) ? nlohmann::json() : nlohmann::json(100 * mean));
+    }
+    sets.push_back({{"label", RowName(m.rows[row])}, {"data", data}});
+  }
+  return {{"type", "bar"},
+          {"data", {{"labels", labels}, {"datasets", sets}}},
+          {"options", {{"plugins", Titled("tasks")}, {"scales", {{"y", Axis("%")}}}}}};
+}
+
+// Accuracy over the number of examples of a class, a chart for each task.
+std::vector<nlohmann::json> ShotsCharts(const Matrix& m) {
+  std::vector<nlohmann::json> charts;
+  for (const TableColumn& column : m.columns) {
+    std::map<std::string, nlohmann::json> lines;
+    for (const ScoreCell& cell : m.cells)
+      if (cell.task == column.task && cell.options.contains("shots") && !std::isnan(cell.mean))
+        if (const nlohmann::json& shots = cell.options["shots"]; shots.is_number())
+          lines[cell.method].push_back({{"x", shots}, {"y", 100 * cell.mean}});
+    nlohmann::json sets = nlohmann::json::array();
+    for (auto& [method, points] : lines)
+      sets.push_back({{"label", method}, {"data", points}, {"showLine", true}});
+    if (sets.empty()) continue;
+    charts.push_back(
+        {{"type", "scatter"},
+         {"data", {{"datasets", sets}}},
+         {"options",
+          {{"plugins", Titled(column.title)},
+           {"scales", {{"x", Axis("examples of a class", true)}, {"y", Axis("%")}}}}}});
+  }
+  return charts;
+}
+
+HtmlTable ShiftTable(const Matrix& m) {
+  HtmlTable table{{"method", "domain", "accuracy", "drop", "relative drop"},
+                  {false, false, true, true, true},
+                  {}};
+  for (const ScoreCell& cell : m.cells) {
+    table.rows.push_back(
+        {{cell.method}, {cell.task}, ShareCell(cell.mean, cell.spread), {"-"}, {"-"}});
+    for (const nlohmann::json& target : cell.targets) {
+      const auto share = [&](const char* key) { return ShareCell(target.value(key, NAN), NAN); };
+      table.rows.push_back({{cell.method},
+                            {target["name"]},
+                            share("accuracy"),
+                            share("drop"),
+                            share("relative_drop")});
+    }
+  }
+  return table;
+}
+
+HtmlTable UnitsTable(const std::vector<UnitRow>& units) {
+  HtmlTable table{{"task", "method", "options", "seed", "for", "state", "metric", "score", "loss",
+                   "trained numbers", "seconds", "peak MiB", "run", "machine", "error"},
+                  {false, false, false, true, false, false, false, true, true, true, true, true,
+                   false, false, false},
+                  {}};
+  for (const UnitRow& u : units) {
+    const bool done = u.state == UnitState::kDone;
+    const double loss = done ? u.metrics.value("loss", NAN) : NAN;
+    const auto number = [&](double value, const std::string& text) {
+      return done ? NumberCell(value, text) : HtmlCell{"-"};
+    };
+    table.rows.push_back(
+        {{u.task},
+         {u.method},
+         {OptionsText(u.options)},
+         NumberCell(static_cast<double>(u.seed), fmt::format("{}", u.seed)),
+         {u.phase},
+         {ToString(u.state), NAN, false, u.state == UnitState::kFailed},
+         {u.metric},
+         ShareCell(u.score, NAN, u.chosen_on_test),
+         number(loss, fmt::format("{:.4f}", loss)),
+         number(static_cast<double>(u.trainable_parameters),
+                fmt::format("{}", u.trainable_parameters)),
+         number(u.seconds, fmt::format("{:.1f}", u.seconds)),
+         number(static_cast<double>(u.peak_bytes), fmt::format("{}", u.peak_bytes >> 20)),
+         {u.run},
+         {u.machine},
+         {u.error}});
+  }
+  return table;
+}
+
+void AddMissing(const SuiteData& suite, Page* page) {
+  size_t done = 0, failed = 0;
+  for (const UnitRow& u : suite.units)
+    done += u.state == UnitState::kDone, failed += u.state == UnitState::kFailed;
+  std::string text = fmt::format("{} of {} units are done", done, suite.units.size());
+  if (failed) text += fmt::format(", {} failed", failed);
+  if (done + failed < suite.units.size())
+    text += fmt::format("; {} are missing: this suite is not finished",
+                        suite.units.size() - done - failed);
+  page->Text(text + ".", done < suite.units.size() ? "bad" : "");
+  std::map<std::string, std::vector<std::string>> missing;  // by the reason
+  for (const nlohmann::json& task : suite.info.tasks)
+    if (task.value("directory", nlohmann::json()).is_null())
+      missing[task.value("why", std::string("no directory of this name"))].push_back(task["name"]);
+  for (const auto& [why, names] : missing)
+    page->Text(fmt::format("Tasks that are not there ({}): {}.", why, fmt::join(names, ", ")),
+               "soft");
+  if (std::ranges::any_of(suite.units, &UnitRow::chosen_on_test))
+    page->Text("*: options were chosen on the test examples; the number is too good.", "bad");
+}
+
+std::string Latex(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    if (std::string_view("&%$#_{}").find(c) != std::string_view::npos) out += '\\';
+    out += c == '\\' ? std::string("\\textbackslash{}") : std::string(1, c);
+  }
+  return out;
+}
+
+}  // namespace
+
+SuiteData ReadSuite(const std::string& directory) {
+  const Ledger ledger = Ledger::Read(directory);
+  const std::optional<SuiteInfo> info = ledger.Suite();
+  if (!info)
+    Fail("{}: its suite was interrupted before it had units; run its command again", directory);
+  return {directory, *info, ledger.Units()};
+}
+
+void AddSuite(const SuiteData& suite, Page* page) {
+  const Matrix m = MatrixOf(suite);
+  const SuiteInfo& info = suite.info;
+  page->Heading(fmt::format("{}: {}", info.kind, suite.directory));
+  std::set<std::string> machines;
+  for (const UnitRow& u : suite.units)
+    if (!u.machine.empty()) machines.insert(u.machine);
+  page->Facts({{"model", info.model},
+               {"base, SHA-256", info.base_sha256},
+               {"data", info.data},
+               {"protocol", info.protocol},
+               {"preprocessing", info.preprocess},
+               {"command", info.command},
+               {"graft", info.version},
+               {"machines", fmt::format("{}", fmt::join(machines, "; "))}});
+  AddMissing(suite, page);
+  page->Heading("Results, in percent", 3);
+  page->Table(MainTable(suite, m));
+  if (info.kind == "shift") page->Table(ShiftTable(m));
+  page->BeginGrid();
+  if (const nlohmann::json chart = ParametersChart(m); !chart.is_null()) page->Chart(chart);
+  const std::vector<nlohmann::json> shots = ShotsCharts(m);
+  for (const nlohmann::json& chart : shots) page->Chart(chart);
+  if (shots.empty()) page->Chart(TasksChart(m));
+  page->EndGrid();
+  page->Heading("Units", 3);
+  page->Table(UnitsTable(suite.units));
+}
+
+std::string UnitsCsv(const std::vector<SuiteData>& suites) {
+  std::string text =
+      "suite,kind,task,group,method,options,seed,phase,protocol,state,metric,score,loss,"
+      "trainable_parameters,seconds,peak_bytes,chosen_on_test,run,error\n";
+  for (const SuiteData& suite : suites)
+    for (const UnitRow& u : suite.units) {
+      const bool done = u.state == UnitState::kDone;
+      const auto number = [&](const nlohmann::json& value) { return done ? value.dump() : ""; };
+      text += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n",
+                          CsvField(suite.directory), suite.info.kind, CsvField(u.task), u.group,
+                          CsvField(u.method), CsvField(OptionsText(u.options)), u.seed, u.phase,
+                          CsvField(u.protocol), ToString(u.state), u.metric, number(u.score),
+                          number(u.metrics.value("loss", nlohmann::json())),
+                          number(u.trainable_parameters), number(u.seconds), number(u.peak_bytes),
+                          u.chosen_on_test ? "yes" : "no", CsvField(u.run), CsvField(u.error));
+    }
+  return text;
+}
+
+std::string SuiteLatex(const SuiteData& suite) {
+  const Matrix m = MatrixOf(suite);
+  const HtmlTable table = MainTable(suite, m);
+  std::string text =
+      fmt::format("% {}: {}\n\\begin{{tabular}}{{l{}}}\n\\toprule\n", suite.info.kind,
+                  suite.directory, std::string(table.titles.size() - 1, 'r'));
+  const auto line = [&](const auto& cells, const auto& text_of) {
+    std::string row;
+    for (const auto& cell : cells) row += (row.empty() ? "" : " & ") + text_of(cell);
+    return row + " \\\\\n";
+  };
+  text += line(table.titles, [](const std::string& title) { return Latex(title); }) + "\\midrule\n";
+  for (const std::vector<HtmlCell>& row : table.rows)
+    text += line(row, [](const HtmlCell& cell) {
+      std::string number = Latex(cell.text);
+      if (const size_t at = number.find("±"); at != number.npos)
+        number.replace(at, std::string("±").size(), "$\\pm$");
+      return cell.best ? "\\textbf{" + number + "}" : number;
+    });
+  return text + "\\bottomrule\n\\end{tabular}\n";
+}
+
+}  // namespace graft

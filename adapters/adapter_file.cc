@@ -84,6 +84,7 @@ AdapterFile AdapterFile::Open(const std::string& path_or_directory) {
   c.method =
       ToString(RecipeMethod(MustHave(file, "graft.recipe"), path + " (metadata graft.recipe)"));
   c.labels = ParseLabels(MustHave(file, "graft.labels"), path + " (metadata graft.labels)");
+  c.task = TaskOfMetadata(file.metadata(), path);
   c.preprocess = MustHave(file, "graft.preprocess");
   if (std::holds_alternative<VitConfig>(adapter.architecture))
     PreprocessOfMetadata(c.preprocess, path);

@@ -46,9 +46,10 @@ LoadedModel OpenAdapted(const AdapterFacts& facts, const OpenBase& open) {
   if (!facts.head.empty() || !facts.objective.empty())
     TakeHead(facts, &model);
   else if (model.is_bert())
-    AdaptClasses(model, facts.labels, seed, facts.new_head);
+    AdaptClasses(model, facts.labels, seed, facts.new_head, facts.task);
   else
-    AdaptModel(model, ParsePreprocess(facts.preprocess).size(), facts.labels, seed, facts.new_head);
+    AdaptModel(model, ParsePreprocess(facts.preprocess).size(), facts.labels, seed, facts.new_head,
+               facts.task);
   return model;
 }
 

@@ -39,7 +39,23 @@ void CheckPrompt(const AdapterFacts& c) {
 
 }  // namespace
 
+std::string TaskOfMetadata(const StringMap& metadata, const std::string& where) {
+  const auto it = metadata.find("graft.task");
+  if (it == metadata.end()) return kClassify;
+  if (std::ranges::find(TaskNames(), it->second) == TaskNames().end())
+    Fail("{}: metadata graft.task is '{}'; known: {}", where, it->second,
+         fmt::join(TaskNames(), ", "));
+  return it->second;
+}
+
 void CheckFacts(const AdapterFacts& c) {
+  if (std::ranges::find(TaskNames(), c.task) == TaskNames().end())
+    FailUsage("--task: '{}'; known: {}{}", c.task, fmt::join(TaskNames(), ", "),
+              DidYouMean(c.task, TaskNames()));
+  if (c.task != kClassify && !c.head.empty())
+    FailUsage("--task {}: --head mlm chooses one class by its words", c.task);
+  if (c.task != kClassify && !c.objective.empty())
+    FailUsage("--task {}: of labelled data; --objective {} reads plain texts", c.task, c.objective);
   if (c.max_length != 0 && (c.max_length < kLeastMaxLength || c.max_length > kMostMaxLength))
     FailUsage("--max-length: expected {} to {}, found {}", kLeastMaxLength, kMostMaxLength,
               c.max_length);

@@ -12,7 +12,8 @@ struct AdapterFacts {
   std::string model, arch;          // the base: a path or init:ARCH, and --arch or ""
   std::string base_sha256;          // of the base (base_hash.h); "" for init: or not known yet
   std::string method = "lora";      // "" for a plain model
-  std::vector<std::string> labels;  // class names, in order
+  std::string task = kClassify;     // what the head's logits say (models/task.h)
+  std::vector<std::string> labels;  // names of classes or, of a regression, columns, in order
   std::string preprocess;           // of images, full text form
   std::string preprocess_source;    // what stated it, for people; not stored
   std::string tokenizer;            // of texts; "" = the model's own
@@ -25,20 +26,23 @@ struct AdapterFacts {
   int64_t seed = 0;                 // of fresh parameters
   bool new_head = false;            // fresh, whatever head the base has
 
-  static constexpr const char* kLater[] = {"head", "template", "words", "objective", "whole_words"};
+  static constexpr const char* kLater[] = {"head",      "template",    "words",
+                                           "objective", "whole_words", "task"};
   static void Visit(auto& self, auto&& f) {
     f("model", self.model), f("arch", self.arch), f("base_sha256", self.base_sha256);
     f("method", self.method), f("labels", self.labels), f("preprocess", self.preprocess);
     f("tokenizer", self.tokenizer), f("pool", self.pool), f("max_length", self.max_length);
     f("head", self.head), f("template", self.prompt), f("words", self.words);
     f("objective", self.objective), f("whole_words", self.whole_words);
-    f("seed", self.seed), f("new_head", self.new_head);
+    f("seed", self.seed), f("new_head", self.new_head), f("task", self.task);
   }
 };
 
 // Whether words of plain texts are to be guessed: then there are no classes.
 inline bool MasksWords(const AdapterFacts& facts) { return facts.objective == "mlm"; }
 
+// The task in the metadata graft.task; without it kClassify.
+std::string TaskOfMetadata(const StringMap& metadata, const std::string& where);
 // Takes template and words from metadata, if there are any.
 void TakePrompt(const StringMap& metadata, AdapterFacts* facts, const std::string& where);
 
@@ -58,8 +62,8 @@ auto OfFile(const std::string& file, const F& f) {
 }
 
 // Metadata of fused and adapter files: those of ModelFacts, graft.recipe, graft.base_sha256,
-// graft.preprocess, of a BERT graft.max_length and, with a template, graft.template and
-// graft.words.
+// graft.preprocess, of a BERT graft.max_length, of another task than classes graft.task and, with a
+// template, graft.template and graft.words.
 StringMap ModelMetadata(const LoadedModel& model, const AdapterFacts& facts);
 
 // Parses a whole number of the metadata; throws Error naming `where` and the key.

@@ -55,7 +55,7 @@ ParamStore MergedRun(const ModelConfig& config, const std::string& run, const st
   const AdapterFacts facts = ReadRunFacts(run);
   const Method method = ParseMethod(facts.method);
   ModelConfig of_run = config;
-  Classes(of_run) = std::ssize(facts.labels);
+  Classes(of_run) = std::ssize(facts.labels), TaskOf(of_run) = facts.task;
   ParamStore params = base;
   for (const std::string& name : params.names())
     if (name.starts_with("head.")) params.Erase(name);

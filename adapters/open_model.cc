@@ -7,7 +7,6 @@
 #include "adapters/adapter_file.h"
 #include "adapters/hf/peft_reader.h"
 #include "adapters/method_graph.h"
-#include "models/files/hf_config.h"
 #include "peft/merge.h"
 #include "runtime/io/json.h"
 
@@ -118,10 +117,12 @@ void SetClasses(const ModelChoice& choice, const PeftAdapter& adapter, const Pef
   const StringMap& metadata = adapter.file.metadata();
   if (const auto it = metadata.find("graft.labels"); it != metadata.end()) {
     m.labels = ParseLabels(it->second, adapter.file.path() + " (metadata graft.labels)");
-    DropProblemType(&m);
+    TaskOf(m.config) = TaskOfMetadata(metadata, adapter.file.path());
   } else if (!same) {
     m.labels.clear();
+    TaskOf(m.config) = Classes(m.config) == 1 ? kRegression : kClassify;  // as transformers
   }
+  opened->facts.task = TaskOf(m.config);
   if (static_cast<int64_t>(m.labels.size()) != Classes(m.config)) m.labels.clear();
   opened->facts.labels = m.labels;
   for (int64_t i = 0; m.labels.empty() && i < Classes(m.config); ++i)
@@ -168,7 +169,7 @@ OpenedModel OpenPlain(const ModelChoice& choice, InputKind kind, const OpenBase&
   LoadedModel& m = opened.model;
   opened.facts.model = choice.model, opened.facts.tokenizer = choice.tokenizer;
   TakePrompt(m.metadata, &opened.facts, m.source);
-  opened.facts.labels = m.labels;
+  opened.facts.labels = m.labels, opened.facts.task = TaskOf(m.config);
   if (!opened.facts.head.empty())
     OfFile(m.source + " (metadata graft.template, graft.words)", [&] {
       CheckFacts(opened.facts);
@@ -251,14 +252,11 @@ void CheckProblem(const OpenedModel& opened) {
   if (MasksWords(opened.facts))
     Fail("{}: learnt to guess masked words and has no classes; hint: graft eval measures how well",
          opened.description);
-  const std::string problem = ProblemType(opened.model);
-  const bool one = Classes(opened.model.config) == 1;
-  if (!one && (problem.empty() || problem == "single_label_classification")) return;
+  if (TaskOf(opened.model.config) != kClassify || Classes(opened.model.config) > 1) return;
   Fail(
-      "{}: {}, expected a model that chooses one of several classes; hint: train such a head: "
-      "graft train --model {} --data DATA --method linear --out RUN",
-      opened.description, problem.empty() ? "a head with one output" : "problem_type " + problem,
-      opened.facts.model);
+      "{}: a head with one output, which nothing says is a regression; hint: train a head: graft "
+      "train --model {} --data DATA --method linear --out RUN",
+      opened.description, opened.facts.model);
 }
 
 }  // namespace graft

@@ -58,7 +58,7 @@ OpenedModel OpenModel(const ModelChoice& choice, InputKind kind, const OpenBase&
 // directory that holds both, unless an adapter is named beside it: transformers would load both.
 void CheckIsModel(const std::string& path, bool takes_adapter = false, bool has_adapter = false);
 
-// Refuses a head whose logits are not those of one class among several: regression, several labels.
+// Refuses a head that learnt to guess words, or one whose one output is no choice of a class.
 void CheckProblem(const OpenedModel& opened);
 
 }  // namespace graft

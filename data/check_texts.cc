@@ -3,16 +3,49 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 
+#include "data/dataset.h"
 #include "data/splits.h"
 #include "runtime/error.h"
 
 namespace graft {
 namespace {
 
+void Count(const TextExample& e, LabelKind kind, TextSplitReport* split) {
+  if (kind == LabelKind::kClass) ++split->per_class[e.label];
+  for (size_t k = 0; k < e.targets.size() && kind == LabelKind::kClasses; ++k)
+    split->per_class[k] += e.targets[k] > 0;
+  if (kind != LabelKind::kNumbers) return;
+  if (split->columns.empty())
+    for (const float target : e.targets) split->columns.push_back({target, 0, target});
+  for (size_t k = 0; k < e.targets.size(); ++k) {
+    TextSplitReport::Column& c = split->columns[k];
+    c.least = std::min<double>(c.least, e.targets[k]),
+    c.most = std::max<double>(c.most, e.targets[k]);
+    c.mean += e.targets[k];
+  }
+}
+
+// Images that are not there are bad rows.
+void FindImages(const TextDataset& data, const TextSplit& read, TextSplitReport* split,
+                TextReport* report) {
+  constexpr size_t kKept = 1000;
+  for (const TextExample& e : read.examples) {
+    const std::string path = ImagePath(data, e.text);
+    std::error_code ignored;
+    if (std::filesystem::exists(path, ignored)) continue;
+    if (++split->bad_rows <= kKept)
+      split->problems.push_back(
+          fmt::format("split '{}' names the image {}, which does not exist", read.name, path));
+    if (report->ok()) report->problem = split->problems.front();
+  }
+}
+
 void AddSplit(const TextDataset& data, const std::string& name, TextReport& report,
               std::vector<TextSplit>& read) {
-  TextSplitReport split{name, 0, std::vector<size_t>(report.class_names.size()), {}, 0};
+  TextSplitReport split{.name = name, .per_class = {}, .problems = {}};
+  if (report.kind != LabelKind::kNumbers) split.per_class.resize(report.class_names.size());
   TextDataset::Problems problems = data.problems(name);
   split.problems = std::move(problems.first), split.bad_rows = problems.count;
   if (split.bad_rows > 0 && report.ok()) {
@@ -24,9 +57,15 @@ void AddSplit(const TextDataset& data, const std::string& name, TextReport& repo
   try {
     read.push_back(data.Load(name));
     split.texts = read.back().examples.size();
-    for (const TextExample& e : read.back().examples) ++split.per_class[e.label];
+    for (const TextExample& e : read.back().examples) Count(e, report.kind, &split);
+    for (TextSplitReport::Column& c : split.columns) c.mean /= static_cast<double>(split.texts);
+    if (report.images) FindImages(data, read.back(), &split, &report);
   } catch (const Error&) {
     // It has no example at all, as `problems` says.
+  }
+  if (report.kind != LabelKind::kClass) {
+    report.splits.push_back(std::move(split));
+    return;
   }
   const auto classes = std::ranges::count_if(split.per_class, [](size_t n) { return n > 0; });
   if (classes == 1 && PurposeOf(name) == SplitPurpose::kTrain && report.ok())
@@ -50,12 +89,13 @@ void AddOverlap(const TextSplit& a, const TextSplit& b, TextReport& report) {
 
 }  // namespace
 
-TextReport CheckTexts(const std::string& directory, const TextColumns& columns) {
+TextReport CheckTexts(const std::string& directory, const TextColumns& columns, LabelKind kind) {
   TextReport report;
-  report.directory = directory;
+  report.directory = directory, report.kind = kind;
   try {
-    const TextDataset data(directory, columns, true);
+    const TextDataset data(directory, columns, true, {.kind = kind});
     report.pairs = data.pairs(), report.class_names = data.class_names();
+    report.images = NamesImages(data);
     for (int i = static_cast<int>(report.class_names.size()); i < data.num_classes(); ++i)
       report.class_names.push_back(std::to_string(i));
     report.notes = data.Notes(true);
@@ -69,13 +109,27 @@ TextReport CheckTexts(const std::string& directory, const TextColumns& columns) 
   return report;
 }
 
+namespace {
+
+const char* Unit(const TextReport& report) {
+  return report.images ? "images" : report.pairs ? "pairs of texts" : "texts";
+}
+
+}  // namespace
+
 std::string ToString(const TextReport& report) {
   constexpr size_t kShown = 10;
-  std::string text =
-      fmt::format("{}: {}, {} classes\n", report.directory,
-                  report.pairs ? "pairs of texts" : "texts", report.class_names.size());
+  std::string text = fmt::format("{}: {}, {} classes\n", report.directory, Unit(report),
+                                 report.class_names.size());
+  if (report.kind == LabelKind::kNumbers)
+    text = fmt::format("{}: {}, numbers: {}\n", report.directory, Unit(report),
+                       fmt::join(report.class_names, ", "));
   for (const TextSplitReport& split : report.splits) {
-    text += fmt::format("  {:<10} {} texts", split.name, split.texts);
+    text +=
+        fmt::format("  {:<10} {} {}", split.name, split.texts, report.images ? "images" : "texts");
+    for (size_t k = 0; k < split.columns.size() && k < kShown; ++k)
+      text += fmt::format(", {} {:.4g} to {:.4g} (mean {:.4g})", report.class_names[k],
+                          split.columns[k].least, split.columns[k].most, split.columns[k].mean);
     for (size_t i = 0; i < split.per_class.size() && i < kShown; ++i)
       text += fmt::format(", {} {}", split.per_class[i], report.class_names[i]);
     text += split.per_class.size() > kShown ? ", ...\n" : "\n";

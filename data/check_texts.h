@@ -12,15 +12,21 @@ namespace graft {
 struct TextSplitReport {
   std::string name;
   size_t texts = 0;
-  std::vector<size_t> per_class;      // [classes]
+  std::vector<size_t> per_class;  // [classes]; of numbers empty
+  struct Column {
+    double least = 0, mean = 0, most = 0;
+  };
+  std::vector<Column> columns = {};   // of numbers
   std::vector<std::string> problems;  // rows that are no examples, or why there are none at all
   size_t bad_rows = 0;                // of many problems the first are kept
 };
 
 struct TextReport {
   std::string directory;
-  bool pairs = false;
-  std::vector<std::string> class_names;  // "0", "1", ... where the data set names none
+  LabelKind kind = LabelKind::kClass;
+  bool pairs = false, images = false;    // images: the texts are their paths
+  std::vector<std::string> class_names;  // "0", "1", ... where the data set names none; of numbers
+                                         // their columns
   std::vector<TextSplitReport> splits;
   std::vector<SplitOverlap> overlaps;  // texts of `second` that `first` has too
   std::vector<std::string> notes;      // what is odd and no mistake by itself
@@ -32,7 +38,8 @@ struct TextReport {
 };
 
 // What is wrong is part of the report, also of a directory that holds no such data set.
-TextReport CheckTexts(const std::string& directory, const TextColumns& columns = {});
+TextReport CheckTexts(const std::string& directory, const TextColumns& columns = {},
+                      LabelKind kind = LabelKind::kClass);
 
 // For people, several lines; of many classes only the first are counted.
 std::string ToString(const TextReport& report);

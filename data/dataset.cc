@@ -133,6 +133,47 @@ ImageDataset::ImageDataset(const std::string& directory, std::vector<std::string
   }
 }
 
+bool NamesImages(const TextDataset& data) {
+  constexpr size_t kLooked = 20;
+  size_t images = 0;
+  if (data.pairs()) return false;
+  for (const std::string& name : data.split_names()) {
+    if (data.problems(name).count > 0) continue;
+    for (const TextExample& e : data.Load(name, kLooked).examples)
+      if (++images; !HasImageExtension(e.text)) return false;
+  }
+  return images > 0;
+}
+
+std::string ImagePath(const TextDataset& tables, const std::string& path) {
+  std::error_code ignored;
+  const fs::path root(tables.directory());
+  return ((fs::is_directory(root, ignored) ? root : root.parent_path()) / path).string();
+}
+
+ImageDataset::ImageDataset(const TextDataset& tables)
+    : directory_(tables.directory()),
+      form_(DatasetForm::kTables),
+      kind_(tables.kind()),
+      notes_(tables.Notes(false)),
+      num_classes_(tables.num_classes()) {
+  class_names_ = tables.class_names();
+  for (const std::string& name : tables.split_names()) {
+    try {
+      Split split{name, {}};
+      for (TextExample& e : tables.Load(name).examples)
+        split.examples.push_back({ImagePath(tables, e.text), e.label, std::move(e.targets)});
+      splits_.push_back(std::move(split));
+      const TextDataset::Problems bad = tables.problems(name);  // which its caller lets pass
+      if (bad.count > 0)
+        notes_.push_back(fmt::format("{} rows of split '{}' are left out (the first: {})",
+                                     bad.count, name, bad.first[0]));
+    } catch (const Error& e) {
+      notes_.push_back(fmt::format("split '{}' is left out: {}", name, e.what()));
+    }
+  }
+}
+
 void ImageDataset::OpenLists(const std::vector<std::string>& files,
                              std::vector<std::string>* problems) {
   const fs::path root(directory_);
@@ -166,7 +207,7 @@ Split ImageDataset::Load(std::string_view name, size_t limit) const {
   const size_t count = limit ? std::min(limit, size) : size;
   Split result{split.name, {}};
   for (size_t i = 0; i < count; ++i) {
-    const size_t index = form_ == DatasetForm::kLists ? i : i * size / count;
+    const size_t index = form_ == DatasetForm::kFolders ? i * size / count : i;
     const Example& example = split.examples[index];
     std::error_code ignored;
     if (!missing_allowed_ && !fs::exists(example.path, ignored))
@@ -207,6 +248,7 @@ std::vector<std::string> ImageDataset::Notes(bool all) const {
     notes.push_back(
         fmt::format("{}: {} images of formats that are not read are left out (the first is {})",
                     directory_, left_out_.size(), left_out_.front()));
+  if (form_ == DatasetForm::kTables) return notes;
   std::vector<ClassCounts> counts;
   std::unordered_map<std::string, const Example*> seen;
   std::string conflict;

@@ -5,6 +5,10 @@
 // same form; a line is `path label`, the path relative to DIR and split off at the last blank, so
 // it may hold blanks itself. classes.txt, if there, names class n in line n.
 //
+// Tables: DIR/train.csv and the like, or one such file, as those of texts (text.h), with the path
+// of an image, relative to the table's folder, in the place of the text. They alone can hold other
+// labels than a class.
+//
 // Folders: DIR/<split>/<class>/**, or DIR/<class>/** which is one split, "train". Class numbers
 // follow the sorted names of the class folders, as in torchvision's ImageFolder; image_folders.h
 // has the rules.
@@ -15,11 +19,14 @@
 #include <string_view>
 #include <vector>
 
+#include "data/text.h"
+
 namespace graft {
 
 struct Example {
   std::string path;  // as the program can open it: DIR is part of it
   int label = 0;
+  std::vector<float> targets = {};  // as those of TextExample
   bool operator==(const Example&) const = default;
 };
 
@@ -28,7 +35,7 @@ struct Split {
   std::vector<Example> examples;
 };
 
-enum class DatasetForm { kLists, kFolders };
+enum class DatasetForm { kLists, kFolders, kTables };
 
 class ImageDataset {
  public:
@@ -36,7 +43,11 @@ class ImageDataset {
   // wrong lines and folders are told there instead, and left out.
   explicit ImageDataset(const std::string& directory, std::vector<std::string>* problems = nullptr);
 
+  // Of tables that NamesImages. A split that is not in order is left out, with a note.
+  explicit ImageDataset(const TextDataset& tables);
+
   const std::string& directory() const { return directory_; }
+  LabelKind kind() const { return kind_; }
   DatasetForm form() const { return form_; }
   const std::vector<Split>& splits() const { return splits_; }
   std::vector<std::string> split_names() const;
@@ -73,11 +84,16 @@ class ImageDataset {
 
   std::string directory_;
   DatasetForm form_ = DatasetForm::kLists;
+  LabelKind kind_ = LabelKind::kClass;
   std::vector<Split> splits_;
   std::vector<std::string> class_names_, left_out_, notes_;
   bool missing_allowed_ = false;
   int num_classes_ = 0;
 };
+
+// Whether the texts of a data set are paths of images, and where such an image is.
+bool NamesImages(const TextDataset& data);
+std::string ImagePath(const TextDataset& tables, const std::string& path);
 
 // Paths that both splits contain, in the order of `a`. Paths are compared after resolving "." and
 // ".."; equal images under two names are CheckDataset's business.

@@ -229,6 +229,10 @@ class Reader {
 
 }  // namespace
 
+bool HasImageExtension(const std::string& path) {
+  return Contains(kExtensions, ToLowerAscii(fs::path(path).extension().string()));
+}
+
 ClassFolders ReadClassFolders(const std::string& directory, const OnProblem& problem) {
   return Reader(directory, problem).Read();
 }

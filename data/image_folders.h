@@ -9,6 +9,9 @@
 
 namespace graft {
 
+// Whether a path ends as those of images do that are read.
+bool HasImageExtension(const std::string& path);
+
 // What is done with a mistake that does not keep the rest from being read: thrown as Error, or
 // kept.
 using OnProblem = std::function<void(const std::string& message)>;

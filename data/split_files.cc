@@ -32,6 +32,20 @@ void AppendField(std::string_view field, std::string& row) {
   row += '"';
 }
 
+void AppendLabel(const TextExample& e, LabelKind kind, const std::vector<std::string>& names,
+                 std::string& row) {
+  if (kind == LabelKind::kNumbers) {
+    row += fmt::format("{}", fmt::join(e.targets, ","));
+    return;
+  }
+  std::string text;
+  const auto label = static_cast<size_t>(e.label);
+  if (kind == LabelKind::kClass) text = label < names.size() ? names[label] : std::to_string(label);
+  for (size_t k = 0; k < e.targets.size(); ++k)
+    if (e.targets[k] > 0) text += (text.empty() ? "" : "|") + names[k];
+  AppendField(text, row);
+}
+
 }  // namespace
 
 void WriteImageLists(const std::string& directory, const std::vector<std::string>& class_names,
@@ -51,17 +65,22 @@ void WriteImageLists(const std::string& directory, const std::vector<std::string
 }
 
 void WriteTextTables(const std::string& directory, const std::vector<std::string>& class_names,
-                     const std::vector<TextSplit>& splits) {
-  WriteNames(directory + "/labels.txt", class_names);
+                     const std::vector<TextSplit>& splits, LabelKind kind) {
+  const bool numbers = kind == LabelKind::kNumbers;
+  for (const std::string& name : class_names)
+    if (kind == LabelKind::kClasses && name.find('|') != name.npos)
+      Fail("the class '{}' has a '|' in its name, which stands between classes in a table", name);
+  if (!numbers) WriteNames(directory + "/labels.txt", class_names);
   for (const TextSplit& split : splits) {
     const bool pairs = !split.examples.empty() && split.examples[0].second;
-    std::string rows = pairs ? "text,second,label\n" : "text,label\n";
+    std::string rows = pairs ? "text,second" : "text";
+    for (const std::string& name : numbers ? class_names : std::vector<std::string>{"label"})
+      AppendField(name, rows += ',');
+    rows += '\n';
     for (const TextExample& e : split.examples) {
-      const auto label = static_cast<size_t>(e.label);
       AppendField(e.text, rows);
       if (e.second) AppendField(*e.second, rows += ',');
-      AppendField(label < class_names.size() ? class_names[label] : std::to_string(label),
-                  rows += ',');
+      AppendLabel(e, kind, class_names, rows += ',');
       rows += '\n';
     }
     WriteFileAtomically({directory + "/" + split.name + ".csv"}, rows);

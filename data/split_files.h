@@ -15,8 +15,9 @@ void WriteImageLists(const std::string& directory, const std::vector<std::string
                      const std::vector<Split>& splits);
 
 // DIR/<split>.csv with the columns text, (second,) label, and DIR/labels.txt if the classes have
-// names.
+// names. Several classes of a text are joined by '|'; numbers have a column of each name. Throws
+// Error for names that this cannot hold.
 void WriteTextTables(const std::string& directory, const std::vector<std::string>& class_names,
-                     const std::vector<TextSplit>& splits);
+                     const std::vector<TextSplit>& splits, LabelKind kind = LabelKind::kClass);
 
 }  // namespace graft

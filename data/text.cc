@@ -9,8 +9,7 @@
 #include "data/class_notes.h"
 #include "data/splits.h"
 #include "data/text_files.h"
-#include "data/text_labels.h"
-#include "data/text_table.h"
+#include "data/text_targets.h"
 #include "runtime/error.h"
 
 namespace graft {
@@ -24,22 +23,57 @@ TextKey KeyOf(const TextExample& e) {
   return {e.text, e.second ? std::optional<std::string_view>(*e.second) : std::nullopt};
 }
 
-// The rows with a class; the others become problems.
-TextSplit Classify(RawTable& table, const LabelTable& labels) {
+// The rows with a label, which label(field, line, &example) reads; the others become problems.
+template <class Label>
+TextSplit ReadLabels(RawTable& table, const Label& label) {
   TextSplit split{table.name, {}};
   const Places& p = table.places;
   split.examples.reserve(table.rows.size());
   for (RawRow& row : table.rows) {
     try {
-      const int label = labels.Find(row.fields[p.label], table.path, row.line);
-      std::optional<std::string> second;
-      if (p.pairs()) second = std::move(row.fields[p.second]);
-      split.examples.push_back({std::move(row.fields[p.text]), std::move(second), label});
+      TextExample example{.text = "", .second = {}};
+      label(row.fields[p.label], row.line, &example);
+      if (p.pairs()) example.second = std::move(row.fields[p.second]);
+      example.text = std::move(row.fields[p.text]);
+      split.examples.push_back(std::move(example));
     } catch (const Error& e) {
       table.problems.Add(e.what());
     }
   }
   return split;
+}
+
+TextSplit Classify(RawTable& table, const LabelTable& labels) {
+  return ReadLabels(table, [&](const std::string& field, size_t line, TextExample* example) {
+    example->label = labels.Find(field, table.path, line);
+  });
+}
+
+// Of numbers or several classes. Other columns than those of the first table are an error of this
+// one.
+TextSplit FindTargets(RawTable& table, LabelKind kind, const std::vector<std::string>& names) {
+  if (!table.error.empty()) return {table.name, {}};
+  try {
+    CheckTargetCount(table.rows.size(), names.size(), table.path);
+    const TargetTable targets(kind, table.label_names, names);
+    return ReadLabels(table, [&](const std::string& field, size_t line, TextExample* example) {
+      example->targets = targets.Find(field, table.path, line);
+    });
+  } catch (const Error& e) {
+    table.error = e.what();
+    return {table.name, {}};
+  }
+}
+
+// Of one class there is one column.
+void RefuseSeveralColumns(const TextColumns& asked, const RawTable& table) {
+  const size_t columns =
+      AreNumbers(asked) ? LabelParts(asked.label).size() : table.label_names.size();
+  if (columns > 1)
+    FailUsage(
+        "--columns: {} columns of labels; hint: --task regression for numbers, --task multi-label "
+        "for columns of 0 and 1",
+        columns);
 }
 
 // Texts that stand in a split with different labels.
@@ -79,8 +113,9 @@ TextColumns ParseTextColumns(const std::string& names) {
   return {parts[0], parts.size() == 3 ? parts[1] : "", parts.back()};
 }
 
-TextDataset::TextDataset(const std::string& directory, const TextColumns& columns, bool skip_bad)
-    : directory_(directory), skip_bad_(skip_bad) {
+TextDataset::TextDataset(const std::string& directory, const TextColumns& columns, bool skip_bad,
+                         const LabelOptions& labels)
+    : directory_(directory), kind_(labels.kind), skip_bad_(skip_bad) {
   const std::vector<fs::path> paths = FindSplits(directory);
   if (paths.empty())
     Fail(
@@ -91,19 +126,26 @@ TextDataset::TextDataset(const std::string& directory, const TextColumns& column
       fs::is_directory(directory) ? fs::path(directory) : paths[0].parent_path();
   const fs::path names = folder / "labels.txt";
   std::error_code ignored;
-  if (fs::exists(names, ignored)) class_names_ = ReadLabelsFile(names.string());
-  std::vector<RawTable> raw = ReadTables(paths, columns, class_names_);
-  notes_ = DecideHeaders(raw, columns, class_names_);
+  const bool numbers = kind_ == LabelKind::kNumbers;
+  if (!numbers) class_names_ = labels.classes;
+  if (class_names_.empty() && !numbers && fs::exists(names, ignored))
+    class_names_ = ReadLabelsFile(names.string());
+  std::vector<RawTable> raw = ReadTables(paths, columns, class_names_, kind_);
+  notes_ = DecideHeaders(raw, columns, class_names_, kind_);
   // A split that nobody asks for may be of another kind, such as a test set without labels. But the
   // first one tells the classes if labels.txt does not.
   const auto good = std::ranges::find(raw, "", &RawTable::error);
   if (good == raw.end() || (class_names_.empty() && good != raw.begin())) Fail("{}", raw[0].error);
   pairs_ = good->pairs();
-  if (class_names_.empty()) class_names_ = ClassesOf(*good);
+  if (kind_ == LabelKind::kClass) RefuseSeveralColumns(columns, *good);
+  if (kind_ != LabelKind::kClass)
+    class_names_ = TargetNames(*good, kind_, class_names_);
+  else if (class_names_.empty())
+    class_names_ = ClassesOf(*good);
   num_classes_ = static_cast<int>(class_names_.size());
   size_t texts = 0;
   for (const RawTable& table : raw) texts += table.rows.size();
-  const LabelTable labels(class_names_, texts);
+  const LabelTable classes(class_names_, texts);
   for (RawTable& table : raw) {
     if (table.error.empty() && table.pairs() != pairs_) {
       table.error = fmt::format("{}: expected {} as in {}, found {}", table.path,
@@ -111,7 +153,8 @@ TextDataset::TextDataset(const std::string& directory, const TextColumns& column
                                 pairs_ ? "single texts" : "pairs");
       table.rows.clear();
     }
-    splits_.push_back(Classify(table, labels));
+    splits_.push_back(kind_ == LabelKind::kClass ? Classify(table, classes)
+                                                 : FindTargets(table, kind_, class_names_));
     for (const TextExample& e : splits_.back().examples)
       num_classes_ = std::max(num_classes_, e.label + 1);
     errors_.push_back(std::move(table.error));
@@ -159,10 +202,14 @@ TextDataset::Problems TextDataset::problems(std::string_view name) const {
 std::vector<std::string> TextDataset::Notes(bool all) const {
   std::vector<std::string> notes = notes_;
   std::vector<ClassCounts> counts;
+  if (kind_ == LabelKind::kNumbers) return notes;
   for (size_t i = 0; i < splits_.size(); ++i) {
     if (splits_[i].examples.empty()) continue;
     counts.push_back({splits_[i].name, std::vector<size_t>(static_cast<size_t>(num_classes_))});
-    for (const TextExample& e : splits_[i].examples) ++counts.back().per_class[e.label];
+    for (const TextExample& e : splits_[i].examples) {
+      if (kind_ == LabelKind::kClass) ++counts.back().per_class[e.label];
+      for (size_t k = 0; k < e.targets.size(); ++k) counts.back().per_class[k] += e.targets[k] > 0;
+    }
     if (std::string note = ConflictNote(directory_, splits_[i], class_names_); !note.empty())
       notes.push_back(std::move(note));
   }

@@ -16,10 +16,15 @@
 
 namespace graft {
 
+// What a label is: one class of several; numbers, one or several columns of them; any number of
+// classes at once.
+enum class LabelKind { kClass, kNumbers, kClasses };
+
 struct TextExample {
   std::string text;
   std::optional<std::string> second;  // of a pair, which may be empty
-  int label = 0;
+  int label = 0;                      // of a class
+  std::vector<float> targets = {};  // of the other kinds: numbers, or 1 for each class that it has
   bool operator==(const TextExample&) const = default;
 };
 
@@ -29,7 +34,7 @@ struct TextSplit {
 };
 
 // Names of columns, or their numbers from 1; "" for the usual names. A caller that names the first
-// text names the second one too, if there is any.
+// text names the second one too, if there is any. Labels of several columns are joined by '|'.
 struct TextColumns {
   std::string text = "", second = "", label = "";
 };
@@ -37,18 +42,24 @@ struct TextColumns {
 // "TEXT,LABEL" or "TEXT,SECOND,LABEL"; "" = the defaults. Throws Error for anything else.
 TextColumns ParseTextColumns(const std::string& names);
 
+struct LabelOptions {
+  LabelKind kind = LabelKind::kClass;
+  std::vector<std::string> classes = {};  // of kClasses: those that there are; else the data tell
+};
+
 class TextDataset {
  public:
   // Reads everything. Throws Error with file and line if no file is as above, or if the first split
   // is not and there is no labels.txt; what is wrong in other splits, or in single rows, is the
   // error of loading these. With `skip_bad`, bad rows are left out instead.
   explicit TextDataset(const std::string& directory, const TextColumns& columns = {},
-                       bool skip_bad = false);
+                       bool skip_bad = false, const LabelOptions& labels = {});
 
   const std::string& directory() const { return directory_; }
   std::vector<std::string> split_names() const;
   bool has_split(std::string_view name) const;
   bool pairs() const { return pairs_; }
+  LabelKind kind() const { return kind_; }
 
   // The first `limit` examples (0: all of them). Throws Error if there is no such split, or for
   // what is wrong in it.
@@ -68,7 +79,7 @@ class TextDataset {
   void HoldOut(const std::string& split, double share, uint64_t seed);
 
   // Lines of labels.txt; without it the sorted labels of the first split, or nothing if all labels
-  // are numbers.
+  // are numbers. Of kNumbers the names of the columns.
   const std::vector<std::string>& class_names() const { return class_names_; }
   int num_classes() const { return num_classes_; }
 
@@ -81,6 +92,7 @@ class TextDataset {
   void RefuseErrors(size_t split) const;
 
   std::string directory_;
+  LabelKind kind_ = LabelKind::kClass;
   bool skip_bad_ = false;
   std::vector<TextSplit> splits_;
   std::vector<std::string> errors_;  // of each split as a whole, "" if there is none
@@ -90,6 +102,11 @@ class TextDataset {
   int num_classes_ = 0;
   bool pairs_ = false;
 };
+
+// What kind of labels a data set has, if nothing else can be meant: arrays of texts are classes,
+// arrays of numbers, not all of them whole, are numbers. Throws Error (kUsage) for arrays of whole
+// numbers, which may be either. What cannot be read is kClass: to read it says why.
+LabelKind TellLabelKind(const std::string& directory, const TextColumns& columns);
 
 // Whether a path is a TextDataset's: a table, or a directory that holds one of a usual split, or
 // else any table and no folder, for a table beside folders of images describes these.

@@ -33,6 +33,9 @@ const Names kOtherLabels = {
     "is_*",       "has_*",    "*_label",  "label_*",   "*_class",    "class_*", "*_sentiment",
     "*_category", "*_rating", "*_intent", "*_emotion", "*_type",     "*_topic", "v1"};
 
+// Of files, where nothing is a text.
+const Names kFiles = {"file", "filename",   "file_name", "path",     "filepath", "image",
+                      "img",  "image_path", "images",    "image_id", "*_path",   "*_file"};
 // Neither, if nobody says so.
 const Names kNumbering = {"", "id", "idx", "index", "unnamed: 0", "*_id", "row"};
 
@@ -105,8 +108,20 @@ std::string ColumnName(std::string_view field) {
   return ToLowerAscii(std::string(field));
 }
 
+Names LabelParts(const std::string& label) {
+  Names parts(1);
+  for (const char c : label)
+    if (c == '|')
+      parts.emplace_back();
+    else
+      parts.back() += c;
+  return parts;
+}
+
 bool AreNumbers(const TextColumns& asked) {
-  return ColumnNumber(asked.text) > 0 && ColumnNumber(asked.label) > 0 &&
+  return ColumnNumber(asked.text) > 0 &&
+         std::ranges::all_of(LabelParts(asked.label),
+                             [](const std::string& part) { return ColumnNumber(part) > 0; }) &&
          (asked.second.empty() || ColumnNumber(asked.second) > 0);
 }
 
@@ -117,7 +132,9 @@ Places PlacesByNumber(const TextColumns& asked, size_t columns, const std::strin
       Fail("{}: --columns asks for column {}, expected 1 to {}", where, number, columns);
     return number - 1;
   };
-  Places p{.text = place(asked.text), .label = place(asked.label), .named = true};
+  const Names labels = LabelParts(asked.label);
+  Places p{.text = place(asked.text), .label = place(labels[0]), .named = true};
+  for (size_t i = 1; i < labels.size(); ++i) p.more.push_back(place(labels[i]));
   if (!asked.second.empty()) p.second = place(asked.second);
   return p;
 }
@@ -128,11 +145,18 @@ Places PlacesByName(const TextColumns& asked, const Names& written, const std::s
       Fail("{}: two columns have the name '{}'", where, written[i]);
   const Names columns = ColumnNames(written);
   std::vector<size_t> texts = Candidates(columns, kTexts, kOtherTexts);
+  if (texts.empty()) texts = Candidates(columns, {}, kFiles);
   std::vector<size_t> labels = Candidates(columns, kLabels, kOtherLabels);
   if (!asked.text.empty()) texts = {Asked(asked.text, written, columns, where)};
-  if (!asked.label.empty()) labels = {Asked(asked.label, written, columns, where)};
-  const std::string second = asked.text.empty() ? FirstOf(kSeconds, columns) : "";
   Places p{.named = true};
+  if (!asked.label.empty()) {
+    const bool one = Contains(written, asked.label);  // also one whose name holds a '|'
+    const Names parts = one ? Names{asked.label} : LabelParts(asked.label);
+    labels = {Asked(parts[0], written, columns, where)};
+    for (size_t i = 1; i < parts.size(); ++i)
+      p.more.push_back(Asked(parts[i], written, columns, where));
+  }
+  const std::string second = asked.text.empty() ? FirstOf(kSeconds, columns) : "";
   if (!asked.second.empty()) p.second = Asked(asked.second, written, columns, where);
   if (!second.empty()) p.second = IndexOf(columns, second);
   for (std::vector<size_t>* own : {&texts, &labels})  // a column is one thing
@@ -153,8 +177,12 @@ Places PlacesByName(const TextColumns& asked, const Names& written, const std::s
   if (texts.size() != 1) FailUnnamed("text", texts, written, where);
   if (labels.size() != 1) FailUnnamed("label", labels, written, where);
   p.text = texts[0], p.label = labels[0];
-  if (p.text == p.label || p.second == p.text || p.second == p.label)
-    Fail("{}: --columns names '{}' twice", where, written[p.second == p.text ? p.text : p.label]);
+  std::vector<size_t> all{p.text, p.label};
+  if (p.pairs()) all.push_back(p.second);
+  for (const size_t column : p.more) all.push_back(column);
+  std::ranges::sort(all);
+  if (const auto twice = std::ranges::adjacent_find(all); twice != all.end())
+    Fail("{}: --columns names '{}' twice", where, written[*twice]);
   return p;
 }
 
@@ -186,7 +214,8 @@ FirstLine LookAt(const Names& fields, const Names& classes) {
   for (size_t i = 0; i < names.size(); ++i) {
     if (Contains(classes, fields[i])) return FirstLine::kUnknown;
     if (names[i] == kLabels[0]) return FirstLine::kNames;
-    const bool is_text = IsOneOf(kTexts, names[i]) || IsOneOf(kOtherTexts, names[i]);
+    const bool is_text =
+        IsOneOf(kTexts, names[i]) || IsOneOf(kOtherTexts, names[i]) || IsOneOf(kFiles, names[i]);
     text |= is_text;
     label |= !is_text && IsOneOf(kOtherLabels, names[i]);
     numbered &= names[i] == std::to_string(i);  // as pandas writes columns without names

@@ -16,11 +16,15 @@ namespace graft {
 struct Places {
   size_t text = 0, second = SIZE_MAX, label = 1;
   bool named = false;  // by their names or by the caller: `text` is the text and no guess
+  std::vector<size_t> more = {};  // further columns of the label
   bool pairs() const { return second != SIZE_MAX; }
 };
 
 // A name as people write it: without blanks around it and quotes, in lower case.
 std::string ColumnName(std::string_view field);
+
+// The columns of a label, which '|' joins.
+std::vector<std::string> LabelParts(const std::string& label);
 
 // Whether the caller names columns by their numbers, which count from 1.
 bool AreNumbers(const TextColumns& asked);

@@ -4,8 +4,8 @@
 #include <unordered_map>
 
 #include "data/splits.h"
-#include "data/text_labels.h"
 #include "data/text_table.h"
+#include "data/text_targets.h"
 #include "runtime/error.h"
 
 namespace graft {
@@ -28,35 +28,48 @@ bool SameRows(const RawTable& a, const RawTable& b) {
 
 class HeaderDecision {
  public:
-  HeaderDecision(std::vector<RawTable>& tables, const TextColumns& asked, const Names& classes)
-      : tables_(tables), asked_(asked), classes_(classes) {
+  HeaderDecision(std::vector<RawTable>& tables, const TextColumns& asked, const Names& classes,
+                 LabelKind kind)
+      : tables_(tables), asked_(asked), classes_(classes), kind_(kind) {
     // How often every label occurs outside of lines that may be headers.
     for (const RawTable& table : tables_)
       for (size_t i = table.open; i < table.rows.size(); ++i)
-        ++counts_[std::string(Label(table, table.rows[i]))];
+        for (std::string& label : LabelsIn(Label(table, table.rows[i]))) ++counts_[label];
   }
 
   void Decide(RawTable& table) {
     const size_t line = table.rows[0].line;
     const std::string where = fmt::format("{}:{}", table.path, line);
     const std::string label(Label(table, table.rows[0]));
-    const bool known = Contains(classes_, label) || counts_.contains(label) || IsMissing(label) ||
-                       ParseNumber(label);
+    const Names labels = LabelsIn(label);
+    const bool known =
+        IsMissing(label) || std::ranges::any_of(labels, [&](const auto& one) {
+          return Contains(classes_, one) || counts_.contains(one) || ParseNumber(one);
+        });
     if (!known && IsHeader(table)) return TakeHeader(table, where);
     table.open = false;
+    if (kind_ == LabelKind::kNumbers) return;
     RefuseLabelFirst(table, known);
-    if (!known) RefuseLoneClass(table, label, where);
+    if (!known) RefuseLoneClass(table, fmt::format("{}", fmt::join(labels, "|")), where);
   }
 
   Names notes;
 
  private:
+  // The labels of a field: one class, or each of several values.
+  Names LabelsIn(std::string_view field) const {
+    if (kind_ == LabelKind::kClasses) return SplitClasses(field);
+    return DecodeList(field);
+  }
+
   bool IsHeader(const RawTable& table) const {
     if (NamesAny(FirstFields(table))) return true;
     size_t others = 0, numbers = 0, identifiers = 0;
     for (size_t i = 1; i < table.rows.size(); ++i, ++others) {
       const RawRow& row = table.rows[i];
-      numbers += ParseNumber(Label(table, row)).has_value();
+      numbers += std::ranges::all_of(DecodeList(Label(table, row)), [](const std::string& value) {
+        return ParseNumber(TrimBlanks(value)).has_value();
+      });
       identifiers += AreIdentifiers(std::span(&row.fields[table.places.text], 1));
     }
     if (others > 0 && numbers == others) return true;
@@ -82,6 +95,7 @@ class HeaderDecision {
       table.rows.clear();
       return;
     }
+    table.label_names = DecodeList(table.rows[0].fields[table.places.label]);
     table.rows.erase(table.rows.begin());
     if (table.rows.empty()) {
       table.error = fmt::format("{}: expected texts with labels, found none", table.path);
@@ -93,7 +107,7 @@ class HeaderDecision {
           where, table.header[table.places.text],
           table.pairs() ? fmt::format(", its second '{}'", table.header[table.places.second]) : "",
           table.header[table.places.label]));
-    RefuseLabelFirst(table, true);
+    if (kind_ != LabelKind::kNumbers) RefuseLabelFirst(table, true);
   }
 
   // In `table.error`: the first column holds fewer values than the last and shorter ones.
@@ -150,14 +164,15 @@ class HeaderDecision {
   std::vector<RawTable>& tables_;
   const TextColumns& asked_;
   const Names& classes_;
+  const LabelKind kind_;
   std::unordered_map<std::string, size_t> counts_;
 };
 
 }  // namespace
 
 std::vector<std::string> DecideHeaders(std::vector<RawTable>& tables, const TextColumns& columns,
-                                       const std::vector<std::string>& classes) {
-  HeaderDecision decision(tables, columns, classes);
+                                       const std::vector<std::string>& classes, LabelKind kind) {
+  HeaderDecision decision(tables, columns, classes, kind);
   for (RawTable& table : tables)
     if (table.open && !table.rows.empty()) decision.Decide(table);
   return std::move(decision.notes);

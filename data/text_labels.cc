@@ -20,15 +20,13 @@ int NumberOf(std::string_view text, int limit) {
              : -1;
 }
 
-struct NumbersFirst {
-  bool operator()(const std::string& a, const std::string& b) const {
-    const std::optional<double> x = ParseNumber(a), y = ParseNumber(b);
-    if (x && y && *x != *y) return *x < *y;
-    return x.has_value() != y.has_value() ? x.has_value() : a < b;
-  }
-};
-
 }  // namespace
+
+bool NumbersFirst::operator()(const std::string& a, const std::string& b) const {
+  const std::optional<double> x = ParseNumber(a), y = ParseNumber(b);
+  if (x && y && *x != *y) return *x < *y;
+  return x.has_value() != y.has_value() ? x.has_value() : a < b;
+}
 
 std::string_view TrimBlanks(std::string_view text) {
   constexpr std::string_view blanks = " \t\r\n";
@@ -83,7 +81,10 @@ int LabelTable::Find(std::string_view written, const std::string& path, size_t l
   if (const int number = NumberOf(label, limit_); number >= 0) return number;
   const std::optional<double> value = ParseNumber(label);
   if (names_.empty() && value && *value != std::floor(*value))
-    Fail("{}:{}: the label '{}' is no class, which are names or whole numbers", path, line, label);
+    Fail(
+        "{}:{}: the label '{}' is no class, which are names or whole numbers; hint: --task "
+        "regression learns such numbers",
+        path, line, label);
   if (names_.empty())
     Fail(
         "{}:{}: expected a class number below {}, the number of texts, found '{}'; hint: "

@@ -19,6 +19,11 @@ bool IsMissing(std::string_view label);
 // A finite number that is all of `text`.
 std::optional<double> ParseNumber(std::string_view text);
 
+// Numbers by value before others by bytes.
+struct NumbersFirst {
+  bool operator()(const std::string& a, const std::string& b) const;
+};
+
 // Names of classes in order: numbers by value before others by bytes. Empty if all labels of the
 // table are numbers. Throws Error for more than kMaxClasses.
 std::vector<std::string> ClassesOf(const RawTable& table);

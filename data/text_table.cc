@@ -4,6 +4,7 @@
 
 #include "data/splits.h"
 #include "data/text_files.h"
+#include "data/text_targets.h"
 #include "runtime/error.h"
 #include "runtime/io/json.h"
 
@@ -35,6 +36,7 @@ class RowReader {
     RawRow row{{}, line};
     for (size_t i = 0; i < 3; ++i)
       if (from_[i] < fields.size()) row.fields[i] = std::move(fields[from_[i]]);
+    if (!more_.empty()) row.fields[2] = EncodeList(LabelsOf(row.fields[2], fields));
     table_.rows.push_back(std::move(row));
   }
 
@@ -51,6 +53,9 @@ class RowReader {
            : named ? PlacesByName(asked_, fields, where)
                    : PlacesByOrder(fields.size()));
       table_.header = fields;
+      const size_t label = from_[table_.places.label];
+      table_.label_names =
+          more_.empty() ? std::vector<std::string>{fields[label]} : LabelsOf(fields[label], fields);
       return true;
     }
     if (numbers) {
@@ -71,8 +76,16 @@ class RowReader {
     return std::ranges::any_of(fields, [&](const auto& f) { return ColumnName(f) == name; });
   }
 
+  // The first column of the label, and the further ones.
+  std::vector<std::string> LabelsOf(const std::string& first,
+                                    const std::vector<std::string>& fields) const {
+    std::vector<std::string> labels{first};
+    for (const size_t column : more_) labels.push_back(fields[column]);
+    return labels;
+  }
+
   void Keep(const Places& p) {
-    from_ = {p.text, p.second, p.label};
+    from_ = {p.text, p.second, p.label}, more_ = p.more;
     table_.places = {.second = p.pairs() ? 1 : SIZE_MAX, .label = 2, .named = p.named};
   }
 
@@ -82,21 +95,43 @@ class RowReader {
   const std::vector<std::string>& classes_;
   const char separator_;
   std::array<size_t, 3> from_ = {0, 1, 2};  // the column of each field that is kept
+  std::vector<size_t> more_;                // further columns of the label
   bool first_ = true;
 };
 
+// A value of an array of labels.
+std::string ItemOf(const Json& item, LabelKind kind, const std::string& where) {
+  const bool numbers = kind == LabelKind::kNumbers;
+  if (!item.is_number() && (numbers || !item.is_string()))
+    Fail("{}: expected an array of {}, found {} in it", where, numbers ? "numbers" : "names",
+         item.dump());
+  return item.is_string() ? item.get<std::string>() : item.dump();
+}
+
 // A class name or number. Programs write numbers as 1.0 and yes or no as true or false, and what is
-// missing as null.
-std::string LabelOf(const Json& object, const std::string& key, const std::string& where) {
+// missing as null. An array is a list, where labels may be several.
+std::string LabelOf(const Json& object, const std::string& key, LabelKind kind,
+                    const std::string& where) {
   const auto it = object.find(key);
   if (it == object.end() || it->is_string()) return GetString(object, key, where);
+  const std::string place = fmt::format("{}: '{}'", where, key);
+  if (it->is_array() && kind != LabelKind::kClass) {
+    std::vector<std::string> items;
+    for (const Json& item : *it) items.push_back(ItemOf(item, kind, place));
+    return EncodeList(items);
+  }
+  if (it->is_null() && kind == LabelKind::kClasses)
+    Fail("{}: found null; an empty array or text stands for no class", place);
   if (it->is_null()) return "";
   if (!it->is_number() && !it->is_boolean())
-    Fail("{}: '{}': expected a string or a number, found {}", where, key, it->dump());
+    Fail("{}: expected a string or a number, found {}{}", place, it->dump(),
+         it->is_array() ? "; hint: --task multi-label reads several classes, --task regression "
+                          "several numbers"
+                        : "");
   return it->dump();
 }
 
-void ReadJsonLines(RawTable& table, size_t before, const TextColumns& asked,
+void ReadJsonLines(RawTable& table, size_t before, const TextColumns& asked, LabelKind kind,
                    const std::string& text) {
   std::optional<Places> places;
   std::vector<std::string> keys;
@@ -111,7 +146,13 @@ void ReadJsonLines(RawTable& table, size_t before, const TextColumns& asked,
       }
       RawRow row{{GetString(object, keys[places->text], where)}, number};
       if (places->pairs()) row.fields[1] = GetString(object, keys[places->second], where);
-      row.fields[2] = LabelOf(object, keys[places->label], where);
+      row.fields[2] = LabelOf(object, keys[places->label], kind, where);
+      if (!places->more.empty()) {
+        std::vector<std::string> labels{row.fields[2]};
+        for (const size_t column : places->more)
+          labels.push_back(LabelOf(object, keys[column], LabelKind::kClass, where));
+        row.fields[2] = EncodeList(labels);
+      }
       return row;
     };
     CheckExampleCount(before + table.rows.size() + 1, where);
@@ -124,6 +165,8 @@ void ReadJsonLines(RawTable& table, size_t before, const TextColumns& asked,
   });
   if (!places) return;
   table.header = keys;
+  table.label_names = {keys[places->label]};
+  for (const size_t column : places->more) table.label_names.push_back(keys[column]);
   table.places = {.second = places->pairs() ? 1 : SIZE_MAX, .label = 2, .named = places->named};
 }
 
@@ -167,8 +210,8 @@ void Unquote(RawTable& table) {
     }
 }
 
-void ReadRows(const TextColumns& columns, const std::vector<std::string>& classes, size_t before,
-              uint64_t bytes_left, RawTable& table) {
+void ReadRows(const TextColumns& columns, const std::vector<std::string>& classes, LabelKind kind,
+              size_t before, uint64_t bytes_left, RawTable& table) {
   std::error_code ignored;
   if (const uint64_t bytes = fs::file_size(table.path, ignored); !ignored && bytes > bytes_left)
     Fail("{}: {} bytes; expected at most {} in all tables of a data set", table.path, bytes,
@@ -186,7 +229,7 @@ void ReadRows(const TextColumns& columns, const std::vector<std::string>& classe
       break;
     }
     case RowFormat::kJsonl:
-      ReadJsonLines(table, before, columns, text);
+      ReadJsonLines(table, before, columns, kind, text);
       break;
   }
   if (table.rows.empty() && table.problems.count > 0) Fail("{}", table.problems.first[0]);
@@ -201,14 +244,14 @@ void RowProblems::Add(std::string message) {
 }
 
 std::vector<RawTable> ReadTables(const std::vector<fs::path>& paths, const TextColumns& columns,
-                                 const std::vector<std::string>& classes) {
+                                 const std::vector<std::string>& classes, LabelKind kind) {
   std::vector<RawTable> tables;
   size_t examples = 0;
   uint64_t bytes_left = kMaxTableBytes;
   for (const fs::path& path : paths) {
     RawTable table{.name = path.stem().string(), .path = path.string()};
     try {
-      ReadRows(columns, classes, examples, bytes_left, table);
+      ReadRows(columns, classes, kind, examples, bytes_left, table);
     } catch (const Error& e) {
       table.error = e.what();
       table.rows.clear();

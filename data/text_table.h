@@ -31,7 +31,8 @@ struct RawTable {
   Places places;                    // of `fields`
   std::vector<std::string> header;  // names of all columns; empty if line 1 is an example
   RowProblems problems;
-  std::string error;  // why there are no rows
+  std::string error;                          // why there are no rows
+  std::vector<std::string> label_names = {};  // of the columns of the label; none without a header
   bool open = false;  // whether line 1 is a header is not known yet: it is rows[0]
   size_t columns = 0;
 
@@ -41,12 +42,14 @@ struct RawTable {
 // Reads the tables of a data set, each a split, within the bounds of one.
 std::vector<RawTable> ReadTables(const std::vector<std::filesystem::path>& paths,
                                  const TextColumns& columns,
-                                 const std::vector<std::string>& classes);
+                                 const std::vector<std::string>& classes,
+                                 LabelKind kind = LabelKind::kClass);
 
 // Decides which open tables begin with a header, by what they hold, and refuses (in `error`) what
 // only a person can tell: a class that is only in line 1, and labels that seem to stand first.
 // Returns what the user should know of it.
 std::vector<std::string> DecideHeaders(std::vector<RawTable>& tables, const TextColumns& columns,
-                                       const std::vector<std::string>& classes);
+                                       const std::vector<std::string>& classes,
+                                       LabelKind kind = LabelKind::kClass);
 
 }  // namespace graft

@@ -1,4 +1,7 @@
-// Rows of texts with labels, as TSV, CSV and JSON lines, with and without names of the classes.
+// Rows of texts with labels of every kind, as TSV, CSV and JSON lines, with and without names of
+// the classes.
+#include <cmath>
+
 #include "data/text.h"
 #include "fuzz/target.h"
 #include "runtime/utf8.h"
@@ -16,6 +19,18 @@ void TestTexts(const std::string& directory) {
     GRAFT_CHECK(e.label >= 0 && e.label < data.num_classes(), "label {}", e.label);
     GRAFT_CHECK(FirstInvalidUtf8(e.text) == e.text.size());
     GRAFT_CHECK(data.pairs() == e.second.has_value());
+  }
+  data.Notes(true);
+}
+
+// The same rows as numbers, and as several classes at once.
+void TestTargets(const std::string& directory, LabelKind kind, const char* columns) {
+  TellLabelKind(directory, ParseTextColumns(columns));
+  const TextDataset data(directory, ParseTextColumns(columns), false, {.kind = kind});
+  for (const TextExample& e : data.Load("train").examples) {
+    GRAFT_CHECK(static_cast<int>(e.targets.size()) == data.num_classes());
+    for (const float target : e.targets)
+      GRAFT_CHECK(kind == LabelKind::kNumbers ? std::isfinite(target) : target == 0 || target == 1);
   }
   data.Notes(true);
 }
@@ -43,6 +58,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     dir->Write(format + "/train." + format, TextOf(data, size));
     Accepts([&] { TestTexts(*dir / format); });
     Accepts([&] { TestParts(*dir / format); });
+    for (const LabelKind kind : {LabelKind::kNumbers, LabelKind::kClasses})
+      for (const char* columns : {"", "1,2|3"})
+        Accepts([&] { TestTargets(*dir / format, kind, columns); });
   }
   return 0;
 }

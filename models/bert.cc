@@ -61,8 +61,8 @@ class Builder {
     g_.SetOutput("logits", logits);
     if (!b_.loss) return;
     Scope scope(g_, "loss");
-    const ValueId labels = g_.AddInput("labels", {DType::kI32, {g_.shape(logits)[0]}});
-    ValueId losses = CrossEntropy(g_, logits, labels, b_.label_smoothing);
+    const bool words = b_.head == BertHead::kMaskedLm;
+    ValueId losses = TaskLosses(g_, logits, words ? kClassify : c_.task, b_.label_smoothing);
     if (b_.loss_weights)
       losses = Mul(g_, losses, g_.AddInput("weights", {DType::kF32, {g_.shape(logits)[0], 1}}));
     g_.SetOutput("losses", losses);

@@ -1,5 +1,6 @@
 // BERT encoders (Devlin et al. 2019, arXiv 1810.04805) as graphs over rows without padding.
 #pragma once
+#include "models/task.h"
 #include "runtime/graph.h"
 #include "runtime/params.h"
 
@@ -19,6 +20,7 @@ struct BertConfig {
   // a masked-LM head that reads so many rows of each text, and its label words, as BertBuild.
   int64_t mask_rows = 0;
   std::string label_words = {};
+  std::string task = kClassify;  // what the classifier's logits say (task.h)
   bool operator==(const BertConfig&) const = default;
   static void Visit(auto& self, auto&& f) {
     f("vocab", self.vocab), f("positions", self.positions), f("types", self.types);
@@ -42,7 +44,9 @@ enum class BertHead { kClassifier, kMaskedLm, kNone };
 // before the classifier.
 struct BertBuild {
   BertHead head = BertHead::kClassifier;
-  bool loss = false;  // input "labels" (i32, one for each row of logits) and output "losses"
+  // Output "losses" and the input of TaskLosses: "labels", one for each row of logits, or
+  // "targets".
+  bool loss = false;
   double label_smoothing = 0;
   int64_t mask_rows = 0;  // masked_lm: so many rows per sequence, by the input "rows"; 0 = all rows
   // masked_lm: groups of words (MeanRowsAttrs), "2307,2204|6659": logits [rows,K], each the mean of
@@ -57,9 +61,8 @@ struct BertBuild {
 };
 
 // Inputs, for S sequences of T tokens in all: ids, type_ids, positions i32 [T]; offsets i32 [1+S];
-// labels; rows i32 [S*mask_rows], indices into the T rows: sequence after sequence, mask_rows of
-// each; weights f32 [rows of logits,1]. Parameters have canonical names, all
-// frozen:
+// labels or targets; rows i32 [S*mask_rows], indices into the T rows: sequence after sequence,
+// mask_rows of each; weights f32 [rows of logits,1]. Parameters have canonical names, all frozen:
 //   embed.{word,position,type}.weight, embed.norm.{weight,bias},
 //   blocks.N.attn.{q,k,v,o}.{weight,bias}, blocks.N.{norm1,norm2}.{weight,bias},
 //   blocks.N.mlp.{fc1,fc2}.{weight,bias}, pooler.{weight,bias}, head.{weight,bias},

@@ -42,6 +42,7 @@ std::string ArchitectureName(const ModelConfig& config) {
                             for (const std::string& name : VitNames()) {
                               VitConfig named = VitByName(name);
                               named.classes = c.classes, named.eps = c.eps;
+                              named.task = c.task;
                               if (c.gelu != "swiglu" && named.gelu != "swiglu") named.gelu = c.gelu;
                               if (named.tokens == c.tokens) named.pool = c.pool;
                               if (named == c) return name;
@@ -80,6 +81,14 @@ int64_t& Classes(ModelConfig& config) {
 
 int64_t Classes(const ModelConfig& config) {
   return std::visit([](const auto& c) { return c.classes; }, config);
+}
+
+std::string& TaskOf(ModelConfig& config) {
+  return std::visit([](auto& c) -> std::string& { return c.task; }, config);
+}
+
+const std::string& TaskOf(const ModelConfig& config) {
+  return std::visit([](const auto& c) -> const std::string& { return c.task; }, config);
 }
 
 Graph BuildModel(const ModelConfig& config, const ModelBuild& b) {

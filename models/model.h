@@ -24,6 +24,9 @@ std::string SizesText(const ModelConfig& config);  // "width 384, depth 6, mlp 1
 void CheckConfig(const ModelConfig& config, const std::string& where);
 int64_t& Classes(ModelConfig& config);
 int64_t Classes(const ModelConfig& config);
+// What its logits say (task.h).
+std::string& TaskOf(ModelConfig& config);
+const std::string& TaskOf(const ModelConfig& config);
 
 // What a graph with logits is built for, whatever the model; see VitBuild and BertBuild.
 struct ModelBuild {

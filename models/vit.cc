@@ -63,9 +63,8 @@ class Builder {
     g_.SetOutput("logits", logits);
     if (b_.loss) {
       Scope scope(g_, "loss");
-      const ValueId labels = g_.AddInput("labels", {DType::kI32, {Dim::Sequences()}});
-      ValueId losses = CrossEntropy(g_, logits, labels, b_.label_smoothing);
-      if (b_.mixed) losses = Mixed(losses, logits);
+      ValueId losses = TaskLosses(g_, logits, c_.task, b_.label_smoothing);
+      if (b_.mixed && c_.task == kClassify) losses = Mixed(losses, logits);
       g_.SetOutput("losses", losses);
     }
     return std::move(g_);

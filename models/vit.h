@@ -1,6 +1,7 @@
 // Vision transformers (Dosovitskiy et al. 2021, arXiv 2010.11929) as graphs.
 #pragma once
 
+#include "models/task.h"
 #include "runtime/graph.h"
 #include "runtime/params.h"
 
@@ -26,6 +27,8 @@ struct VitConfig {
   bool pre_norm = false;     // a layer norm after the position embeddings (CLIP)
   bool layer_scale = false;  // see BlockShape, as is the next
   bool qk_norm = false;
+  // What the logits say (task.h), which is no part of an architecture: not visited.
+  std::string task = kClassify;
   bool operator==(const VitConfig&) const = default;
   static void Visit(auto& self, auto&& f) {
     f("image_size", self.image_size), f("patch_size", self.patch_size),
@@ -52,17 +55,17 @@ void CheckConfig(const VitConfig& config, const std::string& where);
 
 // What a graph is built for. Dropping needs the inputs "rng" (see ops.h, Dropout).
 struct VitBuild {
-  bool loss = false;  // input "labels" and output "losses"
+  bool loss = false;  // the input of TaskLosses and output "losses"
   double label_smoothing = 0;
   double drop_path = 0;  // rate of the last block; the first has 0
   int64_t seed = 0;      // of the drop-path streams
   // Of images that are mixed in pairs: inputs "labels_other" i32 [S] and "share" f32 [S,1], the
-  // share of "labels" in the loss.
+  // share of "labels" in the loss of classes; of targets, which mix themselves, none.
   bool mixed = false;
 };
 
-// Inputs: image [S,3,H,W] (normalised), labels i32 [S] with `loss`. Outputs: logits [S,classes],
-// losses [S,1]. Parameters have canonical names, all frozen:
+// Inputs: image [S,3,H,W] (normalised), with `loss` labels i32 [S] or targets f32 [S,classes].
+// Outputs: logits [S,classes], losses [S,1]. Parameters have canonical names, all frozen:
 //   patch_embed.{weight [D,3PP],bias}, cls_token [1,D], dist_token [1,D], reg_token [registers,D],
 //   pos_embed [token_positions+n,D], norm_pre.{weight,bias},
 //   blocks.N.{norm1,norm2}.{weight,bias}, blocks.N.attn.{q,k,v,o}.{weight,bias},

@@ -29,6 +29,7 @@ namespace graft {
                      X(AddPositions) X(SumPositions) X(SegmentMean) X(SegmentMeanGrad)            \
   /* dropout.cc     */ X(Dropout)                                                                 \
   /* loss.cc        */ X(CrossEntropy) X(CrossEntropyGrad)                                        \
+  /* target_loss.cc */ X(SquaredError) X(BinaryCrossEntropy)                                      \
   /* optimizer.cc   */ X(AdamW) X(Sgd) X(ClipScale)
 // clang-format on
 
@@ -335,6 +336,16 @@ struct LossAttrs {
 // label_smoothing). kCrossEntropyGrad: (logits, labels, dlosses [S,1]) -> [S,K].
 inline ValueId CrossEntropy(Graph& g, ValueId logits, ValueId labels, double smoothing = 0) {
   return g.Add1(kCrossEntropy, {logits, labels}, LossAttrs{smoothing});
+}
+
+// --- target_loss.cc: logits [S,K], targets f32 [S,K] -> losses [S,1], means over the columns ---
+
+inline ValueId SquaredError(Graph& g, ValueId z, ValueId y) {
+  return g.Add1(kSquaredError, {z, y});
+}
+// Of independent yes-no questions; targets are 0, 1 or between.
+inline ValueId BinaryCrossEntropy(Graph& g, ValueId z, ValueId y) {
+  return g.Add1(kBinaryCrossEntropy, {z, y});
 }
 
 // --- optimizer.cc: results take the place of param and state (Graph::updates) ---

@@ -7,9 +7,9 @@
 namespace graft::cli {
 namespace {
 
-const Words kCommands{"demo",    "train",   "eval", "predict",    "fuse",   "export",
-                      "inspect", "profile", "data", "bench",      "ablate", "runs",
-                      "search",  "models",  "help", "completions"};
+const Words kCommands{"demo",    "train",   "eval",   "predict", "fuse",       "export",
+                      "inspect", "profile", "plan",   "data",    "bench",      "ablate",
+                      "runs",    "search",  "models", "help",    "completions"};
 
 // The options that the help of a command shows.
 Words OptionsOf(const std::string& help) {
@@ -102,8 +102,8 @@ std::string CompleteInBash(const std::string& line) {
 TEST(Help, BashCompletes) {
   const std::vector<std::pair<std::string, std::string>> rows{
       {"graft",
-       "demo train eval predict fuse export inspect profile data bench ablate runs search models "
-       "help completions --help --version\n"},
+       "demo train eval predict fuse export inspect profile plan data bench ablate runs search "
+       "models help completions --help --version\n"},
       {"graft train --schedule", "cosine linear constant\n"},
       {"graft data", "make check"},
       {"graft bench", "vtab few-shot text shift"},

@@ -12,6 +12,7 @@ void AddFuseCommand(CLI::App& app, CommonOptions& options);
 void AddExportCommand(CLI::App& app, CommonOptions& options);
 void AddInspectCommand(CLI::App& app, CommonOptions& options);
 void AddProfileCommand(CLI::App& app, CommonOptions& options);
+void AddPlanCommand(CLI::App& app, CommonOptions& options);
 void AddDataCommand(CLI::App& app, CommonOptions& options);
 void AddDataSplit(CLI::App& data, CommonOptions& options);  // of AddDataCommand
 void AddDemoCommand(CLI::App& app, CommonOptions& options);

@@ -4,8 +4,10 @@
 #include "data/generate.h"
 #include "runtime/threads.h"
 #include "tools/commands.h"
+#include "tools/lib/label_kind.h"
 #include "tools/lib/output.h"
 #include "tools/lib/report.h"
+#include "train/dataset.h"
 
 namespace graft {
 namespace {
@@ -106,6 +108,17 @@ nlohmann::json ReportJson(const DatasetReport& report) {
           {"notes", report.notes}};
 }
 
+// Of numbers.
+nlohmann::json ColumnsJson(const TextSplitReport& split, const std::vector<std::string>& names) {
+  nlohmann::json columns = nlohmann::json::array();
+  for (size_t k = 0; k < split.columns.size(); ++k)
+    columns.push_back({{"name", names[k]},
+                       {"min", split.columns[k].least},
+                       {"mean", split.columns[k].mean},
+                       {"max", split.columns[k].most}});
+  return columns;
+}
+
 nlohmann::json ReportJson(const TextReport& report) {
   using nlohmann::json;
   json splits = json::array(), overlaps = json::array(), problems = json::array();
@@ -113,6 +126,7 @@ nlohmann::json ReportJson(const TextReport& report) {
     splits.push_back({{"split", s.name},
                       {"texts", s.texts},
                       {"per_class", s.per_class},
+                      {"columns", ColumnsJson(s, report.class_names)},
                       {"error", s.problems.empty() ? json() : json(s.problems[0])},
                       {"bad_rows", s.bad_rows},
                       {"problems", s.problems}});
@@ -124,6 +138,10 @@ nlohmann::json ReportJson(const TextReport& report) {
   return {{"data", report.directory},
           {"ok", report.ok()},
           {"pairs", report.pairs},
+          {"images", report.images},
+          {"task", report.kind == LabelKind::kNumbers   ? kRegression
+                   : report.kind == LabelKind::kClasses ? kMultiLabel
+                                                        : kClassify},
           {"classes", report.class_names.size()},
           {"class_names", report.class_names},
           {"splits", splits},
@@ -142,10 +160,13 @@ void PrintReport(const Report& report, const std::string& problem, const CommonO
   if (!report.ok()) Fail("{}", problem);
 }
 
-void Check(const std::string& directory, const std::string& columns, const CommonOptions& common) {
+void Check(const std::string& given, const std::string& columns, const std::string& task,
+           const CommonOptions& common) {
   ApplyCommonOptions(common);
+  const std::string directory = TablesOf(given, task);
   if (HoldsTexts(directory)) {
-    const TextReport report = CheckTexts(directory, ParseTextColumns(columns));
+    const TextColumns asked = ParseTextColumns(columns);
+    const TextReport report = CheckTexts(directory, asked, KindOfData(task, directory, asked));
     return PrintReport(report, report.problem, common);
   }
   if (!columns.empty()) Fail("--columns {}: {} holds no texts", columns, directory);
@@ -157,15 +178,18 @@ void AddCheck(CLI::App& data, CommonOptions& common) {
   CLI::App* check = data.add_subcommand(
       "check",
       "report counts, images and texts that cannot be read, and examples that are in two splits");
-  auto directory = std::make_shared<std::string>(), columns = std::make_shared<std::string>();
+  auto directory = std::make_shared<std::string>(), columns = std::make_shared<std::string>(),
+       task = std::make_shared<std::string>(kTaskByData);
   check->add_option("dir", *directory, "data set directory, or a table of texts")->required();
   check->add_option("--columns", *columns,
                     "of texts: TEXT,LABEL or TEXT,SECOND,LABEL, names or numbers from 1");
+  AddTaskOption(*check, *task);
   AddCommonOptions(*check, common);
   check->footer(
       "Example:\n  graft data check vtab-1k/eurosat\n  graft data check reviews.csv --columns "
       "review,stars\nExit code 1 if something is wrong.");
-  check->callback([directory, columns, &common] { Check(*directory, *columns, common); });
+  check->callback(
+      [directory, columns, task, &common] { Check(*directory, *columns, *task, common); });
 }
 
 }  // namespace

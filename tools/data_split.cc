@@ -6,6 +6,7 @@
 #include "data/splits.h"
 #include "runtime/io/fresh_directory.h"
 #include "tools/commands.h"
+#include "tools/lib/label_kind.h"
 #include "tools/lib/output.h"
 #include "tools/lib/report.h"
 
@@ -13,7 +14,7 @@ namespace graft {
 namespace {
 
 struct SplitOptions {
-  std::string data, out, split, columns;
+  std::string data, out, split, columns, task = kTaskByData;
   double holdout = 0;
   int folds = 0;
 };
@@ -24,7 +25,7 @@ void Write(const std::string& directory, const ImageDataset& data,
 }
 void Write(const std::string& directory, const TextDataset& data,
            const std::vector<TextSplit>& parts) {
-  WriteTextTables(directory, data.class_names(), parts);
+  WriteTextTables(directory, data.class_names(), parts, data.kind());
 }
 
 std::vector<ToDivide> Divisible(const Split& split) {
@@ -105,8 +106,16 @@ void Run(const SplitOptions& o, const CommonOptions& common) {
   if ((o.holdout > 0) == (o.folds > 0))
     FailUsage("data split needs --holdout F or --folds K; example: graft data split --help");
   if (o.out.empty()) FailUsage("data split needs --out, the directory to create");
-  if (HoldsTexts(o.data))
-    return WriteParts(TextDataset(o.data, ParseTextColumns(o.columns)), o, common);
+  const TextColumns columns = ParseTextColumns(o.columns);
+  if (HoldsTexts(o.data)) {
+    const TextDataset texts(o.data, columns, false, {.kind = KindOfData(o.task, o.data, columns)});
+    if (NamesImages(texts))
+      Fail(
+          "{}: a table of images, which is not divided into files; hint: graft train --holdout "
+          "divides it as it trains",
+          o.data);
+    return WriteParts(texts, o, common);
+  }
   if (!o.columns.empty()) Fail("--columns {}: {} holds no texts", o.columns, o.data);
   WriteParts(ImageDataset(o.data), o, common);
 }
@@ -126,6 +135,7 @@ void AddDataSplit(CLI::App& data, CommonOptions& common) {
   command->add_option("--split", o->split, "split to divide (default: the training split)");
   command->add_option("--columns", o->columns,
                       "of texts: TEXT,LABEL or TEXT,SECOND,LABEL, names or numbers from 1");
+  AddTaskOption(*command, o->task);
   AddCommonOptions(*command, common);
   command->footer(
       "Example:\n  graft data split photos/ --holdout 0.2 --out lists/\n"

@@ -15,6 +15,7 @@
 #include "tools/lib/output.h"
 #include "tools/lib/progress.h"
 #include "tools/lib/report.h"
+#include "tools/lib/target_tables.h"
 #include "train/dataset.h"
 #include "train/evaluator.h"
 #include "train/run_dir.h"
@@ -38,9 +39,13 @@ bool SamePath(const std::string& a, const std::string& b) {
 
 // The data, with the part held out that --holdout or, of its own data, the run has.
 Dataset OpenData(const EvalOptions& o, const std::optional<RunConfig>& run,
-                 const std::string& objective, const CommonOptions& common) {
+                 const OpenedModel& opened, const CommonOptions& common) {
   const std::string columns = o.columns.empty() && run ? run->columns : o.columns;
-  Dataset data(o.data, {columns, objective, o.skip_bad || (run && run->skip_bad)});
+  const AdapterFacts& facts = opened.facts;
+  // Of several labels at once the data need not have every one.
+  const bool named = facts.task == kMultiLabel;
+  Dataset data(o.data, {columns, facts.objective, o.skip_bad || (run && run->skip_bad), facts.task,
+                        named ? opened.labels() : std::vector<std::string>()});
   double share = o.holdout;
   if (share == 0 && run && (o.split == kHoldout || SamePath(o.data, run->data)))
     share = run->holdout;
@@ -68,7 +73,8 @@ void CompareLabels(const OpenedModel& opened, const Dataset& data, const CommonO
   const std::vector<std::string> labels = data.labels();
   for (size_t i = 0; i < labels.size() && !opened.labels().empty(); ++i)
     if (labels[i] != opened.labels()[i])
-      return Say(common, fmt::format("note: class {} is '{}' in the model and '{}' in {}", i,
+      return Say(common, fmt::format("note: {} {} is '{}' in the model and '{}' in {}",
+                                     opened.facts.task == kRegression ? "column" : "class", i,
                                      opened.labels()[i], labels[i], data.directory()));
 }
 
@@ -93,18 +99,14 @@ nlohmann::json CheckpointJson(const OpenedModel& opened) {
 }
 
 Metrics Measure(OpenedModel& opened, BatchSource& examples, const CommonOptions& common,
-                std::vector<WrongExample>* wrong = nullptr, std::vector<float>* logits = nullptr) {
+                const Evaluator::Each& each = {}, std::vector<float>* logits = nullptr) {
   const Graph graph = opened.ToRun(true);
   Evaluator evaluator(graph, opened.model.params,
                       InferenceOptions(graph, opened.model.params, opened.model.config, examples,
                                        common.memory_budget, PassesOf(common)),
                       PassesOf(common));
   evaluator.OnProgress("eval", ProgressOf(common));
-  if (wrong)
-    evaluator.OnExample([&](size_t example, std::span<const float> logits) {
-      const WrongExample w = Judge(example, examples.label(example), logits);
-      if (w.predicted != w.label) wrong->push_back(w);
-    });
+  if (each) evaluator.OnExample(each);
   Metrics m = evaluator.Run(examples, logits);
   if (!std::isfinite(m.loss))
     Fail("{} gives logits that are not finite; its weights are damaged", opened.description);
@@ -121,7 +123,7 @@ Other MeasureAgainst(const std::string& dtype, OpenedModel& opened, BatchSource&
   CommonOptions other = common;
   other.dtype = dtype;
   std::vector<float> others;
-  const Metrics m = Measure(opened, examples, other, nullptr, &others);
+  const Metrics m = Measure(opened, examples, other, {}, &others);
   return {m, Compare(logits, others, examples.size())};
 }
 
@@ -155,6 +157,38 @@ void RunMasked(const EvalOptions& o, OpenedModel& opened, Dataset& data,
   Say(common, table.Lines("  "));
 }
 
+// A regression, or several labels at once.
+void RunTargets(const EvalOptions& o, OpenedModel& opened, Dataset& data, const std::string& split,
+                BatchSource& examples, const CommonOptions& common) {
+  const std::string& task = opened.facts.task;
+  TargetErrors wrong(task, examples);
+  Evaluator::Each judge;
+  if (!o.errors.empty())
+    judge = [&](size_t example, std::span<const float> logits) { wrong.Add(example, logits); };
+  const Metrics m = Measure(opened, examples, common, judge);
+  const std::vector<std::string> labels = data.labels();
+  if (!o.errors.empty())
+    WriteFileAtomically(o.errors, wrong.Csv(data.ExampleNames(split, o.limit), labels));
+  if (const std::string notice = examples.notice(); !notice.empty()) Say(common, "note: " + notice);
+  nlohmann::json json = TargetsJson(task, m, labels);
+  json["checkpoint"] = CheckpointJson(opened);
+  if (!o.errors.empty()) json["errors"] = o.errors;
+  if (!o.errors.empty() && task == kMultiLabel) json["wrong"] = wrong.count();
+  json["dtype"] = ChooseDtype(common.dtype).dtype;
+  json["model"] = opened.description, json["data"] = o.data, json["split"] = split;
+  if (o.skip_bad) json["skipped"] = SkippedJson(data.skipped());
+  AddPreprocess(opened.facts, !data.texts(), &json);
+  PrintJson(common, json);
+  Say(common, fmt::format("{} on {}, split {} ({} {})", opened.description, o.data, split,
+                          Grouped(m.n), examples.unit()));
+  Say(common, MeasuresText(task, m, examples.unit()));
+  Say(common, "\n" + TargetsTable(task, m, labels, "  "));
+  if (!o.errors.empty())
+    Say(common, fmt::format("\n{}: {} examples{}", o.errors, wrong.count(),
+                            task == kMultiLabel ? " that are predicted wrongly"
+                                                : ", the largest error first"));
+}
+
 void Run(const EvalOptions& o, const CommonOptions& common) {
   if (o.choice.preprocess == "list") return PrintPreprocessPresets(common);
   if (!o.against.empty()) CheckDtype(o.against);
@@ -164,11 +198,14 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   OpenedModel opened = OpenModel(With(o.choice, common), InputKind::kDataset);
   SayNotices(common, opened.model.notices);
   const std::optional<RunConfig> run = RunOf(o.choice);
-  Dataset data = OpenData(o, run, opened.facts.objective, common);
+  Dataset data = OpenData(o, run, opened, common);
   SayNotices(common, data.notices());
   data.CheckKind(opened.model);
   if (MasksWords(opened.facts) && !o.against.empty())
     FailUsage("--against {}: of classes; {} guesses words", o.against, opened.description);
+  if (opened.facts.task != kClassify && !o.against.empty())
+    FailUsage("--against {}: of one class among several; {} was trained with --task {}", o.against,
+              opened.description, opened.facts.task);
   if (MasksWords(opened.facts)) return RunMasked(o, opened, data, common);
   CheckClasses(opened, &data);
   CompareLabels(opened, data, common);
@@ -178,10 +215,17 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   SaySkipped(common, data.skipped());
   if (!data.texts()) Say(common, PreprocessText(opened.facts));
   if (!o.errors.empty()) CheckOutput(o.errors);  // before the work
+  if (opened.facts.task != kClassify) return RunTargets(o, opened, data, split, *examples, common);
   std::vector<WrongExample> wrong;
+  Evaluator::Each judge;
+  if (!o.errors.empty())
+    judge = [&](size_t example, std::span<const float> logits) {
+      const WrongExample w = Judge(example, examples->label(example), logits);
+      if (w.predicted != w.label) wrong.push_back(w);
+    };
   std::vector<float> logits;
-  const Metrics m = Measure(opened, *examples, common, o.errors.empty() ? nullptr : &wrong,
-                            o.against.empty() ? nullptr : &logits);
+  const Metrics m =
+      Measure(opened, *examples, common, judge, o.against.empty() ? nullptr : &logits);
   std::optional<Other> other;
   if (!o.against.empty()) other = MeasureAgainst(o.against, opened, *examples, common, logits);
   const std::vector<std::string> labels = data.labels();
@@ -229,8 +273,8 @@ void AddEvalCommand(CLI::App& app, CommonOptions& common) {
   AddModelOptions(*command, o->choice);
   command->add_option("--data", o->data, "VTAB-1k lists, one folder per class, or labelled texts");
   command->add_option("--columns", o->columns,
-                      "of texts: TEXT,LABEL or TEXT,SECOND,LABEL, names or numbers from 1 "
-                      "(default: the run's)");
+                      "of tables: TEXT,LABEL or TEXT,SECOND,LABEL, names or numbers from 1; "
+                      "several columns of labels joined by | (default: the run's)");
   command
       ->add_option("--holdout", o->holdout,
                    "share of the training examples that was held out, as in graft train: split "
@@ -244,7 +288,8 @@ void AddEvalCommand(CLI::App& app, CommonOptions& common) {
                    "N examples only: the first, or evenly spaced ones of folders")
       ->check(CLI::Range(int64_t{0}, int64_t{1'000'000'000'000}));
   command->add_option("--errors", o->errors,
-                      "write the examples that are predicted wrongly to this .csv");
+                      "write the examples that are predicted wrongly to this .csv; of a "
+                      "regression all, the largest error first");
   command->add_option("--against", o->against,
                       "evaluate in this --dtype too, and say how far both agree");
   AddForceOption(*command);

@@ -150,7 +150,7 @@ void Report(const Subject& s, const Rewritten& r, const InspectOptions& o,
   for (const std::string& notice : m.notices) Say(common, "  note: " + notice);
   if (!m.labels.empty()) {
     const size_t shown = std::min<size_t>(m.labels.size(), 10);
-    Say(common, fmt::format("  classes: {}{}",
+    Say(common, fmt::format("  {}: {}{}", TaskOf(m.config) == kRegression ? "numbers" : "classes",
                             fmt::join(m.labels.begin(),
                                       m.labels.begin() + static_cast<ptrdiff_t>(shown), ", "),
                             m.labels.size() > shown ? ", ..." : ""));
@@ -186,6 +186,7 @@ nlohmann::json ReportJson(const Subject& s, const Rewritten& r, const InspectOpt
               {"passes", passes},
               {"trainable", groups},
               {"labels", m.labels},
+              {"task", TaskOf(m.config)},
               {"keys", KeysJson(m.ledger)}};
   const AdapterFacts stated = StatedFacts(s);
   AddPreprocess(stated, !stated.preprocess.empty(), &report);

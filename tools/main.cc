@@ -105,6 +105,7 @@ int Main(int argc, char** argv) {
   AddExportCommand(app, common);
   AddInspectCommand(app, common);
   AddProfileCommand(app, common);
+  AddPlanCommand(app, common);
   AddDataCommand(app, common);
   AddBenchCommand(app, common);
   AddAblateCommand(app, common);

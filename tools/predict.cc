@@ -24,7 +24,8 @@ namespace {
 struct PredictOptions {
   ModelChoice choice;
   std::vector<std::string> adapters, inputs, texts;
-  int64_t top = 0;  // 0 = kTop, or 1 in a table
+  int64_t top = 0;       // 0 = kTop, or 1 in a table
+  double threshold = 0;  // 0 = not given: kThreshold
   std::string logits, out, columns, labels;
   bool skip_bad = false;
 
@@ -32,6 +33,7 @@ struct PredictOptions {
 };
 
 constexpr int64_t kTop = 5;
+constexpr double kThreshold = 0.5;
 
 // Of the logits, twice while they are put in order. Without a budget they have a bound of their
 // own.
@@ -160,6 +162,28 @@ void CheckOptions(const PredictOptions& o) {
     FailUsage("--out {}: is --logits too; expected another name", o.out);
 }
 
+// Options that say nothing of what the model predicts.
+void CheckTasks(const PredictOptions& o, const JointModel& joint) {
+  const auto any = [&](const char* task) {
+    return std::ranges::any_of(joint.members, [&](const JointModel::Member& m) {
+      return TaskOf(m.opened.model.config) == task;
+    });
+  };
+  const OpenedModel& opened = joint.first();
+  if (o.threshold > 0 && !any(kMultiLabel))
+    FailUsage("--threshold {}: of several labels at once; {} gives {}", o.threshold,
+              opened.description, any(kRegression) ? "numbers" : "one class");
+  if (o.top > 0 && !any(kClassify) && !any(kMultiLabel))
+    FailUsage("--top {}: of classes; {} gives numbers", o.top, opened.description);
+  if (o.top > 0 && o.csv() && any(kMultiLabel))
+    FailUsage("--top {}: a .csv has a column for each of the labels; hint: .jsonl", o.top);
+  if (o.csv() && joint.members.size() > 1 && (any(kRegression) || any(kMultiLabel)))
+    FailUsage(
+        "--out {}: several adapters that do not choose one class have no common columns; "
+        "hint: .jsonl",
+        o.out);
+}
+
 PredictInputs OpenInputs(const PredictOptions& o, const OpenedModel& opened,
                          const CommonOptions& common) {
   const bool texts = opened.model.is_bert();
@@ -182,14 +206,21 @@ PredictInputs OpenInputs(const PredictOptions& o, const OpenedModel& opened,
 nlohmann::json Tell(const PredictOptions& o, const JointModel& joint, const PredictInputs& inputs,
                     const Logits& logits, const CommonOptions& common) {
   const bool several = joint.members.size() > 1;
-  const int64_t top = o.top > 0 ? o.top : o.csv() ? 1 : kTop;
+  const bool classes = joint.first().facts.task == kClassify;
+  const int64_t top = o.top > 0 ? o.top : !classes ? 0 : o.csv() ? 1 : kTop;
   nlohmann::json predictions = nlohmann::json::array();
-  std::string text = o.csv() ? CsvHeader(several, top) : "";
-  ForEachPrediction(joint, inputs, logits, top, [&](const nlohmann::json& prediction) {
+  std::string text;
+  if (o.csv()) text = classes ? CsvHeader(several, top) : TargetCsvHeader(joint.first());
+  const auto line = [&](const nlohmann::json& p) {
+    if (!o.csv()) return ShowJson(p) + "\n";
+    return classes ? CsvLines(p, several, top) : TargetCsvLine(p, joint.first());
+  };
+  const ShownOutputs shown{top, o.threshold > 0 ? o.threshold : kThreshold};
+  ForEachPrediction(joint, inputs, logits, shown, [&](const nlohmann::json& prediction) {
     if (o.skip_bad && prediction.contains("error")) return;
     if (common.json) predictions.push_back(prediction);
     if (o.out.empty()) return Say(common, PredictionText(prediction));
-    text += o.csv() ? CsvLines(prediction, several, top) : ShowJson(prediction) + "\n";
+    text += line(prediction);
   });
   if (!o.out.empty()) WriteFileAtomically(o.out, text);
   return predictions;
@@ -200,9 +231,10 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
   CheckOptions(o);
   ApplyCommonOptions(common);
   SayDtype(common);
-  JointModel joint = OpenJointModel(With(o.choice, common), o.adapters, InputKind::kImages,
-                                    PassesOf(common));
+  JointModel joint =
+      OpenJointModel(With(o.choice, common), o.adapters, InputKind::kImages, PassesOf(common));
   for (const JointModel::Member& m : joint.members) CheckProblem(m.opened);
+  CheckTasks(o, joint);
   const OpenedModel& opened = joint.first();
   SayNotices(common, opened.model.notices);
   NameClasses(o, &joint, common);
@@ -241,7 +273,7 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
 }  // namespace
 
 void AddPredictCommand(CLI::App& app, CommonOptions& common) {
-  CLI::App* command = app.add_subcommand("predict", "classify images or texts");
+  CLI::App* command = app.add_subcommand("predict", "classes, or numbers, of images or texts");
   auto o = std::make_shared<PredictOptions>();
   AddModelOptions(*command, o->choice, &o->adapters);
   command->add_option("inputs", o->inputs,
@@ -253,6 +285,11 @@ void AddPredictCommand(CLI::App& app, CommonOptions& common) {
   command->add_option("--columns", o->columns,
                       "of tables of texts: TEXT, TEXT,LABEL or TEXT,SECOND,LABEL (default: the "
                       "run's, else the usual names); a label is not read");
+  command
+      ->add_option("--threshold", o->threshold,
+                   "of several labels at once: the probability above which one is given (default: "
+                   "0.5)")
+      ->check(CLI::Range(1e-9, 1.0));
   command->add_option("--labels", o->labels, "file with a class name in each line");
   command->add_option("--top", o->top, "classes to show (default: 5, in a .csv 1)")
       ->check(CLI::Range(1, 1 << 20));

@@ -82,6 +82,7 @@ void StepInputs::Fill(Session& session) const {
   const auto noise = [](int64_t i) { return static_cast<double>((i * 7919) % 1000) / 500 - 1; };
   for (int worker = 0; worker < session.options().workers; ++worker) {
     fill("labels", worker, [&](int64_t i) { return i % Classes(model); });
+    fill("targets", worker, [](int64_t i) { return i % 2; });
     fill("image", worker, noise);
     if (length == 0) continue;
     const int64_t vocab = std::get<BertConfig>(model).vocab;

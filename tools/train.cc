@@ -46,6 +46,11 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
   command.add_option("--config", o.config_file,
                      "options from this .json or .toml file, or a run's config.json; the command "
                      "line wins");
+  c.task = kTaskByData;
+  command.add_option("--task", c.task,
+                     "classify: one class of several; regression: numbers, mean squared error; "
+                     "multi-label: any of the classes at once (default: classify, unless labels "
+                     "are arrays)");
   command.add_option("--train-split", c.train_split, "training list (default: train800 or train)");
   command.add_option("--val-split", c.val_split,
                      "validation list, or none (default: val200 or val)");
@@ -61,11 +66,12 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
   command.add_flag("--whole-words", c.whole_words, "of --objective mlm: mask whole words");
   command.add_option("--early-stopping", c.early_stopping,
                      "end after N epochs without a better --best-metric");
-  command
-      .add_option("--best-metric", c.best_metric,
-                  "of the validation split, chooses the best epoch: accuracy, loss, macro_f1, "
-                  "mean_class_accuracy, matthews")
-      ->capture_default_str();
+  command.add_option(
+      "--best-metric", c.best_metric,
+      "of the validation split, chooses the best epoch: accuracy, loss, macro_f1, "
+      "mean_class_accuracy, matthews; of numbers mse, mae, r2, pearson, spearman; of "
+      "several labels map, micro_f1, macro_f1, subset_accuracy (default: accuracy, "
+      "mse, map)");
   command.add_option("--trace", c.trace, "directory for a replay in another framework");
   command.add_flag("--allow-overlap", c.allow_overlap,
                    "let validation and training examples overlap");
@@ -169,6 +175,7 @@ RunDir NewRun(const TrainOptions& o, const std::string& out, const CommonOptions
 nlohmann::json TrainJson(const RunDir& dir, const TrainSummary& s) {
   nlohmann::json json{{"run", dir.path()},
                       {"method", s.config.method},
+                      {"task", s.config.task},
                       {"epochs", s.config.epochs},
                       {"steps", s.steps},
                       {"trainable_parameters", s.trainable_parameters},
@@ -317,6 +324,7 @@ void AddTrainCommand(CLI::App& app, CommonOptions& common) {
       CheckCommonOptions(common);
     }
     TakeDefaults(*command, &options->config);
+    if (command->count("--best-metric") == 0) options->config.best_metric.clear();
     if (command->count("--epochs") > 0) options->resumed_epochs = options->config.epochs;
     if (!options->config.objective.empty() && command->count("--method") == 0)
       options->config.method = MasksWords(options->config) ? "full" : "prompt(head=frozen)";

@@ -13,7 +13,7 @@ class ImageData : public OrderedData {
  public:
   ImageData(std::span<const Example> examples, const Preprocess& preprocess,
             const VitConfig& config)
-      : preprocess_(preprocess), sample_(SampleBytes(preprocess)) {
+      : preprocess_(preprocess), sample_(SampleBytes(preprocess)), targets_(examples) {
     if (config.channels != kChannels)
       Fail(
           "the model reads images of {} channels, decoded images have {}; hint: predict takes "
@@ -26,11 +26,13 @@ class ImageData : public OrderedData {
       paths_.push_back(e.path), labels_.push_back(e.label);
       held_ += sizeof(std::string) + e.path.size() + sizeof(int) + 2 * sizeof(size_t);
     }
+    held_ += targets_.bytes();
     UseSpare({});
   }
   const char* unit() const override { return "images"; }
   size_t size() const override { return labels_.size(); }
   int label(size_t example) const override { return labels_[example]; }
+  std::span<const float> targets(size_t example) const override { return targets_.of(example); }
   size_t HeldBytes() const override { return held_ + LeastLoaderBytes(sample_); }
   size_t ExampleBytes() const override { return sample_; }
   size_t UseSpare(const SpareMemory& spare) override {
@@ -94,6 +96,8 @@ class ImageData : public OrderedData {
       for (size_t i = 0; i < examples.size(); ++i)
         Write(static_cast<size_t>(first) + i, image + i * sample_);
     }
+    FillTargets(*this, examples, worker, &session);
+    if (augment_.mixes()) MixTargets(session, first, count, worker);
     if (!session.HasInput("labels")) return;
     int32_t* labels = session.Input("labels", worker).i32();
     for (size_t i = 0; i < examples.size(); ++i) labels[i] = labels_[examples[i]];
@@ -106,6 +110,15 @@ class ImageData : public OrderedData {
 
  private:
   StreamKey StreamOf(size_t i) const { return AugmentStream(seed_, epoch_, batch()[i]); }
+  // Targets are mixed as the pixels are: the loss of several labels is linear in them.
+  void MixTargets(Session& session, int64_t first, int64_t count, int worker) const {
+    if (!session.HasInput("targets")) return;
+    float* to = session.Input("targets", worker).f32();
+    const auto lam = static_cast<float>(mix_.lam);
+    for (int64_t i = first; i < first + count; ++i)
+      for (const float other : targets(batch()[Opposite(static_cast<size_t>(i))]))
+        *to = lam * *to + (1 - lam) * other, ++to;
+  }
   size_t Opposite(size_t i) const { return batch().size() - 1 - i; }
   // Image i of the batch, without what it is mixed with.
   void WriteOne(size_t i, float* out) const {
@@ -125,6 +138,7 @@ class ImageData : public OrderedData {
   std::vector<std::string> paths_;
   Preprocess preprocess_;
   size_t sample_, held_ = 0;
+  Targets targets_;
   LoaderOptions options_;
   std::unique_ptr<ImageLoader> loader_;  // from the first Start on
   std::vector<int> labels_;
@@ -202,8 +216,11 @@ std::string HashOfExamples(const std::vector<std::string>& classes, const BatchS
                            const BatchSource* validation) {
   std::string facts = fmt::format("{}\n", fmt::join(classes, "\n"));
   for (const BatchSource* data : {train, validation})
-    for (size_t i = 0; data && i <= data->size(); ++i)
+    for (size_t i = 0; data && i <= data->size(); ++i) {
       facts += i < data->size() ? fmt::format("{}:{} ", data->label(i), data->length(i)) : "\n";
+      if (i < data->size() && !data->targets(i).empty())
+        facts += fmt::format("{} ", fmt::join(data->targets(i), ","));
+    }
   return Sha256Hex(std::as_bytes(std::span(facts)));
 }
 

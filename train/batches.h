@@ -37,6 +37,8 @@ class BatchSource {
   virtual const char* unit() const = 0;  // "images", "texts"
   virtual size_t size() const = 0;       // examples
   virtual int label(size_t example) const = 0;
+  // Of a regression or of several labels at once, a number for each output; else none.
+  virtual std::span<const float> targets(size_t) const { return {}; }
   // Returns the tokens of an example; 0 where the model fixes its rows.
   virtual int64_t length(size_t example) const = 0;
   // Returns the tokens of the longest example.
@@ -101,8 +103,8 @@ std::unique_ptr<BatchSource> MakeMaskedTexts(std::span<const TextExample> texts,
 // Inputs without meaning, for a comparison of two graphs.
 std::unique_ptr<BatchSource> MakeRandomData(size_t n, const LoadedModel& model, uint64_t seed);
 
-// SHA-256 of the classes, and of the labels and lengths of the examples in their order; validation
-// may be null.
+// SHA-256 of the classes, and of the labels, targets and lengths of the examples in their order;
+// validation may be null.
 std::string HashOfExamples(const std::vector<std::string>& classes, const BatchSource* train,
                            const BatchSource* validation);
 

@@ -6,11 +6,11 @@
 #include "adapters/base_model.h"
 #include "data/splits.h"
 #include "models/files/class_names.h"
-#include "models/files/hf_config.h"
 #include "models/text/prompt.h"
 #include "train/black_box.h"
 #include "train/complete_method.h"
 #include "train/dataset.h"
+#include "train/task_metrics.h"
 
 namespace graft {
 
@@ -19,13 +19,16 @@ namespace {
 // Why the head of a base is not that of these classes, or "".
 std::string WhyFresh(const LoadedModel& model, const RunConfig& c,
                      const std::optional<ClassMatch>& match) {
-  const std::string problem = ProblemType(model);
+  const std::string& task = TaskOf(model.config);
   const int64_t classes = Classes(model.config);
-  if (!HasTrainedHead(model))
-    return problem.empty() ? fmt::format("{} has a head with one output", model.source)
-                           : fmt::format("{} has problem_type {}", model.source, problem);
+  if (task != c.task)
+    return task == kClassify ? fmt::format("{} has a head for classes", model.source)
+                             : fmt::format("{} has a head for --task {}", model.source, task);
+  if (!HasTrainedHead(model, task))
+    return fmt::format("{} has a head with one output", model.source);
   if (classes != std::ssize(c.labels))
-    return fmt::format("{} has a head for {} classes", model.source, classes);
+    return fmt::format("{} has a head for {} {}", model.source, classes,
+                       task == kRegression ? "numbers" : "classes");
   if (!c.pool.empty() && model.is_bert() && c.pool != model.bert().pool)
     return fmt::format("the head of {} was trained on --pool {}", model.source, model.bert().pool);
   if (!match) return fmt::format("{} has a head for other classes", model.source);
@@ -39,14 +42,17 @@ void ChooseHead(const LoadedModel& model, RunConfig* c, std::vector<std::string>
   if (none || c->new_head) {
     c->new_head = true;
   } else {
-    const std::optional<ClassMatch> match = MatchClasses(c->labels, model.labels);
+    const bool numbers = c->task == kRegression;  // told apart by their order
+    const std::optional<ClassMatch> match =
+        MatchClasses(c->labels, numbers ? std::vector<std::string>() : model.labels);
     why = WhyFresh(model, *c, match);
     c->new_head = !why.empty();
     if (c->new_head) {
-      notes->push_back(fmt::format("a fresh head for {} classes: {}", c->labels.size(), why));
+      notes->push_back(fmt::format("a fresh head for {} {}: {}", c->labels.size(),
+                                   numbers ? "numbers" : "classes", why));
     } else {
       std::string note = fmt::format("training goes on from the head of {}", model.source);
-      for (int64_t i = 0; i < std::ssize(c->labels) && !match->by_name; ++i) {
+      for (int64_t i = 0; i < std::ssize(c->labels) && !match->by_name && !numbers; ++i) {
         const int64_t j = match->number[i];
         if (c->labels[i] == (model.labels.empty() ? std::to_string(j) : model.labels[j])) continue;
         note += fmt::format("; its class {} is '{}' of the data", j, c->labels[i]);
@@ -122,6 +128,7 @@ void CheckSearch(const Method& method, const RunConfig& c) {
 // examples is held out, unless the caller wants none.
 void ChooseSplits(Dataset& data, RunConfig* c, std::vector<std::string>* notes) {
   const bool chosen = c->holdout >= 0, labelled = !MasksWords(*c);
+  const bool classes = labelled && c->task == kClassify;
   if (c->train_split.empty()) c->train_split = data.DefaultTrainSplit();
   if (c->train_split.empty())
     Fail("{}: no usual training split; name one with --train-split{}", c->data,
@@ -132,7 +139,7 @@ void ChooseSplits(Dataset& data, RunConfig* c, std::vector<std::string>* notes) 
   if (c->val_split.empty() && !all && c->holdout <= 0 &&
       c->train_split != data.DefaultValidationSplit())
     c->val_split = data.DefaultValidationSplit();
-  if (labelled && data.num_classes() < 2)
+  if (classes && data.num_classes() < 2)
     Fail("{}: expected at least 2 classes, found {}", c->data, data.num_classes());
   if (labelled) data.RefuseOneClass(c->train_split);
   if (!chosen) c->holdout = labelled && c->val_split.empty() && !all ? kDefaultHoldout : 0;
@@ -162,7 +169,7 @@ void CheckValidationOptions(const RunConfig& c) {
   if (c.val_split.empty() && c.early_stopping > 0)
     FailUsage("--early-stopping {}: there is no validation split; hint: --val-split",
               c.early_stopping);
-  if (c.val_split.empty() && c.best_metric != "accuracy")
+  if (c.val_split.empty() && c.best_metric != DefaultMetric(c.task))
     FailUsage("--best-metric {}: there is no validation split; hint: --val-split", c.best_metric);
   if (!MasksWords(c)) return;
   if (c.best_metric != "accuracy" && c.best_metric != "loss")
@@ -173,10 +180,26 @@ void CheckValidationOptions(const RunConfig& c) {
               c.objective);
 }
 
+// Where the data say it; what they do not say is one class.
+std::string TellTask(const RunConfig& c) {
+  if (!c.head.empty() || !c.objective.empty()) return kClassify;
+  const LabelKind kind = TellLabelKind(c.data, ParseTextColumns(c.columns));
+  return kind == LabelKind::kNumbers   ? kRegression
+         : kind == LabelKind::kClasses ? kMultiLabel
+                                       : kClassify;
+}
+
 }  // namespace
 
 RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
   Method method = ParseMethod(c.method);
+  if (c.task == kTaskByData) {
+    c.task = TellTask(c);
+    if (c.task != kClassify)
+      notes->push_back(fmt::format("--task {}, as the labels are arrays", c.task));
+  }
+  if (c.best_metric.empty() && std::ranges::find(TaskNames(), c.task) != TaskNames().end())
+    c.best_metric = DefaultMetric(c.task);
   if (c.lr != 0 && SearchedTerm(method))
     FailUsage("--lr: method '{}' is found without gradients; its 'sigma' is the first step size",
               SearchedTerm(method)->name);
@@ -197,7 +220,7 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
   CompleteMethod(c, &method);
   c.method = ToString(method);
   const bool labelled = !MasksWords(c);
-  Dataset data(c.data, {c.columns, c.objective, c.skip_bad});
+  Dataset data(c.data, {c.columns, c.objective, c.skip_bad, c.task});
   ChooseSplits(data, &c, notes);
   if (c.batch_size == kBatchByKind)
     c.batch_size = std::max(c.micro_batch, data.texts() && labelled ? kTextBatch : kImageBatch);

@@ -1,6 +1,7 @@
 #include "train/dataset.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <set>
 
 #include "data/check.h"
@@ -10,6 +11,24 @@
 #include "runtime/utf8.h"
 
 namespace graft {
+
+LabelKind KindOf(const std::string& task) {
+  return task == kRegression   ? LabelKind::kNumbers
+         : task == kMultiLabel ? LabelKind::kClasses
+                               : LabelKind::kClass;
+}
+
+std::string TablesOf(const std::string& directory, const std::string& task) {
+  if (HoldsTexts(directory) || task == kClassify || task == kTaskByData) return directory;
+  std::error_code ignored;
+  for (const char* name : {"/labels.csv", "/labels.tsv", "/labels.jsonl"})
+    if (std::filesystem::is_regular_file(directory + name, ignored)) return directory + name;
+  Fail(
+      "{}: --task {} wants a table (.csv, .tsv or .jsonl) with the targets, found none; hint: of "
+      "images labels.csv, with columns such as file,{}",
+      directory, task, task == kRegression ? "score" : "labels");
+}
+
 namespace {
 
 std::variant<ImageDataset, TextDataset, Corpus, SentenceTask> OpenAny(const std::string& directory,
@@ -22,7 +41,11 @@ std::variant<ImageDataset, TextDataset, Corpus, SentenceTask> OpenAny(const std:
     if (o.objective == "nss") return SentenceTask(Corpus(directory), SentenceTaskKind::kChoice);
     return Corpus(directory);
   }
-  if (HoldsTexts(directory)) return TextDataset(directory, ParseTextColumns(o.columns), o.skip_bad);
+  if (const std::string tables = TablesOf(directory, o.task); HoldsTexts(tables)) {
+    TextDataset texts(tables, ParseTextColumns(o.columns), o.skip_bad, {KindOf(o.task), o.classes});
+    if (NamesImages(texts)) return ImageDataset(texts);
+    return texts;
+  }
   if (!o.columns.empty()) FailUsage("--columns {}: {} holds no texts", o.columns, directory);
   return ImageDataset(directory);
 }
@@ -46,11 +69,12 @@ const std::string& FirstUnknown(const std::vector<std::string>& names,
 }  // namespace
 
 Dataset::Dataset(const std::string& directory, const DataOptions& options)
-    : data_(OpenAny(directory, options)), skip_bad_(options.skip_bad) {
+    : kind_(KindOf(options.task)), data_(OpenAny(directory, options)), skip_bad_(options.skip_bad) {
   if (auto* images = std::get_if<ImageDataset>(&data_); images && skip_bad_) images->AllowMissing();
 }
 
-Dataset::Dataset(const RunConfig& c) : Dataset(c.data, {c.columns, c.objective, c.skip_bad}) {
+Dataset::Dataset(const RunConfig& c)
+    : Dataset(c.data, {c.columns, c.objective, c.skip_bad, c.task}) {
   if (c.holdout > 0) HoldOut(c.train_split, c.holdout, c.seed);
 }
 
@@ -99,7 +123,35 @@ void Dataset::HoldOut(const std::string& split, double share, int64_t seed) {
   std::visit([&](auto& d) { d.HoldOut(split, share, static_cast<uint64_t>(seed)); }, data_);
 }
 
+// each(targets) of every example of a split until it returns false.
+template <class Each>
+void Dataset::ForTargets(const std::string& split, const Each& each) const {
+  const auto all = [&](const auto& examples) {
+    for (const auto& e : examples) {
+      if constexpr (requires { e.targets; })
+        if (!each(e.targets)) return;
+    }
+  };
+  if (const auto* images = std::get_if<ImageDataset>(&data_)) {
+    for (const Split& s : images->splits())
+      if (s.name == split) all(s.examples);
+  } else if (const auto* texts = std::get_if<TextDataset>(&data_)) {
+    all(texts->Load(split).examples);
+  }
+}
+
 void Dataset::RefuseOneClass(const std::string& split) const {
+  if (kind_ != LabelKind::kClass) {
+    std::optional<std::vector<float>> first;
+    bool differ = false;
+    ForTargets(split, [&](const std::vector<float>& targets) {
+      if (!first) first = targets;
+      return !(differ = targets != *first);
+    });
+    if (differ) return;
+    Fail("{}: all {} examples of split '{}' have the same {}, of which nothing can be learnt",
+         directory(), Size(split), split, kind_ == LabelKind::kNumbers ? "targets" : "labels");
+  }
   const std::vector<int> classes = ClassesIn(split);
   const int first = classes.empty() ? 0 : classes[0];
   if (std::ranges::any_of(classes, [&](int c) { return c != first; })) return;
@@ -163,6 +215,7 @@ void Dataset::CheckSplit(const std::string& name) const {
 }
 
 void Dataset::NumberClassesAs(const std::vector<std::string>& names, const std::string& model) {
+  if (kind_ == LabelKind::kNumbers) return;
   const std::vector<std::string> own = labels();
   const std::optional<ClassMatch> match = MatchClasses(own, names);
   if (!match)
@@ -181,6 +234,17 @@ void Dataset::CheckKind(const LoadedModel& model) const {
          model.is_bert() ? "BERT, which reads texts" : "vision transformer");
 }
 
+// By the head's numbers of the classes.
+template <class AnyExample>
+void Dataset::Renumber(AnyExample* e) const {
+  if (kind_ == LabelKind::kClass) {
+    e->label = numbers_[e->label];
+  } else if constexpr (requires { e->targets; }) {
+    const std::vector<float> own = e->targets;
+    for (size_t k = 0; k < own.size(); ++k) e->targets[numbers_[k]] = own[k];
+  }
+}
+
 std::unique_ptr<BatchSource> Dataset::Load(const std::string& split, size_t limit,
                                            const LoadedModel& model, const AdapterFacts& facts) {
   CheckKind(model);
@@ -188,7 +252,7 @@ std::unique_ptr<BatchSource> Dataset::Load(const std::string& split, size_t limi
   const auto load = [&](const auto& data) {
     auto examples = data.Load(split, limit).examples;
     if (!numbers_.empty())
-      for (auto& e : examples) e.label = numbers_[e.label];
+      for (auto& e : examples) Renumber(&e);
     return examples;
   };
   if (const auto* images = std::get_if<ImageDataset>(&data_))
@@ -217,6 +281,11 @@ std::vector<std::string> Dataset::ExampleNames(const std::string& split, size_t 
 void CheckClasses(const OpenedModel& opened, Dataset* data) {
   CheckProblem(opened);
   const int64_t model = Classes(opened.model.config), found = data->num_classes();
+  if (model != found && data->kind() == LabelKind::kNumbers)
+    Fail(
+        "{} gives {} numbers, the data set {} has {} columns of them; hint: name the columns with "
+        "--columns",
+        opened.description, model, data->directory(), found);
   if (model != found)
     Fail(
         "{} has {} classes, the data set {} has {}; hint: eval on the data it was trained for, or "

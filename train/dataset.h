@@ -1,4 +1,4 @@
-// A directory of labelled images or texts, whichever it holds, or of plain texts.
+// A directory or table of labelled images or texts, whichever it holds, or of plain texts.
 #pragma once
 #include <set>
 #include <variant>
@@ -13,10 +13,19 @@
 namespace graft {
 
 struct DataOptions {
-  std::string columns;    // of tables of texts, as ParseTextColumns
-  std::string objective;  // as in facts.h: "" = labels, else plain texts
-  bool skip_bad = false;  // leave out what cannot be read: rows of tables, image files
+  std::string columns;           // of tables of texts, as ParseTextColumns
+  std::string objective;         // as in facts.h: "" = labels, else plain texts
+  bool skip_bad = false;         // leave out what cannot be read: rows of tables, image files
+  std::string task = kClassify;  // models/task.h
+  std::vector<std::string> classes = {};  // of several at once those that there are, if known
 };
+
+// What the labels of a task (models/task.h) are.
+LabelKind KindOf(const std::string& task);
+
+// What holds the targets of a task: the data set itself where it is a table or has tables that are
+// splits, else labels.csv, .tsv or .jsonl in it; of classes the data set. Throws Error for none.
+std::string TablesOf(const std::string& directory, const std::string& task);
 
 // An image file or a row of a table that was left out.
 struct Skipped {
@@ -45,7 +54,8 @@ class Dataset {
 
   // Takes a stratified part of a split away, which becomes the split "holdout" (data/holdout.h).
   void HoldOut(const std::string& split, double share, int64_t seed);
-  // Throws Error if all examples of a split have one class.
+  LabelKind kind() const { return kind_; }
+  // Throws Error if all examples of a split have one class, the same numbers, or no label.
   void RefuseOneClass(const std::string& split) const;
   // Class names, or "0", "1", ... where the data set names none.
   std::vector<std::string> labels() const;
@@ -64,13 +74,19 @@ class Dataset {
   void CheckSplit(const std::string& name) const;
 
   // Lets labels be those of a model with these classes (none: it has no names), which are matched
-  // as MatchClasses does. Names that contradict each other are an Error.
+  // as MatchClasses does. Names that contradict each other are an Error. Numbers keep their order.
   void NumberClassesAs(const std::vector<std::string>& names, const std::string& model);
 
  private:
   void SkipBad(const std::string& split);
   std::vector<int> ClassesIn(const std::string& split) const;  // of each example
 
+  template <class AnyExample>
+  void Renumber(AnyExample* example) const;
+  template <class Each>
+  void ForTargets(const std::string& split, const Each& each) const;
+
+  LabelKind kind_ = LabelKind::kClass;
   std::variant<ImageDataset, TextDataset, Corpus, SentenceTask> data_;
   bool skip_bad_ = false;
   std::vector<Skipped> skipped_;

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <numeric>
 
+#include "ops/ops.h"
 #include "runtime/threads.h"
 #include "train/budget.h"
 #include "train/capacity.h"
@@ -60,6 +62,9 @@ Evaluator::Evaluator(const Graph& graph, ParamStore& params, const SessionOption
     const Shape& shape = graph.shape(o.value);
     columns_[o.name] = shape.size() < 2 ? 1 : static_cast<size_t>(shape[1].constant);
   }
+  has_targets_ = graph.FindLeaf("targets").valid();
+  if (has_targets_)
+    regression_ = graph.node(graph.value(graph.output("losses")).producer).op == &kSquaredError;
 }
 
 void Evaluator::Compute(const BatchSource& data, std::span<const Target> targets) {
@@ -170,8 +175,35 @@ Metrics Evaluator::RunMasked(BatchSource& data) {
   return m;
 }
 
+// Correlations and precisions want all logits at once.
+Metrics Evaluator::RunTargets(BatchSource& data, std::vector<float>* all_logits) {
+  const auto start = std::chrono::steady_clock::now();
+  const std::string names[] = {"logits", "losses"};
+  std::vector<std::vector<float>> outputs = Outputs(data, names);
+  const std::vector<float>& logits = outputs[0];
+  const size_t columns = columns_.at("logits");
+  std::vector<float> targets;
+  targets.reserve(logits.size());
+  for (size_t i = 0; i < data.size(); ++i) {
+    const std::span<const float> row = data.targets(i);
+    targets.insert(targets.end(), row.begin(), row.end());
+    if (each_) each_(i, std::span(logits).subspan(i * columns, columns));
+  }
+  Metrics m;
+  m.n = static_cast<int64_t>(data.size());
+  for (const float loss : outputs[1]) m.loss += loss;
+  m.loss /= static_cast<double>(std::max<int64_t>(m.n, 1));
+  const bool finite = std::isfinite(m.loss);  // else nothing can be put in order
+  if (finite && regression_) m.regression = MeasureRegression(targets, logits, columns);
+  if (finite && !regression_) m.multi_label = MeasureLabels(targets, logits, columns);
+  if (all_logits) *all_logits = std::move(outputs[0]);
+  m.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return m;
+}
+
 Metrics Evaluator::Run(BatchSource& data, std::vector<float>* all_logits) {
   if (data.mask_rows() > 0) return RunMasked(data);
+  if (has_targets_) return RunTargets(data, all_logits);
   const auto start = std::chrono::steady_clock::now();
   data.Start(InOrder(data));
   session_.ParamsChanged();

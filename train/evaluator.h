@@ -5,6 +5,7 @@
 
 #include "adapters/method_graph.h"
 #include "data/metrics.h"
+#include "data/target_metrics.h"
 #include "train/batches.h"
 
 namespace graft {
@@ -14,6 +15,8 @@ struct Metrics {
   double accuracy = 0, mean_class_accuracy = 0, loss = 0, seconds = 0;
   double macro_f1 = 0, matthews = 0;
   ConfusionMatrix confusion{0};
+  RegressionMeasures regression;   // instead of those of classes
+  MultiLabelMeasures multi_label;  // likewise
 };
 
 // How far a long piece of work is: what it is, and how many of how many examples are done.
@@ -26,8 +29,8 @@ class Evaluator {
   Evaluator(const Graph& graph, ParamStore& params, const SessionOptions& options,
             const PassOptions& passes = {});
   // Measures over all examples, or over their masked words, of which only loss and accuracy are
-  // given; `logits`, if given, receives [n, classes] of examples. The graph has the
-  // outputs logits and losses.
+  // given; what is measured of targets is told by the graph's loss. `logits`, if given, receives
+  // [n, classes] of examples. The graph has the outputs logits and losses.
   Metrics Run(BatchSource& data, std::vector<float>* logits = nullptr);
   // Returns for each named output, such as logits [n, classes], the rows of all examples in order,
   // without those that are bad (OnBad).
@@ -51,6 +54,7 @@ class Evaluator {
     float* rows;
   };
   void Compute(const BatchSource& data, std::span<const Target> targets);
+  Metrics RunTargets(BatchSource& data, std::vector<float>* logits);
   Metrics RunMasked(BatchSource& data);
 
   size_t LeaveOutBad(BatchSource& data, std::vector<size_t>* order, size_t begin, size_t count);
@@ -64,6 +68,7 @@ class Evaluator {
   Each each_;
   Bad bad_;
   std::map<std::string, size_t> columns_;  // by output
+  bool has_targets_ = false, regression_ = false;
 };
 
 // The examples from the first to the last.

@@ -41,13 +41,16 @@ class FeatureData : public OrderedData {
  public:
   FeatureData(Features features, const BatchSource& data)
       : features_(std::move(features)), unit_(data.unit()) {
-    for (size_t i = 0; i < data.size(); ++i) labels_.push_back(data.label(i));
+    for (size_t i = 0; i < data.size(); ++i)
+      labels_.push_back(data.label(i)), targets_.Add(data.targets(i));
   }
   const char* unit() const override { return unit_; }
   size_t size() const override { return labels_.size(); }
   int label(size_t example) const override { return labels_[example]; }
+  std::span<const float> targets(size_t example) const override { return targets_.of(example); }
   size_t HeldBytes() const override {
-    return features_.values.size() * sizeof(float) + labels_.size() * sizeof(int);
+    return features_.values.size() * sizeof(float) + labels_.size() * sizeof(int) +
+           targets_.bytes();
   }
   void Fill(Session& session, int64_t first, int64_t count, int worker) const override {
     float* input = session.Input("features", worker).f32();
@@ -56,12 +59,14 @@ class FeatureData : public OrderedData {
       input = std::copy_n(features_.of(example), features_.size, input);
       if (labels) *labels++ = labels_[example];
     }
+    FillTargets(*this, Examples(first, count), worker, &session);
   }
 
  private:
   Features features_;
   const char* unit_;
   std::vector<int> labels_;
+  Targets targets_;
 };
 
 }  // namespace

@@ -38,6 +38,36 @@ class OrderedData : public BatchSource {
   size_t begin_ = 0, end_ = 0;
 };
 
+// Targets of examples, row by row.
+class Targets {
+ public:
+  template <class AnyExample>
+  explicit Targets(std::span<const AnyExample> examples) {
+    for (const AnyExample& e : examples) Add(e.targets);
+  }
+  Targets() = default;
+  void Add(std::span<const float> row) {
+    columns_ = row.size();
+    values_.insert(values_.end(), row.begin(), row.end());
+  }
+  std::span<const float> of(size_t example) const {
+    return std::span(values_).subspan(example * columns_, columns_);
+  }
+  size_t bytes() const { return values_.size() * sizeof(float); }
+
+ private:
+  std::vector<float> values_;  // [examples, columns]
+  size_t columns_ = 0;
+};
+
+// Writes the targets of these examples into the session's input, if it has one.
+inline void FillTargets(const BatchSource& data, std::span<const size_t> examples, int worker,
+                        Session* session) {
+  if (!session->HasInput("targets")) return;
+  float* to = session->Input("targets", worker).f32();
+  for (const size_t example : examples) to = std::ranges::copy(data.targets(example), to).out;
+}
+
 // --- texts
 
 // The tokenizer of texts for a model. Throws Error if its vocabulary or its types do not fit the

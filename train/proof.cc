@@ -20,7 +20,10 @@ ProofInputs OpenProofInputs(const OpenedModel& opened, const std::string& data,
               opened.facts.objective);
   if (plain_texts || (data.empty() && !std::filesystem::exists(path)))
     return {MakeRandomData(kRandom, opened.model, static_cast<uint64_t>(opened.facts.seed)), true};
-  Dataset dataset(path, {settings.columns, "", settings.skip_bad});
+  const std::string& task = opened.facts.task;
+  const bool named = task == kMultiLabel;  // of which the data need not have every label
+  Dataset dataset(path, {settings.columns, "", settings.skip_bad, task,
+                         named ? opened.labels() : std::vector<std::string>()});
   std::string split = dataset.DefaultTestSplit();
   if (split.empty()) split = dataset.split_names().front();
   return {dataset.Load(split, kExamples, opened.model, opened.facts), false};

@@ -6,6 +6,7 @@
 #include <numbers>
 
 #include "data/augment.h"
+#include "train/task_metrics.h"
 
 namespace graft {
 
@@ -39,17 +40,34 @@ std::vector<double> ParseWeights(const std::string& words) {
   return weights;
 }
 
+void CheckMetric(const RunConfig& c) {
+  if (FindMetric(c.task, c.best_metric)) return;
+  std::vector<std::string> names;
+  for (const MetricInfo& m : MetricsOf(c.task)) names.emplace_back(m.name);
+  FailUsage("--best-metric: '{}'; known{}: {}", c.best_metric,
+            c.task == kClassify ? "" : " of --task " + c.task, fmt::join(names, ", "));
+}
+
+// Options that mean something only where one of several classes is chosen.
+void CheckTask(const RunConfig& c) {
+  if (c.task == kClassify) return;
+  const auto refuse = [&](const char* flag, bool given, const char* why) {
+    if (given) FailUsage("--{}: not with --task {}: {}", flag, c.task, why);
+  };
+  refuse("label-smoothing", c.label_smoothing != 0, "it is of one class among several");
+  refuse("class-weights", !c.class_weights.empty(), "they are of one class among several");
+  refuse("augment", c.task == kRegression && ParseAugment(c.augment).mixes(),
+         "mixup and cutmix mix labels, and half a picture of each is no picture of the mean");
+  for (const MethodTerm& term : ParseMethod(c.method))
+    refuse("method", term.name == "calibration",
+           "calibration makes the probabilities of classes equal");
+}
+
 void CheckClassWeights(const std::string& words) {
   if (!words.empty() && words != "balanced") ParseWeights(words);
 }
 
 }  // namespace
-
-const std::vector<std::string>& MetricNames() {
-  static const std::vector<std::string> kNames{"accuracy", "loss", "macro_f1",
-                                               "mean_class_accuracy", "matthews"};
-  return kNames;
-}
 
 std::vector<double> ClassWeights(const std::string& words, const std::vector<int64_t>& counts) {
   if (words.empty()) return {};
@@ -82,7 +100,8 @@ void CheckRunConfig(const RunConfig& c) {
   InRange("holdout", c.holdout, 0, 0.9);
   InRange("early-stopping", static_cast<double>(c.early_stopping), 0, 1e6);
   InRange("schedule-epochs", static_cast<double>(c.schedule_epochs), 0, 1e6);
-  OneOfWords("best-metric", c.best_metric, MetricNames());
+  CheckMetric(c);
+  CheckTask(c);
   CheckClassWeights(c.class_weights);
   WithoutDecay(c.no_decay, "", 0);
   ParseAugment(c.augment);

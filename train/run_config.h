@@ -35,7 +35,8 @@ struct RunConfig : AdapterFacts {
   std::vector<std::string> disabled_passes;
   std::string dtype = "f32", keep;       // of products with frozen weights, as ParsePrecision
   int64_t early_stopping = 0;            // epochs without a better validation metric; 0 = never
-  std::string best_metric = "accuracy";  // of the validation split: which epoch is the best
+  std::string best_metric = "accuracy";  // of the validation split: which epoch is the best;
+                                         // "" = the first of MetricsOf(task)
   std::string class_weights;             // in the loss, as ClassWeights; "" = none
   // The epochs that warm-up was made for, of a run that was given others since; 0 = `epochs`.
   int64_t schedule_epochs = 0;
@@ -44,7 +45,8 @@ struct RunConfig : AdapterFacts {
   static constexpr const char* kLater[] = {
       "holdout",     "skip_bad",      "augment",         "no_decay",    "head",
       "template",    "words",         "objective",       "whole_words", "early_stopping",
-      "best_metric", "class_weights", "schedule_epochs", "dtype",       "keep"};
+      "best_metric", "class_weights", "schedule_epochs", "dtype",       "keep",
+      "task"};
 
   static void Visit(auto& self, auto&& f) {
     AdapterFacts::Visit(self, f);
@@ -71,7 +73,10 @@ void CheckRunConfig(const RunConfig& config);
 // What its graphs are compiled with.
 PassOptions PassesOf(const RunConfig& config);
 
-// Measures of a validation split that --best-metric knows.
+// A task that CompleteRunConfig tells from the data.
+inline constexpr const char* kTaskByData = "";
+
+// Measures of a validation split that --best-metric knows, of any task (task_metrics.h).
 const std::vector<std::string>& MetricNames();
 
 // The weights of K classes in the loss, by --class-weights: `balanced`, n / (K n_c) of n training

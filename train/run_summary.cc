@@ -5,6 +5,7 @@
 
 #include "runtime/io/json.h"
 #include "train/calibrate.h"
+#include "train/task_metrics.h"
 
 namespace graft {
 namespace {
@@ -18,7 +19,7 @@ int64_t EpochsThen(const RunConfig& c, const Progress& p) {
 }  // namespace
 
 double MetricOfScore(const std::string& metric, double score) {
-  return metric == "loss" ? -score : score;
+  return SmallerIsBetter(metric) ? -score : score;
 }
 
 nlohmann::json SummaryJson(const RunConfig& c, const Progress& p, const RunSummary& s,

@@ -10,19 +10,20 @@ namespace {
 class TextData : public OrderedData {
  public:
   TextData(std::span<const TextExample> examples, const TextLoader::Tokenize& tokenize)
-      : loader_(examples, tokenize) {
+      : loader_(examples, tokenize), targets_(examples) {
     for (const TextExample& e : examples) labels_.push_back(e.label);
   }
   const char* unit() const override { return "texts"; }
   size_t size() const override { return loader_.size(); }
   int label(size_t example) const override { return labels_[example]; }
+  std::span<const float> targets(size_t example) const override { return targets_.of(example); }
   int64_t length(size_t example) const override {
     return static_cast<int64_t>(loader_.length(example));
   }
   int64_t longest() const override { return static_cast<int64_t>(loader_.longest()); }
   size_t HeldBytes() const override {
     constexpr size_t kToken = 2 * sizeof(int32_t), kText = 3 * sizeof(int32_t) + 3 * sizeof(size_t);
-    return loader_.rows() * kToken + loader_.size() * kText;
+    return loader_.rows() * kToken + loader_.size() * kText + targets_.bytes();
   }
   std::vector<Counts> Parts(const Counts& capacity) const override {
     return PartsByTokens(batch(), capacity, [&](size_t example) { return length(example); });
@@ -46,11 +47,13 @@ class TextData : public OrderedData {
     };
     loader_.Write(Examples(first, count), {input("ids"), input("type_ids"), input("positions"),
                                            input("offsets"), input("labels"), input("rows")});
+    FillTargets(*this, Examples(first, count), worker, &session);
   }
 
  private:
   TextLoader loader_;
   std::vector<int> labels_;
+  Targets targets_;
 };
 
 // Rows that the embedding must have, whatever the texts. Added tokens that follow the vocabulary

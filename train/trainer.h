@@ -16,7 +16,8 @@ struct EpochReport {
   double train_loss = 0, seconds = 0, examples_per_second = 0;
   const char* unit = "";
   bool validated = false, masked_words = false;  // masked_words: of plain texts
-  bool best = false;                             // so far
+  std::string task = kClassify;
+  bool best = false;  // so far
   Metrics validation = {};
 };
 

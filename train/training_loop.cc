@@ -6,7 +6,9 @@
 #include "runtime/io/json.h"
 #include "runtime/rng.h"
 #include "train/calibrate.h"
+#include "train/ordered_data.h"
 #include "train/run_summary.h"
+#include "train/task_metrics.h"
 #include "train/trainer_impl.h"
 
 namespace graft {
@@ -19,13 +21,9 @@ double Since(Clock::time_point start) {
 }
 
 // Of a validation, by --best-metric: larger is better.
-double Score(const Metrics& m, const std::string& metric) {
-  const double value = metric == "loss"                  ? m.loss
-                       : metric == "macro_f1"            ? m.macro_f1
-                       : metric == "mean_class_accuracy" ? m.mean_class_accuracy
-                       : metric == "matthews"            ? m.matthews
-                                                         : m.accuracy;
-  return MetricOfScore(metric, value);  // its own inverse
+double Score(const Metrics& m, const RunConfig& c) {
+  const double value = FindMetric(c.task, c.best_metric)->value(m);
+  return MetricOfScore(c.best_metric, value);  // its own inverse
 }
 
 }  // namespace
@@ -45,11 +43,13 @@ StepResult Trainer::StepOnFeatures(std::span<const size_t> rows, double lr) {
       static_cast<int64_t>(rows.size()), progress_.step, lr,
       [&](int64_t first, int64_t count, int worker) {
         float* input = session.Input("features", worker).f32();
-        int32_t* labels = session.Input("labels", worker).i32();
+        int32_t* labels =
+            session.HasInput("labels") ? session.Input("labels", worker).i32() : nullptr;
         for (const size_t row : rows.subspan(first, count)) {
-          *labels++ = train_->label(row);
+          if (labels) *labels++ = train_->label(row);
           input = std::copy_n(features_->of(row), features_->size, input);
         }
+        FillTargets(*train_, rows.subspan(first, count), worker, &session);
       },
       SumOfWeights(rows));
 }
@@ -140,21 +140,17 @@ void Trainer::EndEpoch(int64_t epoch) {
 // Validates, keeps what is the best so far, and tells.
 void Trainer::EndRound(EpochReport& report, nlohmann::json line) {
   if (evaluator_) {
-    report.validated = true, report.masked_words = MasksWords(c_);
+    report.validated = true, report.masked_words = MasksWords(c_), report.task = c_.task;
     report.validation = evaluator_->Run(*validation_);
-    progress_.val_accuracy = report.validation.accuracy;
-    line["val_accuracy"] = report.validation.accuracy;
-    line["val_loss"] = report.validation.loss;
-    if (report.masked_words) {
-      line["val_perplexity"] = std::exp(report.validation.loss);
-    } else {
-      line["val_mean_class_accuracy"] = report.validation.mean_class_accuracy;
-      line["val_macro_f1"] = report.validation.macro_f1;
-      line["val_matthews"] = report.validation.matthews;
-    }
+    if (c_.task == kClassify) progress_.val_accuracy = report.validation.accuracy;
+    for (const MetricInfo& metric : MetricsOf(c_.task))
+      if (!report.masked_words || metric.name == std::string("accuracy") ||
+          metric.name == std::string("loss"))
+        line["val_" + std::string(metric.name)] = metric.value(report.validation);
+    if (report.masked_words) line["val_perplexity"] = std::exp(report.validation.loss);
   }
   checkpoints_.CheckBase();
-  const double score = evaluator_ ? Score(report.validation, c_.best_metric) : 0;
+  const double score = evaluator_ ? Score(report.validation, c_) : 0;
   if (evaluator_ && score > progress_.best_metric) {
     progress_.best_metric = score, progress_.best_epoch = report.epoch;
     report.best = true;

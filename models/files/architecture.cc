@@ -273,7 +273,8 @@ void RecogniseArchitecture(const TensorFile& file, const std::string& arch, Load
   if (config.timm)
     m.labels = config.timm->labels;
   else if (!config.path.empty() && Shapes(file, m).Has("head.weight"))
-    m.labels = ReadLabels(config.json, Classes(m.config), config.path);
+    m.labels = ReadLabels(config.json, Classes(m.config), config.path),
+    TaskOf(m.config) = TaskOfProblemType(config.json, Classes(m.config), config.path);
   if (const auto it = m.metadata.find("graft.labels"); it != m.metadata.end()) {
     const Json labels = ParseJson(it->second, m.source + " (metadata graft.labels)");
     m.labels.clear();
@@ -284,6 +285,12 @@ void RecogniseArchitecture(const TensorFile& file, const std::string& arch, Load
         std::ssize(m.labels) != Classes(m.config))
       Fail("{} (metadata graft.labels): {} names, but the classifier has {} classes", m.source,
            m.labels.size(), Classes(m.config));
+  }
+  if (const auto it = m.metadata.find("graft.task"); it != m.metadata.end()) {
+    if (std::ranges::find(TaskNames(), it->second) == TaskNames().end())
+      Fail("{} (metadata graft.task): '{}'; known: {}", m.source, it->second,
+           fmt::join(TaskNames(), ", "));
+    TaskOf(m.config) = it->second;
   }
   CheckConfig(m.config, m.source);
   ReadStatedPreprocess(config.json, &m);

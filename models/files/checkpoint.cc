@@ -157,18 +157,20 @@ LoadedModel LoadModel(const std::string& source, const std::string& arch, uint64
   return model;
 }
 
-bool HasTrainedHead(const LoadedModel& model) {
-  const std::string problem = ProblemType(model);
+bool HasTrainedHead(const LoadedModel& model, const std::string& task) {
   return model.params.Has("head.weight") && !model.source.starts_with("init:") &&
-         Classes(model.config) > 1 && (problem.empty() || problem == "single_label_classification");
+         TaskOf(model.config) == task && (task != kClassify || Classes(model.config) > 1);
 }
 
 namespace {
 
-bool HeadServes(const LoadedModel& model, const std::vector<std::string>& labels) {
+bool HeadServes(const LoadedModel& model, const std::vector<std::string>& labels,
+                const std::string& task) {
   if (!model.params.Has("head.weight") || Classes(model.config) != std::ssize(labels)) return false;
+  if (TaskOf(model.config) != task) return false;
   if (model.labels == labels) return true;  // also what an earlier call has made
-  if (!HasTrainedHead(model)) return false;
+  if (!HasTrainedHead(model, task)) return false;
+  if (task == kRegression) return true;  // columns are told apart by their order
   const std::optional<ClassMatch> match = MatchClasses(labels, model.labels);
   return match && match->SameOrder();
 }
@@ -176,10 +178,10 @@ bool HeadServes(const LoadedModel& model, const std::vector<std::string>& labels
 }  // namespace
 
 void AdaptClasses(LoadedModel& model, const std::vector<std::string>& labels, uint64_t seed,
-                  bool new_head) {
+                  bool new_head, const std::string& task) {
   if (labels.empty()) return;
-  const bool keep = !new_head && HeadServes(model, labels);
-  DropProblemType(&model);
+  const bool keep = !new_head && HeadServes(model, labels, task);
+  TaskOf(model.config) = task;
   model.labels = labels;
   if (keep) return;
   model.ledger.reshaped.push_back({"head", fmt::format("{} classes", Classes(model.config)),
@@ -192,7 +194,7 @@ void AdaptClasses(LoadedModel& model, const std::vector<std::string>& labels, ui
 }
 
 void AdaptModel(LoadedModel& model, int64_t image_size, const std::vector<std::string>& labels,
-                uint64_t seed, bool new_head) {
+                uint64_t seed, bool new_head, const std::string& task) {
   VitConfig& c = model.vit();
   if (image_size != c.image_size) {
     VitConfig resized = c;
@@ -214,7 +216,7 @@ void AdaptModel(LoadedModel& model, int64_t image_size, const std::vector<std::s
                           : "timm does: bicubic, antialiased"));
     c = resized;
   }
-  AdaptClasses(model, labels, seed, new_head);
+  AdaptClasses(model, labels, seed, new_head, task);
 }
 
 void SetPooling(LoadedModel& model, const std::string& pool) {

@@ -52,17 +52,17 @@ LoadedModel LoadModel(const std::string& source, const std::string& arch = "", u
 // Does the same but leaves such tensors in ledger.unexpected: to look at a file, not to run it.
 LoadedModel LoadToInspect(const std::string& source, const std::string& arch, uint64_t seed);
 
-// The model has a head that was trained to choose one of these classes: it comes from a file, not
-// from init:, and is none for regression or several labels at once.
-bool HasTrainedHead(const LoadedModel& model);
-// Makes the model fit a task. A trained head whose classes are these in this order (MatchClasses)
-// stays, unless `new_head`; otherwise there is a fresh one, and an entry in the ledger says so. No
-// labels leave it as it is.
+// The model has a head that was trained for this task (task.h): it comes from a file, not from
+// init:, and one output is no choice of a class.
+bool HasTrainedHead(const LoadedModel& model, const std::string& task = kClassify);
+// Makes the model fit a task. A trained head whose classes are these in this order (MatchClasses),
+// of a regression one with as many outputs, stays, unless `new_head`; otherwise there is a fresh
+// one, and an entry in the ledger says so. No labels leave it as it is.
 void AdaptClasses(LoadedModel& model, const std::vector<std::string>& labels, uint64_t seed = 0,
-                  bool new_head = false);
+                  bool new_head = false, const std::string& task = kClassify);
 // Does the same for a ViT, and resamples its positions for images of this size.
 void AdaptModel(LoadedModel& model, int64_t image_size, const std::vector<std::string>& labels,
-                uint64_t seed = 0, bool new_head = false);
+                uint64_t seed = 0, bool new_head = false, const std::string& task = kClassify);
 // What BERT's classifier reads: pooler | cls | mean. Error for a pooler that the file does not
 // have.
 void SetPooling(LoadedModel& model, const std::string& pool);
@@ -73,7 +73,7 @@ void CheckExpressible(const LoadedModel& model, Layout layout);
 void ToLayout(LoadedModel& model, Layout layout);
 
 // Metadata for SaveModel from which LoadModel knows again what tensors do not tell: graft.config
-// and, if the model has them, graft.labels.
+// and, if the model has them, graft.labels; graft.task (task.h) unless it is to classify.
 StringMap ModelFacts(const LoadedModel& model);
 
 // Writes canonical parameters back under the names, shapes and fusions of the layout that the model

@@ -306,16 +306,24 @@ std::string ModelType(const LoadedModel& m) {
   return m.hf_config.empty() ? "" : ParseJson(m.hf_config, m.source).value("model_type", "");
 }
 
-std::string ProblemType(const LoadedModel& m) {
-  if (m.hf_config.empty()) return "";
-  const std::string file = m.source + "/config.json";
-  return FindString(ParseJson(m.hf_config, file), "problem_type", file).value_or("");
-}
+namespace {
 
-void DropProblemType(LoadedModel* m) {
-  if (m->hf_config.empty()) return;
-  Json config = ParseJson(m->hf_config, m->source);
-  if (config.erase("problem_type")) m->hf_config = DumpJson(config);
+// problem_type of each task but kClassify, which has one that needs not be said.
+constexpr std::pair<const char*, const char*> kProblemTypes[] = {
+    {kRegression, "regression"}, {kMultiLabel, "multi_label_classification"}};
+constexpr const char* kSingleLabel = "single_label_classification";
+
+}  // namespace
+
+std::string TaskOfProblemType(const Json& config, int64_t outputs, const std::string& path) {
+  const std::string type = FindString(config, "problem_type", path).value_or("");
+  if (type.empty()) return outputs == 1 ? kRegression : kClassify;
+  for (const auto& [task, name] : kProblemTypes)
+    if (type == name) return task;
+  if (type != kSingleLabel)
+    Fail("{}: problem_type '{}'; known: regression, {}, multi_label_classification", path, type,
+         kSingleLabel);
+  return kClassify;
 }
 
 nlohmann::json HuggingFaceConfig(const LoadedModel& m) {
@@ -329,6 +337,9 @@ nlohmann::json HuggingFaceConfig(const LoadedModel& m) {
   if (m.is_bert() && m.bert().pool != "pooler") config["classifier_pooling"] = m.bert().pool;
   if (!m.params.Has("head.weight")) return config;  // a backbone as it came
   config["architectures"] = {ClassOfTransformers(m)};
+  if (config.value("problem_type", nlohmann::json()) != kSingleLabel) config.erase("problem_type");
+  for (const auto& [task, name] : kProblemTypes)
+    if (TaskOf(m.config) == task) config["problem_type"] = name;
   nlohmann::json id2label = nlohmann::json::object(), label2id = nlohmann::json::object();
   for (int64_t i = 0; i < Classes(m.config); ++i) {
     const std::string label =

@@ -24,11 +24,10 @@ std::vector<std::string> ReadLabels(const nlohmann::json& config, int64_t classe
 // "model_type" of the config.json that the model came with, else "".
 std::string ModelType(const LoadedModel& model);
 
-// "problem_type" of it, "regression" or "multi_label_classification" for a head whose logits are
-// not those of one class among several; else "".
-std::string ProblemType(const LoadedModel& model);
-// Forgets it, for a head that chooses one class, whatever the file's did.
-void DropProblemType(LoadedModel* model);
+// The task (models/task.h) of a head with so many outputs, by "problem_type"; where that is absent
+// or null one output is a regression, as transformers has it. Throws Error for other words.
+std::string TaskOfProblemType(const nlohmann::json& config, int64_t outputs,
+                              const std::string& path);
 
 // Whether the masked-LM head's decoder is the word embeddings, as config.json says.
 bool TiesDecoder(const LoadedModel& model);
@@ -38,7 +37,7 @@ bool TiesDecoder(const LoadedModel& model);
 void CheckModelType(const nlohmann::json& config, const std::string& path);
 
 // config.json for the model as it is now: that which it came with, or one made from the
-// architecture, with class names and the class of transformers that reads it.
+// architecture, with class names, problem_type and the class of transformers that reads it.
 nlohmann::json HuggingFaceConfig(const LoadedModel& model);
 
 }  // namespace graft

@@ -33,7 +33,7 @@ void UseMaskedLm(LoadedModel& m, const MaskedLmTask& task, uint64_t seed) {
   c.mask_rows = task.mask_rows, c.label_words = task.label_words;
   c.classes = task.label_words.empty() ? c.vocab : std::ssize(task.labels);
   m.labels = task.labels;
-  DropProblemType(&m);
+  c.task = kClassify;
   const bool init = m.source.starts_with("init:");
   if (init) c.pool = "cls";
   for (const std::string& name : m.params.names())

@@ -191,6 +191,7 @@ StringMap ModelFacts(const LoadedModel& model) {
       model.config);
   StringMap facts{{"format", "pt"}, {"graft.config", DumpJson(architecture)}};
   if (!model.labels.empty()) facts["graft.labels"] = DumpJson(Json(model.labels));
+  if (TaskOf(model.config) != kClassify) facts["graft.task"] = TaskOf(model.config);
   return facts;
 }
 

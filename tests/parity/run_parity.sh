@@ -5,7 +5,8 @@
 #              that differs stays in OUT
 #   selftest   methods/ without graft (selftest_methods.py); the replay itself: what a wrong wiring
 #              of any option leaves must not pass (selftest.py)
-#   files      adapters and models go both ways (check_files.py)
+#   files      adapters and models go both ways (check_files.py); regression and several labels at
+#              once as transformers has them (check_tasks.py)
 #   logits     of MiniLM on all rows of sst2 and of the pairs of mrpc (bert_logits.py), of masked-LM
 #              heads (masked_lm.py; needs masked_lm_logits beside GRAFT_BINARY)
 #   tokenizer  ids, types, offsets and truncation (tokenizer_parity.py), directories of every kind
@@ -181,7 +182,8 @@ files() {
     local timm=()
     [[ -d $env/timm ]] && timm=(--timm "$env/timm")
     "$env/bin/python" "$here/check_files.py" --graft "$graft" "${timm[@]}" --minilm "$env/minilm" \
-        --threads "$threads"
+        --threads "$threads" &&
+        "$env/bin/python" "$here/check_tasks.py" --graft "$graft"
 }
 logits() {
     "$env/bin/python" "$here/bert_logits.py" --graft "$graft" --model "$env/minilm" \

@@ -31,7 +31,10 @@ std::string DataText(const BeginReport& r) {
   text += r.validation > 0
               ? fmt::format("{} to validate on ({})", Grouped(r.validation), c.val_split)
               : "none to validate on";
-  return text + (!MasksWords(c) ? fmt::format(", {} classes", c.labels.size()) : "");
+  if (MasksWords(c)) return text;
+  if (c.task == kRegression) return text + fmt::format(", numbers: {}", fmt::join(c.labels, ", "));
+  return text + fmt::format(", {} classes{}", c.labels.size(),
+                            c.task == kMultiLabel ? ", any number of them at once" : "");
 }
 
 std::string MethodText(const BeginReport& r) {

@@ -110,6 +110,7 @@ std::vector<std::string> ValuesOf(const std::string& option) {
   if (option == "--best-metric") return MetricNames();
   static const std::vector<std::pair<std::string, std::vector<std::string>>> kValues{
       {"--schedule", {"cosine", "linear", "constant"}},
+      {"--task", TaskNames()},
       {"--optimizer", {"adamw", "sgd"}},
       {"--class-weights", {"balanced"}},
       {"--checkpoint", {"best", "last"}},

@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "train/run_dir.h"
+#include "train/task_metrics.h"
 
 namespace graft {
 namespace {
@@ -37,7 +38,7 @@ class TemporaryDirectory {
 std::vector<RatePoint> TryRates(RunConfig c, const TrainHooks& given) {
   const TemporaryDirectory temporary;
   c.schedule = kFindSchedule, c.warmup = 0, c.val_split.clear(), c.holdout = 0, c.save_every = 0;
-  c.early_stopping = 0, c.best_metric = "accuracy";
+  c.early_stopping = 0, c.best_metric = DefaultMetric(c.task);
   c.epochs = kFindSteps;  // of at least one step each
   std::vector<RatePoint> points;
   double least = INFINITY;

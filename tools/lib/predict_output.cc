@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "runtime/io/npy.h"
+#include "runtime/utf8.h"
 #include "tools/lib/report.h"
 #include "tools/lib/run_table.h"
 
@@ -17,34 +18,60 @@ struct Choice {
   float logit;
 };
 
-// The k largest, ties by index; softmax in double over all of them.
-std::vector<Choice> TopOf(std::span<const float> logits, int64_t k) {
+// The k largest (0: all), ties by index; the probabilities are a softmax in double over all of
+// them, or of independent classes a sigmoid of each.
+std::vector<Choice> TopOf(std::span<const float> logits, int64_t k, bool independent) {
   const double most = *std::max_element(logits.begin(), logits.end());
   double sum = 0;
   for (float x : logits) sum += std::exp(static_cast<double>(x) - most);
   std::vector<Choice> all;
-  for (size_t i = 0; i < logits.size(); ++i)
-    all.push_back({static_cast<int64_t>(i), std::exp(static_cast<double>(logits[i]) - most) / sum,
-                   logits[i]});
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const double z = logits[i];
+    const double p = independent ? 1 / (1 + std::exp(-z)) : std::exp(z - most) / sum;
+    all.push_back({static_cast<int64_t>(i), p, logits[i]});
+  }
   const auto better = [](const Choice& a, const Choice& b) {
     return a.logit != b.logit ? a.logit > b.logit : a.index < b.index;
   };
   std::stable_sort(all.begin(), all.end(), better);
-  all.resize(std::min<int64_t>(k, static_cast<int64_t>(all.size())));
+  if (k > 0) all.resize(std::min<int64_t>(k, static_cast<int64_t>(all.size())));
   return all;
 }
 
-nlohmann::json TopJson(const OpenedModel& opened, std::span<const float> logits, size_t row,
-                       int64_t top) {
-  const size_t classes = static_cast<size_t>(Classes(opened.model.config));
+nlohmann::json NameOrNull(const std::vector<std::string>& labels, size_t k) {
+  return labels.empty() ? nlohmann::json() : nlohmann::json(labels[k]);
+}
+
+// What a column of the class or number is called.
+std::string ColumnOf(const OpenedModel& opened, size_t k) {
   const std::vector<std::string>& labels = opened.labels();
-  nlohmann::json json = nlohmann::json::array();
-  for (const Choice& c : TopOf(logits.subspan(row * classes, classes), top)) {
-    const nlohmann::json name = labels.empty() ? nlohmann::json() : nlohmann::json(labels[c.index]);
-    json.push_back(
-        {{"class", c.index}, {"name", name}, {"probability", c.probability}, {"logit", c.logit}});
+  return labels.empty() ? fmt::format("output_{}", k) : labels[k];
+}
+
+// Puts what a model makes of an example into the prediction.
+void AddOutputs(const OpenedModel& opened, std::span<const float> all, size_t row,
+                const ShownOutputs& shown, nlohmann::json* prediction) {
+  nlohmann::json& p = *prediction;
+  const size_t classes = static_cast<size_t>(Classes(opened.model.config));
+  const std::span<const float> logits = all.subspan(row * classes, classes);
+  const std::string& task = TaskOf(opened.model.config);
+  if (task == kRegression) {
+    p["values"] = nlohmann::json::array();
+    for (size_t k = 0; k < classes; ++k)
+      p["values"].push_back({{"name", NameOrNull(opened.labels(), k)}, {"value", logits[k]}});
+    return;
   }
-  return json;
+  p["top"] = nlohmann::json::array();
+  for (const Choice& c : TopOf(logits, shown.top, task == kMultiLabel))
+    p["top"].push_back({{"class", c.index},
+                        {"name", NameOrNull(opened.labels(), static_cast<size_t>(c.index))},
+                        {"probability", c.probability},
+                        {"logit", c.logit}});
+  if (task != kMultiLabel) return;
+  p["labels"] = nlohmann::json::array();
+  for (const Choice& c : TopOf(logits, 0, true))
+    if (c.probability > shown.threshold)
+      p["labels"].push_back(ColumnOf(opened, static_cast<size_t>(c.index)));
 }
 
 std::string TopLines(const nlohmann::json& top, const std::string& indent) {
@@ -55,6 +82,22 @@ std::string TopLines(const nlohmann::json& top, const std::string& indent) {
                fmt::format("class {}", c["class"].get<int64_t>()),
                c["name"].is_null() ? "" : c["name"].get<std::string>()});
   return table.Lines(indent);
+}
+
+std::string OutputLines(const nlohmann::json& p, const std::string& indent) {
+  if (p.contains("values")) {
+    TextTable table({1});
+    for (const nlohmann::json& v : p["values"])
+      table.Add({v["name"].is_null() ? "value" : v["name"].get<std::string>(),
+                 fmt::format("{:.6g}", v["value"].get<double>())});
+    return table.Lines(indent);
+  }
+  if (!p.contains("labels")) return TopLines(p["top"], indent);
+  const auto labels = p["labels"].get<std::vector<std::string>>();
+  return fmt::format(
+      "{}labels: {}\n{}", indent,
+      labels.empty() ? "none" : EscapeControls(fmt::format("{}", fmt::join(labels, ", "))),
+      TopLines(p["top"], indent));
 }
 
 std::string Text(const nlohmann::json& value) {
@@ -78,7 +121,8 @@ std::string CsvLine(const nlohmann::json& prediction, const std::string* adapter
 }  // namespace
 
 void ForEachPrediction(const JointModel& joint, const PredictInputs& inputs, const Logits& logits,
-                       int64_t top, const std::function<void(const nlohmann::json&)>& each) {
+                       const ShownOutputs& shown,
+                       const std::function<void(const nlohmann::json&)>& each) {
   const bool several = joint.members.size() > 1;
   size_t row = 0;
   for (const PredictInput& example : inputs.examples) {
@@ -88,12 +132,13 @@ void ForEachPrediction(const JointModel& joint, const PredictInputs& inputs, con
     if (!example.error.empty()) {
       p["error"] = example.error;
     } else if (several) {
-      for (size_t m = 0; m < joint.members.size(); ++m)
-        p["adapters"].push_back({{"adapter", joint.members[m].name},
-                                 {"top", TopJson(joint.members[m].opened, logits[m], row, top)}});
+      for (size_t m = 0; m < joint.members.size(); ++m) {
+        p["adapters"].push_back({{"adapter", joint.members[m].name}});
+        AddOutputs(joint.members[m].opened, logits[m], row, shown, &p["adapters"].back());
+      }
       ++row;
     } else {
-      p["top"] = TopJson(joint.first(), logits[0], row++, top);
+      AddOutputs(joint.first(), logits[0], row++, shown, &p);
     }
     each(p);
   }
@@ -102,10 +147,10 @@ void ForEachPrediction(const JointModel& joint, const PredictInputs& inputs, con
 std::string PredictionText(const nlohmann::json& p) {
   std::string text = Text(p["input"]);
   if (p.contains("error")) text += "\n  not read: " + Text(p["error"]);
-  if (p.contains("top")) text += "\n" + TopLines(p["top"], "  ");
+  if (p.contains("top") || p.contains("values")) text += "\n" + OutputLines(p, "  ");
   if (p.contains("adapters"))
     for (const nlohmann::json& a : p["adapters"])
-      text += fmt::format("\n  {}\n{}", Text(a["adapter"]), TopLines(a["top"], "    "));
+      text += fmt::format("\n  {}\n{}", Text(a["adapter"]), OutputLines(a, "    "));
   return text;
 }
 
@@ -128,6 +173,33 @@ std::string CsvLines(const nlohmann::json& p, bool several, int64_t top) {
     text += CsvLine(p, &name, a["top"], top);
   }
   return text;
+}
+
+std::string TargetCsvHeader(const OpenedModel& opened) {
+  std::string text = "input,file,row";
+  if (TaskOf(opened.model.config) == kMultiLabel) text += ",labels";
+  for (size_t k = 0; k < static_cast<size_t>(Classes(opened.model.config)); ++k)
+    text += "," + CsvField(ColumnOf(opened, k));
+  return text + ",error\n";
+}
+
+std::string TargetCsvLine(const nlohmann::json& p, const OpenedModel& opened) {
+  std::string line = CsvField(Text(p["input"]));
+  for (const char* key : {"file", "row"})
+    line += "," + (p.contains(key) ? CsvField(Text(p[key])) : std::string());
+  std::vector<std::string> cells(static_cast<size_t>(Classes(opened.model.config)));
+  if (p.contains("values"))
+    for (size_t k = 0; k < cells.size(); ++k) cells[k] = Text(p["values"][k]["value"]);
+  if (p.contains("labels"))
+    for (const nlohmann::json& c : p["top"])
+      cells[c["class"].get<size_t>()] = Text(c["probability"]);
+  if (TaskOf(opened.model.config) == kMultiLabel) {
+    std::vector<std::string> labels;
+    if (p.contains("labels")) labels = p["labels"].get<std::vector<std::string>>();
+    line += "," + CsvField(fmt::format("{}", fmt::join(labels, "|")));
+  }
+  for (const std::string& cell : cells) line += "," + CsvField(cell);
+  return line + "," + (p.contains("error") ? CsvField(Text(p["error"])) : "") + "\n";
 }
 
 void WriteLogits(const std::string& path, const JointModel& joint, const PredictInputs& inputs,

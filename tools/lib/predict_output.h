@@ -13,11 +13,19 @@ namespace graft {
 // Of each member of a joint model, the logits of the examples that could be read, in their order.
 using Logits = std::vector<std::vector<float>>;
 
-// Calls each(prediction) for the examples in order: {input, top}, or of several adapters {input,
+// How much is shown: so many classes (0: all), and of several labels at once those whose
+// probability is above the threshold.
+struct ShownOutputs {
+  int64_t top = 0;
+  double threshold = 0.5;
+};
+// Calls each(prediction) for the examples in order: {input, top}, of a regression {input, values:
+// [{name, value}]}, of several labels at once {input, labels, top}; of several adapters {input,
 // adapters}; of a text from a file also file and row; instead of a prediction `error` where the
 // example could not be read.
 void ForEachPrediction(const JointModel& joint, const PredictInputs& inputs, const Logits& logits,
-                       int64_t top, const std::function<void(const nlohmann::json&)>& each);
+                       const ShownOutputs& shown,
+                       const std::function<void(const nlohmann::json&)>& each);
 // The same for people.
 std::string PredictionText(const nlohmann::json& prediction);
 
@@ -26,6 +34,10 @@ std::string PredictionText(const nlohmann::json& prediction);
 // behind their name those of the next, and error.
 std::string CsvHeader(bool several, int64_t top);
 std::string CsvLines(const nlohmann::json& prediction, bool several, int64_t top);
+// The same of a regression, with a column for each number, or of several labels at once: labels
+// (joined by '|'), then the probability of each class in a column of its name.
+std::string TargetCsvHeader(const OpenedModel& opened);
+std::string TargetCsvLine(const nlohmann::json& prediction, const OpenedModel& opened);
 
 // All logits: one array in an .npy; of several adapters, which may have different classes, an .npz.
 // Examples that could not be read have NaN.

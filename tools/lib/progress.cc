@@ -6,6 +6,7 @@
 #include "tools/lib/interrupts.h"
 #include "tools/lib/output.h"
 #include "tools/lib/progress_meter.h"
+#include "train/task_metrics.h"
 
 namespace graft {
 namespace {
@@ -31,12 +32,28 @@ std::vector<LinePart> PartsOf(const StepReport& r, const std::string& metric) {
   return parts;
 }
 
+std::string ValueText(const MetricInfo& metric, const Metrics& m) {
+  const double value = metric.value(m);
+  return metric.share ? fmt::format("{:.1f} %", 100 * value) : fmt::format("{:.4f}", value);
+}
+
+// The measures but the loss, which the first of them is or that says little.
+std::string TargetsText(const EpochReport& r) {
+  std::string text;
+  for (const MetricInfo& metric : MetricsOf(r.task))
+    if (std::string_view(metric.name) != "loss")
+      text += fmt::format("{}{} {}", text.empty() ? "" : "  ", metric.name,
+                          ValueText(metric, r.validation));
+  return text;
+}
+
 std::string LineOf(const EpochReport& r) {
   std::string line = fmt::format("epoch {:>3}/{}  train loss {:.4f}  {:.1f} {}/s", r.epoch,
                                  r.epochs, r.train_loss, r.examples_per_second, r.unit);
-  if (r.validated)
+  if (r.validated && r.task == kClassify)
     line += fmt::format("  val accuracy {:.1f} %  val loss {:.4f}", 100 * r.validation.accuracy,
                         r.validation.loss);
+  if (r.validated && r.task != kClassify) line += "  val " + TargetsText(r);
   if (r.validated && r.masked_words)
     line += fmt::format("  perplexity {:.2f}", std::exp(r.validation.loss));
   return line + (r.best ? "  best" : "");
@@ -58,7 +75,7 @@ TrainHooks ProgressHooks(const CommonOptions& options) {
     };
   }
   hooks.on_epoch = [options, metric](const EpochReport& r) {
-    if (r.validated) *metric = fmt::format("val {:.1f} %", 100 * r.validation.accuracy);
+    if (r.validated) *metric = "val " + ValueText(MetricsOf(r.task)[0], r.validation);
     Say(options, LineOf(r));
   };
   return hooks;

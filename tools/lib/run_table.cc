@@ -8,6 +8,7 @@
 #include "tools/lib/progress_meter.h"
 #include "tools/lib/report.h"
 #include "train/run_summary.h"
+#include "train/task_metrics.h"
 
 namespace graft {
 namespace {
@@ -41,7 +42,14 @@ nlohmann::json At(const nlohmann::json& object, const std::string& key) {
   return object.is_object() && it != object.end() ? *it : nlohmann::json();
 }
 
-bool SmallerIsBetter(const nlohmann::json& run) { return At(run, "metric") == "val_loss"; }
+// "val_loss" -> "loss"
+std::string MetricOf(const nlohmann::json& run) {
+  const nlohmann::json metric = At(run, "metric");
+  const std::string name = metric.is_string() ? metric.get<std::string>() : "";
+  return name.starts_with("val_") ? name.substr(4) : name;
+}
+
+bool SmallerIsBest(const nlohmann::json& run) { return SmallerIsBetter(MetricOf(run)); }
 
 // best, best_epoch, last and seconds, of all epochs.
 void AddMetrics(const std::vector<nlohmann::json>& lines, nlohmann::json* run) {
@@ -55,7 +63,7 @@ void AddMetrics(const std::vector<nlohmann::json>& lines, nlohmann::json* run) {
     if (!value.is_number()) continue;
     r["last"] = value;
     const bool better =
-        r["best"].is_null() || (SmallerIsBetter(r) ? value < r["best"] : value > r["best"]);
+        r["best"].is_null() || (SmallerIsBest(r) ? value < r["best"] : value > r["best"]);
     if (better) r["best"] = value, r["best_epoch"] = At(line, "epoch");
   }
 }
@@ -83,8 +91,7 @@ std::string Cell(const nlohmann::json& run, const std::string& column) {
   const double number = value.get<double>();
   if (column == "lr") return fmt::format("{:g}", number);
   if (column != "best" && column != "last") return value.dump();
-  const bool share = At(run, "metric") != "val_loss" && At(run, "metric") != "val_matthews";
-  return share ? Percent(number) : fmt::format("{:.4f}", number);
+  return IsShare(MetricOf(run)) ? Percent(number) : fmt::format("{:.4f}", number);
 }
 
 }  // namespace
@@ -134,6 +141,7 @@ nlohmann::json DescribeRun(const std::string& run) {
     for (const char* key : {"method", "model", "data", "lr", "epochs", "train_split", "val_split",
                             "seed", "batch_size", "schedule", "weight_decay"})
       row[key] = At(config, key);
+    row["task"] = At(config, "task").is_string() ? config["task"] : nlohmann::json(kClassify);
     if (At(row, "val_split") != "") {
       const nlohmann::json metric = At(config, "best_metric");
       row["metric"] = "val_" + (metric.is_string() ? metric.get<std::string>() : "accuracy");
@@ -158,8 +166,8 @@ void SortRuns(std::vector<nlohmann::json>* runs, const std::string& column, bool
   const auto before = [&](const nlohmann::json& a, const nlohmann::json& b) {
     const nlohmann::json &x = a[column], &y = b[column];
     if (x.is_null() || y.is_null()) return !x.is_null() && y.is_null();
-    if (quality && SmallerIsBetter(a) != SmallerIsBetter(b)) return SmallerIsBetter(b);
-    const bool larger_first = (quality && !SmallerIsBetter(a)) != reverse;
+    if (quality && SmallerIsBest(a) != SmallerIsBest(b)) return SmallerIsBest(b);
+    const bool larger_first = (quality && !SmallerIsBest(a)) != reverse;
     return larger_first ? y < x : x < y;
   };
   std::stable_sort(runs->begin(), runs->end(), before);

@@ -33,8 +33,8 @@ void AddTrainingOptions(CLI::App& command, RunConfig& c) {
   command.add_option("--preprocess", c.preprocess,
                      "of images: preset or full text; 'list' shows the presets");
   command.add_option("--columns", c.columns,
-                     "of texts: TEXT,LABEL or TEXT,SECOND,LABEL, names or numbers from 1 "
-                     "(default: the usual names)");
+                     "of tables: TEXT,LABEL or TEXT,SECOND,LABEL, names or numbers from 1; "
+                     "several columns of labels joined by | (default: the usual names)");
   command.add_option("--tokenizer", c.tokenizer,
                      "of texts: vocab.txt or tokenizer.json (default: the model's)");
   command

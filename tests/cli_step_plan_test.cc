@@ -1,0 +1,124 @@
+// graft plan: what it says of a training before it, against what profile and train find.
+#include <map>
+
+#include "tests/cli_data_testing.h"
+
+namespace graft::cli {
+namespace {
+
+using nlohmann::json;
+
+// Rows by method.
+std::map<std::string, json> RowsOf(const json& plan) {
+  std::map<std::string, json> rows;
+  for (const json& row : plan["methods"]) rows[row["method"]] = row;
+  return rows;
+}
+
+TEST(StepPlan, IsWhatProfileFinds) {
+  for (const char* model : {"init:vit_nano_patch8_64", "init:bert_tiny"}) {
+    const bool texts = std::string(model) == "init:bert_tiny";
+    Words plan{"plan", "--model",   model,       "--batch-size", "8",     "--classes",
+               "3",    "--methods", "lora(r=4)", "full",         "linear"};
+    if (texts) plan.insert(plan.end(), {"--length", "32"});
+    const json found = GraftJson(plan);
+    ExpectKeys(found, {"peak_gflops", "efficiency", "threads", "batch_size"});
+    EXPECT_TRUE(found["examples"].is_null());
+    EXPECT_GT(found["efficiency"].get<double>(), 0);
+    const auto rows = RowsOf(found);
+    for (const auto& [method, row] : rows) {
+      SCOPED_TRACE(std::string(model) + " " + method);
+      Words profile{"profile", "--model",  model,  "--batch-size", "8", "--classes",
+                    "3",       "--method", method, "--steps",      "1"};
+      if (texts) profile.insert(profile.end(), {"--length", "32"});
+      const json measured = GraftJson(profile);
+      EXPECT_TRUE(row["problem"].is_null());
+      EXPECT_EQ(row["trainable_parameters"], measured["trainable_parameters"]);
+      EXPECT_EQ(row["micro_batch"], measured["micro_batch"]);
+      if (!texts) {
+        EXPECT_EQ(row["planned_bytes"], measured["planned_bytes"]);
+      }
+      const double flops =
+          measured["gflops"].get<double>() * measured["step_ms"].get<double>() * 1e6;
+      EXPECT_NEAR(row["flops_per_step"].get<double>(), flops, 1e-6 * flops);
+      EXPECT_GT(row["step_seconds"].get<double>(), 0);
+      EXPECT_TRUE(row["epoch_seconds"].is_null());
+    }
+    EXPECT_GT(rows.at("full")["flops_per_step"], rows.at("lora(r=4)")["flops_per_step"]);
+    EXPECT_GT(rows.at("full")["needed_bytes"], rows.at("linear")["needed_bytes"]);
+  }
+}
+
+TEST(StepPlan, EveryMethodHasARowOrAReason) {
+  const json plan = GraftJson({"plan", "--model", kNano, "--batch-size", "8"});
+  const auto rows = RowsOf(plan);
+  EXPECT_GT(rows.size(), 25u);
+  int planned = 0;
+  for (const auto& [method, row] : rows) planned += row["problem"].is_null();
+  EXPECT_GT(planned, 20);
+  EXPECT_NE(rows.at("forget")["problem"].get<std::string>().find("run"), std::string::npos);
+  EXPECT_TRUE(rows.at("forget")["flops_per_step"].is_null());
+  const Outcome text =
+      Graft({"plan", "--model", kNano, "--batch-size", "8", "--methods", "bitfit", "bbt"});
+  for (const char* words : {"bitfit", "GFLOP a step", "without a plan\n  bbt: "})
+    EXPECT_NE(text.out.find(words), std::string::npos) << text.out;
+}
+
+TEST(StepPlan, OfADataSet) {
+  const TempDir dir;
+  MakeData(dir / "data");
+  const json plan = GraftJson({"plan", "--model", kNano, "--data", dir / "data", "--batch-size",
+                               "16", "--methods", "linear", "full"});
+  EXPECT_EQ(plan["examples"], 48);
+  EXPECT_EQ(plan["steps_per_epoch"], 3);
+  const auto rows = RowsOf(plan);
+  EXPECT_GT(rows.at("linear")["features_seconds"].get<double>(), 0);
+  EXPECT_TRUE(rows.at("full")["features_seconds"].is_null());
+  EXPECT_NEAR(rows.at("full")["epoch_seconds"].get<double>(),
+              3 * rows.at("full")["step_seconds"].get<double>(), 1e-9);
+  const json trained =
+      GraftJson(WithOptions(TrainArgs(dir / "data", dir / "run"), {"--method", "full"}));
+  EXPECT_EQ(trained["trainable_parameters"], rows.at("full")["trainable_parameters"]);
+  EXPECT_EQ(trained["planned_bytes"], rows.at("full")["planned_bytes"]);
+  // Of texts, by the tokens that they have.
+  const std::string bert = MakeBert(dir);
+  Fill(dir, "texts", {{"train.csv", Rows(40, ",", "text,label\n")}});
+  const json texts =
+      GraftJson({"plan", "--model", bert, "--data", dir / "texts", "--methods", "lora"});
+  EXPECT_EQ(texts["examples"], 32);
+  EXPECT_EQ(texts["batch_size"], 16);
+  EXPECT_GT(RowsOf(texts).at("lora")["epoch_seconds"].get<double>(), 0);
+}
+
+TEST(StepPlan, Mistakes) {
+  const TempDir dir;
+  MakeData(dir / "data");
+  ExpectMistakes(
+      {{"no model", {"plan", "--batch-size", "8"}, 2, {"plan needs --model"}},
+       {"no batch", {"plan", "--model", kNano}, 2, {"--data, or --batch-size"}},
+       {"method",
+        {"plan", "--model", kNano, "--batch-size", "8", "--methods", "lorra"},
+        2,
+        {"'lorra'", "'lora'"}},
+       {"length",
+        {"plan", "--model", kNano, "--batch-size", "8", "--length", "9"},
+        2,
+        {"--length goes with a model that reads texts"}},
+       {"length of data",
+        {"plan", "--model", kNano, "--data", "@data", "--length", "9"},
+        2,
+        {"--length 9"}},
+       {"limit",
+        {"plan", "--model", kNano, "--batch-size", "8", "--limit", "9"},
+        2,
+        {"--limit: goes with --data"}},
+       {"positions",
+        {"plan", "--model", "init:bert_tiny", "--batch-size", "8", "--length", "999"},
+        2,
+        {"has 512 positions"}},
+       {"no data", {"plan", "--model", kNano, "--data", "@none"}, 1, {"does not exist"}}},
+      dir);
+}
+
+}  // namespace
+}  // namespace graft::cli

@@ -1,0 +1,227 @@
+#include "tools/lib/step_plan.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "adapters/method_graph.h"
+#include "runtime/threads.h"
+#include "tools/lib/progress_meter.h"
+#include "tools/lib/report.h"
+#include "train/budget.h"
+#include "train/capacity.h"
+#include "train/evaluator.h"
+#include "train/features.h"
+
+namespace graft {
+namespace {
+
+// Of the nodes that run for every batch.
+template <class F>
+void ForEachNode(const Session& session, Phase phase, const F& f) {
+  for (const StepInfo& info : session.steps())
+    if (info.phase == phase && !info.once) f(info.cost);
+}
+
+double SecondsOf(const Session& session, Phase phase, const MachinePace& pace) {
+  double seconds = 0;
+  ForEachNode(session, phase, [&](const Cost& cost) { seconds += pace.Seconds(cost); });
+  return seconds / pace.efficiency;
+}
+
+SessionOptions PlanOnly(SessionOptions options) {
+  options.plan_only = true;
+  return options;
+}
+
+// What the inputs of one Run are does not matter to its time.
+void FillWithNoise(Session& session, const Counts& counts, const ModelConfig& model, int worker) {
+  const auto fill = [&](const char* name, auto&& value) {
+    if (!session.HasInput(name)) return;
+    const Tensor t = session.Input(name, worker);
+    for (int64_t i = 0; i < t.shape.size(); ++i) {
+      if (t.dtype == DType::kF32)
+        t.f32()[i] = static_cast<float>(value(i));
+      else
+        t.i32()[i] = static_cast<int32_t>(value(i));
+    }
+  };
+  fill("image", [](int64_t i) { return static_cast<double>((i * 7919) % 1000) / 500 - 1; });
+  if (counts.tokens == 0) return;
+  const int64_t length = counts.tokens / counts.sequences;
+  const int64_t vocab = std::get<BertConfig>(model).vocab;
+  fill("ids", [&](int64_t i) { return i * 7919 % vocab; });
+  fill("type_ids", [](int64_t) { return 0; });
+  fill("positions", [&](int64_t i) { return i % length; });
+  fill("offsets", [&](int64_t i) { return i * length; });
+}
+
+// Whether a method can be trained step by step.
+void CheckTrains(const Method& method) {
+  if (const MethodTerm* term = SearchedTerm(method))
+    Fail("'{}' is searched for without gradients; its 'budget' is its number of forward passes",
+         term->name);
+}
+
+void PlanEpoch(const PlannedTraining& t, const MachinePace& pace, Graph* graph, ParamStore& params,
+               StepPlan* plan) {
+  std::optional<FeatureCut> cut;
+  if (t.data && t.config.augment.empty()) cut = CutFeatures(*graph, t.config, *t.data);
+  if (!cut) return;
+  const Counts capacity = ChooseCapacity(t.model.config, t.longest(), t.config.batch_size);
+  const Counts typical = t.Typical(capacity);
+  const Session frozen(cut->frozen, params, PlanOnly({.capacity = typical}));
+  plan->features_seconds = SecondsOf(frozen, Phase::kMain, pace) * t.RunsOfEpoch(typical);
+  plan->needed_bytes += cut->bytes;
+  *graph = std::move(cut->rest);
+}
+
+}  // namespace
+
+int64_t PlannedTraining::steps_per_epoch() const {
+  const int64_t n = data ? static_cast<int64_t>(data->size()) : 0;
+  return (n + config.batch_size - 1) / config.batch_size;
+}
+
+double PlannedTraining::Tokens() const {
+  double tokens = 0;
+  for (size_t i = 0; i < data->size(); ++i) tokens += static_cast<double>(data->length(i));
+  return tokens;
+}
+
+Counts PlannedTraining::Typical(const Counts& capacity) const {
+  if (capacity.tokens == 0) return capacity;
+  const double mean =
+      data ? Tokens() / static_cast<double>(data->size()) : static_cast<double>(length);
+  const auto most = static_cast<int64_t>(static_cast<double>(capacity.tokens) / mean);
+  const int64_t sequences = std::clamp<int64_t>(most, 1, capacity.sequences);
+  return {sequences, std::llround(mean * static_cast<double>(sequences))};
+}
+
+double PlannedTraining::RunsOfEpoch(const Counts& typical) const {
+  if (!data) return 0;
+  return typical.tokens == 0
+             ? static_cast<double>(data->size()) / static_cast<double>(typical.sequences)
+             : Tokens() / static_cast<double>(typical.tokens);
+}
+
+double PlannedTraining::RunsOfBatch(const Counts& typical) const {
+  if (data) return RunsOfEpoch(typical) / static_cast<double>(steps_per_epoch());
+  return typical.tokens
+             ? static_cast<double>(config.batch_size * length) / static_cast<double>(typical.tokens)
+             : static_cast<double>(config.batch_size) / static_cast<double>(typical.sequences);
+}
+
+double MachinePace::Seconds(const Cost& cost) const {
+  return std::max(cost.flops / peak.gflops * 1e-9, cost.bytes / peak.bytes_per_second);
+}
+
+MachinePace MeasurePace(PlannedTraining& t) {
+  using Clock = std::chrono::steady_clock;
+  constexpr double kSeconds = 0.5;
+  constexpr int kLeastRuns = 3;
+  MachinePace pace{.peak = MeasurePeak(Threads())};
+  Graph g = BuildModel(t.model.config);
+  g.EraseUnusedInputs();
+  InferencePasses(PassesOf(t.config)).Run(g);
+  Counts counts = t.Typical(ChooseCapacity(t.model.config, t.longest(), t.config.batch_size));
+  counts.tokens -= counts.tokens % counts.sequences;  // equally long texts
+  // As training does it: a micro-batch on each thread, and several for each.
+  constexpr int kOfEach = 4;
+  Session session(g, t.model.params, {.capacity = counts, .workers = Threads()});
+  for (int worker = 0; worker < Threads(); ++worker)
+    FillWithNoise(session, counts, t.model.config, worker);
+  const std::vector<Counts> parts(static_cast<size_t>(kOfEach * Threads()), counts);
+  const auto run = [&] {
+    ForEachPart(session, parts,
+                [&](size_t i, int64_t, int worker) { session.Run(parts[i], worker); });
+  };
+  run();  // touches all memory
+  double best = INFINITY, total = 0;
+  for (int runs = 0; runs < kLeastRuns || total < kSeconds; ++runs) {
+    const Clock::time_point start = Clock::now();
+    run();
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    best = std::min(best, seconds), total += seconds;
+  }
+  pace.efficiency =
+      SecondsOf(session, Phase::kMain, pace) * static_cast<double>(parts.size()) / best;
+  return pace;
+}
+
+StepPlan PlanStep(const std::string& method, PlannedTraining& t, const MachinePace& pace) {
+  StepPlan plan{.method = method, .problem = ""};
+  try {
+    const Method terms = ParseMethod(method);
+    CheckTrains(terms);
+    ParamStore params = t.model.params;
+    Graph graph = MethodGraph(t.model.config, {.loss = true}, terms, params,
+                              static_cast<uint64_t>(t.config.seed));
+    plan.trainable = TrainableCount(graph);
+    PlanEpoch(t, pace, &graph, params, &plan);
+    RunConfig config = t.config;
+    config.method = method;
+    const OptimizerConfig optimizer = OptimizerOf(config);
+    const Graph step = TrainStep::BuildGraph(std::move(graph), params, optimizer,
+                                             TrainingPasses(PassesOf(t.config)));
+    const Counts capacity = ChooseCapacity(t.model.config, t.longest(), t.config.batch_size);
+    const Session session(step, params, PlanOnly(TrainStep::Options(step, capacity, {})));
+    const Counts usual = t.Typical(capacity);
+    const Session typical(step, params, PlanOnly(TrainStep::Options(step, usual, {})));
+    const double runs = t.RunsOfBatch(usual);
+    plan.micro_batch = usual.sequences;
+    plan.flops = typical.cost(Phase::kMain).flops * runs + typical.cost(Phase::kUpdate).flops;
+    plan.planned_bytes = session.planned_bytes();
+    plan.needed_bytes += plan.planned_bytes + params.bytes().owned;
+    plan.step_seconds =
+        SecondsOf(typical, Phase::kMain, pace) * runs + SecondsOf(typical, Phase::kUpdate, pace);
+    plan.epoch_seconds = plan.step_seconds * static_cast<double>(t.steps_per_epoch());
+  } catch (const Error& e) {
+    plan = {.method = method, .problem = e.what()};
+  }
+  return plan;
+}
+
+std::string PlanTable(const std::vector<StepPlan>& plans, bool epochs) {
+  TextTable table({1, 2, 3, 4, 5, 6});
+  std::vector<std::string> head{"method", "trainable", "GFLOP a step", "planned", "s a step"};
+  if (epochs) head.insert(head.end(), {"an epoch", "once"});
+  table.Add(head);
+  std::string problems;
+  for (const StepPlan& p : plans) {
+    if (!p.problem.empty()) {
+      problems += fmt::format("\n  {}: {}", p.method, p.problem);
+      continue;
+    }
+    std::vector<std::string> row{p.method, Grouped(p.trainable),
+                                 fmt::format("{:.1f}", p.flops * 1e-9), Megabytes(p.planned_bytes),
+                                 fmt::format("{:.3g}", p.step_seconds)};
+    if (epochs) {
+      row.push_back(DurationText(p.epoch_seconds));
+      row.push_back(p.features_seconds ? DurationText(*p.features_seconds) : "");
+    }
+    table.Add(std::move(row));
+  }
+  return table.Lines("  ") + (problems.empty() ? "" : "\nwithout a plan" + problems);
+}
+
+nlohmann::json PlansJson(const std::vector<StepPlan>& plans, bool epochs) {
+  nlohmann::json json = nlohmann::json::array();
+  for (const StepPlan& p : plans) {
+    nlohmann::json row{{"method", p.method}, {"problem", nullptr}};
+    const bool good = p.problem.empty();
+    if (!good) row["problem"] = p.problem;
+    const auto put = [&](const char* key, bool known, const nlohmann::json& value) {
+      row[key] = known ? value : nlohmann::json();
+    };
+    put("trainable_parameters", good, p.trainable), put("flops_per_step", good, p.flops);
+    put("micro_batch", good, p.micro_batch), put("planned_bytes", good, p.planned_bytes);
+    put("needed_bytes", good, p.needed_bytes), put("step_seconds", good, p.step_seconds);
+    put("epoch_seconds", good && epochs, p.epoch_seconds);
+    put("features_seconds", p.features_seconds.has_value(), p.features_seconds.value_or(0));
+    json.push_back(std::move(row));
+  }
+  return json;
+}
+
+}  // namespace graft

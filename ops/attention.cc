@@ -388,59 +388,43 @@ Prepared PrepareAttention(const PrepareArgs& a) {
   return prepared;
 }
 
-}  // namespace
-
-constinit const OpDef kAttention{.name = "attention",
-                                 .default_attrs = +[] { return Attrs(AttentionAttrs{}); },
-                                 .infer = InferAttention,
-                                 .reference = RefAttention,
-                                 .prepare = PrepareAttention<AttentionAttrs, false, CellType::kF32>,
-                                 .gradient = AttentionGradient,
-                                 .cost = AttentionCost,
-                                 .samples = AttentionSamples,
-                                 .error_samples = AttentionErrors,
-                                 .rtol = 1e-5,
-                                 .cancels = true};
+constexpr OpDef kForward{.name = "attention",
+                         .default_attrs = +[] { return Attrs(AttentionAttrs{}); },
+                         .infer = InferAttention,
+                         .reference = RefAttention,
+                         .prepare = PrepareAttention<AttentionAttrs, false, CellType::kF32>,
+                         .gradient = AttentionGradient,
+                         .cost = AttentionCost,
+                         .samples = AttentionSamples,
+                         .error_samples = AttentionErrors,
+                         .rtol = 1e-5,
+                         .cancels = true};
 
 // Not differentiable: nobody trains through a gradient of attention.
-constinit const OpDef kAttentionGrad{
-    .name = "attention_grad",
-    .default_attrs = +[] { return Attrs(AttentionGradAttrs{}); },
-    .infer = InferAttentionGrad,
-    .reference = RefAttentionGrad,
-    .prepare = PrepareAttention<AttentionGradAttrs, true, CellType::kF32>,
-    .cost = AttentionGradCost,
-    .samples = AttentionGradSamples,
-    .error_samples = AttentionGradErrors,
-    .rtol = 1e-5,
-    .cancels = true};
+constexpr OpDef kBackward{.name = "attention_grad",
+                          .default_attrs = +[] { return Attrs(AttentionGradAttrs{}); },
+                          .infer = InferAttentionGrad,
+                          .reference = RefAttentionGrad,
+                          .prepare = PrepareAttention<AttentionGradAttrs, true, CellType::kF32>,
+                          .cost = AttentionGradCost,
+                          .samples = AttentionGradSamples,
+                          .error_samples = AttentionGradErrors,
+                          .rtol = 1e-5,
+                          .cancels = true};
 
-// The same with products of bf16. Only in graphs that are compiled: the pass low_precision makes
-// them. A product of rounded numbers is 2^-8 off, and so is each step behind it.
-constexpr double kBf16Error = 0.05;
+// The same with products of bf16, each 2^-8 off, and so is each step behind it. Only in graphs that
+// are compiled: the pass low_precision makes it.
+constexpr OpDef Low(OpDef op, std::string_view name, Prepared (*prepare)(const PrepareArgs&)) {
+  op.name = name, op.prepare = prepare, op.gradient = nullptr, op.rtol = 0.05;
+  return op;
+}
 
-constinit const OpDef kLowAttention{
-    .name = "low_attention",
-    .default_attrs = +[] { return Attrs(AttentionAttrs{}); },
-    .infer = InferAttention,
-    .reference = RefAttention,
-    .prepare = PrepareAttention<AttentionAttrs, false, CellType::kBf16>,
-    .cost = AttentionCost,
-    .samples = AttentionSamples,
-    .error_samples = AttentionErrors,
-    .rtol = kBf16Error,
-    .cancels = true};
+}  // namespace
 
-constinit const OpDef kLowAttentionGrad{
-    .name = "low_attention_grad",
-    .default_attrs = +[] { return Attrs(AttentionGradAttrs{}); },
-    .infer = InferAttentionGrad,
-    .reference = RefAttentionGrad,
-    .prepare = PrepareAttention<AttentionGradAttrs, true, CellType::kBf16>,
-    .cost = AttentionGradCost,
-    .samples = AttentionGradSamples,
-    .error_samples = AttentionGradErrors,
-    .rtol = kBf16Error,
-    .cancels = true};
+constinit const OpDef kAttention = kForward, kAttentionGrad = kBackward;
+constinit const OpDef kLowAttention =
+    Low(kForward, "low_attention", PrepareAttention<AttentionAttrs, false, CellType::kBf16>);
+constinit const OpDef kLowAttentionGrad = Low(
+    kBackward, "low_attention_grad", PrepareAttention<AttentionGradAttrs, true, CellType::kBf16>);
 
 }  // namespace graft

@@ -73,8 +73,8 @@ void ForwardHeadBy(const AttentionArgs& x, int64_t sequence, int64_t head, float
   const Head h = MakeHead(x, sequence, head, w);
   const int64_t block_rows = BlockRows(h.padded);
   float* copy = w.Take(h.keys * h.cols);
-  const float* kt =
-      PackTranspose<kDot>(h, CopyKeys(h, x.k, h.prefix_k, copy), w.Take(PackedFloats(h.d, h.padded)));
+  const float* kt = PackTranspose<kDot>(h, CopyKeys(h, x.k, h.prefix_k, copy),
+                                        w.Take(PackedFloats(h.d, h.padded)));
   const float* v = PairRows<kDot>(h.keys, h.cols, CopyKeys(h, x.v, h.prefix_v, copy),
                                   w.Take(PairedFloats<kDot>(h.keys, h.cols)));
   float* scores = w.Take(block_rows * h.padded);

@@ -1,6 +1,7 @@
 // What `graft predict` runs: one model, or several adapters of one base in one graph, whose common
 // part is computed once and whose common weights are in memory once.
 #pragma once
+#include "adapters/method_graph.h"
 #include "adapters/open_model.h"
 #include "runtime/join.h"
 

@@ -160,7 +160,7 @@ TEST_P(TrainBudget, PlansFallWithTheBudgetDownToTheSmallest) {
 
 TEST_P(TrainBudget, RecomputingReachesLessThanMicroBatchesAlone) {
   BudgetRequest without = Request("");
-  without.disabled = {"recompute"};
+  without.passes = {"recompute"};
   const size_t smallest = Smallest(without);
   EXPECT_LT(Smallest(Request("")), smallest);
   without.budget = InBytes(smallest);

@@ -2,6 +2,7 @@
 #pragma once
 #include <nlohmann/json_fwd.hpp>
 
+#include "adapters/method_graph.h"
 #include "autograd/recompute.h"
 #include "autograd/train_step.h"
 

@@ -163,6 +163,21 @@ TEST(LowPrecision, ProductsInARowAreAllLow) {
   }
 }
 
+// Of a graph that has no updates, as one that is evaluated between steps.
+TEST(LowPrecision, WhatMayTrainAndAFrozenHeadStayInF32) {
+  Graph g;
+  const ValueId x = g.AddInput("x", F32({Dim::Sequences(), 64}));
+  g.AddOutput("trains", Matmul(g, x, g.AddParam("w", {64, 64}, true), false, true));
+  g.scope = "head";
+  g.AddOutput("head", Matmul(g, x, g.AddParam("head.weight", {64, 64}), false, true));
+  g.scope = "blocks.0.attn.o";
+  g.AddOutput("other", Matmul(g, x, g.AddParam("o", {64, 64}), false, true));
+  EXPECT_EQ(LowPrecisionPass(Of(CellType::kBf16)).run(g).rewrites, 1);
+  EXPECT_EQ(MakerName(g, g.output("trains")), "matmul");
+  EXPECT_EQ(MakerName(g, g.output("head")), "matmul");
+  EXPECT_EQ(MakerName(g, g.output("other")), "low_matmul");
+}
+
 TEST(LowPrecision, ThinAndConstantProductsStayInF32) {
   Graph g;
   const ValueId x = g.AddInput("x", F32({Dim::Sequences(), 64})), p = g.AddParam("p", {5, 64});

@@ -3,12 +3,11 @@
 // low_precision, from forward products and from the gradients to their inputs alike.
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <utility>
 
 #include "ops/low_cells.h"
+#include "ops/product.h"
 #include "ops/records.h"
-#include "ops/rows.h"
 
 namespace graft {
 namespace {
@@ -93,19 +92,8 @@ struct LowState {
   CellType cell;
   GemmPlan plan;
   std::shared_ptr<const float> packed;  // null: packed at every run
-  size_t gemm_scratch = 0, rows_bytes = 0, packed_bytes = 0;
+  size_t gemm_scratch = 0, rows_bytes = 0, bias_bytes = 0, packed_bytes = 0;
 };
-
-GemmEpilogue EpilogueOf(const KernelArgs& args, const MatmulAttrs& p) {
-  GemmEpilogue e{.alpha = static_cast<float>(p.alpha)};
-  if (p.bias) e.bias = args.in[2].f32();
-  if (p.residual) e.residual = args.in.back().f32(), e.residual_stride = args.out[0].shape[1];
-  if (p.act != "none") {
-    e.activation = p.act == "gelu" ? Activation::kGeluErf : Activation::kGeluTanh;
-    e.slope = args.out[1].f32();
-  }
-  return e;
-}
 
 MatrixView ViewOfB(const float* b, const Sizes& d, bool transposed) {
   return transposed ? MatrixView{b, 1, d.k} : MatrixView{b, d.n, 1};
@@ -120,20 +108,14 @@ void RunLowMatmul(const KernelArgs& args) noexcept {
   MakeLowRows(state.cell, args.in[0].f32(), d.m, d.k, rows);
   const float* packed = state.packed.get();
   if (!packed) {
-    float* fresh = reinterpret_cast<float*>(rows + state.rows_bytes);
+    float* fresh = reinterpret_cast<float*>(rows + state.rows_bytes + state.bias_bytes);
     PackLow(state.cell, ViewOfB(args.in[1].f32(), d, low.product.tb), d.k, d.n, fresh);
     packed = fresh;
   }
-  GemmEpilogue e = EpilogueOf(args, low.product);
+  GemmEpilogue e = ProductEpilogue(args, low.product, 2, rows + state.rows_bytes);
   const MatrixView a = LowRows(state.cell, d.m, d.k, rows, &e);
   const GemmB b = LowPanels(state.cell, d.k, d.n, packed, &e);
   Gemm(state.plan, d.m, a, b, args.out[0].f32(), d.n, e, args.scratch);
-}
-
-std::shared_ptr<float> Allocate(size_t bytes) {
-  void* p = std::aligned_alloc(64, (std::max<size_t>(bytes, 64) + 63) / 64 * 64);
-  if (!p) Fail("cannot allocate {} MiB for packed weights", bytes >> 20);
-  return {static_cast<float*>(p), [](float* floats) { std::free(floats); }};
 }
 
 Prepared PrepareLowMatmul(const PrepareArgs& args) {
@@ -146,19 +128,19 @@ Prepared PrepareLowMatmul(const PrepareArgs& args) {
                           .n = d.n,
                           .b = BOrder::kPacked,
                           .cell = state->cell});
-  const auto aligned = [](size_t bytes) { return (bytes + 63) / 64 * 64; };
-  state->gemm_scratch = aligned(state->plan.scratch_bytes);
-  state->rows_bytes = aligned(LowRowsBytes(state->cell, d.m, d.k));
+  state->gemm_scratch = RoundUp64(state->plan.scratch_bytes);
+  state->rows_bytes = RoundUp64(LowRowsBytes(state->cell, d.m, d.k));
+  state->bias_bytes = RoundUp64(BiasCopyBytes(low.product, d.n));
   state->packed_bytes = LowPackedBytes(state->cell, d.k, d.n);
   Prepared prepared;
   prepared.run = RunLowMatmul;
-  prepared.scratch = state->gemm_scratch + state->rows_bytes;
+  prepared.scratch = state->gemm_scratch + state->rows_bytes + state->bias_bytes;
   if (const float* weight = args.constant[1]) {
     std::shared_ptr<const float>& kept = args.packed[{
         weight, fmt::format("{} {}x{}{}", low.cell, d.k, d.n, low.product.tb ? "t" : "")}];
     if (!kept) {
       prepared.state_bytes = state->packed_bytes;
-      const std::shared_ptr<float> fresh = Allocate(state->packed_bytes);
+      const std::shared_ptr<float> fresh = AllocatePanels(state->packed_bytes);
       prepared.finish = [fresh, d, cell = state->cell, b = ViewOfB(weight, d, low.product.tb)] {
         PackLow(cell, b, d.k, d.n, fresh.get());
       };
@@ -166,7 +148,7 @@ Prepared PrepareLowMatmul(const PrepareArgs& args) {
     }
     state->packed = kept;
   } else {
-    prepared.scratch += aligned(state->packed_bytes);
+    prepared.scratch += RoundUp64(state->packed_bytes);
   }
   prepared.impl = fmt::format("gemm_core:{}{}", low.cell, HasCells(state->cell) ? "" : ":emulated");
   prepared.state = std::move(state);

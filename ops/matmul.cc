@@ -1,11 +1,10 @@
 // matmul: act(alpha op(a) op(b) + bias) + residual, the one dense product of the runtime. Its
 // gradient is made of matmuls again. Which kernel serves a shape is decided in `prepare`.
-#include <cstdlib>
 #include <limits>
 #include <utility>
 
-#include "ops/gemm_core.h"
 #include "ops/onednn_gemm.h"
+#include "ops/product.h"
 #include "ops/records.h"
 #include "ops/rows.h"
 
@@ -112,14 +111,6 @@ constexpr int64_t kThin = 16;
 // 700 rows at 100 GF/s. Not measured on whole models.
 constexpr int64_t kPackOnceRows = 1024;
 
-size_t RoundUp64(size_t bytes) { return (bytes + 63) / 64 * 64; }
-
-std::shared_ptr<float> AllocateFloats(size_t bytes) {
-  void* p = std::aligned_alloc(64, std::max<size_t>(64, RoundUp64(bytes)));
-  if (!p) Fail("cannot allocate {} MiB for packed weights", bytes >> 20);
-  return {static_cast<float*>(p), [](float* floats) { std::free(floats); }};
-}
-
 struct MatmulState {
   GemmPlan plan;
   std::optional<OnednnGemm> onednn;     // for plan.shape.k only
@@ -149,25 +140,6 @@ GemmPlan PlanOf(const MatmulState& state, int64_t k, int64_t n) {
   return plan;
 }
 
-GemmEpilogue EpilogueOf(const KernelArgs& args, const MatmulAttrs& p, const MatmulState& state) {
-  const int64_t n = args.out[0].shape[1];
-  GemmEpilogue e{.alpha = static_cast<float>(p.alpha)};
-  if (p.bias) {
-    e.bias = args.in[2].f32();
-    if (e.bias == args.out[0].f32()) {  // one row that took over the memory of the bias
-      float* copy = reinterpret_cast<float*>(args.scratch + state.gemm_scratch);
-      CopyFloats(copy, e.bias, n);
-      e.bias = copy;
-    }
-  }
-  if (p.residual) e.residual = args.in.back().f32(), e.residual_stride = n;
-  if (p.act != kNoAct) {
-    e.activation = p.act == "gelu" ? Activation::kGeluErf : Activation::kGeluTanh;
-    e.slope = args.out[1].f32();
-  }
-  return e;
-}
-
 void RunGeneral(const KernelArgs& args) noexcept {
   const MatmulAttrs& p = args.attrs.As<MatmulAttrs>();
   const MatmulState& state = *static_cast<const MatmulState*>(args.state);
@@ -175,7 +147,7 @@ void RunGeneral(const KernelArgs& args) noexcept {
   if (d.m == 0 || d.n == 0) return;
   const float *a = args.in[0].f32(), *b = args.in[1].f32();
   float* y = args.out[0].f32();
-  const GemmEpilogue e = EpilogueOf(args, p, state);
+  const GemmEpilogue e = ProductEpilogue(args, p, 2, args.scratch + state.gemm_scratch);
   if (state.onednn && d.k == state.plan.shape.k && d.n == state.plan.shape.n) {
     state.onednn->Run(d.m, a, b, e.bias, e.residual, y, args.scratch, args.own);
     return;
@@ -237,7 +209,7 @@ void PackOnce(const PrepareArgs& args, const Sizes<int64_t>& d, bool transposed,
       args.packed[{args.constant[1], fmt::format("{}x{}{}", d.k, d.n, transposed ? "t" : "")}];
   if (!kept) {
     prepared.state_bytes = PackedBytes(d.k, d.n);
-    const std::shared_ptr<float> fresh = AllocateFloats(prepared.state_bytes);
+    const std::shared_ptr<float> fresh = AllocatePanels(prepared.state_bytes);
     prepared.finish = [fresh, d, b = View(args.constant[1], args.in[1][1], transposed)] {
       PackB(b, d.k, d.n, fresh.get());
     };
@@ -274,8 +246,8 @@ Prepared PrepareMatmul(const PrepareArgs& args) {
   else
     PrepareGeneral(args, d, *state, prepared);
   prepared.run = thin ? RunThin : RunGeneral;
-  const int64_t behind = thin ? d.m * d.n : p.bias ? d.n : 0;
-  prepared.scratch = state->gemm_scratch + static_cast<size_t>(behind) * sizeof(float);
+  prepared.scratch = state->gemm_scratch + (thin ? static_cast<size_t>(d.m * d.n) * sizeof(float)
+                                                 : BiasCopyBytes(p, d.n));
   prepared.thread_scratch = state->onednn ? state->onednn->thread_bytes() : 0;
   prepared.impl = state->onednn   ? "onednn:" + state->onednn->implementation()
                   : state->packed ? "gemm_core:packed"

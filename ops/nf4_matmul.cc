@@ -3,8 +3,8 @@
 // weight in its scratch, packed as gemm_core wants them, and forgets them after use.
 #include "ops/nf4.h"
 #include "ops/nf4_kernel.h"
+#include "ops/product.h"
 #include "ops/records.h"
-#include "ops/rows.h"
 
 namespace graft {
 namespace {
@@ -130,24 +130,15 @@ Cost Nf4MatmulCost(ExtentsSpan in, ExtentsSpan out, const Attrs& attrs) {
   return cost;
 }
 
-GemmEpilogue EpilogueOf(const KernelArgs& args, const MatmulAttrs& p, size_t first) {
-  GemmEpilogue e{.alpha = static_cast<float>(p.alpha)};
-  if (p.bias) e.bias = args.in[first].f32();
-  if (p.residual) e.residual = args.in.back().f32(), e.residual_stride = args.out[0].shape[1];
-  if (p.act != "none") {
-    e.activation = p.act == "gelu" ? Activation::kGeluErf : Activation::kGeluTanh;
-    e.slope = args.out[1].f32();
-  }
-  return e;
-}
-
 void RunNf4Matmul(const KernelArgs& args) noexcept {
   const auto& [w, p] = args.attrs.As<Nf4MatmulAttrs>();
   const Nf4View view = ViewNf4(w, args.in.subspan(1));
   const Tensor &a = args.in[0], &y = args.out[0];
-  Gemm(*static_cast<const GemmPlan*>(args.state), y.shape[0], {a.f32(), a.shape[1], 1},
-       {.source = Nf4Source(view, p.tb)}, y.f32(), y.shape[1],
-       EpilogueOf(args, p, 1 + ParamCount(w)), args.scratch);
+  const GemmPlan& plan = *static_cast<const GemmPlan*>(args.state);
+  Gemm(plan, y.shape[0], {a.f32(), a.shape[1], 1}, {.source = Nf4Source(view, p.tb)}, y.f32(),
+       y.shape[1],
+       ProductEpilogue(args, p, 1 + ParamCount(w), args.scratch + RoundUp64(plan.scratch_bytes)),
+       args.scratch);
 }
 
 Prepared PrepareNf4Matmul(const PrepareArgs& args) {
@@ -158,7 +149,7 @@ Prepared PrepareNf4Matmul(const PrepareArgs& args) {
                                                          .b = BOrder::kMade}));
   Prepared prepared;
   prepared.run = RunNf4Matmul;
-  prepared.scratch = plan->scratch_bytes;
+  prepared.scratch = RoundUp64(plan->scratch_bytes) + BiasCopyBytes(p, plan->shape.n);
   prepared.impl = "gemm_core:nf4";
   prepared.state = plan;
   return prepared;

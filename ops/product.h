@@ -1,0 +1,46 @@
+// What the records of matrix products have in common: matmul.cc, low_matmul.cc, nf4_matmul.cc.
+#pragma once
+#include <cstdlib>
+#include <memory>
+
+#include "ops/gemm_core.h"
+#include "ops/rows.h"
+
+namespace graft {
+
+inline size_t RoundUp64(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// Room for packed weights. Throws Error if there is none.
+inline std::shared_ptr<float> AllocatePanels(size_t bytes) {
+  void* p = std::aligned_alloc(64, std::max<size_t>(64, RoundUp64(bytes)));
+  if (!p) Fail("cannot allocate {} MiB for packed weights", bytes >> 20);
+  return {static_cast<float*>(p), [](float* floats) { std::free(floats); }};
+}
+
+// Bytes of scratch for what ProductEpilogue may copy, of n columns.
+inline size_t BiasCopyBytes(const MatmulAttrs& p, int64_t n) {
+  return p.bias ? static_cast<size_t>(n) * sizeof(float) : 0;
+}
+
+// The epilogue of a product whose bias is input `bias` and whose residual is the last one. A result
+// of one row may have taken over the memory of its bias, which is then copied.
+inline GemmEpilogue ProductEpilogue(const KernelArgs& args, const MatmulAttrs& p, size_t bias,
+                                    std::byte* copy) {
+  const int64_t n = args.out[0].shape[1];
+  GemmEpilogue e{.alpha = static_cast<float>(p.alpha)};
+  if (p.bias) {
+    e.bias = args.in[bias].f32();
+    if (e.bias == args.out[0].f32()) {
+      CopyFloats(reinterpret_cast<float*>(copy), e.bias, n);
+      e.bias = reinterpret_cast<const float*>(copy);
+    }
+  }
+  if (p.residual) e.residual = args.in.back().f32(), e.residual_stride = n;
+  if (p.act != "none") {
+    e.activation = p.act == "gelu" ? Activation::kGeluErf : Activation::kGeluTanh;
+    e.slope = args.out[1].f32();
+  }
+  return e;
+}
+
+}  // namespace graft

@@ -203,6 +203,8 @@ TEST_F(Supernet, Mistakes) {
        {"braces", args({"--space", "lora(r={2|4)"}), 2, {"braces"}},
        {"unknown", args({"--space", "glorra"}), 2, {"no method 'glorra'", "'glora'"}},
        {"no gradients", args({"--space", "bbt(d={2|4})"}), 2, {"without gradients"}},
+       {"no rate", args({"--lr", "0"}), 2, {"--lr 0", "leave it out"}},
+       {"no batch", args({"--batch-size", "0"}), 2, {"--batch-size", "1 to 65536"}},
        {"ranks beside", args({"--ranks", "8,4"}), 2, {"--ranks", "glora"}},
        {"ranks", args({"--space", "glora", "--ranks", "8,"}), 2, {"--ranks '8,'"}},
        {"limit",

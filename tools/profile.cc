@@ -8,6 +8,7 @@
 #include "runtime/cpu.h"
 #include "runtime/threads.h"
 #include "tools/commands.h"
+#include "tools/lib/noise_inputs.h"
 #include "tools/lib/output.h"
 #include "tools/lib/profile_table.h"
 #include "train/budget.h"
@@ -38,7 +39,7 @@ struct Measured {
   std::vector<ProfiledNode> nodes;
 };
 
-// Every image is the same noise, every text has `length` tokens: 0 for images.
+// Texts have `length` tokens; 0 for images.
 struct StepInputs {
   const ModelConfig& model;
   int64_t length, batch;
@@ -65,33 +66,11 @@ struct StepInputs {
                   : static_cast<double>(batch) / static_cast<double>(capacity.sequences);
   }
   // For all micro-batches: a smaller one reads the beginning.
-  void Fill(Session& session) const;
-};
-
-void StepInputs::Fill(Session& session) const {
-  const auto fill = [&](const char* name, int worker, auto&& value) {
-    if (!session.HasInput(name)) return;
-    const Tensor t = session.Input(name, worker);
-    for (int64_t i = 0; i < t.shape.size(); ++i) {
-      if (t.dtype == DType::kF32)
-        t.f32()[i] = static_cast<float>(value(i));
-      else
-        t.i32()[i] = static_cast<int32_t>(value(i));
-    }
-  };
-  const auto noise = [](int64_t i) { return static_cast<double>((i * 7919) % 1000) / 500 - 1; };
-  for (int worker = 0; worker < session.options().workers; ++worker) {
-    fill("labels", worker, [&](int64_t i) { return i % Classes(model); });
-    fill("targets", worker, [](int64_t i) { return i % 2; });
-    fill("image", worker, noise);
-    if (length == 0) continue;
-    const int64_t vocab = std::get<BertConfig>(model).vocab;
-    fill("ids", worker, [&](int64_t i) { return (i * 7919) % vocab; });
-    fill("type_ids", worker, [](int64_t) { return 0; });
-    fill("positions", worker, [&](int64_t i) { return i % length; });
-    fill("offsets", worker, [&](int64_t i) { return i * length; });
+  void Fill(Session& session) const {
+    for (int worker = 0; worker < session.options().workers; ++worker)
+      FillWithNoise(session, length, model, worker);
   }
-}
+};
 
 bool ReadsInputs(const Session& session) {
   return session.HasInput("image") || session.HasInput("ids");

@@ -13,6 +13,7 @@
 #include "tools/lib/model_options.h"
 #include "tools/lib/output.h"
 #include "tools/lib/progress.h"
+#include "tools/lib/train_options.h"
 
 namespace graft {
 namespace {
@@ -51,7 +52,6 @@ void AddSpaceOptions(CLI::App& command, SearchFlags& o) {
 void AddSupernetOptions(CLI::App& command, RunConfig& c) {
   command.add_option("--model", c.model, "safetensors file, Hugging Face directory, or init:ARCH");
   command.add_option("--data", c.data, "VTAB-1k lists, one folder per class, or labelled texts");
-  command.add_option("--arch", c.arch, "architecture, where the checkpoint does not tell");
   command.add_option("--train-split", c.train_split,
                      "what the supernet trains on (default: train800 or train)");
   command.add_option("--val-split", c.val_split,
@@ -60,45 +60,9 @@ void AddSupernetOptions(CLI::App& command, RunConfig& c) {
   command.add_option("--holdout", c.holdout,
                      "share of the training examples to measure on instead, of every class "
                      "(default: 0.2 if there is no validation split)");
-  command.add_flag("--skip-bad", c.skip_bad, "leave out files and rows that cannot be read");
   command.add_flag("--allow-overlap", c.allow_overlap,
                    "let validation and training examples overlap");
-  command.add_option("--epochs", c.epochs, "passes of the supernet over the training examples")
-      ->capture_default_str();
-  command.add_option("--batch-size", c.batch_size,
-                     "examples per optimizer step, which are one path's (default: 64, of labelled "
-                     "texts 16)");
-  command.add_option("--micro-batch", c.micro_batch, "examples computed at once (default: chosen)");
-  command.add_option("--lr", c.lr, "peak learning rate (default: by method)");
-  command.add_option("--weight-decay", c.weight_decay, "of every trainable tensor")
-      ->capture_default_str();
-  command.add_option("--no-decay", c.no_decay,
-                     "what weight decay leaves alone: bias, norm, vector, or names with *, "
-                     "joined by |");
-  command.add_option("--schedule", c.schedule, "cosine, linear or constant")->capture_default_str();
-  command.add_option("--warmup", c.warmup, "share of the steps that warm up")
-      ->capture_default_str();
-  command.add_option("--label-smoothing", c.label_smoothing, "of the loss")->capture_default_str();
-  command.add_option("--drop-path", c.drop_path, "rate of the last block")->capture_default_str();
-  command.add_option("--optimizer", c.optimizer, "adamw or sgd")->capture_default_str();
-  command.add_option("--momentum", c.momentum, "of sgd")->capture_default_str();
-  command.add_option("--clip", c.clip, "global gradient norm (0: no clipping)")
-      ->capture_default_str();
-  command.add_option("--limit", c.limit,
-                     "N training examples only: the first, or evenly spaced ones of folders");
-  command.add_option("--augment", c.augment,
-                     "random changes of training images, e.g. \"flip,crop=0.8\", or a preset");
-  command.add_option("--preprocess", c.preprocess, "of images: preset or full text");
-  command.add_option("--columns", c.columns,
-                     "of texts: TEXT,LABEL or TEXT,SECOND,LABEL, names or numbers from 1");
-  command.add_option("--tokenizer", c.tokenizer,
-                     "of texts: vocab.txt or tokenizer.json (default: the model's)");
-  command.add_option("--max-length", c.max_length, "of texts: most tokens of one")
-      ->check(CLI::Range(kLeastMaxLength, kMostMaxLength));
-  command.add_option("--pool", c.pool, "of a BERT: pooler, cls or mean, what the head reads");
-  command.add_flag("--new-head", c.new_head,
-                   "a fresh head, though the model's own would serve these classes");
-  command.add_option("--save-every", c.save_every, "also save the supernet after every N steps");
+  AddStepOptions(command, c);
 }
 
 // "500000", "0.5M", "20k".
@@ -216,6 +180,8 @@ void RemoveEmpty(RunDir& dir) {
 
 void Run(SearchFlags& o, const CommonOptions& common) {
   RunConfig& c = o.config;
+  if (c.preprocess == "list") return PrintPreprocessPresets(common);
+  if (c.augment == "list") return Say(common, ListAugment());
   c.seed = common.seed, c.isa = common.isa, c.disabled_passes = common.disabled_passes;
   CommonOptions effective = common;
   SearchConfig search;
@@ -272,10 +238,7 @@ void AddSearchCommand(CLI::App& app, CommonOptions& common) {
       "--space \"lora(r={0|2|4|8},targets=attn.*)+adaptformer(r={0|4|8})\" --out s2");
   command->callback([o, &common, command] {
     if (!o->resume.empty()) CheckResumedSearch(*command);
-    if (command->count("--batch-size") == 0)
-      o->config.batch_size = kBatchByKind;
-    else if (o->config.batch_size < 1)
-      FailUsage("--batch-size: expected 1 to 65536, found {}", o->config.batch_size);
+    TakeDefaults(*command, &o->config);
     Run(*o, common);
   });
 }

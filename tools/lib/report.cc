@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "runtime/utf8.h"
 
@@ -28,6 +29,9 @@ std::string Grouped(int64_t number) {
 std::string Megabytes(size_t bytes) { return fmt::format("{} MiB", (bytes + (1 << 19)) >> 20); }
 
 std::string Percent(double share) { return fmt::format("{:.1f} %", 100 * share); }
+std::string InPercent(double share) {
+  return std::isnan(share) ? "-" : fmt::format("{:.1f}", 100 * share);
+}
 
 void TextTable::Add(std::vector<std::string> cells) {
   for (std::string& cell : cells) cell = EscapeControls(cell);

@@ -9,6 +9,7 @@ namespace graft {
 std::string Grouped(int64_t number);  // "5,717,416"
 std::string Megabytes(size_t bytes);  // "134 MiB"
 std::string Percent(double share);    // "81.5 %"
+std::string InPercent(double share);  // "81.5" of a table whose title says what it is; "-" of a NaN
 
 // Rows of cells in aligned columns; those named in `right` (by index) are right-aligned, the last
 // column is never padded. Width counts UTF-8 characters; a cell is one line, its controls are

@@ -6,6 +6,7 @@
 
 #include "adapters/method_graph.h"
 #include "runtime/threads.h"
+#include "tools/lib/noise_inputs.h"
 #include "tools/lib/progress_meter.h"
 #include "tools/lib/report.h"
 #include "train/budget.h"
@@ -32,28 +33,6 @@ double SecondsOf(const Session& session, Phase phase, const MachinePace& pace) {
 SessionOptions PlanOnly(SessionOptions options) {
   options.plan_only = true;
   return options;
-}
-
-// What the inputs of one Run are does not matter to its time.
-void FillWithNoise(Session& session, const Counts& counts, const ModelConfig& model, int worker) {
-  const auto fill = [&](const char* name, auto&& value) {
-    if (!session.HasInput(name)) return;
-    const Tensor t = session.Input(name, worker);
-    for (int64_t i = 0; i < t.shape.size(); ++i) {
-      if (t.dtype == DType::kF32)
-        t.f32()[i] = static_cast<float>(value(i));
-      else
-        t.i32()[i] = static_cast<int32_t>(value(i));
-    }
-  };
-  fill("image", [](int64_t i) { return static_cast<double>((i * 7919) % 1000) / 500 - 1; });
-  if (counts.tokens == 0) return;
-  const int64_t length = counts.tokens / counts.sequences;
-  const int64_t vocab = std::get<BertConfig>(model).vocab;
-  fill("ids", [&](int64_t i) { return i * 7919 % vocab; });
-  fill("type_ids", [](int64_t) { return 0; });
-  fill("positions", [&](int64_t i) { return i % length; });
-  fill("offsets", [&](int64_t i) { return i * length; });
 }
 
 // Whether a method can be trained step by step.
@@ -130,7 +109,7 @@ MachinePace MeasurePace(PlannedTraining& t) {
   constexpr int kOfEach = 4;
   Session session(g, t.model.params, {.capacity = counts, .workers = Threads()});
   for (int worker = 0; worker < Threads(); ++worker)
-    FillWithNoise(session, counts, t.model.config, worker);
+    FillWithNoise(session, counts.tokens / counts.sequences, t.model.config, worker);
   const std::vector<Counts> parts(static_cast<size_t>(kOfEach * Threads()), counts);
   const auto run = [&] {
     ForEachPart(session, parts,

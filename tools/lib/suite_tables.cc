@@ -9,9 +9,6 @@
 namespace graft {
 namespace {
 
-std::string InPercent(double share) {
-  return std::isnan(share) ? "-" : fmt::format("{:.1f}", 100 * share);
-}
 std::string WithSpread(double mean, double spread) {
   return std::isnan(spread) ? InPercent(mean)
                             : fmt::format("{}±{:.1f}", InPercent(mean), 100 * spread);

@@ -2,7 +2,7 @@
 
 namespace graft {
 
-void AddTrainingOptions(CLI::App& command, RunConfig& c) {
+void AddStepOptions(CLI::App& command, RunConfig& c) {
   command.add_option("--arch", c.arch, "architecture, where the checkpoint does not tell");
   command.add_flag("--skip-bad", c.skip_bad, "leave out files and rows that cannot be read");
   command.add_option("--epochs", c.epochs, "passes over the training examples")
@@ -45,17 +45,21 @@ void AddTrainingOptions(CLI::App& command, RunConfig& c) {
       ->check(CLI::Range(kLeastMaxLength, kMostMaxLength));
   command.add_option("--pool", c.pool,
                      "of a BERT: pooler, cls or mean, what the head reads (default: the model's)");
+  command.add_flag("--new-head", c.new_head,
+                   "a fresh head, though the model's own would serve these classes");
+  command.add_option("--save-every", c.save_every, "also save after every N steps");
+}
+
+void AddTrainingOptions(CLI::App& command, RunConfig& c) {
+  AddStepOptions(command, c);
   command.add_option("--head", c.head,
                      "of a BERT: mlm, its masked-LM head and label words instead of a classifier");
   command.add_option("--template", c.prompt,
                      "of --head mlm: e.g. \"{text} It was [MASK].\", of pairs {text_a}, {text_b}");
   command.add_option("--words", c.words,
                      "of --head mlm: the words of each class, e.g. \"great,good|terrible,bad\"");
-  command.add_flag("--new-head", c.new_head,
-                   "a fresh head, though the model's own would serve these classes");
   command.add_option("--class-weights", c.class_weights,
                      "in the loss: balanced, or a number for each class joined by '|'");
-  command.add_option("--save-every", c.save_every, "also save after every N steps");
 }
 
 void TakeDefaults(const CLI::App& command, RunConfig* c) {

@@ -1,10 +1,12 @@
-// The options of a training, which graft train, bench and ablate have in common.
+// The options of a training, which graft train, bench, ablate and search have in common.
 #pragma once
 #include "tools/lib/options.h"
 #include "train/run_config.h"
 
 namespace graft {
 
+// Of the examples, the steps and the optimizer.
+void AddStepOptions(CLI::App& command, RunConfig& config);
 // All but those that say what is trained, on which splits, and where it is kept.
 void AddTrainingOptions(CLI::App& command, RunConfig& config);
 

@@ -10,12 +10,11 @@
 #include "suites/table.h"
 #include "suites/unit.h"
 #include "suites/vtab_tasks.h"
+#include "tools/lib/report.h"
 #include "tools/lib/run_table.h"
 
 namespace graft {
 namespace {
-
-std::string InPercent(double share) { return fmt::format("{:.1f}", 100 * share); }
 
 // "81.2 ± 0.4"
 HtmlCell ShareCell(double mean, double spread, bool marked = false) {

@@ -1,8 +1,10 @@
 """NF4 with double quantisation (Dettmers et al. 2023): the frozen weights of the blocks' dense
 layers in four bits. Row by row in blocks of 64, a weight is the nearest of 16 levels times the
 block's absolute maximum; the maxima, less their mean, are eight-bit numbers in blocks of 256 with a
-scale in float32 each. A trace's init.safetensors has the weights as they were before."""
+scale in float32 each. A trace's init.safetensors has the codes, as X.weight.nf4 and its scales, or,
+of a training loop of selftest.py, the weights as they were before."""
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -74,6 +76,29 @@ def dequantise(q):
     return (LEVELS[levels] * np.repeat(maxima, q.block)[: len(levels)]).reshape(q.shape)
 
 
+def opened(init, method):
+    """The initial tensors of a trace with weights where the command has codes, and those weights by
+    site. Of other methods codes stay what they are, names that nobody expects."""
+    if not re.search(r"\bnf4\b", method):
+        return init, {}
+    options = method.split("nf4", 1)[-1]
+    block = re.match(r"\([^)]*\bblock=(\d+)", options)
+    weights = {}
+    for name in [k for k in init if k.endswith(".weight.nf4")]:
+        site = name.removesuffix(".weight.nf4")
+        part = {k: init[f"{name}.{k}"].numpy() for k in ("absmax", "absmax2", "offset")
+                if f"{name}.{k}" in init}  # fmt: skip
+        codes, out = init[name].numpy().astype(np.uint8), len(init[site + ".bias"])
+        there = SimpleNamespace(codes=codes, maxima=part["absmax"], double="absmax2" in part)
+        there.shape, there.block = (out, 2 * len(codes) // out), int(block[1]) if block else 64
+        if there.double:
+            there.maxima = there.maxima.astype(np.uint8)
+            there.scales, there.offset = part["absmax2"], part["offset"][0]
+        weights[site] = torch.from_numpy(dequantise(there))
+    left = {k: v for k, v in init.items() if ".weight.nf4" not in k}
+    return left | {f"{site}.weight": w for site, w in weights.items()}, weights
+
+
 class Method(Term):
     options = {"block": 64, "double": True, "targets": "*"}
 
@@ -87,3 +112,14 @@ class Method(Term):
             there = quantise(w.detach().float().numpy(), self.o.block, self.o.double)
             self.kept[site] = torch.from_numpy(dequantise(there))
         return self.kept[site].to(w.dtype), b
+
+    def wrong_start(self, files, init):
+        """Of a trace whose weights were codes: they are those of the model's files."""
+        base = files()
+        for site, there in self.kept.items():
+            w = base[site + ".weight"].float().numpy()
+            want = torch.from_numpy(dequantise(quantise(w, self.o.block, self.o.double)))
+            apart = (want - there).abs().max().item()
+            if apart > 1e-6 * want.abs().max().item():  # the mean of the maxima is a sum in float32
+                return f"{site}: codes of other weights, off by {apart:.1e}"
+        return ""

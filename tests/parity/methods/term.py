@@ -39,7 +39,9 @@ class Facts:
     @staticmethod
     def of(params, config):
         family = "bert" if "embed.word.weight" in params else "vit"
-        mlp_width, width = params["blocks.0.mlp.fc1.weight"].shape
+        # By vectors, as weights may be codes.
+        mlp_width = len(params["blocks.0.mlp.fc1.bias"])
+        width = len(params["blocks.0.norm1.weight"])
         return Facts(family, config.depth, width, mlp_width, config.heads, config.eps)
 
     def features(self, role):

@@ -71,10 +71,10 @@ struct MethodSite {
 enum class Folds { kYes, kPart, kNo };
 
 // The order in which terms are applied, whatever the order in which they are written: what edits
-// the values of weights, then what quantises them, then what changes layers and norms, then what
-// hangs on their results, then what adds tokens or keys, which copies the layers that lie on their
-// way.
-enum class MethodPhase { kWeights, kQuantise, kLayers, kBranches, kTokens };
+// the values of weights, then what quantises them, then what changes what layers read (branches
+// beside a layer read the same), then what changes layers and norms, then what hangs on their
+// results, then what adds tokens or keys, which copies the layers that lie on their way.
+enum class MethodPhase { kWeights, kQuantise, kInputs, kLayers, kBranches, kTokens };
 
 // A gradient on its way to the optimizer, behind clipping. `rng` i32 [2] = {step, 0}.
 struct GradientSite {

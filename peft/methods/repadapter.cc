@@ -105,6 +105,7 @@ const MethodRecord kRepAdapterMethod{
     .count = CountRepAdapter,
     .folds = Folds::kYes,
     .why = "W (I + s G A), b + s W (G bA + bB)",
-    .learning_rate = 1e-3};
+    .learning_rate = 1e-3,
+    .phase = MethodPhase::kInputs};
 
 }  // namespace graft

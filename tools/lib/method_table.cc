@@ -47,6 +47,8 @@ PhaseWords WordsOf(MethodPhase phase) {
       return {"weights", "first, before other methods"};
     case MethodPhase::kQuantise:
       return {"quantise", "behind edits of weights, before all others"};
+    case MethodPhase::kInputs:
+      return {"inputs", "before changes of layers, branches and tokens of other methods"};
     case MethodPhase::kLayers:
       return {"layers", "before branches and tokens of other methods"};
     case MethodPhase::kBranches:

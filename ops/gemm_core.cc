@@ -350,7 +350,7 @@ GemmPlan PlanGemm(const GemmShape& shape) {
   plan.shape = shape;
   plan.panel = tile.cols;
   plan.dot = DotOf(shape.cell);
-  GRAFT_CHECK(shape.cell == CellType::kF32 || (shape.b == BOrder::kPacked && shape.a_by_rows));
+  GRAFT_CHECK(shape.cell != CellType::kInt8 || (shape.b == BOrder::kPacked && shape.a_by_rows));
   GRAFT_CHECK(shape.cell != CellType::kInt8 || shape.k <= kMostInt8Cells);
   const int64_t k = std::max<int64_t>(shape.k, 1), n = std::max<int64_t>(shape.n, 1);
   plan.k_block = CeilDiv(k, CeilDiv(k, MostDepth(tile.cols)));

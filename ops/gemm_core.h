@@ -21,8 +21,8 @@ struct MatrixView {
 
 // What 32 bits of A and B hold along k. kF32: one number. kBf16: two, the first in the lower half.
 // kInt8: four bytes, of A as unsigned, of B as signed ones. Products of bf16 are added in f32 and
-// those of bytes in i32; C is f32. With other cells than kF32, k counts cells, A lies by rows and
-// B is packed (low_cells.h makes both).
+// those of bytes in i32; C is f32. With other cells than kF32, k counts cells, which low_cells.h
+// makes; of bytes, A lies by rows and B is packed.
 enum class CellType { kF32, kBf16, kInt8 };
 // The instruction that multiplies and adds cells. kAny: made of others, where the CPU lacks it.
 enum class Dot { kF32, kBf16, kBf16Any, kInt8, kInt8Any };

@@ -29,6 +29,20 @@ void RowToBf16(const float* x, int64_t k, uint16_t* out) {
   for (; i < k; ++i) out[i] = ToBf16(x[i]);
 }
 
+// out[i] = a[i] in the lower half and b[i] in the upper one; of a null b, zeros.
+void PairOfRows(const float* a, const float* b, int64_t n, uint32_t* out) {
+  const DF d;
+  const hn::RebindToUnsigned<DF> du;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    auto pair = Bf16Bits(d, hn::LoadU(d, a + i));
+    if (b) pair = hn::Or(pair, hn::ShiftLeft<16>(Bf16Bits(d, hn::LoadU(d, b + i))));
+    hn::StoreU(pair, du, out + i);
+  }
+  for (; i < n; ++i) out[i] = ToBf16(a[i]) | (b ? uint32_t{ToBf16(b[i])} << 16 : 0);
+}
+
 void RowToBytes(const float* x, int64_t k, uint8_t* out, float* scale, int32_t* zero) {
   const DF d;
   const hn::Rebind<uint8_t, DF> d8;
@@ -66,6 +80,7 @@ namespace graft {
 namespace {
 
 HWY_EXPORT(RowToBf16);
+HWY_EXPORT(PairOfRows);
 HWY_EXPORT(RowToBytes);
 
 int64_t NumbersOf(CellType cell) {
@@ -185,6 +200,14 @@ void MakeLowRows(CellType cell, const float* a, int64_t m, int64_t k, std::byte*
     else
       HWY_DYNAMIC_DISPATCH(RowToBytes)
     (a + i * k, k, reinterpret_cast<uint8_t*>(to), scales + i, zeros + i);
+  });
+}
+
+void PairRows(const float* a, int64_t k, int64_t m, float* cells) noexcept {
+  ParallelFor(CellsOf(CellType::kBf16, k), [&](int64_t i) {
+    const float* row = a + 2 * i * m;
+    HWY_DYNAMIC_DISPATCH(PairOfRows)
+    (row, 2 * i + 1 < k ? row + m : nullptr, m, reinterpret_cast<uint32_t*>(cells + i * m));
   });
 }
 

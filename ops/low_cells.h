@@ -21,6 +21,10 @@ size_t LowRowsBytes(CellType cell, int64_t m, int64_t k);
 // Fills it from A [m, k] f32 by rows. Parallel inside.
 void MakeLowRows(CellType cell, const float* a, int64_t m, int64_t k, std::byte* scratch) noexcept;
 
+// Pairs of bf16 of A [k, m] f32 by rows, which lie along k: cells [CellsOf(k), m]. Of an odd k, the
+// last cells hold one number. Parallel inside.
+void PairRows(const float* a, int64_t k, int64_t m, float* cells) noexcept;
+
 // A packed B [k, n]: panels as PackB makes them of cells, then, of bytes, scales and sums of q for
 // each column of the whole panels.
 size_t LowPackedBytes(CellType cell, int64_t k, int64_t n);

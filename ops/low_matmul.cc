@@ -1,6 +1,7 @@
 // low_matmul: matmul of which both operands are rounded to bf16 or to bytes (low_cells.h), a as it
-// comes and b, a frozen weight, once. Sums are in f32 or i32, results in f32. Made by the pass
-// low_precision, from forward products and from the gradients to their inputs alike.
+// comes and b once, if it is a frozen weight. Sums are in f32 or i32, results in f32. Made by the
+// pass low_precision, from forward products, from the gradients to their inputs and, in bf16, from
+// the gradients of weights.
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -26,18 +27,19 @@ struct Sizes {
   int64_t m, k, n;
 };
 Sizes SizesOf(const Extents& a, const Extents& b, const MatmulAttrs& p) {
-  return {a[0], a[1], b[p.tb ? 0 : 1]};
+  return {a[p.ta ? 1 : 0], a[p.ta ? 0 : 1], b[p.tb ? 0 : 1]};
 }
 
 std::vector<TensorType> InferLowMatmul(Types in, const Attrs& attrs) {
   const LowMatmulAttrs& low = attrs.As<LowMatmulAttrs>();
   if (low.cell != "bf16" && low.cell != "int8")
     Fail("unknown cell '{}'; known: bf16, int8", low.cell);
-  if (low.product.ta) Fail("a: expected it as it lies (ta=0), found ta=1");
   std::vector<TensorType> out = kMatmul.infer(in, low.product);
+  if (low.cell == "bf16") return out;
+  if (low.product.ta) Fail("int8: expected a as it lies (ta=0), found ta=1");
   const Dim k = in[1].shape[low.product.tb ? 1 : 0];
-  if (!(k == Dim(k.constant))) Fail("b: expected a fixed size, found {}", ToString(in[1]));
-  if (low.cell == "int8" && CellsOf(CellType::kInt8, k.constant) > kMostInt8Cells)
+  if (!(k == Dim(k.constant))) Fail("int8: expected a fixed size of b, found {}", ToString(in[1]));
+  if (CellsOf(CellType::kInt8, k.constant) > kMostInt8Cells)
     Fail("int8: {} numbers in a sum, at most {}", k.constant, 4 * kMostInt8Cells);
   return out;
 }
@@ -69,9 +71,11 @@ void RefLowMatmul(const ReferenceArgs& args) {
   const LowMatmulAttrs& low = args.attrs.As<LowMatmulAttrs>();
   const auto [m, k, n] = SizesOf(args.in_shape[0], args.in_shape[1], low.product);
   std::vector<std::vector<double>> in(args.in.begin(), args.in.end());
-  for (int64_t i = 0; i < m; ++i)
-    Round64(CellOf(low), true, &args.in[0][static_cast<size_t>(i * k)], k, 1,
-            &in[0][static_cast<size_t>(i * k)]);
+  const int64_t next_row = low.product.ta ? 1 : k, along_row = low.product.ta ? m : 1;
+  for (int64_t i = 0; i < m && k > 0; ++i) {
+    const size_t first = static_cast<size_t>(i * next_row);
+    Round64(CellOf(low), true, &args.in[0][first], k, along_row, &in[0][first]);
+  }
   const int64_t from_column = low.product.tb ? k : 1, from_row = low.product.tb ? 1 : n;
   for (int64_t j = 0; j < n && k > 0; ++j) {
     const size_t first = static_cast<size_t>(j * from_column);
@@ -84,6 +88,7 @@ void RefLowMatmul(const ReferenceArgs& args) {
 Cost LowMatmulCost(ExtentsSpan in, ExtentsSpan out, const Attrs& attrs) {
   const LowMatmulAttrs& low = attrs.As<LowMatmulAttrs>();
   Cost cost = kMatmul.cost(in, out, Attrs(low.product));
+  if (low.product.ta) return cost;
   cost.bytes -= Elements(in[1]) * (CellOf(low) == CellType::kBf16 ? 2 : 3);
   return cost;
 }
@@ -91,12 +96,41 @@ Cost LowMatmulCost(ExtentsSpan in, ExtentsSpan out, const Attrs& attrs) {
 struct LowState {
   CellType cell;
   GemmPlan plan;
-  std::shared_ptr<const float> packed;  // null: packed at every run
-  size_t gemm_scratch = 0, rows_bytes = 0, bias_bytes = 0, packed_bytes = 0;
+  std::shared_ptr<const float> packed;  // null: b is no constant
+  size_t gemm_scratch = 0, a_bytes = 0, b_bytes = 0;  // one behind the other in the scratch
 };
 
 MatrixView ViewOfB(const float* b, const Sizes& d, bool transposed) {
   return transposed ? MatrixView{b, 1, d.k} : MatrixView{b, d.n, 1};
+}
+
+// Cells of a. A gradient of a weight sums over the rows of a, so pairs are of two rows.
+MatrixView CellsOfA(const LowState& state, const float* a, const Sizes& d, bool transposed,
+                    std::byte* scratch, GemmEpilogue* e) {
+  if (!transposed) {
+    MakeLowRows(state.cell, a, d.m, d.k, scratch);
+    return LowRows(state.cell, d.m, d.k, scratch, e);
+  }
+  float* cells = reinterpret_cast<float*>(scratch);
+  PairRows(a, d.k, d.m, cells);
+  return {cells, 1, d.m};
+}
+
+// Cells of b: packed before, or made now, of bytes in panels and of bf16 as b lies.
+GemmB CellsOfB(const LowState& state, const float* b, const Sizes& d, bool transposed,
+               std::byte* scratch, GemmEpilogue* e) {
+  float* cells = reinterpret_cast<float*>(scratch);
+  if (state.packed) return LowPanels(state.cell, d.k, d.n, state.packed.get(), e);
+  if (state.cell == CellType::kInt8) {
+    PackLow(state.cell, ViewOfB(b, d, transposed), d.k, d.n, cells);
+    return LowPanels(state.cell, d.k, d.n, cells, e);
+  }
+  if (transposed) {
+    MakeLowRows(state.cell, b, d.n, d.k, scratch);
+    return {.view = {cells, 1, CellsOf(state.cell, d.k)}};
+  }
+  PairRows(b, d.k, d.n, cells);
+  return {.view = {cells, d.n, 1}};
 }
 
 void RunLowMatmul(const KernelArgs& args) noexcept {
@@ -104,52 +138,58 @@ void RunLowMatmul(const KernelArgs& args) noexcept {
   const LowState& state = *static_cast<const LowState*>(args.state);
   const Sizes d = SizesOf(args.in[0].shape, args.in[1].shape, low.product);
   if (d.m == 0 || d.n == 0) return;
-  std::byte* rows = args.scratch + state.gemm_scratch;
-  MakeLowRows(state.cell, args.in[0].f32(), d.m, d.k, rows);
-  const float* packed = state.packed.get();
-  if (!packed) {
-    float* fresh = reinterpret_cast<float*>(rows + state.rows_bytes + state.bias_bytes);
-    PackLow(state.cell, ViewOfB(args.in[1].f32(), d, low.product.tb), d.k, d.n, fresh);
-    packed = fresh;
+  std::byte *a_cells = args.scratch + state.gemm_scratch, *b_cells = a_cells + state.a_bytes;
+  GemmEpilogue e = ProductEpilogue(args, low.product, 2, b_cells + state.b_bytes);
+  const MatrixView a = CellsOfA(state, args.in[0].f32(), d, low.product.ta, a_cells, &e);
+  const GemmB b = CellsOfB(state, args.in[1].f32(), d, low.product.tb, b_cells, &e);
+  Gemm(PlanOf(state.plan, CellsOf(state.cell, d.k), d.n, state.gemm_scratch), d.m, a, b,
+       args.out[0].f32(), d.n, e, args.scratch);
+}
+
+// b in panels: those of a node before, or new ones that `finish` fills.
+void PackOnce(const PrepareArgs& args, const Sizes& d, LowState& state, Prepared& prepared) {
+  const LowMatmulAttrs& low = args.attrs.As<LowMatmulAttrs>();
+  const float* weight = args.constant[1];
+  std::shared_ptr<const float>& kept = args.packed[{
+      weight, fmt::format("{} {}x{}{}", low.cell, d.k, d.n, low.product.tb ? "t" : "")}];
+  if (!kept) {
+    prepared.state_bytes = LowPackedBytes(state.cell, d.k, d.n);
+    const std::shared_ptr<float> fresh = AllocatePanels(prepared.state_bytes);
+    prepared.finish = [fresh, d, cell = state.cell, b = ViewOfB(weight, d, low.product.tb)] {
+      PackLow(cell, b, d.k, d.n, fresh.get());
+    };
+    kept = fresh;
   }
-  GemmEpilogue e = ProductEpilogue(args, low.product, 2, rows + state.rows_bytes);
-  const MatrixView a = LowRows(state.cell, d.m, d.k, rows, &e);
-  const GemmB b = LowPanels(state.cell, d.k, d.n, packed, &e);
-  Gemm(state.plan, d.m, a, b, args.out[0].f32(), d.n, e, args.scratch);
+  state.packed = kept;
 }
 
 Prepared PrepareLowMatmul(const PrepareArgs& args) {
   const LowMatmulAttrs& low = args.attrs.As<LowMatmulAttrs>();
-  const Sizes d = SizesOf(args.in[0], args.in[1], low.product);
+  const MatmulAttrs& p = low.product;
+  const Sizes d = SizesOf(args.in[0], args.in[1], p);
   auto state = std::make_shared<LowState>();
-  state->cell = CellOf(low);
-  state->plan = PlanGemm({.m = d.m,
-                          .k = CellsOf(state->cell, d.k),
-                          .n = d.n,
-                          .b = BOrder::kPacked,
-                          .cell = state->cell});
-  state->gemm_scratch = RoundUp64(state->plan.scratch_bytes);
-  state->rows_bytes = RoundUp64(LowRowsBytes(state->cell, d.m, d.k));
-  state->bias_bytes = RoundUp64(BiasCopyBytes(low.product, d.n));
-  state->packed_bytes = LowPackedBytes(state->cell, d.k, d.n);
   Prepared prepared;
+  state->cell = CellOf(low);
+  const bool panels = args.constant[1] || state->cell == CellType::kInt8;
+  const int64_t cells = CellsOf(state->cell, d.k);
+  state->plan =
+      PlanGemm({.m = d.m,
+                .k = cells,
+                .n = d.n,
+                .b = panels ? BOrder::kPacked : p.tb ? BOrder::kOther : BOrder::kRows,
+                .a_by_rows = !p.ta,
+                .cell = state->cell});
+  state->gemm_scratch = ScratchBound(state->plan);
+  state->a_bytes = RoundUp64(p.ta ? static_cast<size_t>(cells * d.m) * sizeof(float)
+                                  : LowRowsBytes(state->cell, d.m, d.k));
+  if (args.constant[1])
+    PackOnce(args, d, *state, prepared);
+  else
+    state->b_bytes = RoundUp64(panels ? LowPackedBytes(state->cell, d.k, d.n)
+                                      : static_cast<size_t>(cells * d.n) * sizeof(float));
   prepared.run = RunLowMatmul;
-  prepared.scratch = state->gemm_scratch + state->rows_bytes + state->bias_bytes;
-  if (const float* weight = args.constant[1]) {
-    std::shared_ptr<const float>& kept = args.packed[{
-        weight, fmt::format("{} {}x{}{}", low.cell, d.k, d.n, low.product.tb ? "t" : "")}];
-    if (!kept) {
-      prepared.state_bytes = state->packed_bytes;
-      const std::shared_ptr<float> fresh = AllocatePanels(state->packed_bytes);
-      prepared.finish = [fresh, d, cell = state->cell, b = ViewOfB(weight, d, low.product.tb)] {
-        PackLow(cell, b, d.k, d.n, fresh.get());
-      };
-      kept = fresh;
-    }
-    state->packed = kept;
-  } else {
-    prepared.scratch += RoundUp64(state->packed_bytes);
-  }
+  prepared.scratch =
+      state->gemm_scratch + state->a_bytes + state->b_bytes + RoundUp64(BiasCopyBytes(p, d.n));
   prepared.impl = fmt::format("gemm_core:{}{}", low.cell, HasCells(state->cell) ? "" : ":emulated");
   prepared.state = std::move(state);
   return prepared;
@@ -163,10 +203,11 @@ std::vector<Sample> LowMatmulSamples() {
   for (const char* cell : {"bf16", "int8"}) {
     const auto add = [&](const char* label, Extents a, Extents b, const MatmulAttrs& p) {
       const std::string before = std::string_view(cell) == "bf16" ? "" : "int8_";
+      if (p.ta && !before.empty()) return;
       Sample sample{before + label, {{a}, {b}}, Low(p, cell)};
       const int64_t n = b[p.tb ? 0 : 1];
       if (p.bias) sample.in.push_back({{n}});
-      if (p.residual) sample.in.push_back({{a[0], n}});
+      if (p.residual) sample.in.push_back({{a[p.ta ? 1 : 0], n}});
       samples.push_back(std::move(sample));
     };
     add("one", {1, 1}, {1, 1}, nt);
@@ -180,6 +221,11 @@ std::vector<Sample> LowMatmulSamples() {
     add("residual", {7, 65}, {65, 24}, residual);
     add("fused", {7, 37}, {9, 37}, fused);
     add("fused_tanh", {13, 19}, {19, 17}, tanh);
+    add("tn", {5, 3}, {5, 2}, {.ta = true, .alpha = -2});
+    add("tt", {6, 3}, {4, 6}, {.ta = true, .tb = true});
+    add("prime_tn", {53, 29}, {53, 67}, {.ta = true});
+    add("sum_tn", {394, 33}, {394, 130}, {.ta = true, .residual = true});
+    add("empty_sum_tn", {0, 3}, {0, 2}, {.ta = true, .residual = true});
     add("empty", {0, 5}, {2, 5}, fused);
     add("empty_cols", {3, 5}, {0, 5}, nt);
     add("empty_sum", {3, 0}, {2, 0}, fused);
@@ -193,7 +239,7 @@ std::vector<ErrorSample> LowMatmulErrors() {
   const MatmulAttrs nn, nt{.tb = true}, tt{.ta = true, .tb = true};
   return {{{F32({3, 5}), F32({4, 2})}, Low(nn), "inner dimensions differ: 5 of a, 4 of b"},
           {{F32({3, 5})}, Low(nt), "expected 2 inputs, found 1"},
-          {{F32({5, 3}), F32({4, 5})}, Low(tt), "found ta=1"},
+          {{F32({5, 3}), F32({4, 5})}, Low(tt, "int8"), "found ta=1"},
           {{F32({3, 5}), F32({4, 5})}, Low(nt, "fp8"), "unknown cell 'fp8'"},
           {{F32({3, 5000}), F32({4, 5000})},
            Low(nt, "int8"),

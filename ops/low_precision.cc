@@ -17,19 +17,18 @@ bool Keeps(const std::string& scope, const std::string& word) {
   return ("." + scope + ".").find("." + word + ".") != std::string::npos;
 }
 
-// The rules of the pass for one node; `constant` is DependsOnlyOnParameters.
-bool MayBeLow(const Graph& g, const Node& n, const Precision& precision,
-              const std::vector<bool>& constant, const std::vector<bool>& written) {
-  if (n.op != &kMatmul || n.phase != Phase::kMain || n.attrs.As<MatmulAttrs>().ta) return false;
-  const Value& weight = g.value(n.in[1]);
-  if (weight.role != Role::kParam || weight.trainable || written[n.in[1].i]) return false;
-  // What the pass itself has made is behind the end, and is not constant.
-  if (n.in[0].i < constant.size() && constant[n.in[0].i]) return false;
-  const Extents sides = At(weight.type.shape, {});
-  if (sides[0] < kLeastLowSide || sides[1] < kLeastLowSide) return false;
-  if (Keeps(n.scope, "head")) return false;
-  return std::ranges::none_of(precision.keep,
-                              [&](const std::string& word) { return Keeps(n.scope, word); });
+// The rules of the pass.
+struct Rules {
+  const Graph& g;
+  const Precision& precision;
+  std::vector<bool> constant, written;  // DependsOnlyOnParameters; by an update
+};
+
+bool IsWide(const Extents& sides, int64_t least) { return sides[0] >= least && sides[1] >= least; }
+
+bool IsKept(const Node& n, const Precision& precision) {
+  return std::ranges::any_of(precision.keep,
+                             [&](const std::string& word) { return Keeps(n.scope, word); });
 }
 
 // bf16 stands in for int8 where a sum has too many numbers, and for pixels: what is rounded there
@@ -42,19 +41,33 @@ CellType CellFor(const Graph& g, const Node& n, CellType cell) {
   return pixels || CellsOf(cell, k) > kMostInt8Cells ? CellType::kBf16 : cell;
 }
 
+// kF32 where the product stays as it is.
+CellType CellOf(const Rules& r, const Node& n) {
+  if (n.op != &kMatmul || n.phase != Phase::kMain) return CellType::kF32;
+  if (Keeps(n.scope, "head") || IsKept(n, r.precision)) return CellType::kF32;
+  if (n.attrs.As<MatmulAttrs>().ta) {  // the gradient of a weight, or of what weights are made of
+    const bool wide = IsWide(At(r.g.shape(n.out[0]), {}), kLeastTrainedSide);
+    return wide ? CellType::kBf16 : CellType::kF32;
+  }
+  const Value& weight = r.g.value(n.in[1]);
+  if (weight.role != Role::kParam) return CellType::kF32;
+  // What the pass itself has made is behind the end, and is not constant.
+  if (n.in[0].i < r.constant.size() && r.constant[n.in[0].i]) return CellType::kF32;
+  const bool trains = weight.trainable || r.written[n.in[1].i];
+  if (!IsWide(At(weight.type.shape, {}), trains ? kLeastTrainedSide : kLeastLowSide))
+    return CellType::kF32;
+  return trains ? CellType::kBf16 : CellFor(r.g, n, r.precision.cell);
+}
+
 // The operator that takes the node's place, if any, and its attributes.
-std::pair<const OpDef*, Attrs> LowForm(const Graph& g, const Node& n, const Precision& precision,
-                                       const std::vector<bool>& constant,
-                                       const std::vector<bool>& written) {
-  if (MayBeLow(g, n, precision, constant, written)) {
+std::pair<const OpDef*, Attrs> LowForm(const Rules& r, const Node& n) {
+  if (const CellType cell = CellOf(r, n); cell != CellType::kF32) {
     LowMatmulAttrs attrs;
     attrs.product = n.attrs.As<MatmulAttrs>();
-    attrs.cell = CellName(CellFor(g, n, precision.cell));
+    attrs.cell = CellName(cell);
     return {&kLowMatmul, attrs};
   }
-  const bool kept = std::ranges::any_of(
-      precision.keep, [&](const std::string& word) { return Keeps(n.scope, word); });
-  if (!precision.attention || kept) return {};
+  if (!r.precision.attention || IsKept(n, r.precision)) return {};
   if (n.op == &kAttention) return {&kLowAttention, n.attrs};
   if (n.op == &kAttentionGrad) return {&kLowAttentionGrad, n.attrs};
   return {};
@@ -62,12 +75,11 @@ std::pair<const OpDef*, Attrs> LowForm(const Graph& g, const Node& n, const Prec
 
 PassReport Lower(Graph& g, const Precision& precision) {
   PassReport report{"low_precision", 0, g.live_nodes(), 0, 0};
-  const std::vector<bool> constant = DependsOnlyOnParameters(g);
-  std::vector<bool> written(g.num_values());
-  for (const Update& u : g.updates) written[u.target.i] = true;
+  Rules rules{g, precision, DependsOnlyOnParameters(g), std::vector<bool>(g.num_values())};
+  for (const Update& u : g.updates) rules.written[u.target.i] = true;
   for (NodeId id : g.TopoOrder()) {
     const Node n = g.node(id);
-    const auto [op, attrs] = LowForm(g, n, precision, constant, written);
+    const auto [op, attrs] = LowForm(rules, n);
     if (!op) continue;
     g.scope = n.scope;
     const std::vector<ValueId> made = g.Add(*op, n.in, attrs, n.built_at);

@@ -31,11 +31,14 @@ struct ChosenDtype {
 // exact.
 ChosenDtype ChooseDtype(const std::string& dtype);
 
-// low_precision: products with a frozen weight become low_matmul, forward and in the gradient to
-// their input, if both sides of the weight have at least kLeastLowSide numbers. What is made from
-// parameters alone stays in f32. In int8, the embedding of patches and sums of more numbers than
-// bytes can add up are in bf16. attention and its gradient become low_attention, if wanted.
-inline constexpr int64_t kLeastLowSide = 32;
+// low_precision: products with a weight of the model become low_matmul, forward and in the gradient
+// to their input, if both sides of the weight have at least kLeastLowSide numbers. Weights that
+// train, and their gradients, are in bf16 whatever the precision, and only if both sides have
+// kLeastTrainedSide: what methods add is narrower and stays in f32, as do trained values, their
+// accumulated gradients and the optimizer. What is made from parameters alone stays in f32. In
+// int8, the embedding of patches and sums of more numbers than bytes can add up are in bf16, too.
+// attention and its gradient become low_attention, if wanted.
+inline constexpr int64_t kLeastLowSide = 32, kLeastTrainedSide = 128;
 Pass LowPrecisionPass(const Precision& precision);
 
 }  // namespace graft

@@ -119,26 +119,10 @@ struct MatmulState {
   std::shared_ptr<const float> packed;  // b
 };
 
-// Room for products of at most this size: it grows with k, and with n up to a row of rounding.
-size_t ScratchBound(const GemmPlan& plan) {
-  const int64_t row = plan.n_block + plan.panel + plan.shape.m;
-  return RoundUp64(plan.scratch_bytes + static_cast<size_t>(row) * sizeof(float));
-}
-
 MatrixView View(const float* data, int64_t cols, bool transposed) {
   return transposed ? MatrixView{data, 1, cols} : MatrixView{data, cols, 1};
 }
 MatrixView Flip(const MatrixView& x) { return {x.data, x.col_stride, x.row_stride}; }
-
-// Of the run's size: k and n are those of a smaller batch if they depend on it.
-GemmPlan PlanOf(const MatmulState& state, int64_t k, int64_t n) {
-  GemmPlan plan = state.plan;
-  if (plan.shape.k == k && plan.shape.n == n) return plan;
-  plan.shape.k = k, plan.shape.n = n;
-  plan = PlanGemm(plan.shape);
-  GRAFT_CHECK(plan.scratch_bytes <= state.gemm_scratch);
-  return plan;
-}
 
 void RunGeneral(const KernelArgs& args) noexcept {
   const MatmulAttrs& p = args.attrs.As<MatmulAttrs>();
@@ -152,7 +136,7 @@ void RunGeneral(const KernelArgs& args) noexcept {
     state.onednn->Run(d.m, a, b, e.bias, e.residual, y, args.scratch, args.own);
     return;
   }
-  Gemm(PlanOf(state, d.k, d.n), d.m, View(a, args.in[0].shape[1], p.ta),
+  Gemm(PlanOf(state.plan, d.k, d.n, state.gemm_scratch), d.m, View(a, args.in[0].shape[1], p.ta),
        {state.packed.get(), View(b, args.in[1].shape[1], p.tb)}, y, d.n, e, args.scratch);
 }
 
@@ -179,7 +163,7 @@ void RunThin(const KernelArgs& args) noexcept {
   if (state.onednn && d.k == state.plan.shape.k)
     state.onednn->Run(rows, a.data, b.data, nullptr, nullptr, c, args.scratch, args.own);
   else
-    Gemm(PlanOf(state, d.k, cols), rows, a, {nullptr, b}, c, cols, {}, args.scratch);
+    Gemm(PlanOf(state.plan, d.k, cols, state.gemm_scratch), rows, a, {nullptr, b}, c, cols, {}, args.scratch);
   FinishThin(c, state.swap, static_cast<float>(p.alpha),
              p.residual ? args.in.back().f32() : nullptr, d.m, d.n, args.out[0].f32());
 }

@@ -17,6 +17,22 @@ inline std::shared_ptr<float> AllocatePanels(size_t bytes) {
   return {static_cast<float*>(p), [](float* floats) { std::free(floats); }};
 }
 
+// Room for products of at most the plan's size: it grows with k, and with n up to a row of
+// rounding.
+inline size_t ScratchBound(const GemmPlan& plan) {
+  const int64_t row = plan.n_block + plan.panel + plan.shape.m;
+  return RoundUp64(plan.scratch_bytes + static_cast<size_t>(row) * sizeof(float));
+}
+
+// Of the run's size: k and n are those of a smaller batch if they depend on it.
+inline GemmPlan PlanOf(GemmPlan plan, int64_t k, int64_t n, size_t scratch_bytes) {
+  if (plan.shape.k == k && plan.shape.n == n) return plan;
+  plan.shape.k = k, plan.shape.n = n;
+  plan = PlanGemm(plan.shape);
+  GRAFT_CHECK(plan.scratch_bytes <= scratch_bytes);
+  return plan;
+}
+
 // Bytes of scratch for what ProductEpilogue may copy, of n columns.
 inline size_t BiasCopyBytes(const MatmulAttrs& p, int64_t n) {
   return p.bias ? static_cast<size_t>(n) * sizeof(float) : 0;

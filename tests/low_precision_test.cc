@@ -32,6 +32,14 @@ const VitConfig kVit{.image_size = 32,
                      .mlp_width = 96,
                      .classes = 40};
 
+const VitConfig kWideVit{.image_size = 32,
+                         .patch_size = 8,
+                         .width = 128,
+                         .depth = 1,
+                         .heads = 4,
+                         .mlp_width = 144,
+                         .classes = 40};
+
 Precision Of(CellType cell, std::vector<std::string> keep = {}) {
   return {cell, true, std::move(keep)};
 }
@@ -39,9 +47,10 @@ Precision Of(CellType cell, std::vector<std::string> keep = {}) {
 struct Step {
   ParamStore params;
   std::unique_ptr<TrainStep> step;
-  Step(const std::string& method, const Precision& precision, int threads = 0) {
-    InitVit(kVit, params, 1);
-    const Graph g = MethodGraph(kVit, {.loss = true}, ParseMethod(method), params, 1);
+  Step(const std::string& method, const Precision& precision, int threads = 0,
+       const VitConfig& vit = kVit) {
+    InitVit(vit, params, 1);
+    const Graph g = MethodGraph(vit, {.loss = true}, ParseMethod(method), params, 1);
     for (const std::string& name : params.names())  // a branch that starts at 0 has no gradient
       if (name.ends_with("lora_b")) params.Set(name, params.shape(name), Normal(48 * 4, 3, 0.05f));
     step = std::make_unique<TrainStep>(g, params, OptimizerConfig{}, Counts{3, 0},
@@ -121,11 +130,33 @@ TEST(LowPrecision, AttentionInBothDirectionsIfWanted) {
               ::testing::ElementsAre("blocks.1.attn"));
 }
 
-TEST(LowPrecision, WeightsThatTrainStayInF32) {
+TEST(LowPrecision, NarrowWeightsThatTrainStayInF32) {
   EXPECT_THAT(Scopes(Step("full", Of(CellType::kBf16)).graph(), kLowMatmul), ::testing::IsEmpty());
   const Step last("last(k=1)", Of(CellType::kInt8));
   EXPECT_THAT(Scopes(last.graph(), kLowMatmul), Not(::testing::IsEmpty()));
   EXPECT_THAT(Scopes(last.graph(), kLowMatmul), Each(Not(HasSubstr("blocks.1"))));
+}
+
+// y = x W' with a W that trains: both products, forward and into dW, are bf16 in either precision.
+TEST(LowPrecision, WideWeightsThatTrainAreBf16) {
+  for (const CellType cell : {CellType::kBf16, CellType::kInt8})
+    for (const int64_t side : {128, 127}) {
+      Graph g;
+      const ValueId x = g.AddInput("x", F32({Dim::Sequences(), 160}));
+      const ValueId w = g.AddParam("w", {side, 160}, true);
+      const ValueId y = Matmul(g, x, w, false, true);
+      g.AddOutput("y", y);
+      g.AddOutput("dw", Matmul(g, y, x, true, false));
+      g.AddOutput("dx", Matmul(g, y, w));
+      EXPECT_EQ(LowPrecisionPass(Of(cell)).run(g).rewrites, side == 128 ? 3 : 0);
+      for (const char* name : {"y", "dw", "dx"}) {
+        const Node& n = Maker(g, g.output(name));
+        ASSERT_EQ(n.op, side == 128 ? &kLowMatmul : &kMatmul) << name;
+        if (side == 128) {
+          EXPECT_EQ(n.attrs.As<LowMatmulAttrs>().cell, "bf16") << name;
+        }
+      }
+    }
 }
 
 TEST(LowPrecision, KeepsWhatIsNamed) {
@@ -187,6 +218,33 @@ TEST(LowPrecision, ThinAndConstantProductsStayInF32) {
   g.AddOutput("wide", Matmul(g, x, wide, false, true));
   EXPECT_EQ(LowPrecisionPass(Of(CellType::kBf16)).run(g).rewrites, 1);
   EXPECT_EQ(MakerName(g, g.output("wide")), "low_matmul");
+}
+
+// Full fine-tuning of a model that is wide enough: trained weights, their gradients, and the bits
+// of 1, 2 and 3 threads.
+TEST(LowPrecision, FullFineTuningIsNearF32) {
+  const auto gradients = [](const Precision& precision, double& loss) {
+    Step step("full", precision, 0, kWideVit);
+    loss = step.Accumulate();
+    std::map<std::string, std::vector<float>> all;
+    for (const std::string& name : step.step->trainable_names()) all[name] = step.Gradient(name);
+    const std::vector<std::string> low = Scopes(step.graph(), kLowMatmul);
+    // Six products a block: forward, into the input (but for the first norm's) and the weight.
+    EXPECT_EQ(low.size(), precision.cell == CellType::kF32 ? 0u : 6u * 3 + 2);
+    return all;
+  };
+  double f32 = 0, low = 0;
+  const auto exact = gradients({}, f32), near = gradients(Of(CellType::kBf16), low);
+  EXPECT_NEAR(f32, low, 2e-3 * f32);
+  for (const auto& [name, values] : exact) {
+    if (name.ends_with("attn.k.bias")) continue;  // zero but for rounding
+    EXPECT_GT(Cosine(values, near.at(name)), 0.999) << name;
+  }
+  for (const int threads : {1, 2, 3}) {
+    SetThreads(threads);
+    EXPECT_EQ(gradients(Of(CellType::kBf16), low), near) << threads;
+  }
+  SetThreads(DefaultThreads());
 }
 
 class LowSteps : public ::testing::TestWithParam<CellType> {};

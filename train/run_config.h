@@ -33,7 +33,7 @@ struct RunConfig : AdapterFacts {
   std::string no_decay;  // "bias|norm": which of them weight decay leaves alone
   std::string memory_budget, trace, isa;
   std::vector<std::string> disabled_passes;
-  std::string dtype = "f32", keep;       // of products with frozen weights, as ParsePrecision
+  std::string dtype = "f32", keep;       // of products with weights, as ParsePrecision
   int64_t early_stopping = 0;            // epochs without a better validation metric; 0 = never
   std::string best_metric = "accuracy";  // of the validation split: which epoch is the best;
                                          // "" = the first of MetricsOf(task)

@@ -75,8 +75,8 @@ void AddCommonOptions(CLI::App& command, CommonOptions& o) {
   command.add_option("--isa", o.isa, "a lower SIMD target than the CPU's: avx512, avx2, sse4");
   command
       .add_option("--dtype", o.dtype,
-                  "of products with frozen weights: f32, bf16, int8, or auto (bf16 if the CPU has "
-                  "it)")
+                  "of products with the model's weights: f32, bf16, int8, or auto (bf16 if the CPU "
+                  "has it)")
       ->capture_default_str();
   if (TakesDtype(command.get_name()))
     command.add_option("--keep", o.keep,

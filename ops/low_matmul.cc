@@ -157,6 +157,7 @@ void PackOnce(const PrepareArgs& args, const Sizes& d, LowState& state, Prepared
     const std::shared_ptr<float> fresh = AllocatePanels(prepared.state_bytes);
     prepared.finish = [fresh, d, cell = state.cell, b = ViewOfB(weight, d, low.product.tb)] {
       PackLow(cell, b, d.k, d.n, fresh.get());
+      GiveBackWeight(b.data, d.k * d.n);
     };
     kept = fresh;
   }

@@ -163,7 +163,8 @@ void RunThin(const KernelArgs& args) noexcept {
   if (state.onednn && d.k == state.plan.shape.k)
     state.onednn->Run(rows, a.data, b.data, nullptr, nullptr, c, args.scratch, args.own);
   else
-    Gemm(PlanOf(state.plan, d.k, cols, state.gemm_scratch), rows, a, {nullptr, b}, c, cols, {}, args.scratch);
+    Gemm(PlanOf(state.plan, d.k, cols, state.gemm_scratch), rows, a, {nullptr, b}, c, cols, {},
+         args.scratch);
   FinishThin(c, state.swap, static_cast<float>(p.alpha),
              p.residual ? args.in.back().f32() : nullptr, d.m, d.n, args.out[0].f32());
 }
@@ -196,6 +197,7 @@ void PackOnce(const PrepareArgs& args, const Sizes<int64_t>& d, bool transposed,
     const std::shared_ptr<float> fresh = AllocatePanels(prepared.state_bytes);
     prepared.finish = [fresh, d, b = View(args.constant[1], args.in[1][1], transposed)] {
       PackB(b, d.k, d.n, fresh.get());
+      GiveBackWeight(b.data, d.k * d.n);
     };
     kept = fresh;
   }

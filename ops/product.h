@@ -5,6 +5,7 @@
 
 #include "ops/gemm_core.h"
 #include "ops/rows.h"
+#include "runtime/io/mapped_file.h"
 
 namespace graft {
 
@@ -31,6 +32,11 @@ inline GemmPlan PlanOf(GemmPlan plan, int64_t k, int64_t n, size_t scratch_bytes
   plan = PlanGemm(plan.shape);
   GRAFT_CHECK(plan.scratch_bytes <= scratch_bytes);
   return plan;
+}
+
+// A frozen weight of so many numbers was packed: what is in memory now is the copy.
+inline void GiveBackWeight(const float* weight, int64_t numbers) {
+  GiveBackPages(weight, static_cast<size_t>(numbers) * sizeof(float));
 }
 
 // Bytes of scratch for what ProductEpilogue may copy, of n columns.

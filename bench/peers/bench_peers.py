@@ -97,12 +97,25 @@ def run(command):
         return {**json.loads(output.read()), "rss_bytes": usage.ru_maxrss * 1024}
 
 
+def weights_file(args, model):
+    """Weights as users have them, in a file: what is drawn anew lies in memory of the process."""
+    out = pathlib.Path(args.models) / model
+    if not out.exists():
+        form = "hf" if model in peer_step.BERTS else "timm"
+        subprocess.run(
+            [args.graft, "export", "--model", f"init:{model}", "--format", form, "--out", out],
+            check=True, capture_output=True,
+        )  # fmt: skip
+    return out if model in peer_step.BERTS else out / "model.safetensors"
+
+
 def sides(args, case):
     """The command of each side by its name: graft:f32, torch:bf16, ..."""
     model, task, method, batch = case
+    file = weights_file(args, model)
     here, commands = pathlib.Path(__file__), {}
     for dtype in args.dtype.split(","):
-        graft = [args.graft, "profile", "--model", f"init:{model}", "--batch-size", str(batch)]
+        graft = [args.graft, "profile", "--model", file, "--batch-size", str(batch)]
         graft += ["--threads", str(args.threads), "--dtype", dtype, "--json"]
         graft += ["--method", method] if method else []
         graft += ["--length", str(peer_step.TEXT_TOKENS)] if model in peer_step.BERTS else []
@@ -192,7 +205,8 @@ def main():
     lines = []
     for case in cases:
         print(describe(case), file=sys.stderr, flush=True)
-        rounds = measure(args, case)
+        with tempfile.TemporaryDirectory() as args.models:
+            rounds = measure(args, case)
         result["versions"] = {k: r["version"] for k, r in rounds[0].items() if "version" in r}
         result["cases"].append({**summary(case, rounds), "each_round": rounds})
         lines += rows(case, result["cases"][-1])

@@ -79,6 +79,19 @@ void OnBusError(int signal, siginfo_t* info, void*) {
 
 }  // namespace
 
+void GiveBackPages(const void* data, size_t bytes) noexcept {
+  const auto* first = static_cast<const std::byte*>(data);
+  for (const MappedRange& range : g_ranges) {
+    const std::byte* begin = range.begin;
+    if (!begin || first < begin || first + bytes > begin + range.size) continue;
+    const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    const size_t from = (static_cast<size_t>(first - begin) + page - 1) / page * page;
+    const size_t to = (static_cast<size_t>(first - begin) + bytes) / page * page;
+    if (from < to) madvise(const_cast<std::byte*>(begin) + from, to - from, MADV_DONTNEED);
+    return;
+  }
+}
+
 void ExplainFilesCutShort() {
   struct sigaction action {};
   action.sa_sigaction = OnBusError;

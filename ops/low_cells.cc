@@ -71,6 +71,34 @@ void RowToBytes(const float* x, int64_t k, uint8_t* out, float* scale, int32_t* 
         std::clamp(static_cast<int32_t>(std::nearbyint(x[i] * row.inverse)) + row.zero, 0, 255));
 }
 
+// A number that is not finite makes the row's scale NaN, which is 1 otherwise.
+void RowToStaticBytes(const float* x, const float* factors, int64_t k, int32_t zero, uint8_t* out,
+                      float* scale) {
+  const DF d;
+  const hn::Rebind<uint8_t, DF> d8;
+  const hn::RebindToSigned<DF> di;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const float least = static_cast<float>(-zero), most = static_cast<float>(255 - zero);
+  const auto low = hn::Set(d, least), high = hn::Set(d, most);
+  const auto shift = hn::Set(di, zero);
+  auto odd = hn::Zero(d);
+  int64_t i = 0;
+  for (; i + lanes <= k; i += lanes) {
+    const auto scaled = hn::Mul(hn::LoadU(d, x + i), hn::LoadU(d, factors + i));
+    odd = hn::Add(odd, hn::Sub(scaled, scaled));
+    const auto q = hn::NearestInt(hn::Min(hn::Max(scaled, low), high));
+    hn::StoreU(hn::DemoteTo(d8, hn::Add(q, shift)), d8, out + i);
+  }
+  float rest = hn::GetLane(hn::SumOfLanes(d, odd));
+  for (; i < k; ++i) {
+    const float scaled = x[i] * factors[i];
+    rest += scaled - scaled;
+    const float q = std::nearbyint(std::min(std::max(least, scaled), most));
+    out[i] = static_cast<uint8_t>(static_cast<int32_t>(q) + zero);
+  }
+  *scale = 1 + rest;
+}
+
 }  // namespace
 }  // namespace graft::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -82,6 +110,7 @@ namespace {
 HWY_EXPORT(RowToBf16);
 HWY_EXPORT(PairOfRows);
 HWY_EXPORT(RowToBytes);
+HWY_EXPORT(RowToStaticBytes);
 
 int64_t NumbersOf(CellType cell) {
   return cell == CellType::kBf16 ? 2 : cell == CellType::kInt8 ? 4 : 1;
@@ -104,13 +133,14 @@ constexpr int64_t kTileCols = 16;
 
 // One panel of B: `cols` columns from `begin`.
 void PackPanel(CellType cell, const MatrixView& b, int64_t k, int64_t begin, int64_t cols,
-               int64_t width, std::byte* panel, float* scales, int32_t* sums) {
+               int64_t width, const float* factors, std::byte* panel, float* scales,
+               int32_t* sums) {
   const int64_t numbers = NumbersOf(cell), bytes = 4 / numbers;
   std::memset(panel, 0, static_cast<size_t>(CellsOf(cell, k) * width) * sizeof(float));
   for (int64_t c = 0; c < cols; ++c) {
     const float* column = b.data + (begin + c) * b.col_stride;
     if (cell != CellType::kInt8) continue;
-    scales[c] = ByteScale(column, k, b.row_stride);
+    scales[c] = ByteScale(column, k, b.row_stride, factors);
   }
   for (int64_t row = 0; row < k; row += kTileRows)
     for (int64_t col = 0; col < cols; col += kTileCols)
@@ -122,7 +152,7 @@ void PackPanel(CellType cell, const MatrixView& b, int64_t k, int64_t begin, int
             const uint16_t bits = ToBf16(x);
             std::memcpy(to, &bits, sizeof(bits));
           } else {
-            const int32_t q = ToByte(x, scales[c]);
+            const int32_t q = ToByte(factors ? x * factors[i] : x, scales[c]);
             sums[c] += q;
             *to = static_cast<std::byte>(static_cast<uint8_t>(static_cast<int8_t>(q)));
           }
@@ -162,10 +192,10 @@ uint16_t ToBf16(float x) {
 
 float FromBf16(uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); }
 
-float ByteScale(const float* x, int64_t count, int64_t stride) {
+float ByteScale(const float* x, int64_t count, int64_t stride, const float* factors) {
   float most = 0, odd = 0;
   for (int64_t i = 0; i < count; ++i) {
-    const float v = x[i * stride];
+    const float v = factors ? x[i * stride] * factors[i] : x[i * stride];
     most = std::max(most, std::abs(v)), odd += v - v;
   }
   return most / 127 + odd;
@@ -203,6 +233,20 @@ void MakeLowRows(CellType cell, const float* a, int64_t m, int64_t k, std::byte*
   });
 }
 
+void MakeStaticRows(const float* a, int64_t m, int64_t k, const float* factors, int32_t zero,
+                    std::byte* scratch) noexcept {
+  const int64_t cells = CellsOf(CellType::kInt8, k);
+  float* scales = reinterpret_cast<float*>(scratch + Aligned(m * cells));
+  int32_t* zeros = reinterpret_cast<int32_t*>(scales) + Aligned(m) / sizeof(int32_t);
+  ParallelFor(m, [&](int64_t i) {
+    std::byte* to = scratch + i * cells * 4;
+    if (k % 4 != 0) std::memset(to + cells * 4 - 4, 0, 4);
+    HWY_DYNAMIC_DISPATCH(RowToStaticBytes)
+    (a + i * k, factors, k, zero, reinterpret_cast<uint8_t*>(to), scales + i);
+    zeros[i] = zero;
+  });
+}
+
 void PairRows(const float* a, int64_t k, int64_t m, float* cells) noexcept {
   ParallelFor(CellsOf(CellType::kBf16, k), [&](int64_t i) {
     const float* row = a + 2 * i * m;
@@ -216,7 +260,8 @@ size_t LowPackedBytes(CellType cell, int64_t k, int64_t n) {
   return panels + (cell == CellType::kInt8 ? 2 * PackedBytes(1, n) : 0);
 }
 
-void PackLow(CellType cell, const MatrixView& b, int64_t k, int64_t n, float* packed) noexcept {
+void PackLow(CellType cell, const MatrixView& b, int64_t k, int64_t n, float* packed,
+             const float* factors) noexcept {
   const int64_t cells = CellsOf(cell, k), whole = PanelsWidth(n), width = PanelsWidth(1);
   float* scales = packed + whole * cells;
   int32_t* sums = reinterpret_cast<int32_t*>(scales + whole);
@@ -224,7 +269,8 @@ void PackLow(CellType cell, const MatrixView& b, int64_t k, int64_t n, float* pa
   ParallelFor(whole / width, [&](int64_t i) {
     const int64_t begin = i * width;
     PackPanel(cell, b, k, begin, std::min(width, n - begin), width,
-              reinterpret_cast<std::byte*>(packed + begin * cells), scales + begin, sums + begin);
+              factors, reinterpret_cast<std::byte*>(packed + begin * cells), scales + begin,
+              sums + begin);
   });
 }
 

@@ -5,6 +5,10 @@
 // a column w of B s8 q = round(w / s) with s = max |w| / 127, so that
 //   sum x w = s_row s_col (sum q_row q_col - z_row sum q_col).
 // Rows and columns of zeros have s = 0. What is not finite makes its row or column of C NaN.
+//
+// Where inputs were looked at before (calibration), all rows have one z, and number j of a row a
+// factor f_j of its own, q = round(x_j f_j) + z within a byte, whose inverse goes into row j of B:
+//   sum x w = s_col (sum q q_col - z sum q_col).
 #pragma once
 #include "ops/gemm_core.h"
 
@@ -20,6 +24,9 @@ const char* CellName(CellType cell);
 size_t LowRowsBytes(CellType cell, int64_t m, int64_t k);
 // Fills it from A [m, k] f32 by rows. Parallel inside.
 void MakeLowRows(CellType cell, const float* a, int64_t m, int64_t k, std::byte* scratch) noexcept;
+// The same of bytes with factors [k] and one zero.
+void MakeStaticRows(const float* a, int64_t m, int64_t k, const float* factors, int32_t zero,
+                    std::byte* scratch) noexcept;
 
 // Pairs of bf16 of A [k, m] f32 by rows, which lie along k: cells [CellsOf(k), m]. Of an odd k, the
 // last cells hold one number. Parallel inside.
@@ -28,7 +35,9 @@ void PairRows(const float* a, int64_t k, int64_t m, float* cells) noexcept;
 // A packed B [k, n]: panels as PackB makes them of cells, then, of bytes, scales and sums of q for
 // each column of the whole panels.
 size_t LowPackedBytes(CellType cell, int64_t k, int64_t n);
-void PackLow(CellType cell, const MatrixView& b, int64_t k, int64_t n, float* packed) noexcept;
+// Of bytes, row i of B is multiplied by factors[i] first, if they are given.
+void PackLow(CellType cell, const MatrixView& b, int64_t k, int64_t n, float* packed,
+             const float* factors = nullptr) noexcept;
 
 // What the product reads of both: A's cells, B's panels, and the scales in `epilogue`.
 MatrixView LowRows(CellType cell, int64_t m, int64_t k, const std::byte* scratch,
@@ -39,7 +48,7 @@ GemmB LowPanels(CellType cell, int64_t k, int64_t n, const float* packed, GemmEp
 uint16_t ToBf16(float x);
 float FromBf16(uint16_t bits);
 // Of a column: max |x| / 127; NaN if a value is not finite.
-float ByteScale(const float* x, int64_t count, int64_t stride);
+float ByteScale(const float* x, int64_t count, int64_t stride, const float* factors = nullptr);
 // round(x / scale), within [-127, 127]; 0 where the scale is 0 or NaN.
 int32_t ToByte(float x, float scale);
 // Of a row: x is about scale (q - zero), q = round(x inverse) + zero within [0, 255].

@@ -30,64 +30,110 @@ Sizes SizesOf(const Extents& a, const Extents& b, const MatmulAttrs& p) {
   return {a[p.ta ? 1 : 0], a[p.ta ? 0 : 1], b[p.tb ? 0 : 1]};
 }
 
+// The inputs of matmul: without the factors of inputs.
+template <class T>
+std::vector<T> OfMatmul(std::span<const T> in, const LowMatmulAttrs& low) {
+  std::vector<T> all(in.begin(), in.end());
+  if (low.calibrated) all.erase(all.begin() + 2);
+  return all;
+}
+
 std::vector<TensorType> InferLowMatmul(Types in, const Attrs& attrs) {
   const LowMatmulAttrs& low = attrs.As<LowMatmulAttrs>();
   if (low.cell != "bf16" && low.cell != "int8")
     Fail("unknown cell '{}'; known: bf16, int8", low.cell);
-  std::vector<TensorType> out = kMatmul.infer(in, low.product);
+  if (low.calibrated && (low.cell != "int8" || in.size() < 3))
+    Fail("calibrated: expected int8 and factors as input 2, found {} and {} inputs", low.cell,
+         in.size());
+  std::vector<TensorType> out = kMatmul.infer(OfMatmul<TensorType>(in, low), low.product);
   if (low.cell == "bf16") return out;
   if (low.product.ta) Fail("int8: expected a as it lies (ta=0), found ta=1");
   const Dim k = in[1].shape[low.product.tb ? 1 : 0];
   if (!(k == Dim(k.constant))) Fail("int8: expected a fixed size of b, found {}", ToString(in[1]));
+  if (low.calibrated && !(in[2] == F32({2 * k.constant})))
+    Fail("factors: expected f32[{}], found {}", 2 * k.constant, ToString(in[2]));
+  if (low.zero < 0 || low.zero > 255) Fail("zero {}: expected a byte", low.zero);
   if (CellsOf(CellType::kInt8, k.constant) > kMostInt8Cells)
     Fail("int8: {} numbers in a sum, at most {}", k.constant, 4 * kMostInt8Cells);
   return out;
 }
 
-// The numbers that x, `count` of them with this stride, is rounded to.
-void Round64(CellType cell, bool row, const double* x, int64_t count, int64_t stride, double* out) {
-  std::vector<float> v(static_cast<size_t>(count));
+// What `x`, `count` numbers of this stride, is rounded to.
+struct Line64 {
+  int64_t count, stride;
+  double At(const double* x, int64_t i) const { return x[i * stride]; }
+};
+void RoundBf16(const double* x, const Line64& line, double* out) {
+  for (int64_t i = 0; i < line.count; ++i)
+    out[i * line.stride] = double{FromBf16(ToBf16(static_cast<float>(line.At(x, i))))};
+}
+double Byte64(float scaled, int64_t zero) {
+  const auto z = static_cast<double>(zero);
+  return std::clamp(std::nearbyint(double{scaled}) + z, 0.0, 255.0) - z;
+}
+void RoundRow(const double* x, const Line64& line, double* out) {
   float min = 0, max = 0;
-  for (size_t i = 0; i < v.size(); ++i) {
-    v[i] = static_cast<float>(x[static_cast<int64_t>(i) * stride]);
-    min = std::min(min, v[i]), max = std::max(max, v[i]);
+  for (int64_t i = 0; i < line.count; ++i) {
+    const auto v = static_cast<float>(line.At(x, i));
+    min = std::min(min, v), max = std::max(max, v);
   }
-  const ByteRow bytes = ByteRowOf(min, max, 0);
-  const float scale = ByteScale(v.data(), count, 1);
-  for (size_t i = 0; i < v.size(); ++i) {
-    double& to = out[static_cast<int64_t>(i) * stride];
-    if (cell == CellType::kBf16)
-      to = double{FromBf16(ToBf16(v[i]))};
-    else if (row)
-      to = double{bytes.scale} *
-           (std::clamp(std::nearbyint(double{v[i] * bytes.inverse}) + bytes.zero, 0.0, 255.0) -
-            bytes.zero);
-    else
-      to = double{scale} * ToByte(v[i], scale);
+  const ByteRow row = ByteRowOf(min, max, 0);
+  for (int64_t i = 0; i < line.count; ++i)
+    out[i * line.stride] =
+        double{row.scale} * Byte64(static_cast<float>(line.At(x, i)) * row.inverse, row.zero);
+}
+// Of factors [2k], the first half is of rows, the second of columns.
+void RoundStaticRow(const double* x, const Line64& line, const double* factors, int64_t zero,
+                    double* out) {
+  for (int64_t i = 0; i < line.count; ++i) {
+    const float scaled = static_cast<float>(line.At(x, i)) * static_cast<float>(factors[i]);
+    // What is not finite makes the row NaN.
+    out[i * line.stride] = factors[line.count + i] * Byte64(scaled, zero) + (scaled - scaled);
   }
+}
+void RoundColumn(const double* w, const Line64& line, const double* factors, double* out) {
+  std::vector<float> v;
+  for (int64_t i = 0; i < line.count; ++i) {
+    const auto x = static_cast<float>(line.At(w, i));
+    v.push_back(factors ? x * static_cast<float>(factors[line.count + i]) : x);
+  }
+  const float scale = ByteScale(v.data(), line.count, 1);
+  for (int64_t i = 0; i < line.count; ++i)
+    out[i * line.stride] = double{scale} * ToByte(v[static_cast<size_t>(i)], scale) /
+                           (factors ? factors[line.count + i] : 1);
 }
 
 void RefLowMatmul(const ReferenceArgs& args) {
   const LowMatmulAttrs& low = args.attrs.As<LowMatmulAttrs>();
   const auto [m, k, n] = SizesOf(args.in_shape[0], args.in_shape[1], low.product);
-  std::vector<std::vector<double>> in(args.in.begin(), args.in.end());
-  const int64_t next_row = low.product.ta ? 1 : k, along_row = low.product.ta ? m : 1;
+  std::vector<std::vector<double>> in = OfMatmul<std::vector<double>>(args.in, low);
+  const double* factors = low.calibrated ? args.in[2].data() : nullptr;
+  const bool bf16 = CellOf(low) == CellType::kBf16;
+  const Line64 row{k, low.product.ta ? m : 1}, column{k, low.product.tb ? 1 : n};
   for (int64_t i = 0; i < m && k > 0; ++i) {
-    const size_t first = static_cast<size_t>(i * next_row);
-    Round64(CellOf(low), true, &args.in[0][first], k, along_row, &in[0][first]);
+    const size_t first = static_cast<size_t>(i * (low.product.ta ? 1 : k));
+    const double* x = &args.in[0][first];
+    if (bf16)
+      RoundBf16(x, row, &in[0][first]);
+    else if (factors)
+      RoundStaticRow(x, row, factors, low.zero, &in[0][first]);
+    else
+      RoundRow(x, row, &in[0][first]);
   }
-  const int64_t from_column = low.product.tb ? k : 1, from_row = low.product.tb ? 1 : n;
   for (int64_t j = 0; j < n && k > 0; ++j) {
-    const size_t first = static_cast<size_t>(j * from_column);
-    Round64(CellOf(low), false, &args.in[1][first], k, from_row, &in[1][first]);
+    const size_t first = static_cast<size_t>(j * (low.product.tb ? k : 1));
+    if (bf16)
+      RoundBf16(&args.in[1][first], column, &in[1][first]);
+    else
+      RoundColumn(&args.in[1][first], column, factors, &in[1][first]);
   }
   const Attrs product(low.product);
-  kMatmul.reference({in, args.out, args.in_shape, args.out_shape, product});
+  kMatmul.reference({in, args.out, OfMatmul<Extents>(args.in_shape, low), args.out_shape, product});
 }
 
 Cost LowMatmulCost(ExtentsSpan in, ExtentsSpan out, const Attrs& attrs) {
   const LowMatmulAttrs& low = attrs.As<LowMatmulAttrs>();
-  Cost cost = kMatmul.cost(in, out, Attrs(low.product));
+  Cost cost = kMatmul.cost(OfMatmul<Extents>(in, low), out, Attrs(low.product));
   if (low.product.ta) return cost;
   cost.bytes -= Elements(in[1]) * (CellOf(low) == CellType::kBf16 ? 2 : 3);
   return cost;
@@ -95,6 +141,7 @@ Cost LowMatmulCost(ExtentsSpan in, ExtentsSpan out, const Attrs& attrs) {
 
 struct LowState {
   CellType cell;
+  int32_t zero;  // of a calibrated product
   GemmPlan plan;
   std::shared_ptr<const float> packed;  // null: b is no constant
   size_t gemm_scratch = 0, a_bytes = 0, b_bytes = 0;  // one behind the other in the scratch
@@ -105,10 +152,13 @@ MatrixView ViewOfB(const float* b, const Sizes& d, bool transposed) {
 }
 
 // Cells of a. A gradient of a weight sums over the rows of a, so pairs are of two rows.
-MatrixView CellsOfA(const LowState& state, const float* a, const Sizes& d, bool transposed,
-                    std::byte* scratch, GemmEpilogue* e) {
+MatrixView CellsOfA(const LowState& state, const float* a, const float* factors, const Sizes& d,
+                    bool transposed, std::byte* scratch, GemmEpilogue* e) {
   if (!transposed) {
-    MakeLowRows(state.cell, a, d.m, d.k, scratch);
+    if (factors)
+      MakeStaticRows(a, d.m, d.k, factors, state.zero, scratch);
+    else
+      MakeLowRows(state.cell, a, d.m, d.k, scratch);
     return LowRows(state.cell, d.m, d.k, scratch, e);
   }
   float* cells = reinterpret_cast<float*>(scratch);
@@ -117,12 +167,12 @@ MatrixView CellsOfA(const LowState& state, const float* a, const Sizes& d, bool 
 }
 
 // Cells of b: packed before, or made now, of bytes in panels and of bf16 as b lies.
-GemmB CellsOfB(const LowState& state, const float* b, const Sizes& d, bool transposed,
-               std::byte* scratch, GemmEpilogue* e) {
+GemmB CellsOfB(const LowState& state, const float* b, const float* factors, const Sizes& d,
+               bool transposed, std::byte* scratch, GemmEpilogue* e) {
   float* cells = reinterpret_cast<float*>(scratch);
   if (state.packed) return LowPanels(state.cell, d.k, d.n, state.packed.get(), e);
   if (state.cell == CellType::kInt8) {
-    PackLow(state.cell, ViewOfB(b, d, transposed), d.k, d.n, cells);
+    PackLow(state.cell, ViewOfB(b, d, transposed), d.k, d.n, cells, factors);
     return LowPanels(state.cell, d.k, d.n, cells, e);
   }
   if (transposed) {
@@ -139,9 +189,11 @@ void RunLowMatmul(const KernelArgs& args) noexcept {
   const Sizes d = SizesOf(args.in[0].shape, args.in[1].shape, low.product);
   if (d.m == 0 || d.n == 0) return;
   std::byte *a_cells = args.scratch + state.gemm_scratch, *b_cells = a_cells + state.a_bytes;
-  GemmEpilogue e = ProductEpilogue(args, low.product, 2, b_cells + state.b_bytes);
-  const MatrixView a = CellsOfA(state, args.in[0].f32(), d, low.product.ta, a_cells, &e);
-  const GemmB b = CellsOfB(state, args.in[1].f32(), d, low.product.tb, b_cells, &e);
+  const float* factors = low.calibrated ? args.in[2].f32() : nullptr;
+  GemmEpilogue e = ProductEpilogue(args, low.product, factors ? 3 : 2, b_cells + state.b_bytes);
+  const MatrixView a = CellsOfA(state, args.in[0].f32(), factors, d, low.product.ta, a_cells, &e);
+  const GemmB b = CellsOfB(state, args.in[1].f32(), factors ? factors + d.k : nullptr, d,
+                           low.product.tb, b_cells, &e);
   Gemm(PlanOf(state.plan, CellsOf(state.cell, d.k), d.n, state.gemm_scratch), d.m, a, b,
        args.out[0].f32(), d.n, e, args.scratch);
 }
@@ -150,13 +202,16 @@ void RunLowMatmul(const KernelArgs& args) noexcept {
 void PackOnce(const PrepareArgs& args, const Sizes& d, LowState& state, Prepared& prepared) {
   const LowMatmulAttrs& low = args.attrs.As<LowMatmulAttrs>();
   const float* weight = args.constant[1];
-  std::shared_ptr<const float>& kept = args.packed[{
-      weight, fmt::format("{} {}x{}{}", low.cell, d.k, d.n, low.product.tb ? "t" : "")}];
+  const float* factors = low.calibrated ? args.constant[2] + d.k : nullptr;
+  std::shared_ptr<const float>& kept =
+      args.packed[{weight, fmt::format("{} {}x{}{}{}", low.cell, d.k, d.n,
+                                       low.product.tb ? "t" : "", factors ? " calibrated" : "")}];
   if (!kept) {
     prepared.state_bytes = LowPackedBytes(state.cell, d.k, d.n);
     const std::shared_ptr<float> fresh = AllocatePanels(prepared.state_bytes);
-    prepared.finish = [fresh, d, cell = state.cell, b = ViewOfB(weight, d, low.product.tb)] {
-      PackLow(cell, b, d.k, d.n, fresh.get());
+    prepared.finish = [fresh, d, factors, cell = state.cell,
+                       b = ViewOfB(weight, d, low.product.tb)] {
+      PackLow(cell, b, d.k, d.n, fresh.get(), factors);
       GiveBackWeight(b.data, d.k * d.n);
     };
     kept = fresh;
@@ -171,7 +226,9 @@ Prepared PrepareLowMatmul(const PrepareArgs& args) {
   auto state = std::make_shared<LowState>();
   Prepared prepared;
   state->cell = CellOf(low);
-  const bool panels = args.constant[1] || state->cell == CellType::kInt8;
+  state->zero = static_cast<int32_t>(low.zero);
+  const bool constant = args.constant[1] && (!low.calibrated || args.constant[2]);
+  const bool panels = constant || state->cell == CellType::kInt8;
   const int64_t cells = CellsOf(state->cell, d.k);
   state->plan =
       PlanGemm({.m = d.m,
@@ -183,7 +240,7 @@ Prepared PrepareLowMatmul(const PrepareArgs& args) {
   state->gemm_scratch = ScratchBound(state->plan);
   state->a_bytes = RoundUp64(p.ta ? static_cast<size_t>(cells * d.m) * sizeof(float)
                                   : LowRowsBytes(state->cell, d.m, d.k));
-  if (args.constant[1])
+  if (constant)
     PackOnce(args, d, *state, prepared);
   else
     state->b_bytes = RoundUp64(panels ? LowPackedBytes(state->cell, d.k, d.n)
@@ -191,9 +248,23 @@ Prepared PrepareLowMatmul(const PrepareArgs& args) {
   prepared.run = RunLowMatmul;
   prepared.scratch =
       state->gemm_scratch + state->a_bytes + state->b_bytes + RoundUp64(BiasCopyBytes(p, d.n));
-  prepared.impl = fmt::format("gemm_core:{}{}", low.cell, HasCells(state->cell) ? "" : ":emulated");
+  prepared.impl = fmt::format("gemm_core:{}{}{}", low.cell, low.calibrated ? ":calibrated" : "",
+                              HasCells(state->cell) ? "" : ":emulated");
   prepared.state = std::move(state);
   return prepared;
+}
+
+// With factors by which some inputs are beyond a byte.
+void AddCalibrated(std::vector<Sample>& samples) {
+  for (const Extents& b : {Extents{5, 37}, Extents{67, 53}, Extents{64, 256}}) {
+    const MatmulAttrs fused{.tb = true, .bias = true, .residual = true, .act = "gelu"};
+    LowMatmulAttrs low = Low(fused, "int8");
+    low.calibrated = true, low.zero = 100;
+    Sample sample{fmt::format("calibrated_{}", b[1]), {{{29, b[1]}}, {b}}, low};
+    sample.in.push_back({{2 * b[1]}, 20, 60});
+    sample.in.push_back({{b[0]}}), sample.in.push_back({{29, b[0]}});
+    samples.push_back(std::move(sample));
+  }
 }
 
 std::vector<Sample> LowMatmulSamples() {
@@ -230,10 +301,17 @@ std::vector<Sample> LowMatmulSamples() {
     add("empty", {0, 5}, {2, 5}, fused);
     add("empty_cols", {3, 5}, {0, 5}, nt);
     add("empty_sum", {3, 0}, {2, 0}, fused);
+    if (std::string_view(cell) == "int8") AddCalibrated(samples);
     add("bench", {197, 768}, {768, 768}, bias);
     add("bench_nn", {197, 768}, {768, 768}, nn);
   }
   return samples;
+}
+
+LowMatmulAttrs Calibrated(const char* cell, int64_t zero = 0) {
+  LowMatmulAttrs attrs = Low({.tb = true}, cell);
+  attrs.calibrated = true, attrs.zero = zero;
+  return attrs;
 }
 
 std::vector<ErrorSample> LowMatmulErrors() {
@@ -242,6 +320,10 @@ std::vector<ErrorSample> LowMatmulErrors() {
           {{F32({3, 5})}, Low(nt), "expected 2 inputs, found 1"},
           {{F32({5, 3}), F32({4, 5})}, Low(tt, "int8"), "found ta=1"},
           {{F32({3, 5}), F32({4, 5})}, Low(nt, "fp8"), "unknown cell 'fp8'"},
+          {{F32({3, 5}), F32({4, 5})}, Calibrated("int8"), "found int8 and 2 inputs"},
+          {{F32({3, 5}), F32({4, 5}), F32({10})}, Calibrated("bf16"), "found bf16 and 3 inputs"},
+          {{F32({3, 5}), F32({4, 5}), F32({5})}, Calibrated("int8"), "expected f32[10]"},
+          {{F32({3, 5}), F32({4, 5}), F32({10})}, Calibrated("int8", 256), "zero 256"},
           {{F32({3, 5000}), F32({4, 5000})},
            Low(nt, "int8"),
            "int8: 5000 numbers in a sum, at most 4096"}};
@@ -259,6 +341,6 @@ constinit const OpDef kLowMatmul{.name = "low_matmul",
                                  .error_samples = LowMatmulErrors,
                                  .rtol = 3e-6,
                                  .cancels = true,
-                                 .row_inputs = 0b1101};
+                                 .row_inputs = 0b11101};
 
 }  // namespace graft

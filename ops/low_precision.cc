@@ -22,6 +22,7 @@ struct Rules {
   const Graph& g;
   const Precision& precision;
   std::vector<bool> constant, written;  // DependsOnlyOnParameters; by an update
+  bool pixels = false;                  // whether the model embeds patches
 };
 
 bool IsWide(const Extents& sides, int64_t least) { return sides[0] >= least && sides[1] >= least; }
@@ -31,13 +32,14 @@ bool IsKept(const Node& n, const Precision& precision) {
                              [&](const std::string& word) { return Keeps(n.scope, word); });
 }
 
-// bf16 stands in for int8 where a sum has too many numbers, and for pixels: what is rounded there
-// goes through all blocks, and it is hardly more than one product in a hundred.
-CellType CellFor(const Graph& g, const Node& n, CellType cell) {
+// bf16 stands in for int8 where a sum has too many numbers, and for pixels and the block that reads
+// them: what is rounded there goes through all blocks (docs/measuring.md says what it brings).
+CellType CellFor(const Rules& r, const Node& n, CellType cell) {
   if (cell != CellType::kInt8) return cell;
-  const Extents sides = At(g.shape(n.in[1]), {});
+  const Extents sides = At(r.g.shape(n.in[1]), {});
   const int64_t k = sides[n.attrs.As<MatmulAttrs>().tb ? 1 : 0];
-  const bool pixels = Keeps(n.scope, "patch_embed");
+  const bool pixels = Keeps(n.scope, "patch_embed") ||
+                      (r.pixels && ("." + n.scope + ".").find(".blocks.0.") != std::string::npos);
   return pixels || CellsOf(cell, k) > kMostInt8Cells ? CellType::kBf16 : cell;
 }
 
@@ -56,33 +58,65 @@ CellType CellOf(const Rules& r, const Node& n) {
   const bool trains = weight.trainable || r.written[n.in[1].i];
   if (!IsWide(At(weight.type.shape, {}), trains ? kLeastTrainedSide : kLeastLowSide))
     return CellType::kF32;
-  return trains ? CellType::kBf16 : CellFor(r.g, n, r.precision.cell);
+  return trains ? CellType::kBf16 : CellFor(r, n, r.precision.cell);
 }
 
-// The operator that takes the node's place, if any, and its attributes.
-std::pair<const OpDef*, Attrs> LowForm(const Rules& r, const Node& n) {
-  if (const CellType cell = CellOf(r, n); cell != CellType::kF32) {
-    LowMatmulAttrs attrs;
-    attrs.product = n.attrs.As<MatmulAttrs>();
-    attrs.cell = CellName(cell);
-    return {&kLowMatmul, attrs};
+// x W', whose rows a calibration has looked at.
+bool IsForward(const Node& n) { return n.attrs.As<MatmulAttrs>().tb; }
+
+std::string FactorsName(const std::string& weight) { return weight + ".int8_factors"; }
+
+// What takes the node's place; no operator: nothing.
+struct LowForm {
+  const OpDef* op = nullptr;
+  Attrs attrs = {};
+  std::vector<ValueId> in = {};
+};
+
+LowForm LowMatmulOf(Graph& g, const Rules& r, const Node& n, CellType cell) {
+  LowMatmulAttrs attrs;
+  attrs.product = n.attrs.As<MatmulAttrs>();
+  attrs.cell = CellName(cell);
+  LowForm form{&kLowMatmul, {}, n.in};
+  const std::string weight = g.value(n.in[1]).name;
+  const Calibration* all = r.precision.calibration.get();
+  if (all && cell == CellType::kInt8 && IsForward(n) && all->contains(weight)) {
+    const StaticBytes& bytes = all->at(weight);
+    attrs.calibrated = true, attrs.zero = bytes.zero;
+    ValueId factors = g.FindLeaf(FactorsName(weight));
+    if (!factors.valid()) factors = g.AddParam(FactorsName(weight), {std::ssize(bytes.factors)});
+    form.in.insert(form.in.begin() + 2, factors);
   }
+  form.attrs = attrs;
+  return form;
+}
+
+LowForm LowFormOf(Graph& g, const Rules& r, const Node& n) {
+  if (const CellType cell = CellOf(r, n); cell != CellType::kF32)
+    return LowMatmulOf(g, r, n, cell);
   if (!r.precision.attention || IsKept(n, r.precision)) return {};
-  if (n.op == &kAttention) return {&kLowAttention, n.attrs};
-  if (n.op == &kAttentionGrad) return {&kLowAttentionGrad, n.attrs};
+  if (n.op == &kAttention) return {&kLowAttention, n.attrs, n.in};
+  if (n.op == &kAttentionGrad) return {&kLowAttentionGrad, n.attrs, n.in};
   return {};
+}
+
+Rules RulesOf(const Graph& g, const Precision& precision) {
+  Rules rules{g, precision, DependsOnlyOnParameters(g), std::vector<bool>(g.num_values())};
+  for (const Update& u : g.updates) rules.written[u.target.i] = true;
+  for (NodeId id : g.TopoOrder()) rules.pixels |= Keeps(g.node(id).scope, "patch_embed");
+  return rules;
 }
 
 PassReport Lower(Graph& g, const Precision& precision) {
   PassReport report{"low_precision", 0, g.live_nodes(), 0, 0};
-  Rules rules{g, precision, DependsOnlyOnParameters(g), std::vector<bool>(g.num_values())};
-  for (const Update& u : g.updates) rules.written[u.target.i] = true;
+  const Rules rules = RulesOf(g, precision);
   for (NodeId id : g.TopoOrder()) {
     const Node n = g.node(id);
-    const auto [op, attrs] = LowForm(rules, n);
-    if (!op) continue;
+    LowForm form = LowFormOf(g, rules, n);
+    if (!form.op) continue;
     g.scope = n.scope;
-    const std::vector<ValueId> made = g.Add(*op, n.in, attrs, n.built_at);
+    const std::vector<ValueId> made =
+        g.Add(*form.op, std::move(form.in), std::move(form.attrs), n.built_at);
     for (size_t i = 0; i < made.size(); ++i) {
       g.SetName(made[i], g.value(n.out[i]).name);
       g.ReplaceUses(n.out[i], made[i]);
@@ -135,6 +169,21 @@ ChosenDtype ChooseDtype(const std::string& dtype) {
   if (HasCells(cell)) return {dtype, ""};
   return {"f32", "dtype " + dtype +
                      ": f32 instead, as this CPU (or --isa) has no instruction for its products"};
+}
+
+void AddFactors(const Calibration& calibration, ParamStore& params) {
+  for (const auto& [weight, bytes] : calibration)
+    params.Set(FactorsName(weight), {std::ssize(bytes.factors)}, bytes.factors);
+}
+
+std::vector<ByteProduct> ByteProducts(const Graph& g, const Precision& precision) {
+  const Rules rules = RulesOf(g, precision);
+  std::vector<ByteProduct> products;
+  for (NodeId id : g.TopoOrder()) {
+    const Node& n = g.node(id);
+    if (CellOf(rules, n) == CellType::kInt8 && IsForward(n)) products.push_back({n.in[0], n.in[1]});
+  }
+  return products;
 }
 
 Pass LowPrecisionPass(const Precision& precision) {

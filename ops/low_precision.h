@@ -1,12 +1,22 @@
 // Which products of a compiled graph are computed in bf16 or int8, and on which CPUs.
 #pragma once
+#include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "ops/gemm_core.h"
+#include "runtime/params.h"
 #include "runtime/passes.h"
 
 namespace graft {
+
+// How the inputs of a frozen weight are rounded to bytes in all rows alike (low_cells.h).
+struct StaticBytes {
+  std::vector<float> factors;  // [2k], as low_matmul has them
+  int64_t zero = 0;
+};
+using Calibration = std::map<std::string, StaticBytes>;  // by the name of the weight
 
 struct Precision {
   CellType cell = CellType::kF32;
@@ -14,7 +24,16 @@ struct Precision {
   // Scopes that stay in f32: names with '*', or single words of a scope ("attn", "fc1"). The head
   // stays in any case.
   std::vector<std::string> keep = {};
+  // Of forward products in int8. The session's parameters need what AddFactors gives them.
+  std::shared_ptr<const Calibration> calibration = nullptr;
 };
+void AddFactors(const Calibration& calibration, ParamStore& params);
+
+// The weights whose forward products are int8, and what is multiplied by them.
+struct ByteProduct {
+  ValueId input, weight;
+};
+std::vector<ByteProduct> ByteProducts(const Graph& g, const Precision& precision);
 
 // From words of a user: "f32", "bf16", "int8" or "auto" (AutoDtype), and scopes joined by '|'.
 // Throws Error (kUsage) with the nearest word.
@@ -36,8 +55,8 @@ ChosenDtype ChooseDtype(const std::string& dtype);
 // train, and their gradients, are in bf16 whatever the precision, and only if both sides have
 // kLeastTrainedSide: what methods add is narrower and stays in f32, as do trained values, their
 // accumulated gradients and the optimizer. What is made from parameters alone stays in f32. In
-// int8, the embedding of patches and sums of more numbers than bytes can add up are in bf16, too.
-// attention and its gradient become low_attention, if wanted.
+// int8, the embedding of patches, the block behind it and sums of more numbers than bytes can add
+// up are in bf16, too. attention and its gradient become low_attention, if wanted.
 inline constexpr int64_t kLeastLowSide = 32, kLeastTrainedSide = 128;
 Pass LowPrecisionPass(const Precision& precision);
 

@@ -115,12 +115,17 @@ inline ValueId Linear(Graph& g, ValueId x, ValueId weight, ValueId bias, Where a
 // kLowMatmul: inputs and results of matmul, b being a frozen weight; a and b are rounded to cells
 // of bf16 or int8 (low_cells.h). Only for graphs that are compiled: the pass low_precision makes
 // it of matmul.
+// `calibrated` (int8): input 2, before the bias, is [2k]: the factor of each number of a row of a,
+// then the inverses; `zero` is that of all rows.
 struct LowMatmulAttrs {
   MatmulAttrs product;
   std::string cell = "bf16";  // bf16 | int8
+  bool calibrated = false;
+  int64_t zero = 0;
   bool operator==(const LowMatmulAttrs&) const = default;
   static void Visit(auto& self, auto&& f) {
     MatmulAttrs::Visit(self.product, f), f("cell", self.cell);
+    f("calibrated", self.calibrated), f("zero", self.zero);
   }
 };
 

@@ -85,6 +85,32 @@ TEST_F(Dtype, EvalAgainstAnother) {
   EXPECT_EQ(same["against"]["agreement"], 1);
 }
 
+// Scales that were found before: the same for any number of threads, and near f32.
+TEST_F(Dtype, CalibratedScales) {
+  GraftJson(Train("c"));
+  const Words eval{"eval", "--run", At("c"), "--data", At("images"), "--split", "test",
+                   "--dtype", "int8", "--calibrate", At("images"), "--against", "f32"};
+  const Outcome told = Graft(eval);
+  EXPECT_EQ(told.code, 0) << told.err;
+  EXPECT_EQ((told.out + told.err).find("calibrated: ") != std::string::npos, Has("int8"));
+  const nlohmann::json json = GraftJson(eval);
+  EXPECT_EQ(json["calibrated_products"].get<int>() > 0, Has("int8"));
+  const nlohmann::json& against = json["against"];
+  EXPECT_EQ(against["max_logit_difference"].get<double>() > 0, Has("int8"));
+  EXPECT_LT(against["max_logit_difference"].get<double>(),
+            0.1 * against["logit_range"].get<double>());
+  nlohmann::json threads = GraftJson(WithOptions(eval, {"--threads", "3"}));
+  EXPECT_EQ(threads["loss"], json["loss"]);
+  const nlohmann::json rows = GraftJson({"eval", "--run", At("c"), "--data", At("images"),
+                                         "--split", "test", "--dtype", "int8"});
+  EXPECT_EQ(rows["loss"] != json["loss"], Has("int8"));
+  EXPECT_EQ(rows["calibrated_products"], 0);
+  const nlohmann::json predicted =
+      GraftJson({"predict", "--run", At("c"), At("images"), "--dtype", "int8", "--calibrate",
+                 At("images"), "--calibrate-limit", "8"});
+  EXPECT_EQ(predicted["failed"], 0);
+}
+
 TEST_F(Dtype, ProfileNamesTheKernels) {
   const nlohmann::json json =
       GraftJson({"profile", "--model", kNano, "--steps", "1", "--dtype", "bf16", "--keep", "fc1"});
@@ -109,6 +135,19 @@ TEST_F(Dtype, Mistakes) {
         {"fuse", "--run", "r", "--out", "o", "--dtype", "bf16"},
         2,
         {"fuse computes in f32"}},
+       {"calibrateF32",
+        {"predict", "--model", kNano, "a.png", "--calibrate", At("images"), "--dtype", "bf16"},
+        2,
+        {"--calibrate", "goes with --dtype int8"}},
+       {"calibrateNothing",
+        {"predict", "--model", kNano, "a.png", "--calibrate", At("none"), "--dtype", "int8"},
+        1,
+        {At("none")}},
+       {"calibrateSeveral",
+        {"predict", "--model", kNano, "a.png", "--calibrate", At("images"), "--dtype", "int8",
+         "--adapter", "x", "--adapter", "y"},
+        2,
+        {"found 2 adapters"}},
        {"against",
         {"eval", "--model", kNano, "--data", "d", "--against", "f16"},
         2,

@@ -171,9 +171,12 @@ TEST(LowPrecision, KeepsWhatIsNamed) {
   EXPECT_THAT(low({"fc"}), Contains("blocks.1.mlp.fc1"));  // a word is a whole one
 }
 
-TEST(LowPrecision, PixelsAndLongSumsAreBf16WhereOthersAreInt8) {
+TEST(LowPrecision, PixelsTheFirstBlockAndLongSumsAreBf16WhereOthersAreInt8) {
   const Step step("linear", Of(CellType::kInt8));
-  EXPECT_THAT(Scopes(step.graph(), kLowMatmul, "bf16"), ::testing::ElementsAre("patch_embed"));
+  EXPECT_THAT(Scopes(step.graph(), kLowMatmul, "bf16"),
+              Each(::testing::AnyOf("patch_embed", HasSubstr("blocks.0."))));
+  EXPECT_THAT(Scopes(step.graph(), kLowMatmul, "int8"), Each(HasSubstr("blocks.1.")));
+  EXPECT_THAT(Scopes(step.graph(), kLowMatmul, "int8"), ::testing::SizeIs(6));
   Graph g;
   const ValueId x = g.AddInput("x", F32({Dim::Sequences(), 4100}));
   g.AddOutput("y", Matmul(g, x, g.AddParam("w", {40, 4100}), false, true));

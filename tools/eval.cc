@@ -9,6 +9,7 @@
 #include "runtime/io/files_read.h"
 #include "tools/commands.h"
 #include "tools/lib/against.h"
+#include "tools/lib/calibrate_options.h"
 #include "tools/lib/data_report.h"
 #include "tools/lib/eval_tables.h"
 #include "tools/lib/model_options.h"
@@ -29,6 +30,7 @@ struct EvalOptions {
   size_t limit = 0;
   double holdout = 0;
   bool skip_bad = false;
+  CalibrateOptions calibrate;
 };
 
 bool SamePath(const std::string& a, const std::string& b) {
@@ -99,12 +101,13 @@ nlohmann::json CheckpointJson(const OpenedModel& opened) {
 }
 
 Metrics Measure(OpenedModel& opened, BatchSource& examples, const CommonOptions& common,
-                const Evaluator::Each& each = {}, std::vector<float>* logits = nullptr) {
+                const PassOptions& passes, const Evaluator::Each& each = {},
+                std::vector<float>* logits = nullptr) {
   const Graph graph = opened.ToRun(true);
   Evaluator evaluator(graph, opened.model.params,
                       InferenceOptions(graph, opened.model.params, opened.model.config, examples,
-                                       common.memory_budget, PassesOf(common)),
-                      PassesOf(common));
+                                       common.memory_budget, passes),
+                      passes);
   evaluator.OnProgress("eval", ProgressOf(common));
   if (each) evaluator.OnExample(each);
   Metrics m = evaluator.Run(examples, logits);
@@ -123,20 +126,20 @@ Other MeasureAgainst(const std::string& dtype, OpenedModel& opened, BatchSource&
   CommonOptions other = common;
   other.dtype = dtype;
   std::vector<float> others;
-  const Metrics m = Measure(opened, examples, other, {}, &others);
+  const Metrics m = Measure(opened, examples, other, PassesOf(other), {}, &others);
   return {m, Compare(logits, others, examples.size())};
 }
 
 // How well masked words of plain texts are guessed.
 void RunMasked(const EvalOptions& o, OpenedModel& opened, Dataset& data,
-               const CommonOptions& common) {
+               const CommonOptions& common, const PassOptions& passes) {
   if (!o.errors.empty())
     FailUsage("--errors {}: of classes; {} guesses words", o.errors, opened.description);
   const std::string split = ChooseSplit(data, o);
   const std::unique_ptr<BatchSource> examples =
       data.Load(split, o.limit, opened.model, opened.facts);
   opened.model.bert().mask_rows = examples->mask_rows();
-  const Metrics m = Measure(opened, *examples, common);
+  const Metrics m = Measure(opened, *examples, common, passes);
   const double perplexity = std::exp(m.loss);
   PrintJson(common, {{"model", opened.description},
                      {"checkpoint", CheckpointJson(opened)},
@@ -159,13 +162,13 @@ void RunMasked(const EvalOptions& o, OpenedModel& opened, Dataset& data,
 
 // A regression, or several labels at once.
 void RunTargets(const EvalOptions& o, OpenedModel& opened, Dataset& data, const std::string& split,
-                BatchSource& examples, const CommonOptions& common) {
+                BatchSource& examples, const CommonOptions& common, const PassOptions& passes) {
   const std::string& task = opened.facts.task;
   TargetErrors wrong(task, examples);
   Evaluator::Each judge;
   if (!o.errors.empty())
     judge = [&](size_t example, std::span<const float> logits) { wrong.Add(example, logits); };
-  const Metrics m = Measure(opened, examples, common, judge);
+  const Metrics m = Measure(opened, examples, common, passes, judge);
   const std::vector<std::string> labels = data.labels();
   if (!o.errors.empty())
     WriteFileAtomically(o.errors, wrong.Csv(data.ExampleNames(split, o.limit), labels));
@@ -175,6 +178,7 @@ void RunTargets(const EvalOptions& o, OpenedModel& opened, Dataset& data, const 
   if (!o.errors.empty()) json["errors"] = o.errors;
   if (!o.errors.empty() && task == kMultiLabel) json["wrong"] = wrong.count();
   json["dtype"] = ChooseDtype(common.dtype).dtype;
+  json["calibrated_products"] = CalibratedProducts(passes);
   json["model"] = opened.description, json["data"] = o.data, json["split"] = split;
   if (o.skip_bad) json["skipped"] = SkippedJson(data.skipped());
   AddPreprocess(opened.facts, !data.texts(), &json);
@@ -192,6 +196,7 @@ void RunTargets(const EvalOptions& o, OpenedModel& opened, Dataset& data, const 
 void Run(const EvalOptions& o, const CommonOptions& common) {
   if (o.choice.preprocess == "list") return PrintPreprocessPresets(common);
   if (!o.against.empty()) CheckDtype(o.against);
+  CheckCalibrateOptions(o.calibrate, common);
   if (o.data.empty()) FailUsage("eval needs --data, the data set's directory");
   ApplyCommonOptions(common);
   SayDtype(common);
@@ -206,7 +211,9 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   if (opened.facts.task != kClassify && !o.against.empty())
     FailUsage("--against {}: of one class among several; {} was trained with --task {}", o.against,
               opened.description, opened.facts.task);
-  if (MasksWords(opened.facts)) return RunMasked(o, opened, data, common);
+  const PassOptions passes =
+      CalibratedPasses(o.calibrate, run ? run->columns : o.columns, opened, common);
+  if (MasksWords(opened.facts)) return RunMasked(o, opened, data, common, passes);
   CheckClasses(opened, &data);
   CompareLabels(opened, data, common);
   const std::string split = ChooseSplit(data, o);
@@ -215,7 +222,8 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   SaySkipped(common, data.skipped());
   if (!data.texts()) Say(common, PreprocessText(opened.facts));
   if (!o.errors.empty()) CheckOutput(o.errors);  // before the work
-  if (opened.facts.task != kClassify) return RunTargets(o, opened, data, split, *examples, common);
+  if (opened.facts.task != kClassify)
+    return RunTargets(o, opened, data, split, *examples, common, passes);
   std::vector<WrongExample> wrong;
   Evaluator::Each judge;
   if (!o.errors.empty())
@@ -225,7 +233,7 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
     };
   std::vector<float> logits;
   const Metrics m =
-      Measure(opened, *examples, common, judge, o.against.empty() ? nullptr : &logits);
+      Measure(opened, *examples, common, passes, judge, o.against.empty() ? nullptr : &logits);
   std::optional<Other> other;
   if (!o.against.empty()) other = MeasureAgainst(o.against, opened, *examples, common, logits);
   const std::vector<std::string> labels = data.labels();
@@ -238,6 +246,7 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   json["checkpoint"] = CheckpointJson(opened);
   if (!o.errors.empty()) json["errors"] = o.errors, json["wrong"] = wrong.size();
   json["dtype"] = ChooseDtype(common.dtype).dtype;
+  json["calibrated_products"] = CalibratedProducts(passes);
   if (other) json["against"] = AgainstJson(o.against, other->metrics, other->agreement);
   json["model"] = opened.description, json["data"] = o.data, json["split"] = split;
   if (o.skip_bad) json["skipped"] = SkippedJson(data.skipped());
@@ -292,6 +301,7 @@ void AddEvalCommand(CLI::App& app, CommonOptions& common) {
                       "regression all, the largest error first");
   command->add_option("--against", o->against,
                       "evaluate in this --dtype too, and say how far both agree");
+  AddCalibrateOptions(*command, o->calibrate);
   AddForceOption(*command);
   AddCommonOptions(*command, common);
   command->footer(

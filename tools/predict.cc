@@ -8,6 +8,7 @@
 #include "runtime/io/files_read.h"
 #include "runtime/io/json.h"
 #include "tools/commands.h"
+#include "tools/lib/calibrate_options.h"
 #include "tools/lib/data_report.h"
 #include "tools/lib/imagenet_names.h"
 #include "tools/lib/model_options.h"
@@ -28,6 +29,7 @@ struct PredictOptions {
   double threshold = 0;  // 0 = not given: kThreshold
   std::string logits, out, columns, labels;
   bool skip_bad = false;
+  CalibrateOptions calibrate;
 
   bool csv() const { return out.ends_with(".csv"); }
 };
@@ -226,13 +228,31 @@ nlohmann::json Tell(const PredictOptions& o, const JointModel& joint, const Pred
   return predictions;
 }
 
+// The scales of one model are found before it is compiled.
+JointModel OpenModels(const PredictOptions& o, const CommonOptions& common) {
+  ModelChoice choice = With(o.choice, common);
+  if (o.calibrate.data.empty())
+    return OpenJointModel(choice, o.adapters, InputKind::kImages, PassesOf(common));
+  if (o.adapters.size() > 1)
+    FailUsage("--calibrate {}: of one model; found {} adapters", o.calibrate.data,
+              o.adapters.size());
+  if (!o.adapters.empty()) choice.adapter = o.adapters[0];
+  OpenedModel opened = OpenModel(choice, InputKind::kImages);
+  const std::optional<RunConfig> run = RunOf(o.choice);
+  const PassOptions passes =
+      CalibratedPasses(o.calibrate, run ? run->columns : o.columns, opened, common);
+  JointModel joint = OpenJointModel(choice, o.adapters, InputKind::kImages, passes);
+  if (passes.precision.calibration) AddFactors(*passes.precision.calibration, joint.params);
+  return joint;
+}
+
 void Run(const PredictOptions& o, const CommonOptions& common) {
   if (o.choice.preprocess == "list") return PrintPreprocessPresets(common);
   CheckOptions(o);
+  CheckCalibrateOptions(o.calibrate, common);
   ApplyCommonOptions(common);
   SayDtype(common);
-  JointModel joint =
-      OpenJointModel(With(o.choice, common), o.adapters, InputKind::kImages, PassesOf(common));
+  JointModel joint = OpenModels(o, common);
   for (const JointModel::Member& m : joint.members) CheckProblem(m.opened);
   CheckTasks(o, joint);
   const OpenedModel& opened = joint.first();
@@ -300,6 +320,7 @@ void AddPredictCommand(CLI::App& app, CommonOptions& common) {
                       "adapters)");
   command->add_flag("--skip-bad", o->skip_bad,
                     "inputs that cannot be read are told, and are no failure");
+  AddCalibrateOptions(*command, o->calibrate);
   AddForceOption(*command);
   AddCommonOptions(*command, common);
   command->footer(

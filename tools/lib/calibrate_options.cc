@@ -1,0 +1,48 @@
+#include "tools/lib/calibrate_options.h"
+
+#include "tools/lib/report.h"
+#include "train/byte_ranges.h"
+#include "train/dataset.h"
+
+namespace graft {
+
+void AddCalibrateOptions(CLI::App& command, CalibrateOptions& o) {
+  command.add_option("--calibrate", o.data,
+                     "with --dtype int8: a data set whose examples give each product one scale, "
+                     "instead of one for each row as it comes");
+  command.add_option("--calibrate-limit", o.limit, "examples of it that are looked at")
+      ->check(CLI::Range(int64_t{1}, int64_t{1'000'000}))
+      ->capture_default_str();
+}
+
+void CheckCalibrateOptions(const CalibrateOptions& o, const CommonOptions& common) {
+  if (!o.data.empty() && common.dtype != "int8")
+    FailUsage("--calibrate {}: goes with --dtype int8, found {}", o.data, common.dtype);
+}
+
+PassOptions CalibratedPasses(const CalibrateOptions& o, const std::string& columns,
+                             OpenedModel& opened, const CommonOptions& common) {
+  PassOptions passes = PassesOf(common);
+  if (o.data.empty() || passes.precision.cell != CellType::kInt8) return passes;
+  Dataset data(o.data, {o.columns.empty() ? columns : o.columns, opened.facts.objective, true,
+                        opened.facts.task, {}});
+  data.CheckKind(opened.model);
+  const std::string split = data.DefaultTrainSplit();
+  const std::unique_ptr<BatchSource> examples =
+      data.Load(split, o.limit, opened.model, opened.facts);
+  if (examples->size() == 0) Fail("--calibrate {}: no examples in split {}", o.data, split);
+  passes.precision.calibration = std::make_shared<const Calibration>(
+      Calibrate(opened.ToRun(false), opened.model.params, opened.model.config, *examples,
+                common.memory_budget, passes));
+  AddFactors(*passes.precision.calibration, opened.model.params);
+  Say(common, fmt::format("calibrated: {} products by {} {} of {}, split {}",
+                          passes.precision.calibration->size(), examples->size(), examples->unit(),
+                          o.data, split));
+  return passes;
+}
+
+size_t CalibratedProducts(const PassOptions& passes) {
+  return passes.precision.calibration ? passes.precision.calibration->size() : 0;
+}
+
+}  // namespace graft

@@ -118,7 +118,8 @@ void PairCols(int64_t rows, int64_t cols, float* x) {
   if constexpr (kDot == Dot::kF32) return;
   const GemmTag d;
   uint16_t* out = reinterpret_cast<uint16_t*>(x);  // never ahead of what is read
-  for (int64_t i = 0; i < rows * cols; i += kGemmLanes) StoreBf16(d, hn::LoadU(d, x + i), out + i);
+  for (int64_t i = 0; i < rows * cols; i += kGemmLanes)
+    StoreBf16<kDot == Dot::kBf16>(d, hn::LoadU(d, x + i), out + i);
 }
 
 // x [rows, cols] by rows -> cells [ceil(rows / 2), cols], zeros behind the last row. Of f32, x as
@@ -130,10 +131,9 @@ const float* PairRows(int64_t rows, int64_t cols, const float* x, float* cells) 
   for (int64_t r = 0; r < rows; r += 2)
     for (int64_t c = 0; c < cols; c += kGemmLanes) {
       const float* from = x + r * cols + c;
-      auto pair = Bf16Bits(d, hn::LoadU(d, from));
-      if (r + 1 < rows)
-        pair = hn::Or(pair, hn::ShiftLeft<16>(Bf16Bits(d, hn::LoadU(d, from + cols))));
-      hn::StoreU(hn::BitCast(d, pair), d, cells + r / 2 * cols + c);
+      const auto next = r + 1 < rows ? hn::LoadU(d, from + cols) : hn::Zero(d);
+      StoreBf16Pairs<kDot == Dot::kBf16>(d, hn::LoadU(d, from), next,
+                                         reinterpret_cast<uint32_t*>(cells + r / 2 * cols + c));
     }
   return cells;
 }

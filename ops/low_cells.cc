@@ -21,26 +21,32 @@ namespace {
 namespace hn = hwy::HWY_NAMESPACE;
 using DF = hn::ScalableTag<float>;
 
-void RowToBf16(const float* x, int64_t k, uint16_t* out) {
+template <bool kNative>
+void RowToBf16By(const float* x, int64_t k, uint16_t* out) {
   const DF d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t i = 0;
-  for (; i + lanes <= k; i += lanes) StoreBf16(d, hn::LoadU(d, x + i), out + i);
+  for (; i + lanes <= k; i += lanes) StoreBf16<kNative>(d, hn::LoadU(d, x + i), out + i);
   for (; i < k; ++i) out[i] = ToBf16(x[i]);
+}
+void RowToBf16(bool native, const float* x, int64_t k, uint16_t* out) {
+  return native ? RowToBf16By<true>(x, k, out) : RowToBf16By<false>(x, k, out);
 }
 
 // out[i] = a[i] in the lower half and b[i] in the upper one; of a null b, zeros.
-void PairOfRows(const float* a, const float* b, int64_t n, uint32_t* out) {
+template <bool kNative>
+void PairOfRowsBy(const float* a, const float* b, int64_t n, uint32_t* out) {
   const DF d;
-  const hn::RebindToUnsigned<DF> du;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    auto pair = Bf16Bits(d, hn::LoadU(d, a + i));
-    if (b) pair = hn::Or(pair, hn::ShiftLeft<16>(Bf16Bits(d, hn::LoadU(d, b + i))));
-    hn::StoreU(pair, du, out + i);
+    const auto high = b ? hn::LoadU(d, b + i) : hn::Zero(d);
+    StoreBf16Pairs<kNative>(d, hn::LoadU(d, a + i), high, out + i);
   }
   for (; i < n; ++i) out[i] = ToBf16(a[i]) | (b ? uint32_t{ToBf16(b[i])} << 16 : 0);
+}
+void PairOfRows(bool native, const float* a, const float* b, int64_t n, uint32_t* out) {
+  return native ? PairOfRowsBy<true>(a, b, n, out) : PairOfRowsBy<false>(a, b, n, out);
 }
 
 void RowToBytes(const float* x, int64_t k, uint8_t* out, float* scale, int32_t* zero) {
@@ -220,13 +226,14 @@ size_t LowRowsBytes(CellType cell, int64_t m, int64_t k) {
 
 void MakeLowRows(CellType cell, const float* a, int64_t m, int64_t k, std::byte* scratch) noexcept {
   const int64_t row = CellsOf(cell, k) * 4;
+  const bool native = HasCells(CellType::kBf16);
   float* scales = reinterpret_cast<float*>(scratch + Aligned(m * CellsOf(cell, k)));
   int32_t* zeros = reinterpret_cast<int32_t*>(scales) + Aligned(m) / sizeof(int32_t);
   ParallelFor(m, [&](int64_t i) {
     std::byte* to = scratch + i * row;
     if (k % NumbersOf(cell) != 0) std::memset(to + row - 4, 0, 4);
     if (cell == CellType::kBf16)
-      HWY_DYNAMIC_DISPATCH(RowToBf16)(a + i * k, k, reinterpret_cast<uint16_t*>(to));
+      HWY_DYNAMIC_DISPATCH(RowToBf16)(native, a + i * k, k, reinterpret_cast<uint16_t*>(to));
     else
       HWY_DYNAMIC_DISPATCH(RowToBytes)
     (a + i * k, k, reinterpret_cast<uint8_t*>(to), scales + i, zeros + i);
@@ -248,10 +255,11 @@ void MakeStaticRows(const float* a, int64_t m, int64_t k, const float* factors, 
 }
 
 void PairRows(const float* a, int64_t k, int64_t m, float* cells) noexcept {
+  const bool native = HasCells(CellType::kBf16);
   ParallelFor(CellsOf(CellType::kBf16, k), [&](int64_t i) {
     const float* row = a + 2 * i * m;
     HWY_DYNAMIC_DISPATCH(PairOfRows)
-    (row, 2 * i + 1 < k ? row + m : nullptr, m, reinterpret_cast<uint32_t*>(cells + i * m));
+    (native, row, 2 * i + 1 < k ? row + m : nullptr, m, reinterpret_cast<uint32_t*>(cells + i * m));
   });
 }
 

@@ -16,13 +16,6 @@
 namespace graft {
 namespace {
 
-// "81.2 ± 0.4"
-HtmlCell ShareCell(double mean, double spread, bool marked = false) {
-  std::string text = InPercent(mean);
-  if (!std::isnan(spread)) text += fmt::format(" ± {:.1f}", 100 * spread);
-  return NumberCell(mean, text + (marked ? "*" : ""));
-}
-
 // Everything that a table of methods and tasks has, whatever it is printed as.
 struct Matrix {
   std::vector<ScoreCell> cells;

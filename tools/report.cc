@@ -61,13 +61,16 @@ std::string MakePage(const ReportOptions& o, const Inputs& in, const CommonOptio
                      ReportNotes* notes) {
   Page page(o.inputs.size() == 1 ? o.inputs[0] : fmt::format("{} results", o.inputs.size()));
   for (const SuiteData& suite : in.suites) AddSuite(suite, &page);
-  for (const std::string& note : AddSearches(in.searches, &page)) notes->notes.push_back(note);
   RunReportOptions run = o.run;
   run.evaluate = !o.no_eval;
   for (const std::string& directory : in.runs) AddRun(directory, run, common, &page, notes);
-  run.kind = "result of the search";
-  for (const SearchData& search : in.searches)
+  CompareSearches(in.searches, &page);
+  run.of_search = true;
+  for (const SearchData& search : in.searches) {
+    for (const std::string& note : AddSearch(search, in.searches, &page))
+      notes->notes.push_back(note);
     if (!search.method.empty()) AddRun(search.directory, run, common, &page, notes);
+  }
   return page.Html();
 }
 
@@ -122,8 +125,7 @@ void AddReport(CLI::App& bench, CommonOptions& common) {
   command->add_option("--split", o->run.split,
                       "of runs: what is measured for the page (default: the validation split, else "
                       "the test split)");
-  command
-      ->add_option("--limit", o->run.limit, "of runs: measure the first N examples; 0: all")
+  command->add_option("--limit", o->run.limit, "of runs: measure the first N examples; 0: all")
       ->check(CLI::Range(int64_t{0}, int64_t{1'000'000'000'000}))
       ->capture_default_str();
   command->add_flag("--no-eval", o->no_eval,

@@ -1,11 +1,19 @@
 #include "tools/reports/charts.h"
 
+#include <cmath>
+
 namespace graft {
 
 nlohmann::json Axis(const std::string& title, bool logarithmic) {
   nlohmann::json axis{{"title", {{"display", !title.empty()}, {"text", title}}}};
   if (logarithmic) axis["type"] = "logarithmic";
   return axis;
+}
+
+nlohmann::json PointOf(const nlohmann::json& x, double share, double spread) {
+  nlohmann::json point{{"x", x}, {"y", 100 * share}};
+  if (!std::isnan(spread)) point["spread"] = 100 * spread;
+  return point;
 }
 
 namespace {

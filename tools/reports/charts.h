@@ -9,6 +9,9 @@ namespace graft {
 
 nlohmann::json Axis(const std::string& title, bool logarithmic = false);
 
+// {x, y, spread} of shares, in percent; without a spread that is NaN. `x`: a number or a label.
+nlohmann::json PointOf(const nlohmann::json& x, double share, double spread);
+
 // Points {x, y} of datasets {label, data}; null without datasets.
 nlohmann::json ScatterChart(const std::string& title, nlohmann::json datasets,
                             const nlohmann::json& x, const nlohmann::json& y);

@@ -11,7 +11,7 @@
 namespace graft {
 namespace {
 
-constexpr size_t kMostMatrix = 24, kMostPairs = 30, kNameLetters = 28;
+constexpr size_t kMostMatrix = 24, kMostPairs = 30, kPairsBesideMatrix = 12, kNameLetters = 28;
 
 void AddClasses(const std::vector<ClassMeasures>& classes, const std::vector<std::string>& labels,
                 Page* page) {
@@ -57,7 +57,7 @@ void AddMatrix(const ConfusionMatrix& m, const std::vector<ClassMeasures>& class
 }
 
 void AddPairs(const ConfusionMatrix& m, const std::vector<ClassMeasures>& classes,
-              const std::vector<std::string>& labels, Page* page) {
+              const std::vector<std::string>& labels, size_t most, Page* page) {
   std::vector<std::pair<int64_t, std::pair<int64_t, int64_t>>> wrong;
   for (const auto& [cell, count] : m.cells())
     if (cell.first != cell.second) wrong.push_back({count, cell});
@@ -66,7 +66,7 @@ void AddPairs(const ConfusionMatrix& m, const std::vector<ClassMeasures>& classe
   page->Heading("Most confused", 3);
   HtmlTable table{{"class", "taken for", "times", "of its examples, %"},
                   {false, false, true, true}};
-  for (const auto& [count, cell] : std::span(wrong).first(std::min(kMostPairs, wrong.size()))) {
+  for (const auto& [count, cell] : std::span(wrong).first(std::min(most, wrong.size()))) {
     const auto of = std::ranges::find(classes, cell.first, &ClassMeasures::label);
     table.rows.push_back({{labels[static_cast<size_t>(cell.first)]},
                           {labels[static_cast<size_t>(cell.second)]},
@@ -74,7 +74,7 @@ void AddPairs(const ConfusionMatrix& m, const std::vector<ClassMeasures>& classe
                           ShareCell(static_cast<double>(count) / static_cast<double>(of->n))});
   }
   page->Table(table);
-  if (wrong.size() > kMostPairs)
+  if (wrong.size() > most)
     page->Text(fmt::format("And {} other pairs; graft eval --json has all.",
                            Grouped(std::ssize(wrong) - std::ssize(table.rows))),
                "soft");
@@ -84,9 +84,14 @@ void AddPairs(const ConfusionMatrix& m, const std::vector<ClassMeasures>& classe
 
 void AddConfusion(const ConfusionMatrix& m, const std::vector<std::string>& labels, Page* page) {
   const std::vector<ClassMeasures> classes = MeasureClasses(m);
+  const bool few = classes.size() <= kMostMatrix;
+  page->BeginColumns();
   AddClasses(classes, labels, page);
-  if (classes.size() <= kMostMatrix) AddMatrix(m, classes, labels, page);
-  AddPairs(m, classes, labels, page);
+  page->NextColumn();
+  if (few) AddMatrix(m, classes, labels, page);
+  if (few) page->NextColumn();
+  AddPairs(m, classes, labels, few ? kPairsBesideMatrix : kMostPairs, page);
+  page->EndColumns();
 }
 
 std::string CutText(const std::string& text, size_t most) {

@@ -14,10 +14,8 @@ namespace {
 
 std::string Cell(const HtmlCell& cell, bool number, bool title) {
   std::string classes, html = title ? "<th" : "<td";
-  for (const auto& [is, name] : {std::pair(number, "number"),
-                                 {cell.best, "best"},
-                                 {cell.bad, "bad"},
-                                 {cell.wraps, "wraps"}})
+  for (const auto& [is, name] :
+       {std::pair(number, "number"), {cell.best, "best"}, {cell.bad, "bad"}, {cell.wraps, "wraps"}})
     if (is) classes += (classes.empty() ? "" : " ") + std::string(name);
   if (!classes.empty()) html += fmt::format(" class=\"{}\"", classes);
   if (!std::isnan(cell.value))
@@ -133,9 +131,9 @@ void Page::Quote(const std::string& text) {
 }
 
 void Page::Picture(const std::string& svg, const std::string& description) {
-  body_ += fmt::format("<div class=\"picture\"><img src=\"{}\" alt=\"{}\"></div>\n",
-                       DataUri("image/svg+xml", std::as_bytes(std::span(svg))),
-                       EscapeHtml(description));
+  body_ +=
+      fmt::format("<div class=\"picture\"><img src=\"{}\" alt=\"{}\"></div>\n",
+                  DataUri("image/svg+xml", std::as_bytes(std::span(svg))), EscapeHtml(description));
 }
 
 void Page::Gallery(const std::vector<HtmlPicture>& pictures) {

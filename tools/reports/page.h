@@ -55,6 +55,10 @@ class Page {
   // An SVG picture; nothing of it can run.
   void Picture(const std::string& svg, const std::string& description);
   void Gallery(const std::vector<HtmlPicture>& pictures);  // of thumbnails
+  // Columns side by side, where the page is wide enough.
+  void BeginColumns() { body_ += "<div class=\"columns\"><div>\n"; }
+  void NextColumn() { body_ += "</div><div>\n"; }
+  void EndColumns() { body_ += "</div></div>\n"; }
   // What stands between these is shown by a click on the title.
   void BeginDetails(const std::string& title);
   void EndDetails() { body_ += "</details>\n"; }

@@ -67,14 +67,12 @@ void AddScatter(const RunQuality& q, size_t column, Page* page) {
     least = std::min(least, target), most = std::max(most, target);
   }
   const nlohmann::json equal{{{"x", least}, {"y", least}}, {{"x", most}, {"y", most}}};
-  page->Chart(ScatterChart(q.labels[column],
-                           {{{"label", "examples"}, {"data", points}},
-                            {{"label", "equal"},
-                             {"data", equal},
-                             {"showLine", true},
-                             {"pointRadius", 0}}},
-                           Axis("true"), Axis("predicted")),
-              true);
+  page->Chart(
+      ScatterChart(q.labels[column],
+                   {{{"label", "examples"}, {"data", points}},
+                    {{"label", "equal"}, {"data", equal}, {"showLine", true}, {"pointRadius", 0}}},
+                   Axis("true"), Axis("predicted")),
+      true);
 }
 
 void AddRegression(const RunQuality& q, Page* page) {
@@ -83,8 +81,8 @@ void AddRegression(const RunQuality& q, Page* page) {
   page->BeginGrid();
   for (size_t k = 0; k < charts; ++k) AddScatter(q, k, page);
   page->EndGrid();
-  page->BeginDetails(fmt::format("{} of {} examples, true and predicted", q.sample.size(),
-                                 Grouped(q.metrics.n)));
+  page->BeginDetails(
+      fmt::format("{} of {} examples, true and predicted", q.sample.size(), Grouped(q.metrics.n)));
   HtmlTable table{{"example"}, {false}};
   for (size_t k = 0; k < charts; ++k)
     for (const char* what : {"", ", predicted"})
@@ -122,10 +120,10 @@ void AddLabels(const RunQuality& q, Page* page) {
 // What should be said, and what is said, of an example.
 std::pair<std::string, std::string> TrueAndPredicted(const RunQuality& q, const JudgedExample& j) {
   if (q.task == kClassify)
-    return {fmt::format("{} ({})", q.labels[static_cast<size_t>(j.label)],
-                        Percent(j.label_probability)),
-            fmt::format("{} ({})", q.labels[static_cast<size_t>(j.predicted)],
-                        Percent(j.probability))};
+    return {
+        fmt::format("{} ({})", q.labels[static_cast<size_t>(j.label)],
+                    Percent(j.label_probability)),
+        fmt::format("{} ({})", q.labels[static_cast<size_t>(j.predicted)], Percent(j.probability))};
   std::string wanted, said;
   const auto join = [](std::string* text, const std::string& word) {
     *text += (text->empty() ? "" : ", ") + word;

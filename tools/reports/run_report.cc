@@ -109,27 +109,27 @@ void AddFacts(const std::string& run, const nlohmann::json& row, Page* page) {
   if (const std::string done = Words(row.value("epochs_done", nlohmann::json()));
       !done.empty() && done != epochs)
     epochs = done + " of " + epochs;
-  page->Facts(
-      {{"model", Words(row["model"])},
-       {"data", Words(row["data"])},
-       {"method", Words(row["method"])},
-       {"task", Words(row["task"])},
-       {"status", Words(row["status"])},
-       {"epochs", epochs},
-       {"best " + Words(row["metric"]),
-        best.is_null() ? ""
-                       : fmt::format("{} (epoch {})", best.dump(),
-                                     Words(row.value("best_epoch", nlohmann::json())))},
-       {"trained numbers", count(row, "trainable_parameters")},
-       {"time", std::isnan(seconds) ? "" : DurationText(seconds)},
-       {"speed", rate > 0 ? fmt::format("{:.4g} examples/s", rate) : ""},
-       {"planned memory", NumberAt(summary, "planned_bytes") > 0 ? bytes("planned_bytes") : ""},
-       {"peak memory", bytes("peak_memory_bytes")},
-       {"machine", Words(summary.value("machine", nlohmann::json()))},
-       {"graft", Words(summary.value("version", nlohmann::json()))},
-       {"command", Words(summary.value("command", nlohmann::json()))},
-       {"again", fmt::format("graft train --config {} --out OTHER",
-                             ShellWord(run + "/config.json"))}});
+  page->Facts({{"model", Words(row["model"])},
+               {"data", Words(row["data"])},
+               {"method", Words(row["method"])},
+               {"task", Words(row["task"])},
+               {"status", Words(row["status"])},
+               {"epochs", epochs},
+               {"best " + Words(row["metric"]),
+                best.is_null() ? ""
+                               : fmt::format("{} (epoch {})", best.dump(),
+                                             Words(row.value("best_epoch", nlohmann::json())))},
+               {"trained numbers", count(row, "trainable_parameters")},
+               {"time", std::isnan(seconds) ? "" : DurationText(seconds)},
+               {"speed", rate > 0 ? fmt::format("{:.4g} examples/s", rate) : ""},
+               {"planned memory",
+                NumberAt(summary, "planned_bytes") >= 1 << 20 ? bytes("planned_bytes") : ""},
+               {"peak memory", bytes("peak_memory_bytes")},
+               {"machine", Words(summary.value("machine", nlohmann::json()))},
+               {"graft", Words(summary.value("version", nlohmann::json()))},
+               {"command", Words(summary.value("command", nlohmann::json()))},
+               {"again", fmt::format("graft train --config {} --out OTHER",
+                                     ShellWord(run + "/config.json"))}});
 }
 
 // What cannot be shown is said on the page and by the command.
@@ -143,8 +143,11 @@ void AddMeasured(const std::string& run, const RunReportOptions& o, const Common
   const RunQuality q = MeasureRun(run, o.split, o.limit, common);
   AddQuality(q, page);
   nlohmann::json measured{{"run", run}, {"split", q.split}, {"n", q.metrics.n}};
-  for (const MetricInfo& metric : MetricsOf(q.task))
-    measured[metric.name] = metric.value(q.metrics);
+  if (q.masked_words)
+    measured["accuracy"] = q.metrics.accuracy, measured["loss"] = q.metrics.loss;
+  else
+    for (const MetricInfo& metric : MetricsOf(q.task))
+      measured[metric.name] = metric.value(q.metrics);
   notes->measured.push_back(std::move(measured));
 }
 
@@ -170,7 +173,7 @@ void AddRun(const std::string& run, const RunReportOptions& o, const CommonOptio
             Page* page, ReportNotes* notes) {
   const nlohmann::json row = DescribeRun(run);
   if (row.contains("error")) Fail("{}: {}", run, row["error"].get<std::string>());
-  page->Heading(o.kind + ": " + run);
+  page->Heading((o.of_search ? "what the search found, as a run: " : "run: ") + run);
   AddFacts(run, row, page);
   size_t damaged = 0;
   const Lines lines = ReadMetrics(run, &damaged);
@@ -178,7 +181,12 @@ void AddRun(const std::string& run, const RunReportOptions& o, const CommonOptio
     Note(fmt::format("{}/metrics.jsonl: {} damaged {} left out", run, damaged,
                      damaged == 1 ? "line is" : "lines are"),
          page, notes);
-  if (lines.empty()) page->Text("No epoch is finished yet.", "soft");
+  if (lines.empty())
+    page->Text(o.of_search ? fmt::format("The weights are those of the supernet; graft train "
+                                         "--resume {} trains them on.",
+                                         ShellWord(run))
+                           : "No epoch is finished yet.",
+               "soft");
   AddCourse(lines, Words(row["task"]), page);
   if (!lines.empty()) page->Table(EpochsTable(lines));
   if (o.evaluate) AddOpened(run, o, common, page, notes);

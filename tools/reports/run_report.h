@@ -6,10 +6,10 @@
 namespace graft {
 
 struct RunReportOptions {
-  bool evaluate = true;     // opens model and data
-  std::string split;        // "": the run's validation split, else the test split
-  size_t limit = 0;         // the first examples only; 0: all
-  std::string kind = "run"; // what the heading calls it
+  bool evaluate = true;    // opens model and data
+  std::string split;       // "": the run's validation split, else the test split
+  size_t limit = 0;        // the first examples only; 0: all
+  bool of_search = false;  // the run is what a search has found
 };
 
 // What was measured for the page, and what could not be shown, a line each.

@@ -22,7 +22,14 @@ constexpr uint64_t kMostBytes = uint64_t{1} << 24;
 
 double Percentage(const Evaluated& e) { return 100 * e.fitness.accuracy; }
 
-const char* KindOf(const SearchData& s) { return s.search.evolution.random ? "random" : "evolution"; }
+const char* KindOf(const SearchData& s) {
+  return s.search.evolution.random ? "random" : "evolution";
+}
+
+bool OfOneSpace(const SearchData& a, const SearchData& b) {
+  return a.search.space == b.search.space && a.model == b.model && a.data == b.data &&
+         a.val_split == b.val_split;
+}
 
 // "" if the file is not there.
 std::string TextOf(const std::string& file) {
@@ -109,7 +116,8 @@ void AddComparison(const std::vector<const SearchData*>& group, Page* page) {
                   {false, false, true, true, true, true, true}};
   for (const SearchData* s : group) {
     if (s->candidates.empty()) {
-      table.rows.push_back({{s->directory}, {KindOf(*s)}, CountCell(0), {"-"}, {"-"}, {"-"}, {"-"}});
+      table.rows.push_back(
+          {{s->directory}, {KindOf(*s)}, CountCell(0), {"-"}, {"-"}, {"-"}, {"-"}});
       continue;
     }
     const Evaluated& best = s->candidates[BestOf(s->candidates)];
@@ -158,9 +166,9 @@ HtmlTable GenerationsTable(const SearchData& s) {
 }
 
 HtmlTable CandidatesTable(const SearchData& s) {
-  HtmlTable table{{"number", "generation", "origin", "trained numbers", "accuracy, %", "loss",
-                   "front"},
-                  {true, true, false, true, true, true, false}};
+  HtmlTable table{
+      {"number", "generation", "origin", "trained numbers", "accuracy, %", "loss", "front"},
+      {true, true, false, true, true, true, false}};
   const std::vector<Evaluated> front = ParetoFront(s.candidates);
   const size_t best = s.candidates.empty() ? 0 : BestOf(s.candidates);
   for (size_t i = 0; i < s.candidates.size(); ++i) {
@@ -168,8 +176,11 @@ HtmlTable CandidatesTable(const SearchData& s) {
     const bool in_front = std::ranges::count(front, e.genes, &Evaluated::genes) > 0;
     HtmlCell accuracy = ShareCell(e.fitness.accuracy);
     accuracy.best = i == best;
-    table.rows.push_back({CountCell(static_cast<int64_t>(i + 1)), CountCell(e.generation),
-                          {e.origin}, CountCell(e.parameters), accuracy,
+    table.rows.push_back({CountCell(static_cast<int64_t>(i + 1)),
+                          CountCell(e.generation),
+                          {e.origin},
+                          CountCell(e.parameters),
+                          accuracy,
                           NumberCell(e.fitness.loss, fmt::format("{:.4f}", e.fitness.loss)),
                           {in_front ? "front" : ""}});
   }
@@ -194,9 +205,11 @@ void AddSupernet(const SearchData& s, Page* page) {
   }
   page->Heading("The supernet", 3);
   const nlohmann::json sets{{{"label", "train_loss"}, {"data", losses}}};
-  page->Chart(LabelledChart("line", "loss of the supernet, each step on another path", labels,
-                            sets, Axis("epoch"), Axis("")),
+  page->BeginGrid();
+  page->Chart(LabelledChart("line", "loss of the supernet, each step on another path", labels, sets,
+                            Axis("epoch"), Axis("")),
               true);
+  page->EndGrid();
   page->BeginDetails("Epochs of the supernet");
   page->Table(table);
   page->EndDetails();
@@ -219,21 +232,18 @@ void AddBest(const SearchData& s, Page* page) {
 }
 
 std::string SizeText(const EvolutionOptions& o) {
-  std::string text = fmt::format("{} candidates in each of {} generations", o.population,
-                                 1 + o.generations);
+  std::string text =
+      fmt::format("{} candidates in each of {} generations", o.population, 1 + o.generations);
   if (!o.random)
-    text += fmt::format("; {} mutants and {} crossovers of the {} best", o.mutations,
-                        o.crossovers, o.top);
+    text += fmt::format("; {} mutants and {} crossovers of the {} best", o.mutations, o.crossovers,
+                        o.top);
   if (o.max_parameters > 0)
     text += fmt::format("; at most {} trained numbers", Grouped(o.max_parameters));
   return text;
 }
 
-void AddSearch(const SearchData& s, bool alone, Page* page) {
-  page->Heading("search: " + s.directory);
-  const auto time = [](double seconds) {
-    return std::isnan(seconds) ? "" : DurationText(seconds);
-  };
+void AddSettings(const SearchData& s, bool alone, Page* page) {
+  const auto time = [](double seconds) { return std::isnan(seconds) ? "" : DurationText(seconds); };
   page->Facts({{"space", alone ? s.search.space : ""},
                {"model", alone ? s.model : ""},
                {"data", alone ? fmt::format("{}, measured on '{}'", s.data, s.val_split) : ""},
@@ -242,27 +252,6 @@ void AddSearch(const SearchData& s, bool alone, Page* page) {
                {"seed", fmt::format("{}", s.search.evolution.seed)},
                {"time of the supernet", time(s.supernet_seconds)},
                {"time of the candidates", time(s.candidate_seconds)}});
-  if (s.method.empty())
-    page->Text(fmt::format("This search has not ended: {} of at most {} candidates are measured; "
-                           "graft search --resume {} goes on.",
-                           s.candidates.size(),
-                           s.search.evolution.population * (1 + s.search.evolution.generations),
-                           ShellWord(s.directory)),
-               "bad");
-  if (s.damaged > 0)
-    page->Text(fmt::format("{} damaged lines of candidates.jsonl or supernet.jsonl are left out.",
-                           s.damaged),
-               "bad");
-  if (!s.candidates.empty()) AddBest(s, page);
-  if (alone) AddCharts({&s}, page);
-  if (!s.candidates.empty()) {
-    page->Heading("Generations", 3);
-    page->Table(GenerationsTable(s));
-    page->BeginDetails(fmt::format("All {} candidates", s.candidates.size()));
-    page->Table(CandidatesTable(s));
-    page->EndDetails();
-  }
-  AddSupernet(s, page);
 }
 
 }  // namespace
@@ -277,8 +266,7 @@ SearchData ReadSearch(const std::string& directory) {
   s.search = ReadSearchConfig(directory + "/" + kSearchFile);
   const RunConfig config = RunDir::OpenSearch(directory).config();
   s.model = config.model, s.data = config.data, s.val_split = config.val_split;
-  for (const nlohmann::json& line :
-       ReadJsonLines(directory + "/" + kCandidatesFile, &s.damaged)) {
+  for (const nlohmann::json& line : ReadJsonLines(directory + "/" + kCandidatesFile, &s.damaged)) {
     if (std::optional<Evaluated> e = CandidateOf(line))
       s.candidates.push_back(std::move(*e));
     else
@@ -301,24 +289,47 @@ SearchData ReadSearch(const std::string& directory) {
   return s;
 }
 
-std::vector<std::string> AddSearches(const std::vector<SearchData>& searches, Page* page) {
-  std::map<std::vector<std::string>, std::vector<const SearchData*>> groups;
-  for (const SearchData& s : searches)
-    groups[{s.search.space, s.model, s.data, s.val_split}].push_back(&s);
-  for (const auto& [key, group] : groups) {
-    if (group.size() < 2) continue;
+void CompareSearches(const std::vector<SearchData>& searches, Page* page) {
+  for (const SearchData& s : searches) {
+    std::vector<const SearchData*> group;
+    for (const SearchData& other : searches)
+      if (OfOneSpace(s, other)) group.push_back(&other);
+    if (group.size() < 2 || group[0] != &s) continue;
     AddComparison(group, page);
     AddCharts(group, page);
   }
+}
+
+std::vector<std::string> AddSearch(const SearchData& s, const std::vector<SearchData>& searches,
+                                   Page* page) {
+  const bool alone = 1 >= std::ranges::count_if(searches, [&](const SearchData& other) {
+                       return OfOneSpace(s, other);
+                     });
   std::vector<std::string> notes;
-  for (const SearchData& s : searches) {
-    AddSearch(s, groups.at({s.search.space, s.model, s.data, s.val_split}).size() == 1, page);
-    if (s.method.empty()) notes.push_back(s.directory + ": this search has not ended");
-    if (s.damaged > 0)
-      notes.push_back(fmt::format("{}: {} damaged lines of candidates.jsonl or supernet.jsonl are "
-                                  "left out",
-                                  s.directory, s.damaged));
+  page->Heading("search: " + s.directory);
+  AddSettings(s, alone, page);
+  if (s.method.empty()) {
+    notes.push_back(
+        fmt::format("{}: this search has not ended: {} of at most {} candidates are "
+                    "measured; graft search --resume {} goes on",
+                    s.directory, s.candidates.size(),
+                    s.search.evolution.population * (1 + s.search.evolution.generations),
+                    ShellWord(s.directory)));
   }
+  if (s.damaged > 0)
+    notes.push_back(fmt::format("{}: {} damaged lines of {} or supernet.jsonl are left out",
+                                s.directory, s.damaged, kCandidatesFile));
+  for (const std::string& note : notes) page->Text(note + ".", "bad");
+  if (!s.candidates.empty()) AddBest(s, page);
+  if (alone) AddCharts({&s}, page);
+  if (!s.candidates.empty()) {
+    page->Heading("Generations", 3);
+    page->Table(GenerationsTable(s));
+    page->BeginDetails(fmt::format("All {} candidates", s.candidates.size()));
+    page->Table(CandidatesTable(s));
+    page->EndDetails();
+  }
+  AddSupernet(s, page);
   return notes;
 }
 

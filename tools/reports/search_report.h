@@ -22,9 +22,13 @@ bool IsSearch(const std::string& directory);
 // Throws Error for a search whose config.json or search.json cannot be read.
 SearchData ReadSearch(const std::string& directory);
 
-// Searches of one space, model and data are compared in one chart: accuracy over numbers that train
-// for every candidate, and the best so far over the candidates; then each with its best candidate,
-// the choices at each place, the generations, all candidates. Returns what could not be shown.
-std::vector<std::string> AddSearches(const std::vector<SearchData>& searches, Page* page);
+// Searches of one space, model and data, such as an evolution and its random baseline, in one table
+// and one chart: accuracy over numbers that train of every candidate, and the best so far.
+void CompareSearches(const std::vector<SearchData>& searches, Page* page);
+
+// One of them: its best candidate and the choices at each place, generations, all candidates, the
+// supernet; the charts too where no other of them is of its space. Returns what could not be shown.
+std::vector<std::string> AddSearch(const SearchData& search,
+                                   const std::vector<SearchData>& searches, Page* page);
 
 }  // namespace graft

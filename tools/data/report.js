@@ -34,7 +34,7 @@ if (window.Chart) {
     chart.data.datasets.forEach((set, i) => {
       const meta = chart.getDatasetMeta(i);
       if (meta.hidden) return;
-      context.strokeStyle = set.borderColor;
+      context.strokeStyle = Chart.defaults.color;
       meta.data.forEach((point, k) => {
         const raw = set.data[k];
         if (!raw || !raw.spread) return;

@@ -130,10 +130,12 @@ void Page::Quote(const std::string& text) {
   body_ += fmt::format("<div class=\"scroll\"><pre>{}</pre></div>\n", EscapeHtml(text));
 }
 
+// One that knows no dark style stands on white.
 void Page::Picture(const std::string& svg, const std::string& description) {
-  body_ +=
-      fmt::format("<div class=\"picture\"><img src=\"{}\" alt=\"{}\"></div>\n",
-                  DataUri("image/svg+xml", std::as_bytes(std::span(svg))), EscapeHtml(description));
+  const bool dark = svg.find("prefers-color-scheme") != svg.npos;
+  body_ += fmt::format(
+      "<div class=\"picture{}\"><img src=\"{}\" alt=\"{}\"></div>\n", dark ? "" : " paper",
+      DataUri("image/svg+xml", std::as_bytes(std::span(svg))), EscapeHtml(description));
 }
 
 void Page::Gallery(const std::vector<HtmlPicture>& pictures) {

@@ -171,12 +171,14 @@ void AddOpened(const std::string& run, const RunReportOptions& o, const CommonOp
 
 void AddRun(const std::string& run, const RunReportOptions& o, const CommonOptions& common,
             Page* page, ReportNotes* notes) {
-  const nlohmann::json row = DescribeRun(run);
+  nlohmann::json row = DescribeRun(run);
   if (row.contains("error")) Fail("{}: {}", run, row["error"].get<std::string>());
   page->Heading((o.of_search ? "what the search found, as a run: " : "run: ") + run);
-  AddFacts(run, row, page);
   size_t damaged = 0;
   const Lines lines = ReadMetrics(run, &damaged);
+  if (o.of_search && lines.empty())
+    row["status"] = "not trained on", row["epochs"] = row["seconds"] = nullptr;
+  AddFacts(run, row, page);
   if (damaged > 0)
     Note(fmt::format("{}/metrics.jsonl: {} damaged {} left out", run, damaged,
                      damaged == 1 ? "line is" : "lines are"),

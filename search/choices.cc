@@ -122,7 +122,8 @@ std::string ChoicesSvg(const BoundSpace& space, const Genes& genes) {
   }
   return fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" "
-      "font-family=\"monospace\" font-size=\"12\" fill=\"#444\">\n{}</svg>\n",
+      "font-family=\"monospace\" font-size=\"12\" fill=\"#444\">\n<style>@media "
+      "(prefers-color-scheme: dark) {{ svg {{ fill: #d5dbe3; }} }}</style>\n{}</svg>\n",
       x + 8, y + 8, body);
 }
 

@@ -39,6 +39,7 @@ struct CandidateReport {
   Evaluated best;  // so far
 };
 struct SearchHooks {
+  std::string command;  // that searches, for summary.json
   std::function<void(const std::string&)> note;
   std::function<void(const SearchBegin&)> on_start;
   std::function<void(const StepReport&)> on_step;

@@ -9,6 +9,7 @@
 #include "adapters/base_hash.h"
 #include "adapters/base_model.h"
 #include "adapters/method_graph.h"
+#include "runtime/version.h"
 #include "train/complete_config.h"
 #include "train/run_config_json.h"
 
@@ -124,7 +125,7 @@ SuitePlan StartPlan(const SuiteRequest& r, const std::string& protocol) {
   SuitePlan plan;
   SuiteInfo& info = plan.info;
   info.kind = r.kind, info.protocol = protocol, info.command = r.command;
-  info.version = "0.1.0", info.data = r.config.data;
+  info.version = kVersion, info.data = r.config.data;
   info.model = r.config.model.starts_with("init:")
                    ? r.config.model
                    : fs::absolute(r.config.model).lexically_normal().string();

@@ -10,9 +10,7 @@
 #include <thread>
 #include <unordered_map>
 
-#include "ops/isa.h"
 #include "runtime/cpu.h"
-#include "runtime/threads.h"
 #include "train/complete_config.h"
 #include "train/run_summary.h"
 
@@ -35,12 +33,6 @@ const char* KindWord(ErrorKind kind) {
     default:
       return "user";
   }
-}
-
-std::string Machine() {
-  char host[256] = "";
-  gethostname(host, sizeof host - 1);
-  return fmt::format("{}, {} threads, {}", ActiveIsa(), Threads(), host);
 }
 
 // Peaks of memory are of the process; from here on it is that of what follows.
@@ -131,7 +123,7 @@ Ended RunClaimed(Ledger& ledger, const Unit& unit, UnitRow row, const SuiteHooks
     ledger.Release(row.hash, Since(start));
     return Ended::kInterrupted;
   }
-  row.seconds = Since(start), row.machine = Machine();
+  row.seconds = Since(start), row.machine = MachineText();
   row.peak_bytes = static_cast<int64_t>(PeakResidentBytes());
   ledger.Finish(row);
   if (hooks.on_end) hooks.on_end(*ledger.Find(row.hash));

@@ -81,7 +81,7 @@ TEST_F(Report, ARunHasItsCourse) {
     const nlohmann::json config = nlohmann::json::parse((*it)[1].str());
     for (const auto& set : config["data"]["datasets"]) EXPECT_EQ(set["data"].size(), 3u);
   }
-  EXPECT_EQ(charts, html.find("<canvas") == std::string::npos ? 0 : 3);
+  EXPECT_EQ(charts, html.find("<canvas") == std::string::npos ? 0 : 4);
 }
 
 // Names of methods, errors of files: whatever they hold is text.
@@ -108,12 +108,45 @@ TEST_F(Report, TextIsNoCode) {
   EXPECT_NE(Slurp(At("h.csv")).find("a \"\"file\"\"\""), std::string::npos);
 }
 
+// A suite that goes on: what is done is shown as what it is, and ranks are of whole tasks.
+TEST_F(Report, OfAnUnfinishedSuite) {
+  fs::copy(At("suite"), At("going"), fs::copy_options::recursive);
+  {
+    Ledger ledger = Ledger::OpenOrCreate(At("going"));
+    for (const auto& [task, method, seed] :
+         {std::tuple("cifar", "linear", 7), {"eurosat", "ssf", 0}}) {
+      UnitRow more;
+      more.hash = std::string(64, task[0]), more.task = task, more.seed = seed;
+      more.group = task == std::string("cifar") ? "natural" : "specialised", more.method = method;
+      ledger.Add({more});
+    }
+  }
+  GraftJson({"bench", "report", At("going"), "--out", At("going.html")});
+  const std::string html = Slurp(At("going.html"));
+  EXPECT_NE(html.find("8 of 10 units are done; 2 are missing"), std::string::npos);
+  EXPECT_NE(html.find(" (2 of 3)</td>"), std::string::npos);
+  EXPECT_NE(html.find("Units that are not done"), std::string::npos);
+  EXPECT_NE(html.find("Ranks are over the 0 of 2 tasks"), std::string::npos);
+  const std::string whole = [&] {
+    GraftJson({"bench", "report", At("suite"), "--out", At("whole.html")});
+    return Slurp(At("whole.html"));
+  }();
+  EXPECT_EQ(whole.find("Units that are not done"), std::string::npos);
+  EXPECT_EQ(whole.find("Ranks are over"), std::string::npos);
+  // Two methods on two tasks: their ranks are 3 together.
+  const std::regex cell("<td class=\"number\" data-value=\"([0-9.]+)\">([0-9]\\.[0-9]{2})</td>");
+  double ranks = 0;
+  for (std::sregex_iterator it(whole.begin(), whole.end(), cell), end; it != end; ++it)
+    ranks += std::stod((*it)[1]);
+  EXPECT_EQ(ranks, 3);
+}
+
 TEST_F(Report, Mistakes) {
   ExpectMistakes(
-      {{"none", {"bench", "report"}, 2, {"needs suites or runs"}},
+      {{"none", {"bench", "report"}, 2, {"needs suites, searches or runs"}},
        {"noOut", {"bench", "report", At("suite")}, 2, {"--out FILE.html"}},
        {"nothing", {"bench", "report", At("none"), "--out", At("x")}, 1, {"no such directory"}},
-       {"other", {"bench", "report", At("data"), "--out", At("x")}, 1, {"neither a suite"}},
+       {"other", {"bench", "report", At("data"), "--out", At("x")}, 1, {"no suite"}},
        {"runCsv", {"bench", "report", At("run"), "--csv", At("x")}, 2, {"of suites"}},
        {"exists",
         {"bench", "report", At("run"), "--out", At("data") + "/cifar/train800.txt"},

@@ -12,9 +12,9 @@
 #include "tools/lib/calibrate_options.h"
 #include "tools/lib/data_report.h"
 #include "tools/lib/eval_tables.h"
+#include "tools/lib/measure.h"
 #include "tools/lib/model_options.h"
 #include "tools/lib/output.h"
-#include "tools/lib/progress.h"
 #include "tools/lib/report.h"
 #include "tools/lib/target_tables.h"
 #include "train/dataset.h"
@@ -98,22 +98,6 @@ nlohmann::json MetricsJson(const Metrics& m) {
 
 nlohmann::json CheckpointJson(const OpenedModel& opened) {
   return opened.checkpoint.empty() ? nlohmann::json() : nlohmann::json(opened.checkpoint);
-}
-
-Metrics Measure(OpenedModel& opened, BatchSource& examples, const CommonOptions& common,
-                const PassOptions& passes, const Evaluator::Each& each = {},
-                std::vector<float>* logits = nullptr) {
-  const Graph graph = opened.ToRun(true);
-  Evaluator evaluator(graph, opened.model.params,
-                      InferenceOptions(graph, opened.model.params, opened.model.config, examples,
-                                       common.memory_budget, passes),
-                      passes);
-  evaluator.OnProgress("eval", ProgressOf(common));
-  if (each) evaluator.OnExample(each);
-  Metrics m = evaluator.Run(examples, logits);
-  if (!std::isfinite(m.loss))
-    Fail("{} gives logits that are not finite; its weights are damaged", opened.description);
-  return m;
 }
 
 // The same examples in another precision.

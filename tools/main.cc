@@ -13,6 +13,7 @@
 
 #include "runtime/io/files_read.h"
 #include "runtime/io/mapped_file.h"
+#include "runtime/version.h"
 #include "tools/commands.h"
 #include "tools/lib/output.h"
 
@@ -22,7 +23,6 @@ bool wants_json = false;  // --json is on the command line, whether the rest is 
 
 namespace {
 
-constexpr const char* kVersion = "graft 0.1.0";
 
 std::vector<std::string> CommandsOf(const CLI::App& app) {
   std::vector<std::string> names;
@@ -92,7 +92,8 @@ int Explain(const CLI::App& app, int argc, char** argv) {
 int Main(int argc, char** argv) {
   CLI::App app("Fine-tune and serve vision transformers and BERT on CPUs.", "graft");
   app.require_subcommand(0, 1);
-  app.set_version_flag("--version", kVersion);
+  const std::string version = fmt::format("graft {}", kVersion);
+  app.set_version_flag("--version", version);
   app.footer("Start with: graft demo\nHelp and an example for a command: graft train --help");
   ProtectWhatIsRead();
   ProtectWhatExists(true);
@@ -112,7 +113,7 @@ int Main(int argc, char** argv) {
   AddRunsCommand(app, common);
   AddSearchCommand(app, common);
   AddModelsCommand(app, common);
-  AddHelpCommands(app, kVersion);
+  AddHelpCommands(app, version);
   try {
     app.parse(argc, argv);
     if (app.get_subcommands().empty()) PrintText(HelpText(app));

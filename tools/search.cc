@@ -90,7 +90,8 @@ std::string CandidateLine(const CandidateReport& r) {
 SearchHooks SearchHooksOf(const CommonOptions& common) {
   const TrainHooks progress = ProgressHooks(common);
   SearchHooks hooks;
-  hooks.note = progress.note, hooks.on_step = progress.on_step, hooks.stop = progress.stop;
+  hooks.command = progress.command, hooks.note = progress.note;
+  hooks.on_step = progress.on_step, hooks.stop = progress.stop;
   hooks.on_epoch = progress.on_epoch;
   hooks.on_start = [common](const SearchBegin& b) {
     Say(common,

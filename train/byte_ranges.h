@@ -13,8 +13,8 @@ struct InputRanges {
 
 // Factors and zero by which rows within these ranges become bytes. Numbers that are large in all
 // rows share their range with the weights that they meet (SmoothQuant, Xiao et al. 2023, eq. 4):
-// with t_j = max |x_j|^a / max_i |w_ij|^(1 - a), x_j / t_j has one scale and one zero for all j, and
-// w_ij t_j is what is rounded by columns.
+// with t_j = max |x_j|^a / max_i |w_ij|^(1 - a), x_j / t_j has one scale and one zero for all j,
+// and w_ij t_j is what is rounded by columns.
 StaticBytes SmoothBytes(const InputRanges& ranges, std::span<const float> weight);
 
 // Of all products that `passes` makes int8. `graph` is the inference graph before any passes; it

@@ -35,6 +35,14 @@ size_t ExamplesAtOnce(const BatchSource& data, const Counts& capacity) {
          std::clamp<size_t>(kBytesAtOnce / part, 1, kPartsAtOnce);
 }
 
+size_t MeasuringBytes(const BatchSource& data) {
+  const size_t columns = data.size() > 0 ? data.targets(0).size() : 0;
+  // The loss; a column twice in float, in double and as ranks, and its order.
+  constexpr size_t kColumn =
+      sizeof(float) + 2 * (sizeof(float) + 2 * sizeof(double)) + sizeof(size_t);
+  return columns > 0 ? data.size() * (2 * columns * sizeof(float) + kColumn) : 0;
+}
+
 size_t InferenceBytes(const BatchSource& data, const Counts& capacity) {
   const size_t part = PartBytes(data, capacity);
   const size_t most = std::max(part, std::min(kPartsAtOnce * part, kBytesAtOnce));
@@ -239,15 +247,15 @@ Metrics Evaluator::Run(BatchSource& data, std::vector<float>* all_logits) {
 
 SessionOptions InferenceOptions(const Graph& graph, ParamStore& params, const ModelConfig& config,
                                 BatchSource& data, const std::string& memory_budget,
-                                const PassOptions& passes,
-                                size_t held_bytes) {
+                                const PassOptions& passes, size_t held_bytes) {
   const int64_t n = static_cast<int64_t>(std::max<size_t>(data.size(), 1));
   const Counts wanted = ChooseCapacity(config, data.longest(), n);
   Graph optimised = graph;
   InferencePasses(passes).Run(optimised);
   const InferencePlan plan =
       OptionsWithinBudget(optimised, params, wanted, data.longest(), memory_budget,
-                          held_bytes + InferenceBytes(data, wanted));
+                          held_bytes + InferenceBytes(data, wanted) +
+                              (graph.FindLeaf("targets").valid() ? MeasuringBytes(data) : 0));
   if (!memory_budget.empty())
     data.UseSpare({.bytes = plan.spare_bytes, .budget = ParseBytes(memory_budget)});
   return plan.options;

@@ -81,6 +81,9 @@ void ForEachPart(Session& session, std::span<const Counts> parts,
 // Examples that are read and computed between two waits for the data, in parts of this capacity:
 // whatever the number of threads, and few if they are large.
 size_t ExamplesAtOnce(const BatchSource& data, const Counts& capacity);
+// Bytes that Run holds of all examples at once: of targets, whose correlations and precisions want
+// all of them in order, both sides and one column's copies; else none.
+size_t MeasuringBytes(const BatchSource& data);
 // Bytes that the data hold during that, with parts up to this capacity.
 size_t InferenceBytes(const BatchSource& data, const Counts& capacity);
 

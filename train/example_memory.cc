@@ -7,7 +7,7 @@ namespace graft {
 size_t ExampleBytes(const RunConfig& config, const BatchSource& train,
                     const BatchSource* validation, const Counts& wanted) {
   return train.HeldBytes() + static_cast<size_t>(config.batch_size) * train.ExampleBytes() +
-         (validation ? InferenceBytes(*validation, wanted) : 0);
+         (validation ? InferenceBytes(*validation, wanted) + MeasuringBytes(*validation) : 0);
 }
 
 size_t ShareSpare(const RunConfig& config, size_t needed_bytes, BatchSource* train,

@@ -1,9 +1,14 @@
 #include "train/run_summary.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <filesystem>
 
+#include "ops/isa.h"
 #include "runtime/io/json.h"
+#include "runtime/threads.h"
+#include "runtime/version.h"
 #include "train/calibrate.h"
 #include "train/task_metrics.h"
 
@@ -18,6 +23,12 @@ int64_t EpochsThen(const RunConfig& c, const Progress& p) {
 
 }  // namespace
 
+std::string MachineText() {
+  char host[256] = "";
+  gethostname(host, sizeof host - 1);
+  return fmt::format("{}, {} threads, {}", ActiveIsa(), Threads(), host);
+}
+
 double MetricOfScore(const std::string& metric, double score) {
   return SmallerIsBetter(metric) ? -score : score;
 }
@@ -29,6 +40,8 @@ nlohmann::json SummaryJson(const RunConfig& c, const Progress& p, const RunSumma
     if (const auto it = earlier.find("peak_memory_bytes");
         it != earlier.end() && it->is_number_unsigned())
       peak = std::max(peak, it->get<size_t>());
+  const auto first = earlier.is_object() ? earlier.find("command") : earlier.end();
+  const bool begun = earlier.is_object() && first != earlier.end() && first->is_string();
   const auto known = [](bool is, const nlohmann::json& value) {
     return is ? value : nlohmann::json();
   };
@@ -44,7 +57,10 @@ nlohmann::json SummaryJson(const RunConfig& c, const Progress& p, const RunSumma
           {"seconds", p.seconds},
           {"examples_per_second", s.examples_per_second},
           {"planned_bytes", s.planned_bytes},
-          {"peak_memory_bytes", peak}};
+          {"peak_memory_bytes", peak},
+          {"command", begun ? *first : known(!s.command.empty(), s.command)},
+          {"machine", MachineText()},
+          {"version", kVersion}};
 }
 
 nlohmann::json ReadSummary(const std::string& run) {

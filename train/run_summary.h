@@ -11,9 +11,14 @@ struct RunSummary {
   size_t planned_bytes = 0, peak_memory_bytes = 0;
   double examples_per_second = 0;
   bool validated = false, stopped_early = false;
+  std::string command = {};  // in the words of a shell; "" is not known
 };
 
-// Of `earlier` sessions (their summary.json, or null) the larger peak counts.
+// What computes here: "avx512, 2 threads, HOST".
+std::string MachineText();
+
+// Of `earlier` sessions (their summary.json, or null) the larger peak counts, and the command of
+// the one that began; machine and version are those of this one.
 nlohmann::json SummaryJson(const RunConfig& config, const Progress& progress,
                            const RunSummary& summary, const nlohmann::json& earlier);
 

@@ -181,7 +181,8 @@ void Trainer::WriteSummary() {
                            PeakResidentBytes(),
                            s.examples_per_second,
                            evaluator_.has_value(),
-                           s.stopped_early};
+                           s.stopped_early,
+                           hooks_.command};
   dir_.Write("summary.json",
              DumpJson(SummaryJson(c_, progress_, summary, ReadSummary(dir_.path())), 1) + "\n");
 }

@@ -28,11 +28,29 @@ if (window.Chart) {
   Chart.defaults.borderColor = colour("--line");
   Chart.defaults.animation = false;
   Chart.defaults.maintainAspectRatio = false;
+  // Bars of points {x, y, spread}: so much above and below.
+  Chart.register({id: "spread", afterDatasetsDraw(chart) {
+    const context = chart.ctx, scale = chart.scales.y;
+    chart.data.datasets.forEach((set, i) => {
+      const meta = chart.getDatasetMeta(i);
+      if (meta.hidden) return;
+      context.strokeStyle = Chart.defaults.color;
+      meta.data.forEach((point, k) => {
+        const raw = set.data[k];
+        if (!raw || !raw.spread) return;
+        context.beginPath();
+        context.moveTo(point.x, scale.getPixelForValue(raw.y - raw.spread));
+        context.lineTo(point.x, scale.getPixelForValue(raw.y + raw.spread));
+        context.stroke();
+      });
+    });
+  }});
   const hues = [212, 26, 145, 340, 265, 50, 185, 0, 100, 300];
   for (const data of document.querySelectorAll("script[data-chart]")) {
     const config = JSON.parse(data.textContent);
     config.data.datasets.forEach((set, i) => {
-      const hue = hues[i % hues.length], light = i < hues.length ? 50 : 35;
+      const tone = set.tone ?? i;
+      const hue = hues[tone % hues.length], light = tone < hues.length ? 50 : 35;
       set.borderColor = `hsl(${hue} 70% ${light}%)`;
       set.backgroundColor = config.type === "bar" ? set.borderColor : `hsl(${hue} 70% ${light}% / .75)`;
     });

@@ -145,7 +145,7 @@ std::string DrawEdge(const std::vector<Point>& points) {
 constexpr const char* kHead =
     R"(<defs>
 <marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">
-<path d="M0,0 L8,4 L0,8 z" fill="#666"/></marker></defs>
+<path class="tip" d="M0,0 L8,4 L0,8 z"/></marker></defs>
 <style>
 text { font-family: sans-serif; font-size: 11px; text-anchor: middle; fill: #222; }
 .name { font-weight: bold; font-size: 12px; }
@@ -155,9 +155,18 @@ text { font-family: sans-serif; font-size: 11px; text-anchor: middle; fill: #222
 .input { fill: #e1effa; stroke: #5b9bd5; } .output { fill: #e3f4e1; stroke: #59a14f; }
 .added { stroke: #2e7d32; stroke-width: 2.5; }
 .legend { text-anchor: start; fill: #2e7d32; }
-.edge { fill: none; stroke: #666; stroke-width: 1.1; }
+.edge { fill: none; stroke: #666; stroke-width: 1.1; } .tip { fill: #666; }
+.paper { fill: #fff; }
+@media (prefers-color-scheme: dark) {
+  .paper { fill: #12161c; } text { fill: #e6eaf0; } .scope, .type { fill: #9aa6b5; }
+  .trained { fill: #ffb27a; } .frozen { fill: #aab4c0; }
+  .op { fill: #1f2630; stroke: #66717f; } .trains { fill: #4a2c10; stroke: #d9730d; }
+  .input { fill: #16324a; stroke: #5b9bd5; } .output { fill: #1c3a1e; stroke: #59a14f; }
+  .added { stroke: #57b55c; } .legend { fill: #57b55c; }
+  .edge { stroke: #8b96a4; } .tip { fill: #8b96a4; }
+}
 </style>
-<rect width="100%" height="100%" fill="white"/>
+<rect class="paper" width="100%" height="100%"/>
 )";
 
 std::string Picture::Draw() const {

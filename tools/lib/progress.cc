@@ -3,6 +3,7 @@
 #include <cmath>
 #include <memory>
 
+#include "tools/lib/command_line.h"
 #include "tools/lib/interrupts.h"
 #include "tools/lib/output.h"
 #include "tools/lib/progress_meter.h"
@@ -63,6 +64,7 @@ std::string LineOf(const EpochReport& r) {
 
 TrainHooks ProgressHooks(const CommonOptions& options) {
   TrainHooks hooks;
+  hooks.command = CommandLine();
   hooks.stop = Interrupted;
   hooks.note = [options](const std::string& line) { Say(options, line); };
   hooks.on_work = ProgressOf(options);

@@ -96,16 +96,22 @@ std::string Cell(const nlohmann::json& run, const std::string& column) {
 
 }  // namespace
 
-std::vector<nlohmann::json> ReadMetrics(const std::string& run) {
+std::vector<nlohmann::json> ReadJsonLines(const std::string& file, size_t* damaged) {
   std::vector<nlohmann::json> lines;
-  const std::string file = run + "/metrics.jsonl";
   if (!fs::exists(file)) return lines;
   const std::string text = ReadFile(file, kMostMetricsBytes);
   for (size_t begin = 0, end; (end = text.find('\n', begin)) != text.npos; begin = end + 1) {
     nlohmann::json line = nlohmann::json::parse(text.substr(begin, end - begin), nullptr, false);
-    if (line.is_object()) lines.push_back(std::move(line));
+    if (line.is_object())
+      lines.push_back(std::move(line));
+    else if (damaged)
+      ++*damaged;
   }
   return lines;
+}
+
+std::vector<nlohmann::json> ReadMetrics(const std::string& run, size_t* damaged) {
+  return ReadJsonLines(run + "/metrics.jsonl", damaged);
 }
 
 std::vector<std::string> FindRuns(const std::string& root) {

@@ -14,8 +14,11 @@ std::vector<std::string> FindRuns(const std::string& root);
 // null; a run whose config.json cannot be read has `error`.
 nlohmann::json DescribeRun(const std::string& run);
 
-// The lines of metrics.jsonl of a run; a torn last one is left out.
-std::vector<nlohmann::json> ReadMetrics(const std::string& run);
+// The objects of a file of JSON lines, none if there is no file; a torn last line is left out, and
+// so are lines that are no objects, which `damaged` counts.
+std::vector<nlohmann::json> ReadJsonLines(const std::string& file, size_t* damaged = nullptr);
+// The lines of metrics.jsonl of a run.
+std::vector<nlohmann::json> ReadMetrics(const std::string& run, size_t* damaged = nullptr);
 
 // run, method, model, data, lr, epochs, trainable_parameters, metric, best, last, seconds,
 // peak_memory_bytes, status.

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 
 #include "adapters/open_model.h"
 #include "data/augment.h"
@@ -13,6 +12,7 @@
 #include "suites/predict.h"
 #include "suites/runner.h"
 #include "suites/scores.h"
+#include "tools/lib/command_line.h"
 #include "tools/lib/interrupts.h"
 #include "tools/lib/output.h"
 #include "tools/lib/progress.h"
@@ -33,15 +33,6 @@ int RankOfProcess() {
   for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID"})
     if (const char* rank = std::getenv(name)) return std::atoi(rank);
   return 0;
-}
-
-// The words of this process, for the ledger.
-std::string CommandLine() {
-  std::ifstream file("/proc/self/cmdline", std::ios::binary);
-  std::string line, word;
-  for (bool first = true; std::getline(file, word, '\0'); first = false)
-    line += first ? "graft" : " " + ShellWord(word);
-  return line;
 }
 
 // Lists of a plan that is only looked at, or that came to nothing, leave nothing behind.

@@ -2,11 +2,30 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "tools/lib/report.h"
+
 namespace graft {
 
 extern const char kReportCss[], kReportJs[], kChartJs[], kChartJsLicence[];
 
 namespace {
+
+std::string Cell(const HtmlCell& cell, bool number, bool title) {
+  std::string classes, html = title ? "<th" : "<td";
+  for (const auto& [is, name] :
+       {std::pair(number, "number"), {cell.best, "best"}, {cell.bad, "bad"}, {cell.wraps, "wraps"}})
+    if (is) classes += (classes.empty() ? "" : " ") + std::string(name);
+  if (!classes.empty()) html += fmt::format(" class=\"{}\"", classes);
+  if (!std::isnan(cell.value))
+    html += fmt::format(" data-value=\"{}\"", nlohmann::json(cell.value).dump());
+  if (cell.shade != 0)
+    html += fmt::format(" style=\"background:rgb({} / {:.2f})\"",
+                        cell.shade > 0 ? "31 111 235" : "217 72 40",
+                        0.08 + 0.5 * std::min(1.0, std::abs(cell.shade)));
+  return html + fmt::format(">{}</{}>", EscapeHtml(cell.text), title ? "th" : "td");
+}
 
 // JSON inside of <script>: no text of it may end the element or begin a comment.
 std::string ScriptJson(const nlohmann::json& json) {
@@ -48,6 +67,27 @@ HtmlCell NumberCell(double value, const std::string& text) {
   return {std::isnan(value) ? "-" : text, value};
 }
 
+HtmlCell ShareCell(double mean, double spread, bool marked) {
+  std::string text = InPercent(mean);
+  if (!std::isnan(spread)) text += fmt::format(" ± {:.1f}", 100 * spread);
+  return NumberCell(mean, text + (marked ? "*" : ""));
+}
+
+HtmlCell CountCell(int64_t count) { return {Grouped(count), static_cast<double>(count)}; }
+
+std::string DataUri(const std::string& type, std::span<const std::byte> bytes) {
+  constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string uri = fmt::format("data:{};base64,", type);
+  for (size_t i = 0; i < bytes.size(); i += 3) {
+    const size_t count = std::min<size_t>(3, bytes.size() - i);
+    uint32_t bits = 0;
+    for (size_t k = 0; k < 3; ++k)
+      bits = bits << 8 | (k < count ? static_cast<uint32_t>(bytes[i + k]) : 0);
+    for (size_t k = 0; k < 4; ++k) uri += k <= count ? kDigits[bits >> (18 - 6 * k) & 63] : '=';
+  }
+  return uri;
+}
+
 void Page::Heading(const std::string& text, int level) {
   body_ += fmt::format("<h{0}>{1}</h{0}>\n", level, EscapeHtml(text));
 }
@@ -69,26 +109,52 @@ void Page::Table(const HtmlTable& table) {
   const auto number = [&](size_t i) {
     return i < table.numbers.size() && table.numbers[i] ? " class=\"number\"" : "";
   };
-  body_ += "<div class=\"scroll\"><table>\n<thead><tr>";
-  for (size_t i = 0; i < table.titles.size(); ++i)
-    body_ += fmt::format("<th data-sort=\"\"{}>{}</th>", number(i), EscapeHtml(table.titles[i]));
+  body_ += table.matrix ? "<div class=\"scroll\"><table class=\"matrix\">\n<thead><tr>"
+                        : "<div class=\"scroll\"><table>\n<thead><tr>";
+  for (size_t i = 0; i < table.titles.size(); ++i) {
+    const std::string title = EscapeHtml(table.titles[i]);
+    body_ += table.matrix ? fmt::format("<th><span>{}</span></th>", title)
+                          : fmt::format("<th data-sort=\"\"{}>{}</th>", number(i), title);
+  }
   body_ += "</tr></thead>\n<tbody>\n";
   for (const std::vector<HtmlCell>& row : table.rows) {
     body_ += "<tr>";
-    for (size_t i = 0; i < row.size(); ++i) {
-      const HtmlCell& cell = row[i];
-      std::string classes = i < table.numbers.size() && table.numbers[i] ? "number" : "";
-      if (cell.best) classes += classes.empty() ? "best" : " best";
-      if (cell.bad) classes += classes.empty() ? "bad" : " bad";
-      body_ += "<td";
-      if (!classes.empty()) body_ += fmt::format(" class=\"{}\"", classes);
-      if (!std::isnan(cell.value))
-        body_ += fmt::format(" data-value=\"{}\"", nlohmann::json(cell.value).dump());
-      body_ += fmt::format(">{}</td>", EscapeHtml(cell.text));
-    }
+    for (size_t i = 0; i < row.size(); ++i)
+      body_ += Cell(row[i], i < table.numbers.size() && table.numbers[i], table.matrix && i == 0);
     body_ += "</tr>\n";
   }
   body_ += "</tbody></table></div>\n";
+}
+
+void Page::Quote(const std::string& text) {
+  body_ += fmt::format("<div class=\"scroll\"><pre>{}</pre></div>\n", EscapeHtml(text));
+}
+
+// One that knows no dark style stands on white.
+void Page::Picture(const std::string& svg, const std::string& description) {
+  const bool dark = svg.find("prefers-color-scheme") != svg.npos;
+  body_ += fmt::format(
+      "<div class=\"picture{}\"><img src=\"{}\" alt=\"{}\"></div>\n", dark ? "" : " paper",
+      DataUri("image/svg+xml", std::as_bytes(std::span(svg))), EscapeHtml(description));
+}
+
+void Page::Gallery(const std::vector<HtmlPicture>& pictures) {
+  body_ += "<div class=\"gallery\">\n";
+  for (const HtmlPicture& picture : pictures) {
+    body_ += "<figure>";
+    body_ += picture.uri.empty()
+                 ? "<div class=\"missing\">not there</div>"
+                 : fmt::format("<img src=\"{}\" alt=\"\" loading=\"lazy\">", picture.uri);
+    body_ += "<figcaption>";
+    for (const std::string& line : picture.lines)
+      body_ += fmt::format("<div>{}</div>", EscapeHtml(line));
+    body_ += "</figcaption></figure>\n";
+  }
+  body_ += "</div>\n";
+}
+
+void Page::BeginDetails(const std::string& title) {
+  body_ += fmt::format("<details><summary>{}</summary>\n", EscapeHtml(title));
 }
 
 void Page::Chart(const nlohmann::json& config, bool small) {

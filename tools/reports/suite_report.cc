@@ -7,85 +7,18 @@
 #include <set>
 
 #include "runtime/error.h"
-#include "suites/table.h"
 #include "suites/unit.h"
 #include "suites/vtab_tasks.h"
 #include "tools/lib/report.h"
 #include "tools/lib/run_table.h"
+#include "tools/reports/ablation_report.h"
+#include "tools/reports/charts.h"
+#include "tools/reports/suite_matrix.h"
 
 namespace graft {
 namespace {
 
-// "81.2 ± 0.4"
-HtmlCell ShareCell(double mean, double spread, bool marked = false) {
-  std::string text = InPercent(mean);
-  if (!std::isnan(spread)) text += fmt::format(" ± {:.1f}", 100 * spread);
-  return NumberCell(mean, text + (marked ? "*" : ""));
-}
-
-// Everything that a table of methods and tasks has, whatever it is printed as.
-struct Matrix {
-  std::vector<ScoreCell> cells;
-  std::vector<TableRow> rows;
-  std::vector<TableColumn> columns;
-  std::vector<VtabScore> scores;     // of vtab
-  std::vector<double> means, ranks;  // by row: over the tasks, where all have a number; else NaN
-
-  const ScoreCell* At(size_t row, size_t column) const {
-    return FindCell(cells, rows[row], columns[column].task);
-  }
-  double Mean(size_t row, size_t column) const {
-    const ScoreCell* cell = At(row, column);
-    return cell ? cell->mean : NAN;
-  }
-};
-
-// 1 for the best; equal ones share the mean of their ranks.
-double RankIn(const std::vector<double>& column, size_t row) {
-  double above = 0, equal = 0;
-  for (size_t i = 0; i < column.size(); ++i)
-    above += column[i] > column[row], equal += i != row && column[i] == column[row];
-  return 1 + above + equal / 2;
-}
-
-Matrix MatrixOf(const SuiteData& suite) {
-  Matrix m;
-  m.cells = Cells(suite.info.kind, suite.units);
-  m.rows = RowsOf(m.cells), m.columns = ColumnsOf(suite.info, m.cells);
-  if (suite.info.kind == "vtab") m.scores = VtabScores(m.cells);
-  for (size_t row = 0; row < m.rows.size(); ++row) {
-    double sum = 0, ranks = 0;
-    for (size_t column = 0; column < m.columns.size(); ++column) {
-      std::vector<double> all;
-      for (size_t other = 0; other < m.rows.size(); ++other) all.push_back(m.Mean(other, column));
-      sum += all[row], ranks += std::isnan(all[row]) ? NAN : RankIn(all, row);
-    }
-    const double n = static_cast<double>(std::max<size_t>(m.columns.size(), 1));
-    m.means.push_back(sum / n), m.ranks.push_back(ranks / n);
-  }
-  return m;
-}
-
-int64_t Parameters(const Matrix& m, size_t row) {
-  int64_t most = 0;
-  for (size_t column = 0; column < m.columns.size(); ++column)
-    if (const ScoreCell* cell = m.At(row, column))
-      most = std::max(most, cell->trainable_parameters);
-  return most;
-}
-
-const VtabScore* ScoreOf(const Matrix& m, size_t row) {
-  const auto at = std::ranges::find(m.scores, m.rows[row].method, &VtabScore::method);
-  return at == m.scores.end() ? nullptr : &*at;
-}
-
-// What a method is judged by: the score of VTAB where there is one, else the mean over the tasks.
-double Judged(const Matrix& m, size_t row) {
-  const VtabScore* score = ScoreOf(m, row);
-  return score && !std::isnan(score->score) ? score->score : m.means[row];
-}
-
-HtmlTable MainTable(const SuiteData& suite, const Matrix& m) {
+HtmlTable MainTable(const SuiteData& suite, const SuiteMatrix& m) {
   HtmlTable table;
   table.titles = {suite.info.kind == "ablate" ? "variant" : "method"};
   for (const TableColumn& column : m.columns) table.titles.push_back(column.title);
@@ -102,6 +35,8 @@ HtmlTable MainTable(const SuiteData& suite, const Matrix& m) {
       const ScoreCell* cell = m.At(row, column);
       line.push_back(cell ? ShareCell(cell->mean, cell->spread, cell->chosen_on_test)
                           : HtmlCell{"-"});
+      if (cell && !cell->scores.empty() && cell->scores.size() < cell->units)
+        line.back().text += fmt::format(" ({} of {})", cell->scores.size(), cell->units);
       if (cell && cell->scores.empty() && cell->failed > 0)
         line.back() = {"failed", NAN, false, true};
       double best = -1;
@@ -116,81 +51,61 @@ HtmlTable MainTable(const SuiteData& suite, const Matrix& m) {
     line.push_back(ShareCell(m.means[row], NAN));
     line.push_back(NumberCell(m.ranks[row], fmt::format("{:.2f}", m.ranks[row])));
     const int64_t parameters = Parameters(m, row);
-    line.push_back(parameters
-                       ? NumberCell(static_cast<double>(parameters), fmt::format("{}", parameters))
-                       : HtmlCell{"-"});
+    line.push_back(parameters ? CountCell(parameters) : HtmlCell{"-"});
     table.rows.push_back(std::move(line));
   }
   return table;
 }
 
-nlohmann::json Axis(const std::string& title, bool logarithmic = false) {
-  nlohmann::json axis{{"title", {{"display", true}, {"text", title}}}};
-  if (logarithmic) axis["type"] = "logarithmic";
-  return axis;
-}
-nlohmann::json Titled(const std::string& title) {
-  return {{"title", {{"display", true}, {"text", title}}}};
-}
-
 // Accuracy over the numbers that train, a point for each row of the table.
-nlohmann::json ParametersChart(const Matrix& m) {
+nlohmann::json ParametersChart(const SuiteMatrix& m) {
   nlohmann::json sets = nlohmann::json::array();
   for (size_t row = 0; row < m.rows.size(); ++row) {
     const int64_t parameters = Parameters(m, row);
     if (parameters == 0 || std::isnan(Judged(m, row))) continue;
-    sets.push_back({{"label", RowName(m.rows[row])},
-                    {"pointRadius", 6},
-                    {"data", {{{"x", parameters}, {"y", 100 * Judged(m, row)}}}}});
+    sets.push_back(
+        {{"label", RowName(m.rows[row])},
+         {"pointRadius", 6},
+         {"data",
+          {PointOf(static_cast<double>(parameters), Judged(m, row), SpreadOfJudged(m, row))}}});
   }
-  if (sets.empty()) return {};
-  return {{"type", "scatter"},
-          {"data", {{"datasets", sets}}},
-          {"options",
-           {{"plugins", Titled("accuracy over numbers that train")},
-            {"scales", {{"x", Axis("trained numbers", true)}, {"y", Axis("%")}}}}}};
+  return ScatterChart("accuracy over numbers that train", sets, Axis("trained numbers", true),
+                      Axis("%"));
 }
 
-nlohmann::json TasksChart(const Matrix& m) {
+nlohmann::json TasksChart(const SuiteMatrix& m) {
   nlohmann::json labels = nlohmann::json::array(), sets = nlohmann::json::array();
   for (const TableColumn& column : m.columns) labels.push_back(column.title);
   for (size_t row = 0; row < m.rows.size(); ++row) {
     nlohmann::json data = nlohmann::json::array();
-    for (size_t column = 0; column < m.columns.size(); ++column) {
-      const double mean = m.Mean(row, column);
-      data.push_back(std::isnan(mean) ? nlohmann::json() : nlohmann::json(100 * mean));
-    }
+    for (size_t column = 0; column < m.columns.size(); ++column)
+      if (const ScoreCell* cell = m.At(row, column); cell && !std::isnan(cell->mean))
+        data.push_back(PointOf(m.columns[column].title, cell->mean, cell->spread));
     sets.push_back({{"label", RowName(m.rows[row])}, {"data", data}});
   }
-  return {{"type", "bar"},
-          {"data", {{"labels", labels}, {"datasets", sets}}},
-          {"options", {{"plugins", Titled("tasks")}, {"scales", {{"y", Axis("%")}}}}}};
+  return LabelledChart("bar", "tasks", labels, sets, nlohmann::json::object(), Axis("%"));
 }
 
 // Accuracy over the number of examples of a class, a chart for each task.
-std::vector<nlohmann::json> ShotsCharts(const Matrix& m) {
+std::vector<nlohmann::json> ShotsCharts(const SuiteMatrix& m) {
   std::vector<nlohmann::json> charts;
   for (const TableColumn& column : m.columns) {
     std::map<std::string, nlohmann::json> lines;
     for (const ScoreCell& cell : m.cells)
       if (cell.task == column.task && cell.options.contains("shots") && !std::isnan(cell.mean))
         if (const nlohmann::json& shots = cell.options["shots"]; shots.is_number())
-          lines[cell.method].push_back({{"x", shots}, {"y", 100 * cell.mean}});
+          lines[cell.method].push_back(PointOf(shots, cell.mean, cell.spread));
     nlohmann::json sets = nlohmann::json::array();
     for (auto& [method, points] : lines)
       sets.push_back({{"label", method}, {"data", points}, {"showLine", true}});
-    if (sets.empty()) continue;
-    charts.push_back(
-        {{"type", "scatter"},
-         {"data", {{"datasets", sets}}},
-         {"options",
-          {{"plugins", Titled(column.title)},
-           {"scales", {{"x", Axis("examples of a class", true)}, {"y", Axis("%")}}}}}});
+    if (!sets.empty())
+      charts.push_back(
+          ScatterChart(column.title, sets, Axis("examples of a class", true), Axis("%")));
   }
   return charts;
 }
 
-HtmlTable ShiftTable(const Matrix& m) {
+HtmlTable ShiftTable(const SuiteMatrix& m) {
   HtmlTable table{{"method", "domain", "accuracy", "drop", "relative drop"},
                   {false, false, true, true, true},
                   {}};
@@ -231,8 +146,7 @@ HtmlTable UnitsTable(const std::vector<UnitRow>& units) {
          {u.metric},
          ShareCell(u.score, NAN, u.chosen_on_test),
          number(loss, fmt::format("{:.4f}", loss)),
-         number(static_cast<double>(u.trainable_parameters),
-                fmt::format("{}", u.trainable_parameters)),
+         number(static_cast<double>(u.trainable_parameters), Grouped(u.trainable_parameters)),
          number(u.seconds, fmt::format("{:.1f}", u.seconds)),
          number(static_cast<double>(u.peak_bytes), fmt::format("{}", u.peak_bytes >> 20)),
          {u.run},
@@ -240,6 +154,27 @@ HtmlTable UnitsTable(const std::vector<UnitRow>& units) {
          {u.error}});
   }
   return table;
+}
+
+// Units that are to be run, that run, or that failed.
+void AddNotDone(const std::vector<UnitRow>& units, Page* page) {
+  HtmlTable table{{"task", "method", "options", "seed", "for", "state", "error"},
+                  {false, false, false, true, false, false, false}};
+  for (const UnitRow& u : units) {
+    if (u.state == UnitState::kDone) continue;
+    HtmlCell error{u.error};
+    error.wraps = true;
+    table.rows.push_back({{u.task},
+                          {u.method},
+                          {OptionsText(u.options)},
+                          NumberCell(static_cast<double>(u.seed), fmt::format("{}", u.seed)),
+                          {u.phase},
+                          {ToString(u.state), NAN, false, u.state == UnitState::kFailed},
+                          error});
+  }
+  if (table.rows.empty()) return;
+  page->Heading("Units that are not done", 3);
+  page->Table(table);
 }
 
 void AddMissing(const SuiteData& suite, Page* page) {
@@ -283,7 +218,7 @@ SuiteData ReadSuite(const std::string& directory) {
 }
 
 void AddSuite(const SuiteData& suite, Page* page) {
-  const Matrix m = MatrixOf(suite);
+  const SuiteMatrix m = MatrixOf(suite.info, suite.units);
   const SuiteInfo& info = suite.info;
   page->Heading(fmt::format("{}: {}", info.kind, suite.directory));
   std::set<std::string> machines;
@@ -300,13 +235,23 @@ void AddSuite(const SuiteData& suite, Page* page) {
   AddMissing(suite, page);
   page->Heading("Results, in percent", 3);
   page->Table(MainTable(suite, m));
+  if (m.ranked < m.columns.size())
+    page->Text(fmt::format("Ranks are over the {} of {} tasks for which every row has a number.",
+                           m.ranked, m.columns.size()),
+               "soft");
   if (info.kind == "shift") page->Table(ShiftTable(m));
-  page->BeginGrid();
-  if (const nlohmann::json chart = ParametersChart(m); !chart.is_null()) page->Chart(chart);
-  const std::vector<nlohmann::json> shots = ShotsCharts(m);
-  for (const nlohmann::json& chart : shots) page->Chart(chart);
-  if (shots.empty()) page->Chart(TasksChart(m));
-  page->EndGrid();
+  if (info.kind == "ablate") {
+    AddAxes(m, page);
+  } else {
+    page->BeginGrid();
+    if (const nlohmann::json chart = ParametersChart(m); !chart.is_null()) page->Chart(chart);
+    const std::vector<nlohmann::json> shots = ShotsCharts(m);
+    for (const nlohmann::json& chart : shots) page->Chart(chart);
+    if (const nlohmann::json chart = TasksChart(m); shots.empty() && !chart.is_null())
+      page->Chart(chart);
+    page->EndGrid();
+  }
+  AddNotDone(suite.units, page);
   page->Heading("Units", 3);
   page->Table(UnitsTable(suite.units));
 }
@@ -331,7 +276,7 @@ std::string UnitsCsv(const std::vector<SuiteData>& suites) {
 }
 
 std::string SuiteLatex(const SuiteData& suite) {
-  const Matrix m = MatrixOf(suite);
+  const SuiteMatrix m = MatrixOf(suite.info, suite.units);
   const HtmlTable table = MainTable(suite, m);
   std::string text =
       fmt::format("% {}: {}\n\\begin{{tabular}}{{l{}}}\n\\toprule\n", suite.info.kind,

@@ -1,0 +1,36 @@
+// Everything that a table of methods and tasks has, whatever it is printed as.
+#pragma once
+#include "suites/table.h"
+
+namespace graft {
+
+struct SuiteMatrix {
+  std::vector<ScoreCell> cells;
+  std::vector<TableRow> rows;
+  std::vector<TableColumn> columns;
+  std::vector<VtabScore> scores;  // of vtab
+  // By row: the mean over the tasks, NaN where one has no number; the mean rank over those tasks
+  // for which every row has a number, NaN if there is none.
+  std::vector<double> means, ranks;
+  size_t ranked = 0;  // tasks of the ranks
+
+  const ScoreCell* At(size_t row, size_t column) const {
+    return FindCell(cells, rows[row], columns[column].task);
+  }
+  double Mean(size_t row, size_t column) const {
+    const ScoreCell* cell = At(row, column);
+    return cell ? cell->mean : NAN;
+  }
+};
+SuiteMatrix MatrixOf(const SuiteInfo& info, const std::vector<UnitRow>& units);
+
+// The most numbers that a row trains on any task; 0: not known.
+int64_t Parameters(const SuiteMatrix& m, size_t row);
+// Null but for vtab.
+const VtabScore* ScoreOf(const SuiteMatrix& m, size_t row);
+// What a row is judged by, and its spread over the seeds where that is known: the score of VTAB
+// where there is one, else the mean over the tasks.
+double Judged(const SuiteMatrix& m, size_t row);
+double SpreadOfJudged(const SuiteMatrix& m, size_t row);
+
+}  // namespace graft

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "ops/kernel_choice.h"
 #include "ops/low_cells.h"
 #include "ops/ops.h"
 #include "runtime/dependence.h"
@@ -17,19 +18,35 @@ bool Keeps(const std::string& scope, const std::string& word) {
   return ("." + scope + ".").find("." + word + ".") != std::string::npos;
 }
 
-// The rules of the pass for one node; `constant` is DependsOnlyOnParameters.
-bool MayBeLow(const Graph& g, const Node& n, const Precision& precision,
-              const std::vector<bool>& constant, const std::vector<bool>& written) {
-  if (n.op != &kMatmul || n.phase != Phase::kMain || n.attrs.As<MatmulAttrs>().ta) return false;
+// What the rules of the pass look at, of a whole graph.
+struct LowRules {
+  explicit LowRules(const Graph& g)
+      : constant(DependsOnlyOnParameters(g)), written(g.num_values()) {
+    for (const Update& u : g.updates) written[u.target.i] = true;
+  }
+  std::vector<bool> constant, written;  // by value
+};
+
+bool IsKept(const Node& n, const Precision& precision) {
+  return std::ranges::any_of(precision.keep,
+                             [&](const std::string& word) { return Keeps(n.scope, word); });
+}
+
+// Why a product stays in f32; null if it does not.
+const char* StaysF32(const Graph& g, const Node& n, const Precision& precision,
+                     const LowRules& rules) {
   const Value& weight = g.value(n.in[1]);
-  if (weight.role != Role::kParam || weight.trainable || written[n.in[1].i]) return false;
+  if (n.phase != Phase::kMain) return "it belongs to the update";
+  if (n.attrs.As<MatmulAttrs>().ta) return "a gradient of a weight";
+  if (weight.role != Role::kParam) return "no operand is a weight";
+  if (weight.trainable || rules.written[n.in[1].i]) return "its weight trains";
   // What the pass itself has made is behind the end, and is not constant.
-  if (n.in[0].i < constant.size() && constant[n.in[0].i]) return false;
+  if (n.in[0].i < rules.constant.size() && rules.constant[n.in[0].i])
+    return "made from parameters alone";
   const Extents sides = At(weight.type.shape, {});
-  if (sides[0] < kLeastLowSide || sides[1] < kLeastLowSide) return false;
-  if (Keeps(n.scope, "head")) return false;
-  return std::ranges::none_of(precision.keep,
-                              [&](const std::string& word) { return Keeps(n.scope, word); });
+  if (sides[0] < kLeastLowSide || sides[1] < kLeastLowSide) return "a side of the weight is short";
+  if (Keeps(n.scope, "head")) return "the head stays in f32";
+  return IsKept(n, precision) ? "--keep names it" : nullptr;
 }
 
 // bf16 stands in for int8 where a sum has too many numbers, and for pixels: what is rounded there
@@ -44,17 +61,14 @@ CellType CellFor(const Graph& g, const Node& n, CellType cell) {
 
 // The operator that takes the node's place, if any, and its attributes.
 std::pair<const OpDef*, Attrs> LowForm(const Graph& g, const Node& n, const Precision& precision,
-                                       const std::vector<bool>& constant,
-                                       const std::vector<bool>& written) {
-  if (MayBeLow(g, n, precision, constant, written)) {
+                                       const LowRules& rules) {
+  if (n.op == &kMatmul && !StaysF32(g, n, precision, rules)) {
     LowMatmulAttrs attrs;
     attrs.product = n.attrs.As<MatmulAttrs>();
     attrs.cell = CellName(CellFor(g, n, precision.cell));
     return {&kLowMatmul, attrs};
   }
-  const bool kept = std::ranges::any_of(
-      precision.keep, [&](const std::string& word) { return Keeps(n.scope, word); });
-  if (!precision.attention || kept) return {};
+  if (!precision.attention || IsKept(n, precision)) return {};
   if (n.op == &kAttention) return {&kLowAttention, n.attrs};
   if (n.op == &kAttentionGrad) return {&kLowAttentionGrad, n.attrs};
   return {};
@@ -62,12 +76,10 @@ std::pair<const OpDef*, Attrs> LowForm(const Graph& g, const Node& n, const Prec
 
 PassReport Lower(Graph& g, const Precision& precision) {
   PassReport report{"low_precision", 0, g.live_nodes(), 0, 0};
-  const std::vector<bool> constant = DependsOnlyOnParameters(g);
-  std::vector<bool> written(g.num_values());
-  for (const Update& u : g.updates) written[u.target.i] = true;
+  const LowRules rules(g);
   for (NodeId id : g.TopoOrder()) {
     const Node n = g.node(id);
-    const auto [op, attrs] = LowForm(g, n, precision, constant, written);
+    const auto [op, attrs] = LowForm(g, n, precision, rules);
     if (!op) continue;
     g.scope = n.scope;
     const std::vector<ValueId> made = g.Add(*op, n.in, attrs, n.built_at);
@@ -123,6 +135,15 @@ ChosenDtype ChooseDtype(const std::string& dtype) {
   if (HasCells(cell)) return {dtype, ""};
   return {"f32", "dtype " + dtype +
                      ": f32 instead, as this CPU (or --isa) has no instruction for its products"};
+}
+
+std::vector<const char*> ReasonsForF32(const Graph& g, const Precision& precision) {
+  std::vector<const char*> reasons(g.num_nodes(), "");
+  const LowRules rules(g);
+  for (NodeId id : g.TopoOrder())
+    if (const Node& n = g.node(id); n.op == &kMatmul)
+      if (const char* why = StaysF32(g, n, precision, rules)) reasons[id.i] = why;
+  return reasons;
 }
 
 Pass LowPrecisionPass(const Precision& precision) {

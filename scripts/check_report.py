@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Opens a page of `graft bench report` in headless Chromium (Debian: chromium): every chart must be
-drawn and nothing may be said on the console, with the light and with the dark style; without
-scripts, the numbers must be there.
+"""Opens pages of `graft bench report` and `graft profile --html` in headless Chromium (Debian:
+chromium): every chart must be drawn and nothing may be said on the console, with the light and with
+the dark style; without scripts, the numbers must be there.
 
 usage: check_report.py GRAFT [--keep DIR]    (makes a small suite and a run of its own)
 """
@@ -17,7 +17,9 @@ import tempfile
 MODEL = "init:vit_nano_patch8_64"
 
 
-def make_page(graft, folder):
+def make_pages(graft, folder):
+    """Each page, and how many charts it has at least."""
+
     def call(*words):
         subprocess.run([graft, *map(str, words), "--quiet"], check=True)
 
@@ -32,7 +34,10 @@ def make_page(graft, folder):
          folder / "run")  # fmt: skip
     page = folder / "report.html"
     call("bench", "report", folder / "suite", folder / "shots", folder / "run", "--out", page)
-    return page
+    profile = folder / "profile.html"
+    call("profile", "--model", MODEL, "--method", "lora(r=2)", "--batch-size", 4, "--steps", 3,
+         "--html", profile)  # fmt: skip
+    return [(page, 5), (profile, 1)]
 
 
 def opened(page, *options):
@@ -45,6 +50,22 @@ def opened(page, *options):
     return done.stdout, re.findall(r".*CONSOLE.*", done.stderr)
 
 
+def failures_of(page, least):
+    """What is wrong with a page that should have at least so many charts."""
+    expected = page.read_text().count("<canvas")
+    for style in ((), ("--force-dark-mode",)):
+        dom, console = opened(page, *style)
+        drawn = len(re.findall(r"<canvas[^>]*style=\"[^\"]*display: block", dom))
+        if drawn != expected or expected < least:
+            yield f"{page.name} {style}: {drawn} of {expected} charts are drawn"
+        for line in console:
+            yield f"{page.name} {style}: {line}"
+    numbers = [re.findall(r'data-value="([^"]+)"', text) for text in (page.read_text(), dom)]
+    if sorted(numbers[0]) != sorted(numbers[1]) or len(numbers[0]) < 50:
+        yield f"{page.name}: the numbers of the page changed when it was opened"
+    print(f"{page.name}: {expected} charts, {len(numbers[0])} numbers")
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -55,21 +76,11 @@ def main():
     if not shutil.which("chromium"):
         sys.exit("check_report.py: no chromium; on Debian: apt-get install chromium")
     folder = args.keep or pathlib.Path(tempfile.mkdtemp())
-    page = make_page(args.graft, folder)
-    expected = page.read_text().count("<canvas")
-    failures = []
-    for style in ((), ("--force-dark-mode",)):
-        dom, console = opened(page, *style)
-        drawn = len(re.findall(r"<canvas[^>]*style=\"[^\"]*display: block", dom))
-        if drawn != expected or expected < 5:
-            failures.append(f"{style}: {drawn} of {expected} charts are drawn")
-        failures += [f"{style}: {line}" for line in console]
-    numbers = [re.findall(r'data-value="([^"]+)"', text) for text in (page.read_text(), dom)]
-    if sorted(numbers[0]) != sorted(numbers[1]) or len(numbers[0]) < 50:
-        failures.append("the numbers of the page changed when it was opened")
+    pages = make_pages(args.graft, folder)
+    failures = [line for page, least in pages for line in failures_of(page, least)]
     for failure in failures:
         print("FAIL", failure)
-    print(f"{expected} charts, {len(numbers[0])} numbers, {len(failures)} failed")
+    print(f"{len(pages)} pages, {len(failures)} failed")
     return 1 if failures else 0
 
 

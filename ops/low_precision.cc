@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "ops/kernel_choice.h"
 #include "ops/low_cells.h"
 #include "ops/ops.h"
 #include "runtime/dependence.h"
@@ -43,22 +44,35 @@ CellType CellFor(const Rules& r, const Node& n, CellType cell) {
   return pixels || CellsOf(cell, k) > kMostInt8Cells ? CellType::kBf16 : cell;
 }
 
-// kF32 where the product stays as it is.
-CellType CellOf(const Rules& r, const Node& n) {
-  if (n.op != &kMatmul || n.phase != Phase::kMain) return CellType::kF32;
-  if (Keeps(n.scope, "head") || IsKept(n, r.precision)) return CellType::kF32;
+// What a product is computed in, and where that is f32, why.
+struct Choice {
+  CellType cell = CellType::kF32;
+  const char* why = nullptr;
+};
+
+Choice ChoiceFor(const Rules& r, const Node& n) {
+  if (n.phase != Phase::kMain) return {.why = "it belongs to the update"};
+  if (Keeps(n.scope, "head")) return {.why = "the head stays in f32"};
+  if (IsKept(n, r.precision)) return {.why = "--keep names it"};
   if (n.attrs.As<MatmulAttrs>().ta) {  // the gradient of a weight, or of what weights are made of
-    const bool wide = IsWide(At(r.g.shape(n.out[0]), {}), kLeastTrainedSide);
-    return wide ? CellType::kBf16 : CellType::kF32;
+    if (IsWide(At(r.g.shape(n.out[0]), {}), kLeastTrainedSide)) return {CellType::kBf16};
+    return {.why = "a gradient with a short side"};
   }
   const Value& weight = r.g.value(n.in[1]);
-  if (weight.role != Role::kParam) return CellType::kF32;
+  if (weight.role != Role::kParam) return {.why = "no operand is a weight"};
   // What the pass itself has made is behind the end, and is not constant.
-  if (n.in[0].i < r.constant.size() && r.constant[n.in[0].i]) return CellType::kF32;
+  if (n.in[0].i < r.constant.size() && r.constant[n.in[0].i])
+    return {.why = "made from parameters alone"};
   const bool trains = weight.trainable || r.written[n.in[1].i];
   if (!IsWide(At(weight.type.shape, {}), trains ? kLeastTrainedSide : kLeastLowSide))
-    return CellType::kF32;
-  return trains ? CellType::kBf16 : CellFor(r, n, r.precision.cell);
+    return {.why = trains ? "its weight trains and has a short side"
+                          : "a side of the weight is short"};
+  return {trains ? CellType::kBf16 : CellFor(r, n, r.precision.cell)};
+}
+
+// kF32 where the node stays as it is.
+CellType CellOf(const Rules& r, const Node& n) {
+  return n.op == &kMatmul ? ChoiceFor(r, n).cell : CellType::kF32;
 }
 
 // x W', whose rows a calibration has looked at.
@@ -184,6 +198,15 @@ std::vector<ByteProduct> ByteProducts(const Graph& g, const Precision& precision
     if (CellOf(rules, n) == CellType::kInt8 && IsForward(n)) products.push_back({n.in[0], n.in[1]});
   }
   return products;
+}
+
+std::vector<const char*> ReasonsForF32(const Graph& g, const Precision& precision) {
+  std::vector<const char*> reasons(g.num_nodes(), "");
+  const Rules rules = RulesOf(g, precision);
+  for (NodeId id : g.TopoOrder())
+    if (const Node& n = g.node(id); n.op == &kMatmul)
+      if (const Choice choice = ChoiceFor(rules, n); choice.why) reasons[id.i] = choice.why;
+  return reasons;
 }
 
 Pass LowPrecisionPass(const Precision& precision) {

@@ -3,6 +3,7 @@
 #include <limits>
 #include <utility>
 
+#include "ops/kernel_choice.h"
 #include "ops/onednn_gemm.h"
 #include "ops/product.h"
 #include "ops/records.h"
@@ -117,6 +118,7 @@ struct MatmulState {
   bool swap = false;                    // a thin product: computes the transpose
   size_t gemm_scratch = 0;              // bytes; behind it a copy of the bias or a thin product
   std::shared_ptr<const float> packed;  // b
+  KernelChoice choice;
 };
 
 MatrixView View(const float* data, int64_t cols, bool transposed) {
@@ -172,14 +174,21 @@ void RunThin(const KernelArgs& args) noexcept {
 // Rows of a batch count as many, so that the choice is the same for every batch.
 void MaybeOnednn(MatmulState& state, const OnednnShape& shape) {
   const int64_t m = shape.a_transposed ? shape.m : std::numeric_limits<int64_t>::max();
-  if (!PreferOnednn({m, shape.k, shape.n, shape.a_transposed, state.plan.panel == kAvx512Panel}))
-    return;
+  const bool avx512 = state.plan.panel == kAvx512Panel;
+  state.choice.refused = "onednn: not ahead at such a shape";
+  if (!PreferOnednn({m, shape.k, shape.n, shape.a_transposed, avx512})) return;
   state.onednn = OnednnGemm::Prepare(shape);
-  if (state.onednn)
-    state.gemm_scratch = std::max(state.gemm_scratch, RoundUp64(state.onednn->scratch_bytes()));
+  state.choice.refused = "onednn: it has only reference code for this shape";
+  if (!state.onednn) return;
+  state.gemm_scratch = std::max(state.gemm_scratch, RoundUp64(state.onednn->scratch_bytes()));
+  state.choice = {shape.a_transposed && avx512 ? "the left operand is transposed, with AVX-512"
+                  : m <= 16                    ? "at most 16 rows"
+                                               : "a sum of at most 16 numbers",
+                  "gemm_core: behind onednn at such a shape"};
 }
 
 void PrepareThin(const Sizes<int64_t>& d, MatmulState& state) {
+  state.choice.why = "a sum over the rows of the batch, with a side of at most 16";
   state.swap = d.n < d.m;
   const int64_t rows = std::min(d.m, d.n), cols = std::max(d.m, d.n);
   state.plan = PlanGemm({rows, d.k, cols, BOrder::kRows, false});
@@ -211,6 +220,12 @@ void PrepareGeneral(const PrepareArgs& args, const Sizes<int64_t>& d, MatmulStat
   if (args.constant[1] && d.m < kPackOnceRows) {
     shape.b = BOrder::kPacked;
     PackOnce(args, d, p.tb, state, prepared);
+    state.choice = {"a frozen weight and fewer than 1024 rows: packed once, before the first run",
+                    "onednn: the weight is packed for gemm_core"};
+  } else {
+    state.choice = {args.constant[1] ? "a frozen weight and 1024 rows or more: packed at every run"
+                                     : "the right operand changes: packed at every run",
+                    "onednn: it has no alpha and no slope of an activation"};
   }
   state.plan = PlanGemm(shape);
   state.gemm_scratch = ScratchBound(state.plan);
@@ -242,6 +257,14 @@ Prepared PrepareMatmul(const PrepareArgs& args) {
   prepared.state = std::move(state);
   return prepared;
 }
+
+}  // namespace
+
+KernelChoice WhyMatmul(const PrepareArgs& args) {
+  return static_cast<const MatmulState*>(PrepareMatmul(args).state.get())->choice;
+}
+
+namespace {
 
 std::vector<Sample> MatmulSamples() {
   const MatmulAttrs nt{.tb = true};

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <limits>
 
+#include "runtime/call_log.h"
 #include "runtime/session_impl.h"
 #include "runtime/threads.h"
 #include "runtime/verify.h"
@@ -41,6 +42,11 @@ Session::~Session() = default;
 Session::Session(Session&&) noexcept = default;
 
 namespace {
+
+using Clock = std::chrono::steady_clock;
+int64_t Nanoseconds(Clock::time_point t) {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(t.time_since_epoch()).count();
+}
 
 ValueId FindByName(const std::map<std::string, ValueId, std::less<>>& map, std::string_view name,
                    const char* kind) {
@@ -101,7 +107,6 @@ std::vector<StepInfo> Session::steps() const {
 }
 
 void Session::Execute(size_t begin, size_t end, int worker) noexcept {
-  using Clock = std::chrono::steady_clock;
   for (size_t t = begin; t < end; ++t) {
     const Impl::Step& step = impl_->steps[t];
     Impl::Call& call = impl_->workers[worker].calls[t];
@@ -119,8 +124,11 @@ void Session::Execute(size_t begin, size_t end, int worker) noexcept {
     const Clock::time_point start = profile_ ? Clock::now() : Clock::time_point();
     step.run({call.in, call.out, step.attrs, step.state.get(), call.scratch, call.own});
     if (profile_) {
-      call.seconds += std::chrono::duration<double>(Clock::now() - start).count() / LoopThreads();
+      const Clock::time_point stop = Clock::now();
+      call.seconds += std::chrono::duration<double>(stop - start).count() / LoopThreads();
       ++call.count;
+      if (CallLog* log = CallLog::Current())
+        log->Add({static_cast<uint32_t>(t), worker, Nanoseconds(start), Nanoseconds(stop)});
     }
   }
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Opens pages of `graft bench report` in headless Chromium (Debian: chromium): every chart must be
-drawn and nothing may be said on the console, with the light and with the dark style; the numbers
-must be those of the files, and be there without scripts.
+"""Opens pages of `graft bench report` and `graft profile --html` in headless Chromium (Debian:
+chromium): every chart must be drawn and nothing may be said on the console, with the light and with
+the dark style; the numbers must be those of the files, and be there without scripts.
 
 usage: check_report.py GRAFT [--keep DIR]    (makes small suites, runs and searches of its own)
 """
@@ -92,6 +92,9 @@ def make_pages(call, folder):
     }  # fmt: skip
     for name, (inputs, _, _) in pages.items():
         call("bench", "report", *(folder / i for i in inputs), "--out", folder / f"{name}.html")
+    profile = call("profile", "--model", MODEL, "--method", "lora(r=2)", "--batch-size", 4,
+                   "--steps", 3, "--html", folder / "profile.html")  # fmt: skip
+    pages["profile"] = ([], 1, [profile["step_ms"]])
     return pages
 
 

@@ -110,10 +110,18 @@ TEST(ProfileNodes, HaveAPhaseAShapeAndTimes) {
 
 // The smallest budget is told by the refusal of a smaller one.
 TEST(ProfileNodes, NamesWhatIsComputedTwice) {
-  std::vector<std::string> args{"profile",      "--model", "init:vit_nano_patch8_64",
-                                "--batch-size", "2",       "--micro-batch",
-                                "2",            "--steps", "1",
-                                "--method",     "full",    "--memory-budget",
+  std::vector<std::string> args{"profile",
+                                "--model",
+                                "init:vit_nano_patch8_64",
+                                "--batch-size",
+                                "2",
+                                "--micro-batch",
+                                "2",
+                                "--steps",
+                                "1",
+                                "--method",
+                                "full",
+                                "--memory-budget",
                                 "1KiB"};
   const Outcome refused = Graft(args);
   std::smatch smallest;

@@ -23,7 +23,6 @@ bool wants_json = false;  // --json is on the command line, whether the rest is 
 
 namespace {
 
-
 std::vector<std::string> CommandsOf(const CLI::App& app) {
   std::vector<std::string> names;
   for (const CLI::App* sub : app.get_subcommands({})) names.push_back(sub->get_name());
@@ -70,6 +69,8 @@ int EndWith(const std::string& message, ErrorKind kind) {
 int Explain(const CLI::App& app, int argc, char** argv) {
   try {
     throw;
+  } catch (const CLI::RuntimeError& e) {
+    return e.get_exit_code();  // the command has said what it found
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
     return EndWith(e.what() + Hint(app, argc, argv), ErrorKind::kUsage);

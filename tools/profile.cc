@@ -1,248 +1,205 @@
 // graft profile: what a step costs, node by node, beside what the machine can do.
 #include <algorithm>
-#include <chrono>
+#include <optional>
 
-#include "adapters/open_model.h"
-#include "ops/isa.h"
-#include "ops/peak.h"
 #include "runtime/cpu.h"
-#include "runtime/threads.h"
+#include "runtime/io/atomic_file.h"
+#include "runtime/io/files_read.h"
+#include "runtime/io/json.h"
 #include "tools/commands.h"
-#include "tools/lib/noise_inputs.h"
 #include "tools/lib/output.h"
-#include "tools/lib/profile_table.h"
-#include "train/budget.h"
-#include "train/capacity.h"
-#include "train/evaluator.h"
+#include "tools/profiles/compare.h"
+#include "tools/profiles/numerics.h"
+#include "tools/profiles/page.h"
+#include "tools/profiles/stats.h"
+#include "tools/profiles/sweep.h"
+#include "tools/profiles/trace.h"
 
 namespace graft {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-double MsSince(Clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
-}
+constexpr int kSlowerExit = 6;
 
 struct ProfileOptions {
-  std::string model, method, arch;
-  int64_t batch = 16, micro_batch = 0, length = 0, steps = 5, classes = 10, top = 20;
-  bool machine = false;
+  ProfileWork work;
+  int64_t top = 20;
+  bool machine = false, refresh = false, numerics = false;
+  std::vector<std::string> compare;
+  std::string fail_over, out, html, trace, sweep, csv;
 };
 
-struct Measured {
-  std::vector<double> step_ms;
-  double compile_ms = 0;
-  Cost cost;                                   // of a step
-  size_t planned_bytes = 0, needed_bytes = 0;  // needed: with weights and optimizer state
-  int64_t micro_batch = 0, trainable = 0, recomputed = 0;
-  std::string plan;
-  std::vector<ProfiledNode> nodes;
-};
+// --- what each option goes with
 
-// Texts have `length` tokens; 0 for images.
-struct StepInputs {
-  const ModelConfig& model;
-  int64_t length, batch;
-
-  Counts Of(int64_t sequences) const { return {sequences, sequences * length}; }
-  // The largest micro-batch, where the user leaves it open as everywhere else.
-  Counts Capacity(int64_t wanted) const {
-    if (wanted) return Of(std::min(wanted, batch));
-    return Of(MicroBatch(ChooseCapacity(model, length, batch)));
-  }
-  // So many sequences are within the capacity.
-  int64_t MicroBatch(const Counts& capacity) const {
-    return length ? std::min(capacity.sequences, capacity.tokens / length) : capacity.sequences;
-  }
-  std::vector<Counts> Parts(int64_t micro_batch) const {
-    std::vector<Counts> parts;
-    for (int64_t done = 0; done < batch; done += micro_batch)
-      parts.push_back(Of(std::min(micro_batch, batch - done)));
-    return parts;
-  }
-  // A step's work is this many times that at capacity, for which costs are counted.
-  double Share(const Counts& capacity) const {
-    return length ? static_cast<double>(batch * length) / static_cast<double>(capacity.tokens)
-                  : static_cast<double>(batch) / static_cast<double>(capacity.sequences);
-  }
-  // For all micro-batches: a smaller one reads the beginning.
-  void Fill(Session& session) const {
-    for (int worker = 0; worker < session.options().workers; ++worker)
-      FillWithNoise(session, length, model, worker);
-  }
-};
-
-bool ReadsInputs(const Session& session) {
-  return session.HasInput("image") || session.HasInput("ids");
-}
-
-// run() is a step. The first one touches all memory and is not timed.
-template <class F>
-void TimeSteps(Session& session, const Graph& graph, int64_t steps, const F& run, Measured* m) {
-  run();
-  session.EnableProfile(true);
-  NodeTimes times(session, graph);
-  for (int64_t i = 0; i < steps; ++i) {
-    const Clock::time_point start = Clock::now();
-    run();
-    m->step_ms.push_back(MsSince(start));
-    times.AddStep();
-  }
-  m->nodes = times.Nodes();
-}
-
-Measured MeasureTraining(const ProfileOptions& o, const CommonOptions& common, LoadedModel& model,
-                         const StepInputs& inputs) {
-  Measured m;
-  const Clock::time_point start = Clock::now();
-  const Graph g = MethodGraph(model.config, {.loss = true}, ParseMethod(o.method), model.params, 0);
-  CompiledStep compiled = CompileWithinBudget(g, model.params, {},
-                                              {.wanted = inputs.Capacity(o.micro_batch),
-                                               .longest = inputs.length,
-                                               .budget = common.memory_budget,
-                                               .passes = PassesOf(common)});
-  TrainStep& step = compiled.step;
-  m.compile_ms = MsSince(start);
-  m.plan = PlanText(compiled);
-  m.needed_bytes = compiled.needed_bytes;
-  m.recomputed = compiled.recompute.nodes;
-  Session& session = step.session();
-  m.micro_batch = inputs.MicroBatch(session.options().capacity);
-  if (!ReadsInputs(session)) throw Error("profile: nothing of the model depends on its inputs");
-  inputs.Fill(session);
-  const std::vector<Counts> parts = inputs.Parts(m.micro_batch);
-  int64_t done = 0;
-  const auto run = [&] {
-    step.Run(parts, done++, 1e-4, [](int64_t, int64_t, int) {});  // the inputs are there
+void CheckModes(const ProfileOptions& o) {
+  const std::vector<std::pair<const char*, bool>> modes{{"--model", !o.work.model.empty()},
+                                                        {"--machine", o.machine},
+                                                        {"--compare", !o.compare.empty()},
+                                                        {"--sweep", !o.sweep.empty()}};
+  std::vector<std::string> given;
+  for (const auto& [name, on] : modes)
+    if (on) given.emplace_back(name);
+  if (given.empty())
+    FailUsage(
+        "profile needs --model, e.g. init:vit_base_patch16_224 (or --machine, --compare, "
+        "--sweep)");
+  if (given.size() > 1)
+    FailUsage("{} and {} are two commands: give one of them", given[0], given[1]);
+  const auto of = [&](const char* option, bool on, const char* mode) {
+    if (on && given[0] != mode) FailUsage("{} goes with {}, not with {}", option, mode, given[0]);
   };
-  TimeSteps(session, step.graph(), o.steps, run, &m);
-  const Cost main = session.cost(Phase::kMain), update = session.cost(Phase::kUpdate);
-  const double share = inputs.Share(session.options().capacity);
-  m.cost = {main.flops * share + update.flops, main.bytes * share + update.bytes};
-  m.planned_bytes = session.planned_bytes();
-  m.trainable = TrainableCount(g);
-  return m;
+  of("--fail-over", !o.fail_over.empty(), "--compare");
+  of("--out", !o.out.empty(), "--model");
+  of("--html", !o.html.empty(), "--model");
+  of("--trace", !o.trace.empty(), "--model");
+  of("--numerics", o.numerics, "--model");
+  of("--csv", !o.csv.empty(), "--sweep");
+  of("--method", !o.work.method.empty(), "--model");
+  if (o.refresh && given[0] != "--model" && given[0] != "--machine")
+    FailUsage("--refresh goes with --model and --machine, not with {}", given[0]);
 }
 
-Measured MeasureInference(const ProfileOptions& o, const CommonOptions& common, LoadedModel& model,
-                          const StepInputs& inputs) {
-  Measured m;
-  const Clock::time_point start = Clock::now();
-  Graph g = BuildModel(model.config);
-  g.EraseUnusedInputs();
-  InferencePasses(PassesOf(common)).Run(g);
-  SessionOptions options = OptionsWithinBudget(g, model.params, inputs.Capacity(o.micro_batch),
-                                               inputs.length, common.memory_budget)
-                               .options;
-  m.micro_batch = inputs.MicroBatch(options.capacity);
-  m.plan = fmt::format("micro-batch {}", m.micro_batch);
-  const std::vector<Counts> parts = inputs.Parts(m.micro_batch);
-  if (static_cast<int64_t>(parts.size()) < options.workers) options.workers = 1;
-  Session session(g, model.params, options);
-  m.compile_ms = MsSince(start);
-  inputs.Fill(session);
-  const auto run = [&] {
-    ForEachPart(session, parts,
-                [&](size_t i, int64_t, int worker) { session.Run(parts[i], worker); });
-  };
-  TimeSteps(session, g, o.steps, run, &m);
-  const Cost main = session.cost(Phase::kMain);
-  const double share = inputs.Share(options.capacity);
-  m.cost = {main.flops * share, main.bytes * share};
-  m.planned_bytes = session.planned_bytes();
-  m.needed_bytes = m.planned_bytes + model.params.bytes().owned;
-  return m;
+// --- commands
+
+void Compare(const ProfileOptions& o, const CommonOptions& common) {
+  const double limit = o.fail_over.empty() ? 0 : ParsePercent(o.fail_over);
+  const StoredProfile before = ReadProfile(o.compare[0]), after = ReadProfile(o.compare[1]);
+  const Comparison c = CompareProfiles(before, after);
+  Say(common, ComparisonText(c, limit, o.top));
+  nlohmann::json json = ComparisonJson(c, limit);
+  const bool failed = !o.fail_over.empty() && IsSlower(c.total, limit);
+  json["failed"] = failed;
+  json["limit"] = o.fail_over.empty() ? nlohmann::json() : nlohmann::json(limit);
+  PrintJson(common, json);
+  if (!failed) return;
+  const bool disturbed = !before.disturbances.empty() || !after.disturbances.empty();
+  Complain(
+      fmt::format("{} is slower than {} by {:.1f} %, which is over {} and significant (p = "
+                  "{:.2g}){}",
+                  o.compare[1], o.compare[0], 100 * c.total.share(), o.fail_over, c.total.p,
+                  disturbed ? "; the machine was disturbed, see the notes" : ""));
+  throw CLI::RuntimeError(kSlowerExit);
 }
 
-void Machine(const CommonOptions& common, const MachinePeak& peak) {
-  const CpuInfo& cpu = Cpu();
+// The warning, if there is one.
+std::vector<std::string> Warnings(const MachineFacts& machine,
+                                  const std::vector<double>& step_ms = {}) {
+  constexpr double kWide = 0.05;
+  std::vector<std::string> all = Disturbances(machine);
+  const double median = Median(step_ms);
+  if (const double spread = Spread(step_ms); spread > kWide * median)
+    all.push_back(fmt::format("steps are {:.0f} % from their median", 100 * spread / median));
+  if (all.empty()) return {};
+  return {fmt::format("warning: the machine is disturbed, figures are unsure: {}",
+                      fmt::join(all, "; "))};
+}
+
+void SayProfile(const ProfileOptions& o, const CommonOptions& common, const Profile& p,
+                const MachineFacts& machine) {
+  const double median = Median(p.step_ms), gflops = p.cost.flops / median * 1e-6;
   Say(common,
-      fmt::format(
-          "{}\n  {} cores usable, {} threads, SIMD {}; caches L1 {} KiB, L2 {} KiB, L3 {} MiB",
-          cpu.model, cpu.physical_cores, Threads(), ActiveIsa(), cpu.l1d_bytes >> 10,
-          cpu.l2_bytes >> 10, cpu.l3_bytes >> 20));
-  std::string rates = fmt::format("{:.1f} GFLOP/s f32", peak.gflops);
-  if (peak.bf16_gflops > 0) rates += fmt::format(", {:.1f} bf16", peak.bf16_gflops);
-  if (peak.int8_gflops > 0) rates += fmt::format(", {:.1f} int8", peak.int8_gflops);
-  Say(common, fmt::format("  measured: {}, {:.1f} GB/s", rates, peak.bytes_per_second * 1e-9));
-}
-
-// Tokens of a text; 0 for a model that reads images.
-int64_t TextLength(const ProfileOptions& o, const LoadedModel& model) {
-  if (!model.is_bert()) {
-    if (o.length)
-      FailUsage("--length goes with a model that reads texts; {} reads images", model.source);
-    return 0;
-  }
-  constexpr int64_t kUsual = 64;
-  const int64_t positions = model.bert().positions;
-  if (o.length > positions)
-    FailUsage("--length {}: {} has {} positions", o.length, model.source, positions);
-  return o.length ? o.length : std::min(kUsual, positions);
-}
-
-void Run(ProfileOptions& o, const CommonOptions& common) {
-  ApplyCommonOptions(common);
-  if (o.machine) {
-    if (!o.model.empty()) FailUsage("--machine measures no model; leave --model out");
-    const MachinePeak peak = MeasurePeak(Threads());
-    Machine(common, peak);
-    return PrintJson(common, {{"peak_gflops", peak.gflops},
-                              {"peak_gflops_bf16", peak.bf16_gflops},
-                              {"peak_gflops_int8", peak.int8_gflops},
-                              {"gb_per_second", peak.bytes_per_second * 1e-9},
-                              {"threads", Threads()},
-                              {"isa", ActiveIsa()},
-                              {"cpu", Cpu().model}});
-  }
-  if (o.model.empty())
-    FailUsage("profile needs --model, e.g. init:vit_base_patch16_224 (or --machine)");
-  SayDtype(common);
-  if (!o.method.empty()) ParseMethod(o.method);
-  CheckIsModel(o.model);
-  LoadedModel model = LoadModel(o.model, o.arch, static_cast<uint64_t>(common.seed));
-  SayNotices(common, model.notices);
-  const StepInputs inputs{model.config, TextLength(o, model), o.batch};
-  if (!o.method.empty() || !model.params.Has("head.weight")) {
-    std::vector<std::string> labels;
-    for (int64_t i = 0; i < o.classes; ++i) labels.push_back(std::to_string(i));
-    AdaptClasses(model, labels, static_cast<uint64_t>(common.seed));
-  }
-  const MachinePeak peak = MeasurePeak(Threads());
-  Machine(common, peak);
-  Measured m = o.method.empty() ? MeasureInference(o, common, model, inputs)
-                                : MeasureTraining(o, common, model, inputs);
-  std::sort(m.step_ms.begin(), m.step_ms.end());
-  const double median = m.step_ms[m.step_ms.size() / 2], gflops = m.cost.flops / median * 1e-6;
-  const double rate = 1e3 * static_cast<double>(o.batch) / median;
-  Say(common, fmt::format("{} {} batch {} ({}): {:.1f} ms a step (min {:.1f}), {:.2f} "
-                          "{}/s, {:.1f} GFLOP/s = {:.1f} % of the f32 peak",
-                          model.architecture(), o.method.empty() ? "inference" : o.method, o.batch,
-                          m.plan, median, m.step_ms[0], rate, inputs.length ? "texts" : "images",
-                          gflops, 100 * gflops / peak.gflops));
+      fmt::format("{} {} batch {} ({}): {:.1f} ms a step (min {:.1f}), {:.2f} "
+                  "{}/s, {:.1f} GFLOP/s = {:.1f} % of the f32 peak",
+                  p.architecture, o.work.method.empty() ? "inference" : o.work.method, o.work.batch,
+                  p.plan, median, std::ranges::min(p.step_ms),
+                  1e3 * static_cast<double>(o.work.batch) / median, p.length ? "texts" : "images",
+                  gflops, 100 * gflops / machine.peak.gflops));
   Say(common,
       fmt::format("compiled in {:.1f} ms; planned {} MiB, peak memory of the process {} MiB",
-                  m.compile_ms, m.planned_bytes >> 20, PeakResidentBytes() >> 20));
-  Say(common, NodeTable(m.nodes, peak, o.top));
-  PrintJson(common, {{"step_ms", median},
-                     {"step_ms_min", m.step_ms[0]},
-                     {"examples_per_second", rate},
-                     {"gflops", gflops},
-                     {"share_of_peak", gflops / peak.gflops},
-                     {"peak_gflops", peak.gflops},
-                     {"peak_gflops_bf16", peak.bf16_gflops},
-                     {"peak_gflops_int8", peak.int8_gflops},
-                     {"peak_gb_per_second", peak.bytes_per_second * 1e-9},
-                     {"planned_bytes", m.planned_bytes},
-                     {"needed_bytes", m.needed_bytes},
-                     {"peak_memory_bytes", PeakResidentBytes()},
-                     {"compile_ms", m.compile_ms},
-                     {"threads", Threads()},
-                     {"isa", ActiveIsa()},
-                     {"micro_batch", m.micro_batch},
-                     {"recomputed_nodes", m.recomputed},
-                     {"trainable_parameters", m.trainable},
-                     {"nodes", NodesJson(m.nodes)}});
+                  p.compile_ms, p.planned_bytes >> 20, PeakResidentBytes() >> 20));
+  Say(common, CountersText(p.counters));
+  Say(common, NodeTable(KindsOf(p.nodes), machine, ThreadsInside(p), o.top));
+}
+
+void WriteFiles(const ProfileOptions& o, const CommonOptions& common, const Profile& p,
+                const MachineFacts& machine, const std::vector<std::string>& warnings,
+                const std::optional<Numerics>& numerics, nlohmann::json* json) {
+  if (!o.out.empty()) WriteFileAtomically(o.out, DumpJson(*json) + "\n");
+  if (!o.html.empty())
+    WriteFileAtomically(o.html, ProfilePage(o.work, common, p, machine, warnings, numerics).Html());
+  if (!o.trace.empty()) WriteFileAtomically(o.trace, ChromeTrace(o.work, p));
+  for (const auto& [key, file] : {std::pair("out", o.out), {"html", o.html}, {"trace", o.trace}}) {
+    if (file.empty()) continue;
+    Say(common, "wrote " + file);
+    (*json)[key] = file;
+  }
+  if (p.lost_events)
+    Say(common, fmt::format("note: the trace has the first {} calls, {} more were left out; hint: "
+                            "fewer --steps",
+                            p.events.size(), p.lost_events));
+}
+
+void ProfileModel(const ProfileOptions& o, const CommonOptions& common) {
+  for (const std::string& file : {o.out, o.html, o.trace})
+    if (!file.empty()) CheckOutput(file);  // before the work
+  SayDtype(common);
+  if (o.numerics) CheckNumerics(common);
+  LoadedModel model = ProfiledModel(o.work, common);
+  const MachineFacts machine = AskMachine(o.refresh);
+  Say(common, MachineText(machine));
+  const Profile p = MeasureProfile(o.work, common, model, !o.trace.empty());
+  const std::vector<std::string> warnings = Warnings(machine, p.step_ms);
+  SayProfile(o, common, p, machine);
+  for (const std::string& warning : warnings) Say(common, warning);
+  nlohmann::json json = ProfileJson(o.work, common, model, p, machine);
+  std::optional<Numerics> numerics;
+  if (o.numerics) {
+    numerics = MeasureNumerics(o.work, common, model);
+    Say(common, NumericsText(*numerics, o.top));
+    json["numerics"] = NumericsJson(*numerics);
+  }
+  WriteFiles(o, common, p, machine, warnings, numerics, &json);
+  PrintJson(common, json);
+}
+
+void RunSweep(const ProfileOptions& o, const CommonOptions& common) {
+  if (!o.csv.empty()) CheckOutput(o.csv);  // before the work
+  const Sweep sweep = ParseSweep(o.sweep);
+  const nlohmann::json rows = RunSweep(sweep, common);
+  Say(common, SweepText(rows));
+  for (const std::string& line : LeftOut(sweep)) Say(common, "note: left out: " + line);
+  nlohmann::json json{{"rows", rows}, {"left_out", LeftOut(sweep)}};
+  if (!o.csv.empty()) {
+    WriteFileAtomically(o.csv, SweepCsv(rows));
+    Say(common, "wrote " + o.csv);
+    json["csv"] = o.csv;
+  }
+  PrintJson(common, json);
+}
+
+void Run(const ProfileOptions& o, const CommonOptions& common) {
+  CheckModes(o);
+  ApplyCommonOptions(common);
+  if (!o.compare.empty()) return Compare(o, common);
+  if (!o.sweep.empty()) return RunSweep(o, common);
+  if (!o.machine) return ProfileModel(o, common);
+  const MachineFacts machine = AskMachine(o.refresh);
+  Say(common, MachineText(machine));
+  for (const std::string& warning : Warnings(machine)) Say(common, warning);
+  PrintJson(common, MachineJson(machine));
+}
+
+void AddWorkOptions(CLI::App* command, ProfileWork& w) {
+  command->add_option("--model", w.model, "model, e.g. init:vit_base_patch16_224");
+  command->add_option("--method", w.method,
+                      "profile a training step of this method (default: inference)");
+  command->add_option("--arch", w.arch, "architecture, where the checkpoint does not tell");
+  command->add_option("--batch-size", w.batch, "images or texts of a step")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  command
+      ->add_option("--micro-batch", w.micro_batch,
+                   "images or texts computed at once (default: chosen)")
+      ->check(CLI::Range(1, 65536));
+  command
+      ->add_option("--length", w.length,
+                   "tokens of a text (default: 64, or the model's positions if fewer)")
+      ->check(CLI::Range(1, 65536));
+  command->add_option("--steps", w.steps, "timed steps")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
+  command->add_option("--classes", w.classes, "of the head, with --method")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
 }
 
 }  // namespace
@@ -251,35 +208,34 @@ void AddProfileCommand(CLI::App& app, CommonOptions& common) {
   CLI::App* command =
       app.add_subcommand("profile", "time a training step or inference, node by node");
   auto o = std::make_shared<ProfileOptions>();
-  command->add_option("--model", o->model, "model, e.g. init:vit_base_patch16_224");
-  command->add_option("--method", o->method,
-                      "profile a training step of this method (default: inference)");
-  command->add_option("--arch", o->arch, "architecture, where the checkpoint does not tell");
-  command->add_option("--batch-size", o->batch, "images or texts of a step")
-      ->check(CLI::Range(1, 65536))
-      ->capture_default_str();
-  command
-      ->add_option("--micro-batch", o->micro_batch,
-                   "images or texts computed at once (default: chosen)")
-      ->check(CLI::Range(1, 65536));
-  command
-      ->add_option("--length", o->length,
-                   "tokens of a text (default: 64, or the model's positions if fewer)")
-      ->check(CLI::Range(1, 65536));
-  command->add_option("--steps", o->steps, "timed steps")
-      ->check(CLI::Range(1, 100000))
-      ->capture_default_str();
-  command->add_option("--classes", o->classes, "of the head, with --method")
-      ->check(CLI::Range(1, 100000))
-      ->capture_default_str();
+  AddWorkOptions(command, o->work);
   command->add_option("--top", o->top, "rows of the table")
       ->check(CLI::Range(1, 10000))
       ->capture_default_str();
+  command->add_option("--out", o->out, "keep the profile as JSON, for --compare");
+  command->add_option("--html", o->html,
+                      "the profile as a page that needs no other file: roofline, kinds, nodes");
+  command->add_option("--trace", o->trace,
+                      "every kernel call as a trace for ui.perfetto.dev or about:tracing");
+  command->add_option("--compare", o->compare, "two kept profiles, BEFORE AFTER")->expected(2);
+  command->add_option("--fail-over", o->fail_over,
+                      "with --compare: exit code 6 if a step is slower by more, e.g. 5%, and "
+                      "significantly");
+  command->add_flag("--numerics", o->numerics,
+                    "with --dtype bf16 or int8: how far gradients and logits are from f32's");
+  command->add_option("--sweep", o->sweep,
+                      "products over shapes: \"gemm m=197|394 n=768 k=768 dtype=f32|bf16|int8 "
+                      "threads=1|2 isa=avx512|avx2\"");
+  command->add_option("--csv", o->csv, "with --sweep: a line for each point");
   command->add_flag("--machine", o->machine, "only what the machine can do");
+  command->add_flag("--refresh", o->refresh, "measure the machine again, whatever is stored of it");
+  AddForceOption(*command);
   AddCommonOptions(*command, common);
   command->footer(
       "Examples:\n  graft profile --model init:vit_base_patch16_224 --method \"lora(r=8)\" "
-      "--batch-size 16\n  graft profile --model init:minilm_l6 --batch-size 32 --length 128");
+      "--batch-size 16\n  graft profile --model init:minilm_l6 --batch-size 32 --length 128 "
+      "--steps 20 --out before.json\n  graft profile --compare before.json after.json --fail-over "
+      "5%");
   command->callback([o, &common] { Run(*o, common); });
 }
 

@@ -11,6 +11,8 @@
 #              heads (masked_lm.py; needs masked_lm_logits beside GRAFT_BINARY)
 #   tokenizer  ids, types, offsets and truncation (tokenizer_parity.py), directories of every kind
 #              of file (tokenizer_files_parity.py); needs tokenize_lines beside GRAFT_BINARY
+#   trace      traces of graft profile in Perfetto's trace processor (check_trace.py; needs
+#              chromium)
 #   cases      checkpoints of kinds that people have: the library's logits or a refusal
 #              (check_cases.py; needs DIR/cases)
 # usage: GRAFT_DATA=DIR run_parity.sh PEERS_ENV GRAFT_BINARY [OUT]
@@ -198,6 +200,9 @@ tokenizer() {
         "$env/bin/python" "$here/tokenizer_parity.py" --helper "$helper" \
             --minilm "$env/minilm" --texts "$data/data/text"
 }
+trace() {
+    "$env/bin/python" "$here/check_trace.py" --graft "$graft"
+}
 cases() {
     local timm=()
     [[ -d $env/timm ]] && timm=(--timm "$env/timm")
@@ -208,9 +213,9 @@ cases() {
 
 summary=()
 failed=0
-for part in ${PARTS:-replay selftest files logits tokenizer cases}; do
+for part in ${PARTS:-replay selftest files logits tokenizer trace cases}; do
     case $part in
-        replay | selftest | files | logits | tokenizer | cases) ;;
+        replay | selftest | files | logits | tokenizer | trace | cases) ;;
         *) echo "run_parity.sh: unknown part '$part'" >&2; exit 2 ;;
     esac
     "$part" > "$out/$part.log" || { failed=1; summary+=("FAILED:"); }

@@ -54,6 +54,12 @@ if (window.Chart) {
       set.borderColor = `hsl(${hue} 70% ${light}%)`;
       set.backgroundColor = config.type === "bar" ? set.borderColor : `hsl(${hue} 70% ${light}% / .75)`;
     });
+    // A point that has a name says it.
+    if (config.type === "scatter") {
+      config.options.plugins.tooltip = {
+        callbacks: { label: (point) => point.raw.name ?? point.dataset.label },
+      };
+    }
     new Chart(document.getElementById(data.dataset.chart), config);
   }
 }

@@ -149,6 +149,7 @@ std::string ManPage(const CLI::App& app, const std::string& version) {
   page +=
       ".SH EXIT STATUS\n0 done; 1 user or file error, or no memory or threads left; 2 wrong usage; "
       "3 the merge is not proved; 4 the method cannot be folded; 5 the loss is no longer finite; "
+      "6 a profile is slower than --fail-over allows; "
       "130 interrupted, saved, resumable.\n";
   return page;
 }

@@ -1,0 +1,32 @@
+// What the processor counts while a program runs: instructions, cycles, misses of the last cache.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace graft {
+
+struct CounterValues {
+  std::string why_not;  // one line, if nothing was counted; else ""
+  double instructions = 0, cycles = 0, cache_references = 0, cache_misses = 0;
+};
+
+// Counts for all threads that this process has when it is made (perf_event_open of each), in user
+// code alone, which is what an unprivileged process may ask for.
+class HardwareCounters {
+ public:
+  HardwareCounters();
+  HardwareCounters(const HardwareCounters&) = delete;
+  ~HardwareCounters();
+  void Start();
+  CounterValues Stop();
+
+ private:
+  std::vector<int> counters_[4];  // by thread
+  std::string why_not_;
+};
+
+// "2.31 instructions a cycle, 0.4 % of 120,000 last-level references miss", or why not.
+std::string CountersText(const CounterValues& values);
+
+}  // namespace graft

@@ -1,0 +1,38 @@
+// What this machine can do: measured once, kept in the user's cache, and looked at again.
+#pragma once
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "ops/bandwidth.h"
+#include "ops/peak.h"
+
+namespace graft {
+
+struct MachineFacts {
+  MachinePeak peak;
+  std::vector<LevelRate> levels;  // of the caches that there are, then DRAM
+  double age_seconds = 0;         // since they were measured
+  bool stored = false;            // by an earlier process
+  double load_average = 0;        // of the last minute, when asked for; -1 if not told
+  double peak_now = 0;            // GFLOP/s in f32 at the moment of asking
+};
+
+// Of the threads and the SIMD target in use. Kept in CacheDirectory()/machine, one file for CPU,
+// caches, SIMD target, threads and version; measured (about half a second) where there is none,
+// where it is damaged or of others, with `refresh`, and where the machine is now faster than it was
+// found to be. A cache that cannot be read or written is only slower.
+MachineFacts AskMachine(bool refresh);
+
+// The level that a thread's kernel reads from and writes to, if all its `bytes` stay there.
+const LevelRate& LevelFor(const MachineFacts& machine, double bytes);
+
+// Why figures of this moment may be worse than the machine's, a sentence each.
+std::vector<std::string> Disturbances(const MachineFacts& machine);
+
+std::string MachineText(const MachineFacts& machine);
+// CPU, caches, SIMD target, threads, rates: what `--json` prints of it.
+nlohmann::json MachineJson(const MachineFacts& machine);
+std::string AgeText(double seconds);  // "3 hours"
+
+}  // namespace graft

@@ -1,0 +1,32 @@
+// A profile as JSON: what --json prints, --out keeps and --compare reads.
+#pragma once
+#include "tools/profiles/measure.h"
+
+namespace graft {
+
+// What --json of a profile has; `threads_inside` as in RatesOf.
+nlohmann::json ProfileJson(const ProfileWork& work, const CommonOptions& common,
+                           const LoadedModel& model, const Profile& profile,
+                           const MachineFacts& machine);
+
+// Threads that make a kernel call together: all, unless micro-batches run beside each other.
+int ThreadsInside(const Profile& profile);
+
+struct StoredKind {
+  std::string phase, op, layer, shape, impl;
+  std::vector<double> steps_ms;
+};
+// What a comparison wants of a file.
+struct StoredProfile {
+  std::string path, version;
+  // By name, as they are to be shown. Of the CPU and of the work all must agree, settings may
+  // differ.
+  std::vector<std::pair<std::string, std::string>> cpu, work, settings;
+  std::vector<std::string> disturbances;
+  std::vector<double> steps_ms;
+  std::vector<StoredKind> kinds;
+};
+// Throws Error for a file that is no profile, is damaged, or is of another form of the file.
+StoredProfile ReadProfile(const std::string& path);
+
+}  // namespace graft

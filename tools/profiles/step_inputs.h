@@ -1,0 +1,44 @@
+// A step of a profile: how many sequences it has, and how they are cut into micro-batches.
+#pragma once
+#include <algorithm>
+#include <vector>
+
+#include "tools/lib/noise_inputs.h"
+#include "train/capacity.h"
+
+namespace graft {
+
+// Texts have `length` tokens; 0 for images.
+struct StepInputs {
+  const ModelConfig& model;
+  int64_t length, batch;
+
+  Counts Of(int64_t sequences) const { return {sequences, sequences * length}; }
+  // The largest micro-batch, where the user leaves it open as everywhere else.
+  Counts Capacity(int64_t wanted) const {
+    if (wanted) return Of(std::min(wanted, batch));
+    return Of(MicroBatch(ChooseCapacity(model, length, batch)));
+  }
+  // So many sequences are within the capacity.
+  int64_t MicroBatch(const Counts& capacity) const {
+    return length ? std::min(capacity.sequences, capacity.tokens / length) : capacity.sequences;
+  }
+  std::vector<Counts> Parts(int64_t micro_batch) const {
+    std::vector<Counts> parts;
+    for (int64_t done = 0; done < batch; done += micro_batch)
+      parts.push_back(Of(std::min(micro_batch, batch - done)));
+    return parts;
+  }
+  // A step's work is this many times that at capacity, for which costs are counted.
+  double Share(const Counts& capacity) const {
+    return length ? static_cast<double>(batch * length) / static_cast<double>(capacity.tokens)
+                  : static_cast<double>(batch) / static_cast<double>(capacity.sequences);
+  }
+  // For all micro-batches: a smaller one reads the beginning.
+  void Fill(Session& session) const {
+    for (int worker = 0; worker < session.options().workers; ++worker)
+      FillWithNoise(session, length, model, worker);
+  }
+};
+
+}  // namespace graft

@@ -20,6 +20,7 @@
 #include "tools/lib/seeds.h"
 #include "tools/lib/train_options.h"
 #include "train/complete_config.h"
+#include "train/event_file.h"
 #include "train/run_summary.h"
 
 namespace graft {
@@ -92,9 +93,9 @@ void RemoveRun(const std::string& path) {
   std::error_code none;
   if (!fs::exists(path, none) || fs::is_empty(path, none)) return;
   RefuseOverwriting(path);
-  constexpr std::string_view kFiles[] = {"config.json",      "plan.json",        "summary.json",
-                                         "metrics.jsonl",    "last.safetensors", "best.safetensors",
-                                         "state.safetensors"};
+  constexpr std::string_view kFiles[] = {
+      "config.json",      "plan.json",        "summary.json",      "metrics.jsonl",
+      "last.safetensors", "best.safetensors", "state.safetensors", kEventFile};
   if (!IsRunDirectory(path)) Fail("{}: no run; --force replaces runs only", path);
   for (const auto& entry : fs::directory_iterator(path))
     if (const std::string name = entry.path().filename().string();

@@ -154,9 +154,9 @@ void Trainer::EndRound(EpochReport& report, nlohmann::json line) {
   if (evaluator_ && score > progress_.best_metric) {
     progress_.best_metric = score, progress_.best_epoch = report.epoch;
     report.best = true;
-    checkpoints_.SaveBest(Calibrated(model_, method_, c_));
+    if (IsFirst()) checkpoints_.SaveBest(Calibrated(model_, method_, c_));
   }
-  dir_.AppendMetrics(DumpJson(line));
+  dir_.AppendMetrics(line);
   if (hooks_.on_epoch) hooks_.on_epoch(report);
 }
 

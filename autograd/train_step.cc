@@ -7,6 +7,7 @@
 #include "autograd/gradient.h"
 #include "autograd/late_gradient.h"
 #include "ops/ops.h"
+#include "runtime/process_group.h"
 #include "runtime/verify.h"
 
 namespace graft {
@@ -217,7 +218,9 @@ StepResult TrainStep::Accumulate(std::span<const Counts> parts, int64_t step, co
   const int64_t n = static_cast<int64_t>(parts.size());
   const int lanes = static_cast<int>(std::clamp<int64_t>(n, 1, session_.options().lanes));
   session_.ZeroStates(lanes);
-  ForEachRun(session_, lanes, [&](int64_t lane, int worker) {
+  const Piece own = group_ ? group_->Mine(lanes) : Piece{0, lanes};
+  ForEachRun(session_, own.size, [&](int64_t index, int worker) {
+    const int64_t lane = own.begin + index;
     const size_t w = static_cast<size_t>(worker);
     inv_batch_[w].f32()[0] =
         1.0f / static_cast<float>(losses > 0 ? losses : static_cast<double>(first_.back()));
@@ -232,8 +235,28 @@ StepResult TrainStep::Accumulate(std::span<const Counts> parts, int64_t step, co
       session_.Run(part, worker, static_cast<int>(lane));
     }
   });
-  session_.SumStates(lanes);
+  AddUpLanes(lanes);
   return {loss_.f32()[0], 0};
+}
+
+void TrainStep::ShareWith(ProcessGroup* group) {
+  group_ = group;
+  states_.clear();
+  for (int lane = 0; lane < session_.options().lanes; ++lane) {
+    float *begin = nullptr, *end = nullptr;  // the states of a lane lie together
+    for (ValueId v : graph_.Leaves(Role::kState)) {
+      const Tensor state = session_.State(graph_.value(v).name, lane);
+      if (!begin || state.f32() < begin) begin = state.f32();
+      end = std::max(end, state.f32() + state.shape.size());
+    }
+    states_.emplace_back(begin, end);
+    GRAFT_CHECK(states_.back().size() == states_.front().size(), "lane {} of another size", lane);
+  }
+}
+
+void TrainStep::AddUpLanes(int lanes) {
+  if (!group_) return session_.SumStates(lanes);
+  group_->SumInOrder(std::span(states_).first(static_cast<size_t>(lanes)));
 }
 
 StepResult TrainStep::Run(std::span<const Counts> parts, int64_t step, double learning_rate,

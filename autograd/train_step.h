@@ -19,6 +19,8 @@
 
 namespace graft {
 
+class ProcessGroup;
+
 enum class OptimizerKind { kAdamW, kSgd };
 
 struct OptimizerConfig {
@@ -95,6 +97,11 @@ class TrainStep {
   StepResult Accumulate(std::span<const Counts> parts, int64_t step, const Fill& fill,
                         double losses = 0);
 
+  // From here on the lanes are divided among the processes, of which each makes the same calls on
+  // equal parameters. `group` must outlive the step. The sums are those of one process, bit by bit.
+  // Every Accumulate must come behind a Meet that found nobody failed.
+  void ShareWith(ProcessGroup* group);
+
   Session& session() { return session_; }
   const Session& session() const { return session_; }
   const Graph& graph() const { return graph_; }
@@ -105,7 +112,11 @@ class TrainStep {
   std::vector<std::string> optimizer_names() const;
 
  private:
+  void AddUpLanes(int lanes);
+
   OptimizerConfig optimizer_;
+  ProcessGroup* group_ = nullptr;
+  std::vector<std::span<float>> states_;  // of each lane, in a row; where there is a group
   Counts capacity_;
   std::vector<PassReport> reports_;
   Graph graph_;

@@ -9,6 +9,7 @@ packages=(
     libdnnl-dev libhwy-dev libfmt-dev nlohmann-json3-dev libcli11-dev
     libjpeg-dev libspng-dev libwebp-dev libgif-dev libtiff-dev zlib1g-dev libre2-dev libeigen3-dev
     libtomlplusplus-dev libsqlite3-dev libjs-chart.js
+    libopenmpi-dev openmpi-bin
     libgtest-dev libgmock-dev libbenchmark-dev
 )
 

@@ -12,6 +12,8 @@
 
 #include "runtime/io/safetensors.h"
 #include "tests/cli_testing.h"
+#include "tests/event_file_testing.h"
+#include "train/event_file.h"
 
 namespace graft::cli {
 namespace {
@@ -97,6 +99,7 @@ TEST_F(Resume, AfterKill) {
   ASSERT_EQ(o.code, 0) << o.err;
   EXPECT_EQ(Weights("killed"), Weights("whole"));
   EXPECT_EQ(Slurp(*dir_ / "killed/best.safetensors"), Slurp(*dir_ / "whole/best.safetensors"));
+  ExpectEventsOf(Slurp(*dir_ / "killed/metrics.jsonl"), Slurp(*dir_ / "killed/" + kEventFile));
 }
 
 TEST_F(Resume, BeforeTheFirstCheckpoint) {

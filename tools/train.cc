@@ -7,6 +7,7 @@
 #include "adapters/open_model.h"
 #include "runtime/cpu.h"
 #include "runtime/io/files_read.h"
+#include "runtime/process_group.h"
 #include "runtime/threads.h"
 #include "tools/commands.h"
 #include "tools/lib/banner.h"
@@ -20,6 +21,7 @@
 #include "tools/lib/seeds.h"
 #include "tools/lib/train_options.h"
 #include "train/complete_config.h"
+#include "train/event_file.h"
 #include "train/run_summary.h"
 
 namespace graft {
@@ -92,9 +94,9 @@ void RemoveRun(const std::string& path) {
   std::error_code none;
   if (!fs::exists(path, none) || fs::is_empty(path, none)) return;
   RefuseOverwriting(path);
-  constexpr std::string_view kFiles[] = {"config.json",      "plan.json",        "summary.json",
-                                         "metrics.jsonl",    "last.safetensors", "best.safetensors",
-                                         "state.safetensors"};
+  constexpr std::string_view kFiles[] = {
+      "config.json",      "plan.json",        "summary.json",      "metrics.jsonl",
+      "last.safetensors", "best.safetensors", "state.safetensors", kEventFile};
   if (!IsRunDirectory(path)) Fail("{}: no run; --force replaces runs only", path);
   for (const auto& entry : fs::directory_iterator(path))
     if (const std::string name = entry.path().filename().string();
@@ -116,11 +118,14 @@ TrainHooks HooksOf(const RunDir& dir, const CommonOptions& common, bool verbose)
 
 // A run that came to nothing worth keeping leaves nothing behind: the corrected command may use the
 // same name.
-TrainSummary TrainOrRemove(RunDir& dir, const CommonOptions& common, bool verbose) {
+TrainSummary TrainOrRemove(RunDir& dir, const CommonOptions& common, bool verbose,
+                           ProcessGroup* group = nullptr) {
   try {
-    return Train(dir, HooksOf(dir, common, verbose));
+    TrainHooks hooks = HooksOf(dir, common, verbose);
+    hooks.group = group;
+    return Train(dir, hooks);
   } catch (...) {
-    if (!dir.resumed()) {
+    if (!dir.resumed() && (!group || group->IsFirst())) {
       rmdir(dir.config().trace.c_str());  // if it is empty; it may be inside the run
       dir.RemoveIfNothingSaved();
     }
@@ -170,6 +175,25 @@ RunDir NewRun(const TrainOptions& o, const std::string& out, const CommonOptions
   RunDir dir = RunDir::Create(out, complete);
   for (const std::string& note : notes) Say(common, "note: " + note);
   return dir;
+}
+
+// Opens the run to go on with. A group's first process owns it; nobody reads before that is so.
+RunDir ResumedRun(const TrainOptions& o, ProcessGroup* group) {
+  std::optional<RunDir> dir;
+  if (!group || group->IsFirst()) {
+    dir = RunDir::Open(o.resume);
+    dir->Lock();
+    if (o.resumed_epochs > 0) ChangeEpochs(*dir, o.resumed_epochs);
+  }
+  if (group) group->Meet();
+  return dir ? std::move(*dir) : RunDir::Follow(o.resume, true);
+}
+
+RunDir FreshRun(const TrainOptions& o, const CommonOptions& common, ProcessGroup* group) {
+  std::optional<RunDir> dir;
+  if (!group || group->IsFirst()) dir = NewRun(o, o.out, common);
+  if (group) group->Meet();
+  return dir ? std::move(*dir) : RunDir::Follow(o.out, false);
 }
 
 nlohmann::json TrainJson(const RunDir& dir, const TrainSummary& s) {
@@ -263,7 +287,7 @@ void FindRate(const TrainOptions& o, const CommonOptions& common) {
           : "the loss never falls; the data or the method may have nothing to learn");
 }
 
-void Run(TrainOptions& o, const CommonOptions& common) {
+void Run(TrainOptions& o, const CommonOptions& common, ProcessGroup* group) {
   if (o.config.preprocess == "list") return PrintPreprocessPresets(common);
   if (o.config.augment == "list") return Say(common, ListAugment());
   RunConfig& c = o.config;
@@ -271,11 +295,15 @@ void Run(TrainOptions& o, const CommonOptions& common) {
   c.disabled_passes = common.disabled_passes;
   c.keep = common.keep;
   CommonOptions effective = common;
+  if (group && effective.threads == 0) effective.threads = ThreadsInGroup(*group);
   std::optional<RunDir> dir;
   if (o.resume.empty()) {
     CheckNewRun(o);
     ApplyCommonOptions(effective);
     c.dtype = ChooseDtype(common.dtype).dtype;
+    if (group && (o.lr_find || o.seeds > 0))
+      FailUsage("{}: is for one process, and {} were started; hint: without mpirun",
+                o.lr_find ? "--lr-find" : "--seeds", group->size());
     if (o.lr_find) {
       CatchInterrupts();
       return FindRate(o, common);
@@ -284,25 +312,53 @@ void Run(TrainOptions& o, const CommonOptions& common) {
       CatchInterrupts();
       return RunSeeds(o, common);
     }
-    dir = NewRun(o, o.out, common);
+    dir = FreshRun(o, common, group);
   } else {
-    dir = RunDir::Open(o.resume);
-    dir->Lock();
-    if (o.resumed_epochs > 0) ChangeEpochs(*dir, o.resumed_epochs);
+    dir = ResumedRun(o, group);
     effective.isa = dir->config().isa;  // the plan of the run
     effective.dtype = dir->config().dtype;
     ApplyCommonOptions(effective);
   }
   SayDtype(effective);
   CatchInterrupts();
-  const TrainSummary s = TrainOrRemove(*dir, common, o.verbose);
-  PrintJson(common, TrainJson(*dir, s));
+  const TrainSummary s = TrainOrRemove(*dir, common, o.verbose, group);
+  nlohmann::json json = TrainJson(*dir, s);
+  json["processes"] = group ? group->size() : 1;
+  PrintJson(common, json);
   if (s.interrupted)
     StopInterrupted(*dir, s.steps, "graft train --resume " + ShellWord(dir->path()));
   SayDone(s, common);
   Say(common,
       fmt::format("next: graft eval --run {0} --data {1}\n      graft fuse --run {0} --out {2}",
                   ShellWord(dir->path()), ShellWord(s.config.data), FusedName(s.layout)));
+}
+
+// What mpirun or srun has started several of. One tells, of the errors of all; the others end with
+// 0 after it has heard them, as a launcher kills all processes when one ends with an error.
+void RunInGroup(const std::function<void(ProcessGroup*)>& run) {
+  const std::unique_ptr<ProcessGroup> group = OpenProcessGroup();
+  if (!group) return run(nullptr);
+  try {
+    group->Together([&] { run(group.get()); });
+  } catch (const Error&) {
+    if (group->IsFirst()) throw;
+  }
+}
+
+// All that the options say, before anything is read or written.
+void Settle(CLI::App& command, const CommonOptions& common, TrainOptions* o) {
+  if (!o->resume.empty()) CheckResume(command);
+  if (!o->config_file.empty()) {
+    ApplyConfigFile(command, o->config_file);
+    CheckCommonOptions(common);
+  }
+  TakeDefaults(command, &o->config);
+  if (command.count("--best-metric") == 0) o->config.best_metric.clear();
+  if (command.count("--epochs") > 0) o->resumed_epochs = o->config.epochs;
+  if (!o->config.objective.empty() && command.count("--method") == 0)
+    o->config.method = MasksWords(o->config) ? "full" : "prompt(head=frozen)";
+  if (command.count("--holdout") > 0 && o->config.holdout < 0)  // -1 stands for its own
+    FailUsage("--holdout: expected 0 to 0.9, found {}", o->config.holdout);
 }
 
 }  // namespace
@@ -318,19 +374,12 @@ void AddTrainCommand(CLI::App& app, CommonOptions& common) {
       "  graft train --model minilm/ --data text/sst2 --method \"lora(r=8)\" --epochs 3 "
       "--out runs/s");
   command->callback([options, &common, command] {
-    if (!options->resume.empty()) CheckResume(*command);
-    if (!options->config_file.empty()) {
-      ApplyConfigFile(*command, options->config_file);
-      CheckCommonOptions(common);
-    }
-    TakeDefaults(*command, &options->config);
-    if (command->count("--best-metric") == 0) options->config.best_metric.clear();
-    if (command->count("--epochs") > 0) options->resumed_epochs = options->config.epochs;
-    if (!options->config.objective.empty() && command->count("--method") == 0)
-      options->config.method = MasksWords(options->config) ? "full" : "prompt(head=frozen)";
-    if (command->count("--holdout") > 0 && options->config.holdout < 0)  // -1 stands for its own
-      FailUsage("--holdout: expected 0 to 0.9, found {}", options->config.holdout);
-    Run(*options, common);
+    RunInGroup([&](ProcessGroup* group) {
+      Settle(*command, common, options.get());
+      CommonOptions mine = common;
+      if (group && !group->IsFirst()) mine.quiet = true, mine.json = false;
+      Run(*options, mine, group);
+    });
   });
 }
 

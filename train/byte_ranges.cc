@@ -74,7 +74,7 @@ StaticBytes SmoothBytes(const InputRanges& ranges, std::span<const float> weight
   float min = 0, max = 0;
   for (size_t j = 0; j < k; ++j) {
     const float most = std::max(-ranges.min[j], ranges.max[j]);
-    if (most > 0 && largest[j] > 0) 
+    if (most > 0 && largest[j] > 0)
       smooth[j] = std::pow(most, kSmooth) / std::pow(largest[j], 1 - kSmooth);
     min = std::min(min, ranges.min[j] / smooth[j]), max = std::max(max, ranges.max[j] / smooth[j]);
   }

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "ops/ops.h"
+#include "runtime/process_group.h"
 #include "runtime/threads.h"
 #include "train/budget.h"
 #include "train/capacity.h"
@@ -56,11 +57,28 @@ std::vector<size_t> InOrder(const BatchSource& data) {
 }
 
 void ForEachPart(Session& session, std::span<const Counts> parts,
-                 const std::function<void(size_t i, int64_t first, int worker)>& run) {
+                 const std::function<void(size_t i, int64_t first, int worker)>& run,
+                 ProcessGroup* group) {
   std::vector<int64_t> first{0};
   for (const Counts& part : parts) first.push_back(first.back() + part.sequences);
-  ForEachRun(session, static_cast<int64_t>(parts.size()),
-             [&](int64_t i, int worker) { run(static_cast<size_t>(i), first[i], worker); });
+  if (group) group->Meet();
+  const Piece own = group ? group->Mine(std::ssize(parts)) : Piece{0, std::ssize(parts)};
+  ForEachRun(session, own.size, [&](int64_t index, int worker) {
+    const size_t i = static_cast<size_t>(own.begin + index);
+    run(i, first[i], worker);
+  });
+}
+
+void ShareParts(std::span<const Counts> parts, ProcessGroup* group, size_t columns, float* rows) {
+  if (!group) return;
+  for (int rank = 0; rank < group->size(); ++rank) {
+    const Piece piece = group->PieceOf(std::ssize(parts), rank);
+    size_t count = 0;
+    for (int64_t i = piece.begin; i < piece.begin + piece.size; ++i)
+      count += static_cast<size_t>(parts[static_cast<size_t>(i)].sequences) * columns;
+    group->Broadcast(std::as_writable_bytes(std::span(rows, count)), rank);
+    rows += count;
+  }
 }
 
 Evaluator::Evaluator(const Graph& graph, ParamStore& params, const SessionOptions& options,
@@ -77,7 +95,7 @@ Evaluator::Evaluator(const Graph& graph, ParamStore& params, const SessionOption
 
 void Evaluator::Compute(const BatchSource& data, std::span<const Target> targets) {
   const std::vector<Counts> parts = data.Parts(session_.options().capacity);
-  ForEachPart(session_, parts, [&](size_t i, int64_t first, int worker) {
+  const auto run = [&](size_t i, int64_t first, int worker) {
     const int64_t count = parts[i].sequences;
     data.Fill(session_, first, count, worker);
     session_.Run(parts[i], worker);
@@ -86,7 +104,10 @@ void Evaluator::Compute(const BatchSource& data, std::span<const Target> targets
       std::copy_n(rows.f32(), rows.shape.size(),
                   target.rows + static_cast<size_t>(first) * columns_.at(target.output));
     }
-  });
+  };
+  ForEachPart(session_, parts, run, group_);
+  for (const Target& target : targets)
+    ShareParts(parts, group_, columns_.at(target.output), target.rows);
 }
 
 // Takes those examples out of a part of the order that cannot be read, and returns how many.
@@ -158,7 +179,7 @@ Metrics Evaluator::RunMasked(BatchSource& data) {
     data.Take(std::min(most, data.remaining()));
     const std::vector<Counts> parts = data.Parts(capacity);
     std::vector<Sum> sums(parts.size());
-    ForEachPart(session_, parts, [&](size_t i, int64_t first, int worker) {
+    const auto run = [&](size_t i, int64_t first, int worker) {
       const size_t count = static_cast<size_t>(parts[i].sequences) * rows;
       data.Fill(session_, first, parts[i].sequences, worker);
       session_.Run(parts[i], worker);
@@ -171,7 +192,9 @@ Metrics Evaluator::RunMasked(BatchSource& data) {
         ++sums[i].n, sums[i].loss += losses[r];
         sums[i].right += std::max_element(row, row + vocabulary) - row == answers[r];
       }
-    });
+    };
+    ForEachPart(session_, parts, run, group_);
+    if (group_) group_->ShareRows(std::span(sums), std::ssize(sums));
     Report(data, data.size() - data.remaining());
     for (const Sum& sum : sums) all.n += sum.n, all.right += sum.right, all.loss += sum.loss;
   }

@@ -10,6 +10,8 @@
 
 namespace graft {
 
+class ProcessGroup;
+
 struct Metrics {
   int64_t n = 0;
   double accuracy = 0, mean_class_accuracy = 0, loss = 0, seconds = 0;
@@ -37,6 +39,9 @@ class Evaluator {
   std::vector<std::vector<float>> Outputs(BatchSource& data, std::span<const std::string> names);
   std::vector<float> Logits(BatchSource& data);
   Session& session() { return session_; }
+  // From here on the processes divide the parts of each batch among them, and all have all results;
+  // each calls Run for the same data.
+  void ShareWith(ProcessGroup* group) { group_ = group; }
   // hook(what, ...) is called after each batch.
   void OnProgress(const char* what, WorkHook hook) { what_ = what, hook_ = std::move(hook); }
   // each(example, logits) is called by Run for every example in order.
@@ -63,6 +68,7 @@ class Evaluator {
   }
 
   Session session_;
+  ProcessGroup* group_ = nullptr;
   const char* what_ = "";
   WorkHook hook_;
   Each each_;
@@ -74,9 +80,13 @@ class Evaluator {
 // The examples from the first to the last.
 std::vector<size_t> InOrder(const BatchSource& data);
 
-// run(i, first, worker) for every part i of a batch, whose first example is `first` (ForEachRun).
+// run(i, first, worker) for every part i of a batch, whose first example is `first` (ForEachRun);
+// of a group for those of this process, once all have come here.
 void ForEachPart(Session& session, std::span<const Counts> parts,
-                 const std::function<void(size_t i, int64_t first, int worker)>& run);
+                 const std::function<void(size_t i, int64_t first, int worker)>& run,
+                 ProcessGroup* group = nullptr);
+// What each process has computed so for all: rows of `columns` numbers, one for each sequence.
+void ShareParts(std::span<const Counts> parts, ProcessGroup* group, size_t columns, float* rows);
 
 // Examples that are read and computed between two waits for the data, in parts of this capacity:
 // whatever the number of threads, and few if they are large.
@@ -91,7 +101,6 @@ size_t InferenceBytes(const BatchSource& data, const Counts& capacity);
 // `held_bytes`; what is left of it is the data's.
 SessionOptions InferenceOptions(const Graph& graph, ParamStore& params, const ModelConfig& config,
                                 BatchSource& data, const std::string& memory_budget,
-                                const PassOptions& passes,
-                                size_t held_bytes = 0);
+                                const PassOptions& passes, size_t held_bytes = 0);
 
 }  // namespace graft

@@ -5,6 +5,7 @@
 
 #include "adapters/method_graph.h"
 #include "autograd/frozen_cut.h"
+#include "runtime/process_group.h"
 #include "train/capacity.h"
 #include "train/feature_cache.h"
 #include "train/ordered_data.h"
@@ -16,7 +17,7 @@ constexpr size_t kMostFeatureBytes = size_t{1} << 30;
 
 // One pass over the examples, in their order.
 void Fill(Features& features, Session& session, BatchSource& data,
-          const std::function<bool()>& stop, const WorkHook& progress) {
+          const std::function<bool()>& stop, const WorkHook& progress, ProcessGroup* group) {
   const Counts capacity = session.options().capacity;
   const size_t most = ExamplesAtOnce(data, capacity);
   data.Start(InOrder(data));
@@ -24,16 +25,20 @@ void Fill(Features& features, Session& session, BatchSource& data,
     const size_t count = std::min(most, data.remaining());
     data.Take(count);
     const std::vector<Counts> parts = data.Parts(capacity);
-    ForEachPart(session, parts, [&](size_t i, int64_t first, int worker) {
+    float* rows = &features.values[done * features.size];
+    const auto run = [&](size_t i, int64_t first, int worker) {
       data.Fill(session, first, parts[i].sequences, worker);
       session.Run(parts[i], worker);
       std::copy_n(session.Output("features", worker).f32(),
                   static_cast<size_t>(parts[i].sequences) * features.size,
-                  &features.values[(done + static_cast<size_t>(first)) * features.size]);
-    });
+                  rows + static_cast<size_t>(first) * features.size);
+    };
+    ForEachPart(session, parts, run, group);
+    ShareParts(parts, group, features.size, rows);
     done += count;
     if (progress) progress("features of the frozen layers", done, data.size(), data.unit());
     features.interrupted = stop && stop();
+    if (group) features.interrupted = group->Meet(features.interrupted);
   }
 }
 
@@ -91,13 +96,15 @@ std::optional<FeatureCut> CutFeatures(const Graph& graph, const RunConfig& confi
 
 Features ComputeFeatures(const FeatureCut& cut, LoadedModel& model, const RunConfig& config,
                          BatchSource& data, size_t held_bytes, const std::function<bool()>& stop,
-                         const WorkHook& progress) {
+                         const WorkHook& progress, ProcessGroup* group) {
   using Clock = std::chrono::steady_clock;
   const Clock::time_point start = Clock::now();
   Features features;
   features.size = cut.size;
   const std::string key = FeatureKey(cut, model.params, config, data);
-  if (std::optional<std::vector<float>> kept = ReadFeatures(key, data.size(), cut.size)) {
+  std::optional<std::vector<float>> kept = ReadFeatures(key, data.size(), cut.size);
+  if (group && group->Meet(!kept.has_value())) kept.reset();  // all have them, or none
+  if (kept) {
     features.values = std::move(*kept), features.from_cache = true;
     features.seconds = std::chrono::duration<double>(Clock::now() - start).count();
     return features;
@@ -109,11 +116,12 @@ Features ComputeFeatures(const FeatureCut& cut, LoadedModel& model, const RunCon
                   OptionsWithinBudget(cut.frozen, model.params, wanted, data.longest(),
                                       config.memory_budget, held)
                       .options);
-  Fill(features, session, data, stop, progress);
+  Fill(features, session, data, stop, progress, group);
   features.seconds = std::chrono::duration<double>(Clock::now() - start).count();
   // The examples must still be those that were read, and have said nothing that is to be said
   // again.
-  if (key == FeatureKey(cut, model.params, config, data)) KeepFeatures(key, features);
+  const bool keeps = !group || group->IsFirst();
+  if (keeps && key == FeatureKey(cut, model.params, config, data)) KeepFeatures(key, features);
   return features;
 }
 

@@ -31,11 +31,11 @@ struct Features {
   const float* of(size_t example) const { return &values[example * size]; }
 };
 // Runs the frozen graph over all of `data`, beside `held_bytes`, unless an earlier run has done so.
-// Throws Error if the run's memory
-// budget is too small.
+// The processes of a group divide the examples among them. Throws Error if the run's memory budget
+// is too small.
 Features ComputeFeatures(const FeatureCut& cut, LoadedModel& model, const RunConfig& config,
                          BatchSource& data, size_t held_bytes, const std::function<bool()>& stop,
-                         const WorkHook& progress = {});
+                         const WorkHook& progress = {}, ProcessGroup* group = nullptr);
 
 // The examples of `data` with their features in the place of images or texts, for a graph that
 // takes "features".

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -17,6 +18,7 @@
 #include "runtime/io/fresh_directory.h"
 #include "runtime/io/json.h"
 #include "runtime/io/safetensors.h"
+#include "train/event_file.h"
 #include "train/run_config_json.h"
 
 namespace graft {
@@ -49,6 +51,10 @@ void RefuseOtherEncodings(const RunConfig& config) {
   });
 }
 
+double WallTime() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
 constexpr uint64_t kMaxMetricsBytes = uint64_t{1} << 30;
 
 }  // namespace
@@ -64,8 +70,14 @@ RunDir RunDir::Create(const std::string& path, const RunConfig& config) {
   return dir;
 }
 
+RunDir RunDir::Follow(const std::string& path, bool resumed) {
+  RunDir dir = Open(path);
+  dir.follows_ = true, dir.resumed_ = resumed;
+  return dir;
+}
+
 void RunDir::Lock() {
-  if (locked_) return;
+  if (locked_ || follows_) return;
   std::shared_ptr<const Directory> directory = Directory::Open(path_);
   if (!directory->Lock()) Fail("{}: another process is training in this run directory", path_);
   locked_ = std::move(directory);
@@ -84,16 +96,19 @@ void RunDir::CheckNotRemoved() const {
 }
 
 void RunDir::Write(const std::string& name, const std::string& text) const {
+  if (follows_) return;
   WriteFileAtomically(Place(name), text);
 }
 
 void RunDir::WriteConfig() const { Write("config.json", DumpJson(ToJson(config_), 2) + "\n"); }
 
 void RunDir::RemoveIfNothingSaved() {
+  if (follows_) return;
   for (const char* name :
        {"state.safetensors", "last.safetensors", "best.safetensors", "metrics.jsonl"})
     if (locked_->Has(name)) return;
-  for (const char* name : {"config.json", "plan.json", "summary.json"}) locked_->Remove(name);
+  for (const char* name : {"config.json", "plan.json", "summary.json", kEventFile})
+    locked_->Remove(name);
   if (!existed_ && locked_->Named()) rmdir(path_.c_str());  // if it is empty now
 }
 
@@ -133,6 +148,7 @@ RunDir RunDir::OpenSearch(const std::string& path) {
 
 void RunDir::SaveState(const ParamStore& params, const std::vector<std::string>& names,
                        const Progress& p) const {
+  if (follows_) return;
   const StringMap metadata{{"graft.step", std::to_string(p.step)},
                            {"graft.best_metric", fmt::format("{}", p.best_metric)},
                            {"graft.best_epoch", std::to_string(p.best_epoch)},
@@ -209,24 +225,34 @@ std::optional<std::vector<std::string>> RunDir::LoadState(ParamStore& params, Pr
 
 void RunDir::SaveWeights(const std::string& which, const ParamStore& params,
                          const std::vector<std::string>& names, StringMap more) const {
+  if (follows_) return;
   more.emplace("graft.method", config_.method);
   WriteSafetensors(Place(which + ".safetensors"), Tensors(params, names), more);
 }
 
-void RunDir::AppendMetrics(const std::string& line) const {
-  const FilePlace place = Place("metrics.jsonl");
+void RunDir::Append(const std::string& name, std::string_view start, std::string text) const {
+  if (follows_) return;
+  const FilePlace place = Place(name);
   const int fd = openat(place.directory->fd(), place.name.c_str(),
                         O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+  struct stat s;
+  if (fd >= 0 && fstat(fd, &s) == 0 && s.st_size == 0) text.insert(0, start);
   std::FILE* f = fd < 0 ? nullptr : fdopen(fd, "a");
-  const std::string text = line + "\n";
   const bool ok = f && std::fwrite(text.data(), 1, text.size(), f) == text.size();
   if (!f || std::fclose(f) != 0 || !ok)
     Fail("{}: cannot write: {}", place.path, std::strerror(errno));
 }
 
+void RunDir::AppendMetrics(const nlohmann::json& line) const {
+  Append("metrics.jsonl", "", DumpJson(line) + "\n");
+  const double now = WallTime();
+  Append(kEventFile, EventFileStart(now), EventRecord(line, now));
+}
+
 void RunDir::TruncateMetrics(int64_t step) const {
+  if (follows_) return;
   const std::string path = file("metrics.jsonl");
-  if (!Exists(path)) return;
+  if (!Exists(path)) return locked_->Remove(kEventFile);  // of which it would be
   const std::string text = ReadFile(path, kMaxMetricsBytes);
   std::string kept;
   for (size_t begin = 0; begin < text.size();) {
@@ -240,6 +266,10 @@ void RunDir::TruncateMetrics(int64_t step) const {
     begin = end + 1;
   }
   Write("metrics.jsonl", kept);
+  // The points get the times that they had, those of a run without an events file get this one.
+  const std::string events = file(kEventFile);
+  const std::string old = Exists(events) ? ReadFile(events, kMaxMetricsBytes) : "";
+  Write(kEventFile, EventFile(kept, EventTimes(old), WallTime()));
 }
 
 std::optional<RunConfig> RunOf(const ModelChoice& choice) {

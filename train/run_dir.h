@@ -4,6 +4,7 @@
 #pragma once
 #include <limits>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -39,6 +40,9 @@ class RunDir {
   static RunDir Open(const std::string& path);
   // One that a search makes, ended or not.
   static RunDir OpenSearch(const std::string& path);
+  // A run that another process of a group trains and writes (process_group.h): this one reads it,
+  // and whatever it would write is left out. `resumed`: whether that one has opened it.
+  static RunDir Follow(const std::string& path, bool resumed);
   // Locks the directory for training, which comes before anything is written; throws Error if
   // another process trains there.
   void Lock();
@@ -72,9 +76,11 @@ class RunDir {
   void SaveWeights(const std::string& which, const ParamStore& params,
                    const std::vector<std::string>& names, StringMap more = {}) const;
 
-  // Appends one line, a JSON object, to metrics.jsonl.
-  void AppendMetrics(const std::string& line) const;
-  // Drops lines after `step`, which a killed session wrote and this one will write again.
+  // Appends one line, a JSON object, to metrics.jsonl, and its numbers to the events file
+  // (event_file.h).
+  void AppendMetrics(const nlohmann::json& line) const;
+  // Drops lines after `step`, which a killed session wrote and this one will write again, and makes
+  // the events file of what is left.
   void TruncateMetrics(int64_t step) const;
 
  private:
@@ -84,9 +90,12 @@ class RunDir {
   void CheckNamed() const;
   void CheckNotRemoved() const;
   void WriteConfig() const;
+  // `start` comes before the text in a file that is empty or not there.
+  void Append(const std::string& name, std::string_view start, std::string text) const;
   std::string path_;
   RunConfig config_;
   bool resumed_, existed_ = true;  // existed_: before Create
+  bool follows_ = false;
   std::shared_ptr<const Directory> locked_;
 };
 

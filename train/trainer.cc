@@ -5,8 +5,10 @@
 #include <filesystem>
 #include <set>
 
+#include "adapters/base_hash.h"
 #include "adapters/base_model.h"
 #include "adapters/method_graph.h"
+#include "ops/isa.h"
 #include "runtime/cpu.h"
 #include "runtime/io/fresh_directory.h"
 #include "runtime/io/json.h"
@@ -45,6 +47,11 @@ void Trainer::Open() {
   steps_ = steps_per_epoch_ * c_.epochs;
   schedule_steps_ = steps_per_epoch_ * (c_.schedule_epochs > 0 ? c_.schedule_epochs : c_.epochs);
   if (const MethodTerm* term = SearchedTerm(method_)) {
+    if (hooks_.group)
+      Fail(
+          "--method {}: '{}' has no gradients, which several processes could share; hint: start "
+          "one",
+          c_.method, term->name);
     const SearchLimits limits = LimitsOf(*term);
     steps_per_epoch_ = limits.round, steps_ = limits.generations;
   }
@@ -64,7 +71,7 @@ void Trainer::Open() {
   dir_.TruncateMetrics(progress_.step);
   if (progress_.step > steps_)
     Fail("{}: the state is of step {}, but the run has {}", dir_.path(), progress_.step, steps_);
-  if (!c_.trace.empty() && !dir_.resumed()) CreateFreshDirectory(c_.trace);
+  if (!c_.trace.empty() && !dir_.resumed() && IsFirst()) CreateFreshDirectory(c_.trace);
   if (hooks_.on_start)
     hooks_.on_start({&c_, &model_, n, validation_ ? static_cast<int64_t>(validation_->size()) : 0,
                      train_->unit(), progress_.step, steps_, steps_per_epoch_, trainable_count_});
@@ -91,7 +98,7 @@ void Trainer::FitMaskRows() {
 
 // Once the run can begin: of one that cannot, the directory stays empty.
 void Trainer::BeginTrace(const Graph& whole) {
-  if (c_.trace.empty()) return;
+  if (c_.trace.empty() || !IsFirst()) return;
   if (progress_.step == 0)
     trace_ = Trace::Begin(c_, whole, model_.params, *train_, dir_.resumed());
   else if (hooks_.note)
@@ -154,6 +161,7 @@ void Trainer::Compile() {
   MakeMasks();
   compiled_.emplace(CompileWithinBudget(graph_, model_.params, OptimizerOf(c_), request));
   step_ = &compiled_->step;
+  if (hooks_.group) step_->ShareWith(hooks_.group);
   const size_t more = ShareSpare(c_, compiled_->needed_bytes, features_ ? nullptr : train_.get(),
                                  validation_.get());
   if (hooks_.note && !c_.memory_budget.empty())
@@ -166,11 +174,37 @@ void Trainer::Compile() {
   if (validation_) {
     evaluator_.emplace(inference, model_.params, compiled_->between, PassNames());
     evaluator_->OnProgress("validation", hooks_.on_work);
+    evaluator_->ShareWith(hooks_.group);
   }
   dir_.Write("plan.json", DumpJson(PlanJson(*compiled_, hash, features_.has_value()), 1) + "\n");
   WriteSummary();
   if (hooks_.on_plan)
     hooks_.on_plan({step_->session().planned_bytes(), step_->micro_batch(), features_.has_value()});
+}
+
+// Every process has planned for itself, of the files that it finds: sums that are put together of
+// different kernels, examples or weights would be nobody's.
+void Trainer::CheckOthers() {
+  ProcessGroup& group = *hooks_.group;
+  interrupted_ = group.Meet(interrupted_);
+  if (interrupted_) return;
+  const std::string plan = DumpJson(PlanJson(*compiled_, GraphHash(graph_), features_.has_value()));
+  const std::string mine = fmt::format("{} {} {} {} {}", progress_.step, c_.examples_sha256,
+                                       BaseHash(c_.model), ActiveIsa(), plan);
+  const std::vector<std::string> all = group.Gather(mine);
+  for (size_t rank = 1; rank < all.size(); ++rank)
+    if (all[rank] != all[0])
+      Fail(
+          "process {} of {} would compute other numbers than the first: its model, its data, its "
+          "checkpoint or its CPU's SIMD target differ; hint: the same files and the same graft on "
+          "all machines, and --isa",
+          rank + 1, all.size());
+  const int64_t parts = std::min<int64_t>(step_->session().options().lanes,
+                                          CeilDiv(c_.batch_size, step_->micro_batch()));
+  Note(fmt::format("{} processes share each batch", group.size()));
+  if (parts < group.size())
+    Note(fmt::format("gradients are summed in {} parts, so {} processes have no work in a step",
+                     parts, group.size() - parts));
 }
 
 // What is saved: what trains and what the method owns; in the state also what a resume needs.
@@ -214,8 +248,8 @@ void Trainer::KeepFeatures(BudgetRequest& request) {
     }
   }
   ShareSpare(c_, SIZE_MAX, train_.get(), nullptr);
-  features_ =
-      ComputeFeatures(*cut, model_, c_, *train_, request.held_bytes, hooks_.stop, hooks_.on_work);
+  features_ = ComputeFeatures(*cut, model_, c_, *train_, request.held_bytes, hooks_.stop,
+                              hooks_.on_work, hooks_.group);
   graph_ = std::move(cut->rest);
   request.held_bytes += cut->bytes;
   interrupted_ = features_->interrupted;
@@ -236,7 +270,7 @@ void Trainer::KeepValidationFeatures(const Graph& plain, Graph* inference) {
   std::optional<FeatureCut> cut = CutFeatures(plain, c_, *validation_);
   if (!cut) return;
   Features features =
-      ComputeFeatures(*cut, model_, c_, *validation_, 0, hooks_.stop, hooks_.on_work);
+      ComputeFeatures(*cut, model_, c_, *validation_, 0, hooks_.stop, hooks_.on_work, hooks_.group);
   interrupted_ = features.interrupted;
   validation_ = MakeFeatureData(std::move(features), *validation_);
   *inference = std::move(cut->rest);
@@ -291,14 +325,24 @@ std::optional<TrainSummary> FinishedRun(const RunDir& dir) {
                       .best_epoch = p.best_epoch};
 }
 
-}  // namespace
-
-TrainSummary Train(RunDir& dir, const TrainHooks& hooks) {
+TrainSummary TrainHere(RunDir& dir, const TrainHooks& hooks) {
   dir.Lock();
-  if (const std::optional<TrainSummary> done = FinishedRun(dir)) return *done;
+  const std::optional<TrainSummary> done = FinishedRun(dir);
+  if (hooks.group && hooks.group->Meet(done.has_value()) && !done)
+    Fail("{}: finished, as another process sees it; hint: all need the same files", dir.path());
+  if (done) return *done;
   Trainer trainer(dir, hooks);
   if (!dir.resumed()) return trainer.Run();
   return OfFile(dir.file("config.json"), [&] { return trainer.Run(); });
+}
+
+}  // namespace
+
+TrainSummary Train(RunDir& dir, const TrainHooks& hooks) {
+  if (!hooks.group) return TrainHere(dir, hooks);
+  TrainSummary summary;
+  hooks.group->Together([&] { summary = TrainHere(dir, hooks); });
+  return summary;
 }
 
 }  // namespace graft

@@ -6,6 +6,8 @@
 
 namespace graft {
 
+class ProcessGroup;
+
 struct StepReport {
   int64_t step = 0, steps = 0, epoch = 0, epochs = 0;  // step counts from 1 here
   double loss = 0, learning_rate = 0, examples_per_second = 0, gflops = 0, seconds_left = 0;
@@ -45,6 +47,10 @@ struct TrainHooks {
   std::function<void(const StepReport&)> on_step;
   std::function<void(const EpochReport&)> on_epoch;
   std::function<bool()> stop;  // true: save and return after this step
+  // The processes that train this run together (runtime/process_group.h); null: this one alone. All
+  // of them call Train with the same run, of which the first has the directory and the others
+  // RunDir::Follow. Only the first should have the hooks that tell.
+  ProcessGroup* group = nullptr;
 };
 
 struct TrainSummary {
@@ -62,7 +68,8 @@ struct TrainSummary {
 
 // Trains from where the directory's state stands to the end, or until stop() or an error. A base
 // hash that is not known yet is computed meanwhile and recorded before the first checkpoint. Throws
-// Error of kind kNonFinite when the loss leaves the numbers; the last good checkpoint stays.
+// Error of kind kNonFinite when the loss leaves the numbers; the last good checkpoint stays. The
+// bits of what is trained do not depend on the size of the group.
 TrainSummary Train(RunDir& dir, const TrainHooks& hooks);
 
 }  // namespace graft

@@ -5,6 +5,7 @@
 
 #include "runtime/cpu.h"
 #include "runtime/io/json.h"
+#include "runtime/process_group.h"
 #include "train/black_box.h"
 #include "train/budget.h"
 #include "train/checkpoints.h"
@@ -30,6 +31,7 @@ class Trainer {
     else
       Compile();
     if (!interrupted_) BeginTrace(whole);
+    if (hooks_.group) CheckOthers();
     start_seconds_ = SecondsSinceStart();
     while (progress_.step < steps_ && !interrupted_ && !StopsEarly())
       search_ ? OneRound() : OneEpoch();
@@ -45,6 +47,7 @@ class Trainer {
                    const std::vector<std::string>& more);
   void CheckExamples(const std::vector<std::string>& classes);
   void CheckLoadedState() const;
+  void CheckOthers();
   void KeepFeatures(BudgetRequest& request);
   void KeepValidationFeatures(const Graph& plain, Graph* inference);
   void MakeMasks();
@@ -73,6 +76,13 @@ class Trainer {
   void WeightClasses();
   double SumOfWeights(std::span<const size_t> rows) const;  // 0 without weights of classes
   void Finish();
+  // Writes, measures what is written, and tells; the others of a group only compute.
+  bool IsFirst() const { return !hooks_.group || hooks_.group->IsFirst(); }
+  // Before a step, once its examples are there.
+  void MeetOthers() {
+    if (hooks_.group) group_stops_ = hooks_.group->Meet(hooks_.stop && hooks_.stop());
+  }
+  bool Stops() const { return hooks_.group ? group_stops_ : hooks_.stop && hooks_.stop(); }
   double Rate(int64_t step) const { return LearningRate(c_, step, schedule_steps_); }
   TrainSummary Summary() const;
 
@@ -106,7 +116,7 @@ class Trainer {
   int64_t steps_ = 0, steps_per_epoch_ = 0, trainable_count_ = 0, examples_seen_ = 0;
   double session_seconds_ = 0, start_seconds_ = 0, summary_time_ = 0;
   double work_ = 0;  // of the last step, in full micro-batches
-  bool interrupted_ = false, told_ = false;
+  bool interrupted_ = false, told_ = false, group_stops_ = false;
 };
 
 }  // namespace graft

@@ -38,6 +38,7 @@ std::vector<size_t> Trainer::EpochOrder(int64_t epoch) const {
 StepResult Trainer::StepOnFeatures(std::span<const size_t> rows, double lr) {
   Session& session = step_->session();
   if (ReadsExamples()) train_->Take(rows.size());
+  MeetOthers();
   work_ = static_cast<double>(rows.size()) / static_cast<double>(step_->micro_batch());
   return step_->Run(
       static_cast<int64_t>(rows.size()), progress_.step, lr,
@@ -57,6 +58,7 @@ StepResult Trainer::StepOnFeatures(std::span<const size_t> rows, double lr) {
 StepResult Trainer::StepOnExamples(std::span<const size_t> rows, double lr) {
   Session& session = step_->session();
   train_->Take(rows.size());
+  MeetOthers();
   const Counts& full = session.options().capacity;
   const std::vector<Counts> parts = train_->Parts(full);
   work_ = 0;
@@ -110,7 +112,7 @@ void Trainer::OneEpoch() {
     const bool ends = at + count == order.size();
     if (ends) EndEpoch(epoch);
     if (ends && !std::exchange(told_, true)) Note(train_->notice());  // all have been read
-    if (hooks_.stop && hooks_.stop()) {
+    if (Stops()) {
       interrupted_ = progress_.step < steps_;
       SaveState();
       return;
@@ -154,9 +156,9 @@ void Trainer::EndRound(EpochReport& report, nlohmann::json line) {
   if (evaluator_ && score > progress_.best_metric) {
     progress_.best_metric = score, progress_.best_epoch = report.epoch;
     report.best = true;
-    checkpoints_.SaveBest(Calibrated(model_, method_, c_));
+    if (IsFirst()) checkpoints_.SaveBest(Calibrated(model_, method_, c_));
   }
-  dir_.AppendMetrics(DumpJson(line));
+  dir_.AppendMetrics(line);
   if (hooks_.on_epoch) hooks_.on_epoch(report);
 }
 
@@ -188,6 +190,7 @@ void Trainer::WriteSummary() {
 }
 
 void Trainer::Finish() {
+  if (!IsFirst()) return;
   checkpoints_.CheckBase();
   const ParamStore params = Calibrated(model_, method_, c_);
   if (!evaluator_) checkpoints_.SaveBest(params);  // without validation, best is last

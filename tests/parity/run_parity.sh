@@ -15,6 +15,7 @@
 #              chromium)
 #   cases      checkpoints of kinds that people have: the library's logits or a refusal
 #              (check_cases.py; needs DIR/cases)
+#   tensorboard  events files hold what metrics.jsonl says (check_tensorboard.py; needs the package)
 # usage: GRAFT_DATA=DIR run_parity.sh PEERS_ENV GRAFT_BINARY [OUT]
 #   DIR holds weights/deit_tiny_patch16_224.safetensors, data/vtab-1k/cifar10 and data/text;
 #   PEERS_ENV holds bin/python, minilm/ and timm/. PARTS="replay files ..." chooses parts,
@@ -211,11 +212,15 @@ cases() {
         --minilm "$env/minilm" --threads "$threads"
 }
 
+tensorboard() {
+    "$env/bin/python" "$here/check_tensorboard.py" --graft "$graft" --threads "$threads"
+}
+
 summary=()
 failed=0
-for part in ${PARTS:-replay selftest files logits tokenizer trace cases}; do
+for part in ${PARTS:-replay selftest files logits tokenizer trace cases tensorboard}; do
     case $part in
-        replay | selftest | files | logits | tokenizer | trace | cases) ;;
+        replay | selftest | files | logits | tokenizer | trace | cases | tensorboard) ;;
         *) echo "run_parity.sh: unknown part '$part'" >&2; exit 2 ;;
     esac
     "$part" > "$out/$part.log" || { failed=1; summary+=("FAILED:"); }

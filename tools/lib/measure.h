@@ -7,7 +7,8 @@
 namespace graft {
 
 // Compiled by `passes` (PassesOf, or with scales: CalibratedPasses), within the budget of the
-// options; shows how far it is. `each` and `logits` are those of Evaluator. Throws Error for logits that are not finite.
+// options; shows how far it is. `each` and `logits` are those of Evaluator. Throws Error for logits
+// that are not finite.
 Metrics Measure(OpenedModel& opened, BatchSource& examples, const CommonOptions& common,
                 const PassOptions& passes, const Evaluator::Each& each = {},
                 std::vector<float>* logits = nullptr);

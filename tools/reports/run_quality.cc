@@ -94,11 +94,12 @@ RunQuality MeasureRun(const std::string& run, const std::string& split, size_t l
   q.examples = examples->size(), q.size = std::max(q.examples, data.Size(q.split));
   WorstExamples worst(kWorst);
   const size_t stride = (q.examples + kMostPoints - 1) / kMostPoints;
-  q.metrics = Measure(opened, *examples, common, PassesOf(common), [&](size_t i, std::span<const float> logits) {
+  const Evaluator::Each judge = [&](size_t i, std::span<const float> logits) {
     JudgedExample j = JudgeExample(q.task, i, *examples, logits);
     if (q.task == kRegression && i % stride == 0) q.sample.push_back(j);
     worst.Add(std::move(j));
-  });
+  };
+  q.metrics = Measure(opened, *examples, common, PassesOf(common), judge);
   q.worst = worst.all();
   if (q.masked_words) return q;
   q.labels = data.labels();

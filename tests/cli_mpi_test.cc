@@ -1,0 +1,305 @@
+// graft train under mpirun: the bytes of one process, whatever the number; errors, kills, resumes.
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "tests/cli_testing.h"
+
+namespace graft::cli {
+namespace {
+
+const std::string kVocabulary =
+    std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tokenizer/vocab.txt";
+
+// While it lives, commands of the test run under mpirun.
+class UnderMpi {
+ public:
+  explicit UnderMpi(int processes, const std::string& program = Binary()) {
+    const std::string script = files_ / "mpi";
+    // Without a terminal or a network mpirun needs to be told that there is nothing else.
+    Spill(script,
+          fmt::format("#!/bin/sh\nexec mpirun --allow-run-as-root --oversubscribe --bind-to "
+                      "none -n {} '{}' \"$@\"\n",
+                      processes, program));
+    fs::permissions(script, fs::perms::owner_all);
+    if (const char* before = std::getenv("GRAFT_BINARY")) before_ = before;
+    setenv("GRAFT_BINARY", script.c_str(), 1);
+  }
+  ~UnderMpi() {
+    before_.empty() ? unsetenv("GRAFT_BINARY") : setenv("GRAFT_BINARY", before_.c_str(), 1);
+  }
+
+ private:
+  TempDir files_;
+  std::string before_;
+};
+
+constexpr const char* kBert = "init:bert(vocab=260,width=64,depth=2,heads=2,mlp=128,positions=32)";
+
+// Texts of 3 to 12 letters, in a table with their classes and without.
+void WriteTexts(const std::string& table, const std::string& plain, int n, uint32_t seed) {
+  std::string rows, lines;
+  const auto draw = [&](uint32_t most) {
+    seed = seed * 1664525u + 1013904223u;
+    return (seed >> 16) % most;
+  };
+  for (int i = 0; i < n; ++i) {
+    std::string text(1, static_cast<char>('a' + draw(26)));
+    for (uint32_t k = 2 + draw(10); k > 0; --k) text += {' ', static_cast<char>('a' + draw(26))};
+    rows += fmt::format("{}\t{}\n", text, draw(2)), lines += text + "\n";
+  }
+  Spill(table, rows), Spill(plain, lines);
+}
+
+class Mpi : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    dir_ = new TempDir;
+    MakeData(At("images"));
+    fs::create_directory(At("texts")), fs::create_directory(At("corpus"));
+    WriteTexts(At("texts/train.tsv"), At("corpus/a.txt"), 45, 1);
+    WriteTexts(At("texts/dev.tsv"), At("corpus/val.txt"), 11, 2);
+  }
+  static void TearDownTestSuite() { delete dir_; }
+  static std::string At(const std::string& name) { return *dir_ / name; }
+  static std::vector<std::string> Text(const std::string& data) {
+    return {"--model",  kBert, "--tokenizer", kVocabulary, "--data",       At(data),
+            "--epochs", "2",   "--limit",     "42",        "--max-length", "24"};
+  }
+  static std::vector<std::string> Args(const std::string& run, std::vector<std::string> more) {
+    std::vector<std::string> args{"train", "--out", At(run), "--threads", "1"};
+    args.insert(args.end(), more.begin(), more.end());
+    return args;
+  }
+  static std::vector<std::string> Image(const std::vector<std::string>& more = {}) {
+    std::vector<std::string> args{"--model", kNano,     "--data", At("images"),   "--epochs",
+                                  "2",       "--limit", "42",     "--batch-size", "16"};
+    args.insert(args.end(), more.begin(), more.end());
+    return args;
+  }
+  static void ExpectEqualRuns(const std::string& run, const std::string& other) {
+    for (const char* file : {"last.safetensors", "best.safetensors", "plan.json"})
+      EXPECT_EQ(Slurp(At(run) + "/" + file), Slurp(At(other) + "/" + file)) << run << " " << file;
+    // The header of the state has the seconds that it took.
+    const auto tensors = [](const std::string& path) {
+      const std::string state = Slurp(path + "/state.safetensors");
+      uint64_t header = 0;
+      std::memcpy(&header, state.data(), sizeof header);
+      return state.substr(sizeof header + header);
+    };
+    EXPECT_EQ(tensors(At(run)), tensors(At(other))) << run;
+    const auto lines = [](const std::string& path) {
+      std::vector<nlohmann::json> all;
+      std::istringstream text(Slurp(path + "/metrics.jsonl"));
+      for (std::string line; std::getline(text, line);)
+        all.push_back(nlohmann::json::parse(line)), all.back().erase("seconds");
+      return all;
+    };
+    EXPECT_EQ(lines(At(run)), lines(At(other))) << run;
+  }
+  static TempDir* dir_;
+};
+TempDir* Mpi::dir_ = nullptr;
+
+struct Equal {
+  const char* name;
+  const char* data;
+  std::vector<std::string> options;
+};
+const Equal kEqual[] = {
+    {"lora", "images", {"--method", "lora(r=2,dropout=0.2)", "--drop-path", "0.1"}},
+    {"micro",
+     "images",
+     {"--method", "lora(r=2,dropout=0.2)", "--micro-batch", "3", "--clip", "0.1"}},
+    {"full",
+     "images",
+     {"--method", "full", "--label-smoothing", "0.1", "--class-weights", "balanced"}},
+    {"augmented", "images", {"--method", "ssf", "--augment", "flip,crop=0.8"}},
+    {"linear", "images", {"--method", "linear"}},  // of features that are kept
+    {"child", "images", {"--method", "childtuning(mode=d,p=0.3)"}},
+    {"budget", "images", {"--method", "full", "--memory-budget", "6MiB"}},
+    {"texts", "texts", {"--method", "lora(r=2,dropout=0.2)"}},
+    {"micro_texts", "texts", {"--method", "full", "--micro-batch", "3"}},
+    {"masked", "corpus", {"--objective", "mlm"}},
+};
+
+class EqualBytes : public Mpi, public testing::WithParamInterface<Equal> {};
+
+TEST_P(EqualBytes, AtAnyNumberOfProcesses) {
+  const Equal& e = GetParam();
+  const std::string name = e.name;
+  std::vector<std::string> options = e.data == std::string("images") ? Image() : Text(e.data);
+  options.insert(options.end(), e.options.begin(), e.options.end());
+  const Outcome one = Graft(Args(name + "1", options));
+  ASSERT_EQ(one.code, 0) << one.err;
+  for (const int processes : {2, 3}) {
+    const UnderMpi mpi(processes);
+    const std::string run = fmt::format("{}{}", name, processes);
+    const Outcome o = Graft(Args(run, options));
+    ASSERT_EQ(o.code, 0) << o.err;
+    EXPECT_NE(o.out.find(fmt::format("{} processes share each batch", processes)), o.out.npos);
+    EXPECT_EQ(o.out.find("done: "), o.out.rfind("done: ")) << o.out;  // the first alone tells
+    ExpectEqualRuns(run, name + "1");
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Methods, EqualBytes, testing::ValuesIn(kEqual),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+// --- runs that end early
+
+class MpiResume : public Mpi {
+ protected:
+  static std::vector<std::string> Long() {
+    return Image({"--method", "lora(r=2,dropout=0.1)", "--save-every", "2"});
+  }
+  static std::vector<std::string> LongArgs(const std::string& run) {
+    std::vector<std::string> args = Args(run, Long());
+    *(std::ranges::find(args, "--epochs") + 1) = "40";
+    return args;
+  }
+  static void ExpectWhole(const std::string& run) {
+    if (!fs::exists(At("whole"))) ASSERT_EQ(Graft(LongArgs("whole")).code, 0);
+    ExpectEqualRuns(run, "whole");
+  }
+  static bool WaitForState(const Process& process, const std::string& run) {
+    for (int i = 0; i < 12000 && process.Running(); ++i) {
+      if (fs::exists(At(run) + "/state.safetensors")) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    return false;
+  }
+  // The process of this rank that trains in a directory.
+  static pid_t FindProcess(const std::string& run, int rank) {
+    for (const auto& entry : fs::directory_iterator("/proc")) {
+      const std::string name = entry.path().filename();
+      if (name.find_first_not_of("0123456789") != name.npos) continue;
+      if (Slurp(entry.path() / "comm") != "graft\n") continue;
+      const std::string words = Slurp(entry.path() / "cmdline");
+      const std::string variables = Slurp(entry.path() / "environ");
+      if (words.find(At(run)) != words.npos &&
+          variables.find(fmt::format("OMPI_COMM_WORLD_RANK={}", rank)) != variables.npos)
+        return std::stoi(name);
+    }
+    return 0;
+  }
+};
+
+TEST_F(MpiResume, AProcessThatDiesEndsTheJobAndTheRunGoesOn) {
+  {
+    const UnderMpi mpi(2);
+    Process process(LongArgs("killed"));
+    ASSERT_TRUE(WaitForState(process, "killed"));
+    const pid_t second = FindProcess("killed", 1);
+    ASSERT_GT(second, 0);
+    kill(second, SIGKILL);
+    EXPECT_NE(process.Wait().code, 0);
+  }
+  {  // by another number of processes
+    const UnderMpi mpi(3);
+    const Outcome o = Graft({"train", "--resume", At("killed"), "--threads", "1"});
+    ASSERT_EQ(o.code, 0) << o.err;
+  }
+  ExpectWhole("killed");
+}
+
+TEST_F(MpiResume, AnInterruptSavesAndOneProcessGoesOn) {
+  {
+    const UnderMpi mpi(2);
+    Process process(LongArgs("stopped"));
+    ASSERT_TRUE(WaitForState(process, "stopped"));
+    const pid_t second = FindProcess("stopped", 1);  // any of them stops all
+    ASSERT_GT(second, 0);
+    kill(second, SIGTERM);
+    const Outcome o = process.Wait();
+    EXPECT_EQ(o.code, 130) << o.err;
+    EXPECT_NE(o.err.find("saved; continue with: graft train --resume"), o.err.npos) << o.err;
+  }
+  ASSERT_EQ(Graft({"train", "--resume", At("stopped")}).code, 0);
+  ExpectWhole("stopped");
+  const UnderMpi mpi(2);  // which have nothing to do
+  const Outcome o = Graft({"train", "--resume", At("stopped")});
+  EXPECT_EQ(o.code, 0) << o.err;
+}
+
+// --- mistakes
+
+struct Mistake {
+  const char* name;
+  std::vector<std::string> options;
+  int code;
+  const char* words;
+};
+const Mistake kMistakes[] = {
+    {"seeds", {"--method", "lora", "--seeds", "2"}, 2, "--seeds: is for one process, and 2"},
+    {"rate", {"--method", "lora", "--lr-find"}, 2, "--lr-find: is for one process, and 2"},
+    {"searched", {"--method", "bbt"}, 1, "has no gradients"},
+    {"split", {"--method", "lora", "--train-split", "none-such"}, 1, "none-such"},
+    {"exploding",
+     {"--method", "full", "--lr", "1e6", "--optimizer", "sgd", "--epochs", "9"},
+     5,
+     "smaller --lr"},
+};
+
+class MpiMistake : public Mpi, public testing::WithParamInterface<Mistake> {};
+
+TEST_P(MpiMistake, IsToldOnceAndLeavesNothing) {
+  const Mistake& m = GetParam();
+  const UnderMpi mpi(2);
+  std::vector<std::string> args = Args("mistake", Image(m.options));
+  if (m.name == std::string("exploding"))
+    args.erase(std::ranges::find(args, "--epochs"), std::ranges::find(args, "--epochs") + 2);
+  if (m.name == std::string("rate")) args.erase(args.begin() + 1, args.begin() + 3);
+  const Outcome o = Graft(args);
+  EXPECT_EQ(o.code, m.code) << o.err;
+  const size_t told = o.err.find("graft: ");
+  ASSERT_NE(told, o.err.npos) << o.err;
+  EXPECT_EQ(o.err.find("graft: ", told + 1), o.err.npos) << o.err;
+  EXPECT_NE(o.err.find(m.words), o.err.npos) << o.err;
+  EXPECT_FALSE(fs::exists(At("mistake")));
+}
+
+INSTANTIATE_TEST_SUITE_P(Options, MpiMistake, testing::ValuesIn(kMistakes),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+TEST_F(Mpi, AnImageThatCannotBeReadEndsAll) {
+  fs::copy(At("images"), At("bad"), fs::copy_options::recursive);
+  for (const auto& entry : fs::recursive_directory_iterator(At("bad/images/train")))
+    if (entry.path().filename() == "000007.png") Spill(entry.path(), "no image");
+  std::vector<std::string> args = Args("unread", Image({"--method", "lora"}));
+  *(std::ranges::find(args, "--data") + 1) = At("bad");
+  const UnderMpi mpi(2);
+  const Outcome o = Graft(args);
+  EXPECT_EQ(o.code, 1);
+  EXPECT_NE(o.err.find("000007.png"), o.err.npos) << o.err;
+}
+
+// Without the plug-in, or with that of another MPI, no two processes may believe to be alone.
+TEST_F(Mpi, WithoutTheLibraryIsAnError) {
+  const std::string alone = At("alone");
+  fs::create_directory(alone);
+  fs::copy_file(Binary(), alone + "/graft");
+  {
+    const UnderMpi mpi(2, alone + "/graft");
+    const Outcome o = Graft(Args("lonely", Image({"--method", "lora"})));
+    EXPECT_EQ(o.code, 1);
+    EXPECT_NE(o.err.find("2 processes were started together, but this graft cannot reach"),
+              o.err.npos)
+        << o.err;
+  }
+  setenv("PMI_RANK", "0", 1), setenv("PMI_SIZE", "2", 1);  // of another MPI's launcher
+  const Outcome o = Graft(Args("lonely", Image({"--method", "lora"})));
+  unsetenv("PMI_RANK"), unsetenv("PMI_SIZE");
+  EXPECT_EQ(o.code, 1);
+  EXPECT_NE(o.err.find("MPI knows of 1"), o.err.npos) << o.err;
+  EXPECT_FALSE(fs::exists(At("lonely")));
+}
+
+TEST_F(Mpi, JsonIsOneObject) {
+  const UnderMpi mpi(2);
+  const nlohmann::json json = GraftJson(Args("json", Image({"--method", "lora"})));
+  EXPECT_EQ(json["processes"], 2);
+}
+
+}  // namespace
+}  // namespace graft::cli

@@ -159,7 +159,9 @@ class MpiResume : public Mpi {
     return args;
   }
   static void ExpectWhole(const std::string& run) {
-    if (!fs::exists(At("whole"))) ASSERT_EQ(Graft(LongArgs("whole")).code, 0);
+    if (!fs::exists(At("whole"))) {
+      ASSERT_EQ(Graft(LongArgs("whole")).code, 0);
+    }
     ExpectEqualRuns(run, "whole");
   }
   static bool WaitForState(const Process& process, const std::string& run) {

@@ -205,7 +205,8 @@ def main():
             told = told_by_perfetto(trace, f"{folder}/browser")
             found = list(differences(json.loads(made.stdout), told, threads))
         calls = sum(row[4] for row in told["kinds"])
-        print(f"{threads} threads: {calls} calls of {len(told['kinds'])} kinds, {len(found)} differ")
+        differ = len(found)
+        print(f"{threads} threads: {calls} calls of {len(told['kinds'])} kinds, {differ} differ")
         for line in found:
             print("FAIL", line)
         failed += bool(found)

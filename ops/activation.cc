@@ -1,8 +1,10 @@
 // Activations and their gradients (x, dy) -> dx.
 // Top half: kernels, compiled once per SIMD target. Bottom half (HWY_ONCE): the records.
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
+#include "ops/gelu_near.h"
 #include "ops/records.h"
 #include "ops/targets.h"
 
@@ -44,6 +46,12 @@ void GeluF32(const KernelArgs& a) {
   Map1(a, [](VF x) HWY_ATTR {
     VF slope;
     return GeluErf(DF(), x, slope);
+  });
+}
+void GeluNearF32(const KernelArgs& a) {
+  Map1(a, [](VF x) HWY_ATTR {
+    VF slope;
+    return GeluNear(DF(), x, slope);
   });
 }
 void GeluTanhF32(const KernelArgs& a) {
@@ -110,6 +118,7 @@ namespace graft {
 namespace {
 
 HWY_EXPORT(GeluF32);
+HWY_EXPORT(GeluNearF32);
 HWY_EXPORT(GeluTanhF32);
 HWY_EXPORT(ReluF32);
 HWY_EXPORT(SiluF32);
@@ -200,6 +209,15 @@ constexpr OpDef ActivationGrad(OpDef op) {
 }  // namespace
 
 Activated64 Gelu64(double x) { return {x * Phi(x), Phi(x) + x * Density(x)}; }
+Activated64 GeluNear64(double x) {
+  const double t = x != x ? x : std::clamp(x, -4.0, 4.0), u = t * t / 8 - 1;
+  const auto odd = [&](const float(&c)[8]) {
+    double sum = 0;
+    for (int i = 7; i >= 0; --i) sum = sum * u + double{c[i]};
+    return 0.5 + t * sum;
+  };
+  return {x * odd(kGeluNearCdf), odd(kGeluNearSlope)};
+}
 Activated64 GeluTanh64(double x) {
   const double s = Sigmoid64(2 * Inner(x)), t = Sigmoid64(-2 * Inner(x));
   return {x * s, s + 2 * x * s * t * InnerSlope(x)};
@@ -211,6 +229,14 @@ constinit const OpDef kGelu = Activation({
     .kernel = GRAFT_KERNEL(GeluF32),
     .gradient = GradientBy<kGeluGrad>,
     .cost = PerElement<30>,
+});
+
+constinit const OpDef kGeluNear = Activation({
+    .name = "gelu_near",
+    .reference = RefMap<[](double x) { return GeluNear64(x).y; }>,
+    .kernel = GRAFT_KERNEL(GeluNearF32),
+    .cost = PerElement<18>,
+    .cancels = true,  // 1/2 and the polynomial, in the negative tail
 });
 
 constinit const OpDef kGeluTanh = Activation({

@@ -101,6 +101,8 @@ void Finish(const GemmEpilogue& e, int64_t rows, int64_t cols, int64_t row, int6
       });
     case Activation::kGeluErf:
       return by([](V v, V& slope) HWY_ATTR { return GeluErf(GemmTag(), v, slope); });
+    case Activation::kGeluNear:
+      return by([](V v, V& slope) HWY_ATTR { return GeluNear(GemmTag(), v, slope); });
     case Activation::kGeluTanh:
       return by([](V v, V& slope) HWY_ATTR { return GeluTanh(GemmTag(), v, slope); });
   }

@@ -28,7 +28,7 @@ enum class CellType { kF32, kBf16, kInt8 };
 enum class Dot { kF32, kBf16, kBf16Any, kInt8, kInt8Any };
 constexpr int64_t kMostInt8Cells = 1024;  // of k: sums of bytes are not cut
 
-enum class Activation { kNone, kGeluErf, kGeluTanh };
+enum class Activation { kNone, kGeluErf, kGeluNear, kGeluTanh };
 
 struct GemmEpilogue {
   float alpha = 1;

@@ -256,9 +256,27 @@ HWY_NOINLINE void TileBy(const TileArgs& t) {
 }
 #undef GRAFT_EACH
 
+// Cells that this target multiplies by several instructions, or not at all: only tests come here,
+// and all forms of the tile would take minutes to compile.
+constexpr bool IsSlow(Dot dot) {
+  return dot != Dot::kF32 &&
+         (HWY_TARGET != HWY_AVX3 || dot == Dot::kBf16Any || dot == Dot::kInt8Any);
+}
+template <size_t kVecs, Dot kDot>
+HWY_NOINLINE void TileRowByRow(int64_t rows, TileArgs t) {
+  t.out_lines = nullptr;  // nothing is fetched ahead
+  for (int64_t r = 0; r < rows; ++r) {
+    TileBy<1, kVecs, StepA::kAny, StepB::kAny, kDot>(t);
+    t.a += t.a_row, t.out += t.out_row;
+    if (t.add != nullptr) t.add += t.add_row;
+    if (t.row_scale != nullptr) ++t.row_scale, ++t.row_zero;
+  }
+}
+
 template <size_t kRows, size_t kVecs, Dot kDot>
 void Tile(const TileArgs& t) {
-  if constexpr (kVecs == kGemmVecs) {
+  if constexpr (IsSlow(kDot)) return TileRowByRow<kVecs, kDot>(kRows, t);
+  if constexpr (kVecs == kGemmVecs && !IsSlow(kDot)) {
     const bool panel = t.b_k == kGemmNr;
     if (t.a_k == 1) {
       return panel ? TileBy<kRows, kVecs, StepA::kByRows, StepB::kPanel, kDot>(t)
@@ -269,7 +287,7 @@ void Tile(const TileArgs& t) {
                    : TileBy<kRows, kVecs, StepA::kByCols, StepB::kAny, kDot>(t);
     }
   }
-  TileBy<kRows, kVecs, StepA::kAny, StepB::kAny, kDot>(t);
+  if constexpr (!IsSlow(kDot)) TileBy<kRows, kVecs, StepA::kAny, StepB::kAny, kDot>(t);
 }
 
 using TileFunction = void (*)(const TileArgs&);

@@ -270,6 +270,7 @@ void AddCalibrated(std::vector<Sample>& samples) {
 std::vector<Sample> LowMatmulSamples() {
   const MatmulAttrs nn, nt{.tb = true}, bias{.tb = true, .bias = true};
   const MatmulAttrs fused{.tb = true, .alpha = 0.5, .bias = true, .residual = true, .act = "gelu"};
+  const MatmulAttrs near{.tb = true, .bias = true, .act = "gelu_near"};
   const MatmulAttrs tanh{.bias = true, .act = "gelu_tanh"}, residual{.alpha = -2, .residual = true};
   std::vector<Sample> samples;
   for (const char* cell : {"bf16", "int8"}) {
@@ -292,6 +293,7 @@ std::vector<Sample> LowMatmulSamples() {
     add("bias", {7, 64}, {9, 64}, bias);
     add("residual", {7, 65}, {65, 24}, residual);
     add("fused", {7, 37}, {9, 37}, fused);
+    add("fused_near", {7, 37}, {73, 37}, near);
     add("fused_tanh", {13, 19}, {19, 17}, tanh);
     add("tn", {5, 3}, {5, 2}, {.ta = true, .alpha = -2});
     add("tt", {6, 3}, {4, 6}, {.ta = true, .tb = true});

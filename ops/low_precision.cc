@@ -91,6 +91,7 @@ LowForm LowMatmulOf(Graph& g, const Rules& r, const Node& n, CellType cell) {
   LowMatmulAttrs attrs;
   attrs.product = n.attrs.As<MatmulAttrs>();
   attrs.cell = CellName(cell);
+  if (attrs.product.act == "gelu") attrs.product.act = "gelu_near";
   LowForm form{&kLowMatmul, {}, n.in};
   const std::string weight = g.value(n.in[1]).name;
   const Calibration* all = r.precision.calibration.get();
@@ -105,9 +106,16 @@ LowForm LowMatmulOf(Graph& g, const Rules& r, const Node& n, CellType cell) {
   return form;
 }
 
+// Made of rounded numbers, so that the last digits of what follows say nothing.
+bool IsLow(const Graph& g, ValueId v) {
+  const NodeId maker = g.value(v).producer;
+  return maker.valid() && g.node(maker).op == &kLowMatmul;
+}
+
 LowForm LowFormOf(Graph& g, const Rules& r, const Node& n) {
   if (const CellType cell = CellOf(r, n); cell != CellType::kF32)
     return LowMatmulOf(g, r, n, cell);
+  if (n.op == &kGelu && IsLow(g, n.in[0])) return {&kGeluNear, {}, n.in};
   if (!r.precision.attention || IsKept(n, r.precision)) return {};
   if (n.op == &kAttention) return {&kLowAttention, n.attrs, n.in};
   if (n.op == &kAttentionGrad) return {&kLowAttentionGrad, n.attrs, n.in};

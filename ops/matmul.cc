@@ -37,8 +37,8 @@ std::vector<TensorType> InferMatmul(Types in, const Attrs& attrs) {
     Fail("bias: expected f32[{}], found {}", ToString(d.n), ToString(in[2]));
   if (p.residual && !(in.back() == out))
     Fail("residual: expected {}, found {}", ToString(out), ToString(in.back()));
-  if (p.act != kNoAct && p.act != "gelu" && p.act != "gelu_tanh")
-    Fail("unknown act '{}'; known: none, gelu, gelu_tanh", p.act);
+  if (p.act != kNoAct && p.act != "gelu" && p.act != "gelu_near" && p.act != "gelu_tanh")
+    Fail("unknown act '{}'; known: none, gelu, gelu_near, gelu_tanh", p.act);
   return p.act == kNoAct ? std::vector{out} : std::vector{out, out};
 }
 
@@ -56,7 +56,9 @@ void RefMatmul(const ReferenceArgs& args) {
       double y = p.alpha * sum + (p.bias ? args.in[2][j] : 0);
       const size_t e = static_cast<size_t>(i * d.n + j);
       if (p.act != kNoAct) {
-        const Activated64 activated = p.act == "gelu" ? Gelu64(y) : GeluTanh64(y);
+        const Activated64 activated = p.act == "gelu"        ? Gelu64(y)
+                                      : p.act == "gelu_near" ? GeluNear64(y)
+                                                             : GeluTanh64(y);
         args.out[1][e] = activated.slope, y = activated.y;
       }
       args.out[0][e] = y + (p.residual ? args.in.back()[e] : 0);
@@ -303,7 +305,9 @@ std::vector<ErrorSample> MatmulErrors() {
       {{F32({3, 5}), F32({5, 2}), F32({2, 3})},
        MatmulAttrs{.residual = true},
        "residual: expected f32[3,2], found f32[2,3]"},
-      {{F32({3, 5}), F32({5, 2})}, MatmulAttrs{.act = "gelu_tan"}, "known: none, gelu, gelu_tanh"}};
+      {{F32({3, 5}), F32({5, 2})},
+       MatmulAttrs{.act = "gelu_tan"},
+       "known: none, gelu, gelu_near, gelu_tanh"}};
 }
 
 }  // namespace

@@ -11,7 +11,7 @@ namespace graft {
 // clang-format off
 #define GRAFT_OPS(X)                                                                              \
   /* elementwise.cc */ X(Add) X(Sub) X(Mul) X(Div) X(Scale) X(BroadcastLike)                      \
-  /* activation.cc  */ X(Gelu) X(GeluTanh) X(Relu) X(Silu) X(Tanh) X(Sigmoid)                     \
+  /* activation.cc  */ X(Gelu) X(GeluNear) X(GeluTanh) X(Relu) X(Silu) X(Tanh) X(Sigmoid)        \
                      X(GeluGrad) X(GeluTanhGrad) X(ReluGrad) X(SiluGrad) X(TanhGrad) X(SigmoidGrad)\
   /* reduce.cc      */ X(SumRows) X(SumCols) X(SumAll) X(SumSquares)                              \
   /* norm.cc        */ X(LayerNorm) X(LayerNormGradInput) X(LayerNormGradAffine)                  \
@@ -92,7 +92,7 @@ struct MatmulAttrs {
   double alpha = 1;
   bool bias = false;         // a third input [N]
   bool residual = false;     // a last input [M,N], added after act
-  std::string act = "none";  // none | gelu | gelu_tanh
+  std::string act = "none";  // none | gelu | gelu_near | gelu_tanh
   // With act: result 1 is its slope act'(alpha a b + bias), by which gradients are multiplied.
   bool operator==(const MatmulAttrs&) const = default;
   static void Visit(auto& self, auto&& f) {

@@ -59,7 +59,9 @@ inline GemmEpilogue ProductEpilogue(const KernelArgs& args, const MatmulAttrs& p
   }
   if (p.residual) e.residual = args.in.back().f32(), e.residual_stride = n;
   if (p.act != "none") {
-    e.activation = p.act == "gelu" ? Activation::kGeluErf : Activation::kGeluTanh;
+    e.activation = p.act == "gelu"        ? Activation::kGeluErf
+                   : p.act == "gelu_near" ? Activation::kGeluNear
+                                          : Activation::kGeluTanh;
     e.slope = args.out[1].f32();
   }
   return e;

@@ -36,6 +36,7 @@ struct Activated64 {
   double y, slope;
 };
 Activated64 Gelu64(double x);
+Activated64 GeluNear64(double x);
 Activated64 GeluTanh64(double x);
 
 // The cost of an operator that does kFlops operations for each element of its first input.

@@ -9,6 +9,7 @@
 
 #include "adapters/method_graph.h"
 #include "models/model.h"
+#include "ops/records.h"
 #include "runtime/cpu.h"
 #include "runtime/threads.h"
 #include "tests/graph_testing.h"
@@ -338,6 +339,35 @@ TEST(LowPrecision, ABadRowOrColumnIsBadAlone) {
         for (int64_t j = 0; j < 37; ++j)
           EXPECT_EQ(std::isfinite(y[i * 37 + j]), i != 3 && j != 5) << cell << " " << i << " " << j;
     }
+}
+
+TEST(LowPrecision, NearGeluIsNearerThanBf16Rounds) {
+  for (double x = -12; x < 12; x += 0.001) {
+    const Activated64 exact = Gelu64(x), near = GeluNear64(x);
+    ASSERT_NEAR(exact.y, near.y, 1.1e-4 * std::abs(x)) << x;
+    ASSERT_NEAR(exact.slope, near.slope, 8e-4) << x;
+  }
+}
+
+// In training it is the epilogue of fc1, in inference a node; behind a product in f32 the exact one.
+TEST(LowPrecision, GeluOfRoundedProductsIsTheNearOne) {
+  const auto acts = [](std::vector<std::string> keep) {
+    std::vector<std::string> all;
+    const Step step("linear", Of(CellType::kBf16, std::move(keep)));
+    for (NodeId id : step.graph().TopoOrder()) {
+      const Node& n = step.graph().node(id);
+      if (n.op == &kGelu || n.op == &kGeluNear) all.push_back(std::string(n.op->name));
+    }
+    return all;
+  };
+  EXPECT_THAT(acts({}), ::testing::ElementsAre("gelu_near", "gelu_near"));
+  EXPECT_THAT(acts({"fc1"}), ::testing::ElementsAre("gelu", "gelu"));
+  const Step step("lora(r=4)", Of(CellType::kBf16));
+  int fused = 0;
+  for (NodeId id : step.graph().TopoOrder())
+    if (const Node& n = step.graph().node(id); n.op == &kLowMatmul)
+      fused += n.attrs.As<LowMatmulAttrs>().product.act == "gelu_near";
+  EXPECT_EQ(fused, 2);
 }
 
 TEST(LowPrecision, WordsOfAUser) {

@@ -200,7 +200,14 @@ TEST_F(RunReport, WhatIsGoneIsSaid) {
        },
        {"not measured"},
        false},
-      {"summary", [&](auto& run) { Spill(run + "/summary.json", "[]"); }, {}, true},
+      {"summary",
+       [&](auto& run) {
+         Spill(run + "/summary.json",
+               R"({"peak_memory_bytes": -7, "seconds": 1e300,
+                                                  "planned_bytes": 1e300, "command": 5})");
+       },
+       {},
+       true},
       {"images",
        [&](auto& run) {
          fs::copy(At("images"), run + "-data", fs::copy_options::recursive);

@@ -122,6 +122,21 @@ TEST_F(SearchReport, HasTheChoices) {
   EXPECT_NE(html.find("what the search found, as a run"), std::string::npos);
 }
 
+// What --resume trained belongs to the page, and which weights are the best.
+TEST_F(SearchReport, OfASearchThatWasTrainedOn) {
+  fs::copy(At("bred"), At("trained"));
+  GraftJson({"train", "--resume", At("trained")});
+  std::string html;
+  Report({"trained"}, &html);
+  const std::string metrics = Slurp(At("trained") + "/metrics.jsonl");
+  const json line = json::parse(metrics.substr(0, metrics.find('\n')));
+  EXPECT_NE(html.find("data-value=\"" + line["train_loss"].dump() + "\""), std::string::npos);
+  const json summary = json::parse(Slurp(At("trained") + "/summary.json"));
+  EXPECT_EQ(html.find("No epoch is better than the weights of the supernet") != html.npos,
+            summary["best_epoch"].is_null());
+  EXPECT_EQ(html.find("weights are those of the supernet"), std::string::npos);
+}
+
 // Candidates of other spaces say nothing of each other.
 TEST_F(SearchReport, OtherSpacesStandApart) {
   GraftJson({"search", "--model", kNano, "--data", At("data"), "--space",
@@ -168,7 +183,10 @@ TEST_F(SearchReport, WhatIsNotThereIsSaid) {
        },
        {"3 damaged lines"},
        18},
-      {"seconds", [](auto& s) { Spill(s + "/seconds.json", "{\"supernet\":[]}"); }, {}, 18},
+      {"seconds",
+       [](auto& s) { Spill(s + "/seconds.json", "{\"candidates\":1e300,\"supernet\":[]}"); },
+       {},
+       18},
       {"picture",
        [](auto& s) {
          Spill(s + "/choices.svg", "<svg><script>alert(1)</script></svg>");

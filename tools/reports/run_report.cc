@@ -21,6 +21,8 @@
 namespace graft {
 namespace {
 
+constexpr double kMost = 1e15;  // what is more is no number of bytes, seconds or parameters
+
 using Lines = std::vector<nlohmann::json>;
 
 std::string Words(const nlohmann::json& value) {
@@ -95,13 +97,14 @@ HtmlTable EpochsTable(const Lines& lines) {
 void AddFacts(const std::string& run, const nlohmann::json& row, Page* page) {
   const nlohmann::json found = ReadSummary(run);
   const nlohmann::json summary = found.is_object() ? found : nlohmann::json::object();
-  const auto count = [&](const nlohmann::json& object, const char* key) -> std::string {
+  const auto count = [](const nlohmann::json& object, const char* key) -> std::string {
     const double value = NumberAt(object, key);
-    return std::isnan(value) ? "" : Grouped(static_cast<int64_t>(value));
+    return value >= 0 && value < kMost ? Grouped(static_cast<int64_t>(value)) : "";
   };
+  // Less than a MiB is not worth a line.
   const auto bytes = [&](const char* key) -> std::string {
     const double value = NumberAt(summary, key);
-    return std::isnan(value) ? "" : Megabytes(static_cast<size_t>(value));
+    return value >= 1 << 20 && value < kMost ? Megabytes(static_cast<size_t>(value)) : "";
   };
   const double seconds = NumberAt(row, "seconds"), rate = NumberAt(summary, "examples_per_second");
   const nlohmann::json best = row.value("best", nlohmann::json());
@@ -120,10 +123,9 @@ void AddFacts(const std::string& run, const nlohmann::json& row, Page* page) {
                                : fmt::format("{} (epoch {})", best.dump(),
                                              Words(row.value("best_epoch", nlohmann::json())))},
                {"trained numbers", count(row, "trainable_parameters")},
-               {"time", std::isnan(seconds) ? "" : DurationText(seconds)},
+               {"time", seconds >= 0 && seconds < kMost ? DurationText(seconds) : ""},
                {"speed", rate > 0 ? fmt::format("{:.4g} examples/s", rate) : ""},
-               {"planned memory",
-                NumberAt(summary, "planned_bytes") >= 1 << 20 ? bytes("planned_bytes") : ""},
+               {"planned memory", bytes("planned_bytes")},
                {"peak memory", bytes("peak_memory_bytes")},
                {"machine", Words(summary.value("machine", nlohmann::json()))},
                {"graft", Words(summary.value("version", nlohmann::json()))},
@@ -178,6 +180,10 @@ void AddRun(const std::string& run, const RunReportOptions& o, const CommonOptio
   const Lines lines = ReadMetrics(run, &damaged);
   if (o.of_search && lines.empty())
     row["status"] = "not trained on", row["epochs"] = row["seconds"] = nullptr;
+  const nlohmann::json summary = ReadSummary(run);
+  const bool inherited = o.of_search && !lines.empty() && summary.is_object() &&
+                         summary.value("best_epoch", nlohmann::json()).is_null();
+  if (inherited) row["best"] = nullptr;
   AddFacts(run, row, page);
   if (damaged > 0)
     Note(fmt::format("{}/metrics.jsonl: {} damaged {} left out", run, damaged,
@@ -189,6 +195,8 @@ void AddRun(const std::string& run, const RunReportOptions& o, const CommonOptio
                                          ShellWord(run))
                            : "No epoch is finished yet.",
                "soft");
+  if (inherited)
+    page->Text("No epoch is better than the weights of the supernet, which stay the best.", "soft");
   AddCourse(lines, Words(row["task"]), page);
   if (!lines.empty()) page->Table(EpochsTable(lines));
   if (o.evaluate) AddOpened(run, o, common, page, notes);

@@ -69,11 +69,13 @@ nlohmann::json CandidatesChart(const std::vector<const SearchData*>& group) {
       data.push_back({{"x", e.parameters}, {"y", Percentage(e)}});
     return data;
   };
-  int64_t least = INT64_MAX, most = 0;
+  double least = INFINITY, most = 0;
   for (size_t i = 0; i < group.size(); ++i) {
     const std::vector<Evaluated>& all = group[i]->candidates;
-    for (const Evaluated& e : all)
-      least = std::min(least, e.parameters), most = std::max(most, e.parameters);
+    for (const Evaluated& e : all) {
+      const double parameters = static_cast<double>(e.parameters);
+      least = std::min(least, parameters), most = std::max(most, parameters);
+    }
     const std::string name = group.size() > 1
                                  ? fmt::format("{} ({})", group[i]->directory, KindOf(*group[i]))
                                  : "candidates";
@@ -243,7 +245,9 @@ std::string SizeText(const EvolutionOptions& o) {
 }
 
 void AddSettings(const SearchData& s, bool alone, Page* page) {
-  const auto time = [](double seconds) { return std::isnan(seconds) ? "" : DurationText(seconds); };
+  const auto time = [](double seconds) {
+    return seconds >= 0 && seconds < 1e15 ? DurationText(seconds) : "";
+  };
   page->Facts({{"space", alone ? s.search.space : ""},
                {"model", alone ? s.model : ""},
                {"data", alone ? fmt::format("{}, measured on '{}'", s.data, s.val_split) : ""},

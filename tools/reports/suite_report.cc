@@ -184,7 +184,7 @@ void AddMissing(const SuiteData& suite, Page* page) {
   std::string text = fmt::format("{} of {} units are done", done, suite.units.size());
   if (failed) text += fmt::format(", {} failed", failed);
   if (done + failed < suite.units.size())
-    text += fmt::format("; {} are missing: this suite is not finished",
+    text += fmt::format("; {} to be done: this suite is not finished",
                         suite.units.size() - done - failed);
   page->Text(text + ".", done < suite.units.size() ? "bad" : "");
   std::map<std::string, std::vector<std::string>> missing;  // by the reason

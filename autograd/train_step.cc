@@ -254,6 +254,18 @@ void TrainStep::ShareWith(ProcessGroup* group) {
   }
 }
 
+Piece TrainStep::OwnOf(int64_t batch) const {
+  if (!group_) return {0, batch};
+  const int64_t micro = capacity_.sequences, parts = CeilDiv(batch, micro);
+  const int64_t lanes = std::clamp<int64_t>(parts, 1, session_.options().lanes);
+  const Piece own = group_->Mine(lanes);
+  const auto first = [&](int64_t lane) {  // sequence of a lane
+    return lane < lanes ? std::min(batch, EvenPiece(parts, lanes, lane).begin * micro) : batch;
+  };
+  const int64_t begin = first(own.begin);
+  return {begin, first(own.begin + own.size) - begin};
+}
+
 void TrainStep::AddUpLanes(int lanes) {
   if (!group_) return session_.SumStates(lanes);
   group_->SumInOrder(std::span(states_).first(static_cast<size_t>(lanes)));

@@ -101,6 +101,9 @@ class TrainStep {
   // equal parameters. `group` must outlive the step. The sums are those of one process, bit by bit.
   // Every Accumulate must come behind a Meet that found nobody failed.
   void ShareWith(ProcessGroup* group);
+  // The sequences of a batch of `batch` that this process computes, which Run(batch, ...) cuts; all
+  // without a group.
+  Piece OwnOf(int64_t batch) const;
 
   Session& session() { return session_; }
   const Session& session() const { return session_; }

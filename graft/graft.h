@@ -11,6 +11,7 @@
 //   adapters/joint_model.h     several adapters on one base
 //   adapters/fused_model.h     either of them merged, and written
 //   train/complete_config.h    what graft train does: CompleteRunConfig, RunDir::Create, Train
+//   runtime/process_group.h    the processes that mpirun started, which train together
 //   train/dataset.h            labelled images and texts
 //   train/evaluator.h          accuracy and logits over them
 //   models/text/tokenizer.h    a text as the rows that a BERT reads
@@ -30,6 +31,7 @@
 #include "models/files/checkpoint.h"
 #include "models/text/tokenizer.h"
 #include "runtime/io/safetensors.h"
+#include "runtime/process_group.h"
 #include "train/complete_config.h"
 #include "train/dataset.h"
 #include "train/evaluator.h"

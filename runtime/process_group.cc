@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <new>
 
 #include "runtime/cpu.h"
 #include "runtime/error.h"
@@ -79,9 +80,9 @@ std::string CoresOfProcess() {
 }  // namespace
 
 Piece ProcessGroup::PieceOf(int64_t items, int rank) const {
-  // The first process never has less than another: of one item it has that.
-  const int64_t begin = CeilDiv(items * rank, size());
-  return {begin, CeilDiv(items * (rank + 1), size()) - begin};
+  // The first ones have what does not go round, so that those without any come last.
+  const int64_t each = items / size(), more = items % size();
+  return {rank * each + std::min<int64_t>(rank, more), each + (rank < more ? 1 : 0)};
 }
 
 bool ProcessGroup::Meet(bool wants_stop) {
@@ -109,6 +110,9 @@ void ProcessGroup::Together(const std::function<void()>& f) {
   } catch (const Error& e) {
     if (ended_) throw;
     fail(e.what(), e.kind);
+  } catch (const std::bad_alloc&) {
+    if (ended_) throw;
+    fail("out of memory; hint: --memory-budget, or a smaller --batch-size", ErrorKind::kUser);
   } catch (const std::exception& e) {
     if (ended_) throw;
     fail(e.what(), ErrorKind::kUser);

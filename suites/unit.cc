@@ -36,6 +36,7 @@ nlohmann::json IdentityOf(const Unit& unit, const std::string& kind,
                             "save_every", "preprocess_source", "labels"})
     config.erase(field);
   if (!unit.config.model.starts_with("init:")) config.erase("model");
+  if (unit.config.lanes == 0) config.erase("lanes");  // younger than the first suites
   const std::string tokenizer =
       unit.config.tokenizer.empty() ? unit.config.model : unit.config.tokenizer;
   nlohmann::json measured = nlohmann::json::array();

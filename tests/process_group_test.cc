@@ -30,6 +30,7 @@ TEST(ProcessGroup, PiecesCoverAllItemsInOrder) {
         EXPECT_EQ(next, items);
         EXPECT_LE(most - least, 1);
         EXPECT_EQ(group.PieceOf(items, 0).size, most);
+        EXPECT_EQ(group.PieceOf(items, size - 1).size, least);
       }
     });
 }
@@ -136,6 +137,11 @@ TEST(ProcessGroup, ExceptionsOfTheLibraryAreErrors) {
                 });
               }),
               "process 2 of 2: no file");
+  });
+  InGroup(2, [](ProcessGroup& group) {
+    EXPECT_NE(
+        MessageOf([&] { group.Together([] { throw std::bad_alloc(); }); }).find("out of memory"),
+        std::string::npos);
   });
 }
 

@@ -74,6 +74,9 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
       "mean_class_accuracy, matthews; of numbers mse, mae, r2, pearson, spearman; of "
       "several labels map, micro_f1, macro_f1, subset_accuracy (default: accuracy, "
       "mse, map)");
+  command.add_option("--lanes", c.lanes,
+                     "copies of the gradients, which threads and processes add to side by side "
+                     "(default: chosen by their size); the bits of the sums depend on it");
   command.add_option("--trace", c.trace, "directory for a replay in another framework");
   command.add_flag("--allow-overlap", c.allow_overlap,
                    "let validation and training examples overlap");

@@ -64,8 +64,11 @@ class ImageData : public OrderedData {
   }
   void Start(std::vector<size_t> order) override {
     if (!loader_) loader_ = std::make_unique<ImageLoader>(paths_, preprocess_, options_);
-    loader_->Start(order);
+    loader_->Start(own_ ? OwnOf(order) : order);
     OrderedData::Start(std::move(order));
+  }
+  void ReadOnly(size_t batch, std::function<Piece(int64_t)> own) override {
+    batch_size_ = batch, own_ = std::move(own);
   }
   void SetAugment(const Augment& augment, uint64_t seed) override {
     augment_ = augment, seed_ = seed;
@@ -74,7 +77,11 @@ class ImageData : public OrderedData {
   void Take(size_t count) override {
     samples_.clear();
     try {
-      loader_->Take(count, samples_);
+      const int64_t all = static_cast<int64_t>(count);
+      const Piece own = own_ ? own_(all) : Piece{0, all};
+      samples_.resize(static_cast<size_t>(own.begin));
+      loader_->Take(static_cast<size_t>(own.size), samples_);  // which it appends
+      samples_.resize(count);
     } catch (const Error& e) {
       const std::string message = e.what();
       if (message.find("--memory-budget") != message.npos) throw;
@@ -83,6 +90,7 @@ class ImageData : public OrderedData {
     OrderedData::Take(count);
     if (!augment_.any()) return;
     ParallelFor(static_cast<int64_t>(count), [&](int64_t i) {
+      if (!samples_[i]) return;  // another process has it
       Image image{.width = preprocess_.size(), .height = preprocess_.size(), .rgb = *samples_[i]};
       image = AugmentImage(augment_, StreamOf(i), std::move(image), preprocess_.filter);
       samples_[i] = std::make_shared<std::vector<uint8_t>>(std::move(image.rgb));
@@ -109,6 +117,17 @@ class ImageData : public OrderedData {
   }
 
  private:
+  std::vector<size_t> OwnOf(std::span<const size_t> order) const {
+    std::vector<size_t> own;
+    for (; !order.empty(); order = order.subspan(std::min(order.size(), batch_size_))) {
+      const size_t n = std::min(order.size(), batch_size_);
+      const Piece piece = own_(static_cast<int64_t>(n));
+      const auto mine =
+          order.subspan(static_cast<size_t>(piece.begin), static_cast<size_t>(piece.size));
+      own.insert(own.end(), mine.begin(), mine.end());
+    }
+    return own;
+  }
   StreamKey StreamOf(size_t i) const { return AugmentStream(seed_, epoch_, batch()[i]); }
   // Targets are mixed as the pixels are: the loss of several labels is linear in them.
   void MixTargets(Session& session, int64_t first, int64_t count, int worker) const {
@@ -142,7 +161,9 @@ class ImageData : public OrderedData {
   LoaderOptions options_;
   std::unique_ptr<ImageLoader> loader_;  // from the first Start on
   std::vector<int> labels_;
-  std::vector<Pixels> samples_;  // of the batch
+  std::vector<Pixels> samples_;  // of the batch; null where another process has the example
+  size_t batch_size_ = 0;
+  std::function<Piece(int64_t)> own_;  // of each batch; null: all
   Augment augment_;
   uint64_t seed_ = 0;
   int64_t epoch_ = 0;
@@ -193,6 +214,8 @@ class NoiseData : public OrderedData {
 void BatchSource::SetAugment(const Augment&, uint64_t) {
   FailUsage("--augment: changes images, the data are {}", unit());
 }
+
+void BatchSource::ReadOnly(size_t, std::function<Piece(int64_t)>) {}
 
 std::unique_ptr<BatchSource> MakeImageData(std::span<const Example> examples,
                                            const Preprocess& preprocess, const VitConfig& config) {

@@ -10,6 +10,7 @@
 //     for (const Counts& part : data->Parts(capacity)) ...  data->Fill(session, first, n, worker);
 //   }
 #pragma once
+#include <functional>
 #include <memory>
 
 #include "adapters/facts.h"
@@ -72,6 +73,10 @@ class BatchSource {
 
   // What the user should know of the examples read so far, or "".
   virtual std::string notice() const { return ""; }
+
+  // From the next Start on, Fill is called only for the examples own(n) of each batch of n, which
+  // all but the last of an epoch have `batch`: others need not be read. By default they are.
+  virtual void ReadOnly(size_t batch, std::function<Piece(int64_t)> own);
 
   // Begins an epoch; what an earlier one has left is dropped.
   virtual void Start(std::vector<size_t> order) = 0;

@@ -186,7 +186,8 @@ CompiledStep CompileWithinBudget(const Graph& g, ParamStore& params,
   if (!plan)
     Fail("--memory-budget {}: the smallest possible is {} ({}{})", request.budget,
          MiBAtLeast(std::min(search.smallest_bytes(), request.otherwise)),
-         request.keep.lanes ? "with the micro-batches it began with" : "one example at a time",
+         request.keep.capacity.sequences ? "with the micro-batches it began with"
+                                         : "one example at a time",
          Disabled(request, "recompute") ? "" : ", recomputing what can be");
   return search.Compile(*plan);
 }
@@ -260,7 +261,7 @@ SumOrder ReadSumOrder(const std::string& path, const std::string& graph, int64_t
   constexpr int64_t kMostTokens = int64_t{1} << 40;
   return {{GetInt(plan, "micro_batch", 1, batch, path),
            GetInt(plan, "micro_batch_tokens", longest, longest ? kMostTokens : 0, path)},
-          static_cast<int>(GetInt(plan, "lanes", 1, 1024, path)),
+          static_cast<int>(GetInt(plan, "lanes", 1, kLanesBound, path)),
           GetInt(plan, "features_kept", 0, 1, path) != 0};
 }
 

@@ -116,6 +116,7 @@ void CheckSearch(const Method& method, const RunConfig& c) {
   refuse("batch-size", c.batch_size != kBatchByKind && c.batch_size != usual.batch_size,
          " from all examples; --limit takes fewer");
   refuse("micro-batch", c.micro_batch != usual.micro_batch, "");
+  refuse("lanes", c.lanes != usual.lanes, "");
   refuse("optimizer", c.optimizer != usual.optimizer, "");
   refuse("clip", c.clip != usual.clip, "");
   refuse("no-decay", !c.no_decay.empty(), "");

@@ -92,6 +92,7 @@ void CheckRunConfig(const RunConfig& c) {
   InRange("epochs", static_cast<double>(c.epochs), 1, 1e6);
   InRange("batch-size", static_cast<double>(c.batch_size), 1, 65536);
   InRange("micro-batch", static_cast<double>(c.micro_batch), 0, static_cast<double>(c.batch_size));
+  InRange("lanes", static_cast<double>(c.lanes), 0, static_cast<double>(kLanesBound));
   InRange("lr", c.lr, 0, 1e6), InRange("weight-decay", c.weight_decay, 0, 1e6);
   InRange("warmup", c.warmup, 0, 1), InRange("label-smoothing", c.label_smoothing, 0, 0.999);
   InRange("drop-path", c.drop_path, 0, 0.999), InRange("momentum", c.momentum, 0, 0.99999);

@@ -16,6 +16,8 @@ inline constexpr double kHoldoutByDefault = -1, kDefaultHoldout = 0.2;
 // each is a row of tokens.
 inline constexpr int64_t kBatchByKind = -1, kImageBatch = 64, kTextBatch = 16;
 
+inline constexpr int64_t kLanesBound = 1024;
+
 // What an adapter of the run will carry, and the settings of its training.
 struct RunConfig : AdapterFacts {
   std::string data, train_split, val_split;  // val_split "" = none
@@ -24,6 +26,7 @@ struct RunConfig : AdapterFacts {
   bool skip_bad = false;  // leave out what cannot be read
   std::string examples_sha256;  // of their classes and lengths; "" = not known yet
   int64_t epochs = 10, batch_size = 64, micro_batch = 0;  // micro_batch 0 = chosen at compile
+  int64_t lanes = 0;                                      // of TrainStep; 0 = chosen at compile
   double lr = 0, weight_decay = 1e-4, warmup = 0.1, label_smoothing = 0, drop_path = 0;
   double momentum = 0.9, clip = 0;
   std::string schedule = "cosine", optimizer = "adamw";
@@ -46,7 +49,7 @@ struct RunConfig : AdapterFacts {
       "holdout",     "skip_bad",      "augment",         "no_decay",    "head",
       "template",    "words",         "objective",       "whole_words", "early_stopping",
       "best_metric", "class_weights", "schedule_epochs", "dtype",       "keep",
-      "task"};
+      "task",        "lanes"};
 
   static void Visit(auto& self, auto&& f) {
     AdapterFacts::Visit(self, f);
@@ -54,6 +57,7 @@ struct RunConfig : AdapterFacts {
     f("columns", self.columns), f("examples_sha256", self.examples_sha256);
     f("holdout", self.holdout), f("skip_bad", self.skip_bad);
     f("epochs", self.epochs), f("batch_size", self.batch_size), f("micro_batch", self.micro_batch);
+    f("lanes", self.lanes);
     f("lr", self.lr), f("weight_decay", self.weight_decay), f("warmup", self.warmup);
     f("label_smoothing", self.label_smoothing), f("drop_path", self.drop_path);
     f("momentum", self.momentum), f("clip", self.clip), f("schedule", self.schedule);

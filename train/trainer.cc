@@ -146,6 +146,7 @@ void Trainer::Compile() {
   // A run goes on as it began, also if it did not come to a checkpoint.
   if (dir_.resumed() && (progress_.step > 0 || std::filesystem::exists(plan)))
     request.keep = ReadSumOrder(plan, hash, c_.batch_size, train_->longest());
+  if (request.keep.lanes == 0) request.keep.lanes = static_cast<int>(c_.lanes);
   Graph inference, plain;
   if (validation_) {
     inference = MethodGraph(model_.config, {.loss = true}, method_, model_.params,
@@ -161,7 +162,7 @@ void Trainer::Compile() {
   MakeMasks();
   compiled_.emplace(CompileWithinBudget(graph_, model_.params, OptimizerOf(c_), request));
   step_ = &compiled_->step;
-  if (hooks_.group) step_->ShareWith(hooks_.group);
+  if (hooks_.group) Share();
   const size_t more = ShareSpare(c_, compiled_->needed_bytes, features_ ? nullptr : train_.get(),
                                  validation_.get());
   if (hooks_.note && !c_.memory_budget.empty())
@@ -180,6 +181,14 @@ void Trainer::Compile() {
   WriteSummary();
   if (hooks_.on_plan)
     hooks_.on_plan({step_->session().planned_bytes(), step_->micro_batch(), features_.has_value()});
+}
+
+void Trainer::Share() {
+  step_->ShareWith(hooks_.group);
+  // A trace looks at all examples, and mixing at those of others.
+  if (!c_.trace.empty() || ParseAugment(c_.augment).mixes()) return;
+  train_->ReadOnly(static_cast<size_t>(c_.batch_size),
+                   [this](int64_t batch) { return step_->OwnOf(batch); });
 }
 
 // Every process has planned for itself, of the files that it finds: sums that are put together of
@@ -203,8 +212,10 @@ void Trainer::CheckOthers() {
                                           CeilDiv(c_.batch_size, step_->micro_batch()));
   Note(fmt::format("{} processes share each batch", group.size()));
   if (parts < group.size())
-    Note(fmt::format("gradients are summed in {} parts, so {} processes have no work in a step",
-                     parts, group.size() - parts));
+    Note(fmt::format(
+        "a step has {} parts (docs/cli.md), so {} processes have no work in it; hint: --lanes or "
+        "a smaller --micro-batch make more",
+        parts, group.size() - parts));
 }
 
 // What is saved: what trains and what the method owns; in the state also what a resume needs.
@@ -238,7 +249,7 @@ void Trainer::KeepFeatures(BudgetRequest& request) {
     return Note(
         "the features of frozen layers are not kept: --augment makes other images in every "
         "epoch");
-  const bool before = request.keep.lanes > 0;
+  const bool before = request.keep.capacity.sequences > 0;
   if (before && !request.keep.features) return;
   if (!c_.memory_budget.empty()) {
     const BudgetFit fit = FeaturesFit(*cut, model_, c_, *train_, request);

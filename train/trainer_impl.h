@@ -48,6 +48,7 @@ class Trainer {
   void CheckExamples(const std::vector<std::string>& classes);
   void CheckLoadedState() const;
   void CheckOthers();
+  void Share();
   void KeepFeatures(BudgetRequest& request);
   void KeepValidationFeatures(const Graph& plain, Graph* inference);
   void MakeMasks();

@@ -190,6 +190,10 @@ TEST_F(ProfileFiles, MistakesOfOptions) {
         {"--refresh goes with"}},
        {"exists", WithOptions(model, {"--out", "@a.json"}), 1, {"a.json", "--force"}},
        {"existsHtml", WithOptions(model, {"--html", "@a.html"}), 1, {"a.html", "--force"}},
+       {"oneFile",
+        WithOptions(model, {"--out", "@x.json", "--html", "@./x.json"}),
+        2,
+        {"--out and --html name one file"}},
        {"noFolder", WithOptions(model, {"--trace", "@no/x"}), 1, {"no"}}},
       *dir_);
 }
@@ -361,6 +365,10 @@ TEST_F(ProfileFiles, MistakesOfSweeps) {
       {"isa", sweep("gemm m=1 n=1 k=1 isa=avx3"), 2, {"avx3"}},
       {"threads", sweep("gemm m=1 n=1 k=1 threads=5000"), 2, {"threads=5000"}},
       {"memory", sweep("gemm m=100000 n=100000 k=1"), 2, {"GiB"}},
+      {"dtypeOutside",
+       {"profile", "--sweep", "gemm m=1 n=1 k=1", "--dtype", "bf16"},
+       2,
+       {"dtype=bf16"}},
       {"noCells",
        {"profile", "--sweep", "gemm m=1 n=1 k=1 dtype=bf16", "--isa", "sse4"},
        2,

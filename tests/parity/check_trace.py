@@ -177,7 +177,7 @@ def differences(profile, told, threads):
             continue
         calls, seconds, flops, size = kinds[key]
         n, dur, found_flops, found_size = found[key]
-        # Calls of micro-batches run beside each other, and each counts for its part of the threads.
+        # Calls of micro-batches run beside each other: each counts for its part of the threads.
         # Perfetto has whole nanoseconds.
         beside = 1 if key[0] in ("update", "once") else threads
         same = [(n, calls, 0), (found_flops, flops, 1e-9), (found_size, size, 1e-9),
@@ -207,7 +207,8 @@ def main():
             told = told_by_perfetto(trace, f"{folder}/browser")
             found = list(differences(json.loads(made.stdout), told, threads))
         calls = sum(row[4] for row in told["kinds"])
-        print(f"{threads} threads: {calls} calls of {len(told['kinds'])} kinds, {len(found)} differ")
+        kinds = len(told["kinds"])
+        print(f"{threads} threads: {calls} calls of {kinds} kinds, {len(found)} differ")
         for line in found:
             print("FAIL", line)
         failed += bool(found)

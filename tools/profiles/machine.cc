@@ -9,6 +9,7 @@
 
 #include "ops/isa.h"
 #include "runtime/cpu.h"
+#include "runtime/error.h"
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/file_stamp.h"
 #include "runtime/io/json.h"

@@ -123,12 +123,14 @@ TEST_F(ProfileFiles, FailsOverTheLimitAlone) {
 
 TEST_F(ProfileFiles, NotesWhatDiffersAndComparesAll) {
   const std::string other = Edited("other.json", [](json& p) {
-    p["version"] = "graft 0.0.9";
+    p["version"] = "graft 0.0.9", p["planned_bytes"] = 12345;
     p["settings"]["threads"] = 64, p["settings"]["dtype"] = "bf16";
     for (json& kind : p["kinds"])
       if (kind["op"] == "matmul") kind["op"] = "low_matmul", kind["impl"] = "gemm_core:bf16";
   });
   const json compared = GraftJson({"profile", "--compare", At("a.json"), other});
+  EXPECT_EQ(compared["planned_bytes"]["before"], made_["planned_bytes"]);
+  EXPECT_EQ(compared["planned_bytes"]["after"], 12345);
   const std::string notes = compared["notes"].dump();
   for (const char* word : {"0.0.9", "threads", "64", "bf16"})
     EXPECT_NE(notes.find(word), std::string::npos) << word << " in " << notes;

@@ -156,6 +156,7 @@ void ProfileModel(const ProfileOptions& o, const CommonOptions& common) {
   SayProfile(o, common, p, machine);
   for (const std::string& warning : warnings) Say(common, warning);
   nlohmann::json json = ProfileJson(o.work, common, model, p, machine);
+  json["warnings"] = warnings;
   std::optional<Numerics> numerics;
   if (o.numerics) {
     numerics = MeasureNumerics(o.work, common, model);

@@ -65,7 +65,9 @@ double LevelTriad(int threads, size_t bytes) {
   std::vector<AlignedFloats> arrays;
   for (int t = 0; t < threads; ++t) arrays.push_back(AllocateFloats(3 * count));
   double best = 0;
-  int64_t times = 1;
+  // At least so much: on a busy machine a sample of a few triads is long, too.
+  constexpr int64_t kLeastBytes = int64_t{64} << 20;
+  int64_t times = std::max<int64_t>(1, kLeastBytes / (12 * count));
   for (int sample = -1; sample < kSamples;) {
     const double start = Seconds();
 #pragma omp parallel for schedule(static, 1) num_threads(threads)

@@ -20,11 +20,11 @@ KernelChoice WhyKernel(const Graph& g, NodeId id, const Counts& capacity) {
   constexpr float kSomewhere = 0;  // only whether there is a constant counts here
   for (const ValueId v : n.in) {
     const Value& value = g.value(v);
-    const bool updated =
-        std::ranges::any_of(g.updates, [&](const Update& u) { return u.target == v; });
+    const bool frozen =
+        value.role == Role::kParam && !value.trainable &&
+        std::ranges::none_of(g.updates, [&](const Update& u) { return u.target == v; });
     in.push_back(At(g.shape(v), capacity));
-    constant.push_back(value.role == Role::kParam && !value.trainable && !updated ? &kSomewhere
-                                                                                  : nullptr);
+    constant.push_back(frozen ? &kSomewhere : nullptr);
   }
   for (const ValueId v : n.out) out.push_back(At(g.shape(v), capacity));
   PackedConstants packed;

@@ -123,12 +123,14 @@ TEST_F(ProfileFiles, FailsOverTheLimitAlone) {
 
 TEST_F(ProfileFiles, NotesWhatDiffersAndComparesAll) {
   const std::string other = Edited("other.json", [](json& p) {
-    p["version"] = "graft 0.0.9";
+    p["version"] = "graft 0.0.9", p["planned_bytes"] = 12345;
     p["settings"]["threads"] = 64, p["settings"]["dtype"] = "bf16";
     for (json& kind : p["kinds"])
       if (kind["op"] == "matmul") kind["op"] = "low_matmul", kind["impl"] = "gemm_core:bf16";
   });
   const json compared = GraftJson({"profile", "--compare", At("a.json"), other});
+  EXPECT_EQ(compared["planned_bytes"]["before"], made_["planned_bytes"]);
+  EXPECT_EQ(compared["planned_bytes"]["after"], 12345);
   const std::string notes = compared["notes"].dump();
   for (const char* word : {"0.0.9", "threads", "64", "bf16"})
     EXPECT_NE(notes.find(word), std::string::npos) << word << " in " << notes;
@@ -190,6 +192,10 @@ TEST_F(ProfileFiles, MistakesOfOptions) {
         {"--refresh goes with"}},
        {"exists", WithOptions(model, {"--out", "@a.json"}), 1, {"a.json", "--force"}},
        {"existsHtml", WithOptions(model, {"--html", "@a.html"}), 1, {"a.html", "--force"}},
+       {"oneFile",
+        WithOptions(model, {"--out", "@x.json", "--html", "@./x.json"}),
+        2,
+        {"--out and --html name one file"}},
        {"noFolder", WithOptions(model, {"--trace", "@no/x"}), 1, {"no"}}},
       *dir_);
 }
@@ -361,6 +367,10 @@ TEST_F(ProfileFiles, MistakesOfSweeps) {
       {"isa", sweep("gemm m=1 n=1 k=1 isa=avx3"), 2, {"avx3"}},
       {"threads", sweep("gemm m=1 n=1 k=1 threads=5000"), 2, {"threads=5000"}},
       {"memory", sweep("gemm m=100000 n=100000 k=1"), 2, {"GiB"}},
+      {"dtypeOutside",
+       {"profile", "--sweep", "gemm m=1 n=1 k=1", "--dtype", "bf16"},
+       2,
+       {"dtype=bf16"}},
       {"noCells",
        {"profile", "--sweep", "gemm m=1 n=1 k=1 dtype=bf16", "--isa", "sse4"},
        2,

@@ -73,6 +73,13 @@ TEST(ProfileStats, PercentsAreRead) {
     EXPECT_THROW(ParsePercent(bad), Error) << bad;
 }
 
+TEST(ProfileStats, CountersAreALine) {
+  EXPECT_EQ(CountersText({"not here", 0, 0, 0, 0}), "no hardware counters: not here");
+  EXPECT_EQ(CountersText({"", 200, 100, 5000, 50}),
+            "2.00 instructions a cycle, 1.0 % of 5,000 references to the last cache miss");
+  EXPECT_EQ(CountersText({"", 50, 100, 0, 0}), "0.50 instructions a cycle");
+}
+
 StoredProfile Made(const std::vector<Sample>& kinds) {
   StoredProfile p;
   p.steps_ms.assign(kinds[0].size(), 0);

@@ -1,5 +1,7 @@
 // graft profile: what a step costs, node by node, beside what the machine can do.
 #include <algorithm>
+#include <filesystem>
+#include <map>
 #include <optional>
 
 #include "runtime/cpu.h"
@@ -58,6 +60,20 @@ void CheckModes(const ProfileOptions& o) {
     FailUsage("--refresh goes with --model and --machine, not with {}", given[0]);
 }
 
+// Before the work: that each file can be begun, and that no two are one.
+void CheckOutputs(const std::vector<std::pair<const char*, std::string>>& files) {
+  std::map<std::string, const char*> seen;
+  for (const auto& [option, file] : files) {
+    if (file.empty()) continue;
+    CheckOutput(file);
+    const std::filesystem::path path(file);
+    Directory::Open(path.has_parent_path() ? path.parent_path().string() : ".");
+    const auto [at, first] =
+        seen.emplace(std::filesystem::absolute(path).lexically_normal().string(), option);
+    if (!first) FailUsage("{} and {} name one file: {}", at->second, option, file);
+  }
+}
+
 // --- commands
 
 void Compare(const ProfileOptions& o, const CommonOptions& common) {
@@ -113,7 +129,7 @@ void SayProfile(const ProfileOptions& o, const CommonOptions& common, const Prof
 void WriteFiles(const ProfileOptions& o, const CommonOptions& common, const Profile& p,
                 const MachineFacts& machine, const std::vector<std::string>& warnings,
                 const std::optional<Numerics>& numerics, nlohmann::json* json) {
-  if (!o.out.empty()) WriteFileAtomically(o.out, DumpJson(*json) + "\n");
+  if (!o.out.empty()) WriteFileAtomically(o.out, ShowJson(*json) + "\n");
   if (!o.html.empty())
     WriteFileAtomically(o.html, ProfilePage(o.work, common, p, machine, warnings, numerics).Html());
   if (!o.trace.empty()) WriteFileAtomically(o.trace, ChromeTrace(o.work, p));
@@ -129,8 +145,7 @@ void WriteFiles(const ProfileOptions& o, const CommonOptions& common, const Prof
 }
 
 void ProfileModel(const ProfileOptions& o, const CommonOptions& common) {
-  for (const std::string& file : {o.out, o.html, o.trace})
-    if (!file.empty()) CheckOutput(file);  // before the work
+  CheckOutputs({{"--out", o.out}, {"--html", o.html}, {"--trace", o.trace}});
   SayDtype(common);
   if (o.numerics) CheckNumerics(common);
   LoadedModel model = ProfiledModel(o.work, common);
@@ -141,6 +156,7 @@ void ProfileModel(const ProfileOptions& o, const CommonOptions& common) {
   SayProfile(o, common, p, machine);
   for (const std::string& warning : warnings) Say(common, warning);
   nlohmann::json json = ProfileJson(o.work, common, model, p, machine);
+  json["warnings"] = warnings;
   std::optional<Numerics> numerics;
   if (o.numerics) {
     numerics = MeasureNumerics(o.work, common, model);
@@ -152,7 +168,10 @@ void ProfileModel(const ProfileOptions& o, const CommonOptions& common) {
 }
 
 void RunSweep(const ProfileOptions& o, const CommonOptions& common) {
-  if (!o.csv.empty()) CheckOutput(o.csv);  // before the work
+  CheckOutputs({{"--csv", o.csv}});
+  if (common.dtype != "f32")
+    FailUsage("--dtype {}: of a sweep it stands in it: \"gemm ... dtype={}\"", common.dtype,
+              common.dtype);
   const Sweep sweep = ParseSweep(o.sweep);
   const nlohmann::json rows = RunSweep(sweep, common);
   Say(common, SweepText(rows));

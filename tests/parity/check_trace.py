@@ -105,7 +105,7 @@ class Browser:
         return done["result"].get("value")
 
     def wait_for(self, script):
-        for _ in range(120):
+        for _ in range(240):
             if self.evaluate(script):
                 return
             time.sleep(0.5)
@@ -131,7 +131,7 @@ def told_by_perfetto(trace, folder):
             f"app.openTraceFromBuffer({{buffer: new TextEncoder().encode({text}).buffer, "
             "title: 'profile', fileName: 'profile.json'}); 1"
         )
-        browser.wait_for("!!app.trace && !app.isLoadingTrace")
+        browser.wait_for("!!app.trace")
         return browser.evaluate(QUERY)
     finally:
         browser.process.terminate()
@@ -177,9 +177,11 @@ def differences(profile, told, threads):
             continue
         calls, seconds, flops, size = kinds[key]
         n, dur, found_flops, found_size = found[key]
-        # A call beside others counts for its part of the threads; Perfetto has whole nanoseconds.
+        # Calls of micro-batches run beside each other: each counts for its part of the threads.
+        # Perfetto has whole nanoseconds.
+        beside = 1 if key[0] in ("update", "once") else threads
         same = [(n, calls, 0), (found_flops, flops, 1e-9), (found_size, size, 1e-9),
-                (1e-9 * dur / threads, seconds, 1e-6)]  # fmt: skip
+                (1e-9 * dur / beside, seconds, 1e-6)]  # fmt: skip
         for value, wanted, allowed in same:
             if abs(value - wanted) > allowed * max(1, abs(wanted)):
                 yield f"{key}: {value}, expected {wanted}"
@@ -205,8 +207,8 @@ def main():
             told = told_by_perfetto(trace, f"{folder}/browser")
             found = list(differences(json.loads(made.stdout), told, threads))
         calls = sum(row[4] for row in told["kinds"])
-        differ = len(found)
-        print(f"{threads} threads: {calls} calls of {len(told['kinds'])} kinds, {differ} differ")
+        kinds = len(told["kinds"])
+        print(f"{threads} threads: {calls} calls of {kinds} kinds, {len(found)} differ")
         for line in found:
             print("FAIL", line)
         failed += bool(found)

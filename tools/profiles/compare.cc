@@ -125,6 +125,7 @@ Comparison CompareProfiles(const StoredProfile& a, const StoredProfile& b) {
   RefuseOtherWork(a, b);
   Comparison c;
   c.notes = Notes(a, b);
+  c.before_bytes = a.planned_bytes, c.after_bytes = b.planned_bytes;
   c.total = {"", "step", "", "", ""};
   c.total.before_ms = Median(a.steps_ms), c.total.after_ms = Median(b.steps_ms);
   c.total.p = MannWhitney(a.steps_ms, b.steps_ms);
@@ -185,6 +186,9 @@ std::string ComparisonText(const Comparison& c, double limit, int64_t top) {
   text += fmt::format("\nstep: {:.2f} ms -> {:.2f} ms, {} (p = {:.2g}{})", c.total.before_ms,
                       c.total.after_ms, Signed(c.total.share()), c.total.p,
                       significant ? "" : ": may be noise");
+  if (c.before_bytes != c.after_bytes)
+    text += fmt::format("\nplanned memory: {:.1f} MiB -> {:.1f} MiB", c.before_bytes / (1 << 20),
+                        c.after_bytes / (1 << 20));
   return text;
 }
 
@@ -201,6 +205,7 @@ nlohmann::json ComparisonJson(const Comparison& c, double limit) {
   }
   nlohmann::json json = ChangeJson(c.total, limit);
   json["kinds"] = kinds, json["notes"] = c.notes;
+  json["planned_bytes"] = {{"before", c.before_bytes}, {"after", c.after_bytes}};
   return json;
 }
 

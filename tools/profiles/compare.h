@@ -16,7 +16,8 @@ inline constexpr double kSignificant = 0.01;
 
 struct Comparison {
   Change total;
-  std::vector<Change> kinds;       // the largest differences in ms first
+  double before_bytes = 0, after_bytes = 0;  // planned
+  std::vector<Change> kinds;                 // the largest differences in ms first
   std::vector<std::string> notes;  // what is not the same, and what makes the figures unsure
 };
 

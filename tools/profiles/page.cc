@@ -165,8 +165,8 @@ void AddNumerics(const Numerics& n, Page* page) {
   page->Heading(fmt::format("{} beside f32", n.dtype));
   page->Facts({{"logits", LogitsText(n)}, {"gradients", LossText(n)}});
   if (n.gradients.empty()) return;
-  for (const auto& [title, all] :
-       {std::pair("layer", &n.layers), {"gradient of a tensor", &n.gradients}}) {
+  for (const auto& [title, all] : {std::pair("layer", &n.layers), {"tensor", &n.gradients}}) {
+    page->Heading(fmt::format("Gradients by {}", title), 3);
     HtmlTable table;
     table.titles = {title, "cosine", "norm / norm in f32", "apart / norm", "share of all"};
     table.numbers = {false, true, true, true, true};

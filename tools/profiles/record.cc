@@ -122,6 +122,7 @@ StoredProfile ReadProfile(const std::string& path) {
   p.work = Members(json, "work", path);
   p.settings = Members(json, "settings", path);
   p.disturbances = GetStrings(GetObject(json, "machine", path), "disturbances", path);
+  p.planned_bytes = GetNumber(json, "planned_bytes", 0, 1e18, path);
   p.steps_ms = Times(json, path);
   if (p.steps_ms.empty()) Fail("{}: steps_ms: no step", path);
   for (const Json& kind : GetArray(json, "kinds", path)) {

@@ -23,6 +23,7 @@ struct StoredProfile {
   // differ.
   std::vector<std::pair<std::string, std::string>> cpu, work, settings;
   std::vector<std::string> disturbances;
+  double planned_bytes = 0;
   std::vector<double> steps_ms;
   std::vector<StoredKind> kinds;
 };

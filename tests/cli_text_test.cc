@@ -156,6 +156,7 @@ TEST_F(TextStory, HeadsForOtherProblems) {
   for (char c = 'a'; c <= 'z'; ++c) words += fmt::format("{}\n", c);
   Spill(model + "/vocab.txt", words);
   const Outcome o = Graft({"predict", "--model", model, "--text", "a"});
+  EXPECT_EQ((o.out + o.err).find("no effect of"), std::string::npos) << "of training alone";
   EXPECT_NE(o.out.find("labels: "), std::string::npos) << o.out << o.err;
   const Outcome trained = Graft({"train", "--model", model, "--data", data(), "--method", "linear",
                                  "--epochs", "1", "--limit", "16", "--out", out});

@@ -91,6 +91,7 @@ int Explain(const CLI::App& app, int argc, char** argv) {
 
 int Main(int argc, char** argv) {
   CLI::App app("Fine-tune and serve vision transformers and BERT on CPUs.", "graft");
+  app.formatter(MakeHelpFormat());  // also of the commands that follow
   app.require_subcommand(0, 1);
   app.set_version_flag("--version", kVersion);
   app.footer("Start with: graft demo\nHelp and an example for a command: graft train --help");

@@ -33,8 +33,11 @@ void Run(const ReportOptions& o, const CommonOptions& common) {
       suites.push_back(ReadSuite(input));
     else if (IsRunDirectory(input))
       runs.push_back(input);
+    else if (const std::vector<std::string> below = FindRuns(input); !below.empty())
+      runs.insert(runs.end(), below.begin(), below.end());
     else
-      Fail("{}: neither a suite (ledger.sqlite) nor a run (config.json)", input);
+      Fail("{}: neither a suite (ledger.sqlite) nor a run (config.json), nor one that holds runs",
+           input);
   }
   if (suites.empty() && o.out.empty()) FailUsage("--csv and --latex: of suites; these are runs");
   Page page(o.inputs.size() == 1 ? o.inputs[0] : fmt::format("{} results", o.inputs.size()));
@@ -79,6 +82,7 @@ void AddReport(CLI::App& bench, CommonOptions& common) {
   command->add_option("--latex", o->latex, "the table of methods and tasks, for booktabs");
   AddForceOption(*command);
   AddCommonOptions(*command, common);
+  HideModelOptions(*command);
   command->footer("Example:\n  graft bench report suite/ fs/ --out report.html --csv units.csv");
   command->callback([o, &common] { Run(*o, common); });
 }

@@ -11,6 +11,7 @@
 #              heads (masked_lm.py; needs masked_lm_logits beside GRAFT_BINARY)
 #   tokenizer  ids, types, offsets and truncation (tokenizer_parity.py), directories of every kind
 #              of file (tokenizer_files_parity.py); needs tokenize_lines beside GRAFT_BINARY
+#   augment    --augment beside torchvision and timm (check_augment.py; needs PEERS_ENV/timm)
 #   cases      checkpoints of kinds that people have: the library's logits or a refusal
 #              (check_cases.py; needs DIR/cases)
 # usage: GRAFT_DATA=DIR run_parity.sh PEERS_ENV GRAFT_BINARY [OUT]
@@ -198,6 +199,9 @@ tokenizer() {
         "$env/bin/python" "$here/tokenizer_parity.py" --helper "$helper" \
             --minilm "$env/minilm" --texts "$data/data/text"
 }
+augment() {
+    PYTHONPATH="$env/timm" "$env/bin/python" "$here/check_augment.py"
+}
 cases() {
     local timm=()
     [[ -d $env/timm ]] && timm=(--timm "$env/timm")
@@ -208,9 +212,9 @@ cases() {
 
 summary=()
 failed=0
-for part in ${PARTS:-replay selftest files logits tokenizer cases}; do
+for part in ${PARTS:-replay selftest files logits tokenizer augment cases}; do
     case $part in
-        replay | selftest | files | logits | tokenizer | cases) ;;
+        replay | selftest | files | logits | tokenizer | augment | cases) ;;
         *) echo "run_parity.sh: unknown part '$part'" >&2; exit 2 ;;
     esac
     "$part" > "$out/$part.log" || { failed=1; summary+=("FAILED:"); }

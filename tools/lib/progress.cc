@@ -20,11 +20,12 @@ std::string Bar(double done) {
 }
 
 std::vector<LinePart> PartsOf(const StepReport& r, const std::string& metric) {
-  std::vector<LinePart> parts{
-      {fmt::format("epoch {}/{}", r.epoch, r.epochs), 7},
-      {fmt::format("[{}]", Bar(static_cast<double>(r.step) / static_cast<double>(r.steps))), 2},
-      {fmt::format("step {}/{}", r.step, r.steps), 4},
-      {fmt::format("loss {:.4f}", r.loss), 5}};
+  std::vector<LinePart> parts;
+  if (r.epochs > 0) parts.push_back({fmt::format("epoch {}/{}", r.epoch, r.epochs), 7});
+  const double done = static_cast<double>(r.step) / static_cast<double>(r.steps);
+  parts.push_back({fmt::format("[{}]", Bar(done)), 2});
+  parts.push_back({fmt::format("step {}/{}", r.step, r.steps), r.epochs > 0 ? 4 : 7});
+  parts.push_back({fmt::format("loss {:.4f}", r.loss), 5});
   if (!metric.empty()) parts.push_back({metric, 3});
   parts.push_back({fmt::format("{:.1f} {}/s", r.examples_per_second, r.unit), 1});
   parts.push_back({fmt::format("{:.0f} GFLOP/s", r.gflops), 0});

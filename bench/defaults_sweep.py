@@ -52,7 +52,8 @@ def measure(task, method, options, a):
     if not file.exists():
         common = ["--json", "--quiet", "--threads", a.threads]
         train, evaluate = recipe(task, a)
-        given = ["--method", method, "--val-split", "none", "--limit", LIMITS[task], "--seed", a.seed]
+        given = ["--method", method, "--val-split", "none", "--limit", LIMITS[task]]
+        given += ["--seed", a.seed]
         try:
             call([a.graft, "train", *train, *given, *words, "--out", run, "--force", *common])
             told = call([a.graft, "eval", "--run", run, *evaluate, *common])["accuracy"]

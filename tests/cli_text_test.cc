@@ -325,6 +325,20 @@ TEST_F(TextStory, LabelledTextsAreNoPairs) {
   EXPECT_NE(o.out.find("the second column holds classes"), std::string::npos) << o.out;
 }
 
+// Nor is what stands above them a text, in a table as a spreadsheet writes it.
+TEST_F(TextStory, AHeaderAboveClassesIsNoText) {
+  std::string table = "Satz;Urteil\r\n", line;
+  int64_t rows = 0;
+  for (std::istringstream lines(Slurp(data() + "/dev.tsv")); std::getline(lines, line); ++rows)
+    table += line.replace(line.find('\t'), 1, ";") + "\r\n";
+  Spill(*dir_ / "named.csv", table);
+  const Outcome o = Graft({"predict", "--run", run(), *dir_ / "named.csv"});
+  EXPECT_NE(o.out.find("named.csv:1: names the columns"), std::string::npos) << o.out << o.err;
+  const nlohmann::json json = GraftJson({"predict", "--run", run(), *dir_ / "named.csv"});
+  EXPECT_EQ(std::ssize(json["predictions"]), rows);
+  EXPECT_EQ(json["predictions"][0]["row"], 1);
+}
+
 // The plan of a run has buffers for the texts that it began with.
 TEST_F(TextStory, LongerTextsAreNotResumedOn) {
   const std::string moving = *dir_ / "moving", out = *dir_ / "moved";

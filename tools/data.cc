@@ -167,7 +167,10 @@ void Check(const std::string& given, const std::string& columns, const std::stri
   const std::string directory = TablesOf(given, task);
   if (HoldsTexts(directory)) {
     const TextColumns asked = ParseTextColumns(columns);
-    const TextReport report = CheckTexts(directory, asked, KindOfData(task, directory, asked));
+    const TextReport report = [&] {
+      const Heartbeat beat(common, "reading and comparing texts");
+      return CheckTexts(directory, asked, KindOfData(task, directory, asked));
+    }();
     return PrintReport(report, report.problem, common);
   }
   if (!columns.empty()) Fail("--columns {}: {} holds no texts", columns, directory);

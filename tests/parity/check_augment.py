@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""--augment beside torchvision and timm: the pixels that tests/augment_test.cc expects of operations
-are those of both, its RandAugment is torchvision's, and the formulas of mixup, cutmix and erasing
-are timm's on fixed draws.
+"""--augment beside torchvision and timm: the pixels that tests/augment_test.cc expects of
+operations are those of both, its RandAugment is torchvision's, and the formulas of mixup, cutmix
+and erasing are timm's on fixed draws.
 
 usage: check_augment.py [--print]     (torch, timm, torchvision's Python part, pillow)
 --print shows the table of RandAugment for the test.
@@ -57,22 +57,24 @@ def digest(image):
 
 
 def torchvision_op(image, name, by):
-    return autoaugment._apply_op(image, name, by, interpolation=InterpolationMode.NEAREST, fill=None)
+    nearest = InterpolationMode.NEAREST
+    return autoaugment._apply_op(image, name, by, interpolation=nearest, fill=None)
 
 
 def check_operations(source, image):
     """Each hash of EqualThoseOfPillow."""
     count = 0
     rows = re.findall(r'all\("([a-z ]+)",.*?\n\s+(\{\{.*?\}\})\);', source, re.S)
-    alone = [(n, f"{{{{0, {h}}}}}") for n, h in re.findall(r'expect\("(\w+)", 0, .*?(\d+)ull', source)]
+    found = re.findall(r'expect\("(\w+)", 0, .*?(\d+)ull', source)
+    alone = [(name, f"{{{{0, {value}}}}}") for name, value in found]
     for what, table in rows + alone:
         name = {"Autocontrast": "AutoContrast"}.get(what.title().replace(" ", ""), None)
         name = name or what.title().replace(" ", "")
         for by, expected in re.findall(r"\{([-\d.]+), (\d+)(?:ull)?\}", table):
-            found = {"torchvision": torchvision_op(image, name, float(by))}
+            pixels_of = {"torchvision": torchvision_op(image, name, float(by))}
             if name in TIMM and not (name == "Posterize" and float(by) == 8):
-                found["timm"] = TIMM[name](image, float(by))
-            for peer, pixels in found.items():
+                pixels_of["timm"] = TIMM[name](image, float(by))
+            for peer, pixels in pixels_of.items():
                 assert digest(pixels) == int(expected), (peer, what, by)
                 count += 1
     return count
@@ -106,7 +108,9 @@ def check_mixing():
     """timm's formulas on fixed draws beside those of data/augment.cc, written out."""
     torch.manual_seed(0)
     x = torch.rand(4, 3, 16, 16)
-    mixer = mixup.Mixup(mixup_alpha=0.4, cutmix_alpha=0, mode="batch", num_classes=3, label_smoothing=0)
+    mixer = mixup.Mixup(
+        mixup_alpha=0.4, cutmix_alpha=0, mode="batch", num_classes=3, label_smoothing=0
+    )
     labels = torch.tensor([0, 1, 2, 1])
     for lam in (0.0, 0.3, 0.75):
         mixer._params_per_batch = lambda lam=lam: (lam, False)

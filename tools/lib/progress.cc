@@ -1,7 +1,10 @@
 #include "tools/lib/progress.h"
 
+#include <chrono>
 #include <cmath>
+#include <condition_variable>
 #include <memory>
+#include <mutex>
 
 #include "tools/lib/interrupts.h"
 #include "tools/lib/output.h"
@@ -80,6 +83,29 @@ TrainHooks ProgressHooks(const CommonOptions& options) {
     Say(options, LineOf(r));
   };
   return hooks;
+}
+
+Heartbeat::Heartbeat(const CommonOptions& options, const std::string& what) {
+  if (options.quiet) return;
+  thread_ = std::jthread([what](const std::stop_token& stop) {
+    const MeterOutput output = StandardMeter();
+    const double start = output.seconds();
+    ProgressMeter meter(output);
+    meter.Begin();
+    std::mutex mutex;
+    std::condition_variable_any wake;
+    std::unique_lock lock(mutex);
+    while (!wake.wait_for(lock, stop, std::chrono::milliseconds(100), [] { return false; }) &&
+           !stop.stop_requested())
+      if (meter.Due()) meter.Show({{what, 1}, {DurationText(output.seconds() - start), 2}});
+  });
+}
+
+Heartbeat::~Heartbeat() {
+  if (!thread_.joinable()) return;
+  thread_.request_stop();
+  thread_.join();
+  EndProgressLine();
 }
 
 WorkHook ProgressOf(const CommonOptions& options) {

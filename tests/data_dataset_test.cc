@@ -183,7 +183,9 @@ TEST(DataCheck, SaysHowFarItIs) {
   for (const int threads : {1, 3}) {
     size_t before = 0;
     const auto grows = [&](size_t done, size_t total) {
-      EXPECT_GE(done, before), EXPECT_LE(done, total), EXPECT_EQ(total, paths.size());
+      EXPECT_GE(done, before);
+      EXPECT_LE(done, total);
+      EXPECT_EQ(total, paths.size());
       before = done;
     };
     EXPECT_TRUE(FindUnreadable(paths, threads, grows).empty());

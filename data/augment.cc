@@ -93,15 +93,14 @@ int DrawBelow(const StreamKey& stream, uint64_t position, int n) {
                           32);
 }
 
-// The square of side sqrt(1 - lam) around a point, as far as it is inside.
-Part DrawCut(const StreamKey& stream, int size, double lam) {
-  const int side = static_cast<int>(size * std::sqrt(1 - lam));
-  const int x = DrawBelow(stream, kSwitch + 2, size), y = DrawBelow(stream, kSwitch + 3, size);
-  const int left = std::max(x - side / 2, 0), top = std::max(y - side / 2, 0);
-  return {left, top, std::min(x + side / 2, size) - left, std::min(y + side / 2, size) - top};
-}
-
 }  // namespace
+
+Part CutAround(int x, int y, int size, double lam) {
+  const int side = static_cast<int>(size * std::sqrt(1 - lam)), before = side / 2,
+            after = (side + 1) / 2;
+  const int left = std::max(x - before, 0), top = std::max(y - before, 0);
+  return {left, top, std::min(x + after, size) - left, std::min(y + after, size) - top};
+}
 
 Augment ParseAugment(std::string_view text) {
   for (const Preset& preset : kPresets)
@@ -136,7 +135,8 @@ Part DrawPart(const StreamKey& stream, uint64_t position, int size, double least
     const double aspect = std::exp(low + (high - low) * Uniform(stream, position + 1));
     const int width = static_cast<int>(std::nearbyint(std::sqrt(target * aspect))),
               height = static_cast<int>(std::nearbyint(std::sqrt(target / aspect)));
-    if (width < 1 || width > size || height < 1 || height > size) continue;
+    const int most_side = whole ? size : size - 1;  // what is erased is smaller in both directions
+    if (width < 1 || width > most_side || height < 1 || height > most_side) continue;
     return {DrawBelow(stream, position + 2, size - width + 1),
             DrawBelow(stream, position + 3, size - height + 1), width, height};
   }
@@ -220,7 +220,8 @@ Mix DrawMix(const Augment& augment, const StreamKey& stream, int size) {
   const bool cut = both ? Uniform(stream, kSwitch) < 0.5f : augment.cutmix > 0;
   Mix mix{.lam = DrawBeta(stream, cut ? augment.cutmix : augment.mixup), .cut = cut};
   if (!cut) return mix;
-  mix.part = DrawCut(stream, size, mix.lam);
+  mix.part = CutAround(DrawBelow(stream, kSwitch + 2, size), DrawBelow(stream, kSwitch + 3, size),
+                       size, mix.lam);
   // The share that is left, after what fell outside.
   mix.lam = 1 - static_cast<double>(mix.part.width) * mix.part.height / size / size;
   return mix;

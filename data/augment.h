@@ -3,12 +3,14 @@
 //   crop=S           a part of S to 1 of the area and 3/4 to 4/3 of the aspect, resized back
 //   flip[=P]         left and right change places, with probability P (0.5)
 //   randaugment=NxM  N of 14 operations, drawn with equal chance, of magnitude M of 0 .. 30, as
-//                    torchvision's RandAugment
-//   erase=P          with probability P a part of 0.02 to 0.33 of the area becomes the mean colour
+//                    torchvision's RandAugment (that of timm has other operations and ranges)
+//   erase=P          with probability P a part of 0.02 to 0.33 of the area and 0.3 to 3.3 of the
+//                    aspect becomes the mean colour, as in torchvision's RandomErasing
 //   mixup=A          lam x + (1 - lam) x', lam ~ Beta(A, A), x' the image of the batch in the
-//                    opposite place; the loss is mixed likewise (Zhang et al. 2018)
-//   cutmix=A         a part of the area 1 - lam comes from x' (Yun et al. 2019)
+//                    opposite place; the loss is mixed likewise (Zhang et al. 2018; as in timm)
+//   cutmix=A         a part of the area 1 - lam comes from x' (Yun et al. 2019; as in timm)
 //
+// tests/parity/check_augment.py puts them beside both libraries.
 // in this order; of mixup and cutmix a batch gets one, with equal chance. Everything drawn is a
 // function of seed, epoch and example (mixup and cutmix: of the first example of the batch).
 #pragma once
@@ -62,6 +64,9 @@ struct Mix {
   bool cut = false;  // `part` comes from the other; else all is mixed
   Part part = {};
 };
+// The square of side size * sqrt(1 - lam) around a pixel, as far as it is inside, as in timm: of
+// an odd side the larger half lies right of the pixel and below it.
+Part CutAround(int x, int y, int size, double lam);
 Mix DrawMix(const Augment& augment, const StreamKey& stream, int size);
 // image <- image mixed with other, both [3,size,size].
 void MixInto(const Mix& mix, int size, const float* other, float* image);

@@ -60,19 +60,22 @@ void SayFailure(const std::string& path, ImageFacts& facts) {
 }
 
 // Every image decoded once.
-FactsByPath ReadAll(FactsByPath facts, int threads) {
+FactsByPath ReadAll(FactsByPath facts, int threads, const CheckProgress& progress) {
   std::vector<FactsByPath::value_type*> items;
   for (auto& item : facts) items.push_back(&item);
   std::atomic<size_t> next{0};
   DecodeRoom room{DecodeBounds{}};
-  const auto work = [&] {
-    for (size_t i = next++; i < items.size(); i = next++)
+  const auto work = [&](const CheckProgress& tell) {
+    for (size_t i = next++; i < items.size(); i = next++) {
       ReadFacts(items[i]->first, room, items[i]->second);
+      if (tell) tell(std::min(next.load(), items.size()), items.size());
+    }
   };
   std::vector<std::jthread> helpers;
-  for (int t = 1; t < threads; ++t) helpers.emplace_back(work);
-  work();
+  for (int t = 1; t < threads; ++t) helpers.emplace_back(work, CheckProgress());
+  work(progress);
   helpers.clear();  // joins
+  if (progress) progress(items.size(), items.size());
   for (auto& [path, one] : facts) SayFailure(path, one);
   return facts;
 }
@@ -159,25 +162,27 @@ bool DatasetReport::ok() const {
 std::string DatasetReport::problem() const {
   if (ok()) return "";
   std::vector<std::string> parts;
-  const auto add = [&](size_t count, const char* what) {
-    if (count > 0) parts.push_back(fmt::format("{} {}", count, what));
+  const auto add = [&](size_t count, const char* what, const char* rest) {
+    if (count > 0)
+      parts.push_back(fmt::format("{} {}{}{}", count, what, count > 1 ? "s" : "", rest));
   };
   if (problems.size() == 1) parts.push_back(problems[0]);
-  add(problems.size() > 1 ? problems.size() : 0, "mistakes in lists and folders");
-  add(unreadable.size(), "unreadable images");
-  add(left_out.size(), "of formats that are not read");
-  add(duplicates.size(), "pictures under two paths");
-  add(conflicts.size(), "pictures with two labels");
-  add(leaked(), "files of a test split in another");
+  add(problems.size() > 1 ? problems.size() : 0, "mistake", " in lists and folders");
+  add(unreadable.size(), "unreadable image", "");
+  add(left_out.size(), "image", " of a format that is not read");
+  add(duplicates.size(), "picture", " under two paths");
+  add(conflicts.size(), "picture", " with two labels");
+  add(leaked(), "file", " of a test split in another");
   if (problems.size() == 1 && parts.size() == 1) return problems[0];
   return fmt::format("{}: {}; the report above names them", directory, fmt::join(parts, ", "));
 }
 
-std::vector<UnreadableImage> FindUnreadable(const std::vector<std::string>& paths, int threads) {
+std::vector<UnreadableImage> FindUnreadable(const std::vector<std::string>& paths, int threads,
+                                            const CheckProgress& progress) {
   FactsByPath facts;
   for (const std::string& path : paths) facts[path];
   std::vector<UnreadableImage> unreadable;
-  for (const auto& [path, one] : ReadAll(std::move(facts), threads))
+  for (const auto& [path, one] : ReadAll(std::move(facts), threads, progress))
     if (!one.error.empty()) unreadable.push_back({path, one.error});
   return unreadable;
 }
@@ -196,12 +201,13 @@ std::string OneClass(const DatasetReport& report) {
                      train->images, train->name);
 }
 
-void CheckSplits(const ImageDataset& dataset, int threads, DatasetReport& report) {
+void CheckSplits(const ImageDataset& dataset, int threads, const CheckProgress& progress,
+                 DatasetReport& report) {
   const std::vector<Split>& splits = dataset.splits();
   FactsByPath paths;
   for (const Split& split : splits)
     for (const Example& example : split.examples) paths[example.path];
-  const FactsByPath all = ReadAll(std::move(paths), threads);
+  const FactsByPath all = ReadAll(std::move(paths), threads, progress);
   for (const Split& split : splits)
     report.splits.push_back(ReportSplit(split, all, report.num_classes));
   for (const auto& [path, facts] : all)
@@ -220,7 +226,8 @@ void CheckSplits(const ImageDataset& dataset, int threads, DatasetReport& report
 
 }  // namespace
 
-DatasetReport CheckDataset(const std::string& directory, int threads) {
+DatasetReport CheckDataset(const std::string& directory, int threads,
+                           const CheckProgress& progress) {
   DatasetReport report;
   report.directory = directory;
   try {
@@ -230,7 +237,7 @@ DatasetReport CheckDataset(const std::string& directory, int threads) {
     report.class_names = dataset.class_names();
     report.left_out = dataset.left_out();
     report.notes = dataset.Notes(true);
-    CheckSplits(dataset, threads, report);
+    CheckSplits(dataset, threads, progress, report);
     if (std::string one = OneClass(report); !one.empty()) report.problems.push_back(std::move(one));
   } catch (const Error& e) {
     report.problems.push_back(e.what());
@@ -239,6 +246,14 @@ DatasetReport CheckDataset(const std::string& directory, int threads) {
 }
 
 namespace {
+
+std::string SizesText(const SplitReport& s) {
+  if (s.max_width == 0) return "none that can be read";
+  if (s.min_width == s.max_width && s.min_height == s.max_height)
+    return fmt::format("{} x {} pixels", s.max_width, s.max_height);
+  return fmt::format("{}..{} x {}..{} pixels (mean {:.0f} x {:.0f})", s.min_width, s.max_width,
+                     s.min_height, s.max_height, s.mean_width, s.mean_height);
+}
 
 std::string ClassName(const DatasetReport& report, int label) {
   const auto i = static_cast<size_t>(label);
@@ -249,15 +264,15 @@ std::string ClassName(const DatasetReport& report, int label) {
 
 std::string ToString(const DatasetReport& report) {
   std::string text =
-      fmt::format("{}: {}, {} classes\n", report.directory,
+      fmt::format("{}: {}, {} class{}\n", report.directory,
                   report.form == DatasetForm::kLists ? "lists of images" : "a folder per class",
-                  report.num_classes);
+                  report.num_classes, report.num_classes == 1 ? "" : "es");
   for (const SplitReport& split : report.splits) {
     const auto [least, most] = std::minmax_element(split.per_class.begin(), split.per_class.end());
     text += fmt::format(
-        "  {:<15} {} images, {} to {} per class, {}..{} x {}..{} pixels (mean {:.0f} x {:.0f})\n",
-        split.name, split.images, *least, *most, split.min_width, split.max_width, split.min_height,
-        split.max_height, split.mean_width, split.mean_height);
+        "  {:<15} {} images, {} per class, {}\n", split.name, split.images,
+        *least == *most ? fmt::format("{}", *least) : fmt::format("{} to {}", *least, *most),
+        SizesText(split));
   }
   AppendLines(text, "mistakes", report.problems, [](const std::string& p) { return p; });
   AppendLines(text, "unreadable images", report.unreadable,

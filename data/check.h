@@ -2,6 +2,7 @@
 // read, sizes, and images that appear in more than one split.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -22,8 +23,12 @@ struct UnreadableImage {
   std::string path, reason;
 };
 
+// Is told on the caller's thread how many images of how many have been read.
+using CheckProgress = std::function<void(size_t done, size_t total)>;
+
 // Decodes every image once, on `threads` threads; those that cannot be, in the order of the paths.
-std::vector<UnreadableImage> FindUnreadable(const std::vector<std::string>& paths, int threads);
+std::vector<UnreadableImage> FindUnreadable(const std::vector<std::string>& paths, int threads,
+                                            const CheckProgress& progress = {});
 
 // The same picture, pixel by pixel, under two paths in two splits.
 struct DuplicateImage {
@@ -68,7 +73,8 @@ struct DatasetReport {
 
 // Decodes every image once, on `threads` threads. What is wrong is part of the report, also of a
 // directory that holds no data set.
-DatasetReport CheckDataset(const std::string& directory, int threads = 1);
+DatasetReport CheckDataset(const std::string& directory, int threads = 1,
+                           const CheckProgress& progress = {});
 
 // For people, several lines; long lists are cut after ten entries.
 std::string ToString(const DatasetReport& report);

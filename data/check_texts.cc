@@ -111,16 +111,37 @@ TextReport CheckTexts(const std::string& directory, const TextColumns& columns, 
 
 namespace {
 
+constexpr size_t kShown = 10;
+
 const char* Unit(const TextReport& report) {
   return report.images ? "images" : report.pairs ? "pairs of texts" : "texts";
+}
+
+// The first problems, and once what helps.
+std::string ProblemsText(const TextSplitReport& split) {
+  constexpr std::string_view kHint = "; hint: ";
+  std::string text;
+  std::vector<std::string> hints;
+  for (size_t i = 0; i < std::min(kShown, split.problems.size()); ++i) {
+    const std::string& problem = split.problems[i];
+    const size_t at = std::min(problem.find(kHint), problem.size());
+    text += fmt::format("    {}\n", problem.substr(0, at));
+    if (at == problem.size()) continue;
+    std::string hint = problem.substr(at + kHint.size());
+    if (!Contains(hints, hint)) hints.push_back(std::move(hint));
+  }
+  if (split.bad_rows > kShown)
+    text += fmt::format("    ... and {} more\n", split.bad_rows - kShown);
+  for (const std::string& hint : hints) text += fmt::format("    hint: {}\n", hint);
+  return text;
 }
 
 }  // namespace
 
 std::string ToString(const TextReport& report) {
-  constexpr size_t kShown = 10;
-  std::string text = fmt::format("{}: {}, {} classes\n", report.directory, Unit(report),
-                                 report.class_names.size());
+  const size_t classes = report.class_names.size();
+  std::string text = fmt::format("{}: {}, {} class{}\n", report.directory, Unit(report), classes,
+                                 classes == 1 ? "" : "es");
   if (report.kind == LabelKind::kNumbers)
     text = fmt::format("{}: {}, numbers: {}\n", report.directory, Unit(report),
                        fmt::join(report.class_names, ", "));
@@ -131,14 +152,15 @@ std::string ToString(const TextReport& report) {
       text += fmt::format(", {} {:.4g} to {:.4g} (mean {:.4g})", report.class_names[k],
                           split.columns[k].least, split.columns[k].most, split.columns[k].mean);
     for (size_t i = 0; i < split.per_class.size() && i < kShown; ++i)
-      text += fmt::format(", {} {}", split.per_class[i], report.class_names[i]);
+      text += fmt::format(", {}: {}", report.class_names[i], split.per_class[i]);
     text += split.per_class.size() > kShown ? ", ...\n" : "\n";
-    for (size_t i = 0; i < std::min(kShown, split.problems.size()); ++i)
-      text += fmt::format("    {}\n", split.problems[i]);
-    if (split.bad_rows > kShown)
-      text += fmt::format("    ... and {} more\n", split.bad_rows - kShown);
+    text += ProblemsText(split);
   }
-  for (const SplitOverlap& overlap : report.overlaps) text += fmt::format("  {}\n", Line(overlap));
+  const size_t shared = report.overlaps.size();
+  for (size_t i = 0; i < std::min(kShown, shared); ++i)
+    text += fmt::format("  {}\n", Line(report.overlaps[i]));
+  if (shared > kShown)
+    text += fmt::format("  ... and {} more pairs of splits that share texts\n", shared - kShown);
   for (const std::string& note : report.notes) text += fmt::format("  note: {}\n", note);
   return text + (report.ok() ? "no problem found\n" : "problems found\n");
 }

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "data/splits.h"
+#include "data/text_labels.h"
 #include "runtime/utf8.h"
 
 namespace graft {
@@ -17,6 +18,32 @@ std::string Some(const std::vector<std::string>& names) {
   for (size_t i = 0; i < std::min(kShown, names.size()); ++i)
     text += fmt::format("{}'{}'", i ? ", " : "", names[i]);
   return names.size() > kShown ? text + ", ..." : text;
+}
+
+// Names that are made of several, joined by '|'.
+bool AreJoined(const std::string& name) {
+  const size_t bar = name.find('|');
+  return bar != name.npos && bar > 0 && bar + 1 < name.size();
+}
+
+// Names that look as if they were something else than classes.
+void NoteOddNames(const std::string& directory, const std::vector<std::string>& names,
+                  const std::vector<size_t>& counts, std::vector<std::string>* notes) {
+  constexpr int64_t kMany = 10;
+  const auto joined = std::ranges::find_if(names, AreJoined);
+  if (joined != names.end())
+    notes->push_back(
+        fmt::format("{}: '{}' is one class; hint: --task multi-label takes labels apart at '|'",
+                    directory, *joined));
+  const int64_t single = std::ranges::count(counts, 1u);
+  if (single < kMany || 2 * single < std::ssize(counts)) return;
+  const bool commas = std::ranges::all_of(
+      names, [](const std::string& n) { return HasDecimalComma(n) || graft::ParseNumber(n); });
+  notes->push_back(fmt::format(
+      "{}: {} of the {} classes have a single example{}", directory, single, counts.size(),
+      !names.empty() && commas
+          ? "; hint: --task regression learns numbers, whose decimals are written with a point"
+          : ", which is little to learn from; hint: is this the column or folder of the classes?"));
 }
 
 }  // namespace
@@ -46,6 +73,7 @@ std::vector<std::string> ClassNotes(const std::string& directory,
   else if (!without.empty())
     notes.push_back(fmt::format("{}: {} of the {} classes have no example: {}", directory,
                                 without.size(), trained.size(), Some(without)));
+  NoteOddNames(directory, names, trained, &notes);
   for (const ClassCounts& split : splits) {
     if (split.split == train->split) continue;
     std::vector<std::string> fresh, missing;

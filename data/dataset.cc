@@ -101,9 +101,7 @@ ImageDataset::ImageDataset(const std::string& directory, std::vector<std::string
   std::error_code ignored;
   const fs::path root(directory);
   if (!fs::exists(root, ignored)) Fail("{}: the data set's directory does not exist", directory);
-  if (!fs::is_directory(root, ignored))
-    Fail("{}: expected the directory of a data set, or a table (.csv, .tsv, .jsonl); found a file",
-         directory);
+  if (!fs::is_directory(root, ignored)) RefuseFile(directory);
   try {
     std::vector<std::string> lists, others;
     for (const fs::directory_entry& entry : fs::directory_iterator(root)) {
@@ -231,7 +229,8 @@ void ImageDataset::HoldOut(const std::string& split, double share, uint64_t seed
   std::unordered_map<std::string, size_t> first;  // a path may stand in a list twice
   std::vector<ToDivide> divided;
   for (const Example& e : examples)
-    divided.push_back({e.label, first.emplace(NormalPath(e), divided.size()).first->second});
+    divided.push_back({e.label, first.emplace(NormalPath(e), divided.size()).first->second,
+                       LabelsToDivide(e.targets, kind_)});
   const std::vector<bool> held = DrawHoldout(divided, share, seed);
   const auto count = static_cast<size_t>(std::ranges::count(held, true));
   RefuseEmptyParts(directory_, split, held.size() - count, count);

@@ -5,19 +5,24 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 namespace graft {
 
+// Examples of any number of labels at once are divided by iterative stratification (Sechidis,
+// Tsoumakas and Vlahavas 2011, On the Stratification of Multi-Label Data, algorithm 1): each part
+// gets its share of every label as nearly as that can be, the rarest label first.
 struct ToDivide {
   int label = 0;
-  size_t group = 0;  // the index of its first example
+  size_t group = 0;                             // the index of its first example
+  std::optional<std::vector<int>> labels = {};  // of several labels at once, or none of them
 };
 
 // Which examples are held out: of every class with two groups or more round(share * groups), at
-// least one and not all; of one with a single group none.
+// least one and not all; of one with a single group none. Of several labels at once nearly that.
 std::vector<bool> DrawHoldout(std::span<const ToDivide> examples, double share, uint64_t seed);
 
 // The fold, 0 to folds - 1, of every example: of every class as many groups in each as in any

@@ -170,8 +170,26 @@ class Reader {
               names == &flat_ ? "the split has no class folders" : "no split has such a name"));
   }
 
+  // Images that lie beside class folders belong to none.
+  void TellLoose(const fs::path& root) {
+    Names loose;
+    for (const fs::directory_entry& entry : fs::directory_iterator(root)) {
+      const fs::path& path = entry.path();
+      std::error_code ignored;
+      if (!IsIgnored(path.filename().string()) && HasImageExtension(path.string()) &&
+          !entry.is_directory(ignored))
+        loose.push_back(path.string());
+    }
+    if (!loose.empty())
+      result_.notes.push_back(
+          fmt::format("{}: {} images lie beside the class folders and are left out (the first is "
+                      "{}); hint: an image belongs into the folder of its class",
+                      root.string(), loose.size(), *std::ranges::min_element(loose)));
+  }
+
   void ReadSplit(const fs::path& root, const std::string& name) {
     std::vector<Found> found;
+    TellLoose(root);
     const Names folders = SubFolders(root);
     for (const std::string& folder : folders) {
       found.push_back(Walk(root / folder).found);
@@ -189,8 +207,10 @@ class Reader {
         continue;
       }
       if (found[i].images.empty())
-        problem_(fmt::format("{}: expected images ({}) in the class folder, found none", where,
-                             fmt::join(WithoutDot(kExtensions), ", ")));
+        problem_(fmt::format(
+            "{}: expected images ({}) in the class folder, found none; hint: remove the folder if "
+            "it is no class",
+            where, fmt::join(WithoutDot(kExtensions), ", ")));
       for (const std::string& path : found[i].images) {
         CheckExampleCount(++examples_, path);
         split.examples.push_back({path, static_cast<int>(number - result_.class_names.begin())});

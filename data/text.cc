@@ -224,7 +224,7 @@ void TextDataset::HoldOut(const std::string& split, double share, uint64_t seed)
   if (has_split(kHoldout)) Fail("{}: has a split '{}' of its own", directory_, kHoldout);
   const size_t at = Find(split);
   RefuseErrors(at);
-  const std::vector<bool> held = DrawHoldout(GroupsOf(splits_[at].examples), share, seed);
+  const std::vector<bool> held = DrawHoldout(GroupsOf(splits_[at].examples, kind_), share, seed);
   const auto count = static_cast<size_t>(std::ranges::count(held, true));
   RefuseEmptyParts(directory_, split, held.size() - count, count);
   TextSplit rest{split, {}}, part{kHoldout, {}};
@@ -240,11 +240,20 @@ std::string TextDataset::DefaultTrainSplit() const { return DefaultTrain(split_n
 std::string TextDataset::DefaultValidationSplit() const { return DefaultValidation(split_names()); }
 std::string TextDataset::DefaultTestSplit() const { return DefaultTest(split_names()); }
 
-std::vector<ToDivide> GroupsOf(const std::vector<TextExample>& examples) {
+std::optional<std::vector<int>> LabelsToDivide(const std::vector<float>& targets, LabelKind kind) {
+  if (kind != LabelKind::kClasses) return {};
+  std::vector<int> labels;
+  for (size_t k = 0; k < targets.size(); ++k)
+    if (targets[k] > 0) labels.push_back(static_cast<int>(k));
+  return labels;
+}
+
+std::vector<ToDivide> GroupsOf(const std::vector<TextExample>& examples, LabelKind kind) {
   std::map<TextKey, size_t> first;
   std::vector<ToDivide> divided;
   for (const TextExample& e : examples)
-    divided.push_back({e.label, first.emplace(KeyOf(e), divided.size()).first->second});
+    divided.push_back({e.label, first.emplace(KeyOf(e), divided.size()).first->second,
+                       LabelsToDivide(e.targets, kind)});
   return divided;
 }
 

@@ -116,8 +116,15 @@ bool HoldsTexts(const std::string& directory);
 // "".
 std::string NearlyTexts(const std::string& directory);
 
+// Throws Error for a file that is no table, with what makes it one.
+[[noreturn]] void RefuseFile(const std::string& path);
+
+// The labels of an example by which it is divided, where it may have several.
+std::optional<std::vector<int>> LabelsToDivide(const std::vector<float>& targets, LabelKind kind);
+
 // Examples to draw parts of, equal texts as one group.
-std::vector<ToDivide> GroupsOf(const std::vector<TextExample>& examples);
+std::vector<ToDivide> GroupsOf(const std::vector<TextExample>& examples,
+                               LabelKind kind = LabelKind::kClass);
 
 // Splits that share fewer than one text in so many do it by chance: short texts occur twice.
 inline constexpr size_t kTextsByChance = 10;

@@ -81,8 +81,11 @@ size_t Asked(const std::string& name, const Names& written, const Names& lower,
   Names several;
   for (const size_t i : found) several.push_back(written[i]);
   if (found.empty())
-    Fail("{}: expected a column '{}', found {}; hint: name the columns with --columns", where, kind,
-         fmt::join(written, ", "));
+    Fail("{}: expected a column '{}', found {}; hint: name the columns with --columns{}", where,
+         kind, fmt::join(written, ", "),
+         written.size() > 2 && kind == std::string_view("label")
+             ? ", TEXT,LABEL, or TEXT,A|B of several labels"
+             : "");
   Fail("{}: which column is the {}: {}? hint: name it, --columns TEXT,LABEL", where, kind,
        fmt::join(several, " or "));
 }

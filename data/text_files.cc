@@ -41,13 +41,27 @@ std::vector<std::string> ReadLabelsFile(const std::string& path) {
   return names;
 }
 
+void RefuseFile(const std::string& path) {
+  static const std::vector<std::pair<std::vector<std::string>, const char*>> kHints = {
+      {{".json"}, "; hint: an object in each line: jq -c '.[]' FILE.json > FILE.jsonl"},
+      {{".xlsx", ".xls", ".ods"}, "; hint: save the sheet as CSV"},
+      {{".parquet", ".arrow", ".feather"}, "; hint: pandas writes it as .csv or .jsonl"},
+      {{".txt"}, "; hint: rename a table to .csv or .tsv; plain texts are --objective's, a folder"},
+      {{".safetensors", ".pth", ".pt", ".bin", ".npz"}, ", as of a model; hint: --model takes it"},
+      {{".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"}, "; hint: unpack it"}};
+  const std::string ending = ToLowerAscii(fs::path(path).extension().string());
+  const char* hint = "";
+  for (const auto& [endings, helps] : kHints)
+    if (Contains(endings, ending)) hint = helps;
+  Fail("{}: expected the directory of a data set, or a table (.csv, .tsv, .jsonl); found a file{}",
+       path, hint);
+}
+
 std::vector<fs::path> FindSplits(const std::string& directory) {
   std::error_code ignored;
   if (!fs::exists(directory, ignored))
     Fail("{}: the data set's directory does not exist", directory);
-  if (!fs::is_directory(directory, ignored) && !FormatOf(directory))
-    Fail("{}: expected the directory of a data set, or a table (.csv, .tsv, .jsonl); found a file",
-         directory);
+  if (!fs::is_directory(directory, ignored) && !FormatOf(directory)) RefuseFile(directory);
   if (!fs::is_directory(directory, ignored)) {
     RecordRead(directory);
     return {directory};

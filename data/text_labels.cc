@@ -48,6 +48,14 @@ std::optional<double> ParseNumber(std::string_view text) {
   return value;
 }
 
+bool HasDecimalComma(std::string_view text) {
+  const size_t comma = text.find(',');
+  if (comma == text.npos || comma == 0 || comma + 1 == text.size()) return false;
+  std::string point(text);
+  point[comma] = '.';
+  return ParseNumber(point).has_value();
+}
+
 std::vector<std::string> ClassesOf(const RawTable& table) {
   std::set<std::string, NumbersFirst> names;
   bool numbers = true;
@@ -87,8 +95,8 @@ int LabelTable::Find(std::string_view written, const std::string& path, size_t l
         path, line, label);
   if (names_.empty())
     Fail(
-        "{}:{}: expected a class number below {}, the number of texts, found '{}'; hint: "
-        "labels.txt names the classes, one in each line",
+        "{}:{}: expected a class number below {}, the number of texts, found '{}'; hint: --task "
+        "regression learns quantities; labels.txt names classes, one in each line",
         path, line, limit_, label);
   if (value)
     Fail("{}:{}: expected a label from 0 to {}, found '{}'", path, line, limit_ - 1, label);

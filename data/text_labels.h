@@ -19,6 +19,9 @@ bool IsMissing(std::string_view label);
 // A finite number that is all of `text`.
 std::optional<double> ParseNumber(std::string_view text);
 
+// A number as spreadsheets of many countries write it, "4,45", which ParseNumber refuses.
+bool HasDecimalComma(std::string_view text);
+
 // Numbers by value before others by bytes.
 struct NumbersFirst {
   bool operator()(const std::string& a, const std::string& b) const;

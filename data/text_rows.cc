@@ -73,6 +73,19 @@ void ForEachTsvRow(std::string_view text, const std::string& path, const RowSink
   });
 }
 
+char SeparatorOf(std::string_view text) {
+  char other = ',';
+  bool quoted = false;
+  for (const char c : text) {
+    quoted ^= c == '"';
+    if (quoted) continue;
+    if (c == ',') return c;
+    if (c == '\n') break;
+    if ((c == ';' || c == '\t') && other == ',') other = c;
+  }
+  return other;
+}
+
 // A field begins after a separator or a line's end; one that begins with a quote ends at the next
 // quote that is not doubled, any other at the next separator or line's end.
 void ForEachCsvRow(std::string_view text, const std::string& path, const RowSink& row,

@@ -23,6 +23,10 @@ void ForEachTsvRow(std::string_view text, const std::string& path, const RowSink
 void ForEachCsvRow(std::string_view text, const std::string& path, const RowSink& row,
                    char separator = ',');
 
+// What separates the fields of a .csv. Some programs write ';' or a tab, which the first row shows:
+// it has one of these and no comma, outside of quotes.
+char SeparatorOf(std::string_view text);
+
 // Calls line(text, number) for every line that is not blank.
 void ForEachLine(std::string_view text,
                  const std::function<void(std::string_view text, size_t line)>& line);

@@ -170,21 +170,6 @@ void ReadJsonLines(RawTable& table, size_t before, const TextColumns& asked, Lab
   table.places = {.second = places->pairs() ? 1 : SIZE_MAX, .label = 2, .named = places->named};
 }
 
-// Some programs write tables as .csv with another separator, which the first row shows: it has one
-// of these and no comma, outside of quotes.
-char SeparatorOf(std::string_view text) {
-  char other = ',';
-  bool quoted = false;
-  for (const char c : text) {
-    quoted ^= c == '"';
-    if (quoted) continue;
-    if (c == ',') return c;
-    if (c == '\n') break;
-    if ((c == ';' || c == '\t') && other == ',') other = c;
-  }
-  return other;
-}
-
 bool InQuotes(std::string_view field) {
   return field.size() > 1 && field.front() == '"' && field.back() == '"';
 }

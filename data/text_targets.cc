@@ -94,7 +94,10 @@ std::vector<float> TargetTable::Numbers(std::string_view field, const std::strin
     if (IsMissing(value)) FailMissing(where, value);
     const std::optional<double> number = ParseNumber(value);
     if (!number || !std::isfinite(static_cast<float>(*number)))
-      Fail("{}: expected a number as '{}', found '{}'", where, names_[i], value);
+      Fail("{}: expected a number as '{}', found '{}'{}", where, names_[i], value,
+           HasDecimalComma(value) ? "; hint: write decimals with a point; pandas reads such a file "
+                                    "with decimal=',' and writes points"
+                                  : "");
     targets.push_back(static_cast<float>(*number));
   }
   return targets;

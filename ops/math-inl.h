@@ -130,8 +130,8 @@ HWY_INLINE V GeluErf(D d, V x, V& slope) {
   return hn::Mul(x, cdf);
 }
 
-// GeluErf where what reads it rounds to bf16 or bytes, in a third of the work: Phi and the slope are
-// odd polynomials about 1/2, constant beyond |x| = 4. The first is 1.1e-4 off at most, the second
+// GeluErf where what reads it rounds to bf16 or bytes, in a third of the work: Phi and the slope
+// are odd polynomials about 1/2, constant beyond |x| = 4. The first is 1.1e-4 off at most, the second
 // 2.7e-4; bf16 rounds by up to 3.9e-3.
 template <class D, class V>
 HWY_INLINE V GeluNear(D d, V x, V& slope) {
@@ -139,7 +139,8 @@ HWY_INLINE V GeluNear(D d, V x, V& slope) {
   const V t = hn::Max(hn::Set(d, -4.0f), hn::Min(hn::Set(d, 4.0f), x));
   const V u = hn::MulAdd(hn::Mul(t, t), hn::Set(d, 0.125f), hn::Set(d, -1.0f));
   const auto odd = [&](const float(&c)[8]) HWY_ATTR {
-    return hn::MulAdd(t, Polynomial(d, u, c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]), half);
+    const V p = Polynomial(d, u, c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]);
+    return hn::MulAdd(t, p, half);
   };
   slope = hn::IfThenElse(hn::IsNaN(x), x, odd(kGeluNearSlope));
   return hn::Mul(x, odd(kGeluNearCdf));

@@ -91,6 +91,7 @@ void Searcher::Open() {
   model_ = OpenAdapted(c_);
   checkpoints_.BaseIsOpen();
   for (const std::string& notice : model_.notices) Note(notice);
+  for (const std::string& notice : model_.training_notices) Note(notice);
   Dataset data(c_);
   for (const std::string& notice : data.notices()) Note(notice);
   if (!c_.new_head && data.num_classes() == std::ssize(c_.labels))

@@ -85,6 +85,48 @@ TEST(ImageOps, EqualThoseOfPillow) {
   expect("equalize", 0, Equalize(image), 4547704308808456381ull);
 }
 
+// RandAugment of torchvision 0.28 on PIL images, 31 bins: operations in its order, as they are and
+// with the sign changed, as tests/parity/check_augment.py --print gives them.
+TEST(Augment, OperationsOfRandAugmentAreThoseOfTorchvision) {
+  const std::map<int, std::vector<uint64_t>> expected = {
+      {3, {8736754505861474927ull,  8736754505861474927ull,  8736754505861474927ull,
+           8736754505861474927ull,  10383516621471809870ull, 11907860973359757065ull,
+           13164039187441691653ull, 17073718084873404377ull, 8736754505861474927ull,
+           8736754505861474927ull,  9965821998711554554ull,  15988333310307321050ull,
+           11882188881379804414ull, 17947157619297127760ull, 18146879442195991340ull,
+           2374931493531635903ull,  7757237467237934300ull,  2863714439780724233ull,
+           17477822924973556770ull, 17899828698204376181ull, 8736754505861474927ull,
+           8736754505861474927ull,  14051919388691821004ull, 14051919388691821004ull,
+           5771613373292385042ull,  5771613373292385042ull,  4547704308808456381ull,
+           4547704308808456381ull}},
+      {9, {8736754505861474927ull,  8736754505861474927ull,  15531288067524200955ull,
+           1923929810334888204ull,  5902298793057609198ull,  1268868686379298895ull,
+           6699765218689249380ull,  1584652375538890238ull,  2680628496857912904ull,
+           14969133081433631120ull, 15747860579514882891ull, 1350541144395082864ull,
+           4556782261698062808ull,  4831103345324982952ull,  2602802990575863315ull,
+           8441220278314736336ull,  6198259213231873368ull,  8482527750509701026ull,
+           13306111288007800755ull, 13838942260976696932ull, 10962632708494270218ull,
+           10962632708494270218ull, 2387401441589069759ull,  2387401441589069759ull,
+           5771613373292385042ull,  5771613373292385042ull,  4547704308808456381ull,
+           4547704308808456381ull}},
+      {30, {8736754505861474927ull,  8736754505861474927ull,  8432984466880399510ull,
+            3998018789191214982ull,  3901895602673915940ull,  246078471642539620ull,
+            4458797255076326382ull,  16104091794034318589ull, 16671738710291723541ull,
+            8810673334783126165ull,  12440819497176232455ull, 12516894358100956086ull,
+            15724847211951207148ull, 15844045186966840260ull, 8595862969210882393ull,
+            623619768047878759ull,   12600827016090285777ull, 13739125513034266181ull,
+            12584292467804649098ull, 342335310169015084ull,   12112445236861850896ull,
+            12112445236861850896ull, 13584743466677198344ull, 13584743466677198344ull,
+            5771613373292385042ull,  5771613373292385042ull,  4547704308808456381ull,
+            4547704308808456381ull}},
+  };
+  for (const auto& [magnitude, hashes] : expected)
+    for (size_t i = 0; i < hashes.size(); ++i)
+      EXPECT_EQ(Hash(RandAugmentOperation(Waves(), static_cast<int>(i / 2), magnitude, i % 2 == 1)),
+                hashes[i])
+          << "operation " << i / 2 << " of magnitude " << magnitude;
+}
+
 TEST(Augment, TextIsReadOrRefused) {
   const Augment a = ParseAugment("flip,crop=0.8,randaugment=2x9,mixup=0.2,cutmix=1,erase=0.25");
   EXPECT_EQ(a, (Augment{.crop = 0.8,
@@ -202,6 +244,18 @@ TEST(Augment, CutsAreTheShareOfTheLoss) {
   for (size_t i = 0; i < 400; ++i)
     cuts += DrawMix(ParseAugment("mixup=0.2,cutmix=1"), Stream(i), kSize).cut;
   EXPECT_NEAR(cuts, 200, 50);
+}
+
+// timm's rand_bbox (tests/parity/check_augment.py): an odd side keeps its length.
+TEST(Augment, CutsAreThoseOfTimm) {
+  const auto cut = [](int x, int y, double lam) {
+    const Part p = CutAround(x, y, 16, lam);
+    return std::vector<int>{p.left, p.top, p.width, p.height};
+  };
+  EXPECT_EQ(cut(8, 8, 0.3), (std::vector<int>{2, 2, 13, 13}));
+  EXPECT_EQ(cut(0, 15, 0.3), (std::vector<int>{0, 9, 7, 7}));
+  EXPECT_EQ(cut(15, 7, 0.75), (std::vector<int>{11, 3, 5, 8}));
+  EXPECT_EQ(cut(5, 5, 1), (std::vector<int>{5, 5, 0, 0}));
 }
 
 TEST(Augment, ErasedIsTheMean) {

@@ -42,9 +42,9 @@ TEST(BertFixture, ReadsEveryFact) {
                                   .classes = 3}));
   EXPECT_TRUE(m.ledger.missing.empty() && m.ledger.unexpected.empty());
   EXPECT_EQ(m.ledger.matched.size(), 46u);
-  ASSERT_EQ(m.notices.size(), 1u);
-  EXPECT_NE(m.notices[0].find("no effect of hidden_dropout_prob = 0.1, "
-                              "attention_probs_dropout_prob = 0.1: "),
+  ASSERT_EQ(m.training_notices.size(), 1u);
+  EXPECT_NE(m.training_notices[0].find("no effect of hidden_dropout_prob = 0.1, "
+                                       "attention_probs_dropout_prob = 0.1: "),
             std::string::npos);
 }
 

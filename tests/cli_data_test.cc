@@ -14,13 +14,20 @@ struct Checked {
   Words more = {};      // arguments
 };
 
+// Rows "NAME i;i,5".
+std::string DecimalCommas(int count, const std::string& name) {
+  std::string text;
+  for (int i = 0; i < count; ++i) text += fmt::format("{} {};{},5\n", name, i, i);
+  return text;
+}
+
 TEST(CliData, CheckTells) {
   const std::string rows = Rows(6, ",");
   const Checked table[] = {
       {"a header",
        {{"train.csv", "sentence,is_positive\n" + rows}},
        0,
-       {"train      6 texts, 3 neg, 3 pos", "no problem found"},
+       {"train      6 texts, neg: 3, pos: 3", "no problem found"},
        {{"ok", true}, {"classes", 2}}},
       {"any header",
        {{"train.csv", "Was,Wie\n" + rows}, {"dev.csv", "Was,Wie\nx,pos\n"}},
@@ -43,7 +50,7 @@ TEST(CliData, CheckTells) {
       {"numbered",
        {{"train.csv", "pos,a film\nneg,b films\npos,a film b\n"}},
        0,
-       {"train      3 texts, 1 neg, 2 pos"},
+       {"train      3 texts, neg: 1, pos: 2"},
        {{"ok", true}},
        {"--columns", "2,1"}},
       {"the label first",
@@ -56,6 +63,48 @@ TEST(CliData, CheckTells) {
        1,
        {"train.csv:7: the label is empty", "train.csv:8: expected 2 columns, found 1",
         "train.csv:9: the label is 'nan'", "3 rows are wrong, which the report above names"},
+       {{"ok", false}}},
+      {"hints once",
+       {{"train.csv", rows + "x,\ny,\n"}},
+       1,
+       {"the label is empty\n    ", "\n    hint: --skip-bad leaves such rows out\nproblems found"},
+       {{"ok", false}}},
+      {"labels that are joined",
+       {{"train.csv", "text,label\n" + rows + "x,pos|neg\n"}},
+       0,
+       {"'pos|neg' is one class; hint: --task multi-label"},
+       {{"ok", true}}},
+      {"numbers with a decimal comma",
+       {{"train.csv", "text;score\n" + DecimalCommas(12, "train")}},
+       0,
+       {"12 of the 12 classes have a single example; hint: --task regression"},
+       {{"ok", true}}},
+      {"the same as numbers",
+       {{"train.csv", "text;score\n" + DecimalCommas(12, "train")}},
+       1,
+       {"expected a number as 'score', found '0,5'", "hint: write decimals with a point"},
+       {{"ok", false}},
+       {"--task", "regression"}},
+      {"texts of many splits in each other",
+       {{"a.csv", rows},
+        {"b.csv", rows},
+        {"c.csv", rows},
+        {"d.csv", rows},
+        {"e.csv", rows},
+        {"f.csv", rows}},
+       1,
+       {"... and 5 more pairs of splits that share texts"},
+       {{"ok", false}}},
+      {"images beside the classes",
+       {{"cats/1.png", ""}, {"dogs/1.png", ""}, {"3.png", ""}, {"2.png", ""}},
+       0,
+       {"2 images lie beside the class folders and are left out (the first is ", "2.png)",
+        "1 per class, "},
+       {{"ok", true}}},
+      {"an empty class",
+       {{"cats/1.png", ""}, {"dogs/1.png", ""}, {"birds/notes.txt", "x"}},
+       1,
+       {"found none; hint: remove the folder if it is no class"},
        {{"ok", false}}},
       {"one class",
        {{"train.csv", "a,pos\nb,pos\n"}},

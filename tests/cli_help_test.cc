@@ -59,6 +59,19 @@ TEST(Help, Mistakes) {
                  dir);
 }
 
+// No description is wider than a usual terminal, and what is of models stands where one is opened.
+TEST(Help, FitsATerminal) {
+  for (const std::string& command : kCommands) {
+    std::istringstream lines(Graft({command, "--help"}).out);
+    for (std::string line; std::getline(lines, line) && !line.starts_with("Example");)
+      if (line.starts_with("  ") && line.find(' ', 30) != line.npos) {
+        EXPECT_LE(line.size(), 80u) << command << ": " << line;
+      }
+  }
+  EXPECT_EQ(Graft({"runs", "--help"}).out.find("--dtype"), std::string::npos);
+  EXPECT_NE(Graft({"eval", "--help"}).out.find("--dtype"), std::string::npos);
+}
+
 // Every command and every option is in all of them.
 TEST(Help, ManPageAndCompletionsHaveEverything) {
   std::map<std::string, std::string> texts{{"man", Graft({"help", "--man"}).out}};

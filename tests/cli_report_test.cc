@@ -151,6 +151,15 @@ TEST_F(Report, OfAnUnfinishedSuite) {
   EXPECT_EQ(two[0] + two[1], 3);
 }
 
+TEST_F(Report, OfTheRunsBelowADirectory) {
+  fs::create_directories(At("runs"));
+  fs::copy(At("run"), At("runs/one"), fs::copy_options::recursive);
+  fs::copy(At("run"), At("runs/two"), fs::copy_options::recursive);
+  const Outcome o = Graft({"bench", "report", At("runs"), "--out", At("runs.html")});
+  EXPECT_EQ(o.code, 0) << o.err;
+  EXPECT_NE(Slurp(At("runs.html")).find("runs/two"), std::string::npos);
+}
+
 TEST_F(Report, Mistakes) {
   ExpectMistakes(
       {{"none", {"bench", "report"}, 2, {"needs suites, searches or runs"}},

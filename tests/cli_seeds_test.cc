@@ -83,7 +83,7 @@ TEST_F(Seeds, Mistakes) {
 TEST_F(Seeds, ATableForPeople) {
   const Outcome o = Graft(Args("three"));
   EXPECT_EQ(o.code, 0);
-  for (const char* part : {"mean", "spread", "best accuracy", "graft runs"})
+  for (const char* part : {"mean", "spread", "best accuracy", " %", "graft runs"})
     EXPECT_NE((o.out + o.err).find(part), std::string::npos) << part;
 }
 

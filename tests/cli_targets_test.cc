@@ -187,6 +187,20 @@ TEST_F(Targets, RunsAreComparedByTheirMetric) {
   EXPECT_EQ(Graft({"runs", At("run")}).out.find(" %"), std::string::npos);
 }
 
+// A fresh head begins at the mean of the numbers, so that large ones are not out of reach.
+TEST_F(Targets, LargeNumbersBeginAtTheirMean) {
+  std::string table = "text,price\n";
+  for (const Row& r : MakeRows(0, 40)) table += fmt::format("{},{}\n", r.text, 2e5 + 1e4 * r.score);
+  Spill(At("prices.csv"), table);
+  const Outcome o =
+      Graft({"train", "--model", *model_, "--data", At("prices.csv"), "--task", "regression",
+             "--method", "linear", "--epochs", "1", "--out", At("prices")});
+  EXPECT_EQ(o.code, 0) << o.err;
+  EXPECT_NE(o.out.find("note: the numbers of 'price' spread by "), std::string::npos) << o.out;
+  const json p = GraftJson({"predict", "--run", At("prices"), "--text", "film b"})["predictions"];
+  EXPECT_NEAR(p[0]["values"][0]["value"].get<double>(), 2e5, 1e4);
+}
+
 // The arrays of a JSON table say what they are.
 TEST_F(Targets, ToldFromTheData) {
   const Outcome o = Graft({"train", "--model", *model_, "--data", At("arrays"), "--method",

@@ -156,6 +156,7 @@ TEST_F(TextStory, HeadsForOtherProblems) {
   for (char c = 'a'; c <= 'z'; ++c) words += fmt::format("{}\n", c);
   Spill(model + "/vocab.txt", words);
   const Outcome o = Graft({"predict", "--model", model, "--text", "a"});
+  EXPECT_EQ((o.out + o.err).find("no effect of"), std::string::npos) << "of training alone";
   EXPECT_NE(o.out.find("labels: "), std::string::npos) << o.out << o.err;
   const Outcome trained = Graft({"train", "--model", model, "--data", data(), "--method", "linear",
                                  "--epochs", "1", "--limit", "16", "--out", out});
@@ -322,6 +323,20 @@ TEST_F(TextStory, LabelledTextsAreNoPairs) {
   const Outcome o = Graft({"predict", "--run", run(), data() + "/dev.tsv"});
   EXPECT_EQ(o.code, 0);
   EXPECT_NE(o.out.find("the second column holds classes"), std::string::npos) << o.out;
+}
+
+// Nor is what stands above them a text, in a table as a spreadsheet writes it.
+TEST_F(TextStory, AHeaderAboveClassesIsNoText) {
+  std::string table = "Satz;Urteil\r\n", line;
+  int64_t rows = 0;
+  for (std::istringstream lines(Slurp(data() + "/dev.tsv")); std::getline(lines, line); ++rows)
+    table += line.replace(line.find('\t'), 1, ";") + "\r\n";
+  Spill(*dir_ / "named.csv", table);
+  const Outcome o = Graft({"predict", "--run", run(), *dir_ / "named.csv"});
+  EXPECT_NE(o.out.find("named.csv:1: names the columns"), std::string::npos) << o.out << o.err;
+  const nlohmann::json json = GraftJson({"predict", "--run", run(), *dir_ / "named.csv"});
+  EXPECT_EQ(std::ssize(json["predictions"]), rows);
+  EXPECT_EQ(json["predictions"][0]["row"], 1);
 }
 
 // The plan of a run has buffers for the texts that it began with.

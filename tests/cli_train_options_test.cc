@@ -68,6 +68,24 @@ TEST_F(TrainOptions, FromAFileAsFromTheCommandLine) {
   }
 }
 
+// A run's own config says what was held out once, whatever the command line puts in its place.
+TEST_F(TrainOptions, ARunThatHeldOutIsRepeated) {
+  const Words held{"train",  "--model",  kNano, "--data",    At("data"), "--method",
+                   "linear", "--epochs", "1",   "--holdout", "0.25"};
+  ASSERT_EQ(Graft(WithOptions(held, {"--out", At("held")})).code, 0);
+  const auto again = [&](const std::string& out, const Words& more) {
+    const Outcome o =
+        Graft(WithOptions({"train", "--config", At("held/config.json"), "--out", At(out)}, more));
+    EXPECT_EQ(o.code, 0) << out << o.err;
+    return Config(out);
+  };
+  EXPECT_EQ(again("held_again", {}), Config("held"));
+  EXPECT_EQ(again("held_less", {"--holdout", "0.1"})["holdout"], 0.1);
+  const nlohmann::json none = again("held_none", {"--val-split", "none"});
+  EXPECT_EQ(none["holdout"], 0);
+  EXPECT_EQ(none["val_split"], "");
+}
+
 TEST_F(TrainOptions, MistakesInAFile) {
   const std::vector<std::tuple<std::string, std::string, std::string, Words>> rows{
       {"unknown", "json", R"({"epoch": 3})", {"no option 'epoch'", "'epochs'"}},

@@ -174,6 +174,25 @@ TEST(DataCheck, Report) {
   EXPECT_THAT(ToString(report), HasSubstr("unreadable images: 2"));
 }
 
+TEST(DataCheck, SaysHowFarItIs) {
+  const TempDir folder;
+  WriteLists(folder);
+  std::vector<std::string> paths;
+  for (const Example& e : ImageDataset(folder.path().string()).Load("train800val200").examples)
+    paths.push_back(e.path);
+  for (const int threads : {1, 3}) {
+    size_t before = 0;
+    const auto grows = [&](size_t done, size_t total) {
+      EXPECT_GE(done, before);
+      EXPECT_LE(done, total);
+      EXPECT_EQ(total, paths.size());
+      before = done;
+    };
+    EXPECT_TRUE(FindUnreadable(paths, threads, grows).empty());
+    EXPECT_EQ(before, paths.size()) << threads;
+  }
+}
+
 TEST(DataCheck, SharedDataIsClean) {
   GRAFT_NEED_SHARED_DATA();
   const ImageDataset data((SharedData() / "data/vtab-1k/cifar10").string());

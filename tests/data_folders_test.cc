@@ -157,7 +157,7 @@ TEST(DataFolders, EverythingIsReportedAtOnce) {
   ASSERT_EQ(report.conflicts.size(), 1u);
   EXPECT_EQ(report.conflicts[0].second_label, 1);
   EXPECT_THAT(report.problem(), HasSubstr("2 mistakes in lists and folders, 2 unreadable images, 1 "
-                                          "pictures with two labels; the report above names them"));
+                                          "picture with two labels; the report above names them"));
   const std::string text = ToString(report);
   for (const char* word : {"mistakes: 2", "unreadable images: 2", "pictures with two labels: 1"})
     EXPECT_THAT(text, HasSubstr(word));
@@ -221,6 +221,36 @@ TEST(DataFolders, FoldsCoverEverythingOnce) {
   }
   EXPECT_EQ(fold, DrawFolds(examples, 5, 1));
   EXPECT_NE(fold, DrawFolds(examples, 5, 2));
+}
+
+// 60 examples of up to four labels, the rarest of them four times, and ten without any.
+TEST(DataFolders, SeveralLabelsHaveTheirSharesInEachPart) {
+  std::vector<ToDivide> examples;
+  for (size_t i = 0; i < 60; ++i) {
+    std::vector<int> labels;
+    for (const auto& [label, each] : {std::pair<int, size_t>{0, 2}, {1, 3}, {2, 5}, {3, 15}})
+      if (i % each == 0 && i % 6 != 5) labels.push_back(label);
+    examples.push_back({0, i == 59 ? 0 : i, labels});
+  }
+  const auto count = [&](const auto& part, auto which, int label) {
+    int n = 0;
+    for (size_t i = 0; i < examples.size(); ++i)
+      n += part[i] == which && (label < 0 || std::ranges::count(*examples[i].labels, label) > 0);
+    return n;
+  };
+  const std::vector<bool> held = DrawHoldout(examples, 0.25, 3);
+  EXPECT_EQ(held[59], held[0]);
+  EXPECT_NEAR(count(held, true, -1), 15, 1);
+  for (const auto& [label, share] : {std::pair{0, 7.5}, {1, 5.0}, {2, 2.5}, {3, 1.0}})
+    EXPECT_NEAR(count(held, true, label), share, 1) << label;
+  EXPECT_EQ(held, DrawHoldout(examples, 0.25, 3));
+  EXPECT_NE(held, DrawHoldout(examples, 0.25, 4));
+  const std::vector<size_t> fold = DrawFolds(examples, 4, 3);
+  for (size_t k = 0; k < 4; ++k) {
+    EXPECT_NEAR(count(fold, k, -1), 15, 1);
+    for (const auto& [label, share] : {std::pair{0, 7.5}, {1, 5.0}, {2, 2.5}, {3, 1.0}})
+      EXPECT_NEAR(count(fold, k, label), share, 1) << k << " " << label;
+  }
 }
 
 TEST(DataFolders, WrittenPartsAreReadAgain) {

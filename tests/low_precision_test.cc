@@ -349,7 +349,8 @@ TEST(LowPrecision, NearGeluIsNearerThanBf16Rounds) {
   }
 }
 
-// In training it is the epilogue of fc1, in inference a node; behind a product in f32 the exact one.
+// In training it is the epilogue of fc1, in inference a node; behind a product in f32 it is the
+// exact one.
 TEST(LowPrecision, GeluOfRoundedProductsIsTheNearOne) {
   const auto acts = [](std::vector<std::string> keep) {
     std::vector<std::string> all;

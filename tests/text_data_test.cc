@@ -230,7 +230,7 @@ TEST(TextData, ClassNumbersAreFewerThanTexts) {
   EXPECT_EQ(data.num_classes(), 1);
   EXPECT_THAT(MessageOf([&] { data.Load("train"); }),
               HasSubstr("train.tsv:2: expected a class number below 2, the number of texts, found "
-                        "'99999'"));
+                        "'99999'; hint: --task regression learns quantities"));
 }
 
 TEST(TextData, NamesTheFileOfAnotherFormat) {

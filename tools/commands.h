@@ -24,6 +24,8 @@ void AddSearchCommand(CLI::App& app, CommonOptions& options);
 void AddModelsCommand(CLI::App& app, CommonOptions& options);
 // help and completions, which know all others.
 void AddHelpCommands(CLI::App& app, const std::string& version);
+// How --help looks, of an app and of the commands that are added to it later.
+std::shared_ptr<CLI::FormatterBase> MakeHelpFormat();
 std::string HelpText(const CLI::App& app);
 
 }  // namespace graft

@@ -6,6 +6,7 @@
 #include "tools/commands.h"
 #include "tools/lib/label_kind.h"
 #include "tools/lib/output.h"
+#include "tools/lib/progress.h"
 #include "tools/lib/report.h"
 #include "train/dataset.h"
 
@@ -166,11 +167,17 @@ void Check(const std::string& given, const std::string& columns, const std::stri
   const std::string directory = TablesOf(given, task);
   if (HoldsTexts(directory)) {
     const TextColumns asked = ParseTextColumns(columns);
-    const TextReport report = CheckTexts(directory, asked, KindOfData(task, directory, asked));
+    const TextReport report = [&] {
+      const Heartbeat beat(common, "reading and comparing texts");
+      return CheckTexts(directory, asked, KindOfData(task, directory, asked));
+    }();
     return PrintReport(report, report.problem, common);
   }
   if (!columns.empty()) Fail("--columns {}: {} holds no texts", columns, directory);
-  const DatasetReport report = CheckDataset(directory, Threads());
+  const WorkHook show = ProgressOf(common);
+  const DatasetReport report = CheckDataset(directory, Threads(), [&](size_t done, size_t total) {
+    if (show) show("looking at", done, total, "images");
+  });
   PrintReport(report, report.problem(), common);
 }
 
@@ -185,6 +192,7 @@ void AddCheck(CLI::App& data, CommonOptions& common) {
                     "of texts: TEXT,LABEL or TEXT,SECOND,LABEL, names or numbers from 1");
   AddTaskOption(*check, *task);
   AddCommonOptions(*check, common);
+  HideModelOptions(*check);
   check->footer(
       "Example:\n  graft data check vtab-1k/eurosat\n  graft data check reviews.csv --columns "
       "review,stars\nExit code 1 if something is wrong.");
@@ -219,6 +227,7 @@ void AddDataCommand(CLI::App& app, CommonOptions& common) {
       ->check(CLI::Range(1, kMostImages))
       ->capture_default_str();
   AddCommonOptions(*make, common);
+  HideModelOptions(*make);
   make->footer(
       "Example:\n  graft data make count --out data/count --size 64 --train 800 --val 200 --test "
       "500");

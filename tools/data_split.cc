@@ -28,12 +28,15 @@ void Write(const std::string& directory, const TextDataset& data,
   WriteTextTables(directory, data.class_names(), parts, data.kind());
 }
 
-std::vector<ToDivide> Divisible(const Split& split) {
+std::vector<ToDivide> Divisible(const Split& split, LabelKind kind) {
   std::vector<ToDivide> examples;
-  for (const Example& e : split.examples) examples.push_back({e.label, examples.size()});
+  for (const Example& e : split.examples)
+    examples.push_back({e.label, examples.size(), LabelsToDivide(e.targets, kind)});
   return examples;
 }
-std::vector<ToDivide> Divisible(const TextSplit& split) { return GroupsOf(split.examples); }
+std::vector<ToDivide> Divisible(const TextSplit& split, LabelKind kind) {
+  return GroupsOf(split.examples, kind);
+}
 
 // Training and validation parts, and the data set's test.
 template <class Data, class AnySplit>
@@ -60,7 +63,12 @@ void WriteParts(Data data, const SplitOptions& o, const CommonOptions& common) {
   FreshDirectory out(o.out);
   nlohmann::json written = nlohmann::json::array();
   TextTable table({1, 2, 3});
-  table.Add({"", "train", "val", "test"});
+  const bool test = std::ranges::any_of(data.split_names(), [](const std::string& split) {
+    return PurposeOf(split) == SplitPurpose::kTest;
+  });
+  std::vector<std::string> head{"", "train", "val"};
+  if (test) head.emplace_back("test");
+  table.Add(head);
   const auto write = [&](const std::string& below, const auto& parts) {
     std::filesystem::create_directories(out.path() + below);
     Write(out.path() + below, data, parts);
@@ -70,7 +78,7 @@ void WriteParts(Data data, const SplitOptions& o, const CommonOptions& common) {
       counts[part.name] = part.examples.size();
       row.push_back(Grouped(static_cast<int64_t>(part.examples.size())));
     }
-    row.resize(4);
+    row.resize(head.size());
     written.push_back(counts);
     table.Add(row);
   };
@@ -79,7 +87,7 @@ void WriteParts(Data data, const SplitOptions& o, const CommonOptions& common) {
     write("", WithTest(data, data.Load(name), data.Load(kHoldout)));
   } else {
     const auto folds = static_cast<size_t>(o.folds);
-    const std::vector<size_t> fold = DrawFolds(Divisible(whole), folds, seed);
+    const std::vector<size_t> fold = DrawFolds(Divisible(whole, data.kind()), folds, seed);
     for (size_t k = 0; k < folds; ++k) {
       auto train = whole, val = whole;
       train.examples.clear(), val.examples.clear();
@@ -137,6 +145,7 @@ void AddDataSplit(CLI::App& data, CommonOptions& common) {
                       "of texts: TEXT,LABEL or TEXT,SECOND,LABEL, names or numbers from 1");
   AddTaskOption(*command, o->task);
   AddCommonOptions(*command, common);
+  HideModelOptions(*command);
   command->footer(
       "Example:\n  graft data split photos/ --holdout 0.2 --out lists/\n"
       "  graft data split reviews.csv --folds 5 --seed 1 --out folds/\n"

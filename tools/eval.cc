@@ -201,6 +201,9 @@ void Run(const EvalOptions& o, const CommonOptions& common) {
   CheckClasses(opened, &data);
   CompareLabels(opened, data, common);
   const std::string split = ChooseSplit(data, o);
+  data.OnProgress([show = ProgressOf(common)](size_t done, size_t total) {
+    if (show) show("looking at", done, total, "images");
+  });
   const std::unique_ptr<BatchSource> examples =
       data.Load(split, o.limit, opened.model, opened.facts);
   SaySkipped(common, data.skipped());

@@ -1,10 +1,42 @@
 // graft help, graft completions: what is made from the table of commands and options.
+#include <sstream>
+
 #include "tools/commands.h"
 #include "tools/lib/command_table.h"
 #include "tools/lib/output.h"
 
 namespace graft {
 namespace {
+
+// Descriptions in lines that a usual terminal does not break.
+class HelpFormat : public CLI::Formatter {
+ public:
+  std::string make_option_desc(const CLI::Option* option) const override {
+    return Wrapped(option->get_description());
+  }
+  std::string make_subcommand(const CLI::App* command) const override {
+    std::stringstream out;
+    CLI::detail::format_help(out, command->get_display_name(true),
+                             Wrapped(command->get_description()), get_column_width());
+    return out.str();
+  }
+
+ private:
+  // Broken at blanks; a longer word stays whole.
+  std::string Wrapped(const std::string& text) const {
+    constexpr size_t kColumns = 80;
+    std::string wrapped, line;
+    std::istringstream words(text);
+    for (std::string word; words >> word;) {
+      if (!line.empty() && get_column_width() + line.size() + 1 + word.size() > kColumns) {
+        wrapped += line + "\n";
+        line.clear();
+      }
+      line += (line.empty() ? "" : " ") + word;
+    }
+    return wrapped + line;
+  }
+};
 
 std::string TopHelp(const CLI::App& app) {
   return app.get_formatter()->make_help(&app, app.get_name(), CLI::AppFormatMode::Normal);
@@ -29,6 +61,8 @@ std::string HelpOf(const CLI::App& app, const std::vector<std::string>& words) {
 }
 
 }  // namespace
+
+std::shared_ptr<CLI::FormatterBase> MakeHelpFormat() { return std::make_shared<HelpFormat>(); }
 
 std::string HelpText(const CLI::App& app) { return TopHelp(app); }
 

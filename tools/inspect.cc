@@ -148,6 +148,7 @@ void Report(const Subject& s, const Rewritten& r, const InspectOptions& o,
   if (!m.is_bert()) Say(common, "  " + TransformText(s));
   Say(common, KeysText(m.ledger));
   for (const std::string& notice : m.notices) Say(common, "  note: " + notice);
+  for (const std::string& notice : m.training_notices) Say(common, "  note: " + notice);
   if (!m.labels.empty()) {
     const size_t shown = std::min<size_t>(m.labels.size(), 10);
     Say(common, fmt::format("  {}: {}{}", TaskOf(m.config) == kRegression ? "numbers" : "classes",

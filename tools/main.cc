@@ -92,6 +92,7 @@ int Explain(const CLI::App& app, int argc, char** argv) {
 
 int Main(int argc, char** argv) {
   CLI::App app("Fine-tune and serve vision transformers and BERT on CPUs.", "graft");
+  app.formatter(MakeHelpFormat());  // also of the commands that follow
   app.require_subcommand(0, 1);
   const std::string version = fmt::format("graft {}", kVersion);
   app.set_version_flag("--version", version);

@@ -67,6 +67,7 @@ void AddModelsCommand(CLI::App& app, CommonOptions& common) {
   auto words = std::make_shared<std::string>();
   command->add_option("name", *words, "only names that contain this");
   AddCommonOptions(*command, common);
+  HideModelOptions(*command);
   command->footer("Example:\n  graft models\n  graft models deit3 --json");
   command->callback([words, &common] { Run(*words, common); });
 }

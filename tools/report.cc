@@ -5,6 +5,7 @@
 #include "runtime/io/files_read.h"
 #include "tools/commands.h"
 #include "tools/lib/output.h"
+#include "tools/lib/run_table.h"
 #include "tools/reports/run_report.h"
 #include "tools/reports/search_report.h"
 #include "tools/reports/suite_report.h"
@@ -39,9 +40,13 @@ Inputs Read(const std::vector<std::string>& directories) {
       in.searches.push_back(ReadSearch(directory));
     else if (IsRunDirectory(directory))
       in.runs.push_back(directory);
+    else if (const std::vector<std::string> below = FindRuns(directory); !below.empty())
+      in.runs.insert(in.runs.end(), below.begin(), below.end());
     else
-      Fail("{}: no suite (ledger.sqlite), no search (search.json) and no run (config.json)",
-           directory);
+      Fail(
+          "{}: no suite (ledger.sqlite), no search (search.json) and no run (config.json), nor one "
+          "that holds runs",
+          directory);
   }
   return in;
 }
@@ -132,6 +137,7 @@ void AddReport(CLI::App& bench, CommonOptions& common) {
                     "of runs: only what their files say; no model and no data are opened");
   AddForceOption(*command);
   AddCommonOptions(*command, common);
+  HideModelOptions(*command);
   command->footer(
       "Example:\n  graft bench report suite/ fs/ --out report.html --csv units.csv\n"
       "  graft bench report runs/a --out run.html --split test\n"

@@ -40,6 +40,7 @@ void AddRunsCommand(CLI::App& app, CommonOptions& common) {
   command->add_flag("--reverse", o->reverse, "with --sort, the other way round");
   command->add_flag("--csv", o->csv, "print a CSV table");
   AddCommonOptions(*command, common);
+  HideModelOptions(*command);
   command->footer("Example:\n  graft runs runs/ --sort best\n  graft runs runs/ --csv > runs.csv");
   command->callback([o, &common] { Run(*o, common); });
 }

@@ -170,7 +170,8 @@ void Dataset::SkipBad(const std::string& split) {
   } else if (auto* images = std::get_if<ImageDataset>(&data_)) {
     std::set<std::string> paths, bad;
     for (const Example& e : images->Load(split).examples) paths.insert(e.path);
-    for (const UnreadableImage& image : FindUnreadable({paths.begin(), paths.end()}, Threads())) {
+    for (const UnreadableImage& image :
+         FindUnreadable({paths.begin(), paths.end()}, Threads(), progress_)) {
       bad.insert(image.path);
       skipped_.push_back({image.path, image.reason});
     }

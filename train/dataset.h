@@ -4,6 +4,7 @@
 #include <variant>
 
 #include "adapters/open_model.h"
+#include "data/check.h"
 #include "data/dataset.h"
 #include "data/sentence_tasks.h"
 #include "data/text.h"
@@ -55,6 +56,8 @@ class Dataset {
   // Takes a stratified part of a split away, which becomes the split "holdout" (data/holdout.h).
   void HoldOut(const std::string& split, double share, int64_t seed);
   LabelKind kind() const { return kind_; }
+  // Is told how far Load is with skip_bad, which may take long.
+  void OnProgress(CheckProgress progress) { progress_ = std::move(progress); }
   // Throws Error if all examples of a split have one class, the same numbers, or no label.
   void RefuseOneClass(const std::string& split) const;
   // Class names, or "0", "1", ... where the data set names none.
@@ -89,6 +92,7 @@ class Dataset {
   LabelKind kind_ = LabelKind::kClass;
   std::variant<ImageDataset, TextDataset, Corpus, SentenceTask> data_;
   bool skip_bad_ = false;
+  CheckProgress progress_;
   std::vector<Skipped> skipped_;
   std::set<std::string> looked_through_;  // splits, by SkipBad
   std::vector<int> numbers_;              // of each class, that of NumberClassesAs; empty: its own

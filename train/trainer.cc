@@ -26,6 +26,7 @@ void Trainer::Open() {
   model_ = OpenAdapted(c_);
   checkpoints_.BaseIsOpen();
   for (const std::string& notice : model_.notices) Note(notice);
+  for (const std::string& notice : model_.training_notices) Note(notice);
   Dataset data(c_);
   for (const std::string& notice : data.notices()) Note(notice);
   if (data.num_classes() > static_cast<int64_t>(c_.labels.size()))
@@ -33,6 +34,9 @@ void Trainer::Open() {
          c_.data, data.num_classes(), c_.labels.size());
   if (!c_.new_head && data.num_classes() == std::ssize(c_.labels))
     data.NumberClassesAs(c_.labels, c_.model);
+  data.OnProgress([this](size_t done, size_t total) {
+    if (hooks_.on_work) hooks_.on_work("looking at", done, total, "images");
+  });
   train_ = data.Load(c_.train_split, static_cast<size_t>(c_.limit), model_, c_);
   if (!c_.val_split.empty()) validation_ = data.Load(c_.val_split, 0, model_, c_);
   const Augment augment = ParseAugment(c_.augment);
@@ -64,6 +68,7 @@ void Trainer::Open() {
                         .mixed = augment.mixes()},
                        method_, model_.params, seed, nullptr, dir_.HasState());
   WeightClasses();
+  StartAtMeans();
   trainable_count_ = TrainableCount(graph_);
   // The initial state belongs to the run before its first step: a resumed run overwrites it here.
   loaded_state_ = dir_.LoadState(model_.params, progress_);
@@ -75,6 +80,31 @@ void Trainer::Open() {
   if (hooks_.on_start)
     hooks_.on_start({&c_, &model_, n, validation_ ? static_cast<int64_t>(validation_->size()) : 0,
                      train_->unit(), progress_.step, steps_, steps_per_epoch_, trainable_count_});
+}
+
+// A fresh head of numbers begins at their means over the training examples: a rate moves an output
+// by about as much in each step whatever the numbers are, which would never come near large ones.
+void Trainer::StartAtMeans() {
+  constexpr double kWide =
+      30;  // in steps of the usual rates hundreds to come from the mean to most
+  if (c_.task != kRegression || !c_.new_head) return;
+  const int64_t outputs = Classes(model_.config);
+  float* bias = model_.params.Mutable("head.bias");
+  for (int64_t k = 0; k < outputs; ++k) {
+    double sum = 0, squares = 0;
+    const auto n = static_cast<double>(train_->size());
+    for (size_t i = 0; i < train_->size(); ++i) sum += train_->targets(i)[k];
+    for (size_t i = 0; i < train_->size(); ++i)
+      squares += std::pow(train_->targets(i)[k] - sum / n, 2);
+    bias[k] = static_cast<float>(sum / n);
+    const double spread = std::sqrt(squares / n);
+    if (spread > kWide)
+      Note(
+          fmt::format("the numbers of '{}' spread by {:.3g} around {:.3g}, which is far for an "
+                      "output; hint: numbers that spread by about 1 are learnt better, such as "
+                      "({} - {:.3g}) / {:.3g}",
+                      c_.labels[k], spread, sum / n, c_.labels[k], sum / n, spread));
+  }
 }
 
 void Trainer::WeightClasses() {

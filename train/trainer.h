@@ -9,13 +9,14 @@ namespace graft {
 class ProcessGroup;
 
 struct StepReport {
-  int64_t step = 0, steps = 0, epoch = 0, epochs = 0;  // step counts from 1 here
+  int64_t step = 0, steps = 0, epoch = 0, epochs = 0;  // from 1; epochs 0: the steps have none
   double loss = 0, learning_rate = 0, examples_per_second = 0, gflops = 0, seconds_left = 0;
   const char* unit = "";  // "images", "texts"
 };
 struct EpochReport {
   int64_t epoch = 0, epochs = 0;  // from 1
-  double train_loss = 0, seconds = 0, examples_per_second = 0;
+  double train_loss = 0, seconds = 0;
+  double examples_per_second = 0;  // of this epoch, without features of frozen layers
   const char* unit = "";
   bool validated = false, masked_words = false;  // masked_words: of plain texts
   std::string task = kClassify;

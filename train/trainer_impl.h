@@ -58,7 +58,7 @@ class Trainer {
   double OneStep(std::span<const size_t> rows);  // its loss
   StepResult StepOnFeatures(std::span<const size_t> rows, double lr);
   StepResult StepOnExamples(std::span<const size_t> rows, double lr);
-  void EndEpoch(int64_t epoch);
+  void EndEpoch(int64_t epoch, double examples_per_second);
   void OneRound();  // of a search
   void EndRound(EpochReport& report, nlohmann::json line);
   void SaveSearch();
@@ -75,6 +75,7 @@ class Trainer {
   // At the end of an epoch: whether the best one is --early-stopping epochs behind.
   bool StopsEarly() const;
   void WeightClasses();
+  void StartAtMeans();
   double SumOfWeights(std::span<const size_t> rows) const;  // 0 without weights of classes
   void Finish();
   // Writes, measures what is written, and tells; the others of a group only compute.

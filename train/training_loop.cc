@@ -96,12 +96,13 @@ void Trainer::OneEpoch() {
   train_->SetEpoch(epoch);
   if (ReadsExamples()) train_->Start({order.begin() + static_cast<ptrdiff_t>(done), order.end()});
   const double flops = step_->session().cost(Phase::kMain).flops;  // of a full micro-batch
+  double epoch_seconds = 1e-9;
   for (size_t at = done; at < order.size(); at += batch) {
     const Clock::time_point start = Clock::now();
     const size_t count = std::min(batch, order.size() - at);
     const double loss = OneStep({&order[at], count});
     const double seconds = Since(start);
-    progress_.seconds += seconds, session_seconds_ += seconds;
+    progress_.seconds += seconds, session_seconds_ += seconds, epoch_seconds += seconds;
     examples_seen_ += static_cast<int64_t>(count);
     if (hooks_.on_step)
       hooks_.on_step({progress_.step, steps_, epoch + 1, c_.epochs, loss, Rate(progress_.step - 1),
@@ -110,7 +111,7 @@ void Trainer::OneEpoch() {
                           static_cast<double>(c_.batch_size * (steps_ - progress_.step)),
                       train_->unit()});
     const bool ends = at + count == order.size();
-    if (ends) EndEpoch(epoch);
+    if (ends) EndEpoch(epoch, static_cast<double>(order.size() - done) / epoch_seconds);
     if (ends && !std::exchange(told_, true)) Note(train_->notice());  // all have been read
     if (Stops()) {
       interrupted_ = progress_.step < steps_;
@@ -121,16 +122,12 @@ void Trainer::OneEpoch() {
   }
 }
 
-void Trainer::EndEpoch(int64_t epoch) {
+void Trainer::EndEpoch(int64_t epoch, double examples_per_second) {
   CheckFinite();
   progress_.last_loss = progress_.epoch_loss_sum / Batches(train_->size());
   progress_.epoch_loss_sum = 0;
-  EpochReport report{epoch + 1,
-                     c_.epochs,
-                     progress_.last_loss,
-                     session_seconds_,
-                     static_cast<double>(examples_seen_) / std::max(session_seconds_, 1e-9),
-                     train_->unit()};
+  EpochReport report{epoch + 1,        c_.epochs,           progress_.last_loss,
+                     session_seconds_, examples_per_second, train_->unit()};
   nlohmann::json line{{"epoch", epoch + 1},
                       {"step", progress_.step},
                       {"train_loss", progress_.last_loss},

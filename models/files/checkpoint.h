@@ -26,6 +26,7 @@ struct LoadedModel {
   std::string source;                              // path or "init:ARCH"
   std::map<std::string, std::string> fact_source;  // "heads" -> "config.json", ...
   std::vector<std::string> notices;                // what the user should know, a line each
+  std::vector<std::string> training_notices;       // the same, of what only training would use
   std::map<std::string, std::string> metadata;     // of the file
   std::string hf_config;                           // config.json as read, else ""
   std::vector<std::string> labels;                 // class names, if the file knows them

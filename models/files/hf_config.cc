@@ -170,7 +170,7 @@ void NoteDropout(const Json& config, const std::string& path, LoadedModel* m) {
     if (const double rate = FindNumber(config, key, 0, 0.999999, path).value_or(0); rate > 0)
       rates.push_back(fmt::format("{} = {}", key, rate));
   if (!rates.empty())
-    m->notices.push_back(
+    m->training_notices.push_back(
         fmt::format("{}: no effect of {}: dropout inside the base model is not supported in "
                     "training",
                     path, fmt::join(rates, ", ")));

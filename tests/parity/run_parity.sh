@@ -13,6 +13,7 @@
 #              of file (tokenizer_files_parity.py); needs tokenize_lines beside GRAFT_BINARY
 #   trace      traces of graft profile in Perfetto's trace processor (check_trace.py; needs
 #              chromium)
+#   augment    --augment beside torchvision and timm (check_augment.py; needs PEERS_ENV/timm)
 #   cases      checkpoints of kinds that people have: the library's logits or a refusal
 #              (check_cases.py; needs DIR/cases)
 #   tensorboard  events files hold what metrics.jsonl says (check_tensorboard.py; needs the package)
@@ -204,6 +205,9 @@ tokenizer() {
 trace() {
     "$env/bin/python" "$here/check_trace.py" --graft "$graft"
 }
+augment() {
+    PYTHONPATH="$env/timm" "$env/bin/python" "$here/check_augment.py"
+}
 cases() {
     local timm=()
     [[ -d $env/timm ]] && timm=(--timm "$env/timm")
@@ -218,9 +222,9 @@ tensorboard() {
 
 summary=()
 failed=0
-for part in ${PARTS:-replay selftest files logits tokenizer trace cases tensorboard}; do
+for part in ${PARTS:-replay selftest files logits tokenizer trace augment cases tensorboard}; do
     case $part in
-        replay | selftest | files | logits | tokenizer | trace | cases | tensorboard) ;;
+        replay | selftest | files | logits | tokenizer | trace | augment | cases | tensorboard) ;;
         *) echo "run_parity.sh: unknown part '$part'" >&2; exit 2 ;;
     esac
     "$part" > "$out/$part.log" || { failed=1; summary+=("FAILED:"); }

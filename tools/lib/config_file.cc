@@ -56,7 +56,13 @@ nlohmann::json ReadConfig(const std::string& path) {
 nlohmann::json OptionsOfRun(nlohmann::json json) {
   for (const char* fact : {"labels", "base_sha256", "examples_sha256", "schedule_epochs", "trace"})
     json.erase(fact);
-  if (const auto it = json.find("val_split"); it != json.end() && *it == "") *it = "none";
+  // What was held out is said by `holdout`, which makes that split again.
+  const auto held = json.find("holdout");
+  const bool holds = held != json.end() && held->is_number() && *held > 0;
+  if (const auto it = json.find("val_split"); it != json.end()) {
+    if (*it == "") *it = "none";
+    if (holds) json.erase(it);
+  }
   const bool images = json.value("preprocess", nlohmann::json()) != "";
   if (const auto it = json.find("max_length"); it != json.end() && (images || *it == 0))
     json.erase(it);  // of texts
@@ -91,6 +97,15 @@ std::vector<std::string> WordsOf(const nlohmann::json& value, const CLI::Option&
   return words;
 }
 
+// The command line wins: also what says the same in another way, of which only one may be given.
+bool Replaced(const CLI::App& command, const std::string& name) {
+  const char* other = name == "val-split" ? "--holdout"
+                      : name == "holdout" ? "--val-split"
+                                          : nullptr;
+  const CLI::Option* option = other ? command.get_option_no_throw(other) : nullptr;
+  return option && option->count() > 0;
+}
+
 }  // namespace
 
 void ApplyConfigFile(CLI::App& command, const std::string& path) {
@@ -108,7 +123,7 @@ void ApplyConfigFile(CLI::App& command, const std::string& path) {
     CLI::Option* option = command.get_option("--" + name);
     const std::vector<std::string> words =
         WordsOf(value, *option, fmt::format("{}: '{}'", path, key));
-    if (option->count() > 0 || words.empty()) continue;  // the command line wins
+    if (option->count() > 0 || words.empty() || Replaced(command, name)) continue;
     try {
       for (const std::string& word : words) option->add_result(word);
       option->run_callback();

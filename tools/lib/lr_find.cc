@@ -33,6 +33,14 @@ class TemporaryDirectory {
   std::string path_;
 };
 
+// A step as one of the search, whose epochs say nothing.
+StepReport OfFinding(StepReport step) {
+  const auto left = [&](int64_t steps) { return static_cast<double>(steps - step.step); };
+  if (step.steps > step.step) step.seconds_left *= left(kFindSteps) / left(step.steps);
+  step.steps = kFindSteps, step.epoch = step.epochs = 0;
+  return step;
+}
+
 }  // namespace
 
 std::vector<RatePoint> TryRates(RunConfig c, const TrainHooks& given) {
@@ -48,7 +56,7 @@ std::vector<RatePoint> TryRates(RunConfig c, const TrainHooks& given) {
   hooks.on_step = [&](const StepReport& step) {
     points.push_back({step.learning_rate, step.loss});
     least = std::min(least, step.loss);
-    if (given.on_step) given.on_step(step);
+    if (given.on_step) given.on_step(OfFinding(step));
   };
   hooks.stop = [&] {
     interrupted = given.stop && given.stop();

@@ -93,6 +93,11 @@ void AddCommonOptions(CLI::App& command, CommonOptions& o) {
   });
 }
 
+void HideModelOptions(CLI::App& command) {
+  for (const char* name : {"--isa", "--dtype", "--memory-budget", "--disable-pass"})
+    if (CLI::Option* option = command.get_option_no_throw(name)) option->group("");
+}
+
 void CheckCommonOptions(const CommonOptions& o) {
   if (!o.isa.empty()) CheckIsa(o.isa);
   ParsePrecision(o.dtype, o.keep);

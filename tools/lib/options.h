@@ -20,6 +20,8 @@ struct CommonOptions {
 // makes use of them or not: Error (kUsage) for an unknown --isa, --dtype or pass and for a memory
 // budget that is no size.
 void AddCommonOptions(CLI::App& command, CommonOptions& options);
+// Leaves out of the help of a command that opens no model what is only of models; it is taken.
+void HideModelOptions(CLI::App& command);
 // Throws the same Error for values that came from elsewhere.
 void CheckCommonOptions(const CommonOptions& options);
 // --force, of a command that writes files. Without it a file that exists is not replaced.

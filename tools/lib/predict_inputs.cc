@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <ranges>
 
 #include "data/splits.h"
 #include "runtime/io/files_read.h"
@@ -160,10 +161,16 @@ PredictInputs OpenTexts(const std::vector<std::string>& texts,
       TextRows rows = ReadTextRows(path, columns, usual);
       if (rows.rows.empty())
         Fail("{}: expected a text in each {}, found none", path, rows.table ? "row" : "line");
-      const bool labels =
-          rows.unnamed_pairs && std::ranges::all_of(rows.rows, [&](const TextRow& row) {
-            return row.second && IsLabel(*row.second, opened);
-          });
+      const auto labelled = [&](const TextRow& row) {
+        return row.second && IsLabel(*row.second, opened);
+      };
+      if (rows.unnamed_pairs && rows.table && rows.rows.size() > 1 && !labelled(rows.rows[0]) &&
+          std::ranges::all_of(rows.rows | std::views::drop(1), labelled)) {
+        notes->push_back(path + ":1: names the columns, as what follows has classes");
+        rows.rows.erase(rows.rows.begin());
+        for (TextRow& row : rows.rows) --row.number;
+      }
+      const bool labels = rows.unnamed_pairs && std::ranges::all_of(rows.rows, labelled);
       if (labels && rows.table)
         notes->push_back(path + ": the second column holds classes, which are not read");
       if (labels && !rows.table)

@@ -115,7 +115,8 @@ void ReadTable(const std::string& text, const std::string& path, RowFormat forma
     out->rows.push_back(std::move(r));
   };
   try {
-    format == RowFormat::kTsv ? ForEachTsvRow(text, path, row) : ForEachCsvRow(text, path, row);
+    format == RowFormat::kTsv ? ForEachTsvRow(text, path, row)
+                              : ForEachCsvRow(text, path, row, SeparatorOf(text));
   } catch (const Error& e) {  // what follows the row that is wrong has no beginning
     if (e.kind == ErrorKind::kUsage || out->rows.empty()) throw;
     out->rows.push_back(Bad(path, std::ssize(out->rows) + 1, e.what()));

@@ -1,7 +1,10 @@
 #include "tools/lib/progress.h"
 
+#include <chrono>
 #include <cmath>
+#include <condition_variable>
 #include <memory>
+#include <mutex>
 
 #include "tools/lib/command_line.h"
 #include "tools/lib/interrupts.h"
@@ -21,11 +24,12 @@ std::string Bar(double done) {
 }
 
 std::vector<LinePart> PartsOf(const StepReport& r, const std::string& metric) {
-  std::vector<LinePart> parts{
-      {fmt::format("epoch {}/{}", r.epoch, r.epochs), 7},
-      {fmt::format("[{}]", Bar(static_cast<double>(r.step) / static_cast<double>(r.steps))), 2},
-      {fmt::format("step {}/{}", r.step, r.steps), 4},
-      {fmt::format("loss {:.4f}", r.loss), 5}};
+  std::vector<LinePart> parts;
+  if (r.epochs > 0) parts.push_back({fmt::format("epoch {}/{}", r.epoch, r.epochs), 7});
+  const double done = static_cast<double>(r.step) / static_cast<double>(r.steps);
+  parts.push_back({fmt::format("[{}]", Bar(done)), 2});
+  parts.push_back({fmt::format("step {}/{}", r.step, r.steps), r.epochs > 0 ? 4 : 7});
+  parts.push_back({fmt::format("loss {:.4f}", r.loss), 5});
   if (!metric.empty()) parts.push_back({metric, 3});
   parts.push_back({fmt::format("{:.1f} {}/s", r.examples_per_second, r.unit), 1});
   parts.push_back({fmt::format("{:.0f} GFLOP/s", r.gflops), 0});
@@ -81,6 +85,29 @@ TrainHooks ProgressHooks(const CommonOptions& options) {
     Say(options, LineOf(r));
   };
   return hooks;
+}
+
+Heartbeat::Heartbeat(const CommonOptions& options, const std::string& what) {
+  if (options.quiet) return;
+  thread_ = std::jthread([what](const std::stop_token& stop) {
+    const MeterOutput output = StandardMeter();
+    const double start = output.seconds();
+    ProgressMeter meter(output);
+    meter.Begin();
+    std::mutex mutex;
+    std::condition_variable_any wake;
+    std::unique_lock lock(mutex);
+    while (!wake.wait_for(lock, stop, std::chrono::milliseconds(100), [] { return false; }) &&
+           !stop.stop_requested())
+      if (meter.Due()) meter.Show({{what, 1}, {DurationText(output.seconds() - start), 2}});
+  });
+}
+
+Heartbeat::~Heartbeat() {
+  if (!thread_.joinable()) return;
+  thread_.request_stop();
+  thread_.join();
+  EndProgressLine();
 }
 
 WorkHook ProgressOf(const CommonOptions& options) {

@@ -26,7 +26,10 @@ std::string Grouped(int64_t number) {
   return text;
 }
 
-std::string Megabytes(size_t bytes) { return fmt::format("{} MiB", (bytes + (1 << 19)) >> 20); }
+std::string Megabytes(size_t bytes) {
+  if (bytes > 0 && bytes < 1 << 20) return fmt::format("{} KiB", (bytes + (1 << 10) - 1) >> 10);
+  return fmt::format("{} MiB", (bytes + (1 << 19)) >> 20);
+}
 
 std::string Percent(double share) { return fmt::format("{:.1f} %", 100 * share); }
 std::string InPercent(double share) {

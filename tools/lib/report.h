@@ -7,7 +7,7 @@
 namespace graft {
 
 std::string Grouped(int64_t number);  // "5,717,416"
-std::string Megabytes(size_t bytes);  // "134 MiB"
+std::string Megabytes(size_t bytes);  // "134 MiB", of less than one "12 KiB"
 std::string Percent(double share);    // "81.5 %"
 std::string InPercent(double share);  // "81.5" of a table whose title says what it is; "-" of a NaN
 

@@ -5,14 +5,18 @@
 #include "runtime/error.h"
 #include "tools/lib/report.h"
 #include "train/run_config_json.h"
+#include "train/task_metrics.h"
 
 namespace graft {
 namespace {
 
 constexpr const char* kMeasures[] = {"best", "val_accuracy", "final_train_loss", "seconds"};
 
-std::string Shown(const nlohmann::json& value) {
-  return value.is_number() ? fmt::format("{:.4g}", value.get<double>()) : "-";
+std::string Shown(const std::string& measure, const nlohmann::json& value, bool share) {
+  if (!value.is_number()) return "-";
+  const double number = value.get<double>();
+  if (measure == "val_accuracy" || (measure == "best" && share)) return Percent(number);
+  return fmt::format(fmt::runtime(measure == "seconds" ? "{:.1f}" : "{:.4f}"), number);
 }
 
 }  // namespace
@@ -53,7 +57,8 @@ std::string SeedsText(const nlohmann::json& json) {
   table.Add({"seed", "best " + metric, "last accuracy", "train loss", "seconds"});
   const auto add = [&](const std::string& name, const nlohmann::json& values) {
     std::vector<std::string> cells{name};
-    for (const char* measure : kMeasures) cells.push_back(Shown(values[measure]));
+    for (const char* measure : kMeasures)
+      cells.push_back(Shown(measure, values[measure], IsShare(metric)));
     table.Add(cells);
   };
   for (const nlohmann::json& run : json["runs"])

@@ -172,9 +172,10 @@ std::string PlanTable(const std::vector<StepPlan>& plans, bool epochs) {
       problems += fmt::format("\n  {}: {}", p.method, p.problem);
       continue;
     }
-    std::vector<std::string> row{p.method, Grouped(p.trainable),
-                                 fmt::format("{:.1f}", p.flops * 1e-9), Megabytes(p.planned_bytes),
-                                 fmt::format("{:.3g}", p.step_seconds)};
+    std::vector<std::string> row{
+        p.method, Grouped(p.trainable), fmt::format("{:.1f}", p.flops * 1e-9),
+        Megabytes(p.planned_bytes),
+        p.step_seconds < 0.005 ? "<0.01" : fmt::format("{:.2f}", p.step_seconds)};
     if (epochs) {
       row.push_back(DurationText(p.epoch_seconds));
       row.push_back(p.features_seconds ? DurationText(*p.features_seconds) : "");

@@ -38,14 +38,6 @@ class ProfileFiles : public testing::Test {
     Spill(At(name), profile.dump());
     return At(name);
   }
-  // All times of the step and its kinds, so many times as long.
-  static void Slow(json& profile, double factor) {
-    const auto times = [&](json& of) {
-      for (json& ms : of["steps_ms"]) ms = ms.get<double>() * factor;
-    };
-    times(profile);
-    for (json& kind : profile["kinds"]) times(kind);
-  }
   static TempDir* dir_;
   static json made_;
 };
@@ -93,7 +85,6 @@ TEST_F(ProfileFiles, ComparesWithItself) {
 }
 
 TEST_F(ProfileFiles, FailsOverTheLimitAlone) {
-  const std::string slow = Edited("slow.json", [](json& p) { Slow(p, 1.2); });
   // Times of a busy machine overlap, so these samples are made up.
   const auto even = [&](const std::string& name, double ms) {
     return Edited(name, [&](json& p) {

@@ -79,7 +79,7 @@ class EventsOfARun : public testing::Test {
     RunConfig config;
     config.model = "init:vit_nano_patch8_32", config.data = "data", config.method = "lora";
     dir_.emplace(RunDir::Create(run_, config));
-    for (const int64_t step : {7, 14, 21}) dir_->AppendMetrics(Line(step));
+    for (const int64_t step : {7, 14, 21}) dir_->AppendMetrics(Line(step).dump());
   }
   std::string Read(const std::string& name) { return ReadFile(run_ + "/" + name, 1 << 20); }
   void ExpectEvents(size_t lines) {
@@ -99,7 +99,7 @@ TEST_F(EventsOfARun, AResumeDoublesAndLosesNone) {
   dir_->TruncateMetrics(16);
   ExpectEvents(2);
   EXPECT_EQ(ReadEvents(Read(kEventFile)).at(2).wall_time, before.at(2).wall_time);
-  dir_->AppendMetrics(Line(21));
+  dir_->AppendMetrics(Line(21).dump());
   ExpectEvents(3);
 }
 

@@ -28,6 +28,7 @@ const std::map<std::string_view, std::string_view>& WithoutGradient() {
       {"layer_norm_grad_affine", kSecond},
       {"attention_grad", kSecond},
       {"nf4_dequantize", "makes weights that are frozen by their form"},
+      {"gelu_near", kCompiled},
       {"low_matmul", kCompiled},
       {"low_attention", kCompiled},
       {"low_attention_grad", kCompiled},

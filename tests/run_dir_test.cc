@@ -43,11 +43,11 @@ const Writer kWriters[] = {
      [](RunDir& dir, const ParamStore& p) { dir.SaveWeights("last", p, {"w"}); }},
     {"best.safetensors",
      [](RunDir& dir, const ParamStore& p) { dir.SaveWeights("best", p, {"w"}); }},
-    {"metrics.jsonl", [](RunDir& dir, const ParamStore&) { dir.AppendMetrics({{"step", 3}}); }},
-    {kEventFile, [](RunDir& dir, const ParamStore&) { dir.AppendMetrics({{"step", 3}}); }},
+    {"metrics.jsonl", [](RunDir& dir, const ParamStore&) { dir.AppendMetrics(R"({"step":3})"); }},
+    {kEventFile, [](RunDir& dir, const ParamStore&) { dir.AppendMetrics(R"({"step":3})"); }},
     {"metrics.jsonl",
      [](RunDir& dir, const ParamStore&) {
-       dir.AppendMetrics({{"step", 3}});
+       dir.AppendMetrics(R"({"step":3})");
        dir.TruncateMetrics(1);
      }},
     {"plan.json", [](RunDir& dir, const ParamStore&) { dir.Write("plan.json", "{}"); }},

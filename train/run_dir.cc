@@ -243,10 +243,10 @@ void RunDir::Append(const std::string& name, std::string_view start, std::string
     Fail("{}: cannot write: {}", place.path, std::strerror(errno));
 }
 
-void RunDir::AppendMetrics(const nlohmann::json& line) const {
-  Append("metrics.jsonl", "", DumpJson(line) + "\n");
+void RunDir::AppendMetrics(const std::string& line) const {
+  Append("metrics.jsonl", "", line + "\n");
   const double now = WallTime();
-  Append(kEventFile, EventFileStart(now), EventRecord(line, now));
+  Append(kEventFile, EventFileStart(now), EventRecord(ParseJson(line, "metrics.jsonl"), now));
 }
 
 void RunDir::TruncateMetrics(int64_t step) const {

@@ -4,7 +4,6 @@
 #pragma once
 #include <limits>
 #include <memory>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -78,7 +77,7 @@ class RunDir {
 
   // Appends one line, a JSON object, to metrics.jsonl, and its numbers to the events file
   // (event_file.h).
-  void AppendMetrics(const nlohmann::json& line) const;
+  void AppendMetrics(const std::string& line) const;
   // Drops lines after `step`, which a killed session wrote and this one will write again, and makes
   // the events file of what is left.
   void TruncateMetrics(int64_t step) const;

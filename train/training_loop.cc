@@ -155,7 +155,7 @@ void Trainer::EndRound(EpochReport& report, nlohmann::json line) {
     report.best = true;
     if (IsFirst()) checkpoints_.SaveBest(Calibrated(model_, method_, c_));
   }
-  dir_.AppendMetrics(line);
+  dir_.AppendMetrics(DumpJson(line));
   if (hooks_.on_epoch) hooks_.on_epoch(report);
 }
 

@@ -191,7 +191,7 @@ const MethodRecord kLoraMethod{
     .count = CountLora,
     .folds = Folds::kYes,
     .why = "W + s B A",
-    .learning_rate = 1e-3,
+    .learning_rate = 2e-3,
     .repeats = true,
     .sites = LoraSites};
 

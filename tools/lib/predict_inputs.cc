@@ -164,7 +164,8 @@ PredictInputs OpenTexts(const std::vector<std::string>& texts,
       const auto labelled = [&](const TextRow& row) {
         return row.second && IsLabel(*row.second, opened);
       };
-      if (rows.unnamed_pairs && rows.table && rows.rows.size() > 1 && !labelled(rows.rows[0]) &&
+      // One row with a class may also be a pair whose second text is such a word.
+      if (rows.unnamed_pairs && rows.table && rows.rows.size() > 2 && !labelled(rows.rows[0]) &&
           std::ranges::all_of(rows.rows | std::views::drop(1), labelled)) {
         notes->push_back(path + ":1: names the columns, as what follows has classes");
         rows.rows.erase(rows.rows.begin());

@@ -103,8 +103,10 @@ void ForwardHeadBy(const AttentionArgs& x, int64_t sequence, int64_t head, float
 
 void ForwardHead(const AttentionArgs& x, int64_t sequence, int64_t head, float* context, float* lse,
                  float* scratch) {
+#if HWY_TARGET == HWY_AVX3  // others have no such instruction
   if (x.dot == Dot::kBf16)
     return ForwardHeadBy<Dot::kBf16>(x, sequence, head, context, lse, scratch);
+#endif
   if (x.dot == Dot::kBf16Any)
     return ForwardHeadBy<Dot::kBf16Any>(x, sequence, head, context, lse, scratch);
   ForwardHeadBy<Dot::kF32>(x, sequence, head, context, lse, scratch);
@@ -224,7 +226,9 @@ void BackwardHeadBy(const AttentionGradArgs& x, int64_t sequence, int64_t head,
 
 void BackwardHead(const AttentionGradArgs& x, int64_t sequence, int64_t head, const KeyGradient& dk,
                   const KeyGradient& dv, float* scratch) {
+#if HWY_TARGET == HWY_AVX3
   if (x.dot == Dot::kBf16) return BackwardHeadBy<Dot::kBf16>(x, sequence, head, dk, dv, scratch);
+#endif
   if (x.dot == Dot::kBf16Any)
     return BackwardHeadBy<Dot::kBf16Any>(x, sequence, head, dk, dv, scratch);
   BackwardHeadBy<Dot::kF32>(x, sequence, head, dk, dv, scratch);

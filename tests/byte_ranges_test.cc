@@ -39,8 +39,9 @@ TEST(ByteRanges, EveryNumberWithinItsRangeIsNearWhatItBecomes) {
 TEST(ByteRanges, NumbersThatAreLargeInAllRowsShareTheirRangeWithTheirWeights) {
   const std::vector<float> weight{1, 1};  // [1,2]
   const StaticBytes bytes = SmoothBytes({{-1, -100}, {1, 100}}, weight);
-  // One scale for both would leave the first number two steps in either direction.
-  EXPECT_LT(bytes.factors[2], 0.2);
+  // t is 1 and 100^0.35, so that x / t is within 100^0.65 = 19.95 of 0. One scale for both would be
+  // 200 / 255, which leaves the first number one step in either direction.
+  EXPECT_NEAR(bytes.factors[2], 2 * std::pow(100, 0.65) / 255, 1e-6);
   EXPECT_GT(bytes.factors[3], bytes.factors[2]);
 }
 

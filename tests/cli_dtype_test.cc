@@ -105,6 +105,9 @@ TEST_F(Dtype, CalibratedScales) {
                                          "--split", "test", "--dtype", "int8"});
   EXPECT_EQ(rows["loss"] != json["loss"], Has("int8"));
   EXPECT_EQ(rows["calibrated_products"], 0);
+  const Outcome lower = Graft(WithOptions(eval, {"--isa", "avx2"}));
+  EXPECT_EQ(lower.code, 0) << lower.err;
+  EXPECT_NE((lower.out + lower.err).find("nothing is in int8"), std::string::npos) << lower.out;
   const nlohmann::json predicted =
       GraftJson({"predict", "--run", At("c"), At("images"), "--dtype", "int8", "--calibrate",
                  At("images"), "--calibrate-limit", "8"});

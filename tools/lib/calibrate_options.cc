@@ -23,7 +23,11 @@ void CheckCalibrateOptions(const CalibrateOptions& o, const CommonOptions& commo
 PassOptions CalibratedPasses(const CalibrateOptions& o, const std::string& columns,
                              OpenedModel& opened, const CommonOptions& common) {
   PassOptions passes = PassesOf(common);
-  if (o.data.empty() || passes.precision.cell != CellType::kInt8) return passes;
+  if (o.data.empty()) return passes;
+  if (passes.precision.cell != CellType::kInt8) {  // SayDtype has told why
+    Say(common, fmt::format("note: --calibrate {}: nothing is in int8, so it is not read", o.data));
+    return passes;
+  }
   Dataset data(o.data, {o.columns.empty() ? columns : o.columns, opened.facts.objective, true,
                         opened.facts.task, {}});
   data.CheckKind(opened.model);

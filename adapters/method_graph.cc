@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "adapters/merged_run.h"
+#include "ops/bf16_values.h"
 #include "ops/optimise.h"
 #include "peft/merge.h"
 
@@ -38,7 +39,9 @@ Graph InferenceGraph(const ModelConfig& config, const Method& method, ParamStore
 namespace {
 
 void AddPrecision(const Precision& precision, std::vector<Pass>& passes) {
-  if (precision.cell != CellType::kF32) passes.push_back(LowPrecisionPass(precision));
+  if (precision.cell == CellType::kF32) return;
+  passes.push_back(LowPrecisionPass(precision));
+  passes.push_back(Bf16ValuesPass());
 }
 
 PassManager MakePasses(std::vector<Pass> passes, const std::vector<std::string>& disabled) {
@@ -64,7 +67,10 @@ void CheckPassNames(const std::vector<std::string>& disabled) {
 std::vector<std::string> PassNames() {
   std::vector<std::string> names;
   for (const auto& group :
-       {ForwardPasses(), StepPasses(), {LowPrecisionPass({})}, {RecomputePass({})}})
+       {ForwardPasses(),
+        StepPasses(),
+        {LowPrecisionPass({}), Bf16ValuesPass()},
+        {RecomputePass({})}})
     for (const Pass& pass : group)
       if (std::find(names.begin(), names.end(), pass.name) == names.end())
         names.push_back(pass.name);

@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "ops/attention_kernel.h"
+#include "ops/low_cells.h"
 #include "ops/rows.h"
 
 namespace graft {
@@ -58,6 +59,19 @@ void ExpectAttention(Types in, const P& p, bool gradient) {
 
 TensorType LseType(Types in, int64_t heads) { return F32({in[kQ].shape[0], heads}); }
 
+// What products of bf16 take as bf16, too, counts as f32.
+template <class P>
+std::vector<TensorType> AsF32(Types in, const P& p, bool gradient) {
+  const Layout<P> at(p, gradient);
+  std::vector<TensorType> all(in.begin(), in.end());
+  const auto widen = [&](size_t i) {
+    if (i < all.size() && all[i].dtype == DType::kBf16) all[i].dtype = DType::kF32;
+  };
+  for (const size_t i : {kQ, kK, kV}) widen(i);
+  if (gradient) widen(at.context), widen(at.dcontext);
+  return all;
+}
+
 std::vector<TensorType> InferAttention(Types in, const Attrs& attrs) {
   const AttentionAttrs& p = attrs.As<AttentionAttrs>();
   ExpectAttention(in, p, false);
@@ -66,6 +80,14 @@ std::vector<TensorType> InferAttention(Types in, const Attrs& attrs) {
 
 bool Wants(const AttentionGradAttrs& p, char what) {
   return p.want.find(what) != std::string::npos;
+}
+
+std::vector<TensorType> InferLowAttention(Types in, const Attrs& attrs) {
+  const LowAttentionAttrs& p = attrs.As<LowAttentionAttrs>();
+  const AttentionAttrs plain = p;
+  std::vector<TensorType> out = InferAttention(AsF32(in, p, false), plain);
+  if (p.context16) out[0].dtype = DType::kBf16;
+  return out;
 }
 
 std::vector<TensorType> InferAttentionGrad(Types in, const Attrs& attrs) {
@@ -82,6 +104,21 @@ std::vector<TensorType> InferAttentionGrad(Types in, const Attrs& attrs) {
   auto wanted = [&](char what, size_t input) { return Wants(p, what) ? in[input] : F32({0, 0}); };
   std::vector<TensorType> out{wanted('q', kQ), wanted('k', kK), wanted('v', kV)};
   if (p.prefix) out.insert(out.end(), {wanted('p', at.prefix), wanted('p', at.prefix + 1)});
+  return out;
+}
+
+bool Gives16(const LowAttentionGradAttrs& p, char what) {
+  return p.grads16 != "none" && p.grads16.find(what) != std::string::npos;
+}
+
+std::vector<TensorType> InferLowAttentionGrad(Types in, const Attrs& attrs) {
+  const LowAttentionGradAttrs& p = attrs.As<LowAttentionGradAttrs>();
+  const AttentionGradAttrs plain = p;
+  std::vector<TensorType> out = InferAttentionGrad(AsF32(in, p, true), plain);
+  if (p.grads16 != "none" && p.grads16.find_first_not_of("qkv") != std::string::npos)
+    Fail("grads16: expected none or letters of 'qkv', found '{}'", p.grads16);
+  for (size_t i = 0; i < 3; ++i)
+    if (Gives16(p, "qkv"[i])) out[i].dtype = DType::kBf16;
   return out;
 }
 
@@ -172,6 +209,25 @@ void RefAttentionGrad(const ReferenceArgs& a) {
   });
 }
 
+void Round(std::vector<double>& x) {
+  for (double& v : x) v = double{FromBf16(ToBf16(static_cast<float>(v)))};
+}
+
+void RefLowAttention(const ReferenceArgs& a) {
+  const LowAttentionAttrs& p = a.attrs.As<LowAttentionAttrs>();
+  const Attrs plain(static_cast<const AttentionAttrs&>(p));
+  RefAttention({a.in, a.out, a.in_shape, a.out_shape, plain});
+  if (p.context16) Round(a.out[0]);
+}
+
+void RefLowAttentionGrad(const ReferenceArgs& a) {
+  const LowAttentionGradAttrs& p = a.attrs.As<LowAttentionGradAttrs>();
+  const Attrs plain(static_cast<const AttentionGradAttrs&>(p));
+  RefAttentionGrad({a.in, a.out, a.in_shape, a.out_shape, plain});
+  for (size_t i = 0; i < 3; ++i)
+    if (Gives16(p, "qkv"[i])) Round(a.out[i]);
+}
+
 // --- gradient, cost ---
 
 std::vector<ValueId> AttentionGradient(const GradientArgs& v) {
@@ -207,15 +263,17 @@ double ProductFlops(std::span<const Extents> in, const P& p) {
   return 2 * static_cast<double>(in[kQ].size()) * keys;
 }
 
+template <class P>
 Cost AttentionCost(std::span<const Extents> in, std::span<const Extents> out, const Attrs& attrs) {
   Cost cost = MoveCost(in, out, attrs);
-  cost.flops = 2 * ProductFlops(in, attrs.As<AttentionAttrs>());
+  cost.flops = 2 * ProductFlops(in, attrs.As<P>());
   return cost;
 }
 
+template <class P>
 Cost AttentionGradCost(std::span<const Extents> in, std::span<const Extents> out,
                        const Attrs& attrs) {
-  const AttentionGradAttrs& p = attrs.As<AttentionGradAttrs>();
+  const P& p = attrs.As<P>();
   Cost cost = MoveCost(in, out, attrs);
   const bool scores = Wants(p, 'q') || Wants(p, 'k') || Wants(p, 'p');  // else only dv, from p
   const bool keys = Wants(p, 'k') || Wants(p, 'p'), values = Wants(p, 'v') || Wants(p, 'p');
@@ -340,7 +398,7 @@ AttentionArgs ArgsOf(const KernelArgs& a, const P& p) {
   x.kv_rows = a.in[kK].shape[0];
   x.prefix_rows = p.prefix ? a.in[at.prefix].shape[0] : 0;
   x.scale = static_cast<float>(p.scale);
-  x.q = a.in[kQ].f32(), x.k = a.in[kK].f32(), x.v = a.in[kV].f32();
+  x.q = a.in[kQ], x.k = a.in[kK], x.v = a.in[kV];
   x.q_offsets = a.in[kQOffsets].i32(), x.kv_offsets = a.in[kKvOffsets].i32();
   x.mask = p.mask ? a.in[at.mask].f32() : nullptr;
   x.prefix_k = p.prefix ? a.in[at.prefix].f32() : nullptr;
@@ -350,25 +408,25 @@ AttentionArgs ArgsOf(const KernelArgs& a, const P& p) {
   return x;
 }
 
-template <CellType kCell>
+template <class P, CellType kCell>
 void RunAttention(const KernelArgs& a) noexcept {
-  AttentionArgs x = ArgsOf(a, a.attrs.As<AttentionAttrs>());
+  AttentionArgs x = ArgsOf(a, a.attrs.As<P>());
   x.dot = DotOf(kCell);
-  AttentionForward(x, a.out[0].f32(), a.out[1].f32());
+  AttentionForward(x, a.out[0], a.out[1].f32());
 }
 
-template <CellType kCell>
+template <class P, CellType kCell>
 void RunAttentionGrad(const KernelArgs& a) noexcept {
-  const AttentionGradAttrs& p = a.attrs.As<AttentionGradAttrs>();
-  const Layout<AttentionGradAttrs> at(p, true);
+  const P& p = a.attrs.As<P>();
+  const Layout<P> at(p, true);
   AttentionGradArgs x;
   static_cast<AttentionArgs&>(x) = ArgsOf(a, p);
   x.dot = DotOf(kCell);
-  x.context = a.in[at.context].f32(), x.lse = a.in[at.lse].f32();
-  x.dcontext = a.in[at.dcontext].f32();
-  if (Wants(p, 'q')) x.dq = a.out[0].f32();
-  if (Wants(p, 'k')) x.dk = a.out[1].f32();
-  if (Wants(p, 'v')) x.dv = a.out[2].f32();
+  x.context = a.in[at.context], x.dcontext = a.in[at.dcontext];
+  x.lse = a.in[at.lse].f32();
+  if (Wants(p, 'q')) x.dq = a.out[0];
+  if (Wants(p, 'k')) x.dk = a.out[1];
+  if (Wants(p, 'v')) x.dv = a.out[2];
   if (Wants(p, 'p')) x.dprefix_k = a.out[3].f32(), x.dprefix_v = a.out[4].f32();
   AttentionBackward(x);
 }
@@ -381,7 +439,10 @@ Prepared PrepareAttention(const PrepareArgs& a) {
   const AttentionScratch plan =
       PlanAttention(SizesOf(a, p), kGradient, prefix_gradient, DotOf(kCell));
   Prepared prepared;
-  prepared.run = kGradient ? RunAttentionGrad<kCell> : RunAttention<kCell>;
+  if constexpr (kGradient)
+    prepared.run = RunAttentionGrad<P, kCell>;
+  else
+    prepared.run = RunAttention<P, kCell>;
   prepared.scratch = plan.bytes;
   prepared.thread_scratch = plan.thread_bytes;
   if (kCell != CellType::kF32) prepared.impl = HasCells(kCell) ? "simd:bf16" : "simd:bf16:emulated";
@@ -394,7 +455,7 @@ constexpr OpDef kForward{.name = "attention",
                          .reference = RefAttention,
                          .prepare = PrepareAttention<AttentionAttrs, false, CellType::kF32>,
                          .gradient = AttentionGradient,
-                         .cost = AttentionCost,
+                         .cost = AttentionCost<AttentionAttrs>,
                          .samples = AttentionSamples,
                          .error_samples = AttentionErrors,
                          .rtol = 1e-5,
@@ -406,25 +467,93 @@ constexpr OpDef kBackward{.name = "attention_grad",
                           .infer = InferAttentionGrad,
                           .reference = RefAttentionGrad,
                           .prepare = PrepareAttention<AttentionGradAttrs, true, CellType::kF32>,
-                          .cost = AttentionGradCost,
+                          .cost = AttentionGradCost<AttentionGradAttrs>,
                           .samples = AttentionGradSamples,
                           .error_samples = AttentionGradErrors,
                           .rtol = 1e-5,
                           .cancels = true};
 
-// The same with products of bf16, each 2^-8 off, and so is each step behind it. Only in graphs that
-// are compiled: the pass low_precision makes it.
-constexpr OpDef Low(OpDef op, std::string_view name, Prepared (*prepare)(const PrepareArgs&)) {
-  op.name = name, op.prepare = prepare, op.gradient = nullptr, op.rtol = 0.05;
-  return op;
+// The samples of the plain operator with attributes of the low one and, for each, one more whose
+// numbers are bf16 where they may be.
+template <class P, class Low>
+std::vector<Sample> LowSamples(const std::vector<Sample>& plain, const Low& low, bool gradient) {
+  std::vector<Sample> samples;
+  for (Sample sample : plain) {
+    const P& p = sample.attrs.As<P>();
+    Low attrs;
+    static_cast<P&>(attrs) = p;
+    sample.attrs = attrs;
+    samples.push_back(sample);
+    if (sample.label == "bench") continue;
+    static_cast<P&>(attrs = low) = p;
+    sample.attrs = attrs, sample.label += "_16";
+    const Layout<P> at(p, gradient);
+    for (const size_t i : {kQ, kK, kV}) sample.in[i].bf16 = true;
+    if (gradient) sample.in[at.context].bf16 = sample.in[at.dcontext].bf16 = true;
+    samples.push_back(std::move(sample));
+  }
+  return samples;
 }
+std::vector<Sample> LowAttentionSamples() {
+  LowAttentionAttrs low;
+  low.context16 = true;
+  return LowSamples<AttentionAttrs>(AttentionSamples(), low, false);
+}
+std::vector<Sample> LowAttentionGradSamples() {
+  LowAttentionGradAttrs low;
+  low.grads16 = "qv";
+  return LowSamples<AttentionGradAttrs>(AttentionGradSamples(), low, true);
+}
+
+template <class P, class Low>
+std::vector<ErrorSample> LowErrors(std::vector<ErrorSample> errors) {
+  for (ErrorSample& e : errors) {
+    Low low;
+    static_cast<P&>(low) = e.attrs.As<P>();
+    e.attrs = low;
+  }
+  return errors;
+}
+std::vector<ErrorSample> LowAttentionErrors() {
+  return LowErrors<AttentionAttrs, LowAttentionAttrs>(AttentionErrors());
+}
+std::vector<ErrorSample> LowAttentionGradErrors() {
+  std::vector<ErrorSample> errors =
+      LowErrors<AttentionGradAttrs, LowAttentionGradAttrs>(AttentionGradErrors());
+  const TensorType x = F32({7, 6}), offsets = I32({3}), lse = F32({7, 1});
+  LowAttentionGradAttrs low;
+  low.grads16 = "qp";
+  errors.push_back({{x, x, x, offsets, offsets, x, lse, x}, low, "letters of 'qkv', found 'qp'"});
+  return errors;
+}
+
+// With products of bf16, each 2^-8 off, and so is each step behind it. Only in graphs that are
+// compiled: the pass low_precision makes them.
+constexpr OpDef kLowForward{.name = "low_attention",
+                            .default_attrs = +[] { return Attrs(LowAttentionAttrs{}); },
+                            .infer = InferLowAttention,
+                            .reference = RefLowAttention,
+                            .prepare = PrepareAttention<LowAttentionAttrs, false, CellType::kBf16>,
+                            .cost = AttentionCost<LowAttentionAttrs>,
+                            .samples = LowAttentionSamples,
+                            .error_samples = LowAttentionErrors,
+                            .rtol = 0.05,
+                            .cancels = true};
+constexpr OpDef kLowBackward{
+    .name = "low_attention_grad",
+    .default_attrs = +[] { return Attrs(LowAttentionGradAttrs{}); },
+    .infer = InferLowAttentionGrad,
+    .reference = RefLowAttentionGrad,
+    .prepare = PrepareAttention<LowAttentionGradAttrs, true, CellType::kBf16>,
+    .cost = AttentionGradCost<LowAttentionGradAttrs>,
+    .samples = LowAttentionGradSamples,
+    .error_samples = LowAttentionGradErrors,
+    .rtol = 0.05,
+    .cancels = true};
 
 }  // namespace
 
 constinit const OpDef kAttention = kForward, kAttentionGrad = kBackward;
-constinit const OpDef kLowAttention =
-    Low(kForward, "low_attention", PrepareAttention<AttentionAttrs, false, CellType::kBf16>);
-constinit const OpDef kLowAttentionGrad = Low(
-    kBackward, "low_attention_grad", PrepareAttention<AttentionGradAttrs, true, CellType::kBf16>);
+constinit const OpDef kLowAttention = kLowForward, kLowAttentionGrad = kLowBackward;
 
 }  // namespace graft

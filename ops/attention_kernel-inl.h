@@ -54,25 +54,40 @@ struct Head {
   int64_t blocks;     // of query rows
 };
 
-// Copies `rows` rows of x times scale.
-void CopyBlock(const Head& h, const float* x, int64_t rows, float scale, float* to) {
+// Copies `rows` rows times scale.
+template <class T>
+void CopyRows(const Head& h, const T* x, int64_t rows, float scale, float* to) {
   const GemmTag d;
   const auto vscale = hn::Set(d, scale);
   const int64_t whole = h.d / kGemmLanes * kGemmLanes;
   for (int64_t r = 0; r < rows; ++r) {
-    const float* from = x + r * h.width + h.first_col;
+    const T* from = x + r * h.width + h.first_col;
     float* out = to + r * h.cols;
     for (int64_t c = 0; c < whole; c += kGemmLanes)
-      hn::StoreU(hn::Mul(hn::LoadU(d, from + c), vscale), d, out + c);
-    for (int64_t c = whole; c < h.cols; ++c) out[c] = c < h.d ? from[c] * scale : 0;
+      hn::StoreU(hn::Mul(LoadNumbers(d, from + c), vscale), d, out + c);
+    for (int64_t c = whole; c < h.cols; ++c) out[c] = c < h.d ? Number(from + c) * scale : 0;
   }
+}
+// The same of x from row `first` on.
+void CopyBlock(const Head& h, const Tensor& x, int64_t first, int64_t rows, float scale,
+               float* to) {
+  WithNumbers(x, first * h.width, [&](const auto* from) { CopyRows(h, from, rows, scale, to); });
 }
 
 // Copies the sequence's own rows and, behind them, those of the prefix.
-float* CopyKeys(const Head& h, const float* own, const float* prefix, float* to) {
-  CopyBlock(h, own + h.rows.begin * h.width, h.rows.size(), 1, to);
-  if (prefix) CopyBlock(h, prefix, h.keys - h.rows.size(), 1, to + h.rows.size() * h.cols);
+float* CopyKeys(const Head& h, const Tensor& own, const float* prefix, float* to) {
+  CopyBlock(h, own, h.rows.begin, h.rows.size(), 1, to);
+  if (prefix) CopyRows(h, prefix, h.keys - h.rows.size(), 1, to + h.rows.size() * h.cols);
   return to;
+}
+
+// The head's columns of row `row` of `to`.
+void StoreRow(const Head& h, bool native, const float* from, const Tensor& to, int64_t row) {
+  const int64_t at = row * h.width + h.first_col;
+  if (to.dtype == DType::kBf16)
+    RoundNumbers(native, from, h.d, to.bf16() + at);
+  else
+    CopyFloats(to.f32() + at, from, h.d);
 }
 
 // Rows are whole vectors and whole cells of two numbers.

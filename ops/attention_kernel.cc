@@ -25,7 +25,7 @@ constexpr int64_t kMostGroups = 8;  // partial sums of a prefix gradient
 
 // Where the gradients of a task's keys go: own rows, then the prefix.
 struct KeyGradient {
-  float* own;
+  Tensor own;  // no data: not wanted
   float* prefix;
   bool add_prefix;  // to what earlier sequences of the group gave
 };
@@ -67,7 +67,7 @@ RowSums SoftmaxRow(float* s, int64_t keys, int64_t padded) {
 }
 
 template <Dot kDot>
-void ForwardHeadBy(const AttentionArgs& x, int64_t sequence, int64_t head, float* context,
+void ForwardHeadBy(const AttentionArgs& x, int64_t sequence, int64_t head, const Tensor& context,
                    float* lse, float* scratch) {
   Workspace w{scratch};
   const Head h = MakeHead(x, sequence, head, w);
@@ -83,7 +83,7 @@ void ForwardHeadBy(const AttentionArgs& x, int64_t sequence, int64_t head, float
   for (int64_t block = 0; block < h.blocks; ++block) {
     const Piece rows = EvenPiece(h.queries.size(), h.blocks, block);
     const int64_t first = h.queries.begin + rows.begin;
-    CopyBlock(h, x.q + first * h.width, rows.size, x.scale, q);
+    CopyBlock(h, x.q, first, rows.size, x.scale, q);
     PairCols<kDot>(rows.size, h.cols, q);
     ProductKeys<kDot>(h, rows.size, q, kt, h.bias, scores);
     RowSums sums[kMostBlockRows];
@@ -95,14 +95,15 @@ void ForwardHeadBy(const AttentionArgs& x, int64_t sequence, int64_t head, float
     ProductCols<kDot>(h, rows.size, h.keys, 1, {scores, h.padded / kNumbers<kDot>, 1}, v, out,
                       false);
     for (int64_t r = 0; r < rows.size; ++r) {
-      float* to = context + (first + r) * h.width + h.first_col;
-      for (int64_t c = 0; c < h.d; ++c) to[c] = out[r * h.cols + c] * sums[r].inverse;
+      float* row = out + r * h.cols;
+      for (int64_t c = 0; c < h.d; ++c) row[c] *= sums[r].inverse;
+      StoreRow(h, kDot == Dot::kBf16, row, context, first + r);
     }
   }
 }
 
-void ForwardHead(const AttentionArgs& x, int64_t sequence, int64_t head, float* context, float* lse,
-                 float* scratch) {
+void ForwardHead(const AttentionArgs& x, int64_t sequence, int64_t head, const Tensor& context,
+                 float* lse, float* scratch) {
 #if HWY_TARGET == HWY_AVX3  // others have no such instruction
   if (x.dot == Dot::kBf16)
     return ForwardHeadBy<Dot::kBf16>(x, sequence, head, context, lse, scratch);
@@ -130,35 +131,34 @@ void ProbabilityRow(float* s, float* dp, int64_t padded, float lse, float delta)
   }
 }
 
-float InnerProduct(const float* a, const float* b, int64_t count) {
+template <class T>
+float InnerProduct(const float* a, const T* b, int64_t count) {
   const GemmTag d;
   auto sum = hn::Zero(d);
   int64_t i = 0;
   for (; i + kGemmLanes <= count; i += kGemmLanes)
-    sum = hn::MulAdd(hn::LoadU(d, a + i), hn::LoadU(d, b + i), sum);
+    sum = hn::MulAdd(hn::LoadU(d, a + i), LoadNumbers(d, b + i), sum);
   float total = hn::GetLane(hn::SumOfLanes(d, sum));
-  for (; i < count; ++i) total += a[i] * b[i];
+  for (; i < count; ++i) total += a[i] * Number(b + i);
   return total;
 }
 
 // Sums [keys, cols] to where they belong. No query at all: zeros.
-void StoreKeys(const Head& h, const float* sums, const KeyGradient& to) {
+void StoreKeys(const Head& h, bool native, float* sums, const KeyGradient& to) {
   const int64_t own = h.rows.size();
-  for (int64_t j = 0; j < h.keys; ++j) {
-    float* out = j < own ? to.own : to.prefix;
-    if (!out) continue;
-    out += (j < own ? h.rows.begin + j : j - own) * h.width + h.first_col;
-    const bool add = j >= own && to.add_prefix;
-    for (int64_t c = 0; c < h.d; ++c) {
-      const float sum = h.blocks == 0 ? 0 : sums[j * h.cols + c];
-      out[c] = add ? out[c] + sum : sum;
-    }
+  if (h.blocks == 0) std::fill_n(sums, h.keys * h.cols, 0.0f);
+  for (int64_t j = 0; j < own && to.own.data; ++j)
+    StoreRow(h, native, sums + j * h.cols, to.own, h.rows.begin + j);
+  for (int64_t j = own; j < h.keys && to.prefix; ++j) {
+    float* out = to.prefix + (j - own) * h.width + h.first_col;
+    const float* sum = sums + j * h.cols;
+    for (int64_t c = 0; c < h.d; ++c) out[c] = to.add_prefix ? out[c] + sum[c] : sum[c];
   }
 }
 
 // The keys whose gradients are wanted: own ones, those of the prefix, or both, which are adjacent.
 Segment WantedKeys(const Head& h, const KeyGradient& to) {
-  return {to.own ? 0 : h.rows.size(), to.prefix ? h.keys : h.rows.size()};
+  return {to.own.data ? 0 : h.rows.size(), to.prefix ? h.keys : h.rows.size()};
 }
 
 template <Dot kDot>
@@ -166,7 +166,8 @@ void BackwardHeadBy(const AttentionGradArgs& x, int64_t sequence, int64_t head,
                     const KeyGradient& dk, const KeyGradient& dv, float* scratch) {
   Workspace w{scratch};
   const Head h = MakeHead(x, sequence, head, w);
-  const bool want_k = dk.own || dk.prefix, want_v = dv.own || dv.prefix, want_s = want_k || x.dq;
+  const bool want_k = dk.own.data || dk.prefix, want_v = dv.own.data || dv.prefix;
+  const bool want_s = want_k || x.dq.data, native = kDot == Dot::kBf16;
   const int64_t packed = PackedFloats(h.d, h.padded), block_rows = BlockRows(h.padded);
   const Segment for_k = WantedKeys(h, dk), for_v = WantedKeys(h, dv);
   float* copy = w.Take(h.keys * h.cols);
@@ -184,13 +185,14 @@ void BackwardHeadBy(const AttentionGradArgs& x, int64_t sequence, int64_t head,
   float* scores_pairs = w.Take(PairedFloats<kDot>(block_rows, h.padded));
   for (int64_t block = 0; block < h.blocks; ++block) {
     const Piece rows = EvenPiece(h.queries.size(), h.blocks, block);
-    const int64_t first = h.queries.begin + rows.begin, at = first * h.width;
-    CopyBlock(h, x.q + at, rows.size, x.scale, q);
-    CopyBlock(h, x.dcontext + at, rows.size, 1, dcontext);
+    const int64_t first = h.queries.begin + rows.begin;
+    CopyBlock(h, x.q, first, rows.size, x.scale, q);
+    CopyBlock(h, x.dcontext, first, rows.size, 1, dcontext);
     float delta[kMostBlockRows] = {};
     for (int64_t r = 0; r < rows.size && want_s; ++r)
-      delta[r] =
-          InnerProduct(dcontext + r * h.cols, x.context + at + r * h.width + h.first_col, h.d);
+      WithNumbers(x.context, (first + r) * h.width + h.first_col, [&](const auto* context) {
+        delta[r] = InnerProduct(dcontext + r * h.cols, context, h.d);
+      });
     const float* q_right = PairRows<kDot>(rows.size, h.cols, q, q_pairs);
     const float* dcontext_right = PairRows<kDot>(rows.size, h.cols, dcontext, dcontext_pairs);
     PairCols<kDot>(rows.size, h.cols, q);
@@ -211,17 +213,16 @@ void BackwardHeadBy(const AttentionGradArgs& x, int64_t sequence, int64_t head,
       ProductCols<kDot>(h, for_k.size(), rows.size, 1, {left + for_k.begin, 1, h.padded}, q_right,
                         sum_k + for_k.begin * h.cols, block > 0);
     }
-    if (!x.dq) continue;
+    if (!x.dq.data) continue;
     if (kDot != Dot::kF32 && h.keys % 2 != 0)  // its pair is no key and may be anything
       for (int64_t r = 0; r < rows.size; ++r) ds[r * h.padded + h.keys] = 0;
     PairCols<kDot>(rows.size, h.padded, ds);
     ProductCols<kDot>(h, rows.size, h.keys, x.scale, {ds, h.padded / kNumbers<kDot>, 1}, k, dq,
                       false);
-    for (int64_t r = 0; r < rows.size; ++r)
-      CopyFloats(x.dq + at + r * h.width + h.first_col, dq + r * h.cols, h.d);
+    for (int64_t r = 0; r < rows.size; ++r) StoreRow(h, native, dq + r * h.cols, x.dq, first + r);
   }
-  if (want_k) StoreKeys(h, sum_k, dk);
-  if (want_v) StoreKeys(h, sum_v, dv);
+  if (want_k) StoreKeys(h, native, sum_k, dk);
+  if (want_v) StoreKeys(h, native, sum_v, dv);
 }
 
 void BackwardHead(const AttentionGradArgs& x, int64_t sequence, int64_t head, const KeyGradient& dk,
@@ -267,6 +268,14 @@ void ForTasks(const AttentionArgs& x, int64_t tasks, const F& task) noexcept {
   });
 }
 
+void ZeroRows(const int32_t* offsets, int64_t sequences, int64_t rows, const Tensor& out,
+              int64_t width) {
+  if (out.dtype == DType::kBf16)
+    ZeroGaps(offsets, sequences, rows, width, out.bf16());
+  else
+    ZeroGaps(offsets, sequences, rows, width, out.f32());
+}
+
 }  // namespace
 
 AttentionScratch PlanAttention(const AttentionSizes& most, bool gradient, bool prefix_gradient,
@@ -282,8 +291,8 @@ AttentionScratch PlanAttention(const AttentionSizes& most, bool gradient, bool p
   return plan;
 }
 
-void AttentionForward(const AttentionArgs& x, float* context, float* lse) noexcept {
-  ZeroGaps(x.q_offsets, x.sequences, x.q_rows, x.heads * x.d, context);
+void AttentionForward(const AttentionArgs& x, const Tensor& context, float* lse) noexcept {
+  ZeroRows(x.q_offsets, x.sequences, x.q_rows, context, x.heads * x.d);
   ZeroGaps(x.q_offsets, x.sequences, x.q_rows, x.heads, lse);
   ForTasks(x, x.sequences * x.heads, [&](int64_t i, float* scratch) {
     HWY_DYNAMIC_DISPATCH(ForwardHead)(x, i / x.heads, i % x.heads, context, lse, scratch);
@@ -294,9 +303,9 @@ void AttentionForward(const AttentionArgs& x, float* context, float* lse) noexce
 // groups.
 void AttentionBackward(const AttentionGradArgs& x) noexcept {
   const int64_t width = x.heads * x.d, prefix = x.prefix_rows * width;
-  if (x.dq) ZeroGaps(x.q_offsets, x.sequences, x.q_rows, width, x.dq);
-  for (float* out : {x.dk, x.dv})
-    if (out) ZeroGaps(x.kv_offsets, x.sequences, x.kv_rows, width, out);
+  if (x.dq.data) ZeroRows(x.q_offsets, x.sequences, x.q_rows, x.dq, width);
+  for (const Tensor& out : {x.dk, x.dv})
+    if (out.data) ZeroRows(x.kv_offsets, x.sequences, x.kv_rows, out, width);
   const bool partial = x.dprefix_k != nullptr;
   const int64_t groups = partial ? std::min(x.sequences, kMostGroups) : x.sequences;
   float* sums = reinterpret_cast<float*>(x.scratch);

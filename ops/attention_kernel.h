@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "ops/gemm_core.h"
+#include "runtime/tensor_type.h"
 #include "runtime/threads.h"
 
 namespace graft {
@@ -27,7 +28,7 @@ struct AttentionArgs {
   int64_t sequences = 0, heads = 1, d = 0, q_rows = 0, kv_rows = 0, prefix_rows = 0;
   float scale = 1;
   Dot dot = Dot::kF32;  // or one of bf16: what the products multiply; softmax and sums are f32
-  const float *q = nullptr, *k = nullptr, *v = nullptr;       // [rows, heads * d]
+  Tensor q, k, v;                                             // [rows, heads * d], f32 or bf16
   const int32_t *q_offsets = nullptr, *kv_offsets = nullptr;  // [1 + sequences]
   const float* mask = nullptr;                                // [kv_rows], or null
   const float *prefix_k = nullptr, *prefix_v = nullptr;       // [prefix_rows, heads * d], or null
@@ -35,12 +36,13 @@ struct AttentionArgs {
   ThreadScratch own = {};
 };
 struct AttentionGradArgs : AttentionArgs {
-  const float *context = nullptr, *lse = nullptr, *dcontext = nullptr;
-  float *dq = nullptr, *dk = nullptr, *dv = nullptr;  // null if not wanted
+  Tensor context, dcontext;  // f32 or bf16, as what follows
+  const float* lse = nullptr;
+  Tensor dq, dk, dv;  // no data if not wanted
   float *dprefix_k = nullptr, *dprefix_v = nullptr;   // both or none
 };
 
-void AttentionForward(const AttentionArgs& args, float* context, float* lse) noexcept;
+void AttentionForward(const AttentionArgs& args, const Tensor& context, float* lse) noexcept;
 void AttentionBackward(const AttentionGradArgs& args) noexcept;
 
 }  // namespace graft

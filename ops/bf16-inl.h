@@ -9,6 +9,7 @@
 #endif
 
 #include "hwy/highway.h"
+#include "ops/low_cells.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace graft::HWY_NAMESPACE {
@@ -41,6 +42,53 @@ template <bool kNative, class D, class V>
 HWY_INLINE void StoreBf16(D d, V v, uint16_t* out) {
   const hn::Rebind<uint16_t, D> d16;
   hn::StoreU(ToBf16Vec<kNative>(d, v), d16, out);
+}
+
+template <class D, class V>
+HWY_INLINE void StoreBf16(bool native, D d, V v, uint16_t* out) {
+  native ? StoreBf16<true>(d, v, out) : StoreBf16<false>(d, v, out);
+}
+
+// Numbers as they come, f32 or bf16.
+template <class D>
+HWY_INLINE hn::Vec<D> LoadNumbers(D d, const float* x) {
+  return hn::LoadU(d, x);
+}
+template <class D>
+HWY_INLINE hn::Vec<D> LoadNumbers(D d, const uint16_t* bits) {
+  const hn::RebindToUnsigned<D> du;
+  const hn::Rebind<uint16_t, D> d16;
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(d16, bits))));
+}
+
+// f(numbers) for those of x from `at` on, as const float* or const uint16_t*.
+template <class F>
+HWY_INLINE void WithNumbers(const Tensor& x, int64_t at, const F& f) {
+  if (x.dtype == DType::kBf16)
+    f(static_cast<const uint16_t*>(x.bf16() + at));
+  else
+    f(static_cast<const float*>(x.f32() + at));
+}
+inline float Number(const float* x) { return *x; }
+inline float Number(const uint16_t* bits) { return FromBf16(*bits); }
+inline uint16_t NearestBf16(const float* x) { return ToBf16(*x); }
+inline uint16_t NearestBf16(const uint16_t* bits) { return *bits; }
+
+template <class T>
+HWY_INLINE void RoundNumbers(bool native, const T* x, int64_t count, uint16_t* out) {
+  const hn::ScalableTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) StoreBf16(native, d, LoadNumbers(d, x + i), out + i);
+  for (; i < count; ++i) out[i] = NearestBf16(x + i);
+}
+template <class T>
+HWY_INLINE void WidenNumbers(const T* x, int64_t count, float* out) {
+  const hn::ScalableTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) hn::StoreU(LoadNumbers(d, x + i), d, out + i);
+  for (; i < count; ++i) out[i] = Number(x + i);
 }
 
 // Stores pairs of 32 bits, `low` in their lower half.

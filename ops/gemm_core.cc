@@ -1,7 +1,9 @@
 #include "ops/gemm_core.h"
 
 #include <algorithm>
+#include <climits>
 
+#include "ops/low_cells.h"
 #include "ops/targets.h"
 #include "runtime/error.h"
 #include "runtime/threads.h"
@@ -10,6 +12,7 @@
 #define HWY_TARGET_INCLUDE "ops/gemm_core.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "ops/bf16-inl.h"
 #include "ops/gemm_micro-inl.h"
 #include "ops/gemm_pack-inl.h"
 #include "ops/math-inl.h"
@@ -28,6 +31,11 @@ constexpr int64_t kMostDepth = 384;       // rows of B in a block, on any target
 constexpr int64_t kLeastFetching = 32;    // in fewer, what is fetched comes too late
 constexpr int64_t kMostChunkRows = 192;   // of A, on any target
 
+// Whether Tile does all of it.
+bool IsLinear(const GemmEpilogue& e) {
+  return e.activation == Activation::kNone && !e.slope && !e.slope16 && !e.c16 && !e.times;
+}
+
 // One product over k in [k_begin, k_end) and n in [n_begin, n_end), cut in row_chunks x col_chunks.
 struct GemmJob {
   const GemmPlan* plan;
@@ -38,8 +46,11 @@ struct GemmJob {
   const float* packed_b;  // or null: B is read where it is, except a narrow last panel
   int64_t packed_k;       // rows of a panel of packed_b
   const float* last_panel;
+  int64_t out_ld;  // of the results
+  // Where tiles are made: C itself or, of a result in bf16, a chunk of the thread's own.
   float* c;
-  int64_t ldc;
+  int64_t ldc, c_row, c_col;
+  float* tile(int64_t row, int64_t col) const { return c + (row - c_row) * ldc + col - c_col; }
   const GemmEpilogue* epilogue;
 };
 
@@ -57,43 +68,77 @@ constexpr int64_t kFloatsInL2 = kManyRegisters ? 1 << 18 : 1 << 16;
 TileSize TargetTile() { return {kGemmMr, kGemmNr}; }
 static_assert((kGemmNr == kAvx512Panel) == (kGemmLanes == 16));
 
+// Where one row of a tile goes and what comes to it on the way; null where there is no such thing.
+struct FinishRow {
+  float *c, *slope;
+  uint16_t *c16, *slope16;
+  const float* residual;
+  const uint16_t* times;
+  FinishRow(const GemmJob& job, int64_t row, int64_t col) {
+    const GemmEpilogue& e = *job.epilogue;
+    const int64_t at = row * job.out_ld + col;
+    const auto from = [at](auto* p) { return p ? p + at : nullptr; };
+    c = job.tile(row, col);
+    slope = from(e.slope), c16 = from(e.c16), slope16 = from(e.slope16), times = from(e.times);
+    residual = e.residual ? e.residual + row * e.residual_stride + col : nullptr;
+  }
+};
+
+// What Finish reads and writes beside C comes from memory, in a few lines of many rows: while the
+// tile is computed there is time to fetch it.
+void FetchForFinish(const GemmJob& job, const Piece& rows, int64_t col, int64_t cols) {
+  const auto fetch = [cols](const auto* p, auto write) {
+    if (!p) return;
+    for (int64_t j = 0; j < cols; j += kLineFloats * 4 / int64_t{sizeof(*p)})
+      __builtin_prefetch(p + j, decltype(write)::value, 3);
+  };
+  for (int64_t r = rows.begin; r < rows.begin + rows.size; ++r) {
+    const FinishRow at(job, r, col);
+    fetch(at.times, std::false_type()), fetch(at.residual, std::false_type());
+    fetch(at.slope, std::true_type()), fetch(at.slope16, std::true_type());
+    fetch(at.c16, std::true_type());
+  }
+}
+
 // The part of the epilogue that Tile does not do, on a finished tile of C that is still in L1.
 // act(v, slope) gives the activation and its slope.
 template <class Act>
-void FinishBy(const Act& act, const GemmEpilogue& e, int64_t rows, int64_t cols, int64_t row,
-              int64_t col, float* c, int64_t ldc) {
+void FinishBy(const Act& act, const GemmJob& job, const Piece& rows, int64_t col, int64_t cols) {
   const GemmTag d;
+  const bool native = job.epilogue->native_bf16;
   hn::Vec<GemmTag> slope;
-  for (int64_t r = row; r < row + rows; ++r) {
-    float* out = c + r * ldc + col;
-    float* slopes = e.slope == nullptr ? nullptr : e.slope + r * ldc + col;
-    const float* residual =
-        e.residual == nullptr ? nullptr : e.residual + r * e.residual_stride + col;
+  for (int64_t r = rows.begin; r < rows.begin + rows.size; ++r) {
+    const FinishRow to(job, r, col);
     int64_t j = 0;
     for (; j + kGemmLanes <= cols; j += kGemmLanes) {
-      auto v = act(hn::LoadU(d, out + j), slope);
-      if (slopes != nullptr) hn::StoreU(slope, d, slopes + j);
-      if (residual != nullptr) v = hn::Add(v, hn::LoadU(d, residual + j));
-      hn::StoreU(v, d, out + j);
+      auto v = act(hn::LoadU(d, to.c + j), slope);
+      if (to.slope) hn::StoreU(slope, d, to.slope + j);
+      if (to.slope16) StoreBf16(native, d, slope, to.slope16 + j);
+      if (to.times) v = hn::Mul(v, LoadNumbers(d, to.times + j));
+      if (to.residual) v = hn::Add(v, hn::LoadU(d, to.residual + j));
+      to.c16 ? StoreBf16(native, d, v, to.c16 + j) : hn::StoreU(v, d, to.c + j);
     }
     if (j == cols) continue;
     HWY_ALIGN float tail[kGemmLanes] = {};
     HWY_ALIGN float tail_slope[kGemmLanes];
-    for (int64_t x = j; x < cols; ++x) tail[x - j] = out[x];
+    for (int64_t x = j; x < cols; ++x) tail[x - j] = to.c[x];
     hn::StoreU(act(hn::LoadU(d, tail), slope), d, tail);
     hn::StoreU(slope, d, tail_slope);
     for (int64_t x = j; x < cols; ++x) {
-      if (slopes != nullptr) slopes[x] = tail_slope[x - j];
-      out[x] = residual == nullptr ? tail[x - j] : tail[x - j] + residual[x];
+      if (to.slope) to.slope[x] = tail_slope[x - j];
+      if (to.slope16) to.slope16[x] = ToBf16(tail_slope[x - j]);
+      float v = tail[x - j];
+      if (to.times) v *= FromBf16(to.times[x]);
+      if (to.residual) v += to.residual[x];
+      to.c16 ? void(to.c16[x] = ToBf16(v)) : void(to.c[x] = v);
     }
   }
 }
 
-void Finish(const GemmEpilogue& e, int64_t rows, int64_t cols, int64_t row, int64_t col, float* c,
-            int64_t ldc) {
+void Finish(const GemmJob& job, const Piece& rows, int64_t col, int64_t cols) {
   using V = hn::Vec<GemmTag>;
-  const auto by = [&](const auto& act) HWY_ATTR { FinishBy(act, e, rows, cols, row, col, c, ldc); };
-  switch (e.activation) {
+  const auto by = [&](const auto& act) HWY_ATTR { FinishBy(act, job, rows, col, cols); };
+  switch (job.epilogue->activation) {
     case Activation::kNone:
       return by([](V v, V& slope) HWY_ATTR {
         slope = hn::Set(GemmTag(), 1.0f);
@@ -162,7 +207,7 @@ void RunTile(const GemmJob& job, const Block& block, int64_t p, int64_t col, Til
   const GemmEpilogue& e = *job.epilogue;
   const int64_t cols = std::min(block.col_end - col, kGemmNr), depth = block.depth;
   const Piece piece = block.rows[p];
-  t.out = job.c + piece.begin * job.ldc + col;
+  t.out = job.tile(piece.begin, col);
   if (job.packed_a != nullptr) {
     t.a = job.packed_a + (block.k - job.k_begin) * job.m + piece.begin * depth;
     t.a_k = piece.size;
@@ -179,6 +224,8 @@ void RunTile(const GemmJob& job, const Block& block, int64_t p, int64_t col, Til
     t.row_scale = e.row_scale + piece.begin;
     t.row_zero = e.row_zero + piece.begin;
   }
+  const bool finish = block.last && !block.linear;
+  if (finish) FetchForFinish(job, piece, col, cols);
   switch (job.plan->dot) {
     case Dot::kF32:
       TileOf<Dot::kF32>(piece.size, cols, t);
@@ -196,9 +243,7 @@ void RunTile(const GemmJob& job, const Block& block, int64_t p, int64_t col, Til
       TileOf<Dot::kInt8Any>(piece.size, cols, t);
       break;
   }
-  if (block.last && !block.linear) {
-    Finish(e, piece.size, cols, piece.begin, col, job.c, job.ldc);
-  }
+  if (finish) Finish(job, piece, col, cols);
 }
 
 // Each panel of B stays in L1 while the rows of the chunk pass. If all panels are so shallow that
@@ -229,17 +274,19 @@ void ListLines(int64_t ldc, int64_t (&lines)[kMostInt8Cells / kUnroll]) {
   }
 }
 
-void RunChunk(const GemmJob& job, int64_t chunk) {
+// `own` is the thread's, for a result in bf16.
+void RunChunk(const GemmJob& all, int64_t chunk, float* own) {
+  GemmJob job = all;
   const int64_t row_chunk = chunk / job.col_chunks;
   const int64_t begin = job.n_begin + chunk % job.col_chunks * job.chunk_cols;
   const int64_t end = std::min(job.n_end, begin + job.chunk_cols);
   const int64_t pieces = RowPieces(job.m, job.row_chunks, row_chunk);
   Piece rows[CeilDiv(kMostChunkRows, kGemmMr)];
   for (int64_t p = 0; p < pieces; ++p) rows[p] = RowPiece(job.m, job.row_chunks, row_chunk, p);
+  if (own) job.c = own, job.ldc = job.chunk_cols, job.c_row = rows[0].begin, job.c_col = begin;
   int64_t out_lines[kMostInt8Cells / kUnroll];
   if (job.plan->k_block >= kLeastFetching) ListLines(job.ldc, out_lines);
-  const bool linear =
-      job.epilogue->activation == Activation::kNone && job.epilogue->slope == nullptr;
+  const bool linear = IsLinear(*job.epilogue);
   // The first rows bring B into L2, where a small one stays.
   const bool fetch = job.packed_b != nullptr &&
                      (row_chunk == 0 || job.packed_k * (job.n_end - job.n_begin) > kFloatsInL2);
@@ -383,21 +430,30 @@ void PackB(const MatrixView& b, int64_t k, int64_t n, float* packed) noexcept {
   });
 }
 
+size_t ChunkBytes(const GemmPlan& plan) {
+  if (plan.group < plan.shape.k) return 0;
+  return static_cast<size_t>(ChunkRows(plan.panel) * RoundUp(kChunkCols, plan.panel)) *
+         sizeof(float);
+}
+
 void Gemm(const GemmPlan& plan, int64_t m, const MatrixView& a, const GemmB& b, float* c,
-          int64_t ldc, const GemmEpilogue& epilogue, std::byte* scratch) noexcept {
+          int64_t ldc, const GemmEpilogue& epilogue, std::byte* scratch,
+          ThreadScratch own) noexcept {
   const int64_t n = plan.shape.n, k = plan.shape.k;
   if (m == 0 || n == 0) return;
   GRAFT_CHECK(m <= plan.shape.m, "{} rows, planned for {}", m, plan.shape.m);
   GRAFT_CHECK(plan.panel == HWY_DYNAMIC_DISPATCH(TargetTile)().cols,
               "planned for another SIMD target");
-  GRAFT_CHECK(epilogue.residual != c ||
-              (epilogue.activation == Activation::kNone && epilogue.slope == nullptr));
+  GRAFT_CHECK(epilogue.residual != c || IsLinear(epilogue));
+  const bool in_chunks = c == nullptr;
+  GRAFT_CHECK(!in_chunks || (epilogue.c16 && own.bytes >= ChunkBytes(plan)));
+  const int most = in_chunks ? own.threads : INT_MAX;
   GemmJob job{};
   job.plan = &plan;
   job.m = m;
   job.a = a;
   job.c = c;
-  job.ldc = ldc;
+  job.ldc = job.out_ld = ldc;
   job.epilogue = &epilogue;
   for (job.n_begin = 0; job.n_begin < n; job.n_begin = job.n_end) {
     job.n_end = std::min(n, job.n_begin + plan.n_block);
@@ -406,8 +462,9 @@ void Gemm(const GemmPlan& plan, int64_t m, const MatrixView& a, const GemmB& b, 
       job.k_end = std::min(k, job.k_begin + plan.group);
       CutIntoChunks(job, plan.panel);
       PackOperands(job, b, reinterpret_cast<float*>(scratch));
-      ParallelFor(job.row_chunks * job.col_chunks, [&](int64_t i) {
-        HWY_DYNAMIC_DISPATCH(RunChunk)(job, i);
+      ParallelForThreads(job.row_chunks * job.col_chunks, most, [&](int64_t i, int t) {
+        float* mine = in_chunks ? reinterpret_cast<float*>(own.of(t)) : nullptr;
+        HWY_DYNAMIC_DISPATCH(RunChunk)(job, i, mine);
       });
       job.k_begin = job.k_end;
     } while (job.k_begin < k);

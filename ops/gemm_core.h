@@ -12,6 +12,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "runtime/threads.h"
+
 namespace graft {
 
 struct MatrixView {
@@ -37,6 +39,11 @@ struct GemmEpilogue {
   int64_t residual_stride = 0;      // activation and no slope
   Activation activation = Activation::kNone;
   float* slope = nullptr;  // [M, N], stride of C: gets act'(alpha A B + bias)
+  // In bf16, all [M, N] with the stride of C: what alpha A B + bias is multiplied by, if there is no
+  // activation; the slope; and the result, C then being scratch or null.
+  const uint16_t* times = nullptr;
+  uint16_t *slope16 = nullptr, *c16 = nullptr;
+  bool native_bf16 = false;  // round to bf16 by the CPU's instruction: HasCells(kBf16)
   // Of bytes, (A B)[m, n] = row_scale[m] col_scale[n] (sum of products - row_zero[m] col_sum[n]);
   // what is of columns has the length of whole panels.
   const float *row_scale = nullptr, *col_scale = nullptr;
@@ -106,7 +113,12 @@ struct GemmB {
 
 // C has m <= plan.shape.m rows of stride ldc, and `scratch` has plan.scratch_bytes, 64-byte
 // aligned. The product is parallel inside. A, B and scratch overlap neither each other nor C.
+//
+// With a result in bf16, C may be null where ChunkBytes is not 0: each thread then has that much of
+// its own in `own`, and sums stay in its caches.
 void Gemm(const GemmPlan& plan, int64_t m, const MatrixView& a, const GemmB& b, float* c,
-          int64_t ldc, const GemmEpilogue& epilogue, std::byte* scratch) noexcept;
+          int64_t ldc, const GemmEpilogue& epilogue, std::byte* scratch,
+          ThreadScratch own = {}) noexcept;
+size_t ChunkBytes(const GemmPlan& plan);  // 0: sums over k leave a chunk before they are done
 
 }  // namespace graft

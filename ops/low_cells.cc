@@ -21,35 +21,31 @@ namespace {
 namespace hn = hwy::HWY_NAMESPACE;
 using DF = hn::ScalableTag<float>;
 
-template <bool kNative>
-void RowToBf16By(const float* x, int64_t k, uint16_t* out) {
-  const DF d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t i = 0;
-  for (; i + lanes <= k; i += lanes) StoreBf16<kNative>(d, hn::LoadU(d, x + i), out + i);
-  for (; i < k; ++i) out[i] = ToBf16(x[i]);
-}
-void RowToBf16(bool native, const float* x, int64_t k, uint16_t* out) {
-  return native ? RowToBf16By<true>(x, k, out) : RowToBf16By<false>(x, k, out);
+void RowToBf16(bool native, const Tensor& x, int64_t at, int64_t k, uint16_t* out) {
+  WithNumbers(x, at, [&](const auto* row) HWY_ATTR { RoundNumbers(native, row, k, out); });
 }
 
-// out[i] = a[i] in the lower half and b[i] in the upper one; of a null b, zeros.
-template <bool kNative>
-void PairOfRowsBy(const float* a, const float* b, int64_t n, uint32_t* out) {
+// out[i] = row[i] in the lower half and that of the next row in the upper one; zeros if there is
+// none.
+void PairOfRows(bool native, const Tensor& x, int64_t at, bool next, int64_t n, uint32_t* out) {
   const DF d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    const auto high = b ? hn::LoadU(d, b + i) : hn::Zero(d);
-    StoreBf16Pairs<kNative>(d, hn::LoadU(d, a + i), high, out + i);
-  }
-  for (; i < n; ++i) out[i] = ToBf16(a[i]) | (b ? uint32_t{ToBf16(b[i])} << 16 : 0);
-}
-void PairOfRows(bool native, const float* a, const float* b, int64_t n, uint32_t* out) {
-  return native ? PairOfRowsBy<true>(a, b, n, out) : PairOfRowsBy<false>(a, b, n, out);
+  WithNumbers(x, at, [&](const auto* row) HWY_ATTR {
+    const auto pairs = [&](auto by) HWY_ATTR {
+      int64_t i = 0;
+      for (; i + lanes <= n; i += lanes) {
+        const auto high = next ? LoadNumbers(d, row + n + i) : hn::Zero(d);
+        StoreBf16Pairs<decltype(by)::value>(d, LoadNumbers(d, row + i), high, out + i);
+      }
+      for (; i < n; ++i)
+        out[i] = NearestBf16(row + i) | (next ? uint32_t{NearestBf16(row + n + i)} << 16 : 0);
+    };
+    native ? pairs(std::true_type()) : pairs(std::false_type());
+  });
 }
 
-void RowToBytes(const float* x, int64_t k, uint8_t* out, float* scale, int32_t* zero) {
+template <class T>
+void BytesOf(const T* x, int64_t k, uint8_t* out, float* scale, int32_t* zero) {
   const DF d;
   const hn::Rebind<uint8_t, DF> d8;
   const hn::RebindToSigned<DF> di;
@@ -57,29 +53,36 @@ void RowToBytes(const float* x, int64_t k, uint8_t* out, float* scale, int32_t* 
   auto least = hn::Zero(d), most = hn::Zero(d), odd = hn::Zero(d);
   int64_t i = 0;
   for (; i + lanes <= k; i += lanes) {
-    const auto v = hn::LoadU(d, x + i);
+    const auto v = LoadNumbers(d, x + i);
     least = hn::Min(least, v), most = hn::Max(most, v);
     odd = hn::Add(odd, hn::Sub(v, v));  // 0 for finite numbers only
   }
   float min = hn::GetLane(hn::MinOfLanes(d, least)), max = hn::GetLane(hn::MaxOfLanes(d, most));
   float rest = hn::GetLane(hn::SumOfLanes(d, odd));
-  for (; i < k; ++i) min = std::min(min, x[i]), max = std::max(max, x[i]), rest += x[i] - x[i];
+  for (; i < k; ++i) {
+    const float v = Number(x + i);
+    min = std::min(min, v), max = std::max(max, v), rest += v - v;
+  }
   const ByteRow row = ByteRowOf(min, max, rest);
   *scale = row.scale, *zero = row.zero;
   const auto times = hn::Set(d, row.inverse);
   const auto shift = hn::Set(di, row.zero);
   for (i = 0; i + lanes <= k; i += lanes) {
-    const auto q = hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), times));
+    const auto q = hn::NearestInt(hn::Mul(LoadNumbers(d, x + i), times));
     hn::StoreU(hn::DemoteTo(d8, hn::Add(q, shift)), d8, out + i);
   }
   for (; i < k; ++i)
-    out[i] = static_cast<uint8_t>(
-        std::clamp(static_cast<int32_t>(std::nearbyint(x[i] * row.inverse)) + row.zero, 0, 255));
+    out[i] = static_cast<uint8_t>(std::clamp(
+        static_cast<int32_t>(std::nearbyint(Number(x + i) * row.inverse)) + row.zero, 0, 255));
+}
+void RowToBytes(const Tensor& x, int64_t at, int64_t k, uint8_t* out, float* scale, int32_t* zero) {
+  WithNumbers(x, at, [&](const auto* row) { BytesOf(row, k, out, scale, zero); });
 }
 
 // A number that is not finite makes the row's scale NaN, which is 1 otherwise.
-void RowToStaticBytes(const float* x, const float* factors, int64_t k, int32_t zero, uint8_t* out,
-                      float* scale) {
+template <class T>
+void StaticBytesOf(const T* x, const float* factors, int64_t k, int32_t zero, uint8_t* out,
+                   float* scale) {
   const DF d;
   const hn::Rebind<uint8_t, DF> d8;
   const hn::RebindToSigned<DF> di;
@@ -90,19 +93,23 @@ void RowToStaticBytes(const float* x, const float* factors, int64_t k, int32_t z
   auto odd = hn::Zero(d);
   int64_t i = 0;
   for (; i + lanes <= k; i += lanes) {
-    const auto scaled = hn::Mul(hn::LoadU(d, x + i), hn::LoadU(d, factors + i));
+    const auto scaled = hn::Mul(LoadNumbers(d, x + i), hn::LoadU(d, factors + i));
     odd = hn::Add(odd, hn::Sub(scaled, scaled));
     const auto q = hn::NearestInt(hn::Min(hn::Max(scaled, low), high));
     hn::StoreU(hn::DemoteTo(d8, hn::Add(q, shift)), d8, out + i);
   }
   float rest = hn::GetLane(hn::SumOfLanes(d, odd));
   for (; i < k; ++i) {
-    const float scaled = x[i] * factors[i];
+    const float scaled = Number(x + i) * factors[i];
     rest += scaled - scaled;
     const float q = std::nearbyint(std::min(std::max(least, scaled), most));
     out[i] = static_cast<uint8_t>(static_cast<int32_t>(q) + zero);
   }
   *scale = 1 + rest;
+}
+void RowToStaticBytes(const Tensor& x, int64_t at, const float* factors, int64_t k, int32_t zero,
+                      uint8_t* out, float* scale) {
+  WithNumbers(x, at, [&](const auto* row) { StaticBytesOf(row, factors, k, zero, out, scale); });
 }
 
 }  // namespace
@@ -224,7 +231,8 @@ size_t LowRowsBytes(CellType cell, int64_t m, int64_t k) {
   return Aligned(m * CellsOf(cell, k)) + (cell == CellType::kInt8 ? 2 * Aligned(m) : 0);
 }
 
-void MakeLowRows(CellType cell, const float* a, int64_t m, int64_t k, std::byte* scratch) noexcept {
+void MakeLowRows(CellType cell, const Tensor& a, int64_t m, int64_t k,
+                 std::byte* scratch) noexcept {
   const int64_t row = CellsOf(cell, k) * 4;
   const bool native = HasCells(CellType::kBf16);
   float* scales = reinterpret_cast<float*>(scratch + Aligned(m * CellsOf(cell, k)));
@@ -233,14 +241,14 @@ void MakeLowRows(CellType cell, const float* a, int64_t m, int64_t k, std::byte*
     std::byte* to = scratch + i * row;
     if (k % NumbersOf(cell) != 0) std::memset(to + row - 4, 0, 4);
     if (cell == CellType::kBf16)
-      HWY_DYNAMIC_DISPATCH(RowToBf16)(native, a + i * k, k, reinterpret_cast<uint16_t*>(to));
+      HWY_DYNAMIC_DISPATCH(RowToBf16)(native, a, i * k, k, reinterpret_cast<uint16_t*>(to));
     else
       HWY_DYNAMIC_DISPATCH(RowToBytes)
-    (a + i * k, k, reinterpret_cast<uint8_t*>(to), scales + i, zeros + i);
+    (a, i * k, k, reinterpret_cast<uint8_t*>(to), scales + i, zeros + i);
   });
 }
 
-void MakeStaticRows(const float* a, int64_t m, int64_t k, const float* factors, int32_t zero,
+void MakeStaticRows(const Tensor& a, int64_t m, int64_t k, const float* factors, int32_t zero,
                     std::byte* scratch) noexcept {
   const int64_t cells = CellsOf(CellType::kInt8, k);
   float* scales = reinterpret_cast<float*>(scratch + Aligned(m * cells));
@@ -249,17 +257,16 @@ void MakeStaticRows(const float* a, int64_t m, int64_t k, const float* factors, 
     std::byte* to = scratch + i * cells * 4;
     if (k % 4 != 0) std::memset(to + cells * 4 - 4, 0, 4);
     HWY_DYNAMIC_DISPATCH(RowToStaticBytes)
-    (a + i * k, factors, k, zero, reinterpret_cast<uint8_t*>(to), scales + i);
+    (a, i * k, factors, k, zero, reinterpret_cast<uint8_t*>(to), scales + i);
     zeros[i] = zero;
   });
 }
 
-void PairRows(const float* a, int64_t k, int64_t m, float* cells) noexcept {
+void PairRows(const Tensor& a, int64_t k, int64_t m, float* cells) noexcept {
   const bool native = HasCells(CellType::kBf16);
   ParallelFor(CellsOf(CellType::kBf16, k), [&](int64_t i) {
-    const float* row = a + 2 * i * m;
     HWY_DYNAMIC_DISPATCH(PairOfRows)
-    (native, row, 2 * i + 1 < k ? row + m : nullptr, m, reinterpret_cast<uint32_t*>(cells + i * m));
+    (native, a, 2 * i * m, 2 * i + 1 < k, m, reinterpret_cast<uint32_t*>(cells + i * m));
   });
 }
 

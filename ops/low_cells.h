@@ -11,6 +11,7 @@
 //   sum x w = s_col (sum q q_col - z sum q_col).
 #pragma once
 #include "ops/gemm_core.h"
+#include "runtime/tensor_type.h"
 
 namespace graft {
 
@@ -22,15 +23,20 @@ const char* CellName(CellType cell);
 
 // Scratch of a product: cells of A [m, CellsOf(k)] and, of bytes, a scale and a zero of each row.
 size_t LowRowsBytes(CellType cell, int64_t m, int64_t k);
-// Fills it from A [m, k] f32 by rows. Parallel inside.
-void MakeLowRows(CellType cell, const float* a, int64_t m, int64_t k, std::byte* scratch) noexcept;
+// Fills it from A [m, k], f32 or bf16 by rows. Parallel inside.
+void MakeLowRows(CellType cell, const Tensor& a, int64_t m, int64_t k, std::byte* scratch) noexcept;
 // The same of bytes with factors [k] and one zero.
-void MakeStaticRows(const float* a, int64_t m, int64_t k, const float* factors, int32_t zero,
+void MakeStaticRows(const Tensor& a, int64_t m, int64_t k, const float* factors, int32_t zero,
                     std::byte* scratch) noexcept;
 
-// Pairs of bf16 of A [k, m] f32 by rows, which lie along k: cells [CellsOf(k), m]. Of an odd k, the
-// last cells hold one number. Parallel inside.
-void PairRows(const float* a, int64_t k, int64_t m, float* cells) noexcept;
+// Whether the rows of such an A are cells already: LowRows may read them where they lie.
+inline bool AreCells(CellType cell, DType a, int64_t k) {
+  return cell == CellType::kBf16 && a == DType::kBf16 && k % 2 == 0;
+}
+
+// Pairs of bf16 of A [k, m], f32 or bf16 by rows, which lie along k: cells [CellsOf(k), m]. Of an
+// odd k, the last cells hold one number. Parallel inside.
+void PairRows(const Tensor& a, int64_t k, int64_t m, float* cells) noexcept;
 
 // A packed B [k, n]: panels as PackB makes them of cells, then, of bytes, scales and sums of q for
 // each column of the whole panels.

@@ -30,12 +30,31 @@ Sizes SizesOf(const Extents& a, const Extents& b, const MatmulAttrs& p) {
   return {a[p.ta ? 1 : 0], a[p.ta ? 0 : 1], b[p.tb ? 0 : 1]};
 }
 
-// The inputs of matmul: without the factors of inputs.
+// Where the options among the inputs are.
+size_t BiasAt(const LowMatmulAttrs& low) { return low.calibrated ? 3 : 2; }
+size_t TimesAt(const LowMatmulAttrs& low) { return BiasAt(low) + low.product.bias; }
+
+// The inputs of matmul: without the factors of inputs and of results.
 template <class T>
 std::vector<T> OfMatmul(std::span<const T> in, const LowMatmulAttrs& low) {
   std::vector<T> all(in.begin(), in.end());
+  if (low.times) all.erase(all.begin() + static_cast<ptrdiff_t>(TimesAt(low)));
   if (low.calibrated) all.erase(all.begin() + 2);
   return all;
+}
+
+// `times` of a result like `out`.
+void ExpectTimes(Types in, const LowMatmulAttrs& low, const TensorType& out) {
+  if (low.product.act != "none") Fail("times: expected no act, found {}", low.product.act);
+  const TensorType want{DType::kBf16, out.shape}, &found = in[TimesAt(low)];
+  if (!(found == want)) Fail("times: expected {}, found {}", ToString(want), ToString(found));
+}
+
+// The types as matmul knows them, which has f32 alone.
+std::vector<TensorType> AsF32(std::vector<TensorType> in, const LowMatmulAttrs& low) {
+  if (in[0].dtype == DType::kBf16) in[0].dtype = DType::kF32;
+  if (in[1].dtype == DType::kBf16 && low.product.ta) in[1].dtype = DType::kF32;
+  return in;
 }
 
 std::vector<TensorType> InferLowMatmul(Types in, const Attrs& attrs) {
@@ -45,7 +64,14 @@ std::vector<TensorType> InferLowMatmul(Types in, const Attrs& attrs) {
   if (low.calibrated && (low.cell != "int8" || in.size() < 3))
     Fail("calibrated: expected int8 and factors as input 2, found {} and {} inputs", low.cell,
          in.size());
-  std::vector<TensorType> out = kMatmul.infer(OfMatmul<TensorType>(in, low), low.product);
+  if (in.size() < TimesAt(low) + low.times)
+    Fail("expected at least {} inputs, found {}", TimesAt(low) + low.times, in.size());
+  std::vector<TensorType> out =
+      kMatmul.infer(AsF32(OfMatmul<TensorType>(in, low), low), low.product);
+  if (low.times) ExpectTimes(in, low, out[0]);
+  if (low.slope16 && out.size() < 2) Fail("slope16: expected an act, found none");
+  if (low.slope16) out[1].dtype = DType::kBf16;
+  if (low.y16) out[0].dtype = DType::kBf16;
   if (low.cell == "bf16") return out;
   if (low.product.ta) Fail("int8: expected a as it lies (ta=0), found ta=1");
   const Dim k = in[1].shape[low.product.tb ? 1 : 0];
@@ -127,13 +153,26 @@ void RefLowMatmul(const ReferenceArgs& args) {
     else
       RoundColumn(&args.in[1][first], column, factors, &in[1][first]);
   }
-  const Attrs product(low.product);
-  kMatmul.reference({in, args.out, OfMatmul<Extents>(args.in_shape, low), args.out_shape, product});
+  MatmulAttrs product = low.product;
+  if (low.times) product.residual = false;
+  const Attrs plain(product);
+  kMatmul.reference({in, args.out, OfMatmul<Extents>(args.in_shape, low), args.out_shape, plain});
+  std::vector<double>& y = args.out[0];
+  for (size_t i = 0; i < y.size() && low.times; ++i) {
+    y[i] *= args.in[TimesAt(low)][i];
+    if (low.product.residual) y[i] += args.in.back()[i];
+  }
+  const auto rounded = [](std::vector<double>& x) {
+    RoundBf16(x.data(), {std::ssize(x), 1}, x.data());
+  };
+  if (low.y16) rounded(y);
+  if (low.slope16) rounded(args.out[1]);
 }
 
 Cost LowMatmulCost(ExtentsSpan in, ExtentsSpan out, const Attrs& attrs) {
   const LowMatmulAttrs& low = attrs.As<LowMatmulAttrs>();
   Cost cost = kMatmul.cost(OfMatmul<Extents>(in, low), out, Attrs(low.product));
+  cost.bytes += Elements(out[0]) * (2 * low.times - 2 * low.y16 - 2 * low.slope16);
   if (low.product.ta) return cost;
   cost.bytes -= Elements(in[1]) * (CellOf(low) == CellType::kBf16 ? 2 : 3);
   return cost;
@@ -144,7 +183,8 @@ struct LowState {
   int32_t zero;  // of a calibrated product
   GemmPlan plan;
   std::shared_ptr<const float> packed;  // null: b is no constant
-  size_t gemm_scratch = 0, a_bytes = 0, b_bytes = 0;  // one behind the other in the scratch
+  // One behind the other in the scratch; the last are the sums of a result in bf16.
+  size_t gemm_scratch = 0, a_bytes = 0, b_bytes = 0, c_bytes = 0;
 };
 
 MatrixView ViewOfB(const float* b, const Sizes& d, bool transposed) {
@@ -152,27 +192,28 @@ MatrixView ViewOfB(const float* b, const Sizes& d, bool transposed) {
 }
 
 // Cells of a. A gradient of a weight sums over the rows of a, so pairs are of two rows.
-MatrixView CellsOfA(const LowState& state, const float* a, const float* factors, const Sizes& d,
+MatrixView CellsOfA(const LowState& state, const Tensor& a, const float* factors, const Sizes& d,
                     bool transposed, std::byte* scratch, GemmEpilogue* e) {
-  if (!transposed) {
-    if (factors)
-      MakeStaticRows(a, d.m, d.k, factors, state.zero, scratch);
-    else
-      MakeLowRows(state.cell, a, d.m, d.k, scratch);
-    return LowRows(state.cell, d.m, d.k, scratch, e);
+  if (transposed) {
+    float* cells = reinterpret_cast<float*>(scratch);
+    PairRows(a, d.k, d.m, cells);
+    return {cells, 1, d.m};
   }
-  float* cells = reinterpret_cast<float*>(scratch);
-  PairRows(a, d.k, d.m, cells);
-  return {cells, 1, d.m};
+  if (AreCells(state.cell, a.dtype, d.k)) return {static_cast<const float*>(a.data), d.k / 2, 1};
+  if (factors)
+    MakeStaticRows(a, d.m, d.k, factors, state.zero, scratch);
+  else
+    MakeLowRows(state.cell, a, d.m, d.k, scratch);
+  return LowRows(state.cell, d.m, d.k, scratch, e);
 }
 
 // Cells of b: packed before, or made now, of bytes in panels and of bf16 as b lies.
-GemmB CellsOfB(const LowState& state, const float* b, const float* factors, const Sizes& d,
+GemmB CellsOfB(const LowState& state, const Tensor& b, const float* factors, const Sizes& d,
                bool transposed, std::byte* scratch, GemmEpilogue* e) {
   float* cells = reinterpret_cast<float*>(scratch);
   if (state.packed) return LowPanels(state.cell, d.k, d.n, state.packed.get(), e);
   if (state.cell == CellType::kInt8) {
-    PackLow(state.cell, ViewOfB(b, d, transposed), d.k, d.n, cells, factors);
+    PackLow(state.cell, ViewOfB(b.f32(), d, transposed), d.k, d.n, cells, factors);
     return LowPanels(state.cell, d.k, d.n, cells, e);
   }
   if (transposed) {
@@ -189,13 +230,17 @@ void RunLowMatmul(const KernelArgs& args) noexcept {
   const Sizes d = SizesOf(args.in[0].shape, args.in[1].shape, low.product);
   if (d.m == 0 || d.n == 0) return;
   std::byte *a_cells = args.scratch + state.gemm_scratch, *b_cells = a_cells + state.a_bytes;
+  std::byte* sums = b_cells + state.b_bytes;
   const float* factors = low.calibrated ? args.in[2].f32() : nullptr;
-  GemmEpilogue e = ProductEpilogue(args, low.product, factors ? 3 : 2, b_cells + state.b_bytes);
-  const MatrixView a = CellsOfA(state, args.in[0].f32(), factors, d, low.product.ta, a_cells, &e);
-  const GemmB b = CellsOfB(state, args.in[1].f32(), factors ? factors + d.k : nullptr, d,
+  GemmEpilogue e = ProductEpilogue(args, low.product, BiasAt(low), sums + state.c_bytes);
+  if (low.times) e.times = args.in[TimesAt(low)].bf16();
+  e.native_bf16 = HasCells(CellType::kBf16);
+  const MatrixView a = CellsOfA(state, args.in[0], factors, d, low.product.ta, a_cells, &e);
+  const GemmB b = CellsOfB(state, args.in[1], factors ? factors + d.k : nullptr, d,
                            low.product.tb, b_cells, &e);
-  Gemm(PlanOf(state.plan, CellsOf(state.cell, d.k), d.n, state.gemm_scratch), d.m, a, b,
-       args.out[0].f32(), d.n, e, args.scratch);
+  float* c = !low.y16 ? args.out[0].f32() : state.c_bytes ? reinterpret_cast<float*>(sums) : nullptr;
+  Gemm(PlanOf(state.plan, CellsOf(state.cell, d.k), d.n, state.gemm_scratch), d.m, a, b, c, d.n, e,
+       args.scratch, args.own);
 }
 
 // b in panels: those of a node before, or new ones that `finish` fills.
@@ -238,16 +283,21 @@ Prepared PrepareLowMatmul(const PrepareArgs& args) {
                 .a_by_rows = !p.ta,
                 .cell = state->cell});
   state->gemm_scratch = ScratchBound(state->plan);
-  state->a_bytes = RoundUp64(p.ta ? static_cast<size_t>(cells * d.m) * sizeof(float)
-                                  : LowRowsBytes(state->cell, d.m, d.k));
+  if (p.ta)
+    state->a_bytes = RoundUp64(static_cast<size_t>(cells * d.m) * sizeof(float));
+  else if (!AreCells(state->cell, args.in_type[0], d.k))
+    state->a_bytes = RoundUp64(LowRowsBytes(state->cell, d.m, d.k));
+  if (low.y16) prepared.thread_scratch = ChunkBytes(state->plan);
+  if (low.y16 && prepared.thread_scratch == 0)
+    state->c_bytes = RoundUp64(static_cast<size_t>(d.m * d.n) * sizeof(float));
   if (constant)
     PackOnce(args, d, *state, prepared);
   else
     state->b_bytes = RoundUp64(panels ? LowPackedBytes(state->cell, d.k, d.n)
                                       : static_cast<size_t>(cells * d.n) * sizeof(float));
   prepared.run = RunLowMatmul;
-  prepared.scratch =
-      state->gemm_scratch + state->a_bytes + state->b_bytes + RoundUp64(BiasCopyBytes(p, d.n));
+  prepared.scratch = state->gemm_scratch + state->a_bytes + state->b_bytes + state->c_bytes +
+                     RoundUp64(BiasCopyBytes(p, d.n));
   prepared.impl = fmt::format("gemm_core:{}{}{}", low.cell, low.calibrated ? ":calibrated" : "",
                               HasCells(state->cell) ? "" : ":emulated");
   prepared.state = std::move(state);
@@ -265,6 +315,29 @@ void AddCalibrated(std::vector<Sample>& samples) {
     sample.in.push_back({{b[0]}}), sample.in.push_back({{29, b[0]}});
     samples.push_back(std::move(sample));
   }
+}
+
+// Numbers that are bf16 already, factors of results, and results in bf16.
+void AddBf16(const std::string& cell, std::vector<Sample>& samples) {
+  const auto add = [&](const char* label, const Extents& a, const Extents& b, LowMatmulAttrs low) {
+    low.cell = cell;
+    Sample sample{cell + "_" + label, {{.shape = a, .bf16 = true}, {b}}, low};
+    sample.in[1].bf16 = low.product.ta;
+    const Extents y{a[low.product.ta ? 1 : 0], b[low.product.tb ? 0 : 1]};
+    if (low.product.bias) sample.in.push_back({{y[1]}});
+    if (low.times) sample.in.push_back({.shape = y, .bf16 = true});
+    if (low.product.residual) sample.in.push_back({y});
+    samples.push_back(std::move(sample));
+  };
+  const MatmulAttrs bias{.tb = true, .bias = true}, gelu{.tb = true, .bias = true, .act = "gelu_near"};
+  add("in16", {7, 64}, {73, 64}, {.product = bias});
+  add("odd_in16", {29, 53}, {67, 53}, {.product = bias, .y16 = true});
+  add("all16", {29, 64}, {73, 64}, {.product = gelu, .y16 = true, .slope16 = true});
+  add("slope16", {5, 6}, {3, 6}, {.product = gelu, .slope16 = true});
+  add("times", {29, 64}, {64, 73}, {.times = true, .y16 = true});
+  add("times_residual", {29, 37}, {37, 53}, {.product = {.alpha = 2, .residual = true}, .times = true});
+  if (cell == "bf16") add("pairs16", {53, 29}, {53, 67}, {.product = {.ta = true}});
+  add("empty16", {0, 6}, {3, 6}, {.product = gelu, .y16 = true, .slope16 = true});
 }
 
 std::vector<Sample> LowMatmulSamples() {
@@ -304,6 +377,7 @@ std::vector<Sample> LowMatmulSamples() {
     add("empty_cols", {3, 5}, {0, 5}, nt);
     add("empty_sum", {3, 0}, {2, 0}, fused);
     if (std::string_view(cell) == "int8") AddCalibrated(samples);
+    AddBf16(cell, samples);
     add("bench", {197, 768}, {768, 768}, bias);
     add("bench_nn", {197, 768}, {768, 768}, nn);
   }
@@ -318,7 +392,16 @@ LowMatmulAttrs Calibrated(const char* cell, int64_t zero = 0) {
 
 std::vector<ErrorSample> LowMatmulErrors() {
   const MatmulAttrs nn, nt{.tb = true}, tt{.ta = true, .tb = true};
-  return {{{F32({3, 5}), F32({4, 2})}, Low(nn), "inner dimensions differ: 5 of a, 4 of b"},
+  const TensorType x16{DType::kBf16, {3, 5}};
+  return {{{F32({3, 5}), {DType::kBf16, {4, 5}}}, Low(nt), "b: expected an f32 matrix"},
+          {{x16, F32({4, 5}), F32({3, 4})},
+           LowMatmulAttrs{.product = nt, .times = true},
+           "times: expected bf16[3,4], found f32[3,4]"},
+          {{x16, F32({4, 5}), x16},
+           LowMatmulAttrs{.product = {.tb = true, .act = "gelu"}, .times = true},
+           "times: expected no act, found gelu"},
+          {{x16, F32({4, 5})}, LowMatmulAttrs{.product = nt, .slope16 = true}, "slope16: expected an act"},
+          {{F32({3, 5}), F32({4, 2})}, Low(nn), "inner dimensions differ: 5 of a, 4 of b"},
           {{F32({3, 5})}, Low(nt), "expected 2 inputs, found 1"},
           {{F32({5, 3}), F32({4, 5})}, Low(tt, "int8"), "found ta=1"},
           {{F32({3, 5}), F32({4, 5})}, Low(nt, "fp8"), "unknown cell 'fp8'"},
@@ -343,6 +426,6 @@ constinit const OpDef kLowMatmul{.name = "low_matmul",
                                  .error_samples = LowMatmulErrors,
                                  .rtol = 3e-6,
                                  .cancels = true,
-                                 .row_inputs = 0b11101};
+                                 .row_inputs = 0b111101};
 
 }  // namespace graft

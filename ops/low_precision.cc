@@ -6,6 +6,7 @@
 #include "ops/low_cells.h"
 #include "ops/ops.h"
 #include "runtime/dependence.h"
+#include "runtime/lifetimes.h"
 
 namespace graft {
 namespace {
@@ -117,8 +118,16 @@ LowForm LowFormOf(Graph& g, const Rules& r, const Node& n) {
     return LowMatmulOf(g, r, n, cell);
   if (n.op == &kGelu && IsLow(g, n.in[0])) return {&kGeluNear, {}, n.in};
   if (!r.precision.attention || IsKept(n, r.precision)) return {};
-  if (n.op == &kAttention) return {&kLowAttention, n.attrs, n.in};
-  if (n.op == &kAttentionGrad) return {&kLowAttentionGrad, n.attrs, n.in};
+  if (n.op == &kAttention) {
+    LowAttentionAttrs attrs;
+    static_cast<AttentionAttrs&>(attrs) = n.attrs.As<AttentionAttrs>();
+    return {&kLowAttention, attrs, n.in};
+  }
+  if (n.op == &kAttentionGrad) {
+    LowAttentionGradAttrs attrs;
+    static_cast<AttentionGradAttrs&>(attrs) = n.attrs.As<AttentionGradAttrs>();
+    return {&kLowAttentionGrad, attrs, n.in};
+  }
   return {};
 }
 
@@ -132,7 +141,8 @@ Rules RulesOf(const Graph& g, const Precision& precision) {
 PassReport Lower(Graph& g, const Precision& precision) {
   PassReport report{"low_precision", 0, g.live_nodes(), 0, 0};
   const Rules rules = RulesOf(g, precision);
-  for (NodeId id : g.TopoOrder()) {
+  std::vector<NodeId> order = OrderNodes(g).nodes;  // which the new nodes keep
+  for (NodeId& id : order) {
     const Node n = g.node(id);
     LowForm form = LowFormOf(g, rules, n);
     if (!form.op) continue;
@@ -144,9 +154,11 @@ PassReport Lower(Graph& g, const Precision& precision) {
       g.ReplaceUses(n.out[i], made[i]);
     }
     g.EraseNode(id);
+    id = g.value(made[0]).producer;
     ++report.rewrites;
   }
   g.scope.clear();
+  if (report.rewrites > 0) g = Renumbered(g, order);
   report.nodes_after = g.live_nodes();
   return report;
 }

@@ -19,6 +19,7 @@ namespace graft {
   /* matmul.cc      */ X(Matmul)                                                                  \
   /* nf4_matmul.cc  */ X(Nf4Dequantize) X(Nf4Matmul)                                              \
   /* low_matmul.cc  */ X(LowMatmul)                                                               \
+  /* bf16.cc        */ X(ToBf16) X(ToF32)                                                      \
   /* attention.cc   */ X(Attention) X(AttentionGrad) X(LowAttention) X(LowAttentionGrad)          \
   /* shape.cc       */ X(SliceCols) X(PadCols) X(ConcatCols) X(SliceRows) X(PadRows)              \
                      X(ConcatRows) X(Transpose) X(Patchify)                                       \
@@ -117,17 +118,25 @@ inline ValueId Linear(Graph& g, ValueId x, ValueId weight, ValueId bias, Where a
 // it of matmul.
 // `calibrated` (int8): input 2, before the bias, is [2k]: the factor of each number of a row of a,
 // then the inverses; `zero` is that of all rows.
+// a may be bf16, as may b with ta. `times`: an input before the residual, bf16 [M,N], without act:
+//   y = (alpha a b + bias) times + residual.
+// y16, slope16: results 0 and 1 are bf16.
 struct LowMatmulAttrs {
   MatmulAttrs product;
   std::string cell = "bf16";  // bf16 | int8
   bool calibrated = false;
   int64_t zero = 0;
+  bool times = false, y16 = false, slope16 = false;
   bool operator==(const LowMatmulAttrs&) const = default;
   static void Visit(auto& self, auto&& f) {
     MatmulAttrs::Visit(self.product, f), f("cell", self.cell);
     f("calibrated", self.calibrated), f("zero", self.zero);
+    f("times", self.times), f("y16", self.y16), f("slope16", self.slope16);
   }
 };
+
+// --- bf16.cc: kToBf16 [..] f32 -> bf16, rounded to nearest, ties to even; kToF32 back ---
+
 
 // --- nf4_matmul.cc: frozen weights of 4 bits; nf4.h has the format and what methods call ---
 
@@ -183,6 +192,22 @@ struct AttentionGradAttrs {
   static void Visit(auto& self, auto&& f) {
     f("heads", self.heads), f("scale", self.scale), f("mask", self.mask), f("prefix", self.prefix);
     f("want", self.want);
+  }
+};
+// kLowAttention, kLowAttentionGrad: the same with products of bf16. q, k, v, context and dcontext
+// may be bf16; with context16 the result is, and of the gradients those that grads16 names.
+struct LowAttentionAttrs : AttentionAttrs {
+  bool context16 = false;
+  bool operator==(const LowAttentionAttrs&) const = default;
+  static void Visit(auto& self, auto&& f) {
+    AttentionAttrs::Visit(self, f), f("context16", self.context16);
+  }
+};
+struct LowAttentionGradAttrs : AttentionGradAttrs {
+  std::string grads16 = "none";  // none, or letters of q k v
+  bool operator==(const LowAttentionGradAttrs&) const = default;
+  static void Visit(auto& self, auto&& f) {
+    AttentionGradAttrs::Visit(self, f), f("grads16", self.grads16);
   }
 };
 

@@ -52,7 +52,7 @@ inline GemmEpilogue ProductEpilogue(const KernelArgs& args, const MatmulAttrs& p
   GemmEpilogue e{.alpha = static_cast<float>(p.alpha)};
   if (p.bias) {
     e.bias = args.in[bias].f32();
-    if (e.bias == args.out[0].f32()) {
+    if (e.bias == args.out[0].data) {
       CopyFloats(reinterpret_cast<float*>(copy), e.bias, n);
       e.bias = reinterpret_cast<const float*>(copy);
     }
@@ -62,8 +62,12 @@ inline GemmEpilogue ProductEpilogue(const KernelArgs& args, const MatmulAttrs& p
     e.activation = p.act == "gelu"        ? Activation::kGeluErf
                    : p.act == "gelu_near" ? Activation::kGeluNear
                                           : Activation::kGeluTanh;
-    e.slope = args.out[1].f32();
+    if (args.out[1].dtype == DType::kBf16)
+      e.slope16 = args.out[1].bf16();
+    else
+      e.slope = args.out[1].f32();
   }
+  if (args.out[0].dtype == DType::kBf16) e.c16 = args.out[0].bf16();
   return e;
 }
 

@@ -73,20 +73,23 @@ inline void AddFloats(float* __restrict to, const float* __restrict from, int64_
   for (int64_t i = 0; i < count; ++i) to[i] += from[i];
 }
 
-// Zeroes the rows of out [rows, cols] outside the segments segment(0), segment(1), ...
-template <class F>
-void ZeroOutside(int64_t segments, int64_t rows, int64_t cols, float* out, const F& segment) {
+// Zeroes the rows of out [rows, cols], f32 or bf16, outside the segments segment(0), segment(1), ...
+template <class T, class F>
+void ZeroOutside(int64_t segments, int64_t rows, int64_t cols, T* out, const F& segment) {
+  const auto zero = [&](int64_t begin, int64_t end) {
+    if (end > begin) std::memset(out + begin * cols, 0, static_cast<size_t>((end - begin) * cols) * sizeof(T));
+  };
   int64_t covered = 0;
   for (int64_t i = 0; i < segments; ++i) {
     const Segment s = segment(i);
-    ZeroFloats(out + covered * cols, (s.begin - covered) * cols);
+    zero(covered, s.begin);
     covered = std::max(covered, s.end);
   }
-  ZeroFloats(out + covered * cols, (rows - covered) * cols);
+  zero(covered, rows);
 }
 // Zeroes the rows of out [rows, cols] that belong to no sequence.
-inline void ZeroGaps(const int32_t* offsets, int64_t sequences, int64_t rows, int64_t cols,
-                     float* out) {
+template <class T>
+void ZeroGaps(const int32_t* offsets, int64_t sequences, int64_t rows, int64_t cols, T* out) {
   ZeroOutside(sequences, rows, cols, out, [&](int64_t i) { return SegmentOf(offsets, i, rows); });
 }
 

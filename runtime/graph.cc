@@ -12,6 +12,7 @@ ValueId Graph::AddLeaf(std::string name, TensorType type, Role role) {
   if (name.empty()) Fail("a leaf needs a name");
   CheckDims(type.shape);
   if (FindLeaf(name).valid()) Fail("'{}' exists already in this graph", name);
+  if (type.dtype == DType::kBf16) Fail("'{}': bf16 lies between operators only", name);
   const ValueId v{static_cast<uint32_t>(values_.size())};
   leaves_[name] = v;
   values_.push_back({std::move(type), role, false, {}, std::move(name)});
@@ -25,7 +26,7 @@ ValueId Graph::AddInput(std::string name, TensorType type) {
 }
 
 ValueId Graph::AddParam(std::string name, Shape shape, bool trainable, DType dtype) {
-  if (dtype == DType::kI32 || (trainable && dtype != DType::kF32))
+  if ((dtype != DType::kF32 && dtype != DType::kU8) || (trainable && dtype != DType::kF32))
     Fail("parameter '{}': expected {}, found {}", name,
          trainable ? "f32, as it is trainable" : "f32 or u8", ToString(dtype));
   for (const Dim& dim : shape)

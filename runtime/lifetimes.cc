@@ -100,20 +100,12 @@ NodeOrder OrderNodes(const Graph& g, UpdateTime updates) {
   return order;
 }
 
-namespace {
-
-void CopyLeaf(const Graph& from, ValueId v, Graph& to) {
+ValueId CopyLeaf(const Graph& from, ValueId v, Graph& to) {
   const Value& leaf = from.value(v);
-  if (leaf.role == Role::kInput) {
-    to.AddInput(leaf.name, leaf.type);
-  } else if (leaf.role == Role::kParam) {
-    to.AddParam(leaf.name, leaf.type.shape, leaf.trainable, leaf.type.dtype);
-  } else {
-    to.AddState(leaf.name, leaf.type.shape);
-  }
+  if (leaf.role == Role::kInput) return to.AddInput(leaf.name, leaf.type);
+  if (leaf.role == Role::kState) return to.AddState(leaf.name, leaf.type.shape);
+  return to.AddParam(leaf.name, leaf.type.shape, leaf.trainable, leaf.type.dtype);
 }
-
-}  // namespace
 
 PassReport UpdateEarly(Graph& g) {
   PassReport report{"early_updates", 0, g.live_nodes(), g.live_nodes(), 0};
@@ -131,8 +123,7 @@ Graph Renumbered(const Graph& g, std::span<const NodeId> order) {
   std::vector<ValueId> to(g.num_values());
   for (uint32_t i = 0; i < g.num_values(); ++i) {
     if (g.value({i}).role == Role::kIntermediate || !g.IsAlive({i})) continue;
-    to[i] = {static_cast<uint32_t>(result.num_values())};
-    CopyLeaf(g, {i}, result);
+    to[i] = CopyLeaf(g, {i}, result);
   }
   for (NodeId id : order) {
     const Node& n = g.node(id);

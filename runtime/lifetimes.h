@@ -30,6 +30,8 @@ PassReport UpdateEarly(Graph& g);
 // ties of Graph::TopoOrder). `order` holds every live node once, after those it reads, main nodes
 // before update nodes. Value ids change too.
 Graph Renumbered(const Graph& g, std::span<const NodeId> order);
+// The leaf v of `from`, added to another graph.
+ValueId CopyLeaf(const Graph& from, ValueId v, Graph& to);
 
 // A result lives from its node to its last reader, an output to the end; scratch during its node. A
 // result takes over the memory of an input that dies there if its record says so, and the value of

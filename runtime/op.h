@@ -39,6 +39,7 @@ struct PrepareArgs {
   std::span<const float* const> constant;
   const Attrs& attrs;
   PackedConstants& packed;
+  std::span<const DType> in_type = {};
 };
 struct Prepared {
   Kernel run = nullptr;
@@ -70,6 +71,7 @@ struct SampleInput {
   double lo = -2, hi = 2;
   std::vector<int32_t> ints = {};  // if there are any, the input is i32 with these values
   bool u8 = false;                 // any bytes, without a range
+  bool bf16 = false;               // of the range, as bf16
 };
 struct Sample {
   std::string label;  // "odd", "one", "empty", "prime", "bench": unique within the record

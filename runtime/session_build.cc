@@ -74,16 +74,18 @@ void Session::Impl::Prepare(const SessionOptions& options, std::vector<StepInfo>
   for (size_t t = 0; t < order.nodes.size(); ++t) {
     const Node& n = graph.node(order.nodes[t]);
     std::vector<Extents> in, out;
+    std::vector<DType> in_type;
     std::vector<const float*> constant;
     for (ValueId v : n.in) {
       in.push_back(At(graph.shape(v), options.capacity));
+      in_type.push_back(graph.type(v).dtype);
       const bool floats = IsConstant(v) && graph.type(v).dtype == DType::kF32;
       constant.push_back(floats ? reinterpret_cast<const float*>(place[v.i].fixed) : nullptr);
     }
     for (ValueId v : n.out) out.push_back(At(graph.shape(v), options.capacity));
     Prepared prepared;
     if (n.op->prepare)
-      prepared = n.op->prepare({in, out, constant, n.attrs, packed});
+      prepared = n.op->prepare({in, out, constant, n.attrs, packed, in_type});
     else
       prepared.run = n.op->kernel;
     GRAFT_CHECK(prepared.run, "operator {} has no kernel", n.op->name);

@@ -8,7 +8,7 @@ namespace graft {
 
 namespace {
 
-constexpr std::string_view kDTypes[] = {"f32", "i32", "u8"};  // in the order of DType
+constexpr std::string_view kDTypes[] = {"f32", "i32", "u8", "bf16"};  // in the order of DType
 
 }  // namespace
 
@@ -101,7 +101,7 @@ TensorType ParseTensorType(std::string_view text) {
   TensorType type;
   const auto* dtype = std::ranges::find(kDTypes, text.substr(0, text.find('[')));
   if (dtype == std::end(kDTypes))
-    Fail("tensor type '{}': expected it to begin with f32, i32 or u8", text);
+    Fail("tensor type '{}': expected it to begin with f32, i32, u8 or bf16", text);
   type.dtype = static_cast<DType>(dtype - kDTypes);
   std::string_view dims = text.substr(dtype->size());
   if (dims.size() < 2 || dims.front() != '[' || dims.back() != ']')

@@ -14,9 +14,12 @@
 
 namespace graft {
 
-// f32 for all arithmetic, i32 for indices, u8 for the codes of quantised parameters.
-enum class DType : uint8_t { kF32, kI32, kU8 };
-constexpr size_t ByteSize(DType dtype) { return dtype == DType::kU8 ? 1 : 4; }
+// f32 for all arithmetic, i32 for indices, u8 for the codes of quantised parameters, bf16 for what
+// lies between two operators of low precision.
+enum class DType : uint8_t { kF32, kI32, kU8, kBf16 };
+constexpr size_t ByteSize(DType dtype) {
+  return dtype == DType::kU8 ? 1 : dtype == DType::kBf16 ? 2 : 4;
+}
 std::string ToString(DType dtype);
 
 // What a run binds: the number of sequences (images, texts) and of tokens in all of them.
@@ -91,6 +94,7 @@ struct Tensor {
   float* f32() const { return static_cast<float*>(data); }
   int32_t* i32() const { return static_cast<int32_t*>(data); }
   uint8_t* u8() const { return static_cast<uint8_t*>(data); }
+  uint16_t* bf16() const { return static_cast<uint16_t*>(data); }  // bits
 };
 
 }  // namespace graft

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <random>
 
+#include "ops/low_cells.h"
 #include "ops/ops.h"
 #include "runtime/interpret.h"
 #include "runtime/threads.h"
@@ -22,13 +23,15 @@ struct OpCase {
   Attrs attrs;
   std::vector<DType> in_type, out_type;
   std::vector<Extents> in_shape, out_shape;
-  Doubles in;  // exact as f32, i32 or u8
+  Doubles in;  // exact in their types
 
   // Results by the reference for these inputs.
   Doubles Reference(const Doubles& inputs) const {
     return RunReference(*op, attrs, inputs, in_shape, out_shape);
   }
-  bool IsFloat(size_t i) const { return in_type[i] == DType::kF32; }
+  bool IsFloat(size_t i) const {
+    return in_type[i] == DType::kF32 || in_type[i] == DType::kBf16;
+  }
 };
 
 // Result types for inputs of these extents, or throws Error. Results that depend on the batch alone
@@ -50,8 +53,11 @@ inline void InferTypes(OpCase& c, const Sample& sample) {
   std::vector<size_t> open;
   for (size_t i = 0; i < sample.in.size(); ++i) {
     const SampleInput& input = sample.in[i];
-    c.in_type.push_back(input.u8 ? DType::kU8 : input.ints.empty() ? DType::kF32 : DType::kI32);
-    if (input.shape.size() == 0 && !input.u8) open.push_back(i);
+    c.in_type.push_back(input.u8             ? DType::kU8
+                        : input.bf16         ? DType::kBf16
+                        : input.ints.empty() ? DType::kF32
+                                             : DType::kI32);
+    if (input.shape.size() == 0 && !input.u8 && !input.bf16) open.push_back(i);
   }
   for (uint32_t guess = 0;; ++guess) {
     for (size_t k = 0; k < open.size(); ++k)
@@ -82,7 +88,9 @@ inline OpCase MakeCase(const OpDef& op, const Sample& sample, uint32_t seed) {
       std::uniform_real_distribution<double> uniform(input.lo, input.hi);
       values.resize(input.shape.size());
       for (double& v : values)
-        v = input.u8 ? static_cast<double>(random() % 256) : static_cast<float>(uniform(random));
+        v = input.u8     ? static_cast<double>(random() % 256)
+            : input.bf16 ? FromBf16(ToBf16(static_cast<float>(uniform(random))))
+                         : static_cast<float>(uniform(random));
     }
     GRAFT_CHECK(values.size() == static_cast<size_t>(input.shape.size()), "{}/{}: {} integers",
                 op.name, sample.label, values.size());
@@ -105,6 +113,11 @@ class Guarded {
     if (dtype == DType::kU8) {
       std::ranges::transform(values, static_cast<uint8_t*>(data()),
                              [](double v) { return static_cast<uint8_t>(v); });
+      return;
+    }
+    if (dtype == DType::kBf16) {
+      std::ranges::transform(values, static_cast<uint16_t*>(data()),
+                             [](double v) { return ToBf16(static_cast<float>(v)); });
       return;
     }
     for (size_t i = 0; i < n_; ++i)
@@ -137,7 +150,7 @@ struct RunOptions {
 };
 
 struct RunResult {
-  std::vector<std::vector<uint32_t>> out;  // bits
+  std::vector<std::vector<uint32_t>> out;  // bits, in words of 32
   std::string broken;                      // names a buffer whose guard words were overwritten
   std::string impl;
 };
@@ -154,7 +167,7 @@ class Runner {
       in_memory_[i].Fill(c.in[i], c.in_type[i]);
     }
     for (size_t k = 0; k < c.out_shape.size(); ++k) {
-      out_memory_.emplace_back(static_cast<size_t>(c.out_shape[k].size()), 0);
+      out_memory_.emplace_back((c.out_shape[k].size() * ByteSize(c.out_type[k]) + 3) / 4, 0);
       const int shared = options_.share[k];
       out_.push_back(
           {shared >= 0 ? in_[shared].data : out_memory_[k].data(), c.out_type[k], c.out_shape[k]});
@@ -164,7 +177,8 @@ class Runner {
     prepared_.run = c.op->kernel;
     PackedConstants packed;
     if (c.op->prepare)
-      prepared_ = c.op->prepare({c.in_shape, c.out_shape, constant, c.attrs, packed});
+      prepared_ = c.op->prepare(
+          {c.in_shape, c.out_shape, constant, c.attrs, packed, c.in_type});
     if (prepared_.finish) prepared_.finish();
     scratch_.emplace_back((prepared_.scratch + 3) / 4, 0);
     const size_t bytes = (prepared_.thread_scratch + 63) / 64 * 64;
@@ -228,6 +242,15 @@ inline std::vector<double> ErrorScales(const OpCase& c) {
   return scales;
 }
 
+// Element i of result k. Of bf16, two are in a word.
+inline double Element(const OpCase& c, const RunResult& r, size_t k, size_t i) {
+  const bool bf16 = c.out_type[k] == DType::kBf16;
+  const uint32_t word = r.out[k][bf16 ? i / 2 : i];
+  if (bf16) return FromBf16(static_cast<uint16_t>(i % 2 ? word >> 16 : word));
+  return c.out_type[k] == DType::kI32 ? static_cast<double>(static_cast<int32_t>(word))
+                                      : static_cast<double>(std::bit_cast<float>(word));
+}
+
 // Whether result bits agree with the reference: |error| <= rtol (|reference| + scale); NaN for NaN
 // and infinity for infinity; i32 exactly. Returns "" or what differs.
 inline std::string Compare(const OpCase& c, const RunResult& got, const Doubles& want) {
@@ -235,12 +258,10 @@ inline std::string Compare(const OpCase& c, const RunResult& got, const Doubles&
   const std::vector<double> scales = ErrorScales(c);
   for (size_t k = 0; k < want.size(); ++k)
     for (size_t i = 0; i < want[k].size(); ++i) {
-      const uint32_t word = got.out[k][i];
       const bool integer = c.out_type[k] == DType::kI32;
-      const double x = integer ? static_cast<double>(static_cast<int32_t>(word))
-                               : static_cast<double>(std::bit_cast<float>(word));
-      const double y = want[k][i], error = std::abs(x - y);
-      const double bound = integer ? 0 : c.op->rtol * (std::abs(y) + scales[k]) + 1e-37;
+      const double x = Element(c, got, k, i), y = want[k][i], error = std::abs(x - y);
+      double bound = integer ? 0 : c.op->rtol * (std::abs(y) + scales[k]) + 1e-37;
+      if (c.out_type[k] == DType::kBf16) bound += std::abs(y) / 128;  // to the other neighbour
       const bool same = std::isnan(y) ? std::isnan(x) : std::isinf(y) ? x == y : error <= bound;
       if (!same)
         return fmt::format(

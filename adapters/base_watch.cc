@@ -31,7 +31,8 @@ struct BaseWatch::File {
     if (fd >= 0) close(fd);
   }
 
-  // Of the first and last bytes and so many pieces between them; of everything for 0.
+  // Hashes the first bytes, the last ones and so many pieces between them; for 0 pieces,
+  // everything.
   std::string HashOf(int64_t pieces) const {
     Sha256 hash;
     std::vector<std::byte> buffer(pieces ? 4096 : 1 << 20);

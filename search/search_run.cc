@@ -166,7 +166,7 @@ void Searcher::LoadSupernet() {
   search_seconds_ = GetNumber(seconds, "candidates", 0, 1e12, times);
 }
 
-// Apart from what equal searches have equal.
+// Seconds have a file of their own, so that equal searches write equal files otherwise.
 void Searcher::SaveSeconds() const {
   dir_.Write("seconds.json",
              DumpJson({{"supernet", train_seconds_}, {"candidates", search_seconds_}}) + "\n");
@@ -265,7 +265,7 @@ Fitness Searcher::Evaluate(const Evaluated& e) {
   return {metrics.accuracy, metrics.loss};
 }
 
-// What an earlier session has measured is not measured again.
+// Measures a candidate, unless an earlier session has done so.
 Fitness Searcher::Measure(const Evaluated& e) {
   const Clock::time_point start = Clock::now();
   const bool known = replayed_ < measured_.size();
@@ -291,7 +291,7 @@ Fitness Searcher::Measure(const Evaluated& e) {
 
 // --- the result
 
-// The candidate's tensors as a run that has not begun to train: --resume trains it on.
+// Writes the candidate's tensors as a run that has not begun to train: --resume trains it on.
 void Searcher::WriteRun(const Evaluated& best) {
   ParamStore params = CandidateParams(*space_, model_.config, best.genes, model_.params);
   const Graph g = MethodGraph(model_.config, {}, space_->MethodOf(best.genes), params,

@@ -17,7 +17,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kTrainList = "train_meta.list.num_shot_";
 
-// Where the images are of which `name` is the first; "" if nowhere.
+// The directory in which the image `name` is; "" if there is none.
 std::string ImagesOf(const std::string& directory, const std::string& images,
                      const std::string& name) {
   std::error_code none;

@@ -109,7 +109,7 @@ nlohmann::json ReportJson(const DatasetReport& report) {
           {"notes", report.notes}};
 }
 
-// Of numbers.
+// The report of columns of numbers.
 nlohmann::json ColumnsJson(const TextSplitReport& split, const std::vector<std::string>& names) {
   nlohmann::json columns = nlohmann::json::array();
   for (size_t k = 0; k < split.columns.size(); ++k)
@@ -151,7 +151,7 @@ nlohmann::json ReportJson(const TextReport& report) {
           {"notes", report.notes}};
 }
 
-// `problem`: what is wrong if the report is not ok.
+// `problem` says what is wrong if the report is not ok.
 template <class Report>
 void PrintReport(const Report& report, const std::string& problem, const CommonOptions& common) {
   PrintJson(common, ReportJson(report));

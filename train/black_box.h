@@ -23,7 +23,7 @@ Graph SearchGraph(Graph training);
 
 class BlackBox {
  public:
-  // `graph`: SearchGraph's, optimised.
+  // `graph` is what SearchGraph returns, optimised.
   BlackBox(const Graph& graph, ParamStore& params, const SessionOptions& options,
            const SearchLimits& limits, uint64_t seed);
 
@@ -33,7 +33,7 @@ class BlackBox {
 
   // Writes the best vector of all generations to kSearched.
   void PutBest(ParamStore* params) const;
-  // The state as entries kSearchState.NAME; their names.
+  // Saves the state as entries kSearchState.NAME, and returns their names.
   std::vector<std::string> Save(ParamStore* params) const;
   void Load(const ParamStore& params);
 

@@ -17,7 +17,8 @@ bool WantsChildMasks(const Method& method) {
 
 namespace {
 
-// The k-th smallest number: bits of floats that are not negative are in the order of the floats.
+// The k-th smallest number. The bits of floats that are not negative have the order of the floats,
+// so the number is found bit by bit.
 float Smallest(std::span<const std::span<const float>> values, uint64_t k) {
   uint32_t prefix = 0;
   for (const int shift : {16, 0}) {

@@ -35,7 +35,7 @@ LogitsOf LogitsOn(ProofInputs& inputs, const OpenedModel& opened, const std::str
   const Counts capacity = ChooseCapacity(opened.model.config, examples.longest(),
                                          static_cast<int64_t>(examples.size()));
   if (!memory_budget.empty()) examples.UseSpare({.bytes = 0, .budget = ParseBytes(memory_budget)});
-  // Without passes: the graphs as they are.
+  // The graphs run without passes: the proof is about them as they are.
   return [&examples, capacity, memory_budget, progress](const Graph& g, ParamStore& params) {
     const InferencePlan plan = OptionsWithinBudget(
         g, params, capacity, examples.longest(), memory_budget, InferenceBytes(examples, capacity));

@@ -12,7 +12,7 @@
 
 namespace graft {
 
-// The masks of every random node, drawn by the same operators on ones.
+// Draws the masks of every random node, by the same operators on ones.
 struct Trace::Masks {
   Masks(const FilePlace& place, Graph graph, ParamStore& p, const Counts& batch)
       : file(place), names(Names(graph)), session(graph, p, {.capacity = batch}) {}
@@ -30,9 +30,9 @@ struct Trace::Masks {
 
 namespace {
 
-// dropout(x, ...) -> dropout(1, ...) as an output named by its stream; of a mask per sequence, the
-// first element of each: [S,1]. The graph without random nodes has no outputs.
-// Masks of gradients are what a method's transform makes of ones.
+// Turns dropout(x, ...) into dropout(1, ...), an output named by its stream. Of a mask per sequence
+// the first element of each is enough: [S,1]. The graph without random nodes has no outputs. Masks
+// of gradients are what a method's transform makes of ones.
 Graph MaskGraph(const Graph& model, ParamStore& params, const GradientTransform& transform) {
   Graph g = model;
   g.ClearOutputs();

@@ -20,7 +20,7 @@ double Since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// Of a validation, by --best-metric: larger is better.
+// The value of --best-metric with its sign chosen so that larger is better.
 double Score(const Metrics& m, const RunConfig& c) {
   const double value = FindMetric(c.task, c.best_metric)->value(m);
   return MetricOfScore(c.best_metric, value);  // its own inverse
@@ -136,7 +136,7 @@ void Trainer::EndEpoch(int64_t epoch, double examples_per_second) {
   EndRound(report, std::move(line));
 }
 
-// Validates, keeps what is the best so far, and tells.
+// Validates, keeps what is the best so far, and reports the epoch.
 void Trainer::EndRound(EpochReport& report, nlohmann::json line) {
   if (evaluator_) {
     report.validated = true, report.masked_words = MasksWords(c_), report.task = c_.task;

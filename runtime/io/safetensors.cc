@@ -15,7 +15,7 @@ namespace {
 
 constexpr uint64_t kMaxHeader = 100'000'000;  // the format's own limit
 
-// The length of the header, little-endian in the file whatever the machine is.
+// The length of the header, which is little-endian in the file whatever the machine is.
 uint64_t ReadLength(std::span<const std::byte> bytes) {
   uint64_t length = 0;
   for (size_t i = 8; i-- > 0;) length = length << 8 | static_cast<uint64_t>(bytes[i]);

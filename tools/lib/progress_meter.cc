@@ -87,7 +87,7 @@ void ProgressMeter::Show(std::vector<LinePart> parts) {
   last_ = out_.seconds();
   for (LinePart& part : parts) part.text = EscapeControls(part.text);
   if (!out_.terminal) return out_.write(FitLine(std::move(parts), kPipeColumns) + "\n");
-  // A full last column would wrap on some terminals.
+  // A line that fills the last column would wrap on some terminals.
   const size_t columns = static_cast<size_t>(std::max(out_.columns(), 2)) - 1;
   line_open = true;
   out_.write("\r\033[K" + FitLine(std::move(parts), columns));

@@ -29,7 +29,8 @@ bool ReadsInputs(const Session& session) {
 
 constexpr size_t kMostEvents = size_t{1} << 18;  // of a worker
 
-// run() is a step of so many parts. The first one touches all memory and is not timed.
+// Times steps; run() does one, which has so many parts. The first step touches all memory and is
+// not timed.
 template <class F>
 void TimeSteps(Session& session, const Graph& graph, const Precision& precision, int64_t steps,
                size_t parts, bool events, const F& run, Profile* p) {

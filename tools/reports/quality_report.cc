@@ -57,7 +57,7 @@ void AddColumns(const RunQuality& q, Page* page) {
   page->Table(table);
 }
 
-// Predicted over true numbers of a column, with the line on which they would be equal.
+// Draws predicted over true numbers of a column, with the line on which they would be equal.
 void AddScatter(const RunQuality& q, size_t column, Page* page) {
   nlohmann::json points = nlohmann::json::array();
   double least = INFINITY, most = -INFINITY;
@@ -117,7 +117,7 @@ void AddLabels(const RunQuality& q, Page* page) {
 
 // --- the examples with the largest losses
 
-// What should be said, and what is said, of an example.
+// What should be said of an example, and what is said.
 std::pair<std::string, std::string> TrueAndPredicted(const RunQuality& q, const JudgedExample& j) {
   if (q.task == kClassify)
     return {
@@ -141,7 +141,7 @@ std::pair<std::string, std::string> TrueAndPredicted(const RunQuality& q, const 
   return {wanted.empty() ? "none" : wanted, said.empty() ? "none" : said};
 }
 
-// "" of a file that is no longer an image.
+// A small picture of a file; "" if it is no longer an image.
 std::string Thumbnail(const std::string& path, bool upright) {
   try {
     Image image = ReadImage(path);

@@ -5,6 +5,9 @@
 #   (default: all)
 #   PEERS_ENV: the Python environment of the peers (made by $GRAFT_DATA/bench/setup_peers.sh), for
 #   parity and, as MiniLM is in it, accuracy. GRAFT_DATA: weights and data sets, default ../shared.
+#   Less than the whole of a part, which its row then says:
+#   TESTS: names of the test binaries for sanitize and threads
+#   PARTS, ONLY: as for tests/parity/run_parity.sh; BUGS: options of planted_bugs.py
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 table=docs/verification.md
@@ -59,7 +62,12 @@ run() {
     (( code == 0 )) || { failed=1; last="FAILED (exit code $code): $last"; }
     echo "   $last, $seconds s"
     # What is shown must hold on any machine: the environment by its name.
-    local shown=${*//${PEERS_ENV:-no environment}/\$PEERS_ENV}
+    local shown=${*//${PEERS_ENV:-no environment}/\$PEERS_ENV} name
+    if [[ $part == parity ]]; then
+        for name in ONLY PARTS; do
+            [[ -z ${!name:-} ]] || shown="$name='${!name//|/&#124;}' $shown"
+        done
+    fi
     rows[$part]="| $part | $what | \`$shown\` | $last | $seconds | $(date -u +%F) | $at "
     rows[$part]+="| $(machine) |"
     write_table
@@ -75,14 +83,23 @@ with_graft() { # builds the command first, and what else is named
     scripts/build.sh release graft "$@" > "$logs/build.log" 2>&1 || cat "$logs/build.log" >&2
 }
 
+all_or_some() { # the tests that TESTS leaves
+    local names
+    read -ra names <<< "${TESTS:-}"
+    if (( ${#names[@]} )); then echo "${#names[@]} test binaries"; else echo "all tests"; fi
+}
+
 for part in "${parts[@]}"; do
     case $part in
         tests) run tests "all tests, release build" scripts/test.sh ;;
-        sanitize) run sanitize "all tests, address and undefined-behaviour sanitizers" \
-            scripts/sanitize.sh ;;
-        threads) run threads "tests of parallel code, thread sanitizer" scripts/tsan.sh ;;
+        sanitize) run sanitize "$(all_or_some), address and undefined-behaviour sanitizers" \
+            scripts/sanitize.sh ${TESTS:-} ;;
+        threads) run threads "tests of parallel code, thread sanitizer" \
+            scripts/tsan.sh ${TESTS:-} ;;
         fuzz) run fuzz "fuzz targets, sanitizers, ten minutes each" scripts/fuzz.sh 600 ;;
-        bugs) run bugs "planted bugs turn the named tests red" python3 scripts/planted_bugs.py ;;
+        bugs)
+            run bugs "planted bugs turn the named tests red" \
+                python3 scripts/planted_bugs.py ${BUGS:-} ;;
         kills)
             with_graft
             run kills "runs killed 28 times equal those that were not" \

@@ -41,7 +41,7 @@ struct BaseWatch::File {
     for (int64_t i = 0, at = 0; at < size; ++i) {
       const ssize_t n = pread(fd, buffer.data(), buffer.size(), at);
       if (n <= 0) break;
-      hash.Update(std::span(buffer).first(static_cast<size_t>(n)));
+      hash.Update(std::span(buffer).first(n));
       if (pieces && at == last) break;
       at = pieces ? std::max(at + 1, last * (i + 1) / (pieces - 1)) : at + n;
     }

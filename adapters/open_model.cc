@@ -124,7 +124,7 @@ void SetClasses(const ModelChoice& choice, const PeftAdapter& adapter, const Pef
     TaskOf(m.config) = Classes(m.config) == 1 ? kRegression : kClassify;  // as transformers
   }
   opened->facts.task = TaskOf(m.config);
-  if (static_cast<int64_t>(m.labels.size()) != Classes(m.config)) m.labels.clear();
+  if (std::ssize(m.labels) != Classes(m.config)) m.labels.clear();
   opened->facts.labels = m.labels;
   for (int64_t i = 0; m.labels.empty() && i < Classes(m.config); ++i)
     opened->facts.labels.push_back(std::to_string(i));
@@ -184,7 +184,7 @@ OpenedModel OpenPlain(const ModelChoice& choice, InputKind kind, const OpenBase&
         "--method linear --data DATA --out RUN",
         choice.model);
   FitImages(choice, kind, &opened);
-  if (static_cast<int64_t>(m.labels.size()) != Classes(m.config)) m.labels.clear();
+  if (std::ssize(m.labels) != Classes(m.config)) m.labels.clear();
   opened.facts.labels = m.labels;
   opened.facts.max_length = MaxLengthOf(m.metadata, opened.facts.max_length, m.source);
   opened.facts.method.clear();

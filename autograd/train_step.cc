@@ -215,7 +215,7 @@ StepResult TrainStep::Accumulate(std::span<const Counts> parts, int64_t step, co
                                  double losses) {
   first_.assign(1, 0);
   for (const Counts& part : parts) first_.push_back(first_.back() + part.sequences);
-  const int64_t n = static_cast<int64_t>(parts.size());
+  const int64_t n = std::ssize(parts);
   const int lanes = static_cast<int>(std::clamp<int64_t>(n, 1, session_.options().lanes));
   session_.ZeroStates(lanes);
   const Piece own = group_ ? group_->Mine(lanes) : Piece{0, lanes};
@@ -268,7 +268,7 @@ Piece TrainStep::OwnOf(int64_t batch) const {
 
 void TrainStep::AddUpLanes(int lanes) {
   if (!group_) return session_.SumStates(lanes);
-  group_->SumInOrder(std::span(states_).first(static_cast<size_t>(lanes)));
+  group_->SumInOrder(std::span(states_).first(lanes));
 }
 
 StepResult TrainStep::Run(std::span<const Counts> parts, int64_t step, double learning_rate,

@@ -146,7 +146,7 @@ void InitMissing(const Graph& g, ParamStore& params, uint64_t seed, std::string_
     float* data = params.Allocate(name, shape);
     missing.push_back({name, {data, static_cast<size_t>(shape.size())}, shape.rank == 1});
   }
-  ParallelFor(static_cast<int64_t>(missing.size()), [&](int64_t i) {
+  ParallelFor(std::ssize(missing), [&](int64_t i) {
     const auto& [name, values, vector] = missing[i];
     if (name.ends_with("bias")) return;
     if (vector)

@@ -29,6 +29,9 @@ ValueId Scaled(const MethodArgs& a, ValueId f, const std::string& name, const st
 // none. Throws Error for others.
 ValueId Activated(Graph& g, ValueId x, const std::string& act);
 
+// How many numbers bottlenecks D -> D at so many places have, by the options "r" and "scale".
+int64_t BottleneckCountAt(const MethodArgs& a, int64_t places);
+
 // Replaces a branch by branch + f, before it is added to the stream.
 void AddToBranch(Graph& g, const Join& join, ValueId f);
 

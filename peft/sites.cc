@@ -168,7 +168,7 @@ ValueId AttentionInput(const Graph& g, const BlockSite& block) {
 
 HostShape ShapeOf(const Graph& g) {
   const std::vector<BlockSite> blocks = FindBlocks(g);
-  HostShape shape{g.shape(blocks[0].input)[1].constant, 0, static_cast<int64_t>(blocks.size())};
+  HostShape shape{g.shape(blocks[0].input)[1].constant, 0, std::ssize(blocks)};
   if (const ValueId w = g.FindLeaf("blocks.0.mlp.fc1.weight"); w.valid())
     shape.mlp_width = g.shape(w)[0].constant;
   return shape;

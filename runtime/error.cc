@@ -39,7 +39,7 @@ std::string Nearest(std::string_view name, const std::vector<std::string>& candi
   for (const std::string& candidate : candidates) {
     if (candidate.size() > kMaxName) continue;
     size_t distance = EditDistance(name, candidate);
-    // A prefix typed short ("attn" for "attn.q") is nearer than its length suggests.
+    // A beginning typed for the whole ("attn" for "attn.q") is nearer than its length suggests.
     if (!name.empty() && candidate.starts_with(name)) distance = std::min<size_t>(distance, 1);
     if (distance < best_distance) best_distance = distance, best = candidate;
   }

@@ -150,7 +150,7 @@ void ProcessGroup::SumInOrder(std::span<const std::span<float>> terms) {
     const std::span<float> part = sum.subspan(at, count);
     if (rank() > 0) transport_->Receive(Bytes(part), rank() - 1);
     for (int64_t i = std::max<int64_t>(mine.begin, 1); i < mine.begin + mine.size; ++i) {
-      const float* term = terms[static_cast<size_t>(i)].data() + at;
+      const float* term = terms[i].data() + at;
       for (size_t k = 0; k < count; ++k) part[k] += term[k];
     }
     if (rank() < last) transport_->Send(Bytes(part), rank() + 1);

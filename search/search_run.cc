@@ -96,7 +96,7 @@ void Searcher::Open() {
   for (const std::string& notice : data.notices()) Note(notice);
   if (!c_.new_head && data.num_classes() == std::ssize(c_.labels))
     data.NumberClassesAs(c_.labels, c_.model);
-  train_ = data.Load(c_.train_split, static_cast<size_t>(c_.limit), model_, c_);
+  train_ = data.Load(c_.train_split, c_.limit, model_, c_);
   validation_ = data.Load(c_.val_split, 0, model_, c_);
   const Augment augment = ParseAugment(c_.augment);
   if (augment.any()) train_->SetAugment(augment, static_cast<uint64_t>(c_.seed));

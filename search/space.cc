@@ -105,7 +105,7 @@ Extents Larger(const std::string& name, const Extents& a, const Extents& b) {
     return matrix;
   }
   Extents larger = a;
-  for (int i = 0; i < a.rank; ++i) larger.d[static_cast<size_t>(i)] = std::max(a[i], b[i]);
+  for (int i = 0; i < a.rank; ++i) larger.d[i] = std::max(a[i], b[i]);
   return larger;
 }
 
@@ -190,7 +190,7 @@ void BoundSpace::CheckSizes(const ParamStore& params) {
 
 bool BoundSpace::IsActive(const Genes& genes, size_t t, size_t place) const {
   const Term& term = terms_[t];
-  return !term.own || term.active[static_cast<size_t>(genes[*term.own])][place];
+  return !term.own || term.active[genes[*term.own]][place];
 }
 
 // Returns nothing where the place is left out.
@@ -200,7 +200,7 @@ std::optional<BoundSpace::Values> BoundSpace::ValuesOf(const Genes& genes, size_
   Values values;
   for (size_t o = 0; o < space_[t].options.size(); ++o) {
     const SpaceOption& option = space_[t].options[o];
-    values.push_back(option.choices[static_cast<size_t>(genes[terms_[t].first[place] + o])]);
+    values.push_back(option.choices[genes[terms_[t].first[place] + o]]);
     if (LeavesOut(option.name, values.back())) return {};
   }
   if (!values.empty() && Size(t, place, values) == 0) return {};

@@ -71,7 +71,7 @@ class BoundSpace {
   const std::vector<MethodSite>& places(size_t term) const { return terms_[term].places; }
   // Which of the term's places a choice of its own gene (`blocks`) has.
   const std::vector<bool>& Active(size_t term, int choice) const {
-    return terms_[term].active.at(static_cast<size_t>(choice));
+    return terms_[term].active.at(choice);
   }
   double log10_candidates() const { return log10_; }
 

@@ -29,8 +29,7 @@ Genes Supernet::PathAt(int64_t step) const {
   uint64_t at = 0;
   for (const Gene& gene : space_.genes()) {
     if (gene.option == 0) {  // the first of a place, or a term's own
-      const std::string place =
-          gene.place < 0 ? "" : space_.places(gene.term)[static_cast<size_t>(gene.place)].name;
+      const std::string place = gene.place < 0 ? "" : space_.places(gene.term)[gene.place].name;
       const std::string name = fmt::format("path.{}.{}", gene.term, place);
       stream = {MakeKey(options_.seed, Purpose::kSearch, name), static_cast<uint64_t>(step), 0};
       at = 0;

@@ -33,22 +33,22 @@ class Masked {
  public:
   Masked(const std::vector<int>& mask, int64_t classes)
       : mask_(mask), confusion_(std::ssize(mask)), inside_(static_cast<size_t>(classes), -1) {
-    for (size_t i = 0; i < mask.size(); ++i) inside_[static_cast<size_t>(mask[i])] = int(i);
+    for (size_t i = 0; i < mask.size(); ++i) inside_[mask[i]] = int(i);
   }
   // Adds an example; `label` counts the classes of the mask.
   void Add(int label, std::span<const float> logits) {
     double most = -INFINITY, sum = 0;
     int predicted = 0;
     for (size_t i = 0; i < mask_.size(); ++i)
-      if (const double logit = logits[static_cast<size_t>(mask_[i])]; logit > most)
+      if (const double logit = logits[mask_[i]]; logit > most)
         most = logit, predicted = static_cast<int>(i);
-    for (const int c : mask_) sum += std::exp(logits[static_cast<size_t>(c)] - most);
-    loss_ += most + std::log(sum) - logits[static_cast<size_t>(mask_[static_cast<size_t>(label)])];
+    for (const int c : mask_) sum += std::exp(logits[c] - most);
+    loss_ += most + std::log(sum) - logits[mask_[label]];
     confusion_.Add(label, predicted);
   }
   // Adds an example whose label counts all classes, unless that class is not in the mask.
   void AddOfAll(int label, std::span<const float> logits) {
-    if (const int own = inside_[static_cast<size_t>(label)]; own >= 0) Add(own, logits);
+    if (const int own = inside_[label]; own >= 0) Add(own, logits);
   }
   nlohmann::json Json(double seconds) const {
     const int64_t n = std::max<int64_t>(confusion_.total(), 1);
@@ -99,7 +99,7 @@ class Measurer {
       own.emplace(m.mask, classes());
     }
     std::unique_ptr<BatchSource> examples =
-        data.Load(m.split, static_cast<size_t>(m.limit), opened_.model, opened_.facts);
+        data.Load(m.split, m.limit, opened_.model, opened_.facts);
     const Graph graph = GraphFor(&examples);
     Evaluator evaluator(graph, opened_.model.params,
                         InferenceOptions(graph, opened_.model.params, opened_.model.config,

@@ -163,8 +163,7 @@ SuitePlan PlanShift(const SuiteRequest& r) {
   task.final_side = {directory, r.config.columns, splits.all, measured,
                      fmt::format("{} > {}", splits.all, splits.test)};
   if (!r.select.empty() && !r.select_on_test) task.choice_side = ChoiceSide(r, directory, splits);
-  AddTask(r, ParseGrid(r.select, "--select"),
-          std::vector<TaskData>(static_cast<size_t>(r.seeds), task), &plan);
+  AddTask(r, ParseGrid(r.select, "--select"), std::vector<TaskData>(r.seeds, task), &plan);
   FinishPlan(r, &plan);
   return plan;
 }

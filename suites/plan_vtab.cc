@@ -112,7 +112,7 @@ SuitePlan PlanVtab(const SuiteRequest& r) {
       if (const int found = ImageDataset(path).num_classes(); found != task->classes)
         plan.notes.push_back(
             fmt::format("{}: {} classes, VTAB-1k has {}", data.name, found, task->classes));
-    AddTask(r, grid, std::vector<TaskData>(static_cast<size_t>(r.seeds), data), &plan);
+    AddTask(r, grid, std::vector<TaskData>(r.seeds, data), &plan);
   }
   FinishPlan(r, &plan);
   return plan;

@@ -54,7 +54,7 @@ class Predictor {
     if (SearchedTerm(method)) return {.known = false};
     Dataset data(c_);
     data.NumberClassesAs(c_.labels, c_.model);
-    const auto train = data.Load(c_.train_split, static_cast<size_t>(c_.limit), model_, c_);
+    const auto train = data.Load(c_.train_split, c_.limit, model_, c_);
     Graph graph = MethodGraph(model_.config,
                               {.loss = true,
                                .label_smoothing = c_.label_smoothing,
@@ -111,7 +111,7 @@ class Predictor {
     InferencePasses(PassesOf(c_)).Run(graph);
     for (const Measurement& m : unit_.measure) {
       Dataset data(m.data, {m.columns, "", c_.skip_bad});
-      const auto examples = data.Load(m.split, static_cast<size_t>(m.limit), model_, c_);
+      const auto examples = data.Load(m.split, m.limit, model_, c_);
       needs_.seconds += Inference(graph, *examples);
     }
   }

@@ -76,7 +76,7 @@ void WriteParts(Data data, const SplitOptions& o, const CommonOptions& common) {
     std::vector<std::string> row{o.out + below};
     for (const auto& part : parts) {
       counts[part.name] = part.examples.size();
-      row.push_back(Grouped(static_cast<int64_t>(part.examples.size())));
+      row.push_back(Grouped(std::ssize(part.examples)));
     }
     row.resize(head.size());
     written.push_back(counts);

@@ -134,9 +134,8 @@ void RunMasked(const EvalOptions& o, OpenedModel& opened, Dataset& data,
                      {"perplexity", perplexity},
                      {"loss", m.loss},
                      {"seconds", m.seconds}});
-  Say(common,
-      fmt::format("{} on {}, split {} ({} masked words in {} texts)", opened.description, o.data,
-                  split, Grouped(m.n), Grouped(static_cast<int64_t>(examples->size()))));
+  Say(common, fmt::format("{} on {}, split {} ({} masked words in {} texts)", opened.description,
+                          o.data, split, Grouped(m.n), Grouped(examples->size())));
   TextTable table({1});
   table.Add({"masked words guessed", Percent(m.accuracy)});
   table.Add({"loss", fmt::format("{:.4f}", m.loss)});

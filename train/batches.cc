@@ -80,7 +80,7 @@ class ImageData : public OrderedData {
     try {
       const int64_t all = static_cast<int64_t>(count);
       const Piece own = own_ ? own_(all) : Piece{0, all};
-      samples_.resize(static_cast<size_t>(own.begin));
+      samples_.resize(own.begin);
       loader_->Take(static_cast<size_t>(own.size), samples_);  // which it appends
       samples_.resize(count);
     } catch (const Error& e) {

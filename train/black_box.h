@@ -16,7 +16,7 @@ struct SearchLimits {
 SearchLimits LimitsOf(const MethodTerm& term);
 
 inline constexpr const char* kSearched = "bbt.z";   // [1,d], what is searched
-inline constexpr const char* kSearchState = "cma";  // PREFIX of the search's state (cma_es.h)
+inline constexpr const char* kSearchState = "cma";  // ROOT of the search's state (cma_es.h)
 
 // A training graph without dropout, in which kSearched is an input "z" and no parameter.
 Graph SearchGraph(Graph training);

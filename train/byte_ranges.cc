@@ -52,8 +52,7 @@ void RunAll(Session& session, BatchSource& data, std::vector<Watched>* watched) 
     ForEachPart(session, parts, [&](size_t i, int64_t first, int worker) {
       data.Fill(session, first, parts[i].sequences, worker);
       session.Run(parts[i], worker);
-      for (Watched& w : of_worker[static_cast<size_t>(worker)])
-        WidenByRows(session.Output(w.output, worker), &w.ranges);
+      for (Watched& w : of_worker[worker]) WidenByRows(session.Output(w.output, worker), &w.ranges);
     });
   }
   for (const std::vector<Watched>& seen : of_worker)

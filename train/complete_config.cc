@@ -74,7 +74,7 @@ void ChooseHead(const LoadedModel& model, RunConfig* c, std::vector<std::string>
 void ChoosePrompt(LoadedModel model, const RunConfig& c, std::vector<std::string>* notes) {
   if (c.new_head) FailUsage("--new-head: of a classifier; --head mlm has none");
   TakeHead(c, &model);
-  PromptEncoder(OpenTokenizer(c), ParsePrompt(c.prompt), static_cast<size_t>(c.max_length));
+  PromptEncoder(OpenTokenizer(c), ParsePrompt(c.prompt), c.max_length);
   std::string words = c.words;
   std::string note = "label words:";
   for (size_t i = 0; i < c.labels.size(); ++i) {
@@ -226,7 +226,7 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
   if (c.batch_size == kBatchByKind)
     c.batch_size = std::max(c.micro_batch, data.texts() && labelled ? kTextBatch : kImageBatch);
   if (!c.val_split.empty() && !c.allow_overlap)
-    data.RefuseOverlap(c.val_split, c.train_split, static_cast<size_t>(c.limit));
+    data.RefuseOverlap(c.val_split, c.train_split, c.limit);
   CheckValidationOptions(c);
   c.labels = data.labels();
   const LoadedModel model = LoadModel(c.model, c.arch, static_cast<uint64_t>(c.seed));

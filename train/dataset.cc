@@ -157,7 +157,7 @@ void Dataset::RefuseOneClass(const std::string& split) const {
   const int first = classes.empty() ? 0 : classes[0];
   if (std::ranges::any_of(classes, [&](int c) { return c != first; })) return;
   Fail("{}: expected at least 2 classes, found 1: all {} examples of split '{}' are of '{}'",
-       directory(), classes.size(), split, labels().at(static_cast<size_t>(first)));
+       directory(), classes.size(), split, labels().at(first));
 }
 
 // Leaves out what cannot be read: images that do not decode, whichever model will read them, and
@@ -184,8 +184,7 @@ void Dataset::SkipBad(const std::string& split) {
 std::vector<std::string> Dataset::labels() const {
   if (!renumbered_.empty()) return renumbered_;
   auto labels = std::visit([](const auto& d) { return d.class_names(); }, data_);
-  for (int64_t i = static_cast<int64_t>(labels.size()); i < num_classes(); ++i)
-    labels.push_back(std::to_string(i));
+  for (int64_t i = std::ssize(labels); i < num_classes(); ++i) labels.push_back(std::to_string(i));
   return labels;
 }
 

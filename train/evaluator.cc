@@ -77,7 +77,7 @@ void ShareParts(std::span<const Counts> parts, ProcessGroup* group, size_t colum
     const Piece piece = group->PieceOf(std::ssize(parts), rank);
     size_t count = 0;
     for (int64_t i = piece.begin; i < piece.begin + piece.size; ++i)
-      count += static_cast<size_t>(parts[static_cast<size_t>(i)].sequences) * columns;
+      count += static_cast<size_t>(parts[i].sequences) * columns;
     group->Broadcast(std::as_writable_bytes(std::span(rows, count)), rank);
     rows += count;
   }
@@ -223,7 +223,7 @@ Metrics Evaluator::RunTargets(BatchSource& data, std::vector<float>* all_logits)
     if (each_) each_(i, std::span(logits).subspan(i * columns, columns));
   }
   Metrics m;
-  m.n = static_cast<int64_t>(data.size());
+  m.n = std::ssize(data);
   for (const float loss : outputs[1]) m.loss += loss;
   m.loss /= static_cast<double>(std::max<int64_t>(m.n, 1));
   const bool finite = std::isfinite(m.loss);  // else nothing can be put in order

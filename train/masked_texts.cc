@@ -34,7 +34,7 @@ struct TokenRuns {
 std::vector<std::vector<int32_t>> Tokenize(std::span<const TextExample> texts,
                                            const Tokenizer& tokenizer, const LoadedModel& model) {
   std::vector<std::vector<int32_t>> ids(texts.size());
-  const FixedChunks cut(static_cast<int64_t>(texts.size()), 64);
+  const FixedChunks cut(std::ssize(texts), 64);
   std::vector<std::exception_ptr> errors(cut.count());
   ParallelFor(cut.count(), [&](int64_t chunk) {
     try {

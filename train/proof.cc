@@ -32,8 +32,8 @@ ProofInputs OpenProofInputs(const OpenedModel& opened, const std::string& data,
 LogitsOf LogitsOn(ProofInputs& inputs, const OpenedModel& opened, const std::string& memory_budget,
                   const WorkHook& progress) {
   BatchSource& examples = *inputs.examples;
-  const Counts capacity = ChooseCapacity(opened.model.config, examples.longest(),
-                                         static_cast<int64_t>(examples.size()));
+  const Counts capacity =
+      ChooseCapacity(opened.model.config, examples.longest(), std::ssize(examples));
   if (!memory_budget.empty()) examples.UseSpare({.bytes = 0, .budget = ParseBytes(memory_budget)});
   // The graphs run without passes: the proof is about them as they are.
   return [&examples, capacity, memory_budget, progress](const Graph& g, ParamStore& params) {

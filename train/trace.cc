@@ -92,13 +92,13 @@ void Trace::Step(int64_t step, std::span<const size_t> rows, double loss, double
                  const BatchSource& data) {
   const std::string name = fmt::format("step_{:06}", step);
   std::vector<int32_t> order(rows.begin(), rows.end());
-  batches_.Add(ToWrite<int32_t>(name, {static_cast<int64_t>(order.size())}, order));
+  batches_.Add(ToWrite<int32_t>(name, {std::ssize(order)}, order));
   losses_ +=
       fmt::format("{{\"step\":{},\"loss\":{:.9g},\"lr\":{:.17g}}}\n", step, loss, learning_rate);
   if (!masks_) return;
   int32_t* rng = masks_->session.Input("rng").i32();
   rng[0] = static_cast<int32_t>(step), rng[1] = 0;
-  Counts batch{static_cast<int64_t>(rows.size()), 0};
+  Counts batch{std::ssize(rows), 0};
   if (data.longest() > 0) {  // where sequences begin differs from batch to batch
     batch = data.Parts(masks_->session.options().capacity).front();
     data.Fill(masks_->session, 0, batch.sequences, 0);

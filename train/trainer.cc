@@ -29,7 +29,7 @@ void Trainer::Open() {
   for (const std::string& notice : model_.training_notices) Note(notice);
   Dataset data(c_);
   for (const std::string& notice : data.notices()) Note(notice);
-  if (data.num_classes() > static_cast<int64_t>(c_.labels.size()))
+  if (data.num_classes() > std::ssize(c_.labels))
     Fail("{}: {} classes, but the run began with {}; hint: resume with the data that it began with",
          c_.data, data.num_classes(), c_.labels.size());
   if (!c_.new_head && data.num_classes() == std::ssize(c_.labels))
@@ -37,7 +37,7 @@ void Trainer::Open() {
   data.OnProgress([this](size_t done, size_t total) {
     if (hooks_.on_work) hooks_.on_work("looking at", done, total, "images");
   });
-  train_ = data.Load(c_.train_split, static_cast<size_t>(c_.limit), model_, c_);
+  train_ = data.Load(c_.train_split, c_.limit, model_, c_);
   if (!c_.val_split.empty()) validation_ = data.Load(c_.val_split, 0, model_, c_);
   const Augment augment = ParseAugment(c_.augment);
   if (augment.any()) train_->SetAugment(augment, static_cast<uint64_t>(c_.seed));
@@ -219,8 +219,7 @@ void Trainer::Share() {
   // All examples are read for a trace, which looks at each of them, and for mixing, which looks at
   // those of other processes.
   if (!c_.trace.empty() || ParseAugment(c_.augment).mixes()) return;
-  train_->ReadOnly(static_cast<size_t>(c_.batch_size),
-                   [this](int64_t batch) { return step_->OwnOf(batch); });
+  train_->ReadOnly(c_.batch_size, [this](int64_t batch) { return step_->OwnOf(batch); });
 }
 
 // Every process has planned for itself, from the files that it finds. Gradients of different

@@ -41,7 +41,7 @@ StepResult Trainer::StepOnFeatures(std::span<const size_t> rows, double lr) {
   MeetOthers();
   work_ = static_cast<double>(rows.size()) / static_cast<double>(step_->micro_batch());
   return step_->Run(
-      static_cast<int64_t>(rows.size()), progress_.step, lr,
+      std::ssize(rows), progress_.step, lr,
       [&](int64_t first, int64_t count, int worker) {
         float* input = session.Input("features", worker).f32();
         int32_t* labels =

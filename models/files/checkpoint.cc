@@ -75,7 +75,7 @@ bool LoadKey(const FileKey& key, const std::string& name, LoadedModel& m) {
   const std::shared_ptr<ParamStore> owner = std::make_shared<ParamStore>(whole);
   const float* data = owner->data("t");
   Extents part = key.shape;
-  part.d[0] /= static_cast<int64_t>(key.canonical.size());
+  part.d[0] /= std::ssize(key.canonical);
   for (const std::string& canonical : key.canonical) {
     m.params.SetView(canonical, part, owner, data);
     data += part.size();
@@ -189,7 +189,7 @@ void AdaptClasses(LoadedModel& model, const std::vector<std::string>& labels, ui
   model.ledger.reshaped.push_back({"head", fmt::format("{} classes", Classes(model.config)),
                                    fmt::format("{} classes", labels.size()),
                                    "fresh head for the task"});
-  Classes(model.config) = static_cast<int64_t>(labels.size());
+  Classes(model.config) = std::ssize(labels);
   for (const char* name : {"head.weight", "head.bias", "head.dist.weight", "head.dist.bias"})
     if (model.params.Has(name)) model.params.Erase(name);
   InitMissing(BuildModel(model.config), model.params, seed, "head.");

@@ -229,7 +229,7 @@ std::vector<std::string> ReadLabels(const Json& config, int64_t classes, const s
     Fail("{}: num_labels = {}, but the classifier has {} classes", path, *number, classes);
   if (!config.contains("id2label") || config["id2label"].is_null()) return {};
   const Json& names = GetObject(config, "id2label", path);
-  if (static_cast<int64_t>(names.size()) != classes)
+  if (std::ssize(names) != classes)
     Fail("{}: id2label names {} classes, but the classifier has {}", path, names.size(), classes);
   std::vector<std::string> labels;
   bool made_up = true;  // all of them; a name may well be LABEL_0 among others

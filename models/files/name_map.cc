@@ -257,7 +257,7 @@ std::vector<FileKey> FileKeys(Layout layout, const std::string& root, const Mode
       FileKey key{FileNames(rule, root, b), {}, rule.form, rule.copy, rule.instead, first->second};
       for (const char* canonical : rule.canonical)
         key.canonical.push_back(Expand(canonical, "", b));
-      key.shape.d[0] *= static_cast<int64_t>(rule.canonical.size());
+      key.shape.d[0] *= std::ssize(rule.canonical);
       keys.push_back(std::move(key));
     }
   }

@@ -205,10 +205,7 @@ void SaveModel(const LoadedModel& model, const ParamStore& params, const std::st
     for (const TensorToWrite& tensor : tensors.list) writer.Add(tensor);
     for (const auto& [key, text] : metadata)
       if (key.starts_with("graft."))
-        writer.Add({key,
-                    FileDType::kU8,
-                    {static_cast<int64_t>(text.size())},
-                    std::as_bytes(std::span(text))});
+        writer.Add({key, FileDType::kU8, {std::ssize(text)}, std::as_bytes(std::span(text))});
     return writer.Close();
   }
   if (model.layout == Layout::kTimm) return WriteSafetensors(path, tensors.list, metadata);

@@ -128,7 +128,7 @@ void ReadNormalizer(const Json& root, TokenizerSpec& spec) {
 int32_t TokenOfPair(const Json& processor, const char* key, const TokenizerSpec& spec) {
   const std::string where = fmt::format("{}: post_processor", spec.where);
   const Json& pair = GetArray(processor, key, where);
-  const int64_t ids = static_cast<int64_t>(spec.tokens.size());
+  const int64_t ids = std::ssize(spec.tokens);
   if (pair.size() != 2 || !pair[1].is_number_integer() || pair[1] < 0 || pair[1] >= ids)
     Fail("{}: '{}': expected [token, id], found {}", where, key, DumpJson(pair));
   return pair[1].get<int32_t>();
@@ -138,7 +138,7 @@ std::vector<TemplatePiece> ReadTemplate(const Json& processor, const char* key,
                                         const TokenizerSpec& spec) {
   const std::string where = fmt::format("{}: post_processor: {}", spec.where, key);
   const bool pair = std::string_view(key) == "pair";
-  const int64_t ids = static_cast<int64_t>(spec.tokens.size());
+  const int64_t ids = std::ssize(spec.tokens);
   std::vector<TemplatePiece> pieces;
   int seen[2] = {0, 0};
   for (const Json& item : GetArray(processor, key, where)) {

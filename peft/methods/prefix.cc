@@ -100,7 +100,7 @@ int AddPrefix(const MethodArgs& a) {
   if (mid == 0) return AddStoredKeys(a, tokens, "prefix", Normals(0, 1), dropout);
   const std::vector<BlockSite> blocks = FindBlocks(a.g);
   const int64_t width = Width(a.g, blocks[0]);
-  const int64_t columns = 2 * width * static_cast<int64_t>(blocks.size());
+  const int64_t columns = 2 * width * std::ssize(blocks);
   const ValueId rows = MlpRows(a, tokens, mid, width, columns);
   int64_t at = 0;
   const std::string before = a.g.scope;

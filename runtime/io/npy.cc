@@ -117,7 +117,7 @@ class HeaderParser {
       int64_t extent = 0;
       const auto [end, error] = std::from_chars(text_.data(), text_.data() + text_.size(), extent);
       if (error != std::errc() || extent < 0) Broken("an extent of the shape");
-      text_.remove_prefix(static_cast<size_t>(end - text_.data()));
+      text_.remove_prefix(end - text_.data());
       if (shape.size() == kMaxRank) Fail("{}: more than {} dimensions", where_, kMaxRank);
       shape.push_back(extent);
       if (!Accept(',')) {
@@ -233,8 +233,8 @@ void NpyRows::Read(int64_t row, float* out) const {
 }
 
 std::string MakeNpyHeader(const TensorToWrite& array) {
-  GRAFT_CHECK(TensorBytes(array.dtype, array.shape) == static_cast<int64_t>(array.bytes.size()),
-              "'{}' has {} bytes", array.name, array.bytes.size());
+  GRAFT_CHECK(TensorBytes(array.dtype, array.shape) == std::ssize(array.bytes), "'{}' has {} bytes",
+              array.name, array.bytes.size());
   std::string_view descr;
   for (const TypeName& type : kTypeNames)
     if (type.dtype == array.dtype) descr = type.descr;

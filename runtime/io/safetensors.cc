@@ -25,8 +25,8 @@ uint64_t ReadLength(std::span<const std::byte> bytes) {
 void CheckWritable(const std::string& path, std::span<const TensorToWrite> tensors) {
   std::set<std::string_view> names;
   for (const TensorToWrite& t : tensors) {
-    GRAFT_CHECK(TensorBytes(t.dtype, t.shape) == static_cast<int64_t>(t.bytes.size()),
-                "{}: '{}' has {} bytes", path, t.name, t.bytes.size());
+    GRAFT_CHECK(TensorBytes(t.dtype, t.shape) == std::ssize(t.bytes), "{}: '{}' has {} bytes", path,
+                t.name, t.bytes.size());
     if (t.name == "__metadata__") Fail("{}: no tensor can be named '__metadata__'", path);
     if (!names.insert(t.name).second) Fail("{}: two tensors are named '{}'", path, t.name);
   }

@@ -34,7 +34,7 @@ std::vector<Choice> TopOf(std::span<const float> logits, int64_t k, bool indepen
     return a.logit != b.logit ? a.logit > b.logit : a.index < b.index;
   };
   std::stable_sort(all.begin(), all.end(), better);
-  if (k > 0) all.resize(std::min<int64_t>(k, static_cast<int64_t>(all.size())));
+  if (k > 0) all.resize(std::min<int64_t>(k, std::ssize(all)));
   return all;
 }
 

@@ -100,7 +100,7 @@ void ProgressMeter::Work(const std::string& what, size_t done, size_t total, con
   if (!Due()) return;
   const double passed = out_.seconds() - start_;
   const double rate = static_cast<double>(done) / passed;
-  const auto number = [](size_t n) { return Grouped(static_cast<int64_t>(n)); };
+  const auto number = [](size_t n) { return Grouped(n); };
   Show({{what + ":", 3},
         {fmt::format("{} of {} {}", number(done), number(total), unit), 4},
         {fmt::format("{:.1f} {}/s", rate, unit), 1},

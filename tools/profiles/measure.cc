@@ -102,7 +102,7 @@ Profile MeasureInference(const ProfileWork& o, const CommonOptions& common, Load
   m.micro_batch = inputs.MicroBatch(options.capacity);
   m.plan = fmt::format("micro-batch {}", m.micro_batch);
   const std::vector<Counts> parts = inputs.Parts(m.micro_batch);
-  if (static_cast<int64_t>(parts.size()) < options.workers) options.workers = 1;
+  if (std::ssize(parts) < options.workers) options.workers = 1;
   Session session(g, model.params, options);
   m.compile_ms = MsSince(start);
   inputs.Fill(session);

@@ -120,10 +120,8 @@ void AddLabels(const RunQuality& q, Page* page) {
 // What should be said of an example, and what is said.
 std::pair<std::string, std::string> TrueAndPredicted(const RunQuality& q, const JudgedExample& j) {
   if (q.task == kClassify)
-    return {
-        fmt::format("{} ({})", q.labels[static_cast<size_t>(j.label)],
-                    Percent(j.label_probability)),
-        fmt::format("{} ({})", q.labels[static_cast<size_t>(j.predicted)], Percent(j.probability))};
+    return {fmt::format("{} ({})", q.labels[j.label], Percent(j.label_probability)),
+            fmt::format("{} ({})", q.labels[j.predicted], Percent(j.probability))};
   std::string wanted, said;
   const auto join = [](std::string* text, const std::string& word) {
     *text += (text->empty() ? "" : ", ") + word;
@@ -191,7 +189,7 @@ void AddQuality(const RunQuality& q, Page* page) {
   const std::string some =
       q.examples < q.size ? fmt::format(", of {} in the split", Grouped(int64_t(q.size))) : "";
   page->Text(fmt::format("The checkpoint '{}' on {} {}{}, computed for this page.", q.checkpoint,
-                         Grouped(static_cast<int64_t>(q.examples)), q.unit, some),
+                         Grouped(q.examples), q.unit, some),
              "soft");
   AddMeasures(q, page);
   if (q.masked_words) return;

@@ -15,18 +15,18 @@ struct AdapterFile {
   // no adapter of ours.
   static AdapterFile Open(const std::string& path);
 };
-// Puts the tensors of an adapter file, or of a run's checkpoint, into the store, where their names
-// and shapes must be already; returns the names.
+// Puts the tensors of an adapter file, or of a run's checkpoint, into the store, which must have
+// their names and shapes already; returns the names.
 std::vector<std::string> LoadAdapterTensors(const std::string& path, ParamStore& params);
 
-// One of them, which must be of this shape and hold finite values.
+// Loads one of these tensors, which must be of this shape and hold finite values.
 void LoadTrained(const SafetensorsFile& file, const FileTensor& tensor, const Extents& want,
                  ParamStore& params);
 
 // Whether this is an adapter of ours, or the directory of one.
 bool LooksLikeAdapter(const std::string& path);
 
-// The named tensors of `params`, with `metadata` of ModelMetadata().
+// Writes the named tensors of `params` with `metadata`, which is that of ModelMetadata().
 void WriteAdapter(const std::string& path, const ParamStore& params, std::vector<std::string> names,
                   StringMap metadata, int64_t seed);
 

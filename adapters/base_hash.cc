@@ -14,7 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// "" where there is no place for a cache.
+// The file of the cache for this checkpoint; "" where there is no place for a cache.
 std::string CacheFile(const FileStamp& stamp) {
   const std::string directory = CacheDirectory();
   if (directory.empty()) return "";
@@ -36,7 +36,7 @@ std::optional<std::string> Lookup(const FileStamp& stamp) {
         hash->size() == 64 && hash->find_first_not_of("0123456789abcdef") == std::string::npos;
     if (hex && kept == stamp) return hash;
   } catch (const Error&) {
-    // A damaged entry is no entry.
+    // A damaged entry is as good as none.
   }
   return std::nullopt;
 }
@@ -56,7 +56,8 @@ void Keep(const FileStamp& stamp, const std::string& hash) {
                                          {"sha256", hash}}) +
                                    "\n");
   } catch (const std::exception&) {
-    // Read-only homes, full disks, another process that writes the same entry.
+    // The cache stays as it is: in a read-only home, on a full disk, or where another process
+    // writes the same entry.
   }
 }
 
@@ -89,7 +90,8 @@ std::vector<std::string> BaseFiles(const std::string& model) {
   const SafetensorsModel whole = SafetensorsModel::Open(model);
   std::vector<std::string> paths;
   for (const SafetensorsFile& file : whole.files()) paths.push_back(file.path());
-  // It says what the tensors do not: heads, eps, activation, pooling.
+  // config.json belongs to the model, as it says what the tensors do not: heads, eps, activation,
+  // pooling.
   if (const std::string config = model + "/config.json"; fs::exists(config))
     paths.push_back(config);
   return paths;

@@ -13,7 +13,7 @@ namespace graft {
 // Throws Error for a model that cannot be read. Any thread may call it.
 std::string BaseHash(const std::string& model);
 
-// The files that the hash is of, none for init:ARCH; and the hash of the model from theirs.
+// The files that the hash is of (none for init:ARCH), and the hash of the model from theirs.
 std::vector<std::string> BaseFiles(const std::string& model);
 std::string JoinHashes(const std::vector<std::string>& hashes, bool directory);
 

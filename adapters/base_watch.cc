@@ -31,7 +31,8 @@ struct BaseWatch::File {
     if (fd >= 0) close(fd);
   }
 
-  // Of the first and last bytes and so many pieces between them; of everything for 0.
+  // Hashes the first bytes, the last ones and so many pieces between them; for 0 pieces,
+  // everything.
   std::string HashOf(int64_t pieces) const {
     Sha256 hash;
     std::vector<std::byte> buffer(pieces ? 4096 : 1 << 20);
@@ -40,7 +41,7 @@ struct BaseWatch::File {
     for (int64_t i = 0, at = 0; at < size; ++i) {
       const ssize_t n = pread(fd, buffer.data(), buffer.size(), at);
       if (n <= 0) break;
-      hash.Update(std::span(buffer).first(static_cast<size_t>(n)));
+      hash.Update(std::span(buffer).first(n));
       if (pieces && at == last) break;
       at = pieces ? std::max(at + 1, last * (i + 1) / (pieces - 1)) : at + n;
     }

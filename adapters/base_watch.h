@@ -15,13 +15,13 @@ class BaseWatch {
   BaseWatch& operator=(const BaseWatch&) = delete;
   ~BaseWatch();
 
-  // What has changed of the files that were there at first, or "": size, modification time, and
-  // bytes of a sample. Where only the change time differs (another name, permissions, or a
-  // modification time that was put back) all bytes are compared with `sha256`, the hash of the
-  // base, unless that is "" because it is not known yet: then that is a change.
+  // Says which of the files have changed since the start, or "". Size, modification time and bytes
+  // of a sample are compared. Where only the change time differs (another name, permissions, or a
+  // modification time that was put back), all bytes are compared with `sha256`, the hash of the
+  // base; if that is "", because it is not known yet, the file counts as changed.
   std::string Changed(const std::string& sha256);
-  // Throws Error if a name leads to another file than at first, as it does when a file is replaced.
-  // That changes no weights; but what is read by name now is another file.
+  // Throws Error if a name leads to another file than at the start, as it does when a file is
+  // replaced. That changes no weights, but whatever is read by name from now on is another file.
   void CheckNamed() const;
 
  private:

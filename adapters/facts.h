@@ -5,7 +5,7 @@
 
 namespace graft {
 
-// Bounds of max_length.
+// The bounds of max_length.
 inline constexpr int64_t kLeastMaxLength = 8, kMostMaxLength = 1 << 20;
 
 struct AdapterFacts {
@@ -38,10 +38,10 @@ struct AdapterFacts {
   }
 };
 
-// Whether words of plain texts are to be guessed: then there are no classes.
+// Whether words of plain texts are to be guessed, so that there are no classes.
 inline bool MasksWords(const AdapterFacts& facts) { return facts.objective == "mlm"; }
 
-// The task in the metadata graft.task; without it kClassify.
+// The task of the metadata graft.task, or kClassify without it.
 std::string TaskOfMetadata(const StringMap& metadata, const std::string& where);
 // Takes template and words from metadata, if there are any.
 void TakePrompt(const StringMap& metadata, AdapterFacts* facts, const std::string& where);
@@ -49,8 +49,8 @@ void TakePrompt(const StringMap& metadata, AdapterFacts* facts, const std::strin
 // Refuses values outside their ranges, naming the flag and the nearest valid word.
 void CheckFacts(const AdapterFacts& facts);
 
-// f(), where what it says of a command line (usage, or a message that begins with a flag) is about
-// values in this file.
+// Calls f(). An error of its that speaks of the command line (kUsage, or a message that begins with
+// a flag) is about values in this file, and names it instead.
 template <class F>
 auto OfFile(const std::string& file, const F& f) {
   try {
@@ -61,39 +61,41 @@ auto OfFile(const std::string& file, const F& f) {
   }
 }
 
-// Metadata of fused and adapter files: those of ModelFacts, graft.recipe, graft.base_sha256,
-// graft.preprocess, of a BERT graft.max_length, of another task than classes graft.task and, with a
-// template, graft.template and graft.words.
+// The metadata of fused and adapter files: those of ModelFacts, graft.recipe, graft.base_sha256,
+// graft.preprocess; graft.max_length of a BERT; graft.task unless that is to choose a class; and
+// with a template graft.template and graft.words.
 StringMap ModelMetadata(const LoadedModel& model, const AdapterFacts& facts);
 
 // Parses a whole number of the metadata; throws Error naming `where` and the key.
 int64_t ParseWhole(const std::string& text, const std::string& where, const std::string& key);
 // Parses class names of the metadata: a JSON list of strings that is not empty.
 std::vector<std::string> ParseLabels(const std::string& text, const std::string& where);
-// Most tokens of a text, from metadata; `otherwise` if it does not say.
+// The largest number of tokens of a text, from metadata; `otherwise` if they do not say.
 int64_t MaxLengthOf(const StringMap& metadata, int64_t otherwise, const std::string& where);
 
-// Whether the path is a run directory (a Hugging Face directory has a config.json, too).
+// Whether the path is a run directory. A config.json is not enough, as Hugging Face directories
+// have one, too.
 bool IsRunDirectory(const std::string& path);
-// A directory with kSearchFile is a search's (search/); kMethodFile is the last that it writes.
+// A directory with kSearchFile is a search's (search/); kMethodFile is written last, when it ends.
 inline constexpr const char* kSearchFile = "search.json";
 inline constexpr const char* kMethodFile = "METHOD";
-// What a search has not ended is no run yet: Error.
+// Throws Error for a search that has not ended, as that is no run yet.
 void RefuseUnfinishedSearch(const std::string& path);
-// The facts in a run's config.json. Error for a search that has not ended.
+// Reads the facts in a run's config.json. Throws Error for a search that has not ended.
 AdapterFacts ReadRunFacts(const std::string& run);
-// Refuses what no run has, naming the file.
+// Throws Error, naming the file, for facts that no run can have.
 void CheckRunFacts(const AdapterFacts& facts, const std::string& file);
 
 // --- what a model reads
 
-// Refuses options of texts for a model that reads images and the other way; "" and 0 = not given.
+// Refuses options of texts for a model that reads images, and the other way round; "" and 0 mean
+// that an option was not given.
 void CheckInputOptions(const LoadedModel& model, const std::string& preprocess,
                        const std::string& tokenizer, int64_t max_length);
-// The positions of a text model that its method leaves to texts. Error if there are none.
+// The positions of a text model that its method leaves to texts. Throws Error if there are none.
 int64_t TextPositions(const AdapterFacts& facts, const LoadedModel& model);
-// facts.max_length, or if that is 0: 128, and at most the model's positions and the tokenizer's
-// model_max_length.
+// facts.max_length; if that is 0, 128 or fewer: no more than the model's positions and the
+// tokenizer's model_max_length.
 int64_t MaxLength(const AdapterFacts& facts, const LoadedModel& model);
 
 }  // namespace graft

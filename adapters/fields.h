@@ -1,4 +1,5 @@
-// Structs that have Visit(self, f) as flat JSON objects, a key for each field.
+// Reads and writes structs that have Visit(self, f) as flat JSON objects, with a key for each
+// field.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -27,8 +28,8 @@ inline bool IsOfType(const nlohmann::json& json, const std::vector<std::string>&
          std::ranges::all_of(json, [](const nlohmann::json& item) { return item.is_string(); });
 }
 
-// Whether earlier versions wrote no such field: it is in Fields::kLater, a list of names, which a
-// struct without later fields need not have.
+// Whether earlier versions wrote no such field. Fields::kLater lists the names of these; a struct
+// without later fields need not have it.
 template <class Fields>
 bool IsLater(std::string_view name) {
   if constexpr (requires { Fields::kLater; })
@@ -36,9 +37,9 @@ bool IsLater(std::string_view name) {
   return false;
 }
 
-// Throws Error naming the file and the key for a missing or mistyped one (nothing is converted: 1.5
-// and true are no whole numbers); other keys are not read. A later field that is missing keeps its
-// default.
+// Throws Error naming the file and the key for a missing or mistyped one; nothing is converted, so
+// 1.5 and true are no whole numbers. Other keys are not read. A later field that is missing keeps
+// its default.
 template <class Fields>
 Fields FieldsFromJson(const nlohmann::json& json, const std::string& where) {
   Fields fields;

@@ -22,7 +22,7 @@ FuseProof Compare(const std::vector<float>& before, const std::vector<float>& af
   double largest = 0, most = 0;
   for (size_t i = 0; i < before.size(); ++i) {
     const double difference = std::fabs(static_cast<double>(before[i]) - after[i]);
-    // NaN must not pass: it compares false with everything, and stays.
+    // A NaN compares false with everything, so it must be taken explicitly and then stay.
     if (!std::isnan(most) && !(difference <= most)) most = difference;
     largest = std::max(largest, static_cast<double>(std::fabs(before[i])));
   }
@@ -40,7 +40,7 @@ FuseProof Compare(const std::vector<float>& before, const std::vector<float>& af
   return proof;
 }
 
-// The merged weights with as much noise as rounding in f32 may have left in them.
+// The merged weights with as much noise added as rounding in f32 may have left in them.
 ParamStore RoundedOtherwise(const Graph& canonical, const ParamStore& params,
                             const ParamStore& merged, const std::vector<std::string>& base,
                             uint64_t seed) {
@@ -82,8 +82,8 @@ void RoundWeights(const Graph& plain, FileDType type, ParamStore* params) {
               ErrorKind::kNotFoldable);
 }
 
-// What the plain model computes of its parameters alone, as the decoder rows of label words, is
-// folded like that of the merged one.
+// The plain model. What it computes of its parameters alone, such as the decoder rows of label
+// words, is folded, as it is in the merged model.
 Graph Plain(const ModelConfig& config, const ParamStore& params) {
   Graph plain = BuildModel(config);
   ParamStore folded = params;

@@ -10,7 +10,8 @@
 namespace graft {
 
 struct FuseProof {
-  // Of the logits of the model with its method and of the merged one, as it is written.
+  // The largest difference between the logits of the model with its method and those of the merged
+  // one, in the precision in which it is written.
   double max_abs_logit_difference = 0;
   double relative_error = 0;  // max abs difference over max abs logit
   double top1_agreement = 0;  // share of the examples, 0 to 1
@@ -22,14 +23,15 @@ struct FuseProof {
                               // relative; not looked at up to a merged_error of kFuseTolerance
 };
 
-// A larger relative error is looked into: merged weights that are rounded otherwise must make a
-// comparable one.
+// A larger relative error is looked into: it passes only if merged weights that are rounded
+// otherwise change the logits by a comparable amount.
 inline constexpr double kFuseTolerance = 1e-5;
 inline constexpr double kMostTimesRounding = 100;
 
 struct FuseOptions {
   uint64_t seed = 0;  // of what the method should have and `params` lack
-  // kF16 and kBF16: all weights are rounded to it, as a program has them that loads them so.
+  // For kF16 and kBF16, all weights are rounded to the type before the proof, as they are for a
+  // program that loads them.
   FileDType weights = FileDType::kF32;
 };
 
@@ -38,8 +40,8 @@ struct FusedWeights {
   FuseProof proof;
 };
 
-// The output "logits" [n,classes] of a graph with these parameters, row after row, for examples
-// that the caller chooses: the same ones at every call.
+// Computes the output "logits" [n,classes] of a graph with these parameters, row after row, for
+// examples that the caller chooses and that are the same at every call.
 using LogitsOf = std::function<std::vector<float>(const Graph& graph, ParamStore& params)>;
 
 // Merges, and calls `logits` for the model with its method and for the merged one. `params` hold

@@ -21,8 +21,8 @@ namespace {
 
 constexpr size_t kMostTokenizerBytes = size_t{1} << 30;
 
-// preprocessor_config.json. The class is one that takes a size of this form; what it cannot say,
-// where an odd margin is cut, stands in our metadata.
+// Makes preprocessor_config.json. The class is one that takes a size of this form. It cannot say
+// where an odd margin is cut; that stands in our metadata.
 nlohmann::json HuggingFaceProcessor(const Preprocess& p) {
   nlohmann::json json{{"do_resize", true},
                       {"do_rescale", true},
@@ -45,8 +45,8 @@ nlohmann::json HuggingFaceProcessor(const Preprocess& p) {
   return json;
 }
 
-// How a tokenizer.json is read depends on what is beside it, such as a model's config.json: if that
-// is another way there than in the folder that it came from, the copy says which.
+// How a tokenizer.json is read depends on what is beside it, such as a model's config.json. If the
+// copy would be read in another way than the original, its configuration says which class it is of.
 void KeepClass(const std::string& from, const std::string& directory) {
   TokenizerConfig was;
   try {

@@ -13,12 +13,13 @@ struct FusedModel {
   FileDType weights = FileDType::kF32;  // in which SaveFused writes them
 };
 
-// Merges the method of `opened`; the logits before and after, of inputs that the caller chooses,
-// are the proof. Throws Error: kUsage without a method, and as Fuse of fuse.h.
+// Merges the method of `opened`. The proof is the logits before and after, for inputs that the
+// caller chooses. Throws Error of kind kUsage without a method, and as Fuse of fuse.h does.
 FusedModel Fuse(OpenedModel opened, const LogitsOf& logits, FileDType weights = FileDType::kF32);
 
-// Copies the files of a BERT's tokenizer, a directory or one file under any name, to those names
-// that a Hugging Face directory has: without its vocabulary a BERT cannot read texts.
+// Copies the files of a BERT's tokenizer, from a directory or from one file of any name, to the
+// names that a Hugging Face directory has for them. A BERT without its vocabulary cannot read
+// texts.
 void CopyTokenizer(const std::string& from, const std::string& directory);
 
 // Writes the fused model in the form that the base came in, with its metadata.

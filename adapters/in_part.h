@@ -1,5 +1,5 @@
-// Methods of which merging leaves something: what folds goes into the base, the rest is an adapter
-// for that base, in the form that it needs after training.
+// Methods that fold only in part: what folds is merged into the base, and the rest becomes an
+// adapter for that base, in the form that it needs after training.
 #pragma once
 #include "adapters/fused_model.h"
 
@@ -8,19 +8,20 @@ namespace graft {
 struct MethodParts {
   Method folds, stays;
 };
-// The terms that fold completely, and the others.
+// Splits a method into the terms that fold completely and the others.
 MethodParts SplitByFolds(const Method& method);
 
-// Puts reduced forms (MethodRecord::reduced) in the place of terms that have one, computes their
-// parameters, and returns whether there were any: a prefix without the MLP that makes it. Throws
-// Error (kProof) if the graph is not that of the reduced method.
+// Replaces terms by their reduced forms (MethodRecord::reduced), such as a prefix without the MLP
+// that makes it, and computes the parameters of those. Returns whether there were any. Throws Error
+// (kProof) if the graph is not that of the reduced method.
 bool ReduceMethod(OpenedModel* opened);
 
-// What the adapter of a method holds: parameters that train, those that terms own, and the head.
+// The parameters that the adapter of a method holds: those that train, those that terms own, and
+// the head.
 std::vector<std::string> AdapterNames(const OpenedModel& opened);
 
-// The logits of the whole, and of the fused base with the rest: how far they are apart, relative to
-// the largest.
+// How far the logits of the whole are from those of the fused base with the rest, relative to the
+// largest logit.
 double ErrorInPart(OpenedModel& whole, const FusedModel& fused, const OpenedModel& rest,
                    const LogitsOf& logits);
 

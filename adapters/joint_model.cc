@@ -12,7 +12,7 @@ namespace {
 class SharedBase {
  public:
   LoadedModel Open(const std::string& source, const std::string& arch, uint64_t seed) {
-    // Only made-up weights depend on the seed.
+    // The seed makes a difference only to made-up weights.
     const std::tuple key(source, arch, source.starts_with("init:") ? seed : 0);
     const auto [it, fresh] = models_.try_emplace(key);
     if (fresh) {
@@ -21,7 +21,7 @@ class SharedBase {
     }
     return it->second;
   }
-  // The weights of the first one, also those that LayerScale is folded into. REQUIRES: Open has
+  // The weights of the first model, with those that LayerScale is folded into. REQUIRES: Open has
   // been called.
   ParamStore Params() const {
     const LoadedModel& first = models_.begin()->second;
@@ -47,7 +47,7 @@ std::vector<std::string> UniqueNames(std::span<const std::string> adapters) {
   return names;
 }
 
-// An error about the base does not know which adapter wanted it.
+// Adds the adapter's name to an error about the base, which cannot know which adapter wanted it.
 OpenedModel OpenNamed(const ModelChoice& choice, InputKind kind, const OpenBase& base) {
   try {
     return OpenModel(choice, kind, base);

@@ -15,9 +15,9 @@ struct JointModel {
     Joined::Own own;
   };
   std::vector<Member> members;  // at least one
-  // To be run as it is. Each member's graph has gone through the passes of inference alone, so that
-  // a member has the very nodes that it has by itself, and gives the same bits: a pass over the
-  // joined graph would leave out what changes a value that others read.
+  // The graph is to be run as it is. Each member's graph has gone through the passes of inference
+  // by itself, so that a member has the very nodes, and gives the same bits, as alone. A pass over
+  // the joined graph would leave out whatever changes a value that other members read.
   Graph graph;
   ParamStore params;
   size_t shared_nodes = 0;  // that at least two members need
@@ -25,9 +25,9 @@ struct JointModel {
   const OpenedModel& first() const { return members[0].opened; }  // all read the same input
 };
 
-// At most one adapter is what OpenModel opens, with the output "logits". The base of several is
-// opened once. Throws Error, naming both adapters, if they want
-// different inputs: another preprocessing, tokenizer or length.
+// With at most one adapter the model is what OpenModel opens, with the output "logits". The base of
+// several adapters is opened once. Throws Error, naming both adapters, if they want different
+// inputs: another preprocessing, tokenizer or length.
 JointModel OpenJointModel(const ModelChoice& choice, std::span<const std::string> adapters,
                           InputKind kind, const PassOptions& passes = {});
 

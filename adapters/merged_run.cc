@@ -22,7 +22,8 @@ std::string HashOfLastWeights(const std::string& run) { return Sha256OfFile(Last
 
 namespace {
 
-// A run may have begun with another; a file could say that it began with itself.
+// Counts the runs that a run began with, one inside the other: a damaged file could say that it
+// began with itself.
 struct Nested {
   static constexpr int kMost = 16;
   static inline thread_local int depth = 0;

@@ -5,17 +5,17 @@
 
 namespace graft {
 
-// The file of a run's last weights, and its SHA-256.
+// The file that holds a run's last weights, and its SHA-256.
 std::string LastWeights(const std::string& run);
 std::string HashOfLastWeights(const std::string& run);
 
-// The tensors of a run's last weights. Throws Error for other weights than those of the hash,
-// unless that is "".
+// Reads the tensors of a run's last weights. Throws Error if they do not have the hash, unless that
+// is "".
 ParamStore RunWeights(const std::string& run, const std::string& sha256);
 
 // The parameters of `base`, a model of `config`, with the run's last weights merged into them; the
-// head is the run's. Throws Error for a run whose method does not fold, of another architecture, or
-// whose weights do not have the hash, unless that is "".
+// head is the run's. Throws Error for a run whose method does not fold or whose architecture is
+// another, and for weights that do not have the hash, unless that is "".
 ParamStore MergedRun(const ModelConfig& config, const std::string& run, const std::string& sha256,
                      const ParamStore& base);
 

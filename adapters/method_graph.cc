@@ -46,7 +46,7 @@ void AddPrecision(const Precision& precision, std::vector<Pass>& passes) {
 
 PassManager MakePasses(std::vector<Pass> passes, const std::vector<std::string>& disabled) {
   PassManager::Options options;
-  // A name of another group is no mistake; CheckPassNames has seen all of them.
+  // A name may belong to the other group of passes; CheckPassNames has refused those of neither.
   for (const Pass& pass : passes)
     if (std::find(disabled.begin(), disabled.end(), pass.name) != disabled.end())
       options.disabled.insert(pass.name);

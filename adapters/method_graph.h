@@ -8,30 +8,31 @@
 
 namespace graft {
 
-// Model + method, frozen and trainable set: the canonical graph for training. Parameters of the
-// method that `params` lacks are initialised there from `seed`. Inputs and outputs are those of
-// BuildVit or BuildBert. `reopened`: what trains is loaded afterwards, so that runs whose values
-// would begin it need not be there. Throws Error for a method that finds no place in this model.
+// Builds the canonical graph for training: the model with the method, its parameters frozen or
+// trainable. Parameters of the method that `params` lacks are initialised there from `seed`. Inputs
+// and outputs are those of BuildVit or BuildBert. With `reopened`, what trains is loaded
+// afterwards, so that runs whose values would begin it need not be there. Throws Error for a method
+// that finds no place in this model.
 Graph MethodGraph(const ModelConfig& config, const ModelBuild& build, const Method& method,
                   ParamStore& params, uint64_t seed = 0, std::vector<PassReport>* reports = nullptr,
                   bool reopened = false);
 
-// The method on a graph that BuildModel has made of this model. With `storage`, the graph is that
-// of a path through a supernet (MethodContext).
+// Applies the method to a graph that BuildModel has made of this model. With `storage`, the graph
+// is that of a path through a supernet (MethodContext).
 std::vector<PassReport> ApplyOnModel(Graph& g, const ModelConfig& config, const Method& method,
                                      ParamStore& params, uint64_t seed, bool reopened = false,
                                      const std::map<std::string, Extents>* storage = nullptr);
 
-// Builds the same for inference: no dropout, nothing trainable (so kernels may keep packed
+// Builds the graph of inference: no dropout, nothing trainable (so kernels may keep packed
 // weights), outputs "logits" [S,classes] and, with `loss`, "losses" [S,1]. Merging starts from this
 // graph.
 Graph InferenceGraph(const ModelConfig& config, const Method& method, ParamStore& params,
                      uint64_t seed = 0, bool loss = false);
 
-// Equal results, less work: InferencePasses().Run(graph) before a Session is built on it, and the
-// argument `passes` of TrainStep, where values are computed twice to keep within the limit. Throw
-// Error (kUsage) for an unknown name in `disabled`.
-//
+// Choices of optimising passes, which give equal results for less work.
+// InferencePasses().Run(graph) comes before a Session is built on the graph; TrainingPasses() is
+// the argument `passes` of TrainStep, and computes values twice where that is needed to keep within
+// the limit. Both throw Error (kUsage) for an unknown name in `disabled`.
 // With a precision below f32 the results are no longer equal: the last pass then is low_precision.
 struct PassOptions {
   std::vector<std::string> disabled = {};  // names of passes to leave out
@@ -44,7 +45,7 @@ struct PassOptions {
 };
 PassManager InferencePasses(const PassOptions& options = {});
 TrainStep::Passes TrainingPasses(const PassOptions& options = {}, const RecomputeLimit& limit = {});
-// All pass names, for messages and `graft inspect`.
+// The names of all passes, for messages and `graft inspect`.
 std::vector<std::string> PassNames();
 // Throws Error (kUsage) for a name that is not one of them.
 void CheckPassNames(const std::vector<std::string>& names);

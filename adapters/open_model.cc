@@ -13,7 +13,7 @@
 namespace graft {
 namespace {
 
-// The model of a run or adapter, for images of the size that the user wants, else of its own.
+// Opens the model of a run or adapter, for images of the size that the user wants, else of its own.
 void OpenForTask(const ModelChoice& choice, const OpenBase& open, OpenedModel* opened) {
   AdapterFacts& c = opened->facts;
   if (!choice.preprocess.empty())
@@ -25,8 +25,8 @@ void OpenForTask(const ModelChoice& choice, const OpenBase& open, OpenedModel* o
   if (!opened->model.is_bert()) opened->preprocess = ParsePreprocess(c.preprocess);
 }
 
-// Makes the method's parameters and fills them from `file`. One that the method trains and the file
-// lacks would keep its random initial value.
+// Makes the method's parameters and fills them from `file`. Refuses a file that lacks one that the
+// method trains, as that would keep its random initial value.
 void FillTrained(OpenedModel& opened, const std::string& file) {
   const Graph g = MethodGraph(opened.model.config, {}, opened.method, opened.model.params,
                               opened.seed, nullptr, true);
@@ -37,7 +37,7 @@ void FillTrained(OpenedModel& opened, const std::string& file) {
       Fail("{}: no tensor for '{}', which {} trains", file, name, opened.facts.method);
 }
 
-// The one that is used where none is named.
+// The checkpoint of a run that is used where none is named.
 std::string UsualCheckpoint(const std::string& run) {
   const Json config = ReadJson(run + "/config.json");
   const auto it = config.find("val_split");
@@ -52,7 +52,7 @@ std::string CheckpointOf(const std::string& run, const std::string& name) {
   return file;
 }
 
-// --run RUN, or --model M --adapter RUN.
+// Opens what --run RUN, or --model M --adapter RUN, names.
 OpenedModel OpenRun(const ModelChoice& choice, const OpenBase& open) {
   const std::vector<std::string> checkpoints{"last", "best"};
   if (const std::string& name = choice.checkpoint;
@@ -91,7 +91,7 @@ OpenedModel OpenAdapter(const ModelChoice& choice, const OpenBase& open) {
   return opened;
 }
 
-// The transform of images, and positions for their size.
+// Chooses the transform of images, and fits the positions to their size.
 void FitImages(const ModelChoice& choice, InputKind kind, OpenedModel* opened) {
   if (opened->model.is_bert()) return;
   const ChosenPreprocess chosen = ChoosePreprocess(choice.preprocess, opened->model, kind);
@@ -101,7 +101,8 @@ void FitImages(const ModelChoice& choice, InputKind kind, OpenedModel* opened) {
   opened->facts.preprocess_source = chosen.source;
 }
 
-// The classes of the adapter's head. peft stores no names; Graft adds them to the file's metadata.
+// Sets the classes of the adapter's head. peft stores no names; Graft adds them to the file's
+// metadata.
 void SetClasses(const ModelChoice& choice, const PeftAdapter& adapter, const PeftOnModel& fitted,
                 OpenedModel* opened) {
   LoadedModel& m = opened->model;
@@ -123,7 +124,7 @@ void SetClasses(const ModelChoice& choice, const PeftAdapter& adapter, const Pef
     TaskOf(m.config) = Classes(m.config) == 1 ? kRegression : kClassify;  // as transformers
   }
   opened->facts.task = TaskOf(m.config);
-  if (static_cast<int64_t>(m.labels.size()) != Classes(m.config)) m.labels.clear();
+  if (std::ssize(m.labels) != Classes(m.config)) m.labels.clear();
   opened->facts.labels = m.labels;
   for (int64_t i = 0; m.labels.empty() && i < Classes(m.config); ++i)
     opened->facts.labels.push_back(std::to_string(i));
@@ -183,7 +184,7 @@ OpenedModel OpenPlain(const ModelChoice& choice, InputKind kind, const OpenBase&
         "--method linear --data DATA --out RUN",
         choice.model);
   FitImages(choice, kind, &opened);
-  if (static_cast<int64_t>(m.labels.size()) != Classes(m.config)) m.labels.clear();
+  if (std::ssize(m.labels) != Classes(m.config)) m.labels.clear();
   opened.facts.labels = m.labels;
   opened.facts.max_length = MaxLengthOf(m.metadata, opened.facts.max_length, m.source);
   opened.facts.method.clear();

@@ -10,17 +10,19 @@
 
 namespace graft {
 
-// --run RUN [--checkpoint last|best], or --model M [--adapter A] [--arch NAME].
+// What a command line chooses: --run RUN [--checkpoint last|best], or --model M [--adapter A]
+// [--arch NAME].
 struct ModelChoice {
   std::string run, model, adapter, arch, preprocess, tokenizer;
-  // Of a run, last or best; "" = best if it was validated, else last, which is then the same.
+  // The checkpoint of a run, last or best; "" means best if the run was validated, else last, which
+  // then is the same.
   std::string checkpoint = "";
   int64_t max_length = 0;  // 0 = the run's, else the default
   int64_t seed = 0;        // of init:ARCH
   bool headless = false;   // a model without a head will do: it is written, not run
 };
 
-// What an adapter of peft says of itself and writing it again keeps.
+// What an adapter of peft says of itself, and is kept when it is written again.
 struct PeftSource {
   HfNaming naming;
   std::string base, task_type;
@@ -38,27 +40,29 @@ struct OpenedModel {
   AdapterFacts facts;                // of a plain model only what ModelMetadata wants
   std::vector<std::string> trained;  // parameters that the run's checkpoint or the adapter holds
   std::optional<PeftSource> peft;    // of an adapter in peft's form
-  // Neither model nor adapter has a head. With an adapter a random one stands in for it, so that a
-  // merge can be proved.
+  // Neither the model nor the adapter has a head. With an adapter a random head stands in for it,
+  // so that a merge can be proved.
   bool headless = false;
 
   const std::vector<std::string>& labels() const { return model.labels; }
-  // Canonical, for inference; with `loss` it has the output "losses" too.
+  // The canonical graph for inference; with `loss` it has the output "losses" too.
   Graph Inference(bool loss);
-  // The same to be run alone: LayerScale is folded into the layers before it, whose new weights
+  // The graph to be run alone: LayerScale is folded into the layers before it, whose new weights
   // join the model's.
   Graph ToRun(bool loss);
 };
 
-// Throws Error (kUsage for a wrong choice). The base of a run or adapter must be the file it was
-// trained on, by hash; a model without a head is refused unless the choice allows it.
+// Opens what was chosen. Throws Error, of kind kUsage for a choice that makes no sense. The base of
+// a run or adapter must be the file it was trained on, by hash. A model without a head is refused
+// unless the choice allows it.
 OpenedModel OpenModel(const ModelChoice& choice, InputKind kind, const OpenBase& base = LoadModel);
 
-// Refuses an adapter or a run in the place of a model, with how the command can have it; also a
-// directory that holds both, unless an adapter is named beside it: transformers would load both.
+// Refuses an adapter or a run in the place of a model, and says how the command can have it. A
+// directory that holds both a model and an adapter is refused, too, unless an adapter is named
+// beside it: transformers would load both.
 void CheckIsModel(const std::string& path, bool takes_adapter = false, bool has_adapter = false);
 
-// Refuses a head that learnt to guess words, or one whose one output is no choice of a class.
+// Refuses a head that learnt to guess words, and a head whose one output chooses no class.
 void CheckProblem(const OpenedModel& opened);
 
 }  // namespace graft

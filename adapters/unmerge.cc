@@ -13,7 +13,8 @@
 namespace graft {
 namespace {
 
-// JSON list in the order of the base's data: [name, name in the fused model, or null if kept here].
+// A JSON list in the order of the base's data: for each tensor its name, and its name in the fused
+// model or null if it is kept here.
 constexpr const char* kNames = "graft.base_tensors";
 constexpr const char* kHash = "graft.base_tensors_sha256";
 constexpr const char* kMetadata = "graft.base_metadata";
@@ -39,7 +40,7 @@ ByName Indexed(const SafetensorsModel& model) {
   return tensors;
 }
 
-// Names, types, shapes and bytes.
+// The hash of names, types, shapes and bytes.
 std::string HashOf(const std::vector<TensorToWrite>& tensors) {
   Sha256 hash;
   for (const TensorToWrite& t : tensors) {
@@ -66,7 +67,7 @@ class ByContent {
   explicit ByContent(const SafetensorsModel& model) : names_(Indexed(model)) {
     for (const auto& [name, t] : names_) contents_.emplace(Text(t.bytes), &t);
   }
-  // nullptr if there is none; of several with this content, the one of this name.
+  // Returns null if there is none; if several have this content, the one of this name is preferred.
   const TensorToWrite* Find(const TensorToWrite& t) const {
     if (const auto it = names_.find(t.name); it != names_.end() && Same(it->second, t))
       return &it->second;
@@ -88,7 +89,7 @@ const std::string& MustHave(const SafetensorsFile& kept, const char* key) {
   return it->second;
 }
 
-// The bytes of the base's file, or of one file in place of its shards.
+// Writes the bytes of the base's file, or one file in place of its shards.
 void WriteBase(const SafetensorsFile& kept, const std::vector<TensorToWrite>& tensors,
                const std::string& out) {
   if (const auto header = kept.metadata().find(kHeader); header != kept.metadata().end())

@@ -5,8 +5,8 @@
 
 namespace graft {
 
-// Where KeepBase puts them: FUSED/base.safetensors in a directory, else FUSED.base.safetensors with
-// FUSED's own ending taken off.
+// The file in which KeepBase keeps them: FUSED/base.safetensors in a directory, else
+// FUSED.base.safetensors with FUSED's own ending taken off.
 std::string KeptBasePath(const std::string& fused);
 
 // Keeps every tensor of `base` that `fused`, in the same layout, does not hold byte for byte, and

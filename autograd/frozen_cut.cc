@@ -14,7 +14,8 @@ double Flops(const Graph& g) {
   return flops;
 }
 
-// Keeping patches, or their embedding, for all images would cost much memory and save nothing.
+// A cut must save at least this share of the forward pass: to keep patches, or their embedding, for
+// all images would cost much memory and save nothing.
 constexpr double kWorthwhile = 0.1;
 
 }  // namespace
@@ -27,7 +28,7 @@ std::optional<FrozenCut> CutFrozen(const Graph& g,
   std::vector<ValueId> seeds = examples;
   for (ValueId v : g.Leaves(Role::kParam))
     if (!g.value(v).trainable) seeds.push_back(v);
-  // What depends on the examples, and on nothing trainable, random or fed otherwise.
+  // Values that depend on the examples, and on nothing that is trainable, random or fed otherwise.
   const std::vector<bool> fixed =
       DependsOnlyOn(g, seeds, [](const Node& n) { return n.op->random; });
   const std::vector<bool> of_example = DependsOnAny(g, examples);

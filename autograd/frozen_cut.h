@@ -15,9 +15,9 @@ struct FrozenCut {
 };
 
 // Returns nothing if the cut is not one value, or saves less than a tenth of the forward pass.
-// `example_inputs` are those that differ by example, and the frozen graph reads no others: "image";
-// or "ids", "type_ids", "positions", "offsets". Graphs with random nodes below the cut are not cut:
-// their features change from step to step.
+// `example_inputs` are the inputs that differ by example ("image"; or "ids", "type_ids",
+// "positions", "offsets"), and the frozen graph reads no others. Graphs with random nodes below the
+// cut are not cut, as their features change from step to step.
 std::optional<FrozenCut> CutFrozen(const Graph& g,
                                    std::span<const std::string_view> example_inputs);
 

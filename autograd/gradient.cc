@@ -9,20 +9,21 @@ namespace graft {
 namespace {
 
 ValueId Ones(Graph& g, ValueId like) {
-  // d sum(loss) / d loss = 1; written as loss * 0 + 1 it would carry NaN, so it is a broadcast.
+  // d sum(loss) / d loss = 1. Written as loss * 0 + 1 it would carry NaN, so it is a broadcast.
   const ValueId one = g.FindLeaf("one");
   const ValueId scalar = one.valid() ? one : g.AddInput("one", {DType::kF32, {1}});
   return g.shape(like) == Shape{1} ? scalar : BroadcastLike(g, scalar, like);
 }
 
-// Of a graph before gradients, by value.
+// What is asked of a graph that has no gradients yet; vectors are by value.
 struct Question {
   std::vector<NodeId> order;
   std::vector<bool> depends;  // on what is asked for
   std::vector<bool> closed;   // nothing goes through it
 };
 
-// `cotangent` by value, at first of what is differentiated.
+// Walks back from the values that are differentiated; `cotangent`, by value, first holds those of
+// these alone.
 std::vector<ValueId> Walk(Graph& g, const Question& q, std::vector<ValueId> cotangent,
                           std::span<const ValueId> wrt) {
   const std::string scope_before = g.scope;

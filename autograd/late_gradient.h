@@ -12,8 +12,8 @@
 
 namespace graft {
 
-// A connected part: nodes that depend on parameters only (dependence.h) and on a trainable one,
-// joined by the trainable values that they read and make.
+// A connected part: nodes that depend on parameters only (dependence.h) and on at least one that is
+// trainable, joined by the trainable values that they read and make.
 struct ParameterPart {
   std::vector<ValueId> trainable;  // parameters
   std::vector<ValueId> frontier;   // what others read of it; it may hold some of `trainable`

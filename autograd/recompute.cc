@@ -8,7 +8,8 @@
 namespace graft {
 
 double ModelSeconds(const Cost& cost) {
-  // Two cores as in docs/measuring.md; the last term is what a call costs before any work.
+  // Rates of the two cores of docs/measuring.md; the last term is what a call costs before any
+  // work.
   return std::max(cost.flops / 300e9, cost.bytes / 12e9) + 5e-6;
 }
 
@@ -16,11 +17,12 @@ namespace {
 
 constexpr size_t kLongestChain = 8;
 constexpr size_t kTrials = 64;  // candidates of one step, best first
-// An arena is laid out each time that so much less is alive: layouts cost more than steps.
+// An arena is laid out anew each time that so much less is alive, as a layout costs more than a
+// step.
 constexpr double kLayoutShare = 0.005;
 constexpr size_t kMostKept = size_t{1} << 22;  // intervals to lay out later: 64 MiB
 
-// Nodes to clone together, first to last, for the readers of `values` after the peak.
+// Nodes that are cloned together, from first to last, for the readers of `values` after the peak.
 struct Candidate {
   std::vector<NodeId> chain;
   std::vector<ValueId> values;
@@ -37,14 +39,15 @@ struct Timeline {
   size_t peak_bytes = 0;
 };
 
-// What is alive when after some steps, and the bytes its plan takes at least; or what it does take.
+// What is alive at each time after some steps; and the bytes that its plan takes, or a lower bound
+// of them if it is not laid out.
 struct Attempt {
   RecomputeResult result;
   std::vector<Interval> arena;  // empty: it is known
 };
 
-// The smallest of these, the first of equal ones. Plans come close to their bounds, so that of
-// layouts in falling order of the bounds only the last ones are made.
+// The smallest plan, the first of equal ones. Plans come close to their bounds, so that by going
+// through the bounds in falling order only the last layouts have to be made.
 RecomputeResult Smallest(const std::vector<Attempt>& attempts) {
   RecomputeResult best{0, SIZE_MAX, 0};
   for (auto at = attempts.rbegin(); at != attempts.rend(); ++at) {
@@ -96,7 +99,7 @@ class Recomputer {
   }
   int64_t Size(ValueId v) const { return static_cast<int64_t>(bytes_[v.i]); }
   bool IsLeaf(ValueId v) const { return !g_.value(v).producer.valid(); }
-  // Whether a reader placed at `before` finds v there without its being kept longer than it is now.
+  // Whether a reader placed at `before` finds v there, without keeping v longer than now.
   bool Kept(ValueId v, int before) const {
     if (IsLeaf(v)) return true;
     const int made = now_.position[g_.value(v).producer.i];
@@ -125,8 +128,8 @@ class Recomputer {
   std::vector<std::pair<ValueId, ValueId>> clone_before_;  // what the last Apply changed
 };
 
-// An arena is laid out where it may be within the limit. The others only tell what would be the
-// smallest possible, and are looked at if nothing is within the limit.
+// An arena is laid out where it may be within the limit. The other plans only tell the smallest
+// possible size, and are looked at if nothing is within the limit.
 RecomputeResult Recomputer::Run() {
   RecomputeResult best{0, SIZE_MAX, 0};
   std::vector<Attempt> tried;
@@ -183,8 +186,8 @@ bool Recomputer::IsIdle(ValueId v) const {
                               [&](NodeId reader) { return now_.position[reader.i] == now_.peak; });
 }
 
-// The bytes of the idle results of a node, if it would be needed twice: without a reader before the
-// peak it is not.
+// The bytes of the idle results of a node, if it would be needed twice: a node without a reader
+// before the peak would not be.
 int64_t Recomputer::Saved(NodeId id) const {
   int64_t saved = 0;
   for (ValueId v : g_.node(id).out)
@@ -196,7 +199,7 @@ int64_t Recomputer::Saved(NodeId id) const {
   return 0;
 }
 
-// A candidate without values saves nothing.
+// Builds the candidate around a node. One without values saves nothing.
 Candidate Recomputer::Evaluate(NodeId id) const {
   Candidate c{{id}, {}, 0, 0, static_cast<int>(order_.main_end)};
   for (ValueId v : g_.node(id).out) {
@@ -211,16 +214,17 @@ Candidate Recomputer::Evaluate(NodeId id) const {
   return c;
 }
 
-// What a clone placed at `before` reads for v without keeping or making anything for it; invalid if
-// v is gone by then.
+// What a clone placed at `before` reads for v if nothing is kept or made for it; invalid if v is
+// gone by then.
 ValueId Recomputer::Operand(ValueId v, int before) const {
   if (Kept(v, before)) return v;
   const ValueId again = clone_[v.i];
   return again.valid() && Kept(again, before) ? again : ValueId{};
 }
 
-// Operands that are gone after the peak are kept until the clone (and take from what is saved), or
-// their producers join the chain, and theirs: the depth with the lowest cost per byte wins.
+// Operands that are gone after the peak are kept until the clone, which takes from what is saved,
+// or their producers join the chain, and in turn theirs. The depth with the lowest cost per byte
+// wins.
 void Recomputer::Deepen(Candidate& c, int64_t saved) const {
   std::vector<NodeId> chain = c.chain;
   std::vector<ValueId> kept;  // for the clone
@@ -258,7 +262,7 @@ void Recomputer::Deepen(Candidate& c, int64_t saved) const {
     }
     if (!deeper) break;
     gone = std::move(next);
-    // A value that the chain makes anyway is not kept for it.
+    // A value that the chain makes anyway need not be kept for it.
     std::erase_if(gone, [&](ValueId v) {
       return std::find(chain.begin(), chain.end(), g_.value(v).producer) != chain.end();
     });
@@ -268,9 +272,9 @@ void Recomputer::Deepen(Candidate& c, int64_t saved) const {
             [&](NodeId a, NodeId b) { return now_.position[a.i] < now_.position[b.i]; });
 }
 
-// Takes the best candidate after which less is alive at the peak, and no more elsewhere; false if
-// there is none. A chain only adds time and takes from what is saved, so the time per byte of the
-// node alone is a bound: those that it puts behind are not evaluated.
+// Takes the best candidate after which less is alive at the peak, and no more elsewhere; returns
+// false if there is none. A chain only adds time and takes from what is saved, so the time per byte
+// of the node alone bounds it from below, and nodes beyond the best are not evaluated.
 bool Recomputer::Relieve() {
   struct Choice {
     double per_byte;
@@ -303,7 +307,7 @@ bool Recomputer::Relieve() {
     ++trials;
     const Candidate& c = candidates[choice.candidate];
     Apply(c);
-    // Clones come after the peak: another one of that size is further on.
+    // Clones come after the peak, so that a peak of the same size may now be further on.
     if (now_.peak_bytes < before_.peak_bytes ||
         (now_.peak_bytes == before_.peak_bytes && now_.peak > before_.peak)) {
       clones_ += static_cast<int>(c.chain.size());
@@ -355,7 +359,7 @@ void Recomputer::Apply(const Candidate& c) {
   Refresh();
 }
 
-// The reverse of the last Apply.
+// Takes the last Apply back.
 void Recomputer::Undo(const Candidate& c) {
   for (ValueId v : c.values) g_.ReplaceUses(clone_[v.i], v);
   const auto first = order_.nodes.begin() + c.before;

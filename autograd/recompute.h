@@ -1,5 +1,5 @@
-// Trading time for memory: values that the backward pass reads long after the forward pass made
-// them are computed a second time instead of kept.
+// Trades time for memory: values that the backward pass reads long after the forward pass has made
+// them are not kept but computed a second time.
 #pragma once
 #include "runtime/passes.h"
 #include "runtime/session.h"
@@ -18,25 +18,23 @@ struct RecomputeResult {
   double seconds = 0;      // of the additional nodes in one Run, by ModelSeconds
 };
 
-// Makes clones of forward nodes, placed before the gradients that read them, until the arena that
-// a session would plan is no larger than the limit. Where no plan is small enough, g stays.
-//
+// Makes clones of forward nodes, placed before the gradients that read them, until the arena that a
+// session would plan is no larger than the limit. Where no plan is small enough, g stays as it is.
 // One step relieves the position at which most is alive: of the values that lie idle across it, the
 // one whose second computation costs least per byte gets a clone for its later readers. Operands
-// that are gone by then are kept longer or computed again too, whichever is cheaper. Any node may
-// be chosen that reads no accumulator: those are others by then. A product of a frozen weight
-// shares the packed copy with its clone (Session). Since the steps do not depend on the limit, a
-// smaller limit takes the same steps and more.
-//
-// Clones compute the same bits: the same kernel on the same operands; masks are functions of a
-// counter.
+// that are gone by then are kept longer or computed again, too, whichever is cheaper. Any node may
+// be chosen that reads no accumulator, as an accumulator has changed by then. A product of a frozen
+// weight shares the packed copy with its clone (Session). Since the steps do not depend on the
+// limit, a smaller limit takes the same steps and more.
+// Clones compute the same bits: they are the same kernels on the same operands, and masks are
+// functions of a counter.
 RecomputeResult Recompute(Graph& g, const RecomputeLimit& limit);
 
-// The pass "recompute", to run on a step after all others. It does nothing without a limit.
+// The pass "recompute", which runs on a step after all others and does nothing without a limit.
 Pass RecomputePass(const RecomputeLimit& limit);
 
-// Time of a node on a nominal machine, for comparing plans: nothing is measured, so a plan is the
-// same everywhere.
+// The time of a node on a nominal machine, for comparing plans. Nothing is measured, so a plan is
+// the same everywhere.
 double ModelSeconds(const Cost& cost);
 
 }  // namespace graft

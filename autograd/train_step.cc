@@ -43,7 +43,7 @@ void AddUpdate(Graph& g, ParamStore& params, ValueId p, ValueId gradient, ValueI
   }
 }
 
-// What is accumulated in every micro-batch, and what gradients are made of it once a step.
+// What is accumulated in every micro-batch, and from which gradients are made once a step.
 struct Accumulated {
   std::vector<ValueId> values;     // trainable parameters, and frontiers of late parts
   std::vector<ValueId> sums;       // states, by value: of their cotangents
@@ -58,7 +58,7 @@ std::string StateName(const Graph& g, ValueId v, size_t index) {
   return fmt::format("acc.{}.{}", value.name.empty() ? scope : value.name, index);
 }
 
-// Adds the loss, its gradients by the values, and the sums of both.
+// Adds the loss, its gradients with respect to the values, and the sums of both.
 Accumulated AddAccumulation(Graph& g) {
   Accumulated a;
   for (ParameterPart& part : LateParts(g)) {
@@ -147,7 +147,7 @@ Graph TrainStep::BuildGraph(Graph g, ParamStore& params, const OptimizerConfig& 
                             const Passes& passes, std::vector<PassReport>* reports) {
   std::vector<PassReport> made = passes.forward.Run(g);
   AddTrainStep(g, params, optimizer);
-  // The logits and the losses themselves are nobody's business here; only what is updated stays.
+  // Nobody reads the logits and the losses themselves in a step; only what is updated stays.
   g.KeepOutputs([](const GraphOutput& o) { return o.name == "gradient_norm_squared"; });
   g.EraseDead();
   ShareEqualNodes(g);
@@ -175,7 +175,7 @@ SessionOptions TrainStep::Options(const Graph& g, const Counts& capacity, Parall
   SessionOptions options{.capacity = capacity};
   options.lanes = static_cast<int>(std::clamp<size_t>(kLaneBytes / bytes, 1, kMostLanes));
   if (parallel.lanes) options.lanes = parallel.lanes;
-  // Too few lanes to go round: the threads work inside the kernels instead.
+  // If there are too few lanes to go round, the threads work inside the kernels instead.
   options.workers = options.lanes >= Threads() ? Threads() : 1;
   if (parallel.workers) options.workers = parallel.workers;
   options.threads = parallel.threads ? parallel.threads : Threads();
@@ -215,7 +215,7 @@ StepResult TrainStep::Accumulate(std::span<const Counts> parts, int64_t step, co
                                  double losses) {
   first_.assign(1, 0);
   for (const Counts& part : parts) first_.push_back(first_.back() + part.sequences);
-  const int64_t n = static_cast<int64_t>(parts.size());
+  const int64_t n = std::ssize(parts);
   const int lanes = static_cast<int>(std::clamp<int64_t>(n, 1, session_.options().lanes));
   session_.ZeroStates(lanes);
   const Piece own = group_ ? group_->Mine(lanes) : Piece{0, lanes};
@@ -268,7 +268,7 @@ Piece TrainStep::OwnOf(int64_t batch) const {
 
 void TrainStep::AddUpLanes(int lanes) {
   if (!group_) return session_.SumStates(lanes);
-  group_->SumInOrder(std::span(states_).first(static_cast<size_t>(lanes)));
+  group_->SumInOrder(std::span(states_).first(lanes));
 }
 
 StepResult TrainStep::Run(std::span<const Counts> parts, int64_t step, double learning_rate,

@@ -31,13 +31,15 @@ struct OptimizerConfig {
   double clip = 0;  // the global norm; 0 clips nothing
   // Whether a parameter of that name and rank decays. By default all do, as in torch.optim.
   std::function<bool(const std::string& name, int rank)> decays = {};
-  // What the optimizer gets of a parameter's gradient, behind clipping; `rng` i32 [2] = {step, 0}.
+  // Changes a parameter's gradient behind clipping, before the optimizer gets it; `rng` is i32 [2]
+  // = {step, 0}.
   std::function<ValueId(Graph&, ParamStore&, const std::string& name, ValueId gradient,
                         ValueId rng)>
       on_gradient = {};
-  // How often each parameter has been updated, by name, where steps do not train them all: AdamW's
-  // bias correction is by its own count, as in torch.optim, which skips tensors without a gradient.
-  // It is counted on here and must outlive the step. Null: the number of the step counts for all.
+  // How often each parameter has been updated, by name, where steps do not train all of them: AdamW
+  // then corrects the bias by a parameter's own count, as in torch.optim, which skips tensors
+  // without a gradient. The step counts on here, and the map must outlive it. If null, the number
+  // of the step counts for all.
   std::map<std::string, int64_t>* updates = nullptr;
 };
 
@@ -59,50 +61,50 @@ class TrainStep {
   struct Passes {
     PassManager forward, step;
   };
-  // How many the session has. 0 lets the size of the trainable parameters decide (lanes), or
-  // Threads() (workers, threads). Workers and threads change no result, but lanes do, as sums are
-  // then in another order.
+  // How many lanes, workers and threads the session has. 0 lets the size of the trainable
+  // parameters decide (lanes), or means Threads() (workers, threads). Workers and threads change no
+  // result. Lanes do, as they change the order of sums.
   struct Parallel {
     int workers = 0, lanes = 0, threads = 0;
     SharedMemory* shared = nullptr;  // as in SessionOptions
   };
-  // The capacity is the largest micro-batch, for texts with its tokens.
+  // The capacity is the largest micro-batch; of texts, with its tokens.
   TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
             Counts capacity, const Passes& passes = {}, Parallel parallel = {0, 0, 0, nullptr});
   TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
             int64_t micro_batch, const Passes& passes = {}, Parallel parallel = {0, 0, 0, nullptr})
       : TrainStep(loss_graph, params, optimizer, Counts{micro_batch, 0}, passes, parallel) {}
 
-  // What the constructor compiles, for plans without a step: the graph after all passes, and how it
-  // is to run.
+  // What the constructor compiles, for planning without a step: the graph after all passes, and how
+  // it is to run.
   static Graph BuildGraph(Graph loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
                           const Passes& passes, std::vector<PassReport>* reports = nullptr);
   static SessionOptions Options(const Graph& graph, const Counts& capacity, Parallel parallel);
 
   // fill(first, count, worker) writes the inputs of sequences [first, first+count) of the batch
-  // into that worker's buffers of the session; calls for different workers come at the same time,
+  // into that worker's buffers of the session. Calls for different workers come at the same time,
   // and must not throw. `step` counts from 0; bias correction uses step + 1. A loss that is not
   // finite updates nothing. "rng" is filled in here.
   using Fill = std::function<void(int64_t first, int64_t count, int worker)>;
   StepResult Run(int64_t batch, int64_t step, double learning_rate, const Fill& fill,
                  double losses = 0);
-  // The same for a batch that the caller has cut: micro-batch i has parts[i].sequences of
-  // parts[i].tokens in all, both within the capacity. `losses`: what the sum is divided by, where
-  // that is not the number of sequences (0): how many losses count, the others being zeros, or the
-  // sum of their weights.
+  // Does the same for a batch that the caller has cut: micro-batch i has parts[i].sequences of
+  // parts[i].tokens in all, both within the capacity. `losses` is what the sum is divided by: how
+  // many losses count, the others being zeros, or the sum of their weights; 0 means the number of
+  // sequences.
   StepResult Run(std::span<const Counts> parts, int64_t step, double learning_rate,
                  const Fill& fill, double losses = 0);
-  // The first half of Run: the loss and, in the states "acc.*", the gradients of the batch; no
-  // parameter changes.
+  // Does the first half of Run, which gives the loss and, in the states "acc.*", the gradients of
+  // the batch; no parameter changes.
   StepResult Accumulate(std::span<const Counts> parts, int64_t step, const Fill& fill,
                         double losses = 0);
 
-  // From here on the lanes are divided among the processes, of which each makes the same calls on
-  // equal parameters. `group` must outlive the step. The sums are those of one process, bit by bit.
-  // Every Accumulate must come behind a Meet that found nobody failed.
+  // From here on the lanes are divided among the processes of a group, each of which makes the same
+  // calls on equal parameters. `group` must outlive the step. The sums are those of one process,
+  // bit by bit. Every Accumulate must come behind a Meet that found no failed process.
   void ShareWith(ProcessGroup* group);
-  // The sequences of a batch of `batch` that this process computes, which Run(batch, ...) cuts; all
-  // without a group.
+  // The sequences of a batch of `batch` that this process computes, as Run(batch, ...) cuts it;
+  // without a group all of them.
   Piece OwnOf(int64_t batch) const;
 
   Session& session() { return session_; }
@@ -124,11 +126,12 @@ class TrainStep {
   std::vector<PassReport> reports_;
   Graph graph_;
   Session session_;
-  // These are looked up once, the first two by worker. Without random nodes the data of rng is
-  // null.
+  // These are looked up once, the first two by worker. Without random nodes there is no rng, and
+  // its data is null.
   std::vector<Tensor> inv_batch_, rng_;
   Tensor loss_, update_rng_;
-  // One for all, with the count of steps, or one for each parameter, with its own.
+  // The numbers of the optimizer: one set for all parameters, with the count of steps, or one for
+  // each parameter, with its own.
   struct Hyper {
     Tensor values;
     int64_t* updates = nullptr;

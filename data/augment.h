@@ -10,9 +10,9 @@
 //                    opposite place; the loss is mixed likewise (Zhang et al. 2018; as in timm)
 //   cutmix=A         a part of the area 1 - lam comes from x' (Yun et al. 2019; as in timm)
 //
-// tests/parity/check_augment.py puts them beside both libraries.
-// in this order; of mixup and cutmix a batch gets one, with equal chance. Everything drawn is a
-// function of seed, epoch and example (mixup and cutmix: of the first example of the batch).
+// They are applied in this order; of mixup and cutmix a batch gets one, with equal chance.
+// Everything drawn is a function of seed, epoch and example (for mixup and cutmix, of the first
+// example of the batch). tests/parity/check_augment.py compares them with both libraries.
 #pragma once
 #include <string>
 #include <string_view>
@@ -32,12 +32,12 @@ struct Augment {
   bool mixes() const { return mixup > 0 || cutmix > 0; }
 };
 
-// "flip,crop=0.8,mixup=0.2", "" or the name of a preset. Throws Error (usage) naming the part, with
-// the nearest name.
+// Parses a text such as "flip,crop=0.8,mixup=0.2", "" or the name of a preset. Throws Error
+// (kUsage) naming the part, with the nearest name.
 Augment ParseAugment(std::string_view text);
 std::string ListAugment();  // a line for each preset
 
-// Where an example's draws come from, as a function of the run's seed, the epoch and the example.
+// The stream of an example's draws, as a function of the run's seed, the epoch and the example.
 StreamKey AugmentStream(uint64_t seed, int64_t epoch, size_t example);
 
 // A part of an image, as torchvision's RandomResizedCrop and RandomErasing draw it from a square of
@@ -48,12 +48,13 @@ struct Part {
 Part DrawPart(const StreamKey& stream, uint64_t position, int size, double least, double most,
               double least_aspect, double most_aspect, bool whole);
 
-// Operation `number` (0 .. 13) of RandAugment at this magnitude, `negative` where it has a sign.
+// Applies operation `number` (0 .. 13) of RandAugment at this magnitude, which is `negative` where
+// the operation has a sign.
 Image RandAugmentOperation(const Image& image, int number, int magnitude, bool negative);
 
-// Crop, flip and randaugment.
+// Applies crop, flip and randaugment.
 Image AugmentImage(const Augment& augment, const StreamKey& stream, Image image, Filter filter);
-// The part to erase; of no size if there is none.
+// Draws the part to erase; its size is 0 if there is none.
 Part DrawErased(const Augment& augment, const StreamKey& stream, int size);
 // Sets the part of [3,size,size] to 0, the mean of normalised images.
 void Erase(const Part& part, int size, float* image);
@@ -64,8 +65,8 @@ struct Mix {
   bool cut = false;  // `part` comes from the other; else all is mixed
   Part part = {};
 };
-// The square of side size * sqrt(1 - lam) around a pixel, as far as it is inside, as in timm: of
-// an odd side the larger half lies right of the pixel and below it.
+// The square of side size * sqrt(1 - lam) around a pixel, as far as it is inside, as in timm. If
+// the side is odd, its larger half lies right of the pixel and below it.
 Part CutAround(int x, int y, int size, double lam);
 Mix DrawMix(const Augment& augment, const StreamKey& stream, int size);
 // image <- image mixed with other, both [3,size,size].

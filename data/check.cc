@@ -59,7 +59,7 @@ void SayFailure(const std::string& path, ImageFacts& facts) {
   }
 }
 
-// Every image decoded once.
+// Decodes every image once.
 FactsByPath ReadAll(FactsByPath facts, int threads, const CheckProgress& progress) {
   std::vector<FactsByPath::value_type*> items;
   for (auto& item : facts) items.push_back(&item);
@@ -105,7 +105,7 @@ SplitReport ReportSplit(const Split& split, const FactsByPath& all, int num_clas
   return report;
 }
 
-// Equal pictures of two splits under different paths.
+// Finds equal pictures of two splits under different paths.
 void FindDuplicates(const Split& a, const Split& b, const FactsByPath& all, DatasetReport& report) {
   std::map<uint64_t, const std::string*> by_hash;
   for (const Example& example : a.examples)
@@ -119,7 +119,7 @@ void FindDuplicates(const Split& a, const Split& b, const FactsByPath& all, Data
   }
 }
 
-// Pictures with two labels; of each, one other of its kind is told.
+// Finds pictures with two labels; for each, one other picture of its kind is reported.
 void FindConflicts(const std::vector<Split>& splits, const FactsByPath& all,
                    DatasetReport& report) {
   std::map<uint64_t, const Example*> by_hash;
@@ -189,7 +189,7 @@ std::vector<UnreadableImage> FindUnreadable(const std::vector<std::string>& path
 
 namespace {
 
-// What the training examples lack for a training.
+// What the training examples lack to be trained on.
 std::string OneClass(const DatasetReport& report) {
   const auto is_train = [](const SplitReport& s) {
     return PurposeOf(s.name) == SplitPurpose::kTrain && s.images > 0;
@@ -216,7 +216,7 @@ void CheckSplits(const ImageDataset& dataset, int threads, const CheckProgress& 
     for (size_t j = i + 1; j < splits.size(); ++j) {
       const size_t shared = Overlap(splits[i], splits[j]).size();
       if (shared) report.overlaps.push_back({splits[i].name, splits[j].name, shared});
-      // A list that contains another one has that one's duplicates, which are found elsewhere.
+      // A list that contains another one has that one's duplicates, which are found there.
       const size_t smaller = std::min(splits[i].examples.size(), splits[j].examples.size());
       if (shared < smaller) FindDuplicates(splits[i], splits[j], all, report);
     }

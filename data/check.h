@@ -1,5 +1,5 @@
-// What `graft data check DIR` reports: counts, unreadable files, images of formats that are not
-// read, sizes, and images that appear in more than one split.
+// What `graft data check DIR` reports of images: counts, unreadable files, images of formats that
+// are not read, sizes, and images that appear in more than one split.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -14,7 +14,7 @@ struct SplitReport {
   std::string name;
   size_t images = 0;
   std::vector<size_t> per_class;  // [num_classes]
-  // Of the readable images; all 0 if there are none.
+  // Sizes of the readable images; all are 0 if there are none.
   int min_width = 0, max_width = 0, min_height = 0, max_height = 0;
   double mean_width = 0, mean_height = 0;
 };
@@ -23,19 +23,20 @@ struct UnreadableImage {
   std::string path, reason;
 };
 
-// Is told on the caller's thread how many images of how many have been read.
+// A function that is told, on the caller's thread, how many images of how many have been read.
 using CheckProgress = std::function<void(size_t done, size_t total)>;
 
-// Decodes every image once, on `threads` threads; those that cannot be, in the order of the paths.
+// Decodes every image once, on `threads` threads, and returns those that cannot be decoded, in the
+// order of the paths.
 std::vector<UnreadableImage> FindUnreadable(const std::vector<std::string>& paths, int threads,
                                             const CheckProgress& progress = {});
 
-// The same picture, pixel by pixel, under two paths in two splits.
+// The same picture, pixel by pixel, under different paths in two splits.
 struct DuplicateImage {
   std::string first_split, first_path, second_split, second_path;
 };
 
-// The same picture, under one path or two, with two labels.
+// The same picture, under one path or two, with two different labels.
 struct LabelConflict {
   std::string first_path, second_path;
   int first_label = 0, second_label = 0;
@@ -62,21 +63,21 @@ struct DatasetReport {
   std::vector<std::string> problems;  // of lists and folders: wrong lines, folders without images
   std::vector<std::string> notes;     // what is odd and no mistake by itself
 
-  // Paths in both a test and a training or validation split.
+  // The number of paths that are both in a test split and in a training or validation split.
   size_t leaked() const;
-  // No problem, unreadable image or one left out, no picture under two paths in two splits or with
-  // two labels, nothing leaked.
+  // Whether there is no problem, no image that is unreadable or left out, no picture under two
+  // paths in two splits or with two labels, and nothing leaked.
   bool ok() const;
   // What is wrong, in one line; "" if nothing is.
   std::string problem() const;
 };
 
-// Decodes every image once, on `threads` threads. What is wrong is part of the report, also of a
-// directory that holds no data set.
+// Decodes every image once, on `threads` threads. What is wrong becomes part of the report, even if
+// the directory holds no data set.
 DatasetReport CheckDataset(const std::string& directory, int threads = 1,
                            const CheckProgress& progress = {});
 
-// For people, several lines; long lists are cut after ten entries.
+// Writes several lines for people; long lists are cut after ten entries.
 std::string ToString(const DatasetReport& report);
 
 }  // namespace graft

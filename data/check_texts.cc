@@ -27,7 +27,7 @@ void Count(const TextExample& e, LabelKind kind, TextSplitReport* split) {
   }
 }
 
-// Images that are not there are bad rows.
+// Looks for the images that rows name; a missing one makes a bad row.
 void FindImages(const TextDataset& data, const TextSplit& read, TextSplitReport* split,
                 TextReport* report) {
   constexpr size_t kKept = 1000;
@@ -61,7 +61,7 @@ void AddSplit(const TextDataset& data, const std::string& name, TextReport& repo
     for (TextSplitReport::Column& c : split.columns) c.mean /= static_cast<double>(split.texts);
     if (report.images) FindImages(data, read.back(), &split, &report);
   } catch (const Error&) {
-    // It has no example at all, as `problems` says.
+    // The split has no example at all, as `problems` says.
   }
   if (report.kind != LabelKind::kClass) {
     report.splits.push_back(std::move(split));
@@ -117,7 +117,7 @@ const char* Unit(const TextReport& report) {
   return report.images ? "images" : report.pairs ? "pairs of texts" : "texts";
 }
 
-// The first problems, and once what helps.
+// The first problems, with the hint that helps only once.
 std::string ProblemsText(const TextSplitReport& split) {
   constexpr std::string_view kHint = "; hint: ";
   std::string text;

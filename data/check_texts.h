@@ -32,16 +32,16 @@ struct TextReport {
   std::vector<std::string> notes;      // what is odd and no mistake by itself
   std::string problem;                 // the first one, else ""
 
-  // Every row is an example, there is more than one class to train on, and no two splits share more
-  // texts than chance does (kTextsByChance).
+  // Whether every row is an example, there is more than one class to train on, and no two splits
+  // share more texts than chance explains (kTextsByChance).
   bool ok() const { return problem.empty(); }
 };
 
-// What is wrong is part of the report, also of a directory that holds no such data set.
+// What is wrong becomes part of the report, even if the directory holds no such data set.
 TextReport CheckTexts(const std::string& directory, const TextColumns& columns = {},
                       LabelKind kind = LabelKind::kClass);
 
-// For people, several lines; of many classes only the first are counted.
+// Writes several lines for people; of many classes only the first are counted.
 std::string ToString(const TextReport& report);
 
 }  // namespace graft

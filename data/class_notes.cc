@@ -20,13 +20,13 @@ std::string Some(const std::vector<std::string>& names) {
   return names.size() > kShown ? text + ", ..." : text;
 }
 
-// Names that are made of several, joined by '|'.
+// Whether a name is made of several, joined by '|'.
 bool AreJoined(const std::string& name) {
   const size_t bar = name.find('|');
   return bar != name.npos && bar > 0 && bar + 1 < name.size();
 }
 
-// Names that look as if they were something else than classes.
+// Notes names that look as if they were something else than classes.
 void NoteOddNames(const std::string& directory, const std::vector<std::string>& names,
                   const std::vector<size_t>& counts, std::vector<std::string>* notes) {
   constexpr int64_t kMany = 10;

@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 
 const std::vector<std::string> kValidation = {"dev", "val", "valid", "validation"};
 
-// In the order of their names, which decides the numbers of the texts.
+// The files in the order of their names, which decides the numbers of the texts.
 std::vector<fs::path> TextFiles(const std::string& directory) {
   std::error_code ignored;
   if (!fs::exists(directory, ignored)) Fail("{}: the corpus does not exist", directory);
@@ -36,7 +36,7 @@ std::vector<fs::path> TextFiles(const std::string& directory) {
   return paths;
 }
 
-// Lines, or the documents that empty lines part.
+// Appends lines or, if empty lines separate documents, these.
 void AppendTexts(const std::string& text, const std::string& path,
                  std::vector<TextExample>* texts) {
   std::vector<std::pair<std::string_view, size_t>> lines;

@@ -10,12 +10,12 @@ namespace graft {
 
 class Corpus {
  public:
-  // Reads everything. Throws Error for a directory without texts and for files that are not UTF-8.
+  // Reads everything. Throws Error for a directory without texts, and for files that are not UTF-8.
   explicit Corpus(const std::string& directory);
 
   const std::string& directory() const { return directory_; }
   std::vector<std::string> split_names() const;
-  // The first `limit` texts (0: all of them), the lines of a document with line ends between them.
+  // The first `limit` texts (0: all of them); between the lines of a document stand line ends.
   // Throws Error if there is no such split.
   TextSplit Load(std::string_view name, size_t limit = 0) const;
   void HoldOut(const std::string& split, double share, uint64_t seed);  // as TextDataset

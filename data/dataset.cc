@@ -27,7 +27,7 @@ std::string_view Trim(std::string_view text) {
   return text.substr(first, text.find_last_not_of(blanks) - first + 1);
 }
 
-// "path label" split at the last blank; both empty if there is none.
+// Splits "path label" at the last blank; both are empty if there is none.
 std::pair<std::string_view, std::string_view> SplitLine(std::string_view line) {
   line = Trim(line);
   const size_t blank = line.find_last_of(" \t");

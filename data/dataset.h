@@ -39,11 +39,12 @@ enum class DatasetForm { kLists, kFolders, kTables };
 
 class ImageDataset {
  public:
-  // Throws Error if DIR holds neither form, or a list or label in it is wrong. With `problems`,
-  // wrong lines and folders are told there instead, and left out.
+  // Throws Error if DIR holds neither form, or if a list or label in it is wrong. With `problems`,
+  // wrong lines and folders are reported there instead and left out.
   explicit ImageDataset(const std::string& directory, std::vector<std::string>* problems = nullptr);
 
-  // Of tables that NamesImages. A split that is not in order is left out, with a note.
+  // Takes tables for which NamesImages is true. A split that is not in order is left out, with a
+  // note.
   explicit ImageDataset(const TextDataset& tables);
 
   const std::string& directory() const { return directory_; }
@@ -57,13 +58,14 @@ class ImageDataset {
   // or, unless AllowMissing, one of the files does not exist.
   Split Load(std::string_view name, size_t limit = 0) const;
 
-  // Empty if the lists come without classes.txt.
+  // Empty if lists come without a classes.txt.
   const std::vector<std::string>& class_names() const { return class_names_; }
-  // Lines of classes.txt or class folders; without either, the largest label of all lists plus one.
+  // The number of lines of classes.txt or of class folders; without either, the largest label of
+  // all lists plus one.
   int num_classes() const { return num_classes_; }
 
   void AllowMissing() { missing_allowed_ = true; }
-  // Takes these examples out of a split. Throws Error if nothing is left.
+  // Removes these examples from a split. Throws Error if none is left.
   void LeaveOut(std::string_view split, const std::set<std::string>& paths);
   // Takes a part of a split away, which becomes the split kHoldout (holdout.h). Throws Error if
   // the split is not there.
@@ -91,12 +93,12 @@ class ImageDataset {
   int num_classes_ = 0;
 };
 
-// Whether the texts of a data set are paths of images, and where such an image is.
+// Whether the texts of a data set are paths of images; and the path of such an image.
 bool NamesImages(const TextDataset& data);
 std::string ImagePath(const TextDataset& tables, const std::string& path);
 
-// Paths that both splits contain, in the order of `a`. Paths are compared after resolving "." and
-// ".."; equal images under two names are CheckDataset's business.
+// The paths that both splits contain, in the order of `a`. Paths are compared after resolving "."
+// and ".."; equal images under two names are found by CheckDataset.
 std::vector<std::string> Overlap(const Split& a, const Split& b);
 
 }  // namespace graft

@@ -8,7 +8,8 @@
 namespace graft {
 namespace {
 
-// A file up to this size is read before it has its place, whose size only its header tells.
+// A file up to this size is read before it has its place in the room, as only its header tells how
+// much it takes.
 constexpr int64_t kSmallFile = 2 << 20;
 
 int64_t FileBytes(const std::string& path) {
@@ -19,8 +20,8 @@ int64_t FileBytes(const std::string& path) {
 
 }  // namespace
 
-// A place in the room, until its end. It is taken once: one that waited for more while it held
-// some could wait forever.
+// A place in the room, for as long as it lives. It is taken at once: a thread that waited for more
+// while it held some could wait forever.
 class DecodeRoom::Ticket {
  public:
   Ticket(DecodeRoom& room, const std::string& path) : room_(room), path_(path) {

@@ -1,4 +1,4 @@
-// Memory for images while they are decoded, shared by threads: they wait for each other rather than
+// Memory for images that are being decoded, shared by threads: they wait for each other rather than
 // take more together.
 #pragma once
 #include <condition_variable>
@@ -10,7 +10,7 @@
 
 namespace graft {
 
-// An image that takes more than `bytes` is decoded alone; one that takes more than `limit` is an
+// An image that takes more than `bytes` is decoded alone. One that takes more than `limit` is an
 // Error.
 struct DecodeBounds {
   int64_t bytes = int64_t{128} << 20;
@@ -23,10 +23,10 @@ class DecodeRoom {
   DecodeRoom(const DecodeRoom&) = delete;
   DecodeRoom& operator=(const DecodeRoom&) = delete;
 
-  // ReadImage of a file, then ResizeAndCrop, when there is room for both. `orientation`: the
-  // image's.
+  // Calls ReadImage for a file and then ResizeAndCrop, when there is room for both. `orientation`
+  // gets that of the image.
   Image Read(const std::string& path, const Preprocess& preprocess, int* orientation);
-  // ReadImage alone; then `use` while there is room for the image.
+  // Calls ReadImage alone, and then `use` while there is still room for the image.
   void Read(const std::string& path, const std::function<void(const Image&)>& use);
 
  private:

@@ -8,7 +8,8 @@ namespace {
 
 constexpr int kSamples = 3;  // per pixel and direction
 
-// Corners of the regular triangle and the five-pointed star in the unit circle, first one up.
+// The corners of the regular triangle and of the five-pointed star in the unit circle, the first
+// one up.
 struct Point {
   double u, v;
 };
@@ -25,7 +26,7 @@ constexpr Point kStar[] = {{0, -1},
                            {-0.9510565162951535, -0.3090169943749474},
                            {-0.5877852522924731 * kInner, -0.8090169943749475 * kInner}};
 
-// Even-odd rule.
+// Uses the even-odd rule.
 template <size_t n>
 bool InPolygon(const Point (&corners)[n], double u, double v) {
   bool inside = false;
@@ -36,7 +37,7 @@ bool InPolygon(const Point (&corners)[n], double u, double v) {
   return inside;
 }
 
-// (u, v) in the shape's own frame, where its outer circle has radius 1.
+// (u, v) are in the shape's own frame, in which its outer circle has radius 1.
 bool InShape(ShapeKind kind, double u, double v) {
   const double square = u * u + v * v, far = std::max(std::abs(u), std::abs(v));
   const double near = std::min(std::abs(u), std::abs(v));
@@ -127,7 +128,7 @@ Image Canvas::ToImage(HashStream& stream, double noise) const {
 }
 
 void DrawShape(Canvas& canvas, const PlacedShape& shape, const Color& color) {
-  // cos and sin of an angle whose half has the tangent t.
+  // The cosine and sine of an angle whose half has the tangent t.
   const double t = shape.tilt, cosine = (1 - t * t) / (1 + t * t), sine = 2 * t / (1 + t * t);
   const Canvas::Box box{shape.x - shape.radius, shape.y - shape.radius, shape.x + shape.radius,
                         shape.y + shape.radius};

@@ -1,4 +1,4 @@
-// Drawing for data/generate.cc: random numbers from a counter, colours and filled shapes.
+// Draws for data/generate.cc: random numbers from a counter, colours and filled shapes.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -13,7 +13,7 @@ namespace graft {
 // bit.
 uint64_t HashBits(uint64_t x);
 
-// Draws number 0, 1, ... of the stream `key`; draw n is a hash of (key, n).
+// The draws number 0, 1, ... of the stream `key`; draw n is a hash of (key, n).
 class HashStream {
  public:
   explicit HashStream(uint64_t key) : key_(HashBits(key)) {}
@@ -28,15 +28,15 @@ class HashStream {
 
 using Color = std::array<double, 3>;  // 0..1
 
-// Hue in turns, saturation and value in 0..1.
+// `hue` is in turns; saturation and value are in 0..1.
 Color FromHsv(double hue, double saturation, double value);
 
-// Pixels in 0..1; bytes only at the end.
+// Pixels are in 0..1 and become bytes only at the end.
 class Canvas {
  public:
   explicit Canvas(int size);
   int size() const { return size_; }
-  // A linear ramp between two colours, top to bottom.
+  // Fills with a linear ramp between two colours, from top to bottom.
   void FillGradient(const Color& top, const Color& bottom);
   // Blends `color` in where inside(x, y) holds; coordinates and the box are fractions of the side.
   // Edges are antialiased by 3 x 3 samples per pixel.
@@ -55,8 +55,8 @@ class Canvas {
 enum class ShapeKind { kDisk, kSquare, kTriangle, kPlus, kRing, kStar, kBar, kCrescent };
 inline constexpr int kShapeKinds = 8;
 
-// A shape within the circle of `radius` around (x, y), fractions of the side. `tilt` is the tangent
-// of half the angle of rotation, which needs no sine.
+// A shape within the circle of `radius` around (x, y), all in fractions of the side. `tilt` is the
+// tangent of half the angle of rotation, which needs no sine.
 struct PlacedShape {
   ShapeKind kind;
   double x, y, radius, tilt;

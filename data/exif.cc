@@ -11,7 +11,7 @@ namespace {
 
 using namespace std::string_view_literals;
 
-// Numbers of a block whose every offset may be a lie: what lies outside is not there.
+// Reads numbers of a block whose every offset may be wrong: what lies outside counts as not there.
 class Numbers {
  public:
   Numbers(std::string_view bytes, bool big_endian) : bytes_(bytes), big_endian_(big_endian) {}
@@ -30,8 +30,8 @@ class Numbers {
   bool big_endian_;
 };
 
-// Of a TIFF block: the tag in its first directory, a whole number of 16 or 32 bits. Of several the
-// first one that can be read counts, as in PIL.
+// Reads the tag in the first directory of a TIFF block, a whole number of 16 or 32 bits. Of several
+// such tags the first one that can be read counts, as in PIL.
 int OrientationOfTiff(std::string_view tiff) {
   constexpr uint32_t kTag = 0x0112, kEntryBytes = 12;
   const bool big = tiff.starts_with("MM\0\x2a"sv);
@@ -55,7 +55,7 @@ int OrientationOfTiff(std::string_view tiff) {
   return 1;
 }
 
-// The EXIF block of a JPEG's markers before its pixels; a long one goes on in further markers.
+// The EXIF block among a JPEG's markers before its pixels; a long one goes on in further markers.
 std::string BlockOfJpeg(std::string_view file) {
   constexpr std::string_view kExif = "Exif\0\0"sv;
   constexpr unsigned kApp1 = 0xe1, kPixels = 0xda, kEnd = 0xd9;
@@ -79,7 +79,7 @@ std::string BlockOfJpeg(std::string_view file) {
   return block;
 }
 
-// The last eXIf chunk of a PNG.
+// The last eXIf chunk of a PNG file.
 std::string_view BlockOfPng(std::string_view file) {
   const Numbers numbers(file, true);
   std::string_view block;
@@ -129,8 +129,8 @@ Image Upright(const Image& image) {
   const bool swapped = o >= 5;
   Image out{swapped ? height : width, swapped ? width : height, {}};
   out.rgb.resize(image.rgb.size());
-  // Where row and column of the result come from: 2, 3, 7, 8 read columns backwards, 3, 4, 6, 7
-  // rows.
+  // Where the row and column of the result come from: orientations 2, 3, 7 and 8 read columns
+  // backwards, 3, 4, 6 and 7 rows.
   const bool from_right = o == 2 || o == 3 || o == 7 || o == 8;
   const bool from_below = o == 3 || o == 4 || o == 6 || o == 7;
   uint8_t* to = out.rgb.data();

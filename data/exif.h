@@ -1,4 +1,4 @@
-// How a camera was held: EXIF's orientation, and images turned by it.
+// Reads how a camera was held (EXIF's orientation), and turns images by it.
 #pragma once
 #include <cstddef>
 #include <span>
@@ -11,7 +11,8 @@ namespace graft {
 // its EXIF block; 1 if it states none or the block is damaged.
 int ExifOrientation(std::span<const std::byte> file);
 
-// Turned and mirrored as PIL's ImageOps.exif_transpose does for image.orientation, which then is 1.
+// Turns and mirrors an image by image.orientation, as PIL's ImageOps.exif_transpose does; the
+// orientation then is 1.
 Image Upright(const Image& image);
 
 }  // namespace graft

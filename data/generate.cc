@@ -22,13 +22,13 @@ uint64_t HashText(std::string_view text) {
   return hash;
 }
 
-// Independent streams for the pixels of an image and for the order of the labels.
+// The streams for the pixels of an image and for the order of the labels are independent.
 uint64_t Key(std::string_view task, std::string_view purpose, uint64_t seed, uint64_t index) {
   return HashBits(HashBits(HashText(task) ^ HashBits(seed)) ^ HashText(purpose)) ^ HashBits(~index);
 }
 
-// Backgrounds are dark and figures bright, in any hue, so that a figure is found without being told
-// its colour.
+// Backgrounds are dark and figures bright, in any hue, so that a figure can be found without
+// knowing its colour.
 Color BackgroundColor(HashStream& s) {
   return FromHsv(s.Uniform(), s.Between(0.2, 0.9), s.Between(0.05, 0.35));
 }
@@ -64,7 +64,7 @@ void DrawCount(Canvas& canvas, HashStream& s, int label) {
       const double distance = blob.radius + other.radius + 0.03;
       if (dx * dx + dy * dy < distance * distance) is_free = false;
     }
-    // Smaller and smaller when a place is hard to find, so that the search ends.
+    // If a place is hard to find, the blob gets smaller and smaller, so that the search ends.
     if (!is_free) largest = 0.08 + (largest - 0.08) * 0.97;
     if (is_free) blobs.push_back(blob);
   }
@@ -91,7 +91,7 @@ void DrawColor(Canvas& canvas, HashStream& s, int label) {
 
 double Fraction(double x) { return x - static_cast<double>(static_cast<int64_t>(x)); }
 
-// Periodic patterns over the whole image; coordinates are made positive before Fraction.
+// Draws periodic patterns over the whole image; coordinates are made positive before Fraction.
 void DrawTexture(Canvas& canvas, HashStream& s, int label) {
   const double repeats = s.Between(3.0, 5.5), phase = s.Uniform() + 8, shift = s.Uniform() + 8;
   const Color color = FigureColor(s);

@@ -1,5 +1,5 @@
-// Procedural image tasks for `graft demo` and `graft data make`: no download, yet enough structure
-// for a small ViT to learn one task and transfer to another.
+// Makes image tasks for `graft demo` and `graft data make`: nothing is downloaded, yet there is
+// enough structure for a small ViT to learn one task and transfer to another.
 //
 // Image `index` of a task depends on (task, size, seed, index) only, through a counter-based hash
 // and arithmetic that IEEE 754 fixes to the bit (no sin, no exp, no std:: distribution), so every
@@ -20,7 +20,7 @@ struct GeneratedTask {
   std::vector<std::string> classes;
 };
 
-// shapes, count, position, color, texture.
+// The tasks shapes, count, position, color and texture.
 const std::vector<GeneratedTask>& GeneratedTasks();
 
 // Throws Error with the nearest name if there is no such task.
@@ -29,7 +29,7 @@ const GeneratedTask& FindGeneratedTask(std::string_view name);
 inline constexpr int kMinGeneratedSize = 16, kMaxGeneratedSize = 512;
 
 int GenerateLabel(const GeneratedTask& task, uint64_t seed, uint64_t index);
-// size x size pixels. Throws Error for a size outside the bounds above.
+// An image has size x size pixels. Throws Error for a size outside the bounds above.
 Image GenerateImage(const GeneratedTask& task, int size, uint64_t seed, uint64_t index);
 
 struct TaskCounts {
@@ -39,8 +39,8 @@ struct TaskCounts {
 // multiple of every number of classes.
 inline constexpr uint64_t kFirstTestIndex = 7'200'000'000;
 
-// Writes PNG images and the lists of the VTAB-1k layout (train800.txt, ... whatever the counts).
-// Throws Error if `directory` exists and is not empty.
+// Writes PNG images and lists in the layout of VTAB-1k (train800.txt, ..., whatever the counts
+// are). Throws Error if `directory` exists and is not empty.
 void WriteTask(const std::string& directory, std::string_view task, int size,
                const TaskCounts& counts, uint64_t seed);
 

@@ -10,7 +10,7 @@
 namespace graft {
 namespace {
 
-// Groups of each class in a random order, by their first example.
+// The groups of each class in a random order; the first example of a group tells its class.
 std::map<int, std::vector<size_t>> Shuffled(std::span<const ToDivide> examples, uint64_t seed,
                                             std::string_view scope) {
   std::map<int, std::vector<size_t>> in_order;
@@ -31,7 +31,7 @@ bool OfLabels(std::span<const ToDivide> examples) {
   return !examples.empty() && examples.front().labels.has_value();
 }
 
-// Iterative stratification of groups, each of the labels of its first example.
+// Iterative stratification of groups, each with the labels of its first example.
 class Stratifier {
  public:
   Stratifier(std::span<const ToDivide> examples, std::span<const double> shares)
@@ -52,7 +52,7 @@ class Stratifier {
     part_.resize(examples.size(), SIZE_MAX);
   }
 
-  // The part of every example. `order`: the groups as they are drawn.
+  // Returns the part of every example; `order` holds the groups as they are drawn.
   std::vector<size_t> Divide(std::span<const size_t> order) {
     while (!left_.empty()) {
       const int rarest = std::ranges::min_element(left_, {}, [](const auto& l) {
@@ -69,7 +69,7 @@ class Stratifier {
   }
 
  private:
-  // The part that lacks most examples of a label, and of those of all.
+  // The part that lacks most examples of a label and, among equal ones, most of all examples.
   size_t Neediest(const int* label) const {
     size_t best = 0;
     const auto need = [&](size_t part) {

@@ -1,4 +1,4 @@
-// Parts of a split, drawn so that every class has its share in each: a held-out part, or folds.
+// Divides a split so that every class has its share in each part: a held-out part, or folds.
 //
 // A draw is a function of the seed and of the order of the examples. Those of one group, such as
 // equal texts, are never parted; a group counts for the class of its first example.
@@ -21,11 +21,12 @@ struct ToDivide {
   std::optional<std::vector<int>> labels = {};  // of several labels at once, or none of them
 };
 
-// Which examples are held out: of every class with two groups or more round(share * groups), at
-// least one and not all; of one with a single group none. Of several labels at once nearly that.
+// Tells which examples are held out: of every class with at least two groups round(share * groups),
+// but at least one and not all; of a class with a single group none. With several labels at once
+// this holds nearly.
 std::vector<bool> DrawHoldout(std::span<const ToDivide> examples, double share, uint64_t seed);
 
-// The fold, 0 to folds - 1, of every example: of every class as many groups in each as in any
+// The fold, 0 to folds - 1, of every example. Of every class, each fold has as many groups as any
 // other, or one more.
 std::vector<size_t> DrawFolds(std::span<const ToDivide> examples, size_t folds, uint64_t seed);
 

@@ -15,7 +15,7 @@ bool StartsWith(ImageBytes bytes, std::string_view magic, size_t at = 0) {
          std::memcmp(bytes.data() + at, magic.data(), magic.size()) == 0;
 }
 
-// Names a format that people have on disk but that we do not read, or "".
+// Names a format that people have on disk but that is not read here, or "".
 std::string_view ForeignFormat(ImageBytes bytes) {
   using namespace std::string_view_literals;
   if (StartsWith(bytes, "P7")) return "a PAM image";
@@ -28,7 +28,7 @@ std::string_view ForeignFormat(ImageBytes bytes) {
   return "";
 }
 
-// The first bytes as text if they are text, else in hexadecimal.
+// The first bytes: as text if they are text, else in hexadecimal.
 std::string DescribeBytes(ImageBytes bytes) {
   if (const std::string_view foreign = ForeignFormat(bytes); !foreign.empty())
     return std::string(foreign);

@@ -1,5 +1,5 @@
-// Image files to RGB pixels, equal to what PIL's Image.open(f).convert("RGB") gives: JPEG, PNG,
-// WebP, GIF, BMP, TIFF and the PBM/PGM/PPM family; of several frames the first. The format is
+// Decodes image files to RGB pixels, equal to what PIL's Image.open(f).convert("RGB") gives: JPEG,
+// PNG, WebP, GIF, BMP, TIFF and the PBM/PGM/PPM family; of several frames the first. The format is
 // decided by content, never by the file's name. No function here keeps state, so all may be called
 // from many threads at once.
 #pragma once
@@ -13,7 +13,7 @@
 
 namespace graft {
 
-// Row after row, three bytes per pixel; rgb.size() == 3 * width * height.
+// Pixels row after row, with three bytes each; rgb.size() == 3 * width * height.
 struct Image {
   int width = 0, height = 0;
   std::vector<uint8_t> rgb;
@@ -22,7 +22,7 @@ struct Image {
 };
 
 // Images of more pixels are refused before any memory is allocated for them: 1 GiB / 24 bits / 2,
-// the limit from which PIL too suspects a decompression bomb and raises.
+// the limit from which PIL, too, suspects a decompression bomb and raises.
 inline constexpr int64_t kMaxImagePixels = 178'956'970;
 
 // What decoding an image takes at most: its file, the decoder's buffers and the pixels.
@@ -30,8 +30,8 @@ struct DecodeCost {
   int width, height;
   int64_t bytes;
 };
-// Is called once, when the header is read and before anything large is allocated; may wait, or
-// throw to stop there.
+// Called once, when the header has been read and before anything large is allocated. It may wait,
+// or throw to stop there.
 using DecodeCheck = std::function<void(const DecodeCost&)>;
 
 // Decodes a whole file held in memory; `name` only appears in messages. Alpha is ignored, EXIF
@@ -40,13 +40,13 @@ using DecodeCheck = std::function<void(const DecodeCost&)>;
 Image DecodeImage(std::span<const std::byte> bytes, std::string_view name,
                   const DecodeCheck& check = {});
 
-// Files of images are at most so large.
+// The largest file of an image that is read.
 inline constexpr uint64_t kMaxImageBytes = uint64_t{1} << 30;
 
-// DecodeImage of a file. Throws Error if `path` is missing, not a regular file or not an image.
+// Decodes a file. Throws Error if `path` is missing, not a regular file or not an image.
 Image ReadImage(const std::string& path, const DecodeCheck& check = {});
 
-// Lossless 8-bit RGB PNG; throws Error if the file cannot be written.
+// Encodes as a lossless 8-bit RGB PNG. WritePng throws Error if the file cannot be written.
 std::vector<std::byte> EncodePng(const Image& image);
 void WritePng(const std::string& path, const Image& image);
 

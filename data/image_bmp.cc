@@ -1,5 +1,5 @@
-// BMP: no library of Debian decodes it to the pixels of PIL, whose rules these are. 1, 4, 8 bits
-// with a palette, also run-length encoded; 16, 24 and 32 bits.
+// Reads BMP: 1, 4 and 8 bits with a palette, also run-length encoded; 16, 24 and 32 bits. No
+// library of Debian decodes it to the pixels of PIL, whose rules these are.
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -71,7 +71,7 @@ BmpHeader ReadBmpHeader(ImageBytes bytes, std::string_view name) {
   if (h.bits <= 8) {
     if (h.colours == 0) h.colours = 1u << h.bits;
     if (h.colours > 65536) Fail("{}: not a valid BMP image: {} colours", name, h.colours);
-    // Some writers count the pixels from the palette on.
+    // Some writers count the offset of the pixels from the palette on.
     if (h.pixels == 14 + size) h.pixels += h.entry * h.colours;
   }
   const bool rle = h.compression == kRle8 || h.compression == kRle4;
@@ -85,7 +85,7 @@ BmpHeader ReadBmpHeader(ImageBytes bytes, std::string_view name) {
 
 using BmpPalette = std::array<std::array<uint8_t, 3>, 256>;
 
-// Colours are stored as blue, green, red; those that it lacks are black.
+// Reads colours, which are stored as blue, green, red; those that the palette lacks are black.
 BmpPalette ReadBmpPalette(ImageBytes bytes, const BmpHeader& h) {
   BmpPalette palette{};
   for (size_t i = 0; i < std::min<size_t>(h.colours, 256); ++i) {
@@ -96,8 +96,8 @@ BmpPalette ReadBmpPalette(ImageBytes bytes, const BmpHeader& h) {
   return palette;
 }
 
-// Indices [height, width] of a run-length encoded image, in the order of the file. What follows its
-// end is 0.
+// The indices [height, width] of a run-length encoded image, in the order of the file. Pixels
+// behind its end are 0.
 std::vector<uint8_t> DecodeRuns(ImageBytes bytes, const BmpHeader& h, bool four,
                                 std::string_view name) {
   const auto width = static_cast<size_t>(h.width);
@@ -155,7 +155,7 @@ std::array<size_t, 3> ByteOrder(const BmpHeader& h, std::string_view name) {
   return order;
 }
 
-// One row of 16 bits: 5 bits a colour, or 6 of green, scaled to 255.
+// Expands one row of 16 bits, with 5 bits a colour or 6 of green, to 255.
 void ExpandWords(const std::byte* in, size_t width, bool six, uint8_t* out) {
   for (size_t x = 0; x < width; ++x, in += 2) {
     const uint32_t v = std::to_integer<uint32_t>(in[0]) | std::to_integer<uint32_t>(in[1]) << 8;

@@ -1,5 +1,5 @@
-// What image.cc dispatches to; private to data/. Each decoder gets bytes that begin with the magic
-// of its format, and throws Error with `name` in front of the message.
+// The decoders that image.cc chooses from; private to data/. Each gets bytes that begin with the
+// magic of its format, and begins the message of an Error with `name`.
 #pragma once
 #include <cstddef>
 #include <span>
@@ -19,13 +19,13 @@ Image DecodeGif(ImageBytes bytes, std::string_view name, const DecodeCheck& chec
 Image DecodeBmp(ImageBytes bytes, std::string_view name, const DecodeCheck& check);
 Image DecodeTiff(ImageBytes bytes, std::string_view name, const DecodeCheck& check);
 
-// The image without its pixels. Calls `check`; `buffers`: bytes that the decoder needs beside the
-// file and the pixels.
+// Begins an image without its pixels, and calls `check`. `buffers` are the bytes that the decoder
+// needs beside the file and the pixels.
 Image Begin(ImageBytes bytes, int64_t width, int64_t height, int64_t buffers,
             const DecodeCheck& check);
 
-// Throws unless 0 < width, 0 < height and their product is at most kMaxImagePixels. Decoders call
-// it as soon as the header is read.
+// Throws Error unless 0 < width, 0 < height and their product is at most kMaxImagePixels. Decoders
+// call it as soon as they have read the header.
 void CheckImageSize(int64_t width, int64_t height, std::string_view name);
 
 // Throws the "file is truncated" error if `bytes` cannot hold `least` bytes. It keeps a header of a

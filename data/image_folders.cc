@@ -20,7 +20,7 @@ const Names kExtensions = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp",
 const Names kOtherExtensions = {".heic", ".heif", ".avif", ".jp2", ".jxl",
                                 ".svg",  ".psd",  ".raw",  ".dng"};
 
-// Hidden ones, and what a Mac and network storage leave in archives and folders.
+// Whether a name is hidden, or one that a Mac or network storage leaves in archives and folders.
 bool IsIgnored(const std::string& name) {
   return name.starts_with('.') || name == "__MACOSX" || name == "@eaDir";
 }
@@ -41,7 +41,7 @@ struct Found {
   size_t direct = 0;  // images that lie in the folder itself
 };
 
-// Looks through a folder and those below it. A link to a folder that it lies in is not followed.
+// Looks through a folder and those below it. A link to a folder in which it lies is not followed.
 class Walk {
  public:
   explicit Walk(const fs::path& root) {
@@ -90,7 +90,7 @@ Names WithoutDot(const Names& extensions) {
   return names;
 }
 
-// A folder of a root with its would-be classes.
+// Reads a folder with its would-be classes.
 class Reader {
  public:
   Reader(const std::string& directory, const OnProblem& problem)
@@ -114,7 +114,7 @@ class Reader {
       result_.class_names = others_;
       ReadSplit(root_, "train");
     } else {
-      // Classes are those of the training split, so that a test split that lacks one keeps the
+      // The classes are those of the training split, so that a test split that lacks one keeps the
       // numbers.
       result_.class_names = SubFolders(root_ / splits_.front());
       for (const std::string& name : splits_) ReadSplit(root_ / name, name);
@@ -139,7 +139,7 @@ class Reader {
         directory);
   }
 
-  // Folders with the name of a split and without class folders, where no other has any.
+  // Refuses folders with the name of a split and no class folders, if none has any.
   void RefuseFlatSplits() const {
     if (flat_.empty()) return;
     const std::string folder = (root_ / flat_[0]).string();
@@ -160,7 +160,7 @@ class Reader {
              root_.string(), splits_[0], splits_[i]);
   }
 
-  // What lies beside the splits.
+  // Reports what lies beside the splits.
   void TellOthers() {
     for (const Names* names : {&flat_, &others_})
       for (const std::string& name : *names)
@@ -170,7 +170,7 @@ class Reader {
               names == &flat_ ? "the split has no class folders" : "no split has such a name"));
   }
 
-  // Images that lie beside class folders belong to none.
+  // Reports images that lie beside class folders: they belong to none.
   void TellLoose(const fs::path& root) {
     Names loose;
     for (const fs::directory_entry& entry : fs::directory_iterator(root)) {
@@ -221,7 +221,7 @@ class Reader {
     result_.splits.push_back(std::move(split));
   }
 
-  // Classes have images of their own; data sets have folders.
+  // Refuses a folder of data sets: classes have images of their own, while data sets have folders.
   static void RefuseDataSets(const fs::path& root, const Names& folders,
                              const std::vector<Found>& found) {
     bool all = true;

@@ -9,11 +9,11 @@
 
 namespace graft {
 
-// Whether a path ends as those of images do that are read.
+// Whether a path ends as those of images do that can be read.
 bool HasImageExtension(const std::string& path);
 
-// What is done with a mistake that does not keep the rest from being read: thrown as Error, or
-// kept.
+// What is done with a mistake that does not keep the rest from being read: it is thrown as Error,
+// or kept.
 using OnProblem = std::function<void(const std::string& message)>;
 
 struct ClassFolders {
@@ -23,9 +23,10 @@ struct ClassFolders {
   std::vector<std::string> notes;
 };
 
-// Links are followed, and folders below a class's are read too, but for hidden files and folders
-// and what operating systems leave behind. Folders with the name of a split are splits, or an
-// Error; so is a folder of data sets, whose would-be classes hold nothing but folders.
+// Links are followed, and folders below a class's are read, too, except hidden files and folders
+// and what operating systems leave behind. Folders with the name of a split must be splits, or
+// there is an Error; the same holds for a folder of data sets, whose would-be classes hold nothing
+// but folders.
 ClassFolders ReadClassFolders(const std::string& directory, const OnProblem& problem);
 
 }  // namespace graft

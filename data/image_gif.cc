@@ -1,5 +1,5 @@
-// GIF through giflib: the first frame on the canvas, as PIL takes it. What the frame does not cover
-// has the transparent colour, or colour 0.
+// Reads GIF through giflib: the first frame on the canvas, as PIL takes it. Pixels that the frame
+// does not cover have the transparent colour, or colour 0.
 #include <gif_lib.h>
 
 #include <algorithm>
@@ -44,7 +44,7 @@ void RequireGif(int result, const GifFileType& gif, std::string_view name) {
   if (result != GIF_OK) FailGif(name, gif.Error);
 }
 
-// Goes to the first image; returns the transparent colour, or -1.
+// Goes to the first image, and returns the transparent colour or -1.
 int FindImage(GifFileType* gif, std::string_view name) {
   int transparent = -1;
   while (true) {
@@ -66,8 +66,8 @@ int FindImage(GifFileType* gif, std::string_view name) {
 
 using GifPalette = std::array<std::array<uint8_t, 3>, 256>;
 
-// Without colours an index is a grey value. Colours that a palette lacks are black, but those of a
-// palette that says nothing else than grey.
+// Without a palette an index is a grey value. Colours that a palette lacks are black, unless it
+// says nothing but grey.
 GifPalette GifPaletteOf(const ColorMapObject* map) {
   GifPalette palette{};
   bool grey = true;
@@ -80,7 +80,7 @@ GifPalette GifPaletteOf(const ColorMapObject* map) {
   return palette;
 }
 
-// The place of the n-th line that is stored.
+// The row of the n-th line that is stored.
 int GifRow(int line, int height, bool interlaced) {
   if (!interlaced) return line;
   constexpr int kFirst[] = {0, 4, 2, 1}, kStep[] = {8, 8, 4, 2};

@@ -1,6 +1,6 @@
-// JPEG through libjpeg-turbo. libjpeg reports errors by a callback that must not return: ours jumps
-// back with longjmp, so the functions that call setjmp or libjpeg hold plain data only, and the C++
-// objects live in DecodeJpeg, which no jump crosses.
+// Reads JPEG through libjpeg-turbo. libjpeg reports errors by a callback that must not return: ours
+// jumps back with longjmp, so the functions that call setjmp or libjpeg hold plain data only, and
+// the C++ objects live in DecodeJpeg, which no jump crosses.
 #include <algorithm>
 #include <csetjmp>
 #include <cstdio>
@@ -53,7 +53,7 @@ void OnProgress(j_common_ptr info) {
 }
 
 // The whole file is in the buffer from the start. Asking for more is "suspension" in libjpeg's
-// words: the call returns, and we know that the file ends too early.
+// words: the call returns, which shows that the file ends too early.
 void OnSource(j_decompress_ptr) {}
 boolean OnMoreInput(j_decompress_ptr) { return FALSE; }
 
@@ -91,7 +91,7 @@ JpegResult ReadHeader(JpegState* state) {
   return JpegResult::kOk;
 }
 
-// Of a file in several scans, which libjpeg holds whole as coefficients of two bytes.
+// The bytes of a file in several scans, which libjpeg holds whole as coefficients of two bytes.
 int64_t CoefficientBytes(JpegState* state) {
   if (!jpeg_has_multiple_scans(&state->info)) return 0;
   int64_t blocks = 0;
@@ -109,8 +109,8 @@ JpegResult Start(JpegState* state, J_COLOR_SPACE space) {
   return jpeg_start_decompress(&state->info) ? JpegResult::kOk : JpegResult::kTruncated;
 }
 
-// The next row. When the last one is here, what is left of the file (often a lost end marker) does
-// not matter.
+// Reads the next row. Once the last one has been read, what is left of the file (often a lost end
+// marker) does not matter.
 JpegResult ReadRow(JpegState* state, uint8_t* out) {
   if (setjmp(state->on_error)) return JpegResult::kError;
   JSAMPROW row = out;
@@ -135,7 +135,7 @@ void Expect(JpegResult result, const JpegState& state, std::string_view name) {
   if (result == JpegResult::kError) Fail("{}: not a valid JPEG file: {}", name, state.message);
 }
 
-// Grey to RGB in place of a second buffer: from the back, `rgb` holds the grey values in front.
+// Spreads grey to RGB in place: `rgb` begins with the grey values, so it is filled from the back.
 void SpreadGrey(std::vector<uint8_t>& rgb) {
   for (size_t i = rgb.size() / 3; i-- > 0;) {
     const uint8_t v = rgb[i];

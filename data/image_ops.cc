@@ -22,7 +22,7 @@ Table Identity() {
   return table;
 }
 
-// A table of each channel's histogram.
+// Maps each channel by a table that is made from its histogram.
 template <class MakeTable>
 Image ByHistogram(const Image& image, const MakeTable& make) {
   std::array<Histogram, 3> counts{};
@@ -30,12 +30,12 @@ Image ByHistogram(const Image& image, const MakeTable& make) {
   return WithTables(image, {make(counts[0]), make(counts[1]), make(counts[2])});
 }
 
-// convert("L"): ITU-R 601-2 luma in 16 bits.
+// What convert("L") computes: ITU-R 601-2 luma in 16 bits.
 uint8_t Grey(const uint8_t* rgb) {
   return static_cast<uint8_t>((rgb[0] * 19595 + rgb[1] * 38470 + rgb[2] * 7471 + 0x8000) >> 16);
 }
 
-// Image.blend(degenerate, image, factor), whose arithmetic is in float.
+// What Image.blend(degenerate, image, factor) computes, in float.
 template <class Degenerate>
 Image Blend(const Image& image, double factor, const Degenerate& degenerate) {
   const float alpha = static_cast<float>(factor);
@@ -71,7 +71,7 @@ std::vector<uint8_t> Smooth(const Image& image) {
   return out;
 }
 
-// 16 bits behind the point, as Pillow steps along rows and columns.
+// A number with 16 bits behind the point, in which Pillow steps along rows and columns.
 int Fixed(double v) { return static_cast<int>(std::floor(v * 65536.0 + 0.5)); }
 
 }  // namespace

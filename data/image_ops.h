@@ -9,8 +9,8 @@ namespace graft {
 
 Image Mirror(const Image& image);  // left and right change places
 
-// ImageEnhance (Saturation is its Color): 1 leaves the image as it is, 0 is black, grey, the mean
-// of the grey or smoothed; beyond 1 the other way.
+// The functions of ImageEnhance (Saturation is its Color). Factor 1 leaves the image as it is; 0
+// makes it black, grey, the mean of its grey, or smoothed; beyond 1 the effect is the opposite.
 Image Brightness(const Image& image, double factor);
 Image Saturation(const Image& image, double factor);
 Image Contrast(const Image& image, double factor);

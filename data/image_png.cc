@@ -1,6 +1,6 @@
-// PNG through libspng. We take the samples as stored (packed bits, big words) and convert them
-// ourselves, because PIL's rules are not spng's: alpha is dropped, 16-bit grey is clipped while
-// 16-bit colour keeps its high byte, and a colour missing from the palette is black.
+// Reads PNG through libspng. Samples are taken as stored (packed bits, big-endian words) and
+// converted here, because PIL's rules are not spng's: alpha is dropped, 16-bit grey is clipped
+// while 16-bit colour keeps its high byte, and a colour missing from the palette is black.
 #include <spng.h>
 
 #include <algorithm>
@@ -22,12 +22,12 @@ struct SpngDeleter {
 };
 using Spng = std::unique_ptr<spng_ctx, SpngDeleter>;
 
-// Texts and colour profiles may be compressed a thousandfold: one of more than 1 MiB, as in PIL,
-// and than the file is refused (libspng inflates into a buffer that it doubles), and so are more of
-// them than the second bound.
+// Texts and colour profiles may be compressed a thousandfold. One of more than 1 MiB, as in PIL, or
+// larger than the file is refused, as libspng inflates it into a buffer that it doubles. All of
+// them together have the second bound.
 constexpr size_t kMaxChunkBytes = size_t{2} << 20, kMaxMetadataBytes = size_t{16} << 20;
 
-// Deflate cannot shrink data more.
+// Deflate cannot shrink data by more.
 constexpr size_t kMaxDeflate = 1032;
 
 void Expect(int code, std::string_view name) {
@@ -63,7 +63,7 @@ int Channels(int type) {
 
 using Colors = std::array<std::array<uint8_t, 3>, 256>;
 
-// RGB of every possible sample of a one-channel image of at most 8 bits.
+// The RGB values for every possible sample of a one-channel image of at most 8 bits.
 Colors PaletteColors(spng_ctx* context, std::string_view name) {
   spng_plte palette{};
   const int code = spng_get_plte(context, &palette);
@@ -84,7 +84,7 @@ Colors GreyColors(int depth) {
   return colors;
 }
 
-// One channel of 1, 2, 4 or 8 bits per sample, most significant first.
+// Looks up one channel of 1, 2, 4 or 8 bits a sample, most significant first.
 void LookUpRow(const uint8_t* in, const PngInfo& png, const Colors& colors, uint8_t* out) {
   const auto depth = static_cast<size_t>(png.depth), per_byte = 8 / depth;
   for (size_t x = 0; x < png.width; ++x) {
@@ -94,7 +94,7 @@ void LookUpRow(const uint8_t* in, const PngInfo& png, const Colors& colors, uint
   }
 }
 
-// Everything else: 8 or 16 bits (big-endian), two to four channels or 16-bit grey.
+// Converts everything else: 8 or 16 bits (big-endian), two to four channels, or 16-bit grey.
 void ConvertRow(const uint8_t* in, const PngInfo& png, uint8_t* out) {
   const size_t bytes = png.depth == 16 ? 2 : 1;
   const size_t pixel = bytes * static_cast<size_t>(png.channels);
@@ -108,8 +108,9 @@ void ConvertRow(const uint8_t* in, const PngInfo& png, uint8_t* out) {
   }
 }
 
-// The sizes are where every PNG has them, behind the signature and IHDR's length and name. We look
-// before libspng does, whose own message for a huge image is only "arithmetic overflow".
+// The sizes are where every PNG has them, behind the signature and IHDR's length and name. They are
+// checked before libspng checks them, as its message for a huge image is only "arithmetic
+// overflow".
 void CheckHeaderSize(ImageBytes bytes, std::string_view name) {
   if (bytes.size() < 24) return;  // truncated, as libspng will say
   const auto side = [bytes](size_t at) {
@@ -120,7 +121,7 @@ void CheckHeaderSize(ImageBytes bytes, std::string_view name) {
   CheckImageSize(side(16), side(20), name);
 }
 
-// What libspng may keep of the chunks that are no pixels.
+// What libspng may keep of the chunks that are not pixels.
 size_t MetadataBytes(ImageBytes bytes) {
   size_t total = 0;
   for (size_t at = 8; at + 12 <= bytes.size() && total < kMaxMetadataBytes;) {
@@ -151,7 +152,7 @@ PngInfo ReadHeader(spng_ctx* context, ImageBytes bytes, std::string_view name) {
   return png;
 }
 
-// Rows as they are stored, one after the other; an interlaced image comes as a whole.
+// The rows as they are stored, one after the other; an interlaced image comes as a whole.
 class PngRows {
  public:
   PngRows(spng_ctx* context, const PngInfo& png, std::string_view name)

@@ -1,5 +1,5 @@
-// PBM, PGM and PPM (P1 to P6). What PIL does with them is kept: comments anywhere in the header, a
-// maximum value up to 65535, grey deeper than 8 bits scaled to 16 bits and then clipped at 255.
+// Reads PBM, PGM and PPM (P1 to P6) as PIL does: comments anywhere in the header, a maximum value
+// up to 65535, and grey deeper than 8 bits scaled to 16 bits and then clipped at 255.
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -22,7 +22,7 @@ class PnmReader {
   size_t position() const { return at_; }
   size_t left() const { return bytes_.size() - at_; }
 
-  // The next number, and the single blank behind it.
+  // Reads the next number, and the single blank behind it.
   int Number(std::string_view what) {
     std::string digits;
     for (int c = Next(); c >= 0; c = Next()) {
@@ -42,7 +42,7 @@ class PnmReader {
     return ToNumber(digits, what);
   }
 
-  // The next '0' or '1' of a P1 image; blanks between them may be missing.
+  // Reads the next '0' or '1' of a P1 image; blanks between them may be missing.
   int Bit() {
     for (int c = Next(); c >= 0; c = Next()) {
       if (c == '#')
@@ -91,8 +91,8 @@ class PnmReader {
   size_t at_;
 };
 
-// 8-bit value of each sample: value * top / maximum rounded half to even, then clipped at 255.
-// Grey with a maximum beyond 255 has 16 bits in PIL (top = 65535), everything else 8.
+// The 8-bit value of each sample: value * top / maximum, rounded half to even and then clipped at
+// 255. Grey with a maximum beyond 255 has 16 bits in PIL (top = 65535), everything else 8.
 class SampleScale {
  public:
   SampleScale(int maximum, bool grey)

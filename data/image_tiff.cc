@@ -1,5 +1,6 @@
-// TIFF through libtiff: the first picture, turned by its orientation as PIL does. Grey, palette and
-// RGB of the usual depths, with or without alpha, in strips or tiles, and JPEG inside.
+// Reads TIFF through libtiff: the first picture, turned by its orientation as PIL does. Grey,
+// palette and RGB of the usual depths, with or without alpha, in strips or tiles, also with JPEG
+// inside.
 #include <tiffio.h>
 
 #include <algorithm>
@@ -16,7 +17,7 @@
 namespace graft {
 namespace {
 
-// What libtiff asks for of a file in memory, and what it complained of first.
+// The file in memory as libtiff asks for it, and the first complaint of libtiff.
 struct TiffSource {
   ImageBytes bytes;
   uint64_t at = 0;
@@ -121,7 +122,7 @@ void RefuseOtherTiffs(TIFF* tiff, const TiffLayout& l, std::string_view name) {
       name, l.samples, l.bits, l.photometric, format);
 }
 
-// Makes RGB of samples.
+// Turns samples into RGB.
 class TiffColours {
  public:
   TiffColours(TIFF* tiff, const TiffLayout& l) : l_(l) {
@@ -132,7 +133,8 @@ class TiffColours {
         for (size_t c = 0; c < 3; ++c) palette_[i][c] = static_cast<uint8_t>(map[c][i] >> 8);
   }
 
-  // `samples`: those of one pixel, as they are stored; l.samples, or one of one plane.
+  // `samples` are those of one pixel as they are stored: l.samples of them, or the one of one
+  // plane.
   void Put(const std::array<uint32_t, 6>& samples, uint8_t* rgb) const {
     if (l_.photometric == PHOTOMETRIC_PALETTE) {
       std::copy_n(palette_[samples[0] & 255].data(), 3, rgb);
@@ -151,7 +153,7 @@ class TiffColours {
   }
 
  private:
-  // 16 bits are clipped, as those of a PNG.
+  // 16 bits are clipped, as in a PNG.
   uint8_t Grey(uint32_t value) const {
     if (l_.bits == 16) return static_cast<uint8_t>(std::min(value, 255u));
     const uint32_t most = (1u << l_.bits) - 1;
@@ -174,7 +176,7 @@ uint32_t TiffSample(const std::vector<uint8_t>& row, size_t offset, size_t index
   return row[offset + bit / 8] >> (8 - bits - bit % 8) & ((1u << bits) - 1);
 }
 
-// The pixels of one strip or tile at (left, top), of one plane or of all.
+// Puts the pixels of strips or tiles at (left, top), of one plane or of all.
 class TiffBlocks {
  public:
   TiffBlocks(TIFF* tiff, const TiffSource& source, const TiffLayout& l, std::string_view name)

@@ -14,12 +14,12 @@
 namespace graft {
 namespace {
 
-// Of the least that a loader needs, and of the most that is of use.
+// Shares of the least that a loader needs, and of the most that is of use to it.
 constexpr size_t kLeastDecode = size_t{8} << 20, kMostDecode = size_t{128} << 20;
 constexpr size_t kLeastAhead = size_t{4} << 20, kMostAhead = size_t{64} << 20;
 constexpr size_t kMostSamplesAhead = 128;
 
-// Samples, of which there is always one.
+// How many samples fit; there is always one.
 size_t AheadWithin(size_t bytes, size_t sample_bytes) {
   return std::clamp<size_t>(bytes / sample_bytes, 1, kMostSamplesAhead);
 }
@@ -129,7 +129,7 @@ struct ImageLoader::State {
     } catch (const std::bad_alloc&) {
       Fail("{}: not enough memory to decode the image", paths[index]);
     } catch (const Error& error) {
-      // Decoding names the file; what comes after it does not.
+      // An error of decoding names the file; one that comes later does not.
       const std::string message = error.what();
       if (message.starts_with(paths[index])) throw;
       Fail("{}: {}", paths[index], message);

@@ -11,7 +11,7 @@ struct ClassCounts {
   double labels = 0, predictions = 0, right = 0;
 };
 
-// Of the classes that occur.
+// Counts the classes that occur.
 std::map<int64_t, ClassCounts> CountClasses(const ConfusionMatrix& m) {
   std::map<int64_t, ClassCounts> counts;
   for (const auto& [cell, n] : m.cells()) {

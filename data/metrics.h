@@ -1,4 +1,4 @@
-// Measures of a classification from its confusion matrix. Where a quotient has nothing to divide
+// Measures of a classification, from its confusion matrix. Where a quotient has nothing to divide
 // by, the measure is 0, as in scikit-learn.
 #pragma once
 #include <cstdint>
@@ -11,13 +11,13 @@ namespace graft {
 class ConfusionMatrix {
  public:
   explicit ConfusionMatrix(int64_t classes) : classes_(classes) {}
-  // REQUIRES: both in [0, classes).
+  // REQUIRES: both are in [0, classes).
   void Add(int64_t label, int64_t predicted);
 
   int64_t classes() const { return classes_; }
   int64_t total() const { return total_; }
   int64_t count(int64_t label, int64_t predicted) const;
-  // Only the cells that are not 0, by (label, predicted): a matrix of many classes is mostly empty.
+  // The cells that are not 0, by (label, predicted), as a matrix of many classes is mostly empty.
   const std::map<std::pair<int64_t, int64_t>, int64_t>& cells() const { return cells_; }
 
  private:
@@ -25,13 +25,13 @@ class ConfusionMatrix {
   std::map<std::pair<int64_t, int64_t>, int64_t> cells_;
 };
 
-// Share of right predictions.
+// The share of right predictions.
 double Accuracy(const ConfusionMatrix& m);
-// Mean over the classes that have examples of their share of right predictions.
+// The mean, over the classes that have examples, of their share of right predictions.
 double MeanClassAccuracy(const ConfusionMatrix& m);
 // 2 TP / (2 TP + FP + FN) of one class.
 double F1(const ConfusionMatrix& m, int64_t positive);
-// Mean of F1 over the classes that are a label or a prediction of some example.
+// The mean of F1 over the classes that are a label or a prediction of some example.
 double MacroF1(const ConfusionMatrix& m);
 // Gorodkin's R_K, for two classes the Matthews correlation. With s examples, c of them right, and
 // t_k labels and p_k predictions of class k:

@@ -105,7 +105,7 @@ const PreprocessPreset& FindPreset(std::string_view name) {
   Fail("preprocess: unknown name '{}'{}; 'list' shows them all", name, DidYouMean(name, names));
 }
 
-// Of the forms that mean the same, one: what does nothing is at its default.
+// Chooses one of several forms that mean the same: what has no effect gets its default.
 void Normalise(Preprocess& p, bool fit_given) {
   if (fit_given && p.fit != Fit::kBoth && p.crop == 0)
     Fail("preprocess: fit={} needs a crop, or images are not square",
@@ -227,7 +227,7 @@ Preprocess ForImageSize(Preprocess p, int size) {
 
 namespace {
 
-// The size before the crop, and what remains of it.
+// The size before the crop, and what is left of it.
 struct Sizes {
   int width, height;
   ImagePart part;
@@ -266,7 +266,7 @@ int64_t ResizeAndCropBytes(int width, int height, const Preprocess& p) {
     const Sizes sizes = SizesOf(w, h, p);
     return ResizeBytes(w, h, sizes.width, sizes.height, sizes.part);
   };
-  // Turned upright, it is there twice.
+  // An image that is turned upright is in memory twice.
   const int64_t turned = int64_t{3} * width * height;
   return p.exif ? turned + std::max(bytes(width, height), bytes(height, width))
                 : bytes(width, height);

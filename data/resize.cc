@@ -19,7 +19,8 @@
 namespace graft {
 namespace {
 
-// 8 bits for the result, 2 for sums of weights below 0 or above 1, the rest of 32 for the fraction.
+// 8 of 32 bits are for the result and 2 for sums of weights below 0 or above 1; the rest is the
+// fraction.
 constexpr int kFractionBits = 32 - 8 - 2;
 constexpr int32_t kHalf = 1 << (kFractionBits - 1);
 
@@ -37,7 +38,7 @@ int32_t ToFixed(double w) {
   return static_cast<int32_t>((w < 0 ? -0.5 : 0.5) + w * (1 << kFractionBits));
 }
 
-// One direction of a resize: which inputs an output reads, and their weights.
+// One direction of a resize: which inputs an output reads, with which weights.
 class Axis {
  public:
   Axis(int in, int out, Filter filter)
@@ -56,7 +57,8 @@ class Axis {
     return {std::max(0, static_cast<int>(Center(output) - support + 0.5)),
             std::min(in_, static_cast<int>(Center(output) + support + 0.5))};
   }
-  // Appends the fixed-point weights of inputs [from, to) of the output's window. `sum`: of all.
+  // Appends the fixed-point weights of inputs [from, to) of the output's window; `sum` is that of
+  // all its weights.
   void AppendWeights(int output, int64_t from, int64_t to, double sum,
                      std::vector<int32_t>& weights) const {
     for (int64_t x = from; x < to; ++x) {
@@ -90,13 +92,13 @@ struct Range {
   int size() const { return end - begin; }
 };
 
-// What the outputs read.
+// The inputs that the outputs read.
 Range InputsOf(const Axis& axis, const Range& outputs) {
   return {static_cast<int>(axis.WindowOf(outputs.begin).first),
           static_cast<int>(axis.WindowOf(outputs.end - 1).end)};
 }
 
-// Memory is for so many inputs of an axis at once, however long it is.
+// There is memory for so many inputs of an axis at once, however long it is.
 constexpr int64_t kStrip = 4096;
 
 uint8_t ToByte(int32_t sum) {
@@ -106,7 +108,8 @@ uint8_t ToByte(int32_t sum) {
 // Rows are handled eight at a time, transposed, so that one weight meets eight samples in a row.
 constexpr size_t kLanes = 8;
 
-// For each output of a strip: its inputs, from the strip's first, and where their weights begin.
+// For each output of a strip: its inputs, counted from the strip's first, and where their weights
+// begin.
 struct Taps {
   struct Window {
     size_t first, count, weights;
@@ -127,7 +130,7 @@ Taps MakeTaps(const Axis& axis, const Range& outputs) {
   return taps;
 }
 
-// samples: [3 * inputs][kLanes]; out: kLanes rows of 3 * windows.size() bytes.
+// Convolves `samples` [3 * inputs][kLanes]; `out` is kLanes rows of 3 * windows.size() bytes.
 GRAFT_WIDE_VECTORS
 void ConvolveLanes(const Taps& taps, const int32_t* samples, uint8_t* out) {
   const size_t row = 3 * taps.windows.size();
@@ -153,7 +156,8 @@ uint8_t* Pixel(Image& image, int64_t x, int64_t y) {
   return image.rgb.data() + 3 * (y * image.width + x);
 }
 
-// Output columns that read at most kStrip input columns: columns [at, at + strip.size()) of `out`.
+// Makes the output columns [at, at + strip.size()) of `out`, which read at most kStrip input
+// columns.
 void ResizeStrip(const Image& image, const Range& rows, const Axis& axis, const Range& strip,
                  int64_t at, Image& out) {
   const Taps taps = MakeTaps(axis, strip);
@@ -175,7 +179,7 @@ void ResizeStrip(const Image& image, const Range& rows, const Axis& axis, const 
   }
 }
 
-// One output column that reads more: column `at` of `out`.
+// Makes column `at` of `out`, which reads more than kStrip input columns.
 void ResizeLongWindow(const Image& image, const Range& rows, const Axis& axis, int output,
                       int64_t at, Image& out) {
   const Axis::Window window = axis.WindowOf(output);
@@ -196,7 +200,7 @@ void ResizeLongWindow(const Image& image, const Range& rows, const Axis& axis, i
                    Pixel(out, at, y), ToByte);
 }
 
-// The columns of a result of `width` columns, of these rows of the image.
+// Makes columns of a result of `width` columns, from these rows of the image.
 Image ResizeWidth(const Image& image, const Range& rows, int width, const Range& columns,
                   Filter filter) {
   const Axis axis(image.width, width, filter);
@@ -215,14 +219,14 @@ Image ResizeWidth(const Image& image, const Range& rows, int width, const Range&
   return out;
 }
 
-// sums[i] += weight * in[i]
+// Computes sums[i] += weight * in[i].
 GRAFT_WIDE_VECTORS
 void AddRow(int32_t* __restrict sums, const uint8_t* __restrict in, int32_t weight, size_t n) {
   for (size_t i = 0; i < n; ++i) sums[i] += weight * in[i];
 }
 
-// The rows of a result of `height` rows, of these columns of the image. The image has rows from
-// `first_row` on of one of `in_height` rows.
+// Makes rows of a result of `height` rows, from these columns of the image, whose first row is row
+// `first_row` of `in_height`.
 Image ResizeHeight(const Image& image, int first_row, int in_height, const Range& columns,
                    int height, const Range& rows, Filter filter) {
   const Axis axis(in_height, height, filter);

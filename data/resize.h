@@ -10,7 +10,7 @@ namespace graft {
 enum class Filter { kBilinear, kBicubic };
 
 std::string_view ToString(Filter filter);  // "bilinear", "bicubic"
-// Inverse of ToString; throws Error naming the text.
+// The inverse of ToString. Throws Error naming the text.
 Filter ParseFilter(std::string_view text);
 
 // A part of a resized image.
@@ -18,13 +18,13 @@ struct ImagePart {
   int left, top, width, height;
 };
 
-// REQUIRES: width, height > 0 and a non-empty image. Thread-safe; uses one thread. Works in strips:
-// what it needs beside the image is ResizeBytes, however long a side is.
+// REQUIRES: width, height > 0 and a non-empty image. Thread-safe; uses one thread. It works in
+// strips: the memory that it needs beside the image is ResizeBytes, however long a side is.
 Image Resize(const Image& image, int width, int height, Filter filter);
-// This part of what it gives, without the rest. REQUIRES: the part is not empty and inside.
+// Makes one part of the result without the rest. REQUIRES: the part is not empty and lies inside.
 Image Resize(const Image& image, int width, int height, Filter filter, const ImagePart& part);
 
-// Bytes at most, with the result.
+// The bytes that it takes at most, with the result.
 int64_t ResizeBytes(int in_width, int in_height, int width, int height, const ImagePart& part);
 
 }  // namespace graft

@@ -14,7 +14,7 @@ constexpr double kMostRatio = 100;  // of the lengths of a pair, in bytes
 
 bool Blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 
-// A piece without blanks around it, if anything is left.
+// Adds a piece without blanks around it, if anything is left.
 void AddTrimmed(std::string_view piece, std::vector<std::string>* sentences) {
   while (!piece.empty() && Blank(piece.front())) piece.remove_prefix(1);
   while (!piece.empty() && Blank(piece.back())) piece.remove_suffix(1);
@@ -45,7 +45,7 @@ std::string FirstWords(std::string_view text, int64_t most) {
   return std::string(text.substr(0, end));
 }
 
-// Draws one example after the other; what is drawn for a sentence is a function of its number.
+// Draws one example after the other. What is drawn for a sentence is a function of its number.
 class Draws {
  public:
   Draws(const TextSplit& split, SentenceTaskKind kind)
@@ -62,11 +62,11 @@ class Draws {
   int64_t sentences() const { return std::ssize(places_); }
   void Begin(int64_t sentence) { sentence_ = sentence, drawn_ = 0; }
 
-  // Nothing for a sentence that has no neighbour, none that is no neighbour, or no other document.
+  // Returns nothing for a sentence that has no neighbour, only neighbours, or no other document.
   std::optional<TextExample> Pair() {
     const auto [document, i] = places_[sentence_];
     const int64_t count = std::ssize(documents_[document]);
-    // i and its neighbours.
+    // The sentence i and its neighbours.
     const int64_t near = std::max<int64_t>(0, i - 1);
     const int64_t far = count - (1 + (i > 0) + (i + 1 < count));
     if (far < 1 || documents_.size() < 2) return {};
@@ -119,7 +119,7 @@ class Draws {
     const double u = Uniform(stream, drawn_++);
     return std::min(n - 1, static_cast<int64_t>(u * static_cast<double>(n)));
   }
-  // A sentence of another document; each sentence is as likely.
+  // Draws a sentence of another document; each sentence is equally likely.
   const std::string& Elsewhere(int64_t document) {
     const auto [begin, end] = std::ranges::equal_range(places_, document, {}, &Place::document);
     const int64_t own = end - begin, before = begin - places_.begin();

@@ -25,7 +25,7 @@ class SentenceTask {
   std::string DefaultTrainSplit() const { return corpus_.DefaultTrainSplit(); }
   std::string DefaultValidationSplit() const { return corpus_.DefaultValidationSplit(); }
   std::string DefaultTestSplit() const { return corpus_.DefaultTestSplit(); }
-  // Of the texts, not of the pairs that are made of them.
+  // Holds out texts, not pairs that are made of them.
   void HoldOut(const std::string& split, double share, uint64_t seed) {
     corpus_.HoldOut(split, share, seed);
   }
@@ -33,8 +33,9 @@ class SentenceTask {
   int num_classes() const { return static_cast<int>(class_names().size()); }
 
   // The first `limit` examples (0: all of them), one for each sentence that has what its class
-  // needs. Of nss, s and the six are cut to so many words that an example has about `max_length`
-  // tokens. Throws Error if no sentence has: two documents and three sentences in one of them.
+  // needs. For nss, s and the six are cut to so many words that an example has about `max_length`
+  // tokens. Throws Error if no sentence has: it takes two documents, with three sentences in one of
+  // them.
   TextSplit Load(std::string_view name, size_t limit = 0, int64_t max_length = 128) const;
 
  private:
@@ -42,7 +43,7 @@ class SentenceTask {
   SentenceTaskKind kind_;
 };
 
-// What --template and --words are for an objective of sentences, if nobody says.
+// The --template and --words of an objective of sentences where nobody gives them.
 struct SentencePrompt {
   std::string prompt, words;
 };

@@ -22,7 +22,7 @@ void WriteNames(const std::string& path, const std::vector<std::string>& names) 
   WriteFileAtomically({path}, lines);
 }
 
-// A field in quotes, which are doubled inside.
+// Appends a field in quotes; quotes inside are doubled.
 void AppendField(std::string_view field, std::string& row) {
   row += '"';
   for (const char c : field) {

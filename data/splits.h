@@ -6,11 +6,11 @@
 
 namespace graft {
 
-// A label beyond this is a broken list, not a data set: a head that large would not fit anywhere.
+// A larger label means a broken list and no data set: so large a head would fit nowhere.
 inline constexpr int kMaxClasses = 100'000;
 
-// Of a data set, and of its files: what is larger is refused before it is read, or when the example
-// too many is.
+// The bounds of a data set and of its files. A larger file is refused before it is read, and a
+// larger data set when the first example too many is.
 inline constexpr size_t kMaxExamples = 1 << 24;
 inline constexpr uint64_t kMaxNamesBytes = 1 << 24, kMaxListBytes = 1 << 29;
 inline constexpr uint64_t kMaxTableBytes = uint64_t{1} << 31;
@@ -20,27 +20,26 @@ inline constexpr uint64_t kMaxJsonLine = 1 << 20;
 // Throws Error if `count` examples, the last of them at `where`, are too many.
 void CheckExampleCount(size_t count, const std::string& where);
 
-// The whole file without a byte order mark.
+// The whole file without its byte order mark.
 std::string ReadTextFile(const std::string& path, uint64_t max_bytes);
 
-// One class name a line, blank lines at the end left out. Throws Error if there is none, and for
-// more than kMaxClasses.
+// Reads one class name in each line; blank lines at the end are left out. Throws Error if there is
+// none, and for more than kMaxClasses.
 std::vector<std::string> ReadClassNames(const std::string& path);
 
 bool Contains(const std::vector<std::string>& names, std::string_view name);
 
-// What a split of this name is for, in any case: train, training, train800; val, valid, validation,
-// dev, eval, val200 and the like; test, testing. kOther: no usual name.
+// What a split of this name is for, in any case of letters: train, training, train800; val, valid,
+// validation, dev, eval, val200 and the like; test, testing. kOther: the name is not a usual one.
 enum class SplitPurpose { kTrain, kValidation, kTest, kOther };
 SplitPurpose PurposeOf(std::string_view name);
 
 // The name of the part that HoldOut takes from a training split.
 inline constexpr const char* kHoldout = "holdout";
 
-// The split to train on, to validate on and to test on: the first of the usual names that is there,
-// else any of this purpose, else ""; the only split of all is one to train on unless its name says
-// otherwise, and what is held out is there to validate on; a test is a validation where there is
-// none.
+// The splits to train on, to validate on and to test on: the first of the usual names that exists,
+// else any of this purpose, else "". The only split of all is for training unless its name says
+// otherwise. What is held out is for validation; without either a test split is.
 std::string DefaultTrain(const std::vector<std::string>& names);
 std::string DefaultValidation(const std::vector<std::string>& names);
 std::string DefaultTest(const std::vector<std::string>& names);

@@ -18,7 +18,7 @@ double Mean(std::span<const double> x) {
 
 std::vector<double> ToDoubles(std::span<const float> x) { return {x.begin(), x.end()}; }
 
-// Column k of rows of so many.
+// Column k of rows with so many columns.
 std::vector<float> ColumnOf(std::span<const float> rows, size_t columns, size_t k) {
   std::vector<float> column;
   column.reserve(rows.size() / columns);
@@ -26,7 +26,7 @@ std::vector<float> ColumnOf(std::span<const float> rows, size_t columns, size_t 
   return column;
 }
 
-// Indices in the order of the values, equal ones in their own order.
+// The indices in the order of the values; equal values keep their own order.
 template <class Before>
 std::vector<size_t> Sorted(size_t n, const Before& before) {
   std::vector<size_t> order(n);

@@ -1,4 +1,4 @@
-// Measures of a regression and of a prediction of several labels at once, as scikit-learn and scipy
+// Measures of a regression and of predictions of several labels at once, as scikit-learn and scipy
 // define them. Where a quotient has nothing to divide by, the measure is 0.
 #pragma once
 #include <cstddef>
@@ -15,19 +15,21 @@ struct ColumnMeasures {
   double r2 = 0;  // 1 - sum (y - p)^2 / sum (y - mean y)^2; of constant y: 1 if p = y, else 0
   double pearson = 0, spearman = 0;
 };
-// Targets and predictions of the examples, equally many.
+// Measures one column from the targets and predictions of the examples, of which there are equally
+// many.
 ColumnMeasures MeasureColumn(std::span<const float> targets, std::span<const float> predictions);
 
 // Pearson's correlation; 0 if one of them is constant.
 double Pearson(std::span<const double> x, std::span<const double> y);
-// Ranks from 1; equal values share the mean of theirs (scipy's rankdata). REQUIRES: no NaN.
+// Ranks from 1; equal values share the mean of their ranks (scipy's rankdata). REQUIRES: there is
+// no NaN.
 std::vector<double> AverageRanks(std::span<const float> values);
 
 struct RegressionMeasures {
   std::vector<ColumnMeasures> columns;
   ColumnMeasures mean;  // of each measure over the columns
 };
-// Targets and predictions [n, columns], row by row.
+// Targets and predictions are [n, columns], row by row.
 RegressionMeasures MeasureRegression(std::span<const float> targets,
                                      std::span<const float> predictions, size_t columns);
 
@@ -41,7 +43,7 @@ struct LabelMeasures {
 
 // sum_n (R_n - R_(n-1)) P_n over the thresholds n from the highest score on, with precision P and
 // recall R of the scores at or above it (scikit-learn's average_precision_score); 0 without a
-// positive. REQUIRES: no NaN.
+// positive. REQUIRES: there is no NaN.
 double AveragePrecision(std::span<const float> scores, std::span<const bool> positive);
 
 struct MultiLabelMeasures {
@@ -50,7 +52,7 @@ struct MultiLabelMeasures {
   double macro_f1 = 0, map = 0;       // means over all classes
   double subset_accuracy = 0;         // share of examples with every class right
 };
-// Targets (1 where at least 0.5) and logits [n, classes], row by row.
+// Targets (a label is set where it is at least 0.5) and logits are [n, classes], row by row.
 MultiLabelMeasures MeasureLabels(std::span<const float> targets, std::span<const float> logits,
                                  size_t classes);
 

@@ -23,7 +23,7 @@ TextKey KeyOf(const TextExample& e) {
   return {e.text, e.second ? std::optional<std::string_view>(*e.second) : std::nullopt};
 }
 
-// The rows with a label, which label(field, line, &example) reads; the others become problems.
+// Reads the label of every row by label(field, line, &example); rows without one become problems.
 template <class Label>
 TextSplit ReadLabels(RawTable& table, const Label& label) {
   TextSplit split{table.name, {}};
@@ -49,8 +49,8 @@ TextSplit Classify(RawTable& table, const LabelTable& labels) {
   });
 }
 
-// Of numbers or several classes. Other columns than those of the first table are an error of this
-// one.
+// Reads targets: numbers or several classes. Other columns than those of the first table are an
+// error of this one.
 TextSplit FindTargets(RawTable& table, LabelKind kind, const std::vector<std::string>& names) {
   if (!table.error.empty()) return {table.name, {}};
   try {
@@ -65,7 +65,7 @@ TextSplit FindTargets(RawTable& table, LabelKind kind, const std::vector<std::st
   }
 }
 
-// Of one class there is one column.
+// Labels of one class must be in one column.
 void RefuseSeveralColumns(const TextColumns& asked, const RawTable& table) {
   const size_t columns =
       AreNumbers(asked) ? LabelParts(asked.label).size() : table.label_names.size();
@@ -76,7 +76,7 @@ void RefuseSeveralColumns(const TextColumns& asked, const RawTable& table) {
         columns);
 }
 
-// Texts that stand in a split with different labels.
+// Notes texts that stand in a split with different labels.
 std::string ConflictNote(const std::string& directory, const TextSplit& split,
                          const std::vector<std::string>& names) {
   std::map<TextKey, int> labels;
@@ -133,7 +133,7 @@ TextDataset::TextDataset(const std::string& directory, const TextColumns& column
   std::vector<RawTable> raw = ReadTables(paths, columns, class_names_, kind_);
   notes_ = DecideHeaders(raw, columns, class_names_, kind_);
   // A split that nobody asks for may be of another kind, such as a test set without labels. But the
-  // first one tells the classes if labels.txt does not.
+  // first one must be good, as it tells the classes if labels.txt does not.
   const auto good = std::ranges::find(raw, "", &RawTable::error);
   if (good == raw.end() || (class_names_.empty() && good != raw.begin())) Fail("{}", raw[0].error);
   pairs_ = good->pairs();

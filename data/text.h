@@ -16,8 +16,8 @@
 
 namespace graft {
 
-// What a label is: one class of several; numbers, one or several columns of them; any number of
-// classes at once.
+// What a label is. kClass: one class of several. kNumbers: numbers, in one or several columns.
+// kClasses: any number of classes at once.
 enum class LabelKind { kClass, kNumbers, kClasses };
 
 struct TextExample {
@@ -33,13 +33,15 @@ struct TextSplit {
   std::vector<TextExample> examples;
 };
 
-// Names of columns, or their numbers from 1; "" for the usual names. A caller that names the first
-// text names the second one too, if there is any. Labels of several columns are joined by '|'.
+// Names of columns, or their numbers from 1; "" means the usual names. A caller that names the
+// first text also names the second one, if there is any. Labels of several columns are joined by
+// '|'.
 struct TextColumns {
   std::string text = "", second = "", label = "";
 };
 
-// "TEXT,LABEL" or "TEXT,SECOND,LABEL"; "" = the defaults. Throws Error for anything else.
+// Parses "TEXT,LABEL" or "TEXT,SECOND,LABEL"; "" gives the defaults. Throws Error for anything
+// else.
 TextColumns ParseTextColumns(const std::string& names);
 
 struct LabelOptions {
@@ -50,8 +52,8 @@ struct LabelOptions {
 class TextDataset {
  public:
   // Reads everything. Throws Error with file and line if no file is as above, or if the first split
-  // is not and there is no labels.txt; what is wrong in other splits, or in single rows, is the
-  // error of loading these. With `skip_bad`, bad rows are left out instead.
+  // is not and there is no labels.txt. What is wrong in other splits, or in single rows, is an
+  // error only when these are loaded. With `skip_bad`, bad rows are left out instead.
   explicit TextDataset(const std::string& directory, const TextColumns& columns = {},
                        bool skip_bad = false, const LabelOptions& labels = {});
 
@@ -61,11 +63,12 @@ class TextDataset {
   bool pairs() const { return pairs_; }
   LabelKind kind() const { return kind_; }
 
-  // The first `limit` examples (0: all of them). Throws Error if there is no such split, or for
+  // The first `limit` examples (0: all of them). Throws Error if there is no such split, and for
   // what is wrong in it.
   TextSplit Load(std::string_view name, size_t limit = 0) const;
 
-  // What is wrong in a split, row by row, each with PATH:LINE; of many the first, and how many.
+  // What is wrong in a split, row by row, each with PATH:LINE; of many problems the first ones, and
+  // how many there are.
   struct Problems {
     std::vector<std::string> first;
     size_t count = 0;
@@ -78,8 +81,8 @@ class TextDataset {
   // together. Throws Error if the split is not there or not in order.
   void HoldOut(const std::string& split, double share, uint64_t seed);
 
-  // Lines of labels.txt; without it the sorted labels of the first split, or nothing if all labels
-  // are numbers. Of kNumbers the names of the columns.
+  // The lines of labels.txt; without it the sorted labels of the first split, or nothing if all
+  // labels are numbers. For kNumbers the names of the columns.
   const std::vector<std::string>& class_names() const { return class_names_; }
   int num_classes() const { return num_classes_; }
 
@@ -103,33 +106,34 @@ class TextDataset {
   bool pairs_ = false;
 };
 
-// What kind of labels a data set has, if nothing else can be meant: arrays of texts are classes,
-// arrays of numbers, not all of them whole, are numbers. Throws Error (kUsage) for arrays of whole
-// numbers, which may be either. What cannot be read is kClass: to read it says why.
+// The kind of a data set's labels, if nothing else can be meant: arrays of texts are classes, and
+// arrays of numbers that are not all whole are numbers. Throws Error (kUsage) for arrays of whole
+// numbers, which may be either. Data that cannot be read count as kClass: reading them says why.
 LabelKind TellLabelKind(const std::string& directory, const TextColumns& columns);
 
-// Whether a path is a TextDataset's: a table, or a directory that holds one of a usual split, or
-// else any table and no folder, for a table beside folders of images describes these.
+// Whether a path is a TextDataset's: a table, or a directory that holds a table of a usual split
+// or, if there are no folders, any table. A table beside folders of images describes these.
 bool HoldsTexts(const std::string& directory);
 
-// The path of a file that would make it one if its format were known: train.json, dev.parquet; else
-// "".
+// The path of a file that would make the directory a TextDataset if its format were known, such as
+// train.json or dev.parquet; else "".
 std::string NearlyTexts(const std::string& directory);
 
-// Throws Error for a file that is no table, with what makes it one.
+// Throws Error for a file that is no table, and says what would make it one.
 [[noreturn]] void RefuseFile(const std::string& path);
 
-// The labels of an example by which it is divided, where it may have several.
+// The labels by which an example is divided, where it may have several.
 std::optional<std::vector<int>> LabelsToDivide(const std::vector<float>& targets, LabelKind kind);
 
-// Examples to draw parts of, equal texts as one group.
+// The examples to divide, with equal texts as one group.
 std::vector<ToDivide> GroupsOf(const std::vector<TextExample>& examples,
                                LabelKind kind = LabelKind::kClass);
 
-// Splits that share fewer than one text in so many do it by chance: short texts occur twice.
+// Splits that share fewer than one text in so many share them by chance, as short texts occur
+// twice.
 inline constexpr size_t kTextsByChance = 10;
 
-// The examples of `a` whose texts `b` contains too. Short texts may well be in both.
+// The examples of `a` whose texts `b` contains, too. Short texts may well be in both.
 std::vector<TextExample> Overlap(const TextSplit& a, const TextSplit& b);
 
 }  // namespace graft

@@ -13,12 +13,12 @@ namespace {
 
 using Names = std::vector<std::string>;
 
-// In this order the first that is there is the one.
+// The first of these names that exists names the column.
 const Names kTexts = {"text", "sentence", "text1", "sentence1"};
 const Names kSeconds = {"second",    "text2",  "sentence2",  "hypothesis",
                         "question2", "text_b", "sentence_b", "text_pair"};
 const Names kLabels = {"label"};
-// Of these there may be one.
+// Only one of these may exist.
 const Names kOtherTexts = {
     "review",        "comment",   "comments",   "tweet",    "content",   "contents", "message",
     "body",          "title",     "headline",   "question", "utterance", "query",    "description",
@@ -33,10 +33,10 @@ const Names kOtherLabels = {
     "is_*",       "has_*",    "*_label",  "label_*",   "*_class",    "class_*", "*_sentiment",
     "*_category", "*_rating", "*_intent", "*_emotion", "*_type",     "*_topic", "v1"};
 
-// Of files, where nothing is a text.
+// Names of columns of files; no such column is a text.
 const Names kFiles = {"file", "filename",   "file_name", "path",     "filepath", "image",
                       "img",  "image_path", "images",    "image_id", "*_path",   "*_file"};
-// Neither, if nobody says so.
+// Names of columns that are neither, unless the caller says so.
 const Names kNumbering = {"", "id", "idx", "index", "unnamed: 0", "*_id", "row"};
 
 bool IsOneOf(const Names& names, const std::string& name) {
@@ -57,7 +57,8 @@ size_t IndexOf(const Names& names, const std::string& name) {
   return static_cast<size_t>(std::ranges::find(names, name) - names.begin());
 }
 
-// The columns of one kind: the first of the usual names, else all with one of the others.
+// The columns of one kind: the first of the usual names that exists, else all that have one of the
+// others.
 std::vector<size_t> Candidates(const Names& columns, const Names& usual, const Names& others) {
   if (const std::string name = FirstOf(usual, columns); !name.empty())
     return {IndexOf(columns, name)};
@@ -67,7 +68,7 @@ std::vector<size_t> Candidates(const Names& columns, const Names& usual, const N
   return found;
 }
 
-// As written, else in another case.
+// Finds a name as it is written, else in another case.
 size_t Asked(const std::string& name, const Names& written, const Names& lower,
              const std::string& where) {
   if (Contains(written, name)) return IndexOf(written, name);

@@ -1,5 +1,5 @@
-// Which columns of a table hold the text, the second text of a pair and the label, and whether line
-// 1 names them.
+// Finds out which columns of a table hold the text, the second text of a pair and the label, and
+// whether line 1 names them.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace graft {
 
-// Columns of a row; second is SIZE_MAX if there is no second text.
+// The columns of a row; `second` is SIZE_MAX if there is no second text.
 struct Places {
   size_t text = 0, second = SIZE_MAX, label = 1;
   bool named = false;  // by their names or by the caller: `text` is the text and no guess
@@ -20,7 +20,7 @@ struct Places {
   bool pairs() const { return second != SIZE_MAX; }
 };
 
-// A name as people write it: without blanks around it and quotes, in lower case.
+// A name without blanks and quotes around it, in lower case, as people may write it in any form.
 std::string ColumnName(std::string_view field);
 
 // The columns of a label, which '|' joins.
@@ -29,27 +29,30 @@ std::vector<std::string> LabelParts(const std::string& label);
 // Whether the caller names columns by their numbers, which count from 1.
 bool AreNumbers(const TextColumns& asked);
 
-// Columns by number, of rows of so many. Throws Error for a number beyond them.
+// Finds columns by their numbers, in rows of so many columns. Throws Error for a number beyond
+// them.
 Places PlacesByNumber(const TextColumns& asked, size_t columns, const std::string& where);
 
-// Columns by name: those that the caller asks for, else the usual ones, in any case. The one
-// column that is left over, but for numbers of rows, is what has no usual name. Throws Error, with
-// the hint --columns, where it takes a guess, and for two columns of one name.
+// Finds columns by name: those that the caller asks for, else the usual ones, in any case of
+// letters. If one has no usual name, the only column that is left over (numbers of rows aside) is
+// taken for it. Throws Error, with the hint --columns, where that would be a guess, and for two
+// columns of one name.
 Places PlacesByName(const TextColumns& asked, const std::vector<std::string>& columns,
                     const std::string& where);
 
-// The same of texts to predict, where a column of labels need not be there: text and second.
+// Does the same for texts to predict, where there need not be a column of labels: finds text and
+// second.
 Places TextPlacesByName(const std::vector<std::string>& columns, const std::string& where);
 
-// Columns by their order: text [second] label. REQUIRES: 2 or 3.
+// Finds columns by their order: text [second] label. REQUIRES: there are 2 or 3.
 Places PlacesByOrder(size_t columns);
 
-// What a first line says of itself.
+// What a first line says about itself.
 enum class FirstLine {
   kNames,    // names columns beyond doubt: it has a column `label`, or known ones of both kinds
   kUnknown,  // may be an example; see NamesAny
 };
-// `classes`: of labels.txt, which are no names of columns.
+// `classes` are those of labels.txt, which are no names of columns.
 FirstLine LookAt(const std::vector<std::string>& fields, const std::vector<std::string>& classes);
 
 // Whether one of the fields is a usual name of a text or a label.

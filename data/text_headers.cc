@@ -1,4 +1,4 @@
-// Whether line 1 of a table names its columns, told from what the table holds.
+// Decides from what a table holds whether its line 1 names the columns.
 #include <algorithm>
 #include <set>
 #include <unordered_map>
@@ -31,7 +31,7 @@ class HeaderDecision {
   HeaderDecision(std::vector<RawTable>& tables, const TextColumns& asked, const Names& classes,
                  LabelKind kind)
       : tables_(tables), asked_(asked), classes_(classes), kind_(kind) {
-    // How often every label occurs outside of lines that may be headers.
+    // Counts how often every label occurs outside of lines that may be headers.
     for (const RawTable& table : tables_)
       for (size_t i = table.open; i < table.rows.size(); ++i)
         for (std::string& label : LabelsIn(Label(table, table.rows[i]))) ++counts_[label];
@@ -56,7 +56,7 @@ class HeaderDecision {
   Names notes;
 
  private:
-  // The labels of a field: one class, or each of several values.
+  // The labels in a field: one class, or each of several values.
   Names LabelsIn(std::string_view field) const {
     if (kind_ == LabelKind::kClasses) return SplitClasses(field);
     return DecodeList(field);
@@ -74,7 +74,7 @@ class HeaderDecision {
     }
     if (others > 0 && numbers == others) return true;
     if (!classes_.empty()) return false;  // a class that labels.txt lacks
-    // Another file begins with the same line and goes on otherwise.
+    // Looks for another file that begins with the same line and goes on differently.
     for (const RawTable& other : tables_)
       if (&other != &table && !other.rows.empty() &&
           (other.open ? std::ranges::equal(FirstFields(other), FirstFields(table))
@@ -110,7 +110,7 @@ class HeaderDecision {
     if (kind_ != LabelKind::kNumbers) RefuseLabelFirst(table, true);
   }
 
-  // In `table.error`: the first column holds fewer values than the last and shorter ones.
+  // Sets `table.error` if the first column holds fewer values than the last, and shorter ones.
   void RefuseLabelFirst(RawTable& table, bool known) const {
     const Places& p = table.places;
     if (p.named || table.rows.size() < 3) return;
@@ -140,7 +140,7 @@ class HeaderDecision {
     return turned;
   }
 
-  // In `table.error`, unless the caller has said what line 1 is or nothing else tells more.
+  // Sets `table.error`, unless the caller has said what line 1 is or something else tells more.
   void RefuseLoneClass(RawTable& table, const std::string& label, const std::string& where) {
     if (!table.error.empty() || !classes_.empty()) return;
     const bool others_repeat =

@@ -12,7 +12,7 @@
 namespace graft {
 namespace {
 
-// The class number that `text` is, also when written as 1.0, or -1.
+// The class number that `text` stands for, also when it is written as 1.0; or -1.
 int NumberOf(std::string_view text, int limit) {
   const std::optional<double> value = ParseNumber(text);
   return value && *value >= 0 && *value < limit && *value == std::floor(*value)

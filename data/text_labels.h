@@ -1,4 +1,4 @@
-// Labels of tables as classes: names, or numbers in the ways in which programs write them.
+// Reads labels of tables as classes: names, or numbers in the ways in which programs write them.
 #pragma once
 #include <optional>
 #include <span>
@@ -13,26 +13,27 @@ namespace graft {
 
 std::string_view TrimBlanks(std::string_view text);
 
-// What programs write for a value that is missing: nothing, nan, null, NA and the like.
+// Whether a label is what programs write for a missing value: nothing, nan, null, NA and the like.
 bool IsMissing(std::string_view label);
 
-// A finite number that is all of `text`.
+// Parses a finite number, which must be all of `text`.
 std::optional<double> ParseNumber(std::string_view text);
 
-// A number as spreadsheets of many countries write it, "4,45", which ParseNumber refuses.
+// Whether a number is written as in spreadsheets of many countries, "4,45"; ParseNumber refuses
+// that.
 bool HasDecimalComma(std::string_view text);
 
-// Numbers by value before others by bytes.
+// Orders numbers by value, and other labels behind them by bytes.
 struct NumbersFirst {
   bool operator()(const std::string& a, const std::string& b) const;
 };
 
-// Names of classes in order: numbers by value before others by bytes. Empty if all labels of the
+// The names of classes in order: numbers by value, then others by bytes. Empty if all labels of the
 // table are numbers. Throws Error for more than kMaxClasses.
 std::vector<std::string> ClassesOf(const RawTable& table);
 
-// Classes of labels, by name first. Without names labels are numbers, of which the largest tells
-// how many classes there are: one beyond the number of texts is no class number.
+// Finds the classes of labels, by name first. Without names labels are numbers, and the largest
+// tells how many classes there are; a number beyond that of the texts is no class number.
 class LabelTable {
  public:
   LabelTable(const std::vector<std::string>& names, size_t texts);

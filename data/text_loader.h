@@ -1,5 +1,5 @@
-// The tokenized texts of a training or evaluation loop. All are tokenized once, when the loader is
-// made, and any of them are written as rows without padding.
+// Holds the tokenized texts of a training or evaluation loop. All are tokenized once, when the
+// loader is made, and any of them can be written as rows without padding.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -16,8 +16,8 @@ struct TokenSequence {
   int32_t mask = 0;                 // the row that a masked-LM head reads
 };
 
-// Where a batch goes; null for what is not wanted. Sequence i is rows
-// offsets[i] .. offsets[i + 1] - 1.
+// Where a batch is written; null for what is not wanted. Sequence i has rows offsets[i] ..
+// offsets[i + 1] - 1.
 struct TextBatch {
   int32_t* ids;              // [rows]
   int32_t* types;            // [rows]
@@ -29,8 +29,8 @@ struct TextBatch {
 
 class TextLoader {
  public:
-  // Calls `tokenize` from Threads() threads at once; what it throws for the first example in order
-  // that it throws for is thrown here.
+  // Calls `tokenize` from Threads() threads at once. Of what it throws, the error for the first
+  // example in order is thrown here.
   using Tokenize = std::function<TokenSequence(const TextExample&)>;
   TextLoader(std::span<const TextExample> examples, const Tokenize& tokenize);
 
@@ -40,8 +40,8 @@ class TextLoader {
   size_t longest() const { return longest_; }
   bool has_masks() const { return !masks_.empty(); }
 
-  // Writes these examples, of which any may repeat, and returns their rows. Threads may call it at
-  // once.
+  // Writes these examples, which may repeat, and returns the number of their rows. Several threads
+  // may call it at once.
   size_t Write(std::span<const size_t> examples, const TextBatch& batch) const;
 
  private:

@@ -34,7 +34,7 @@ void CheckEncoding(std::string_view text, const std::string& path) {
        path, LineOf(text, bad), static_cast<uint8_t>(text[bad]), GuessEncoding(text));
 }
 
-// A field more.
+// Adds a field to a row.
 std::string& AddField(std::vector<std::string>& fields, const std::string& path, size_t line) {
   if (fields.size() == kMaxColumns)
     Fail("{}:{}: expected at most {} columns, found more", path, line, kMaxColumns);

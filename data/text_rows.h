@@ -1,5 +1,5 @@
-// Rows of a text file: TSV (no quoting: what lies between two tabs is the field), CSV (RFC 4180)
-// and JSON lines. Encodings are checked; every error names file and line.
+// Reads rows of a text file: TSV (no quoting: what lies between two tabs is the field), CSV (RFC
+// 4180) and JSON lines. Encodings are checked; every error names file and line.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -12,19 +12,20 @@ namespace graft {
 
 enum class RowFormat { kTsv, kCsv, kJsonl };
 
-// The whole file as UTF-8 without its byte order mark; LF, CRLF as they are. Throws Error for more
-// bytes, and for other encodings, with a way to convert them.
+// The whole file as UTF-8 without its byte order mark; LF and CRLF stay as they are. Throws Error
+// for more bytes, and for other encodings, with a way to convert them.
 std::string ReadUtf8File(const std::string& path, uint64_t max_bytes);
 
-// Calls row(fields, line) for every row but blank lines; `line` counts from 1 and is the first of a
-// row that spans several. The fields may be moved from. Throws Error for more than kMaxColumns.
+// Calls row(fields, line) for every row that is not blank; `line` counts from 1, and is the first
+// line of a row that spans several. The fields may be moved from. Throws Error for more than
+// kMaxColumns.
 using RowSink = std::function<void(std::vector<std::string>& fields, size_t line)>;
 void ForEachTsvRow(std::string_view text, const std::string& path, const RowSink& row);
 void ForEachCsvRow(std::string_view text, const std::string& path, const RowSink& row,
                    char separator = ',');
 
-// What separates the fields of a .csv. Some programs write ';' or a tab, which the first row shows:
-// it has one of these and no comma, outside of quotes.
+// What separates the fields of a .csv. Some programs write ';' or a tab, which shows in the first
+// row: it has one of these and no comma, outside of quotes.
 char SeparatorOf(std::string_view text);
 
 // Calls line(text, number) for every line that is not blank.

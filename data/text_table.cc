@@ -41,7 +41,8 @@ class RowReader {
   }
 
  private:
-  // Whether the first row is a header. Chooses the columns to keep: three of many, or all of few.
+  // Whether the first row is a header. Also chooses the columns to keep: three of many, or all of
+  // few.
   bool Begin(std::vector<std::string>& fields, const std::string& where) {
     table_.columns = fields.size();
     const bool asked = !(asked_.text + asked_.second + asked_.label).empty();
@@ -76,7 +77,7 @@ class RowReader {
     return std::ranges::any_of(fields, [&](const auto& f) { return ColumnName(f) == name; });
   }
 
-  // The first column of the label, and the further ones.
+  // The first column of the label, and its further ones.
   std::vector<std::string> LabelsOf(const std::string& first,
                                     const std::vector<std::string>& fields) const {
     std::vector<std::string> labels{first};
@@ -99,7 +100,7 @@ class RowReader {
   bool first_ = true;
 };
 
-// A value of an array of labels.
+// The text of one value in an array of labels.
 std::string ItemOf(const Json& item, LabelKind kind, const std::string& where) {
   const bool numbers = kind == LabelKind::kNumbers;
   if (!item.is_number() && (numbers || !item.is_string()))
@@ -108,8 +109,8 @@ std::string ItemOf(const Json& item, LabelKind kind, const std::string& where) {
   return item.is_string() ? item.get<std::string>() : item.dump();
 }
 
-// A class name or number. Programs write numbers as 1.0 and yes or no as true or false, and what is
-// missing as null. An array is a list, where labels may be several.
+// The text of a label: a class name or number. Programs write numbers as 1.0, yes and no as true
+// and false, and missing values as null. Where there may be several labels, an array is a list.
 std::string LabelOf(const Json& object, const std::string& key, LabelKind kind,
                     const std::string& where) {
   const auto it = object.find(key);
@@ -174,7 +175,7 @@ bool InQuotes(std::string_view field) {
   return field.size() > 1 && field.front() == '"' && field.back() == '"';
 }
 
-// Programs may put every field of a TSV in quotes, and double those inside.
+// Programs may put every field of a TSV in quotes, and double the quotes inside.
 void Unquote(RawTable& table) {
   const auto quoted = [&](const RawRow& row) {
     const Places& p = table.places;

@@ -1,5 +1,5 @@
-// A file of labelled texts as rows: what is wrong in a row is collected, so that all of it can be
-// told at once.
+// Reads a file of labelled texts as rows. What is wrong in rows is collected, so that all of it can
+// be reported at once.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -18,7 +18,7 @@ struct RawRow {
   size_t line = 0;
 };
 
-// Rows that cannot be used. Of many the first are kept.
+// Rows that cannot be used; if there are many, only the first are kept.
 struct RowProblems {
   std::vector<std::string> first;  // each begins with PATH:LINE
   size_t count = 0;
@@ -39,14 +39,14 @@ struct RawTable {
   bool pairs() const { return places.pairs(); }
 };
 
-// Reads the tables of a data set, each a split, within the bounds of one.
+// Reads the tables of a data set, each of which is a split, within the bounds of a data set.
 std::vector<RawTable> ReadTables(const std::vector<std::filesystem::path>& paths,
                                  const TextColumns& columns,
                                  const std::vector<std::string>& classes,
                                  LabelKind kind = LabelKind::kClass);
 
-// Decides which open tables begin with a header, by what they hold, and refuses (in `error`) what
-// only a person can tell: a class that is only in line 1, and labels that seem to stand first.
+// Decides by what open tables hold which of them begin with a header, and refuses (in `error`) what
+// only a person can tell: a class that occurs only in line 1, and labels that seem to stand first.
 // Returns what the user should know of it.
 std::vector<std::string> DecideHeaders(std::vector<RawTable>& tables, const TextColumns& columns,
                                        const std::vector<std::string>& classes,

@@ -20,7 +20,7 @@ constexpr size_t kMostTargets = size_t{1} << 28;
        value.empty() ? "empty" : fmt::format("'{}', which stands for a missing one", value));
 }
 
-// Of a column of yes and no: 1 or 0, or nothing.
+// Reads a column of yes and no as 1 or 0; returns nothing for other words.
 std::optional<float> FlagOf(std::string_view value) {
   const std::string word = ToLowerAscii(std::string(value));
   if (word == "true") return 1.0f;
@@ -169,7 +169,7 @@ void CheckTargetCount(size_t examples, size_t targets, const std::string& where)
 
 namespace {
 
-// Of the labels in the lines of a JSON table, up to the first that tells.
+// Tells the kind by the labels in the lines of a JSON table, up to the first that decides it.
 LabelKind TellLines(const std::string& path, const TextColumns& columns) {
   bool whole = false, done = false;
   LabelKind kind = LabelKind::kClass;

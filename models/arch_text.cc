@@ -6,7 +6,7 @@
 namespace graft {
 namespace {
 
-// Short names of fields, in text that people write.
+// Short names of fields, for texts that people write.
 constexpr std::pair<std::string_view, std::string_view> kShort[] = {
     {"mlp", "mlp_width"}, {"patch", "patch_size"}, {"image", "image_size"}};
 
@@ -40,7 +40,7 @@ T ParseValue(const std::string& key, const std::string& text) {
   }
 }
 
-// f(member) for the field of this name; false if there is none.
+// Calls f(member) for the field of this name; returns false if there is none.
 template <class Config, class F>
 bool WithField(Config& config, const std::string& field, const F& f) {
   bool found = false;

@@ -68,7 +68,7 @@ class Builder {
     g_.SetOutput("losses", losses);
   }
 
-  // The stream is the scope's name.
+  // The dropout's stream has the name of the scope.
   ValueId Drop(ValueId x, double p, const std::string& stream) {
     return p > 0 ? rows_.Drop(x, {p, false, b_.seed, stream}) : x;
   }
@@ -195,7 +195,7 @@ struct Size {
   const char* name;
   int64_t width, depth, heads;
 };
-// google/bert_uncased_L-.._H-.._A-.. and nreimers/MiniLM-L..-H384-uncased.
+// The sizes of google/bert_uncased_L-.._H-.._A-.. and nreimers/MiniLM-L..-H384-uncased.
 constexpr Size kSizes[] = {{"bert_tiny", 128, 2, 2},   {"bert_mini", 256, 4, 4},
                            {"bert_small", 512, 4, 8},  {"bert_medium", 512, 8, 8},
                            {"bert_base", 768, 12, 12}, {"bert_large", 1024, 24, 16},

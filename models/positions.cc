@@ -7,7 +7,8 @@
 namespace graft {
 namespace {
 
-// Keys' cubic: a = -0.5 in PIL and torch's antialiased bicubic, -0.75 in torch's plain one.
+// Keys' cubic kernel. PIL and torch's antialiased bicubic have a = -0.5, torch's plain one has
+// -0.75.
 double Cubic(double x, double a) {
   x = std::fabs(x);
   if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
@@ -15,7 +16,8 @@ double Cubic(double x, double a) {
   return 0;
 }
 
-// Row i: weights of the `from` source positions for target i; the kernel widens when shrinking.
+// Row i holds the weights of the `from` source positions for target i; the kernel widens when
+// shrinking.
 std::vector<double> ResampleMatrix(int64_t from, int64_t to) {
   std::vector<double> m(from * to);
   const double scale = static_cast<double>(from) / static_cast<double>(to),
@@ -30,7 +32,8 @@ std::vector<double> ResampleMatrix(int64_t from, int64_t to) {
   return m;
 }
 
-// The same of four neighbours each, whatever the scale; beyond the border the last one repeats.
+// The same matrix with four neighbours each, whatever the scale; beyond the border the last one
+// repeats.
 std::vector<double> PlainMatrix(int64_t from, int64_t to) {
   std::vector<double> m(from * to);
   const double scale = static_cast<double>(from) / static_cast<double>(to);

@@ -13,8 +13,8 @@ inline constexpr const char* kMultiLabel = "multi-label";  // each of K classes 
 
 const std::vector<std::string>& TaskNames();  // in this order
 
-// The losses [S,1] of logits [S,K]: of classes with the input "labels" i32 [S], else with "targets"
-// f32 [S,K]. Label smoothing is of classes alone.
+// The losses [S,1] of logits [S,K]. Classes come from the input "labels" i32 [S], other tasks read
+// "targets" f32 [S,K]. Label smoothing applies to classes alone.
 ValueId TaskLosses(Graph& g, ValueId logits, const std::string& task, double label_smoothing);
 
 }  // namespace graft

@@ -69,8 +69,8 @@ ValueId NormHeads(Graph& g, ValueId x, std::string_view name, const BlockShape& 
   return JoinHeads(g, Norm(g, SplitHeads(g, x, s.heads), name, s.eps), s.heads);
 }
 
-// The branch as it joins the residual stream, scaled by column (LayerScale: Touvron et al. 2021,
-// arXiv 2103.17239).
+// The branch as it joins the residual stream: scaled by column where the model has LayerScale
+// (Touvron et al. 2021, arXiv 2103.17239).
 ValueId Scaled(Graph& g, ValueId branch, std::string_view name, std::string_view edge,
                const BlockShape& s) {
   if (!s.layer_scale) return branch;
@@ -146,7 +146,7 @@ void InitMissing(const Graph& g, ParamStore& params, uint64_t seed, std::string_
     float* data = params.Allocate(name, shape);
     missing.push_back({name, {data, static_cast<size_t>(shape.size())}, shape.rank == 1});
   }
-  ParallelFor(static_cast<int64_t>(missing.size()), [&](int64_t i) {
+  ParallelFor(std::ssize(missing), [&](int64_t i) {
     const auto& [name, values, vector] = missing[i];
     if (name.ends_with("bias")) return;
     if (vector)

@@ -16,23 +16,24 @@ struct BlockShape {
   bool layer_scale = false;  // a gain for each column of both branches: ls1.gamma, ls2.gamma [D]
   bool qk_norm = false;  // layer norms over each head of q and k: attn.{q_norm,k_norm} [D/heads]
 };
-// erf: GELU by the error function. tanh: GELU by its tanh approximation. relu: max(0, x). quick:
-// x sigmoid(1.702 x). silu: x sigmoid(x). swiglu: a gated MLP, silu(a) * b of the two halves a, b
-// of fc1's 2 mlp_width results (Shazeer 2020, arXiv 2002.05202).
+// The names of activations. "erf": GELU by the error function. "tanh": GELU by its tanh
+// approximation. "relu": max(0, x). "quick": x sigmoid(1.702 x). "silu": x sigmoid(x). "swiglu": a
+// gated MLP, silu(a) * b of the two halves a, b of fc1's 2 mlp_width results (Shazeer 2020, arXiv
+// 2002.05202).
 const std::vector<std::string>& Activations();
-// Throws Error with the known names.
+// Throws Error with the known names for any other.
 void CheckActivation(const std::string& activation, const std::string& where);
 
-// x [R,in] -> [R,out]; parameters SCOPE.NAME.{weight [out,in], bias [out]}.
+// A linear layer, x [R,in] -> [R,out], with parameters SCOPE.NAME.{weight [out,in], bias [out]}.
 ValueId Dense(Graph& g, ValueId x, std::string_view name, int64_t out, bool bias = true);
-// Over the columns; parameters SCOPE.NAME.{weight,bias}.
+// Layer norm over the columns, with parameters SCOPE.NAME.{weight,bias}.
 ValueId Norm(Graph& g, ValueId x, std::string_view name, double eps);
 ValueId Activate(Graph& g, ValueId x, const std::string& activation);
 // Names a value SCOPE.NAME, so that methods find it.
 ValueId Edge(Graph& g, std::string_view name, ValueId v);
 
-// What a branch (the edges "o" and "u") goes through before it joins the residual stream: drop-path
-// or dropout, or nothing.
+// What a branch (the edges "o" and "u") goes through before it joins the residual stream:
+// drop-path, dropout, or nothing.
 using OnBranch = std::function<ValueId(ValueId branch, std::string_view edge)>;
 
 // Both take rows [R,D] with the sequences' offsets and build in the current scope, "blocks.N":

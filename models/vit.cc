@@ -71,7 +71,7 @@ class Builder {
   }
 
  private:
-  // share * losses + (1 - share) * those of the other labels.
+  // The loss of mixed images: share * losses + (1 - share) * the losses of the other labels.
   ValueId Mixed(ValueId losses, ValueId logits) {
     const ValueId other = g_.AddInput("labels_other", {DType::kI32, {Dim::Sequences()}});
     const ValueId share = g_.AddInput("share", {DType::kF32, {Dim::Sequences(), 1}});
@@ -79,7 +79,8 @@ class Builder {
     return Add(g_, rest, Mul(g_, Sub(g_, losses, rest), share));
   }
 
-  // Rows for all images, before row `position` of each; `rows` are there in front of the patches.
+  // Puts parameter rows into all images, before row `position` of each; these images have `rows`
+  // rows in front of their patches.
   ValueId Insert(ValueId x, const char* name, int64_t count, int64_t position) {
     const ValueId token = g_.AddParam(name, {count, c_.width});
     return InsertTokens(g_, x, token, Offsets(g_, c_.patches() + position), position);

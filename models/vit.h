@@ -9,25 +9,26 @@ namespace graft {
 
 struct VitConfig {
   int64_t image_size = 224, patch_size = 16, channels = 3;
-  // mlp_width: columns that fc2 reads; a gated MLP's fc1 makes twice as many.
+  // mlp_width is the number of columns that fc2 reads; the fc1 of a gated MLP makes twice as many.
   int64_t width = 768, depth = 12, heads = 12, mlp_width = 3072, classes = 1000;
   double eps = 1e-6;         // of every layer norm
   std::string gelu = "erf";  // one of Activations() (transformer.h)
-  // token: head on the normalised class token. mean: mean of the patch rows after the final norm.
-  // mean_fc_norm: mean of the patch rows, then the norm (timm's global_pool="avg"). distilled: the
-  // mean of two heads, on the class token and on the distillation token. token_mean: head on the
-  // class token beside the mean of the patch rows (transformers' Dinov2).
+  // What the head reads. "token": the normalised class token. "mean": the mean of the patch rows
+  // after the final norm. "mean_fc_norm": the mean of the patch rows, then the norm (timm's
+  // global_pool="avg"). "distilled": two heads, on the class token and on the distillation token,
+  // whose logits are averaged. "token_mean": the class token beside the mean of the patch rows
+  // (transformers' Dinov2).
   std::string pool = "token";
   int64_t tokens = 1;     // in front of the patches: the class token, then a distillation token
   int64_t registers = 0;  // behind those: tokens that no head reads (Darcet et al. 2023)
-  // Rows that have a position embedding. all; patches: those alone (timm's no_embed_class);
-  // no_registers: all but the registers.
+  // Which rows have a position embedding. "all": all of them. "patches": those of patches alone
+  // (timm's no_embed_class). "no_registers": all but the registers.
   std::string positions = "all";
   bool qkv_bias = true, patch_bias = true;
   bool pre_norm = false;     // a layer norm after the position embeddings (CLIP)
   bool layer_scale = false;  // see BlockShape, as is the next
   bool qk_norm = false;
-  // What the logits say (task.h), which is no part of an architecture: not visited.
+  // What the logits say (task.h). This is no part of an architecture, so Visit leaves it out.
   std::string task = kClassify;
   bool operator==(const VitConfig&) const = default;
   static void Visit(auto& self, auto&& f) {
@@ -42,25 +43,27 @@ struct VitConfig {
   }
   int64_t patches() const { return (image_size / patch_size) * (image_size / patch_size); }
   int64_t rows() const { return tokens + registers + patches(); }  // of one image
-  // Rows of pos_embed in front of those of the patches.
+  // The rows of pos_embed that come before those of the patches.
   int64_t token_positions() const {
     return positions == "patches" ? 0 : positions == "all" ? tokens + registers : tokens;
   }
 };
 
-// Throws Error for sizes that do not fit each other (width not divisible by heads, ...).
-// Memory grows with the patches, of which a few bytes of metadata may ask for any number.
+// Throws Error for sizes that do not fit each other (width not divisible by heads, ...), and for
+// more patches than kMaxPatches: memory grows with them, and a few bytes of metadata could ask for
+// any number.
 inline constexpr int64_t kMaxImageSize = 4096, kMaxPatches = 1 << 16;
 void CheckConfig(const VitConfig& config, const std::string& where);
 
-// What a graph is built for. Dropping needs the inputs "rng" (see ops.h, Dropout).
+// What a graph is built for. Dropout needs the input "rng" (see ops.h, Dropout).
 struct VitBuild {
   bool loss = false;  // the input of TaskLosses and output "losses"
   double label_smoothing = 0;
   double drop_path = 0;  // rate of the last block; the first has 0
   int64_t seed = 0;      // of the drop-path streams
-  // Of images that are mixed in pairs: inputs "labels_other" i32 [S] and "share" f32 [S,1], the
-  // share of "labels" in the loss of classes; of targets, which mix themselves, none.
+  // For images that are mixed in pairs: adds the inputs "labels_other" i32 [S] and "share" f32
+  // [S,1], the weight of "labels" in the loss of classes. Targets need neither, as they are mixed
+  // with the images.
   bool mixed = false;
 };
 
@@ -76,19 +79,20 @@ struct VitBuild {
 // norm1, attention context, projection, first residual sum, norm2, fc1, activation, fc2, output).
 Graph BuildVit(const VitConfig& config, const VitBuild& build = {});
 
-// Seeded initial values (InitMissing, transformer.h) for what is missing.
+// Gives seeded initial values (InitMissing, transformer.h) to what is missing.
 void InitVit(const VitConfig& config, ParamStore& params, uint64_t seed);
 
-// pos_embed [before+n*n, D] for another grid: the first `before` rows stay, the others are
-// resampled bicubically, as timm's resample_abs_pos_embed and transformers'
-// dinov2_with_registers do (antialiased), or as transformers' dinov2 does (plain).
+// Resamples pos_embed [before+n*n, D] for another grid: the first `before` rows stay, the others
+// are resampled bicubically. kAntialiased is what timm's resample_abs_pos_embed and transformers'
+// dinov2_with_registers do, kPlain what transformers' dinov2 does.
 enum class Resampling { kAntialiased, kPlain };
 void ResizePositions(ParamStore& params, int64_t before, int64_t grid_from, int64_t grid_to,
                      Resampling how = Resampling::kAntialiased);
 
-// timm's names: vit_{nano,tiny,small,base,large}_patch{P}_{S}, e.g. "vit_base_patch16_224";
-// deit_..., deit_SIZE_distilled_..., deit3_{small,medium,base,large}_patch16_{S};
-// vit_{small,base,large,giant}_patch14[_reg4]_dinov2. Throws Error with the nearest name.
+// The models under timm's names: vit_{nano,tiny,small,base,large}_patch{P}_{S}, such as
+// "vit_base_patch16_224"; deit_..., deit_SIZE_distilled_...,
+// deit3_{small,medium,base,large}_patch16_{S}; vit_{small,base,large,giant}_patch14[_reg4]_dinov2.
+// Throws Error with the nearest name.
 VitConfig VitByName(const std::string& name);
 std::vector<std::string> VitNames();
 

@@ -16,20 +16,20 @@ constexpr Size kNano{"nano", 64, 4, 4}, kTiny{"tiny", 192, 12, 3}, kSmall{"small
     kGiant{"giant", 1536, 40, 24};
 
 void Distilled(VitConfig& c) { c.tokens = 2, c.pool = "distilled"; }
-// Touvron et al. 2022, arXiv 2204.07118.
+// DeiT III: Touvron et al. 2022, arXiv 2204.07118.
 void Deit3(VitConfig& c) { c.positions = "patches", c.layer_scale = true; }
-// Oquab et al. 2023, arXiv 2304.07193; the giant has a gated MLP, two thirds as wide.
+// DINOv2: Oquab et al. 2023, arXiv 2304.07193. The giant has a gated MLP, two thirds as wide.
 void Dino(VitConfig& c) {
   c.layer_scale = true;
   if (c.width == kGiant.width) c.gelu = "swiglu", c.mlp_width = 4096;
 }
 void DinoWithRegisters(VitConfig& c) { Dino(c), c.registers = 4, c.positions = "patches"; }
-// Radford et al. 2021, arXiv 2103.00020.
+// CLIP: Radford et al. 2021, arXiv 2103.00020.
 void Clip(VitConfig& c) { c.pre_norm = true, c.patch_bias = false, c.eps = 1e-5; }
 void ClipOfOpenAi(VitConfig& c) { Clip(c), c.gelu = "quick"; }
 
-// Names begin + SIZE + end, where "#" in the end stands for a number: of the patch, then of the
-// image (the one given here, where the name has one number only).
+// Names are begin + SIZE + end, where "#" in the end stands for a number: first the patch size,
+// then the image size. Where a name has one number only, the image size is the one given here.
 struct Family {
   const char *begin, *end;
   std::vector<Size> sizes;
@@ -71,7 +71,7 @@ std::string Written(const Family& family, const Size& size, int64_t patch, int64
   return name;
 }
 
-// The numbers of a name of this family and size; false if it is none.
+// Reads the numbers in a name of this family and size; returns false for other names.
 bool Numbers(const Family& family, const Size& size, const std::string& name, int64_t* patch,
              int64_t* image) {
   std::string format = std::string(family.begin) + size.name + family.end;

@@ -21,7 +21,8 @@ namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// a = b + 3 c, `count` floats, so many times. All are aligned, and the count is a multiple of 64.
+// Computes a = b + 3 c over `count` floats, so many times. All arrays are aligned, and the count is
+// a multiple of 64.
 void Triads(int64_t times, int64_t count, const float* b, const float* c, float* a) {
   const hn::CappedTag<float, 16> d;  // four of them divide the count
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -57,15 +58,16 @@ AlignedFloats AllocateFloats(int64_t count) {
   return floats;
 }
 
-// The best rate of triads over three arrays of a thread's own, of `bytes` in all. A sample has
-// enough of them to last a millisecond, which is long beside what threads take to begin.
+// The best rate of triads over three arrays of a thread's own, of `bytes` in all. A sample does
+// enough of them to last a millisecond, which is long beside the time that threads take to begin.
 double LevelTriad(int threads, size_t bytes) {
   constexpr int kSamples = 8;
   const int64_t count = static_cast<int64_t>(bytes / 12 / 64 * 64);
   std::vector<AlignedFloats> arrays;
   for (int t = 0; t < threads; ++t) arrays.push_back(AllocateFloats(3 * count));
   double best = 0;
-  // At least so much: on a busy machine a sample of a few triads is long, too.
+  // At least so many bytes are moved, because on a busy machine a sample of a few triads takes
+  // long, too.
   constexpr int64_t kLeastBytes = int64_t{64} << 20;
   int64_t times = std::max<int64_t>(1, kLeastBytes / (12 * count));
   for (int sample = -1; sample < kSamples;) {

@@ -1,20 +1,21 @@
-// What memory gives to kernels, level by level, measured: the slopes of rooflines.
+// Measures what memory gives to kernels, level by level: the slopes of rooflines.
 #pragma once
 #include <cstddef>
 #include <vector>
 
 namespace graft {
 
-// What `threads` threads read and write per second where everything lies in one level: the triad
-// a = b + 3 c over arrays of each thread's own, half of the level in all (of L3 half of a thread's
-// share), and for DRAM three times L3.
+// What `threads` threads read and write per second where everything lies in one level. They compute
+// the triad a = b + 3 c over arrays of each thread's own, which together fill half of the level (of
+// L3 half of a thread's share); for DRAM they have three times the size of L3.
 struct LevelRate {
   const char* level = "";       // "L1", "L2", "L3", "DRAM"
   size_t bytes = 0;             // of the three arrays of a thread
   double bytes_per_second = 0;  // of all threads together
 };
-// The best of several samples of a millisecond or more. L3 is left out where a thread's share of it
-// is no more than its L2. Takes some tenths of a second. Throws Error if there is no memory.
+// Returns the best of several samples of a millisecond or more. L3 is left out where a thread's
+// share of it is no larger than its L2. Takes some tenths of a second. Throws Error if there is no
+// memory.
 std::vector<LevelRate> MeasureLevels(int threads);
 
 }  // namespace graft

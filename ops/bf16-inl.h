@@ -1,6 +1,6 @@
-// f32 to the nearest bf16 (ties to even) for files compiled once per SIMD target: Highway 1.0.3
-// truncates. With kNative, by the instruction of CPUs that multiply bf16, which takes denormal
-// numbers as 0, as their products do.
+// Rounds f32 to the nearest bf16 (ties to even), in files that are compiled once per SIMD target;
+// Highway 1.0.3 truncates. With kNative it is the instruction of CPUs that multiply bf16; that one
+// takes denormal numbers as 0, as their products do.
 #if defined(GRAFT_OPS_BF16_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef GRAFT_OPS_BF16_INL_H_
 #undef GRAFT_OPS_BF16_INL_H_

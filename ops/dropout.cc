@@ -36,7 +36,7 @@ struct Run {
   uint64_t position = 0;
 };
 
-// Where row r stands. T is int32_t, or double in the reference.
+// The place of row r in its sequence. T is int32_t, or double in the reference.
 template <class T>
 Run PlaceOf(const DropState& s, const T* offsets, int64_t sequences, const T* rng, int64_t row,
             int64_t cols) {
@@ -50,7 +50,7 @@ Run PlaceOf(const DropState& s, const T* offsets, int64_t sequences, const T* rn
   return run;
 }
 
-// The mask of a row's element: 0 or 1 / (1 - p).
+// The mask of one element of a row: 0 or 1 / (1 - p).
 double MaskOf(const DropState& s, const Run& run, int64_t col) {
   const uint64_t position = s.per_sequence ? 0 : run.position + static_cast<uint64_t>(col);
   return RandomWord(run.stream, position) >= s.threshold ? s.scale : 0;
@@ -87,7 +87,8 @@ HWY_INLINE void MulWide(VU a, uint32_t by, VU& high, VU& low) {
   low = hn::OddEven(hn::BitCast(d, hn::ShiftLeft<32>(odd)), hn::BitCast(d, even));
 }
 
-// RandomBlock (rng.h) of blocks block, block + 1, ..., one in each lane; fills up whole vectors.
+// Makes the words of RandomBlock (rng.h) for blocks block, block + 1, ..., one in each lane; whole
+// vectors are filled.
 void FillWords(const StreamKey& s, uint32_t block, size_t blocks, uint32_t* words) {
   const DU d;
   for (size_t b = 0; b < blocks; b += hn::Lanes(d)) {
@@ -108,7 +109,7 @@ void FillWords(const StreamKey& s, uint32_t block, size_t blocks, uint32_t* word
 }
 #endif
 
-// One row: elements [0, n) are positions run.position ... of the stream.
+// Drops in one row: its elements [0, n) are positions run.position ... of the stream.
 void DropElements(const DropState& s, const Run& run, const float* x, float* y, size_t n) {
   HWY_ALIGN uint32_t words[kWords + 8 * hn::MaxLanes(DU())];
   const DU d;

@@ -1,6 +1,6 @@
-// The polynomials of GeluNear (math-inl.h), which are its definition: minimax fits of Phi(x) - 1/2
-// and of the slope of x Phi(x) less 1/2, each t times a polynomial of u = t^2 / 8 - 1, which is
-// within [-1, 1] as t is x within [-4, 4], so that terms do not cancel.
+// The polynomials that define GeluNear (math-inl.h): minimax fits of Phi(x) - 1/2, and of the slope
+// of x Phi(x) less 1/2. Each is t times a polynomial of u = t^2 / 8 - 1, which is within [-1, 1],
+// where t is x limited to [-4, 4], so that terms do not cancel.
 #pragma once
 
 namespace graft {

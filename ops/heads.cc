@@ -38,7 +38,7 @@ std::vector<TensorType> InferJoinHeads(Types in, const Attrs& attrs) {
   return {F32(shape)};
 }
 
-// Nothing to do where the result has the memory of x.
+// Copies the numbers, unless the result has the memory of x.
 void SameNumbersKernel(const KernelArgs& a) noexcept {
   const float* x = a.in[0].f32();
   float* y = a.out[0].f32();

@@ -33,7 +33,7 @@ const Level& FindLevel(const std::string& name) {
 
 void LimitIsa(const std::string& name) {
   const Level& level = FindLevel(name);
-  // Not hwy::DisableTargets: in Highway 1.0.3 the next SupportedTargets() would undo it.
+  // hwy::DisableTargets would not do: in Highway 1.0.3 the next SupportedTargets() undoes it.
   hwy::SetSupportedTargetsForTest(hwy::SupportedTargets() & ~(level.target - 1));
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
   CapOnednnIsa(name);

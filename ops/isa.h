@@ -1,11 +1,11 @@
-// Which SIMD target kernels use, for this process: the CPU's best unless the user lowers it.
+// Which SIMD target the kernels of this process use: the CPU's best unless the user lowers it.
 #pragma once
 #include <string>
 
 namespace graft {
 
-// Lets Highway's dispatch and oneDNN use nothing above "avx512", "avx2" or "sse4". It must be
-// called before any session is built. Throws Error for another name, or for one that this CPU
+// Keeps Highway's dispatch and oneDNN from using anything above "avx512", "avx2" or "sse4". It must
+// be called before any session is built. Throws Error for another name, or for one that this CPU
 // lacks.
 void LimitIsa(const std::string& name);
 // Throws as LimitIsa does, and changes nothing.

@@ -1,4 +1,4 @@
-// Why nodes of a compiled graph have the kernels they have, for `graft profile`.
+// Says why nodes of a compiled graph have the kernels they have, for `graft profile`.
 #pragma once
 #include <vector>
 
@@ -7,17 +7,17 @@
 
 namespace graft {
 
-// One text why the kernel serves, and one of the others and why they do not; "" of operators that
-// have one kernel.
+// A text that says why the kernel serves, and one that says why the others do not; both are "" for
+// operators that have only one kernel.
 struct KernelChoice {
   const char *why = "", *refused = "";
 };
-// Of a node of a graph that all passes have seen. It asks the code that chooses.
+// The choice for a node of a graph that all passes have seen, asked of the code that chooses.
 KernelChoice WhyKernel(const Graph& g, NodeId node, const Counts& capacity);
 KernelChoice WhyMatmul(const PrepareArgs& args);  // of matmul, in matmul.cc
 
-// By node of a graph that the pass low_precision has seen: why a matmul is still one; "" of other
-// nodes.
+// For each node of a graph that the pass low_precision has seen: why a matmul is still one; "" for
+// other nodes.
 std::vector<const char*> ReasonsForF32(const Graph& g, const Precision& precision);
 
 }  // namespace graft

@@ -18,7 +18,7 @@ HWY_BEFORE_NAMESPACE();
 namespace graft::HWY_NAMESPACE {
 namespace {
 
-// Rows hold few classes, so the sums that meet in differences are finished in double precision.
+// Rows hold few classes, so sums whose difference is taken are finished in double precision.
 void CrossEntropyF32(const KernelArgs& a) {
   const int64_t classes = a.in[0].shape.cols();
   const size_t n = static_cast<size_t>(classes);

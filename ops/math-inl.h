@@ -48,7 +48,7 @@ HWY_INLINE V ExpOfRemainder(D d, V x, V n) {
 template <class D, class V>
 HWY_INLINE V Exp(D d, V x) {
   const hn::RebindToSigned<D> di;
-  // Bounds beyond which the result is 0 or infinity anyway; Min and Max may drop a NaN.
+  // Beyond these bounds the result is 0 or infinity anyway. Min and Max may drop a NaN.
   const V bounded = hn::Min(hn::Max(x, hn::Set(d, -105.0f)), hn::Set(d, 90.0f));
   const auto q = hn::NearestInt(hn::Mul(bounded, hn::Set(d, 1.44269504f)));
   const V e = ExpOfRemainder(d, bounded, hn::ConvertTo(d, q));
@@ -60,12 +60,12 @@ HWY_INLINE V Exp(D d, V x) {
   return hn::IfThenElse(hn::IsNaN(x), x, hn::Mul(hn::Mul(e, s1), s2));
 }
 
-// exp(x) for x <= 1, in two thirds of the work; below -87, where it would be subnormal, 0.
+// exp(x) for x <= 1, in two thirds of the work; 0 below -87, where it would be subnormal.
 template <class D, class V>
 HWY_INLINE V ExpOfNegative(D d, V x) {
   const auto q = hn::NearestInt(hn::Mul(x, hn::Set(d, 1.44269504f)));
   const V e = ExpOfRemainder(d, x, hn::ConvertTo(d, q));
-  // The exponent of e grows by q. What came of a q that is not near x / log 2 is dropped.
+  // The exponent of e grows by q. Results are dropped where q is not near x / log 2.
   const hn::RebindToSigned<D> di;
   const V y = hn::BitCast(d, hn::Add(hn::BitCast(di, e), hn::ShiftLeft<23>(q)));
   return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.0f)), y));
@@ -100,8 +100,8 @@ HWY_INLINE void NormalTail(D d, V u, V& q, V& e) {
   e = hn::IfThenElseZero(near, hn::MulAdd(hn::Mul(low, half), e0, e0));
 }
 
-// Phi(x) = P(N < x). `density_exp` gets exp(-x^2 / 2), of which GELU's derivative
-// Phi(x) + x exp(-x^2 / 2) / sqrt(2 pi) is made.
+// Phi(x) = P(N < x). `density_exp` gets exp(-x^2 / 2), which the derivative of GELU, Phi(x) + x
+// exp(-x^2 / 2) / sqrt(2 pi), needs.
 template <class D, class V>
 HWY_INLINE V NormalCdf(D d, V x, V& density_exp) {
   V q;
@@ -130,9 +130,9 @@ HWY_INLINE V GeluErf(D d, V x, V& slope) {
   return hn::Mul(x, cdf);
 }
 
-// GeluErf where what reads it rounds to bf16 or bytes, in a third of the work: Phi and the slope
-// are odd polynomials about 1/2, constant beyond |x| = 4. The first is 1.1e-4 off at most, the
-// second 8e-4; bf16 rounds by up to 3.9e-3.
+// GeluErf in a third of the work, for readers that round to bf16 or bytes: Phi and the slope are
+// odd polynomials about 1/2, constant beyond |x| = 4. The first is at most 1.1e-4 off, the second
+// 8e-4, while bf16 rounds by up to 3.9e-3.
 template <class D, class V>
 HWY_INLINE V GeluNear(D d, V x, V& slope) {
   const V half = hn::Set(d, 0.5f);

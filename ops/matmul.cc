@@ -109,9 +109,9 @@ Cost MatmulCost(std::span<const Extents> in, std::span<const Extents> out, const
 // oneDNN serves what PreferOnednn gives it.
 
 constexpr int64_t kThin = 16;
-// A weight is packed at every run if rows are many, which saves a copy of it, or two if it serves
-// forward and backward. An estimate: packing 768 x 3072 takes about 1 ms, 3 % of a product of some
-// 700 rows at 100 GF/s. Not measured on whole models.
+// A weight is packed at every run if there are many rows: this saves a copy of it, or two if it
+// serves forward and backward. The number is an estimate (packing 768 x 3072 takes about 1 ms, 3 %
+// of a product of some 700 rows at 100 GF/s) and has not been measured on whole models.
 constexpr int64_t kPackOnceRows = 1024;
 
 struct MatmulState {
@@ -173,7 +173,8 @@ void RunThin(const KernelArgs& args) noexcept {
              p.residual ? args.in.back().f32() : nullptr, d.m, d.n, args.out[0].f32());
 }
 
-// Rows of a batch count as many, so that the choice is the same for every batch.
+// Where rows depend on the batch they count as many, so that the choice is the same for every
+// batch.
 void MaybeOnednn(MatmulState& state, const OnednnShape& shape) {
   const int64_t m = shape.a_transposed ? shape.m : std::numeric_limits<int64_t>::max();
   const bool avx512 = state.plan.panel == kAvx512Panel;
@@ -198,7 +199,7 @@ void PrepareThin(const Sizes<int64_t>& d, MatmulState& state) {
   MaybeOnednn(state, {.m = rows, .k = d.k, .n = cols, .a_transposed = true});
 }
 
-// b in panels: those of a node before, or new ones that `finish` fills.
+// Packs b into panels, unless an earlier node has them: new ones are filled by `finish`.
 void PackOnce(const PrepareArgs& args, const Sizes<int64_t>& d, bool transposed, MatmulState& state,
               Prepared& prepared) {
   std::shared_ptr<const float>& kept =

@@ -7,13 +7,13 @@
 namespace graft {
 namespace {
 
-// One row of one group, with its share of the mean.
+// One row of a group, with its share of the group's mean.
 struct Chosen {
   int64_t group, row;
   double weight;
 };
 
-// The texts between separators, of which there is always one.
+// The texts between separators; there is always at least one.
 std::vector<std::string_view> Split(std::string_view text, char separator) {
   std::vector<std::string_view> parts;
   for (size_t at = 0; at != text.npos;) {
@@ -49,7 +49,7 @@ std::vector<Chosen> ParseGroups(const Attrs& attrs) {
   return chosen;
 }
 
-// [R,C], or [R] as R rows of one number.
+// The columns of [R,C]; [R] counts as R rows of one number.
 int64_t Columns(const Extents& e) { return e.rank == 2 ? e[1] : 1; }
 
 void ExpectRows(const TensorType& t, const char* what) {
@@ -116,7 +116,7 @@ Prepared Prepare(const PrepareArgs& a) {
   return p;
 }
 
-// What is read of x is not all of it.
+// The cost counts only the rows that are read, not all of x.
 Cost MeansCost(std::span<const Extents>, std::span<const Extents> out, const Attrs& attrs) {
   const double n = static_cast<double>(ParseGroups(attrs).size() * Columns(out[0]));
   return {2 * n, 4 * (n + static_cast<double>(out[0].size()))};

@@ -9,7 +9,7 @@
 namespace graft {
 namespace {
 
-// Below, the reciprocal would be infinite and zeros would become NaN.
+// For a smaller scale the reciprocal would be infinite, and zeros would become NaN.
 constexpr float kLeastScale = 1e-38f;
 
 template <size_t n>
@@ -25,7 +25,7 @@ float AbsMax(std::span<const float> values) {
   return most;
 }
 
-// The codes of a block, one an element: how many midpoints lie below.
+// The codes of a block, one for each element: the number of midpoints below it.
 void Encode(std::span<const float> values, float absmax, uint8_t* codes) {
   static const std::array<float, 15> kMiddle = Midpoints(kNf4Levels);
   const float inverse = 1.0f / std::max(absmax, kLeastScale);
@@ -41,7 +41,7 @@ std::array<float, 256> MakeScaleMap() {
     const int parts = 1 << i;
     const float step = (1.0f - 0.1f) / static_cast<float>(parts);
     const float power = static_cast<float>(std::pow(10.0, i - 6));
-    // As torch.linspace counts: from the nearer end, each boundary rounded once.
+    // Counts as torch.linspace does: from the nearer end, with each boundary rounded once.
     const auto boundary = [&](int k) {
       return static_cast<float>(k < (parts + 1) / 2 ? double{0.1f} + double{step} * k
                                                     : 1.0 - double{step} * (parts - k));
@@ -63,7 +63,8 @@ void CheckBlock(int64_t block) {
               kNf4LeastBlock, kNf4MostBlock, block);
 }
 
-// The scales in 8 bits. The mean is taken in double, in order, so that it has one value.
+// Quantises the scales to 8 bits. The mean is summed in double and in order, so that it has one
+// value.
 void QuantizeScales(const std::vector<float>& absmax, Nf4Tensor& out) {
   static const std::array<float, 255> kMiddle = Midpoints(Nf4ScaleMap());
   double sum = 0;

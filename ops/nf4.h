@@ -27,9 +27,9 @@
 //
 //   const Extents e = At(g.shape(w), {});
 //   const Nf4Attrs format{.rows = e[0], .cols = e[1], .block = 64, .double_quantised = true};
-//   QuantizeParam(params, "NAME", format);           // puts NAME.nf4... there and erases the f32
-//   NAME g.ReplaceUses(w, Nf4Weight(g, "NAME", format));  // adds the leaves NAME.nf4... and one
-//   node g.EraseDead();                                   // takes the leaf w away
+//   QuantizeParam(params, "NAME", format);  // puts NAME.nf4... there and erases the f32 NAME
+//   g.ReplaceUses(w, Nf4Weight(g, "NAME", format));  // adds the leaves NAME.nf4... and one node
+//   g.EraseDead();                                   // takes the leaf w away
 //
 // Nothing else changes: layers stay matmuls of a value that is called NAME and depends on
 // parameters only, so branches, gradients (to x; there is none to the weight), merging (exact, as
@@ -47,8 +47,8 @@ namespace graft {
 constexpr int64_t kNf4LeastBlock = 32, kNf4MostBlock = 4096;
 constexpr int64_t kNf4ScaleBlock = 256;  // scales that share an absmax2
 
-// As published: bitsandbytes' code has them as literals. Their construction from quantiles agrees
-// to 1e-7 only, by the rounding of the library that made them.
+// The levels as published, which bitsandbytes' code has as literals. Making them from quantiles
+// would agree to 1e-7 only, because of rounding in the library that made them.
 inline constexpr std::array<float, 16> kNf4Levels{-1.0f,
                                                   -0.6961928009986877f,
                                                   -0.5250730514526367f,
@@ -85,7 +85,7 @@ Nf4Tensor QuantizeNf4(std::span<const float> values, int64_t block, bool double_
                       std::string_view name);
 // REQUIRES: out.size() == tensor.count. Scalar code, bit for bit what the kernels compute.
 void DequantizeNf4(const Nf4Tensor& tensor, std::span<float> out);
-// How many of each of the parameters above a weight has, and the bytes of all of them.
+// How many elements each of the parameters above has, and the bytes of all of them.
 struct Nf4Sizes {
   int64_t codes, blocks, absmax2;
   int64_t bytes;
@@ -94,16 +94,16 @@ Nf4Sizes Nf4SizesOf(const Nf4Attrs& format);
 
 // --- what methods call ---
 
-// The parameters of weight `name`, in the order in which the operators read them. The types throw
-// Error for sizes and blocks that cannot be.
+// The parameters of the weight `name`, in the order in which the operators read them. Nf4ParamTypes
+// throws Error for sizes and blocks that cannot be.
 std::vector<std::string> Nf4ParamNames(const std::string& name, bool double_quantised);
 std::vector<TensorType> Nf4ParamTypes(const Nf4Attrs& format);
 
-// Puts the quantised form of the f32 matrix `name`, [rows,cols] of the format, into the store and
-// erases the matrix: memory of the store's own goes as soon as no copy of the store shares it,
-// pages of a mapped file as soon as the kernel wants them. Where the matrix is gone already, by an
-// earlier graph on the same store, the form that is there is checked and kept. Throws Error if
-// there is neither, if what is there has other types, and as QuantizeNf4 does.
+// Puts the quantised form of the f32 matrix `name`, which is [rows,cols] of the format, into the
+// store and erases the matrix. Memory of the store's own is freed as soon as no copy of the store
+// shares it, pages of a mapped file as soon as the kernel wants them. If the matrix is gone
+// already, by an earlier graph on the same store, the form that is there is checked and kept.
+// Throws Error if there is neither, if what is there has other types, and as QuantizeNf4 does.
 void QuantizeParam(ParamStore& params, const std::string& name, const Nf4Attrs& format);
 
 // Adds these parameters and the node that makes the weight from them, f32 [rows,cols]. The value is
@@ -111,8 +111,8 @@ void QuantizeParam(ParamStore& params, const std::string& name, const Nf4Attrs& 
 ValueId Nf4Weight(Graph& g, const std::string& name, const Nf4Attrs& format,
                   Where at = Where::Here());
 
-// matmul(a, w, p) as one nf4_matmul, w being the result of an nf4_dequantize; `epilogue` is the
-// bias and the residual, as far as p has them. Returns what matmul returns.
+// Turns matmul(a, w, p) into one nf4_matmul, where w is the result of an nf4_dequantize. `epilogue`
+// holds the bias and the residual, as far as p has them. Returns what matmul returns.
 std::vector<ValueId> Nf4Matmul(Graph& g, ValueId a, ValueId w, std::span<const ValueId> epilogue,
                                const MatmulAttrs& p, Where at = Where::Here());
 

@@ -17,16 +17,16 @@ HWY_BEFORE_NAMESPACE();
 namespace graft::HWY_NAMESPACE {
 namespace {
 
-// absmax' of a block, with a rounding after each operation.
+// absmax' of a block, rounded after each operation.
 float ScaleOf(const Nf4View& w, int64_t block) {
   if (w.absmax_codes == nullptr) return w.absmax[block];
   const float product = w.scale_map[w.absmax_codes[block]] * w.absmax2[block / kNf4ScaleBlock];
   return product + w.offset;
 }
 
-// out[i] = level[code i] scale for whole vectors of the codes that begin with a byte at `codes`.
-// Returns how many it made: a multiple of the lanes, or none where a vector is too short to hold a
-// part of the levels.
+// Computes out[i] = level[code i] scale for whole vectors of the codes that begin with a byte at
+// `codes`. Returns how many values it made: a multiple of the lanes, or 0 where a vector is too
+// short to hold a part of the levels.
 HWY_INLINE int64_t DecodeVectors(const uint8_t* HWY_RESTRICT codes, int64_t count, float scale,
                                  float* HWY_RESTRICT out) {
 #if HWY_TARGET == HWY_SCALAR
@@ -38,7 +38,7 @@ HWY_INLINE int64_t DecodeVectors(const uint8_t* HWY_RESTRICT codes, int64_t coun
   } else {
     const GemmTag d;
     const hn::RebindToSigned<GemmTag> di;
-    // Bytes spread to 16 bits, so that each has room for its two codes, the high half first.
+    // Each byte is spread to 16 bits, so that there is room for its two codes, the high half first.
     const hn::FixedTag<uint8_t, kGemmLanes / 2> d8;
     const hn::FixedTag<uint16_t, kGemmLanes / 2> d16;
     const hn::FixedTag<uint8_t, kGemmLanes> d_codes;
@@ -65,7 +65,7 @@ HWY_INLINE int64_t DecodeVectors(const uint8_t* HWY_RESTRICT codes, int64_t coun
 #endif
 }
 
-// Values [begin, begin + count) of the flattened weight, all of one block.
+// Decodes the values [begin, begin + count) of the flattened weight, all of one block.
 HWY_INLINE void DecodeInBlock(const uint8_t* codes, int64_t begin, int64_t count, float scale,
                               float* out) {
   const auto high = [&](uint8_t byte) { return kNf4Levels[byte >> 4] * scale; };
@@ -142,7 +142,7 @@ HWY_EXPORT(PackTransposed);
 HWY_EXPORT(PackRows);
 HWY_EXPORT(PackPieces);
 
-// Of GemmSource; the context is the view.
+// The functions of a GemmSource, whose context is the view.
 template <bool kTransposed>
 int64_t Pieces(const void*, const GemmPart& part) {
   return HWY_DYNAMIC_DISPATCH(PackPieces)(part, kTransposed);

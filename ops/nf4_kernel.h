@@ -1,5 +1,5 @@
-// What the operators on quantised weights (nf4_matmul.cc) have as SIMD code: parts of a weight in
-// f32, as plain rows and packed for matrix products. Nothing here allocates or throws.
+// SIMD code of the operators on quantised weights (nf4_matmul.cc): it makes parts of a weight in
+// f32, as plain rows or packed for matrix products. Nothing here allocates or throws.
 #pragma once
 #include "ops/gemm_core.h"
 #include "ops/nf4.h"
@@ -20,10 +20,10 @@ struct Nf4View {
 // `params` are the tensors that the operators read, in their order.
 Nf4View ViewNf4(const Nf4Attrs& format, std::span<const Tensor> params);
 
-// Values [begin, begin + count) of the flattened weight.
+// Makes the values [begin, begin + count) of the flattened weight.
 void DequantizeNf4(const Nf4View& w, int64_t begin, int64_t count, float* out);
 
-// W' [cols,rows] (transposed) or W as the right operand of a product. The view must live as long.
+// W' [cols,rows] (transposed) or W as the right operand of a product. The view must outlive it.
 GemmSource Nf4Source(const Nf4View& w, bool transposed);
 
 }  // namespace graft

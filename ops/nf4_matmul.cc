@@ -9,7 +9,7 @@
 namespace graft {
 namespace {
 
-// Inputs of nf4_matmul: a, then this many parameters, then bias and residual.
+// The inputs of nf4_matmul are a, then this many parameters, then bias and residual.
 size_t ParamCount(const Nf4Attrs& w) { return w.double_quantised ? 4 : 2; }
 
 void ExpectParams(Types in, const Nf4Attrs& w) {
@@ -28,8 +28,8 @@ std::vector<TensorType> InferDequantize(Types in, const Attrs& attrs) {
   return {F32({w.rows, w.cols})};
 }
 
-// A value of the weight is what f32 arithmetic makes of the parameters: these roundings belong to
-// the format, so the reference has them too.
+// A value of the weight is what f32 arithmetic makes of the parameters. These roundings belong to
+// the format, so the reference has them, too.
 void Dequantize64(std::span<const std::vector<double>> in, const Nf4Attrs& w,
                   std::vector<double>& out) {
   for (size_t i = 0; i < out.size(); ++i) {
@@ -72,7 +72,7 @@ Cost DequantizeCost(ExtentsSpan in, ExtentsSpan out, const Attrs& attrs) {
 
 // --- nf4_matmul ---
 
-// What matmul would be given, had it the weight.
+// The inputs that matmul would get if it had the weight.
 template <class T>
 std::vector<T> MatmulInputs(std::span<const T> in, const Nf4Attrs& w, T weight) {
   std::vector<T> inputs{in[0], std::move(weight)};
@@ -99,7 +99,8 @@ void RefNf4Matmul(const ReferenceArgs& args) {
   kMatmul.reference({in, args.out, in_shape, args.out_shape, product});
 }
 
-// As of matmul, with the weight still quantised in the gradient to a. The weight has none.
+// The gradient of matmul, but the gradient to a reads the weight still quantised, and the weight
+// has none.
 std::vector<ValueId> Nf4MatmulGradient(const GradientArgs& v) {
   const auto& [w, p] = v.attrs.As<Nf4MatmulAttrs>();
   const size_t epilogue = 1 + ParamCount(w);
@@ -200,7 +201,7 @@ std::vector<ErrorSample> DequantizeErrors() {
           {{Bytes(75), Bytes(5), F32({1}), F32({1})}, Nf4Attrs{-3, 50}, "found [-3,50]"}};
 }
 
-// a [m,k], and bias and residual where the product has them.
+// Makes a sample with a [m,k], and bias and residual where the product has them.
 Sample MatmulSample(std::string label, int64_t m, const Nf4Attrs& w, const MatmulAttrs& p) {
   Sample sample{std::move(label), {{{m, p.tb ? w.cols : w.rows}}}, Nf4MatmulAttrs{w, p}};
   AddParams(w, sample.in);

@@ -26,8 +26,8 @@ const dnnl::engine& Engine() {
   return engine;
 }
 
-// oneDNN sizes scratch by the OpenMP setting of the creating thread and may start threads of its
-// own; ours is the only parallel loop.
+// oneDNN sizes its scratch by the OpenMP setting of the thread that creates a primitive, and may
+// start threads of its own. Here the only parallel loop is ours.
 struct OneThread {
   int saved = omp_get_max_threads();
   OneThread() { omp_set_num_threads(1); }
@@ -42,7 +42,7 @@ memory::desc Matrix(int64_t rows, int64_t cols, bool transposed, int64_t ld) {
   return {{rows, cols}, memory::data_type::f32, strides};
 }
 
-// A transposed A is [k, m] whatever part of m a block takes.
+// The stride of A. A transposed A is [k, m], whatever part of m a block takes.
 int64_t StrideOfA(const OnednnShape& s) { return s.a_transposed ? s.m : s.k; }
 
 memory::desc PlainB(const OnednnShape& s) {
@@ -86,7 +86,7 @@ dnnl::matmul::primitive_desc Describe(const OnednnShape& s, int64_t rows) {
 
 size_t RoundUp(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// Without memory the program ends, and says why (std::terminate).
+// Without memory the program ends and says why (std::terminate).
 void CheckExecuted(dnnl_status_t status) {
   if (status == dnnl_out_of_memory) throw std::bad_alloc();
   GRAFT_CHECK(status == dnnl_success, "oneDNN status {}", static_cast<int>(status));
@@ -104,7 +104,8 @@ struct OnednnGemm::Impl {
   size_t thread_bytes = 0;  // scratchpad of one thread
   int threads = 1;
 
-  // What one thread executes with, made once: a step allocates nothing of ours, and throws nothing.
+  // What one thread executes with. It is made once, so that a step allocates nothing of ours and
+  // throws nothing.
   struct Slot {
     dnnl::stream stream;
     memory a, b, c, bias, scratch;
@@ -144,8 +145,8 @@ struct OnednnGemm::Impl {
 
 namespace {
 
-// oneDNN 2.6 does not look whether it got the pages that it writes a kernel's code to, and crashes
-// where it did not. So they must be there before it asks.
+// oneDNN 2.6 does not check whether it got the pages that it writes a kernel's code to, and crashes
+// where it did not. So they must be available before it asks.
 void NeedPagesForCode() {
   constexpr size_t kBytes = size_t{8} << 20;
   void* pages = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -230,7 +231,7 @@ void OnednnGemm::Run(int64_t m, const float* a, const void* b, const float* bias
     }
     if (rows == impl.block)
       return impl.Execute(static_cast<size_t>(thread), from, b, bias, to, mine);
-    // The tail: zero rows fill the block up.
+    // The last rows do not fill a block; zero rows are added in the scratch.
     float* pad_a = reinterpret_cast<float*>(scratch);
     const int64_t lines = s.a_transposed ? s.k : rows, length = s.a_transposed ? rows : s.k;
     const int64_t a_lines = s.a_transposed ? s.k : impl.block;

@@ -20,7 +20,7 @@ namespace graft {
 
 struct OnednnShape {
   int64_t m = 0, k = 0, n = 0;  // m: the most rows of a call
-  // Dense: A is [m, k], or stored as [k, m]; B is [k, n], or stored as [n, k].
+  // When they are dense, A is [m, k], or stored as [k, m], and B is [k, n], or stored as [n, k].
   bool a_transposed = false, b_transposed = false;
   bool packed_b = false;  // B in oneDNN's own layout, by Pack()
   bool bias = false, residual = false;
@@ -38,8 +38,8 @@ class OnednnGemm {
   size_t scratch_bytes() const;
   size_t thread_bytes() const;  // of each thread, for any number up to that at Prepare
 
-  // Packs B, which is as the shape describes it, into the buffer that Run wants as `b`, on one
-  // thread.
+  // Packs B, laid out as the shape describes it, into the buffer that Run takes as `b`. It runs on
+  // one thread.
   void Pack(const float* b, void* packed) const;
 
   // Computes m <= shape.m rows of C = act(A B + bias) + residual, in parallel; the residual may be
@@ -73,8 +73,8 @@ constexpr bool PreferOnednn(const GemmChoice& c) {
   return c.m <= 16 || (!c.avx512 && c.k <= 16);
 }
 
-// Limits oneDNN to "sse4", "avx2" or "avx512", or to nothing for "", before anything of it runs.
-// Returns false if the library does not know the name or has already started.
+// Limits oneDNN to "sse4", "avx2" or "avx512", or to nothing for "". Must come before any other
+// call of it. Returns false if the library does not know the name or has already started.
 bool CapOnednnIsa(const std::string& isa);
 
 }  // namespace graft

@@ -6,8 +6,8 @@
 
 namespace graft {
 
-// The one list: declarations, tests, benchmarks and documents come from it. An operator left out of
-// it has no name that anybody could use.
+// The only list of operators: declarations, tests, benchmarks and documents come from it. An
+// operator that is left out has no name that anybody could use.
 // clang-format off
 #define GRAFT_OPS(X)                                                                              \
   /* elementwise.cc */ X(Add) X(Sub) X(Mul) X(Div) X(Scale) X(BroadcastLike)                      \

@@ -7,7 +7,7 @@ namespace graft {
 namespace {
 
 // How many rows of each sequence `rows` names, in the order of the sequences; 0 if that is not
-// known. An input of a*s indices names a of each (docs/ir.md).
+// known. An input of a*s indices names a rows of each (docs/ir.md).
 int64_t RowsOfEach(const Graph& g, ValueId rows, ValueId offsets) {
   const Dim& count = g.shape(rows)[0];
   if (g.value(rows).role == Role::kInput)
@@ -16,8 +16,8 @@ int64_t RowsOfEach(const Graph& g, ValueId rows, ValueId offsets) {
   return maker.valid() && g.node(maker).op == &kFirstRows && g.node(maker).in[0] == offsets;
 }
 
-// attention(q, k, v, offsets, ...) of which the same number of rows of each sequence is read:
-// queries of these rows alone.
+// If the same number of rows of each sequence is read of attention(q, k, v, offsets, ...), only the
+// queries of these rows are computed.
 ValueId SinkIntoAttention(Graph& g, NodeId id, ValueId rows) {
   const Node n = g.node(id);
   if (n.op != &kAttention) return {};
@@ -29,8 +29,8 @@ ValueId SinkIntoAttention(Graph& g, NodeId id, ValueId rows) {
   return g.Add(*n.op, in, n.attrs, n.built_at)[0];
 }
 
-// Where sequences begin, as `length` rows for each of them beside those that `base` says; without
-// base these are all.
+// Where sequences begin: each has `length` rows more than `base` says, or `length` in all without a
+// base.
 struct SequenceRows {
   ValueId base;
   int64_t length;
@@ -44,8 +44,8 @@ SequenceRows RowsOf(const Graph& g, ValueId offsets) {
   return {offsets, 0};
 }
 
-// drop_tokens(x, longer, position, count) of which only the first row of each sequence is read: if
-// the tokens stand behind it, it is the first row of x's sequence.
+// If only the first row of each sequence is read of drop_tokens(x, longer, position, count), and
+// the tokens stand behind it, that row is the first one of x's sequence.
 ValueId SinkPastTokens(Graph& g, NodeId id, ValueId rows) {
   const Node n = g.node(id);
   const NodeId index = g.value(rows).producer;
@@ -81,7 +81,7 @@ bool TakesResidual(const Graph& g, ValueId v) {
   return !a.residual && a.act == "none";
 }
 
-// A matmul of any number of operands that passes `which`, bound to y.
+// Matches a matmul of any number of operands that passes `which`, and binds it to y.
 Pat Product(Predicate which) {
   std::vector<Pat> forms;
   for (int operands = 2; operands <= 4; ++operands) {
@@ -127,8 +127,8 @@ int64_t InnerSize(const Graph& g, ValueId matmul) {
   return At(g.shape(n.in[0]), {})[n.attrs.As<MatmulAttrs>().ta ? 0 : 1];
 }
 
-// (a b + bias) + residual, all of one shape. Of two products the one with the shorter inner
-// dimension takes the other as its residual: it then adds a low-rank branch in place.
+// Takes a residual: (a b + bias) + residual, all of one shape. Of two products the one with the
+// shorter inner dimension takes the other as its residual, and so adds a low-rank branch in place.
 ValueId TakeResidual(Graph& g, const Match& m) {
   ValueId y = m["y"], residual = m["residual"];
   if (g.shape(residual) != g.shape(m.root)) return {};
@@ -149,10 +149,10 @@ bool TakesActivation(const Graph& g, ValueId v) {
   return producer.valid() && g.node(producer).op == &kMatmul && TakesResidual(g, v);
 }
 
-// act(y), y = a b + bias, where all else that reads y is the backward pass, act_grad(y, dh) =
-// act'(y) dh: one node gives act(y) and act'(y), which have nearly all their work in common.
-// Without a backward pass the activation is computed in the memory of y, and a second result would
-// only cost.
+// Takes an activation: act(y) of y = a b + bias, if everything else that reads y is the backward
+// pass, act_grad(y, dh) = act'(y) dh. One node then gives both act(y) and act'(y), which have
+// nearly all their work in common. Without a backward pass the activation is computed in the memory
+// of y, and a second result would only cost.
 template <const OpDef& kAct, const OpDef& kGrad>
 ValueId TakeActivation(Graph& g, const Match& m) {
   const ValueId y = m["y"];
@@ -186,8 +186,9 @@ PassReport MatmulEpilogue(Graph& g) {
   return RewriteToFixpoint(g, "matmul_epilogue", rules);
 }
 
-// matmul(a, nf4_dequantize(...)) becomes one node, whatever the matmul has taken in: bias, residual
-// and activation come along. A weight is made in memory only where something else reads it.
+// Makes one node of matmul(a, nf4_dequantize(...)), whatever the matmul has taken in: bias,
+// residual and activation come along. A weight is made in memory only where something else reads
+// it.
 PassReport FuseNf4(Graph& g) {
   PassReport report{"nf4_matmul", 0, g.live_nodes(), 0, 0};
   for (NodeId id : g.TopoOrder()) {

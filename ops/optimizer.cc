@@ -98,7 +98,8 @@ HWY_EXPORT(AdamWF32);
 HWY_EXPORT(SgdF32);
 #define GRAFT_KERNEL(f) +[](const KernelArgs& a) noexcept { HWY_DYNAMIC_DISPATCH(f)(a); }
 
-// `states` tensors like the parameter and its gradient, then hyper [3].
+// The operands are `states` tensors like the parameter, the parameter and its gradient, then hyper
+// [3].
 std::vector<TensorType> InferUpdate(Types in, size_t states) {
   ExpectCount(in, states + 3);
   ExpectF32(in);

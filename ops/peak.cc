@@ -17,7 +17,8 @@ HWY_BEFORE_NAMESPACE();
 namespace graft::HWY_NAMESPACE {
 namespace {
 
-// Multiply-adds on registers alone, as many chains as a tile has; returns their number in lanes.
+// Runs multiply-adds on registers alone, in as many chains as a tile has; returns their number in
+// lanes.
 template <Dot kDot>
 int64_t Chains(int64_t steps, float* sink) {
   const GemmTag d;
@@ -42,7 +43,7 @@ int64_t Chains(int64_t steps, float* sink) {
   return steps * static_cast<int64_t>(kChains) * kGemmLanes;
 }
 
-// In numbers; 0 where the CPU has no instruction for such cells.
+// The number of multiply-adds; 0 where the CPU has no instruction for such cells.
 int64_t MultiplyAdds(Dot dot, int64_t steps, float* sink) {
   switch (dot) {
     case Dot::kF32:

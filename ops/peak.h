@@ -1,4 +1,4 @@
-// What this machine can do at most, measured: the denominators of every share of peak.
+// Measures what this machine can do at most: the denominator of every share of peak.
 #pragma once
 #include "ops/gemm_core.h"
 
@@ -11,12 +11,12 @@ struct MachinePeak {
   double bytes_per_second = 0;  // triad a = b + s c over arrays beyond the caches, all threads
 };
 
-// The best of samples taken for about `seconds`.
+// Returns the best of samples that are taken for about `seconds`.
 MachinePeak MeasurePeak(int threads, double seconds = 0.3);
 
-// The multiply-add rate of `threads` threads at this moment, GFLOP/s: one sample of about half a
-// millisecond. One thread counts its own CPU time; several count the wall time of the slowest, as
-// a kernel that waits for all of them does.
+// The multiply-add rate of `threads` threads at this moment, in GFLOP/s, from one sample of about
+// half a millisecond. One thread counts its own CPU time; several count the wall time of the
+// slowest, as does a kernel that waits for all of them.
 double SamplePeak(int threads, CellType cell = CellType::kF32);
 
 }  // namespace graft

@@ -26,7 +26,7 @@ std::vector<TensorType> InferSumPositions(Types in, const Attrs& attrs) {
   return {F32({p.count, in[0].shape[1]})};
 }
 
-// Positions that the table does not have, and rows that belong to no sequence, stay as they are.
+// A position that the table does not have leaves its row as it is; so does a row of no sequence.
 void AddPositionsKernel(const KernelArgs& a) noexcept {
   const int64_t cols = a.out[0].shape[1], rows = a.in[0].shape[0], positions = a.in[1].shape[0];
   const int64_t sequences = SequencesOf(a.in[2].shape);
@@ -145,8 +145,8 @@ void EachMean(const std::vector<double>& offsets, const Extents& x, int64_t posi
   }
 }
 
-// Zeros like x, plus the rows of dy at their positions: the zeros come from no row at all of x,
-// whose values are not read.
+// The gradient to x is zero but for the rows of dy at their positions. The zeros come from an empty
+// slice of x, whose values are not read.
 std::vector<ValueId> SumPositionsGradient(const GradientArgs& v) {
   const TokensAttrs& p = v.attrs.As<TokensAttrs>();
   std::vector<ValueId> d(2);

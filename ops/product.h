@@ -1,4 +1,4 @@
-// What the records of matrix products have in common: matmul.cc, low_matmul.cc, nf4_matmul.cc.
+// What the records of matrix products (matmul.cc, low_matmul.cc, nf4_matmul.cc) have in common.
 #pragma once
 #include <cstdlib>
 #include <memory>
@@ -11,21 +11,22 @@ namespace graft {
 
 inline size_t RoundUp64(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// Room for packed weights. Throws Error if there is none.
+// Allocates memory for packed weights. Throws Error if there is none.
 inline std::shared_ptr<float> AllocatePanels(size_t bytes) {
   void* p = std::aligned_alloc(64, std::max<size_t>(64, RoundUp64(bytes)));
   if (!p) Fail("cannot allocate {} MiB for packed weights", bytes >> 20);
   return {static_cast<float*>(p), [](float* floats) { std::free(floats); }};
 }
 
-// Room for products of at most the plan's size: it grows with k, and with n up to a row of
-// rounding.
+// A bound of the scratch for products of at most the plan's size: it grows with k, and with n up to
+// a row of rounding.
 inline size_t ScratchBound(const GemmPlan& plan) {
   const int64_t row = plan.n_block + plan.panel + plan.shape.m;
   return RoundUp64(plan.scratch_bytes + static_cast<size_t>(row) * sizeof(float));
 }
 
-// Of the run's size: k and n are those of a smaller batch if they depend on it.
+// The plan for a run's size: where k and n depend on the batch, they are smaller for a smaller
+// batch.
 inline GemmPlan PlanOf(GemmPlan plan, int64_t k, int64_t n, size_t scratch_bytes) {
   if (plan.shape.k == k && plan.shape.n == n) return plan;
   plan.shape.k = k, plan.shape.n = n;
@@ -34,18 +35,19 @@ inline GemmPlan PlanOf(GemmPlan plan, int64_t k, int64_t n, size_t scratch_bytes
   return plan;
 }
 
-// A frozen weight of so many numbers was packed: what is in memory now is the copy.
+// Gives back the pages of a frozen weight of so many numbers that was packed, as the copy is used
+// from now on.
 inline void GiveBackWeight(const float* weight, int64_t numbers) {
   GiveBackPages(weight, static_cast<size_t>(numbers) * sizeof(float));
 }
 
-// Bytes of scratch for what ProductEpilogue may copy, of n columns.
+// The bytes of scratch for what ProductEpilogue may copy, of n columns.
 inline size_t BiasCopyBytes(const MatmulAttrs& p, int64_t n) {
   return p.bias ? static_cast<size_t>(n) * sizeof(float) : 0;
 }
 
-// The epilogue of a product whose bias is input `bias` and whose residual is the last one. A result
-// of one row may have taken over the memory of its bias, which is then copied.
+// Makes the epilogue of a product whose bias is input `bias` and whose residual is the last input.
+// A result of one row may have taken over the memory of its bias, which is then copied.
 inline GemmEpilogue ProductEpilogue(const KernelArgs& args, const MatmulAttrs& p, size_t bias,
                                     std::byte* copy) {
   const int64_t n = args.out[0].shape[1];

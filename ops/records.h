@@ -12,18 +12,18 @@ inline double Elements(const Extents& e) { return static_cast<double>(e.size());
 inline size_t Rows(const Extents& e) { return static_cast<size_t>(e.rows()); }
 inline size_t Cols(const Extents& e) { return static_cast<size_t>(e.cols()); }
 
-// Sizes of parallel chunks; results depend on them, so they depend on nothing.
+// The sizes of parallel chunks. Results depend on them, so they must depend on nothing.
 constexpr int64_t kChunk = 16384;     // elements, 64 KiB
 constexpr int64_t kRowsOfPart = 128;  // rows that one partial sum over rows adds
 constexpr int64_t kColsOfPart = 512;  // columns of a task of a sum over rows
 
-// Scratch of SumRowBlocks (simd-inl.h) for `results` sums over the rows of [rows, cols].
+// The scratch of SumRowBlocks (simd-inl.h) for `results` sums over the rows of [rows, cols].
 inline size_t SumRowBlocksScratch(int64_t rows, int64_t cols, int64_t results) {
   const int64_t parts = (rows + kRowsOfPart - 1) / kRowsOfPart;
   return parts <= 1 ? 0 : static_cast<size_t>(parts * cols * results) * sizeof(float);
 }
 
-// The bytes if every element of every tensor is read or written once.
+// The bytes that are moved if every element of every tensor is read or written once.
 inline double AllBytes(ExtentsSpan in, ExtentsSpan out) {
   double bytes = 0;
   for (const Extents& e : in) bytes += 4 * Elements(e);
@@ -31,7 +31,7 @@ inline double AllBytes(ExtentsSpan in, ExtentsSpan out) {
   return bytes;
 }
 
-// The GELUs in f64 (activation.cc), which matmul's epilogue has too.
+// The GELUs in f64 (activation.cc); the epilogue of matmul uses them, too.
 struct Activated64 {
   double y, slope;
 };
@@ -63,14 +63,14 @@ inline void ExpectShape(const TensorType& found, const Shape& shape, std::string
   if (found.shape != shape)
     Fail("expected {} {}, found {}", what, ToString(shape), ToString(found));
 }
-// The type of an operator that needs at least one column.
+// The columns of a type, for operators that need at least one.
 inline const Dim& Columns(const TensorType& type) {
   if (type.shape.empty() || type.shape.back() == Dim(0))
     Fail("expected at least one column, found {}", ToString(type));
   return type.shape.back();
 }
 
-// What operators on equal shapes have as `infer`.
+// The function `infer` of operators on equal shapes.
 template <size_t kInputs>
 std::vector<TensorType> SameShapes(Types in, const Attrs&) {
   ExpectCount(in, kInputs);

@@ -4,7 +4,7 @@
 
 namespace graft {
 
-// Each node is looked at once, however often offsets are asked for.
+// Looks at each node once, however often offsets are asked for.
 void RowSets::Learn() {
   for (; seen_ < g_.num_nodes(); ++seen_) {
     const Node& n = g_.node({seen_});

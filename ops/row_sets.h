@@ -1,8 +1,7 @@
-// Which sequence a row belongs to, told by the graph alone.
-//
+// Tells from the graph alone which sequence a row belongs to.
 // The rows of a batch stand in the order of its sequences (docs/ir.md), so their number says where
-// each sequence begins: of a*s rows every sequence has a, of a*s + t rows it has a more than the
-// input "offsets" says. Whoever adds a random node asks here and passes no offsets of its own.
+// each sequence begins: of a*s rows every sequence has a; of a*s + t rows it has a more than the
+// input "offsets" says. Code that adds a random node asks here and passes no offsets of its own.
 #pragma once
 #include "ops/ops.h"
 
@@ -13,11 +12,11 @@ class RowSets {
   // `g` must outlive the object, which may be made before the rest of the graph is built.
   explicit RowSets(Graph& g) : g_(g) {}
 
-  // Offsets [1+S] of the rows of x [R,C]: those that the graph has, or a new node. Throws Error for
-  // rows that belong to no sequence, such as those of a parameter.
+  // The offsets [1+S] of the rows of x [R,C]: those that the graph has, or a new node. Throws Error
+  // for rows that belong to no sequence, such as those of a parameter.
   ValueId OffsetsOf(ValueId x);
 
-  // Dropout of x. The input "rng" is added if the graph does not have it.
+  // Adds dropout of x, and the input "rng" if the graph does not have it.
   ValueId Drop(ValueId x, DropoutAttrs attrs);
 
  private:

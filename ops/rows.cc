@@ -16,7 +16,7 @@ void ExpectRows(const TensorType& x, const char* what) {
     Fail("{}: expected f32 of rank 1 or more, found {}", what, ToString(x));
 }
 
-// Rows of a batch may be missing when it is small; they are read as zeros.
+// A small batch may lack some of the rows; these are read as zeros.
 std::vector<TensorType> InferSliceRows(Types in, const Attrs& attrs) {
   const SliceAttrs& p = attrs.As<SliceAttrs>();
   ExpectInputs(in, 1);
@@ -44,7 +44,8 @@ std::vector<TensorType> InferConcatRows(Types in, const Attrs&) {
   ExpectInputs(in, 2);
   ExpectRows(in[0], "a");
   ExpectRows(in[1], "b");
-  // Those of a batch would no longer stand in the order of its sequences (RowSets relies on it).
+  // Concatenated rows of a batch would no longer stand in the order of its sequences, on which
+  // RowSets relies.
   for (const TensorType& t : in)
     if (!t.shape[0].fixed()) Fail("the number of rows depends on the batch: {}", ToString(t));
   Shape shape = in[0].shape, other = in[1].shape;

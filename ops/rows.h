@@ -48,7 +48,7 @@ inline void ExpectRoom(const SliceAttrs& p, int64_t size, const char* what) {
     Fail("{} {} at {} do not fit into {}", size, what, p.begin, p.count);
 }
 
-// How many sequences offsets [1+S] describe.
+// The number of sequences that offsets [1+S] describe.
 inline Dim SequencesOf(const TensorType& offsets) { return offsets.shape[0] + Dim(-1); }
 inline int64_t SequencesOf(const Extents& offsets) { return std::max<int64_t>(0, offsets[0] - 1); }
 
@@ -102,7 +102,7 @@ void ForPieces(int64_t count, int64_t floats, const F& f) noexcept {
   ParallelFor(cut.count(), [&](int64_t i) { f(cut.begin(i), cut.end(i)); });
 }
 
-// The same over sequences that have `floats` together.
+// Calls f on pieces of sequences, which have `floats` together.
 template <class F>
 void ForSequences(int64_t sequences, int64_t floats, const F& f) noexcept {
   ForPieces(sequences, floats / std::max<int64_t>(1, sequences), f);
@@ -117,7 +117,7 @@ Cost MoveCost(std::span<const Extents> in, std::span<const Extents> out, const A
   return {flops * static_cast<double>(out[0].size()), 4 * elements};
 }
 
-// Inputs of samples: given indices, and offsets of sequences of one length.
+// Inputs of samples: indices as given, and offsets of sequences that have one length.
 inline SampleInput Indices(std::vector<int32_t> values) {
   return {.shape = {static_cast<int64_t>(values.size())}, .ints = std::move(values)};
 }

@@ -42,8 +42,8 @@ std::vector<TensorType> InferDrop(Types in, const Attrs& attrs) {
   return {F32({rows, in[0].shape[1]})};
 }
 
-// Where `count` tokens sit in the long form of a sequence, which has them: before row `position`,
-// or at the end of a sequence that is shorter. Both forms of sequence i, clamped to their matrices.
+// Where `count` tokens stand in the long form of sequence i: before row `position`, or at the end
+// of a sequence that is shorter. Both forms of the sequence are clamped to their matrices.
 struct TokenPlace {
   Segment with, without;
   int64_t at;     // row of the first token, relative to the sequence
@@ -52,7 +52,7 @@ struct TokenPlace {
 template <class T>
 TokenPlace PlaceTokens(const T* offsets_with, const T* offsets_without, int64_t i,
                        int64_t rows_with, int64_t rows_without, const TokensAttrs& p) {
-  // One of the offsets is given, the other differs by i times the count.
+  // One of the two offsets is given; the other differs by i times the count.
   const int64_t shift = i * p.count;
   const T* given = offsets_with ? offsets_with : offsets_without;
   const int64_t by = offsets_with ? -1 : 1;
@@ -67,7 +67,7 @@ TokenPlace PlaceTokens(const T* offsets_with, const T* offsets_without, int64_t 
   return place;
 }
 
-// Rows of the tail, behind the tokens, that both forms have.
+// The rows behind the tokens that both forms have.
 int64_t TailRows(const TokenPlace& t) {
   return std::max<int64_t>(0, std::min(t.with.size() - t.at - t.count, t.without.size() - t.at));
 }
@@ -145,7 +145,7 @@ void RefDrop(const ReferenceArgs& a) {
   }
 }
 
-// [rows, C] of zeros, from a matrix of C columns, without reading it.
+// Zeros [rows, C] like a matrix of C columns, whose values are not read.
 ValueId ZeroRows(Graph& g, ValueId x, int64_t rows) {
   return g.Add1(kPadRows, {SliceRows(g, x, 0, 0)}, SliceAttrs{0, rows});
 }

@@ -279,7 +279,7 @@ constinit const OpDef kTranspose{
               {{F32({3})}, {}, "x: expected an f32 matrix, found f32[3]"}};
         }};
 
-// Not differentiable: an image is data; what is learned on pixels would need the inverse as an
+// Patchify has no gradient, as an image is data. Learning on pixels would need the inverse
 // operator.
 constinit const OpDef kPatchify{
     .name = "patchify",

@@ -28,15 +28,16 @@ using VF = hn::Vec<DF>;
 HWY_INLINE VF LoadV(const float* p) { return hn::LoadU(DF(), p); }
 HWY_INLINE VF SetV(float x) { return hn::Set(DF(), x); }
 
-// The first n < Lanes elements, then zeros. (A masked load may touch what is behind the buffer.)
+// Loads the first n < Lanes elements, then zeros. (A masked load may touch what lies behind the
+// buffer.)
 HWY_INLINE VF LoadTail(const float* p, size_t n) {
   HWY_ALIGN float padded[hn::MaxLanes(DF())] = {};
   std::copy_n(p, n, padded);
   return hn::Load(DF(), padded);
 }
 
-// body(in, out, i) for i = 0, Lanes, 2 Lanes, ...: it reads a vector at in[k] + i and writes one at
-// out[k] + i. An output may be one of the inputs.
+// Calls body(in, out, i) for i = 0, Lanes, 2 Lanes, ...: it reads a vector at in[k] + i and writes
+// one at out[k] + i. An output may be one of the inputs.
 template <size_t kIn, size_t kOut, class Body>
 HWY_INLINE void ForVectors(size_t n, const std::array<const float*, kIn>& in,
                            const std::array<float*, kOut>& out, const Body& body) {
@@ -155,7 +156,7 @@ void SumRowBlocks(int64_t rows, int64_t cols, const std::array<float*, kOut>& ou
   });
 }
 
-// Put f(in 0) or f(in 0, in 1) into result 0, where all have equal shapes.
+// These put f(in 0) or f(in 0, in 1) into result 0, where all shapes are equal.
 template <class F>
 void Map1(const KernelArgs& a, const F& f) {
   const float* x = a.in[0].f32();

@@ -36,8 +36,8 @@ void SquaredErrorF32(const KernelArgs& a) {
   });
 }
 
-// Sum over k of log(1 + exp(-|z_k|)), as the logarithm of products: each factor is at most 2, so
-// those of a block do not leave the doubles.
+// The sum over k of log(1 + exp(-|z_k|)) as the logarithm of products: each factor is at most 2, so
+// the product of a block stays within the range of double.
 double SumOfSoftplus(size_t n, const float* z) {
   constexpr size_t kBlock = 256;
   float e[kBlock];
@@ -59,7 +59,7 @@ void BinaryCrossEntropyF32(const KernelArgs& a) {
   float* losses = a.out[0].f32();
   ForRows(a.in[0].shape.rows(), n, [&](int64_t r) HWY_ATTR {
     const size_t at = static_cast<size_t>(r) * n;
-    // z (1 - y) above 0 and -z y below: neither is a difference of large numbers.
+    // z (1 - y) above 0 and -z y below, as neither is a difference of large numbers.
     const auto linear = [](VF v, VF t) HWY_ATTR {
       const VF zero = hn::Zero(DF());
       const VF above = hn::Mul(v, hn::Sub(SetV(1), t));
@@ -104,7 +104,7 @@ void RefTargetLoss(const ReferenceArgs& a) {
   }
 }
 
-// dy = f by' dloss / K for f [S,K].
+// Builds dy = f by' dloss / K for f [S,K].
 ValueId OfRows(Graph& g, ValueId f, ValueId dlosses, double by) {
   const double classes = static_cast<double>(g.shape(f)[1].constant);
   return Scale(g, Mul(g, f, dlosses), by / classes);

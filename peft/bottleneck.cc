@@ -60,6 +60,11 @@ ValueId Scaled(const MethodArgs& a, ValueId f, const std::string& name, const st
   return y;
 }
 
+int64_t BottleneckCountAt(const MethodArgs& a, int64_t places) {
+  const int64_t width = ShapeOf(a.g).width, scale = a.Text("scale") == "learned";
+  return places * (BottleneckCount(width, width, a.Int("r", 1, 65536)) + scale);
+}
+
 void AddToBranch(Graph& g, const Join& join, ValueId f) {
   const std::string before = g.scope;
   g.scope = join.scope;

@@ -16,20 +16,23 @@ struct BottleneckShape {
   double dropout = 0;
   Init down = KaimingUniform(), up = Zeros();  // biases start at zero
 };
-// Options of that name: "r", "act" and, where the record has it, "dropout".
+// Reads the options of that name: "r", "act" and, where the record has it, "dropout".
 BottleneckShape BottleneckOf(const MethodArgs& a, std::string name);
 
-// f without its scale; the new nodes are in scope `name`'s layer.
+// Builds f without its scale; the new nodes are in the scope of the layer `name`.
 ValueId Bottleneck(const MethodArgs& a, ValueId x, const BottleneckShape& shape);
 
-// s f: a number, or with "learned" a parameter NAME_scale [1] that starts at 1.
+// Builds s f, where s is a number or, with "learned", a parameter NAME_scale [1] that starts at 1.
 ValueId Scaled(const MethodArgs& a, ValueId f, const std::string& name, const std::string& option);
 
-// relu, gelu, gelu_tanh, quick_gelu (x sigmoid(1.702 x)), silu, tanh, sigmoid, none. Throws Error
-// for others.
+// The activations relu, gelu, gelu_tanh, quick_gelu (x sigmoid(1.702 x)), silu, tanh, sigmoid,
+// none. Throws Error for others.
 ValueId Activated(Graph& g, ValueId x, const std::string& act);
 
-// branch -> branch + f, before it is added to the stream.
+// How many numbers bottlenecks D -> D at so many places have, by the options "r" and "scale".
+int64_t BottleneckCountAt(const MethodArgs& a, int64_t places);
+
+// Replaces a branch by branch + f, before it is added to the stream.
 void AddToBranch(Graph& g, const Join& join, ValueId f);
 
 }  // namespace graft

@@ -29,8 +29,8 @@ PassReport MergeLinear(Graph& g, const BaseNames& model) {
     ExtendOnlyOnParameters(graph, constant);
     return static_cast<bool>(constant[v.i]);
   };
-  // The nodes that an inference must run: those that depend on an input (or on nothing). What
-  // depends on parameters only is a constant, however it is computed: folding's work.
+  // The nodes that an inference must run: those that depend on an input, or on nothing. What
+  // depends on parameters only is a constant that folding computes, however it is made.
   const auto data_node = [&](const Graph& graph, NodeId id) {
     return !is_constant(graph, graph.node(id).out[0]);
   };

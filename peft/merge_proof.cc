@@ -15,9 +15,9 @@
 namespace graft {
 namespace {
 
-// Half of the distance between two neighbours, relative.
+// Half of the relative distance between two neighbouring numbers.
 constexpr double kUnit32 = 0x1p-24, kUnit64 = 0x1p-53;
-// Rows of the data that stand for all of them: a place computes each row alike.
+// Two rows stand for all data, as a place computes each row alike.
 constexpr int64_t kRows = 2;
 
 struct Computed {
@@ -45,7 +45,7 @@ double Roundings(const Graph& g, const Node& n) {
   return static_cast<double>(n.attrs.As<MatmulAttrs>().ta ? a.rows() : a.cols());
 }
 
-// One graph, of which single values are computed from parameters and from values that are known.
+// A graph in which single values can be computed, from parameters and from values that are known.
 class Calculator {
  public:
   Calculator(const Graph& g, const ParamStore& params) : g_(g), params_(params) {}
@@ -98,7 +98,7 @@ class Calculator {
     }
   }
 
-  // |gain| sqrt(C) + |bias|: no normed number is larger than sqrt(C).
+  // |gain| sqrt(C) + |bias|, as no normed number is larger than sqrt(C).
   static std::vector<double> NormMagnitude(const std::vector<std::vector<double>>& in,
                                            const Extents& shape) {
     const size_t cols = in[1].size();
@@ -121,7 +121,7 @@ class Prover {
     constant_ = DependsOnlyOnParameters(after_);
   }
 
-  // What both graphs have, they compute from the same operands or from operands that were
+  // Values that both graphs have are computed from the same operands or from operands that were
   // replaced. So if each replaced value is what it was, as a function of common values, all are.
   MergeProof Run() {
     for (NodeId id : after_.TopoOrder()) {
@@ -154,8 +154,8 @@ class Prover {
     }
   }
 
-  // Whether data are computed with the constant as it is: what other constants are made from is
-  // no weight.
+  // Whether data are computed with the constant as it is. A constant from which only other
+  // constants are made is no weight.
   bool ReadByData(ValueId v) const {
     return std::ranges::any_of(after_.users(v),
                                [&](NodeId user) { return !constant_[after_.node(user).out[0].i]; });
@@ -166,7 +166,7 @@ class Prover {
     return value.producer.valid() ? after_.node(value.producer).scope : value.name;
   }
 
-  // What the value reads of those that both graphs have and that are no constants; random rows
+  // The nearest values below this one that both graphs have and that are no constants; random rows
   // stand for them.
   Known Operands(ValueId is) const {
     Known known;
@@ -199,7 +199,7 @@ class Prover {
     if (found.size() != exact.value.size())
       NotProved(
           fmt::format("{} has {} values, expected {}", name, found.size(), exact.value.size()));
-    // Also of the factors of a scale, which a kernel takes in f32.
+    // The factors of a scale count, too, as a kernel takes them in f32.
     const double unit = (exact.roundings + 2) * kUnit32;
     for (size_t i = 0; i < found.size(); ++i) {
       const double bound = unit * exact.magnitude[i] + std::numeric_limits<float>::min();
@@ -212,7 +212,7 @@ class Prover {
     if (on_weight_) on_weight_(name, exact.value, exact.magnitude);
   }
 
-  // A parameter that data are multiplied by as it is.
+  // Checks a parameter that data are multiplied by as it is.
   void CheckUnchanged(ValueId v) const {
     if (!ReadByData(v)) return;
     const std::string& name = after_.value(v).name;

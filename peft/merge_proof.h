@@ -14,16 +14,15 @@ struct MergeProof {
                             // rounding in f32 can make
 };
 
-// A merged weight in double precision, and the sum of the absolute values that it is made of: the
-// measure of what rounding can change.
+// A merged weight in double precision, and the sum of the absolute values that it is made of, which
+// measures what rounding can change.
 using OnMergedWeight = std::function<void(const std::string& name, std::span<const double> exact,
                                           std::span<const double> magnitude)>;
 
-// `before` is the model with its method and `params` its parameters; `merged` what Merge() made of
-// them, and `base_names` what it was given. A place is compared on random rows: what it computed
-// before from what it reads now. The
-// weights in `merged` must be the exact ones rounded, all others those of `params`. Throws Error
-// (kProof) naming the weight.
+// `before` is the model with its method and `params` its parameters; `merged` is what Merge() made
+// of them, and `base_names` what it was given. A place is compared on random rows: what it computed
+// before with what it computes from what it reads now. The weights in `merged` must be the exact
+// ones rounded, all others those of `params`. Throws Error (kProof) naming the weight.
 MergeProof ProveMerge(const Graph& before, const ParamStore& params, const ParamStore& merged,
                       const std::vector<std::string>& base_names,
                       const OnMergedWeight& on_weight = {});

@@ -8,8 +8,8 @@ namespace {
 ValueId LinearOf(Graph& g, ValueId x, ValueId w) { return Matmul(g, x, w, false, true); }
 ValueId Affine(Graph& g, ValueId x, ValueId w, ValueId b) { return Add(g, LinearOf(g, x, w), b); }
 
-// What takes the place of several values has the name of the model's among them, which is how it is
-// called once it is a parameter.
+// Names the value that takes the place of several as the model names one of them: so it is called
+// once it is a parameter.
 ValueId Named(Graph& g, const BaseNames& model, ValueId now, std::initializer_list<ValueId> of) {
   for (ValueId v : of)
     if (model.contains(g.value(v).name) && !model.contains(g.value(now).name)) {
@@ -23,7 +23,7 @@ ValueId Named(Graph& g, const BaseNames& model, ValueId now, std::initializer_li
 ValueId Apply(Graph& g, ValueId w, ValueId c) {
   return SumRows(g, Transpose(g, SumCols(g, Mul(g, w, c))));
 }
-// diag(s) W; s may be a number.
+// diag(s) W, where s may be a number.
 ValueId ScaledRows(Graph& g, ValueId w, ValueId s) {
   return g.shape(s)[0] == Dim(1) ? Mul(g, w, s) : Transpose(g, Mul(g, Transpose(g, w), s));
 }
@@ -31,7 +31,8 @@ double By(const Graph& g, ValueId scaled) {
   return g.node(g.value(scaled).producer).attrs.As<ScaleAttrs>().by;
 }
 
-// Patterns over values that depend on an input (Data) and on parameters only (Weight, Row).
+// Patterns over values that depend on an input (Data), and over those that depend on parameters
+// only (Weight, Row).
 struct Patterns {
   const Predicate& constant;
   const BaseNames& model;
@@ -49,7 +50,8 @@ struct Patterns {
     return Any(name).If(
         [c = constant](const Graph& g, ValueId v) { return g.shape(v).size() == 1 && c(g, v); });
   }
-  // A weight that is not the model's: a factor behind the model's own layers is the model's, too.
+  // A weight that is not the model's own: a factor behind the model's own layers belongs to the
+  // model, too.
   Pat OwnLayer(const char* x, const char* w) const {
     return Op(kMatmul, {Data(x), Any(w).If([c = constant, m = model](const Graph& g, ValueId v) {
                           return c(g, v) && !m.contains(g.value(v).name);

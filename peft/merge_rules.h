@@ -8,12 +8,12 @@
 
 namespace graft {
 
-// Names of the parameters of the plain model.
+// The names of the parameters of the plain model.
 using BaseNames = std::set<std::string, std::less<>>;
 
-// `constant`: whether a value depends on parameters only. Each rule lowers the number of nodes that
-// depend on an input. What takes the place of parameters of the model has their names; a factor
-// that is one of them, such as LayerScale's, is part of the model and stays.
+// `constant` tells whether a value depends on parameters only. Each rule lowers the number of nodes
+// that depend on an input. What takes the place of the model's parameters has their names. A factor
+// that is itself a parameter of the model, such as LayerScale's, is part of the model and stays.
 std::vector<Rule> MergeRules(const Predicate& constant, const BaseNames& model);
 
 }  // namespace graft

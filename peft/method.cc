@@ -16,7 +16,7 @@ std::string_view Trim(std::string_view text) {
   return text;
 }
 
-// "key=value" pairs separated by commas.
+// Parses "key=value" pairs separated by commas.
 std::map<std::string, std::string> ParseOptions(std::string_view text, const MethodRecord& record) {
   std::vector<std::string> known{"head"};
   for (const MethodOption& o : record.options()) known.emplace_back(o.name);
@@ -162,7 +162,7 @@ PassReport FinishReport(const MethodArgs& a, PassReport report) {
 
 namespace {
 
-// By phase, else as they are written.
+// The terms by phase, and within a phase as they are written.
 Method InOrder(const Method& method) {
   for (size_t i = 0; i < method.size(); ++i)
     for (size_t k = 0; k < i; ++k)
@@ -174,8 +174,8 @@ Method InOrder(const Method& method) {
   return ordered;
 }
 
-// Terms of one method have blocks of their own. (Layers of theirs are looked at where they get
-// branches.) A path of a space is made so.
+// Refuses several terms of one method for the same block, as a path of a space may have them.
+// (Layers are checked where they get branches.)
 void CheckBlocksApart(Graph& g, ParamStore& params, const Method& method, uint64_t seed) {
   std::set<std::pair<std::string, std::string>> seen;
   for (const MethodTerm& term : method) {
@@ -290,7 +290,7 @@ int64_t TrainableCount(const Graph& g) {
 
 namespace {
 
-// Not codes and scales of what is quantised, whose operators have no gradient.
+// Codes and scales of quantised weights cannot train, as their operators have no gradient.
 bool CanTrain(const Graph& g, ValueId v) {
   return g.type(v).dtype == DType::kF32 &&
          std::ranges::all_of(g.users(v), [&](NodeId n) { return g.node(n).op->gradient; });

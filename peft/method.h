@@ -14,8 +14,8 @@ struct MethodTerm {
 };
 using Method = std::vector<MethodTerm>;  // applied in order
 
-// Parses "term(key=value, ...) + term". Unknown names and options are errors with the nearest one.
-// Values are whatever they are: also choices in braces, which a search space has.
+// Parses "term(key=value, ...) + term". Throws Error with the nearest name for unknown names and
+// options. Values are not looked at: in a search space they may be choices in braces.
 Method ParseMethod(std::string_view text);
 std::string ToString(const Method& method);  // every option given, ParseMethod reads it back
 
@@ -23,22 +23,22 @@ struct MethodOption {
   std::string_view name, value, help;  // `value` is the default
 };
 
-// Returns the options of a term, those given and the defaults of the others, and `head`.
+// Returns the options of a term: those that are given, the defaults of the others, and `head`.
 std::map<std::string, std::string> CompleteOptions(const MethodTerm& term);
 
-// What lies outside of the graph and only some methods want.
+// What lies outside of the graph and only some methods need.
 struct MethodContext {
-  // The base's parameters with the run at `path` merged into them, of the same names as in `base`.
-  // The checkpoint must have this SHA-256, if one is given.
+  // The base's parameters with the run at `path` merged into them, under the names that they have
+  // in `base`. The checkpoint must have this SHA-256, if one is given.
   std::function<ParamStore(const std::string& path, const std::string& sha256,
                            const ParamStore& base)>
       merged_run;
-  // The tensors that the run at `path` trained, with the hash as above.
+  // The tensors that the run at `path` has trained; the hash is as above.
   std::function<ParamStore(const std::string& path, const std::string& sha256)> run_weights;
-  // What trains is loaded afterwards: its first values do not matter.
+  // Says that what trains is loaded afterwards, so that its first values do not matter.
   bool reopened = false;
-  // Of a path through a supernet: the shapes that parameters are stored with, by name. A method
-  // gets the first rows and columns of them (NewParam). Null: parameters have their own shapes.
+  // For a path through a supernet: the shapes that parameters are stored with, by name. A method
+  // gets their first rows and columns (NewParam). If null, parameters have their own shapes.
   const std::map<std::string, Extents>* storage = nullptr;
 };
 
@@ -49,34 +49,35 @@ struct MethodArgs {
   uint64_t seed;
   const MethodContext& context = kNoContext;
   static const MethodContext kNoContext;
-  // Typed access. Throws Error with the option's name for text that is no number, flag or list.
+  // Typed access to options. Throws Error with the option's name for a text that is no number, flag
+  // or list.
   int64_t Int(std::string_view option, int64_t min, int64_t max) const;
   double Number(std::string_view option, double min, double max) const;
   bool Flag(std::string_view option) const;
   std::vector<std::string> List(std::string_view option) const;
   const std::string& Text(std::string_view option) const;
-  // One of the words; Error with the nearest one for another.
+  // Returns one of the words; throws Error with the nearest one for any other.
   std::string Choice(std::string_view option, const std::vector<std::string>& choices) const;
 };
 
-// A place where a term hangs, which a term of its own could have to itself: option=value restricts
-// it to this one, and values of several joined by '|' to these.
+// A place where a term hangs, and which a term of its own could have to itself: option=value
+// restricts the term to this one, and the values of several places, joined by '|', to these.
 struct MethodSite {
   std::string name;           // "blocks.3.attn.q", "blocks.3"
   std::string option, value;  // "targets", "blocks.3.attn.q"; "blocks", "3"
 };
 
-// What merging leaves of a method: nothing (kYes), nodes that no plain model has (kPart: fewer than
-// it had; kNo).
+// What merging leaves of a method. kYes: nothing. kPart: nodes that no plain model has, but fewer
+// than before. kNo: all of them.
 enum class Folds { kYes, kPart, kNo };
 
-// The order in which terms are applied, whatever the order in which they are written: what edits
-// the values of weights, then what quantises them, then what changes what layers read (branches
-// beside a layer read the same), then what changes layers and norms, then what hangs on their
-// results, then what adds tokens or keys, which copies the layers that lie on their way.
+// The order in which terms are applied, however they are written: first what edits the values of
+// weights, then what quantises them, then what changes the inputs of layers (a branch beside a
+// layer reads the same input), then what changes layers and norms, then what hangs on their
+// results, and last what adds tokens or keys, which copies the layers on their way.
 enum class MethodPhase { kWeights, kQuantise, kInputs, kLayers, kBranches, kTokens };
 
-// A gradient on its way to the optimizer, behind clipping. `rng` i32 [2] = {step, 0}.
+// A gradient on its way to the optimizer, behind clipping. `rng` is i32 [2] = {step, 0}.
 struct GradientSite {
   std::string name;  // of the parameter
   ValueId gradient, rng;
@@ -86,28 +87,29 @@ struct MethodRecord {
   std::string_view name, summary, equation, formula, source;  // for `graft inspect --methods`
   std::vector<MethodOption> (*options)();
   PassReport (*apply)(const MethodArgs&);
-  // How many numbers it adds or lets train, without the head: the formula, as a function of the
-  // plain model `g`. A test compares it with the graph.
+  // How many numbers the method adds or lets train, without the head, as a formula over the plain
+  // model `g`. A test compares it with the graph.
   int64_t (*count)(const MethodArgs&);
   Folds folds = Folds::kNo;
   std::string_view why;  // how it folds, or why not
   double learning_rate;  // of AdamW, where the user gives none
-  // The term that is left when what depends on parameters only has been computed and has taken the
-  // parameters' place, under the names that the method gave it; null if it is the same.
+  // The term that is left once everything that depends on parameters only is computed and stands in
+  // the parameters' place, under the names that the method gave it; null if it is the same term.
   MethodTerm (*reduced)(const MethodTerm&) = nullptr;
   MethodPhase phase = MethodPhase::kLayers;
   bool repeats = false;  // whether a recipe may hold it more than once
-  // What the optimizer gets instead of a gradient; built in the update phase. Null: the gradient.
+  // Builds what the optimizer gets instead of a gradient, in the update phase. Null leaves the
+  // gradient.
   ValueId (*gradient)(const MethodArgs&, const GradientSite&) = nullptr;
-  // Names of its parameters that do not train and yet belong to the run and the adapter begin so;
-  // "" if there are none.
+  // What the names of those of its parameters begin with that do not train and yet belong to the
+  // run and the adapter; "" if there are none.
   std::string_view owns = "";
-  // How many of a text model's positions it takes from the texts; null: none.
+  // How many of a text model's positions it takes from the texts; null means none.
   int64_t (*positions)(const MethodArgs&) = nullptr;
-  // Whether training searches what trains by the loss alone, without gradients (train/black_box.h).
+  // Whether what trains is searched by the loss alone, without gradients (train/black_box.h).
   bool searched = false;
-  // Where the term hangs in the plain model `g`, in order: what a search decides one by one. Null:
-  // the whole model is one place.
+  // The places where the term hangs in the plain model `g`, in order, which a search decides one by
+  // one. If null, the whole model is one place.
   std::vector<MethodSite> (*sites)(const MethodArgs&) = nullptr;
 };
 std::span<const MethodRecord* const> AllMethods();
@@ -118,38 +120,39 @@ const MethodRecord& FindMethod(std::string_view name);
 std::vector<PassReport> ApplyMethod(Graph& g, ParamStore& params, const Method& method,
                                     uint64_t seed, const MethodContext& context = {});
 
-// The transforms of all terms in order, for OptimizerConfig; empty if no term has one.
+// The gradient transforms of all terms in order, for OptimizerConfig; empty if no term has one.
 using GradientTransform = std::function<ValueId(Graph&, ParamStore&, const std::string& name,
                                                 ValueId gradient, ValueId rng)>;
 GradientTransform GradientTransformOf(const Method& method, uint64_t seed);
 
-// The term that is searched; null if the method trains by gradients. Throws Error (kUsage) for one
-// beside which another term trains.
+// The term that is searched; null if the method trains by gradients. Throws Error (kUsage) if
+// another term trains beside it.
 const MethodTerm* SearchedTerm(const Method& method);
 
-// How many positions a text model's tokens cannot have with this method.
+// How many positions of a text model this method takes from the tokens.
 int64_t PositionsTaken(const Method& method);
 
-// Parameters of the graph that a term owns without training them.
+// The parameters of the graph that a term owns without training them.
 std::vector<std::string> OwnedNames(const Graph& g, const Method& method);
 
-// Whether a weight edit of that name is still to be made in this store, once: from then on it is
-// not. Copies of the store have it, too.
+// Returns true once for each name and store, when the weight edit of that name is still to be made;
+// copies of the store count as having it, too.
 bool EditOnce(ParamStore& params, const std::string& name);
 
 // Names of parameters that training computes without a gradient.
 inline constexpr const char* kCalibrationShift = "calibration.shift";  // [K]
 inline constexpr const char* kChildMask = "childtuning.mask.";         // + a parameter's name
 
-// Whether a parameter is the head's: of a classifier "head.*", of a masked-LM head its transform
-// and bias, "mlm.*". (Its decoder is the word embeddings, which are the encoder's.)
+// Whether a parameter belongs to the head: "head.*" of a classifier; of a masked-LM head its
+// transform and bias, "mlm.*". (Its decoder is the word embeddings, which belong to the encoder.)
 bool OfHead(std::string_view parameter);
 
-// How many numbers train.
+// How many numbers of the graph train.
 int64_t TrainableCount(const Graph& g);
 
-// The report of one term: count its sites in `rewrites`. FinishReport erases what the term left
-// without a reader and verifies the graph; a term without a site is an Error.
+// Begins and ends the report of one term, which counts its sites in `rewrites`. FinishReport erases
+// what the term has left without a reader, and verifies the graph. Throws Error for a term without
+// a site.
 PassReport StartReport(const MethodArgs& a, std::string name);
 PassReport FinishReport(const MethodArgs& a, PassReport report);
 

@@ -53,7 +53,7 @@ ValueId OwnParam(const MethodArgs& a, const std::string& name, const Extents& sh
   return a.g.AddParam(name, ToShape(shape), true);
 }
 
-// The first rows and columns of a stored parameter. A number [1] is the first of a matrix's.
+// The first rows and columns of a stored parameter. A number [1] is the first one of a matrix.
 ValueId FirstOf(Graph& g, ValueId stored, const Extents& shape) {
   const Extents whole = At(g.shape(stored), {});
   ValueId v = stored;

@@ -5,7 +5,7 @@
 
 namespace graft {
 
-// Fills a new parameter from the stream of its name. methods.md's names: section 0.2.
+// Fills a new parameter from the stream of its name. Section 0.2 of methods.md lists the names.
 using Init = std::function<void(std::span<float> values, const Extents& shape, const StreamKey&)>;
 Init Zeros();
 Init Constants(double value);
@@ -16,9 +16,9 @@ Init BiasUniform(int64_t in);  // U(+-1/sqrt(in)), its bias
 Init XavierUniform();          // U(+-sqrt(6 / (rows + columns)))
 
 // The trainable parameter of that name, or the first rows and columns of the one that a supernet
-// stores (MethodContext::storage): one that another site has made already, or a new one, whose
-// values `a.params` has already (from a run or an adapter) or gets from `init`. Error if the values
-// there have another shape.
+// stores (MethodContext::storage). Another site may have made it already. The values of a new one
+// are those that `a.params` has for it (from a run or an adapter), or come from `init`. Throws
+// Error if they have another shape.
 ValueId NewParam(const MethodArgs& a, const std::string& name, const Extents& shape,
                  const Init& init);
 

@@ -54,7 +54,8 @@ bool ScopeMatches(const std::string& scope, const std::vector<std::string>& targ
 
 namespace {
 
-// The nearest site names, without the block where the target is without one: "attn.q".
+// Throws Error with the nearest site names; these are without the block ("attn.q") if the target
+// is.
 [[noreturn]] void FailTarget(const std::string& target, const std::set<std::string>& scopes) {
   std::set<std::string> kinds;
   for (const std::string& scope : scopes) {
@@ -102,7 +103,7 @@ std::vector<ValueId> BlockLayers(const Graph& g, const std::vector<std::string>&
 
 namespace {
 
-// Rows of activations: a matrix whose number of rows depends on the batch.
+// Whether v holds rows of activations: it is a matrix whose number of rows depends on the batch.
 bool IsStream(const Graph& g, ValueId v) {
   const TensorType& type = g.type(v);
   return type.dtype == DType::kF32 && type.shape.size() == 2 && !type.shape[0].fixed();
@@ -167,7 +168,7 @@ ValueId AttentionInput(const Graph& g, const BlockSite& block) {
 
 HostShape ShapeOf(const Graph& g) {
   const std::vector<BlockSite> blocks = FindBlocks(g);
-  HostShape shape{g.shape(blocks[0].input)[1].constant, 0, static_cast<int64_t>(blocks.size())};
+  HostShape shape{g.shape(blocks[0].input)[1].constant, 0, std::ssize(blocks)};
   if (const ValueId w = g.FindLeaf("blocks.0.mlp.fc1.weight"); w.valid())
     shape.mlp_width = g.shape(w)[0].constant;
   return shape;
@@ -209,9 +210,9 @@ bool IsBias(const Graph& g, ValueId p) {
   for (NodeId user : g.users(p)) {
     const Node& n = g.node(user);
     if (n.op != &kAdd) continue;
-    // Added to rows, also behind branches that other methods have added.
+    // The parameter is added to rows, possibly behind branches that other methods have added;
     if (n.in[1] == p && IsStream(g, n.in[0])) return true;
-    // Or part of a vector that is: b + b * d + e.
+    // or it is part of a vector that is, as in b + b * d + e.
     if (n.in[0] == p && g.shape(n.out[0]) == shape && g.value(n.out[0]).name == g.value(p).name)
       return true;
   }

@@ -9,18 +9,18 @@ int64_t BlockOf(std::string_view scope);
 
 // --- dense layers ---
 
-// Whether v is a dense layer: a matmul with a parameter as transposed right operand, or with what a
+// Whether v is a dense layer: a matmul whose transposed right operand is a parameter, or what a
 // method has made of one. SCOPE.weight is the parameter's name.
 bool IsSite(const Graph& g, ValueId v);
-// Whether the rows of v are tokens, and not one a sequence as those of a head are.
+// Whether the rows of v are tokens; those of a head are not, which has one row a sequence.
 bool PerToken(const Graph& g, ValueId v);
-// What a dense layer gives: its product with the bias and the branches that were joined to it.
+// The result of a dense layer: its product with the bias and the branches that were joined to it.
 ValueId DenseOutput(const Graph& g, ValueId product);
 // Whether a scope is meant by a target: "attn.q" means blocks.N.attn.q for every N,
 // "blocks.3.attn.q" that one, "attn.*" all of attention; '*' matches anything.
 bool ScopeMatches(const std::string& scope, const std::vector<std::string>& targets);
-// The dense layers inside of blocks that are meant, in order. Throws Error with the nearest names
-// for a target that matches none.
+// The dense layers inside of blocks that the targets mean, in order. Throws Error with the nearest
+// names for a target that matches none.
 std::vector<ValueId> BlockLayers(const Graph& g, const std::vector<std::string>& targets);
 // Throws Error with the nearest site names for a target that matches no dense layer.
 void CheckTargets(const Graph& g, const std::vector<std::string>& targets);
@@ -41,8 +41,8 @@ ValueId AttentionInput(const Graph& g, const BlockSite& block);
 // The value of this name, such as "blocks.3.u"; invalid if there is none.
 ValueId FindEdge(const Graph& g, std::string_view name);
 
-// The sum by which the branch of a block joins the residual stream, stream + branch; the branch is
-// already behind its dropout or drop-path.
+// The sum by which the branch of a block joins the residual stream, stream + branch. Dropout or
+// drop-path has been applied to the branch already.
 struct Join {
   NodeId sum;
   ValueId stream, branch;
@@ -57,7 +57,7 @@ struct HostShape {
   int64_t width = 0, mlp_width = 0, depth = 0;  // D, M (what fc1 gives), L
 };
 HostShape ShapeOf(const Graph& g);
-// A bottleneck with biases: r (in + out + 1) + out.
+// The size of a bottleneck with biases: r (in + out + 1) + out.
 int64_t BottleneckCount(int64_t in, int64_t out, int64_t r);
 int64_t NormCount(const Graph& g);  // gains and biases of all layer norms
 
@@ -65,8 +65,8 @@ int64_t NormCount(const Graph& g);  // gains and biases of all layer norms
 
 // Whether a node of `op` reads the parameter as its operand `index`.
 bool ReadAs(const Graph& g, ValueId param, const OpDef& op, size_t index);
-// Whether the parameter is a bias: of a dense layer or a convolution, or of a layer norm, as it is
-// or as part of what a method makes of it.
+// Whether the parameter is a bias of a dense layer, a convolution or a layer norm, by itself or as
+// part of what a method makes of it.
 bool IsBias(const Graph& g, ValueId param);
 void TrainNorms(Graph& g);  // gains and biases of all layer norms
 

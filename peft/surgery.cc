@@ -86,7 +86,7 @@ ValueId InsertDropped(const MethodArgs& a, ValueId x, ValueId tokens, ValueId of
                       int64_t position, const std::string& stream, double p) {
   Graph& g = a.g;
   if (p <= 0) return InsertTokens(g, x, tokens, offsets, position);
-  // The tokens alone under a mask, [0; tokens; 0], and the other rows alone, [x; 0; x].
+  // Only the tokens go through the mask, [0; tokens; 0]; the other rows, [x; 0; x], do not.
   const ValueId alone = InsertTokens(g, Scale(g, x, 0), tokens, offsets, position);
   const ValueId room = InsertTokens(g, x, Scale(g, tokens, 0), offsets, position);
   return Add(g, room, DropBranch(a, alone, stream, p));

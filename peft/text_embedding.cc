@@ -6,7 +6,7 @@
 namespace graft {
 namespace {
 
-// The one gather of rows of the table of that name.
+// The only gather of rows from the table of that name.
 Node Lookup(const Graph& g, std::string_view method, const char* table) {
   const ValueId v = g.FindLeaf(table);
   if (v.valid())

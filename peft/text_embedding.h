@@ -18,17 +18,17 @@ struct TextEmbedding {
 // Throws Error (kUsage), naming `method`, for a model that reads no texts.
 TextEmbedding FindTextEmbedding(const Graph& g, std::string_view method);
 
-// The row [D] of type 0.
+// The row [D] for type 0.
 ValueId FirstType(Graph& g, const TextEmbedding& e);
 
-// The sum of texts with `rows` [P,D] of words, of type 0, before row `at` of each; positions number
-// all tokens anew. `longer` are the offsets of these texts.
+// The sum of texts that have `rows` [P,D] of words, of type 0, before row `at` of each; all tokens
+// have new positions. `longer` are the offsets of these texts.
 ValueId LongerSum(Graph& g, const TextEmbedding& e, ValueId rows, ValueId longer, int64_t at);
 
 // The result of the last block over longer sequences that begin with `values`.
 ValueId RunLonger(Graph& g, const std::vector<BlockSite>& blocks, std::map<ValueId, ValueId> values,
                   ValueId longer);
-// What read `last` reads x without the `count` rows from row `at` of each sequence.
+// Lets all readers of `last` read x without the `count` rows from row `at` of each sequence.
 void GiveRest(Graph& g, ValueId last, ValueId x, ValueId longer, int64_t at, int64_t count);
 
 }  // namespace graft

@@ -19,7 +19,7 @@ CallLog* CallLog::Current() noexcept { return current; }
 
 void CallLog::Add(const CallEvent& event) noexcept {
   if (static_cast<size_t>(event.worker) >= workers_.size()) return;
-  Calls& calls = workers_[static_cast<size_t>(event.worker)];
+  Calls& calls = workers_[event.worker];
   if (calls.kept.size() < most_)
     calls.kept.push_back(event);
   else

@@ -1,5 +1,5 @@
-// When kernels ran, call by call: for traces. A session whose profile is on writes into the log
-// that lives meanwhile.
+// Records when kernels ran, call by call, for traces. A session whose profile is on writes into the
+// log that lives meanwhile.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -15,15 +15,15 @@ struct CallEvent {
 
 class CallLog {
  public:
-  // Has room for `most` calls of each worker; those that come later are only counted. One log lives
-  // at a time, begins before the runs that it is to see and outlives them.
+  // Has room for `most` calls of each worker; later ones are only counted. At most one log lives at
+  // a time; it begins before the runs that it is to see and outlives them.
   CallLog(int workers, size_t most);
   CallLog(const CallLog&) = delete;
   ~CallLog();
 
-  // The one that lives, or null.
+  // The log that lives, or null.
   static CallLog* Current() noexcept;
-  // Calls of one worker come one after the other.
+  // Calls of one worker must come one after the other.
   void Add(const CallEvent& event) noexcept;
   std::vector<CallEvent> events() const;  // worker by worker, in order of time
   size_t lost() const;

@@ -37,7 +37,7 @@ std::optional<int64_t> ParseInt(std::string_view text) {
   return value;
 }
 
-// The value of "key<spaces>: value" in the first line that has it.
+// The value in the first line of the form "key<spaces>: value".
 std::string Field(const std::string& text, std::string_view key) {
   for (const std::string& line : Lines(text)) {
     const size_t colon = line.find(':');
@@ -61,7 +61,7 @@ int CountCores(const std::string& root, const std::vector<int>& cpus) {
   return std::max<int>(1, static_cast<int>(cores.size()));
 }
 
-// CPUs that one group may use; 0 if it has no limit.
+// The number of CPUs that one group may use; 0 if it has no limit.
 double GroupQuota(const std::string& directory, bool v2) {
   std::istringstream text(v2 ? ReadText(directory + "/cpu.max")
                              : ReadText(directory + "/cpu.cfs_quota_us") + " " +
@@ -73,7 +73,7 @@ double GroupQuota(const std::string& directory, bool v2) {
 }
 
 // The smallest quota of the group and all groups around it. In a container without a namespace of
-// its own the path is the host's and is not mounted; what is visible then ends at the mount.
+// its own the path is that of the host and is not mounted, so the search ends at the mount.
 double SmallestQuota(const std::string& mount, std::string path, bool v2) {
   double smallest = 0;
   while (true) {
@@ -123,7 +123,8 @@ void ReadCaches(const std::string& root, int cpu, CpuInfo* info) {
   }
 }
 
-// CPUs allowed by the affinity mask; the mask grows until the kernel's fits, for more than 1024.
+// The CPUs allowed by the affinity mask. On machines with more than 1024 the mask has to grow until
+// that of the kernel fits.
 std::vector<int> AllowedCpus() {
   std::vector<int> cpus;
   for (int capacity = 1024; capacity <= 1 << 18; capacity *= 4) {
@@ -173,7 +174,8 @@ size_t ResidentBytes() { return StatusBytes("VmRSS"); }
 size_t PeakResidentBytes() { return StatusBytes("VmHWM"); }
 
 double SecondsSinceStart() {
-  // The name of the program, in parentheses, may have spaces; field 22 is the 20th after it.
+  // The name of the program stands in parentheses and may have spaces; field 22 is the 20th after
+  // it.
   const std::string stat = ReadText("/proc/self/stat");
   std::istringstream fields(stat.substr(std::min(stat.rfind(')') + 1, stat.size())));
   std::string field;

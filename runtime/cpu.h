@@ -15,9 +15,9 @@ struct CpuInfo {
   size_t l1d_bytes = 32 << 10, l2_bytes = 256 << 10, l3_bytes = 4 << 20;
 };
 
-// Reads `root`/proc and `root`/sys, which only tests give; `cpus` are the allowed CPUs.
+// Reads `root`/proc and `root`/sys; `root` and `cpus`, the allowed CPUs, are for tests.
 CpuInfo ReadCpuInfo(const std::string& root, const std::vector<int>& cpus);
-// Describes this machine, which is looked at once.
+// Describes this machine. It is looked at once.
 const CpuInfo& Cpu();
 
 // How many threads neither share a core nor exceed the quota: as many as physical cores are allowed

@@ -8,24 +8,25 @@ namespace graft {
 // Whether the value is one of `seeds` or computed from one of them.
 std::vector<bool> DependsOnAny(const Graph& g, std::span<const ValueId> seeds);
 
-// Whether the value is one of `seeds` or computed from nothing else. The results of nodes for which
-// `breaks` is true are not; those of other nodes without inputs are, as nothing else is read.
+// Whether the value is one of `seeds` or computed from nothing else. Results of nodes for which
+// `breaks` is true are not. Results of other nodes without inputs are, as these nodes read nothing
+// else.
 std::vector<bool> DependsOnlyOn(const Graph& g, std::span<const ValueId> seeds,
                                 const std::function<bool(const Node&)>& breaks);
 
 // Whether the value is one of `seeds` or one of them is computed from it.
 std::vector<bool> NeededForAny(const Graph& g, std::span<const ValueId> seeds);
 
-// Whether the value is a parameter or computed from parameters alone, so that it stays the same
-// until one of them changes: by main nodes that draw no random numbers. Nodes without inputs are
-// out, because their results depend on the size of the batch.
+// Whether the value is a parameter or computed from parameters alone, by main nodes that draw no
+// random numbers, so that it stays the same until one of them changes. Results of nodes without
+// inputs are left out, because they depend on the size of the batch.
 std::vector<bool> DependsOnlyOnParameters(const Graph& g);
 // Appends the answer for the nodes that were added to the graph since `known` was found. A rewrite
 // that puts a value in the place of another with the same answer may lie between.
 void ExtendOnlyOnParameters(const Graph& g, std::vector<bool>& known);
 
-// The values of a set that somebody outside of it needs: those that a node reads whose results are
-// not in the set, outputs and values of updates.
+// The values of a set that are needed outside of it: those that are read by a node whose results
+// are not in the set, outputs, and values of updates.
 std::vector<ValueId> NeededOutside(const Graph& g, const std::vector<bool>& set);
 
 }  // namespace graft

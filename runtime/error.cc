@@ -7,7 +7,8 @@
 namespace graft {
 namespace {
 
-// Names of hostile files may be megabytes long: a comparison takes the product of the lengths.
+// A comparison takes the product of the lengths, and the names of hostile files may be megabytes
+// long.
 constexpr size_t kMaxName = 200;
 constexpr size_t kMaxList = 1000;  // characters
 
@@ -31,13 +32,14 @@ size_t EditDistance(std::string_view a, std::string_view b) {
 std::string Nearest(std::string_view name, const std::vector<std::string>& candidates) {
   std::string best;
   if (name.size() > kMaxName) return best;
-  // What is there by this very name was refused for another reason, and no other is meant.
+  // If a candidate has this very name, it was refused for another reason, and no other one is
+  // meant.
   if (std::ranges::find(candidates, name) != candidates.end()) return best;
   size_t best_distance = std::max<size_t>(2, name.size() / 2) + 1;
   for (const std::string& candidate : candidates) {
     if (candidate.size() > kMaxName) continue;
     size_t distance = EditDistance(name, candidate);
-    // A prefix typed short ("attn" for "attn.q") is nearer than its length suggests.
+    // A beginning typed for the whole ("attn" for "attn.q") is nearer than its length suggests.
     if (!name.empty() && candidate.starts_with(name)) distance = std::min<size_t>(distance, 1);
     if (distance < best_distance) best_distance = distance, best = candidate;
   }

@@ -39,7 +39,7 @@ template <class... Args>
   throw Error(fmt::format(format, std::forward<Args>(args)...), ErrorKind::kUsage);
 }
 
-// The caller's line, as a default argument (std::source_location is missing from clang 14).
+// The place of the caller, as a default argument (std::source_location is missing from clang 14).
 struct Where {
   const char* file = "";
   int line = 0;
@@ -54,7 +54,7 @@ std::string Nearest(std::string_view name, const std::vector<std::string>& candi
 // "; did you mean 'x'?" or, when nothing is near and the list is short, "; known: a, b, c".
 std::string DidYouMean(std::string_view name, const std::vector<std::string>& candidates);
 
-// A word of a command line for people to copy: in quotes if a shell would take it apart.
+// A word as it is copied into a command line: in quotes if a shell would take it apart.
 std::string ShellWord(const std::string& word);
 
 [[noreturn]] void CheckFailed(const char* condition, const char* file, int line,

@@ -9,7 +9,7 @@ namespace graft {
 PassReport FoldConstants(Graph& g, ParamStore& params,
                          const std::function<bool(const Graph&, ValueId)>& which) {
   PassReport report{"fold_constants", 0, g.live_nodes(), 0, 0};
-  // The roots: intermediates of parameters alone that other nodes (or outputs) read.
+  // The roots are values of parameters alone that other nodes or outputs read.
   std::vector<ValueId> roots = NeededOutside(g, DependsOnlyOnParameters(g));
   std::erase_if(roots, [&](ValueId v) {
     return g.value(v).role == Role::kParam || (which && !which(g, v));

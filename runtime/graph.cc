@@ -207,7 +207,7 @@ void Graph::MakeParam(ValueId v) {
 
 std::vector<NodeId> Graph::TopoOrder() const {
   std::vector<uint32_t> waiting(nodes_.size());
-  // By phase, then by number.
+  // Main nodes come first, then those of updates; by number within each.
   const auto key = [&](uint32_t n) {
     return uint64_t{nodes_[n].phase == Phase::kUpdate} << 32 | n;
   };

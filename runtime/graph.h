@@ -23,8 +23,8 @@ struct NodeId {
   auto operator<=>(const NodeId&) const = default;
 };
 
-// kInput: given by the caller at every run. kParam: from a ParamStore. kState: a buffer of the
-// session that survives runs (gradient accumulators). kIntermediate: made by a node.
+// kInput is given by the caller at every run. kParam comes from a ParamStore. kState is a buffer of
+// the session that survives runs (gradient accumulators). kIntermediate is made by a node.
 enum class Role : uint8_t { kInput, kParam, kState, kIntermediate };
 
 // kMain nodes run at every Run; kUpdate nodes once per step, after all micro-batches.
@@ -60,7 +60,7 @@ struct GraphOutput {
   ValueId value;
 };
 
-// A list that everybody may read and only the graph changes.
+// A list that everybody may read and that only the graph changes.
 template <class T>
 class ReadOnlyList {
  public:
@@ -78,7 +78,7 @@ class ReadOnlyList {
 
 class Graph {
  public:
-  // Add a leaf. A name is used once; a second leaf with the same name is an error.
+  // Add a leaf. Its name must be new: a second leaf with the same name is an error.
   ValueId AddInput(std::string name, TensorType type);
   ValueId AddParam(std::string name, Shape shape, bool trainable = false,
                    DType dtype = DType::kF32);  // or u8, which is not trainable
@@ -113,8 +113,8 @@ class Graph {
   void EraseNode(NodeId n);  // its results must be unused
   size_t EraseDead();        // nodes and leaves (not inputs) that reach no output and no update
   void EraseUnusedInputs();  // inputs that no node reads and that are no output
-  // Turns an intermediate into a parameter with its own name; the node that made it goes (EraseDead
-  // takes one that has other results).
+  // Turns an intermediate into a parameter with its own name. The node that made it goes, unless it
+  // has other results: then EraseDead takes it.
   void MakeParam(ValueId v);
 
   std::vector<NodeId> TopoOrder() const;          // by phase, then dependencies, ties by id
@@ -143,7 +143,7 @@ class Graph {
  private:
   friend void Verify(const Graph&);
   friend class GraphSurgery;  // tests of Verify break graphs through this
-  // The places of a value in the lists of outputs and updates.
+  // Where a value stands in the lists of outputs and updates.
   struct Place {
     bool update;
     size_t index;

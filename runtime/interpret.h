@@ -14,7 +14,7 @@ struct InterpretOptions {
   std::map<std::string, std::vector<double>> leaves;
   const ParamStore* params = nullptr;  // for parameters that `leaves` does not give
 };
-// Throws Error for a missing leaf or one of another size. States start at zero; all phases run
+// Throws Error for a leaf that is missing or has another size. States start at zero. All phases run
 // once, and the update phase sees what the main phase has put into the states, as in a session.
 Values64 Interpret(const Graph& g, const InterpretOptions& options);
 

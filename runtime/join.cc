@@ -67,7 +67,7 @@ class Joiner {
     return leaf;
   }
 
-  // Puts the parameter into the store, unless it is there under the returned name.
+  // Puts the parameter into the store, unless it is already there under the returned name.
   std::string StoredName(const JoinMember& m, const std::string& name) {
     const ParamStore::Entry& wanted = m.params->Get(name);
     if (const ParamStore::Entry* entry = base_.Find(name); entry && Same(*entry, wanted)) {

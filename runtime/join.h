@@ -1,4 +1,4 @@
-// Many graphs over one base as one graph: the adapters of a model serve beside each other, and what
+// Makes one graph of many over one base: the adapters of a model serve beside each other, and what
 // they have in common is stored once and computed once.
 //
 //   const Joined joined = JoinGraphs(base, members);   // members "cats", "dogs", each a graph over
@@ -27,12 +27,12 @@ struct Joined {
   size_t shared_nodes = 0;  // those that at least two members need
 };
 
-// A parameter is the base's, or that of a member before, if name, shape and bytes are equal; so it
-// does not matter whether a file of an adapter repeats weights that it has not changed. Stores
+// A parameter is the base's, or that of an earlier member, if name, shape and bytes are equal; so
+// it does not matter whether an adapter's file repeats weights that it has not changed. Stores
 // share buffers, and nothing is copied. Equal nodes become one (ShareEqualNodes), so that
 // everything before the first parameter that differs is computed once. REQUIRES: the graphs are for
-// inference: nothing trains, and there are neither states nor updates. Throws Error for inputs of
-// one name and different types.
+// inference: nothing trains, and there are neither states nor updates. Throws Error for inputs that
+// have the same name and different types.
 Joined JoinGraphs(const ParamStore& base, std::span<const JoinMember> members);
 
 }  // namespace graft

@@ -22,15 +22,15 @@ Cost CostOf(const Graph& g, const Node& n, const Counts& counts) {
 
 namespace {
 
-// Whether all results take the place of states or parameters: such a node needs no memory of its
+// Whether all results take the place of states or parameters. Such a node needs no memory of its
 // own, and its operands may go when it has run.
 bool OnlyUpdates(const Node& n, const std::vector<bool>& in_update) {
   return std::ranges::all_of(n.out, [&](ValueId v) { return in_update[v.i]; });
 }
 
-// The order of dependence among live nodes, with ties broken by `key`. Beside its operands, a node
-// that writes a state or a parameter waits for the others of its group that read it: they want the
-// value before.
+// Orders live nodes by dependence, and by `key` where that leaves a choice. Beside its operands, a
+// node that writes a state or a parameter waits for the others of its group that read it, as they
+// want the value before.
 class Scheduler {
  public:
   using Key = std::tuple<int, bool, uint32_t>;  // group, not an early update, id
@@ -190,7 +190,7 @@ class LifetimeFinder {
     return static_cast<int>(block.size()) - 1;
   }
 
-  // The interval that result 0 of n takes over from an input; -1 if it needs its own.
+  // The interval that result 0 of n takes over from an input; -1 if it needs one of its own.
   int TakenOver(int t, const Node& n) const {
     if (!share_ || n.op->in_place < 0) return -1;
     const size_t reused = static_cast<size_t>(n.op->in_place);

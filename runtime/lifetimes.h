@@ -16,19 +16,19 @@ struct NodeOrder {
   std::vector<NodeId> nodes;
   size_t once_end = 0, main_end = 0;
 };
-// kEarly: whatever does nothing but update comes first of all that may run. As its results have
-// memory already, this only ends the lives of its operands.
+// With kEarly, a node that does nothing but update comes first of all that may run. Its results
+// have memory already, so this only ends the lives of its operands.
 enum class UpdateTime : uint8_t { kById, kEarly };
 NodeOrder OrderNodes(const Graph& g, UpdateTime updates = UpdateTime::kById);
 
-// The pass "early_updates", to run on a step after those that make nodes: ids as in the order
-// kEarly. Fused accumulations, acc + dY' X, have the highest ids; without it they would wait for
-// the end of the step, and with them all that they read.
+// The pass "early_updates", which runs on a step after those that make nodes, and gives ids in the
+// order kEarly. Fused accumulations, acc + dY' X, have the highest ids; without this pass they
+// would wait for the end of the step, and with them everything that they read.
 PassReport UpdateEarly(Graph& g);
 
-// The same graph with node ids that follow `order`, so that it runs in that order (ids break the
-// ties of Graph::TopoOrder). `order` holds every live node once, after those it reads, main nodes
-// before update nodes. Value ids change too.
+// The same graph with node ids that follow `order`, so that it runs in that order (ids decide where
+// Graph::TopoOrder leaves a choice). `order` holds every live node once, after those it reads, and
+// main nodes before update nodes. Value ids change, too.
 Graph Renumbered(const Graph& g, std::span<const NodeId> order);
 // The leaf v of `from`, added to another graph.
 ValueId CopyLeaf(const Graph& from, ValueId v, Graph& to);
@@ -44,11 +44,11 @@ struct Lifetimes {
   std::vector<int> scratch;           // by position: its interval, or -1
   std::vector<bool> in_place;         // by position: result 0 has an input's memory
 };
-// `scratch` are the bytes that the kernel at each position asks for; it is empty if none asks.
+// `scratch` holds the bytes that the kernel at each position asks for; it is empty if none asks.
 // Without `share` every value has its memory all the time.
 Lifetimes FindLifetimes(const Graph& g, const NodeOrder& order, std::span<const size_t> scratch,
                         const Counts& counts, bool share = true);
-// The same with the bytes of each value, for who asks many times.
+// Does the same with the bytes of each value, for callers that ask many times.
 Lifetimes FindLifetimes(const Graph& g, const NodeOrder& order, std::span<const size_t> scratch,
                         std::span<const size_t> bytes, bool share = true);
 

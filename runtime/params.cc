@@ -8,7 +8,7 @@
 
 namespace graft {
 
-// Either memory of our own, or a view that keeps its owner alive.
+// Memory of our own, or a view that keeps its owner alive.
 struct ParamStore::Entry::Buffer {
   static constexpr std::align_val_t kAlignment{64};
 
@@ -60,7 +60,7 @@ void ParamStore::SetCopy(std::string name, DType dtype, const Extents& shape, co
                          size_t count) {
   GRAFT_CHECK(static_cast<int64_t>(count) == shape.size(), "'{}' {}: {} values", name,
               ToString(shape), count);
-  // `data` may be the old contents of this very entry, so the copy is made before it goes.
+  // `data` may be the old contents of this very entry, so the copy is made before the entry goes.
   const auto buffer = std::make_shared<Entry::Buffer>(CheckedBytes(name, dtype, shape));
   if (count > 0) std::memcpy(buffer->writable, data, buffer->bytes);
   Entry entry;
@@ -136,7 +136,8 @@ ParamStore::Entry& ParamStore::GetEntry(std::string_view name) {
 float* ParamStore::Mutable(std::string_view name) {
   Entry& entry = GetEntry(name);
   GRAFT_CHECK(entry.dtype == DType::kF32, "'{}' is {}", name, ToString(entry.type()));
-  // A buffer nobody else refers to can be taken over, even by an entry that covers only a part.
+  // A buffer that nobody else refers to can be taken over, even by an entry that covers only a part
+  // of it.
   if (entry.buffer->writable && entry.buffer.use_count() == 1) {
     // Pairs with the release of the other thread that gave up the last other reference.
     std::atomic_thread_fence(std::memory_order_acquire);

@@ -32,7 +32,7 @@ class ParamStore {
     std::span<const std::byte> bytes() const {
       return {static_cast<const std::byte*>(data), size() * ByteSize(dtype)};
     }
-    // The one for the entry's type: whoever asks for the other has a bug.
+    // The values in the entry's own type; to ask for the other type is a bug.
     std::span<const float> values() const { return {As<float>(DType::kF32), size()}; }
     std::span<const uint8_t> u8() const { return {As<uint8_t>(DType::kU8), size()}; }
 
@@ -62,7 +62,8 @@ class ParamStore {
   // These create the entry or replace the one of this name.
   void Set(std::string name, const Extents& shape, std::span<const float> values);
   float* Allocate(std::string name, const Extents& shape);  // filled with zeros
-  // `data` (4-byte aligned, read only) must live as long as `owner`, e.g. the mapping of a file.
+  // `data` (4-byte aligned, read only) must live as long as `owner`, which may be the mapping of a
+  // file.
   void SetView(std::string name, const Extents& shape, std::shared_ptr<const void> owner,
                const float* data);
   void SetU8(std::string name, const Extents& shape, std::span<const uint8_t> values);
@@ -71,7 +72,7 @@ class ParamStore {
   // Takes the entry `source` of another store, shared and not copied.
   void SetShared(std::string name, const ParamStore& store, std::string_view source);
 
-  // A missing name is an Error with the nearest names; Find returns null instead.
+  // Get throws Error with the nearest names for a name that is missing; Find returns null.
   const Entry& Get(std::string_view name) const;
   const Entry* Find(std::string_view name) const;
   bool Has(std::string_view name) const { return Find(name) != nullptr; }

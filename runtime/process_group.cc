@@ -17,7 +17,7 @@ namespace {
 
 constexpr const char* kLibrary = "libgraft_mpi.so";
 
-// What a process says when it meets the others; of a failed one kStop + size - rank.
+// What a process says when it meets the others. A failed one says kStop + size - rank.
 constexpr int64_t kGoOn = 0, kStop = 1;
 
 // Large enough for the speed of a network, and so small that the next process soon has some.
@@ -30,7 +30,7 @@ int NumberOf(const char* variable, int otherwise) {
   return text ? std::atoi(text) : otherwise;
 }
 
-// Beside the program, as it was built, or where it was installed.
+// Places of the plug-in: beside the program, where it is built, and where it is installed.
 std::vector<std::string> Places() {
   std::vector<std::string> places;
   std::error_code none;
@@ -46,7 +46,7 @@ std::vector<std::string> Places() {
 Transport* OpenTransport(const LaunchedProcess& launched) {
   std::string why;
   for (const std::string& place : Places()) {
-    // MPI's own plug-ins look for its symbols among those of the program.
+    // MPI's own plug-ins look for its symbols among those of the program, hence RTLD_GLOBAL.
     void* library = dlopen(place.c_str(), RTLD_NOW | RTLD_GLOBAL);
     if (!library) {
       std::error_code none;
@@ -64,7 +64,7 @@ Transport* OpenTransport(const LaunchedProcess& launched) {
       launched.size, kLibrary, why);
 }
 
-// The host and the cores that this process may use.
+// Names the host and the cores that this process may use.
 std::string CoresOfProcess() {
   char host[256] = {};
   gethostname(host, sizeof host - 1);
@@ -80,7 +80,8 @@ std::string CoresOfProcess() {
 }  // namespace
 
 Piece ProcessGroup::PieceOf(int64_t items, int rank) const {
-  // The first ones have what does not go round, so that those without any come last.
+  // The first processes get one item more where the division leaves a rest, so that those without
+  // any come last.
   const int64_t each = items / size(), more = items % size();
   return {rank * each + std::min<int64_t>(rank, more), each + (rank < more ? 1 : 0)};
 }
@@ -91,7 +92,7 @@ bool ProcessGroup::Meet(bool wants_stop) {
   return most == kStop;
 }
 
-// `mine`: the kind and the message, in a process that has failed.
+// `mine` holds the kind and the message, in a process that has failed.
 void ProcessGroup::ThrowShared(int64_t most, const std::string& mine) {
   ended_ = true;
   const int failed = static_cast<int>(kStop + size() - most);
@@ -102,7 +103,7 @@ void ProcessGroup::ThrowShared(int64_t most, const std::string& mine) {
 
 void ProcessGroup::Together(const std::function<void()>& f) {
   const auto fail = [&](const std::string& message, ErrorKind kind) {
-    // Of several that fail the first is heard.
+    // If several processes fail, all of them throw the error of the first.
     ThrowShared(transport_->Largest(kStop + size() - rank()), static_cast<char>(kind) + message);
   };
   try {
@@ -149,7 +150,7 @@ void ProcessGroup::SumInOrder(std::span<const std::span<float>> terms) {
     const std::span<float> part = sum.subspan(at, count);
     if (rank() > 0) transport_->Receive(Bytes(part), rank() - 1);
     for (int64_t i = std::max<int64_t>(mine.begin, 1); i < mine.begin + mine.size; ++i) {
-      const float* term = terms[static_cast<size_t>(i)].data() + at;
+      const float* term = terms[i].data() + at;
       for (size_t k = 0; k < count; ++k) part[k] += term[k];
     }
     if (rank() < last) transport_->Send(Bytes(part), rank() + 1);
@@ -158,7 +159,8 @@ void ProcessGroup::SumInOrder(std::span<const std::span<float>> terms) {
 }
 
 LaunchedProcess ReadLaunch() {
-  // Slurm sets the number of tasks in a batch script as well, which runs once: a step's is of srun.
+  // Slurm sets the number of tasks in a batch script as well, which runs only once; so the variable
+  // of a step counts, which srun sets.
   constexpr const char* kVariables[][2] = {{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
                                            {"PMI_RANK", "PMI_SIZE"},
                                            {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS"}};

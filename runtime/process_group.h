@@ -1,12 +1,10 @@
 // Processes that work on one thing together, started by mpirun or srun: data-parallel training.
-//
-// Every process runs the same code with the same arguments; what is expensive is divided, and the
-// results are shared, in an order that no number of processes changes. What they exchange goes
-// through a Transport. MPI's is a library of its own, libgraft_mpi.so, that is loaded where a
-// launcher has started several processes: the program itself needs no MPI.
-//
-// Errors: a process that fails tells the others when they next Meet, and all of them throw the same
-// Error. So each exchange comes after a Meet, and nothing between the two may throw.
+// Every process runs the same code with the same arguments. Expensive work is divided and its
+// results are shared, in an order that does not depend on the number of processes. What they
+// exchange goes through a Transport. MPI's is a library of its own, libgraft_mpi.so, which is
+// loaded where a launcher has started several processes: the program itself needs no MPI.
+// A process that fails tells the others when they next Meet, and all of them throw the same Error.
+// So each exchange comes after a Meet, and nothing between the two may throw.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -22,7 +20,7 @@
 
 namespace graft {
 
-// Point to point and collective messages among `size` processes. Calls of all processes come in
+// Point-to-point and collective messages among `size` processes. All processes make their calls in
 // the same order, from one thread each. A message that cannot be delivered ends the process.
 class Transport {
  public:
@@ -43,20 +41,21 @@ class ProcessGroup {
   int size() const { return transport_->size(); }
   bool IsFirst() const { return rank() == 0; }
 
-  // Waits for all processes. Throws Error if one of them has failed, the same in all. Returns
-  // whether any of them wants to stop.
+  // Waits for all processes. If one of them has failed, all throw the same Error. Returns whether
+  // any of them wants to stop.
   bool Meet(bool wants_stop = false);
-  // Calls f and then Meet; what f throws is what all of them throw.
+  // Calls f and then Meet: what f throws in one process, all of them throw.
   void Together(const std::function<void()>& f);
 
-  // Which of `items` this process, or another, has: consecutive ones, none if there are too few.
+  // The part of `items` that this process, or another one, has. Parts are consecutive; the last
+  // ones are empty if there are fewer items than processes.
   Piece Mine(int64_t items) const { return PieceOf(items, rank()); }
   Piece PieceOf(int64_t items, int rank) const;
 
-  // The process `from` gives its bytes to all.
+  // Gives the bytes of the process `from` to all others.
   void Broadcast(std::span<std::byte> bytes, int from) { transport_->Broadcast(bytes, from); }
-  // Each process has filled its piece of `values`, which are `items` rows of equal size, and
-  // gets the others'.
+  // Gives every process the pieces of the others: each has filled its own piece of `values`, which
+  // are `items` rows of equal size.
   template <class T>
   void ShareRows(std::span<T> values, int64_t items) {
     static_assert(std::is_trivially_copyable_v<T>);
@@ -68,12 +67,13 @@ class ProcessGroup {
                 r);
     }
   }
-  // The texts of all processes, by rank. Meets first.
+  // Meets, then returns the texts of all processes, by rank.
   std::vector<std::string> Gather(const std::string& text);
 
-  // terms[i] are the addends i of a sum, all of one length, of which this process has computed
-  // Mine(terms.size()). On return terms[0] is ((terms[0] + terms[1]) + terms[2]) + ... in every
-  // process: the same bits as if one had computed them all. Other terms are overwritten.
+  // Sums in a fixed order. terms[i] is the addend i of the sum, all of one length, of which this
+  // process has computed those of Mine(terms.size()). On return terms[0] is ((terms[0] + terms[1])
+  // + terms[2]) + ... in every process: the same bits as if one had computed them all. The other
+  // terms are overwritten.
   void SumInOrder(std::span<const std::span<float>> terms);
 
  private:
@@ -89,16 +89,16 @@ struct LaunchedProcess {
 };
 LaunchedProcess ReadLaunch();
 
-// The group of the processes that were started with this one; null for one that runs alone. Throws
-// Error where a launcher has started several and there is no library to reach them by: without it
-// each would believe that it is alone.
+// The group of the processes that were started with this one; null for a process that runs alone.
+// Throws Error where a launcher has started several and there is no library to reach them by: each
+// would otherwise believe that it is alone.
 std::unique_ptr<ProcessGroup> OpenProcessGroup();
 
-// How many threads a process should use that shares its cores with others of the group on the same
-// machine: all that it may use, divided among those with the same cores. At least 1.
+// How many threads this process should use if others of the group share its cores on the same
+// machine: those that it may use, divided among the processes with the same cores. At least 1.
 int ThreadsInGroup(ProcessGroup& group);
 
-// Of libgraft_mpi.so. The number changes with Transport.
+// The version and entry point of libgraft_mpi.so. The version changes with Transport.
 inline constexpr int kTransportVersion = 1;
 inline constexpr const char* kOpenTransport = "graft_open_transport";
 using OpenTransportFunction = Transport*(int version);  // null for another version

@@ -29,7 +29,7 @@ bool MatchAt(const Graph& g, const Pat& p, ValueId v, bool root, Bindings& at,
     interior.resize(interior_before);
     return false;
   };
-  // A predicate may rely on the operator of its pattern, so that is checked first.
+  // A predicate may rely on the operator of its pattern, so the operator is checked first.
   const NodeId id = g.value(v).producer;
   if (p.op && (!id.valid() || g.node(id).op != p.op || g.node(id).out[0] != v)) return false;
   if (p.where && !p.where(g, v)) return false;
@@ -57,8 +57,8 @@ bool MatchAt(const Graph& g, const Pat& p, ValueId v, bool root, Bindings& at,
   return fail();
 }
 
-// Interior values may be used by nodes of the match only: else the rewrite would compute them twice
-// or take away what somebody reads.
+// Interior values may be used only by nodes of the match. Otherwise the rewrite would compute them
+// twice, or take away what other nodes read.
 bool InteriorIsPrivate(const Graph& g, ValueId root, const std::vector<ValueId>& interior) {
   std::vector<NodeId> nodes{g.value(root).producer};
   for (ValueId v : interior) nodes.push_back(g.value(v).producer);
@@ -73,7 +73,8 @@ bool InteriorIsPrivate(const Graph& g, ValueId root, const std::vector<ValueId>&
   return true;
 }
 
-// The name of an edge goes to what takes its place, where methods that come later attach.
+// Gives the name of an edge to the value that takes its place, so that methods that come later find
+// it.
 void MoveName(Graph& g, ValueId from, ValueId to) {
   const std::string name = g.value(from).name;
   if (name.empty() || !g.value(to).name.empty() || !g.value(from).producer.valid() ||
@@ -83,13 +84,13 @@ void MoveName(Graph& g, ValueId from, ValueId to) {
   g.SetName(to, name);
 }
 
-// Applies the first rule that matches at v. Returns its index, or -1.
+// Applies the first rule that matches at v, and returns its index, or -1.
 int ApplyOne(Graph& g, std::span<const Rule> rules, ValueId v, const std::string& pass,
              PassReport& report) {
   for (size_t r = 0; r < rules.size(); ++r) {
     const std::optional<Match> match = MatchPattern(g, rules[r].pattern, v);
     if (!match) continue;
-    // Users are taken before build: those that the rule makes keep reading the old value.
+    // The users are listed before build, as those that the rule makes keep reading the old value.
     const std::vector<NodeId> users = g.users(v);
     const NodeId producer = g.value(v).producer;
     ValueId replacement;
@@ -121,8 +122,8 @@ int ApplyOne(Graph& g, std::span<const Rule> rules, ValueId v, const std::string
   return -1;
 }
 
-// Erases the node that made v, if nobody needs it any more, and what only it needed, and appends
-// them to `erased`. After a rewrite this is all that can have died, so the whole graph need not be
+// Erases the node that made v, if nobody needs it any more, together with what only it needed, and
+// appends them to `erased`. Nothing else can have died by a rewrite, so the whole graph need not be
 // searched.
 void EraseIfUnused(Graph& g, ValueId v, std::vector<NodeId>& erased) {
   const NodeId id = g.value(v).producer;
@@ -135,8 +136,8 @@ void EraseIfUnused(Graph& g, ValueId v, std::vector<NodeId>& erased) {
   for (ValueId operand : in) EraseIfUnused(g, operand, erased);
 }
 
-// How many nodes count. Kept up to date by what a rewrite adds and erases: counting them anew after
-// each would take the square of their number.
+// The number of nodes that count. It is kept up to date by what a rewrite adds and erases, as
+// counting anew after each would take time with the square of their number.
 class Measure {
  public:
   Measure(const Graph& g, const CountsNode& counts) : g_(g), counts_(counts) { Add(); }

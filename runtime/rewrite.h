@@ -32,7 +32,8 @@ struct Pat {
   }
 };
 Pat Any(std::string name);
-// Matches result 0 of a node of `op`, with the two operands of a commutative one in either order.
+// Matches result 0 of a node of `op`. The two operands of a commutative operator match in either
+// order.
 Pat Op(const OpDef& op, std::vector<Pat> in, std::optional<Attrs> attrs = {});
 Pat OneOf(std::vector<Pat> alternatives);
 
@@ -46,7 +47,7 @@ struct Match {
 struct Rule {
   std::string name;
   Pat pattern;
-  // Returns the value that takes the root's place, or an invalid id for "leave it".
+  // Returns the value that takes the root's place, or an invalid id to leave the root as it is.
   std::function<ValueId(Graph&, const Match&)> build;
 };
 
@@ -60,9 +61,9 @@ struct PassReport {
 // One walk over the nodes present at the start: what a rule builds is not visited again.
 PassReport Rewrite(Graph& g, std::string pass, std::span<const Rule> rules);
 
-// Rewrites until nothing matches. Every rewrite must lower the number of nodes, or of those that
-// `counts` is true for, else Error names the rule: a rule that loops is a bug of the rule. A node
-// is asked about once, when it is new.
+// Rewrites until nothing matches. Every rewrite must lower the number of nodes, or the number of
+// those for which `counts` is true. Otherwise Error names the rule: a rule that loops is a bug of
+// the rule. A node is asked about once, when it is new.
 using CountsNode = std::function<bool(const Graph&, NodeId)>;
 PassReport RewriteToFixpoint(Graph& g, std::string pass, std::span<const Rule> rules,
                              const CountsNode& counts = {});

@@ -22,8 +22,8 @@ uint64_t Fnv1a(std::string_view text) {
   return hash;
 }
 
-// Natural logarithm of x in (0, 1], within 2 ulp. Library versions differ in the last bit of log,
-// and an initial weight must not depend on that.
+// The natural logarithm of x in (0, 1], within 2 ulp. Versions of the C library differ in the last
+// bit of log, and an initial weight must not depend on that.
 double Log(double x) {
   int exponent = 0;
   double m = std::frexp(x, &exponent);
@@ -65,7 +65,7 @@ std::pair<double, double> NormalPair(uint32_t a, uint32_t b) {
   }
 }
 
-// Words in order of position, for draws whose number is not known before.
+// Words in the order of position, for draws whose number is not known beforehand.
 class WordSource {
  public:
   explicit WordSource(const StreamKey& s) : stream_(s) {}

@@ -14,7 +14,7 @@
 
 namespace graft {
 
-// What the numbers are for. Stored runs depend on the values: append, never renumber.
+// What the numbers are for. Stored runs depend on these values: append new ones, never renumber.
 enum class Purpose : uint32_t {
   kInit = 1,   // initial weights
   kOrder = 2,  // order of the training examples; step is the epoch

@@ -22,12 +22,12 @@ const char* RoleName(Role role) {
   return "value";
 }
 
-// Depth first from the outputs and updates: the order depends on the graph alone, not on its ids,
-// so isomorphic graphs print equally. Dead nodes come last.
+// The nodes depth first from the outputs and updates: this order depends on the graph alone and not
+// on its ids, so isomorphic graphs print equally. Dead nodes come last.
 std::vector<NodeId> PrintOrder(const Graph& g) {
   std::vector<NodeId> order;
   std::vector<bool> done(g.num_nodes());
-  // An explicit stack: deep graphs must not exhaust the call stack.
+  // The stack is explicit, as a deep graph must not exhaust the call stack.
   auto visit = [&](NodeId root) {
     std::vector<std::pair<NodeId, size_t>> stack{{root, 0}};
     while (!stack.empty()) {
@@ -52,7 +52,7 @@ std::vector<NodeId> PrintOrder(const Graph& g) {
   return order;
 }
 
-// Printing names: "@leaf" or "%k" with k counted in printing order.
+// The names that are printed: "@leaf", or "%k" with k counted in printing order.
 struct Names {
   explicit Names(const Graph& graph)
       : g(graph), order(PrintOrder(graph)), number(graph.num_values(), -1) {
@@ -141,7 +141,8 @@ class Parser {
     Reader r{text, line};
     r.Blanks();
     if (r.rest.empty()) return;
-    // The name is read on its own: which of two arguments comes first is up to the compiler.
+    // The name is read in a statement of its own, as the compiler chooses which of two arguments
+    // comes first.
     if (r.Take("input ")) {
       auto name = Name(r);
       g_.AddInput(name, Type(r));
@@ -264,7 +265,7 @@ class Parser {
   std::map<std::string, ValueId> values_;
 };
 
-// A line without its value numbers, so that inserting a node does not change all later lines.
+// The line without its value numbers, so that inserting a node does not change all later lines.
 std::string WithoutNumbers(const std::string& line) {
   std::string out;
   for (size_t i = 0; i < line.size(); ++i) {
@@ -275,8 +276,8 @@ std::string WithoutNumbers(const std::string& line) {
   return out;
 }
 
-// A line without what is no operation: "%7'blocks.0.a' = tanh(%6) : f32[17*s,64]" says
-// "%7 = tanh(%6) : f32[*,64]".
+// What a line computes, without names: "%7'blocks.0.a' = tanh(%6) : f32[17*s,64]" becomes "%7 =
+// tanh(%6) : f32[*,64]".
 std::string Operation(const std::string& line) {
   std::string out;
   bool in_shape = false;
@@ -297,7 +298,7 @@ std::string Operation(const std::string& line) {
   return out;
 }
 
-// Longest common subsequence of two lists of lines, as pairs of indices.
+// The longest common subsequence of two lists of lines, as pairs of indices.
 std::vector<std::pair<size_t, size_t>> CommonLines(const std::vector<std::string>& a,
                                                    const std::vector<std::string>& b) {
   const size_t n = a.size(), m = b.size();

@@ -16,15 +16,15 @@ namespace graft {
 // Values are numbered in printing order, so equal graphs print equally whatever their history.
 std::string ToText(const Graph& g);
 
-// The inverse of ToText. `ops` names the operators (AllOps() of ops/ops.h). Throws Error with the
-// line.
+// The inverse of ToText. `ops` are the operators that it knows (AllOps() of ops/ops.h). Throws
+// Error that names the line.
 Graph ParseGraph(std::string_view text, std::span<const OpDef* const> ops);
 
-// A diff by line of two text forms that ignores value numbers. Lines begin with "  " where both
-// have them, with "- " if only `before` has them and with "+ " if only `after` does; runs of more
-// than `context` equal lines are folded into "  ...". With kOperations lines are equal if they do
-// the same: the names of intermediates and dimensions that follow the batch, such as those of a
-// block whose sequences have grown, make no difference.
+// A line-by-line diff of two text forms that ignores value numbers. Lines begin with "  " where
+// both have them, with "- " if only `before` has them and with "+ " if only `after` does; runs of
+// more than `context` equal lines are folded into "  ...". With kOperations lines are equal if they
+// compute the same: names of intermediates make no difference, nor do dimensions that follow the
+// batch, such as those of a block whose sequences have grown.
 enum class DiffOf { kEverything, kOperations };
 std::string DiffText(const Graph& before, const Graph& after, int context = 1,
                      DiffOf what = DiffOf::kEverything);

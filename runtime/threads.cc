@@ -44,8 +44,8 @@ namespace {
 
 thread_local int t_threads = 1, t_number = 0;
 
-// What the threads of a loop know of it, while they are in it. oneDNN would start threads of its
-// own: it asks OpenMP, which does not know that it is in a loop.
+// What the threads of a loop know of it while they are in it. The setting of OpenMP keeps oneDNN
+// from starting threads of its own: it asks OpenMP, which does not know of this loop.
 struct InLoop {
   int saved = omp_get_max_threads();
   InLoop(int threads, int number) {
@@ -65,7 +65,8 @@ int LoopThread() { return t_number; }
 
 void RunOnThreads(int threads, int64_t chunks, void (*f)(const void* context, int64_t i),
                   const void* context) noexcept {
-  // Relaxed: the counter must not order what the chunks do, or it would hide their races.
+  // The order is relaxed, so that the counter does not order what the chunks do, which would hide
+  // their races.
   std::atomic<int64_t> next{0};
   const auto work = [&](int number) {
     const InLoop loop(threads, number);

@@ -17,13 +17,13 @@ namespace graft {
 int Threads();
 void SetThreads(int threads);  // at least 1
 
-// Threads of the parallel loop that the caller is in, and the caller's number among them; 1 and 0
-// outside of one.
+// The number of threads of the parallel loop that the caller is in, and the caller's own number
+// among them; 1 and 0 outside of a loop.
 #ifdef GRAFT_STD_THREADS
 int LoopThreads();
 int LoopThread();
-// A parallel loop on std::thread: slower, but the thread sanitizer understands it, as it does not
-// OpenMP's runtime.
+// A parallel loop on std::thread. It is slower, but the thread sanitizer understands it, while it
+// does not understand OpenMP's runtime.
 void RunOnThreads(int threads, int64_t chunks, void (*f)(const void* context, int64_t i),
                   const void* context) noexcept;
 #else
@@ -31,8 +31,8 @@ inline int LoopThreads() { return omp_get_num_threads(); }
 inline int LoopThread() { return omp_get_thread_num(); }
 #endif
 
-// Memory that each thread inside a kernel has to itself: how many threads there are room for is a
-// matter of the session, so no plan depends on it.
+// Memory that each thread inside a kernel has to itself. The session decides how many threads there
+// is room for, so that no plan depends on it.
 struct ThreadScratch {
   std::byte* data = nullptr;  // 64-byte aligned, of the first thread
   size_t bytes = 0;           // from one thread's to the next's, a multiple of 64
@@ -63,7 +63,7 @@ void ParallelForThreads(int64_t chunks, int most, const F& f) noexcept {
 #endif
 }
 
-// The same on any of the threads, for work that needs nothing of them.
+// Calls f(i) on any of the threads, for work that needs no memory of its thread's own.
 template <class F>
 void ParallelFor(int64_t chunks, const F& f) noexcept {
   ParallelForThreads(chunks, INT_MAX, [&](int64_t i, int) { f(i); });
@@ -71,7 +71,7 @@ void ParallelFor(int64_t chunks, const F& f) noexcept {
 
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Items [begin, begin + size) of the p-th of `parts` pieces of `items`, which differ by at most
+// The items [begin, begin + size) of the p-th of `parts` pieces of `items`; sizes differ by at most
 // one.
 struct Piece {
   int64_t begin, size;

@@ -39,7 +39,7 @@ Step Read(std::string_view text, size_t at) {
   return {size, code, true};
 }
 
-// Length of the run of ASCII from `at`, in steps of eight bytes.
+// The length of the run of ASCII from `at`, in steps of eight bytes.
 size_t AsciiRun(std::string_view text, size_t at) {
   size_t end = at;
   for (uint64_t word; end + sizeof(word) <= text.size(); end += sizeof(word)) {
@@ -56,7 +56,7 @@ bool IsControl(char32_t c) {
          in(0x2066, 0x2069);
 }
 
-// escape(step, bytes) for each control and each byte that is not UTF-8 gives what replaces it.
+// Replaces each control, and each byte that is not UTF-8, by escape(step, bytes).
 template <class F>
 std::string Escape(std::string_view text, std::string_view kept, const F& escape) {
   std::string out;

@@ -13,8 +13,8 @@ std::string Place(const Graph& g, NodeId id) {
   return fmt::format("node {} ({}) in '{}'", id.i, n.op->name, n.scope);
 }
 
-// By value: whether its list of users is not that of the nodes that read it. Found for all values
-// at once, as a value may have thousands of users.
+// For each value, whether its list of users differs from the nodes that read it. All values are
+// done in one walk, as a value may have thousands of users.
 std::vector<bool> WrongUsers(const Graph& g) {
   std::vector<std::vector<NodeId>> readers(g.num_values());
   for (uint32_t i = 0; i < g.num_nodes(); ++i)
@@ -80,8 +80,8 @@ void VerifyLeaves(const Graph& g) {
   }
 }
 
-// The other direction of what VerifyNode checks: nothing says that it belongs to a node that does
-// not know of it.
+// Checks the other direction of VerifyNode: no value says that it belongs to a node that does not
+// know of it.
 void VerifyValues(const Graph& g) {
   for (uint32_t i = 0; i < g.num_values(); ++i) {
     for (NodeId user : g.users({i}))

@@ -9,9 +9,9 @@ namespace graft {
 //   on parameters, outputs alive, updates well-typed and unique, main phase before update phase.
 void Verify(const Graph& g);
 
-// The same for a graph on its way to another, behind a pass or a term of a method. It is left out
-// while a VerifyAtTheEnd lives on this thread: who builds many graphs by rewrites that one of them
-// has shown to be right verifies each once, when its session is built.
+// Verifies a graph on its way to another, behind a pass or a term of a method. This is left out
+// while a VerifyAtTheEnd lives on this thread: a caller that builds many graphs, by rewrites that
+// one of them has shown to be right, verifies each once, when its session is built.
 void VerifyStep(const Graph& g);
 class VerifyAtTheEnd {
  public:
@@ -20,7 +20,7 @@ class VerifyAtTheEnd {
   VerifyAtTheEnd(const VerifyAtTheEnd&) = delete;
 };
 
-// Throws Error if a trainable parameter reaches no output: it would silently stay as it is.
+// Throws Error if a trainable parameter reaches no output: it would stay as it is without a word.
 void VerifyTrainableReachOutput(const Graph& g);
 
 }  // namespace graft

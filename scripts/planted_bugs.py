@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Tests of the tests: plants known bugs, one at a time, and requires that named tests turn red.
 
-usage: planted_bugs.py [--work FOLDER] [--only TEXT] [--shard I/N] [--release] [--list] [--check]
+usage: planted_bugs.py [--work FOLDER | --here] [--only TEXT]... [--shard I/N] [--release] [--list]
+                       [--check]
 The bugs are in tests/planted_bugs.toml. Works in a clone of HEAD with a build folder of its own
-(kept in FOLDER; ccache is used if there), never in this tree. A test must be green without the bug
-and red with it: a failure, a crash, or ten times its processor time. Bugs in files that are
-compiled for every SIMD target take longest and come last; --shard 2/3 takes the second third of
-what --only leaves; --check only looks whether each bug can still be planted. Exit code 1 when a bug
-is green or cannot be planted.
+(kept in FOLDER; ccache is used if there) and never in this tree, unless --here says so: then it is
+built in build/, git must find it unchanged, and it is restored after each bug. A test must be green
+without the bug and red with it: a failure, a crash, or ten times its processor time. Bugs in files
+that are compiled for every SIMD target take longest and come last; --shard 2/3 takes the second
+third of what --only leaves; --check only looks whether each bug can still be planted. Exit code 1
+when a bug is green or cannot be planted.
 """
 
 import argparse
@@ -66,14 +68,16 @@ def cpu_seconds_of_children():
 
 
 class Workshop:
-    """A clone of HEAD and its build."""
+    """A tree in which bugs are planted, and its build: a clone of HEAD, or this one."""
 
-    def __init__(self, folder, release, jobs):
-        self.source, self.build = folder / "source", folder / "source/build"
+    def __init__(self, folder, source, jobs):
+        self.source, self.build = source, source / "build"
         self.log, self.jobs = folder / "log.txt", jobs
         self.seconds = {}  # of each test without a bug
         folder.mkdir(parents=True, exist_ok=True)
         self.log.write_bytes(b"")
+
+    def clone(self, release):
         head = subprocess.check_output(["git", "-C", ROOT, "rev-parse", "HEAD"], text=True).strip()
         if not self.source.exists():
             subprocess.run(["git", "clone", "-q", ROOT, self.source], check=True)
@@ -147,7 +151,7 @@ class Workshop:
 
 
 def choose(args):
-    bugs = [b for b in read_bugs() if args.only in b.name or args.only in b.file]
+    bugs = [b for b in read_bugs() if any(t in b.name or t in b.file for t in args.only or [""])]
     bugs.sort(key=lambda b: (b.slow(), b.file))  # stable: bugs of one file stay together
     index, _, count = args.shard.partition("/")
     index, count = int(index), int(count or 1)
@@ -185,7 +189,10 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--work", type=Path, help="folder to keep (default: a temporary one)")
-    parser.add_argument("--only", default="", help="bugs whose name or file contains this")
+    parser.add_argument("--here", action="store_true", help="in this tree and its build/")
+    parser.add_argument(
+        "--only", action="append", help="bugs whose name or file contains this; may be repeated"
+    )
     parser.add_argument("--shard", default="1/1", help="I/N: the I-th of N parts")
     parser.add_argument(
         "--release", action="store_true", help="compile as for release, which ccache may know"
@@ -206,7 +213,12 @@ def main():
         print(f"{len(bugs) - bad} of {len(bugs)} bugs can be planted")
         return 1 if bad else 0
     with tempfile.TemporaryDirectory(prefix="graft-bugs-") as temporary:
-        shop = Workshop((args.work or Path(temporary)).resolve(), args.release, args.jobs)
+        folder = (args.work or Path(temporary)).resolve()
+        shop = Workshop(folder, ROOT if args.here else folder / "source", args.jobs)
+        if not args.here:
+            shop.clone(args.release)
+        elif subprocess.check_output(["git", "-C", ROOT, "status", "--porcelain", "-uno"]):
+            raise SystemExit("planted_bugs: --here: git finds changes in this tree; commit them")
         red, green = try_all(bugs, shop)
     other = len(bugs) - red - green
     print(f"{len(bugs)} bugs, {red} red, {green} green" + (f", {other} not tried" if other else ""))

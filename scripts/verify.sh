@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
 # Everything slow, each part with its result, time, commit and machine, into docs/verification.md;
-# rows of parts that are not run now stay as they are.
+# rows of parts that are not run now stay as they are. A run of less than a whole part has a row of
+# its own beside that of the whole, until the whole is run again.
 # usage: verify.sh [PART...]    parts: tests sanitize threads fuzz bugs kills parity accuracy pages
 #   (default: all)
 #   PEERS_ENV: the Python environment of the peers (made by $GRAFT_DATA/bench/setup_peers.sh), for
 #   parity and, as MiniLM is in it, accuracy. GRAFT_DATA: weights and data sets, default ../shared.
+#   Less than the whole of a part:
+#   TESTS: names of the test binaries for sanitize and threads
+#   PARTS, ONLY: as for tests/parity/run_parity.sh; BUGS: options of planted_bugs.py
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 table=docs/verification.md
@@ -14,9 +18,11 @@ parts=("$@")
 [[ -n ${GRAFT_DATA:-} || ! -d ../shared ]] || export GRAFT_DATA=$(cd ../shared && pwd)
 logs=$(mktemp -d)
 failed=0
-declare -A rows # part -> its row
+some=", in part"
+declare -A rows # part, or part and `some` -> its row
 for part in "${all[@]}"; do
     rows[$part]=$(grep -s "^| $part |" "$table")
+    rows[$part$some]=$(grep -s "^| $part$some |" "$table")
 done
 
 commit() {
@@ -32,7 +38,7 @@ machine() {
 }
 # After each part, so that a part that is interrupted does not take the others with it.
 write_table() {
-    local part
+    local part row
     {
         echo "# Verification"
         echo
@@ -42,7 +48,9 @@ write_table() {
         echo "| part | what | command | result | seconds | date | commit | machine |"
         echo "|---|---|---|---|---|---|---|---|"
         for part in "${all[@]}"; do
-            [[ -z ${rows[$part]} ]] || echo "${rows[$part]}"
+            for row in "${rows[$part]}" "${rows[$part$some]}"; do
+                [[ -z $row ]] || echo "$row"
+            done
         done
     } > "$table"
 }
@@ -59,9 +67,20 @@ run() {
     (( code == 0 )) || { failed=1; last="FAILED (exit code $code): $last"; }
     echo "   $last, $seconds s"
     # What is shown must hold on any machine: the environment by its name.
-    local shown=${*//${PEERS_ENV:-no environment}/\$PEERS_ENV}
-    rows[$part]="| $part | $what | \`$shown\` | $last | $seconds | $(date -u +%F) | $at "
-    rows[$part]+="| $(machine) |"
+    local shown=${*//${PEERS_ENV:-no environment}/\$PEERS_ENV} name
+    local key=$part
+    if [[ $part == parity ]]; then
+        for name in ONLY PARTS; do
+            [[ -z ${!name:-} ]] || shown="$name='${!name//|/&#124;}' $shown" key=$part$some
+        done
+    fi
+    case $part in
+        sanitize | threads) [[ -z ${TESTS:-} ]] || key=$part$some ;;
+        bugs) [[ -z ${BUGS:-} ]] || key=$part$some ;;
+    esac
+    rows[$part$some]=
+    rows[$key]="| $key | $what | \`$shown\` | $last | $seconds | $(date -u +%F) | $at "
+    rows[$key]+="| $(machine) |"
     write_table
 }
 # An older row, which has its date, says more than that it was not run now.
@@ -75,14 +94,23 @@ with_graft() { # builds the command first, and what else is named
     scripts/build.sh release graft "$@" > "$logs/build.log" 2>&1 || cat "$logs/build.log" >&2
 }
 
+all_or_some() { # the tests that TESTS leaves
+    local names
+    read -ra names <<< "${TESTS:-}"
+    if (( ${#names[@]} )); then echo "${#names[@]} test binaries"; else echo "all tests"; fi
+}
+
 for part in "${parts[@]}"; do
     case $part in
         tests) run tests "all tests, release build" scripts/test.sh ;;
-        sanitize) run sanitize "all tests, address and undefined-behaviour sanitizers" \
-            scripts/sanitize.sh ;;
-        threads) run threads "tests of parallel code, thread sanitizer" scripts/tsan.sh ;;
+        sanitize) run sanitize "$(all_or_some), address and undefined-behaviour sanitizers" \
+            scripts/sanitize.sh ${TESTS:-} ;;
+        threads) run threads "tests of parallel code, thread sanitizer" \
+            scripts/tsan.sh ${TESTS:-} ;;
         fuzz) run fuzz "fuzz targets, sanitizers, ten minutes each" scripts/fuzz.sh 600 ;;
-        bugs) run bugs "planted bugs turn the named tests red" python3 scripts/planted_bugs.py ;;
+        bugs)
+            run bugs "planted bugs turn the named tests red" \
+                python3 scripts/planted_bugs.py ${BUGS:-} ;;
         kills)
             with_graft
             run kills "runs killed 28 times equal those that were not" \

@@ -8,7 +8,7 @@
 namespace graft {
 namespace {
 
-// A place's row and column: its block, and the rest of its name.
+// The row and column of a place: its block, and the rest of its name.
 struct Cell {
   int64_t block = -1;
   std::string column, text;
@@ -51,7 +51,7 @@ std::string EscapeXml(const std::string& text) {
   return escaped;
 }
 
-// By the number of parameters; 0 of a place that is left out.
+// How dark a place is, by its number of parameters; 0 for a place that is left out.
 double Opacity(int64_t parameters, int64_t most) {
   if (parameters == 0) return 0;
   return 0.1 + 0.5 * static_cast<double>(parameters) / static_cast<double>(most);

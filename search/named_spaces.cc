@@ -1,4 +1,4 @@
-// The spaces that papers give names to, as METHODs with braces.
+// Search spaces that papers have given names to, written as METHODs with braces.
 #include <charconv>
 
 #include "search/space.h"
@@ -20,8 +20,8 @@ std::vector<int64_t> ParseRanks(const std::string& text) {
   return ranks;
 }
 
-// Chavan et al. 2023: 4 x 4 x 3 x 3 x 3 = 432 for each layer with one rank, as in their code; their
-// text has several.
+// GLoRA (Chavan et al. 2023): 4 x 4 x 3 x 3 x 3 = 432 choices for each layer, with one rank as in
+// their code; their text has several.
 std::string Glora(const std::string& ranks) {
   std::string lora;
   for (const int64_t rank : ParseRanks(ranks.empty() ? "4" : ranks))
@@ -32,8 +32,9 @@ std::string Glora(const std::string& ranks) {
       lora);
 }
 
-// Zhang et al. 2022: a depth for each of three components, of the quarters of the model's; in the
-// first blocks up to it LoRA on q, k and v together, a bottleneck behind the MLP, prompts.
+// NOAH (Zhang et al. 2022): each of three components has a depth, in quarters of the model's. In
+// the first blocks up to its depth, these are LoRA on q, k and v together, a bottleneck behind the
+// MLP, and prompts.
 std::string Noah(const std::string& ranks, int64_t depth) {
   std::string sizes, depths;
   for (const int64_t size : ParseRanks(ranks.empty() ? "1,5,10" : ranks))

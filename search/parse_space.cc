@@ -12,7 +12,7 @@ std::string_view Trim(std::string_view text) {
   return text;
 }
 
-// The choices of "{a|b|c}"; none of a value without braces.
+// The choices of "{a|b|c}"; none for a value without braces.
 std::vector<std::string> ParseChoices(const std::string& method, const std::string& option,
                                       std::string_view value) {
   if (value.find_first_of("{}") == value.npos) return {};

@@ -96,7 +96,7 @@ void Searcher::Open() {
   for (const std::string& notice : data.notices()) Note(notice);
   if (!c_.new_head && data.num_classes() == std::ssize(c_.labels))
     data.NumberClassesAs(c_.labels, c_.model);
-  train_ = data.Load(c_.train_split, static_cast<size_t>(c_.limit), model_, c_);
+  train_ = data.Load(c_.train_split, c_.limit, model_, c_);
   validation_ = data.Load(c_.val_split, 0, model_, c_);
   const Augment augment = ParseAugment(c_.augment);
   if (augment.any()) train_->SetAugment(augment, static_cast<uint64_t>(c_.seed));
@@ -166,7 +166,7 @@ void Searcher::LoadSupernet() {
   search_seconds_ = GetNumber(seconds, "candidates", 0, 1e12, times);
 }
 
-// Apart from what equal searches have equal.
+// Seconds have a file of their own, so that equal searches write equal files otherwise.
 void Searcher::SaveSeconds() const {
   dir_.Write("seconds.json",
              DumpJson({{"supernet", train_seconds_}, {"candidates", search_seconds_}}) + "\n");
@@ -265,7 +265,7 @@ Fitness Searcher::Evaluate(const Evaluated& e) {
   return {metrics.accuracy, metrics.loss};
 }
 
-// What an earlier session has measured is not measured again.
+// Measures a candidate, unless an earlier session has done so.
 Fitness Searcher::Measure(const Evaluated& e) {
   const Clock::time_point start = Clock::now();
   const bool known = replayed_ < measured_.size();
@@ -291,7 +291,7 @@ Fitness Searcher::Measure(const Evaluated& e) {
 
 // --- the result
 
-// The candidate's tensors as a run that has not begun to train: --resume trains it on.
+// Writes the candidate's tensors as a run that has not begun to train: --resume trains it on.
 void Searcher::WriteRun(const Evaluated& best) {
   ParamStore params = CandidateParams(*space_, model_.config, best.genes, model_.params);
   const Graph g = MethodGraph(model_.config, {}, space_->MethodOf(best.genes), params,

@@ -18,12 +18,12 @@ struct SearchConfig {
   EvolutionOptions evolution;
 };
 nlohmann::json ToJson(const SearchConfig& config);
-// Throws Error naming the file.
+// Throws Error that names the file.
 SearchConfig ReadSearchConfig(const std::string& path);
 // Refuses numbers outside their ranges and a generation that has no room for what it breeds.
 void CheckEvolution(const EvolutionOptions& options);
 
-// What there is to search, once model and data are open.
+// What there is to search; told once model and data are open.
 struct SearchBegin {
   const RunConfig* config = nullptr;
   const LoadedModel* model = nullptr;
@@ -60,13 +60,14 @@ struct SearchSummary {
   std::optional<Layout> layout = {};
 };
 
-// Completes the configuration of a search: as CompleteRunConfig, for the largest candidate. Throws
-// Error (kUsage) without a validation split, or for one that is the test split.
+// Completes the configuration of a search as CompleteRunConfig does, for the largest candidate.
+// Throws Error (kUsage) without a validation split, and for a validation split that is the test
+// split.
 RunConfig CompleteSearch(RunConfig config, const SearchConfig& search,
                          std::vector<std::string>* notes);
 
-// From where the directory stands to the end, or until stop(). Throws Error (kUsage) for a limit
-// that no candidate meets, with the smallest possible size.
+// Searches from where the directory stands to the end, or until stop(). Throws Error (kUsage) for a
+// limit that no candidate meets, with the smallest possible size.
 SearchSummary Search(RunDir& dir, const SearchConfig& search, const SearchHooks& hooks);
 
 }  // namespace graft

@@ -82,7 +82,7 @@ void BoundSpace::AddGenes(size_t t) {
   }
 }
 
-// A term of the METHOD; option=value says where it is ("" = wherever the space's term is).
+// A term of the METHOD at the place that option=value names; "" means wherever the space's term is.
 MethodTerm BoundSpace::TermAt(size_t t, const std::string& option, const std::string& value,
                               const Values& values) const {
   MethodTerm term = space_[t].fixed;
@@ -105,11 +105,11 @@ Extents Larger(const std::string& name, const Extents& a, const Extents& b) {
     return matrix;
   }
   Extents larger = a;
-  for (int i = 0; i < a.rank; ++i) larger.d[static_cast<size_t>(i)] = std::max(a[i], b[i]);
+  for (int i = 0; i < a.rank; ++i) larger.d[i] = std::max(a[i], b[i]);
   return larger;
 }
 
-// Choice i where they are words, the largest where they are numbers.
+// Choice i of words, but of numbers the largest.
 std::string Extreme(const SpaceOption& o, size_t i) {
   std::vector<double> numbers;
   for (const std::string& choice : o.choices) {
@@ -122,8 +122,9 @@ std::string Extreme(const SpaceOption& o, size_t i) {
 
 }  // namespace
 
-// Numbers are the largest in every variant, words take all their choices, everywhere the same: so
-// each parameter is seen at its largest, as long as no two words decide on one together.
+// In every variant numbers are the largest, while words take all their choices, the same one
+// everywhere. So each parameter is seen at its largest, as long as no two words decide on it
+// together.
 std::vector<Method> BoundSpace::Variants() const {
   size_t count = 1;
   for (const SpaceTerm& term : space_)
@@ -153,7 +154,7 @@ void BoundSpace::FindStorage(const ParamStore& params) {
   }
 }
 
-// Every choice is tried at one place; and the sum of the sizes is that of a whole graph.
+// Tries every choice at one place, and checks that the sum of the sizes is that of a whole graph.
 void BoundSpace::CheckSizes(const ParamStore& params) {
   Genes genes(genes_.size());
   for (size_t t = 0; t < space_.size(); ++t) {
@@ -189,17 +190,17 @@ void BoundSpace::CheckSizes(const ParamStore& params) {
 
 bool BoundSpace::IsActive(const Genes& genes, size_t t, size_t place) const {
   const Term& term = terms_[t];
-  return !term.own || term.active[static_cast<size_t>(genes[*term.own])][place];
+  return !term.own || term.active[genes[*term.own]][place];
 }
 
-// Nothing where the place is left out.
+// Returns nothing where the place is left out.
 std::optional<BoundSpace::Values> BoundSpace::ValuesOf(const Genes& genes, size_t t,
                                                        size_t place) const {
   if (!IsActive(genes, t, place)) return {};
   Values values;
   for (size_t o = 0; o < space_[t].options.size(); ++o) {
     const SpaceOption& option = space_[t].options[o];
-    values.push_back(option.choices[static_cast<size_t>(genes[terms_[t].first[place] + o])]);
+    values.push_back(option.choices[genes[terms_[t].first[place] + o]]);
     if (LeavesOut(option.name, values.back())) return {};
   }
   if (!values.empty() && Size(t, place, values) == 0) return {};
@@ -210,7 +211,7 @@ Genes BoundSpace::Canonical(Genes genes) const {
   for (size_t t = 0; t < terms_.size(); ++t)
     for (size_t p = 0; p < terms_[t].places.size(); ++p) {
       if (ValuesOf(genes, t, p)) continue;
-      // Of all ways to leave it out the first, if there is a choice that says so.
+      // There may be several ways to leave the place out; the first one stands for all.
       const std::vector<SpaceOption>& options = space_[t].options;
       const auto first = genes.begin() + static_cast<ptrdiff_t>(terms_[t].first[p]);
       if (!IsActive(genes, t, p)) std::fill_n(first, options.size(), 0);
@@ -231,7 +232,7 @@ bool BoundSpace::Listed(size_t t) const {
          places[0].option != "blocks";
 }
 
-// "0|5|0|0", a number for each block.
+// Writes a number for each block, such as "0|5|0|0".
 std::string BoundSpace::ListOf(const std::map<std::string, std::string>& by_place) const {
   std::string list;
   for (const BlockSite& block : FindBlocks(plain_)) {
@@ -301,8 +302,8 @@ int64_t BoundSpace::Parameters(const Genes& genes) const {
   return sum;
 }
 
-// One option after the other takes its smallest choice until none gets smaller: sizes are sums of
-// products of options.
+// Sizes are sums of products of options, so the smallest is found by giving one option after the
+// other its smallest choice until nothing gets smaller.
 int64_t BoundSpace::SmallestAt(size_t t, size_t place) const {
   const std::vector<SpaceOption>& options = space_[t].options;
   Values values;

@@ -30,28 +30,27 @@ struct SpaceTerm {
 };
 using Space = std::vector<SpaceTerm>;
 
-// Throws Error (kUsage) for what is no METHOD, for braces that are not closed, hold fewer than two
-// choices or the same one twice, and for a text without any.
+// Throws Error (kUsage) for a text that is no METHOD or has no braces, and for braces that are not
+// closed, hold fewer than two choices, or hold the same one twice.
 Space ParseSpace(std::string_view text);
 
 // Whether this choice of an option leaves a place out.
 bool LeavesOut(const std::string& option, const std::string& choice);
 
-// A METHOD of the space that has branches wherever it may have some: for what is the same for all
-// of its candidates, such as the default learning rate.
+// A METHOD of the space that has branches wherever candidates may have some: it stands for what all
+// candidates have in common, such as the default learning rate.
 Method SampleOf(const Space& space);
 
-// The space of that name written out for a model of so many blocks, with choices for these ranks
-// ("" = its own); any other text as it is. Throws Error (kUsage) for ranks beside a text, or that
-// are no numbers.
-//
+// Writes out the space of that name for a model of so many blocks, with choices for these ranks (""
+// means its own); any other text stays as it is. Throws Error (kUsage) for ranks beside a text, or
+// that are no numbers.
 //   glora  the choices of Chavan et al. 2023; --ranks 8,4 gives lora_8 and lora_4
 //   noah   those of Zhang et al. 2022: ranks, widths and numbers of prompts 1, 5, 10
 std::string WrittenOut(const std::string& space, const std::string& ranks, int64_t depth);
-// Whether that wants the depth.
+// Whether WrittenOut needs the depth for this space.
 inline bool WantsDepth(const std::string& space) { return space == "noah"; }
 
-// Genes hold the number of a choice each.
+// A gene holds the number of a choice.
 
 struct Gene {
   size_t term = 0;
@@ -60,7 +59,7 @@ struct Gene {
   int choices = 0;
 };
 
-// A space on a model.
+// A space applied to a model.
 class BoundSpace {
  public:
   // Throws Error (kUsage) for terms that find no place in the model, choices that a method refuses,
@@ -70,20 +69,20 @@ class BoundSpace {
   const Space& space() const { return space_; }
   const std::vector<Gene>& genes() const { return genes_; }
   const std::vector<MethodSite>& places(size_t term) const { return terms_[term].places; }
-  // Of the term's own gene: which of its places a choice has.
+  // Which of the term's places a choice of its own gene (`blocks`) has.
   const std::vector<bool>& Active(size_t term, int choice) const {
-    return terms_[term].active.at(static_cast<size_t>(choice));
+    return terms_[term].active.at(choice);
   }
   double log10_candidates() const { return log10_; }
 
-  // Equal for equal candidates: what a left-out place has chosen besides is 0.
+  // Equal genes for equal candidates: whatever else a left-out place has chosen becomes 0.
   Genes Canonical(Genes genes) const;
   Method MethodOf(const Genes& genes) const;
-  // How many numbers train, without the head.
+  // How many numbers of the candidate train, without the head.
   int64_t Parameters(const Genes& genes) const;
   int64_t SmallestParameters() const;
   int64_t ParametersAt(const Genes& genes, size_t term, size_t place) const;
-  // "r=4 act=relu" of a place, or "-" where it is left out.
+  // The choices at a place, such as "r=4 act=relu"; "-" where it is left out.
   std::string ChoiceText(const Genes& genes, size_t term, size_t place) const;
 
   // Methods that together have all parameters that any candidate has.
@@ -105,7 +104,7 @@ class BoundSpace {
   void AddGenes(size_t term);
   void FindStorage(const ParamStore& params);
   void CheckSizes(const ParamStore& params);
-  // Whether the places of a term are told by a list of one of its options, as `tokens` of vpt-deep.
+  // Whether one option of the term lists its places, as `tokens` of vpt-deep does.
   bool Listed(size_t term) const;
   std::string ListOf(const std::map<std::string, std::string>& by_place) const;
   std::optional<Values> ValuesOf(const Genes& genes, size_t term, size_t place) const;

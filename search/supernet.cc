@@ -16,7 +16,7 @@ Supernet::Supernet(const BoundSpace& space, const ModelConfig& config, ParamStor
       options_(std::move(options)),
       plain_(BuildModel(config, options_.build)) {
   options_.optimizer.updates = &updates_;
-  // All of the storage gets its first values, also what the first paths do not read.
+  // The whole storage gets its first values here, including what the first paths do not read.
   for (const Method& method : space_.Variants()) {
     Graph g = plain_;
     ApplyOnModel(g, config_, method, params_, options_.seed, false, &space_.storage());
@@ -29,8 +29,7 @@ Genes Supernet::PathAt(int64_t step) const {
   uint64_t at = 0;
   for (const Gene& gene : space_.genes()) {
     if (gene.option == 0) {  // the first of a place, or a term's own
-      const std::string place =
-          gene.place < 0 ? "" : space_.places(gene.term)[static_cast<size_t>(gene.place)].name;
+      const std::string place = gene.place < 0 ? "" : space_.places(gene.term)[gene.place].name;
       const std::string name = fmt::format("path.{}.{}", gene.term, place);
       stream = {MakeKey(options_.seed, Purpose::kSearch, name), static_cast<uint64_t>(step), 0};
       at = 0;
@@ -55,7 +54,8 @@ TrainStep& Supernet::StepOf(const Genes& path) {
     }
   using Clock = std::chrono::steady_clock;
   const Clock::time_point start = Clock::now();
-  // The first has shown that the rewrites are right; the session verifies what it gets.
+  // The first path has shown that the rewrites are right; later ones are verified once, by their
+  // session.
   std::optional<VerifyAtTheEnd> trusting;
   if (compiled_ > 0) trusting.emplace();
   auto step = std::make_unique<TrainStep>(
@@ -77,7 +77,7 @@ std::vector<std::string> Supernet::StateNames() const {
 
 namespace {
 
-// The first rows and columns, as FirstOf of peft/parameters.cc.
+// Sets the first rows and columns, which FirstOf of peft/parameters.cc reads.
 void SetFirst(const ParamStore& from, const std::string& name, const Extents& shape,
               ParamStore* to) {
   const ParamStore::Entry& stored = from.Get(name);
@@ -101,7 +101,7 @@ ParamStore CandidateParams(const BoundSpace& space, const ModelConfig& config, c
   for (const auto& [name, entry] : supernet.entries())
     if (!name.starts_with("opt.") && !space.storage().contains(name))
       params.SetShared(name, supernet, name);
-  // The shapes are those that the method has on its own.
+  // The shapes are those that the method has by itself.
   ParamStore scratch = params;
   const Graph g = MethodGraph(config, {}, space.MethodOf(genes), scratch, 0, nullptr, true);
   for (ValueId v : g.Leaves(Role::kParam))

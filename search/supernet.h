@@ -25,21 +25,21 @@ struct SupernetOptions {
 
 class Supernet {
  public:
-  // `params` hold the base and get what the space adds; both must outlive the supernet.
+  // `params` hold the base and get what the space adds. Both must outlive the supernet.
   Supernet(const BoundSpace& space, const ModelConfig& config, ParamStore& params,
            SupernetOptions options);
 
-  // The path of step i: for each place its choices, uniformly, from the stream of its name and the
-  // step.
+  // The path of step i. For each place its choices are drawn uniformly from the stream of its name
+  // and the step.
   Genes PathAt(int64_t step) const;
   // The graph of a path with its losses; it trains the parameters that the path reads.
   Graph PathGraph(const Genes& path);
-  // The compiled step of a path. It is valid until another is asked for.
+  // The compiled step of a path. It is valid until the next one is asked for.
   TrainStep& StepOf(const Genes& path);
 
-  // How often each parameter was updated; a resumed run puts them back.
+  // How often each parameter has been updated; a resumed run puts these counts back.
   std::map<std::string, int64_t>& updates() { return updates_; }
-  // What any step so far has trained, and all optimizer state.
+  // The names of what any step so far has trained, and of all optimizer state.
   std::vector<std::string> StateNames() const;
 
   int64_t compiled() const { return compiled_; }  // sessions
@@ -58,13 +58,13 @@ class Supernet {
   double compile_seconds_ = 0;
 };
 
-// The parameters of one candidate, cut from the supernet's, under their names and in shapes of
-// their own; the base and what trains everywhere are those of the supernet.
+// The parameters of one candidate, cut from those of the supernet, under their names and in shapes
+// of their own. The base, and what trains everywhere, are those of the supernet.
 ParamStore CandidateParams(const BoundSpace& space, const ModelConfig& config, const Genes& genes,
                            const ParamStore& supernet);
 
-// A candidate as inference runs it: what folds is folded into the base's weights, in `params`,
-// which are CandidateParams.
+// A candidate as inference runs it: everything that folds is folded into the base's weights in
+// `params`, which are CandidateParams.
 Graph FoldedCandidate(const ModelConfig& config, const Method& method, ParamStore& params,
                       uint64_t seed);
 

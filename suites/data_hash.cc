@@ -16,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Fields of a length that stands before them: no two sequences of fields give the same bytes.
+// Fields that each follow their length, so that no two sequences of fields give the same bytes.
 class Fields {
  public:
   void Add(std::string_view text) {
@@ -36,7 +36,7 @@ void AddNames(const std::vector<std::string>& names, Fields* fields) {
   for (const std::string& name : names) fields->Add(name);
 }
 
-// The deepest directory that holds all of them.
+// The deepest directory that holds all examples.
 fs::path CommonDirectory(const std::vector<Example>& examples) {
   fs::path common;
   for (const Example& e : examples) {

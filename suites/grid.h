@@ -1,5 +1,5 @@
-// Options with several values each, "lr=1e-3|5e-3,r=4|8", and what one combination of them makes of
-// a run.
+// Options with several values each, such as "lr=1e-3|5e-3,r=4|8", and the run that a combination of
+// values makes.
 #pragma once
 #include <string>
 #include <utility>
@@ -14,21 +14,21 @@ struct GridAxis {
   std::vector<std::string> values;  // at least two, all different
   bool operator==(const GridAxis&) const = default;
 };
-// One value for each axis, in their order.
+// One value for each axis, in the order of the axes.
 using Choice = std::vector<std::pair<std::string, std::string>>;
 
-// Parses "NAME=V|V,NAME=V|V"; names may be written with - or _. `flag` begins messages. Throws
-// Error (kUsage) for an option that is named twice, or that has a single value or one twice, and
-// for more than kMostChoices combinations.
+// Parses "NAME=V|V,NAME=V|V"; names may be written with - or _. Messages begin with `flag`. Throws
+// Error (kUsage) for an option that is named twice, has a single value or has one twice, and for
+// more than kMostChoices combinations.
 std::vector<GridAxis> ParseGrid(const std::string& text, const std::string& flag);
 inline constexpr size_t kMostChoices = 10'000;
 
-// Training options that a grid may have: fields of RunConfig.
+// The training options that a grid may have: fields of RunConfig.
 const std::vector<std::string>& GridOptions();
 
-// Those axes that this method has a place for: all training options, and options of its terms.
+// The axes that have a place in this method: all training options, and options of its terms.
 std::vector<GridAxis> AxesFor(const std::vector<GridAxis>& axes, const Method& method);
-// All combinations; the last axis changes first. Without axes one, which is empty.
+// All combinations; the last axis changes first. Without axes there is one, which is empty.
 std::vector<Choice> Combinations(const std::vector<GridAxis>& axes);
 
 // Puts the values of a choice into a run: into a field, or into every term of its method that has

@@ -39,7 +39,7 @@ UnitState StateOf(const std::string& word, const std::string& where) {
   Fail("{}: the ledger is damaged: a unit with the state '{}'", where, word);
 }
 
-// The columns of a unit in one order for reading and writing.
+// The columns of a unit, in one order for reading and writing.
 constexpr const char* kColumns =
     "hash, task, grp, method, options, seed, phase, protocol, chosen_on_test, state, metric, "
     "score, metrics, trainable_parameters, seconds, train_seconds, peak_bytes, run, error, "
@@ -66,7 +66,7 @@ const char* ToString(UnitState state) {
   return kNames[static_cast<int>(state)];
 }
 
-// A file that this process holds a lock on while it lives, however it ends.
+// A file that this process holds a lock on for as long as it lives, however it ends.
 class Ledger::OwnerLock {
  public:
   explicit OwnerLock(const std::string& directory) {
@@ -117,7 +117,7 @@ Ledger Ledger::OpenOrCreate(const std::string& suite) {
 
 namespace {
 
-// A process that was killed while it wrote leaves a journal, which only a writer can take back.
+// A process that was killed while it wrote leaves a journal, which only a writer can roll back.
 Database::Mode ReadersMode(const std::string& path) {
   return access(path.c_str(), W_OK) == 0 ? Database::Mode::kWrite : Database::Mode::kRead;
 }
@@ -232,7 +232,8 @@ size_t Ledger::Add(const std::vector<UnitRow>& units) {
   return static_cast<size_t>(added);
 }
 
-// Nobody else looks for locks meanwhile: one that is not locked yet would look like a dead one.
+// Makes this process's lock while nobody else looks for locks: before it is locked it would look
+// like that of a dead process.
 void Ledger::Own() {
   if (lock_) return;
   Transaction transaction(database_);
@@ -250,8 +251,8 @@ void Ledger::Own() {
   transaction.Commit();
 }
 
-// Whether the process that holds this lock is still there. The lock goes with the process; where
-// the file system has no locks, the process id of this machine has to do. What a dead process has
+// Whether the process that holds this lock still lives. The lock ends with its process. Where the
+// file system has no locks, the process id on this machine has to tell. What a dead process has
 // left is removed.
 bool Ledger::Lives(const std::string& owner) const {
   if (lock_ && owner == lock_->name()) return true;

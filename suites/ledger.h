@@ -1,12 +1,10 @@
-// The ledger of a suite: which units of work it has, how each stands and what it gave. One SQLite
-// file, SUITE/ledger.sqlite, which several processes may use at once.
-//
+// The ledger of a suite: which units of work it has, the state of each, and its results. It is one
+// SQLite file, SUITE/ledger.sqlite, which several processes may use at once.
 //   table suite   key TEXT, value TEXT        what SuiteInfo holds
 //   table units   a row each, as UnitRow; `hash` is its identity and occurs once
 //   table owners  who runs units: name of the lock file, process id, host
-//
-// PRAGMA user_version is the version of this layout, application_id says that it is one of ours.
-// A reader opens it with Ledger::Read and calls Suite() and Units().
+// PRAGMA user_version is the version of this layout, and application_id says that it is one of
+// ours. A reader opens it with Ledger::Read and calls Suite() and Units().
 #pragma once
 #include <cmath>
 #include <limits>
@@ -35,12 +33,12 @@ struct SuiteInfo {
   std::string preprocess;   // of images, in full; "" of texts
   std::string command;      // that began it, for people
   std::string version;      // of graft, that began it
-  // Training options that all units share, as config.json of a run has them.
+  // Training options that all units share, as the config.json of a run has them.
   nlohmann::json config = nlohmann::json::object();
   // The tasks that the kind knows or the user named, in the order of tables:
   // [{name, group, classes (null: not known), directory (null: missing), why (it is missing)}].
   nlohmann::json tasks = nlohmann::json::array();
-  // Methods in the order of the command line, as rows of tables name them.
+  // Methods in the order of the command line, named as in the rows of tables.
   std::vector<std::string> methods;
 };
 
@@ -49,23 +47,24 @@ struct UnitRow {
   std::string task;    // as in SuiteInfo::tasks
   std::string group;   // natural, specialised, structured, extra, or ""
   std::string method;  // the row of tables: as the user named it, in its canonical form
-  // What the unit has beside that and its seed, by name: {"shots": 4}, {"lr": "1e-3", "r": "4"},
-  // {"act": "none"}. Values are numbers or texts.
+  // The options of the unit beside its method and seed, by name: {"shots": 4}, {"lr": "1e-3", "r":
+  // "4"}, {"act": "none"}. Values are numbers or texts.
   nlohmann::json options = nlohmann::json::object();
   int64_t seed = 0;
-  // What for: "final" is a number of the table, "choice" one of those among which --select chooses
-  // the options of a final unit.
+  // What the unit is for: the score of a "final" unit is a number of the table; from "choice" units
+  // --select chooses the options of a final unit.
   std::string phase = "final";
   std::string protocol;         // "train800val200 > test", "train800 > val200"
   bool chosen_on_test = false;  // its options were chosen on the split that it is measured on
   UnitState state = UnitState::kPending;
 
-  // Of a unit that is done. `metric` is one of accuracy, f1, macro_f1, matthews,
-  // mean_class_accuracy, and `score` its value in [0, 1] ([-1, 1] of matthews); NaN: none yet.
+  // The result of a unit that is done. `metric` is one of accuracy, f1, macro_f1, matthews,
+  // mean_class_accuracy, and `score` its value in [0, 1] ([-1, 1] for matthews), or NaN if there is
+  // none yet.
   std::string metric = "accuracy";
   double score = std::numeric_limits<double>::quiet_NaN();
-  // {n, accuracy, mean_class_accuracy, macro_f1, matthews, loss, seconds} of what was measured, f1
-  // of two classes, train_loss; of domain shift also targets: [{data, the same keys, drop,
+  // What was measured: {n, accuracy, mean_class_accuracy, macro_f1, matthews, loss, seconds}, with
+  // two classes f1, and train_loss; with domain shift also targets: [{data, the same keys, drop,
   // relative_drop}].
   nlohmann::json metrics = nlohmann::json::object();
   int64_t trainable_parameters = 0;
@@ -80,7 +79,7 @@ struct UnitRow {
   double began = 0, ended = 0;  // seconds since 1970; 0 = not yet
 };
 
-// What Claim found.
+// What Claim has found.
 struct Claimed {
   std::optional<UnitRow> unit;  // now this process's; of others' that died, too
   bool taken_over = false;      // from a process that is no more
@@ -89,10 +88,11 @@ struct Claimed {
 
 class Ledger {
  public:
-  // The suite's directory is SUITE; its ledger is made if there is none. Throws Error for a
-  // directory that holds other things, a ledger of another version and one that is damaged.
+  // Opens the ledger of the suite in the directory SUITE, and makes one if there is none. Throws
+  // Error for a directory that holds other things, for a ledger of another version and for a
+  // damaged one.
   static Ledger OpenOrCreate(const std::string& suite);
-  // For readers. Throws Error likewise, and if there is no ledger.
+  // Opens a ledger to read it. Throws Error as OpenOrCreate does, and if there is no ledger.
   static Ledger Read(const std::string& suite);
   // Whether there is a ledger; a process that was killed while it made one leaves none. Throws
   // Error for a file that is no database.
@@ -107,17 +107,17 @@ class Ledger {
   std::optional<UnitRow> Find(const std::string& hash) const;
 
   void SetSuite(const SuiteInfo& info);
-  // Adds units that are not there yet, pending. Returns how many were new.
+  // Adds those units that are not there yet, as pending ones. Returns how many were new.
   size_t Add(const std::vector<UnitRow>& units);
-  // Takes the first of these units that is pending, or that a process runs which is no more.
-  // Atomic: of several processes one gets it.
+  // Takes the first of these units that is pending, or that was run by a process which no longer
+  // lives. Claims are atomic: of several processes only one gets a unit.
   Claimed Claim(const std::vector<std::string>& hashes);
-  // The unit is done or failed: state, score, metrics, times and so on are `unit`'s. REQUIRES: it
-  // is claimed.
+  // Records that the unit is done or has failed, with the state, score, metrics and times of
+  // `unit`. REQUIRES: it is claimed.
   void Finish(const UnitRow& unit);
-  // It is interrupted: pending again, its run stays.
+  // Records that the unit was interrupted: it is pending again, and its run stays.
   void Release(const std::string& hash, double seconds);
-  // Failed units are pending again, except those whose result cannot change (non_finite).
+  // Makes failed units pending again, except those whose result cannot change (non_finite).
   void RetryFailed(const std::vector<std::string>& hashes);
 
  private:

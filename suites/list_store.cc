@@ -17,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// One process at a time writes lists; the others wait, and find them.
+// Lets one process at a time write lists; the others wait, and then find them.
 class WritersLock {
  public:
   explicit WritersLock(const std::string& root) {

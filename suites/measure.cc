@@ -28,27 +28,27 @@ nlohmann::json JsonOf(const ConfusionMatrix& confusion, double loss, double seco
   return json;
 }
 
-// Predictions among the classes of a mask.
+// Counts predictions among the classes of a mask.
 class Masked {
  public:
   Masked(const std::vector<int>& mask, int64_t classes)
       : mask_(mask), confusion_(std::ssize(mask)), inside_(static_cast<size_t>(classes), -1) {
-    for (size_t i = 0; i < mask.size(); ++i) inside_[static_cast<size_t>(mask[i])] = int(i);
+    for (size_t i = 0; i < mask.size(); ++i) inside_[mask[i]] = int(i);
   }
-  // `label`: of the mask's classes.
+  // Adds an example; `label` counts the classes of the mask.
   void Add(int label, std::span<const float> logits) {
     double most = -INFINITY, sum = 0;
     int predicted = 0;
     for (size_t i = 0; i < mask_.size(); ++i)
-      if (const double logit = logits[static_cast<size_t>(mask_[i])]; logit > most)
+      if (const double logit = logits[mask_[i]]; logit > most)
         most = logit, predicted = static_cast<int>(i);
-    for (const int c : mask_) sum += std::exp(logits[static_cast<size_t>(c)] - most);
-    loss_ += most + std::log(sum) - logits[static_cast<size_t>(mask_[static_cast<size_t>(label)])];
+    for (const int c : mask_) sum += std::exp(logits[c] - most);
+    loss_ += most + std::log(sum) - logits[mask_[label]];
     confusion_.Add(label, predicted);
   }
-  // The same for a label among all classes; others are left out.
+  // Adds an example whose label counts all classes, unless that class is not in the mask.
   void AddOfAll(int label, std::span<const float> logits) {
-    if (const int own = inside_[static_cast<size_t>(label)]; own >= 0) Add(own, logits);
+    if (const int own = inside_[label]; own >= 0) Add(own, logits);
   }
   nlohmann::json Json(double seconds) const {
     const int64_t n = std::max<int64_t>(confusion_.total(), 1);
@@ -70,7 +70,7 @@ void CheckMask(const Measurement& m, int64_t found, int64_t model) {
       Fail("{}: its class mask has class {}, but the model has {} classes", m.data, c, model);
 }
 
-// Whether everything up to where training began is the base's, and the same for all such units.
+// Whether everything before the part that trains is the base's, and so the same for all such units.
 bool HasFrozenFeatures(const OpenedModel& opened) {
   if (opened.model.is_bert() || opened.model.vit().layer_scale) return false;
   return std::ranges::all_of(opened.method, [](const MethodTerm& term) {
@@ -87,7 +87,7 @@ class Measurer {
     config_.memory_budget = o_.memory_budget;
   }
 
-  // `masks`: of others, which are counted among the examples of this one.
+  // `masks` are those of other measurements, which are counted among the examples of this one.
   nlohmann::json Run(const Measurement& m, std::vector<Masked*> masks) {
     Dataset data(m.data, {m.columns, "", o_.skip_bad});
     data.CheckKind(opened_.model);
@@ -99,7 +99,7 @@ class Measurer {
       own.emplace(m.mask, classes());
     }
     std::unique_ptr<BatchSource> examples =
-        data.Load(m.split, static_cast<size_t>(m.limit), opened_.model, opened_.facts);
+        data.Load(m.split, m.limit, opened_.model, opened_.facts);
     const Graph graph = GraphFor(&examples);
     Evaluator evaluator(graph, opened_.model.params,
                         InferenceOptions(graph, opened_.model.params, opened_.model.config,
@@ -128,8 +128,9 @@ class Measurer {
     if (o_.stop && o_.stop()) throw Error("interrupted", ErrorKind::kInterrupted);
   }
 
-  // What is to be evaluated. Where the first layers are the base's, the examples become their
-  // features, which another unit may have computed (train/feature_cache.h): the rest is a head.
+  // The graph to evaluate. Where the first layers are the base's, the examples are replaced by
+  // their features, which another unit may have computed (train/feature_cache.h); the graph then is
+  // the rest.
   Graph GraphFor(std::unique_ptr<BatchSource>* examples) {
     if (o_.memory_budget.empty() && HasFrozenFeatures(opened_)) {
       const Graph whole = MethodGraph(opened_.model.config, {.loss = true}, opened_.method,
@@ -188,7 +189,7 @@ std::vector<nlohmann::json> Measure(const std::string& run,
                                     const std::vector<Measurement>& measurements,
                                     const MeasureOptions& options) {
   Measurer measurer(run, options);
-  // Classes of the masks among the examples of the first: one pass measures all of them.
+  // The classes of all masks are counted among the examples of the first measurement in one pass.
   std::vector<std::optional<Masked>> inside(measurements.size());
   std::vector<Masked*> masks;
   for (size_t i = 1; i < measurements.size(); ++i)

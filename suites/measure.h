@@ -1,4 +1,4 @@
-// A finished run on the splits that a suite measures.
+// Measures a finished run on the splits that a suite asks for.
 #pragma once
 #include <nlohmann/json.hpp>
 #include <string>
@@ -8,7 +8,7 @@
 
 namespace graft {
 
-// What is measured, once, when a run is finished.
+// One thing to measure, once, when a run is finished.
 struct Measurement {
   std::string name;            // "test", or the domain
   std::string data, split;     // `data`: a directory
@@ -26,15 +26,16 @@ struct MeasureOptions {
   std::function<bool()> stop;  // true: an Error of kind kInterrupted
 };
 
-// Numbers from 0 to classes - 1, one a line, all different. Throws Error naming file and line.
+// Reads numbers from 0 to classes - 1, one in each line, all different. Throws Error naming file
+// and line.
 std::vector<int> ReadClassMask(const std::string& path);
 
-// {n, accuracy, mean_class_accuracy, macro_f1, matthews, loss, seconds} of each, and f1 of two
-// classes; of one with a mask the loss is that of the classes in the mask alone. The checkpoint is
-// `last`. Of the measurements behind the first (domains), `drop` is how much the accuracy is below
-// the first one's, and `relative_drop` that by the first one's; with a mask the first one's is
-// measured among its examples of these classes, as `source_accuracy` with `source_n`, where there
-// are any.
+// Returns {n, accuracy, mean_class_accuracy, macro_f1, matthews, loss, seconds} for each
+// measurement, and f1 with two classes. With a mask the loss is that of the classes in the mask
+// alone. The checkpoint is `last`. For measurements behind the first (domains), `drop` is how far
+// the accuracy is below that of the first, and `relative_drop` the same as a share of the first.
+// With a mask, the first accuracy is that among its examples of these classes, given as
+// `source_accuracy` with `source_n`, where there are any.
 std::vector<nlohmann::json> Measure(const std::string& run,
                                     const std::vector<Measurement>& measurements,
                                     const MeasureOptions& options);

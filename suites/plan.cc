@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// What all units share: a suite whose options change in the middle compares nothing.
+// The options that all units share: a suite in which they change midway compares nothing.
 nlohmann::json SharedOptions(const SuiteRequest& r) {
   nlohmann::json json = ToJson(r.config);
   for (const char* field : {"model", "data", "method", "seed", "train_split", "val_split",
@@ -64,7 +64,7 @@ void CheckUnits(const SuiteRequest& r, const SuitePlan& plan) {
   }
 }
 
-// A method that does not fit is told before the first one trains, not behind the others.
+// Finds methods that do not fit before the first one trains, and not behind the others.
 void CheckMethods(SuitePlan* plan) {
   std::map<std::string, const Unit*> methods;
   for (const Unit* unit : plan->All()) methods.emplace(unit->config.method, unit);
@@ -78,7 +78,7 @@ void CheckMethods(SuitePlan* plan) {
     const Method method = ParseMethod(text);
     if (unit->config.lr != 0 && SearchedTerm(method))
       FailUsage("--lr: method '{}' is found without gradients", SearchedTerm(method)->name);
-    // Those that begin with a run look it up when they train.
+    // Terms that begin with a run look it up when they train.
     if (std::ranges::any_of(
             method, [](const MethodTerm& t) { return t.name == "forget" || t.name == "prompt"; }))
       continue;
@@ -182,7 +182,7 @@ void AddVariant(const SuiteRequest& r, const TaskData& task, const Choice& choic
 
 namespace {
 
-// Hashes of the data are made once for each directory and split.
+// Makes hashes of the data once for each directory and split.
 class Hashes {
  public:
   const std::string& Of(const std::string& data, const std::string& split,

@@ -1,4 +1,5 @@
-// What a command asks of a suite, and the units that come of it. docs/suites.md has the protocols.
+// What a command asks of a suite, and the units that follow from it. docs/suites.md has the
+// protocols.
 #pragma once
 #include "suites/unit.h"
 
@@ -25,9 +26,9 @@ struct SuiteRequest {
   std::string split;               // of ablate: what is measured; "" = the validation split
 };
 
-// Throw Error (kUsage for what makes no sense) before anything is trained: a task that is not
-// there, lists that name missing files, classes that disagree, a method that does not fit the
-// model. Lists are written below request.lists.
+// These throw Error, before anything is trained, for a task that is not there, lists that name
+// missing files, classes that disagree, and a method that does not fit the model; kUsage for a
+// request that makes no sense. Lists are written below request.lists.
 SuitePlan PlanVtab(const SuiteRequest& request);
 SuitePlan PlanFewShot(const SuiteRequest& request);
 SuitePlan PlanText(const SuiteRequest& request);
@@ -35,8 +36,8 @@ SuitePlan PlanShift(const SuiteRequest& request);
 SuitePlan PlanAblation(const SuiteRequest& request);
 SuitePlan PlanSuite(const SuiteRequest& request);  // by its kind
 
-// The metric by which papers judge a task of texts: matthews of CoLA, f1 of MRPC, QQP and SMS Spam,
-// else accuracy.
+// The metric by which papers judge a task of texts: matthews for CoLA; f1 for MRPC, QQP and SMS
+// Spam; accuracy for others.
 std::string TextMetric(const std::string& task);
 
 // --- for the above
@@ -55,23 +56,24 @@ struct TaskData {
   std::string why_no_choice;
 };
 
-// Units of a task for all methods of the request: `by_seed` has its data for each seed. Without a
-// grid one for each seed; with one the choices of the first seed, and a selection.
+// Adds the units of a task for all methods of the request; `by_seed` has its data for each seed.
+// Without a grid there is one unit for each seed; with one, the choices of the first seed and a
+// selection.
 void AddTask(const SuiteRequest& request, const std::vector<GridAxis>& grid,
              const std::vector<TaskData>& by_seed, SuitePlan* plan);
-// Units of a task with these options, of an ablation, one for each seed.
+// Adds the units of an ablation for a task with these options, one for each seed.
 void AddVariant(const SuiteRequest& request, const TaskData& task, const Choice& choice,
                 SuitePlan* plan);
-// The plan without units: canonical methods, and what all units have in common.
+// Begins a plan without units: canonical methods, and what all units have in common.
 SuitePlan StartPlan(const SuiteRequest& request, const std::string& protocol);
-// Hashes and checks: every method with every option on the model of its first unit.
+// Adds hashes, and checks every method with every option on the model of its first unit.
 void FinishPlan(const SuiteRequest& request, SuitePlan* plan);
 
-// "cifar" of "vtab-1k/cifar/".
+// The last part of a path: "cifar" of "vtab-1k/cifar/".
 std::string BaseName(const std::string& directory);
-// The directories in one, by name, without hidden ones.
+// The directories in this one, sorted by name, without hidden ones.
 std::vector<std::string> FoldersIn(const std::string& directory);
-// The wanted ones of the tasks that are there. Throws Error for one that is not.
+// Whether the request wants a task. CheckWanted throws Error if it wants one that is not there.
 bool Wanted(const SuiteRequest& request, const std::string& task);
 void CheckWanted(const SuiteRequest& request, const std::vector<std::string>& found);
 

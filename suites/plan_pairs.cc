@@ -1,4 +1,4 @@
-// Domain shift, and ablations of one method on one task.
+// Plans domain shift, and ablations of one method on one task.
 #include <algorithm>
 #include <map>
 
@@ -11,7 +11,8 @@
 namespace graft {
 namespace {
 
-// The splits of a data set by the protocol of VTAB-1k where it has its lists, else by usual names.
+// The splits of a data set: by the protocol of VTAB-1k where it has those lists, else by usual
+// names.
 struct Splits {
   std::string all, part, val, test;  // all: to train on before the test; part and val: to choose
 };
@@ -41,7 +42,7 @@ std::map<std::string, std::vector<int>> ReadMasks(const SuiteRequest& r,
   return masks;
 }
 
-// A domain has the classes of the source, or as many as its mask names of them.
+// Checks that a domain has the classes of the source, or as many as its mask names of them.
 void CheckDomain(const std::string& directory, Dataset data, const Dataset& source,
                  const std::vector<int>& mask) {
   if (data.texts() != source.texts())
@@ -85,7 +86,7 @@ std::vector<Measurement> Domains(const SuiteRequest& r, const Dataset& source) {
   return domains;
 }
 
-// A data set without a validation split gets a part of its training split for one.
+// Holds out a part of the training split of a data set that has no validation split.
 TaskData::Side HeldOut(const SuiteRequest& r, const std::string& directory, const Splits& splits) {
   constexpr double kShare = kDefaultHoldout;
   const auto seed = static_cast<uint64_t>(r.config.seed);
@@ -162,8 +163,7 @@ SuitePlan PlanShift(const SuiteRequest& r) {
   task.final_side = {directory, r.config.columns, splits.all, measured,
                      fmt::format("{} > {}", splits.all, splits.test)};
   if (!r.select.empty() && !r.select_on_test) task.choice_side = ChoiceSide(r, directory, splits);
-  AddTask(r, ParseGrid(r.select, "--select"),
-          std::vector<TaskData>(static_cast<size_t>(r.seeds), task), &plan);
+  AddTask(r, ParseGrid(r.select, "--select"), std::vector<TaskData>(r.seeds, task), &plan);
   FinishPlan(r, &plan);
   return plan;
 }

@@ -1,4 +1,4 @@
-// Few examples of each class, of images and of texts; and texts with all of them.
+// Plans few examples of each class, of images and of texts; and texts with all examples.
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
@@ -40,7 +40,7 @@ nlohmann::json ShotsJson(size_t shots) {
 
 std::string Words(size_t shots) { return shots == kAll ? "all" : fmt::format("{} a class", shots); }
 
-// The lists of a data set of its own or, with a published layout, of that.
+// The lists of one data set: drawn from it or, where it has the published layout, those.
 class ShotsTask {
  public:
   ShotsTask(const SuiteRequest& r, const std::string& directory, bool texts)
@@ -50,7 +50,7 @@ class ShotsTask {
   }
   const std::string& name() const { return name_; }
 
-  // With a choice side only if somebody is to choose.
+  // The side for choosing is there only if something is to be chosen.
   TaskData Of(size_t shots, int64_t seed, SuitePlan* plan) {
     TaskData data;
     data.name = name_;
@@ -147,7 +147,8 @@ class ShotsTask {
       side.protocol = fmt::format("{} ({}) > {}", from, Words(shots), val);
       return;
     }
-    // Nothing but the test to measure on: others of the training split take its place.
+    // If there is nothing but the test split to measure on, other examples of the training split
+    // take its place.
     auto held = part;
     held.name = "val";
     if (shots != kAll) {
@@ -202,7 +203,7 @@ bool HoldsImages(const std::string& directory) {
   }
 }
 
-// The directory itself, or those in it that hold data.
+// The directory itself if it holds data, else those in it that do.
 std::vector<std::string> Tasks(const SuiteRequest& r, bool texts, SuitePlan* plan) {
   const std::string& root = r.config.data;
   const auto holds = [&](const std::string& d) { return texts ? HoldsTexts(d) : HoldsImages(d); };

@@ -1,4 +1,4 @@
-// VTAB-1k: 19 tasks of 1,000 training images.
+// Plans VTAB-1k: 19 tasks of 1,000 training images.
 #include <algorithm>
 #include <filesystem>
 #include <set>
@@ -41,7 +41,7 @@ TaskData DataOf(const SuiteRequest& r, const std::string& directory, const VtabT
   return data;
 }
 
-// The directories that the suite has, in the order of the published tables, others behind.
+// The directories of the suite, in the order of the published tables, with others behind them.
 std::vector<std::pair<std::string, const VtabTask*>> Directories(const SuiteRequest& r,
                                                                  SuitePlan* plan) {
   const std::string& root = r.config.data;
@@ -112,7 +112,7 @@ SuitePlan PlanVtab(const SuiteRequest& r) {
       if (const int found = ImageDataset(path).num_classes(); found != task->classes)
         plan.notes.push_back(
             fmt::format("{}: {} classes, VTAB-1k has {}", data.name, found, task->classes));
-    AddTask(r, grid, std::vector<TaskData>(static_cast<size_t>(r.seeds), data), &plan);
+    AddTask(r, grid, std::vector<TaskData>(r.seeds, data), &plan);
   }
   FinishPlan(r, &plan);
   return plan;

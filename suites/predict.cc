@@ -20,7 +20,7 @@ struct Needs {
   size_t bytes = 0, disk_bytes = 0;
 };
 
-// Seconds of one run of a session at its capacity, and of an update.
+// The seconds of one run of a session at its capacity, and those of an update.
 struct RunCost {
   double main = 0, update = 0;
 };
@@ -32,7 +32,7 @@ RunCost CostOfRun(const Session& session) {
   return cost;
 }
 
-// How many runs at this capacity the examples are worth.
+// How many runs at this capacity the examples take.
 double RunsOf(const BatchSource& data, const Counts& capacity) {
   if (capacity.tokens == 0)
     return static_cast<double>(data.size()) / static_cast<double>(capacity.sequences);
@@ -54,7 +54,7 @@ class Predictor {
     if (SearchedTerm(method)) return {.known = false};
     Dataset data(c_);
     data.NumberClassesAs(c_.labels, c_.model);
-    const auto train = data.Load(c_.train_split, static_cast<size_t>(c_.limit), model_, c_);
+    const auto train = data.Load(c_.train_split, c_.limit, model_, c_);
     Graph graph = MethodGraph(model_.config,
                               {.loss = true,
                                .label_smoothing = c_.label_smoothing,
@@ -66,13 +66,13 @@ class Predictor {
     if (c_.augment.empty()) cut = CutFeatures(graph, c_, *train);
     if (cut) needs_.seconds += Inference(cut->frozen, *train);
     if (cut) graph = cut->rest;
-    // Features are kept, or images after resize and crop.
+    // The run keeps features, or else images after resize and crop.
     const size_t images = c_.epochs > 1 ? train->size() * train->ExampleBytes() : 0;
     held_ = cut ? cut->bytes : std::min(images, SpareMemory().bytes);
     Train(graph, *train);
     held_ = 0;
     Tests(method);
-    // last, best, and the state: what trains and two moments of it.
+    // The files last, best, and the state, which holds what trains and two moments of it.
     constexpr size_t kCopies = 5, kOtherFiles = 64 << 10;
     needs_.disk_bytes = trainable * sizeof(float) * kCopies + kOtherFiles;
     const ParamStore::Bytes weights = model_.params.bytes();
@@ -111,12 +111,12 @@ class Predictor {
     InferencePasses(PassesOf(c_)).Run(graph);
     for (const Measurement& m : unit_.measure) {
       Dataset data(m.data, {m.columns, "", c_.skip_bad});
-      const auto examples = data.Load(m.split, static_cast<size_t>(m.limit), model_, c_);
+      const auto examples = data.Load(m.split, m.limit, model_, c_);
       needs_.seconds += Inference(graph, *examples);
     }
   }
 
-  // Sessions are there one after the other: the largest counts.
+  // Sessions come one after the other, so the largest one counts.
   void Hold(const Session& session) {
     needs_.bytes = std::max(needs_.bytes, held_ + session.planned_bytes());
   }
@@ -128,7 +128,8 @@ class Predictor {
   Needs needs_;
 };
 
-// Units whose graphs and data have the same sizes take the same, whatever their seed and rate.
+// A key for units whose graphs and data have the same sizes: these take the same time, whatever
+// their seed and rate.
 std::string SizesOf(const Unit& unit) {
   const RunConfig& c = unit.config;
   std::string key =
@@ -138,7 +139,7 @@ std::string SizesOf(const Unit& unit) {
   return key;
 }
 
-// Measured seconds by predicted ones; 1 if nothing has run.
+// The ratio of measured to predicted seconds; 1 if nothing has run.
 double Correction(const std::vector<Prediction>& predictions, const std::vector<UnitRow>& ledger) {
   double measured = 0, predicted = 0;
   for (const Prediction& p : predictions) {

@@ -1,5 +1,5 @@
-// How long units take and what they need, before they run: by the costs of the operators, and
-// corrected by the units of the suite that have run.
+// Predicts how long units take and what they need, before they run: from the costs of the
+// operators, corrected by the units of the suite that have run.
 #pragma once
 #include "suites/unit.h"
 #include "train/evaluator.h"
@@ -17,13 +17,14 @@ struct Prediction {
   size_t disk_bytes = 0;  // of its run directory
 };
 
-// Of all units of the plan, in their order; of a selection whose choices are not done the finals of
-// the first candidate stand for it. `ledger`: what has run, or nothing. Opens the model and the
-// data; trains nothing.
+// Predicts all units of the plan, in their order. For a selection whose choices are not done, the
+// final units of its first candidate stand for it. `ledger` holds what has run, or nothing. Opens
+// the model and the data, but trains nothing.
 std::vector<Prediction> Predict(const SuitePlan& plan, const std::vector<UnitRow>& ledger,
                                 const WorkHook& progress = {});
 
-// Of units that are not done the sums, and the largest memory: they run one after another.
+// The sums over units that are not done, and the largest memory of any, as they run one after
+// another.
 struct PredictedTotal {
   size_t units = 0, done = 0, failed = 0;
   double seconds = 0;

@@ -35,10 +35,10 @@ const char* KindWord(ErrorKind kind) {
   }
 }
 
-// Peaks of memory are of the process; from here on it is that of what follows.
+// The peak of memory is the process's; from here on it counts what follows.
 void ForgetPeak() { std::ofstream("/proc/self/clear_refs") << "5"; }
 
-// The run of a unit: that which an earlier process began, or a new one.
+// Opens the run of a unit: one that an earlier process has begun, or a new one.
 RunDir OpenRun(const Unit& unit, const std::string& path, std::vector<std::string>* notes) {
   if (IsRunDirectory(path)) return RunDir::Open(path);
   std::error_code none;
@@ -51,7 +51,7 @@ class UnitRunner {
   UnitRunner(const std::string& suite, const Unit& unit, const SuiteHooks& hooks)
       : suite_(suite), unit_(unit), hooks_(hooks) {}
 
-  // Trains and measures. False: interrupted. The row gets what came of it.
+  // Trains and measures, and puts the results into the row. Returns false if it was interrupted.
   bool Run(UnitRow* row) {
     row->run = "runs/" + RunName(*row);
     const std::string path = suite_ + "/" + row->run;
@@ -101,7 +101,7 @@ class UnitRunner {
 
 enum class Ended { kFinished, kInterrupted };
 
-// Runs a claimed unit and tells the ledger.
+// Runs a claimed unit and records the result in the ledger.
 Ended RunClaimed(Ledger& ledger, const Unit& unit, UnitRow row, const SuiteHooks& hooks) {
   const Clock::time_point start = Clock::now();
   ForgetPeak();
@@ -132,7 +132,7 @@ Ended RunClaimed(Ledger& ledger, const Unit& unit, UnitRow row, const SuiteHooks
 
 bool Stopped(const SuiteHooks& hooks) { return hooks.stop && hooks.stop(); }
 
-// For what other processes do; false if the user has had enough.
+// Waits for what other processes do; returns false if the user does not want to wait.
 bool WaitForOthers(const SuiteHooks& hooks, size_t others) {
   if (hooks.on_wait) hooks.on_wait(others);
   for (int i = 0; i < 5 && !Stopped(hooks); ++i)

@@ -1,4 +1,4 @@
-// Runs the units of a suite, in this process, until none is left.
+// Runs the units of a suite in this process, until none is left.
 #pragma once
 #include "suites/unit.h"
 #include "train/trainer.h"
@@ -22,20 +22,20 @@ struct SuiteOutcome {
   bool interrupted = false;
 };
 
-// Throws Error unless the suite that is there is one of this kind, model, choice and training
-// options: another number of tasks, methods and seeds is welcome.
+// Throws Error unless the suite that is there has the same kind, model, choice and training
+// options. It may have other tasks, methods and seeds.
 void CheckSameSuite(const SuiteInfo& there, const SuiteInfo& now, const std::string& directory);
-// The same of a ledger, which then records what the plan has more: all of it if it is new.
+// Does this for a ledger, and records in it what the plan adds: everything, if the ledger is new.
 void RecordSuite(Ledger& ledger, const SuitePlan& plan);
 
-// Adds the plan's units to the ledger and runs those that nobody else runs, in their order; those
-// of other processes are waited for, and taken over if these die. A unit that fails is recorded and
-// the others go on. The state of every unit is in the ledger when it returns. Throws Error for what
-// ends the suite itself, such as a ledger that cannot be written.
+// Adds the plan's units to the ledger and runs those that nobody else runs, in their order. Units
+// of other processes are waited for, and taken over if these die. A unit that fails is recorded,
+// and the others go on. When it returns, the ledger has the state of every unit. Throws Error for
+// what ends the suite itself, such as a ledger that cannot be written.
 SuiteOutcome RunSuite(Ledger& ledger, const SuitePlan& plan, const SuiteHooks& hooks);
 
-// Those units of the plan that the ledger is to have now: the final ones of a selection when its
-// choices are done.
+// The units of the plan that the ledger should have now; the final units of a selection only once
+// its choices are done.
 std::vector<UnitRow> KnownUnits(const SuitePlan& plan, const std::vector<UnitRow>& ledger);
 
 }  // namespace graft

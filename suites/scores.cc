@@ -13,12 +13,12 @@ nlohmann::json NumberOrNull(double value) {
   return std::isnan(value) ? nlohmann::json() : nlohmann::json(value);
 }
 
-// Whether an option makes rows of a table, and is none that was chosen.
+// Whether an option makes rows of a table. One that was chosen does not.
 bool MakesRows(const std::string& kind, const std::string& option) {
   return kind == "ablate" || option == "shots";
 }
 
-// Of domain shift: the means of each domain's measures over the seeds.
+// For domain shift: the means over the seeds of what was measured on each domain.
 nlohmann::json MeanTargets(const std::vector<const UnitRow*>& done) {
   nlohmann::json targets = nlohmann::json::array();
   if (done.empty() || !done[0]->metrics.contains("targets")) return targets;
@@ -91,7 +91,7 @@ std::vector<ScoreCell> Cells(const std::string& kind, const std::vector<UnitRow>
 
 namespace {
 
-// The mean of the means of the groups of these scores by task; NaN if a group is missing.
+// The mean of the groups' means of these scores by task; NaN if a group is missing.
 double GroupScore(const std::map<std::string, double>& by_task,
                   std::map<std::string, double>* groups) {
   double sum = 0;

@@ -1,14 +1,14 @@
-// What the units of a ledger come to: means and spreads over seeds, and the score of VTAB-1k.
+// Computes means and spreads over seeds from the units of a ledger, and the score of VTAB-1k.
 #pragma once
 #include "suites/ledger.h"
 
 namespace graft {
 
-// All final units that differ in their seed alone.
+// All final units that differ only in their seed.
 struct ScoreCell {
   std::string task, group, method, metric;
-  // Those of a unit's options that make another row of the table: shots, what an ablation varies.
-  // Options that --select has chosen, which may differ from task to task, are in `chosen`.
+  // `options` are those that make another row of the table: shots, and what an ablation varies.
+  // `chosen` are those that --select has chosen, which may differ from task to task.
   nlohmann::json options = nlohmann::json::object(), chosen = nlohmann::json::object();
   std::map<int64_t, double> scores;  // by seed, of units that are done
   size_t units = 0, failed = 0;      // units - failed - scores.size(): not finished
@@ -19,13 +19,14 @@ struct ScoreCell {
   bool chosen_on_test = false;
   nlohmann::json targets = nlohmann::json::array();  // of domain shift: means over seeds
 };
-// In the order in which tasks, methods and options come in the ledger.
+// The cells in the order in which tasks, methods and options occur in the ledger.
 std::vector<ScoreCell> Cells(const std::string& kind, const std::vector<UnitRow>& units);
 
-// Mean, and the sample's standard deviation, of values; NaN of none, and the spread of one.
+// The mean of values and the standard deviation of the sample. Without values both are NaN; the
+// deviation of one value is, too.
 std::pair<double, double> MeanAndSpread(const std::vector<double>& values);
 
-// Of one method: the mean of the means of three groups, and what it is made of.
+// The score of one method: the mean of the means of three groups, and what it is made of.
 struct VtabScore {
   std::string method;
   std::map<std::string, double> groups;  // means of the tasks that are there; a missing one is NaN

@@ -17,7 +17,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kTrainList = "train_meta.list.num_shot_";
 
-// Where the images are of which `name` is the first; "" if nowhere.
+// The directory in which the image `name` is; "" if there is none.
 std::string ImagesOf(const std::string& directory, const std::string& images,
                      const std::string& name) {
   std::error_code none;
@@ -40,7 +40,7 @@ std::vector<size_t> DrawShots(std::span<const int> labels, size_t shots, uint64_
     const std::vector<int32_t> order =
         Permutation(static_cast<int32_t>(examples.size()), {key, static_cast<uint64_t>(label), 0});
     for (size_t i = skip; i < std::min(skip + shots, order.size()); ++i)
-      drawn.push_back(examples[static_cast<size_t>(order[i])]);
+      drawn.push_back(examples[order[i]]);
   }
   return drawn;
 }

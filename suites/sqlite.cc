@@ -10,8 +10,8 @@
 namespace graft {
 namespace {
 
-// SQLite's own handler waits longer each time, so that a process that is late never gets its turn
-// among others that claim one short unit after the other.
+// SQLite's own handler waits longer each time, so that among processes which claim one short unit
+// after the other a late one would never get its turn.
 constexpr int kWaitMs = 3, kMostWaits = 20'000;
 int WaitAgain(void*, int waits) {
   std::this_thread::sleep_for(std::chrono::milliseconds(kWaitMs));
@@ -75,7 +75,7 @@ Database::Database(const std::string& path, Mode mode) : path_(path), database_(
   database_ = {opened, sqlite3_close};
   if (code != SQLITE_OK) Fail(code);
   sqlite3_busy_handler(opened, WaitAgain, nullptr);
-  // Views and triggers of a file that came from elsewhere run nothing.
+  // Views and triggers of a file that came from elsewhere must not run anything.
   sqlite3_db_config(opened, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
   sqlite3_db_config(opened, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, nullptr);
 }
@@ -124,7 +124,7 @@ void Database::Fail(int code) const {
 // --- transactions
 
 Transaction::~Transaction() {
-  // An error, of a full disk for example, may have ended the transaction already.
+  // An error, such as a full disk, may have ended the transaction already.
   if (!open_ || sqlite3_get_autocommit(database_.database_.get())) return;
   sqlite3_exec(database_.database_.get(), "ROLLBACK", nullptr, nullptr, nullptr);
 }

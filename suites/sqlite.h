@@ -1,4 +1,5 @@
-// The little of SQLite that a ledger needs: statements with typed values, errors as graft::Error.
+// The small part of SQLite that a ledger needs: statements with typed values, and errors as
+// graft::Error.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -15,7 +16,7 @@ class Database;
 // A statement with its values. Rows are read by `while (s.Next())`.
 class Statement {
  public:
-  // The next ? of the statement, from the left.
+  // Gives a value to the next ? of the statement, from the left.
   Statement& Bind(int64_t value);
   Statement& Bind(double value);
   Statement& Bind(std::string_view text);
@@ -41,21 +42,21 @@ class Statement {
   int bound_ = 0;
 };
 
-// A database file. Other processes may use it at the same time: whoever finds it locked waits, for
-// a minute at most. The rollback journal is used, as the write-ahead log wants memory that all
-// processes share, which a file system of several machines does not have.
+// A database file, which other processes may use at the same time: a process that finds it locked
+// waits, for a minute at most. It uses the rollback journal, as the write-ahead log needs memory
+// that all processes share, which they do not have on a file system of several machines.
 class Database {
  public:
   enum class Mode { kRead, kWrite, kCreate };  // kCreate: or write what is there
-  // Throws Error for a file that cannot be opened. Of one that is no database, the first statement
-  // says so.
+  // Throws Error for a file that cannot be opened. If it is no database, the first statement says
+  // so.
   Database(const std::string& path, Mode mode);
 
   const std::string& path() const { return path_; }
   Statement Prepare(std::string_view sql) const;
   void Run(std::string_view sql) const { Prepare(sql).Run(); }
   int64_t Number(std::string_view sql) const;  // the first value of the first row
-  // Rows that the last statement changed.
+  // The number of rows that the last statement has changed.
   int64_t Changed() const;
   // Throws Error that says what SQLite's code means for the file.
   [[noreturn]] void Fail(int code) const;
@@ -66,8 +67,8 @@ class Database {
   std::unique_ptr<sqlite3, int (*)(sqlite3*)> database_;
 };
 
-// Excludes all other writers from its beginning on. What was done is taken back unless Commit is
-// reached.
+// Excludes all other writers from its beginning on. Everything done in it is taken back unless
+// Commit is reached.
 class Transaction {
  public:
   explicit Transaction(const Database& database) : database_(database) {

@@ -1,4 +1,4 @@
-// The rows and columns of a suite's table, whatever it is printed as.
+// The rows and columns of a suite's table, in whatever form it is printed.
 #pragma once
 #include <string>
 #include <vector>
@@ -7,7 +7,7 @@
 
 namespace graft {
 
-// A row of a table: a method with what distinguishes it from others of that method.
+// A row of a table: a method, and what distinguishes it from other rows of that method.
 struct TableRow {
   std::string method;
   nlohmann::json options;
@@ -19,10 +19,10 @@ std::string RowName(const TableRow& row);
 struct TableColumn {
   std::string task, title;
 };
-// Tasks with units, in the order of the suite.
+// The tasks that have units, in the order of the suite.
 std::vector<TableColumn> ColumnsOf(const SuiteInfo& info, const std::vector<ScoreCell>& cells);
 
-// Null where the row has no units of that task.
+// Returns null where the row has no units of that task.
 const ScoreCell* FindCell(const std::vector<ScoreCell>& cells, const TableRow& row,
                           const std::string& task);
 

@@ -9,7 +9,7 @@
 namespace graft {
 namespace {
 
-// What a file name can hold of a text, for people.
+// What of a text a file name can hold, for people to read.
 std::string Slug(const std::string& text, size_t most) {
   std::string slug;
   for (const char c : text) {
@@ -31,7 +31,7 @@ std::string Slug(const std::string& text, size_t most) {
 nlohmann::json IdentityOf(const Unit& unit, const std::string& kind,
                           const std::string& base_sha256) {
   nlohmann::json config = ToJson(unit.config);
-  // Paths are not what decides, and these only save or tell.
+  // Paths do not decide the result, and these fields only save or report.
   for (const char* field : {"data", "tokenizer", "base_sha256", "examples_sha256", "trace",
                             "save_every", "preprocess_source", "labels"})
     config.erase(field);

@@ -1,4 +1,4 @@
-// A unit of a suite: one training with what is measured when it is finished.
+// A unit of a suite: one training, and what is measured when it is finished.
 #pragma once
 #include "suites/data_hash.h"
 #include "suites/grid.h"
@@ -8,7 +8,7 @@
 namespace graft {
 
 // Raised whenever the same configuration gives other numbers than before, so that a suite does not
-// mix them: the results of an older version are then other units.
+// mix them: results of an older version then belong to other units.
 inline constexpr int kNumericsVersion = 1;
 
 struct Unit {
@@ -19,22 +19,22 @@ struct Unit {
 };
 
 // What decides the result of a unit, as JSON: its place in the suite, the configuration with hashes
-// in the place of paths, the data, and the version of the numerics. Threads, directories and what
-// only tells or saves are not in it. `base_sha256`: BaseHash(config.model).
+// in the place of paths, the data, and the version of the numerics. Threads, directories, and
+// options that only report or save are left out. `base_sha256` is BaseHash(config.model).
 nlohmann::json IdentityOf(const Unit& unit, const std::string& kind,
                           const std::string& base_sha256);
-// The SHA-256 of it.
+// The SHA-256 of an identity.
 std::string HashOf(const nlohmann::json& identity);
 
-// "cifar/lora_r_8-seed0-0123456789": of a unit with a hash, below SUITE/runs. For people, and
-// unique by the hash.
+// The directory below SUITE/runs of a unit with a hash, such as "cifar/lora_r_8-seed0-0123456789":
+// people can read it, and the hash makes it unique.
 std::string RunName(const UnitRow& row);
 
-// "lr=1e-3, r=4"; "" without options.
+// The options as text, such as "lr=1e-3, r=4"; "" without options.
 std::string OptionsText(const nlohmann::json& options);
 nlohmann::json OptionsJson(const Choice& choice);
 
-// The options of a unit among which the best is looked for, and what is trained with the best.
+// Candidates for the options of a unit, and what is trained with the best of them.
 struct Selection {
   struct Candidate {
     std::string choice;        // hash of the unit that is measured on validation examples
@@ -43,19 +43,19 @@ struct Selection {
   std::vector<Candidate> candidates;  // in the order of the grid
 };
 
-// The candidate with the highest score, of equal ones that with the smaller loss, of these the
-// first. Nothing while one is not finished; failed ones are passed over, and if all failed
-// `candidates.size()` is returned.
+// The candidate with the highest score; of equal ones the one with the smaller loss, and of these
+// the first. Returns nothing while one is not finished. Failed ones are passed over; if all failed,
+// it is `candidates.size()`.
 std::optional<size_t> Best(const Selection& selection, const std::vector<UnitRow>& ledger);
 
-// A suite as it is to be done.
+// A suite as it is to be run.
 struct SuitePlan {
   SuiteInfo info;
   std::vector<Unit> units;            // known from the beginning
   std::vector<Selection> selections;  // whose finals are known when its choices are done
   std::vector<std::string> notes;     // what the user should know, a line each
 
-  // Of all units that there may be, in the order in which they are begun.
+  // All units that there may be, in the order in which they are begun.
   std::vector<const Unit*> All() const;
 };
 

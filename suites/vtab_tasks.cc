@@ -53,9 +53,9 @@ const VtabTask* FindVtabTask(std::string_view directory) {
   return nullptr;
 }
 
-// The sources of the rows: the README of V-PETL (synbol/Parameter-Efficient-Transfer-Learning-
-// Benchmark, c188fad), which has them from the papers of VPT, NOAH, SSF, FacT and RepAdapter; FacT-
-// TT from the tables of GOFT and DyT; GLoRA from that of PACE.
+// The rows come from the README of V-PETL (synbol/Parameter-Efficient-Transfer-Learning-Benchmark,
+// c188fad), which has them from the papers of VPT, NOAH, SSF, FacT and RepAdapter. FacT-TT is from
+// the tables of GOFT and DyT, GLoRA from that of PACE.
 std::span<const PublishedRow> PublishedVtab() {
   static const std::vector<PublishedRow> kRows{
       {"Full",

@@ -5,7 +5,7 @@
 namespace graft {
 namespace {
 
-// A sub-command of this kind; its callback runs the suite.
+// Adds a sub-command of this kind, whose callback runs the suite.
 std::pair<CLI::App*, std::shared_ptr<SuiteCommand>> AddKind(CLI::App& bench, const char* kind,
                                                             const char* help,
                                                             CommonOptions& common) {

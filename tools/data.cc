@@ -60,10 +60,9 @@ void Make(const MakeOptions& o, const CommonOptions& common) {
   PrintJson(common, json);
   Say(common, fmt::format("{}: {} ({} classes: {})", o.out, task->about, task->classes.size(),
                           fmt::join(task->classes, ", ")));
-  Say(common, fmt::format("  {0}x{0} pixels; {1} training, {2} validation and {3} test images",
-                          o.size, Grouped(static_cast<int64_t>(o.counts.train)),
-                          Grouped(static_cast<int64_t>(o.counts.val)),
-                          Grouped(static_cast<int64_t>(o.counts.test))));
+  Say(common,
+      fmt::format("  {0}x{0} pixels; {1} training, {2} validation and {3} test images", o.size,
+                  Grouped(o.counts.train), Grouped(o.counts.val), Grouped(o.counts.test)));
   Say(common, fmt::format("next: graft train --model init:vit_nano_patch8_64 --data {0} --method "
                           "full --lr 1e-3 --out runs/{1}",
                           ShellWord(o.out), task->name));
@@ -109,7 +108,7 @@ nlohmann::json ReportJson(const DatasetReport& report) {
           {"notes", report.notes}};
 }
 
-// Of numbers.
+// The report of columns of numbers.
 nlohmann::json ColumnsJson(const TextSplitReport& split, const std::vector<std::string>& names) {
   nlohmann::json columns = nlohmann::json::array();
   for (size_t k = 0; k < split.columns.size(); ++k)
@@ -151,7 +150,7 @@ nlohmann::json ReportJson(const TextReport& report) {
           {"notes", report.notes}};
 }
 
-// `problem`: what is wrong if the report is not ok.
+// `problem` says what is wrong if the report is not ok.
 template <class Report>
 void PrintReport(const Report& report, const std::string& problem, const CommonOptions& common) {
   PrintJson(common, ReportJson(report));

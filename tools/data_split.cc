@@ -38,7 +38,7 @@ std::vector<ToDivide> Divisible(const TextSplit& split, LabelKind kind) {
   return GroupsOf(split.examples, kind);
 }
 
-// Training and validation parts, and the data set's test.
+// The training and validation parts, and the test split of the data set.
 template <class Data, class AnySplit>
 std::vector<AnySplit> WithTest(const Data& data, AnySplit train, AnySplit val) {
   train.name = "train", val.name = "val";
@@ -51,7 +51,7 @@ std::vector<AnySplit> WithTest(const Data& data, AnySplit train, AnySplit val) {
   return parts;
 }
 
-// The parts in one directory for a holdout, or in one for each fold.
+// Writes the parts into one directory for a holdout, or into one for each fold.
 template <class Data>
 void WriteParts(Data data, const SplitOptions& o, const CommonOptions& common) {
   const std::string name = o.split.empty() ? data.DefaultTrainSplit() : o.split;
@@ -76,7 +76,7 @@ void WriteParts(Data data, const SplitOptions& o, const CommonOptions& common) {
     std::vector<std::string> row{o.out + below};
     for (const auto& part : parts) {
       counts[part.name] = part.examples.size();
-      row.push_back(Grouped(static_cast<int64_t>(part.examples.size())));
+      row.push_back(Grouped(std::ssize(part.examples)));
     }
     row.resize(head.size());
     written.push_back(counts);

@@ -20,7 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Large enough that the methods differ, small enough for a minute.
+// The model is large enough for methods to differ, and small enough for a minute.
 constexpr const char* kModel = "init:vit_nano_patch8_32";
 constexpr const char* kFirstTask = "shapes";
 constexpr const char* kSecondTask = "texture";
@@ -32,7 +32,7 @@ constexpr DemoMethod kMethods[] = {{"linear", "1e-2", "10"},
                                    {"lora(r=8,targets=attn.*|mlp.*)", "5e-3", "10"},
                                    {"full", "1e-3", "10"}};
 
-// Removed at the end unless the user named it.
+// The directory of the demo, which is removed at the end unless the user has named it.
 class Workspace {
  public:
   explicit Workspace(const std::string& keep) : path_(keep), temporary_(keep.empty()) {
@@ -67,7 +67,7 @@ class Demo {
   nlohmann::json Run();
 
  private:
-  // Runs one command, showing where it stands; Error with the child's message if it fails.
+  // Runs one command and shows how far it is. Throws Error with the child's message if it fails.
   ChildResult Do(const std::string& title, std::vector<std::string> args);
   ChildResult Train(const std::string& title, const std::string& model, const std::string& data,
                     const DemoMethod& m, const std::string& run);
@@ -81,7 +81,7 @@ class Demo {
   const bool terminal_ = isatty(STDERR_FILENO) != 0;
 };
 
-// On a terminal one line that is written over; elsewhere nothing between the steps' own lines.
+// Writes over one line on a terminal; elsewhere nothing stands between the steps' own lines.
 void Demo::Status(const std::string& text) const {
   if (terminal_ && !common_.quiet) std::fprintf(stderr, "\r\033[K%s", text.c_str());
 }

@@ -39,12 +39,12 @@ bool SamePath(const std::string& a, const std::string& b) {
          std::filesystem::weakly_canonical(b, ignored);
 }
 
-// The data, with the part held out that --holdout or, of its own data, the run has.
+// Opens the data, with the part held out that --holdout asks for or, of its own data, the run has.
 Dataset OpenData(const EvalOptions& o, const std::optional<RunConfig>& run,
                  const OpenedModel& opened, const CommonOptions& common) {
   const std::string columns = o.columns.empty() && run ? run->columns : o.columns;
   const AdapterFacts& facts = opened.facts;
-  // Of several labels at once the data need not have every one.
+  // With several labels at once the data need not have every one of them.
   const bool named = facts.task == kMultiLabel;
   Dataset data(o.data, {columns, facts.objective, o.skip_bad || (run && run->skip_bad), facts.task,
                         named ? opened.labels() : std::vector<std::string>()});
@@ -70,7 +70,7 @@ std::string ChooseSplit(const Dataset& data, const EvalOptions& o) {
   return chosen;
 }
 
-// Classes that are only numbers, in the model or in the data, may still be others.
+// Warns that classes which are only numbers, in the model or in the data, may still be others.
 void CompareLabels(const OpenedModel& opened, const Dataset& data, const CommonOptions& common) {
   const std::vector<std::string> labels = data.labels();
   for (size_t i = 0; i < labels.size() && !opened.labels().empty(); ++i)
@@ -100,7 +100,7 @@ nlohmann::json CheckpointJson(const OpenedModel& opened) {
   return opened.checkpoint.empty() ? nlohmann::json() : nlohmann::json(opened.checkpoint);
 }
 
-// The same examples in another precision.
+// The evaluation of the same examples in another precision.
 struct Other {
   Metrics metrics;
   Agreement agreement;
@@ -114,7 +114,7 @@ Other MeasureAgainst(const std::string& dtype, OpenedModel& opened, BatchSource&
   return {m, Compare(logits, others, examples.size())};
 }
 
-// How well masked words of plain texts are guessed.
+// Measures how well masked words of plain texts are guessed.
 void RunMasked(const EvalOptions& o, OpenedModel& opened, Dataset& data,
                const CommonOptions& common, const PassOptions& passes) {
   if (!o.errors.empty())
@@ -134,9 +134,8 @@ void RunMasked(const EvalOptions& o, OpenedModel& opened, Dataset& data,
                      {"perplexity", perplexity},
                      {"loss", m.loss},
                      {"seconds", m.seconds}});
-  Say(common,
-      fmt::format("{} on {}, split {} ({} masked words in {} texts)", opened.description, o.data,
-                  split, Grouped(m.n), Grouped(static_cast<int64_t>(examples->size()))));
+  Say(common, fmt::format("{} on {}, split {} ({} masked words in {} texts)", opened.description,
+                          o.data, split, Grouped(m.n), Grouped(examples->size())));
   TextTable table({1});
   table.Add({"masked words guessed", Percent(m.accuracy)});
   table.Add({"loss", fmt::format("{:.4f}", m.loss)});
@@ -144,7 +143,7 @@ void RunMasked(const EvalOptions& o, OpenedModel& opened, Dataset& data,
   Say(common, table.Lines("  "));
 }
 
-// A regression, or several labels at once.
+// Evaluates a regression, or several labels at once.
 void RunTargets(const EvalOptions& o, OpenedModel& opened, Dataset& data, const std::string& split,
                 BatchSource& examples, const CommonOptions& common, const PassOptions& passes) {
   const std::string& task = opened.facts.task;

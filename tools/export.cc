@@ -37,7 +37,7 @@ std::string SourceOf(const ExportOptions& o) {
   return o.choice.run.empty() ? o.choice.model : o.choice.run;
 }
 
-// The random head, which was for the proof.
+// Erases the random head, which was there for the proof.
 void EraseHead(FusedModel* fused) {
   for (const std::string& name : fused->params.names())
     if (name.starts_with("head.")) fused->params.Erase(name);
@@ -45,7 +45,7 @@ void EraseHead(FusedModel* fused) {
   fused->model.labels.clear(), fused->facts.labels.clear();
 }
 
-// A plain model in another layout, or a run or adapter after merging, into `directory`.
+// Writes a plain model in another layout, or a merged run or adapter, into `directory`.
 nlohmann::json ExportModel(const ExportOptions& o, OpenedModel opened, const std::string& directory,
                            const CommonOptions& common) {
   const bool plain = opened.method.empty(), headless = opened.headless;
@@ -64,7 +64,8 @@ nlohmann::json ExportModel(const ExportOptions& o, OpenedModel opened, const std
     CheckHuggingFaceCan(fused.model);
     const bool same_layout = fused.model.layout == Layout::kHuggingFace;
     ToLayout(fused.model, Layout::kHuggingFace);
-    // A backbone's keys have no prefix; with a head it is another class, whose keys have one.
+    // The keys of a backbone have no root. With a head the model is of another class, whose keys
+    // have one.
     if (headless && !same_layout) fused.model.root.clear();
     if (!headless && fused.model.root.empty()) fused.model.root = HfRootFor(fused.model);
     SaveFused(fused, directory);
@@ -82,7 +83,7 @@ nlohmann::json ExportModel(const ExportOptions& o, OpenedModel opened, const std
   return json;
 }
 
-// Names of modules as the adapter had them, unless --transformers asks for others.
+// Names modules as the adapter has them, unless --transformers asks for other names.
 PeftPlan PlanExport(const ExportOptions& o, const OpenedModel& opened,
                     const std::vector<std::string>& names) {
   const LoadedModel& m = opened.model;
@@ -120,8 +121,9 @@ nlohmann::json ExportAdapter(const ExportOptions& o, const OpenedModel& opened,
               opened.facts.objective.empty() ? ", or graft" : "");
   const ParamStore& params = opened.model.params;
   std::vector<std::string> names = opened.trained;
-  // A fresh head belongs to the adapter even where it was frozen: the base has another one. So does
-  // that of an adapter of peft in our own form, whose class names choose between the two.
+  // A fresh head belongs to the adapter even if it was frozen, as the base has another one. So does
+  // the head of a peft adapter that is written in our own form, where class names choose between
+  // the two.
   const bool whole_head = !opened.peft || o.format == "graft";
   for (const std::string& head : params.names())
     if (whole_head && head.starts_with("head.") &&

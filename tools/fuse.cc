@@ -24,7 +24,7 @@ struct FuseFlags {
   bool keep_base = false, partial = false;
 };
 
-// The form of the base is that of the merged model, and a name must not promise another one.
+// The merged model has the form of the base, and its name must not promise another one.
 void CheckOut(const std::string& out, const OpenedModel& opened) {
   const Layout layout = opened.model.layout;
   const auto refuse = [&](const char* form, const char* name) {
@@ -47,7 +47,7 @@ std::string RestPath(const std::string& out) {
   return (out.ends_with('/') ? out.substr(0, out.size() - 1) : out) + ".adapter";
 }
 
-// Splits off what does not fold; nothing if all does.
+// Splits off what does not fold; returns nothing if everything does.
 std::optional<OpenedModel> SplitOff(const FuseFlags& o, OpenedModel* opened) {
   if (!o.partial) return {};
   const MethodParts parts = SplitByFolds(opened->method);
@@ -65,7 +65,7 @@ std::optional<OpenedModel> SplitOff(const FuseFlags& o, OpenedModel* opened) {
   return rest;
 }
 
-// Proves that the fused base with the rest is the whole, and writes the rest.
+// Proves that the fused base with the rest computes what the whole does, and writes the rest.
 void SaveRest(const FuseFlags& o, const FusedModel& fused, OpenedModel& whole, OpenedModel rest,
               const LogitsOf& logits, const std::string& base, FreshDirectory& directory) {
   constexpr double kBound = 10 * kFuseTolerance;
@@ -96,7 +96,7 @@ void Run(const FuseFlags& o, const CommonOptions& common) {
   OpenedModel opened = OpenModel(With(o.choice, common), InputKind::kDataset);
   SayNotices(common, opened.model.notices);
   CheckOutput(o.out);  // before the work
-  // What is kept of a directory is in the directory.
+  // For a directory, what is kept of the base stands inside it.
   const bool directory_out = opened.model.layout == Layout::kHuggingFace;
   if (o.keep_base && !directory_out) CheckOutput(KeptBasePath(o.out));
   const bool npz = opened.model.layout == Layout::kJax;

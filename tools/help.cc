@@ -1,4 +1,4 @@
-// graft help, graft completions: what is made from the table of commands and options.
+// graft help, graft completions: made from the table of commands and options.
 #include <sstream>
 
 #include "tools/commands.h"
@@ -8,7 +8,7 @@
 namespace graft {
 namespace {
 
-// Descriptions in lines that a usual terminal does not break.
+// Breaks descriptions into lines that a usual terminal does not break again.
 class HelpFormat : public CLI::Formatter {
  public:
   std::string make_option_desc(const CLI::Option* option) const override {
@@ -22,7 +22,7 @@ class HelpFormat : public CLI::Formatter {
   }
 
  private:
-  // Broken at blanks; a longer word stays whole.
+  // The text broken at blanks; a word that is longer than a line stays whole.
   std::string Wrapped(const std::string& text) const {
     constexpr size_t kColumns = 80;
     std::string wrapped, line;
@@ -42,7 +42,7 @@ std::string TopHelp(const CLI::App& app) {
   return app.get_formatter()->make_help(&app, app.get_name(), CLI::AppFormatMode::Normal);
 }
 
-// The help of a command, or of one of its commands.
+// The help of a command, or of one of its sub-commands.
 std::string HelpOf(const CLI::App& app, const std::vector<std::string>& words) {
   const CLI::App* at = &app;
   std::string before = app.get_name();

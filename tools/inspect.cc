@@ -27,7 +27,7 @@ struct InspectOptions {
   bool methods = false;
 };
 
-// What is looked at. Facts of a run: those of its base, adapted to its task.
+// What is looked at. For a run, the facts are those of its base, adapted to its task.
 struct Subject {
   LoadedModel model;
   RunConfig config;
@@ -72,14 +72,14 @@ const char* LayoutName(const LoadedModel& m) {
                                     : "Hugging Face names";
 }
 
-// Where a fact was found. What nobody states is what every model of this kind has.
+// Where a fact was found. A fact that nobody states is what every model of this kind has.
 std::string SourceOf(const LoadedModel& m, const std::string& fact) {
   const auto it = m.fact_source.find(fact);
   if (it != m.fact_source.end()) return it->second;
   return m.source.starts_with("init:") ? "architecture name" : "usual for this layout";
 }
 
-// f(name, value) for each field of the configuration.
+// Calls f(name, value) for each field of the configuration.
 void VisitFacts(const ModelConfig& config, const auto& f) {
   std::visit([&](const auto& c) { c.Visit(c, f); }, config);
 }
@@ -119,7 +119,7 @@ std::string RunText(const RunConfig& c) {
   return table.Lines("  ");
 }
 
-// The transform of images, and where it was found; of a model, that which its checkpoint states.
+// The transform of images, and where it was found; for a model, the one that its checkpoint states.
 AdapterFacts StatedFacts(const Subject& s) {
   AdapterFacts facts = s.config;
   if (s.kind == "run") return facts;
@@ -194,7 +194,7 @@ nlohmann::json ReportJson(const Subject& s, const Rewritten& r, const InspectOpt
   return report;
 }
 
-// What one optimising pass, or each ("*"), makes of the graph before inference.
+// What one optimising pass, or each of them ("*"), makes of the graph of inference.
 std::string PassText(const Subject& s, const std::string& pass) {
   ParamStore scratch = s.model.params;
   Graph g = s.method.empty() ? BuildModel(s.model.config)
@@ -207,8 +207,8 @@ std::string PassText(const Subject& s, const std::string& pass) {
   return text;
 }
 
-// Of a drawing: all blocks, or the scope of one, by default the first. Of a plain graph dot, which
-// other programs read, has all.
+// What a drawing shows: all blocks, or the scope of one, which is the first unless another is
+// named. A plain graph in dot, which other programs read, has all.
 std::string DrawnScope(const Subject& s, const InspectOptions& o) {
   if (o.block == "all" || (o.block.empty() && o.graph == "dot" && o.method.empty())) return "";
   const int64_t depth = std::visit([](const auto& c) { return c.depth; }, s.model.config);
@@ -220,8 +220,8 @@ std::string DrawnScope(const Subject& s, const InspectOptions& o) {
   return fmt::format("blocks.{}", number);
 }
 
-// With --method the text is the rewrite, what it takes away and what it adds, and drawings mark
-// what it adds.
+// With --method the text shows the rewrite: what it takes away and what it adds. Drawings mark what
+// it adds.
 std::string GraphText(const Subject& s, const Rewritten& r, const InspectOptions& o) {
   const Graph& g = r.after;
   const std::vector<std::string> forms{"text", "dot", "svg"};
@@ -239,7 +239,7 @@ std::string GraphText(const Subject& s, const Rewritten& r, const InspectOptions
   return o.graph == "dot" ? ToDot(g, scope, added) : ToSvg(g, scope, added);
 }
 
-// `graft inspect --methods [NAME] [--model M]`; what is no name of a method may be the model.
+// `graft inspect --methods [NAME] [--model M]`; a word that names no method may be the model.
 void ListMethods(const InspectOptions& o, const CommonOptions& common) {
   if (!(o.adapter + o.method + o.graph + o.block + o.pass + o.out).empty())
     FailUsage("--methods lists methods, and goes with a method's name and --model alone");

@@ -7,7 +7,8 @@
 namespace graft {
 namespace {
 
-// Of a graph with a classifier of the configuration's classes; nothing is allocated.
+// The number of parameters of a graph with a classifier of the configuration's classes; nothing is
+// allocated.
 int64_t Parameters(const ModelConfig& config) {
   const Graph graph = BuildModel(config);
   int64_t count = 0;

@@ -60,7 +60,7 @@ void CheckModes(const ProfileOptions& o) {
     FailUsage("--refresh goes with --model and --machine, not with {}", given[0]);
 }
 
-// Before the work: that each file can be begun, and that no two are one.
+// Checks, before the work, that each file can be written and that no two are the same.
 void CheckOutputs(const std::vector<std::pair<const char*, std::string>>& files) {
   std::map<std::string, const char*> seen;
   for (const auto& [option, file] : files) {
@@ -96,7 +96,7 @@ void Compare(const ProfileOptions& o, const CommonOptions& common) {
   throw CLI::RuntimeError(kSlowerExit);
 }
 
-// The warning, if there is one.
+// The warnings, if there are any.
 std::vector<std::string> Warnings(const MachineFacts& machine,
                                   const std::vector<double>& step_ms = {}) {
   constexpr double kWide = 0.05;

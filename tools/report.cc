@@ -14,7 +14,7 @@
 namespace graft {
 namespace {
 
-// So many examples of a run's split are measured for its page unless --limit says otherwise.
+// How many examples of a run's split are measured for its page, unless --limit says otherwise.
 constexpr size_t kExamples = 2000;
 
 struct ReportOptions {

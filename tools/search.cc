@@ -65,7 +65,7 @@ void AddSupernetOptions(CLI::App& command, RunConfig& c) {
   AddStepOptions(command, c);
 }
 
-// "500000", "0.5M", "20k".
+// Parses "500000", "0.5M" and "20k".
 int64_t ParseCount(const std::string& text) {
   if (text.empty()) return 0;
   double value = 0;
@@ -171,7 +171,7 @@ void CheckResumedSearch(const CLI::App& command) {
       FailUsage("{}: --resume takes everything from the search; leave it out", option->get_name());
 }
 
-// A search that came to nothing leaves nothing behind.
+// Removes the directory of a search that came to nothing.
 void RemoveEmpty(RunDir& dir) {
   std::error_code none;
   if (std::filesystem::exists(dir.file("supernet.safetensors"), none)) return;

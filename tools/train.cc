@@ -91,7 +91,7 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
   AddForceOption(command, &o.force, "replace a run that is in --out");
 }
 
-// --force: the run in this directory goes, and nothing else may be in it.
+// For --force: removes the run in this directory, which must hold nothing else.
 void RemoveRun(const std::string& path) {
   namespace fs = std::filesystem;
   std::error_code none;
@@ -119,8 +119,8 @@ TrainHooks HooksOf(const RunDir& dir, const CommonOptions& common, bool verbose)
   return hooks;
 }
 
-// A run that came to nothing worth keeping leaves nothing behind: the corrected command may use the
-// same name.
+// Trains, and removes a run that came to nothing worth keeping, so that the corrected command may
+// use the same name.
 TrainSummary TrainOrRemove(RunDir& dir, const CommonOptions& common, bool verbose,
                            ProcessGroup* group = nullptr) {
   try {
@@ -136,7 +136,7 @@ TrainSummary TrainOrRemove(RunDir& dir, const CommonOptions& common, bool verbos
   }
 }
 
-// A name that graft fuse takes for a base of this layout.
+// A name that graft fuse accepts for a base of this layout.
 const char* FusedName(const std::optional<Layout>& layout) {
   if (!layout) return "FUSED";
   return *layout == Layout::kHuggingFace ? "fused/"
@@ -144,7 +144,8 @@ const char* FusedName(const std::optional<Layout>& layout) {
                                          : "fused.safetensors";
 }
 
-// Everything that changes results comes from the run: a flag that would be ignored is a mistake.
+// Refuses flags that a resumed run would ignore: everything that changes results comes from the
+// run.
 void CheckResume(const CLI::App& command) {
   constexpr std::string_view kFree[] = {"--resume", "--epochs", "--threads",
                                         "--json",   "--quiet",  "--verbose"};
@@ -153,7 +154,7 @@ void CheckResume(const CLI::App& command) {
       FailUsage("{}: --resume takes everything from the run; leave it out", option->get_name());
 }
 
-// Refuses what no run could be made from.
+// Refuses options of which no run could be made.
 void CheckNewRun(const TrainOptions& o) {
   if (o.config.model.empty())
     FailUsage("train needs --model (or --resume RUN); example: graft train --help");
@@ -180,7 +181,8 @@ RunDir NewRun(const TrainOptions& o, const std::string& out, const CommonOptions
   return dir;
 }
 
-// Opens the run to go on with. A group's first process owns it; nobody reads before that is so.
+// Opens the run to go on with. The first process of a group owns it, and no other reads before that
+// is so.
 RunDir ResumedRun(const TrainOptions& o, ProcessGroup* group) {
   std::optional<RunDir> dir;
   if (!group || group->IsFirst()) {
@@ -240,8 +242,8 @@ void SayDone(const TrainSummary& s, const CommonOptions& common) {
               ErrorKind::kInterrupted);
 }
 
-// The same run with several seeds, each in a directory of its own in --out. What is finished is
-// kept, what was interrupted goes on.
+// Trains the same run with several seeds, each in a directory of its own in --out. Finished ones
+// are kept, and interrupted ones go on.
 void RunSeeds(TrainOptions& o, const CommonOptions& common) {
   nlohmann::json runs = nlohmann::json::array();
   for (int64_t i = 0; i < o.seeds; ++i) {
@@ -336,8 +338,9 @@ void Run(TrainOptions& o, const CommonOptions& common, ProcessGroup* group) {
                   ShellWord(dir->path()), ShellWord(s.config.data), FusedName(s.layout)));
 }
 
-// What mpirun or srun has started several of. One tells, of the errors of all; the others end with
-// 0 after it has heard them, as a launcher kills all processes when one ends with an error.
+// Runs what mpirun or srun has started several times. One process tells the errors of all. The
+// others end with 0 after they have heard them, as a launcher kills all processes when one ends
+// with an error.
 void RunInGroup(const std::function<void(ProcessGroup*)>& run) {
   const std::unique_ptr<ProcessGroup> group = OpenProcessGroup();
   if (!group) return run(nullptr);
@@ -348,7 +351,7 @@ void RunInGroup(const std::function<void(ProcessGroup*)>& run) {
   }
 }
 
-// All that the options say, before anything is read or written.
+// Takes in everything that the options say, before anything is read or written.
 void Settle(CLI::App& command, const CommonOptions& common, TrainOptions* o) {
   if (!o->resume.empty()) CheckResume(command);
   if (!o->config_file.empty()) {

@@ -41,7 +41,8 @@ class ImageData : public OrderedData {
     if (spare.budget != SIZE_MAX) options_.decode.limit = static_cast<int64_t>(spare.budget);
     return BytesOf(options_, sample_) - LeastLoaderBytes(sample_);
   }
-  // Not what may have changed without a trace, nor images of which the user was to hear something.
+  // Files that may have changed without a trace give no hash, nor do images of which the user was
+  // to hear something: a kept result would leave it unsaid.
   bool HashInputs(Sha256& hash) const override {
     if (augment_.any() || !notice().empty()) return false;
     for (const std::string& path : paths_) {
@@ -79,7 +80,7 @@ class ImageData : public OrderedData {
     try {
       const int64_t all = static_cast<int64_t>(count);
       const Piece own = own_ ? own_(all) : Piece{0, all};
-      samples_.resize(static_cast<size_t>(own.begin));
+      samples_.resize(own.begin);
       loader_->Take(static_cast<size_t>(own.size), samples_);  // which it appends
       samples_.resize(count);
     } catch (const Error& e) {
@@ -139,7 +140,7 @@ class ImageData : public OrderedData {
         *to = lam * *to + (1 - lam) * other, ++to;
   }
   size_t Opposite(size_t i) const { return batch().size() - 1 - i; }
-  // Image i of the batch, without what it is mixed with.
+  // Writes image i of the batch, before it is mixed with another.
   void WriteOne(size_t i, float* out) const {
     loader_->Normalize(samples_[i], out);
     if (augment_.erase > 0)

@@ -25,7 +25,7 @@
 
 namespace graft {
 
-// Memory that a plan leaves.
+// The memory that a plan leaves for the data.
 struct SpareMemory {
   size_t bytes = size_t{1} << 30;  // without a budget
   size_t budget = SIZE_MAX;        // of the run: an example that takes more to read is an Error
@@ -38,47 +38,51 @@ class BatchSource {
   virtual const char* unit() const = 0;  // "images", "texts"
   virtual size_t size() const = 0;       // examples
   virtual int label(size_t example) const = 0;
-  // Of a regression or of several labels at once, a number for each output; else none.
+  // The targets of an example of a regression or of several labels, one number for each output;
+  // empty for other data.
   virtual std::span<const float> targets(size_t) const { return {}; }
   // Returns the tokens of an example; 0 where the model fixes its rows.
   virtual int64_t length(size_t example) const = 0;
   // Returns the tokens of the longest example.
   virtual int64_t longest() const = 0;
 
-  // Bytes that it holds while it lives, without SpareMemory; and each example of a batch.
+  // Bytes that the source holds while it lives, beyond those of SpareMemory; ExampleBytes are those
+  // that each example of a batch adds.
   virtual size_t HeldBytes() const = 0;
   virtual size_t ExampleBytes() const { return 0; }
-  // Before the first Start: what it may use to be faster (results are the same bits). Returns how
-  // many bytes it may come to hold.
+  // Called before the first Start, with the memory that may be used to be faster; results are the
+  // same bits. Returns how many bytes the source may come to hold.
   virtual size_t UseSpare(const SpareMemory&) { return 0; }
-  // Of texts whose words are masked (MakeMaskedTexts): how many rows of each the model's head
-  // reads, BertConfig::mask_rows, at least as many as are masked in any. 0 for other data.
+  // For texts whose words are masked (MakeMaskedTexts): how many rows of each text the model's head
+  // reads, BertConfig::mask_rows, which is at least the largest number of words masked in one text.
+  // 0 for other data.
   virtual int64_t mask_rows() const { return 0; }
   virtual void SetMaskRows(int64_t) {}
   // Images are changed at random from the next batch on, as a function of the seed and the epoch.
   // Throws Error (kUsage) for other data.
   virtual void SetAugment(const Augment&, uint64_t seed);
-  // Which masks or changes the next batches have: those of this epoch, and without a call always
+  // Chooses the epoch whose masks or changes the next batches have; without a call they are always
   // the same.
   virtual void SetEpoch(int64_t) {}
   // The masked words of the batch, [examples, mask_rows], and -1 for a row that stands for none.
   virtual std::span<const int32_t> answers() const { return {}; }
-  // How many losses of the batch count, which their mean is over.
+  // How many losses of the batch count: the mean is taken over these.
   virtual int64_t Losses() const = 0;
 
-  // Adds to a hash what decides the inputs of all examples in their order: of images the files as
-  // they are now, of texts the tokens. False where that is not known: nothing may then be kept for
-  // later runs.
+  // Adds to a hash what decides the inputs of all examples in their order: for images the files as
+  // they are now, for texts the tokens. Returns false where that is not known: then nothing may be
+  // kept for later runs.
   virtual bool HashInputs(Sha256&) const { return false; }
 
   // What the user should know of the examples read so far, or "".
   virtual std::string notice() const { return ""; }
 
-  // From the next Start on, Fill is called only for the examples own(n) of each batch of n, which
-  // all but the last of an epoch have `batch`: others need not be read. By default they are.
+  // From the next Start on, Fill is called only for the examples own(n) of each batch of n
+  // examples, so that others need not be read. All batches but the last of an epoch have `batch`
+  // examples. By default all examples are read.
   virtual void ReadOnly(size_t batch, std::function<Piece(int64_t)> own);
 
-  // Begins an epoch; what an earlier one has left is dropped.
+  // Begins an epoch and drops what is left of an earlier one.
   virtual void Start(std::vector<size_t> order) = 0;
   virtual size_t remaining() const = 0;
   // The next `count` examples of the order become the batch. Throws Error for an unreadable file.
@@ -95,17 +99,18 @@ class BatchSource {
 // Throws Error if the model reads images of other than three channels.
 std::unique_ptr<BatchSource> MakeImageData(std::span<const Example> examples,
                                            const Preprocess& preprocess, const VitConfig& config);
-// Normalised images [n,C,H,W] without labels, which are read when their turn comes.
+// Normalised images [n,C,H,W] without labels; each is read when its turn comes.
 std::unique_ptr<BatchSource> MakeArrayData(NpyRows images);
 // What a text becomes: facts.tokenizer (or the model's own), at most MaxLength tokens.
 // Throws Error if the vocabulary does not fit the model's tables.
 std::unique_ptr<BatchSource> MakeTextData(std::span<const TextExample> examples,
                                           const LoadedModel& model, const AdapterFacts& facts);
-// Texts of which 15 % of the tokens are to be guessed, of whole words with facts.whole_words: 80 %
-// of them are [MASK] and 10 % another token. A text of more than MaxLength tokens becomes several.
+// Texts of which 15 % of the tokens (with facts.whole_words: of the words) are to be guessed; of
+// those 80 % become [MASK] and 10 % another token. A text of more than MaxLength tokens becomes
+// several.
 std::unique_ptr<BatchSource> MakeMaskedTexts(std::span<const TextExample> texts,
                                              const LoadedModel& model, const AdapterFacts& facts);
-// Inputs without meaning, for a comparison of two graphs.
+// Random inputs, on which two graphs can be compared.
 std::unique_ptr<BatchSource> MakeRandomData(size_t n, const LoadedModel& model, uint64_t seed);
 
 // SHA-256 of the classes, and of the labels, targets and lengths of the examples in their order;

@@ -16,14 +16,14 @@ struct SearchLimits {
 SearchLimits LimitsOf(const MethodTerm& term);
 
 inline constexpr const char* kSearched = "bbt.z";   // [1,d], what is searched
-inline constexpr const char* kSearchState = "cma";  // PREFIX of the search's state (cma_es.h)
+inline constexpr const char* kSearchState = "cma";  // ROOT of the search's state (cma_es.h)
 
 // A training graph without dropout, in which kSearched is an input "z" and no parameter.
 Graph SearchGraph(Graph training);
 
 class BlackBox {
  public:
-  // `graph`: SearchGraph's, optimised.
+  // `graph` is what SearchGraph returns, optimised.
   BlackBox(const Graph& graph, ParamStore& params, const SessionOptions& options,
            const SearchLimits& limits, uint64_t seed);
 
@@ -33,7 +33,7 @@ class BlackBox {
 
   // Writes the best vector of all generations to kSearched.
   void PutBest(ParamStore* params) const;
-  // The state as entries kSearchState.NAME; their names.
+  // Saves the state as entries kSearchState.NAME, and returns their names.
   std::vector<std::string> Save(ParamStore* params) const;
   void Load(const ParamStore& params);
 

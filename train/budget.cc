@@ -32,7 +32,7 @@ struct Plan {
   size_t arena_bytes = 0;   // without recomputing
   size_t needed_bytes = 0;  // by one worker and kThreadsOfAPlan
   double run_seconds = 0;   // without recomputing; by ModelSeconds
-  // For a sequence, or a token of texts.
+  // The price of one sequence or, of texts, of one token.
   double SecondsPerItem() const {
     const int64_t items = capacity.tokens ? capacity.tokens : capacity.sequences;
     return (run_seconds + recompute.seconds) / static_cast<double>(items);
@@ -52,7 +52,7 @@ size_t BytesWith(const Session& session, const TrainStep::Parallel& parallel) {
          static_cast<size_t>(std::max(parallel.workers, parallel.threads)) * session.thread_bytes();
 }
 
-// Of Threads(), as many as `need` has room for: all as workers, or inside one worker's kernels.
+// As many of Threads() as `need` has room for: all as workers, or inside the kernels of one worker.
 template <class F>
 TrainStep::Parallel MostThreads(int lanes, bool workers, size_t bytes, const F& need) {
   const int threads = Threads();
@@ -78,7 +78,7 @@ class BudgetSearch {
                const BudgetRequest& request)
       : g_(g), params_(params), optimizer_(optimizer), request_(request) {}
 
-  // Nothing if no plan fits; smallest_bytes() would.
+  // Returns nothing if no plan fits into `bytes`; one would fit into smallest_bytes().
   std::optional<Plan> Search(size_t bytes);
   size_t smallest_bytes() const { return smallest_; }
   CompiledStep Compile(const Plan& plan) const;
@@ -145,7 +145,7 @@ std::optional<Plan> BudgetSearch::Search(size_t bytes) {
     const std::optional<Plan> plan = Fit(step, capacity, bytes);
     if (plan && (!best || plan->SecondsPerItem() < best->SecondsPerItem())) best = plan;
     const Counts smaller = SmallerCapacity(capacity, request_.longest);
-    // Below one that fits as it is, smaller ones only cost more.
+    // Smaller capacities than one that fits without recomputing only cost more.
     if (kept || smaller == capacity || (plan && plan->recompute.nodes == 0)) return best;
     capacity = smaller;
   }
@@ -201,7 +201,8 @@ BudgetFit FitsBudget(const Graph& g, ParamStore& params, const OptimizerConfig& 
 
 namespace {
 
-// Within the budget, or else the options that need least, and how much.
+// The options within the budget or, if none are, those that need least; and the bytes that they
+// need.
 struct Inference {
   InferencePlan plan;
   BudgetFit fit = {};

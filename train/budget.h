@@ -8,13 +8,13 @@
 
 namespace graft {
 
-// What fixes the order of sums, and so the bits of a step. Zeros = free.
+// What fixes the order of sums, and so the bits of a step. A zero leaves its field free.
 struct SumOrder {
   Counts capacity = {0, 0};  // the largest micro-batch
   int lanes = 0;
   bool features = false;  // of frozen layers are kept (features.h)
 };
-// Of a plan.json; throws Error where it is damaged, of another graph (by GraphHash), of
+// Reads a plan.json. Throws Error where it is damaged, of another graph (by GraphHash), of
 // micro-batches above `batch`, or too small for the longest sequence.
 SumOrder ReadSumOrder(const std::string& path, const std::string& graph, int64_t batch,
                       int64_t longest);
@@ -28,8 +28,8 @@ struct BudgetRequest {
   PassOptions passes = {};                 // as for TrainingPasses
   SumOrder keep = {};                      // of an earlier plan whose bits are wanted
   size_t otherwise = SIZE_MAX;             // the smallest budget of another way to train
-  // An optimised graph that runs between the steps, for as many sequences as they and with as many
-  // workers (validation), and tokens of its longest sequence.
+  // The optimised graph of validation, which runs between the steps with as many sequences and
+  // workers as they have; and the tokens of its longest sequence.
   const Graph* between = nullptr;
   int64_t longest_between = 0;
 };
@@ -41,7 +41,7 @@ struct CompiledStep {
   RecomputeResult recompute = {};  // nodes == 0: everything is kept
   size_t saved_bytes = 0;          // by recomputing
   double additional_work = 0;      // of a Run, by ModelSeconds: 0.02 = 2 %
-  // Of the session of BudgetRequest::between.
+  // The options of the session that runs BudgetRequest::between.
   SessionOptions between = {};
 };
 
@@ -68,7 +68,8 @@ struct BudgetFit {
 BudgetFit FitsBudget(const Graph& g, ParamStore& params, const OptimizerConfig& optimizer,
                      const BudgetRequest& request);
 
-// The same two for a graph that trains nothing: the largest capacity, then the most workers.
+// The same plan and test for a graph that trains nothing: the largest capacity wins, then the most
+// workers.
 struct InferencePlan {
   SessionOptions options;
   size_t spare_bytes = 0;  // of the budget, if there is one
@@ -82,8 +83,9 @@ BudgetFit FitsBudget(const Graph& g, ParamStore& params, const Counts& wanted, i
 // "283.1MiB needed; micro-batch 2, 1 worker; 24 nodes recomputed: -31.0 MiB, +1.2 % work"
 std::string PlanText(const CompiledStep& compiled);
 
-// plan.json: kernel of every node, micro-batch, lanes, bytes, what is recomputed. No time, no path
-// and nothing that follows the threads. `graph`: GraphHash of the whole training graph.
+// What plan.json holds: the kernel of every node, micro-batch, lanes, bytes, and what is
+// recomputed. Times, paths and all that follows the threads are left out, so that equal runs write
+// equal files. `graph` is GraphHash of the whole training graph.
 nlohmann::json PlanJson(const CompiledStep& compiled, const std::string& graph, bool features);
 
 }  // namespace graft

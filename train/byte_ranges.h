@@ -1,25 +1,25 @@
-// Static scales for int8: what is multiplied by frozen weights is looked at on some examples, once,
-// instead of row by row whenever it comes.
+// Static scales for int8: the inputs of products with frozen weights are looked at once, on some
+// examples, so that a product need not look at each row whenever it runs.
 #pragma once
 #include "adapters/method_graph.h"
 #include "train/batches.h"
 
 namespace graft {
 
-// The least and the largest of each number of the rows that a weight [n,k] is multiplied by.
+// The least and the largest value of each column of the rows that a weight [n,k] is multiplied by.
 struct InputRanges {
   std::vector<float> min, max;  // [k], 0 included
 };
 
-// Factors and zero by which rows within these ranges become bytes. Numbers that are large in all
+// Factors and zero by which rows within these ranges become bytes. Columns that are large in all
 // rows share their range with the weights that they meet (SmoothQuant, Xiao et al. 2023, eq. 4):
 // with t_j = max |x_j|^a / max_i |w_ij|^(1 - a), x_j / t_j has one scale and one zero for all j,
 // and w_ij t_j is what is rounded by columns.
 StaticBytes SmoothBytes(const InputRanges& ranges, std::span<const float> weight);
 
-// Of all products that `passes` makes int8. `graph` is the inference graph before any passes; it
-// runs in f32 on all examples of `data`. The result depends neither on threads nor on the order of
-// examples. Throws Error where the model gives numbers that are not finite.
+// Finds the scales of all products that `passes` makes int8. `graph` is the inference graph before
+// any passes; it runs in f32 on all examples of `data`. The result depends neither on threads nor
+// on the order of examples. Throws Error where the model gives numbers that are not finite.
 Calibration Calibrate(const Graph& graph, ParamStore& params, const ModelConfig& config,
                       BatchSource& data, const std::string& memory_budget,
                       const PassOptions& passes);

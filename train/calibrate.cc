@@ -51,7 +51,7 @@ ParamStore Calibrated(const LoadedModel& model, const Method& method, const RunC
   ParamStore params = model.params;
   if (!WantsCalibration(method)) return params;
   const size_t classes = static_cast<size_t>(Classes(model.config));
-  // A buffer of its own: sessions may read the one that the model has.
+  // A buffer of its own, as sessions may be reading the one that the model has.
   params.Set(kCalibrationShift, {static_cast<int64_t>(classes)}, std::vector<float>(classes));
   Graph graph = InferenceGraph(model.config, method, params, static_cast<uint64_t>(c.seed));
   InferencePasses(PassesOf(c)).Run(graph);

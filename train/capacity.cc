@@ -18,7 +18,8 @@ int64_t ChooseMicroBatch(const VitConfig& config, int64_t batch) {
 Counts ChooseCapacity(const ModelConfig& model, int64_t longest, int64_t batch, int64_t wanted) {
   if (const auto* vit = std::get_if<VitConfig>(&model))
     return {wanted ? wanted : ChooseMicroBatch(*vit, batch), 0};
-  // As for images, but short texts have few rows, and every part reads all weights again.
+  // The same holds for texts, but short texts have few rows, and every part reads all weights
+  // again.
   constexpr int64_t kMicroBatches = 4;
   longest = std::max<int64_t>(1, longest);
   if (wanted) return {wanted, wanted * longest};

@@ -5,13 +5,13 @@
 
 namespace graft {
 
-// Images that one Run handles, as below.
+// The number of images that one Run handles, chosen as ChooseCapacity does.
 int64_t ChooseMicroBatch(const VitConfig& config, int64_t batch);
 // The largest micro-batch that one Run handles. A pure function of the model and the batch: the
 // order of sums, and so the bits of the results, depend on it. `longest`: tokens (0 for images);
 // `wanted`: sequences, 0 = chosen.
 Counts ChooseCapacity(const ModelConfig& model, int64_t longest, int64_t batch, int64_t wanted = 0);
-// About half of it; the same if it is the smallest.
+// About half of `capacity`; the same if it is the smallest.
 Counts SmallerCapacity(const Counts& capacity, int64_t longest);
 
 }  // namespace graft

@@ -10,12 +10,13 @@ namespace graft {
 
 class Checkpoints {
  public:
-  // Watches the base of the run from here on, which must not be open yet.
+  // Watches the base of the run from here on; it must not be open yet.
   explicit Checkpoints(RunDir& dir) : dir_(dir), base_(dir.config().model) {}
 
-  // The base is open: its hash, if the run has none yet, is computed beside the first steps.
+  // Tells that the base is open. If the run does not have its hash yet, that is computed beside the
+  // first steps.
   void BaseIsOpen();
-  // Of the tensors in a store: those that train, and all that a resume needs.
+  // Names the tensors of a store that train, and those that a resume needs.
   void SetNames(std::vector<std::string> trainable, std::vector<std::string> state);
   const std::vector<std::string>& trainable() const { return trainable_; }
   const std::vector<std::string>& state() const { return state_; }
@@ -23,12 +24,13 @@ class Checkpoints {
   // Throws Error unless the base is what it was: weights that were trained on others are nothing to
   // save, nor to measure.
   void CheckBase();
-  // Throws Error of kind kNonFinite unless all that trains is finite. A loss shows only what the
-  // step before it made.
+  // Throws Error of kind kNonFinite unless all that trains is finite. The loss alone would not
+  // tell, as it shows only what the step before it made.
   void CheckFinite(const ParamStore& params, int64_t step, int64_t steps);
   [[noreturn]] void StopNonFinite(const std::string& what);
 
-  // All three check the base. best.safetensors; last.safetensors and the state.
+  // Each of these checks the base first. SaveBest writes best.safetensors, SaveState
+  // last.safetensors and the state.
   void SaveBest(const ParamStore& params);
   void SaveState(const ParamStore& params, const Progress& progress, int64_t steps);
 

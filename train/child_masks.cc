@@ -17,21 +17,22 @@ bool WantsChildMasks(const Method& method) {
 
 namespace {
 
-// The k-th smallest number: bits of floats that are not negative are in the order of the floats.
+// The k-th smallest number. The bits of floats that are not negative have the order of the floats,
+// so the number is found bit by bit.
 float Smallest(std::span<const std::span<const float>> values, uint64_t k) {
-  uint32_t prefix = 0;
+  uint32_t high = 0;
   for (const int shift : {16, 0}) {
     std::vector<uint64_t> counts(1 << 16);
     for (const std::span<const float> part : values)
       for (const float x : part)
         if (const uint32_t bits = std::bit_cast<uint32_t>(x);
-            shift == 16 || bits >> 16 == prefix >> 16)
+            shift == 16 || bits >> 16 == high >> 16)
           ++counts[(bits >> shift) & 0xffff];
     uint32_t bucket = 0;
     while (k >= counts[bucket]) k -= counts[bucket++];
-    prefix |= bucket << shift;
+    high |= bucket << shift;
   }
-  return std::bit_cast<float>(prefix);
+  return std::bit_cast<float>(high);
 }
 
 // Adds the squared gradient of one batch to `sum`.

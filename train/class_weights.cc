@@ -10,7 +10,7 @@ namespace {
 // A frozen column [K,1].
 ValueId Column(Graph* graph, ParamStore* params, const std::string& name,
                const std::vector<double>& values) {
-  const Extents shape{static_cast<int64_t>(values.size()), 1};
+  const Extents shape{std::ssize(values), 1};
   params->Set(name, shape, std::vector<float>(values.begin(), values.end()));
   return graph->AddParam(name, ToShape(shape));
 }

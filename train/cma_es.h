@@ -94,14 +94,13 @@ struct CmaEs {
   bool asked = false;              // and not told
 };
 
-// The state as entries PREFIX.scalars, .mean, .path_sigma, .path_c, .covariance (its lower
+// The state as entries ROOT.scalars, .mean, .path_sigma, .path_c, .covariance (its lower
 // triangle) and .best, which are replaced; returns their names. A store holds f32: the last
 // dimension of 3 is a double's 64 bits as whole numbers of 24, 24 and 16 bits, the low ones first.
-std::vector<std::string> ToTensors(const CmaEs& search, const std::string& prefix,
-                                   ParamStore* store);
+std::vector<std::string> ToTensors(const CmaEs& search, const std::string& root, ParamStore* store);
 // Puts the state back into a search of the same n, population, seed and stream, which then goes on
 // with the same bits. Throws Error, without a change, for entries that are missing, of a search
 // with others of these, or no state at all.
-void FromTensors(const ParamStore& store, const std::string& prefix, CmaEs* search);
+void FromTensors(const ParamStore& store, const std::string& root, CmaEs* search);
 
 }  // namespace graft

@@ -17,7 +17,7 @@ constexpr int64_t kMaxGeneration = int64_t{1} << 53;
 
 // Doubles in memory as an entry [..., 3].
 void Put(ParamStore* store, const std::string& name, std::span<const double> values) {
-  float* digit = store->Allocate(name, {static_cast<int64_t>(values.size()), kDigits});
+  float* digit = store->Allocate(name, {std::ssize(values), kDigits});
   for (const double value : values) {
     uint64_t bits = std::bit_cast<uint64_t>(value);
     for (int d = 0; d < kDigits; ++d, bits >>= kDigitBits)
@@ -54,7 +54,7 @@ std::vector<double> TakeFinite(const ParamStore& store, const std::string& name,
   return values;
 }
 
-// The numbers of PREFIX.scalars in this order. Whole numbers are bits, not values.
+// The numbers of ROOT.scalars in this order. Whole numbers are bits, not values.
 struct Scalars {
   uint64_t population, key;
   int64_t generation, best_generation;
@@ -64,7 +64,7 @@ using ScalarBits = std::array<double, sizeof(Scalars) / sizeof(double)>;
 
 }  // namespace
 
-std::vector<std::string> ToTensors(const CmaEs& s, const std::string& prefix, ParamStore* store) {
+std::vector<std::string> ToTensors(const CmaEs& s, const std::string& root, ParamStore* store) {
   const Scalars scalars{static_cast<uint64_t>(s.population),
                         s.key,
                         s.generation,
@@ -73,7 +73,7 @@ std::vector<std::string> ToTensors(const CmaEs& s, const std::string& prefix, Pa
                         s.best.loss};
   std::vector<std::string> names;
   const auto put = [&](const char* name, std::span<const double> values) {
-    names.push_back(prefix + name);
+    names.push_back(root + name);
     Put(store, names.back(), values);
   };
   put(".scalars", std::bit_cast<ScalarBits>(scalars));
@@ -89,36 +89,35 @@ std::vector<std::string> ToTensors(const CmaEs& s, const std::string& prefix, Pa
   return names;
 }
 
-void FromTensors(const ParamStore& store, const std::string& prefix, CmaEs* search) {
+void FromTensors(const ParamStore& store, const std::string& root, CmaEs* search) {
   CmaEs s = *search;
   ScalarBits bits;
-  std::ranges::copy(Take(store, prefix + ".scalars", bits.size()), bits.begin());
+  std::ranges::copy(Take(store, root + ".scalars", bits.size()), bits.begin());
   const Scalars scalars = std::bit_cast<Scalars>(bits);
   if (scalars.population != static_cast<uint64_t>(s.population))
-    Fail("{}.scalars: the search that saved it had a population of {}, this one has {}", prefix,
+    Fail("{}.scalars: the search that saved it had a population of {}, this one has {}", root,
          scalars.population, s.population);
   if (scalars.key != s.key)
-    Fail("{}.scalars: the search that saved it drew from another seed or stream", prefix);
+    Fail("{}.scalars: the search that saved it drew from another seed or stream", root);
   if (scalars.generation < 0 || scalars.generation > kMaxGeneration ||
       scalars.best_generation < -1 || scalars.best_generation >= scalars.generation)
-    Fail("{}.scalars: expected the best of {} generations in one of them, found it in {}", prefix,
+    Fail("{}.scalars: expected the best of {} generations in one of them, found it in {}", root,
          scalars.generation, scalars.best_generation);
   if (!(scalars.sigma >= kCmaMinSigma && scalars.sigma <= kCmaMaxSigma))
-    Fail("{}.scalars: expected a step size from {} to {}, found {}", prefix, kCmaMinSigma,
+    Fail("{}.scalars: expected a step size from {} to {}, found {}", root, kCmaMinSigma,
          kCmaMaxSigma, scalars.sigma);
-  if (std::isnan(scalars.best_loss)) Fail("{}.scalars: expected the best loss, found NaN", prefix);
+  if (std::isnan(scalars.best_loss)) Fail("{}.scalars: expected the best loss, found NaN", root);
   s.generation = scalars.generation, s.sigma = scalars.sigma;
-  s.mean = TakeFinite(store, prefix + ".mean", s.n);
-  s.path_sigma = TakeFinite(store, prefix + ".path_sigma", s.n);
-  s.path_c = TakeFinite(store, prefix + ".path_c", s.n);
-  s.best = {scalars.best_loss, scalars.best_generation, TakeFinite(store, prefix + ".best", s.n)};
-  const std::vector<double> triangle =
-      TakeFinite(store, prefix + ".covariance", s.n * (s.n + 1) / 2);
+  s.mean = TakeFinite(store, root + ".mean", s.n);
+  s.path_sigma = TakeFinite(store, root + ".path_sigma", s.n);
+  s.path_c = TakeFinite(store, root + ".path_c", s.n);
+  s.best = {scalars.best_loss, scalars.best_generation, TakeFinite(store, root + ".best", s.n)};
+  const std::vector<double> triangle = TakeFinite(store, root + ".covariance", s.n * (s.n + 1) / 2);
   const size_t n = static_cast<size_t>(s.n);
   for (size_t i = 0, at = 0; i < n; ++i)
     for (size_t j = 0; j <= i; ++j)
       s.covariance[i * n + j] = s.covariance[j * n + i] = triangle[at++];
-  if (!s.Decompose()) Fail("{}.covariance: has no eigenvalues", prefix);
+  if (!s.Decompose()) Fail("{}.covariance: has no eigenvalues", root);
   s.asked = false;
   *search = std::move(s);
 }

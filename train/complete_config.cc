@@ -16,7 +16,7 @@ namespace graft {
 
 namespace {
 
-// Why the head of a base is not that of these classes, or "".
+// Says why the head of the base cannot be that of these classes; "" if it can.
 std::string WhyFresh(const LoadedModel& model, const RunConfig& c,
                      const std::optional<ClassMatch>& match) {
   const std::string& task = TaskOf(model.config);
@@ -35,7 +35,7 @@ std::string WhyFresh(const LoadedModel& model, const RunConfig& c,
   return "";
 }
 
-// Whether the base's head goes on, for which names, and a fresh one otherwise.
+// Decides whether the base's head goes on, with which class names, or a fresh one begins.
 void ChooseHead(const LoadedModel& model, RunConfig* c, std::vector<std::string>* notes) {
   std::string why;
   const bool none = !model.params.Has("head.weight") || model.source.starts_with("init:");
@@ -70,11 +70,11 @@ void ChooseHead(const LoadedModel& model, RunConfig* c, std::vector<std::string>
                 c->method, why.empty() ? "" : ": " + why);
 }
 
-// Whether the model, the tokenizer, the template and the words fit each other.
+// Checks that the model, the tokenizer, the template and the words fit each other.
 void ChoosePrompt(LoadedModel model, const RunConfig& c, std::vector<std::string>* notes) {
   if (c.new_head) FailUsage("--new-head: of a classifier; --head mlm has none");
   TakeHead(c, &model);
-  PromptEncoder(OpenTokenizer(c), ParsePrompt(c.prompt), static_cast<size_t>(c.max_length));
+  PromptEncoder(OpenTokenizer(c), ParsePrompt(c.prompt), c.max_length);
   std::string words = c.words;
   std::string note = "label words:";
   for (size_t i = 0; i < c.labels.size(); ++i) {
@@ -85,7 +85,7 @@ void ChoosePrompt(LoadedModel model, const RunConfig& c, std::vector<std::string
   notes->push_back(note);
 }
 
-// Whether the model can learn from plain texts.
+// Checks that the model can learn from plain texts.
 void CheckObjective(LoadedModel model, const RunConfig& c) {
   if (c.new_head) FailUsage("--new-head: of a classifier; --objective {} has none", c.objective);
   if (!c.trace.empty()) FailUsage("--trace: not supported with --objective {}", c.objective);
@@ -93,7 +93,7 @@ void CheckObjective(LoadedModel model, const RunConfig& c) {
   MaskToken(OpenTokenizer(c));
 }
 
-// The head, template and words of an objective of sentences.
+// Fills in the head, template and words of an objective of sentences.
 void TakeSentencePrompt(RunConfig* c) {
   if (c->objective != "nsp" && c->objective != "nss") return;
   const SentencePrompt usual =
@@ -103,7 +103,7 @@ void TakeSentencePrompt(RunConfig* c) {
   if (c->words.empty()) c->words = usual.words;
 }
 
-// A search has no use for options of gradients.
+// Refuses options of gradients for a method that is searched and has none.
 void CheckSearch(const Method& method, const RunConfig& c) {
   const MethodTerm* term = SearchedTerm(method);
   if (!term) return;
@@ -125,8 +125,8 @@ void CheckSearch(const Method& method, const RunConfig& c) {
   refuse("objective", MasksWords(c), "; mlm has other losses in every epoch");
 }
 
-// The splits to train and to validate on; of a data set without a validation split a part of the
-// examples is held out, unless the caller wants none.
+// Chooses the splits to train and to validate on. Of a data set without a validation split a part
+// of the examples is held out, unless the caller wants none.
 void ChooseSplits(Dataset& data, RunConfig* c, std::vector<std::string>* notes) {
   const bool chosen = c->holdout >= 0, labelled = !MasksWords(*c);
   const bool classes = labelled && c->task == kClassify;
@@ -165,7 +165,7 @@ void ChooseSplits(Dataset& data, RunConfig* c, std::vector<std::string>* notes) 
   data.CheckSplit(c->val_split);
 }
 
-// Options that mean something only where there is a validation split, or classes.
+// Refuses options that mean something only with a validation split or with classes.
 void CheckValidationOptions(const RunConfig& c) {
   if (c.val_split.empty() && c.early_stopping > 0)
     FailUsage("--early-stopping {}: there is no validation split; hint: --val-split",
@@ -181,7 +181,7 @@ void CheckValidationOptions(const RunConfig& c) {
               c.objective);
 }
 
-// Where the data say it; what they do not say is one class.
+// The task that the data tell by their tables; where these say nothing, an example has one class.
 std::string TellTask(const RunConfig& c) {
   if (!c.head.empty() || !c.objective.empty()) return kClassify;
   const LabelKind kind = TellLabelKind(c.data, ParseTextColumns(c.columns));
@@ -213,7 +213,7 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
   if (c.holdout > 0 && !c.val_split.empty())
     FailUsage("--holdout {}: with --val-split {}; expected one of them", c.holdout, c.val_split);
   CheckSearch(method, c);
-  // A run can be continued from any directory.
+  // An absolute path lets the run be continued from any directory.
   if (!c.model.starts_with("init:"))
     c.model = std::filesystem::absolute(c.model).lexically_normal();
   c.data = std::filesystem::absolute(c.data).lexically_normal();
@@ -226,7 +226,7 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
   if (c.batch_size == kBatchByKind)
     c.batch_size = std::max(c.micro_batch, data.texts() && labelled ? kTextBatch : kImageBatch);
   if (!c.val_split.empty() && !c.allow_overlap)
-    data.RefuseOverlap(c.val_split, c.train_split, static_cast<size_t>(c.limit));
+    data.RefuseOverlap(c.val_split, c.train_split, c.limit);
   CheckValidationOptions(c);
   c.labels = data.labels();
   const LoadedModel model = LoadModel(c.model, c.arch, static_cast<uint64_t>(c.seed));

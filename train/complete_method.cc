@@ -9,7 +9,7 @@
 namespace graft {
 namespace {
 
-// The run that a term begins with: where it is, of which base and with which weights.
+// Fills in the run that a term begins with: where it is, of which base and with which weights.
 void CompleteRun(const RunConfig& c, std::string_view option, MethodTerm* term) {
   std::string& run = term->options[std::string(option)];
   run = std::filesystem::absolute(run).lexically_normal();
@@ -26,7 +26,7 @@ void CompleteRun(const RunConfig& c, std::string_view option, MethodTerm* term) 
   known = hash;
 }
 
-// The ids of the words that a prompt begins with.
+// Fills in the ids of the words that a prompt begins with.
 void CompleteText(const RunConfig& c, MethodTerm* term) {
   const std::string& text = term->options["text"];
   const std::vector<int32_t> ids = OpenTokenizer(c).Encode(text, {.special_tokens = false}).ids;

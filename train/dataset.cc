@@ -56,7 +56,8 @@ std::string FirstOfMany(const std::vector<std::string>& names) {
   return fmt::format("{}{}", fmt::join(shown, ", "), names.size() > kShown ? ", ..." : "");
 }
 
-// The first of `names` that is none of `known` in any case; of none such, the first.
+// The first of `names` that equals none of `known`, whatever its case; if there is none, the first
+// of all.
 const std::string& FirstUnknown(const std::vector<std::string>& names,
                                 const std::vector<std::string>& known) {
   std::set<std::string> lower;
@@ -123,7 +124,7 @@ void Dataset::HoldOut(const std::string& split, double share, int64_t seed) {
   std::visit([&](auto& d) { d.HoldOut(split, share, static_cast<uint64_t>(seed)); }, data_);
 }
 
-// each(targets) of every example of a split until it returns false.
+// Calls each(targets) for every example of a split until it returns false.
 template <class Each>
 void Dataset::ForTargets(const std::string& split, const Each& each) const {
   const auto all = [&](const auto& examples) {
@@ -156,10 +157,11 @@ void Dataset::RefuseOneClass(const std::string& split) const {
   const int first = classes.empty() ? 0 : classes[0];
   if (std::ranges::any_of(classes, [&](int c) { return c != first; })) return;
   Fail("{}: expected at least 2 classes, found 1: all {} examples of split '{}' are of '{}'",
-       directory(), classes.size(), split, labels().at(static_cast<size_t>(first)));
+       directory(), classes.size(), split, labels().at(first));
 }
 
-// Of images, whichever the model would read; of texts, the rows that are no examples.
+// Leaves out what cannot be read: images that do not decode, whichever model will read them, and
+// rows of texts that are no examples.
 void Dataset::SkipBad(const std::string& split) {
   if (!skip_bad_ || !looked_through_.insert(split).second) return;
   if (const auto* texts = std::get_if<TextDataset>(&data_)) {
@@ -182,8 +184,7 @@ void Dataset::SkipBad(const std::string& split) {
 std::vector<std::string> Dataset::labels() const {
   if (!renumbered_.empty()) return renumbered_;
   auto labels = std::visit([](const auto& d) { return d.class_names(); }, data_);
-  for (int64_t i = static_cast<int64_t>(labels.size()); i < num_classes(); ++i)
-    labels.push_back(std::to_string(i));
+  for (int64_t i = std::ssize(labels); i < num_classes(); ++i) labels.push_back(std::to_string(i));
   return labels;
 }
 
@@ -235,7 +236,7 @@ void Dataset::CheckKind(const LoadedModel& model) const {
          model.is_bert() ? "BERT, which reads texts" : "vision transformer");
 }
 
-// By the head's numbers of the classes.
+// Gives an example the number that the head has for its class.
 template <class AnyExample>
 void Dataset::Renumber(AnyExample* e) const {
   if (kind_ == LabelKind::kClass) {

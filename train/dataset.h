@@ -24,8 +24,9 @@ struct DataOptions {
 // What the labels of a task (models/task.h) are.
 LabelKind KindOf(const std::string& task);
 
-// What holds the targets of a task: the data set itself where it is a table or has tables that are
-// splits, else labels.csv, .tsv or .jsonl in it; of classes the data set. Throws Error for none.
+// The place of a task's targets: the data set itself where it is a table or has tables that are
+// splits, else labels.csv, .tsv or .jsonl in it. Of classes it is the data set. Throws Error where
+// there are none.
 std::string TablesOf(const std::string& directory, const std::string& task);
 
 // An image file or a row of a table that was left out.
@@ -36,7 +37,7 @@ struct Skipped {
 class Dataset {
  public:
   explicit Dataset(const std::string& directory, const DataOptions& options = {});
-  // That of a run, with its holdout.
+  // Opens the data set of a run, with its holdout.
   explicit Dataset(const RunConfig& config);
 
   bool texts() const { return !std::holds_alternative<ImageDataset>(data_); }
@@ -56,7 +57,7 @@ class Dataset {
   // Takes a stratified part of a split away, which becomes the split "holdout" (data/holdout.h).
   void HoldOut(const std::string& split, double share, int64_t seed);
   LabelKind kind() const { return kind_; }
-  // Is told how far Load is with skip_bad, which may take long.
+  // Sets a function that is told how far Load is: with skip_bad it may take long.
   void OnProgress(CheckProgress progress) { progress_ = std::move(progress); }
   // Throws Error if all examples of a split have one class, the same numbers, or no label.
   void RefuseOneClass(const std::string& split) const;
@@ -66,18 +67,19 @@ class Dataset {
   // Throws Error if validation examples are training examples too: any image, or a tenth of the
   // texts, as short ones occur twice by chance.
   void RefuseOverlap(const std::string& validation, const std::string& train, size_t limit) const;
-  // The first `limit` examples (0: all). Throws Error for a model of another kind of input. With
-  // skip_bad every image of the split is decoded once, to see whether it can be.
+  // Opens the first `limit` examples (0: all). Throws Error for a model of another kind of input.
+  // With skip_bad every image of the split is decoded once, to see whether it can be.
   std::unique_ptr<BatchSource> Load(const std::string& split, size_t limit,
                                     const LoadedModel& model, const AdapterFacts& facts);
-  // What the examples of Load are called: paths of images; texts, with a tab between two.
+  // The names of the examples of Load: paths of images; texts, with a tab between two.
   std::vector<std::string> ExampleNames(const std::string& split, size_t limit) const;
   void CheckKind(const LoadedModel& model) const;
   // Throws Error for a split that is not there or, of texts, not in order; "" is no split.
   void CheckSplit(const std::string& name) const;
 
-  // Lets labels be those of a model with these classes (none: it has no names), which are matched
-  // as MatchClasses does. Names that contradict each other are an Error. Numbers keep their order.
+  // Gives labels the numbers that a model has for its classes, which are matched as MatchClasses
+  // does; a model without names has none to match. Throws Error for names that contradict each
+  // other. Numbers keep their order.
   void NumberClassesAs(const std::vector<std::string>& names, const std::string& model);
 
  private:

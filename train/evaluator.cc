@@ -21,7 +21,8 @@ Graph Optimised(Graph g, const PassOptions& passes) {
   return g;
 }
 
-// So many parts between two waits for the data, unless their examples take more bytes.
+// The parts that are computed between two waits for the data, unless their examples take more bytes
+// than kBytesAtOnce.
 constexpr size_t kPartsAtOnce = 32, kBytesAtOnce = size_t{16} << 20;
 
 size_t PartBytes(const BatchSource& data, const Counts& capacity) {
@@ -38,7 +39,8 @@ size_t ExamplesAtOnce(const BatchSource& data, const Counts& capacity) {
 
 size_t MeasuringBytes(const BatchSource& data) {
   const size_t columns = data.size() > 0 ? data.targets(0).size() : 0;
-  // The loss; a column twice in float, in double and as ranks, and its order.
+  // Bytes of an example's part in measuring one column: the loss; the column twice in float, in
+  // double and as ranks; and its order.
   constexpr size_t kColumn =
       sizeof(float) + 2 * (sizeof(float) + 2 * sizeof(double)) + sizeof(size_t);
   return columns > 0 ? data.size() * (2 * columns * sizeof(float) + kColumn) : 0;
@@ -75,7 +77,7 @@ void ShareParts(std::span<const Counts> parts, ProcessGroup* group, size_t colum
     const Piece piece = group->PieceOf(std::ssize(parts), rank);
     size_t count = 0;
     for (int64_t i = piece.begin; i < piece.begin + piece.size; ++i)
-      count += static_cast<size_t>(parts[static_cast<size_t>(i)].sequences) * columns;
+      count += static_cast<size_t>(parts[i].sequences) * columns;
     group->Broadcast(std::as_writable_bytes(std::span(rows, count)), rank);
     rows += count;
   }
@@ -162,7 +164,7 @@ std::vector<float> Evaluator::Logits(BatchSource& data) {
   return std::move(Outputs(data, logits)[0]);
 }
 
-// Logits of a whole vocabulary are not kept.
+// Measures as it goes: logits of a whole vocabulary would be too large to be kept.
 Metrics Evaluator::RunMasked(BatchSource& data) {
   const auto start = std::chrono::steady_clock::now();
   data.Start(InOrder(data));
@@ -206,7 +208,7 @@ Metrics Evaluator::RunMasked(BatchSource& data) {
   return m;
 }
 
-// Correlations and precisions want all logits at once.
+// Keeps all logits, as correlations and precisions want them at once.
 Metrics Evaluator::RunTargets(BatchSource& data, std::vector<float>* all_logits) {
   const auto start = std::chrono::steady_clock::now();
   const std::string names[] = {"logits", "losses"};
@@ -221,7 +223,7 @@ Metrics Evaluator::RunTargets(BatchSource& data, std::vector<float>* all_logits)
     if (each_) each_(i, std::span(logits).subspan(i * columns, columns));
   }
   Metrics m;
-  m.n = static_cast<int64_t>(data.size());
+  m.n = std::ssize(data);
   for (const float loss : outputs[1]) m.loss += loss;
   m.loss /= static_cast<double>(std::max<int64_t>(m.n, 1));
   const bool finite = std::isfinite(m.loss);  // else nothing can be put in order

@@ -30,9 +30,9 @@ class Evaluator {
   // Trainable parameters may change between runs.
   Evaluator(const Graph& graph, ParamStore& params, const SessionOptions& options,
             const PassOptions& passes = {});
-  // Measures over all examples, or over their masked words, of which only loss and accuracy are
-  // given; what is measured of targets is told by the graph's loss. `logits`, if given, receives
-  // [n, classes] of examples. The graph has the outputs logits and losses.
+  // Measures over all examples or, of masked words, over these, of which only loss and accuracy are
+  // given. What is measured of targets follows from the graph's loss. `logits`, if given, receives
+  // [n, classes] for the examples. The graph has the outputs logits and losses.
   Metrics Run(BatchSource& data, std::vector<float>* logits = nullptr);
   // Returns for each named output, such as logits [n, classes], the rows of all examples in order,
   // without those that are bad (OnBad).
@@ -47,8 +47,8 @@ class Evaluator {
   // each(example, logits) is called by Run for every example in order.
   using Each = std::function<void(size_t example, std::span<const float> logits)>;
   void OnExample(Each each) { each_ = std::move(each); }
-  // bad(example, why) is called by Outputs for an example that cannot be read, and the others go
-  // on. Without it such an example is an Error.
+  // Sets a function bad(example, why) that Outputs calls for an example that cannot be read, before
+  // it goes on with the others. Without it such an example is an Error.
   using Bad = std::function<void(size_t example, const std::string& why)>;
   void OnBad(Bad bad) { bad_ = std::move(bad); }
 
@@ -77,28 +77,30 @@ class Evaluator {
   bool has_targets_ = false, regression_ = false;
 };
 
-// The examples from the first to the last.
+// The indices of all examples, from the first to the last.
 std::vector<size_t> InOrder(const BatchSource& data);
 
-// run(i, first, worker) for every part i of a batch, whose first example is `first` (ForEachRun);
-// of a group for those of this process, once all have come here.
+// Calls run(i, first, worker) for every part i of a batch, whose first example is `first`
+// (ForEachRun). Of a group, each process does the parts that are its own, once all processes have
+// come here.
 void ForEachPart(Session& session, std::span<const Counts> parts,
                  const std::function<void(size_t i, int64_t first, int worker)>& run,
                  ProcessGroup* group = nullptr);
-// What each process has computed so for all: rows of `columns` numbers, one for each sequence.
+// Gives every process what each has computed in its parts: rows of `columns` numbers, one row for
+// each sequence.
 void ShareParts(std::span<const Counts> parts, ProcessGroup* group, size_t columns, float* rows);
 
-// Examples that are read and computed between two waits for the data, in parts of this capacity:
-// whatever the number of threads, and few if they are large.
+// How many examples are read and computed between two waits for the data, in parts of this
+// capacity. The number does not depend on the threads, and is small for large examples.
 size_t ExamplesAtOnce(const BatchSource& data, const Counts& capacity);
-// Bytes that Run holds of all examples at once: of targets, whose correlations and precisions want
-// all of them in order, both sides and one column's copies; else none.
+// Bytes that Run holds of all examples at once. Correlations and precisions of targets want all of
+// them in order: both sides, and the copies of one column. Other measures hold none.
 size_t MeasuringBytes(const BatchSource& data);
-// Bytes that the data hold during that, with parts up to this capacity.
+// Bytes that the data hold during a Run with parts up to this capacity.
 size_t InferenceBytes(const BatchSource& data, const Counts& capacity);
 
 // ChooseCapacity and all threads, or what fits the memory budget ("" = no bound) beside
-// `held_bytes`; what is left of it is the data's.
+// `held_bytes`. What is left of the budget is given to the data.
 SessionOptions InferenceOptions(const Graph& graph, ParamStore& params, const ModelConfig& config,
                                 BatchSource& data, const std::string& memory_budget,
                                 const PassOptions& passes, size_t held_bytes = 0);

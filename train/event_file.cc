@@ -11,7 +11,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "records are little-endian");
 
-// The reflected polynomial of Castagnoli.
+// The table of CRC-32C for one byte: Castagnoli's polynomial, bits reversed.
 constexpr std::array<uint32_t, 256> MakeCrcTable() {
   std::array<uint32_t, 256> table{};
   for (uint32_t i = 0; i < 256; ++i) {
@@ -79,7 +79,7 @@ std::string Record(const std::string& data) {
 }
 constexpr size_t kHeadBytes = sizeof(uint64_t) + sizeof(uint32_t), kFootBytes = sizeof(uint32_t);
 
-// The step of an event that EventRecord made; nothing in another.
+// Reads the step of an event that EventRecord has made; returns false for any other event.
 bool ReadStep(std::string_view event, int64_t* step) {
   if (event.size() <= kWallTimeBytes || event[0] != Key(1, kFixed64)) return false;
   event.remove_prefix(kWallTimeBytes);

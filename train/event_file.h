@@ -10,7 +10,7 @@
 
 namespace graft {
 
-// TensorBoard reads what has "tfevents" in its name.
+// TensorBoard reads only files that have "tfevents" in their names.
 inline constexpr const char* kEventFile = "events.out.tfevents.graft";
 
 // The record that an events file begins with.
@@ -20,11 +20,11 @@ std::string EventFileStart(double wall_time);
 // `wall_time`: seconds since 1970. "" for a line without a step.
 std::string EventRecord(const nlohmann::json& line, double wall_time);
 
-// The wall times of the records of an events file, by step; of a torn or foreign file those of
+// The wall times of the records of an events file, by step. A torn or foreign file gives those of
 // the records before the damage.
 std::map<int64_t, double> EventTimes(std::string_view file);
-// A whole events file of the lines of a metrics.jsonl. Their wall times are `times`, or `now` where
-// that has none.
+// The whole events file for the lines of a metrics.jsonl. The wall time of a step is that in
+// `times`, or `now` where it has none.
 std::string EventFile(std::string_view metrics, const std::map<int64_t, double>& times, double now);
 
 // TFRecord's checksum of `bytes`: CRC-32C, rotated right by 15 bits, plus 0xa282ead8.

@@ -15,7 +15,7 @@ namespace {
 
 constexpr size_t kMostFeatureBytes = size_t{1} << 30;
 
-// One pass over the examples, in their order.
+// Computes the features of all examples in one pass, in their order.
 void Fill(Features& features, Session& session, BatchSource& data,
           const std::function<bool()>& stop, const WorkHook& progress, ProcessGroup* group) {
   const Counts capacity = session.options().capacity;
@@ -118,8 +118,8 @@ Features ComputeFeatures(const FeatureCut& cut, LoadedModel& model, const RunCon
                       .options);
   Fill(features, session, data, stop, progress, group);
   features.seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  // The examples must still be those that were read, and have said nothing that is to be said
-  // again.
+  // Kept for later runs only if the examples are still those that were read, and if reading them
+  // said nothing that a later run would have to say again.
   const bool keeps = !group || group->IsFirst();
   if (keeps && key == FeatureKey(cut, model.params, config, data)) KeepFeatures(key, features);
   return features;
@@ -129,7 +129,7 @@ BudgetFit FeaturesFit(const FeatureCut& cut, LoadedModel& model, const RunConfig
                       const BatchSource& data, const BudgetRequest& step) {
   BudgetRequest request = step;
   request.held_bytes += cut.bytes;
-  // First: the optimizer state that planning makes is there during the pass, too.
+  // Planning comes first, as the optimizer state that it makes is there during the pass, too.
   const BudgetFit steps = FitsBudget(cut.rest, model.params, OptimizerOf(config), request);
   const Counts wanted = ChooseCapacity(model.config, data.longest(), config.batch_size);
   const BudgetFit pass =

@@ -11,7 +11,8 @@
 
 namespace graft {
 
-// A training graph in two: `frozen` has the output "features" [S, ...], `rest` takes them.
+// A training graph in two parts: `frozen` has the output "features" [S, ...], and `rest` takes them
+// as an input.
 struct FeatureCut {
   Graph frozen, rest;  // frozen: optimised
   size_t size = 0;     // floats of one example
@@ -41,8 +42,9 @@ Features ComputeFeatures(const FeatureCut& cut, LoadedModel& model, const RunCon
 // takes "features".
 std::unique_ptr<BatchSource> MakeFeatureData(Features features, const BatchSource& data);
 
-// Whether a run that holds the features stays within its budget, in the pass that computes them and
-// in the steps (`step`, whose held_bytes are without them and those of ComputeFeatures).
+// Whether a run that holds the features stays within its budget, both in the pass that computes
+// them and in the steps. `step` is the request of the steps; its held_bytes leave out the features
+// and what ComputeFeatures holds.
 BudgetFit FeaturesFit(const FeatureCut& cut, LoadedModel& model, const RunConfig& config,
                       const BatchSource& data, const BudgetRequest& step);
 

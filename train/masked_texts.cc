@@ -11,10 +11,11 @@
 namespace graft {
 namespace {
 
-// Of the tokens so many are chosen; of these as many become [MASK], or another token, or stay.
+// The share of a text's tokens that is chosen; and the shares of these that become [MASK] or
+// another token. The others stay.
 constexpr double kChosen = 0.15, kMasked = 0.8, kReplaced = 0.1;
 
-// Tokens of one text after the other.
+// Tokens of texts, one text after the other.
 struct TokenRuns {
   std::vector<int32_t> ids;
   std::vector<size_t> begin{0};
@@ -29,11 +30,11 @@ struct TokenRuns {
   }
 };
 
-// Of every text its tokens without the template's, in the order of the texts.
+// The tokens of every text without those of the template, in the order of the texts.
 std::vector<std::vector<int32_t>> Tokenize(std::span<const TextExample> texts,
                                            const Tokenizer& tokenizer, const LoadedModel& model) {
   std::vector<std::vector<int32_t>> ids(texts.size());
-  const FixedChunks cut(static_cast<int64_t>(texts.size()), 64);
+  const FixedChunks cut(std::ssize(texts), 64);
   std::vector<std::exception_ptr> errors(cut.count());
   ParallelFor(cut.count(), [&](int64_t chunk) {
     try {
@@ -51,7 +52,7 @@ std::vector<std::vector<int32_t>> Tokenize(std::span<const TextExample> texts,
   return ids;
 }
 
-// What masking wants to know of a tokenizer.
+// What masking needs to know of a tokenizer.
 struct Words {
   int32_t mask = 0;
   int64_t size = 0;              // ids that may replace a token
@@ -166,7 +167,7 @@ class MaskedTexts : public OrderedData {
  private:
   using Unit = std::pair<size_t, size_t>;  // tokens [first, second) that are chosen together
 
-  // Tokens that may be chosen; of whole words, words.
+  // What may be chosen: tokens or, with whole words, words.
   std::vector<Unit> Units(std::span<const int32_t> ids) const {
     std::vector<Unit> units;
     for (size_t i = 0; i < ids.size(); ++i) {
@@ -191,7 +192,8 @@ class MaskedTexts : public OrderedData {
     return least;
   }
 
-  // A text without a word that could be chosen teaches nothing.
+  // Adds a piece of a text, unless it has no word that could be chosen: such a piece teaches
+  // nothing.
   void AddPiece(std::span<const int32_t> ids) {
     const std::vector<Unit> units = Units(ids);
     if (units.empty()) return;
@@ -199,8 +201,8 @@ class MaskedTexts : public OrderedData {
     needed_ = std::max(needed_, static_cast<int64_t>(std::max(Wanted(units), Shortest(units))));
   }
 
-  // In an order of their own units are chosen while they fit. If none does, all words are longer
-  // than what is wanted, and the first of the shortest is chosen.
+  // Goes through the units in an order drawn for this text, and chooses those that still fit. If
+  // none fits, all words are longer than what is wanted, and the first of the shortest is chosen.
   std::vector<Unit> Choose(std::span<const int32_t> ids, const StreamKey& stream) const {
     const std::vector<Unit> units = Units(ids);
     const std::vector<int32_t> order = Permutation(static_cast<int32_t>(units.size()), stream);
@@ -219,7 +221,7 @@ class MaskedTexts : public OrderedData {
     return chosen;
   }
 
-  // Text i of the batch. What it gets depends on the seed, the text and the epoch alone.
+  // Masks text i of the batch. Its masks depend on the seed, the text and the epoch alone.
   void Mask(size_t i, size_t example) {
     const std::span<const int32_t> ids = runs_[example];
     masked_.Add(ids);
@@ -249,8 +251,8 @@ class MaskedTexts : public OrderedData {
   int64_t longest_ = 0, needed_ = 1, mask_rows_ = 1;
   uint64_t chosen_key_ = 0, token_key_ = 0;
   uint64_t draw_ = 0;  // 0: the fixed masks; else the epoch + 1
-  // Of the batch: masked texts; by row that the head reads, its place in the text and what stood
-  // there, -1 for rows beyond those that are masked.
+  // The masked texts of the batch; and for each row that the head reads its place in the text and
+  // the token that stood there, or -1 for a row beyond the masked ones.
   TokenRuns masked_;
   std::vector<int32_t> places_, answers_;
   int64_t losses_ = 0;

@@ -9,7 +9,7 @@
 
 namespace graft {
 
-// An order and where the batch is in it; examples of equal size.
+// The order of an epoch and the batch's place in it, for examples of equal size.
 class OrderedData : public BatchSource {
  public:
   int64_t length(size_t) const override { return 0; }
@@ -28,7 +28,7 @@ class OrderedData : public BatchSource {
 
  protected:
   std::span<const size_t> batch() const { return std::span(order_).subspan(begin_, end_ - begin_); }
-  // Examples [first, first + count) of the batch.
+  // The indices of examples [first, first + count) of the batch.
   std::span<const size_t> Examples(int64_t first, int64_t count) const {
     return batch().subspan(first, count);
   }
@@ -38,7 +38,7 @@ class OrderedData : public BatchSource {
   size_t begin_ = 0, end_ = 0;
 };
 
-// Targets of examples, row by row.
+// The targets of all examples, row by row.
 class Targets {
  public:
   template <class AnyExample>
@@ -78,7 +78,8 @@ void CheckIds(std::span<const int32_t> ids, const Tokenizer& tokenizer, const st
               const LoadedModel& model);
 // The texts of MakeRandomData.
 std::unique_ptr<BatchSource> MakeRandomTexts(size_t n, const LoadedModel& model, uint64_t seed);
-// Sequences of a text up to the capacity, of which each has so many tokens.
+// The parts of a batch of texts, each of at most `capacity`, where tokens(example) tells the length
+// of an example.
 std::vector<Counts> PartsByTokens(std::span<const size_t> batch, const Counts& capacity,
                                   const std::function<int64_t(size_t example)>& tokens);
 

@@ -32,10 +32,10 @@ ProofInputs OpenProofInputs(const OpenedModel& opened, const std::string& data,
 LogitsOf LogitsOn(ProofInputs& inputs, const OpenedModel& opened, const std::string& memory_budget,
                   const WorkHook& progress) {
   BatchSource& examples = *inputs.examples;
-  const Counts capacity = ChooseCapacity(opened.model.config, examples.longest(),
-                                         static_cast<int64_t>(examples.size()));
+  const Counts capacity =
+      ChooseCapacity(opened.model.config, examples.longest(), std::ssize(examples));
   if (!memory_budget.empty()) examples.UseSpare({.bytes = 0, .budget = ParseBytes(memory_budget)});
-  // Without passes: the graphs as they are.
+  // The graphs run without passes: the proof is about them as they are.
   return [&examples, capacity, memory_budget, progress](const Graph& g, ParamStore& params) {
     const InferencePlan plan = OptionsWithinBudget(
         g, params, capacity, examples.longest(), memory_budget, InferenceBytes(examples, capacity));

@@ -11,8 +11,8 @@ struct ProofInputs {
   std::unique_ptr<BatchSource> examples;
   bool random = false;  // without meaning, as there is no data set
 };
-// Examples of `data`, else of the data set of the run that was opened (`run`, if there is one and
-// its data are still there), else random ones.
+// Opens the examples of `data`; without it those of the data set of the run that was opened (`run`,
+// if there is one and its data are still there), or else random ones.
 ProofInputs OpenProofInputs(const OpenedModel& opened, const std::string& data,
                             const std::optional<RunConfig>& run);
 

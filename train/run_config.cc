@@ -22,7 +22,7 @@ void OneOfWords(const char* flag, const std::string& value, const std::vector<st
     FailUsage("--{}: '{}'; known: {}", flag, value, fmt::join(words, ", "));
 }
 
-// The numbers of a list joined by '|'.
+// Reads a list of numbers joined by '|'.
 std::vector<double> ParseWeights(const std::string& words) {
   std::vector<double> weights;
   for (size_t begin = 0; begin <= words.size();) {
@@ -48,7 +48,7 @@ void CheckMetric(const RunConfig& c) {
             c.task == kClassify ? "" : " of --task " + c.task, fmt::join(names, ", "));
 }
 
-// Options that mean something only where one of several classes is chosen.
+// Refuses options that mean something only where one of several classes is chosen.
 void CheckTask(const RunConfig& c) {
   if (c.task == kClassify) return;
   const auto refuse = [&](const char* flag, bool given, const char* why) {

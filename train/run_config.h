@@ -9,11 +9,12 @@
 
 namespace graft {
 
-// A holdout that CompleteRunConfig chooses: this share where there is nothing else to validate on.
+// Let CompleteRunConfig decide whether a part is held out: this share, where there is nothing else
+// to validate on.
 inline constexpr double kHoldoutByDefault = -1, kDefaultHoldout = 0.2;
 
-// A batch size that CompleteRunConfig chooses: small for labelled texts, of which there are few and
-// each is a row of tokens.
+// Lets CompleteRunConfig choose the batch size: small for labelled texts, of which there are few
+// and each is a row of tokens.
 inline constexpr int64_t kBatchByKind = -1, kImageBatch = 64, kTextBatch = 16;
 
 inline constexpr int64_t kLanesBound = 1024;
@@ -41,7 +42,8 @@ struct RunConfig : AdapterFacts {
   std::string best_metric = "accuracy";  // of the validation split: which epoch is the best;
                                          // "" = the first of MetricsOf(task)
   std::string class_weights;             // in the loss, as ClassWeights; "" = none
-  // The epochs that warm-up was made for, of a run that was given others since; 0 = `epochs`.
+  // The epochs that the warm-up was made for, if the run was given another number since; 0 means
+  // `epochs`.
   int64_t schedule_epochs = 0;
 
   // Fields that configurations of earlier versions lack: their defaults are what was done then.
@@ -74,13 +76,13 @@ struct RunConfig : AdapterFacts {
 // Refuses values outside their ranges, naming the flag and the nearest valid word.
 void CheckRunConfig(const RunConfig& config);
 
-// What its graphs are compiled with.
+// The passes that the graphs of a run are compiled with.
 PassOptions PassesOf(const RunConfig& config);
 
-// A task that CompleteRunConfig tells from the data.
+// Lets CompleteRunConfig tell the task from the data.
 inline constexpr const char* kTaskByData = "";
 
-// Measures of a validation split that --best-metric knows, of any task (task_metrics.h).
+// The measures of a validation split that --best-metric knows, of all tasks (task_metrics.h).
 const std::vector<std::string>& MetricNames();
 
 // The weights of K classes in the loss, by --class-weights: `balanced`, n / (K n_c) of n training

@@ -36,7 +36,8 @@ std::vector<TensorToWrite> Tensors(const ParamStore& params, std::vector<std::st
   return tensors;
 }
 
-// A name in config.json that is not the file's would be another file's, or nobody's.
+// Refuses names in config.json that are not UTF-8: written anew they would name another file, or
+// none.
 void RefuseOtherEncodings(const RunConfig& config) {
   RunConfig::Visit(config, [](const char* name, const auto& field) {
     try {
@@ -209,8 +210,8 @@ std::optional<std::vector<std::string>> RunDir::LoadState(ParamStore& params, Pr
   std::vector<std::string> names;
   const bool of_model = !params.entries().empty();
   for (const FileTensor& tensor : state.tensors()) {
-    // Optimizer state is called opt.KIND.PARAMETER and has its shape. What no graph has stays to be
-    // refused by name.
+    // An entry of optimizer state is called opt.KIND.PARAMETER and has the parameter's shape. A
+    // name that no graph has is left as it is, and refused by name later.
     const std::string& name = tensor.name;
     const size_t dot = name.starts_with("opt.") ? name.find('.', 4) : std::string::npos;
     const ParamStore::Entry* like = params.Find(dot == name.npos ? name : name.substr(dot + 1));
@@ -266,7 +267,8 @@ void RunDir::TruncateMetrics(int64_t step) const {
     begin = end + 1;
   }
   Write("metrics.jsonl", kept);
-  // The points get the times that they had, those of a run without an events file get this one.
+  // Points keep the wall times that they had; those of a run without an events file get the present
+  // one.
   const std::string events = file(kEventFile);
   const std::string old = Exists(events) ? ReadFile(events, kMaxMetricsBytes) : "";
   Write(kEventFile, EventFile(kept, EventTimes(old), WallTime()));

@@ -17,11 +17,11 @@ namespace graft {
 // Where a run stands. Random streams are functions of the step, so this is all there is.
 struct Progress {
   int64_t step = 0;  // optimizer steps done; epoch and position follow from it
-  // Of the best epoch, larger is better: a loss has its sign changed.
+  // The best value of --best-metric so far. Larger is better, so a loss has its sign changed.
   double best_metric = std::numeric_limits<double>::lowest();
   int64_t best_epoch = 0;  // from 1; 0 = none yet
   int64_t epochs = 0;      // those of the run when this was saved; 0 = it does not say
-  // Of the steps of the running epoch, each weighted by its share of a full batch.
+  // The sum of the losses of the epoch in progress, each weighted by its share of a full batch.
   double epoch_loss_sum = 0;
   double seconds = 0;    // of training, over all sessions
   double last_loss = 0;  // mean over the examples of the last epoch
@@ -31,16 +31,17 @@ struct Progress {
 
 class RunDir {
  public:
-  // Creates the directory and locks it; Error if it exists and is not empty, or if another process
-  // is about to train there.
+  // Creates the directory and locks it. Throws Error if it exists and is not empty, or if another
+  // process is about to train there.
   static RunDir Create(const std::string& path, const RunConfig& config);
-  // Error if there is no config.json, or if the run is a search that has not ended: what is there
-  // is no run yet.
+  // Opens a run. Throws Error if there is no config.json, or if it is a search that has not ended
+  // and so is no run yet.
   static RunDir Open(const std::string& path);
-  // One that a search makes, ended or not.
+  // Opens a run that a search makes, whether it has ended or not.
   static RunDir OpenSearch(const std::string& path);
-  // A run that another process of a group trains and writes (process_group.h): this one reads it,
-  // and whatever it would write is left out. `resumed`: whether that one has opened it.
+  // Opens a run that another process of a group trains and writes (process_group.h). This process
+  // reads it, and leaves out whatever it would write. `resumed` says whether the other one has
+  // opened it.
   static RunDir Follow(const std::string& path, bool resumed);
   // Locks the directory for training, which comes before anything is written; throws Error if
   // another process trains there.
@@ -49,29 +50,30 @@ class RunDir {
   const std::string& path() const { return path_; }
   bool resumed() const { return resumed_; }  // opened, not created
   const RunConfig& config() const { return config_; }
-  // Rewrite config.json with a hash that is known only after a run has started: of the base, of the
-  // examples.
+  // Rewrite config.json with a hash that is known only after the run has started: that of the base,
+  // and that of the examples.
   void RecordBase(const std::string& sha256);
   void RecordExamples(const std::string& sha256);
-  // What a search has found (search/): the run's method from here on.
+  // Makes what a search has found (search/) the run's method from here on.
   void RecordMethod(const std::string& method);
-  // The same with another number of epochs; warm-up stays that of the number before.
+  // Changes the number of epochs; the warm-up stays that of the number before.
   void RecordEpochs(int64_t epochs);
   std::string file(const std::string& name) const { return path_ + "/" + name; }
   void Write(const std::string& name, const std::string& text) const;
 
-  // state.safetensors holds the named entries (trainable and optimizer) and the progress. Error,
-  // once it is written, if the directory is no longer the one that path() leads to.
+  // Writes the named entries (trainable and optimizer state) and the progress to state.safetensors.
+  // Throws Error, once it is written, if path() no longer leads to this directory.
   void SaveState(const ParamStore& params, const std::vector<std::string>& names,
                  const Progress& progress) const;
   bool HasState() const;
-  // Takes back Create, unless something has been saved.
+  // Removes what Create has made, unless something has been saved.
   void RemoveIfNothingSaved();
-  // Nothing if there is no state yet. Puts the entries into `params`.
-  // The names of its tensors; nothing if there is no state yet.
+  // Puts the entries of the state into `params` and returns their names; nothing if there is no
+  // state yet.
   std::optional<std::vector<std::string>> LoadState(ParamStore& params, Progress& progress) const;
 
-  // last.safetensors / best.safetensors: trainable tensors only; equal runs give equal bytes.
+  // Writes last.safetensors or best.safetensors: trainable tensors only, so that equal runs give
+  // equal bytes.
   void SaveWeights(const std::string& which, const ParamStore& params,
                    const std::vector<std::string>& names, StringMap more = {}) const;
 

@@ -15,7 +15,7 @@
 namespace graft {
 namespace {
 
-// The epochs that the run had when the state was saved.
+// The number of epochs that the run had when the state was saved.
 int64_t EpochsThen(const RunConfig& c, const Progress& p) {
   if (p.epochs > 0) return p.epochs;
   return c.schedule_epochs > 0 ? c.schedule_epochs : c.epochs;

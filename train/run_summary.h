@@ -17,23 +17,24 @@ struct RunSummary {
 // What computes here: "avx512, 2 threads, HOST".
 std::string MachineText();
 
-// Of `earlier` sessions (their summary.json, or null) the larger peak counts, and the command of
-// the one that began; machine and version are those of this one.
+// `earlier` is the summary.json of earlier sessions, or null. The larger peak counts, and the
+// command is that of the session that began the run; machine and version are those of this one.
 nlohmann::json SummaryJson(const RunConfig& config, const Progress& progress,
                            const RunSummary& summary, const nlohmann::json& earlier);
 
-// The value of --best-metric behind a score that is better when it is larger, and the other way.
+// The value of --best-metric for a score that is better when it is larger; the function is its own
+// inverse.
 double MetricOfScore(const std::string& metric, double score);
 
-// What the file holds; null if there is none, or if it is no object.
+// What summary.json holds; null if there is none, or if it is no object.
 nlohmann::json ReadSummary(const std::string& run);
 
-// Whether early stopping ended it.
+// Whether early stopping ended the run.
 bool StoppedEarly(const std::string& run);
 
-// Gives a run that goes on another number of epochs. Throws Error (kUsage) where that would not be
-// the run that had them from the beginning: any schedule but a constant one, or fewer than are
-// done.
+// Gives a run that goes on another number of epochs. Throws Error (kUsage) where the result would
+// not be that of a run that had them from the beginning: with any schedule but a constant one, or
+// with fewer epochs than are done.
 void ChangeEpochs(RunDir& dir, int64_t epochs);
 
 // Whether the state is that of a run with nothing left to do.

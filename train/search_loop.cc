@@ -10,7 +10,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// The capacity that the losses of a run are computed with, which decides their last bits.
+// Reads the capacity that the losses of a run are computed with: it decides their last bits.
 Counts ReadCapacity(const std::string& file) {
   const Json plan = ReadJson(file);
   const auto number = [&](const char* key) {

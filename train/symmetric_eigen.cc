@@ -1,5 +1,5 @@
-// Eigen's templates are weak symbols: in a program that uses Eigen, too, with other options, the
-// linker would keep one copy for both. So ours are in a namespace of another name.
+// Eigen's templates are weak symbols: in a program that itself uses Eigen, compiled with other
+// options, the linker would keep one copy for both. So ours are in a namespace of another name.
 #define Eigen graft_eigen
 #define EIGEN_MPL2_ONLY
 // Eigen would spread products over OpenMP's threads.
@@ -15,7 +15,8 @@ namespace {
 
 using Rows = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-// Products are summed in blocks that Eigen fits to the caches it finds: to these, on any machine.
+// Eigen sums products in blocks that it fits to the caches it finds; they are fixed here, so that
+// the sums are the same on any machine.
 void FixBlocks() {
   [[maybe_unused]] static const bool once = [] {
     Eigen::setCpuCacheSizes(32 << 10, 256 << 10, 2 << 20);

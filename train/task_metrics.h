@@ -15,14 +15,14 @@ struct MetricInfo {
   double (*value)(const Metrics&);
 };
 
-// Those of a task (models/task.h); the first one says which epoch is the best unless --best-metric
-// does.
+// The measures of a task (models/task.h). The first one says which epoch is the best, unless
+// --best-metric names another.
 const std::vector<MetricInfo>& MetricsOf(const std::string& task);
 inline std::string DefaultMetric(const std::string& task) { return MetricsOf(task)[0].name; }
-// Of a metric of any task: one name means one thing.
+// How a metric of any task is read: a name means the same in all of them.
 bool SmallerIsBetter(const std::string& metric);
 bool IsShare(const std::string& metric);
-// Null for a name that the task does not have.
+// Returns null for a name that the task does not have.
 const MetricInfo* FindMetric(const std::string& task, const std::string& name);
 
 }  // namespace graft

@@ -56,8 +56,8 @@ class TextData : public OrderedData {
   Targets targets_;
 };
 
-// Rows that the embedding must have, whatever the texts. Added tokens that follow the vocabulary
-// may be missing there: transformers adds [MASK] and the like to any vocabulary.
+// How many rows the embedding must have, whatever the texts are. Added tokens that follow the
+// vocabulary may be missing there: transformers adds [MASK] and the like to any vocabulary.
 int64_t WordsOf(const Tokenizer& tokenizer) {
   int64_t words = std::ssize(tokenizer.spec().tokens);
   for (const AddedToken& token : tokenizer.spec().added)
@@ -142,7 +142,8 @@ std::unique_ptr<BatchSource> MakeRandomTexts(size_t n, const LoadedModel& model,
   std::vector<TextExample> examples(n);
   for (size_t i = 0; i < n; ++i) examples[i].label = static_cast<int>(i);  // names the sequence
   return std::make_unique<TextData>(examples, [&](const TextExample& e) {
-    // Lengths 4, 9, 14, ...: results must not depend on what else a batch holds.
+    // Lengths 4, 9, 14, ... differ, as the proof should see that results do not depend on what else
+    // a batch holds.
     const int64_t length = std::min<int64_t>(c.positions, 4 + 5 * e.label);
     const StreamKey key{MakeKey(seed, Purpose::kData, "fuse proof"), static_cast<uint64_t>(e.label),
                         0};

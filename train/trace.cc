@@ -12,7 +12,7 @@
 
 namespace graft {
 
-// The masks of every random node, drawn by the same operators on ones.
+// Draws the masks of every random node, by the same operators on ones.
 struct Trace::Masks {
   Masks(const FilePlace& place, Graph graph, ParamStore& p, const Counts& batch)
       : file(place), names(Names(graph)), session(graph, p, {.capacity = batch}) {}
@@ -30,9 +30,9 @@ struct Trace::Masks {
 
 namespace {
 
-// dropout(x, ...) -> dropout(1, ...) as an output named by its stream; of a mask per sequence, the
-// first element of each: [S,1]. The graph without random nodes has no outputs.
-// Masks of gradients are what a method's transform makes of ones.
+// Turns dropout(x, ...) into dropout(1, ...), an output named by its stream. Of a mask per sequence
+// the first element of each is enough: [S,1]. The graph without random nodes has no outputs. Masks
+// of gradients are what a method's transform makes of ones.
 Graph MaskGraph(const Graph& model, ParamStore& params, const GradientTransform& transform) {
   Graph g = model;
   g.ClearOutputs();
@@ -92,13 +92,13 @@ void Trace::Step(int64_t step, std::span<const size_t> rows, double loss, double
                  const BatchSource& data) {
   const std::string name = fmt::format("step_{:06}", step);
   std::vector<int32_t> order(rows.begin(), rows.end());
-  batches_.Add(ToWrite<int32_t>(name, {static_cast<int64_t>(order.size())}, order));
+  batches_.Add(ToWrite<int32_t>(name, {std::ssize(order)}, order));
   losses_ +=
       fmt::format("{{\"step\":{},\"loss\":{:.9g},\"lr\":{:.17g}}}\n", step, loss, learning_rate);
   if (!masks_) return;
   int32_t* rng = masks_->session.Input("rng").i32();
   rng[0] = static_cast<int32_t>(step), rng[1] = 0;
-  Counts batch{static_cast<int64_t>(rows.size()), 0};
+  Counts batch{std::ssize(rows), 0};
   if (data.longest() > 0) {  // where sequences begin differs from batch to batch
     batch = data.Parts(masks_->session.options().capacity).front();
     data.Fill(masks_->session, 0, batch.sequences, 0);

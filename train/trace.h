@@ -15,13 +15,13 @@ class Trace {
   static std::unique_ptr<Trace> Begin(const RunConfig& config, const Graph& g, ParamStore& params,
                                       const BatchSource& data, bool again);
   ~Trace();
-  // Whether Step reads the data's batch.
+  // Whether Step reads the batch of `data`.
   bool draws_masks() const { return masks_ != nullptr; }
-  // Row order of the step (indices into the training list), loss, learning rate; dropout masks of
-  // the data's batch.
+  // Writes the row order of the step (indices into the training list), its loss and learning rate,
+  // and the dropout masks of the data's batch.
   void Step(int64_t step, std::span<const size_t> rows, double loss, double learning_rate,
             const BatchSource& data);
-  // final.safetensors: the trainable tensors.
+  // Writes final.safetensors: the trainable tensors.
   void Finish(const ParamStore& params, const std::vector<std::string>& trainable);
 
  private:

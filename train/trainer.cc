@@ -29,7 +29,7 @@ void Trainer::Open() {
   for (const std::string& notice : model_.training_notices) Note(notice);
   Dataset data(c_);
   for (const std::string& notice : data.notices()) Note(notice);
-  if (data.num_classes() > static_cast<int64_t>(c_.labels.size()))
+  if (data.num_classes() > std::ssize(c_.labels))
     Fail("{}: {} classes, but the run began with {}; hint: resume with the data that it began with",
          c_.data, data.num_classes(), c_.labels.size());
   if (!c_.new_head && data.num_classes() == std::ssize(c_.labels))
@@ -37,7 +37,7 @@ void Trainer::Open() {
   data.OnProgress([this](size_t done, size_t total) {
     if (hooks_.on_work) hooks_.on_work("looking at", done, total, "images");
   });
-  train_ = data.Load(c_.train_split, static_cast<size_t>(c_.limit), model_, c_);
+  train_ = data.Load(c_.train_split, c_.limit, model_, c_);
   if (!c_.val_split.empty()) validation_ = data.Load(c_.val_split, 0, model_, c_);
   const Augment augment = ParseAugment(c_.augment);
   if (augment.any()) train_->SetAugment(augment, static_cast<uint64_t>(c_.seed));
@@ -115,7 +115,7 @@ void Trainer::WeightClasses() {
   WeightLosses(&graph_, &model_.params, class_weights_, c_.label_smoothing);
 }
 
-// The head reads as many rows of each text as are masked in any.
+// Sets how many rows of each text the head reads: as many as are masked in any.
 void Trainer::FitMaskRows() {
   int64_t rows = 0;
   for (BatchSource* data : {train_.get(), validation_.get()})
@@ -126,7 +126,7 @@ void Trainer::FitMaskRows() {
   model_.bert().mask_rows = rows;
 }
 
-// Once the run can begin: of one that cannot, the directory stays empty.
+// Begins the trace once the run can begin: the directory of a run that cannot stays empty.
 void Trainer::BeginTrace(const Graph& whole) {
   if (c_.trace.empty() || !IsFirst()) return;
   if (progress_.step == 0)
@@ -135,8 +135,8 @@ void Trainer::BeginTrace(const Graph& whole) {
     hooks_.note(fmt::format("{}: not continued, a trace covers whole runs only", c_.trace));
 }
 
-// The order of a run's examples is a function of their number: with others, what a checkpoint says
-// of its position means nothing.
+// Refuses examples other than those that the run began with: the order of an epoch is a function of
+// their number, so the position in a checkpoint would mean nothing.
 void Trainer::CheckExamples(const std::vector<std::string>& classes) {
   const std::string hash = HashOfExamples(classes, train_.get(), validation_.get());
   if (c_.examples_sha256.empty()) return dir_.RecordExamples(hash);
@@ -147,7 +147,7 @@ void Trainer::CheckExamples(const std::vector<std::string>& classes) {
         c_.data, dir_.path());
 }
 
-// Of a run that begins: later ones find them in its state.
+// Makes the masks of a run that begins; one that is resumed finds them in its state.
 void Trainer::MakeMasks() {
   if (!WantsChildMasks(method_) || loaded_state_) return;
   const int64_t micro = c_.memory_budget.empty() ? c_.micro_batch : 1;
@@ -173,7 +173,8 @@ void Trainer::Compile() {
                         .held_bytes = ExampleBytes(c_, *train_, validation_.get(), wanted),
                         .passes = PassesOf(c_)};
   const std::string hash = GraphHash(graph_), plan = dir_.file("plan.json");
-  // A run goes on as it began, also if it did not come to a checkpoint.
+  // A run goes on with the plan that it began with, even if it was killed before its first
+  // checkpoint.
   if (dir_.resumed() && (progress_.step > 0 || std::filesystem::exists(plan)))
     request.keep = ReadSumOrder(plan, hash, c_.batch_size, train_->longest());
   if (request.keep.lanes == 0) request.keep.lanes = static_cast<int>(c_.lanes);
@@ -215,14 +216,14 @@ void Trainer::Compile() {
 
 void Trainer::Share() {
   step_->ShareWith(hooks_.group);
-  // A trace looks at all examples, and mixing at those of others.
+  // All examples are read for a trace, which looks at each of them, and for mixing, which looks at
+  // those of other processes.
   if (!c_.trace.empty() || ParseAugment(c_.augment).mixes()) return;
-  train_->ReadOnly(static_cast<size_t>(c_.batch_size),
-                   [this](int64_t batch) { return step_->OwnOf(batch); });
+  train_->ReadOnly(c_.batch_size, [this](int64_t batch) { return step_->OwnOf(batch); });
 }
 
-// Every process has planned for itself, of the files that it finds: sums that are put together of
-// different kernels, examples or weights would be nobody's.
+// Every process has planned for itself, from the files that it finds. Gradients of different
+// kernels, examples or weights must not be summed, so all processes compare what they have.
 void Trainer::CheckOthers() {
   ProcessGroup& group = *hooks_.group;
   interrupted_ = group.Meet(interrupted_);
@@ -248,7 +249,8 @@ void Trainer::CheckOthers() {
         parts, group.size() - parts));
 }
 
-// What is saved: what trains and what the method owns; in the state also what a resume needs.
+// Records what is saved: what trains and what the method owns, and in the state also what a resume
+// needs.
 void Trainer::RecordNames(const Graph& whole, std::vector<std::string> kept,
                           const std::vector<std::string>& more) {
   for (const std::string& name : OwnedNames(whole, method_)) kept.push_back(name);
@@ -258,7 +260,7 @@ void Trainer::RecordNames(const Graph& whole, std::vector<std::string> kept,
   CheckLoadedState();
 }
 
-// What the state lacks would go on from its initial value.
+// Refuses a state that lacks a tensor: that one would go on from its initial value.
 void Trainer::CheckLoadedState() const {
   if (!loaded_state_) return;
   const std::set<std::string> found(loaded_state_->begin(), loaded_state_->end());
@@ -270,7 +272,8 @@ void Trainer::CheckLoadedState() const {
          found.size(), checkpoints_.state().size(), c_.method);
 }
 
-// Unless the budget is too small for them; a resumed run does as it did before.
+// Keeps the features of frozen layers, unless the budget is too small for them; a resumed run does
+// as it did before.
 void Trainer::KeepFeatures(BudgetRequest& request) {
   if (MasksWords(c_)) return;  // a text has other masks in every epoch
   std::optional<FeatureCut> cut = CutFeatures(graph_, c_, *train_);
@@ -305,7 +308,8 @@ void Trainer::KeepFeatures(BudgetRequest& request) {
                           train_->size(), train_->unit(), features_->seconds));
 }
 
-// Likewise; within a budget the examples are read anew.
+// Keeps the features of validation examples, too; within a budget these examples are read anew each
+// time.
 void Trainer::KeepValidationFeatures(const Graph& plain, Graph* inference) {
   if (!c_.memory_budget.empty()) return;
   std::optional<FeatureCut> cut = CutFeatures(plain, c_, *validation_);
@@ -343,7 +347,7 @@ TrainSummary Trainer::Summary() const {
 
 namespace {
 
-// Of a run that has nothing left to do, which then needs neither its model nor its data.
+// The summary of a run that has nothing left to do, which needs neither its model nor its data.
 std::optional<TrainSummary> FinishedRun(const RunDir& dir) {
   ParamStore state;
   Progress p;

@@ -24,7 +24,7 @@ struct EpochReport {
   Metrics validation = {};
 };
 
-// What a run is, once its model and data are open.
+// What a run is; told once its model and data are open.
 struct BeginReport {
   const RunConfig* config = nullptr;
   const LoadedModel* model = nullptr;
@@ -32,7 +32,7 @@ struct BeginReport {
   const char* unit = "";
   int64_t first_step = 0, steps = 0, steps_per_epoch = 0, trainable_parameters = 0;
 };
-// How it is computed, once that is planned.
+// How the run is computed; told once that is planned.
 struct PlanReport {
   size_t planned_bytes = 0;
   int64_t micro_batch = 0;
@@ -48,8 +48,8 @@ struct TrainHooks {
   std::function<void(const StepReport&)> on_step;
   std::function<void(const EpochReport&)> on_epoch;
   std::function<bool()> stop;  // true: save and return after this step
-  // The processes that train this run together (runtime/process_group.h); null: this one alone. All
-  // of them call Train with the same run, of which the first has the directory and the others
+  // The processes that train this run together (runtime/process_group.h); null if this one is
+  // alone. All of them call Train with the same run: the first has the directory, the others
   // RunDir::Follow. Only the first should have the hooks that tell.
   ProcessGroup* group = nullptr;
 };
@@ -69,8 +69,8 @@ struct TrainSummary {
 
 // Trains from where the directory's state stands to the end, or until stop() or an error. A base
 // hash that is not known yet is computed meanwhile and recorded before the first checkpoint. Throws
-// Error of kind kNonFinite when the loss leaves the numbers; the last good checkpoint stays. The
-// bits of what is trained do not depend on the size of the group.
+// Error of kind kNonFinite when the loss is no longer a finite number; the last good checkpoint
+// stays. The bits of what is trained do not depend on the size of the group.
 TrainSummary Train(RunDir& dir, const TrainHooks& hooks);
 
 }  // namespace graft

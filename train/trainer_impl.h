@@ -72,15 +72,15 @@ class Trainer {
     if (interrupted_ || SecondsSinceStart() - summary_time_ > kSummarySeconds) WriteSummary();
   }
   void WriteSummary();
-  // At the end of an epoch: whether the best one is --early-stopping epochs behind.
+  // Whether, at the end of an epoch, the best one is --early-stopping epochs behind.
   bool StopsEarly() const;
   void WeightClasses();
   void StartAtMeans();
   double SumOfWeights(std::span<const size_t> rows) const;  // 0 without weights of classes
   void Finish();
-  // Writes, measures what is written, and tells; the others of a group only compute.
+  // Whether this process writes, measures and tells; the others of a group only compute.
   bool IsFirst() const { return !hooks_.group || hooks_.group->IsFirst(); }
-  // Before a step, once its examples are there.
+  // Meets the other processes before a step, once its examples are there.
   void MeetOthers() {
     if (hooks_.group) group_stops_ = hooks_.group->Meet(hooks_.stop && hooks_.stop());
   }
@@ -92,7 +92,8 @@ class Trainer {
   double Batches(size_t examples) const {
     return static_cast<double>(examples) / static_cast<double>(c_.batch_size);
   }
-  // Kept features stand for the examples, unless a trace draws masks of their rows.
+  // Whether steps read examples: kept features stand for them, unless a trace draws masks of their
+  // rows.
   bool ReadsExamples() const { return !features_ || (trace_ && trace_->draws_masks()); }
   std::vector<size_t> EpochOrder(int64_t epoch) const;
 

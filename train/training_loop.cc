@@ -20,7 +20,7 @@ double Since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// Of a validation, by --best-metric: larger is better.
+// The value of --best-metric with its sign chosen so that larger is better.
 double Score(const Metrics& m, const RunConfig& c) {
   const double value = FindMetric(c.task, c.best_metric)->value(m);
   return MetricOfScore(c.best_metric, value);  // its own inverse
@@ -41,7 +41,7 @@ StepResult Trainer::StepOnFeatures(std::span<const size_t> rows, double lr) {
   MeetOthers();
   work_ = static_cast<double>(rows.size()) / static_cast<double>(step_->micro_batch());
   return step_->Run(
-      static_cast<int64_t>(rows.size()), progress_.step, lr,
+      std::ssize(rows), progress_.step, lr,
       [&](int64_t first, int64_t count, int worker) {
         float* input = session.Input("features", worker).f32();
         int32_t* labels =
@@ -136,7 +136,7 @@ void Trainer::EndEpoch(int64_t epoch, double examples_per_second) {
   EndRound(report, std::move(line));
 }
 
-// Validates, keeps what is the best so far, and tells.
+// Validates, keeps what is the best so far, and reports the epoch.
 void Trainer::EndRound(EpochReport& report, nlohmann::json line) {
   if (evaluator_) {
     report.validated = true, report.masked_words = MasksWords(c_), report.task = c_.task;

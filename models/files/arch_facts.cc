@@ -46,18 +46,19 @@ bool SameSizes(const ModelConfig& a, const ModelConfig& b) {
       a);
 }
 
-// What shapes cannot tell: these facts are taken from a name or a description, the others must
-// agree.
+// Fields that shapes cannot tell. These are taken from a name or a description, all others must
+// agree with it.
 constexpr std::string_view kFacts[] = {"heads", "eps", "gelu", "activation", "pool"};
 
 bool IsFact(std::string_view field) { return std::ranges::find(kFacts, field) != std::end(kFacts); }
 
-// Takes or compares the fields that a description gives.
+// Takes the facts that a description gives, and compares its other fields.
 void TakeDescription(LoadedModel& m, const ArchText& said) {
   for (const auto& [field, text] : said.given) {
     ModelConfig changed = m.config;
     SetField(changed, field, text);
-    // A fact that config.json, metadata or the tensors' names state binds, as do all sizes.
+    // What config.json, metadata or the tensors' names state cannot be overruled, and neither can a
+    // size.
     const auto source = m.fact_source.find(field);
     const bool binds = !IsFact(field) || source != m.fact_source.end();
     if (binds && changed != m.config)
@@ -89,12 +90,13 @@ void FactsFromName(LoadedModel& m, const ModelConfig& named, const std::string& 
     take("gelu", c.gelu, n.gelu);
 }
 
-// timm's names of activations -> ours.
+// timm's names of activations, and ours.
 constexpr std::pair<std::string_view, std::string_view> kTimmActivations[] = {
     {"gelu", "erf"},  {"gelu_tanh", "tanh"}, {"quick_gelu", "quick"}, {"quickgelu", "quick"},
     {"silu", "silu"}, {"swish", "silu"},     {"relu", "relu"}};
 
-// The architecture's name, where it is known here, and the arguments that it was made with.
+// Takes facts from the architecture's name, where it is known here, and from the arguments that the
+// model was made with.
 void FactsFromTimm(LoadedModel& m, const TensorFile& file, const TimmConfig& timm,
                    const std::string& path) {
   if (m.is_bert()) Fail("{}: a config of timm, but the tensors' names are those of a BERT", path);
@@ -118,14 +120,14 @@ void FactsFromTimm(LoadedModel& m, const TensorFile& file, const TimmConfig& tim
   }
   const std::vector<std::string> names = VitNames();
   if (std::ranges::find(names, timm.architecture) == names.end()) return;
-  // Arguments may have changed its sizes: then they say the heads, too, or nobody does.
+  // Arguments may have changed its sizes. Then only they can tell the heads.
   ModelConfig named = ModelByName(timm.architecture);
   const bool heads = std::get<VitConfig>(named).width == c.width;
   FactsFromName(m, named, fmt::format("config.json ({})", timm.architecture));
   if (!heads && !timm.args.contains("num_heads")) m.fact_source.erase("heads");
 }
 
-// The first name whose sizes are these, if there is one that also has these parts (LayerScale, a
+// The first name whose sizes are these, preferring one that also has these parts (LayerScale, a
 // norm before the blocks).
 std::string NameByShape(const ModelConfig& config) {
   std::string first;
@@ -141,7 +143,7 @@ std::string NameByShape(const ModelConfig& config) {
 
 }  // namespace
 
-// What the metadata or --arch say of positions, for the case that their number fits twice.
+// What the metadata or --arch say of positions; needed where their number fits two ways.
 std::string StatedPositions(const LoadedModel& m, const StatedConfig& config,
                             const std::string& arch) {
   if (config.timm) {

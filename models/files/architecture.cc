@@ -12,14 +12,14 @@
 namespace graft {
 namespace {
 
-// config.json of a directory, "" if there is none.
+// The path of a directory's config.json, or "" if there is none.
 std::string ConfigPath(const std::string& source) {
   const std::filesystem::path path = std::filesystem::path(source) / "config.json";
   std::error_code ignored;
   return std::filesystem::exists(path, ignored) ? path.string() : "";
 }
 
-// Tensors that only files of this kind have, under one of the roots.
+// Tensors that only files of one kind have, under one of these roots.
 struct Sign {
   std::vector<const char*> keys;
   Layout layout;
@@ -64,7 +64,7 @@ void RecogniseLayout(const TensorFile& file, LoadedModel& m) {
       m.source, some.empty() ? "no tensors" : some);
 }
 
-// Shapes of the file's tensors by canonical name.
+// The shapes of the file's tensors, by canonical name.
 class Shapes {
  public:
   Shapes(const TensorFile& file, const LoadedModel& m) : file_(file), m_(m) {}
@@ -73,7 +73,7 @@ class Shapes {
     Form form;
     return !Key(canonical, &form).empty();
   }
-  // Error unless it is there with so many dimensions, none of them 0.
+  // Throws Error unless the tensor is there with so many dimensions, none of them 0.
   std::vector<int64_t> operator()(const std::string& canonical, size_t rank) const {
     Form form = Form::kSame;
     const std::string key = Key(canonical, &form);
@@ -87,7 +87,7 @@ class Shapes {
            fmt::join(*file_.Shape(key), ","));
     return shape;
   }
-  // Blocks from 0 on. Throws Error for a number that is missing among them.
+  // The number of blocks, counted from 0 on. Throws Error for a number that is missing among them.
   int64_t Depth() const {
     int64_t depth = 0;
     while (Has(fmt::format("blocks.{}.norm1.weight", depth))) ++depth;
@@ -114,7 +114,7 @@ class Shapes {
   const LoadedModel& m_;
 };
 
-// Heads of an .npz are a dimension of the query's kernel [D,H,d].
+// In an .npz the heads are a dimension of the query's kernel [D,H,d].
 int64_t HeadsOfNpz(const TensorFile& file, const LoadedModel& m) {
   Form form;
   const std::string key = NamesOf(m.layout, m.root, m.config, "blocks.0.attn.q.weight", &form)[0];
@@ -124,15 +124,16 @@ int64_t HeadsOfNpz(const TensorFile& file, const LoadedModel& m) {
   return (*shape)[1];
 }
 
-// The side of the square of patches that a table of so many positions has room for, with `before`
-// of them in front; 0 if it is no square.
+// The side of the square of patches in a table of so many positions, `before` of which belong to
+// rows in front of the patches; 0 if the rest is no square.
 int64_t SideOf(int64_t rows, int64_t before) {
   const int64_t patches = std::max<int64_t>(rows - before, 0);
   const int64_t side = std::llround(std::sqrt(static_cast<double>(patches)));
   return side * side == patches ? side : 0;
 }
 
-// Which rows have a position: by their number, or as `stated` says where that leaves two ways.
+// Decides which rows have a position: by the number of positions, or as `stated` says where that
+// fits two ways.
 void FitPositions(LoadedModel& m, int64_t rows, const std::string& stated) {
   VitConfig& c = m.vit();
   std::vector<std::string> ways{"all"};
@@ -205,7 +206,8 @@ void BertSizes(const TensorFile& file, LoadedModel& m) {
     m.fact_source[fact] = "tensor shapes";
 }
 
-// timm's fc_norm is the final norm of models that pool by the mean, and of some that do not.
+// timm calls the final norm fc_norm in models that pool by the mean, and in some that do not; so
+// the name alone does not tell.
 void CheckPooling(const TensorFile& file, const LoadedModel& m) {
   if (m.is_bert() || m.layout != Layout::kTimm || m.fact_source.contains("pool")) return;
   if (file.Shape("fc_norm.weight") && !file.Shape("norm.weight"))

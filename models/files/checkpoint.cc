@@ -47,8 +47,9 @@ LoadedModel LoadInit(const std::string& source, uint64_t seed) {
 
 bool IsOfMaskedLm(const std::string& name) { return name.starts_with("cls.predictions."); }
 
-// Puts a file tensor into the store under its canonical names. False for one of a masked-LM head
-// that is none of the word embeddings: a decoder of its own, or for another vocabulary.
+// Puts a file tensor into the store under its canonical names. Returns false for a tensor of a
+// masked-LM head that cannot be decoded with the word embeddings: one with a decoder of its own, or
+// for another vocabulary.
 bool LoadKey(const FileKey& key, const std::string& name, LoadedModel& m) {
   const FormSizes sizes = SizesOf(m.config);
   const std::vector<int64_t> want = FileShape(key.form, key.shape, sizes);
@@ -74,7 +75,7 @@ bool LoadKey(const FileKey& key, const std::string& name, LoadedModel& m) {
   const std::shared_ptr<ParamStore> owner = std::make_shared<ParamStore>(whole);
   const float* data = owner->data("t");
   Extents part = key.shape;
-  part.d[0] /= static_cast<int64_t>(key.canonical.size());
+  part.d[0] /= std::ssize(key.canonical);
   for (const std::string& canonical : key.canonical) {
     m.params.SetView(canonical, part, owner, data);
     data += part.size();
@@ -82,8 +83,8 @@ bool LoadKey(const FileKey& key, const std::string& name, LoadedModel& m) {
   return true;
 }
 
-// A masked-LM head whose decoder is not the word embeddings is none that the graph has. The
-// classifier does not read it; its tensors stay as they are.
+// Sets a masked-LM head aside whose decoder is not the word embeddings, as no graph has such a
+// head. The classifier does not read it; its tensors are kept as they are.
 void SetAsideMaskedLm(LoadedModel& m, std::set<std::string>& used) {
   if (std::erase_if(used, IsOfMaskedLm) == 0) return;
   std::erase_if(m.ledger.matched, IsOfMaskedLm);
@@ -94,7 +95,7 @@ void SetAsideMaskedLm(LoadedModel& m, std::set<std::string>& used) {
                       "kept as it is and not used");
 }
 
-// Only a head may be missing, and only as a whole: the task brings another.
+// Only a head may be missing, and only as a whole, since the task brings another.
 void CheckComplete(const LoadedModel& m) {
   const bool has_head = m.params.Has("head.weight") || m.params.Has("head.bias");
   for (const std::string& name : m.ledger.missing)
@@ -132,7 +133,8 @@ LoadedModel LoadFile(const std::string& source, const std::string& arch) {
   return model;
 }
 
-// A file whose config.json tells all does not need --arch, but no name may be wrong in silence.
+// Checks --arch even for a file whose config.json tells everything: a wrong name must not pass in
+// silence.
 void CheckArch(const std::string& source, const std::string& arch) {
   if (arch.empty()) return;
   if (source.starts_with("init:"))
@@ -187,7 +189,7 @@ void AdaptClasses(LoadedModel& model, const std::vector<std::string>& labels, ui
   model.ledger.reshaped.push_back({"head", fmt::format("{} classes", Classes(model.config)),
                                    fmt::format("{} classes", labels.size()),
                                    "fresh head for the task"});
-  Classes(model.config) = static_cast<int64_t>(labels.size());
+  Classes(model.config) = std::ssize(labels);
   for (const char* name : {"head.weight", "head.bias", "head.dist.weight", "head.dist.bias"})
     if (model.params.Has(name)) model.params.Erase(name);
   InitMissing(BuildModel(model.config), model.params, seed, "head.");

@@ -12,13 +12,13 @@
 namespace graft {
 namespace {
 
-// A class as far as its name tells: a name, or the number in the place of one.
+// What the name of a class tells: a name, or the number that stands in its place.
 struct Word {
   std::string name;     // lower case
   int64_t number = -1;  // >= 0: no name
 };
 
-// 3 of "3" and "label_3", or -1.
+// Returns 3 for "3" and "label_3", and -1 for anything else.
 int64_t NumberIn(std::string_view lower) {
   constexpr std::string_view kMadeUp = "label_";
   if (lower.starts_with(kMadeUp)) lower.remove_prefix(kMadeUp.size());
@@ -39,7 +39,7 @@ std::vector<Word> Words(const std::vector<std::string>& names) {
     if (const int64_t n = words.back().number; n >= 0)
       numbers = numbers && n < classes && seen.insert(n).second;
   }
-  // Numbers that do not count classes, as those of one to five stars, are names.
+  // Numbers that do not count classes, such as those of one to five stars, are names.
   for (Word& word : words)
     if (!numbers) word.number = -1;
   return words;
@@ -50,7 +50,7 @@ class Matcher {
   Matcher(const std::vector<std::string>& task, const std::vector<std::string>& head)
       : task_(Words(task)), head_(Words(head)), to_(task.size(), -1), taken_(task.size()) {}
 
-  // Nothing if the names contradict each other.
+  // Returns nothing if the names contradict each other.
   std::optional<ClassMatch> Run(const std::vector<std::string>& task,
                                 const std::vector<std::string>& head) {
     const bool twice = TakeEqualNames();
@@ -78,7 +78,7 @@ class Matcher {
     to_[i] = j, taken_[j] = true;
   }
 
-  // Two classes of one name are told apart by their order. Returns whether there are such.
+  // Matches classes that have the same name by their order. Returns whether there are any.
   bool TakeEqualNames() {
     using Key = std::pair<int64_t, std::string>;
     const auto key = [](const Word& w) { return Key(w.number, w.number < 0 ? w.name : ""); };
@@ -100,7 +100,7 @@ class Matcher {
     return twice;
   }
 
-  // One name that is left belongs to the one class that is left, if that has none.
+  // Gives the one name that is left to the one class that is left, if that has none.
   void TakeLast() {
     const int64_t i = std::ranges::find(to_, -1) - to_.begin();
     const int64_t j = std::ranges::find(taken_, false) - taken_.begin();

@@ -15,9 +15,9 @@ struct ClassMatch {
   bool SameOrder() const;
 };
 
-// Names are equal in any order and case. LABEL_3 and, if all of a list's numbers are below the
-// number of classes, 3 are no names but the number of a class: they fit any name. A head that names
-// nothing (`head` is empty) has the classes of `task` in their order. Nothing if the names
+// Names are equal in any order and case. LABEL_3 is no name but the number of a class, which fits
+// any name; so is 3, if all numbers of the list are below the number of classes. A head that names
+// nothing (`head` is empty) has the classes of `task` in their order. Returns nothing if the names
 // contradict each other.
 std::optional<ClassMatch> MatchClasses(const std::vector<std::string>& task,
                                        const std::vector<std::string>& head);

@@ -8,7 +8,7 @@
 namespace graft {
 namespace {
 
-// hidden_act -> ours. transformers' names of one function are several.
+// hidden_act, and our name for it. transformers has several names for one function.
 constexpr std::pair<const char*, const char*> kActivations[] = {{"gelu", "erf"},
                                                                 {"gelu_python", "erf"},
                                                                 {"gelu_new", "tanh"},
@@ -38,7 +38,7 @@ std::string WriteActivation(const std::string& ours) {
 
 constexpr int64_t kMostInt = 1 << 30;
 
-// A size that the tensors have told already.
+// Checks a size that the tensors have told already.
 void Agree(const Json& config, const char* key, int64_t found, const std::string& path) {
   const int64_t value = GetInt(config, key, 1, kMostInt, path);
   if (value != found) Fail("{}: {} = {}, but the tensors say {}", path, key, value, found);
@@ -162,7 +162,8 @@ void CheckClass(const Json& config, const std::string& path, bool bert) {
            fmt::join(known, ", "));
 }
 
-// One line for all rates: other programs apply them in fine-tuning, Graft those of methods alone.
+// Tells all rates in one notice: other programs apply them in fine-tuning, Graft applies only those
+// of methods.
 void NoteDropout(const Json& config, const std::string& path, LoadedModel* m) {
   std::vector<std::string> rates;
   for (const char* key :
@@ -228,7 +229,7 @@ std::vector<std::string> ReadLabels(const Json& config, int64_t classes, const s
     Fail("{}: num_labels = {}, but the classifier has {} classes", path, *number, classes);
   if (!config.contains("id2label") || config["id2label"].is_null()) return {};
   const Json& names = GetObject(config, "id2label", path);
-  if (static_cast<int64_t>(names.size()) != classes)
+  if (std::ssize(names) != classes)
     Fail("{}: id2label names {} classes, but the classifier has {}", path, names.size(), classes);
   std::vector<std::string> labels;
   bool made_up = true;  // all of them; a name may well be LABEL_0 among others
@@ -284,7 +285,7 @@ nlohmann::json NewConfig(const BertConfig& c) {
           {"torch_dtype", "float32"}};
 }
 
-// Of the class with a masked-LM head, which knows no labels.
+// The configuration of the class with a masked-LM head, which has no labels.
 nlohmann::json OfMaskedLm(nlohmann::json config) {
   config["architectures"] = {"BertForMaskedLM"};
   for (const char* key : {"id2label", "label2id", "num_labels", "problem_type"}) config.erase(key);
@@ -308,7 +309,7 @@ std::string ModelType(const LoadedModel& m) {
 
 namespace {
 
-// problem_type of each task but kClassify, which has one that needs not be said.
+// The problem_type of each task but kClassify, which needs none.
 constexpr std::pair<const char*, const char*> kProblemTypes[] = {
     {kRegression, "regression"}, {kMultiLabel, "multi_label_classification"}};
 constexpr const char* kSingleLabel = "single_label_classification";

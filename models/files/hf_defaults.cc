@@ -22,7 +22,7 @@ std::vector<DefaultFact> DefaultsOf(const BertConfig& c) {
           {"type_vocab_size", 2, c.types}};
 }
 
-// What the configs of Dinov2 say of the MLP is a ratio, and has its own defaults.
+// Configurations of Dinov2 describe the MLP by a ratio, which has its own defaults.
 std::vector<DefaultFact> DefaultsOf(const VitConfig& c) {
   std::vector<DefaultFact> facts{{"image_size", 224, c.image_size},
                                  {"num_channels", 3, c.channels}};

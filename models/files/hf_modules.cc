@@ -12,7 +12,7 @@ namespace {
 
 using Renaming = std::pair<std::string_view, std::string_view>;
 
-// transformers 5, in this order (conversion_mapping.py, "ViTModel").
+// How transformers 5 renames modules, in this order (conversion_mapping.py, "ViTModel").
 constexpr Renaming kVitRenamed5[] = {
     {"encoder.layer.", "layers."},
     {"attention.attention.query", "attention.q_proj"},
@@ -23,7 +23,7 @@ constexpr Renaming kVitRenamed5[] = {
     {"output.dense", "mlp.fc2"},
 };
 
-// Likewise "Dinov2Model".
+// How it renames those of "Dinov2Model".
 constexpr Renaming kDinoRenamed5[] = {
     {"attention.attention.query", "attention.q_proj"},
     {"attention.attention.key", "attention.k_proj"},
@@ -36,7 +36,7 @@ Kind KindOf(const LoadedModel& m) {
   return m.is_bert() ? Kind::kBert : m.vit().layer_scale ? Kind::kDino : Kind::kVit;
 }
 
-// A classifier of transformers. Its modules are called as in checkpoints but for `renamed5`.
+// A classifier of transformers. Its modules have the names of its checkpoints, but for `renamed5`.
 struct Family {
   Kind kind;
   std::string_view model_type, root;
@@ -93,7 +93,7 @@ std::string Renamed(std::string name, std::span<const Renaming> table) {
   return name;
 }
 
-// Keys of the classifier: the masked-LM head belongs to another class.
+// The naming of the classifier's keys alone, as the masked-LM head belongs to another class.
 HfNaming MakeNaming(const LoadedModel& model, const Family& family, std::string_view root,
                     int transformers) {
   HfNaming naming{family.renamed5.empty() ? 0 : transformers, family.of, {}};

@@ -18,9 +18,9 @@ struct HfClass {
   std::string_view name, library;
 };
 
-// One way to call the modules. transformers 5 renamed those of ViT and DeiT in memory and in
-// adapters (`vit.layers.0.attention.q_proj`) and kept the old names in checkpoints; those of BERT
-// stayed.
+// One way to name the modules. transformers 5 renamed those of ViT and DeiT in memory and in
+// adapters (`vit.layers.0.attention.q_proj`), but kept the old names in checkpoints; it did not
+// rename those of BERT.
 struct HfNaming {
   int transformers = 0;  // 4 or 5; 0 = every release
   HfClass of;
@@ -32,9 +32,9 @@ struct HfNaming {
 
 // Every naming that an adapter for this model may use, the likeliest first.
 std::vector<HfNaming> HfNamings(const LoadedModel& model);
-// The one that a release of transformers (4 or 5) uses for the whole classifier.
+// The naming that a release of transformers (4 or 5) uses for the whole classifier.
 HfNaming HfNamingFor(const LoadedModel& model, int transformers);
-// What that classifier's keys of the backbone begin with: "vit.", "deit." or "bert.".
+// What the classifier's keys of the backbone begin with: "vit.", "deit." or "bert.".
 std::string_view HfRootFor(const LoadedModel& model);
 
 }  // namespace graft

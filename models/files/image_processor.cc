@@ -29,14 +29,15 @@ constexpr ProcessorClass kClasses[] = {
     {"BitImageProcessor", false, 224, 224, kBicubic, kClipMean, kClipStd},
     {"CLIPImageProcessor", false, 224, 224, kBicubic, kClipMean, kClipStd}};
 
-// Of the models that Graft reads, as AutoImageProcessor chooses it.
+// The class that AutoImageProcessor chooses for the models that Graft reads.
 constexpr std::pair<const char*, const char*> kClassOfModel[] = {
     {"vit", "ViTImageProcessor"},
     {"deit", "DeiTImageProcessor"},
     {"dinov2", "BitImageProcessor"},
     {"dinov2_with_registers", "BitImageProcessor"}};
 
-// The class under the names that it has had: ViTFeatureExtractor, ViTImageProcessorFast.
+// The present name of a class that has had others, such as ViTFeatureExtractor and
+// ViTImageProcessorFast.
 std::string CurrentName(std::string name) {
   for (const std::string_view end : {"Fast", "Pil"})
     if (name.ends_with(end)) name.resize(name.size() - end.size());
@@ -61,7 +62,7 @@ const ProcessorClass& ClassOf(const Json& processor, const std::string& model_ty
   Fail("{}: {} '{}' is not supported; known: {}", path, key, *name, known);
 }
 
-// Steps that change pixels in ways that --preprocess does not know.
+// Refuses steps that change pixels in ways that --preprocess does not know.
 void RefuseOtherSteps(const Json& processor, const std::string& path) {
   const std::vector<std::string> known{"do_resize", "do_center_crop", "do_rescale", "do_normalize",
                                        "do_convert_rgb"};
@@ -78,7 +79,7 @@ struct Sides {
   bool shorter;  // only the shorter side becomes so long
 };
 
-// A number, [height, width] or an object of named sides.
+// Reads a number, [height, width], or an object of named sides.
 Sides ReadSides(const Json& processor, const std::string& key, bool square,
                 const std::string& path) {
   const Json& value = processor[key];
@@ -115,7 +116,7 @@ const char* FilterText(int64_t resample, const std::string& path) {
        resample, names[resample]);
 }
 
-// "resize=256,crop=224,fit=both,filter=bicubic".
+// Makes a text such as "resize=256,crop=224,fit=both,filter=bicubic".
 std::string GeometryText(const Json& processor, const ProcessorClass& c, const std::string& path) {
   const bool resizes = FindBool(processor, "do_resize", path).value_or(true);
   const bool crops = FindBool(processor, "do_center_crop", path).value_or(c.crop > 0);

@@ -7,25 +7,26 @@
 
 namespace graft {
 
-// Most pixels of a side that a stated transform may ask for, as in --preprocess.
+// The largest side in pixels that a stated transform may ask for, as in --preprocess.
 inline constexpr int64_t kMostStatedSide = 16384;
 
-// Of a Hugging Face image processor (preprocessor_config.json); `model_type` of config.json tells
-// its class where the file names none. Throws Error naming `path` and the key for what --preprocess
-// cannot express exactly.
+// The transform of a Hugging Face image processor (preprocessor_config.json). The `model_type` of
+// config.json tells its class where the file names none. Throws Error naming `path` and the key for
+// what --preprocess cannot express exactly.
 std::string ProcessorText(const nlohmann::json& processor, const std::string& model_type,
                           const std::string& path);
 
 // Whether the object has a value for the key.
 bool Stated(const nlohmann::json& object, const char* key);
 
-// Three numbers, or one for all channels, joined by '|' and divided by `divisor`; Error naming
-// `path` and the key unless they are finite and, of a deviation, positive.
+// Reads three numbers, or one for all channels, and returns them joined by '|' and divided by
+// `divisor`. Throws Error naming `path` and the key unless they are finite and, for a deviation,
+// positive.
 std::string ChannelsText(const nlohmann::json& value, const std::string& key, double divisor,
                          const std::string& path);
 
 // Fills preprocess, preprocess_source and preprocess_problem of a vision transformer whose other
-// facts are known, from the first of these that there is: metadata graft.preprocess,
+// facts are known. The first of these sources that exists tells: metadata graft.preprocess,
 // preprocessor_config.json, timm's pretrained_cfg in `config`, the config.json (null if none).
 void ReadStatedPreprocess(const nlohmann::json& config, LoadedModel* model);
 

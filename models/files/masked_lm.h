@@ -11,9 +11,9 @@ struct MaskedLmTask {
   std::vector<std::string> labels = {};  // class names
 };
 
-// The classifier goes, and so does the pooler of init:, which nothing would train. Of init: the
-// head gets seeded initial values; throws Error for a file that has none whose decoder is the word
-// embeddings. Repeating it changes the task.
+// Removes the classifier and, of a model of init:, the pooler, which nothing would train. The head
+// of init: gets seeded initial values. Throws Error for a file without a head whose decoder is the
+// word embeddings. Calling it again changes the task.
 void UseMaskedLm(LoadedModel& model, const MaskedLmTask& task, uint64_t seed);
 
 }  // namespace graft

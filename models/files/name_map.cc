@@ -46,7 +46,7 @@ const std::vector<NameRule> kTimm = {
     {"head_dist.bias", {"head.dist.bias"}},
 };
 
-// Dinov2, which names some layers otherwise, is known by its LayerScale.
+// Some layers of Dinov2 have other names; the model is known by its LayerScale.
 constexpr const char* kDino = "blocks.0.ls1.gamma";
 const std::vector<NameRule> kHuggingFaceVit = {
     {"~embeddings.cls_token", {"cls_token"}, Form::kLeadingOne},
@@ -166,7 +166,7 @@ const std::vector<NameRule> kHuggingFaceBert = {
     {.file = "cls.predictions.decoder.weight", .canonical = {"embed.word.weight"}, .copy = true},
 };
 
-// Files of the trainer hold the model under "opt/target/".
+// The files that the original trainer writes hold the model under "opt/target/".
 const std::vector<NameRule> kJax = {
     {"~cls", {"cls_token"}, Form::kLeadingOne},
     {"~Transformer/posembed_input/pos_embedding", {"pos_embed"}, Form::kLeadingOne},
@@ -257,7 +257,7 @@ std::vector<FileKey> FileKeys(Layout layout, const std::string& root, const Mode
       FileKey key{FileNames(rule, root, b), {}, rule.form, rule.copy, rule.instead, first->second};
       for (const char* canonical : rule.canonical)
         key.canonical.push_back(Expand(canonical, "", b));
-      key.shape.d[0] *= static_cast<int64_t>(rule.canonical.size());
+      key.shape.d[0] *= std::ssize(rule.canonical);
       keys.push_back(std::move(key));
     }
   }

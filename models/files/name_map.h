@@ -5,13 +5,13 @@
 
 namespace graft {
 
-// The naming that a file uses. timm: fused qkv. Hugging Face: split, under "vit.", "deit.",
-// "bert.", "dinov2." (a vision transformer with LayerScale) or, for a bare backbone, without a
-// root. Jax: the .npz of the original ViT, kernels [in,out].
+// The naming that a file uses. timm fuses q, k and v into one qkv. Hugging Face keeps them apart,
+// under the root "vit.", "deit.", "bert." or "dinov2." (a vision transformer with LayerScale), or
+// without a root in a bare backbone. Jax is the .npz of the original ViT, with kernels [in,out].
 enum class Layout { kTimm, kHuggingFace, kJax };
 
-// How a file stores the canonical matrix [a,b] or vector [a]. H heads of d, C channels, P x P
-// patches.
+// How a file stores the canonical matrix [a,b] or vector [a]; there are H heads of d columns, C
+// channels, and patches of P x P.
 enum class Form {
   kSame,
   kLeadingOne,       // [1,a,b]
@@ -36,32 +36,34 @@ struct NameRule {
   bool instead = false;  // of another rule's tensor: read and written where the file has it
 };
 
-// A rule for a concrete model.
+// A rule applied to a concrete model.
 struct FileKey {
   std::vector<std::string> names;
   std::vector<std::string> canonical;
   Form form = Form::kSame;
   bool copy = false, instead = false;
   Extents shape;  // of the canonical parameters, stacked
-  // The name under which the file has it, or "".
+  // The name under which the file has the tensor, or "".
   std::string In(const TensorFile& file) const;
 };
 std::vector<FileKey> FileKeys(Layout layout, const std::string& root, const ModelConfig& config);
-// Names in files of a canonical parameter, whatever the model's sizes: to find out what the model
-// is.
+// The names in files of a canonical parameter, whatever the model's sizes are: by these it is found
+// out what the model is.
 std::vector<std::string> NamesOf(Layout layout, const std::string& root, const ModelConfig& config,
                                  const std::string& canonical, Form* form);
 
-// Sizes that forms need beside the canonical shape.
+// The sizes that forms need beside the canonical shape.
 struct FormSizes {
   int64_t heads = 1, channels = 3, patch = 1;
 };
 FormSizes SizesOf(const ModelConfig& config);
 std::vector<int64_t> FileShape(Form form, const Extents& canonical, const FormSizes& sizes);
-// The inverse, without sizes: [D,C,P,P] for both convolutions. Empty if the rank does not fit.
+// Finds the canonical shape of a file's shape without knowing the sizes; both kinds of convolution
+// give [D,C,P,P]. Empty if the rank does not fit.
 std::vector<int64_t> CanonicalShape(Form form, const std::vector<int64_t>& file);
 
-// Whether the numbers stand in another order in the file; then these convert, exactly.
+// Whether the numbers have another order in the file; then the functions below convert them,
+// exactly.
 bool Permutes(Form form);
 std::vector<float> FromFile(Form form, const Extents& canonical, const FormSizes& sizes,
                             std::span<const float> values);

@@ -1,4 +1,4 @@
-// Checkpoints written: SaveModel and ToLayout of checkpoint.h.
+// Writes checkpoints: SaveModel and ToLayout of checkpoint.h.
 #include <algorithm>
 #include <deque>
 #include <set>
@@ -14,14 +14,14 @@
 namespace graft {
 namespace {
 
-// A bare backbone that has got a head in the meantime is one no more.
+// The root of the names to write: a bare backbone that has got a head is one no more.
 std::string RootToWrite(const LoadedModel& m, const ParamStore& params) {
   if (m.layout != Layout::kHuggingFace || !m.root.empty()) return m.root;
   const bool had_head = m.file && m.file->Shape("classifier.weight");
   return params.Has("head.weight") && !had_head ? std::string(HfRootFor(m)) : m.root;
 }
 
-// Tensors to be written, with those that had to be made for it.
+// Tensors to be written, together with the memory of those that had to be made.
 struct Tensors {
   FileDType type = FileDType::kF32;  // of those that change
   std::vector<TensorToWrite> list;
@@ -30,7 +30,7 @@ struct Tensors {
   bool changed = false;
 };
 
-// Whether the bytes of a file, of any floating type, are these values.
+// Whether a file's bytes, of any floating type, stand for these values.
 bool Holds(const TensorToWrite& stored, const TensorToWrite& tensor) {
   if (!IsFloatingPoint(stored.dtype) || stored.shape != tensor.shape) return false;
   if (stored.dtype == FileDType::kF32)
@@ -78,11 +78,12 @@ Tensors Collect(const LoadedModel& m, const ParamStore& params, FileDType type) 
   out.type = type;
   const std::string root = RootToWrite(m, params);
   const std::vector<FileKey> keys = FileKeys(m.layout, root, m.config);
-  // What the file has in parts it gets back in parts.
+  // A tensor that the file has in parts is written in parts again.
   std::set<std::string> in_parts;
   for (const FileKey& key : keys)
     if (key.instead && m.file && !key.In(*m.file).empty()) in_parts.insert(key.canonical[0]);
-  // A decoder of its own is copied with the tensors that the model does not use.
+  // A decoder that is not the word embeddings is copied with the tensors that the model does not
+  // use.
   const std::set<std::string> unused(m.ledger.unexpected.begin(), m.ledger.unexpected.end());
   for (const FileKey& key : keys) {
     if (!params.Has(key.canonical[0])) continue;
@@ -98,10 +99,10 @@ Tensors Collect(const LoadedModel& m, const ParamStore& params, FileDType type) 
 
 constexpr std::pair<const char*, FileDType> kTypes[] = {
     {"float32", FileDType::kF32}, {"float16", FileDType::kF16}, {"bfloat16", FileDType::kBF16}};
-// Of config.json: the name since transformers 4.56, and the one before.
+// Keys of config.json: transformers has called it "dtype" since 4.56, and "torch_dtype" before.
 constexpr const char* kTypeKeys[] = {"dtype", "torch_dtype"};
 
-// What a load without a choice makes of all tensors, whatever they are in the file.
+// States the type that a load without a choice gives all tensors, whatever they are in the file.
 void SetType(nlohmann::json* config, FileDType type) {
   const auto name = std::ranges::find(kTypes, type, &std::pair<const char*, FileDType>::second);
   bool there = false;
@@ -204,10 +205,7 @@ void SaveModel(const LoadedModel& model, const ParamStore& params, const std::st
     for (const TensorToWrite& tensor : tensors.list) writer.Add(tensor);
     for (const auto& [key, text] : metadata)
       if (key.starts_with("graft."))
-        writer.Add({key,
-                    FileDType::kU8,
-                    {static_cast<int64_t>(text.size())},
-                    std::as_bytes(std::span(text))});
+        writer.Add({key, FileDType::kU8, {std::ssize(text)}, std::as_bytes(std::span(text))});
     return writer.Close();
   }
   if (model.layout == Layout::kTimm) return WriteSafetensors(path, tensors.list, metadata);

@@ -18,7 +18,7 @@ class SafetensorsSource : public TensorFile {
     return tensor ? &tensor->shape : nullptr;
   }
   void Load(std::string_view name, std::string as, ParamStore* store) const override {
-    // Integers would convert, but are no weights: quantised ones need their scales.
+    // Integers could be converted, but are no weights: quantised weights need their scales.
     for (const SafetensorsFile& file : model_.files())
       if (const FileTensor* t = file.Find(name); t && !IsFloatingPoint(t->dtype))
         Fail("{}: '{}' is {}, expected F32, F16, BF16 or F64", file.path(), name,
@@ -72,7 +72,7 @@ class NpzSource : public TensorFile {
   std::optional<TensorToWrite> Raw(std::string_view) const override { return {}; }
 
  private:
-  // A text as SaveModel writes it.
+  // Whether an array is a text of metadata as SaveModel writes it.
   static bool IsMetadata(const NpzFile::Array& a) {
     constexpr int64_t kMostBytes = 1 << 20;
     return a.name.starts_with("graft.") && a.dtype == FileDType::kU8 && a.shape.size() == 1 &&

@@ -10,7 +10,8 @@ namespace {
 
 constexpr int64_t kMostClasses = 1 << 30;
 
-// [channels, height, width]; what the model was made for goes before what the weights came with.
+// Reads [channels, height, width]. What the model was made for counts more than what its weights
+// came with.
 int64_t InputSide(const Json& pretrained, const Json& args, const std::string& path) {
   std::vector<int64_t> size{3, 224, 224};
   if (Stated(pretrained, "input_size"))
@@ -29,7 +30,7 @@ int64_t InputSide(const Json& pretrained, const Json& args, const std::string& p
   return size[1];
 }
 
-// As timm.data.create_transform evaluates it.
+// The transform that timm.data.create_transform makes for evaluation.
 std::string TransformText(const Json& pretrained, const Json& args, const std::string& path) {
   const int64_t side = InputSide(pretrained, args, path);
   double share = FindNumber(pretrained, "crop_pct", 0, 1, path).value_or(0);
@@ -61,7 +62,7 @@ std::string ArgText(const Json& value) {
   return value.is_string() ? value.get<std::string>() : DumpJson(value);
 }
 
-// A list, or an object of names by class number, which may have gaps.
+// Reads a list, or an object of names by class number, which may have gaps.
 std::vector<std::string> LabelNames(const Json& holder, const char* key, const std::string& path) {
   if (holder[key].is_array()) return GetStrings(holder, key, path);
   const Json& names = GetObject(holder, key, path);
@@ -87,7 +88,8 @@ std::optional<TimmConfig> ReadTimmConfig(const Json& config, const std::string& 
   const Json args =
       Stated(config, "model_args") ? GetObject(config, "model_args", path) : Json::object();
   for (const auto& [key, value] : args.items()) timm.args[key] = ArgText(value);
-  // The last one that states it wins, as in timm: its global_pool beside them is for readers.
+  // The last place that states it wins, as in timm, whose global_pool beside these is only for
+  // readers.
   for (const Json* from : {&config, &pretrained, &args})
     timm.global_pool = FindString(*from, "global_pool", path).value_or(timm.global_pool);
   for (const Json* from : {&pretrained, &config, &args})

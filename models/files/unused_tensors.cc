@@ -10,8 +10,8 @@ struct Meaning {
   std::string_view text;
 };
 
-// What changes no logit of a classifier, by a part of the name. A name that begins with '^' stands
-// at the beginning.
+// Parts of names of tensors that change no logit of a classifier. A part that begins with '^'
+// stands at the beginning of the name.
 constexpr Meaning kHarmless[] = {
     {"mask_token", "stands for masked patches in pre-training"},
     {"^decoder", "a decoder's"},
@@ -33,7 +33,7 @@ constexpr Meaning kHarmless[] = {
     {"^qa_outputs", "another task's head"},
 };
 
-// What a name tells of tensors that change what a model computes.
+// What a part of the name tells of a tensor that changes what a model computes.
 constexpr Meaning kMeanings[] = {
     {"lora_", "left over from a LoRA that was not merged"},
     {"adapter", "of adapter layers, which were not merged"},
@@ -80,7 +80,7 @@ bool Matches(std::string_view key, std::string_view part) {
 
 std::string HarmlessReason(const std::string& key, const LoadedModel& model) {
   const std::string lower = Lower(key);
-  // A method's left-overs are never harmless, whatever they hang on.
+  // What a method has left over is never harmless, whichever tensor it belongs to.
   for (const char* method : {"lora_", "adapter", "ssf_", "prompt", "ia3"})
     if (lower.find(method) != std::string::npos) return "";
   for (const Meaning& m : kHarmless)

@@ -5,11 +5,11 @@
 
 namespace graft {
 
-// Why a tensor that no model of this kind needs may be left out, such as "a decoder's"; "" for one
-// whose meaning is not known to be harmless. `key` is without the root of the model's names.
+// Why a tensor that no model of this kind needs may be left out, such as "a decoder's"; "" if it is
+// not known to be harmless. `key` lacks the root of the model's names.
 std::string HarmlessReason(const std::string& key, const LoadedModel& model);
 
-// What the name of an unused tensor stands for, as " (LayerScale)"; "" if nobody knows.
+// What the name of an unused tensor stands for, such as " (LayerScale)"; "" if that is not known.
 std::string MeaningOf(const std::string& key);
 
 // Throws Error naming the first tensor in ledger.unexpected that is not harmless, and its meaning.

@@ -14,8 +14,8 @@ std::string WrapperOf(const TensorFile& file, const std::string& source) {
       if (name == sign) return "";
       if (name.ends_with("." + sign)) wrappers.insert(name.substr(0, name.size() - sign.size()));
     }
-  // "a.vit." is found for its "vit.embeddings.cls_token" and for "embeddings.cls_token": the
-  // shorter.
+  // For "a.vit.embeddings.cls_token" two wrappers are found: "a.", as "vit.embeddings.cls_token" is
+  // a sign, and "a.vit.", as "embeddings.cls_token" is one, too. The shorter is meant.
   std::erase_if(wrappers, [&](const std::string& longer) {
     return std::ranges::any_of(wrappers, [&](const std::string& shorter) {
       return longer != shorter && longer.starts_with(shorter);

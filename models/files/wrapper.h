@@ -5,11 +5,11 @@
 
 namespace graft {
 
-// The wrapper of a file whose tensors are those of a model that is known, under one further name;
-// "" if there is none. Throws Error if two models are in the file (a teacher beside its student).
+// The wrapper of a file that has the tensors of a known model under one further name; "" if there
+// is none. Throws Error if there are two models in the file, such as a teacher beside its student.
 std::string WrapperOf(const TensorFile& file, const std::string& source);
 
-// The file with names that lack the wrapper; others are as they are.
+// The file with the wrapper taken off its names; names without it stay as they are.
 std::shared_ptr<const TensorFile> WithoutWrapper(std::shared_ptr<const TensorFile> file,
                                                  const std::string& wrapper);
 

@@ -24,7 +24,7 @@ void CheckToken(const ListedToken& token, const std::string& where) {
          token.content);
 }
 
-// add_tokens of `tokenizers`.
+// What `tokenizers` does in its function add_tokens.
 class Adder {
  public:
   Adder(int64_t next, TokenizerSpec& spec) : next_(next), spec_(spec) {
@@ -49,7 +49,7 @@ class Adder {
     const auto [index, is_new] = added_.emplace(listed.content, spec_.added.size());
     if (is_new) spec_.added.push_back({listed.content, static_cast<int32_t>(id)});
     AddedToken& token = spec_.added[index->second];
-    // The last one that lists a token tells of which kind it is, but special it stays.
+    // The last entry of a token decides of which kind it is; but once special, it stays special.
     token.left_strip = listed.left_strip, token.right_strip = listed.right_strip;
     token.single_word = listed.single_word;
     token.normalized = listed.normalized.value_or(!listed.special);
@@ -78,7 +78,7 @@ class Adder {
   std::unordered_map<std::string, size_t> added_;  // to the index in spec_.added
 };
 
-// By id, those of added_tokens_decoder or else of the other two files.
+// The tokens with their ids: those of added_tokens_decoder or, without it, of the other two files.
 ListedTokens TokensWithIds(const TokenizerConfig& c, std::span<const ListedToken> of_file,
                            const std::string& where) {
   if (c.decoder) return *c.decoder;

@@ -96,7 +96,7 @@ TextNormalizer::TextNormalizer(const NormalizerOptions& options) : options_(opti
   }
 }
 
-// The first two steps, and for ASCII all of them; false if nothing else is left.
+// Does the first two steps, which for ASCII are all. Returns false if nothing else is left to do.
 bool TextNormalizer::Copy(std::u32string_view text, int32_t base, NormalizedText& out) const {
   out.chars.resize(text.size());
   out.from.resize(text.size());

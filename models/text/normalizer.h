@@ -1,5 +1,5 @@
-// BERT's normalizer: cleaning, blanks around Chinese characters, NFD without accents, lower case,
-// in that order, and from which character of the text every result comes.
+// BERT's normalizer: cleaning, blanks around Chinese characters, NFD without accents, and lower
+// case, in that order. It keeps from which character of the text every result comes.
 #pragma once
 #include <cstdint>
 #include <string>

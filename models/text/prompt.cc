@@ -10,12 +10,12 @@ namespace {
 
 constexpr std::string_view kMaskText = "[MASK]";
 
-// A part of the tokens: of the template, or of an example's text.
+// The tokens of a part of the template, or of an example's text.
 std::vector<int32_t> Tokens(const Tokenizer& tokenizer, std::string_view text, size_t most = 0) {
   return tokenizer.Encode(text, {.max_length = most, .special_tokens = false}).ids;
 }
 
-// Throws Error for a name that is none of a text.
+// Throws Error for a name that stands for no text.
 PromptTemplate::Source FieldOf(const std::string& name, const std::string& text) {
   if (name == "text" || name == "text_a") return PromptTemplate::kFirst;
   if (name == "text_b") return PromptTemplate::kSecond;
@@ -138,7 +138,7 @@ std::vector<std::string> Split(const std::string& text, char separator) {
   return parts;
 }
 
-// Ids of a word's sub-words, joined by '+'.
+// The ids of a word's sub-words, joined by '+'.
 std::string SubWords(const Tokenizer& tokenizer, const std::string& word,
                      const std::string& words) {
   const std::vector<int32_t> ids = Tokens(tokenizer, word);

@@ -10,7 +10,7 @@
 namespace graft {
 
 struct PromptTemplate {
-  // First, second: of an example, "{text}" or "{text_a}", and "{text_b}".
+  // kFirst and kSecond are texts of an example: "{text}" or "{text_a}", and "{text_b}".
   enum Source : uint8_t { kLiteral, kFirst, kSecond, kMask };
   struct Part {
     Source source = kLiteral;
@@ -31,16 +31,17 @@ struct PromptRows {
   int32_t mask = 0;  // the place of the template's [MASK], whatever the texts hold
 };
 
-// Thread safe. The tokenizer must outlive it.
+// Encodes texts by a template. Thread safe. The tokenizer must outlive it.
 class PromptEncoder {
  public:
   // Throws Error for a vocabulary without [MASK], and if the template leaves no room for a token of
   // each text in `max_length` tokens.
   PromptEncoder(const Tokenizer& tokenizer, PromptTemplate prompt, size_t max_length);
 
-  // Each part is tokenized alone; around all is what the tokenizer puts around one text, with the
-  // types of one. Texts that are too long lose tokens as in Tokenizer::Encode, the template none.
-  // Throws Error for a pair if the template has no {text_b}, and for one text if it has.
+  // Tokenizes each part by itself. Around all parts stands what the tokenizer puts around one text,
+  // and the types are those of one text. Texts that are too long lose tokens as in
+  // Tokenizer::Encode; the template loses none. Throws Error for a pair if the template has no
+  // {text_b}, and for one text if it has.
   PromptRows operator()(std::string_view text, std::optional<std::string_view> second) const;
 
  private:
@@ -53,10 +54,10 @@ class PromptEncoder {
 // The id of [MASK]. Throws Error for a vocabulary without one.
 int32_t MaskToken(const Tokenizer& tokenizer);
 
-// "great,good|terrible" as groups of MeanRowsAttrs (ops.h), "2307,2204|6659": '|' between classes,
-// ',' between the words of one, '+' between the ids of a word's sub-words. Throws Error naming a
-// word that is empty, is not in the vocabulary or stands for two classes, and (kUsage) for another
-// number of classes.
+// Turns "great,good|terrible" into groups of MeanRowsAttrs (ops.h), "2307,2204|6659": '|' stands
+// between classes, ',' between the words of one class, '+' between the ids of a word's sub-words.
+// Throws Error naming a word that is empty, is not in the vocabulary or stands for two classes, and
+// (kUsage) for another number of classes.
 std::string LabelWords(const Tokenizer& tokenizer, const std::string& words, size_t classes);
 
 }  // namespace graft

@@ -18,18 +18,18 @@ class TokenTrie {
   static constexpr Node kRoot = 0, kNone = UINT32_MAX;
 
   TokenTrie() : TokenTrie(std::vector<Entry>()) {}
-  // REQUIRES: no text twice.
+  // REQUIRES: no two entries have the same text.
   explicit TokenTrie(std::vector<Entry> entries);
 
   Node Child(Node node, char32_t c) const;
-  // The node that is reached by `text`, or kNone.
+  // The node that `text` leads to, or kNone.
   Node Walk(std::u32string_view text, Node from = kRoot) const;
 
   struct Match {
     int32_t value = -1;
     size_t length = 0;  // 0: no entry
   };
-  // The longest entry, less the text up to `from`, that `text` starts with; never an empty one.
+  // The longest entry that `text` starts with, going on from the node `from`; never an empty one.
   Match Longest(std::u32string_view text, Node from = kRoot) const {
     Match best;
     Node node = from;

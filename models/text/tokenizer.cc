@@ -12,22 +12,23 @@
 namespace graft {
 namespace {
 
-// Offsets are 32-bit.
+// Offsets have 32 bits.
 constexpr size_t kMaxTextBytes = size_t{1} << 30;
-// Of all tokens together; the largest vocabularies of BERT models have 5 million. Bounds the trie.
+// A bound of all tokens together, and so of the trie. The largest vocabularies of BERT models have
+// 5 million characters.
 constexpr size_t kMaxVocabChars = 8'000'000;
 
 bool IsPunctuation(char32_t c) { return unicode::Lookup(c).flags & unicode::kPunctuation; }
-// These end a word in every normalizer and are starters of canonical decomposition, so what lies
-// between two of them can be normalized alone.
+// These end a word in every normalizer and are starters of canonical decomposition, so that what
+// lies between two of them can be normalized by itself.
 bool IsAsciiBlank(char32_t c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 
 }  // namespace
 
-// The tokens of one text, without the template's.
+// Makes the tokens of one text, without those of the template.
 class TextEncoder {
  public:
-  // May stop when `limit` tokens are reached.
+  // The encoder may stop when it has `limit` tokens.
   TextEncoder(const Tokenizer& tokenizer, size_t limit) : t_(tokenizer), limit_(limit) {}
 
   void Run(std::u32string_view text) {
@@ -48,8 +49,8 @@ class TextEncoder {
     offsets.push_back({static_cast<int32_t>(begin), static_cast<int32_t>(end)});
   }
 
-  // Calls between(begin, end) and token(id, begin, end) for the pieces of `text`, in order. The
-  // longest of the added tokens that begin first, then the next after its end.
+  // Calls between(begin, end) and token(id, begin, end) for the pieces of `text`, in order. Of the
+  // added tokens that begin first the longest is taken; the search then goes on after its end.
   template <class Between, class Token>
   void SplitAtAdded(const TokenTrie& trie, std::u32string_view text, const Between& between,
                     const Token& token) const {
@@ -77,7 +78,7 @@ class TextEncoder {
     if (done < text.size() && !full_) between(done, text.size());
   }
 
-  // Whether the library finds the token here and leaves it to the text around it.
+  // Whether the library finds the token here, but leaves it to the text around it.
   bool Passed(const AddedToken& added, std::u32string_view text, size_t begin, size_t end) const {
     const auto is_word = [&](size_t i) { return unicode::Lookup(text[i]).flags & unicode::kWord; };
     if (t_.spec_.split_special && added.special) return true;
@@ -85,7 +86,7 @@ class TextEncoder {
            ((begin > 0 && is_word(begin - 1)) || (end < text.size() && is_word(end)));
   }
 
-  // A piece without added tokens, normalized in parts.
+  // Encodes a piece without added tokens, normalized in parts.
   void Plain(std::u32string_view text, size_t begin, size_t end) {
     if (t_.has_normalized_) return Normalized(text.substr(begin, end - begin), begin);
     for (size_t at = begin; at < end && !full_;) {
@@ -110,7 +111,7 @@ class TextEncoder {
     offsets.push_back({n_.from[begin], n_.from[end - 1] + 1});
   }
 
-  // Words are what white space separates; every punctuation character is one of its own.
+  // Encodes words: white space separates them, and every punctuation character is one by itself.
   void Words(size_t begin, size_t end) {
     for (size_t at = begin; at < end && !full_;) {
       if (unicode::IsSpace(n_.chars[at])) {
@@ -126,7 +127,8 @@ class TextEncoder {
     }
   }
 
-  // Greedy: the longest token at every place; one unknown token if there is a place without.
+  // Encodes one word greedily, with the longest token at every place; if there is none at a place,
+  // the whole word is one unknown token.
   void Word(size_t begin, size_t end) {
     const size_t before = ids.size();
     const std::u32string_view chars = n_.chars;
@@ -252,7 +254,7 @@ Encoding Tokenizer::Assemble(std::span<const std::string_view> texts,
          options.max_length, special);
   const size_t room = options.max_length == 0 ? SIZE_MAX : options.max_length - special;
 
-  // Of a pair both lengths are needed: an odd token goes to the longer text.
+  // A pair needs both lengths, as an odd token goes to the longer text; so neither may stop early.
   const size_t limit = texts.size() == 1 && !spec_.truncate_left ? room : SIZE_MAX;
   TextEncoder parts[2] = {{*this, limit}, {*this, limit}};
   for (size_t i = 0; i < texts.size(); ++i) {

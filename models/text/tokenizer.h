@@ -17,7 +17,7 @@
 
 namespace graft {
 
-// A token that is found in the text itself, before words are.
+// A token that is found in the text itself, before the text is cut into words.
 struct AddedToken {
   std::string content;
   int32_t id = 0;
@@ -28,7 +28,7 @@ struct AddedToken {
   bool appended = false;     // follows the vocabulary, so words are not made of it
 };
 
-// What is put around the texts: tokens without a place in the text, or one of the texts.
+// A piece of what surrounds the texts: tokens without a place in a text, or one of the texts.
 struct TemplatePiece {
   enum Source : uint8_t { kTokens, kFirst, kSecond };
   Source source = kTokens;
@@ -36,7 +36,7 @@ struct TemplatePiece {
   int32_t type = 0;
 };
 
-// Everything that a tokenizer consists of; files are read into this (models/text/tokenizer_file.h).
+// Everything that a tokenizer consists of; tokenizer_file.h reads files into it.
 struct TokenizerSpec {
   std::string where;                // begins error messages
   std::vector<std::string> tokens;  // by id, added ones too; "" for an id that is not in use
@@ -64,25 +64,26 @@ struct EncodeOptions {
   bool special_tokens = true;  // the template's
 };
 
-// How many tokens of two texts stay, at most `room` together: equal shares, and what one of them
-// does not need goes to the other. A second text of 0 tokens makes it the limit of one.
+// Cuts the token counts of two texts to at most `room` together: both get equal shares, and what
+// one of them does not need goes to the other. With a second text of 0 tokens it is the limit of
+// one text.
 void Shorten(size_t& first, size_t& second, size_t room);
 
 class Tokenizer {
  public:
-  // A directory with tokenizer.json or vocab.txt, or one of these two files; either is read with
-  // what stands beside it (models/text/tokenizer_config.h).
+  // Opens a directory with tokenizer.json or vocab.txt, or one of these two files. Either is read
+  // with what stands beside it (models/text/tokenizer_config.h).
   static Tokenizer Open(const std::string& path);
   explicit Tokenizer(TokenizerSpec spec);
 
-  // Bytes that are not UTF-8 count as U+FFFD. Of a pair that is too long, tokens go from the longer
-  // text first, from its end, or from its beginning if the tokenizer truncates on the left. A pair
-  // whose second text is empty is a pair.
+  // Bytes that are not UTF-8 count as U+FFFD. A pair that is too long loses tokens from the longer
+  // text first: from its end, or from its beginning if the tokenizer truncates on the left. A pair
+  // whose second text is empty is still a pair.
   Encoding Encode(std::string_view text, const EncodeOptions& options = {}) const;
   Encoding Encode(std::string_view text, std::string_view second,
                   const EncodeOptions& options = {}) const;
 
-  // The largest id plus one: rows that an embedding must have at least.
+  // The largest id plus one, which is how many rows an embedding must have at least.
   size_t vocab_size() const { return spec_.tokens.size(); }
   const std::string& token(int32_t id) const;  // "" for an id that is not in use
   std::optional<int32_t> Find(std::string_view token) const;

@@ -11,13 +11,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// In the order in which tokens of these names are added, with what BertTokenizer has if the files
-// do not say.
+// The order in which tokens of these names are added, and what BertTokenizer has if the files do
+// not say.
 constexpr std::pair<const char*, const char*> kUsualNames[] = {
     {"bos_token", ""},      {"eos_token", ""},      {"unk_token", "[UNK]"},  {"sep_token", "[SEP]"},
     {"pad_token", "[PAD]"}, {"cls_token", "[CLS]"}, {"mask_token", "[MASK]"}};
 
-// Null if there is no such file.
+// Returns null if there is no such file.
 Json ReadObject(const fs::path& path) {
   std::error_code ignored;
   if (!fs::exists(path, ignored)) return {};
@@ -28,7 +28,7 @@ Json ReadObject(const fs::path& path) {
 
 // --- the class
 
-// Those of transformers that are BertTokenizer under another name.
+// Classes of transformers that are BertTokenizer under another name.
 const std::vector<std::string> kBertClasses = {"BertTokenizer",
                                                "ConvBertTokenizer",
                                                "DistilBertTokenizer",
@@ -40,7 +40,7 @@ const std::vector<std::string> kBertClasses = {"BertTokenizer",
                                                "DPRReaderTokenizer",
                                                "DPRContextEncoderTokenizer",
                                                "DPRQuestionEncoderTokenizer"};
-// Those that take tokenizer.json as it is.
+// Classes that take tokenizer.json as it is.
 const std::vector<std::string> kGenericClasses = {"PreTrainedTokenizer", "TokenizersBackend"};
 // Models whose tokenizer is BertTokenizer if no class is named.
 const std::vector<std::string> kBertModels = {"bert",       "distilbert",    "electra",    "ernie",
@@ -51,7 +51,7 @@ bool Contains(const std::vector<std::string>& names, const std::string& name) {
   return std::ranges::find(names, name) != names.end();
 }
 
-// Without "Fast", which is the same class; "" if no file names one and the model's is
+// The class without "Fast", which names the same one; "" if no file names any and the model's is
 // BertTokenizer.
 std::string ReadClass(const Json& config, const fs::path& directory) {
   std::string where = (directory / "tokenizer_config.json").string(), name, model;
@@ -101,7 +101,7 @@ void ReadSettings(const Json& config, TokenizerConfig& c) {
     c.truncate_left = *side == "left";
   }
   for (const char* key : {"model_max_length", "max_len"}) {
-    // Where there is no limit, a number is there that is no 64-bit integer.
+    // Where there is no limit, the files have a number that is no 64-bit integer.
     const auto length = FindNumber(config, key, 0, 1e300, where);
     if (length && *length <= INT32_MAX) c.max_length = static_cast<int64_t>(*length);
     if (length) break;
@@ -128,7 +128,7 @@ ListedTokens ReadDecoder(const Json& object, const std::string& where) {
   return tokens;
 }
 
-// added_tokens.json: {"covid19": 30522}. What is special is told by the other files.
+// Reads added_tokens.json, such as {"covid19": 30522}. Other files tell which tokens are special.
 ListedTokens ReadAddedTokens(const Json& object, const std::string& where,
                              const std::vector<std::string>& special) {
   ListedTokens tokens;
@@ -149,7 +149,7 @@ bool IsUsualName(const std::string& key) {
   return std::ranges::any_of(kUsualNames, [&](const auto& usual) { return usual.first == key; });
 }
 
-// A list of tokens, or an object of named ones, which goes to `named`.
+// Reads a list of tokens, or an object of named ones, which go to `named`.
 void ReadExtra(const Json& value, const std::string& where, std::vector<ListedToken>& list,
                NamedTokens& named) {
   if (value.is_null()) return;
@@ -162,8 +162,8 @@ void ReadExtra(const Json& value, const std::string& where, std::vector<ListedTo
       named[key] = ReadListedToken(token, where);
 }
 
-// Which tokens are special: those of tokenizer_config.json and, where that lists no added tokens,
-// of the two files that older releases wrote.
+// Collects which tokens are special: those of tokenizer_config.json and, where that lists no added
+// tokens, those of the two files that older releases wrote.
 class SpecialTokens {
  public:
   SpecialTokens(const Json& config, const std::string& where) {
@@ -172,7 +172,8 @@ class SpecialTokens {
         usual_[key] = ReadOrNull(value, where + ": " + key);
       else if (key.ends_with("_token") && IsToken(value))
         own_[key] = ReadListedToken(value, where + ": " + key);
-      // Objects are no tokens yet when added_tokens.json is read, and what is in there counts.
+      // Objects are not yet tokens when added_tokens.json is read; only names that are given as
+      // text count there.
       if (IsUsualName(key) && value.is_string()) plain_.push_back(value.get<std::string>());
     }
     Json extra = config.value("extra_special_tokens", Json());
@@ -186,7 +187,7 @@ class SpecialTokens {
       if (extra.is_array() && token.is_string()) plain_.push_back(token.get<std::string>());
   }
 
-  // special_tokens_map.json.
+  // Adds what special_tokens_map.json says.
   void Merge(const Json& map, const std::string& where) {
     for (const auto& [key, value] : map.items()) {
       const std::string of = where + ": " + key;
@@ -208,7 +209,7 @@ class SpecialTokens {
     }
   }
 
-  // The contents that added_tokens.json's tokens are compared with.
+  // The contents with which the tokens of added_tokens.json are compared.
   std::vector<std::string> Contents() const { return plain_; }
 
   void MoveTo(TokenizerConfig& c) {

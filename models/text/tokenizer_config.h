@@ -11,10 +11,11 @@
 
 namespace graft {
 
-// The largest vocabularies of BERT models have half a million.
+// A bound of vocabularies. The largest of BERT models have half a million tokens.
 inline constexpr int64_t kMaxTokens = 1'000'000;
 
-// A token as a file lists it. Content "" stands for null: no such token.
+// A token as a file lists it. An empty content stands for null, which means that there is no such
+// token.
 struct ListedToken {
   std::string content;
   int64_t id = -1;  // -1: it gets that of the vocabulary, else the next free one
@@ -26,8 +27,8 @@ using ListedTokens = std::map<int64_t, ListedToken>;  // by id
 
 struct TokenizerConfig {
   std::string where;  // begins error messages
-  // BertTokenizer and its relatives build a tokenizer from the vocabulary and the settings here;
-  // the others take tokenizer.json as it is.
+  // Whether the class is BertTokenizer or one of its relatives: these build a tokenizer from the
+  // vocabulary and the settings here, the others take tokenizer.json as it is.
   bool bert = true;
   bool types = true;  // else all tokens of a pair have type 0
   std::optional<bool> lowercase, strip_accents, chinese;
@@ -35,8 +36,8 @@ struct TokenizerConfig {
   bool split_special = false;
   std::optional<int64_t> max_length;
 
-  // unk_token and the like by their keys, in the order in which transformers adds them; behind
-  // these come names of the model's own, for which the order in the file counts, which is not known
+  // unk_token and the like by their keys, in the order in which transformers adds them. Behind
+  // these come names of the model's own. For those the order in the file counts, which is not known
   // here.
   std::vector<std::pair<std::string, ListedToken>> named;
   size_t usual_names = 0;
@@ -50,9 +51,9 @@ struct TokenizerConfig {
 // `value` is "[UNK]" or {"content": "[UNK]", "lstrip": false, ...}.
 ListedToken ReadListedToken(const nlohmann::json& value, const std::string& where);
 
-// The files of this directory, those that are there. A `vocabulary` is a vocab.txt, which only
-// BertTokenizer and its relatives read; a tokenizer.json without any of the files is read as
-// `tokenizers` reads it.
+// Reads those of the files that are in this directory. With `vocabulary` the tokenizer is a
+// vocab.txt, which only BertTokenizer and its relatives read. A tokenizer.json without any of these
+// files is read as `tokenizers` reads it.
 TokenizerConfig ReadTokenizerConfig(const std::string& directory, bool vocabulary);
 
 }  // namespace graft

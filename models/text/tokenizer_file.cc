@@ -24,7 +24,7 @@ constexpr size_t kMaxTemplate = 64;
 
 // --- vocab.txt
 
-// The library's reader does not keep white space there.
+// Cuts white space at the end, which the library's reader does not keep.
 void TrimEnd(std::string& token) {
   std::u32string text = DecodeUtf8(token);
   if (text.empty() || !unicode::IsSpace(text.back())) return;
@@ -33,8 +33,8 @@ void TrimEnd(std::string& token) {
   for (const char32_t c : text) AppendUtf8(c, token);
 }
 
-// Returns the id of the first token that is not there, or -1 if there are gaps: blank lines are one
-// token to the library, which has the number of the last of them.
+// Returns the id of the first token that is not there, or -1 if there are gaps. These come from
+// blank lines: the library takes all of them for one token, with the number of the last.
 int64_t ReadVocabLines(TokenizerSpec& spec) {
   const std::string text = ReadFile(spec.where, kMaxVocabBytes);
   RefuseForeignText(spec.where, text);
@@ -67,7 +67,7 @@ int64_t ReadVocabLines(TokenizerSpec& spec) {
 
 // --- tokenizer.json
 
-// The member's "type"; "null" if the member is absent or null.
+// The member's "type", or "null" if the member is absent or null.
 std::string TypeOf(const Json& object, const char* key, const std::string& where) {
   const auto it = object.find(key);
   if (it == object.end() || it->is_null()) return "null";
@@ -79,7 +79,7 @@ std::string TypeOf(const Json& object, const char* key, const std::string& where
   Fail("{}: {}: expected {}, found '{}', which is not supported", where, key, expected, found);
 }
 
-// Files of the first releases do not name the model's type.
+// Whether the model is WordPiece; files of the first releases do not name its type.
 bool IsWordPiece(const Json& root) {
   const auto model = root.find("model");
   if (model == root.end() || !model->is_object() || model->contains("type")) return false;
@@ -124,11 +124,11 @@ void ReadNormalizer(const Json& root, TokenizerSpec& spec) {
   o.strip_accents = FindBool(normalizer, "strip_accents", where).value_or(o.lowercase);
 }
 
-// "BertProcessing" has ["[SEP]", 102].
+// Reads a token of "BertProcessing", such as ["[SEP]", 102].
 int32_t TokenOfPair(const Json& processor, const char* key, const TokenizerSpec& spec) {
   const std::string where = fmt::format("{}: post_processor", spec.where);
   const Json& pair = GetArray(processor, key, where);
-  const int64_t ids = static_cast<int64_t>(spec.tokens.size());
+  const int64_t ids = std::ssize(spec.tokens);
   if (pair.size() != 2 || !pair[1].is_number_integer() || pair[1] < 0 || pair[1] >= ids)
     Fail("{}: '{}': expected [token, id], found {}", where, key, DumpJson(pair));
   return pair[1].get<int32_t>();
@@ -138,7 +138,7 @@ std::vector<TemplatePiece> ReadTemplate(const Json& processor, const char* key,
                                         const TokenizerSpec& spec) {
   const std::string where = fmt::format("{}: post_processor: {}", spec.where, key);
   const bool pair = std::string_view(key) == "pair";
-  const int64_t ids = static_cast<int64_t>(spec.tokens.size());
+  const int64_t ids = std::ssize(spec.tokens);
   std::vector<TemplatePiece> pieces;
   int seen[2] = {0, 0};
   for (const Json& item : GetArray(processor, key, where)) {
@@ -203,7 +203,7 @@ std::vector<ListedToken> ReadAdded(const Json& root, const std::string& where) {
   return tokens;
 }
 
-// The side is all that transformers takes from there.
+// Whether texts are cut on the left: transformers takes nothing else from "truncation".
 bool TruncatesLeft(const Json& root, const std::string& where) {
   const auto it = root.find("truncation");
   if (it == root.end() || it->is_null()) return false;
@@ -215,7 +215,7 @@ bool TruncatesLeft(const Json& root, const std::string& where) {
   return side == "Left";
 }
 
-// The token that fills up batches is one of the special ones, if the other files do not name it.
+// Makes the token that fills up batches a special one, if the other files do not name it.
 void TakePadding(const Json& root, TokenizerConfig& c) {
   const auto padding = root.find("padding");
   if (padding == root.end() || !padding->is_object() || c.Named("pad_token")) return;
@@ -239,8 +239,8 @@ bool IsListed(const TokenizerConfig& c, std::span<const ListedToken> of_file,
   return c.decoder ? in(*c.decoder) : in(c.added) || std::ranges::any_of(of_file, is_it);
 }
 
-// What BertTokenizer makes of a vocabulary. It gives a start or separator token that no file knows
-// the next id, for which models have no row.
+// Builds what BertTokenizer makes of a vocabulary. A start or separator token that no file knows
+// gets the next id from it; models have no row for that.
 void BuildBert(const TokenizerConfig& c, std::span<const ListedToken> of_file, int64_t next,
                TokenizerSpec& spec) {
   spec.prefix = "##", spec.max_word = 100;
@@ -267,7 +267,7 @@ void BuildBert(const TokenizerConfig& c, std::span<const ListedToken> of_file, i
   spec.pair.push_back({Piece::kTokens, end, 1});
 }
 
-// What counts more than the vocabulary's file.
+// Applies what counts more than the vocabulary's file.
 void Finish(const TokenizerConfig& c, TokenizerSpec& spec) {
   spec.truncate_left = c.truncate_left.value_or(spec.truncate_left);
   spec.split_special = c.split_special;
@@ -307,7 +307,8 @@ TokenizerSpec ReadVocab(const std::string& path, const TokenizerConfig& c) {
   return spec;
 }
 
-// The file to read, of a directory tokenizer.json first; a file is one under any name.
+// The file to read: in a directory tokenizer.json first; else the file itself, whatever its name
+// is.
 std::optional<fs::path> FindTokenizer(const fs::path& path) {
   std::error_code ignored;
   if (!fs::is_directory(path, ignored)) return path;

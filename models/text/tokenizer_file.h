@@ -5,14 +5,16 @@
 
 namespace graft {
 
-// `path` is a directory or one of the first two files. In a directory tokenizer.json is preferred.
-// The result is that of AutoTokenizer in transformers 5 (tokenizer_config.h): for BertTokenizer and
-// its relatives tokenizer.json gives the vocabulary, added tokens and the side of truncation, all
-// else comes from tokenizer_config.json or is the class's default, do_lower_case for one. Padding
-// and the rest of truncation are settings of a call, and ignored as transformers ignores them.
+// `path` is a directory or one of the first two files; of a directory, tokenizer.json is preferred.
+// The result is that of AutoTokenizer in transformers 5 (tokenizer_config.h). For BertTokenizer and
+// its relatives tokenizer.json gives the vocabulary, the added tokens and the side of truncation;
+// all else, such as do_lower_case, comes from tokenizer_config.json or is the class's default.
+// Padding and the rest of truncation are settings of a call, and ignored as transformers ignores
+// them.
 TokenizerSpec ReadTokenizer(const std::string& path);
 
-// model_max_length of tokenizer_config.json, if there is a limit. Nothing for what is no tokenizer.
+// The model_max_length of tokenizer_config.json, if there is a limit. Returns nothing for what is
+// no tokenizer.
 std::optional<int64_t> TokenizerMaxLength(const std::string& path);
 
 }  // namespace graft

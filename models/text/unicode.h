@@ -35,7 +35,7 @@ extern const uint8_t kThird[];          // blocks of 16
 extern const Decomposed kDecomposed[];  // sorted by code; without Hangul syllables
 extern const char32_t kPool[];
 
-// REQUIRES: c < 0x110000, here and below.
+// REQUIRES: c < 0x110000. This holds for all functions below, too.
 inline const Record& Lookup(char32_t c) {
   const uint32_t block = kFirst[c >> 9] * 32u + (c >> 4 & 31);
   return kRecords[kThird[kSecond[block] * 16u + (c & 15)]];

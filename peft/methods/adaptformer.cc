@@ -44,13 +44,7 @@ const MethodRecord kAdaptFormerMethod{
               kBlocksOption};
         },
     .apply = ApplyAdaptFormer,
-    .count =
-        +[](const MethodArgs& a) {
-          const HostShape h = ShapeOf(a.g);
-          const int64_t scale = a.Text("scale") == "learned";
-          const int64_t blocks = std::ssize(ChosenBlocks(a));
-          return blocks * (BottleneckCount(h.width, h.width, a.Int("r", 1, 65536)) + scale);
-        },
+    .count = +[](const MethodArgs& a) { return BottleneckCountAt(a, std::ssize(ChosenBlocks(a))); },
     .folds = Folds::kNo,
     .why = "it goes around the MLP's norm (and the activation stands between the two maps)",
     .learning_rate = 1e-3,

@@ -7,8 +7,8 @@
 //   mode=cat: p stands in front of what the embedding makes of the text
 //
 // As in the authors' code the bias of a masked-LM head is 0, and the head does not train. A is made
-// again from the run's seed; with d=0 the rows are stored, to which those of the filler words
-// belong.
+// again from the run's seed. With d=0 the rows are stored, with those of the filler words among
+// them.
 #include <cmath>
 
 #include "ops/ops.h"
@@ -22,7 +22,7 @@ namespace {
 
 constexpr int64_t kFirstFiller = 1000;  // of ids of words, the authors' own
 
-// The deviation of all numbers of a table.
+// The standard deviation of all numbers of a table.
 double Deviation(std::span<const float> table) {
   double sum = 0, squares = 0;
   for (const float v : table) sum += v;
@@ -31,8 +31,8 @@ double Deviation(std::span<const float> table) {
   return std::sqrt(squares / static_cast<double>(table.size()));
 }
 
-// What the first block would read of P filler words at positions 1 .. P: ids 1000 .. 999 + P or, of
-// a smaller vocabulary, the last P.
+// What the first block would read for P filler words at positions 1 .. P: ids 1000 .. 999 + P or,
+// in a smaller vocabulary, the last P ids.
 ValueId FillerRows(const MethodArgs& a, const TextEmbedding& e, ValueId first, int64_t count) {
   Graph& g = a.g;
   const int64_t vocabulary = g.shape(e.words)[0].constant;
@@ -45,7 +45,7 @@ ValueId FillerRows(const MethodArgs& a, const TextEmbedding& e, ValueId first, i
   return CloneWith(g, first, {{e.sum, sum}}, CloneAs::kParameters);
 }
 
-// The tokens of the text have positions 0, P + 1, P + 2, ...
+// Gives the tokens of the text the positions 0, P + 1, P + 2, ...
 void MovePositions(const MethodArgs& a, const TextEmbedding& e, int64_t count) {
   Graph& g = a.g;
   const int64_t positions = g.shape(e.positions)[0].constant;

@@ -43,7 +43,7 @@ class FactFactors {
         chunks_(host_.mlp_width / host_.width),
         slices_((4 + 2 * chunks_) * host_.depth) {}
 
-  // x W'  ->  x W' + s ...
+  // Replaces x W' by x W' + s ...
   void Branch(ValueId product) {
     const Node n = g_.node(g_.value(product).producer);
     const std::string before = g_.scope;
@@ -52,8 +52,8 @@ class FactFactors {
     g_.scope = n.scope;
     const ValueId u = NewParam(a_, "fact.u", {r_, host_.width}, KaimingUniform());
     const ValueId v = NewParam(a_, "fact.v", {host_.width, r_}, Zeros());
-    // The factors are not shared with other layers that read the same x: folding takes branches
-    // one by one, and share_equal makes them one where they run.
+    // Layers that read the same x do not share the factors here, as folding takes branches one by
+    // one; share_equal makes them one where they run.
     ValueId h = Matmul(g_, n.in[0], Diagonal(g_, u, ins), false, true);
     h = Matmul(g_, h, Core(n.scope, outs, ins), false, true);
     h = DropBranch(a_, h, n.scope + ".fact.dropout", a_.Number("dropout", 0, 0.999999));

@@ -26,7 +26,7 @@
 namespace graft {
 namespace {
 
-// Rows [begin, begin + rows) of a layer with `all` outputs, by whose name parameters go.
+// The rows [begin, begin + rows) of a layer with `all` outputs, after which parameters are named.
 struct GloraPart {
   std::string scope;
   int64_t begin, rows, all, in;
@@ -82,7 +82,7 @@ class GloraLayer {
   const std::string& scope() const { return p_.scope; }
 
  private:
-  // Of lora and lora_K; 0 of other forms.
+  // The rank of lora and lora_K; 0 for other forms.
   int64_t Rank(const char* option) const {
     const std::string& form = a_.Text(option);
     if (form == "lora") return a_.Int("r", 1, 65536);
@@ -90,7 +90,7 @@ class GloraLayer {
     const std::map<std::string, std::string> rank{{option, form.substr(5)}};
     return MethodArgs{a_.g, a_.params, rank, a_.seed}.Int(option, 1, 65536);
   }
-  // lora_K as lora.
+  // The form of the option, with lora_K read as lora.
   std::string Form(const char* option, bool lora, bool constant) const {
     if (lora && Rank(option) > 0) return "lora";
     std::vector<std::string> choices{"vector", "none"};
@@ -126,7 +126,7 @@ class GloraLayer {
     return y;
   }
 
-  // The sum of the product (behind its branches) and the layer's bias; invalid if it has none.
+  // The sum of the product (behind its branches) and the layer's bias; invalid if it has no bias.
   ValueId BiasNode() const {
     const Node& n = g_.node(g_.value(product_).producer);
     ValueId v = product_;
@@ -143,7 +143,7 @@ class GloraLayer {
     return {};
   }
 
-  // b -> b + ((b * D + E) + W C); without a bias the rest alone, added to y.
+  // Replaces b by b + ((b * D + E) + W C); without a bias the rest alone is added to y.
   void SetBias(ValueId sum, ValueId y, ValueId w) {
     const NodeId id = sum.valid() ? g_.value(sum).producer : NodeId{};
     const ValueId b = sum.valid() ? g_.node(id).in[1] : ValueId{};
@@ -155,7 +155,7 @@ class GloraLayer {
       add(Mul(g_, b, d == "vector" ? Mine(Param("d", {p_.all})) : Number("d")));
     if (e == "vector") add(Mine(Param("e", {p_.all})));
     if (c != "none") add(AsRow(Matmul(g_, w, Shift(c))));
-    // A number is added to a vector, not the other way.
+    // A number is added to a vector, and not the other way round.
     if (e == "constant") add(b.valid() || rest.valid() ? Number("e") : Spread(Number("e"), w));
     if (!rest.valid()) return;
     if (!b.valid()) {
@@ -167,7 +167,7 @@ class GloraLayer {
     g_.SetName(now, g_.value(b).name);
     g_.SetInput(id, 1, now);
   }
-  // A number as [out], the size of a column of w.
+  // A number spread to [out], the size of a column of w.
   ValueId Spread(ValueId number, ValueId w) {
     return g_.Add1(kBroadcastLike, {number, AsRow(SumCols(g_, w))});
   }
@@ -192,7 +192,7 @@ std::vector<ValueId> GloraLayers(const MethodArgs& a) {
   return layers;
 }
 
-// Several terms are for layers of their own; q, k and v of a block share parameters.
+// Refuses several terms for the same layer; q, k and v of a block share parameters.
 void CheckApart(const MethodArgs& a, const std::vector<ValueId>& layers) {
   for (ValueId product : layers) {
     const std::string& scope = PartOf(a.g, product).scope;
@@ -223,7 +223,7 @@ int64_t CountGlora(const MethodArgs& a) {
   return sum;
 }
 
-// q, k and v of a block are one place.
+// The places of a term; q, k and v of a block are one.
 std::vector<MethodSite> GloraSites(const MethodArgs& a) {
   std::vector<MethodSite> sites;
   for (ValueId product : GloraLayers(a)) {

@@ -64,11 +64,8 @@ const MethodRecord kHoulsbyMethod{
     .apply = ApplyHoulsby,
     .count =
         +[](const MethodArgs& a) {
-          const HostShape h = ShapeOf(a.g);
-          const int64_t scale = a.Text("scale") == "learned";
           const int64_t places = std::ssize(ChosenBlocks(a)) * std::ssize(BranchesOf(a));
-          return places * (BottleneckCount(h.width, h.width, a.Int("r", 1, 65536)) + scale) +
-                 (a.Flag("ln") ? NormCount(a.g) : 0);
+          return BottleneckCountAt(a, places) + (a.Flag("ln") ? NormCount(a.g) : 0);
         },
     .folds = Folds::kNo,
     .why = "the activation stands between the two maps",

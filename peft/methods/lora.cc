@@ -49,7 +49,7 @@ LoraConfig ReadConfig(const MethodArgs& a) {
   return c;
 }
 
-// Whose factors a layer has: its own, or rows of those of q, k and v together.
+// Which factors a layer has: its own, or rows of those that q, k and v share.
 struct LoraPart {
   std::string scope;
   int64_t begin = 0, all = 0;  // its first row of B, and B's rows
@@ -69,7 +69,7 @@ ValueId Dropped(RowSets& rows, uint64_t seed, ValueId x, const std::string& scop
   return rows.Drop(x, {p, false, static_cast<int64_t>(seed), scope + ".dropout"});
 }
 
-// Fused layers are there together.
+// Refuses to fuse unless q, k and v are all there.
 void CheckFused(const LoraConfig& c, const std::string& scope) {
   if (!c.fused ||
       !(scope.ends_with("attn.q") || scope.ends_with("attn.k") || scope.ends_with("attn.v")))
@@ -81,7 +81,7 @@ void CheckFused(const LoraConfig& c, const std::string& scope) {
                 scope, block, other);
 }
 
-// A layer has one branch: two of them would share the names of their factors.
+// Refuses a second branch on a layer, as the two would share the names of their factors.
 void CheckNoBranchYet(const Graph& g, const LoraConfig& c) {
   for (ValueId v : g.Leaves(Role::kIntermediate)) {
     if (!IsSite(g, v)) continue;
@@ -107,7 +107,7 @@ PassReport ApplyLora(const MethodArgs& a) {
   });
   std::set<std::string> biases;  // of the layers that get a branch
   RowSets rows(a.g);
-  // x W'  ->  x W' + s (drop(x) A') B'
+  // x W' becomes x W' + s (drop(x) A') B'.
   const Rule branch{
       "branch", site, [&](Graph& g, const Match& m) {
         const std::string scope = g.scope;

@@ -34,10 +34,7 @@ const MethodRecord kMamMethod{
     .apply = ApplyMam,
     .count =
         +[](const MethodArgs& a) {
-          const HostShape h = ShapeOf(a.g);
-          const int64_t scale = a.Text("scale") == "learned";
-          return PrefixCount(a) +
-                 h.depth * (BottleneckCount(h.width, h.width, a.Int("r", 1, 65536)) + scale);
+          return PrefixCount(a) + BottleneckCountAt(a, ShapeOf(a.g).depth);
         },
     .folds = Folds::kNo,
     .why = "keys and values stay, and the activation stands between the two maps",

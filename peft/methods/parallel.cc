@@ -70,13 +70,7 @@ const MethodRecord kParallelMethod{
               kBlocksOption};
         },
     .apply = ApplyParallel,
-    .count =
-        +[](const MethodArgs& a) {
-          const HostShape h = ShapeOf(a.g);
-          const int64_t scale = a.Text("scale") == "learned";
-          const int64_t blocks = std::ssize(ChosenBlocks(a));
-          return blocks * (BottleneckCount(h.width, h.width, a.Int("r", 1, 65536)) + scale);
-        },
+    .count = +[](const MethodArgs& a) { return BottleneckCountAt(a, std::ssize(ChosenBlocks(a))); },
     .folds = Folds::kNo,
     .why = "the activation stands between the two maps",
     .learning_rate = 1e-3,

@@ -4,7 +4,7 @@
 
 namespace graft {
 
-// Options r, act, scale and dropout, where the record has them.
+// These read the options r, act, scale and dropout, where the record has them.
 void AddParallelMlp(const MethodArgs& a, const BlockSite& block);
 void AddParallelAttention(const MethodArgs& a, const BlockSite& block);
 

@@ -59,10 +59,7 @@ const MethodRecord kPfeifferMethod{
     .apply = ApplyPfeiffer,
     .count =
         +[](const MethodArgs& a) {
-          const HostShape h = ShapeOf(a.g);
-          const int64_t scale = a.Text("scale") == "learned";
-          const int64_t blocks = std::ssize(ChosenBlocks(a));
-          return blocks * (BottleneckCount(h.width, h.width, a.Int("r", 1, 65536)) + scale) +
+          return BottleneckCountAt(a, std::ssize(ChosenBlocks(a))) +
                  (a.Flag("ln") ? NormCount(a.g) : 0);
         },
     .folds = Folds::kNo,

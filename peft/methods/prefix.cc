@@ -19,7 +19,7 @@ struct KeysAndValues {
   ValueId keys, values;  // [P,D]
 };
 
-// Joins the keys and values to an attention; under dropout every sequence has its own.
+// Joins the keys and values to an attention; under dropout every sequence has its own mask.
 void JoinPrefix(const MethodArgs& a, NodeId attention, const KeysAndValues& kv, double dropout) {
   if (dropout <= 0) return AddKeys(a.g, attention, kv.keys, kv.values);
   Graph& g = a.g;
@@ -41,7 +41,7 @@ int64_t Width(const Graph& g, const BlockSite& block) {
   return g.shape(g.node(block.attention).out[0])[1].constant;
 }
 
-// [P, 2LD], layer by layer keys, then values.
+// Makes the rows [P, 2LD]: layer by layer its keys, then its values.
 ValueId MlpRows(const MethodArgs& a, int64_t tokens, int64_t mid, int64_t width, int64_t all) {
   Graph& g = a.g;
   const std::string before = g.scope;
@@ -56,7 +56,7 @@ ValueId MlpRows(const MethodArgs& a, int64_t tokens, int64_t mid, int64_t width,
   return rows;
 }
 
-// Tokens have positions from `by` on: their rows of the table are those behind the first.
+// Gives tokens positions from `by` on: their rows of the table are those behind the first `by`.
 void ShiftPositions(const MethodArgs& a, int64_t by) {
   Graph& g = a.g;
   const ValueId table = g.FindLeaf("embed.position.weight");
@@ -100,7 +100,7 @@ int AddPrefix(const MethodArgs& a) {
   if (mid == 0) return AddStoredKeys(a, tokens, "prefix", Normals(0, 1), dropout);
   const std::vector<BlockSite> blocks = FindBlocks(a.g);
   const int64_t width = Width(a.g, blocks[0]);
-  const int64_t columns = 2 * width * static_cast<int64_t>(blocks.size());
+  const int64_t columns = 2 * width * std::ssize(blocks);
   const ValueId rows = MlpRows(a, tokens, mid, width, columns);
   int64_t at = 0;
   const std::string before = a.g.scope;

@@ -19,7 +19,7 @@
 namespace graft {
 namespace {
 
-// Rows of the 5,000 first words, no word twice.
+// Draws rows of the first 5,000 words, none of them twice.
 void DrawWords(const ParamStore::Entry& words, std::span<float> values, const Extents& shape,
                const StreamKey& key) {
   const int64_t width = shape.cols(), count = shape.rows();
@@ -37,7 +37,7 @@ void DrawWords(const ParamStore::Entry& words, std::span<float> values, const Ex
   }
 }
 
-// Rows of these words, from the first again where they are too few.
+// Takes the rows of these words, beginning again with the first where there are too few.
 void RepeatWords(const ParamStore::Entry& words, const std::vector<std::string>& ids,
                  std::span<float> values, int64_t width) {
   for (size_t row = 0; row * width < values.size(); ++row) {
@@ -50,7 +50,7 @@ void RepeatWords(const ParamStore::Entry& words, const std::vector<std::string>&
   }
 }
 
-// The prompt that a run has trained.
+// Takes the prompt that a run has trained.
 void CopyPrompt(const MethodArgs& a, std::span<float> values, const Extents& shape) {
   const std::string& run = a.Text("init");
   if (!a.context.run_weights)
@@ -98,7 +98,7 @@ void InsertWords(const MethodArgs& a) {
   const ValueId x = RunLonger(g, blocks, {{embedding.sum, sum}}, longer);
   if (a.Choice("pool", {"token", "first"}) == "token")
     return GiveRest(g, last, x, longer, 0, count);
-  // What pools reads the longer texts.
+  // Nodes that pool read the longer texts.
   for (NodeId user : users) {
     const Node n = g.node(user);
     g.scope = n.scope;

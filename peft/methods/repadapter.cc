@@ -65,8 +65,8 @@ PassReport ApplyRepAdapter(const MethodArgs& a) {
     h = DropBranch(a, h, name + ".dropout", dropout);
     const ValueId up = GroupedMap(g, param("_b", {width, r / groups}, Zeros()), groups, r);
     h = Linear(g, h, up, param("_b_bias", {width}, Zeros()));
-    // Each layer that reads x has nodes of its own, which folding takes one by one; where they run,
-    // share_equal makes those of q, k and v one.
+    // Each layer that reads x has nodes of its own, which folding takes one by one; share_equal
+    // makes those of q, k and v one where they run.
     g.SetInput(layer, 0, Add(g, x, Scale(g, h, scale)));
     g.scope = before;
     ++report.rewrites;

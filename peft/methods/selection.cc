@@ -31,7 +31,7 @@ PassReport Select(const MethodArgs& a, const char* name,
   return report;
 }
 
-// Whether a parameter is of the last k blocks, or of the norm behind them.
+// Whether a parameter belongs to the last k blocks, or to the norm behind them.
 std::function<bool(const Graph&, ValueId)> OfLast(const MethodArgs& a) {
   const Graph& g = a.g;
   int64_t depth = 0;
@@ -54,7 +54,7 @@ std::function<bool(const Graph&, ValueId)> OfLast(const MethodArgs& a) {
   };
 }
 
-// A norm is named as a target of other methods is, by its scope.
+// A target names a norm by its scope, as targets of other methods name layers.
 std::function<bool(const Graph&, ValueId)> OfNorms(const MethodArgs& a) {
   const std::vector<std::string> targets = a.List("targets");
   auto scope_of = [](const Graph& g, ValueId p) -> std::string {

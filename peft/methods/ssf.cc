@@ -14,7 +14,7 @@
 namespace graft {
 namespace {
 
-// Dense layers whose rows are tokens, with their biases, and layer norms: value -> scope.
+// Dense layers whose rows are tokens, taken with their biases, and layer norms: value -> scope.
 std::map<ValueId, std::string> SsfSites(const Graph& g, const std::vector<std::string>& targets) {
   std::map<ValueId, std::string> sites;
   std::vector<std::string> known;

@@ -42,7 +42,8 @@ class Unified {
       refuse("site=heads and composition=gated, which the softmax brings");
     if (form_ != "prefix" && composition_ == "gated") refuse("add or scaled");
     if (form_ == "adapter" && site_ == "heads") refuse("site=attn or ffn");
-    // Of every composition, so that a mistake is not passed over where the scale is not used.
+    // The scale is checked for every composition, so that a mistake is found even where the scale
+    // is not used.
     if (a.Text("scale") != "learned") a.Number("scale", -1e6, 1e6);
   }
 

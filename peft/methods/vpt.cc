@@ -28,7 +28,8 @@
 namespace graft {
 namespace {
 
-// Class, distillation and register tokens stand in front of the patches; texts have [CLS].
+// The number of tokens in front of the patches: class, distillation and register tokens. Texts have
+// [CLS].
 int64_t FrontTokens(const Graph& g) {
   if (g.FindLeaf("ids").valid()) return 1;
   int64_t count = 0;
@@ -37,7 +38,8 @@ int64_t FrontTokens(const Graph& g) {
   return count;
 }
 
-// Of each block in order; of vpt, which has no option `blocks`, the number of its tokens alone.
+// The number of tokens for each block in order; for vpt, which has no option `blocks`, a single
+// number.
 std::vector<int64_t> TokensOf(const MethodArgs& a) {
   if (!a.options.contains("blocks")) return {a.Int("tokens", 1, 4096)};
   const std::vector<BlockSite> blocks = FindBlocks(a.g);
@@ -71,7 +73,7 @@ class Prompts {
   }
 
   int64_t At(size_t block) const { return counts_[std::min(block, counts_.size() - 1)]; }
-  // The block behind that at `i` which has prompts of its own, or the end.
+  // The next block behind `i` that has prompts of its own, or the end.
   size_t Next(size_t i, size_t end) const {
     for (++i; i < end && At(i) == 0;) ++i;
     return i;
@@ -88,8 +90,8 @@ class Prompts {
     AddKeys(g, block.attention, keys, values);
   }
 
-  // The blocks are built again over longer sequences, which begin with the prompts of the first;
-  // the tokens are dropped behind the last. What the first reads is `input`. Returns what takes the
+  // Builds the blocks again over longer sequences, which begin with the prompts of the first block
+  // and lose the tokens behind the last. The first block reads `input`. Returns what takes the
   // place of the last block's result.
   ValueId AsTokens(std::span<const BlockSite> blocks, ValueId input, ValueId offsets,
                    int64_t count) const {
@@ -128,7 +130,7 @@ class Prompts {
 };
 
 // Whether random nodes lie between a block's input and its keys and values: prompts would pass
-// them, too, each sequence with a mask of its own.
+// them, too, with a mask of their own for each sequence.
 bool RandomKeys(const Graph& g, const std::vector<BlockSite>& blocks) {
   for (const BlockSite& block : blocks) {
     const Node& attention = g.node(block.attention);
@@ -157,7 +159,7 @@ PassReport ApplyVpt(const MethodArgs& a, const char* name, bool deep) {
   const ValueId offsets = a.g.node(blocks[0].attention).in[3];
   const bool keys = form == "keys" || (form == "auto" && !random);
   const size_t end = deep ? blocks.size() : 1;
-  // Blocks whose prompts nobody reads behind them, first, as they stay where they are.
+  // Blocks whose prompts no later block reads come first, as these blocks stay where they are.
   const auto as_keys = [&](size_t i) {
     return deep && keys && prompts.At(i) > 0 && prompts.Next(i, end) == i + 1;
   };
@@ -223,7 +225,8 @@ const MethodRecord kVptDeepMethod{
     .why = "norm and projections of the tokens are computed once; keys and values stay",
     .learning_rate = 5e-3,
     .phase = MethodPhase::kTokens,
-    // A number for each block in one term, as the tokens of one block end where the next has some.
+    // One term holds a number for each block, as the tokens of one block end where the next has
+    // some.
     .sites =
         +[](const MethodArgs& a) {
           std::vector<MethodSite> sites = SitesByBlock(a);

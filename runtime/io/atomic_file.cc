@@ -15,7 +15,7 @@
 namespace graft {
 namespace {
 
-// What write(2) takes at once on Linux is a little less than 2 GiB.
+// write(2) takes a little less than 2 GiB at once on Linux; this is below.
 constexpr size_t kLargestWrite = size_t{1} << 30;
 
 template <class F>
@@ -79,7 +79,8 @@ void AtomicFile::OpenTemporary() {
                     O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
     });
     if (fd_ < 0) FailWith("create", errno);
-    // A file system without locks says another error than EWOULDBLOCK; go on without, then.
+    // A file system without locks gives another error than EWOULDBLOCK; writing then goes on
+    // without a lock.
     if (flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
       close(fd_);
       fd_ = -1;
@@ -89,7 +90,7 @@ void AtomicFile::OpenTemporary() {
     close(fd_);
   }
   struct stat status {};
-  // Somebody else's file, or a second name of a file that we would overwrite.
+  // The file may belong to someone else, or be a second name of a file that would be overwritten.
   if (fstat(fd_, &status) != 0 || !S_ISREG(status.st_mode) || status.st_nlink != 1 ||
       status.st_uid != geteuid()) {
     close(fd_);
@@ -103,7 +104,7 @@ void AtomicFile::OpenTemporary() {
 AtomicFile::~AtomicFile() { Discard(); }
 
 void AtomicFile::Discard() noexcept {
-  // Unlinked while still locked, so it cannot be the temporary of the next writer.
+  // The file is unlinked while it is locked, so that it cannot be the temporary of the next writer.
   if (!temporary_.empty()) unlinkat(directory(), temporary_.c_str(), 0);
   temporary_.clear();
   if (fd_ >= 0) close(fd_);
@@ -139,7 +140,7 @@ void AtomicFile::Commit() {
   fd_ = -1;
   // Network file systems report a full disk as late as here.
   if (error != 0 && error != EINTR) Fail("{}: close: {}", path(), std::strerror(error));
-  // EINVAL: a file system that has nothing to sync for directories.
+  // EINVAL comes from a file system that has nothing to sync for directories.
   if (Retry([&] { return fsync(directory()); }) != 0 && errno != EINVAL)
     Fail("{} is written, but its directory: fsync: {}", path(), std::strerror(errno));
 }
@@ -155,7 +156,7 @@ void WriteFileAtomically(const FilePlace& place, std::string_view text) {
 }
 
 std::string ReadFile(const std::string& path, uint64_t max_bytes) {
-  // It must not block: a named pipe is refused below instead of waited for.
+  // Opening must not block: a named pipe is refused below, and not waited for.
   const Descriptor file(
       Retry([&] { return open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); }));
   if (file.get() < 0) Fail("{}: cannot open: {}", path, std::strerror(errno));

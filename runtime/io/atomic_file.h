@@ -1,6 +1,6 @@
-// Files that are either the old one or the whole new one, after any crash, kill or full disk: write
-// a temporary next to the target, fsync, rename, fsync the directory. Reads of whole files are
-// here, too. Errors name the path, the step and the system's reason.
+// Writes files that are either the old one or the whole new one, after any crash, kill or full
+// disk: a temporary next to the target is written and synced, renamed, and the directory is synced.
+// Whole files are read here, too. Errors name the path, the step and the system's reason.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -12,10 +12,11 @@
 
 namespace graft {
 
-// One new version of one file. The temporary is `.NAME.graft-tmp`: one that a killed process left
-// is overwritten by the next writer of the same file, so leftovers do not pile up. It is locked
-// while written: a second writer of the same file at the same time is an Error. The directory is
-// held open meanwhile, so the file gets where it was begun, whatever happens to names above it.
+// One new version of one file. The temporary is called `.NAME.graft-tmp`: one that a killed process
+// has left is overwritten by the next writer of the same file, so leftovers do not pile up. It is
+// locked while it is written: a second writer of the same file gets an Error. The directory is held
+// open meanwhile, so that the file gets to where it was begun, whatever happens to the names above
+// it.
 class AtomicFile {
  public:
   explicit AtomicFile(FilePlace place);
@@ -45,8 +46,8 @@ class AtomicFile {
 void WriteFileAtomically(const FilePlace& place, std::span<const std::byte> bytes);
 void WriteFileAtomically(const FilePlace& place, std::string_view text);
 
-// Returns the contents of a regular file. One of more than `max_bytes` is an Error before it is
-// read.
+// Returns the contents of a regular file. Throws Error for one of more than `max_bytes`, before it
+// is read.
 std::string ReadFile(const std::string& path, uint64_t max_bytes);
 
 }  // namespace graft

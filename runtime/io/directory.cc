@@ -26,7 +26,7 @@ std::shared_ptr<const Directory> Directory::Open(const std::string& path) {
 Directory::~Directory() { close(fd_); }
 
 bool Directory::Lock() const {
-  // A file system without locks says another error; go on without, then.
+  // A file system without locks gives another error; the directory then counts as locked.
   return flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
 }
 
@@ -39,7 +39,8 @@ bool Directory::Named() const {
 
 bool Directory::Removed() const {
   struct stat here {};
-  // Some file systems keep a count of links to what is gone.
+  // Some file systems keep a link count for a directory that was removed, so the name is looked at,
+  // too.
   return fstat(fd_, &here) != 0 || here.st_nlink == 0 || Now().ends_with(" (deleted)");
 }
 

@@ -1,5 +1,5 @@
-// A directory that is held open: what is read and written through it is in that one, wherever its
-// name leads meanwhile.
+// A directory that is held open: whatever is read and written through it is in that directory, even
+// if its name leads to another one meanwhile.
 #pragma once
 #include <memory>
 #include <string>
@@ -8,9 +8,9 @@ namespace graft {
 
 class Directory {
  public:
-  // Error unless the path leads to a directory that can be read.
+  // Throws Error unless the path leads to a directory that can be read.
   static std::shared_ptr<const Directory> Open(const std::string& path);
-  // Or nothing, and errno says why.
+  // Returns null where Open would throw; errno says why.
   static std::shared_ptr<const Directory> TryOpen(const std::string& path);
   Directory(const Directory&) = delete;
   Directory& operator=(const Directory&) = delete;
@@ -20,10 +20,10 @@ class Directory {
   const std::string& path() const { return path_; }  // as it was opened
   std::string file(const std::string& name) const { return path_ + "/" + name; }
 
-  // False if another process holds the lock. It ends with this object. On a file system without
-  // locks everybody has it.
+  // Locks the directory until this object goes; returns false if another process holds the lock. On
+  // a file system without locks everybody gets it.
   bool Lock() const;
-  // Whether path() still leads here: it may have been moved or removed, and replaced by another.
+  // Whether path() still leads here: the directory may have been moved, removed or replaced.
   bool Named() const;
   bool Removed() const;
   std::string Now() const;  // where it is now, by /proc
@@ -38,7 +38,8 @@ class Directory {
 };
 
 // Where to write: a path, or a name in a directory that is held open. What is there is replaced,
-// unless this process has read it (files_read.h) and does not own it, as a run does its state.
+// but a file that this process has read (files_read.h) only if it is `owned`, as the state of a run
+// is.
 struct FilePlace {
   FilePlace(std::string file) : path(std::move(file)) {}
   FilePlace(const char* file) : path(file) {}

@@ -1,4 +1,5 @@
-// What all tensor files share: element types, their conversion to float, tensors to be written.
+// What all files of tensors share: element types, their conversion to float, and tensors to be
+// written.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -13,7 +14,7 @@
 
 namespace graft {
 
-// Element types of files, which are far more than a graph has.
+// The element types of files, of which there are far more than a graph has.
 enum class FileDType : uint8_t {
   kBool,
   kU8,
@@ -41,21 +42,21 @@ enum class FileDType : uint8_t {
 std::string_view ToString(FileDType dtype);  // as in the format: "F32", "BF16"
 std::optional<FileDType> ParseFileDType(std::string_view name);
 int BitSize(FileDType dtype);
-// Whether ToFloat knows it: booleans, integers and the floats of 16, 32 and 64 bits.
+// Whether ToFloat converts it: it does so for booleans, integers, and floats of 16, 32 and 64 bits.
 bool ConvertsToFloat(FileDType dtype);
 bool IsFloatingPoint(FileDType dtype);  // of 16, 32 or 64 bits
-// in.size() == out.size() * BitSize / 8; `in` need not be aligned.
+// Converts to float. REQUIRES: in.size() == out.size() * BitSize / 8; `in` need not be aligned.
 void ToFloat(FileDType dtype, std::span<const std::byte> in, std::span<float> out);
-// The other way for floats of 16 and 32 bits: to the nearest value, of two to the even one; beyond
-// the range to infinity. As PyTorch converts.
+// Converts to floats of 16 or 32 bits as PyTorch does: to the nearest value, of two equally near
+// ones to the even one, and to infinity beyond the range.
 void FromFloat(FileDType dtype, std::span<const float> in, std::span<std::byte> out);
-// Every value as FromFloat and ToFloat leave it.
+// Rounds every value as FromFloat and ToFloat would leave it.
 void RoundTo(FileDType dtype, std::span<float> values);
 
-// The bytes of a tensor, or -1 if they are no whole number or too many.
+// The number of bytes of a tensor; -1 if it is not whole or too large.
 int64_t TensorBytes(FileDType dtype, std::span<const int64_t> shape);
 
-// What to write: bytes that live elsewhere, so that saving needs no second copy.
+// A tensor to be written. Its bytes live elsewhere, so that saving needs no second copy.
 struct TensorToWrite {
   std::string name;
   FileDType dtype = FileDType::kF32;

@@ -21,7 +21,8 @@ namespace fs = std::filesystem;
 std::atomic<bool> g_recording{false}, g_keep{false};
 std::mutex g_mutex;
 
-// By modification time, too: the number of a file that is gone goes to another.
+// The key has the modification time, too, as the number of a file that is gone goes to another
+// file.
 using FileKey = std::tuple<dev_t, ino_t, int64_t, int64_t>;
 std::set<FileKey>& Files() {
   static std::set<FileKey> files;
@@ -31,8 +32,9 @@ std::set<FileKey>& Written() {
   static std::set<FileKey> files;
   return files;
 }
-// Those that are read, and those that were made here, whose name is "". They are few and their
-// times change with every file in them, so each is held open: its number goes to no other.
+// Directories that are read, and those that were made here, whose name is "". Their times change
+// with every file in them, so these cannot tell them apart. As they are few, each is held open, so
+// that its number goes to no other.
 struct DirectoryRecord {
   std::string path;
   int fd = -1;
@@ -46,8 +48,8 @@ FileKey KeyOf(const struct stat& s) {
   return {s.st_dev, s.st_ino, s.st_mtim.tv_sec, s.st_mtim.tv_nsec};
 }
 
-// The nearest directory that was read or made here and is `path` or above it; "" if it was made, or
-// if there is none.
+// The nearest directory that was read or made here and is `path` or above it; "" if that one was
+// made here, or if there is none.
 std::string RecordedAbove(fs::path path) {
   for (;; path = path.parent_path()) {
     struct stat s;
@@ -122,7 +124,7 @@ void RefuseOverwriting(const std::string& out) {
     FailUsage("{}: this would overwrite a file that is read; expected another name", out);
   std::error_code error;
   const fs::path whole = fs::absolute(out, error).lexically_normal();
-  // Of a link both: the place it has and the file it leads to.
+  // A link stands for two things: its own place, and the file it leads to.
   for (const fs::path& place :
        {fs::canonical(whole, error), fs::canonical(whole.parent_path(), error) / whole.filename()})
     if (const std::string read = RecordedAbove(place); !place.empty() && !read.empty())

@@ -33,7 +33,7 @@ bool IsText(std::string_view text) {
       text, [](char c) { return (c >= 32 && c < 127) || c == '\n' || c == '\r' || c == '\t'; });
 }
 
-// Without its first spaces, the beginning in lower case.
+// The text without its first spaces, its beginning in lower case.
 std::string TextHead(std::string_view text) {
   constexpr size_t kHead = 64;
   const size_t at = std::min(text.find_first_not_of(" \t\r\n"), text.size());
@@ -54,7 +54,8 @@ Kind TextKind(std::string_view text) {
   return {};
 }
 
-// PyTorch's archives hold NAME/data.pkl; the names stand before the members and at the end.
+// Tells which archive it is. PyTorch's hold NAME/data.pkl; names stand before the members and at
+// the end.
 Kind ZipKind(std::string_view bytes) {
   constexpr size_t kFirst = 4096, kLast = 1 << 16;
   const auto holds = [&](std::string_view name) {
@@ -71,7 +72,7 @@ Kind ZipKind(std::string_view bytes) {
   return {kZip, kUnpack};
 }
 
-// A map whose first key is a word, as Flax writes its parameters.
+// Whether it is a map whose first key is a word, as Flax writes its parameters.
 bool IsMessagePack(std::string_view bytes) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(bytes[i]); };
   if (bytes.size() < 8) return false;
@@ -82,7 +83,7 @@ bool IsMessagePack(std::string_view bytes) {
   return length > 0 && at + 1 + length <= bytes.size() && IsText(bytes.substr(at + 1, length));
 }
 
-// A protocol buffer: ir_version = 1..20, then the producer's name or the graph.
+// Whether it is a protocol buffer with ir_version = 1..20, then the producer's name or the graph.
 bool IsOnnx(std::string_view bytes) {
   if (bytes.size() < 4 || bytes[0] != 0x08 || bytes[1] < 1 || bytes[1] > 20) return false;
   if (bytes[2] == 0x3a) return true;
@@ -91,7 +92,7 @@ bool IsOnnx(std::string_view bytes) {
          IsText(bytes.substr(4, length));
 }
 
-// Formats with a mark, after which the content of the mark's place tells.
+// Tells formats that have a mark by it, and ZIP archives by what they hold.
 Kind MarkedKind(std::string_view bytes) {
   if (bytes.starts_with("PK\x03\x04"sv)) return ZipKind(bytes);
   if (bytes.size() >= 2 && bytes[0] == '\x80' && bytes[1] >= 2 && bytes[1] <= 5)
@@ -163,9 +164,9 @@ std::string ConvertedName(const std::string& pickle) {
   return name;
 }
 
-// The checkpoint in it may be the dictionary itself, or stand under a key beside an optimizer's.
-// Tied tensors share memory, which safetensors refuses: each is copied. Lightning and
-// DataParallel put a word before each name.
+// A command that converts pickles. The checkpoint may be the dictionary itself, or stand under a
+// key beside that of an optimizer. Tied tensors share memory, which safetensors refuses, so each is
+// copied. Lightning and DataParallel put a word before each name, which is taken off.
 std::string Conversion(const std::vector<std::string>& pickles, const std::string& out) {
   constexpr const char* kProgram =
       "import sys, torch, safetensors.torch as s; *files, out = sys.argv[1:]; d = {}; "
@@ -202,7 +203,7 @@ struct Found {
   Kind kind;
 };
 
-// Files of tensors, ours or foreign, in a directory, by name.
+// Files of tensors in a directory, ours or foreign, by name.
 std::vector<Found> FilesIn(const std::string& directory) {
   constexpr size_t kMost = 1000;
   std::vector<std::string> names;
@@ -263,7 +264,7 @@ void RefuseDirectory(const std::string& directory, const std::vector<std::string
       fmt::format("{}: expected {} in it, found {}", directory, fmt::join(expected, " or "),
                   list.empty() ? "no file of tensors" : list);
   if (pickles.empty()) Fail("{}{}", message, hint.empty() ? "" : "; hint: " + hint);
-  // Beside the model's there may be an optimizer's; shards of one model are numbered.
+  // There may be an optimizer's file beside that of the model; shards of one model are numbered.
   const auto of_shard = [](const std::string& path) { return path.find("-of-") != path.npos; };
   const auto of_model = [](const std::string& path) {
     return fs::path(path).filename().string().find("model") != std::string::npos;

@@ -33,7 +33,7 @@ std::vector<fs::path> Entries(const std::string& directory) {
   return entries;
 }
 
-// Removes it, unless a process that lives is writing it.
+// Removes what an earlier write has left, unless a living process is writing it.
 void RemoveLeftover(const fs::path& path, const std::string& directory) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
   if (fd < 0 && errno == ENOENT) return;
@@ -45,7 +45,8 @@ void RemoveLeftover(const fs::path& path, const std::string& directory) {
   if (error) Fail("{}: cannot remove: {}", path.string(), error.message());
 }
 
-// Whether it exists; Error unless it is then a directory that is empty, but for leftovers.
+// Whether the path exists. Throws Error if that is no directory, or one that holds more than
+// leftovers.
 bool ExistsEmpty(const std::string& path) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
@@ -63,7 +64,7 @@ bool ExistsEmpty(const std::string& path) {
   return true;
 }
 
-// Makes it and what is missing above it; returns what was made, the lowest last.
+// Makes the directory and those missing above it; returns what it made, the lowest last.
 std::vector<std::string> MakeDirectories(const fs::path& path) {
   std::vector<std::string> made;
   fs::path at;
@@ -82,8 +83,8 @@ std::vector<std::string> MakeDirectories(const fs::path& path) {
   return made;
 }
 
-// Never over something that is there. On a file system that cannot promise that, over an empty
-// directory at most.
+// Renames, but never over something that is there. On a file system that cannot promise that, at
+// most an empty directory is replaced.
 bool Rename(const std::string& from, const std::string& to) {
   if (renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return true;
   if (errno != EINVAL && errno != ENOSYS) return false;
@@ -141,7 +142,7 @@ FreshDirectory::~FreshDirectory() {
   for (; !made_.empty(); made_.pop_back()) rmdir(made_.back().c_str());  // if it is empty
 }
 
-// All of them or, if another has put one of these names there meanwhile, none.
+// Moves all files up or, if another process has put one of these names there meanwhile, none.
 void FreshDirectory::MoveUp() {
   std::vector<std::pair<std::string, std::string>> moved;
   for (const fs::path& entry : Entries(temporary_->path())) {

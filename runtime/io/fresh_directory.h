@@ -1,5 +1,5 @@
-// Directories that are made by a command. What killed processes left of their first writes (names
-// like `.NAME.graft-tmp` that nobody has locked) stands in nobody's way.
+// Directories that a command makes. What killed processes have left of their first writes (names
+// like `.NAME.graft-tmp` that nobody has locked) is removed.
 #pragma once
 #include <memory>
 #include <string>
@@ -9,15 +9,15 @@
 
 namespace graft {
 
-// Makes the directory and those above it. Error if it exists and holds anything.
+// Makes the directory and those above it. Throws Error if it exists and holds anything.
 void CreateFreshDirectory(const std::string& path);
 
-// A directory of files that are of use together only. They are written into a temporary one, which
-// this process has locked, and get their name when all are there: so a failure or a kill leaves
-// nothing under that name, and of two processes that write the same one the second gets an Error.
-//
-// A directory that does not exist gets its name in one step. One that exists and is empty keeps its
-// owner and place: there the files are moved up one by one.
+// A directory of files that are of use only together. They are written into a temporary directory,
+// which this process has locked, and get their name when all are there. So a failure or a kill
+// leaves nothing under that name, and of two processes that write the same one the second gets an
+// Error.
+// A directory that does not exist yet gets its name in one step. One that exists and is empty keeps
+// its owner and place: the files are moved up into it one by one.
 class FreshDirectory {
  public:
   explicit FreshDirectory(const std::string& path);

@@ -10,15 +10,15 @@
 namespace graft {
 namespace {
 
-// "[json.exception.parse_error.101] parse error at ..." without the bracket.
+// The message without the bracket of "[json.exception.parse_error.101] parse error at ...".
 std::string Reason(const nlohmann::json::exception& e) {
   const std::string_view text = e.what();
   const size_t end = text.find("] ");
   return std::string(end == std::string_view::npos ? text : text.substr(end + 2));
 }
 
-// Of a text that is one line itself, whose own number nobody wants to know: it may be a line of a
-// file.
+// The message for a text of one line, without the line's number: in the caller's file the line may
+// have another one.
 std::string ReasonInLine(std::string reason) {
   constexpr std::string_view kLine = " at line 1, column ";
   if (const size_t at = reason.find(kLine); at != reason.npos)
@@ -80,7 +80,7 @@ std::string ToText(const Json& value, std::string_view key, const std::string& w
 Json ParseJson(std::string_view text, const std::string& where, const JsonLimits& limits) {
   if (text.size() > limits.bytes)
     Fail("{}: expected at most {} bytes of JSON, found {}", where, limits.bytes, text.size());
-  // nlohmann takes a NUL for the end of the text and would not look at what follows.
+  // nlohmann takes a NUL for the end of the text and would not look at what follows it.
   if (text.find('\0') != std::string_view::npos) Fail("{}: JSON with a NUL byte", where);
   std::vector<std::set<std::string>> keys;  // of the objects around the current place
   const auto check = [&](int depth, Json::parse_event_t event, Json& parsed) {

@@ -1,6 +1,6 @@
-// JSON files of others, read by nlohmann's parser with the limits that a hostile file needs (size,
-// depth, duplicate keys, nothing after the value) and by getters whose errors name file, key and
-// range.
+// Reads the JSON files of others by nlohmann's parser, with the limits that a hostile file needs
+// (size, depth, duplicate keys, nothing after the value) and by getters whose errors name file, key
+// and range.
 #pragma once
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -18,12 +18,12 @@ struct JsonLimits {
   int depth = 64;
 };
 
-// `where` (a path, mostly) begins every message.
+// Every message begins with `where`, which is a path mostly.
 Json ParseJson(std::string_view text, const std::string& where, const JsonLimits& limits = {});
 Json ReadJson(const std::string& path, const JsonLimits& limits = {});
 
-// The member `key` of an object: Get... wants it, Find... gives nothing when it is absent or null.
-// A value of another type or outside [min, max] is an Error in both.
+// The member `key` of an object. Get... requires it; Find... returns nothing when it is absent or
+// null. Both throw Error for a value of another type or outside [min, max].
 int64_t GetInt(const Json& object, std::string_view key, int64_t min, int64_t max,
                const std::string& where);
 double GetNumber(const Json& object, std::string_view key, double min, double max,
@@ -47,8 +47,9 @@ std::optional<std::string> FindString(const Json& object, std::string_view key,
 
 // Returns the text of a value. Throws Error for a string that is not UTF-8.
 std::string DumpJson(const Json& value, int indent = -1);
-// The same for output that is shown and not read back as a path or a name: what is not UTF-8 in a
-// string, as file names may be, becomes U+FFFD; controls are escaped (EscapeJsonControls).
+// The same for output that is shown and is not read back as a path or a name. Bytes of a string
+// that are not UTF-8, as file names may have them, become U+FFFD, and controls are escaped
+// (EscapeJsonControls).
 std::string ShowJson(const Json& value);
 
 }  // namespace graft

@@ -17,7 +17,8 @@
 namespace graft {
 namespace {
 
-// What is mapped, for the handler, which may come at any time and may allocate and lock nothing.
+// Ranges that are mapped, for the signal handler: it may run at any time, and must not allocate or
+// lock.
 struct MappedRange {
   std::atomic<bool> taken = false;
   std::atomic<const std::byte*> begin = nullptr;  // null: not complete
@@ -48,11 +49,11 @@ void Say(std::string_view text) {
   while (!text.empty()) {
     const ssize_t n = write(STDERR_FILENO, text.data(), text.size());
     if (n <= 0) return;
-    text.remove_prefix(static_cast<size_t>(n));
+    text.remove_prefix(n);
   }
 }
 
-// With '?' for what a terminal would obey.
+// Writes the name, with '?' for characters that a terminal would obey.
 void SayName(const char* name) {
   for (; *name; ++name) {
     const bool control = static_cast<unsigned char>(*name) < 32 || *name == 127;
@@ -65,7 +66,7 @@ void OnBusError(int signal, siginfo_t* info, void*) {
   for (const MappedRange& range : g_ranges) {
     const std::byte* begin = range.begin;
     if (!begin || address < begin || address >= begin + range.size) continue;
-    // Threads that read the same file come here together: the first one speaks.
+    // Threads that read the same file come here together; only the first one speaks.
     static std::atomic_flag speaking = ATOMIC_FLAG_INIT;
     while (speaking.test_and_set()) pause();
     Say("graft: ");
@@ -100,7 +101,7 @@ void ExplainFilesCutShort() {
 }
 
 std::shared_ptr<const MappedFile> MappedFile::Open(const std::string& path) {
-  // It must not block: a named pipe is refused below instead of waited for.
+  // Opening must not block: a named pipe is refused below, and not waited for.
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) Fail("{}: cannot open: {}", path, std::strerror(errno));
   struct Closer {

@@ -28,13 +28,13 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
-// Of memory that is not read for a while, such as a weight of which there is a packed copy now: the
-// whole pages in it that belong to a mapped file leave the process, and come back from the file if
-// they are read after all. Other memory is left alone.
+// Says that memory is not read for a while, such as a weight of which there now is a packed copy.
+// The whole pages in it that belong to a mapped file leave the process, and come back from the file
+// if they are read after all. Other memory is left alone.
 void GiveBackPages(const void* data, size_t bytes) noexcept;
 
-// For the main of a program: from now on SIGBUS at a mapped file that was cut short ends the
-// program with exit code 1 and a line on standard error that names the file.
+// For the main function of a program: from now on SIGBUS at a mapped file that was cut short ends
+// the program with exit code 1 and a line on standard error that names the file.
 void ExplainFilesCutShort();
 
 }  // namespace graft

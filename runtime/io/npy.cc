@@ -25,7 +25,7 @@ constexpr TypeName kTypeNames[] = {
     {"<u8", FileDType::kU64},  {"<i8", FileDType::kI64}, {"<f8", FileDType::kF64},
 };
 
-// {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }
+// Parses a dictionary such as {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }.
 class HeaderParser {
  public:
   HeaderParser(std::string_view text, const std::string& where) : text_(text), where_(where) {}
@@ -117,7 +117,7 @@ class HeaderParser {
       int64_t extent = 0;
       const auto [end, error] = std::from_chars(text_.data(), text_.data() + text_.size(), extent);
       if (error != std::errc() || extent < 0) Broken("an extent of the shape");
-      text_.remove_prefix(static_cast<size_t>(end - text_.data()));
+      text_.remove_prefix(end - text_.data());
       if (shape.size() == kMaxRank) Fail("{}: more than {} dimensions", where_, kMaxRank);
       shape.push_back(extent);
       if (!Accept(',')) {
@@ -132,7 +132,7 @@ class HeaderParser {
   const std::string& where_;
 };
 
-// From Fortran order to C order: the first index of `in` runs fastest.
+// Converts from Fortran order to C order. The first index of `in` runs fastest.
 void Transpose(const std::vector<int64_t>& shape, const std::vector<float>& in,
                std::vector<float>* out) {
   std::vector<size_t> stride(shape.size(), 1), index(shape.size(), 0);
@@ -216,7 +216,7 @@ void NpyRows::Read(int64_t row, float* out) const {
   if (!view_.fortran_order || shape().size() == 1)
     return ToFloat(view_.dtype, view_.bytes.subspan(row * row_size_ * element, row_size_ * element),
                    values);
-  // The first index runs fastest: the values of a row are far apart.
+  // In Fortran order the first index runs fastest, so the values of a row are far apart.
   std::array<int64_t, kMaxRank> index{};
   int64_t at = row;
   for (float& value : values) {
@@ -233,8 +233,8 @@ void NpyRows::Read(int64_t row, float* out) const {
 }
 
 std::string MakeNpyHeader(const TensorToWrite& array) {
-  GRAFT_CHECK(TensorBytes(array.dtype, array.shape) == static_cast<int64_t>(array.bytes.size()),
-              "'{}' has {} bytes", array.name, array.bytes.size());
+  GRAFT_CHECK(TensorBytes(array.dtype, array.shape) == std::ssize(array.bytes), "'{}' has {} bytes",
+              array.name, array.bytes.size());
   std::string_view descr;
   for (const TypeName& type : kTypeNames)
     if (type.dtype == array.dtype) descr = type.descr;

@@ -1,4 +1,4 @@
-// NumPy's .npy files, and stored (uncompressed) .npz archives of them.
+// NumPy's .npy files, and .npz archives of them, which are written uncompressed.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -34,16 +34,16 @@ struct NpyArray {
 NpyArray ToFloatArray(const NpyView& view);
 NpyArray ReadNpy(const std::string& path);
 
-// An array whose rows, along the first axis, are read when they are asked for: a file of any size
-// takes no memory.
+// An array whose rows, along the first axis, are read when they are asked for, so that a file of
+// any size takes no memory.
 class NpyRows {
  public:
-  // As ReadNpy. Error for an array without an axis.
+  // Opens what ReadNpy reads. Throws Error for an array without an axis.
   static NpyRows Open(const std::string& path);
   const std::vector<int64_t>& shape() const { return view_.shape; }
   int64_t count() const { return view_.shape[0]; }
   int64_t row_size() const { return row_size_; }
-  // Writes row_size() values. Allocates nothing; threads may call it at once.
+  // Writes row_size() values to `out`. Allocates nothing; several threads may call it at once.
   void Read(int64_t row, float* out) const;
 
  private:
@@ -55,8 +55,8 @@ class NpyRows {
 // The write is atomic. The array is named by the file and not by `array.name`.
 void WriteNpy(const std::string& path, const TensorToWrite& array);
 
-// Writes an .npz one array at a time, keeping only the directory in memory; equal arrays give equal
-// bytes. There is no file before Close().
+// Writes an .npz one array at a time, and keeps only its directory in memory. Equal arrays give
+// equal bytes. No file exists before Close().
 class NpzWriter {
  public:
   explicit NpzWriter(const FilePlace& place) : file_(place) {}

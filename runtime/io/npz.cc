@@ -1,4 +1,4 @@
-// ZIP as in APPNOTE.TXT 6.3 (PKWARE): members, then the directory, then the end records.
+// Reads ZIP as in APPNOTE.TXT 6.3 (PKWARE): members, then the directory, then the end records.
 #include "runtime/io/npz.h"
 
 #include <zlib.h>
@@ -17,10 +17,10 @@ constexpr uint32_t kLocalMark = 0x04034B50, kEntryMark = 0x02014B50, kEndMark = 
 constexpr uint64_t kLocalSize = 30, kEntrySize = 46, kEndSize = 22, kEnd64Size = 56,
                    kLocator64Size = 20, kMaxComment = 0xFFFF;
 constexpr uint64_t kIn64 = 0xFFFFFFFF;  // "see the 64-bit field"
-// Encryption, patched data, strong encryption, masked headers.
+// The flags of encryption, patched data, strong encryption and masked headers.
 constexpr uint64_t kRefusedFlags = 1 | 1 << 5 | 1 << 6 | 1 << 13;
 
-// Little-endian numbers with checked positions.
+// Reads little-endian numbers at checked positions.
 class Bytes {
  public:
   Bytes(std::span<const std::byte> bytes, const std::string& path) : bytes_(bytes), path_(path) {}
@@ -55,7 +55,7 @@ struct CentralDirectory {
   uint64_t begin = 0, size = 0, count = 0;
 };
 
-// The end record is the last thing in the file, but for a comment whose length it tells.
+// Finds the end record: the last thing in the file, but for a comment whose length it tells.
 uint64_t FindEnd(const Bytes& b, const std::string& path) {
   if (b.size() >= kEndSize)
     for (uint64_t comment = 0; comment <= std::min(kMaxComment, b.size() - kEndSize); ++comment) {
@@ -122,7 +122,7 @@ void CheckPacking(const NpzFile::Array& a, uint64_t method, const std::string& w
          NpzFile::kMaxRatio);
 }
 
-// One entry of the directory at `at`; moves `at` behind it.
+// Reads the directory's entry at `at`, and moves `at` behind it.
 NpzFile::Array ReadEntry(const Bytes& b, const CentralDirectory& d, uint64_t* at,
                          const std::string& path) {
   const uint64_t entry = *at, end = d.begin + d.size;
@@ -147,7 +147,8 @@ NpzFile::Array ReadEntry(const Bytes& b, const CentralDirectory& d, uint64_t* at
   Read64(b, entry + kEntrySize + name, extra, where, &a);
   CheckPacking(a, method, where);
 
-  // The local header must tell the same; the data comes after it and before the directory.
+  // The local header must say the same as the directory; the data stands behind it and before the
+  // directory.
   const uint64_t local = a.offset;
   if (local > d.begin || d.begin - local < kLocalSize || b.U32(local) != kLocalMark)
     Fail("{}: no member at {}", where, local);
@@ -162,7 +163,7 @@ NpzFile::Array ReadEntry(const Bytes& b, const CentralDirectory& d, uint64_t* at
   return a;
 }
 
-// Many small arrays may unpack to what one may not.
+// Bounds what all arrays unpack to, as many small ones may unpack to what one large one may not.
 void CheckSum(const std::vector<NpzFile::Array>& arrays, uint64_t file_size,
               const std::string& path) {
   uint64_t sum = 0;
@@ -173,7 +174,7 @@ void CheckSum(const std::vector<NpzFile::Array>& arrays, uint64_t file_size,
          file_size, sum, NpzFile::kMaxRatio);
 }
 
-// Overlapping members are how a small file holds far more than it has bytes.
+// Refuses overlapping members, by which a small file could hold far more than it has bytes.
 void CheckApart(std::vector<NpzFile::Array>& arrays, const std::string& path) {
   std::ranges::sort(arrays, {}, &NpzFile::Array::offset);
   for (size_t i = 1; i < arrays.size(); ++i)
@@ -185,7 +186,7 @@ void CheckApart(std::vector<NpzFile::Array>& arrays, const std::string& path) {
       Fail("{}: two arrays are named '{}'", path, arrays[i].name);
 }
 
-// The first `most` bytes that `packed` inflates to, or all of them.
+// The first `most` bytes of what `packed` inflates to, or all of them.
 std::vector<std::byte> Inflate(std::span<const std::byte> packed, uint64_t size, size_t most,
                                const std::string& where) {
   std::vector<std::byte> out(std::min<uint64_t>(size, most));
@@ -196,7 +197,7 @@ std::vector<std::byte> Inflate(std::span<const std::byte> packed, uint64_t size,
   size_t in = 0, made = 0;
   int state = Z_OK;
   const bool whole = out.size() == size;
-  // One spare byte catches data that goes on behind the declared size.
+  // One spare byte catches data that goes on beyond the declared size.
   std::byte spare{};
   while (state == Z_OK) {
     const size_t give = std::min(kStep, packed.size() - in);

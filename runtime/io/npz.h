@@ -24,14 +24,15 @@ class NpzFile {
     std::string name;  // without .npy
     FileDType dtype = FileDType::kF32;
     std::vector<int64_t> shape;
-    // Where its member is.
+    // Where the member is, and what the directory says of it.
     uint64_t offset = 0, packed = 0, size = 0;
     uint32_t crc = 0;
     bool deflated = false;
   };
 
   static NpzFile Open(const std::string& path);
-  // The same checks for bytes in memory; they live as long as `owner`. `path` is for messages.
+  // Makes the same checks of bytes in memory, which live as long as `owner`. `path` is for
+  // messages.
   static NpzFile Parse(const std::string& path, std::span<const std::byte> bytes,
                        std::shared_ptr<const void> owner);
 

@@ -1,5 +1,5 @@
-// ZIP archives of stored members. Always with the 64-bit records, so that large files take no path
-// that small ones do not test; Python's zipfile and unzip read them.
+// Writes ZIP archives of stored members. All of them have the 64-bit records, so that large files
+// take no path that small ones do not test; Python's zipfile and unzip read them.
 #include <zlib.h>
 
 #include "runtime/error.h"
@@ -27,14 +27,14 @@ class Record {
   std::string bytes_;
 };
 
-// Version 4.5, UTF-8 names, stored, midnight of 1980-01-01 (no clock in the file), CRC, sizes.
+// Puts version 4.5, the flag of UTF-8 names, no compression, midnight of 1980-01-01 (files hold no
+// clock), CRC and sizes.
 void PutCommon(Record* record, uint32_t crc, size_t name_size, size_t extra_size) {
   record->U16(45).U16(0x800).U16(0).U16(0).U16(0x21).U32(crc).U32(kInExtra).U32(kInExtra);
   record->U16(name_size).U16(extra_size);
 }
 
-// The checksum of the bytes so far, which is `crc`, goes on over these. To zlib a null pointer
-// means to begin anew.
+// Continues the checksum `crc` over these bytes. zlib takes a null pointer for a new beginning.
 uint32_t Crc(uLong crc, const void* bytes, size_t size) {
   return static_cast<uint32_t>(size ? crc32_z(crc, static_cast<const Bytef*>(bytes), size) : crc);
 }

@@ -15,7 +15,7 @@ namespace {
 
 constexpr uint64_t kMaxHeader = 100'000'000;  // the format's own limit
 
-// The length of the header, little-endian in the file whatever the machine is.
+// The length of the header, which is little-endian in the file whatever the machine is.
 uint64_t ReadLength(std::span<const std::byte> bytes) {
   uint64_t length = 0;
   for (size_t i = 8; i-- > 0;) length = length << 8 | static_cast<uint64_t>(bytes[i]);
@@ -25,8 +25,8 @@ uint64_t ReadLength(std::span<const std::byte> bytes) {
 void CheckWritable(const std::string& path, std::span<const TensorToWrite> tensors) {
   std::set<std::string_view> names;
   for (const TensorToWrite& t : tensors) {
-    GRAFT_CHECK(TensorBytes(t.dtype, t.shape) == static_cast<int64_t>(t.bytes.size()),
-                "{}: '{}' has {} bytes", path, t.name, t.bytes.size());
+    GRAFT_CHECK(TensorBytes(t.dtype, t.shape) == std::ssize(t.bytes), "{}: '{}' has {} bytes", path,
+                t.name, t.bytes.size());
     if (t.name == "__metadata__") Fail("{}: no tensor can be named '__metadata__'", path);
     if (!names.insert(t.name).second) Fail("{}: two tensors are named '{}'", path, t.name);
   }

@@ -31,7 +31,7 @@ struct FileTensor {
 class SafetensorsFile {
  public:
   static SafetensorsFile Open(const std::string& path);
-  // The same checks for bytes in memory (fuzzing, tests); the bytes live as long as `owner`.
+  // Makes the same checks of bytes in memory (fuzzing, tests), which live as long as `owner`.
   // `path` is for messages.
   static SafetensorsFile Parse(const std::string& path, std::span<const std::byte> bytes,
                                std::shared_ptr<const void> owner);
@@ -50,7 +50,8 @@ class SafetensorsFile {
   // otherwise a converted copy. Throws Error for a rank above 4 and for a dtype that does not
   // convert.
   void Load(const FileTensor& tensor, std::string as, ParamStore* store) const;
-  // The same for bytes that stay bytes, always as a view. Throws Error if the tensor is not U8.
+  // Does the same for bytes that stay bytes, always as a view. Throws Error if the tensor is not
+  // U8.
   void LoadU8(const FileTensor& tensor, std::string as, ParamStore* store) const;
   ParamStore LoadAll() const;  // under their own names, all as f32
 
@@ -65,8 +66,8 @@ class SafetensorsFile {
 };
 
 // One safetensors file, or the shards that a model.safetensors.index.json names. Every shard is
-// opened and checked at once; a shard outside the index's directory, a missing shard or tensor, or
-// a tensor in another shard than the index says is an Error.
+// opened and checked at once. Throws Error for a shard outside the index's directory, for a missing
+// shard or tensor, and for a tensor in another shard than the index says.
 class SafetensorsModel {
  public:
   // `path` is a file, an index (*.index.json), or a directory with model.safetensors or its index.
@@ -90,8 +91,8 @@ class SafetensorsModel {
 // there.
 void WriteSafetensors(const FilePlace& place, std::span<const TensorToWrite> tensors,
                       const StringMap& metadata);
-// The same with the header of an earlier file, which gives the bytes of that file again, whoever
-// wrote it. Throws Error if the header does not tell of these tensors in this order.
+// Writes with the header of an earlier file, which gives the bytes of that file again, whoever
+// wrote it. Throws Error if the header is not that of these tensors in this order.
 void WriteSafetensorsAs(const FilePlace& place, std::span<const TensorToWrite> tensors,
                         std::string_view header);
 // Writes the whole store, sorted by name.

@@ -165,7 +165,7 @@ void CheckLayout(const std::vector<FileTensor>& tensors, uint64_t data_bytes,
 SafetensorsHeader ParseSafetensorsHeader(std::string_view json, uint64_t data_bytes,
                                          const std::string& path) {
   if (!json.starts_with('{')) Fail("{}: expected the header to begin with '{{'", path);
-  // nlohmann takes a NUL for the end of the text and would not look at what follows.
+  // nlohmann takes a NUL for the end of the text and would not look at what follows it.
   if (json.find('\0') != std::string_view::npos) Fail("{}: NUL byte in the header", path);
   SafetensorsHeader header;
   HeaderSax sax(path, &header);

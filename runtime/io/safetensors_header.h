@@ -13,7 +13,7 @@ struct SafetensorsHeader {
   StringMap metadata;
 };
 
-// Checks everything that can be said without the data: afterwards the tensors lie one behind the
+// Checks everything that can be checked without the data. Afterwards the tensors lie one behind the
 // other, each as long as its shape says, and fill [0, data_bytes) exactly.
 SafetensorsHeader ParseSafetensorsHeader(std::string_view json, uint64_t data_bytes,
                                          const std::string& path);

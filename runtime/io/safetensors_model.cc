@@ -1,4 +1,4 @@
-// Sharded safetensors: the files that an index names, as one.
+// Sharded safetensors: the files that an index names, read as one.
 #include <filesystem>
 
 #include "runtime/error.h"
@@ -12,7 +12,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A shard lies next to its index; anything else is an attempt to read other files.
+// Refuses a shard that does not lie next to its index: that is an attempt to read other files.
 void CheckShardName(const std::string& name, const std::string& index) {
   if (name.empty() || name == "." || name == ".." || name.find_first_of("/\\") != name.npos ||
       name.find('\0') != name.npos)

@@ -1,4 +1,4 @@
-// SHA-256 (FIPS 180-4): which base checkpoint an adapter belongs to.
+// SHA-256 (FIPS 180-4), which tells to which base checkpoint an adapter belongs.
 #pragma once
 #include <array>
 #include <cstddef>

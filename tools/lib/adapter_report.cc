@@ -10,7 +10,7 @@
 namespace graft {
 namespace {
 
-// How many numbers the file holds; every key counts as matched where there is no model.
+// How many numbers the file holds. Without a model every key counts as matched.
 int64_t CountTensors(const SafetensorsFile& file, KeyLedger* keys) {
   int64_t count = 0;
   for (const FileTensor& t : file.tensors()) {
@@ -152,7 +152,7 @@ void InspectPeftOn(const std::string& base, const std::string& arch, const std::
   CheckPeftLedger(adapter, fitted);
 }
 
-// Ours and runs: opening them has checked every tensor.
+// Inspects an adapter of ours, or a run: opening it has checked every tensor.
 void InspectOwnOn(const std::string& base, const std::string& arch, const std::string& path,
                   const CommonOptions& common) {
   ModelChoice choice;

@@ -7,12 +7,12 @@
 
 namespace graft {
 
-// A recipe and its tensors: there is no graph without the base.
+// Prints a recipe and its tensors; without the base there is no graph.
 void InspectAdapter(const std::string& path, const CommonOptions& common);
 void InspectPeft(const std::string& path, const CommonOptions& common);
 
-// What each key of an adapter, or of a run, is on a base. Throws Error if one does not fit; for one
-// of peft after the ledger has been printed.
+// Prints what each key of an adapter, or of a run, is on a base. Throws Error if one does not fit;
+// for an adapter of peft after the ledger has been printed.
 void InspectAdapterOn(const std::string& base, const std::string& arch, const std::string& adapter,
                       const CommonOptions& common);
 

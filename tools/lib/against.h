@@ -1,4 +1,4 @@
-// Two evaluations of the same examples beside each other: eval --against.
+// Compares two evaluations of the same examples: eval --against.
 #pragma once
 #include <nlohmann/json.hpp>
 #include <span>
@@ -12,11 +12,12 @@ struct Agreement {
   double difference = 0;  // the largest of any two logits
   double range = 0;       // from the smallest to the largest logit of the other evaluation
 };
-// Both [n, classes].
+// Compares logits, both [n, classes].
 Agreement Compare(std::span<const float> logits, std::span<const float> others, size_t n);
 
 nlohmann::json AgainstJson(const std::string& dtype, const Metrics& other, const Agreement& a);
-// "against f32: accuracy 81.20 % (81.40 %), same class for 99.80 % of the examples, ..."
+// A line such as "against f32: accuracy 81.20 % (81.40 %), same class for 99.80 % of the examples,
+// ...".
 std::string AgainstText(const std::string& dtype, const Metrics& mine, const Metrics& other,
                         const Agreement& a);
 

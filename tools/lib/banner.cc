@@ -11,7 +11,7 @@
 namespace graft {
 namespace {
 
-// Of a path the last part: the whole one is in the run's config.json.
+// The last part of a path; the run's config.json has the whole.
 std::string ShortName(const std::string& path) {
   if (path.starts_with("init:")) return path;
   const std::filesystem::path p(path);

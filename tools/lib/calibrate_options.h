@@ -15,8 +15,8 @@ void AddCalibrateOptions(CLI::App& command, CalibrateOptions& o);
 void CheckCalibrateOptions(const CalibrateOptions& o, const CommonOptions& common);
 
 // The passes of `common`, with scales from the data if they are wanted and the precision is int8;
-// the model's parameters get the factors. `columns` are those of a run, where none are given. Says
-// what was looked at.
+// the model's parameters then get the factors. `columns` are those of a run, used where none are
+// given. Says which examples were looked at.
 PassOptions CalibratedPasses(const CalibrateOptions& o, const std::string& columns,
                              OpenedModel& opened, const CommonOptions& common);
 

@@ -26,7 +26,7 @@ struct Pipe {
     if (ends[end] >= 0) close(ends[end]);
     ends[end] = -1;
   }
-  // Appends what is there; false at the end.
+  // Appends what is there; returns false at the end.
   bool Read(std::string& text) {
     char buffer[4096];
     const ssize_t n = read(ends[0], buffer, sizeof(buffer));

@@ -16,7 +16,8 @@ struct ChildResult {
 };
 
 // Runs `graft ARGS --json`; `on_line` receives each line of standard error as it comes. Throws
-// Error if the child cannot be started; its failure is in `exit_code` (128 + n for signal n).
+// Error if the child cannot be started. If the child fails, `exit_code` says so (128 + n for signal
+// n).
 ChildResult RunSelf(std::vector<std::string> args,
                     const std::function<void(const std::string&)>& on_line);
 

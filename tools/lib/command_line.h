@@ -1,10 +1,10 @@
-// The command that runs, for what it leaves behind.
+// The command that runs, as it is recorded in what it leaves behind.
 #pragma once
 #include <string>
 
 namespace graft {
 
-// The words of this process as a shell takes them, with "graft" in the place of the program's path.
+// The words of this process as a shell takes them, with "graft" for the program's path.
 std::string CommandLine();
 
 }  // namespace graft

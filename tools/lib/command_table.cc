@@ -43,7 +43,7 @@ void Add(const CLI::App& app, std::vector<std::string> words, std::vector<Comman
 
 // --- roff
 
-// Text of a line that begins with no request and has no escapes.
+// The text as part of a line that begins no request and has no escapes.
 std::string Roff(const std::string& text) {
   std::string out;
   for (const char c : text) {

@@ -28,16 +28,16 @@ struct CommandEntry {
   }
 };
 
-// Every command of the program, and below each the commands of it.
+// Every command of the program, each followed by its sub-commands.
 std::vector<CommandEntry> CommandTable(const CLI::App& app);
-// Options that every command with --threads has.
+// The options that every command with --threads has.
 std::vector<OptionEntry> CommonEntries(const std::vector<CommandEntry>& table);
-// The words that an option takes, where they are few; else none.
+// The words that an option takes, if they are few; else none.
 std::vector<std::string> ValuesOf(const std::string& option);
 
-// graft(1) in roff.
+// The man page graft(1) in roff.
 std::string ManPage(const CLI::App& app, const std::string& version);
-// Of bash, zsh or fish. Throws Error (kUsage) for another shell.
+// The completions of bash, zsh or fish. Throws Error (kUsage) for another shell.
 std::string Completions(const CLI::App& app, const std::string& shell);
 
 }  // namespace graft

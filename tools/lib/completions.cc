@@ -1,4 +1,4 @@
-// Completions of shells (command_table.h).
+// Writes completions for shells (command_table.h).
 #include <algorithm>
 
 #include "tools/lib/command_table.h"
@@ -23,7 +23,7 @@ std::vector<std::string> OptionNames(const CommandEntry& c) {
   return names;
 }
 
-// "data|bench": commands that have commands below them.
+// The commands that have sub-commands, joined: "data|bench".
 std::string Parents(const std::vector<CommandEntry>& table) {
   std::vector<std::string> names;
   for (const CommandEntry& c : table)
@@ -31,7 +31,7 @@ std::string Parents(const std::vector<CommandEntry>& table) {
   return fmt::format("{}", fmt::join(names, "|"));
 }
 
-// The words that may stand for an argument; none where those are files.
+// The words that an argument may be; none if it is a file.
 std::vector<std::string> Arguments(const CommandEntry& c, const std::vector<CommandEntry>& table) {
   if (!c.subcommands.empty()) return c.subcommands;
   if (c.words[0] == "help") {
@@ -90,7 +90,7 @@ complete -o default -o bashdefault -F _graft graft
       arguments);
 }
 
-// A text inside of '...' and of [...], of zsh.
+// The text as zsh takes it inside of '...' and [...].
 std::string ZshText(const std::string& text) {
   std::string out;
   for (const char c : text) {

@@ -52,11 +52,11 @@ nlohmann::json ReadConfig(const std::string& path) {
   return json;
 }
 
-// A run's config.json as options: "" of its validation split says that there is none.
+// Turns a run's config.json into options. An empty validation split there means that there is none.
 nlohmann::json OptionsOfRun(nlohmann::json json) {
   for (const char* fact : {"labels", "base_sha256", "examples_sha256", "schedule_epochs", "trace"})
     json.erase(fact);
-  // What was held out is said by `holdout`, which makes that split again.
+  // `holdout` says what was held out, and makes that split again.
   const auto held = json.find("holdout");
   const bool holds = held != json.end() && held->is_number() && *held > 0;
   if (const auto it = json.find("val_split"); it != json.end()) {
@@ -97,7 +97,8 @@ std::vector<std::string> WordsOf(const nlohmann::json& value, const CLI::Option&
   return words;
 }
 
-// The command line wins: also what says the same in another way, of which only one may be given.
+// Whether the command line replaces an option, by itself or by another option that says the same
+// and excludes it.
 bool Replaced(const CLI::App& command, const std::string& name) {
   const char* other = name == "val-split" ? "--holdout"
                       : name == "holdout" ? "--val-split"

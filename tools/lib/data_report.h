@@ -1,4 +1,4 @@
-// What commands say of the examples that they leave out.
+// What commands say of examples that they leave out.
 #pragma once
 #include <nlohmann/json_fwd.hpp>
 #include <span>
@@ -8,9 +8,9 @@
 
 namespace graft {
 
-// A list of {path, reason}.
+// A list of objects {path, reason}.
 nlohmann::json SkippedJson(std::span<const Skipped> skipped);
-// A line for each.
+// Says one line for each.
 void SaySkipped(const CommonOptions& options, std::span<const Skipped> skipped);
 
 }  // namespace graft

@@ -16,7 +16,7 @@ const std::string& NameOf(const std::vector<std::string>& labels, int64_t label)
   return labels[label];
 }
 
-// A long name is cut: a table is for looking at.
+// A long name is cut, as a table is for looking at.
 std::string ShortClass(const std::string& name, size_t width = kNameWidth) {
   size_t end = 0, seen = 0;
   for (; end < name.size(); ++end)
@@ -28,7 +28,7 @@ double Share(int64_t part, int64_t whole) {
   return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0;
 }
 
-// What is taken for what else most often.
+// Which classes are taken for which others most often.
 std::string MostConfused(const ConfusionMatrix& m, const std::vector<std::string>& labels,
                          const std::string& indent) {
   std::vector<std::pair<int64_t, std::pair<int64_t, int64_t>>> wrong;

@@ -14,16 +14,16 @@ struct ClassMeasures {
   int64_t label = 0, n = 0;  // examples of the class
   double precision = 0, recall = 0, f1 = 0;
 };
-// Of every class that is a label or a prediction of some example, as scikit-learn's
-// precision_recall_fscore_support with zero_division = 0.
+// The measures of every class that is the label or the prediction of some example, as in
+// scikit-learn's precision_recall_fscore_support with zero_division = 0.
 std::vector<ClassMeasures> MeasureClasses(const ConfusionMatrix& m);
 nlohmann::json ClassesJson(const ConfusionMatrix& m, const std::vector<std::string>& labels);
 
-// A line for each class; of many those with the smallest F1.
+// A table with a line for each class; of many classes those with the smallest F1.
 std::string ClassTable(const ConfusionMatrix& m, const std::vector<std::string>& labels,
                        const std::string& indent);
-// Few classes: the whole matrix, a row for each label, a column for each prediction. Many: what is
-// taken for what most often. "" if everything is right.
+// With few classes the whole matrix, with a row for each label and a column for each prediction;
+// with many what is taken for what most often. "" if everything is right.
 std::string ConfusionText(const ConfusionMatrix& m, const std::vector<std::string>& labels,
                           const std::string& indent);
 
@@ -33,9 +33,9 @@ struct WrongExample {
   int64_t label = 0, predicted = 0;
   double probability = 0;  // of the prediction
 };
-// Of logits [K] the prediction, ties by index, and its probability.
+// Finds the prediction for logits [K], ties by index, and its probability.
 WrongExample Judge(size_t example, int64_t label, std::span<const float> logits);
-// CSV: example, label, predicted, probability; `names` are those of all examples.
+// CSV with example, label, predicted, probability. `names` are those of all examples.
 std::string ErrorsCsv(const std::vector<WrongExample>& wrong, const std::vector<std::string>& names,
                       const std::vector<std::string>& labels);
 

@@ -17,8 +17,8 @@ size_t DigitsEnd(const std::string& text, size_t begin) {
   return begin;
 }
 
-// The block that a line is about: of its scope ("# blocks.3.attn.q" at the end), else the first one
-// that it names (a parameter). -1 for none.
+// The block that a line is about: that of its scope ("# blocks.3.attn.q" at the end), else the
+// first one that it names (as a parameter's line does); -1 for none.
 int64_t BlockOf(const std::string& line) {
   const size_t comment = line.find("  # ");
   const size_t at = line.find(kBlocks, comment == std::string::npos ? 0 : comment);
@@ -27,7 +27,7 @@ int64_t BlockOf(const std::string& line) {
   return end == begin ? -1 : std::stoll(line.substr(begin, end - begin));
 }
 
-// Without value numbers, and with block numbers relative to the line's own.
+// The line without value numbers, and with block numbers relative to its own block.
 std::string Normal(const std::string& line, int64_t block) {
   std::string out;
   for (size_t i = 0; i < line.size();) {
@@ -46,7 +46,7 @@ std::string Normal(const std::string& line, int64_t block) {
   return out;
 }
 
-// Without the attributes that are off: "{ta=0 tb=1 alpha=1 act=none}" says {tb=1}.
+// The line without attributes that are off: of "{ta=0 tb=1 alpha=1 act=none}" stays {tb=1}.
 std::string Short(const std::string& line) {
   const size_t open = line.find(" {"), close = line.find('}', open);
   if (open == std::string::npos || close == std::string::npos) return line;
@@ -78,7 +78,7 @@ std::vector<Hunk> Hunks(const std::string& diff) {
     begin = end + 1;
     const bool gap = line == "  ...";
     if (gap && (hunks.empty() || hunks.back().text.ends_with("...\n"))) continue;
-    // Unchanged parameters orient nobody: their names say where they belong.
+    // Unchanged parameters help nobody find the place: their names say where they belong.
     if (line.starts_with("  param ")) continue;
     const bool param = gap ? is_param : line.substr(2).starts_with("param ");
     const int64_t block = gap ? hunks.back().block : BlockOf(line);
@@ -90,8 +90,8 @@ std::vector<Hunk> Hunks(const std::string& diff) {
     hunk.normal += Normal(line, block) + "\n";
     hunk.changes = hunk.changes || line[0] == '+' || line[0] == '-';
   }
-  // Lines for orientation that ended up alone orient nobody; a gap at the end of a hunk says
-  // nothing.
+  // Unchanged lines that ended up without a change beside them help nobody, and a gap at the end of
+  // a hunk says nothing.
   std::erase_if(hunks, [](const Hunk& p) { return !p.changes; });
   for (Hunk& p : hunks)
     for (std::string* text : {&p.text, &p.normal})
@@ -99,8 +99,8 @@ std::vector<Hunk> Hunks(const std::string& diff) {
   return hunks;
 }
 
-// What tells a node from others, whatever its id and the rows that it computes. Inputs of the graph
-// do not: a method may give longer sequences in place of those that came in.
+// What tells a node from others, whatever its id and the number of its rows. Inputs of the graph do
+// not count: a method may put longer sequences in the place of those that came in.
 std::string NodeKey(const Graph& g, NodeId id) {
   const Node& n = g.node(id);
   std::string key =
@@ -120,7 +120,7 @@ std::vector<std::string> SplitLines(const std::string& text) {
   return lines;
 }
 
-// Without the stretches between gaps in which nothing changes.
+// The lines without stretches between two gaps in which nothing changes.
 std::vector<std::string> WithoutIdle(const std::vector<std::string>& lines) {
   std::vector<std::string> kept;
   size_t begin = 0;  // of the stretch
@@ -151,7 +151,7 @@ std::set<NodeId> AddedNodes(const Graph& before, const Graph& after) {
   std::vector<NodeId> open;
   for (NodeId id : after.TopoOrder()) {
     const std::string key = NodeKey(after, id);
-    // A node that stayed is its own counterpart; one that took its place comes after it.
+    // A node that stayed is its own counterpart; one that has taken its place comes after it.
     if (id.i < before.num_nodes() && before.node(id).op && NodeKey(before, id) == key)
       --left[key];
     else

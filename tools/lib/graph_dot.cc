@@ -32,7 +32,7 @@ class DotWriter {
                          ToString(g_.type(n.out[0])), Mark(id));
     for (ValueId v : n.in) text_ += fmt::format("  {} -> n{};\n", Source(v), id.i);
   }
-  // The name of what makes a value. What is not in the picture appears once, as an ellipse.
+  // The name of what makes a value. Whatever is not in the picture appears once, as an ellipse.
   std::string Source(ValueId v) {
     const Value& value = g_.value(v);
     const NodeId from = value.producer;

@@ -16,7 +16,7 @@ struct TextLine {
   const char* css;
 };
 
-// A box: a node, or a value that comes from outside of the picture.
+// A box for a node, or for a value that comes from outside of the picture.
 struct Box {
   std::vector<TextLine> lines;
   std::string css = "op";
@@ -131,7 +131,8 @@ std::string Picture::DrawBox(const Box& box, const Place& p) const {
   return svg;
 }
 
-// From the bottom of one box to the top of the other, through the gaps that the layout keeps free.
+// Draws an arrow from the bottom of one box to the top of the other, through the gaps that the
+// layout keeps free.
 std::string DrawEdge(const std::vector<Point>& points) {
   std::string path = fmt::format("M{:.1f},{:.1f}", points[0].x, points[0].y);
   for (size_t i = 1; i < points.size(); ++i) {

@@ -7,8 +7,8 @@
 
 namespace graft {
 
-// The nodes of `scope` ("blocks.0"), or all of them for ""; those in `marked`, which a method has
-// added, with a green border. Throws Error if no node is there.
+// Draws the nodes of `scope` ("blocks.0"), or all of them for ""; those in `marked`, which a method
+// has added, have a green border. Throws Error if there is no node.
 std::string ToSvg(const Graph& g, const std::string& scope, const std::set<NodeId>& marked = {});
 
 }  // namespace graft

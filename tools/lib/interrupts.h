@@ -1,9 +1,9 @@
-// Ctrl-C.
+// What Ctrl-C does.
 #pragma once
 
 namespace graft {
 
-// Ctrl-C and SIGTERM set a flag; a second one ends the process at once.
+// Lets Ctrl-C and SIGTERM set a flag; a second one ends the process at once.
 void CatchInterrupts();
 bool Interrupted();
 

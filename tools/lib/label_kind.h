@@ -1,4 +1,4 @@
-// --task of `graft data`.
+// The option --task of `graft data`.
 #pragma once
 #include <CLI/CLI.hpp>
 #include <string>
@@ -10,8 +10,8 @@ namespace graft {
 
 void AddTaskOption(CLI::App& command, std::string& task);
 
-// What the labels of texts are, by --task or, without one, by the data, as in graft train. Throws
-// Error (kUsage) for a word that is no task.
+// What the labels of texts are: --task says it or, without that, the data, as in graft train.
+// Throws Error (kUsage) for a word that is no task.
 LabelKind KindOfData(const std::string& task, const std::string& directory,
                      const TextColumns& columns);
 

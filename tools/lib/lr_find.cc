@@ -33,7 +33,7 @@ class TemporaryDirectory {
   std::string path_;
 };
 
-// A step as one of the search, whose epochs say nothing.
+// The report of a step as part of the search, whose epochs mean nothing.
 StepReport OfFinding(StepReport step) {
   const auto left = [&](int64_t steps) { return static_cast<double>(steps - step.step); };
   if (step.steps > step.step) step.seconds_left *= left(kFindSteps) / left(step.steps);

@@ -1,4 +1,4 @@
-// What fuse and export --merged say of a merge, and in which type they write it.
+// What fuse and export --merged report of a merge, and the type in which they write it.
 #pragma once
 #include <nlohmann/json_fwd.hpp>
 
@@ -9,8 +9,8 @@ namespace graft {
 inline constexpr const char* kWeightsHelp =
     "type of the merged model's weights: f32 (default), f16, bf16, or base, the base's";
 
-// --weights f32|f16|bf16|base. Throws Error (kUsage) for another word, a base of several types, or
-// a type that its form cannot hold.
+// Parses --weights f32|f16|bf16|base. Throws Error (kUsage) for another word, for `base` if that
+// has several types, and for a type that its form cannot hold.
 FileDType ParseWeights(const std::string& word, const LoadedModel& base);
 
 nlohmann::json ProofJson(const FusedModel& fused);

@@ -12,7 +12,7 @@ namespace {
 constexpr std::string_view kBlocks = "blocks.";
 constexpr size_t kMostLines = 30;
 
-// "blocks.11.attn.q" -> {"attn.q", 11}; what is in no block has the number -1.
+// Splits "blocks.11.attn.q" into {"attn.q", 11}; what is in no block has the number -1.
 std::pair<std::string, int64_t> WithoutBlock(const std::string& scope) {
   if (!scope.starts_with(kBlocks)) return {scope, -1};
   const size_t begin = kBlocks.size();
@@ -27,7 +27,7 @@ std::string OwnerOf(const std::string& param) {
   return dot == std::string::npos ? param : param.substr(0, dot);
 }
 
-// Of a scope or a parameter; heads in place of "head" are those of masked words.
+// Whether a scope or parameter belongs to the head, or to one of masked words in its place.
 bool InHead(const std::string& name) { return name == "head" || name == "mlm" || OfHead(name); }
 
 struct Places {
@@ -42,7 +42,7 @@ struct Places {
     if (!blocks.contains(place)) order.push_back(place);
     blocks[place].insert(block);
   }
-  // The places of `all`, in as many blocks, become one.
+  // Makes one place of those in `all`, if they are in equally many blocks.
   void Join(const std::vector<std::string>& all, const std::string& name) {
     for (const std::string& place : all)
       if (!blocks.contains(place) || blocks[place] != blocks[all[0]]) return;
@@ -78,7 +78,7 @@ std::vector<std::string> Edited(const ParamStore& before, const ParamStore& afte
   return names;
 }
 
-// `note` receives the message of what the model does not take.
+// Whether the model takes the method; if not, `note` receives the message.
 bool Accepts(const std::function<void()>& body, std::string* note) {
   try {
     body();

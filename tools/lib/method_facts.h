@@ -1,4 +1,4 @@
-// What a method does to one model, found by applying it: no method is known by name here.
+// What a method does to one model, found by applying it, as no method is known by name here.
 #pragma once
 #include <optional>
 
@@ -7,7 +7,8 @@
 
 namespace graft {
 
-// Trainable parameters by role, equal ones of all blocks together ("blocks.*.attn.q.lora_a").
+// Trainable parameters by role; those that are equal in all blocks count as one
+// ("blocks.*.attn.q.lora_a").
 struct TrainableGroup {
   std::string name;
   std::string shape;
@@ -30,13 +31,13 @@ struct MethodFacts {
 // Applies the term to a copy of the model.
 MethodFacts FactsOn(const MethodTerm& term, const std::string& name, const LoadedModel& model);
 
-// The same on a small built-in vision transformer or, if that does not take the term, a small BERT;
-// if neither does, the problem of the first.
+// Does the same on a small built-in vision transformer or, if that does not take the term, a small
+// BERT. If neither does, the result has the first one's problem.
 MethodFacts FactsOnSmallModel(const MethodTerm& term);
 
-// Where nodes were added, parameters of the model train or were `edited`, the head aside: scopes
-// without the number of the block, with the blocks behind if they are not all. "everything" if all
-// of the model's own parameters train, "head" if nothing else does.
+// Where nodes were added, and where parameters of the model train or were `edited`, without the
+// head: scopes without block numbers, followed by the blocks if they are not all. "everything" if
+// all of the model's own parameters train, "head" if nothing else does.
 std::vector<std::string> SitesOf(const Graph& before, const Graph& after,
                                  std::span<const std::string> edited = {});
 

@@ -66,8 +66,8 @@ std::string ReducedOf(const Shown& s) {
   return reduced == s.term ? "" : ToString({reduced});
 }
 
-// The term, with a word in capitals for what has no default and is missing; beside another method
-// if it trains nothing itself.
+// The method to type: the term, with a word in capitals for an option that has no default and is
+// missing; beside another method if it trains nothing itself.
 Method RecipeMethod(const Shown& s) {
   Method method{s.term};
   for (const MethodOption& o : s.record->options()) {
@@ -85,7 +85,7 @@ Method RecipeMethod(const Shown& s) {
   return method;
 }
 
-// Commands that can be typed as they are; of a method that only texts have, with their own data.
+// Commands that can be typed as they are; for a method that only texts have, with data of texts.
 std::vector<std::string> RecipeOf(const Shown& s) {
   const Method method = RecipeMethod(s);
   if (s.record->searched)
@@ -101,7 +101,7 @@ std::vector<std::string> RecipeOf(const Shown& s) {
           "graft train --model init:vit_nano_patch8_32 --data shapes " + how};
 }
 
-// The first words of a long text.
+// The first words of a text that is too long.
 std::string Shortened(std::string_view text, size_t most) {
   if (text.size() <= most) return std::string(text);
   const size_t blank = text.rfind(' ', most - 3);

@@ -1,4 +1,4 @@
-// What `graft inspect --methods` says about methods, from their records.
+// What `graft inspect --methods` says about methods; everything comes from their records.
 #pragma once
 #include <nlohmann/json.hpp>
 
@@ -12,10 +12,10 @@ struct MethodQuery {
   const LoadedModel* loaded = nullptr;
 };
 
-// {"methods": [{name, summary, equation, ...}]} (docs/cli.md). Throws Error (kUsage) with the
-// nearest name.
+// Returns {"methods": [{name, summary, equation, ...}]} (docs/cli.md). Throws Error (kUsage) with
+// the nearest name.
 nlohmann::json MethodsJson(const MethodQuery& query);
-// A line for each method, or a page of the one that is named.
+// Writes a line for each method, or a page about the one that is named.
 std::string MethodsText(const MethodQuery& query);
 
 }  // namespace graft

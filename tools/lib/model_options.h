@@ -5,16 +5,16 @@
 
 namespace graft {
 
-// With `adapters` --adapter may be repeated and is found there.
+// Adds the options. With `adapters`, --adapter may be repeated, and its values are found there.
 void AddModelOptions(CLI::App& command, ModelChoice& choice,
                      std::vector<std::string>* adapters = nullptr);
 
-// "preprocess: TEXT (SOURCE)", of a model that reads images.
+// The line "preprocess: TEXT (SOURCE)" for a model that reads images.
 std::string PreprocessText(const AdapterFacts& facts);
-// The members preprocess and preprocess_source, null where no image is read.
+// Adds the members preprocess and preprocess_source, which are null where no image is read.
 void AddPreprocess(const AdapterFacts& facts, bool images, nlohmann::json* json);
 
-// The choice with the common options that matter for it.
+// The choice, completed by the common options that matter for it.
 ModelChoice With(ModelChoice choice, const CommonOptions& common);
 
 }  // namespace graft

@@ -1,12 +1,12 @@
-// Inputs of a graph of which only the time counts.
+// Inputs for a graph that is only timed.
 #pragma once
 #include "models/model.h"
 #include "runtime/session.h"
 
 namespace graft {
 
-// Fills what the session has of a worker's inputs: every image is the same noise, every text has
-// `length` tokens (0 for images), labels run through the classes.
+// Fills those of a worker's inputs that the session has: every image is the same noise, every text
+// has `length` tokens (0 for images), and labels run through the classes.
 void FillWithNoise(Session& session, int64_t length, const ModelConfig& model, int worker);
 
 }  // namespace graft

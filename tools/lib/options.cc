@@ -19,15 +19,15 @@
 namespace graft {
 namespace {
 
-// CLI11 takes the nearest number for one that is too large.
+// CLI11 would take the nearest number for one that is too large.
 std::string CheckFits64(const std::string& text) {
   errno = 0;
   std::strtoll(text.c_str(), nullptr, 0);
   return errno == ERANGE ? fmt::format("expected a whole number of 64 bits, found {}", text) : "";
 }
 
-// That so many can run at once: OpenMP, which starts them when they are needed, ends the program
-// where that fails.
+// Checks that so many threads can run at once: OpenMP starts them when they are needed, and ends
+// the program if that fails.
 void CheckThreads(int threads) {
   std::latch all(1);
   std::vector<std::jthread> started;

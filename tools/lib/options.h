@@ -1,4 +1,4 @@
-// Options that every sub-command has.
+// The options that every sub-command has.
 #pragma once
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
@@ -17,21 +17,22 @@ struct CommonOptions {
 };
 
 // Adds the common options to a sub-command. Their values are checked before it begins, whether it
-// makes use of them or not: Error (kUsage) for an unknown --isa, --dtype or pass and for a memory
-// budget that is no size.
+// makes use of them or not: throws Error (kUsage) for an unknown --isa, --dtype or pass, and for a
+// memory budget that is no size.
 void AddCommonOptions(CLI::App& command, CommonOptions& options);
-// Leaves out of the help of a command that opens no model what is only of models; it is taken.
+// Hides options that concern only models from the help of a command that opens none; the command
+// still takes them.
 void HideModelOptions(CLI::App& command);
-// Throws the same Error for values that came from elsewhere.
+// Makes the same checks of values that came from elsewhere.
 void CheckCommonOptions(const CommonOptions& options);
-// --force, of a command that writes files. Without it a file that exists is not replaced.
+// Adds --force to a command that writes files. Without it a file that exists is not replaced.
 void AddForceOption(CLI::App& command, bool* force = nullptr,
                     const std::string& what = "replace files that exist");
-// The option's value may be @FILE: the text of that file, without white space at its ends.
+// Lets the option's value be @FILE: the text of that file, without white space at its ends.
 CLI::Option* TextOrFile(CLI::Option* option);
-// The passes of a command that computes, in the precision that this CPU has.
+// The passes of a command that computes, in a precision that this CPU has.
 PassOptions PassesOf(const CommonOptions& options);
-// Sets threads and SIMD target. Call before building anything.
+// Sets the threads and the SIMD target. Must be called before anything is built.
 void ApplyCommonOptions(const CommonOptions& options);
 
 }  // namespace graft

@@ -4,28 +4,28 @@
 
 namespace graft {
 
-// Both show nothing of a hostile file that a terminal would obey (EscapeControls).
-//
-// A line for people, or some: standard output, or standard error with --json; nothing with --quiet.
+// Neither shows anything of a hostile file that a terminal would obey (EscapeControls).
+// Prints a line for people, or several: to standard output, or to standard error with --json;
+// nothing with --quiet.
 void Say(const CommonOptions& options, const std::string& line);
-// Says which precision is taken, where --dtype leaves it open or the CPU lacks it. Call after
-// ApplyCommonOptions.
+// Says which precision is used, where --dtype leaves it open or the CPU lacks it. Must be called
+// after ApplyCommonOptions.
 void SayDtype(const CommonOptions& options);
-// One line on standard error, of a long message the two ends.
+// Prints one line to standard error; a long message is cut in the middle.
 void Complain(std::string_view message);
 
-// What a user should know of a model, a line each: "note: ...".
+// Says what a user should know of a model, in lines that begin with "note: ".
 void SayNotices(const CommonOptions& options, const std::vector<std::string>& notices);
-// The result: one JSON object on standard output with --json.
+// Prints the result: one JSON object to standard output with --json.
 void PrintJson(const CommonOptions& options, const nlohmann::json& json);
-// Text on standard output as it is, for programs: CSV, scripts.
+// Prints text for programs, such as CSV and scripts, to standard output as it is.
 void PrintText(const std::string& text);
-// What ended a command, {"error", "kind", "exit_code"}, unless it has printed its result already,
-// which then says what is wrong with it.
+// Prints what ended a command, {"error", "kind", "exit_code"}, unless the command has printed its
+// result already, which then says what is wrong with it.
 void PrintErrorJson(const std::string& message, ErrorKind kind);
 const char* KindName(ErrorKind kind);
 
-// What --preprocess list prints.
+// Prints what --preprocess list shows.
 void PrintPreprocessPresets(const CommonOptions& options);
 
 }  // namespace graft

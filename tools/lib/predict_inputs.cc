@@ -26,7 +26,7 @@ std::string ShapeText(const std::vector<int64_t>& shape) {
   return fmt::format("[{}]", fmt::join(shape, ","));
 }
 
-// Files below a folder in the order of their names; linked folders are not entered.
+// Adds the files below a folder in the order of their names; linked folders are not entered.
 void FilesBelow(const std::string& folder, bool images, std::vector<std::string>* files) {
   const size_t before = files->size();
   std::error_code error;
@@ -59,7 +59,8 @@ void Matches(const std::string& pattern, bool images, std::vector<std::string>* 
       files->push_back(path);
 }
 
-// Normalised images. They are looked through once here, and read again when their turn comes.
+// Opens an array of normalised images. They are checked once here, and read again when their turn
+// comes.
 NpyRows OpenArray(const std::string& path, const VitConfig& config) {
   NpyRows rows = NpyRows::Open(path);
   const int64_t side = config.image_size;
@@ -77,7 +78,7 @@ NpyRows OpenArray(const std::string& path, const VitConfig& config) {
   return rows;
 }
 
-// A class's number or name.
+// Whether the text is the number or the name of a class.
 bool IsLabel(const std::string& text, const OpenedModel& opened) {
   const std::vector<std::string>& names = opened.labels();
   const bool digits = !text.empty() && text.find_first_not_of("0123456789") == text.npos;
@@ -164,7 +165,7 @@ PredictInputs OpenTexts(const std::vector<std::string>& texts,
       const auto labelled = [&](const TextRow& row) {
         return row.second && IsLabel(*row.second, opened);
       };
-      // One row with a class may also be a pair whose second text is such a word.
+      // A single row with a class may also be a pair whose second text is such a word.
       if (rows.unnamed_pairs && rows.table && rows.rows.size() > 2 && !labelled(rows.rows[0]) &&
           std::ranges::all_of(rows.rows | std::views::drop(1), labelled)) {
         notes->push_back(path + ":1: names the columns, as what follows has classes");

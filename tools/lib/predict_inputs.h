@@ -20,7 +20,8 @@ struct PredictInput {
 
 struct PredictInputs {
   std::vector<PredictInput> examples;  // in the order of the command line
-  // Their data, and of each example the element that has it, in order; kNone of one in error.
+  // The groups of data; and for each example the group that has it, in order, or kNone if it has an
+  // error.
   std::vector<std::unique_ptr<BatchSource>> data;
   std::vector<size_t> group;
   static constexpr size_t kNone = SIZE_MAX;
@@ -32,18 +33,19 @@ struct PredictInputs {
   const std::string& first() const;  // what is wrong with the first of them
 };
 
-// The words of a command line as files, of the kind that the model reads: a folder gives those in
-// it at any depth, a word with * ? or [ that is no file those that match it, both in the order of
-// their names; hidden files are left out. Throws Error where that gives nothing.
+// Expands the words of a command line to files of the kind that the model reads: a folder gives
+// those in it at any depth, and a word with * ? or [ that is no file gives those that match it,
+// both in the order of their names. Hidden files are left out. Throws Error for a word that gives
+// nothing.
 std::vector<std::string> ExpandInputs(const std::vector<std::string>& words, bool images);
 
-// A file that cannot be read is an example with an error.
+// Opens images. A file that cannot be read is an example with an error.
 PredictInputs OpenImages(const std::vector<std::string>& files, const OpenedModel& opened);
 
-// Texts of --text, then of files: of .csv, .tsv and .jsonl the column or columns of texts
-// (`columns`, as in training, or where they are there those of the run, `usual`; a column of labels
-// is not read and may be missing), of others a text in each line, where a tab separates the two of
-// a pair. `notes` get what the user should know.
+// Opens texts: those of --text, then those of files. A .csv, .tsv or .jsonl file gives its column
+// or columns of texts: `columns` as in training or, where the file has them, those of the run,
+// `usual`. A column of labels is not read and may be missing. Other files have a text in each line,
+// where a tab separates the two of a pair. `notes` get what the user should know.
 PredictInputs OpenTexts(const std::vector<std::string>& texts,
                         const std::vector<std::string>& files, const std::string& columns,
                         const std::string& usual, const OpenedModel& opened,

@@ -18,8 +18,8 @@ struct Choice {
   float logit;
 };
 
-// The k largest (0: all), ties by index; the probabilities are a softmax in double over all of
-// them, or of independent classes a sigmoid of each.
+// The k largest (0: all), ties by index. Probabilities are a softmax in double over all logits or,
+// for independent classes, a sigmoid of each.
 std::vector<Choice> TopOf(std::span<const float> logits, int64_t k, bool independent) {
   const double most = *std::max_element(logits.begin(), logits.end());
   double sum = 0;
@@ -34,7 +34,7 @@ std::vector<Choice> TopOf(std::span<const float> logits, int64_t k, bool indepen
     return a.logit != b.logit ? a.logit > b.logit : a.index < b.index;
   };
   std::stable_sort(all.begin(), all.end(), better);
-  if (k > 0) all.resize(std::min<int64_t>(k, static_cast<int64_t>(all.size())));
+  if (k > 0) all.resize(std::min<int64_t>(k, std::ssize(all)));
   return all;
 }
 
@@ -42,7 +42,7 @@ nlohmann::json NameOrNull(const std::vector<std::string>& labels, size_t k) {
   return labels.empty() ? nlohmann::json() : nlohmann::json(labels[k]);
 }
 
-// What a column of the class or number is called.
+// The name of a column for the class or number.
 std::string ColumnOf(const OpenedModel& opened, size_t k) {
   const std::vector<std::string>& labels = opened.labels();
   return labels.empty() ? fmt::format("output_{}", k) : labels[k];

@@ -18,12 +18,12 @@ using Names = std::vector<std::string>;
 const Names kText{"text", "sentence", "text1", "sentence1"};
 const Names kSecond{"second", "text2", "sentence2"};
 
-// What --columns asks for; label is never read.
+// What --columns asks for; a column of labels is never read.
 struct Asked {
   std::string text, second;
   bool must = true;  // be there
 
-  // What is asked of a table or object with these names.
+  // The columns that are asked of a table or object with these names.
   Asked Among(const Names& names) const { return must || Contains(names, text) ? *this : Asked{}; }
 };
 
@@ -38,7 +38,7 @@ size_t IndexOf(const Names& names, const std::string& name) {
   return static_cast<size_t>(std::ranges::find(names, name) - names.begin());
 }
 
-// The column of a name in a header, or of a number from 1.
+// The index of a column that is given by its name in the header, or by its number from 1.
 size_t Column(const std::string& name, const Names& header, const std::string& where) {
   if (const size_t at = IndexOf(header, name); at < header.size()) return at;
   if (name.find_first_not_of("0123456789") == name.npos && name.size() < 6)
@@ -66,7 +66,7 @@ TablePlaces PlacesOf(const Asked& all, const Names& first, const std::string& wh
   const Names lower = Lower(first);
   const std::string text = FirstOf(kText, lower);
   if (const Asked asked = all.Among(first); !asked.text.empty()) {
-    // Numbers name columns of a file without a header, and of one that has usual names.
+    // Numbers name the columns of a file that has no header, or has one with the usual names.
     p.header = !IsNumber(asked.text) || !text.empty() || Contains(first, asked.text);
     p.text = Column(asked.text, first, where);
     if (!asked.second.empty()) p.second = Column(asked.second, first, where);

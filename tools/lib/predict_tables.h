@@ -1,4 +1,4 @@
-// Texts of files, without labels.
+// Reads texts from files, without labels.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -21,13 +21,14 @@ struct TextRows {
   bool unnamed_pairs = false;  // the second text is what stands in the second column
 };
 
-// A text, or two with a tab between them; `where` begins the error.
+// Parses a text, or two with a tab between them; errors begin with `where`.
 TextRow ParseTextLine(const std::string& line, const std::string& where);
 
-// The rows of a file, by its ending; of a table those columns that are named ("TEXT", "TEXT,LABEL",
-// "TEXT,SECOND,LABEL": names, or numbers from 1), else those of the usual names in its first line,
-// else the first one, and the second one of two or three. `usual` are columns that are taken where
-// they are there. Throws Error for a file that is none of these.
+// Reads the rows of a file; its ending tells the format. Of a table it reads the columns that are
+// named ("TEXT", "TEXT,LABEL", "TEXT,SECOND,LABEL": names, or numbers from 1), else those with the
+// usual names in its first line, else the first column, and of two or three columns also the
+// second. `usual` are columns that are taken if they are there. Throws Error for a file that is
+// none of these.
 TextRows ReadTextRows(const std::string& path, const std::string& columns,
                       const std::string& usual = "");
 

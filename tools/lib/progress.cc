@@ -42,7 +42,7 @@ std::string ValueText(const MetricInfo& metric, const Metrics& m) {
   return metric.share ? fmt::format("{:.1f} %", 100 * value) : fmt::format("{:.4f}", value);
 }
 
-// The measures but the loss, which the first of them is or that says little.
+// The measures without the loss, which either is the first of them or says little.
 std::string TargetsText(const EpochReport& r) {
   std::string text;
   for (const MetricInfo& metric : MetricsOf(r.task))

@@ -1,4 +1,4 @@
-// Progress of a command: lines of a training run, and how far other long work is.
+// Shows the progress of a command: lines of a training run, and how far other long work is.
 #pragma once
 #include <string>
 #include <thread>
@@ -8,14 +8,14 @@
 
 namespace graft {
 
-// A line per epoch, and on a terminal a bar between them. The banner is the caller's.
+// Shows a line for each epoch, and on a terminal a bar between them. The caller shows the banner.
 TrainHooks ProgressHooks(const CommonOptions& options);
 
 // Shows on standard error how far work is; nothing with --quiet.
 WorkHook ProgressOf(const CommonOptions& options);
 
-// While it lives, says how long work goes on of which nobody knows how far it is: after two
-// seconds, as other progress. Nothing with --quiet.
+// While it lives, shows how long a piece of work has taken whose length nobody knows: after two
+// seconds, as other progress does. Shows nothing with --quiet.
 class Heartbeat {
  public:
   Heartbeat(const CommonOptions& options, const std::string& what);

@@ -87,7 +87,7 @@ void ProgressMeter::Show(std::vector<LinePart> parts) {
   last_ = out_.seconds();
   for (LinePart& part : parts) part.text = EscapeControls(part.text);
   if (!out_.terminal) return out_.write(FitLine(std::move(parts), kPipeColumns) + "\n");
-  // A full last column would wrap on some terminals.
+  // A line that fills the last column would wrap on some terminals.
   const size_t columns = static_cast<size_t>(std::max(out_.columns(), 2)) - 1;
   line_open = true;
   out_.write("\r\033[K" + FitLine(std::move(parts), columns));
@@ -100,7 +100,7 @@ void ProgressMeter::Work(const std::string& what, size_t done, size_t total, con
   if (!Due()) return;
   const double passed = out_.seconds() - start_;
   const double rate = static_cast<double>(done) / passed;
-  const auto number = [](size_t n) { return Grouped(static_cast<int64_t>(n)); };
+  const auto number = [](size_t n) { return Grouped(n); };
   Show({{what + ":", 3},
         {fmt::format("{} of {} {}", number(done), number(total), unit), 4},
         {fmt::format("{:.1f} {}/s", rate, unit), 1},

@@ -1,5 +1,6 @@
-// Where a long piece of work stands: on a terminal one line that is written over and as wide as the
-// terminal at most, elsewhere a line every 30 s. Work of less than two seconds shows nothing.
+// Shows how far a long piece of work is: on a terminal by one line that is written over and no
+// wider than the terminal, elsewhere by a line every 30 s. Work of less than two seconds shows
+// nothing.
 #pragma once
 #include <functional>
 #include <string>
@@ -16,28 +17,28 @@ struct MeterOutput {
   std::function<double()> seconds;  // a clock
   std::function<void(const std::string&)> write;
 };
-// Standard error.
+// The meter on standard error.
 MeterOutput StandardMeter();
 
-// A part of a line. What is worth least goes first where a line is too narrow.
+// A part of a line. Where the line is too narrow, the part of the least worth goes first.
 struct LinePart {
   std::string text;
   int worth = 0;
 };
-// The parts with two blanks between them, in at most `columns` columns: parts are left out, and at
-// last the line is cut.
+// Joins the parts with two blanks, within `columns` columns: parts are left out, and at last the
+// line is cut.
 std::string FitLine(std::vector<LinePart> parts, size_t columns);
 
 class ProgressMeter {
  public:
   explicit ProgressMeter(MeterOutput output) : out_(std::move(output)) {}
 
-  // Another piece of work begins now.
+  // Says that another piece of work begins now.
   void Begin();
-  // Whether a line is due; if not, nobody needs to make one.
+  // Whether a line is due; if not, none needs to be made.
   bool Due() const;
   void Show(std::vector<LinePart> parts);
-  // "WHAT: DONE of TOTAL UNIT, N UNIT/s, TIME left", where a line is due. Work with another name,
+  // Shows "WHAT: DONE of TOTAL UNIT, N UNIT/s, TIME left" if a line is due. Work of another name,
   // or with less done than before, is another piece.
   void Work(const std::string& what, size_t done, size_t total, const char* unit);
 
@@ -49,7 +50,8 @@ class ProgressMeter {
   bool begun_ = false;
 };
 
-// Ends the line of the meter on the terminal, if there is one: before anything else is written.
+// Ends the meter's line on the terminal, if there is one; must come before anything else is
+// written.
 void EndProgressLine();
 
 std::string DurationText(double seconds);  // "1m20s"

@@ -49,7 +49,7 @@ class Ranks {
     for (size_t i : of) sum += value[i];
     return sum / static_cast<double>(of.size());
   }
-  // How far apart the middles of two neighbours in a row must be.
+  // How far the middles of two neighbours in a row must be apart.
   double Distance(size_t a, size_t b) const {
     return (sizes_[a].width + sizes_[b].width) / 2 + spacing_.gap;
   }
@@ -71,7 +71,7 @@ void Ranks::AssignRanks(const std::vector<Arrow>& edges) {
     for (const Arrow& e : edges)
       if (rank_[e.to] < rank_[e.from] + 1) rank_[e.to] = rank_[e.from] + 1, changed = true;
   }
-  // What nothing feeds stands just above its first reader.
+  // A box that nothing feeds stands just above its first reader.
   for (const Arrow& e : edges) ++inputs[e.to], users[e.from] = std::min(users[e.from], rank_[e.to]);
   for (size_t i = 0; i < real_; ++i)
     if (inputs[i] == 0 && users[i] != SIZE_MAX) rank_[i] = users[i] - 1;
@@ -113,8 +113,8 @@ void Ranks::Pack() {
   }
 }
 
-// Every box moves towards its neighbours in the other row; of the two ways to keep the order and
-// the gaps (pushing right, pushing left) the mean keeps them too.
+// Moves every box towards its neighbours in the other row. Two ways keep the order and the gaps, to
+// push to the right and to push to the left; their mean keeps them, too.
 void Ranks::Align(bool down) {
   for (size_t k = 0; k < rows_.size(); ++k) {
     const std::vector<size_t>& row = rows_[down ? k : rows_.size() - 1 - k];

@@ -1,7 +1,7 @@
-// Where to draw the boxes and arrows of a directed acyclic graph, as by Sugiyama et al. (1981):
-// ranks by longest path, bends where an arrow crosses a rank, barycentre order, and positions near
-// the neighbours' mean. Graphviz would take its place for 81 packages (135 MiB, GTK among them) and
-// pictures that differ with the fonts of the machine.
+// Arranges the boxes and arrows of a directed acyclic graph as Sugiyama et al. (1981) do: ranks by
+// longest path, bends where an arrow crosses a rank, barycentre order, and positions near the mean
+// of the neighbours. Graphviz would do this, but needs 81 packages (135 MiB, GTK among them), and
+// its pictures differ with the fonts of the machine.
 #pragma once
 #include <cstddef>
 #include <vector>
@@ -29,7 +29,7 @@ struct Arrangement {
   std::vector<std::vector<Point>> edges;  // by edge: from, bends, to
 };
 
-// REQUIRES: no cycle.
+// REQUIRES: there is no cycle.
 Arrangement Arrange(const std::vector<BoxSize>& boxes, const std::vector<Arrow>& edges,
                     const Spacing& spacing);
 

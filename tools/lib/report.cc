@@ -21,7 +21,7 @@ size_t Width(const std::string& text) {
 std::string Grouped(int64_t number) {
   std::string text = std::to_string(number);
   const int64_t first = number < 0 ? 1 : 0;
-  for (int64_t at = static_cast<int64_t>(text.size()) - 3; at > first; at -= 3)
+  for (int64_t at = std::ssize(text) - 3; at > first; at -= 3)
     text.insert(static_cast<size_t>(at), 1, ',');
   return text;
 }

@@ -11,9 +11,9 @@ std::string Megabytes(size_t bytes);  // "134 MiB", of less than one "12 KiB"
 std::string Percent(double share);    // "81.5 %"
 std::string InPercent(double share);  // "81.5" of a table whose title says what it is; "-" of a NaN
 
-// Rows of cells in aligned columns; those named in `right` (by index) are right-aligned, the last
-// column is never padded. Width counts UTF-8 characters; a cell is one line, its controls are
-// escaped.
+// Puts rows of cells into aligned columns. Those named in `right` (by index) are aligned to the
+// right, and the last column is never padded. Width counts UTF-8 characters; a cell is one line,
+// and its controls are escaped.
 class TextTable {
  public:
   explicit TextTable(std::vector<size_t> right = {}) : right_(std::move(right)) {}

@@ -1,4 +1,4 @@
-// Several runs that differ in their seed alone.
+// Several runs that differ only in their seed.
 #pragma once
 #include <nlohmann/json.hpp>
 #include <string>
@@ -11,11 +11,11 @@ namespace graft {
 // command would begin.
 void CheckSameRun(const RunConfig& there, const RunConfig& now, const std::string& path);
 
-// {run, method, runs, mean: {...}, spread: {...}} of the summaries of `graft train`: of loss, last
-// and best validation metric and seconds the mean, and the sample's standard deviation (n - 1),
-// null for a single run.
+// Joins the summaries of several `graft train` to {run, method, runs, mean: {...}, spread: {...}}:
+// the means and the standard deviations of the sample (n - 1; null for a single run) of the loss,
+// the last and best validation metric, and the seconds.
 nlohmann::json SeedsJson(const std::string& out, const nlohmann::json& runs);
-// A table of it.
+// Writes this as a table.
 std::string SeedsText(const nlohmann::json& json);
 
 }  // namespace graft

@@ -17,7 +17,7 @@
 namespace graft {
 namespace {
 
-// Of the nodes that run for every batch.
+// Calls f for the nodes that run for every batch.
 template <class F>
 void ForEachNode(const Session& session, Phase phase, const F& f) {
   for (const StepInfo& info : session.steps())
@@ -35,7 +35,7 @@ SessionOptions PlanOnly(SessionOptions options) {
   return options;
 }
 
-// Whether a method can be trained step by step.
+// Refuses a method that cannot be trained step by step.
 void CheckTrains(const Method& method) {
   if (const MethodTerm* term = SearchedTerm(method))
     Fail("'{}' is searched for without gradients; its 'budget' is its number of forward passes",
@@ -105,7 +105,7 @@ MachinePace MeasurePace(PlannedTraining& t) {
   InferencePasses(PassesOf(t.config)).Run(g);
   Counts counts = t.Typical(ChooseCapacity(t.model.config, t.longest(), t.config.batch_size));
   counts.tokens -= counts.tokens % counts.sequences;  // equally long texts
-  // As training does it: a micro-batch on each thread, and several for each.
+  // Runs as training does: a micro-batch on each thread, and several for each of them.
   constexpr int kOfEach = 4;
   Session session(g, t.model.params, {.capacity = counts, .workers = Threads()});
   for (int worker = 0; worker < Threads(); ++worker)

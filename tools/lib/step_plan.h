@@ -1,5 +1,5 @@
-// What a training step of a method will cost, without training: counted from its graph, and timed
-// by what this machine can do.
+// Predicts what a training step of a method will cost, without training: its work is counted from
+// its graph, and timed by what this machine can do.
 #pragma once
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -12,19 +12,19 @@
 
 namespace graft {
 
-// What is trained, but for the method.
+// What is trained, without the method.
 struct PlannedTraining {
   RunConfig config;
   LoadedModel model;  // with the head of the task
-  // The training examples, or null: then a step is planned, and no epoch.
+  // The training examples. If null, a step is planned, but no epoch.
   std::unique_ptr<BatchSource> data;
   int64_t length = 0;  // without data: tokens of a text, 0 for images
 
   int64_t longest() const { return data ? data->longest() : length; }
   int64_t steps_per_epoch() const;  // 0 without data
-  // A micro-batch as they are on average, within the capacity: costs are counted of it.
+  // An average micro-batch within the capacity, for which costs are counted.
   Counts Typical(const Counts& capacity) const;
-  // How often it is computed for all examples, or for one batch.
+  // How often it is computed for all examples, and for one batch.
   double RunsOfEpoch(const Counts& typical) const;
   double RunsOfBatch(const Counts& typical) const;
 
@@ -32,15 +32,15 @@ struct PlannedTraining {
   double Tokens() const;  // of all texts
 };
 
-// The machine, and how much of what it can do a model gets: the time that operators would take if
-// each ran at the peak of its multiply-adds or of its bytes, whichever is longer, over the time
+// The machine, and how much of its peaks a model reaches: the time that operators would take if
+// each ran at the peak of its multiply-adds or of its bytes, whichever takes longer, over the time
 // that one forward pass took.
 struct MachinePace {
   MachinePeak peak;
   double efficiency = 1;
   double Seconds(const Cost& cost) const;  // of one operator, at the peak
 };
-// Runs the model forward on noise for a moment.
+// Measures by running the model forward on noise for a moment.
 MachinePace MeasurePace(PlannedTraining& training);
 
 struct StepPlan {
@@ -49,10 +49,11 @@ struct StepPlan {
   double flops = 0;                            // of a step
   size_t planned_bytes = 0, needed_bytes = 0;  // needed: with weights and optimizer state
   double step_seconds = 0, epoch_seconds = 0;
-  // Where frozen layers come first, their results are computed once, and epochs are without them.
+  // Set if frozen layers come first: their results are computed once, and the epochs go without
+  // them.
   std::optional<double> features_seconds = {};
 };
-// Allocates no memory of the step.
+// Plans without allocating the memory of the step.
 StepPlan PlanStep(const std::string& method, PlannedTraining& training, const MachinePace& pace);
 
 std::string PlanTable(const std::vector<StepPlan>& plans, bool epochs);

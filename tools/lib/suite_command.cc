@@ -27,15 +27,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Which of the processes that mpirun or srun has started this one is; 0 of one that runs alone.
-// They share the suite by its ledger and need nothing else of each other.
+// The rank of this process among those that mpirun or srun has started; 0 for one that runs alone.
+// They share the suite through its ledger and need nothing else of each other.
 int RankOfProcess() {
   for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID"})
     if (const char* rank = std::getenv(name)) return std::atoi(rank);
   return 0;
 }
 
-// Lists of a plan that is only looked at, or that came to nothing, leave nothing behind.
+// Lists that a plan has written. They are removed if the plan is only looked at or comes to
+// nothing.
 class PlannedLists {
  public:
   PlannedLists(const std::string& suite, bool only_looked_at) : suite_(suite) {
@@ -73,7 +74,7 @@ void CheckRequest(const SuiteCommand& s) {
   CheckIsModel(r.config.model);
 }
 
-// That the command goes on with the suite in its --out, before anything is planned.
+// Checks, before anything is planned, that the command goes on with the suite in its --out.
 void CheckSuiteThere(const SuiteRequest& r) {
   if (!Ledger::IsThere(r.out)) return;
   if (const std::optional<SuiteInfo> there = Ledger::Read(r.out).Suite())
@@ -124,7 +125,7 @@ void SayResults(const Ledger& ledger, const std::vector<UnitRow>& units, bool pu
   if (published) Say(common, "\n" + PublishedTable());
 }
 
-// What each unit would take, and all of those that are not done.
+// Shows what each unit would take, and all that are not done together.
 void DryRun(const SuiteCommand& s, const SuitePlan& plan, const CommonOptions& common) {
   std::vector<UnitRow> rows;
   if (Ledger::IsThere(s.request.out)) rows = Ledger::Read(s.request.out).Units();
@@ -221,7 +222,8 @@ void RunSuiteCommand(const CLI::App& command, SuiteCommand& s, const CommonOptio
   SuiteProgress progress(ledger, plan, common);
   const SuiteOutcome outcome = RunSuite(ledger, plan, progress.Hooks());
   progress.End();
-  // mpirun ends all processes when one ends with an error: what is wrong is for the first to tell.
+  // mpirun ends all processes when one ends with an error, so only the first one tells what is
+  // wrong.
   if (!tells) return;
   const std::vector<UnitRow> units = ledger.Units();
   PrintJson(common, SuiteJson(ledger, outcome, units, s.published));

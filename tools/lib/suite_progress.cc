@@ -25,14 +25,14 @@ std::string UnitName(const UnitRow& u) {
   return name + fmt::format("  seed {}{}", u.seed, u.phase == "choice" ? "  (choice)" : "");
 }
 
-// Rows and columns of the terminal; zeros if it is none.
+// The rows and columns of the terminal; zeros if there is none.
 winsize TerminalSize() {
   winsize size{};
   if (!isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) return {};
   return size;
 }
 
-// Columns that a line takes, of which a character in UTF-8 is one.
+// The columns that a line takes, counting a character of UTF-8 as one.
 size_t WidthOf(std::string_view line) {
   return static_cast<size_t>(
       std::ranges::count_if(line, [](char c) { return (static_cast<uint8_t>(c) & 0xC0) != 0x80; }));
@@ -60,7 +60,7 @@ struct SuiteProgress::Impl {
     drawn = 0;
   }
 
-  // Where it fits; a table that scrolls away could not be taken back.
+  // Draws the table only if it fits: one that scrolls away could not be taken back.
   void Draw(const std::vector<UnitRow>& units) {
     const winsize size = TerminalSize();
     const std::string table = "\n" + SuiteTable(plan.info, units) + "\n";
@@ -76,7 +76,8 @@ struct SuiteProgress::Impl {
     drawn = lines;
   }
 
-  // "12 of 57" and the time that the others take, if each takes what those of this process took.
+  // Text such as "12 of 57", with the time that the others take if each takes as long as those of
+  // this process.
   std::string Share(const std::vector<UnitRow>& units) const {
     const auto open = static_cast<size_t>(std::ranges::count_if(units, [](const UnitRow& u) {
       return u.state == UnitState::kPending || u.state == UnitState::kRunning;

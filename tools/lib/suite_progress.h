@@ -1,5 +1,5 @@
-// What a suite shows while it runs: a line for each unit that ends, and on a terminal the table so
-// far with a line that says how far the running unit is.
+// Shows a suite while it runs: a line for each unit that ends, and on a terminal the table so far,
+// with a line that says how far the running unit is.
 #pragma once
 #include <memory>
 
@@ -13,7 +13,7 @@ class SuiteProgress {
   SuiteProgress(const Ledger& ledger, const SuitePlan& plan, const CommonOptions& common);
   ~SuiteProgress();
   SuiteHooks Hooks();
-  // Takes the table away: the final one follows.
+  // Takes the table away, as the final one follows.
   void End();
 
  private:

@@ -38,7 +38,7 @@ std::vector<size_t> AllButFirst(size_t columns) {
   return right;
 }
 
-// The mean over the tasks, where all have one.
+// The mean over the tasks, if all of them have a score.
 std::string MeanOf(const std::vector<ScoreCell>& cells, const TableRow& row,
                    const std::vector<TableColumn>& columns) {
   std::vector<double> means;

@@ -1,5 +1,5 @@
-// Tables of an evaluation of a regression or of several labels at once, as eval_tables.h has those
-// of classes.
+// Tables of an evaluation of a regression or of several labels at once; eval_tables.h has those of
+// classes.
 #pragma once
 #include <nlohmann/json.hpp>
 #include <span>
@@ -10,9 +10,9 @@
 
 namespace graft {
 
-// n, loss, seconds and the measures of the task (task_metrics.h) by their names; of a regression
-// per_column [{name, mse, mae, r2, pearson, spearman}], of several labels per_class [{class, name,
-// n, precision, recall, f1, average_precision}].
+// Returns n, loss, seconds and the measures of the task (task_metrics.h) by their names; of a
+// regression also per_column [{name, mse, mae, r2, pearson, spearman}], of several labels per_class
+// [{class, name, n, precision, recall, f1, average_precision}].
 nlohmann::json TargetsJson(const std::string& task, const Metrics& m,
                            const std::vector<std::string>& labels);
 
@@ -22,16 +22,16 @@ std::string MeasuresText(const std::string& task, const Metrics& m, const std::s
 std::string TargetsTable(const std::string& task, const Metrics& m,
                          const std::vector<std::string>& labels, const std::string& indent);
 
-// What went wrong, for a CSV file.
+// Collects what went wrong, for a CSV file.
 class TargetErrors {
  public:
   TargetErrors(std::string task, const BatchSource& data) : task_(std::move(task)), data_(data) {}
-  // Of a regression every example is kept, of several labels those that are not all right.
+  // Keeps an example: of a regression every one, of several labels those that are not all right.
   void Add(size_t example, std::span<const float> logits);
   size_t count() const { return wrong_.size(); }
-  // Of a regression example, error (the mean absolute one over the columns) and of each column NAME
-  // and NAME_predicted, the largest error first. Of several labels example, labels, predicted, each
-  // joined by '|'. `names` are those of all examples.
+  // For a regression: example, error (the mean absolute error over the columns), and for each
+  // column NAME and NAME_predicted, with the largest error first. For several labels: example,
+  // labels, predicted, the latter two joined by '|'. `names` are those of all examples.
   std::string Csv(const std::vector<std::string>& names,
                   const std::vector<std::string>& labels) const;
 

@@ -24,7 +24,7 @@ std::string ValueOf(const Properties& members, const std::string& name) {
   return "";
 }
 
-// "batch_size: 8 and 16; length: 64 and 128", or "".
+// A text such as "batch_size: 8 and 16; length: 64 and 128", or "".
 std::string Differences(const Properties& a, const Properties& b, const std::string& between) {
   std::set<std::string> names;
   for (const Properties& members : {a, b})
@@ -46,7 +46,7 @@ void RefuseOtherWork(const StoredProfile& a, const StoredProfile& b) {
     Fail("{} and {} did not do the same work: {}", a.path, b.path, other);
 }
 
-// Of samples of so many that do not overlap.
+// The smallest p-value of samples of these sizes: that of samples which do not overlap.
 double LeastP(size_t n, size_t m) {
   std::vector<double> low(n), high(m);
   std::iota(low.begin(), low.end(), 0);
@@ -72,7 +72,7 @@ std::vector<std::string> Notes(const StoredProfile& a, const StoredProfile& b) {
   return notes;
 }
 
-// Whatever the precision of the operator.
+// The operator's name, whatever its precision.
 std::string PlainOp(const std::string& op) { return op.starts_with("low_") ? op.substr(4) : op; }
 
 struct Pair {
@@ -88,7 +88,7 @@ std::string Impls(const Pair& pair) {
   return a == b ? a : a + " -> " + b;
 }
 
-// p-values as they are once the number of tests is taken into account.
+// Corrects the p-values for the number of tests.
 void Holm(std::vector<Change>& changes) {
   std::vector<Change*> by_p;
   for (Change& c : changes) by_p.push_back(&c);

@@ -1,12 +1,11 @@
-// Two profiles beside each other: what became slower or faster, and whether that is more than
-// noise.
+// Compares two profiles: what became slower or faster, and whether that is more than noise.
 #pragma once
 #include "tools/profiles/record.h"
 
 namespace graft {
 
-// The medians of two samples of times. `p`: Mann-Whitney over the steps, of kinds corrected for
-// their number (Holm 1979). A difference is significant below kSignificant.
+// The medians of two samples of times. `p` is that of a Mann-Whitney test over the steps; for kinds
+// it is corrected for their number (Holm 1979). A difference is significant below kSignificant.
 struct Change {
   std::string phase, op, layer, shape, impl;  // impl: "a -> b" where the kernel is another
   double before_ms = 0, after_ms = 0, p = 1;
@@ -23,11 +22,12 @@ struct Comparison {
 
 // Throws Error for profiles of different CPUs or different work, whose times say nothing of each
 // other. Everything else may differ, as that is what one compares: version of the program, threads,
-// SIMD target, precision, passes, budget, micro-batch; the notes name it. Without equal
-// micro-batches kinds are compared whatever their shapes.
+// SIMD target, precision, passes, budget, micro-batch; the notes name it. If micro-batches differ,
+// kinds are compared whatever their shapes.
 Comparison CompareProfiles(const StoredProfile& before, const StoredProfile& after);
 
-// "5%", "0.5 %" -> 0.05, 0.005. Throws Error (kUsage) for anything else, and below 0 or above 1000.
+// Parses "5%" or "0.5 %" as 0.05 or 0.005. Throws Error (kUsage) for anything else, and below 0 or
+// above 1000 percent.
 double ParsePercent(const std::string& text);
 
 bool IsSlower(const Change& change, double limit);

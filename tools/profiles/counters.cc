@@ -38,8 +38,8 @@ std::vector<int> ThreadsOfProcess() {
   return threads;
 }
 
-// Where there are fewer counters than events the kernel takes turns, and tells for how long each
-// was counted.
+// With fewer counters than events, the kernel lets them take turns, and tells for how long each was
+// counted.
 double CounterValue(int fd) {
   struct {
     uint64_t value, enabled, running;

@@ -1,4 +1,5 @@
-// What the processor counts while a program runs: instructions, cycles, misses of the last cache.
+// Counts what the processor does while a program runs: instructions, cycles, misses of the last
+// cache.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -26,7 +27,8 @@ class HardwareCounters {
   std::string why_not_;
 };
 
-// "2.31 instructions a cycle, 0.4 % of 120,000 last-level references miss", or why not.
+// A text such as "2.31 instructions a cycle, 0.4 % of 120,000 last-level references miss", or why
+// there is none.
 std::string CountersText(const CounterValues& values);
 
 }  // namespace graft

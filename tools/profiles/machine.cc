@@ -66,7 +66,7 @@ Json RatesJson(const MachineFacts& m) {
           {"levels", levels}};
 }
 
-// Throws Error for a file that is damaged or of another key.
+// Throws Error for a file that is damaged or belongs to another key.
 MachineFacts ReadFacts(const std::string& path, const Json& key) {
   constexpr double kMost = 1e9;
   const Json json = ReadJson(path, {.bytes = 1 << 16, .depth = 8});
@@ -100,7 +100,8 @@ void Keep(const MachineFacts& m, const Json& key) {
     const Json json{{"key", key}, {"measured", UnixSeconds()}, {"rates", RatesJson(m)}};
     WriteFileAtomically(place, DumpJson(json, 1) + "\n");
   } catch (const std::exception&) {
-    // Read-only homes, full disks, another process that writes the same entry.
+    // The cache stays as it is: in a read-only home, on a full disk, or where another process
+    // writes the same entry.
   }
 }
 

@@ -1,4 +1,4 @@
-// What this machine can do: measured once, kept in the user's cache, and looked at again.
+// What this machine can do: measured once, kept in the user's cache, and checked from time to time.
 #pragma once
 #include <nlohmann/json.hpp>
 #include <string>
@@ -18,20 +18,21 @@ struct MachineFacts {
   double peak_now = 0;            // GFLOP/s in f32 at the moment of asking
 };
 
-// Of the threads and the SIMD target in use. Kept in CacheDirectory()/machine, one file for CPU,
-// caches, SIMD target, threads and version; measured (about half a second) where there is none,
-// where it is damaged or of others, with `refresh`, and where the machine is now faster than it was
-// found to be. A cache that cannot be read or written is only slower.
+// The facts for the threads and the SIMD target in use. They are kept in CacheDirectory()/machine,
+// in one file for each CPU, caches, SIMD target, threads and version. They are measured (which
+// takes about half a second) if there is none, if it is damaged or of other facts, with `refresh`,
+// and if the machine is now faster than it was found to be. A cache that cannot be read or written
+// only costs time.
 MachineFacts AskMachine(bool refresh);
 
-// The level that a thread's kernel reads from and writes to, if all its `bytes` stay there.
+// The level that a thread's kernel reads from and writes to, if all of its `bytes` stay there.
 const LevelRate& LevelFor(const MachineFacts& machine, double bytes);
 
-// Why figures of this moment may be worse than the machine's, a sentence each.
+// Why figures of this moment may be worse than the machine's, a sentence for each reason.
 std::vector<std::string> Disturbances(const MachineFacts& machine);
 
 std::string MachineText(const MachineFacts& machine);
-// CPU, caches, SIMD target, threads, rates: what `--json` prints of it.
+// CPU, caches, SIMD target, threads and rates, as `--json` prints them.
 nlohmann::json MachineJson(const MachineFacts& machine);
 std::string AgeText(double seconds);  // "3 hours"
 

@@ -29,7 +29,8 @@ bool ReadsInputs(const Session& session) {
 
 constexpr size_t kMostEvents = size_t{1} << 18;  // of a worker
 
-// run() is a step of so many parts. The first one touches all memory and is not timed.
+// Times steps; run() does one, which has so many parts. The first step touches all memory and is
+// not timed.
 template <class F>
 void TimeSteps(Session& session, const Graph& graph, const Precision& precision, int64_t steps,
                size_t parts, bool events, const F& run, Profile* p) {
@@ -101,7 +102,7 @@ Profile MeasureInference(const ProfileWork& o, const CommonOptions& common, Load
   m.micro_batch = inputs.MicroBatch(options.capacity);
   m.plan = fmt::format("micro-batch {}", m.micro_batch);
   const std::vector<Counts> parts = inputs.Parts(m.micro_batch);
-  if (static_cast<int64_t>(parts.size()) < options.workers) options.workers = 1;
+  if (std::ssize(parts) < options.workers) options.workers = 1;
   Session session(g, model.params, options);
   m.compile_ms = MsSince(start);
   inputs.Fill(session);

@@ -10,7 +10,7 @@ namespace graft {
 
 struct ProfileWork {
   std::string model, method, arch;  // no method: inference
-  // Sequences of a step, of a micro-batch (0: chosen), tokens of a text (0: chosen).
+  // The sequences of a step and of a micro-batch (0: chosen), and the tokens of a text (0: chosen).
   int64_t batch = 16, micro_batch = 0, length = 0;
   int64_t steps = 5, classes = 10;
 };
@@ -25,7 +25,7 @@ struct Profile {
   int64_t micro_batch = 0, trainable = 0, recomputed = 0;
   int workers = 1;  // micro-batches beside each other
   std::vector<ProfiledNode> nodes;
-  // With `events`: kernel calls of the timed steps, and how many came too late to be kept.
+  // With `events`: the kernel calls of the timed steps, and how many came too late to be kept.
   std::vector<CallEvent> events;
   size_t lost_events = 0;
   std::vector<std::pair<int64_t, int64_t>> step_ns;  // begin and end, of the same clock
@@ -33,14 +33,14 @@ struct Profile {
 };
 
 // Gives the model a head of `classes` if the method needs one, and prints what a user should know
-// of it. Throws Error for a model or method that is none.
+// of it. Throws Error for a model or method that does not exist.
 LoadedModel ProfiledModel(const ProfileWork& work, const CommonOptions& common);
-// Texts have so many tokens; 0 for a model that reads images. Throws Error (kUsage) for a length
-// that the model has not.
+// How many tokens texts have; 0 for a model that reads images. Throws Error (kUsage) for a length
+// that the model does not have.
 int64_t TextLength(const ProfileWork& work, const LoadedModel& model);
 
-// The first step touches all memory and is not timed. `model` is of ProfiledModel; a method
-// changes its parameters.
+// Measures steps; the first one touches all memory and is not timed. `model` comes from
+// ProfiledModel; a method changes its parameters.
 Profile MeasureProfile(const ProfileWork& work, const CommonOptions& common, LoadedModel& model,
                        bool events);
 

@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::string_view kRecompute = ".recompute";  // the scope's end of what autograd repeats
 
-// Forward is what the loss is made of.
+// Tells the phases of nodes; what the loss is made of is forward.
 class Phases {
  public:
   explicit Phases(const Graph& g) : g_(g) {
@@ -56,7 +56,7 @@ std::string ShapeOf(const Graph& g, const StepInfo& s, const Counts& capacity) {
   return text.empty() ? "1" : text;
 }
 
-// "blocks.11.attn.q" -> "blocks.*.attn.q"
+// Turns "blocks.11.attn.q" into "blocks.*.attn.q".
 std::string Layer(std::string scope) {
   if (scope.ends_with(kRecompute)) scope.resize(scope.size() - kRecompute.size());
   if (!scope.starts_with("blocks.")) return scope;
@@ -64,14 +64,14 @@ std::string Layer(std::string scope) {
   return "blocks.*" + (dot == std::string::npos ? "" : scope.substr(dot));
 }
 
-// Of the numbers that the kernel multiplies.
+// The peak for the numbers that the kernel multiplies.
 double PeakFor(const MachinePeak& peak, const std::string& impl) {
   if (impl.ends_with(":bf16") && peak.bf16_gflops > 0) return peak.bf16_gflops;
   if (impl.ends_with(":int8") && peak.int8_gflops > 0) return peak.int8_gflops;
   return peak.gflops;
 }
 
-// Columns as wide as their widest cell; numbers to the right.
+// Writes columns as wide as their widest cell, with numbers to the right.
 std::string Columns(const std::vector<std::vector<std::string>>& rows, size_t left) {
   std::vector<size_t> widths(rows[0].size());
   for (const auto& row : rows)

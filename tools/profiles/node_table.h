@@ -1,4 +1,4 @@
-// What the nodes of a profiled session cost: taken together by kind, as a table and as JSON.
+// What the nodes of a profiled session cost, summed by kind, as a table and as JSON.
 #pragma once
 #include <nlohmann/json.hpp>
 
@@ -11,7 +11,8 @@ namespace graft {
 struct ProfiledNode {
   StepInfo info;
   const char* phase = "";  // forward, recompute, backward, update; once: when parameters change
-  // At capacity: M x N x K of a product (times how many), otherwise of the first result.
+  // The shape at capacity: M x N x K of a product (times how many), otherwise that of the first
+  // result.
   std::string shape;
   std::string why, refused;  // of the kernel, where there are several; else ""
   std::vector<double> ms;    // in each step
@@ -20,7 +21,7 @@ struct ProfiledNode {
 // Takes the time of every node after each step of a session whose profile is on.
 class NodeTimes {
  public:
-  // `graph` is what the session was made of. Both must outlive this.
+  // `graph` is what the session was made of. Both must outlive this object.
   NodeTimes(const Session& session, const Graph& graph, const Precision& precision);
   void AddStep();
   std::vector<ProfiledNode> Nodes() const { return nodes_; }
@@ -39,11 +40,12 @@ struct NodeKind {
 
   double median_ms() const;
 };
-// Those that take longest first.
+// The kinds of nodes; those that take longest come first.
 std::vector<NodeKind> KindsOf(const std::vector<ProfiledNode>& nodes);
 
-// Beside the machine. The roof is the lower of the peak of the numbers that the kernel multiplies
-// and what the level feeds; the level is the smallest that holds what a call reads and writes.
+// The rates of a kind beside those of the machine. The roof is the lower of the peak for the
+// numbers that the kernel multiplies and of what the level feeds. The level is the smallest that
+// holds what a call reads and writes.
 struct NodeRates {
   double gflops = 0, gb_per_second = 0;
   double of_peak = 0, of_roof = 0;  // shares
@@ -51,11 +53,11 @@ struct NodeRates {
   double roof_gflops = 0;
   const char* level = "";
 };
-// `threads_inside`: a call is made by so many threads together.
+// `threads_inside` is the number of threads that make a call together.
 NodeRates RatesOf(const NodeKind& kind, const MachineFacts& machine, int threads_inside);
 
 // The first `top` kinds: their time in a step as the median over all steps, how far steps are from
-// it (the median of the distances), and the rates.
+// it (the median of the distances), and their rates.
 std::string NodeTable(const std::vector<NodeKind>& kinds, const MachineFacts& machine,
                       int threads_inside, int64_t top);
 

@@ -70,7 +70,7 @@ GradientDistance DistanceOf(const std::string& name, const Sums& s, const Sums& 
           all.other > 0 ? s.other / all.other : 0};
 }
 
-// "blocks.3.attn.q.lora_a" -> "blocks.3", "head.weight" -> "head"
+// Turns "blocks.3.attn.q.lora_a" into "blocks.3", and "head.weight" into "head".
 std::string LayerOf(const std::string& tensor) {
   size_t end = tensor.find('.');
   if (tensor.starts_with("blocks.")) end = tensor.find('.', end + 1);
@@ -95,7 +95,7 @@ void AddGradients(const Gradients& mine, const Gradients& f32, Numerics* n) {
     std::ranges::stable_sort(*each, {}, &GradientDistance::cosine);
 }
 
-// [rows, classes] of a batch.
+// The logits [rows, classes] of a batch.
 std::vector<float> LogitsOf(const ProfileWork& o, LoadedModel& model, const StepInputs& inputs,
                             const PassOptions& passes) {
   Graph g = o.method.empty() ? BuildModel(model.config)
@@ -105,7 +105,7 @@ std::vector<float> LogitsOf(const ProfileWork& o, LoadedModel& model, const Step
   Session session(g, model.params, {.capacity = inputs.Of(1)});
   inputs.Fill(session);
   std::vector<float> logits;
-  // One sequence after the other, each with inputs of its own.
+  // Runs one sequence after the other, each with inputs of its own.
   for (int64_t i = 0; i < inputs.batch; ++i) {
     FillWithNoise(session, inputs.length, inputs.model, 0);
     if (session.HasInput("image")) {

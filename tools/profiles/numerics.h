@@ -1,11 +1,11 @@
-// What a precision below f32 does to the numbers of a step: gradients and logits beside those of
-// f32, on the same parameters and inputs.
+// What a precision below f32 does to the numbers of a step: its gradients and logits beside those
+// of f32, for the same parameters and inputs.
 #pragma once
 #include "tools/profiles/measure.h"
 
 namespace graft {
 
-// Of a tensor's gradient g and f32's g0.
+// The distance of a tensor's gradient g from g0, that of f32.
 struct GradientDistance {
   std::string tensor;   // or layer; as in the store, of late gradients as their states are named
   double cosine = 1;    // g g0 / (|g| |g0|); 1 if both are zero, 0 if one is
@@ -16,7 +16,8 @@ struct GradientDistance {
 
 struct Numerics {
   std::string dtype;
-  // The least cosine comes first; none of inference. Of a layer: of all its tensors as one vector.
+  // The smallest cosine comes first; empty for inference. The gradient of a layer is that of all
+  // its tensors as one vector.
   std::vector<GradientDistance> gradients, layers;
   double cosine = 1;              // of all gradients as one vector
   double loss = 0, loss_f32 = 0;  // of a batch; 0 of inference
@@ -27,12 +28,12 @@ struct Numerics {
 
 // Throws Error (kUsage) where --dtype leaves products in f32.
 void CheckNumerics(const CommonOptions& common);
-// Trains a few steps in f32 first, so that no branch is at its zero.
+// Measures after training a few steps in f32, so that no branch is at its zero.
 Numerics MeasureNumerics(const ProfileWork& work, const CommonOptions& common, LoadedModel& model);
 
 std::string LogitsText(const Numerics& numerics);  // a line
 std::string LossText(const Numerics& numerics);    // of the loss and all gradients; "" of inference
-// Both, and the first `top` layers and tensors.
+// Both write the first `top` layers and tensors.
 std::string NumericsText(const Numerics& numerics, int64_t top);
 nlohmann::json NumericsJson(const Numerics& numerics);
 

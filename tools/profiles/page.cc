@@ -39,8 +39,8 @@ Json Line(const std::string& label, double x0, double y0, double x1, double y1) 
           {"pointHitRadius", 0}, {"borderWidth", 1.5}};
 }
 
-// Of each level a slope up to the highest peak, of each peak a level line from where the fastest
-// level meets it.
+// Draws the roofs: for each level a slope up to the highest peak, and for each peak a horizontal
+// line from where the fastest level meets it.
 void AddRoofs(const MachineFacts& m, double least, double most, Json* sets) {
   const std::vector<Peak> peaks = PeaksOf(m);
   double top = 0, fastest = 0;

@@ -4,30 +4,31 @@
 
 namespace graft {
 
-// What --json of a profile has; `threads_inside` as in RatesOf.
+// What --json of a profile has; `threads_inside` is that of RatesOf.
 nlohmann::json ProfileJson(const ProfileWork& work, const CommonOptions& common,
                            const LoadedModel& model, const Profile& profile,
                            const MachineFacts& machine);
 
-// Threads that make a kernel call together: all, unless micro-batches run beside each other.
+// The threads that make a kernel call together: all of them, unless micro-batches run beside each
+// other.
 int ThreadsInside(const Profile& profile);
 
 struct StoredKind {
   std::string phase, op, layer, shape, impl;
   std::vector<double> steps_ms;
 };
-// What a comparison wants of a file.
+// What a comparison needs of a file.
 struct StoredProfile {
   std::string path, version;
-  // By name, as they are to be shown. Of the CPU and of the work all must agree, settings may
-  // differ.
+  // Properties by name, as they are shown. Those of the CPU and of the work must all agree,
+  // settings may differ.
   std::vector<std::pair<std::string, std::string>> cpu, work, settings;
   std::vector<std::string> disturbances;
   double planned_bytes = 0;
   std::vector<double> steps_ms;
   std::vector<StoredKind> kinds;
 };
-// Throws Error for a file that is no profile, is damaged, or is of another form of the file.
+// Throws Error for a file that is no profile, is damaged, or is of another version of the form.
 StoredProfile ReadProfile(const std::string& path);
 
 }  // namespace graft

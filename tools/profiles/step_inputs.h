@@ -1,4 +1,5 @@
-// A step of a profile: how many sequences it has, and how they are cut into micro-batches.
+// The inputs of a profiled step: how many sequences it has, and how they are cut into
+// micro-batches.
 #pragma once
 #include <algorithm>
 #include <vector>
@@ -14,12 +15,12 @@ struct StepInputs {
   int64_t length, batch;
 
   Counts Of(int64_t sequences) const { return {sequences, sequences * length}; }
-  // The largest micro-batch, where the user leaves it open as everywhere else.
+  // The largest micro-batch; chosen as everywhere else if the user leaves it open.
   Counts Capacity(int64_t wanted) const {
     if (wanted) return Of(std::min(wanted, batch));
     return Of(MicroBatch(ChooseCapacity(model, length, batch)));
   }
-  // So many sequences are within the capacity.
+  // How many sequences are within the capacity.
   int64_t MicroBatch(const Counts& capacity) const {
     return length ? std::min(capacity.sequences, capacity.tokens / length) : capacity.sequences;
   }
@@ -29,12 +30,12 @@ struct StepInputs {
       parts.push_back(Of(std::min(micro_batch, batch - done)));
     return parts;
   }
-  // A step's work is this many times that at capacity, for which costs are counted.
+  // How many times the work at capacity, for which costs are counted, a step does.
   double Share(const Counts& capacity) const {
     return length ? static_cast<double>(batch * length) / static_cast<double>(capacity.tokens)
                   : static_cast<double>(batch) / static_cast<double>(capacity.sequences);
   }
-  // For all micro-batches: a smaller one reads the beginning.
+  // Fills the inputs once for all micro-batches, as a smaller one reads their beginning.
   void Fill(Session& session) const {
     for (int worker = 0; worker < session.options().workers; ++worker)
       FillWithNoise(session, length, model, worker);

@@ -76,7 +76,7 @@ struct Point {
   int64_t m, n, k;
 };
 
-// A product with a frozen weight as a session of its own.
+// A product with a frozen weight, in a session of its own.
 struct Product {
   ParamStore params;
   std::unique_ptr<Session> session;
@@ -100,8 +100,8 @@ struct Product {
   static float Noise(size_t i) { return 0.001f * static_cast<float>(i % 1013) - 0.5f; }
 };
 
-// As SamplePeak counts: one thread its own CPU time, so that other programs on the core do not
-// count, several the wall time.
+// Counts time as SamplePeak does: of one thread its own CPU time, so that other programs on the
+// core do not count; of several the wall time.
 double Seconds(int threads) {
   timespec t;
   clock_gettime(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);
@@ -145,8 +145,8 @@ Json Measure(const Point& p) {
           {"share_of_peak", Median(shares)}};
 }
 
-// Of the dtypes those for which the target has instructions. Products of fewer bits than f32's are
-// those of AVX-512 (HasCells), and no lower target has them.
+// Those of the dtypes for which the target has instructions. Products of fewer bits than f32 need
+// AVX-512 (HasCells); no lower target has them.
 std::vector<std::string> DtypesOf(const Sweep& s, const std::string& isa) {
   std::vector<std::string> dtypes;
   for (const std::string& dtype : s.dtype)
@@ -154,7 +154,7 @@ std::vector<std::string> DtypesOf(const Sweep& s, const std::string& isa) {
   return dtypes;
 }
 
-// In a process whose SIMD target is that one.
+// Measures in a process whose SIMD target is this one.
 void AppendRowsOfChild(const Sweep& s, const std::string& isa, Json* rows) {
   const ChildResult child =
       RunSelf({"profile", "--sweep", s.text(), "--isa", isa, "--quiet"}, nullptr);
@@ -169,7 +169,7 @@ void CheckDtypes(const Sweep& s) {
     const auto has = [&](const std::string& isa) {
       return std::ranges::count(DtypesOf(s, isa), dtype) > 0;
     };
-    // One target of several that lacks it is left out.
+    // Of several targets, those that lack the dtype are left out; one of them must have it.
     if (s.isa.empty() ? !has(ActiveIsa()) : std::ranges::none_of(s.isa, has))
       FailUsage(
           "--sweep: dtype={}: no instruction for its products, of this CPU or with that SIMD "

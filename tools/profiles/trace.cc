@@ -17,7 +17,7 @@ Json NameEvent(const char* what, int track, const std::string& name) {
       {"ph", "M"}, {"name", what}, {"pid", kProcess}, {"tid", track}, {"args", {{"name", name}}}};
 }
 
-// Microseconds are the format's unit.
+// The unit of the format is the microsecond.
 Json Slice(const std::string& name, const char* category, int track, int64_t begin_ns,
            int64_t end_ns, Json args) {
   return {{"ph", "X"},

@@ -36,7 +36,7 @@ std::string TextOf(const nlohmann::json& value) {
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
 
-// NaN of a word.
+// The number of a value; NaN for a word.
 double NumberOf(const nlohmann::json& value) {
   if (value.is_number()) return value.get<double>();
   const std::string text = TextOf(value);
@@ -51,8 +51,8 @@ struct Variant {
   double mean, spread;
 };
 
-// Rows with a number by what they have besides the axis. Of more combinations than can be told
-// apart in a chart the mean.
+// The rows with a number, by what they have besides the axis. If there are more combinations than a
+// chart can tell apart, their mean.
 std::map<std::string, std::vector<Variant>> LinesOf(const SuiteMatrix& m,
                                                     const AxisOfValues& axis) {
   std::map<std::string, std::vector<Variant>> lines;

@@ -19,7 +19,7 @@ void AddClasses(const std::vector<ClassMeasures>& classes, const std::vector<std
   HtmlTable table{{"class", "examples", "precision", "recall", "F1"},
                   {false, true, true, true, true}};
   for (const ClassMeasures& c : classes)
-    table.rows.push_back({{labels[static_cast<size_t>(c.label)]},
+    table.rows.push_back({{labels[c.label]},
                           CountCell(c.n),
                           ShareCell(c.precision),
                           ShareCell(c.recall),
@@ -37,12 +37,12 @@ void AddMatrix(const ConfusionMatrix& m, const std::vector<ClassMeasures>& class
   HtmlTable table{{"class"}, {false}};
   table.matrix = true;
   for (const ClassMeasures& c : classes) {
-    table.titles.push_back(CutText(labels[static_cast<size_t>(c.label)], kNameLetters));
+    table.titles.push_back(CutText(labels[c.label], kNameLetters));
     table.numbers.push_back(true);
   }
   for (const ClassMeasures& row : classes) {
     std::vector<HtmlCell>& cells = table.rows.emplace_back();
-    cells.push_back({CutText(labels[static_cast<size_t>(row.label)], kNameLetters)});
+    cells.push_back({CutText(labels[row.label], kNameLetters)});
     for (const ClassMeasures& column : classes) {
       const int64_t count = m.count(row.label, column.label);
       HtmlCell cell = CountCell(count);
@@ -68,8 +68,8 @@ void AddPairs(const ConfusionMatrix& m, const std::vector<ClassMeasures>& classe
                   {false, false, true, true}};
   for (const auto& [count, cell] : std::span(wrong).first(std::min(most, wrong.size()))) {
     const auto of = std::ranges::find(classes, cell.first, &ClassMeasures::label);
-    table.rows.push_back({{labels[static_cast<size_t>(cell.first)]},
-                          {labels[static_cast<size_t>(cell.second)]},
+    table.rows.push_back({{labels[cell.first]},
+                          {labels[cell.second]},
                           CountCell(count),
                           ShareCell(static_cast<double>(count) / static_cast<double>(of->n))});
   }

@@ -27,7 +27,7 @@ std::string Cell(const HtmlCell& cell, bool number, bool title) {
   return html + fmt::format(">{}</{}>", EscapeHtml(cell.text), title ? "th" : "td");
 }
 
-// JSON inside of <script>: no text of it may end the element or begin a comment.
+// JSON for the inside of <script>: none of its text may end the element or begin a comment.
 std::string ScriptJson(const nlohmann::json& json) {
   std::string text;
   for (const char c : json.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace))
@@ -130,7 +130,7 @@ void Page::Quote(const std::string& text) {
   body_ += fmt::format("<div class=\"scroll\"><pre>{}</pre></div>\n", EscapeHtml(text));
 }
 
-// One that knows no dark style stands on white.
+// A picture that knows no dark style stands on white.
 void Page::Picture(const std::string& svg, const std::string& description) {
   const bool dark = svg.find("prefers-color-scheme") != svg.npos;
   body_ += fmt::format(

@@ -1,5 +1,5 @@
-// One HTML page that needs nothing else: styles, scripts, charts and their data are in it, and
-// every number of a chart is in a table, too, for readers without scripts.
+// One HTML page that needs nothing else: styles, scripts, charts and their data are in it. Every
+// number of a chart is in a table, too, for readers without scripts.
 #pragma once
 #include <cmath>
 #include <cstddef>
@@ -10,14 +10,14 @@
 
 namespace graft {
 
-// Text for elements and quoted attributes.
+// Escapes text for elements and quoted attributes.
 std::string EscapeHtml(const std::string& text);
 
-// "data:TYPE;base64,...": a file in the page itself.
+// A file inside the page: "data:TYPE;base64,...".
 std::string DataUri(const std::string& type, std::span<const std::byte> bytes);
 
-// A cell of a table. With a value it is a number: sorted by it, and in the page with all its digits
-// as data-value.
+// A cell of a table. One with a value is a number: the table sorts by it, and the page has all its
+// digits as data-value.
 struct HtmlCell {
   std::string text;
   double value = NAN;
@@ -26,7 +26,7 @@ struct HtmlCell {
   double shade = 0;    // of the background, -1 (bad) to 1 (good)
 };
 HtmlCell NumberCell(double value, const std::string& text);  // "-" of a NaN
-// A share in percent, "81.2" or "81.2 ± 0.4"; `marked` with a star.
+// A share in percent, such as "81.2" or "81.2 ± 0.4"; with a star if it is `marked`.
 HtmlCell ShareCell(double mean, double spread = NAN, bool marked = false);
 HtmlCell CountCell(int64_t count);  // "5,717,416"
 
@@ -34,7 +34,8 @@ struct HtmlTable {
   std::vector<std::string> titles;
   std::vector<bool> numbers;  // by column: to the right
   std::vector<std::vector<HtmlCell>> rows = {};
-  // The first column are titles, too; those of the others stand upright, and nothing sorts.
+  // A matrix: its first column holds titles, too, the titles of the others stand upright, and
+  // nothing sorts.
   bool matrix = false;
 };
 
@@ -52,17 +53,17 @@ class Page {
   void Facts(const std::vector<std::pair<std::string, std::string>>& facts);
   void Table(const HtmlTable& table);
   void Quote(const std::string& text);  // as it is, in letters of one width
-  // An SVG picture; nothing of it can run.
+  // Adds an SVG picture; nothing in it can run.
   void Picture(const std::string& svg, const std::string& description);
   void Gallery(const std::vector<HtmlPicture>& pictures);  // of thumbnails
-  // Columns side by side, where the page is wide enough.
+  // Columns stand side by side where the page is wide enough.
   void BeginColumns() { body_ += "<div class=\"columns\"><div>\n"; }
   void NextColumn() { body_ += "</div><div>\n"; }
   void EndColumns() { body_ += "</div></div>\n"; }
-  // What stands between these is shown by a click on the title.
+  // What stands between these is shown after a click on the title.
   void BeginDetails(const std::string& title);
   void EndDetails() { body_ += "</details>\n"; }
-  // `config` is Chart.js's: type, data, options. Left out where the page has no Chart.js.
+  // Adds a chart, unless the page has no Chart.js. `config` is Chart.js's: type, data, options.
   void Chart(const nlohmann::json& config, bool small = false);
   // Charts between these stand side by side.
   void BeginGrid() { body_ += "<div class=\"grid\">\n"; }

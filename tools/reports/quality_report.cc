@@ -57,7 +57,7 @@ void AddColumns(const RunQuality& q, Page* page) {
   page->Table(table);
 }
 
-// Predicted over true numbers of a column, with the line on which they would be equal.
+// Draws predicted over true numbers of a column, with the line on which they would be equal.
 void AddScatter(const RunQuality& q, size_t column, Page* page) {
   nlohmann::json points = nlohmann::json::array();
   double least = INFINITY, most = -INFINITY;
@@ -117,13 +117,11 @@ void AddLabels(const RunQuality& q, Page* page) {
 
 // --- the examples with the largest losses
 
-// What should be said, and what is said, of an example.
+// What should be said of an example, and what is said.
 std::pair<std::string, std::string> TrueAndPredicted(const RunQuality& q, const JudgedExample& j) {
   if (q.task == kClassify)
-    return {
-        fmt::format("{} ({})", q.labels[static_cast<size_t>(j.label)],
-                    Percent(j.label_probability)),
-        fmt::format("{} ({})", q.labels[static_cast<size_t>(j.predicted)], Percent(j.probability))};
+    return {fmt::format("{} ({})", q.labels[j.label], Percent(j.label_probability)),
+            fmt::format("{} ({})", q.labels[j.predicted], Percent(j.probability))};
   std::string wanted, said;
   const auto join = [](std::string* text, const std::string& word) {
     *text += (text->empty() ? "" : ", ") + word;
@@ -141,7 +139,7 @@ std::pair<std::string, std::string> TrueAndPredicted(const RunQuality& q, const 
   return {wanted.empty() ? "none" : wanted, said.empty() ? "none" : said};
 }
 
-// "" of a file that is no longer an image.
+// A small picture of a file; "" if it is no longer an image.
 std::string Thumbnail(const std::string& path, bool upright) {
   try {
     Image image = ReadImage(path);
@@ -191,7 +189,7 @@ void AddQuality(const RunQuality& q, Page* page) {
   const std::string some =
       q.examples < q.size ? fmt::format(", of {} in the split", Grouped(int64_t(q.size))) : "";
   page->Text(fmt::format("The checkpoint '{}' on {} {}{}, computed for this page.", q.checkpoint,
-                         Grouped(static_cast<int64_t>(q.examples)), q.unit, some),
+                         Grouped(q.examples), q.unit, some),
              "soft");
   AddMeasures(q, page);
   if (q.masked_words) return;

@@ -1,13 +1,14 @@
-// What a run is right and wrong about, as a part of a page.
+// Shows what a run is right and wrong about, as a part of a page.
 #pragma once
 #include "tools/reports/page.h"
 #include "tools/reports/run_quality.h"
 
 namespace graft {
 
-// The measures of the task. Of classes precision, recall and F1 of each, what is taken for what; of
-// a regression the measures of each column and predicted over true numbers; of several labels those
-// of each. The examples with the largest losses, as pictures or as texts.
+// Adds the measures of the task. Of classes these are precision, recall and F1 of each, and what is
+// taken for what; of a regression the measures of each column, and predicted over true numbers; of
+// several labels the measures of each. The examples with the largest losses follow, as pictures or
+// as texts.
 void AddQuality(const RunQuality& quality, Page* page);
 
 }  // namespace graft

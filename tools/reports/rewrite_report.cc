@@ -14,7 +14,7 @@ namespace {
 
 constexpr size_t kMostText = 40'000;
 
-// The first block that has nodes of the method or, without any, weights that train; -1 for none.
+// The first block that has nodes of the method or, if none has, weights that train; -1 for none.
 int64_t ChangedBlock(const Graph& g, const std::set<NodeId>& added) {
   for (const NodeId id : g.TopoOrder())
     if (added.contains(id) && BlockOf(g.node(id).scope) >= 0) return BlockOf(g.node(id).scope);

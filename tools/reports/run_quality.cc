@@ -13,7 +13,7 @@ namespace {
 
 constexpr size_t kWorst = 24, kMostPoints = 500;
 
-// Of logits and one class of them.
+// The loss of logits for one of their classes.
 double CrossEntropy(std::span<const float> logits, size_t label) {
   const double most = *std::ranges::max_element(logits);
   double sum = 0;
@@ -21,13 +21,13 @@ double CrossEntropy(std::span<const float> logits, size_t label) {
   return std::log(sum) + most - logits[label];
 }
 
-// Binary, of a logit; finite for every one.
+// The binary loss of one logit, which is finite for every logit.
 double BinaryCrossEntropy(double logit, double target) {
   return std::max(logit, 0.0) - logit * target + std::log1p(std::exp(-std::abs(logit)));
 }
 
 Dataset OpenData(const RunConfig& c, const OpenedModel& opened) {
-  // Of several labels at once the data need not have every one.
+  // With several labels at once the data need not have every one of them.
   const bool named = opened.facts.task == kMultiLabel;
   Dataset data(c.data, {c.columns, c.objective, c.skip_bad, c.task,
                         named ? opened.labels() : std::vector<std::string>()});

@@ -1,4 +1,4 @@
-// What a run's checkpoint is right and wrong about, measured on examples for its report.
+// Measures on examples what a run's checkpoint is right and wrong about, for its report.
 #pragma once
 #include <map>
 
@@ -11,16 +11,17 @@ namespace graft {
 struct JudgedExample {
   size_t example = 0;
   double loss = 0;  // without class weights and label smoothing
-  // Of classes: the label, the prediction (ties by index) and the probabilities of both.
+  // For classes: the label, the prediction (ties by index) and the probabilities of both.
   int64_t label = -1, predicted = -1;
   double probability = 0, label_probability = 0;
-  // Of a regression the numbers, of several labels 1 and 0 and logits.
+  // For a regression the numbers; for several labels 1 and 0, and logits.
   std::vector<float> targets = {}, outputs = {};
 };
 JudgedExample JudgeExample(const std::string& task, size_t example, const BatchSource& data,
                            std::span<const float> logits);
 
-// Keeps the examples with the largest losses, the largest first; of equal ones the first.
+// Keeps the examples with the largest losses, the largest first; of equal losses the first
+// examples.
 class WorstExamples {
  public:
   explicit WorstExamples(size_t most) : most_(most) {}
@@ -44,10 +45,10 @@ struct RunQuality {
   std::map<size_t, std::string> names;  // of these examples: the path of an image, or the text
 };
 
-// The checkpoint that `graft eval` takes, on the run's data: its validation split, else the test
-// split, or the one that is named; the first `limit` examples (0: all). Throws Error where model or
-// data are gone or are no longer those of the run, of kind kUsage for a named split that the data
-// do not have.
+// Measures the checkpoint that `graft eval` takes on the run's data: on its validation split, else
+// on the test split, or on the one that is named; the first `limit` examples (0: all). Throws Error
+// where model or data are gone or are no longer those of the run, and of kind kUsage for a named
+// split that the data do not have.
 RunQuality MeasureRun(const std::string& run, const std::string& split, size_t limit,
                       const CommonOptions& common);
 

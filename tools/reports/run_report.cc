@@ -36,7 +36,7 @@ double NumberAt(const nlohmann::json& line, const std::string& key) {
   return it != line.end() && it->is_number() ? it->get<double>() : NAN;
 }
 
-// One line over the epochs for each of these measures that the run has.
+// Draws one line over the epochs for each of these measures that the run has.
 nlohmann::json CourseChart(const Lines& lines, const std::vector<std::string>& measures,
                            const std::string& title) {
   nlohmann::json sets = nlohmann::json::array(), labels = nlohmann::json::array();
@@ -134,7 +134,7 @@ void AddFacts(const std::string& run, const nlohmann::json& row, Page* page) {
                                      ShellWord(run + "/config.json"))}});
 }
 
-// What cannot be shown is said on the page and by the command.
+// Says what cannot be shown, both on the page and by the command.
 void Note(const std::string& note, Page* page, ReportNotes* notes) {
   page->Text(note + ".", "bad");
   notes->notes.push_back(note);
@@ -153,7 +153,7 @@ void AddMeasured(const std::string& run, const RunReportOptions& o, const Common
   notes->measured.push_back(std::move(measured));
 }
 
-// The parts that open model and data, which may be gone.
+// Adds the parts that open model and data, which may be gone.
 void AddOpened(const std::string& run, const RunReportOptions& o, const CommonOptions& common,
                Page* page, ReportNotes* notes) {
   const auto attempt = [&](const char* what, const std::function<void()>& part) {

@@ -1,4 +1,4 @@
-// A run as a section of a page.
+// Shows a run as a section of a page.
 #pragma once
 #include "tools/lib/options.h"
 #include "tools/reports/page.h"
@@ -18,11 +18,11 @@ struct ReportNotes {
   std::vector<std::string> notes;
 };
 
-// What its files say: settings, the command, the course of loss, rate and validation over the
-// epochs as charts and as a table, time, memory, machine. With `evaluate` also what its checkpoint
-// is right and wrong about (quality_report.h) and what its method changes (rewrite_report.h); where
-// model or data are gone the page says so. Throws Error for what is no run, and of kind kUsage for
-// a named split that its data do not have.
+// Adds what the files of a run say: settings, the command, the course of loss, rate and validation
+// over the epochs as charts and as a table, time, memory, machine. With `evaluate` also what its
+// checkpoint is right and wrong about (quality_report.h) and what its method changes
+// (rewrite_report.h); where model or data are gone the page says so. Throws Error for a path that
+// is no run, and of kind kUsage for a named split that its data do not have.
 void AddRun(const std::string& run, const RunReportOptions& options, const CommonOptions& common,
             Page* page, ReportNotes* notes);
 

@@ -31,7 +31,7 @@ bool OfOneSpace(const SearchData& a, const SearchData& b) {
          a.val_split == b.val_split;
 }
 
-// "" if the file is not there.
+// The text of a file; "" if it is not there.
 std::string TextOf(const std::string& file) {
   return std::filesystem::exists(file) ? ReadFile(file, kMostBytes) : "";
 }
@@ -50,7 +50,7 @@ std::optional<Evaluated> CandidateOf(const nlohmann::json& line) {
   return e;
 }
 
-// The largest accuracy of the first i + 1 candidates.
+// For each i, the largest accuracy of the first i + 1 candidates.
 std::vector<double> BestSoFar(const std::vector<Evaluated>& candidates) {
   std::vector<double> best;
   for (const Evaluated& e : candidates)
@@ -60,7 +60,8 @@ std::vector<double> BestSoFar(const std::vector<Evaluated>& candidates) {
 
 // --- searches of one space together
 
-// Every candidate, and the front of those that no other beats, in one colour for each search.
+// Draws every candidate, and the front of those that no other beats, with one colour for each
+// search.
 nlohmann::json CandidatesChart(const std::vector<const SearchData*>& group) {
   nlohmann::json sets = nlohmann::json::array();
   const auto points = [](const std::vector<Evaluated>& candidates) {

@@ -1,11 +1,11 @@
-// Searches as sections of a page.
+// Shows searches as sections of a page.
 #pragma once
 #include "search/search_run.h"
 #include "tools/reports/page.h"
 
 namespace graft {
 
-// What the files of a search say, ended or not.
+// What the files of a search say, whether it has ended or not.
 struct SearchData {
   std::string directory;
   SearchConfig search;
@@ -22,12 +22,14 @@ bool IsSearch(const std::string& directory);
 // Throws Error for a search whose config.json or search.json cannot be read.
 SearchData ReadSearch(const std::string& directory);
 
-// Searches of one space, model and data, such as an evolution and its random baseline, in one table
-// and one chart: accuracy over numbers that train of every candidate, and the best so far.
+// Shows searches of one space, model and data, such as an evolution and its random baseline, in one
+// table and one chart: the accuracy of every candidate over the numbers that train, and the best so
+// far.
 void CompareSearches(const std::vector<SearchData>& searches, Page* page);
 
-// One of them: its best candidate and the choices at each place, generations, all candidates, the
-// supernet; the charts too where no other of them is of its space. Returns what could not be shown.
+// Shows one search: its best candidate and the choices at each place, generations, all candidates,
+// the supernet; and the charts, unless another search is of its space. Returns what could not be
+// shown.
 std::vector<std::string> AddSearch(const SearchData& search,
                                    const std::vector<SearchData>& searches, Page* page);
 

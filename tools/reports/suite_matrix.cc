@@ -5,7 +5,7 @@
 namespace graft {
 namespace {
 
-// 1 for the best; equal ones share the mean of their ranks.
+// The rank, which is 1 for the best; equal values share the mean of their ranks.
 double RankIn(const std::vector<double>& column, size_t row) {
   double above = 0, equal = 0;
   for (size_t i = 0; i < column.size(); ++i)

@@ -1,4 +1,4 @@
-// Everything that a table of methods and tasks has, whatever it is printed as.
+// The contents of a table of methods and tasks, in whatever form it is printed.
 #pragma once
 #include "suites/table.h"
 
@@ -9,8 +9,8 @@ struct SuiteMatrix {
   std::vector<TableRow> rows;
   std::vector<TableColumn> columns;
   std::vector<VtabScore> scores;  // of vtab
-  // By row: the mean over the tasks, NaN where one has no number; the mean rank over those tasks
-  // for which every row has a number, NaN if there is none.
+  // By row: the mean over the tasks, NaN if one has no number; and the mean rank over those tasks
+  // for which every row has a number, NaN if there are none.
   std::vector<double> means, ranks;
   size_t ranked = 0;  // tasks of the ranks
 
@@ -24,12 +24,12 @@ struct SuiteMatrix {
 };
 SuiteMatrix MatrixOf(const SuiteInfo& info, const std::vector<UnitRow>& units);
 
-// The most numbers that a row trains on any task; 0: not known.
+// The largest number of parameters that a row trains on any task; 0 if it is not known.
 int64_t Parameters(const SuiteMatrix& m, size_t row);
-// Null but for vtab.
+// Returns null for all suites but vtab.
 const VtabScore* ScoreOf(const SuiteMatrix& m, size_t row);
-// What a row is judged by, and its spread over the seeds where that is known: the score of VTAB
-// where there is one, else the mean over the tasks.
+// What a row is judged by, and its spread over the seeds if that is known: the score of VTAB if
+// there is one, else the mean over the tasks.
 double Judged(const SuiteMatrix& m, size_t row);
 double SpreadOfJudged(const SuiteMatrix& m, size_t row);
 

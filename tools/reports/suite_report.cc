@@ -57,7 +57,7 @@ HtmlTable MainTable(const SuiteData& suite, const SuiteMatrix& m) {
   return table;
 }
 
-// Accuracy over the numbers that train, a point for each row of the table.
+// Draws accuracy over the number of parameters that train, with a point for each row of the table.
 nlohmann::json ParametersChart(const SuiteMatrix& m) {
   nlohmann::json sets = nlohmann::json::array();
   for (size_t row = 0; row < m.rows.size(); ++row) {
@@ -86,7 +86,7 @@ nlohmann::json TasksChart(const SuiteMatrix& m) {
   return LabelledChart("bar", "tasks", labels, sets, nlohmann::json::object(), Axis("%"));
 }
 
-// Accuracy over the number of examples of a class, a chart for each task.
+// Draws accuracy over the number of examples of a class, with a chart for each task.
 std::vector<nlohmann::json> ShotsCharts(const SuiteMatrix& m) {
   std::vector<nlohmann::json> charts;
   for (const TableColumn& column : m.columns) {
@@ -156,7 +156,7 @@ HtmlTable UnitsTable(const std::vector<UnitRow>& units) {
   return table;
 }
 
-// Units that are to be run, that run, or that failed.
+// Lists units that are to be run, that run, or that failed.
 void AddNotDone(const std::vector<UnitRow>& units, Page* page) {
   HtmlTable table{{"task", "method", "options", "seed", "for", "state", "error"},
                   {false, false, false, true, false, false, false}};

@@ -22,7 +22,8 @@ bool IsSite(const Graph& g, ValueId v) {
   const NodeId id = g.value(v).producer;
   if (!id.valid() || g.node(id).op != &kMatmul) return false;
   const Node& n = g.node(id);
-  return n.in.size() == 2 && n.attrs == Attrs(MatmulAttrs{.tb = true}) &&
+  static const Attrs transposed = MatmulAttrs{.tb = true};
+  return n.in.size() == 2 && n.attrs == transposed &&
          g.value(n.in[1]).name == n.scope + ".weight";
 }
 

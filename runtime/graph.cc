@@ -1,8 +1,8 @@
 #include "runtime/graph.h"
 
 #include <algorithm>
+#include <bit>
 #include <functional>
-#include <queue>
 
 #include "runtime/op.h"
 
@@ -158,6 +158,22 @@ void Graph::EraseLeaf(ValueId v) {
 }
 
 size_t Graph::EraseDead() {
+  const auto unused = [&](const Node& n) {
+    return std::ranges::all_of(n.out,
+                               [&](ValueId v) { return users_[v.i].empty() && !IsOutput(v); });
+  };
+  const auto is_weight = [&](size_t i) {
+    return values_[i].role == Role::kParam || values_[i].role == Role::kState;
+  };
+  // Of what is dead, something is read by nobody: mostly there is nothing.
+  std::vector<NodeId> last;
+  for (uint32_t n = 0; n < nodes_.size(); ++n)
+    if (nodes_[n].op && unused(nodes_[n])) last.push_back({n});
+  bool unread = false;
+  for (size_t i = 0; i < values_.size() && !unread; ++i)
+    unread = is_weight(i) && !dead_leaf_[i] && users_[i].empty();
+  if (last.empty() && !unread) return 0;
+
   std::vector<bool> live(values_.size());
   std::vector<ValueId> stack;
   for (const GraphOutput& o : outputs) stack.push_back(o.value);
@@ -172,13 +188,19 @@ size_t Graph::EraseDead() {
     for (ValueId in : n.in) stack.push_back(in);
     for (ValueId out : n.out) live[out.i] = true;
   }
-  const std::vector<NodeId> order = TopoOrder();
   size_t erased = 0;
-  for (auto it = order.rbegin(); it != order.rend(); ++it)
-    if (!live[node(*it).out[0].i]) EraseNode(*it), ++erased;
+  while (!last.empty()) {
+    const NodeId id = last.back();
+    last.pop_back();
+    if (!node(id).op || live[node(id).out[0].i]) continue;
+    const std::vector<ValueId> in = node(id).in;
+    EraseNode(id), ++erased;
+    for (ValueId v : in)
+      if (const NodeId maker = values_[v.i].producer; maker.valid() && unused(node(maker)))
+        last.push_back(maker);
+  }
   for (uint32_t i = 0; i < values_.size(); ++i)
-    if ((values_[i].role == Role::kParam || values_[i].role == Role::kState) && !live[i])
-      EraseLeaf({i});
+    if (is_weight(i) && !live[i]) EraseLeaf({i});
   return erased;
 }
 
@@ -205,31 +227,60 @@ void Graph::MakeParam(ValueId v) {
   DropNode(producer);
 }
 
+namespace {
+
+// A set of numbers below n that gives the smallest one first: a bit for each, and a bit for each
+// word of these. What becomes ready lies near what was taken last, so this is faster than a heap.
+class SmallestFirst {
+ public:
+  explicit SmallestFirst(size_t n) : bits_(n / 64 + 1), words_(bits_.size() / 64 + 1) {}
+  bool empty() const { return size_ == 0; }
+  void Insert(size_t i) {
+    bits_[i / 64] |= uint64_t{1} << i % 64;
+    words_[i / 4096] |= uint64_t{1} << i / 64 % 64;
+    first_ = std::min(first_, i / 4096);
+    ++size_;
+  }
+  size_t Take() {
+    while (words_[first_] == 0) ++first_;
+    const size_t word = first_ * 64 + static_cast<size_t>(std::countr_zero(words_[first_]));
+    const size_t i = word * 64 + static_cast<size_t>(std::countr_zero(bits_[word]));
+    bits_[word] &= bits_[word] - 1;
+    if (bits_[word] == 0) words_[first_] &= words_[first_] - 1;
+    --size_;
+    return i;
+  }
+
+ private:
+  std::vector<uint64_t> bits_, words_;
+  size_t first_ = 0, size_ = 0;  // no word before the first has a bit
+};
+
+}  // namespace
+
 std::vector<NodeId> Graph::TopoOrder() const {
-  std::vector<uint32_t> waiting(nodes_.size());
-  // Main nodes come first, then those of updates; by number within each.
-  const auto key = [&](uint32_t n) {
-    return uint64_t{nodes_[n].phase == Phase::kUpdate} << 32 | n;
+  const size_t n = nodes_.size();
+  std::vector<uint32_t> waiting(n);
+  SmallestFirst ready(2 * n);  // by phase, then by number
+  const auto insert = [&](size_t i) {
+    ready.Insert(nodes_[i].phase == Phase::kUpdate ? n + i : i);
   };
-  std::priority_queue<uint64_t, std::vector<uint64_t>, std::greater<>> ready;
-  size_t live = 0;
-  for (uint32_t n = 0; n < nodes_.size(); ++n) {
-    if (!nodes_[n].op) continue;
-    ++live;
-    for (ValueId v : nodes_[n].in) waiting[n] += values_[v.i].producer.valid();
-    if (waiting[n] == 0) ready.push(key(n));
+  for (size_t i = 0; i < n; ++i) {
+    if (!nodes_[i].op) continue;
+    for (ValueId v : nodes_[i].in) waiting[i] += values_[v.i].producer.valid();
+    if (waiting[i] == 0) insert(i);
   }
   std::vector<NodeId> order;
-  order.reserve(live);
+  order.reserve(live_nodes_);
   while (!ready.empty()) {
-    const uint32_t n = static_cast<uint32_t>(ready.top());
-    ready.pop();
-    order.push_back({n});
-    for (ValueId v : nodes_[n].out)
+    const size_t taken = ready.Take(), i = taken < n ? taken : taken - n;
+    order.push_back({static_cast<uint32_t>(i)});
+    for (ValueId v : nodes_[i].out)
       for (NodeId user : users_[v.i])
-        if (--waiting[user.i] == 0) ready.push(key(user.i));
+        if (--waiting[user.i] == 0) insert(user.i);
   }
-  if (order.size() != live)
+  const auto live = std::ranges::count_if(nodes_, [](const Node& at) { return at.op != nullptr; });
+  if (std::ssize(order) != live)
     Fail("the graph has a cycle: {} of {} nodes ordered", order.size(), live);
   return order;
 }

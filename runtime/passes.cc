@@ -1,7 +1,9 @@
 #include "runtime/passes.h"
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
+#include <unordered_map>
 
 #include "runtime/text.h"
 #include "runtime/verify.h"
@@ -56,25 +58,39 @@ std::vector<PassReport> PassManager::Run(Graph& g) const {
   return reports;
 }
 
+namespace {
+
+// Equal for nodes that compute the same, and hardly ever for others.
+size_t HashOf(const Node& n) {
+  size_t hash = std::hash<const OpDef*>()(n.op) + static_cast<size_t>(n.phase);
+  for (ValueId v : n.in) hash = (std::rotl(hash, 7) ^ v.i) * 0x9E3779B97F4A7C15;
+  return hash;
+}
+
+bool ComputeTheSame(const Node& a, const Node& b) {
+  return a.op == b.op && a.phase == b.phase && a.in == b.in && a.attrs == b.attrs;
+}
+
+}  // namespace
+
 PassReport ShareEqualNodes(Graph& g) {
   PassReport report{"share_equal", 0, g.live_nodes(), 0, 0};
-  std::map<std::vector<uint32_t>, std::vector<NodeId>> seen;  // inputs -> nodes
+  std::unordered_multimap<size_t, NodeId> seen;
+  seen.reserve(g.live_nodes());
   for (NodeId id : g.TopoOrder()) {
     const Node& n = g.node(id);
     if (n.op->random) continue;
-    std::vector<uint32_t> key{static_cast<uint32_t>(n.phase)};
-    for (ValueId v : n.in) key.push_back(v.i);
-    bool merged = false;
-    for (NodeId other : seen[key]) {
-      const Node& m = g.node(other);
-      if (m.op != n.op || !(m.attrs == n.attrs)) continue;
-      const std::vector<ValueId> from = n.out, to = m.out;
-      for (size_t i = 0; i < from.size(); ++i) g.ReplaceUses(from[i], to[i]);
-      ++report.rewrites;
-      merged = true;
-      break;
+    const size_t hash = HashOf(n);
+    const auto [begin, end] = seen.equal_range(hash);
+    const auto same = std::find_if(
+        begin, end, [&](const auto& other) { return ComputeTheSame(g.node(other.second), n); });
+    if (same == end) {
+      seen.emplace(hash, id);
+      continue;
     }
-    if (!merged) seen[key].push_back(id);
+    const std::vector<ValueId> from = n.out, to = g.node(same->second).out;
+    for (size_t i = 0; i < from.size(); ++i) g.ReplaceUses(from[i], to[i]);
+    ++report.rewrites;
   }
   g.EraseDead();
   report.nodes_after = g.live_nodes();

@@ -31,8 +31,7 @@ class Draws {
 
 class Breeding {
  public:
-  Breeding(const Population& p, const EvolutionOptions& o,
-           const std::function<Fitness(const Evaluated&)>& measure)
+  Breeding(const Population& p, const EvolutionOptions& o, const MeasureGeneration& measure)
       : p_(p), o_(o), measure_(measure), alone_(p.choices.size(), true) {
     for (const Component& c : p.components) {
       alone_[c.own] = false;
@@ -42,19 +41,26 @@ class Breeding {
 
   std::vector<Evaluated> Run() {
     Fill(0, o_.population);
+    MeasureFrom(0);
     for (int64_t generation = 1; generation <= o_.generations; ++generation) {
       ChooseTop();
-      const int64_t before = std::ssize(all_);
+      const size_t before = all_.size();
       if (!o_.random && !top_.empty()) {
         Breed(generation, "mutation", o_.mutations, [&](Draws& d) { return Mutant(d); });
         Breed(generation, "crossover", o_.crossovers, [&](Draws& d) { return Crossed(d); });
       }
-      Fill(generation, o_.population - (std::ssize(all_) - before));
+      Fill(generation, o_.population - static_cast<int64_t>(all_.size() - before));
+      MeasureFrom(before);
     }
     return std::move(all_);
   }
 
  private:
+  // Nothing of a generation is drawn by the fitness of another of it.
+  void MeasureFrom(size_t first) {
+    if (first < all_.size()) measure_(std::span(all_).subspan(first));
+  }
+
   // The best so far, of all generations.
   void ChooseTop() {
     top_.resize(all_.size());
@@ -107,14 +113,12 @@ class Breeding {
     return o_.max_parameters == 0 || p_.size(genes) <= o_.max_parameters;
   }
 
-  // Measures what is new and small enough; says whether it was.
+  // Adds what is new and small enough; says whether it was.
   bool Take(Genes genes, int64_t generation, const std::string& origin) {
     genes = p_.canonical(std::move(genes));
     if (seen_.contains(genes) || !Fits(genes)) return false;
-    Evaluated e{genes, p_.size(genes), generation, origin, {}};
-    e.fitness = measure_(e);
+    all_.push_back({genes, p_.size(genes), generation, origin, {}});
     seen_.insert(std::move(genes));
-    all_.push_back(std::move(e));
     return true;
   }
 
@@ -158,7 +162,7 @@ class Breeding {
 
   const Population& p_;
   const EvolutionOptions& o_;
-  const std::function<Fitness(const Evaluated&)>& measure_;
+  const MeasureGeneration& measure_;
   std::vector<bool> alone_;
   std::vector<Evaluated> all_;
   std::vector<size_t> top_;  // of all_, the best first
@@ -172,7 +176,7 @@ bool Better(const Fitness& a, const Fitness& b) {
 }
 
 std::vector<Evaluated> Evolve(const Population& population, const EvolutionOptions& options,
-                              const std::function<Fitness(const Evaluated&)>& measure) {
+                              const MeasureGeneration& measure) {
   return Breeding(population, options, measure).Run();
 }
 

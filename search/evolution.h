@@ -6,6 +6,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -51,11 +52,12 @@ struct Evaluated {
   Fitness fitness;
 };
 
-// measure(candidate) fills in the fitness; what it throws ends the search. Candidates come in the
-// order in which they are measured, and none comes twice. Where a space is so small or a limit so
+using MeasureGeneration = std::function<void(std::span<Evaluated>)>;
+// measure(candidates) fills in the fitness of the candidates of a generation; what it throws ends
+// the search. Candidates come in the order in which they are drawn, and none comes twice. Where a space is so small or a limit so
 // tight that fewer are left than a generation wants, it has fewer.
 std::vector<Evaluated> Evolve(const Population& population, const EvolutionOptions& options,
-                              const std::function<Fitness(const Evaluated&)>& measure);
+                              const MeasureGeneration& measure);
 
 // The number of the best: of equal ones the first.
 size_t BestOf(const std::vector<Evaluated>& candidates);

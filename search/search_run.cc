@@ -11,6 +11,7 @@
 #include "runtime/rng.h"
 #include "search/candidates.h"
 #include "search/choices.h"
+#include "search/shared_prefix.h"
 #include "search/supernet.h"
 #include "train/capacity.h"
 #include "train/checkpoints.h"
@@ -39,7 +40,7 @@ class Searcher {
     try {
       while (step_ < steps_) Epoch();
       std::vector<Evaluated> all = Evolve(PopulationOf(*space_), search_.evolution,
-                                          [&](const Evaluated& e) { return Measure(e); });
+                                          [&](std::span<Evaluated> next) { Measure(next); });
       if (all.empty()) Fail("{}: nothing was measured", dir_.path());
       if (!std::filesystem::exists(dir_.file(kMethodFile))) Finish(all);
       return Summary(all);
@@ -59,8 +60,9 @@ class Searcher {
   void SaveSeconds() const;
   void Epoch();
   double Step(std::span<const size_t> rows);
-  Fitness Measure(const Evaluated& e);
-  Fitness Evaluate(const Evaluated& e);
+  void Measure(std::span<Evaluated> generation);
+  void MeasureNew(std::span<Evaluated> candidates);
+  Graph CandidateGraph(const Evaluated& e, ParamStore* params) const;
   void Finish(const std::vector<Evaluated>& all);
   void WriteRun(const Evaluated& best);
   SearchSummary Summary(const std::vector<Evaluated>& all) const;
@@ -77,7 +79,7 @@ class Searcher {
   std::unique_ptr<BatchSource> train_, validation_;
   std::optional<BoundSpace> space_;
   std::optional<Supernet> supernet_;
-  std::optional<SessionOptions> inference_;
+  std::optional<SharedPrefixes> prefixes_;
   std::vector<Evaluated> measured_;  // in order; of an earlier session, too
   size_t replayed_ = 0;              // of them, what this session's evolution has asked for
   nlohmann::json epochs_ = nlohmann::json::array();
@@ -250,43 +252,56 @@ void Searcher::Epoch() {
 
 // --- candidates
 
-Fitness Searcher::Evaluate(const Evaluated& e) {
-  const Method method = space_->MethodOf(e.genes);
-  ParamStore params = CandidateParams(*space_, model_.config, e.genes, model_.params);
-  const Graph graph =
-      FoldedCandidate(model_.config, method, params, static_cast<uint64_t>(c_.seed));
-  if (!inference_) {
-    const Graph plain = InferenceGraph(model_.config, {{"linear", {}}}, model_.params, 0, true);
-    inference_ =
-        InferenceOptions(plain, model_.params, model_.config, *validation_, "", PassesOf(c_));
-  }
-  Evaluator evaluator(graph, params, *inference_, PassesOf(c_));
-  const Metrics metrics = evaluator.Run(*validation_);
-  return {metrics.accuracy, metrics.loss};
+// As inference runs it.
+Graph Searcher::CandidateGraph(const Evaluated& e, ParamStore* params) const {
+  *params = CandidateParams(*space_, model_.config, e.genes, model_.params);
+  Graph graph = FoldedCandidate(model_.config, space_->MethodOf(e.genes), *params,
+                                static_cast<uint64_t>(c_.seed));
+  InferencePasses(PassesOf(c_)).Run(graph);
+  return graph;
 }
 
-// Measures a candidate, unless an earlier session has done so.
-Fitness Searcher::Measure(const Evaluated& e) {
-  const Clock::time_point start = Clock::now();
-  const bool known = replayed_ < measured_.size();
-  if (known && measured_[replayed_].genes != e.genes)
-    Fail("{}: candidate {} is not the one that this search draws; the file is of another search",
-         dir_.file(kCandidatesFile), replayed_ + 1);
-  if (!known) {
-    measured_.push_back(e);
-    measured_.back().fitness = Evaluate(e);
-    dir_.Write(kCandidatesFile, CandidateLines(measured_));
-    search_seconds_ += Since(start);
-    SaveSeconds();
+// What an earlier session has measured is not measured again.
+void Searcher::Measure(std::span<Evaluated> generation) {
+  size_t known = 0;
+  for (; known < generation.size() && replayed_ < measured_.size(); ++known, ++replayed_) {
+    if (measured_[replayed_].genes != generation[known].genes)
+      Fail("{}: candidate {} is not the one that this search draws; the file is of another search",
+           dir_.file(kCandidatesFile), replayed_ + 1);
+    generation[known].fitness = measured_[replayed_].fitness;
   }
-  const Fitness fitness = measured_[replayed_++].fitness;
-  if (known) return fitness;
+  MeasureNew(generation.subspan(known));
+}
+
+void Searcher::MeasureNew(std::span<Evaluated> candidates) {
+  if (candidates.empty()) return;
+  Clock::time_point start = Clock::now();
+  if (!prefixes_) {
+    const Graph plain = InferenceGraph(model_.config, {{"linear", {}}}, model_.params, 0, true);
+    prefixes_.emplace(*validation_, InferenceOptions(plain, model_.params, model_.config,
+                                                     *validation_, "", PassesOf(c_)));
+  }
+  std::vector<std::vector<Prefix>> expected(candidates.size());
+  ParamStore params;
+  for (size_t i = 0; candidates.size() > 1 && i < candidates.size(); ++i) {
+    const Graph graph = CandidateGraph(candidates[i], &params);
+    expected[i] = PrefixesOf(graph, params);
+  }
+  prefixes_->Expect(std::move(expected));
   const EvolutionOptions& o = search_.evolution;
-  if (hooks_.on_candidate)
-    hooks_.on_candidate({std::ssize(measured_), o.population * (1 + o.generations),
-                         &measured_.back(), measured_[BestOf(measured_)]});
-  if (hooks_.stop && hooks_.stop()) throw Interrupted();
-  return fitness;
+  for (Evaluated& e : candidates) {
+    const Graph graph = CandidateGraph(e, &params);
+    const Metrics metrics = prefixes_->Measure(graph, params);
+    e.fitness = {metrics.accuracy, metrics.loss};
+    measured_.push_back(e), ++replayed_;
+    dir_.Write(kCandidatesFile, CandidateLines(measured_));
+    search_seconds_ += Since(std::exchange(start, Clock::now()));
+    SaveSeconds();
+    if (hooks_.on_candidate)
+      hooks_.on_candidate({std::ssize(measured_), o.population * (1 + o.generations),
+                           &measured_.back(), measured_[BestOf(measured_)]});
+    if (hooks_.stop && hooks_.stop()) throw Interrupted();
+  }
 }
 
 // --- the result
@@ -348,6 +363,7 @@ SearchSummary Searcher::Summary(const std::vector<Evaluated>& all) const {
   s.steps = step_, s.compiled = supernet_->compiled();
   s.seconds = train_seconds_ + search_seconds_;
   s.compile_seconds = supernet_->compile_seconds();
+  if (prefixes_) s.passes = prefixes_->passes(), s.shared_passes = prefixes_->shared_passes();
   s.front = ParetoFront(all);
   s.layout = model_.layout;
   return s;

@@ -55,6 +55,9 @@ struct SearchSummary {
   Fitness fitness;
   int64_t steps = 0, compiled = 0;
   double seconds = 0, compile_seconds = 0;
+  // Of this session, in passes of one candidate over the validation split: what was measured, and
+  // what of it was taken from candidates with the same first layers.
+  double passes = 0, shared_passes = 0;
   std::vector<Evaluated> front;  // no other is smaller and as good; the smallest first
   bool interrupted = false;
   std::optional<Layout> layout = {};

@@ -289,6 +289,38 @@ TEST_P(MpiMistake, IsToldOnceAndLeavesNothing) {
 INSTANTIATE_TEST_SUITE_P(Options, MpiMistake, testing::ValuesIn(kMistakes),
                          [](const auto& info) { return std::string(info.param.name); });
 
+// What is wrong with the words of a command is told by one process of all that have them.
+TEST_F(Mpi, WrongWordsAreToldOnce) {
+  struct {
+    std::vector<std::string> words;
+    const char* told;
+  } const kCases[] = {
+      {{"train", "--modle", "x"}, "--modle"},
+      {{"trian"}, "trian"},
+      {{"eval", "--batch-size", "many"}, "--batch-size"},
+      {{"train", "--model", kNano, "--method", "lora"}, "--data"},
+      {{"bench", "vtab", "--model", kNano, "--data", At("images"), "--methods", "lora"}, "--out"},
+      {{"bench", "vtab", "--seeds", "0"}, "--seeds"},
+      {{"ablate"}, "--model"},
+  };
+  const UnderMpi mpi(3);
+  for (const auto& [words, told] : kCases) {
+    SCOPED_TRACE(told);
+    const Outcome o = Graft(words);
+    EXPECT_EQ(o.code, 2) << o.err;
+    const size_t at = o.err.find("graft: ");
+    ASSERT_NE(at, o.err.npos) << o.err;
+    EXPECT_EQ(o.err.find("graft: ", at + 1), o.err.npos) << o.err;
+    EXPECT_NE(o.err.find(told, at), o.err.npos) << o.err;
+    std::vector<std::string> json = words;
+    json.push_back("--json");
+    const std::string out = Graft(json).out;
+    EXPECT_EQ(nlohmann::json::parse(out)["exit_code"], 2) << out;
+  }
+  const std::string help = Graft({"--version"}).out;
+  EXPECT_EQ(help.find("graft"), help.rfind("graft")) << help;
+}
+
 TEST_F(Mpi, AMethodWithoutGradientsIsRefusedByName) {
   std::vector<std::string> args =
       Args("searched", {"--model", kBert, "--tokenizer", kVocabulary, "--data", At("texts"),

@@ -155,11 +155,12 @@ TEST_F(Suite, TwoProcessesNeverRunAUnitTwice) {
 // As mpirun starts them: the first one prints, and the others only work.
 TEST_F(Suite, RanksShareItAndTheFirstOneTells) {
   const Words args = Args("ranks", {"--seeds", "2", "--json"});
+  setenv("OMPI_COMM_WORLD_SIZE", "2", 1);
   setenv("OMPI_COMM_WORLD_RANK", "1", 1);
   Process second(args);
   setenv("OMPI_COMM_WORLD_RANK", "0", 1);
   Process first(args);
-  unsetenv("OMPI_COMM_WORLD_RANK");
+  unsetenv("OMPI_COMM_WORLD_RANK"), unsetenv("OMPI_COMM_WORLD_SIZE");
   const Outcome tells = first.Wait(), quiet = second.Wait();
   EXPECT_EQ(tells.code, 0) << tells.err;
   EXPECT_EQ(quiet.code, 0) << quiet.err;

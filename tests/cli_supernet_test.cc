@@ -44,7 +44,7 @@ nlohmann::json Supernet::found_;
 TEST_F(Supernet, SaysWhatItFound) {
   ExpectKeys(found_, {"run", "method", "parameters", "val_accuracy", "evaluated", "seconds",
                       "space", "random", "trainable_parameters", "val_loss", "steps", "compile_ms",
-                      "peak_memory_bytes", "front", "interrupted"});
+                      "peak_memory_bytes", "front", "interrupted", "shared_work"});
   EXPECT_EQ(found_["evaluated"], 6 + 2 * 6);
   EXPECT_EQ(found_["steps"], 2 * 3);
   EXPECT_EQ(Slurp(At("whole") + "/METHOD"), found_["method"].get<std::string>() + "\n");

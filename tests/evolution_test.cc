@@ -59,7 +59,9 @@ Fitness ToyFitness(const Genes& genes) {
 
 std::vector<Evaluated> RunToy(const Json& c) {
   return Evolve(ToyPopulation(c["space"]), OptionsOf(c["options"]),
-                [](const Evaluated& e) { return ToyFitness(e.genes); });
+                [](std::span<Evaluated> generation) {
+                  for (Evaluated& e : generation) e.fitness = ToyFitness(e.genes);
+                });
 }
 
 TEST(Evolution, DrawsWhatPythonDraws) {
@@ -111,14 +113,16 @@ TEST(Evolution, GoesOnFromAList) {
   struct Killed {};
   for (const size_t until : {size_t{5}, size_t{30}, size_t{71}, size_t{1000}}) {
     size_t at = 0;
-    const auto measure = [&](const Evaluated& e) {
-      if (at == list.size()) {
-        if (list.size() == until) throw Killed();
-        list.push_back(e);
-        list.back().fitness = ToyFitness(e.genes);
+    const auto measure = [&](std::span<Evaluated> generation) {
+      for (Evaluated& e : generation) {
+        if (at == list.size()) {
+          if (list.size() == until) throw Killed();
+          list.push_back(e);
+          list.back().fitness = ToyFitness(e.genes);
+        }
+        EXPECT_EQ(list[at].genes, e.genes);
+        e.fitness = list[at++].fitness;
       }
-      EXPECT_EQ(list[at].genes, e.genes);
-      return list[at++].fitness;
     };
     try {
       Evolve(ToyPopulation(c["space"]), OptionsOf(c["options"]), measure);

@@ -13,6 +13,7 @@
 
 #include "runtime/io/files_read.h"
 #include "runtime/io/mapped_file.h"
+#include "runtime/process_group.h"
 #include "runtime/version.h"
 #include "tools/commands.h"
 #include "tools/lib/output.h"
@@ -72,6 +73,9 @@ int Explain(const CLI::App& app, int argc, char** argv) {
   } catch (const CLI::RuntimeError& e) {
     return e.get_exit_code();  // the command has said what it found
   } catch (const CLI::ParseError& e) {
+    // All that a launcher has started have the same words. The first tells; the others end with 0,
+    // as a launcher kills all processes when one ends with an error.
+    if (ReadLaunch().rank > 0) return 0;
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
     return EndWith(e.what() + Hint(app, argc, argv), ErrorKind::kUsage);
   } catch (const Error& e) {

@@ -117,11 +117,13 @@ nlohmann::json SearchJson(const RunDir& dir, const SearchConfig& search, const S
                       {"steps", s.steps},
                       {"seconds", s.seconds},
                       {"compile_ms", nullptr},
+                      {"shared_work", nullptr},
                       {"peak_memory_bytes", PeakResidentBytes()},
                       {"interrupted", s.interrupted},
                       {"front", nlohmann::json::array()}};
   if (s.compiled > 0)
     json["compile_ms"] = 1e3 * s.compile_seconds / static_cast<double>(s.compiled);
+  if (s.passes > 0) json["shared_work"] = s.shared_passes / s.passes;
   for (const Evaluated& e : s.front)
     json["front"].push_back({{"parameters", e.parameters},
                              {"val_accuracy", e.fitness.accuracy},
@@ -218,6 +220,10 @@ void Run(SearchFlags& o, const CommonOptions& common) {
                           "head, {:.1f} % on '{}'",
                           s.evaluated, s.seconds, s.parameters, 100 * s.fitness.accuracy,
                           s.config.val_split));
+  if (s.shared_passes > 0)
+    Say(common, fmt::format("{:.1f} % of the candidates' work was shared: their first layers were "
+                            "those of others",
+                            100 * s.shared_passes / s.passes));
   Say(common, fmt::format("next: graft eval --run {0} --data {1}\n      graft train --resume {0}\n"
                           "      graft train --method @{0}/METHOD ...",
                           path, ShellWord(s.config.data)));

@@ -15,33 +15,6 @@ namespace {
 
 constexpr size_t kMostFeatureBytes = size_t{1} << 30;
 
-// Computes the features of all examples in one pass, in their order.
-void Fill(Features& features, Session& session, BatchSource& data,
-          const std::function<bool()>& stop, const WorkHook& progress, ProcessGroup* group) {
-  const Counts capacity = session.options().capacity;
-  const size_t most = ExamplesAtOnce(data, capacity);
-  data.Start(InOrder(data));
-  for (size_t done = 0; data.remaining() > 0 && !features.interrupted;) {
-    const size_t count = std::min(most, data.remaining());
-    data.Take(count);
-    const std::vector<Counts> parts = data.Parts(capacity);
-    float* rows = &features.values[done * features.size];
-    const auto run = [&](size_t i, int64_t first, int worker) {
-      data.Fill(session, first, parts[i].sequences, worker);
-      session.Run(parts[i], worker);
-      std::copy_n(session.Output("features", worker).f32(),
-                  static_cast<size_t>(parts[i].sequences) * features.size,
-                  rows + static_cast<size_t>(first) * features.size);
-    };
-    ForEachPart(session, parts, run, group);
-    ShareParts(parts, group, features.size, rows);
-    done += count;
-    if (progress) progress("features of the frozen layers", done, data.size(), data.unit());
-    features.interrupted = stop && stop();
-    if (group) features.interrupted = group->Meet(features.interrupted);
-  }
-}
-
 class FeatureData : public OrderedData {
  public:
   FeatureData(Features features, const BatchSource& data)
@@ -94,6 +67,33 @@ std::optional<FeatureCut> CutFeatures(const Graph& graph, const RunConfig& confi
   return FeatureCut{std::move(cut->frozen), std::move(cut->rest), size, bytes};
 }
 
+void FillFeatures(Features* features, Session& session, BatchSource& data,
+                  const std::function<bool()>& stop, const WorkHook& progress,
+                  ProcessGroup* group) {
+  const Counts capacity = session.options().capacity;
+  const size_t most = ExamplesAtOnce(data, capacity);
+  data.Start(InOrder(data));
+  for (size_t done = 0; data.remaining() > 0 && !features->interrupted;) {
+    const size_t count = std::min(most, data.remaining());
+    data.Take(count);
+    const std::vector<Counts> parts = data.Parts(capacity);
+    float* rows = &features->values[done * features->size];
+    const auto run = [&](size_t i, int64_t first, int worker) {
+      data.Fill(session, first, parts[i].sequences, worker);
+      session.Run(parts[i], worker);
+      std::copy_n(session.Output("features", worker).f32(),
+                  static_cast<size_t>(parts[i].sequences) * features->size,
+                  rows + static_cast<size_t>(first) * features->size);
+    };
+    ForEachPart(session, parts, run, group);
+    ShareParts(parts, group, features->size, rows);
+    done += count;
+    if (progress) progress("features of the frozen layers", done, data.size(), data.unit());
+    features->interrupted = stop && stop();
+    if (group) features->interrupted = group->Meet(features->interrupted);
+  }
+}
+
 Features ComputeFeatures(const FeatureCut& cut, LoadedModel& model, const RunConfig& config,
                          BatchSource& data, size_t held_bytes, const std::function<bool()>& stop,
                          const WorkHook& progress, ProcessGroup* group) {
@@ -116,7 +116,7 @@ Features ComputeFeatures(const FeatureCut& cut, LoadedModel& model, const RunCon
                   OptionsWithinBudget(cut.frozen, model.params, wanted, data.longest(),
                                       config.memory_budget, held)
                       .options);
-  Fill(features, session, data, stop, progress, group);
+  FillFeatures(&features, session, data, stop, progress, group);
   features.seconds = std::chrono::duration<double>(Clock::now() - start).count();
   // Kept for later runs only if the examples are still those that were read, and if reading them
   // said nothing that a later run would have to say again.

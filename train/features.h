@@ -31,6 +31,11 @@ struct Features {
 
   const float* of(size_t example) const { return &values[example * size]; }
 };
+// Runs a session with the output "features" over all of `data`; the values of `features` have room
+// for them.
+void FillFeatures(Features* features, Session& session, BatchSource& data,
+                  const std::function<bool()>& stop = {}, const WorkHook& progress = {},
+                  ProcessGroup* group = nullptr);
 // Runs the frozen graph over all of `data`, beside `held_bytes`, unless an earlier run has done so.
 // The processes of a group divide the examples among them. Throws Error if the run's memory budget
 // is too small.

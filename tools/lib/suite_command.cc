@@ -9,6 +9,7 @@
 #include "adapters/open_model.h"
 #include "data/augment.h"
 #include "runtime/io/files_read.h"
+#include "runtime/process_group.h"
 #include "suites/predict.h"
 #include "suites/runner.h"
 #include "suites/scores.h"
@@ -26,14 +27,6 @@ namespace graft {
 namespace {
 
 namespace fs = std::filesystem;
-
-// The rank of this process among those that mpirun or srun has started; 0 for one that runs alone.
-// They share the suite through its ledger and need nothing else of each other.
-int RankOfProcess() {
-  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID"})
-    if (const char* rank = std::getenv(name)) return std::atoi(rank);
-  return 0;
-}
 
 // Lists that a plan has written. They are removed if the plan is only looked at or comes to
 // nothing.
@@ -166,6 +159,10 @@ void DryRun(const SuiteCommand& s, const SuitePlan& plan, const CommonOptions& c
                   total.corrected ? ", by what has run" : ", by the operators' costs"));
 }
 
+// `tells`: of the processes that a launcher has started the first. They share the suite by its
+// ledger and need nothing else of each other.
+void Run(const CLI::App& command, SuiteCommand& s, const CommonOptions& given, bool tells);
+
 }  // namespace
 
 void AddSuiteOptions(CLI::App& command, SuiteCommand& s, bool benchmark) {
@@ -193,8 +190,19 @@ void AddSuiteOptions(CLI::App& command, SuiteCommand& s, bool benchmark) {
 }
 
 void RunSuiteCommand(const CLI::App& command, SuiteCommand& s, const CommonOptions& given) {
+  const bool tells = ReadLaunch().rank == 0;
+  try {
+    Run(command, s, given, tells);
+  } catch (const Error& e) {
+    // What is wrong with the command line is wrong in all processes, and the first tells.
+    if (tells || e.kind != ErrorKind::kUsage) throw;
+  }
+}
+
+namespace {
+
+void Run(const CLI::App& command, SuiteCommand& s, const CommonOptions& given, bool tells) {
   CommonOptions common = given;
-  const bool tells = RankOfProcess() == 0;
   if (!tells) common.quiet = true, common.json = false;
   SuiteRequest& r = s.request;
   if (r.config.preprocess == "list") return PrintPreprocessPresets(common);
@@ -242,4 +250,5 @@ void RunSuiteCommand(const CLI::App& command, SuiteCommand& s, const CommonOptio
          outcome.planned);
 }
 
+}  // namespace
 }  // namespace graft

@@ -1,0 +1,172 @@
+// Candidates that share the values of their first layers are measured to the same bits as those
+// that share nothing.
+#include "search/shared_prefix.h"
+
+#include <gtest/gtest.h>
+
+#include "adapters/method_graph.h"
+#include "models/files/checkpoint.h"
+#include "runtime/rng.h"
+#include "search/supernet.h"
+
+namespace graft {
+namespace {
+
+constexpr int kDepth = 4;
+constexpr size_t kExamples = 21;
+
+class SharedPrefix : public testing::Test {
+ protected:
+  void Make(const std::string& space) {
+    model_ = LoadModel("init:vit(width=16,depth=4,heads=2,mlp=32,patch=8,image=16,classes=5)");
+    data_ = MakeRandomData(kExamples, model_, 3);
+    space_.emplace(ParseSpace(WrittenOut(space, "", kDepth)), model_.config, model_.params);
+    supernet_.emplace(*space_, model_.config, model_.params,
+                      SupernetOptions{.capacity = {4, 0}, .seed = 5});
+    for (const auto& [name, shape] : space_->storage()) {
+      std::vector<float> values(static_cast<size_t>(shape.size()));
+      FillNormal(values, {MakeKey(1, Purpose::kData, name)}, 0, 0.3f);
+      model_.params.Set(name, shape, values);
+    }
+  }
+  Graph GraphOf(const Genes& genes, ParamStore* params) const {
+    *params = CandidateParams(*space_, model_.config, genes, model_.params);
+    Graph g = FoldedCandidate(model_.config, space_->MethodOf(genes), *params, 5);
+    InferencePasses().Run(g);
+    return g;
+  }
+  std::vector<Prefix> PrefixesOfGenes(const Genes& genes) const {
+    ParamStore params;
+    const Graph g = GraphOf(genes, &params);
+    return PrefixesOf(g, params);
+  }
+  // Draws of the paths, and for each one that differs from it in one gene.
+  std::vector<Genes> Generation(int64_t pairs) const {
+    std::vector<Genes> all;
+    for (int64_t i = 0; i < pairs; ++i) {
+      all.push_back(supernet_->PathAt(i));
+      Genes other = all.back();
+      const size_t at = other.size() - 1 - static_cast<size_t>(i) % other.size();
+      other[at] = (other[at] + 1) % space_->genes()[at].choices;
+      all.push_back(space_->Canonical(std::move(other)));
+    }
+    return all;
+  }
+  // Measures them with sharing, and compares with a measurement of each alone.
+  void ExpectSameBits(SharedPrefixes& shared, const std::vector<Genes>& generation) {
+    std::vector<std::vector<Prefix>> expected;
+    for (const Genes& genes : generation) expected.push_back(PrefixesOfGenes(genes));
+    shared.Expect(std::move(expected));
+    for (size_t i = 0; i < generation.size(); ++i) {
+      ParamStore params;
+      const Graph g = GraphOf(generation[i], &params);
+      const Metrics together = shared.Measure(g, params);
+      const Metrics alone = Evaluator(g, params, kOptions).Run(*data_);
+      EXPECT_EQ(together.loss, alone.loss) << i;
+      EXPECT_EQ(together.accuracy, alone.accuracy) << i;
+      EXPECT_EQ(together.n, alone.n);
+    }
+    EXPECT_EQ(shared.held_bytes(), 0u) << "nobody wants it any more";
+  }
+
+  const SessionOptions kOptions{.capacity = {4, 0}};
+  LoadedModel model_;
+  std::unique_ptr<BatchSource> data_;
+  std::optional<BoundSpace> space_;
+  std::optional<Supernet> supernet_;
+};
+
+TEST_F(SharedPrefix, TheSameBitsWithLessWork) {
+  for (const char* space :
+       {"glora", "noah", "lora(r={0|2|4},targets=attn.*|mlp.*)+adaptformer(r={0|3})",
+        "vpt-deep(tokens={0|2|3})", "lora(r={1|2},targets=blocks.3.*)",
+        "vpt(tokens={0|1|2})+lora(r={1|2},targets=attn.q)"}) {
+    SCOPED_TRACE(space);
+    Make(space);
+    SharedPrefixes shared(*data_, kOptions);
+    ExpectSameBits(shared, Generation(6));
+    EXPECT_EQ(shared.passes(), 12);
+    EXPECT_GT(shared.shared_passes(), 1);
+  }
+}
+
+// Those that differ in a block agree up to it: embedding, and two residuals of each block before.
+TEST_F(SharedPrefix, AgreeUpToTheFirstDifference) {
+  Make("adaptformer(r={1|2})");
+  const Genes base(kDepth, 0);
+  const std::vector<Prefix> first = PrefixesOfGenes(base);
+  for (int block = 0; block < kDepth; ++block) {
+    Genes other = base;
+    other[static_cast<size_t>(block)] = 1;
+    const std::vector<Prefix> second = PrefixesOfGenes(other);
+    ASSERT_EQ(first.size(), second.size());
+    for (size_t i = 0; i < first.size(); ++i) {
+      const double before = (block + 0.9) / kDepth;  // its attention is before its bottleneck
+      EXPECT_EQ(first[i].key == second[i].key, first[i].cut.work < before) << block << " " << i;
+    }
+  }
+  // The same method with other weights agrees nowhere behind them.
+  const std::string name = "blocks.1.mlp.adaptformer.down.weight";
+  ASSERT_TRUE(model_.params.Has(name));
+  model_.params.Mutable(name)[0] += 1;
+  const std::vector<Prefix> changed = PrefixesOfGenes(base);
+  for (size_t i = 0; i < first.size(); ++i)
+    EXPECT_EQ(first[i].key == changed[i].key, first[i].cut.work < 1.9 / kDepth) << i;
+}
+
+// Four that differ in the last block only: the first computes the other blocks, three are spared.
+TEST_F(SharedPrefix, SparesWhatIsTheSame) {
+  Make("lora(r={1|2|3|4},targets=blocks.3.mlp.fc2)");
+  const std::vector<Genes> generation{{0}, {1}, {2}, {3}};
+  SharedPrefixes shared(*data_, kOptions);
+  ExpectSameBits(shared, generation);
+  const double before = shared.shared_passes() / 3;
+  EXPECT_GT(before, 0.75);
+  EXPECT_LT(before, 1);
+}
+
+// What has no room is not kept, and the bits stay.
+TEST_F(SharedPrefix, StaysWithinItsBytes) {
+  Make("noah");
+  const std::vector<Genes> generation = Generation(6);
+  size_t one = 0;  // the values of a residual, of a candidate without prompts at least
+  for (const size_t bytes : {size_t{0}, kExamples * 5 * 16 * sizeof(float)}) {
+    SharedPrefixes shared(*data_, kOptions, bytes);
+    ExpectSameBits(shared, generation);
+    one = bytes;
+    EXPECT_LE(shared.held_bytes(), one);
+    if (bytes == 0) {
+      EXPECT_EQ(shared.shared_passes(), 0);
+    }
+  }
+}
+
+// The same operators on the same weights, of other attributes.
+TEST_F(SharedPrefix, AttributesCount) {
+  Make("adaptformer(r=2,act={relu|gelu})+lora(r={1|2},targets=blocks.3.*)");
+  ParamStore params;
+  Graph g = GraphOf(Genes(space_->genes().size(), 0), &params);
+  const std::vector<Prefix> before = PrefixesOf(g, params);
+  for (uint32_t n = 0; n < g.num_nodes(); ++n) {
+    const NodeId id{n};
+    if (!g.node(id).op || g.node(id).op->name != "layer_norm") continue;
+    const Node norm = g.node(id);
+    const ValueId again = g.Add(*norm.op, norm.in, norm.attrs.With("eps", "0.5"))[0];
+    g.ReplaceUses(norm.out[0], again);
+    break;
+  }
+  g.EraseDead();
+  const std::vector<Prefix> after = PrefixesOf(g, params);
+  ASSERT_EQ(before.size(), after.size());
+  for (size_t i = 0; i < before.size(); ++i) EXPECT_NE(before[i].key, after[i].key) << i;
+}
+
+TEST_F(SharedPrefix, TextsShareNothing) {
+  LoadedModel bert = LoadModel(
+      "init:bert(vocab=60,width=16,depth=2,heads=2,mlp=32,positions=64)");
+  const Graph g = InferenceGraph(bert.config, {{"linear", {}}}, bert.params, 0, true);
+  EXPECT_TRUE(PrefixesOf(g, bert.params).empty());
+}
+
+}  // namespace
+}  // namespace graft

@@ -28,9 +28,11 @@ class Checkpoints {
   void CheckFinite(const ParamStore& params, int64_t step, int64_t steps);
   [[noreturn]] void StopNonFinite(const std::string& what);
 
-  // All three check the base. best.safetensors; last.safetensors and the state.
-  void SaveBest(const ParamStore& params);
-  void SaveState(const ParamStore& params, const Progress& progress, int64_t steps);
+  // Both check the base. best.safetensors; last.safetensors of `weights` and the state of `state`,
+  // where they differ in what only the run knows.
+  void SaveBest(const ParamStore& weights);
+  void SaveState(const ParamStore& weights, const ParamStore& state, const Progress& progress,
+                 int64_t steps);
 
  private:
   void RecordBase();

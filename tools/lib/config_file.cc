@@ -54,7 +54,8 @@ nlohmann::json ReadConfig(const std::string& path) {
 
 // A run's config.json as options: "" of its validation split says that there is none.
 nlohmann::json OptionsOfRun(nlohmann::json json) {
-  for (const char* fact : {"labels", "base_sha256", "examples_sha256", "schedule_epochs", "trace"})
+  for (const char* fact : {"labels", "base_sha256", "examples_sha256", "schedule_epochs", "scale_targets",
+                           "trace"})
     json.erase(fact);
   // What was held out is said by `holdout`, which makes that split again.
   const auto held = json.find("holdout");

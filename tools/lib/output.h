@@ -1,5 +1,7 @@
 // What commands print: lines for people, or one JSON object.
 #pragma once
+#include <functional>
+
 #include "tools/lib/options.h"
 
 namespace graft {
@@ -8,6 +10,10 @@ namespace graft {
 //
 // A line for people, or some: standard output, or standard error with --json; nothing with --quiet.
 void Say(const CommonOptions& options, const std::string& line);
+// Say, of equal lines the first one only.
+std::function<void(const std::string&)> SayOnce(const CommonOptions& options);
+// How wide the terminal is that Say shows lines on; 0 of a file or a pipe.
+size_t ShownColumns(const CommonOptions& options);
 // Says which precision is taken, where --dtype leaves it open or the CPU lacks it. Call after
 // ApplyCommonOptions.
 void SayDtype(const CommonOptions& options);

@@ -26,8 +26,8 @@ struct ShownOutputs {
 void ForEachPrediction(const JointModel& joint, const PredictInputs& inputs, const Logits& logits,
                        const ShownOutputs& shown,
                        const std::function<void(const nlohmann::json&)>& each);
-// The same for people.
-std::string PredictionText(const nlohmann::json& prediction);
+// The same for people. A text is shown in one line of at most `columns` (0: as it is).
+std::string PredictionText(const nlohmann::json& prediction, size_t text_columns = 0);
 
 // Lines of a CSV file, one for each prediction (of each adapter, if there are several): input,
 // file, row, [adapter,] class, name, probability, logit of the best class, then with a number

@@ -13,6 +13,7 @@
 #include "peft/method.h"
 #include "runtime/io/files_read.h"
 #include "runtime/io/json.h"
+#include "runtime/io/near_path.h"
 
 namespace graft {
 
@@ -137,7 +138,8 @@ AdapterFacts ReadRunFacts(const std::string& run) {
   const std::string file = run + "/config.json";
   struct stat s;
   if (stat(file.c_str(), &s) != 0)
-    Fail("{}: no run here (no config.json); hint: --run takes the --out of graft train", run);
+    Fail("{}: no run here (no config.json){}; hint: --run takes the --out of graft train", run,
+         DidYouMeanPath(run));
   RecordRead(run);
   RefuseUnfinishedSearch(run);
   AdapterFacts facts = FieldsFromJson<AdapterFacts>(ReadJson(file), file);

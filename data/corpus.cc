@@ -8,6 +8,7 @@
 #include "data/text_rows.h"
 #include "runtime/error.h"
 #include "runtime/io/files_read.h"
+#include "runtime/io/near_path.h"
 
 namespace graft {
 namespace {
@@ -19,7 +20,8 @@ const std::vector<std::string> kValidation = {"dev", "val", "valid", "validation
 // The files in the order of their names, which decides the numbers of the texts.
 std::vector<fs::path> TextFiles(const std::string& directory) {
   std::error_code ignored;
-  if (!fs::exists(directory, ignored)) Fail("{}: the corpus does not exist", directory);
+  if (!fs::exists(directory, ignored))
+    Fail("{}: the corpus does not exist{}", directory, DidYouMeanPath(directory));
   if (!fs::is_directory(directory, ignored))
     Fail("{}: expected the directory of a corpus, found a file", directory);
   std::vector<fs::path> paths;

@@ -13,6 +13,7 @@
 #include "data/splits.h"
 #include "data/text_rows.h"
 #include "runtime/error.h"
+#include "runtime/io/near_path.h"
 
 namespace graft {
 namespace {
@@ -100,7 +101,8 @@ ImageDataset::ImageDataset(const std::string& directory, std::vector<std::string
     : directory_(directory) {
   std::error_code ignored;
   const fs::path root(directory);
-  if (!fs::exists(root, ignored)) Fail("{}: the data set's directory does not exist", directory);
+  if (!fs::exists(root, ignored))
+    Fail("{}: the data set does not exist{}", directory, DidYouMeanPath(directory));
   if (!fs::is_directory(root, ignored)) RefuseFile(directory);
   try {
     std::vector<std::string> lists, others;

@@ -73,8 +73,9 @@ size_t Asked(const std::string& name, const Names& written, const Names& lower,
              const std::string& where) {
   if (Contains(written, name)) return IndexOf(written, name);
   if (const std::string any = ColumnName(name); Contains(lower, any)) return IndexOf(lower, any);
-  Fail("{}: there is no column '{}'{}; it has {}", where, name, DidYouMean(name, written),
-       fmt::join(written, ", "));
+  const std::string near = Nearest(name, written);
+  Fail("{}: there is no column '{}'{}; it has {}", where, name,
+       near.empty() ? "" : fmt::format("; did you mean '{}'?", near), fmt::join(written, ", "));
 }
 
 [[noreturn]] void FailUnnamed(const char* kind, const std::vector<size_t>& found,
@@ -84,9 +85,11 @@ size_t Asked(const std::string& name, const Names& written, const Names& lower,
   if (found.empty())
     Fail("{}: expected a column '{}', found {}; hint: name the columns with --columns{}", where,
          kind, fmt::join(written, ", "),
-         written.size() > 2 && kind == std::string_view("label")
+         written.size() < 2 ? ""
+         : written.size() > 2 && kind == std::string_view("label")
              ? ", TEXT,LABEL, or TEXT,A|B of several labels"
-             : "");
+             : fmt::format(" TEXT,LABEL, such as --columns {}",
+                           ShellWord(written.front() + "," + written.back())));
   Fail("{}: which column is the {}: {}? hint: name it, --columns TEXT,LABEL", where, kind,
        fmt::join(several, " or "));
 }

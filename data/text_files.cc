@@ -7,6 +7,7 @@
 #include "data/text.h"
 #include "runtime/error.h"
 #include "runtime/io/files_read.h"
+#include "runtime/io/near_path.h"
 #include "runtime/utf8.h"
 
 namespace graft {
@@ -60,7 +61,7 @@ void RefuseFile(const std::string& path) {
 std::vector<fs::path> FindSplits(const std::string& directory) {
   std::error_code ignored;
   if (!fs::exists(directory, ignored))
-    Fail("{}: the data set's directory does not exist", directory);
+    Fail("{}: the data set does not exist{}", directory, DidYouMeanPath(directory));
   if (!fs::is_directory(directory, ignored) && !FormatOf(directory)) RefuseFile(directory);
   if (!fs::is_directory(directory, ignored)) {
     RecordRead(directory);

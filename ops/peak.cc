@@ -88,6 +88,12 @@ double Triad(int threads) {
 
 }  // namespace
 
+double PeakOf(const MachinePeak& peak, std::string_view impl) {
+  if (impl.ends_with(":bf16") && peak.bf16_gflops > 0) return peak.bf16_gflops;
+  if (impl.ends_with(":int8") && peak.int8_gflops > 0) return peak.int8_gflops;
+  return peak.gflops;
+}
+
 double SamplePeak(int threads, CellType cell) {
   constexpr int64_t kSteps = 200000;
   const Dot dot = DotOf(cell);

@@ -1,5 +1,7 @@
 // Measures what this machine can do at most: the denominator of every share of peak.
 #pragma once
+#include <string_view>
+
 #include "ops/gemm_core.h"
 
 namespace graft {
@@ -10,6 +12,10 @@ struct MachinePeak {
   double int8_gflops = 0;
   double bytes_per_second = 0;  // triad a = b + s c over arrays beyond the caches, all threads
 };
+
+// Returns the multiply-add peak of the numbers that a kernel multiplies, by its name
+// (StepInfo::impl).
+double PeakOf(const MachinePeak& peak, std::string_view impl);
 
 // Returns the best of samples that are taken for about `seconds`.
 MachinePeak MeasurePeak(int threads, double seconds = 0.3);

@@ -328,7 +328,7 @@ void Searcher::WriteRun(const Evaluated& best) {
   progress.epochs = c_.epochs;
   checkpoints_.SetNames(std::move(trained), std::move(state));
   checkpoints_.SaveBest(params);
-  checkpoints_.SaveState(params, progress, steps_);
+  checkpoints_.SaveState(params, params, progress, steps_);
   const RunSummary summary{steps_, TrainableCount(g), 0, PeakResidentBytes(), 0, true,
                            false,  hooks_.command};
   dir_.Write("summary.json",

@@ -23,7 +23,7 @@ nlohmann::json SharedOptions(const SuiteRequest& r) {
   nlohmann::json json = ToJson(r.config);
   for (const char* field : {"model", "data", "method", "seed", "train_split", "val_split",
                             "holdout", "labels", "base_sha256", "examples_sha256", "trace",
-                            "save_every", "schedule_epochs", "allow_overlap"})
+                            "save_every", "schedule_epochs", "scale_targets", "allow_overlap"})
     json.erase(field);
   if (r.config.batch_size == kBatchByKind) json["batch_size"] = "by kind";
   if (r.config.lr == 0) json["lr"] = "by method";
@@ -222,13 +222,30 @@ void FinishPlan(const SuiteRequest& r, SuitePlan* plan) {
     }
 }
 
-SuitePlan PlanSuite(const SuiteRequest& request) {
+namespace {
+
+SuitePlan PlanKind(const SuiteRequest& request) {
   if (request.kind == "vtab") return PlanVtab(request);
   if (request.kind == "few-shot") return PlanFewShot(request);
   if (request.kind == "text") return PlanText(request);
   if (request.kind == "shift") return PlanShift(request);
   GRAFT_CHECK(request.kind == "ablate", "{}", request.kind);
   return PlanAblation(request);
+}
+
+}  // namespace
+
+SuitePlan PlanSuite(const SuiteRequest& request) {
+  try {
+    return PlanKind(request);
+  } catch (const Error& e) {
+    // Data whose labels are numbers, or several, are read by the option of another command.
+    if (std::string_view(e.what()).find("--task ") == std::string_view::npos) throw;
+    throw Error(fmt::format("{}, as an option of graft train; a suite measures one class of each "
+                            "example; hint: --tasks names those that it can",
+                            e.what()),
+                e.kind);
+  }
 }
 
 }  // namespace graft

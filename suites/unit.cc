@@ -36,7 +36,9 @@ nlohmann::json IdentityOf(const Unit& unit, const std::string& kind,
                             "save_every", "preprocess_source", "labels"})
     config.erase(field);
   if (!unit.config.model.starts_with("init:")) config.erase("model");
-  if (unit.config.lanes == 0) config.erase("lanes");  // younger than the first suites
+  // Younger than the first suites.
+  if (unit.config.lanes == 0) config.erase("lanes");
+  if (!unit.config.scale_targets) config.erase("scale_targets");
   const std::string tokenizer =
       unit.config.tokenizer.empty() ? unit.config.model : unit.config.tokenizer;
   nlohmann::json measured = nlohmann::json::array();

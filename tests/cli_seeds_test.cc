@@ -68,6 +68,27 @@ TEST_F(Seeds, FinishedOnesAreKeptAndOthersGoOn) {
     EXPECT_EQ(Weights(std::string("killed") + seed), Weights(std::string("three") + seed)) << seed;
 }
 
+// What is the same of all is told once.
+TEST_F(Seeds, NotesAreToldOnce) {
+  const Outcome o = Graft(Args("told", {"--epochs", "1", "--val-split", "none", "--train-split",
+                                        "train800", "--method", "linear"}));
+  ASSERT_EQ(o.code, 0) << o.err;
+  std::map<std::string, int> notes;
+  int banners = 0;
+  std::istringstream text(o.out);
+  for (std::string line; std::getline(text, line);) {
+    banners += line == "training";
+    if (line.starts_with("note: ")) ++notes[line];
+  }
+  EXPECT_EQ(banners, 1) << o.out;
+  for (const auto& [note, count] : notes) EXPECT_EQ(count, 1) << note;
+  EXPECT_FALSE(notes.empty()) << o.out;
+  for (const char* seed : {"6", "7"})
+    EXPECT_NE(o.out.find(fmt::format("seed {}: {}/seed-{}\n", seed, At("told"), seed)),
+              std::string::npos)
+        << o.out;
+}
+
 TEST_F(Seeds, Mistakes) {
   const auto refused = [&](const Words& args, int code, const char* says) {
     const Outcome o = Graft(args);

@@ -1,6 +1,7 @@
 // graft plan: what it says of a training before it, against what profile and train find.
 #include <map>
 
+#include "ops/gemm_core.h"
 #include "tests/cli_data_testing.h"
 
 namespace graft::cli {
@@ -49,6 +50,53 @@ TEST(StepPlan, IsWhatProfileFinds) {
   }
 }
 
+// The seconds of a step by the nodes that a profile lists, each at the peak of its numbers.
+double SecondsOf(const json& profile, const json& plan) {
+  std::map<std::string, double> peaks{{"bf16", plan["peak_gflops_bf16"]},
+                                      {"int8", plan["peak_gflops_int8"]}};
+  const double runs = plan["batch_size"].get<double>() / profile["micro_batch"].get<double>();
+  double seconds = 0;
+  for (const json& node : profile["nodes"]) {
+    if (node["phase"] == "once") continue;
+    const std::string impl = node["impl"], cell = impl.substr(impl.rfind(':') + 1);
+    const double peak = peaks.contains(cell) ? peaks[cell] : plan["peak_gflops"].get<double>();
+    const double one = std::max(node["flops"].get<double>() / (peak * 1e9),
+                                node["bytes"].get<double>() * 1e-9 /
+                                    plan["peak_gb_per_second"].get<double>());
+    seconds += node["phase"] == "update" ? one : one * runs;
+  }
+  return seconds / plan["efficiency"].get<double>();
+}
+
+TEST(StepPlan, OfAPrecision) {
+  for (const std::string dtype : {"bf16", "int8"}) {
+    const bool has = HasCells(dtype == "bf16" ? CellType::kBf16 : CellType::kInt8);
+    const Words precision{"--dtype", dtype, "--keep", "fc1"};
+    const Words plan{"plan",   "--model",   "init:vit_nano_patch8_64", "--batch-size",
+                     "8",      "--classes", "3",                       "--methods",
+                     "linear", "lora(r=4)", "full"};
+    const json found = GraftJson(WithOptions(plan, precision));
+    EXPECT_EQ(found["dtype"], has ? dtype : "f32");
+    EXPECT_EQ(found["keep"], "fc1");
+    for (const auto& [method, row] : RowsOf(found)) {
+      SCOPED_TRACE(dtype + " " + method);
+      const json profile =
+          GraftJson(WithOptions({"profile", "--model", "init:vit_nano_patch8_64", "--batch-size",
+                                 "8", "--classes", "3", "--method", method, "--steps", "1"},
+                                precision));
+      EXPECT_EQ(row["planned_bytes"], profile["planned_bytes"]);
+      const double seconds = SecondsOf(profile, found);
+      EXPECT_NEAR(row["step_seconds"].get<double>(), seconds, 1e-6 * seconds);
+    }
+    const Outcome text = Graft(WithOptions(plan, precision));
+    EXPECT_EQ(text.out.find("GFLOP/s in f32, ") != std::string::npos &&
+                  text.out.find(" in " + dtype + "; ") != std::string::npos,
+              has)
+        << text.out;
+    EXPECT_EQ(text.out.find("f32 instead") != std::string::npos, !has) << text.out;
+  }
+}
+
 TEST(StepPlan, EveryMethodHasARowOrAReason) {
   const json plan = GraftJson({"plan", "--model", kNano, "--batch-size", "8"});
   const auto rows = RowsOf(plan);
@@ -80,6 +128,14 @@ TEST(StepPlan, OfADataSet) {
       GraftJson(WithOptions(TrainArgs(dir / "data", dir / "run"), {"--method", "full"}));
   EXPECT_EQ(trained["trainable_parameters"], rows.at("full")["trainable_parameters"]);
   EXPECT_EQ(trained["planned_bytes"], rows.at("full")["planned_bytes"]);
+  for (const char* dtype : {"bf16", "int8"}) {
+    const Words low{"--dtype", dtype, "--method", "lora(r=2)"};
+    const json run = GraftJson(
+        WithOptions(TrainArgs(dir / "data", dir / (std::string("run-") + dtype)), low));
+    const json again = GraftJson({"plan", "--model", kNano, "--data", dir / "data", "--batch-size",
+                                  "16", "--methods", "lora(r=2)", "--dtype", dtype});
+    EXPECT_EQ(run["planned_bytes"], RowsOf(again).at("lora(r=2)")["planned_bytes"]) << dtype;
+  }
   // Of texts, by the tokens that they have.
   const std::string bert = MakeBert(dir);
   Fill(dir, "texts", {{"train.csv", Rows(40, ",", "text,label\n")}});

@@ -273,6 +273,24 @@ TEST_F(Kinds, Mistakes) {
   fs::copy(At("images"), At("renamed"), fs::copy_options::recursive);
   std::string names = Slurp(At("renamed/classes.txt"));
   Spill(At("renamed/classes.txt"), "other" + names);
+  for (const auto& [task, labels] : {std::pair("scores", "0.5 1.25"), {"prices", "300000 450000"}}) {
+    fs::create_directories(At(std::string("targets/") + task));
+    const std::string first(labels, std::string_view(labels).find(' '));
+    const std::string second = labels + first.size() + 1;
+    for (const char* split : {"train", "dev"})
+      Spill(At(fmt::format("targets/{}/{}.csv", task, split)),
+            fmt::format("text,label\n{0} good,{1}\n{0} bad,{2}\n", split, first, second));
+  }
+  fs::create_directories(At("targets/tags"));
+  for (const char* split : {"train", "dev"})
+    Spill(At(fmt::format("targets/tags/{}.jsonl", split)),
+          fmt::format("{{\"text\": \"{0} a\", \"label\": [\"x\", \"y\"]}}\n{{\"text\": \"{0} b\", "
+                      "\"label\": []}}\n",
+                      split));
+  const auto text = [](const std::string& task) {
+    return Words{"bench",     "text",   "--model", "init:bert_tiny", "--data", "@targets/" + task,
+                 "--methods", "linear", "--out",   "@fresh"};
+  };
   Spill(At("one.txt"), "1\n2\n"), Spill(At("far.txt"), "1\n2\n3\n4\n5\n6\n7\n999\n");
   Spill(At("word.txt"), "1\nx\n"), Spill(At("twice.txt"), "1\n1\n");
   ExpectMistakes(
@@ -295,6 +313,9 @@ TEST_F(Kinds, Mistakes) {
          "@fresh"},
         1,
         {"no labelled texts"}},
+       {"numbers", text("scores"), 1, {"'0.5' is no class", "a suite measures one class"}},
+       {"quantities", text("prices"), 1, {"'300000'", "a suite measures one class"}},
+       {"several labels", text("tags"), 1, {"--task multi-label", "a suite measures one class"}},
        {"no test",
         {"bench", "shift", "--model", kNano, "--train", "@images", "--methods", "linear", "--out",
          "@fresh"},

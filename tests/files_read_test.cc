@@ -11,6 +11,7 @@
 #include "runtime/io/directory.h"
 #include "runtime/io/fresh_directory.h"
 #include "runtime/io/mapped_file.h"
+#include "runtime/io/near_path.h"
 #include "tests/test_util.h"
 
 namespace graft {
@@ -123,6 +124,31 @@ TEST_F(FilesRead, WhatExistsIsNotReplaced) {
   EXPECT_THAT(Overwrite(temp_ / "theirs"), HasSubstr("a file that is read"));
   temp_.Write("others", "old");
   EXPECT_EQ(Overwrite(temp_ / "others"), "no error");
+}
+
+TEST_F(FilesRead, NearPaths) {
+  fs::create_directories(temp_ / "photos/cats");
+  temp_.Write("photos/cats/one.jpg", "");
+  struct Row {
+    std::string path, near;
+  };
+  for (const Row& row : {Row{"photo", "photos"},
+                         {"photos/cat", "photos/cats"},
+                         {"photo/cats", "photos/cats"},
+                         {"photo/cats/one.jpg", "photos/cats/one.jpg"},
+                         {"photo/dogs", "photos"},
+                         {"photos/cats/one.jpgg", "photos/cats/one.jpg"},
+                         {"photos/cats/", ""},
+                         {"photos/cats/quite/else", ""},
+                         {"x/y", ""},
+                         {"", ""}}) {
+    const std::string hint = DidYouMeanPath(temp_ / row.path);
+    EXPECT_EQ(hint, row.near.empty() ? "" : "; did you mean '" + (temp_ / row.near) + "'?")
+        << row.path;
+  }
+  EXPECT_EQ(DidYouMeanPath(std::string(100000, 'x') + "/" + std::string(300, 'y')), "");
+  EXPECT_THAT(MessageOf([&] { ReadFile(temp_ / "photos/cats/two.jpg", 1); }),
+              HasSubstr("No such file or directory; did you mean '" + (temp_ / "photos/cats/one")));
 }
 
 }  // namespace

@@ -37,8 +37,12 @@ std::vector<std::string> FlagsOf(const CLI::App& app) {
   return flags;
 }
 
-// CLI11 says what is wrong; this adds the nearest valid flag or command.
-std::string Hint(const CLI::App& app, int argc, char** argv) {
+// A word of the command line that is no flag and no command where it stands, and the nearest that
+// is; all empty if there is none.
+struct Unknown {
+  std::string flag, command, hint;
+};
+Unknown FindUnknown(const CLI::App& app, int argc, char** argv) {
   const CLI::App* active = &app;  // the command, or the one of its commands that was reached
   const auto contains = [](const std::vector<std::string>& names, const std::string& name) {
     return std::find(names.begin(), names.end(), name) != names.end();
@@ -49,14 +53,34 @@ std::string Hint(const CLI::App& app, int argc, char** argv) {
     if (flag.starts_with("--") && !contains(flags, flag)) {
       for (const CLI::App* sub : active->get_subcommands({}))
         if (contains(FlagsOf(*sub), flag))
-          return fmt::format("; {} follows the command: {}", flag, fmt::join(commands, ", "));
-      return DidYouMean(flag, flags);
+          return {flag, "",
+                  fmt::format("; {} follows the command: {}", flag, fmt::join(commands, ", "))};
+      return {flag, "", DidYouMean(flag, flags)};
     }
     if (commands.empty() || word.starts_with('-')) continue;
-    if (!contains(commands, word)) return DidYouMean(word, commands);
+    if (!contains(commands, word)) return {"", word, DidYouMean(word, commands)};
     active = active->get_subcommand(word);
   }
-  return CommandsOf(*active).empty() ? "" : DidYouMean("", CommandsOf(*active));
+  return {"", "", CommandsOf(*active).empty() ? "" : DidYouMean("", CommandsOf(*active))};
+}
+
+// What CLI11 found wrong, in our words where its own are in another order or say no kind.
+std::string UsageMessage(const CLI::App& app, const CLI::ParseError& e, int argc, char** argv) {
+  const Unknown unknown = FindUnknown(app, argc, argv);
+  const std::string said = e.what();
+  if (dynamic_cast<const CLI::ExtrasError*>(&e)) {
+    if (!unknown.flag.empty()) return fmt::format("no option '{}'{}", unknown.flag, unknown.hint);
+    if (!unknown.command.empty())
+      return fmt::format("no command '{}'{}", unknown.command, unknown.hint);
+  }
+  constexpr std::string_view kNumber = "Could not convert: ";  // a word is no number, and converts
+  const size_t equals = said.find(" = ");
+  if (dynamic_cast<const CLI::ConversionError*>(&e) && said.starts_with(kNumber) &&
+      equals != said.npos)
+    return fmt::format("{}: expected a number, found '{}'",
+                       said.substr(kNumber.size(), equals - kNumber.size()),
+                       said.substr(equals + 3));
+  return said + unknown.hint;
 }
 
 // For people, and with --json for programs.
@@ -77,7 +101,7 @@ int Explain(const CLI::App& app, int argc, char** argv) {
     // as a launcher kills all processes when one ends with an error.
     if (ReadLaunch().rank > 0) return 0;
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
-    return EndWith(e.what() + Hint(app, argc, argv), ErrorKind::kUsage);
+    return EndWith(UsageMessage(app, e, argc, argv), ErrorKind::kUsage);
   } catch (const Error& e) {
     return EndWith(e.what(), e.kind);
   } catch (const std::bad_alloc&) {

@@ -7,6 +7,7 @@
 #include "tools/lib/output.h"
 #include "tools/lib/report.h"
 #include "tools/lib/step_plan.h"
+#include "tools/profiles/machine.h"
 #include "train/complete_config.h"
 #include "train/dataset.h"
 
@@ -71,6 +72,21 @@ std::vector<std::string> MethodsOf(const PlanOptions& o) {
   return o.methods;
 }
 
+// "deit_tiny, batches of 64, 1,000 images to learn from; 2 threads, 250.0 GFLOP/s in f32, ..."
+std::string Heading(const PlannedTraining& t, const MachinePace& pace) {
+  std::string peaks = fmt::format("{:.1f} GFLOP/s in f32", pace.peak.gflops);
+  if (t.config.dtype == "bf16") peaks += fmt::format(", {:.1f} in bf16", pace.peak.bf16_gflops);
+  if (t.config.dtype == "int8") peaks += fmt::format(", {:.1f} in int8", pace.peak.int8_gflops);
+  return fmt::format("{}, batches of {}{}; {} threads, {}; a forward pass gets {:.0f} % of what "
+                     "the machine can do",
+                     t.model.architecture(), t.config.batch_size,
+                     t.data ? fmt::format(", {} {} to learn from",
+                                          Grouped(static_cast<int64_t>(t.data->size())),
+                                          t.data->unit())
+                            : "",
+                     Threads(), peaks, 100 * pace.efficiency);
+}
+
 void Run(PlanOptions& o, const CommonOptions& common) {
   RunConfig& c = o.config;
   if (c.model.empty()) FailUsage("plan needs --model; example: graft plan --help");
@@ -82,19 +98,13 @@ void Run(PlanOptions& o, const CommonOptions& common) {
   ApplyCommonOptions(common);
   c.seed = common.seed, c.disabled_passes = common.disabled_passes;
   c.dtype = ChooseDtype(common.dtype).dtype, c.keep = common.keep;
+  SayDtype(common);
   CheckIsModel(c.model);
   PlannedTraining t = c.data.empty() ? OfBatch(o) : OfData(o, common);
   SayNotices(common, t.model.notices);
-  const MachinePace pace = MeasurePace(t);
+  const MachinePace pace = MeasurePace(t, AskMachine(false).peak);
   const bool epochs = t.data != nullptr;
-  Say(common, fmt::format("{}, batches of {}{}; {} threads, {:.1f} GFLOP/s, of which a forward "
-                          "pass gets {:.0f} %",
-                          t.model.architecture(), t.config.batch_size,
-                          epochs ? fmt::format(", {} {} to learn from",
-                                               Grouped(static_cast<int64_t>(t.data->size())),
-                                               t.data->unit())
-                                 : "",
-                          Threads(), pace.peak.gflops, 100 * pace.efficiency));
+  Say(common, Heading(t, pace));
   std::vector<StepPlan> plans;
   for (const std::string& method : methods) plans.push_back(PlanStep(method, t, pace));
   Say(common, PlanTable(plans, epochs));
@@ -104,7 +114,11 @@ void Run(PlanOptions& o, const CommonOptions& common) {
              {"batch_size", t.config.batch_size},
              {"examples", epochs ? nlohmann::json(t.data->size()) : nlohmann::json()},
              {"steps_per_epoch", epochs ? nlohmann::json(t.steps_per_epoch()) : nlohmann::json()},
+             {"dtype", c.dtype},
+             {"keep", c.keep},
              {"peak_gflops", pace.peak.gflops},
+             {"peak_gflops_bf16", pace.peak.bf16_gflops},
+             {"peak_gflops_int8", pace.peak.int8_gflops},
              {"peak_gb_per_second", pace.peak.bytes_per_second * 1e-9},
              {"efficiency", pace.efficiency},
              {"threads", Threads()},

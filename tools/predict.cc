@@ -217,11 +217,13 @@ nlohmann::json Tell(const PredictOptions& o, const JointModel& joint, const Pred
     if (!o.csv()) return ShowJson(p) + "\n";
     return classes ? CsvLines(p, several, top) : TargetCsvLine(p, joint.first());
   };
+  const bool texts = joint.first().model.is_bert();
+  const size_t columns = texts ? ShownColumns(common) : 0;  // of a path the end is wanted
   const ShownOutputs shown{top, o.threshold > 0 ? o.threshold : kThreshold};
   ForEachPrediction(joint, inputs, logits, shown, [&](const nlohmann::json& prediction) {
     if (o.skip_bad && prediction.contains("error")) return;
     if (common.json) predictions.push_back(prediction);
-    if (o.out.empty()) return Say(common, PredictionText(prediction));
+    if (o.out.empty()) return Say(common, PredictionText(prediction, columns));
     text += line(prediction);
   });
   if (!o.out.empty()) WriteFileAtomically(o.out, text);

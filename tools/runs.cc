@@ -22,7 +22,7 @@ void Run(const RunsOptions& o, const CommonOptions& common) {
   if (!o.sort.empty()) SortRuns(&runs, o.sort, o.reverse);
   PrintJson(common, {{"runs", runs}});
   if (o.csv) return PrintText(RunsCsv(runs));
-  Say(common, RunsText(runs, o.directory));
+  Say(common, RunsText(runs, o.directory, ShownColumns(common)));
   for (const nlohmann::json& run : runs)
     if (run.contains("error")) Say(common, "note: " + run["error"].get<std::string>());
 }

@@ -5,20 +5,19 @@
 #include <filesystem>
 
 #include "adapters/open_model.h"
-#include "runtime/cpu.h"
 #include "runtime/io/files_read.h"
 #include "runtime/process_group.h"
 #include "runtime/threads.h"
 #include "tools/commands.h"
 #include "tools/lib/banner.h"
 #include "tools/lib/config_file.h"
-#include "tools/lib/data_report.h"
 #include "tools/lib/interrupts.h"
 #include "tools/lib/lr_find.h"
 #include "tools/lib/model_options.h"
 #include "tools/lib/output.h"
 #include "tools/lib/progress.h"
 #include "tools/lib/seeds.h"
+#include "tools/lib/train_report.h"
 #include "tools/lib/train_options.h"
 #include "train/complete_config.h"
 #include "train/event_file.h"
@@ -109,11 +108,23 @@ void RemoveRun(const std::string& path) {
   for (const std::string_view name : kFiles) fs::remove(fs::path(path) / name, none);
 }
 
-TrainHooks HooksOf(const RunDir& dir, const CommonOptions& common, bool verbose) {
+// What is told of a run.
+struct Telling {
+  bool verbose = false;
+  std::string name;  // of a run like one that was told of before: this in the place of the banner
+  std::function<void(const std::string&)> note;
+};
+
+TrainHooks HooksOf(const RunDir& dir, const CommonOptions& common, const Telling& telling) {
   TrainHooks hooks = ProgressHooks(common);
-  hooks.on_start = [&dir, common, verbose](const BeginReport& report) {
+  hooks.note = telling.note;
+  if (!telling.name.empty()) {
+    hooks.on_start = [common, telling](const BeginReport&) { Say(common, telling.name); };
+    return hooks;
+  }
+  hooks.on_start = [&dir, common, telling](const BeginReport& report) {
     Say(common, StartBanner(report, dir.path()));
-    if (verbose) Say(common, "  " + AllSettings(*report.config));
+    if (telling.verbose) Say(common, "  " + AllSettings(*report.config));
   };
   hooks.on_plan = [common](const PlanReport& report) { Say(common, PlanLine(report)); };
   return hooks;
@@ -121,10 +132,10 @@ TrainHooks HooksOf(const RunDir& dir, const CommonOptions& common, bool verbose)
 
 // Trains, and removes a run that came to nothing worth keeping, so that the corrected command may
 // use the same name.
-TrainSummary TrainOrRemove(RunDir& dir, const CommonOptions& common, bool verbose,
+TrainSummary TrainOrRemove(RunDir& dir, const CommonOptions& common, const Telling& telling,
                            ProcessGroup* group = nullptr) {
   try {
-    TrainHooks hooks = HooksOf(dir, common, verbose);
+    TrainHooks hooks = HooksOf(dir, common, telling);
     hooks.group = group;
     return Train(dir, hooks);
   } catch (...) {
@@ -167,7 +178,7 @@ void CheckNewRun(const TrainOptions& o) {
     FailUsage("--trace {}: is --out too; expected another directory", o.config.trace);
 }
 
-RunDir NewRun(const TrainOptions& o, const std::string& out, const CommonOptions& common) {
+RunDir NewRun(const TrainOptions& o, const std::string& out, const Telling& telling) {
   if (!o.force && IsRunDirectory(out))
     Fail(
         "{}: the directory exists and is not empty; choose another one, --force to replace the "
@@ -177,7 +188,7 @@ RunDir NewRun(const TrainOptions& o, const std::string& out, const CommonOptions
   const RunConfig complete = CompleteRunConfig(o.config, &notes);
   if (o.force) RemoveRun(out);
   RunDir dir = RunDir::Create(out, complete);
-  for (const std::string& note : notes) Say(common, "note: " + note);
+  for (const std::string& note : notes) telling.note("note: " + note);
   return dir;
 }
 
@@ -194,46 +205,11 @@ RunDir ResumedRun(const TrainOptions& o, ProcessGroup* group) {
   return dir ? std::move(*dir) : RunDir::Follow(o.resume, true);
 }
 
-RunDir FreshRun(const TrainOptions& o, const CommonOptions& common, ProcessGroup* group) {
+RunDir FreshRun(const TrainOptions& o, const Telling& telling, ProcessGroup* group) {
   std::optional<RunDir> dir;
-  if (!group || group->IsFirst()) dir = NewRun(o, o.out, common);
+  if (!group || group->IsFirst()) dir = NewRun(o, o.out, telling);
   if (group) group->Meet();
   return dir ? std::move(*dir) : RunDir::Follow(o.out, false);
-}
-
-nlohmann::json TrainJson(const RunDir& dir, const TrainSummary& s) {
-  nlohmann::json json{{"run", dir.path()},
-                      {"method", s.config.method},
-                      {"task", s.config.task},
-                      {"epochs", s.config.epochs},
-                      {"steps", s.steps},
-                      {"trainable_parameters", s.trainable_parameters},
-                      {"final_train_loss", s.final_train_loss},
-                      {"val_accuracy", nullptr},
-                      {"best_metric", s.config.best_metric},
-                      {"best", nullptr},
-                      {"best_epoch", nullptr},
-                      {"stopped_early", s.stopped_early},
-                      {"seconds", s.seconds},
-                      {"examples_per_second", s.examples_per_second},
-                      {"start_seconds", s.start_seconds},
-                      {"peak_memory_bytes", PeakResidentBytes()},
-                      {"planned_bytes", s.planned_bytes},
-                      {"interrupted", s.interrupted}};
-  AddPreprocess(dir.config(), !dir.config().preprocess.empty(), &json);
-  if (s.config.skip_bad) json["skipped"] = SkippedJson(s.skipped);
-  if (s.val_accuracy >= 0) json["val_accuracy"] = s.val_accuracy;
-  if (s.best) json["best"] = *s.best, json["best_epoch"] = s.best_epoch;
-  return json;
-}
-
-void SayDone(const TrainSummary& s, const CommonOptions& common) {
-  if (s.stopped_early)
-    Say(common,
-        fmt::format("stopped early: no better validation {} in the {} epochs since epoch {}",
-                    s.config.best_metric, s.config.early_stopping, s.best_epoch));
-  Say(common, fmt::format("done: {} steps, {} trainable parameters, {:.1f} s, peak memory {} MiB",
-                          s.steps, s.trainable_parameters, s.seconds, PeakResidentBytes() >> 20));
 }
 
 [[noreturn]] void StopInterrupted(const RunDir& dir, int64_t step, const std::string& again) {
@@ -246,6 +222,7 @@ void SayDone(const TrainSummary& s, const CommonOptions& common) {
 // are kept, and interrupted ones go on.
 void RunSeeds(TrainOptions& o, const CommonOptions& common) {
   nlohmann::json runs = nlohmann::json::array();
+  Telling telling{.verbose = o.verbose, .name = "", .note = SayOnce(common)};
   for (int64_t i = 0; i < o.seeds; ++i) {
     o.config.seed = common.seed + i;
     const std::string out = fmt::format("{}/seed-{}", o.out, o.config.seed);
@@ -257,12 +234,13 @@ void RunSeeds(TrainOptions& o, const CommonOptions& common) {
       std::vector<std::string> notes;
       CheckSameRun(dir->config(), CompleteRunConfig(o.config, &notes), out);
     } else {
-      dir = NewRun(o, out, common);
+      dir = NewRun(o, out, telling);
     }
-    const TrainSummary s = TrainOrRemove(*dir, common, o.verbose);
+    if (i > 0) telling.name = fmt::format("seed {}: {}", o.config.seed, out);
+    const TrainSummary s = TrainOrRemove(*dir, common, telling);
     if (s.interrupted) StopInterrupted(*dir, s.steps, "the same command");
     SayDone(s, common);
-    runs.push_back(TrainJson(*dir, s));
+    runs.push_back(TrainJson(dir->path(), s));
     runs.back()["seed"] = o.config.seed;
   }
   const nlohmann::json json = SeedsJson(o.out, runs);
@@ -302,6 +280,7 @@ void Run(TrainOptions& o, const CommonOptions& common, ProcessGroup* group) {
   CommonOptions effective = common;
   if (group && effective.threads == 0) effective.threads = ThreadsInGroup(*group);
   std::optional<RunDir> dir;
+  const Telling telling{.verbose = o.verbose, .name = "", .note = SayOnce(common)};
   if (o.resume.empty()) {
     CheckNewRun(o);
     ApplyCommonOptions(effective);
@@ -317,7 +296,7 @@ void Run(TrainOptions& o, const CommonOptions& common, ProcessGroup* group) {
       CatchInterrupts();
       return RunSeeds(o, common);
     }
-    dir = FreshRun(o, common, group);
+    dir = FreshRun(o, telling, group);
   } else {
     dir = ResumedRun(o, group);
     effective.isa = dir->config().isa;  // the plan of the run
@@ -326,8 +305,8 @@ void Run(TrainOptions& o, const CommonOptions& common, ProcessGroup* group) {
   }
   SayDtype(effective);
   CatchInterrupts();
-  const TrainSummary s = TrainOrRemove(*dir, common, o.verbose, group);
-  nlohmann::json json = TrainJson(*dir, s);
+  const TrainSummary s = TrainOrRemove(*dir, common, telling, group);
+  nlohmann::json json = TrainJson(dir->path(), s);
   json["processes"] = group ? group->size() : 1;
   PrintJson(common, json);
   if (s.interrupted)

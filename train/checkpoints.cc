@@ -52,17 +52,18 @@ void Checkpoints::StopNonFinite(const std::string& what) {
               ErrorKind::kNonFinite);
 }
 
-void Checkpoints::SaveBest(const ParamStore& params) {
+void Checkpoints::SaveBest(const ParamStore& weights) {
   RecordBase();
-  dir_.SaveWeights("best", params, trainable_);
+  dir_.SaveWeights("best", weights, trainable_);
 }
 
 // Weights first, state last: the state is what a resume believes.
-void Checkpoints::SaveState(const ParamStore& params, const Progress& progress, int64_t steps) {
+void Checkpoints::SaveState(const ParamStore& weights, const ParamStore& state,
+                            const Progress& progress, int64_t steps) {
   RecordBase();
-  CheckFinite(params, progress.step, steps);
-  dir_.SaveWeights("last", params, trainable_);
-  dir_.SaveState(params, state_, progress);
+  CheckFinite(weights, progress.step, steps);
+  dir_.SaveWeights("last", weights, trainable_);
+  dir_.SaveState(state, state_, progress);
 }
 
 }  // namespace graft

@@ -29,10 +29,12 @@ class Checkpoints {
   void CheckFinite(const ParamStore& params, int64_t step, int64_t steps);
   [[noreturn]] void StopNonFinite(const std::string& what);
 
-  // Each of these checks the base first. SaveBest writes best.safetensors, SaveState
-  // last.safetensors and the state.
-  void SaveBest(const ParamStore& params);
-  void SaveState(const ParamStore& params, const Progress& progress, int64_t steps);
+  // Each of these checks the base first. SaveBest writes best.safetensors; SaveState writes
+  // last.safetensors with `weights` and the state with those of `state`, which differ in what only
+  // the run knows.
+  void SaveBest(const ParamStore& weights);
+  void SaveState(const ParamStore& weights, const ParamStore& state, const Progress& progress,
+                 int64_t steps);
 
  private:
   void RecordBase();

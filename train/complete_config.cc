@@ -201,6 +201,7 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
   }
   if (c.best_metric.empty() && std::ranges::find(TaskNames(), c.task) != TaskNames().end())
     c.best_metric = DefaultMetric(c.task);
+  c.scale_targets = c.task == kRegression;
   if (c.lr != 0 && SearchedTerm(method))
     FailUsage("--lr: method '{}' is found without gradients; its 'sigma' is the first step size",
               SearchedTerm(method)->name);

@@ -42,6 +42,7 @@ struct RunConfig : AdapterFacts {
   std::string best_metric = "accuracy";  // of the validation split: which epoch is the best;
                                          // "" = the first of MetricsOf(task)
   std::string class_weights;             // in the loss, as ClassWeights; "" = none
+  bool scale_targets = false;            // of a regression (target_scale.h)
   // The epochs that the warm-up was made for, if the run was given another number since; 0 means
   // `epochs`.
   int64_t schedule_epochs = 0;
@@ -51,7 +52,7 @@ struct RunConfig : AdapterFacts {
       "holdout",     "skip_bad",      "augment",         "no_decay",    "head",
       "template",    "words",         "objective",       "whole_words", "early_stopping",
       "best_metric", "class_weights", "schedule_epochs", "dtype",       "keep",
-      "task",        "lanes"};
+      "task",        "lanes",         "scale_targets"};
 
   static void Visit(auto& self, auto&& f) {
     AdapterFacts::Visit(self, f);
@@ -69,6 +70,7 @@ struct RunConfig : AdapterFacts {
     f("memory_budget", self.memory_budget), f("trace", self.trace), f("isa", self.isa);
     f("disabled_passes", self.disabled_passes), f("dtype", self.dtype), f("keep", self.keep);
     f("early_stopping", self.early_stopping), f("best_metric", self.best_metric);
+    f("scale_targets", self.scale_targets);
     f("class_weights", self.class_weights), f("schedule_epochs", self.schedule_epochs);
   }
 };

@@ -18,6 +18,7 @@
 #include "train/class_weights.h"
 #include "train/example_memory.h"
 #include "train/run_summary.h"
+#include "train/target_scale.h"
 #include "train/trainer_impl.h"
 
 namespace graft {
@@ -67,8 +68,10 @@ void Trainer::Open() {
                         .seed = c_.seed,
                         .mixed = augment.mixes()},
                        method_, model_.params, seed, nullptr, dir_.HasState());
+  int64_t parameters = 0;
+  for (const auto& [name, entry] : model_.params.entries()) parameters += entry.shape.size();
   WeightClasses();
-  StartAtMeans();
+  ScaleTargets();
   trainable_count_ = TrainableCount(graph_);
   // The initial state belongs to the run before its first step: a resumed run overwrites it here.
   loaded_state_ = dir_.LoadState(model_.params, progress_);
@@ -79,32 +82,17 @@ void Trainer::Open() {
   if (!c_.trace.empty() && !dir_.resumed() && IsFirst()) CreateFreshDirectory(c_.trace);
   if (hooks_.on_start)
     hooks_.on_start({&c_, &model_, n, validation_ ? static_cast<int64_t>(validation_->size()) : 0,
-                     train_->unit(), progress_.step, steps_, steps_per_epoch_, trainable_count_});
+                     train_->unit(), progress_.step, steps_, steps_per_epoch_, parameters, trainable_count_});
 }
 
-// A fresh head of numbers begins at their means over the training examples: a rate moves an output
-// by about as much in each step whatever the numbers are, which would never come near large ones.
-void Trainer::StartAtMeans() {
-  constexpr double kWide =
-      30;  // in steps of the usual rates hundreds to come from the mean to most
-  if (c_.task != kRegression || !c_.new_head) return;
-  const int64_t outputs = Classes(model_.config);
-  float* bias = model_.params.Mutable("head.bias");
-  for (int64_t k = 0; k < outputs; ++k) {
-    double sum = 0, squares = 0;
-    const auto n = static_cast<double>(train_->size());
-    for (size_t i = 0; i < train_->size(); ++i) sum += train_->targets(i)[k];
-    for (size_t i = 0; i < train_->size(); ++i)
-      squares += std::pow(train_->targets(i)[k] - sum / n, 2);
-    bias[k] = static_cast<float>(sum / n);
-    const double spread = std::sqrt(squares / n);
-    if (spread > kWide)
-      Note(
-          fmt::format("the numbers of '{}' spread by {:.3g} around {:.3g}, which is far for an "
-                      "output; hint: numbers that spread by about 1 are learnt better, such as "
-                      "({} - {:.3g}) / {:.3g}",
-                      c_.labels[k], spread, sum / n, c_.labels[k], sum / n, spread));
-  }
+// Where the head trains; one that stays as it is has a unit of its own.
+void Trainer::ScaleTargets() {
+  scaled_ = c_.scale_targets && !SearchedTerm(method_) && HeadTakesScale(graph_);
+  if (!scaled_) return;
+  MeasureTargets(*train_, Classes(model_.config), &model_.params);
+  StandardiseTargets(&graph_);
+  if (!c_.new_head && !dir_.HasState()) TakeScaleOffHead(&model_.params);
+  Note(TargetScaleText(model_.params, c_.labels));
 }
 
 void Trainer::WeightClasses() {
@@ -182,6 +170,7 @@ void Trainer::Compile() {
   if (validation_) {
     inference = MethodGraph(model_.config, {.loss = true}, method_, model_.params,
                             static_cast<uint64_t>(c_.seed));
+    if (scaled_) StandardiseTargets(&inference);
     plain = inference;
     InferencePasses(PassesOf(c_)).Run(inference);
     request.between = &inference, request.longest_between = validation_->longest();
@@ -202,6 +191,7 @@ void Trainer::Compile() {
   std::vector<std::string> resumes = step_->optimizer_names();
   for (const auto& [name, entry] : model_.params.entries())
     if (name.starts_with(kChildMask)) resumes.push_back(name);
+  if (scaled_) resumes.insert(resumes.end(), {kTargetMean, kTargetDeviation});
   RecordNames(whole, step_->trainable_names(), resumes);
   if (validation_) {
     evaluator_.emplace(inference, model_.params, compiled_->between, PassNames());

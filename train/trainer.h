@@ -30,7 +30,8 @@ struct BeginReport {
   const LoadedModel* model = nullptr;
   int64_t train = 0, validation = 0;  // examples
   const char* unit = "";
-  int64_t first_step = 0, steps = 0, steps_per_epoch = 0, trainable_parameters = 0;
+  int64_t first_step = 0, steps = 0, steps_per_epoch = 0;
+  int64_t parameters = 0, trainable_parameters = 0;  // of the model with its method
 };
 // How the run is computed; told once that is planned.
 struct PlanReport {

@@ -68,14 +68,17 @@ class Trainer {
   void CheckFinite() { checkpoints_.CheckFinite(model_.params, progress_.step, steps_); }
   void SaveState() {
     constexpr double kSummarySeconds = 5;  // a checkpoint may be a matter of milliseconds
-    checkpoints_.SaveState(model_.params, progress_, steps_);
+    const ParamStore scaled = scaled_ ? KeptWeights() : ParamStore();
+    checkpoints_.SaveState(scaled_ ? scaled : model_.params, model_.params, progress_, steps_);
     if (interrupted_ || SecondsSinceStart() - summary_time_ > kSummarySeconds) WriteSummary();
   }
   void WriteSummary();
   // Whether, at the end of an epoch, the best one is --early-stopping epochs behind.
   bool StopsEarly() const;
   void WeightClasses();
-  void StartAtMeans();
+  void ScaleTargets();
+  // What is written of what trains, as a model without this run's graph has it.
+  ParamStore KeptWeights() const;
   double SumOfWeights(std::span<const size_t> rows) const;  // 0 without weights of classes
   void Finish();
   // Whether this process writes, measures and tells; the others of a group only compute.
@@ -115,6 +118,7 @@ class Trainer {
   std::optional<std::vector<std::string>> loaded_state_;  // names, if there was one
   Progress progress_;
   std::vector<double> class_weights_;  // [K], or empty
+  bool scaled_ = false;                // the targets of a regression (target_scale.h)
   int64_t schedule_steps_ = 0;         // that the learning rate is made for
   int64_t steps_ = 0, steps_per_epoch_ = 0, trainable_count_ = 0, examples_seen_ = 0;
   double session_seconds_ = 0, start_seconds_ = 0, summary_time_ = 0;

@@ -8,6 +8,7 @@
 #include "train/calibrate.h"
 #include "train/ordered_data.h"
 #include "train/run_summary.h"
+#include "train/target_scale.h"
 #include "train/task_metrics.h"
 #include "train/trainer_impl.h"
 
@@ -153,10 +154,15 @@ void Trainer::EndRound(EpochReport& report, nlohmann::json line) {
   if (evaluator_ && score > progress_.best_metric) {
     progress_.best_metric = score, progress_.best_epoch = report.epoch;
     report.best = true;
-    if (IsFirst()) checkpoints_.SaveBest(Calibrated(model_, method_, c_));
+    if (IsFirst()) checkpoints_.SaveBest(KeptWeights());
   }
   dir_.AppendMetrics(DumpJson(line));
   if (hooks_.on_epoch) hooks_.on_epoch(report);
+}
+
+ParamStore Trainer::KeptWeights() const {
+  return scaled_ ? WithScaleInHead(model_.params, checkpoints_.trainable())
+                 : Calibrated(model_, method_, c_);
 }
 
 bool Trainer::StopsEarly() const {
@@ -189,11 +195,11 @@ void Trainer::WriteSummary() {
 void Trainer::Finish() {
   if (!IsFirst()) return;
   checkpoints_.CheckBase();
-  const ParamStore params = Calibrated(model_, method_, c_);
-  if (!evaluator_) checkpoints_.SaveBest(params);  // without validation, best is last
+  const ParamStore kept = KeptWeights();
+  if (!evaluator_) checkpoints_.SaveBest(kept);  // without validation, best is last
   if (trace_) trace_->Finish(model_.params, checkpoints_.trainable());
   progress_.finished = true;
-  checkpoints_.SaveState(params, progress_, steps_);
+  checkpoints_.SaveState(kept, scaled_ ? model_.params : kept, progress_, steps_);
   WriteSummary();
 }
 

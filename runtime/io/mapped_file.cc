@@ -13,6 +13,7 @@
 
 #include "runtime/error.h"
 #include "runtime/io/files_read.h"
+#include "runtime/io/near_path.h"
 
 namespace graft {
 namespace {
@@ -103,7 +104,11 @@ void ExplainFilesCutShort() {
 std::shared_ptr<const MappedFile> MappedFile::Open(const std::string& path) {
   // Opening must not block: a named pipe is refused below, and not waited for.
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) Fail("{}: cannot open: {}", path, std::strerror(errno));
+  if (fd < 0) {
+    const int why = errno;
+    Fail("{}: cannot open: {}{}", path, std::strerror(why),
+         why == ENOENT ? DidYouMeanPath(path) : "");
+  }
   struct Closer {
     int fd;
     ~Closer() { close(fd); }

@@ -128,9 +128,27 @@ def check_predictions(c, task, of, expected):
     c.near(task, f"predictions of {of[0]}", shown, expected)
 
 
+def scale_head(model, mean, deviation, into):
+    """The classifier gives standardised numbers, or (`into`) those of the table again."""
+    with torch.no_grad():
+        weight, bias = model.classifier.weight, model.classifier.bias
+        weight.mul_(deviation[:, None] if into else 1 / deviation[:, None])
+        bias.copy_(bias * deviation + mean if into else (bias - mean) / deviation)
+
+
 def replay(c, task, model, tokenizer, rows, targets, trace):
-    """AdamW in PyTorch, with the loss of transformers, over the batches of the trace."""
+    """AdamW in PyTorch, with the loss of transformers, over the batches of the trace. Numbers are
+    standardised, as scikit-learn's StandardScaler does it."""
     batches = np.load(trace / "batches.npz")
+    init = load_file(trace / "init.safetensors")
+    numbers = task.startswith("regression")
+    if numbers:
+        mean, deviation = targets.mean(0), targets.std(0, correction=0)
+        c.near(task, "mean and deviation", torch.cat([init["targets.mean"],
+                                                       init["targets.deviation"]]),
+               torch.cat([mean, deviation]))
+        targets = (targets - mean) / deviation
+        scale_head(model, mean, deviation, into=False)
     told = [json.loads(line) for line in (trace / "loss.jsonl").read_text().splitlines()]
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=1e-4)
     losses = []
@@ -145,6 +163,8 @@ def replay(c, task, model, tokenizer, rows, targets, trace):
     c.near(task, f"losses of {len(losses)} steps", [t["loss"] for t in told], losses)
     final, weight = load_file(trace / "final.safetensors"), model.classifier.weight
     c.near(task, "the trained head", final["head.weight"], weight.detach())
+    if numbers:
+        scale_head(model, mean, deviation, into=True)
 
 
 def check_task(c, task, data):

@@ -18,12 +18,6 @@ std::string ShortName(const std::string& path) {
   return (p.has_filename() ? p.filename() : p.parent_path().filename()).string();
 }
 
-int64_t Parameters(const LoadedModel& model) {
-  int64_t count = 0;
-  for (const auto& [name, entry] : model.params.entries()) count += entry.shape.size();
-  return count;
-}
-
 std::string DataText(const BeginReport& r) {
   const RunConfig& c = *r.config;
   std::string text = fmt::format("{}, {} {} to learn from ({}), ", c.data, Grouped(r.train), r.unit,
@@ -39,10 +33,10 @@ std::string DataText(const BeginReport& r) {
 
 std::string MethodText(const BeginReport& r) {
   const RunConfig& c = *r.config;
-  const int64_t all = Parameters(*r.model);
-  const double share = static_cast<double>(r.trainable_parameters) / static_cast<double>(all);
+  const double share =
+      static_cast<double>(r.trainable_parameters) / static_cast<double>(r.parameters);
   std::string text = fmt::format("{}, {} of {} parameters train ({:.2f} %)", c.method,
-                                 Grouped(r.trainable_parameters), Grouped(all), 100 * share);
+                                 Grouped(r.trainable_parameters), Grouped(r.parameters), 100 * share);
   if (c.objective.empty() && c.head.empty())
     text += c.new_head ? ", with a fresh head" : ", from the head that the model has";
   return text;

@@ -18,10 +18,7 @@ const std::string& NameOf(const std::vector<std::string>& labels, int64_t label)
 
 // A long name is cut, as a table is for looking at.
 std::string ShortClass(const std::string& name, size_t width = kNameWidth) {
-  size_t end = 0, seen = 0;
-  for (; end < name.size(); ++end)
-    if ((static_cast<unsigned char>(name[end]) & 0xC0) != 0x80 && seen++ == width) break;
-  return end < name.size() ? name.substr(0, end) + "~" : name;
+  return FitText(name, width + 1);
 }
 
 double Share(int64_t part, int64_t whole) {

@@ -1,11 +1,16 @@
 #include "tools/lib/output.h"
 
+#include <unistd.h>
+
 #include <cstdio>
+#include <memory>
+#include <set>
 
 #include "data/preprocess.h"
 #include "runtime/io/json.h"
 #include "runtime/utf8.h"
 #include "tools/lib/progress_meter.h"
+#include "tools/lib/terminal.h"
 
 namespace graft {
 
@@ -19,6 +24,17 @@ void Say(const CommonOptions& o, const std::string& line) {
   std::FILE* out = o.json ? stderr : stdout;
   std::fprintf(out, "%s\n", EscapeControls(line, "\n\t").c_str());
   std::fflush(out);
+}
+
+std::function<void(const std::string&)> SayOnce(const CommonOptions& o) {
+  const auto said = std::make_shared<std::set<std::string>>();
+  return [o, said](const std::string& line) {
+    if (said->insert(line).second) Say(o, line);
+  };
+}
+
+size_t ShownColumns(const CommonOptions& o) {
+  return TerminalColumns(o.json ? STDERR_FILENO : STDOUT_FILENO);
 }
 
 void SayDtype(const CommonOptions& options) {

@@ -1,5 +1,7 @@
 // What commands print: lines for people, or one JSON object.
 #pragma once
+#include <functional>
+
 #include "tools/lib/options.h"
 
 namespace graft {
@@ -8,6 +10,10 @@ namespace graft {
 // Prints a line for people, or several: to standard output, or to standard error with --json;
 // nothing with --quiet.
 void Say(const CommonOptions& options, const std::string& line);
+// Returns a Say that shows only the first of equal lines.
+std::function<void(const std::string&)> SayOnce(const CommonOptions& options);
+// Returns how wide the terminal is that Say shows lines on; 0 for a file or a pipe.
+size_t ShownColumns(const CommonOptions& options);
 // Says which precision is used, where --dtype leaves it open or the CPU lacks it. Must be called
 // after ApplyCommonOptions.
 void SayDtype(const CommonOptions& options);

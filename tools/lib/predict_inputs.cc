@@ -10,6 +10,7 @@
 
 #include "data/splits.h"
 #include "runtime/io/files_read.h"
+#include "runtime/io/near_path.h"
 #include "runtime/utf8.h"
 #include "tools/lib/predict_tables.h"
 
@@ -120,7 +121,7 @@ PredictInputs OpenImages(const std::vector<std::string>& files, const OpenedMode
     RecordRead(path);
     struct stat s;
     if (stat(path.c_str(), &s) != 0) {
-      inputs.Add({path, "", 0, fmt::format("{}: no such file", path)}, PredictInputs::kNone);
+      inputs.Add({path, "", 0, fmt::format("{}: no such file{}", path, DidYouMeanPath(path))}, PredictInputs::kNone);
     } else if (!path.ends_with(".npy")) {
       inputs.Add({path, "", 0, ""}, 0);
       images.push_back({path, 0});

@@ -89,7 +89,7 @@ std::string OutputLines(const nlohmann::json& p, const std::string& indent) {
     TextTable table({1});
     for (const nlohmann::json& v : p["values"])
       table.Add({v["name"].is_null() ? "value" : v["name"].get<std::string>(),
-                 fmt::format("{:.6g}", v["value"].get<double>())});
+                 fmt::format("{:.7g}", v["value"].get<double>())});
     return table.Lines(indent);
   }
   if (!p.contains("labels")) return TopLines(p["top"], indent);
@@ -144,8 +144,13 @@ void ForEachPrediction(const JointModel& joint, const PredictInputs& inputs, con
   }
 }
 
-std::string PredictionText(const nlohmann::json& p) {
+std::string PredictionText(const nlohmann::json& p, size_t text_columns) {
   std::string text = Text(p["input"]);
+  if (text_columns > 0) {
+    for (char& c : text)
+      if (c == '\n' || c == '\r' || c == '\t') c = ' ';
+    text = FitText(EscapeControls(text), text_columns);
+  }
   if (p.contains("error")) text += "\n  not read: " + Text(p["error"]);
   if (p.contains("top") || p.contains("values")) text += "\n" + OutputLines(p, "  ");
   if (p.contains("adapters"))

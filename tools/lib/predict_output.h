@@ -26,8 +26,9 @@ struct ShownOutputs {
 void ForEachPrediction(const JointModel& joint, const PredictInputs& inputs, const Logits& logits,
                        const ShownOutputs& shown,
                        const std::function<void(const nlohmann::json&)>& each);
-// Writes a prediction for people.
-std::string PredictionText(const nlohmann::json& prediction);
+// Writes a prediction for people. A text is shown in one line of at most `text_columns` (0: as it
+// is).
+std::string PredictionText(const nlohmann::json& prediction, size_t text_columns = 0);
 
 // The lines of a CSV file, one for each prediction (of each adapter, if there are several): input,
 // file, row, [adapter,] class, name, probability and logit of the best class, then those of the

@@ -10,6 +10,7 @@
 #include "tools/lib/interrupts.h"
 #include "tools/lib/output.h"
 #include "tools/lib/progress_meter.h"
+#include "tools/lib/report.h"
 #include "train/task_metrics.h"
 
 namespace graft {
@@ -39,7 +40,7 @@ std::vector<LinePart> PartsOf(const StepReport& r, const std::string& metric) {
 
 std::string ValueText(const MetricInfo& metric, const Metrics& m) {
   const double value = metric.value(m);
-  return metric.share ? fmt::format("{:.1f} %", 100 * value) : fmt::format("{:.4f}", value);
+  return metric.share ? Percent(value) : MeasureText(value);
 }
 
 // The measures without the loss, which either is the first of them or says little.

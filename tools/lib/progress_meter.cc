@@ -1,6 +1,5 @@
 #include "tools/lib/progress_meter.h"
 
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +11,7 @@
 
 #include "runtime/utf8.h"
 #include "tools/lib/report.h"
+#include "tools/lib/terminal.h"
 
 namespace graft {
 namespace {
@@ -20,34 +20,13 @@ constexpr double kQuiet = 2, kRedraw = 0.1, kPipe = 30;  // seconds
 
 std::atomic<bool> line_open{false};
 
-bool Continues(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
-
-size_t Columns(const std::string& text) {
-  return static_cast<size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return !Continues(c); }));
-}
-
-std::string Cut(const std::string& text, size_t columns) {
-  size_t end = 0;
-  for (size_t seen = 0; end < text.size(); ++end)
-    if (!Continues(text[end]) && seen++ == columns) break;
-  return text.substr(0, end);
-}
-
-int TerminalColumns() {
-  constexpr int kUsual = 80;
-  winsize size{};
-  if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
-  return kUsual;
-}
-
 }  // namespace
 
 MeterOutput StandardMeter() {
   const char* kind = std::getenv("TERM");
   const bool dumb = kind && std::strcmp(kind, "dumb") == 0;  // knows no control but newline
   return {.terminal = !dumb && isatty(STDERR_FILENO) != 0,
-          .columns = TerminalColumns,
+          .columns = [] { return static_cast<int>(TerminalColumns(STDERR_FILENO)); },
           .seconds =
               [] {
                 const auto now = std::chrono::steady_clock::now().time_since_epoch();
@@ -66,8 +45,8 @@ std::string FitLine(std::vector<LinePart> parts, size_t columns) {
   while (true) {
     std::string line;
     for (const LinePart& part : parts) line += (line.empty() ? "" : "  ") + part.text;
-    if (Columns(line) <= columns) return line;
-    if (parts.size() <= 1) return Cut(line, columns);
+    if (ColumnsOf(line) <= columns) return line;
+    if (parts.size() <= 1) return FitText(line, columns);
     parts.erase(std::ranges::min_element(parts, {}, &LinePart::worth));
   }
 }

@@ -8,16 +8,6 @@
 #include "runtime/utf8.h"
 
 namespace graft {
-namespace {
-
-size_t Width(const std::string& text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
-    return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
-  }));
-}
-
-}  // namespace
-
 std::string Grouped(int64_t number) {
   std::string text = std::to_string(number);
   const int64_t first = number < 0 ? 1 : 0;
@@ -36,24 +26,34 @@ std::string InPercent(double share) {
   return std::isnan(share) ? "-" : fmt::format("{:.1f}", 100 * share);
 }
 
+std::string MeasureText(double value) {
+  return std::abs(value) < 1000 || !std::isfinite(value) ? fmt::format("{:.4f}", value)
+                                                         : fmt::format("{:.5g}", value);
+}
+
 void TextTable::Add(std::vector<std::string> cells) {
   for (std::string& cell : cells) cell = EscapeControls(cell);
   rows_.push_back(std::move(cells));
 }
 
-std::string TextTable::Lines(const std::string& indent) const {
+std::vector<size_t> TextTable::Widths() const {
   std::vector<size_t> widths;
   for (const auto& row : rows_)
     for (size_t i = 0; i < row.size(); ++i) {
       if (widths.size() <= i) widths.push_back(0);
-      widths[i] = std::max(widths[i], Width(row[i]));
+      widths[i] = std::max(widths[i], ColumnsOf(row[i]));
     }
+  return widths;
+}
+
+std::string TextTable::Lines(const std::string& indent) const {
+  const std::vector<size_t> widths = Widths();
   std::string text;
   for (const auto& row : rows_) {
     if (!text.empty()) text += "\n";
     text += indent;
     for (size_t i = 0; i < row.size(); ++i) {
-      const std::string blanks(widths[i] - Width(row[i]), ' ');
+      const std::string blanks(widths[i] - ColumnsOf(row[i]), ' ');
       const bool right = std::find(right_.begin(), right_.end(), i) != right_.end();
       const bool last = i + 1 == row.size();
       text += right ? blanks + row[i] : last ? row[i] : row[i] + blanks;
@@ -61,6 +61,48 @@ std::string TextTable::Lines(const std::string& indent) const {
     }
   }
   return text;
+}
+
+std::vector<std::string> TextTable::FitTo(size_t columns, std::span<const size_t> drop,
+                                          std::span<const Shortened> shorten) {
+  std::vector<size_t> widths = Widths(), least = widths;
+  for (const Shortened& s : shorten) least[s.column] = std::min(least[s.column], kLeastCell);
+  std::vector<bool> dropped(widths.size());
+  const auto total = [&](const std::vector<size_t>& each) {
+    size_t sum = 0;
+    for (size_t i = 0; i < each.size(); ++i)
+      if (!dropped[i]) sum += each[i] + (sum > 0 ? 2 : 0);
+    return sum;
+  };
+  std::vector<std::string> names;
+  for (size_t i = 0; i < drop.size() && total(least) > columns; ++i) {
+    dropped[drop[i]] = true;
+    names.push_back(rows_[0][drop[i]]);
+  }
+  while (total(widths) > columns) {
+    size_t* widest = nullptr;
+    for (const Shortened& s : shorten)
+      if (!dropped[s.column] && (!widest || widths[s.column] > *widest)) widest = &widths[s.column];
+    if (!widest || *widest <= 1) break;
+    --*widest;
+  }
+  for (auto& row : rows_)
+    for (const Shortened& s : shorten)
+      row[s.column] = FitText(row[s.column], widths[s.column], s.at);
+  Drop(dropped);
+  return names;
+}
+
+void TextTable::Drop(const std::vector<bool>& dropped) {
+  const auto place = [&](size_t column) {
+    return column - static_cast<size_t>(std::count(dropped.begin(), dropped.begin() + column, true));
+  };
+  std::erase_if(right_, [&](size_t column) { return column < dropped.size() && dropped[column]; });
+  for (size_t& column : right_)
+    if (column < dropped.size()) column = place(column);
+  for (auto& row : rows_)
+    for (size_t i = row.size(); i-- > 0;)
+      if (dropped[i]) row.erase(row.begin() + static_cast<ptrdiff_t>(i));
 }
 
 }  // namespace graft

@@ -91,7 +91,7 @@ std::string Cell(const nlohmann::json& run, const std::string& column) {
   const double number = value.get<double>();
   if (column == "lr") return fmt::format("{:g}", number);
   if (column != "best" && column != "last") return value.dump();
-  return IsShare(MetricOf(run)) ? Percent(number) : fmt::format("{:.4f}", number);
+  return IsShare(MetricOf(run)) ? Percent(number) : MeasureText(number);
 }
 
 }  // namespace
@@ -201,7 +201,12 @@ std::string RunsCsv(const std::vector<nlohmann::json>& runs) {
   return text;
 }
 
-std::string RunsText(const std::vector<nlohmann::json>& runs, const std::string& root) {
+// By places in RunColumns: what is worth least on a narrow terminal goes first.
+constexpr size_t kDrop[] = {11, 12, 6, 2, 3, 10, 9, 5, 7, 4};
+constexpr TextTable::Shortened kShorten[] = {{0, CutAt::kBegin}, {1}, {2}, {3}};
+
+std::string RunsText(const std::vector<nlohmann::json>& runs, const std::string& root,
+                     size_t columns) {
   TextTable table({4, 5, 6, 8, 9, 10, 11});
   table.Add({"run", "method", "model", "data", "lr", "epochs", "trainable", "metric", "best",
              "last", "time", "memory", "status"});
@@ -216,7 +221,11 @@ std::string RunsText(const std::vector<nlohmann::json>& runs, const std::string&
     if (done.is_number() && done != At(run, "epochs")) cells[5] = done.dump() + "/" + cells[5];
     table.Add(std::move(cells));
   }
-  return table.Lines("");
+  if (columns == 0) return table.Lines("");
+  const std::vector<std::string> left_out = table.FitTo(columns, kDrop, kShorten);
+  if (left_out.empty()) return table.Lines("");
+  return fmt::format("{}\nnot shown: {}; hint: a wider terminal, or --csv", table.Lines(""),
+                     fmt::join(left_out, ", "));
 }
 
 }  // namespace graft

@@ -30,8 +30,11 @@ const std::vector<std::string>& RunColumns();
 void SortRuns(std::vector<nlohmann::json>* runs, const std::string& column, bool reverse);
 
 std::string RunsCsv(const std::vector<nlohmann::json>& runs);
-// For people: paths are relative to `root` and short, unknown is "-".
-std::string RunsText(const std::vector<nlohmann::json>& runs, const std::string& root);
+// For people: paths are relative to `root` and short, unknown is "-". In at most `columns` (0: any)
+// memory, status, trainable, model, data, time, last, epochs, metric and lr are left out, in this
+// order, and names are cut.
+std::string RunsText(const std::vector<nlohmann::json>& runs, const std::string& root,
+                     size_t columns = 0);
 
 // A field of a CSV file (RFC 4180), in quotes where it needs them.
 std::string CsvField(const std::string& text);

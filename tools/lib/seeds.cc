@@ -16,7 +16,7 @@ std::string Shown(const std::string& measure, const nlohmann::json& value, bool 
   if (!value.is_number()) return "-";
   const double number = value.get<double>();
   if (measure == "val_accuracy" || (measure == "best" && share)) return Percent(number);
-  return fmt::format(fmt::runtime(measure == "seconds" ? "{:.1f}" : "{:.4f}"), number);
+  return measure == "seconds" ? fmt::format("{:.1f}", number) : MeasureText(number);
 }
 
 }  // namespace
@@ -54,13 +54,18 @@ nlohmann::json SeedsJson(const std::string& out, const nlohmann::json& runs) {
 std::string SeedsText(const nlohmann::json& json) {
   TextTable table({1, 2, 3, 4});
   const std::string metric = json["best_metric"];
-  table.Add({"seed", "best " + metric, "last accuracy", "train loss", "seconds"});
+  const std::string titles[] = {"best " + metric, "last accuracy", "train loss", "seconds"};
+  const auto known = [&](size_t i) { return json["mean"][kMeasures[i]].is_number(); };
   const auto add = [&](const std::string& name, const nlohmann::json& values) {
     std::vector<std::string> cells{name};
-    for (const char* measure : kMeasures)
-      cells.push_back(Shown(measure, values[measure], IsShare(metric)));
+    for (size_t i = 0; i < std::size(kMeasures); ++i)
+      if (known(i)) cells.push_back(Shown(kMeasures[i], values[kMeasures[i]], IsShare(metric)));
     table.Add(cells);
   };
+  std::vector<std::string> head{"seed"};
+  for (size_t i = 0; i < std::size(kMeasures); ++i)
+    if (known(i)) head.push_back(titles[i]);
+  table.Add(head);
   for (const nlohmann::json& run : json["runs"])
     add(std::to_string(run["seed"].get<int64_t>()), run);
   add("mean", json["mean"]), add("spread", json["spread"]);

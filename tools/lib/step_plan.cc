@@ -13,20 +13,16 @@
 #include "train/capacity.h"
 #include "train/evaluator.h"
 #include "train/features.h"
+#include "train/target_scale.h"
 
 namespace graft {
 namespace {
 
-// Calls f for the nodes that run for every batch.
-template <class F>
-void ForEachNode(const Session& session, Phase phase, const F& f) {
-  for (const StepInfo& info : session.steps())
-    if (info.phase == phase && !info.once) f(info.cost);
-}
-
+// Sums the nodes that run for every batch.
 double SecondsOf(const Session& session, Phase phase, const MachinePace& pace) {
   double seconds = 0;
-  ForEachNode(session, phase, [&](const Cost& cost) { seconds += pace.Seconds(cost); });
+  for (const StepInfo& info : session.steps())
+    if (info.phase == phase && !info.once) seconds += pace.Seconds(info);
   return seconds / pace.efficiency;
 }
 
@@ -40,6 +36,15 @@ void CheckTrains(const Method& method) {
   if (const MethodTerm* term = SearchedTerm(method))
     Fail("'{}' is searched for without gradients; its 'budget' is its number of forward passes",
          term->name);
+}
+
+// As training does it; the numbers themselves cost nothing.
+void ScaleTargets(const PlannedTraining& t, Graph* graph, ParamStore* params) {
+  if (t.config.task != kRegression || !HeadTakesScale(*graph)) return;
+  const int64_t columns = Classes(t.model.config);
+  params->Set(kTargetMean, {columns}, std::vector<float>(static_cast<size_t>(columns)));
+  params->Set(kTargetDeviation, {columns}, std::vector<float>(static_cast<size_t>(columns), 1.0f));
+  StandardiseTargets(graph);
 }
 
 void PlanEpoch(const PlannedTraining& t, const MachinePace& pace, Graph* graph, ParamStore& params,
@@ -91,15 +96,16 @@ double PlannedTraining::RunsOfBatch(const Counts& typical) const {
              : static_cast<double>(config.batch_size) / static_cast<double>(typical.sequences);
 }
 
-double MachinePace::Seconds(const Cost& cost) const {
-  return std::max(cost.flops / peak.gflops * 1e-9, cost.bytes / peak.bytes_per_second);
+double MachinePace::Seconds(const StepInfo& step) const {
+  return std::max(step.cost.flops / PeakOf(peak, step.impl) * 1e-9,
+                  step.cost.bytes / peak.bytes_per_second);
 }
 
-MachinePace MeasurePace(PlannedTraining& t) {
+MachinePace MeasurePace(PlannedTraining& t, const MachinePeak& peak) {
   using Clock = std::chrono::steady_clock;
   constexpr double kSeconds = 0.5;
   constexpr int kLeastRuns = 3;
-  MachinePace pace{.peak = MeasurePeak(Threads())};
+  MachinePace pace{.peak = peak};
   Graph g = BuildModel(t.model.config);
   g.EraseUnusedInputs();
   InferencePasses(PassesOf(t.config)).Run(g);
@@ -137,6 +143,7 @@ StepPlan PlanStep(const std::string& method, PlannedTraining& t, const MachinePa
     Graph graph = MethodGraph(t.model.config, {.loss = true}, terms, params,
                               static_cast<uint64_t>(t.config.seed));
     plan.trainable = TrainableCount(graph);
+    ScaleTargets(t, &graph, &params);
     PlanEpoch(t, pace, &graph, params, &plan);
     RunConfig config = t.config;
     config.method = method;

@@ -34,14 +34,15 @@ struct PlannedTraining {
 
 // The machine, and how much of its peaks a model reaches: the time that operators would take if
 // each ran at the peak of its multiply-adds or of its bytes, whichever takes longer, over the time
-// that one forward pass took.
+// that one forward pass took in the precision of the training.
 struct MachinePace {
   MachinePeak peak;
   double efficiency = 1;
-  double Seconds(const Cost& cost) const;  // of one operator, at the peak
+  // Of a call of one operator at the peak: that of the numbers which its kernel multiplies.
+  double Seconds(const StepInfo& step) const;
 };
 // Measures by running the model forward on noise for a moment.
-MachinePace MeasurePace(PlannedTraining& training);
+MachinePace MeasurePace(PlannedTraining& training, const MachinePeak& peak);
 
 struct StepPlan {
   std::string method, problem;  // problem: why there is no plan; then the rest is 0

@@ -12,7 +12,6 @@ namespace {
 
 constexpr size_t kMostTargets = 30;
 
-std::string FourDigits(double value) { return fmt::format("{:.4f}", value); }
 
 std::string ColumnsTable(const RegressionMeasures& m, const std::vector<std::string>& labels,
                          const std::string& indent) {
@@ -20,8 +19,8 @@ std::string ColumnsTable(const RegressionMeasures& m, const std::vector<std::str
   table.Add({"column", "MSE", "MAE", "R2", "Pearson", "Spearman"});
   for (size_t k = 0; k < std::min(kMostTargets, m.columns.size()); ++k) {
     const ColumnMeasures& c = m.columns[k];
-    table.Add({labels[k], FourDigits(c.mse), FourDigits(c.mae), FourDigits(c.r2),
-               FourDigits(c.pearson), FourDigits(c.spearman)});
+    table.Add({labels[k], MeasureText(c.mse), MeasureText(c.mae), MeasureText(c.r2),
+               MeasureText(c.pearson), MeasureText(c.spearman)});
   }
   std::string text = table.Lines(indent);
   if (m.columns.size() > kMostTargets)
@@ -96,7 +95,7 @@ std::string MeasuresText(const std::string& task, const Metrics& m, const std::s
   TextTable table({1});
   for (const MetricInfo& metric : MetricsOf(task)) {
     const double value = metric.value(m);
-    table.Add({metric.title, metric.share ? Percent(value) : FourDigits(value)});
+    table.Add({metric.title, metric.share ? Percent(value) : MeasureText(value)});
   }
   const double per_second = static_cast<double>(m.n) / std::max(m.seconds, 1e-9);
   table.Add({fmt::format("{}/s", unit), fmt::format("{:.1f}", per_second)});
@@ -139,9 +138,9 @@ std::string TargetErrors::Csv(const std::vector<std::string>& names,
   std::ranges::stable_sort(order,
                            [](const Wrong* a, const Wrong* b) { return a->error > b->error; });
   for (const Wrong* w : order) {
-    text += fmt::format("{},{:.6g}", CsvField(names[w->example]), w->error);
+    text += fmt::format("{},{:.7g}", CsvField(names[w->example]), w->error);
     for (size_t k = 0; k < labels.size(); ++k)
-      text += fmt::format(",{:.6g},{:.6g}", data_.targets(w->example)[k], w->logits[k]);
+      text += fmt::format(",{:.7g},{:.7g}", data_.targets(w->example)[k], w->logits[k]);
     text += "\n";
   }
   return text;

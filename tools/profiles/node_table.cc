@@ -64,13 +64,6 @@ std::string Layer(std::string scope) {
   return "blocks.*" + (dot == std::string::npos ? "" : scope.substr(dot));
 }
 
-// The peak for the numbers that the kernel multiplies.
-double PeakFor(const MachinePeak& peak, const std::string& impl) {
-  if (impl.ends_with(":bf16") && peak.bf16_gflops > 0) return peak.bf16_gflops;
-  if (impl.ends_with(":int8") && peak.int8_gflops > 0) return peak.int8_gflops;
-  return peak.gflops;
-}
-
 // Writes columns as wide as their widest cell, with numbers to the right.
 std::string Columns(const std::vector<std::vector<std::string>>& rows, size_t left) {
   std::vector<size_t> widths(rows[0].size());
@@ -145,7 +138,7 @@ NodeRates RatesOf(const NodeKind& kind, const MachineFacts& machine, int threads
   const double seconds = std::max(1e-3 * kind.median_ms(), 1e-9);
   const LevelRate& level =
       LevelFor(machine, kind.bytes / std::max(kind.calls, 1.0) / threads_inside);
-  const double peak = PeakFor(machine.peak, kind.impl);
+  const double peak = PeakOf(machine.peak, kind.impl);
   const double least = std::max(kind.flops / (peak * 1e9), kind.bytes / level.bytes_per_second);
   r.gflops = kind.flops / seconds * 1e-9;
   r.gb_per_second = kind.bytes / seconds * 1e-9;

@@ -1,0 +1,11 @@
+// Paths that are nearly right.
+#pragma once
+#include <string>
+
+namespace graft {
+
+// For the error of a path that is not there: "; did you mean 'photos/cats'?", by the names in the
+// deepest of its directories that is there; "" if none of them is near or the path is there.
+std::string DidYouMeanPath(const std::string& path);
+
+}  // namespace graft

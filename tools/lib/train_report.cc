@@ -1,0 +1,45 @@
+#include "tools/lib/train_report.h"
+
+#include "runtime/cpu.h"
+#include "tools/lib/data_report.h"
+#include "tools/lib/model_options.h"
+#include "tools/lib/output.h"
+
+namespace graft {
+
+nlohmann::json TrainJson(const std::string& run, const TrainSummary& s) {
+  nlohmann::json json{{"run", run},
+                      {"method", s.config.method},
+                      {"task", s.config.task},
+                      {"epochs", s.config.epochs},
+                      {"steps", s.steps},
+                      {"trainable_parameters", s.trainable_parameters},
+                      {"final_train_loss", s.final_train_loss},
+                      {"val_accuracy", nullptr},
+                      {"best_metric", s.config.best_metric},
+                      {"best", nullptr},
+                      {"best_epoch", nullptr},
+                      {"stopped_early", s.stopped_early},
+                      {"seconds", s.seconds},
+                      {"examples_per_second", s.examples_per_second},
+                      {"start_seconds", s.start_seconds},
+                      {"peak_memory_bytes", PeakResidentBytes()},
+                      {"planned_bytes", s.planned_bytes},
+                      {"interrupted", s.interrupted}};
+  AddPreprocess(s.config, !s.config.preprocess.empty(), &json);
+  if (s.config.skip_bad) json["skipped"] = SkippedJson(s.skipped);
+  if (s.val_accuracy >= 0) json["val_accuracy"] = s.val_accuracy;
+  if (s.best) json["best"] = *s.best, json["best_epoch"] = s.best_epoch;
+  return json;
+}
+
+void SayDone(const TrainSummary& s, const CommonOptions& common) {
+  if (s.stopped_early)
+    Say(common,
+        fmt::format("stopped early: no better validation {} in the {} epochs since epoch {}",
+                    s.config.best_metric, s.config.early_stopping, s.best_epoch));
+  Say(common, fmt::format("done: {} steps, {} trainable parameters, {:.1f} s, peak memory {} MiB",
+                          s.steps, s.trainable_parameters, s.seconds, PeakResidentBytes() >> 20));
+}
+
+}  // namespace graft

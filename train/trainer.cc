@@ -17,6 +17,7 @@
 #include "train/child_masks.h"
 #include "train/class_weights.h"
 #include "train/example_memory.h"
+#include "train/parameter_words.h"
 #include "train/run_summary.h"
 #include "train/trainer_impl.h"
 
@@ -67,6 +68,7 @@ void Trainer::Open() {
                         .seed = c_.seed,
                         .mixed = augment.mixes()},
                        method_, model_.params, seed, nullptr, dir_.HasState());
+  CheckRateRules(c_.lr_scale, TrainableRanks(graph_));
   WeightClasses();
   StartAtMeans();
   trainable_count_ = TrainableCount(graph_);

@@ -157,7 +157,7 @@ OpenedModel OpenPeft(const ModelChoice& choice, InputKind kind, const OpenBase& 
   opened.method = fitted.method;
   opened.peft = {fitted.naming, adapter.config.base, adapter.config.task_type, adapter.file, {}};
   for (const KeyLedger::Reshaped& copy : fitted.ledger.reshaped)
-    opened.peft->copies.push_back(copy.key);
+    if (!copy.key.ends_with(".zeros")) opened.peft->copies.push_back(copy.key);  // of GLORA
   c.method = ToString(opened.method);
   return opened;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <set>
 
 #include "autograd/gradient.h"
 #include "autograd/late_gradient.h"
@@ -110,6 +111,22 @@ std::vector<ValueId> SummedGradients(Graph& g, const Accumulated& a,
 
 }  // namespace
 
+namespace {
+
+double RateFactorOf(const OptimizerConfig& o, const std::string& name, int rank) {
+  return o.rate_factor ? o.rate_factor(name, rank) : 1;
+}
+
+int RankOf(const Graph& g, ValueId v) { return static_cast<int>(g.shape(v).size()); }
+
+}  // namespace
+
+std::string HyperName(const OptimizerConfig& o, const std::string& name, int rank) {
+  if (o.updates) return "hyper." + name;
+  const double factor = RateFactorOf(o, name, rank);
+  return factor == 1 ? "hyper" : fmt::format("hyper.x{}", factor);
+}
+
 void AddTrainStep(Graph& g, ParamStore& params, const OptimizerConfig& optimizer) {
   const std::vector<ValueId> trainable = g.Trainable();
   if (trainable.empty()) Fail("nothing to train: no parameter is trainable");
@@ -118,9 +135,6 @@ void AddTrainStep(Graph& g, ParamStore& params, const OptimizerConfig& optimizer
   g.phase = Phase::kUpdate;
   const std::vector<ValueId> sums = SummedGradients(g, accumulated, trainable);
   g.scope = "update";
-  const bool own = optimizer.updates != nullptr;
-  ValueId hyper;
-  if (!own) hyper = g.AddInput("hyper", {DType::kF32, {3}});
   ValueId rng, clip;
   if (optimizer.on_gradient) rng = g.AddInput("update_rng", {DType::kI32, {2}});
   if (optimizer.clip > 0) {
@@ -133,10 +147,12 @@ void AddTrainStep(Graph& g, ParamStore& params, const OptimizerConfig& optimizer
     clip = ClipScale(g, squares, optimizer.clip);
   }
   for (size_t i = 0; i < trainable.size(); ++i) {
+    const std::string name = g.value(trainable[i]).name;
     ValueId gradient = clip.valid() ? Mul(g, sums[i], clip) : sums[i];
-    if (optimizer.on_gradient)
-      gradient = optimizer.on_gradient(g, params, g.value(trainable[i]).name, gradient, rng);
-    if (own) hyper = g.AddInput("hyper." + g.value(trainable[i]).name, {DType::kF32, {3}});
+    if (optimizer.on_gradient) gradient = optimizer.on_gradient(g, params, name, gradient, rng);
+    const std::string scalars = HyperName(optimizer, name, RankOf(g, trainable[i]));
+    ValueId hyper = g.FindLeaf(scalars);
+    if (!hyper.valid()) hyper = g.AddInput(scalars, {DType::kF32, {3}});
     AddUpdate(g, params, trainable[i], gradient, hyper, optimizer);
   }
   g.phase = Phase::kMain;
@@ -194,11 +210,14 @@ TrainStep::TrainStep(const Graph& loss_graph, ParamStore& params, const Optimize
     rng_.push_back(session_.HasInput("rng") ? session_.Input("rng", worker) : Tensor{});
     inv_batch_.push_back(session_.Input("inv_batch", worker));
   }
-  if (!optimizer_.updates) hyper_.push_back({session_.Input("hyper")});
-  if (optimizer_.updates)
-    for (ValueId v : graph_.Trainable())
-      hyper_.push_back({session_.Input("hyper." + graph_.value(v).name),
-                        &(*optimizer_.updates)[graph_.value(v).name]});
+  std::set<std::string> scalars;
+  for (ValueId v : graph_.Trainable()) {
+    const std::string& name = graph_.value(v).name;
+    const int rank = RankOf(graph_, v);
+    if (const auto [input, fresh] = scalars.insert(HyperName(optimizer_, name, rank)); fresh)
+      hyper_.push_back({session_.Input(*input), RateFactorOf(optimizer_, name, rank),
+                        optimizer_.updates ? &(*optimizer_.updates)[name] : nullptr});
+  }
   loss_ = session_.State(kLossState);
   if (session_.HasInput("update_rng")) update_rng_ = session_.Input("update_rng");
 }
@@ -279,7 +298,7 @@ StepResult TrainStep::Run(std::span<const Counts> parts, int64_t step, double le
   for (const Hyper& hyper : hyper_) {
     const double t = static_cast<double>(hyper.updates ? ++*hyper.updates : step + 1);
     float* values = hyper.values.f32();
-    values[0] = static_cast<float>(learning_rate);
+    values[0] = static_cast<float>(learning_rate * hyper.factor);
     values[1] = static_cast<float>(1 - std::pow(optimizer_.beta1, t));
     values[2] = static_cast<float>(1 - std::pow(optimizer_.beta2, t));
   }

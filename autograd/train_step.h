@@ -31,6 +31,9 @@ struct OptimizerConfig {
   double clip = 0;  // the global norm; 0 clips nothing
   // Whether a parameter of that name and rank decays. By default all do, as in torch.optim.
   std::function<bool(const std::string& name, int rank)> decays = {};
+  // What the learning rate of a parameter is multiplied by, as that of a parameter group in
+  // torch.optim: weight decay, which is by the rate, is multiplied with it. By default 1.
+  std::function<double(const std::string& name, int rank)> rate_factor = {};
   // Changes a parameter's gradient behind clipping, before the optimizer gets it; `rng` is i32 [2]
   // = {step, 0}.
   std::function<ValueId(Graph&, ParamStore&, const std::string& name, ValueId gradient,
@@ -44,10 +47,14 @@ struct OptimizerConfig {
 };
 
 // Adds gradients, accumulators and updates to `g`, which must have the output "losses" [S,1]. New
-// inputs: "inv_batch" [1] (1 / batch size), "hyper" [3] (ops.h; with `updates` one for each
-// parameter, "hyper.NAME"), "one" [1]. New states: "acc.*" as
+// inputs: "inv_batch" [1] (1 / batch size), "hyper" [3] (ops.h; by HyperName one for each factor of
+// the rate, or for each parameter), "one" [1]. New states: "acc.*" as
 // above and "acc.loss". New parameters: "opt.*", created in `params` as zeros if missing.
 void AddTrainStep(Graph& g, ParamStore& params, const OptimizerConfig& optimizer);
+
+// The input with the scalars of a parameter's update: "hyper", "hyper.x16" where its rate is
+// multiplied by 16, "hyper.NAME" with `updates`.
+std::string HyperName(const OptimizerConfig& optimizer, const std::string& name, int rank);
 
 struct StepResult {
   double loss = 0;           // mean over the batch
@@ -130,10 +137,11 @@ class TrainStep {
   // its data is null.
   std::vector<Tensor> inv_batch_, rng_;
   Tensor loss_, update_rng_;
-  // The numbers of the optimizer: one set for all parameters, with the count of steps, or one for
-  // each parameter, with its own.
+  // The numbers of the optimizer: one set for each factor of the rate, with the count of steps, or
+  // one for each parameter, with its own.
   struct Hyper {
     Tensor values;
+    double factor = 1;
     int64_t* updates = nullptr;
   };
   std::vector<Hyper> hyper_;

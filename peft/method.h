@@ -111,6 +111,9 @@ struct MethodRecord {
   // The places where the term hangs in the plain model `g`, in order, which a search decides one by
   // one. If null, the whole model is one place.
   std::vector<MethodSite> (*sites)(const MethodArgs&) = nullptr;
+  // The type of Hugging Face peft's adapters that such a term is written as and read from
+  // (adapters/hf), and with which options; "" if peft has no such method.
+  std::string_view peft = "";
 };
 std::span<const MethodRecord* const> AllMethods();
 const MethodRecord& FindMethod(std::string_view name);

@@ -68,6 +68,8 @@ def facts(m):
     ]
     if m["reduced"]:
         rows.insert(5, ("after training", code(m["reduced"])))
+    if m["peft"]:
+        rows.insert(-1, ("in Hugging Face peft", m["peft"]))
     return table(("", ""), rows)
 
 

@@ -17,6 +17,7 @@
 #include "train/checkpoints.h"
 #include "train/complete_config.h"
 #include "train/example_memory.h"
+#include "train/parameter_words.h"
 #include "train/run_summary.h"
 
 namespace graft {
@@ -55,6 +56,7 @@ class Searcher {
  private:
   void Open();
   void CheckLimit() const;
+  void CheckRates() const;
   void LoadSupernet();
   void SaveSupernet();
   void SaveSeconds() const;
@@ -115,6 +117,7 @@ void Searcher::Open() {
   steps_ = steps_per_epoch_ * c_.epochs;
   space_.emplace(ParseSpace(search_.space), model_.config, model_.params);
   CheckLimit();
+  CheckRates();
   SupernetOptions options{
       .build = {.loss = true,
                 .label_smoothing = c_.label_smoothing,
@@ -130,6 +133,12 @@ void Searcher::Open() {
     hooks_.on_start({&c_, &model_, n, static_cast<int64_t>(validation_->size()), steps_,
                      train_->unit(), space_->genes().size(), space_->log10_candidates(),
                      space_->SmallestParameters()});
+}
+
+void Searcher::CheckRates() const {
+  std::map<std::string, int> trainable{{"head.weight", 2}, {"head.bias", 1}};
+  for (const auto& [name, shape] : space_->storage()) trainable[name] = shape.rank;
+  CheckRateRules(c_.lr_scale, trainable);
 }
 
 void Searcher::CheckLimit() const {

@@ -41,9 +41,9 @@ void ParseValue(const std::string& text, const std::string& where, T* field) {
 
 const std::vector<std::string>& GridOptions() {
   static const std::vector<std::string> kNames{
-      "lr",        "weight_decay",  "epochs",     "batch_size", "warmup",    "label_smoothing",
-      "drop_path", "momentum",      "clip",       "schedule",   "optimizer", "augment",
-      "no_decay",  "class_weights", "preprocess", "max_length", "pool"};
+      "lr",        "weight_decay", "epochs",        "batch_size", "warmup",     "label_smoothing",
+      "drop_path", "momentum",     "clip",          "schedule",   "optimizer",  "augment",
+      "no_decay",  "lr_scale",     "class_weights", "preprocess", "max_length", "pool"};
   return kNames;
 }
 

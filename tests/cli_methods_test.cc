@@ -275,5 +275,32 @@ TEST_F(EveryMethod, DecayIsLeftAlone) {
                 "--no-decay 'bias||norm'");
 }
 
+// A factor of all is another rate; of some, they move by another; and a run goes on with it.
+TEST_F(EveryMethod, RatesAreMultiplied) {
+  const auto train = [&](const std::string& out, const std::vector<std::string>& more,
+                         const char* epochs = "2") {
+    std::vector<std::string> args = TrainArgs(false, "lora(r=2)", out, more);
+    args[8] = epochs;
+    for (const char* word : {"--schedule", "constant", "--warmup", "0"}) args.emplace_back(word);
+    const Outcome o = Graft(args);
+    EXPECT_EQ(o.code, 0) << o.err;
+    return Slurp(At(out + "/last.safetensors"));
+  };
+  const std::string plain = train("rate", {"--lr", "0.004"});
+  EXPECT_TRUE(plain == train("rate_all", {"--lr", "0.016", "--lr-scale", "*=0.25"}));
+  EXPECT_TRUE(plain == train("rate_each", {"--lr", "0.001", "--lr-scale", "lora_*=4|head=4"}));
+  const std::vector<std::string> some{"--lr", "0.004", "--lr-scale", "lora_b=16"};
+  const std::string whole = train("rate_some", some);
+  EXPECT_FALSE(plain == whole);
+  train("rate_half", some, "1");
+  const Outcome resumed = Graft({"train", "--resume", At("rate_half"), "--epochs", "2"});
+  EXPECT_EQ(resumed.code, 0) << resumed.err;
+  EXPECT_TRUE(whole == Slurp(At("rate_half/last.safetensors")));
+  ExpectRefused(TrainArgs(false, "lora(r=2)", "bad", {"--lr-scale", "lora_b"}), 2,
+                "expected WORD=FACTOR");
+  ExpectRefused(TrainArgs(false, "lora(r=2)", "bad2", {"--lr-scale", "lora_c=16"}), 2,
+                "did you mean 'lora_a'");
+}
+
 }  // namespace
 }  // namespace graft::cli

@@ -150,7 +150,7 @@ std::vector<Mistake> All() {
       {"peft of another method",
        {"export", "--run", "@linear", "--format", "hf-peft", "--out", "@fresh"},
        1,
-       {"peft does not know the method 'linear'", "--format graft"}},
+       {"peft has no method 'linear'", "--format graft"}},
       {"merged adapter",
        {"export", "--run", "@run", "--format", "hf-peft", "--merged", "--out", "@fresh"},
        2,

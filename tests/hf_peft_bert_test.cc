@@ -170,7 +170,8 @@ TEST_F(HfPeftBert, PromptsComeAndGo) {
   };
   EXPECT_THAT(plan("prompt"), HasSubstr("prompt(pool=first)"));
   EXPECT_THAT(plan("ptuning2"), HasSubstr("ptuning2(shift=true)"));
-  EXPECT_THAT(plan("prefix"), HasSubstr("ptuning2(shift=true)"));
+  EXPECT_THAT(plan("prefix"), HasSubstr("prefix(shift=true)"));
+  EXPECT_THAT(plan("prefix(shift=true)"), HasSubstr("still has the MLP"));
   EXPECT_THAT(plan("prompt(pool=first)+ln"), HasSubstr("a prompt alone"));
 }
 

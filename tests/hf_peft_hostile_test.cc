@@ -15,7 +15,7 @@ std::vector<Bad> BadConfigs() {
   const std::string deep(3000, '(');
   return {
       {"no type", {{"peft_type", nullptr}}, "peft_type"},
-      {"other type", {{"peft_type", "IA3"}}, "LORA, LN_TUNING, PROMPT_TUNING"},
+      {"other type", {{"peft_type", "IA3"}}, "LORA, LN_TUNING, GLORA, PROMPT_TUNING"},
       {"prompt without rows",
        {{"peft_type", "PROMPT_TUNING"}, {"task_type", "SEQ_CLS"}},
        "num_virtual_tokens"},

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <limits>
+#include <set>
 
 #include "autograd/gradient.h"
 #include "autograd/late_gradient.h"
@@ -48,6 +49,86 @@ TEST(TrainStep, ANonFiniteLossUpdatesNothing) {
     EXPECT_TRUE(std::equal(values.begin(), values.end(), params.data(name))) << name;
   // What the bad step added to the gradients is gone.
   EXPECT_TRUE(std::isfinite(run(1).loss));
+}
+
+// --- rates of parameters ---------------------------------------------------------------------
+
+double FactorOf(const std::string& name, int) {
+  return name.ends_with(".lora_b") ? 16 : name == "head.weight" ? 0.5 : 1;
+}
+
+// Three steps in double against AdamW written out, in which a factor multiplies the decay as well.
+TEST(RateFactor, IsThatOfAParameterGroup) {
+  constexpr double kRate = 1e-2, kDecay = 0.3, kBeta1 = 0.9, kBeta2 = 0.999;
+  ParamStore params;
+  InitVit(kTiny, params, 1);
+  Graph g = MethodGraph(kTiny, {.loss = true}, ParseMethod("lora(r=2)"), params, 1);
+  AddTrainStep(g, params, {.weight_decay = kDecay, .rate_factor = FactorOf});
+  InterpretOptions o{.counts = {2, 0}, .leaves = {}, .params = &params};
+  for (int i = 0; i < 2 * 3 * 64; ++i) o.leaves["image"].push_back(std::sin(i));
+  o.leaves["labels"] = {1, 4}, o.leaves["one"] = {1}, o.leaves["inv_batch"] = {0.5};
+  std::map<std::string, std::vector<double>> w, m, v;
+  for (int step = 1; step <= 3; ++step) {
+    const double c1 = 1 - std::pow(kBeta1, step), c2 = 1 - std::pow(kBeta2, step);
+    for (const auto& [name, factor] : {std::pair("", 1.0), {".x16", 16.0}, {".x0.5", 0.5}})
+      o.leaves[fmt::format("hyper{}", name)] = {factor * kRate, c1, c2};
+    const Values64 values = Interpret(g, o);
+    std::set<double> factors;
+    for (NodeId id : g.TopoOrder()) {
+      const Node& n = g.node(id);
+      if (n.op != &kAdamW) continue;
+      const std::string name = g.value(n.in[0]).name;
+      const double rate = kRate * FactorOf(name, 0);
+      factors.insert(FactorOf(name, 0));
+      const std::vector<double>& gradient = values[n.in[1].i];
+      if (step == 1) w[name] = values[n.in[0].i];
+      m[name].resize(gradient.size()), v[name].resize(gradient.size());
+      for (size_t i = 0; i < gradient.size(); ++i) {
+        double &m1 = m[name][i], &v1 = v[name][i], &w1 = w[name][i];
+        m1 = kBeta1 * m1 + (1 - kBeta1) * gradient[i];
+        v1 = kBeta2 * v1 + (1 - kBeta2) * gradient[i] * gradient[i];
+        w1 -= rate * kDecay * w1;
+        w1 -= rate * (m1 / c1) / (std::sqrt(v1 / c2) + 1e-8);
+        ASSERT_NEAR(values[n.out[0].i][i], w1, 1e-12) << name << ", step " << step;
+      }
+    }
+    EXPECT_EQ(factors, (std::set<double>{0.5, 1, 16}));
+    for (const Update& u : g.updates)
+      if (g.value(u.target).role == Role::kParam)
+        o.leaves[g.value(u.target).name] = values[u.value.i];
+  }
+}
+
+// In a session: a factor of all is another rate, bit by bit where it is a power of two, and so is
+// it where every parameter counts its own updates.
+TEST(RateFactor, OfAllIsAnotherRate) {
+  const auto run = [&](double rate, double factor, bool sgd, bool own) {
+    ParamStore params;
+    InitVit(kTiny, params, 1);
+    std::map<std::string, int64_t> updates;
+    OptimizerConfig optimizer{.kind = sgd ? OptimizerKind::kSgd : OptimizerKind::kAdamW,
+                              .weight_decay = 0.1,
+                              .updates = own ? &updates : nullptr};
+    if (factor != 1) optimizer.rate_factor = [=](const std::string&, int) { return factor; };
+    const Graph g = MethodGraph(kTiny, {.loss = true}, ParseMethod("full"), params, 1);
+    TrainStep step(g, params, optimizer, 2, TrainingPasses({}), {1, 1, 1});
+    for (int64_t i = 0; i < 2; ++i)
+      step.Run(2, i, rate, [&](int64_t, int64_t count, int worker) {
+        const Tensor image = step.session().Input("image", worker);
+        for (int64_t k = 0; k < image.shape.size(); ++k)
+          image.f32()[k] = static_cast<float>(std::sin(k));
+        std::fill_n(step.session().Input("labels", worker).i32(), count, 1);
+      });
+    std::vector<float> all;
+    for (const std::string& name : step.trainable_names())
+      all.insert(all.end(), params.values(name).begin(), params.values(name).end());
+    return all;
+  };
+  for (const bool sgd : {false, true})
+    for (const bool own : {false, true}) {
+      EXPECT_EQ(run(1e-3, 8, sgd, own), run(8e-3, 1, sgd, own));
+      EXPECT_NE(run(1e-3, 8, sgd, own), run(1e-3, 1, sgd, own));
+    }
 }
 
 // --- late gradients --------------------------------------------------------------------------

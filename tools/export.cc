@@ -191,7 +191,7 @@ void Run(const ExportOptions& o, const CommonOptions& common) {
   choice.headless = o.format != "graft";  // our adapter is for a classifier
   OpenedModel opened = OpenModel(With(choice, common), InputKind::kImages);
   SayNotices(common, opened.model.notices);
-  if (o.format == "graft" && !opened.method.empty()) ReduceMethod(&opened);
+  if (IsAdapterFormat(o.format) && !opened.method.empty()) ReduceMethod(&opened);
   FreshDirectory directory(o.out);
   if (!IsAdapterFormat(o.format)) {
     const nlohmann::json json = ExportModel(o, std::move(opened), directory.path(), common);

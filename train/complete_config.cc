@@ -120,6 +120,7 @@ void CheckSearch(const Method& method, const RunConfig& c) {
   refuse("optimizer", c.optimizer != usual.optimizer, "");
   refuse("clip", c.clip != usual.clip, "");
   refuse("no-decay", !c.no_decay.empty(), "");
+  refuse("lr-scale", !c.lr_scale.empty(), "");
   refuse("trace", !c.trace.empty(), "");
   refuse("class-weights", !c.class_weights.empty(), ", by the mean loss of all examples");
   refuse("objective", MasksWords(c), "; mlm has other losses in every epoch");

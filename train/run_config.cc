@@ -6,6 +6,7 @@
 #include <numbers>
 
 #include "data/augment.h"
+#include "train/parameter_words.h"
 #include "train/task_metrics.h"
 
 namespace graft {
@@ -104,7 +105,7 @@ void CheckRunConfig(const RunConfig& c) {
   CheckMetric(c);
   CheckTask(c);
   CheckClassWeights(c.class_weights);
-  WithoutDecay(c.no_decay, "", 0);
+  WithoutDecay(c.no_decay, "", 0), RateFactor(c.lr_scale, "", 0);
   ParseAugment(c.augment);
   OneOfWords("schedule", c.schedule, {"cosine", "linear", "constant"});
   OneOfWords("optimizer", c.optimizer, {"adamw", "sgd"});
@@ -122,23 +123,6 @@ double LearningRate(const RunConfig& c, int64_t step, int64_t steps) {
   return c.lr * 0.5 * (1 + std::cos(std::numbers::pi * done));
 }
 
-bool WithoutDecay(const std::string& words, const std::string& name, int rank) {
-  for (size_t begin = 0; begin <= words.size();) {
-    const size_t end = std::min(words.find('|', begin), words.size());
-    const std::string word = words.substr(begin, end - begin);
-    if (word.empty() && !words.empty())
-      FailUsage("--no-decay '{}': expected words joined by '|', such as bias|norm", words);
-    const size_t dot = name.rfind('.');
-    const std::string scope = name.substr(0, dot == name.npos ? 0 : dot);
-    const bool norm = GlobMatch("*norm*", scope.substr(scope.rfind('.') + 1));
-    if ((word == "bias" && name.ends_with("bias")) || (word == "norm" && norm) ||
-        (word == "vector" && rank == 1) || (!word.empty() && GlobMatch(word, name)))
-      return true;
-    begin = end + 1;
-  }
-  return false;
-}
-
 PassOptions PassesOf(const RunConfig& config) {
   return {config.disabled_passes, ParsePrecision(config.dtype, config.keep)};
 }
@@ -152,6 +136,10 @@ OptimizerConfig OptimizerOf(const RunConfig& c) {
   if (!c.no_decay.empty())
     o.decays = [words = c.no_decay](const std::string& name, int rank) {
       return !WithoutDecay(words, name, rank);
+    };
+  if (!c.lr_scale.empty())
+    o.rate_factor = [rules = c.lr_scale](const std::string& name, int rank) {
+      return RateFactor(rules, name, rank);
     };
   o.on_gradient = GradientTransformOf(ParseMethod(c.method), static_cast<uint64_t>(c.seed));
   return o;

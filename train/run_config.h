@@ -34,7 +34,8 @@ struct RunConfig : AdapterFacts {
   int64_t limit = 0, save_every = 0;
   bool allow_overlap = false;
   std::string augment;   // of images, as ParseAugment
-  std::string no_decay;  // "bias|norm": which of them weight decay leaves alone
+  std::string no_decay;  // what weight decay leaves alone, as WithoutDecay
+  std::string lr_scale;  // factors of the learning rate, as RateFactor
   std::string memory_budget, trace, isa;
   std::vector<std::string> disabled_passes;
   std::string dtype = "f32", keep;       // of products with weights, as ParsePrecision
@@ -52,7 +53,7 @@ struct RunConfig : AdapterFacts {
       "holdout",     "skip_bad",      "augment",         "no_decay",    "head",
       "template",    "words",         "objective",       "whole_words", "early_stopping",
       "best_metric", "class_weights", "schedule_epochs", "dtype",       "keep",
-      "task",        "lanes",         "scale_targets"};
+      "task",        "lanes",         "scale_targets",   "lr_scale"};
 
   static void Visit(auto& self, auto&& f) {
     AdapterFacts::Visit(self, f);
@@ -66,7 +67,7 @@ struct RunConfig : AdapterFacts {
     f("momentum", self.momentum), f("clip", self.clip), f("schedule", self.schedule);
     f("optimizer", self.optimizer), f("limit", self.limit), f("save_every", self.save_every);
     f("allow_overlap", self.allow_overlap), f("augment", self.augment);
-    f("no_decay", self.no_decay);
+    f("no_decay", self.no_decay), f("lr_scale", self.lr_scale);
     f("memory_budget", self.memory_budget), f("trace", self.trace), f("isa", self.isa);
     f("disabled_passes", self.disabled_passes), f("dtype", self.dtype), f("keep", self.keep);
     f("early_stopping", self.early_stopping), f("best_metric", self.best_metric);
@@ -99,11 +100,6 @@ inline constexpr const char* kFindSchedule = "find";
 inline constexpr int64_t kFindSteps = 100;
 inline constexpr double kFindLeast = 1e-6, kFindMost = 1;
 double LearningRate(const RunConfig& config, int64_t step, int64_t steps);
-
-// Whether weight decay leaves a parameter alone, by --no-decay: words joined by '|', of which
-// `bias` means every parameter whose name ends in bias, `norm` those of layer norms, `vector` those
-// of one dimension, and others are names with '*'. Throws Error for an empty word.
-bool WithoutDecay(const std::string& words, const std::string& name, int rank);
 
 OptimizerConfig OptimizerOf(const RunConfig& config);
 

@@ -17,6 +17,7 @@
 #include "train/child_masks.h"
 #include "train/class_weights.h"
 #include "train/example_memory.h"
+#include "train/parameter_words.h"
 #include "train/run_summary.h"
 #include "train/target_scale.h"
 #include "train/trainer_impl.h"
@@ -70,6 +71,7 @@ void Trainer::Open() {
                        method_, model_.params, seed, nullptr, dir_.HasState());
   int64_t parameters = 0;
   for (const auto& [name, entry] : model_.params.entries()) parameters += entry.shape.size();
+  CheckRateRules(c_.lr_scale, TrainableRanks(graph_));
   WeightClasses();
   ScaleTargets();
   trainable_count_ = TrainableCount(graph_);

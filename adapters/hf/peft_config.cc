@@ -104,6 +104,21 @@ void ReadLora(const Json& json, const std::string& path, PeftConfig* config) {
     CheckStart(json["init_lora_weights"], path);
 }
 
+void ReadGlora(const Json& json, const std::string& path, PeftConfig* config) {
+  PeftConfig& c = *config;
+  c.r = FindInt(json, "r", 1, kMaxRank, path).value_or(c.r);
+  if (const std::string bias = FindString(json, "bias", path).value_or("none"); bias != "none")
+    Fail("{}: bias = '{}' in a GLORA adapter; Graft reads those with none", path, bias);
+  const auto form = [&](const char* key, std::vector<std::string> forms, std::string* to) {
+    *to = FindString(json, key, path).value_or(*to);
+    if (std::ranges::count(forms, *to) == 0)
+      Fail("{}: {} = '{}'; known: {}", path, key, *to, fmt::join(forms, ", "));
+  };
+  form("config_A_B", {"lora", "vector", "constant", "none"}, &c.glora.ab);
+  form("config_C", {"lora", "vector", "none"}, &c.glora.c);
+  form("config_D_E", {"vector", "constant", "none"}, &c.glora.de);
+}
+
 void ReadPrompt(const Json& json, const std::string& path, PeftConfig* config) {
   PeftConfig::Prompt& p = config->prompt;
   p.tokens = GetInt(json, "num_virtual_tokens", 1, kMaxRank, path);
@@ -125,6 +140,12 @@ void CheckNothingIsIgnored(const Json& json, const PeftConfig& c, const std::str
     known.insert(known.end(),
                  {"r", "lora_alpha", "lora_dropout", "use_rslora", "bias", "rank_pattern",
                   "alpha_pattern", "layers_to_transform", "layers_pattern", "init_lora_weights"});
+  if (c.type == "GLORA")
+    known.insert(known.end(),
+                 {"r", "bias", "config_A_B", "config_C", "config_D_E", "init_weights"});
+  if (c.type == "P_TUNING")  // what made the rows is gone
+    known.insert(known.end(),
+                 {"encoder_reparameterization_type", "encoder_num_layers", "encoder_dropout"});
   if (c.prompt.tokens > 0)  // how it was started and trained says nothing of what it is
     known.insert(known.end(),
                  {"num_virtual_tokens", "token_dim", "num_layers", "num_attention_heads",
@@ -148,10 +169,11 @@ PeftConfig ReadPeftConfig(const std::string& path) {
   if (!json.is_object()) Fail("{}: expected an object", path);
   PeftConfig c;
   c.type = GetString(json, "peft_type", path);
-  const std::vector<std::string> types{"LORA", "LN_TUNING", "PROMPT_TUNING", "PREFIX_TUNING"};
+  const std::vector<std::string> types{"LORA",          "LN_TUNING", "GLORA",
+                                       "PROMPT_TUNING", "P_TUNING",  "PREFIX_TUNING"};
   if (std::find(types.begin(), types.end(), c.type) == types.end())
     Fail("{}: peft_type '{}'; Graft reads {}", path, c.type, fmt::join(types, ", "));
-  const bool prompt = c.type.starts_with("PR");
+  const bool prompt = c.type.starts_with("P");
   c.task_type = FindString(json, "task_type", path).value_or("");
   c.base = FindString(json, "base_model_name_or_path", path).value_or("");
   c.target = Spec(json, "target_modules", path);
@@ -174,6 +196,7 @@ PeftConfig ReadPeftConfig(const std::string& path) {
   if (c.all_linear && c.type != "LORA")
     Fail("{}: target_modules = 'all-linear' in a {} adapter", path, c.type);
   if (c.type == "LORA") ReadLora(json, path, &c);
+  if (c.type == "GLORA") ReadGlora(json, path, &c);
   if (prompt) ReadPrompt(json, path, &c);
   CheckNothingIsIgnored(json, c, path);
   return c;
@@ -210,9 +233,16 @@ nlohmann::json ToJson(const PeftConfig& c, const HfClass& of) {
                  {"num_transformer_submodules", 1}});
     if (c.type == "PROMPT_TUNING")
       json["prompt_tuning_init"] = "RANDOM";
-    else
+    else if (c.type == "PREFIX_TUNING")
       json["prefix_projection"] = false;
   }
+  if (c.type == "GLORA")
+    json.update({{"r", c.r},
+                 {"bias", "none"},
+                 {"config_A_B", c.glora.ab},
+                 {"config_C", c.glora.c},
+                 {"config_D_E", c.glora.de},
+                 {"init_weights", true}});
   if (c.type != "LORA") return json;
   json.update({{"r", c.r},
                {"lora_alpha", number(c.alpha)},

@@ -9,20 +9,27 @@
 namespace graft {
 
 struct PeftConfig {
-  std::string type = "LORA";  // LORA | LN_TUNING | PROMPT_TUNING | PREFIX_TUNING
-  std::string task_type;      // "" = null
-  std::string base;           // base_model_name_or_path
+  // LORA | LN_TUNING | GLORA | PROMPT_TUNING | P_TUNING | PREFIX_TUNING
+  std::string type = "LORA";
+  std::string task_type;  // "" = null
+  std::string base;       // base_model_name_or_path
   ModuleSpec target;
   bool all_linear = false;  // target_modules = "all-linear"
   ModuleSpec exclude;
   std::vector<std::string> modules_to_save;
 
-  // PROMPT_TUNING and PREFIX_TUNING only. Sizes of the model; 0: not told, then peft asks it.
+  // GLORA only, beside r: the forms of A and B, of C, of D and E; lora, vector, constant or none.
+  struct Glora {
+    std::string ab = "lora", c = "lora", de = "constant";
+  } glora;
+
+  // PROMPT_TUNING, P_TUNING and PREFIX_TUNING only. Sizes of the model; 0: not told, then peft asks
+  // it.
   struct Prompt {
     int64_t tokens = 0, width = 0, layers = 0;
   } prompt;
 
-  // LORA only. Patterns are regular expressions on module names.
+  // LORA only, and r of GLORA, too. Patterns are regular expressions on module names.
   int64_t r = 8;
   double alpha = 8, dropout = 0;
   bool rslora = false;

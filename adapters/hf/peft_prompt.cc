@@ -9,13 +9,13 @@ namespace {
 constexpr const char* kKey = "prompt_embeddings";
 constexpr const char* kHeadRoot = "base_model.";  // and no "model." behind it, as other types have
 
-// The parameters that the columns of the matrix are, each [P,D].
-std::vector<std::string> Columns(const std::string& type, int64_t depth) {
-  if (type == "PROMPT_TUNING") return {"prompt.tokens"};
+// The parameters of a method that the columns of the matrix are, each [P,D].
+std::vector<std::string> Columns(const std::string& method, int64_t depth) {
+  if (method == "prompt") return {"prompt.tokens"};
   std::vector<std::string> names;
   for (int64_t i = 0; i < depth; ++i)
     for (const char* part : {"k", "v"})
-      names.push_back(fmt::format("blocks.{}.attn.ptuning2_{}", i, part));
+      names.push_back(fmt::format("blocks.{}.attn.{}_{}", i, method, part));
   return names;
 }
 
@@ -25,7 +25,7 @@ std::string Text(const std::vector<int64_t>& shape) {
 
 MethodTerm TermOf(const PeftConfig& c) {
   const std::string tokens = std::to_string(c.prompt.tokens);
-  if (c.type == "PROMPT_TUNING") return {"prompt", {{"tokens", tokens}, {"pool", "first"}}};
+  if (c.type != "PREFIX_TUNING") return {"prompt", {{"tokens", tokens}, {"pool", "first"}}};
   return {"ptuning2", {{"tokens", tokens}, {"shift", "true"}}};
 }
 
@@ -42,9 +42,7 @@ void CheckSizes(const PeftAdapter& adapter, const BertConfig& bert, const std::s
 
 }  // namespace
 
-bool LearnsPrompt(const PeftConfig& config) {
-  return config.type == "PROMPT_TUNING" || config.type == "PREFIX_TUNING";
-}
+bool LearnsPrompt(const PeftConfig& config) { return config.prompt.tokens > 0; }
 
 bool LearnsPrompt(const Method& method) {
   return std::ranges::any_of(method, [](const MethodTerm& t) {
@@ -58,7 +56,7 @@ PeftOnModel FitPrompt(const PeftAdapter& adapter, const LoadedModel& model) {
   if (!model.is_bert())
     Fail("{}: a {} adapter is for texts, {} reads images", adapter.path, c.type, model.source);
   const BertConfig& bert = model.bert();
-  if (c.type == "PROMPT_TUNING" && bert.pool == "mean")
+  if (c.type != "PREFIX_TUNING" && bert.pool == "mean")
     Fail("{}: with peft the pooler reads the prompt's first row, but {} pools by mean",
          adapter.path, model.source);
   CheckSizes(adapter, bert, model.source);
@@ -66,7 +64,7 @@ PeftOnModel FitPrompt(const PeftAdapter& adapter, const LoadedModel& model) {
   out.method = {TermOf(c)};
   out.naming = HfNamings(model).front();
   const HfModule* head = out.naming.FindScope("head");
-  const std::vector<std::string> columns = Columns(c.type, bert.depth);
+  const std::vector<std::string> columns = Columns(out.method[0].name, bert.depth);
   for (const FileTensor& t : adapter.file.tensors()) {
     const std::string root = kHeadRoot + (head ? head->name : "classifier") + ".";
     const std::string part = t.name.starts_with(root) ? t.name.substr(root.size()) : "";
@@ -120,17 +118,14 @@ PeftPlan PlanPrompt(const Method& method, const std::vector<std::string>& traine
     Fail("peft has a prompt alone, the method is '{}'; {}", ToString(method), kOther);
   const std::map<std::string, std::string> options = CompleteOptions(method[0]);
   const std::string& name = method[0].name;
-  if (name == "prefix")
-    Fail(
-        "peft shifts the positions of texts by a prefix, which '{}' does not; {}, or train "
-        "ptuning2(shift=true)",
-        name, kOther);
   if (name == "prompt" && options.at("pool") != "first")
     Fail("with peft the head reads the prompt's first row; {}, or train prompt(pool=first)",
          kOther);
-  if (name == "ptuning2" && options.at("shift") != "true" && options.at("shift") != "1")
-    Fail("peft shifts the positions of texts by a prefix; {}, or train ptuning2(shift=true)",
-         kOther);
+  if (name != "prompt" && options.at("shift") != "true" && options.at("shift") != "1")
+    Fail("peft shifts the positions of texts by a prefix; {}, or train {}(shift=true)", kOther,
+         name);
+  if (name == "prefix" && options.at("mlp") != "0")
+    Fail("'{}' still has the MLP that makes its keys and values", ToString(method));
   if (naming.of.task_type != "SEQ_CLS") Fail("peft has prompts for texts alone; {}", kOther);
   PeftPlan plan;
   plan.naming = naming;
@@ -145,13 +140,13 @@ PeftPlan PlanPrompt(const Method& method, const std::vector<std::string>& traine
       plan.tensors.push_back(
           {fmt::format("{}{}.{}", kHeadRoot, head->name, part), fmt::format("head.{}", part)});
   const int64_t depth = static_cast<int64_t>(rest.size()) / 2;
-  for (const std::string& column : Columns(plan.config.type, depth)) {
+  for (const std::string& column : Columns(name, depth)) {
     if (!rest.erase(column)) Fail("'{}' is missing", column);
     plan.columns.push_back(column);
   }
   if (!rest.empty()) Fail("peft has no place for '{}'; {}", *rest.begin(), kOther);
   plan.tensors.push_back({kKey, kKey});
-  if (name == "ptuning2") plan.config.prompt.layers = depth;
+  if (name != "prompt") plan.config.prompt.layers = depth;
   if (head) plan.config.prompt.width = head->weight_shape[1];
   return plan;
 }

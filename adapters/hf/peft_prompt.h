@@ -2,10 +2,12 @@
 //
 //   PROMPT_TUNING [P,D]      prompt(tokens=P,pool=first): rows of words, and the pooler reads the
 //                            first of them
+//   P_TUNING [P,D]           the same, read only: an LSTM or an MLP made the rows in training
 //   PREFIX_TUNING [P,2LD]    ptuning2(tokens=P,shift=true): keys, then values of each layer; the
-//                            positions of the text count from P on
+//                            positions of the text count from P on. prefix(shift=true) is written
+//                            so, too, once its MLP is evaluated
 //
-// A projection that trained a prefix is gone when peft saves it.
+// What made rows or a prefix in training is gone when peft saves them.
 #pragma once
 #include "adapters/hf/peft_writer.h"
 
@@ -23,7 +25,8 @@ PeftOnModel FitPrompt(const PeftAdapter& adapter, const LoadedModel& model);
 void LoadColumns(const SafetensorsFile& file, const FileTensor& tensor,
                  const PeftOnModel::Tensor& t, ParamStore& params);
 
-// As PlanPeft. Throws Error for options that peft does not have.
+// As PlanPeft, of a method in its reduced form (adapters/in_part.h). Throws Error for options that
+// peft does not have.
 PeftPlan PlanPrompt(const Method& method, const std::vector<std::string>& trained,
                     const HfNaming& naming, const std::string& base);
 

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <set>
 
+#include "adapters/hf/peft_glora.h"
+#include "adapters/hf/peft_keys.h"
 #include "adapters/hf/peft_prompt.h"
 #include "ops/ops.h"
 #include "peft/sites.h"
@@ -17,7 +19,6 @@ namespace {
 constexpr std::string_view kConfigName = "adapter_config.json";
 constexpr std::string_view kWeightsName = "adapter_model.safetensors";
 constexpr std::string_view kPickleName = "adapter_model.bin";
-constexpr std::string_view kRoot = "base_model.model.";
 
 bool IsFile(const std::string& path) {
   struct stat s;
@@ -43,49 +44,6 @@ std::string ShapeText(const std::vector<int64_t>& shape) {
   return fmt::format("[{}]", fmt::join(shape, ","));
 }
 
-// What a key names: a module, and the part of our layer that the tensor is; "" is the base's own
-// frozen copy. Null for a key that names nothing.
-struct Named {
-  const HfModule* module = nullptr;
-  std::string part;
-};
-
-Named WholePart(const HfNaming& naming, const std::vector<std::string>& path) {
-  const std::string& part = path.back();
-  if (part != "weight" && part != "bias") return {};
-  return {naming.FindName(fmt::format("{}", fmt::join(path.begin(), path.end() - 1, "."))), part};
-}
-
-// peft leaves the adapter's name ("default") out of its keys, but for what `bias="all"` finds
-// inside of a container that is saved whole, and other programs keep it everywhere.
-Named FindNamed(const HfNaming& naming, std::string_view key) {
-  if (!key.starts_with(kRoot)) return {};
-  std::vector<std::string> path{""};
-  for (const char c : key.substr(kRoot.size()))
-    if (c == '.')
-      path.emplace_back();
-    else
-      path.back() += c;
-  constexpr std::string_view kWrappers[] = {"lora_A",     "lora_B",          "ln_tuning_layers",
-                                            "base_layer", "modules_to_save", "original_module"};
-  const auto wrapper = std::ranges::find_first_of(path, kWrappers);
-  if (wrapper == path.end()) return WholePart(naming, path);
-  const std::string kind = *wrapper;
-  auto inner = path.erase(wrapper);
-  Named named = WholePart(naming, path);
-  if (!named.module && kind != "base_layer" && kind != "original_module" && inner != path.end()) {
-    path.erase(inner);
-    if (path.size() > 1) named = WholePart(naming, path);
-  }
-  const bool lora = kind == "lora_A" || kind == "lora_B";
-  if (!named.module || (named.part == "bias" && lora) ||
-      (named.part == "weight" && kind == "base_layer"))
-    return {};
-  if (lora) named.part = kind == "lora_A" ? "lora_a" : "lora_b";
-  if (kind == "original_module") named.part.clear();
-  return named;
-}
-
 // The naming under which most keys name a layer.
 HfNaming ChooseNaming(const PeftAdapter& adapter, const LoadedModel& model) {
   std::vector<HfNaming> namings = HfNamings(model);
@@ -95,7 +53,7 @@ HfNaming ChooseNaming(const PeftAdapter& adapter, const LoadedModel& model) {
     // A head, which is called alike in all, decides only if there is nothing else.
     size_t count = 0;
     for (const FileTensor& t : adapter.file.tensors())
-      if (const HfModule* module = FindNamed(namings[i], t.name).module)
+      if (const HfModule* module = FindPeftKey(namings[i], t.name).module)
         count += module->scope == "head" ? 1 : all + 1;
     if (count > most) best = i, most = count;
   }
@@ -130,7 +88,8 @@ class Fitter {
   }
 
   PeftOnModel Run() {
-    adapter_.config.type == "LORA" ? ExpectLora() : ExpectNorms();
+    const std::string& type = adapter_.config.type;
+    type == "LORA" ? ExpectLora() : type == "GLORA" ? ExpectGlora() : ExpectNorms();
     for (const HfModule& module : out_.naming.modules)
       if (select_.Saves(module)) ExpectWhole(module);
     if (!expected_.contains("head.weight")) out_.method[0].options["head"] = "frozen";
@@ -143,6 +102,7 @@ class Fitter {
 
  private:
   void ExpectLora();
+  void ExpectGlora();
   void ExpectNorms();
   void ExpectWhole(const HfModule& module);
   void CheckSavedNames() const;
@@ -213,6 +173,22 @@ void Fitter::ExpectLora() {
   }
 }
 
+void Fitter::ExpectGlora() {
+  std::set<std::string> layers = sites_;
+  std::erase_if(layers, [](const std::string& scope) { return !scope.starts_with("blocks."); });
+  std::map<bool, std::vector<std::string>> groups;  // by whether there is a bias
+  for (const HfModule* module : Targets(layers, "dense layer of a block")) {
+    const bool has_bias = shapes_.contains(module->scope + ".bias");
+    for (const auto& [name, shape] : GloraShapes(adapter_.config, *module, has_bias))
+      expected_[module->scope + "." + name] = shape;
+    groups[has_bias].push_back(module->scope);
+  }
+  const std::vector<std::string> all(layers.begin(), layers.end());
+  for (const auto& [has_bias, scopes] : groups)
+    out_.method.push_back(GloraTerm(adapter_.config, has_bias,
+                                    fmt::format("{}", fmt::join(ShortTargets(scopes, all), "|"))));
+}
+
 void Fitter::ExpectNorms() {
   std::vector<std::string> scopes;
   for (const HfModule* module : Targets(norms_, "layer norm")) {
@@ -252,10 +228,17 @@ void Fitter::CheckSavedNames() const {
 }
 
 void Fitter::Match(const FileTensor& tensor) {
-  const auto [module, part] = FindNamed(out_.naming, tensor.name);
+  const auto [module, part] = FindPeftKey(out_.naming, tensor.name);
   if (module && part.empty()) {
     out_.ledger.reshaped.push_back({tensor.name, ShapeText(tensor.shape), "nothing",
                                     "the base's own copy, which the adapter replaces"});
+    return;
+  }
+  if (module && part == kZerosPart && adapter_.config.type == "GLORA" &&
+      std::ranges::all_of(adapter_.file.bytes(tensor),
+                          [](std::byte b) { return b == std::byte{}; })) {
+    out_.ledger.reshaped.push_back({tensor.name, ShapeText(tensor.shape), "nothing",
+                                    "zeros, which stand for a part that is off"});
     return;
   }
   const std::string parameter = module ? module->scope + "." + part : "";
@@ -363,7 +346,7 @@ void CheckPeftLedger(const PeftAdapter& adapter, const PeftOnModel& fitted) {
       std::string part = parameter.substr(dot + 1);
       if (part == "lora_a") part = "lora_A.weight";
       if (part == "lora_b") part = "lora_B.weight";
-      if (module) wanted.push_back(fmt::format("{}{}.{}", kRoot, module->name, part));
+      if (module) wanted.push_back(fmt::format("{}{}.{}", kPeftRoot, module->name, part));
     }
     std::string why = UnknownTarget(adapter, fitted.naming);
     if (why.empty()) why = DidYouMean(k.unexpected[0], wanted);

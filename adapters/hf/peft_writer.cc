@@ -4,6 +4,8 @@
 #include <cmath>
 #include <set>
 
+#include "adapters/hf/peft_glora.h"
+#include "adapters/hf/peft_keys.h"
 #include "adapters/hf/peft_prompt.h"
 #include "ops/ops.h"
 #include "peft/sites.h"
@@ -15,6 +17,7 @@
 namespace graft {
 namespace {
 
+constexpr const char* kZeroLora = "peft of no layer ";  // and A or B: names among the values
 constexpr const char* kOtherFormats =
     "hint: --format graft (our own adapter), or --format hf --merged (a plain model)";
 
@@ -56,7 +59,12 @@ class Planner {
   PeftPlan Run(const std::string& base);
 
  private:
+  void CheckKnown() const;
+  bool Has(std::string_view method) const;
   void Lora(const std::vector<LoraTerm>& terms);
+  void Glora();
+  void Biases(const std::set<std::string>& with_lora);
+  void BiasesAlone();
   void LoraOf(const HfModule& module, const LoraTerm& term);
   void Norms();
   void SaveModules();
@@ -83,7 +91,7 @@ const HfModule& Planner::Module(const std::string& parameter) const {
 
 void Planner::Take(const std::string& parameter, const HfModule& module, std::string_view ending) {
   rest_.erase(parameter);
-  plan_.tensors.push_back({fmt::format("base_model.model.{}.{}", module.name, ending), parameter});
+  plan_.tensors.push_back({fmt::format("{}{}.{}", kPeftRoot, module.name, ending), parameter});
 }
 
 // modules_to_save is compared without regard to dots: "1.norm" ends "11.norm", too.
@@ -131,8 +139,7 @@ void Planner::Lora(const std::vector<LoraTerm>& terms) {
     if (t.dropout != c.dropout || t.rslora != c.rslora || t.bias != c.bias)
       Fail("peft has one dropout, rslora and bias for all layers, the method has several; {}",
            kOtherFormats);
-  for (const MethodTerm& t : method_)
-    if (t.name == "bitfit") c.bias = "all";
+  if (Has("bitfit")) c.bias = "all";
   const std::set<std::string> scopes = LoraScopes();
   std::set<std::string> targets;
   for (const std::string& scope : scopes) {
@@ -148,12 +155,50 @@ void Planner::Lora(const std::vector<LoraTerm>& terms) {
     Fail("peft wants a LoRA beside the one of the head, which is saved whole; {}", kOtherFormats);
   c.target.names = Endings(targets, EndsWithName);
   SaveModules();
-  if (c.bias == "none") return;
+  if (c.bias != "none") Biases(scopes);
+}
+
+void Planner::Biases(const std::set<std::string>& with_lora) {
   for (const std::string& name : std::set<std::string>(rest_))
     if (name.ends_with(".bias")) {
       const HfModule& module = Module(name);
-      Take(name, module, scopes.contains(module.scope) ? "base_layer.bias" : "bias");
+      Take(name, module, with_lora.contains(module.scope) ? "base_layer.bias" : "bias");
     }
+}
+
+// peft trains all biases beside a LoRA only: it gets one of rank 1 that is zero.
+void Planner::BiasesAlone() {
+  const auto layer = std::ranges::find_if(naming_.modules, [](const HfModule& m) {
+    return m.scope.starts_with("blocks.") && m.weight_shape.size() == 2;
+  });
+  GRAFT_CHECK(layer != naming_.modules.end(), "no dense layer in {} modules",
+              naming_.modules.size());
+  PeftConfig& c = plan_.config;
+  c.r = 1, c.alpha = 1, c.bias = "all";
+  c.target.names = {layer->name};
+  plan_.zero_lora = *layer;
+  for (const char* part : {"A", "B"})
+    plan_.tensors.push_back({fmt::format("{}{}.lora_{}.weight", kPeftRoot, layer->name, part),
+                             fmt::format("{}{}", kZeroLora, part)});
+  SaveModules();
+  Biases({layer->scope});
+}
+
+void Planner::Glora() {
+  plan_.config.type = "GLORA";
+  PlanGlora(method_, rest_, naming_, &plan_.config, &plan_.glora);
+  std::set<std::string> scopes;
+  for (const PeftPlan::Glora& layer : plan_.glora) {
+    scopes.insert(layer.module.scope);
+    std::erase_if(
+        rest_, [&](const std::string& name) { return name.starts_with(layer.owner + ".glora_"); });
+    for (PeftOnModel::Tensor& tensor : GloraTensors(plan_.config, layer)) {
+      tensor.key = fmt::format("{}{}", kPeftRoot, tensor.key);
+      plan_.tensors.push_back(std::move(tensor));
+    }
+  }
+  plan_.config.target.names = Endings(scopes, EndsWithName);
+  SaveModules();
 }
 
 void Planner::LoraOf(const HfModule& module, const LoraTerm& term) {
@@ -199,21 +244,32 @@ void Planner::SaveModules() {
   plan_.config.modules_to_save = Endings(scopes, EndsWithText);
 }
 
+bool Planner::Has(std::string_view method) const {
+  return std::ranges::any_of(method_, [&](const MethodTerm& t) { return t.name == method; });
+}
+
+void Planner::CheckKnown() const {
+  for (const MethodTerm& term : method_)
+    if (FindMethod(term.name).peft.empty())
+      Fail("peft has no method '{}'; {}", term.name, kOtherFormats);
+  if (method_.empty() || (Has("lora") && Has("glora")) || (Has("glora") && Has("bitfit")))
+    Fail("peft has no adapter that is '{}'; {}", ToString(method_), kOtherFormats);
+}
+
 PeftPlan Planner::Run(const std::string& base) {
+  CheckKnown();
   std::vector<LoraTerm> terms;
-  bool norms = false;
-  for (const MethodTerm& term : method_) {
+  for (const MethodTerm& term : method_)
     if (term.name == "lora") terms.push_back(ReadLoraTerm(term));
-    norms = norms || term.name == "ln";
-    if (term.name != "lora" && term.name != "ln" && term.name != "bitfit")
-      Fail("peft does not know the method '{}'; {}", term.name, kOtherFormats);
-  }
-  if (terms.empty() && (!norms || method_.size() > 1))
-    Fail("peft does not know the method '{}'; {}", ToString(method_), kOtherFormats);
   plan_.naming = naming_;
   plan_.config.base = base;
   plan_.config.task_type = naming_.of.task_type;
-  terms.empty() ? Norms() : Lora(terms);
+  if (!terms.empty())
+    Lora(terms);
+  else if (Has("glora"))
+    Glora();
+  else
+    Has("bitfit") ? BiasesAlone() : Norms();
   if (!rest_.empty())
     Fail("peft has no place for '{}', which the method '{}' trains; {}", *rest_.begin(),
          ToString(method_), kOtherFormats);
@@ -270,6 +326,12 @@ void WritePeft(const std::string& directory, const PeftPlan& plan, const ParamSt
                const StringMap& metadata) {
   ParamStore values = Folded(plan.folds, params);
   if (!plan.columns.empty()) JoinColumns(plan.columns, &values);
+  for (const PeftPlan::Glora& layer : plan.glora) MakeGlora(plan.config, layer, &values);
+  if (plan.zero_lora) {
+    const std::vector<int64_t>& shape = plan.zero_lora->weight_shape;
+    values.Set(fmt::format("{}A", kZeroLora), {1, shape[1]}, std::vector<float>(shape[1]));
+    values.Set(fmt::format("{}B", kZeroLora), {shape[0], 1}, std::vector<float>(shape[0]));
+  }
   std::vector<TensorToWrite> tensors;
   for (const PeftOnModel::Tensor& t : plan.tensors) {
     TensorToWrite& tensor = tensors.emplace_back(ToWrite(t.key, values.Get(t.parameter)));

@@ -1,5 +1,7 @@
 // Writing an adapter that Hugging Face peft loads: the other direction of hf_peft.h.
 #pragma once
+#include <optional>
+
 #include "adapters/hf/peft_reader.h"
 
 namespace graft {
@@ -16,8 +18,16 @@ struct PeftPlan {
     double scale;
   };
   std::vector<Fold> folds;
+  std::optional<HfModule> zero_lora;  // a layer that gets a LoRA of rank 1 that is zero
   // Parameters [P,D] that are written beside each other, as "prompt_embeddings" (peft_prompt.h).
   std::vector<std::string> columns;
+  // Layers with a GLoRA, whose parameters have the names `owner`.glora_* (peft_glora.h).
+  struct Glora {
+    HfModule module;
+    std::string owner;  // the module's scope, or "blocks.0.attn.qkv"
+    bool has_bias = true;
+  };
+  std::vector<Glora> glora;
   // What peft writes twice, of an adapter that came from there; the bytes belong to others.
   std::vector<TensorToWrite> copies;
 };

@@ -9,7 +9,8 @@
 // lora_K is lora of rank K, whatever r is.
 //
 // Products are elementwise but W C. `up` ~ xavier, all else 0. q, k and v share what a layer of 3D
-// outputs would have. What is equal and cheaper than an expression of W is built so:
+// outputs would have, unless qkv=apart gives each its own, as peft's form of the method does. What
+// is equal and cheaper than an expression of W is built so:
 //
 //   A vector, constant:  y += a * (x W')        B lora:      y += (x up') down'
 //   B vector:            y += sum(x) b'         B constant:  y += b sum(x)
@@ -32,12 +33,14 @@ struct GloraPart {
   int64_t begin, rows, all, in;
 };
 
-GloraPart PartOf(const Graph& g, ValueId product) {
+GloraPart PartOf(const MethodArgs& a, ValueId product) {
+  const Graph& g = a.g;
+  const bool joint = a.Choice("qkv", {"joint", "apart"}) == "joint";
   const Node& n = g.node(g.value(product).producer);
   const int64_t out = g.shape(product)[1].constant, in = g.shape(n.in[0])[1].constant;
   constexpr std::array kThree{"attn.q", "attn.k", "attn.v"};
   for (size_t i = 0; i < kThree.size(); ++i)
-    if (n.scope.ends_with(kThree[i]))
+    if (joint && n.scope.ends_with(kThree[i]))
       return {n.scope.substr(0, n.scope.size() - 1) + "qkv", static_cast<int64_t>(i) * out, out,
               3 * out, in};
   return {n.scope, 0, out, out, in};
@@ -46,7 +49,7 @@ GloraPart PartOf(const Graph& g, ValueId product) {
 class GloraLayer {
  public:
   GloraLayer(const MethodArgs& a, ValueId product)
-      : a_(a), g_(a.g), p_(PartOf(a.g, product)), product_(product) {}
+      : a_(a), g_(a.g), p_(PartOf(a, product)), product_(product) {}
 
   void Rewrite() {
     const std::string before = g_.scope;
@@ -195,7 +198,7 @@ std::vector<ValueId> GloraLayers(const MethodArgs& a) {
 // Refuses several terms for the same layer; q, k and v of a block share parameters.
 void CheckApart(const MethodArgs& a, const std::vector<ValueId>& layers) {
   for (ValueId product : layers) {
-    const std::string& scope = PartOf(a.g, product).scope;
+    const std::string& scope = PartOf(a, product).scope;
     for (const char* name : {"a_down", "b_down", "c_down", "d", "e"})
       CheckNotTwice(a.g, fmt::format("{}.glora_{}", scope, name), "glora");
   }
@@ -223,12 +226,12 @@ int64_t CountGlora(const MethodArgs& a) {
   return sum;
 }
 
-// The places of a term; q, k and v of a block are one.
+// The places of a term; q, k and v of a block are one, unless they are apart.
 std::vector<MethodSite> GloraSites(const MethodArgs& a) {
   std::vector<MethodSite> sites;
   for (ValueId product : GloraLayers(a)) {
     const std::string& scope = a.g.node(a.g.value(product).producer).scope;
-    const std::string name = PartOf(a.g, product).scope;
+    const std::string name = PartOf(a, product).scope;
     const auto same = std::ranges::find(sites, name, &MethodSite::name);
     if (same == sites.end())
       sites.push_back({name, "targets", scope});
@@ -255,6 +258,9 @@ const MethodRecord kGloraMethod{
               {"c", "lora", "lora, lora_K, vector, none"},
               {"d", "vector", "vector, constant, none"},
               {"e", "vector", "vector, constant, none"},
+              {"qkv", "joint",
+               "joint: q, k and v of a block share what a layer of 3D outputs has; "
+               "apart: each has its own"},
               {"targets", "*", "layers of blocks"},
               kBlocksOption};
         },
@@ -264,6 +270,7 @@ const MethodRecord kGloraMethod{
     .why = "its expressions are weights and biases",
     .learning_rate = 1e-3,
     .repeats = true,
-    .sites = GloraSites};
+    .sites = GloraSites,
+    .peft = "GLORA"};
 
 }  // namespace graft

@@ -193,6 +193,7 @@ const MethodRecord kLoraMethod{
     .why = "W + s B A",
     .learning_rate = 2e-3,
     .repeats = true,
-    .sites = LoraSites};
+    .sites = LoraSites,
+    .peft = "LORA"};
 
 }  // namespace graft

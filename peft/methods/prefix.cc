@@ -119,6 +119,10 @@ int AddPrefix(const MethodArgs& a) {
   return static_cast<int>(blocks.size());
 }
 
+int64_t PositionsOfShift(const MethodArgs& a) {
+  return a.Flag("shift") ? a.Int("tokens", 1, 4096) : 0;
+}
+
 int64_t PrefixCount(const MethodArgs& a) {
   const HostShape h = ShapeOf(a.g);
   const int64_t tokens = a.Int("tokens", 1, 4096), mid = a.Int("mlp", 0, 65536);
@@ -137,11 +141,13 @@ const MethodRecord kPrefixMethod{
           return std::vector<MethodOption>{
               {"tokens", "20", "P, keys and values for each attention"},
               {"mlp", "512", "width of the MLP that makes them in training; 0: none"},
-              {"dropout", "0", "probability on them"}};
+              {"dropout", "0", "probability on them"},
+              {"shift", "false", "tokens have positions from P on, as in ptuning2 and in peft"}};
         },
     .apply =
         +[](const MethodArgs& a) {
           PassReport report = StartReport(a, "prefix");
+          if (a.Flag("shift")) ShiftPositions(a, a.Int("tokens", 1, 4096));
           report.rewrites = AddPrefix(a);
           return FinishReport(a, report);
         },
@@ -155,7 +161,9 @@ const MethodRecord kPrefixMethod{
           stored.options["mlp"] = "0";
           return stored;
         },
-    .phase = MethodPhase::kTokens};
+    .phase = MethodPhase::kTokens,
+    .positions = PositionsOfShift,
+    .peft = "PREFIX_TUNING, of texts with shift=true"};
 
 const MethodRecord kPtuning2Method{
     .name = "ptuning2",
@@ -179,8 +187,7 @@ const MethodRecord kPtuning2Method{
     .why = "keys and values stay, as every query weighs them anew",
     .learning_rate = 5e-3,
     .phase = MethodPhase::kTokens,
-    .positions = +[](const MethodArgs& a) -> int64_t {
-      return a.Flag("shift") ? a.Int("tokens", 1, 4096) : 0;
-    }};
+    .positions = PositionsOfShift,
+    .peft = "PREFIX_TUNING, of texts with shift=true"};
 
 }  // namespace graft

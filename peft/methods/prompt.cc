@@ -168,6 +168,7 @@ const MethodRecord kPromptMethod{
     .why = "the rows are read by every block and change with the text",
     .learning_rate = 3e-2,
     .phase = MethodPhase::kTokens,
-    .positions = +[](const MethodArgs& a) { return a.Int("tokens", 1, 4096); }};
+    .positions = +[](const MethodArgs& a) { return a.Int("tokens", 1, 4096); },
+    .peft = "PROMPT_TUNING, of texts with pool=first; also read from P_TUNING"};
 
 }  // namespace graft

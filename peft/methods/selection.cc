@@ -120,7 +120,8 @@ const MethodRecord kLnMethod{
     .count = +[](const MethodArgs& a) { return CountOf(a, OfNorms(a)); },
     .folds = Folds::kYes,
     .why = kPlain,
-    .learning_rate = 1e-3};
+    .learning_rate = 1e-3,
+    .peft = "LN_TUNING; beside LORA its modules_to_save"};
 
 const MethodRecord kBitFitMethod{
     .name = "bitfit",
@@ -133,7 +134,8 @@ const MethodRecord kBitFitMethod{
     .count = +[](const MethodArgs& a) { return CountOf(a, IsBias); },
     .folds = Folds::kYes,
     .why = kPlain,
-    .learning_rate = 2e-3};
+    .learning_rate = 2e-3,
+    .peft = "LORA with bias=all; alone beside one of rank 1 that is zero"};
 
 const MethodRecord kLastMethod{
     .name = "last",

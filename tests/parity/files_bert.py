@@ -2,9 +2,11 @@
 
 import torch
 from peft import (
+    GloraConfig,
     LNTuningConfig,
     LoraConfig,
     PrefixTuningConfig,
+    PromptEncoderConfig,
     PromptTuningConfig,
     TaskType,
     get_peft_model,
@@ -29,6 +31,9 @@ class Bert:
         "ln(targets=blocks.2.norm1|embed.norm)",
         "prompt(tokens=4,pool=first)",
         "ptuning2(tokens=4,shift=true)",
+        "prefix(tokens=4,mlp=16,shift=true)",
+        "bitfit",
+        "glora(r=2)",
     ]
     # Made by peft.
     configs = {
@@ -71,6 +76,10 @@ class Bert:
         ),
         "norms": LNTuningConfig(task_type=CLASSIFIER, target_modules=["LayerNorm"]),
         "prompt": PromptTuningConfig(task_type=CLASSIFIER, num_virtual_tokens=5),
+        "p-tuning": PromptEncoderConfig(
+            task_type=CLASSIFIER, num_virtual_tokens=5, encoder_hidden_size=16
+        ),
+        "GLoRA": GloraConfig(r=2, target_modules=["query", "output.dense"]),
         "prefix": PrefixTuningConfig(task_type=CLASSIFIER, num_virtual_tokens=5),
         "some norms": LNTuningConfig(target_modules=["attention.output.LayerNorm"]),
     }

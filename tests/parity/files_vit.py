@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from peft import LNTuningConfig, LoraConfig, PeftModel
+from peft import GloraConfig, LNTuningConfig, LoraConfig, PeftModel
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification
@@ -31,6 +31,9 @@ class Vit:
         "lora(r=4)+ln",
         "ln",
         "ln(targets=blocks.2.norm1|norm)",
+        "bitfit",
+        "glora(r=3)",
+        "glora(a=vector,b=lora_2,c=none,d=none,e=constant,targets=attn.*)",
     ]
     # Made by peft.
     configs = {
@@ -62,6 +65,15 @@ class Vit:
         ),
         "block": LoraConfig(
             r=4, target_modules=["q_proj"], modules_to_save=["layers.11", "classifier"]
+        ),
+        "GLoRA": GloraConfig(
+            r=3,
+            target_modules=["q_proj", "v_proj", "fc1"],
+            modules_to_save=["classifier"],
+            config_D_E="vector",
+        ),
+        "GLoRA by columns": GloraConfig(
+            target_modules=["o_proj"], config_A_B="vector", config_C="vector"
         ),
         "norms": LNTuningConfig(target_modules=NORMS, modules_to_save=["classifier"]),
         "some norms": LNTuningConfig(target_modules=["layernorm_after"]),

@@ -9,6 +9,7 @@ the models: replay_vit.py, replay_bert.py.
 """
 
 import argparse
+import fnmatch
 import json
 import pathlib
 import re
@@ -49,18 +50,40 @@ def parse(words=None):
     return p.parse_args(words)
 
 
-def make_optimizer(parameters, config):
+def is_named(word, name, rank):
+    """Whether a word of --no-decay and --lr-scale means a parameter."""
+    parts = name.split(".")
+    if word == "bias":
+        return name.endswith("bias")
+    if word == "vector":
+        return rank == 1
+    if word == "norm":
+        return len(parts) > 1 and "norm" in parts[-2]
+    return any(fnmatch.fnmatchcase(text, word) for text in (name, *parts))
+
+
+def groups_of(parameters, config):
+    """Parameter groups, each with its decay and "factor", what its rate is multiplied by."""
     lr, decay = float(config["lr"]), float(config.get("weight_decay", 0))
+    spared = [word for word in config.get("no_decay", "").split("|") if word]
+    rules = [rule.rsplit("=", 1) for rule in config.get("lr_scale", "").split("|") if rule]
+    groups = []
+    for name, p in parameters.items():
+        spares = any(is_named(word, name, p.dim()) for word in spared)
+        factor = next((float(f) for word, f in rules if is_named(word, name, p.dim())), 1.0)
+        group = {"params": [p], "lr": lr * factor, "factor": factor}
+        groups.append(group | {"weight_decay": 0.0 if spares else decay})
+    return groups
+
+
+def make_optimizer(parameters, config):
+    groups, lr = groups_of(parameters, config), float(config["lr"])
     name = config.get("optimizer", "adamw")
     name = name.get("name", "adamw") if isinstance(name, dict) else name
     if name == "sgd":
-        return torch.optim.SGD(
-            parameters, lr=lr, momentum=float(config.get("momentum", 0.9)), weight_decay=decay
-        )
+        return torch.optim.SGD(groups, lr=lr, momentum=float(config.get("momentum", 0.9)))
     betas = float(config.get("beta1", 0.9)), float(config.get("beta2", 0.999))
-    return torch.optim.AdamW(
-        parameters, lr=lr, betas=betas, eps=float(config.get("adam_eps", 1e-8)), weight_decay=decay
-    )
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=float(config.get("adam_eps", 1e-8)))
 
 
 class Replay:
@@ -79,13 +102,14 @@ class Replay:
         if len(batches) != len(steps):
             raise SystemExit(f"{len(batches)} batches but {len(steps)} losses")
         config, leaves = self.config, {k: self.params[k] for k in self.trained}
-        optimizer = make_optimizer(list(leaves.values()), config)
+        optimizer = make_optimizer(leaves, config)
         clip = float(config.get("clip", 0) or 0)
         for step, rows in enumerate(batches):
             here = masks.step(step, self.dtype)
             check_masks(config, self.model, here)
             loss = self.loss(self.params, rows.tolist(), here)
-            optimizer.param_groups[0]["lr"] = steps[step][1]
+            for group in optimizer.param_groups:
+                group["lr"] = steps[step][1] * group["factor"]
             optimizer.zero_grad()
             loss.backward()
             if step == 0:

@@ -21,6 +21,16 @@ CLIP = {"ViT": 2.5, "BERT": 1.0}  # below some steps' norms and above others'
 LORA = ["--method", "lora(r=4,alpha=8)", "--lr", 5e-3]
 DROPPED = ["--method", "lora(r=4,alpha=8,dropout=0.25)", "--lr", 5e-3, "--micro-batch", 4]
 PATH = ["--method", "full", "--lr", 2e-3, "--drop-path", 0.3, "--micro-batch", 4]
+# LoRA+'s rates, and biases that do not decay.
+RATES = ["--lr-scale", "lora_b=16|head=0.5", "--no-decay", "vector", *LORA[:2], "--lr", 1e-3]
+OTHER_RATES = {
+    "equal rates": edits.edit_config(lr_scale=""),
+    "another factor": edits.edit_config(lr_scale="lora_b=16.2|head=0.5"),
+    "a factor of the head's weight alone": edits.edit_config(
+        lr_scale="lora_b=16|head.weight=0.5"
+    ),
+    "decay of everything": edits.edit_config(no_decay=""),
+}
 ALPHA = {"another alpha": edits.edit_config(method="lora(r=4,alpha=8.08)")}
 # Method of its own run, and the same with another function, where an option has one.
 METHODS = (
@@ -54,6 +64,7 @@ METHODS = (
     ("repadapter(r=6,groups=3,site=mlp)", "repadapter(r=6,groups=3,site=mlp,scale=1.01)"),
     ("repadapter(r=4,dropout=0.25)", None),
     ("glora(r=2)", None),
+    ("glora(r=2,qkv=apart)", None),
     ("glora(a=vector,b=vector,c=vector,d=constant,e=constant)", None),
     ("glora(a=constant,b=constant,c=none,d=none,e=vector)", None),
     ("childtuning(p=0.3)", "childtuning(p=0.31)"),
@@ -82,6 +93,7 @@ METHODS = (
 )  # fmt: skip
 OF_TEXTS = (
     ("ptuning2(tokens=3,shift=true)", "ptuning2(tokens=3)"),
+    ("prefix(tokens=3,mlp=5,shift=true)", "prefix(tokens=3,mlp=5)"),
     ("prompt(tokens=3,pool=first)", "prompt(tokens=3)"),
 )
 # Name, words, what must not pass.
@@ -92,6 +104,7 @@ RUNS = {
         edits.ANY | edits.SGD,
     ),
     "LoRA": (LORA, edits.LORA | ALPHA),
+    "LoRA with rates": (RATES, OTHER_RATES),
     "LoRA with dropout": (DROPPED, edits.DROPOUT),
 }
 

@@ -19,6 +19,8 @@ SETTINGS = {
     "split": ("train_split", "split"),
     "lr": ("lr", "learning_rate", "base_lr"),
     "weight_decay": ("weight_decay", "wd"),
+    "no_decay": ("no_decay",),
+    "lr_scale": ("lr_scale",),
     "schedule": ("schedule",),
     "warmup": ("warmup", "warmup_fraction"),
     "label_smoothing": ("label_smoothing",),

@@ -155,6 +155,7 @@ std::string PageText(const Shown& s) {
                                   r.repeats ? "; a recipe may have several" : "")});
   table.Add({"rate", r.searched ? "none: a search finds it by the loss alone"
                                 : fmt::format("{:g} unless --lr says another", r.learning_rate)});
+  if (!r.peft.empty()) table.Add({"in peft", std::string(r.peft)});
   table.Add({"source", std::string(r.source)});
   std::string text = fmt::format("{}  {}\n{}\n\noptions\n", r.name, r.summary, table.Lines("  "));
   TextTable options;
@@ -201,6 +202,7 @@ nlohmann::json MethodsJson(const MethodQuery& query) {
                        {"why", r.why},
                        {"learning_rate", r.learning_rate},
                        {"reduced", reduced.empty() ? json() : json(reduced)},
+                       {"peft", r.peft.empty() ? json() : json(r.peft)},
                        {"phase", WordsOf(r.phase).name},
                        {"repeats", r.repeats},
                        {"recipe", RecipeOf(s)},

@@ -12,8 +12,11 @@ void AddStepOptions(CLI::App& command, RunConfig& c) {
   command.add_option("--micro-batch", c.micro_batch, "examples computed at once (default: chosen)");
   command.add_option("--lr", c.lr, "peak learning rate (default: by method)");
   command.add_option("--no-decay", c.no_decay,
-                     "what weight decay leaves alone: bias, norm, vector, or names with *, "
-                     "joined by |");
+                     "what weight decay leaves alone: bias, norm, vector, or names or parts of "
+                     "them with *, joined by |");
+  command.add_option("--lr-scale", c.lr_scale,
+                     "factors of the rate by parameter, e.g. \"head=10|lora_b=16\"; words as of "
+                     "--no-decay");
   command.add_option("--weight-decay", c.weight_decay, "of every trainable tensor")
       ->capture_default_str();
   command.add_option("--schedule", c.schedule, "cosine, linear or constant")->capture_default_str();

@@ -4,13 +4,13 @@
 
 A, B [out,in] and C [in,1] are products (lora), a column (vector), one number (constant; not C) or
 not there (none); D and E [out] are vectors, a number, or not there. q, k and v of a block are one
-layer of 3D rows."""
+layer of 3D rows, unless qkv=apart."""
 
 import torch
 
 from methods.term import DENSE, Term, matches, split, xavier
 
-SITES = {role: role for role in DENSE} | {f"attn.{x}": "attn.qkv" for x in "qkv"}
+SHARED = {f"attn.{x}": "attn.qkv" for x in "qkv"}
 
 
 class Method(Term):
@@ -22,18 +22,23 @@ class Method(Term):
         "d": "vector",
         "e": "vector",
         "targets": "*",
+        "qkv": "joint",
     }
+
+    def prepare(self):
+        shared = SHARED if self.o.qkv == "joint" else {}
+        self.owners = {role: shared.get(role, role) for role in DENSE}
 
     def site_of(self, site):
         """The site of a layer, or None where it is no target."""
         block, role = split(site)
-        own = block + SITES.get(role, "")
-        return own if role in SITES and matches(own, self.o.targets) else None
+        own = block + self.owners.get(role, "")
+        return own if role in self.owners and matches(own, self.o.targets) else None
 
     def added(self):
         m, r, out = self.m, self.o.r, {}
         for n in range(m.depth):
-            for role in ("attn.qkv", "attn.o", "mlp.fc1", "mlp.fc2"):
+            for role in dict.fromkeys(self.owners.values()):
                 site = f"blocks.{n}.{role}"
                 if not matches(site, self.o.targets):
                     continue

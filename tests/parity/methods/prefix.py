@@ -9,8 +9,13 @@ from methods.term import Term, kaiming, normal, uniform
 
 
 class Method(Term):
-    options = {"tokens": 20, "mlp": 512, "dropout": 0.0}
+    options = {"tokens": 20, "mlp": 512, "dropout": 0.0, "shift": False}
     kind = "prefix"
+
+    def words(self, run, x):
+        """With `shift` the positions of a text's tokens start at P."""
+        run.shift = self.o.tokens if self.o.shift else 0
+        return x
 
     def added(self):
         rows, middle, m = self.o.tokens, self.o.mlp, self.m

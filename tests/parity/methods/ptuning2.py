@@ -14,7 +14,3 @@ class Method(prefix.Method):
 
     def initial(self, name, shape, g):
         return normal(shape, 0.02, g)
-
-    def words(self, run, x):
-        run.shift = self.o.tokens if self.o.shift else 0
-        return x

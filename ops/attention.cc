@@ -1,4 +1,5 @@
-// Records of attention and attention_grad; the kernels are in attention_kernel.cc.
+// Records of attention and attention_grad; the kernels are in attention_kernel.cc, those of low
+// precision in low_attention.cc.
 //
 // For sequence i, head h and its columns: keys are the rows of k in sequence i, then the prefix.
 //   s = scale q k' + mask,  lse = log sum exp s,  p = exp(s - lse),  context = p v
@@ -9,31 +10,14 @@
 #include <cmath>
 #include <limits>
 
-#include "ops/attention_kernel.h"
-#include "ops/low_cells.h"
-#include "ops/rows.h"
+#include "ops/attention_record.h"
 
 namespace graft {
 namespace {
 
-enum Input : size_t { kQ, kK, kV, kQOffsets, kKvOffsets, kFirstOption };
-
-// Where the optional inputs and those of the gradient are.
-template <class P>
-struct Layout {
-  size_t mask, prefix, context, lse, dcontext, count;
-  Layout(const P& p, bool gradient)
-      : mask(kFirstOption),
-        prefix(mask + p.mask),
-        context(prefix + 2 * p.prefix),
-        lse(context + 1),
-        dcontext(lse + 1),
-        count(context + (gradient ? 3 : 0)) {}
-};
-
 template <class P>
 void ExpectAttention(Types in, const P& p, bool gradient) {
-  const Layout<P> at(p, gradient);
+  const AttentionInputs<P> at(p, gradient);
   ExpectInputs(in, at.count);
   ExpectMatrix(in[kQ], "q");
   ExpectMatrix(in[kK], "k");
@@ -59,41 +43,16 @@ void ExpectAttention(Types in, const P& p, bool gradient) {
 
 TensorType LseType(Types in, int64_t heads) { return F32({in[kQ].shape[0], heads}); }
 
-// What products of bf16 take as bf16, too, counts as f32.
-template <class P>
-std::vector<TensorType> AsF32(Types in, const P& p, bool gradient) {
-  const Layout<P> at(p, gradient);
-  std::vector<TensorType> all(in.begin(), in.end());
-  const auto widen = [&](size_t i) {
-    if (i < all.size() && all[i].dtype == DType::kBf16) all[i].dtype = DType::kF32;
-  };
-  for (const size_t i : {kQ, kK, kV}) widen(i);
-  if (gradient) widen(at.context), widen(at.dcontext);
-  return all;
-}
-
 std::vector<TensorType> InferAttention(Types in, const Attrs& attrs) {
   const AttentionAttrs& p = attrs.As<AttentionAttrs>();
   ExpectAttention(in, p, false);
   return {in[kQ], LseType(in, p.heads)};
 }
 
-bool Wants(const AttentionGradAttrs& p, char what) {
-  return p.want.find(what) != std::string::npos;
-}
-
-std::vector<TensorType> InferLowAttention(Types in, const Attrs& attrs) {
-  const LowAttentionAttrs& p = attrs.As<LowAttentionAttrs>();
-  const AttentionAttrs plain = p;
-  std::vector<TensorType> out = InferAttention(AsF32(in, p, false), plain);
-  if (p.context16) out[0].dtype = DType::kBf16;
-  return out;
-}
-
 std::vector<TensorType> InferAttentionGrad(Types in, const Attrs& attrs) {
   const AttentionGradAttrs& p = attrs.As<AttentionGradAttrs>();
   ExpectAttention(in, p, true);
-  const Layout<AttentionGradAttrs> at(p, true);
+  const AttentionInputs<AttentionGradAttrs> at(p, true);
   if (!(in[at.context] == in[kQ]) || !(in[at.dcontext] == in[kQ]))
     Fail("context and dcontext: expected {}, found {} and {}", ToString(in[kQ]),
          ToString(in[at.context]), ToString(in[at.dcontext]));
@@ -104,21 +63,6 @@ std::vector<TensorType> InferAttentionGrad(Types in, const Attrs& attrs) {
   auto wanted = [&](char what, size_t input) { return Wants(p, what) ? in[input] : F32({0, 0}); };
   std::vector<TensorType> out{wanted('q', kQ), wanted('k', kK), wanted('v', kV)};
   if (p.prefix) out.insert(out.end(), {wanted('p', at.prefix), wanted('p', at.prefix + 1)});
-  return out;
-}
-
-bool Gives16(const LowAttentionGradAttrs& p, char what) {
-  return p.grads16 != "none" && p.grads16.find(what) != std::string::npos;
-}
-
-std::vector<TensorType> InferLowAttentionGrad(Types in, const Attrs& attrs) {
-  const LowAttentionGradAttrs& p = attrs.As<LowAttentionGradAttrs>();
-  const AttentionGradAttrs plain = p;
-  std::vector<TensorType> out = InferAttentionGrad(AsF32(in, p, true), plain);
-  if (p.grads16 != "none" && p.grads16.find_first_not_of("qkv") != std::string::npos)
-    Fail("grads16: expected none or letters of 'qkv', found '{}'", p.grads16);
-  for (size_t i = 0; i < 3; ++i)
-    if (Gives16(p, "qkv"[i])) out[i].dtype = DType::kBf16;
   return out;
 }
 
@@ -133,7 +77,7 @@ struct Key {
 // Calls f(query row, first column of the head, head, keys, scores).
 template <class P, class F>
 void EachQuery(const ReferenceArgs& a, const P& p, const F& f) {
-  const Layout<P> at(p, false);
+  const AttentionInputs<P> at(p, false);
   const size_t width = static_cast<size_t>(a.in_shape[kQ][1]);
   const size_t heads = static_cast<size_t>(p.heads), d = width / heads;
   for (int64_t i = 0; i < SequencesOf(a.in_shape[kQOffsets]); ++i) {
@@ -180,7 +124,7 @@ void RefAttention(const ReferenceArgs& a) {
 
 void RefAttentionGrad(const ReferenceArgs& a) {
   const AttentionGradAttrs& p = a.attrs.As<AttentionGradAttrs>();
-  const Layout<AttentionGradAttrs> at(p, true);
+  const AttentionInputs<AttentionGradAttrs> at(p, true);
   const size_t width = static_cast<size_t>(a.in_shape[kQ][1]);
   const size_t heads = static_cast<size_t>(p.heads), d = width / heads;
   // Results by input: dk of a key in input kK is result kK, of a prefix key result 3.
@@ -209,30 +153,11 @@ void RefAttentionGrad(const ReferenceArgs& a) {
   });
 }
 
-void Round(std::vector<double>& x) {
-  for (double& v : x) v = double{FromBf16(ToBf16(static_cast<float>(v)))};
-}
-
-void RefLowAttention(const ReferenceArgs& a) {
-  const LowAttentionAttrs& p = a.attrs.As<LowAttentionAttrs>();
-  const Attrs plain(static_cast<const AttentionAttrs&>(p));
-  RefAttention({a.in, a.out, a.in_shape, a.out_shape, plain});
-  if (p.context16) Round(a.out[0]);
-}
-
-void RefLowAttentionGrad(const ReferenceArgs& a) {
-  const LowAttentionGradAttrs& p = a.attrs.As<LowAttentionGradAttrs>();
-  const Attrs plain(static_cast<const AttentionGradAttrs&>(p));
-  RefAttentionGrad({a.in, a.out, a.in_shape, a.out_shape, plain});
-  for (size_t i = 0; i < 3; ++i)
-    if (Gives16(p, "qkv"[i])) Round(a.out[i]);
-}
-
-// --- gradient, cost ---
+// --- gradient ---
 
 std::vector<ValueId> AttentionGradient(const GradientArgs& v) {
   const AttentionAttrs& p = v.attrs.As<AttentionAttrs>();
-  const Layout<AttentionAttrs> at(p, false);
+  const AttentionInputs<AttentionAttrs> at(p, false);
   std::vector<ValueId> d(v.in.size());
   if (v.cotangent[1].valid()) Fail("attention has no gradient through its lse");
   if (p.mask && v.need[at.mask]) Fail("attention has no gradient for its mask");
@@ -251,34 +176,6 @@ std::vector<ValueId> AttentionGradient(const GradientArgs& v) {
   for (size_t i = 0; i < (p.prefix ? 2 : 0); ++i)
     if (v.need[at.prefix + i]) d[at.prefix + i] = grads[3 + i];
   return d;
-}
-
-// Multiply-adds of one of the products, if all sequences have the same length.
-template <class P>
-double ProductFlops(std::span<const Extents> in, const P& p) {
-  const Layout<P> at(p, false);
-  const double sequences = std::max(1.0, static_cast<double>(SequencesOf(in[kQOffsets])));
-  const double prefix = p.prefix ? static_cast<double>(in[at.prefix][0]) : 0;
-  const double keys = static_cast<double>(in[kK][0]) / sequences + prefix;
-  return 2 * static_cast<double>(in[kQ].size()) * keys;
-}
-
-template <class P>
-Cost AttentionCost(std::span<const Extents> in, std::span<const Extents> out, const Attrs& attrs) {
-  Cost cost = MoveCost(in, out, attrs);
-  cost.flops = 2 * ProductFlops(in, attrs.As<P>());
-  return cost;
-}
-
-template <class P>
-Cost AttentionGradCost(std::span<const Extents> in, std::span<const Extents> out,
-                       const Attrs& attrs) {
-  const P& p = attrs.As<P>();
-  Cost cost = MoveCost(in, out, attrs);
-  const bool scores = Wants(p, 'q') || Wants(p, 'k') || Wants(p, 'p');  // else only dv, from p
-  const bool keys = Wants(p, 'k') || Wants(p, 'p'), values = Wants(p, 'v') || Wants(p, 'p');
-  cost.flops = ProductFlops(in, p) * (1 + scores + Wants(p, 'q') + keys + values);
-  return cost;
 }
 
 // --- samples ---
@@ -377,79 +274,9 @@ std::vector<ErrorSample> AttentionGradErrors() {
        "lse: expected f32[7,2], found f32[7,3]"}};
 }
 
-// --- kernels ---
+}  // namespace
 
-template <class P>
-AttentionSizes SizesOf(const PrepareArgs& a, const P& p) {
-  const Layout<P> at(p, false);
-  return {
-      a.in[kQOffsets][0] - 1,           p.heads, a.in[kQ][1] / p.heads, a.in[kQ][0], a.in[kK][0],
-      p.prefix ? a.in[at.prefix][0] : 0};
-}
-
-template <class P>
-AttentionArgs ArgsOf(const KernelArgs& a, const P& p) {
-  const Layout<P> at(p, false);
-  AttentionArgs x;
-  x.sequences = SequencesOf(a.in[kQOffsets].shape);
-  x.heads = p.heads;
-  x.d = a.in[kQ].shape[1] / p.heads;
-  x.q_rows = a.in[kQ].shape[0];
-  x.kv_rows = a.in[kK].shape[0];
-  x.prefix_rows = p.prefix ? a.in[at.prefix].shape[0] : 0;
-  x.scale = static_cast<float>(p.scale);
-  x.q = a.in[kQ], x.k = a.in[kK], x.v = a.in[kV];
-  x.q_offsets = a.in[kQOffsets].i32(), x.kv_offsets = a.in[kKvOffsets].i32();
-  x.mask = p.mask ? a.in[at.mask].f32() : nullptr;
-  x.prefix_k = p.prefix ? a.in[at.prefix].f32() : nullptr;
-  x.prefix_v = p.prefix ? a.in[at.prefix + 1].f32() : nullptr;
-  x.scratch = a.scratch;
-  x.own = a.own;
-  return x;
-}
-
-template <class P, CellType kCell>
-void RunAttention(const KernelArgs& a) noexcept {
-  AttentionArgs x = ArgsOf(a, a.attrs.As<P>());
-  x.dot = DotOf(kCell);
-  AttentionForward(x, a.out[0], a.out[1].f32());
-}
-
-template <class P, CellType kCell>
-void RunAttentionGrad(const KernelArgs& a) noexcept {
-  const P& p = a.attrs.As<P>();
-  const Layout<P> at(p, true);
-  AttentionGradArgs x;
-  static_cast<AttentionArgs&>(x) = ArgsOf(a, p);
-  x.dot = DotOf(kCell);
-  x.context = a.in[at.context], x.dcontext = a.in[at.dcontext];
-  x.lse = a.in[at.lse].f32();
-  if (Wants(p, 'q')) x.dq = a.out[0];
-  if (Wants(p, 'k')) x.dk = a.out[1];
-  if (Wants(p, 'v')) x.dv = a.out[2];
-  if (Wants(p, 'p')) x.dprefix_k = a.out[3].f32(), x.dprefix_v = a.out[4].f32();
-  AttentionBackward(x);
-}
-
-template <class P, bool kGradient, CellType kCell>
-Prepared PrepareAttention(const PrepareArgs& a) {
-  const P& p = a.attrs.As<P>();
-  bool prefix_gradient = false;
-  if constexpr (kGradient) prefix_gradient = Wants(p, 'p');
-  const AttentionScratch plan =
-      PlanAttention(SizesOf(a, p), kGradient, prefix_gradient, DotOf(kCell));
-  Prepared prepared;
-  if constexpr (kGradient)
-    prepared.run = RunAttentionGrad<P, kCell>;
-  else
-    prepared.run = RunAttention<P, kCell>;
-  prepared.scratch = plan.bytes;
-  prepared.thread_scratch = plan.thread_bytes;
-  if (kCell != CellType::kF32) prepared.impl = HasCells(kCell) ? "simd:bf16" : "simd:bf16:emulated";
-  return prepared;
-}
-
-constexpr OpDef kForward{.name = "attention",
+constinit const OpDef kAttention{.name = "attention",
                          .default_attrs = +[] { return Attrs(AttentionAttrs{}); },
                          .infer = InferAttention,
                          .reference = RefAttention,
@@ -462,7 +289,7 @@ constexpr OpDef kForward{.name = "attention",
                          .cancels = true};
 
 // Not differentiable: nobody trains through a gradient of attention.
-constexpr OpDef kBackward{.name = "attention_grad",
+constinit const OpDef kAttentionGrad{.name = "attention_grad",
                           .default_attrs = +[] { return Attrs(AttentionGradAttrs{}); },
                           .infer = InferAttentionGrad,
                           .reference = RefAttentionGrad,
@@ -472,88 +299,5 @@ constexpr OpDef kBackward{.name = "attention_grad",
                           .error_samples = AttentionGradErrors,
                           .rtol = 1e-5,
                           .cancels = true};
-
-// The samples of the plain operator with attributes of the low one and, for each, one more whose
-// numbers are bf16 where they may be.
-template <class P, class Low>
-std::vector<Sample> LowSamples(const std::vector<Sample>& plain, const Low& low, bool gradient) {
-  std::vector<Sample> samples;
-  for (Sample sample : plain) {
-    const P& p = sample.attrs.As<P>();
-    Low attrs;
-    static_cast<P&>(attrs) = p;
-    sample.attrs = attrs;
-    samples.push_back(sample);
-    if (sample.label == "bench") continue;
-    static_cast<P&>(attrs = low) = p;
-    sample.attrs = attrs, sample.label += "_16";
-    const Layout<P> at(p, gradient);
-    for (const size_t i : {kQ, kK, kV}) sample.in[i].bf16 = true;
-    if (gradient) sample.in[at.context].bf16 = sample.in[at.dcontext].bf16 = true;
-    samples.push_back(std::move(sample));
-  }
-  return samples;
-}
-std::vector<Sample> LowAttentionSamples() {
-  LowAttentionAttrs low;
-  low.context16 = true;
-  return LowSamples<AttentionAttrs>(AttentionSamples(), low, false);
-}
-std::vector<Sample> LowAttentionGradSamples() {
-  LowAttentionGradAttrs low;
-  low.grads16 = "qv";
-  return LowSamples<AttentionGradAttrs>(AttentionGradSamples(), low, true);
-}
-
-template <class P, class Low>
-std::vector<ErrorSample> LowErrors(std::vector<ErrorSample> errors) {
-  for (ErrorSample& e : errors) {
-    Low low;
-    static_cast<P&>(low) = e.attrs.As<P>();
-    e.attrs = low;
-  }
-  return errors;
-}
-std::vector<ErrorSample> LowAttentionErrors() {
-  return LowErrors<AttentionAttrs, LowAttentionAttrs>(AttentionErrors());
-}
-std::vector<ErrorSample> LowAttentionGradErrors() {
-  std::vector<ErrorSample> errors =
-      LowErrors<AttentionGradAttrs, LowAttentionGradAttrs>(AttentionGradErrors());
-  const TensorType x = F32({7, 6}), offsets = I32({3}), lse = F32({7, 1});
-  LowAttentionGradAttrs low;
-  low.grads16 = "qp";
-  errors.push_back({{x, x, x, offsets, offsets, x, lse, x}, low, "letters of 'qkv', found 'qp'"});
-  return errors;
-}
-
-// With products of bf16, each 2^-8 off, and so is each step behind it. Only in graphs that are
-// compiled: the pass low_precision makes them.
-constexpr OpDef kLowForward{.name = "low_attention",
-                            .default_attrs = +[] { return Attrs(LowAttentionAttrs{}); },
-                            .infer = InferLowAttention,
-                            .reference = RefLowAttention,
-                            .prepare = PrepareAttention<LowAttentionAttrs, false, CellType::kBf16>,
-                            .cost = AttentionCost<LowAttentionAttrs>,
-                            .samples = LowAttentionSamples,
-                            .error_samples = LowAttentionErrors,
-                            .rtol = 0.05,
-                            .cancels = true};
-constexpr OpDef kLowBackward{
-    .name = "low_attention_grad",
-    .default_attrs = +[] { return Attrs(LowAttentionGradAttrs{}); },
-    .infer = InferLowAttentionGrad,
-    .reference = RefLowAttentionGrad,
-    .prepare = PrepareAttention<LowAttentionGradAttrs, true, CellType::kBf16>,
-    .cost = AttentionGradCost<LowAttentionGradAttrs>,
-    .samples = LowAttentionGradSamples,
-    .error_samples = LowAttentionGradErrors,
-    .rtol = 0.05,
-    .cancels = true};
-
-}  // namespace
-
-constinit const OpDef kAttention = kForward, kAttentionGrad = kBackward;
-constinit const OpDef kLowAttention = kLowForward, kLowAttentionGrad = kLowBackward;
 
 }  // namespace graft

@@ -2,6 +2,7 @@
 // bf16_values. Top half: kernels, compiled once per SIMD target. Bottom half (HWY_ONCE): the
 // records.
 #include "ops/low_cells.h"
+#include "ops/low_reference.h"
 #include "ops/records.h"
 #include "ops/targets.h"
 
@@ -52,8 +53,6 @@ std::vector<TensorType> InferConversion(Types in, const Attrs&) {
   return {{kTo, in[0].shape}};
 }
 
-double AsBf16(double x) { return double{FromBf16(ToBf16(static_cast<float>(x)))}; }
-
 std::vector<Sample> ConversionSamples(bool bf16) {
   std::vector<Sample> samples;
   for (const auto& [label, shape] : {std::pair<const char*, Extents>{"one", {1}},
@@ -75,7 +74,8 @@ constinit const OpDef kToBf16{
     .infer = InferConversion<DType::kF32, DType::kBf16>,
     .reference =
         +[](const ReferenceArgs& a) {
-          std::ranges::transform(a.in[0], a.out[0].begin(), AsBf16);
+          a.out[0] = a.in[0];
+          RoundToBf16(a.out[0]);
         },
     .kernel = GRAFT_KERNEL(Round),
     .cost = ConversionCost,

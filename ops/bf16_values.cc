@@ -1,6 +1,7 @@
 #include "ops/bf16_values.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "ops/ops.h"
 #include "runtime/dependence.h"
@@ -39,12 +40,12 @@ Attrs With16(const Node& n, const std::vector<bool>& low) {
   if (n.op == &kLowMatmul) {
     LowMatmulAttrs attrs = n.attrs.As<LowMatmulAttrs>();
     attrs.y16 = low[0], attrs.slope16 = low.size() > 1 && low[1];
-    return attrs;
+    return Attrs(std::move(attrs));
   }
   if (n.op == &kLowAttention) {
     LowAttentionAttrs attrs = n.attrs.As<LowAttentionAttrs>();
     attrs.context16 = low[0];
-    return attrs;
+    return Attrs(std::move(attrs));
   }
   if (n.op == &kLowAttentionGrad) {
     LowAttentionGradAttrs attrs = n.attrs.As<LowAttentionGradAttrs>();
@@ -52,7 +53,7 @@ Attrs With16(const Node& n, const std::vector<bool>& low) {
     for (size_t i = 0; i < 3; ++i)
       if (low[i]) attrs.grads16 += "qkv"[i];
     if (attrs.grads16.empty()) attrs.grads16 = "none";
-    return attrs;
+    return Attrs(std::move(attrs));
   }
   return n.attrs;
 }

@@ -3,10 +3,10 @@
 // pass low_precision, from forward products, from the gradients to their inputs and, in bf16, from
 // the gradients of weights.
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "ops/low_cells.h"
+#include "ops/low_reference.h"
 #include "ops/product.h"
 #include "ops/records.h"
 
@@ -84,51 +84,6 @@ std::vector<TensorType> InferLowMatmul(Types in, const Attrs& attrs) {
   return out;
 }
 
-// What `x`, `count` numbers of this stride, is rounded to.
-struct Line64 {
-  int64_t count, stride;
-  double At(const double* x, int64_t i) const { return x[i * stride]; }
-};
-void RoundBf16(const double* x, const Line64& line, double* out) {
-  for (int64_t i = 0; i < line.count; ++i)
-    out[i * line.stride] = double{FromBf16(ToBf16(static_cast<float>(line.At(x, i))))};
-}
-double Byte64(float scaled, int64_t zero) {
-  const auto z = static_cast<double>(zero);
-  return std::clamp(std::nearbyint(double{scaled}) + z, 0.0, 255.0) - z;
-}
-void RoundRow(const double* x, const Line64& line, double* out) {
-  float min = 0, max = 0;
-  for (int64_t i = 0; i < line.count; ++i) {
-    const auto v = static_cast<float>(line.At(x, i));
-    min = std::min(min, v), max = std::max(max, v);
-  }
-  const ByteRow row = ByteRowOf(min, max, 0);
-  for (int64_t i = 0; i < line.count; ++i)
-    out[i * line.stride] =
-        double{row.scale} * Byte64(static_cast<float>(line.At(x, i)) * row.inverse, row.zero);
-}
-// Of factors [2k], the first half is of rows, the second of columns.
-void RoundStaticRow(const double* x, const Line64& line, const double* factors, int64_t zero,
-                    double* out) {
-  for (int64_t i = 0; i < line.count; ++i) {
-    const float scaled = static_cast<float>(line.At(x, i)) * static_cast<float>(factors[i]);
-    // What is not finite makes the row NaN.
-    out[i * line.stride] = factors[line.count + i] * Byte64(scaled, zero) + (scaled - scaled);
-  }
-}
-void RoundColumn(const double* w, const Line64& line, const double* factors, double* out) {
-  std::vector<float> v;
-  for (int64_t i = 0; i < line.count; ++i) {
-    const auto x = static_cast<float>(line.At(w, i));
-    v.push_back(factors ? x * static_cast<float>(factors[line.count + i]) : x);
-  }
-  const float scale = ByteScale(v.data(), line.count, 1);
-  for (int64_t i = 0; i < line.count; ++i)
-    out[i * line.stride] = double{scale} * ToByte(v[static_cast<size_t>(i)], scale) /
-                           (factors ? factors[line.count + i] : 1);
-}
-
 void RefLowMatmul(const ReferenceArgs& args) {
   const LowMatmulAttrs& low = args.attrs.As<LowMatmulAttrs>();
   const auto [m, k, n] = SizesOf(args.in_shape[0], args.in_shape[1], low.product);
@@ -140,7 +95,7 @@ void RefLowMatmul(const ReferenceArgs& args) {
     const size_t first = static_cast<size_t>(i * (low.product.ta ? 1 : k));
     const double* x = &args.in[0][first];
     if (bf16)
-      RoundBf16(x, row, &in[0][first]);
+      RoundToBf16(x, row, &in[0][first]);
     else if (factors)
       RoundStaticRow(x, row, factors, low.zero, &in[0][first]);
     else
@@ -149,7 +104,7 @@ void RefLowMatmul(const ReferenceArgs& args) {
   for (int64_t j = 0; j < n && k > 0; ++j) {
     const size_t first = static_cast<size_t>(j * (low.product.tb ? k : 1));
     if (bf16)
-      RoundBf16(&args.in[1][first], column, &in[1][first]);
+      RoundToBf16(&args.in[1][first], column, &in[1][first]);
     else
       RoundColumn(&args.in[1][first], column, factors, &in[1][first]);
   }
@@ -162,11 +117,8 @@ void RefLowMatmul(const ReferenceArgs& args) {
     y[i] *= args.in[TimesAt(low)][i];
     if (low.product.residual) y[i] += args.in.back()[i];
   }
-  const auto rounded = [](std::vector<double>& x) {
-    RoundBf16(x.data(), {std::ssize(x), 1}, x.data());
-  };
-  if (low.y16) rounded(y);
-  if (low.slope16) rounded(args.out[1]);
+  if (low.y16) RoundToBf16(y);
+  if (low.slope16) RoundToBf16(args.out[1]);
 }
 
 Cost LowMatmulCost(ExtentsSpan in, ExtentsSpan out, const Attrs& attrs) {

@@ -154,8 +154,8 @@ class Bf16Values {
       for (size_t i = 0; i < n.in.size(); ++i) {
         if (n.in[i] != v) continue;
         const bool able = Reads16(n, i) || n.op == &kToBf16;
-        const bool product = able && n.op == &kLowMatmul &&
-                             n.attrs.As<LowMatmulAttrs>().cell == "bf16";
+        const bool product =
+            able && n.op == &kLowMatmul && n.attrs.As<LowMatmulAttrs>().cell == "bf16";
         r.able += able, r.products += product;
         r.early += !able && IsForward(id), r.late += !able && !IsForward(id);
       }

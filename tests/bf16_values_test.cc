@@ -141,9 +141,7 @@ TEST(Bf16Values, OnlyAPlainProductOfOneReaderTakesTheSlope) {
 
 // --- on the way to the loss and back ---
 
-double Arena(const LowStep& of) {
-  return static_cast<double>(of.step->session().worker_bytes());
-}
+double Arena(const LowStep& of) { return static_cast<double>(of.step->session().worker_bytes()); }
 
 int Bf16Count(const Graph& g) {
   int count = 0;
@@ -220,8 +218,9 @@ TEST(Bf16Values, WhatOutlivesAStepIsF32) {
 
 TEST(Bf16Values, NoLeafIsBf16) {
   Graph g;
-  const std::string said =
-      MessageOf([&] { g.AddInput("x", {DType::kBf16, {Dim::Sequences(), kSide}}); });
+  const std::string said = MessageOf([&] {
+    g.AddInput("x", {DType::kBf16, {Dim::Sequences(), kSide}});
+  });
   EXPECT_THAT(said, ::testing::HasSubstr("bf16"));
 }
 

@@ -30,6 +30,8 @@ const std::map<std::string_view, std::string_view>& WithoutGradient() {
       {"nf4_dequantize", "makes weights that are frozen by their form"},
       {"gelu_near", kCompiled},
       {"low_matmul", kCompiled},
+      {"to_bf16", kCompiled},
+      {"to_f32", kCompiled},
       {"low_attention", kCompiled},
       {"low_attention_grad", kCompiled},
       {"cross_entropy_grad", kSecond},

@@ -13,20 +13,20 @@ namespace graft::testing {
 
 // 17 tokens: an odd number, as pairs of rows have to bear.
 inline const VitConfig kVit{.image_size = 32,
-                     .patch_size = 8,
-                     .width = 48,
-                     .depth = 2,
-                     .heads = 3,
-                     .mlp_width = 96,
-                     .classes = 40};
+                            .patch_size = 8,
+                            .width = 48,
+                            .depth = 2,
+                            .heads = 3,
+                            .mlp_width = 96,
+                            .classes = 40};
 
 inline const VitConfig kWideVit{.image_size = 32,
-                         .patch_size = 8,
-                         .width = 128,
-                         .depth = 1,
-                         .heads = 4,
-                         .mlp_width = 144,
-                         .classes = 40};
+                                .patch_size = 8,
+                                .width = 128,
+                                .depth = 1,
+                                .heads = 4,
+                                .mlp_width = 144,
+                                .classes = 40};
 
 inline Precision Of(CellType cell, std::vector<std::string> keep = {}) {
   return {cell, true, std::move(keep)};

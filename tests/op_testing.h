@@ -29,9 +29,7 @@ struct OpCase {
   Doubles Reference(const Doubles& inputs) const {
     return RunReference(*op, attrs, inputs, in_shape, out_shape);
   }
-  bool IsFloat(size_t i) const {
-    return in_type[i] == DType::kF32 || in_type[i] == DType::kBf16;
-  }
+  bool IsFloat(size_t i) const { return in_type[i] == DType::kF32 || in_type[i] == DType::kBf16; }
 };
 
 // Result types for inputs of these extents, or throws Error. Results that depend on the batch alone
@@ -178,8 +176,7 @@ class Runner {
     prepared_.run = c.op->kernel;
     PackedConstants packed;
     if (c.op->prepare)
-      prepared_ = c.op->prepare(
-          {c.in_shape, c.out_shape, constant, c.attrs, packed, c.in_type});
+      prepared_ = c.op->prepare({c.in_shape, c.out_shape, constant, c.attrs, packed, c.in_type});
     if (prepared_.finish) prepared_.finish();
     scratch_.emplace_back((prepared_.scratch + 3) / 4, 0);
     const size_t bytes = (prepared_.thread_scratch + 63) / 64 * 64;

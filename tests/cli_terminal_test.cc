@@ -116,7 +116,7 @@ TEST_F(TerminalRuns, FitAnyWidth) {
             std::string::npos);
 }
 
-// In this order.
+// They are left out in this order.
 TEST_F(TerminalRuns, LoseColumnsByTheirWorth) {
   const std::vector<json> runs{DescribeRun(At("runs/a_run_of_some_long_name"))};
   const Words order{"memory", "status", "trainable", "model", "data",

@@ -79,7 +79,7 @@ struct Step {
   }
 };
 
-// The scopes of the products of a graph, by operator.
+// Lists the scopes of the products of a graph that have this operator.
 std::vector<std::string> Scopes(const Graph& g, const OpDef& op, const char* cell = nullptr) {
   std::vector<std::string> scopes;
   for (NodeId id : g.TopoOrder())
@@ -198,7 +198,7 @@ TEST(LowPrecision, ProductsInARowAreAllLow) {
   }
 }
 
-// Of a graph that has no updates, as one that is evaluated between steps.
+// The graph has no updates, like one that is evaluated between steps.
 TEST(LowPrecision, WhatMayTrainAndAFrozenHeadStayInF32) {
   Graph g;
   const ValueId x = g.AddInput("x", F32({Dim::Sequences(), 64}));
@@ -224,8 +224,8 @@ TEST(LowPrecision, ThinAndConstantProductsStayInF32) {
   EXPECT_EQ(MakerName(g, g.output("wide")), "low_matmul");
 }
 
-// Full fine-tuning of a model that is wide enough: trained weights, their gradients, and the bits
-// of 1, 2 and 3 threads.
+// Fine-tunes a model that is wide enough: the trained weights, their gradients, and the bits of 1,
+// 2 and 3 threads are compared.
 TEST(LowPrecision, FullFineTuningIsNearF32) {
   const auto gradients = [](const Precision& precision, double& loss) {
     Step step("full", precision, 0, kWideVit);
@@ -315,7 +315,7 @@ INSTANTIATE_TEST_SUITE_P(Cells, LowSteps, ::testing::Values(CellType::kBf16, Cel
                            return i.param == CellType::kBf16 ? "bf16" : "int8";
                          });
 
-// One bad row of a and one bad column of b, on the kernel alone.
+// One row of a and one column of b are bad, and the kernel runs alone.
 TEST(LowPrecision, ABadRowOrColumnIsBadAlone) {
   for (const char* cell : {"bf16", "int8"})
     for (const float bad :

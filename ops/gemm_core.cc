@@ -444,7 +444,7 @@ void Gemm(const GemmPlan& plan, int64_t m, const MatrixView& a, const GemmB& b, 
   GRAFT_CHECK(m <= plan.shape.m, "{} rows, planned for {}", m, plan.shape.m);
   GRAFT_CHECK(plan.panel == HWY_DYNAMIC_DISPATCH(TargetTile)().cols,
               "planned for another SIMD target");
-  GRAFT_CHECK(epilogue.residual != c || IsLinear(epilogue));
+  GRAFT_CHECK(!epilogue.residual || epilogue.residual != c || IsLinear(epilogue));
   const bool in_chunks = c == nullptr;
   GRAFT_CHECK(!in_chunks || (epilogue.c16 && own.bytes >= ChunkBytes(plan)));
   const int most = in_chunks ? own.threads : INT_MAX;

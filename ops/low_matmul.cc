@@ -354,7 +354,7 @@ std::vector<ErrorSample> LowMatmulErrors() {
            "times: expected no act, found gelu"},
           {{x16, F32({4, 5})}, LowMatmulAttrs{.product = nt, .slope16 = true}, "slope16: expected an act"},
           {{F32({3, 5}), F32({4, 2})}, Low(nn), "inner dimensions differ: 5 of a, 4 of b"},
-          {{F32({3, 5})}, Low(nt), "expected 2 inputs, found 1"},
+          {{F32({3, 5})}, Low(nt), "expected at least 2 inputs, found 1"},
           {{F32({5, 3}), F32({4, 5})}, Low(tt, "int8"), "found ta=1"},
           {{F32({3, 5}), F32({4, 5})}, Low(nt, "fp8"), "unknown cell 'fp8'"},
           {{F32({3, 5}), F32({4, 5})}, Calibrated("int8"), "found int8 and 2 inputs"},

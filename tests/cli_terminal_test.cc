@@ -116,10 +116,10 @@ TEST_F(TerminalRuns, FitAnyWidth) {
             std::string::npos);
 }
 
-// They are left out in this order.
+// In this order.
 TEST_F(TerminalRuns, LoseColumnsByTheirWorth) {
-  const std::vector<json> runs{DescribeRun(At("runs/a_run_of_some_long_name"))};
-  const Words order{"memory", "status", "trainable", "model", "data",
+  const std::vector<nlohmann::json> runs{DescribeRun(At("runs/a_run_of_some_long_name"))};
+  const Words order{"memory", "status", "trainable", "model",  "data",
                     "time",   "last",   "epochs",    "metric", "lr"};
   size_t before = 0;
   for (size_t columns = 140; columns > 20; --columns) {

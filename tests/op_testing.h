@@ -173,7 +173,8 @@ class Runner {
           {shared >= 0 ? in_[shared].data : out_memory_[k].data(), c.out_type[k], c.out_shape[k]});
     }
     std::vector<const float*> constant;
-    for (Tensor& t : in_) constant.push_back(options_.constant ? t.f32() : nullptr);
+    for (Tensor& t : in_)  // a parameter, which is never bf16
+      constant.push_back(options_.constant && t.dtype != DType::kBf16 ? t.f32() : nullptr);
     prepared_.run = c.op->kernel;
     PackedConstants packed;
     if (c.op->prepare)

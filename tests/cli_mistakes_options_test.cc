@@ -1,4 +1,5 @@
-// Options and words that make no sense: unknown, out of range, or without use beside the others.
+// Tests options and words that make no sense: those that are unknown, out of range, or without use
+// beside the others.
 #include "tests/cli_mistakes_testing.h"
 
 namespace graft::cli {
@@ -36,12 +37,18 @@ std::vector<Mistake> All() {
        {"data", "make", "shapes", "--trian", "5", "--out", "@fresh"},
        2,
        {"did you mean '--train'"}},
-      {"unknown flag", Train({"--epoch", "3"}), 2, {"no option '--epoch'; did you mean '--epochs'?"}},
+      {"unknown flag",
+       Train({"--epoch", "3"}),
+       2,
+       {"no option '--epoch'; did you mean '--epochs'?"}},
       {"unknown command",
        {"trian", "--model", kNano},
        2,
        {"no command 'trian'; did you mean 'train'?"}},
-      {"a number that is none", Train({"--lr", "1e-3x"}), 2, {"--lr: expected a number", "'1e-3x'"}},
+      {"a number that is none",
+       Train({"--lr", "1e-3x"}),
+       2,
+       {"--lr: expected a number", "'1e-3x'"}},
       {"data nearly right",
        {"train", "--model", kNano, "--data", "@dat", "--out", "@fresh"},
        1,
@@ -171,7 +178,7 @@ std::vector<Mistake> All() {
 
 TEST_F(OptionMistakes, GiveOneHelpfulLine) { ExpectMistakes(All(), *dir_); }
 
-// Also by a command that makes no use of them.
+// They are refused by a command that makes no use of them, too.
 TEST_F(OptionMistakes, EveryCommandChecksTheCommonOptions) {
   const std::vector<Words> commands{{"train"},
                                     {"eval"},

@@ -1,4 +1,4 @@
-// graft search: what it finds is a run, wherever it was killed; and what it refuses.
+// Tests graft search: what it finds is a run, wherever it was killed; and what it refuses.
 #include <algorithm>
 
 #include "runtime/io/safetensors.h"
@@ -91,7 +91,7 @@ TEST_F(Supernet, TheResultTrainsOnAndFuses) {
   const nlohmann::json on = GraftJson({"train", "--resume", At("glora")});
   EXPECT_EQ(on["method"], glora["method"]);
   EXPECT_EQ(on["steps"], 6);
-  // Again from the beginning, by the file.
+  // The method that was found, given by its file, trains again from the beginning.
   const nlohmann::json again =
       GraftJson(WithOptions(TrainArgs(At("data"), At("again")),
                             {"--method", "@" + At("whole") + "/METHOD", "--epochs", "1"}));

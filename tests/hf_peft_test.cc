@@ -22,8 +22,8 @@ TEST_F(HfPeft, ALoraConfigBecomesAMethod) {
   EXPECT_TRUE(fitted.ledger.missing.empty() && fitted.ledger.unexpected.empty());
 }
 
-// y = W x + s B A x with s = alpha/r, for every layer its own; compared with weights that were
-// changed by hand.
+// y = W x + s B A x with s = alpha/r, which every layer has of its own, is compared with weights
+// that were changed by hand.
 TEST_F(HfPeft, LogitsAreThoseOfTheChangedWeights) {
   Json config = LoraConfig();
   config["rank_pattern"] = {{"layer.1.attention.attention.query", 3}};

@@ -130,7 +130,7 @@ TEST(LowPrecision, ProductsInARowAreAllLow) {
   }
 }
 
-// Of a graph that has no updates, as one that is evaluated between steps.
+// The graph has no updates, like one that is evaluated between steps.
 TEST(LowPrecision, WhatMayTrainAndAFrozenHeadStayInF32) {
   Graph g;
   const ValueId x = g.AddInput("x", F32({Dim::Sequences(), 64}));
@@ -156,8 +156,8 @@ TEST(LowPrecision, ThinAndConstantProductsStayInF32) {
   EXPECT_EQ(MakerName(g, g.output("wide")), "low_matmul");
 }
 
-// Full fine-tuning of a model that is wide enough: trained weights, their gradients, and the bits
-// of 1, 2 and 3 threads.
+// Fine-tunes a model that is wide enough: the trained weights, their gradients, and the bits of 1,
+// 2 and 3 threads are compared.
 TEST(LowPrecision, FullFineTuningIsNearF32) {
   const auto gradients = [](const Precision& precision, double& loss) {
     LowStep step("full", precision, 0, kWideVit);
@@ -247,7 +247,7 @@ INSTANTIATE_TEST_SUITE_P(Cells, LowSteps, ::testing::Values(CellType::kBf16, Cel
                            return i.param == CellType::kBf16 ? "bf16" : "int8";
                          });
 
-// One bad row of a and one bad column of b, on the kernel alone.
+// One row of a and one column of b are bad, and the kernel runs alone.
 TEST(LowPrecision, ABadRowOrColumnIsBadAlone) {
   for (const char* cell : {"bf16", "int8"})
     for (const float bad :

@@ -1,5 +1,5 @@
-// Shared by the generic tests and the benchmark of operators: inputs of a sample, running a kernel
-// between guard words, comparing with the reference. A header, as every test is one file.
+// What the generic tests and the benchmark of operators share: inputs of a sample, running a kernel
+// between guard words, comparing with the reference. It is a header, as every test is one file.
 #pragma once
 #include <algorithm>
 #include <bit>
@@ -240,7 +240,7 @@ inline std::vector<double> ErrorScales(const OpCase& c) {
   return scales;
 }
 
-// Element i of result k. Of bf16, two are in a word.
+// Returns element i of result k. A word holds two elements of bf16.
 inline double Element(const OpCase& c, const RunResult& r, size_t k, size_t i) {
   const bool bf16 = c.out_type[k] == DType::kBf16;
   const uint32_t word = r.out[k][bf16 ? i / 2 : i];
@@ -249,8 +249,8 @@ inline double Element(const OpCase& c, const RunResult& r, size_t k, size_t i) {
                                       : static_cast<double>(std::bit_cast<float>(word));
 }
 
-// Whether result bits agree with the reference: |error| <= rtol (|reference| + scale); NaN for NaN
-// and infinity for infinity; i32 exactly. Returns "" or what differs.
+// Tells whether result bits agree with the reference: |error| <= rtol (|reference| + scale); NaN
+// for NaN and infinity for infinity; i32 exactly. Returns "" or what differs.
 inline std::string Compare(const OpCase& c, const RunResult& got, const Doubles& want) {
   if (!got.broken.empty()) return "wrote outside of " + got.broken;
   const std::vector<double> scales = ErrorScales(c);

@@ -83,7 +83,7 @@ std::string UsageMessage(const CLI::App& app, const CLI::ParseError& e, int argc
   return said + unknown.hint;
 }
 
-// For people, and with --json for programs.
+// Tells people what went wrong and, with --json, programs.
 int EndWith(const std::string& message, ErrorKind kind) {
   Complain(message);
   if (wants_json) PrintErrorJson(message, kind);

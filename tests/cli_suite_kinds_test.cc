@@ -273,7 +273,8 @@ TEST_F(Kinds, Mistakes) {
   fs::copy(At("images"), At("renamed"), fs::copy_options::recursive);
   std::string names = Slurp(At("renamed/classes.txt"));
   Spill(At("renamed/classes.txt"), "other" + names);
-  for (const auto& [task, labels] : {std::pair("scores", "0.5 1.25"), {"prices", "300000 450000"}}) {
+  for (const auto& [task, labels] :
+       {std::pair("scores", "0.5 1.25"), {"prices", "300000 450000"}}) {
     fs::create_directories(At(std::string("targets/") + task));
     const std::string first(labels, std::string_view(labels).find(' '));
     const std::string second = labels + first.size() + 1;

@@ -68,14 +68,17 @@ TEST(Terminal, TablesLoseColumnsThenCharacters) {
     return table.Lines("");
   };
   std::vector<std::string> out;
-  EXPECT_EQ(fit(41, &out), "run                   n  method      time\n"
-                           "sweeps/first/seed-0  12  lora(r=8)  1m20s");
+  EXPECT_EQ(fit(41, &out),
+            "run                   n  method      time\n"
+            "sweeps/first/seed-0  12  lora(r=8)  1m20s");
   EXPECT_TRUE(out.empty());
-  EXPECT_EQ(fit(36, &out), "run              n  method      time\n"
-                           "~/first/seed-0  12  lora(r=8)  1m20s");
+  EXPECT_EQ(fit(36, &out),
+            "run              n  method      time\n"
+            "~/first/seed-0  12  lora(r=8)  1m20s");
   EXPECT_TRUE(out.empty());
-  EXPECT_EQ(fit(30, &out), "run               n  method\n"
-                           "~s/first/seed-0  12  lora(r=8)");
+  EXPECT_EQ(fit(30, &out),
+            "run               n  method\n"
+            "~s/first/seed-0  12  lora(r=8)");
   EXPECT_EQ(out, (Words{"time"}));
   EXPECT_EQ(fit(25, &out), "run             method\n~/first/seed-0  lora(r=8)");
   EXPECT_EQ(out, (Words{"time", "n"}));
@@ -119,7 +122,7 @@ TEST_F(TerminalRuns, FitAnyWidth) {
 // In this order.
 TEST_F(TerminalRuns, LoseColumnsByTheirWorth) {
   const std::vector<json> runs{DescribeRun(At("runs/a_run_of_some_long_name"))};
-  const Words order{"memory", "status", "trainable", "model", "data",
+  const Words order{"memory", "status", "trainable", "model",  "data",
                     "time",   "last",   "epochs",    "metric", "lr"};
   size_t before = 0;
   for (size_t columns = 140; columns > 20; --columns) {

@@ -102,8 +102,8 @@ TEST(TargetScale, OnlyOfAHeadThatTrains) {
         SCOPED_TRACE(std::string(name) + " " + method + " " + head);
         ParamStore params = model.params;
         try {
-          const Graph g = MethodGraph(model.config, {.loss = true},
-                                      {{method, {{"head", head}}}}, params);
+          const Graph g =
+              MethodGraph(model.config, {.loss = true}, {{method, {{"head", head}}}}, params);
           EXPECT_EQ(HeadTakesScale(g),
                     std::string_view(head) == "trained" && method != "calibration");
           ++asked;

@@ -84,7 +84,8 @@ void Trainer::Open() {
   if (!c_.trace.empty() && !dir_.resumed() && IsFirst()) CreateFreshDirectory(c_.trace);
   if (hooks_.on_start)
     hooks_.on_start({&c_, &model_, n, validation_ ? static_cast<int64_t>(validation_->size()) : 0,
-                     train_->unit(), progress_.step, steps_, steps_per_epoch_, parameters, trainable_count_});
+                     train_->unit(), progress_.step, steps_, steps_per_epoch_, parameters,
+                     trainable_count_});
 }
 
 // Where the head trains; one that stays as it is has a unit of its own.

@@ -35,8 +35,9 @@ std::string MethodText(const BeginReport& r) {
   const RunConfig& c = *r.config;
   const double share =
       static_cast<double>(r.trainable_parameters) / static_cast<double>(r.parameters);
-  std::string text = fmt::format("{}, {} of {} parameters train ({:.2f} %)", c.method,
-                                 Grouped(r.trainable_parameters), Grouped(r.parameters), 100 * share);
+  std::string text =
+      fmt::format("{}, {} of {} parameters train ({:.2f} %)", c.method,
+                  Grouped(r.trainable_parameters), Grouped(r.parameters), 100 * share);
   if (c.objective.empty() && c.head.empty())
     text += c.new_head ? ", with a fresh head" : ", from the head that the model has";
   return text;

@@ -121,7 +121,8 @@ PredictInputs OpenImages(const std::vector<std::string>& files, const OpenedMode
     RecordRead(path);
     struct stat s;
     if (stat(path.c_str(), &s) != 0) {
-      inputs.Add({path, "", 0, fmt::format("{}: no such file{}", path, DidYouMeanPath(path))}, PredictInputs::kNone);
+      inputs.Add({path, "", 0, fmt::format("{}: no such file{}", path, DidYouMeanPath(path))},
+                 PredictInputs::kNone);
     } else if (!path.ends_with(".npy")) {
       inputs.Add({path, "", 0, ""}, 0);
       images.push_back({path, 0});

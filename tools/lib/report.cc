@@ -95,7 +95,8 @@ std::vector<std::string> TextTable::FitTo(size_t columns, std::span<const size_t
 
 void TextTable::Drop(const std::vector<bool>& dropped) {
   const auto place = [&](size_t column) {
-    return column - static_cast<size_t>(std::count(dropped.begin(), dropped.begin() + column, true));
+    return column -
+           static_cast<size_t>(std::count(dropped.begin(), dropped.begin() + column, true));
   };
   std::erase_if(right_, [&](size_t column) { return column < dropped.size() && dropped[column]; });
   for (size_t& column : right_)

@@ -18,9 +18,9 @@ PeftKey GloraNamed(const HfNaming& naming, const std::vector<std::string>& path,
   const int64_t behind = std::ssize(path) - at - 1;
   if (behind != 1 && behind != 2) return {};
   const std::optional<std::string> part = GloraPartName(path[at], path.back());
-  const auto module = fmt::join(path.begin(), path.begin() + at, ".");
+  const std::string module = fmt::format("{}", fmt::join(path.begin(), path.begin() + at, "."));
   if (!part) return {};
-  return {naming.FindName(fmt::format("{}", module)), part->empty() ? kZerosPart : *part};
+  return {naming.FindName(module), part->empty() ? kZerosPart : *part};
 }
 
 }  // namespace

@@ -91,7 +91,7 @@ class TerminalRuns : public testing::Test {
   static void SetUpTestSuite() {
     dir_ = new TempDir;
     MakeData(At("data"));
-    GraftJson(TrainArgs(At("data"), At("runs/a_run_of_some_long_name"), {"--epochs", "1"}));
+    GraftJson(TrainArgs(At("data"), At("runs/a_run_of_some_long_name")));
   }
   static void TearDownTestSuite() { delete dir_; }
   static std::string At(const std::string& name) { return *dir_ / name; }
@@ -121,7 +121,7 @@ TEST_F(TerminalRuns, FitAnyWidth) {
 
 // In this order.
 TEST_F(TerminalRuns, LoseColumnsByTheirWorth) {
-  const std::vector<json> runs{DescribeRun(At("runs/a_run_of_some_long_name"))};
+  const std::vector<nlohmann::json> runs{DescribeRun(At("runs/a_run_of_some_long_name"))};
   const Words order{"memory", "status", "trainable", "model",  "data",
                     "time",   "last",   "epochs",    "metric", "lr"};
   size_t before = 0;

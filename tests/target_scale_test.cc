@@ -32,8 +32,8 @@ void SetScale(ParamStore* params) {
 }
 
 // Fills the inputs of one example and returns an output of the graph.
-std::vector<float> Run(const LoadedModel& model, const Graph& g, ParamStore& params,
-                       const std::string& output, const std::vector<float>& targets) {
+std::vector<float> Outputs(const LoadedModel& model, const Graph& g, ParamStore& params,
+                           const std::string& output, const std::vector<float>& targets) {
   const int64_t length = model.is_bert() ? 4 : 0;
   Session session(g, params, {.capacity = {1, length}});
   if (model.is_bert()) {
@@ -53,8 +53,9 @@ std::vector<float> Run(const LoadedModel& model, const Graph& g, ParamStore& par
   return {out.f32(), out.f32() + out.shape.size()};
 }
 
-const char* kModels[] = {"vit_nano_patch8_32", "bert_tiny",
-                         "vit(width=16,depth=1,heads=2,mlp=32,patch=8,image=16,pool=distilled)"};
+const char* kModels[] = {
+    "vit_nano_patch8_32", "bert_tiny",
+    "vit(width=16,depth=1,heads=2,mlp=32,patch=8,image=16,pool=distilled,tokens=2)"};
 
 TEST(TargetScale, TheHeadThatIsSavedGivesWhatTheRunGave) {
   for (const char* name : kModels) {
@@ -67,20 +68,20 @@ TEST(TargetScale, TheHeadThatIsSavedGivesWhatTheRunGave) {
     Graph scaled = plain;
     StandardiseTargets(&scaled);
     const std::vector<float> targets{3.5e5f, -1};
-    const std::vector<float> z = Run(model, plain, model.params, "logits", targets);
-    const std::vector<float> y = Run(model, scaled, model.params, "logits", targets);
+    const std::vector<float> z = Outputs(model, plain, model.params, "logits", targets);
+    const std::vector<float> y = Outputs(model, scaled, model.params, "logits", targets);
     double loss = 0;
     for (size_t k = 0; k < kColumns; ++k) {
       EXPECT_FLOAT_EQ(y[k], z[k] * kDeviation[k] + kMean[k]);
       loss += std::pow(z[k] - (targets[k] - kMean[k]) / kDeviation[k], 2) / kColumns;
     }
-    EXPECT_NEAR(Run(model, scaled, model.params, "losses", targets)[0], loss, 1e-5 * loss);
+    EXPECT_NEAR(Outputs(model, scaled, model.params, "losses", targets)[0], loss, 1e-5 * loss);
     const bool two = model.params.Has("head.dist.weight");
     ParamStore kept = model.params;
     const ParamStore head = WithScaleInHead(model.params, two ? kTwoHeads : kHeadNames);
     EXPECT_EQ(head.size(), two ? 4u : 2u);
     for (const std::string& parameter : head.names()) kept.SetShared(parameter, head, parameter);
-    const std::vector<float> saved = Run(model, plain, kept, "logits", targets);
+    const std::vector<float> saved = Outputs(model, plain, kept, "logits", targets);
     for (size_t k = 0; k < kColumns; ++k) EXPECT_NEAR(saved[k], y[k], 1e-6 * kMean[0]);
     // And back, as a run begins that goes on from it.
     TakeScaleOffHead(&kept);

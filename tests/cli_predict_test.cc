@@ -94,6 +94,16 @@ TEST_F(Predict, FoldersAndPatterns) {
   EXPECT_EQ(Images({At("photos/b.png")})[0]["top"], Images({At("photos")})[1]["top"]);
 }
 
+// What eval measures without --data.
+TEST_F(Predict, EvalHasTheDataOfTheRun) {
+  const Words eval{"eval", "--run", At("run")};
+  const nlohmann::json own = GraftJson(eval);
+  EXPECT_EQ(own["accuracy"], GraftJson(WithOptions(eval, {"--data", At("data")}))["accuracy"]);
+  EXPECT_EQ(own["split"], "test");
+  EXPECT_NE(Graft(eval).out.find("note: --data of the run, " + At("data")), std::string::npos);
+  EXPECT_EQ(Graft({"eval", "--model", kNano}).code, 2);
+}
+
 // A table names images where training looks for them, too.
 TEST_F(Predict, ImagesOfATable) {
   const Words paths{At("photos/b.png"), At("photos/a.PNG"), At("photos/gone.png")};

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
 
 #include "adapters/base_hash.h"
 #include "adapters/fields.h"
@@ -134,12 +135,24 @@ void RefuseUnfinishedSearch(const std::string& path) {
          path, ShellWord(path));
 }
 
+void FailNoRun(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::vector<std::string> runs;
+  std::error_code error;
+  for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error))
+    if (std::error_code none; fs::exists(it->path() / "config.json", none))
+      runs.push_back((fs::path(path) / it->path().filename()).string());
+  if (!runs.empty())
+    Fail("{}: no run here (no config.json), but {} below, such as {}; hint: graft runs {}", path,
+         runs.size(), *std::ranges::min_element(runs), ShellWord(path));
+  Fail("{}: no run here (no config.json){}; hint: --run takes the --out of graft train", path,
+       DidYouMeanPath(path));
+}
+
 AdapterFacts ReadRunFacts(const std::string& run) {
   const std::string file = run + "/config.json";
   struct stat s;
-  if (stat(file.c_str(), &s) != 0)
-    Fail("{}: no run here (no config.json){}; hint: --run takes the --out of graft train", run,
-         DidYouMeanPath(run));
+  if (stat(file.c_str(), &s) != 0) FailNoRun(run);
   RecordRead(run);
   RefuseUnfinishedSearch(run);
   AdapterFacts facts = FieldsFromJson<AdapterFacts>(ReadJson(file), file);

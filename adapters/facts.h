@@ -83,6 +83,8 @@ inline constexpr const char* kMethodFile = "METHOD";
 void RefuseUnfinishedSearch(const std::string& path);
 // Reads the facts in a run's config.json. Throws Error for a search that has not ended.
 AdapterFacts ReadRunFacts(const std::string& run);
+// Throws the Error of a path at which there is no run: names one that is near, or runs below.
+[[noreturn]] void FailNoRun(const std::string& path);
 // Throws Error, naming the file, for facts that no run can have.
 void CheckRunFacts(const AdapterFacts& facts, const std::string& file);
 

@@ -7,8 +7,10 @@
 #include "adapters/adapter_file.h"
 #include "adapters/hf/peft_reader.h"
 #include "adapters/method_graph.h"
+#include "models/arch_text.h"
 #include "peft/merge.h"
 #include "runtime/io/json.h"
+#include "runtime/io/near_path.h"
 
 namespace graft {
 namespace {
@@ -191,10 +193,34 @@ OpenedModel OpenPlain(const ModelChoice& choice, InputKind kind, const OpenBase&
   return opened;
 }
 
+// Models are often named as they are elsewhere, where programs download them.
+[[noreturn]] void FailNoModel(const std::string& path) {
+  std::string hint = DidYouMeanPath(path);
+  bool arch = false;
+  try {
+    arch = ParseArch(path).named;
+  } catch (const Error&) {  // not one
+  }
+  const bool hub = std::ranges::count(path, '/') <= 1 && !path.starts_with('.') &&
+                   !path.starts_with('/') && !std::filesystem::path(path).has_extension();
+  if (arch)
+    hint = fmt::format(
+        "; hint: init:{} has seeded random weights; graft downloads none that are trained "
+        "(docs/first_hour.md)",
+        path);
+  else if (hint.empty() && hub)
+    hint = fmt::format(
+        "; hint: graft downloads nothing; if it is a model of the Hugging Face hub: hf download {} "
+        "--local-dir DIR, then --model DIR",
+        ShellWord(path));
+  Fail("{}: there is no such model{}", path, hint);
+}
+
 }  // namespace
 
 void CheckIsModel(const std::string& path, bool takes_adapter, bool has_adapter) {
   if (path.starts_with("init:")) return;
+  if (std::error_code ignored; !std::filesystem::exists(path, ignored)) FailNoModel(path);
   const bool run = IsRunDirectory(path), both = HoldsModelToo(path);
   if (!run && !LooksLikePeft(path) && !LooksLikeAdapter(path)) return;
   if (both && has_adapter) return;

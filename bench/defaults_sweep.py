@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Where the default learning rates stand: one method of each family on a ViT and on a BERT, by the
-method's own rate and by thirds, thrice and further while the best is at an edge. Prints a table for
-each task, accuracy on examples that were not trained on, and what another batch size or number of
-epochs gives LoRA. What is finished is kept in OUT and not trained again.
+"""Where the default learning rates stand: the methods on a ViT and on a BERT, by the method's own
+rate and by thirds, thrice and further while the best is at an edge. Prints a table for each task,
+accuracy on examples that were not trained on, and what another batch size or number of epochs gives
+LoRA. What is finished is kept in OUT and not trained again.
 
 usage: defaults_sweep.py --graft BINARY --data DIR --minilm DIR --out OUT [--tasks REGEX]
        [--methods REGEX] [--threads N] [--seed N]
+REGEXes are of whole names.
 DIR holds weights/deit_tiny_patch16_224.safetensors, data/vtab-1k and data/text.
 
 cifar10: DeiT-Ti at 96 x 96 pixels, the first 240 of train800, 6 epochs, the first 500 of test.
@@ -22,9 +23,11 @@ import sys
 from accuracy_of_methods import call
 
 TASKS = {"cifar10": 6, "sst2": 3, "trec6": 3}  # epochs
-# The base, the smallest edit, biases, low rank, bottlenecks, tokens or prefixes, scales.
-IMAGE_METHODS = ("linear", "full", "bitfit", "lora", "pfeiffer", "vpt-deep", "ssf")
-TEXT_METHODS = ("linear", "full", "bitfit", "lora", "pfeiffer", "ptuning2", "prompt")
+# Those with a rate of their own: others go beside them, or are full fine-tuning.
+BOTH = ("linear", "full", "ln", "bitfit", "last", "lora", "houlsby", "pfeiffer", "adaptformer",
+        "parallel", "ssf", "fact", "repadapter", "glora")  # fmt: skip
+IMAGE_METHODS = (*BOTH, "vpt", "vpt-deep")
+TEXT_METHODS = (*BOTH, "mam", "prefix", "ptuning2", "prompt", "vpt", "vpt-deep")
 FACTORS = (0.1, 0.3, 1, 3, 10, 30)
 IMAGES = "resize=96,filter=bicubic,mean=0.485|0.456|0.406,std=0.229|0.224|0.225"
 LIMITS = {"cifar10": 240, "sst2": 320, "trec6": 320}  # training examples
@@ -106,20 +109,20 @@ def main():
     listed = call([a.graft, "inspect", "--methods", "--json"])["methods"]
     rates = {m["name"]: m["learning_rate"] for m in listed}
     for task, epochs in TASKS.items():
-        if not re.search(a.tasks, task):
+        if a.tasks and not re.fullmatch(a.tasks, task):
             continue
         print(f"\n{task}: accuracy by the default rate times\n")
         print("| method | default | " + " | ".join(f"{f:g}" for f in FACTORS) + " |")
         print("|---" * (len(FACTORS) + 2) + "|")
         for method in IMAGE_METHODS if task == "cifar10" else TEXT_METHODS:
-            if not re.search(a.methods, method):
+            if a.methods and not re.fullmatch(a.methods, method):
                 continue
             found = sweep(task, method, rates[method], a)
             best = max(v for v in found.values() if v is not None)
             cells = [cell(found[f], best) if f in found else "" for f in FACTORS]
             print(f"| `{method}` | {rates[method]:g} | " + " | ".join(cells) + " |")
             sys.stdout.flush()
-        if not re.search(a.methods, "lora"):
+        if a.methods and not re.fullmatch(a.methods, "lora"):
             continue
         usual = 64 if task == "cifar10" else 16
         sizes = [usual // 4, usual // 2, usual, usual * 2]

@@ -5,9 +5,10 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "data/dataset.h"
+#include "data/image_places.h"
 #include "data/splits.h"
 #include "runtime/error.h"
+#include "runtime/io/near_path.h"
 
 namespace graft {
 namespace {
@@ -31,13 +32,17 @@ void Count(const TextExample& e, LabelKind kind, TextSplitReport* split) {
 void FindImages(const TextDataset& data, const TextSplit& read, TextSplitReport* split,
                 TextReport* report) {
   constexpr size_t kKept = 1000;
+  const ImagePlaces places = PlacesOfImages(data, read.name);
+  if (const std::string note = places.Note(); !note.empty())
+    report->notes.push_back(fmt::format("split '{}': {}", read.name, note));
   for (const TextExample& e : read.examples) {
-    const std::string path = ImagePath(data, e.text);
+    const std::string path = places.Path(e.text);
     std::error_code ignored;
     if (std::filesystem::exists(path, ignored)) continue;
     if (++split->bad_rows <= kKept)
-      split->problems.push_back(
-          fmt::format("split '{}' names the image {}, which does not exist", read.name, path));
+      split->problems.push_back(fmt::format("split '{}' names the image {}, which does not exist{}",
+                                            read.name, path,
+                                            split->bad_rows == 1 ? DidYouMeanPath(path) : ""));
     if (report->ok()) report->problem = split->problems.front();
   }
 }

@@ -10,6 +10,7 @@
 #include "data/class_notes.h"
 #include "data/holdout.h"
 #include "data/image_folders.h"
+#include "data/image_places.h"
 #include "data/splits.h"
 #include "data/text_rows.h"
 #include "runtime/error.h"
@@ -50,6 +51,24 @@ bool LooksLikeList(const fs::path& path) {
   line.resize(std::min(line.find_first_of("\r\n"), line.size()));
   const auto [name, label] = SplitLine(line);
   return IsInteger(label) && !fs::path(name).extension().empty();
+}
+
+// The lists of a folder by their names: the usual ones first.
+std::vector<std::string> ListsIn(const fs::path& root) {
+  std::vector<std::string> lists, others;
+  for (const fs::directory_entry& entry : fs::directory_iterator(root)) {
+    const fs::path& path = entry.path();
+    const std::string stem = path.stem().string();
+    if (path.extension() != ".txt" || stem == "classes" || stem.starts_with('.') ||
+        !entry.is_regular_file())
+      continue;
+    if (!Contains(kListNames, stem) && LooksLikeList(path)) others.push_back(stem);
+  }
+  for (const std::string& name : kListNames)
+    if (fs::is_regular_file(root / (name + ".txt"))) lists.push_back(name);
+  std::sort(others.begin(), others.end());
+  lists.insert(lists.end(), others.begin(), others.end());
+  return lists;
 }
 
 int ParseLabel(std::string_view text, const std::string& where, size_t classes) {
@@ -105,20 +124,7 @@ ImageDataset::ImageDataset(const std::string& directory, std::vector<std::string
     Fail("{}: the data set does not exist{}", directory, DidYouMeanPath(directory));
   if (!fs::is_directory(root, ignored)) RefuseFile(directory);
   try {
-    std::vector<std::string> lists, others;
-    for (const fs::directory_entry& entry : fs::directory_iterator(root)) {
-      const fs::path& path = entry.path();
-      const std::string stem = path.stem().string();
-      if (path.extension() != ".txt" || stem == "classes" || stem.starts_with('.') ||
-          !entry.is_regular_file())
-        continue;
-      if (!Contains(kListNames, stem) && LooksLikeList(path)) others.push_back(stem);
-    }
-    for (const std::string& name : kListNames)
-      if (fs::is_regular_file(root / (name + ".txt"))) lists.push_back(name);
-    std::sort(others.begin(), others.end());
-    lists.insert(lists.end(), others.begin(), others.end());
-    if (!lists.empty()) {
+    if (const std::vector<std::string> lists = ListsIn(root); !lists.empty()) {
       OpenLists(lists, problems);
       return;
     }
@@ -133,22 +139,12 @@ ImageDataset::ImageDataset(const std::string& directory, std::vector<std::string
   }
 }
 
-bool NamesImages(const TextDataset& data) {
-  constexpr size_t kLooked = 20;
-  size_t images = 0;
-  if (data.pairs()) return false;
-  for (const std::string& name : data.split_names()) {
-    if (data.problems(name).count > 0) continue;
-    for (const TextExample& e : data.Load(name, kLooked).examples)
-      if (++images; !HasImageExtension(e.text)) return false;
-  }
-  return images > 0;
-}
-
-std::string ImagePath(const TextDataset& tables, const std::string& path) {
+std::string ClassesOf(const std::string& directory) {
   std::error_code ignored;
-  const fs::path root(tables.directory());
-  return ((fs::is_directory(root, ignored) ? root : root.parent_path()) / path).string();
+  if (!fs::is_directory(directory, ignored) || HoldsTexts(directory)) return directory;
+  if (HoldsClassFolders(directory) || !ListsIn(directory).empty()) return directory;
+  const std::string table = LabelsTable(directory);
+  return table.empty() ? directory : table;
 }
 
 ImageDataset::ImageDataset(const TextDataset& tables)
@@ -161,8 +157,11 @@ ImageDataset::ImageDataset(const TextDataset& tables)
   for (const std::string& name : tables.split_names()) {
     try {
       Split split{name, {}};
+      const ImagePlaces places = PlacesOfImages(tables, name);
       for (TextExample& e : tables.Load(name).examples)
-        split.examples.push_back({ImagePath(tables, e.text), e.label, std::move(e.targets)});
+        split.examples.push_back({places.Path(e.text), e.label, std::move(e.targets)});
+      if (const std::string note = places.Note(); !note.empty())
+        notes_.push_back(fmt::format("{}, split '{}': {}", directory_, name, note));
       splits_.push_back(std::move(split));
       const TextDataset::Problems bad = tables.problems(name);  // which its caller lets pass
       if (bad.count > 0)
@@ -211,8 +210,8 @@ Split ImageDataset::Load(std::string_view name, size_t limit) const {
     const Example& example = split.examples[index];
     std::error_code ignored;
     if (!missing_allowed_ && !fs::exists(example.path, ignored))
-      Fail("{}: split '{}' names the image {}, which does not exist", directory_, name,
-           example.path);
+      Fail("{}: split '{}' names the image {}, which does not exist{}", directory_, name,
+           example.path, DidYouMeanPath(example.path));
     result.examples.push_back(example);
   }
   return result;

@@ -5,8 +5,8 @@
 // same form; a line is `path label`, the path relative to DIR and split off at the last blank, so
 // it may hold blanks itself. classes.txt, if there, names class n in line n.
 //
-// Tables: DIR/train.csv and the like, or one such file, as those of texts (text.h), with the path
-// of an image, relative to the table's folder, in the place of the text. They alone can hold other
+// Tables: DIR/train.csv and the like, or one such file, as those of texts (text.h), with the name
+// of an image in the place of the text; image_places.h says where it is. They alone can hold other
 // labels than a class.
 //
 // Folders: DIR/<split>/<class>/**, or DIR/<class>/** which is one split, "train". Class numbers
@@ -93,9 +93,9 @@ class ImageDataset {
   int num_classes_ = 0;
 };
 
-// Whether the texts of a data set are paths of images; and the path of such an image.
-bool NamesImages(const TextDataset& data);
-std::string ImagePath(const TextDataset& tables, const std::string& path);
+// The place of the classes of examples: labels.csv, .tsv or .jsonl in a folder that holds neither
+// lists nor class folders, of which there would be two at least; else the data set itself.
+std::string ClassesOf(const std::string& directory);
 
 // The paths that both splits contain, in the order of `a`. Paths are compared after resolving "."
 // and ".."; equal images under two names are found by CheckDataset.

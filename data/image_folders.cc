@@ -131,7 +131,7 @@ class Reader {
     if (const size_t images = Walk(root_).found.images.size())
       Fail(
           "{}: expected a folder for each class, found {} images without; hint: DIR/CLASS/*.jpg, "
-          "or a list train.txt with lines 'path label'",
+          "or a table labels.csv with columns file,label",
           directory, images);
     Fail(
         "{}: expected a data set: lists such as train800.txt with lines 'path label', or folders "
@@ -251,6 +251,18 @@ class Reader {
 
 bool HasImageExtension(const std::string& path) {
   return Contains(kExtensions, ToLowerAscii(fs::path(path).extension().string()));
+}
+
+const std::vector<std::string>& ImageExtensions() { return kExtensions; }
+
+bool HoldsClassFolders(const std::string& directory) {
+  size_t classes = 0;
+  for (const std::string& name : SubFolders(directory)) {
+    const bool split = PurposeOf(name) != SplitPurpose::kOther;
+    if (split && !SubFolders(fs::path(directory) / name).empty()) return true;
+    classes += !split;
+  }
+  return classes > 1;
 }
 
 ClassFolders ReadClassFolders(const std::string& directory, const OnProblem& problem) {

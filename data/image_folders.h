@@ -12,6 +12,12 @@ namespace graft {
 // Whether a path ends as those of images do that can be read.
 bool HasImageExtension(const std::string& path);
 
+// ".jpg" and the like.
+const std::vector<std::string>& ImageExtensions();
+
+// Whether a folder has splits with class folders, or two folders at least that may be classes.
+bool HoldsClassFolders(const std::string& directory);
+
 // What is done with a mistake that does not keep the rest from being read: it is thrown as Error,
 // or kept.
 using OnProblem = std::function<void(const std::string& message)>;

@@ -238,6 +238,13 @@ bool NamesAny(std::span<const std::string> fields) {
   });
 }
 
+size_t FileColumn(std::span<const std::string> fields) {
+  const Names names = ColumnNames(fields);
+  return static_cast<size_t>(
+      std::ranges::find_if(names, [](const std::string& name) { return IsOneOf(kFiles, name); }) -
+      names.begin());
+}
+
 bool AreIdentifiers(std::span<const std::string> fields) {
   return std::ranges::all_of(ColumnNames(fields), [](const std::string& name) {
     return !name.empty() && (name[0] < '0' || name[0] > '9') &&

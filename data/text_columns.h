@@ -57,6 +57,8 @@ FirstLine LookAt(const std::vector<std::string>& fields, const std::vector<std::
 
 // Whether one of the fields is a usual name of a text or a label.
 bool NamesAny(std::span<const std::string> fields);
+// The place of the first field that is a usual name of a column of files, else their number.
+size_t FileColumn(std::span<const std::string> fields);
 // Whether all fields could be names of columns: words of letters, digits, '_', '-' and '.'.
 bool AreIdentifiers(std::span<const std::string> fields);
 

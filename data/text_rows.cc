@@ -73,18 +73,29 @@ void ForEachTsvRow(std::string_view text, const std::string& path, const RowSink
   });
 }
 
-char SeparatorOf(std::string_view text) {
-  char other = ',';
+namespace {
+
+char FirstSeparator(std::string_view text) {
+  char other = kNoSeparator;
   bool quoted = false;
   for (const char c : text) {
     quoted ^= c == '"';
     if (quoted) continue;
     if (c == ',') return c;
     if (c == '\n') break;
-    if ((c == ';' || c == '\t') && other == ',') other = c;
+    if ((c == ';' || c == '\t') && other == kNoSeparator) other = c;
   }
   return other;
 }
+
+}  // namespace
+
+char SeparatorOf(std::string_view text) {
+  const char first = FirstSeparator(text);
+  return first == kNoSeparator ? ',' : first;
+}
+
+bool HasOneColumn(std::string_view text) { return FirstSeparator(text) == kNoSeparator; }
 
 // A field begins after a separator or a line's end; one that begins with a quote ends at the next
 // quote that is not doubled, any other at the next separator or line's end.

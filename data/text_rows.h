@@ -28,6 +28,11 @@ void ForEachCsvRow(std::string_view text, const std::string& path, const RowSink
 // row: it has one of these and no comma, outside of quotes.
 char SeparatorOf(std::string_view text);
 
+// Whether the first row has none of them: of a table with one column, where what stands between
+// commas is one text. ForEachCsvRow reads it with kNoSeparator, which no text contains.
+inline constexpr char kNoSeparator = '\0';
+bool HasOneColumn(std::string_view text);
+
 // Calls line(text, number) for every line that is not blank.
 void ForEachLine(std::string_view text,
                  const std::function<void(std::string_view text, size_t line)>& line);

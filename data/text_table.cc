@@ -63,14 +63,27 @@ class RowReader {
       Keep(PlacesByNumber(asked_, fields.size(), where));
     } else if (fields.size() == 2 || fields.size() == 3) {
       table_.places = PlacesByOrder(fields.size());
+    } else if (fields.size() == 1) {
+      Fail("{}: expected 2 or 3 columns (text, second text, label), found 1; hint: {}", where,
+           separator_ == '\t' ? "a tab stands between text and label"
+                              : "a comma stands between text and label");
     } else {
       Fail(
-          "{}: expected 2 or 3 columns (text, second text, label), found {}; with others, a header "
-          "line has to name them, or --columns the numbers of text and label",
-          where, fields.size());
+          "{}: expected 2 or 3 columns (text, second text, label), found {} ({}); hint: name the "
+          "text's and the label's, --columns TEXT,LABEL, by these words if line 1 names the "
+          "columns, else by number, --columns 1,2",
+          where, fields.size(), Shown(fields));
     }
     table_.open = true;
     return false;
+  }
+
+  static std::string Shown(const std::vector<std::string>& fields) {
+    constexpr size_t kShown = 8, kBytes = 200;
+    const auto shown = std::span(fields).first(std::min(kShown, fields.size()));
+    const std::string text = fmt::format("{}", fmt::join(shown, ", "));
+    if (text.size() > kBytes) return "line 1 is long";
+    return fields.size() > kShown ? text + ", ..." : text;
   }
 
   static bool ColumnNameIn(const std::vector<std::string>& fields, std::string_view name) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "data/dataset.h"
+#include "data/image_places.h"
 #include "data/text.h"
 #include "data/text_columns.h"
 #include "runtime/error.h"
@@ -67,8 +68,14 @@ void AddImages(const std::vector<Example>& examples, Fields* fields) {
 std::string HashOfData(const std::string& directory, const std::string& split,
                        const std::string& columns, bool skip_bad) {
   Fields fields;
-  if (HoldsTexts(directory)) {
-    const TextDataset data(directory, ParseTextColumns(columns), skip_bad);
+  const std::string tables = ClassesOf(directory);
+  if (HoldsTexts(tables)) {
+    const TextDataset data(tables, ParseTextColumns(columns), skip_bad);
+    if (NamesImages(data)) {
+      ImageDataset images(data);
+      if (skip_bad) images.AllowMissing();
+      AddImages(images.Load(split).examples, &fields);
+    }
     AddNames(data.class_names(), &fields);
     fields.Add(data.num_classes());
     for (const TextExample& e : data.Load(split).examples) {

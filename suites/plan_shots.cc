@@ -7,6 +7,7 @@
 #include "data/splits.h"
 #include "data/text.h"
 #include "data/text_columns.h"
+#include "runtime/io/near_path.h"
 #include "suites/plan.h"
 #include "suites/shots.h"
 
@@ -210,7 +211,8 @@ std::vector<std::string> Tasks(const SuiteRequest& r, bool texts, SuitePlan* pla
   if (holds(root)) return {root};
   std::vector<std::string> tasks;
   std::error_code none;
-  if (!fs::is_directory(root, none)) Fail("{}: the data set's directory does not exist", root);
+  if (!fs::is_directory(root, none))
+    Fail("{}: the data sets' directory does not exist{}", root, DidYouMeanPath(root));
   for (const std::string& folder : FoldersIn(root)) {
     if (holds(root + "/" + folder))
       tasks.push_back(root + "/" + folder);

@@ -94,6 +94,51 @@ TEST_F(Predict, FoldersAndPatterns) {
   EXPECT_EQ(Images({At("photos/b.png")})[0]["top"], Images({At("photos")})[1]["top"]);
 }
 
+// What eval measures without --data.
+TEST_F(Predict, EvalHasTheDataOfTheRun) {
+  const Words eval{"eval", "--run", At("run")};
+  const nlohmann::json own = GraftJson(eval);
+  EXPECT_EQ(own["accuracy"], GraftJson(WithOptions(eval, {"--data", At("data")}))["accuracy"]);
+  EXPECT_EQ(own["split"], "test");
+  EXPECT_NE(Graft(eval).out.find("note: --data of the run, " + At("data")), std::string::npos);
+  EXPECT_EQ(Graft({"eval", "--model", kNano}).code, 2);
+}
+
+// A table names images where training looks for them, too.
+TEST_F(Predict, ImagesOfATable) {
+  const Words paths{At("photos/b.png"), At("photos/a.PNG"), At("photos/gone.png")};
+  struct Table {
+    std::string name, text;
+    Words more = {};
+  };
+  for (const Table& t :
+       {Table{"named.csv", "file,label\nb.png,x\na.PNG,y\ngone.png,x\n"},
+        {"other.tsv",
+         "nr\twhat\n1\tphotos/b.png\n2\tphotos/a.PNG\n3\tphotos/gone.png\n",
+         {"--columns", "what"}},
+        {"bare.csv", "photos\\b.png,x\nphotos\\a.PNG,y\nphotos\\gone.png,x\n"},
+        {"lines.jsonl",
+         "{\"path\": \"b.png\"}\n{\"path\": \"a.PNG\"}\n{\"path\": \"gone.png\"}\n"}}) {
+    SCOPED_TRACE(t.name);
+    Spill(At(t.name), t.text);
+    const Outcome o =
+        Graft(WithOptions({"predict", "--run", At("run"), At(t.name), "--json"}, t.more));
+    EXPECT_EQ(o.code, 1) << o.err;
+    EXPECT_NE(
+        o.err.find("1 of 3 inputs could not be read; the first: " + paths[2] + ": no such file"),
+        std::string::npos)
+        << o.err;
+    const nlohmann::json predictions = o.json()["predictions"];
+    EXPECT_EQ(Inputs(predictions), paths);
+    for (size_t i = 0; i < predictions.size(); ++i) {
+      EXPECT_EQ(predictions[i]["file"], At(t.name));
+      EXPECT_EQ(predictions[i]["row"], i + 1);
+    }
+    EXPECT_EQ(predictions[0]["top"], Images({paths[0]})[0]["top"]);
+    fs::remove(At(t.name));
+  }
+}
+
 TEST_F(Predict, ABadImageIsARow) {
   const std::string csv = At("mixed.csv"), npy = At("mixed.npy");
   const Outcome o = Graft({"predict", "--run", At("run"), At("mixed"), At("gone.png"), "--out", csv,
@@ -222,6 +267,13 @@ TEST_F(Predict, Tables) {
       {"second.tsv", "a b\tx y\nc d\teven\n", {}, {"a b\tx y", "c d\teven"}, {1, 2}},
       {"named.csv", "q,a\nx y,z\n\"l1\nl2\",w\n", {"--columns", "q"}, {"x y", "l1\nl2"}, {1, 2}},
       {"three.csv", "q,a,l\nx,y,1\n", {"--columns", "q,a,l"}, {"x\ty"}, {1}},
+      {"commas.csv",
+       "Kommentar\na, b\n\"c; \"\"d\"\"\"\n",
+       {},
+       {"Kommentar", "a, b", "c; \"d\""},
+       {1, 2, 3}},
+      {"headed.csv", "text\r\na, b, c\r\nd\r\n", {}, {"a, b, c", "d"}, {1, 2}},
+      {"asked.csv", "q\na, b\n", {"--columns", "q"}, {"a, b"}, {1}},
       {"missing.csv", "q,a\nx,y\n", {"--columns", "q,nolabel"}, {"x"}, {1}},
       {"number.csv", "1,2,3,a b\n4,5,6,c d\n", {"--columns", "4"}, {"a b", "c d"}, {1, 2}},
       {"lines.jsonl", "{\"text\": \"a\", \"x\": 1}\n{\"text\": \"b\"}\n", {}, {"a", "b"}, {1, 2}},
@@ -316,7 +368,7 @@ TEST_F(Predict, Mistakes) {
        {"columns of images",
         {"predict", "--run", "@run", "@photos", "--columns", "x"},
         2,
-        {"--columns x", "reads images"}},
+        {"--columns x", "of tables"}},
        {"text of images",
         {"predict", "--run", "@run", "--text", "x"},
         2,

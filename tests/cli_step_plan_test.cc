@@ -61,9 +61,9 @@ double SecondsOf(const json& profile, const json& plan) {
     if (node["phase"] == "once") continue;
     const std::string impl = node["impl"], cell = impl.substr(impl.rfind(':') + 1);
     const double peak = peaks.contains(cell) ? peaks[cell] : plan["peak_gflops"].get<double>();
-    const double one = std::max(node["flops"].get<double>() / (peak * 1e9),
-                                node["bytes"].get<double>() * 1e-9 /
-                                    plan["peak_gb_per_second"].get<double>());
+    const double one =
+        std::max(node["flops"].get<double>() / (peak * 1e9),
+                 node["bytes"].get<double>() * 1e-9 / plan["peak_gb_per_second"].get<double>());
     seconds += node["phase"] == "update" ? one : one * runs;
   }
   return seconds / plan["efficiency"].get<double>();
@@ -73,9 +73,17 @@ TEST(StepPlan, OfAPrecision) {
   for (const std::string dtype : {"bf16", "int8"}) {
     const bool has = HasCells(dtype == "bf16" ? CellType::kBf16 : CellType::kInt8);
     const Words precision{"--dtype", dtype, "--keep", "fc1"};
-    const Words plan{"plan",   "--model",   "init:vit_nano_patch8_64", "--batch-size",
-                     "8",      "--classes", "3",                       "--methods",
-                     "linear", "lora(r=4)", "full"};
+    const Words plan{"plan",
+                     "--model",
+                     "init:vit_nano_patch8_64",
+                     "--batch-size",
+                     "8",
+                     "--classes",
+                     "3",
+                     "--methods",
+                     "linear",
+                     "lora(r=4)",
+                     "full"};
     const json found = GraftJson(WithOptions(plan, precision));
     EXPECT_EQ(found["dtype"], has ? dtype : "f32");
     EXPECT_EQ(found["keep"], "fc1");
@@ -131,8 +139,8 @@ TEST(StepPlan, OfADataSet) {
   EXPECT_EQ(trained["planned_bytes"], rows.at("full")["planned_bytes"]);
   for (const char* dtype : {"bf16", "int8"}) {
     const Words low{"--dtype", dtype, "--method", "lora(r=2)"};
-    const json run = GraftJson(
-        WithOptions(TrainArgs(dir / "data", dir / (std::string("run-") + dtype)), low));
+    const json run =
+        GraftJson(WithOptions(TrainArgs(dir / "data", dir / (std::string("run-") + dtype)), low));
     const json again = GraftJson({"plan", "--model", kNano, "--data", dir / "data", "--batch-size",
                                   "16", "--methods", "lora(r=2)", "--dtype", dtype});
     EXPECT_EQ(run["planned_bytes"], RowsOf(again).at("lora(r=2)")["planned_bytes"]) << dtype;

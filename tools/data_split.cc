@@ -2,6 +2,7 @@
 #include <filesystem>
 
 #include "data/holdout.h"
+#include "data/image_places.h"
 #include "data/split_files.h"
 #include "data/splits.h"
 #include "runtime/io/fresh_directory.h"
@@ -115,13 +116,15 @@ void Run(const SplitOptions& o, const CommonOptions& common) {
     FailUsage("data split needs --holdout F or --folds K; example: graft data split --help");
   if (o.out.empty()) FailUsage("data split needs --out, the directory to create");
   const TextColumns columns = ParseTextColumns(o.columns);
-  if (HoldsTexts(o.data)) {
-    const TextDataset texts(o.data, columns, false, {.kind = KindOfData(o.task, o.data, columns)});
+  if (const std::string tables = ClassesOf(o.data); HoldsTexts(tables)) {
+    const TextDataset texts(tables, columns, false, {.kind = KindOfData(o.task, o.data, columns)});
+    if (NamesImages(texts) && texts.kind() == LabelKind::kClass)
+      return WriteParts(ImageDataset(texts), o, common);
     if (NamesImages(texts))
       Fail(
-          "{}: a table of images, which is not divided into files; hint: graft train --holdout "
-          "divides it as it trains",
-          o.data);
+          "{}: a table of images with {}, which is not divided into files; hint: graft train "
+          "--holdout divides it as it trains",
+          o.data, texts.kind() == LabelKind::kNumbers ? "numbers" : "several labels");
     return WriteParts(texts, o, common);
   }
   if (!o.columns.empty()) Fail("--columns {}: {} holds no texts", o.columns, o.data);

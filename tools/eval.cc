@@ -176,16 +176,21 @@ void RunTargets(const EvalOptions& o, OpenedModel& opened, Dataset& data, const 
                                                 : ", the largest error first"));
 }
 
-void Run(const EvalOptions& o, const CommonOptions& common) {
+void Run(EvalOptions o, const CommonOptions& common) {
   if (o.choice.preprocess == "list") return PrintPreprocessPresets(common);
   if (!o.against.empty()) CheckDtype(o.against);
   CheckCalibrateOptions(o.calibrate, common);
-  if (o.data.empty()) FailUsage("eval needs --data, the data set's directory");
+  if (o.data.empty() && o.choice.run.empty())
+    FailUsage("eval needs --data, the data set's directory");
   ApplyCommonOptions(common);
   SayDtype(common);
   OpenedModel opened = OpenModel(With(o.choice, common), InputKind::kDataset);
   SayNotices(common, opened.model.notices);
   const std::optional<RunConfig> run = RunOf(o.choice);
+  if (o.data.empty()) {
+    o.data = run->data;
+    Say(common, "note: --data of the run, " + o.data);
+  }
   Dataset data = OpenData(o, run, opened, common);
   SayNotices(common, data.notices());
   data.CheckKind(opened.model);
@@ -266,7 +271,9 @@ void AddEvalCommand(CLI::App& app, CommonOptions& common) {
   CLI::App* command = app.add_subcommand("eval", "measure accuracy on labelled images or texts");
   auto o = std::make_shared<EvalOptions>();
   AddModelOptions(*command, o->choice);
-  command->add_option("--data", o->data, "VTAB-1k lists, one folder per class, or labelled texts");
+  command->add_option(
+      "--data", o->data,
+      "VTAB-1k lists, one folder per class, or labelled texts (default: the run's own data)");
   command->add_option("--columns", o->columns,
                       "of tables: TEXT,LABEL or TEXT,SECOND,LABEL, names or numbers from 1; "
                       "several columns of labels joined by | (default: the run's)");

@@ -1,6 +1,8 @@
 // graft: a thin client of the library, one file per sub-command.
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -37,6 +39,23 @@ std::vector<std::string> FlagsOf(const CLI::App& app) {
   return flags;
 }
 
+// What options are called in other programs.
+std::string FlagElsewhere(const std::string& flag) {
+  static const std::vector<std::pair<std::string_view, const char*>> kFlags{
+      {"--learning-rate", "--lr"},
+      {"--rate", "--lr"},
+      {"--output", "--out"},
+      {"--output-dir", "--out"},
+      {"--output-directory", "--out"},
+      {"--wd", "--weight-decay"},
+      {"--dataset", "--data"},
+      {"--data-dir", "--data"},
+      {"--max-seq-length", "--max-length"}};
+  for (const auto& [elsewhere, ours] : kFlags)
+    if (flag == elsewhere) return ours;
+  return "";
+}
+
 // A word of the command line that is no flag and no command where it stands, and the nearest that
 // is; all empty if there is none.
 struct Unknown {
@@ -50,7 +69,12 @@ Unknown FindUnknown(const CLI::App& app, int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i], flag = word.substr(0, word.find('='));
     const std::vector<std::string> commands = CommandsOf(*active), flags = FlagsOf(*active);
+    if (flag.size() > 2 && flag[0] == '-' && std::isalpha(static_cast<unsigned char>(flag[1])) &&
+        contains(flags, "-" + flag))
+      return {flag, "", fmt::format("; did you mean '-{}'?", flag)};
     if (flag.starts_with("--") && !contains(flags, flag)) {
+      if (const std::string ours = FlagElsewhere(flag); contains(flags, ours))
+        return {flag, "", fmt::format("; did you mean '{}'?", ours)};
       for (const CLI::App* sub : active->get_subcommands({}))
         if (contains(FlagsOf(*sub), flag))
           return {flag, "",
@@ -64,6 +88,26 @@ Unknown FindUnknown(const CLI::App& app, int argc, char** argv) {
   return {"", "", CommandsOf(*active).empty() ? "" : DidYouMean("", CommandsOf(*active))};
 }
 
+// A word that belongs to no option of the command that was reached.
+std::string UnexpectedWord(const CLI::App& app) {
+  const CLI::App* active = &app;
+  std::string name = app.get_name();
+  while (!active->get_subcommands().empty()) {
+    active = active->get_subcommands().front();
+    name += " " + active->get_name();
+  }
+  const std::vector<std::string> words = app.remaining(true);
+  const std::string word = words.empty() ? "" : words.front();
+  std::error_code ignored;
+  const std::vector<std::string> flags = FlagsOf(*active);
+  const bool data = std::ranges::find(flags, "--data") != flags.end();
+  return fmt::format("'{}' belongs to no option{}; example: {} --help", word,
+                     data && std::filesystem::exists(word, ignored)
+                         ? fmt::format("; did you mean --data {}?", ShellWord(word))
+                         : "",
+                     name);
+}
+
 // What CLI11 found wrong, in our words where its own are in another order or say no kind.
 std::string UsageMessage(const CLI::App& app, const CLI::ParseError& e, int argc, char** argv) {
   const Unknown unknown = FindUnknown(app, argc, argv);
@@ -72,6 +116,7 @@ std::string UsageMessage(const CLI::App& app, const CLI::ParseError& e, int argc
     if (!unknown.flag.empty()) return fmt::format("no option '{}'{}", unknown.flag, unknown.hint);
     if (!unknown.command.empty())
       return fmt::format("no command '{}'{}", unknown.command, unknown.hint);
+    return UnexpectedWord(app);
   }
   constexpr std::string_view kNumber = "Could not convert: ";  // a word is no number, and converts
   const size_t equals = said.find(" = ");

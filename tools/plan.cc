@@ -77,14 +77,14 @@ std::string Heading(const PlannedTraining& t, const MachinePace& pace) {
   std::string peaks = fmt::format("{:.1f} GFLOP/s in f32", pace.peak.gflops);
   if (t.config.dtype == "bf16") peaks += fmt::format(", {:.1f} in bf16", pace.peak.bf16_gflops);
   if (t.config.dtype == "int8") peaks += fmt::format(", {:.1f} in int8", pace.peak.int8_gflops);
-  return fmt::format("{}, batches of {}{}; {} threads, {}; a forward pass gets {:.0f} % of what "
-                     "the machine can do",
-                     t.model.architecture(), t.config.batch_size,
-                     t.data ? fmt::format(", {} {} to learn from",
-                                          Grouped(static_cast<int64_t>(t.data->size())),
-                                          t.data->unit())
-                            : "",
-                     Threads(), peaks, 100 * pace.efficiency);
+  return fmt::format(
+      "{}, batches of {}{}; {} threads, {}; a forward pass gets {:.0f} % of what "
+      "the machine can do",
+      t.model.architecture(), t.config.batch_size,
+      t.data ? fmt::format(", {} {} to learn from", Grouped(static_cast<int64_t>(t.data->size())),
+                           t.data->unit())
+             : "",
+      Threads(), peaks, 100 * pace.efficiency);
 }
 
 void Run(PlanOptions& o, const CommonOptions& common) {

@@ -191,15 +191,14 @@ PredictInputs OpenInputs(const PredictOptions& o, const OpenedModel& opened,
   const bool texts = opened.model.is_bert();
   if (!o.texts.empty() && !texts)
     FailUsage("--text: {} is a vision transformer, which reads images", opened.description);
-  if (!o.columns.empty() && !texts)
-    FailUsage("--columns {}: {} is a vision transformer, which reads images", o.columns,
-              opened.description);
   const std::vector<std::string> files = ExpandInputs(o.inputs, !texts);
-  if (!texts) return OpenImages(files, opened);
+  if (!o.columns.empty() && !texts && !std::ranges::any_of(files, NamesTable))
+    FailUsage("--columns {}: of tables (.csv, .tsv, .jsonl), none of which is given", o.columns);
   const std::optional<RunConfig> run = RunOf(o.choice);
+  const std::string usual = run ? run->columns : "";
   std::vector<std::string> notes;
-  PredictInputs inputs =
-      OpenTexts(o.texts, files, o.columns, run ? run->columns : "", opened, &notes);
+  PredictInputs inputs = texts ? OpenTexts(o.texts, files, o.columns, usual, opened, &notes)
+                               : OpenImages(files, o.columns, usual, opened, &notes);
   SayNotices(common, notes);
   return inputs;
 }
@@ -299,13 +298,13 @@ void AddPredictCommand(CLI::App& app, CommonOptions& common) {
   auto o = std::make_shared<PredictOptions>();
   AddModelOptions(*command, o->choice, &o->adapters);
   command->add_option("inputs", o->inputs,
-                      "images or .npy of normalised [n,3,H,W] float32; for a BERT .csv, .tsv, "
-                      ".jsonl, or files with a text in each line; folders with such files, and "
-                      "patterns in quotes, \"photos/*.jpg\"");
+                      "images, .npy of normalised [n,3,H,W] float32, or tables of paths of "
+                      "images; for a BERT .csv, .tsv, .jsonl, or files with a text in each line; "
+                      "folders with such files, and patterns in quotes, \"photos/*.jpg\"");
   command->add_option("--text", o->texts, "a text; a tab separates the two of a pair")
       ->allow_extra_args(false);
   command->add_option("--columns", o->columns,
-                      "of tables of texts: TEXT, TEXT,LABEL or TEXT,SECOND,LABEL (default: the "
+                      "of tables: TEXT, TEXT,LABEL or TEXT,SECOND,LABEL (default: the "
                       "run's, else the usual names); a label is not read");
   command
       ->add_option("--threshold", o->threshold,

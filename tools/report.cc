@@ -3,6 +3,7 @@
 
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/files_read.h"
+#include "runtime/io/near_path.h"
 #include "tools/commands.h"
 #include "tools/lib/output.h"
 #include "tools/lib/run_table.h"
@@ -33,7 +34,8 @@ struct Inputs {
 Inputs Read(const std::vector<std::string>& directories) {
   Inputs in;
   for (const std::string& directory : directories) {
-    if (!std::filesystem::is_directory(directory)) Fail("{}: no such directory", directory);
+    if (!std::filesystem::is_directory(directory))
+      Fail("{}: no such directory{}", directory, DidYouMeanPath(directory));
     if (Ledger::IsThere(directory))
       in.suites.push_back(ReadSuite(directory));
     else if (IsSearch(directory))

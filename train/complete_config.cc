@@ -185,7 +185,7 @@ void CheckValidationOptions(const RunConfig& c) {
 // The task that the data tell by their tables; where these say nothing, an example has one class.
 std::string TellTask(const RunConfig& c) {
   if (!c.head.empty() || !c.objective.empty()) return kClassify;
-  const LabelKind kind = TellLabelKind(c.data, ParseTextColumns(c.columns));
+  const LabelKind kind = TellLabelKind(ClassesOf(c.data), ParseTextColumns(c.columns));
   return kind == LabelKind::kNumbers   ? kRegression
          : kind == LabelKind::kClasses ? kMultiLabel
                                        : kClassify;

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "data/check.h"
+#include "data/image_places.h"
 #include "data/splits.h"
 #include "models/files/class_names.h"
 #include "runtime/threads.h"
@@ -19,10 +20,9 @@ LabelKind KindOf(const std::string& task) {
 }
 
 std::string TablesOf(const std::string& directory, const std::string& task) {
-  if (HoldsTexts(directory) || task == kClassify || task == kTaskByData) return directory;
-  std::error_code ignored;
-  for (const char* name : {"/labels.csv", "/labels.tsv", "/labels.jsonl"})
-    if (std::filesystem::is_regular_file(directory + name, ignored)) return directory + name;
+  if (HoldsTexts(directory)) return directory;
+  if (task == kClassify || task == kTaskByData) return ClassesOf(directory);
+  if (const std::string table = LabelsTable(directory); !table.empty()) return table;
   Fail(
       "{}: --task {} wants a table (.csv, .tsv or .jsonl) with the targets, found none; hint: of "
       "images labels.csv, with columns such as file,{}",

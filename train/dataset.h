@@ -25,8 +25,8 @@ struct DataOptions {
 LabelKind KindOf(const std::string& task);
 
 // The place of a task's targets: the data set itself where it is a table or has tables that are
-// splits, else labels.csv, .tsv or .jsonl in it. Of classes it is the data set. Throws Error where
-// there are none.
+// splits, else labels.csv, .tsv or .jsonl in it, which of classes gives way to lists and class
+// folders. Throws Error where there are none.
 std::string TablesOf(const std::string& directory, const std::string& task);
 
 // An image file or a row of a table that was left out.

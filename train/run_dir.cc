@@ -17,7 +17,6 @@
 #include "runtime/io/files_read.h"
 #include "runtime/io/fresh_directory.h"
 #include "runtime/io/json.h"
-#include "runtime/io/near_path.h"
 #include "runtime/io/safetensors.h"
 #include "train/event_file.h"
 #include "train/run_config_json.h"
@@ -142,9 +141,7 @@ RunDir RunDir::Open(const std::string& path) {
 
 RunDir RunDir::OpenSearch(const std::string& path) {
   const std::string file = path + "/config.json";
-  if (!Exists(file))
-    Fail("{}: no run here (no config.json){}; hint: --run takes the --out of graft train", path,
-         DidYouMeanPath(path));
+  if (!Exists(file)) FailNoRun(path);
   RecordRead(path);
   return RunDir(path, RunConfigFromJson(ReadJson(file), file), true);
 }

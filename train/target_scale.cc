@@ -106,9 +106,10 @@ std::string TargetScaleText(const ParamStore& params, const std::vector<std::str
                                   params.values(kTargetMean)[k],
                                   params.values(kTargetDeviation)[k]));
   const size_t more = names.size() - columns.size();
-  return fmt::format("{}{} {} standardised while training; predictions and measures are in {} units",
-                     fmt::join(columns, ", "), more ? fmt::format(" and {} more", more) : "",
-                     names.size() > 1 ? "are" : "is", names.size() > 1 ? "their" : "its");
+  return fmt::format(
+      "{}{} {} standardised while training; predictions and measures are in {} units",
+      fmt::join(columns, ", "), more ? fmt::format(" and {} more", more) : "",
+      names.size() > 1 ? "are" : "is", names.size() > 1 ? "their" : "its");
 }
 
 }  // namespace graft

@@ -41,7 +41,7 @@ struct PlanReport {
 };
 
 struct TrainHooks {
-  std::string command;  // that trains, for summary.json
+  std::string command;                           // that trains, for summary.json
   std::function<void(const std::string&)> note;  // one line of text
   std::function<void(const BeginReport&)> on_start;
   std::function<void(const PlanReport&)> on_plan;

@@ -120,7 +120,7 @@ const MethodRecord kLnMethod{
     .count = +[](const MethodArgs& a) { return CountOf(a, OfNorms(a)); },
     .folds = Folds::kYes,
     .why = kPlain,
-    .learning_rate = 1e-3,
+    .learning_rate = 3e-3,
     .peft = "LN_TUNING; beside LORA its modules_to_save"};
 
 const MethodRecord kBitFitMethod{

@@ -11,6 +11,7 @@
 
 #include "runtime/error.h"
 #include "runtime/io/files_read.h"
+#include "runtime/io/near_path.h"
 
 namespace graft {
 namespace {
@@ -159,7 +160,7 @@ std::string ReadFile(const std::string& path, uint64_t max_bytes) {
   // Opening must not block: a named pipe is refused below, and not waited for.
   const Descriptor file(
       Retry([&] { return open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); }));
-  if (file.get() < 0) Fail("{}: cannot open: {}", path, std::strerror(errno));
+  if (file.get() < 0) FailToOpen(path, errno);
   struct stat status {};
   if (fstat(file.get(), &status) != 0) Fail("{}: cannot stat: {}", path, std::strerror(errno));
   if (S_ISDIR(status.st_mode)) Fail("{}: expected a file, found a directory", path);

@@ -104,11 +104,7 @@ void ExplainFilesCutShort() {
 std::shared_ptr<const MappedFile> MappedFile::Open(const std::string& path) {
   // Opening must not block: a named pipe is refused below, and not waited for.
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) {
-    const int why = errno;
-    Fail("{}: cannot open: {}{}", path, std::strerror(why),
-         why == ENOENT ? DidYouMeanPath(path) : "");
-  }
+  if (fd < 0) FailToOpen(path, errno);
   struct Closer {
     int fd;
     ~Closer() { close(fd); }

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <vector>
 
@@ -43,6 +45,11 @@ std::string DidYouMeanPath(const std::string& path) {
                        (rest != "." && fs::exists(whole, ignored) ? whole : found).string());
   }
   return "";
+}
+
+void FailToOpen(const std::string& path, int error) {
+  Fail("{}: cannot open: {}{}", path, std::strerror(error),
+       error == ENOENT ? DidYouMeanPath(path) : "");
 }
 
 }  // namespace graft

@@ -11,7 +11,7 @@ void AddTaskOption(CLI::App& command, std::string& task) {
 
 LabelKind KindOfData(const std::string& task, const std::string& directory,
                      const TextColumns& columns) {
-  if (task == kTaskByData) return TellLabelKind(directory, columns);
+  if (task == kTaskByData) return TellLabelKind(ClassesOf(directory), columns);
   AdapterFacts facts;
   facts.task = task;
   CheckFacts(facts);

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <ranges>
 
+#include "data/image_places.h"
 #include "data/splits.h"
 #include "runtime/io/files_read.h"
 #include "runtime/io/near_path.h"
@@ -21,6 +22,7 @@ namespace fs = std::filesystem;
 
 const std::vector<std::string> kImages{".jpg",  ".jpeg", ".png", ".ppm", ".pgm",  ".pbm", ".pnm",
                                        ".webp", ".bmp",  ".gif", ".tif", ".tiff", ".npy"};
+const std::vector<std::string> kTables{".csv", ".tsv", ".jsonl"};
 const std::vector<std::string> kTexts{".csv", ".tsv", ".jsonl", ".txt"};
 
 std::string ShapeText(const std::vector<int64_t>& shape) {
@@ -79,6 +81,36 @@ NpyRows OpenArray(const std::string& path, const VitConfig& config) {
   return rows;
 }
 
+// What is wrong with a path at which there is nothing, else "".
+std::string Missing(const std::string& path) {
+  struct stat s;
+  if (stat(path.c_str(), &s) == 0) return "";
+  return fmt::format("{}: no such file{}", path, DidYouMeanPath(path));
+}
+
+// Adds the images that the rows of a table name.
+void AddTable(const std::string& path, const std::string& columns, const std::string& usual,
+              PredictInputs* inputs, std::vector<Example>* images,
+              std::vector<std::string>* notes) {
+  try {
+    const TextRows table = ReadImageRows(path, columns, usual);
+    std::vector<std::string> names;
+    for (const TextRow& row : table.rows)
+      if (row.error.empty()) names.push_back(row.text);
+    const ImagePlaces places = PlacesOfImages(path, names);
+    if (const std::string note = places.Note(); !note.empty()) notes->push_back(path + ": " + note);
+    for (const TextRow& row : table.rows) {
+      const std::string image = row.error.empty() ? places.Path(row.text) : path;
+      const std::string error = row.error.empty() ? Missing(image) : row.error;
+      inputs->Add({image, path, row.number, error}, error.empty() ? 0 : PredictInputs::kNone);
+      if (error.empty()) images->push_back({image, 0});
+    }
+  } catch (const Error& e) {
+    if (e.kind == ErrorKind::kUsage) throw;
+    inputs->Add({path, path, 0, e.what()}, PredictInputs::kNone);
+  }
+}
+
 // Whether the text is the number or the name of a class.
 bool IsLabel(const std::string& text, const OpenedModel& opened) {
   const std::vector<std::string>& names = opened.labels();
@@ -87,6 +119,10 @@ bool IsLabel(const std::string& text, const OpenedModel& opened) {
 }
 
 }  // namespace
+
+bool NamesTable(const std::string& path) {
+  return Contains(kTables, ToLowerAscii(fs::path(path).extension().string()));
+}
 
 size_t PredictInputs::failed() const {
   return static_cast<size_t>(
@@ -112,17 +148,19 @@ std::vector<std::string> ExpandInputs(const std::vector<std::string>& words, boo
   return files;
 }
 
-PredictInputs OpenImages(const std::vector<std::string>& files, const OpenedModel& opened) {
+PredictInputs OpenImages(const std::vector<std::string>& files, const std::string& columns,
+                         const std::string& usual, const OpenedModel& opened,
+                         std::vector<std::string>* notes) {
   const VitConfig& c = opened.model.vit();
   PredictInputs inputs;
   std::vector<Example> images;  // group 0, null without any
   inputs.data.resize(1);
   for (const std::string& path : files) {
     RecordRead(path);
-    struct stat s;
-    if (stat(path.c_str(), &s) != 0) {
-      inputs.Add({path, "", 0, fmt::format("{}: no such file{}", path, DidYouMeanPath(path))},
-                 PredictInputs::kNone);
+    if (const std::string missing = Missing(path); !missing.empty()) {
+      inputs.Add({path, "", 0, missing}, PredictInputs::kNone);
+    } else if (NamesTable(path)) {
+      AddTable(path, columns, usual, &inputs, &images, notes);
     } else if (!path.ends_with(".npy")) {
       inputs.Add({path, "", 0, ""}, 0);
       images.push_back({path, 0});
@@ -164,6 +202,8 @@ PredictInputs OpenTexts(const std::vector<std::string>& texts,
       TextRows rows = ReadTextRows(path, columns, usual);
       if (rows.rows.empty())
         Fail("{}: expected a text in each {}, found none", path, rows.table ? "row" : "line");
+      if (rows.commas)
+        notes->push_back(path + ": line 1 has one column, so commas in others belong to the texts");
       const auto labelled = [&](const TextRow& row) {
         return row.second && IsLabel(*row.second, opened);
       };

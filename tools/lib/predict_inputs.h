@@ -39,8 +39,15 @@ struct PredictInputs {
 // nothing.
 std::vector<std::string> ExpandInputs(const std::vector<std::string>& words, bool images);
 
-// Opens images. A file that cannot be read is an example with an error.
-PredictInputs OpenImages(const std::vector<std::string>& files, const OpenedModel& opened);
+// Whether a path is that of a table, by its ending.
+bool NamesTable(const std::string& path);
+
+// Opens images. A file that cannot be read is an example with an error. A .csv, .tsv or .jsonl file
+// gives the images that its rows name (data/image_places.h), by the column `columns` or, where the
+// file has it, that of the run, `usual`.
+PredictInputs OpenImages(const std::vector<std::string>& files, const std::string& columns,
+                         const std::string& usual, const OpenedModel& opened,
+                         std::vector<std::string>* notes);
 
 // Opens texts: those of --text, then those of files. A .csv, .tsv or .jsonl file gives its column
 // or columns of texts: `columns` as in training or, where the file has them, those of the run,

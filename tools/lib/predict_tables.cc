@@ -21,17 +21,22 @@ const Names kSecond{"second", "text2", "sentence2"};
 // What --columns asks for; a column of labels is never read.
 struct Asked {
   std::string text, second;
-  bool must = true;  // be there
+  bool must = true;     // be there
+  bool images = false;  // what is read is their names
 
   // The columns that are asked of a table or object with these names.
-  Asked Among(const Names& names) const { return must || Contains(names, text) ? *this : Asked{}; }
+  Asked Among(const Names& names) const {
+    if (must || Contains(names, text)) return *this;
+    const size_t file = images ? FileColumn(names) : names.size();
+    return {file < names.size() ? names[file] : "", "", true, images};
+  }
 };
 
 Asked ParseAsked(const std::string& columns) {
   if (columns.empty()) return {};
-  if (columns.find(',') == columns.npos) return {columns, ""};
+  if (columns.find(',') == columns.npos) return {.text = columns, .second = ""};
   const TextColumns c = ParseTextColumns(columns);
-  return {c.text, c.second};
+  return {.text = c.text, .second = c.second};
 }
 
 size_t IndexOf(const Names& names, const std::string& name) {
@@ -76,7 +81,7 @@ TablePlaces PlacesOf(const Asked& all, const Names& first, const std::string& wh
   } else if (first.size() > 3) {
     Fail("{}: expected 1 to 3 columns or a column 'text', found {}; hint: name it with --columns",
          where, fmt::join(first, ", "));
-  } else if (first.size() > 1) {
+  } else if (first.size() > 1 && !all.images) {
     p.second = 1, p.unnamed_pairs = first.size() == 2;
   }
   return p;
@@ -103,9 +108,10 @@ void ReadTable(const std::string& text, const std::string& path, RowFormat forma
     }
     const int64_t number = std::ssize(out->rows) + 1;
     if (fields.size() != places->columns) {
-      out->rows.push_back(Bad(
-          path, number,
-          fmt::format("{}: expected {} columns, found {}", where, places->columns, fields.size())));
+      out->rows.push_back(
+          Bad(path, number,
+              fmt::format("{}: expected {} column{}, found {}", where, places->columns,
+                          places->columns == 1 ? "" : "s", fields.size())));
       return;
     }
     TextRow r{
@@ -115,8 +121,10 @@ void ReadTable(const std::string& text, const std::string& path, RowFormat forma
     out->rows.push_back(std::move(r));
   };
   try {
-    format == RowFormat::kTsv ? ForEachTsvRow(text, path, row)
-                              : ForEachCsvRow(text, path, row, SeparatorOf(text));
+    if (format == RowFormat::kTsv) return ForEachTsvRow(text, path, row);
+    const char separator = HasOneColumn(text) ? kNoSeparator : SeparatorOf(text);
+    ForEachCsvRow(text, path, row, separator);
+    out->commas = separator == kNoSeparator && text.find(',') != text.npos;
   } catch (const Error& e) {  // what follows the row that is wrong has no beginning
     if (e.kind == ErrorKind::kUsage || out->rows.empty()) throw;
     out->rows.push_back(Bad(path, std::ssize(out->rows) + 1, e.what()));
@@ -168,13 +176,16 @@ TextRow ParseTextLine(const std::string& line, const std::string& where) {
   return row;
 }
 
-TextRows ReadTextRows(const std::string& path, const std::string& columns,
-                      const std::string& usual) {
+namespace {
+
+TextRows ReadRows(const std::string& path, const std::string& columns, const std::string& usual,
+                  bool images) {
   const std::string text = ReadUtf8File(path, kMaxTableBytes);
   TextRows out;
   const std::optional<RowFormat> format = FormatOf(path);
   Asked asked = ParseAsked(columns.empty() ? usual : columns);
   asked.must = !columns.empty() || IsNumber(asked.text);
+  asked.images = images;
   out.table = format.has_value();
   if (!format) {
     out.unnamed_pairs = true;
@@ -189,6 +200,18 @@ TextRows ReadTextRows(const std::string& path, const std::string& columns,
     ReadTable(text, path, *format, asked, &out);
   }
   return out;
+}
+
+}  // namespace
+
+TextRows ReadTextRows(const std::string& path, const std::string& columns,
+                      const std::string& usual) {
+  return ReadRows(path, columns, usual, false);
+}
+
+TextRows ReadImageRows(const std::string& path, const std::string& columns,
+                       const std::string& usual) {
+  return ReadRows(path, columns, usual, true);
 }
 
 }  // namespace graft

@@ -19,6 +19,7 @@ struct TextRows {
   std::vector<TextRow> rows;
   bool table = false;          // .csv, .tsv, .jsonl
   bool unnamed_pairs = false;  // the second text is what stands in the second column
+  bool commas = false;         // of a CSV of one column belong to the texts
 };
 
 // Parses a text, or two with a tab between them; errors begin with `where`.
@@ -31,5 +32,10 @@ TextRow ParseTextLine(const std::string& line, const std::string& where);
 // none of these.
 TextRows ReadTextRows(const std::string& path, const std::string& columns,
                       const std::string& usual = "");
+
+// Reads the names of images in a table in the same way, where the usual names are those of columns
+// of files. What stands in a second column is not read.
+TextRows ReadImageRows(const std::string& path, const std::string& columns,
+                       const std::string& usual = "");
 
 }  // namespace graft

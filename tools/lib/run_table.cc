@@ -5,6 +5,7 @@
 
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/json.h"
+#include "runtime/io/near_path.h"
 #include "tools/lib/progress_meter.h"
 #include "tools/lib/report.h"
 #include "train/run_summary.h"
@@ -115,7 +116,7 @@ std::vector<nlohmann::json> ReadMetrics(const std::string& run, size_t* damaged)
 }
 
 std::vector<std::string> FindRuns(const std::string& root) {
-  if (!fs::is_directory(root)) Fail("{}: no such directory", root);
+  if (!fs::is_directory(root)) Fail("{}: no such directory{}", root, DidYouMeanPath(root));
   std::vector<std::string> runs;
   Collect(root, 0, &runs);
   return runs;

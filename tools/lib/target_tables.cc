@@ -12,7 +12,6 @@ namespace {
 
 constexpr size_t kMostTargets = 30;
 
-
 std::string ColumnsTable(const RegressionMeasures& m, const std::vector<std::string>& labels,
                          const std::string& indent) {
   TextTable table({1, 2, 3, 4, 5});

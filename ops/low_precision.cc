@@ -157,7 +157,7 @@ PassReport Lower(Graph& g, const Precision& precision) {
     ++report.rewrites;
   }
   g.scope.clear();
-  if (report.rewrites > 0) g = Renumbered(g, order);
+  if (report.rewrites > 0) g.Renumber(order);
   report.nodes_after = g.live_nodes();
   return report;
 }

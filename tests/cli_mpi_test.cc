@@ -303,6 +303,8 @@ TEST_F(Mpi, WrongWordsAreToldOnce) {
       {{"bench", "vtab", "--model", kNano, "--data", At("images"), "--methods", "lora"}, "--out"},
       {{"bench", "vtab", "--seeds", "0"}, "--seeds"},
       {{"ablate"}, "--model"},
+      {{"eval"}, "--run"},
+      {{"predict", "--dtype", "f8"}, "--dtype 'f8'"},
   };
   const UnderMpi mpi(3);
   for (const auto& [words, told] : kCases) {

@@ -221,6 +221,8 @@ TEST_F(Supernet, Mistakes) {
         2,
         {"--mutations 5", "--crossovers 5", "--population 6"}},
        {"budget", args({"--memory-budget", "1GiB"}), 2, {"--memory-budget", "--micro-batch"}},
+       {"bf16", args({"--dtype", "bf16"}), 2, {"--dtype bf16", "search computes in f32"}},
+       {"int8", args({"--dtype", "int8"}), 2, {"--dtype int8", "search computes in f32"}},
        {"both", args({"--resume", "@whole"}), 2, {"--resume", "leave it out"}},
        {"no search", {"search", "--resume", "@data"}, 1, {"no run here"}},
        {"space in train", Train({}, "lora(r={2|4})"), 2, {"braces", "graft search"}},

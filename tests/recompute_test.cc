@@ -169,10 +169,11 @@ std::vector<float> Results(const Graph& g) {
   return all;
 }
 
-TEST(Renumbered, FollowsTheOrderAndIsTheSameGraph) {
+TEST(Renumber, FollowsTheOrderAndIsTheSameGraph) {
   for (uint32_t seed = 0; seed < 30; ++seed) {
     const Graph g = RandomGraph(seed, 25);
-    const Graph same = Renumbered(g, OrderNodes(g).nodes);
+    Graph same = g;
+    same.Renumber(OrderNodes(g).nodes);
     Verify(same);
     EXPECT_EQ(ToText(same), ToText(g));
     const std::vector<NodeId> order = same.TopoOrder();

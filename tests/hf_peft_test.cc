@@ -223,7 +223,7 @@ TEST_F(HfPeft, WritesShortTargets) {
               testing::ElementsAre("q_proj"));
   EXPECT_THAT(MessageOf([&] { plan("lora(targets=head)"); }), HasSubstr("beside the one of the"));
   EXPECT_THAT(MessageOf([&] { plan("lora(targets=*)"); }), HasSubstr("is a convolution to peft"));
-  for (const char* unknown : {"full", "linear", "last(k=1)", "bitfit", "lora+last(k=1)"})
+  for (const char* unknown : {"full", "linear", "last(k=1)", "ssf", "lora+last(k=1)"})
     EXPECT_THAT(MessageOf([&] { plan(unknown); }), HasSubstr("--format graft")) << unknown;
   EXPECT_THAT(MessageOf([&] { plan("lora(targets=attn.q)+lora(targets=attn.v,dropout=0.1)"); }),
               HasSubstr("one dropout"));

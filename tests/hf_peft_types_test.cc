@@ -223,7 +223,8 @@ TEST_F(GloraFiles, MistakesAreNamed) {
       {"lora_alpha", "3", "does not support lora_alpha"},
       {"target_modules", "\"all-linear\"", "'all-linear' in a GLORA adapter"},
       {"target_modules", "[\"classifier\"]", "which is no dense layer of a block"},
-      {"config_A_B", "\"vector\"", "no tensor for"},
+      {"config_A_B", "\"vector\"", "has shape [24,2]"},
+      {"config_C", "\"vector\"", "no tensor for"},
   };
   for (const auto& c : configs) {
     Json config = Config();

@@ -126,13 +126,15 @@ class Workshop:
         return self.run(["ninja", "-C", self.build, f"-j{self.jobs}", *targets]) == 0
 
     def verdict(self, test):
-        """ "green", "red" or "red (time)"."""
+        """ "green", "red", "red (time)" or, of a filter that leaves no test, "no test"."""
         name, _, pattern = test.partition(":")
         command = [self.build / name] + ([f"--gtest_filter={pattern}"] if pattern else [])
         limit = max(LEAST_SECONDS, 10 * self.seconds.get(test, 60))
-        before = cpu_seconds_of_children()
+        before, said = cpu_seconds_of_children(), self.log.stat().st_size
         code = self.run(command, int(limit), WAITING_SECONDS)
         self.seconds.setdefault(test, cpu_seconds_of_children() - before)
+        if code == 0 and b"[  PASSED  ] 0 tests" in self.log.read_bytes()[said:]:
+            return "no test"
         return "red (time)" if code is None else "green" if code == 0 else "red"
 
     def plant(self, bug):
@@ -165,17 +167,18 @@ def try_all(bugs, shop):
     tests = sorted({t for b in bugs for t in b.tests})
     started = time.monotonic()
     if not shop.compile(tests):
-        raise SystemExit(f"planted_bugs: the clean tree does not build, see {shop.log}")
+        print(shop.log.read_text(errors="replace")[-4000:])
+        raise SystemExit("planted_bugs: the clean tree does not build")
     print(f"{time.monotonic() - started:6.1f} s  clean tree built", flush=True)
     started = time.monotonic()
-    broken = {t for t in tests if shop.verdict(t) != "green"}
+    clean = {t: shop.verdict(t) for t in tests}
     print(f"{time.monotonic() - started:6.1f} s  {len(tests)} tests without a bug", flush=True)
     red = green = 0
     for bug in bugs:
         started = time.monotonic()
         verdict = what_is_wrong(bug, shop.source)
-        if not verdict and broken.intersection(bug.tests):
-            verdict = "RED WITHOUT THE BUG: " + ", ".join(broken.intersection(bug.tests))
+        for test in [t for t in bug.tests if not verdict and clean[t] != "green"]:
+            verdict = f"{clean[test].upper()} WITHOUT THE BUG: {test}"
         verdict = verdict or shop.plant(bug)
         red += verdict.startswith("red")
         green += verdict.startswith("GREEN")

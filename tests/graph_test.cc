@@ -190,6 +190,23 @@ TEST(Graph, OrderIsByPhaseThenDependencies) {
   Verify(g);
 }
 
+// The order takes the smallest id that is ready, also where that is thousands of ids in front of what
+// was taken last.
+TEST(Graph, TheOrderOfALargeGraphGoesBackToWhatIsReady) {
+  constexpr size_t kNodes = 20'000, kRead = 15'000;
+  Graph g;
+  const ValueId x = g.AddInput("x", F32({4}));
+  std::vector<ValueId> all;
+  for (size_t i = 0; i < kNodes; ++i) all.push_back(g.Add1(kTanh, {i == 1 ? all[0] : x}));
+  g.ReplaceUses(all[0], all[kRead]);  // node 1 reads the result of node kRead
+  const std::vector<NodeId> order = g.TopoOrder();
+  ASSERT_EQ(order.size(), kNodes);
+  for (size_t i = 0; i < kNodes; ++i) {
+    const size_t expected = i == 0 ? 0 : i < kRead ? i + 1 : i == kRead ? 1 : i;
+    ASSERT_EQ(order[i].i, expected) << i;
+  }
+}
+
 TEST(Graph, EveryNodeComesAfterItsInputs) {
   for (uint32_t seed = 0; seed < 20; ++seed) {
     const Graph g = RandomGraph(seed);

@@ -80,7 +80,11 @@ class Recomputer {
   }
 
   RecomputeResult Run();
-  Graph Result() const { return Renumbered(g_, order_.nodes); }
+  Graph Result() const {
+    Graph result = g_;
+    result.Renumber(order_.nodes);
+    return result;
+  }
 
  private:
   void Refresh();

@@ -199,21 +199,27 @@ SessionOptions TrainStep::Options(const Graph& g, const Counts& capacity, Parall
   return options;
 }
 
-TrainStep::TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
+Session TrainStep::Compiled(Graph graph, ParamStore& params, const Counts& capacity,
+                            Parallel parallel) {
+  const SessionOptions options = Options(graph, capacity, parallel);
+  return Session(std::move(graph), params, options);
+}
+
+TrainStep::TrainStep(Graph loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
                      Counts capacity, const Passes& passes, Parallel parallel)
     : optimizer_(optimizer),
       capacity_(capacity),
-      graph_(BuildGraph(loss_graph, params, optimizer, passes, &reports_)),
-      session_(graph_, params, Options(graph_, capacity, parallel)) {
+      session_(Compiled(BuildGraph(std::move(loss_graph), params, optimizer, passes, &reports_),
+                        params, capacity, parallel)) {
   for (int worker = 0; worker < session_.options().workers; ++worker) {
     if (session_.HasInput("one")) session_.Input("one", worker).f32()[0] = 1;
     rng_.push_back(session_.HasInput("rng") ? session_.Input("rng", worker) : Tensor{});
     inv_batch_.push_back(session_.Input("inv_batch", worker));
   }
   std::set<std::string> scalars;
-  for (ValueId v : graph_.Trainable()) {
-    const std::string& name = graph_.value(v).name;
-    const int rank = RankOf(graph_, v);
+  for (ValueId v : graph().Trainable()) {
+    const std::string& name = graph().value(v).name;
+    const int rank = RankOf(graph(), v);
     if (const auto [input, fresh] = scalars.insert(HyperName(optimizer_, name, rank)); fresh)
       hyper_.push_back({session_.Input(*input), RateFactorOf(optimizer_, name, rank),
                         optimizer_.updates ? &(*optimizer_.updates)[name] : nullptr});
@@ -263,8 +269,8 @@ void TrainStep::ShareWith(ProcessGroup* group) {
   states_.clear();
   for (int lane = 0; lane < session_.options().lanes; ++lane) {
     float *begin = nullptr, *end = nullptr;  // the states of a lane lie together
-    for (ValueId v : graph_.Leaves(Role::kState)) {
-      const Tensor state = session_.State(graph_.value(v).name, lane);
+    for (ValueId v : graph().Leaves(Role::kState)) {
+      const Tensor state = session_.State(graph().value(v).name, lane);
       if (!begin || state.f32() < begin) begin = state.f32();
       end = std::max(end, state.f32() + state.shape.size());
     }
@@ -311,13 +317,13 @@ StepResult TrainStep::Run(std::span<const Counts> parts, int64_t step, double le
 
 std::vector<std::string> TrainStep::trainable_names() const {
   std::vector<std::string> names;
-  for (ValueId v : graph_.Trainable()) names.push_back(graph_.value(v).name);
+  for (ValueId v : graph().Trainable()) names.push_back(graph().value(v).name);
   return names;
 }
 
 std::vector<std::string> TrainStep::optimizer_names() const {
   std::vector<std::string> names;
-  for (const std::string& name : graph_.ParamNames())
+  for (const std::string& name : graph().ParamNames())
     if (name.starts_with("opt.")) names.push_back(name);
   return names;
 }

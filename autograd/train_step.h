@@ -76,11 +76,12 @@ class TrainStep {
     SharedMemory* shared = nullptr;  // as in SessionOptions
   };
   // The capacity is the largest micro-batch; of texts, with its tokens.
-  TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
+  TrainStep(Graph loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
             Counts capacity, const Passes& passes = {}, Parallel parallel = {0, 0, 0, nullptr});
-  TrainStep(const Graph& loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
+  TrainStep(Graph loss_graph, ParamStore& params, const OptimizerConfig& optimizer,
             int64_t micro_batch, const Passes& passes = {}, Parallel parallel = {0, 0, 0, nullptr})
-      : TrainStep(loss_graph, params, optimizer, Counts{micro_batch, 0}, passes, parallel) {}
+      : TrainStep(std::move(loss_graph), params, optimizer, Counts{micro_batch, 0}, passes,
+                  parallel) {}
 
   // What the constructor compiles, for planning without a step: the graph after all passes, and how
   // it is to run.
@@ -116,7 +117,7 @@ class TrainStep {
 
   Session& session() { return session_; }
   const Session& session() const { return session_; }
-  const Graph& graph() const { return graph_; }
+  const Graph& graph() const { return session_.graph(); }
   const std::vector<PassReport>& reports() const { return reports_; }
   int64_t micro_batch() const { return capacity_.sequences; }
   // Names in the store of what the steps change: parameters and optimizer state.
@@ -124,6 +125,8 @@ class TrainStep {
   std::vector<std::string> optimizer_names() const;
 
  private:
+  static Session Compiled(Graph graph, ParamStore& params, const Counts& capacity,
+                          Parallel parallel);
   void AddUpLanes(int lanes);
 
   OptimizerConfig optimizer_;
@@ -131,7 +134,6 @@ class TrainStep {
   std::vector<std::span<float>> states_;  // of each lane, in a row; where there is a group
   Counts capacity_;
   std::vector<PassReport> reports_;
-  Graph graph_;
   Session session_;
   // These are looked up once, the first two by worker. Without random nodes there is no rng, and
   // its data is null.

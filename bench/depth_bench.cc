@@ -1,4 +1,4 @@
-// Seconds to compile graphs of growing depth: how each stage grows with the number of nodes.
+// Measures seconds to compile graphs of growing depth: how stages grow with the number of nodes.
 //   depth_bench [--benchmark_filter=Step/lora]
 // A ViT of tiny width, so that nodes and not floats take the time. Stages: Method makes the graph
 // of the model with the method, Passes turns it into a training step and rewrites that, Session

@@ -1,4 +1,4 @@
-// Matrix products of ViT and BERT: gemm_core beside oneDNN, as GFLOP/s and as a share of the
+// Measures matrix products of ViT and BERT, gemm_core beside oneDNN, as GFLOP/s and a share of the
 // multiply-add peak of one core, measured in the same run.
 //   gemm_bench [--isa=avx2] [--benchmark_filter=core/NT.*threads:1]
 // A core is shared with whoever runs on its other hardware thread, so its peak changes from one
@@ -43,7 +43,8 @@ struct Buffer {
   float* f32() const { return reinterpret_cast<float*>(data.get()); }
   std::unique_ptr<std::byte, Free> data;
 };
-// One thread: its own CPU time, so that other programs on the core do not count. Else wall time.
+// With one thread this is its own CPU time, so that other programs on the core do not count; else
+// it is the wall time.
 double Seconds(int threads) {
   timespec t;
   clock_gettime(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);

@@ -22,7 +22,8 @@ using testing::MakeCase;
 using testing::OpCase;
 using testing::Runner;
 
-// One thread: its own CPU time, so that other programs on the core do not count. Else wall time.
+// With one thread this is its own CPU time, so that other programs on the core do not count; else
+// it is the wall time.
 double Seconds(int threads) {
   timespec t;
   clock_gettime(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);

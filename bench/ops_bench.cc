@@ -14,7 +14,7 @@
 namespace graft {
 namespace {
 
-// The kernel on every small sample against the reference; throws Error.
+// Compares the kernel on every small sample with the reference; throws Error where they differ.
 void VerifyOperator(const OpDef& op) {
   for (const Sample& s : op.samples()) {
     if (testing::IsBench(s)) continue;

@@ -1,4 +1,4 @@
-// Milliseconds of one thread to build and compile a new path of a supernet, DeiT-Ti.
+// Measures the milliseconds of one thread to build and compile a new path of a supernet, DeiT-Ti.
 //   path_bench [--benchmark_filter=glora]
 // Stages: Method makes the path's graph, Passes turns it into a training step and rewrites that,
 // Path is all of it with the session, as a step of `graft search` compiles it; Candidate cuts a

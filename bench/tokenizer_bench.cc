@@ -1,4 +1,4 @@
-// MB/s of the tokenizer on one core: English text, and text with accents and Chinese.
+// Measures MB/s of the tokenizer on one core: English text, and text with accents and Chinese.
 //   tokenizer_bench TOKENIZER FILE... [flags of Google Benchmark]
 // TOKENIZER is a directory or vocab.txt; every FILE is read as one text a line. Figures are bytes
 // of UTF-8 in; one call a line, as a loader makes them.
@@ -20,7 +20,7 @@ std::vector<std::string> ReadTexts(const std::string& path) {
   return lines;
 }
 
-// The same letters with accents, and a Chinese character for every blank.
+// Returns the same letters with accents, and a Chinese character for every blank.
 std::vector<std::string> Decorated(std::vector<std::string> lines) {
   for (std::string& line : lines) {
     std::string out;

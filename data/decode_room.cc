@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "runtime/error.h"
+#include "runtime/io/atomic_file.h"
 
 namespace graft {
 namespace {
@@ -56,13 +57,24 @@ class DecodeRoom::Ticket {
   int64_t taken_ = 0;
 };
 
-Image DecodeRoom::Read(const std::string& path, const Preprocess& preprocess, int* orientation) {
+Image DecodeRoom::Read(const std::string& path, const Preprocess& preprocess, int* orientation,
+                       ImageCache* cache) {
   Ticket ticket(*this, path);
-  const Image image = ReadImage(path, [&](const DecodeCost& c) {
+  const std::string file = ReadFile(path, kMaxImageBytes);
+  const std::span bytes = std::as_bytes(std::span(file));
+  const std::string key = cache ? cache->Key(bytes, preprocess) : "";
+  if (std::optional<Image> kept = cache ? cache->Find(key, preprocess.size()) : std::nullopt) {
+    *orientation = kept->orientation;
+    return std::move(*kept);
+  }
+  const Image image = DecodeImage(bytes, path, [&](const DecodeCost& c) {
     ticket.Take(c.bytes + ResizeAndCropBytes(c.width, c.height, preprocess));
   });
   *orientation = image.orientation;
-  return ResizeAndCrop(image, preprocess);
+  Image sample = ResizeAndCrop(image, preprocess);
+  sample.orientation = image.orientation;
+  if (cache) cache->Keep(key, sample);
+  return sample;
 }
 
 void DecodeRoom::Read(const std::string& path, const std::function<void(const Image&)>& use) {

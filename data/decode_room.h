@@ -6,7 +6,7 @@
 #include <mutex>
 #include <string>
 
-#include "data/preprocess.h"
+#include "data/image_cache.h"
 
 namespace graft {
 
@@ -23,9 +23,10 @@ class DecodeRoom {
   DecodeRoom(const DecodeRoom&) = delete;
   DecodeRoom& operator=(const DecodeRoom&) = delete;
 
-  // Calls ReadImage for a file and then ResizeAndCrop, when there is room for both. `orientation`
-  // gets that of the image.
-  Image Read(const std::string& path, const Preprocess& preprocess, int* orientation);
+  // Decodes a file and calls ResizeAndCrop, when there is room for both, unless the cache has the
+  // result; `cache` may be null. `orientation` gets that of the file.
+  Image Read(const std::string& path, const Preprocess& preprocess, int* orientation,
+             ImageCache* cache = nullptr);
   // Calls ReadImage alone, and then `use` while there is still room for the image.
   void Read(const std::string& path, const std::function<void(const Image&)>& use);
 

@@ -9,8 +9,7 @@
 #include "data/image_decoders.h"
 #include "runtime/error.h"
 
-// Last, because it uses FILE and size_t without declaring them.
-// clang-format off
+// It comes last, because it uses FILE and size_t without declaring them. clang-format off
 #include <jpeglib.h>
 // clang-format on
 

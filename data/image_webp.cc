@@ -32,7 +32,7 @@ Image DecodeWebp(ImageBytes bytes, std::string_view name, const DecodeCheck& che
   if (status != VP8_STATUS_OK) Fail("{}: not a valid WebP image: {}", name, Reason(status));
   CheckImageSize(features.width, features.height, name);
   const int64_t pixels = int64_t{features.width} * features.height;
-  // Room for two canvases and the decoder's picture, of four bytes a pixel each.
+  // There is room for two canvases and the decoder's picture, of four bytes a pixel each.
   Image image = Begin(bytes, features.width, features.height, 12 * pixels, check);
   WebPAnimDecoderOptions options;
   if (!WebPAnimDecoderOptionsInit(&options)) Fail("{}: libwebp is of another version", name);

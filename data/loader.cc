@@ -114,13 +114,19 @@ struct ImageLoader::State {
     for (std::thread& thread : threads) thread.join();
   }
 
+  // Of a data set that is larger than its room in the cache, the first examples are kept there.
+  ImageCache* KeptFor(size_t index) const {
+    const bool keeps = options.kept && index < options.kept->Room(preprocess.size());
+    return keeps ? options.kept.get() : nullptr;
+  }
+
   Pixels Decode(size_t index) {
     if (paths.empty())
       return std::make_shared<std::vector<uint8_t>>(ResizeAndCrop(images[index], preprocess).rgb);
     try {
       int orientation = 1;
       Pixels pixels = std::make_shared<std::vector<uint8_t>>(
-          room.Read(paths[index], preprocess, &orientation).rgb);
+          room.Read(paths[index], preprocess, &orientation, KeptFor(index)).rgb);
       if (orientation != 1 && !preprocess.exif) {
         const std::lock_guard lock(mutex);
         unturned.insert(index);

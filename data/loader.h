@@ -23,6 +23,7 @@ struct LoaderOptions {
   size_t cache_bytes = 0;
   size_t ahead = 128;  // samples prepared before the consumer asks for them, at least 1
   DecodeBounds decode = {};
+  std::shared_ptr<ImageCache> kept = nullptr;  // on disk; null: nothing is kept there
 };
 
 // The bytes of a sample before normalisation.

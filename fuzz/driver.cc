@@ -173,7 +173,7 @@ class Fuzzer {
     if (corpus_.empty()) corpus_.emplace_back();
   }
 
-  // The newest inputs more often: what is behind them is not explored yet.
+  // Chooses the newest inputs more often, as what is behind them is not explored yet.
   const std::string& Choose() {
     const size_t n = corpus_.size(), recent = std::max<size_t>(n / 8, 1);
     return corpus_[mutator_.Below(3) == 0 ? n - 1 - mutator_.Below(recent) : mutator_.Below(n)];

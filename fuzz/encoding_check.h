@@ -27,8 +27,8 @@ inline void CheckEncoding(const Tokenizer& tokenizer, const Encoding& e, std::st
   }
 }
 
-// One text without the template: tokens follow each other, and a shorter limit gives their start,
-// or their end where the tokenizer truncates on the left.
+// Checks one text without the template: tokens follow each other, and a shorter limit gives their
+// start, or their end where the tokenizer truncates on the left.
 inline void CheckText(const Tokenizer& tokenizer, std::string_view text) {
   const Encoding all = tokenizer.Encode(text, {.special_tokens = false});
   CheckEncoding(tokenizer, all, text, "", 0);

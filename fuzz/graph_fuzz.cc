@@ -1,4 +1,4 @@
-// The text form of a graph. One that is read prints as a text that gives the same graph.
+// Reads the text form of a graph. A graph that is read prints as a text that gives the same graph.
 #include "fuzz/target.h"
 #include "ops/ops.h"
 #include "runtime/text.h"

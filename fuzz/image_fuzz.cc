@@ -1,5 +1,5 @@
-// An image file of any format; a PNG also with the checksums that its chunks should have, as few
-// changes would get past them otherwise.
+// Decodes an image file of any format. A PNG is decoded a second time with the checksums that its
+// chunks should have, as few changes would get past them otherwise.
 #include <zlib.h>
 
 #include "data/image.h"

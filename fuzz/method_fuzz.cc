@@ -1,5 +1,5 @@
-// The small languages of the command line: methods (applied to a small ViT), preprocessing, sizes,
-// columns.
+// Reads the small languages of the command line: methods (applied to a small ViT), preprocessing,
+// sizes, columns.
 #include "data/preprocess.h"
 #include "data/text.h"
 #include "fuzz/target.h"

@@ -1,5 +1,5 @@
-// A whole model file (safetensors or, by its first bytes, .npz): which architecture it is, its
-// graph, its parameters; and the same bytes as an adapter.
+// Opens a whole model file (safetensors or, by its first bytes, .npz): which architecture it is,
+// its graph, its parameters; and the same bytes as an adapter.
 #include "adapters/adapter_file.h"
 #include "fuzz/target.h"
 #include "models/files/checkpoint.h"

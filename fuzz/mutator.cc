@@ -157,7 +157,7 @@ void Mutator::ChangeDigits(std::string& text) {
                Below(2) ? near[Below(std::size(near))] : kNumbers[Below(std::size(kNumbers))]);
 }
 
-// The program compared a, which may be in the file, with b: puts b there.
+// The program compared a, which may be in the file, with b: this puts b there.
 void Mutator::FollowComparison(std::string& text, std::span<const Comparison> comparisons) {
   for (int tries = 0; tries < 8 && !comparisons.empty(); ++tries) {
     Comparison c = comparisons[Below(comparisons.size())];

@@ -14,7 +14,7 @@ class Mutator {
   Mutator(uint64_t seed, std::vector<std::string> words)
       : random_(seed), words_(std::move(words)) {}
 
-  // 1 to 8 changes; `other` is where pieces come from, `most` the bytes of the result.
+  // Makes 1 to 8 changes; `other` is where pieces come from, `most` the bytes of the result.
   std::string Mutate(std::string_view input, std::string_view other,
                      std::span<const Comparison> comparisons, size_t most);
   size_t Below(size_t n) { return n == 0 ? 0 : static_cast<size_t>(random_()) % n; }
@@ -35,7 +35,7 @@ class Mutator {
   std::vector<std::string> words_;
 };
 
-// A dictionary as libFuzzer reads it: lines `"word"` or `name="word"` with \\, \" and \xNN.
+// Reads a dictionary as libFuzzer does: lines `"word"` or `name="word"` with \\, \" and \xNN.
 std::vector<std::string> ReadDictionary(const std::string& path);
 
 }  // namespace graft::fuzz

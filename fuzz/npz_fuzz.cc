@@ -1,4 +1,4 @@
-// An .npz archive, or an .npy file (an input that begins with its magic).
+// Reads an .npz archive, or an .npy file (an input that begins with its magic).
 #include <zlib.h>
 
 #include "fuzz/target.h"

@@ -1,4 +1,4 @@
-// A safetensors file, or the index of a sharded model (an input that begins with '{').
+// Reads a safetensors file, or the index of a sharded model (an input that begins with '{').
 #include "fuzz/target.h"
 #include "runtime/io/safetensors.h"
 #include "tests/test_util.h"

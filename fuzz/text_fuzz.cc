@@ -23,7 +23,7 @@ void TestTexts(const std::string& directory) {
   data.Notes(true);
 }
 
-// The same rows as numbers, and as several classes at once.
+// Reads the same rows as numbers, and as several classes at once.
 void TestTargets(const std::string& directory, LabelKind kind, const char* columns) {
   TellLabelKind(directory, ParseTextColumns(columns));
   const TextDataset data(directory, ParseTextColumns(columns), false, {.kind = kind});

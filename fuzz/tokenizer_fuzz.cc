@@ -1,4 +1,4 @@
-// The files of a tokenizer: tokenizer.json (an input that begins with '{'), vocab.txt, or a
+// Opens the files of a tokenizer: tokenizer.json (an input that begins with '{'), vocab.txt, or a
 // directory of several, each behind a line with '@' and its name. One that opens has to encode any
 // text.
 #include "fuzz/encoding_check.h"

@@ -1,4 +1,4 @@
-// Position embeddings for images of another size: ResizePositions of vit.h.
+// Makes position embeddings for images of another size: ResizePositions of vit.h.
 #include <algorithm>
 #include <cmath>
 

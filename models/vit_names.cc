@@ -1,4 +1,4 @@
-// Architectures that have a name: VitByName and VitNames of vit.h.
+// Lists the architectures that have a name: VitByName and VitNames of vit.h.
 #include <algorithm>
 #include <cstdio>
 

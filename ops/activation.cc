@@ -80,7 +80,8 @@ void SigmoidF32(const KernelArgs& a) {
   });
 }
 
-// dx = dy f'(x); also where f' is 0, so that a NaN or an infinity in dy is not lost.
+// dx = dy f'(x). The product is taken where f' is 0, too, so that a NaN or an infinity in dy is not
+// lost.
 void GeluGradF32(const KernelArgs& a) {
   Map2(a, [](VF x, VF dy) HWY_ATTR {
     VF slope;
@@ -149,7 +150,7 @@ std::vector<ValueId> GradientBy(const GradientArgs& v) {
 
 double Phi(double x) { return 0.5 * std::erfc(-x / std::numbers::sqrt2); }
 double Density(double x) { return std::exp(-x * x / 2) / std::sqrt(2 * std::numbers::pi); }
-// As ReLU's kernels: a NaN stays one.
+// Like ReLU's kernels, this keeps a NaN.
 double Relu64(double x) { return x < 0 ? 0 : x; }
 double ReluSlope64(double x) { return x > 0 ? 1.0 : x <= 0 ? 0.0 : x; }
 double Sigmoid64(double x) { return 1 / (1 + std::exp(-x)); }

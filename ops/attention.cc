@@ -277,27 +277,28 @@ std::vector<ErrorSample> AttentionGradErrors() {
 }  // namespace
 
 constinit const OpDef kAttention{.name = "attention",
-                         .default_attrs = +[] { return Attrs(AttentionAttrs{}); },
-                         .infer = InferAttention,
-                         .reference = RefAttention,
-                         .prepare = PrepareAttention<AttentionAttrs, false, CellType::kF32>,
-                         .gradient = AttentionGradient,
-                         .cost = AttentionCost<AttentionAttrs>,
-                         .samples = AttentionSamples,
-                         .error_samples = AttentionErrors,
-                         .rtol = 1e-5,
-                         .cancels = true};
+                                 .default_attrs = +[] { return Attrs(AttentionAttrs{}); },
+                                 .infer = InferAttention,
+                                 .reference = RefAttention,
+                                 .prepare = PrepareAttention<AttentionAttrs, false, CellType::kF32>,
+                                 .gradient = AttentionGradient,
+                                 .cost = AttentionCost<AttentionAttrs>,
+                                 .samples = AttentionSamples,
+                                 .error_samples = AttentionErrors,
+                                 .rtol = 1e-5,
+                                 .cancels = true};
 
 // Not differentiable: nobody trains through a gradient of attention.
-constinit const OpDef kAttentionGrad{.name = "attention_grad",
-                          .default_attrs = +[] { return Attrs(AttentionGradAttrs{}); },
-                          .infer = InferAttentionGrad,
-                          .reference = RefAttentionGrad,
-                          .prepare = PrepareAttention<AttentionGradAttrs, true, CellType::kF32>,
-                          .cost = AttentionGradCost<AttentionGradAttrs>,
-                          .samples = AttentionGradSamples,
-                          .error_samples = AttentionGradErrors,
-                          .rtol = 1e-5,
-                          .cancels = true};
+constinit const OpDef kAttentionGrad{
+    .name = "attention_grad",
+    .default_attrs = +[] { return Attrs(AttentionGradAttrs{}); },
+    .infer = InferAttentionGrad,
+    .reference = RefAttentionGrad,
+    .prepare = PrepareAttention<AttentionGradAttrs, true, CellType::kF32>,
+    .cost = AttentionGradCost<AttentionGradAttrs>,
+    .samples = AttentionGradSamples,
+    .error_samples = AttentionGradErrors,
+    .rtol = 1e-5,
+    .cancels = true};
 
 }  // namespace graft

@@ -28,7 +28,7 @@ struct AttentionArgs {
   int64_t sequences = 0, heads = 1, d = 0, q_rows = 0, kv_rows = 0, prefix_rows = 0;
   float scale = 1;
   Dot dot = Dot::kF32;  // or one of bf16: what the products multiply; softmax and sums are f32
-  Tensor q, k, v;                                             // [rows, heads * d], f32 or bf16
+  Tensor q, k, v;       // [rows, heads * d], f32 or bf16
   const int32_t *q_offsets = nullptr, *kv_offsets = nullptr;  // [1 + sequences]
   const float* mask = nullptr;                                // [kv_rows], or null
   const float *prefix_k = nullptr, *prefix_v = nullptr;       // [prefix_rows, heads * d], or null
@@ -38,8 +38,8 @@ struct AttentionArgs {
 struct AttentionGradArgs : AttentionArgs {
   Tensor context, dcontext;  // f32 or bf16, as what follows
   const float* lse = nullptr;
-  Tensor dq, dk, dv;  // no data if not wanted
-  float *dprefix_k = nullptr, *dprefix_v = nullptr;   // both or none
+  Tensor dq, dk, dv;                                 // no data if not wanted
+  float *dprefix_k = nullptr, *dprefix_v = nullptr;  // both or none
 };
 
 void AttentionForward(const AttentionArgs& args, const Tensor& context, float* lse) noexcept;

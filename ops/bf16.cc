@@ -69,35 +69,35 @@ Cost ConversionCost(ExtentsSpan in, ExtentsSpan, const Attrs&) { return {0, 6 * 
 
 }  // namespace
 
-constinit const OpDef kToBf16{
-    .name = "to_bf16",
-    .infer = InferConversion<DType::kF32, DType::kBf16>,
-    .reference =
-        +[](const ReferenceArgs& a) {
-          a.out[0] = a.in[0];
-          RoundToBf16(a.out[0]);
-        },
-    .kernel = GRAFT_KERNEL(Round),
-    .cost = ConversionCost,
-    .samples = +[] { return ConversionSamples(false); },
-    .error_samples = +[]() -> std::vector<ErrorSample> {
-      return {{{{DType::kBf16, {3}}}, {}, "expected x as f32, found bf16[3]"},
-              {{}, {}, "expected 1 inputs, found 0"}};
-    },
-    .row_inputs = 1};
+constinit const OpDef kToBf16{.name = "to_bf16",
+                              .infer = InferConversion<DType::kF32, DType::kBf16>,
+                              .reference =
+                                  +[](const ReferenceArgs& a) {
+                                    a.out[0] = a.in[0];
+                                    RoundToBf16(a.out[0]);
+                                  },
+                              .kernel = GRAFT_KERNEL(Round),
+                              .cost = ConversionCost,
+                              .samples = +[] { return ConversionSamples(false); },
+                              .error_samples = +[]() -> std::vector<ErrorSample> {
+                                return {
+                                    {{{DType::kBf16, {3}}}, {}, "expected x as f32, found bf16[3]"},
+                                    {{}, {}, "expected 1 inputs, found 0"}};
+                              },
+                              .row_inputs = 1};
 
-constinit const OpDef kToF32{
-    .name = "to_f32",
-    .infer = InferConversion<DType::kBf16, DType::kF32>,
-    .reference = +[](const ReferenceArgs& a) { a.out[0] = a.in[0]; },
-    .kernel = GRAFT_KERNEL(Widen),
-    .cost = ConversionCost,
-    .samples = +[] { return ConversionSamples(true); },
-    .error_samples = +[]() -> std::vector<ErrorSample> {
-      return {{{{DType::kF32, {3}}}, {}, "expected x as bf16, found f32[3]"},
-              {{}, {}, "expected 1 inputs, found 0"}};
-    },
-    .row_inputs = 1};
+constinit const OpDef kToF32{.name = "to_f32",
+                             .infer = InferConversion<DType::kBf16, DType::kF32>,
+                             .reference = +[](const ReferenceArgs& a) { a.out[0] = a.in[0]; },
+                             .kernel = GRAFT_KERNEL(Widen),
+                             .cost = ConversionCost,
+                             .samples = +[] { return ConversionSamples(true); },
+                             .error_samples = +[]() -> std::vector<ErrorSample> {
+                               return {
+                                   {{{DType::kF32, {3}}}, {}, "expected x as bf16, found f32[3]"},
+                                   {{}, {}, "expected 1 inputs, found 0"}};
+                             },
+                             .row_inputs = 1};
 
 }  // namespace graft
 #endif  // HWY_ONCE

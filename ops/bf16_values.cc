@@ -78,9 +78,10 @@ bool IsSlope(const Graph& g, ValueId v) {
 // --- the pass ---
 
 enum class Form : uint8_t {
-  kF32,   // as it is
-  kBf16,  // its maker gives bf16
-  kBoth,  // bf16 is made of it
+  kF32,     // as it is
+  kBf16,    // its maker gives bf16
+  kWaits,   // bf16 is made of it and is all that is read on the way back
+  kShared,  // bf16 is made of it for the products alone
 };
 
 class Bf16Values {
@@ -153,8 +154,8 @@ class Bf16Values {
       for (size_t i = 0; i < n.in.size(); ++i) {
         if (n.in[i] != v) continue;
         const bool able = Reads16(n, i) || n.op == &kToBf16;
-        const bool product = able && n.op == &kLowMatmul &&
-                             n.attrs.As<LowMatmulAttrs>().cell == "bf16";
+        const bool product =
+            able && n.op == &kLowMatmul && n.attrs.As<LowMatmulAttrs>().cell == "bf16";
         r.able += able, r.products += product;
         r.early += !able && IsForward(id), r.late += !able && !IsForward(id);
       }
@@ -172,7 +173,8 @@ class Bf16Values {
     const bool wide = side.fixed() && side.constant >= kLeastWaitingSide;
     const bool waits = forward_[v.i] && r.back && wide;
     if (Writes16(n, result) && r.early == 0 && (r.late == 0 || waits)) return Form::kBf16;
-    return waits || r.products >= 2 ? Form::kBoth : Form::kF32;
+    if (waits) return Form::kWaits;
+    return r.products >= 2 ? Form::kShared : Form::kF32;
   }
 
   // The graph again, in the same order.
@@ -207,15 +209,16 @@ class Bf16Values {
       const ValueId v = n.out[k];
       fresh.SetName(out[k], g_.value(v).name);
       (fresh.type(out[k]).dtype == DType::kBf16 ? bf16_ : f32_)[v.i] = out[k];
-      if (form_[v.i] == Form::kBoth) bf16_[v.i] = fresh.Add1(kToBf16, {out[k]});
+      if (form_[v.i] == Form::kWaits || form_[v.i] == Form::kShared)
+        bf16_[v.i] = fresh.Add1(kToBf16, {out[k]});
     }
   }
 
-  // What the new node reads. Behind the loss, what was rounded counts: its f32 is gone by then.
+  // What the new node reads. The f32 of what waits is gone on the way back.
   ValueId Input(const Node& n, size_t i, bool forward, Graph& fresh) {
     const uint32_t v = n.in[i].i;
     if (bf16_[v].valid() && Reads16(n, i)) return bf16_[v];
-    const bool gone = !f32_[v].valid() || (!widened_[v] && forward_[v] && !forward);
+    const bool gone = !f32_[v].valid() || (form_[v] == Form::kWaits && !widened_[v] && !forward);
     if (bf16_[v].valid() && gone) {
       f32_[v] = fresh.Add1(kToF32, {bf16_[v]});
       widened_[v] = true;

@@ -12,10 +12,9 @@
 #define HWY_TARGET_INCLUDE "ops/gemm_core.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-#include "ops/bf16-inl.h"
+#include "ops/gemm_finish-inl.h"
 #include "ops/gemm_micro-inl.h"
 #include "ops/gemm_pack-inl.h"
-#include "ops/math-inl.h"
 
 #ifndef GRAFT_OPS_GEMM_CORE_ONCE_
 #define GRAFT_OPS_GEMM_CORE_ONCE_
@@ -30,11 +29,6 @@ constexpr int64_t kShallowFloats = 6144;  // 24 KB
 constexpr int64_t kMostDepth = 384;       // rows of B in a block, on any target, but of bytes
 constexpr int64_t kLeastFetching = 32;    // in fewer, what is fetched comes too late
 constexpr int64_t kMostChunkRows = 192;   // of A, on any target
-
-// Whether Tile does all of it.
-bool IsLinear(const GemmEpilogue& e) {
-  return e.activation == Activation::kNone && !e.slope && !e.slope16 && !e.c16 && !e.times;
-}
 
 // One product over k in [k_begin, k_end) and n in [n_begin, n_end), cut in row_chunks x col_chunks.
 struct GemmJob {
@@ -67,91 +61,6 @@ constexpr int64_t kFloatsInL2 = kManyRegisters ? 1 << 18 : 1 << 16;
 
 TileSize TargetTile() { return {kGemmMr, kGemmNr}; }
 static_assert((kGemmNr == kAvx512Panel) == (kGemmLanes == 16));
-
-// Where one row of a tile goes and what comes to it on the way; null where there is no such thing.
-struct FinishRow {
-  float *c, *slope;
-  uint16_t *c16, *slope16;
-  const float* residual;
-  const uint16_t* times;
-  FinishRow(const GemmJob& job, int64_t row, int64_t col) {
-    const GemmEpilogue& e = *job.epilogue;
-    const int64_t at = row * job.out_ld + col;
-    const auto from = [at](auto* p) { return p ? p + at : nullptr; };
-    c = job.tile(row, col);
-    slope = from(e.slope), c16 = from(e.c16), slope16 = from(e.slope16), times = from(e.times);
-    residual = e.residual ? e.residual + row * e.residual_stride + col : nullptr;
-  }
-};
-
-// What Finish reads and writes beside C comes from memory, in a few lines of many rows: while the
-// tile is computed there is time to fetch it.
-void FetchForFinish(const GemmJob& job, const Piece& rows, int64_t col, int64_t cols) {
-  const auto fetch = [cols](const auto* p, auto write) {
-    if (!p) return;
-    for (int64_t j = 0; j < cols; j += kLineFloats * 4 / int64_t{sizeof(*p)})
-      __builtin_prefetch(p + j, decltype(write)::value, 3);
-  };
-  for (int64_t r = rows.begin; r < rows.begin + rows.size; ++r) {
-    const FinishRow at(job, r, col);
-    fetch(at.times, std::false_type()), fetch(at.residual, std::false_type());
-    fetch(at.slope, std::true_type()), fetch(at.slope16, std::true_type());
-    fetch(at.c16, std::true_type());
-  }
-}
-
-// The part of the epilogue that Tile does not do, on a finished tile of C that is still in L1.
-// act(v, slope) gives the activation and its slope.
-template <class Act>
-void FinishBy(const Act& act, const GemmJob& job, const Piece& rows, int64_t col, int64_t cols) {
-  const GemmTag d;
-  const bool native = job.epilogue->native_bf16;
-  hn::Vec<GemmTag> slope;
-  for (int64_t r = rows.begin; r < rows.begin + rows.size; ++r) {
-    const FinishRow to(job, r, col);
-    int64_t j = 0;
-    for (; j + kGemmLanes <= cols; j += kGemmLanes) {
-      auto v = act(hn::LoadU(d, to.c + j), slope);
-      if (to.slope) hn::StoreU(slope, d, to.slope + j);
-      if (to.slope16) StoreBf16(native, d, slope, to.slope16 + j);
-      if (to.times) v = hn::Mul(v, LoadNumbers(d, to.times + j));
-      if (to.residual) v = hn::Add(v, hn::LoadU(d, to.residual + j));
-      to.c16 ? StoreBf16(native, d, v, to.c16 + j) : hn::StoreU(v, d, to.c + j);
-    }
-    if (j == cols) continue;
-    HWY_ALIGN float tail[kGemmLanes] = {};
-    HWY_ALIGN float tail_slope[kGemmLanes];
-    for (int64_t x = j; x < cols; ++x) tail[x - j] = to.c[x];
-    hn::StoreU(act(hn::LoadU(d, tail), slope), d, tail);
-    hn::StoreU(slope, d, tail_slope);
-    for (int64_t x = j; x < cols; ++x) {
-      if (to.slope) to.slope[x] = tail_slope[x - j];
-      if (to.slope16) to.slope16[x] = ToBf16(tail_slope[x - j]);
-      float v = tail[x - j];
-      if (to.times) v *= FromBf16(to.times[x]);
-      if (to.residual) v += to.residual[x];
-      to.c16 ? void(to.c16[x] = ToBf16(v)) : void(to.c[x] = v);
-    }
-  }
-}
-
-void Finish(const GemmJob& job, const Piece& rows, int64_t col, int64_t cols) {
-  using V = hn::Vec<GemmTag>;
-  const auto by = [&](const auto& act) HWY_ATTR { FinishBy(act, job, rows, col, cols); };
-  switch (job.epilogue->activation) {
-    case Activation::kNone:
-      return by([](V v, V& slope) HWY_ATTR {
-        slope = hn::Set(GemmTag(), 1.0f);
-        return v;
-      });
-    case Activation::kGeluErf:
-      return by([](V v, V& slope) HWY_ATTR { return GeluErf(GemmTag(), v, slope); });
-    case Activation::kGeluNear:
-      return by([](V v, V& slope) HWY_ATTR { return GeluNear(GemmTag(), v, slope); });
-    case Activation::kGeluTanh:
-      return by([](V v, V& slope) HWY_ATTR { return GeluTanh(GemmTag(), v, slope); });
-  }
-}
 
 // What the tiles of one block of k of one chunk have in common.
 struct Block {
@@ -225,7 +134,8 @@ void RunTile(const GemmJob& job, const Block& block, int64_t p, int64_t col, Til
     t.row_zero = e.row_zero + piece.begin;
   }
   const bool finish = block.last && !block.linear;
-  if (finish) FetchForFinish(job, piece, col, cols);
+  const FinishedTile tile{t.out, job.ldc, piece.begin, piece.size, col, cols, job.out_ld};
+  if (finish) FetchForFinish(e, tile);
   switch (job.plan->dot) {
     case Dot::kF32:
       TileOf<Dot::kF32>(piece.size, cols, t);
@@ -243,7 +153,7 @@ void RunTile(const GemmJob& job, const Block& block, int64_t p, int64_t col, Til
       TileOf<Dot::kInt8Any>(piece.size, cols, t);
       break;
   }
-  if (finish) Finish(job, piece, col, cols);
+  if (finish) Finish(e, tile);
 }
 
 // Each panel of B stays in L1 while the rows of the chunk pass. If all panels are so shallow that
@@ -286,7 +196,7 @@ void RunChunk(const GemmJob& all, int64_t chunk, float* own) {
   if (own) job.c = own, job.ldc = job.chunk_cols, job.c_row = rows[0].begin, job.c_col = begin;
   int64_t out_lines[kMostInt8Cells / kUnroll];
   if (job.plan->k_block >= kLeastFetching) ListLines(job.ldc, out_lines);
-  const bool linear = IsLinear(*job.epilogue);
+  const bool linear = job.epilogue->linear();
   // The first rows bring B into L2, where a small one stays.
   const bool fetch = job.packed_b != nullptr &&
                      (row_chunk == 0 || job.packed_k * (job.n_end - job.n_begin) > kFloatsInL2);
@@ -444,7 +354,7 @@ void Gemm(const GemmPlan& plan, int64_t m, const MatrixView& a, const GemmB& b, 
   GRAFT_CHECK(m <= plan.shape.m, "{} rows, planned for {}", m, plan.shape.m);
   GRAFT_CHECK(plan.panel == HWY_DYNAMIC_DISPATCH(TargetTile)().cols,
               "planned for another SIMD target");
-  GRAFT_CHECK(epilogue.residual != c || IsLinear(epilogue));
+  GRAFT_CHECK(!epilogue.residual || epilogue.residual != c || epilogue.linear());
   const bool in_chunks = c == nullptr;
   GRAFT_CHECK(!in_chunks || (epilogue.c16 && own.bytes >= ChunkBytes(plan)));
   const int most = in_chunks ? own.threads : INT_MAX;

@@ -39,8 +39,8 @@ struct GemmEpilogue {
   int64_t residual_stride = 0;      // activation and no slope
   Activation activation = Activation::kNone;
   float* slope = nullptr;  // [M, N], stride of C: gets act'(alpha A B + bias)
-  // In bf16, all [M, N] with the stride of C: what alpha A B + bias is multiplied by, if there is no
-  // activation; the slope; and the result, C then being scratch or null.
+  // In bf16, all [M, N] with the stride of C: what alpha A B + bias is multiplied by, if there is
+  // no activation; the slope; and the result, C then being scratch or null.
   const uint16_t* times = nullptr;
   uint16_t *slope16 = nullptr, *c16 = nullptr;
   bool native_bf16 = false;  // round to bf16 by the CPU's instruction: HasCells(kBf16)
@@ -48,6 +48,11 @@ struct GemmEpilogue {
   // what is of columns has the length of whole panels.
   const float *row_scale = nullptr, *col_scale = nullptr;
   const int32_t *row_zero = nullptr, *col_sum = nullptr;
+
+  // Whether the tile's sums need nothing more once they are complete.
+  bool linear() const {
+    return activation == Activation::kNone && !slope && !slope16 && !c16 && !times;
+  }
 };
 
 enum class BOrder {

@@ -40,7 +40,7 @@ constexpr int64_t kUnroll = kManyRegisters ? 4 : 16;
 constexpr int64_t kLineFloats = 16;                      // of a cache line
 constexpr int64_t kFetchLines = kManyRegisters ? 1 : 2;  // of the next panel, in kUnroll steps
 
-// Most rows of a tile of `vecs` vectors: narrow ones have registers left.
+// The most rows of a tile of `vecs` vectors: narrow ones have registers left.
 constexpr int64_t TileRows(int64_t vecs) {
   if (vecs == kGemmVecs) return kGemmMr;
   return kManyRegisters ? (vecs == 3 ? 8 : 12) : vecs == 2 ? 6 : 12;

@@ -114,16 +114,17 @@ std::vector<ErrorSample> LowAttentionGradErrors() {
 
 }  // namespace
 
-constinit const OpDef kLowAttention{.name = "low_attention",
-                            .default_attrs = +[] { return Attrs(LowAttentionAttrs{}); },
-                            .infer = InferLowAttention,
-                            .reference = RefLowAttention,
-                            .prepare = PrepareAttention<LowAttentionAttrs, false, CellType::kBf16>,
-                            .cost = AttentionCost<LowAttentionAttrs>,
-                            .samples = LowAttentionSamples,
-                            .error_samples = LowAttentionErrors,
-                            .rtol = 0.05,
-                            .cancels = true};
+constinit const OpDef kLowAttention{
+    .name = "low_attention",
+    .default_attrs = +[] { return Attrs(LowAttentionAttrs{}); },
+    .infer = InferLowAttention,
+    .reference = RefLowAttention,
+    .prepare = PrepareAttention<LowAttentionAttrs, false, CellType::kBf16>,
+    .cost = AttentionCost<LowAttentionAttrs>,
+    .samples = LowAttentionSamples,
+    .error_samples = LowAttentionErrors,
+    .rtol = 0.05,
+    .cancels = true};
 constinit const OpDef kLowAttentionGrad{
     .name = "low_attention_grad",
     .default_attrs = +[] { return Attrs(LowAttentionGradAttrs{}); },

@@ -283,9 +283,8 @@ void PackLow(CellType cell, const MatrixView& b, int64_t k, int64_t n, float* pa
   if (cell == CellType::kInt8) std::memset(scales, 0, 2 * PackedBytes(1, n));
   ParallelFor(whole / width, [&](int64_t i) {
     const int64_t begin = i * width;
-    PackPanel(cell, b, k, begin, std::min(width, n - begin), width,
-              factors, reinterpret_cast<std::byte*>(packed + begin * cells), scales + begin,
-              sums + begin);
+    PackPanel(cell, b, k, begin, std::min(width, n - begin), width, factors,
+              reinterpret_cast<std::byte*>(packed + begin * cells), scales + begin, sums + begin);
   });
 }
 

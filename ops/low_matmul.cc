@@ -188,9 +188,11 @@ void RunLowMatmul(const KernelArgs& args) noexcept {
   if (low.times) e.times = args.in[TimesAt(low)].bf16();
   e.native_bf16 = HasCells(CellType::kBf16);
   const MatrixView a = CellsOfA(state, args.in[0], factors, d, low.product.ta, a_cells, &e);
-  const GemmB b = CellsOfB(state, args.in[1], factors ? factors + d.k : nullptr, d,
-                           low.product.tb, b_cells, &e);
-  float* c = !low.y16 ? args.out[0].f32() : state.c_bytes ? reinterpret_cast<float*>(sums) : nullptr;
+  const GemmB b = CellsOfB(state, args.in[1], factors ? factors + d.k : nullptr, d, low.product.tb,
+                           b_cells, &e);
+  float* c = !low.y16        ? args.out[0].f32()
+             : state.c_bytes ? reinterpret_cast<float*>(sums)
+                             : nullptr;
   Gemm(PlanOf(state.plan, CellsOf(state.cell, d.k), d.n, state.gemm_scratch), d.m, a, b, c, d.n, e,
        args.scratch, args.own);
 }
@@ -227,13 +229,14 @@ Prepared PrepareLowMatmul(const PrepareArgs& args) {
   const bool constant = args.constant[1] && (!low.calibrated || args.constant[2]);
   const bool panels = constant || state->cell == CellType::kInt8;
   const int64_t cells = CellsOf(state->cell, d.k);
-  state->plan =
-      PlanGemm({.m = d.m,
-                .k = cells,
-                .n = d.n,
-                .b = panels ? BOrder::kPacked : p.tb ? BOrder::kOther : BOrder::kRows,
-                .a_by_rows = !p.ta,
-                .cell = state->cell});
+  state->plan = PlanGemm({.m = d.m,
+                          .k = cells,
+                          .n = d.n,
+                          .b = panels ? BOrder::kPacked
+                               : p.tb ? BOrder::kOther
+                                      : BOrder::kRows,
+                          .a_by_rows = !p.ta,
+                          .cell = state->cell});
   state->gemm_scratch = ScratchBound(state->plan);
   if (p.ta)
     state->a_bytes = RoundUp64(static_cast<size_t>(cells * d.m) * sizeof(float));
@@ -281,13 +284,15 @@ void AddBf16(const std::string& cell, std::vector<Sample>& samples) {
     if (low.product.residual) sample.in.push_back({y});
     samples.push_back(std::move(sample));
   };
-  const MatmulAttrs bias{.tb = true, .bias = true}, gelu{.tb = true, .bias = true, .act = "gelu_near"};
+  const MatmulAttrs bias{.tb = true, .bias = true},
+      gelu{.tb = true, .bias = true, .act = "gelu_near"};
   add("in16", {7, 64}, {73, 64}, {.product = bias});
   add("odd_in16", {29, 53}, {67, 53}, {.product = bias, .y16 = true});
   add("all16", {29, 64}, {73, 64}, {.product = gelu, .y16 = true, .slope16 = true});
   add("slope16", {5, 6}, {3, 6}, {.product = gelu, .slope16 = true});
   add("times", {29, 64}, {64, 73}, {.times = true, .y16 = true});
-  add("times_residual", {29, 37}, {37, 53}, {.product = {.alpha = 2, .residual = true}, .times = true});
+  add("times_residual", {29, 37}, {37, 53},
+      {.product = {.alpha = 2, .residual = true}, .times = true});
   if (cell == "bf16") add("pairs16", {53, 29}, {53, 67}, {.product = {.ta = true}});
   add("empty16", {0, 6}, {3, 6}, {.product = gelu, .y16 = true, .slope16 = true});
 }
@@ -352,9 +357,11 @@ std::vector<ErrorSample> LowMatmulErrors() {
           {{x16, F32({4, 5}), x16},
            LowMatmulAttrs{.product = {.tb = true, .act = "gelu"}, .times = true},
            "times: expected no act, found gelu"},
-          {{x16, F32({4, 5})}, LowMatmulAttrs{.product = nt, .slope16 = true}, "slope16: expected an act"},
+          {{x16, F32({4, 5})},
+           LowMatmulAttrs{.product = nt, .slope16 = true},
+           "slope16: expected an act"},
           {{F32({3, 5}), F32({4, 2})}, Low(nn), "inner dimensions differ: 5 of a, 4 of b"},
-          {{F32({3, 5})}, Low(nt), "expected 2 inputs, found 1"},
+          {{F32({3, 5})}, Low(nt), "expected at least 2 inputs, found 1"},
           {{F32({5, 3}), F32({4, 5})}, Low(tt, "int8"), "found ta=1"},
           {{F32({3, 5}), F32({4, 5})}, Low(nt, "fp8"), "unknown cell 'fp8'"},
           {{F32({3, 5}), F32({4, 5})}, Calibrated("int8"), "found int8 and 2 inputs"},

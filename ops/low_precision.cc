@@ -114,8 +114,7 @@ bool IsLow(const Graph& g, ValueId v) {
 }
 
 LowForm LowFormOf(Graph& g, const Rules& r, const Node& n) {
-  if (const CellType cell = CellOf(r, n); cell != CellType::kF32)
-    return LowMatmulOf(g, r, n, cell);
+  if (const CellType cell = CellOf(r, n); cell != CellType::kF32) return LowMatmulOf(g, r, n, cell);
   if (n.op == &kGelu && IsLow(g, n.in[0])) return {&kGeluNear, {}, n.in};
   if (!r.precision.attention || IsKept(n, r.precision)) return {};
   if (n.op == &kAttention) {
@@ -158,7 +157,7 @@ PassReport Lower(Graph& g, const Precision& precision) {
     ++report.rewrites;
   }
   g.scope.clear();
-  if (report.rewrites > 0) g = Renumbered(g, order);
+  if (report.rewrites > 0) g.Renumber(order);
   report.nodes_after = g.live_nodes();
   return report;
 }

@@ -1,4 +1,5 @@
-// What numbers become in low precision, for the references of its operators: in doubles, one by one.
+// What numbers become in low precision, for the references of its operators: in doubles, one by
+// one.
 #pragma once
 #include <cstdint>
 #include <vector>

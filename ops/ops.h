@@ -373,7 +373,7 @@ inline ValueId CrossEntropy(Graph& g, ValueId logits, ValueId labels, double smo
 inline ValueId SquaredError(Graph& g, ValueId z, ValueId y) {
   return g.Add1(kSquaredError, {z, y});
 }
-// Of independent yes-no questions; targets are 0, 1 or between.
+// The loss of independent yes-no questions; targets are 0, 1 or between.
 inline ValueId BinaryCrossEntropy(Graph& g, ValueId z, ValueId y) {
   return g.Add1(kBinaryCrossEntropy, {z, y});
 }

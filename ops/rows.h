@@ -73,11 +73,12 @@ inline void AddFloats(float* __restrict to, const float* __restrict from, int64_
   for (int64_t i = 0; i < count; ++i) to[i] += from[i];
 }
 
-// Zeroes the rows of out [rows, cols], f32 or bf16, outside the segments segment(0), segment(1), ...
+// Zeroes the rows of out [rows, cols], f32 or bf16, outside of segment(0), segment(1), ...
 template <class T, class F>
 void ZeroOutside(int64_t segments, int64_t rows, int64_t cols, T* out, const F& segment) {
   const auto zero = [&](int64_t begin, int64_t end) {
-    if (end > begin) std::memset(out + begin * cols, 0, static_cast<size_t>((end - begin) * cols) * sizeof(T));
+    if (end <= begin) return;
+    std::memset(out + begin * cols, 0, static_cast<size_t>((end - begin) * cols) * sizeof(T));
   };
   int64_t covered = 0;
   for (int64_t i = 0; i < segments; ++i) {

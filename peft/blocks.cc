@@ -16,7 +16,7 @@ int64_t ParseBlock(std::string_view text, const std::string& whole) {
   return number;
 }
 
-// The numbers that the text names; empty for *.
+// Returns the numbers that the text names; none for *.
 std::set<int64_t> ParseBlocks(const MethodArgs& a, int64_t depth) {
   std::set<int64_t> numbers;
   const std::string& whole = a.Text("blocks");

@@ -128,7 +128,7 @@ void AddSums(const Patterns& p, std::vector<Rule>& rules) {
                    [p](Graph& g, const Match& m) {
                      return Affine(g, m["x"], p.Sum(g, m["w"], m["p"]), p.Sum(g, m["b"], m["c"]));
                    }});
-  // sum(x) spread: x W' + sum(x) v' -> x (W + v 1')'
+  // with sum(x) spread:  x W' + sum(x) v' -> x (W + v 1')'
   rules.push_back(
       {"column of sums", Op(kAdd, {p.Layer("x", "w"), p.Layer(Op(kSumCols, {p.Data("x")}), "v")}),
        [p](Graph& g, const Match& m) { return LinearOf(g, m["x"], p.Sum(g, m["w"], m["v"])); }});

@@ -23,8 +23,11 @@ bool IsSite(const Graph& g, ValueId v) {
   if (!id.valid() || g.node(id).op != &kMatmul) return false;
   const Node& n = g.node(id);
   static const Attrs transposed = MatmulAttrs{.tb = true};
-  return n.in.size() == 2 && n.attrs == transposed &&
-         g.value(n.in[1]).name == n.scope + ".weight";
+  if (n.in.size() != 2 || !(n.attrs == transposed)) return false;
+  constexpr std::string_view kWeight = ".weight";
+  const std::string& name = g.value(n.in[1]).name;
+  return name.size() == n.scope.size() + kWeight.size() && name.starts_with(n.scope) &&
+         name.ends_with(kWeight);
 }
 
 bool PerToken(const Graph& g, ValueId v) { return g.shape(v)[0] != Dim::Sequences(); }
@@ -44,13 +47,19 @@ ValueId DenseOutput(const Graph& g, ValueId product) {
   return v;
 }
 
+namespace {
+
+bool ScopeMatches(const std::string& scope, const std::string& target) {
+  if (target.find_first_of("*?[\\") != target.npos)
+    return GlobMatch(target, scope) || GlobMatch("*." + target, scope);
+  return scope.ends_with(target) &&
+         (scope.size() == target.size() || scope[scope.size() - target.size() - 1] == '.');
+}
+
+}  // namespace
+
 bool ScopeMatches(const std::string& scope, const std::vector<std::string>& targets) {
-  return std::any_of(targets.begin(), targets.end(), [&](const std::string& target) {
-    if (target.find_first_of("*?[\\") != target.npos)
-      return GlobMatch(target, scope) || GlobMatch("*." + target, scope);
-    return scope.ends_with(target) &&
-           (scope.size() == target.size() || scope[scope.size() - target.size() - 1] == '.');
-  });
+  return std::ranges::any_of(targets, [&](const auto& t) { return ScopeMatches(scope, t); });
 }
 
 namespace {
@@ -71,15 +80,20 @@ namespace {
 }  // namespace
 
 void CheckTargets(const Graph& g, const std::vector<std::string>& targets) {
-  std::set<std::string> scopes;
   std::vector<std::string> missing = targets;
   for (uint32_t i = 0; i < g.num_nodes() && !missing.empty(); ++i) {
     const Node& n = g.node({i});
-    if (n.op != &kMatmul || !IsSite(g, n.out[0])) continue;
-    scopes.insert(n.scope);
-    std::erase_if(missing, [&](const std::string& t) { return ScopeMatches(n.scope, {t}); });
+    if (n.op != &kMatmul) continue;
+    const auto met = [&](const std::string& t) {
+      return ScopeMatches(n.scope, t) && IsSite(g, n.out[0]);
+    };
+    std::erase_if(missing, met);
   }
-  if (!missing.empty()) FailTarget(missing[0], scopes);
+  if (missing.empty()) return;
+  std::set<std::string> scopes;
+  for (uint32_t i = 0; i < g.num_nodes(); ++i)
+    if (const Node& n = g.node({i}); n.op == &kMatmul && IsSite(g, n.out[0])) scopes.insert(n.scope);
+  FailTarget(missing[0], scopes);
 }
 
 std::vector<ValueId> BlockLayers(const Graph& g, const std::vector<std::string>& targets) {
@@ -87,8 +101,8 @@ std::vector<ValueId> BlockLayers(const Graph& g, const std::vector<std::string>&
   std::vector<ValueId> layers;
   const auto meant = [&](NodeId id) {
     const Node& n = g.node(id);
-    return n.op == &kMatmul && BlockOf(n.scope) >= 0 && IsSite(g, n.out[0]) &&
-           ScopeMatches(n.scope, targets);
+    return n.op == &kMatmul && BlockOf(n.scope) >= 0 && ScopeMatches(n.scope, targets) &&
+           IsSite(g, n.out[0]);
   };
   for (uint32_t i = 0; i < g.num_nodes(); ++i)
     if (meant({i})) layers.push_back(g.node({i}).out[0]);

@@ -165,7 +165,7 @@ size_t Graph::EraseDead() {
   const auto is_weight = [&](size_t i) {
     return values_[i].role == Role::kParam || values_[i].role == Role::kState;
   };
-  // Of what is dead, something is read by nobody: mostly there is nothing.
+  // Something that is dead is read by nobody; mostly there is nothing.
   std::vector<NodeId> last;
   for (uint32_t n = 0; n < nodes_.size(); ++n)
     if (nodes_[n].op && unused(nodes_[n])) last.push_back({n});

@@ -116,6 +116,10 @@ class Graph {
   // Turns an intermediate into a parameter with its own name. The node that made it goes, unless it
   // has other results: then EraseDead takes it.
   void MakeParam(ValueId v);
+  // Gives nodes ids that follow `order`, so that they run in that order (ids decide where TopoOrder
+  // leaves a choice). `order` holds every live node once, after those it reads, and main nodes
+  // before update nodes. Value ids change, too: leaves come first.
+  void Renumber(std::span<const NodeId> order);
 
   std::vector<NodeId> TopoOrder() const;          // by phase, then dependencies, ties by id
   ValueId FindLeaf(std::string_view name) const;  // invalid if there is none

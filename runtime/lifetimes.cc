@@ -114,34 +114,8 @@ PassReport UpdateEarly(Graph& g) {
   std::vector<size_t> position(g.num_nodes());
   for (size_t t = 0; t < before.nodes.size(); ++t) position[before.nodes[t].i] = t;
   for (size_t t = 0; t < after.nodes.size(); ++t) report.rewrites += t < position[after.nodes[t].i];
-  g = Renumbered(g, after.nodes);
+  g.Renumber(after.nodes);
   return report;
-}
-
-Graph Renumbered(const Graph& g, std::span<const NodeId> order) {
-  Graph result;
-  std::vector<ValueId> to(g.num_values());
-  for (uint32_t i = 0; i < g.num_values(); ++i) {
-    if (g.value({i}).role == Role::kIntermediate || !g.IsAlive({i})) continue;
-    to[i] = CopyLeaf(g, {i}, result);
-  }
-  for (NodeId id : order) {
-    const Node& n = g.node(id);
-    std::vector<ValueId> in;
-    for (ValueId v : n.in) in.push_back(to[v.i]);
-    result.scope = n.scope;
-    result.phase = n.phase;
-    const std::vector<ValueId> out = result.Add(*n.op, std::move(in), n.attrs, n.built_at);
-    for (size_t k = 0; k < out.size(); ++k) {
-      to[n.out[k].i] = out[k];
-      result.SetName(out[k], g.value(n.out[k]).name);
-    }
-  }
-  result.scope = g.scope;
-  result.phase = g.phase;
-  for (const GraphOutput& o : g.outputs) result.AddOutput(o.name, to[o.value.i]);
-  for (const Update& u : g.updates) result.AddUpdate(to[u.target.i], to[u.value.i]);
-  return result;
 }
 
 namespace {

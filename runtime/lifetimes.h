@@ -26,10 +26,6 @@ NodeOrder OrderNodes(const Graph& g, UpdateTime updates = UpdateTime::kById);
 // would wait for the end of the step, and with them everything that they read.
 PassReport UpdateEarly(Graph& g);
 
-// The same graph with node ids that follow `order`, so that it runs in that order (ids decide where
-// Graph::TopoOrder leaves a choice). `order` holds every live node once, after those it reads, and
-// main nodes before update nodes. Value ids change, too.
-Graph Renumbered(const Graph& g, std::span<const NodeId> order);
 // The leaf v of `from`, added to another graph.
 ValueId CopyLeaf(const Graph& from, ValueId v, Graph& to);
 

@@ -14,8 +14,9 @@ namespace graft {
 SharedMemory::SharedMemory() : impl_(std::make_unique<Impl>()) {}
 SharedMemory::~SharedMemory() = default;
 
-Session::Session(const Graph& graph, ParamStore& params, SessionOptions options)
-    : options_(options), impl_(std::make_unique<Impl>(graph, params)) {
+Session::Session(Graph own, ParamStore& params, SessionOptions options)
+    : options_(options), impl_(std::make_unique<Impl>(std::move(own), params)) {
+  const Graph& graph = impl_->graph;
   if (options_.threads == 0) options_.threads = Threads();
   Verify(graph);
   impl_->order = OrderNodes(graph);
@@ -40,6 +41,8 @@ Session::Session(const Graph& graph, ParamStore& params, SessionOptions options)
 
 Session::~Session() = default;
 Session::Session(Session&&) noexcept = default;
+
+const Graph& Session::graph() const { return impl_->graph; }
 
 namespace {
 

@@ -62,7 +62,7 @@ class Session {
  public:
   // Parameters are read from `params`, which must outlive the session; those that the graph updates
   // are written there. Throws Error for a missing parameter or one of another shape.
-  Session(const Graph& graph, ParamStore& params, SessionOptions options);
+  Session(Graph graph, ParamStore& params, SessionOptions options);
   ~Session();
   Session(Session&&) noexcept;
   Session(const Session&) = delete;
@@ -108,6 +108,7 @@ class Session {
   size_t thread_bytes() const { return thread_bytes_; }
   Cost cost(Phase phase) const;  // at capacity
   const SessionOptions& options() const { return options_; }
+  const Graph& graph() const;
 
  private:
   struct Impl;

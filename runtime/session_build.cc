@@ -71,11 +71,13 @@ void Session::Impl::PlaceLeaves(const SessionOptions& options) {
 void Session::Impl::Prepare(const SessionOptions& options, std::vector<StepInfo>& info) {
   PackedConstants own;
   PackedConstants& packed = options.shared ? Shared(options)->packed : own;
+  std::vector<Extents> in, out;
+  std::vector<DType> in_type;
+  std::vector<const float*> constant;
+  steps.reserve(order.nodes.size()), info.reserve(order.nodes.size());
   for (size_t t = 0; t < order.nodes.size(); ++t) {
     const Node& n = graph.node(order.nodes[t]);
-    std::vector<Extents> in, out;
-    std::vector<DType> in_type;
-    std::vector<const float*> constant;
+    in.clear(), out.clear(), in_type.clear(), constant.clear();
     for (ValueId v : n.in) {
       in.push_back(At(graph.shape(v), options.capacity));
       in_type.push_back(graph.type(v).dtype);
@@ -172,9 +174,11 @@ void Session::Impl::MakeWorkers(const SessionOptions& options, size_t arena_byte
                           : std::shared_ptr<std::byte>(AllocateAligned(arena_bytes));
     worker.inputs = AllocateAligned(input_bytes);
     std::fill_n(worker.inputs.get(), input_bytes, std::byte{0});
+    worker.calls.reserve(steps.size());
     for (size_t t = 0; t < steps.size(); ++t) {
       Call call;
       call.own = own;
+      call.in.reserve(steps[t].in.size()), call.out.reserve(steps[t].out.size());
       for (ValueId v : steps[t].in)
         call.in.push_back({Address(v, worker), graph.type(v).dtype, {}});
       for (ValueId v : steps[t].out)

@@ -65,7 +65,7 @@ struct Session::Impl {
     size_t offset;
   };
 
-  Impl(const Graph& g, ParamStore& p) : graph(g), params(p) {}
+  Impl(Graph&& g, ParamStore& p) : graph(std::move(g)), params(p) {}
 
   // The constructor of Session calls these in this order.
   void PlaceLeaves(const SessionOptions& options);
@@ -84,7 +84,7 @@ struct Session::Impl {
   }
   bool IsConstant(ValueId v) const;  // a parameter that neither an update nor anybody else writes
 
-  Graph graph;
+  const Graph graph;
   ParamStore& params;
   NodeOrder order;
   std::vector<Step> steps;

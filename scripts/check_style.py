@@ -13,7 +13,6 @@ SOURCES = (".cc", ".h", ".py", ".sh", ".cmake")
 # Files that may be longer, each with the reason.
 LONG = {
     "models/text/unicode_tables.cc": "tables made by scripts/make_unicode_tables.py",
-    "ops/attention.cc": "one family: attention and its gradient, each in two precisions",
     "tests/fixtures/make_text_kinds.py": "a list of kinds, one after the other",
 }
 # Split, so that this file does not find itself.

@@ -102,6 +102,7 @@ void Searcher::Open() {
     data.NumberClassesAs(c_.labels, c_.model);
   train_ = data.Load(c_.train_split, c_.limit, model_, c_);
   validation_ = data.Load(c_.val_split, 0, model_, c_);
+  train_->KeepDecoded(), validation_->KeepDecoded();
   const Augment augment = ParseAugment(c_.augment);
   if (augment.any()) train_->SetAugment(augment, static_cast<uint64_t>(c_.seed));
   const std::string hash = HashOfExamples(data.labels(), train_.get(), validation_.get());

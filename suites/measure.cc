@@ -100,6 +100,7 @@ class Measurer {
     }
     std::unique_ptr<BatchSource> examples =
         data.Load(m.split, m.limit, opened_.model, opened_.facts);
+    examples->KeepDecoded();
     const Graph graph = GraphFor(&examples);
     Evaluator evaluator(graph, opened_.model.params,
                         InferenceOptions(graph, opened_.model.params, opened_.model.config,

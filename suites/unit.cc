@@ -36,7 +36,7 @@ nlohmann::json IdentityOf(const Unit& unit, const std::string& kind,
                             "save_every", "preprocess_source", "labels"})
     config.erase(field);
   if (!unit.config.model.starts_with("init:")) config.erase("model");
-  // Younger than the first suites.
+  // The option is younger than the first suites.
   if (unit.config.lanes == 0) config.erase("lanes");
   if (!unit.config.scale_targets) config.erase("scale_targets");
   const std::string tokenizer =

@@ -1,6 +1,6 @@
-// attention and its gradient beside a composite of matmuls and softmax, sequence by sequence, in
-// double precision; masks, prefixes, few query rows, sessions with fewer sequences than their
-// capacity.
+// Compares attention and its gradient with a composite of matmuls and softmax, sequence by
+// sequence, in double precision. The cases are masks, prefixes, few query rows, and sessions with
+// fewer sequences than their capacity.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -48,7 +48,8 @@ std::map<std::string, Doubles> Leaves(const Problem& p) {
   return x;
 }
 
-// The operator and all its gradients; outputs "context", "dq", "dk", "dv", "dpk", "dpv".
+// Holds the operator and all its gradients, with the outputs "context", "dq", "dk", "dv", "dpk",
+// "dpv".
 Graph AttentionGraph(const Problem& p) {
   Graph g;
   const Dim rq(p.q_offsets.back()), rk(p.kv_offsets.back()), w(p.width());
@@ -76,7 +77,7 @@ Graph AttentionGraph(const Problem& p) {
 }
 
 // The same function of slices: per sequence and head softmax(scale q k' + 1 mask') v, where -1e30
-// stands for -inf. Its gradients by the rules of matmul, softmax and the slices.
+// stands for -inf. Its gradients come from the rules of matmul, softmax and the slices.
 Doubles CompositeContext(const Problem& p, const std::map<std::string, Doubles>& x) {
   const int64_t w = p.width();
   Doubles context(static_cast<size_t>(p.q_offsets.back() * w));
@@ -206,7 +207,7 @@ TEST(Attention, MaskedComposite) {
   ExpectNear(truth[g.output("context").i], CompositeContext(p, x), 1e-12, "reference");
 }
 
-// A query that may see no key: context and gradients 0, lse -inf.
+// A query that may see no key has a context and gradients of 0, and an lse of -inf.
 TEST(Attention, NothingToAttendTo) {
   const Problem p{
       .heads = 2, .d = 4, .q_offsets = {0, 2, 4, 6}, .kv_offsets = {0, 3, 3, 5}, .mask = true};

@@ -13,7 +13,7 @@
 namespace graft {
 namespace {
 
-// 23 x 17, value[i] = int(127.5 + 100 sin(0.05 i) + 20 sin(1.7 i)).
+// Makes an image of 23 x 17 with value[i] = int(127.5 + 100 sin(0.05 i) + 20 sin(1.7 i)).
 Image Waves() {
   Image image{.width = 23, .height = 17, .rgb = std::vector<uint8_t>(3 * 23 * 17)};
   for (size_t i = 0; i < image.rgb.size(); ++i) {
@@ -35,7 +35,8 @@ TEST(ImageOps, TheImageIsTheOneThatPillowSaw) {
   EXPECT_EQ(Hash(Mirror(Waves())), 7992091388405588187ull);
 }
 
-// torchvision 0.28's _apply_op on a PIL 13 image, interpolation nearest.
+// The hashes are those of torchvision 0.28's _apply_op on an image of PIL 13, with the
+// interpolation nearest.
 TEST(ImageOps, EqualThoseOfPillow) {
   const auto expect = [](const char* what, double by, const Image& image, uint64_t hash) {
     EXPECT_EQ(Hash(image), hash) << what << " " << by;
@@ -85,8 +86,9 @@ TEST(ImageOps, EqualThoseOfPillow) {
   expect("equalize", 0, Equalize(image), 4547704308808456381ull);
 }
 
-// RandAugment of torchvision 0.28 on PIL images, 31 bins: operations in its order, as they are and
-// with the sign changed, as tests/parity/check_augment.py --print gives them.
+// What RandAugment of torchvision 0.28 makes of PIL images with 31 bins: its operations in their
+// order, as they are and with the sign changed, as tests/parity/check_augment.py --print gives
+// them.
 TEST(Augment, OperationsOfRandAugmentAreThoseOfTorchvision) {
   const std::map<int, std::vector<uint64_t>> expected = {
       {3, {8736754505861474927ull,  8736754505861474927ull,  8736754505861474927ull,
@@ -208,7 +210,7 @@ TEST(Augment, HalfAreFlipped) {
   EXPECT_NEAR(flipped, 500, 60);
 }
 
-// Of mixup the mean of lam is 1/2, and a small alpha has it near 0 or 1.
+// The mean of lam in mixup is 1/2, and a small alpha has it near 0 or 1.
 TEST(Augment, SharesAreBeta) {
   for (const auto& [alpha, variance] :
        {std::pair{0.2, 0.25 / 1.4}, {1.0, 1 / 12.0}, {4.0, 1 / 36.0}}) {

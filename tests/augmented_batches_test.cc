@@ -37,7 +37,7 @@ class AugmentedBatches : public testing::Test {
               images.begin() + static_cast<ptrdiff_t>((i + 1) * kPixels)};
     }
   };
-  // The first batch of this order, filled in parts of this size.
+  // Fills the first batch of this order in parts of this size.
   Batch Fill(const std::string& augment, const std::vector<size_t>& order, int64_t part,
              int64_t epoch = 2) {
     const auto data = MakeImageData(

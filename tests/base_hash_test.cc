@@ -1,4 +1,5 @@
-// The cache of base hashes: used while the file is the same, never wrong, never in the way.
+// The cache of base hashes is used while the file is the same, is never wrong, and never stands in
+// the way.
 #include "adapters/base_hash.h"
 
 #include <fcntl.h>
@@ -46,7 +47,7 @@ TEST_F(BaseHashCache, KeepsAHashUntilTheFileChanges) {
   EXPECT_EQ(BaseHash(file), Sha256Of("first"));
   EXPECT_EQ(KnownBaseHash(file), Sha256Of("first"));
   ASSERT_EQ(Entries().size(), 1u);
-  // Another content of the same size, with the modification time put back.
+  // The content is another one of the same size, and the modification time is put back.
   struct stat s;
   ASSERT_EQ(stat(file.c_str(), &s), 0);
   dir_.Write("model.safetensors", "other");

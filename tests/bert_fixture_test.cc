@@ -1,5 +1,5 @@
-// The tiny BERT of tests/fixtures, on rows without padding, against float64 transformers and peft
-// on the padded batch: activations, gradients and training runs.
+// Compares the tiny BERT of tests/fixtures, on rows without padding, with float64 transformers and
+// peft on the padded batch: its activations, gradients and training runs.
 #include <gtest/gtest.h>
 
 #include "autograd/gradient.h"
@@ -102,7 +102,7 @@ TEST(BertFixture, MaskedLmMatchesTransformers) {
   std::vector<ValueId> wrt;
   for (ValueId p : g.Leaves(Role::kParam))
     if (e.Has("mlm.grad." + g.value(p).name)) g.SetTrainable(p, true), wrt.push_back(p);
-  ASSERT_EQ(wrt.size(), 10u);  // head 5, word embeddings, last MLP output and its norm
+  ASSERT_EQ(wrt.size(), 10u);  // 5 of the head, word embeddings, last MLP output and its norm
   const ValueId loss = Scale(g, SumAll(g, g.output("losses")), 1.0 / (2 * kTexts));
   const std::vector<ValueId> grads = AddGradients(g, loss, wrt);
   const Values64 v = Interpret(g, leaves);
@@ -226,7 +226,7 @@ TEST_P(BertTraining, InterpreterFollowsPyTorch) {
   CompareFinals([&](const std::string& name) { return o.leaves.at(name); }, 1e-8);
 }
 
-// Micro-batches of 2, 1 and 1 texts: rows without padding, so their token counts differ.
+// The micro-batches have 2, 1 and 1 texts, whose token counts differ, as rows have no padding.
 TEST_P(BertTraining, SessionFollowsPyTorch) {
   const std::vector<double> offsets = e_["offsets"], labels = e_["labels"];
   auto tokens = [&](size_t first, size_t count) {

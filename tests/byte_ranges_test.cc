@@ -1,5 +1,5 @@
-// Static scales of int8: what factors and zeros do to rows within their ranges, and which products
-// get them.
+// Tests the static scales of int8: what factors and zeros do to rows within their ranges, and which
+// products get them.
 #include "train/byte_ranges.h"
 
 #include <gmock/gmock.h>

@@ -51,8 +51,8 @@ void ExpectSameParams(const LoadedModel& a, const LoadedModel& b) {
   }
 }
 
-// A Hugging Face directory changed: tensors renamed or dropped (a name that becomes ""), others
-// added.
+// Writes a changed Hugging Face directory: tensors are renamed or dropped (a name that becomes ""),
+// and others are added.
 void WriteVariant(const std::string& from, const std::string& to,
                   const std::function<std::string(std::string)>& rename,
                   const std::vector<TensorToWrite>& added = {}) {
@@ -68,7 +68,8 @@ void WriteVariant(const std::string& from, const std::string& to,
   std::filesystem::copy_file(from + "/config.json", to + "/config.json");
 }
 
-// The name of a bare backbone with the norms of old TensorFlow conversions; heads are left out.
+// Gives the name in a bare backbone, with the norms of old TensorFlow conversions; heads are left
+// out.
 std::string OldName(std::string name) {
   if (name.starts_with("cls") || name.starts_with("classifier")) return "";
   name = name.substr(5);  // "bert."
@@ -244,7 +245,7 @@ TEST(Checkpoint, TiedAndUntiedDecoders) {
   EXPECT_TRUE(m.ledger.unexpected.empty());
   SaveModel(m, m.params, dir / "again", {});
   ExpectSameTensors(dir / "equal", dir / "again");
-  // One of its own, or for another vocabulary: the classifier does not read it, and it stays.
+  // A decoder of its own, or for another vocabulary, is not read by the classifier, and it stays.
   const std::vector<float> other(43 * 24, 0.5f);
   WriteVariant(kBert, dir / "other", same,
                {ToWrite<float>(decoder.name, {41, 24}, std::span(other).first(41 * 24))});

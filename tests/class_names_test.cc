@@ -48,7 +48,8 @@ TEST(ClassNames, ThatContradict) {
   EXPECT_FALSE(MatchClasses({"a", "b", "bad"}, {"LABEL_0", "LABEL_1", "c"}));
 }
 
-// Which of two equal names is which only the same order can tell: crane and crane of ImageNet.
+// Only the same order can tell which of two equal names is which, such as the two "crane" of
+// ImageNet.
 TEST(ClassNames, ThatOccurTwice) {
   ExpectMatch({"crane", "owl", "crane"}, {"crane", "owl", "crane"}, {0, 1, 2},
               {"crane", "owl", "crane"}, true);

@@ -15,7 +15,7 @@ constexpr int64_t kRows = 5, kIn = 3, kClasses = 4;
 constexpr int32_t kLabels[] = {0, 2, 2, 3, 2};
 const std::vector<double> kWeights{2, 0.5, 1.25, 3};
 
-// The same numbers as in torch: x [5,3], W [4,3].
+// The numbers are those that torch was given: x [5,3], W [4,3].
 float X(int64_t r, int64_t c) { return static_cast<float>((7 * r + 3 * c) % 11 - 5) / 4; }
 float W(int64_t r, int64_t c) { return static_cast<float>((5 * r + 2 * c) % 7 - 3) / 3; }
 
@@ -23,7 +23,7 @@ struct Row {
   double smoothing, loss;
   std::vector<double> gradient;  // of W
 };
-// torch 2, double precision.
+// What torch 2 gives in double precision.
 const Row kTorch[] = {
     {0,
      1.49390847,

@@ -19,7 +19,7 @@ class Adapters : public testing::Test {
     tensors.Write(dir_ / (name + "/adapter_model.safetensors"), {});
     return dir_ / name;
   }
-  // The bytes of the logits of a random image.
+  // Returns the bytes of the logits of a random image.
   std::string Logits(const Words& model) {
     const std::string image = dir_ / "image.npy", out = dir_ / "logits.npy";
     std::vector<float> pixels(3 * 16 * 16);
@@ -103,7 +103,7 @@ TEST_F(Adapters, KeepTheKeysOfPeft) {
   ExpectSameTensors(peft, again + "/adapter_model.safetensors");
 }
 
-// How any adapter fits a model, without running it.
+// inspect tells how any adapter fits a model, without running it.
 TEST_F(Adapters, InspectedOnTheirBase) {
   const std::string peft = WritePeft("peft", LoraConfig(), LoraTensors());
   const std::string ours = Export({"--model", kBase, "--adapter", peft}, "graft", "ours");
@@ -128,7 +128,7 @@ TEST_F(Adapters, InTheWrongPlace) {
                 "no adapter: expected a run of graft train");
 }
 
-// Both heads, under the names of DeiTForImageClassificationWithTeacher.
+// Both heads are kept, under the names of DeiTForImageClassificationWithTeacher.
 TEST_F(Adapters, OfADistilledModel) {
   LoadedModel model = LoadModel(kBase, "", 0);
   model.vit().tokens = 2, model.vit().pool = "distilled";

@@ -1,5 +1,5 @@
-// train --augment: other images, the same ones whatever the threads and after a kill; the mixed
-// loss; what it cannot be used with.
+// Tests train --augment: it makes other images, which are the same ones whatever the threads and
+// after a kill; the mixed loss; and what it cannot be used with.
 #include <cmath>
 
 #include "models/model.h"

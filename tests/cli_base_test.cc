@@ -39,7 +39,7 @@ class Base : public testing::Test {
 };
 TempDir* Base::dir_ = nullptr;
 
-// Of the last tensor's bytes some become others; what `secretly` puts back is the time.
+// Changes some of the last tensor's bytes; with `secretly` the time is put back.
 void Overwrite(const std::string& file, bool secretly) {
   const auto time = fs::last_write_time(file);
   const int fd = open(file.c_str(), O_WRONLY);
@@ -98,8 +98,8 @@ TEST_F(Base, ThatChangesEndsTheRun) {
     }
 }
 
-// Another name, other permissions, another file in its place: the weights are those that are
-// mapped.
+// Whether the file gets another name, other permissions, or another file in its place: the weights
+// are those that are mapped.
 TEST_F(Base, ThatIsReplacedIsStillInUse) {
   const std::string model = At("kept.safetensors");
   fs::copy_file(At("file/model.safetensors"), model);

@@ -1,5 +1,5 @@
-// --objective mlm on the command line: a BERT from plain texts, killed and resumed, measured,
-// written as a checkpoint, and what goes wrong.
+// Tests --objective mlm on the command line: a BERT learns from plain texts, is killed and resumed,
+// measured, and written as a checkpoint; and what goes wrong is said.
 #include <algorithm>
 #include <cmath>
 
@@ -64,7 +64,7 @@ TEST_F(Pretraining, LearnsToGuess) {
   EXPECT_GT(json["accuracy"], 0.12);  // 1/26 without a look at the text
   EXPECT_NEAR(json["perplexity"], std::exp(json["loss"].get<double>()), 1e-9);
   EXPECT_LT(json["perplexity"], 20);
-  // About 15 % of the letters.
+  // About 15 % of the letters are masked.
   const double letters = static_cast<double>(std::ranges::count_if(
       Slurp(At("corpus") + "/val.txt"), [](char c) { return c >= 'a' && c <= 'z'; }));
   EXPECT_NEAR(json["n"].get<double>(), 0.15 * letters, 0.02 * letters);
@@ -93,8 +93,8 @@ TEST_F(Pretraining, ResumedTheWeightsAreTheSame) {
   EXPECT_EQ(Slurp(At("killed") + "/last.safetensors"), weights);
 }
 
-// The loss is that of a masked word, whatever the parts of a batch: without learning, of as many
-// words with as little knowledge as validation measures.
+// The loss is that of a masked word, whatever the parts of a batch: without learning it is what
+// validation measures, as that knows as little of as many words.
 TEST_F(Pretraining, TheLossIsTheMeanOfMaskedWords) {
   const auto last = [&](const char* out, const char* micro) {
     GraftJson(Args(out, {"--micro-batch", micro, "--epochs", "1", "--lr", "1e-12"}));

@@ -31,7 +31,7 @@ inline std::string Rows(int n, const std::string& separator, const std::string& 
   return rows;
 }
 
-// A directory of a tiny BERT with its vocabulary.
+// Makes the directory of a tiny BERT with its vocabulary.
 inline std::string MakeBert(const TempDir& dir) {
   fs::create_directories(dir / "bert");
   for (const char* name : {"model.safetensors", "config.json"})

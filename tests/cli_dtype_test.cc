@@ -85,7 +85,8 @@ TEST_F(Dtype, EvalAgainstAnother) {
   EXPECT_EQ(same["against"]["agreement"], 1);
 }
 
-// Scales that were found before: the same for any number of threads, and near f32.
+// Scales that were found before give the same for any number of threads, and numbers near those of
+// f32.
 TEST_F(Dtype, CalibratedScales) {
   GraftJson(Train("c"));
   const Words eval{"eval", "--run", At("c"), "--data", At("images"), "--split", "test",

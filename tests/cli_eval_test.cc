@@ -1,5 +1,5 @@
-// What graft eval says beyond the accuracy: each class, the confusion, the errors; and of which
-// checkpoint.
+// Tests what graft eval says beyond the accuracy: each class, the confusion, the errors; and of
+// which checkpoint it speaks.
 #include "data/metrics.h"
 #include "tests/cli_mistakes_testing.h"
 #include "tools/lib/eval_tables.h"

@@ -1,6 +1,8 @@
 // Features of frozen layers between runs: kept, found again, and never where anything differs.
 #include <thread>
 
+#include "runtime/io/sha256.h"
+#include "suites/ledger.h"
 #include "tests/cli_mistakes_testing.h"
 
 namespace graft::cli {
@@ -100,6 +102,76 @@ TEST_F(KeptFeatures, StayWithinTheBound) {
   EXPECT_GT(bytes, 0u);
   EXPECT_LT(bytes, 210u << 10);
   EXPECT_TRUE(Train("last", {"--seed", "6"}));
+}
+
+// --- images after resize and crop, which all runs share
+
+class KeptImages : public KeptFeatures {
+ protected:
+  void SetUp() override {
+    KeptFeatures::SetUp();
+    setenv("GRAFT_FEATURE_CACHE", "0", 1);
+    unsetenv("GRAFT_IMAGE_CACHE");
+  }
+  void TearDown() override { KeptFeatures::TearDown(), unsetenv("GRAFT_IMAGE_CACHE"); }
+  std::string TrainOn(const std::string& out, const Words& more = {}) {
+    GraftJson(WithOptions({"train", "--model", kNano, "--data", At("images"), "--method", "ssf",
+                           "--epochs", "2", "--out", At(out)},
+                          more));
+    return Weights(out);
+  }
+  std::vector<fs::path> Images() {
+    std::vector<fs::path> files;
+    std::error_code none;
+    for (const auto& file : fs::directory_iterator(At("cache") + "/graft/images", none))
+      files.push_back(file.path());
+    return files;
+  }
+  // Gives every image inverted pixels, in entries that are whole.
+  void Invert() {
+    for (const fs::path& file : Images()) {
+      std::string rest = Slurp(file).substr(64);
+      for (size_t i = 1; i < rest.size(); ++i) rest[i] = static_cast<char>(~rest[i]);
+      const std::string text = file.filename().string() + rest;
+      Spill(file, Sha256Hex(std::as_bytes(std::span(text))) + rest);
+    }
+  }
+};
+
+TEST_F(KeptImages, AreThoseOfAllRuns) {
+  setenv("GRAFT_IMAGE_CACHE", "0", 1);
+  const std::string plain = TrainOn("none"), other = TrainOn("none-other", {"--lr", "0.05"});
+  EXPECT_TRUE(Images().empty());
+  unsetenv("GRAFT_IMAGE_CACHE");
+  EXPECT_EQ(TrainOn("a"), plain);
+  const size_t images = Images().size();
+  EXPECT_GT(images, 10u);
+  EXPECT_EQ(TrainOn("b", {"--lr", "0.05"}), other);
+  // Mean and std come behind.
+  const std::string of_half = TrainOn("half", {"--preprocess", "resize=64,filter=bilinear,mean=0.5,std=0.5"});
+  const size_t both = Images().size();
+  EXPECT_NE(TrainOn("third", {"--preprocess", "resize=64,filter=bilinear,mean=0.3,std=0.5"}), of_half);
+  EXPECT_EQ(Images().size(), both);
+  Invert();
+  EXPECT_NE(TrainOn("inverted"), plain) << "they were not read";
+  for (const fs::path& file : Images()) fs::resize_file(file, fs::file_size(file) / 2);
+  EXPECT_EQ(TrainOn("damaged"), plain);
+}
+
+TEST_F(KeptImages, SuitesTestOnThemToo) {
+  MakeData(At("tasks/cifar"), "shapes");
+  const auto bench = [&](const std::string& out) {
+    GraftJson({"bench", "vtab", "--model", kNano, "--data", At("tasks"), "--methods", "lora(r=2)",
+               "--epochs", "1", "--out", At(out)});
+    return Ledger::Read(At(out)).Units().at(0).metrics["loss"].get<double>();
+  };
+  TrainOn("trained", {"--data", At("tasks/cifar"), "--train-split", "train800val200"});
+  const size_t trained = Images().size();
+  const double first = bench("first");
+  EXPECT_GT(Images().size(), trained) << "those of the test split";
+  EXPECT_EQ(bench("second"), first);
+  Invert();
+  EXPECT_NE(bench("inverted"), first);
 }
 
 }  // namespace

@@ -39,7 +39,7 @@ class Head : public testing::Test {
     for (const char* more : {"--data", data.c_str(), "--split", "val200"}) what.push_back(more);
     return GraftJson(what)["loss"];
   }
-  // Training that changes next to nothing.
+  // Trains so that next to nothing changes.
   static Outcome GoOn(const std::string& model, const std::string& data, const std::string& out,
                       const std::vector<std::string>& more = {},
                       const std::string& method = "lora(r=2)") {
@@ -67,7 +67,7 @@ class Head : public testing::Test {
     EXPECT_NE((o.out + o.err).find(why), std::string::npos) << why << " in " << o.out << o.err;
     EXPECT_EQ(Config(run)["new_head"], true);
   }
-  // The same examples under other names of classes or other numbers.
+  // Writes the same examples under other names of classes or other numbers.
   static std::string Renamed(const std::string& name, const std::vector<std::string>& classes,
                              bool reversed = false) {
     const std::string copy = At(name);
@@ -105,7 +105,8 @@ TEST_F(Head, StaysForOtherCaseAndOrder) {
   const std::string data = Renamed("reversed_data", names, true);
   ExpectKept(Base(), data, At("reversed"), "; classes are numbered as there");
   EXPECT_EQ(Config(At("reversed"))["labels"], *names_);
-  // Also through validation, a resume from the start, a fused file and our adapter.
+  // The head is kept through validation, a resume from the start, a fused file and our adapter,
+  // too.
   const std::string last = Slurp(At("reversed/last.safetensors"));
   for (const char* file : {"state", "last", "best"})
     fs::remove(At(fmt::format("reversed/{}.safetensors", file)));

@@ -1,4 +1,4 @@
-// Help, the man page, completions, the list of models, and errors as JSON.
+// Tests help, the man page, completions, the list of models, and errors as JSON.
 #include <algorithm>
 #include <set>
 
@@ -152,7 +152,7 @@ TEST(Models, NamesAndSizes) {
     EXPECT_TRUE(m["name"].get<std::string>().starts_with("deit3_"));
 }
 
-// One object on standard output, whatever goes wrong; and the line for people as ever.
+// There is one object on standard output, whatever goes wrong, and the line for people as ever.
 TEST(ErrorsAsJson, HaveKindAndExitCode) {
   const TempDir dir;
   MakeData(dir / "data");

@@ -52,7 +52,7 @@ TEST_F(Holdout, CanBeNamedElsewhere) {
       GraftJson({"eval", "--run", run, "--data", *dir_ / "copy", "--split", "holdout"});
   const nlohmann::json here = GraftJson({"eval", "--run", run, "--data", data});
   EXPECT_EQ(there["loss"], here["loss"]);
-  // Of a merged model, by share and seed.
+  // A merged model holds out the same examples, by share and seed.
   ASSERT_EQ(Graft({"fuse", "--run", run, "--out", *dir_ / "fused.safetensors"}).code, 0);
   const nlohmann::json merged = GraftJson(
       {"eval", "--model", *dir_ / "fused.safetensors", "--data", data, "--holdout", "0.2"});

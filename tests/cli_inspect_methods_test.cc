@@ -102,7 +102,7 @@ TEST(CliInspectMethods, PagesSayWhereAMethodAttachesAndWhatItAdds) {
   EXPECT_EQ(page("prefix")["reduced"], "prefix(mlp=0)");
   EXPECT_TRUE(page("lora")["reduced"].is_null());
   EXPECT_EQ(page("lora(r=4)")["trainable"], 4096);
-  // Of what edits weights no node tells.
+  // No node tells of what edits weights.
   EXPECT_EQ(page("noisytune")["edits"], true);
   EXPECT_THAT(page("noisytune")["sites"].dump(), HasSubstr("attn.*"));
   EXPECT_EQ(page("lora")["edits"], false);

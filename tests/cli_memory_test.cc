@@ -27,7 +27,7 @@ class Memory : public testing::Test {
   }
   static void TearDownTestSuite() { delete dir_; }
   static std::string At(const std::string& name) { return *dir_ / name; }
-  // On images of 224 x 224 from the small ones, 16 patches each.
+  // Trains on images of 224 x 224 that are made of the small ones, with 16 patches each.
   static Outcome Train(const std::string& out, const std::vector<std::string>& more) {
     std::vector<std::string> args{"train",        "--model",  "init:vit_nano_patch56_224",
                                   "--data",       At("data"), "--method",
@@ -130,7 +130,7 @@ TEST_F(Memory, NoneLeft) {
       const Outcome o = Graft(command, {.most_memory = limit});
       fs::remove_all(At("gone")), fs::remove(At("gone.safetensors"));
       if (o.code == 0) break;
-      // Below, the system cannot even load the program.
+      // With less, the system cannot even load the program.
       if (o.code == 127 || o.code >= 1000) {
         EXPECT_EQ(refused, 0) << command[0] << " ended by " << o.code << " at " << limit << o.err;
         continue;

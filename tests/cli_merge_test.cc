@@ -92,7 +92,7 @@ TEST_F(Weights, ThatNobodyKnows) {
       "--weights f16: goes with --merged");
   ExpectRefused({"fuse", "--undo", At("whole"), "--weights", "f16", "--out", At("x")}, 2,
                 "--undo takes");
-  // Of a base whose tensors and config agree on nothing.
+  // This base has tensors and a config that agree on nothing.
   std::vector<TensorToWrite> tensors;
   const SafetensorsFile whole = SafetensorsFile::Open(At("whole/model.safetensors"));
   for (const FileTensor& t : whole.tensors())

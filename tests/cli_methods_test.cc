@@ -1,6 +1,6 @@
-// Every method of the registry through the command, on images and on texts: equal bits on any
-// number of threads, within a memory budget and after a kill; adapters that leave and come back;
-// folding as the record says.
+// Runs every method of the registry through the command, on images and on texts: bits are equal on
+// any number of threads, within a memory budget and after a kill; adapters leave and come back; and
+// a method folds as its record says.
 #include <unistd.h>
 
 #include <map>
@@ -14,7 +14,7 @@ namespace {
 const std::string kVocabulary =
     std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tokenizer/vocab.txt";
 
-// A recipe of each method, small and with its random parts on; `forget` takes a run for @old.
+// Gives a recipe of each method, small and with its random parts on; `forget` takes a run for @old.
 std::string RecipeOf(const std::string& name) {
   static const std::map<std::string, std::string> kRecipes{
       {"lora", "lora(r=2,dropout=0.1)"},
@@ -275,7 +275,8 @@ TEST_F(EveryMethod, DecayIsLeftAlone) {
                 "--no-decay 'bias||norm'");
 }
 
-// A factor of all is another rate; of some, they move by another; and a run goes on with it.
+// A factor of all parameters is another rate; a factor of some lets these move by another one; and
+// a run goes on with it.
 TEST_F(EveryMethod, RatesAreMultiplied) {
   const auto train = [&](const std::string& out, const std::vector<std::string>& more,
                          const char* epochs = "2") {

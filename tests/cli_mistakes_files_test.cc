@@ -106,7 +106,7 @@ TEST_F(FileMistakes, Pickles) {
 
 TEST_F(FileMistakes, AdaptersOfPeft) {
   const std::string query = "base_model.model." + Layer4(0, "attention.attention.query");
-  // In order but for one thing each.
+  // Each of these is in order but for one thing.
   Json dora = LoraConfig(), negative = LoraConfig(), huge = LoraConfig(), named = LoraConfig();
   dora["use_dora"] = true, negative["r"] = -1, huge["r"] = 1 << 30;
   named["base_model_name_or_path"] = "google/vit-base-patch16-224";

@@ -1,4 +1,5 @@
-// Options and words that make no sense: unknown, out of range, or without use beside the others.
+// Tests options and words that make no sense: those that are unknown, out of range, or without use
+// beside the others.
 #include "tests/cli_mistakes_testing.h"
 
 namespace graft::cli {
@@ -208,7 +209,7 @@ std::vector<Mistake> All() {
 
 TEST_F(OptionMistakes, GiveOneHelpfulLine) { ExpectMistakes(All(), *dir_); }
 
-// Also by a command that makes no use of them.
+// They are refused by a command that makes no use of them, too.
 TEST_F(OptionMistakes, EveryCommandChecksTheCommonOptions) {
   const std::vector<Words> commands{{"train"},
                                     {"eval"},

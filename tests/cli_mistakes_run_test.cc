@@ -19,7 +19,7 @@ class RunMistakes : public testing::Test {
     ASSERT_EQ(Graft(TrainArgs(At("data"), At("run"), {"--limit", "16"})).code, 0);
     ASSERT_EQ(Graft({"export", "--run", At("run"), "--format", "graft", "--out", At("ours")}).code,
               0);
-    // One that stopped in the middle.
+    // This run stopped in the middle.
     fs::copy(At("run"), At("half"));
     Rewrite("half/state.safetensors", [](StringMap& metadata, auto&) {
       metadata["graft.finished"] = "0", metadata["graft.step"] = "1";
@@ -33,7 +33,7 @@ class RunMistakes : public testing::Test {
     std::vector<int64_t> shape;
     std::vector<float> values;
   };
-  // edit(metadata, tensors) of a file of floats.
+  // Writes a file of floats again after edit(metadata, tensors).
   static void Rewrite(const std::string& name, const auto& edit) {
     StringMap metadata;
     std::vector<Tensor> tensors;

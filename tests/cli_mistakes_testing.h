@@ -24,7 +24,8 @@ inline Words Train(Words more, const char* method = "lora") {
   return args;
 }
 
-// The words with these options, each with its value ("" of a flag), in the place of their own.
+// Returns the words with these options, each with its value ("" for a flag), in the place of their
+// own.
 inline Words WithOptions(Words args, const Words& options) {
   for (size_t i = 0; i + 1 < options.size(); i += 2) {
     const auto at = std::ranges::find(args, options[i]);
@@ -44,7 +45,7 @@ inline Words InDirectory(const TempDir& dir, Words args) {
   return args;
 }
 
-// Every file and directory with its size and time of change.
+// Lists every file and directory with its size and time of change.
 inline std::map<std::string, std::string> Listing(const fs::path& root) {
   std::map<std::string, std::string> listing;
   const auto options = fs::directory_options::skip_permission_denied;

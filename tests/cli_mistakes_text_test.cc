@@ -1,5 +1,5 @@
-// What can be wrong with the files around a text model, and with those of other programs: config,
-// vocabulary, tokenizer, archives, adapters, texts.
+// Tests what can be wrong with the files around a text model, and with those of other programs:
+// config, vocabulary, tokenizer, archives, adapters, texts.
 #include "runtime/io/npy.h"
 #include "runtime/io/safetensors.h"
 #include "tests/cli_mistakes_testing.h"
@@ -31,7 +31,7 @@ void Patch(Json& json, const Json& patch) {
   }
 }
 
-// Of tests/fixtures/tiny_bert_hf.
+// What is wrong with a config.json, as changes of the one in tests/fixtures/tiny_bert_hf.
 std::vector<BrokenJson> BrokenConfigs() {
   return {
       {"type of null", {{"model_type", nullptr}}, {"model_type", "found null"}},
@@ -81,7 +81,7 @@ std::vector<BrokenJson> BrokenConfigs() {
   };
 }
 
-// Of a small tokenizer.json.
+// Makes the content of a small tokenizer.json.
 Json SmallTokenizer() {
   return {{"normalizer",
            {{"type", "BertNormalizer"},
@@ -240,7 +240,7 @@ class TextMistakes : public testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
-    // A model, its vocabulary, texts; each is in order.
+    // Makes a model, its vocabulary, and texts; each is in order.
     MakeModel("bert", "");
     Spill(*dir_ / "bert/vocab.txt", kWords);
     MakeData("data", "train.tsv", "a film\tgood\nb\tbad\nfilm\t1\n");
@@ -248,7 +248,7 @@ class TextMistakes : public testing::Test {
   }
   static void TearDownTestSuite() { delete dir_; }
 
-  // A directory with the tiny BERT and another config.json ("": its own).
+  // Makes a directory with the tiny BERT and another config.json ("" leaves its own).
   static void MakeModel(const std::string& name, const std::string& config) {
     fs::create_directories(*dir_ / name);
     const std::string from = kFixtures + "tiny_bert_hf/";

@@ -1,4 +1,5 @@
-// graft train under mpirun: the bytes of one process, whatever the number; errors, kills, resumes.
+// Tests graft train under mpirun: it gives the bytes of one process, whatever their number; and
+// errors, kills and resumes.
 #include <algorithm>
 #include <chrono>
 #include <thread>
@@ -161,7 +162,7 @@ TEST_F(Mpi, LanesAreThoseThatWereAskedFor) {
   EXPECT_FALSE(fs::exists(At("many")));
 }
 
-// More processes than parts of a batch: some have nothing to do, and say so.
+// With more processes than a batch has parts, some have nothing to do, and say so.
 TEST_F(Mpi, AStepOfOnePart) {
   const std::vector<std::string> options =
       Image({"--method", "lora(r=2)", "--lanes", "1", "--augment", "mixup=0.5"});
@@ -198,7 +199,7 @@ class MpiResume : public Mpi {
     }
     return false;
   }
-  // The process of this rank that trains in a directory.
+  // Finds the process of this rank that trains in a directory.
   static pid_t FindProcess(const std::string& run, int rank) {
     for (const auto& entry : fs::directory_iterator("/proc")) {
       const std::string name = entry.path().filename();
@@ -302,6 +303,8 @@ TEST_F(Mpi, WrongWordsAreToldOnce) {
       {{"bench", "vtab", "--model", kNano, "--data", At("images"), "--methods", "lora"}, "--out"},
       {{"bench", "vtab", "--seeds", "0"}, "--seeds"},
       {{"ablate"}, "--model"},
+      {{"eval"}, "--run"},
+      {{"predict", "--dtype", "f8"}, "--dtype 'f8'"},
   };
   const UnderMpi mpi(3);
   for (const auto& [words, told] : kCases) {

@@ -120,7 +120,7 @@ TEST_F(Overwrite, NothingThatIsRead) {
   EXPECT_TRUE(before == AllFiles());
 }
 
-// One writer of each command, by other names of a base.
+// Each command that writes is given its base under other names.
 TEST_F(Overwrite, ByOtherNames) {
   fs::create_symlink(At("base.safetensors"), At("link.npz"));
   fs::create_hard_link(At("base.safetensors"), At("hard.npz"));
@@ -217,7 +217,7 @@ class WholeOrNothing : public Overwrite, public testing::WithParamInterface<size
     for (const auto& entry : fs::directory_iterator(At(out)))
       EXPECT_FALSE(entry.path().filename().string().starts_with(".")) << entry;
   }
-  // A process in the middle of it.
+  // Stops a process in the middle of it.
   static void StopMidway(const Process& process, const std::string& temporary) {
     while (process.Running() && !fs::exists(At(temporary))) usleep(200);
     process.Signal(SIGSTOP);
@@ -257,7 +257,7 @@ TEST_P(WholeOrNothing, TwoAtOnceDoNotDisturbEachOther) {
   }
 }
 
-// The other way round: what a failing command removes is its own.
+// The other way round, what a failing command removes is its own.
 TEST_P(WholeOrNothing, AFailureRemovesNoOtherResult) {
   Process first(Args("late"), {.most_file_bytes = 200});
   StopMidway(first, ".late.graft-tmp");

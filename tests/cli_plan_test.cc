@@ -47,7 +47,8 @@ TEST_P(Plans, FollowNoThreads) {
   ASSERT_EQ(Train(base + "free", Ample(), 2).code, 0);
   const nlohmann::json free = Plan(base + "free");
   const auto number = [&](const char* key) { return free.at(key).get<size_t>(); };
-  // As it is; without the copies of the gradients; with values computed twice, few and many.
+  // The budgets are for the plan as it is, for one without the copies of the gradients, and for
+  // those with few and with many values computed twice.
   const size_t one_lane = number("needed_bytes") - (number("lanes") - 1) * number("lane_bytes");
   const size_t arena = number("arena_bytes");
   int budgets = 0, plans = 0;

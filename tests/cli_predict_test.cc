@@ -1,5 +1,5 @@
-// What graft predict takes and writes: folders, patterns, tables; CSV, JSON lines, arrays; and that
-// a bad input among good ones is a row of its own.
+// Tests what graft predict takes and writes: folders, patterns, tables; CSV, JSON lines, arrays;
+// and that a bad input among good ones is a row of its own.
 #include <cmath>
 
 #include "runtime/io/npy.h"
@@ -183,7 +183,7 @@ TEST_F(Predict, ABadImageIsARow) {
   }
 }
 
-// In any of several batches.
+// The bad ones may be in any of several batches.
 TEST_F(Predict, BadImagesAmongMany) {
   constexpr int kImages = 1200, kKinds = 17;
   fs::create_directories(At("many"));

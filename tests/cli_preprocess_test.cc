@@ -8,7 +8,7 @@ namespace {
 
 const std::string kVit = std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tiny_vit_hf";
 constexpr const char* kSource = "preprocessor_config.json";
-// Google's form: straight to the size, values in -1..1.
+// This is Google's form, which goes straight to the size and gives values in -1..1.
 constexpr const char* kProcessor =
     R"({"image_processor_type": "ViTImageProcessor", "size": 16, "resample": 2,
         "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]})";

@@ -1,5 +1,5 @@
-// graft profile: what it keeps and reads again: profiles, comparisons, traces, pages, sweeps, the
-// machine's rates.
+// Tests what graft profile keeps and reads again: profiles, comparisons, traces, pages, sweeps, and
+// the machine's rates.
 #include <regex>
 
 #include "ops/gemm_core.h"
@@ -24,7 +24,7 @@ class ProfileFiles : public testing::Test {
     delete dir_;
   }
   static std::string At(const std::string& name) { return *dir_ / name; }
-  // A training step of five images in micro-batches of two.
+  // Profiles a training step of five images in micro-batches of two.
   static Words Work(const Words& more) {
     Words args{"profile", "--model",       kNano, "--method",  "lora(r=2)", "--batch-size",
                "5",       "--micro-batch", "2",   "--classes", "3"};

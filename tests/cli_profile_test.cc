@@ -1,4 +1,4 @@
-// graft profile: what it reports for images and texts, for inference and training.
+// Tests what graft profile reports for images and texts, for inference and training.
 #include <regex>
 #include <sstream>
 
@@ -38,7 +38,7 @@ TEST_P(Profile, Reports) {
   EXPECT_GT(flops, 0.5 * GetParam().flops);
   EXPECT_LT(flops, 1.5 * GetParam().flops);
   EXPECT_EQ(json["trainable_parameters"], GetParam().trainable);
-  // Five sequences in micro-batches of two: the last one has one.
+  // Five sequences make micro-batches of two, the last of which has one.
   for (const nlohmann::json& node : json["nodes"]) {
     if (node["op"] == "attention") {
       EXPECT_EQ(node["calls"], 2 * 3) << node;

@@ -1,5 +1,5 @@
-// --head mlm on the command line: train, resume, eval, predict, fuse and export on texts and pairs
-// whose class a word decides.
+// Tests --head mlm on the command line: train, resume, eval, predict, fuse and export, on texts and
+// pairs whose class a word decides.
 #include <algorithm>
 
 #include "runtime/io/safetensors.h"
@@ -112,7 +112,7 @@ TEST_F(Prompts, FusedItPredictsAlike) {
   EXPECT_EQ(config["architectures"], nlohmann::json({"BertForMaskedLM"}));
   GraftJson({"export", "--run", At("lora"), "--format", "hf", "--merged", "--out", At("hf")});
   EXPECT_NEAR(Logit({"--model", At("hf")}), logit, 1e-4);
-  // Another task with the same weights as a base: its head is the merged one.
+  // Another training has the merged model as its base, whose head it keeps.
   Words again = Args("again", "ln(head=frozen)", {"--limit", "16", "--epochs", "1"});
   *std::ranges::find(again, kModel) = At("fused");
   GraftJson(again);
@@ -154,14 +154,14 @@ TEST_F(Prompts, AnAdapterCarriesTheTemplate) {
   EXPECT_EQ(Logit(adapted), Logit({"--run", At("small")}));
   ExpectRefused({"export", "--run", At("small"), "--format", "hf-peft", "--out", At("peft")}, 2,
                 "--format hf-peft: not of a masked-LM head");
-  // Of two adapters the texts are the same rows.
+  // Several adapters predict on the same rows, so their templates must be the same.
   GraftJson(Args("other", "lora(r=2)", {"--limit", "64"}, "data", "{text} [MASK]"));
   ExpectRefused({"predict", "--model", kModel, "--adapter", At("small"), "--adapter", At("other"),
                  "--text", "a"},
                 1, "want different inputs, template");
 }
 
-// Only the head trains: the rows that it reads are computed once.
+// Only the head trains here, so the rows that it reads are computed once.
 TEST_F(Prompts, LinearProbeKeepsFeatures) {
   const Outcome o = Graft(Args("linear", "linear"));
   EXPECT_EQ(o.code, 0) << o.err;
@@ -179,7 +179,7 @@ TEST_F(Prompts, PairsFillTwoFields) {
             Logit({"--run", At("pair_run")}, "a x\tmoving"));
 }
 
-// A whole checkpoint: its own masked-LM head goes on.
+// A whole checkpoint goes on with its own masked-LM head.
 TEST_F(Prompts, AHeadOfAFileGoesOn) {
   Words args = Args("of_file", "ln(head=frozen)", {"--max-length", "16"});
   *std::ranges::find(args, kModel) = kTiny;

@@ -50,7 +50,7 @@ class RunReport : public Targets {
     GraftJson({"train", "--model", *model_, "--data", At("texts"), "--method", "linear",
                "--allow-overlap", "--epochs", "2", "--out", At("words")});
   }
-  // The report of one directory; its page.
+  // Makes the report of one directory, and gives its page.
   static json Report(const std::string& run, std::string* html, const Words& more = {}) {
     Words args{"bench", "report", At(run), "--out", At("page.html"), "--force"};
     args.insert(args.end(), more.begin(), more.end());
@@ -89,7 +89,8 @@ TEST_F(RunReport, MeasuresWhatEvalMeasures) {
   EXPECT_EQ(Report("pictures", &html)["measured"][0]["split"], "val");
 }
 
-// Of fewer examples than are shown, all are: their losses fall, and their mean is the loss.
+// If there are fewer examples than a page shows, it shows all: their losses fall, and their mean is
+// the loss.
 TEST_F(RunReport, TheWorstComeFirst) {
   std::string html;
   const json report = Report("pictures", &html, {"--split", "val"});

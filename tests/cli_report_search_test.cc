@@ -1,5 +1,5 @@
-// graft bench report of searches and ablations: the points of its charts are the candidates and
-// units of their files, and what has not ended or is damaged is said.
+// Tests graft bench report of searches and ablations: the points of its charts are the candidates
+// and units of their files, and what has not ended or is damaged is said.
 #include <regex>
 
 #include "suites/ledger.h"
@@ -98,7 +98,7 @@ TEST_F(SearchReport, EveryCandidateIsInOneChart) {
     EXPECT_EQ(sets[2 * i + 1]["data"].size(), front);
     EXPECT_EQ(sets[2 * i]["tone"], sets[2 * i + 1]["tone"]);
   }
-  // The best so far never falls, and ends at the best.
+  // The curve of the best so far never falls, and ends at the best.
   const json best = ChartsOf(html, "the best so far")[0]["data"]["datasets"][0]["data"];
   double before = 0, most = 0;
   for (const json& point : best) {

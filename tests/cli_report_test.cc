@@ -1,5 +1,5 @@
-// graft bench report: the numbers of a page are those of the ledger, and nothing in it is code but
-// ours.
+// Tests graft bench report: the numbers of a page are those of the ledger, and nothing in it is
+// code but ours.
 #include <regex>
 
 #include "suites/ledger.h"
@@ -108,7 +108,7 @@ TEST_F(Report, TextIsNoCode) {
   EXPECT_NE(Slurp(At("h.csv")).find("a \"\"file\"\"\""), std::string::npos);
 }
 
-// The mean ranks of a page: what has two digits behind the point.
+// Reads the mean ranks of a page, which are what has two digits behind the point.
 std::vector<double> RanksOf(const std::string& html) {
   const std::regex cell("<td class=\"number\" data-value=\"([0-9.]+)\">([0-9]\\.[0-9]{2})</td>");
   std::vector<double> ranks;

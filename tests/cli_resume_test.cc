@@ -1,5 +1,5 @@
-// Runs that end early: Ctrl-C, kill -9, a loss that leaves the numbers. Equal runs give equal
-// bytes.
+// Tests runs that end early: by Ctrl-C, by kill -9, by a loss that is no number. Equal runs give
+// equal bytes.
 #include <fcntl.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -240,8 +240,8 @@ TEST_F(Resume, NonFiniteWeightsAreNotSaved) {
   EXPECT_TRUE(json["loss"].is_number()) << json.dump();
 }
 
-// A run that goes on with another rate: finite weights stay. Whether the
-// loss or a checkpoint sees it first depends on the step at which the run was interrupted.
+// A run goes on with another rate, and its finite weights stay. Whether the loss or a checkpoint
+// sees it first depends on the step at which the run was interrupted.
 TEST_F(Resume, NonFiniteLossKeepsTheCheckpoint) {
   Interrupt("later");
   EditConfig("later", "lr", 1e6), EditConfig("later", "weight_decay", 1e6);

@@ -73,7 +73,7 @@ TEST_F(Safety, OtherExamplesAreNotResumedOn) {
   ExpectRefused({"train", "--resume", At("moved")}, 1, "have changed since");
   Spill(At("moving/train800.txt"), list);
   EXPECT_EQ(Graft({"train", "--resume", At("moved")}).code, 0);
-  // One line of metrics for the epoch, although the first attempt left one.
+  // There is one line of metrics for the epoch, although the first attempt left one.
   const std::string metrics = Slurp(At("moved/metrics.jsonl"));
   EXPECT_EQ(std::ranges::count(metrics, '\n'), 1) << metrics;
   EXPECT_EQ(Slurp(At("moved/last.safetensors")), Slurp(At("run/last.safetensors")));

@@ -113,7 +113,7 @@ TEST_F(Search, SameBitsOnAnyThreadsAndResumed) {
 TEST_F(Search, WithinABudgetThePlanBinds) {
   GraftJson(Bbt("small", {"--memory-budget", "40MiB", "--save-every", "1"}));
   EXPECT_NEAR(Loss("small"), Loss("run"), 0.05);
-  // What a process leaves that is killed before its first checkpoint: the capacity stays.
+  // This is what a process leaves that is killed before its first checkpoint: the capacity stays.
   fs::create_directory(At("bound"));
   fs::copy_file(At("small") + "/config.json", At("bound") + "/config.json");
   nlohmann::json plan = nlohmann::json::parse(Slurp(At("small") + "/plan.json"));
@@ -124,7 +124,7 @@ TEST_F(Search, WithinABudgetThePlanBinds) {
   EXPECT_EQ(nlohmann::json::parse(Slurp(At("bound") + "/plan.json")), plan);
 }
 
-// The projection goes, the rows stay: the same logits.
+// The projection goes and the rows stay, which gives the same logits.
 TEST_F(Search, ThePromptIsStoredInPart) {
   for (const char* mode : {"add", "cat"}) {
     const std::string run = std::string("mode_") + mode, part = At(run) + "_part";

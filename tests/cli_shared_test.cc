@@ -1,4 +1,4 @@
-// The commands on real data and weights (GRAFT_DATA), a few examples each.
+// Runs the commands on real data and weights (GRAFT_DATA), with a few examples each.
 #include "tests/cli_testing.h"
 #include "tests/image_test_util.h"
 

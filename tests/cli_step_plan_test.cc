@@ -50,7 +50,8 @@ TEST(StepPlan, IsWhatProfileFinds) {
   }
 }
 
-// The seconds of a step by the nodes that a profile lists, each at the peak of its numbers.
+// Adds up the seconds of a step over the nodes that a profile lists, each at the peak of its
+// numbers.
 double SecondsOf(const json& profile, const json& plan) {
   std::map<std::string, double> peaks{{"bf16", plan["peak_gflops_bf16"]},
                                       {"int8", plan["peak_gflops_int8"]}};
@@ -144,7 +145,7 @@ TEST(StepPlan, OfADataSet) {
                                   "16", "--methods", "lora(r=2)", "--dtype", dtype});
     EXPECT_EQ(run["planned_bytes"], RowsOf(again).at("lora(r=2)")["planned_bytes"]) << dtype;
   }
-  // Of texts, by the tokens that they have.
+  // Texts count by the tokens that they have.
   const std::string bert = MakeBert(dir);
   Fill(dir, "texts", {{"train.csv", Rows(40, ",", "text,label\n")}});
   const json texts =

@@ -37,7 +37,7 @@ TEST_F(Story, TrainReports) {
                          "start_seconds", "peak_memory_bytes"});
   EXPECT_EQ((*trained_)["steps"], 6);
   EXPECT_GT((*trained_)["start_seconds"], 0);
-  // Four blocks, q and v, r (in + out) = 2 * 128; and the head of 8 classes.
+  // Four blocks have q and v, each with r (in + out) = 2 * 128; the head has 8 classes.
   EXPECT_EQ((*trained_)["trainable_parameters"], 4 * 2 * 2 * 128 + 65 * 8);
   for (const char* file : {"config.json", "plan.json", "metrics.jsonl", "last.safetensors",
                            "best.safetensors", "state.safetensors"})
@@ -195,7 +195,7 @@ TEST_F(Story, AdapterEvaluatesAlike) {
   EXPECT_NE(wrong.err.find("another base"), std::string::npos) << wrong.err;
 }
 
-// An array of each step and random node, of the shape of what its mask multiplies.
+// There is an array for each step and random node, of the shape of what its mask multiplies.
 TEST_F(Story, TraceHoldsTheMasks) {
   const std::string trace = *dir_ / "trace";
   std::vector<std::string> args =
@@ -217,7 +217,7 @@ TEST_F(Story, TraceHoldsTheMasks) {
   EXPECT_EQ(Slurp(trace + "/final.safetensors").empty(), false);
 }
 
-// The run as an adapter of Hugging Face peft: evaluated, fused, inspected, and written again.
+// The run, as an adapter of Hugging Face peft, is evaluated, fused, inspected, and written again.
 TEST_F(Story, PeftAdapterEvaluatesAlike) {
   const std::string second = *dir_ / "for-peft", peft = *dir_ / "peft",
                     again = *dir_ / "peft-again";

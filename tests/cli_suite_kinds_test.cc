@@ -1,4 +1,4 @@
-// graft bench few-shot, text and shift, and graft ablate: what each trains on and measures.
+// Tests what graft bench few-shot, text and shift, and graft ablate train on and measure.
 #include <set>
 
 #include "suites/ledger.h"
@@ -71,7 +71,7 @@ class Kinds : public testing::Test {
   static std::vector<UnitRow> Units(const std::string& suite) {
     return Ledger::Read(At(suite)).Units();
   }
-  // The names and labels that the unit trained on.
+  // Reads the names and labels that the unit trained on.
   static std::multiset<std::string> TrainedOn(const std::string& suite, const UnitRow& u) {
     const nlohmann::json config =
         nlohmann::json::parse(Slurp(At(suite + "/" + u.run + "/config.json")));
@@ -127,7 +127,7 @@ TEST_F(Kinds, PublishedListsAreReadAsTheyAre) {
 }
 
 TEST_F(Kinds, ShiftMeasuresDropsAndMasks) {
-  // Another domain with two of the eight classes, in the other order: its classes 0 and 1 are the
+  // The other domain has two of the eight classes, in the other order: its classes 0 and 1 are the
   // model's 5 and 2.
   fs::create_directories(At("few"));
   fs::copy(At("images/images"), At("few/images"), fs::copy_options::recursive);
@@ -150,7 +150,7 @@ TEST_F(Kinds, ShiftMeasuresDropsAndMasks) {
   EXPECT_EQ(result["targets"][0]["drop"], 0);
   for (const UnitRow& u : Units("shift")) {
     const nlohmann::json& few = u.metrics["targets"][1];
-    // The same pictures among the same two classes: home and there agree.
+    // The pictures and the two classes are the same, so home and there agree.
     EXPECT_EQ(few["n"], std::count(list.begin(), list.end(), '\n'));
     EXPECT_EQ(few["source_n"], few["n"]);
     EXPECT_EQ(few["accuracy"], few["source_accuracy"]);
@@ -184,7 +184,7 @@ TEST_F(Kinds, TextsHaveTheMetricOfTheirTask) {
   for (const UnitRow& u : Units("text")) {
     protocols.insert(u.protocol);
     EXPECT_EQ(u.score, u.metrics[u.metric]);
-    // To choose, a fifth of the 40, or 4 others of the 2 classes.
+    // A fifth of the 40 serves to choose, or 4 others of the 2 classes.
     EXPECT_EQ(u.metrics["n"], u.phase == "choice" ? 8 : 12);
   }
   EXPECT_EQ(protocols,

@@ -1,4 +1,5 @@
-// graft bench vtab: what is trained and tested, killed and continued, and shared by processes.
+// Tests graft bench vtab: what is trained and tested, killed and continued, and shared by
+// processes.
 #include <set>
 
 #include "suites/ledger.h"
@@ -152,7 +153,7 @@ TEST_F(Suite, TwoProcessesNeverRunAUnitTwice) {
   ExpectSameSuite(At("whole"), At("shared"));
 }
 
-// As mpirun starts them: the first one prints, and the others only work.
+// Processes are started as mpirun does it: the first one prints, and the others only work.
 TEST_F(Suite, RanksShareItAndTheFirstOneTells) {
   const Words args = Args("ranks", {"--seeds", "2", "--json"});
   setenv("OMPI_COMM_WORLD_SIZE", "2", 1);
@@ -305,7 +306,7 @@ TEST_F(Suite, PublishedFiguresAreMarkedAsOfAnotherProtocol) {
     for (const char* t : {"clevr_count", "clevr_dist", "dmlab", "kitti", "dsprites_loc",
                           "dsprites_ori", "smallnorb_azi", "smallnorb_ele"})
       structured += row["accuracy"][t].get<double>() / 8;
-    // as published, rounded or cut; of LoRA a tenth beside the row
+    // The published score is rounded or cut, and that of LoRA is a tenth beside its row.
     EXPECT_NEAR(row["score"], (natural + specialised + structured) / 3, 1.2e-3) << row["method"];
   }
   EXPECT_NE(Graft(args).out.find("of other protocols"), std::string::npos);

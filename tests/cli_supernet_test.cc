@@ -1,4 +1,4 @@
-// graft search: what it finds is a run, wherever it was killed; and what it refuses.
+// Tests graft search: what it finds is a run, wherever it was killed; and what it refuses.
 #include <algorithm>
 
 #include "runtime/io/safetensors.h"
@@ -91,7 +91,7 @@ TEST_F(Supernet, TheResultTrainsOnAndFuses) {
   const nlohmann::json on = GraftJson({"train", "--resume", At("glora")});
   EXPECT_EQ(on["method"], glora["method"]);
   EXPECT_EQ(on["steps"], 6);
-  // Again from the beginning, by the file.
+  // The method that was found, given by its file, trains again from the beginning.
   const nlohmann::json again =
       GraftJson(WithOptions(TrainArgs(At("data"), At("again")),
                             {"--method", "@" + At("whole") + "/METHOD", "--epochs", "1"}));
@@ -221,6 +221,8 @@ TEST_F(Supernet, Mistakes) {
         2,
         {"--mutations 5", "--crossovers 5", "--population 6"}},
        {"budget", args({"--memory-budget", "1GiB"}), 2, {"--memory-budget", "--micro-batch"}},
+       {"bf16", args({"--dtype", "bf16"}), 2, {"--dtype bf16", "search computes in f32"}},
+       {"int8", args({"--dtype", "int8"}), 2, {"--dtype int8", "search computes in f32"}},
        {"both", args({"--resume", "@whole"}), 2, {"--resume", "leave it out"}},
        {"no search", {"search", "--resume", "@data"}, 1, {"no run here"}},
        {"space in train", Train({}, "lora(r={2|4})"), 2, {"braces", "graft search"}},

@@ -1,5 +1,5 @@
-// Regression and several labels at once: merged models, adapters, files of transformers, images,
-// and what is refused.
+// Tests regression and several labels at once: merged models, adapters, files of transformers,
+// images, and what is refused.
 #include "runtime/io/safetensors.h"
 #include "tests/cli_targets_testing.h"
 
@@ -72,7 +72,8 @@ TEST_F(TargetFiles, AdaptersOfPeftKnowTheirTask) {
   }
 }
 
-// A config.json of transformers: what its problem_type says, and one output without any.
+// A config.json of transformers tells the task by its problem_type; without any, one output is a
+// regression.
 TEST_F(TargetFiles, ProblemTypesOfTransformers) {
   const std::string model = At("problem");
   fs::copy(*model_, model);

@@ -1,5 +1,5 @@
-// Regression and several labels at once on the command line: train, resume, eval, predict, runs,
-// for texts.
+// Tests regression and several labels at once on the command line: train, resume, eval, predict and
+// runs, for texts.
 #include <cmath>
 #include <map>
 
@@ -91,7 +91,7 @@ TEST_F(Targets, SeveralLabelsLearnAndAreMeasured) {
   EXPECT_NEAR(1 - static_cast<double>(wrong.size() - 1) / 32, eval["subset_accuracy"].get<double>(),
               1e-12);
   for (size_t i = 1; i < wrong.size(); ++i) EXPECT_NE(wrong[i][1], wrong[i][2]);
-  // A split in which a class never stands, and a table that names them as arrays.
+  // One split lacks a class, and one table names classes as arrays.
   fs::create_directories(At("few"));
   Spill(At("few/test.csv"), "text,labels\nfilm a,a\nfilm,\n");
   EXPECT_EQ(GraftJson({"eval", "--run", At("several"), "--data", At("few")})["n"], 2);

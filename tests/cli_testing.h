@@ -106,7 +106,7 @@ inline Outcome Graft(std::vector<std::string> args, const Surroundings& around =
   return Process(std::move(args), around).Wait();
 }
 
-// The same with --json; the exit code must be 0.
+// Does the same with --json; the exit code must be 0.
 inline nlohmann::json GraftJson(std::vector<std::string> args) {
   args.push_back("--json");
   const Outcome o = Graft(args);

@@ -1,5 +1,5 @@
-// A BERT on the command line: train, eval, predict, fuse and resume on texts whose class a word
-// decides.
+// Tests a BERT on the command line: train, eval, predict, fuse and resume, on texts whose class a
+// word decides.
 #include <algorithm>
 
 #include "tests/cli_testing.h"
@@ -279,7 +279,8 @@ TEST_F(TextStory, LinearProbeKeepsFeatures) {
   EXPECT_EQ(weights, Slurp(*dir_ / "linear_one/last.safetensors"));
 }
 
-// Under any name of its file: the merged model, and the base that undoing gives, read texts.
+// Under any name of its file, the merged model reads texts, and so does the base that undoing
+// gives.
 TEST_F(TextStory, TheVocabularyGoesWithTheModel) {
   const std::string words = *dir_ / "words", named = *dir_ / "of_words";
   fs::copy_file(kVocabulary, words);

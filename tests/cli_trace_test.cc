@@ -154,7 +154,7 @@ INSTANTIATE_TEST_SUITE_P(Rows, Trace,
                                               {"--tokenizer", kVocabulary}}),
                          [](const auto& info) { return info.param.name; });
 
-// Masks of gradients, which no node of the model has: drawn in each step, or fixed by the data.
+// Masks of gradients, which no node of the model has, are drawn in each step, or fixed by the data.
 TEST(TraceOfGradients, HasTheirMasks) {
   const TempDir dir;
   MakeData(dir / "data");

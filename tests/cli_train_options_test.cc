@@ -210,7 +210,7 @@ TEST_F(TrainOptions, MoreEpochs) {
     EXPECT_EQ(Slurp(At("grown/") + file), Slurp(At("long/") + file)) << file;
   EXPECT_EQ(Metrics("grown").size(), 5u);
   EXPECT_EQ(Config("grown")["epochs"], 5);
-  // The same number changes nothing; warm-up stays what it was.
+  // Giving the same number changes nothing, and the warm-up stays what it was.
   EXPECT_EQ(Graft({"train", "--resume", At("grown"), "--epochs", "5"}).code, 0);
   ASSERT_EQ(Graft(Args("warm", {"--schedule", "constant", "--warmup", "0.5"})).code, 0);
   ASSERT_EQ(Graft({"train", "--resume", At("warm"), "--epochs", "20"}).code, 0);

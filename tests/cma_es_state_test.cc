@@ -1,4 +1,5 @@
-// The state of CMA-ES: saved and resumed, on other threads, and of what a user can get wrong.
+// Tests the state of CMA-ES: it is saved and resumed, is the same on other threads; and what a user
+// can get wrong.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -84,7 +85,7 @@ TEST(SymmetricEigen, DecomposesAndReadsTheLowerTriangle) {
         lower[i * n + j] = a[i * n + j] = a[j * n + i] = Normal({.key = 3}, i * n + j);
     ASSERT_TRUE(SymmetricEigen(static_cast<int64_t>(n), lower, w, v));
     EXPECT_TRUE(std::is_sorted(w.begin(), w.end()));
-    double residual = 0, angle = 0;  // |A v - w v| and |V^T V - I|, the largest entries
+    double residual = 0, angle = 0;  // the largest entries of |A v - w v| and |V^T V - I|
     for (size_t i = 0; i < n; ++i)
       for (size_t j = 0; j < n; ++j) {
         double av = -w[j] * v[i * n + j], vv = i == j ? -1 : 0;
@@ -118,7 +119,7 @@ TEST(CmaEs, ArgumentsThatMakeNoSense) {
               fmt::format("CMA-ES: expected a loss for each of 4 candidates, found {}", count));
 }
 
-// The step size stops at its bound; what overflows after all is an Error.
+// The step size stops at its bound, and what overflows after all is an Error.
 TEST(CmaEs, AFunctionWithoutAMinimum) {
   CmaEs s(2, 1, 6, 1, "slope");
   Generations(s, 5000, [](std::span<const double> x) { return x[0] + x[1]; });

@@ -1,5 +1,5 @@
-// CMA-ES against the package `cmaes` (tests/fixtures/cma_es.json, make_cma_es.py): its constants
-// and states; what it draws, finds and takes for better.
+// Compares CMA-ES with the package `cmaes` (tests/fixtures/cma_es.json, make_cma_es.py): its
+// constants and states, and what it draws, finds and takes for better.
 #include "train/cma_es.h"
 
 #include <gmock/gmock.h>
@@ -37,7 +37,7 @@ TEST(CmaEs, Constants) {
   // Before they are scaled, the weights are ln 10.5 - ln i.
   EXPECT_NEAR(c.weights[0] / c.weights[9], std::log(10.5) / std::log(1.05), 1e-12);
   EXPECT_NEAR(c.weights[19] / c.weights[10], std::log(10.5 / 20) / std::log(10.5 / 11), 1e-12);
-  // Of the three bounds of the negative weights' sum, 1 + c1/cmu is the least here.
+  // 1 + c1/cmu is here the least of the three bounds of the negative weights' sum.
   EXPECT_NEAR(std::accumulate(c.weights.begin() + 10, c.weights.end(), 0.0), -1 - c.c1 / c.cmu,
               1e-14);
   EXPECT_NEAR(c.weight_sum, -c.c1 / c.cmu, 1e-14);
@@ -50,10 +50,10 @@ const Json& Fixture() {
   return *fixture;
 }
 
-// The draws of the script's class Draws.
+// Makes the draws of the script's class Draws.
 class FixedDraws {
  public:
-  // [population,n], each candidate's turned by B^T.
+  // Returns [population,n], in which each candidate's draws are turned by B^T.
   Vector Next(const CmaEs& s) {
     const size_t n = static_cast<size_t>(s.n);
     Vector z(static_cast<size_t>(s.population) * n), u(n);
@@ -177,7 +177,7 @@ TEST(CmaEs, ConvergesOnRosenbrock) {
   EXPECT_LT(s.best.loss, 1e-9);
 }
 
-// Far beyond convergence, with differences of candidates that round to nothing.
+// The search goes far beyond convergence, where differences of candidates round to nothing.
 TEST(CmaEs, GoesOnAfterItHasConverged) {
   for (const int64_t n : {1, 3}) {
     CmaEs s(n, 0.5, 6, 3, "long");

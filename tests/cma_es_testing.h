@@ -1,4 +1,4 @@
-// Shared by the tests of CMA-ES: functions to search, generations of a search, comparison of
+// What the tests of CMA-ES share: functions to search, generations of a search, comparison of
 // states.
 #pragma once
 #include <gtest/gtest.h>

@@ -11,7 +11,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-// Four images of two classes in every list.
+// Writes lists, each with four images of two classes.
 void WriteLists(const TempDir& folder) {
   std::filesystem::create_directories(folder.path() / "images");
   const auto list = [&](const std::string& name, uint32_t seed) {

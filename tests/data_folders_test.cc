@@ -29,7 +29,8 @@ void Fill(const TempDir& folder, const Words& paths) {
   }
 }
 
-// As torchvision 0.29 reads this folder, but for the .gif that it leaves out: classes and samples.
+// Classes and samples are those that torchvision 0.29 reads from this folder, but for the .gif that
+// it leaves out.
 TEST(DataFolders, AsImageFolder) {
   const TempDir folder;
   Fill(folder, {"cats/a.png", "cats/more/b.png", "Dogs/c.JPG", "10/x.webp", "2/x.bmp", "2/y.tif",
@@ -223,7 +224,8 @@ TEST(DataFolders, FoldsCoverEverythingOnce) {
   EXPECT_NE(fold, DrawFolds(examples, 5, 2));
 }
 
-// 60 examples of up to four labels, the rarest of them four times, and ten without any.
+// There are 60 examples of up to four labels, the rarest of which occurs four times, and ten have
+// none.
 TEST(DataFolders, SeveralLabelsHaveTheirSharesInEachPart) {
   std::vector<ToDivide> examples;
   for (size_t i = 0; i < 60; ++i) {

@@ -1,4 +1,5 @@
-// The procedural tasks: the same bytes everywhere, balanced labels, a readable data set on disk.
+// Tests the procedural tasks: they have the same bytes everywhere, balanced labels, and give a
+// readable data set on disk.
 #include <gmock/gmock.h>
 
 #include <map>
@@ -12,7 +13,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// One checksum per task over four images: a change here changes everybody's generated data.
+// There is one checksum for each task over four images. A change here changes everybody's generated
+// data.
 TEST(Generate, BytesAreFixed) {
   const std::map<std::string, std::string> expected = {
       {"shapes", "694cf952"}, {"count", "d8c30acc"},   {"position", "a29b7ebb"},

@@ -1,4 +1,4 @@
-// The loader's order, cache, errors and shutdown. Run it under ThreadSanitizer too.
+// Tests the loader's order, cache, errors and shutdown. Run it under ThreadSanitizer too.
 #include <gmock/gmock.h>
 
 #include <algorithm>
@@ -31,7 +31,7 @@ std::vector<std::string> WriteImages(const TempDir& folder) {
   return paths;
 }
 
-// All samples of an order in batches of `batch`.
+// Reads all samples of an order in batches of `batch`.
 std::vector<float> Epoch(ImageLoader& loader, const std::vector<size_t>& order, size_t batch) {
   std::vector<float> out(order.size() * loader.sample_size());
   loader.Start(order);

@@ -1,4 +1,4 @@
-// What depends on what: by hand on small graphs, and against a search on random ones.
+// Tests what depends on what: by hand on small graphs, and against a search on random ones.
 #include "runtime/dependence.h"
 
 #include <gmock/gmock.h>

@@ -1,5 +1,6 @@
-// Masks of dropout: a function of seed, scope, step and the sample's place in the user's batch, and
-// of nothing else. Kernel and reference share that function, so ops_test cannot see it go wrong.
+// Masks of dropout are a function of seed, scope, step and the sample's place in the user's batch,
+// and of nothing else. Kernel and reference share that function, so ops_test cannot see it go
+// wrong.
 #include <gtest/gtest.h>
 
 #include "tests/graph_testing.h"
@@ -9,7 +10,7 @@ namespace {
 
 constexpr int64_t kRows = 3, kCols = 50;
 
-// The mask (dropout of ones) of `sequences` sequences that begin at `first` in the batch.
+// Makes the mask (dropout of ones) of `sequences` sequences that begin at `first` in the batch.
 std::vector<float> Mask(const DropoutAttrs& attrs, int step, int first, int64_t sequences) {
   Graph g;
   const ValueId x = g.AddInput("x", F32({Dim::Sequences(kRows), kCols}));

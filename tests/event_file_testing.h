@@ -47,7 +47,7 @@ inline uint64_t TakeVarint(std::string_view* bytes) {
   }
 }
 
-// Bit by bit, as RFC 3720 defines it; then masked.
+// Computes it bit by bit, as RFC 3720 defines it, then masks it.
 inline uint32_t ReferenceMaskedCrc(std::string_view bytes) {
   uint32_t crc = ~0u;
   for (const char c : bytes) {

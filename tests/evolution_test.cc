@@ -1,4 +1,4 @@
-// The evolution of graft search against a Python reimplementation, draw by draw:
+// Compares the evolution of graft search with a Python reimplementation, draw by draw;
 // fixtures/make_evolution.py says what the toy spaces and their fitness are.
 #include "search/evolution.h"
 
@@ -105,7 +105,7 @@ TEST(Evolution, NothingIsMeasuredTwiceAndNothingAboveTheLimit) {
   }
 }
 
-// What is measured again from a list gives the same candidates: how a search resumes.
+// What is measured again from a list gives the same candidates, which is how a search resumes.
 TEST(Evolution, GoesOnFromAList) {
   const Json& c = Cases()[0];
   const std::vector<Evaluated> whole = RunToy(c);

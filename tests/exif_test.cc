@@ -84,7 +84,7 @@ TEST(Exif, WhatIsDamagedSaysNothing) {
   EXPECT_EQ(Of("\xff\xd8"s + std::string(1000, '\xff')), 1);
 }
 
-// From Pillow 13: a picture of two rows a b c, d e f, transposed by each orientation.
+// Pillow 13 transposed a picture of two rows, a b c and d e f, by each orientation.
 TEST(Exif, UprightIsThatOfPillow) {
   const std::pair<int, std::string> expected[] = {{1, "abcdef"}, {2, "cbafed"}, {3, "fedcba"},
                                                   {4, "defabc"}, {5, "adbecf"}, {6, "daebfc"},
@@ -100,7 +100,7 @@ TEST(Exif, UprightIsThatOfPillow) {
     for (size_t i = 0; i < upright.rgb.size(); i += 3)
       found += static_cast<char>(upright.rgb[i + 1]);
     EXPECT_EQ(found, letters) << orientation;
-    // The transform turns on request alone.
+    // The transform turns images on request alone.
     const Preprocess as_stored = ParsePreprocess("unit,resize=2"),
                      turned = ParsePreprocess("unit,resize=2,exif=true");
     EXPECT_EQ(ResizeAndCrop(image, turned), ResizeAndCrop(upright, as_stored)) << orientation;

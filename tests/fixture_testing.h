@@ -72,9 +72,9 @@ inline ValueId Named(const Graph& g, const std::string& name) {
   return {0};
 }
 
-// The gradients of the mean of the graph's `losses` to all trainable parameters, compared with the
-// fixture's; how many were. The bias of the keys is left out: its gradient is zero but for
-// rounding.
+// Compares the gradients of the mean of the graph's `losses` to all trainable parameters with the
+// fixture's, and returns how many it compared. The bias of the keys is left out: its gradient is
+// zero but for rounding.
 inline int CompareGradients(Graph g, int64_t examples, const Expected& expected,
                             const std::function<Values64(const Graph&)>& run) {
   const std::vector<ValueId> wrt = g.Trainable();

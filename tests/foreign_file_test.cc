@@ -109,7 +109,7 @@ TEST(ForeignFile, NamesTellWhatHasNoMark) {
               HasSubstr("JSON, not tensors; hint: name the directory"));
 }
 
-// A name promises nothing: what holds tensors is read.
+// A name promises nothing, so what holds tensors is read.
 TEST(ForeignFile, TensorsAreReadUnderAnyName) {
   const TempDir dir;
   const std::vector<float> values{1, 2};

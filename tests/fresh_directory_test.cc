@@ -99,7 +99,7 @@ TEST_P(FreshDirectoryTest, NeverOverWhatCameMeanwhile) {
 }
 
 TEST_P(FreshDirectoryTest, LeftoversOfKilledProcessesBlockNothing) {
-  // Of an earlier FreshDirectory; of a first file.
+  // One is left by an earlier FreshDirectory, one by a first file.
   fs::create_directories(Path("a/b/.out.graft-tmp/sub"));
   temp_.Write("a/b/.out.graft-tmp/sub/half", "ha");
   if (GetParam()) {
@@ -119,7 +119,7 @@ TEST_P(FreshDirectoryTest, CreatedForALongerWrite) {
   if (GetParam()) temp_.Write("a/b/out/.config.json.graft-tmp", "{");
   CreateFreshDirectory(out_);
   EXPECT_EQ(NamesIn(out_), Names{});
-  // Of a process that lives.
+  // This one belongs to a process that lives.
   AtomicFile living(out_ + "/config.json");
   EXPECT_THAT(MessageOf([&] { CreateFreshDirectory(out_); }),
               HasSubstr("another process is writing in this directory"));

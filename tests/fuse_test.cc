@@ -1,4 +1,4 @@
-// The proof of a merge: what it accepts, and that nothing wrong passes it.
+// Tests the proof of a merge: what it accepts, and that nothing wrong passes it.
 #include "adapters/fuse.h"
 
 #include <gmock/gmock.h>

@@ -1,5 +1,6 @@
-// Every fuzz target on its seeds and on some thousand changes of them, always the same: without
-// coverage or sanitizers (scripts/fuzz.sh has both), but in every build.
+// Runs every fuzz target on its seeds and on some thousand changes of them, which are always the
+// same. There is no coverage and there are no sanitizers here (scripts/fuzz.sh has both), but every
+// build runs it.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -32,7 +33,7 @@ TEST_P(FuzzTarget, TakesDamagedFiles) {
 INSTANTIATE_TEST_SUITE_P(All, FuzzTarget, testing::ValuesIn(Targets()),
                          [](const auto& info) { return std::string(info.param.name); });
 
-// A target with a fault behind two conditions.
+// A target that has a fault behind two conditions.
 int Faulty(const uint8_t* data, size_t size) {
   if (size > 3 && data[0] == 'G' && data[size - 1] == 0xFF) throw std::runtime_error("found");
   return 0;

@@ -1,4 +1,5 @@
-// gemm_core on every SIMD target of this machine, against sums in double; oneDNN beside gemm_core.
+// Compares gemm_core on every SIMD target of this machine with sums in double, and oneDNN with
+// gemm_core.
 #include "ops/gemm_core.h"
 
 #include <gmock/gmock.h>
@@ -333,7 +334,7 @@ TEST(OnednnGemm, MatchesGemmCoreAndKeepsToItsRows) {
   EXPECT_GT(served, 0);
 }
 
-// dW = dY' X: A is stored [k, m] and cut along m into several blocks.
+// In dW = dY' X, A is stored [k, m] and cut along m into several blocks.
 TEST(OnednnGemm, TransposedAInBlocks) {
   constexpr int64_t kK = 75, kN = 90;
   for (const int64_t m : {64, 192, 300}) {

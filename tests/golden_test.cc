@@ -1,4 +1,5 @@
-// Real weights and images, found through GRAFT_DATA (default: ../shared beside the repository).
+// Uses real weights and images, which are found through GRAFT_DATA (default: ../shared beside the
+// repository).
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -74,7 +75,8 @@ TEST_F(Golden, LogitsWithinTenToTheMinusFour) {
   }
 }
 
-// Decode, resize, crop, normalise, forward: the top five classes in order, and their logits.
+// After decoding, resizing, cropping, normalising and the forward pass, the top five classes are
+// the expected ones in order, and so are their logits.
 TEST_F(Golden, TwentyImagesGiveTheExpectedTopFive) {
   std::ifstream table(weights_ + "imagenet_samples/expected_top5.tsv");
   std::string line;

@@ -1,4 +1,4 @@
-// Every gradient rule against central differences of the reference, in double precision.
+// Compares every gradient rule with central differences of the reference, in double precision.
 //   gradient_test --op=layer_norm --sample=odd repeats one case (each flag may be missing).
 #include <gtest/gtest.h>
 
@@ -30,6 +30,8 @@ const std::map<std::string_view, std::string_view>& WithoutGradient() {
       {"nf4_dequantize", "makes weights that are frozen by their form"},
       {"gelu_near", kCompiled},
       {"low_matmul", kCompiled},
+      {"to_bf16", kCompiled},
+      {"to_f32", kCompiled},
       {"low_attention", kCompiled},
       {"low_attention_grad", kCompiled},
       {"cross_entropy_grad", kSecond},
@@ -43,8 +45,8 @@ const std::map<std::string_view, std::string_view>& WithoutGradient() {
   return kReasons;
 }
 
-// Operators whose rule refuses, with an Error, to differentiate some of the floats that it reads:
-// they never train. The rule must do without them and give the other gradients.
+// Lists the operators whose rule refuses, with an Error, to differentiate some of the floats that
+// it reads, which never train. The rule must do without them and give the other gradients.
 const std::map<std::string_view, std::string_view>& WithFrozenInputs() {
   static const std::map<std::string_view, std::string_view> kReasons{
       {"nf4_matmul", "scales of a quantised weight"}};
@@ -80,7 +82,7 @@ struct GradientCase {
   }
 };
 
-// The gradients of F by the record's rule, interpreted; empty where the rule gives none.
+// Computes the gradients of F by the record's rule, interpreted; empty where the rule gives none.
 Doubles RuleGradients(const GradientCase& t, const std::vector<bool>& need) {
   Graph g;
   InterpretOptions options;
@@ -176,7 +178,7 @@ class GradientTest : public ::testing::TestWithParam<const OpDef*> {
   }
 };
 
-// Each element of each input; large cases along eight random directions.
+// Checks each element of each input, and large cases along eight random directions.
 void ExpectSlopes(const GradientCase& t, const Doubles& gradients, const std::string& line) {
   size_t elements = 0;
   for (size_t i = 0; i < t.c.in.size(); ++i)

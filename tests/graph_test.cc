@@ -1,4 +1,5 @@
-// Building graphs, and surgery on them: uses, outputs, updates and leaves stay what they should be.
+// Graphs are built, and cut and joined again: uses, outputs, updates and leaves stay what they
+// should be.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
-// For the tests of the runtime core: small graphs of real operators, random ones too, and running a
-// graph both ways (session and interpreter). A header, as every test is one file.
+// What the tests of the runtime core share: small graphs of real operators, random ones too, and
+// running a graph both ways (session and interpreter). It is a header, as every test is one file.
 #pragma once
 #include <cmath>
 #include <random>
@@ -26,7 +26,8 @@ inline int CountOps(const Graph& g, const OpDef& op) {
   return count;
 }
 
-// Seeded values for every parameter of g, in [-1, 1]; gains of about 1 keep products in range.
+// Makes seeded values for every parameter of g, in [-1, 1]; gains of about 1 keep products in
+// range.
 inline ParamStore RandomParams(const Graph& g, uint32_t seed) {
   std::mt19937 random(seed);
   std::uniform_real_distribution<float> uniform(-1, 1);
@@ -73,7 +74,7 @@ inline std::vector<float> OutputValues(const Session& session, std::string_view 
   return {t.f32(), t.f32() + t.shape.size()};
 }
 
-// Largest |a - b| over the largest |b|; infinite where sizes differ or a number is none.
+// The largest |a - b| over the largest |b|. It is infinite where sizes differ or a number is NaN.
 template <class A, class B>
 double RelativeError(const std::vector<A>& a, const std::vector<B>& b) {
   if (a.size() != b.size()) return INFINITY;
@@ -89,7 +90,7 @@ double RelativeError(const std::vector<A>& a, const std::vector<B>& b) {
 
 constexpr int64_t kRandomLength = 4;  // rows of a sequence in a random graph
 
-// A graph of `nodes` operators on [4*s,8] matrices with two outputs, and with `updates` an
+// Makes a graph of `nodes` operators on [4*s,8] matrices with two outputs, and with `updates` an
 // accumulator and an SGD step. Deep chains, shared values and dead ends all occur.
 inline Graph RandomGraph(uint32_t seed, int nodes = 16, bool updates = true) {
   constexpr int64_t kWidth = 8;

@@ -125,7 +125,7 @@ TEST_F(HfPeftBert, WritingGivesBackWhatWasRead) {
   }
 }
 
-// Rows in front of the text: one matrix, and the head without "model." in its keys.
+// The rows in front of the text are one matrix, and the head has keys without "model.".
 TEST_F(HfPeftBert, PromptsComeAndGo) {
   for (const auto& [type, columns, method] :
        {std::tuple("PROMPT_TUNING", kWidth, "prompt(pool=first,tokens=3)"),

@@ -83,7 +83,7 @@ TEST_F(HfPeft, KeysWithTheNameOfTheAdapter) {
     for (const std::string& parameter : opened.trained)
       EXPECT_EQ(opened.model.params.shape(parameter), usual.model.params.shape(parameter));
   }
-  // Of two adapters in one file nobody knows which is meant.
+  // Nobody knows which of two adapters in one file is meant.
   Tensors two = LoraTensors();
   two.Lora(Layer4(0, "attention.attention.query"), kWidth, kWidth, 2);
   two.Add(kRoot + Layer4(0, "attention.attention.query.lora_A.other.weight"), {2, kWidth});

@@ -22,8 +22,8 @@ TEST_F(HfPeft, ALoraConfigBecomesAMethod) {
   EXPECT_TRUE(fitted.ledger.missing.empty() && fitted.ledger.unexpected.empty());
 }
 
-// y = W x + s B A x with s = alpha/r, for every layer its own; compared with weights that were
-// changed by hand.
+// y = W x + s B A x with s = alpha/r, which every layer has of its own, is compared with weights
+// that were changed by hand.
 TEST_F(HfPeft, LogitsAreThoseOfTheChangedWeights) {
   Json config = LoraConfig();
   config["rank_pattern"] = {{"layer.1.attention.attention.query", 3}};
@@ -223,7 +223,7 @@ TEST_F(HfPeft, WritesShortTargets) {
               testing::ElementsAre("q_proj"));
   EXPECT_THAT(MessageOf([&] { plan("lora(targets=head)"); }), HasSubstr("beside the one of the"));
   EXPECT_THAT(MessageOf([&] { plan("lora(targets=*)"); }), HasSubstr("is a convolution to peft"));
-  for (const char* unknown : {"full", "linear", "last(k=1)", "bitfit", "lora+last(k=1)"})
+  for (const char* unknown : {"full", "linear", "last(k=1)", "ssf", "lora+last(k=1)"})
     EXPECT_THAT(MessageOf([&] { plan(unknown); }), HasSubstr("--format graft")) << unknown;
   EXPECT_THAT(MessageOf([&] { plan("lora(targets=attn.q)+lora(targets=attn.v,dropout=0.1)"); }),
               HasSubstr("one dropout"));

@@ -1,6 +1,6 @@
-// What peft has of our methods: adapters that it wrote, of the types that the other tests do not
-// have, against its logits in double; every method of the registry, which is written and read again
-// or refused; and mistakes in such files.
+// Tests what peft has of our methods: adapters that it wrote, of the types that the other tests do
+// not have, against its logits in double; every method of the registry, which is written and read
+// again or refused; and mistakes in such files.
 #include "adapters/hf/peft_writer.h"
 #include "adapters/in_part.h"
 #include "adapters/method_graph.h"
@@ -99,7 +99,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 // --- every method
 
-// A term on a tiny model, with numbers in everything that trains.
+// Opens a term on a tiny model, with numbers in everything that trains.
 OpenedModel Adapted(const std::string& base, const std::string& method) {
   OpenedModel opened;
   opened.model = LoadModel(kFixtures + base, "", 0);
@@ -116,7 +116,7 @@ OpenedModel Adapted(const std::string& base, const std::string& method) {
   return opened;
 }
 
-// Written by one and read by the other: the same function, but for one rounding of a prefix.
+// What one writes and the other reads is the same function, but for one rounding of a prefix.
 void ExpectThereAndBack(const std::string& base, const std::string& method) {
   SCOPED_TRACE(base + ", " + method);
   OpenedModel opened = Adapted(base, method);
@@ -223,7 +223,8 @@ TEST_F(GloraFiles, MistakesAreNamed) {
       {"lora_alpha", "3", "does not support lora_alpha"},
       {"target_modules", "\"all-linear\"", "'all-linear' in a GLORA adapter"},
       {"target_modules", "[\"classifier\"]", "which is no dense layer of a block"},
-      {"config_A_B", "\"vector\"", "no tensor for"},
+      {"config_A_B", "\"vector\"", "has shape [24,2]"},
+      {"config_C", "\"vector\"", "no tensor for"},
   };
   for (const auto& c : configs) {
     Json config = Config();

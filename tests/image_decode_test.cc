@@ -1,4 +1,5 @@
-// Pixels equal Pillow's convert("RGB"): committed fixtures of every kind, and real images if there.
+// Pixels equal those of Pillow's convert("RGB"), for committed fixtures of every kind, and for real
+// images if they are there.
 #include <gmock/gmock.h>
 
 #include "data/preprocess.h"
@@ -57,7 +58,7 @@ TEST(ImageDecode, PngRoundTrip) {
               HasSubstr("cannot create the file"));
 }
 
-// The format is in the content: fixtures under wrong names decode all the same.
+// The content tells the format, so fixtures under wrong names decode all the same.
 TEST(ImageDecode, NameDoesNotMatter) {
   const std::string jpeg = ReadFile(kImageFixtures / "rgb_444.jpg", 1 << 20);
   EXPECT_EQ(DecodeImage(std::as_bytes(std::span(jpeg)), "x.png"),

@@ -1,4 +1,5 @@
-// Broken and hostile image files: a clear Error or an image, never a crash or a huge allocation.
+// Broken and hostile image files give a clear Error or an image, never a crash or a huge
+// allocation.
 #include <gmock/gmock.h>
 #include <sys/stat.h>
 #include <zlib.h>
@@ -21,7 +22,7 @@ std::string ReadFixture(const std::string& name) {
   return ReadFile(kImageFixtures / name, 1 << 20);
 }
 
-// A PNG that ends after its header; the header's checksum is right.
+// Makes a PNG that ends after its header, whose checksum is right.
 std::string PngHeader(uint32_t width, uint32_t height, char depth, char color) {
   std::string body = "IHDR";
   for (uint32_t side : {width, height})
@@ -68,7 +69,7 @@ std::string BmpOfSize(uint32_t width, uint32_t height, uint32_t bits, uint32_t c
          std::string(20, '\0') + "\0\0\0\0"s;
 }
 
-// An extended header with a canvas of this size, and nothing else.
+// Makes an extended header with a canvas of this size, and nothing else.
 std::string WebpOfSize(uint32_t width, uint32_t height) {
   return "RIFF" + Little(22, 4) + "WEBPVP8X" + Little(10, 4) + Little(2, 4) + Little(width - 1, 3) +
          Little(height - 1, 3);
@@ -169,7 +170,7 @@ TEST(ImageHostile, JpegScansHaveALimit) {
               "photo.jpg: not a valid JPEG file: more than 100 scans");
 }
 
-// grey8.png with another chunk behind the header, deflated from so many bytes.
+// Makes grey8.png with another chunk behind the header, deflated from so many bytes.
 std::string PngWithChunk(const std::string& type, size_t bytes, int count = 1) {
   const std::string data(bytes, 'x');
   std::string packed(compressBound(data.size()), '\0');
@@ -217,7 +218,7 @@ TEST(ImageHostile, CostsAreToldBeforeTheyArise) {
               row[1] + "x" + row[2]);
     EXPECT_GE(told.bytes, static_cast<int64_t>(bytes.size()) + 3 * told.width * told.height);
   }
-  // The coefficients of a progressive one.
+  // A progressive file has room for its coefficients.
   const DecodeCost one = cost(ReadFixture("rgb_420.jpg")),
                    many = cost(ReadFixture("rgb_progressive.jpg"));
   EXPECT_GT(many.bytes - one.bytes, many.width * many.height);
@@ -247,8 +248,9 @@ TEST(ImageHostile, Files) {
               HasSubstr("found an empty file"));
 }
 
-// Each fixture cut at every length. A cut file is an error or, where only trailing bytes are lost,
-// the same image; nothing in between. (Plain PNM ends in a number: cut, it is another number.)
+// Each fixture is cut at every length. A cut file is an error or, where only trailing bytes are
+// lost, the same image; nothing in between. (Plain PNM ends in a number: cut, it is another
+// number.)
 TEST(ImageHostile, Truncations) {
   size_t errors = 0, images = 0;
   for (const auto& row : AllFixtures()) {

@@ -1,5 +1,5 @@
-// Resizing and preprocessing: equal to Pillow and PyTorch bit for bit; the text form of
-// --preprocess.
+// Resizing and preprocessing equal those of Pillow and PyTorch bit for bit; the text form of
+// --preprocess is tested, too.
 #include <gmock/gmock.h>
 
 #include <cstring>
@@ -116,7 +116,7 @@ TEST(Preprocess, TextRoundTrip) {
             "resize=224,filter=bilinear,mean=0.5|0.5|0.5,std=0.229|0.224|0.225");
 }
 
-// Of what means the same there is one form.
+// What means the same has one form.
 TEST(Preprocess, FitAndCenter) {
   const std::string colours = ",mean=0.485|0.456|0.406,std=0.229|0.224|0.225";
   const std::pair<const char*, std::string> cases[] = {

@@ -1,4 +1,4 @@
-// Shared by tests/image_*_test.cc and tests/data_*_test.cc: fixtures, checksums, real data.
+// What tests/image_*_test.cc and tests/data_*_test.cc share: fixtures, checksums, real data.
 #pragma once
 #include <gtest/gtest.h>
 #include <zlib.h>

@@ -1,4 +1,4 @@
-// The interpreter: plain double arithmetic over the graph, and errors for missing leaves.
+// Tests the interpreter: plain double arithmetic over the graph, and errors for missing leaves.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -160,7 +160,7 @@ TEST_F(NpyFileTest, RoundTrip) {
       "b = np.load('b.npy', mmap_mode='r'); assert b.dtype == np.int64 and b.tolist() == [7, -8]"));
 }
 
-// Row by row the same values, of any element type, in either order.
+// Reading row by row gives the same values, of any element type, in either order.
 TEST_F(NpyFileTest, RowsOfAFile) {
   std::string bytes;
   for (int i = 0; i < 3 * 2 * 4 * 5 * 8; ++i) bytes += static_cast<char>(i * 7 % 120);

@@ -1,4 +1,4 @@
-// .npz archives: those of NumPy and of our writer, and broken ones of every kind.
+// Tests .npz archives: those of NumPy and of our writer, and broken ones of every kind.
 #include <gtest/gtest.h>
 
 #include <cstring>

@@ -73,7 +73,7 @@ struct Hostile {
   const char* message;
 };
 
-// A tensor "a" with these fields.
+// Writes the header of a tensor "a" with these fields.
 std::string Field(const std::string& dtype, const std::string& shape, const std::string& offsets) {
   return R"({"a":{"dtype":)" + dtype + R"(,"shape":)" + shape + R"(,"data_offsets":)" + offsets +
          "}}";
@@ -165,7 +165,7 @@ TEST(Safetensors, TruncatedAtEveryLengthOrLonger) {
   EXPECT_THAT(ErrorOf(good + "x"), HasSubstr("longer than its tensors"));
 }
 
-// Any damage is an error or a file whose tensors still lie inside it; sanitizers see the rest.
+// Any damage gives an error, or a file whose tensors still lie inside it; sanitizers see the rest.
 TEST(Safetensors, RandomDamage) {
   std::mt19937 random(1);
   const std::string good = WithHeader(kGood, 12);
@@ -217,7 +217,7 @@ TEST(Safetensors, Conversions) {
   EXPECT_TRUE(std::isnan(convert(FileDType::kF16, uint16_t{0x7E01})));
 }
 
-// To the nearest value and, half-way, to the even one, as torch.Tensor.to converts.
+// They are rounded to the nearest value and, half-way, to the even one, as torch.Tensor.to does it.
 TEST(Safetensors, FloatsAreRoundedToHalfTypes) {
   for (const FileDType type : {FileDType::kF16, FileDType::kBF16}) {
     const auto to = [&](float x) {

@@ -55,7 +55,7 @@ TEST(JoinGraphs, NamesWhatIsSharedAndWhatIsNot) {
   EXPECT_THAT(outputs, ElementsAre("y/cats", "y/dogs", "y/plain"));
 }
 
-// Quantised weights of members with the same base: the same bytes are one parameter.
+// Members with the same base share its quantised weights: the same bytes are one parameter.
 TEST(JoinGraphs, SharesBytes) {
   Graph g;
   const ValueId codes = g.AddParam("w.nf4", {6}, false, DType::kU8),

@@ -1,5 +1,5 @@
-// Several adapters of one base in one graph: each gives the logits that it gives alone, what they
-// share is computed once, and memory grows by what is an adapter's own.
+// Joins several adapters of one base in one graph: each gives the logits that it gives alone, what
+// they share is computed once, and memory grows by what is an adapter's own.
 #include "adapters/joint_model.h"
 
 #include <gmock/gmock.h>
@@ -19,7 +19,7 @@ using testing::HasSubstr;
 
 const std::string kFixtures = std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/";
 
-// What a training might have left: everything that the method trains, moved by noise.
+// What a training might have left: everything that the method trains is moved by noise.
 struct AdapterSpec {
   const char* method;
   int classes = 3;
@@ -83,7 +83,7 @@ class Joint : public testing::TestWithParam<const char*> {
   int count_ = 0;
 };
 
-// To the bit: the kernels and their order within an adapter are the same.
+// Logits are equal to the bit, as the kernels and their order within an adapter are the same.
 TEST_P(Joint, EachAdapterGivesItsOwnLogits) {
   const std::vector<AdapterSpec> methods[] = {
       {{"lora(r=2)", 3, 1}, {"lora(r=3)", 4, 2}},
@@ -181,7 +181,7 @@ size_t NodesIn(const JointModel& joint, const std::string& scope) {
 }
 
 TEST_P(Joint, EverythingBeforeTheFirstAdaptedNodeIsShared) {
-  // Heads alone: a product with its bias each.
+  // These are heads alone, each a product with its bias.
   const JointModel linear = OpenThese({{"linear", 3, 1}, {"linear", 4, 2}, {"linear", 5, 3}});
   for (const JointModel::Member& m : linear.members) EXPECT_EQ(m.own.nodes, 1u);
   EXPECT_EQ(linear.shared_nodes + 3, linear.graph.live_nodes());
@@ -253,7 +253,7 @@ TEST(JointErrors, NameBothAdapters) {
   for (const std::string& part : {a, b, std::string("preprocessing"), std::string("--preprocess")})
     EXPECT_THAT(message, HasSubstr(part));
   EXPECT_THAT(MessageOf([&] { Open(base, {a, dir / "none"}); }), HasSubstr(dir / "none"));
-  // Trained on another base.
+  // This adapter was trained on another base.
   const std::string other = WriteNoise(dir, "other", kFixtures + "tiny_deit_hf", {"linear"});
   const std::string refused = MessageOf([&] { Open(base, {a, other}); });
   EXPECT_THAT(refused, HasSubstr("another base"));

@@ -1,5 +1,6 @@
-// Gradients of a block at the real sizes of DeiT-Ti: the session with all passes against the f64
-// interpreter of the plain graph. Small fixtures never reach the large-shape paths of the kernels.
+// Compares gradients of a block at the real sizes of DeiT-Ti: those of the session with all passes,
+// and those of the f64 interpreter of the plain graph. Small fixtures never reach the large-shape
+// paths of the kernels.
 #include <gtest/gtest.h>
 
 #include <cmath>

@@ -7,14 +7,10 @@
 
 #include <limits>
 
-#include "adapters/method_graph.h"
-#include "models/model.h"
 #include "ops/records.h"
 #include "runtime/cpu.h"
 #include "runtime/threads.h"
-#include "tests/graph_testing.h"
-#include "tests/nf4_testing.h"
-#include "tests/test_util.h"
+#include "tests/low_testing.h"
 
 namespace graft::testing {
 namespace {
@@ -23,61 +19,6 @@ using ::testing::Contains;
 using ::testing::Each;
 using ::testing::HasSubstr;
 using ::testing::Not;
-
-// 17 tokens: an odd number, as pairs of rows have to bear.
-const VitConfig kVit{.image_size = 32,
-                     .patch_size = 8,
-                     .width = 48,
-                     .depth = 2,
-                     .heads = 3,
-                     .mlp_width = 96,
-                     .classes = 40};
-
-const VitConfig kWideVit{.image_size = 32,
-                         .patch_size = 8,
-                         .width = 128,
-                         .depth = 1,
-                         .heads = 4,
-                         .mlp_width = 144,
-                         .classes = 40};
-
-Precision Of(CellType cell, std::vector<std::string> keep = {}) {
-  return {cell, true, std::move(keep)};
-}
-
-struct Step {
-  ParamStore params;
-  std::unique_ptr<TrainStep> step;
-  Step(const std::string& method, const Precision& precision, int threads = 0,
-       const VitConfig& vit = kVit) {
-    InitVit(vit, params, 1);
-    const Graph g = MethodGraph(vit, {.loss = true}, ParseMethod(method), params, 1);
-    for (const std::string& name : params.names())  // a branch that starts at 0 has no gradient
-      if (name.ends_with("lora_b")) params.Set(name, params.shape(name), Normal(48 * 4, 3, 0.05f));
-    step = std::make_unique<TrainStep>(g, params, OptimizerConfig{}, Counts{3, 0},
-                                       TrainingPasses(PassOptions({}, precision)),
-                                       TrainStep::Parallel{0, 2, threads});
-  }
-  const Graph& graph() const { return step->graph(); }
-  double Accumulate(float bad = 0) {
-    const std::vector<Counts> parts{{3, 0}, {2, 0}};
-    const auto fill = [&](int64_t first, int64_t count, int worker) {
-      Session& session = step->session();
-      const Tensor image = session.Input("image", worker);
-      const int64_t pixels = image.shape.size() / 3;
-      for (int64_t i = 0; i < count * pixels; ++i)
-        image.f32()[i] = static_cast<float>(std::sin(0.37 * double(first * pixels + i)));
-      if (bad != 0) image.f32()[0] = bad;
-      for (int64_t i = 0; i < count; ++i)
-        session.Input("labels", worker).i32()[i] = static_cast<int32_t>((first + i) % 40);
-    };
-    return step->Accumulate(parts, 0, fill).loss;
-  }
-  std::vector<float> Gradient(const std::string& name) {
-    const Tensor t = step->session().State("acc." + name);
-    return {t.f32(), t.f32() + t.shape.size()};
-  }
-};
 
 // The scopes of the products of a graph, by operator.
 std::vector<std::string> Scopes(const Graph& g, const OpDef& op, const char* cell = nullptr) {
@@ -88,17 +29,8 @@ std::vector<std::string> Scopes(const Graph& g, const OpDef& op, const char* cel
   return scopes;
 }
 
-double Cosine(const std::vector<float>& a, const std::vector<float>& b) {
-  double ab = 0, aa = 0, bb = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    ab += double(a[i]) * double(b[i]), aa += double(a[i]) * double(a[i]);
-    bb += double(b[i]) * double(b[i]);
-  }
-  return ab / std::sqrt(aa * bb);
-}
-
 TEST(LowPrecision, FrozenWeightsInBothDirectionsAndNothingElse) {
-  const Step step("lora(r=4)", Of(CellType::kBf16));
+  const LowStep step("lora(r=4)", Of(CellType::kBf16));
   int forward = 0, backward = 0;
   for (NodeId id : step.graph().TopoOrder()) {
     const Node& n = step.graph().node(id);
@@ -120,20 +52,20 @@ TEST(LowPrecision, AttentionInBothDirectionsIfWanted) {
   for (const bool attention : {true, false}) {
     Precision precision = Of(CellType::kInt8);
     precision.attention = attention;
-    const Step step("lora(r=4)", precision);
+    const LowStep step("lora(r=4)", precision);
     EXPECT_EQ(Scopes(step.graph(), kLowAttention).size(), attention ? 2u : 0u);
     EXPECT_EQ(Scopes(step.graph(), kLowAttentionGrad).size(), attention ? 2u : 0u);
     EXPECT_EQ(Scopes(step.graph(), kAttention).size(), attention ? 0u : 2u);
   }
-  EXPECT_THAT(Scopes(Step("full", Of(CellType::kBf16)).graph(), kLowAttention),
+  EXPECT_THAT(Scopes(LowStep("full", Of(CellType::kBf16)).graph(), kLowAttention),
               ::testing::SizeIs(2));
-  EXPECT_THAT(Scopes(Step("full", Of(CellType::kBf16, {"blocks.0.*"})).graph(), kLowAttention),
+  EXPECT_THAT(Scopes(LowStep("full", Of(CellType::kBf16, {"blocks.0.*"})).graph(), kLowAttention),
               ::testing::ElementsAre("blocks.1.attn"));
 }
 
 TEST(LowPrecision, NarrowWeightsThatTrainStayInF32) {
-  EXPECT_THAT(Scopes(Step("full", Of(CellType::kBf16)).graph(), kLowMatmul), ::testing::IsEmpty());
-  const Step last("last(k=1)", Of(CellType::kInt8));
+  EXPECT_THAT(Scopes(LowStep("full", Of(CellType::kBf16)).graph(), kLowMatmul), ::testing::IsEmpty());
+  const LowStep last("last(k=1)", Of(CellType::kInt8));
   EXPECT_THAT(Scopes(last.graph(), kLowMatmul), Not(::testing::IsEmpty()));
   EXPECT_THAT(Scopes(last.graph(), kLowMatmul), Each(Not(HasSubstr("blocks.1"))));
 }
@@ -162,7 +94,7 @@ TEST(LowPrecision, WideWeightsThatTrainAreBf16) {
 
 TEST(LowPrecision, KeepsWhatIsNamed) {
   const auto low = [](std::vector<std::string> keep) {
-    return Scopes(Step("linear", Of(CellType::kBf16, std::move(keep))).graph(), kLowMatmul);
+    return Scopes(LowStep("linear", Of(CellType::kBf16, std::move(keep))).graph(), kLowMatmul);
   };
   EXPECT_THAT(low({}), Contains("blocks.1.mlp.fc1"));
   EXPECT_THAT(low({"fc1"}), Not(Contains(HasSubstr("fc1"))));
@@ -173,7 +105,7 @@ TEST(LowPrecision, KeepsWhatIsNamed) {
 }
 
 TEST(LowPrecision, PixelsTheFirstBlockAndLongSumsAreBf16WhereOthersAreInt8) {
-  const Step step("linear", Of(CellType::kInt8));
+  const LowStep step("linear", Of(CellType::kInt8));
   EXPECT_THAT(Scopes(step.graph(), kLowMatmul, "bf16"),
               Each(::testing::AnyOf("patch_embed", HasSubstr("blocks.0."))));
   EXPECT_THAT(Scopes(step.graph(), kLowMatmul, "int8"), Each(HasSubstr("blocks.1.")));
@@ -198,7 +130,7 @@ TEST(LowPrecision, ProductsInARowAreAllLow) {
   }
 }
 
-// Of a graph that has no updates, as one that is evaluated between steps.
+// The graph has no updates, like one that is evaluated between steps.
 TEST(LowPrecision, WhatMayTrainAndAFrozenHeadStayInF32) {
   Graph g;
   const ValueId x = g.AddInput("x", F32({Dim::Sequences(), 64}));
@@ -224,11 +156,11 @@ TEST(LowPrecision, ThinAndConstantProductsStayInF32) {
   EXPECT_EQ(MakerName(g, g.output("wide")), "low_matmul");
 }
 
-// Full fine-tuning of a model that is wide enough: trained weights, their gradients, and the bits
-// of 1, 2 and 3 threads.
+// Fine-tunes a model that is wide enough: the trained weights, their gradients, and the bits of 1,
+// 2 and 3 threads are compared.
 TEST(LowPrecision, FullFineTuningIsNearF32) {
   const auto gradients = [](const Precision& precision, double& loss) {
-    Step step("full", precision, 0, kWideVit);
+    LowStep step("full", precision, 0, kWideVit);
     loss = step.Accumulate();
     std::map<std::string, std::vector<float>> all;
     for (const std::string& name : step.step->trainable_names()) all[name] = step.Gradient(name);
@@ -255,7 +187,7 @@ class LowSteps : public ::testing::TestWithParam<CellType> {};
 
 // Gradients of both factors, through both blocks, point where those of f32 do.
 TEST_P(LowSteps, LossAndGradientsAreNearThoseOfF32) {
-  Step f32("lora(r=4)", {}), low("lora(r=4)", Of(GetParam()));
+  LowStep f32("lora(r=4)", {}), low("lora(r=4)", Of(GetParam()));
   const double loss = f32.Accumulate(), near = GetParam() == CellType::kBf16 ? 2e-3 : 1e-2;
   const double other = low.Accumulate();
   EXPECT_NE(loss, other);
@@ -274,7 +206,7 @@ TEST_P(LowSteps, BitsDoNotDependOnThreads) {
   std::vector<std::vector<float>> first;
   for (const int threads : {1, 2, 3}) {
     SetThreads(threads);
-    Step step("lora(r=4)", Of(GetParam()));
+    LowStep step("lora(r=4)", Of(GetParam()));
     step.Accumulate();
     std::vector<std::vector<float>> all;
     for (const std::string& name : step.step->trainable_names()) all.push_back(step.Gradient(name));
@@ -288,7 +220,7 @@ TEST_P(LowSteps, BitsDoNotDependOnThreads) {
 TEST_P(LowSteps, AStepRepeatsItself) {
   std::vector<std::vector<float>> first;
   for (int i = 0; i < 12; ++i) {
-    Step step("lora(r=4)", Of(GetParam()));
+    LowStep step("lora(r=4)", Of(GetParam()));
     for (int again = 0; again < 2; ++again) {
       step.step->session().ZeroStates(step.step->session().options().lanes);
       step.Accumulate();
@@ -307,7 +239,7 @@ TEST_P(LowSteps, AStepRepeatsItself) {
 TEST_P(LowSteps, WhatIsNotFiniteStaysSo) {
   for (const float bad :
        {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()})
-    EXPECT_FALSE(std::isfinite(Step("lora(r=4)", Of(GetParam())).Accumulate(bad))) << bad;
+    EXPECT_FALSE(std::isfinite(LowStep("lora(r=4)", Of(GetParam())).Accumulate(bad))) << bad;
 }
 
 INSTANTIATE_TEST_SUITE_P(Cells, LowSteps, ::testing::Values(CellType::kBf16, CellType::kInt8),
@@ -315,7 +247,7 @@ INSTANTIATE_TEST_SUITE_P(Cells, LowSteps, ::testing::Values(CellType::kBf16, Cel
                            return i.param == CellType::kBf16 ? "bf16" : "int8";
                          });
 
-// One bad row of a and one bad column of b, on the kernel alone.
+// One row of a and one column of b are bad, and the kernel runs alone.
 TEST(LowPrecision, ABadRowOrColumnIsBadAlone) {
   for (const char* cell : {"bf16", "int8"})
     for (const float bad :
@@ -354,7 +286,7 @@ TEST(LowPrecision, NearGeluIsNearerThanBf16Rounds) {
 TEST(LowPrecision, GeluOfRoundedProductsIsTheNearOne) {
   const auto acts = [](std::vector<std::string> keep) {
     std::vector<std::string> all;
-    const Step step("linear", Of(CellType::kBf16, std::move(keep)));
+    const LowStep step("linear", Of(CellType::kBf16, std::move(keep)));
     for (NodeId id : step.graph().TopoOrder()) {
       const Node& n = step.graph().node(id);
       if (n.op == &kGelu || n.op == &kGeluNear) all.push_back(std::string(n.op->name));
@@ -363,7 +295,7 @@ TEST(LowPrecision, GeluOfRoundedProductsIsTheNearOne) {
   };
   EXPECT_THAT(acts({}), ::testing::ElementsAre("gelu_near", "gelu_near"));
   EXPECT_THAT(acts({"fc1"}), ::testing::ElementsAre("gelu", "gelu"));
-  const Step step("lora(r=4)", Of(CellType::kBf16));
+  const LowStep step("lora(r=4)", Of(CellType::kBf16));
   int fused = 0;
   for (NodeId id : step.graph().TopoOrder())
     if (const Node& n = step.graph().node(id); n.op == &kLowMatmul)

@@ -1,4 +1,4 @@
-// --lr-find: the rate that a curve suggests, and the command.
+// Tests --lr-find: the rate that a curve suggests, and the command.
 #include "tools/lib/lr_find.h"
 
 #include <cmath>
@@ -8,7 +8,7 @@
 namespace graft::cli {
 namespace {
 
-// Flat, falling fastest at 1e-3, then rising.
+// Makes a curve that is flat, falls fastest at `fastest`, then rises.
 std::vector<RatePoint> Curve(double fastest) {
   std::vector<RatePoint> points;
   for (int i = 0; i < 100; ++i) {

@@ -13,7 +13,7 @@ namespace {
 
 constexpr int64_t kMiB = 1 << 20;
 
-// Of this process, from mapped files.
+// Reads how many bytes of mapped files this process has in memory.
 int64_t ResidentFileBytes() {
   std::ifstream file("/proc/self/status");
   for (std::string word; file >> word;)

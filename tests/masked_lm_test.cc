@@ -1,5 +1,5 @@
-// The masked-LM head in the classifier's place: label words against float64 transformers, what of
-// it trains, which rows are computed, and which checkpoints have it.
+// Tests the masked-LM head in the classifier's place: label words against float64 transformers,
+// what of it trains, which rows are computed, and which checkpoints have it.
 #include "models/files/masked_lm.h"
 
 #include <gmock/gmock.h>
@@ -28,7 +28,7 @@ LoadedModel WithWords() {
   return m;
 }
 
-// A row in the middle of each text, as the graph wants it.
+// Gives a row in the middle of each text, as the graph wants it.
 std::vector<double> MaskRows(const Expected& e) {
   const std::vector<double> offsets = e["offsets"];
   std::vector<double> rows;
@@ -46,7 +46,8 @@ InterpretOptions Leaves(const Expected& e, const ParamStore& params) {
   return o;
 }
 
-// Of a class the mean over its words of the mean over a word's sub-words, of transformers' logits.
+// The logit of a class is the mean over its words of the mean over a word's sub-words, of
+// transformers' logits.
 TEST(MaskedLm, ClassLogitsAreMeansOfWordLogits) {
   const Expected e("tiny_bert_expected.safetensors");
   const LoadedModel m = WithWords();
@@ -111,7 +112,8 @@ TEST(MaskedLm, TheHeadTrains) {
     EXPECT_TRUE(OfHead(name) || name.ends_with(".bias")) << name;
 }
 
-// All gradients of the whole model, of the word embeddings as both input and decoder.
+// The gradients are those of the whole model, in which the word embeddings are both input and
+// decoder.
 TEST(MaskedLm, GradientsAreThoseOfTheLoss) {
   const Expected e("tiny_bert_expected.safetensors");
   LoadedModel m = WithWords();

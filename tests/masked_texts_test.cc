@@ -143,7 +143,8 @@ TEST_F(MaskedTexts, FifteenPercentAreToBeGuessed) {
   }
 }
 
-// 80 % [MASK], 10 % another token, 10 % as they were; every place as often as any other.
+// 80 % become [MASK], 10 % become another token and 10 % stay; every place is chosen as often as
+// any other.
 TEST_F(MaskedTexts, EightyTenTen) {
   const std::unique_ptr<BatchSource> data = Open(std::vector<std::string>(400, Letters(60)));
   int64_t n = 0, masks = 0, same = 0;
@@ -157,7 +158,7 @@ TEST_F(MaskedTexts, EightyTenTen) {
       if (id != answer) others.insert(id);
     }
   ASSERT_EQ(n, 400 * 9);
-  // Five deviations of a binomial distribution.
+  // The tolerance is five deviations of a binomial distribution.
   EXPECT_NEAR(static_cast<double>(masks), 0.8 * 3600, 5 * std::sqrt(0.8 * 0.2 * 3600));
   EXPECT_NEAR(static_cast<double>(same), 0.1 * 3600, 5 * std::sqrt(0.1 * 0.9 * 3600));
   EXPECT_GT(others.size(), 150u);  // of the whole vocabulary
@@ -206,7 +207,7 @@ TEST_F(MaskedTexts, SpecialTokensAreNotGuessed) {
     for (const auto& [place, answer] : text.answers) EXPECT_TRUE(place == 1 || place == 3);
 }
 
-// "unfilm" is un ##film; all of a word or nothing.
+// "unfilm" is un ##film, of which all or nothing is masked.
 TEST_F(MaskedTexts, WholeWords) {
   facts_.whole_words = true;
   std::string text = "a unfilm";

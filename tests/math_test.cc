@@ -1,5 +1,5 @@
-// The elementary functions of math-inl.h (Exp, Tanh, NormalCdf, GELU) on every SIMD target of this
-// machine, against the same functions in double.
+// Compares the elementary functions of math-inl.h (Exp, Tanh, NormalCdf, GELU), on every SIMD
+// target of this machine, with the same functions in double.
 #include <gtest/gtest.h>
 
 #include <cmath>

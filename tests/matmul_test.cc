@@ -1,5 +1,5 @@
-// Fused matmuls beside the graphs they stand for, forward and backward; frozen weights; smaller
-// batches than the capacity; results that share memory with an input.
+// Compares fused matmuls with the graphs that they stand for, forward and backward; with frozen
+// weights, smaller batches than the capacity, and results that share memory with an input.
 #include <gtest/gtest.h>
 
 #include <random>
@@ -38,7 +38,7 @@ struct Fused {
   Graph fused, composite;  // inputs a, b, bias, residual, dy; outputs y and the gradients
 };
 
-// Both forms with all gradients; those of the composite node by node.
+// Builds both forms with all gradients; the composite form has them node by node.
 Fused BothForms(MatmulAttrs p, int64_t m, int64_t k, int64_t n) {
   Fused f{p, {}, {}};
   for (Graph* g : {&f.fused, &f.composite}) {

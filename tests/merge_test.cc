@@ -1,4 +1,4 @@
-// LoRA as a rewrite, and merging: the plain model comes back and computes the same.
+// Tests LoRA as a rewrite, and merging: the plain model comes back and computes the same.
 #include "peft/merge.h"
 
 #include <gmock/gmock.h>
@@ -109,7 +109,8 @@ TEST(Merge, LeavesWhatDependsOnParametersToFolding) {
   EXPECT_EQ(result.left.size(), 1u);  // the prompt's keys: no weight of the base
 }
 
-// As the separate nn.Dropout modules of peft: every element of its own, q and v of their own.
+// Like the separate nn.Dropout modules of peft, every element has a draw of its own, and q and v
+// have masks of their own.
 TEST(Lora, DropoutIsByElementAndByLayer) {
   const Tuned tuned("lora(r=2,dropout=0.25)");
   std::vector<std::string> streams;

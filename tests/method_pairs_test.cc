@@ -1,5 +1,5 @@
-// Every pair of methods, in both orders, on images and on texts: it trains, and where both fold it
-// folds, or it is refused with a reason.
+// Tries every pair of methods, in both orders, on images and on texts: it trains, and where both
+// fold it folds, or it is refused with a reason.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -33,7 +33,7 @@ const BertConfig kBert{.vocab = 30,
                        .mlp_width = 24,
                        .classes = 3};
 
-// One small recipe of each method.
+// Gives one small recipe of each method.
 std::string RecipeOf(std::string_view name) {
   for (const char* recipe :
        {"lora(r=2,targets=attn.*|mlp.*)", "houlsby(r=2,act=gelu)", "pfeiffer(r=2,act=gelu)",

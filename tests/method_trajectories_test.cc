@@ -1,6 +1,6 @@
-// 50 steps of AdamW with every method on the tiny ViT and the tiny BERT, against float64 PyTorch:
-// fixtures/make_method_trajectories.py says what is repeated. In f64 through the interpreter, and
-// in f32 through the session with its passes.
+// Compares 50 steps of AdamW with every method, on the tiny ViT and the tiny BERT, with float64
+// PyTorch; fixtures/make_method_trajectories.py says what is repeated. They run in f64 through the
+// interpreter, and in f32 through the session with its passes.
 #include <gtest/gtest.h>
 #include <zlib.h>
 
@@ -101,7 +101,7 @@ class Trajectory : public testing::TestWithParam<size_t> {
     o.leaves["rng"] = {0, 0}, o.leaves["update_rng"] = {0, 0};
     return o;
   }
-  // Fisher information of the whole batch, tensor by tensor clipped to a norm of 1.
+  // The Fisher information is that of the whole batch, with each tensor clipped to a norm of 1.
   void MakeMasks(const Method& method) {
     Graph g = graph_;
     const std::vector<ValueId> wrt = g.Trainable();
@@ -136,7 +136,7 @@ class Trajectory : public testing::TestWithParam<size_t> {
   }
   double Loss(size_t step) const { return run_["losses"][step].get<double>(); }
 
-  // The stored sums over each trained tensor.
+  // Compares the stored sums over each trained tensor.
   void CompareFinals(const std::function<std::vector<double>(const std::string&)>& value,
                      double bound) const {
     size_t compared = 0;

@@ -52,19 +52,20 @@ TEST(Metrics, NothingToDivideBy) {
   for (double value : {Accuracy(none), MeanClassAccuracy(none), F1(none, 1), MacroF1(none),
                        MatthewsCorrelation(none)})
     EXPECT_EQ(value, 0);
-  // No example and no prediction of class 1.
+  // There is no example and no prediction of class 1.
   const ConfusionMatrix one_class = Matrix({{7, 0}, {0, 0}});
   EXPECT_EQ(F1(one_class, 1), 0);
   EXPECT_EQ(MatthewsCorrelation(one_class), 0);
   EXPECT_EQ(Accuracy(one_class), 1);
   EXPECT_EQ(MeanClassAccuracy(one_class), 1);
   EXPECT_EQ(MacroF1(one_class), 1);  // class 1 does not occur
-  // Always class 0: no positive prediction.
+  // Class 0 is always predicted, so there is no positive prediction.
   const ConfusionMatrix constant = Matrix({{5, 0}, {5, 0}});
   EXPECT_EQ(F1(constant, 1), 0);
   EXPECT_EQ(MatthewsCorrelation(constant), 0);
   EXPECT_DOUBLE_EQ(MacroF1(constant), (2 * 5.0 / 15) / 2);
-  // Predicted, but never a label: counts in the macro mean, not in the class accuracy.
+  // A class that is predicted, but is never a label, counts in the macro mean and not in the class
+  // accuracy.
   EXPECT_DOUBLE_EQ(MacroF1(Matrix({{1, 1}, {0, 0}})), (2.0 / 3 + 0) / 2);
   EXPECT_DOUBLE_EQ(MeanClassAccuracy(Matrix({{1, 1}, {0, 0}})), 0.5);
 }

@@ -1,6 +1,6 @@
-// Quantised weights in graphs: the fused product has the bits of the matmul of the dequantised
-// weight, on every SIMD target and in both directions; whole models train and merge on them and
-// stay small.
+// Tests quantised weights in graphs: the fused product has the bits of the matmul of the
+// dequantised weight, on every SIMD target and in both directions; whole models train and merge on
+// them and stay small.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -49,7 +49,7 @@ struct Layers {
     }
     g.EraseDead();
   }
-  // With f32 weights of the same values.
+  // Returns the layers with f32 weights of the same values.
   Layers Dequantize() const {
     Layers plain = *this;
     for (const char* name : {"w1", "w2"}) {
@@ -185,7 +185,7 @@ TEST(Nf4Matmul, TextReadsBack) {
 
 // --- a whole model -------------------------------------------------------------------------------
 
-// The 48 dense layers of ViT-B's blocks, quantised one by one.
+// The dense layers of ViT-B's blocks are quantised one by one.
 TEST(Nf4Model, WeightsOfVitBaseTakeLessThan46Megabytes) {
   Graph g = BuildModel(ModelByName("vit_base_patch16_224"));
   ParamStore params;
@@ -213,7 +213,7 @@ TEST(Nf4Model, WeightsOfVitBaseTakeLessThan46Megabytes) {
   EXPECT_EQ(CountOps(g, kNf4Matmul), 72);
 }
 
-// What a method does: every dense layer of the blocks. Returns their number.
+// Does what a method does to every dense layer of the blocks. Returns their number.
 int QuantizeBlocks(Graph& g, ParamStore& params) {
   int layers = 0;
   for (const NodeId id : g.TopoOrder()) {

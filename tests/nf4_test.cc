@@ -1,4 +1,4 @@
-// NF4: bytes and values equal those of bitsandbytes (fixtures/make_nf4.py); the kernels equal the
+// Bytes and values of NF4 equal those of bitsandbytes (fixtures/make_nf4.py); the kernels equal the
 // scalar code bit for bit on every SIMD target; a store keeps the quantised form alone.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// Shared by the tests of NF4: weights, their bytes as text, a loop over SIMD targets.
+// What the tests of NF4 share: weights, their bytes as text, a loop over SIMD targets.
 #pragma once
 #include <random>
 

@@ -1,5 +1,5 @@
-// Shared by the generic tests and the benchmark of operators: inputs of a sample, running a kernel
-// between guard words, comparing with the reference. A header, as every test is one file.
+// What the generic tests and the benchmark of operators share: inputs of a sample, running a kernel
+// between guard words, comparing with the reference. It is a header, as every test is one file.
 #pragma once
 #include <algorithm>
 #include <bit>
@@ -29,9 +29,7 @@ struct OpCase {
   Doubles Reference(const Doubles& inputs) const {
     return RunReference(*op, attrs, inputs, in_shape, out_shape);
   }
-  bool IsFloat(size_t i) const {
-    return in_type[i] == DType::kF32 || in_type[i] == DType::kBf16;
-  }
+  bool IsFloat(size_t i) const { return in_type[i] == DType::kF32 || in_type[i] == DType::kBf16; }
 };
 
 // Result types for inputs of these extents, or throws Error. Results that depend on the batch alone
@@ -173,12 +171,12 @@ class Runner {
           {shared >= 0 ? in_[shared].data : out_memory_[k].data(), c.out_type[k], c.out_shape[k]});
     }
     std::vector<const float*> constant;
-    for (Tensor& t : in_) constant.push_back(options_.constant ? t.f32() : nullptr);
+    for (Tensor& t : in_)  // a parameter, which is never bf16
+      constant.push_back(options_.constant && t.dtype != DType::kBf16 ? t.f32() : nullptr);
     prepared_.run = c.op->kernel;
     PackedConstants packed;
     if (c.op->prepare)
-      prepared_ = c.op->prepare(
-          {c.in_shape, c.out_shape, constant, c.attrs, packed, c.in_type});
+      prepared_ = c.op->prepare({c.in_shape, c.out_shape, constant, c.attrs, packed, c.in_type});
     if (prepared_.finish) prepared_.finish();
     scratch_.emplace_back((prepared_.scratch + 3) / 4, 0);
     const size_t bytes = (prepared_.thread_scratch + 63) / 64 * 64;
@@ -242,7 +240,7 @@ inline std::vector<double> ErrorScales(const OpCase& c) {
   return scales;
 }
 
-// Element i of result k. Of bf16, two are in a word.
+// Returns element i of result k. A word holds two elements of bf16.
 inline double Element(const OpCase& c, const RunResult& r, size_t k, size_t i) {
   const bool bf16 = c.out_type[k] == DType::kBf16;
   const uint32_t word = r.out[k][bf16 ? i / 2 : i];
@@ -251,8 +249,8 @@ inline double Element(const OpCase& c, const RunResult& r, size_t k, size_t i) {
                                       : static_cast<double>(std::bit_cast<float>(word));
 }
 
-// Whether result bits agree with the reference: |error| <= rtol (|reference| + scale); NaN for NaN
-// and infinity for infinity; i32 exactly. Returns "" or what differs.
+// Tells whether result bits agree with the reference: |error| <= rtol (|reference| + scale); NaN
+// for NaN and infinity for infinity; i32 exactly. Returns "" or what differs.
 inline std::string Compare(const OpCase& c, const RunResult& got, const Doubles& want) {
   if (!got.broken.empty()) return "wrote outside of " + got.broken;
   const std::vector<double> scales = ErrorScales(c);

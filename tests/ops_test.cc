@@ -1,4 +1,4 @@
-// Every operator's kernel and record against its reference, from the records alone.
+// Compares every operator's kernel and record with its reference, from the records alone.
 //   ops_test --op=layer_norm --sample=odd --target=AVX2 repeats one case (each flag may be
 //   missing).
 #include <gmock/gmock.h>
@@ -155,7 +155,7 @@ TEST_P(OpTest, CommutativeAsFlagged) {
   }
 }
 
-// Picking rows of the flagged inputs picks rows of result 0.
+// To pick rows of the flagged inputs picks rows of result 0.
 TEST_P(OpTest, RowsAsFlagged) {
   if (op().row_inputs == 0) GTEST_SKIP();
   ForEachSample(false, [&](const OpCase& c, const std::string& line) {

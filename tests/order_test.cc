@@ -1,4 +1,4 @@
-// The order of nodes, and when the memory of values ends.
+// Tests the order of nodes, and when the memory of values ends.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -12,8 +12,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// h_i = 2^i w: of these runs read one, an update another one, and the rest goes when the next one
-// is made.
+// With h_i = 2^i w, runs read one of these and an update reads another one; the rest goes when the
+// next one is made.
 TEST(Lifetimes, ValuesOfParametersAloneDieWithTheirLastReader) {
   constexpr size_t kMatrix = 64 * 64 * sizeof(float);
   Graph g;

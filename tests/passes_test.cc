@@ -182,7 +182,7 @@ TEST(ShareEqualNodes, ComputesTheSameAndIsIdempotent) {
 
 // --- matmul_epilogue -----------------------------------------------------------------------------
 
-// y = x W' + b, h = act(y); with `backward`, also act'(y) dh, as training has it.
+// Builds y = x W' + b, h = act(y); with `backward`, also act'(y) dh, as training has it.
 struct ActivationGraph {
   Graph g;
   ActivationGraph(const OpDef& act, const OpDef& grad, bool backward) {
@@ -277,7 +277,8 @@ TEST(SinkGather, LastBlockOfAVitComputesClassRowsOnly) {
 
 class SinkTest : public ::testing::Test {
  protected:
-  // The rows 0 of v's sequences as the output "y"; then the pass, and the same values as before.
+  // Makes the rows 0 of v's sequences the output "y", then runs the pass, which must leave the
+  // values as they are.
   PassReport Sink(ValueId v) {
     g.SetOutput("y", GatherRows(g, v, FirstRows(g, offsets)));
     const Graph before = g;

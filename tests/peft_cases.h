@@ -12,7 +12,7 @@ inline const VitConfig kTiny{.image_size = 8,
                              .mlp_width = 20,
                              .classes = 5};
 
-// The same widths; methods that need M = cD are tried on it alone.
+// It has the same widths; methods that need M = cD are tried on it alone.
 inline const BertConfig kTinyBert{.vocab = 30,
                                   .positions = 16,
                                   .width = 12,

@@ -1,4 +1,4 @@
-// Every method, by its record: start, counts, gradients, merging, frozen tensors.
+// Tests every method by its record: start, counts, gradients, merging, frozen tensors.
 #include <gmock/gmock.h>
 
 #include <array>
@@ -21,7 +21,7 @@ namespace {
 
 constexpr int64_t kHead = 5 * 13;
 
-// Random values in every parameter; where `branches`, also in those that start at zero.
+// Puts random values into every parameter; with `branches`, also into those that start at zero.
 void Randomise(ParamStore& params, const Graph& g, bool branches) {
   for (ValueId v : g.Leaves(Role::kParam)) {
     const std::string& name = g.value(v).name;
@@ -115,7 +115,7 @@ class PeftMethod : public testing::TestWithParam<std::tuple<Case, bool>> {
   Counts Capacity(int64_t sequences) const {
     return {sequences, text() ? static_cast<int64_t>(sequences * 5) : 0};
   }
-  // Micro-batches of at most `micro` of the five examples.
+  // Cuts the five examples into micro-batches of at most `micro`.
   std::vector<Counts> Parts(int64_t micro) const {
     std::vector<Counts> parts;
     for (int64_t first = 0; first < 5; first += micro) {
@@ -159,7 +159,8 @@ TEST_P(PeftMethod, TextIsReadBack) {
   EXPECT_EQ(ToText(ParseGraph(ToText(graph_), AllOps())), ToText(graph_));
 }
 
-// Central differences through the whole model, eight random directions.
+// Gradients are compared with central differences through the whole model, along eight random
+// directions.
 TEST_P(PeftMethod, GradientsMatchDifferences) {
   Randomise(params_, graph_, true);
   Graph g = graph_;

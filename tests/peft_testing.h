@@ -16,7 +16,7 @@ using testing::HasSubstr;
 inline const std::string kBase = std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tiny_vit_hf";
 constexpr int64_t kWidth = 24, kMlp = 48;  // of the fixture; it has 2 blocks and 5 classes
 
-// A config by hand: query and value with rank 2 and a head of 3 classes.
+// Makes a config by hand: query and value with rank 2 and a head of 3 classes.
 inline Json LoraConfig() {
   return {{"peft_type", "LORA"},
           {"r", 2},
@@ -38,7 +38,7 @@ class Tensors {
   }
   void Remove(const std::string& key) { values_.erase(key); }
   bool Has(const std::string& key) const { return values_.contains(key); }
-  // The same numbers under a second name.
+  // Puts the same numbers under a second name.
   void Copy(const std::string& key, const std::string& copy) {
     values_[copy] = values_.at(key), shapes_[copy] = shapes_.at(key);
   }

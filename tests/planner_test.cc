@@ -1,4 +1,4 @@
-// The memory planner on random lifetimes and on those of training graphs.
+// Tests the memory planner on random lifetimes and on those of training graphs.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -39,7 +39,7 @@ std::string Check(const std::vector<Interval>& iv, const MemoryPlan& plan) {
   return "";
 }
 
-// Empty, tiny, unaligned and large ones.
+// Makes empty, tiny, unaligned and large ones.
 std::vector<Interval> RandomIntervals(std::mt19937& random) {
   std::vector<Interval> iv(1 + random() % 120);
   const int length = 1 + static_cast<int>(random() % 60);

@@ -1,4 +1,4 @@
-// Position embeddings for other grids, beside torch's bicubic interpolation in float64.
+// Compares position embeddings for other grids with torch's bicubic interpolation in float64.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -8,7 +8,8 @@
 namespace graft {
 namespace {
 
-// A class token and 5 x 5 patches of width 2, value[i] = sin(0.3 (i + 1)), for to x to.
+// Resizes a class token and 5 x 5 patches of width 2, value[i] = sin(0.3 (i + 1)), to a grid of to
+// x to.
 std::vector<double> Resized(int64_t to, Resampling how) {
   ParamStore params;
   float* values = params.Allocate("pos_embed", {26, 2});
@@ -36,7 +37,8 @@ TEST(Positions, SmallerGrids) {
               0.2624764, 0.2736846, 0.1966021, 0.1334931});
 }
 
-// Of larger ones: the first values, the sum of squares and the product with sin(1), sin(2), ...
+// Of larger grids the first values, the sum of squares and the product with sin(1), sin(2), ... are
+// compared.
 TEST(Positions, LargerGrids) {
   const auto check = [](Resampling how, const std::vector<double>& first, double squares,
                         double sines) {

@@ -1,5 +1,5 @@
-// The transform of images that a checkpoint states: what it becomes in the text of --preprocess,
-// against transformers' and timm's own pixels, and where it is found.
+// Tests the transform of images that a checkpoint states: what it becomes in the text of
+// --preprocess, against transformers' and timm's own pixels, and where it is found.
 #include <gmock/gmock.h>
 
 #include "adapters/base_model.h"

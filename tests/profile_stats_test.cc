@@ -38,7 +38,7 @@ TEST(ProfileStats, MannWhitneyIsScipys) {
   EXPECT_EQ(MannWhitney({}, {1, 2}), 1);
 }
 
-// Of all ways to split ten values, as many are as extreme as the p-value says.
+// As many of all ways to split ten values are as extreme as the p-value says.
 TEST(ProfileStats, ThePValueCountsSplits) {
   const int n = 4, m = 6;
   std::vector<int> in_first(n + m);

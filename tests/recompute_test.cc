@@ -41,7 +41,7 @@ bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
-// A task of its own parameters, trained for some steps with the given passes.
+// Has a task of its own parameters, which is trained for some steps with the given passes.
 struct Trained {
   std::vector<float> losses, weights;
   size_t arena_bytes = 0;
@@ -87,7 +87,7 @@ class RecomputeTest : public ::testing::TestWithParam<Case> {
     return result;
   }
 
-  // The limit at which the search begins: nothing recomputed.
+  // The limit at which the search begins, where nothing is recomputed.
   RecomputeLimit Plain(TrainStep& step) const {
     return {GetParam().capacity, step.session().memory().bytes, step.session().steps()};
   }
@@ -147,7 +147,7 @@ INSTANTIATE_TEST_SUITE_P(Methods, RecomputeTest,
 
 // --- any graph -------------------------------------------------------------------------------
 
-// A random graph and the gradients of its parameters, all of them outputs.
+// Makes a random graph and the gradients of its parameters, all of which are outputs.
 Graph RandomTraining(uint32_t seed) {
   Graph g = RandomGraph(seed, 30, false);
   const std::vector<ValueId> params = g.Trainable();
@@ -169,10 +169,11 @@ std::vector<float> Results(const Graph& g) {
   return all;
 }
 
-TEST(Renumbered, FollowsTheOrderAndIsTheSameGraph) {
+TEST(Renumber, FollowsTheOrderAndIsTheSameGraph) {
   for (uint32_t seed = 0; seed < 30; ++seed) {
     const Graph g = RandomGraph(seed, 25);
-    const Graph same = Renumbered(g, OrderNodes(g).nodes);
+    Graph same = g;
+    same.Renumber(OrderNodes(g).nodes);
     Verify(same);
     EXPECT_EQ(ToText(same), ToText(g));
     const std::vector<NodeId> order = same.TopoOrder();
@@ -203,7 +204,7 @@ TEST(Recompute, AnyGraphKeepsItsBits) {
   EXPECT_GT(changed, 10);
 }
 
-// Two values of one size lie idle across a wide one; the one that reads less is computed again.
+// Two values of one size lie idle across a wide one, and the one that reads less is computed again.
 TEST(Recompute, TakesTheLeastCostPerByte) {
   Graph g;
   const ValueId x = g.AddInput("x", F32({64, 256})), z = g.AddInput("z", F32({64, 256}));

@@ -14,7 +14,7 @@
 namespace graft {
 namespace {
 
-// Known answers published with Random123.
+// These are the known answers that were published with Random123.
 TEST(Rng, PhiloxKnownAnswers) {
   EXPECT_EQ(Philox({0, 0, 0, 0}, 0, 0), (Philox4{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
   EXPECT_EQ(Philox({~0u, ~0u, ~0u, ~0u}, ~0u, ~0u),

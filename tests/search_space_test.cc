@@ -96,7 +96,7 @@ TEST(SearchSpace, EqualCandidatesHaveEqualGenes) {
   const BoundSpace space = Bind(
       "lora(r={2|0},alpha={1|8},targets=attn.q)+"
       "houlsby(r={2|3},blocks={0|0-2})");
-  // Three places of two options; the own gene, then three places.
+  // There are three places of two options, and the gene of its own, then three places.
   ASSERT_EQ(space.genes().size(), 6u + 4u);
   EXPECT_EQ(space.Canonical({1, 1, 0, 0, 0, 1, 1, 0, 1, 1}),
             space.Canonical({0, 1, 0, 0, 1, 1, 1, 0, 1, 1}));

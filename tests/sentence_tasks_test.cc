@@ -1,4 +1,5 @@
-// Pairs and choices of sentences of plain texts: their classes, where their sentences stand.
+// Tests pairs and choices of sentences of plain texts: their classes, and where their sentences
+// stand.
 #include "data/sentence_tasks.h"
 
 #include <gtest/gtest.h>

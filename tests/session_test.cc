@@ -59,7 +59,7 @@ int posix_memalign(void** p, size_t alignment, size_t n) {
   return (*p = __libc_memalign(alignment, n)) ? 0 : 12;
 }
 }
-// Replaced too, because malloc sees only the standard library as the caller of new.
+// This is replaced, too, because malloc sees only the standard library as the caller of new.
 void* operator new(size_t n) {
   Count(__builtin_return_address(0));
   if (void* p = __libc_malloc(n)) return p;

@@ -1,9 +1,9 @@
-// For the tests of SIMD code that is dispatched within their own file: running on every target.
+// Lets tests of SIMD code that is dispatched within their own file run on every target.
 #pragma once
 #include <gtest/gtest.h>
 
 #include "ops/targets.h"
-// After targets.h, which limits the targets; highway.h must come after foreach_target.h.
+// This comes after targets.h, which limits the targets; highway.h must come after foreach_target.h.
 #include "hwy/targets.h"
 
 namespace graft {

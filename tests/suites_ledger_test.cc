@@ -1,4 +1,4 @@
-// The ledger of a suite: claims of several processes, what is kept, and broken files.
+// Tests the ledger of a suite: claims of several processes, what is kept, and broken files.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>

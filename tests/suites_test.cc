@@ -1,4 +1,4 @@
-// Parts of suites that need no run: grids, choices, identities, draws, scores.
+// Tests the parts of suites that need no run: grids, choices, identities, draws, scores.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -87,7 +87,7 @@ TEST(Vtab, NineteenTasksByAnyOfTheirNames) {
   EXPECT_EQ(names.size(), 19u);
   EXPECT_EQ(groups,
             (std::map<std::string, int>{{"natural", 7}, {"specialised", 4}, {"structured", 8}}));
-  // A head of width 768 for each: 38,045 parameters in the mean.
+  // With a head of width 768 for each task these are 38,045 parameters in the mean.
   EXPECT_EQ((classes * 769 + 9) / 19, 38045);
   EXPECT_EQ(FindVtabTask("imagenet"), nullptr);
 }

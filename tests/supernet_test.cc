@@ -105,7 +105,7 @@ TEST_P(SupernetSteps, InterpreterFollowsPyTorch) {
   }
 }
 
-// The same steps through compiled sessions that share memory and packed weights.
+// The same steps run through compiled sessions that share memory and packed weights.
 TEST_P(SupernetSteps, SessionsFollowPyTorch) {
   const std::vector<float> image = Images();
   for (size_t i = 0; i < run_["losses"].size(); ++i) {
@@ -129,7 +129,7 @@ INSTANTIATE_TEST_SUITE_P(Spaces, SupernetSteps, testing::Range(size_t{0}, Runs()
 
 class SupernetCandidates : public testing::Test {
  protected:
-  // A supernet with values in all of its storage.
+  // Makes a supernet with values in all of its storage.
   void Make(const std::string& space) {
     model_ = LoadModel(kFixtures + "tiny_vit_hf", "", 0);
     space_.emplace(ParseSpace(WrittenOut(space, "", 2)), model_.config, model_.params);
@@ -202,7 +202,7 @@ TEST_F(SupernetCandidates, PathsAreUniformAndTheSameAgain) {
   EXPECT_NE(Genes(path.begin(), path.begin() + 20), Genes(path.begin() + 20, path.end()));
 }
 
-// A path's gradients fall into its slices; the rest of a tensor that it reads gets none.
+// A path's gradients fall into its slices, and the rest of a tensor that it reads gets none.
 TEST_F(SupernetCandidates, GradientsLandInTheSlices) {
   Make("lora(r={1|2|4},targets=attn.q)");
   Graph g = supernet_->PathGraph({1, 0});

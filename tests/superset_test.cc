@@ -23,14 +23,15 @@ std::vector<double> Noise(size_t n, const std::string& stream) {
 
 struct Pair {
   const char *general, *special;
-  // The leaves of the general method, from those of the special one and the model.
+  // Makes the leaves of the general method from those of the special one and the model.
   Leaves (*general_leaves)(const Leaves& special, const Leaves& model);
 };
 
 bool EndsWith(const std::string& text, std::string_view end) { return text.ends_with(end); }
 std::string Scope(const std::string& name) { return name.substr(0, name.rfind('.')); }
 
-// GLoRA has one layer of 3D outputs where a block has q, k and v: their values one after the other.
+// GLoRA has one layer of 3D outputs where a block has q, k and v, whose values stand one after the
+// other.
 void Put(Leaves& leaves, const std::string& scope, const std::string& name,
          const std::vector<double>& values, bool shared = false) {
   const bool three =
@@ -80,7 +81,7 @@ Leaves FromBitFit(const Leaves& special, const Leaves& model) {
   return leaves;
 }
 
-// The same values under the names of the unified form.
+// Puts the same values under the names of the unified form.
 template <const char* From, const char* To>
 Leaves Renamed(const Leaves& special, const Leaves&) {
   Leaves leaves;

@@ -1,4 +1,4 @@
-// Shared by many tests: the message of an Error, a temporary folder.
+// What many tests share: the message of an Error, a temporary folder.
 #pragma once
 #include <cstdlib>
 #include <filesystem>

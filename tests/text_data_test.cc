@@ -15,7 +15,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-// With every split in order.
+// Opens it with every split in order.
 TextDataset Open(const TempDir& folder, const TextColumns& columns = {}) {
   TextDataset data(folder.path().string(), columns);
   for (const std::string& split : data.split_names()) data.Load(split);

@@ -78,7 +78,7 @@ TEST(TextKinds, EveryDirectoryIsReadAsTransformersReadsIt) {
   EXPECT_GE(directories, 43u);
 }
 
-// In the directory of a model, and copied once more from there.
+// The files stand in the directory of a model, and are copied once more from there.
 TEST(TextKinds, EveryFileGoesWithAModel) {
   for (const Json& kind : Kinds().at("cases")) {
     const TempDir folder, model, again;

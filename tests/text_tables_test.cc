@@ -339,7 +339,7 @@ TEST(TextTables, FilesAndSplits) {
   EXPECT_EQ(data.DefaultTrainSplit(), "Training");
   EXPECT_EQ(data.DefaultValidationSplit(), "Validation");
   EXPECT_EQ(data.DefaultTestSplit(), "testing");
-  // One file alone.
+  // A path may be one file alone.
   EXPECT_TRUE(HoldsTexts(folder / "Training.csv"));
   EXPECT_FALSE(HoldsTexts(folder / ".DS_Store"));
   folder.Write("reviews.csv", "text,label\n" + Reviews());

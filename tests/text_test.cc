@@ -1,4 +1,4 @@
-// The text form: what is printed reads back as the same graph, and mistakes name their line.
+// Tests the text form: what is printed reads back as the same graph, and mistakes name their line.
 #include "runtime/text.h"
 
 #include <gmock/gmock.h>
@@ -75,7 +75,7 @@ TEST(Text, ReadBackGraphsComputeTheSame) {
               Interpret(back, options)[back.output(name).i]);
 }
 
-// (tanh(x) + gelu(x)) * w, built in any order and with debris left behind.
+// Builds (tanh(x) + gelu(x)) * w in either order, and leaves debris behind.
 Graph Isomorphic(bool other_way) {
   Graph g;
   ValueId x, w, a, b;

@@ -1,4 +1,4 @@
-// The same bits at 1, 2, 3 and 8 threads: forward, gradients, steps, checkpoints.
+// The bits are the same at 1, 2, 3 and 8 threads: forward, gradients, steps, checkpoints.
 #include "runtime/threads.h"
 
 #include <gtest/gtest.h>
@@ -11,7 +11,7 @@
 namespace graft {
 namespace {
 
-// Wide enough that every kernel cuts its work into several chunks.
+// It is wide enough that every kernel cuts its work into several chunks.
 const VitConfig kConfig{.image_size = 64,
                         .patch_size = 8,
                         .width = 96,

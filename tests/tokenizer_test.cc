@@ -1,5 +1,5 @@
-// WordPiece against answers of Hugging Face `tokenizers` (tests/fixtures/tokenizer), hostile files
-// and texts, and that time grows with the length only.
+// Compares WordPiece with answers of Hugging Face `tokenizers` (tests/fixtures/tokenizer), tries
+// hostile files and texts, and sees that time grows with the length only.
 #include "models/text/tokenizer.h"
 
 #include <gmock/gmock.h>
@@ -30,7 +30,7 @@ Encoding Ask(const Tokenizer& tokenizer, const Json& request) {
   return tokenizer.Encode(text, request.at("second").get<std::string>(), options);
 }
 
-// Number of cases compared.
+// Returns the number of cases that it compared.
 size_t CompareAll(const Tokenizer& tokenizer, const Json& cases, const std::string& name) {
   for (const Json& request : cases) {
     const Encoding e = Ask(tokenizer, request);
@@ -76,7 +76,7 @@ TEST(Tokenizer, Ids) {
 
 TEST(Tokenizer, InvalidUtf8IsReplaced) {
   const Tokenizer tokenizer = Tokenizer::Open(kFixtures + "vocab.txt");
-  // Cleaning drops U+FFFD; it still has a place.
+  // Cleaning drops U+FFFD, which still has a place.
   const Encoding e = tokenizer.Encode("a\xff\xc3 b\xe4\xb8", {.special_tokens = false});
   EXPECT_THAT(e.offsets, ElementsAre(TextSpan{0, 1}, TextSpan{4, 5}));
 }
@@ -175,7 +175,7 @@ TEST(Tokenizer, MissingFiles) {
   EXPECT_THAT(MessageOf(open), HasSubstr("class 'BertJapaneseTokenizer' is not supported"));
 }
 
-// The fixture with one change, a JSON merge patch (RFC 7386).
+// Returns the fixture with one change, which is a JSON merge patch (RFC 7386).
 std::string Patched(const std::string& patch) {
   Json root = ReadJson(kFixtures + "tokenizer.json");
   root.merge_patch(Json::parse(patch));

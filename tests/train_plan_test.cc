@@ -1,4 +1,4 @@
-// What a compiled training step promises about memory, on real ViT graphs.
+// Tests what a compiled training step promises about memory, on real ViT graphs.
 #include <gtest/gtest.h>
 #include <malloc.h>
 
@@ -223,7 +223,8 @@ TEST_P(TrainBudget, PlansDoNotFollowTheThreads) {
   EXPECT_GT(threads.size(), 1u);
 }
 
-// The same of a graph that trains nothing: results may depend on how many examples it takes.
+// The same holds for a graph that trains nothing, whose results may depend on how many examples it
+// takes.
 TEST_P(TrainBudget, InferenceDoesNotFollowTheThreads) {
   const Graph g =
       InferenceGraph(GetParam().model, ParseMethod(GetParam().method), params_, 1, true);

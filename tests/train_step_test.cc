@@ -1,4 +1,4 @@
-// What a training step promises beyond its numbers.
+// Tests what a training step promises beyond its numbers.
 #include "autograd/train_step.h"
 
 #include <gtest/gtest.h>
@@ -57,7 +57,8 @@ double FactorOf(const std::string& name, int) {
   return name.ends_with(".lora_b") ? 16 : name == "head.weight" ? 0.5 : 1;
 }
 
-// Three steps in double against AdamW written out, in which a factor multiplies the decay as well.
+// Three steps in double are compared with AdamW written out, in which a factor multiplies the decay
+// as well.
 TEST(RateFactor, IsThatOfAParameterGroup) {
   constexpr double kRate = 1e-2, kDecay = 0.3, kBeta1 = 0.9, kBeta2 = 0.999;
   ParamStore params;
@@ -99,8 +100,8 @@ TEST(RateFactor, IsThatOfAParameterGroup) {
   }
 }
 
-// In a session: a factor of all is another rate, bit by bit where it is a power of two, and so is
-// it where every parameter counts its own updates.
+// In a session a factor of all parameters is another rate, bit by bit where it is a power of two,
+// also where every parameter counts its own updates.
 TEST(RateFactor, OfAllIsAnotherRate) {
   const auto run = [&](double rate, double factor, bool sgd, bool own) {
     ParamStore params;
@@ -192,7 +193,7 @@ const VitConfig kTwoBlocks{.image_size = 8,
                            .mlp_width = 24,
                            .classes = 5};
 
-// A method's training graph, its parameters all random.
+// A method's training graph, whose parameters are all random.
 struct Task {
   ParamStore params;
   Graph g;

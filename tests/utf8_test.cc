@@ -1,4 +1,4 @@
-// Text of others on a terminal.
+// Tests what a terminal gets of texts that others wrote.
 #include "runtime/utf8.h"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// One broken graph for each invariant of Verify, and the message that names it.
+// Has one broken graph for each invariant of Verify, and the message that names it.
 #include "runtime/verify.h"
 
 #include <gmock/gmock.h>

@@ -1,4 +1,5 @@
-// The tiny ViT of tests/fixtures against float64 PyTorch: activations, gradients and training runs.
+// Compares the tiny ViT of tests/fixtures with float64 PyTorch: activations, gradients and training
+// runs.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -149,8 +150,8 @@ TEST_P(VitTraining, InterpreterFollowsPyTorch) {
   CompareFinals([&](const std::string& name) { return o.leaves.at(name); }, 1e-8);
 }
 
-// f32 with all passes, micro-batches of 2 and 1: rounding grows with the steps, and Adam divides by
-// small second moments; the bounds are ten times what is measured.
+// In f32 with all passes and micro-batches of 2 and 1, rounding grows with the steps, and Adam
+// divides by small second moments; the bounds are ten times what is measured.
 TEST_P(VitTraining, SessionFollowsPyTorch) {
   const RunCase& run = GetParam();
   TrainStep step(graph_, model_.params, run.optimizer, 2, TrainingPasses({}));

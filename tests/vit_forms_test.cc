@@ -1,6 +1,6 @@
-// Vision transformers of many forms, DeiT-III, DINOv2, CLIP and others: logits of timm and
-// transformers, fine-tuned, merged and written again; and checkpoints that would compute something
-// else are refused.
+// Tests vision transformers of many forms, DeiT-III, DINOv2, CLIP and others: they give the logits
+// of timm and transformers, and are fine-tuned, merged and written again; checkpoints that would
+// compute something else are refused.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -26,7 +26,7 @@ class Forms : public testing::TestWithParam<VitForm> {
 TEST_P(Forms, LogitsAreThoseOfTheLibrary) {
   LoadedModel m = Load();
   EXPECT_LT(FormError(FormLogits(BuildModel(m.config), m.params), GetParam().logits), 2e-6);
-  // With the optimising passes, too.
+  // The logits are the same with the optimising passes.
   Graph g = BuildModel(m.config);
   InferencePasses().Run(g);
   EXPECT_LT(FormError(FormLogits(g, m.params), GetParam().logits), 2e-6);
@@ -94,7 +94,7 @@ TEST_P(UnusedTensors, AreNamedWithTheirMeaning) {
   const std::string message = MessageOf([&] { LoadModel(path, form.arch); });
   for (const std::string& word : GetParam().words) EXPECT_THAT(message, HasSubstr(word));
   EXPECT_THAT(message, HasSubstr(path));
-  // inspect shows them.
+  // inspect shows the tensors.
   const LoadedModel m = LoadToInspect(path, form.arch, 0);
   EXPECT_EQ(m.ledger.unexpected.size(), GetParam().more.size());
 }
@@ -216,7 +216,7 @@ TEST(ArchFacts, ThatContradictAreRefused) {
 
 TEST(ArchFacts, ThatWereAssumedAreSaid) {
   const TempDir dir;
-  // Sizes of the table: width 64, depth 4, mlp 256, patches of 4.
+  // These are sizes of the table: width 64, depth 4, mlp 256, patches of 4.
   VitForm form{"nano", "", {}, {}, ""};
   for (const auto& [name, shape] : VitFormNamed("plain").tensors) {
     std::vector<int64_t> larger = shape;

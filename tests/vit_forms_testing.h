@@ -84,7 +84,7 @@ inline std::vector<float> FormLogits(const Graph& g, ParamStore& params) {
   return {y.f32(), y.f32() + y.shape.size()};
 }
 
-// Largest difference over the largest logit.
+// The largest difference over the largest logit.
 template <class Expected>
 double FormError(const std::vector<float>& found, const std::vector<Expected>& expected) {
   double worst = found.size() == expected.size() ? 0 : INFINITY, largest = 0;

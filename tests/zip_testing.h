@@ -41,7 +41,7 @@ inline std::string Deflated(const std::string& data) {
   return out;
 }
 
-// A member as its headers describe it, true or not.
+// A member as its headers describe it, whether that is true or not.
 struct Member {
   std::string name, data;  // data as in the file
   uint64_t size = 0;       // unpacked

@@ -4,7 +4,7 @@
 
 namespace graft {
 
-// One per sub-command, in tools/NAME.cc.
+// There is one function for each sub-command, in tools/NAME.cc.
 void AddTrainCommand(CLI::App& app, CommonOptions& options);
 void AddEvalCommand(CLI::App& app, CommonOptions& options);
 void AddPredictCommand(CLI::App& app, CommonOptions& options);

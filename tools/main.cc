@@ -128,12 +128,17 @@ std::string UsageMessage(const CLI::App& app, const CLI::ParseError& e, int argc
   return said + unknown.hint;
 }
 
-// For people, and with --json for programs.
+// Tells people what went wrong and, with --json, programs.
 int EndWith(const std::string& message, ErrorKind kind) {
   Complain(message);
   if (wants_json) PrintErrorJson(message, kind);
   return static_cast<int>(kind);
 }
+
+// Whether a launcher has started this process beside a first one, which has the same words and so
+// finds the same wrong with them. That one tells; the others end with 0, as a launcher kills all
+// processes when one ends with an error.
+bool OthersTell() { return ReadLaunch().rank > 0; }
 
 // Says what ended the command, and returns its exit code.
 int Explain(const CLI::App& app, int argc, char** argv) {
@@ -142,12 +147,11 @@ int Explain(const CLI::App& app, int argc, char** argv) {
   } catch (const CLI::RuntimeError& e) {
     return e.get_exit_code();  // the command has said what it found
   } catch (const CLI::ParseError& e) {
-    // All that a launcher has started have the same words. The first tells; the others end with 0,
-    // as a launcher kills all processes when one ends with an error.
-    if (ReadLaunch().rank > 0) return 0;
+    if (OthersTell()) return 0;
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
     return EndWith(UsageMessage(app, e, argc, argv), ErrorKind::kUsage);
   } catch (const Error& e) {
+    if (e.kind == ErrorKind::kUsage && OthersTell()) return 0;
     return EndWith(e.what(), e.kind);
   } catch (const std::bad_alloc&) {
     throw;

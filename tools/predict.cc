@@ -37,8 +37,8 @@ struct PredictOptions {
 constexpr int64_t kTop = 5;
 constexpr double kThreshold = 0.5;
 
-// Of the logits, twice while they are put in order. Without a budget they have a bound of their
-// own.
+// The memory of the logits, which are there twice while they are put in order. Without a budget
+// they have a bound of their own.
 size_t LogitBytes(const JointModel& joint, const PredictInputs& inputs,
                   const CommonOptions& common) {
   constexpr size_t kMost = size_t{1} << 30;
@@ -141,7 +141,7 @@ void NameClasses(const PredictOptions& o, JointModel* joint, const CommonOptions
   }
 }
 
-// What --skip-bad passes over.
+// The inputs that --skip-bad passes over.
 nlohmann::json LeftOut(const PredictInputs& inputs, const CommonOptions& common) {
   std::vector<Skipped> skipped;
   for (const PredictInput& e : inputs.examples)

@@ -64,10 +64,12 @@ class ImageData : public OrderedData {
         count, first);
   }
   void Start(std::vector<size_t> order) override {
+    options_.kept = kept_;
     if (!loader_) loader_ = std::make_unique<ImageLoader>(paths_, preprocess_, options_);
     loader_->Start(own_ ? OwnOf(order) : order);
     OrderedData::Start(std::move(order));
   }
+  void KeepDecoded() override { kept_ = ImageCache::OfUser(); }
   void ReadOnly(size_t batch, std::function<Piece(int64_t)> own) override {
     batch_size_ = batch, own_ = std::move(own);
   }
@@ -160,6 +162,7 @@ class ImageData : public OrderedData {
   size_t sample_, held_ = 0;
   Targets targets_;
   LoaderOptions options_;
+  std::shared_ptr<ImageCache> kept_;
   std::unique_ptr<ImageLoader> loader_;  // from the first Start on
   std::vector<int> labels_;
   std::vector<Pixels> samples_;  // of the batch; null where another process has the example

@@ -74,6 +74,10 @@ class BatchSource {
   // kept for later runs.
   virtual bool HashInputs(Sha256&) const { return false; }
 
+  // What is decoded from here on is kept on disk for other runs (data/image_cache.h), and what
+  // they have kept is found. Called before the first Start.
+  virtual void KeepDecoded() {}
+
   // What the user should know of the examples read so far, or "".
   virtual std::string notice() const { return ""; }
 

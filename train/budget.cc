@@ -52,7 +52,8 @@ size_t BytesWith(const Session& session, const TrainStep::Parallel& parallel) {
          static_cast<size_t>(std::max(parallel.workers, parallel.threads)) * session.thread_bytes();
 }
 
-// As many of Threads() as `need` has room for: all as workers, or inside the kernels of one worker.
+// Takes as many of Threads() as `need` has room for: all as workers, or inside the kernels of one
+// worker.
 template <class F>
 TrainStep::Parallel MostThreads(int lanes, bool workers, size_t bytes, const F& need) {
   const int threads = Threads();
@@ -99,8 +100,8 @@ class BudgetSearch {
   size_t smallest_ = SIZE_MAX;
 };
 
-// With the lanes that the step chooses, then with one; then what is missing is gained by
-// recomputing. Only what is left over goes to more workers and threads, which change no bit.
+// Tries the lanes that the step chooses, then one; then what is missing is gained by recomputing.
+// Only what is left over goes to more workers and threads, which change no bit.
 std::optional<Plan> BudgetSearch::Fit(const Graph& step, const Counts& capacity, size_t bytes) {
   const SessionOptions options = TrainStep::Options(step, capacity, {0, request_.keep.lanes});
   const Session session(step, params_, Planned(options));

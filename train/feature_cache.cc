@@ -1,12 +1,11 @@
 #include "train/feature_cache.h"
 
-#include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 
 #include "ops/isa.h"
 #include "runtime/io/atomic_file.h"
+#include "runtime/io/cache_folder.h"
 #include "runtime/io/file_stamp.h"
 #include "runtime/io/safetensors.h"
 #include "runtime/io/sha256.h"
@@ -18,15 +17,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kTensor = "features";
 
-size_t Bound() {
-  const char* given = std::getenv("GRAFT_FEATURE_CACHE");
-  if (!given) return kFeatureCacheBytes;
-  try {
-    return std::string_view(given) == "0" ? 0 : ParseBytes(given);
-  } catch (const Error&) {
-    return 0;
-  }
-}
+size_t Bound() { return CacheBound("GRAFT_FEATURE_CACHE", kFeatureCacheBytes); }
 
 fs::path Folder() {
   const std::string cache = CacheDirectory();
@@ -40,28 +31,6 @@ void Add(Sha256& hash, const std::string& text) {
 }
 
 std::string HashOf(std::span<const float> values) { return Sha256Hex(std::as_bytes(values)); }
-
-// Removes what was used longest ago until `more` bytes have room.
-void MakeRoom(const fs::path& folder, size_t more) {
-  struct Entry {
-    fs::file_time_type used;
-    uint64_t bytes;
-    fs::path path;
-  };
-  std::vector<Entry> entries;
-  uint64_t all = more;
-  for (const auto& file : fs::directory_iterator(folder)) {
-    if (!file.is_regular_file()) continue;
-    entries.push_back({file.last_write_time(), file.file_size(), file.path()});
-    all += entries.back().bytes;
-  }
-  std::ranges::sort(entries, {}, &Entry::used);
-  for (const Entry& entry : entries) {
-    if (all <= Bound()) return;
-    fs::remove(entry.path);
-    all -= entry.bytes;
-  }
-}
 
 }  // namespace
 
@@ -110,7 +79,7 @@ void KeepFeatures(const std::string& key, const Features& features) {
   if (key.empty() || features.interrupted || bytes > Bound() / 4) return;
   try {
     fs::create_directories(Folder());
-    MakeRoom(Folder(), bytes);
+    KeepNewest(Folder(), Bound() - bytes);
     ParamStore store;
     const int64_t size = static_cast<int64_t>(features.size);
     store.Set(kTensor, {static_cast<int64_t>(features.values.size()) / size, size},

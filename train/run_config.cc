@@ -6,6 +6,7 @@
 #include <numbers>
 
 #include "data/augment.h"
+#include "runtime/io/cache_folder.h"
 #include "train/parameter_words.h"
 #include "train/task_metrics.h"
 
@@ -152,15 +153,7 @@ double DefaultLearningRate(const Method& method) {
 }
 
 size_t ParseBytes(const std::string& text) {
-  double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  const std::string unit(end, text.data() + text.size());
-  const std::vector<std::pair<std::string, double>> units{
-      {"", 1},         {"B", 1},    {"KiB", 0x1p10}, {"MiB", 0x1p20},
-      {"GiB", 0x1p30}, {"KB", 1e3}, {"MB", 1e6},     {"GB", 1e9}};
-  for (const auto& [name, factor] : units)
-    if (error == std::errc() && unit == name && value > 0 && value * factor < 1e18)
-      return static_cast<size_t>(value * factor);
+  if (const std::optional<size_t> bytes = BytesIn(text)) return *bytes;
   FailUsage("--memory-budget '{}': expected a size such as 1.5GiB or 800MiB", text);
 }
 

@@ -106,7 +106,7 @@ void ChangeEpochs(RunDir& dir, int64_t epochs) {
         "--epochs {}: {} was stopped early, {} epochs behind its best one; hint: a new run "
         "with a larger --early-stopping",
         epochs, dir.path(), c.early_stopping);
-  // Of what is done, whole epochs and a part of the next.
+  // What is done are whole epochs and a part of the next.
   const int64_t then = EpochsThen(c, p);
   const nlohmann::json summary = ReadSummary(dir.path());
   const int64_t steps = summary.is_object() ? summary.value("steps", int64_t{0}) : int64_t{0};

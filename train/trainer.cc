@@ -41,6 +41,8 @@ void Trainer::Open() {
   });
   train_ = data.Load(c_.train_split, c_.limit, model_, c_);
   if (!c_.val_split.empty()) validation_ = data.Load(c_.val_split, 0, model_, c_);
+  for (BatchSource* examples : {train_.get(), validation_.get()})
+    if (examples) examples->KeepDecoded();
   const Augment augment = ParseAugment(c_.augment);
   if (augment.any()) train_->SetAugment(augment, static_cast<uint64_t>(c_.seed));
   skipped_ = data.skipped();

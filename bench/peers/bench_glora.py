@@ -1,4 +1,4 @@
-"""GLoRA's supernet step and the evaluation of candidates, Graft beside the authors' form in PyTorch.
+"""GLoRA's supernet step and the evaluation of candidates: Graft beside the authors' form, PyTorch.
 
 usage: python bench_glora.py --bench build/path_bench --python PEERS_PYTHON [--rounds N]
     [--images 16] [--threads N] [--out FILE]
@@ -72,7 +72,8 @@ def main():
     for side in sides.values():
         side.end()
     result = {"images": o.images, "threads": o.threads, "load": load, "rounds": rounds}
-    print(f"{o.images} images, {o.threads} threads, {o.rounds} rounds, load {load[0]:.1f} to {load[1]:.1f}")
+    print(f"{o.images} images, {o.threads} threads, {o.rounds} rounds", end="")
+    print(f", load {load[0]:.1f} to {load[1]:.1f}")
     print("| | Graft ms | PyTorch ms | ratio | quartiles | least .. largest |\n" + "|---" * 6 + "|")
     for what in ("step", "candidate"):
         ms = {s: statistics.median(r[what][s] for r in rounds) for s in sides}

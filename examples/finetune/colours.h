@@ -1,4 +1,4 @@
-// A small task made here: noise with a touch of red, green or blue.
+// A small task that is made here: noise with a touch of red, green or blue.
 #pragma once
 #include <algorithm>
 #include <cstdint>

@@ -30,7 +30,7 @@ struct Tensors {
   bool changed = false;
 };
 
-// Whether a file's bytes, of any floating type, stand for these values.
+// Tells whether a file's bytes, of any floating type, stand for these values.
 bool Holds(const TensorToWrite& stored, const TensorToWrite& tensor) {
   if (!IsFloatingPoint(stored.dtype) || stored.shape != tensor.shape) return false;
   if (stored.dtype == FileDType::kF32)

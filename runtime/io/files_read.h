@@ -16,7 +16,7 @@ void RecordRead(int fd);
 // is in the directory, even after reading it.
 void RecordWritten(int fd);
 
-// With `protect`, refuses from now on to replace a file that exists and was not made by this
+// With `protect`, writers refuse from now on to replace a file that exists and was not made by this
 // process; without, allows it again.
 void ProtectWhatExists(bool protect);
 // Throws Error if `out` is such a file.

@@ -224,7 +224,8 @@ def main():
                 line = f"{task} {method} {seed} {side.__name__} {told['accuracy']:.1f}"
                 print(f"{line} in {told['seconds']:.0f} s", file=sys.stderr, flush=True)
     sides = "Graft, by seed | mean | PyTorch, by seed | mean"
-    print(f"| task | method | {sides} | apart | seconds | near |\n|---|---|---|---|---|---|---|---|---|")
+    print(f"| task | method | {sides} | apart | seconds | near |")
+    print("|---|---|---|---|---|---|---|---|---|")
     good = True
     for case in cases:
         line, near = row(case, [found[*case, side] for side in (in_graft, in_pytorch)])

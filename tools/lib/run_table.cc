@@ -202,7 +202,7 @@ std::string RunsCsv(const std::vector<nlohmann::json>& runs) {
   return text;
 }
 
-// By places in RunColumns: what is worth least on a narrow terminal goes first.
+// Places in RunColumns: what is worth least on a narrow terminal goes first.
 constexpr size_t kDrop[] = {11, 12, 6, 2, 3, 10, 9, 5, 7, 4};
 constexpr TextTable::Shortened kShorten[] = {{0, CutAt::kBegin}, {1}, {2}, {3}};
 

@@ -30,9 +30,9 @@ const std::vector<std::string>& RunColumns();
 void SortRuns(std::vector<nlohmann::json>* runs, const std::string& column, bool reverse);
 
 std::string RunsCsv(const std::vector<nlohmann::json>& runs);
-// For people: paths are relative to `root` and short, unknown is "-". In at most `columns` (0: any)
-// memory, status, trainable, model, data, time, last, epochs, metric and lr are left out, in this
-// order, and names are cut.
+// Makes the table for people: paths are relative to `root` and short, unknown is "-". In at most
+// `columns` (0: any) memory, status, trainable, model, data, time, last, epochs, metric and lr are
+// left out, in this order, and names are cut.
 std::string RunsText(const std::vector<nlohmann::json>& runs, const std::string& root,
                      size_t columns = 0);
 

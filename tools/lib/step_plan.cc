@@ -38,7 +38,7 @@ void CheckTrains(const Method& method) {
          term->name);
 }
 
-// As training does it; the numbers themselves cost nothing.
+// Scales targets as training does; the numbers themselves cost nothing.
 void ScaleTargets(const PlannedTraining& t, Graph* graph, ParamStore* params) {
   if (t.config.task != kRegression || !HeadTakesScale(*graph)) return;
   const int64_t columns = Classes(t.model.config);
@@ -111,7 +111,7 @@ MachinePace MeasurePace(PlannedTraining& t, const MachinePeak& peak) {
   InferencePasses(PassesOf(t.config)).Run(g);
   Counts counts = t.Typical(ChooseCapacity(t.model.config, t.longest(), t.config.batch_size));
   counts.tokens -= counts.tokens % counts.sequences;  // equally long texts
-  // Runs as training does: a micro-batch on each thread, and several for each of them.
+  // A step runs as in training: a micro-batch on each thread, and several for each of them.
   constexpr int kOfEach = 4;
   Session session(g, t.model.params, {.capacity = counts, .workers = Threads()});
   for (int worker = 0; worker < Threads(); ++worker)

@@ -38,7 +38,7 @@ struct PlannedTraining {
 struct MachinePace {
   MachinePeak peak;
   double efficiency = 1;
-  // Of a call of one operator at the peak: that of the numbers which its kernel multiplies.
+  // The seconds of a call of one operator at the peak of the numbers that its kernel multiplies.
   double Seconds(const StepInfo& step) const;
 };
 // Measures by running the model forward on noise for a moment.

@@ -159,10 +159,6 @@ void DryRun(const SuiteCommand& s, const SuitePlan& plan, const CommonOptions& c
                   total.corrected ? ", by what has run" : ", by the operators' costs"));
 }
 
-// `tells`: of the processes that a launcher has started the first. They share the suite by its
-// ledger and need nothing else of each other.
-void Run(const CLI::App& command, SuiteCommand& s, const CommonOptions& given, bool tells);
-
 }  // namespace
 
 void AddSuiteOptions(CLI::App& command, SuiteCommand& s, bool benchmark) {
@@ -190,19 +186,10 @@ void AddSuiteOptions(CLI::App& command, SuiteCommand& s, bool benchmark) {
 }
 
 void RunSuiteCommand(const CLI::App& command, SuiteCommand& s, const CommonOptions& given) {
-  const bool tells = ReadLaunch().rank == 0;
-  try {
-    Run(command, s, given, tells);
-  } catch (const Error& e) {
-    // What is wrong with the command line is wrong in all processes, and the first tells.
-    if (tells || e.kind != ErrorKind::kUsage) throw;
-  }
-}
-
-namespace {
-
-void Run(const CLI::App& command, SuiteCommand& s, const CommonOptions& given, bool tells) {
   CommonOptions common = given;
+  // The processes that a launcher has started share the suite by its ledger and need nothing else
+  // of each other. The first one tells.
+  const bool tells = ReadLaunch().rank == 0;
   if (!tells) common.quiet = true, common.json = false;
   SuiteRequest& r = s.request;
   if (r.config.preprocess == "list") return PrintPreprocessPresets(common);
@@ -240,6 +227,7 @@ void Run(const CLI::App& command, SuiteCommand& s, const CommonOptions& given, b
       fmt::format("{} of {} units done{}, {} in this process, {}", outcome.done, outcome.planned,
                   outcome.failed ? fmt::format(", {} failed", outcome.failed) : "", outcome.trained,
                   DurationText(outcome.seconds)));
+  if (!tells) return;
   if (outcome.interrupted)
     throw Error(fmt::format("interrupted, {} of {} units done, saved; continue with: the same "
                             "command",
@@ -250,5 +238,4 @@ void Run(const CLI::App& command, SuiteCommand& s, const CommonOptions& given, b
          outcome.planned);
 }
 
-}  // namespace
 }  // namespace graft

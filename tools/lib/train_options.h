@@ -10,8 +10,8 @@ void AddStepOptions(CLI::App& command, RunConfig& config);
 // Adds all options but those that say what is trained, on which splits, and where it is kept.
 void AddTrainingOptions(CLI::App& command, RunConfig& config);
 
-// Called after parsing: options that were not given get the values that stand for a default. Throws
-// Error (kUsage) for such a value on the command line.
+// Is called after parsing: options that were not given get the values that stand for a default.
+// Throws Error (kUsage) for such a value on the command line.
 void TakeDefaults(const CLI::App& command, RunConfig* config);
 
 }  // namespace graft

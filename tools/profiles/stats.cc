@@ -11,8 +11,9 @@ constexpr size_t kMostExact = 20;
 
 // P(U >= u) for samples of n and m without ties, by counting the ways to order them.
 double ExactTail(size_t n, size_t m, double u) {
-  // ways[i][j]: orders of i values of the first sample and k of the other with U = j. For k = 0, U
-  // is 0. Of more, the largest of all is of the first sample, and beats the k others, or it is not.
+  // ways[i][j] is the number of orders of i values of the first sample and k of the other with U =
+  // j. For k = 0, U is 0. Otherwise the largest of all is of the first sample, and beats the k
+  // others, or it is not.
   std::vector<std::vector<double>> ways(n + 1, std::vector<double>(n * m + 1));
   for (size_t i = 0; i <= n; ++i) ways[i][0] = 1;
   for (size_t k = 1; k <= m; ++k)

@@ -169,7 +169,7 @@ void CheckDtypes(const Sweep& s) {
     const auto has = [&](const std::string& isa) {
       return std::ranges::count(DtypesOf(s, isa), dtype) > 0;
     };
-    // Of several targets, those that lack the dtype are left out; one of them must have it.
+    // Those of several targets that lack the dtype are left out; one of them must have it.
     if (s.isa.empty() ? !has(ActiveIsa()) : std::ranges::none_of(s.isa, has))
       FailUsage(
           "--sweep: dtype={}: no instruction for its products, of this CPU or with that SIMD "

@@ -185,7 +185,7 @@ const MethodRecord kPtuning2Method{
         },
     .folds = Folds::kNo,
     .why = "keys and values stay, as every query weighs them anew",
-    .learning_rate = 5e-3,
+    .learning_rate = 1.5e-2,
     .phase = MethodPhase::kTokens,
     .positions = PositionsOfShift,
     .peft = "PREFIX_TUNING, of texts with shift=true"};

@@ -1,5 +1,5 @@
-// Milliseconds for an image of a task, read by one thread: decoded, resized and cropped, or found on
-// disk as an earlier run has kept it.
+// Milliseconds for an image of a task, read by one thread: decoded, resized and cropped, or found
+// on disk as an earlier run has kept it.
 //   GRAFT_DATA=/work/shared image_cache_bench [TASK...]   (default: caltech101 cifar10)
 #include <benchmark/benchmark.h>
 
@@ -35,7 +35,8 @@ void Register(const std::string& task) {
         [paths, kept](benchmark::State& state) {
           const std::string cache = std::filesystem::temp_directory_path() /
                                     fmt::format("graft-image-cache-bench-{}", getpid());
-          const auto images = kept ? std::make_shared<ImageCache>(cache, kImageCacheBytes) : nullptr;
+          std::shared_ptr<ImageCache> images;
+          if (kept) images = std::make_shared<ImageCache>(cache, kImageCacheBytes);
           ReadAll(paths, images);
           for (auto _ : state) ReadAll(paths, images);
           state.counters["images"] = static_cast<double>(paths.size());

@@ -101,8 +101,7 @@ void StepOnce(Subject& s, const std::vector<float>& noise, int64_t images) {
 void CandidateOnce(Subject& s, const std::vector<float>& noise, int64_t images) {
   const Genes genes = s.Next();
   ParamStore params = CandidateParams(*s.space, s.config, genes, s.params);
-  Graph g = FoldedCandidate(s.config, s.space->MethodOf(genes), params, 0);
-  InferencePasses().Run(g);
+  const Graph g = FoldedCandidate(s.config, s.space->MethodOf(genes), params, 0, InferencePasses());
   Session session(g, params, {.capacity = s.options.capacity, .workers = Threads()});
   const int64_t part = s.options.capacity.sequences, parts = (images + part - 1) / part;
   ForEachRun(session, parts, [&](int64_t i, int worker) {

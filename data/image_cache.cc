@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
@@ -82,7 +83,14 @@ std::shared_ptr<ImageCache> ImageCache::OfUser() {
   return std::make_shared<ImageCache>(directory + "/images", bound);
 }
 
-size_t ImageCache::Room(int size) const { return bound_ / 2 / EntryBytes(size); }
+// The folder is looked at as a whole, so it must not have too many files: small ones count as
+// larger than they are.
+size_t ImageCache::Cost(int size) const {
+  constexpr size_t kMostFiles = 1 << 16;
+  return std::max(EntryBytes(size), bound_ / kMostFiles);
+}
+
+size_t ImageCache::Room(int size) const { return bound_ / 2 / Cost(size); }
 
 std::string ImageCache::Key(std::span<const std::byte> file, const Preprocess& preprocess) const {
   Preprocess pixels = preprocess;
@@ -115,7 +123,7 @@ bool ImageCache::MakeRoom(size_t bytes) {
     std::error_code error;
     std::filesystem::create_directories(folder_, error);
     if (error) return false;
-    KeepNewest(folder_, bound_ / 4 * 3);
+    KeepNewest(folder_, bound_ / 4 * 3, Cost(0));
     allowance_ = bound_ / 16;
   }
   allowance_ -= bytes;
@@ -123,10 +131,9 @@ bool ImageCache::MakeRoom(size_t bytes) {
 }
 
 void ImageCache::Keep(const std::string& key, const Image& image) {
-  const size_t bytes = EntryBytes(image.width);
-  if (off_ || image.width != image.height || kHeaderBytes + image.rgb.size() != bytes ||
-      !MakeRoom(bytes))
-    return;
+  const bool square = image.width == image.height &&
+                      kHeaderBytes + image.rgb.size() == EntryBytes(image.width);
+  if (off_ || !square || !MakeRoom(Cost(image.width))) return;
   std::string text(1, static_cast<char>(image.orientation));
   text.append(reinterpret_cast<const char*>(image.rgb.data()), image.rgb.size());
   text.insert(0, HashOf(key, text));

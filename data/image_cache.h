@@ -41,6 +41,7 @@ class ImageCache {
 
  private:
   std::string PathOf(const std::string& key) const { return folder_ + "/" + key; }
+  size_t Cost(int size) const;
   bool MakeRoom(size_t bytes);
 
   const std::string folder_;

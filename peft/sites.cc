@@ -92,7 +92,8 @@ void CheckTargets(const Graph& g, const std::vector<std::string>& targets) {
   if (missing.empty()) return;
   std::set<std::string> scopes;
   for (uint32_t i = 0; i < g.num_nodes(); ++i)
-    if (const Node& n = g.node({i}); n.op == &kMatmul && IsSite(g, n.out[0])) scopes.insert(n.scope);
+    if (const Node& n = g.node({i}); n.op == &kMatmul && IsSite(g, n.out[0]))
+      scopes.insert(n.scope);
   FailTarget(missing[0], scopes);
 }
 

@@ -54,8 +54,8 @@ struct Evaluated {
 
 using MeasureGeneration = std::function<void(std::span<Evaluated>)>;
 // measure(candidates) fills in the fitness of the candidates of a generation; what it throws ends
-// the search. Candidates come in the order in which they are drawn, and none comes twice. Where a space is so small or a limit so
-// tight that fewer are left than a generation wants, it has fewer.
+// the search. Candidates come in the order in which they are drawn, and none comes twice. Where a
+// space is so small or a limit so tight that fewer are left than a generation wants, it has fewer.
 std::vector<Evaluated> Evolve(const Population& population, const EvolutionOptions& options,
                               const MeasureGeneration& measure);
 

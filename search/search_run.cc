@@ -64,7 +64,11 @@ class Searcher {
   double Step(std::span<const size_t> rows);
   void Measure(std::span<Evaluated> generation);
   void MeasureNew(std::span<Evaluated> candidates);
-  Graph CandidateGraph(const Evaluated& e, ParamStore* params) const;
+  Graph GraphOf(const Evaluated& e, ParamStore* params) const {  // as inference runs it
+    *params = CandidateParams(*space_, model_.config, e.genes, model_.params);
+    return FoldedCandidate(model_.config, space_->MethodOf(e.genes), *params,
+                           static_cast<uint64_t>(c_.seed), InferencePasses(PassesOf(c_)));
+  }
   void Finish(const std::vector<Evaluated>& all);
   void WriteRun(const Evaluated& best);
   SearchSummary Summary(const std::vector<Evaluated>& all) const;
@@ -262,15 +266,6 @@ void Searcher::Epoch() {
 
 // --- candidates
 
-// As inference runs it.
-Graph Searcher::CandidateGraph(const Evaluated& e, ParamStore* params) const {
-  *params = CandidateParams(*space_, model_.config, e.genes, model_.params);
-  Graph graph = FoldedCandidate(model_.config, space_->MethodOf(e.genes), *params,
-                                static_cast<uint64_t>(c_.seed));
-  InferencePasses(PassesOf(c_)).Run(graph);
-  return graph;
-}
-
 // What an earlier session has measured is not measured again.
 void Searcher::Measure(std::span<Evaluated> generation) {
   size_t known = 0;
@@ -293,14 +288,16 @@ void Searcher::MeasureNew(std::span<Evaluated> candidates) {
   }
   std::vector<std::vector<Prefix>> expected(candidates.size());
   ParamStore params;
-  for (size_t i = 0; candidates.size() > 1 && i < candidates.size(); ++i) {
-    const Graph graph = CandidateGraph(candidates[i], &params);
+  const bool shares = candidates.size() > 1 && !model_.is_bert();
+  for (size_t i = 0; shares && i < candidates.size(); ++i) {
+    const Graph graph = GraphOf(candidates[i], &params);
     expected[i] = PrefixesOf(graph, params);
+    if (hooks_.stop && hooks_.stop()) throw Interrupted();
   }
   prefixes_->Expect(std::move(expected));
   const EvolutionOptions& o = search_.evolution;
   for (Evaluated& e : candidates) {
-    const Graph graph = CandidateGraph(e, &params);
+    const Graph graph = GraphOf(e, &params);
     const Metrics metrics = prefixes_->Measure(graph, params);
     e.fitness = {metrics.accuracy, metrics.loss};
     measured_.push_back(e), ++replayed_;
@@ -363,19 +360,16 @@ SearchSummary Searcher::Summary(const std::vector<Evaluated>& all) const {
   s.config = c_;
   s.choices = ChoicesText(*space_, best.genes);
   s.parameters = best.parameters;
-  s.trainable_parameters = best.parameters;
   ParamStore scratch = model_.params;
   const Graph g =
       MethodGraph(model_.config, {}, space_->MethodOf(best.genes), scratch, 0, nullptr, true);
   s.trainable_parameters = TrainableCount(g);
-  s.evaluated = std::ssize(all);
-  s.fitness = best.fitness;
+  s.evaluated = std::ssize(all), s.fitness = best.fitness;
   s.steps = step_, s.compiled = supernet_->compiled();
   s.seconds = train_seconds_ + search_seconds_;
   s.compile_seconds = supernet_->compile_seconds();
   if (prefixes_) s.passes = prefixes_->passes(), s.shared_passes = prefixes_->shared_passes();
-  s.front = ParetoFront(all);
-  s.layout = model_.layout;
+  s.front = ParetoFront(all), s.layout = model_.layout;
   return s;
 }
 

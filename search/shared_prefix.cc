@@ -17,6 +17,7 @@ std::string HashOf(const std::string& text) { return Sha256Hex(std::as_bytes(std
 
 // By value: a hash of everything that decides it, but for the examples and their number.
 std::vector<std::string> KeysOf(const Graph& g, const ParamStore& params) {
+  GRAFT_CHECK(g.Leaves(Role::kState).empty(), "not a graph of inference");
   std::vector<std::string> keys(g.num_values());
   for (const ValueId v : g.Leaves(Role::kInput))
     keys[v.i] = HashOf("input " + g.value(v).name + " " + ToString(g.type(v)));

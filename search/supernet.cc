@@ -112,10 +112,11 @@ ParamStore CandidateParams(const BoundSpace& space, const ModelConfig& config, c
 }
 
 Graph FoldedCandidate(const ModelConfig& config, const Method& method, ParamStore& params,
-                      uint64_t seed) {
+                      uint64_t seed, const PassManager& passes) {
   const std::vector<std::string> base = BuildModel(config).ParamNames();
   Graph g = InferenceGraph(config, method, params, seed, true);
   Merge(g, params, base);
+  passes.Run(g);
   return g;
 }
 

@@ -64,8 +64,8 @@ ParamStore CandidateParams(const BoundSpace& space, const ModelConfig& config, c
                            const ParamStore& supernet);
 
 // A candidate as inference runs it: everything that folds is folded into the base's weights in
-// `params`, which are CandidateParams.
+// `params`, which are CandidateParams. Then `passes` run.
 Graph FoldedCandidate(const ModelConfig& config, const Method& method, ParamStore& params,
-                      uint64_t seed);
+                      uint64_t seed, const PassManager& passes = {});
 
 }  // namespace graft

@@ -133,6 +133,18 @@ TEST_F(ImageCacheTest, StaysWithinItsBoundAndKeepsWhatIsUsed) {
   EXPECT_FALSE(small.Find(KeyOf(1000), kSize));
 }
 
+// Also of the smallest images there are never more than 65,536, which can be looked at in no time.
+TEST_F(ImageCacheTest, SmallOnesCountAsLarger) {
+  const size_t bound = size_t{1} << 30;
+  EXPECT_EQ(ImageCache(Folder(), bound).Room(1), size_t{1} << 15);
+  EXPECT_EQ(ImageCache(Folder(), bound).Room(224), bound / 2 / (65 + 3 * 224 * 224));
+  for (int i = 0; i < 9; ++i) dir_.Write(fmt::format("small/{}", i), "x");
+  KeepNewest(dir_ / "small", 4, 1);
+  EXPECT_EQ(std::distance(fs::directory_iterator(dir_ / "small"), {}), 4);
+  KeepNewest(dir_ / "small", 4, 2);
+  EXPECT_EQ(std::distance(fs::directory_iterator(dir_ / "small"), {}), 2);
+}
+
 TEST_F(ImageCacheTest, APlaceThatCannotBeWrittenIsNone) {
   dir_.Write("file", "in the way");
   ImageCache cache(dir_ / "file/cache", 1 << 20);

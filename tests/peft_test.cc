@@ -377,31 +377,5 @@ TEST(Prefix, LinearProbeIsCutAtThePooledRow) {
   EXPECT_EQ(CutFrozen(last, kImage)->features, (TensorType{DType::kF32, {Dim::Sequences(5), 12}}));
 }
 
-// A residual stream can be cut where nothing goes around it, and the halves are the whole.
-TEST(Prefix, CutPointsAreWhereNothingGoesAround) {
-  ParamStore params;
-  Randomise(params, BuildVit(kTiny), false);
-  const Graph g = MethodGraph(kTiny, {.loss = true}, ParseMethod("linear"), params, 0);
-  const std::vector<CutPoint> points = CutPoints(g, kImage);
-  int streams = 0;
-  for (const CutPoint& point : points) {
-    const std::string& name = g.value(point.value).name;
-    streams += name.ends_with(".x1") || name.ends_with(".y");
-    EXPECT_EQ(name.ends_with(".q"), false) << name;
-  }
-  EXPECT_EQ(streams, 2 * kTiny.depth);
-  EXPECT_TRUE(std::ranges::is_sorted(points, {}, &CutPoint::work));
-  EXPECT_LE(points.back().work, 1);
-  const Values64 whole = Interpret(g, Leaves(params));
-  for (const CutPoint& point : points) {
-    const FrozenCut cut = CutAt(g, point.value);
-    const Values64 features = Interpret(cut.frozen, Leaves(params));
-    InterpretOptions rest = Leaves(params);
-    rest.leaves["features"] = features[cut.frozen.output("features").i];
-    const Values64 after = Interpret(cut.rest, rest);
-    EXPECT_EQ(whole[g.output("losses").i], after[cut.rest.output("losses").i]);
-  }
-}
-
 }  // namespace
 }  // namespace graft

@@ -35,9 +35,7 @@ class SharedPrefix : public testing::Test {
   }
   Graph GraphOf(const Genes& genes, ParamStore* params) const {
     *params = CandidateParams(*space_, model_.config, genes, model_.params);
-    Graph g = FoldedCandidate(model_.config, space_->MethodOf(genes), *params, 5);
-    InferencePasses().Run(g);
-    return g;
+    return FoldedCandidate(model_.config, space_->MethodOf(genes), *params, 5, InferencePasses());
   }
   std::vector<Prefix> PrefixesOfGenes(const Genes& genes) const {
     ParamStore params;
@@ -189,6 +187,41 @@ TEST_F(SharedPrefix, AttributesCount) {
   const std::map<std::string, std::string> after = KeysOfBlocks(g, params);
   ASSERT_EQ(after.size(), 2u * kDepth);
   for (const auto& [name, key] : after) EXPECT_NE(before.at(name), key) << name;
+}
+
+// A residual stream can be cut where nothing goes around it, and the halves are the whole.
+TEST_F(SharedPrefix, CutPointsAreWhereNothingGoesAround) {
+  Make("lora(r={1|2},targets=blocks.3.*)");
+  ParamStore params = model_.params;
+  const Graph g = MethodGraph(model_.config, {.loss = true}, ParseMethod("linear"), params, 0);
+  constexpr std::string_view kImage[] = {"image"};
+  const std::vector<CutPoint> points = CutPoints(g, kImage);
+  int streams = 0;
+  for (const CutPoint& point : points) {
+    const std::string& name = g.value(point.value).name;
+    streams += name.ends_with(".x1") || name.ends_with(".y");
+    EXPECT_FALSE(name.ends_with(".q")) << name;
+  }
+  EXPECT_EQ(streams, 2 * kDepth);
+  EXPECT_TRUE(std::ranges::is_sorted(points, {}, &CutPoint::work));
+  EXPECT_LE(points.back().work, 1);
+
+  const auto run = [&](const Graph& graph, const std::string& input,
+                       const std::vector<float>& values, const std::string& output) {
+    Session session(graph, params, {.capacity = {2, 0}});
+    if (session.HasInput(input)) std::ranges::copy(values, session.Input(input).f32());
+    session.Run({2, 0});
+    const Tensor t = session.Output(output);
+    return std::vector<float>(t.f32(), t.f32() + t.shape.size());
+  };
+  std::vector<float> images(2 * 3 * 16 * 16);
+  FillNormal(images, {MakeKey(4, Purpose::kData, "images")}, 0, 1);
+  const std::vector<float> losses = run(g, "image", images, "losses");
+  for (const CutPoint& point : points) {
+    const FrozenCut cut = CutAt(g, point.value);
+    const std::vector<float> features = run(cut.frozen, "image", images, "features");
+    EXPECT_EQ(run(cut.rest, "features", features, "losses"), losses) << point.work;
+  }
 }
 
 TEST_F(SharedPrefix, TextsShareNothing) {

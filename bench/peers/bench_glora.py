@@ -1,4 +1,4 @@
-"""GLoRA's supernet step and the evaluation of candidates: Graft beside the authors' form, PyTorch.
+"""GLoRA's supernet step and the evaluation of candidates, Graft beside the authors' form in PyTorch.
 
 usage: python bench_glora.py --bench build/path_bench --python PEERS_PYTHON [--rounds N]
     [--images 16] [--threads N] [--out FILE]
@@ -16,6 +16,7 @@ import os
 import pathlib
 import statistics
 import subprocess
+import sys
 
 
 class Side:
@@ -48,7 +49,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--bench", type=pathlib.Path, required=True, help="build/path_bench")
     p.add_argument("--python", type=pathlib.Path, required=True)
-    p.add_argument("--rounds", type=int, default=15)
+    p.add_argument("--rounds", type=int, default=15, help="at least 2")
     p.add_argument("--images", type=int, default=16)
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     p.add_argument("--out", type=pathlib.Path)
@@ -68,12 +69,16 @@ def main():
         told = {w: {s: sides[s].ask(w) for s in order} for w in ("step", "candidate")}
         if i > 0:  # the first warms both up
             rounds.append(told)
+        words = (f"{w} {told[w]['graft']:.0f} {told[w]['torch']:.0f}" for w in told)
+        print(f"round {i} of {o.rounds}: {', '.join(words)} ms", file=sys.stderr)
     load.append(os.getloadavg()[0])
     for side in sides.values():
         side.end()
     result = {"images": o.images, "threads": o.threads, "load": load, "rounds": rounds}
-    print(f"{o.images} images, {o.threads} threads, {o.rounds} rounds", end="")
-    print(f", load {load[0]:.1f} to {load[1]:.1f}")
+    print(
+        f"{o.images} images, {o.threads} threads, {o.rounds} rounds, "
+        f"load {load[0]:.1f} to {load[1]:.1f}"
+    )
     print("| | Graft ms | PyTorch ms | ratio | quartiles | least .. largest |\n" + "|---" * 6 + "|")
     for what in ("step", "candidate"):
         ms = {s: statistics.median(r[what][s] for r in rounds) for s in sides}

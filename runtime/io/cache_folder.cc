@@ -28,7 +28,7 @@ size_t CacheBound(const char* variable, size_t otherwise) {
   return given ? BytesIn(given).value_or(0) : otherwise;
 }
 
-uint64_t KeepNewest(const fs::path& folder, uint64_t bytes) {
+void KeepNewest(const fs::path& folder, uint64_t bytes, uint64_t least) {
   struct Entry {
     fs::file_time_type used;
     uint64_t bytes;
@@ -40,7 +40,7 @@ uint64_t KeepNewest(const fs::path& folder, uint64_t bytes) {
   for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
     std::error_code gone;
     if (!at->is_regular_file(gone)) continue;
-    const uint64_t size = at->file_size(gone);
+    const uint64_t size = std::max<uint64_t>(at->file_size(gone), least);
     const fs::file_time_type used = gone ? fs::file_time_type() : at->last_write_time(gone);
     if (gone) continue;
     entries.push_back({used, size, at->path()});
@@ -48,11 +48,10 @@ uint64_t KeepNewest(const fs::path& folder, uint64_t bytes) {
   }
   std::ranges::sort(entries, {}, &Entry::used);
   for (const Entry& entry : entries) {
-    if (all <= bytes) break;
+    if (all <= bytes) return;
     fs::remove(entry.path, error);
     if (!error) all -= entry.bytes;
   }
-  return all;
 }
 
 }  // namespace graft

@@ -15,8 +15,8 @@ std::optional<size_t> BytesIn(const std::string& text);
 size_t CacheBound(const char* variable, size_t otherwise);
 
 // Removes the files of a folder that were used longest ago, by their times of modification, until
-// the others take at most `bytes` together. Returns what they take. Other processes may do the same
-// at the same time. What cannot be seen or removed is left.
-uint64_t KeepNewest(const std::filesystem::path& folder, uint64_t bytes);
+// the others take at most `bytes` together; a file counts as at least `least`. Other processes may
+// do the same at the same time. What cannot be seen or removed is left.
+void KeepNewest(const std::filesystem::path& folder, uint64_t bytes, uint64_t least = 0);
 
 }  // namespace graft

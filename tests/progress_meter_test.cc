@@ -70,7 +70,7 @@ TEST(ProgressMeter, WhatIsWorthLeastGoesFirst) {
   EXPECT_EQ(FitLine(parts, 13), "abc  defg  hi");
   EXPECT_EQ(FitLine(parts, 12), "abc  hi");
   EXPECT_EQ(FitLine(parts, 6), "abc");
-  EXPECT_EQ(FitLine(parts, 2), "ab");
+  EXPECT_EQ(FitLine(parts, 2), "a~");
 }
 
 TEST(ProgressMeter, Durations) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "data/dataset.h"
+#include "data/image_places.h"
 #include "data/split_files.h"
 #include "tests/test_util.h"
 

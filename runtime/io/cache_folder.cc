@@ -1,8 +1,15 @@
 #include "runtime/io/cache_folder.h"
 
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
+#include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -28,29 +35,41 @@ size_t CacheBound(const char* variable, size_t otherwise) {
   return given ? BytesIn(given).value_or(0) : otherwise;
 }
 
-void KeepNewest(const fs::path& folder, uint64_t bytes, uint64_t least) {
-  struct Entry {
-    fs::file_time_type used;
-    uint64_t bytes;
-    fs::path path;
-  };
-  std::vector<Entry> entries;
-  uint64_t all = 0;
-  std::error_code error;  // another process may remove a file that is looked at here
-  for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
-    std::error_code gone;
-    if (!at->is_regular_file(gone)) continue;
-    const uint64_t size = std::max<uint64_t>(at->file_size(gone), least);
-    const fs::file_time_type used = gone ? fs::file_time_type() : at->last_write_time(gone);
-    if (gone) continue;
-    entries.push_back({used, size, at->path()});
-    all += size;
+namespace {
+
+struct CacheEntry {
+  int64_t used_ns;
+  uint64_t bytes;
+  std::string name;
+};
+
+// The regular files of a folder. Not by std::filesystem: its iterators end the program where there
+// is no memory for a name.
+std::vector<CacheEntry> FilesOf(const fs::path& folder, uint64_t least) {
+  std::vector<CacheEntry> entries;
+  const std::unique_ptr<DIR, int (*)(DIR*)> open(opendir(folder.c_str()), closedir);
+  if (!open) return entries;
+  while (const dirent* at = readdir(open.get())) {
+    struct stat status {};
+    // Another process may have removed it.
+    if (fstatat(dirfd(open.get()), at->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0) continue;
+    if (!S_ISREG(status.st_mode)) continue;
+    entries.push_back({int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec,
+                       std::max(static_cast<uint64_t>(status.st_size), least), at->d_name});
   }
-  std::ranges::sort(entries, {}, &Entry::used);
-  for (const Entry& entry : entries) {
+  return entries;
+}
+
+}  // namespace
+
+void KeepNewest(const fs::path& folder, uint64_t bytes, uint64_t least) {
+  std::vector<CacheEntry> entries = FilesOf(folder, least);
+  uint64_t all = 0;
+  for (const CacheEntry& entry : entries) all += entry.bytes;
+  std::ranges::sort(entries, {}, &CacheEntry::used_ns);
+  for (const CacheEntry& entry : entries) {
     if (all <= bytes) return;
-    fs::remove(entry.path, error);
-    if (!error) all -= entry.bytes;
+    if (unlink((folder / entry.name).c_str()) == 0) all -= entry.bytes;
   }
 }
 

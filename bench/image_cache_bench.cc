@@ -2,6 +2,7 @@
 // on disk as an earlier run has kept it.
 //   GRAFT_DATA=DIR image_cache_bench [TASK...]   (default: caltech101 cifar10)
 #include <benchmark/benchmark.h>
+#include <fmt/format.h>
 
 #include <cstdlib>
 #include <filesystem>

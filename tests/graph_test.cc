@@ -190,8 +190,8 @@ TEST(Graph, OrderIsByPhaseThenDependencies) {
   Verify(g);
 }
 
-// The order takes the smallest id that is ready, also where that is thousands of ids in front of what
-// was taken last.
+// The order takes the smallest id that is ready, also where that is thousands of ids in front of
+// what was taken last.
 TEST(Graph, TheOrderOfALargeGraphGoesBackToWhatIsReady) {
   constexpr size_t kNodes = 20'000, kRead = 15'000;
   Graph g;

@@ -64,7 +64,8 @@ TEST(LowPrecision, AttentionInBothDirectionsIfWanted) {
 }
 
 TEST(LowPrecision, NarrowWeightsThatTrainStayInF32) {
-  EXPECT_THAT(Scopes(LowStep("full", Of(CellType::kBf16)).graph(), kLowMatmul), ::testing::IsEmpty());
+  EXPECT_THAT(Scopes(LowStep("full", Of(CellType::kBf16)).graph(), kLowMatmul),
+              ::testing::IsEmpty());
   const LowStep last("last(k=1)", Of(CellType::kInt8));
   EXPECT_THAT(Scopes(last.graph(), kLowMatmul), Not(::testing::IsEmpty()));
   EXPECT_THAT(Scopes(last.graph(), kLowMatmul), Each(Not(HasSubstr("blocks.1"))));

@@ -7,7 +7,8 @@
 #   PEERS_ENV: the Python environment of the peers (made by $GRAFT_DATA/bench/setup_peers.sh), for
 #   parity and, as MiniLM is in it, accuracy. GRAFT_DATA: weights and data sets, default ../shared.
 #   Less than the whole of a part:
-#   TESTS: names of the test binaries for sanitize and threads
+#   TESTS: names of the test binaries for sanitize and threads; with FILES, for sanitize these files
+#   alone are compiled with the sanitizers (scripts/sanitize_files.sh)
 #   PARTS, ONLY: as for tests/parity/run_parity.sh; BUGS: options of planted_bugs.py
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -75,7 +76,9 @@ run() {
         done
     fi
     case $part in
-        sanitize | threads) [[ -z ${TESTS:-} ]] || key=$part$some ;;
+        sanitize | threads)
+            [[ $* != *sanitize_files.sh* ]] || shown="FILES='$FILES' $shown"
+            [[ -z ${TESTS:-} ]] || key=$part$some ;;
         bugs) [[ -z ${BUGS:-} ]] || key=$part$some ;;
     esac
     rows[$part$some]=
@@ -103,8 +106,14 @@ all_or_some() { # the tests that TESTS leaves
 for part in "${parts[@]}"; do
     case $part in
         tests) run tests "all tests, release build" scripts/test.sh ;;
-        sanitize) run sanitize "$(all_or_some), address and undefined-behaviour sanitizers" \
-            scripts/sanitize.sh ${TESTS:-} ;;
+        sanitize)
+            what="address and undefined-behaviour sanitizers"
+            if [[ -n ${FILES:-} ]]; then
+                run sanitize "$(wc -w <<< "$FILES") files in $(all_or_some), $what" \
+                    scripts/sanitize_files.sh ${TESTS:-}
+            else
+                run sanitize "$(all_or_some), $what" scripts/sanitize.sh ${TESTS:-}
+            fi ;;
         threads) run threads "tests of parallel code, thread sanitizer" \
             scripts/tsan.sh ${TESTS:-} ;;
         fuzz) run fuzz "fuzz targets, sanitizers, ten minutes each" scripts/fuzz.sh 600 ;;

@@ -1,4 +1,4 @@
-"""GLoRA's supernet step and evaluation of candidates, Graft beside the authors' form in PyTorch.
+"""GLoRA's supernet step and the evaluation of candidates: Graft beside the authors' form, PyTorch.
 
 usage: python bench_glora.py --bench build/path_bench --python PEERS_PYTHON [--rounds N]
     [--images 16] [--threads N] [--out FILE]

@@ -2,6 +2,7 @@
 // on disk as an earlier run has kept it.
 //   GRAFT_DATA=/work/shared image_cache_bench [TASK...]   (default: caltech101 cifar10)
 #include <benchmark/benchmark.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -9,6 +10,7 @@
 
 #include "data/dataset.h"
 #include "data/loader.h"
+#include "runtime/error.h"
 
 namespace graft {
 namespace {

@@ -1,8 +1,8 @@
 // Milliseconds for an image of a task, read by one thread: decoded, resized and cropped, or found
 // on disk as an earlier run has kept it.
-//   GRAFT_DATA=DIR image_cache_bench [TASK...]   (default: caltech101 cifar10)
+//   GRAFT_DATA=/work/shared image_cache_bench [TASK...]   (default: caltech101 cifar10)
 #include <benchmark/benchmark.h>
-#include <fmt/format.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -10,6 +10,7 @@
 
 #include "data/dataset.h"
 #include "data/loader.h"
+#include "runtime/error.h"
 
 namespace graft {
 namespace {

@@ -69,7 +69,7 @@ const MethodRecord kHoulsbyMethod{
         },
     .folds = Folds::kNo,
     .why = "the activation stands between the two maps",
-    .learning_rate = 1e-3,
+    .learning_rate = 3e-3,
     .phase = MethodPhase::kBranches,
     .repeats = true,
     .sites = SitesByBlock};

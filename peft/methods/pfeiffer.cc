@@ -64,7 +64,7 @@ const MethodRecord kPfeifferMethod{
         },
     .folds = Folds::kNo,
     .why = "the activation stands between the two maps",
-    .learning_rate = 1e-3,
+    .learning_rate = 3e-3,
     .phase = MethodPhase::kBranches,
     .repeats = true,
     .sites = SitesByBlock};

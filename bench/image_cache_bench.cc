@@ -1,6 +1,6 @@
 // Milliseconds for an image of a task, read by one thread: decoded, resized and cropped, or found
 // on disk as an earlier run has kept it.
-//   GRAFT_DATA=/work/shared image_cache_bench [TASK...]   (default: caltech101 cifar10)
+//   GRAFT_DATA=DIR image_cache_bench [TASK...]   (default: caltech101 cifar10)
 #include <benchmark/benchmark.h>
 #include <unistd.h>
 

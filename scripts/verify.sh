@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything slow, each part with its result, time, commit and machine, into docs/verification.md;
 # rows of parts that are not run now stay as they are. A run of less than a whole part has a row of
-# its own beside that of the whole, until the whole is run again.
+# its own beside that of the whole, until the whole is run again. What stands below the table stays.
 # usage: verify.sh [PART...]    parts: tests sanitize threads fuzz bugs kills parity accuracy pages
 #   (default: all)
 #   PEERS_ENV: the Python environment of the peers (made by $GRAFT_DATA/bench/setup_peers.sh), for
@@ -20,6 +20,7 @@ parts=("$@")
 logs=$(mktemp -d)
 failed=0
 some=", in part"
+notes=$(awk '/^\|/ { table = 1; next } table' "$table" 2> /dev/null)
 declare -A rows # part, or part and `some` -> its row
 for part in "${all[@]}"; do
     rows[$part]=$(grep -s "^| $part |" "$table")
@@ -53,6 +54,7 @@ write_table() {
                 [[ -z $row ]] || echo "$row"
             done
         done
+        [[ -z $notes ]] || echo "$notes"
     } > "$table"
 }
 

@@ -303,8 +303,15 @@ struct ShiftAttrs {
 inline ValueId ShiftOffsets(Graph& g, ValueId offsets, int64_t by) {
   return g.Add1(kShiftOffsets, {offsets}, ShiftAttrs{by});
 }
-// i32 [S]: the first row of every sequence.
-inline ValueId FirstRows(Graph& g, ValueId offsets) { return g.Add1(kFirstRows, {offsets}); }
+// i32 [S]: the first row of every sequence, or the one `at` rows behind it, which it must have.
+struct FirstRowsAttrs {
+  int64_t at = 0;
+  bool operator==(const FirstRowsAttrs&) const = default;
+  static void Visit(auto& self, auto&& f) { f("at", self.at); }
+};
+inline ValueId FirstRows(Graph& g, ValueId offsets, int64_t at = 0) {
+  return g.Add1(kFirstRows, {offsets}, FirstRowsAttrs{at});
+}
 struct TokensAttrs {
   int64_t position = 0, count = 0;
   bool operator==(const TokensAttrs&) const = default;

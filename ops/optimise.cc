@@ -44,17 +44,19 @@ SequenceRows RowsOf(const Graph& g, ValueId offsets) {
   return {offsets, 0};
 }
 
-// If only the first row of each sequence is read of drop_tokens(x, longer, position, count), and
-// the tokens stand behind it, that row is the first one of x's sequence.
+// If one row of each sequence, such as the class token's, is read of drop_tokens(x, longer,
+// position, count), it is that row of x's sequence if it stands in front of the tokens, and the one
+// `count` rows later if it stands behind them.
 ValueId SinkPastTokens(Graph& g, NodeId id, ValueId rows) {
   const Node n = g.node(id);
   const NodeId index = g.value(rows).producer;
-  if (n.op != &kDropTokens || n.attrs.As<TokensAttrs>().position < 1) return {};
+  if (n.op != &kDropTokens) return {};
   if (!index.valid() || g.node(index).op != &kFirstRows) return {};
   const SequenceRows with = RowsOf(g, n.in[1]), without = RowsOf(g, g.node(index).in[0]);
-  if (with.base != without.base || with.length - without.length != n.attrs.As<TokensAttrs>().count)
-    return {};
-  return GatherRows(g, n.in[0], FirstRows(g, n.in[1]));
+  const auto [position, count] = n.attrs.As<TokensAttrs>();
+  if (with.base != without.base || with.length - without.length != count) return {};
+  const int64_t at = g.node(index).attrs.As<FirstRowsAttrs>().at;
+  return GatherRows(g, n.in[0], FirstRows(g, n.in[1], at < position ? at : at + count));
 }
 
 PassReport Sink(Graph& g) {

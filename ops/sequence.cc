@@ -235,31 +235,39 @@ constinit const OpDef kShiftOffsets{
 
 constinit const OpDef kFirstRows{
     .name = "first_rows",
+    .default_attrs = +[] { return Attrs(FirstRowsAttrs{}); },
     .infer =
-        +[](Types in, const Attrs&) {
+        +[](Types in, const Attrs& attrs) {
           ExpectInputs(in, 1);
           ExpectOffsets(in[0]);
+          const int64_t at = attrs.As<FirstRowsAttrs>().at;
+          if (at < 0) Fail("at: expected 0 or more, found {}", at);
           return std::vector<TensorType>{I32({SequencesOf(in[0])})};
         },
     .reference =
         +[](const ReferenceArgs& a) {
-          std::copy_n(a.in[0].begin(), a.out[0].size(), a.out[0].begin());
+          const double at = static_cast<double>(a.attrs.As<FirstRowsAttrs>().at);
+          for (size_t i = 0; i < a.out[0].size(); ++i) a.out[0][i] = a.in[0][i] + at;
         },
     .kernel =
         +[](const KernelArgs& a) noexcept {
-          std::copy_n(a.in[0].i32(), std::max<int64_t>(0, a.out[0].shape[0]), a.out[0].i32());
+          const auto at = static_cast<int32_t>(a.attrs.As<FirstRowsAttrs>().at);
+          for (int64_t i = 0; i < a.out[0].shape[0]; ++i)
+            a.out[0].i32()[i] = a.in[0].i32()[i] + at;
         },
     .cost = MoveCost<>,
     .samples =
         +[] {
-          return std::vector<Sample>{{"one", {Indices({0, 3})}},
-                                     {"odd", {Indices({0, 3, 3, 10})}},
-                                     {"empty", {Indices({0})}}};
+          return std::vector<Sample>{{"one", {Indices({0, 3})}, FirstRowsAttrs{}},
+                                     {"odd", {Indices({0, 3, 3, 10})}, FirstRowsAttrs{}},
+                                     {"third", {Indices({0, 3, 7, 10})}, FirstRowsAttrs{2}},
+                                     {"empty", {Indices({0})}, FirstRowsAttrs{1}}};
         },
     .error_samples =
         +[] {
           return std::vector<ErrorSample>{
-              {{I32({0})}, {}, "offsets: expected 1 + sequences elements, found i32[0]"}};
+              {{I32({0})}, FirstRowsAttrs{}, "expected 1 + sequences elements, found i32[0]"},
+              {{I32({3})}, FirstRowsAttrs{-1}, "at: expected 0 or more, found -1"}};
         }};
 
 constinit const OpDef kInsertTokens{

@@ -75,7 +75,7 @@ TEST(SinkGather, PassesTokens) {
     Graph g = BuildVit(config, {.loss = true});
     ApplyMethod(g, params, ParseMethod(method), 1);
     InterpretOptions options{{3, 0}, RandomInputs(g, {3, 0}, 4), &params};
-    options.leaves["labels"] = {1, 0, 4};
+    options.leaves["labels"] = {1, 0, 4}, options.leaves["one"] = {1};
     ExpectClassRowsPastTokens(g, options);
   }
 }
@@ -96,7 +96,7 @@ TEST(SinkGather, PassesTokensOfTexts) {
     ApplyMethod(g, params, ParseMethod(method), 1);
     InterpretOptions options{{2, 7}, RandomInputs(g, {2, 7}, 4, 2), &params};
     options.leaves["offsets"] = {0, 3, 7};
-    options.leaves["labels"] = {1, 4};
+    options.leaves["labels"] = {1, 4}, options.leaves["one"] = {1};
     ExpectClassRowsPastTokens(g, options);
   }
 }

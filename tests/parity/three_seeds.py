@@ -225,7 +225,7 @@ def main():
                 print(f"{line} in {told['seconds']:.0f} s", file=sys.stderr, flush=True)
     sides = "Graft, by seed | mean | PyTorch, by seed | mean"
     print(f"| task | method | {sides} | apart | seconds | near |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("|---" * 9 + "|")
     good = True
     for case in cases:
         line, near = row(case, [found[*case, side] for side in (in_graft, in_pytorch)])

@@ -94,11 +94,12 @@ TEST(Bf16Values, WhatSeveralProductsReadIsRoundedOnce) {
 // fc2's gradient times the slope of the activation behind fc1.
 struct SlopeGraph {
   Graph g;
-  ValueId product, slope;
+  ValueId product, y, slope;
   explicit SlopeGraph(const char* act = "none") {
     LowMatmulAttrs fc1;
     fc1.product.tb = true, fc1.product.act = "gelu_near";
-    slope = g.Add(kLowMatmul, {Rows(g), Weight(g, "fc1")}, fc1)[1];
+    const std::vector<ValueId> fused = g.Add(kLowMatmul, {Rows(g), Weight(g, "fc1")}, fc1);
+    y = fused[0], slope = fused[1];
     LowMatmulAttrs back;
     back.product.act = act;
     product = g.Add(kLowMatmul, {Rows(g, "dy"), Weight(g, "fc2")}, back)[0];
@@ -134,9 +135,12 @@ TEST(Bf16Values, OnlyAPlainProductOfOneReaderTakesTheSlope) {
   read.g.AddOutput("dx", read.Times());
   read.g.AddOutput("p", read.g.Add1(kTanh, {read.product}));
   EXPECT_FALSE(fuses(read));
-  SlopeGraph swapped;  // a slope times a product, and a product that is no slope
-  swapped.g.AddOutput("dx", Mul(swapped.g, swapped.product, Rows(swapped.g, "z")));
-  EXPECT_FALSE(fuses(swapped));
+  // No slope, but a value from elsewhere or the activation itself.
+  SlopeGraph other, activation;
+  other.g.AddOutput("dx", Mul(other.g, other.product, Rows(other.g, "z")));
+  EXPECT_FALSE(fuses(other));
+  activation.g.AddOutput("dx", Mul(activation.g, activation.product, activation.y));
+  EXPECT_FALSE(fuses(activation));
 }
 
 // --- on the way to the loss and back ---

@@ -73,7 +73,7 @@ const MethodRecord kParallelMethod{
     .count = +[](const MethodArgs& a) { return BottleneckCountAt(a, std::ssize(ChosenBlocks(a))); },
     .folds = Folds::kNo,
     .why = "the activation stands between the two maps",
-    .learning_rate = 1e-3,
+    .learning_rate = 3e-3,
     .phase = MethodPhase::kBranches,
     .repeats = true,
     .sites = SitesByBlock};

@@ -20,7 +20,8 @@ parts=("$@")
 logs=$(mktemp -d)
 failed=0
 some=", in part"
-notes=$(awk '/^\|/ { table = 1; next } table' "$table" 2> /dev/null)
+below='notes || (table && !/^\|/) { notes = 1; print } /^\|/ { table = 1 }'
+notes=$(awk "$below" "$table" 2> /dev/null)
 declare -A rows # part, or part and `some` -> its row
 for part in "${all[@]}"; do
     rows[$part]=$(grep -s "^| $part |" "$table")

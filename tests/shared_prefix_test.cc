@@ -46,8 +46,8 @@ class SharedPrefix : public testing::Test {
   static std::map<std::string, std::string> KeysOfBlocks(const Graph& g, const ParamStore& params) {
     std::map<std::string, std::string> keys;
     for (const Prefix& prefix : PrefixesOf(g, params))
-      if (const std::string& name = g.value(prefix.cut.value).name; name.starts_with("blocks.") &&
-          (name.ends_with(".x1") || name.ends_with(".y")))
+      if (const std::string& name = g.value(prefix.cut.value).name;
+          name.starts_with("blocks.") && (name.ends_with(".x1") || name.ends_with(".y")))
         keys[name] = prefix.key;
     return keys;
   }
@@ -104,6 +104,22 @@ TEST_F(SharedPrefix, TheSameBitsWithLessWork) {
     EXPECT_EQ(shared.passes(), 8);
     EXPECT_GT(shared.shared_passes(), 0.7);
   }
+}
+
+// Also where a candidate that shares nothing is still to come.
+TEST_F(SharedPrefix, WhatNobodyWantsIsForgottenAtOnce) {
+  Make("adaptformer(r={1|2})");
+  SharedPrefixes shared(*data_, kOptions);
+  const std::vector<Genes> pair = Generation(1);
+  shared.Expect({PrefixesOfGenes(pair[0]), PrefixesOfGenes(pair[1]), {}});
+  const auto measure = [&](const Genes& genes) {
+    ParamStore params;
+    const Graph g = GraphOf(genes, &params);
+    shared.Measure(g, params);
+    return shared.held_bytes();
+  };
+  EXPECT_GT(measure(pair[0]), 0u);
+  EXPECT_EQ(measure(pair[1]), 0u);
 }
 
 // Each alone is measured on one worker.
@@ -178,8 +194,8 @@ TEST_F(SharedPrefix, AttributesCount) {
   Graph g = GraphOf(Genes(space_->genes().size(), 0), &params);
   const std::map<std::string, std::string> before = KeysOfBlocks(g, params);
   const std::vector<NodeId> order = g.TopoOrder();
-  const auto norm = std::ranges::find_if(
-      order, [&](NodeId id) { return g.node(id).op->name == "layer_norm"; });
+  const auto norm =
+      std::ranges::find_if(order, [&](NodeId id) { return g.node(id).op->name == "layer_norm"; });
   ASSERT_NE(norm, order.end());
   const Node first = g.node(*norm);
   g.ReplaceUses(first.out[0], g.Add(*first.op, first.in, first.attrs.With("eps", "0.5"))[0]);
@@ -225,8 +241,7 @@ TEST_F(SharedPrefix, CutPointsAreWhereNothingGoesAround) {
 }
 
 TEST_F(SharedPrefix, TextsShareNothing) {
-  LoadedModel bert = LoadModel(
-      "init:bert(vocab=60,width=16,depth=2,heads=2,mlp=32,positions=64)");
+  LoadedModel bert = LoadModel("init:bert(vocab=60,width=16,depth=2,heads=2,mlp=32,positions=64)");
   const Graph g = InferenceGraph(bert.config, {{"linear", {}}}, bert.params, 0, true);
   EXPECT_TRUE(PrefixesOf(g, bert.params).empty());
 }

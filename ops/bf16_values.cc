@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "ops/ops.h"
+#include "ops/attention_record.h"
+#include "ops/product.h"
 #include "runtime/dependence.h"
 #include "runtime/lifetimes.h"
 
@@ -12,16 +13,16 @@ namespace {
 
 // --- what the operators take and give ---
 
-size_t TimesAt(const LowMatmulAttrs& low) { return (low.calibrated ? 3 : 2) + low.product.bias; }
-
 bool Reads16(const Node& n, size_t input) {
   if (n.op == &kLowMatmul) {
     const LowMatmulAttrs& low = n.attrs.As<LowMatmulAttrs>();
-    return input == 0 || (input == 1 && low.product.ta) || (low.times && input == TimesAt(low));
+    return input == 0 || (input == 1 && low.product.ta) || (low.times && input == LowTimesAt(low));
   }
   if (n.op == &kLowAttention) return input < 3;
-  if (n.op == &kLowAttentionGrad)  // q, k, v, context and dcontext
-    return input < 3 || input == n.in.size() - 3 || input == n.in.size() - 1;
+  if (n.op == &kLowAttentionGrad) {
+    const AttentionInputs at(n.attrs.As<LowAttentionGradAttrs>(), true);
+    return input < 3 || input == at.context || input == at.dcontext;
+  }
   return n.op == &kToF32;
 }
 
@@ -121,7 +122,7 @@ class Bf16Values {
       g_.scope = product.scope;
       const ValueId slope = g_.Add1(kToBf16, {n.in[1]});
       const NodeId rounding = g_.value(slope).producer;
-      in.insert(in.begin() + static_cast<ptrdiff_t>(TimesAt(low)), slope);
+      in.insert(in.begin() + static_cast<ptrdiff_t>(LowTimesAt(low)), slope);
       const ValueId y = g_.Add1(kLowMatmul, std::move(in), low, product.built_at);
       g_.scope.clear();
       g_.SetName(y, g_.value(n.out[0]).name);

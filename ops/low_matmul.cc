@@ -30,15 +30,11 @@ Sizes SizesOf(const Extents& a, const Extents& b, const MatmulAttrs& p) {
   return {a[p.ta ? 1 : 0], a[p.ta ? 0 : 1], b[p.tb ? 0 : 1]};
 }
 
-// Where the options among the inputs are.
-size_t BiasAt(const LowMatmulAttrs& low) { return low.calibrated ? 3 : 2; }
-size_t TimesAt(const LowMatmulAttrs& low) { return BiasAt(low) + low.product.bias; }
-
 // The inputs of matmul: without the factors of inputs and of results.
 template <class T>
 std::vector<T> OfMatmul(std::span<const T> in, const LowMatmulAttrs& low) {
   std::vector<T> all(in.begin(), in.end());
-  if (low.times) all.erase(all.begin() + static_cast<ptrdiff_t>(TimesAt(low)));
+  if (low.times) all.erase(all.begin() + static_cast<ptrdiff_t>(LowTimesAt(low)));
   if (low.calibrated) all.erase(all.begin() + 2);
   return all;
 }
@@ -46,7 +42,7 @@ std::vector<T> OfMatmul(std::span<const T> in, const LowMatmulAttrs& low) {
 // `times` of a result like `out`.
 void ExpectTimes(Types in, const LowMatmulAttrs& low, const TensorType& out) {
   if (low.product.act != "none") Fail("times: expected no act, found {}", low.product.act);
-  const TensorType want{DType::kBf16, out.shape}, &found = in[TimesAt(low)];
+  const TensorType want{DType::kBf16, out.shape}, &found = in[LowTimesAt(low)];
   if (!(found == want)) Fail("times: expected {}, found {}", ToString(want), ToString(found));
 }
 
@@ -64,8 +60,8 @@ std::vector<TensorType> InferLowMatmul(Types in, const Attrs& attrs) {
   if (low.calibrated && (low.cell != "int8" || in.size() < 3))
     Fail("calibrated: expected int8 and factors as input 2, found {} and {} inputs", low.cell,
          in.size());
-  if (in.size() < TimesAt(low) + low.times)
-    Fail("expected at least {} inputs, found {}", TimesAt(low) + low.times, in.size());
+  if (in.size() < LowTimesAt(low) + low.times)
+    Fail("expected at least {} inputs, found {}", LowTimesAt(low) + low.times, in.size());
   std::vector<TensorType> out =
       kMatmul.infer(AsF32(OfMatmul<TensorType>(in, low), low), low.product);
   if (low.times) ExpectTimes(in, low, out[0]);
@@ -114,7 +110,7 @@ void RefLowMatmul(const ReferenceArgs& args) {
   kMatmul.reference({in, args.out, OfMatmul<Extents>(args.in_shape, low), args.out_shape, plain});
   std::vector<double>& y = args.out[0];
   for (size_t i = 0; i < y.size() && low.times; ++i) {
-    y[i] *= args.in[TimesAt(low)][i];
+    y[i] *= args.in[LowTimesAt(low)][i];
     if (low.product.residual) y[i] += args.in.back()[i];
   }
   if (low.y16) RoundToBf16(y);
@@ -184,8 +180,8 @@ void RunLowMatmul(const KernelArgs& args) noexcept {
   std::byte *a_cells = args.scratch + state.gemm_scratch, *b_cells = a_cells + state.a_bytes;
   std::byte* sums = b_cells + state.b_bytes;
   const float* factors = low.calibrated ? args.in[2].f32() : nullptr;
-  GemmEpilogue e = ProductEpilogue(args, low.product, BiasAt(low), sums + state.c_bytes);
-  if (low.times) e.times = args.in[TimesAt(low)].bf16();
+  GemmEpilogue e = ProductEpilogue(args, low.product, LowBiasAt(low), sums + state.c_bytes);
+  if (low.times) e.times = args.in[LowTimesAt(low)].bf16();
   e.native_bf16 = HasCells(CellType::kBf16);
   const MatrixView a = CellsOfA(state, args.in[0], factors, d, low.product.ta, a_cells, &e);
   const GemmB b = CellsOfB(state, args.in[1], factors ? factors + d.k : nullptr, d, low.product.tb,

@@ -18,7 +18,6 @@ import math
 import pathlib
 import re
 import statistics
-import subprocess
 import sys
 import time
 from types import SimpleNamespace
@@ -26,11 +25,14 @@ from types import SimpleNamespace
 import torch
 import torch.nn.functional as F
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bench"))
+
 import methods
 import replay_bert
 import replay_vit
 import torch_bert
 import torch_vit
+from accuracy_of_methods import call
 
 CASES = (
     ("cifar10", "lora"),
@@ -85,13 +87,6 @@ class Task:
 
     def limited(self, which, labels):
         return range(self.counts[which] or len(labels))
-
-
-def call(words):
-    done = subprocess.run([str(w) for w in words], capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, words))}\n{done.stderr}")
-    return json.loads(done.stdout)
 
 
 def in_graft(a, task, method, rate, seed):

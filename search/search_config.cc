@@ -1,6 +1,7 @@
 // search.json: what a search was asked for.
 #include "runtime/io/json.h"
 #include "search/search_run.h"
+#include "search/space.h"
 
 namespace graft {
 

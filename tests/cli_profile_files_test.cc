@@ -271,12 +271,20 @@ TEST_F(ProfileFiles, TheMachineIsMeasuredOnce) {
   // A stored one that is far above what the machine can do is believed, and said to be far.
   json kept = json::parse(Slurp(files[0]));
   kept["rates"]["peak_gflops"] = 1e6;
+  for (json& level : kept["rates"]["levels"]) level["gb_per_second"] = 1e6;
   Spill(files[0], kept.dump());
   const json read = GraftJson({"profile", "--machine"});
   EXPECT_EQ(read["stored"], true);
   EXPECT_EQ(read["peak_gflops"], 1e6);
   EXPECT_NE(read["disturbances"].dump().find("of the peak now"), std::string::npos) << read;
-  // One that is far below was measured on a busy machine.
+  // One that is far below was measured on a busy machine; the others are kept.
+  kept["rates"]["levels"][0]["gb_per_second"] = 1e-2;
+  Spill(files[0], kept.dump());
+  const json mended = GraftJson({"profile", "--machine"});
+  EXPECT_EQ(mended["stored"], false);
+  EXPECT_GT(mended["levels"][0]["gb_per_second"], 0.1);
+  EXPECT_DOUBLE_EQ(mended["levels"][1]["gb_per_second"], 1e6);
+  EXPECT_EQ(mended["peak_gflops"], 1e6);
   kept["rates"]["peak_gflops"] = 1e-2;
   Spill(files[0], kept.dump());
   EXPECT_EQ(GraftJson({"profile", "--machine"})["stored"], false);

@@ -105,12 +105,32 @@ void Keep(const MachineFacts& m, const Json& key) {
   }
 }
 
-MachineFacts Measure() {
+MachineFacts Measure(std::vector<LevelRate> levels) {
   MachineFacts m;
   m.peak = MeasurePeak(Threads());
-  m.levels = MeasureLevels(Threads());
+  m.peak_now = m.peak.gflops;
+  m.levels = std::move(levels);
   m.peak.bytes_per_second = m.levels.back().bytes_per_second;
   return m;
+}
+
+bool FasterNow(const MachineFacts& stored, const std::vector<LevelRate>& levels) {
+  if (stored.peak_now > kFasterNow * stored.peak.gflops) return true;
+  for (size_t i = 0; i < levels.size(); ++i)
+    if (levels[i].bytes_per_second > kFasterNow * stored.levels[i].bytes_per_second) return true;
+  return false;
+}
+
+// A rate is a property of the machine, and what disturbs it only lowers it: the better of the two
+// is the nearer one.
+void TakeBetter(const MachineFacts& stored, MachineFacts* m) {
+  const auto raise = [](double from, double* to) { *to = std::max(from, *to); };
+  raise(stored.peak.gflops, &m->peak.gflops);
+  raise(stored.peak.bf16_gflops, &m->peak.bf16_gflops);
+  raise(stored.peak.int8_gflops, &m->peak.int8_gflops);
+  for (size_t i = 0; i < m->levels.size(); ++i)
+    raise(stored.levels[i].bytes_per_second, &m->levels[i].bytes_per_second);
+  m->peak.bytes_per_second = m->levels.back().bytes_per_second;
 }
 
 }  // namespace
@@ -129,10 +149,15 @@ MachineFacts AskMachine(bool refresh) {
       m = {};  // a damaged file is none
     }
   }
-  if (m.stored) m.peak_now = SampleNow();
-  if (!m.stored || m.peak_now > kFasterNow * m.peak.gflops) {
-    m = Measure();
-    m.peak_now = m.peak.gflops;
+  std::vector<LevelRate> levels = MeasureLevels(Threads());
+  if (m.stored) {
+    m.peak_now = SampleNow();
+    if (!std::ranges::equal(m.levels, levels, {}, &LevelRate::level, &LevelRate::level)) m = {};
+  }
+  if (!m.stored || FasterNow(m, levels)) {
+    MachineFacts now = Measure(std::move(levels));
+    if (m.stored) TakeBetter(m, &now);
+    m = std::move(now);
     Keep(m, key);
   }
   m.load_average = load;

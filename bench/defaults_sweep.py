@@ -107,7 +107,7 @@ def main():
     a = parser.parse_args()
     pathlib.Path(a.out).mkdir(parents=True, exist_ok=True)
     listed = call([a.graft, "inspect", "--methods", "--json"])["methods"]
-    rates = {m["name"]: m["learning_rate"] for m in listed}
+    rates = {m["name"]: m["learning_rates"] for m in listed}
     for task, epochs in TASKS.items():
         if a.tasks and not re.fullmatch(a.tasks, task):
             continue
@@ -117,10 +117,11 @@ def main():
         for method in IMAGE_METHODS if task == "cifar10" else TEXT_METHODS:
             if a.methods and not re.fullmatch(a.methods, method):
                 continue
-            found = sweep(task, method, rates[method], a)
+            rate = rates[method]["images" if task == "cifar10" else "texts"]
+            found = sweep(task, method, rate, a)
             best = max(v for v in found.values() if v is not None)
             cells = [cell(found[f], best) if f in found else "" for f in FACTORS]
-            print(f"| `{method}` | {rates[method]:g} | " + " | ".join(cells) + " |")
+            print(f"| `{method}` | {rate:g} | " + " | ".join(cells) + " |")
             sys.stdout.flush()
         if a.methods and not re.fullmatch(a.methods, "lora"):
             continue

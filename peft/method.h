@@ -83,6 +83,15 @@ struct GradientSite {
   ValueId gradient, rng;
 };
 
+// Rates of AdamW where the user gives none, by what the model reads (bench/defaults_sweep.py).
+struct LearningRates {
+  double images, texts;
+  constexpr LearningRates(double both) : images(both), texts(both) {}
+  constexpr LearningRates(double for_images, double for_texts)
+      : images(for_images), texts(for_texts) {}
+  constexpr double Of(bool text) const { return text ? texts : images; }
+};
+
 struct MethodRecord {
   std::string_view name, summary, equation, formula, source;  // for `graft inspect --methods`
   std::vector<MethodOption> (*options)();
@@ -92,7 +101,7 @@ struct MethodRecord {
   int64_t (*count)(const MethodArgs&);
   Folds folds = Folds::kNo;
   std::string_view why;  // how it folds, or why not
-  double learning_rate;  // of AdamW, where the user gives none
+  LearningRates learning_rate;
   // The term that is left once everything that depends on parameters only is computed and stands in
   // the parameters' place, under the names that the method gave it; null if it is the same term.
   MethodTerm (*reduced)(const MethodTerm&) = nullptr;

@@ -56,6 +56,11 @@ def default_term(m):
     return f"{m['name']}({','.join(given)})" if given else m["name"]
 
 
+def rates(by_kind):
+    images, texts = by_kind["images"], by_kind["texts"]
+    return f"{texts:g}" if images == texts else f"{images:g} for images, {texts:g} for texts"
+
+
 def facts(m):
     rows = [
         ("equation", code(m["equation"])),
@@ -63,7 +68,7 @@ def facts(m):
         ("trains", m["count"]),
         ("in ViT-B/16, without the head", base_count(m)),
         ("folds", f"{m['folds']}: {m['why']}"),
-        ("default rate", f"{m['learning_rate']:g}"),
+        ("default rate", rates(m["learning_rates"])),
         ("source", m["source"]),
     ]
     if m["reduced"]:

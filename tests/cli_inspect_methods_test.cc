@@ -67,7 +67,7 @@ TEST(CliInspectMethods, PagesHaveEveryPart) {
     EXPECT_THAT(page.out, HasSubstr("\nrecipe\n  graft "));
     EXPECT_THAT(page.out,
                 HasSubstr(r->searched ? "none: a search finds it by the loss alone"
-                                      : fmt::format("{:g} unless --lr", r->learning_rate)));
+                                      : fmt::format("rate  {:g}", r->learning_rate.images)));
     EXPECT_LT(std::count(page.out.begin(), page.out.end(), '\n'), 70);
     const json m = GraftJson({"inspect", "--methods", name})["methods"][0];
     ExpectKeys(m,

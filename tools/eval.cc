@@ -15,6 +15,7 @@
 #include "tools/lib/measure.h"
 #include "tools/lib/model_options.h"
 #include "tools/lib/output.h"
+#include "tools/lib/progress.h"
 #include "tools/lib/report.h"
 #include "tools/lib/target_tables.h"
 #include "train/dataset.h"

@@ -206,9 +206,9 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
   if (c.lr != 0 && SearchedTerm(method))
     FailUsage("--lr: method '{}' is found without gradients; its 'sigma' is the first step size",
               SearchedTerm(method)->name);
-  if (c.lr == 0) c.lr = DefaultLearningRate(method);
   TakeSentencePrompt(&c);
   RunConfig checked = c;  // with values for what is chosen below
+  if (c.lr == 0) checked.lr = DefaultLearningRate(method, false);
   if (c.holdout == kHoldoutByDefault) checked.holdout = 0;
   if (c.batch_size == kBatchByKind) checked.batch_size = kImageBatch;
   CheckRunConfig(checked);
@@ -225,6 +225,7 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
   const bool labelled = !MasksWords(c);
   Dataset data(c.data, {c.columns, c.objective, c.skip_bad, c.task});
   ChooseSplits(data, &c, notes);
+  if (c.lr == 0) c.lr = DefaultLearningRate(method, data.texts());
   if (c.batch_size == kBatchByKind)
     c.batch_size = std::max(c.micro_batch, data.texts() && labelled ? kTextBatch : kImageBatch);
   if (!c.val_split.empty() && !c.allow_overlap)

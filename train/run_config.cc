@@ -146,9 +146,10 @@ OptimizerConfig OptimizerOf(const RunConfig& c) {
   return o;
 }
 
-double DefaultLearningRate(const Method& method) {
+double DefaultLearningRate(const Method& method, bool text) {
   double rate = 1;
-  for (const MethodTerm& term : method) rate = std::min(rate, FindMethod(term.name).learning_rate);
+  for (const MethodTerm& term : method)
+    rate = std::min(rate, FindMethod(term.name).learning_rate.Of(text));
   return rate;
 }
 

@@ -103,8 +103,9 @@ double LearningRate(const RunConfig& config, int64_t step, int64_t steps);
 
 OptimizerConfig OptimizerOf(const RunConfig& config);
 
-// The rate that is used when none is given: the smallest of the terms' defaults (see the records).
-double DefaultLearningRate(const Method& method);
+// The rate that is used when none is given, for a model of texts or of images: the smallest of the
+// terms' defaults (see the records).
+double DefaultLearningRate(const Method& method, bool text);
 
 // --memory-budget: "1.5GiB", "800MiB", "2e9" -> bytes.
 size_t ParseBytes(const std::string& text);

@@ -207,14 +207,15 @@ def main():
     torch.set_num_threads(a.threads)
     pathlib.Path(a.out).mkdir(parents=True, exist_ok=True)
     listed = call([a.graft, "inspect", "--methods", "--json"])["methods"]
-    rates = {m["name"]: m["learning_rate"] for m in listed}
+    rates = {m["name"]: m["learning_rates"] for m in listed}
     seeds = [int(s) for s in a.seeds.split(",")]
     cases = [c for c in CASES if re.search(a.methods, c[1])]
     found = {}
     for seed in seeds:  # each method once, before any is trained again
         for task, method in cases:
             for side in (in_graft, in_pytorch):
-                told = unit(a, side, Task(a, task), method, rates[method], seed)
+                rate = rates[method]["texts" if task == "sst2" else "images"]
+                told = unit(a, side, Task(a, task), method, rate, seed)
                 found.setdefault((task, method, side), []).append(told)
                 line = f"{task} {method} {seed} {side.__name__} {told['accuracy']:.1f}"
                 print(f"{line} in {told['seconds']:.0f} s", file=sys.stderr, flush=True)

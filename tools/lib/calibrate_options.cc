@@ -1,5 +1,6 @@
 #include "tools/lib/calibrate_options.h"
 
+#include "tools/lib/output.h"
 #include "tools/lib/report.h"
 #include "train/byte_ranges.h"
 #include "train/dataset.h"

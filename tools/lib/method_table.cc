@@ -95,7 +95,7 @@ std::vector<std::string> RecipeOf(const Shown& s) {
                     "--method \"{}\" --out run",
                     ToString(method))};
   const std::string how = fmt::format("--method \"{}\" --lr {:g} --epochs 3 --out run",
-                                      ToString(method), DefaultLearningRate(method));
+                                      ToString(method), DefaultLearningRate(method, s.facts.text));
   if (s.facts.text) return {"graft train --model bert-base-uncased/ --data sst2/ " + how};
   return {"graft data make shapes --size 32 --out shapes",
           "graft train --model init:vit_nano_patch8_32 --data shapes " + how};
@@ -138,6 +138,11 @@ std::string TableText(const std::vector<Shown>& methods, const MethodQuery& quer
   return text + problems;
 }
 
+std::string RatesText(const LearningRates& rates) {
+  if (rates.images == rates.texts) return fmt::format("{:g}", rates.texts);
+  return fmt::format("{:g} for images, {:g} for texts,", rates.images, rates.texts);
+}
+
 std::string PageText(const Shown& s) {
   const MethodRecord& r = *s.record;
   const MethodFacts& f = s.facts;
@@ -154,7 +159,7 @@ std::string PageText(const Shown& s) {
   table.Add({"order", fmt::format("{}{}", WordsOf(r.phase).order,
                                   r.repeats ? "; a recipe may have several" : "")});
   table.Add({"rate", r.searched ? "none: a search finds it by the loss alone"
-                                : fmt::format("{:g} unless --lr says another", r.learning_rate)});
+                                : RatesText(r.learning_rate) + " unless --lr says another"});
   if (!r.peft.empty()) table.Add({"in peft", std::string(r.peft)});
   table.Add({"source", std::string(r.source)});
   std::string text = fmt::format("{}  {}\n{}\n\noptions\n", r.name, r.summary, table.Lines("  "));
@@ -200,7 +205,9 @@ nlohmann::json MethodsJson(const MethodQuery& query) {
                        {"foldable", r.folds == Folds::kYes},
                        {"folds", FoldsWord(r.folds)},
                        {"why", r.why},
-                       {"learning_rate", r.learning_rate},
+                       {"learning_rate", r.learning_rate.Of(s.facts.text)},
+                       {"learning_rates",
+                        {{"images", r.learning_rate.images}, {"texts", r.learning_rate.texts}}},
                        {"reduced", reduced.empty() ? json() : json(reduced)},
                        {"peft", r.peft.empty() ? json() : json(r.peft)},
                        {"phase", WordsOf(r.phase).name},

@@ -1,7 +1,12 @@
 """Graft beside its peers on one machine: alternating processes, median ratios, a markdown table.
 
-usage: python bench_peers.py --graft GRAFT --python PEERS_PYTHON [--rounds N] [--only TEXT]
+usage: python bench_peers.py --graft GRAFT [--python PEERS_PYTHON] [--rounds N] [--only TEXT]
     [--dtype f32,bf16,int8] [--peers torch:f32,torch:bf16,openvino:bf16,...] [--out FILE]
+    [--isa avx2] [--readme FILE]
+
+Without --python the peers' environment is made in build/peers (make_environment.sh) and used again.
+With --readme, the lines of FILE between <!-- peers --> and <!-- /peers --> become a table of every
+precision beside the fastest peer of that precision.
 
 Each round starts one process of each side, Graft in each --dtype and every peer that can do the
 work, in alternating order, so that a neighbour's load falls on all; ratios are taken inside a
@@ -23,6 +28,7 @@ import tempfile
 import time
 
 import peer_step
+import peers_table
 
 # (model, task, Graft's method or None, batch)
 CASES = (
@@ -40,14 +46,20 @@ CASES = (
 )
 
 
+HERE = pathlib.Path(__file__).resolve().parent
+# What keeps a peer to fewer instructions: of oneDNN (OpenVINO has a copy), ATen and MLAS. ONNX
+# Runtime has no such switch.
+PEER_ISA = {
+    "avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "DNNL_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+}
+
+
 def parse():
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("--graft", type=pathlib.Path, required=True)
-    p.add_argument(
-        "--python", type=pathlib.Path, required=True, help="the peers' environment's bin/python"
-    )
+    p.add_argument("--python", type=pathlib.Path, help="the peers' environment's bin/python")
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--steps", type=int, default=4, help="a peer's steps measured in a process")
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -58,8 +70,18 @@ def parse():
         help="ENGINE:DTYPE joined by commas; engines torch, openvino, onnxruntime",
     )
     p.add_argument("--only", default="", help="run the cases whose description contains this")
+    p.add_argument("--isa", choices=tuple(PEER_ISA), help="of Graft and, by their switches, peers")
     p.add_argument("--out", type=pathlib.Path, help="write everything measured here, as JSON")
-    return p.parse_args()
+    p.add_argument("--readme", type=pathlib.Path, help="write the table into this text")
+    args = p.parse_args()
+    args.python = args.python or environment()
+    return args
+
+
+def environment():
+    folder = HERE.parent.parent / "build/peers"
+    subprocess.run([HERE / "make_environment.sh", folder], check=True, stdout=sys.stderr)
+    return folder / "bin/python"
 
 
 def machine():
@@ -82,10 +104,11 @@ def machine():
     }
 
 
-def run(command):
+def run(command, isa=None):
     """The JSON object that a command prints, with the peak resident size of its process."""
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(command, stdout=output, stderr=errors)
+        around = os.environ | PEER_ISA.get(isa, {})
+        process = subprocess.Popen(command, stdout=output, stderr=errors, env=around)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
@@ -113,11 +136,12 @@ def sides(args, case):
     """The command of each side by its name: graft:f32, torch:bf16, ..."""
     model, task, method, batch = case
     file = weights_file(args, model)
-    here, commands = pathlib.Path(__file__), {}
+    commands = {}
     for dtype in args.dtype.split(","):
         graft = [args.graft, "profile", "--model", file, "--batch-size", str(batch)]
         graft += ["--threads", str(args.threads), "--dtype", dtype, "--json"]
         graft += ["--method", method] if method else []
+        graft += ["--isa", args.isa] if args.isa else []
         graft += ["--length", str(peer_step.TEXT_TOKENS)] if model in peer_step.BERTS else []
         commands[f"graft:{dtype}"] = graft
     for peer in args.peers.split(","):
@@ -125,9 +149,9 @@ def sides(args, case):
         if engine != "torch" and task != "infer":
             continue
         commands[peer] = [
-            args.python, here.with_name("peer_step.py"), model, task, str(batch),
+            args.python, HERE / "peer_step.py", model, task, str(batch),
             "--engine", engine, "--dtype", dtype, "--threads", str(args.threads),
-            "--steps", str(args.steps),
+            "--steps", str(args.steps), "--folder", args.models,
         ]  # fmt: skip
     return commands
 
@@ -136,7 +160,7 @@ def measure(args, case):
     commands, rounds = sides(args, case), []
     for i in range(args.rounds):
         order = list(commands) if i % 2 == 0 else list(reversed(commands))
-        rounds.append({side: run(commands[side]) for side in order})
+        rounds.append({side: run(commands[side], args.isa) for side in order})
         for result in rounds[-1].values():
             result.pop("nodes", None)
         told = ", ".join(f"{side} {r['step_ms']:.1f} ms" for side, r in rounds[-1].items())
@@ -220,6 +244,8 @@ def main():
         f"load at start {m['load']:.1f}\n"
     )
     print("\n".join([HEADER, *lines]))
+    if args.readme:
+        peers_table.write_table(args.readme, [result])
 
 
 if __name__ == "__main__":

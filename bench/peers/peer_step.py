@@ -1,12 +1,13 @@
 """One measurement of a peer per process; prints one JSON line.
 
 usage: python peer_step.py MODEL TASK BATCH [--engine torch|openvino|onnxruntime]
-    [--dtype f32|bf16|int8] [--steps N] [--threads N] [--compile]
+    [--dtype f32|bf16|int8|int8-static] [--steps N] [--threads N] [--compile] [--folder DIR]
 MODEL vit_base_patch16_224 | deit_tiny_patch16_224 | minilm_l6 (texts of 128 tokens)
 TASK infer | lora | bitfit | linear | full;  openvino and onnxruntime infer only
 Random weights and inputs; transformers' models, peft's LoRA (r=8, alpha=8, q and v), AdamW. bf16 is
 autocast in PyTorch and the inference precision in OpenVINO; int8 is ONNX Runtime's dynamic
-quantisation.
+quantisation, int8-static its static one or, in OpenVINO, NNCF's after training, both calibrated
+with the inputs. Exported models are kept in DIR, so that a second process need not make them.
 """
 
 import argparse
@@ -30,6 +31,11 @@ BERTS = {
 }
 SIZES = {**VITS, **BERTS}
 PATCHES, PATCH_VALUES, TEXT_TOKENS = 196, 768, 128
+DTYPES = {
+    "torch": ("f32", "bf16"),
+    "openvino": ("f32", "bf16", "int8-static"),
+    "onnxruntime": ("f32", "int8", "int8-static"),
+}
 # Backward passes are counted as the work that the method needs: dX only, or dX and dW.
 FORWARDS = {"infer": 1, "linear": 1, "lora": 2, "bitfit": 2, "full": 3}
 
@@ -53,17 +59,16 @@ def parse():
     p.add_argument("task", choices=FORWARDS)
     p.add_argument("batch", type=int)
     p.add_argument("--engine", choices=("torch", "openvino", "onnxruntime"), default="torch")
-    p.add_argument("--dtype", choices=("f32", "bf16", "int8"), default="f32")
+    p.add_argument("--dtype", choices=("f32", "bf16", "int8", "int8-static"), default="f32")
     p.add_argument("--steps", type=int, default=4)
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--compile", action="store_true")
+    p.add_argument("--folder", type=pathlib.Path)
     args = p.parse_args()
     if args.engine != "torch" and args.task != "infer":
         p.error(f"{args.engine} infers only")
-    if (args.dtype == "int8") != (args.dtype == "int8" and args.engine == "onnxruntime"):
-        p.error("int8: of onnxruntime only")
-    if args.dtype == "bf16" and args.engine == "onnxruntime":
-        p.error("onnxruntime has no bf16 on CPUs")
+    if args.dtype not in DTYPES[args.engine]:
+        p.error(f"{args.engine} has {', '.join(DTYPES[args.engine])}")
     return args
 
 
@@ -134,8 +139,8 @@ def torch_step(args, torch, model, inputs):
     return train
 
 
-def exported_step(args, torch, model, inputs):
-    """OpenVINO or ONNX Runtime on the model as ONNX."""
+def exported(args, torch, model, inputs, folder):
+    """The path of the model as ONNX."""
 
     class Wrapped(torch.nn.Module):
         def __init__(self):
@@ -145,34 +150,82 @@ def exported_step(args, torch, model, inputs):
         def forward(self, *values):
             return self.model(**dict(zip(inputs, values))).logits
 
-    feed = {k: v.numpy() for k, v in inputs.items()}
-    with tempfile.TemporaryDirectory() as folder:
-        file = str(pathlib.Path(folder) / "model.onnx")
+    file = folder / f"{args.model}_{args.batch}.onnx"
+    if not file.exists():
         torch.onnx.export(
-            Wrapped(), tuple(inputs.values()), file, input_names=list(inputs),
+            Wrapped(), tuple(inputs.values()), str(file), input_names=list(inputs),
             output_names=["logits"], dynamo=False, opset_version=17,
         )  # fmt: skip
+    return file
+
+
+def openvino_model(args, file, feed):
+    """The ONNX model in OpenVINO's form, quantised by NNCF for int8-static."""
+    import openvino
+
+    if args.dtype != "int8-static":
+        return openvino.Core().read_model(file)
+    kept = file.with_suffix(".nncf.xml")
+    if not kept.exists():
+        import nncf
+
+        nncf.set_log_level("ERROR")
+        quantised = nncf.quantize(
+            openvino.Core().read_model(file), nncf.Dataset([feed]), subset_size=1,
+            model_type=nncf.ModelType.TRANSFORMER,
+        )  # fmt: skip
+        openvino.save_model(quantised, kept, compress_to_fp16=False)
+    return openvino.Core().read_model(kept)
+
+
+def onnxruntime_file(args, file, feed):
+    """The path of the ONNX model, quantised for int8 and int8-static."""
+    if args.dtype == "f32":
+        return file
+    from onnxruntime import quantization
+
+    kept = file.with_suffix(f".{args.dtype}.onnx")
+    if kept.exists():
+        return kept
+    if args.dtype == "int8":
+        quantization.quantize_dynamic(file, kept, weight_type=quantization.QuantType.QInt8)
+        return kept
+
+    class Once(quantization.CalibrationDataReader):
+        feeds = iter([feed])
+
+        def get_next(self):
+            return next(self.feeds, None)
+
+    fused = file.with_suffix(".fused.onnx")
+    quantization.quant_pre_process(file, fused, skip_symbolic_shape=True)
+    quantization.quantize_static(
+        fused, kept, Once(), per_channel=True, weight_type=quantization.QuantType.QInt8
+    )
+    return kept
+
+
+def exported_step(args, torch, model, inputs):
+    """OpenVINO or ONNX Runtime on the model as ONNX."""
+    feed = {k: v.numpy() for k, v in inputs.items()}
+    with tempfile.TemporaryDirectory() as passing:
+        file = exported(args, torch, model, inputs, args.folder or pathlib.Path(passing))
         if args.engine == "openvino":
             import openvino
 
-            settings = {
-                "INFERENCE_NUM_THREADS": args.threads,
-                "PERFORMANCE_HINT": "LATENCY",
-                "INFERENCE_PRECISION_HINT": args.dtype,
-            }
-            compiled = openvino.Core().compile_model(file, "CPU", settings)
-            request = compiled.create_infer_request()
+            settings = {"INFERENCE_NUM_THREADS": args.threads, "PERFORMANCE_HINT": "LATENCY"}
+            if args.dtype != "int8-static":  # what is not quantised stays at its fastest
+                settings["INFERENCE_PRECISION_HINT"] = args.dtype
+            opened = openvino_model(args, file, feed)
+            request = openvino.Core().compile_model(opened, "CPU", settings).create_infer_request()
             return lambda: request.infer(feed)
         import onnxruntime
 
-        if args.dtype == "int8":
-            from onnxruntime.quantization import QuantType, quantize_dynamic
-
-            quantize_dynamic(file, file + ".int8", weight_type=QuantType.QInt8)
-            file += ".int8"
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = args.threads
-        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            str(onnxruntime_file(args, file, feed)), options, providers=["CPUExecutionProvider"]
+        )
         return lambda: session.run(None, feed)
 
 

@@ -8,8 +8,6 @@
 namespace graft::cli {
 namespace {
 
-const std::string kVocabulary =
-    std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tokenizer/vocab.txt";
 constexpr const char* kModel = "init:bert(vocab=260,width=64,depth=2,heads=2,mlp=128,positions=32)";
 
 // Texts of three letters each, in any order: the letters around a gap tell which may be missing.

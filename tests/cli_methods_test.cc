@@ -11,9 +11,6 @@
 namespace graft::cli {
 namespace {
 
-const std::string kVocabulary =
-    std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tokenizer/vocab.txt";
-
 // Gives a recipe of each method, small and with its random parts on; `forget` takes a run for @old.
 std::string RecipeOf(const std::string& name) {
   static const std::map<std::string, std::string> kRecipes{

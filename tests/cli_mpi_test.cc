@@ -9,9 +9,6 @@
 namespace graft::cli {
 namespace {
 
-const std::string kVocabulary =
-    std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tokenizer/vocab.txt";
-
 // While it lives, commands of the test run under mpirun.
 class UnderMpi {
  public:

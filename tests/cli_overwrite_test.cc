@@ -8,9 +8,6 @@
 namespace graft::cli {
 namespace {
 
-const std::string kVocabulary =
-    std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tokenizer/vocab.txt";
-
 class Overwrite : public testing::Test {
  protected:
   static void SetUpTestSuite() {

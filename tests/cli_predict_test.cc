@@ -8,9 +8,6 @@
 namespace graft::cli {
 namespace {
 
-const std::string kVocabulary =
-    std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tokenizer/vocab.txt";
-
 // Records of a CSV file: fields in quotes may hold commas, quotes and line breaks.
 std::vector<Words> ParseCsv(const std::string& text) {
   std::vector<Words> records{{""}};

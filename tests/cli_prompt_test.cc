@@ -8,8 +8,6 @@
 namespace graft::cli {
 namespace {
 
-const std::string kVocabulary =
-    std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tokenizer/vocab.txt";
 const std::string kTiny = std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tiny_bert_hf";
 constexpr const char* kModel = "init:bert(vocab=260,width=32,depth=2,heads=2,mlp=64,positions=64)";
 

@@ -9,8 +9,6 @@
 namespace graft::cli {
 namespace {
 
-const std::string kVocabulary =
-    std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tokenizer/vocab.txt";
 constexpr const char* kModel = "init:bert(vocab=260,width=16,depth=2,heads=2,mlp=32,positions=64)";
 
 class Search : public testing::Test {

@@ -7,9 +7,6 @@
 namespace graft::cli {
 namespace {
 
-const std::string kVocabulary =
-    std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tokenizer/vocab.txt";
-
 // Texts of 3 to 10 letters; the class is whether 'x' or 'y' stands among them.
 void WriteSplit(const fs::path& path, int n, uint32_t seed) {
   std::string text;

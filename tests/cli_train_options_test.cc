@@ -4,6 +4,7 @@
 #include <pty.h>
 #include <sys/ioctl.h>
 
+#include "peft/method.h"
 #include "tests/cli_mistakes_testing.h"
 
 namespace graft::cli {
@@ -32,6 +33,27 @@ class TrainOptions : public testing::Test {
   static TempDir* dir_;
 };
 TempDir* TrainOptions::dir_ = nullptr;
+
+TEST_F(TrainOptions, DefaultRatesAreOfWhatTheModelReads) {
+  const LearningRates& rates = FindMethod("full").learning_rate;
+  ASSERT_NE(rates.images, rates.texts);
+  const Words quick{"--method", "full", "--epochs", "1", "--limit", "8", "--val-split", "none"};
+  Words images{"train", "--model", kNano, "--data", At("data"), "--out", At("images")};
+  images.insert(images.end(), quick.begin(), quick.end());
+  ASSERT_EQ(Graft(images).code, 0);
+  EXPECT_EQ(Config("images")["lr"], rates.images);
+  Spill(At("texts.tsv"), "sentence\tlabel\na fine film\tgood\na dull film\tbad\n");
+  Words texts{"train",       "--model",   "init:bert_tiny", "--data",   At("texts.tsv"),
+              "--tokenizer", kVocabulary, "--out",          At("texts")};
+  texts.insert(texts.end(), quick.begin(), quick.end());
+  const Outcome o = Graft(texts);
+  ASSERT_EQ(o.code, 0) << o.err;
+  EXPECT_EQ(Config("texts")["lr"], rates.texts);
+  // Of several terms the smallest.
+  texts = WithOptions(texts, {"--method", "full+lora", "--out", At("both")});
+  ASSERT_EQ(Graft(texts).code, 0);
+  EXPECT_EQ(Config("both")["lr"], std::min(rates.texts, FindMethod("lora").learning_rate.texts));
+}
 
 TEST_F(TrainOptions, FromAFileAsFromTheCommandLine) {
   ASSERT_EQ(
@@ -328,7 +350,9 @@ TEST_F(TrainOptions, TheBarFitsTheTerminal) {
     for (size_t at = 0; (at = text.find("\r\033[Kepoch", at)) != text.npos; ++at) {
       const size_t begin = at + 4, end = text.find_first_of("\r\n", begin);
       const bool message = text.substr(end, 2) == "\r\n";  // behind a bar that is gone
-      if (!message) EXPECT_LT(end - begin, columns) << text.substr(begin, end - begin);
+      if (!message) {
+        EXPECT_LT(end - begin, columns) << text.substr(begin, end - begin);
+      }
     }
     const size_t end = text.find("graft: interrupted");
     ASSERT_NE(end, text.npos);

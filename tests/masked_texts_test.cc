@@ -17,9 +17,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-const std::string kVocabulary =
-    std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tokenizer/vocab.txt";
-
 std::vector<std::string> TextsOf(const Corpus& corpus, const std::string& split) {
   std::vector<std::string> texts;
   for (const TextExample& e : corpus.Load(split).examples) texts.push_back(e.text);

@@ -37,8 +37,7 @@ class Prompt : public testing::Test {
   }
   int32_t Id(const char* token) const { return *tokenizer_.Find(token); }
 
-  TokenizerSpec spec_ =
-      ReadTokenizer(std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tokenizer/vocab.txt");
+  TokenizerSpec spec_ = ReadTokenizer(kVocabulary);
   Tokenizer tokenizer_{spec_};
 };
 

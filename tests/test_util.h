@@ -10,6 +10,10 @@
 
 namespace graft {
 
+// A vocabulary of WordPiece for tests of texts.
+inline const std::string kVocabulary =
+    std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tokenizer/vocab.txt";
+
 // The message of the Error that f throws, or "no error".
 template <class F>
 std::string MessageOf(const F& f) {

@@ -87,7 +87,7 @@ const MethodRecord kFullMethod{
     .count = +[](const MethodArgs& a) { return CountOf(a, Every); },
     .folds = Folds::kYes,
     .why = kPlain,
-    .learning_rate = 1e-4};
+    .learning_rate = {3e-4, 1e-4}};
 
 const MethodRecord kLinearProbeMethod{
     .name = "linear",

@@ -11,11 +11,13 @@ with the inputs. Exported models are kept in DIR, so that a second process need 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
 import resource
 import statistics
+import sys
 import tempfile
 import time
 import warnings
@@ -167,13 +169,13 @@ def openvino_model(args, file, feed):
         return openvino.Core().read_model(file)
     kept = file.with_suffix(".nncf.xml")
     if not kept.exists():
-        import nncf
+        with contextlib.redirect_stdout(sys.stderr):  # it draws its progress
+            import nncf
 
-        nncf.set_log_level("ERROR")
-        quantised = nncf.quantize(
-            openvino.Core().read_model(file), nncf.Dataset([feed]), subset_size=1,
-            model_type=nncf.ModelType.TRANSFORMER,
-        )  # fmt: skip
+            quantised = nncf.quantize(
+                openvino.Core().read_model(file), nncf.Dataset([feed]), subset_size=1,
+                model_type=nncf.ModelType.TRANSFORMER,
+            )  # fmt: skip
         openvino.save_model(quantised, kept, compress_to_fp16=False)
     return openvino.Core().read_model(kept)
 

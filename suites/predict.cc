@@ -82,10 +82,10 @@ class Predictor {
 
  private:
   void Train(const Graph& graph, const BatchSource& data) {
-    const Counts capacity =
-        ChooseCapacity(model_.config, data.longest(), c_.batch_size, c_.micro_batch);
-    const Graph step = TrainStep::BuildGraph(graph, model_.params, OptimizerOf(c_),
-                                             TrainingPasses(PassesOf(c_)));
+    const Counts capacity = ChooseTrainingCapacity(model_.config, graph, PassesOf(c_),
+                                                   data.longest(), c_.batch_size, c_.micro_batch);
+    const Graph step =
+        TrainStep::BuildGraph(graph, model_.params, OptimizerOf(c_), TrainingPasses(PassesOf(c_)));
     SessionOptions options = TrainStep::Options(step, capacity, {0, 0, 0});
     options.plan_only = true;
     const Session session(step, model_.params, options);

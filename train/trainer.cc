@@ -158,8 +158,8 @@ void Trainer::MakeMasks() {
 
 void Trainer::Compile() {
   const Graph whole = graph_;
-  const Counts wanted =
-      ChooseCapacity(model_.config, train_->longest(), c_.batch_size, c_.micro_batch);
+  const Counts wanted = ChooseTrainingCapacity(model_.config, graph_, PassesOf(c_),
+                                               train_->longest(), c_.batch_size, c_.micro_batch);
   BudgetRequest request{.wanted = wanted,
                         .longest = train_->longest(),
                         .budget = c_.memory_budget,

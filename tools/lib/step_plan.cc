@@ -148,9 +148,10 @@ StepPlan PlanStep(const std::string& method, PlannedTraining& t, const MachinePa
     RunConfig config = t.config;
     config.method = method;
     const OptimizerConfig optimizer = OptimizerOf(config);
+    const Counts capacity = ChooseTrainingCapacity(t.model.config, graph, PassesOf(t.config),
+                                                   t.longest(), t.config.batch_size);
     const Graph step = TrainStep::BuildGraph(std::move(graph), params, optimizer,
                                              TrainingPasses(PassesOf(t.config)));
-    const Counts capacity = ChooseCapacity(t.model.config, t.longest(), t.config.batch_size);
     const Session session(step, params, PlanOnly(TrainStep::Options(step, capacity, {})));
     const Counts usual = t.Typical(capacity);
     const Session typical(step, params, PlanOnly(TrainStep::Options(step, usual, {})));

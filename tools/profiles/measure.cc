@@ -60,11 +60,12 @@ Profile MeasureTraining(const ProfileWork& o, const CommonOptions& common, Loade
   Profile m;
   const Clock::time_point start = Clock::now();
   const Graph g = MethodGraph(model.config, {.loss = true}, ParseMethod(o.method), model.params, 0);
-  CompiledStep compiled = CompileWithinBudget(g, model.params, {},
-                                              {.wanted = inputs.Capacity(o.micro_batch),
-                                               .longest = inputs.length,
-                                               .budget = common.memory_budget,
-                                               .passes = PassesOf(common)});
+  CompiledStep compiled =
+      CompileWithinBudget(g, model.params, {},
+                          {.wanted = inputs.Capacity(o.micro_batch, g, PassesOf(common)),
+                           .longest = inputs.length,
+                           .budget = common.memory_budget,
+                           .passes = PassesOf(common)});
   TrainStep& step = compiled.step;
   m.compile_ms = MsSince(start);
   m.plan = PlanText(compiled);

@@ -28,7 +28,8 @@ struct Gradients {
 Gradients GradientsOf(const ProfileWork& o, LoadedModel& model, const StepInputs& inputs,
                       const PassOptions& passes, int64_t train) {
   const Graph g = MethodGraph(model.config, {.loss = true}, ParseMethod(o.method), model.params, 0);
-  TrainStep step(g, model.params, {}, inputs.Capacity(o.micro_batch), TrainingPasses(passes));
+  TrainStep step(g, model.params, {}, inputs.Capacity(o.micro_batch, g, passes),
+                 TrainingPasses(passes));
   Session& session = step.session();
   inputs.Fill(session);
   const std::vector<Counts> parts = inputs.Parts(inputs.MicroBatch(session.options().capacity));

@@ -20,6 +20,11 @@ struct StepInputs {
     if (wanted) return Of(std::min(wanted, batch));
     return Of(MicroBatch(ChooseCapacity(model, length, batch)));
   }
+  // The same of a step that trains a graph.
+  Counts Capacity(int64_t wanted, const Graph& graph, const PassOptions& passes) const {
+    if (wanted) return Of(std::min(wanted, batch));
+    return Of(MicroBatch(ChooseTrainingCapacity(model, graph, passes, length, batch)));
+  }
   // How many sequences are within the capacity.
   int64_t MicroBatch(const Counts& capacity) const {
     return length ? std::min(capacity.sequences, capacity.tokens / length) : capacity.sequences;

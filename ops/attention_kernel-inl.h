@@ -126,6 +126,16 @@ Head MakeHead(const AttentionArgs& x, int64_t sequence, int64_t head, Workspace&
 template <Dot kDot>
 constexpr int64_t kNumbers = kDot == Dot::kF32 ? 1 : 2;
 
+// Numbers of one vector to where those from number `at` on lie.
+template <Dot kDot, class V>
+HWY_INLINE void StoreCells(V v, float* cells, int64_t at) {
+  const GemmTag d;
+  if constexpr (kDot == Dot::kF32)
+    hn::StoreU(v, d, cells + at);
+  else
+    StoreBf16<kDot == Dot::kBf16>(d, v, reinterpret_cast<uint16_t*>(cells) + at);
+}
+
 // x [rows, cols] by rows, in place -> cells [rows, cols / kNumbers]. cols is a whole number of
 // vectors.
 template <Dot kDot>

@@ -38,28 +38,42 @@ HWY_BEFORE_NAMESPACE();
 namespace graft::HWY_NAMESPACE {
 namespace {
 
-// Scores of a row -> exp(s - most), unnormalised; lse and what normalises the row.
+// The largest of whole vectors, in two chains, as each comparison waits for the last one.
+float MostOf(const float* s, int64_t count) {
+  const GemmTag d;
+  auto even = hn::Set(d, -kInfinity), odd = even;
+  int64_t j = 0;
+  for (; j + 2 * kGemmLanes <= count; j += 2 * kGemmLanes) {
+    even = hn::Max(even, hn::LoadU(d, s + j));
+    odd = hn::Max(odd, hn::LoadU(d, s + j + kGemmLanes));
+  }
+  if (j < count) even = hn::Max(even, hn::LoadU(d, s + j));
+  return hn::GetLane(hn::MaxOfLanes(d, hn::Max(even, odd)));
+}
+
+// Scores of a row -> cells of exp(s - most), unnormalised; lse and what normalises the row. The
+// cells may lie where the scores are, or before them.
 struct RowSums {
   float lse, inverse;
 };
-RowSums SoftmaxRow(float* s, int64_t keys, int64_t padded) {
+template <Dot kDot>
+RowSums SoftmaxRow(float* s, int64_t keys, int64_t padded, float* cells) {
   const GemmTag d;
   for (int64_t j = keys; j < padded; ++j) s[j] = -kInfinity;
-  auto high = hn::Set(d, -kInfinity);
-  for (int64_t j = 0; j < padded; j += kGemmLanes) high = hn::Max(high, hn::LoadU(d, s + j));
-  const float most = hn::GetLane(hn::MaxOfLanes(d, high));
+  const float most = MostOf(s, padded);
   if (!(most > -kInfinity)) {  // no key at all, unless Max has dropped a NaN
     float all = most;
     for (int64_t j = 0; j < padded; ++j) all += s[j];
     const float fill = std::isnan(all) ? all : 0;
-    std::fill_n(s, padded, fill);
+    for (int64_t j = 0; j < padded; j += kGemmLanes) StoreCells<kDot>(hn::Set(d, fill), cells, j);
     return {std::isnan(all) ? all : -kInfinity, fill};
   }
   const auto shift = hn::Set(d, most);
   auto sum = hn::Zero(d);
   for (int64_t j = 0; j < padded; j += kGemmLanes) {
-    const auto e = ExpOfNegative(d, hn::Sub(hn::LoadU(d, s + j), shift));
-    hn::StoreU(e, d, s + j);
+    const auto x = hn::Sub(hn::LoadU(d, s + j), shift);
+    const auto e = kDot == Dot::kBf16 ? ExpNear(d, x) : ExpOfNegative(d, x);
+    StoreCells<kDot>(e, cells, j);
     sum = hn::Add(sum, e);
   }
   const float total = hn::GetLane(hn::SumOfLanes(d, sum));
@@ -88,10 +102,10 @@ void ForwardHeadBy(const AttentionArgs& x, int64_t sequence, int64_t head, const
     ProductKeys<kDot>(h, rows.size, q, kt, h.bias, scores);
     RowSums sums[kMostBlockRows];
     for (int64_t r = 0; r < rows.size; ++r) {
-      sums[r] = SoftmaxRow(scores + r * h.padded, h.keys, h.padded);
+      float* cells = scores + r * h.padded / kNumbers<kDot>;  // not ahead of the row's scores
+      sums[r] = SoftmaxRow<kDot>(scores + r * h.padded, h.keys, h.padded, cells);
       lse[(first + r) * x.heads + head] = sums[r].lse;
     }
-    PairCols<kDot>(rows.size, h.padded, scores);
     ProductCols<kDot>(h, rows.size, h.keys, 1, {scores, h.padded / kNumbers<kDot>, 1}, v, out,
                       false);
     for (int64_t r = 0; r < rows.size; ++r) {
@@ -114,6 +128,7 @@ void ForwardHead(const AttentionArgs& x, int64_t sequence, int64_t head, const T
 }
 
 // s -> p = exp(s - lse); dp -> ds = p (dp - delta), unless dp is null.
+template <Dot kDot>
 void ProbabilityRow(float* s, float* dp, int64_t padded, float lse, float delta) {
   const GemmTag d;
   if (lse == -kInfinity) {
@@ -123,7 +138,8 @@ void ProbabilityRow(float* s, float* dp, int64_t padded, float lse, float delta)
   }
   const auto shift = hn::Set(d, lse), vdelta = hn::Set(d, delta);
   for (int64_t j = 0; j < padded; j += kGemmLanes) {
-    const auto p = Exp(d, hn::Sub(hn::LoadU(d, s + j), shift));
+    const auto x = hn::Sub(hn::LoadU(d, s + j), shift);
+    const auto p = kDot == Dot::kBf16 ? ExpNear(d, x) : Exp(d, x);
     hn::StoreU(p, d, s + j);
     if (!dp) continue;
     const auto change = hn::Sub(hn::LoadU(d, dp + j), vdelta);
@@ -200,8 +216,8 @@ void BackwardHeadBy(const AttentionGradArgs& x, int64_t sequence, int64_t head,
     ProductKeys<kDot>(h, rows.size, q, kt, h.bias, p);
     if (want_s) ProductKeys<kDot>(h, rows.size, dcontext, vt, nullptr, ds);
     for (int64_t r = 0; r < rows.size; ++r)
-      ProbabilityRow(p + r * h.padded, want_s ? ds + r * h.padded : nullptr, h.padded,
-                     x.lse[(first + r) * x.heads + head], delta[r]);
+      ProbabilityRow<kDot>(p + r * h.padded, want_s ? ds + r * h.padded : nullptr, h.padded,
+                           x.lse[(first + r) * x.heads + head], delta[r]);
     // Transposed, the sum is over the rows of the block.
     if (want_v) {
       const float* left = PairRows<kDot>(rows.size, h.padded, p, scores_pairs);

@@ -2,11 +2,11 @@
 // one are compiled once per SIMD target. All keep NaN, and overflow and saturate as the C library's
 // do, which hwy/contrib/math does not (Exp(NaN) = 0, Exp(200) = 0).
 //
-// Greatest errors in units in the last place (tests/math_test.cc): Exp and ExpOfNegative 1.5, Tanh
-// 4; NormalCdf and GeluErf 8 (40 without FMA), also in the negative tail, where results below 6e-35
-// may be 0; GeluTanh 200 in its tail, where the formula itself magnifies the rounding of w. Do not
-// include hwy/contrib/math beside it: its functions have the same names. The polynomials are
-// weighted minimax fits.
+// Greatest errors in units in the last place (tests/math_test.cc): Exp and ExpOfNegative 1.5,
+// ExpNear 100, Tanh 4; NormalCdf and GeluErf 8 (40 without FMA), also in the negative tail, where
+// results below 6e-35 may be 0; GeluTanh 200 in its tail, where the formula itself magnifies the
+// rounding of w. Do not include hwy/contrib/math beside it: its functions have the same names. The
+// polynomials are weighted minimax fits.
 #if defined(GRAFT_OPS_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef GRAFT_OPS_MATH_INL_H_
 #undef GRAFT_OPS_MATH_INL_H_
@@ -69,6 +69,23 @@ HWY_INLINE V ExpOfNegative(D d, V x) {
   const hn::RebindToSigned<D> di;
   const V y = hn::BitCast(d, hn::Add(hn::BitCast(di, e), hn::ShiftLeft<23>(q)));
   return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.0f)), y));
+}
+
+// exp(x) to 1e-5 of it, in half of the work, for what is rounded to bf16 next; x is not +infinity.
+template <class D, class V>
+HWY_INLINE V ExpNear(D d, V x) {
+#if HWY_TARGET == HWY_AVX3
+  if constexpr (hn::MaxLanes(D()) == 16) {
+    // 2^t = 2^n 2^(t - n); the instruction underflows to 0. Max returns its second operand if that
+    // is a NaN.
+    const V t = hn::Max(hn::Set(d, -200.0f), hn::Mul(x, hn::Set(d, 1.44269504f)));
+    const V n = hn::Round(t);
+    const V p = Polynomial(d, hn::Sub(t, n), 0.99999925f, 0.69312194f, 0.24024811f, 0.0559175f,
+                           0.00956774f);
+    return V{_mm512_scalef_ps(p.raw, n.raw)};
+  }
+#endif
+  return Exp(d, x);
 }
 
 template <class D, class V>

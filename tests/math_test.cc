@@ -22,13 +22,15 @@ namespace graft::HWY_NAMESPACE {
 namespace {
 
 // y[i] = f(x[i]); which: 0 Exp, 1 Tanh, 2 NormalCdf, 3 GeluErf, 4 GeluTanh, 5
-// ExpOfNegative of what is at most 1.
+// ExpOfNegative and 6 ExpNear of what is at most 1.
 void MathOf(int which, const float* x, size_t n, float* y) {
   const hn::ScalableTag<float> d;
   const size_t lanes = hn::Lanes(d);
+  const auto one = hn::Set(d, 1.0f);
   for (size_t i = 0; i + lanes <= n; i += lanes) {
     auto v = hn::LoadU(d, x + i);
     auto e = v;
+    const auto small = hn::IfThenElse(hn::Gt(v, one), one, v);
     switch (which) {
       case 0:
         v = Exp(d, v);
@@ -45,8 +47,11 @@ void MathOf(int which, const float* x, size_t n, float* y) {
       case 4:
         v = GeluTanh(d, v, e);
         break;
+      case 5:
+        v = ExpOfNegative(d, small);
+        break;
       default:
-        v = ExpOfNegative(d, hn::IfThenElse(hn::Gt(v, hn::Set(d, 1.0f)), hn::Set(d, 1.0f), v));
+        v = ExpNear(d, small);
         break;
     }
     hn::StoreU(v, d, y + i);
@@ -89,7 +94,8 @@ TEST(MathInl, Accuracy) {
          return x / (1 + std::exp(-2 * w));
        },
        200},
-      {[](double x) { return std::exp(std::min(x, 1.0)); }, 1.5}};
+      {[](double x) { return std::exp(std::min(x, 1.0)); }, 1.5},
+      {[](double x) { return std::exp(std::min(x, 1.0)); }, 100}};
   std::vector<float> x = {0.0f, -0.0f, 1e-42f, -1e-30f, NAN,     INFINITY, -INFINITY, 200,
                           -200, 88.7f, 88.8f,  -87.5f,  -104.5f, 3e38f,    -3e38f,    1.0f};
   for (float v = -110; v < 95; v += 0.00371f) x.push_back(v);

@@ -47,10 +47,15 @@ CASES = (
 
 
 HERE = pathlib.Path(__file__).resolve().parent
-# What keeps a peer to fewer instructions: of oneDNN (OpenVINO has a copy), ATen and MLAS. ONNX
+# What keeps a peer to fewer instructions: of oneDNN (OpenVINO has a copy), ATen and MKL. ONNX
 # Runtime has no such switch.
 PEER_ISA = {
-    "avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "DNNL_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+    "avx2": {
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "DNNL_MAX_CPU_ISA": "AVX2",
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    }
 }
 
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
+#include <span>
 
 #include "ops/targets.h"
 #include "runtime/cpu.h"
@@ -91,15 +92,23 @@ double LevelTriad(int threads, size_t bytes) {
 
 }  // namespace
 
+std::vector<LevelRate> MeasureSmallLevels(int threads) {
+  const CpuInfo& cpu = Cpu();
+  std::vector<LevelRate> levels{{"L1", cpu.l1d_bytes / 2}, {"L2", cpu.l2_bytes / 2}};
+  for (LevelRate& level : levels) level.bytes_per_second = LevelTriad(threads, level.bytes);
+  return levels;
+}
+
 std::vector<LevelRate> MeasureLevels(int threads) {
   const CpuInfo& cpu = Cpu();
   const size_t n = static_cast<size_t>(threads);
-  const size_t share = cpu.l3_bytes / n;
-  std::vector<LevelRate> levels{{"L1", cpu.l1d_bytes / 2}, {"L2", cpu.l2_bytes / 2}};
+  const size_t share = cpu.l3_bytes / n, small = 2;
+  std::vector<LevelRate> levels = MeasureSmallLevels(threads);
   if (share > cpu.l2_bytes) levels.push_back({"L3", std::max(share / 2, cpu.l2_bytes)});
   constexpr size_t kLeast = size_t{96} << 20, kMost = size_t{1} << 30;
   levels.push_back({"DRAM", std::clamp(3 * cpu.l3_bytes, kLeast, kMost) / n});
-  for (LevelRate& level : levels) level.bytes_per_second = LevelTriad(threads, level.bytes);
+  for (LevelRate& level : std::span(levels).subspan(small))
+    level.bytes_per_second = LevelTriad(threads, level.bytes);
   return levels;
 }
 

@@ -44,39 +44,90 @@ void PairOfRows(bool native, const Tensor& x, int64_t at, bool next, int64_t n, 
   });
 }
 
+// The nearest whole numbers of what is far within 32 bits, or not a number.
+template <class D, class V>
+HWY_INLINE auto SmallInt(D, V v) {
+#if HWY_TARGET == HWY_AVX3
+  return hn::Vec<hn::RebindToSigned<D>>{
+      _mm512_cvtps_epi32(v.raw)};  // NearestInt also mends overflow
+#else
+  return hn::NearestInt(v);
+#endif
+}
+
+// Stores numbers of 0 to 256 as bytes, the last as 255.
+template <class D, class V>
+HWY_INLINE void StoreBytes(D, V v, uint8_t* out) {
+#if HWY_TARGET == HWY_AVX3
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_cvtusepi32_epi8(v.raw));
+#else
+  const hn::Rebind<uint8_t, D> d8;
+  hn::StoreU(hn::DemoteTo(d8, v), d8, out);
+#endif
+}
+
+// What the numbers of a row become. Two chains of each kind, as every operation waits for the last.
 template <class T>
-void BytesOf(const T* x, int64_t k, uint8_t* out, float* scale, int32_t* zero) {
+HWY_INLINE ByteRow RangeOf(const T* x, int64_t k) {
   const DF d;
-  const hn::Rebind<uint8_t, DF> d8;
-  const hn::RebindToSigned<DF> di;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  auto least = hn::Zero(d), most = hn::Zero(d), odd = hn::Zero(d);
+  auto least = hn::Zero(d), most = least, odd = least, least2 = least, most2 = least, odd2 = least;
   int64_t i = 0;
+  for (; i + 2 * lanes <= k; i += 2 * lanes) {
+    const auto v = LoadNumbers(d, x + i), w = LoadNumbers(d, x + i + lanes);
+    least = hn::Min(least, v), most = hn::Max(most, v);
+    least2 = hn::Min(least2, w), most2 = hn::Max(most2, w);
+    // 0 for finite numbers only.
+    odd = hn::Add(odd, hn::Sub(v, v)), odd2 = hn::Add(odd2, hn::Sub(w, w));
+  }
   for (; i + lanes <= k; i += lanes) {
     const auto v = LoadNumbers(d, x + i);
-    least = hn::Min(least, v), most = hn::Max(most, v);
-    odd = hn::Add(odd, hn::Sub(v, v));  // 0 for finite numbers only
+    least = hn::Min(least, v), most = hn::Max(most, v), odd = hn::Add(odd, hn::Sub(v, v));
   }
-  float min = hn::GetLane(hn::MinOfLanes(d, least)), max = hn::GetLane(hn::MaxOfLanes(d, most));
-  float rest = hn::GetLane(hn::SumOfLanes(d, odd));
+  float min = hn::GetLane(hn::MinOfLanes(d, hn::Min(least, least2)));
+  float max = hn::GetLane(hn::MaxOfLanes(d, hn::Max(most, most2)));
+  float rest = hn::GetLane(hn::SumOfLanes(d, hn::Add(odd, odd2)));
   for (; i < k; ++i) {
     const float v = Number(x + i);
     min = std::min(min, v), max = std::max(max, v), rest += v - v;
   }
-  const ByteRow row = ByteRowOf(min, max, rest);
-  *scale = row.scale, *zero = row.zero;
+  return ByteRowOf(min, max, rest);
+}
+
+template <class T>
+HWY_INLINE void BytesOf(const T* x, int64_t k, const ByteRow& row, uint8_t* out) {
+  const DF d;
+  const hn::RebindToSigned<DF> di;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   const auto times = hn::Set(d, row.inverse);
   const auto shift = hn::Set(di, row.zero);
-  for (i = 0; i + lanes <= k; i += lanes) {
-    const auto q = hn::NearestInt(hn::Mul(LoadNumbers(d, x + i), times));
-    hn::StoreU(hn::DemoteTo(d8, hn::Add(q, shift)), d8, out + i);
+  int64_t i = 0;
+  for (; i + lanes <= k; i += lanes) {
+    const auto q = SmallInt(d, hn::Mul(LoadNumbers(d, x + i), times));
+    StoreBytes(di, hn::Add(q, shift), out + i);
   }
   for (; i < k; ++i)
     out[i] = static_cast<uint8_t>(std::clamp(
         static_cast<int32_t>(std::nearbyint(Number(x + i) * row.inverse)) + row.zero, 0, 255));
 }
-void RowToBytes(const Tensor& x, int64_t at, int64_t k, uint8_t* out, float* scale, int32_t* zero) {
-  WithNumbers(x, at, [&](const auto* row) { BytesOf(row, k, out, scale, zero); });
+
+// Rows [rows, k] from number `at` on -> rows of `stride` bytes. The ranges of a few rows are found
+// before they are used, as the end of each takes long.
+void RowsToBytes(const Tensor& x, int64_t at, int64_t rows, int64_t k, int64_t stride, uint8_t* out,
+                 float* scales, int32_t* zeros) {
+  constexpr int64_t kAhead = 4;
+  ByteRow found[kAhead];
+  WithNumbers(x, at, [&](const auto* from) HWY_ATTR {
+    for (int64_t first = 0; first < rows; first += kAhead) {
+      const int64_t n = std::min(kAhead, rows - first);
+      for (int64_t r = 0; r < n; ++r) found[r] = RangeOf(from + (first + r) * k, k);
+      for (int64_t r = 0; r < n; ++r) {
+        const int64_t i = first + r;
+        BytesOf(from + i * k, k, found[r], out + i * stride);
+        scales[i] = found[r].scale, zeros[i] = found[r].zero;
+      }
+    }
+  });
 }
 
 // A number that is not finite makes the row's scale NaN, which is 1 otherwise.
@@ -84,7 +135,6 @@ template <class T>
 void StaticBytesOf(const T* x, const float* factors, int64_t k, int32_t zero, uint8_t* out,
                    float* scale) {
   const DF d;
-  const hn::Rebind<uint8_t, DF> d8;
   const hn::RebindToSigned<DF> di;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   const float least = static_cast<float>(-zero), most = static_cast<float>(255 - zero);
@@ -95,8 +145,7 @@ void StaticBytesOf(const T* x, const float* factors, int64_t k, int32_t zero, ui
   for (; i + lanes <= k; i += lanes) {
     const auto scaled = hn::Mul(LoadNumbers(d, x + i), hn::LoadU(d, factors + i));
     odd = hn::Add(odd, hn::Sub(scaled, scaled));
-    const auto q = hn::NearestInt(hn::Min(hn::Max(scaled, low), high));
-    hn::StoreU(hn::DemoteTo(d8, hn::Add(q, shift)), d8, out + i);
+    StoreBytes(di, hn::Add(SmallInt(d, hn::Min(hn::Max(scaled, low), high)), shift), out + i);
   }
   float rest = hn::GetLane(hn::SumOfLanes(d, odd));
   for (; i < k; ++i) {
@@ -122,7 +171,7 @@ namespace {
 
 HWY_EXPORT(RowToBf16);
 HWY_EXPORT(PairOfRows);
-HWY_EXPORT(RowToBytes);
+HWY_EXPORT(RowsToBytes);
 HWY_EXPORT(RowToStaticBytes);
 
 int64_t NumbersOf(CellType cell) {
@@ -219,14 +268,6 @@ int32_t ToByte(float x, float scale) {
   return std::clamp(static_cast<int32_t>(std::nearbyint(x / scale)), -127, 127);
 }
 
-ByteRow ByteRowOf(float min, float max, float rest) {
-  ByteRow row{(max - min) / 255 + rest, 0, 0};
-  if (!(row.scale > 0)) return row;
-  row.inverse = 255 / (max - min);
-  row.zero = static_cast<int32_t>(std::nearbyint(-min * row.inverse));
-  return row;
-}
-
 size_t LowRowsBytes(CellType cell, int64_t m, int64_t k) {
   return Aligned(m * CellsOf(cell, k)) + (cell == CellType::kInt8 ? 2 * Aligned(m) : 0);
 }
@@ -237,14 +278,17 @@ void MakeLowRows(CellType cell, const Tensor& a, int64_t m, int64_t k,
   const bool native = HasCells(CellType::kBf16);
   float* scales = reinterpret_cast<float*>(scratch + Aligned(m * CellsOf(cell, k)));
   int32_t* zeros = reinterpret_cast<int32_t*>(scales) + Aligned(m) / sizeof(int32_t);
-  ParallelFor(m, [&](int64_t i) {
-    std::byte* to = scratch + i * row;
-    if (k % NumbersOf(cell) != 0) std::memset(to + row - 4, 0, 4);
-    if (cell == CellType::kBf16)
-      HWY_DYNAMIC_DISPATCH(RowToBf16)(native, a, i * k, k, reinterpret_cast<uint16_t*>(to));
-    else
-      HWY_DYNAMIC_DISPATCH(RowToBytes)
-    (a, i * k, k, reinterpret_cast<uint8_t*>(to), scales + i, zeros + i);
+  constexpr int64_t kRows = 16;  // of a piece of work
+  ParallelFor(CeilDiv(m, kRows), [&](int64_t piece) {
+    const int64_t begin = piece * kRows, end = std::min(m, begin + kRows);
+    std::byte* to = scratch + begin * row;
+    for (int64_t i = begin; i < end && k % NumbersOf(cell) != 0; ++i)
+      std::memset(scratch + (i + 1) * row - 4, 0, 4);
+    if (cell == CellType::kInt8) HWY_DYNAMIC_DISPATCH(RowsToBytes)
+    (a, begin * k, end - begin, k, row, reinterpret_cast<uint8_t*>(to), scales + begin,
+     zeros + begin);
+    for (int64_t i = begin; i < end && cell == CellType::kBf16; ++i) HWY_DYNAMIC_DISPATCH(RowToBf16)
+    (native, a, i * k, k, reinterpret_cast<uint16_t*>(scratch + i * row));
   });
 }
 

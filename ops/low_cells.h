@@ -63,6 +63,14 @@ struct ByteRow {
   int32_t zero = 0;
 };
 // `rest` is 0, or NaN if a value is not finite.
-ByteRow ByteRowOf(float min, float max, float rest);
+inline ByteRow ByteRowOf(float min, float max, float rest) {
+  ByteRow row{(max - min) / 255 + rest, 0, 0};
+  if (!(row.scale > 0)) return row;
+  row.inverse = 255 / (max - min);
+  // Adding 1.5 x 2^23 leaves no bits for fractions: the nearest whole number, ties to even.
+  constexpr float kWhole = 12582912.0f;
+  row.zero = static_cast<int32_t>((kWhole - min * row.inverse) - kWhole);
+  return row;
+}
 
 }  // namespace graft

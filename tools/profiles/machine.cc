@@ -105,19 +105,25 @@ void Keep(const MachineFacts& m, const Json& key) {
   }
 }
 
-MachineFacts Measure(std::vector<LevelRate> levels) {
+MachineFacts Measure() {
   MachineFacts m;
   m.peak = MeasurePeak(Threads());
   m.peak_now = m.peak.gflops;
-  m.levels = std::move(levels);
+  m.levels = MeasureLevels(Threads());
   m.peak.bytes_per_second = m.levels.back().bytes_per_second;
   return m;
 }
 
-bool FasterNow(const MachineFacts& stored, const std::vector<LevelRate>& levels) {
+// The small levels stand for all, as what disturbed them has disturbed the others.
+bool FasterNow(const MachineFacts& stored) {
   if (stored.peak_now > kFasterNow * stored.peak.gflops) return true;
-  for (size_t i = 0; i < levels.size(); ++i)
-    if (levels[i].bytes_per_second > kFasterNow * stored.levels[i].bytes_per_second) return true;
+  for (const LevelRate& now : MeasureSmallLevels(Threads())) {
+    const auto before =
+        std::ranges::find(stored.levels, std::string_view(now.level),
+                          [](const LevelRate& l) { return std::string_view(l.level); });
+    if (before == stored.levels.end()) return true;
+    if (now.bytes_per_second > kFasterNow * before->bytes_per_second) return true;
+  }
   return false;
 }
 
@@ -128,8 +134,10 @@ void TakeBetter(const MachineFacts& stored, MachineFacts* m) {
   raise(stored.peak.gflops, &m->peak.gflops);
   raise(stored.peak.bf16_gflops, &m->peak.bf16_gflops);
   raise(stored.peak.int8_gflops, &m->peak.int8_gflops);
-  for (size_t i = 0; i < m->levels.size(); ++i)
-    raise(stored.levels[i].bytes_per_second, &m->levels[i].bytes_per_second);
+  for (LevelRate& level : m->levels)
+    for (const LevelRate& before : stored.levels)
+      if (std::string_view(before.level) == level.level)
+        raise(before.bytes_per_second, &level.bytes_per_second);
   m->peak.bytes_per_second = m->levels.back().bytes_per_second;
 }
 
@@ -149,13 +157,9 @@ MachineFacts AskMachine(bool refresh) {
       m = {};  // a damaged file is none
     }
   }
-  std::vector<LevelRate> levels = MeasureLevels(Threads());
-  if (m.stored) {
-    m.peak_now = SampleNow();
-    if (!std::ranges::equal(m.levels, levels, {}, &LevelRate::level, &LevelRate::level)) m = {};
-  }
-  if (!m.stored || FasterNow(m, levels)) {
-    MachineFacts now = Measure(std::move(levels));
+  if (m.stored) m.peak_now = SampleNow();
+  if (!m.stored || FasterNow(m)) {
+    MachineFacts now = Measure();
     if (m.stored) TakeBetter(m, &now);
     m = std::move(now);
     Keep(m, key);

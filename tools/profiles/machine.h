@@ -21,9 +21,9 @@ struct MachineFacts {
 // The facts for the threads and the SIMD target in use. They are kept in CacheDirectory()/machine,
 // in one file for each CPU, caches, SIMD target, threads and version. They are measured (which
 // takes about half a second) if there is none, if it is damaged or of other facts, and with
-// `refresh`. The multiply-adds in f32 and the memory are sampled each time, and where they are now
-// faster than they were found to be, the better rates of both are kept. A cache that cannot be read
-// or written only costs time.
+// `refresh`. The multiply-adds in f32, L1 and L2 are sampled each time, and where they are now
+// faster than they were found to be, all is measured again and the better of both rates kept. A
+// cache that cannot be read or written only costs time.
 MachineFacts AskMachine(bool refresh);
 
 // The level that a thread's kernel reads from and writes to, if all of its `bytes` stay there.

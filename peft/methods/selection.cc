@@ -120,7 +120,7 @@ const MethodRecord kLnMethod{
     .count = +[](const MethodArgs& a) { return CountOf(a, OfNorms(a)); },
     .folds = Folds::kYes,
     .why = kPlain,
-    .learning_rate = 3e-3,
+    .learning_rate = {1e-2, 3e-3},
     .peft = "LN_TUNING; beside LORA its modules_to_save"};
 
 const MethodRecord kBitFitMethod{
@@ -134,7 +134,7 @@ const MethodRecord kBitFitMethod{
     .count = +[](const MethodArgs& a) { return CountOf(a, IsBias); },
     .folds = Folds::kYes,
     .why = kPlain,
-    .learning_rate = 2e-3,
+    .learning_rate = {1e-2, 2e-3},
     .peft = "LORA with bias=all; alone beside one of rank 1 that is zero"};
 
 const MethodRecord kLastMethod{
@@ -151,6 +151,6 @@ const MethodRecord kLastMethod{
     .count = +[](const MethodArgs& a) { return CountOf(a, OfLast(a)); },
     .folds = Folds::kYes,
     .why = kPlain,
-    .learning_rate = 1e-4};
+    .learning_rate = {1e-3, 1e-4}};
 
 }  // namespace graft

@@ -223,7 +223,7 @@ const MethodRecord kVptDeepMethod{
         },
     .folds = Folds::kPart,
     .why = "norm and projections of the tokens are computed once; keys and values stay",
-    .learning_rate = 5e-3,
+    .learning_rate = {5e-3, 1.5e-2},
     .phase = MethodPhase::kTokens,
     // One term holds a number for each block, as the tokens of one block end where the next has
     // some.

@@ -76,6 +76,27 @@ void RefuseSeveralColumns(const TextColumns& asked, const RawTable& table) {
         columns);
 }
 
+// Leaves out the tables that have the texts of the first good one and not its labels, as the test
+// sets of competitions do.
+void LeaveOutUnlabelled(std::vector<RawTable>* tables, std::vector<std::string>* notes) {
+  const auto train = std::ranges::find(*tables, "", &RawTable::error);
+  if (train == tables->end() || train->text_name.empty()) return;
+  const std::string text = train->text_name;
+  const std::vector<std::string> labels = train->label_names;
+  std::erase_if(*tables, [&](const RawTable& table) {
+    const auto has = [&](const std::string& name) {
+      return std::ranges::any_of(
+          table.first_line, [&](const auto& f) { return ColumnName(f) == ColumnName(name); });
+    };
+    if (table.error.empty() || !has(text) || std::ranges::any_of(labels, has)) return false;
+    notes->push_back(
+        fmt::format("{} is left out: it has no column '{}'; graft predict reads texts without "
+                    "labels",
+                    table.path, fmt::join(labels, "|")));
+    return true;
+  });
+}
+
 // Notes texts that stand in a split with different labels.
 std::string ConflictNote(const std::string& directory, const TextSplit& split,
                          const std::vector<std::string>& names) {
@@ -132,6 +153,7 @@ TextDataset::TextDataset(const std::string& directory, const TextColumns& column
     class_names_ = ReadLabelsFile(names.string());
   std::vector<RawTable> raw = ReadTables(paths, columns, class_names_, kind_);
   notes_ = DecideHeaders(raw, columns, class_names_, kind_);
+  LeaveOutUnlabelled(&raw, &notes_);
   // A split that nobody asks for may be of another kind, such as a test set without labels. But the
   // first one must be good, as it tells the classes if labels.txt does not.
   const auto good = std::ranges::find(raw, "", &RawTable::error);

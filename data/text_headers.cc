@@ -96,6 +96,7 @@ class HeaderDecision {
       return;
     }
     table.label_names = DecodeList(table.rows[0].fields[table.places.label]);
+    table.text_name = table.rows[0].fields[table.places.text];
     table.rows.erase(table.rows.begin());
     if (table.rows.empty()) {
       table.error = fmt::format("{}: expected texts with labels, found none", table.path);

@@ -24,6 +24,7 @@ class RowReader {
     const std::string where = fmt::format("{}:{}", table_.path, line);
     if (first_) {
       first_ = false;
+      table_.first_line = fields;
       if (Begin(fields, where)) return;
     }
     if (fields.size() != table_.columns)
@@ -54,6 +55,7 @@ class RowReader {
            : named ? PlacesByName(asked_, fields, where)
                    : PlacesByOrder(fields.size()));
       table_.header = fields;
+      table_.text_name = fields[from_[table_.places.text]];
       const size_t label = from_[table_.places.label];
       table_.label_names =
           more_.empty() ? std::vector<std::string>{fields[label]} : LabelsOf(fields[label], fields);
@@ -156,6 +158,7 @@ void ReadJsonLines(RawTable& table, size_t before, const TextColumns& asked, Lab
       if (!object.is_object()) Fail("{}: expected an object, found {}", where, object.type_name());
       if (!places) {
         for (const auto& item : object.items()) keys.push_back(item.key());
+        table.first_line = keys;
         places = PlacesByName(asked, keys, where);
       }
       RawRow row{{GetString(object, keys[places->text], where)}, number};
@@ -179,6 +182,7 @@ void ReadJsonLines(RawTable& table, size_t before, const TextColumns& asked, Lab
   });
   if (!places) return;
   table.header = keys;
+  table.text_name = keys[places->text];
   table.label_names = {keys[places->label]};
   for (const size_t column : places->more) table.label_names.push_back(keys[column]);
   table.places = {.second = places->pairs() ? 1 : SIZE_MAX, .label = 2, .named = places->named};

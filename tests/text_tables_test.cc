@@ -299,6 +299,39 @@ TEST(TextTables, TheSameFirstLineInTwoFilesIsAHeader) {
   EXPECT_THAT(MessageOf([&] { TextDataset again(path); }), HasSubstr("does this line name the"));
 }
 
+// Files beside the training table, and whether they are splits.
+TEST(TextTables, TestSetsWithoutLabelsAreLeftOut) {
+  struct Row {
+    std::string train, file, text, told;  // told: "" = the file is a split
+  };
+  const std::string r = Reviews();
+  const Row rows[] = {
+      {"id,text,label\n1,good film,pos\n2,bad,neg\n", "test.csv", "id,text\n3,fine\n",
+       "test.csv is left out: it has no column 'label'; graft predict reads"},
+      {"text,label\n" + r, "test.csv", "text\nfine\n", "no column 'label'"},
+      {"Was,Wie\n" + r, "test.csv", "Nr,Was\n3,fine\n4,bad\n5,so so\n", "no column 'Wie'"},
+      {"Kommentar,Wertung\nsehr gut,1\nso so,0\n", "test.csv", "Nr,Kommentar\n3,fine\n",
+       "no column 'Wertung'"},
+      {"review,stars\n" + r, "test.jsonl", "{\"review\": \"fine\", \"id\": 3}\n",
+       "no column 'stars'"},
+      {"text,label\n" + r, "test.csv", "text,label\nfine,pos\n", ""},
+      {"text,label\n" + r, "test.csv", "body,id\nfine,3\n", ""}};  // says what it has, if asked
+  for (const Row& row : rows) {
+    SCOPED_TRACE(row.train.substr(0, 20) + row.text);
+    const TempDir folder;
+    folder.Write("train.csv", row.train);
+    folder.Write("dev.csv", row.train);
+    folder.Write(row.file, row.text);
+    const TextDataset data(folder.path().string(),
+                           ParseTextColumns(row.train.starts_with("Was") ? "Was,Wie" : ""));
+    EXPECT_EQ(data.has_split("test"), row.told.empty());
+    EXPECT_EQ(data.DefaultTestSplit(), row.told.empty() ? "test" : "dev");
+    if (!row.told.empty()) {
+      EXPECT_THAT(data.Notes(false), Contains(HasSubstr(row.told)));
+    }
+  }
+}
+
 TEST(TextTables, NamesOfClassesDecide) {
   const TempDir folder;
   folder.Write("labels.txt", "neg\npos\nrare\nnan\n");

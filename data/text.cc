@@ -23,6 +23,10 @@ TextKey KeyOf(const TextExample& e) {
   return {e.text, e.second ? std::optional<std::string_view>(*e.second) : std::nullopt};
 }
 
+bool IsBlank(const TextExample& e) {
+  return TrimBlanks(e.text).empty() && TrimBlanks(e.second.value_or("")).empty();
+}
+
 // Reads the label of every row by label(field, line, &example); rows without one become problems.
 template <class Label>
 TextSplit ReadLabels(RawTable& table, const Label& label) {
@@ -108,6 +112,7 @@ std::string ConflictNote(const std::string& directory, const TextSplit& split,
     return i < names.size() ? names[i] : std::to_string(label);
   };
   for (const TextExample& e : split.examples) {
+    if (IsBlank(e)) continue;
     const auto [seen, is_new] = labels.emplace(KeyOf(e), e.label);
     if (is_new || seen->second == e.label) continue;
     if (conflicts++ == 0)
@@ -115,8 +120,16 @@ std::string ConflictNote(const std::string& directory, const TextSplit& split,
                           name(e.label));
   }
   if (conflicts == 0) return "";
-  return fmt::format("{}: split '{}' has {} texts with two labels (the first is {})", directory,
-                     split.name, conflicts, first);
+  return fmt::format("{}: split '{}' has {} text{} with two labels (the first is {})", directory,
+                     split.name, conflicts, conflicts == 1 ? "" : "s", first);
+}
+
+// Notes examples without a text.
+std::string BlankNote(const std::string& directory, const TextSplit& split) {
+  const auto blank = std::ranges::count_if(split.examples, IsBlank);
+  if (blank == 0) return "";
+  return fmt::format("{}: split '{}' has {} example{} with an empty text", directory, split.name,
+                     blank, blank == 1 ? "" : "s");
 }
 
 }  // namespace
@@ -224,6 +237,9 @@ TextDataset::Problems TextDataset::problems(std::string_view name) const {
 std::vector<std::string> TextDataset::Notes(bool all) const {
   std::vector<std::string> notes = notes_;
   std::vector<ClassCounts> counts;
+  for (const TextSplit& split : splits_)
+    if (std::string note = BlankNote(directory_, split); !note.empty())
+      notes.push_back(std::move(note));
   if (kind_ == LabelKind::kNumbers) return notes;
   for (size_t i = 0; i < splits_.size(); ++i) {
     if (splits_[i].examples.empty()) continue;

@@ -97,7 +97,13 @@ class HeaderDecision {
     }
     table.label_names = DecodeList(table.rows[0].fields[table.places.label]);
     table.text_name = table.rows[0].fields[table.places.text];
+    const auto names = table.rows[0].fields;
     table.rows.erase(table.rows.begin());
+    std::erase_if(table.rows, [&](const RawRow& row) {
+      if (row.fields != names) return false;
+      table.problems.Add(fmt::format("{}:{}: {}", table.path, row.line, kNamesAgain));
+      return true;
+    });
     if (table.rows.empty()) {
       table.error = fmt::format("{}: expected texts with labels, found none", table.path);
       return;

@@ -4,6 +4,7 @@
 
 #include "data/splits.h"
 #include "data/text_files.h"
+#include "data/text_labels.h"
 #include "data/text_targets.h"
 #include "runtime/error.h"
 #include "runtime/io/json.h"
@@ -27,6 +28,8 @@ class RowReader {
       table_.first_line = fields;
       if (Begin(fields, where)) return;
     }
+    if (fields == table_.header)
+      return table_.problems.Add(fmt::format("{}: {}", where, kNamesAgain));
     if (fields.size() != table_.columns)
       return table_.problems.Add(fmt::format("{}: expected {} columns, found {}{}", where,
                                              table_.columns, fields.size(),
@@ -147,6 +150,15 @@ std::string LabelOf(const Json& object, const std::string& key, LabelKind kind,
   return it->dump();
 }
 
+// Refuses a file of one JSON value, which is written in many lines or in one.
+void RefuseJsonOfLines(std::string_view line, const std::string& path, const std::string& where) {
+  const std::string_view text = TrimBlanks(line);
+  if (text.starts_with('[') || text == "{")
+    Fail("{}: expected an object in each line, found {}; hint: jq -c '{}' {} > NEW.jsonl", where,
+         text == "{" ? "one of many lines" : "an array", text == "{" ? "." : ".[]",
+         ShellWord(path));
+}
+
 void ReadJsonLines(RawTable& table, size_t before, const TextColumns& asked, LabelKind kind,
                    const std::string& text) {
   std::optional<Places> places;
@@ -154,6 +166,7 @@ void ReadJsonLines(RawTable& table, size_t before, const TextColumns& asked, Lab
   ForEachLine(text, [&](std::string_view line, size_t number) {
     const std::string where = fmt::format("{}:{}", table.path, number);
     const auto read = [&] {
+      RefuseJsonOfLines(line, table.path, where);
       const Json object = ParseJson(line, where, {.bytes = kMaxJsonLine});
       if (!object.is_object()) Fail("{}: expected an object, found {}", where, object.type_name());
       if (!places) {

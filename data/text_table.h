@@ -41,6 +41,10 @@ struct RawTable {
   bool pairs() const { return places.pairs(); }
 };
 
+// What is wrong with a row that equals the header, as where tables were put together.
+inline constexpr const char* kNamesAgain =
+    "names the columns again; hint: --skip-bad leaves such rows out";
+
 // Reads the tables of a data set, each of which is a split, within the bounds of a data set.
 std::vector<RawTable> ReadTables(const std::vector<std::filesystem::path>& paths,
                                  const TextColumns& columns,

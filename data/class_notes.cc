@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "data/splits.h"
 #include "data/text_labels.h"
@@ -27,11 +28,11 @@ bool AreJoined(const std::string& name) {
 }
 
 // Whether a name joins others by commas or semicolons.
-bool JoinsOthers(const std::string& name, const std::vector<std::string>& names) {
+bool JoinsOthers(const std::string& name, const std::set<std::string_view>& names) {
   size_t at = 0, parts = 0;
   while (at <= name.size()) {
     const size_t end = std::min(name.find_first_of(",;", at), name.size());
-    if (!Contains(names, TrimBlanks(std::string_view(name).substr(at, end - at)))) return false;
+    if (!names.contains(TrimBlanks(std::string_view(name).substr(at, end - at)))) return false;
     at = end + 1, ++parts;
   }
   return parts > 1;
@@ -46,8 +47,9 @@ void NoteOddNames(const std::string& directory, const std::vector<std::string>& 
     notes->push_back(
         fmt::format("{}: '{}' is one class; hint: --task multi-label takes labels apart at '|'",
                     directory, *joined));
+  const std::set<std::string_view> known(names.begin(), names.end());
   const auto joins =
-      std::ranges::find_if(names, [&](const auto& name) { return JoinsOthers(name, names); });
+      std::ranges::find_if(names, [&](const auto& name) { return JoinsOthers(name, known); });
   if (joins != names.end())
     notes->push_back(
         fmt::format("{}: '{}' is one class beside those that it joins; hint: --task multi-label "

@@ -168,6 +168,7 @@ ImageDataset::ImageDataset(const TextDataset& tables)
         notes_.push_back(fmt::format("{} rows of split '{}' are left out (the first: {})",
                                      bad.count, name, bad.first[0]));
     } catch (const Error& e) {
+      if (name == tables.DefaultTrainSplit()) throw;
       notes_.push_back(fmt::format("split '{}' is left out: {}", name, e.what()));
     }
   }

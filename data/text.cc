@@ -11,6 +11,7 @@
 #include "data/text_files.h"
 #include "data/text_targets.h"
 #include "runtime/error.h"
+#include "runtime/utf8.h"
 
 namespace graft {
 namespace {
@@ -116,7 +117,7 @@ std::string ConflictNote(const std::string& directory, const TextSplit& split,
     const auto [seen, is_new] = labels.emplace(KeyOf(e), e.label);
     if (is_new || seen->second == e.label) continue;
     if (conflicts++ == 0)
-      first = fmt::format("'{}' as '{}' and '{}'", e.text.substr(0, 60), name(seen->second),
+      first = fmt::format("'{}' as '{}' and '{}'", FirstBytes(e.text, 60), name(seen->second),
                           name(e.label));
   }
   if (conflicts == 0) return "";
@@ -227,6 +228,15 @@ TextSplit TextDataset::Load(std::string_view name, size_t limit) const {
   TextSplit split = splits_[at];
   if (limit > 0 && limit < split.examples.size()) split.examples.resize(limit);
   return split;
+}
+
+std::vector<std::string> TextDataset::FirstTexts(std::string_view name, size_t limit) const {
+  std::vector<std::string> texts;
+  for (const TextExample& e : splits_[Find(name)].examples) {
+    if (texts.size() == limit) break;
+    texts.push_back(e.text);
+  }
+  return texts;
 }
 
 TextDataset::Problems TextDataset::problems(std::string_view name) const {

@@ -67,6 +67,9 @@ class TextDataset {
   // what is wrong in it.
   TextSplit Load(std::string_view name, size_t limit = 0) const;
 
+  // The first texts of a split, whatever is wrong with other rows.
+  std::vector<std::string> FirstTexts(std::string_view name, size_t limit) const;
+
   // What is wrong in a split, row by row, each with PATH:LINE; of many problems the first ones, and
   // how many there are.
   struct Problems {

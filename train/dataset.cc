@@ -231,9 +231,15 @@ void Dataset::NumberClassesAs(const std::vector<std::string>& names, const std::
 }
 
 void Dataset::CheckKind(const LoadedModel& model) const {
-  if (texts() != model.is_bert())
-    Fail("{} holds {}, but {} is a {}", directory(), texts() ? "texts" : "images", model.source,
-         model.is_bert() ? "BERT, which reads texts" : "vision transformer");
+  if (texts() == model.is_bert()) return;
+  std::string first;
+  if (const auto* tables = std::get_if<TextDataset>(&data_))
+    for (const std::string& text : tables->FirstTexts(tables->split_names().front(), 1))
+      first = fmt::format(
+          "; the first is '{}'; hint: a table of images names files in or below its folder",
+          FirstBytes(text, 60));
+  Fail("{} holds {}, but {} is a {}{}", directory(), texts() ? "texts" : "images", model.source,
+       model.is_bert() ? "BERT, which reads texts" : "vision transformer", first);
 }
 
 // Gives an example the number that the head has for its class.

@@ -318,6 +318,9 @@ TEST(CliData, NothingIsHeldOutOfOneExampleOfEach) {
   EXPECT_EQ(o.code, 0) << o.err;
   EXPECT_NE(o.out.find("note: nothing is validated"), std::string::npos) << o.out;
   EXPECT_EQ(Config(dir / "run")["val_split"], "");
+  // What comes next must work, and there is nothing to measure on.
+  EXPECT_EQ(o.out.find("graft eval"), std::string::npos) << o.out;
+  EXPECT_NE(o.out.find("next: graft fuse --run "), std::string::npos) << o.out;
 }
 
 // Training on what cannot be learnt from is refused with what there is.

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "runtime/io/json.h"
+#include "runtime/utf8.h"
 
 namespace graft {
 namespace {

@@ -6,6 +6,7 @@
 
 #include "models/files/timm_config.h"
 #include "runtime/io/json.h"
+#include "runtime/utf8.h"
 
 namespace graft {
 namespace {

@@ -248,7 +248,7 @@ TEST_F(Predict, ExistingFilesStay) {
 // A directory that is not there is told before the work, not after it.
 TEST_F(Predict, WhereNothingCanBeWritten) {
   for (const char* option : {"--out", "--logits"}) {
-    const std::string file = std::string("no/p") + (option == std::string("--out") ? ".csv" : ".npy");
+    const std::string file = option == std::string("--out") ? "no/p.csv" : "no/p.npy";
     ExpectRefused({"predict", "--run", At("run"), At("photos"), option, At(file)}, 1,
                   At(file) + ": there is no directory " + At("no") + "; hint: mkdir -p ");
   }

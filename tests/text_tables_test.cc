@@ -149,42 +149,6 @@ std::vector<Table> Tables() {
        {"bad", "good"},
        "a",
        "1 text with two labels (the first is 'a' as 'good' and 'bad')"},
-      {"other separators that all lines have",
-       "train.csv",
-       "good, very;pos\nbad;neg\nso, so, so;neg\n",
-       "",
-       3,
-       sentiments,
-       "good, very",
-       ""},
-      {"as Excel says it", "train.csv", "sep=;\ntext;label\na, b;pos\nc;neg\n", "", 2, sentiments,
-       "a, b", ""},
-      {"as Excel says it of commas", "train.csv", "sep=,\r\ntext,label\r\na;b,pos\r\nc,neg\r\n",
-       "", 2, sentiments, "a;b", ""},
-      {"line ends of old", "train.csv", "text,label\ra b,pos\rc,neg\r", "", 2, sentiments, "a b",
-       ""},
-      {"without a text", "train.csv", "text,label\n,pos\n\" \",neg\nc,neg\nd,pos\n", "", 4,
-       sentiments, "", "split 'train' has 2 examples with an empty text"},
-      {"below zero", "train.csv", "text,label\na,-1\nb,1\nc,0\nd,-1\n", "", 4, {"-1", "0", "1"},
-       "a", ""},
-      {"below zero, with a point",
-       "train.csv",
-       "text,label\na,-1.0\nb,1.0\nc,-1\n",
-       "",
-       3,
-       {"-1", "1"},
-       "a",
-       ""},
-      {"from 1 with a gap", "train.tsv", "a\t1\nb\t3\nc\t3\nd\t1\n", "", 4, {}, "a",
-       "labels begin at 1, but classes count from 0: '0', '2' have no example"},
-      {"labels joined by commas",
-       "train.csv",
-       "text,tags\na,\"big, red\"\nb,red\nc,big\n",
-       "",
-       3,
-       {"big", "big, red", "red"},
-       "a",
-       "'big, red' is one class beside those that it joins; hint: --task multi-label"},
       {"capital extension", "train.CSV", "good,pos\nbad,neg\n", "", 2, sentiments, "good", ""},
       {"a class called none",
        "train.tsv",
@@ -295,19 +259,6 @@ TEST(TextTables, AreRefused) {
        "text,label\ngood, very,pos\nbad,neg\n",
        "",
        {"train.csv:2: expected 2 columns, found 3; hint: a text with commas stands in quotes"}},
-      {"the names again",
-       "train.csv",
-       "text,label\ngood,pos\nbad,neg\ntext,label\nfine,pos\n",
-       "",
-       {"train.csv:4: names the columns again; hint: --skip-bad"}},
-      {"the names again, which are any", "train.csv", "Was,Wie\nso gut,1\nna ja,0\nWas,Wie\nso,1\n",
-       "", {"train.csv:4: names the columns again"}},
-      {"an array", "train.jsonl", "[{\"text\": \"a\", \"label\": \"x\"}]\n", "",
-       {"train.jsonl:1: expected an object in each line, found an array; hint: jq -c '.[]' "}},
-      {"an object of many lines", "train.jsonl", "{\n\"text\": \"a\"}\n", "",
-       {"train.jsonl:1: expected an object in each line, found one of many lines"}},
-      {"a name of two columns", "train.csv", "text,label,label\na,b,c\n", "",
-       {"two columns have the name 'label'; hint: --columns takes columns by their numbers, too"}},
       {"one name twice", "train.csv", "text,label\na,b\n", "text,text", {"names 'text' twice"}},
   };
   for (const Refused& t : tables) {
@@ -348,39 +299,6 @@ TEST(TextTables, TheSameFirstLineInTwoFilesIsAHeader) {
   EXPECT_THAT(MessageOf([&] { TextDataset again(path); }), HasSubstr("does this line name the"));
 }
 
-// Files beside the training table, and whether they are splits.
-TEST(TextTables, TestSetsWithoutLabelsAreLeftOut) {
-  struct Row {
-    std::string train, file, text, told;  // told: "" = the file is a split
-  };
-  const std::string r = Reviews();
-  const Row rows[] = {
-      {"id,text,label\n1,good film,pos\n2,bad,neg\n", "test.csv", "id,text\n3,fine\n",
-       "test.csv is left out: it has no column 'label'; graft predict reads"},
-      {"text,label\n" + r, "test.csv", "text\nfine\n", "no column 'label'"},
-      {"Was,Wie\n" + r, "test.csv", "Nr,Was\n3,fine\n4,bad\n5,so so\n", "no column 'Wie'"},
-      {"Kommentar,Wertung\nsehr gut,1\nso so,0\n", "test.csv", "Nr,Kommentar\n3,fine\n",
-       "no column 'Wertung'"},
-      {"review,stars\n" + r, "test.jsonl", "{\"review\": \"fine\", \"id\": 3}\n",
-       "no column 'stars'"},
-      {"text,label\n" + r, "test.csv", "text,label\nfine,pos\n", ""},
-      {"text,label\n" + r, "test.csv", "body,id\nfine,3\n", ""}};  // says what it has, if asked
-  for (const Row& row : rows) {
-    SCOPED_TRACE(row.train.substr(0, 20) + row.text);
-    const TempDir folder;
-    folder.Write("train.csv", row.train);
-    folder.Write("dev.csv", row.train);
-    folder.Write(row.file, row.text);
-    const TextDataset data(folder.path().string(),
-                           ParseTextColumns(row.train.starts_with("Was") ? "Was,Wie" : ""));
-    EXPECT_EQ(data.has_split("test"), row.told.empty());
-    EXPECT_EQ(data.DefaultTestSplit(), row.told.empty() ? "test" : "dev");
-    if (!row.told.empty()) {
-      EXPECT_THAT(data.Notes(false), Contains(HasSubstr(row.told)));
-    }
-  }
-}
-
 TEST(TextTables, NamesOfClassesDecide) {
   const TempDir folder;
   folder.Write("labels.txt", "neg\npos\nrare\nnan\n");
@@ -389,18 +307,6 @@ TEST(TextTables, NamesOfClassesDecide) {
   EXPECT_EQ(data.Load("train").examples.size(), 14u);
   EXPECT_EQ(data.Load("train").examples[0].label, 2);
   EXPECT_EQ(data.Load("train").examples[13].label, 3);
-}
-
-// Programs write 1 as 1.0 where a row lacks its label; the class is that of its name, not of its
-// number.
-TEST(TextTables, NamesThatAreNumbers) {
-  const TempDir folder;
-  folder.Write("labels.txt", "1\n2\n3\n");
-  folder.Write("train.csv", "text,label\na,1.0\nb,3.0\nc,2\n");
-  std::vector<int> labels;
-  for (const TextExample& e : TextDataset(folder.path().string()).Load("train").examples)
-    labels.push_back(e.label);
-  EXPECT_THAT(labels, ElementsAre(0, 2, 1));
 }
 
 TEST(TextTables, ClassesOfOtherSplits) {

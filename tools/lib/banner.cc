@@ -82,7 +82,7 @@ std::string StartBanner(const BeginReport& r, const std::string& run) {
   if (r.validation > 0)
     table.Add({"best", "by validation " + c.best_metric +
                            (c.early_stopping > 0
-                                ? fmt::format(", ends {} after it", Counted(c.early_stopping, "epoch"))
+                                ? ", ends " + Counted(c.early_stopping, "epoch") + " after it"
                                 : "")});
   table.Add({"run", run});
   std::string text = "training\n" + table.Lines("  ");

@@ -30,7 +30,7 @@ TEST(TextOddities, AreRead) {
   const Table tables[] = {
       {"other separators that all lines have",
        "train.csv",
-       "good, very;pos\nbad;neg\nso, so, so;neg\n",
+       "good, very;pos\nbad;neg\nso, so, so;pos\n",
        "",
        3,
        sentiments,

@@ -153,7 +153,7 @@ ImageDataset::ImageDataset(const TextDataset& tables)
       kind_(tables.kind()),
       notes_(tables.Notes(false)),
       num_classes_(tables.num_classes()) {
-  class_names_ = tables.class_names();
+  class_names_ = tables.class_names(), read_columns_ = tables.read_columns();
   for (const std::string& name : tables.split_names()) {
     try {
       Split split{name, {}};

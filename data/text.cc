@@ -81,6 +81,17 @@ void RefuseSeveralColumns(const TextColumns& asked, const RawTable& table) {
         columns);
 }
 
+// The names of a table's columns as ParseTextColumns takes them, or "".
+std::string NamesOf(const RawTable& table) {
+  std::vector<std::string> names{table.text_name,
+                                 fmt::format("{}", fmt::join(table.label_names, "|"))};
+  if (table.pairs()) names.insert(names.begin() + 1, table.second_name);
+  const auto odd = [](const std::string& n) {  // also what would be a number of a column
+    return n.find(',') != n.npos || n.find_first_not_of("0123456789") == n.npos;
+  };
+  return std::ranges::any_of(names, odd) ? "" : fmt::format("{}", fmt::join(names, ","));
+}
+
 // Leaves out the tables that have the texts of the first good one and not its labels, as the test
 // sets of competitions do.
 void LeaveOutUnlabelled(std::vector<RawTable>* tables, std::vector<std::string>* notes) {
@@ -172,7 +183,7 @@ TextDataset::TextDataset(const std::string& directory, const TextColumns& column
   // first one must be good, as it tells the classes if labels.txt does not.
   const auto good = std::ranges::find(raw, "", &RawTable::error);
   if (good == raw.end() || (class_names_.empty() && good != raw.begin())) Fail("{}", raw[0].error);
-  pairs_ = good->pairs();
+  pairs_ = good->pairs(), read_columns_ = NamesOf(*good);
   if (kind_ == LabelKind::kClass) RefuseSeveralColumns(columns, *good);
   if (kind_ != LabelKind::kClass)
     class_names_ = TargetNames(*good, kind_, class_names_);

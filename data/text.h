@@ -84,6 +84,10 @@ class TextDataset {
   // together. Throws Error if the split is not there or not in order.
   void HoldOut(const std::string& split, double share, uint64_t seed);
 
+  // The names of the columns by which the first table is read, as ParseTextColumns takes them; "" if
+  // it has no header, or names that cannot be written so.
+  const std::string& read_columns() const { return read_columns_; }
+
   // The lines of labels.txt; without it the sorted labels of the first split, or nothing if all
   // labels are numbers. For kNumbers the names of the columns.
   const std::vector<std::string>& class_names() const { return class_names_; }
@@ -105,6 +109,7 @@ class TextDataset {
   std::vector<Problems> problems_;   // of each split
   std::vector<std::string> notes_;
   std::vector<std::string> class_names_;
+  std::string read_columns_;
   int num_classes_ = 0;
   bool pairs_ = false;
 };

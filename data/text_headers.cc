@@ -100,6 +100,7 @@ class HeaderDecision {
     }
     table.label_names = DecodeList(table.rows[0].fields[table.places.label]);
     table.text_name = table.rows[0].fields[table.places.text];
+    if (table.pairs()) table.second_name = table.rows[0].fields[table.places.second];
     const auto names = table.rows[0].fields;
     table.rows.erase(table.rows.begin());
     std::erase_if(table.rows, [&](const RawRow& row) {

@@ -59,6 +59,7 @@ class RowReader {
                    : PlacesByOrder(fields.size()));
       table_.header = fields;
       table_.text_name = fields[from_[table_.places.text]];
+      if (table_.pairs()) table_.second_name = fields[from_[table_.places.second]];
       const size_t label = from_[table_.places.label];
       table_.label_names =
           more_.empty() ? std::vector<std::string>{fields[label]} : LabelsOf(fields[label], fields);
@@ -196,6 +197,7 @@ void ReadJsonLines(RawTable& table, size_t before, const TextColumns& asked, Lab
   if (!places) return;
   table.header = keys;
   table.text_name = keys[places->text];
+  if (places->pairs()) table.second_name = keys[places->second];
   table.label_names = {keys[places->label]};
   for (const size_t column : places->more) table.label_names.push_back(keys[column]);
   table.places = {.second = places->pairs() ? 1 : SIZE_MAX, .label = 2, .named = places->named};

@@ -311,6 +311,32 @@ TEST(CliData, SkipBadRows) {
   EXPECT_EQ(Config(dir / "run")["batch_size"], 16);  // of labelled texts, if nobody says
 }
 
+// A table to predict is read by the names that the training found, if it has them.
+TEST(CliData, PredictKnowsTheColumnsOfTraining) {
+  const TempDir dir;
+  const std::string bert = MakeBert(dir), run = dir / "run";
+  std::string rows = "Kommentar,Urteil\n";
+  for (int i = 0; i < 12; ++i) rows += fmt::format("a film {},{}\n", i, i % 2 ? "gut" : "schlecht");
+  Spill(dir / "train.csv", rows + "Kommentar,Urteil\n");
+  const Words args{"train",    "--model",   bert,    "--data", dir / "train.csv", "--method",
+                   "lora(r=2)", "--epochs", "1",     "--out",  run,               "--skip-bad"};
+  ASSERT_EQ(Graft(args).code, 0);
+  EXPECT_EQ(Config(run)["read_columns"], "Kommentar,Urteil");
+  EXPECT_EQ(Config(run)["columns"], "");
+  const auto inputs = [&](const std::string& file, const std::string& text) {
+    Spill(dir / file, text);
+    Words shown;
+    const nlohmann::json json = GraftJson({"predict", "--run", run, dir / file});
+    for (const auto& p : json["predictions"]) shown.push_back(p["input"]);
+    return shown;
+  };
+  EXPECT_EQ(inputs("new.csv", "Nr,Kommentar\n7,a film\n"), Words{"a film"});
+  EXPECT_EQ(inputs("new.jsonl", "{\"Kommentar\": \"a film\"}\n"), Words{"a film"});
+  EXPECT_EQ(inputs("other.csv", "id,text\n7,a film\n"), Words{"a film"});
+  // A run is repeated by its own config, whatever it has found.
+  EXPECT_EQ(Graft({"train", "--config", run + "/config.json", "--out", dir / "again"}).code, 0);
+}
+
 TEST(CliData, NothingIsHeldOutOfOneExampleOfEach) {
   const TempDir dir;
   Fill(dir, "single", {{"a/1.png", ""}, {"b/2.png", ""}});

@@ -195,7 +195,7 @@ PredictInputs OpenInputs(const PredictOptions& o, const OpenedModel& opened,
   if (!o.columns.empty() && !texts && !std::ranges::any_of(files, NamesTable))
     FailUsage("--columns {}: of tables (.csv, .tsv, .jsonl), none of which is given", o.columns);
   const std::optional<RunConfig> run = RunOf(o.choice);
-  const std::string usual = run ? run->columns : "";
+  const std::string usual = !run ? "" : run->columns.empty() ? run->read_columns : run->columns;
   std::vector<std::string> notes;
   PredictInputs inputs = texts ? OpenTexts(o.texts, files, o.columns, usual, opened, &notes)
                                : OpenImages(files, o.columns, usual, opened, &notes);

@@ -94,6 +94,11 @@ std::string Dataset::DefaultValidationSplit() const {
 std::string Dataset::DefaultTestSplit() const {
   return std::visit([](const auto& d) { return d.DefaultTestSplit(); }, data_);
 }
+std::string Dataset::ReadColumns() const {
+  if (const auto* images = std::get_if<ImageDataset>(&data_)) return images->read_columns();
+  if (const auto* texts = std::get_if<TextDataset>(&data_)) return texts->read_columns();
+  return "";
+}
 int64_t Dataset::num_classes() const {
   return std::visit([](const auto& d) { return d.num_classes(); }, data_);
 }

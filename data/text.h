@@ -84,8 +84,8 @@ class TextDataset {
   // together. Throws Error if the split is not there or not in order.
   void HoldOut(const std::string& split, double share, uint64_t seed);
 
-  // The names of the columns by which the first table is read, as ParseTextColumns takes them; "" if
-  // it has no header, or names that cannot be written so.
+  // The names of the columns by which the first table is read, as ParseTextColumns takes them; ""
+  // if it has no header, or names that cannot be written so.
   const std::string& read_columns() const { return read_columns_; }
 
   // The lines of labels.txt; without it the sorted labels of the first split, or nothing if all

@@ -293,6 +293,9 @@ TEST(CliData, SkipBad) {
   EXPECT_EQ(predicted["predictions"][0]["input"], good);
   EXPECT_EQ(predicted["skipped"][0]["path"], bad);
   ExpectRefused({"predict", "--run", run, bad, "--skip-bad"}, 1, "bad.jpg");
+  Spill(dir / "texts.csv", "review,stars\na b,1\nc d,2\n");
+  ExpectRefused({"predict", "--run", run, dir / "texts.csv"}, 1,
+                "texts.csv: expected names of images, found 'a b'");
 }
 
 TEST(CliData, SkipBadRows) {

@@ -99,6 +99,8 @@ void AddTable(const std::string& path, const std::string& columns, const std::st
       if (row.error.empty()) names.push_back(row.text);
     const ImagePlaces places = PlacesOfImages(path, names);
     if (const std::string note = places.Note(); !note.empty()) notes->push_back(path + ": " + note);
+    if (places.found == 0 && !names.empty() && std::ranges::none_of(names, HasImageExtension))
+      Fail("{}: expected names of images, found '{}'", path, FirstBytes(names[0], 60));
     for (const TextRow& row : table.rows) {
       const std::string image = row.error.empty() ? places.Path(row.text) : path;
       const std::string error = row.error.empty() ? Missing(image) : row.error;

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <ranges>
 
+#include "data/image_folders.h"
 #include "data/image_places.h"
 #include "data/splits.h"
 #include "runtime/io/files_read.h"

@@ -11,7 +11,6 @@
 #include "data/text_files.h"
 #include "data/text_targets.h"
 #include "runtime/error.h"
-#include "runtime/utf8.h"
 
 namespace graft {
 namespace {

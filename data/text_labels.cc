@@ -42,6 +42,12 @@ std::string_view TrimBlanks(std::string_view text) {
   return text.substr(first, text.find_last_not_of(blanks) - first + 1);
 }
 
+std::string_view FirstBytes(std::string_view text, size_t bytes) {
+  if (text.size() <= bytes) return text;
+  while (bytes > 0 && (static_cast<uint8_t>(text[bytes]) & 0xC0) == 0x80) --bytes;
+  return text.substr(0, bytes);
+}
+
 bool IsMissing(std::string_view label) {
   static const std::vector<std::string> kMissing = {"",    "nan", "-nan", "null", "na",
                                                     "n/a", "#na", "#n/a", "<na>"};

@@ -136,12 +136,6 @@ void AppendUtf8(char32_t c, std::string& utf8) {
   put(0x80 | (c & 0x3F));
 }
 
-std::string_view FirstBytes(std::string_view text, size_t bytes) {
-  if (text.size() <= bytes) return text;
-  while (bytes > 0 && (static_cast<uint8_t>(text[bytes]) & 0xC0) == 0x80) --bytes;
-  return text.substr(0, bytes);
-}
-
 std::string ToLowerAscii(std::string text) {
   for (char& c : text)
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');

@@ -18,9 +18,6 @@ void AppendUtf8(char32_t c, std::string& utf8);
 
 std::string ToLowerAscii(std::string text);
 
-// The beginning of a text, of at most so many bytes and no part of a character.
-std::string_view FirstBytes(std::string_view text, size_t bytes);
-
 // Makes text that others may have chosen (labels, names of tensors and files) safe to show:
 // controls of a terminal and of the order of writing, and bytes that are not UTF-8, become escapes
 // such as \x1b and \u202e. Those in `kept` stay.

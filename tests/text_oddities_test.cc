@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "data/text.h"
+#include "data/text_labels.h"
 #include "tests/test_util.h"
 
 namespace graft {
@@ -110,6 +111,15 @@ TEST(TextOddities, AreRefused) {
         [&] { TextDataset(folder.path().string(), ParseTextColumns(t.columns)).Load("train"); });
     for (const std::string& word : t.says) EXPECT_THAT(message, HasSubstr(word));
   }
+}
+
+TEST(FirstBytes, KeepsCharactersWhole) {
+  EXPECT_EQ(FirstBytes("abc", 3), "abc");
+  EXPECT_EQ(FirstBytes("abcd", 3), "abc");
+  EXPECT_EQ(FirstBytes("ab\u00fc", 3), "ab");
+  EXPECT_EQ(FirstBytes("ab\u00fc", 4), "ab\u00fc");
+  EXPECT_EQ(FirstBytes("\U0001f600x", 3), "");
+  EXPECT_EQ(FirstBytes("", 0), "");
 }
 
 // Files beside the training table, and whether they are splits.

@@ -35,15 +35,6 @@ TEST(EscapeControls, NothingThatATerminalObeys) {
   EXPECT_EQ(EscapeControls("a\nb\tc\x1b", "\n\t"), "a\nb\tc\\x1b");
 }
 
-TEST(FirstBytes, KeepsCharactersWhole) {
-  EXPECT_EQ(FirstBytes("abc", 3), "abc");
-  EXPECT_EQ(FirstBytes("abcd", 3), "abc");
-  EXPECT_EQ(FirstBytes("ab\u00fc", 3), "ab");
-  EXPECT_EQ(FirstBytes("ab\u00fc", 4), "ab\u00fc");
-  EXPECT_EQ(FirstBytes("\U0001f600x", 3), "");
-  EXPECT_EQ(FirstBytes("", 0), "");
-}
-
 TEST(EscapeControls, JsonKeepsItsValue) {
   const std::string all = "\x1b\x7f\xc2\x9b\xe2\x80\xae\xe2\x81\xa6\xc3\xa9\xf0\x9f\x90\x88\n\"\\";
   const nlohmann::json value{{all, {all, 1}}};

@@ -7,6 +7,7 @@
 #include "data/check.h"
 #include "data/image_places.h"
 #include "data/splits.h"
+#include "data/text_labels.h"
 #include "models/files/class_names.h"
 #include "runtime/threads.h"
 #include "runtime/utf8.h"

@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "runtime/io/json.h"
-#include "runtime/utf8.h"
 
 namespace graft {
 namespace {
@@ -158,7 +157,7 @@ void CheckNothingIsIgnored(const Json& json, const PeftConfig& c, const std::str
   std::vector<std::string> others;
   for (const auto& [key, value] : json.items())
     if (!Neutral(value) && std::find(known.begin(), known.end(), key) == known.end())
-      others.push_back(fmt::format("{} = {}", key, FirstBytes(value.dump(-1, ' ', true), 60)));
+      others.push_back(fmt::format("{} = {}", key, value.dump(-1, ' ', true).substr(0, 60)));
   if (!others.empty())
     Fail("{}: Graft does not support {} and will not ignore it", path, fmt::join(others, ", "));
 }

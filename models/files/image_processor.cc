@@ -6,7 +6,6 @@
 
 #include "models/files/timm_config.h"
 #include "runtime/io/json.h"
-#include "runtime/utf8.h"
 
 namespace graft {
 namespace {
@@ -179,7 +178,7 @@ std::string ChannelsText(const Json& value, const std::string& key, double divis
   const bool positive = key.ends_with("std");
   const auto fail = [&] {
     Fail("{}: {}: expected three {} numbers, or one for all channels, found {}", path, key,
-         positive ? "positive" : "finite", FirstBytes(value.dump(), 80));
+         positive ? "positive" : "finite", value.dump().substr(0, 80));
   };
   std::vector<double> numbers;
   for (const Json& number : value.is_array() ? value : Json::array({value})) {

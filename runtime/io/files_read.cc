@@ -114,15 +114,6 @@ void CheckOutput(const std::string& out) {
   RefuseReplacing(out);
 }
 
-void CheckOutputFile(const std::string& out) {
-  CheckOutput(out);
-  const std::string parent = fs::path(out).parent_path().string();
-  std::error_code ignored;
-  if (parent.empty() || fs::is_directory(parent, ignored)) return;
-  if (fs::exists(parent, ignored)) Fail("{}: {} is a file, no directory", out, parent);
-  Fail("{}: there is no directory {}; hint: mkdir -p {}", out, parent, ShellWord(parent));
-}
-
 void RefuseOverwriting(const std::string& out) {
   struct stat s;
   if (!g_recording || lstat(out.c_str(), &s) != 0) return;

@@ -23,8 +23,6 @@ void ProtectWhatExists(bool protect);
 void RefuseReplacing(const std::string& out);
 // Does what RefuseReplacing and RefuseOverwriting do.
 void CheckOutput(const std::string& out);
-// Does the same for a file, whose directory must be there.
-void CheckOutputFile(const std::string& out);
 
 // Throws Error of kind kUsage if `out` is a file or directory that was read, by whatever name
 // (symbolic and hard links, too), or a file in such a directory. A name that does not exist yet is

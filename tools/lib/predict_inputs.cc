@@ -11,6 +11,7 @@
 #include "data/image_folders.h"
 #include "data/image_places.h"
 #include "data/splits.h"
+#include "data/text_labels.h"
 #include "runtime/io/files_read.h"
 #include "runtime/io/near_path.h"
 #include "runtime/utf8.h"

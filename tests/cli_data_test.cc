@@ -239,6 +239,11 @@ TEST(CliData, Folds) {
     EXPECT_EQ(report["class_names"], nlohmann::json({"neg", "pos"}));
   }
   EXPECT_EQ(all, 23);
+  // What is printed as the next command knows the task.
+  Spill(dir / "scores.csv", "text,score\na,0.5\nb,1.5\nc,0.1\nd,2\ne,3\n");
+  const Outcome o = Graft({"data", "split", dir / "scores.csv", "--task", "regression",
+                           "--holdout", "0.4", "--out", dir / "scores"});
+  EXPECT_NE(o.out.find(dir / "scores" + " --task regression --out RUN"), std::string::npos) << o.out;
   ExpectMistakes(
       {
           {"nothing",

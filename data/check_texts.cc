@@ -38,13 +38,20 @@ void FindImages(const TextDataset& data, const TextSplit& read, TextSplitReport*
   for (const TextExample& e : read.examples) {
     const std::string path = places.Path(e.text);
     std::error_code ignored;
-    if (std::filesystem::exists(path, ignored)) continue;
+    if (std::filesystem::is_regular_file(path, ignored)) continue;
     if (++split->bad_rows <= kKept)
       split->problems.push_back(fmt::format("split '{}' names the image {}, which does not exist{}",
                                             read.name, path,
                                             split->bad_rows == 1 ? DidYouMeanPath(path) : ""));
     if (report->ok()) report->problem = split->problems.front();
   }
+}
+
+// Whether there is nothing to learn, as no label differs from another.
+bool AllAlike(const std::vector<TextExample>& examples) {
+  return std::ranges::all_of(examples, [&](const TextExample& e) {
+    return e.label == examples[0].label && e.targets == examples[0].targets;
+  });
 }
 
 void AddSplit(const TextDataset& data, const std::string& name, TextReport& report,
@@ -68,14 +75,12 @@ void AddSplit(const TextDataset& data, const std::string& name, TextReport& repo
   } catch (const Error&) {
     // The split has no example at all, as `problems` says.
   }
-  if (report.kind != LabelKind::kClass) {
-    report.splits.push_back(std::move(split));
-    return;
-  }
-  const auto classes = std::ranges::count_if(split.per_class, [](size_t n) { return n > 0; });
-  if (classes == 1 && PurposeOf(name) == SplitPurpose::kTrain && report.ok())
-    report.problem = fmt::format("{}: all {} texts of split '{}' are of one class",
-                                 report.directory, split.texts, name);
+  if (split.texts > 0 && name == data.DefaultTrainSplit() && report.ok() &&
+      AllAlike(read.back().examples))
+    report.problem = fmt::format(
+        "{}: all {} {} of split '{}' {}", report.directory, split.texts,
+        report.images ? "images" : "texts", name,
+        report.kind == LabelKind::kClass ? "are of one class" : "have the same targets");
   report.splits.push_back(std::move(split));
 }
 

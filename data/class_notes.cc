@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "data/splits.h"
 #include "data/text_labels.h"
@@ -26,6 +27,17 @@ bool AreJoined(const std::string& name) {
   return bar != name.npos && bar > 0 && bar + 1 < name.size();
 }
 
+// Whether a name joins others by commas or semicolons.
+bool JoinsOthers(const std::string& name, const std::set<std::string_view>& names) {
+  size_t at = 0, parts = 0;
+  while (at <= name.size()) {
+    const size_t end = std::min(name.find_first_of(",;", at), name.size());
+    if (!names.contains(TrimBlanks(std::string_view(name).substr(at, end - at)))) return false;
+    at = end + 1, ++parts;
+  }
+  return parts > 1;
+}
+
 // Notes names that look as if they were something else than classes.
 void NoteOddNames(const std::string& directory, const std::vector<std::string>& names,
                   const std::vector<size_t>& counts, std::vector<std::string>* notes) {
@@ -35,6 +47,14 @@ void NoteOddNames(const std::string& directory, const std::vector<std::string>& 
     notes->push_back(
         fmt::format("{}: '{}' is one class; hint: --task multi-label takes labels apart at '|'",
                     directory, *joined));
+  const std::set<std::string_view> known(names.begin(), names.end());
+  const auto joins =
+      std::ranges::find_if(names, [&](const auto& name) { return JoinsOthers(name, known); });
+  if (joins != names.end())
+    notes->push_back(
+        fmt::format("{}: '{}' is one class beside those that it joins; hint: --task multi-label "
+                    "takes labels apart at '|'",
+                    directory, *joins));
   const int64_t single = std::ranges::count(counts, 1u);
   if (single < kMany || 2 * single < std::ssize(counts)) return;
   const bool commas = std::ranges::all_of(
@@ -67,9 +87,10 @@ std::vector<std::string> ClassNotes(const std::string& directory,
   const bool counted = names.empty() || names[0] == "0";
   if (!without.empty() && counted && first != trained.begin() && first != trained.end())
     notes.push_back(fmt::format(
-        "{}: labels begin at {}, but classes count from 0: {} has no example and an output that "
-        "never learns",
-        directory, first - trained.begin(), Some({without[0]})));
+        "{}: labels begin at {}, but classes count from 0: {} {}", directory,
+        first - trained.begin(), Some(without),
+        without.size() == 1 ? "has no example and an output that never learns"
+                            : "have no example and outputs that never learn"));
   else if (!without.empty())
     notes.push_back(fmt::format("{}: {} of the {} classes have no example: {}", directory,
                                 without.size(), trained.size(), Some(without)));

@@ -153,7 +153,7 @@ ImageDataset::ImageDataset(const TextDataset& tables)
       kind_(tables.kind()),
       notes_(tables.Notes(false)),
       num_classes_(tables.num_classes()) {
-  class_names_ = tables.class_names();
+  class_names_ = tables.class_names(), read_columns_ = tables.read_columns();
   for (const std::string& name : tables.split_names()) {
     try {
       Split split{name, {}};
@@ -168,6 +168,7 @@ ImageDataset::ImageDataset(const TextDataset& tables)
         notes_.push_back(fmt::format("{} rows of split '{}' are left out (the first: {})",
                                      bad.count, name, bad.first[0]));
     } catch (const Error& e) {
+      if (name == tables.DefaultTrainSplit()) throw;
       notes_.push_back(fmt::format("split '{}' is left out: {}", name, e.what()));
     }
   }
@@ -246,8 +247,11 @@ std::vector<std::string> ImageDataset::Notes(bool all) const {
   std::vector<std::string> notes = notes_;
   if (!left_out_.empty())
     notes.push_back(
-        fmt::format("{}: {} images of formats that are not read are left out (the first is {})",
-                    directory_, left_out_.size(), left_out_.front()));
+        fmt::format("{}: {} that {} not read {} left out (the first is {})", directory_,
+                    left_out_.size() == 1 ? "1 image of a format"
+                                          : fmt::format("{} images of formats", left_out_.size()),
+                    left_out_.size() == 1 ? "is" : "are", left_out_.size() == 1 ? "is" : "are",
+                    left_out_.front()));
   if (form_ == DatasetForm::kTables) return notes;
   std::vector<ClassCounts> counts;
   std::unordered_map<std::string, const Example*> seen;

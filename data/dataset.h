@@ -60,6 +60,7 @@ class ImageDataset {
 
   // Empty if lists come without a classes.txt.
   const std::vector<std::string>& class_names() const { return class_names_; }
+  const std::string& read_columns() const { return read_columns_; }  // of tables, as TextDataset's
   // The number of lines of classes.txt or of class folders; without either, the largest label of
   // all lists plus one.
   int num_classes() const { return num_classes_; }
@@ -89,6 +90,7 @@ class ImageDataset {
   LabelKind kind_ = LabelKind::kClass;
   std::vector<Split> splits_;
   std::vector<std::string> class_names_, left_out_, notes_;
+  std::string read_columns_;
   bool missing_allowed_ = false;
   int num_classes_ = 0;
 };

@@ -15,10 +15,11 @@ namespace {
 namespace fs = std::filesystem;
 using Names = std::vector<std::string>;
 
-const Names kExtensions = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp",
-                           ".tif", ".tiff", ".ppm", ".pgm",  ".pbm", ".pnm"};
-const Names kOtherExtensions = {".heic", ".heif", ".avif", ".jp2", ".jxl",
-                                ".svg",  ".psd",  ".raw",  ".dng"};
+const Names kExtensions = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif",
+                           ".tiff", ".ppm", ".pgm",  ".pbm", ".pnm", ".jfif", ".jpe"};
+const Names kOtherExtensions = {".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".svg",
+                                ".psd",  ".raw",  ".dng",  ".cr2", ".nef", ".arw", ".ico",
+                                ".tga",  ".exr",  ".hdr",  ".dcm", ".eps", ".pcx"};
 
 // Whether a name is hidden, or one that a Mac or network storage leaves in archives and folders.
 bool IsIgnored(const std::string& name) {

@@ -42,10 +42,12 @@ Names FoldersBelow(const std::string& root, const std::string& split) {
 }
 
 ImagePlaces FindPlaces(const std::string& root, const std::string& split, const Names& names) {
-  const bool ended = std::ranges::all_of(names, HasImageExtension);
+  const auto with_ending = static_cast<size_t>(std::ranges::count_if(names, HasImageExtension));
   const bool backslashes =
       std::ranges::any_of(names, [](const auto& n) { return n.find('\\') != n.npos; });
-  const Names endings = ended ? Names{""} : ImageExtensions();
+  Names endings{""};
+  if (2 * with_ending < names.size())
+    for (const std::string& ending : ImageExtensions()) endings.push_back(ending);
   ImagePlaces best{.root = root, .folder = "", .extension = "", .looked = names.size()};
   const auto measure = [&](ImagePlaces places) {
     places.found = static_cast<size_t>(
@@ -58,12 +60,6 @@ ImagePlaces FindPlaces(const std::string& root, const std::string& split, const 
         if (best.found < names.size() && turned <= backslashes)
           measure({root, folder, ending, turned, names.size(), 0});
   return best;
-}
-
-Names FirstTexts(const TextDataset& data, const std::string& split) {
-  Names names;
-  for (const TextExample& e : data.Load(split, kLooked).examples) names.push_back(e.text);
-  return names;
 }
 
 }  // namespace
@@ -86,7 +82,7 @@ ImagePlaces PlacesOfImages(const TextDataset& tables, const std::string& split) 
   std::error_code ignored;
   const fs::path path(tables.directory());
   const fs::path root = fs::is_directory(path, ignored) ? path : path.parent_path();
-  return FindPlaces(root.string(), split, FirstTexts(tables, split));
+  return FindPlaces(root.string(), split, tables.FirstTexts(split, kLooked));
 }
 
 ImagePlaces PlacesOfImages(const std::string& table, Names names) {
@@ -96,17 +92,15 @@ ImagePlaces PlacesOfImages(const std::string& table, Names names) {
 }
 
 bool NamesImages(const TextDataset& data) {
-  size_t images = 0;
+  size_t texts = 0, images = 0;
   if (data.pairs()) return false;
   for (const std::string& name : data.split_names()) {
-    if (data.problems(name).count > 0) continue;
-    const Names texts = FirstTexts(data, name);
-    images += texts.size();
-    if (std::ranges::all_of(texts, HasImageExtension)) continue;
-    const ImagePlaces places = PlacesOfImages(data, name);
-    if (places.found < texts.size()) return false;
+    const Names names = data.FirstTexts(name, kLooked);
+    const auto ended = static_cast<size_t>(std::ranges::count_if(names, HasImageExtension));
+    texts += names.size();
+    images += ended == names.size() ? ended : std::max(ended, PlacesOfImages(data, name).found);
   }
-  return images > 0;
+  return 2 * images > texts;
 }
 
 std::string LabelsTable(const std::string& directory) {

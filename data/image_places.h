@@ -26,8 +26,8 @@ ImagePlaces PlacesOfImages(const TextDataset& tables, const std::string& split);
 // The same of a table by itself, whose first names these are; more are not looked for.
 ImagePlaces PlacesOfImages(const std::string& table, std::vector<std::string> names);
 
-// Whether the texts of a data set name images: they end as such, or would with an ending and are
-// there.
+// Whether most of the first texts of a data set name images: they end as such, or would with an
+// ending and are there. The others are then images that cannot be read.
 bool NamesImages(const TextDataset& data);
 
 // labels.csv, .tsv or .jsonl in a folder, or "".

@@ -23,6 +23,10 @@ TextKey KeyOf(const TextExample& e) {
   return {e.text, e.second ? std::optional<std::string_view>(*e.second) : std::nullopt};
 }
 
+bool IsBlank(const TextExample& e) {
+  return TrimBlanks(e.text).empty() && TrimBlanks(e.second.value_or("")).empty();
+}
+
 // Reads the label of every row by label(field, line, &example); rows without one become problems.
 template <class Label>
 TextSplit ReadLabels(RawTable& table, const Label& label) {
@@ -76,6 +80,38 @@ void RefuseSeveralColumns(const TextColumns& asked, const RawTable& table) {
         columns);
 }
 
+// The names of a table's columns as ParseTextColumns takes them, or "".
+std::string NamesOf(const RawTable& table) {
+  std::vector<std::string> names{table.text_name,
+                                 fmt::format("{}", fmt::join(table.label_names, "|"))};
+  if (table.pairs()) names.insert(names.begin() + 1, table.second_name);
+  const auto odd = [](const std::string& n) {  // also what would be a number of a column
+    return n.find(',') != n.npos || n.find_first_not_of("0123456789") == n.npos;
+  };
+  return std::ranges::any_of(names, odd) ? "" : fmt::format("{}", fmt::join(names, ","));
+}
+
+// Leaves out the tables that have the texts of the first good one and not its labels, as the test
+// sets of competitions do.
+void LeaveOutUnlabelled(std::vector<RawTable>* tables, std::vector<std::string>* notes) {
+  const auto train = std::ranges::find(*tables, "", &RawTable::error);
+  if (train == tables->end() || train->text_name.empty()) return;
+  const std::string text = train->text_name;
+  const std::vector<std::string> labels = train->label_names;
+  std::erase_if(*tables, [&](const RawTable& table) {
+    const auto has = [&](const std::string& name) {
+      return std::ranges::any_of(
+          table.first_line, [&](const auto& f) { return ColumnName(f) == ColumnName(name); });
+    };
+    if (table.error.empty() || !has(text) || std::ranges::any_of(labels, has)) return false;
+    notes->push_back(
+        fmt::format("{} is left out: it has no column '{}'; graft predict reads texts without "
+                    "labels",
+                    table.path, fmt::join(labels, "|")));
+    return true;
+  });
+}
+
 // Notes texts that stand in a split with different labels.
 std::string ConflictNote(const std::string& directory, const TextSplit& split,
                          const std::vector<std::string>& names) {
@@ -87,15 +123,24 @@ std::string ConflictNote(const std::string& directory, const TextSplit& split,
     return i < names.size() ? names[i] : std::to_string(label);
   };
   for (const TextExample& e : split.examples) {
+    if (IsBlank(e)) continue;
     const auto [seen, is_new] = labels.emplace(KeyOf(e), e.label);
     if (is_new || seen->second == e.label) continue;
     if (conflicts++ == 0)
-      first = fmt::format("'{}' as '{}' and '{}'", e.text.substr(0, 60), name(seen->second),
+      first = fmt::format("'{}' as '{}' and '{}'", FirstBytes(e.text, 60), name(seen->second),
                           name(e.label));
   }
   if (conflicts == 0) return "";
-  return fmt::format("{}: split '{}' has {} texts with two labels (the first is {})", directory,
-                     split.name, conflicts, first);
+  return fmt::format("{}: split '{}' has {} text{} with two labels (the first is {})", directory,
+                     split.name, conflicts, conflicts == 1 ? "" : "s", first);
+}
+
+// Notes examples without a text.
+std::string BlankNote(const std::string& directory, const TextSplit& split) {
+  const auto blank = std::ranges::count_if(split.examples, IsBlank);
+  if (blank == 0) return "";
+  return fmt::format("{}: split '{}' has {} example{} with an empty text", directory, split.name,
+                     blank, blank == 1 ? "" : "s");
 }
 
 }  // namespace
@@ -132,11 +177,12 @@ TextDataset::TextDataset(const std::string& directory, const TextColumns& column
     class_names_ = ReadLabelsFile(names.string());
   std::vector<RawTable> raw = ReadTables(paths, columns, class_names_, kind_);
   notes_ = DecideHeaders(raw, columns, class_names_, kind_);
+  LeaveOutUnlabelled(&raw, &notes_);
   // A split that nobody asks for may be of another kind, such as a test set without labels. But the
   // first one must be good, as it tells the classes if labels.txt does not.
   const auto good = std::ranges::find(raw, "", &RawTable::error);
   if (good == raw.end() || (class_names_.empty() && good != raw.begin())) Fail("{}", raw[0].error);
-  pairs_ = good->pairs();
+  pairs_ = good->pairs(), read_columns_ = NamesOf(*good);
   if (kind_ == LabelKind::kClass) RefuseSeveralColumns(columns, *good);
   if (kind_ != LabelKind::kClass)
     class_names_ = TargetNames(*good, kind_, class_names_);
@@ -194,6 +240,15 @@ TextSplit TextDataset::Load(std::string_view name, size_t limit) const {
   return split;
 }
 
+std::vector<std::string> TextDataset::FirstTexts(std::string_view name, size_t limit) const {
+  std::vector<std::string> texts;
+  for (const TextExample& e : splits_[Find(name)].examples) {
+    if (texts.size() == limit) break;
+    texts.push_back(e.text);
+  }
+  return texts;
+}
+
 TextDataset::Problems TextDataset::problems(std::string_view name) const {
   const size_t at = Find(name);
   return errors_[at].empty() ? problems_[at] : Problems{{errors_[at]}, 1};
@@ -202,6 +257,9 @@ TextDataset::Problems TextDataset::problems(std::string_view name) const {
 std::vector<std::string> TextDataset::Notes(bool all) const {
   std::vector<std::string> notes = notes_;
   std::vector<ClassCounts> counts;
+  for (const TextSplit& split : splits_)
+    if (std::string note = BlankNote(directory_, split); !note.empty())
+      notes.push_back(std::move(note));
   if (kind_ == LabelKind::kNumbers) return notes;
   for (size_t i = 0; i < splits_.size(); ++i) {
     if (splits_[i].examples.empty()) continue;

@@ -67,6 +67,9 @@ class TextDataset {
   // what is wrong in it.
   TextSplit Load(std::string_view name, size_t limit = 0) const;
 
+  // The first texts of a split, whatever is wrong with other rows.
+  std::vector<std::string> FirstTexts(std::string_view name, size_t limit) const;
+
   // What is wrong in a split, row by row, each with PATH:LINE; of many problems the first ones, and
   // how many there are.
   struct Problems {
@@ -80,6 +83,10 @@ class TextDataset {
   // Takes a part of a split away, which becomes the split kHoldout (holdout.h). Equal texts stay
   // together. Throws Error if the split is not there or not in order.
   void HoldOut(const std::string& split, double share, uint64_t seed);
+
+  // The names of the columns by which the first table is read, as ParseTextColumns takes them; ""
+  // if it has no header, or names that cannot be written so.
+  const std::string& read_columns() const { return read_columns_; }
 
   // The lines of labels.txt; without it the sorted labels of the first split, or nothing if all
   // labels are numbers. For kNumbers the names of the columns.
@@ -102,6 +109,7 @@ class TextDataset {
   std::vector<Problems> problems_;   // of each split
   std::vector<std::string> notes_;
   std::vector<std::string> class_names_;
+  std::string read_columns_;
   int num_classes_ = 0;
   bool pairs_ = false;
 };

@@ -149,7 +149,8 @@ Places PlacesByNumber(const TextColumns& asked, size_t columns, const std::strin
 Places PlacesByName(const TextColumns& asked, const Names& written, const std::string& where) {
   for (size_t i = 0; i < written.size(); ++i)
     if (!written[i].empty() && IndexOf(written, written[i]) != i)
-      Fail("{}: two columns have the name '{}'", where, written[i]);
+      Fail("{}: two columns have the name '{}'; hint: --columns takes columns by number, too",
+           where, written[i]);
   const Names columns = ColumnNames(written);
   std::vector<size_t> texts = Candidates(columns, kTexts, kOtherTexts);
   if (texts.empty()) texts = Candidates(columns, {}, kFiles);

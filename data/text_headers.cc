@@ -31,10 +31,11 @@ class HeaderDecision {
   HeaderDecision(std::vector<RawTable>& tables, const TextColumns& asked, const Names& classes,
                  LabelKind kind)
       : tables_(tables), asked_(asked), classes_(classes), kind_(kind) {
-    // Counts how often every label occurs outside of lines that may be headers.
+    // Counts how often every label occurs outside of lines that may be headers, also again.
     for (const RawTable& table : tables_)
       for (size_t i = table.open; i < table.rows.size(); ++i)
-        for (std::string& label : LabelsIn(Label(table, table.rows[i]))) ++counts_[label];
+        if (!table.open || table.rows[i].fields != table.rows[0].fields)
+          for (std::string& label : LabelsIn(Label(table, table.rows[i]))) ++counts_[label];
   }
 
   void Decide(RawTable& table) {
@@ -65,8 +66,10 @@ class HeaderDecision {
   bool IsHeader(const RawTable& table) const {
     if (NamesAny(FirstFields(table))) return true;
     size_t others = 0, numbers = 0, identifiers = 0;
-    for (size_t i = 1; i < table.rows.size(); ++i, ++others) {
+    for (size_t i = 1; i < table.rows.size(); ++i) {
       const RawRow& row = table.rows[i];
+      if (row.fields == table.rows[0].fields) continue;
+      ++others;
       numbers += std::ranges::all_of(DecodeList(Label(table, row)), [](const std::string& value) {
         return ParseNumber(TrimBlanks(value)).has_value();
       });
@@ -96,7 +99,15 @@ class HeaderDecision {
       return;
     }
     table.label_names = DecodeList(table.rows[0].fields[table.places.label]);
+    table.text_name = table.rows[0].fields[table.places.text];
+    if (table.pairs()) table.second_name = table.rows[0].fields[table.places.second];
+    const auto names = table.rows[0].fields;
     table.rows.erase(table.rows.begin());
+    std::erase_if(table.rows, [&](const RawRow& row) {
+      if (row.fields != names) return false;
+      table.problems.Add(fmt::format("{}:{}: {}", table.path, row.line, kNamesAgain));
+      return true;
+    });
     if (table.rows.empty()) {
       table.error = fmt::format("{}: expected texts with labels, found none", table.path);
       return;

@@ -12,6 +12,13 @@
 namespace graft {
 namespace {
 
+// A whole number as people write it, also where programs have written 1.0; else "".
+std::string Whole(std::string_view text) {
+  const std::optional<double> value = ParseNumber(text);
+  if (!value || *value != std::floor(*value) || std::abs(*value) > 1e9) return "";
+  return std::to_string(static_cast<int64_t>(*value));
+}
+
 // The class number that `text` stands for, also when it is written as 1.0; or -1.
 int NumberOf(std::string_view text, int limit) {
   const std::optional<double> value = ParseNumber(text);
@@ -33,6 +40,12 @@ std::string_view TrimBlanks(std::string_view text) {
   const size_t first = text.find_first_not_of(blanks);
   if (first == text.npos) return "";
   return text.substr(first, text.find_last_not_of(blanks) - first + 1);
+}
+
+std::string_view FirstBytes(std::string_view text, size_t bytes) {
+  if (text.size() <= bytes) return text;
+  while (bytes > 0 && (static_cast<uint8_t>(text[bytes]) & 0xC0) == 0x80) --bytes;
+  return text.substr(0, bytes);
 }
 
 bool IsMissing(std::string_view label) {
@@ -58,14 +71,22 @@ bool HasDecimalComma(std::string_view text) {
 
 std::vector<std::string> ClassesOf(const RawTable& table) {
   std::set<std::string, NumbersFirst> names;
-  bool numbers = true;
+  bool numbers = true, whole = true, negative = false;
   for (const RawRow& row : table.rows) {
     const std::string_view label = TrimBlanks(row.fields[table.places.label]);
     if (IsMissing(label)) continue;
-    numbers = numbers && ParseNumber(label);
+    const std::optional<double> value = ParseNumber(label);
+    numbers = numbers && value;
+    whole = whole && !Whole(label).empty();
+    negative = negative || (value && *value < 0);
     names.emplace(label);
   }
-  if (numbers) return {};
+  if (numbers && !(whole && negative)) return {};
+  if (numbers) {  // such as -1 and 1, which are names
+    std::set<std::string, NumbersFirst> written;
+    for (const std::string& name : names) written.insert(Whole(name));
+    names = std::move(written);
+  }
   if (names.size() > static_cast<size_t>(kMaxClasses))
     Fail("{}: expected at most {} different labels, found {}", table.path, kMaxClasses,
          names.size());
@@ -83,6 +104,8 @@ int LabelTable::Find(std::string_view written, const std::string& path, size_t l
   const std::string label(TrimBlanks(written));
   for (const std::string& name : {std::string(written), label})
     if (const auto found = numbers_.find(name); found != numbers_.end()) return found->second;
+  if (const std::string whole = Whole(label); !whole.empty())
+    if (const auto found = numbers_.find(whole); found != numbers_.end()) return found->second;
   if (IsMissing(label))
     Fail("{}:{}: the label is {}; hint: --skip-bad leaves such rows out", path, line,
          label.empty() ? "empty" : fmt::format("'{}', which stands for a missing one", label));

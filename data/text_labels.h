@@ -13,6 +13,9 @@ namespace graft {
 
 std::string_view TrimBlanks(std::string_view text);
 
+// The beginning of a text, of at most so many bytes and no part of a character.
+std::string_view FirstBytes(std::string_view text, size_t bytes);
+
 // Whether a label is what programs write for a missing value: nothing, nan, null, NA and the like.
 bool IsMissing(std::string_view label);
 

@@ -47,6 +47,7 @@ std::string ReadUtf8File(const std::string& path, uint64_t max_bytes) {
   std::string text = ReadTextFile(path, max_bytes);
   RefuseForeignText(path, text);
   CheckEncoding(text, path);
+  if (text.find('\n') == text.npos) std::ranges::replace(text, '\r', '\n');
   return text;
 }
 
@@ -75,7 +76,37 @@ void ForEachTsvRow(std::string_view text, const std::string& path, const RowSink
 
 namespace {
 
+// The line `sep=;` that Excel reads and writes, up to its end; or "".
+std::string_view SeparatorLine(std::string_view text) {
+  const size_t end = text.find_first_of("\r\n");
+  return text.starts_with("sep=") && end == 5 ? text.substr(0, end) : "";
+}
+
+// How many fields the first rows have, if that is the same for all of them; else 0.
+size_t FieldsOfFirstRows(std::string_view text, char separator) {
+  constexpr size_t kRows = 20;
+  size_t rows = 0, fields = 1, in_all = 0, bytes = 0;
+  bool quoted = false;
+  for (size_t at = 0; at <= text.size() && rows < kRows; ++at) {
+    const char c = at < text.size() ? text[at] : '\n';
+    quoted ^= c == '"';
+    if (at < text.size() && (quoted || c != '\n')) {
+      fields += !quoted && c == separator;
+      bytes += c != '\r';
+      continue;
+    }
+    if (bytes > 0 && ++rows > 1 && fields != in_all) return 0;
+    if (bytes > 0) in_all = fields;
+    fields = 1, bytes = 0;
+  }
+  return in_all;
+}
+
 char FirstSeparator(std::string_view text) {
+  if (const std::string_view line = SeparatorLine(text); !line.empty()) return line.back();
+  if (FieldsOfFirstRows(text, ',') < 2)
+    for (const char c : {';', '\t'})
+      if (FieldsOfFirstRows(text, c) > 1) return c;
   char other = kNoSeparator;
   bool quoted = false;
   for (const char c : text) {
@@ -102,7 +133,7 @@ bool HasOneColumn(std::string_view text) { return FirstSeparator(text) == kNoSep
 void ForEachCsvRow(std::string_view text, const std::string& path, const RowSink& row,
                    char separator) {
   std::vector<std::string> fields;
-  size_t at = 0, line = 1, first_line = 1;
+  size_t at = SeparatorLine(text).size(), line = 1, first_line = 1;
   const auto at_end_of_line = [&] {
     return at == text.size() || text[at] == '\n' || text.substr(at, 2) == "\r\n";
   };
@@ -133,7 +164,10 @@ void ForEachCsvRow(std::string_view text, const std::string& path, const RowSink
       } else {
         while (!at_end_of_line() && text[at] != separator) {
           if (text[at] == '"')
-            Fail("{}:{}: a quote inside a field that does not begin with one", path, line);
+            Fail(
+                "{}:{}: a quote inside a field that does not begin with one; hint: such a field "
+                "stands in quotes, and those inside are doubled",
+                path, line);
           field += text[at++];
         }
       }

@@ -12,8 +12,9 @@ namespace graft {
 
 enum class RowFormat { kTsv, kCsv, kJsonl };
 
-// The whole file as UTF-8 without its byte order mark; LF and CRLF stay as they are. Throws Error
-// for more bytes, and for other encodings, with a way to convert them.
+// The whole file as UTF-8 without its byte order mark; LF and CRLF stay as they are, and CR alone,
+// where the file has no LF, becomes LF. Throws Error for more bytes, and for other encodings, with
+// a way to convert them.
 std::string ReadUtf8File(const std::string& path, uint64_t max_bytes);
 
 // Calls row(fields, line) for every row that is not blank; `line` counts from 1, and is the first
@@ -24,8 +25,9 @@ void ForEachTsvRow(std::string_view text, const std::string& path, const RowSink
 void ForEachCsvRow(std::string_view text, const std::string& path, const RowSink& row,
                    char separator = ',');
 
-// What separates the fields of a .csv. Some programs write ';' or a tab, which shows in the first
-// row: it has one of these and no comma, outside of quotes.
+// What separates the fields of a .csv. Some programs write ';' or a tab: the first row has one of
+// these and no comma, outside of quotes, or the first rows have equally many of these and not of
+// commas. A line `sep=;` in front of the table says it, and is none of its rows.
 char SeparatorOf(std::string_view text);
 
 // Whether the first row has none of them: of a table with one column, where what stands between

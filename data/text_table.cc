@@ -4,6 +4,7 @@
 
 #include "data/splits.h"
 #include "data/text_files.h"
+#include "data/text_labels.h"
 #include "data/text_targets.h"
 #include "runtime/error.h"
 #include "runtime/io/json.h"
@@ -24,8 +25,11 @@ class RowReader {
     const std::string where = fmt::format("{}:{}", table_.path, line);
     if (first_) {
       first_ = false;
+      table_.first_line = fields;
       if (Begin(fields, where)) return;
     }
+    if (fields == table_.header)
+      return table_.problems.Add(fmt::format("{}: {}", where, kNamesAgain));
     if (fields.size() != table_.columns)
       return table_.problems.Add(fmt::format("{}: expected {} columns, found {}{}", where,
                                              table_.columns, fields.size(),
@@ -54,6 +58,8 @@ class RowReader {
            : named ? PlacesByName(asked_, fields, where)
                    : PlacesByOrder(fields.size()));
       table_.header = fields;
+      table_.text_name = fields[from_[table_.places.text]];
+      if (table_.pairs()) table_.second_name = fields[from_[table_.places.second]];
       const size_t label = from_[table_.places.label];
       table_.label_names =
           more_.empty() ? std::vector<std::string>{fields[label]} : LabelsOf(fields[label], fields);
@@ -145,6 +151,15 @@ std::string LabelOf(const Json& object, const std::string& key, LabelKind kind,
   return it->dump();
 }
 
+// Refuses a file of one JSON value, which is written in many lines or in one.
+void RefuseJsonOfLines(std::string_view line, const std::string& path, const std::string& where) {
+  const std::string_view text = TrimBlanks(line);
+  if (text.starts_with('[') || text == "{")
+    Fail("{}: expected an object in each line, found {}; hint: jq -c '{}' {} > NEW.jsonl", where,
+         text == "{" ? "one of many lines" : "an array", text == "{" ? "." : ".[]",
+         ShellWord(path));
+}
+
 void ReadJsonLines(RawTable& table, size_t before, const TextColumns& asked, LabelKind kind,
                    const std::string& text) {
   std::optional<Places> places;
@@ -152,10 +167,12 @@ void ReadJsonLines(RawTable& table, size_t before, const TextColumns& asked, Lab
   ForEachLine(text, [&](std::string_view line, size_t number) {
     const std::string where = fmt::format("{}:{}", table.path, number);
     const auto read = [&] {
+      RefuseJsonOfLines(line, table.path, where);
       const Json object = ParseJson(line, where, {.bytes = kMaxJsonLine});
       if (!object.is_object()) Fail("{}: expected an object, found {}", where, object.type_name());
       if (!places) {
         for (const auto& item : object.items()) keys.push_back(item.key());
+        table.first_line = keys;
         places = PlacesByName(asked, keys, where);
       }
       RawRow row{{GetString(object, keys[places->text], where)}, number};
@@ -179,6 +196,8 @@ void ReadJsonLines(RawTable& table, size_t before, const TextColumns& asked, Lab
   });
   if (!places) return;
   table.header = keys;
+  table.text_name = keys[places->text];
+  if (places->pairs()) table.second_name = keys[places->second];
   table.label_names = {keys[places->label]};
   for (const size_t column : places->more) table.label_names.push_back(keys[column]);
   table.places = {.second = places->pairs() ? 1 : SIZE_MAX, .label = 2, .named = places->named};

@@ -33,11 +33,18 @@ struct RawTable {
   RowProblems problems;
   std::string error;                          // why there are no rows
   std::vector<std::string> label_names = {};  // of the columns of the label; none without a header
+  // Of the columns of the text and the second one; "" without a header.
+  std::string text_name = "", second_name = "";
+  std::vector<std::string> first_line = {};   // its fields; of JSON lines the keys of the first
   bool open = false;  // whether line 1 is a header is not known yet: it is rows[0]
   size_t columns = 0;
 
   bool pairs() const { return places.pairs(); }
 };
+
+// What is wrong with a row that equals the header, as where tables were put together.
+inline constexpr const char* kNamesAgain =
+    "names the columns again; hint: --skip-bad leaves such rows out";
 
 // Reads the tables of a data set, each of which is a split, within the bounds of a data set.
 std::vector<RawTable> ReadTables(const std::vector<std::filesystem::path>& paths,

@@ -111,6 +111,22 @@ TEST(CliData, CheckTells) {
        1,
        {"all 2 texts of split 'train' are of one class"},
        {{"ok", false}}},
+      {"one class in a table by itself",
+       {{"labels.csv", "text,label\na,pos\nb,pos\n"}},
+       1,
+       {"all 2 texts of split 'labels' are of one class"},
+       {{"ok", false}}},
+      {"numbers that are all the same",
+       {{"train.csv", "text,score\na,1.5\nb,1.5\n"}},
+       1,
+       {"all 2 texts of split 'train' have the same targets"},
+       {{"ok", false}},
+       {"--task", "regression"}},
+      {"a test set without labels",
+       {{"train.csv", "id,text,label\n1,a film,pos\n2,a b,neg\n"}, {"test.csv", "id,text\n3,b\n"}},
+       0,
+       {"test.csv is left out: it has no column 'label'", "no problem found"},
+       {{"ok", true}}},
       {"a new class in dev",
        {{"train.csv", rows}, {"dev.csv", "x,pos\ny,new\n"}},
        1,
@@ -223,6 +239,11 @@ TEST(CliData, Folds) {
     EXPECT_EQ(report["class_names"], nlohmann::json({"neg", "pos"}));
   }
   EXPECT_EQ(all, 23);
+  // What is printed as the next command knows the task.
+  Spill(dir / "scores.csv", "text,score\na,0.5\nb,1.5\nc,0.1\nd,2\ne,3\n");
+  const Outcome o = Graft({"data", "split", dir / "scores.csv", "--task", "regression",
+                           "--holdout", "0.4", "--out", dir / "scores"});
+  EXPECT_NE(o.out.find(dir / "scores" + " --task regression --out"), std::string::npos) << o.out;
   ExpectMistakes(
       {
           {"nothing",
@@ -277,6 +298,9 @@ TEST(CliData, SkipBad) {
   EXPECT_EQ(predicted["predictions"][0]["input"], good);
   EXPECT_EQ(predicted["skipped"][0]["path"], bad);
   ExpectRefused({"predict", "--run", run, bad, "--skip-bad"}, 1, "bad.jpg");
+  Spill(dir / "texts.csv", "review,stars\na b,1\nc d,2\n");
+  ExpectRefused({"predict", "--run", run, dir / "texts.csv"}, 1,
+                "texts.csv: expected names of images, found 'a b'");
 }
 
 TEST(CliData, SkipBadRows) {
@@ -295,6 +319,32 @@ TEST(CliData, SkipBadRows) {
   EXPECT_EQ(Config(dir / "run")["batch_size"], 16);  // of labelled texts, if nobody says
 }
 
+// A table to predict is read by the names that the training found, if it has them.
+TEST(CliData, PredictKnowsTheColumnsOfTraining) {
+  const TempDir dir;
+  const std::string bert = MakeBert(dir), run = dir / "run";
+  std::string rows = "Kommentar,Urteil\n";
+  for (int i = 0; i < 12; ++i) rows += fmt::format("a film {},{}\n", i, i % 2 ? "gut" : "schlecht");
+  Spill(dir / "train.csv", rows + "Kommentar,Urteil\n");
+  const Words args{"train",    "--model",   bert,    "--data", dir / "train.csv", "--method",
+                   "lora(r=2)", "--epochs", "1",     "--out",  run,               "--skip-bad"};
+  ASSERT_EQ(Graft(args).code, 0);
+  EXPECT_EQ(Config(run)["read_columns"], "Kommentar,Urteil");
+  EXPECT_EQ(Config(run)["columns"], "");
+  const auto inputs = [&](const std::string& file, const std::string& text) {
+    Spill(dir / file, text);
+    Words shown;
+    const nlohmann::json json = GraftJson({"predict", "--run", run, dir / file});
+    for (const auto& p : json["predictions"]) shown.push_back(p["input"]);
+    return shown;
+  };
+  EXPECT_EQ(inputs("new.csv", "Nr,Kommentar\n7,a film\n"), Words{"a film"});
+  EXPECT_EQ(inputs("new.jsonl", "{\"Kommentar\": \"a film\"}\n"), Words{"a film"});
+  EXPECT_EQ(inputs("other.csv", "id,text\n7,a film\n"), Words{"a film"});
+  // A run is repeated by its own config, whatever it has found.
+  EXPECT_EQ(Graft({"train", "--config", run + "/config.json", "--out", dir / "again"}).code, 0);
+}
+
 TEST(CliData, NothingIsHeldOutOfOneExampleOfEach) {
   const TempDir dir;
   Fill(dir, "single", {{"a/1.png", ""}, {"b/2.png", ""}});
@@ -302,6 +352,9 @@ TEST(CliData, NothingIsHeldOutOfOneExampleOfEach) {
   EXPECT_EQ(o.code, 0) << o.err;
   EXPECT_NE(o.out.find("note: nothing is validated"), std::string::npos) << o.out;
   EXPECT_EQ(Config(dir / "run")["val_split"], "");
+  // What comes next must work, and there is nothing to measure on.
+  EXPECT_EQ(o.out.find("graft eval"), std::string::npos) << o.out;
+  EXPECT_NE(o.out.find("next: graft fuse --run "), std::string::npos) << o.out;
 }
 
 // Training on what cannot be learnt from is refused with what there is.

@@ -137,6 +137,18 @@ TEST_F(Eval, TheBestCheckpointUnlessToldOtherwise) {
   EXPECT_TRUE(fused["checkpoint"].is_null());
 }
 
+// What is measured on what was trained on is said.
+TEST_F(Eval, TheTrainingSplitIsTold) {
+  const auto says = [&](Words more) {
+    more.insert(more.begin(), {"eval", "--run", At("run"), "--data", At("data")});
+    return Graft(more).out.find("note: the run was trained on the split 'train800'") !=
+           std::string::npos;
+  };
+  EXPECT_TRUE(says({"--split", "train800"}));
+  EXPECT_FALSE(says({"--split", "val200"}));
+  EXPECT_FALSE(says({}));
+}
+
 TEST_F(Eval, Mistakes) {
   Spill(At("there.csv"), "mine");
   ExpectMistakes({{"exists",
@@ -147,6 +159,14 @@ TEST_F(Eval, Mistakes) {
                    {"eval", "--run", "@run", "--data", "@data", "--errors", "@data/test.txt"},
                    2,
                    {"would overwrite"}},
+                  {"no directory",
+                   {"eval", "--run", "@run", "--data", "@data", "--errors", "@no/e.csv"},
+                   1,
+                   {"no/e.csv: there is no directory"}},
+                  {"no directory to fuse into",
+                   {"fuse", "--run", "@run", "--out", "@no/f.safetensors"},
+                   1,
+                   {"no/f.safetensors: there is no directory"}},
                   {"checkpoint",
                    {"eval", "--run", "@run", "--data", "@data", "--checkpoint", "bst"},
                    2,

@@ -4,6 +4,8 @@
 #include "runtime/io/sha256.h"
 #include "suites/ledger.h"
 #include "tests/cli_mistakes_testing.h"
+#include "train/complete_config.h"
+#include "train/trainer.h"
 
 namespace graft::cli {
 namespace {
@@ -51,6 +53,23 @@ TEST_F(KeptFeatures, AreThoseOfTheNextRun) {
   setenv("GRAFT_FEATURE_CACHE", "0", 1);
   EXPECT_FALSE(Train("none", {"--lr", "0.5"}));
   EXPECT_EQ(Weights("other"), Weights("none"));
+}
+
+// Features take longer than the steps behind them, and say nothing of how long these will take.
+TEST_F(KeptFeatures, TheTimeLeftIsThatOfSteps) {
+  RunConfig c;
+  c.model = kNano, c.data = At("images"), c.method = "linear", c.epochs = 2, c.batch_size = 8;
+  std::vector<std::string> notes;
+  RunDir run = RunDir::Create(At("timed"), CompleteRunConfig(c, &notes));
+  StepReport first;
+  TrainHooks hooks;
+  hooks.on_step = [&](const StepReport& r) {
+    if (r.step == 1) first = r;
+  };
+  graft::Train(run, hooks);
+  ASSERT_GT(first.steps, 2);
+  const auto examples = static_cast<double>(8 * (first.steps - 1));
+  EXPECT_NEAR(first.seconds_left * first.examples_per_second, examples, 1e-6 * examples);
 }
 
 TEST_F(KeptFeatures, AreNotThoseOfOtherWeightsPixelsOrKernels) {

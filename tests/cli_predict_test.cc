@@ -228,7 +228,7 @@ TEST_F(Predict, TopOfACsvAndJsonLines) {
   EXPECT_EQ(i, 3u);
 }
 
-// What exists is not replaced unless that is asked for.
+// What exists is not replaced unless that is asked for, and no directory is made for a file.
 TEST_F(Predict, ExistingFilesStay) {
   for (const char* option : {"--out", "--logits"}) {
     const std::string file = At(std::string(option) == "--out" ? "there.csv" : "there.npy");
@@ -239,6 +239,8 @@ TEST_F(Predict, ExistingFilesStay) {
     args.push_back("--force");
     EXPECT_EQ(Graft(args).code, 0);
     EXPECT_NE(Slurp(file), "mine");
+    args[args.size() - 2] = At("no/") + fs::path(file).filename().string();
+    ExpectRefused(args, 1, "there is no directory " + At("no") + "; hint: mkdir -p ");
   }
 }
 

@@ -238,7 +238,7 @@ TEST_F(Runs, ImagesOfOtherFormatsAreNamed) {
       fs::copy_file(At("data/images/train800/") + image, root / name / (std::string(name) + image));
   }
   Spill(root / "a/photo.heic", "RIFF");
-  const std::string words = "1 images of formats that are not read are left out";
+  const std::string words = "1 image of a format that is not read is left out";
   const Outcome o = Graft(With(Train(At("of_folders"), {"--val-split", "none"}), "--data", root));
   EXPECT_EQ(o.code, 0) << o.err;
   EXPECT_NE(o.out.find(words), std::string::npos) << o.out << o.err;

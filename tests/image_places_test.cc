@@ -74,6 +74,16 @@ const Layout kLayouts[] = {
      {"a", "7"},
      {"train/a.png", "train/7.png"},
      "its images are found in 'train/', with '.png' behind their names"},
+    {"most of which are there",
+     {"train/a.png", "train/7.png"},
+     {"a", "7", "gone"},
+     {"train/a.png", "train/7.png", "train/gone.png"},
+     "its images are found in 'train/', with '.png' behind their names"},
+    {"of which some are none",
+     {"a.jpg", "b.jpg", "notes.txt"},
+     {"a.jpg", "b.jpg", "notes.txt", "c.heic", "d.jpg"},
+     {"a.jpg", "b.jpg", "notes.txt", "c.heic", "d.jpg"},
+     ""},
     {"nowhere", {"x.jpg"}, {"a.jpg", "b.jpg"}, {"a.jpg", "b.jpg"}, ""},
     {"texts, one of which is a file's name", {"a.jpg"}, {"a", "a film"}, {}, ""},
     {"hidden folders are none", {".b/a.jpg"}, {"a.jpg"}, {"a.jpg"}, ""}};
@@ -100,6 +110,18 @@ TEST(ImagePlaces, Layouts) {
     else
       EXPECT_THAT(notes, ElementsAre(folder.path().string() + ", split 'train': " + layout.note));
   }
+}
+
+// A wrong row does not make texts of images: it is told as of any table.
+TEST(ImagePlaces, WrongRows) {
+  const TempDir folder;
+  folder.Write("train.csv", "file,label\na.jpg,x\nb.jpg,\nc.jpg,y\n");
+  const TextDataset tables(folder.path().string());
+  EXPECT_TRUE(NamesImages(tables));
+  EXPECT_NE(MessageOf([&] { ImageDataset images(tables); }).find("train.csv:3: the label is empty"),
+            std::string::npos);
+  const TextDataset skipping(folder.path().string(), {}, true);
+  EXPECT_EQ(ImageDataset(skipping).splits().at(0).examples.size(), 2u);
 }
 
 // A table gives the classes where folders cannot.

@@ -148,7 +148,7 @@ std::vector<Table> Tables() {
        4,
        {"bad", "good"},
        "a",
-       "1 texts with two labels (the first is 'a' as 'good' and 'bad')"},
+       "1 text with two labels (the first is 'a' as 'good' and 'bad')"},
       {"capital extension", "train.CSV", "good,pos\nbad,neg\n", "", 2, sentiments, "good", ""},
       {"a class called none",
        "train.tsv",

@@ -107,8 +107,11 @@ void WriteParts(Data data, const SplitOptions& o, const CommonOptions& common) {
                      {"parts", written}});
   Say(common, fmt::format("{}, split {}: {} examples in lists\n{}", o.data, name,
                           whole.examples.size(), table.Lines("  ")));
-  Say(common, fmt::format("next: graft train --model M --data {} --out RUN",
-                          ShellWord(written[0]["directory"].template get<std::string>())));
+  const char* task = data.kind() == LabelKind::kNumbers   ? " --task regression"
+                     : data.kind() == LabelKind::kClasses ? " --task multi-label"
+                                                          : "";
+  Say(common, fmt::format("next: graft train --model M --data {}{} --out RUN",
+                          ShellWord(written[0]["directory"].template get<std::string>()), task));
 }
 
 void Run(const SplitOptions& o, const CommonOptions& common) {

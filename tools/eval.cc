@@ -213,7 +213,10 @@ void Run(EvalOptions o, const CommonOptions& common) {
       data.Load(split, o.limit, opened.model, opened.facts);
   SaySkipped(common, data.skipped());
   if (!data.texts()) Say(common, PreprocessText(opened.facts));
-  if (!o.errors.empty()) CheckOutput(o.errors);  // before the work
+  if (run && split == run->train_split && SamePath(o.data, run->data))
+    Say(common, fmt::format("note: the run was trained on the split '{}', which it is measured on",
+                            split));
+  if (!o.errors.empty()) CheckOutputFile(o.errors);  // before the work
   if (opened.facts.task != kClassify)
     return RunTargets(o, opened, data, split, *examples, common, passes);
   std::vector<WrongExample> wrong;
@@ -263,7 +266,8 @@ void Run(EvalOptions o, const CommonOptions& common) {
     Say(common, "\n" + confused);
   if (!o.errors.empty())
     Say(common,
-        fmt::format("\n{}: {} examples that are predicted wrongly", o.errors, wrong.size()));
+        fmt::format("\n{}: {} predicted wrongly", o.errors,
+                    Counted(std::ssize(wrong), "example")));
 }
 
 }  // namespace

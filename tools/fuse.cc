@@ -98,7 +98,8 @@ void Run(const FuseFlags& o, const CommonOptions& common) {
   CheckOutput(o.out);  // before the work
   // For a directory, what is kept of the base stands inside it.
   const bool directory_out = opened.model.layout == Layout::kHuggingFace;
-  if (o.keep_base && !directory_out) CheckOutput(KeptBasePath(o.out));
+  if (!directory_out) CheckOutputFile(o.out);
+  if (o.keep_base && !directory_out) CheckOutputFile(KeptBasePath(o.out));
   const bool npz = opened.model.layout == Layout::kJax;
   CheckOut(o.out, opened);
   if (o.keep_base && opened.facts.model.starts_with("init:"))

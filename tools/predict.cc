@@ -195,7 +195,7 @@ PredictInputs OpenInputs(const PredictOptions& o, const OpenedModel& opened,
   if (!o.columns.empty() && !texts && !std::ranges::any_of(files, NamesTable))
     FailUsage("--columns {}: of tables (.csv, .tsv, .jsonl), none of which is given", o.columns);
   const std::optional<RunConfig> run = RunOf(o.choice);
-  const std::string usual = run ? run->columns : "";
+  const std::string usual = !run ? "" : run->columns.empty() ? run->read_columns : run->columns;
   std::vector<std::string> notes;
   PredictInputs inputs = texts ? OpenTexts(o.texts, files, o.columns, usual, opened, &notes)
                                : OpenImages(files, o.columns, usual, opened, &notes);
@@ -264,7 +264,7 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
   const bool images = !opened.model.is_bert() && inputs.data[0];
   if (images) Say(common, PreprocessText(opened.facts));
   for (const std::string& file : {o.logits, o.out})
-    if (!file.empty()) CheckOutput(file);  // before the work
+    if (!file.empty()) CheckOutputFile(file);  // before the work
   const Logits logits = ComputeLogits(joint, inputs, common);
   if (inputs.examples.size() == 1 && inputs.failed() == 1) Fail("{}", inputs.first());
   if (images)
@@ -283,8 +283,7 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
   AddPreprocess(opened.facts, images, &json);
   PrintJson(common, json);
   if (!o.out.empty())
-    Say(common, fmt::format("{}: {} predictions", o.out,
-                            Grouped(static_cast<int64_t>(inputs.examples.size()))));
+    Say(common, fmt::format("{}: {}", o.out, Counted(std::ssize(inputs.examples), "prediction")));
   if (!o.logits.empty()) Say(common, fmt::format("logits of all classes: {}", o.logits));
   if (inputs.failed() > 0 && (!o.skip_bad || inputs.failed() == inputs.examples.size()))
     Fail("{} of {} inputs could not be read; the first: {}", inputs.failed(),

@@ -65,7 +65,7 @@ void CheckOutputs(const std::vector<std::pair<const char*, std::string>>& files)
   std::map<std::string, const char*> seen;
   for (const auto& [option, file] : files) {
     if (file.empty()) continue;
-    CheckOutput(file);
+    CheckOutputFile(file);
     const std::filesystem::path path(file);
     Directory::Open(path.has_parent_path() ? path.parent_path().string() : ".");
     const auto [at, first] =

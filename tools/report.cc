@@ -61,7 +61,7 @@ void CheckOptions(const ReportOptions& o) {
   if (o.no_eval && !o.run.split.empty())
     FailUsage("--split {}: --no-eval measures nothing", o.run.split);
   for (const std::string& file : {o.out, o.csv, o.latex})
-    if (!file.empty()) CheckOutput(file);  // before the work
+    if (!file.empty()) CheckOutputFile(file);  // before the work
 }
 
 std::string MakePage(const ReportOptions& o, const Inputs& in, const CommonOptions& common,

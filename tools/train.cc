@@ -312,9 +312,12 @@ void Run(TrainOptions& o, const CommonOptions& common, ProcessGroup* group) {
   if (s.interrupted)
     StopInterrupted(*dir, s.steps, "graft train --resume " + ShellWord(dir->path()));
   SayDone(s, common);
-  Say(common,
-      fmt::format("next: graft eval --run {0} --data {1}\n      graft fuse --run {0} --out {2}",
-                  ShellWord(dir->path()), ShellWord(s.config.data), FusedName(s.layout)));
+  const std::string run = ShellWord(dir->path());
+  const std::string eval =
+      s.measurable
+          ? fmt::format("graft eval --run {} --data {}\n      ", run, ShellWord(s.config.data))
+          : "";
+  Say(common, fmt::format("next: {}graft fuse --run {} --out {}", eval, run, FusedName(s.layout)));
 }
 
 // Runs what mpirun or srun has started several times. One process tells the errors of all. The

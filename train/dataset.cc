@@ -7,6 +7,7 @@
 #include "data/check.h"
 #include "data/image_places.h"
 #include "data/splits.h"
+#include "data/text_labels.h"
 #include "models/files/class_names.h"
 #include "runtime/threads.h"
 #include "runtime/utf8.h"
@@ -93,6 +94,11 @@ std::string Dataset::DefaultValidationSplit() const {
 }
 std::string Dataset::DefaultTestSplit() const {
   return std::visit([](const auto& d) { return d.DefaultTestSplit(); }, data_);
+}
+std::string Dataset::ReadColumns() const {
+  if (const auto* images = std::get_if<ImageDataset>(&data_)) return images->read_columns();
+  if (const auto* texts = std::get_if<TextDataset>(&data_)) return texts->read_columns();
+  return "";
 }
 int64_t Dataset::num_classes() const {
   return std::visit([](const auto& d) { return d.num_classes(); }, data_);
@@ -231,9 +237,15 @@ void Dataset::NumberClassesAs(const std::vector<std::string>& names, const std::
 }
 
 void Dataset::CheckKind(const LoadedModel& model) const {
-  if (texts() != model.is_bert())
-    Fail("{} holds {}, but {} is a {}", directory(), texts() ? "texts" : "images", model.source,
-         model.is_bert() ? "BERT, which reads texts" : "vision transformer");
+  if (texts() == model.is_bert()) return;
+  std::string first;
+  if (const auto* tables = std::get_if<TextDataset>(&data_))
+    for (const std::string& text : tables->FirstTexts(tables->split_names().front(), 1))
+      first = fmt::format(
+          "; the first is '{}'; hint: a table of images names files in or below its folder",
+          FirstBytes(text, 60));
+  Fail("{} holds {}, but {} is a {}{}", directory(), texts() ? "texts" : "images", model.source,
+       model.is_bert() ? "BERT, which reads texts" : "vision transformer", first);
 }
 
 // Gives an example the number that the head has for its class.

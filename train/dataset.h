@@ -46,6 +46,8 @@ class Dataset {
   std::string DefaultTrainSplit() const;
   std::string DefaultValidationSplit() const;
   std::string DefaultTestSplit() const;
+  // The names of the columns by which a table is read (TextDataset::read_columns), else "".
+  std::string ReadColumns() const;
   int64_t num_classes() const;
   size_t Size(const std::string& split) const;  // examples; Error as Load
   // What a user should know, a line each: headers that were told from the data, classes without

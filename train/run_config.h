@@ -23,6 +23,7 @@ inline constexpr int64_t kLanesBound = 1024;
 struct RunConfig : AdapterFacts {
   std::string data, train_split, val_split;  // val_split "" = none
   std::string columns;                       // of texts, as ParseTextColumns; "" = the usual names
+  std::string read_columns;                  // that were found (TextDataset), for predict
   double holdout = 0;     // share of the training split that is held out (data/holdout.h); 0: none
   bool skip_bad = false;  // leave out what cannot be read
   std::string examples_sha256;  // of their classes and lengths; "" = not known yet
@@ -53,12 +54,13 @@ struct RunConfig : AdapterFacts {
       "holdout",     "skip_bad",      "augment",         "no_decay",    "head",
       "template",    "words",         "objective",       "whole_words", "early_stopping",
       "best_metric", "class_weights", "schedule_epochs", "dtype",       "keep",
-      "task",        "lanes",         "scale_targets",   "lr_scale"};
+      "task",        "lanes",         "scale_targets",   "lr_scale",    "read_columns"};
 
   static void Visit(auto& self, auto&& f) {
     AdapterFacts::Visit(self, f);
     f("data", self.data), f("train_split", self.train_split), f("val_split", self.val_split);
     f("columns", self.columns), f("examples_sha256", self.examples_sha256);
+    f("read_columns", self.read_columns);
     f("holdout", self.holdout), f("skip_bad", self.skip_bad);
     f("epochs", self.epochs), f("batch_size", self.batch_size), f("micro_batch", self.micro_batch);
     f("lanes", self.lanes);

@@ -40,6 +40,8 @@ void Trainer::Open() {
     if (hooks_.on_work) hooks_.on_work("looking at", done, total, "images");
   });
   train_ = data.Load(c_.train_split, c_.limit, model_, c_);
+  const std::string test = data.DefaultTestSplit();
+  measurable_ = !c_.val_split.empty() || (!test.empty() && test != c_.train_split);
   if (!c_.val_split.empty()) validation_ = data.Load(c_.val_split, 0, model_, c_);
   for (BatchSource* examples : {train_.get(), validation_.get()})
     if (examples) examples->KeepDecoded();
@@ -337,7 +339,8 @@ TrainSummary Trainer::Summary() const {
           model_.layout,
           skipped_,
           best,
-          progress_.best_epoch};
+          progress_.best_epoch,
+          measurable_};
 }
 
 namespace {

@@ -66,6 +66,7 @@ struct TrainSummary {
   std::vector<Skipped> skipped = {};  // what --skip-bad left out
   std::optional<double> best = {};    // of config.best_metric, where the run was validated
   int64_t best_epoch = 0;             // from 1; 0 = not validated
+  bool measurable = true;             // whether the data have a split that was not trained on
 };
 
 // Trains from where the directory's state stands to the end, or until stop() or an error. A base

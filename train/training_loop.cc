@@ -104,11 +104,12 @@ void Trainer::OneEpoch() {
     const double loss = OneStep({&order[at], count});
     const double seconds = Since(start);
     progress_.seconds += seconds, session_seconds_ += seconds, epoch_seconds += seconds;
+    step_seconds_ += seconds;
     examples_seen_ += static_cast<int64_t>(count);
     if (hooks_.on_step)
       hooks_.on_step({progress_.step, steps_, epoch + 1, c_.epochs, loss, Rate(progress_.step - 1),
                       static_cast<double>(count) / seconds, flops * work_ / seconds * 1e-9,
-                      session_seconds_ / static_cast<double>(examples_seen_) *
+                      step_seconds_ / static_cast<double>(examples_seen_) *
                           static_cast<double>(c_.batch_size * (steps_ - progress_.step)),
                       train_->unit()});
     const bool ends = at + count == order.size();

@@ -48,8 +48,9 @@ std::string StepsText(const BeginReport& r) {
   if (SearchedTerm(ParseMethod(c.method)))
     return fmt::format("{} generations of candidates, each measured on all {}", Grouped(r.steps),
                        r.unit);
-  std::string text = fmt::format("{} = {} epochs of {}, batches of {} {}", Grouped(r.steps),
-                                 c.epochs, Grouped(r.steps_per_epoch), c.batch_size, r.unit);
+  std::string text = fmt::format("{} = {} of {}, batches of {} {}", Grouped(r.steps),
+                                 Counted(c.epochs, "epoch"), Grouped(r.steps_per_epoch),
+                                 c.batch_size, r.unit);
   if (r.first_step > 0) text += fmt::format("; goes on at step {}", Grouped(r.first_step + 1));
   return text;
 }
@@ -57,8 +58,9 @@ std::string StepsText(const BeginReport& r) {
 std::string RateText(const RunConfig& c, int64_t steps) {
   const double warm =
       c.warmup > 0 ? std::max(1.0, std::floor(c.warmup * static_cast<double>(steps))) : 0;
-  std::string text = fmt::format("{:g}, {}, {} steps of warm-up; {}, weight decay {:g}", c.lr,
-                                 c.schedule, warm, c.optimizer, c.weight_decay);
+  std::string text = fmt::format("{:g}, {}, {} of warm-up; {}, weight decay {:g}", c.lr, c.schedule,
+                                 Counted(static_cast<int64_t>(warm), "step"), c.optimizer,
+                                 c.weight_decay);
   if (!c.class_weights.empty()) text += fmt::format("; class weights {}", c.class_weights);
   return text;
 }
@@ -80,7 +82,7 @@ std::string StartBanner(const BeginReport& r, const std::string& run) {
   if (r.validation > 0)
     table.Add({"best", "by validation " + c.best_metric +
                            (c.early_stopping > 0
-                                ? fmt::format(", ends {} epochs after it", c.early_stopping)
+                                ? ", ends " + Counted(c.early_stopping, "epoch") + " after it"
                                 : "")});
   table.Add({"run", run});
   std::string text = "training\n" + table.Lines("  ");
@@ -89,8 +91,9 @@ std::string StartBanner(const BeginReport& r, const std::string& run) {
 }
 
 std::string PlanLine(const PlanReport& r) {
-  return fmt::format("  memory  {} planned, {} at once, {} threads{}", Megabytes(r.planned_bytes),
-                     r.micro_batch, Threads(), r.features ? ", features kept" : "");
+  return fmt::format("  memory  {} planned, {} at once, {}{}", Megabytes(r.planned_bytes),
+                     r.micro_batch, Counted(Threads(), "thread"),
+                     r.features ? ", features kept" : "");
 }
 
 std::string AllSettings(const RunConfig& config) {

@@ -3,10 +3,12 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <set>
 
 #include "data/preprocess.h"
+#include "runtime/io/files_read.h"
 #include "runtime/io/json.h"
 #include "runtime/utf8.h"
 #include "tools/lib/progress_meter.h"
@@ -103,6 +105,16 @@ void PrintPreprocessPresets(const CommonOptions& o) {
     presets.push_back({{"name", p.name}, {"about", p.about}, {"preprocess", ToString(p.value)}});
   PrintJson(o, {{"presets", presets}});
   Say(o, ListPreprocess());
+}
+
+void CheckOutputFile(const std::string& out) {
+  CheckOutput(out);
+  const std::string parent = std::filesystem::path(out).parent_path().string();
+  std::error_code ignored;
+  if (parent.empty() || std::filesystem::is_directory(parent, ignored)) return;
+  if (std::filesystem::exists(parent, ignored))
+    Fail("{}: {} is a file, no directory", out, parent);
+  Fail("{}: there is no directory {}; hint: mkdir -p {}", out, parent, ShellWord(parent));
 }
 
 }  // namespace graft

@@ -31,6 +31,10 @@ void PrintText(const std::string& text);
 void PrintErrorJson(const std::string& message, ErrorKind kind);
 const char* KindName(ErrorKind kind);
 
+// Throws Error unless a file may be written (CheckOutput) and its directory is there: before the
+// work.
+void CheckOutputFile(const std::string& out);
+
 // Prints what --preprocess list shows.
 void PrintPreprocessPresets(const CommonOptions& options);
 

@@ -8,8 +8,10 @@
 #include <filesystem>
 #include <ranges>
 
+#include "data/image_folders.h"
 #include "data/image_places.h"
 #include "data/splits.h"
+#include "data/text_labels.h"
 #include "runtime/io/files_read.h"
 #include "runtime/io/near_path.h"
 #include "runtime/utf8.h"
@@ -99,6 +101,8 @@ void AddTable(const std::string& path, const std::string& columns, const std::st
       if (row.error.empty()) names.push_back(row.text);
     const ImagePlaces places = PlacesOfImages(path, names);
     if (const std::string note = places.Note(); !note.empty()) notes->push_back(path + ": " + note);
+    if (places.found == 0 && !names.empty() && std::ranges::none_of(names, HasImageExtension))
+      Fail("{}: expected names of images, found '{}'", path, FirstBytes(names[0], 60));
     for (const TextRow& row : table.rows) {
       const std::string image = row.error.empty() ? places.Path(row.text) : path;
       const std::string error = row.error.empty() ? Missing(image) : row.error;

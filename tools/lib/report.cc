@@ -16,6 +16,10 @@ std::string Grouped(int64_t number) {
   return text;
 }
 
+std::string Counted(int64_t number, const std::string& one) {
+  return fmt::format("{} {}{}", Grouped(number), one, number == 1 ? "" : "s");
+}
+
 std::string Megabytes(size_t bytes) {
   if (bytes > 0 && bytes < 1 << 20) return fmt::format("{} KiB", (bytes + (1 << 10) - 1) >> 10);
   return fmt::format("{} MiB", (bytes + (1 << 19)) >> 20);

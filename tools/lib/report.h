@@ -10,6 +10,8 @@
 namespace graft {
 
 std::string Grouped(int64_t number);  // "5,717,416"
+// "1 step", "2,400 steps".
+std::string Counted(int64_t number, const std::string& one);
 std::string Megabytes(size_t bytes);  // "134 MiB", of less than one "12 KiB"
 std::string Percent(double share);    // "81.5 %"
 std::string InPercent(double share);  // "81.5" of a table whose title says what it is; "-" of a NaN

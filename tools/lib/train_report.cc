@@ -4,6 +4,7 @@
 #include "tools/lib/data_report.h"
 #include "tools/lib/model_options.h"
 #include "tools/lib/output.h"
+#include "tools/lib/report.h"
 
 namespace graft {
 
@@ -36,10 +37,11 @@ nlohmann::json TrainJson(const std::string& run, const TrainSummary& s) {
 void SayDone(const TrainSummary& s, const CommonOptions& common) {
   if (s.stopped_early)
     Say(common,
-        fmt::format("stopped early: no better validation {} in the {} epochs since epoch {}",
-                    s.config.best_metric, s.config.early_stopping, s.best_epoch));
-  Say(common, fmt::format("done: {} steps, {} trainable parameters, {:.1f} s, peak memory {} MiB",
-                          s.steps, s.trainable_parameters, s.seconds, PeakResidentBytes() >> 20));
+        fmt::format("stopped early: no better validation {} in the {} since epoch {}",
+                    s.config.best_metric, Counted(s.config.early_stopping, "epoch"), s.best_epoch));
+  Say(common, fmt::format("done: {}, {} trainable parameters, {:.1f} s, peak memory {} MiB",
+                          Counted(s.steps, "step"), Grouped(s.trainable_parameters), s.seconds,
+                          PeakResidentBytes() >> 20));
 }
 
 }  // namespace graft

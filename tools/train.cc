@@ -11,6 +11,7 @@
 #include "tools/commands.h"
 #include "tools/lib/banner.h"
 #include "tools/lib/config_file.h"
+#include "tools/lib/in_group.h"
 #include "tools/lib/interrupts.h"
 #include "tools/lib/lr_find.h"
 #include "tools/lib/model_options.h"
@@ -277,8 +278,7 @@ void Run(TrainOptions& o, const CommonOptions& common, ProcessGroup* group) {
   c.seed = common.seed, c.isa = common.isa, c.memory_budget = common.memory_budget;
   c.disabled_passes = common.disabled_passes;
   c.keep = common.keep;
-  CommonOptions effective = common;
-  if (group && effective.threads == 0) effective.threads = ThreadsInGroup(*group);
+  CommonOptions effective = SharingCores(common, group);
   std::optional<RunDir> dir;
   const Telling telling{.verbose = o.verbose, .name = "", .note = SayOnce(common)};
   if (o.resume.empty()) {
@@ -317,19 +317,6 @@ void Run(TrainOptions& o, const CommonOptions& common, ProcessGroup* group) {
                   ShellWord(dir->path()), ShellWord(s.config.data), FusedName(s.layout)));
 }
 
-// Runs what mpirun or srun has started several times. One process tells the errors of all. The
-// others end with 0 after they have heard them, as a launcher kills all processes when one ends
-// with an error.
-void RunInGroup(const std::function<void(ProcessGroup*)>& run) {
-  const std::unique_ptr<ProcessGroup> group = OpenProcessGroup();
-  if (!group) return run(nullptr);
-  try {
-    group->Together([&] { run(group.get()); });
-  } catch (const Error&) {
-    if (group->IsFirst()) throw;
-  }
-}
-
 // Takes in everything that the options say, before anything is read or written.
 void Settle(CLI::App& command, const CommonOptions& common, TrainOptions* o) {
   if (!o->resume.empty()) CheckResume(command);
@@ -361,9 +348,7 @@ void AddTrainCommand(CLI::App& app, CommonOptions& common) {
   command->callback([options, &common, command] {
     RunInGroup([&](ProcessGroup* group) {
       Settle(*command, common, options.get());
-      CommonOptions mine = common;
-      if (group && !group->IsFirst()) mine.quiet = true, mine.json = false;
-      Run(*options, mine, group);
+      Run(*options, TellingFirst(common, group), group);
     });
   });
 }

@@ -6,6 +6,7 @@
 
 #include "adapters/open_model.h"
 #include "runtime/io/files_read.h"
+#include "runtime/io/listing.h"
 #include "runtime/process_group.h"
 #include "runtime/threads.h"
 #include "tools/commands.h"
@@ -101,9 +102,8 @@ void RemoveRun(const std::string& path) {
       "config.json",      "plan.json",        "summary.json",      "metrics.jsonl",
       "last.safetensors", "best.safetensors", "state.safetensors", kEventFile};
   if (!IsRunDirectory(path)) Fail("{}: no run; --force replaces runs only", path);
-  for (const auto& entry : fs::directory_iterator(path))
-    if (const std::string name = entry.path().filename().string();
-        std::ranges::find(kFiles, name) == std::end(kFiles) && !name.ends_with(".graft-tmp"))
+  for (const auto& [name, kind, link] : ListDirectory(path))
+    if (std::ranges::find(kFiles, name) == std::end(kFiles) && !name.ends_with(".graft-tmp"))
       Fail("{}: holds {}, which is not a run's; --force replaces runs only", path, name);
   RunDir::Open(path).Lock();  // Error if somebody trains in it
   for (const std::string_view name : kFiles) fs::remove(fs::path(path) / name, none);

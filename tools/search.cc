@@ -208,13 +208,17 @@ void Run(SearchFlags& o, const CommonOptions& common, ProcessGroup* group) {
   if (c.augment == "list") return Say(common, ListAugment());
   c.seed = common.seed, c.isa = common.isa, c.disabled_passes = common.disabled_passes;
   CommonOptions effective = SharingCores(common, group);
-  if (o.resume.empty()) ApplyCommonOptions(effective);
+  if (o.resume.empty()) {
+    ApplyCommonOptions(effective);
+    c.dtype = ChooseDtype(common.dtype).dtype, c.keep = common.keep;
+  }
   SearchConfig search;
   RunDir dir = OpenRun(o, common, group, &search);
   if (!o.resume.empty()) {
-    effective.isa = dir.config().isa;
+    effective.isa = dir.config().isa, effective.dtype = dir.config().dtype;
     ApplyCommonOptions(effective);
   }
+  SayDtype(effective);
   CatchInterrupts();
   SearchHooks hooks = SearchHooksOf(common);
   hooks.group = group;

@@ -14,6 +14,7 @@
 #include "peft/method.h"
 #include "runtime/io/files_read.h"
 #include "runtime/io/json.h"
+#include "runtime/io/listing.h"
 #include "runtime/io/near_path.h"
 
 namespace graft {
@@ -138,10 +139,9 @@ void RefuseUnfinishedSearch(const std::string& path) {
 void FailNoRun(const std::string& path) {
   namespace fs = std::filesystem;
   std::vector<std::string> runs;
-  std::error_code error;
-  for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error))
-    if (std::error_code none; fs::exists(it->path() / "config.json", none))
-      runs.push_back((fs::path(path) / it->path().filename()).string());
+  for (const DirectoryEntry& entry : ListIfReadable(path))
+    if (std::error_code none; fs::exists(fs::path(path) / entry.name / "config.json", none))
+      runs.push_back((fs::path(path) / entry.name).string());
   if (!runs.empty())
     Fail("{}: no run here (no config.json), but {} below, such as {}; hint: graft runs {}", path,
          runs.size(), *std::ranges::min_element(runs), ShellWord(path));

@@ -63,7 +63,8 @@ std::vector<ValueId> Walk(Graph& g, const Question& q, std::vector<ValueId> cota
 
 std::vector<ValueId> AddGradients(Graph& g, ValueId loss, std::span<const ValueId> wrt,
                                   Derivative derivative) {
-  Question q{g.TopoOrder(), DependsOnAny(g, wrt), std::vector<bool>(g.num_values())};
+  Question q{g.TopoOrder(), {}, std::vector<bool>(g.num_values())};
+  q.depends = DependsOnAny(g, wrt, q.order);
   if (!q.depends[loss.i]) return std::vector<ValueId>(wrt.size());
   if (derivative == Derivative::kPartial)
     for (ValueId v : wrt) q.closed[v.i] = true;
@@ -84,7 +85,8 @@ std::vector<ValueId> AddPullback(Graph& g, std::span<const ValueId> values,
                 ToString(g.type(cotangents[i])), ToString(g.type(values[i])));
     cotangent[values[i].i] = cotangents[i];
   }
-  const Question q{g.TopoOrder(), DependsOnAny(g, wrt), std::vector<bool>(g.num_values())};
+  Question q{g.TopoOrder(), {}, std::vector<bool>(g.num_values())};
+  q.depends = DependsOnAny(g, wrt, q.order);
   return Walk(g, q, std::move(cotangent), wrt);
 }
 

@@ -49,12 +49,14 @@ bool Worthwhile(const Graph& g, const Connected& c) {
 
 std::vector<ParameterPart> LateParts(const Graph& g) {
   const std::vector<ValueId> trainable = g.Trainable();
-  const std::vector<bool> fixed = DependsOnlyOnParameters(g), trains = DependsOnAny(g, trainable);
+  const std::vector<NodeId> order = g.TopoOrder();
+  const std::vector<bool> fixed = DependsOnlyOnParameters(g, order),
+                          trains = DependsOnAny(g, trainable, order);
   std::vector<bool> inside(g.num_values());
   for (size_t i = 0; i < inside.size(); ++i) inside[i] = fixed[i] && trains[i];
   Sets sets(g.num_values());
   std::vector<NodeId> nodes;
-  for (NodeId id : g.TopoOrder()) {
+  for (NodeId id : order) {
     const Node& n = g.node(id);
     if (!inside[n.out[0].i]) continue;
     nodes.push_back(id);

@@ -212,7 +212,6 @@ TrainStep::TrainStep(Graph loss_graph, ParamStore& params, const OptimizerConfig
       session_(Compiled(BuildGraph(std::move(loss_graph), params, optimizer, passes, &reports_),
                         params, capacity, parallel)) {
   for (int worker = 0; worker < session_.options().workers; ++worker) {
-    if (session_.HasInput("one")) session_.Input("one", worker).f32()[0] = 1;
     rng_.push_back(session_.HasInput("rng") ? session_.Input("rng", worker) : Tensor{});
     inv_batch_.push_back(session_.Input("inv_batch", worker));
   }
@@ -243,6 +242,9 @@ StepResult TrainStep::Accumulate(std::span<const Counts> parts, int64_t step, co
   const int64_t n = std::ssize(parts);
   const int lanes = static_cast<int>(std::clamp<int64_t>(n, 1, session_.options().lanes));
   session_.ZeroStates(lanes);
+  // Sessions that share memory have written over each other's inputs.
+  if (session_.HasInput("one"))
+    for (int w = 0; w < session_.options().workers; ++w) session_.Input("one", w).f32()[0] = 1;
   const Piece own = group_ ? group_->Mine(lanes) : Piece{0, lanes};
   ForEachRun(session_, own.size, [&](int64_t index, int worker) {
     const int64_t lane = own.begin + index;
@@ -308,7 +310,8 @@ StepResult TrainStep::Run(std::span<const Counts> parts, int64_t step, double le
     values[1] = static_cast<float>(1 - std::pow(optimizer_.beta1, t));
     values[2] = static_cast<float>(1 - std::pow(optimizer_.beta2, t));
   }
-  if (update_rng_.data) update_rng_.i32()[0] = static_cast<int32_t>(step);
+  if (update_rng_.data)
+    update_rng_.i32()[0] = static_cast<int32_t>(step), update_rng_.i32()[1] = 0;
   session_.RunUpdate();
   if (optimizer_.clip > 0)
     result.gradient_norm = std::sqrt(session_.Output("gradient_norm_squared").f32()[0]);

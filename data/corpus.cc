@@ -8,6 +8,7 @@
 #include "data/text_rows.h"
 #include "runtime/error.h"
 #include "runtime/io/files_read.h"
+#include "runtime/io/listing.h"
 #include "runtime/io/near_path.h"
 
 namespace graft {
@@ -25,16 +26,10 @@ std::vector<fs::path> TextFiles(const std::string& directory) {
   if (!fs::is_directory(directory, ignored))
     Fail("{}: expected the directory of a corpus, found a file", directory);
   std::vector<fs::path> paths;
-  try {
-    for (const fs::directory_entry& entry : fs::directory_iterator(directory))
-      if (entry.path().extension() == ".txt" && entry.is_regular_file())
-        paths.push_back(entry.path());
-  } catch (const fs::filesystem_error& error) {
-    Fail("{}: cannot read the corpus: {}: {}", directory, error.path1().string(),
-         error.code().message());
-  }
+  for (const DirectoryEntry& entry : ListDirectory(directory))
+    if (fs::path(entry.name).extension() == ".txt" && entry.is_file())
+      paths.push_back(fs::path(directory) / entry.name);
   if (paths.empty()) Fail("{}: expected texts as .txt files, found none", directory);
-  std::ranges::sort(paths);
   return paths;
 }
 

@@ -14,6 +14,7 @@
 #include "data/splits.h"
 #include "data/text_rows.h"
 #include "runtime/error.h"
+#include "runtime/io/listing.h"
 #include "runtime/io/near_path.h"
 
 namespace graft {
@@ -56,11 +57,11 @@ bool LooksLikeList(const fs::path& path) {
 // The lists of a folder by their names: the usual ones first.
 std::vector<std::string> ListsIn(const fs::path& root) {
   std::vector<std::string> lists, others;
-  for (const fs::directory_entry& entry : fs::directory_iterator(root)) {
-    const fs::path& path = entry.path();
+  for (const DirectoryEntry& entry : ListDirectory(root.string())) {
+    const fs::path path = root / entry.name;
     const std::string stem = path.stem().string();
     if (path.extension() != ".txt" || stem == "classes" || stem.starts_with('.') ||
-        !entry.is_regular_file())
+        !entry.is_file())
       continue;
     if (!Contains(kListNames, stem) && LooksLikeList(path)) others.push_back(stem);
   }

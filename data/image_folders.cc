@@ -7,6 +7,7 @@
 #include "data/splits.h"
 #include "data/text.h"
 #include "runtime/error.h"
+#include "runtime/io/listing.h"
 #include "runtime/utf8.h"
 
 namespace graft {
@@ -29,11 +30,8 @@ bool IsIgnored(const std::string& name) {
 // Sub-folders and links to folders, sorted by byte value.
 Names SubFolders(const fs::path& directory) {
   Names names;
-  for (const fs::directory_entry& entry : fs::directory_iterator(directory)) {
-    const std::string name = entry.path().filename().string();
-    if (!IsIgnored(name) && entry.is_directory()) names.push_back(name);
-  }
-  std::ranges::sort(names);
+  for (const DirectoryEntry& entry : ListDirectory(directory.string()))
+    if (!IsIgnored(entry.name) && entry.is_directory()) names.push_back(entry.name);
   return names;
 }
 
@@ -60,14 +58,12 @@ class Walk {
     const std::pair<dev_t, ino_t> id{s.st_dev, s.st_ino};
     if (std::ranges::find(within_, id) != within_.end()) return;
     within_.push_back(id);
-    for (const fs::directory_entry& entry : fs::directory_iterator(directory)) {
-      const fs::path& path = entry.path();
-      if (IsIgnored(path.filename().string())) continue;
-      std::error_code ignored;
-      if (entry.is_directory(ignored))
-        Visit(path);
+    for (const DirectoryEntry& entry : ListDirectory(directory.string())) {
+      if (IsIgnored(entry.name)) continue;
+      if (entry.is_directory())
+        Visit(directory / entry.name);
       else
-        Take(path);
+        Take(directory / entry.name);
     }
     within_.pop_back();
   }
@@ -174,13 +170,9 @@ class Reader {
   // Reports images that lie beside class folders: they belong to none.
   void TellLoose(const fs::path& root) {
     Names loose;
-    for (const fs::directory_entry& entry : fs::directory_iterator(root)) {
-      const fs::path& path = entry.path();
-      std::error_code ignored;
-      if (!IsIgnored(path.filename().string()) && HasImageExtension(path.string()) &&
-          !entry.is_directory(ignored))
-        loose.push_back(path.string());
-    }
+    for (const DirectoryEntry& entry : ListDirectory(root.string()))
+      if (!IsIgnored(entry.name) && HasImageExtension(entry.name) && !entry.is_directory())
+        loose.push_back((root / entry.name).string());
     if (!loose.empty())
       result_.notes.push_back(
           fmt::format("{}: {} images lie beside the class folders and are left out (the first is "

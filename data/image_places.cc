@@ -7,6 +7,7 @@
 
 #include "data/image_folders.h"
 #include "data/splits.h"
+#include "runtime/io/listing.h"
 #include "runtime/utf8.h"
 
 namespace graft {
@@ -25,12 +26,8 @@ bool Exists(const std::string& path) {
 // Folders below in the order in which images are looked for.
 Names FoldersBelow(const std::string& root, const std::string& split) {
   Names folders;
-  std::error_code error;
-  for (fs::directory_iterator it(root, error), end; !error && it != end; it.increment(error)) {
-    const std::string name = it->path().filename().string();
-    std::error_code ignored;
-    if (!name.starts_with('.') && it->is_directory(ignored)) folders.push_back(name);
-  }
+  for (const DirectoryEntry& entry : ListIfReadable(root))
+    if (!entry.name.starts_with('.') && entry.is_directory()) folders.push_back(entry.name);
   const auto rank = [&](const std::string& name) {
     const std::string lower = ToLowerAscii(name);
     return std::pair(lower == ToLowerAscii(split) ? 0 : lower == "images" ? 1 : 2, name);

@@ -7,6 +7,7 @@
 #include "data/text.h"
 #include "runtime/error.h"
 #include "runtime/io/files_read.h"
+#include "runtime/io/listing.h"
 #include "runtime/io/near_path.h"
 #include "runtime/utf8.h"
 
@@ -68,14 +69,9 @@ std::vector<fs::path> FindSplits(const std::string& directory) {
     return {directory};
   }
   std::vector<fs::path> paths;
-  try {
-    for (const fs::directory_entry& entry : fs::directory_iterator(directory))
-      if (FormatOf(entry.path()) && !IsHidden(entry.path()) && entry.is_regular_file())
-        paths.push_back(entry.path());
-  } catch (const fs::filesystem_error& error) {
-    Fail("{}: cannot read the data set: {}: {}", directory, error.path1().string(),
-         error.code().message());
-  }
+  for (const DirectoryEntry& entry : ListDirectory(directory))
+    if (FormatOf(entry.name) && !IsHidden(entry.name) && entry.is_file())
+      paths.push_back(fs::path(directory) / entry.name);
   const auto rank = [](const fs::path& path) {
     static const std::vector<std::string> kOrder = {"train", "dev",        "val",
                                                     "valid", "validation", "test"};
@@ -97,12 +93,11 @@ bool HoldsTexts(const std::string& directory) {
   bool table = false, folder = false;
   std::error_code error;
   if (fs::is_regular_file(directory, error)) return FormatOf(directory).has_value();
-  for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
-    const fs::path& path = it->path();
-    if (IsHidden(path)) continue;
-    folder |= fs::is_directory(path);
-    if (!FormatOf(path)) continue;
-    if (IsUsual(path)) return true;
+  for (const DirectoryEntry& entry : ListIfReadable(directory)) {
+    if (IsHidden(entry.name)) continue;
+    folder |= entry.is_directory();
+    if (!FormatOf(entry.name)) continue;
+    if (IsUsual(entry.name)) return true;
     table = true;
   }
   return table && !folder;
@@ -110,11 +105,10 @@ bool HoldsTexts(const std::string& directory) {
 
 std::string NearlyTexts(const std::string& directory) {
   const std::vector<std::string> others{".json", ".parquet", ".arrow", ".xlsx", ".xls", ".ods"};
-  std::error_code error;
-  for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error))
-    if (IsUsual(it->path()) && !IsHidden(it->path()) && !FormatOf(it->path()) &&
-        Contains(others, ToLowerAscii(it->path().extension().string())))
-      return it->path().string();
+  for (const auto& [name, kind, link] : ListIfReadable(directory))
+    if (IsUsual(name) && !IsHidden(name) && !FormatOf(name) &&
+        Contains(others, ToLowerAscii(fs::path(name).extension().string())))
+      return (fs::path(directory) / name).string();
   return "";
 }
 

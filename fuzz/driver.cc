@@ -18,6 +18,7 @@
 #include "fuzz/targets.h"
 #include "runtime/error.h"
 #include "runtime/io/atomic_file.h"
+#include "runtime/io/listing.h"
 
 // What the sanitizers do unless the environment says otherwise: end in abort(), so that the handler
 // below sees it, and take a huge allocation for a finding.
@@ -158,8 +159,8 @@ class Fuzzer {
         paths.push_back(seed);
         continue;
       }
-      for (const fs::directory_entry& entry : fs::directory_iterator(seed))
-        if (entry.is_regular_file()) paths.push_back(entry.path());
+      for (const DirectoryEntry& entry : ListDirectory(seed))
+        if (entry.is_file()) paths.push_back((fs::path(seed) / entry.name).string());
     }
     std::sort(paths.begin(), paths.end());  // the order of a directory is any
     for (const std::string& path : paths) {

@@ -5,11 +5,14 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstring>
+#include <map>
+#include <mutex>
 #include <new>
 #include <oneapi/dnnl/dnnl.hpp>
+#include <span>
 #include <utility>
-#include <vector>
 
 #include "runtime/error.h"
 #include "runtime/threads.h"
@@ -106,17 +109,18 @@ struct OnednnGemm::Impl {
 
   // What one thread executes with. It is made once, so that a step allocates nothing of ours and
   // throws nothing.
-  struct Slot {
+  struct alignas(64) Slot {
     dnnl::stream stream;
     memory a, b, c, bias, scratch;
     std::array<dnnl_exec_arg_t, 5> args;
     int count = 0;
+    mutable std::atomic_flag taken = ATOMIC_FLAG_INIT;
   };
-  std::vector<Slot> slots;
+  std::unique_ptr<Slot[]> slots;
 
   void MakeSlots() {
-    slots.resize(threads);
-    for (Slot& slot : slots) {
+    slots = std::make_unique<Slot[]>(threads);
+    for (Slot& slot : std::span(slots.get(), threads)) {
       slot.stream = dnnl::stream(Engine());
       const auto add = [&](memory& m, const memory::desc& d, int index) {
         m = memory(d, Engine(), nullptr);
@@ -128,10 +132,19 @@ struct OnednnGemm::Impl {
     }
   }
 
-  void Execute(size_t thread, const float* from, const void* weights, const float* row, float* to,
+  // A slot that nobody has. In one session every thread gets its own at once; sessions of the same
+  // shape that run at the same time may take it from each other, for as long as one product takes.
+  const Slot& TakeSlot(int thread) const noexcept {
+    for (int i = thread % threads;; i = (i + 1) % threads)
+      if (const Slot& slot = slots[i];
+          !slot.taken.test_and_set(std::memory_order_acquire))
+        return slot;
+  }
+
+  void Execute(int thread, const float* from, const void* weights, const float* row, float* to,
                std::byte* scratchpad) const noexcept {
     const OneThread one;
-    const Slot& slot = slots[thread];
+    const Slot& slot = TakeSlot(thread);
     const auto point = [](const memory& m, const void* p) {
       const dnnl_status_t status = dnnl_memory_set_data_handle(m.get(), const_cast<void*>(p));
       GRAFT_CHECK(status == dnnl_success);
@@ -140,6 +153,7 @@ struct OnednnGemm::Impl {
     if (shape.bias) point(slot.bias, row);
     CheckExecuted(
         dnnl_primitive_execute(primitive.get(), slot.stream.get(), slot.count, slot.args.data()));
+    slot.taken.clear(std::memory_order_release);
   }
 };
 
@@ -156,8 +170,8 @@ void NeedPagesForCode() {
 
 }  // namespace
 
-std::optional<OnednnGemm> OnednnGemm::Prepare(const OnednnShape& shape) {
-  if (shape.m <= 0 || shape.k <= 0 || shape.n <= 0) return std::nullopt;
+// Returns null where Prepare returns nothing.
+std::shared_ptr<const OnednnGemm::Impl> OnednnGemm::Make(const OnednnShape& shape) {
   NeedPagesForCode();
   const OneThread one;
   try {
@@ -166,7 +180,7 @@ std::optional<OnednnGemm> OnednnGemm::Prepare(const OnednnShape& shape) {
     const int64_t blocks = CeilDiv(shape.m, kBlockRows);
     impl->block = CeilDiv(shape.m, blocks);
     impl->desc = Describe(shape, impl->block);
-    if (std::strstr(impl->desc.impl_info_str(), "ref") != nullptr) return std::nullopt;
+    if (std::strstr(impl->desc.impl_info_str(), "ref") != nullptr) return nullptr;
     impl->primitive = dnnl::matmul(impl->desc);
     impl->a = impl->desc.src_desc();
     impl->b = impl->desc.weights_desc();
@@ -180,13 +194,39 @@ std::optional<OnednnGemm> OnednnGemm::Prepare(const OnednnShape& shape) {
     impl->thread_bytes = RoundUp(impl->scratch.get_size());
     impl->threads = std::max(1, Threads());
     impl->MakeSlots();
-    OnednnGemm gemm;
-    gemm.impl_ = std::move(impl);
-    return gemm;
+    return impl;
   } catch (const dnnl::error& e) {
     if (e.status == dnnl_out_of_memory) throw std::bad_alloc();  // not another kernel's bits
-    return std::nullopt;  // no implementation for this CPU, or for its --isa limit
+    return nullptr;  // no implementation for this CPU, or for its --isa limit
   }
+}
+
+// A supernet compiles a graph for each step, with hundreds of products of few shapes: all of a
+// shape are one.
+std::optional<OnednnGemm> OnednnGemm::Prepare(const OnednnShape& shape) {
+  if (shape.m <= 0 || shape.k <= 0 || shape.n <= 0) return std::nullopt;
+  using Key = std::pair<OnednnShape, int>;  // and the threads
+  constexpr size_t kMost = 1024;
+  static std::mutex mutex;
+  // Never destroyed, as it may outlive what oneDNN needs for that.
+  static auto& made = *new std::map<Key, std::shared_ptr<const Impl>>;
+  OnednnGemm gemm;
+  {
+    const std::lock_guard lock(mutex);
+    if (made.size() > kMost) made.clear();  // those in use stay alive
+    const auto [it, fresh] = made.try_emplace({shape, std::max(1, Threads())});
+    if (fresh) {
+      try {
+        it->second = Make(shape);
+      } catch (...) {
+        made.erase(it);
+        throw;
+      }
+    }
+    gemm.impl_ = it->second;
+  }
+  if (!gemm.impl_) return std::nullopt;
+  return gemm;
 }
 
 std::string OnednnGemm::implementation() const { return impl_->desc.impl_info_str(); }
@@ -230,7 +270,7 @@ void OnednnGemm::Run(int64_t m, const float* a, const void* b, const float* bias
       }
     }
     if (rows == impl.block)
-      return impl.Execute(static_cast<size_t>(thread), from, b, bias, to, mine);
+      return impl.Execute(thread, from, b, bias, to, mine);
     // The last rows do not fill a block; zero rows are added in the scratch.
     float* pad_a = reinterpret_cast<float*>(scratch);
     const int64_t lines = s.a_transposed ? s.k : rows, length = s.a_transposed ? rows : s.k;
@@ -244,7 +284,7 @@ void OnednnGemm::Run(int64_t m, const float* a, const void* b, const float* bias
     for (int64_t r = 0; s.residual && r < rows; ++r) {
       std::memcpy(pad_c + r * s.n, to + r * s.n, row_bytes);
     }
-    impl.Execute(static_cast<size_t>(thread), pad_a, b, bias, pad_c, mine);
+    impl.Execute(thread, pad_a, b, bias, pad_c, mine);
     for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * s.n, pad_c + r * s.n, row_bytes);
   });
 }

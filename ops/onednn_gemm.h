@@ -7,6 +7,7 @@
 // The rows of the capacity are cut into even blocks; those of a last partial block go through the
 // scratch, so no row of A beyond m is read and no row of C beyond m is written.
 #pragma once
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -25,12 +26,14 @@ struct OnednnShape {
   bool packed_b = false;  // B in oneDNN's own layout, by Pack()
   bool bias = false, residual = false;
   Activation activation = Activation::kNone;
+  auto operator<=>(const OnednnShape&) const = default;
 };
 
 class OnednnGemm {
  public:
   // Returns nothing if the shape is empty, or if oneDNN refuses it or has only its reference code
-  // for it (which is 600 times slower): the caller then uses gemm_core.
+  // for it (which is 600 times slower): the caller then uses gemm_core. Products of one shape share
+  // what is made, for the life of the program.
   static std::optional<OnednnGemm> Prepare(const OnednnShape& shape);
 
   std::string implementation() const;  // "brg:avx512_core"
@@ -49,6 +52,7 @@ class OnednnGemm {
 
  private:
   struct Impl;
+  static std::shared_ptr<const Impl> Make(const OnednnShape& shape);
   std::shared_ptr<const Impl> impl_;
 };
 

@@ -9,10 +9,13 @@ namespace {
 
 // A value is in the set if it is a seed, or if `joins` says so of the node that makes it.
 template <class Joins>
-std::vector<bool> Walk(const Graph& g, std::span<const ValueId> seeds, const Joins& joins) {
+std::vector<bool> Walk(const Graph& g, std::span<const ValueId> seeds, const Joins& joins,
+                       std::span<const NodeId> order = {}) {
   std::vector<bool> set(g.num_values());
   for (ValueId v : seeds) set[v.i] = true;
-  for (NodeId id : g.TopoOrder()) {
+  std::vector<NodeId> own;
+  if (order.empty()) order = own = g.TopoOrder();
+  for (NodeId id : order) {
     const Node& n = g.node(id);
     if (!joins(n, [&](ValueId v) { return set[v.i]; })) continue;
     for (ValueId v : n.out) set[v.i] = true;
@@ -24,9 +27,11 @@ bool Varies(const Node& n) { return n.phase != Phase::kMain || n.op->random || n
 
 }  // namespace
 
-std::vector<bool> DependsOnAny(const Graph& g, std::span<const ValueId> seeds) {
-  return Walk(g, seeds,
-              [](const Node& n, const auto& inside) { return std::ranges::any_of(n.in, inside); });
+std::vector<bool> DependsOnAny(const Graph& g, std::span<const ValueId> seeds,
+                               std::span<const NodeId> order) {
+  return Walk(
+      g, seeds, [](const Node& n, const auto& inside) { return std::ranges::any_of(n.in, inside); },
+      order);
 }
 
 std::vector<bool> DependsOnlyOn(const Graph& g, std::span<const ValueId> seeds,
@@ -48,8 +53,13 @@ std::vector<bool> NeededForAny(const Graph& g, std::span<const ValueId> seeds) {
   return set;
 }
 
-std::vector<bool> DependsOnlyOnParameters(const Graph& g) {
-  return DependsOnlyOn(g, g.Leaves(Role::kParam), Varies);
+std::vector<bool> DependsOnlyOnParameters(const Graph& g, std::span<const NodeId> order) {
+  return Walk(
+      g, g.Leaves(Role::kParam),
+      [](const Node& n, const auto& inside) {
+        return !Varies(n) && std::ranges::all_of(n.in, inside);
+      },
+      order);
 }
 
 void ExtendOnlyOnParameters(const Graph& g, std::vector<bool>& known) {

@@ -5,8 +5,10 @@
 
 namespace graft {
 
-// Whether the value is one of `seeds` or computed from one of them.
-std::vector<bool> DependsOnAny(const Graph& g, std::span<const ValueId> seeds);
+// Whether the value is one of `seeds` or computed from one of them. `order` is TopoOrder, where the
+// caller has it.
+std::vector<bool> DependsOnAny(const Graph& g, std::span<const ValueId> seeds,
+                               std::span<const NodeId> order = {});
 
 // Whether the value is one of `seeds` or computed from nothing else. Results of nodes for which
 // `breaks` is true are not. Results of other nodes without inputs are, as these nodes read nothing
@@ -20,7 +22,7 @@ std::vector<bool> NeededForAny(const Graph& g, std::span<const ValueId> seeds);
 // Whether the value is a parameter or computed from parameters alone, by main nodes that draw no
 // random numbers, so that it stays the same until one of them changes. Results of nodes without
 // inputs are left out, because they depend on the size of the batch.
-std::vector<bool> DependsOnlyOnParameters(const Graph& g);
+std::vector<bool> DependsOnlyOnParameters(const Graph& g, std::span<const NodeId> order = {});
 // Appends the answer for the nodes that were added to the graph since `known` was found. A rewrite
 // that puts a value in the place of another with the same answer may lie between.
 void ExtendOnlyOnParameters(const Graph& g, std::vector<bool>& known);

@@ -42,10 +42,14 @@ ValueId Graph::AddState(std::string name, Shape shape) {
 
 std::vector<ValueId> Graph::Add(const OpDef& op, std::vector<ValueId> in, Attrs attrs, Where at) {
   if (attrs.empty() && op.default_attrs) attrs = op.default_attrs();
-  std::vector<TensorType> types;
-  for (ValueId v : in) {
+  // Kept from node to node with what its shapes have allocated.
+  thread_local std::vector<TensorType> scratch;
+  if (scratch.size() < in.size()) scratch.resize(in.size());
+  const std::span types = std::span(scratch).first(in.size());
+  for (size_t i = 0; i < in.size(); ++i) {
+    const ValueId v = in[i];
     GRAFT_CHECK(v.valid() && IsAlive(v), "input of {} built at {}:{}", op.name, at.file, at.line);
-    types.push_back(type(v));
+    types[i] = type(v);
   }
   std::vector<TensorType> results;
   try {
@@ -265,13 +269,29 @@ std::vector<NodeId> Graph::TopoOrder() const {
   const auto insert = [&](size_t i) {
     ready.Insert(nodes_[i].phase == Phase::kUpdate ? n + i : i);
   };
+  // Often every node has a higher id than those that it reads: then there is nothing to sort.
+  bool sorted = true, any_update = false;
   for (size_t i = 0; i < n; ++i) {
     if (!nodes_[i].op) continue;
-    for (ValueId v : nodes_[i].in) waiting[i] += values_[v.i].producer.valid();
-    if (waiting[i] == 0) insert(i);
+    const bool update = nodes_[i].phase == Phase::kUpdate;
+    any_update |= update;
+    for (ValueId v : nodes_[i].in) {
+      const NodeId maker = values_[v.i].producer;
+      if (!maker.valid()) continue;
+      ++waiting[i];
+      sorted &= maker.i < i && (update || !any_update || nodes_[maker.i].phase == Phase::kMain);
+    }
   }
   std::vector<NodeId> order;
   order.reserve(live_nodes_);
+  if (sorted) {
+    for (const Phase of : {Phase::kMain, Phase::kUpdate})
+      for (uint32_t i = 0; i < n; ++i)
+        if (nodes_[i].op && nodes_[i].phase == of) order.push_back({i});
+    return order;
+  }
+  for (size_t i = 0; i < n; ++i)
+    if (nodes_[i].op && waiting[i] == 0) insert(i);
   while (!ready.empty()) {
     const size_t taken = ready.Take(), i = taken < n ? taken : taken - n;
     order.push_back({static_cast<uint32_t>(i)});

@@ -1,8 +1,8 @@
 #include "runtime/lifetimes.h"
 
 #include <algorithm>
+#include <functional>
 #include <queue>
-#include <tuple>
 
 #include "runtime/dependence.h"
 
@@ -33,7 +33,10 @@ bool OnlyUpdates(const Node& n, const std::vector<bool>& in_update) {
 // want the value before.
 class Scheduler {
  public:
-  using Key = std::tuple<int, bool, uint32_t>;  // group, not an early update, id
+  using Key = uint64_t;  // of a node: its group, then whether it is no early update, then its id
+  static Key MakeKey(int group, bool late, uint32_t id) {
+    return static_cast<uint64_t>(group) << 33 | static_cast<uint64_t>(late) << 32 | id;
+  }
 
   Scheduler(const Graph& g, std::vector<Key> key)
       : g_(g), key_(std::move(key)), waiting_(g.num_nodes()), writers_(g.num_nodes()) {
@@ -46,20 +49,19 @@ class Scheduler {
   }
 
   std::vector<NodeId> Run() {
-    const auto later = [&](NodeId a, NodeId b) { return key_[a.i] > key_[b.i]; };
-    std::priority_queue<NodeId, std::vector<NodeId>, decltype(later)> ready(later);
+    std::priority_queue<Key, std::vector<Key>, std::greater<>> ready;
     for (uint32_t i = 0; i < g_.num_nodes(); ++i) {
       if (!g_.node({i}).op) continue;
       for (ValueId v : g_.node({i}).in) waiting_[i] += g_.value(v).producer.valid();
-      if (waiting_[i] == 0) ready.push({i});
+      if (waiting_[i] == 0) ready.push(key_[i]);
     }
     std::vector<NodeId> order;
     order.reserve(g_.live_nodes());
     const auto done = [&](NodeId user) {
-      if (--waiting_[user.i] == 0) ready.push(user);
+      if (--waiting_[user.i] == 0) ready.push(key_[user.i]);
     };
     while (!ready.empty()) {
-      const NodeId id = ready.top();
+      const NodeId id{static_cast<uint32_t>(ready.top())};
       ready.pop();
       order.push_back(id);
       for (ValueId v : g_.node(id).out) std::ranges::for_each(g_.users(v), done);
@@ -72,7 +74,7 @@ class Scheduler {
   }
 
  private:
-  int Group(NodeId id) const { return std::get<0>(key_[id.i]); }
+  int Group(NodeId id) const { return static_cast<int>(key_[id.i] >> 33); }
 
   const Graph& g_;
   const std::vector<Key> key_;                // by node
@@ -82,8 +84,10 @@ class Scheduler {
 
 }  // namespace
 
-NodeOrder OrderNodes(const Graph& g, UpdateTime updates) {
-  const std::vector<bool> fixed = DependsOnlyOnParameters(g);
+namespace {
+
+// `fixed` is DependsOnlyOnParameters.
+NodeOrder OrderWith(const Graph& g, const std::vector<bool>& fixed, UpdateTime updates) {
   std::vector<bool> in_update(g.num_values());
   for (const Update& u : g.updates) in_update[u.value.i] = true;
   std::vector<Scheduler::Key> key(g.num_nodes());
@@ -93,11 +97,17 @@ NodeOrder OrderNodes(const Graph& g, UpdateTime updates) {
     if (!n.op) continue;
     const int group = fixed[n.out[0].i] ? 0 : n.phase == Phase::kMain ? 1 : 2;
     const bool early = updates == UpdateTime::kEarly && OnlyUpdates(n, in_update);
-    key[i] = {group, !early, i};
+    key[i] = Scheduler::MakeKey(group, !early, i);
     order.once_end += group == 0, order.main_end += group <= 1;
   }
   order.nodes = Scheduler(g, std::move(key)).Run();
   return order;
+}
+
+}  // namespace
+
+NodeOrder OrderNodes(const Graph& g, UpdateTime updates) {
+  return OrderWith(g, DependsOnlyOnParameters(g), updates);
 }
 
 ValueId CopyLeaf(const Graph& from, ValueId v, Graph& to) {
@@ -109,7 +119,9 @@ ValueId CopyLeaf(const Graph& from, ValueId v, Graph& to) {
 
 PassReport UpdateEarly(Graph& g) {
   PassReport report{"early_updates", 0, g.live_nodes(), g.live_nodes(), 0};
-  const NodeOrder before = OrderNodes(g), after = OrderNodes(g, UpdateTime::kEarly);
+  const std::vector<bool> fixed = DependsOnlyOnParameters(g);
+  const NodeOrder before = OrderWith(g, fixed, UpdateTime::kById),
+                  after = OrderWith(g, fixed, UpdateTime::kEarly);
   if (before.nodes == after.nodes) return report;
   std::vector<size_t> position(g.num_nodes());
   for (size_t t = 0; t < before.nodes.size(); ++t) position[before.nodes[t].i] = t;

@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <new>
+#include <utility>
 
 #include "runtime/cpu.h"
 #include "runtime/error.h"
@@ -158,15 +160,54 @@ void ProcessGroup::SumInOrder(std::span<const std::span<float>> terms) {
   Broadcast(Bytes(sum), last);
 }
 
+namespace {
+
+// Slurm sets the number of tasks in a batch script as well, which runs only once; so the variable
+// of a step counts, which srun sets.
+constexpr std::pair<const char*, const char*> kLaunchVariables[] = {
+    {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
+    {"PMI_RANK", "PMI_SIZE"},
+    {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS"}};
+
+}  // namespace
+
 LaunchedProcess ReadLaunch() {
-  // Slurm sets the number of tasks in a batch script as well, which runs only once; so the variable
-  // of a step counts, which srun sets.
-  constexpr const char* kVariables[][2] = {{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
-                                           {"PMI_RANK", "PMI_SIZE"},
-                                           {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS"}};
-  for (const auto& [rank, size] : kVariables)
+  for (const auto& [rank, size] : kLaunchVariables)
     if (std::getenv(rank) && NumberOf(size, 1) > 1) return {NumberOf(rank, 0), NumberOf(size, 1)};
   return {};
+}
+
+namespace {
+
+// The words of this process, joined by blanks as Open MPI joins those that it starts.
+std::string OwnWords() {
+  std::ifstream file("/proc/self/cmdline", std::ios::binary);
+  std::string words{std::istreambuf_iterator<char>(file), {}};
+  if (!words.empty()) words.pop_back();  // the last null
+  std::ranges::replace(words, '\0', ' ');
+  return words;
+}
+
+std::string TextOf(const char* variable) {
+  const char* text = std::getenv(variable);
+  return text ? text : "";
+}
+
+}  // namespace
+
+bool LaunchedAlike() {
+  const std::string program = TextOf("OMPI_COMMAND"), words = TextOf("OMPI_ARGV");
+  if (ReadLaunch().size < 2 || NumberOf("OMPI_NUM_APP_CTX", 2) != 1 || program.empty())
+    return false;
+  // The program may be named by another path than it was started by.
+  const std::string name = std::filesystem::path(program).filename().string();
+  std::string own = OwnWords();
+  own.erase(0, own.rfind('/', own.find(' ')) + 1);
+  return own == (words.empty() ? name : name + " " + words);
+}
+
+void ForgetLaunch() {
+  for (const auto& [rank, size] : kLaunchVariables) unsetenv(rank), unsetenv(size);
 }
 
 std::unique_ptr<ProcessGroup> OpenProcessGroup() {

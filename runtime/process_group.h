@@ -88,6 +88,11 @@ struct LaunchedProcess {
   int rank = 0, size = 1;
 };
 LaunchedProcess ReadLaunch();
+// Whether mpirun has started several of this process itself, and so all with the same words: a
+// script between them may give each its own. Other launchers do not say, and it is false.
+bool LaunchedAlike();
+// This process, and what it starts, is alone from here on.
+void ForgetLaunch();
 
 // The group of the processes that were started with this one; null for a process that runs alone.
 // Throws Error where a launcher has started several and there is no library to reach them by: each

@@ -22,6 +22,10 @@ bool MatchOperands(const Graph& g, const Pat& p, const std::vector<ValueId>& in,
 
 bool MatchAt(const Graph& g, const Pat& p, ValueId v, bool root, Bindings& at,
              std::vector<ValueId>& interior) {
+  // A predicate may rely on the operator of its pattern, so the operator is checked first.
+  const NodeId id = g.value(v).producer;
+  if (p.op && (!id.valid() || g.node(id).op != p.op || g.node(id).out[0] != v)) return false;
+  if (p.where && !p.where(g, v)) return false;
   const Bindings before = at;
   const size_t interior_before = interior.size();
   auto fail = [&] {
@@ -29,10 +33,6 @@ bool MatchAt(const Graph& g, const Pat& p, ValueId v, bool root, Bindings& at,
     interior.resize(interior_before);
     return false;
   };
-  // A predicate may rely on the operator of its pattern, so the operator is checked first.
-  const NodeId id = g.value(v).producer;
-  if (p.op && (!id.valid() || g.node(id).op != p.op || g.node(id).out[0] != v)) return false;
-  if (p.where && !p.where(g, v)) return false;
   if (!p.name.empty()) {
     auto [it, fresh] = at.emplace(p.name, v);
     if (!fresh && it->second != v) return fail();
@@ -87,7 +87,10 @@ void MoveName(Graph& g, ValueId from, ValueId to) {
 // Applies the first rule that matches at v, and returns its index, or -1.
 int ApplyOne(Graph& g, std::span<const Rule> rules, ValueId v, const std::string& pass,
              PassReport& report) {
+  const NodeId made_by = g.value(v).producer;
+  const OpDef* op = made_by.valid() ? g.node(made_by).op : nullptr;
   for (size_t r = 0; r < rules.size(); ++r) {
+    if (rules[r].pattern.op && rules[r].pattern.op != op) continue;
     const std::optional<Match> match = MatchPattern(g, rules[r].pattern, v);
     if (!match) continue;
     // The users are listed before build, as those that the rule makes keep reading the old value.
@@ -209,10 +212,8 @@ std::optional<Match> MatchPattern(const Graph& g, const Pat& pattern, ValueId ro
 PassReport Rewrite(Graph& g, std::string pass, std::span<const Rule> rules) {
   PassReport report{std::move(pass), 0, g.live_nodes(), 0, 0};
   for (NodeId id : g.TopoOrder()) {
-    if (!g.node(id).op) continue;
-    const std::vector<ValueId> results = g.node(id).out;
-    for (ValueId v : results)
-      if (ApplyOne(g, rules, v, report.name, report) >= 0) break;
+    for (size_t k = 0; k < g.node(id).out.size(); ++k)  // none of an erased node
+      if (ApplyOne(g, rules, g.node(id).out[k], report.name, report) >= 0) break;
   }
   g.EraseDead();
   VerifyStep(g);
@@ -228,10 +229,8 @@ PassReport RewriteToFixpoint(Graph& g, std::string pass, std::span<const Rule> r
   for (bool changed = true; changed;) {
     changed = false;
     for (NodeId id : g.TopoOrder()) {
-      if (!g.node(id).op) continue;
-      const std::vector<ValueId> results = g.node(id).out;
-      for (ValueId v : results) {
-        if (!g.node(id).op) break;
+      for (size_t k = 0; k < g.node(id).out.size(); ++k) {  // none of an erased node
+        const ValueId v = g.node(id).out[k];
         const int rule = ApplyOne(g, rules, v, report.name, report);
         if (rule < 0) continue;
         changed = true;

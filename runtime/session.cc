@@ -15,7 +15,7 @@ SharedMemory::SharedMemory() : impl_(std::make_unique<Impl>()) {}
 SharedMemory::~SharedMemory() = default;
 
 Session::Session(Graph own, ParamStore& params, SessionOptions options)
-    : options_(options), impl_(std::make_unique<Impl>(std::move(own), params)) {
+    : options_(options), impl_(std::make_unique<Impl>(std::move(own), params, options.capacity)) {
   const Graph& graph = impl_->graph;
   if (options_.threads == 0) options_.threads = Threads();
   Verify(graph);
@@ -24,6 +24,7 @@ Session::Session(Graph own, ParamStore& params, SessionOptions options)
   impl_->Prepare(options_, info_);
   memory_ = impl_->Plan(options_);
   if (!options_.plan_only) impl_->MakeWorkers(options_, memory_.bytes);
+  impl_->extents = std::vector<Extents>();  // that only building asks for
   // Another session may run before this one, and reads what it has packed.
   if (options_.shared) impl_->Finish();
   for (const Update& u : graph.updates) {
@@ -51,33 +52,46 @@ int64_t Nanoseconds(Clock::time_point t) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(t.time_since_epoch()).count();
 }
 
-ValueId FindByName(const std::map<std::string, ValueId, std::less<>>& map, std::string_view name,
-                   const char* kind) {
-  if (const auto it = map.find(name); it != map.end()) return it->second;
+bool HasLeaf(const Graph& g, std::string_view name, Role role) {
+  const ValueId v = g.FindLeaf(name);
+  return v.valid() && g.value(v).role == role;
+}
+
+ValueId LeafOf(const Graph& g, std::string_view name, Role role, const char* kind) {
+  if (HasLeaf(g, name, role)) return g.FindLeaf(name);
   std::vector<std::string> names;
-  for (const auto& [known, v] : map) names.push_back(known);
+  for (ValueId v : g.Leaves(role)) names.push_back(g.value(v).name);
   Fail("the graph has no {} '{}'{}", kind, name, DidYouMean(name, names));
+}
+
+// Without what Graph::output allocates for its message.
+ValueId OutputOf(const Graph& g, std::string_view name) {
+  for (const GraphOutput& o : g.outputs)
+    if (o.name == name) return o.value;
+  return g.output(name);  // throws
 }
 
 }  // namespace
 
 Tensor Session::Input(std::string_view name, int worker) {
-  const ValueId v = FindByName(impl_->inputs, name, "input");
+  const ValueId v = LeafOf(impl_->graph, name, Role::kInput, "input");
   return {impl_->Address(v, impl_->workers.at(static_cast<size_t>(worker))),
           impl_->graph.type(v).dtype, At(impl_->graph.shape(v), options_.capacity)};
 }
 
-bool Session::HasInput(std::string_view name) const { return impl_->inputs.contains(name); }
+bool Session::HasInput(std::string_view name) const {
+  return HasLeaf(impl_->graph, name, Role::kInput);
+}
 
 Tensor Session::State(std::string_view name, int lane) {
-  const ValueId v = FindByName(impl_->state_ids, name, "state");
+  const ValueId v = LeafOf(impl_->graph, name, Role::kState, "state");
   GRAFT_CHECK(lane < options_.lanes);
   return {impl_->States(lane) + impl_->place[v.i].offset, DType::kF32,
           At(impl_->graph.shape(v), {})};
 }
 
 Tensor Session::Output(std::string_view name, int worker) const {
-  const ValueId v = FindByName(impl_->outputs, name, "output");
+  const ValueId v = OutputOf(impl_->graph, name);
   const Impl::Worker& w = impl_->workers.at(static_cast<size_t>(worker));
   return {impl_->Address(v, w), impl_->graph.type(v).dtype, At(impl_->graph.shape(v), w.bound)};
 }
@@ -125,7 +139,7 @@ void Session::Execute(size_t begin, size_t end, int worker) noexcept {
                   static_cast<size_t>(threads) * call.own.bytes / 4, nan);
     }
     const Clock::time_point start = profile_ ? Clock::now() : Clock::time_point();
-    step.run({call.in, call.out, step.attrs, step.state.get(), call.scratch, call.own});
+    step.run({call.in, call.out, step.node->attrs, step.state.get(), call.scratch, call.own});
     if (profile_) {
       const Clock::time_point stop = Clock::now();
       call.seconds += std::chrono::duration<double>(stop - start).count() / LoopThreads();

@@ -52,20 +52,18 @@ void Session::Impl::PlaceLeaves(const SessionOptions& options) {
     void* data = IsConstant(v) ? const_cast<void*>(entry.data) : params.Mutable(value.name);
     place[v.i] = {Place::kFixed, 0, static_cast<std::byte*>(data)};
   }
-  const auto append = [&](Role role, Place::Kind kind, size_t& bytes, auto& ids) {
+  const auto append = [&](Role role, Place::Kind kind, size_t& bytes) {
     for (ValueId v : graph.Leaves(role)) {
       for (const Dim& d : graph.shape(v))
         if (d.tokens > 0 && options.capacity.tokens == 0 && options.capacity.sequences > 0)
           Fail("capacity: no tokens, but '{}' is {}; hint: {{sequences, tokens}}",
                graph.value(v).name, ToString(graph.type(v)));
       place[v.i] = {kind, bytes, nullptr};
-      bytes += RoundUp(Bytes(graph.type(v), options.capacity), kAlignment);
-      ids[graph.value(v).name] = v;
+      bytes += RoundUp(BytesOf(v), kAlignment);
     }
   };
-  append(Role::kInput, Place::kInput, input_bytes, inputs);
-  append(Role::kState, Place::kState, state_bytes, state_ids);
-  for (const GraphOutput& o : graph.outputs) outputs[o.name] = o.value;
+  append(Role::kInput, Place::kInput, input_bytes);
+  append(Role::kState, Place::kState, state_bytes);
 }
 
 void Session::Impl::Prepare(const SessionOptions& options, std::vector<StepInfo>& info) {
@@ -79,34 +77,36 @@ void Session::Impl::Prepare(const SessionOptions& options, std::vector<StepInfo>
     const Node& n = graph.node(order.nodes[t]);
     in.clear(), out.clear(), in_type.clear(), constant.clear();
     for (ValueId v : n.in) {
-      in.push_back(At(graph.shape(v), options.capacity));
+      in.push_back(extents[v.i]);
       in_type.push_back(graph.type(v).dtype);
       const bool floats = IsConstant(v) && graph.type(v).dtype == DType::kF32;
       constant.push_back(floats ? reinterpret_cast<const float*>(place[v.i].fixed) : nullptr);
     }
-    for (ValueId v : n.out) out.push_back(At(graph.shape(v), options.capacity));
+    for (ValueId v : n.out) out.push_back(extents[v.i]);
     Prepared prepared;
     if (n.op->prepare)
       prepared = n.op->prepare({in, out, constant, n.attrs, packed, in_type});
     else
       prepared.run = n.op->kernel;
     GRAFT_CHECK(prepared.run, "operator {} has no kernel", n.op->name);
-    steps.push_back({prepared.run, n.attrs, prepared.state, prepared.scratch, false, n.in, n.out});
+    steps.push_back({prepared.run, &n, std::move(prepared.state), prepared.scratch});
     packed_bytes += prepared.state_bytes;
     thread_bytes = std::max(thread_bytes, RoundUp(prepared.thread_scratch, kAlignment));
     if (prepared.finish) unfinished.push_back(std::move(prepared.finish));
     info.push_back({order.nodes[t], std::string(n.op->name), n.scope,
                     prepared.impl.empty() ? "simd" : prepared.impl, n.phase, t < order.once_end,
-                    CostOf(graph, n, options.capacity), prepared.scratch, 0, 0});
+                    n.op->cost ? n.op->cost(in, out, n.attrs) : Cost{}, prepared.scratch, 0, 0});
   }
 }
 
 // The workers share the block of `once` results; the plan returned is a worker's arena.
 MemoryPlan Session::Impl::Plan(const SessionOptions& options) {
-  std::vector<size_t> scratch;
-  for (const Step& step : steps) scratch.push_back(step.scratch_bytes);
-  const Lifetimes life =
-      FindLifetimes(graph, order, scratch, options.capacity, options.share_memory);
+  std::vector<size_t> scratch, bytes(graph.num_values());
+  for (const Step& step : steps) {
+    scratch.push_back(step.scratch_bytes);
+    for (ValueId v : step.node->out) bytes[v.i] = BytesOf(v);
+  }
+  const Lifetimes life = FindLifetimes(graph, order, scratch, bytes, options.share_memory);
   const MemoryPlan shared = PlanMemory(life.once), plan = PlanMemory(life.arena);
   if (!options.plan_only) once = AllocateAligned(shared.bytes);
   once_bytes = shared.bytes;
@@ -116,7 +116,7 @@ MemoryPlan Session::Impl::Plan(const SessionOptions& options) {
     const std::vector<size_t>& offset = is_once ? shared.offset : plan.offset;
     steps[t].in_place = life.in_place[t];
     if (life.scratch[t] >= 0) scratch_offset[t] = offset[life.scratch[t]];
-    for (ValueId v : steps[t].out) {
+    for (ValueId v : steps[t].node->out) {
       if (life.slot[v.i] < 0) continue;
       const size_t at = offset[life.slot[v.i]];
       place[v.i] =
@@ -150,7 +150,8 @@ void Session::Impl::MakeWorkers(const SessionOptions& options, size_t arena_byte
   const size_t all_states = state_bytes * static_cast<size_t>(options.lanes);
   if (shared) {
     states = Grown(shared->states, all_states);
-    shared->arenas.resize(std::max(shared->arenas.size(), static_cast<size_t>(options.workers)));
+    for (auto* blocks : {&shared->arenas, &shared->inputs})
+      blocks->resize(std::max(blocks->size(), static_cast<size_t>(options.workers)));
   } else {
     states = AllocateAligned(all_states);
     // This is no memset, which takes no null for no bytes.
@@ -158,7 +159,7 @@ void Session::Impl::MakeWorkers(const SessionOptions& options, size_t arena_byte
   }
   for (size_t t = 0; t < steps.size(); ++t)
     for (bool result : {false, true}) {
-      const std::vector<ValueId>& ids = result ? steps[t].out : steps[t].in;
+      const std::vector<ValueId>& ids = result ? steps[t].node->out : steps[t].node->in;
       for (size_t i = 0; i < ids.size(); ++i)
         if (place[ids[i].i].kind == Place::kState)
           state_uses.push_back({t, i, result, place[ids[i].i].offset});
@@ -172,22 +173,35 @@ void Session::Impl::MakeWorkers(const SessionOptions& options, size_t arena_byte
     const ThreadScratch own{threads.get() + w * thread_bytes, thread_bytes, w == 0 ? most : 1};
     worker.arena = shared ? Grown(shared->arenas[w], arena_bytes)
                           : std::shared_ptr<std::byte>(AllocateAligned(arena_bytes));
-    worker.inputs = AllocateAligned(input_bytes);
-    std::fill_n(worker.inputs.get(), input_bytes, std::byte{0});
-    worker.calls.reserve(steps.size());
-    for (size_t t = 0; t < steps.size(); ++t) {
-      Call call;
-      call.own = own;
-      call.in.reserve(steps[t].in.size()), call.out.reserve(steps[t].out.size());
-      for (ValueId v : steps[t].in)
-        call.in.push_back({Address(v, worker), graph.type(v).dtype, {}});
-      for (ValueId v : steps[t].out)
-        call.out.push_back({Address(v, worker), graph.type(v).dtype, {}});
-      if (steps[t].scratch_bytes)
-        call.scratch = (t < order.once_end ? once.get() : worker.arena.get()) + scratch_offset[t];
-      worker.calls.push_back(std::move(call));
+    if (shared) {
+      worker.inputs = Grown(shared->inputs[w], input_bytes);
+    } else {
+      worker.inputs = AllocateAligned(input_bytes);
+      std::fill_n(worker.inputs.get(), input_bytes, std::byte{0});
     }
-    BindExtents(worker, options.capacity);
+    BindArguments(worker, own);
+    worker.bound = options.capacity;
+  }
+}
+
+// The arguments of all calls, with the extents of the capacity.
+void Session::Impl::BindArguments(Worker& worker, const ThreadScratch& own) {
+  size_t tensors = 0;
+  for (const Step& step : steps) tensors += step.node->in.size() + step.node->out.size();
+  worker.tensors.reserve(tensors);
+  worker.calls.reserve(steps.size());
+  const auto append = [&](const std::vector<ValueId>& ids) {
+    const size_t begin = worker.tensors.size();
+    for (ValueId v : ids)
+      worker.tensors.push_back({Address(v, worker), graph.type(v).dtype, extents[v.i]});
+    return std::span(worker.tensors).subspan(begin);
+  };
+  for (size_t t = 0; t < steps.size(); ++t) {
+    Call& call = worker.calls.emplace_back();
+    call.own = own;
+    call.in = append(steps[t].node->in), call.out = append(steps[t].node->out);
+    if (steps[t].scratch_bytes)
+      call.scratch = (t < order.once_end ? once.get() : worker.arena.get()) + scratch_offset[t];
   }
 }
 
@@ -195,9 +209,9 @@ void Session::Impl::BindExtents(Worker& worker, const Counts& counts) noexcept {
   for (size_t t = 0; t < steps.size(); ++t) {
     Call& call = worker.calls[t];
     for (size_t i = 0; i < call.in.size(); ++i)
-      call.in[i].shape = At(graph.shape(steps[t].in[i]), counts);
+      call.in[i].shape = At(graph.shape(steps[t].node->in[i]), counts);
     for (size_t i = 0; i < call.out.size(); ++i)
-      call.out[i].shape = At(graph.shape(steps[t].out[i]), counts);
+      call.out[i].shape = At(graph.shape(steps[t].node->out[i]), counts);
   }
   worker.bound = counts;
 }

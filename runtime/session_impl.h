@@ -1,8 +1,8 @@
 // What a Session holds: steps and where their values live; arenas and arguments by worker.
 #pragma once
+#include <algorithm>
 #include <cstdlib>
-#include <map>
-#include <string>
+#include <span>
 #include <vector>
 
 #include "runtime/lifetimes.h"
@@ -24,18 +24,17 @@ struct SharedMemory::Impl {
     Bytes bytes;
     size_t size = 0;
   };
-  std::vector<Block> arenas;  // by worker
-  Block states;               // of all lanes
+  std::vector<Block> arenas, inputs;  // by worker
+  Block states;                       // of all lanes
 };
 
 struct Session::Impl {
   struct Step {
     Kernel run;
-    Attrs attrs;
+    const Node* node;  // of `graph`
     std::shared_ptr<const void> state;
     size_t scratch_bytes = 0;
     bool in_place = false;
-    std::vector<ValueId> in, out;
   };
   // Where a value lives. Offsets are into a worker's arena or inputs, or into a lane's states.
   struct Place {
@@ -45,16 +44,16 @@ struct Session::Impl {
   };
   // The arguments of a step's kernel on one worker.
   struct Call {
-    std::vector<Tensor> in, out;
+    std::span<Tensor> in, out;  // of the worker's
     std::byte* scratch = nullptr;
     ThreadScratch own;
     double seconds = 0;
     int64_t count = 0;
   };
   struct Worker {
-    std::shared_ptr<std::byte> arena;
-    AlignedBytes inputs;
+    std::shared_ptr<std::byte> arena, inputs;
     std::vector<Call> calls;
+    std::vector<Tensor> tensors;  // of all calls, in their order
     Counts bound{-1, -1};
     int lane = 0;
   };
@@ -65,7 +64,11 @@ struct Session::Impl {
     size_t offset;
   };
 
-  Impl(Graph&& g, ParamStore& p) : graph(std::move(g)), params(p) {}
+  Impl(Graph&& g, ParamStore& p, const Counts& capacity) : graph(std::move(g)), params(p) {
+    extents.reserve(graph.num_values());
+    for (uint32_t v = 0; v < graph.num_values(); ++v)
+      extents.push_back(At(graph.shape({v}), capacity));
+  }
 
   // The constructor of Session calls these in this order.
   void PlaceLeaves(const SessionOptions& options);
@@ -75,6 +78,7 @@ struct Session::Impl {
   static SharedMemory::Impl* Shared(const SessionOptions& options) {
     return options.shared ? options.shared->impl_.get() : nullptr;
   }
+  void BindArguments(Worker& worker, const ThreadScratch& own);
   void BindExtents(Worker& worker, const Counts& counts) noexcept;
   void BindLane(Worker& worker, int lane) noexcept;
   void Finish() noexcept;
@@ -83,12 +87,17 @@ struct Session::Impl {
     return states.get() + static_cast<size_t>(lane) * state_bytes;
   }
   bool IsConstant(ValueId v) const;  // a parameter that neither an update nor anybody else writes
+  size_t BytesOf(ValueId v) const {  // at the capacity
+    return static_cast<size_t>(std::max<int64_t>(0, extents[v.i].size())) *
+           ByteSize(graph.type(v).dtype);
+  }
 
   const Graph graph;
   ParamStore& params;
   NodeOrder order;
   std::vector<Step> steps;
   std::vector<std::function<void()>> unfinished;  // Prepared::finish, until the first run
+  std::vector<Extents> extents;                   // by value, at the capacity
   std::vector<Place> place;                       // by value
   std::vector<bool> updated;                      // by value
   std::vector<size_t> scratch_offset;             // by step
@@ -96,7 +105,6 @@ struct Session::Impl {
   std::vector<Worker> workers;
   AlignedBytes once, threads;
   std::shared_ptr<std::byte> states;
-  std::map<std::string, ValueId, std::less<>> inputs, state_ids, outputs;
   size_t input_bytes = 0, state_bytes = 0, once_bytes = 0, packed_bytes = 0, thread_bytes = 0;
 };
 

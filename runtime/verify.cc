@@ -14,24 +14,36 @@ std::string Place(const Graph& g, NodeId id) {
 }
 
 // For each value, whether its list of users differs from the nodes that read it. All values are
-// done in one walk, as a value may have thousands of users.
+// done in one walk, as a value may have thousands of users. The readers of value v, in order, are
+// those from begin[v] on.
 std::vector<bool> WrongUsers(const Graph& g) {
-  std::vector<std::vector<NodeId>> readers(g.num_values());
-  for (uint32_t i = 0; i < g.num_nodes(); ++i)
-    for (ValueId v : g.node({i}).in)
-      if (v.valid() && v.i < g.num_values()) readers[v.i].push_back({i});
+  std::vector<size_t> begin(g.num_values() + 1);
+  const auto for_each_use = [&](const auto& f) {
+    for (uint32_t i = 0; i < g.num_nodes(); ++i)
+      for (ValueId v : g.node({i}).in)
+        if (v.valid() && v.i < g.num_values()) f(NodeId{i}, v);
+  };
+  for_each_use([&](NodeId, ValueId v) { ++begin[v.i + 1]; });
+  for (size_t i = 1; i < begin.size(); ++i) begin[i] += begin[i - 1];
+  std::vector<NodeId> readers(begin.back()), users;
+  std::vector<size_t> end(begin.begin(), begin.end() - 1);
+  for_each_use([&](NodeId reader, ValueId v) { readers[end[v.i]++] = reader; });
   std::vector<bool> wrong(g.num_values());
   for (uint32_t i = 0; i < g.num_values(); ++i) {
-    std::vector<NodeId> users = g.users({i});
-    std::sort(users.begin(), users.end());
-    wrong[i] = users != readers[i];
+    const std::span expected(readers.data() + begin[i], begin[i + 1] - begin[i]);
+    users.assign(g.users({i}).begin(), g.users({i}).end());
+    if (!std::ranges::is_sorted(users)) std::ranges::sort(users);
+    wrong[i] = !std::ranges::equal(users, expected);
   }
   return wrong;
 }
 
-void VerifyNode(const Graph& g, NodeId id, const std::vector<bool>& wrong_users) {
+// `types` is scratch: to fill it anew for each node would take more time than all else.
+void VerifyNode(const Graph& g, NodeId id, const std::vector<bool>& wrong_users,
+                std::vector<TensorType>& types) {
   const Node& n = g.node(id);
-  std::vector<TensorType> in;
+  if (types.size() < n.in.size()) types.resize(n.in.size());
+  size_t inputs = 0;
   for (ValueId v : n.in) {
     if (!v.valid() || v.i >= g.num_values()) Fail("{}: input {} does not exist", Place(g, id), v.i);
     if (!g.IsAlive(v)) Fail("{}: input %{} was erased", Place(g, id), v.i);
@@ -44,13 +56,13 @@ void VerifyNode(const Graph& g, NodeId id, const std::vector<bool>& wrong_users)
     const NodeId producer = g.value(v).producer;
     if (producer.valid() && g.node(producer).phase > n.phase)
       Fail("{}: a main-phase node reads %{} of the update phase", Place(g, id), v.i);
-    in.push_back(g.type(v));
+    types[inputs++] = g.type(v);
   }
   for (ValueId v : n.out)
     if (g.value(v).producer != id) Fail("{}: result %{} names another producer", Place(g, id), v.i);
   std::vector<TensorType> results;
   try {
-    results = n.op->infer(in, n.attrs);
+    results = n.op->infer(std::span(types).first(inputs), n.attrs);
   } catch (const Error& e) {
     Fail("{}: its inputs no longer fit: {}", Place(g, id), e.what());
   }
@@ -62,8 +74,12 @@ void VerifyNode(const Graph& g, NodeId id, const std::vector<bool>& wrong_users)
            ToString(g.type(n.out[i])));
 }
 
+// Names are unique if each leaf is found by its own.
 void VerifyLeaves(const Graph& g) {
-  std::set<std::string> names;
+  const auto is_leaf = [&](ValueId v) {
+    return v.valid() && v.i < g.num_values() && g.value(v).role != Role::kIntermediate &&
+           g.IsAlive(v);
+  };
   for (uint32_t i = 0; i < g.num_values(); ++i) {
     const Value& v = g.value({i});
     if (v.role != Role::kIntermediate && v.producer.valid())
@@ -75,8 +91,10 @@ void VerifyLeaves(const Graph& g) {
       if (user.i >= g.num_nodes() || !g.node(user).op)
         Fail("%{} is listed as used by an erased node", i);
     if (v.role == Role::kIntermediate || !g.IsAlive({i})) continue;
-    if (!names.insert(v.name).second) Fail("two leaves are named '{}'", v.name);
-    if (g.FindLeaf(v.name) != ValueId{i}) Fail("leaf '{}' is not found by its name", v.name);
+    const ValueId found = g.FindLeaf(v.name);
+    if (found == ValueId{i}) continue;
+    if (is_leaf(found) && g.value(found).name == v.name) Fail("two leaves are named '{}'", v.name);
+    Fail("leaf '{}' is not found by its name", v.name);
   }
 }
 
@@ -104,7 +122,7 @@ void VerifyResults(const Graph& g) {
     if (!names.insert(o.name).second) Fail("two outputs are named '{}'", o.name);
     if (!g.IsOutput(o.value)) Fail("output '{}': %{} is not known as one", o.name, o.value.i);
   }
-  std::set<ValueId> targets;
+  std::vector<bool> targets(g.num_values());
   for (const Update& u : g.updates) {
     if (!Exists(g, u.target) || !Exists(g, u.value)) Fail("an update refers to an erased value");
     const Value& target = g.value(u.target);
@@ -113,7 +131,8 @@ void VerifyResults(const Graph& g) {
     if (!(target.type == g.type(u.value)))
       Fail("update of '{}': {} given for {}", target.name, ToString(g.type(u.value)),
            ToString(target.type));
-    if (!targets.insert(u.target).second) Fail("'{}' is updated twice", target.name);
+    if (targets[u.target.i]) Fail("'{}' is updated twice", target.name);
+    targets[u.target.i] = true;
     if (!g.IsOutput(u.value)) Fail("update of '{}': %{} is not known", target.name, u.value.i);
   }
 }
@@ -123,8 +142,9 @@ void VerifyResults(const Graph& g) {
 void Verify(const Graph& g) {
   VerifyLeaves(g);
   const std::vector<bool> wrong_users = WrongUsers(g);
+  std::vector<TensorType> types;
   for (uint32_t i = 0; i < g.num_nodes(); ++i)
-    if (g.node({i}).op) VerifyNode(g, {i}, wrong_users);
+    if (g.node({i}).op) VerifyNode(g, {i}, wrong_users, types);
   VerifyValues(g);
   VerifyResults(g);
   const size_t live = g.TopoOrder().size();  // throws on a cycle

@@ -1,99 +1,40 @@
 #include "search/search_run.h"
 
-#include <chrono>
 #include <cmath>
 #include <filesystem>
 
-#include "adapters/method_graph.h"
-#include "runtime/cpu.h"
-#include "runtime/io/atomic_file.h"
+#include "adapters/base_hash.h"
+#include "ops/isa.h"
 #include "runtime/io/json.h"
 #include "runtime/rng.h"
 #include "search/candidates.h"
-#include "search/choices.h"
-#include "search/shared_prefix.h"
-#include "search/supernet.h"
+#include "search/search_impl.h"
 #include "train/capacity.h"
-#include "train/checkpoints.h"
 #include "train/complete_config.h"
 #include "train/example_memory.h"
 #include "train/parameter_words.h"
-#include "train/run_summary.h"
+#include "train/same_everywhere.h"
 
 namespace graft {
-namespace {
 
-using Clock = std::chrono::steady_clock;
-double Since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
+SearchSummary Searcher::Run() {
+  Open();
+  LoadSupernet();
+  if (hooks_.group) CheckOthers();
+  try {
+    while (step_ < steps_) Epoch();
+    std::vector<Evaluated> all = Evolve(PopulationOf(*space_), search_.evolution,
+                                        [&](std::span<Evaluated> next) { Measure(next); });
+    if (all.empty()) Fail("{}: nothing was measured", dir_.path());
+    if (IsFirst() && !std::filesystem::exists(dir_.file(kMethodFile))) Finish(all);
+    return Summary(all);
+  } catch (const Interrupted&) {
+    SearchSummary summary;
+    summary.config = c_, summary.steps = step_, summary.evaluated = std::ssize(measured_);
+    summary.interrupted = true;
+    return summary;
+  }
 }
-
-struct Interrupted {};
-
-class Searcher {
- public:
-  Searcher(RunDir& dir, const SearchConfig& search, const SearchHooks& hooks)
-      : dir_(dir), hooks_(hooks), c_(dir.config()), search_(search), checkpoints_(dir) {}
-
-  SearchSummary Run() {
-    Open();
-    LoadSupernet();
-    try {
-      while (step_ < steps_) Epoch();
-      std::vector<Evaluated> all = Evolve(PopulationOf(*space_), search_.evolution,
-                                          [&](std::span<Evaluated> next) { Measure(next); });
-      if (all.empty()) Fail("{}: nothing was measured", dir_.path());
-      if (!std::filesystem::exists(dir_.file(kMethodFile))) Finish(all);
-      return Summary(all);
-    } catch (const Interrupted&) {
-      SearchSummary summary;
-      summary.config = c_, summary.steps = step_, summary.evaluated = std::ssize(measured_);
-      summary.interrupted = true;
-      return summary;
-    }
-  }
-
- private:
-  void Open();
-  void CheckLimit() const;
-  void CheckRates() const;
-  void LoadSupernet();
-  void SaveSupernet();
-  void SaveSeconds() const;
-  void Epoch();
-  double Step(std::span<const size_t> rows);
-  void Measure(std::span<Evaluated> generation);
-  void MeasureNew(std::span<Evaluated> candidates);
-  Graph GraphOf(const Evaluated& e, ParamStore* params) const {  // as inference runs it
-    *params = CandidateParams(*space_, model_.config, e.genes, model_.params);
-    return FoldedCandidate(model_.config, space_->MethodOf(e.genes), *params,
-                           static_cast<uint64_t>(c_.seed), InferencePasses(PassesOf(c_)));
-  }
-  void Finish(const std::vector<Evaluated>& all);
-  void WriteRun(const Evaluated& best);
-  SearchSummary Summary(const std::vector<Evaluated>& all) const;
-  void Note(const std::string& notice) const {
-    if (!notice.empty() && hooks_.note) hooks_.note("note: " + notice);
-  }
-
-  RunDir& dir_;
-  const SearchHooks& hooks_;
-  const RunConfig& c_;
-  const SearchConfig& search_;
-  Checkpoints checkpoints_;
-  LoadedModel model_;
-  std::unique_ptr<BatchSource> train_, validation_;
-  std::optional<BoundSpace> space_;
-  std::optional<Supernet> supernet_;
-  std::optional<SharedPrefixes> prefixes_;
-  std::vector<Evaluated> measured_;  // in order; of an earlier session, too
-  size_t replayed_ = 0;              // of them, what this session's evolution has asked for
-  nlohmann::json epochs_ = nlohmann::json::array();
-  int64_t step_ = 0, steps_ = 0, steps_per_epoch_ = 0;
-  double loss_sum_ = 0, train_seconds_ = 0, search_seconds_ = 0, session_seconds_ = 0;
-  double step_flops_ = 0;  // of the last step
-  int64_t examples_ = 0;
-};
 
 void Searcher::Open() {
   model_ = OpenAdapted(c_);
@@ -132,7 +73,8 @@ void Searcher::Open() {
       .optimizer = OptimizerOf(c_),
       .capacity = ChooseCapacity(model_.config, train_->longest(), c_.batch_size, c_.micro_batch),
       .passes = PassesOf(c_),
-      .seed = static_cast<uint64_t>(c_.seed)};
+      .seed = static_cast<uint64_t>(c_.seed),
+      .group = hooks_.group};
   supernet_.emplace(*space_, model_.config, model_.params, std::move(options));
   if (hooks_.on_start)
     hooks_.on_start({&c_, &model_, n, static_cast<int64_t>(validation_->size()), steps_,
@@ -182,6 +124,20 @@ void Searcher::LoadSupernet() {
   search_seconds_ = GetNumber(seconds, "candidates", 0, 1e12, times);
 }
 
+// Every process has read the files for itself and chooses kernels for its own CPU. Those that would
+// compute other numbers must not share a sum.
+void Searcher::CheckOthers() {
+  std::string kernels;
+  if (step_ < steps_)
+    for (const StepInfo& info : supernet_->StepOf(supernet_->PathAt(step_)).session().steps())
+      kernels += info.impl + " ";
+  const std::string mine = fmt::format("{} {} {} {} {} {}", step_, measured_.size(),
+                                       c_.examples_sha256, BaseHash(c_.model), ActiveIsa(), kernels);
+  CheckSameEverywhere(*hooks_.group, mine);
+  Note(fmt::format("{} processes share each batch and the examples of each candidate",
+                   hooks_.group->size()));
+}
+
 // Seconds have a file of their own, so that equal searches write equal files otherwise.
 void Searcher::SaveSeconds() const {
   dir_.Write("seconds.json",
@@ -207,6 +163,7 @@ double Searcher::Step(std::span<const size_t> rows) {
   TrainStep& step = supernet_->StepOf(supernet_->PathAt(step_));
   train_->Take(rows.size());
   const Counts& full = step.session().options().capacity;
+  if (hooks_.group) hooks_.group->Meet();
   const std::vector<Counts> parts = train_->Parts(full);
   const double share = full.tokens ? static_cast<double>(full.tokens) : 0;
   double work = 0;  // in full micro-batches
@@ -258,122 +215,11 @@ void Searcher::Epoch() {
       if (hooks_.on_epoch)
         hooks_.on_epoch({epoch + 1, c_.epochs, mean, session_seconds_, rate, train_->unit()});
     }
-    const bool stop = hooks_.stop && hooks_.stop();
+    const bool stop = Stops();
     if (stop || ends || (c_.save_every && step_ % c_.save_every == 0)) SaveSupernet();
     if (stop) throw Interrupted();
   }
 }
-
-// --- candidates
-
-// What an earlier session has measured is not measured again.
-void Searcher::Measure(std::span<Evaluated> generation) {
-  size_t known = 0;
-  for (; known < generation.size() && replayed_ < measured_.size(); ++known, ++replayed_) {
-    if (measured_[replayed_].genes != generation[known].genes)
-      Fail("{}: candidate {} is not the one that this search draws; the file is of another search",
-           dir_.file(kCandidatesFile), replayed_ + 1);
-    generation[known].fitness = measured_[replayed_].fitness;
-  }
-  MeasureNew(generation.subspan(known));
-}
-
-void Searcher::MeasureNew(std::span<Evaluated> candidates) {
-  if (candidates.empty()) return;
-  Clock::time_point start = Clock::now();
-  if (!prefixes_) {
-    const Graph plain = InferenceGraph(model_.config, {{"linear", {}}}, model_.params, 0, true);
-    prefixes_.emplace(*validation_, InferenceOptions(plain, model_.params, model_.config,
-                                                     *validation_, "", PassesOf(c_)));
-  }
-  std::vector<std::vector<Prefix>> expected(candidates.size());
-  ParamStore params;
-  const bool shares = candidates.size() > 1 && !model_.is_bert();
-  for (size_t i = 0; shares && i < candidates.size(); ++i) {
-    const Graph graph = GraphOf(candidates[i], &params);
-    expected[i] = PrefixesOf(graph, params);
-    if (hooks_.stop && hooks_.stop()) throw Interrupted();
-  }
-  prefixes_->Expect(std::move(expected));
-  const EvolutionOptions& o = search_.evolution;
-  for (Evaluated& e : candidates) {
-    const Graph graph = GraphOf(e, &params);
-    const Metrics metrics = prefixes_->Measure(graph, params);
-    e.fitness = {metrics.accuracy, metrics.loss};
-    measured_.push_back(e), ++replayed_;
-    dir_.Write(kCandidatesFile, CandidateLines(measured_));
-    search_seconds_ += Since(std::exchange(start, Clock::now()));
-    SaveSeconds();
-    if (hooks_.on_candidate)
-      hooks_.on_candidate({std::ssize(measured_), o.population * (1 + o.generations),
-                           &measured_.back(), measured_[BestOf(measured_)]});
-    if (hooks_.stop && hooks_.stop()) throw Interrupted();
-  }
-}
-
-// --- the result
-
-// Writes the candidate's tensors as a run that has not begun to train: --resume trains it on.
-void Searcher::WriteRun(const Evaluated& best) {
-  ParamStore params = CandidateParams(*space_, model_.config, best.genes, model_.params);
-  const Graph g = MethodGraph(model_.config, {}, space_->MethodOf(best.genes), params,
-                              static_cast<uint64_t>(c_.seed), nullptr, true);
-  std::vector<std::string> trained, state;
-  for (ValueId v : g.Trainable()) trained.push_back(g.value(v).name);
-  for (const std::string& name : OwnedNames(g, space_->MethodOf(best.genes)))
-    trained.push_back(name);
-  state = trained;
-  for (ValueId v : g.Trainable())
-    for (const char* kind : {"m.", "v.", "buf."})
-      if ((std::string_view(kind) == "buf.") == (c_.optimizer == "sgd")) {
-        state.push_back("opt." + std::string(kind) + g.value(v).name);
-        params.Allocate(state.back(), At(g.shape(v), {}));
-      }
-  Progress progress;
-  progress.best_metric = c_.best_metric == "loss" ? -best.fitness.loss : best.fitness.accuracy;
-  progress.val_accuracy = best.fitness.accuracy;
-  progress.epochs = c_.epochs;
-  checkpoints_.SetNames(std::move(trained), std::move(state));
-  checkpoints_.SaveBest(params);
-  checkpoints_.SaveState(params, params, progress, steps_);
-  const RunSummary summary{steps_, TrainableCount(g), 0, PeakResidentBytes(), 0, true,
-                           false,  hooks_.command};
-  dir_.Write("summary.json",
-             DumpJson(SummaryJson(c_, progress, summary, ReadSummary(dir_.path())), 1) + "\n");
-}
-
-void Searcher::Finish(const std::vector<Evaluated>& all) {
-  const Evaluated& best = all[BestOf(all)];
-  const std::string method = ToString(space_->MethodOf(best.genes));
-  dir_.RecordMethod(method);
-  WriteRun(best);
-  dir_.Write("candidates.json", CandidatesJson(all, *space_));
-  dir_.Write("candidates.csv", CandidatesCsv(all));
-  dir_.Write("choices.txt", ChoicesText(*space_, best.genes));
-  dir_.Write("choices.svg", ChoicesSvg(*space_, best.genes));
-  dir_.Write(kMethodFile, method + "\n");
-}
-
-SearchSummary Searcher::Summary(const std::vector<Evaluated>& all) const {
-  const Evaluated& best = all[BestOf(all)];
-  SearchSummary s;
-  s.config = c_;
-  s.choices = ChoicesText(*space_, best.genes);
-  s.parameters = best.parameters;
-  ParamStore scratch = model_.params;
-  const Graph g =
-      MethodGraph(model_.config, {}, space_->MethodOf(best.genes), scratch, 0, nullptr, true);
-  s.trainable_parameters = TrainableCount(g);
-  s.evaluated = std::ssize(all), s.fitness = best.fitness;
-  s.steps = step_, s.compiled = supernet_->compiled();
-  s.seconds = train_seconds_ + search_seconds_;
-  s.compile_seconds = supernet_->compile_seconds();
-  if (prefixes_) s.passes = prefixes_->passes(), s.shared_passes = prefixes_->shared_passes();
-  s.front = ParetoFront(all), s.layout = model_.layout;
-  return s;
-}
-
-}  // namespace
 
 RunConfig CompleteSearch(RunConfig config, const SearchConfig& search,
                          std::vector<std::string>* notes) {
@@ -393,8 +239,13 @@ RunConfig CompleteSearch(RunConfig config, const SearchConfig& search,
 }
 
 SearchSummary Search(RunDir& dir, const SearchConfig& search, const SearchHooks& hooks) {
-  dir.Lock();
-  return Searcher(dir, search, hooks).Run();
+  SearchSummary summary;
+  const auto run = [&] {
+    dir.Lock();
+    summary = Searcher(dir, search, hooks).Run();
+  };
+  hooks.group ? hooks.group->Together(run) : run();
+  return summary;
 }
 
 }  // namespace graft

@@ -46,6 +46,10 @@ struct SearchHooks {
   std::function<void(const EpochReport&)> on_epoch;
   std::function<void(const CandidateReport&)> on_candidate;
   std::function<bool()> stop;  // true: save and return
+  // The processes that search together, each of which makes the same calls; null if this one is
+  // alone. They divide batches and candidates' examples, and the first one writes. No bit of the
+  // result depends on them.
+  ProcessGroup* group = nullptr;
 };
 
 struct SearchSummary {

@@ -94,7 +94,7 @@ bool SharedPrefixes::Keep(const Graph& g, ParamStore& params, size_t from, size_
   Features features;
   features.size = size;
   features.values.resize(size * data_.size());
-  FillFeatures(&features, session, *source);
+  FillFeatures(&features, session, *source, {}, {}, group_);
   kept_[prefix.key] = {MakeFeatureData(std::move(features), data_), bytes};
   held_bytes_ += bytes;
   return true;
@@ -119,7 +119,9 @@ Metrics SharedPrefixes::Measure(const Graph& g, ParamStore& params) {
   const Graph rest = from > 0 ? CutAt(g, Own()[from - 1].cut.value).rest : g;
   BatchSource& source = from > 0 ? *kept_.at(Own()[from - 1].key).features : data_;
   // The graph is optimised; optimised again, it stays as it is.
-  const Metrics metrics = Evaluator(rest, params, options_).Run(source);
+  Evaluator evaluator(rest, params, options_);
+  evaluator.ShareWith(group_);
+  const Metrics metrics = evaluator.Run(source);
   ++next_;
   DropUnwanted();
   return metrics;

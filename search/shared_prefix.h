@@ -28,9 +28,11 @@ std::vector<Prefix> PrefixesOf(const Graph& g, const ParamStore& params);
 
 class SharedPrefixes {
  public:
-  // `bytes`: the most that is kept at a time. The data must outlive this.
-  SharedPrefixes(BatchSource& data, SessionOptions options, size_t bytes = kSharedPrefixBytes)
-      : data_(data), options_(std::move(options)), bound_(bytes) {}
+  // `bytes`: the most that is kept at a time. The processes of a group, if there is one, divide the
+  // examples of every candidate among them. Data and group must outlive this.
+  SharedPrefixes(BatchSource& data, SessionOptions options, size_t bytes = kSharedPrefixBytes,
+                 ProcessGroup* group = nullptr)
+      : data_(data), options_(std::move(options)), bound_(bytes), group_(group) {}
 
   // What will be measured from now on, in this order. What was expected before is forgotten.
   void Expect(std::vector<std::vector<Prefix>> candidates);
@@ -58,6 +60,7 @@ class SharedPrefixes {
   BatchSource& data_;
   const SessionOptions options_;
   const size_t bound_;
+  ProcessGroup* const group_;
   std::vector<std::vector<Prefix>> expected_;
   size_t next_ = 0;  // of them
   std::map<std::string, Kept> kept_;

@@ -61,6 +61,7 @@ TrainStep& Supernet::StepOf(const Genes& path) {
   auto step = std::make_unique<TrainStep>(
       PathGraph(path), params_, options_.optimizer, options_.capacity,
       TrainingPasses(options_.passes), TrainStep::Parallel{.shared = &shared_});
+  if (options_.group) step->ShareWith(options_.group);
   compile_seconds_ += std::chrono::duration<double>(Clock::now() - start).count();
   ++compiled_;
   steps_.emplace_front(path, std::move(step));

@@ -14,6 +14,7 @@
 
 #include "runtime/error.h"
 #include "runtime/io/json.h"
+#include "runtime/io/listing.h"
 
 namespace graft {
 namespace {
@@ -101,9 +102,8 @@ Ledger Ledger::OpenOrCreate(const std::string& suite) {
   if (!fs::exists(PathOf(suite), none)) {
     if (fs::exists(suite, none) && !fs::is_directory(suite, none))
       Fail("{}: expected the directory of a suite, found a file", suite);
-    for (const auto& entry : fs::directory_iterator(suite, none))
-      if (const std::string name = entry.path().filename();
-          name != "runs" && name != "lists" && name != "locks")
+    for (const auto& [name, kind, link] : ListIfReadable(suite))
+      if (name != "runs" && name != "lists" && name != "locks")
         Fail("{}: the directory exists and holds {}, which is no suite's; hint: another --out",
              suite, name);
     fs::create_directories(suite, none);
@@ -237,11 +237,8 @@ size_t Ledger::Add(const std::vector<UnitRow>& units) {
 void Ledger::Own() {
   if (lock_) return;
   Transaction transaction(database_);
-  std::error_code none;
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(directory_ + "/locks", none))
-    names.push_back(entry.path().filename());
-  for (const std::string& name : names) Lives(name);  // which removes those of dead processes
+  for (const DirectoryEntry& entry : ListIfReadable(directory_ + "/locks"))
+    Lives(entry.name);  // which removes those of dead processes
   lock_ = std::make_unique<OwnerLock>(directory_);
   database_.Prepare("INSERT INTO owners VALUES (?, ?, ?)")
       .Bind(lock_->name())

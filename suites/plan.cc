@@ -9,6 +9,7 @@
 #include "adapters/base_hash.h"
 #include "adapters/base_model.h"
 #include "adapters/method_graph.h"
+#include "runtime/io/listing.h"
 #include "runtime/version.h"
 #include "train/complete_config.h"
 #include "train/run_config_json.h"
@@ -98,14 +99,9 @@ std::string BaseName(const std::string& directory) {
 }
 
 std::vector<std::string> FoldersIn(const std::string& directory) {
-  std::error_code error;
   std::vector<std::string> folders;
-  for (const auto& entry : fs::directory_iterator(directory, error))
-    if (const std::string name = entry.path().filename();
-        entry.is_directory(error) && !name.starts_with('.'))
-      folders.push_back(name);
-  if (error) Fail("{}: cannot read the directory: {}", directory, error.message());
-  std::ranges::sort(folders);
+  for (const DirectoryEntry& entry : ListDirectory(directory))
+    if (entry.is_directory() && !entry.name.starts_with('.')) folders.push_back(entry.name);
   return folders;
 }
 

@@ -8,6 +8,7 @@
 #include "data/splits.h"
 #include "data/text_labels.h"
 #include "runtime/error.h"
+#include "runtime/io/listing.h"
 #include "runtime/rng.h"
 
 namespace graft {
@@ -47,9 +48,8 @@ std::vector<size_t> DrawShots(std::span<const int> labels, size_t shots, uint64_
 
 std::optional<PublishedShots> PublishedShots::Find(const std::string& directory) {
   for (const char* below : {"", "/annotations"}) {
-    std::error_code none;
-    for (const auto& entry : fs::directory_iterator(directory + below, none))
-      if (entry.path().filename().string().starts_with(kTrainList)) {
+    for (const DirectoryEntry& entry : ListIfReadable(directory + below))
+      if (entry.name.starts_with(kTrainList)) {
         PublishedShots found;
         found.directory_ = directory, found.lists_ = directory + below;
         return found;
@@ -64,10 +64,8 @@ Split PublishedShots::Read(const std::string& file, const char* name,
   std::error_code none;
   if (!fs::exists(path, none)) {
     std::vector<std::string> there;
-    for (const auto& entry : fs::directory_iterator(lists_, none))
-      if (const std::string other = entry.path().filename(); other.find("_meta.list") != other.npos)
-        there.push_back(other);
-    std::ranges::sort(there);
+    for (const DirectoryEntry& entry : ListIfReadable(lists_))
+      if (entry.name.find("_meta.list") != entry.name.npos) there.push_back(entry.name);
     Fail("{}: there is no such list; this few-shot task has {}", path, fmt::join(there, ", "));
   }
   Split split{name, {}};

@@ -4,34 +4,11 @@
 #include <chrono>
 #include <thread>
 
-#include "tests/cli_testing.h"
+#include "tests/cli_mpi_testing.h"
 
 namespace graft::cli {
 namespace {
 
-// While it lives, commands of the test run under mpirun.
-class UnderMpi {
- public:
-  explicit UnderMpi(int processes, const std::string& program = Binary()) {
-    const std::string script = files_ / "mpi";
-    // What MPI itself keeps to its end is no leak of ours.
-    Spill(script,
-          fmt::format("#!/bin/sh\nexport ASAN_OPTIONS=\"$ASAN_OPTIONS:detect_leaks=0\"\n"
-                      "exec mpirun --allow-run-as-root --oversubscribe --bind-to none -n {} '{}' "
-                      "\"$@\"\n",
-                      processes, program));
-    fs::permissions(script, fs::perms::owner_all);
-    if (const char* before = std::getenv("GRAFT_BINARY")) before_ = before;
-    setenv("GRAFT_BINARY", script.c_str(), 1);
-  }
-  ~UnderMpi() {
-    before_.empty() ? unsetenv("GRAFT_BINARY") : setenv("GRAFT_BINARY", before_.c_str(), 1);
-  }
-
- private:
-  TempDir files_;
-  std::string before_;
-};
 
 constexpr const char* kBert = "init:bert(vocab=260,width=64,depth=2,heads=2,mlp=128,positions=32)";
 
@@ -196,19 +173,6 @@ class MpiResume : public Mpi {
     }
     return false;
   }
-  // Finds the process of this rank that trains in a directory.
-  static pid_t FindProcess(const std::string& run, int rank) {
-    for (const auto& entry : fs::directory_iterator("/proc")) {
-      const std::string name = entry.path().filename();
-      if (name.find_first_not_of("0123456789") != name.npos) continue;
-      const std::string words = Slurp(entry.path() / "cmdline");
-      const std::string variables = Slurp(entry.path() / "environ");
-      if (words.find(At(run)) != words.npos &&
-          variables.find(fmt::format("OMPI_COMM_WORLD_RANK={}", rank)) != variables.npos)
-        return std::stoi(name);
-    }
-    return 0;
-  }
 };
 
 TEST_F(MpiResume, AProcessThatDiesEndsTheJobAndTheRunGoesOn) {
@@ -216,7 +180,7 @@ TEST_F(MpiResume, AProcessThatDiesEndsTheJobAndTheRunGoesOn) {
     const UnderMpi mpi(2);
     Process process(LongArgs("killed"));
     ASSERT_TRUE(WaitForState(process, "killed"));
-    const pid_t second = FindProcess("killed", 1);
+    const pid_t second = FindProcess(At("killed"), 1);
     ASSERT_GT(second, 0);
     kill(second, SIGKILL);
     EXPECT_NE(process.Wait().code, 0);
@@ -234,7 +198,7 @@ TEST_F(MpiResume, AnInterruptSavesAndOneProcessGoesOn) {
     const UnderMpi mpi(2);
     Process process(LongArgs("stopped"));
     ASSERT_TRUE(WaitForState(process, "stopped"));
-    const pid_t second = FindProcess("stopped", 1);  // any of them stops all
+    const pid_t second = FindProcess(At("stopped"), 1);  // any of them stops all
     ASSERT_GT(second, 0);
     kill(second, SIGTERM);
     const Outcome o = process.Wait();

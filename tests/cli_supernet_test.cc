@@ -129,6 +129,31 @@ TEST_F(Supernet, SameBitsOnAnyThreadsAndWhereverItWasKilled) {
   EXPECT_EQ(Slurp(At("killed") + "/state.safetensors"), state);
 }
 
+// A CPU without the instructions takes f32, and says so.
+TEST_F(Supernet, InLowPrecisionTheBitsAreThoseOfAnyThreadsToo) {
+  for (const std::string dtype : {"bf16", "int8"}) {
+    const nlohmann::json whole = GraftJson(Args(dtype, {"--dtype", dtype}));
+    const std::string taken = nlohmann::json::parse(Slurp(At(dtype) + "/config.json"))["dtype"];
+    EXPECT_TRUE(taken == dtype || taken == "f32") << taken;
+    for (const int threads : {1, 3}) {
+      const std::string run = fmt::format("{}-{}", dtype, threads);
+      Process first(
+          Args(run, {"--dtype", dtype, "--threads", std::to_string(threads), "--save-every", "1"}));
+      while (first.Running() && !fs::exists(At(run) + "/supernet.safetensors")) usleep(500);
+      first.Signal(SIGKILL);
+      first.Wait();
+      EXPECT_EQ(GraftJson({"search", "--resume", At(run)})["val_loss"], whole["val_loss"]);
+      for (const char* file : {"METHOD", "candidates.jsonl", "supernet.safetensors",
+                               "best.safetensors", "last.safetensors"})
+        EXPECT_EQ(Slurp(At(run) + "/" + file), Slurp(At(dtype) + "/" + file)) << run << " " << file;
+    }
+    if (taken == "f32") continue;
+    EXPECT_NE(Slurp(At(dtype) + "/supernet.safetensors"),
+              Slurp(At("whole") + "/supernet.safetensors"));
+    EXPECT_NEAR(whole["val_loss"].get<double>(), found_["val_loss"].get<double>(), 0.3);
+  }
+}
+
 TEST_F(Supernet, InterruptedItCanBeContinued) {
   Process process(Args("stopped", {"--save-every", "1", "--epochs", "20"}));
   while (process.Running() && !fs::exists(At("stopped") + "/supernet.safetensors")) usleep(500);
@@ -221,8 +246,8 @@ TEST_F(Supernet, Mistakes) {
         2,
         {"--mutations 5", "--crossovers 5", "--population 6"}},
        {"budget", args({"--memory-budget", "1GiB"}), 2, {"--memory-budget", "--micro-batch"}},
-       {"bf16", args({"--dtype", "bf16"}), 2, {"--dtype bf16", "search computes in f32"}},
-       {"int8", args({"--dtype", "int8"}), 2, {"--dtype int8", "search computes in f32"}},
+       {"dtype", args({"--dtype", "f8"}), 2, {"--dtype 'f8'"}},
+       {"keep", args({"--keep", "attn"}), 2, {"--keep", "--dtype"}},
        {"both", args({"--resume", "@whole"}), 2, {"--resume", "leave it out"}},
        {"no search", {"search", "--resume", "@data"}, 1, {"no run here"}},
        {"space in train", Train({}, "lora(r={2|4})"), 2, {"braces", "graft search"}},

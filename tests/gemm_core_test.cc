@@ -10,6 +10,7 @@
 #include <memory>
 #include <random>
 #include <span>
+#include <thread>
 #include <vector>
 
 #include "ops/onednn_gemm.h"
@@ -356,6 +357,38 @@ TEST(OnednnGemm, TransposedAInBlocks) {
         ASSERT_NEAR(c[i * kN + j], want, 1e-4) << m << ": " << i << "," << j;
       }
   }
+}
+
+// Products of one shape share what they execute with, also where threads of a user's own run them.
+TEST(OnednnGemm, OneShapeInSeveralThreads) {
+  constexpr int64_t kM = 32, kK = 64, kN = 80;
+  const auto filled = [](int64_t n, int by) {
+    std::vector<float> values(static_cast<size_t>(n));
+    for (size_t i = 0; i < values.size(); ++i)
+      values[i] = static_cast<float>((static_cast<int>(i) * by) % 19) / 8 - 1;
+    return values;
+  };
+  const auto product = [&](int by) {
+    const auto gemm = OnednnGemm::Prepare({.m = kM, .k = kK, .n = kN, .a_transposed = true});
+    const std::vector<float> a = filled(kK * kM, by), b = filled(kK * kN, by + 1);
+    std::vector<float> c(static_cast<size_t>(kM * kN));
+    Scratch scratch(gemm->scratch_bytes());
+    Scratch pads(gemm->thread_bytes() * static_cast<size_t>(Threads()));
+    gemm->Run(kM, a.data(), b.data(), nullptr, nullptr, c.data(), scratch.data.get(),
+              {pads.data.get(), gemm->thread_bytes(), Threads()});
+    return c;
+  };
+  constexpr int kThreads = 4, kRounds = 200;
+  std::vector<std::vector<float>> expected;
+  for (int t = 0; t < kThreads; ++t) expected.push_back(product(t + 1));
+  std::vector<int> wrong(kThreads);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t)
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < kRounds; ++i) wrong[t] += product(t + 1) != expected[t];
+    });
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong, std::vector<int>(kThreads));
 }
 
 TEST(OnednnGemm, RefusesEmptyShapes) {

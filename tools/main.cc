@@ -138,7 +138,32 @@ int EndWith(const std::string& message, ErrorKind kind) {
 // Whether a launcher has started this process beside a first one, which has the same words and so
 // finds the same wrong with them. That one tells; the others end with 0, as a launcher kills all
 // processes when one ends with an error.
-bool OthersTell() { return ReadLaunch().rank > 0; }
+bool OthersTell() { return ReadLaunch().rank > 0 && LaunchedAlike(); }
+
+// The command's name, "bench vtab"; empty without one.
+std::string CommandOf(const CLI::App& app) {
+  std::string name;
+  const CLI::App* active = &app;
+  while (!active->get_subcommands().empty()) {
+    active = active->get_subcommands().front();
+    name += (name.empty() ? "" : " ") + active->get_name();
+  }
+  return name;
+}
+
+// Several processes divide the work of some commands. Any other one would be done by each of them,
+// and each would write the same files: the first does it alone.
+void LeaveToFirst(const CLI::App& app, const CommonOptions& common) {
+  constexpr std::string_view kDivided[] = {"train",          "search",     "ablate",     "bench vtab",
+                                           "bench few-shot", "bench text", "bench shift"};
+  const std::string name = CommandOf(app);
+  if (std::ranges::find(kDivided, name) != std::end(kDivided) || !LaunchedAlike()) return;
+  if (OthersTell()) throw CLI::RuntimeError(0);
+  if (!common.quiet && !name.empty())
+    std::fprintf(stderr, "note: %d processes were started; the first alone runs %s, on its cores\n",
+                 ReadLaunch().size, name.c_str());
+  ForgetLaunch();
+}
 
 // Says what ended the command, and returns its exit code.
 int Explain(const CLI::App& app, int argc, char** argv) {
@@ -193,6 +218,7 @@ int Main(int argc, char** argv) {
   AddSearchCommand(app, common);
   AddModelsCommand(app, common);
   AddHelpCommands(app, version);
+  app.parse_complete_callback([&] { LeaveToFirst(app, common); });
   try {
     app.parse(argc, argv);
     if (app.get_subcommands().empty()) PrintText(HelpText(app));

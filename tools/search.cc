@@ -6,9 +6,11 @@
 #include "adapters/open_model.h"
 #include "runtime/cpu.h"
 #include "runtime/io/json.h"
+#include "runtime/process_group.h"
 #include "search/search_run.h"
 #include "search/space.h"
 #include "tools/commands.h"
+#include "tools/lib/in_group.h"
 #include "tools/lib/interrupts.h"
 #include "tools/lib/model_options.h"
 #include "tools/lib/output.h"
@@ -181,35 +183,56 @@ void RemoveEmpty(RunDir& dir) {
   dir.RemoveIfNothingSaved();
 }
 
-void Run(SearchFlags& o, const CommonOptions& common) {
+// The first process of a group makes the run and writes it; the others follow when it is there.
+RunDir OpenRun(const SearchFlags& o, const CommonOptions& common, ProcessGroup* group,
+               SearchConfig* search) {
+  const bool resumes = !o.resume.empty(), first = !group || group->IsFirst();
+  const std::string& path = resumes ? o.resume : o.out;
+  std::optional<RunDir> dir;
+  if (first && !resumes) dir = NewSearch(o, common, search);
+  if (first && resumes) {
+    dir = RunDir::OpenSearch(path);
+    if (!std::filesystem::exists(dir->file(kSearchFile)))
+      Fail("{}: no search here (no {})", path, kSearchFile);
+    dir->Lock();
+  }
+  if (group) group->Meet();
+  if (!dir) dir = RunDir::Follow(path, resumes);
+  if (!first || resumes) *search = ReadSearchConfig(dir->file(kSearchFile));
+  return std::move(*dir);
+}
+
+void Run(SearchFlags& o, const CommonOptions& common, ProcessGroup* group) {
   RunConfig& c = o.config;
   if (c.preprocess == "list") return PrintPreprocessPresets(common);
   if (c.augment == "list") return Say(common, ListAugment());
   c.seed = common.seed, c.isa = common.isa, c.disabled_passes = common.disabled_passes;
-  CommonOptions effective = common;
-  SearchConfig search;
-  std::optional<RunDir> dir;
+  CommonOptions effective = SharingCores(common, group);
   if (o.resume.empty()) {
     ApplyCommonOptions(effective);
-    dir = NewSearch(o, common, &search);
-  } else {
-    dir = RunDir::OpenSearch(o.resume);
-    if (!std::filesystem::exists(dir->file(kSearchFile)))
-      Fail("{}: no search here (no {})", o.resume, kSearchFile);
-    search = ReadSearchConfig(dir->file(kSearchFile));
-    effective.isa = dir->config().isa;
+    c.dtype = ChooseDtype(common.dtype).dtype, c.keep = common.keep;
+  }
+  SearchConfig search;
+  RunDir dir = OpenRun(o, common, group, &search);
+  if (!o.resume.empty()) {
+    effective.isa = dir.config().isa, effective.dtype = dir.config().dtype;
     ApplyCommonOptions(effective);
   }
+  SayDtype(effective);
   CatchInterrupts();
+  SearchHooks hooks = SearchHooksOf(common);
+  hooks.group = group;
   SearchSummary s;
   try {
-    s = Search(*dir, search, SearchHooksOf(common));
+    s = Search(dir, search, hooks);
   } catch (...) {
-    if (!dir->resumed()) RemoveEmpty(*dir);
+    if (!dir.resumed() && (!group || group->IsFirst())) RemoveEmpty(dir);
     throw;
   }
-  PrintJson(common, SearchJson(*dir, search, s));
-  const std::string path = ShellWord(dir->path());
+  nlohmann::json json = SearchJson(dir, search, s);
+  json["processes"] = group ? group->size() : 1;
+  PrintJson(common, json);
+  const std::string path = ShellWord(dir.path());
   if (s.interrupted)
     throw Error(fmt::format("interrupted after {} steps and {} candidates, saved; continue with: "
                             "graft search --resume {}",
@@ -244,9 +267,11 @@ void AddSearchCommand(CLI::App& app, CommonOptions& common) {
       "  graft search --model deit_tiny_patch16_224.safetensors --data vtab-1k/cifar "
       "--space \"lora(r={0|2|4|8},targets=attn.*)+adaptformer(r={0|4|8})\" --out s2");
   command->callback([o, &common, command] {
-    if (!o->resume.empty()) CheckResumedSearch(*command);
-    TakeDefaults(*command, &o->config);
-    Run(*o, common);
+    RunInGroup([&](ProcessGroup* group) {
+      if (!o->resume.empty()) CheckResumedSearch(*command);
+      TakeDefaults(*command, &o->config);
+      Run(*o, TellingFirst(common, group), group);
+    });
   });
 }
 

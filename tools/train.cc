@@ -6,11 +6,13 @@
 
 #include "adapters/open_model.h"
 #include "runtime/io/files_read.h"
+#include "runtime/io/listing.h"
 #include "runtime/process_group.h"
 #include "runtime/threads.h"
 #include "tools/commands.h"
 #include "tools/lib/banner.h"
 #include "tools/lib/config_file.h"
+#include "tools/lib/in_group.h"
 #include "tools/lib/interrupts.h"
 #include "tools/lib/lr_find.h"
 #include "tools/lib/model_options.h"
@@ -100,9 +102,8 @@ void RemoveRun(const std::string& path) {
       "config.json",      "plan.json",        "summary.json",      "metrics.jsonl",
       "last.safetensors", "best.safetensors", "state.safetensors", kEventFile};
   if (!IsRunDirectory(path)) Fail("{}: no run; --force replaces runs only", path);
-  for (const auto& entry : fs::directory_iterator(path))
-    if (const std::string name = entry.path().filename().string();
-        std::ranges::find(kFiles, name) == std::end(kFiles) && !name.ends_with(".graft-tmp"))
+  for (const auto& [name, kind, link] : ListDirectory(path))
+    if (std::ranges::find(kFiles, name) == std::end(kFiles) && !name.ends_with(".graft-tmp"))
       Fail("{}: holds {}, which is not a run's; --force replaces runs only", path, name);
   RunDir::Open(path).Lock();  // Error if somebody trains in it
   for (const std::string_view name : kFiles) fs::remove(fs::path(path) / name, none);
@@ -277,8 +278,7 @@ void Run(TrainOptions& o, const CommonOptions& common, ProcessGroup* group) {
   c.seed = common.seed, c.isa = common.isa, c.memory_budget = common.memory_budget;
   c.disabled_passes = common.disabled_passes;
   c.keep = common.keep;
-  CommonOptions effective = common;
-  if (group && effective.threads == 0) effective.threads = ThreadsInGroup(*group);
+  CommonOptions effective = SharingCores(common, group);
   std::optional<RunDir> dir;
   const Telling telling{.verbose = o.verbose, .name = "", .note = SayOnce(common)};
   if (o.resume.empty()) {
@@ -320,19 +320,6 @@ void Run(TrainOptions& o, const CommonOptions& common, ProcessGroup* group) {
   Say(common, fmt::format("next: {}graft fuse --run {} --out {}", eval, run, FusedName(s.layout)));
 }
 
-// Runs what mpirun or srun has started several times. One process tells the errors of all. The
-// others end with 0 after they have heard them, as a launcher kills all processes when one ends
-// with an error.
-void RunInGroup(const std::function<void(ProcessGroup*)>& run) {
-  const std::unique_ptr<ProcessGroup> group = OpenProcessGroup();
-  if (!group) return run(nullptr);
-  try {
-    group->Together([&] { run(group.get()); });
-  } catch (const Error&) {
-    if (group->IsFirst()) throw;
-  }
-}
-
 // Takes in everything that the options say, before anything is read or written.
 void Settle(CLI::App& command, const CommonOptions& common, TrainOptions* o) {
   if (!o->resume.empty()) CheckResume(command);
@@ -364,9 +351,7 @@ void AddTrainCommand(CLI::App& app, CommonOptions& common) {
   command->callback([options, &common, command] {
     RunInGroup([&](ProcessGroup* group) {
       Settle(*command, common, options.get());
-      CommonOptions mine = common;
-      if (group && !group->IsFirst()) mine.quiet = true, mine.json = false;
-      Run(*options, mine, group);
+      Run(*options, TellingFirst(common, group), group);
     });
   });
 }

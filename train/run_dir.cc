@@ -72,7 +72,7 @@ RunDir RunDir::Create(const std::string& path, const RunConfig& config) {
 }
 
 RunDir RunDir::Follow(const std::string& path, bool resumed) {
-  RunDir dir = Open(path);
+  RunDir dir = OpenSearch(path);  // what is no run the other process has refused
   dir.follows_ = true, dir.resumed_ = resumed;
   return dir;
 }

@@ -19,6 +19,7 @@
 #include "train/example_memory.h"
 #include "train/parameter_words.h"
 #include "train/run_summary.h"
+#include "train/same_everywhere.h"
 #include "train/target_scale.h"
 #include "train/trainer_impl.h"
 
@@ -228,14 +229,7 @@ void Trainer::CheckOthers() {
   const std::string plan = DumpJson(PlanJson(*compiled_, GraphHash(graph_), features_.has_value()));
   const std::string mine = fmt::format("{} {} {} {} {}", progress_.step, c_.examples_sha256,
                                        BaseHash(c_.model), ActiveIsa(), plan);
-  const std::vector<std::string> all = group.Gather(mine);
-  for (size_t rank = 1; rank < all.size(); ++rank)
-    if (all[rank] != all[0])
-      Fail(
-          "process {} of {} would compute other numbers than the first: its model, its data, its "
-          "checkpoint or its CPU's SIMD target differ; hint: the same files and the same graft on "
-          "all machines, and --isa",
-          rank + 1, all.size());
+  CheckSameEverywhere(group, mine);
   const int64_t parts = std::min<int64_t>(step_->session().options().lanes,
                                           CeilDiv(c_.batch_size, step_->micro_batch()));
   Note(fmt::format("{} processes share each batch", group.size()));

@@ -43,8 +43,7 @@ struct CacheEntry {
   std::string name;
 };
 
-// The regular files of a folder. Not by std::filesystem: its iterators end the program where there
-// is no memory for a name.
+// The regular files of a folder, links left out.
 std::vector<CacheEntry> FilesOf(const fs::path& folder, uint64_t least) {
   std::vector<CacheEntry> entries;
   const std::unique_ptr<DIR, int (*)(DIR*)> open(opendir(folder.c_str()), closedir);

@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "runtime/error.h"
+#include "runtime/io/listing.h"
 
 namespace graft {
 namespace {
@@ -206,20 +207,14 @@ struct Found {
 // Files of tensors in a directory, ours or foreign, by name.
 std::vector<Found> FilesIn(const std::string& directory) {
   constexpr size_t kMost = 1000;
-  std::vector<std::string> names;
-  std::error_code error;
-  for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
-    if (names.size() == kMost) break;
-    if (it->is_regular_file(error)) names.push_back(it->path().filename().string());
-  }
-  std::ranges::sort(names);
   std::vector<Found> found;
-  for (const std::string& name : names) {
+  for (const auto& [name, kind, link] : ListIfReadable(directory, kMost)) {
+    if (kind != DirectoryEntry::Kind::kFile) continue;
     if (EndsWithAny(name, {".json", ".txt", ".md", ".py"}) || name.starts_with('.')) continue;
     if (name.ends_with(".safetensors"))
       found.push_back({name, {"safetensors", ""}});
-    else if (Kind kind = KindOf(name, FirstBytes(fs::path(directory) / name)); !kind.what.empty())
-      found.push_back({name, kind});
+    else if (Kind of = KindOf(name, FirstBytes(fs::path(directory) / name)); !of.what.empty())
+      found.push_back({name, of});
   }
   return found;
 }

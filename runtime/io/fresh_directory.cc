@@ -12,6 +12,7 @@
 
 #include "runtime/error.h"
 #include "runtime/io/files_read.h"
+#include "runtime/io/listing.h"
 
 namespace graft {
 namespace {
@@ -26,10 +27,8 @@ bool IsTemporary(const std::string& name) {
 
 std::vector<fs::path> Entries(const std::string& directory) {
   std::vector<fs::path> entries;
-  std::error_code error;
-  for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error))
-    entries.push_back(it->path());
-  if (error) Fail("{}: cannot list: {}", directory, error.message());
+  for (const DirectoryEntry& entry : ListDirectory(directory))
+    entries.push_back(fs::path(directory) / entry.name);
   return entries;
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "runtime/error.h"
+#include "runtime/io/listing.h"
 
 namespace graft {
 namespace {
@@ -18,10 +19,8 @@ constexpr size_t kMostNames = 4096;
 
 std::vector<std::string> NamesIn(const fs::path& directory) {
   std::vector<std::string> names;
-  std::error_code error;
-  for (fs::directory_iterator it(directory.empty() ? "." : directory, error), end;
-       !error && it != end && names.size() < kMostNames; it.increment(error))
-    names.push_back(it->path().filename().string());
+  for (const DirectoryEntry& entry : ListIfReadable(directory.string(), kMostNames))
+    names.push_back(entry.name);
   return names;
 }
 

@@ -44,8 +44,9 @@ void CheckThreads(int threads) {
 }
 
 bool TakesDtype(const std::string& command) {
-  constexpr std::string_view kCommands[] = {"train", "eval", "predict",  "profile", "plan",
-                                            "vtab",  "text", "few-shot", "shift",   "ablate"};
+  constexpr std::string_view kCommands[] = {"train", "search", "eval",     "predict", "profile",
+                                            "plan",  "vtab",   "few-shot", "text",    "shift",
+                                            "ablate"};
   return std::ranges::find(kCommands, command) != std::end(kCommands);
 }
 
@@ -88,8 +89,8 @@ void AddCommonOptions(CLI::App& command, CommonOptions& o) {
     CheckCommonOptions(o);
     if (o.dtype != "f32" && o.dtype != "auto" && !TakesDtype(name))
       FailUsage(
-          "--dtype {}: {} computes in f32; train, eval, predict, profile, plan and suites take "
-          "others",
+          "--dtype {}: {} computes in f32; train, search, eval, predict, profile, plan and suites "
+          "take others",
           o.dtype, name);
   });
 }

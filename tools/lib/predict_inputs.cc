@@ -13,6 +13,7 @@
 #include "data/splits.h"
 #include "data/text_labels.h"
 #include "runtime/io/files_read.h"
+#include "runtime/io/listing.h"
 #include "runtime/io/near_path.h"
 #include "runtime/utf8.h"
 #include "tools/lib/predict_tables.h"
@@ -31,19 +32,25 @@ std::string ShapeText(const std::vector<int64_t>& shape) {
   return fmt::format("[{}]", fmt::join(shape, ","));
 }
 
-// Adds the files below a folder in the order of their names; linked folders are not entered.
+// Adds what `entries`, those of a folder, and the folders below hold; linked folders and those that
+// may not be read are not entered.
+void AddFiles(const fs::path& folder, const std::vector<DirectoryEntry>& entries,
+              const std::vector<std::string>& endings, std::vector<std::string>* files) {
+  for (const DirectoryEntry& entry : entries) {
+    const fs::path path = folder / entry.name;
+    if (entry.name.starts_with(".")) continue;
+    if (!entry.is_directory()) {
+      if (Contains(endings, ToLowerAscii(path.extension().string()))) files->push_back(path.string());
+    } else if (!entry.link) {
+      AddFiles(path, ListIfReadable(path.string()), endings, files);
+    }
+  }
+}
+
+// Adds the files below a folder in the order of their names.
 void FilesBelow(const std::string& folder, bool images, std::vector<std::string>* files) {
   const size_t before = files->size();
-  std::error_code error;
-  fs::recursive_directory_iterator at(folder, fs::directory_options::skip_permission_denied, error);
-  for (; !error && at != fs::recursive_directory_iterator(); at.increment(error)) {
-    const bool hidden = at->path().filename().string().starts_with(".");
-    if (hidden && at->is_directory(error)) at.disable_recursion_pending();
-    if (hidden || at->is_directory(error)) continue;
-    if (Contains(images ? kImages : kTexts, ToLowerAscii(at->path().extension().string())))
-      files->push_back(at->path().string());
-  }
-  if (error) Fail("{}: cannot read the folder: {}", folder, error.message());
+  AddFiles(folder, ListDirectory(folder), images ? kImages : kTexts, files);
   if (files->size() == before)
     Fail("{}: no {} in this folder ({})", folder, images ? "images" : "texts",
          fmt::join(images ? kImages : kTexts, ", "));

@@ -5,6 +5,7 @@
 
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/json.h"
+#include "runtime/io/listing.h"
 #include "runtime/io/near_path.h"
 #include "tools/lib/progress_meter.h"
 #include "tools/lib/report.h"
@@ -29,13 +30,9 @@ void Collect(const fs::path& directory, int depth, std::vector<std::string>* run
     }
   }
   if (depth == kDeepest) return;
-  std::vector<fs::path> below;
-  for (const auto& entry : fs::directory_iterator(directory, error))
-    if (entry.is_directory(error) && !entry.is_symlink(error) &&
-        !entry.path().filename().string().starts_with("."))
-      below.push_back(entry.path());
-  std::ranges::sort(below);
-  for (const fs::path& path : below) Collect(path, depth + 1, runs);
+  for (const DirectoryEntry& entry : ListIfReadable(directory.string()))
+    if (entry.is_directory() && !entry.link && !entry.name.starts_with("."))
+      Collect(directory / entry.name, depth + 1, runs);
 }
 
 nlohmann::json At(const nlohmann::json& object, const std::string& key) {

@@ -9,9 +9,8 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
-#include <system_error>
 
+#include "runtime/io/listing.h"
 #include "tools/lib/report.h"
 
 namespace graft {
@@ -32,9 +31,8 @@ int Open(uint64_t event, int thread) {
 
 std::vector<int> ThreadsOfProcess() {
   std::vector<int> threads;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/task", error))
-    threads.push_back(std::atoi(entry.path().filename().c_str()));
+  for (const DirectoryEntry& entry : ListIfReadable("/proc/self/task"))
+    threads.push_back(std::atoi(entry.name.c_str()));
   return threads;
 }
 

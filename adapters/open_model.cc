@@ -8,6 +8,7 @@
 #include "adapters/hf/peft_reader.h"
 #include "adapters/method_graph.h"
 #include "models/arch_text.h"
+#include "models/files/architecture.h"
 #include "peft/merge.h"
 #include "runtime/io/json.h"
 #include "runtime/io/near_path.h"
@@ -69,7 +70,9 @@ OpenedModel OpenRun(const ModelChoice& choice, const OpenBase& open) {
     if (c.base_sha256.empty() && c.model != choice.model)
       Fail("{}: a run on {}, not on {}", path, c.model, choice.model);
     c.model = choice.model;
-    if (!choice.arch.empty()) c.arch = choice.arch;
+    if (!choice.arch.empty() && choice.arch != c.arch)
+      FailUsage("--arch {}: {} was trained {}", choice.arch, path,
+                c.arch.empty() ? "without it" : "with --arch " + c.arch);
   }
   opened.checkpoint = choice.checkpoint.empty() ? UsualCheckpoint(path) : choice.checkpoint;
   opened.description = fmt::format("{} ({}, {})", path, c.method, opened.checkpoint);
@@ -88,6 +91,7 @@ OpenedModel OpenAdapter(const ModelChoice& choice, const OpenBase& open) {
   opened.description = fmt::format("{} with {}", choice.model, choice.adapter);
   OfFile(adapter.path, [&] {
     OpenForTask(choice, open, &opened);
+    CheckSameFacts(adapter.architecture, adapter.facts.base_sha256, adapter.path, opened.model);
     FillTrained(opened, adapter.path);
   });
   return opened;
@@ -145,6 +149,11 @@ OpenedModel OpenPeft(const ModelChoice& choice, InputKind kind, const OpenBase& 
   CheckBase(c);
   LoadedModel& m = opened.model;
   m = open(choice.model, choice.arch, opened.seed);
+  if (const auto it = metadata.find("graft.config"); it != metadata.end()) {
+    const std::string file = adapter.file.path();
+    CheckSameFacts(ParseModelConfig(it->second, file + " (metadata graft.config)"), c.base_sha256,
+                   file, m);
+  }
   const PeftOnModel fitted = FitPeft(adapter, m, BuildModel(m.config));
   CheckPeftLedger(adapter, fitted);
   if (const auto it = metadata.find("graft.preprocess"); it != metadata.end() && !m.is_bert()) {

@@ -1,7 +1,6 @@
 #include "adapters/base_model.h"
 
 #include "adapters/base_hash.h"
-#include "models/arch_text.h"
 #include "models/files/masked_lm.h"
 #include "models/text/prompt.h"
 
@@ -16,26 +15,6 @@ void CheckBase(const AdapterFacts& facts) {
         "the "
         "original file back",
         facts.model, now.substr(0, 12), facts.base_sha256.substr(0, 12));
-}
-
-void CheckSameFacts(const ModelConfig& trained, const std::string& base_sha256,
-                    const std::string& adapter, const LoadedModel& model) {
-  if (base_sha256.empty() && !model.source.starts_with("init:"))
-    Fail("{}: trained on seeded random weights (init:), which {} has not", adapter, model.source);
-  const char* kind = model.is_bert() ? "bert" : "vit";
-  if (std::holds_alternative<BertConfig>(trained) != model.is_bert())
-    Fail("{}: trained on another kind of model than {}, a {}", adapter, model.source, kind);
-  std::vector<std::string> before, now;
-  for (const char* fact : {"heads", "eps", model.is_bert() ? "activation" : "gelu", "pool"}) {
-    const std::string was = FieldText(trained, fact), is = FieldText(model.config, fact);
-    if (was == is) continue;
-    before.push_back(fmt::format("{}={}", fact, was));
-    now.push_back(fmt::format("{}={}", fact, is));
-  }
-  if (before.empty()) return;
-  const std::string facts = fmt::format("{}", fmt::join(before, ","));
-  Fail("{}: trained with {}, but {} is read with {}; hint: --arch \"{}({})\"", adapter, facts,
-       model.source, fmt::join(now, ","), kind, facts);
 }
 
 void TakeHead(const AdapterFacts& facts, LoadedModel* model) {

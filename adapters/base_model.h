@@ -14,12 +14,6 @@ namespace graft {
 // (init:).
 void CheckBase(const AdapterFacts& facts);
 
-// The same file means something else where other facts are assumed of it: throws Error if heads,
-// eps, activation or pooling of `model` are not those of the model that `adapter` was trained on,
-// or if that had seeded random weights (init:, no hash) and this one is a file.
-void CheckSameFacts(const ModelConfig& trained, const std::string& base_sha256,
-                    const std::string& adapter, const LoadedModel& model);
-
 // Opens the tokenizer of facts.tokenizer, or of the model's directory. Throws Error where there is
 // none.
 Tokenizer OpenTokenizer(const AdapterFacts& facts);

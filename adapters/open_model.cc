@@ -28,6 +28,29 @@ void OpenForTask(const ModelChoice& choice, const OpenBase& open, OpenedModel* o
   if (!opened->model.is_bert()) opened->preprocess = ParsePreprocess(c.preprocess);
 }
 
+// The same file means something else where other facts are assumed of it: throws Error if heads,
+// eps, activation or pooling of `model` are not those of the model that `adapter` was trained on,
+// or if that had seeded random weights (init:, no hash) and this one is a file.
+void CheckSameFacts(const ModelConfig& trained, const std::string& base_sha256,
+                    const std::string& adapter, const LoadedModel& model) {
+  if (base_sha256.empty() && !model.source.starts_with("init:"))
+    Fail("{}: trained on seeded random weights (init:), which {} has not", adapter, model.source);
+  const char* kind = model.is_bert() ? "bert" : "vit";
+  if (std::holds_alternative<BertConfig>(trained) != model.is_bert())
+    Fail("{}: trained on another kind of model than {}, a {}", adapter, model.source, kind);
+  std::vector<std::string> before, now;
+  for (const char* fact : {"heads", "eps", model.is_bert() ? "activation" : "gelu", "pool"}) {
+    const std::string was = FieldText(trained, fact), is = FieldText(model.config, fact);
+    if (was == is) continue;
+    before.push_back(fmt::format("{}={}", fact, was));
+    now.push_back(fmt::format("{}={}", fact, is));
+  }
+  if (before.empty()) return;
+  const std::string facts = fmt::format("{}", fmt::join(before, ","));
+  Fail("{}: trained with {}, but {} is read with {}; hint: --arch \"{}({})\"", adapter, facts,
+       model.source, fmt::join(now, ","), kind, facts);
+}
+
 // Makes the method's parameters and fills them from `file`. Refuses a file that lacks one that the
 // method trains, as that would keep its random initial value.
 void FillTrained(OpenedModel& opened, const std::string& file) {

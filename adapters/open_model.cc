@@ -8,6 +8,7 @@
 #include "adapters/hf/peft_reader.h"
 #include "adapters/method_graph.h"
 #include "models/arch_text.h"
+#include "models/files/architecture.h"
 #include "peft/merge.h"
 #include "runtime/io/json.h"
 #include "runtime/io/near_path.h"
@@ -25,6 +26,29 @@ void OpenForTask(const ModelChoice& choice, const OpenBase& open, OpenedModel* o
   opened->method = ParseMethod(c.method);
   opened->model = OpenAdapted(c, open);
   if (!opened->model.is_bert()) opened->preprocess = ParsePreprocess(c.preprocess);
+}
+
+// The same file means something else where other facts are assumed of it: throws Error if heads,
+// eps, activation or pooling of `model` are not those of the model that `adapter` was trained on,
+// or if that had seeded random weights (init:, no hash) and this one is a file.
+void CheckSameFacts(const ModelConfig& trained, const std::string& base_sha256,
+                    const std::string& adapter, const LoadedModel& model) {
+  if (base_sha256.empty() && !model.source.starts_with("init:"))
+    Fail("{}: trained on seeded random weights (init:), which {} has not", adapter, model.source);
+  const char* kind = model.is_bert() ? "bert" : "vit";
+  if (std::holds_alternative<BertConfig>(trained) != model.is_bert())
+    Fail("{}: trained on another kind of model than {}, a {}", adapter, model.source, kind);
+  std::vector<std::string> before, now;
+  for (const char* fact : {"heads", "eps", model.is_bert() ? "activation" : "gelu", "pool"}) {
+    const std::string was = FieldText(trained, fact), is = FieldText(model.config, fact);
+    if (was == is) continue;
+    before.push_back(fmt::format("{}={}", fact, was));
+    now.push_back(fmt::format("{}={}", fact, is));
+  }
+  if (before.empty()) return;
+  const std::string facts = fmt::format("{}", fmt::join(before, ","));
+  Fail("{}: trained with {}, but {} is read with {}; hint: --arch \"{}({})\"", adapter, facts,
+       model.source, fmt::join(now, ","), kind, facts);
 }
 
 // Makes the method's parameters and fills them from `file`. Refuses a file that lacks one that the
@@ -69,7 +93,9 @@ OpenedModel OpenRun(const ModelChoice& choice, const OpenBase& open) {
     if (c.base_sha256.empty() && c.model != choice.model)
       Fail("{}: a run on {}, not on {}", path, c.model, choice.model);
     c.model = choice.model;
-    if (!choice.arch.empty()) c.arch = choice.arch;
+    if (!choice.arch.empty() && choice.arch != c.arch)
+      FailUsage("--arch {}: {} was trained {}", choice.arch, path,
+                c.arch.empty() ? "without it" : "with --arch " + c.arch);
   }
   opened.checkpoint = choice.checkpoint.empty() ? UsualCheckpoint(path) : choice.checkpoint;
   opened.description = fmt::format("{} ({}, {})", path, c.method, opened.checkpoint);
@@ -88,6 +114,7 @@ OpenedModel OpenAdapter(const ModelChoice& choice, const OpenBase& open) {
   opened.description = fmt::format("{} with {}", choice.model, choice.adapter);
   OfFile(adapter.path, [&] {
     OpenForTask(choice, open, &opened);
+    CheckSameFacts(adapter.architecture, adapter.facts.base_sha256, adapter.path, opened.model);
     FillTrained(opened, adapter.path);
   });
   return opened;
@@ -145,6 +172,11 @@ OpenedModel OpenPeft(const ModelChoice& choice, InputKind kind, const OpenBase& 
   CheckBase(c);
   LoadedModel& m = opened.model;
   m = open(choice.model, choice.arch, opened.seed);
+  if (const auto it = metadata.find("graft.config"); it != metadata.end()) {
+    const std::string file = adapter.file.path();
+    CheckSameFacts(ParseModelConfig(it->second, file + " (metadata graft.config)"), c.base_sha256,
+                   file, m);
+  }
   const PeftOnModel fitted = FitPeft(adapter, m, BuildModel(m.config));
   CheckPeftLedger(adapter, fitted);
   if (const auto it = metadata.find("graft.preprocess"); it != metadata.end() && !m.is_bert()) {

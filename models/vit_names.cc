@@ -13,7 +13,7 @@ struct Size {
 };
 constexpr Size kNano{"nano", 64, 4, 4}, kTiny{"tiny", 192, 12, 3}, kSmall{"small", 384, 12, 6},
     kMedium{"medium", 512, 12, 8}, kBase{"base", 768, 12, 12}, kLarge{"large", 1024, 24, 16},
-    kGiant{"giant", 1536, 40, 24};
+    kHuge{"huge", 1280, 32, 16}, kGiant{"giant", 1536, 40, 24};
 
 void Distilled(VitConfig& c) { c.tokens = 2, c.pool = "distilled"; }
 // DeiT III: Touvron et al. 2022, arXiv 2204.07118.
@@ -57,8 +57,18 @@ const std::vector<Family>& Families() {
        518,
        {{14, 518}},
        DinoWithRegisters},
-      {"vit_", "_patch#_clip_#", {kBase, kLarge}, 0, {{16, 224}, {32, 224}}, Clip},
-      {"vit_", "_patch#_clip_quickgelu_#", {kBase}, 0, {{16, 224}, {32, 224}}, ClipOfOpenAi},
+      {"vit_",
+       "_patch#_clip_#",
+       {kBase, kLarge, kHuge},
+       0,
+       {{16, 224}, {32, 224}, {14, 224}},
+       Clip},
+      {"vit_",
+       "_patch#_clip_quickgelu_#",
+       {kBase, kLarge, kHuge},
+       0,
+       {{16, 224}, {32, 224}, {14, 224}},
+       ClipOfOpenAi},
   };
   return kFamilies;
 }

@@ -1,5 +1,6 @@
 // Adapters and models of other programs on the command line: what is written in one form gives the
 // same logits in another, and what stands in the wrong place is named.
+#include "models/arch_text.h"
 #include "models/files/hf_modules.h"
 #include "runtime/io/npy.h"
 #include "tests/cli_testing.h"
@@ -101,6 +102,39 @@ TEST_F(Adapters, KeepTheKeysOfPeft) {
   const std::string again =
       Export({"--model", kBase, "--adapter", dir_ / "peft"}, "hf-peft", "again");
   ExpectSameTensors(peft, again + "/adapter_model.safetensors");
+}
+
+// A file does not say its activation: an adapter is for the one that it was made with.
+TEST_F(Adapters, OfAFileThatIsReadWithOtherFacts) {
+  const LoadedModel base = LoadModel(kBase, "", 0);
+  const std::string timm = Export({"--model", kBase}, "timm", "timm") + "/model.safetensors";
+  const SafetensorsFile stated = SafetensorsFile::Open(timm);
+  std::vector<TensorToWrite> all;
+  for (const FileTensor& t : stated.tensors())
+    all.push_back({t.name, t.dtype, t.shape, stated.bytes(t)});
+  const std::string file = dir_ / "base.safetensors";
+  WriteSafetensors(file, all, {});
+  const auto on_file = [&](const std::string& gelu, const std::string& adapter) {
+    return Words{"--model", file, "--adapter", adapter, "--arch",
+                 fmt::format("vit(heads={},eps={},gelu={})", base.vit().heads, base.vit().eps,
+                             gelu)};
+  };
+  const std::string peft = WritePeft("peft", LoraConfig(), LoraTensors());
+  for (const std::string format : {"graft", "hf-peft"}) {
+    const std::string ours = Export(on_file("relu", peft), format, format);
+    EXPECT_EQ(Logits(on_file("relu", ours)), Logits(on_file("relu", peft)));
+    Words args{"predict", dir_ / "image.npy"};
+    const Words others = on_file("erf", ours);
+    args.insert(args.end(), others.begin(), others.end());
+    ExpectMistake(args, 1, "trained with gelu=relu, but " + file + " is read with gelu=erf");
+  }
+  const std::string random = "init:" + DescribeArch(base.config);
+  const std::string of_random =
+      Export({"--model", random, "--adapter", peft}, "graft", "of-random");
+  Words args{"predict", dir_ / "image.npy"};
+  const Words others = on_file("erf", of_random);
+  args.insert(args.end(), others.begin(), others.end());
+  ExpectMistake(args, 1, "seeded random weights");
 }
 
 // inspect tells how any adapter fits a model, without running it.

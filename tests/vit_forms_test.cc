@@ -282,6 +282,49 @@ TEST(ArchFacts, OfAModelDirectoryOfTimm) {
               HasSubstr("act_layer 'mish'"));
 }
 
+// Heads, eps and activation of an architecture that config.json names are those of timm's name, and
+// not those of another model of these sizes.
+TEST(ArchFacts, OfTimmsNames) {
+  const TempDir dir;
+  const std::string weights = WriteForm(dir, VitFormNamed("mean"));  // of width 16
+  const auto load = [&](const std::string& name, const std::string& args = "",
+                        const std::string& arch = "") {
+    dir.Write("hub/config.json",
+              R"({"num_classes": 3, "global_pool": "avg", "architecture": ")" + name +
+                  R"(", "model_args": {)" + args + "}}");
+    std::filesystem::copy(weights, dir / "hub/model.safetensors",
+                          std::filesystem::copy_options::overwrite_existing);
+    return LoadModel(dir / "hub", arch);
+  };
+  const auto facts = [&](const std::string& name) {
+    const VitConfig c = load(name).vit();
+    return fmt::format("{} {} {}", c.heads, c.eps, c.gelu);
+  };
+  EXPECT_EQ(facts("vit_base_patch16_gap_224.in1k"), "16 1e-06 erf");
+  EXPECT_EQ(facts("vit_large_patch14_clip_quickgelu_336"), "16 1e-05 quick");
+  EXPECT_EQ(facts("vit_large_patch14_clip_224"), "16 1e-05 erf");
+  EXPECT_EQ(facts("vit_large_patch14_224_clip_laion2b"), "16 1e-05 erf");
+  EXPECT_EQ(facts("vit_large_patch16_siglip_gap_512"), "16 1e-06 tanh");
+  EXPECT_EQ(facts("vit_huge_patch14_224_in21k"), "16 1e-06 erf");
+  EXPECT_EQ(facts("vit_nano_patch16_224"), "4 1e-06 erf");  // a name of ours
+  const auto message = [&](const std::string& name, const std::string& args = "") {
+    return MessageOf([&] { load(name, args); });
+  };
+  EXPECT_THAT(message("vit_base_patch16_mine", R"("num_heads": 2)"),
+              testing::AllOf(HasSubstr("eps, gelu"), HasSubstr("'vit_base_patch16_mine'"),
+                             HasSubstr("--arch")));
+  EXPECT_EQ(load("vit_mine", R"("num_heads": 2)", "vit(eps=1e-5,gelu=relu)").vit().gelu, "relu");
+  EXPECT_THAT(message("vit_base_patch16_rpn_224"), HasSubstr("norms stand behind"));
+  for (const char* args : {R"("pool_include_prefix": true)", R"("norm_layer": "rmsnorm")",
+                           R"("block_fn": "ResPostBlock")", R"("pos_embed": "none", "x": 1)"})
+    EXPECT_THAT(message("vit_base_patch16_gap_224", args), HasSubstr("model_args")) << args;
+  EXPECT_EQ(load("vit_base_patch16_gap_224",
+                 R"("drop_rate": 0.1, "pool_include_prefix": false, "norm_layer": null)")
+                .vit()
+                .heads,
+            16);
+}
+
 TEST(ArchText, DescriptionsAreReadBack) {
   for (const std::string& name : ModelNames()) {
     const ModelConfig config = ModelByName(name);

@@ -20,6 +20,9 @@ void CompleteRun(const RunConfig& c, std::string_view option, MethodTerm* term) 
   if (!same)
     FailUsage("method '{}': {} was trained on another base, {}, than {}", term->name, run,
               facts.model, c.model);
+  if (facts.arch != c.arch)
+    FailUsage("method '{}': {} was trained with --arch '{}', not '{}'", term->name, run, facts.arch,
+              c.arch);
   std::string& known = term->options["sha256"];
   if (!known.empty() && known != hash)
     FailUsage("method '{}': {} has other weights than those of sha256={}", term->name, run, known);

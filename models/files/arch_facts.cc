@@ -4,6 +4,7 @@
 
 #include "models/arch_text.h"
 #include "models/files/hf_config.h"
+#include "models/files/timm_names.h"
 #include "runtime/io/json.h"
 
 namespace graft {
@@ -95,11 +96,52 @@ constexpr std::pair<std::string_view, std::string_view> kTimmActivations[] = {
     {"gelu", "erf"},  {"gelu_tanh", "tanh"}, {"quick_gelu", "quick"}, {"quickgelu", "quick"},
     {"silu", "silu"}, {"swish", "silu"},     {"relu", "relu"}};
 
+// Arguments of timm's VisionTransformer that tensors show, that are read above or below, or that
+// matter in training alone.
+constexpr std::string_view kKnownArgs[] = {
+    "act_layer",      "attn_drop_rate",  "class_token",      "depth",
+    "drop_path_rate", "drop_rate",       "dynamic_img_size", "embed_dim",
+    "fc_norm",        "fix_init",        "global_pool",      "img_size",
+    "in_chans",       "init_values",     "mlp_ratio",        "no_embed_class",
+    "num_classes",    "num_heads",       "patch_drop_rate",  "patch_size",
+    "pos_drop_rate",  "pre_norm",        "proj_bias",        "proj_drop_rate",
+    "qk_norm",        "qkv_bias",        "reg_tokens",       "scale_attn_norm",
+    "scale_mlp_norm", "strict_img_size", "weight_init"};
+
+// Refuses arguments that may change what the model computes in ways that no tensor shows
+// (pool_include_prefix, block_fn, norm_layer).
+void CheckTimmArgs(const TimmConfig& timm, const std::string& path) {
+  if (const std::string why = OtherBlocksOfTimm(timm.architecture); !why.empty())
+    Fail("{}: architecture '{}' is not supported: {}", path, timm.architecture, why);
+  for (const auto& [key, value] : timm.args) {
+    const bool neutral = value == "none" || value == "false" || value.empty();
+    if (neutral || std::ranges::find(kKnownArgs, key) != std::end(kKnownArgs)) continue;
+    if (key == "final_norm" && value == "true") continue;
+    if (key == "pos_embed" && value == "learn") continue;
+    Fail("{}: model_args: {} = {} is not supported", path, key, value);
+  }
+}
+
+// Takes what timm's or our own name of the architecture tells and the arguments do not. Arguments
+// may have changed sizes; the heads stay, as the name states their number.
+void FactsFromTimmName(LoadedModel& m, const std::string& name) {
+  VitConfig named = m.vit();
+  const std::vector<std::string> own = VitNames();
+  if (const std::optional<TimmFacts> facts = FactsOfTimmName(name))
+    named.heads = facts->heads, named.eps = facts->eps, named.gelu = facts->gelu;
+  else if (std::ranges::find(own, name) != own.end())
+    named = VitByName(name);
+  else
+    return;
+  FactsFromName(m, named, fmt::format("config.json ({})", name));
+}
+
 // Takes facts from the architecture's name, where it is known here, and from the arguments that the
 // model was made with.
 void FactsFromTimm(LoadedModel& m, const TensorFile& file, const TimmConfig& timm,
                    const std::string& path) {
   if (m.is_bert()) Fail("{}: a config of timm, but the tensors' names are those of a BERT", path);
+  CheckTimmArgs(timm, path);
   VitConfig& c = m.vit();
   const auto say = [&](const char* fact) { m.fact_source[fact] = "config.json"; };
   if (timm.global_pool == "avg")
@@ -118,13 +160,7 @@ void FactsFromTimm(LoadedModel& m, const TensorFile& file, const TimmConfig& tim
       Fail("{}: act_layer '{}' is not supported", path, act->second);
     c.gelu = known->second, say("gelu");
   }
-  const std::vector<std::string> names = VitNames();
-  if (std::ranges::find(names, timm.architecture) == names.end()) return;
-  // Arguments may have changed its sizes. Then only they can tell the heads.
-  ModelConfig named = ModelByName(timm.architecture);
-  const bool heads = std::get<VitConfig>(named).width == c.width;
-  FactsFromName(m, named, fmt::format("config.json ({})", timm.architecture));
-  if (!heads && !timm.args.contains("num_heads")) m.fact_source.erase("heads");
+  FactsFromTimmName(m, timm.architecture);
 }
 
 // The first name whose sizes are these, preferring one that also has these parts (LayerScale, a
@@ -188,14 +224,17 @@ void TakeFacts(const TensorFile& file, const StatedConfig& config, const std::st
         m.fact_source[fact] = "usual for this layout (timm reads it so)";
     return;
   }
-  const std::string name = NameByShape(m.config);
+  // An architecture that config.json names and nobody here knows is not another one of its sizes.
+  const std::string name = config.timm ? "" : NameByShape(m.config);
   if (!name.empty()) return FactsFromName(m, ModelByName(name), fmt::format("table ({})", name));
   std::vector<std::string> unknown;
   for (const char* fact : {"heads", "eps", m.is_bert() ? "activation" : "gelu"})
     if (!m.fact_source.contains(fact)) unknown.emplace_back(fact);
   if (m.is_bert() || m.vit().gelu != "swiglu" ? unknown.empty() : unknown.size() <= 1) return;
-  Fail("{}: {} are not known for {}; hint: say them with --arch, e.g. --arch \"{}\"", m.source,
-       fmt::join(unknown, ", "), SizesText(m.config),
+  Fail("{}: {} are not known for {}{}; hint: say them with --arch, e.g. --arch \"{}\"", m.source,
+       fmt::join(unknown, ", "),
+       config.timm ? fmt::format("the architecture '{}', ", config.timm->architecture) : "",
+       SizesText(m.config),
        m.is_bert() ? "bert(heads=12,eps=1e-12,activation=erf)" : "vit(heads=12,eps=1e-6,gelu=erf)");
 }
 

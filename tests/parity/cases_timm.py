@@ -277,6 +277,8 @@ def files(folder):
         yield Case(name, expect, folder / f"{name}.safetensors", inputs, logits, cause, **more)
 
 
+NAMED = dict(num_heads=None)  # which is left to the architecture
+
 # Name, expectation, cause, architecture of timm, its arguments: directories as its hub has them.
 HUBS = [
     ("plain", "equal", "", "vit_tiny_patch16_224", {}),
@@ -291,6 +293,14 @@ HUBS = [
     ("siglip", "refuse", "attn_pool|map", "vit_base_patch16_siglip_224", {}),
     ("eight_heads", "equal", "", "vit_tiny_patch16_224", dict(num_heads=8)),
     ("resnet", "refuse", "resnet10t|conv1", "resnet10t", None),
+    # The name alone tells heads, eps and activation.
+    ("named_heads", "equal", "", "vit_base_patch16_gap_224", NAMED),
+    ("named_quick_gelu", "equal", "", "vit_large_patch14_clip_quickgelu_336",
+     dict(NAMED, img_size=28, patch_size=14)),
+    ("named_tanh", "equal", "", "vit_large_patch16_siglip_gap_512", NAMED),
+    ("norms_behind", "refuse", "norms stand behind", "vit_base_patch16_rpn_224", {}),
+    ("prefix_in_pool", "refuse", "pool_include_prefix", "vit_tiny_patch16_224",
+     dict(global_pool="avg", pool_include_prefix=True)),
 ]
 
 
@@ -311,6 +321,7 @@ def read_hub_layout(architecture, told, folder, classes):
 def hubs(folder):
     for name, expect, cause, architecture, more in HUBS:
         told = {"num_classes": 10} if more is None else {**BASE, **more}
+        told = {k: v for k, v in told.items() if v is not None}
         made = randomise(timm.create_model(architecture, **told))
         at = folder / f"hub_{name}"
         save_for_hf(made, at, model_args=told, safe_serialization=True)

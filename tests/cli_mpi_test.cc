@@ -9,7 +9,6 @@
 namespace graft::cli {
 namespace {
 
-
 constexpr const char* kBert = "init:bert(vocab=260,width=64,depth=2,heads=2,mlp=128,positions=32)";
 
 // Texts of 3 to 12 letters, in a table with their classes and without.

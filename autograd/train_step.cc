@@ -310,8 +310,7 @@ StepResult TrainStep::Run(std::span<const Counts> parts, int64_t step, double le
     values[1] = static_cast<float>(1 - std::pow(optimizer_.beta1, t));
     values[2] = static_cast<float>(1 - std::pow(optimizer_.beta2, t));
   }
-  if (update_rng_.data)
-    update_rng_.i32()[0] = static_cast<int32_t>(step), update_rng_.i32()[1] = 0;
+  if (update_rng_.data) update_rng_.i32()[0] = static_cast<int32_t>(step), update_rng_.i32()[1] = 0;
   session_.RunUpdate();
   if (optimizer_.clip > 0)
     result.gradient_norm = std::sqrt(session_.Output("gradient_norm_squared").f32()[0]);

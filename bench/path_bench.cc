@@ -18,8 +18,8 @@
 namespace graft {
 namespace {
 
-constexpr VitConfig kDeitTiny{.width = 192, .depth = 12, .heads = 3, .mlp_width = 768,
-                              .classes = 10};
+constexpr VitConfig kDeitTiny{
+    .width = 192, .depth = 12, .heads = 3, .mlp_width = 768, .classes = 10};
 
 struct Subject {
   ModelConfig config = kDeitTiny;
@@ -75,8 +75,7 @@ void PathStage(Subject& s, benchmark::State& state) {
     nodes += s.supernet->StepOf(s.Next()).session().steps().size();
     fastest = std::min(fastest, ThreadMilliseconds() - start);
   }
-  state.counters["nodes"] =
-      static_cast<double>(nodes) / static_cast<double>(state.iterations());
+  state.counters["nodes"] = static_cast<double>(nodes) / static_cast<double>(state.iterations());
   state.counters["fastest"] = fastest;
 }
 

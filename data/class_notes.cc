@@ -86,11 +86,11 @@ std::vector<std::string> ClassNotes(const std::string& directory,
       without.push_back(name(i));
   const bool counted = names.empty() || names[0] == "0";
   if (!without.empty() && counted && first != trained.begin() && first != trained.end())
-    notes.push_back(fmt::format(
-        "{}: labels begin at {}, but classes count from 0: {} {}", directory,
-        first - trained.begin(), Some(without),
-        without.size() == 1 ? "has no example and an output that never learns"
-                            : "have no example and outputs that never learn"));
+    notes.push_back(fmt::format("{}: labels begin at {}, but classes count from 0: {} {}",
+                                directory, first - trained.begin(), Some(without),
+                                without.size() == 1
+                                    ? "has no example and an output that never learns"
+                                    : "have no example and outputs that never learn"));
   else if (!without.empty())
     notes.push_back(fmt::format("{}: {} of the {} classes have no example: {}", directory,
                                 without.size(), trained.size(), Some(without)));

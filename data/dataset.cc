@@ -247,12 +247,12 @@ void ImageDataset::HoldOut(const std::string& split, double share, uint64_t seed
 std::vector<std::string> ImageDataset::Notes(bool all) const {
   std::vector<std::string> notes = notes_;
   if (!left_out_.empty())
-    notes.push_back(
-        fmt::format("{}: {} that {} not read {} left out (the first is {})", directory_,
-                    left_out_.size() == 1 ? "1 image of a format"
-                                          : fmt::format("{} images of formats", left_out_.size()),
-                    left_out_.size() == 1 ? "is" : "are", left_out_.size() == 1 ? "is" : "are",
-                    left_out_.front()));
+    notes.push_back(fmt::format("{}: {} that {} not read {} left out (the first is {})", directory_,
+                                left_out_.size() == 1
+                                    ? "1 image of a format"
+                                    : fmt::format("{} images of formats", left_out_.size()),
+                                left_out_.size() == 1 ? "is" : "are",
+                                left_out_.size() == 1 ? "is" : "are", left_out_.front()));
   if (form_ == DatasetForm::kTables) return notes;
   std::vector<ClassCounts> counts;
   std::unordered_map<std::string, const Example*> seen;

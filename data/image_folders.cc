@@ -16,8 +16,8 @@ namespace {
 namespace fs = std::filesystem;
 using Names = std::vector<std::string>;
 
-const Names kExtensions = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif",
-                           ".tiff", ".ppm", ".pgm",  ".pbm", ".pnm", ".jfif", ".jpe"};
+const Names kExtensions = {".jpg",  ".jpeg", ".png", ".webp", ".gif", ".bmp",  ".tif",
+                           ".tiff", ".ppm",  ".pgm", ".pbm",  ".pnm", ".jfif", ".jpe"};
 const Names kOtherExtensions = {".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".svg",
                                 ".psd",  ".raw",  ".dng",  ".cr2", ".nef", ".arw", ".ico",
                                 ".tga",  ".exr",  ".hdr",  ".dcm", ".eps", ".pcx"};

@@ -100,8 +100,8 @@ void LeaveOutUnlabelled(std::vector<RawTable>* tables, std::vector<std::string>*
   const std::vector<std::string> labels = train->label_names;
   std::erase_if(*tables, [&](const RawTable& table) {
     const auto has = [&](const std::string& name) {
-      return std::ranges::any_of(
-          table.first_line, [&](const auto& f) { return ColumnName(f) == ColumnName(name); });
+      return std::ranges::any_of(table.first_line,
+                                 [&](const auto& f) { return ColumnName(f) == ColumnName(name); });
     };
     if (table.error.empty() || !has(text) || std::ranges::any_of(labels, has)) return false;
     notes->push_back(

@@ -35,7 +35,7 @@ struct RawTable {
   std::vector<std::string> label_names = {};  // of the columns of the label; none without a header
   // Of the columns of the text and the second one; "" without a header.
   std::string text_name = "", second_name = "";
-  std::vector<std::string> first_line = {};   // its fields; of JSON lines the keys of the first
+  std::vector<std::string> first_line = {};  // its fields; of JSON lines the keys of the first
   bool open = false;  // whether line 1 is a header is not known yet: it is rows[0]
   size_t columns = 0;
 

@@ -136,8 +136,7 @@ struct OnednnGemm::Impl {
   // shape that run at the same time may take it from each other, for as long as one product takes.
   const Slot& TakeSlot(int thread) const noexcept {
     for (int i = thread % threads;; i = (i + 1) % threads)
-      if (const Slot& slot = slots[i];
-          !slot.taken.test_and_set(std::memory_order_acquire))
+      if (const Slot& slot = slots[i]; !slot.taken.test_and_set(std::memory_order_acquire))
         return slot;
   }
 
@@ -269,8 +268,7 @@ void OnednnGemm::Run(int64_t m, const float* a, const void* b, const float* bias
         std::memcpy(to + r * s.n, residual + (begin + r) * s.n, row_bytes);
       }
     }
-    if (rows == impl.block)
-      return impl.Execute(thread, from, b, bias, to, mine);
+    if (rows == impl.block) return impl.Execute(thread, from, b, bias, to, mine);
     // The last rows do not fill a block; zero rows are added in the scratch.
     float* pad_a = reinterpret_cast<float*>(scratch);
     const int64_t lines = s.a_transposed ? s.k : rows, length = s.a_transposed ? rows : s.k;

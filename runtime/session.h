@@ -23,7 +23,8 @@ namespace graft {
 
 // What sessions that never run at the same time may have in common: packed weights, memory of
 // inputs, values and states. What one has been given and has computed is valid until another one
-// is, inputs are not zero at first, states are zero only after ZeroStates, and the store's buffers of frozen parameters must outlive it.
+// is, inputs are not zero at first, states are zero only after ZeroStates, and the store's buffers
+// of frozen parameters must outlive it.
 class SharedMemory {
  public:
   SharedMemory();

@@ -131,8 +131,9 @@ void Searcher::CheckOthers() {
   if (step_ < steps_)
     for (const StepInfo& info : supernet_->StepOf(supernet_->PathAt(step_)).session().steps())
       kernels += info.impl + " ";
-  const std::string mine = fmt::format("{} {} {} {} {} {}", step_, measured_.size(),
-                                       c_.examples_sha256, BaseHash(c_.model), ActiveIsa(), kernels);
+  const std::string mine =
+      fmt::format("{} {} {} {} {} {}", step_, measured_.size(), c_.examples_sha256,
+                  BaseHash(c_.model), ActiveIsa(), kernels);
   CheckSameEverywhere(*hooks_.group, mine);
   Note(fmt::format("{} processes share each batch and the examples of each candidate",
                    hooks_.group->size()));

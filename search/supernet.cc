@@ -58,9 +58,9 @@ TrainStep& Supernet::StepOf(const Genes& path) {
   // session.
   std::optional<VerifyAtTheEnd> trusting;
   if (compiled_ > 0) trusting.emplace();
-  auto step = std::make_unique<TrainStep>(
-      PathGraph(path), params_, options_.optimizer, options_.capacity,
-      TrainingPasses(options_.passes), TrainStep::Parallel{.shared = &shared_});
+  auto step = std::make_unique<TrainStep>(PathGraph(path), params_, options_.optimizer,
+                                          options_.capacity, TrainingPasses(options_.passes),
+                                          TrainStep::Parallel{.shared = &shared_});
   if (options_.group) step->ShareWith(options_.group);
   compile_seconds_ += std::chrono::duration<double>(Clock::now() - start).count();
   ++compiled_;

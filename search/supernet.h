@@ -20,7 +20,7 @@ struct SupernetOptions {
   Counts capacity;  // the largest micro-batch
   PassOptions passes = {};
   uint64_t seed = 0;
-  size_t sessions = 4;  // that are kept: the paths that were taken last
+  size_t sessions = 4;            // that are kept: the paths that were taken last
   ProcessGroup* group = nullptr;  // that divides the lanes of each step, as TrainStep::ShareWith
 };
 

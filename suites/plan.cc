@@ -22,10 +22,10 @@ namespace fs = std::filesystem;
 // The options that all units share: a suite in which they change midway compares nothing.
 nlohmann::json SharedOptions(const SuiteRequest& r) {
   nlohmann::json json = ToJson(r.config);
-  for (const char* field : {"model", "data", "method", "seed", "train_split", "val_split",
-                            "holdout", "labels", "base_sha256", "examples_sha256", "trace",
-                            "save_every", "schedule_epochs", "scale_targets", "allow_overlap",
-                            "read_columns"})
+  for (const char* field :
+       {"model", "data", "method", "seed", "train_split", "val_split", "holdout", "labels",
+        "base_sha256", "examples_sha256", "trace", "save_every", "schedule_epochs", "scale_targets",
+        "allow_overlap", "read_columns"})
     json.erase(field);
   if (r.config.batch_size == kBatchByKind) json["batch_size"] = "by kind";
   if (r.config.lr == 0) json["lr"] = "by method";

@@ -115,9 +115,13 @@ TEST_F(Adapters, OfAFileThatIsReadWithOtherFacts) {
   const std::string file = dir_ / "base.safetensors";
   WriteSafetensors(file, all, {});
   const auto on_file = [&](const std::string& gelu, const std::string& adapter) {
-    return Words{"--model", file, "--adapter", adapter, "--arch",
-                 fmt::format("vit(heads={},eps={},gelu={})", base.vit().heads, base.vit().eps,
-                             gelu)};
+    return Words{
+        "--model",
+        file,
+        "--adapter",
+        adapter,
+        "--arch",
+        fmt::format("vit(heads={},eps={},gelu={})", base.vit().heads, base.vit().eps, gelu)};
   };
   const std::string peft = WritePeft("peft", LoraConfig(), LoraTensors());
   for (const std::string format : {"graft", "hf-peft"}) {

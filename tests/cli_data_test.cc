@@ -241,8 +241,8 @@ TEST(CliData, Folds) {
   EXPECT_EQ(all, 23);
   // What is printed as the next command knows the task.
   Spill(dir / "scores.csv", "text,score\na,0.5\nb,1.5\nc,0.1\nd,2\ne,3\n");
-  const Outcome o = Graft({"data", "split", dir / "scores.csv", "--task", "regression",
-                           "--holdout", "0.4", "--out", dir / "scores"});
+  const Outcome o = Graft({"data", "split", dir / "scores.csv", "--task", "regression", "--holdout",
+                           "0.4", "--out", dir / "scores"});
   EXPECT_NE(o.out.find(dir / "scores" + " --task regression --out"), std::string::npos) << o.out;
   ExpectMistakes(
       {
@@ -326,8 +326,9 @@ TEST(CliData, PredictKnowsTheColumnsOfTraining) {
   std::string rows = "Kommentar,Urteil\n";
   for (int i = 0; i < 12; ++i) rows += fmt::format("a film {},{}\n", i, i % 2 ? "gut" : "schlecht");
   Spill(dir / "train.csv", rows + "Kommentar,Urteil\n");
-  const Words args{"train",    "--model",   bert,    "--data", dir / "train.csv", "--method",
-                   "lora(r=2)", "--epochs", "1",     "--out",  run,               "--skip-bad"};
+  const Words args{"train",    "--model",   bert,       "--data", dir / "train.csv",
+                   "--method", "lora(r=2)", "--epochs", "1",      "--out",
+                   run,        "--skip-bad"};
   ASSERT_EQ(Graft(args).code, 0);
   EXPECT_EQ(Config(run)["read_columns"], "Kommentar,Urteil");
   EXPECT_EQ(Config(run)["columns"], "");

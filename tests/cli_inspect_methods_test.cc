@@ -65,9 +65,8 @@ TEST(CliInspectMethods, PagesHaveEveryPart) {
     for (const MethodOption& o : r->options())
       EXPECT_THAT(page.out, HasSubstr(fmt::format("{}={}", o.name, o.value)));
     EXPECT_THAT(page.out, HasSubstr("\nrecipe\n  graft "));
-    EXPECT_THAT(page.out,
-                HasSubstr(r->searched ? "none: a search finds it by the loss alone"
-                                      : fmt::format("rate  {:g}", r->learning_rate.images)));
+    EXPECT_THAT(page.out, HasSubstr(r->searched ? "none: a search finds it by the loss alone"
+                                                : fmt::format(" {:g} ", r->learning_rate.images)));
     EXPECT_LT(std::count(page.out.begin(), page.out.end(), '\n'), 70);
     const json m = GraftJson({"inspect", "--methods", name})["methods"][0];
     ExpectKeys(m,

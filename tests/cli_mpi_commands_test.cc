@@ -18,26 +18,18 @@ class MpiCommands : public testing::Test {
   static void TearDownTestSuite() { delete dir_; }
   static std::string At(const std::string& name) { return *dir_ / name; }
   static Words Search(const std::string& out, const Words& more = {}) {
-    return WithOptions({"search",        "--model",
-                        kNano,           "--data",
-                        At("data"),      "--space",
-                        "glora",         "--ranks",
-                        "4,2",           "--epochs",
-                        "2",             "--batch-size",
-                        "16",            "--micro-batch",
-                        "4",             "--population",
-                        "4",             "--generations",
-                        "2",             "--mutations",
-                        "2",             "--crossovers",
-                        "1",             "--top",
-                        "2",             "--threads",
-                        "1",             "--out",
-                        At(out)},
-                       more);
+    return WithOptions(
+        {"search", "--model",       kNano, "--data",       At("data"), "--space",
+         "glora",  "--ranks",       "4,2", "--epochs",     "2",        "--batch-size",
+         "16",     "--micro-batch", "4",   "--population", "4",        "--generations",
+         "2",      "--mutations",   "2",   "--crossovers", "1",        "--top",
+         "2",      "--threads",     "1",   "--out",        At(out)},
+        more);
   }
   static void ExpectSameSearch(const std::string& run, const std::string& other) {
-    for (const char* file : {"METHOD", "candidates.jsonl", "candidates.json", "supernet.safetensors",
-                             "supernet.jsonl", "best.safetensors", "last.safetensors"})
+    for (const char* file :
+         {"METHOD", "candidates.jsonl", "candidates.json", "supernet.safetensors", "supernet.jsonl",
+          "best.safetensors", "last.safetensors"})
       EXPECT_EQ(Slurp(At(run) + "/" + file), Slurp(At(other) + "/" + file)) << run << " " << file;
   }
   static TempDir* dir_;
@@ -140,7 +132,8 @@ TEST_F(MpiCommands, OtherCommandsAreOfTheFirstProcess) {
     EXPECT_EQ(o.err.find(note), o.err.rfind(note)) << o.err;
   }
   // What fails, fails once.
-  const Outcome again = Graft({"data", "split", At("data"), "--holdout", "0.2", "--out", At("lists")});
+  const Outcome again =
+      Graft({"data", "split", At("data"), "--holdout", "0.2", "--out", At("lists")});
   EXPECT_EQ(again.code, 1);
   const size_t told = again.err.find("graft: ");
   ASSERT_NE(told, again.err.npos) << again.err;

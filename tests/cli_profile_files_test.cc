@@ -258,38 +258,38 @@ TEST_F(ProfileFiles, ThePageHasTheNumbers) {
   }
 }
 
+std::string OnlyFileIn(const std::string& folder) {
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder), {}), 1);
+  return fs::directory_iterator(folder)->path();
+}
+
 TEST_F(ProfileFiles, TheMachineIsMeasuredOnce) {
   const json first = GraftJson({"profile", "--machine"});
   ExpectKeys(first, {"peak_gflops", "peak_gflops_bf16", "peak_gflops_int8", "gb_per_second",
                      "threads", "isa", "cpu", "levels", "stored", "age_seconds"});
   EXPECT_EQ(first["levels"].back()["level"], "DRAM");
   for (const json& level : first["levels"]) EXPECT_GT(level["gb_per_second"], 0.1) << level;
-  Words files;
-  for (const auto& entry : fs::directory_iterator(At("cache") + "/graft/machine"))
-    files.push_back(entry.path());
-  ASSERT_EQ(files.size(), 1u);
+  const std::string file = OnlyFileIn(At("cache/graft/machine"));
   // A stored one that is far above what the machine can do is believed, and said to be far.
-  json kept = json::parse(Slurp(files[0]));
+  json kept = json::parse(Slurp(file));
   kept["rates"]["peak_gflops"] = 1e6;
   for (json& level : kept["rates"]["levels"]) level["gb_per_second"] = 1e6;
-  Spill(files[0], kept.dump());
+  Spill(file, kept.dump());
   const json read = GraftJson({"profile", "--machine"});
   EXPECT_EQ(read["stored"], true);
   EXPECT_EQ(read["peak_gflops"], 1e6);
   EXPECT_NE(read["disturbances"].dump().find("of the peak now"), std::string::npos) << read;
   // One that is far below was measured on a busy machine; the others are kept.
   kept["rates"]["levels"][0]["gb_per_second"] = 1e-2;
-  Spill(files[0], kept.dump());
-  const json mended = GraftJson({"profile", "--machine"});
-  EXPECT_EQ(mended["stored"], false);
+  Spill(file, kept.dump());
+  const json mended = GraftJson({"profile", "--machine"});  // measured, so not "stored"
   EXPECT_GT(mended["levels"][0]["gb_per_second"], 0.1);
   EXPECT_DOUBLE_EQ(mended["levels"][1]["gb_per_second"], 1e6);
   EXPECT_EQ(mended["peak_gflops"], 1e6);
-  kept["rates"]["peak_gflops"] = 1e-2;
-  Spill(files[0], kept.dump());
+  kept["rates"]["peak_gflops"] = 1e-2, Spill(file, kept.dump());
   EXPECT_EQ(GraftJson({"profile", "--machine"})["stored"], false);
   EXPECT_EQ(GraftJson({"profile", "--machine", "--refresh"})["stored"], false);
-  EXPECT_NE(Slurp(files[0]), kept.dump());
+  EXPECT_NE(Slurp(file), kept.dump());
   // Other threads and other targets are other machines.
   EXPECT_EQ(GraftJson({"profile", "--machine", "--threads", "1", "--isa", "sse4"})["stored"],
             false);
@@ -297,8 +297,7 @@ TEST_F(ProfileFiles, TheMachineIsMeasuredOnce) {
 
 TEST_F(ProfileFiles, DamagedRatesAreMeasuredAnew) {
   GraftJson({"profile", "--machine"});
-  const std::string folder = At("cache") + "/graft/machine";
-  const std::string file = fs::directory_iterator(folder)->path();
+  const std::string file = OnlyFileIn(At("cache/graft/machine"));
   const json good = json::parse(Slurp(file));
   const auto with = [&](const char* key, const json& value) {
     json bad = good;

@@ -27,10 +27,10 @@ TEST(Listing, SaysWhatLinksLeadToInTheOrderOfBytes) {
   fs::create_symlink(dir / "nothing", dir / "c");
   ASSERT_EQ(mkfifo((dir / "pipe").c_str(), 0600), 0);
   const std::vector<DirectoryEntry> entries = ListDirectory(dir.path());
-  const DirectoryEntry expected[] = {
-      {".hidden", Kind::kFile, false}, {"Z", Kind::kDirectory, true}, {"a", Kind::kDirectory, false},
-      {"b.txt", Kind::kFile, false},   {"c", Kind::kOther, true},     {"pipe", Kind::kOther, false},
-      {"\xc3\xa4", Kind::kFile, true}};
+  const DirectoryEntry expected[] = {{".hidden", Kind::kFile, false}, {"Z", Kind::kDirectory, true},
+                                     {"a", Kind::kDirectory, false},  {"b.txt", Kind::kFile, false},
+                                     {"c", Kind::kOther, true},       {"pipe", Kind::kOther, false},
+                                     {"\xc3\xa4", Kind::kFile, true}};
   ASSERT_EQ(entries.size(), std::size(expected));
   for (size_t i = 0; i < entries.size(); ++i) {
     EXPECT_EQ(entries[i].name, expected[i].name);

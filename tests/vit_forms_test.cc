@@ -289,9 +289,8 @@ TEST(ArchFacts, OfTimmsNames) {
   const std::string weights = WriteForm(dir, VitFormNamed("mean"));  // of width 16
   const auto load = [&](const std::string& name, const std::string& args = "",
                         const std::string& arch = "") {
-    dir.Write("hub/config.json",
-              R"({"num_classes": 3, "global_pool": "avg", "architecture": ")" + name +
-                  R"(", "model_args": {)" + args + "}}");
+    dir.Write("hub/config.json", R"({"num_classes": 3, "global_pool": "avg", "architecture": ")" +
+                                     name + R"(", "model_args": {)" + args + "}}");
     std::filesystem::copy(weights, dir / "hub/model.safetensors",
                           std::filesystem::copy_options::overwrite_existing);
     return LoadModel(dir / "hub", arch);

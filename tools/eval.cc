@@ -214,8 +214,8 @@ void Run(EvalOptions o, const CommonOptions& common) {
   SaySkipped(common, data.skipped());
   if (!data.texts()) Say(common, PreprocessText(opened.facts));
   if (run && split == run->train_split && SamePath(o.data, run->data))
-    Say(common, fmt::format("note: the run was trained on the split '{}', which it is measured on",
-                            split));
+    Say(common,
+        fmt::format("note: the run was trained on the split '{}', which it is measured on", split));
   if (!o.errors.empty()) CheckOutputFile(o.errors);  // before the work
   if (opened.facts.task != kClassify)
     return RunTargets(o, opened, data, split, *examples, common, passes);
@@ -266,8 +266,7 @@ void Run(EvalOptions o, const CommonOptions& common) {
     Say(common, "\n" + confused);
   if (!o.errors.empty())
     Say(common,
-        fmt::format("\n{}: {} predicted wrongly", o.errors,
-                    Counted(std::ssize(wrong), "example")));
+        fmt::format("\n{}: {} predicted wrongly", o.errors, Counted(std::ssize(wrong), "example")));
 }
 
 }  // namespace

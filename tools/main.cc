@@ -154,8 +154,8 @@ std::string CommandOf(const CLI::App& app) {
 // Several processes divide the work of some commands. Any other one would be done by each of them,
 // and each would write the same files: the first does it alone.
 void LeaveToFirst(const CLI::App& app, const CommonOptions& common) {
-  constexpr std::string_view kDivided[] = {"train",          "search",     "ablate",     "bench vtab",
-                                           "bench few-shot", "bench text", "bench shift"};
+  constexpr std::string_view kDivided[] = {
+      "train", "search", "ablate", "bench vtab", "bench few-shot", "bench text", "bench shift"};
   const std::string name = CommandOf(app);
   if (std::ranges::find(kDivided, name) != std::end(kDivided) || !LaunchedAlike()) return;
   if (OthersTell()) throw CLI::RuntimeError(0);

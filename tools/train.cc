@@ -313,10 +313,9 @@ void Run(TrainOptions& o, const CommonOptions& common, ProcessGroup* group) {
     StopInterrupted(*dir, s.steps, "graft train --resume " + ShellWord(dir->path()));
   SayDone(s, common);
   const std::string run = ShellWord(dir->path());
-  const std::string eval =
-      s.measurable
-          ? fmt::format("graft eval --run {} --data {}\n      ", run, ShellWord(s.config.data))
-          : "";
+  const std::string eval = s.measurable ? fmt::format("graft eval --run {} --data {}\n      ", run,
+                                                      ShellWord(s.config.data))
+                                        : "";
   Say(common, fmt::format("next: {}graft fuse --run {} --out {}", eval, run, FusedName(s.layout)));
 }
 

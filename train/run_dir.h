@@ -39,9 +39,9 @@ class RunDir {
   static RunDir Open(const std::string& path);
   // Opens a run that a search makes, whether it has ended or not.
   static RunDir OpenSearch(const std::string& path);
-  // Opens a run that another process of a group trains or searches and writes (process_group.h). This process
-  // reads it, and leaves out whatever it would write. `resumed` says whether the other one has
-  // opened it.
+  // Opens a run that another process of a group trains or searches and writes (process_group.h).
+  // This process reads it, and leaves out whatever it would write. `resumed` says whether the other
+  // one has opened it.
   static RunDir Follow(const std::string& path, bool resumed);
   // Locks the directory for training, which comes before anything is written; throws Error if
   // another process trains there.

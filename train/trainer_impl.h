@@ -123,7 +123,7 @@ class Trainer {
   int64_t steps_ = 0, steps_per_epoch_ = 0, trainable_count_ = 0, examples_seen_ = 0;
   double session_seconds_ = 0, start_seconds_ = 0, summary_time_ = 0;
   double step_seconds_ = 0;  // of the session, without the features of frozen layers
-  double work_ = 0;  // of the last step, in full micro-batches
+  double work_ = 0;          // of the last step, in full micro-batches
   bool measurable_ = true, interrupted_ = false, told_ = false, group_stops_ = false;
 };
 

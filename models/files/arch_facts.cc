@@ -99,14 +99,13 @@ constexpr std::pair<std::string_view, std::string_view> kTimmActivations[] = {
 // Arguments of timm's VisionTransformer that tensors show, that are read above or below, or that
 // matter in training alone.
 constexpr std::string_view kKnownArgs[] = {
-    "act_layer",      "attn_drop_rate",  "class_token",      "depth",
-    "drop_path_rate", "drop_rate",       "dynamic_img_size", "embed_dim",
-    "fc_norm",        "fix_init",        "global_pool",      "img_size",
-    "in_chans",       "init_values",     "mlp_ratio",        "no_embed_class",
-    "num_classes",    "num_heads",       "patch_drop_rate",  "patch_size",
-    "pos_drop_rate",  "pre_norm",        "proj_bias",        "proj_drop_rate",
-    "qk_norm",        "qkv_bias",        "reg_tokens",       "scale_attn_norm",
-    "scale_mlp_norm", "strict_img_size", "weight_init"};
+    "act_layer",      "attn_drop_rate",   "class_token",     "depth",           "drop_path_rate",
+    "drop_rate",      "dynamic_img_size", "embed_dim",       "fc_norm",         "fix_init",
+    "global_pool",    "img_size",         "in_chans",        "init_values",     "mlp_ratio",
+    "no_embed_class", "num_classes",      "num_heads",       "patch_drop_rate", "patch_size",
+    "pos_drop_rate",  "pre_norm",         "proj_bias",       "proj_drop_rate",  "qk_norm",
+    "qkv_bias",       "reg_tokens",       "scale_attn_norm", "scale_mlp_norm",  "strict_img_size",
+    "weight_init"};
 
 // Refuses arguments that may change what the model computes in ways that no tensor shows
 // (pool_include_prefix, block_fn, norm_layer).

@@ -17,8 +17,8 @@ struct DirectoryEntry {
   bool is_directory() const { return kind == Kind::kDirectory; }
 };
 
-// Returns what is in a directory, "." and ".." aside, in the order of the names' bytes. Throws Error
-// that names the directory if it cannot be read to its end.
+// Returns what is in a directory, "." and ".." aside, in the order of the names' bytes. Throws
+// Error that names the directory if it cannot be read to its end.
 std::vector<DirectoryEntry> ListDirectory(const std::string& path);
 // Returns the same where it can be read, else nothing; of more than `most` any of them.
 std::vector<DirectoryEntry> ListIfReadable(const std::string& path, size_t most = SIZE_MAX);

@@ -48,9 +48,9 @@ std::string StepsText(const BeginReport& r) {
   if (SearchedTerm(ParseMethod(c.method)))
     return fmt::format("{} generations of candidates, each measured on all {}", Grouped(r.steps),
                        r.unit);
-  std::string text = fmt::format("{} = {} of {}, batches of {} {}", Grouped(r.steps),
-                                 Counted(c.epochs, "epoch"), Grouped(r.steps_per_epoch),
-                                 c.batch_size, r.unit);
+  std::string text =
+      fmt::format("{} = {} of {}, batches of {} {}", Grouped(r.steps), Counted(c.epochs, "epoch"),
+                  Grouped(r.steps_per_epoch), c.batch_size, r.unit);
   if (r.first_step > 0) text += fmt::format("; goes on at step {}", Grouped(r.first_step + 1));
   return text;
 }
@@ -58,9 +58,9 @@ std::string StepsText(const BeginReport& r) {
 std::string RateText(const RunConfig& c, int64_t steps) {
   const double warm =
       c.warmup > 0 ? std::max(1.0, std::floor(c.warmup * static_cast<double>(steps))) : 0;
-  std::string text = fmt::format("{:g}, {}, {} of warm-up; {}, weight decay {:g}", c.lr, c.schedule,
-                                 Counted(static_cast<int64_t>(warm), "step"), c.optimizer,
-                                 c.weight_decay);
+  std::string text =
+      fmt::format("{:g}, {}, {} of warm-up; {}, weight decay {:g}", c.lr, c.schedule,
+                  Counted(static_cast<int64_t>(warm), "step"), c.optimizer, c.weight_decay);
   if (!c.class_weights.empty()) text += fmt::format("; class weights {}", c.class_weights);
   return text;
 }

@@ -29,8 +29,11 @@ PassOptions CalibratedPasses(const CalibrateOptions& o, const std::string& colum
     Say(common, fmt::format("note: --calibrate {}: nothing is in int8, so it is not read", o.data));
     return passes;
   }
-  Dataset data(o.data, {o.columns.empty() ? columns : o.columns, opened.facts.objective, true,
-                        opened.facts.task, {}});
+  Dataset data(o.data, {o.columns.empty() ? columns : o.columns,
+                        opened.facts.objective,
+                        true,
+                        opened.facts.task,
+                        {}});
   data.CheckKind(opened.model);
   const std::string split = data.DefaultTrainSplit();
   const std::unique_ptr<BatchSource> examples =

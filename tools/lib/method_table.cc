@@ -196,29 +196,29 @@ nlohmann::json MethodsJson(const MethodQuery& query) {
     for (const MethodOption& o : r.options())
       options.push_back({{"name", o.name}, {"default", o.value}, {"help", o.help}});
     const std::string reduced = ReducedOf(s);
-    methods.push_back({{"name", r.name},
-                       {"summary", r.summary},
-                       {"equation", r.equation},
-                       {"count", r.formula},
-                       {"source", r.source},
-                       {"options", options},
-                       {"foldable", r.folds == Folds::kYes},
-                       {"folds", FoldsWord(r.folds)},
-                       {"why", r.why},
-                       {"learning_rate", r.learning_rate.Of(s.facts.text)},
-                       {"learning_rates",
-                        {{"images", r.learning_rate.images}, {"texts", r.learning_rate.texts}}},
-                       {"reduced", reduced.empty() ? json() : json(reduced)},
-                       {"peft", r.peft.empty() ? json() : json(r.peft)},
-                       {"phase", WordsOf(r.phase).name},
-                       {"repeats", r.repeats},
-                       {"recipe", RecipeOf(s)},
-                       {"model", s.facts.model},
-                       {"trainable", s.facts.trainable ? json(*s.facts.trainable) : json()},
-                       {"sites", s.facts.sites},
-                       {"edits", s.facts.edits},
-                       {"change", s.facts.change},
-                       {"problem", s.facts.problem.empty() ? json() : json(s.facts.problem)}});
+    methods.push_back(
+        {{"name", r.name},
+         {"summary", r.summary},
+         {"equation", r.equation},
+         {"count", r.formula},
+         {"source", r.source},
+         {"options", options},
+         {"foldable", r.folds == Folds::kYes},
+         {"folds", FoldsWord(r.folds)},
+         {"why", r.why},
+         {"learning_rate", r.learning_rate.Of(s.facts.text)},
+         {"learning_rates", {{"images", r.learning_rate.images}, {"texts", r.learning_rate.texts}}},
+         {"reduced", reduced.empty() ? json() : json(reduced)},
+         {"peft", r.peft.empty() ? json() : json(r.peft)},
+         {"phase", WordsOf(r.phase).name},
+         {"repeats", r.repeats},
+         {"recipe", RecipeOf(s)},
+         {"model", s.facts.model},
+         {"trainable", s.facts.trainable ? json(*s.facts.trainable) : json()},
+         {"sites", s.facts.sites},
+         {"edits", s.facts.edits},
+         {"change", s.facts.change},
+         {"problem", s.facts.problem.empty() ? json() : json(s.facts.problem)}});
   }
   return {{"methods", methods}};
 }

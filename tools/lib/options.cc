@@ -44,9 +44,9 @@ void CheckThreads(int threads) {
 }
 
 bool TakesDtype(const std::string& command) {
-  constexpr std::string_view kCommands[] = {"train", "search", "eval",     "predict", "profile",
-                                            "plan",  "vtab",   "few-shot", "text",    "shift",
-                                            "ablate"};
+  constexpr std::string_view kCommands[] = {"train",   "search", "eval",  "predict",
+                                            "profile", "plan",   "vtab",  "few-shot",
+                                            "text",    "shift",  "ablate"};
   return std::ranges::find(kCommands, command) != std::end(kCommands);
 }
 

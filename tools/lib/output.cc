@@ -112,8 +112,7 @@ void CheckOutputFile(const std::string& out) {
   const std::string parent = std::filesystem::path(out).parent_path().string();
   std::error_code ignored;
   if (parent.empty() || std::filesystem::is_directory(parent, ignored)) return;
-  if (std::filesystem::exists(parent, ignored))
-    Fail("{}: {} is a file, no directory", out, parent);
+  if (std::filesystem::exists(parent, ignored)) Fail("{}: {} is a file, no directory", out, parent);
   Fail("{}: there is no directory {}; hint: mkdir -p {}", out, parent, ShellWord(parent));
 }
 

@@ -40,7 +40,8 @@ void AddFiles(const fs::path& folder, const std::vector<DirectoryEntry>& entries
     const fs::path path = folder / entry.name;
     if (entry.name.starts_with(".")) continue;
     if (!entry.is_directory()) {
-      if (Contains(endings, ToLowerAscii(path.extension().string()))) files->push_back(path.string());
+      if (Contains(endings, ToLowerAscii(path.extension().string())))
+        files->push_back(path.string());
     } else if (!entry.link) {
       AddFiles(path, ListIfReadable(path.string()), endings, files);
     }

@@ -9,8 +9,8 @@ REGEXes are of whole names.
 DIR holds weights/deit_tiny_patch16_224.safetensors, data/vtab-1k and data/text.
 
 cifar10, eurosat: DeiT-Ti at 96 x 96 pixels, the first 400 of train800, 10 epochs in batches of 32,
-the first 4,000 of test. sst2, trec6: MiniLM, the first 1,000 of train, 4 epochs in batches of 16, all of
-dev. All else by default. Evaluated in the precision of the training. Exit 1 if a mean lies lower.
+the first 4,000 of test. sst2, trec6: MiniLM, the first 1,000 of train, 4 epochs in batches of 16,
+all of dev. All else by default. Evaluated in the precision of the training. Exit 1 if a mean lies lower.
 """
 
 import argparse
@@ -37,7 +37,8 @@ def recipe(task, a):
         split, held = [*where, "--train-split", "train"], [*where, "--split", "dev"]
     else:
         where = ["--data", data / "data/vtab-1k" / task]
-        model, limit, epochs, batch = data / "weights/deit_tiny_patch16_224.safetensors", 400, 10, 32
+        model = data / "weights/deit_tiny_patch16_224.safetensors"
+        limit, epochs, batch = 400, 10, 32
         split = [*where, "--train-split", "train800", "--preprocess", IMAGES]
         held = [*where, "--split", "test", "--limit", "4000"]
     return [

@@ -1,5 +1,5 @@
-"""A linear probe of 10 epochs: Graft, which computes the frozen trunk's features once, beside PyTorch
-without a cache, which computes them in every epoch.
+"""A linear probe of 10 epochs: Graft, which computes the frozen trunk's features once, beside
+PyTorch without a cache, which computes them in every epoch.
 
 usage: python bench_probe.py --graft GRAFT [--python PEERS_PYTHON] --data DIR --model FILE
     [--epochs N] [--limit N] [--rounds N] [--threads N]
@@ -76,8 +76,8 @@ def main():
     ratios = [r[in_pytorch] / r[in_graft] for r in rounds]
     own, peer = (statistics.median(r[side] for r in rounds) for side in (in_graft, in_pytorch))
     print(
-        f"{args.epochs} epochs of {images_of(args)} images: Graft {own:.2f} s, PyTorch {peer:.2f} s, "
-        f"faster by {statistics.median(ratios):.1f} ({min(ratios):.1f} .. {max(ratios):.1f})"
+        f"{args.epochs} epochs of {images_of(args)} images: Graft {own:.2f} s, PyTorch {peer:.2f} "
+        f"s, faster by {statistics.median(ratios):.1f} ({min(ratios):.1f} .. {max(ratios):.1f})"
     )
 
 

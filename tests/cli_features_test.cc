@@ -61,7 +61,7 @@ TEST_F(KeptFeatures, TheTimeLeftIsThatOfSteps) {
   c.model = kNano, c.data = At("images"), c.method = "linear", c.epochs = 2, c.batch_size = 8;
   std::vector<std::string> notes;
   RunDir run = RunDir::Create(At("timed"), CompleteRunConfig(c, &notes));
-  StepReport first;
+  StepReport first{};
   TrainHooks hooks;
   hooks.on_step = [&](const StepReport& r) {
     if (r.step == 1) first = r;

@@ -20,7 +20,7 @@ RunConfig RunConfigFromJson(const nlohmann::json& json, const std::string& where
     if (!config.memory_budget.empty()) ParseBytes(config.memory_budget);
     CheckPassNames(config.disabled_passes);
     ParsePrecision(config.dtype, config.keep);
-    ParseTextColumns(config.columns);
+    ParseTextColumns(config.columns), ParseTextColumns(config.read_columns);
   });
   config.preprocess_source = "the run";
   return config;

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What training in bf16 and int8 costs in accuracy: methods trained by one recipe in each precision,
-three seeds each, and the mean difference to f32 in points. A bf16 mean may lie 0.5 points below
+"""What training in bf16 and int8 costs in accuracy: methods trained by one recipe in each
+precision, three seeds each, and the mean difference to f32 in points. A bf16 mean may lie 0.5 points below
 that of f32, an int8 mean 1.0. What is finished is kept in OUT and not trained again.
 
 usage: accuracy_of_precisions.py --graft BINARY --data DIR --minilm DIR --out OUT
@@ -10,7 +10,8 @@ DIR holds weights/deit_tiny_patch16_224.safetensors, data/vtab-1k and data/text.
 
 cifar10, eurosat: DeiT-Ti at 96 x 96 pixels, the first 400 of train800, 10 epochs in batches of 32,
 the first 4,000 of test. sst2, trec6: MiniLM, the first 1,000 of train, 4 epochs in batches of 16,
-all of dev. All else by default. Evaluated in the precision of the training. Exit 1 if a mean lies lower.
+all of dev. All else by default. Evaluated in the precision of the training. Exit 1 if a mean lies
+lower.
 """
 
 import argparse

@@ -93,7 +93,8 @@ std::string NamesOf(const RawTable& table) {
 
 // Leaves out the tables that have the texts of the first good one and not its labels, as the test
 // sets of competitions do.
-void LeaveOutUnlabelled(std::vector<RawTable>* tables, std::vector<std::string>* notes) {
+void LeaveOutUnlabelled(std::vector<RawTable>* tables, std::map<std::string, std::string>* reasons,
+                        std::vector<std::string>* notes) {
   const auto train = std::ranges::find(*tables, "", &RawTable::error);
   if (train == tables->end() || train->text_name.empty()) return;
   const std::string text = train->text_name;
@@ -104,10 +105,10 @@ void LeaveOutUnlabelled(std::vector<RawTable>* tables, std::vector<std::string>*
                                  [&](const auto& f) { return ColumnName(f) == ColumnName(name); });
     };
     if (table.error.empty() || !has(text) || std::ranges::any_of(labels, has)) return false;
-    notes->push_back(
-        fmt::format("{} is left out: it has no column '{}'; graft predict reads texts without "
-                    "labels",
-                    table.path, fmt::join(labels, "|")));
+    const std::string reason = fmt::format(
+        "it has no column '{}'; graft predict reads texts without labels", fmt::join(labels, "|"));
+    notes->push_back(fmt::format("{} is left out: {}", table.path, reason));
+    reasons->emplace(table.name, fmt::format("{}: {}", table.path, reason));
     return true;
   });
 }
@@ -177,7 +178,7 @@ TextDataset::TextDataset(const std::string& directory, const TextColumns& column
     class_names_ = ReadLabelsFile(names.string());
   std::vector<RawTable> raw = ReadTables(paths, columns, class_names_, kind_);
   notes_ = DecideHeaders(raw, columns, class_names_, kind_);
-  LeaveOutUnlabelled(&raw, &notes_);
+  LeaveOutUnlabelled(&raw, &left_out_, &notes_);
   // A split that nobody asks for may be of another kind, such as a test set without labels. But the
   // first one must be good, as it tells the classes if labels.txt does not.
   const auto good = std::ranges::find(raw, "", &RawTable::error);
@@ -218,6 +219,8 @@ bool TextDataset::has_split(std::string_view name) const { return Contains(split
 
 size_t TextDataset::Find(std::string_view name) const {
   const auto found = std::ranges::find(splits_, name, &TextSplit::name);
+  if (const auto out = left_out_.find(std::string(name)); out != left_out_.end())
+    Fail("{}", out->second);
   if (found == splits_.end()) NoSuchSplit(directory_, name, split_names());
   return static_cast<size_t>(found - splits_.begin());
 }

@@ -7,6 +7,7 @@
 // (text_table.h); JSON lines are objects with these names. A label is a class name or, if it is
 // none, a class number.
 #pragma once
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -105,8 +106,9 @@ class TextDataset {
   LabelKind kind_ = LabelKind::kClass;
   bool skip_bad_ = false;
   std::vector<TextSplit> splits_;
-  std::vector<std::string> errors_;  // of each split as a whole, "" if there is none
-  std::vector<Problems> problems_;   // of each split
+  std::vector<std::string> errors_;              // of each split as a whole, "" if there is none
+  std::vector<Problems> problems_;               // of each split
+  std::map<std::string, std::string> left_out_;  // why, by the name of the split
   std::vector<std::string> notes_;
   std::vector<std::string> class_names_;
   std::string read_columns_;

@@ -35,13 +35,18 @@ std::string Nearest(std::string_view name, const std::vector<std::string>& candi
   // If a candidate has this very name, it was refused for another reason, and no other one is
   // meant.
   if (std::ranges::find(candidates, name) != candidates.end()) return best;
-  size_t best_distance = std::max<size_t>(2, name.size() / 2) + 1;
+  size_t best_distance = std::max<size_t>(2, name.size() / 2) + 1, best_common = 0;
   for (const std::string& candidate : candidates) {
     if (candidate.size() > kMaxName) continue;
     size_t distance = EditDistance(name, candidate);
     // A beginning typed for the whole ("attn" for "attn.q") is nearer than its length suggests.
     if (!name.empty() && candidate.starts_with(name)) distance = std::min<size_t>(distance, 1);
-    if (distance < best_distance) best_distance = distance, best = candidate;
+    const auto common =
+        static_cast<size_t>(std::ranges::mismatch(name, candidate).in1 - name.begin());
+    // Of equally near ones, that which begins alike for longer.
+    const bool alike = distance == best_distance && !best.empty() && common > best_common;
+    if (distance >= best_distance && !alike) continue;
+    best_distance = distance, best_common = common, best = candidate;
   }
   return best;
 }

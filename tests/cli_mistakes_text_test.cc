@@ -229,7 +229,7 @@ std::vector<BrokenText> BrokenData() {
        {"train.jsonl:2", "'label'"}},
       {"type.jsonl", "{\"text\": 5, \"label\": 0}\n", {"train.jsonl:1", "'text'", "a string"}},
       {"cut.jsonl", "{\"text\": \"a\", \"lab", {"train.jsonl:1", "parse error"}},
-      {"deep.jsonl", std::string(100000, '['), {"train.jsonl:1", "nested deeper"}},
+      {"deep.jsonl", std::string(100000, '['), {"train.jsonl:1", "found an array"}},
       {"twice.jsonl",
        "{\"text\": \"a\", \"text\": \"b\", \"label\": 0}\n",
        {"train.jsonl:1", "duplicate key 'text'"}},

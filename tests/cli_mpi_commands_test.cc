@@ -92,7 +92,7 @@ TEST_F(MpiCommands, AMistakeOfASearchIsToldOnceAndLeavesNothing) {
     Words more;
     int code;
     const char* words;
-  } const kCases[] = {{{"--ranks", "4,"}, 2, "--ranks '4,'"},
+  } const kCases[] = {{{"--ranks", "x"}, 2, "--ranks 'x'"},
                       {{"--max-params", "3"}, 2, "--max-params 3"},
                       {{"--data", At("none")}, 1, "none"}};
   for (const auto& [more, code, words] : kCases) {

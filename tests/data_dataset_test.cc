@@ -146,7 +146,7 @@ TEST(Dataset, FoldersWithoutSplits) {
   std::filesystem::create_directories(folder.path() / "c");
   EXPECT_THAT(MessageOf([&] { ImageDataset(folder.path().string()); }),
               HasSubstr("c: expected images (jpg, jpeg, png, webp, gif, bmp, tif, tiff, ppm, pgm, "
-                        "pbm, pnm) in the class folder, found none"));
+                        "pbm, pnm, jfif, jpe) in the class folder, found none"));
 }
 
 TEST(DataCheck, Report) {

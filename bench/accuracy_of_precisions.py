@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What training in bf16 and int8 costs in accuracy: methods trained by one recipe in each
-precision, three seeds each, and the mean difference to f32 in points. A bf16 mean may lie 0.5 points below
-that of f32, an int8 mean 1.0. What is finished is kept in OUT and not trained again.
+precision, three seeds each, and the mean difference to f32 in points. A bf16 mean may lie 0.5
+points below that of f32, an int8 mean 1.0. What is finished is kept in OUT and not trained again.
 
 usage: accuracy_of_precisions.py --graft BINARY --data DIR --minilm DIR --out OUT
        [--tasks REGEX] [--methods REGEX] [--seeds 0,1,2] [--threads N]

@@ -93,7 +93,7 @@ TEST_F(MpiCommands, AMistakeOfASearchIsToldOnceAndLeavesNothing) {
     int code;
     const char* words;
   } const kCases[] = {{{"--ranks", "x"}, 2, "--ranks 'x'"},
-                      {{"--max-params", "3"}, 2, "--max-params 3"},
+                      {{"--max-params", "x"}, 2, "--max-params"},
                       {{"--data", At("none")}, 1, "none"}};
   for (const auto& [more, code, words] : kCases) {
     const Outcome o = Graft(Search("mistake", more));

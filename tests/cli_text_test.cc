@@ -257,6 +257,8 @@ TEST_F(TextStory, FusedModelPredictsAlike) {
 // The encoder runs once for each text, whatever the epochs; a run that goes on makes the same
 // features again.
 TEST_F(TextStory, LinearProbeKeepsFeatures) {
+  setenv("XDG_CACHE_HOME", (*dir_ / "cache").c_str(),
+         1);  // an earlier run of the test has kept none
   const auto probe = [&](const char* out, const std::vector<std::string>& more) {
     std::vector<std::string> args = Args(*dir_ / out, more);
     *std::find(args.begin(), args.end(), "full") = "linear";
@@ -274,6 +276,7 @@ TEST_F(TextStory, LinearProbeKeepsFeatures) {
   fs::remove(*dir_ / "linear_one/state.safetensors");  // as of a run that was killed early
   EXPECT_EQ(Graft({"train", "--resume", *dir_ / "linear_one"}).code, 0);
   EXPECT_EQ(weights, Slurp(*dir_ / "linear_one/last.safetensors"));
+  unsetenv("XDG_CACHE_HOME");
 }
 
 // Under any name of its file, the merged model reads texts, and so does the base that undoing

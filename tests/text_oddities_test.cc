@@ -5,7 +5,7 @@
 
 #include "data/text.h"
 #include "data/text_labels.h"
-#include "tests/test_util.h"
+#include "tests/text_tables_testing.h"
 
 namespace graft {
 namespace {
@@ -13,18 +13,10 @@ namespace {
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::IsEmpty;
 
 using Words = std::vector<std::string>;
 
-struct Table {
-  std::string name, file, text;
-  std::string columns;  // --columns
-  size_t rows;
-  Words classes;
-  std::string first;  // text of the first example
-  std::string told;   // in one of the notes; "" = there is none
-};
+using Table = TextTableCase;
 
 TEST(TextOddities, AreRead) {
   const Words sentiments{"neg", "pos"};
@@ -72,20 +64,7 @@ TEST(TextOddities, AreRead) {
        "a",
        "'big, red' is one class beside those that it joins; hint: --task multi-label"},
   };
-  for (const Table& t : tables) {
-    SCOPED_TRACE(t.name);
-    const TempDir folder;
-    folder.Write(t.file, t.text);
-    const TextDataset data(folder.path().string(), ParseTextColumns(t.columns));
-    const TextSplit split = data.Load("train");
-    EXPECT_EQ(split.examples.size(), t.rows);
-    EXPECT_EQ(data.class_names(), t.classes);
-    EXPECT_EQ(split.examples.at(0).text, t.first);
-    if (t.told.empty())
-      EXPECT_THAT(data.Notes(false), IsEmpty());
-    else
-      EXPECT_THAT(data.Notes(false), Contains(HasSubstr(t.told)));
-  }
+  for (const Table& t : tables) ExpectRead(t);
 }
 
 struct Refused {

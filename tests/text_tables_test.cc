@@ -6,7 +6,7 @@
 #include <set>
 
 #include "data/text.h"
-#include "tests/test_util.h"
+#include "tests/text_tables_testing.h"
 
 namespace graft {
 namespace {
@@ -28,14 +28,7 @@ std::string Reviews() {
   return rows;
 }
 
-struct Table {
-  std::string name, file, text;
-  std::string columns;  // --columns
-  size_t rows;
-  Words classes;
-  std::string first;  // text of the first example
-  std::string told;   // in one of the notes; "" = there is none
-};
+using Table = TextTableCase;
 
 std::vector<Table> Tables() {
   const std::string r = Reviews(), first = "good, very";
@@ -162,20 +155,7 @@ std::vector<Table> Tables() {
 }
 
 TEST(TextTables, AreRead) {
-  for (const Table& t : Tables()) {
-    SCOPED_TRACE(t.name);
-    const TempDir folder;
-    folder.Write(t.file, t.text);
-    const TextDataset data(folder.path().string(), ParseTextColumns(t.columns));
-    const TextSplit split = data.Load("train");
-    EXPECT_EQ(split.examples.size(), t.rows);
-    EXPECT_EQ(data.class_names(), t.classes);
-    EXPECT_EQ(split.examples.at(0).text, t.first);
-    if (t.told.empty())
-      EXPECT_THAT(data.Notes(false), IsEmpty());
-    else
-      EXPECT_THAT(data.Notes(false), Contains(HasSubstr(t.told)));
-  }
+  for (const Table& t : Tables()) ExpectRead(t);
 }
 
 struct Refused {

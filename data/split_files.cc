@@ -74,7 +74,8 @@ void WriteTextTables(const std::string& directory, const std::vector<std::string
   for (const TextSplit& split : splits) {
     const bool pairs = !split.examples.empty() && split.examples[0].second;
     std::string rows = pairs ? "text,second" : "text";
-    for (const std::string& name : numbers ? class_names : std::vector<std::string>{"label"})
+    if (!numbers) rows += ",label";
+    for (const std::string& name : numbers ? class_names : std::vector<std::string>{})
       AppendField(name, rows += ',');
     rows += '\n';
     for (const TextExample& e : split.examples) {

@@ -114,9 +114,9 @@ class HeaderDecision {
     }
     if (!numbers)
       notes.push_back(fmt::format(
-          "{}: names the columns; the text is '{}'{}, the label '{}' (--columns says otherwise)",
+          "{}: names the columns: '{}'{} and the label '{}' are read (--columns says otherwise)",
           where, table.header[table.places.text],
-          table.pairs() ? fmt::format(", its second '{}'", table.header[table.places.second]) : "",
+          table.pairs() ? fmt::format(", '{}'", table.header[table.places.second]) : "",
           table.header[table.places.label]));
     if (kind_ != LabelKind::kNumbers) RefuseLabelFirst(table, true);
   }

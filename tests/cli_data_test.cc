@@ -32,7 +32,7 @@ TEST(CliData, CheckTells) {
       {"any header",
        {{"train.csv", "Was,Wie\n" + rows}, {"dev.csv", "Was,Wie\nx,pos\n"}},
        0,
-       {"note: ", "train.csv:1: names the columns; the text is 'Was', the label 'Wie'",
+       {"note: ", "train.csv:1: names the columns: 'Was' and the label 'Wie' are read",
         "split 'dev' has no example of 1 of the 2 classes: 'neg'"},
        {{"ok", true}}},
       {"a class that occurs once",

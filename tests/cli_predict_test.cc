@@ -144,6 +144,7 @@ TEST_F(Predict, ABadImageIsARow) {
   EXPECT_NE(o.err.find("graft: 4 of 21 inputs could not be read; the first: " + At("mixed/00.png")),
             std::string::npos)
       << o.err;
+  EXPECT_TRUE(o.err.ends_with("; hint: --skip-bad goes on without it\n")) << o.err;
   const nlohmann::json json = o.json();  // one object
   EXPECT_EQ(json["n"], 21);
   EXPECT_EQ(json["failed"], 4);
@@ -162,6 +163,7 @@ TEST_F(Predict, ABadImageIsARow) {
     EXPECT_EQ(row[0], path);
     EXPECT_EQ(p.contains("error"), bad);
     EXPECT_EQ(row.back().empty(), !bad);
+    EXPECT_EQ(row.back().find("--skip-bad"), std::string::npos) << row.back();
     float values[8];
     logits.Read(i, values);
     EXPECT_EQ(std::isnan(values[0]), bad);
@@ -177,6 +179,26 @@ TEST_F(Predict, ABadImageIsARow) {
     EXPECT_EQ(p["top"][0]["class"], top["class"]);
     EXPECT_NEAR(std::stod(row[5]), top["probability"].get<double>(), 1e-6);
     EXPECT_NEAR(std::stod(row[6]), values[top["class"].get<size_t>()], 1e-6);
+  }
+}
+
+// Rows of the table and of the array are those of the same inputs.
+TEST_F(Predict, NoRowForWhatIsPassedOver) {
+  const std::string csv = At("good.csv"), npy = At("good.npy");
+  const Outcome o = Graft(
+      {"predict", "--run", At("run"), At("mixed"), "--out", csv, "--logits", npy, "--skip-bad"});
+  EXPECT_EQ(o.code, 0) << o.err;
+  EXPECT_NE(o.out.find(csv + ": 17 predictions\n"), std::string::npos) << o.out;
+  EXPECT_EQ(o.out.find("hint: --skip-bad"), std::string::npos) << o.out;
+  const std::vector<Words> rows = ParseCsv(Slurp(csv));
+  const NpyRows logits = NpyRows::Open(npy);
+  ASSERT_EQ(rows.size(), 18u);
+  ASSERT_EQ(logits.shape(), (std::vector<int64_t>{17, 8}));
+  for (int i = 0; i < 17; ++i) {
+    const Words& row = rows[static_cast<size_t>(i) + 1];
+    float values[8];
+    logits.Read(i, values);
+    EXPECT_NEAR(std::stod(row[6]), values[std::stoi(row[3])], 1e-6) << row[0];
   }
 }
 

@@ -61,7 +61,7 @@ std::vector<size_t> ExamplesOf(const PredictInputs& inputs, size_t group) {
   return examples;
 }
 
-// Those that turn out to be bad get their error.
+// Those that turn out to be bad get their error, without what it says to a command that it ends.
 Logits ComputeLogits(JointModel& joint, PredictInputs& inputs, const CommonOptions& common) {
   const size_t held = LogitBytes(joint, inputs, common);
   std::vector<std::string> outputs;
@@ -78,7 +78,10 @@ Logits ComputeLogits(JointModel& joint, PredictInputs& inputs, const CommonOptio
     evaluator.OnProgress("predict", ProgressOf(common));
     const std::vector<size_t> examples = ExamplesOf(inputs, group);
     evaluator.OnBad([&](size_t example, const std::string& why) {
-      inputs.examples[examples[example]].error = why;
+      std::string& error = inputs.examples[examples[example]].error;
+      error = why;
+      if (error.ends_with(kSkipBadHint))
+        error.resize(error.size() - std::string_view(kSkipBadHint).size());
     });
     of_group.back() = evaluator.Outputs(data, outputs);
   }
@@ -141,11 +144,18 @@ void NameClasses(const PredictOptions& o, JointModel* joint, const CommonOptions
   }
 }
 
-// The inputs that --skip-bad passes over.
-nlohmann::json LeftOut(const PredictInputs& inputs, const CommonOptions& common) {
+// Takes those inputs away that could not be read, so that no row of any output is theirs.
+nlohmann::json LeaveOutBad(PredictInputs* inputs, const CommonOptions& common) {
   std::vector<Skipped> skipped;
-  for (const PredictInput& e : inputs.examples)
-    if (!e.error.empty()) skipped.push_back({e.input, e.error});
+  PredictInputs good;
+  for (size_t i = 0; i < inputs->examples.size(); ++i) {
+    const PredictInput& e = inputs->examples[i];
+    if (e.error.empty())
+      good.Add(e, inputs->group[i]);
+    else
+      skipped.push_back({e.input, e.error});
+  }
+  inputs->examples = std::move(good.examples), inputs->group = std::move(good.group);
   SaySkipped(common, skipped);
   return SkippedJson(skipped);
 }
@@ -220,7 +230,6 @@ nlohmann::json Tell(const PredictOptions& o, const JointModel& joint, const Pred
   const size_t columns = texts ? ShownColumns(common) : 0;  // of a path the end is wanted
   const ShownOutputs shown{top, o.threshold > 0 ? o.threshold : kThreshold};
   ForEachPrediction(joint, inputs, logits, shown, [&](const nlohmann::json& prediction) {
-    if (o.skip_bad && prediction.contains("error")) return;
     if (common.json) predictions.push_back(prediction);
     if (o.out.empty()) return Say(common, PredictionText(prediction, columns));
     text += line(prediction);
@@ -270,24 +279,26 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
   if (images)
     if (const std::string notice = inputs.data[0]->notice(); !notice.empty())
       Say(common, "note: " + notice);
-  if (!o.logits.empty()) WriteLogits(o.logits, joint, inputs, logits);
+  const auto all = std::ssize(inputs.examples), failed = static_cast<int64_t>(inputs.failed());
+  const std::string first = failed > 0 ? inputs.first() : "";
   nlohmann::json json = nlohmann::json::object();
-  if (joint.members.size() > 1)
-    json = {{"adapters", DescribeSharing(joint, common)},
-            {"nodes", joint.graph.live_nodes()},
-            {"shared_nodes", joint.shared_nodes}};
+  if (o.skip_bad) json["skipped"] = LeaveOutBad(&inputs, common);
+  if (!o.logits.empty()) WriteLogits(o.logits, joint, inputs, logits);
+  if (joint.members.size() > 1) {
+    json["adapters"] = DescribeSharing(joint, common);
+    json["nodes"] = joint.graph.live_nodes(), json["shared_nodes"] = joint.shared_nodes;
+  }
   json["predictions"] = Tell(o, joint, inputs, logits, common);
-  json["n"] = inputs.examples.size(), json["failed"] = inputs.failed();
+  json["n"] = all, json["failed"] = failed;
   if (!o.out.empty()) json["out"] = o.out;
-  if (o.skip_bad) json["skipped"] = LeftOut(inputs, common);
   AddPreprocess(opened.facts, images, &json);
   PrintJson(common, json);
   if (!o.out.empty())
-    Say(common, fmt::format("{}: {}", o.out, Counted(std::ssize(inputs.examples), "prediction")));
+    Say(common, fmt::format("{}: {}", o.out, Counted(all - failed, "prediction")));
   if (!o.logits.empty()) Say(common, fmt::format("logits of all classes: {}", o.logits));
-  if (inputs.failed() > 0 && (!o.skip_bad || inputs.failed() == inputs.examples.size()))
-    Fail("{} of {} inputs could not be read; the first: {}", inputs.failed(),
-         inputs.examples.size(), inputs.first());
+  if (failed > 0 && (!o.skip_bad || failed == all))
+    Fail("{} of {} inputs could not be read; the first: {}{}", failed, all, first,
+         o.skip_bad ? "" : kSkipBadHint);
 }
 
 }  // namespace

@@ -88,7 +88,7 @@ class ImageData : public OrderedData {
     } catch (const Error& e) {
       const std::string message = e.what();
       if (message.find("--memory-budget") != message.npos) throw;
-      throw Error(message + "; hint: --skip-bad goes on without it", e.kind);
+      throw Error(message + kSkipBadHint, e.kind);
     }
     OrderedData::Take(count);
     if (!augment_.any()) return;

@@ -100,6 +100,9 @@ class BatchSource {
   virtual void Fill(Session& session, int64_t first, int64_t count, int worker) const = 0;
 };
 
+// Ends the message of an image that cannot be read, which Take throws.
+inline constexpr const char* kSkipBadHint = "; hint: --skip-bad goes on without it";
+
 // Throws Error if the model reads images of other than three channels.
 std::unique_ptr<BatchSource> MakeImageData(std::span<const Example> examples,
                                            const Preprocess& preprocess, const VitConfig& config);

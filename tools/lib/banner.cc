@@ -84,10 +84,10 @@ std::string StartBanner(const BeginReport& r, const std::string& run) {
                            (c.early_stopping > 0
                                 ? ", ends " + Counted(c.early_stopping, "epoch") + " after it"
                                 : "")});
+  if (!c.preprocess.empty())
+    table.Add({"pixels", fmt::format("{} ({})", c.preprocess, c.preprocess_source)});
   table.Add({"run", run});
-  std::string text = "training\n" + table.Lines("  ");
-  if (!c.preprocess.empty()) text += "\n  " + PreprocessText(c);
-  return text;
+  return "training\n" + table.Lines("  ");
 }
 
 std::string PlanLine(const PlanReport& r) {

@@ -85,6 +85,27 @@ const std::string kBert = kFixtures + "tiny_bert_hf", kDeit = kFixtures + "tiny_
 
 // --- round trips
 
+// numpy has no type for BF16 and stores its bits as U16: read as numbers they would be other
+// weights.
+TEST(Checkpoint, ArraysOfIntegersAreNoWeights) {
+  const TempDir dir;
+  const NpzFile whole = NpzFile::Open(kNpz);
+  const std::string path = dir / "bits.npz";
+  NpzWriter writer(path);
+  for (const NpzFile::Array& a : whole.arrays()) {
+    const NpyArray read = whole.Read(a);
+    if (a.name != "cls") {
+      writer.Add(ToWrite<float>(a.name, read.shape, read.values));
+      continue;
+    }
+    const std::vector<uint16_t> bits(read.values.size(), 0x3f80);
+    writer.Add({a.name, FileDType::kU16, read.shape, std::as_bytes(std::span(bits))});
+  }
+  writer.Close();
+  EXPECT_THAT(MessageOf([&] { Load(path); }),
+              testing::HasSubstr("'cls' is U16, expected F32, F16, BF16 or F64"));
+}
+
 TEST(Checkpoint, IsWrittenBackByteForByte) {
   const TempDir dir;
   std::vector<int64_t> position_ids(16);

@@ -72,5 +72,14 @@ TEST(LrFind, CommandSaysARateAndKeepsNothing) {
   refused({"--seeds", "2"}, "--seeds");
 }
 
+// Features are made before the first step.
+TEST(LrFind, OfFeaturesThatAreKept) {
+  const TempDir dir;
+  MakeData(dir / "images");
+  const nlohmann::json json = GraftJson({"train", "--model", kNano, "--data", dir / "images",
+                                         "--method", "linear", "--lr-find", "--batch-size", "8"});
+  EXPECT_GT(json["points"].size(), 20u);
+}
+
 }  // namespace
 }  // namespace graft::cli

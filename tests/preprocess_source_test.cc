@@ -72,6 +72,9 @@ TEST(StatedPreprocess, ProcessorTexts) {
   EXPECT_THAT(Text(one + "}"), HasSubstr("resize=32,crop=24,center=floor,"));
   EXPECT_THAT(Text(one + R"(, "default_to_square": true})"),
               HasSubstr("resize=32,crop=24,fit=both,filter"));
+  // A null that can only mean one thing, as the faster classes write it.
+  EXPECT_EQ(Text(R"({"do_center_crop": null, "crop_size": null, "size": 224})"),
+            "resize=224,filter=bilinear" + half);
   // 1/255 with fewer digits is meant as 1/255.
   EXPECT_EQ(Text(R"({"rescale_factor": 0.0039215686274})"), "resize=224,filter=bilinear" + half);
   EXPECT_EQ(Text(R"({"size": {"height": 8, "width": 8, "longest_edge": null}})"),
@@ -98,6 +101,11 @@ TEST(StatedPreprocess, ProcessorsThatCannotBeExpressed) {
       {R"({"do_center_crop": true, "crop_size": 225})", "crop_size 225 is more than size 224"},
       {R"({"do_pad": true})", "do_pad = true is not supported"},
       {R"({"do_flip_channel_order": true})", "do_flip_channel_order = true"},
+      {R"({"do_normalize": null})", "do_normalize = null is read in different ways"},
+      {R"({"do_resize": null})", "do_resize = null"},
+      {R"({"do_rescale": null})", "do_rescale = null"},
+      {R"({"image_processor_type": "CLIPImageProcessor", "do_center_crop": null})",
+       "do_center_crop = null"},
       {R"({"image_std": [0.5, 0, 0.5]})", "image_std: expected three positive numbers"},
       {R"({"image_mean": [0.5]})", "image_mean: expected three finite numbers"},
       {R"({"image_mean": "half"})", "found \"half\""},

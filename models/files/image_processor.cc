@@ -116,10 +116,21 @@ const char* FilterText(int64_t resample, const std::string& path) {
        resample, names[resample]);
 }
 
+// Reads whether a step is done. A null is "no" to the library or, in its faster classes of some
+// versions, "as usual": one word only where both are no.
+bool Does(const Json& processor, const char* key, bool usual, const std::string& path) {
+  if (usual && processor.contains(key) && processor[key].is_null())
+    Fail(
+        "{}: {} = null is read in different ways by versions of transformers; expected true or "
+        "false",
+        path, key);
+  return FindBool(processor, key, path).value_or(usual);
+}
+
 // Makes a text such as "resize=256,crop=224,fit=both,filter=bicubic".
 std::string GeometryText(const Json& processor, const ProcessorClass& c, const std::string& path) {
-  const bool resizes = FindBool(processor, "do_resize", path).value_or(true);
-  const bool crops = FindBool(processor, "do_center_crop", path).value_or(c.crop > 0);
+  const bool resizes = Does(processor, "do_resize", true, path);
+  const bool crops = Does(processor, "do_center_crop", c.crop > 0, path);
   const char* filter =
       FilterText(FindInt(processor, "resample", 0, 5, path).value_or(c.resample), path);
   const bool square = FindBool(processor, "default_to_square", path).value_or(c.square);
@@ -149,13 +160,13 @@ std::string GeometryText(const Json& processor, const ProcessorClass& c, const s
 // (v * factor - mean) / std is (v / 255 - mean / k) / (std / k) with k = 255 factor.
 std::string ColoursText(const Json& processor, const ProcessorClass& c, const std::string& path) {
   double k = 255;
-  if (FindBool(processor, "do_rescale", path).value_or(true))
+  if (Does(processor, "do_rescale", true, path))
     k *= FindNumber(processor, "rescale_factor", 1e-9, 1e9, path).value_or(1.0 / 255);
   if (std::abs(k - 1) < 1e-7) k = 1;  // 1/255 with the digits that somebody wrote
   Json mean = c.mean, std = c.std;
   if (Stated(processor, "image_mean")) mean = processor["image_mean"];
   if (Stated(processor, "image_std")) std = processor["image_std"];
-  if (!FindBool(processor, "do_normalize", path).value_or(true)) mean = 0, std = 1;
+  if (!Does(processor, "do_normalize", true, path)) mean = 0, std = 1;
   return "mean=" + ChannelsText(mean, "image_mean", k, path) +
          ",std=" + ChannelsText(std, "image_std", k, path);
 }

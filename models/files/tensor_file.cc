@@ -9,6 +9,14 @@
 namespace graft {
 namespace {
 
+// Integers could be converted, but are no weights: quantised ones need their scales, and numpy has
+// no type for BF16 but U16.
+void RefuseNumbersThatAreNoWeights(FileDType dtype, const std::string& path,
+                                   std::string_view name) {
+  if (!IsFloatingPoint(dtype))
+    Fail("{}: '{}' is {}, expected F32, F16, BF16 or F64", path, name, ToString(dtype));
+}
+
 class SafetensorsSource : public TensorFile {
  public:
   explicit SafetensorsSource(const std::string& path) : model_(SafetensorsModel::Open(path)) {}
@@ -18,11 +26,9 @@ class SafetensorsSource : public TensorFile {
     return tensor ? &tensor->shape : nullptr;
   }
   void Load(std::string_view name, std::string as, ParamStore* store) const override {
-    // Integers could be converted, but are no weights: quantised weights need their scales.
     for (const SafetensorsFile& file : model_.files())
-      if (const FileTensor* t = file.Find(name); t && !IsFloatingPoint(t->dtype))
-        Fail("{}: '{}' is {}, expected F32, F16, BF16 or F64", file.path(), name,
-             ToString(t->dtype));
+      if (const FileTensor* t = file.Find(name))
+        RefuseNumbersThatAreNoWeights(t->dtype, file.path(), name);
     model_.Load(name, std::move(as), store);
   }
   const StringMap& metadata() const override { return model_.metadata(); }
@@ -63,6 +69,7 @@ class NpzSource : public TensorFile {
     if (array->shape.size() > 4)
       Fail("{}: '{}' has {} dimensions, at most 4 are supported", file_.path(), name,
            array->shape.size());
+    RefuseNumbersThatAreNoWeights(array->dtype, file_.path(), name);
     const NpyArray read = file_.Read(*array);
     Extents shape;
     for (int64_t d : read.shape) shape.d[shape.rank++] = d;

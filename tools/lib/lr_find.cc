@@ -60,7 +60,8 @@ std::vector<RatePoint> TryRates(RunConfig c, const TrainHooks& given) {
   };
   hooks.stop = [&] {
     interrupted = given.stop && given.stop();
-    return interrupted || std::ssize(points) >= kFindSteps || points.back().loss > 4 * least;
+    if (interrupted || points.empty()) return interrupted;  // features are made before any step
+    return std::ssize(points) >= kFindSteps || points.back().loss > 4 * least;
   };
   RunDir dir = RunDir::Create(temporary.path() + "/run", c);
   try {

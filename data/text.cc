@@ -91,6 +91,25 @@ std::string NamesOf(const RawTable& table) {
   return std::ranges::any_of(names, odd) ? "" : fmt::format("{}", fmt::join(names, ","));
 }
 
+// Says which columns are read where one that is not holds texts, too: it may be the second of
+// pairs. Of images such a column says nothing that is learnt.
+void NoteUnread(const RawTable& table, std::vector<std::string>* notes) {
+  std::vector<std::string> unread;
+  for (const UnreadColumn& c : table.unread)
+    if (2 * c.texts > table.rows.size()) unread.push_back(c.name);
+  if (unread.empty() || FileColumn(std::array{table.text_name}) == 0) return;
+  const std::string labels = fmt::format("{}", fmt::join(table.label_names, "|"));
+  notes->push_back(fmt::format(
+      "{}: '{}'{} and the label '{}' are read; '{}' {} texts, too, and {} not{}", table.path,
+      table.text_name, table.pairs() ? fmt::format(", '{}'", table.second_name) : "", labels,
+      fmt::join(unread, "', '"), unread.size() > 1 ? "hold" : "holds",
+      unread.size() > 1 ? "are" : "is",
+      table.pairs()
+          ? ""
+          : fmt::format("; hint: --columns {} for pairs",
+                        ShellWord(fmt::format("{},{},{}", table.text_name, unread[0], labels)))));
+}
+
 // Leaves out the tables that have the texts of the first good one and not its labels, as the test
 // sets of competitions do.
 void LeaveOutUnlabelled(std::vector<RawTable>* tables, std::map<std::string, std::string>* reasons,
@@ -184,6 +203,7 @@ TextDataset::TextDataset(const std::string& directory, const TextColumns& column
   const auto good = std::ranges::find(raw, "", &RawTable::error);
   if (good == raw.end() || (class_names_.empty() && good != raw.begin())) Fail("{}", raw[0].error);
   pairs_ = good->pairs(), read_columns_ = NamesOf(*good);
+  NoteUnread(*good, &notes_);
   if (kind_ == LabelKind::kClass) RefuseSeveralColumns(columns, *good);
   if (kind_ != LabelKind::kClass)
     class_names_ = TargetNames(*good, kind_, class_names_);

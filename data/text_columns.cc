@@ -17,6 +17,11 @@ using Names = std::vector<std::string>;
 const Names kTexts = {"text", "sentence", "text1", "sentence1"};
 const Names kSeconds = {"second",    "text2",  "sentence2",  "hypothesis",
                         "question2", "text_b", "sentence_b", "text_pair"};
+// The two texts of pairs as GLUE, SuperGLUE and data of retrieval name them, where both exist.
+const std::pair<const char*, const char*> kPairs[] = {
+    {"question", "sentence"}, {"question", "passage"}, {"question", "answer"},
+    {"query", "passage"},     {"query", "document"},
+};
 const Names kLabels = {"label"};
 // Only one of these may exist.
 const Names kOtherTexts = {
@@ -66,6 +71,14 @@ std::vector<size_t> Candidates(const Names& columns, const Names& usual, const N
   for (size_t i = 0; i < columns.size(); ++i)
     if (IsOneOf(others, columns[i])) found.push_back(i);
   return found;
+}
+
+// The places of a usual pair of texts; `second` is SIZE_MAX if there is none.
+Places PairOf(const Names& columns) {
+  for (const auto& [first, second] : kPairs)
+    if (Contains(columns, first) && Contains(columns, second))
+      return {.text = IndexOf(columns, first), .second = IndexOf(columns, second)};
+  return {};
 }
 
 // Finds a name as it is written, else in another case.
@@ -167,6 +180,8 @@ Places PlacesByName(const TextColumns& asked, const Names& written, const std::s
   const std::string second = asked.text.empty() ? FirstOf(kSeconds, columns) : "";
   if (!asked.second.empty()) p.second = Asked(asked.second, written, columns, where);
   if (!second.empty()) p.second = IndexOf(columns, second);
+  if (const Places pair = PairOf(columns); asked.text.empty() && second.empty() && pair.pairs())
+    texts = {pair.text}, p.second = pair.second;
   for (std::vector<size_t>* own : {&texts, &labels})  // a column is one thing
     for (const std::vector<size_t>* other : {&texts, &labels})
       if (own != other && other->size() == 1 && own->size() > 1) std::erase(*own, other->front());
@@ -200,6 +215,8 @@ Places TextPlacesByName(const Names& written, const std::string& where) {
   const std::string second = FirstOf(kSeconds, columns);
   Places p{.named = true};
   if (!second.empty()) p.second = IndexOf(columns, second);
+  if (const Places pair = PairOf(columns); second.empty() && pair.pairs())
+    texts = {pair.text}, p.second = pair.second;
   if (texts.size() > 1) std::erase(texts, p.second);
   std::vector<size_t> rest;
   for (size_t i = 0; i < columns.size(); ++i)

@@ -14,6 +14,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
+void CountTexts(std::string_view field, UnreadColumn* column) {
+  column->texts += TrimBlanks(field).find(' ') != std::string_view::npos;
+}
+
 // Collects the rows of a TSV or CSV file.
 class RowReader {
  public:
@@ -37,6 +41,7 @@ class RowReader {
                                                  ? "; hint: a text with commas stands in quotes"
                                                  : ""));
     CheckExampleCount(before_ + table_.rows.size() + 1, where);
+    for (UnreadColumn& c : table_.unread) CountTexts(fields[c.column], &c);
     RawRow row{{}, line};
     for (size_t i = 0; i < 3; ++i)
       if (from_[i] < fields.size()) row.fields[i] = std::move(fields[from_[i]]);
@@ -63,6 +68,8 @@ class RowReader {
       const size_t label = from_[table_.places.label];
       table_.label_names =
           more_.empty() ? std::vector<std::string>{fields[label]} : LabelsOf(fields[label], fields);
+      for (size_t i = 0; i < fields.size() && !asked; ++i)
+        if (std::ranges::find(from_, i) == from_.end()) table_.unread.push_back({i, fields[i]});
       return true;
     }
     if (numbers) {
@@ -174,7 +181,13 @@ void ReadJsonLines(RawTable& table, size_t before, const TextColumns& asked, Lab
         for (const auto& item : object.items()) keys.push_back(item.key());
         table.first_line = keys;
         places = PlacesByName(asked, keys, where);
+        const Places& p = *places;
+        for (size_t i = 0; i < keys.size() && asked.text.empty(); ++i)
+          if (i != p.text && i != p.second && i != p.label) table.unread.push_back({i, keys[i]});
       }
+      for (UnreadColumn& c : table.unread)
+        if (const auto it = object.find(c.name); it != object.end() && it->is_string())
+          CountTexts(it->get_ref<const std::string&>(), &c);
       RawRow row{{GetString(object, keys[places->text], where)}, number};
       if (places->pairs()) row.fields[1] = GetString(object, keys[places->second], where);
       row.fields[2] = LabelOf(object, keys[places->label], kind, where);

@@ -25,6 +25,13 @@ struct RowProblems {
   void Add(std::string message);
 };
 
+// A column that nobody asked for and no usual name chose.
+struct UnreadColumn {
+  size_t column;
+  std::string name;
+  size_t texts = 0;  // rows in which it holds several words
+};
+
 struct RawTable {
   std::string name, path;
   std::vector<RawRow> rows;         // fields[i] is text, second text or label by `places`
@@ -36,6 +43,7 @@ struct RawTable {
   // Of the columns of the text and the second one; "" without a header.
   std::string text_name = "", second_name = "";
   std::vector<std::string> first_line = {};  // its fields; of JSON lines the keys of the first
+  std::vector<UnreadColumn> unread = {};
   bool open = false;  // whether line 1 is a header is not known yet: it is rows[0]
   size_t columns = 0;
 

@@ -60,7 +60,14 @@ void CheckDomain(const std::string& directory, Dataset data, const Dataset& sour
   if (data.num_classes() != source.num_classes())
     Fail("{}: has {} classes, {} has {}; hint: --mask says which of them a domain has", directory,
          data.num_classes(), source.directory(), source.num_classes());
+  const std::vector<std::string> own = data.labels();
   data.NumberClassesAs(source.labels(), source.directory());
+  const auto match = MatchClasses(own, source.labels());
+  if (!match->by_name && data.names_classes() && source.names_classes())
+    Fail(
+        "{}: names its classes '{}' and the like, {} '{}', of which one only counts; hint: the "
+        "same names in both, or --mask",
+        directory, own[0], source.directory(), source.labels()[0]);
 }
 
 std::vector<Measurement> Domains(const SuiteRequest& r, const Dataset& source) {

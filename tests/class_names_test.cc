@@ -57,6 +57,18 @@ TEST(ClassNames, ThatOccurTwice) {
   EXPECT_FALSE(MatchClasses({"owl", "crane", "crane"}, {"crane", "owl", "owl"}));
 }
 
+TEST(ClassNames, SomeOfThem) {
+  using Numbers = std::vector<int64_t>;
+  EXPECT_EQ(MatchSomeClasses({"Owl", "cat"}, {"cat", "dog", "owl"}), (Numbers{2, 0}));
+  EXPECT_EQ(MatchSomeClasses({"4", "5"}, {"1", "2", "3", "4", "5"}), (Numbers{3, 4}));
+  EXPECT_EQ(MatchSomeClasses({"0", "1"}, {"cat", "dog", "owl"}), (Numbers{0, 1}));
+  EXPECT_FALSE(MatchSomeClasses({"0", "2"}, {"cat", "dog", "owl"}));  // folders of these names
+  EXPECT_FALSE(MatchSomeClasses({"0"}, {"1", "2", "3"}));
+  EXPECT_FALSE(MatchSomeClasses({"cat", "bat"}, {"cat", "dog", "owl"}));
+  EXPECT_FALSE(MatchSomeClasses({"Cat", "cat"}, {"cat", "dog", "owl"}));
+  EXPECT_FALSE(MatchSomeClasses({"crane"}, {"crane", "owl", "crane"}));
+}
+
 // A run stores the labels of the match and must find the same head for them again.
 TEST(ClassNames, AMatchMatchesItself) {
   std::mt19937 random(1);

@@ -52,6 +52,11 @@ TEST(EvalTables, ManyClassesAreBounded) {
             "predicted as\nlabel  a  b\na      1  1\nb      .  1");
 }
 
+std::string Upper(std::string text) {
+  for (char& c : text) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  return text;
+}
+
 class Eval : public testing::Test {
  protected:
   static void SetUpTestSuite() {
@@ -135,6 +140,60 @@ TEST_F(Eval, TheBestCheckpointUnlessToldOtherwise) {
       {"eval", "--model", At("fused.safetensors"), "--data", At("data"), "--split", "val200"});
   EXPECT_EQ(fused["accuracy"], best["accuracy"]);
   EXPECT_TRUE(fused["checkpoint"].is_null());
+}
+
+// A test set need not have an example of every class. The recall of a class says nothing of others.
+TEST_F(Eval, SomeOfTheClasses) {
+  const nlohmann::json whole = GraftJson({"eval", "--run", At("run"), "--data", At("data")});
+  std::vector<std::string> names;
+  std::istringstream written(Slurp(At("data/classes.txt")));
+  for (std::string name; std::getline(written, name);) names.push_back(name);
+  std::istringstream lines(Slurp(At("data/test.txt")));
+  std::string path;
+  for (int label = 0, n = 0; lines >> path >> label;) {
+    if (label != 5 && label != 2) continue;  // folders in another order than the classes
+    const std::string name = names[label];
+    const std::string folder = At("some/test/" + (label == 5 ? Upper(name) : name));
+    fs::create_directories(folder);
+    fs::copy(At("data/" + path), fmt::format("{}/{}.png", folder, n++));
+  }
+  const Words args{"eval", "--run", At("run"), "--data", At("some"), "--split", "test"};
+  const nlohmann::json some = GraftJson(args);
+  double n = 0;
+  std::map<std::string, nlohmann::json> of;
+  for (const nlohmann::json& c : whole["per_class"]) of[c["name"]] = c;
+  for (const nlohmann::json& c : some["per_class"]) {
+    const nlohmann::json& all = of.at(c["name"]);
+    EXPECT_EQ(c["class"], all["class"]);
+    const bool there = c["class"] == 5 || c["class"] == 2;
+    EXPECT_EQ(c["n"], there ? all["n"].get<int64_t>() : 0);
+    EXPECT_EQ(c["recall"] == all["recall"], there || all["recall"] == 0);
+    n += c["n"].get<double>();
+  }
+  EXPECT_EQ(some["n"], n);
+  EXPECT_NE(Graft(args).out.find("note: 2 of the 8 classes occur in " + At("some")),
+            std::string::npos);
+  fs::rename(At("some/test/" + Upper(names[5])), At("some/test/other"));
+  const Outcome o = Graft(args);
+  EXPECT_EQ(o.code, 1);
+  EXPECT_NE(o.err.find("the first is 'other', expected one of"), std::string::npos) << o.err;
+}
+
+// Numbers of classes of which not all occur, such as stars.
+TEST_F(Eval, SomeOfTheNumbersOfTexts) {
+  Spill(At("vocab.txt"), "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\nc\n");
+  fs::create_directories(At("stars"));
+  Spill(At("stars/train.csv"), "text,stars\na,1\nb,2\nc,3\na b,4\nb c,5\na c,5\n");
+  Spill(At("high.csv"), "text,stars\nb c,5\na b,4\n");
+  const Outcome made = Graft({"train", "--model", "init:bert_tiny", "--tokenizer", At("vocab.txt"),
+                              "--data", At("stars"), "--val-split", "none", "--method", "linear",
+                              "--epochs", "1", "--max-length", "8", "--out", At("starred")});
+  ASSERT_EQ(made.code, 0) << made.err;
+  const Words args{"eval", "--run", At("starred"), "--data", At("high.csv"), "--split", "high"};
+  const nlohmann::json json = GraftJson(args);
+  EXPECT_EQ(json["n"], 2);
+  for (const nlohmann::json& c : json["per_class"])
+    EXPECT_EQ(c["n"], c["name"] == "4" || c["name"] == "5" ? 1 : 0) << c;
 }
 
 // What is measured on what was trained on is said.

@@ -173,6 +173,23 @@ TEST_F(Kinds, ShiftMeasuresDropsAndMasks) {
   }
 }
 
+// Names of classes on one side and numbers as names on the other say nothing of which is which.
+TEST_F(Kinds, ShiftComparesNames) {
+  fs::copy(At("images"), At("digits"), fs::copy_options::recursive);
+  const auto shift = [&](const std::string& classes) {
+    Spill(At("digits/classes.txt"), classes);
+    return Graft(Bench({"shift", "--model", kNano, "--train", At("images"), "--test", At("digits")},
+                       "digit-shift", {"--dry-run"}));
+  };
+  const Outcome o = shift("0\n1\n2\n3\n4\n5\n6\n7\n");
+  EXPECT_EQ(o.code, 1) << o.out;
+  EXPECT_NE(o.err.find(At("digits") + ": names its classes '0' and the like, " + At("images")),
+            std::string::npos)
+      << o.err;
+  EXPECT_EQ(shift(Slurp(At("images/classes.txt"))).code, 0);
+  fs::remove(At("digits/classes.txt"));
+}
+
 TEST_F(Kinds, TextsHaveTheMetricOfTheirTask) {
   const nlohmann::json json = GraftJson(Bench(
       {"text", "--model", "init:bert_tiny", "--tokenizer", At("vocab.txt"), "--data", At("texts")},

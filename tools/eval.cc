@@ -45,10 +45,19 @@ Dataset OpenData(const EvalOptions& o, const std::optional<RunConfig>& run,
                  const OpenedModel& opened, const CommonOptions& common) {
   const std::string columns = o.columns.empty() && run ? run->columns : o.columns;
   const AdapterFacts& facts = opened.facts;
-  // With several labels at once the data need not have every one of them.
-  const bool named = facts.task == kMultiLabel;
-  Dataset data(o.data, {columns, facts.objective, o.skip_bad || (run && run->skip_bad), facts.task,
-                        named ? opened.labels() : std::vector<std::string>()});
+  const auto open = [&](const std::vector<std::string>& classes) {
+    return Dataset(o.data, {columns, facts.objective, o.skip_bad || (run && run->skip_bad),
+                            facts.task, classes});
+  };
+  // With several labels at once the data need not have every one of them, nor all numbers of a
+  // class.
+  const std::vector<std::string> labels = opened.labels();
+  Dataset data = open(facts.task == kMultiLabel ? labels : std::vector<std::string>());
+  const bool numbers = !labels.empty() && std::ranges::all_of(labels, [](const std::string& label) {
+    return label.find_first_not_of("0123456789") == label.npos;
+  });
+  if (facts.task == kClassify && numbers && data.num_classes() != std::ssize(labels))
+    data = open(labels);
   double share = o.holdout;
   if (share == 0 && run && (o.split == kHoldout || SamePath(o.data, run->data)))
     share = run->holdout;
@@ -74,6 +83,9 @@ std::string ChooseSplit(const Dataset& data, const EvalOptions& o) {
 // Warns that classes which are only numbers, in the model or in the data, may still be others.
 void CompareLabels(const OpenedModel& opened, const Dataset& data, const CommonOptions& common) {
   const std::vector<std::string> labels = data.labels();
+  if (opened.facts.task == kClassify && data.num_classes() < std::ssize(labels))
+    Say(common, fmt::format("note: {} of the {} classes occur in {}", data.num_classes(),
+                            labels.size(), data.directory()));
   for (size_t i = 0; i < labels.size() && !opened.labels().empty(); ++i)
     if (labels[i] != opened.labels()[i])
       return Say(common, fmt::format("note: {} {} is '{}' in the model and '{}' in {}",

@@ -104,6 +104,10 @@ int64_t Dataset::num_classes() const {
   return std::visit([](const auto& d) { return d.num_classes(); }, data_);
 }
 
+bool Dataset::names_classes() const {
+  return std::visit([](const auto& d) { return !d.class_names().empty(); }, data_);
+}
+
 std::vector<int> Dataset::ClassesIn(const std::string& split) const {
   std::vector<int> classes;
   const auto add = [&](const auto& examples) {
@@ -236,6 +240,15 @@ void Dataset::NumberClassesAs(const std::vector<std::string>& names, const std::
   renumbered_ = match->labels;
 }
 
+bool Dataset::HasSomeClassesOf(const std::vector<std::string>& names) {
+  const std::vector<std::string> own = labels();
+  const auto numbers = MatchSomeClasses(own, names);
+  if (kind_ != LabelKind::kClass || own.empty() || !numbers) return false;
+  for (const int64_t number : *numbers) numbers_.push_back(static_cast<int>(number));
+  renumbered_ = names;
+  return true;
+}
+
 void Dataset::CheckKind(const LoadedModel& model) const {
   if (texts() == model.is_bert()) return;
   std::string first;
@@ -300,6 +313,9 @@ void CheckClasses(const OpenedModel& opened, Dataset* data) {
         "{} gives {} numbers, the data set {} has {} columns of them; hint: name the columns with "
         "--columns",
         opened.description, model, data->directory(), found);
+  if (found < model && data->HasSomeClassesOf(opened.labels())) return;
+  if (model != found && found < model && !opened.labels().empty())
+    data->NumberClassesAs(opened.labels(), opened.description);  // says which class is another
   if (model != found)
     Fail(
         "{} has {} classes, the data set {} has {}; hint: eval on the data it was trained for, or "

@@ -49,6 +49,7 @@ class Dataset {
   // The names of the columns by which a table is read (TextDataset::read_columns), else "".
   std::string ReadColumns() const;
   int64_t num_classes() const;
+  bool names_classes() const;                   // and does not only number them
   size_t Size(const std::string& split) const;  // examples; Error as Load
   // What a user should know, a line each: headers that were told from the data, classes without
   // examples, files that no split has.
@@ -83,6 +84,9 @@ class Dataset {
   // does; a model without names has none to match. Throws Error for names that contradict each
   // other. Numbers keep their order.
   void NumberClassesAs(const std::vector<std::string>& names, const std::string& model);
+  // Does so for data in which only some of a model's classes occur (MatchSomeClasses), or returns
+  // false.
+  bool HasSomeClassesOf(const std::vector<std::string>& names);
 
  private:
   void SkipBad(const std::string& split);

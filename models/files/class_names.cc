@@ -120,6 +120,28 @@ bool ClassMatch::SameOrder() const {
   return true;
 }
 
+std::optional<std::vector<int64_t>> MatchSomeClasses(const std::vector<std::string>& some,
+                                                     const std::vector<std::string>& head) {
+  std::map<std::string, int64_t> places;
+  bool numbered = true, named = true;  // the data by numbers, the head by names
+  for (int64_t j = 0; j < std::ssize(head); ++j) {
+    const std::string name = ToLowerAscii(head[j]);
+    if (!places.emplace(name, j).second) return {};
+    named = named && NumberIn(name) < 0;
+  }
+  std::vector<int64_t> numbers;
+  for (int64_t i = 0; i < std::ssize(some); ++i) {
+    const auto found = places.find(ToLowerAscii(some[i]));
+    if (found != places.end()) numbers.push_back(found->second);
+    numbered = numbered && some[i] == std::to_string(i);
+  }
+  if (std::set(numbers.begin(), numbers.end()).size() == some.size()) return numbers;
+  if (!numbered || !named || some.size() > head.size()) return {};
+  numbers.resize(some.size());
+  std::iota(numbers.begin(), numbers.end(), 0);
+  return numbers;
+}
+
 std::optional<ClassMatch> MatchClasses(const std::vector<std::string>& task,
                                        const std::vector<std::string>& head) {
   if (head.empty()) {

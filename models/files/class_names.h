@@ -22,4 +22,10 @@ struct ClassMatch {
 std::optional<ClassMatch> MatchClasses(const std::vector<std::string>& task,
                                        const std::vector<std::string>& head);
 
+// The same for data in which only some of the head's classes occur: the number of each. Their names
+// must be the head's, in any case; where the data only number their classes ("0", "1", ... in
+// order), these are the head's numbers. Returns nothing for any other class.
+std::optional<std::vector<int64_t>> MatchSomeClasses(const std::vector<std::string>& some,
+                                                     const std::vector<std::string>& head);
+
 }  // namespace graft

@@ -51,7 +51,26 @@ std::string TaskOfMetadata(const StringMap& metadata, const std::string& where) 
   return it->second;
 }
 
+std::string TextsOfMetadata(const StringMap& metadata, const std::string& where) {
+  const auto it = metadata.find("graft.texts");
+  if (it == metadata.end()) return "";
+  if (it->second != kSingleTexts && it->second != kTextPairs)
+    Fail("{}: metadata graft.texts is '{}'; known: {}, {}", where, it->second, kSingleTexts,
+         kTextPairs);
+  return it->second;
+}
+
+std::string WrongTexts(const AdapterFacts& facts, bool pairs) {
+  if (facts.texts.empty() || (facts.texts == kTextPairs) == pairs) return "";
+  return pairs ? "pairs of texts, but the model learnt single ones; hint: --columns names the "
+                 "column of the text"
+               : "single texts, but the model learnt pairs; hint: --columns names the columns of "
+                 "both; --text has a tab between them";
+}
+
 void CheckFacts(const AdapterFacts& c) {
+  if (!c.texts.empty() && c.texts != kSingleTexts && c.texts != kTextPairs)
+    Fail("texts: '{}'; known: {}, {}", c.texts, kSingleTexts, kTextPairs);
   if (std::ranges::find(TaskNames(), c.task) == TaskNames().end())
     FailUsage("--task: '{}'; known: {}{}", c.task, fmt::join(TaskNames(), ", "),
               DidYouMean(c.task, TaskNames()));
@@ -80,6 +99,7 @@ StringMap ModelMetadata(const LoadedModel& model, const AdapterFacts& facts) {
   metadata["graft.labels"] = DumpJson(nlohmann::json(facts.labels));
   metadata["graft.preprocess"] = facts.preprocess;
   if (model.is_bert()) metadata["graft.max_length"] = std::to_string(facts.max_length);
+  if (!facts.texts.empty()) metadata["graft.texts"] = facts.texts;
   if (!facts.prompt.empty())
     metadata["graft.template"] = facts.prompt, metadata["graft.words"] = facts.words;
   return metadata;

@@ -33,7 +33,7 @@ nlohmann::json IdentityOf(const Unit& unit, const std::string& kind,
   nlohmann::json config = ToJson(unit.config);
   // Paths do not decide the result, and these fields only save or report.
   for (const char* field : {"data", "tokenizer", "base_sha256", "examples_sha256", "trace",
-                            "save_every", "preprocess_source", "labels", "read_columns"})
+                            "save_every", "preprocess_source", "labels", "read_columns", "texts"})
     config.erase(field);
   if (!unit.config.model.starts_with("init:")) config.erase("model");
   // The option is younger than the first suites.

@@ -53,11 +53,15 @@ class Predict : public testing::Test {
     Spill(At("texts/labels.txt"), "odd\neven\n");
     Spill(At("texts/train.csv"), "review,stars\na b,odd\nc d,even\ne f,odd\ng h,even\n");
     Spill(At("texts/dev.csv"), "review,stars\ni j,odd\nk l,even\n");
-    ASSERT_EQ(Graft({"train", "--model", "init:bert_tiny", "--tokenizer", kVocabulary, "--data",
-                     At("texts"), "--columns", "review,stars", "--method", "lora(r=2)", "--epochs",
-                     "1", "--out", At("text_run")})
-                  .code,
-              0);
+    Spill(At("pairs.csv"), "text,second,label\na,b,odd\nc,d,even\ne,f,odd\ng,h,even\n");
+    for (const auto& [data, columns, run] : {std::tuple("texts", "review,stars", "text_run"),
+                                             {"pairs.csv", "text,second,label", "pair_run"}})
+      ASSERT_EQ(Graft({"train", "--model", "init:bert_tiny", "--tokenizer", kVocabulary, "--data",
+                       At(data), "--columns", columns, "--method", "lora(r=2)", "--epochs", "1",
+                       "--out", At(run)})
+                    .code,
+                0);
+    fs::remove(At("pairs.csv"));
   }
   static void TearDownTestSuite() { delete dir_; }
   static std::string At(const std::string& name) { return *dir_ / name; }
@@ -65,8 +69,8 @@ class Predict : public testing::Test {
     inputs.insert(inputs.begin(), {"predict", "--run", At("run")});
     return GraftJson(inputs)["predictions"];
   }
-  static nlohmann::json Texts(Words inputs) {
-    inputs.insert(inputs.begin(), {"predict", "--run", At("text_run")});
+  static nlohmann::json Texts(Words inputs, const char* run = "text_run") {
+    inputs.insert(inputs.begin(), {"predict", "--run", At(run)});
     return GraftJson(inputs)["predictions"];
   }
   static Words Inputs(const nlohmann::json& predictions) {
@@ -274,7 +278,8 @@ struct Table {
 
 TEST_F(Predict, Tables) {
   const Table tables[] = {
-      {"plain.txt", "a b\n\nc d\te f\n", {}, {"a b", "c d\te f"}, {1, 2}},
+      {"plain.txt", "a b\n\nc d\n", {}, {"a b", "c d"}, {1, 2}},
+      {"pairs.txt", "a b\tc d\n", {}, {"a b\tc d"}, {1}},
       {"run.csv", "id,review,x\n7,a b,\n8,\"c, d\",\n", {}, {"a b", "c, d"}, {1, 2}},
       {"usual.csv", "Label,Text\n1,a b\n0,c d\n", {}, {"a b", "c d"}, {1, 2}},
       {"pairs.tsv", "sentence1\tsentence2\na\tb\nc\td\n", {}, {"a\tb", "c\td"}, {1, 2}},
@@ -285,6 +290,10 @@ TEST_F(Predict, Tables) {
       {"pairs.csv", "premise,hypothesis\na,b\n", {}, {"a\tb"}, {1}},
       {"labelled.tsv", "a b\todd\nc d\teven\n", {}, {"a b", "c d"}, {1, 2}},
       {"numbered.csv", "a b,1\nc d,0\n", {}, {"a b", "c d"}, {1, 2}},
+      // A number of a column is no name of one, as the label of line 1.
+      {"of_one.tsv", "a b\t1\nc d\t0\n", {"--columns", "1,2"}, {"a b", "c d"}, {1, 2}},
+      {"of_two.tsv", "a b\t2\nc d\t1\n", {"--columns", "1,2"}, {"a b", "c d"}, {1, 2}},
+      {"headed.tsv", "label\ttext\n1\ta b\n", {"--columns", "2,1"}, {"a b"}, {1}},
       {"second.tsv", "a b\tx y\nc d\teven\n", {}, {"a b\tx y", "c d\teven"}, {1, 2}},
       {"named.csv", "q,a\nx y,z\n\"l1\nl2\",w\n", {"--columns", "q"}, {"x y", "l1\nl2"}, {1, 2}},
       {"three.csv", "q,a,l\nx,y,1\n", {"--columns", "q,a,l"}, {"x\ty"}, {1}},
@@ -305,7 +314,8 @@ TEST_F(Predict, Tables) {
     Spill(At(t.name), t.text);
     Words args{At(t.name)};
     args.insert(args.end(), t.columns.begin(), t.columns.end());
-    const nlohmann::json predictions = Texts(args);
+    const bool pairs = t.inputs[0].find('\t') != std::string::npos;
+    const nlohmann::json predictions = Texts(args, pairs ? "pair_run" : "text_run");
     EXPECT_EQ(Inputs(predictions), t.inputs);
     for (size_t i = 0; i < predictions.size(); ++i) {
       EXPECT_EQ(predictions[i]["file"], At(t.name));

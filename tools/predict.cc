@@ -298,7 +298,7 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
   if (!o.logits.empty()) Say(common, fmt::format("logits of all classes: {}", o.logits));
   if (failed > 0 && (!o.skip_bad || failed == all))
     Fail("{} of {} inputs could not be read; the first: {}{}", failed, all, first,
-         o.skip_bad ? "" : kSkipBadHint);
+         o.skip_bad || first.find("hint: ") != first.npos ? "" : kSkipBadHint);
 }
 
 }  // namespace

@@ -231,7 +231,7 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
   if (!c.val_split.empty() && !c.allow_overlap)
     data.RefuseOverlap(c.val_split, c.train_split, c.limit);
   CheckValidationOptions(c);
-  c.labels = data.labels(), c.read_columns = data.ReadColumns();
+  c.labels = data.labels(), c.read_columns = data.ReadColumns(), c.texts = data.TextForm();
   const LoadedModel model = LoadModel(c.model, c.arch, static_cast<uint64_t>(c.seed));
   CheckInputOptions(model, c.preprocess, c.tokenizer, c.max_length);
   data.CheckKind(model);

@@ -100,6 +100,10 @@ std::string Dataset::ReadColumns() const {
   if (const auto* texts = std::get_if<TextDataset>(&data_)) return texts->read_columns();
   return "";
 }
+std::string Dataset::TextForm() const {
+  const auto* texts = std::get_if<TextDataset>(&data_);
+  return !texts ? "" : texts->pairs() ? kTextPairs : kSingleTexts;
+}
 int64_t Dataset::num_classes() const {
   return std::visit([](const auto& d) { return d.num_classes(); }, data_);
 }
@@ -288,7 +292,10 @@ std::unique_ptr<BatchSource> Dataset::Load(const std::string& split, size_t limi
     return MakeMaskedTexts(load(*corpus), model, facts);
   if (const auto* sentences = std::get_if<SentenceTask>(&data_))
     return MakeTextData(sentences->Load(split, limit, facts.max_length).examples, model, facts);
-  return MakeTextData(load(std::get<TextDataset>(data_)), model, facts);
+  const auto& texts = std::get<TextDataset>(data_);
+  if (const std::string wrong = WrongTexts(facts, texts.pairs()); !wrong.empty())
+    Fail("{} holds {}", directory(), wrong);
+  return MakeTextData(load(texts), model, facts);
 }
 
 std::vector<std::string> Dataset::ExampleNames(const std::string& split, size_t limit) const {

@@ -48,6 +48,7 @@ class Dataset {
   std::string DefaultTestSplit() const;
   // The names of the columns by which a table is read (TextDataset::read_columns), else "".
   std::string ReadColumns() const;
+  std::string TextForm() const;  // of labelled texts as AdapterFacts::texts, else ""
   int64_t num_classes() const;
   bool names_classes() const;                   // and does not only number them
   size_t Size(const std::string& split) const;  // examples; Error as Load

@@ -54,7 +54,8 @@ struct RunConfig : AdapterFacts {
       "holdout",     "skip_bad",      "augment",         "no_decay",    "head",
       "template",    "words",         "objective",       "whole_words", "early_stopping",
       "best_metric", "class_weights", "schedule_epochs", "dtype",       "keep",
-      "task",        "lanes",         "scale_targets",   "lr_scale",    "read_columns"};
+      "task",        "lanes",         "scale_targets",   "lr_scale",    "read_columns",
+      "texts"};
 
   static void Visit(auto& self, auto&& f) {
     AdapterFacts::Visit(self, f);

@@ -199,6 +199,9 @@ PredictInputs OpenTexts(const std::vector<std::string>& texts,
   PredictInputs inputs;
   std::vector<TextExample> examples;
   const auto add = [&](TextRow row, const std::string& file) {
+    if (const std::string wrong = WrongTexts(opened.facts, row.second.has_value());
+        row.error.empty() && !wrong.empty())
+      row.error = fmt::format("{}: found {}", file.empty() ? "--text" : file, wrong);
     const bool bad = !row.error.empty();
     inputs.Add({row.shown, file, row.number, row.error}, bad ? PredictInputs::kNone : 0);
     CheckExampleCount(examples.size() + 1, file);

@@ -43,17 +43,17 @@ size_t IndexOf(const Names& names, const std::string& name) {
   return static_cast<size_t>(std::ranges::find(names, name) - names.begin());
 }
 
-// The index of a column that is given by its name in the header, or by its number from 1.
-size_t Column(const std::string& name, const Names& header, const std::string& where) {
-  if (const size_t at = IndexOf(header, name); at < header.size()) return at;
-  if (name.find_first_not_of("0123456789") == name.npos && name.size() < 6)
-    if (const size_t number = std::stoul(name); number >= 1 && number <= header.size())
-      return number - 1;
-  FailUsage("--columns: {}: there is no column '{}'{}", where, name, DidYouMean(name, header));
-}
-
 bool IsNumber(const std::string& name) {
   return !name.empty() && name.find_first_not_of("0123456789") == name.npos;
+}
+
+// The index of a column that is given by its number from 1 or its name in the header.
+size_t Column(const std::string& name, const Names& header, const std::string& where) {
+  if (IsNumber(name) && name.size() < 6)
+    if (const size_t number = std::stoul(name); number >= 1 && number <= header.size())
+      return number - 1;
+  if (const size_t at = IndexOf(header, name); at < header.size()) return at;
+  FailUsage("--columns: {}: there is no column '{}'{}", where, name, DidYouMean(name, header));
 }
 
 struct TablePlaces {
@@ -71,8 +71,9 @@ TablePlaces PlacesOf(const Asked& all, const Names& first, const std::string& wh
   const Names lower = Lower(first);
   const std::string text = FirstOf(kText, lower);
   if (const Asked asked = all.Among(first); !asked.text.empty()) {
-    // Numbers name the columns of a file that has no header, or has one with the usual names.
-    p.header = !IsNumber(asked.text) || !text.empty() || Contains(first, asked.text);
+    // Numbers name the columns of a file that has no header, or has one with the usual names. They
+    // are no names themselves: a label in line 1 may be one of them.
+    p.header = !IsNumber(asked.text) || !text.empty() || LookAt(first, {}) == FirstLine::kNames;
     p.text = Column(asked.text, first, where);
     if (!asked.second.empty()) p.second = Column(asked.second, first, where);
   } else if (!text.empty() || (NamesAny(first) && AreIdentifiers(first))) {

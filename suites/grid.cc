@@ -85,6 +85,18 @@ std::vector<GridAxis> AxesFor(const std::vector<GridAxis>& axes, const Method& m
   return mine;
 }
 
+void CheckAxes(const std::vector<GridAxis>& axes, const std::vector<std::string>& methods,
+               const std::string& flag) {
+  for (const GridAxis& axis : axes) {
+    const auto has = [&](const std::string& method) {
+      return !AxesFor({axis}, ParseMethod(method)).empty();
+    };
+    if (std::ranges::any_of(methods, has)) continue;
+    FailUsage("{} {}: neither a training option nor one of {}{}", flag, axis.name,
+              fmt::join(methods, ", "), DidYouMean(axis.name, GridOptions()));
+  }
+}
+
 std::vector<Choice> Combinations(const std::vector<GridAxis>& axes) {
   std::vector<Choice> all{{}};
   for (const GridAxis& axis : axes) {

@@ -28,6 +28,9 @@ const std::vector<std::string>& GridOptions();
 
 // The axes that have a place in this method: all training options, and options of its terms.
 std::vector<GridAxis> AxesFor(const std::vector<GridAxis>& axes, const Method& method);
+// Throws Error (kUsage) for an axis that has a place in none of the methods.
+void CheckAxes(const std::vector<GridAxis>& axes, const std::vector<std::string>& methods,
+               const std::string& flag);
 // All combinations; the last axis changes first. Without axes there is one, which is empty.
 std::vector<Choice> Combinations(const std::vector<GridAxis>& axes);
 

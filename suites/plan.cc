@@ -122,6 +122,10 @@ SuitePlan StartPlan(const SuiteRequest& r, const std::string& protocol) {
   SuitePlan plan;
   SuiteInfo& info = plan.info;
   info.kind = r.kind, info.protocol = protocol, info.command = r.command;
+  if (r.select_on_test)
+    info.protocol += "; but here options are chosen on the test examples (--select-on-test)";
+  if (r.test_limit > 0)
+    info.protocol += fmt::format("; of the test examples only {} (--test-limit)", r.test_limit);
   info.version = kVersion, info.data = r.config.data;
   info.model = r.config.model.starts_with("init:")
                    ? r.config.model
@@ -135,6 +139,7 @@ SuitePlan StartPlan(const SuiteRequest& r, const std::string& protocol) {
       FailUsage("--methods: '{}' is there twice", method);
     info.methods.push_back(method);
   }
+  CheckAxes(ParseGrid(r.select, "--select"), info.methods, "--select");
   return plan;
 }
 
@@ -201,11 +206,26 @@ void Identify(const SuiteRequest& r, const std::string& base, Hashes* hashes, Un
   unit->row.hash = HashOf(IdentityOf(*unit, r.kind, base));
 }
 
+// Notes test examples that are trained on. They may be meant, so that the suite goes on.
+void NoteOverlaps(SuitePlan* plan) {
+  std::set<std::array<std::string, 3>> seen;
+  for (const Unit* unit : plan->All()) {
+    const RunConfig& c = unit->config;
+    for (const Measurement& m : unit->measure) {
+      if (m.data != c.data || !seen.insert({c.data, c.train_split, m.split}).second) continue;
+      const Dataset data(c.data, {c.columns, "", c.skip_bad});
+      const std::string text = data.OverlapText(m.split, c.train_split, c.limit);
+      if (!text.empty()) plan->notes.push_back(fmt::format("{}: {}", unit->row.task, text));
+    }
+  }
+}
+
 }  // namespace
 
 void FinishPlan(const SuiteRequest& r, SuitePlan* plan) {
   CheckUnits(r, *plan);
   CheckMethods(plan);
+  NoteOverlaps(plan);
   Hashes hashes;
   size_t choices = 0;
   for (Unit& unit : plan->units) Identify(r, plan->info.base_sha256, &hashes, &unit);

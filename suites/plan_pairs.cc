@@ -183,12 +183,7 @@ SuitePlan PlanAblation(const SuiteRequest& r) {
       "last epoch on the validation split, or on the split that is named");
   const std::string all = fmt::format("{}", fmt::join(r.over, ","));
   const std::vector<GridAxis> grid = ParseGrid(all, "--over");
-  const Method method = ParseMethod(plan.info.methods.at(0));
-  if (const auto mine = AxesFor(grid, method); mine.size() != grid.size())
-    for (const GridAxis& axis : grid)
-      if (std::ranges::find(mine, axis) == mine.end())
-        FailUsage("--over {}: neither a training option nor one of {}", axis.name,
-                  ToString(method));
+  CheckAxes(grid, plan.info.methods, "--over");
   const std::string& directory = r.config.data;
   const Dataset data(directory, {r.config.columns, "", r.config.skip_bad});
   const Splits splits = SplitsOf(data);

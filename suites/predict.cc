@@ -139,15 +139,23 @@ std::string SizesOf(const Unit& unit) {
   return key;
 }
 
-// The ratio of measured to predicted seconds; 1 if nothing has run.
-double Correction(const std::vector<Prediction>& predictions, const std::vector<UnitRow>& ledger) {
+// What has run beside what was predicted of it.
+struct Correction {
+  double seconds = 1;  // the ratio of the sums
+  int64_t bytes = 0;   // the most that a process held beyond what was planned: code, files, libraries
+};
+Correction CorrectionBy(const std::vector<Prediction>& predictions,
+                        const std::vector<UnitRow>& ledger) {
+  Correction c;
   double measured = 0, predicted = 0;
   for (const Prediction& p : predictions) {
     const auto row = std::ranges::find(ledger, p.unit->row.hash, &UnitRow::hash);
     if (row == ledger.end() || row->state != UnitState::kDone || !p.known) continue;
     measured += row->seconds, predicted += p.seconds;
+    c.bytes = std::max(c.bytes, row->peak_bytes - static_cast<int64_t>(p.bytes));
   }
-  return predicted > 0 && measured > 0 ? measured / predicted : 1;
+  if (predicted > 0 && measured > 0) c.seconds = measured / predicted;
+  return c;
 }
 
 }  // namespace
@@ -172,13 +180,15 @@ std::vector<Prediction> Predict(const SuitePlan& plan, const std::vector<UnitRow
     p.bytes = at->second.bytes, p.disk_bytes = at->second.disk_bytes;
     if (progress) progress("plan", i + 1, predictions.size(), "units");
   }
-  const double correction = Correction(predictions, ledger);
+  const Correction correction = CorrectionBy(predictions, ledger);
   for (Prediction& p : predictions) {
-    p.correction = correction, p.seconds *= correction;
+    p.correction = correction.seconds, p.seconds *= correction.seconds;
+    p.bytes += static_cast<size_t>(correction.bytes);
     const auto row = std::ranges::find(ledger, p.unit->row.hash, &UnitRow::hash);
     if (row == ledger.end()) continue;
     p.state = row->state;
-    if (p.state == UnitState::kDone) p.seconds = row->seconds;
+    if (p.state != UnitState::kDone) continue;
+    p.seconds = row->seconds, p.bytes = static_cast<size_t>(row->peak_bytes);
   }
   return predictions;
 }

@@ -32,7 +32,9 @@ nlohmann::json MeanTargets(const std::vector<const UnitRow*>& done) {
                 unit->metrics["targets"].at(i).value(key, nlohmann::json());
             value.is_number())
           values.push_back(value);
-      if (!values.empty()) target[key] = MeanAndSpread(values).first;
+      if (values.empty()) continue;
+      const auto [mean, spread] = MeanAndSpread(values);
+      target[key] = mean, target[std::string(key) + "_spread"] = NumberOrNull(spread);
     }
     targets.push_back(std::move(target));
   }
@@ -61,12 +63,42 @@ void FillCell(const std::vector<const UnitRow*>& units, ScoreCell* cell) {
 
 }  // namespace
 
+ShareOf TargetShare(const nlohmann::json& target, const std::string& key) {
+  const auto number = [&](const std::string& name) {
+    const auto it = target.find(name);
+    return it != target.end() && it->is_number() ? it->get<double>() : NAN;
+  };
+  return {number(key), number(key + "_spread")};
+}
+
 std::pair<double, double> MeanAndSpread(const std::vector<double>& values) {
   const double n = static_cast<double>(values.size());
   double sum = 0, squares = 0;
   for (const double value : values) sum += value;
   for (const double value : values) squares += (value - sum / n) * (value - sum / n);
   return {values.empty() ? NAN : sum / n, values.size() < 2 ? NAN : std::sqrt(squares / (n - 1))};
+}
+
+std::vector<ChosenOptions> ChosenIn(const std::string& kind, const std::vector<UnitRow>& units) {
+  std::vector<ChosenOptions> all;
+  for (const UnitRow& unit : units) {
+    if (unit.phase != "final") continue;
+    nlohmann::json chosen = nlohmann::json::object();
+    bool any = false;
+    for (const auto& [name, value] : unit.options.items()) {
+      any |= !MakesRows(kind, name);
+      chosen[name] = value;  // with what makes the row, such as the shots
+    }
+    if (!any) continue;
+    const auto at = std::ranges::find_if(all, [&](const ChosenOptions& c) {
+      return c.task == unit.task && c.method == unit.method && c.options == chosen;
+    });
+    if (at == all.end())
+      all.push_back({unit.task, unit.method, chosen, {unit.seed}});
+    else
+      at->seeds.push_back(unit.seed);
+  }
+  return all;
 }
 
 std::vector<ScoreCell> Cells(const std::string& kind, const std::vector<UnitRow>& units) {

@@ -4,6 +4,10 @@
 
 namespace graft {
 
+// What the mark * of a number says.
+inline constexpr const char* kChosenOnTest =
+    "options were chosen on the test examples; the number is too good";
+
 // All final units that differ only in their seed.
 struct ScoreCell {
   std::string task, group, method, metric;
@@ -17,10 +21,25 @@ struct ScoreCell {
   double seconds = 0;  // mean of a unit
   int64_t peak_bytes = 0;
   bool chosen_on_test = false;
-  nlohmann::json targets = nlohmann::json::array();  // of domain shift: means over seeds
+  nlohmann::json targets = nlohmann::json::array();  // of domain shift: means over seeds, and
+                                                     // spreads as KEY_spread
 };
+// What --select has chosen for a task and a method; seeds that agree are together.
+struct ChosenOptions {
+  std::string task, method;
+  nlohmann::json options;
+  std::vector<int64_t> seeds;
+};
+std::vector<ChosenOptions> ChosenIn(const std::string& kind, const std::vector<UnitRow>& units);
+
 // The cells in the order in which tasks, methods and options occur in the ledger.
 std::vector<ScoreCell> Cells(const std::string& kind, const std::vector<UnitRow>& units);
+
+// A figure of one of ScoreCell::targets; NaN where there is none.
+struct ShareOf {
+  double mean = NAN, spread = NAN;
+};
+ShareOf TargetShare(const nlohmann::json& target, const std::string& key);
 
 // The mean of values and the standard deviation of the sample. Without values both are NaN; the
 // deviation of one value is, too.

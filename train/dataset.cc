@@ -202,11 +202,11 @@ std::vector<std::string> Dataset::labels() const {
   return labels;
 }
 
-void Dataset::RefuseOverlap(const std::string& validation, const std::string& train,
-                            size_t limit) const {
+std::string Dataset::OverlapText(const std::string& held, const std::string& train,
+                                 size_t limit) const {
   const auto [shared, total, first] = std::visit(
       [&](const auto& d) {
-        const auto held_out = d.Load(validation);
+        const auto held_out = d.Load(held);
         const auto both = Overlap(held_out, d.Load(train, limit));
         std::string example;
         if (!both.empty()) {
@@ -218,12 +218,16 @@ void Dataset::RefuseOverlap(const std::string& validation, const std::string& tr
         return std::tuple(both.size(), held_out.examples.size(), example);
       },
       data_);
-  if (shared == 0 || (texts() && shared * kTextsByChance < total)) return;
-  throw Error(
-      fmt::format("validation split '{}' shares {} {} with training split '{}' (the first is {}); "
-                  "hint: --allow-overlap, or --val-split none",
-                  validation, shared, texts() ? "texts" : "images", train, first),
-      ErrorKind::kUser);
+  if (shared == 0 || (texts() && shared * kTextsByChance < total)) return "";
+  return fmt::format("split '{}' shares {} {} with training split '{}' (the first is {})", held,
+                     shared, texts() ? "texts" : "images", train, first);
+}
+
+void Dataset::RefuseOverlap(const std::string& validation, const std::string& train,
+                            size_t limit) const {
+  const std::string text = OverlapText(validation, train, limit);
+  if (!text.empty())
+    Fail("validation {}; hint: --allow-overlap, or --val-split none", text);
 }
 
 void Dataset::CheckSplit(const std::string& name) const {

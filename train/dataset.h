@@ -68,8 +68,10 @@ class Dataset {
   // Class names, or "0", "1", ... where the data set names none.
   std::vector<std::string> labels() const;
 
-  // Throws Error if validation examples are training examples too: any image, or a tenth of the
-  // texts, as short ones occur twice by chance.
+  // Says that examples of a split are training examples too: any image, or a tenth of the texts, as
+  // short ones occur twice by chance; "" if it is not so.
+  std::string OverlapText(const std::string& held, const std::string& train, size_t limit) const;
+  // Throws Error for such a validation split.
   void RefuseOverlap(const std::string& validation, const std::string& train, size_t limit) const;
   // Opens the first `limit` examples (0: all). Throws Error for a model of another kind of input.
   // With skip_bad every image of the split is decoded once, to see whether it can be.

@@ -42,12 +42,13 @@ std::vector<size_t> AllButFirst(size_t columns) {
 std::string MeanOf(const std::vector<ScoreCell>& cells, const TableRow& row,
                    const std::vector<TableColumn>& columns) {
   std::vector<double> means;
+  bool marked = false;
   for (const TableColumn& column : columns) {
     const ScoreCell* cell = FindCell(cells, row, column.task);
     if (!cell || std::isnan(cell->mean)) return "-";
-    means.push_back(cell->mean);
+    means.push_back(cell->mean), marked |= cell->chosen_on_test;
   }
-  return InPercent(MeanAndSpread(means).first);
+  return InPercent(MeanAndSpread(means).first) + (marked ? "*" : "");
 }
 
 std::string TaskTable(const SuiteInfo& info, const std::vector<ScoreCell>& cells) {
@@ -69,10 +70,11 @@ std::string TaskTable(const SuiteInfo& info, const std::vector<ScoreCell>& cells
       line.push_back(CellText(FindCell(cells, row, column.task)));
     if (vtab) {
       const VtabScore& s = *std::ranges::find(scores, row.method, &VtabScore::method);
-      for (const char* group : kVtabGroups) line.push_back(InPercent(s.groups.at(group)));
-      line.push_back(WithSpread(s.score, s.spread) +
-                     (s.chosen_on_test && !std::isnan(s.score) ? "*" : ""));
-      line.push_back(InPercent(s.mean));
+      const auto share = [&](double value, double spread) {
+        return WithSpread(value, spread) + (s.chosen_on_test && !std::isnan(value) ? "*" : "");
+      };
+      for (const char* group : kVtabGroups) line.push_back(share(s.groups.at(group), NAN));
+      line.push_back(share(s.score, s.spread)), line.push_back(share(s.mean, NAN));
     }
     if (mean) line.push_back(MeanOf(cells, row, columns));
     line.push_back(Parameters(cells, row));
@@ -86,12 +88,16 @@ std::string ShiftTable(const std::vector<ScoreCell>& cells) {
   table.Add({"method", "domain", "accuracy", "drop", "relative drop"});
   for (const ScoreCell& cell : cells) {
     table.Add({cell.method, cell.task, CellText(&cell), "", ""});
-    for (const nlohmann::json& target : cell.targets)
-      table.Add({"", target["name"], InPercent(target.value("accuracy", NAN)),
-                 InPercent(target.value("drop", NAN)),
-                 target.contains("relative_drop")
-                     ? fmt::format("{:.1f} %", 100 * target["relative_drop"].get<double>())
-                     : "-"});
+    const char* mark = cell.chosen_on_test ? "*" : "";
+    for (const nlohmann::json& target : cell.targets) {
+      const auto share = [&](const char* key) {
+        const ShareOf s = TargetShare(target, key);
+        return std::isnan(s.mean) ? "-" : WithSpread(s.mean, s.spread) + mark;
+      };
+      const std::string relative = share("relative_drop");
+      table.Add({"", target["name"], share("accuracy"), share("drop"),
+                 relative == "-" ? relative : relative + " %"});
+    }
   }
   return table.Lines("  ");
 }
@@ -124,12 +130,18 @@ std::vector<std::string> SuiteRemarks(const SuiteInfo& info, const std::vector<U
     if (c.metric != "accuracy") metrics.insert(fmt::format("{}: {}", c.task, c.metric));
   if (!metrics.empty())
     remarks.push_back(fmt::format("not accuracy: {}", fmt::join(metrics, "; ")));
+  for (const ChosenOptions& c : ChosenIn(info.kind, units))
+    remarks.push_back(fmt::format("chosen: {}, {}{}: {}", c.task, c.method,
+                                  c.seeds.size() > 1 ? "" : fmt::format(", seed {}", c.seeds[0]),
+                                  OptionsText(c.options)));
+  if (const int64_t limit = info.config.value("test_limit", int64_t{0}); limit > 0)
+    remarks.push_back(fmt::format("of the test examples only {} (--test-limit)", limit));
   for (const UnitRow& u : units)
     if (u.state == UnitState::kFailed)
       remarks.push_back(
           fmt::format("failed: {}, {}, seed {}: {}", u.task, u.method, u.seed, u.error));
   if (std::ranges::any_of(units, &UnitRow::chosen_on_test))
-    remarks.push_back("*: options were chosen on the test examples; the number is too good");
+    remarks.push_back(std::string("*: ") + kChosenOnTest);
   return remarks;
 }
 

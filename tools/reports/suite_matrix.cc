@@ -21,7 +21,13 @@ SuiteMatrix MatrixOf(const SuiteInfo& info, const std::vector<UnitRow>& units) {
   m.rows = RowsOf(m.cells), m.columns = ColumnsOf(info, m.cells);
   if (info.kind == "vtab") m.scores = VtabScores(m.cells);
   m.means.assign(m.rows.size(), 0), m.ranks.assign(m.rows.size(), 0);
+  size_t counted = 0;
   for (size_t column = 0; column < m.columns.size(); ++column) {
+    const auto extra = [&](const ScoreCell& c) {
+      return c.task == m.columns[column].task && c.group == "extra";
+    };
+    if (std::ranges::any_of(m.cells, extra)) continue;  // in the table and in no mean
+    ++counted;
     std::vector<double> all;
     for (size_t row = 0; row < m.rows.size(); ++row) all.push_back(m.Mean(row, column));
     const bool complete = std::ranges::none_of(all, [](double x) { return std::isnan(x); });
@@ -31,9 +37,16 @@ SuiteMatrix MatrixOf(const SuiteInfo& info, const std::vector<UnitRow>& units) {
       if (complete) m.ranks[row] += RankIn(all, row);
     }
   }
-  for (double& mean : m.means) mean /= static_cast<double>(std::max<size_t>(m.columns.size(), 1));
+  m.counted = counted;
+  for (double& mean : m.means) mean /= static_cast<double>(counted);
   for (double& rank : m.ranks) rank = m.ranked ? rank / static_cast<double>(m.ranked) : NAN;
   return m;
+}
+
+bool SuiteMatrix::Marked(size_t row) const {
+  return std::ranges::any_of(cells, [&](const ScoreCell& c) {
+    return c.chosen_on_test && c.method == rows[row].method && c.options == rows[row].options;
+  });
 }
 
 int64_t Parameters(const SuiteMatrix& m, size_t row) {

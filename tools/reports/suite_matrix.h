@@ -10,13 +10,15 @@ struct SuiteMatrix {
   std::vector<TableColumn> columns;
   std::vector<VtabScore> scores;  // of vtab
   // By row: the mean over the tasks, NaN if one has no number; and the mean rank over those tasks
-  // for which every row has a number, NaN if there are none.
+  // for which every row has a number, NaN if there are none. Extra tasks of vtab are in neither.
   std::vector<double> means, ranks;
-  size_t ranked = 0;  // tasks of the ranks
+  size_t counted = 0, ranked = 0;  // tasks of the means and of the ranks
 
   const ScoreCell* At(size_t row, size_t column) const {
     return FindCell(cells, rows[row], columns[column].task);
   }
+  // Whether a number of the row depends on what was chosen on test examples.
+  bool Marked(size_t row) const;
   double Mean(size_t row, size_t column) const {
     const ScoreCell* cell = At(row, column);
     return cell ? cell->mean : NAN;

@@ -21,7 +21,11 @@ namespace {
 HtmlTable MainTable(const SuiteData& suite, const SuiteMatrix& m) {
   HtmlTable table;
   table.titles = {suite.info.kind == "ablate" ? "variant" : "method"};
-  for (const TableColumn& column : m.columns) table.titles.push_back(column.title);
+  for (const TableColumn& column : m.columns) {
+    const auto cell = std::ranges::find(m.cells, column.task, &ScoreCell::task);
+    table.titles.push_back(
+        column.title + (cell->metric == "accuracy" ? "" : fmt::format(" ({})", cell->metric)));
+  }
   if (!m.scores.empty())
     for (const char* group : kVtabGroups) table.titles.emplace_back(group);
   if (!m.scores.empty()) table.titles.emplace_back("score");
@@ -44,12 +48,15 @@ HtmlTable MainTable(const SuiteData& suite, const SuiteMatrix& m) {
         if (const double mean = m.Mean(other, column); mean > best) best = mean;
       line.back().best = m.rows.size() > 1 && line.back().value == best;
     }
+    const bool marked = m.Marked(row);
     if (const VtabScore* score = ScoreOf(m, row)) {
-      for (const char* group : kVtabGroups) line.push_back(ShareCell(score->groups.at(group), NAN));
-      line.push_back(ShareCell(score->score, score->spread, score->chosen_on_test));
+      for (const char* group : kVtabGroups)
+        line.push_back(ShareCell(score->groups.at(group), NAN, marked));
+      line.push_back(ShareCell(score->score, score->spread, marked));
     }
-    line.push_back(ShareCell(m.means[row], NAN));
-    line.push_back(NumberCell(m.ranks[row], fmt::format("{:.2f}", m.ranks[row])));
+    line.push_back(ShareCell(m.means[row], NAN, marked));
+    line.push_back(
+        NumberCell(m.ranks[row], fmt::format("{:.2f}{}", m.ranks[row], marked ? "*" : "")));
     const int64_t parameters = Parameters(m, row);
     line.push_back(parameters ? CountCell(parameters) : HtmlCell{"-"});
     table.rows.push_back(std::move(line));
@@ -111,9 +118,16 @@ HtmlTable ShiftTable(const SuiteMatrix& m) {
                   {}};
   for (const ScoreCell& cell : m.cells) {
     table.rows.push_back(
-        {{cell.method}, {cell.task}, ShareCell(cell.mean, cell.spread), {"-"}, {"-"}});
+        {{cell.method},
+         {cell.task},
+         ShareCell(cell.mean, cell.spread, cell.chosen_on_test),
+         {"-"},
+         {"-"}});
     for (const nlohmann::json& target : cell.targets) {
-      const auto share = [&](const char* key) { return ShareCell(target.value(key, NAN), NAN); };
+      const auto share = [&](const char* key) {
+        const ShareOf s = TargetShare(target, key);
+        return ShareCell(s.mean, s.spread, cell.chosen_on_test);
+      };
       table.rows.push_back({{cell.method},
                             {target["name"]},
                             share("accuracy"),
@@ -124,15 +138,26 @@ HtmlTable ShiftTable(const SuiteMatrix& m) {
   return table;
 }
 
+HtmlTable ChosenTable(const std::vector<ChosenOptions>& chosen) {
+  HtmlTable table{{"task", "method", "options", "seeds"}, {false, false, false, false}, {}};
+  for (const ChosenOptions& c : chosen)
+    table.rows.push_back({{c.task},
+                          {c.method},
+                          {OptionsText(c.options)},
+                          {fmt::format("{}", fmt::join(c.seeds, ", "))}});
+  return table;
+}
+
 HtmlTable UnitsTable(const std::vector<UnitRow>& units) {
-  HtmlTable table{{"task", "method", "options", "seed", "for", "state", "metric", "score", "loss",
-                   "trained numbers", "seconds", "peak MiB", "run", "machine", "error"},
+  HtmlTable table{{"task", "method", "options", "seed", "for", "state", "metric", "score", "of",
+                   "loss", "trained numbers", "seconds", "peak MiB", "run", "machine", "error"},
                   {false, false, false, true, false, false, false, true, true, true, true, true,
-                   false, false, false},
+                   true, false, false, false},
                   {}};
   for (const UnitRow& u : units) {
     const bool done = u.state == UnitState::kDone;
     const double loss = done ? u.metrics.value("loss", NAN) : NAN;
+    const double n = done ? u.metrics.value("n", NAN) : NAN;
     const auto number = [&](double value, const std::string& text) {
       return done ? NumberCell(value, text) : HtmlCell{"-"};
     };
@@ -145,6 +170,7 @@ HtmlTable UnitsTable(const std::vector<UnitRow>& units) {
          {ToString(u.state), NAN, false, u.state == UnitState::kFailed},
          {u.metric},
          ShareCell(u.score, NAN, u.chosen_on_test),
+         number(n, fmt::format("{:.0f}", n)),
          number(loss, fmt::format("{:.4f}", loss)),
          number(static_cast<double>(u.trainable_parameters), Grouped(u.trainable_parameters)),
          number(u.seconds, fmt::format("{:.1f}", u.seconds)),
@@ -195,7 +221,7 @@ void AddMissing(const SuiteData& suite, Page* page) {
     page->Text(fmt::format("Tasks that are not there ({}): {}.", why, fmt::join(names, ", ")),
                "soft");
   if (std::ranges::any_of(suite.units, &UnitRow::chosen_on_test))
-    page->Text("*: options were chosen on the test examples; the number is too good.", "bad");
+    page->Text(std::string("*: ") + kChosenOnTest + ".", "bad");
 }
 
 std::string Latex(const std::string& text) {
@@ -235,11 +261,16 @@ void AddSuite(const SuiteData& suite, Page* page) {
   AddMissing(suite, page);
   page->Heading("Results, in percent", 3);
   page->Table(MainTable(suite, m));
-  if (m.ranked < m.columns.size())
+  if (m.ranked < m.counted)
     page->Text(fmt::format("Ranks are over the {} of {} tasks for which every row has a number.",
-                           m.ranked, m.columns.size()),
+                           m.ranked, m.counted),
                "soft");
   if (info.kind == "shift") page->Table(ShiftTable(m));
+  if (const auto chosen = ChosenIn(info.kind, suite.units);
+      info.kind != "ablate" && !chosen.empty()) {
+    page->Heading("What was chosen", 3);
+    page->Table(ChosenTable(chosen));
+  }
   if (info.kind == "ablate") {
     AddAxes(m, page);
   } else {
@@ -259,25 +290,37 @@ void AddSuite(const SuiteData& suite, Page* page) {
 std::string UnitsCsv(const std::vector<SuiteData>& suites) {
   std::string text =
       "suite,kind,task,group,method,options,seed,phase,protocol,state,metric,score,loss,"
-      "trainable_parameters,seconds,peak_bytes,chosen_on_test,run,error\n";
+      "trainable_parameters,seconds,peak_bytes,chosen_on_test,run,error,n,domain,drop,"
+      "relative_drop\n";
   for (const SuiteData& suite : suites)
     for (const UnitRow& u : suite.units) {
       const bool done = u.state == UnitState::kDone;
-      const auto number = [&](const nlohmann::json& value) { return done ? value.dump() : ""; };
-      text += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n",
-                          CsvField(suite.directory), suite.info.kind, CsvField(u.task), u.group,
-                          CsvField(u.method), CsvField(OptionsText(u.options)), u.seed, u.phase,
-                          CsvField(u.protocol), ToString(u.state), u.metric, number(u.score),
-                          number(u.metrics.value("loss", nlohmann::json())),
-                          number(u.trainable_parameters), number(u.seconds), number(u.peak_bytes),
-                          u.chosen_on_test ? "yes" : "no", CsvField(u.run), CsvField(u.error));
+      const auto number = [&](const nlohmann::json& value) {
+        return done && !value.is_null() ? value.dump() : "";
+      };
+      const auto line = [&](const nlohmann::json& score, const nlohmann::json& of,
+                            const std::string& domain) {
+        const auto measured = [&](const char* key) { return number(of.value(key, Json())); };
+        text += fmt::format(
+            "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n",
+            CsvField(suite.directory), suite.info.kind, CsvField(u.task), u.group,
+            CsvField(u.method), CsvField(OptionsText(u.options)), u.seed, u.phase,
+            CsvField(u.protocol), ToString(u.state), u.metric, number(score), measured("loss"),
+            number(u.trainable_parameters), number(u.seconds), number(u.peak_bytes),
+            u.chosen_on_test ? "yes" : "no", CsvField(u.run), CsvField(u.error), measured("n"),
+            CsvField(domain), measured("drop"), measured("relative_drop"));
+      };
+      line(u.score, u.metrics, "");
+      if (done)
+        for (const nlohmann::json& target : u.metrics.value("targets", nlohmann::json::array()))
+          line(target.value("accuracy", Json()), target, target.value("name", ""));
     }
   return text;
 }
 
 std::string SuiteLatex(const SuiteData& suite) {
   const SuiteMatrix m = MatrixOf(suite.info, suite.units);
-  const HtmlTable table = MainTable(suite, m);
+  const HtmlTable table = suite.info.kind == "shift" ? ShiftTable(m) : MainTable(suite, m);
   std::string text =
       fmt::format("% {}: {}\n\\begin{{tabular}}{{l{}}}\n\\toprule\n", suite.info.kind,
                   suite.directory, std::string(table.titles.size() - 1, 'r'));
@@ -294,7 +337,9 @@ std::string SuiteLatex(const SuiteData& suite) {
         number.replace(at, std::string("±").size(), "$\\pm$");
       return cell.best ? "\\textbf{" + number + "}" : number;
     });
-  return text + "\\bottomrule\n\\end{tabular}\n";
+  text += "\\bottomrule\n\\end{tabular}\n";
+  const bool marked = std::ranges::any_of(m.cells, &ScoreCell::chosen_on_test);
+  return text + (marked ? std::string("\\\\ *: ") + kChosenOnTest + "\n" : "");
 }
 
 }  // namespace graft

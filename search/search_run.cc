@@ -231,7 +231,7 @@ RunConfig CompleteSearch(RunConfig config, const SearchConfig& search,
     FailUsage(
         "search: candidates are compared on a validation split, and there is none; hint: "
         "--val-split, or --holdout 0.2");
-  if (Dataset data(c); c.val_split == data.DefaultTestSplit())
+  if (Dataset data(c); c.holdout == 0 && c.val_split == data.DefaultTestSplit())
     FailUsage(
         "--val-split {}: what is chosen on the test split cannot be tested any more; hint: "
         "--holdout 0.2",

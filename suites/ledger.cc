@@ -10,6 +10,7 @@
 #include <csignal>
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <random>
 
 #include "runtime/error.h"
@@ -204,9 +205,26 @@ void Ledger::SetSuite(const SuiteInfo& i) {
 
 std::vector<UnitRow> Ledger::Units() const {
   std::vector<UnitRow> units;
-  Statement s = database_.Prepare(fmt::format("SELECT {} FROM units ORDER BY id", kColumns));
-  while (s.Next()) units.push_back(RowOf(s, database_.path()));
+  const std::set<std::string> superseded = Superseded();
+  constexpr int kOwner = 24;
+  Statement s = database_.Prepare(fmt::format("SELECT {}, owner FROM units ORDER BY id", kColumns));
+  while (s.Next()) {
+    UnitRow& u = units.emplace_back(RowOf(s, database_.path()));
+    u.superseded = superseded.contains(u.hash);
+    if (u.state == UnitState::kRunning && !Lives(s.Text(kOwner))) u.state = UnitState::kPending;
+  }
   return units;
+}
+
+std::set<std::string> Ledger::Superseded() const {
+  Statement s = database_.Prepare("SELECT value FROM suite WHERE key = 'superseded'");
+  if (!s.Next()) return {};
+  const nlohmann::json json = ParseJson(s.Text(0), database_.path());
+  if (!json.is_array()) Fail("{}: the ledger is damaged: 'superseded'", database_.path());
+  std::set<std::string> hashes;
+  for (const nlohmann::json& hash : json)
+    if (hash.is_string()) hashes.insert(hash.get<std::string>());
+  return hashes;
 }
 
 std::optional<UnitRow> Ledger::Find(const std::string& hash) const {
@@ -215,7 +233,8 @@ std::optional<UnitRow> Ledger::Find(const std::string& hash) const {
   return RowOf(s, database_.path());
 }
 
-size_t Ledger::Add(const std::vector<UnitRow>& units) {
+size_t Ledger::Add(const std::vector<UnitRow>& units,
+                   const std::function<std::string(const UnitRow&)>& key) {
   Transaction transaction(database_);
   int64_t added = 0;
   for (const UnitRow& u : units) {
@@ -228,6 +247,17 @@ size_t Ledger::Add(const std::vector<UnitRow>& units) {
     s.Run();
     added += database_.Changed();
   }
+  std::map<std::string, std::set<std::string>> planned;  // the hashes of each place
+  for (const UnitRow& u : units) planned[key(u)].insert(u.hash);
+  std::set<std::string> superseded;
+  for (const UnitRow& u : Units())
+    if (const auto at = planned.find(key(u));
+        at == planned.end() ? u.superseded : !at->second.contains(u.hash))
+      superseded.insert(u.hash);
+  if (superseded != Superseded())
+    database_.Prepare("INSERT OR REPLACE INTO suite VALUES ('superseded', ?)")
+        .Bind(DumpJson(nlohmann::json(superseded)))
+        .Run();
   transaction.Commit();
   return static_cast<size_t>(added);
 }

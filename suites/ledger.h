@@ -1,16 +1,18 @@
 // The ledger of a suite: which units of work it has, the state of each, and its results. It is one
 // SQLite file, SUITE/ledger.sqlite, which several processes may use at once.
-//   table suite   key TEXT, value TEXT        what SuiteInfo holds
+//   table suite   key TEXT, value TEXT        what SuiteInfo holds; hashes of superseded units
 //   table units   a row each, as UnitRow; `hash` is its identity and occurs once
 //   table owners  who runs units: name of the lock file, process id, host
 // PRAGMA user_version is the version of this layout, and application_id says that it is one of
 // ours. A reader opens it with Ledger::Read and calls Suite() and Units().
 #pragma once
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -77,6 +79,8 @@ struct UnitRow {
   std::string machine;          // "avx512, 2 threads, host"
   int64_t attempts = 0;         // how many times a process began or resumed it
   double began = 0, ended = 0;  // seconds since 1970; 0 = not yet
+  // Another unit has its place in the tables: of other data, options or version, planned later.
+  bool superseded = false;
 };
 
 // What Claim has found.
@@ -103,12 +107,16 @@ class Ledger {
 
   const std::string& directory() const { return directory_; }
   std::optional<SuiteInfo> Suite() const;  // nothing: its beginning was interrupted
-  std::vector<UnitRow> Units() const;      // in the order in which they were added
+  // In the order in which they were added. What a process ran that is no more is pending.
+  std::vector<UnitRow> Units() const;
   std::optional<UnitRow> Find(const std::string& hash) const;
 
   void SetSuite(const SuiteInfo& info);
-  // Adds those units that are not there yet, as pending ones. Returns how many were new.
-  size_t Add(const std::vector<UnitRow>& units);
+  // Adds those units that are not there yet, as pending ones. Returns how many were new. Other
+  // units with the key of one of them, which says its place in the tables, are superseded from now
+  // on.
+  size_t Add(const std::vector<UnitRow>& units,
+             const std::function<std::string(const UnitRow&)>& key);
   // Takes the first of these units that is pending, or that was run by a process which no longer
   // lives. Claims are atomic: of several processes only one gets a unit.
   Claimed Claim(const std::vector<std::string>& hashes);
@@ -124,6 +132,7 @@ class Ledger {
   class OwnerLock;
   Ledger(const std::string& directory, Database::Mode mode);
   bool Empty() const;
+  std::set<std::string> Superseded() const;  // hashes
   void CheckVersion() const;
   void CreateTables();
   void Own();

@@ -30,6 +30,7 @@ nlohmann::json SharedOptions(const SuiteRequest& r) {
   if (r.config.batch_size == kBatchByKind) json["batch_size"] = "by kind";
   if (r.config.lr == 0) json["lr"] = "by method";
   json["test_limit"] = r.test_limit;
+  if (!r.split.empty()) json["split"] = r.split;  // that an ablation measures
   json["select"] = r.select, json["select_on_test"] = r.select_on_test;
   return json;
 }

@@ -142,7 +142,8 @@ std::string SizesOf(const Unit& unit) {
 // What has run beside what was predicted of it.
 struct Correction {
   double seconds = 1;  // the ratio of the sums
-  int64_t bytes = 0;   // the most that a process held beyond what was planned: code, files, libraries
+  int64_t bytes =
+      0;  // the most that a process held beyond what was planned: code, files, libraries
 };
 Correction CorrectionBy(const std::vector<Prediction>& predictions,
                         const std::vector<UnitRow>& ledger) {

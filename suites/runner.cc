@@ -11,6 +11,7 @@
 #include <unordered_map>
 
 #include "runtime/cpu.h"
+#include "suites/scores.h"
 #include "train/complete_config.h"
 #include "train/run_summary.h"
 
@@ -190,12 +191,16 @@ SuiteOutcome RunSuite(Ledger& ledger, const SuitePlan& plan, const SuiteHooks& h
   std::vector<std::string> hashes;
   for (const Unit* unit : plan.All())
     if (units.emplace(unit->row.hash, unit).second) hashes.push_back(unit->row.hash);
-  ledger.Add(KnownUnits(plan, ledger.Units()));
+  const auto add = [&] {
+    return ledger.Add(KnownUnits(plan, ledger.Units()),
+                      [&](const UnitRow& u) { return PlaceOf(plan.info.kind, u); });
+  };
+  add();
   ledger.RetryFailed(hashes);
   while (!(outcome.interrupted = Stopped(hooks))) {
     const Claimed claimed = ledger.Claim(hashes);
     if (!claimed.unit) {
-      const bool more = ledger.Add(KnownUnits(plan, ledger.Units())) > 0;
+      const bool more = add() > 0;
       if (more) continue;
       if (claimed.others == 0) break;
       outcome.interrupted = !WaitForOthers(hooks, claimed.others);
@@ -209,7 +214,7 @@ SuiteOutcome RunSuite(Ledger& ledger, const SuitePlan& plan, const SuiteHooks& h
       break;
     }
     ++outcome.trained;
-    if (unit.row.phase == "choice") ledger.Add(KnownUnits(plan, ledger.Units()));
+    if (unit.row.phase == "choice") add();
   }
   for (const UnitRow& row : ledger.Units()) {
     if (!units.contains(row.hash)) continue;

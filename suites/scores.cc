@@ -20,21 +20,23 @@ bool MakesRows(const std::string& kind, const std::string& option) {
 
 // For domain shift: the means over the seeds of what was measured on each domain.
 nlohmann::json MeanTargets(const std::vector<const UnitRow*>& done) {
+  std::vector<std::string> names;  // in the order in which they occur
+  std::map<std::string, std::map<std::string, std::vector<double>>> values;  // by name and key
+  std::map<std::string, nlohmann::json> n;
+  for (const UnitRow* unit : done)
+    for (const nlohmann::json& target : unit->metrics.value("targets", nlohmann::json::array())) {
+      const std::string name = target.at("name");
+      if (n.emplace(name, target.at("n")).second) names.push_back(name);
+      for (const char* key : {"accuracy", "drop", "relative_drop", "source_accuracy"})
+        if (const auto it = target.find(key); it != target.end() && it->is_number())
+          values[name][key].push_back(it->get<double>());
+    }
   nlohmann::json targets = nlohmann::json::array();
-  if (done.empty() || !done[0]->metrics.contains("targets")) return targets;
-  for (size_t i = 0; i < done[0]->metrics["targets"].size(); ++i) {
-    const nlohmann::json& first = done[0]->metrics["targets"][i];
-    nlohmann::json target{{"name", first["name"]}, {"n", first["n"]}};
-    for (const char* key : {"accuracy", "drop", "relative_drop", "source_accuracy"}) {
-      std::vector<double> values;
-      for (const UnitRow* unit : done)
-        if (const nlohmann::json value =
-                unit->metrics["targets"].at(i).value(key, nlohmann::json());
-            value.is_number())
-          values.push_back(value);
-      if (values.empty()) continue;
-      const auto [mean, spread] = MeanAndSpread(values);
-      target[key] = mean, target[std::string(key) + "_spread"] = NumberOrNull(spread);
+  for (const std::string& name : names) {
+    nlohmann::json target{{"name", name}, {"n", n[name]}};
+    for (const auto& [key, of_seeds] : values[name]) {
+      const auto [mean, spread] = MeanAndSpread(of_seeds);
+      target[key] = mean, target[key + "_spread"] = NumberOrNull(spread);
     }
     targets.push_back(std::move(target));
   }
@@ -79,10 +81,17 @@ std::pair<double, double> MeanAndSpread(const std::vector<double>& values) {
   return {values.empty() ? NAN : sum / n, values.size() < 2 ? NAN : std::sqrt(squares / (n - 1))};
 }
 
+std::string PlaceOf(const std::string& kind, const UnitRow& unit) {
+  nlohmann::json options = nlohmann::json::object();
+  for (const auto& [name, value] : unit.options.items())
+    if (unit.phase != "final" || MakesRows(kind, name)) options[name] = value;
+  return nlohmann::json{unit.task, unit.method, options, unit.seed, unit.phase}.dump();
+}
+
 std::vector<ChosenOptions> ChosenIn(const std::string& kind, const std::vector<UnitRow>& units) {
   std::vector<ChosenOptions> all;
   for (const UnitRow& unit : units) {
-    if (unit.phase != "final") continue;
+    if (unit.phase != "final" || unit.superseded) continue;
     nlohmann::json chosen = nlohmann::json::object();
     bool any = false;
     for (const auto& [name, value] : unit.options.items()) {
@@ -106,7 +115,7 @@ std::vector<ScoreCell> Cells(const std::string& kind, const std::vector<UnitRow>
   std::vector<std::vector<const UnitRow*>> members;
   std::map<std::string, size_t> index;
   for (const UnitRow& unit : units) {
-    if (unit.phase != "final") continue;
+    if (unit.phase != "final" || unit.superseded) continue;
     ScoreCell cell;
     cell.task = unit.task, cell.group = unit.group, cell.method = unit.method;
     cell.metric = unit.metric;

@@ -32,6 +32,10 @@ struct ChosenOptions {
 };
 std::vector<ChosenOptions> ChosenIn(const std::string& kind, const std::vector<UnitRow>& units);
 
+// What decides where a unit stands in the tables: of two units with the same place one is the
+// other's successor.
+std::string PlaceOf(const std::string& kind, const UnitRow& unit);
+
 // The cells in the order in which tasks, methods and options occur in the ledger.
 std::vector<ScoreCell> Cells(const std::string& kind, const std::vector<UnitRow>& units);
 

@@ -42,6 +42,8 @@ TEST_F(Report, ThePageHasTheNumbersOfTheLedger) {
     const std::string score = nlohmann::json(u.score).dump();
     EXPECT_NE(html.find("data-value=\"" + score + "\""), std::string::npos) << u.task << score;
     EXPECT_NE(csv.find("," + score + ","), std::string::npos) << u.task << score;
+    const std::string loss = u.metrics["loss"].dump();  // all digits of it, too
+    EXPECT_NE(html.find("data-value=\"" + loss + "\""), std::string::npos) << u.task << loss;
     sums[u.task + " " + u.method] += u.score / 2;
   }
   EXPECT_EQ(sums.size(), 4u);

@@ -173,6 +173,27 @@ TEST_F(Kinds, ShiftMeasuresDropsAndMasks) {
   }
 }
 
+// The last command says which domains there are; a unit of others is none of its seeds.
+TEST_F(Kinds, ShiftOfOtherDomains) {
+  for (const char* name : {"here", "there"})
+    fs::copy(At("images"), At(name), fs::copy_options::recursive);
+  const auto targets = [&](const Words& domains) {
+    Words words{"shift", "--model", kNano, "--train", At("images"), "--test"};
+    for (const std::string& domain : domains) words.push_back(At(domain));
+    const nlohmann::json json = GraftJson(Bench(words, "joining"));
+    Words names;
+    for (const nlohmann::json& target : json["results"][0]["targets"]) {
+      names.push_back(target["name"]);
+      EXPECT_EQ(target["accuracy"], json["results"][0]["mean"]);
+    }
+    EXPECT_EQ(json["results"][0]["units"], 1);
+    return names;
+  };
+  EXPECT_EQ(targets({"here", "there"}), (Words{"here", "there"}));
+  EXPECT_EQ(targets({"here"}), (Words{"here"}));
+  EXPECT_EQ(targets({"there", "here"}), (Words{"there", "here"}));
+}
+
 // Names of classes on one side and numbers as names on the other say nothing of which is which.
 TEST_F(Kinds, ShiftComparesNames) {
   fs::copy(At("images"), At("digits"), fs::copy_options::recursive);

@@ -121,6 +121,31 @@ TEST_F(Suite, WhatIsFinishedIsNotRunAgain) {
   for (const UnitRow& u : Units("whole")) EXPECT_EQ(u.attempts, 1);
 }
 
+// A label that changes makes other units, which are no further seeds of the first ones.
+TEST_F(Suite, UnitsOfEarlierDataAreInNoMean) {
+  fs::copy(At("data"), At("changed"), fs::copy_options::recursive);
+  Words args = Args("changing", {"--tasks", "eurosat", "--seeds", "1"});
+  std::ranges::replace(args, At("data"), At("changed"));
+  const nlohmann::json first = GraftJson(args);
+  const std::string list = At("changed/eurosat/test.txt"), labels = Slurp(list);
+  std::string other, path;
+  std::istringstream lines(labels);
+  for (int label = 0; lines >> path >> label;) other += fmt::format("{} {}\n", path, label ^ 1);
+  Spill(list, other);
+  const nlohmann::json second = GraftJson(args);
+  for (size_t row = 0; row < 2; ++row) {
+    const nlohmann::json& result = second["results"][row];
+    EXPECT_EQ(result["units"], 1);
+    EXPECT_EQ(result["mean"], result["scores"]["0"]);
+    EXPECT_TRUE(result["spread"].is_null());
+  }
+  EXPECT_NE(Graft(args).out.find("2 units of earlier data, options or versions left out"),
+            std::string::npos);
+  Spill(list, labels);  // and back
+  EXPECT_EQ(GraftJson(args)["trained"], 0);
+  EXPECT_EQ(GraftJson(args)["results"], first["results"]);
+}
+
 TEST_F(Suite, KilledManyTimesItEndsWithTheSameLedgerAndWeights) {
   int kills = 0;
   for (int i = 0; i < 40; ++i) {

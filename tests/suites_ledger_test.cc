@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "suites/ledger.h"
+#include "suites/scores.h"
 #include "tests/test_util.h"
 
 namespace graft {
@@ -28,6 +29,8 @@ std::vector<UnitRow> Units(int count) {
   return units;
 }
 
+std::string Place(const UnitRow& u) { return PlaceOf("vtab", u); }
+
 std::vector<std::string> Hashes(const std::vector<UnitRow>& units) {
   std::vector<std::string> hashes;
   for (const UnitRow& u : units) hashes.push_back(u.hash);
@@ -45,8 +48,8 @@ TEST(Ledger, KeepsWhatItIsTold) {
     info.config = {{"epochs", 3}};
     info.tasks = {{{"name", "cifar"}}};
     ledger.SetSuite(info);
-    EXPECT_EQ(ledger.Add(Units(3)), 3u);
-    EXPECT_EQ(ledger.Add(Units(4)), 1u);  // the others are there
+    EXPECT_EQ(ledger.Add(Units(3), Place), 3u);
+    EXPECT_EQ(ledger.Add(Units(4), Place), 1u);  // the others are there
     Claimed claimed = ledger.Claim({Unit(1).hash});
     ASSERT_TRUE(claimed.unit);
     EXPECT_EQ(claimed.unit->seed, 1);
@@ -80,10 +83,41 @@ TEST(Ledger, KeepsWhatItIsTold) {
   EXPECT_GT(u.began, 1.6e9);
 }
 
+// Other data, options or versions make other units: the tables have those that were planned last,
+// which may be the first ones again.
+TEST(Ledger, AnotherUnitInAPlaceSupersedes) {
+  const TempDir dir;
+  Ledger ledger = Ledger::OpenOrCreate(dir / "suite");
+  const auto other = [](int number) {
+    UnitRow u = Unit(number);
+    u.hash = "other" + u.hash;
+    u.options = {{"lr", "1e-2"}};  // that was chosen
+    return u;
+  };
+  const auto states = [&] {
+    std::string text;
+    for (const UnitRow& u : ledger.Units()) text += u.superseded ? 's' : '.';
+    return text;
+  };
+  ledger.Add(Units(2), Place);
+  EXPECT_EQ(states(), "..");
+  ledger.Add({other(1)}, Place);
+  EXPECT_EQ(states(), ".s.");
+  ledger.Add({other(0), other(2)}, Place);  // a further seed is in nobody's place
+  EXPECT_EQ(states(), "ss...");
+  ledger.Add(Units(1), Place);
+  EXPECT_EQ(states(), ".s.s.");
+  UnitRow shots = Unit(1);
+  shots.hash = "shots", shots.options["shots"] = 4;  // another row of the table
+  ledger.Add({shots}, Place);
+  EXPECT_EQ(states(), ".s.s..");
+  EXPECT_EQ(Ledger::Read(dir / "suite").Units()[1].superseded, true);
+}
+
 TEST(Ledger, WhatIsFinishedOrFailedIsNotClaimed) {
   const TempDir dir;
   Ledger ledger = Ledger::OpenOrCreate(dir / "suite");
-  ledger.Add(Units(3));
+  ledger.Add(Units(3), Place);
   const std::vector<std::string> hashes = Hashes(Units(3));
   UnitRow first = *ledger.Claim(hashes).unit;
   first.state = UnitState::kDone;
@@ -133,7 +167,7 @@ TEST(Ledger, SeveralProcessesNeverClaimAUnitTwice) {
   const std::string suite = dir / "suite";
   const std::vector<UnitRow> units = Units(24);
   const std::vector<std::string> hashes = Hashes(units);
-  Ledger::OpenOrCreate(suite).Add(units);
+  Ledger::OpenOrCreate(suite).Add(units, Place);
   int begin[2];
   ASSERT_EQ(pipe(begin), 0);
   std::vector<pid_t> children;
@@ -171,7 +205,7 @@ TEST(Ledger, AUnitOfADeadProcessIsTakenOver) {
   const TempDir dir;
   const std::string suite = dir / "suite";
   Ledger ledger = Ledger::OpenOrCreate(suite);
-  ledger.Add(Units(1));
+  ledger.Add(Units(1), Place);
   const std::vector<std::string> hashes = Hashes(Units(1));
   int ready[2];
   ASSERT_EQ(pipe(ready), 0);
@@ -215,13 +249,13 @@ TEST(Ledger, WhatIsNoLedgerOfThisVersionIsRefused) {
   };
   dir.Write("text/ledger.sqlite", std::string(5000, 'x'));
   refused("text", "no SQLite database");
-  Ledger::OpenOrCreate(dir / "newer").Add(Units(2));
+  Ledger::OpenOrCreate(dir / "newer").Add(Units(2), Place);
   Database(dir / "newer/ledger.sqlite", Database::Mode::kWrite).Run("PRAGMA user_version = 7");
   refused("newer", "a ledger of version 7, this graft knows version 1; hint: a newer graft");
   std::filesystem::create_directories(dir / "other");
   Database(dir / "other/ledger.sqlite", Database::Mode::kCreate).Run("CREATE TABLE t (x)");
   refused("other", "another SQLite database");
-  Ledger::OpenOrCreate(dir / "cut").Add(Units(200));
+  Ledger::OpenOrCreate(dir / "cut").Add(Units(200), Place);
   std::filesystem::resize_file(dir / "cut/ledger.sqlite", 9000);
   refused("cut", "damaged");
   dir.Write("begun/ledger.sqlite", "");  // by a process that was killed before anything else

@@ -136,8 +136,12 @@ std::vector<std::string> SuiteRemarks(const SuiteInfo& info, const std::vector<U
                                   OptionsText(c.options)));
   if (const int64_t limit = info.config.value("test_limit", int64_t{0}); limit > 0)
     remarks.push_back(fmt::format("of the test examples only {} (--test-limit)", limit));
+  if (const auto old = std::ranges::count_if(units, &UnitRow::superseded); old > 0)
+    remarks.push_back(
+        fmt::format("{} of earlier data, options or versions left out; the ledger has {}",
+                    Counted(old, "unit"), old > 1 ? "them" : "it"));
   for (const UnitRow& u : units)
-    if (u.state == UnitState::kFailed)
+    if (u.state == UnitState::kFailed && !u.superseded)
       remarks.push_back(
           fmt::format("failed: {}, {}, seed {}: {}", u.task, u.method, u.seed, u.error));
   if (std::ranges::any_of(units, &UnitRow::chosen_on_test))

@@ -44,9 +44,7 @@ nlohmann::json ScatterChart(const std::string& title, nlohmann::json datasets,
                             const nlohmann::json& x, const nlohmann::json& y) {
   if (datasets.empty()) return {};
   const nlohmann::json options = OptionsOf(title, x, Reaching(y, datasets));
-  return {{"type", "scatter"},
-          {"data", {{"datasets", std::move(datasets)}}},
-          {"options", options}};
+  return {{"type", "scatter"}, {"data", {{"datasets", std::move(datasets)}}}, {"options", options}};
 }
 
 nlohmann::json LabelledChart(const std::string& type, const std::string& title,

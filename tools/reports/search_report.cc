@@ -286,8 +286,8 @@ SearchData ReadSearch(const std::string& directory) {
     const nlohmann::json seconds =
         nlohmann::json::parse(TextOf(directory + "/seconds.json"), nullptr, false);
     if (seconds.is_object()) {
-      s.supernet_seconds = seconds.value("supernet", NAN);
-      s.candidate_seconds = seconds.value("candidates", NAN);
+      s.supernet_seconds = seconds.value("supernet", double{NAN});
+      s.candidate_seconds = seconds.value("candidates", double{NAN});
     }
   } catch (const nlohmann::json::exception&) {  // nothing depends on it
   }

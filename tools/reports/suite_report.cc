@@ -11,6 +11,7 @@
 #include "suites/vtab_tasks.h"
 #include "tools/lib/report.h"
 #include "tools/lib/run_table.h"
+#include "tools/lib/suite_tables.h"
 #include "tools/reports/ablation_report.h"
 #include "tools/reports/charts.h"
 #include "tools/reports/suite_matrix.h"
@@ -23,8 +24,8 @@ HtmlTable MainTable(const SuiteData& suite, const SuiteMatrix& m) {
   table.titles = {suite.info.kind == "ablate" ? "variant" : "method"};
   for (const TableColumn& column : m.columns) {
     const auto cell = std::ranges::find(m.cells, column.task, &ScoreCell::task);
-    table.titles.push_back(
-        column.title + (cell->metric == "accuracy" ? "" : fmt::format(" ({})", cell->metric)));
+    table.titles.push_back(column.title +
+                           (cell->metric == "accuracy" ? "" : fmt::format(" ({})", cell->metric)));
   }
   if (!m.scores.empty())
     for (const char* group : kVtabGroups) table.titles.emplace_back(group);
@@ -117,12 +118,11 @@ HtmlTable ShiftTable(const SuiteMatrix& m) {
                   {false, false, true, true, true},
                   {}};
   for (const ScoreCell& cell : m.cells) {
-    table.rows.push_back(
-        {{cell.method},
-         {cell.task},
-         ShareCell(cell.mean, cell.spread, cell.chosen_on_test),
-         {"-"},
-         {"-"}});
+    table.rows.push_back({{cell.method},
+                          {cell.task},
+                          ShareCell(cell.mean, cell.spread, cell.chosen_on_test),
+                          {"-"},
+                          {"-"}});
     for (const nlohmann::json& target : cell.targets) {
       const auto share = [&](const char* key) {
         const ShareOf s = TargetShare(target, key);
@@ -156,8 +156,8 @@ HtmlTable UnitsTable(const std::vector<UnitRow>& units) {
                   {}};
   for (const UnitRow& u : units) {
     const bool done = u.state == UnitState::kDone;
-    const double loss = done ? u.metrics.value("loss", NAN) : NAN;
-    const double n = done ? u.metrics.value("n", NAN) : NAN;
+    const double loss = done ? u.metrics.value("loss", double{NAN}) : NAN;
+    const double n = done ? u.metrics.value("n", double{NAN}) : NAN;
     const auto number = [&](double value, const std::string& text) {
       return done ? NumberCell(value, text) : HtmlCell{"-"};
     };
@@ -167,7 +167,8 @@ HtmlTable UnitsTable(const std::vector<UnitRow>& units) {
          {OptionsText(u.options)},
          NumberCell(static_cast<double>(u.seed), fmt::format("{}", u.seed)),
          {u.phase},
-         {ToString(u.state), NAN, false, u.state == UnitState::kFailed},
+         {u.superseded ? "superseded" : ToString(u.state), NAN, false,
+          u.state == UnitState::kFailed && !u.superseded},
          {u.metric},
          ShareCell(u.score, NAN, u.chosen_on_test),
          number(n, fmt::format("{:.0f}", n)),
@@ -187,7 +188,7 @@ void AddNotDone(const std::vector<UnitRow>& units, Page* page) {
   HtmlTable table{{"task", "method", "options", "seed", "for", "state", "error"},
                   {false, false, false, true, false, false, false}};
   for (const UnitRow& u : units) {
-    if (u.state == UnitState::kDone) continue;
+    if (u.state == UnitState::kDone || u.superseded) continue;
     HtmlCell error{u.error};
     error.wraps = true;
     table.rows.push_back({{u.task},
@@ -204,15 +205,15 @@ void AddNotDone(const std::vector<UnitRow>& units, Page* page) {
 }
 
 void AddMissing(const SuiteData& suite, Page* page) {
-  size_t done = 0, failed = 0;
+  size_t all = 0, done = 0, failed = 0;
   for (const UnitRow& u : suite.units)
-    done += u.state == UnitState::kDone, failed += u.state == UnitState::kFailed;
-  std::string text = fmt::format("{} of {} units are done", done, suite.units.size());
+    if (!u.superseded)
+      ++all, done += u.state == UnitState::kDone, failed += u.state == UnitState::kFailed;
+  std::string text = fmt::format("{} of {} units are done", done, all);
   if (failed) text += fmt::format(", {} failed", failed);
-  if (done + failed < suite.units.size())
-    text += fmt::format("; {} to be done: this suite is not finished",
-                        suite.units.size() - done - failed);
-  page->Text(text + ".", done < suite.units.size() ? "bad" : "");
+  if (done + failed < all)
+    text += fmt::format("; {} to be done: this suite is not finished", all - done - failed);
+  page->Text(text + ".", done < all ? "bad" : "");
   std::map<std::string, std::vector<std::string>> missing;  // by the reason
   for (const nlohmann::json& task : suite.info.tasks)
     if (task.value("directory", nlohmann::json()).is_null())
@@ -220,8 +221,9 @@ void AddMissing(const SuiteData& suite, Page* page) {
   for (const auto& [why, names] : missing)
     page->Text(fmt::format("Tasks that are not there ({}): {}.", why, fmt::join(names, ", ")),
                "soft");
-  if (std::ranges::any_of(suite.units, &UnitRow::chosen_on_test))
-    page->Text(std::string("*: ") + kChosenOnTest + ".", "bad");
+  for (const std::string& remark : SuiteRemarks(suite.info, suite.units))
+    if (!remark.starts_with("failed: ") && !remark.starts_with("chosen: "))  // tables of their own
+      page->Text(remark + ".", remark.starts_with('*') ? "bad" : "soft");
 }
 
 std::string Latex(const std::string& text) {
@@ -291,7 +293,7 @@ std::string UnitsCsv(const std::vector<SuiteData>& suites) {
   std::string text =
       "suite,kind,task,group,method,options,seed,phase,protocol,state,metric,score,loss,"
       "trainable_parameters,seconds,peak_bytes,chosen_on_test,run,error,n,domain,drop,"
-      "relative_drop\n";
+      "relative_drop,superseded\n";
   for (const SuiteData& suite : suites)
     for (const UnitRow& u : suite.units) {
       const bool done = u.state == UnitState::kDone;
@@ -301,14 +303,15 @@ std::string UnitsCsv(const std::vector<SuiteData>& suites) {
       const auto line = [&](const nlohmann::json& score, const nlohmann::json& of,
                             const std::string& domain) {
         const auto measured = [&](const char* key) { return number(of.value(key, Json())); };
-        text += fmt::format(
-            "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n",
-            CsvField(suite.directory), suite.info.kind, CsvField(u.task), u.group,
-            CsvField(u.method), CsvField(OptionsText(u.options)), u.seed, u.phase,
-            CsvField(u.protocol), ToString(u.state), u.metric, number(score), measured("loss"),
-            number(u.trainable_parameters), number(u.seconds), number(u.peak_bytes),
-            u.chosen_on_test ? "yes" : "no", CsvField(u.run), CsvField(u.error), measured("n"),
-            CsvField(domain), measured("drop"), measured("relative_drop"));
+        text +=
+            fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n",
+                        CsvField(suite.directory), suite.info.kind, CsvField(u.task), u.group,
+                        CsvField(u.method), CsvField(OptionsText(u.options)), u.seed, u.phase,
+                        CsvField(u.protocol), ToString(u.state), u.metric, number(score),
+                        measured("loss"), number(u.trainable_parameters), number(u.seconds),
+                        number(u.peak_bytes), u.chosen_on_test ? "yes" : "no", CsvField(u.run),
+                        CsvField(u.error), measured("n"), CsvField(domain), measured("drop"),
+                        measured("relative_drop"), u.superseded ? "yes" : "no");
       };
       line(u.score, u.metrics, "");
       if (done)

@@ -92,7 +92,7 @@ AdapterFile AdapterFile::Open(const std::string& path_or_directory) {
   c.base_sha256 = MustHave(file, "graft.base_sha256");
   c.seed = ParseWhole(MustHave(file, kSeed), path, kSeed);
   c.max_length = MaxLengthOf(file.metadata(), c.max_length, path);
-  c.texts = TextsOfMetadata(file.metadata(), path);
+  TakeTexts(file.metadata(), &c, path);
   TakePrompt(file.metadata(), &c, path);
   const BertConfig* bert = std::get_if<BertConfig>(&adapter.architecture);
   if (bert && c.head.empty()) c.pool = bert->pool;

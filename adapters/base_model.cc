@@ -3,6 +3,7 @@
 #include "adapters/base_hash.h"
 #include "models/files/masked_lm.h"
 #include "models/text/prompt.h"
+#include "models/text/tokenizer_identity.h"
 
 namespace graft {
 
@@ -32,7 +33,15 @@ void TakeHead(const AdapterFacts& facts, LoadedModel* model) {
 Tokenizer OpenTokenizer(const AdapterFacts& facts) {
   if (facts.tokenizer.empty() && facts.model.starts_with("init:"))
     Fail("{}: has no vocabulary; hint: --tokenizer DIR, a directory with vocab.txt", facts.model);
-  return Tokenizer::Open(facts.tokenizer.empty() ? facts.model : facts.tokenizer);
+  const std::string& path = facts.tokenizer.empty() ? facts.model : facts.tokenizer;
+  Tokenizer tokenizer = Tokenizer::Open(path);
+  if (!facts.tokenizer_sha256.empty() &&
+      TokenizerIdentity(tokenizer.spec()) != facts.tokenizer_sha256)
+    Fail(
+        "{}: another tokenizer than the one that was learnt with: its words, special tokens or "
+        "rules differ; hint: --tokenizer names the right one",
+        path);
+  return tokenizer;
 }
 
 LoadedModel OpenAdapted(const AdapterFacts& facts, const OpenBase& open) {

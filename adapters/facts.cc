@@ -51,13 +51,13 @@ std::string TaskOfMetadata(const StringMap& metadata, const std::string& where) 
   return it->second;
 }
 
-std::string TextsOfMetadata(const StringMap& metadata, const std::string& where) {
-  const auto it = metadata.find("graft.texts");
-  if (it == metadata.end()) return "";
-  if (it->second != kSingleTexts && it->second != kTextPairs)
-    Fail("{}: metadata graft.texts is '{}'; known: {}, {}", where, it->second, kSingleTexts,
-         kTextPairs);
-  return it->second;
+void TakeTexts(const StringMap& metadata, AdapterFacts* facts, const std::string& where) {
+  if (const auto it = metadata.find("graft.texts"); it != metadata.end()) facts->texts = it->second;
+  if (const auto it = metadata.find("graft.tokenizer_sha256"); it != metadata.end())
+    facts->tokenizer_sha256 = it->second;
+  if (const std::string& texts = facts->texts;
+      !texts.empty() && texts != kSingleTexts && texts != kTextPairs)
+    Fail("{}: metadata graft.texts is '{}'; known: {}, {}", where, texts, kSingleTexts, kTextPairs);
 }
 
 std::string WrongTexts(const AdapterFacts& facts, bool pairs) {
@@ -100,6 +100,7 @@ StringMap ModelMetadata(const LoadedModel& model, const AdapterFacts& facts) {
   metadata["graft.preprocess"] = facts.preprocess;
   if (model.is_bert()) metadata["graft.max_length"] = std::to_string(facts.max_length);
   if (!facts.texts.empty()) metadata["graft.texts"] = facts.texts;
+  if (!facts.tokenizer_sha256.empty()) metadata["graft.tokenizer_sha256"] = facts.tokenizer_sha256;
   if (!facts.prompt.empty())
     metadata["graft.template"] = facts.prompt, metadata["graft.words"] = facts.words;
   return metadata;

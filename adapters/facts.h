@@ -25,12 +25,13 @@ struct AdapterFacts {
   std::string objective;            // "" = labels; of plain texts: mlm = words that are masked,
   bool whole_words = false;         // only whole ones; nsp, nss = sentences (sentence_tasks.h)
   std::string texts;                // kSingleTexts or kTextPairs were learnt; "" = not known
+  std::string tokenizer_sha256;     // TokenizerIdentity of what was learnt with; "" = not known
   int64_t max_length = 0;           // tokens of a text, special ones too; 0 = MaxLength's
   int64_t seed = 0;                 // of fresh parameters
   bool new_head = false;            // fresh, whatever head the base has
 
   static constexpr const char* kLater[] = {"head",        "template", "words", "objective",
-                                           "whole_words", "task",     "texts"};
+                                           "whole_words", "task",     "texts", "tokenizer_sha256"};
   static void Visit(auto& self, auto&& f) {
     f("model", self.model), f("arch", self.arch), f("base_sha256", self.base_sha256);
     f("method", self.method), f("labels", self.labels), f("preprocess", self.preprocess);
@@ -38,7 +39,7 @@ struct AdapterFacts {
     f("head", self.head), f("template", self.prompt), f("words", self.words);
     f("objective", self.objective), f("whole_words", self.whole_words);
     f("seed", self.seed), f("new_head", self.new_head), f("task", self.task);
-    f("texts", self.texts);
+    f("texts", self.texts), f("tokenizer_sha256", self.tokenizer_sha256);
   }
 };
 
@@ -47,8 +48,8 @@ inline bool MasksWords(const AdapterFacts& facts) { return facts.objective == "m
 
 // The task of the metadata graft.task, or kClassify without it.
 std::string TaskOfMetadata(const StringMap& metadata, const std::string& where);
-// What the metadata graft.texts says, or "".
-std::string TextsOfMetadata(const StringMap& metadata, const std::string& where);
+// Takes texts and tokenizer_sha256 from metadata, if they are there.
+void TakeTexts(const StringMap& metadata, AdapterFacts* facts, const std::string& where);
 // Why texts of a form are none of the model's, as ": ...; hint: ..."; "" if they may be.
 std::string WrongTexts(const AdapterFacts& facts, bool pairs);
 // Takes template and words from metadata, if there are any.
@@ -70,8 +71,8 @@ auto OfFile(const std::string& file, const F& f) {
 }
 
 // The metadata of fused and adapter files: those of ModelFacts, graft.recipe, graft.base_sha256,
-// graft.preprocess; graft.max_length and graft.texts of a BERT; graft.task unless that is to choose
-// a class; and with a template graft.template and graft.words.
+// graft.preprocess; graft.max_length, graft.texts and graft.tokenizer_sha256 of a BERT; graft.task
+// unless that is to choose a class; and with a template graft.template and graft.words.
 StringMap ModelMetadata(const LoadedModel& model, const AdapterFacts& facts);
 
 // Parses a whole number of the metadata; throws Error naming `where` and the key.

@@ -184,7 +184,7 @@ OpenedModel OpenPeft(const ModelChoice& choice, InputKind kind, const OpenBase& 
     m.preprocess_source = "metadata graft.preprocess of the adapter", m.preprocess_problem.clear();
   }
   c.max_length = MaxLengthOf(metadata, c.max_length, adapter.file.path());
-  c.texts = TextsOfMetadata(metadata, adapter.file.path());
+  TakeTexts(metadata, &c, adapter.file.path());
   FitImages(choice, kind, &opened);
   LoadPeft(adapter, fitted, m.params);
   SetClasses(choice, adapter, fitted, &opened);
@@ -222,7 +222,7 @@ OpenedModel OpenPlain(const ModelChoice& choice, InputKind kind, const OpenBase&
   if (std::ssize(m.labels) != Classes(m.config)) m.labels.clear();
   opened.facts.labels = m.labels;
   opened.facts.max_length = MaxLengthOf(m.metadata, opened.facts.max_length, m.source);
-  opened.facts.texts = TextsOfMetadata(m.metadata, m.source);
+  TakeTexts(m.metadata, &opened.facts, m.source);
   opened.facts.method.clear();
   return opened;
 }

@@ -282,6 +282,23 @@ std::string ImageDataset::DefaultValidationSplit() const {
 }
 std::string ImageDataset::DefaultTestSplit() const { return DefaultTest(split_names()); }
 
+std::vector<std::string> NamesBelowCommonFolder(std::span<const std::string> paths) {
+  fs::path common;
+  std::vector<fs::path> all;
+  for (const std::string& name : paths) {
+    all.push_back(fs::absolute(name).lexically_normal());
+    const fs::path folder = all.back().parent_path();
+    if (common.empty()) common = folder;
+    const auto mine = std::ranges::mismatch(common, folder).in1;
+    fs::path shared;
+    for (auto part = common.begin(); part != mine; ++part) shared /= *part;
+    common = shared;
+  }
+  std::vector<std::string> names;
+  for (const fs::path& path : all) names.push_back(path.lexically_relative(common).string());
+  return names;
+}
+
 std::vector<std::string> Overlap(const Split& a, const Split& b) {
   std::unordered_set<std::string> in_b;
   for (const Example& example : b.examples) in_b.insert(NormalPath(example));

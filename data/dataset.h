@@ -15,6 +15,7 @@
 #pragma once
 #include <cstdint>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -102,5 +103,7 @@ std::string ClassesOf(const std::string& directory);
 // The paths that both splits contain, in the order of `a`. Paths are compared after resolving "."
 // and ".."; equal images under two names are found by CheckDataset.
 std::vector<std::string> Overlap(const Split& a, const Split& b);
+// The names of files below the deepest folder that holds all of them.
+std::vector<std::string> NamesBelowCommonFolder(std::span<const std::string> paths);
 
 }  // namespace graft

@@ -13,6 +13,7 @@
 #include "train/complete_config.h"
 #include "train/example_memory.h"
 #include "train/parameter_words.h"
+#include "train/run_examples.h"
 #include "train/same_everywhere.h"
 
 namespace graft {
@@ -50,13 +51,7 @@ void Searcher::Open() {
   train_->KeepDecoded(), validation_->KeepDecoded();
   const Augment augment = ParseAugment(c_.augment);
   if (augment.any()) train_->SetAugment(augment, static_cast<uint64_t>(c_.seed));
-  const std::string hash = HashOfExamples(data.labels(), train_.get(), validation_.get());
-  if (!c_.examples_sha256.empty() && hash != c_.examples_sha256)
-    Fail(
-        "{}: the examples or their classes have changed since {} began; hint: resume with the "
-        "data that it began with",
-        c_.data, dir_.path());
-  if (c_.examples_sha256.empty()) dir_.RecordExamples(hash);
+  CheckExamples(data.labels(), train_.get(), validation_.get(), &dir_);
   ShareSpare(c_, SIZE_MAX, train_.get(), validation_.get());
   const int64_t n = static_cast<int64_t>(train_->size());
   steps_per_epoch_ = (n + c_.batch_size - 1) / c_.batch_size;

@@ -37,28 +37,15 @@ void AddNames(const std::vector<std::string>& names, Fields* fields) {
   for (const std::string& name : names) fields->Add(name);
 }
 
-// The deepest directory that holds all examples.
-fs::path CommonDirectory(const std::vector<Example>& examples) {
-  fs::path common;
-  for (const Example& e : examples) {
-    const fs::path folder = fs::absolute(e.path).lexically_normal().parent_path();
-    if (common.empty()) common = folder;
-    const auto [mine, its] = std::ranges::mismatch(common, folder);
-    fs::path shared;
-    for (auto part = common.begin(); part != mine; ++part) shared /= *part;
-    common = shared;
-  }
-  return common;
-}
-
 void AddImages(const std::vector<Example>& examples, Fields* fields) {
-  const fs::path root = CommonDirectory(examples);
-  for (const Example& e : examples) {
-    const fs::path path = fs::absolute(e.path).lexically_normal();
-    fields->Add(path.lexically_relative(root).string());
-    fields->Add(e.label);
+  std::vector<std::string> paths;
+  for (const Example& e : examples) paths.push_back(e.path);
+  const std::vector<std::string> names = NamesBelowCommonFolder(paths);
+  for (size_t i = 0; i < paths.size(); ++i) {
+    fields->Add(names[i]);
+    fields->Add(examples[i].label);
     std::error_code none;
-    const uintmax_t size = fs::file_size(path, none);
+    const uintmax_t size = fs::file_size(paths[i], none);
     fields->Add(none ? -1 : static_cast<int64_t>(size));
   }
 }

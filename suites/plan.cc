@@ -25,7 +25,7 @@ nlohmann::json SharedOptions(const SuiteRequest& r) {
   for (const char* field :
        {"model", "data", "method", "seed", "train_split", "val_split", "holdout", "labels",
         "base_sha256", "examples_sha256", "trace", "save_every", "schedule_epochs", "scale_targets",
-        "allow_overlap", "read_columns", "texts"})
+        "allow_overlap", "read_columns", "texts", "tokenizer_sha256", "contents_sha256"})
     json.erase(field);
   if (r.config.batch_size == kBatchByKind) json["batch_size"] = "by kind";
   if (r.config.lr == 0) json["lr"] = "by method";

@@ -33,7 +33,8 @@ nlohmann::json IdentityOf(const Unit& unit, const std::string& kind,
   nlohmann::json config = ToJson(unit.config);
   // Paths do not decide the result, and these fields only save or report.
   for (const char* field : {"data", "tokenizer", "base_sha256", "examples_sha256", "trace",
-                            "save_every", "preprocess_source", "labels", "read_columns", "texts"})
+                            "save_every", "preprocess_source", "labels", "read_columns", "texts",
+                            "tokenizer_sha256", "contents_sha256"})
     config.erase(field);
   if (!unit.config.model.starts_with("init:")) config.erase("model");
   // The option is younger than the first suites.

@@ -196,42 +196,6 @@ TEST_F(Eval, SomeOfTheNumbersOfTexts) {
     EXPECT_EQ(c["n"], c["name"] == "4" || c["name"] == "5" ? 1 : 0) << c;
 }
 
-// A run that learnt single texts reads no pairs, and the other way round; a fused file knows it,
-// too.
-TEST_F(Eval, SingleTextsAreNoPairs) {
-  Spill(At("vocab.txt"), "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\nc\n");
-  const std::string singles = "text,label\na,x\nb,y\nc,x\na b,y\n";
-  const std::string pairs = "text_a,text_b,label\na,b,x\nb,a,y\nc,b,x\na b,c,y\n";
-  for (const bool pair : {false, true}) {
-    const std::string name = pair ? "learnt_pairs" : "learnt_singles", run = At(name + "/run");
-    fs::create_directories(At(name));
-    Spill(At(name + "/train.csv"), pair ? pairs : singles);
-    Spill(At("other.csv"), pair ? singles : pairs);
-    Spill(At("bare.csv"), pair ? "a\nb\n" : "x,a b\ny,c\n");
-    const Outcome made =
-        Graft({"train", "--model", "init:bert_tiny", "--tokenizer", At("vocab.txt"), "--data",
-               At(name + "/train.csv"), "--val-split", "none", "--method", "lora", "--epochs", "1",
-               "--max-length", "8", "--out", run});
-    ASSERT_EQ(made.code, 0) << made.err;
-    const char* says = pair ? "single texts, but the model learnt pairs"
-                            : "pairs of texts, but the model learnt single ones";
-    const auto refused = [&](const Words& args) {
-      const Outcome o = Graft(args);
-      EXPECT_EQ(o.code, 1) << o.out;
-      EXPECT_NE(o.err.find(says), std::string::npos) << o.err;
-    };
-    refused({"eval", "--run", run, "--data", At("other.csv"), "--split", "other"});
-    refused({"predict", "--run", run, At("other.csv")});
-    refused({"predict", "--run", run, At("bare.csv")});
-    refused({"predict", "--run", run, "--text", pair ? "a b" : "a\tb"});
-    EXPECT_EQ(Graft({"predict", "--run", run, "--text", pair ? "a\tb" : "a b"}).code, 0);
-    EXPECT_EQ(Graft({"predict", "--run", run, At(name + "/train.csv")}).code, 0);
-    const std::string fused = At(name + "/fused");
-    ASSERT_EQ(Graft({"fuse", "--run", run, "--out", fused}).code, 0);
-    refused({"predict", "--model", fused, "--tokenizer", At("vocab.txt"), At("other.csv")});
-  }
-}
-
 // What is measured on what was trained on is said.
 TEST_F(Eval, TheTrainingSplitIsTold) {
   const auto says = [&](Words more) {

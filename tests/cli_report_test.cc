@@ -94,7 +94,7 @@ TEST_F(Report, TextIsNoCode) {
     UnitRow bad;
     bad.hash = std::string(64, 'a'), bad.task = "cifar", bad.group = "natural";
     bad.method = "</script><script>alert(1)</script>";
-    ledger.Add({bad});
+    ledger.Add({bad}, [](const UnitRow& u) { return u.hash; });
     UnitRow mine = *ledger.Claim({bad.hash}).unit;
     mine.state = UnitState::kFailed, mine.error = "<img src=x onerror=\"alert(2)\">, a \"file\"";
     ledger.Finish(mine);
@@ -127,9 +127,9 @@ TEST_F(Report, OfAnUnfinishedSuite) {
     UnitRow unit;
     unit.task = "cifar", unit.group = "natural";
     unit.hash = std::string(64, 'a'), unit.method = "linear", unit.seed = 7;
-    ledger.Add({unit});
+    ledger.Add({unit}, [](const UnitRow& u) { return u.hash; });
     unit.hash = std::string(64, 'b'), unit.method = "ssf", unit.seed = 0;
-    ledger.Add({unit});
+    ledger.Add({unit}, [](const UnitRow& u) { return u.hash; });
     UnitRow mine = *ledger.Claim({unit.hash}).unit;
     mine.state = UnitState::kDone, mine.score = 1;
     ledger.Finish(mine);

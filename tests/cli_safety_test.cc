@@ -62,6 +62,30 @@ TEST_F(Safety, AStateThatLacksTensorsIsRefused) {
   }
 }
 
+// Also not on pictures that changed while their number and classes stayed.
+TEST_F(Safety, OtherPicturesAreNotResumedOn) {
+  fs::copy(data(), At("pictures"), fs::copy_options::recursive);
+  std::vector<std::string> args = Train(kNano, "pictured");
+  args[4] = At("pictures");
+  ASSERT_EQ(Graft(args).code, 0);
+  fs::remove(At("pictured/state.safetensors"));
+  std::istringstream list(Slurp(At("pictures/train800.txt")));
+  std::string first, label, second;
+  list >> first >> label >> second;
+  const std::string a = At("pictures/" + first), b = At("pictures/" + second);
+  ASSERT_NE(fs::file_size(a), fs::file_size(b));
+  const auto swap = [&] { fs::rename(a, a + ".png"), fs::rename(b, a), fs::rename(a + ".png", b); };
+  swap();
+  ExpectRefused({"train", "--resume", At("pictured")}, 1, "have changed since");
+  swap();
+  // What lies elsewhere as a whole is the same.
+  fs::rename(At("pictures"), At("elsewhere"));
+  nlohmann::json config = nlohmann::json::parse(Slurp(At("pictured/config.json")));
+  config["data"] = At("elsewhere");
+  Spill(At("pictured/config.json"), config.dump());
+  EXPECT_EQ(Graft({"train", "--resume", At("pictured")}).code, 0);
+}
+
 TEST_F(Safety, OtherExamplesAreNotResumedOn) {
   fs::copy(data(), At("moving"), fs::copy_options::recursive);
   std::vector<std::string> args = Train(kNano, "moved");

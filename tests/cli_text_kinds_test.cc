@@ -122,6 +122,7 @@ TEST_F(TextKindsStory, FilesGoWithExportedAndFusedModels) {
   GraftJson({"fuse", "--run", run, "--out", fused, "--keep-base"});
   ExpectFiles(fused);
   for (const nlohmann::json& c : cases()) {
+    if (!c.contains("second")) continue;  // pairs were learnt
     const auto a = Logits({"--model", fused}, c), b = Logits({"--run", run}, c);
     for (size_t i = 0; i < 3; ++i) EXPECT_NEAR(a[i], b[i], 1e-4) << c;
   }

@@ -181,10 +181,14 @@ TEST_F(TextStory, TypesOfPairsAreForPairs) {
           "model": {"type": "WordPiece", "unk_token": "[UNK]", "max_input_chars_per_word": 100,
                     "continuing_subword_prefix": "##", "vocab": {"[UNK]": 0, "a": 1}}})");
   Spill(tokenizer, json.dump());
-  const auto predict = [&](const char* text) {
-    return Graft({"predict", "--run", run(), "--tokenizer", tokenizer, "--text", text});
+  const auto train = [&](const char* name, const char* rows) {
+    Spill(*dir_ / name, rows);
+    return Graft({"train", "--model", "init:bert_tiny", "--tokenizer", tokenizer, "--data",
+                  *dir_ / name, "--val-split", "none", "--method", "linear", "--epochs", "1",
+                  "--max-length", "8", "--out", *dir_ / (std::string(name) + ".run")});
   };
-  const Outcome single = predict("a"), pair = predict("a\ta");
+  const Outcome single = train("single.tsv", "a\tx\na a\ty\n"),
+                pair = train("pair.tsv", "a\ta\tx\na a\ta\ty\n");
   EXPECT_EQ(single.code, 0) << single.err;
   EXPECT_EQ(pair.code, 1);
   EXPECT_NE(pair.err.find("type 2 in the template of two texts"), std::string::npos) << pair.err;

@@ -52,7 +52,7 @@ const Writer kWriters[] = {
      }},
     {"plan.json", [](RunDir& dir, const ParamStore&) { dir.Write("plan.json", "{}"); }},
     {"config.json", [](RunDir& dir, const ParamStore&) { dir.RecordBase("abc"); }},
-    {"config.json", [](RunDir& dir, const ParamStore&) { dir.RecordExamples("abc"); }}};
+    {"config.json", [](RunDir& dir, const ParamStore&) { dir.RecordExamples("abc", "abc"); }}};
 
 class MovedRun : public testing::TestWithParam<Writer> {
  protected:

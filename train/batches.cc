@@ -54,6 +54,15 @@ class ImageData : public OrderedData {
     }
     return true;
   }
+  void HashContents(Sha256& hash) const override {
+    const std::vector<std::string> names = NamesBelowCommonFolder(paths_);
+    for (size_t i = 0; i < names.size(); ++i) {
+      const std::optional<FileStamp> stamp = StampOf(paths_[i]);
+      const std::string text = fmt::format("{}:{} {}\n", names[i].size(), names[i],
+                                           stamp ? static_cast<int64_t>(stamp->size) : -1);
+      hash.Update(std::as_bytes(std::span(text)));
+    }
+  }
   std::string notice() const override {
     if (!loader_) return "";
     const auto [count, first] = loader_->unturned();

@@ -74,6 +74,10 @@ class BatchSource {
   // kept for later runs.
   virtual bool HashInputs(Sha256&) const { return false; }
 
+  // Adds what tells the examples apart wherever they lie: the tokens of texts; for images their
+  // names below the folder that holds all of them, and the sizes of their files.
+  virtual void HashContents(Sha256&) const {}
+
   // What is decoded from here on is kept on disk for other runs (data/image_cache.h), and what
   // they have kept is found. Called before the first Start.
   virtual void KeepDecoded() {}

@@ -7,6 +7,7 @@
 #include "data/splits.h"
 #include "models/files/class_names.h"
 #include "models/text/prompt.h"
+#include "models/text/tokenizer_identity.h"
 #include "train/black_box.h"
 #include "train/complete_method.h"
 #include "train/dataset.h"
@@ -248,6 +249,7 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
     ChoosePrompt(model, c, notes);
   else
     ChooseHead(model, &c, notes);
+  c.tokenizer_sha256 = data.texts() ? TokenizerIdentity(OpenTokenizer(c).spec()) : "";
   if (!data.texts()) {
     const ChosenPreprocess chosen = ChoosePreprocess(c.preprocess, model, InputKind::kDataset);
     c.preprocess = ToString(chosen.value), c.preprocess_source = chosen.source;

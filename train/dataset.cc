@@ -226,8 +226,7 @@ std::string Dataset::OverlapText(const std::string& held, const std::string& tra
 void Dataset::RefuseOverlap(const std::string& validation, const std::string& train,
                             size_t limit) const {
   const std::string text = OverlapText(validation, train, limit);
-  if (!text.empty())
-    Fail("validation {}; hint: --allow-overlap, or --val-split none", text);
+  if (!text.empty()) Fail("validation {}; hint: --allow-overlap, or --val-split none", text);
 }
 
 void Dataset::CheckSplit(const std::string& name) const {
@@ -325,8 +324,11 @@ void CheckClasses(const OpenedModel& opened, Dataset* data) {
         "--columns",
         opened.description, model, data->directory(), found);
   if (found < model && data->HasSomeClassesOf(opened.labels())) return;
-  if (model != found && found < model && !opened.labels().empty())
-    data->NumberClassesAs(opened.labels(), opened.description);  // says which class is another
+  const std::vector<std::string> own = data->labels(), labels = opened.labels();
+  const bool shares = std::ranges::any_of(
+      own, [&](const std::string& c) { return std::ranges::find(labels, c) != labels.end(); });
+  if (found < model && shares)
+    data->NumberClassesAs(labels, opened.description);  // says what is not
   if (model != found)
     Fail(
         "{} has {} classes, the data set {} has {}; hint: eval on the data it was trained for, or "

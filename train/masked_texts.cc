@@ -117,6 +117,10 @@ class MaskedTexts : public OrderedData {
     return PartsByTokens(batch(), capacity, [&](size_t example) { return length(example); });
   }
 
+  void HashContents(Sha256& hash) const override {
+    for (size_t i = 0; i < runs_.size(); ++i) hash.Update(std::as_bytes(runs_[i]));
+  }
+
   int64_t mask_rows() const override { return mask_rows_; }
   void SetMaskRows(int64_t rows) override {
     GRAFT_CHECK(rows >= needed_, "{} rows for {} masks", rows, needed_);

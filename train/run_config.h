@@ -27,6 +27,7 @@ struct RunConfig : AdapterFacts {
   double holdout = 0;     // share of the training split that is held out (data/holdout.h); 0: none
   bool skip_bad = false;  // leave out what cannot be read
   std::string examples_sha256;  // of their classes and lengths; "" = not known yet
+  std::string contents_sha256;  // of tokens, or of names and sizes of images; "" = not known
   int64_t epochs = 10, batch_size = 64, micro_batch = 0;  // micro_batch 0 = chosen at compile
   int64_t lanes = 0;                                      // of TrainStep; 0 = chosen at compile
   double lr = 0, weight_decay = 1e-4, warmup = 0.1, label_smoothing = 0, drop_path = 0;
@@ -50,17 +51,35 @@ struct RunConfig : AdapterFacts {
   int64_t schedule_epochs = 0;
 
   // Fields that configurations of earlier versions lack: their defaults are what was done then.
-  static constexpr const char* kLater[] = {
-      "holdout",     "skip_bad",      "augment",         "no_decay",    "head",
-      "template",    "words",         "objective",       "whole_words", "early_stopping",
-      "best_metric", "class_weights", "schedule_epochs", "dtype",       "keep",
-      "task",        "lanes",         "scale_targets",   "lr_scale",    "read_columns",
-      "texts"};
+  static constexpr const char* kLater[] = {"holdout",
+                                           "skip_bad",
+                                           "augment",
+                                           "no_decay",
+                                           "head",
+                                           "template",
+                                           "words",
+                                           "objective",
+                                           "whole_words",
+                                           "early_stopping",
+                                           "best_metric",
+                                           "class_weights",
+                                           "schedule_epochs",
+                                           "dtype",
+                                           "keep",
+                                           "task",
+                                           "lanes",
+                                           "scale_targets",
+                                           "lr_scale",
+                                           "read_columns",
+                                           "texts",
+                                           "tokenizer_sha256",
+                                           "contents_sha256"};
 
   static void Visit(auto& self, auto&& f) {
     AdapterFacts::Visit(self, f);
     f("data", self.data), f("train_split", self.train_split), f("val_split", self.val_split);
     f("columns", self.columns), f("examples_sha256", self.examples_sha256);
+    f("contents_sha256", self.contents_sha256);
     f("read_columns", self.read_columns);
     f("holdout", self.holdout), f("skip_bad", self.skip_bad);
     f("epochs", self.epochs), f("batch_size", self.batch_size), f("micro_batch", self.micro_batch);

@@ -118,8 +118,8 @@ void RunDir::RecordBase(const std::string& sha256) {
   WriteConfig();
 }
 
-void RunDir::RecordExamples(const std::string& sha256) {
-  config_.examples_sha256 = sha256;
+void RunDir::RecordExamples(const std::string& sha256, const std::string& contents) {
+  config_.examples_sha256 = sha256, config_.contents_sha256 = contents;
   WriteConfig();
 }
 

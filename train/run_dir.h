@@ -53,7 +53,7 @@ class RunDir {
   // Rewrite config.json with a hash that is known only after the run has started: that of the base,
   // and that of the examples.
   void RecordBase(const std::string& sha256);
-  void RecordExamples(const std::string& sha256);
+  void RecordExamples(const std::string& sha256, const std::string& contents);
   // Makes what a search has found (search/) the run's method from here on.
   void RecordMethod(const std::string& method);
   // Changes the number of epochs; the warm-up stays that of the number before.

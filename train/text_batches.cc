@@ -41,6 +41,7 @@ class TextData : public OrderedData {
     }
     return true;
   }
+  void HashContents(Sha256& hash) const override { HashInputs(hash); }
   void Fill(Session& session, int64_t first, int64_t count, int worker) const override {
     const auto input = [&](const char* name) {
       return session.HasInput(name) ? session.Input(name, worker).i32() : nullptr;

@@ -18,6 +18,7 @@
 #include "train/class_weights.h"
 #include "train/example_memory.h"
 #include "train/parameter_words.h"
+#include "train/run_examples.h"
 #include "train/run_summary.h"
 #include "train/same_everywhere.h"
 #include "train/target_scale.h"
@@ -51,7 +52,7 @@ void Trainer::Open() {
   skipped_ = data.skipped();
   for (const Skipped& one : skipped_) Note("left out: " + one.reason);
   FitMaskRows();
-  CheckExamples(data.labels());
+  CheckExamples(data.labels(), train_.get(), validation_.get(), &dir_);
   method_ = ParseMethod(c_.method);
   const int64_t n = static_cast<int64_t>(train_->size());
   steps_per_epoch_ = (n + c_.batch_size - 1) / c_.batch_size;
@@ -129,18 +130,6 @@ void Trainer::BeginTrace(const Graph& whole) {
     trace_ = Trace::Begin(c_, whole, model_.params, *train_, dir_.resumed());
   else if (hooks_.note)
     hooks_.note(fmt::format("{}: not continued, a trace covers whole runs only", c_.trace));
-}
-
-// Refuses examples other than those that the run began with: the order of an epoch is a function of
-// their number, so the position in a checkpoint would mean nothing.
-void Trainer::CheckExamples(const std::vector<std::string>& classes) {
-  const std::string hash = HashOfExamples(classes, train_.get(), validation_.get());
-  if (c_.examples_sha256.empty()) return dir_.RecordExamples(hash);
-  if (hash != c_.examples_sha256)
-    Fail(
-        "{}: the examples or their classes have changed since {} began; hint: resume with the data "
-        "that it began with",
-        c_.data, dir_.path());
 }
 
 // Makes the masks of a run that begins; one that is resumed finds them in its state.

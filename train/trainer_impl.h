@@ -45,7 +45,6 @@ class Trainer {
   void CompileSearch(const MethodTerm& term);
   void RecordNames(const Graph& whole, std::vector<std::string> kept,
                    const std::vector<std::string>& more);
-  void CheckExamples(const std::vector<std::string>& classes);
   void CheckLoadedState() const;
   void CheckOthers();
   void Share();

@@ -54,8 +54,9 @@ nlohmann::json ReadConfig(const std::string& path) {
 
 // Turns a run's config.json into options. An empty validation split there means that there is none.
 nlohmann::json OptionsOfRun(nlohmann::json json) {
-  for (const char* fact : {"labels", "base_sha256", "examples_sha256", "schedule_epochs",
-                           "scale_targets", "trace", "read_columns", "texts"})
+  for (const char* fact :
+       {"labels", "base_sha256", "examples_sha256", "schedule_epochs", "scale_targets", "trace",
+        "read_columns", "texts", "tokenizer_sha256", "contents_sha256"})
     json.erase(fact);
   // `holdout` says what was held out, and makes that split again.
   const auto held = json.find("holdout");

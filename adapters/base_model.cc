@@ -1,5 +1,7 @@
 #include "adapters/base_model.h"
 
+#include <filesystem>
+
 #include "adapters/base_hash.h"
 #include "models/files/masked_lm.h"
 #include "models/text/prompt.h"
@@ -9,12 +11,16 @@ namespace graft {
 
 void CheckBase(const AdapterFacts& facts) {
   if (facts.base_sha256.empty()) return;  // init: weights come from the seed
+  if (std::error_code none; !std::filesystem::exists(facts.model, none))
+    Fail(
+        "{}: the base that was trained on is not there; hint: put it back, or name it where it is "
+        "now: --model BASE --adapter RUN",
+        facts.model);
   const std::string now = BaseHash(facts.model);
   if (now != facts.base_sha256)
     Fail(
         "{}: this is another base than the one trained on (SHA-256 {}..., then {}...); hint: put "
-        "the "
-        "original file back",
+        "the original file back",
         facts.model, now.substr(0, 12), facts.base_sha256.substr(0, 12));
 }
 

@@ -83,6 +83,27 @@ void CopyTokenizer(const std::string& from, const std::string& directory) {
   if (fs::is_regular_file(directory + "/tokenizer.json")) KeepClass(folder, directory);
 }
 
+std::vector<std::string> OtherInTransformers(const FusedModel& fused) {
+  const LoadedModel& m = fused.model;
+  std::vector<std::string> notes;
+  if (m.layout != Layout::kHuggingFace) return notes;
+  if (m.is_bert()) {
+    if (m.bert().pool != "pooler" && m.params.Has("head.weight"))
+      notes.push_back(fmt::format(
+          "transformers computes other logits from it: it classifies by a pooler alone, and this "
+          "model pools by '{}'; Graft reads it as it was trained",
+          m.bert().pool));
+    return notes;
+  }
+  const Preprocess p = ParsePreprocess(fused.facts.preprocess);
+  const bool even = p.fit == Fit::kBoth && (p.resize - p.crop) % 2 == 0;
+  if (p.crop > 0 && p.center == Center::kRound && !even)
+    notes.push_back(
+        "transformers may crop an image a pixel off: it rounds an odd margin down, and this "
+        "transform to the nearest; Graft reads it as it was trained");
+  return notes;
+}
+
 void SaveFused(const FusedModel& fused, const std::string& path) {
   const StringMap metadata = ModelMetadata(fused.model, fused.facts);
   if (fused.model.layout != Layout::kHuggingFace)

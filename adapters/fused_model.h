@@ -23,6 +23,9 @@ FusedModel Fuse(OpenedModel opened, const LogitsOf& logits, FileDType weights = 
 void CopyTokenizer(const std::string& from, const std::string& directory);
 
 // Writes the fused model in the form that the base came in, with its metadata.
+// What transformers computes differently from a model that SaveFused writes for it, though the
+// weights are proved: each a note. Empty for other layouts.
+std::vector<std::string> OtherInTransformers(const FusedModel& fused);
 void SaveFused(const FusedModel& fused, const std::string& path);
 
 }  // namespace graft

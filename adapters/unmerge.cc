@@ -20,6 +20,8 @@ constexpr const char* kHash = "graft.base_tensors_sha256";
 constexpr const char* kMetadata = "graft.base_metadata";
 constexpr const char* kHeader = "graft.base_header";  // absent if the base was in shards
 constexpr const char* kConfig = "graft.base_config";  // text of config.json; absent for a file
+// Text of preprocessor_config.json, if the base had one: that of the fused model is the run's.
+constexpr const char* kProcessor = "graft.base_preprocessor";
 
 TensorToWrite View(const SafetensorsFile& file, const FileTensor& t) {
   return {t.name, t.dtype, t.shape, file.bytes(t)};
@@ -129,6 +131,8 @@ void KeepBase(const std::string& base, const std::string& fused) {
   if (original.files().size() == 1) metadata[kHeader] = original.files().front().header();
   if (const std::string config = base + "/config.json"; std::filesystem::exists(config))
     metadata[kConfig] = ReadFile(config, JsonLimits{}.bytes);
+  if (const std::string file = base + "/preprocessor_config.json"; std::filesystem::exists(file))
+    metadata[kProcessor] = ReadFile(file, JsonLimits{}.bytes);
   WriteSafetensors(KeptBasePath(fused), kept, metadata);
 }
 
@@ -162,6 +166,8 @@ void UndoFuse(const std::string& fused, const std::string& out) {
   FreshDirectory directory(out);
   WriteFileAtomically(directory.path() + "/config.json", config->second);
   WriteBase(file, tensors, directory.path() + "/model.safetensors");
+  if (const auto it = file.metadata().find(kProcessor); it != file.metadata().end())
+    WriteFileAtomically(directory.path() + "/preprocessor_config.json", it->second);
   CopyTokenizer(fused, directory.path());
   directory.Keep();
 }

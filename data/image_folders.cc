@@ -242,6 +242,10 @@ class Reader {
 
 }  // namespace
 
+bool IsImageThatIsNotRead(const std::string& path) {
+  return Contains(kOtherExtensions, ToLowerAscii(fs::path(path).extension().string()));
+}
+
 bool HasImageExtension(const std::string& path) {
   return Contains(kExtensions, ToLowerAscii(fs::path(path).extension().string()));
 }

@@ -10,6 +10,8 @@
 namespace graft {
 
 // Whether a path ends as those of images do that can be read.
+// Whether a name ends as one of an image whose format is not read, such as .heic.
+bool IsImageThatIsNotRead(const std::string& path);
 bool HasImageExtension(const std::string& path);
 
 // ".jpg" and the like.

@@ -95,6 +95,14 @@ size_t Asked(const std::string& name, const Names& written, const Names& lower,
                               const Names& written, const std::string& where) {
   Names several;
   for (const size_t i : found) several.push_back(written[i]);
+  Names usable;  // for an example
+  for (const std::string& name : written)
+    if (!IsOneOf(kNumbering, ColumnName(name))) usable.push_back(name);
+  if (found.empty() && usable.size() < 2)
+    Fail(
+        "{}: expected a column '{}', found {}; hint: graft predict reads texts without labels; "
+        "--columns names other columns",
+        where, kind, fmt::join(written, ", "));
   if (found.empty())
     Fail("{}: expected a column '{}', found {}; hint: name the columns with --columns{}", where,
          kind, fmt::join(written, ", "),
@@ -102,7 +110,7 @@ size_t Asked(const std::string& name, const Names& written, const Names& lower,
          : written.size() > 2 && kind == std::string_view("label")
              ? ", TEXT,LABEL, or TEXT,A|B of several labels"
              : fmt::format(" TEXT,LABEL, such as --columns {}",
-                           ShellWord(written.front() + "," + written.back())));
+                           ShellWord(usable.front() + "," + usable.back())));
   Fail("{}: which column is the {}: {}? hint: name it, --columns TEXT,LABEL", where, kind,
        fmt::join(several, " or "));
 }

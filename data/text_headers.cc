@@ -139,7 +139,7 @@ class HeaderDecision {
         "hint: --columns {} if it does, --columns {} if not",
         table.path, first.size(), pairs ? 3 : 2, last.size(), pairs ? "2,3,1" : "2,1",
         pairs ? "1,2,3" : "1,2");
-    if (!known)
+    if (!known && AreIdentifiers(FirstFields(table)))
       table.error += fmt::format("; if line 1 names the columns: --columns {}",
                                  fmt::join(Turned(FirstFields(table)), ","));
     table.rows.clear();

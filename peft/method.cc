@@ -194,6 +194,9 @@ std::vector<PassReport> ApplyTerms(Graph& g, ParamStore& params, const Method& m
   for (ValueId v : g.Leaves(Role::kParam)) g.SetTrainable(v, false);
   if (!context.storage) CheckBlocksApart(g, params, method, seed);
   std::vector<PassReport> reports;
+  std::set<std::string> of_head;  // and not what a method adds to it
+  for (const ValueId v : g.Leaves(Role::kParam))
+    if (OfHead(g.value(v).name)) of_head.insert(g.value(v).name);
   bool head = true;
   for (const MethodTerm& term : InOrder(method)) {
     const std::map<std::string, std::string> options = CompleteOptions(term);
@@ -207,7 +210,7 @@ std::vector<PassReport> ApplyTerms(Graph& g, ParamStore& params, const Method& m
     reports.push_back(FindMethod(term.name).apply(args));
   }
   for (ValueId v : g.Leaves(Role::kParam))
-    if (OfHead(g.value(v).name)) g.SetTrainable(v, head);
+    if (of_head.contains(g.value(v).name)) g.SetTrainable(v, head);
   if (g.Trainable().empty()) FailUsage("trains nothing");
   return reports;
 }

@@ -1,7 +1,9 @@
 #include "suites/table.h"
 
 #include <algorithm>
+#include <span>
 
+#include "runtime/io/sha256.h"
 #include "suites/unit.h"
 
 namespace graft {
@@ -30,9 +32,16 @@ std::vector<TableColumn> ColumnsOf(const SuiteInfo& info, const std::vector<Scor
   return columns;
 }
 
+std::string ShortMethod(const std::string& method) {
+  constexpr size_t kLongest = 60, kKept = 44, kHash = 6;
+  if (method.size() <= kLongest) return method;
+  return fmt::format("{}... #{}", method.substr(0, kKept),
+                     Sha256Hex(std::as_bytes(std::span(method))).substr(0, kHash));
+}
+
 std::string RowName(const TableRow& row) {
-  const std::string options = OptionsText(row.options);
-  return options.empty() ? row.method : fmt::format("{}, {}", row.method, options);
+  const std::string options = OptionsText(row.options), method = ShortMethod(row.method);
+  return options.empty() ? method : fmt::format("{}, {}", method, options);
 }
 
 }  // namespace graft

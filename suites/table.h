@@ -13,6 +13,9 @@ struct TableRow {
   nlohmann::json options;
   bool operator==(const TableRow&) const = default;
 };
+// A method as a row is called: one that is long, such as a search finds, is cut, and its hash tells
+// it from others that begin alike.
+std::string ShortMethod(const std::string& method);
 std::vector<TableRow> RowsOf(const std::vector<ScoreCell>& cells);
 std::string RowName(const TableRow& row);
 

@@ -244,6 +244,19 @@ TEST(CliData, Folds) {
   const Outcome o = Graft({"data", "split", dir / "scores.csv", "--task", "regression", "--holdout",
                            "0.4", "--out", dir / "scores"});
   EXPECT_NE(o.out.find(dir / "scores" + " --task regression --out"), std::string::npos) << o.out;
+  Spill(dir / "two.csv", "text,score,length\na,0.5,1\nb,1.5,1\nc,0.1,2\nd,2,2\ne,3,3\n");
+  const Outcome two = Graft({"data", "split", dir / "two.csv", "--task", "regression", "--columns",
+                             "text,score|length", "--folds", "2", "--out", dir / "two"});
+  EXPECT_NE(two.out.find("--task regression --columns 'text,score|length' --out"), two.out.npos)
+      << two.out;
+  // Rows that cannot be read are left out when asked.
+  Spill(dir / "holes.csv", Rows(10, ",", "review,sentiment\n") + "what,\n");
+  Words holes{"data", "split", dir / "holes.csv", "--holdout", "0.2", "--out", dir / "holes"};
+  EXPECT_EQ(Graft(holes).code, 1);
+  holes.emplace_back("--skip-bad");
+  const Outcome left = Graft(holes);
+  EXPECT_EQ(left.code, 0) << left.err;
+  EXPECT_NE(left.out.find("note: left out: " + (dir / "holes.csv")), left.out.npos) << left.out;
   ExpectMistakes(
       {
           {"nothing",

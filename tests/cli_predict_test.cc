@@ -93,6 +93,15 @@ TEST_F(Predict, FoldersAndPatterns) {
   EXPECT_EQ(Inputs(Images({At("photos/x[1].png")})), Words{At("photos/x[1].png")});
   fs::remove(At("photos/x[1].png"));
   EXPECT_EQ(Images({At("photos/b.png")})[0]["top"], Images({At("photos")})[1]["top"]);
+  Spill(At("photos/phone.HEIC"), "x"), Spill(At("photos/readme.txt"), "a b\n");
+  const Outcome o = Graft({"predict", "--run", At("run"), At("photos")});
+  EXPECT_NE(o.out.find("photos: 1 image of a format that is not read left out"), o.out.npos)
+      << o.out;
+  const Outcome texts = Graft({"predict", "--run", At("text_run"), At("photos")});
+  EXPECT_NE(texts.out.find("4 images that the model, which reads texts,"), o.out.npos) << texts.out;
+  fs::remove(At("photos/phone.HEIC")), fs::remove(At("photos/readme.txt"));
+  ExpectRefused({"predict", "--run", At("text_run"), At("photos/b.png")}, 1,
+                "an image by its name");
 }
 
 // What eval measures without --data.

@@ -265,6 +265,10 @@ TEST_F(Story, PeftAdapterEvaluatesAlike) {
 TEST_F(Story, UndoneMergeIsTheBase) {
   const std::string hf = *dir_ / "undo-hf";
   ASSERT_EQ(Graft({"export", "--model", fused(), "--format", "hf", "--out", hf}).code, 0);
+  // The run below has another transform, that of data sets.
+  const std::string kProcessor = R"({"image_processor_type": "ViTImageProcessor", "size": 32,
+      "image_mean": 0.25, "image_std": [0.5, 0.5, 0.5]})";
+  Spill(hf + "/preprocessor_config.json", kProcessor);
   // As other writers lay a header out.
   const std::string foreign = *dir_ / "foreign.safetensors", ours = Slurp(fused());
   uint64_t length = 0;
@@ -289,6 +293,7 @@ TEST_F(Story, UndoneMergeIsTheBase) {
     EXPECT_EQ(Slurp(back + name), Slurp(base + name));
     if (!file) {
       EXPECT_EQ(Slurp(back + "/config.json"), Slurp(base + "/config.json"));
+      EXPECT_EQ(Slurp(back + "/preprocessor_config.json"), kProcessor);
     }
     std::string bytes = Slurp(merged + name);
     uint64_t header = 0;

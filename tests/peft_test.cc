@@ -309,6 +309,16 @@ TEST(Methods, PublishedCountsOfVitBase) {
   }
 }
 
+// A head that is frozen keeps its own weights; a branch beside it trains all the same.
+TEST(Methods, ABranchOfAFrozenHead) {
+  ParamStore params;
+  const Graph g =
+      MethodGraph(kTiny, {}, ParseMethod("lora(r=2,targets=head,head=frozen)"), params, 0);
+  std::set<std::string> trained;
+  for (const ValueId v : g.Trainable()) trained.insert(g.value(v).name);
+  EXPECT_EQ(trained, (std::set<std::string>{"head.lora_a", "head.lora_b"}));
+}
+
 TEST(Methods, MistakesNameTheNearest) {
   const std::pair<const char*, const char*> cases[] = {
       {"lorra(r=8)", "did you mean 'lora'?"},

@@ -157,7 +157,7 @@ TEST(TextData, Mistakes) {
       {"train.tsv", "\x1f\x8b\x08", "train.tsv: expected text, found a gzip file"},
       {"train.csv", "a,0\n\"b\nc,1\n", "train.csv:2: a quote is opened and never closed"},
       {"train.csv", "a,0\n\"b\nc\"d,1\n", "train.csv:3: expected a comma or the end of the line"},
-      {"train.csv", "a,0\nb\"c\",1\n", "train.csv:2: a quote inside a field"},
+      {"train.csv", "a,0\nb\"c, d\",1\n", "train.csv:2: expected 2 columns, found 3"},
       {"train.csv", "a,0\nb,c,1\n", "train.csv:2: expected 2 columns, found 3"},
       {"train.csv", "\"a\n\nb\",0\nc\n", "train.csv:4: expected 2 columns, found 1"},
       {"train.jsonl", "{\"text\": \"a\", \"label\": 0}\n[1]\n",

@@ -108,7 +108,8 @@ void AddAblateCommand(CLI::App& app, CommonOptions& common) {
   SuiteRequest& r = suite->request;
   r.kind = "ablate", r.methods = {"lora"};
   command->add_option("--data", r.config.data, "the task: images or labelled texts");
-  command->add_option("--method", r.methods.front(), "what varies: METHOD")->capture_default_str();
+  TextOrFile(command->add_option("--method", r.methods.front(), "what varies: METHOD, or @FILE"))
+      ->capture_default_str();
   command
       ->add_option("--over", r.over,
                    "OPTION=V|V of the method or of training, joined by commas; all combinations")

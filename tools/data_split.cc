@@ -1,12 +1,14 @@
 // graft data split
 #include <filesystem>
 
+#include "data/check.h"
 #include "data/holdout.h"
 #include "data/image_places.h"
 #include "data/split_files.h"
 #include "data/splits.h"
 #include "runtime/io/fresh_directory.h"
 #include "tools/commands.h"
+#include "tools/lib/data_report.h"
 #include "tools/lib/label_kind.h"
 #include "tools/lib/output.h"
 #include "tools/lib/report.h"
@@ -18,6 +20,7 @@ struct SplitOptions {
   std::string data, out, split, columns, task = kTaskByData;
   double holdout = 0;
   int folds = 0;
+  bool skip_bad = false;
 };
 
 void Write(const std::string& directory, const ImageDataset& data,
@@ -51,6 +54,30 @@ std::vector<AnySplit> WithTest(const Data& data, AnySplit train, AnySplit val) {
     }
   return parts;
 }
+
+// With --skip-bad the images that can be read.
+ImageDataset OpenImages(ImageDataset data, const SplitOptions& o, const CommonOptions& common) {
+  if (!o.skip_bad) return data;
+  data.AllowMissing();
+  std::vector<Skipped> skipped;
+  for (const std::string& split : data.split_names()) {
+    std::set<std::string> paths, bad;
+    for (const Example& e : data.Load(split).examples) paths.insert(e.path);
+    for (const UnreadableImage& image : FindUnreadable({paths.begin(), paths.end()}, Threads()))
+      bad.insert(image.path), skipped.push_back({image.path, image.reason});
+    data.LeaveOut(split, bad);
+  }
+  SaySkipped(common, skipped);
+  return data;
+}
+
+// The columns by which the tables are read back, if the usual names are not enough.
+std::string ColumnsText(const TextDataset& data) {
+  if (data.kind() != LabelKind::kNumbers || data.class_names().size() < 2) return "";
+  return " --columns " + ShellWord(fmt::format("text,{}{}", data.pairs() ? "second," : "",
+                                               fmt::join(data.class_names(), "|")));
+}
+std::string ColumnsText(const ImageDataset&) { return ""; }
 
 // Writes the parts into one directory for a holdout, or into one for each fold.
 template <class Data>
@@ -110,8 +137,9 @@ void WriteParts(Data data, const SplitOptions& o, const CommonOptions& common) {
   const char* task = data.kind() == LabelKind::kNumbers   ? " --task regression"
                      : data.kind() == LabelKind::kClasses ? " --task multi-label"
                                                           : "";
-  Say(common, fmt::format("next: graft train --model M --data {}{} --out RUN",
-                          ShellWord(written[0]["directory"].template get<std::string>()), task));
+  Say(common, fmt::format("next: graft train --model M --data {}{}{} --out RUN",
+                          ShellWord(written[0]["directory"].template get<std::string>()), task,
+                          ColumnsText(data)));
 }
 
 void Run(const SplitOptions& o, const CommonOptions& common) {
@@ -120,18 +148,22 @@ void Run(const SplitOptions& o, const CommonOptions& common) {
   if (o.out.empty()) FailUsage("data split needs --out, the directory to create");
   const TextColumns columns = ParseTextColumns(o.columns);
   if (const std::string tables = ClassesOf(o.data); HoldsTexts(tables)) {
-    const TextDataset texts(tables, columns, false, {.kind = KindOfData(o.task, o.data, columns)});
+    const TextDataset texts(tables, columns, o.skip_bad,
+                            {.kind = KindOfData(o.task, o.data, columns)});
     if (NamesImages(texts) && texts.kind() == LabelKind::kClass)
-      return WriteParts(ImageDataset(texts), o, common);
+      return WriteParts(OpenImages(ImageDataset(texts), o, common), o, common);
     if (NamesImages(texts))
       Fail(
           "{}: a table of images with {}, which is not divided into files; hint: graft train "
           "--holdout divides it as it trains",
           o.data, texts.kind() == LabelKind::kNumbers ? "numbers" : "several labels");
+    for (const std::string& split : texts.split_names())
+      for (const std::string& problem : texts.problems(split).first)
+        if (o.skip_bad) Say(common, "note: left out: " + problem);
     return WriteParts(texts, o, common);
   }
   if (!o.columns.empty()) Fail("--columns {}: {} holds no texts", o.columns, o.data);
-  WriteParts(ImageDataset(o.data), o, common);
+  WriteParts(OpenImages(ImageDataset(o.data), o, common), o, common);
 }
 
 }  // namespace
@@ -149,6 +181,7 @@ void AddDataSplit(CLI::App& data, CommonOptions& common) {
   command->add_option("--split", o->split, "split to divide (default: the training split)");
   command->add_option("--columns", o->columns,
                       "of texts: TEXT,LABEL or TEXT,SECOND,LABEL, names or numbers from 1");
+  command->add_flag("--skip-bad", o->skip_bad, "leave out files and rows that cannot be read");
   AddTaskOption(*command, o->task);
   AddCommonOptions(*command, common);
   HideModelOptions(*command);

@@ -69,6 +69,7 @@ nlohmann::json ExportModel(const ExportOptions& o, OpenedModel opened, const std
     if (headless && !same_layout) fused.model.root.clear();
     if (!headless && fused.model.root.empty()) fused.model.root = HfRootFor(fused.model);
     SaveFused(fused, directory);
+    for (const std::string& note : OtherInTransformers(fused)) Say(common, "note: " + note);
   } else {
     ToLayout(fused.model, Layout::kTimm);
     model_file += "/model.safetensors";
@@ -88,12 +89,14 @@ PeftPlan PlanExport(const ExportOptions& o, const OpenedModel& opened,
                     const std::vector<std::string>& names) {
   const LoadedModel& m = opened.model;
   CheckHuggingFaceCan(m);
+  // transformers' DINOv2 resamples by itself, as Graft does for it.
+  const bool resamples = m.layout == Layout::kHuggingFace && !m.is_bert() && m.vit().layer_scale &&
+                         std::ranges::find(names, "pos_embed") == names.end();
   for (const KeyLedger::Reshaped& change : m.ledger.reshaped)
-    if (change.key == "pos_embed")
+    if (change.key == "pos_embed" && !resamples)
       Fail(
           "{}: {}, which an adapter of peft cannot say; hint: --format hf --merged, or train at "
-          "the "
-          "model's own image size",
+          "the model's own image size",
           opened.description, change.why);
   const std::optional<PeftSource>& source = opened.peft;
   const HfNaming naming = source && o.transformers == 0

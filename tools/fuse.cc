@@ -131,6 +131,7 @@ void Run(const FuseFlags& o, const CommonOptions& common) {
        ProofLines(fused, inputs.random ? "random inputs (no data set)" : "inputs"))
     Say(common, "  " + line);
   Say(common, fmt::format("wrote {}", o.out));
+  for (const std::string& note : OtherInTransformers(fused)) Say(common, "note: " + note);
   if (rest_directory)
     Say(common, fmt::format("wrote {0}: what does not fold; use: graft predict --model {1} "
                             "--adapter {0} ...",

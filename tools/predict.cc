@@ -201,12 +201,12 @@ PredictInputs OpenInputs(const PredictOptions& o, const OpenedModel& opened,
   const bool texts = opened.model.is_bert();
   if (!o.texts.empty() && !texts)
     FailUsage("--text: {} is a vision transformer, which reads images", opened.description);
-  const std::vector<std::string> files = ExpandInputs(o.inputs, !texts);
+  std::vector<std::string> notes;
+  const std::vector<std::string> files = ExpandInputs(o.inputs, !texts, &notes);
   if (!o.columns.empty() && !texts && !std::ranges::any_of(files, NamesTable))
     FailUsage("--columns {}: of tables (.csv, .tsv, .jsonl), none of which is given", o.columns);
   const std::optional<RunConfig> run = RunOf(o.choice);
   const std::string usual = !run ? "" : run->columns.empty() ? run->read_columns : run->columns;
-  std::vector<std::string> notes;
   PredictInputs inputs = texts ? OpenTexts(o.texts, files, o.columns, usual, opened, &notes)
                                : OpenImages(files, o.columns, usual, opened, &notes);
   SayNotices(common, notes);

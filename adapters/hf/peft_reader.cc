@@ -222,8 +222,9 @@ void Fitter::CheckSavedNames() const {
       return name.ends_with(saved) || name.find(saved + ".") != std::string::npos;
     });
     if (!there && saved != "classifier" && saved != "score")
-      Fail("{}: modules_to_save names '{}', which {} does not have{}", config_path_, saved,
-           model_.source, DidYouMean(saved, names));
+      Fail(
+          "{}: modules_to_save names '{}', which is no module of {} that Graft trains as a whole{}",
+          config_path_, saved, model_.source, DidYouMean(saved, names));
   }
 }
 

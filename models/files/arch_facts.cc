@@ -183,7 +183,10 @@ std::string StatedPositions(const LoadedModel& m, const StatedConfig& config,
                             const std::string& arch) {
   if (config.timm) {
     const auto it = config.timm->args.find("no_embed_class");
-    return it != config.timm->args.end() && it->second == "true" ? "patches" : "all";
+    if (it != config.timm->args.end()) return it->second == "true" ? "patches" : "all";
+    // timm makes DeiT-III, and all that have registers, without positions of other tokens.
+    const std::string& name = config.timm->architecture;
+    return name.starts_with("deit3_") || name.find("_reg") != name.npos ? "patches" : "all";
   }
   if (const auto it = m.metadata.find("graft.config"); it != m.metadata.end()) {
     const std::string where = m.source + " (metadata graft.config)";

@@ -17,6 +17,7 @@
 #include "runtime/io/near_path.h"
 #include "runtime/utf8.h"
 #include "tools/lib/predict_tables.h"
+#include "tools/lib/report.h"
 
 namespace graft {
 namespace {
@@ -33,32 +34,45 @@ std::string ShapeText(const std::vector<int64_t>& shape) {
 }
 
 // Adds what `entries`, those of a folder, and the folders below hold; linked folders and those that
-// may not be read are not entered.
+// may not be read are not entered. Images that the model or the decoders do not read go to
+// `left_out`.
 void AddFiles(const fs::path& folder, const std::vector<DirectoryEntry>& entries,
-              const std::vector<std::string>& endings, std::vector<std::string>* files) {
+              const std::vector<std::string>& endings, std::vector<std::string>* files,
+              std::vector<std::string>* left_out) {
   for (const DirectoryEntry& entry : entries) {
     const fs::path path = folder / entry.name;
     if (entry.name.starts_with(".")) continue;
     if (!entry.is_directory()) {
-      if (Contains(endings, ToLowerAscii(path.extension().string())))
+      const std::string ending = ToLowerAscii(path.extension().string());
+      if (Contains(endings, ending))
         files->push_back(path.string());
+      else if (Contains(kImages, ending) || IsImageThatIsNotRead(path.string()))
+        left_out->push_back(path.string());
     } else if (!entry.link) {
-      AddFiles(path, ListIfReadable(path.string()), endings, files);
+      AddFiles(path, ListIfReadable(path.string()), endings, files, left_out);
     }
   }
 }
 
 // Adds the files below a folder in the order of their names.
-void FilesBelow(const std::string& folder, bool images, std::vector<std::string>* files) {
+void FilesBelow(const std::string& folder, bool images, std::vector<std::string>* files,
+                std::vector<std::string>* notes) {
   const size_t before = files->size();
-  AddFiles(folder, ListDirectory(folder), images ? kImages : kTexts, files);
+  std::vector<std::string> left_out;
+  AddFiles(folder, ListDirectory(folder), images ? kImages : kTexts, files, &left_out);
   if (files->size() == before)
     Fail("{}: no {} in this folder ({})", folder, images ? "images" : "texts",
          fmt::join(images ? kImages : kTexts, ", "));
   std::sort(files->begin() + static_cast<ptrdiff_t>(before), files->end());
+  if (left_out.empty()) return;
+  notes->push_back(fmt::format(
+      "{}: {} {} left out (the first is {})", folder, Counted(std::ssize(left_out), "image"),
+      images ? "of a format that is not read" : "that the model, which reads texts, cannot read",
+      *std::ranges::min_element(left_out)));
 }
 
-void Matches(const std::string& pattern, bool images, std::vector<std::string>* files) {
+void Matches(const std::string& pattern, bool images, std::vector<std::string>* files,
+             std::vector<std::string>* notes) {
   glob_t found{};
   const int result = glob(pattern.c_str(), GLOB_TILDE, nullptr, &found);
   std::vector<std::string> paths(found.gl_pathv,
@@ -67,7 +81,7 @@ void Matches(const std::string& pattern, bool images, std::vector<std::string>* 
   if (paths.empty()) Fail("{}: no file has such a name", pattern);
   for (const std::string& path : paths)
     if (fs::is_directory(path))
-      FilesBelow(path, images, files);
+      FilesBelow(path, images, files, notes);
     else
       files->push_back(path);
 }
@@ -146,14 +160,15 @@ const std::string& PredictInputs::first() const {
       ->error;
 }
 
-std::vector<std::string> ExpandInputs(const std::vector<std::string>& words, bool images) {
+std::vector<std::string> ExpandInputs(const std::vector<std::string>& words, bool images,
+                                      std::vector<std::string>* notes) {
   std::vector<std::string> files;
   std::error_code error;
   for (const std::string& word : words) {
     if (fs::is_directory(word, error))
-      FilesBelow(word, images, &files);
+      FilesBelow(word, images, &files, notes);
     else if (!fs::exists(word, error) && word.find_first_of("*?[") != word.npos)
-      Matches(word, images, &files);
+      Matches(word, images, &files, notes);
     else
       files.push_back(word);
   }
@@ -214,6 +229,8 @@ PredictInputs OpenTexts(const std::vector<std::string>& texts,
   }
   for (const std::string& path : files) {
     try {
+      if (HasImageExtension(path))
+        Fail("{}: an image by its name, and {} reads texts", path, opened.description);
       TextRows rows = ReadTextRows(path, columns, usual);
       if (rows.rows.empty())
         Fail("{}: expected a text in each {}, found none", path, rows.table ? "row" : "line");

@@ -35,9 +35,10 @@ struct PredictInputs {
 
 // Expands the words of a command line to files of the kind that the model reads: a folder gives
 // those in it at any depth, and a word with * ? or [ that is no file gives those that match it,
-// both in the order of their names. Hidden files are left out. Throws Error for a word that gives
-// nothing.
-std::vector<std::string> ExpandInputs(const std::vector<std::string>& words, bool images);
+// both in the order of their names. Hidden files are left out, and with a note images that cannot
+// be read. Throws Error for a word that gives nothing.
+std::vector<std::string> ExpandInputs(const std::vector<std::string>& words, bool images,
+                                      std::vector<std::string>* notes);
 
 // Whether a path is that of a table, by its ending.
 bool NamesTable(const std::string& path);

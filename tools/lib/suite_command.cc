@@ -13,6 +13,7 @@
 #include "suites/predict.h"
 #include "suites/runner.h"
 #include "suites/scores.h"
+#include "suites/table.h"
 #include "tools/lib/command_line.h"
 #include "tools/lib/interrupts.h"
 #include "tools/lib/output.h"
@@ -132,7 +133,7 @@ void DryRun(const SuiteCommand& s, const SuitePlan& plan, const CommonOptions& c
     const UnitRow& u = p.unit->row;
     list.push_back(ToJson(p));
     table.Add(
-        {u.task, u.method, OptionsText(u.options), p.maybe ? "if chosen" : u.phase,
+        {u.task, ShortMethod(u.method), OptionsText(u.options), p.maybe ? "if chosen" : u.phase,
          ToString(p.state), std::to_string(u.seed), p.known ? DurationText(p.seconds) : "-",
          p.known ? Megabytes(p.bytes) : "-",
          p.known ? fmt::format("{:.1f} MiB", static_cast<double>(p.disk_bytes) / 0x1p20) : "-"});
@@ -167,7 +168,9 @@ void AddSuiteOptions(CLI::App& command, SuiteCommand& s, bool benchmark) {
                      "safetensors file, Hugging Face directory, or init:ARCH");
   command.add_option("--out", r.out, "the suite's directory; one that is there goes on");
   if (benchmark) {
-    command.add_option("--methods", r.methods, "e.g. linear \"lora(r=8)\" bitfit+ln; a row each");
+    TextOrFile(
+        command.add_option("--methods", r.methods,
+                           "e.g. linear \"lora(r=8)\" bitfit+ln; a row each; @FILE reads one"));
     command.add_option("--select", r.select,
                        "options to choose from on validation examples, e.g. "
                        "\"lr=1e-3|5e-3,r=4|8\", for every task and method");

@@ -8,6 +8,7 @@
 #include <cstdio>
 
 #include "suites/scores.h"
+#include "suites/table.h"
 #include "tools/lib/interrupts.h"
 #include "tools/lib/output.h"
 #include "tools/lib/progress.h"
@@ -20,7 +21,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 std::string UnitName(const UnitRow& u) {
-  std::string name = fmt::format("{}  {}", u.task, u.method);
+  std::string name = fmt::format("{}  {}", u.task, ShortMethod(u.method));
   if (const std::string options = OptionsText(u.options); !options.empty()) name += "  " + options;
   return name + fmt::format("  seed {}{}", u.seed, u.phase == "choice" ? "  (choice)" : "");
 }

@@ -87,7 +87,7 @@ std::string ShiftTable(const std::vector<ScoreCell>& cells) {
   TextTable table({2, 3, 4});
   table.Add({"method", "domain", "accuracy", "drop", "relative drop"});
   for (const ScoreCell& cell : cells) {
-    table.Add({cell.method, cell.task, CellText(&cell), "", ""});
+    table.Add({ShortMethod(cell.method), cell.task, CellText(&cell), "", ""});
     const char* mark = cell.chosen_on_test ? "*" : "";
     for (const nlohmann::json& target : cell.targets) {
       const auto share = [&](const char* key) {
@@ -131,7 +131,7 @@ std::vector<std::string> SuiteRemarks(const SuiteInfo& info, const std::vector<U
   if (!metrics.empty())
     remarks.push_back(fmt::format("not accuracy: {}", fmt::join(metrics, "; ")));
   for (const ChosenOptions& c : ChosenIn(info.kind, units))
-    remarks.push_back(fmt::format("chosen: {}, {}{}: {}", c.task, c.method,
+    remarks.push_back(fmt::format("chosen: {}, {}{}: {}", c.task, ShortMethod(c.method),
                                   c.seeds.size() > 1 ? "" : fmt::format(", seed {}", c.seeds[0]),
                                   OptionsText(c.options)));
   if (const int64_t limit = info.config.value("test_limit", int64_t{0}); limit > 0)

@@ -128,7 +128,7 @@ HtmlTable ShiftTable(const SuiteMatrix& m) {
         const ShareOf s = TargetShare(target, key);
         return ShareCell(s.mean, s.spread, cell.chosen_on_test);
       };
-      table.rows.push_back({{cell.method},
+      table.rows.push_back({{ShortMethod(cell.method)},
                             {target["name"]},
                             share("accuracy"),
                             share("drop"),
@@ -227,10 +227,17 @@ void AddMissing(const SuiteData& suite, Page* page) {
 }
 
 std::string Latex(const std::string& text) {
+  const std::map<char, const char*> other{
+      {'\\', "\\textbackslash{}"}, {'|', "\\textbar{}"},        {'<', "\\textless{}"},
+      {'>', "\\textgreater{}"},    {'~', "\\textasciitilde{}"}, {'^', "\\textasciicircum{}"}};
   std::string out;
   for (const char c : text) {
+    if (const auto at = other.find(c); at != other.end()) {
+      out += at->second;
+      continue;
+    }
     if (std::string_view("&%$#_{}").find(c) != std::string_view::npos) out += '\\';
-    out += c == '\\' ? std::string("\\textbackslash{}") : std::string(1, c);
+    out += c;
   }
   return out;
 }

@@ -1,86 +1,8 @@
-// Tests what graft predict takes and writes: folders, patterns, tables; CSV, JSON lines, arrays;
-// and that a bad input among good ones is a row of its own.
-#include <cmath>
-
-#include "runtime/io/npy.h"
-#include "tests/cli_mistakes_testing.h"
+// Tests what graft predict takes and writes: folders, patterns, tables; CSV, JSON lines, arrays.
+#include "tests/cli_predict_testing.h"
 
 namespace graft::cli {
 namespace {
-
-// Records of a CSV file: fields in quotes may hold commas, quotes and line breaks.
-std::vector<Words> ParseCsv(const std::string& text) {
-  std::vector<Words> records{{""}};
-  bool quoted = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    std::string& field = records.back().back();
-    if (quoted && text[i] == '"' && i + 1 < text.size() && text[i + 1] == '"')
-      field += text[i++];
-    else if (text[i] == '"')
-      quoted = !quoted;
-    else if (!quoted && text[i] == ',')
-      records.back().emplace_back();
-    else if (!quoted && text[i] == '\n')
-      records.push_back({""});
-    else
-      field += text[i];
-  }
-  records.pop_back();
-  return records;
-}
-
-class Predict : public testing::Test {
- protected:
-  static void SetUpTestSuite() {
-    dir_ = new TempDir;
-    MakeData(At("data"));
-    ASSERT_EQ(Graft(TrainArgs(At("data"), At("run"))).code, 0);
-    const auto image = [](int i) { return At(fmt::format("data/images/test/{:06}.png", i)); };
-    fs::create_directories(At("photos/deep/er"));
-    fs::create_directories(At("photos/.hidden"));
-    fs::copy_file(image(0), At("photos/b.png"));
-    fs::copy_file(image(1), At("photos/a.PNG"));
-    fs::copy_file(image(2), At("photos/deep/er/c.png"));
-    fs::copy_file(image(3), At("photos/.hidden/d.png"));
-    fs::copy_file(image(3), At("photos/._b.png"));
-    Spill(At("photos/notes.txt"), "no image");
-    fs::create_directories(At("mixed"));
-    for (int i = 0; i < 20; ++i) fs::copy_file(image(i), At(fmt::format("mixed/{:02}.png", i)));
-    for (const char* bad : {"mixed/00.png", "mixed/07.png", "mixed/19.png"})
-      Spill(At(bad), "no image");
-    fs::create_directories(At("none"));
-    fs::create_directories(At("texts"));
-    Spill(At("texts/labels.txt"), "odd\neven\n");
-    Spill(At("texts/train.csv"), "review,stars\na b,odd\nc d,even\ne f,odd\ng h,even\n");
-    Spill(At("texts/dev.csv"), "review,stars\ni j,odd\nk l,even\n");
-    Spill(At("pairs.csv"), "text,second,label\na,b,odd\nc,d,even\ne,f,odd\ng,h,even\n");
-    for (const auto& [data, columns, run] : {std::tuple("texts", "review,stars", "text_run"),
-                                             {"pairs.csv", "text,second,label", "pair_run"}})
-      ASSERT_EQ(Graft({"train", "--model", "init:bert_tiny", "--tokenizer", kVocabulary, "--data",
-                       At(data), "--columns", columns, "--method", "lora(r=2)", "--epochs", "1",
-                       "--out", At(run)})
-                    .code,
-                0);
-    fs::remove(At("pairs.csv"));
-  }
-  static void TearDownTestSuite() { delete dir_; }
-  static std::string At(const std::string& name) { return *dir_ / name; }
-  static nlohmann::json Images(Words inputs) {
-    inputs.insert(inputs.begin(), {"predict", "--run", At("run")});
-    return GraftJson(inputs)["predictions"];
-  }
-  static nlohmann::json Texts(Words inputs, const char* run = "text_run") {
-    inputs.insert(inputs.begin(), {"predict", "--run", At(run)});
-    return GraftJson(inputs)["predictions"];
-  }
-  static Words Inputs(const nlohmann::json& predictions) {
-    Words inputs;
-    for (const nlohmann::json& p : predictions) inputs.push_back(p["input"]);
-    return inputs;
-  }
-  static TempDir* dir_;
-};
-TempDir* Predict::dir_ = nullptr;
 
 TEST_F(Predict, FoldersAndPatterns) {
   const Words below{At("photos/a.PNG"), At("photos/b.png"), At("photos/deep/er/c.png")};
@@ -146,94 +68,6 @@ TEST_F(Predict, ImagesOfATable) {
     }
     EXPECT_EQ(predictions[0]["top"], Images({paths[0]})[0]["top"]);
     fs::remove(At(t.name));
-  }
-}
-
-TEST_F(Predict, ABadImageIsARow) {
-  const std::string csv = At("mixed.csv"), npy = At("mixed.npy");
-  const Outcome o = Graft({"predict", "--run", At("run"), At("mixed"), At("gone.png"), "--out", csv,
-                           "--logits", npy, "--json"});
-  EXPECT_EQ(o.code, 1);
-  EXPECT_NE(o.err.find("graft: 4 of 21 inputs could not be read; the first: " + At("mixed/00.png")),
-            std::string::npos)
-      << o.err;
-  EXPECT_TRUE(o.err.ends_with("; hint: --skip-bad goes on without it\n")) << o.err;
-  const nlohmann::json json = o.json();  // one object
-  EXPECT_EQ(json["n"], 21);
-  EXPECT_EQ(json["failed"], 4);
-  const std::vector<Words> rows = ParseCsv(Slurp(csv));
-  ASSERT_EQ(rows.size(), 22u);
-  EXPECT_EQ(rows[0],
-            (Words{"input", "file", "row", "class", "name", "probability", "logit", "error"}));
-  const NpyRows logits = NpyRows::Open(npy);
-  ASSERT_EQ(logits.shape(), (std::vector<int64_t>{21, 8}));
-  for (int i = 0; i < 21; ++i) {
-    SCOPED_TRACE(i);
-    const Words& row = rows[static_cast<size_t>(i) + 1];
-    const nlohmann::json& p = json["predictions"][i];
-    const bool bad = i == 0 || i == 7 || i >= 19;
-    const std::string path = i == 20 ? At("gone.png") : At(fmt::format("mixed/{:02}.png", i));
-    EXPECT_EQ(row[0], path);
-    EXPECT_EQ(p.contains("error"), bad);
-    EXPECT_EQ(row.back().empty(), !bad);
-    EXPECT_EQ(row.back().find("--skip-bad"), std::string::npos) << row.back();
-    float values[8];
-    logits.Read(i, values);
-    EXPECT_EQ(std::isnan(values[0]), bad);
-    if (bad) {
-      EXPECT_NE(row.back().find(path), std::string::npos);
-      EXPECT_EQ(row[3], "");
-      continue;
-    }
-    // As it is alone.
-    const nlohmann::json top = Images({path})[0]["top"][0];
-    EXPECT_EQ(row[3], top["class"].dump());
-    EXPECT_EQ(row[4], top["name"]);
-    EXPECT_EQ(p["top"][0]["class"], top["class"]);
-    EXPECT_NEAR(std::stod(row[5]), top["probability"].get<double>(), 1e-6);
-    EXPECT_NEAR(std::stod(row[6]), values[top["class"].get<size_t>()], 1e-6);
-  }
-}
-
-TEST_F(Predict, NoRowForWhatIsPassedOver) {
-  const std::string csv = At("good.csv"), npy = At("good.npy");
-  const Outcome o = Graft(
-      {"predict", "--run", At("run"), At("mixed"), "--out", csv, "--logits", npy, "--skip-bad"});
-  EXPECT_EQ(o.code, 0) << o.err;
-  EXPECT_NE(o.out.find(csv + ": 17 predictions\n"), std::string::npos) << o.out;
-  const std::vector<Words> rows = ParseCsv(Slurp(csv));
-  const NpyRows logits = NpyRows::Open(npy);
-  for (int i = 0; i < logits.shape()[0]; ++i) {
-    float values[8];
-    logits.Read(i, values);
-    EXPECT_NEAR(std::stod(rows.at(i + 1)[6]), values[std::stoi(rows.at(i + 1)[3])], 1e-6) << i;
-  }
-}
-
-// The bad ones may be in any of several batches.
-TEST_F(Predict, BadImagesAmongMany) {
-  constexpr int kImages = 1200, kKinds = 17;
-  fs::create_directories(At("many"));
-  const auto bad = [](int i) { return i % 400 == 399; };
-  for (int i = 0; i < kImages; ++i) {
-    const std::string path = At(fmt::format("many/{:04}.png", i));
-    if (bad(i))
-      Spill(path, "no image");
-    else
-      fs::create_hard_link(At(fmt::format("data/images/test/{:06}.png", i % kKinds)), path);
-  }
-  const Outcome o = Graft({"predict", "--run", At("run"), At("many"), "--top", "1", "--json"});
-  EXPECT_EQ(o.code, 1);
-  const nlohmann::json predictions = o.json()["predictions"];
-  ASSERT_EQ(predictions.size(), size_t{kImages});
-  for (int i = 0; i < kImages; ++i) {
-    const nlohmann::json& p = predictions[i];
-    ASSERT_EQ(p.contains("error"), bad(i)) << i;
-    if (!bad(i)) {
-      const nlohmann::json& first = predictions[i % kKinds];
-      ASSERT_EQ(p["top"][0]["class"], first["top"][0]["class"]) << i;
-      ASSERT_NEAR(p["top"][0]["logit"], first["top"][0]["logit"].get<double>(), 1e-4) << i;
-    }
   }
 }
 
@@ -326,41 +160,6 @@ TEST_F(Predict, Tables) {
       EXPECT_EQ(predictions[i]["row"], t.rows[i]);
     }
     fs::remove(At(t.name));
-  }
-}
-
-TEST_F(Predict, ABadRowIsARow) {
-  Spill(At("bad.csv"), "text,label\na b,1\nc d\ne f,0\n");
-  Spill(At("bad.jsonl"), "{\"text\": \"a\"}\n{\"txt\": \"b\"}\nnonsense\n{\"text\": \"c\"}\n");
-  Spill(At("bad.txt"), "a\tb\tc\nd\n");
-  Spill(At("latin.txt"), "caf\xe9\n");
-  struct Row {
-    std::string name;
-    std::vector<bool> bad;
-    std::string says;
-  };
-  const Row rows[] = {{"bad.csv", {false, true, false}, "bad.csv:3: expected 2 columns, found 1"},
-                      {"bad.jsonl", {false, true, true, false}, "bad.jsonl:2: "},
-                      {"bad.txt", {true, false}, "bad.txt:1: expected a text, or two"},
-                      {"latin.txt", {true}, "latin.txt"}};
-  for (const Row& row : rows) {
-    SCOPED_TRACE(row.name);
-    const Outcome o =
-        Graft({"predict", "--run", At("text_run"), "--text", "fine", At(row.name), "--json"});
-    EXPECT_EQ(o.code, 1) << o.err;
-    const nlohmann::json predictions = o.json()["predictions"];
-    ASSERT_EQ(predictions.size(), row.bad.size() + 1);
-    bool said = false;
-    for (size_t i = 0; i < row.bad.size(); ++i) {
-      const nlohmann::json& p = predictions[i + 1];
-      EXPECT_EQ(p.contains("error"), row.bad[i]) << p;
-      EXPECT_EQ(p.contains("top"), !row.bad[i]) << p;
-      if (row.name != "latin.txt") {
-        EXPECT_EQ(p["row"], i + 1);
-      }
-      if (row.bad[i]) said |= p["error"].get<std::string>().find(row.says) != std::string::npos;
-    }
-    EXPECT_TRUE(said) << predictions;
   }
 }
 

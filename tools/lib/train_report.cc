@@ -39,9 +39,10 @@ void SayDone(const TrainSummary& s, const CommonOptions& common) {
     Say(common,
         fmt::format("stopped early: no better validation {} in the {} since epoch {}",
                     s.config.best_metric, Counted(s.config.early_stopping, "epoch"), s.best_epoch));
-  Say(common, fmt::format("done: {}, {} trainable parameters, {:.1f} s in steps, peak memory {} MiB",
-                          Counted(s.steps, "step"), Grouped(s.trainable_parameters), s.seconds,
-                          PeakResidentBytes() >> 20));
+  Say(common,
+      fmt::format("done: {}, {} trainable parameters, {:.1f} s in steps, peak memory {} MiB",
+                  Counted(s.steps, "step"), Grouped(s.trainable_parameters), s.seconds,
+                  PeakResidentBytes() >> 20));
 }
 
 }  // namespace graft

@@ -12,6 +12,7 @@
 #include "train/dataset.h"
 #include "train/features.h"
 #include "train/run_dir.h"
+#include "train/worst_examples.h"
 
 namespace graft {
 namespace {
@@ -26,6 +27,22 @@ nlohmann::json JsonOf(const ConfusionMatrix& confusion, double loss, double seco
                       {"seconds", seconds}};
   if (confusion.classes() == 2) json["f1"] = F1(confusion, 1);
   return json;
+}
+
+constexpr size_t kWorst = 6;  // examples that a unit keeps for reports
+
+nlohmann::json WorstJson(const std::vector<JudgedExample>& worst,
+                         const std::vector<std::string>& names,
+                         const std::vector<std::string>& labels) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const JudgedExample& j : worst)
+    list.push_back({{"example", names.at(j.example)},
+                    {"label", labels.at(j.label)},
+                    {"predicted", labels.at(j.predicted)},
+                    {"probability", j.probability},
+                    {"label_probability", j.label_probability},
+                    {"loss", j.loss}});
+  return list;
 }
 
 // Counts predictions among the classes of a mask.
@@ -111,7 +128,9 @@ class Measurer {
                            StopIfAsked();
                            if (o_.on_work) o_.on_work(what, done, total, unit);
                          });
+    WorstExamples worst(kWorst);
     evaluator.OnExample([&](size_t example, std::span<const float> logits) {
+      if (!own) worst.Add(JudgeExample(kClassify, example, *examples, logits));
       if (own) own->Add(examples->label(example), logits);
       for (Masked* mask : masks) mask->AddOfAll(examples->label(example), logits);
     });
@@ -119,8 +138,10 @@ class Measurer {
     if (!std::isfinite(metrics.loss))
       throw Error(fmt::format("{} gives logits that are not finite", opened_.description),
                   ErrorKind::kNonFinite);
-    return own ? own->Json(metrics.seconds)
-               : JsonOf(metrics.confusion, metrics.loss, metrics.seconds);
+    if (own) return own->Json(metrics.seconds);
+    nlohmann::json json = JsonOf(metrics.confusion, metrics.loss, metrics.seconds);
+    json["worst"] = WorstJson(worst.all(), data.ExampleNames(m.split, m.limit), data.labels());
+    return json;
   }
   int64_t classes() const { return Classes(opened_.model.config); }
 

@@ -139,7 +139,32 @@ std::pair<std::string, std::string> TrueAndPredicted(const RunQuality& q, const 
   return {wanted.empty() ? "none" : wanted, said.empty() ? "none" : said};
 }
 
-// A small picture of a file; "" if it is no longer an image.
+void AddWorst(const RunQuality& q, Page* page) {
+  page->Heading("The worst examples", 3);
+  page->Text(fmt::format("The {} examples with the largest loss, of {} measured.", q.worst.size(),
+                         Grouped(q.metrics.n)),
+             "soft");
+  if (q.texts) {
+    HtmlTable table{{"text", "true", "predicted", "loss"}, {false, false, false, true}};
+    for (const JudgedExample& j : q.worst) {
+      const auto [wanted, said] = TrueAndPredicted(q, j);
+      table.rows.push_back({TextCell(q.names.at(j.example)), {wanted}, {said}, Number(j.loss)});
+    }
+    return page->Table(table);
+  }
+  std::vector<HtmlPicture> pictures;
+  for (const JudgedExample& j : q.worst) {
+    const auto [wanted, said] = TrueAndPredicted(q, j);
+    const std::string& path = q.names.at(j.example);
+    pictures.push_back({Thumbnail(path, q.upright),
+                        {"true " + wanted, "said " + said, fmt::format("loss {:.4g}", j.loss),
+                         path.substr(path.find_last_of('/') + 1)}});
+  }
+  page->Gallery(pictures);
+}
+
+}  // namespace
+
 std::string Thumbnail(const std::string& path, bool upright) {
   try {
     Image image = ReadImage(path);
@@ -156,33 +181,11 @@ std::string Thumbnail(const std::string& path, bool upright) {
   }
 }
 
-void AddWorst(const RunQuality& q, Page* page) {
-  page->Heading("The worst examples", 3);
-  page->Text(fmt::format("The {} examples with the largest loss, of {} measured.", q.worst.size(),
-                         Grouped(q.metrics.n)),
-             "soft");
-  if (q.texts) {
-    HtmlTable table{{"text", "true", "predicted", "loss"}, {false, false, false, true}};
-    for (const JudgedExample& j : q.worst) {
-      const auto [wanted, said] = TrueAndPredicted(q, j);
-      HtmlCell text{CutText(q.names.at(j.example), kMostLetters)};
-      text.wraps = true;
-      table.rows.push_back({text, {wanted}, {said}, Number(j.loss)});
-    }
-    return page->Table(table);
-  }
-  std::vector<HtmlPicture> pictures;
-  for (const JudgedExample& j : q.worst) {
-    const auto [wanted, said] = TrueAndPredicted(q, j);
-    const std::string& path = q.names.at(j.example);
-    pictures.push_back({Thumbnail(path, q.upright),
-                        {"true " + wanted, "said " + said, fmt::format("loss {:.4g}", j.loss),
-                         path.substr(path.find_last_of('/') + 1)}});
-  }
-  page->Gallery(pictures);
+HtmlCell TextCell(const std::string& text) {
+  HtmlCell cell{CutText(text, kMostLetters)};
+  cell.wraps = true;
+  return cell;
 }
-
-}  // namespace
 
 void AddQuality(const RunQuality& q, Page* page) {
   page->Heading(fmt::format("Measured on '{}'", q.split), 3);

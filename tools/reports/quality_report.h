@@ -11,4 +11,9 @@ namespace graft {
 // as texts.
 void AddQuality(const RunQuality& quality, Page* page);
 
+// A small picture of a file as a data URI; "" if it is no image, or no longer there.
+std::string Thumbnail(const std::string& path, bool upright);
+// A text cut to what a cell of a table shows.
+HtmlCell TextCell(const std::string& text);
+
 }  // namespace graft

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "data/image_folders.h"
 #include "runtime/error.h"
 #include "suites/unit.h"
 #include "suites/vtab_tasks.h"
@@ -14,6 +15,7 @@
 #include "tools/lib/suite_tables.h"
 #include "tools/reports/ablation_report.h"
 #include "tools/reports/charts.h"
+#include "tools/reports/quality_report.h"
 #include "tools/reports/suite_matrix.h"
 
 namespace graft {
@@ -226,6 +228,49 @@ void AddMissing(const SuiteData& suite, Page* page) {
       page->Text(remark + ".", remark.starts_with('*') ? "bad" : "soft");
 }
 
+// The unit of a task whose score is the best, with the examples that it was most wrong about; null
+// where no unit has them.
+const UnitRow* BestOf(const std::vector<UnitRow>& units, const std::string& task) {
+  const UnitRow* best = nullptr;
+  for (const UnitRow& u : units)
+    if (u.task == task && u.phase == "final" && u.state == UnitState::kDone && !u.superseded &&
+        !u.metrics.value("worst", nlohmann::json::array()).empty() &&
+        (!best || u.score > best->score))
+      best = &u;
+  return best;
+}
+
+void AddWorst(const SuiteData& suite, const SuiteMatrix& m, Page* page) {
+  bool begun = false;
+  for (const TableColumn& column : m.columns) {
+    const UnitRow* unit = BestOf(suite.units, column.task);
+    if (!unit) continue;
+    if (!begun) page->Heading("The worst examples of each task's best unit", 3);
+    begun = true;
+    page->Text(fmt::format("{}: {}, seed {}", column.title, ShortMethod(unit->method), unit->seed));
+    HtmlTable texts{{"text", "true", "predicted", "loss"}, {false, false, false, true}};
+    std::vector<HtmlPicture> pictures;
+    for (const nlohmann::json& w : unit->metrics["worst"]) {
+      const std::string name = w.at("example"),
+                        loss = fmt::format("{:.4g}", w.at("loss").get<double>());
+      const auto said = [&](const char* key, const char* share) {
+        return fmt::format("{} ({})", w.at(key).get<std::string>(),
+                           Percent(w.at(share).get<double>()));
+      };
+      const std::string is = said("label", "label_probability"),
+                        as = said("predicted", "probability");
+      if (HasImageExtension(name))
+        pictures.push_back({Thumbnail(name, false),
+                            {"true " + is, "said " + as, "loss " + loss,
+                             name.substr(name.find_last_of('/') + 1)}});
+      else
+        texts.rows.push_back({TextCell(name), {is}, {as}, NumberCell(w.at("loss"), loss)});
+    }
+    if (!pictures.empty()) page->Gallery(pictures);
+    if (!texts.rows.empty()) page->Table(texts);
+  }
+}
+
 std::string Latex(const std::string& text) {
   const std::map<char, const char*> other{
       {'\\', "\\textbackslash{}"}, {'|', "\\textbar{}"},        {'<', "\\textless{}"},
@@ -291,6 +336,7 @@ void AddSuite(const SuiteData& suite, Page* page) {
       page->Chart(chart);
     page->EndGrid();
   }
+  AddWorst(suite, m, page);
   AddNotDone(suite.units, page);
   page->Heading("Units", 3);
   page->Table(UnitsTable(suite.units));

@@ -196,26 +196,6 @@ TEST_F(Eval, SomeOfTheNumbersOfTexts) {
     EXPECT_EQ(c["n"], c["name"] == "4" || c["name"] == "5" ? 1 : 0) << c;
 }
 
-// Labelled pictures of somebody else are one split, whatever it is called.
-TEST_F(Eval, AFolderThatIsOneSplit) {
-  std::vector<std::string> names;
-  std::istringstream written(Slurp(At("data/classes.txt")));
-  for (std::string name; std::getline(written, name);) names.push_back(name);
-  std::istringstream lines(Slurp(At("data/test.txt")));
-  std::string path;
-  for (int label = 0, n = 0; lines >> path >> label;) {
-    fs::create_directories(At("photos/" + names[label]));
-    fs::copy(At("data/" + path), At(fmt::format("photos/{}/{}.png", names[label], n++)));
-  }
-  const nlohmann::json test = GraftJson({"eval", "--run", At("run"), "--data", At("data")});
-  const nlohmann::json photos = GraftJson({"eval", "--run", At("run"), "--data", At("photos")});
-  EXPECT_EQ(photos["n"], test["n"]);
-  EXPECT_EQ(photos["accuracy"], test["accuracy"]);
-  // A base that was moved is named with the way out.
-  ExpectRefused({"eval", "--run", At("run"), "--data", At("photos"), "--holdout", "0"}, 2,
-                "--holdout");
-}
-
 // What is measured on what was trained on is said.
 TEST_F(Eval, TheTrainingSplitIsTold) {
   const auto says = [&](Words more) {

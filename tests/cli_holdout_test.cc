@@ -47,7 +47,8 @@ TEST_F(Holdout, CanBeNamedElsewhere) {
   fs::create_directory_symlink(data, *dir_ / "link");
   EXPECT_EQ(GraftJson({"eval", "--run", run, "--data", *dir_ / "link"})["n"], 6);
   fs::copy(data, *dir_ / "copy", fs::copy_options::recursive);
-  ExpectRefused({"eval", "--run", run, "--data", *dir_ / "copy"}, 1, "no test split");
+  ExpectRefused({"eval", "--run", run, "--data", *dir_ / "copy"}, 1,
+                "no test split; hint: --split train measures all of it, --holdout 0.2 what");
   const nlohmann::json there =
       GraftJson({"eval", "--run", run, "--data", *dir_ / "copy", "--split", "holdout"});
   const nlohmann::json here = GraftJson({"eval", "--run", run, "--data", data});

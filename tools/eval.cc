@@ -70,18 +70,18 @@ Dataset OpenData(const EvalOptions& o, const std::optional<RunConfig>& run,
   return data;
 }
 
-std::string ChooseSplit(const Dataset& data, const EvalOptions& o, bool of_run) {
+std::string ChooseSplit(const Dataset& data, const EvalOptions& o) {
+  const std::string chosen = !o.split.empty() ? o.split
+                             : o.holdout > 0  ? kHoldout
+                                              : data.DefaultTestSplit();
+  if (!chosen.empty()) return chosen;
   const std::vector<std::string> all = data.split_names();
-  // Other data than the run's that are one split, such as labelled photos, are what is measured.
-  const std::string only = !of_run && all.size() == 1 ? all[0] : "";
-  const std::string chosen = !o.split.empty()                  ? o.split
-                             : o.holdout > 0                   ? kHoldout
-                             : data.DefaultTestSplit().empty() ? only
-                                                               : data.DefaultTestSplit();
-  if (chosen.empty())
-    Fail("{}: no test split; name one with --split{}", data.directory(),
-         DidYouMean("test", data.split_names()));
-  return chosen;
+  if (all.size() == 1)  // somebody's labelled photos, or what a model was trained on
+    Fail(
+        "{}: no test split; hint: --split {} measures all of it, --holdout {} what graft train "
+        "holds out of it",
+        data.directory(), all[0], kDefaultHoldout);
+  Fail("{}: no test split; name one with --split{}", data.directory(), DidYouMean("test", all));
 }
 
 // Warns that classes which are only numbers, in the model or in the data, may still be others.
@@ -132,11 +132,11 @@ Other MeasureAgainst(const std::string& dtype, OpenedModel& opened, BatchSource&
 }
 
 // Measures how well masked words of plain texts are guessed.
-void RunMasked(const EvalOptions& o, OpenedModel& opened, Dataset& data, bool of_run,
+void RunMasked(const EvalOptions& o, OpenedModel& opened, Dataset& data,
                const CommonOptions& common, const PassOptions& passes) {
   if (!o.errors.empty())
     FailUsage("--errors {}: of classes; {} guesses words", o.errors, opened.description);
-  const std::string split = ChooseSplit(data, o, of_run);
+  const std::string split = ChooseSplit(data, o);
   const std::unique_ptr<BatchSource> examples =
       data.Load(split, o.limit, opened.model, opened.facts);
   opened.model.bert().mask_rows = examples->mask_rows();
@@ -216,13 +216,12 @@ void Run(EvalOptions o, const CommonOptions& common) {
   if (opened.facts.task != kClassify && !o.against.empty())
     FailUsage("--against {}: of one class among several; {} was trained with --task {}", o.against,
               opened.description, opened.facts.task);
-  const bool of_run = run && SamePath(o.data, run->data);
   const PassOptions passes =
       CalibratedPasses(o.calibrate, run ? run->columns : o.columns, opened, common);
-  if (MasksWords(opened.facts)) return RunMasked(o, opened, data, of_run, common, passes);
+  if (MasksWords(opened.facts)) return RunMasked(o, opened, data, common, passes);
   CheckClasses(opened, &data);
   CompareLabels(opened, data, common);
-  const std::string split = ChooseSplit(data, o, of_run);
+  const std::string split = ChooseSplit(data, o);
   data.OnProgress([show = ProgressOf(common)](size_t done, size_t total) {
     if (show) show("looking at", done, total, "images");
   });

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Kills training runs at random instants until they are done: the weights must be those of a run
-that nobody touched, bit for bit, whatever the threads of each part.
+that nobody touched, bit for bit, whatever the threads of each part. So it goes with a suite.
 
-usage: kill_test.py [--graft build/graft] [--kills 28] [--seed 1] [--case NAME]...
+usage: kill_test.py [--graft build/graft] [--kills 28] [--suite-kills 20] [--seed 1]
+    [--case NAME]...
 The kills are spread over the cases below: methods, a memory budget, kept features, texts, a base
 that is a file, a trace. Half of them come at any instant, the other half soon after a checkpoint
 began to be written (a file of the run directory appeared or changed), some within a millisecond.
@@ -21,6 +22,8 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from kill_suite import kill_suite
 
 ROOT = Path(__file__).resolve().parent.parent
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
@@ -211,6 +214,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--graft", default=str(ROOT / "build" / "graft"))
     parser.add_argument("--kills", type=int, default=28)
+    parser.add_argument("--suite-kills", type=int, default=20, help="0: no suite")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--case", action="append", choices=CASES, help="default: all")
     args = parser.parse_args()
@@ -241,9 +245,16 @@ def main():
                 flush=True,
             )
     hits, failures = sum(k.hits for k in killers), sum(k.failures for k in killers)
-    verdict = f"{failures} FAILED" if failures else "all equal the whole run"
+    too_few = any(k.hits < each for k in killers)
+    if args.suite_kills:
+        with tempfile.TemporaryDirectory(prefix="graft-kill-") as folder:
+            more, differ = kill_suite(graft, folder, args.suite_kills, rng)
+        print(*differ, sep="\n", end="\n" if differ else "")
+        hits, failures = hits + more, failures + len(differ)
+        too_few = too_few or more < args.suite_kills
+    verdict = f"{failures} FAILED" if failures else "all equal what nobody killed"
     print(f"{hits} kills in {time.monotonic() - started:.0f} s: {verdict}")
-    return 1 if failures or any(k.hits < each for k in killers) else 0
+    return 1 if failures or too_few else 0
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ for part in "${parts[@]}"; do
                 python3 scripts/planted_bugs.py ${BUGS:-} ;;
         kills)
             with_graft
-            run kills "runs killed 28 times equal those that were not" \
+            run kills "runs killed 28 times and a suite killed 20 times equal those that were not" \
                 python3 scripts/kill_test.py ;;
         parity)
             what="50 steps of each method and option, files both ways, kinds of checkpoints, "

@@ -12,11 +12,8 @@ ValueId Affine(Graph& g, ValueId x, ValueId w, ValueId b) { return Add(g, Linear
 // once it is a parameter.
 ValueId Named(Graph& g, const BaseNames& model, ValueId now, std::initializer_list<ValueId> of) {
   for (ValueId v : of)
-    if (model.contains(g.value(v).name) && !model.contains(g.value(now).name)) {
-      const std::string name = g.value(v).name;
-      if (g.value(v).producer.valid()) g.SetName(v, "");  // of what a method made of a weight
-      g.SetName(now, name);
-    }
+    if (model.contains(g.value(v).name) && !model.contains(g.value(now).name))
+      g.SetName(now, g.value(v).name);
   return now;
 }
 // W c, a vector [out].

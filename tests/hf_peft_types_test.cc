@@ -127,6 +127,23 @@ void ExpectThereAndBack(const std::string& base, const std::string& method) {
   EXPECT_LT(RelativeError(Logits(again), expected), 1e-6);
 }
 
+// peft trains biases beside a LoRA only: the layer that gets an empty one keeps its bias below it.
+TEST(PeftTypes, BiasesOfALayerWithAnEmptyLora) {
+  const LoadedModel model = LoadModel(kFixtures + "tiny_bert_hf", "", 0);
+  const Method method = ParseMethod("bitfit");
+  ParamStore params = model.params;
+  const Graph g = MethodGraph(model.config, {}, method, params, 0);
+  std::vector<std::string> trained;
+  for (const ValueId v : g.Trainable()) trained.push_back(g.value(v).name);
+  const PeftPlan plan = PlanPeft(method, trained, HfNamingFor(model, 5), "base");
+  ASSERT_TRUE(plan.zero_lora);
+  std::vector<std::string> below;
+  for (const PeftOnModel::Tensor& t : plan.tensors)
+    if (t.key.ends_with(".base_layer.bias")) below.push_back(t.key);
+  EXPECT_EQ(below, std::vector<std::string>{"base_model.model." + plan.zero_lora->name +
+                                            ".base_layer.bias"});
+}
+
 TEST(PeftTypes, EveryMethodIsWrittenOrRefused) {
   // Terms with the options that peft has.
   const std::map<std::string, std::vector<std::string>> written{

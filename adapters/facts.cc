@@ -166,7 +166,7 @@ void FailNoRun(const std::string& path) {
   if (!runs.empty())
     Fail("{}: no run here (no config.json), but {} below, such as {}; hint: graft runs {}", path,
          runs.size(), *std::ranges::min_element(runs), ShellWord(path));
-  Fail("{}: no run here (no config.json){}; hint: --run takes the --out of graft train", path,
+  Fail("{}: no run here (no config.json){}; hint: a run is the --out of graft train", path,
        DidYouMeanPath(path));
 }
 

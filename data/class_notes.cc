@@ -56,6 +56,13 @@ void NoteOddNames(const std::string& directory, const std::vector<std::string>& 
                     "takes labels apart at '|'",
                     directory, *joins));
   const int64_t single = std::ranges::count(counts, 1u);
+  if (single == 1 && std::ranges::max(counts) >= static_cast<size_t>(kMany)) {
+    const auto at = static_cast<size_t>(std::ranges::find(counts, 1u) - counts.begin());
+    notes->push_back(
+        fmt::format("{}: the class '{}' has a single example, of which nothing can be "
+                    "held out",
+                    directory, at < names.size() ? names[at] : std::to_string(at)));
+  }
   if (single < kMany || 2 * single < std::ssize(counts)) return;
   const bool commas = std::ranges::all_of(
       names, [](const std::string& n) { return HasDecimalComma(n) || graft::ParseNumber(n); });

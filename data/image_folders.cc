@@ -174,10 +174,11 @@ class Reader {
       if (!IsIgnored(entry.name) && HasImageExtension(entry.name) && !entry.is_directory())
         loose.push_back((root / entry.name).string());
     if (!loose.empty())
-      result_.notes.push_back(
-          fmt::format("{}: {} images lie beside the class folders and are left out (the first is "
-                      "{}); hint: an image belongs into the folder of its class",
-                      root.string(), loose.size(), *std::ranges::min_element(loose)));
+      result_.notes.push_back(fmt::format(
+          "{}: {} beside the class folders {} left out (the first is {}); hint: an "
+          "image belongs into the folder of its class",
+          root.string(), loose.size() == 1 ? "1 image" : fmt::format("{} images", loose.size()),
+          loose.size() == 1 ? "is" : "are", *std::ranges::min_element(loose)));
   }
 
   void ReadSplit(const fs::path& root, const std::string& name) {

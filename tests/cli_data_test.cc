@@ -98,7 +98,7 @@ TEST(CliData, CheckTells) {
       {"images beside the classes",
        {{"cats/1.png", ""}, {"dogs/1.png", ""}, {"3.png", ""}, {"2.png", ""}},
        0,
-       {"2 images lie beside the class folders and are left out (the first is ", "2.png)",
+       {"2 images beside the class folders are left out (the first is ", "2.png)",
         "1 per class, "},
        {{"ok", true}}},
       {"an empty class",

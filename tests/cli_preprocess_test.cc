@@ -112,6 +112,10 @@ TEST_F(CliPreprocess, WhatCannotBeExpressedIsSaid) {
   EXPECT_EQ(
       GraftJson({"predict", "--model", model_, image_, "--preprocess", kHalf})["preprocess_source"],
       "--preprocess");
+  // A snapshot that was copied without its files has links to nothing.
+  fs::remove(model_ + "/preprocessor_config.json");
+  fs::create_symlink("../blobs/gone", model_ + "/preprocessor_config.json");
+  ExpectRefused({"predict", "--model", model_, image_}, 1, "a link to a file that is not there");
 }
 
 }  // namespace

@@ -68,9 +68,10 @@ class ImageData : public OrderedData {
     const auto [count, first] = loader_->unturned();
     if (count == 0) return "";
     return fmt::format(
-        "{} of the images are to be turned by their EXIF orientation, which was not "
-        "done (the first is {}); hint: exif=true in --preprocess",
-        count, first);
+        "{} {} to be turned by {} EXIF orientation, which was not done (the first is {}); hint: "
+        "exif=true in --preprocess",
+        count == 1 ? "1 image" : fmt::format("{} images", count), count == 1 ? "is" : "are",
+        count == 1 ? "its" : "their", first);
   }
   void Start(std::vector<size_t> order) override {
     options_.kept = kept_;

@@ -222,7 +222,10 @@ void ReadStatedPreprocess(const Json& config, LoadedModel* model) {
   const std::string file = (folder / "preprocessor_config.json").string();
   std::error_code ignored;
   try {
-    if (std::filesystem::exists(file, ignored)) {
+    const bool link = std::filesystem::is_symlink(file, ignored);
+    const bool there = std::filesystem::exists(file, ignored);
+    if (link && !there) Fail("{}: a link to a file that is not there", file);
+    if (there) {
       m.preprocess_source = "preprocessor_config.json";
       ReadProcessorFile(file, config, &m);
     } else if (const auto timm = ReadTimmConfig(config, (folder / "config.json").string())) {

@@ -112,10 +112,12 @@ void StepOnce(Subject& s, const std::vector<float>& noise, int64_t images) {
   });
 }
 
-void CandidateOnce(Subject& s, const std::vector<float>& noise, int64_t images) {
+void CandidateOnce(Subject& s, const std::vector<float>& noise, int64_t images,
+                   const PassOptions& passes) {
   const Genes genes = s.Next();
   ParamStore params = CandidateParams(*s.space, s.config, genes, s.params);
-  const Graph g = FoldedCandidate(s.config, s.space->MethodOf(genes), params, 0, InferencePasses());
+  const Graph g =
+      FoldedCandidate(s.config, s.space->MethodOf(genes), params, 0, InferencePasses(passes));
   Session session(g, params, {.capacity = s.options.capacity, .workers = Threads()});
   const int64_t part = s.options.capacity.sequences, parts = (images + part - 1) / part;
   ForEachRun(session, parts, [&](int64_t i, int worker) {
@@ -125,13 +127,17 @@ void CandidateOnce(Subject& s, const std::vector<float>& noise, int64_t images) 
   });
 }
 
-void Serve(const std::string& space, int64_t images) {
+// `dtype` is of candidates; steps are in f32.
+void Serve(const std::string& space, int64_t images, const std::string& dtype) {
   Subject subject(space, images);
   const std::vector<float> noise = Noise(images);
   std::cout << "ready" << std::endl;
   for (std::string line; std::getline(std::cin, line);) {
     const auto start = std::chrono::steady_clock::now();
-    (line == "step" ? StepOnce : CandidateOnce)(subject, noise, images);
+    if (line == "step")
+      StepOnce(subject, noise, images);
+    else
+      CandidateOnce(subject, noise, images, {{}, ParsePrecision(dtype, "")});
     const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
     std::cout << took.count() << std::endl;
   }
@@ -152,8 +158,8 @@ void Register(const char* stage_name, const char* name, const char* space, Stage
 
 int main(int argc, char** argv) {
   using namespace graft;
-  if (argc == 4 && argv[1] == std::string_view("--serve")) {
-    Serve(argv[2], std::atoi(argv[3]));
+  if (argc == 5 && argv[1] == std::string_view("--serve")) {
+    Serve(argv[2], std::atoi(argv[3]), argv[4]);
     return 0;
   }
   constexpr std::pair<const char*, const char*> kSpaces[] = {

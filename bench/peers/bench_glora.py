@@ -1,13 +1,13 @@
 """GLoRA's supernet step and the evaluation of candidates: Graft beside the authors' form, PyTorch.
 
 usage: python bench_glora.py --bench build/path_bench --python PEERS_PYTHON [--rounds N]
-    [--images 16] [--threads N] [--out FILE]
+    [--images 16] [--dtype f32] [--threads N] [--out FILE]
 
 Both sides stay alive and take turns: each round asks both for one step and both for one candidate,
 in alternating order, so that a neighbour's load falls on both. Ratios are taken inside a round; the
 median over the rounds is reported with the quartiles, the least and the largest. DeiT-Ti, 224
 pixels, random weights, noise images, ranks of 4. A step of Graft includes the compilation of its
-path, a candidate its cutting, folding and compilation.
+path, a candidate its cutting, folding and compilation; --dtype is that of Graft's candidates.
 """
 
 import argparse
@@ -51,13 +51,14 @@ def main():
     p.add_argument("--python", type=pathlib.Path, required=True)
     p.add_argument("--rounds", type=int, default=15, help="at least 2")
     p.add_argument("--images", type=int, default=16)
+    p.add_argument("--dtype", default="f32", choices=("f32", "bf16", "int8"))
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     p.add_argument("--out", type=pathlib.Path)
     o = p.parse_args()
     here = pathlib.Path(__file__)
     ours = {**os.environ, "OMP_NUM_THREADS": str(o.threads), "GOMP_SPINCOUNT": "20000"}
     sides = {
-        "graft": Side([o.bench.resolve(), "--serve", "glora", o.images], ours),
+        "graft": Side([o.bench.resolve(), "--serve", "glora", o.images, o.dtype], ours),
         "torch": Side(
             [o.python, here.with_name("torch_glora.py"), o.images, "--threads", o.threads]
         ),
@@ -74,7 +75,7 @@ def main():
     load.append(os.getloadavg()[0])
     for side in sides.values():
         side.end()
-    result = {"images": o.images, "threads": o.threads, "load": load, "rounds": rounds}
+    result = {"images": o.images, "dtype": o.dtype, "threads": o.threads, "load": load, "rounds": rounds}
     print(
         f"{o.images} images, {o.threads} threads, {o.rounds} rounds, "
         f"load {load[0]:.1f} to {load[1]:.1f}"

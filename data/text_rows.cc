@@ -126,6 +126,19 @@ char SeparatorOf(std::string_view text) {
   return first == kNoSeparator ? ',' : first;
 }
 
+bool InQuotes(std::string_view field) {
+  return field.size() > 1 && field.front() == '"' && field.back() == '"';
+}
+
+std::string Unquoted(const std::string& field) {
+  std::string text;
+  for (size_t i = 1; i + 1 < field.size(); ++i) {
+    text += field[i];
+    if (field[i] == '"' && field[i + 1] == '"' && i + 2 < field.size()) ++i;
+  }
+  return text;
+}
+
 bool HasOneColumn(std::string_view text) { return FirstSeparator(text) == kNoSeparator; }
 
 // A field begins after a separator or a line's end; one that begins with a quote ends at the next

@@ -35,6 +35,10 @@ char SeparatorOf(std::string_view text);
 inline constexpr char kNoSeparator = '\0';
 bool HasOneColumn(std::string_view text);
 
+// Whether a field of a TSV stands in quotes, and the field without them; those inside are doubled.
+bool InQuotes(std::string_view field);
+std::string Unquoted(const std::string& field);
+
 // Calls line(text, number) for every line that is not blank.
 void ForEachLine(std::string_view text,
                  const std::function<void(std::string_view text, size_t line)>& line);

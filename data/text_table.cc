@@ -216,29 +216,15 @@ void ReadJsonLines(RawTable& table, size_t before, const TextColumns& asked, Lab
   table.places = {.second = places->pairs() ? 1 : SIZE_MAX, .label = 2, .named = places->named};
 }
 
-bool InQuotes(std::string_view field) {
-  return field.size() > 1 && field.front() == '"' && field.back() == '"';
-}
-
-// Programs may put every field of a TSV in quotes, and double the quotes inside.
+// Programs may put every field of a TSV in quotes, or those of the columns that are no numbers.
 void Unquote(RawTable& table) {
-  const auto quoted = [&](const RawRow& row) {
-    const Places& p = table.places;
-    return InQuotes(row.fields[p.text]) && InQuotes(row.fields[p.label]) &&
-           (!p.pairs() || InQuotes(row.fields[p.second]));
-  };
   const auto rows = std::span(table.rows).subspan(table.open ? 1 : 0);
-  if (rows.empty() || !std::ranges::all_of(rows, quoted)) return;
-  for (RawRow& row : table.rows)
-    for (std::string& field : row.fields) {
-      if (!InQuotes(field)) continue;
-      std::string text;
-      for (size_t i = 1; i + 1 < field.size(); ++i) {
-        text += field[i];
-        if (field[i] == '"' && field[i + 1] == '"' && i + 2 < field.size()) ++i;
-      }
-      field = std::move(text);
-    }
+  for (size_t column = 0; column < 3; ++column) {
+    const auto quoted = [&](const RawRow& row) { return InQuotes(row.fields[column]); };
+    if (rows.empty() || !std::ranges::all_of(rows, quoted)) continue;
+    for (RawRow& row : table.rows)
+      if (quoted(row)) row.fields[column] = Unquoted(row.fields[column]);
+  }
 }
 
 void ReadRows(const TextColumns& columns, const std::vector<std::string>& classes, LabelKind kind,

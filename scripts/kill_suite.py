@@ -70,5 +70,6 @@ def kill_suite(graft, folder, kills, rng):
     with sqlite3.connect(f"{killed}/ledger.sqlite") as ledger:
         attempts = ledger.execute("SELECT sum(attempts) FROM units").fetchone()[0]
     ledger.close()
-    print(f"suite: {hits} kills, {len(a)} units in {attempts} attempts, of {seconds:.1f} s", flush=True)
+    told = f"suite: {hits} kills, {len(a)} units in {attempts} attempts, of {seconds:.1f} s"
+    print(told, flush=True)
     return hits, differ

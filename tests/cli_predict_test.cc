@@ -132,6 +132,7 @@ TEST_F(Predict, Tables) {
       {"of_one.tsv", "a b\t1\nc d\t0\n", {"--columns", "1,2"}, {"a b", "c d"}, {1, 2}},
       {"of_two.tsv", "a b\t2\nc d\t1\n", {"--columns", "1,2"}, {"a b", "c d"}, {1, 2}},
       {"headed.tsv", "label\ttext\n1\ta b\n", {"--columns", "2,1"}, {"a b"}, {1}},
+      {"quoted.tsv", "\"a \"\"b\"\"\"\t1\n\"c\"\t0\n", {}, {"a \"b\"", "c"}, {1, 2}},
       {"second.tsv", "a b\tx y\nc d\teven\n", {}, {"a b\tx y", "c d\teven"}, {1, 2}},
       {"named.csv", "q,a\nx y,z\n\"l1\nl2\",w\n", {"--columns", "q"}, {"x y", "l1\nl2"}, {1, 2}},
       {"three.csv", "q,a,l\nx,y,1\n", {"--columns", "q,a,l"}, {"x\ty"}, {1}},

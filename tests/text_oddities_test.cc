@@ -3,7 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+
 #include "data/text.h"
+#include "data/text_columns.h"
 #include "data/text_labels.h"
 #include "tests/text_tables_testing.h"
 
@@ -13,6 +16,7 @@ namespace {
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 using Words = std::vector<std::string>;
 
@@ -162,6 +166,48 @@ TEST(TextOddities, NamesThatAreNumbers) {
   for (const TextExample& e : TextDataset(folder.path().string()).Load("train").examples)
     labels.push_back(e.label);
   EXPECT_THAT(labels, ElementsAre(0, 2, 1));
+}
+
+// A second text under a name that no pair has is not passed over in silence.
+TEST(TextOddities, ATextThatIsNotReadIsNamed) {
+  struct Unread {
+    const char *header, *read, *note;
+  };
+  const Unread tables[] = {
+      {"question|sentence|label", "question,sentence,label", ""},
+      {"Query|Passage|label", "Query,Passage,label", ""},
+      {"title|text|label", "text,label",
+       "train.csv: 'text' and the label 'label' are read; 'title' holds texts, too, and is not; "
+       "hint: --columns text,title,label for pairs"},
+      {"context|sentence1|sentence2|label", "sentence1,sentence2,label",
+       "'sentence1', 'sentence2' and the label 'label' are read; 'context' holds texts"},
+      {"user|text|label", "text,label", ""},
+      {"file|remarks|label", "file,label", ""},
+  };
+  for (const Unread& t : tables) {
+    SCOPED_TRACE(t.header);
+    const Words names = LabelParts(t.header);
+    const TempDir dir;
+    std::string csv = fmt::format("{}\n", fmt::join(names, ",")), lines;
+    for (const char* label : {"pos", "neg", "pos"}) {
+      nlohmann::json object;
+      for (const std::string& name : names) {
+        object[name] = name == "label" ? label : name == "user" ? "ann" : "some words of " + name;
+        csv += object[name].get<std::string>() + (name == "label" ? "\n" : ",");
+      }
+      lines += object.dump() + "\n";
+    }
+    dir.Write("a/train.csv", csv), dir.Write("b/train.jsonl", lines);
+    const auto notes = [&](const std::string& data, const TextColumns& columns) {
+      return fmt::format("{}", fmt::join(TextDataset(data, columns).Notes(false), "\n"));
+    };
+    for (const char* data : {"a", "b"}) {
+      EXPECT_EQ(TextDataset(dir / data).read_columns(), t.read);
+      EXPECT_EQ(notes(dir / data, {}).find("holds texts") == std::string::npos, *t.note == '\0');
+    }
+    EXPECT_THAT(notes(dir / "a", {}), HasSubstr(t.note));
+    EXPECT_THAT(notes(dir / "a", {names[0], "", names.back()}), Not(HasSubstr("holds texts")));
+  }
 }
 
 }  // namespace

@@ -3,10 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
 #include <set>
 
-#include "data/text_columns.h"
 #include "tests/text_tables_testing.h"
 
 namespace graft {
@@ -21,7 +19,6 @@ using ::testing::Not;
 
 using Words = std::vector<std::string>;
 
-// Twelve rows of two classes, quoted as pandas and others do.
 std::string Reviews() {
   std::string rows;
   for (int i = 0; i < 3; ++i)
@@ -118,6 +115,14 @@ std::vector<Table> Tables() {
       {"a TSV in quotes", "train.tsv",
        "\"text\"\t\"label\"\n\"he said \"\"no\"\"\"\t\"neg\"\n\"good\"\t\"pos\"\n", "", 2,
        sentiments, "he said \"no\"", ""},
+      {"quoted texts in a TSV",
+       "train.tsv",
+       "text\tlabel\n\"he said \"\"no\"\"\"\t0\n\"good\"\t1\n",
+       "",
+       2,
+       {},
+       "he said \"no\"",
+       ""},
       {"from 1", "train.tsv", "a\t1\nb\t2\nc\t3\nd\t1\n", "", 4, {}, "a", "labels begin at 1"},
       {"a gap",
        "train.tsv",
@@ -158,48 +163,6 @@ std::vector<Table> Tables() {
        "a",
        "'None' and 'none'"},
   };
-}
-
-// A second text under a name that no pair has is not passed over in silence.
-TEST(TextTables, ATextThatIsNotReadIsNamed) {
-  struct Unread {
-    const char *header, *read, *note;
-  };
-  const Unread tables[] = {
-      {"question|sentence|label", "question,sentence,label", ""},
-      {"Query|Passage|label", "Query,Passage,label", ""},
-      {"title|text|label", "text,label",
-       "train.csv: 'text' and the label 'label' are read; 'title' holds texts, too, and is not; "
-       "hint: --columns text,title,label for pairs"},
-      {"context|sentence1|sentence2|label", "sentence1,sentence2,label",
-       "'sentence1', 'sentence2' and the label 'label' are read; 'context' holds texts"},
-      {"user|text|label", "text,label", ""},
-      {"file|remarks|label", "file,label", ""},
-  };
-  for (const Unread& t : tables) {
-    SCOPED_TRACE(t.header);
-    const Words names = LabelParts(t.header);
-    const TempDir dir;
-    std::string csv = fmt::format("{}\n", fmt::join(names, ",")), lines;
-    for (const char* label : {"pos", "neg", "pos"}) {
-      nlohmann::json object;
-      for (const std::string& name : names) {
-        object[name] = name == "label" ? label : name == "user" ? "ann" : "some words of " + name;
-        csv += object[name].get<std::string>() + (name == "label" ? "\n" : ",");
-      }
-      lines += object.dump() + "\n";
-    }
-    dir.Write("a/train.csv", csv), dir.Write("b/train.jsonl", lines);
-    const auto notes = [&](const std::string& data, const TextColumns& columns) {
-      return fmt::format("{}", fmt::join(TextDataset(data, columns).Notes(false), "\n"));
-    };
-    for (const char* data : {"a", "b"}) {
-      EXPECT_EQ(TextDataset(dir / data).read_columns(), t.read);
-      EXPECT_EQ(notes(dir / data, {}).find("holds texts") == std::string::npos, *t.note == '\0');
-    }
-    EXPECT_THAT(notes(dir / "a", {}), HasSubstr(t.note));
-    EXPECT_THAT(notes(dir / "a", {names[0], "", names.back()}), Not(HasSubstr("holds texts")));
-  }
 }
 
 TEST(TextTables, AreRead) {

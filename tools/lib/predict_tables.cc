@@ -97,6 +97,23 @@ TextRow Bad(const std::string& path, int64_t number, const std::string& error) {
   return {.text = "", .second = {}, .shown = path, .number = number, .error = error};
 }
 
+// Takes quotes off the texts of a TSV as training does: off all of a column or off none.
+void UnquoteColumns(TextRows* out) {
+  const auto all = [&](const auto& quoted) {
+    return !out->rows.empty() && std::ranges::all_of(out->rows, [&](const TextRow& row) {
+      return !row.error.empty() || quoted(row);
+    });
+  };
+  const bool first = all([](const TextRow& row) { return InQuotes(row.text); });
+  const bool second = all([](const TextRow& row) { return row.second && InQuotes(*row.second); });
+  for (TextRow& row : out->rows) {
+    if (!row.error.empty()) continue;
+    if (first) row.text = Unquoted(row.text);
+    if (second) row.second = Unquoted(*row.second);
+    if (first || second) Finish(&row);
+  }
+}
+
 void ReadTable(const std::string& text, const std::string& path, RowFormat format,
                const Asked& asked, TextRows* out) {
   std::optional<TablePlaces> places;
@@ -122,7 +139,10 @@ void ReadTable(const std::string& text, const std::string& path, RowFormat forma
     out->rows.push_back(std::move(r));
   };
   try {
-    if (format == RowFormat::kTsv) return ForEachTsvRow(text, path, row);
+    if (format == RowFormat::kTsv) {
+      ForEachTsvRow(text, path, row);
+      return UnquoteColumns(out);
+    }
     const char separator = HasOneColumn(text) ? kNoSeparator : SeparatorOf(text);
     ForEachCsvRow(text, path, row, separator);
     out->commas = separator == kNoSeparator && text.find(',') != text.npos;

@@ -23,7 +23,8 @@ COMMON = ("--epochs", "2", "--batch-size", "64", "--lr", "1e-3")
 
 def run(command, environment):
     started = time.monotonic()
-    subprocess.run([str(c) for c in command], check=True, stdout=subprocess.DEVNULL, env=environment)
+    words = [str(word) for word in command]
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, env=environment)
     return time.monotonic() - started
 
 

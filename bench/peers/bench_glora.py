@@ -58,7 +58,9 @@ def main():
     here = pathlib.Path(__file__)
     ours = {**os.environ, "OMP_NUM_THREADS": str(o.threads), "GOMP_SPINCOUNT": "20000"}
     sides = {
-        "graft": Side([o.bench.resolve(), "--serve", "glora", o.images, o.dtype], ours),
+        "graft": Side(
+            [o.bench.resolve(), "--serve", "glora", o.images, o.dtype], ours
+        ),
         "torch": Side(
             [o.python, here.with_name("torch_glora.py"), o.images, "--threads", o.threads]
         ),
@@ -75,7 +77,8 @@ def main():
     load.append(os.getloadavg()[0])
     for side in sides.values():
         side.end()
-    result = {"images": o.images, "dtype": o.dtype, "threads": o.threads, "load": load, "rounds": rounds}
+    result = {"images": o.images, "dtype": o.dtype, "threads": o.threads, "load": load}
+    result["rounds"] = rounds
     print(
         f"{o.images} images, {o.threads} threads, {o.rounds} rounds, "
         f"load {load[0]:.1f} to {load[1]:.1f}"

@@ -50,7 +50,7 @@ inline bool MasksWords(const AdapterFacts& facts) { return facts.objective == "m
 std::string TaskOfMetadata(const StringMap& metadata, const std::string& where);
 // Takes texts and tokenizer_sha256 from metadata, if they are there.
 void TakeTexts(const StringMap& metadata, AdapterFacts* facts, const std::string& where);
-// Why texts of a form are none of the model's, as ": ...; hint: ..."; "" if they may be.
+// Why texts of a form are none of the model's, to follow "holds" or "found"; "" if they may be.
 std::string WrongTexts(const AdapterFacts& facts, bool pairs);
 // Takes template and words from metadata, if there are any.
 void TakePrompt(const StringMap& metadata, AdapterFacts* facts, const std::string& where);

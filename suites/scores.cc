@@ -25,8 +25,8 @@ nlohmann::json MeanTargets(const std::vector<const UnitRow*>& done) {
   std::map<std::string, nlohmann::json> n;
   for (const UnitRow* unit : done)
     for (const nlohmann::json& target : unit->metrics.value("targets", nlohmann::json::array())) {
-      const std::string name = target.at("name");
-      if (n.emplace(name, target.at("n")).second) names.push_back(name);
+      const std::string name = target.value("name", "");
+      if (n.emplace(name, target.value("n", 0)).second) names.push_back(name);
       for (const char* key : {"accuracy", "drop", "relative_drop", "source_accuracy"})
         if (const auto it = target.find(key); it != target.end() && it->is_number())
           values[name][key].push_back(it->get<double>());

@@ -8,6 +8,8 @@
 // at the end candidates.json, candidates.csv, choices.txt, choices.svg and METHOD, which comes
 // last.
 #pragma once
+#include <nlohmann/json_fwd.hpp>
+
 #include "search/evolution.h"
 #include "train/trainer.h"
 

@@ -12,6 +12,7 @@
 #include "runtime/io/listing.h"
 #include "runtime/version.h"
 #include "train/complete_config.h"
+#include "train/dataset.h"
 #include "train/run_config_json.h"
 
 namespace graft {

@@ -1,7 +1,7 @@
 // A group of threads in the place of processes.
 #pragma once
+#include <algorithm>
 #include <condition_variable>
-#include <cstring>
 #include <deque>
 #include <functional>
 #include <map>
@@ -26,7 +26,7 @@ class Mail {
     auto& box = boxes_[{from, to}];
     changed_.wait(lock, [&] { return !box.empty(); });
     if (box.front().size() != bytes.size()) std::abort();  // another call than the sender's
-    std::memcpy(bytes.data(), box.front().data(), bytes.size());
+    std::ranges::copy(box.front(), bytes.begin());         // which may be empty
     box.pop_front();
   }
 

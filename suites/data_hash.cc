@@ -10,40 +10,25 @@
 #include "data/text.h"
 #include "data/text_columns.h"
 #include "runtime/error.h"
-#include "runtime/io/sha256.h"
+#include "runtime/io/field_hash.h"
 
 namespace graft {
 namespace {
 
 namespace fs = std::filesystem;
 
-// Fields that each follow their length, so that no two sequences of fields give the same bytes.
-class Fields {
- public:
-  void Add(std::string_view text) {
-    const std::string length = fmt::format("{}:", text.size());
-    hash_.Update(std::as_bytes(std::span(length)));
-    hash_.Update(std::as_bytes(std::span(text)));
-  }
-  void Add(int64_t number) { Add(std::to_string(number)); }
-  std::string Hex() { return hash_.Hex(); }
-
- private:
-  Sha256 hash_;
-};
-
-void AddNames(const std::vector<std::string>& names, Fields* fields) {
-  fields->Add(std::ssize(names));
+void AddNames(const std::vector<std::string>& names, FieldHash* fields) {
+  fields->Add(int64_t{std::ssize(names)});
   for (const std::string& name : names) fields->Add(name);
 }
 
-void AddImages(const std::vector<Example>& examples, Fields* fields) {
+void AddImages(const std::vector<Example>& examples, FieldHash* fields) {
   std::vector<std::string> paths;
   for (const Example& e : examples) paths.push_back(e.path);
   const std::vector<std::string> names = NamesBelowCommonFolder(paths);
   for (size_t i = 0; i < paths.size(); ++i) {
     fields->Add(names[i]);
-    fields->Add(examples[i].label);
+    fields->Add(int64_t{examples[i].label});
     std::error_code none;
     const uintmax_t size = fs::file_size(paths[i], none);
     fields->Add(none ? -1 : static_cast<int64_t>(size));
@@ -54,7 +39,7 @@ void AddImages(const std::vector<Example>& examples, Fields* fields) {
 
 std::string HashOfData(const std::string& directory, const std::string& split,
                        const std::string& columns, bool skip_bad) {
-  Fields fields;
+  FieldHash fields;
   const std::string tables = ClassesOf(directory);
   if (HoldsTexts(tables)) {
     const TextDataset data(tables, ParseTextColumns(columns), skip_bad);
@@ -64,9 +49,9 @@ std::string HashOfData(const std::string& directory, const std::string& split,
       AddImages(images.Load(split).examples, &fields);
     }
     AddNames(data.class_names(), &fields);
-    fields.Add(data.num_classes());
+    fields.Add(int64_t{data.num_classes()});
     for (const TextExample& e : data.Load(split).examples) {
-      fields.Add(e.text), fields.Add(e.label);
+      fields.Add(e.text), fields.Add(int64_t{e.label});
       if (e.second) fields.Add("second"), fields.Add(*e.second);
     }
     return fields.Hex();
@@ -74,7 +59,7 @@ std::string HashOfData(const std::string& directory, const std::string& split,
   ImageDataset data(directory);
   if (skip_bad) data.AllowMissing();
   AddNames(data.class_names(), &fields);
-  fields.Add(data.num_classes());
+  fields.Add(int64_t{data.num_classes()});
   AddImages(data.Load(split).examples, &fields);
   return fields.Hex();
 }

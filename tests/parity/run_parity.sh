@@ -14,6 +14,8 @@
 #   trace      traces of graft profile in Perfetto's trace processor (check_trace.py; needs
 #              chromium)
 #   augment    --augment beside torchvision and timm (check_augment.py; needs PEERS_ENV/timm)
+#   data       tables beside pandas, folders beside torchvision's ImageFolder (check_data.py; needs
+#              pandas)
 #   cases      checkpoints of kinds that people have: the library's logits or a refusal
 #              (check_cases.py; needs DIR/cases)
 #   tensorboard  events files hold what metrics.jsonl says (check_tensorboard.py; needs the package)
@@ -216,15 +218,21 @@ cases() {
         --minilm "$env/minilm" --threads "$threads"
 }
 
+data() {
+    "$env/bin/python" -W ignore "$here/check_data.py" --graft "$graft"
+}
+
 tensorboard() {
     "$env/bin/python" "$here/check_tensorboard.py" --graft "$graft" --threads "$threads"
 }
 
 summary=()
 failed=0
-for part in ${PARTS:-replay selftest files logits tokenizer trace augment cases tensorboard}; do
+all="replay selftest files logits tokenizer trace augment data cases tensorboard"
+for part in ${PARTS:-$all}; do
     case $part in
-        replay | selftest | files | logits | tokenizer | trace | augment | cases | tensorboard) ;;
+        replay | selftest | files | logits | tokenizer) ;;
+        trace | augment | data | cases | tensorboard) ;;
         *) echo "run_parity.sh: unknown part '$part'" >&2; exit 2 ;;
     esac
     "$part" > "$out/$part.log" || { failed=1; summary+=("FAILED:"); }

@@ -60,7 +60,7 @@ std::vector<ParameterPart> LateParts(const Graph& g) {
     const Node& n = g.node(id);
     if (!inside[n.out[0].i]) continue;
     nodes.push_back(id);
-    for (const std::vector<ValueId>* values : {&n.in, &n.out})
+    for (const ValueList* values : {&n.in, &n.out})
       for (ValueId v : *values)
         if (inside[v.i]) sets.Join(n.out[0], v);
   }

@@ -326,7 +326,7 @@ bool Recomputer::Relieve() {
 void Recomputer::Apply(const Candidate& c) {
   std::vector<std::vector<NodeId>> late;
   for (ValueId v : c.values) {
-    late.push_back(g_.users(v));
+    late.emplace_back(g_.users(v).begin(), g_.users(v).end());
     std::erase_if(late.back(), [&](NodeId reader) { return now_.position[reader.i] < now_.peak; });
   }
   std::map<ValueId, ValueId> made;
@@ -340,7 +340,7 @@ void Recomputer::Apply(const Candidate& c) {
       in.push_back(there.valid() ? there : v);
     }
     g_.scope = n.scope + ".recompute";
-    const std::vector<ValueId> out = g_.Add(*n.op, std::move(in), n.attrs, n.built_at);
+    const ValueList out = g_.Add(*n.op, std::move(in), n.attrs, n.built_at);
     for (size_t k = 0; k < out.size(); ++k) made[n.out[k]] = out[k];
     clones.push_back(g_.value(out[0]).producer);
     scratch_.push_back(scratch_[id.i]);

@@ -16,8 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::vector<std::string> kValidation = {"dev", "val", "valid", "validation"};
-
 // The files in the order of their names, which decides the numbers of the texts.
 std::vector<fs::path> TextFiles(const std::string& directory) {
   std::error_code ignored;
@@ -27,7 +25,7 @@ std::vector<fs::path> TextFiles(const std::string& directory) {
     Fail("{}: expected the directory of a corpus, found a file", directory);
   std::vector<fs::path> paths;
   for (const DirectoryEntry& entry : ListDirectory(directory))
-    if (fs::path(entry.name).extension() == ".txt" && entry.is_file())
+    if (fs::path(entry.name).extension() == ".txt" && entry.is_file() && !IsHidden(entry.name))
       paths.push_back(fs::path(directory) / entry.name);
   if (paths.empty()) Fail("{}: expected texts as .txt files, found none", directory);
   return paths;
@@ -59,7 +57,9 @@ Corpus::Corpus(const std::string& directory) : directory_(directory) {
   for (const fs::path& path : TextFiles(directory)) {
     RecordRead(path);
     const std::string stem = path.stem().string();
-    const std::string name = stem == "test" || Contains(kValidation, stem) ? stem : "train";
+    const SplitPurpose purpose = PurposeOf(stem);
+    const bool held = purpose == SplitPurpose::kValidation || purpose == SplitPurpose::kTest;
+    const std::string name = held ? stem : "train";
     auto split = std::ranges::find(splits_, name, &TextSplit::name);
     if (split == splits_.end()) split = splits_.insert(splits_.end(), TextSplit{name, {}});
     const std::string text = ReadUtf8File(path, bytes_left);
@@ -98,6 +98,6 @@ void Corpus::HoldOut(const std::string& split, double share, uint64_t seed) {
 
 std::string Corpus::DefaultTrainSplit() const { return DefaultTrain(split_names()); }
 std::string Corpus::DefaultValidationSplit() const { return DefaultValidation(split_names()); }
-std::string Corpus::DefaultTestSplit() const { return DefaultTest(split_names()); }
+std::string Corpus::DefaultEvalSplit() const { return DefaultEval(split_names()); }
 
 }  // namespace graft

@@ -21,7 +21,7 @@ class Corpus {
   void HoldOut(const std::string& split, double share, uint64_t seed);  // as TextDataset
   std::string DefaultTrainSplit() const;
   std::string DefaultValidationSplit() const;
-  std::string DefaultTestSplit() const;
+  std::string DefaultEvalSplit() const;
 
   std::vector<std::string> class_names() const { return {}; }
   int num_classes() const { return 0; }

@@ -225,16 +225,20 @@ void ImageDataset::LeaveOut(std::string_view split, const std::set<std::string>&
   if (examples.empty()) Fail("{}: split '{}': no image can be read", directory_, split);
 }
 
+std::vector<ToDivide> GroupsOf(const std::vector<Example>& examples, LabelKind kind) {
+  std::unordered_map<std::string, size_t> first;
+  std::vector<ToDivide> groups;
+  for (const Example& e : examples)
+    groups.push_back({e.label, first.emplace(NormalPath(e), groups.size()).first->second,
+                      LabelsToDivide(e.targets, kind)});
+  return groups;
+}
+
 void ImageDataset::HoldOut(const std::string& split, double share, uint64_t seed) {
   if (Contains(split_names(), kHoldout))
     Fail("{}: has a split '{}' of its own", directory_, kHoldout);
   std::vector<Example>& examples = splits_[Find(split)].examples;
-  std::unordered_map<std::string, size_t> first;  // a path may stand in a list twice
-  std::vector<ToDivide> divided;
-  for (const Example& e : examples)
-    divided.push_back({e.label, first.emplace(NormalPath(e), divided.size()).first->second,
-                       LabelsToDivide(e.targets, kind_)});
-  const std::vector<bool> held = DrawHoldout(divided, share, seed);
+  const std::vector<bool> held = DrawHoldout(GroupsOf(examples, kind_), share, seed);
   const auto count = static_cast<size_t>(std::ranges::count(held, true));
   RefuseEmptyParts(directory_, split, held.size() - count, count);
   std::vector<Example> rest, part;
@@ -280,7 +284,7 @@ std::string ImageDataset::DefaultTrainSplit() const { return DefaultTrain(split_
 std::string ImageDataset::DefaultValidationSplit() const {
   return DefaultValidation(split_names());
 }
-std::string ImageDataset::DefaultTestSplit() const { return DefaultTest(split_names()); }
+std::string ImageDataset::DefaultEvalSplit() const { return DefaultEval(split_names()); }
 
 std::vector<std::string> NamesBelowCommonFolder(std::span<const std::string> paths) {
   fs::path common;

@@ -80,7 +80,7 @@ class ImageDataset {
 
   std::string DefaultTrainSplit() const;  // as DefaultTrain and its like (splits.h)
   std::string DefaultValidationSplit() const;
-  std::string DefaultTestSplit() const;
+  std::string DefaultEvalSplit() const;
 
  private:
   void OpenLists(const std::vector<std::string>& files, std::vector<std::string>* problems);
@@ -95,6 +95,9 @@ class ImageDataset {
   bool missing_allowed_ = false;
   int num_classes_ = 0;
 };
+
+// The examples to divide; a path that stands in a list twice is one group.
+std::vector<ToDivide> GroupsOf(const std::vector<Example>& examples, LabelKind kind);
 
 // The place of the classes of examples: labels.csv, .tsv or .jsonl in a folder that holds neither
 // lists nor class folders, of which there would be two at least; else the data set itself.

@@ -24,7 +24,7 @@ const Names kOtherExtensions = {".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl
 
 // Whether a name is hidden, or one that a Mac or network storage leaves in archives and folders.
 bool IsIgnored(const std::string& name) {
-  return name.starts_with('.') || name == "__MACOSX" || name == "@eaDir";
+  return IsHidden(name) || name == "__MACOSX" || name == "@eaDir";
 }
 
 // Sub-folders and links to folders, sorted by byte value.

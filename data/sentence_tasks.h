@@ -24,7 +24,7 @@ class SentenceTask {
   std::vector<std::string> split_names() const { return corpus_.split_names(); }
   std::string DefaultTrainSplit() const { return corpus_.DefaultTrainSplit(); }
   std::string DefaultValidationSplit() const { return corpus_.DefaultValidationSplit(); }
-  std::string DefaultTestSplit() const { return corpus_.DefaultTestSplit(); }
+  std::string DefaultEvalSplit() const { return corpus_.DefaultEvalSplit(); }
   // Holds out texts, not pairs that are made of them.
   void HoldOut(const std::string& split, double share, uint64_t seed) {
     corpus_.HoldOut(split, share, seed);

@@ -83,7 +83,7 @@ std::string DefaultValidation(const std::vector<std::string>& names) {
   return Choose({"val200", "dev", "val", "valid", "validation"}, SplitPurpose::kValidation, names);
 }
 
-std::string DefaultTest(const std::vector<std::string>& names) {
+std::string DefaultEval(const std::vector<std::string>& names) {
   const std::string name = Choose({"test"}, SplitPurpose::kTest, names);
   if (!name.empty()) return name;
   if (names.size() == 1 && PurposeOf(names[0]) == SplitPurpose::kOther) return names[0];

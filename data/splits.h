@@ -37,12 +37,13 @@ SplitPurpose PurposeOf(std::string_view name);
 // The name of the part that HoldOut takes from a training split.
 inline constexpr const char* kHoldout = "holdout";
 
-// The splits to train on, to validate on and to test on: the first of the usual names that exists,
-// else any of this purpose, else "". The only split of all is for training unless its name says
-// otherwise. What is held out is for validation; without either a test split is.
+// The splits to train on, to validate on and to measure on: the first of the usual names that
+// exists, else any of this purpose, else "". The only split of all is for training unless its name
+// says otherwise. What is held out is for validation. One measures on the test split or, where
+// there is none, on the only split or on that for validation: PurposeOf tells which it is.
 std::string DefaultTrain(const std::vector<std::string>& names);
 std::string DefaultValidation(const std::vector<std::string>& names);
-std::string DefaultTest(const std::vector<std::string>& names);
+std::string DefaultEval(const std::vector<std::string>& names);
 
 // The first of `wanted` that `names` contains, or "".
 std::string FirstOf(const std::vector<std::string>& wanted, const std::vector<std::string>& names);

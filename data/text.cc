@@ -319,7 +319,7 @@ void TextDataset::HoldOut(const std::string& split, double share, uint64_t seed)
 
 std::string TextDataset::DefaultTrainSplit() const { return DefaultTrain(split_names()); }
 std::string TextDataset::DefaultValidationSplit() const { return DefaultValidation(split_names()); }
-std::string TextDataset::DefaultTestSplit() const { return DefaultTest(split_names()); }
+std::string TextDataset::DefaultEvalSplit() const { return DefaultEval(split_names()); }
 
 std::optional<std::vector<int>> LabelsToDivide(const std::vector<float>& targets, LabelKind kind) {
   if (kind != LabelKind::kClasses) return {};

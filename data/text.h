@@ -96,7 +96,7 @@ class TextDataset {
 
   std::string DefaultTrainSplit() const;  // as DefaultTrain and its like (splits.h)
   std::string DefaultValidationSplit() const;
-  std::string DefaultTestSplit() const;
+  std::string DefaultEvalSplit() const;
 
  private:
   size_t Find(std::string_view name) const;

@@ -237,6 +237,8 @@ Places TextPlacesByName(const Names& written, const std::string& where) {
   return p;
 }
 
+bool NamesAText(const Names& columns) { return !FirstOf(kTexts, ColumnNames(columns)).empty(); }
+
 Places PlacesByOrder(size_t columns) {
   return {.second = columns == 3 ? 1 : SIZE_MAX, .label = columns - 1};
 }

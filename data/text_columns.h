@@ -44,6 +44,9 @@ Places PlacesByName(const TextColumns& asked, const std::vector<std::string>& co
 // second.
 Places TextPlacesByName(const std::vector<std::string>& columns, const std::string& where);
 
+// Whether one of the columns has a name that is always that of a text, such as `sentence`.
+bool NamesAText(const std::vector<std::string>& columns);
+
 // Finds columns by their order: text [second] label. REQUIRES: there are 2 or 3.
 Places PlacesByOrder(size_t columns);
 

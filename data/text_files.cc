@@ -16,9 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Copies of metadata that a Mac leaves on other disks are called ._train.csv.
-bool IsHidden(const fs::path& path) { return path.filename().string().starts_with('.'); }
-
 bool IsUsual(const fs::path& path) {
   return PurposeOf(path.stem().string()) != SplitPurpose::kOther;
 }

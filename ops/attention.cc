@@ -169,7 +169,7 @@ std::vector<ValueId> AttentionGradient(const GradientArgs& v) {
   if (want.empty()) return d;
   std::vector<ValueId> in(v.in.begin(), v.in.end());
   in.insert(in.end(), {v.out[0], v.out[1], v.cotangent[0]});
-  const std::vector<ValueId> grads = v.g.Add(
+  const ValueList grads = v.g.Add(
       kAttentionGrad, std::move(in), AttentionGradAttrs{p.heads, p.scale, p.mask, p.prefix, want});
   for (size_t i : {kQ, kK, kV})
     if (v.need[i]) d[i] = grads[i];

@@ -117,12 +117,12 @@ class Bf16Values {
       const Node product = g_.node(maker);
       LowMatmulAttrs low = product.attrs.As<LowMatmulAttrs>();
       low.times = true;
-      std::vector<ValueId> in = product.in;
+      ValueList in = product.in;
       // Until its maker gives bf16, this stands for it.
       g_.scope = product.scope;
       const ValueId slope = g_.Add1(kToBf16, {n.in[1]});
       const NodeId rounding = g_.value(slope).producer;
-      in.insert(in.begin() + static_cast<ptrdiff_t>(LowTimesAt(low)), slope);
+      in.insert(in.begin() + LowTimesAt(low), slope);
       const ValueId y = g_.Add1(kLowMatmul, std::move(in), low, product.built_at);
       g_.scope.clear();
       g_.SetName(y, g_.value(n.out[0]).name);
@@ -204,7 +204,7 @@ class Bf16Values {
     std::vector<bool> low;
     for (ValueId v : n.out) low.push_back(form_[v.i] == Form::kBf16);
     const bool any = std::ranges::find(low, true) != low.end();
-    const std::vector<ValueId> out =
+    const ValueList out =
         fresh.Add(*n.op, std::move(in), any ? With16(n, low) : n.attrs, n.built_at);
     for (size_t k = 0; k < out.size(); ++k) {
       const ValueId v = n.out[k];

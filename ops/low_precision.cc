@@ -85,7 +85,7 @@ std::string FactorsName(const std::string& weight) { return weight + ".int8_fact
 struct LowForm {
   const OpDef* op = nullptr;
   Attrs attrs = {};
-  std::vector<ValueId> in = {};
+  ValueList in = {};
 };
 
 LowForm LowMatmulOf(Graph& g, const Rules& r, const Node& n, CellType cell) {
@@ -146,7 +146,7 @@ PassReport Lower(Graph& g, const Precision& precision) {
     LowForm form = LowFormOf(g, rules, n);
     if (!form.op) continue;
     g.scope = n.scope;
-    const std::vector<ValueId> made =
+    const ValueList made =
         g.Add(*form.op, std::move(form.in), std::move(form.attrs), n.built_at);
     for (size_t i = 0; i < made.size(); ++i) {
       g.SetName(made[i], g.value(n.out[i]).name);

@@ -206,8 +206,8 @@ ValueId Nf4Weight(Graph& g, const std::string& name, const Nf4Attrs& format, Whe
   return w;
 }
 
-std::vector<ValueId> Nf4Matmul(Graph& g, ValueId a, ValueId w, std::span<const ValueId> epilogue,
-                               const MatmulAttrs& p, Where at) {
+ValueList Nf4Matmul(Graph& g, ValueId a, ValueId w, std::span<const ValueId> epilogue,
+                    const MatmulAttrs& p, Where at) {
   const NodeId maker = g.value(w).producer;
   GRAFT_CHECK(maker.valid() && g.node(maker).op == &kNf4Dequantize);
   const Node& weight = g.node(maker);

@@ -113,7 +113,7 @@ ValueId Nf4Weight(Graph& g, const std::string& name, const Nf4Attrs& format,
 
 // Turns matmul(a, w, p) into one nf4_matmul, where w is the result of an nf4_dequantize. `epilogue`
 // holds the bias and the residual, as far as p has them. Returns what matmul returns.
-std::vector<ValueId> Nf4Matmul(Graph& g, ValueId a, ValueId w, std::span<const ValueId> epilogue,
-                               const MatmulAttrs& p, Where at = Where::Here());
+ValueList Nf4Matmul(Graph& g, ValueId a, ValueId w, std::span<const ValueId> epilogue,
+                    const MatmulAttrs& p, Where at = Where::Here());
 
 }  // namespace graft

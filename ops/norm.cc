@@ -223,8 +223,7 @@ std::vector<ValueId> NormGradient(const GradientArgs& v) {
   const double count = static_cast<double>(g.shape(gain)[0].constant);
   std::vector<ValueId> d(3);
   if (v.cotangent[0].valid() && (v.need[1] || v.need[2])) {
-    const std::vector<ValueId> affine =
-        g.Add(kLayerNormGradAffine, {x, mean, rstd, v.cotangent[0]});
+    const ValueList affine = g.Add(kLayerNormGradAffine, {x, mean, rstd, v.cotangent[0]});
     if (v.need[1]) d[1] = affine[0];
     if (v.need[2]) d[2] = affine[1];
   }

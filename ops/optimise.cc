@@ -23,7 +23,7 @@ ValueId SinkIntoAttention(Graph& g, NodeId id, ValueId rows) {
   if (n.op != &kAttention) return {};
   const int64_t of_each = RowsOfEach(g, rows, n.in[3]);
   if (of_each == 0 || !g.users(n.out[1]).empty()) return {};
-  std::vector<ValueId> in = n.in;
+  ValueList in = n.in;
   in[0] = GatherRows(g, in[0], rows);
   in[3] = Offsets(g, of_each);
   return g.Add(*n.op, in, n.attrs, n.built_at)[0];
@@ -96,13 +96,12 @@ Pat Product(Predicate which) {
 }
 
 // The fused form of a product: it keeps the product's scope, whatever node it also takes in.
-std::vector<ValueId> FusedResults(Graph& g, ValueId matmul, std::vector<ValueId> in,
-                                  MatmulAttrs attrs) {
+ValueList FusedResults(Graph& g, ValueId matmul, ValueList in, MatmulAttrs attrs) {
   const Node& n = g.node(g.value(matmul).producer);
   g.scope = n.scope;
   return g.Add(kMatmul, std::move(in), std::move(attrs), n.built_at);
 }
-ValueId Fused(Graph& g, ValueId matmul, std::vector<ValueId> in, MatmulAttrs attrs) {
+ValueId Fused(Graph& g, ValueId matmul, ValueList in, MatmulAttrs attrs) {
   return FusedResults(g, matmul, std::move(in), std::move(attrs))[0];
 }
 
@@ -119,7 +118,7 @@ ValueId TakeBias(Graph& g, const Match& m) {
   if (g.shape(bias).size() != 1 || g.shape(bias)[0] != g.shape(m.root).back()) return {};
   MatmulAttrs attrs = Attributes(g, m["y"]);
   attrs.bias = true;
-  std::vector<ValueId> in = m.node(g, "y").in;
+  ValueList in = m.node(g, "y").in;
   in.insert(in.begin() + 2, bias);
   return Fused(g, m["y"], in, attrs);
 }
@@ -141,7 +140,7 @@ ValueId TakeResidual(Graph& g, const Match& m) {
   if (residual == y) return {};  // nothing else is made from y: only the sum reads it
   MatmulAttrs attrs = Attributes(g, y);
   attrs.residual = true;
-  std::vector<ValueId> in = g.node(g.value(y).producer).in;
+  ValueList in = g.node(g.value(y).producer).in;
   in.push_back(residual);
   return Fused(g, y, in, attrs);
 }
@@ -159,14 +158,14 @@ template <const OpDef& kAct, const OpDef& kGrad>
 ValueId TakeActivation(Graph& g, const Match& m) {
   const ValueId y = m["y"];
   if (g.IsOutput(y)) return {};
-  std::vector<NodeId> gradients = g.users(y);
+  std::vector<NodeId> gradients(g.users(y).begin(), g.users(y).end());
   std::erase(gradients, g.value(m.root).producer);
   for (NodeId id : gradients)
     if (g.node(id).op != &kGrad || g.node(id).in[0] != y || g.node(id).in[1] == y) return {};
   if (gradients.empty()) return {};
   MatmulAttrs attrs = Attributes(g, y);
   attrs.act = kAct.name;
-  const std::vector<ValueId> fused = FusedResults(g, y, g.node(g.value(y).producer).in, attrs);
+  const ValueList fused = FusedResults(g, y, g.node(g.value(y).producer).in, attrs);
   for (NodeId id : gradients) {
     const Node n = g.node(id);
     g.scope = n.scope;
@@ -199,7 +198,7 @@ PassReport FuseNf4(Graph& g) {
     const NodeId maker = g.value(n.in[1]).producer;
     if (!maker.valid() || g.node(maker).op != &kNf4Dequantize) continue;
     g.scope = n.scope, g.phase = n.phase;
-    const std::vector<ValueId> made = Nf4Matmul(g, n.in[0], n.in[1], std::span(n.in).subspan(2),
+    const ValueList made = Nf4Matmul(g, n.in[0], n.in[1], std::span(n.in).subspan(2),
                                                 n.attrs.As<MatmulAttrs>(), n.built_at);
     for (size_t i = 0; i < made.size(); ++i) {
       g.SetName(made[i], g.value(n.out[i]).name);

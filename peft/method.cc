@@ -16,19 +16,44 @@ std::string_view Trim(std::string_view text) {
   return text;
 }
 
+// The first of `marks` outside of double quotes, or the text's size. A quoted value holds what else
+// would end it: a path such as "runs (old)/a,b".
+size_t FindUnquoted(std::string_view text, std::string_view marks, size_t from = 0) {
+  bool quoted = false;
+  for (size_t i = from; i < text.size(); ++i) {
+    quoted ^= text[i] == '"';
+    if (!quoted && marks.find(text[i]) != marks.npos) return i;
+  }
+  return text.size();
+}
+
+std::string Unquoted(std::string_view value) {
+  if (value.size() < 2 || value.front() != '"' || value.back() != '"') return std::string(value);
+  return std::string(value.substr(1, value.size() - 2));
+}
+
+std::string Quoted(const MethodTerm& term, const std::string& option, const std::string& value) {
+  const bool outer = !value.empty() && (value.front() == ' ' || value.back() == ' ');
+  if (value.find('"') != value.npos)
+    FailUsage("method '{}': option '{}': a value with double quotes cannot be written: {}",
+              term.name, option, value);
+  return outer || value.find_first_of("(),+") != value.npos ? '"' + value + '"' : value;
+}
+
 // Parses "key=value" pairs separated by commas.
 std::map<std::string, std::string> ParseOptions(std::string_view text, const MethodRecord& record) {
   std::vector<std::string> known{"head"};
   for (const MethodOption& o : record.options()) known.emplace_back(o.name);
   std::map<std::string, std::string> options;
   while (!Trim(text).empty()) {
-    const size_t comma = std::min(text.find(','), text.size());
+    const size_t comma = FindUnquoted(text, ",");
     const std::string_view pair = Trim(text.substr(0, comma));
     text.remove_prefix(std::min(comma + 1, text.size()));
     const size_t equals = pair.find('=');
     if (equals == std::string_view::npos)
       FailUsage("method '{}': expected option=value, found '{}'", record.name, pair);
-    const std::string key(Trim(pair.substr(0, equals))), value(Trim(pair.substr(equals + 1)));
+    const std::string key(Trim(pair.substr(0, equals))),
+        value = Unquoted(Trim(pair.substr(equals + 1)));
     if (std::find(known.begin(), known.end(), key) == known.end())
       FailUsage("method '{}' has no option '{}'{}", record.name, key, DidYouMean(key, known));
     if (!options.emplace(key, value).second)
@@ -43,8 +68,8 @@ MethodTerm ParseTerm(std::string_view text) {
   if (name.empty()) FailUsage("method: expected a name such as lora(r=8), found nothing");
   const MethodRecord& record = FindMethod(name);
   if (open == std::string_view::npos) return {std::string(name), {}};
-  const size_t close = text.find(')', open);
-  if (close == std::string_view::npos)
+  const size_t close = FindUnquoted(text, ")", open);
+  if (close == text.size())
     FailUsage("method '{}': the options do not end with ')'", text);
   if (close + 1 != text.size())
     FailUsage("method '{}': a '+' is missing between '{}' and '{}'", text,
@@ -67,7 +92,8 @@ Method ParseMethod(std::string_view text) {
   Method method;
   int depth = 0;
   size_t begin = 0;
-  for (size_t i = 0; i <= text.size(); ++i) {
+  for (size_t i = FindUnquoted(text, "()+"); begin <= text.size();
+       i = FindUnquoted(text, "()+", i + 1)) {
     if (i < text.size()) depth += (text[i] == '(') - (text[i] == ')');
     if (i < text.size() && (text[i] != '+' || depth > 0)) continue;
     method.push_back(ParseTerm(Trim(text.substr(begin, i - begin))));
@@ -81,7 +107,7 @@ std::string ToString(const Method& method) {
   for (const MethodTerm& term : method) {
     std::string options;
     for (const auto& [key, value] : term.options)
-      options += (options.empty() ? "" : ",") + key + "=" + value;
+      options += (options.empty() ? "" : ",") + key + "=" + Quoted(term, key, value);
     text += fmt::format("{}{}{}", text.empty() ? "" : "+", term.name,
                         options.empty() ? "" : "(" + options + ")");
   }

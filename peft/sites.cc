@@ -4,7 +4,6 @@
 #include <array>
 #include <charconv>
 #include <map>
-#include <set>
 
 #include "ops/ops.h"
 #include "runtime/dependence.h"
@@ -49,8 +48,13 @@ ValueId DenseOutput(const Graph& g, ValueId product) {
 
 namespace {
 
+bool IsPattern(std::string_view target) {
+  return std::ranges::any_of(
+      target, [](char c) { return c == '*' || c == '?' || c == '[' || c == '\\'; });
+}
+
 bool ScopeMatches(const std::string& scope, const std::string& target) {
-  if (target.find_first_of("*?[\\") != target.npos)
+  if (IsPattern(target))
     return GlobMatch(target, scope) || GlobMatch("*." + target, scope);
   return scope.ends_with(target) &&
          (scope.size() == target.size() || scope[scope.size() - target.size() - 1] == '.');
@@ -58,15 +62,15 @@ bool ScopeMatches(const std::string& scope, const std::string& target) {
 
 }  // namespace
 
+std::string LayerOf(const std::string& parameter) {
+  return parameter.substr(0, parameter.rfind('.'));
+}
+
 bool ScopeMatches(const std::string& scope, const std::vector<std::string>& targets) {
   return std::ranges::any_of(targets, [&](const auto& t) { return ScopeMatches(scope, t); });
 }
 
-namespace {
-
-// Throws Error with the nearest site names; these are without the block ("attn.q") if the target
-// is.
-[[noreturn]] void FailTarget(const std::string& target, const std::set<std::string>& scopes) {
+void FailTarget(const std::string& target, const std::set<std::string>& scopes) {
   std::set<std::string> kinds;
   for (const std::string& scope : scopes) {
     const size_t dot = scope.starts_with("blocks.") ? scope.find('.', 7) : std::string::npos;
@@ -77,17 +81,12 @@ namespace {
             DidYouMean(target, std::vector<std::string>(list.begin(), list.end())));
 }
 
-}  // namespace
-
 void CheckTargets(const Graph& g, const std::vector<std::string>& targets) {
   std::vector<std::string> missing = targets;
   for (uint32_t i = 0; i < g.num_nodes() && !missing.empty(); ++i) {
     const Node& n = g.node({i});
-    if (n.op != &kMatmul) continue;
-    const auto met = [&](const std::string& t) {
-      return ScopeMatches(n.scope, t) && IsSite(g, n.out[0]);
-    };
-    std::erase_if(missing, met);
+    if (n.op == &kMatmul && IsSite(g, n.out[0]))
+      std::erase_if(missing, [&](const std::string& t) { return ScopeMatches(n.scope, t); });
   }
   if (missing.empty()) return;
   std::set<std::string> scopes;
@@ -102,8 +101,8 @@ std::vector<ValueId> BlockLayers(const Graph& g, const std::vector<std::string>&
   std::vector<ValueId> layers;
   const auto meant = [&](NodeId id) {
     const Node& n = g.node(id);
-    return n.op == &kMatmul && BlockOf(n.scope) >= 0 && ScopeMatches(n.scope, targets) &&
-           IsSite(g, n.out[0]);
+    return n.op == &kMatmul && IsSite(g, n.out[0]) && BlockOf(n.scope) >= 0 &&
+           ScopeMatches(n.scope, targets);
   };
   for (uint32_t i = 0; i < g.num_nodes(); ++i)
     if (meant({i})) layers.push_back(g.node({i}).out[0]);

@@ -1,5 +1,7 @@
 // Where methods attach, found by scope and graph shape, never by model class.
 #pragma once
+#include <set>
+
 #include "runtime/graph.h"
 
 namespace graft {
@@ -19,6 +21,11 @@ ValueId DenseOutput(const Graph& g, ValueId product);
 // Whether a scope is meant by a target: "attn.q" means blocks.N.attn.q for every N,
 // "blocks.3.attn.q" that one, "attn.*" all of attention; '*' matches anything.
 bool ScopeMatches(const std::string& scope, const std::vector<std::string>& targets);
+// The layer of a parameter: "blocks.3.attn.q" of "blocks.3.attn.q.weight".
+std::string LayerOf(const std::string& parameter);
+// Throws Error for a target that means none of the layers, with the nearest of their names: without
+// the block ("attn.q") if the target is.
+[[noreturn]] void FailTarget(const std::string& target, const std::set<std::string>& layers);
 // The dense layers inside of blocks that the targets mean, in order. Throws Error with the nearest
 // names for a target that matches none.
 std::vector<ValueId> BlockLayers(const Graph& g, const std::vector<std::string>& targets);

@@ -21,7 +21,7 @@ class Cloner {
     if (in == n.in) return made_[v] = v;
     if (n.op == &kDropout) in[1] = rows_.OffsetsOf(in[0]);
     g_.scope = n.scope;
-    const std::vector<ValueId> out = g_.Add(*n.op, std::move(in), n.attrs, n.built_at);
+    const ValueList out = g_.Add(*n.op, std::move(in), n.attrs, n.built_at);
     for (size_t i = 0; i < out.size(); ++i) {
       made_[n.out[i]] = out[i];
       if (as_ == CloneAs::kRows) g_.SetName(out[i], g_.value(n.out[i]).name);
@@ -47,16 +47,16 @@ ValueId CloneWith(Graph& g, ValueId v, const std::map<ValueId, ValueId>& others,
 
 void AddKeys(Graph& g, NodeId attention, ValueId keys, ValueId values) {
   const Node n = g.node(attention);
-  const std::vector<NodeId> users = g.users(n.out[0]);
+  const UserList users = g.users(n.out[0]);
   const std::string name = g.value(n.out[0]).name, scope = g.scope;
   g.scope = n.scope;
   AttentionAttrs attrs = n.attrs.As<AttentionAttrs>();
-  std::vector<ValueId> in = n.in;
+  ValueList in = n.in;
   if (attrs.prefix) {
     const size_t at = in.size() - 2;
     in[at] = ConcatRows(g, keys, in[at]), in[at + 1] = ConcatRows(g, values, in[at + 1]);
   } else {
-    in.insert(in.end(), {keys, values});
+    in.push_back(keys), in.push_back(values);
   }
   attrs.prefix = true;
   const ValueId context = g.Add(kAttention, std::move(in), attrs, n.built_at)[0];

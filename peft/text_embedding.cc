@@ -21,7 +21,7 @@ TextEmbedding FindTextEmbedding(const Graph& g, std::string_view method) {
   const Node words = Lookup(g, method, "embed.word.weight"),
              types = Lookup(g, method, "embed.type.weight"),
              places = Lookup(g, method, "embed.position.weight");
-  const std::vector<NodeId> users = g.users(places.out[0]);
+  const UserList users = g.users(places.out[0]);
   if (users.size() != 1) FailUsage("'{}' finds other uses of the positions", method);
   return {words.in[0],  words.out[0], types.in[0],
           types.out[0], places.in[0], g.node(users[0]).out[0]};
@@ -49,7 +49,7 @@ ValueId RunLonger(Graph& g, const std::vector<BlockSite>& blocks, std::map<Value
 }
 
 void GiveRest(Graph& g, ValueId last, ValueId x, ValueId longer, int64_t at, int64_t count) {
-  const std::vector<NodeId> users = g.users(last);
+  const UserList users = g.users(last);
   const ValueId out = DropTokens(g, x, longer, at, count);
   g.ReplaceUsesIn(last, out, users);
   g.ReplaceResult(last, out);

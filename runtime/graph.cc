@@ -40,9 +40,8 @@ ValueId Graph::AddState(std::string name, Shape shape) {
   return AddLeaf(std::move(name), {DType::kF32, std::move(shape)}, Role::kState);
 }
 
-std::vector<ValueId> Graph::Add(const OpDef& op, std::vector<ValueId> in, Attrs attrs, Where at) {
+ValueList Graph::Add(const OpDef& op, ValueList in, Attrs attrs, Where at) {
   if (attrs.empty() && op.default_attrs) attrs = op.default_attrs();
-  // Kept from node to node with what its shapes have allocated.
   thread_local std::vector<TensorType> scratch;
   if (scratch.size() < in.size()) scratch.resize(in.size());
   const std::span types = std::span(scratch).first(in.size());
@@ -109,7 +108,7 @@ void Graph::SetName(ValueId v, std::string name) {
 
 void Graph::SetInput(NodeId n, size_t index, ValueId to) {
   ValueId& slot = nodes_[n.i].in[index];
-  std::vector<NodeId>& old_users = users_[slot.i];
+  UserList& old_users = users_[slot.i];
   old_users.erase(std::find(old_users.begin(), old_users.end(), n));
   slot = to;
   users_[to.i].push_back(n);
@@ -122,7 +121,7 @@ void Graph::ReplaceUsesIn(ValueId from, ValueId to, std::span<const NodeId> user
 }
 
 void Graph::ReplaceUses(ValueId from, ValueId to) {
-  const std::vector<NodeId> users = users_[from.i];
+  const UserList users = users_[from.i];
   ReplaceUsesIn(from, to, users);
   ReplaceResult(from, to);
 }
@@ -140,7 +139,7 @@ void Graph::ReplaceResult(ValueId from, ValueId to) {
 void Graph::DropNode(NodeId n) {
   Node& dead = nodes_[n.i];
   for (ValueId v : dead.in) {
-    std::vector<NodeId>& users = users_[v.i];
+    UserList& users = users_[v.i];
     users.erase(std::find(users.begin(), users.end(), n));
   }
   dead = Node{};
@@ -197,7 +196,7 @@ size_t Graph::EraseDead() {
     const NodeId id = last.back();
     last.pop_back();
     if (!node(id).op || live[node(id).out[0].i]) continue;
-    const std::vector<ValueId> in = node(id).in;
+    const ValueList in = node(id).in;
     EraseNode(id), ++erased;
     for (ValueId v : in)
       if (const NodeId maker = values_[v.i].producer; maker.valid() && unused(node(maker)))
@@ -224,7 +223,7 @@ void Graph::MakeParam(ValueId v) {
     values_.push_back({type(v), Role::kIntermediate, false, producer, ""});
     users_.emplace_back();
     dead_leaf_.push_back(false);
-    std::vector<ValueId>& out = nodes_[producer.i].out;
+    ValueList& out = nodes_[producer.i].out;
     *std::find(out.begin(), out.end(), v) = unread;
     return;
   }

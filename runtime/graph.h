@@ -8,6 +8,7 @@
 #include <map>
 
 #include "runtime/attrs.h"
+#include "runtime/short_list.h"
 #include "runtime/tensor_type.h"
 
 namespace graft {
@@ -40,10 +41,13 @@ struct Value {
 
 struct OpDef;
 
+using ValueList = ShortList<ValueId, 4>;
+using UserList = ShortList<NodeId, 2>;
+
 struct Node {
   const OpDef* op = nullptr;  // null once erased
   Attrs attrs;
-  std::vector<ValueId> in, out;
+  ValueList in, out;
   std::string scope;  // "blocks.3.attn.q"
   Phase phase = Phase::kMain;
   Where built_at;
@@ -84,11 +88,9 @@ class Graph {
                    DType dtype = DType::kF32);  // or u8, which is not trainable
   ValueId AddState(std::string name, Shape shape);
   // Adds a node and returns its results. Throws Error "[op] scope: ..." if the types do not fit.
-  std::vector<ValueId> Add(const OpDef& op, std::vector<ValueId> in, Attrs attrs = {},
-                           Where at = Where::Here());
+  ValueList Add(const OpDef& op, ValueList in, Attrs attrs = {}, Where at = Where::Here());
   // The same for operators of which only the first result is of interest.
-  ValueId Add1(const OpDef& op, std::vector<ValueId> in, Attrs attrs = {},
-               Where at = Where::Here()) {
+  ValueId Add1(const OpDef& op, ValueList in, Attrs attrs = {}, Where at = Where::Here()) {
     return Add(op, std::move(in), std::move(attrs), at)[0];
   }
 
@@ -97,7 +99,7 @@ class Graph {
   const TensorType& type(ValueId v) const { return values_[v.i].type; }
   const Shape& shape(ValueId v) const { return values_[v.i].type.shape; }
   // The nodes that read v, one entry per use (a node that reads it twice occurs twice).
-  const std::vector<NodeId>& users(ValueId v) const { return users_[v.i]; }
+  const UserList& users(ValueId v) const { return users_[v.i]; }
   bool IsOutput(ValueId v) const { return held_.contains(v); }  // or the value of an update
   bool IsAlive(ValueId v) const;  // leaf, or made by a node that is not erased
   bool HasAncestor(ValueId v, ValueId ancestor) const;
@@ -159,8 +161,8 @@ class Graph {
   std::vector<Value> values_;
   std::vector<Node> nodes_;
   size_t live_nodes_ = 0;
-  std::vector<std::vector<NodeId>> users_;  // by value
-  std::vector<bool> dead_leaf_;             // by value
+  std::vector<UserList> users_;  // by value
+  std::vector<bool> dead_leaf_;  // by value
   std::multimap<ValueId, Place> held_;
   std::map<std::string, ValueId, std::less<>> leaves_;  // alive ones
 };

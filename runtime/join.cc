@@ -31,7 +31,7 @@ class Joiner {
       std::vector<ValueId> in;
       for (ValueId v : n.in) in.push_back(to[v.i]);
       out_.graph.scope = n.scope;
-      const std::vector<ValueId> made = out_.graph.Add(*n.op, std::move(in), n.attrs, n.built_at);
+      const ValueList made = out_.graph.Add(*n.op, std::move(in), n.attrs, n.built_at);
       for (size_t i = 0; i < made.size(); ++i) {
         out_.graph.SetName(made[i], from.value(n.out[i]).name);
         to[n.out[i].i] = made[i];

@@ -71,6 +71,14 @@ class Occupied {
       for (Path& path : side) path.taken.resize(levels_);
   }
 
+  // Nothing is taken; what memory the lists have they keep.
+  void Clear() {
+    for (Node& node : nodes_) node.whole.clear(), node.any.clear();
+    added_.clear();
+    for (auto& side : paths_)
+      for (Path& path : side) path.ends = {}, path.seen = path.used = 0;
+  }
+
   void Add(const Interval& lives, Range r) {
     const auto cover = [&](Node& node) { Insert(node.whole, r), Insert(node.any, r); };
     // The fewest nodes that make up the lifetime.
@@ -193,11 +201,9 @@ class Occupied {
 // are alive at the same time, else on top of them. Those of no bytes are nowhere. A plan that gets
 // to `most` bytes is not finished.
 MemoryPlan Place(std::span<const Interval> iv, const std::vector<size_t>& order, size_t alignment,
-                 size_t most) {
+                 size_t most, Occupied& occupied) {
   MemoryPlan plan{std::vector<size_t>(iv.size()), 0, 0};
-  int positions = 0;
-  for (const Interval& i : iv) positions = std::max(positions, i.last + 1);
-  Occupied occupied(positions);
+  occupied.Clear();
   for (size_t k : order) {
     if (iv[k].bytes == 0) continue;
     if (RoundUp(plan.bytes, alignment) >= most) break;
@@ -238,21 +244,25 @@ std::vector<size_t> LiveBytes(std::span<const Interval> iv, size_t alignment) {
 MemoryPlan PlanMemory(std::span<const Interval> iv, size_t alignment) {
   std::vector<size_t> order(iv.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  auto area = [&](size_t k) {
-    return static_cast<double>(iv[k].bytes) * (iv[k].last - iv[k].first + 1);
-  };
-  const std::function<bool(size_t, size_t)> orders[] = {
-      [&](size_t a, size_t b) { return iv[a].bytes > iv[b].bytes; },
-      [&](size_t a, size_t b) { return area(a) > area(b); },
-      [&](size_t a, size_t b) { return iv[a].last - iv[a].first > iv[b].last - iv[b].first; },
-      [&](size_t a, size_t b) { return iv[a].first < iv[b].first; },
+  const auto bytes = [](const Interval& i) { return static_cast<double>(i.bytes); };
+  const auto lifetime = [](const Interval& i) { return i.last - i.first + 1.; };
+  using Rank = std::function<double(const Interval&)>;  // the smallest comes first
+  const Rank orders[] = {
+      [&](const Interval& i) { return -bytes(i); },
+      [&](const Interval& i) { return -bytes(i) * lifetime(i); },
+      [&](const Interval& i) { return -lifetime(i); },
+      [&](const Interval& i) { return i.first; },
   };
   MemoryPlan best;
   const std::vector<size_t> live = LiveBytes(iv, alignment);
   const size_t bound = *std::max_element(live.begin(), live.end());
-  for (const auto& before : orders) {
-    std::stable_sort(order.begin(), order.end(), before);
-    MemoryPlan plan = Place(iv, order, alignment, best.offset.empty() ? SIZE_MAX : best.bytes);
+  Occupied occupied(static_cast<int>(live.size()));
+  std::vector<double> ranks(iv.size());
+  for (const Rank& rank : orders) {
+    std::ranges::transform(iv, ranks.begin(), rank);
+    std::ranges::stable_sort(order, {}, [&](size_t k) { return ranks[k]; });
+    const size_t most = best.offset.empty() ? SIZE_MAX : best.bytes;
+    MemoryPlan plan = Place(iv, order, alignment, most, occupied);
     if (best.offset.empty() || plan.bytes < best.bytes) best = std::move(plan);
     if (best.bytes <= bound + bound / 100) break;
   }

@@ -88,7 +88,7 @@ PassReport ShareEqualNodes(Graph& g) {
       seen.emplace(hash, id);
       continue;
     }
-    const std::vector<ValueId> from = n.out, to = g.node(same->second).out;
+    const ValueList from = n.out, to = g.node(same->second).out;
     for (size_t i = 0; i < from.size(); ++i) g.ReplaceUses(from[i], to[i]);
     ++report.rewrites;
   }
@@ -157,7 +157,7 @@ PassReport SinkGather(Graph& g, const OpDef& gather, const SinkRule& special) {
       bool others_unused = by_row.has_value();
       for (size_t i = 1; i < maker.out.size(); ++i) others_unused &= g.users(maker.out[i]).empty();
       if (!others_unused) continue;
-      std::vector<ValueId> in = maker.in;
+      ValueList in = maker.in;
       for (size_t i = 0; i < in.size(); ++i)
         if ((*by_row)[i]) in[i] = GatherOnce(g, gather, in[i], rows);
       replacement = g.Add(*maker.op, in, maker.attrs, maker.built_at)[0];

@@ -6,7 +6,7 @@ namespace graft {
 void Graph::Renumber(std::span<const NodeId> order) {
   std::vector<ValueId> to(values_.size());
   std::vector<Value> values;
-  std::vector<std::vector<NodeId>> users;
+  std::vector<UserList> users;
   values.reserve(values_.size()), users.reserve(values_.size());
   const auto move_value = [&](ValueId v) {
     to[v.i] = {static_cast<uint32_t>(values.size())};

@@ -13,7 +13,7 @@ using Bindings = std::map<std::string, ValueId>;
 bool MatchAt(const Graph& g, const Pat& p, ValueId v, bool root, Bindings& at,
              std::vector<ValueId>& interior);
 
-bool MatchOperands(const Graph& g, const Pat& p, const std::vector<ValueId>& in, Bindings& at,
+bool MatchOperands(const Graph& g, const Pat& p, const ValueList& in, Bindings& at,
                    std::vector<ValueId>& interior) {
   for (size_t i = 0; i < p.in.size(); ++i)
     if (!MatchAt(g, p.in[i], in[i], false, at, interior)) return false;
@@ -94,7 +94,7 @@ int ApplyOne(Graph& g, std::span<const Rule> rules, ValueId v, const std::string
     const std::optional<Match> match = MatchPattern(g, rules[r].pattern, v);
     if (!match) continue;
     // The users are listed before build, as those that the rule makes keep reading the old value.
-    const std::vector<NodeId> users = g.users(v);
+    const UserList users = g.users(v);
     const NodeId producer = g.value(v).producer;
     ValueId replacement;
     std::string scope = g.scope;
@@ -133,7 +133,7 @@ void EraseIfUnused(Graph& g, ValueId v, std::vector<NodeId>& erased) {
   if (!id.valid()) return;
   for (ValueId result : g.node(id).out)
     if (!g.users(result).empty() || g.IsOutput(result)) return;
-  const std::vector<ValueId> in = g.node(id).in;
+  const ValueList in = g.node(id).in;
   g.EraseNode(id);
   erased.push_back(id);
   for (ValueId operand : in) EraseIfUnused(g, operand, erased);

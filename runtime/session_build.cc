@@ -159,7 +159,7 @@ void Session::Impl::MakeWorkers(const SessionOptions& options, size_t arena_byte
   }
   for (size_t t = 0; t < steps.size(); ++t)
     for (bool result : {false, true}) {
-      const std::vector<ValueId>& ids = result ? steps[t].node->out : steps[t].node->in;
+      const ValueList& ids = result ? steps[t].node->out : steps[t].node->in;
       for (size_t i = 0; i < ids.size(); ++i)
         if (place[ids[i].i].kind == Place::kState)
           state_uses.push_back({t, i, result, place[ids[i].i].offset});
@@ -190,7 +190,7 @@ void Session::Impl::BindArguments(Worker& worker, const ThreadScratch& own) {
   for (const Step& step : steps) tensors += step.node->in.size() + step.node->out.size();
   worker.tensors.reserve(tensors);
   worker.calls.reserve(steps.size());
-  const auto append = [&](const std::vector<ValueId>& ids) {
+  const auto append = [&](const ValueList& ids) {
     const size_t begin = worker.tensors.size();
     for (ValueId v : ids)
       worker.tensors.push_back({Address(v, worker), graph.type(v).dtype, extents[v.i]});

@@ -33,6 +33,10 @@ Extents At(const Shape& shape, const Counts& counts) {
   return e;
 }
 
+void Shape::FailRank() const {
+  Fail("shape {}: expected at most {} dimensions, found more", ToString(*this), kMaxRank);
+}
+
 void CheckDims(const Shape& shape) {
   for (const Dim& dim : shape)
     for (const int64_t part : {dim.constant, dim.sequences, dim.tokens})
@@ -109,10 +113,11 @@ TensorType ParseTensorType(std::string_view text) {
   dims = dims.substr(1, dims.size() - 2);
   while (!dims.empty()) {
     const size_t comma = dims.find(',');
+    if (type.shape.size() == Shape::kMaxRank)
+      Fail("tensor type '{}': at most {} dimensions", text, Shape::kMaxRank);
     type.shape.push_back(ParseDim(dims.substr(0, comma), text));
     dims = comma == std::string_view::npos ? "" : dims.substr(comma + 1);
   }
-  if (type.shape.size() > 4) Fail("tensor type '{}': at most 4 dimensions", text);
   return type;
 }
 

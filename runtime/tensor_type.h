@@ -6,6 +6,7 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <initializer_list>
 #include <span>
 #include <string>
 #include <vector>
@@ -48,7 +49,38 @@ constexpr Dim operator*(Dim a, int64_t k) {
   return {a.constant * k, a.sequences * k, a.tokens * k};
 }
 
-using Shape = std::vector<Dim>;
+// At most four dimensions. They are kept in place, as graphs make and copy shapes all the time.
+class Shape {
+ public:
+  static constexpr size_t kMaxRank = 4;
+  Shape() = default;
+  Shape(std::initializer_list<Dim> dims) : Shape(dims.begin(), dims.end()) {}
+  template <class Iterator>
+  Shape(Iterator first, Iterator last) {
+    for (; first != last; ++first) push_back(*first);
+  }
+  // Throws Error for a fifth one.
+  void push_back(Dim dim) {
+    if (rank_ == kMaxRank) FailRank();
+    dims_[rank_++] = dim;
+  }
+  size_t size() const { return rank_; }
+  bool empty() const { return rank_ == 0; }
+  Dim* begin() { return dims_.data(); }
+  Dim* end() { return dims_.data() + rank_; }
+  const Dim* begin() const { return dims_.data(); }
+  const Dim* end() const { return dims_.data() + rank_; }
+  Dim& operator[](size_t i) { return dims_[i]; }
+  const Dim& operator[](size_t i) const { return dims_[i]; }
+  Dim& back() { return dims_[rank_ - 1]; }
+  const Dim& back() const { return dims_[rank_ - 1]; }
+  bool operator==(const Shape&) const = default;  // dimensions past the rank are all alike
+
+ private:
+  [[noreturn]] void FailRank() const;
+  std::array<Dim, kMaxRank> dims_{};
+  size_t rank_ = 0;
+};
 
 // The largest part of a dimension of a graph, so that a product of two of them does not wrap.
 constexpr int64_t kMaxDim = int64_t{1} << 31;

@@ -231,7 +231,7 @@ class Parser {
     r.Expect(":");
     const size_t scope = r.rest.find("  # ");
     g_.scope = scope == std::string_view::npos ? "" : std::string(r.rest.substr(scope + 4));
-    const std::vector<ValueId> out = g_.Add(op, std::move(in), std::move(attrs));
+    const ValueList out = g_.Add(op, std::move(in), std::move(attrs));
     if (results.size() != out.size())
       Fail("graph text, line {}: {} has {} results, not {}", r.line, op_name, out.size(),
            results.size());

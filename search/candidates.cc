@@ -1,6 +1,7 @@
 #include "search/candidates.h"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 
 #include "runtime/io/atomic_file.h"
@@ -29,6 +30,12 @@ Population PopulationOf(const BoundSpace& space) {
     }
   }
   return p;
+}
+
+Fitness FitnessOf(const Metrics& metrics) {
+  constexpr double kWorst = 1e300;
+  if (!std::isfinite(metrics.loss)) return {0, kWorst};
+  return {metrics.accuracy, metrics.loss};
 }
 
 std::string CandidateLines(const std::vector<Evaluated>& candidates) {

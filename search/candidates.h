@@ -3,6 +3,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "search/space.h"
+#include "train/evaluator.h"
 
 namespace graft {
 
@@ -10,6 +11,9 @@ inline constexpr const char* kCandidatesFile = "candidates.jsonl";
 
 // What evolution knows of a space. REQUIRES: the space outlives it.
 Population PopulationOf(const BoundSpace& space);
+
+// A candidate whose loss is not finite is the worst of all: the search goes on without it.
+Fitness FitnessOf(const Metrics& metrics);
 
 // A JSON object a line: genes, parameters, generation, origin, accuracy, loss.
 std::string CandidateLines(const std::vector<Evaluated>& candidates);

@@ -46,7 +46,7 @@ void Searcher::MeasureNew(std::span<Evaluated> candidates) {
   for (Evaluated& e : candidates) {
     const Graph graph = GraphOf(e, &params);
     const Metrics metrics = prefixes_->Measure(graph, params);
-    e.fitness = {metrics.accuracy, metrics.loss};
+    e.fitness = FitnessOf(metrics);
     measured_.push_back(e), ++replayed_;
     dir_.Write(kCandidatesFile, CandidateLines(measured_));
     search_seconds_ += Since(std::exchange(start, Clock::now()));

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "adapters/base_hash.h"
+#include "data/splits.h"
 #include "ops/isa.h"
 #include "runtime/io/json.h"
 #include "runtime/rng.h"
@@ -226,7 +227,7 @@ RunConfig CompleteSearch(RunConfig config, const SearchConfig& search,
     FailUsage(
         "search: candidates are compared on a validation split, and there is none; hint: "
         "--val-split, or --holdout 0.2");
-  if (Dataset data(c); c.holdout == 0 && c.val_split == data.DefaultTestSplit())
+  if (c.holdout == 0 && PurposeOf(c.val_split) == SplitPurpose::kTest)
     FailUsage(
         "--val-split {}: what is chosen on the test split cannot be tested any more; hint: "
         "--holdout 0.2",

@@ -64,18 +64,4 @@ std::string HashOfData(const std::string& directory, const std::string& split,
   return fields.Hex();
 }
 
-std::string HashOfTokenizer(const std::string& file_or_directory) {
-  std::error_code none;
-  if (file_or_directory.empty()) return "";
-  if (fs::is_regular_file(file_or_directory, none)) return Sha256OfFile(file_or_directory);
-  std::string joined;
-  for (const char* name : {"tokenizer.json", "vocab.txt", "tokenizer_config.json",
-                           "special_tokens_map.json", "added_tokens.json"}) {
-    const fs::path path = fs::path(file_or_directory) / name;
-    if (fs::is_regular_file(path, none))
-      joined += fmt::format("{}:{}\n", name, Sha256OfFile(path.string()));
-  }
-  return joined.empty() ? "" : Sha256Hex(std::as_bytes(std::span(joined)));
-}
-
 }  // namespace graft

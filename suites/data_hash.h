@@ -14,8 +14,4 @@ namespace graft {
 std::string HashOfData(const std::string& directory, const std::string& split,
                        const std::string& columns = "", bool skip_bad = false);
 
-// The SHA-256 of the files of a tokenizer, or of those in a model's directory; "" if there are
-// none.
-std::string HashOfTokenizer(const std::string& file_or_directory);
-
 }  // namespace graft

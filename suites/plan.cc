@@ -9,9 +9,11 @@
 #include "adapters/base_hash.h"
 #include "adapters/base_model.h"
 #include "adapters/method_graph.h"
+#include "models/text/tokenizer_identity.h"
 #include "runtime/io/listing.h"
 #include "runtime/version.h"
 #include "train/complete_config.h"
+#include "train/complete_method.h"
 #include "train/dataset.h"
 #include "train/run_config_json.h"
 
@@ -195,9 +197,23 @@ class Hashes {
     if (hash.empty()) hash = HashOfData(data, split, columns, skip_bad);
     return hash;
   }
+  // Of the tokenizer, if the data are texts.
+  const std::string& OfTokenizer(const RunConfig& c) {
+    const auto [at, fresh] = tokenizers_.try_emplace({c.data, c.columns, c.model, c.tokenizer});
+    if (fresh && Dataset(c.data, {c.columns, "", c.skip_bad}).texts())
+      at->second = TokenizerIdentity(OpenTokenizer(c).spec());
+    return at->second;
+  }
+  const std::string& OfRuns(const std::string& method) {
+    const auto [at, fresh] = runs_.try_emplace(method);
+    if (fresh) at->second = HashOfMethodRuns(ParseMethod(method));
+    return at->second;
+  }
 
  private:
   std::map<std::array<std::string, 3>, std::string> known_;
+  std::map<std::array<std::string, 4>, std::string> tokenizers_;
+  std::map<std::string, std::string> runs_;
 };
 
 void Identify(const SuiteRequest& r, const std::string& base, Hashes* hashes, Unit* unit) {
@@ -205,6 +221,8 @@ void Identify(const SuiteRequest& r, const std::string& base, Hashes* hashes, Un
   unit->train_sha256 = hashes->Of(c.data, c.train_split, c.columns, c.skip_bad);
   for (Measurement& m : unit->measure)
     m.sha256 = hashes->Of(m.data, m.split, m.columns, c.skip_bad);
+  unit->tokenizer_sha256 = hashes->OfTokenizer(c);
+  unit->begins_with = hashes->OfRuns(c.method);
   unit->row.hash = HashOf(IdentityOf(*unit, r.kind, base));
 }
 

@@ -21,7 +21,7 @@ Splits SplitsOf(const Dataset& data) {
   Splits s;
   s.part = data.DefaultTrainSplit(), s.val = data.DefaultValidationSplit();
   s.all = Contains(names, "train800val200") ? "train800val200" : s.part;
-  s.test = data.DefaultTestSplit();
+  s.test = data.DefaultEvalSplit();
   if (s.test.empty() && names.size() == 1) s.test = names[0];
   return s;
 }

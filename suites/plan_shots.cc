@@ -127,7 +127,7 @@ class ShotsTask {
 
   template <class Data>
   void Draw(Data data, size_t shots, int64_t seed, SuitePlan* plan, TaskData* task) {
-    const std::string from = data.DefaultTrainSplit(), test = data.DefaultTestSplit();
+    const std::string from = data.DefaultTrainSplit(), test = data.DefaultEvalSplit();
     if (from.empty() || test.empty() || test == from)
       Fail("{}: expected a split to train on and one to test on; it has {}", directory_,
            fmt::join(data.split_names(), ", "));
@@ -197,8 +197,8 @@ bool HoldsImages(const std::string& directory) {
   if (PublishedShots::Find(directory)) return true;
   try {
     const ImageDataset data(directory);
-    return !data.DefaultTrainSplit().empty() && !data.DefaultTestSplit().empty() &&
-           data.DefaultTrainSplit() != data.DefaultTestSplit();
+    return !data.DefaultTrainSplit().empty() && !data.DefaultEvalSplit().empty() &&
+           data.DefaultTrainSplit() != data.DefaultEvalSplit();
   } catch (const Error&) {
     return false;
   }

@@ -40,8 +40,6 @@ nlohmann::json IdentityOf(const Unit& unit, const std::string& kind,
   // The option is younger than the first suites.
   if (unit.config.lanes == 0) config.erase("lanes");
   if (!unit.config.scale_targets) config.erase("scale_targets");
-  const std::string tokenizer =
-      unit.config.tokenizer.empty() ? unit.config.model : unit.config.tokenizer;
   nlohmann::json measured = nlohmann::json::array();
   for (const Measurement& m : unit.measure)
     measured.push_back({{"name", m.name},
@@ -51,7 +49,8 @@ nlohmann::json IdentityOf(const Unit& unit, const std::string& kind,
                         {"limit", m.limit}});
   return {{"numerics", kNumericsVersion},
           {"base", base_sha256},
-          {"tokenizer", HashOfTokenizer(tokenizer.starts_with("init:") ? "" : tokenizer)},
+          {"tokenizer", unit.tokenizer_sha256},
+          {"begins_with", unit.begins_with},
           {"config", config},
           {"train", unit.train_sha256},
           {"measure", measured},

@@ -9,12 +9,14 @@ namespace graft {
 
 // Raised whenever the same configuration gives other numbers than before, so that a suite does not
 // mix them: results of an older version then belong to other units.
-inline constexpr int kNumericsVersion = 1;
+inline constexpr int kNumericsVersion = 2;
 
 struct Unit {
   UnitRow row;       // its place in the tables; hash, run and results are filled in
   RunConfig config;  // as a command line has it: what CompleteRunConfig makes of it is the run's
-  std::string train_sha256;  // HashOfData of what it trains on
+  std::string train_sha256;      // HashOfData of what it trains on
+  std::string tokenizer_sha256;  // TokenizerIdentity, of texts
+  std::string begins_with;       // HashOfMethodRuns
   std::vector<Measurement> measure;
 };
 

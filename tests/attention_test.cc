@@ -64,7 +64,7 @@ Graph AttentionGraph(const Problem& p) {
   if (p.mask) in.push_back(f32("mask", rk, 1));
   if (p.prefix) in.push_back(f32("pk", p.prefix, w)), in.push_back(f32("pv", p.prefix, w));
   const AttentionAttrs attrs{p.heads, p.scale(), p.mask, p.prefix > 0};
-  const std::vector<ValueId> out = g.Add(kAttention, in, attrs);
+  const ValueList out = g.Add(kAttention, in, attrs);
   g.SetOutput("context", out[0]);
   g.SetOutput("lse", out[1]);
   std::vector<bool> need(in.size(), true);
@@ -271,7 +271,7 @@ TEST(Attention, FewerSequencesThanCapacity) {
   const ValueId q = g.AddInput("q", {DType::kF32, {rows, 12}}), o = Offsets(g, 7);
   const std::vector<ValueId> in{q, q, q, o, o};
   const AttentionAttrs attrs{.heads = 2, .scale = 0.5};
-  const std::vector<ValueId> out = g.Add(kAttention, in, attrs);
+  const ValueList out = g.Add(kAttention, in, attrs);
   const std::vector<ValueId> d = kAttention.gradient(
       {g, in, out, std::vector<ValueId>{q, {}}, {true, false, true, false, false}, attrs});
   EXPECT_EQ(g.node(g.value(d[0]).producer).attrs.As<AttentionGradAttrs>().want, "qv");
@@ -298,7 +298,7 @@ TEST(Attention, RefusesWhatItCannotDifferentiate) {
   Problem p{.mask = true};
   Graph g = AttentionGraph(p);
   const NodeId n = g.value(g.output("context")).producer;
-  const std::vector<ValueId> in = g.node(n).in, out = g.node(n).out;
+  const ValueList in = g.node(n).in, out = g.node(n).out;
   const std::vector<bool> all(in.size(), true), none(in.size(), false);
   const Attrs attrs = g.node(n).attrs;
   EXPECT_THROW(kAttention.gradient({g, in, out, std::vector<ValueId>{out[0], {}}, all, attrs}),

@@ -98,7 +98,7 @@ struct SlopeGraph {
   explicit SlopeGraph(const char* act = "none") {
     LowMatmulAttrs fc1;
     fc1.product.tb = true, fc1.product.act = "gelu_near";
-    const std::vector<ValueId> fused = g.Add(kLowMatmul, {Rows(g), Weight(g, "fc1")}, fc1);
+    const ValueList fused = g.Add(kLowMatmul, {Rows(g), Weight(g, "fc1")}, fc1);
     y = fused[0], slope = fused[1];
     LowMatmulAttrs back;
     back.product.act = act;

@@ -102,6 +102,29 @@ TEST_F(Holdout, IsWhatDataSplitWrites) {
             Config(*dir_ / "run")["examples_sha256"]);
 }
 
+// A path that is in a list twice, as of a class that is rare, is in one fold.
+TEST_F(Holdout, FoldsKeepAPathTogether) {
+  fs::copy(*dir_ / "lists", *dir_ / "twice", fs::copy_options::recursive);
+  std::string list = Slurp(*dir_ / "twice/train.txt");
+  Spill(*dir_ / "twice/train.txt", list + list);
+  for (const char* other : {"val.txt", "test.txt"}) fs::remove(fs::path(*dir_ / "twice") / other);
+  GraftJson({"data", "split", *dir_ / "twice", "--folds", "3", "--out", *dir_ / "folds"});
+  const auto paths = [](const std::string& file) {
+    std::set<std::string> all;
+    std::istringstream lines(Slurp(file));
+    for (std::string line; std::getline(lines, line);)
+      all.insert(fs::path(line.substr(0, line.rfind(' '))).filename());
+    return all;
+  };
+  for (const char* fold : {"fold1", "fold2", "fold3"}) {
+    const std::string folder = fs::path(*dir_ / "folds") / fold;
+    const std::set<std::string> train = paths(folder + "/train.txt"),
+                                val = paths(folder + "/val.txt");
+    EXPECT_EQ(train.size() + val.size(), 24u) << fold;
+    EXPECT_EQ(val.size(), 8u) << fold;
+  }
+}
+
 TEST_F(Holdout, ResumeHasTheSameParts) {
   const std::string part = *dir_ / "part";
   const auto args = [&](const std::string& out) {

@@ -233,6 +233,12 @@ TEST_F(EveryMethod, ForgetKnowsItsRun) {
   EXPECT_NE(accuracy("forget_much"), accuracy("plain"));
   EXPECT_NE(train("forget+lora(r=2)", "no_run").err.find("option 'run' is missing"),
             std::string::npos);
+  fs::create_directories(At("of (a), b"));
+  fs::copy(At("old_image"), At("of (a), b/old"), fs::copy_options::recursive);
+  const Outcome quoted =
+      train("forget(run=\"" + At("of (a), b/old") + "\",lambda=5)+lora(r=2)", "forget_quoted");
+  ASSERT_EQ(quoted.code, 0) << quoted.err;
+  EXPECT_EQ(accuracy("forget_quoted"), accuracy("forget_much"));
   const Outcome other = train("forget(run=" + At("old_image") + ")+lora(r=2)", "other", true);
   EXPECT_NE(other.err.find("was trained on another base"), std::string::npos) << other.err;
   fs::copy(At("old_image"), At("changing"));

@@ -15,6 +15,10 @@ TEST_F(Predict, FoldersAndPatterns) {
   EXPECT_EQ(Inputs(Images({At("photos/x[1].png")})), Words{At("photos/x[1].png")});
   fs::remove(At("photos/x[1].png"));
   EXPECT_EQ(Images({At("photos/b.png")})[0]["top"], Images({At("photos")})[1]["top"]);
+  // Browsers save JPEGs under these names.
+  fs::copy_file(At("photos/b.png"), At("photos/saved.jfif"));
+  EXPECT_EQ(Inputs(Images({At("photos")})).size(), 4u);
+  fs::remove(At("photos/saved.jfif"));
   Spill(At("photos/phone.HEIC"), "x"), Spill(At("photos/readme.txt"), "a b\n");
   const Outcome o = Graft({"predict", "--run", At("run"), At("photos")});
   EXPECT_NE(o.out.find("photos: 1 image of a format that is not read left out"), o.out.npos)
@@ -147,6 +151,8 @@ TEST_F(Predict, Tables) {
       {"number.csv", "1,2,3,a b\n4,5,6,c d\n", {"--columns", "4"}, {"a b", "c d"}, {1, 2}},
       {"lines.jsonl", "{\"text\": \"a\", \"x\": 1}\n{\"text\": \"b\"}\n", {}, {"a", "b"}, {1, 2}},
       {"keys.jsonl", "{\"review\": \"a\"}\n{\"review\": \"b\"}\n", {}, {"a", "b"}, {1, 2}},
+      {"pairs.jsonl", "{\"text\": \"a\", \"hypothesis\": \"b\", \"label\": 1}\n", {}, {"a\tb"}, {1}},
+      {"glue.jsonl", "{\"question\": \"a\", \"sentence\": \"b\"}\n", {}, {"a\tb"}, {1}},
       {"asked.jsonl", "{\"q\": \"a\", \"text\": \"b\"}\n", {"--columns", "q"}, {"a"}, {1}}};
   for (const Table& t : tables) {
     SCOPED_TRACE(t.name);

@@ -78,6 +78,14 @@ TEST_F(Supernet, TheResultIsARun) {
   EXPECT_EQ(runs[0]["method"], found_["method"]);
 }
 
+// Without a test split there is still one to choose on.
+TEST_F(Supernet, TrainAndValidationAreEnough) {
+  fs::copy(At("data"), At("two"), fs::copy_options::recursive);
+  fs::remove(At("two/test.txt"));
+  const Words few{"--data", At("two"), "--generations", "0", "--population", "2", "--epochs", "1"};
+  EXPECT_EQ(GraftJson(Args("of_two", few))["evaluated"], 2);
+}
+
 TEST_F(Supernet, TheResultTrainsOnAndFuses) {
   const nlohmann::json glora = GraftJson(Args(
       "glora", {"--space", "glora", "--ranks", "4,2", "--population", "3", "--generations", "0"}));

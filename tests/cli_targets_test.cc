@@ -175,6 +175,15 @@ TEST_F(Targets, SeveralColumnsOfNumbers) {
   EXPECT_LT(check["splits"][0]["columns"][0]["min"], check["splits"][0]["columns"][0]["max"]);
 }
 
+// Its square is no number of f32, and nothing that is measured of it may be called the best.
+TEST_F(Targets, AValidationLossThatIsNotFiniteIsNoResult) {
+  fs::copy(At("numbers"), At("filled"), fs::copy_options::recursive);
+  Spill(At("filled/dev.csv"), Slurp(At("filled/dev.csv")) + "film filled,9.97e36,0\n");
+  ExpectRefused(Args("regression", "filled", "of_filled"), 5,
+                "the loss on the validation split 'dev' is inf after epoch 1 of 20");
+  EXPECT_FALSE(fs::exists(At("of_filled/best.safetensors")));
+}
+
 TEST_F(Targets, RunsAreComparedByTheirMetric) {
   const json runs = GraftJson({"runs", At("run")})["runs"];
   EXPECT_EQ(runs[0]["metric"], "val_mse");

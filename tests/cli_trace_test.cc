@@ -171,5 +171,22 @@ TEST(TraceOfGradients, HasTheirMasks) {
   }
 }
 
+// Layers that have none train fully.
+TEST(TraceOfGradients, OfTheLayersThatAreMeant) {
+  const TempDir dir;
+  MakeData(dir / "data");
+  for (const char* mode : {"f", "d"}) {
+    const std::string run = dir / mode, trace = run + ".trace";
+    GraftJson({"train", "--model", kNano, "--data", dir / "data", "--method",
+               fmt::format("childtuning(mode={},targets=attn.*)", mode), "--epochs", "1", "--limit",
+               "16", "--batch-size", "8", "--out", run, "--trace", trace});
+    const std::string names =
+        Slurp(trace + (*mode == 'f' ? "/masks.npz" : "/init.safetensors")),
+        mask = *mode == 'f' ? "step_000001/childtuning." : "childtuning.mask.";
+    EXPECT_NE(names.find(mask + "blocks.0.attn.q.weight"), std::string::npos) << mode;
+    EXPECT_EQ(names.find(mask + "blocks.0.mlp"), std::string::npos) << mode;
+  }
+}
+
 }  // namespace
 }  // namespace graft::cli

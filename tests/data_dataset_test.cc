@@ -49,7 +49,7 @@ TEST(Dataset, Lists) {
   EXPECT_EQ(Overlap(data.Load("train800val200"), data.Load("val200")).size(), 4u);
   EXPECT_EQ(data.DefaultTrainSplit(), "train800");
   EXPECT_EQ(data.DefaultValidationSplit(), "val200");
-  EXPECT_EQ(data.DefaultTestSplit(), "test");
+  EXPECT_EQ(data.DefaultEvalSplit(), "test");
 }
 
 TEST(Dataset, ClassNames) {
@@ -142,7 +142,7 @@ TEST(Dataset, FoldersWithoutSplits) {
   const ImageDataset data(folder.path().string());
   EXPECT_THAT(data.split_names(), ElementsAre("train"));
   EXPECT_THAT(data.class_names(), ElementsAre("a", "b"));
-  EXPECT_EQ(data.DefaultTestSplit(), "");
+  EXPECT_EQ(data.DefaultEvalSplit(), "");
   std::filesystem::create_directories(folder.path() / "c");
   EXPECT_THAT(MessageOf([&] { ImageDataset(folder.path().string()); }),
               HasSubstr("c: expected images (jpg, jpeg, png, webp, gif, bmp, tif, tiff, ppm, pgm, "

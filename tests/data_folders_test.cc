@@ -87,7 +87,7 @@ TEST(DataFolders, NamesOfSplits) {
     const ImageDataset data(folder.path().string());
     EXPECT_EQ(data.DefaultTrainSplit(), layout.splits[0]);
     EXPECT_EQ(data.DefaultValidationSplit(), layout.splits[1]);
-    EXPECT_EQ(data.DefaultTestSplit(), layout.splits[2]);
+    EXPECT_EQ(data.DefaultEvalSplit(), layout.splits[2]);
     EXPECT_EQ(data.num_classes(), 2);
     if (layout.told.empty())
       EXPECT_THAT(data.Notes(false), IsEmpty());

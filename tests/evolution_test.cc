@@ -1,5 +1,6 @@
 // Compares the evolution of graft search with a Python reimplementation, draw by draw;
 // fixtures/make_evolution.py says what the toy spaces and their fitness are.
+#include "search/candidates.h"
 #include "search/evolution.h"
 
 #include <gtest/gtest.h>
@@ -103,6 +104,18 @@ TEST(Evolution, NothingIsMeasuredTwiceAndNothingAboveTheLimit) {
       }
     }
   }
+}
+
+// JSON has no NaN, and a resumed search reads what was written.
+TEST(Evolution, ALossThatIsNotFiniteIsTheWorst) {
+  Metrics lost;
+  lost.accuracy = 0.9, lost.loss = NAN;
+  Evaluated e;
+  e.fitness = FitnessOf(lost);
+  EXPECT_TRUE(Better({0.0, 1e9}, e.fitness));
+  EXPECT_EQ(CandidateLines({e}).find("null"), std::string::npos);
+  lost.loss = 0.5;
+  EXPECT_EQ(FitnessOf(lost), (Fitness{0.9, 0.5}));
 }
 
 // What is measured again from a list gives the same candidates, which is how a search resumes.

@@ -95,7 +95,7 @@ Doubles RuleGradients(const GradientCase& t, const std::vector<bool>& need) {
   std::vector<ValueId> in, cotangent;
   for (size_t i = 0; i < t.c.in.size(); ++i)
     in.push_back(leaf(fmt::format("in{}", i), t.c.in_type[i], t.c.in_shape[i], t.c.in[i]));
-  const std::vector<ValueId> out = g.Add(*t.c.op, in, t.c.attrs);
+  const ValueList out = g.Add(*t.c.op, in, t.c.attrs);
   for (size_t k = 0; k < out.size(); ++k)
     cotangent.push_back(!t.reached[k] ? ValueId{}
                                       : leaf(fmt::format("d_out{}", k), DType::kF32,

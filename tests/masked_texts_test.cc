@@ -35,9 +35,23 @@ TEST(Corpus, LinesAreTextsUnlessEmptyLinesPartDocuments) {
   EXPECT_THAT(TextsOf(corpus, "val"), ElementsAre("three"));
   EXPECT_EQ(corpus.DefaultTrainSplit(), "train");
   EXPECT_EQ(corpus.DefaultValidationSplit(), "val");
-  EXPECT_EQ(corpus.DefaultTestSplit(), "val");
+  EXPECT_EQ(corpus.DefaultEvalSplit(), "val");
   EXPECT_EQ(corpus.Load("train", 3).examples.size(), 3u);
   EXPECT_THAT(MessageOf([&] { corpus.Load("test"); }), HasSubstr("test"));
+}
+
+// What is for a test must not be trained on, whatever the case of its name; a Mac's copies of
+// metadata are no texts.
+TEST(Corpus, NamesOfSplitsAreThoseOfTables) {
+  TempDir dir;
+  dir.Write("a.txt", "train on this\n");
+  dir.Write("Test.txt", "one\n"), dir.Write("eval.txt", "two\n");
+  dir.Write("._a.txt", std::string("\0\5\26\7", 4)), dir.Write(".notes.txt", "no");
+  const Corpus corpus(dir.path());
+  EXPECT_THAT(TextsOf(corpus, "train"), ElementsAre("train on this"));
+  EXPECT_THAT(TextsOf(corpus, "Test"), ElementsAre("one"));
+  EXPECT_EQ(corpus.DefaultValidationSplit(), "eval");
+  EXPECT_EQ(corpus.DefaultEvalSplit(), "Test");
 }
 
 TEST(Corpus, WhatIsNoneIsRefused) {

@@ -54,7 +54,7 @@ Fused BothForms(MatmulAttrs p, int64_t m, int64_t k, int64_t n) {
       std::vector<ValueId> in{a, b};
       if (p.bias) in.push_back(bias);
       if (p.residual) in.push_back(residual);
-      const std::vector<ValueId> out = g->Add(kMatmul, in, p);
+      const ValueList out = g->Add(kMatmul, in, p);
       std::vector<ValueId> cotangent(out.size());
       cotangent[0] = dy;
       const std::vector<bool> need(in.size(), true);
@@ -282,7 +282,7 @@ TEST(Matmul, NothingForFrozenInputs) {
                 dy = g.AddInput("dy", {DType::kF32, {7, 3}});
   const ValueId w = g.AddParam("w", {3, 5}), bias = g.AddParam("bias", {3});
   const MatmulAttrs p{.tb = true, .bias = true, .act = "gelu"};
-  const std::vector<ValueId> in{x, w, bias}, out = g.Add(kMatmul, in, p);
+  const ValueList in{x, w, bias}, out = g.Add(kMatmul, in, p);
   const size_t nodes = g.live_nodes();
   const std::vector<ValueId> none =
       kMatmul.gradient({g, in, out, std::vector<ValueId>{dy, {}}, {false, false, false}, p});

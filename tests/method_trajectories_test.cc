@@ -78,7 +78,7 @@ class Trajectory : public testing::TestWithParam<size_t> {
     batch_ = BatchOf(name, Classes(model_.config));
     optimizer_.weight_decay = 1e-2;
     optimizer_.on_gradient = GradientTransformOf(method, 0);
-    if (WantsChildMasks(method)) MakeMasks(method);
+    if (WantedChildMasks(method)) MakeMasks(method);
   }
   void Start(const std::string& name) {
     const Extents shape = model_.params.shape(name);

@@ -153,7 +153,7 @@ TEST(Nf4Matmul, GradientReachesInputBiasAndResidualOnly) {
   const ValueId x = g.AddInput("x", F32({7, 5})), dy = g.AddInput("dy", F32({7, 9}));
   const std::vector<ValueId> epilogue{g.AddInput("bias", F32({9})), g.AddInput("r", F32({7, 9}))};
   const MatmulAttrs p{.tb = true, .alpha = 2, .bias = true, .residual = true};
-  const std::vector<ValueId> y = Nf4Matmul(g, x, w, epilogue, p);
+  const ValueList y = Nf4Matmul(g, x, w, epilogue, p);
   const Node node = g.node(g.value(y[0]).producer);
   std::vector<bool> need(7);
   need[0] = need[5] = need[6] = true;

@@ -319,6 +319,20 @@ TEST(Methods, ABranchOfAFrozenHead) {
   EXPECT_EQ(trained, (std::set<std::string>{"head.lora_a", "head.lora_b"}));
 }
 
+// A path may hold what ends a value, an option or a term.
+TEST(Methods, ValuesInQuotes) {
+  const Method method =
+      ParseMethod("forget(run=\"/a (copy)/b,c+d\", lambda=0.5)+lora(targets=\"attn.q\")");
+  ASSERT_EQ(method.size(), 2u);
+  EXPECT_EQ(method[0].options.at("run"), "/a (copy)/b,c+d");
+  EXPECT_EQ(method[0].options.at("lambda"), "0.5");
+  EXPECT_EQ(method[1].options.at("targets"), "attn.q");
+  EXPECT_EQ(ToString(method),
+            "forget(lambda=0.5,run=\"/a (copy)/b,c+d\")+lora(targets=attn.q)");
+  EXPECT_EQ(ToString(ParseMethod(ToString(method))), ToString(method));
+  EXPECT_THROW(ToString({{"forget", {{"run", "a\"b,c"}}}}), Error);
+}
+
 TEST(Methods, MistakesNameTheNearest) {
   const std::pair<const char*, const char*> cases[] = {
       {"lorra(r=8)", "did you mean 'lora'?"},
@@ -328,6 +342,8 @@ TEST(Methods, MistakesNameTheNearest) {
       {"lora(r=8,targets=attn.z)", "target 'attn.z' matches no layer; did you mean 'attn."},
       {"lora(r=8,targets=)", "expected names joined by '|'"},
       {"lora(r=8", "do not end with ')'"},
+      {"lora(targets=\"a)", "do not end with ')'"},
+      {"childtuning(targets=attn.z)", "target 'attn.z' matches no layer; did you mean"},
       {"lora(r=8,r=4)", "given twice"},
       {"linear(head=frozen)", "trains nothing"},
       {"last(k=9)", "option 'k': expected a number from 1 to 3"},

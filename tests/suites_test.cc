@@ -148,6 +148,8 @@ TEST(Identity, IsOfWhatDecidesTheResult) {
   EXPECT_TRUE(changed([](Unit& u) { u.config.memory_budget = "1GiB"; }));
   EXPECT_TRUE(changed([](Unit& u) { u.config.model = "init:vit_nano_patch8_32"; }));
   EXPECT_TRUE(changed([](Unit& u) { u.train_sha256 = "3"; }));
+  EXPECT_TRUE(changed([](Unit& u) { u.tokenizer_sha256 = "3"; }));
+  EXPECT_TRUE(changed([](Unit& u) { u.begins_with = "3"; }));
   EXPECT_TRUE(changed([](Unit& u) { u.measure[0].sha256 = "3"; }));
   EXPECT_TRUE(changed([](Unit& u) { u.measure[0].mask = {1, 2}; }));
   EXPECT_TRUE(changed([](Unit& u) { u.row.phase = "choice"; }));

@@ -55,7 +55,7 @@ TEST(TextData, UsualLayout) {
   EXPECT_EQ(data.Load("train", 2).examples.size(), 2u);
   EXPECT_EQ(data.DefaultTrainSplit(), "train");
   EXPECT_EQ(data.DefaultValidationSplit(), "dev");
-  EXPECT_EQ(data.DefaultTestSplit(), "dev");
+  EXPECT_EQ(data.DefaultEvalSplit(), "dev");
   EXPECT_EQ(MessageOf([&] { data.Load("trian"); }),
             folder.path().string() +
                 ": there is no split 'trian'; did you mean 'train'?; it has "
@@ -75,7 +75,7 @@ TEST(TextData, Pairs) {
   EXPECT_NE(data.Load("train").examples[2], (TextExample{"first only", {}, 1}));
   EXPECT_THAT(data.Load("test").examples,
               ElementsAre(TextExample{"one", "two, and \"a half\"\n", 0}, TextExample{"", "x", 2}));
-  EXPECT_EQ(data.DefaultTestSplit(), "test");
+  EXPECT_EQ(data.DefaultEvalSplit(), "test");
   const TextSplit other{"b", {{"one", "two", 1}}};
   EXPECT_THAT(Overlap(data.Load("train"), other), ElementsAre(TextExample{"one", "two", 0}));
 }

@@ -149,7 +149,7 @@ TEST(TextOddities, TestSetsWithoutLabelsAreLeftOut) {
     const TextDataset data(folder.path().string(),
                            ParseTextColumns(row.train.starts_with("Was") ? "Was,Wie" : ""));
     EXPECT_EQ(data.has_split("test"), row.told.empty());
-    EXPECT_EQ(data.DefaultTestSplit(), row.told.empty() ? "test" : "dev");
+    EXPECT_EQ(data.DefaultEvalSplit(), row.told.empty() ? "test" : "dev");
     if (!row.told.empty()) {
       EXPECT_THAT(data.Notes(false), Contains(HasSubstr(row.told)));
     }

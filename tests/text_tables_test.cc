@@ -339,14 +339,14 @@ TEST(TextTables, FilesAndSplits) {
   EXPECT_THAT(data.split_names(), ElementsAre("Training", "Validation", "testing"));
   EXPECT_EQ(data.DefaultTrainSplit(), "Training");
   EXPECT_EQ(data.DefaultValidationSplit(), "Validation");
-  EXPECT_EQ(data.DefaultTestSplit(), "testing");
+  EXPECT_EQ(data.DefaultEvalSplit(), "testing");
   // A path may be one file alone.
   EXPECT_TRUE(HoldsTexts(folder / "Training.csv"));
   EXPECT_FALSE(HoldsTexts(folder / ".DS_Store"));
   folder.Write("reviews.csv", "text,label\n" + Reviews());
   const TextDataset one(folder / "reviews.csv");
   EXPECT_EQ(one.DefaultTrainSplit(), "reviews");
-  EXPECT_EQ(one.DefaultTestSplit(), "reviews");
+  EXPECT_EQ(one.DefaultEvalSplit(), "reviews");
   EXPECT_EQ(one.DefaultValidationSplit(), "");
 }
 

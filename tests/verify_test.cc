@@ -14,7 +14,7 @@ class GraphSurgery {
   explicit GraphSurgery(Graph& g) : g_(g) {}
   Value& value(ValueId v) { return g_.values_[v.i]; }
   Node& node(NodeId n) { return g_.nodes_[n.i]; }
-  std::vector<NodeId>& users(ValueId v) { return g_.users_[v.i]; }
+  UserList& users(ValueId v) { return g_.users_[v.i]; }
   std::vector<GraphOutput>& outputs() { return g_.outputs.items_; }
   std::vector<Update>& updates() { return g_.updates.items_; }
   void KillLeaf(ValueId v) { g_.dead_leaf_[v.i] = true; }
@@ -51,7 +51,7 @@ class VerifyTest : public ::testing::Test {
   ValueId gain = g.AddParam("gain", {4}), bias = g.AddParam("bias", {4});
   ValueId w = g.AddParam("w", {4}, true);
   ValueId acc = g.AddState("acc", {4});
-  std::vector<ValueId> normed;
+  ValueList normed;
   ValueId y, sum, total;
   GraphSurgery cut{g};
 };

@@ -32,16 +32,6 @@ void Write(const std::string& directory, const TextDataset& data,
   WriteTextTables(directory, data.class_names(), parts, data.kind());
 }
 
-std::vector<ToDivide> Divisible(const Split& split, LabelKind kind) {
-  std::vector<ToDivide> examples;
-  for (const Example& e : split.examples)
-    examples.push_back({e.label, examples.size(), LabelsToDivide(e.targets, kind)});
-  return examples;
-}
-std::vector<ToDivide> Divisible(const TextSplit& split, LabelKind kind) {
-  return GroupsOf(split.examples, kind);
-}
-
 // The training and validation parts, and the test split of the data set.
 template <class Data, class AnySplit>
 std::vector<AnySplit> WithTest(const Data& data, AnySplit train, AnySplit val) {
@@ -115,7 +105,7 @@ void WriteParts(Data data, const SplitOptions& o, const CommonOptions& common) {
     write("", WithTest(data, data.Load(name), data.Load(kHoldout)));
   } else {
     const auto folds = static_cast<size_t>(o.folds);
-    const std::vector<size_t> fold = DrawFolds(Divisible(whole, data.kind()), folds, seed);
+    const std::vector<size_t> fold = DrawFolds(GroupsOf(whole.examples, data.kind()), folds, seed);
     for (size_t k = 0; k < folds; ++k) {
       auto train = whole, val = whole;
       train.examples.clear(), val.examples.clear();

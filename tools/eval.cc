@@ -73,7 +73,7 @@ Dataset OpenData(const EvalOptions& o, const std::optional<RunConfig>& run,
 std::string ChooseSplit(const Dataset& data, const EvalOptions& o) {
   const std::string chosen = !o.split.empty() ? o.split
                              : o.holdout > 0  ? kHoldout
-                                              : data.DefaultTestSplit();
+                                              : data.DefaultEvalSplit();
   if (!chosen.empty()) return chosen;
   const std::vector<std::string> all = data.split_names();
   if (all.size() == 1)  // somebody's labelled photos, or what a model was trained on

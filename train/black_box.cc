@@ -10,7 +10,7 @@ namespace graft {
 Graph SearchGraph(Graph g) {
   const ValueId param = g.FindLeaf(kSearched);
   GRAFT_CHECK(param.valid(), "nothing is searched");
-  const std::vector<NodeId> users = g.users(param);
+  const UserList users = g.users(param);
   g.SetTrainable(param, false);
   g.ReplaceUsesIn(param, g.AddInput("z", g.type(param)), users);
   RemoveDropout(g);

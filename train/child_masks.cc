@@ -9,10 +9,16 @@
 
 namespace graft {
 
-bool WantsChildMasks(const Method& method) {
-  for (const MethodTerm& term : method)
-    if (term.name == "childtuning" && CompleteOptions(term).at("mode") == "d") return true;
-  return false;
+std::optional<ChildMasks> WantedChildMasks(const Method& method) {
+  Graph none;
+  ParamStore no_params;
+  for (const MethodTerm& term : method) {
+    const std::map<std::string, std::string> options = CompleteOptions(term);
+    if (term.name != "childtuning" || options.at("mode") != "d") continue;
+    const MethodArgs a{none, no_params, options, 0};
+    return ChildMasks{.keep = a.Number("p", 0, 1), .targets = a.List("targets")};
+  }
+  return std::nullopt;
 }
 
 namespace {
@@ -58,12 +64,17 @@ double Percentile(std::span<const std::span<const float>> values, double q) {
   return low + (high - low) * (at - std::floor(at));
 }
 
-std::vector<std::string> MakeChildMasks(const Graph& loss_graph, ParamStore& params, double keep,
-                                        double clip, const Counts& capacity, int64_t batch_size,
-                                        BatchSource& data) {
+std::vector<std::string> MakeChildMasks(const Graph& loss_graph, ParamStore& params,
+                                        const ChildMasks& wanted, const Counts& capacity,
+                                        int64_t batch_size, BatchSource& data) {
   std::vector<std::string> of_blocks;
   for (ValueId v : loss_graph.Trainable())
-    if (BlockOf(loss_graph.value(v).name) >= 0) of_blocks.push_back(loss_graph.value(v).name);
+    if (const std::string& name = loss_graph.value(v).name;
+        BlockOf(name) >= 0 && ScopeMatches(LayerOf(name), wanted.targets))
+      of_blocks.push_back(name);
+  if (of_blocks.empty())
+    FailUsage("method 'childtuning': targets={} matches no layer of a block",
+              fmt::join(wanted.targets, "|"));
   ParamStore scratch = params;  // the optimizer's state that a step has and this pass does not use
   TrainStep step(loss_graph, scratch, {.kind = OptimizerKind::kSgd}, capacity, TrainingPasses({}));
   std::vector<std::string> masks;
@@ -81,12 +92,12 @@ std::vector<std::string> MakeChildMasks(const Graph& loss_graph, ParamStore& par
     for (size_t k = 0; k < masks.size(); ++k) {
       float* sum = params.Mutable(masks[k]);
       const size_t size = params.values(masks[k]).size();
-      AddSquares({step.session().State("acc." + of_blocks[k]).f32(), size}, clip, {sum, size});
+      AddSquares({step.session().State("acc." + of_blocks[k]).f32(), size}, wanted.clip, {sum, size});
     }
   }
   std::vector<std::span<const float>> sums;
   for (const std::string& mask : masks) sums.push_back(params.values(mask));
-  const double threshold = Percentile(sums, 1 - keep);
+  const double threshold = Percentile(sums, 1 - wanted.keep);
   for (const std::string& mask : masks) {
     float* values = params.Mutable(mask);
     for (size_t i = 0; i < params.values(mask).size(); ++i) values[i] = values[i] >= threshold;

@@ -37,18 +37,29 @@ void CompleteText(const RunConfig& c, MethodTerm* term) {
   term->options["ids"] = fmt::format("{}", fmt::join(ids, "|"));
 }
 
+// The option that names the run a term begins with, or nothing.
+const char* RunOption(const MethodTerm& term, const std::map<std::string, std::string>& options) {
+  if (term.name == "forget") return options.at("run").empty() ? nullptr : "run";
+  if (term.name != "prompt") return nullptr;
+  const std::string& init = options.at("init");
+  return init == "text" || init == "random" || init == "vocab" ? nullptr : "init";
+}
+
 }  // namespace
+
+std::string HashOfMethodRuns(const Method& method) {
+  std::string hashes;
+  for (const MethodTerm& term : method)
+    if (const auto options = CompleteOptions(term); const char* run = RunOption(term, options))
+      hashes += (hashes.empty() ? "" : " ") + HashOfLastWeights(options.at(run));
+  return hashes;
+}
 
 void CompleteMethod(const RunConfig& c, Method* method) {
   for (MethodTerm& term : *method) {
     const std::map<std::string, std::string> options = CompleteOptions(term);
-    if (term.name == "forget" && !options.at("run").empty()) CompleteRun(c, "run", &term);
-    if (term.name != "prompt") continue;
-    const std::string& init = options.at("init");
-    if (init == "text")
-      CompleteText(c, &term);
-    else if (init != "random" && init != "vocab")
-      CompleteRun(c, "init", &term);
+    if (const char* run = RunOption(term, options)) CompleteRun(c, run, &term);
+    if (term.name == "prompt" && options.at("init") == "text") CompleteText(c, &term);
   }
 }
 

@@ -10,4 +10,8 @@ namespace graft {
 // for a text without words.
 void CompleteMethod(const RunConfig& c, Method* method);
 
+// The hashes of the weights that the terms begin with, of forget(run=) and prompt(init=RUN): "" if
+// there are none. Throws Error for a run that cannot be read.
+std::string HashOfMethodRuns(const Method& method);
+
 }  // namespace graft

@@ -92,8 +92,8 @@ std::string Dataset::DefaultTrainSplit() const {
 std::string Dataset::DefaultValidationSplit() const {
   return std::visit([](const auto& d) { return d.DefaultValidationSplit(); }, data_);
 }
-std::string Dataset::DefaultTestSplit() const {
-  return std::visit([](const auto& d) { return d.DefaultTestSplit(); }, data_);
+std::string Dataset::DefaultEvalSplit() const {
+  return std::visit([](const auto& d) { return d.DefaultEvalSplit(); }, data_);
 }
 std::string Dataset::ReadColumns() const {
   if (const auto* images = std::get_if<ImageDataset>(&data_)) return images->read_columns();
@@ -112,7 +112,7 @@ bool Dataset::names_classes() const {
   return std::visit([](const auto& d) { return !d.class_names().empty(); }, data_);
 }
 
-std::vector<int> Dataset::ClassesIn(const std::string& split) const {
+std::vector<int> Dataset::LabelsIn(const std::string& split) const {
   std::vector<int> classes;
   const auto add = [&](const auto& examples) {
     for (const auto& e : examples) classes.push_back(e.label);
@@ -126,7 +126,7 @@ std::vector<int> Dataset::ClassesIn(const std::string& split) const {
   return classes;
 }
 
-size_t Dataset::Size(const std::string& split) const { return ClassesIn(split).size(); }
+size_t Dataset::Size(const std::string& split) const { return LabelsIn(split).size(); }
 
 std::vector<std::string> Dataset::notices() const {
   if (const auto* images = std::get_if<ImageDataset>(&data_)) return images->Notes(false);
@@ -167,7 +167,7 @@ void Dataset::RefuseOneClass(const std::string& split) const {
     Fail("{}: all {} examples of split '{}' have the same {}, of which nothing can be learnt",
          directory(), Size(split), split, kind_ == LabelKind::kNumbers ? "targets" : "labels");
   }
-  const std::vector<int> classes = ClassesIn(split);
+  const std::vector<int> classes = LabelsIn(split);
   const int first = classes.empty() ? 0 : classes[0];
   if (std::ranges::any_of(classes, [&](int c) { return c != first; })) return;
   Fail("{}: expected at least 2 classes, found 1: all {} examples of split '{}' are of '{}'",
@@ -243,15 +243,24 @@ void Dataset::NumberClassesAs(const std::vector<std::string>& names, const std::
         "them as the model does",
         directory(), model, FirstUnknown(own, names), FirstOfMany(names));
   if (match->SameOrder()) return;
-  for (int64_t number : match->number) numbers_.push_back(static_cast<int>(number));
+  SetNumbers(match->number);
   renumbered_ = match->labels;
 }
 
-bool Dataset::HasSomeClassesOf(const std::vector<std::string>& names) {
+// `numbers` are those of the classes as labels() has them now.
+void Dataset::SetNumbers(const std::vector<int64_t>& numbers) {
+  if (numbers_.empty()) {
+    numbers_.assign(numbers.begin(), numbers.end());
+    return;
+  }
+  for (int& number : numbers_) number = static_cast<int>(numbers[static_cast<size_t>(number)]);
+}
+
+bool Dataset::TakeClassesOf(const std::vector<std::string>& names) {
   const std::vector<std::string> own = labels();
   const auto numbers = MatchSomeClasses(own, names);
   if (kind_ != LabelKind::kClass || own.empty() || !numbers) return false;
-  for (const int64_t number : *numbers) numbers_.push_back(static_cast<int>(number));
+  SetNumbers(*numbers);
   renumbered_ = names;
   return true;
 }
@@ -323,7 +332,7 @@ void CheckClasses(const OpenedModel& opened, Dataset* data) {
         "{} gives {} numbers, the data set {} has {} columns of them; hint: name the columns with "
         "--columns",
         opened.description, model, data->directory(), found);
-  if (found < model && data->HasSomeClassesOf(opened.labels())) return;
+  if (found < model && data->TakeClassesOf(opened.labels())) return;
   const std::vector<std::string> own = data->labels(), labels = opened.labels();
   const bool shares = std::ranges::any_of(
       own, [&](const std::string& c) { return std::ranges::find(labels, c) != labels.end(); });

@@ -45,7 +45,7 @@ class Dataset {
   std::vector<std::string> split_names() const;
   std::string DefaultTrainSplit() const;
   std::string DefaultValidationSplit() const;
-  std::string DefaultTestSplit() const;
+  std::string DefaultEvalSplit() const;
   // The names of the columns by which a table is read (TextDataset::read_columns), else "".
   std::string ReadColumns() const;
   std::string TextForm() const;  // of labelled texts as AdapterFacts::texts, else ""
@@ -89,11 +89,12 @@ class Dataset {
   void NumberClassesAs(const std::vector<std::string>& names, const std::string& model);
   // Does so for data in which only some of a model's classes occur (MatchSomeClasses), or returns
   // false.
-  bool HasSomeClassesOf(const std::vector<std::string>& names);
+  bool TakeClassesOf(const std::vector<std::string>& names);
 
  private:
   void SkipBad(const std::string& split);
-  std::vector<int> ClassesIn(const std::string& split) const;  // of each example
+  void SetNumbers(const std::vector<int64_t>& numbers);
+  std::vector<int> LabelsIn(const std::string& split) const;  // of each example
 
   template <class AnyExample>
   void Renumber(AnyExample* example) const;

@@ -24,7 +24,7 @@ ProofInputs OpenProofInputs(const OpenedModel& opened, const std::string& data,
   const bool named = task == kMultiLabel;  // of which the data need not have every label
   Dataset dataset(path, {settings.columns, "", settings.skip_bad, task,
                          named ? opened.labels() : std::vector<std::string>()});
-  std::string split = dataset.DefaultTestSplit();
+  std::string split = dataset.DefaultEvalSplit();
   if (split.empty()) split = dataset.split_names().front();
   return {dataset.Load(split, kExamples, opened.model, opened.facts), false};
 }

@@ -109,7 +109,8 @@ void ChangeEpochs(RunDir& dir, int64_t epochs) {
   // What is done are whole epochs and a part of the next.
   const int64_t then = EpochsThen(c, p);
   const nlohmann::json summary = ReadSummary(dir.path());
-  const int64_t steps = summary.is_object() ? summary.value("steps", int64_t{0}) : int64_t{0};
+  const auto at = summary.find("steps");
+  const int64_t steps = at != summary.end() && at->is_number_integer() ? at->get<int64_t>() : 0;
   const int64_t done = p.finished ? then : steps > 0 ? (p.step * then + steps - 1) / steps : 0;
   if (epochs < done)
     FailUsage("--epochs {}: {} has begun epoch {} already", epochs, dir.path(), done);

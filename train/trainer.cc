@@ -42,7 +42,7 @@ void Trainer::Open() {
     if (hooks_.on_work) hooks_.on_work("looking at", done, total, "images");
   });
   train_ = data.Load(c_.train_split, c_.limit, model_, c_);
-  const std::string test = data.DefaultTestSplit();
+  const std::string test = data.DefaultEvalSplit();
   measurable_ = !c_.val_split.empty() || (!test.empty() && test != c_.train_split);
   if (!c_.val_split.empty()) validation_ = data.Load(c_.val_split, 0, model_, c_);
   for (BatchSource* examples : {train_.get(), validation_.get()})
@@ -134,15 +134,13 @@ void Trainer::BeginTrace(const Graph& whole) {
 
 // Makes the masks of a run that begins; one that is resumed finds them in its state.
 void Trainer::MakeMasks() {
-  if (!WantsChildMasks(method_) || loaded_state_) return;
+  std::optional<ChildMasks> wanted = WantedChildMasks(method_);
+  if (!wanted || loaded_state_) return;
   const int64_t micro = c_.memory_budget.empty() ? c_.micro_batch : 1;
   const Counts capacity = ChooseCapacity(model_.config, train_->longest(), c_.batch_size, micro);
-  double keep = 1;
-  for (const MethodTerm& term : method_)
-    if (term.name == "childtuning") keep = std::stod(CompleteOptions(term).at("p"));
-  const double clip = c_.clip > 0 ? c_.clip : 1;  // the authors' max_grad_norm
+  if (c_.clip > 0) wanted->clip = c_.clip;  // else the authors' max_grad_norm
   const auto masks =
-      MakeChildMasks(graph_, model_.params, keep, clip, capacity, c_.batch_size, *train_);
+      MakeChildMasks(graph_, model_.params, *wanted, capacity, c_.batch_size, *train_);
   if (hooks_.note)
     hooks_.note(fmt::format("Fisher information of {} {}: masks of {} parameters", train_->size(),
                             train_->unit(), masks.size()));

@@ -143,6 +143,10 @@ void Trainer::EndRound(EpochReport& report, nlohmann::json line) {
   if (evaluator_) {
     report.validated = true, report.masked_words = MasksWords(c_), report.task = c_.task;
     report.validation = evaluator_->Run(*validation_);
+    if (!std::isfinite(report.validation.loss))  // no measure says anything then
+      checkpoints_.StopNonFinite(fmt::format(
+          "the loss on the validation split '{}' is {} after epoch {} of {}", c_.val_split,
+          std::fabs(report.validation.loss), report.epoch, c_.epochs));
     if (c_.task == kClassify) progress_.val_accuracy = report.validation.accuracy;
     for (const MetricInfo& metric : MetricsOf(c_.task))
       if (!report.masked_words || metric.name == std::string("accuracy") ||

@@ -51,7 +51,7 @@ void MovePositions(const MethodArgs& a, const TextEmbedding& e, int64_t count) {
   const int64_t positions = g.shape(e.positions)[0].constant;
   if (count + 2 > positions)
     FailUsage("option 'tokens' = {}: the model has {} positions", count, positions);
-  const std::vector<NodeId> users = g.users(e.positions);
+  const UserList users = g.users(e.positions);
   const ValueId behind = SliceRows(g, e.positions, count + 1, positions - count - 1);
   const ValueId moved = ConcatRows(g, SliceRows(g, e.positions, 0, 1), behind);
   g.SetName(moved, "bbt.positions");
@@ -77,7 +77,7 @@ ValueId Projected(const MethodArgs& a, int64_t count, int64_t width, int64_t d) 
 void ZeroHeadBias(Graph& g) {
   const ValueId bias = g.FindLeaf("mlm.bias");
   if (!bias.valid()) return;
-  const std::vector<NodeId> users = g.users(bias);
+  const UserList users = g.users(bias);
   g.scope = "mlm";
   g.ReplaceUsesIn(bias, Scale(g, bias, 0), users);
 }

@@ -17,7 +17,7 @@ PassReport ApplyCalibration(const MethodArgs& a) {
   Graph& g = a.g;
   const ValueId logits = g.output("logits");
   const int64_t classes = g.shape(logits)[1].constant;
-  const std::vector<NodeId> users = g.users(logits);
+  const UserList users = g.users(logits);
   const std::string before = g.scope;
   if (const NodeId id = g.value(logits).producer; id.valid()) g.scope = g.node(id).scope;
   if (!a.params.Has(kCalibrationShift)) a.params.Allocate(kCalibrationShift, {classes});

@@ -5,7 +5,8 @@
 //       training data, is among the largest share p of all block parameters; others train fully
 //
 // The mask comes behind clipping and in front of the optimizer: its momentum still moves elements
-// that are masked now, and weight decay is not masked, as in the authors' code.
+// that are masked now, and weight decay is not masked, as in the authors' code. Parameters of layers
+// that `targets` leaves out have their whole gradient.
 #include "ops/ops.h"
 #include "peft/methods/methods.h"
 #include "peft/sites.h"
@@ -13,16 +14,30 @@
 namespace graft {
 namespace {
 
+bool IsMasked(const std::string& parameter, const std::vector<std::string>& targets) {
+  return ScopeMatches(LayerOf(parameter), targets);
+}
+
+void CheckMasked(const Graph& g, const std::vector<std::string>& targets) {
+  std::set<std::string> layers;
+  for (ValueId p : g.Leaves(Role::kParam)) layers.insert(LayerOf(g.value(p).name));
+  for (const std::string& target : targets)
+    if (std::ranges::none_of(layers, [&](const auto& l) { return ScopeMatches(l, {target}); }))
+      FailTarget(target, layers);
+}
+
 PassReport ApplyChild(const MethodArgs& a) {
   PassReport report = StartReport(a, "childtuning");
   a.Choice("mode", {"f", "d"});
   a.Number("p", 1e-6, 1);
+  CheckMasked(a.g, a.List("targets"));
   report.rewrites = SetTrainable(a.g, [](const Graph&, ValueId) { return true; });
   return FinishReport(a, report);
 }
 
 ValueId MaskGradient(const MethodArgs& a, const GradientSite& at) {
   Graph& g = a.g;
+  if (!IsMasked(at.name, a.List("targets"))) return at.gradient;
   if (a.Text("mode") == "d") {
     const std::string mask = kChildMask + at.name;
     if (!a.params.Has(mask)) return at.gradient;
@@ -46,7 +61,8 @@ const MethodRecord kChildTuningMethod{
         +[] {
           return std::vector<MethodOption>{
               {"mode", "f", "f: masks drawn anew in each step; d: fixed by the training data"},
-              {"p", "0.3", "share of a gradient (f) or of the block parameters (d) that is kept"}};
+              {"p", "0.3", "share of a gradient (f) or of the block parameters (d) that is kept"},
+              {"targets", "*", "layers with masks, such as attn.*; the others train fully"}};
         },
     .apply = ApplyChild,
     .count =

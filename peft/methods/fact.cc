@@ -47,7 +47,7 @@ class FactFactors {
   void Branch(ValueId product) {
     const Node n = g_.node(g_.value(product).producer);
     const std::string before = g_.scope;
-    const std::vector<NodeId> users = g_.users(product);
+    const UserList users = g_.users(product);
     const int64_t outs = Chunks(product), ins = Chunks(n.in[0]);
     g_.scope = n.scope;
     const ValueId u = NewParam(a_, "fact.u", {r_, host_.width}, KaimingUniform());

@@ -56,7 +56,7 @@ class GloraLayer {
     const NodeId id = g_.value(product_).producer;
     const Node n = g_.node(id);
     g_.scope = n.scope;
-    const std::vector<NodeId> users = g_.users(product_);
+    const UserList users = g_.users(product_);
     const ValueId bias = BiasNode();
     const std::string a = Form("a", true, true);
     if (a == "lora") {
@@ -162,7 +162,7 @@ class GloraLayer {
     if (e == "constant") add(b.valid() || rest.valid() ? Number("e") : Spread(Number("e"), w));
     if (!rest.valid()) return;
     if (!b.valid()) {
-      const std::vector<NodeId> users = g_.users(y);
+      const UserList users = g_.users(y);
       g_.ReplaceUsesIn(y, Add(g_, y, rest), users);
       return;
     }

@@ -24,7 +24,7 @@ void AddParallelAttention(const MethodArgs& a, const BlockSite& block) {
   const ValueId context = FindEdge(a.g, fmt::format("blocks.{}.c", block.number));
   const ValueId input = AttentionInput(a.g, block);
   if (!context.valid()) FailUsage("block {} has no attention output", block.number);
-  const std::vector<NodeId> users = a.g.users(context);
+  const UserList users = a.g.users(context);
   BottleneckShape shape = BottleneckOf(a, scope + ".parallel");
   shape.out = a.g.shape(context)[1].constant;
   const ValueId f = Scaled(a, Bottleneck(a, input, shape), shape.name, "scale");

@@ -20,7 +20,7 @@ PassReport ApplyPfeiffer(const MethodArgs& a) {
   for (const BlockSite& block : ChosenBlocks(a)) {
     const Join join = FindJoin(g, block, Branch::kMlp);
     const ValueId sum = g.node(join.sum).out[0], out = block.output;
-    const std::vector<NodeId> users = g.users(out);
+    const UserList users = g.users(out);
     BottleneckShape shape = BottleneckOf(a, join.scope + ".pfeiffer");
     CheckNotTwice(g, shape.name + "_down", "pfeiffer");
     shape.out = g.shape(sum)[1].constant;

@@ -63,7 +63,7 @@ void ShiftPositions(const MethodArgs& a, int64_t by) {
   if (!table.valid()) FailUsage("option 'shift' is for texts, whose positions are numbered");
   const int64_t rows = g.shape(table)[0].constant;
   if (by >= rows) FailUsage("option 'tokens' = {}: the model has {} positions in all", by, rows);
-  const std::vector<NodeId> users = g.users(table);
+  const UserList users = g.users(table);
   const std::string before = g.scope;
   g.scope = "embed.position";
   g.ReplaceUsesIn(table, SliceRows(g, table, by, rows - by), users);

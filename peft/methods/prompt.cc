@@ -88,7 +88,7 @@ void InsertWords(const MethodArgs& a) {
   const std::vector<BlockSite> blocks = FindBlocks(g);
   const TextEmbedding embedding = FindTextEmbedding(g, "prompt");
   const ValueId last = blocks.back().output;
-  const std::vector<NodeId> users = g.users(last);
+  const UserList users = g.users(last);
   g.scope = "embed.word";
   const ValueId prompt = PromptTokens(a, g.shape(embedding.sum)[1].constant);
   const int64_t count = g.shape(prompt)[0].constant;

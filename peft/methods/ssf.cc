@@ -34,7 +34,7 @@ std::map<ValueId, std::string> SsfSites(const Graph& g, const std::vector<std::s
 PassReport ApplySsf(const MethodArgs& a) {
   PassReport report = StartReport(a, "ssf");
   for (const auto& [z, scope] : SsfSites(a.g, a.List("targets"))) {
-    const std::vector<NodeId> users = a.g.users(z);
+    const UserList users = a.g.users(z);
     const std::string name = a.g.value(z).name, before = a.g.scope;
     const Extents channels{a.g.shape(z)[1].constant};
     a.g.scope = scope;

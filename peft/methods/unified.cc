@@ -23,7 +23,7 @@ namespace {
 struct UnifiedSite {
   std::string name;  // of the parameters: "blocks.3.mlp.unified"
   ValueId h, x;
-  std::vector<NodeId> users;  // that read h + dh in h's place
+  UserList users;  // that read h + dh in h's place
 };
 
 class Unified {

@@ -97,7 +97,7 @@ class Prompts {
                    int64_t count) const {
     Graph& g = a_.g;
     const ValueId last = blocks.back().output;
-    const std::vector<NodeId> users = g.users(last);
+    const UserList users = g.users(last);
     g.scope = "prompt";
     const ValueId longer = LongerOffsets(g, offsets, count);
     ValueId from = input;

@@ -32,7 +32,11 @@ std::optional<size_t> BytesIn(const std::string& text) {
 
 size_t CacheBound(const char* variable, size_t otherwise) {
   const char* given = std::getenv(variable);
-  return given ? BytesIn(given).value_or(0) : otherwise;
+  if (!given) return otherwise;
+  if (std::string_view(given) == "0") return 0;
+  const std::optional<size_t> bytes = BytesIn(given);
+  if (!bytes) FailUsage("{}='{}': expected bytes, such as 2GiB, or 0 for no cache", variable, given);
+  return *bytes;
 }
 
 namespace {

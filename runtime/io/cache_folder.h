@@ -11,7 +11,7 @@ namespace graft {
 // "1.5GiB", "800MiB", "2e9" -> bytes; nothing for other texts.
 std::optional<size_t> BytesIn(const std::string& text);
 
-// What the environment variable says, else `otherwise`. "0", and what is no size, are 0.
+// What the environment variable says, else `otherwise`. Throws Error for what is no size.
 size_t CacheBound(const char* variable, size_t otherwise);
 
 // Removes the files of a folder that were used longest ago, by their times of modification, until

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace graft {
@@ -16,6 +17,10 @@ struct DirectoryEntry {
   bool is_file() const { return kind == Kind::kFile; }
   bool is_directory() const { return kind == Kind::kDirectory; }
 };
+
+// Hidden files are nobody's data: a Mac leaves copies of metadata, called ._train.csv, on the disks
+// of others.
+inline bool IsHidden(std::string_view name) { return name.starts_with('.'); }
 
 // Returns what is in a directory, "." and ".." aside, in the order of the names' bytes. Throws
 // Error that names the directory if it cannot be read to its end.

@@ -24,10 +24,18 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::vector<std::string> kImages{".jpg",  ".jpeg", ".png", ".ppm", ".pgm",  ".pbm", ".pnm",
-                                       ".webp", ".bmp",  ".gif", ".tif", ".tiff", ".npy"};
 const std::vector<std::string> kTables{".csv", ".tsv", ".jsonl"};
 const std::vector<std::string> kTexts{".csv", ".tsv", ".jsonl", ".txt"};
+
+// Also of arrays, as tests and other programs leave them.
+const std::vector<std::string>& ImageEndings() {
+  static const std::vector<std::string> kAll = [] {
+    std::vector<std::string> endings = ImageExtensions();
+    endings.push_back(".npy");
+    return endings;
+  }();
+  return kAll;
+}
 
 std::string ShapeText(const std::vector<int64_t>& shape) {
   return fmt::format("[{}]", fmt::join(shape, ","));
@@ -41,12 +49,12 @@ void AddFiles(const fs::path& folder, const std::vector<DirectoryEntry>& entries
               std::vector<std::string>* left_out) {
   for (const DirectoryEntry& entry : entries) {
     const fs::path path = folder / entry.name;
-    if (entry.name.starts_with(".")) continue;
+    if (IsHidden(entry.name)) continue;
     if (!entry.is_directory()) {
       const std::string ending = ToLowerAscii(path.extension().string());
       if (Contains(endings, ending))
         files->push_back(path.string());
-      else if (Contains(kImages, ending) || IsImageThatIsNotRead(path.string()))
+      else if (Contains(ImageEndings(), ending) || IsImageThatIsNotRead(path.string()))
         left_out->push_back(path.string());
     } else if (!entry.link) {
       AddFiles(path, ListIfReadable(path.string()), endings, files, left_out);
@@ -59,10 +67,11 @@ void FilesBelow(const std::string& folder, bool images, std::vector<std::string>
                 std::vector<std::string>* notes) {
   const size_t before = files->size();
   std::vector<std::string> left_out;
-  AddFiles(folder, ListDirectory(folder), images ? kImages : kTexts, files, &left_out);
+  const std::vector<std::string>& endings = images ? ImageEndings() : kTexts;
+  AddFiles(folder, ListDirectory(folder), endings, files, &left_out);
   if (files->size() == before)
     Fail("{}: no {} in this folder ({})", folder, images ? "images" : "texts",
-         fmt::join(images ? kImages : kTexts, ", "));
+         fmt::join(endings, ", "));
   std::sort(files->begin() + static_cast<ptrdiff_t>(before), files->end());
   if (left_out.empty()) return;
   notes->push_back(fmt::format(

@@ -15,8 +15,6 @@ namespace graft {
 namespace {
 
 using Names = std::vector<std::string>;
-const Names kText{"text", "sentence", "text1", "sentence1"};
-const Names kSecond{"second", "text2", "sentence2"};
 
 // What --columns asks for; a column of labels is never read.
 struct Asked {
@@ -26,7 +24,8 @@ struct Asked {
 
   // The columns that are asked of a table or object with these names.
   Asked Among(const Names& names) const {
-    if (must || Contains(names, text)) return *this;
+    if (must || (Contains(names, text) && (second.empty() || Contains(names, second))))
+      return *this;
     const size_t file = images ? FileColumn(names) : names.size();
     return {file < names.size() ? names[file] : "", "", true, images};
   }
@@ -61,22 +60,16 @@ struct TablePlaces {
   bool header = false, unnamed_pairs = false;
 };
 
-Names Lower(Names names) {
-  for (std::string& name : names) name = ToLowerAscii(name);
-  return names;
-}
-
 TablePlaces PlacesOf(const Asked& all, const Names& first, const std::string& where) {
   TablePlaces p{.columns = first.size()};
-  const Names lower = Lower(first);
-  const std::string text = FirstOf(kText, lower);
+  const bool names_a_text = NamesAText(first);
   if (const Asked asked = all.Among(first); !asked.text.empty()) {
     // Numbers name the columns of a file that has no header, or has one with the usual names. They
     // are no names themselves: a label in line 1 may be one of them.
-    p.header = !IsNumber(asked.text) || !text.empty() || LookAt(first, {}) == FirstLine::kNames;
+    p.header = !IsNumber(asked.text) || names_a_text || LookAt(first, {}) == FirstLine::kNames;
     p.text = Column(asked.text, first, where);
     if (!asked.second.empty()) p.second = Column(asked.second, first, where);
-  } else if (!text.empty() || (NamesAny(first) && AreIdentifiers(first))) {
+  } else if (names_a_text || (NamesAny(first) && AreIdentifiers(first))) {
     const Places named = TextPlacesByName(first, where);
     p.header = true, p.text = named.text, p.second = named.second;
   } else if (first.size() > 3) {
@@ -157,11 +150,11 @@ TextRow FromObject(const Json& object, const Asked& all, const std::string& wher
   Names keys;
   for (const auto& item : object.items()) keys.push_back(item.key());
   const Asked asked = all.Among(keys);
-  const std::string text = asked.text.empty() ? FirstOf(kText, keys) : asked.text;
-  const std::string second = asked.text.empty() ? FirstOf(kSecond, keys) : asked.second;
-  if (text.empty())
-    Fail("{}: expected a key 'text', found {}; hint: name it with --columns", where,
-         fmt::join(keys, ", "));
+  std::string text = asked.text, second = asked.second;
+  if (text.empty()) {
+    const Places named = TextPlacesByName(keys, where);
+    text = keys[named.text], second = named.pairs() ? keys[named.second] : "";
+  }
   TextRow row{
       .text = GetString(object, text, where), .second = {}, .shown = "", .number = 0, .error = ""};
   if (!second.empty()) row.second = GetString(object, second, where);

@@ -83,6 +83,7 @@ std::string Cell(const nlohmann::json& run, const std::string& column) {
   const nlohmann::json value = At(run, column);
   if (value.is_null()) return "-";
   if (value.is_string()) return value;
+  if (!value.is_number()) return "-";  // of a damaged file
   if (column == "trainable_parameters") return Grouped(value.get<int64_t>());
   if (column == "peak_memory_bytes") return Megabytes(value.get<size_t>());
   if (column == "seconds") return DurationText(value.get<double>());

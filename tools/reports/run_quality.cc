@@ -27,7 +27,7 @@ std::string ChooseSplit(const Dataset& data, const RunConfig& c, const std::stri
     FailUsage("--split {}: {} has no such split{}", named, c.data, DidYouMean(named, splits));
   const std::string chosen = !named.empty()         ? named
                              : !c.val_split.empty() ? c.val_split
-                                                    : data.DefaultTestSplit();
+                                                    : data.DefaultEvalSplit();
   if (chosen.empty()) Fail("{}: no validation and no test split", c.data);
   return chosen;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "adapters/method_graph.h"
 #include "peft/merge.h"
@@ -84,12 +85,49 @@ void RoundWeights(const Graph& plain, FileDType type, ParamStore* params) {
 
 // The plain model. What it computes of its parameters alone, such as the decoder rows of label
 // words, is folded, as it is in the merged model.
-Graph Plain(const ModelConfig& config, const ParamStore& params) {
+Graph Plain(const ModelConfig& config, ParamStore& params) {
   Graph plain = BuildModel(config);
-  ParamStore folded = params;
-  FoldConstants(plain, folded);
+  FoldConstants(plain, params);
   return plain;
 }
+
+// A masked-LM head reads the means of its label words' rows, and a file has the rows: what a merge
+// has added to the bias of a class is added to those of all its words.
+void SpreadOverWords(const ModelConfig& config, ParamStore* params) {
+  constexpr const char* kMeans = "mlm.words.bias";
+  const auto* bert = std::get_if<BertConfig>(&config);
+  if (!bert || bert->label_words.empty() || !params->Has(kMeans)) return;
+  ParamStore before = *params;
+  Plain(config, before);
+  const std::span<const float> merged = params->values(kMeans), was = before.values(kMeans);
+  if (std::ranges::equal(merged, was)) return;
+  const std::span<const float> rows = params->values("mlm.bias");
+  std::vector<float> bias(rows.begin(), rows.end());
+  std::map<size_t, size_t> class_of;
+  size_t row = 0, k = 0;
+  const auto add = [&] {
+    const float shift = merged[k] - was[k];
+    const auto [at, is_new] = class_of.emplace(row, k);
+    if (is_new) bias[row] += shift;
+    if (const size_t other = at->second; merged[other] - was[other] != shift)
+      throw Error(fmt::format("the label words of classes {} and {} share a word, whose bias "
+                              "cannot move for one of them alone",
+                              other, k),
+                  ErrorKind::kNotFoldable);
+  };
+  for (const char c : bert->label_words) {  // "3+17,4|9"
+    if (c >= '0' && c <= '9') {
+      row = 10 * row + static_cast<size_t>(c - '0');
+      continue;
+    }
+    add();
+    row = 0, k += c == '|';
+  }
+  add();
+  params->Set("mlm.bias", params->shape("mlm.bias"), bias);
+}
+
+Graph PlainOf(const ModelConfig& config, ParamStore params) { return Plain(config, params); }
 
 class Fusing {
  public:
@@ -100,10 +138,11 @@ class Fusing {
         logits_(logits),
         options_(options),
         canonical_(InferenceGraph(config, method, params, options.seed, false)),
-        plain_(Plain(config, params)),
+        written_(BuildModel(config)),
+        plain_(PlainOf(config, params)),
         graph_(canonical_),
         fused_{params, {}} {
-    const MergeResult merged = Merge(graph_, fused_.params, plain_.ParamNames());
+    const MergeResult merged = MergeIntoPlain(config, graph_, fused_.params);
     if (!merged.left.empty()) CannotFold(method, merged.left);
     nodes_before_ = merged.nodes_before, nodes_after_ = merged.nodes_after;
   }
@@ -117,8 +156,8 @@ class Fusing {
     const std::vector<float> before = logits_(canonical_, params_);
     fused_.proof = Prove(before);
     if (options_.weights != FileDType::kF32) {
-      RoundWeights(plain_, options_.weights, &fused_.params);
-      const FuseProof rounded = Compare(before, logits_(graph_, fused_.params), classes_);
+      RoundWeights(written_, options_.weights, &fused_.params);
+      const FuseProof rounded = Compare(before, logits_(written_, fused_.params), classes_);
       if (std::isnan(rounded.relative_error))
         Fail("logits are not finite with weights in {}", ToString(options_.weights));
       fused_.proof.max_abs_logit_difference = rounded.max_abs_logit_difference;
@@ -130,7 +169,8 @@ class Fusing {
 
  private:
   FuseProof Prove(const std::vector<float>& before) {
-    const std::vector<float> after = logits_(graph_, fused_.params);
+    // Of the parameters that are written, and not of what was computed of them on the way.
+    const std::vector<float> after = logits_(written_, fused_.params);
     FuseProof proof = Compare(before, after, classes_);
     proof.nodes_before = nodes_before_, proof.nodes_after = nodes_after_;
     proof.merge = ProveMerge(canonical_, params_, fused_.params, plain_.ParamNames());
@@ -156,12 +196,18 @@ class Fusing {
   ParamStore& params_;
   const LogitsOf& logits_;
   FuseOptions options_;
-  Graph canonical_, plain_, graph_;
+  Graph canonical_, written_, plain_, graph_;
   FusedWeights fused_;
   size_t nodes_before_ = 0, nodes_after_ = 0;
 };
 
 }  // namespace
+
+MergeResult MergeIntoPlain(const ModelConfig& config, Graph& g, ParamStore& params) {
+  const MergeResult merged = Merge(g, params, PlainOf(config, params).ParamNames());
+  if (merged.left.empty()) SpreadOverWords(config, &params);
+  return merged;
+}
 
 FusedWeights Fuse(const ModelConfig& config, const Method& method, ParamStore& params,
                   const LogitsOf& logits, const FuseOptions& options) {

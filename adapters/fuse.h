@@ -3,6 +3,7 @@
 #include <functional>
 
 #include "models/model.h"
+#include "peft/merge.h"
 #include "peft/merge_proof.h"
 #include "peft/method.h"
 #include "runtime/io/file_tensor.h"
@@ -39,6 +40,10 @@ struct FusedWeights {
   ParamStore params;  // for the plain model, BuildModel(config); what was not merged is shared
   FuseProof proof;
 };
+
+// Merges as Merge (peft/merge.h) does, into the parameters that files of this model have. Throws
+// Error (kNotFoldable) where they have no place for what a class has gained.
+MergeResult MergeIntoPlain(const ModelConfig& config, Graph& g, ParamStore& params);
 
 // Computes the output "logits" [n,classes] of a graph with these parameters, row after row, for
 // examples that the caller chooses and that are the same at every call.

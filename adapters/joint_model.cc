@@ -76,6 +76,7 @@ void CheckSameInput(const JointModel::Member& a, const JointModel::Member& b) {
 
 Graph Optimised(OpenedModel& opened, const PassOptions& passes) {
   Graph g = opened.ToRun(false);
+  CheckKeep(g, passes.precision);
   InferencePasses(passes).Run(g);
   return g;
 }

@@ -3,22 +3,29 @@
 #include <filesystem>
 
 #include "adapters/adapter_file.h"
+#include "adapters/fuse.h"
 #include "adapters/method_graph.h"
+#include "adapters/open_model.h"
 #include "peft/merge.h"
 #include "runtime/io/safetensors.h"
 #include "runtime/io/sha256.h"
 
 namespace graft {
 
-std::string LastWeights(const std::string& run) {
-  const std::string file = run + "/last.safetensors";
+namespace {
+
+// The file with the weights that a run stands for.
+std::string WeightsOf(const std::string& run) {
   if (!IsRunDirectory(run)) Fail("{}: expected a run of graft train", run);
+  const std::string file = fmt::format("{}/{}.safetensors", run, UsualCheckpoint(run));
   if (!std::filesystem::exists(file))
     Fail("{}: no weights yet; hint: graft train --resume {}", run, ShellWord(run));
   return file;
 }
 
-std::string HashOfLastWeights(const std::string& run) { return Sha256OfFile(LastWeights(run)); }
+}  // namespace
+
+std::string HashOfRunWeights(const std::string& run) { return Sha256OfFile(WeightsOf(run)); }
 
 namespace {
 
@@ -36,11 +43,14 @@ struct Nested {
   ~Nested() { --depth; }
 };
 
+// Those that have the hash, where one is given.
 std::string KnownWeights(const std::string& run, const std::string& sha256) {
-  const std::string file = LastWeights(run);
-  if (!sha256.empty() && HashOfLastWeights(run) != sha256)
-    Fail("{}: not the weights that training began with; hint: put the original run back", file);
-  return file;
+  const std::string file = WeightsOf(run);
+  if (sha256.empty() || Sha256OfFile(file) == sha256) return file;
+  if (const std::string last = run + "/last.safetensors";
+      last != file && std::filesystem::exists(last) && Sha256OfFile(last) == sha256)
+    return last;
+  Fail("{}: not the weights that training began with; hint: put the original run back", file);
 }
 
 }  // namespace
@@ -68,7 +78,7 @@ ParamStore MergedRun(const ModelConfig& config, const std::string& run, const st
   MethodGraph(of_run, {}, method, params, seed);
   LoadAdapterTensors(file, params);
   Graph g = InferenceGraph(of_run, method, params, seed);
-  const MergeResult merged = Merge(g, params, plain.ParamNames());
+  const MergeResult merged = MergeIntoPlain(of_run, g, params);
   if (!merged.left.empty())
     Fail("{}: '{}' of method '{}' cannot be folded into the base", run, merged.left[0],
          facts.method);

@@ -5,15 +5,14 @@
 
 namespace graft {
 
-// The file that holds a run's last weights, and its SHA-256.
-std::string LastWeights(const std::string& run);
-std::string HashOfLastWeights(const std::string& run);
+// The SHA-256 of the weights that a run stands for (UsualCheckpoint).
+std::string HashOfRunWeights(const std::string& run);
 
-// Reads the tensors of a run's last weights. Throws Error if they do not have the hash, unless that
+// Reads the tensors of these weights. Throws Error if they do not have the hash, unless that
 // is "".
 ParamStore RunWeights(const std::string& run, const std::string& sha256);
 
-// The parameters of `base`, a model of `config`, with the run's last weights merged into them; the
+// The parameters of `base`, a model of `config`, with the run's weights merged into them; the
 // head is the run's. Throws Error for a run whose method does not fold or whose architecture is
 // another, and for weights that do not have the hash, unless that is "".
 ParamStore MergedRun(const ModelConfig& config, const std::string& run, const std::string& sha256,

@@ -29,7 +29,11 @@ Graph MethodGraph(const ModelConfig& config, const ModelBuild& build, const Meth
 
 Graph InferenceGraph(const ModelConfig& config, const Method& method, ParamStore& params,
                      uint64_t seed, bool loss) {
-  Graph g = MethodGraph(config, {.loss = loss}, method, params, seed);
+  // A branch with dropout may be built with more nodes than one without.
+  Method without = method;
+  for (MethodTerm& term : without)
+    if (CompleteOptions(term).contains("dropout")) term.options["dropout"] = "0";
+  Graph g = MethodGraph(config, {.loss = loss}, without, params, seed);
   for (ValueId v : g.Trainable()) g.SetTrainable(v, false);
   RemoveDropout(g);
   g.EraseUnusedInputs();

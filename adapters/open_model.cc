@@ -63,14 +63,6 @@ void FillTrained(OpenedModel& opened, const std::string& file) {
       Fail("{}: no tensor for '{}', which {} trains", file, name, opened.facts.method);
 }
 
-// The checkpoint of a run that is used where none is named.
-std::string UsualCheckpoint(const std::string& run) {
-  const Json config = ReadJson(run + "/config.json");
-  const auto it = config.find("val_split");
-  const bool validated = it != config.end() && it->is_string() && *it != "";
-  return validated && std::filesystem::exists(run + "/best.safetensors") ? "best" : "last";
-}
-
 std::string CheckpointOf(const std::string& run, const std::string& name) {
   const std::string file = fmt::format("{}/{}.safetensors", run, name);
   if (!std::filesystem::exists(file))
@@ -251,6 +243,13 @@ OpenedModel OpenPlain(const ModelChoice& choice, InputKind kind, const OpenBase&
 }
 
 }  // namespace
+
+std::string UsualCheckpoint(const std::string& run) {
+  const Json config = ReadJson(run + "/config.json");
+  const auto it = config.find("val_split");
+  const bool validated = it != config.end() && it->is_string() && *it != "";
+  return validated && std::filesystem::exists(run + "/best.safetensors") ? "best" : "last";
+}
 
 void CheckIsModel(const std::string& path, bool takes_adapter, bool has_adapter) {
   if (path.starts_with("init:")) return;

@@ -57,6 +57,10 @@ struct OpenedModel {
 // unless the choice allows it.
 OpenedModel OpenModel(const ModelChoice& choice, InputKind kind, const OpenBase& base = LoadModel);
 
+// The checkpoint that a run stands for where none is named: the best one, if it was validated, else
+// the last one.
+std::string UsualCheckpoint(const std::string& run);
+
 // Refuses an adapter or a run in the place of a model, and says how the command can have it. A
 // directory that holds both a model and an adapter is refused, too, unless an adapter is named
 // beside it: transformers would load both.

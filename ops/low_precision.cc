@@ -1,6 +1,7 @@
 #include "ops/low_precision.h"
 
 #include <algorithm>
+#include <set>
 
 #include "ops/kernel_choice.h"
 #include "ops/low_cells.h"
@@ -170,6 +171,19 @@ void CheckDtype(const std::string& dtype) {
               fmt::join(kDtypes, ", "));
 }
 
+void CheckKeep(const Graph& g, const Precision& precision) {
+  std::set<std::string> scopes;
+  for (NodeId id : g.TopoOrder()) scopes.insert(g.node(id).scope);
+  for (const std::string& word : precision.keep) {
+    if (std::ranges::any_of(scopes, [&](const std::string& s) { return Keeps(s, word); })) continue;
+    std::set<std::string> words;
+    for (const std::string& scope : scopes)
+      words.insert(scope), words.insert(scope.substr(scope.rfind('.') + 1));
+    FailUsage("--keep: the model has no scope '{}'{}", word,
+              DidYouMean(word, std::vector<std::string>(words.begin(), words.end())));
+  }
+}
+
 Precision ParsePrecision(const std::string& dtype, const std::string& keep) {
   CheckDtype(dtype);
   const std::string chosen = ChooseDtype(dtype).dtype;
@@ -192,9 +206,10 @@ ChosenDtype ChooseDtype(const std::string& dtype) {
   if (dtype == "auto") {
     if (HasCells(CellType::kBf16))
       return {"bf16",
-              "dtype auto: bf16, which this CPU multiplies twice as fast as f32 (int8 is "
-              "faster still and less exact: --dtype int8)"};
-    return {"f32", "dtype auto: f32, as this CPU has no instruction for products of bf16"};
+              "dtype auto: bf16, for which this CPU has instructions that are about twice as fast "
+              "as those of f32 (int8 is faster still and less exact: --dtype int8)"};
+    return {"f32",
+            "dtype auto: f32, as this CPU (or --isa) has no instruction for products of bf16"};
   }
   const CellType cell = dtype == "bf16"   ? CellType::kBf16
                         : dtype == "int8" ? CellType::kInt8

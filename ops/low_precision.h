@@ -39,6 +39,8 @@ std::vector<ByteProduct> ByteProducts(const Graph& g, const Precision& precision
 // Throws Error (kUsage) with the nearest word.
 Precision ParsePrecision(const std::string& dtype, const std::string& keep = "");
 void CheckDtype(const std::string& dtype);
+// Throws Error (kUsage) for a word to keep in f32 that is no scope of the model.
+void CheckKeep(const Graph& g, const Precision& precision);
 
 // The precision that is taken on this CPU and SIMD target, and a line that says why; "" if it is
 // what was asked for and nothing needs saying.

@@ -1,5 +1,6 @@
 #include "peft/bottleneck.h"
 
+#include <algorithm>
 #include <array>
 
 #include "ops/ops.h"
@@ -16,19 +17,27 @@ BottleneckShape BottleneckOf(const MethodArgs& a, std::string name) {
   return shape;
 }
 
+namespace {
+
+using NamedAct = std::pair<std::string_view, const OpDef*>;
+constexpr std::array<NamedAct, 6> kActs{NamedAct{"relu", &kRelu},  {"gelu", &kGelu},
+                                        {"gelu_tanh", &kGeluTanh}, {"silu", &kSilu},
+                                        {"tanh", &kTanh},          {"sigmoid", &kSigmoid}};
+
+}  // namespace
+
+void CheckActivation(const std::string& act) {
+  std::vector<std::string> names{"none", "quick_gelu"};
+  for (const auto& [name, op] : kActs) names.emplace_back(name);
+  if (std::ranges::find(names, act) == names.end())
+    FailUsage("option 'act' = '{}'; known: {}", act, fmt::join(names, ", "));
+}
+
 ValueId Activated(Graph& g, ValueId x, const std::string& act) {
-  using Named = std::pair<std::string_view, const OpDef*>;
-  static constexpr std::array<Named, 6> kActs{Named{"relu", &kRelu},     {"gelu", &kGelu},
-                                              {"gelu_tanh", &kGeluTanh}, {"silu", &kSilu},
-                                              {"tanh", &kTanh},          {"sigmoid", &kSigmoid}};
+  CheckActivation(act);
   if (act == "none") return x;
   if (act == "quick_gelu") return Mul(g, x, g.Add1(kSigmoid, {Scale(g, x, 1.702)}));
-  std::vector<std::string> names{"none", "quick_gelu"};
-  for (const auto& [name, op] : kActs) {
-    if (act == name) return g.Add1(*op, {x});
-    names.emplace_back(name);
-  }
-  FailUsage("option 'act' = '{}'; known: {}", act, fmt::join(names, ", "));
+  return g.Add1(*std::ranges::find(kActs, act, &NamedAct::first)->second, {x});
 }
 
 ValueId Bottleneck(const MethodArgs& a, ValueId x, const BottleneckShape& s) {

@@ -28,6 +28,8 @@ ValueId Scaled(const MethodArgs& a, ValueId f, const std::string& name, const st
 // The activations relu, gelu, gelu_tanh, quick_gelu (x sigmoid(1.702 x)), silu, tanh, sigmoid,
 // none. Throws Error for others.
 ValueId Activated(Graph& g, ValueId x, const std::string& act);
+// Throws the same Error.
+void CheckActivation(const std::string& act);
 
 // How many numbers bottlenecks D -> D at so many places have, by the options "r" and "scale".
 int64_t BottleneckCountAt(const MethodArgs& a, int64_t places);

@@ -223,17 +223,30 @@ std::vector<PassReport> ApplyTerms(Graph& g, ParamStore& params, const Method& m
   std::set<std::string> of_head;  // and not what a method adds to it
   for (const ValueId v : g.Leaves(Role::kParam))
     if (OfHead(g.value(v).name)) of_head.insert(g.value(v).name);
+  std::map<std::string, std::string_view> brought;
+  MethodContext own = context;
+  const Method ordered = InOrder(method);
+  std::optional<ParamStore> unedited;
+  if (ordered.size() && FindMethod(ordered[0].name).phase == MethodPhase::kWeights)
+    own.unedited = &unedited.emplace(params);
+  if (!context.storage) own.brought = &brought;
   bool head = true;
-  for (const MethodTerm& term : InOrder(method)) {
+  for (const MethodTerm& term : ordered) {
+    std::set<std::string> before;
+    for (const ValueId v : g.Leaves(Role::kParam)) before.insert(g.value(v).name);
+    own.term = term.name;
     const std::map<std::string, std::string> options = CompleteOptions(term);
     for (const auto& [key, value] : term.options)
       if (value.starts_with('{'))
         FailUsage(
             "option '{}' = '{}': choices in braces make a search space; hint: graft search --space",
             key, value);
-    const MethodArgs args{g, params, options, seed, context};
+    const MethodArgs args{g, params, options, seed, own};
     head = head && args.Choice("head", {"trained", "frozen"}) != "frozen";
     reports.push_back(FindMethod(term.name).apply(args));
+    for (const ValueId v : g.Leaves(Role::kParam))
+      if (const std::string& name = g.value(v).name; !before.contains(name))
+        brought.emplace(name, own.term);
   }
   for (ValueId v : g.Leaves(Role::kParam))
     if (of_head.contains(g.value(v).name)) g.SetTrainable(v, head);
@@ -273,8 +286,9 @@ const MethodTerm* SearchedTerm(const Method& method) {
       std::ranges::find_if(method, [](const MethodTerm& t) { return FindMethod(t.name).searched; });
   if (searched == method.end()) return nullptr;
   for (const MethodTerm& term : method)
-    if (const MethodPhase phase = FindMethod(term.name).phase;
-        &term != &*searched && phase != MethodPhase::kQuantise && phase != MethodPhase::kWeights)
+    if (const MethodRecord& record = FindMethod(term.name);
+        &term != &*searched && !record.trains_nothing && record.phase != MethodPhase::kQuantise &&
+        record.phase != MethodPhase::kWeights)
       FailUsage("'{}' is found without gradients, so '{}' cannot train beside it", searched->name,
                 term.name);
   return &*searched;

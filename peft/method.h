@@ -40,6 +40,11 @@ struct MethodContext {
   // For a path through a supernet: the shapes that parameters are stored with, by name. A method
   // gets their first rows and columns (NewParam). If null, parameters have their own shapes.
   const std::map<std::string, Extents>* storage = nullptr;
+  // Set by ApplyMethod: the parameters that terms before this one have brought, with their names;
+  // and the weights as they were before the first term edited them.
+  const std::map<std::string, std::string_view>* brought = nullptr;
+  const ParamStore* unedited = nullptr;
+  std::string_view term;
 };
 
 struct MethodArgs {
@@ -117,6 +122,7 @@ struct MethodRecord {
   int64_t (*positions)(const MethodArgs&) = nullptr;
   // Whether what trains is searched by the loss alone, without gradients (train/black_box.h).
   bool searched = false;
+  bool trains_nothing = false;  // and hangs beside any other term
   // The places where the term hangs in the plain model `g`, in order, which a search decides one by
   // one. If null, the whole model is one place.
   std::vector<MethodSite> (*sites)(const MethodArgs&) = nullptr;

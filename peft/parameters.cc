@@ -43,7 +43,13 @@ namespace {
 ValueId OwnParam(const MethodArgs& a, const std::string& name, const Extents& shape,
                  const Init& init) {
   if (const ValueId there = a.g.FindLeaf(name); there.valid()) {
-    GRAFT_CHECK(At(a.g.shape(there), {}) == shape, "'{}' has two shapes", name);
+    const MethodContext& c = a.context;
+    if (c.brought)
+      if (const auto at = c.brought->find(name); at != c.brought->end() && at->second != c.term)
+        FailUsage("'{}' and '{}' would both have the parameter '{}'", at->second, c.term, name);
+    if (At(a.g.shape(there), {}) != shape)
+      FailUsage("two terms would share '{}' in two shapes, {} and {}", name,
+                ToString(a.g.shape(there)), ToString(ToShape(shape)));
     return there;
   }
   if (!a.params.Has(name)) {

@@ -184,8 +184,9 @@ ValueId AttentionInput(const Graph& g, const BlockSite& block) {
 HostShape ShapeOf(const Graph& g) {
   const std::vector<BlockSite> blocks = FindBlocks(g);
   HostShape shape{g.shape(blocks[0].input)[1].constant, 0, std::ssize(blocks)};
-  if (const ValueId w = g.FindLeaf("blocks.0.mlp.fc1.weight"); w.valid())
-    shape.mlp_width = g.shape(w)[0].constant;
+  for (uint32_t i = 0; i < g.num_nodes() && shape.mlp_width == 0; ++i)
+    if (const Node& n = g.node({i}); n.op == &kMatmul && n.scope == "blocks.0.mlp.fc1")
+      shape.mlp_width = g.shape(n.out[0])[1].constant;
   return shape;
 }
 

@@ -1,5 +1,7 @@
 #include "runtime/fold.h"
 
+#include <set>
+
 #include "runtime/dependence.h"
 #include "runtime/session.h"
 #include "runtime/verify.h"
@@ -11,6 +13,9 @@ PassReport FoldConstants(Graph& g, ParamStore& params,
   PassReport report{"fold_constants", 0, g.live_nodes(), 0, 0};
   // The roots are values of parameters alone that other nodes or outputs read.
   std::vector<ValueId> roots = NeededOutside(g, DependsOnlyOnParameters(g));
+  std::set<std::string> taken;  // by parameters that stay
+  for (const ValueId v : roots)
+    if (g.value(v).role == Role::kParam) taken.insert(g.value(v).name);
   std::erase_if(roots, [&](ValueId v) {
     return g.value(v).role == Role::kParam || (which && !which(g, v));
   });
@@ -22,7 +27,8 @@ PassReport FoldConstants(Graph& g, ParamStore& params,
   constants.ClearOutputs();
   constants.ClearUpdates();
   for (ValueId v : roots) {
-    if (g.value(v).name.empty()) g.SetName(v, fmt::format("folded.{}", v.i));
+    if (g.value(v).name.empty() || !taken.insert(g.value(v).name).second)
+      g.SetName(v, fmt::format("folded.{}", v.i));
     constants.AddOutput(fmt::format("{}", v.i), v);
   }
   constants.EraseDead();

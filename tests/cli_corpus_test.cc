@@ -140,6 +140,13 @@ TEST_F(Pretraining, TheResultIsACheckpoint) {
   EXPECT_EQ(Slurp(At("hf") + "/model.safetensors"), Slurp(At("bert") + "/model.safetensors"));
 }
 
+// Rows in front of the words leave inputs that no node reads.
+TEST_F(Pretraining, APromptIsMeasured) {
+  GraftJson(Args("prompted", {"--method", "prompt(tokens=2)", "--epochs", "1"}));
+  const nlohmann::json line = nlohmann::json::parse(Slurp(At("prompted") + "/metrics.jsonl"));
+  EXPECT_NEAR(Eval("prompted")["loss"].get<double>(), line["val_loss"].get<double>(), 1e-4);
+}
+
 TEST_F(Pretraining, Mistakes) {
   fs::create_directory(At("empty"));
   const auto with = [](const Words& more) { return Args("fresh", more); };
@@ -155,6 +162,7 @@ TEST_F(Pretraining, Mistakes) {
        {"no directory", instead("--data", At("nowhere")), 1, {"does not exist"}},
        {"a vit", instead("--model", kNano), 2, {"--tokenizer"}},
        {"columns", with({"--columns", "a,b"}), 2, {"--objective mlm reads plain ones"}},
+       {"calibration", with({"--method", "calibration+lora"}), 2, {"calibration is of classes"}},
        {"trace", with({"--trace", At("trace")}), 2, {"--trace: not supported"}},
        {"pool", with({"--pool", "cls"}), 2, {"--pool cls: of a classifier"}},
        {"new head", with({"--new-head", ""}), 2, {"--new-head: of a classifier"}},

@@ -85,6 +85,18 @@ TEST_F(Dtype, EvalAgainstAnother) {
   EXPECT_EQ(same["against"]["agreement"], 1);
 }
 
+// Where the CPU has no instruction both are f32, which is no measure of int8.
+TEST_F(Dtype, EvalAgainstWhatThereIsNot) {
+  GraftJson(Train("e2"));
+  const Words eval{"eval", "--run", At("e2"), "--data", At("images"), "--split", "test",
+                   "--against", "int8", "--isa", "avx2"};
+  EXPECT_EQ(GraftJson(eval)["against"]["dtype"], "f32");
+  const Outcome o = Graft(eval);
+  EXPECT_NE((o.out + o.err).find("note: --against: dtype int8: f32 instead"), std::string::npos)
+      << o.out;
+  EXPECT_NE(o.out.find("against f32: "), std::string::npos) << o.out;
+}
+
 // Scales that were found before give the same for any number of threads, and numbers near those of
 // f32.
 TEST_F(Dtype, CalibratedScales) {
@@ -152,6 +164,13 @@ TEST_F(Dtype, Mistakes) {
          "--adapter", "x", "--adapter", "y"},
         2,
         {"found 2 adapters"}},
+       {"keepNothing",
+        {"predict", "--model", kNano, At("images/images/test/000000.png"), "--dtype", "int8",
+         "--keep", "head|attnn"},
+        2,
+        {"--keep", "'attnn'; did you mean 'attn"}},
+       {"keepNothingOfTrain", Train("kt", {"--dtype", "bf16", "--keep", "blocks.99.*"}), 2,
+        {"--keep", "'blocks.99.*'"}},
        {"against",
         {"eval", "--model", kNano, "--data", "d", "--against", "f16"},
         2,

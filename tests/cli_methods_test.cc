@@ -6,7 +6,8 @@
 #include <map>
 
 #include "peft/method.h"
-#include "tests/cli_testing.h"
+#include "runtime/io/safetensors.h"
+#include "tests/cli_mistakes_testing.h"
 
 namespace graft::cli {
 namespace {
@@ -218,6 +219,67 @@ TEST_F(EveryMethod, PartsFold) {
                 "no term of it folds");
 }
 
+// What folds of the head is part of the adapter that stays, too.
+TEST_F(EveryMethod, PartsOfTheHeadFold) {
+  ASSERT_EQ(Graft(TrainArgs(false, "calibration+adaptformer(r=2)", "of_head")).code, 0);
+  const nlohmann::json json =
+      GraftJson({"fuse", "--run", At("of_head"), "--out", At("of_head.safetensors"), "--partial"});
+  EXPECT_LT(json["relative_error"].get<double>(), 1e-5);
+}
+
+// The adapter of a prefix holds what its MLP makes, whatever is dropped while it learns.
+TEST_F(EveryMethod, APrefixWithDropoutLeaves) {
+  ASSERT_EQ(Graft(TrainArgs(false, "prefix(tokens=2,mlp=3,dropout=0.2)", "dropped")).code, 0);
+  GraftJson(
+      {"export", "--run", At("dropped"), "--format", "graft", "--out", At("dropped.adapter")});
+  const Words data{"--data", At("images"), "--split", "test"};
+  Words run{"eval", "--run", At("dropped")},
+      adapter{"eval", "--model", kNano, "--adapter", At("dropped.adapter")};
+  run.insert(run.end(), data.begin(), data.end());
+  adapter.insert(adapter.end(), data.begin(), data.end());
+  EXPECT_NEAR(GraftJson(run)["loss"].get<double>(), GraftJson(adapter)["loss"].get<double>(), 1e-5);
+}
+
+TEST_F(EveryMethod, WhatCannotFoldSaysSo) {
+  ASSERT_EQ(Graft(TrainArgs(true, "pfeiffer(r=2)+ssf", "twice_read")).code, 0);
+  ExpectRefused({"fuse", "--run", At("twice_read"), "--out", At("no")}, 4, "cannot be folded");
+}
+
+// W_old of a run that has forgotten is what it has become, not what it would be without.
+TEST_F(EveryMethod, ARunThatHasForgottenIsForgotten) {
+  const Words still{"--lr", "1e-30", "--weight-decay", "0", "--epochs", "1"};
+  const auto train = [&](const std::string& method, const std::string& out, const Words& more) {
+    const Outcome o = Graft(WithOptions(TrainArgs(false, method, out), more));
+    ASSERT_EQ(o.code, 0) << o.err;
+  };
+  const auto weights = [&](const std::string& run) {
+    const std::string file = At(run + ".fused.safetensors");
+    GraftJson({"fuse", "--run", At(run), "--out", file});
+    return SafetensorsFile::Open(file).LoadAll();
+  };
+  train("lora(r=2)", "nothing", still);
+  train("lora(r=2)", "learnt", {"--lr", "0.05"});
+  train("forget(run=" + At("learnt") + ")+lora(r=2)", "once", still);
+  train("forget(run=" + At("once") + ")+lora(r=2)", "twice", still);
+  train("noisytune(lambda=0.3)+forget(run=" + At("learnt") + ")+lora(r=2)", "noisy", still);
+  train("noisytune(lambda=0.3)+lora(r=2)", "noise", still);
+  const ParamStore base = weights("nothing"), learnt = weights("learnt"), once = weights("once"),
+                   twice = weights("twice"), noisy = weights("noisy"), noise = weights("noise");
+  double change = 0, most = 0;
+  for (const std::string& name : base.names()) {
+    if (name.starts_with("head.")) continue;
+    for (size_t i = 0; i < base.values(name).size(); ++i) {
+      const double b = base.values(name)[i], moved = learnt.values(name)[i] - b;
+      change = std::max(change, std::abs(moved));
+      most = std::max({most, std::abs(once.values(name)[i] - (b - moved)),
+                       std::abs(twice.values(name)[i] - (b + moved)),
+                       std::abs(noisy.values(name)[i] - (noise.values(name)[i] - moved))});
+    }
+  }
+  EXPECT_GT(change, 1e-3);
+  EXPECT_LT(most, 1e-6);
+}
+
 TEST_F(EveryMethod, ForgetKnowsItsRun) {
   const auto train = [&](const std::string& method, const std::string& out, bool text = false) {
     return Graft(TrainArgs(text, method, out));
@@ -243,8 +305,9 @@ TEST_F(EveryMethod, ForgetKnowsItsRun) {
   EXPECT_NE(other.err.find("was trained on another base"), std::string::npos) << other.err;
   fs::copy(At("old_image"), At("changing"));
   ASSERT_EQ(train("forget(run=" + At("changing") + ")+lora(r=2)", "of_changing").code, 0);
-  fs::copy_file(At("forget_nothing/last.safetensors"), At("changing/last.safetensors"),
-                fs::copy_options::overwrite_existing);
+  for (const char* file : {"last.safetensors", "best.safetensors"})
+    fs::copy_file(At("forget_nothing/last.safetensors"), At("changing/") + file,
+                  fs::copy_options::overwrite_existing);
   const Outcome changed = Graft({"eval", "--run", At("of_changing"), "--data", At("images")});
   EXPECT_EQ(changed.code, 1);
   EXPECT_NE(changed.err.find("not the weights that training began with"), std::string::npos)

@@ -151,7 +151,11 @@ TEST_F(Predict, Tables) {
       {"number.csv", "1,2,3,a b\n4,5,6,c d\n", {"--columns", "4"}, {"a b", "c d"}, {1, 2}},
       {"lines.jsonl", "{\"text\": \"a\", \"x\": 1}\n{\"text\": \"b\"}\n", {}, {"a", "b"}, {1, 2}},
       {"keys.jsonl", "{\"review\": \"a\"}\n{\"review\": \"b\"}\n", {}, {"a", "b"}, {1, 2}},
-      {"pairs.jsonl", "{\"text\": \"a\", \"hypothesis\": \"b\", \"label\": 1}\n", {}, {"a\tb"}, {1}},
+      {"pairs.jsonl",
+       "{\"text\": \"a\", \"hypothesis\": \"b\", \"label\": 1}\n",
+       {},
+       {"a\tb"},
+       {1}},
       {"glue.jsonl", "{\"question\": \"a\", \"sentence\": \"b\"}\n", {}, {"a\tb"}, {1}},
       {"asked.jsonl", "{\"q\": \"a\", \"text\": \"b\"}\n", {"--columns", "q"}, {"a"}, {1}}};
   for (const Table& t : tables) {

@@ -159,6 +159,7 @@ TEST_F(ProfileFiles, MistakesOfComparisons) {
        {"missing", compare(At("missing.json")), 1, {"missing.json"}},
        {"one", {"profile", "--compare", a}, 2, {"--compare"}},
        {"limit", WithOptions(compare(a), {"--fail-over", "5"}), 2, {"--fail-over '5'", "5%"}},
+       {"empty", WithOptions(compare(a), {"--fail-over", ""}), 2, {"--fail-over"}},
        {"negative", WithOptions(compare(a), {"--fail-over", "-5%"}), 2, {"--fail-over"}},
        {"word", WithOptions(compare(a), {"--fail-over", "much"}), 2, {"--fail-over 'much'"}}},
       *dir_);

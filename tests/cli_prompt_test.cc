@@ -116,6 +116,30 @@ TEST_F(Prompts, FusedItPredictsAlike) {
   GraftJson(again);
 }
 
+// The shift of a class goes to the biases of its words, which is where a file has room for it.
+TEST_F(Prompts, CalibrationFoldsIntoTheWords) {
+  GraftJson(Args("shifted", "calibration+bitfit", {"--epochs", "1"}));
+  const nlohmann::json proof =
+      GraftJson({"fuse", "--run", At("shifted"), "--out", At("shifted_fused")});
+  EXPECT_LE(proof["relative_error"], 1e-5);
+  const double logit = Logit({"--run", At("shifted")});
+  EXPECT_NEAR(Logit({"--model", At("shifted_fused")}), logit, 1e-4);
+  const nlohmann::json run = Eval({"--run", At("shifted")}),
+                       fused = Eval({"--model", At("shifted_fused")});
+  EXPECT_NEAR(run["loss"].get<double>(), fused["loss"].get<double>(), 1e-5);
+  // A part of words of both classes cannot move for one of them alone.
+  Words args = Args("both", "calibration+bitfit", {"--epochs", "1"});
+  *std::ranges::find(args, "no,film|the") = "no,xq|the,xz";
+  GraftJson(args);
+  ExpectRefused({"fuse", "--run", At("both"), "--out", At("both_fused")}, 4, "share a word");
+}
+
+TEST_F(Prompts, ARunCanBeForgotten) {
+  GraftJson(Args("old", "lora(r=2)", {"--epochs", "1"}));
+  GraftJson(Args("forgets", "forget(run=" + At("old") + ")+lora(r=2)", {"--epochs", "1"}));
+  EXPECT_TRUE(fs::exists(At("forgets/best.safetensors")));
+}
+
 // What a file says of its template is as hostile as all else in it.
 TEST_F(Prompts, DamagedMetadataIsNamed) {
   GraftJson(Args("bare", "ln(head=frozen)", {"--limit", "16", "--epochs", "1"}));

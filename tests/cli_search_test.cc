@@ -157,7 +157,7 @@ TEST_F(Search, SentencesPreTrainAPrompt) {
     EXPECT_GT(eval["n"], 30);
     GraftJson(Args(run + "_tuned", fmt::format("prompt(init={},head=frozen)", At(run)),
                    {"--lr", "1e-12"}));
-    const ParamStore before = SafetensorsFile::Open(At(run) + "/last.safetensors").LoadAll();
+    const ParamStore before = SafetensorsFile::Open(At(run) + "/best.safetensors").LoadAll();
     const ParamStore after = SafetensorsFile::Open(At(run) + "_tuned/last.safetensors").LoadAll();
     const auto a = before.values("prompt.tokens"), b = after.values("prompt.tokens");
     ASSERT_EQ(a.size(), b.size());

@@ -60,13 +60,15 @@ double SecondsOf(const json& profile, const json& plan) {
   for (const json& node : profile["nodes"]) {
     if (node["phase"] == "once") continue;
     const std::string impl = node["impl"], cell = impl.substr(impl.rfind(':') + 1);
-    const double peak = peaks.contains(cell) ? peaks[cell] : plan["peak_gflops"].get<double>();
+    const bool low = peaks.contains(cell);
+    const double peak = low ? peaks[cell] : plan["peak_gflops"].get<double>();
     const double one =
         std::max(node["flops"].get<double>() / (peak * 1e9),
                  node["bytes"].get<double>() * 1e-9 / plan["peak_gb_per_second"].get<double>());
-    seconds += node["phase"] == "update" ? one : one * runs;
+    seconds += (node["phase"] == "update" ? one : one * runs) /
+               plan[low ? "low_efficiency" : "efficiency"].get<double>();
   }
-  return seconds / plan["efficiency"].get<double>();
+  return seconds;
 }
 
 TEST(StepPlan, OfAPrecision) {

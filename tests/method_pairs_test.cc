@@ -6,6 +6,7 @@
 
 #include "autograd/train_step.h"
 #include "models/model.h"
+#include "models/transformer.h"
 #include "peft/merge.h"
 #include "peft/merge_proof.h"
 #include "peft/method.h"
@@ -135,8 +136,10 @@ class Pairs : public testing::TestWithParam<std::tuple<std::string, bool>> {
     InterpretOptions options{.counts = Size(), .params = &params};
     std::vector<float> image(size_t{2} * 3 * 64);
     Fill(image, "image", 1);
-    options.leaves = {{"image", {image.begin(), image.end()}}, {"ids", {2, 7, 9, 2, 11}},
-                      {"type_ids", {0, 0, 1, 0, 0}},           {"positions", {0, 1, 2, 0, 1}},
+    options.leaves = {{"image", {image.begin(), image.end()}},
+                      {"ids", {2, 7, 9, 2, 11}},
+                      {"type_ids", {0, 0, 1, 0, 0}},
+                      {"positions", {0, 1, 2, 0, 1}},
                       {"offsets", {0, 3, 5}}};
     return Interpret(g, options)[g.output("logits").i];
   }
@@ -159,7 +162,10 @@ TEST_P(Pairs, TrainAndFoldOrAreRefused) {
     } catch (const Error& e) {
       EXPECT_EQ(e.kind, ErrorKind::kUsage) << e.what();
       const auto searched = [](const MethodTerm& t) { return FindMethod(t.name).searched; };
-      EXPECT_TRUE(method[0].name == method[1].name || std::ranges::any_of(method, searched))
+      const bool share =
+          std::string(e.what()).find("would both have the parameter") != std::string::npos;
+      EXPECT_TRUE(method[0].name == method[1].name || share ||
+                  std::ranges::any_of(method, searched))
           << e.what();  // nothing else is refused
       continue;
     }
@@ -172,6 +178,38 @@ TEST_P(Pairs, TrainAndFoldOrAreRefused) {
     const auto folds = [](const MethodTerm& t) { return FindMethod(t.name).folds == Folds::kYes; };
     if (folds(method[0]) && folds(method[1])) Merges(method, params);
   }
+}
+
+// Terms whose parameters have one name are refused, whatever their shapes: they would be one.
+TEST(PairsOfOptions, NothingIsShared) {
+  for (const char* text : {"mam+parallel", "mam(tokens=2,r=8)+parallel(r=8)", "mam+prefix(mlp=0)",
+                           "mam(tokens=4)+prefix(tokens=4,mlp=0)", "vpt+vpt-deep",
+                           "vpt(tokens=3)+vpt-deep(tokens=3)"}) {
+    for (const ModelConfig& config : {ModelConfig(kVit), ModelConfig(kBert)}) {
+      ParamStore params;
+      try {
+        MethodGraph(config, {}, ParseMethod(text), params, 1);
+        ADD_FAILURE() << text;
+      } catch (const Error& e) {
+        EXPECT_EQ(e.kind, ErrorKind::kUsage) << e.what();
+        EXPECT_NE(std::string(e.what()).find("would both have the parameter"), std::string::npos)
+            << e.what();
+      }
+    }
+  }
+}
+
+TEST(PairsOfOptions, SharedFactorsOfQuantisedLayers) {
+  for (const ModelConfig& config : {ModelConfig(kVit), ModelConfig(kBert)}) {
+    ParamStore params;
+    InitMissing(BuildModel(config), params, 1);
+    const Graph g = MethodGraph(config, {}, ParseMethod("nf4+fact(form=tk,r=2)"), params, 1);
+    EXPECT_TRUE(g.FindLeaf("fact.core").valid());
+  }
+  VitConfig gated = kVit;
+  gated.gelu = "swiglu";
+  ParamStore params;
+  EXPECT_THROW(MethodGraph(gated, {}, ParseMethod("fact(form=tk)"), params, 1), Error);
 }
 
 std::vector<std::tuple<std::string, bool>> All() {

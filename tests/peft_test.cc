@@ -262,7 +262,7 @@ INSTANTIATE_TEST_SUITE_P(Methods, PeftMethod, testing::ValuesIn(Cases()), [](con
 
 TEST(Methods, EveryRecordHasACase) {
   for (const MethodRecord* record : AllMethods()) {
-    if (record->name == "forget") continue;  // forget_test.cc: it needs a run
+    if (record->name == "forget") continue;  // cli_methods_test.cc: it needs a run
     const bool found = std::any_of(std::begin(kCases), std::end(kCases), [&](const Case& c) {
       const Method method = ParseMethod(c.method);
       return std::any_of(method.begin(), method.end(),

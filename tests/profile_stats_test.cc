@@ -1,5 +1,6 @@
 // Statistics that tell a slower kernel from noise. Values of scipy.stats.mannwhitneyu (1.16,
 // two-sided, exact without ties and asymptotic with them).
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -9,10 +10,13 @@
 #include "runtime/error.h"
 #include "tools/profiles/compare.h"
 #include "tools/profiles/stats.h"
+#include "tools/profiles/sweep.h"
 
 namespace graft {
 namespace {
 
+using ::testing::HasSubstr;
+using ::testing::Not;
 using Sample = std::vector<double>;
 
 Sample Range(int n, double from) {
@@ -106,6 +110,21 @@ TEST(ProfileCompare, CorrectsForTheNumberOfKinds) {
   const auto chance = std::ranges::find(c.kinds, "layer3", &Change::layer);
   EXPECT_GT(chance->p, kSignificant);
   EXPECT_FALSE(IsSlower(*chance, 0));
+}
+
+// A peak that is sampled while others run is none: shares above 1 are told, whatever the load.
+TEST(SweepStats, DisturbedPointsAreTold) {
+  const auto row = [](double ms, double spread, double share) {
+    return nlohmann::json{{"ms", ms}, {"spread_ms", spread}, {"share_of_peak", share}};
+  };
+  const auto told = [](const nlohmann::json& rows) {
+    return fmt::format("{}", fmt::join(SweepDisturbances(rows), "; "));
+  };
+  EXPECT_THAT(told(nlohmann::json::array({row(1, 0.01, 0.9), row(1, 0.01, 11.4)})),
+              HasSubstr("1 of 2 points are faster than the peak"));
+  EXPECT_THAT(told(nlohmann::json::array({row(1, 0.5, 0.9)})),
+              HasSubstr("1 of 1 points are 20 % from their median"));
+  EXPECT_THAT(told(nlohmann::json::array({row(1, 0.01, 0.9)})), Not(HasSubstr("points")));
 }
 
 }  // namespace

@@ -126,6 +126,8 @@ Other MeasureAgainst(const std::string& dtype, OpenedModel& opened, BatchSource&
                      const CommonOptions& common, std::span<const float> logits) {
   CommonOptions other = common;
   other.dtype = dtype;
+  if (const std::string why = ChooseDtype(dtype).why; !why.empty())
+    Say(common, "note: --against: " + why);
   std::vector<float> others;
   const Metrics m = Measure(opened, examples, other, PassesOf(other), {}, &others);
   return {m, Compare(logits, others, examples.size())};
@@ -258,7 +260,8 @@ void Run(EvalOptions o, const CommonOptions& common) {
   if (!o.errors.empty()) json["errors"] = o.errors, json["wrong"] = wrong.size();
   json["dtype"] = ChooseDtype(common.dtype).dtype;
   json["calibrated_products"] = CalibratedProducts(passes);
-  if (other) json["against"] = AgainstJson(o.against, other->metrics, other->agreement);
+  if (other)
+    json["against"] = AgainstJson(ChooseDtype(o.against).dtype, other->metrics, other->agreement);
   json["model"] = opened.description, json["data"] = o.data, json["split"] = split;
   if (o.skip_bad) json["skipped"] = SkippedJson(data.skipped());
   AddPreprocess(opened.facts, !data.texts(), &json);
@@ -276,7 +279,9 @@ void Run(EvalOptions o, const CommonOptions& common) {
   const double per_second = static_cast<double>(m.n) / std::max(m.seconds, 1e-9);
   table.Add({fmt::format("{}/s", examples->unit()), fmt::format("{:.1f}", per_second)});
   Say(common, table.Lines("  "));
-  if (other) Say(common, "  " + AgainstText(o.against, m, other->metrics, other->agreement));
+  if (other)
+    Say(common,
+        "  " + AgainstText(ChooseDtype(o.against).dtype, m, other->metrics, other->agreement));
   Say(common, "\n" + ClassTable(m.confusion, labels, "  "));
   if (const std::string confused = ConfusionText(m.confusion, labels, "  "); !confused.empty())
     Say(common, "\n" + confused);

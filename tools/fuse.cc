@@ -69,6 +69,11 @@ std::optional<OpenedModel> SplitOff(const FuseFlags& o, OpenedModel* opened) {
 void SaveRest(const FuseFlags& o, const FusedModel& fused, OpenedModel& whole, OpenedModel rest,
               const LogitsOf& logits, const std::string& base, FreshDirectory& directory) {
   constexpr double kBound = 10 * kFuseTolerance;
+  // What the folded terms have made of the head is part of the base now, and so of the adapter.
+  const std::vector<std::string> of_base = BuildModel(fused.model.config).ParamNames();
+  for (const std::string& name : AdapterNames(rest))
+    if (std::ranges::find(of_base, name) != of_base.end())
+      rest.model.params.SetShared(name, fused.params, name);
   const double error = ErrorInPart(whole, fused, rest, logits);
   if (!(error <= kBound))
     throw Error(fmt::format("the merge in part is not proved: logits differ by {:.3g} relative "

@@ -79,12 +79,16 @@ std::string Heading(const PlannedTraining& t, const MachinePace& pace) {
   if (t.config.dtype == "int8") peaks += fmt::format(", {:.1f} in int8", pace.peak.int8_gflops);
   return fmt::format(
       "{}, batches of {}{}; {} threads, {}; a forward pass gets {:.0f} % of what "
-      "the machine can do",
+      "the machine can do{}",
       t.model.architecture(), t.config.batch_size,
       t.data ? fmt::format(", {} {} to learn from", Grouped(static_cast<int64_t>(t.data->size())),
                            t.data->unit())
              : "",
-      Threads(), peaks, 100 * pace.efficiency);
+      Threads(), peaks, 100 * pace.efficiency,
+      t.config.dtype == "f32"
+          ? ""
+          : fmt::format(" in f32, its products in {} {:.0f} %", t.config.dtype,
+                        100 * pace.low_efficiency));
 }
 
 void Run(PlanOptions& o, const CommonOptions& common) {
@@ -121,6 +125,7 @@ void Run(PlanOptions& o, const CommonOptions& common) {
              {"peak_gflops_int8", pace.peak.int8_gflops},
              {"peak_gb_per_second", pace.peak.bytes_per_second * 1e-9},
              {"efficiency", pace.efficiency},
+             {"low_efficiency", pace.low_efficiency},
              {"threads", Threads()},
              {"methods", PlansJson(plans, epochs)}});
 }

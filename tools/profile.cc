@@ -27,7 +27,8 @@ struct ProfileOptions {
   int64_t top = 20;
   bool machine = false, refresh = false, numerics = false;
   std::vector<std::string> compare;
-  std::string fail_over, out, html, trace, sweep, csv;
+  std::optional<std::string> fail_over;
+  std::string out, html, trace, sweep, csv;
 };
 
 // --- what each option goes with
@@ -49,7 +50,7 @@ void CheckModes(const ProfileOptions& o) {
   const auto of = [&](const char* option, bool on, const char* mode) {
     if (on && given[0] != mode) FailUsage("{} goes with {}, not with {}", option, mode, given[0]);
   };
-  of("--fail-over", !o.fail_over.empty(), "--compare");
+  of("--fail-over", o.fail_over.has_value(), "--compare");
   of("--out", !o.out.empty(), "--model");
   of("--html", !o.html.empty(), "--model");
   of("--trace", !o.trace.empty(), "--model");
@@ -77,23 +78,29 @@ void CheckOutputs(const std::vector<std::pair<const char*, std::string>>& files)
 // --- commands
 
 void Compare(const ProfileOptions& o, const CommonOptions& common) {
-  const double limit = o.fail_over.empty() ? 0 : ParsePercent(o.fail_over);
+  const double limit = o.fail_over ? ParsePercent(*o.fail_over) : 0;
   const StoredProfile before = ReadProfile(o.compare[0]), after = ReadProfile(o.compare[1]);
   const Comparison c = CompareProfiles(before, after);
   Say(common, ComparisonText(c, limit, o.top));
   nlohmann::json json = ComparisonJson(c, limit);
-  const bool failed = !o.fail_over.empty() && IsSlower(c.total, limit);
+  const bool failed = o.fail_over && IsSlower(c.total, limit);
   json["failed"] = failed;
-  json["limit"] = o.fail_over.empty() ? nlohmann::json() : nlohmann::json(limit);
+  json["limit"] = o.fail_over ? nlohmann::json(limit) : nlohmann::json();
   PrintJson(common, json);
   if (!failed) return;
   const bool disturbed = !before.disturbances.empty() || !after.disturbances.empty();
   Complain(
       fmt::format("{} is slower than {} by {:.1f} %, which is over {} and significant (p = "
                   "{:.2g}){}",
-                  o.compare[1], o.compare[0], 100 * c.total.share(), o.fail_over, c.total.p,
+                  o.compare[1], o.compare[0], 100 * c.total.share(), *o.fail_over, c.total.p,
                   disturbed ? "; the machine was disturbed, see the notes" : ""));
   throw CLI::RuntimeError(kSlowerExit);
+}
+
+std::vector<std::string> Disturbed(const std::vector<std::string>& how) {
+  if (how.empty()) return {};
+  return {fmt::format("warning: the machine is disturbed, figures are unsure: {}",
+                      fmt::join(how, "; "))};
 }
 
 // The warnings, if there are any.
@@ -104,9 +111,7 @@ std::vector<std::string> Warnings(const MachineFacts& machine,
   const double median = Median(step_ms);
   if (const double spread = Spread(step_ms); spread > kWide * median)
     all.push_back(fmt::format("steps are {:.0f} % from their median", 100 * spread / median));
-  if (all.empty()) return {};
-  return {fmt::format("warning: the machine is disturbed, figures are unsure: {}",
-                      fmt::join(all, "; "))};
+  return Disturbed(all);
 }
 
 void SayProfile(const ProfileOptions& o, const CommonOptions& common, const Profile& p,
@@ -176,7 +181,9 @@ void RunSweep(const ProfileOptions& o, const CommonOptions& common) {
   const nlohmann::json rows = RunSweep(sweep, common);
   Say(common, SweepText(rows));
   for (const std::string& line : LeftOut(sweep)) Say(common, "note: left out: " + line);
-  nlohmann::json json{{"rows", rows}, {"left_out", LeftOut(sweep)}};
+  const std::vector<std::string> warnings = Disturbed(SweepDisturbances(rows));
+  for (const std::string& warning : warnings) Say(common, warning);
+  nlohmann::json json{{"rows", rows}, {"left_out", LeftOut(sweep)}, {"warnings", warnings}};
   if (!o.csv.empty()) {
     WriteFileAtomically(o.csv, SweepCsv(rows));
     Say(common, "wrote " + o.csv);

@@ -49,7 +49,6 @@ bool WantsCalibration(const Method& method) {
 
 ParamStore Calibrated(const LoadedModel& model, const Method& method, const RunConfig& c) {
   ParamStore params = model.params;
-  if (!WantsCalibration(method)) return params;
   const size_t classes = static_cast<size_t>(Classes(model.config));
   // A buffer of its own, as sessions may be reading the one that the model has.
   params.Set(kCalibrationShift, {static_cast<int64_t>(classes)}, std::vector<float>(classes));

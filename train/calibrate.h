@@ -10,7 +10,7 @@ bool WantsCalibration(const Method& method);
 
 // The model's parameters with calibration.shift [K] = -log p_cf: p_cf is the mean of
 // softmax(logits) over the blank inputs, at least 1e-8. Blank texts are "", "[MASK]" and "N/A", the
-// blank image is mid-grey. Without the method, the parameters as they are.
+// blank image is mid-grey. REQUIRES: WantsCalibration(method).
 ParamStore Calibrated(const LoadedModel& model, const Method& method, const RunConfig& config);
 
 }  // namespace graft

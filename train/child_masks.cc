@@ -92,7 +92,8 @@ std::vector<std::string> MakeChildMasks(const Graph& loss_graph, ParamStore& par
     for (size_t k = 0; k < masks.size(); ++k) {
       float* sum = params.Mutable(masks[k]);
       const size_t size = params.values(masks[k]).size();
-      AddSquares({step.session().State("acc." + of_blocks[k]).f32(), size}, wanted.clip, {sum, size});
+      AddSquares({step.session().State("acc." + of_blocks[k]).f32(), size}, wanted.clip,
+                 {sum, size});
     }
   }
   std::vector<std::span<const float>> sums;

@@ -4,6 +4,7 @@
 
 #include "adapters/base_hash.h"
 #include "adapters/base_model.h"
+#include "adapters/method_graph.h"
 #include "data/splits.h"
 #include "models/files/class_names.h"
 #include "models/text/prompt.h"
@@ -90,6 +91,10 @@ void ChoosePrompt(LoadedModel model, const RunConfig& c, std::vector<std::string
 void CheckObjective(LoadedModel model, const RunConfig& c) {
   if (c.new_head) FailUsage("--new-head: of a classifier; --objective {} has none", c.objective);
   if (!c.trace.empty()) FailUsage("--trace: not supported with --objective {}", c.objective);
+  for (const MethodTerm& term : ParseMethod(c.method))
+    if (term.name == "calibration")
+      FailUsage("--method {}: calibration is of classes, and --objective {} has none", c.method,
+                c.objective);
   TakeHead(c, &model);
   MaskToken(OpenTokenizer(c));
 }
@@ -120,6 +125,9 @@ void CheckSearch(const Method& method, const RunConfig& c) {
   refuse("lanes", c.lanes != usual.lanes, "");
   refuse("optimizer", c.optimizer != usual.optimizer, "");
   refuse("clip", c.clip != usual.clip, "");
+  refuse("schedule", c.schedule != usual.schedule, "");
+  refuse("warmup", c.warmup != usual.warmup, "");
+  refuse("momentum", c.momentum != usual.momentum, "");
   refuse("no-decay", !c.no_decay.empty(), "");
   refuse("lr-scale", !c.lr_scale.empty(), "");
   refuse("trace", !c.trace.empty(), "");
@@ -194,6 +202,34 @@ std::string TellTask(const RunConfig& c) {
 
 }  // namespace
 
+namespace {
+
+// Notes a method that leaves nothing to multiply in int8.
+void CheckPrecision(const LoadedModel& model, const RunConfig& c, std::vector<std::string>* notes) {
+  const Precision precision = PassesOf(c).precision;
+  CheckKeep(BuildModel(model.config), precision);
+  if (precision.cell != CellType::kInt8) return;
+  Method rest;  // without what takes long to apply
+  for (const MethodTerm& term : ParseMethod(c.method)) {
+    const MethodPhase phase = FindMethod(term.name).phase;
+    if (phase == MethodPhase::kQuantise)
+      notes->push_back(fmt::format(
+          "--dtype int8: weights that '{}' holds in 4 bits are multiplied in f32", term.name));
+    else if (phase != MethodPhase::kWeights)
+      rest.push_back(term);
+  }
+  if (rest.empty()) return;
+  ParamStore params = model.params;
+  Graph g = MethodGraph(model.config, {}, rest, params, 0, nullptr, true);
+  if (ByteProducts(g, precision).empty())
+    notes->push_back(fmt::format(
+        "--dtype int8: no product of method '{}' is in int8, as no weight is multiplied as it "
+        "stands in the file; what can be is in bf16",
+        ToString(rest)));
+}
+
+}  // namespace
+
 RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
   Method method = ParseMethod(c.method);
   if (c.task == kTaskByData) {
@@ -221,7 +257,7 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
     c.model = std::filesystem::absolute(c.model).lexically_normal();
   c.data = std::filesystem::absolute(c.data).lexically_normal();
   if (!c.tokenizer.empty()) c.tokenizer = std::filesystem::absolute(c.tokenizer).lexically_normal();
-  CompleteMethod(c, &method);
+  CompleteMethod(c, &method, notes);
   c.method = ToString(method);
   const bool labelled = !MasksWords(c);
   Dataset data(c.data, {c.columns, c.objective, c.skip_bad, c.task});
@@ -249,6 +285,7 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
     ChoosePrompt(model, c, notes);
   else
     ChooseHead(model, &c, notes);
+  CheckPrecision(model, c, notes);
   c.tokenizer_sha256 = data.texts() ? TokenizerIdentity(OpenTokenizer(c).spec()) : "";
   if (!data.texts()) {
     const ChosenPreprocess chosen = ChoosePreprocess(c.preprocess, model, InputKind::kDataset);

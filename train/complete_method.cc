@@ -5,15 +5,17 @@
 #include "adapters/base_hash.h"
 #include "adapters/base_model.h"
 #include "adapters/merged_run.h"
+#include "adapters/open_model.h"
 
 namespace graft {
 namespace {
 
 // Fills in the run that a term begins with: where it is, of which base and with which weights.
-void CompleteRun(const RunConfig& c, std::string_view option, MethodTerm* term) {
+void CompleteRun(const RunConfig& c, std::string_view option, MethodTerm* term,
+                 std::vector<std::string>* notes) {
   std::string& run = term->options[std::string(option)];
   run = std::filesystem::absolute(run).lexically_normal();
-  const std::string hash = HashOfLastWeights(run);
+  const std::string hash = HashOfRunWeights(run);
   const AdapterFacts facts = ReadRunFacts(run);
   const bool same =
       facts.base_sha256.empty() ? facts.model == c.model : facts.base_sha256 == BaseHash(c.model);
@@ -27,6 +29,8 @@ void CompleteRun(const RunConfig& c, std::string_view option, MethodTerm* term) 
   if (!known.empty() && known != hash)
     FailUsage("method '{}': {} has other weights than those of sha256={}", term->name, run, known);
   known = hash;
+  notes->push_back(
+      fmt::format("'{}' takes the {} weights of {}", term->name, UsualCheckpoint(run), run));
 }
 
 // Fills in the ids of the words that a prompt begins with.
@@ -51,14 +55,14 @@ std::string HashOfMethodRuns(const Method& method) {
   std::string hashes;
   for (const MethodTerm& term : method)
     if (const auto options = CompleteOptions(term); const char* run = RunOption(term, options))
-      hashes += (hashes.empty() ? "" : " ") + HashOfLastWeights(options.at(run));
+      hashes += (hashes.empty() ? "" : " ") + HashOfRunWeights(options.at(run));
   return hashes;
 }
 
-void CompleteMethod(const RunConfig& c, Method* method) {
+void CompleteMethod(const RunConfig& c, Method* method, std::vector<std::string>* notes) {
   for (MethodTerm& term : *method) {
     const std::map<std::string, std::string> options = CompleteOptions(term);
-    if (const char* run = RunOption(term, options)) CompleteRun(c, run, &term);
+    if (const char* run = RunOption(term, options)) CompleteRun(c, run, &term, notes);
     if (term.name == "prompt" && options.at("init") == "text") CompleteText(c, &term);
   }
 }

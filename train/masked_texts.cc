@@ -140,24 +140,29 @@ class MaskedTexts : public OrderedData {
   }
 
   void Fill(Session& session, int64_t first, int64_t count, int worker) const override {
-    const auto input = [&](const char* name) { return session.Input(name, worker).i32(); };
+    // A method may leave a graph that does not read one of them.
+    const auto input = [&](const char* name) {
+      return session.HasInput(name) ? session.Input(name, worker).i32() : nullptr;
+    };
     int32_t *ids = input("ids"), *types = input("type_ids"), *positions = input("positions");
     int32_t *offsets = input("offsets"), *rows = input("rows");
     int32_t row = 0;
-    offsets[0] = 0;
+    if (offsets) *offsets++ = 0;
     for (size_t i = static_cast<size_t>(first); i < static_cast<size_t>(first + count); ++i) {
       const std::span<const int32_t> text = masked_[i];
-      for (int64_t k = 0; k < mask_rows_; ++k)
+      for (int64_t k = 0; rows && k < mask_rows_; ++k)
         *rows++ = row + places_[i * static_cast<size_t>(mask_rows_) + static_cast<size_t>(k)];
       const int32_t begin = row;
       const auto put = [&](int32_t id, int32_t type) {
-        ids[row] = id, types[row] = type, positions[row] = row - begin;
+        if (ids) ids[row] = id;
+        if (types) types[row] = type;
+        if (positions) positions[row] = row - begin;
         ++row;
       };
       for (const auto& [id, type] : before_) put(id, type);
       for (const int32_t id : text) put(id, type_);
       for (const auto& [id, type] : after_) put(id, type);
-      *++offsets = row;
+      if (offsets) *offsets++ = row;
     }
     if (!session.HasInput("labels")) return;
     int32_t* labels = input("labels");

@@ -67,8 +67,9 @@ class Trainer {
   void CheckFinite() { checkpoints_.CheckFinite(model_.params, progress_.step, steps_); }
   void SaveState() {
     constexpr double kSummarySeconds = 5;  // a checkpoint may be a matter of milliseconds
-    const ParamStore scaled = scaled_ ? KeptWeights() : ParamStore();
-    checkpoints_.SaveState(scaled_ ? scaled : model_.params, model_.params, progress_, steps_);
+    ParamStore changed;
+    const ParamStore& kept = scaled_ ? KeptWeights(&changed) : model_.params;
+    checkpoints_.SaveState(kept, model_.params, progress_, steps_);
     if (interrupted_ || SecondsSinceStart() - summary_time_ > kSummarySeconds) WriteSummary();
   }
   void WriteSummary();
@@ -76,8 +77,9 @@ class Trainer {
   bool StopsEarly() const;
   void WeightClasses();
   void ScaleTargets();
-  // What is written of what trains, as a model without this run's graph has it.
-  ParamStore KeptWeights() const;
+  // What is written of what trains, as a model without this run's graph has it: mostly the
+  // weights themselves, as a copy would be of all that trains; else `changed`, which is made.
+  const ParamStore& KeptWeights(ParamStore* changed) const;
   double SumOfWeights(std::span<const size_t> rows) const;  // 0 without weights of classes
   void Finish();
   // Whether this process writes, measures and tells; the others of a group only compute.

@@ -144,9 +144,9 @@ void Trainer::EndRound(EpochReport& report, nlohmann::json line) {
     report.validated = true, report.masked_words = MasksWords(c_), report.task = c_.task;
     report.validation = evaluator_->Run(*validation_);
     if (!std::isfinite(report.validation.loss))  // no measure says anything then
-      checkpoints_.StopNonFinite(fmt::format(
-          "the loss on the validation split '{}' is {} after epoch {} of {}", c_.val_split,
-          std::fabs(report.validation.loss), report.epoch, c_.epochs));
+      checkpoints_.StopNonFinite(
+          fmt::format("the loss on the validation split '{}' is {} after epoch {} of {}",
+                      c_.val_split, std::fabs(report.validation.loss), report.epoch, c_.epochs));
     if (c_.task == kClassify) progress_.val_accuracy = report.validation.accuracy;
     for (const MetricInfo& metric : MetricsOf(c_.task))
       if (!report.masked_words || metric.name == std::string("accuracy") ||
@@ -159,15 +159,17 @@ void Trainer::EndRound(EpochReport& report, nlohmann::json line) {
   if (evaluator_ && score > progress_.best_metric) {
     progress_.best_metric = score, progress_.best_epoch = report.epoch;
     report.best = true;
-    if (IsFirst()) checkpoints_.SaveBest(KeptWeights());
+    ParamStore changed;
+    if (IsFirst()) checkpoints_.SaveBest(KeptWeights(&changed));
   }
   dir_.AppendMetrics(DumpJson(line));
   if (hooks_.on_epoch) hooks_.on_epoch(report);
 }
 
-ParamStore Trainer::KeptWeights() const {
-  return scaled_ ? WithScaleInHead(model_.params, checkpoints_.trainable())
-                 : Calibrated(model_, method_, c_);
+const ParamStore& Trainer::KeptWeights(ParamStore* changed) const {
+  if (!scaled_ && !WantsCalibration(method_)) return model_.params;
+  return *changed = scaled_ ? WithScaleInHead(model_.params, checkpoints_.trainable())
+                            : Calibrated(model_, method_, c_);
 }
 
 bool Trainer::StopsEarly() const {
@@ -200,7 +202,8 @@ void Trainer::WriteSummary() {
 void Trainer::Finish() {
   if (!IsFirst()) return;
   checkpoints_.CheckBase();
-  const ParamStore kept = KeptWeights();
+  ParamStore changed;
+  const ParamStore& kept = KeptWeights(&changed);
   if (!evaluator_) checkpoints_.SaveBest(kept);  // without validation, best is last
   if (trace_) trace_->Finish(model_.params, checkpoints_.trainable());
   progress_.finished = true;

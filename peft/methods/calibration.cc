@@ -48,6 +48,7 @@ const MethodRecord kCalibrationMethod{
     .why = "b_head - log p_cf",
     .learning_rate = 1e-2,
     .phase = MethodPhase::kTokens,
-    .owns = "calibration."};
+    .owns = "calibration.",
+    .trains_nothing = true};
 
 }  // namespace graft

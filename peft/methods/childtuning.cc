@@ -5,8 +5,8 @@
 //       training data, is among the largest share p of all block parameters; others train fully
 //
 // The mask comes behind clipping and in front of the optimizer: its momentum still moves elements
-// that are masked now, and weight decay is not masked, as in the authors' code. Parameters of layers
-// that `targets` leaves out have their whole gradient.
+// that are masked now, and weight decay is not masked, as in the authors' code. Parameters of
+// layers that `targets` leaves out have their whole gradient.
 #include "ops/ops.h"
 #include "peft/methods/methods.h"
 #include "peft/sites.h"

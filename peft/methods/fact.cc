@@ -86,6 +86,8 @@ class FactFactors {
     constexpr std::array kNames{"attn.q", "attn.k", "attn.v", "attn.o"};
     for (size_t i = 0; i < kNames.size(); ++i)
       if (scope.ends_with(kNames[i])) return Transpose(g_, Slice(block + static_cast<int64_t>(i)));
+    if ((scope.ends_with("fc1") ? outs : ins) != chunks_)
+      FailUsage("form=tk: the sides of a gated MLP are not alike ({}); hint: form=tt", scope);
     return scope.ends_with("fc1") ? Transpose(g_, Interleaved(block + 4))
                                   : Interleaved(block + 4 + chunks_);
   }

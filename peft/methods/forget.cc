@@ -1,10 +1,10 @@
 // F-Learning, forget before learning (Ni et al. 2024, arXiv 2311.08011): what a run on the old
 // knowledge has changed in the base is taken away from it, then another method trains,
 //
-//   W <- W - lambda (W_old - W),   W_old the base with the run merged into it
+//   W <- W - lambda (W_old - W_0),   W_0 the base, W_old the base with the run merged into it
 //
-// The head takes no part. The run is read whenever this one is opened; its checkpoint must be the
-// one that training began with.
+// The head takes no part. W is W_0 unless another term has edited it, such as noisytune. The run is
+// read whenever this one is opened; its checkpoint must be the one that training began with.
 #include "peft/methods/methods.h"
 #include "peft/parameters.h"
 
@@ -21,17 +21,20 @@ PassReport ApplyForget(const MethodArgs& a) {
   report.rewrites = 1;
   if (!once) return FinishReport(a, report);
   if (!a.context.merged_run) FailUsage("option 'run': no runs can be opened here");
-  const ParamStore base = a.params;
+  // The change is that of the weights as the run found them, whatever other terms made of them.
+  GRAFT_CHECK(a.context.unedited, "a term that edits weights");
+  const ParamStore& base = *a.context.unedited;
   const ParamStore old = a.context.merged_run(run, a.Text("sha256"), base);
   for (ValueId v : a.g.Leaves(Role::kParam)) {
     const std::string& name = a.g.value(v).name;
     if (name.starts_with("head.") || !old.Has(name)) continue;
-    const std::span<const float> is = base.values(name), was = old.values(name);
-    GRAFT_CHECK(is.size() == was.size(), "'{}'", name);
-    if (is.data() == was.data()) continue;
+    const std::span<const float> is = a.params.values(name), plain = base.values(name),
+                                 was = old.values(name);
+    GRAFT_CHECK(is.size() == was.size() && is.size() == plain.size(), "'{}'", name);
+    if (plain.data() == was.data()) continue;
     std::vector<float> edited(is.size());
     for (size_t i = 0; i < is.size(); ++i)
-      edited[i] = static_cast<float>(is[i] - lambda * (static_cast<double>(was[i]) - is[i]));
+      edited[i] = static_cast<float>(is[i] - lambda * (static_cast<double>(was[i]) - plain[i]));
     a.params.Set(name, base.shape(name), edited);
     ++report.rewrites;
   }

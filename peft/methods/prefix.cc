@@ -64,6 +64,9 @@ void ShiftPositions(const MethodArgs& a, int64_t by) {
   const int64_t rows = g.shape(table)[0].constant;
   if (by >= rows) FailUsage("option 'tokens' = {}: the model has {} positions in all", by, rows);
   const UserList users = g.users(table);
+  for (NodeId user : users)
+    if (g.node(user).scope == "embed.position" && g.node(user).op == &kSliceRows)
+      FailUsage("option 'shift': another term has moved the positions already");
   const std::string before = g.scope;
   g.scope = "embed.position";
   g.ReplaceUsesIn(table, SliceRows(g, table, by, rows - by), users);

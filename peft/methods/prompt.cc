@@ -73,8 +73,9 @@ Init PromptStart(const MethodArgs& a) {
     if (init != "vocab" && init != "text") return CopyPrompt(a, values, shape);
     const ParamStore::Entry words = a.params.Get("embed.word.weight");
     if (init == "vocab") return DrawWords(words, values, shape, key);
+    if (a.Text("text").empty()) FailUsage("init=text: expected words as option 'text'");
     if (a.Text("ids").empty())
-      FailUsage("init=text: expected words as option 'text', which graft train tokenizes");
+      FailUsage("init=text: only graft train tokenizes the words; init=random has the same tokens");
     RepeatWords(words, a.List("ids"), values, shape.cols());
   };
 }
@@ -134,6 +135,9 @@ void InsertIntoImages(const MethodArgs& a) {
 PassReport ApplyPrompt(const MethodArgs& a) {
   PassReport report = StartReport(a, "prompt");
   const std::string scope = a.g.scope;
+  if (!a.Text("text").empty() && a.Text("init") != "text")
+    FailUsage("option 'text' = '{}' goes with init=text, found init={}", a.Text("text"),
+              a.Text("init"));
   if (a.g.FindLeaf("ids").valid())
     InsertWords(a);
   else

@@ -26,6 +26,8 @@ struct UnifiedSite {
   UserList users;  // that read h + dh in h's place
 };
 
+constexpr const char *kUsualScale = "4", *kUsualAct = "relu";
+
 class Unified {
  public:
   explicit Unified(const MethodArgs& a)
@@ -42,9 +44,13 @@ class Unified {
       refuse("site=heads and composition=gated, which the softmax brings");
     if (form_ != "prefix" && composition_ == "gated") refuse("add or scaled");
     if (form_ == "adapter" && site_ == "heads") refuse("site=attn or ffn");
-    // The scale is checked for every composition, so that a mistake is found even where the scale
-    // is not used.
+    // What is not used is checked, too: a mistake is found, and an option without effect is one.
     if (a.Text("scale") != "learned") a.Number("scale", -1e6, 1e6);
+    if (composition_ != "scaled" && a.Text("scale") != kUsualScale)
+      FailUsage("option 'scale' goes with composition=scaled, found {}", composition_);
+    CheckActivation(a.Text("act"));
+    if ((form_ == "lora" || form_ == "prefix") && a.Text("act") != kUsualAct)
+      FailUsage("option 'act' goes with an adapter, found form={}", form_);
   }
 
   int Apply() {
@@ -147,9 +153,9 @@ const MethodRecord kUnifiedMethod{
               {"form", "parallel", "prefix, adapter, lora, parallel"},
               {"site", "ffn", "heads, attn, ffn"},
               {"composition", "add", "add, scaled, gated"},
-              {"act", "relu", "relu, gelu, gelu_tanh, silu, tanh, sigmoid, none"},
+              {"act", kUsualAct, "relu, gelu, gelu_tanh, silu, tanh, sigmoid, none"},
               {"r", "8", "width of the bottleneck, rank, or tokens of a prefix"},
-              {"scale", "4", "s of composition=scaled: a number, or 'learned' from 1"}};
+              {"scale", kUsualScale, "s of composition=scaled: a number, or 'learned' from 1"}};
         },
     .apply = ApplyUnified,
     .count = +[](const MethodArgs& a) { return Unified(a).Count(); },

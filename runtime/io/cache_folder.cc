@@ -35,7 +35,8 @@ size_t CacheBound(const char* variable, size_t otherwise) {
   if (!given) return otherwise;
   if (std::string_view(given) == "0") return 0;
   const std::optional<size_t> bytes = BytesIn(given);
-  if (!bytes) FailUsage("{}='{}': expected bytes, such as 2GiB, or 0 for no cache", variable, given);
+  if (!bytes)
+    FailUsage("{}='{}': expected bytes, such as 2GiB, or 0 for no cache", variable, given);
   return *bytes;
 }
 

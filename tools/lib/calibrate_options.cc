@@ -24,6 +24,7 @@ void CheckCalibrateOptions(const CalibrateOptions& o, const CommonOptions& commo
 PassOptions CalibratedPasses(const CalibrateOptions& o, const std::string& columns,
                              OpenedModel& opened, const CommonOptions& common) {
   PassOptions passes = PassesOf(common);
+  CheckKeep(opened.Inference(false), passes.precision);
   if (o.data.empty()) return passes;
   if (passes.precision.cell != CellType::kInt8) {  // SayDtype has told why
     Say(common, fmt::format("note: --calibrate {}: nothing is in int8, so it is not read", o.data));

@@ -153,6 +153,9 @@ TextRow FromObject(const Json& object, const Asked& all, const std::string& wher
   std::string text = asked.text, second = asked.second;
   if (text.empty()) {
     const Places named = TextPlacesByName(keys, where);
+    if (!NamesAny(std::span(keys).subspan(named.text, 1)))  // a key of another kind is no text
+      Fail("{}: expected a key 'text', found {}; hint: name it with --columns", where,
+           fmt::join(keys, ", "));
     text = keys[named.text], second = named.pairs() ? keys[named.second] : "";
   }
   TextRow row{

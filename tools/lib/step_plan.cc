@@ -23,7 +23,17 @@ double SecondsOf(const Session& session, Phase phase, const MachinePace& pace) {
   double seconds = 0;
   for (const StepInfo& info : session.steps())
     if (info.phase == phase && !info.once) seconds += pace.Seconds(info);
-  return seconds / pace.efficiency;
+  return seconds;
+}
+
+bool IsLow(const StepInfo& step) {
+  return step.impl.ends_with(":bf16") || step.impl.ends_with(":int8");
+}
+
+// At the peak of the numbers that the kernel multiplies.
+double SecondsAtPeak(const StepInfo& step, const MachinePeak& peak) {
+  return std::max(step.cost.flops / PeakOf(peak, step.impl) * 1e-9,
+                  step.cost.bytes / peak.bytes_per_second);
 }
 
 SessionOptions PlanOnly(SessionOptions options) {
@@ -97,18 +107,23 @@ double PlannedTraining::RunsOfBatch(const Counts& typical) const {
 }
 
 double MachinePace::Seconds(const StepInfo& step) const {
-  return std::max(step.cost.flops / PeakOf(peak, step.impl) * 1e-9,
-                  step.cost.bytes / peak.bytes_per_second);
+  return SecondsAtPeak(step, peak) / (IsLow(step) ? low_efficiency : efficiency);
 }
 
-MachinePace MeasurePace(PlannedTraining& t, const MachinePeak& peak) {
+namespace {
+
+// A forward pass: what it took, and what its nodes would at their peaks.
+struct Forward {
+  double seconds = 0, low_at_peak = 0, rest_at_peak = 0;
+};
+
+Forward RunForward(PlannedTraining& t, const MachinePeak& peak, const PassOptions& passes) {
   using Clock = std::chrono::steady_clock;
   constexpr double kSeconds = 0.5;
   constexpr int kLeastRuns = 3;
-  MachinePace pace{.peak = peak};
   Graph g = BuildModel(t.model.config);
   g.EraseUnusedInputs();
-  InferencePasses(PassesOf(t.config)).Run(g);
+  InferencePasses(passes).Run(g);
   Counts counts = t.Typical(ChooseCapacity(t.model.config, t.longest(), t.config.batch_size));
   counts.tokens -= counts.tokens % counts.sequences;  // equally long texts
   // A step runs as in training: a micro-batch on each thread, and several for each of them.
@@ -129,8 +144,29 @@ MachinePace MeasurePace(PlannedTraining& t, const MachinePeak& peak) {
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
     best = std::min(best, seconds), total += seconds;
   }
-  pace.efficiency =
-      SecondsOf(session, Phase::kMain, pace) * static_cast<double>(parts.size()) / best;
+  Forward forward{.seconds = best / static_cast<double>(parts.size())};
+  for (const StepInfo& info : session.steps())
+    if (info.phase == Phase::kMain && !info.once)
+      (IsLow(info) ? forward.low_at_peak : forward.rest_at_peak) += SecondsAtPeak(info, peak);
+  return forward;
+}
+
+}  // namespace
+
+MachinePace MeasurePace(PlannedTraining& t, const MachinePeak& peak) {
+  MachinePace pace{.peak = peak};
+  PassOptions passes = PassesOf(t.config);
+  const PassOptions own = passes;
+  passes.precision = {};
+  const Forward f32 = RunForward(t, peak, passes);
+  pace.efficiency = pace.low_efficiency = f32.rest_at_peak / f32.seconds;
+  if (own.precision.cell == CellType::kF32) return pace;
+  const Forward low = RunForward(t, peak, own);
+  // What is left of the time for the products. The two passes ran at different moments, so it is
+  // kept within reason.
+  const double products = low.seconds - low.rest_at_peak / pace.efficiency;
+  if (low.low_at_peak > 0)
+    pace.low_efficiency = low.low_at_peak / std::max(products, 0.25 * low.seconds);
   return pace;
 }
 

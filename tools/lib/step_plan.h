@@ -34,11 +34,12 @@ struct PlannedTraining {
 
 // The machine, and how much of its peaks a model reaches: the time that operators would take if
 // each ran at the peak of its multiply-adds or of its bytes, whichever takes longer, over the time
-// that one forward pass took in the precision of the training.
+// that one forward pass took. Products of bf16 and int8 reach another share of their peak than all
+// else does of its own.
 struct MachinePace {
   MachinePeak peak;
-  double efficiency = 1;
-  // The seconds of a call of one operator at the peak of the numbers that its kernel multiplies.
+  double efficiency = 1, low_efficiency = 1;
+  // The seconds of a call of one operator.
   double Seconds(const StepInfo& step) const;
 };
 // Measures by running the model forward on noise for a moment.

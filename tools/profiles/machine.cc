@@ -143,10 +143,14 @@ void TakeBetter(const MachineFacts& stored, MachineFacts* m) {
 
 }  // namespace
 
+double LoadAverage() {
+  double load = -1;
+  return getloadavg(&load, 1) == 1 ? load : -1;
+}
+
 MachineFacts AskMachine(bool refresh) {
   const Json key = Key();
-  double load = -1;
-  if (getloadavg(&load, 1) != 1) load = -1;
+  const double load = LoadAverage();
   MachineFacts m;
   if (!refresh && !Folder().empty()) {
     const std::string path = Folder() / FileName(key);
@@ -180,11 +184,14 @@ const LevelRate& LevelFor(const MachineFacts& m, double bytes) {
   return m.levels.back();
 }
 
-std::vector<std::string> Disturbances(const MachineFacts& m) {
-  std::vector<std::string> all;
+std::vector<std::string> LoadDisturbances(double load_average) {
   const int cores = Cpu().physical_cores;
-  if (m.load_average > 0.5 * cores)
-    all.push_back(fmt::format("the load average is {:.1f} on {} cores", m.load_average, cores));
+  if (load_average <= 0.5 * cores) return {};
+  return {fmt::format("the load average is {:.1f} on {} cores", load_average, cores)};
+}
+
+std::vector<std::string> Disturbances(const MachineFacts& m) {
+  std::vector<std::string> all = LoadDisturbances(m.load_average);
   if (m.peak_now < kSlowerNow * m.peak.gflops)
     all.push_back(fmt::format("multiply-adds run at {:.0f} % of the peak now",
                               100 * m.peak_now / m.peak.gflops));

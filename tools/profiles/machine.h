@@ -31,6 +31,9 @@ const LevelRate& LevelFor(const MachineFacts& machine, double bytes);
 
 // Why figures of this moment may be worse than the machine's, a sentence for each reason.
 std::vector<std::string> Disturbances(const MachineFacts& machine);
+// Of the last minute; -1 if not told. What it says of other programs.
+double LoadAverage();
+std::vector<std::string> LoadDisturbances(double load_average);
 
 std::string MachineText(const MachineFacts& machine);
 // CPU, caches, SIMD target, threads and rates, as `--json` prints them.

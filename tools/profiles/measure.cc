@@ -151,6 +151,7 @@ LoadedModel ProfiledModel(const ProfileWork& o, const CommonOptions& common) {
 
 Profile MeasureProfile(const ProfileWork& o, const CommonOptions& common, LoadedModel& model,
                        bool events) {
+  CheckKeep(BuildModel(model.config), PassesOf(common).precision);
   const StepInputs inputs{model.config, TextLength(o, model), o.batch};
   Profile p = o.method.empty() ? MeasureInference(o, common, model, inputs, events)
                                : MeasureTraining(o, common, model, inputs, events);

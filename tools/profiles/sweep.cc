@@ -14,6 +14,7 @@
 #include "tools/lib/progress_meter.h"
 #include "tools/lib/report.h"
 #include "tools/lib/run_table.h"
+#include "tools/profiles/machine.h"
 #include "tools/profiles/stats.h"
 
 namespace graft {
@@ -275,6 +276,25 @@ std::string SweepText(const Json& rows) {
                fmt::format("{:.1f}", r.at("peak_gflops").get<double>()),
                fmt::format("{:.0f}%", 100 * r.at("share_of_peak").get<double>())});
   return table.Lines("");
+}
+
+std::vector<std::string> SweepDisturbances(const Json& rows) {
+  constexpr double kWide = 0.2, kTooMuch = 1.05;
+  std::vector<std::string> all = LoadDisturbances(LoadAverage());
+  const auto count = [&](const auto& is) { return std::ranges::count_if(rows, is); };
+  const auto wide = count([&](const Json& r) {
+    return r.at("spread_ms").get<double>() > kWide * r.at("ms").get<double>();
+  });
+  const auto beyond =
+      count([&](const Json& r) { return r.at("share_of_peak").get<double>() > kTooMuch; });
+  if (wide > 0)
+    all.push_back(fmt::format("{} of {} points are {:.0f} % from their median", wide, rows.size(),
+                              100 * kWide));
+  if (beyond > 0)
+    all.push_back(fmt::format("{} of {} points are faster than the peak that was measured beside "
+                              "them",
+                              beyond, rows.size()));
+  return all;
 }
 
 std::string SweepCsv(const Json& rows) {

@@ -36,6 +36,8 @@ nlohmann::json RunSweep(const Sweep& sweep, const CommonOptions& common);
 std::vector<std::string> LeftOut(const Sweep& sweep);
 
 std::string SweepText(const nlohmann::json& rows);
+// What disturbed the machine, as far as the rows and its load tell.
+std::vector<std::string> SweepDisturbances(const nlohmann::json& rows);
 std::string SweepCsv(const nlohmann::json& rows);
 
 }  // namespace graft

@@ -2,11 +2,11 @@
 
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <numeric>
 
 #include "data/draw.h"
 #include "runtime/error.h"
+#include "runtime/io/atomic_file.h"
 #include "runtime/io/fresh_directory.h"
 
 namespace graft {
@@ -152,12 +152,6 @@ const std::vector<Painter>& Painters() {
   return painters;
 }
 
-void WriteLines(const fs::path& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  if (!file.flush()) Fail("{}: cannot write the file", path.string());
-}
-
 // Writes the images of one split and returns the lines of its list.
 std::string WriteSplit(const fs::path& root, const std::string& name, const GeneratedTask& task,
                        int size, size_t count, uint64_t seed, uint64_t first) {
@@ -233,11 +227,11 @@ void WriteTask(const std::string& directory, std::string_view name, int size,
         WriteSplit(root, "test", task, size, counts.test, seed, kFirstTestIndex);
     std::string classes;
     for (const std::string& c : task.classes) classes += c + "\n";
-    WriteLines(root / "classes.txt", classes);
-    WriteLines(root / "train800.txt", train);
-    WriteLines(root / "val200.txt", val);
-    WriteLines(root / "train800val200.txt", train + val);
-    WriteLines(root / "test.txt", test);
+    WriteFileAtomically((root / "classes.txt").string(), classes);
+    WriteFileAtomically((root / "train800.txt").string(), train);
+    WriteFileAtomically((root / "val200.txt").string(), val);
+    WriteFileAtomically((root / "train800val200.txt").string(), train + val);
+    WriteFileAtomically((root / "test.txt").string(), test);
     fresh.Keep();
   } catch (const fs::filesystem_error& error) {
     Fail("{}: cannot write the data set: {}: {}", directory, error.path1().string(),

@@ -1,7 +1,6 @@
 #include "data/text_loader.h"
 
 #include <algorithm>
-#include <exception>
 #include <numeric>
 
 #include "runtime/error.h"
@@ -12,18 +11,9 @@ namespace graft {
 TextLoader::TextLoader(std::span<const TextExample> examples, const Tokenize& tokenize) {
   const FixedChunks cut(static_cast<int64_t>(examples.size()), 64);
   std::vector<TokenSequence> sequences(examples.size());
-  std::vector<std::exception_ptr> errors(cut.count());
-  ParallelFor(cut.count(), [&](int64_t chunk) {
-    try {
-      for (int64_t i = cut.begin(chunk); i < cut.end(chunk); ++i)
-        sequences[i] = tokenize(examples[i]);
-    } catch (...) {
-      errors[chunk] = std::current_exception();
-    }
+  ParallelForThrowing(cut.count(), [&](int64_t chunk) {
+    for (int64_t i = cut.begin(chunk); i < cut.end(chunk); ++i) sequences[i] = tokenize(examples[i]);
   });
-  for (const std::exception_ptr& error : errors)
-    if (error) std::rethrow_exception(error);
-
   begin_ = {0};
   for (const TokenSequence& s : sequences) {
     GRAFT_CHECK(!s.ids.empty() && s.ids.size() == s.types.size());

@@ -9,6 +9,8 @@
 #include <climits>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
+#include <vector>
 
 namespace graft {
 
@@ -79,6 +81,22 @@ struct Piece {
 constexpr Piece EvenPiece(int64_t items, int64_t parts, int64_t p) {
   const int64_t begin = items * p / parts;
   return {begin, items * (p + 1) / parts - begin};
+}
+
+// The same for work that may throw: the error of the first chunk that has one is thrown here, when
+// all calls are done, whichever thread comes first.
+template <class F>
+void ParallelForThrowing(int64_t chunks, const F& f) {
+  std::vector<std::exception_ptr> errors(static_cast<size_t>(chunks));
+  ParallelFor(chunks, [&](int64_t i) {
+    try {
+      f(i);
+    } catch (...) {
+      errors[static_cast<size_t>(i)] = std::current_exception();
+    }
+  });
+  for (const std::exception_ptr& error : errors)
+    if (error) std::rethrow_exception(error);
 }
 
 // Cuts [0, rows) into pieces of `chunk` rows; the last one may be shorter.

@@ -9,8 +9,8 @@
 #include <filesystem>
 
 #include "runtime/error.h"
+#include "runtime/io/field_hash.h"
 #include "runtime/io/fresh_directory.h"
-#include "runtime/io/sha256.h"
 
 namespace graft {
 namespace {
@@ -34,15 +34,17 @@ class WritersLock {
   int fd_ = -1;
 };
 
-std::string HashOfText(const std::string& text) {
-  return Sha256Hex(std::as_bytes(std::span(text))).substr(0, 10);
+FieldHash HashOfClasses(const std::vector<std::string>& names) {
+  FieldHash fields;
+  for (const std::string& name : names) fields.Add(name);
+  return fields;
 }
 
 }  // namespace
 
 template <class F>
 std::string ListStore::Make(const std::string& name, const std::string& hash, const F& write) {
-  const std::string path = fmt::format("{}/{}-{}", root_, name, hash);
+  const std::string path = fmt::format("{}/{}-{}", root_, name, hash.substr(0, 10));
   const WritersLock lock(root_);
   std::error_code none;
   if (fs::exists(path, none)) return path;
@@ -56,26 +58,28 @@ std::string ListStore::Images(const std::string& name, std::vector<std::string> 
                               int num_classes, const std::vector<Split>& splits) {
   for (int c = static_cast<int>(class_names.size()); c < num_classes; ++c)
     class_names.push_back(std::to_string(c));
-  std::string all = fmt::format("{}\n", fmt::join(class_names, "\n"));
+  FieldHash all = HashOfClasses(class_names);
   for (const Split& split : splits) {
-    all += fmt::format("split {}\n", split.name);
+    all.Add("split"), all.Add(split.name);
     for (const Example& e : split.examples)
-      all += fmt::format("{} {}\n", fs::absolute(e.path).lexically_normal().string(), e.label);
+      all.Add(fs::absolute(e.path).lexically_normal().string()), all.Add(int64_t{e.label});
   }
-  return Make(name, HashOfText(all), [&](const std::string& directory) {
+  return Make(name, all.Hex(), [&](const std::string& directory) {
     WriteImageLists(directory, class_names, splits);
   });
 }
 
 std::string ListStore::Texts(const std::string& name, const std::vector<std::string>& class_names,
                              const std::vector<TextSplit>& splits) {
-  std::string all = fmt::format("{}\n", fmt::join(class_names, "\n"));
+  FieldHash all = HashOfClasses(class_names);
   for (const TextSplit& split : splits) {
-    all += fmt::format("split {}\n", split.name);
-    for (const TextExample& e : split.examples)
-      all += fmt::format("{}\t{}\t{}\n", e.text, e.second.value_or(""), e.label);
+    all.Add("split"), all.Add(split.name);
+    for (const TextExample& e : split.examples) {
+      all.Add(e.text), all.Add(int64_t{e.label});
+      if (e.second) all.Add("second"), all.Add(*e.second);
+    }
   }
-  return Make(name, HashOfText(all), [&](const std::string& directory) {
+  return Make(name, all.Hex(), [&](const std::string& directory) {
     WriteTextTables(directory, class_names, splits);
   });
 }

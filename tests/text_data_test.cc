@@ -297,6 +297,23 @@ TEST(TextLoader, RowsWithoutPadding) {
   EXPECT_THAT(b.offsets, ElementsAre(0));
 }
 
+// The row that a masked-LM head reads is counted from the first of the batch.
+TEST(TextLoader, RowsOfMasks) {
+  const std::vector<TextExample> examples = {{"abc", {}, 0}, {"b", "cd", 2}};
+  const auto last = [](const TextExample& e) {
+    TokenSequence s = Letters(e);
+    s.mask = static_cast<int32_t>(s.ids.size()) - 1;
+    return s;
+  };
+  const TextLoader loader(examples, last);
+  Buffers b;
+  TextBatch batch = b.Fit(2, 8);
+  std::vector<int32_t> masks(2);
+  batch.masks = masks.data();
+  loader.Write(std::vector<size_t>{1, 0}, batch);
+  EXPECT_THAT(masks, ElementsAre(b.offsets[1] - 1, b.offsets[2] - 1));
+}
+
 TEST(TextLoader, SameForAnyNumberOfThreads) {
   std::vector<TextExample> examples;
   for (int i = 0; i < 1000; ++i)

@@ -276,7 +276,7 @@ TEST_P(LateGradient, StepsAreEqualHoweverTheBatchIsCut) {
   const std::vector<double> whole = run(6, {}, 1);
   EXPECT_LT(whole[6], whole[0]);
   for (const std::vector<double>& other :
-       {run(1, TrainingPasses({}), 1), run(2, TrainingPasses({}), 3),
+       {run(1, TrainingPasses({}), 1), run(2, TrainingPasses({}), 3), run(4, {}, 1),
         run(1, TrainingPasses({"early_updates"}), 2)})
     for (size_t i = 0; i < whole.size(); ++i) EXPECT_NEAR(other[i], whole[i], 3e-5 * whole[i]) << i;
 }

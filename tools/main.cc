@@ -267,6 +267,8 @@ void SayOutOfMemory() {
   } catch (const std::bad_alloc&) {
     SayOutOfMemory();
     std::_Exit(static_cast<int>(graft::ErrorKind::kUser));
+  } catch (const std::exception& e) {  // a bug: what must not throw has
+    std::fprintf(stderr, "graft: internal error: %s\n", e.what());
   } catch (...) {
   }
   std::abort();

@@ -35,20 +35,13 @@ std::vector<std::vector<int32_t>> Tokenize(std::span<const TextExample> texts,
                                            const Tokenizer& tokenizer, const LoadedModel& model) {
   std::vector<std::vector<int32_t>> ids(texts.size());
   const FixedChunks cut(std::ssize(texts), 64);
-  std::vector<std::exception_ptr> errors(cut.count());
-  ParallelFor(cut.count(), [&](int64_t chunk) {
-    try {
-      for (int64_t i = cut.begin(chunk); i < cut.end(chunk); ++i) {
-        const TextExample& e = texts[i];
-        ids[i] = tokenizer.Encode(e.text, {.special_tokens = false}).ids;
-        CheckIds(ids[i], tokenizer, e.text, model);
-      }
-    } catch (...) {
-      errors[chunk] = std::current_exception();
+  ParallelForThrowing(cut.count(), [&](int64_t chunk) {
+    for (int64_t i = cut.begin(chunk); i < cut.end(chunk); ++i) {
+      const TextExample& e = texts[i];
+      ids[i] = tokenizer.Encode(e.text, {.special_tokens = false}).ids;
+      CheckIds(ids[i], tokenizer, e.text, model);
     }
   });
-  for (const std::exception_ptr& error : errors)
-    if (error) std::rethrow_exception(error);
   return ids;
 }
 

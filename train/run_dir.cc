@@ -238,7 +238,10 @@ void RunDir::Append(const std::string& name, std::string_view start, std::string
   struct stat s;
   if (fd >= 0 && fstat(fd, &s) == 0 && s.st_size == 0) text.insert(0, start);
   std::FILE* f = fd < 0 ? nullptr : fdopen(fd, "a");
-  const bool ok = f && std::fwrite(text.data(), 1, text.size(), f) == text.size();
+  // The state that follows must not know of epochs that a loss of power takes out of this file.
+  const bool ok = f && std::fwrite(text.data(), 1, text.size(), f) == text.size() &&
+                  std::fflush(f) == 0 && (fdatasync(fileno(f)) == 0 || errno == EINVAL);
+  if (fd >= 0 && !f) close(fd);
   if (!f || std::fclose(f) != 0 || !ok)
     Fail("{}: cannot write: {}", place.path, std::strerror(errno));
 }

@@ -63,6 +63,13 @@ bool ExistsEmpty(const std::string& path) {
   return true;
 }
 
+// Makes what was made or renamed in a directory last beyond a loss of power.
+void Sync(const fs::path& directory) {
+  const auto opened = Directory::TryOpen(directory.string());
+  if (opened && fsync(opened->fd()) != 0 && errno != EINVAL)  // not of every file system
+    Fail("{}: fsync: {}", directory.string(), std::strerror(errno));
+}
+
 // Makes the directory and those missing above it; returns what it made, the lowest last.
 std::vector<std::string> MakeDirectories(const fs::path& path) {
   std::vector<std::string> made;
@@ -71,6 +78,7 @@ std::vector<std::string> MakeDirectories(const fs::path& path) {
     at /= part;
     if (mkdir(at.c_str(), 0777) == 0) {
       made.push_back(at.string());
+      Sync(at.parent_path().empty() ? fs::path(".") : at.parent_path());
       continue;
     }
     const int error = errno;  // a file, or no permission to make what may be there
@@ -165,8 +173,7 @@ void FreshDirectory::Keep() {
          errno == EEXIST ? "another process has made it meanwhile; choose another name"
                          : std::strerror(errno));
   kept_ = true;
-  const auto above = Directory::TryOpen(existed_ ? path_ : fs::path(path_).parent_path().string());
-  if (above) fsync(above->fd());
+  Sync(existed_ ? fs::path(path_) : fs::path(path_).parent_path());
 }
 
 }  // namespace graft

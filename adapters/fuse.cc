@@ -72,14 +72,26 @@ void RoundWeights(const Graph& plain, FileDType type, ParamStore* params) {
   }
 }
 
-[[noreturn]] void CannotFold(const Method& method, const std::vector<std::string>& left) {
+// What stays, for people: a method's parameter by its name, and what was computed of several by the
+// layer that reads it.
+std::string WhatStays(const Graph& g, const std::string& name) {
+  if (!name.starts_with("folded.")) return fmt::format("'{}'", name);
+  const UserList& users = g.users(g.FindLeaf(name));
+  return fmt::format(
+      "what it adds at '{}', for which the plain model has no place (such as a bias, where it has "
+      "none),",
+      users.empty() ? name : g.node(users[0]).scope);
+}
+
+[[noreturn]] void CannotFold(const Method& method, const Graph& g,
+                             const std::vector<std::string>& left) {
   std::string why;
   for (const MethodTerm& term : method)
     if (const MethodRecord& record = FindMethod(term.name); record.folds != Folds::kYes)
       why += fmt::format("; {}: {}", record.name, record.why);
   const std::string more = left.size() > 1 ? fmt::format(" and {} more", left.size() - 1) : "";
-  throw Error(fmt::format("method '{}' cannot be folded: '{}'{} would stay{}", ToString(method),
-                          left[0], more, why),
+  throw Error(fmt::format("method '{}' cannot be folded: {}{} would stay{}", ToString(method),
+                          WhatStays(g, left[0]), more, why),
               ErrorKind::kNotFoldable);
 }
 
@@ -143,7 +155,7 @@ class Fusing {
         graph_(canonical_),
         fused_{params, {}} {
     const MergeResult merged = MergeIntoPlain(config, graph_, fused_.params);
-    if (!merged.left.empty()) CannotFold(method, merged.left);
+    if (!merged.left.empty()) CannotFold(method, graph_, merged.left);
     nodes_before_ = merged.nodes_before, nodes_after_ = merged.nodes_after;
   }
 

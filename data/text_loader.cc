@@ -12,7 +12,8 @@ TextLoader::TextLoader(std::span<const TextExample> examples, const Tokenize& to
   const FixedChunks cut(static_cast<int64_t>(examples.size()), 64);
   std::vector<TokenSequence> sequences(examples.size());
   ParallelForThrowing(cut.count(), [&](int64_t chunk) {
-    for (int64_t i = cut.begin(chunk); i < cut.end(chunk); ++i) sequences[i] = tokenize(examples[i]);
+    for (int64_t i = cut.begin(chunk); i < cut.end(chunk); ++i)
+      sequences[i] = tokenize(examples[i]);
   });
   begin_ = {0};
   for (const TokenSequence& s : sequences) {

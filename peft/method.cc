@@ -232,8 +232,7 @@ std::vector<PassReport> ApplyTerms(Graph& g, ParamStore& params, const Method& m
   if (!context.storage) own.brought = &brought;
   bool head = true;
   for (const MethodTerm& term : ordered) {
-    std::set<std::string> before;
-    for (const ValueId v : g.Leaves(Role::kParam)) before.insert(g.value(v).name);
+    const auto before = static_cast<uint32_t>(g.num_values());
     own.term = term.name;
     const std::map<std::string, std::string> options = CompleteOptions(term);
     for (const auto& [key, value] : term.options)
@@ -244,9 +243,8 @@ std::vector<PassReport> ApplyTerms(Graph& g, ParamStore& params, const Method& m
     const MethodArgs args{g, params, options, seed, own};
     head = head && args.Choice("head", {"trained", "frozen"}) != "frozen";
     reports.push_back(FindMethod(term.name).apply(args));
-    for (const ValueId v : g.Leaves(Role::kParam))
-      if (const std::string& name = g.value(v).name; !before.contains(name))
-        brought.emplace(name, own.term);
+    for (uint32_t i = before; own.brought && i < g.num_values(); ++i)
+      if (g.value({i}).role == Role::kParam) brought.emplace(g.value({i}).name, own.term);
   }
   for (ValueId v : g.Leaves(Role::kParam))
     if (of_head.contains(g.value(v).name)) g.SetTrainable(v, head);

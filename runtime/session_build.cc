@@ -99,6 +99,14 @@ void Session::Impl::Prepare(const SessionOptions& options, std::vector<StepInfo>
   }
 }
 
+// What was made of parameters alone is made anew at the first run and after updates, so sessions
+// that update in each run may write over each other's.
+std::shared_ptr<std::byte> Session::Impl::OnceMemory(const SessionOptions& options, size_t bytes) {
+  SharedMemory::Impl* shared = Shared(options);
+  if (shared && !graph.updates.empty()) return Grown(shared->once, bytes);
+  return AllocateAligned(bytes);
+}
+
 // The workers share the block of `once` results; the plan returned is a worker's arena.
 MemoryPlan Session::Impl::Plan(const SessionOptions& options) {
   std::vector<size_t> scratch, bytes(graph.num_values());
@@ -108,7 +116,7 @@ MemoryPlan Session::Impl::Plan(const SessionOptions& options) {
   }
   const Lifetimes life = FindLifetimes(graph, order, scratch, bytes, options.share_memory);
   const MemoryPlan shared = PlanMemory(life.once), plan = PlanMemory(life.arena);
-  if (!options.plan_only) once = AllocateAligned(shared.bytes);
+  if (!options.plan_only) once = OnceMemory(options, shared.bytes);
   once_bytes = shared.bytes;
   scratch_offset.resize(steps.size());
   for (size_t t = 0; t < steps.size(); ++t) {
@@ -166,7 +174,11 @@ void Session::Impl::MakeWorkers(const SessionOptions& options, size_t arena_byte
     }
   // Runs beside each other use one thread each; a run alone, on the first worker, uses them all.
   const int most = std::max(options.workers, options.threads);
-  threads = AllocateAligned(thread_bytes * static_cast<size_t>(most));
+  const size_t of_threads = thread_bytes * static_cast<size_t>(most);
+  if (shared)
+    threads = Grown(shared->threads, of_threads);
+  else
+    threads = AllocateAligned(of_threads);
   workers.resize(options.workers);
   for (size_t w = 0; w < workers.size(); ++w) {
     Worker& worker = workers[w];

@@ -26,6 +26,7 @@ struct SharedMemory::Impl {
   };
   std::vector<Block> arenas, inputs;  // by worker
   Block states;                       // of all lanes
+  Block once, threads;                // once: of sessions whose every run ends with updates
 };
 
 struct Session::Impl {
@@ -73,6 +74,7 @@ struct Session::Impl {
   // The constructor of Session calls these in this order.
   void PlaceLeaves(const SessionOptions& options);
   void Prepare(const SessionOptions& options, std::vector<StepInfo>& info);
+  std::shared_ptr<std::byte> OnceMemory(const SessionOptions& options, size_t bytes);
   MemoryPlan Plan(const SessionOptions& options);
   void MakeWorkers(const SessionOptions& options, size_t arena_bytes);
   static SharedMemory::Impl* Shared(const SessionOptions& options) {
@@ -103,7 +105,7 @@ struct Session::Impl {
   std::vector<size_t> scratch_offset;             // by step
   std::vector<StateUse> state_uses;
   std::vector<Worker> workers;
-  AlignedBytes once, threads;
+  std::shared_ptr<std::byte> once, threads;
   std::shared_ptr<std::byte> states;
   size_t input_bytes = 0, state_bytes = 0, once_bytes = 0, packed_bytes = 0, thread_bytes = 0;
 };

@@ -175,10 +175,14 @@ TEST(Tokenizer, MissingFiles) {
   EXPECT_THAT(MessageOf(open), HasSubstr("class 'BertJapaneseTokenizer' is not supported"));
 }
 
-// Returns the fixture with one change, which is a JSON merge patch (RFC 7386).
+// Returns the fixture with one change, which is a JSON merge patch (RFC 7386). An added token gets
+// the fields that it must have.
 std::string Patched(const std::string& patch) {
   Json root = ReadJson(kFixtures + "tokenizer.json");
   root.merge_patch(Json::parse(patch));
+  for (Json& token : root["added_tokens"])
+    for (const char* field : {"single_word", "lstrip", "rstrip", "normalized", "special"})
+      if (token.is_object() && !token.contains(field)) token[field] = false;
   return root.dump();
 }
 
@@ -225,6 +229,15 @@ TEST(Tokenizer, BadTokenizerJson) {
        "pair: expected an object"},
       {"cls", Patched(bert + R"("cls": ["[CLS]", 2], "sep": ["[SEP]", 999]}})"),
        "'sep': expected [token, id], found"},
+      // As in `tokenizers`, which has no defaults for them.
+      {"no unk_token", Patched(R"({"model": {"unk_token": null}})"), "a key 'unk_token'"},
+      {"no prefix", Patched(R"({"model": {"continuing_subword_prefix": null}})"),
+       "a key 'continuing_subword_prefix'"},
+      {"no word", Patched(R"({"model": {"max_input_chars_per_word": null}})"),
+       "a key 'max_input_chars_per_word'"},
+      {"no lower case", Patched(R"({"normalizer": {"lowercase": null}})"), "a key 'lowercase'"},
+      {"no lstrip", Patched(R"({"added_tokens": [{"id": 3, "content": "[SEP]", "lstrip": 1}]})"),
+       "'lstrip': expected true or false"},
       {"added type", Patched(R"({"added_tokens": {}})"), "'added_tokens': expected an array"},
       {"added id", Patched(R"({"added_tokens": [{"id": 9, "content": "[SEP]"}]})"),
        "'[SEP]' has id 9 here and 3 in the vocabulary"},

@@ -93,10 +93,11 @@ int64_t ReadModel(const Json& root, TokenizerSpec& spec) {
   const std::string type = IsWordPiece(root) ? "WordPiece" : TypeOf(root, "model", spec.where);
   if (type != "WordPiece") Unsupported(spec.where, "model", "WordPiece", type);
   const Json& model = root.at("model");
-  spec.unknown = FindString(model, "unk_token", where).value_or(spec.unknown);
-  spec.prefix = FindString(model, "continuing_subword_prefix", where).value_or(spec.prefix);
-  spec.max_word = static_cast<size_t>(
-      FindInt(model, "max_input_chars_per_word", 1, kMaxWord, where).value_or(100));
+  // The library has no defaults for these, nor for the fields of a normalizer or an added token.
+  spec.unknown = GetString(model, "unk_token", where);
+  spec.prefix = GetString(model, "continuing_subword_prefix", where);
+  spec.max_word =
+      static_cast<size_t>(GetInt(model, "max_input_chars_per_word", 1, kMaxWord, where));
   const Json& vocab = GetObject(model, "vocab", where);
   if (vocab.empty()) Fail("{}: 'vocab': expected tokens, found none", where);
   int64_t largest = 0;
@@ -198,6 +199,8 @@ std::vector<ListedToken> ReadAdded(const Json& root, const std::string& where) {
   for (const Json& item : GetArray(root, "added_tokens", where)) {
     const std::string of = fmt::format("{}: added_tokens[{}]", where, tokens.size());
     tokens.push_back(ReadListedToken(item, of));
+    for (const char* field : {"single_word", "lstrip", "rstrip", "normalized", "special"})
+      GetBool(item, field, of);
     tokens.back().id = GetInt(item, "id", 0, kMaxTokens - 1, of);
   }
   return tokens;

@@ -16,6 +16,7 @@
 #include "runtime/error.h"
 #include "runtime/io/listing.h"
 #include "runtime/io/near_path.h"
+#include "runtime/words.h"
 
 namespace graft {
 namespace {
@@ -23,16 +24,9 @@ namespace {
 namespace fs = std::filesystem;
 
 const std::vector<std::string> kListNames = {"train800", "val200", "train800val200", "test"};
-std::string_view Trim(std::string_view text) {
-  constexpr std::string_view blanks = " \t";
-  const size_t first = text.find_first_not_of(blanks);
-  if (first == std::string_view::npos) return "";
-  return text.substr(first, text.find_last_not_of(blanks) - first + 1);
-}
-
 // Splits "path label" at the last blank; both are empty if there is none.
 std::pair<std::string_view, std::string_view> SplitLine(std::string_view line) {
-  line = Trim(line);
+  line = Trim(line, " \t");
   const size_t blank = line.find_last_of(" \t");
   if (blank == std::string_view::npos) return {};
   return {Trim(line.substr(0, blank)), line.substr(blank + 1)};

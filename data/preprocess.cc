@@ -6,6 +6,7 @@
 
 #include "data/exif.h"
 #include "runtime/error.h"
+#include "runtime/words.h"
 
 namespace graft {
 namespace {
@@ -18,22 +19,6 @@ const std::vector<std::string> kKeys = {"resize", "crop", "fit", "center",
 constexpr const char* kFits[] = {"shorter", "both", "none"};  // in the order of Fit
 constexpr const char* kFlags[] = {"false", "true"};
 constexpr const char* kCenters[] = {"round", "floor"};  // of Center
-
-std::vector<std::string_view> SplitAt(std::string_view text, char separator) {
-  std::vector<std::string_view> parts;
-  for (size_t from = 0; from <= text.size();) {
-    const size_t to = std::min(text.find(separator, from), text.size());
-    parts.push_back(text.substr(from, to - from));
-    from = to + 1;
-  }
-  return parts;
-}
-
-std::string_view Trim(std::string_view text) {
-  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
-  while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
-  return text;
-}
 
 template <class Number>
 Number ParseNumber(std::string_view key, std::string_view text) {
@@ -53,7 +38,7 @@ int ParseSide(std::string_view key, std::string_view text, int least) {
 }
 
 std::array<float, 3> ParseChannels(std::string_view key, std::string_view text) {
-  const std::vector<std::string_view> parts = SplitAt(text, '|');
+  const std::vector<std::string> parts = SplitAt(text, '|');
   if (parts.size() != 1 && parts.size() != 3)
     Fail("preprocess: {}: expected 3 numbers joined by '|' (or one for all channels), found '{}'",
          key, text);

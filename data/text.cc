@@ -11,6 +11,7 @@
 #include "data/text_files.h"
 #include "data/text_targets.h"
 #include "runtime/error.h"
+#include "runtime/words.h"
 
 namespace graft {
 namespace {
@@ -167,12 +168,7 @@ std::string BlankNote(const std::string& directory, const TextSplit& split) {
 
 TextColumns ParseTextColumns(const std::string& names) {
   if (names.empty()) return {};
-  std::vector<std::string> parts(1);
-  for (const char c : names)
-    if (c == ',')
-      parts.emplace_back();
-    else
-      parts.back() += c;
+  const std::vector<std::string> parts = SplitAt(names, ',');
   if (parts.size() < 2 || parts.size() > 3 || Contains(parts, ""))
     FailUsage("--columns '{}': expected TEXT,LABEL or TEXT,SECOND,LABEL", names);
   return {parts[0], parts.size() == 3 ? parts[1] : "", parts.back()};

@@ -7,6 +7,7 @@
 #include "runtime/error.h"
 #include "runtime/graph.h"
 #include "runtime/utf8.h"
+#include "runtime/words.h"
 
 namespace graft {
 namespace {
@@ -136,15 +137,7 @@ std::string ColumnName(std::string_view field) {
   return ToLowerAscii(std::string(field));
 }
 
-Names LabelParts(const std::string& label) {
-  Names parts(1);
-  for (const char c : label)
-    if (c == '|')
-      parts.emplace_back();
-    else
-      parts.back() += c;
-  return parts;
-}
+Names LabelParts(const std::string& label) { return SplitAt(label, '|'); }
 
 bool AreNumbers(const TextColumns& asked) {
   return ColumnNumber(asked.text) > 0 &&

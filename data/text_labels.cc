@@ -8,6 +8,7 @@
 #include "data/splits.h"
 #include "runtime/error.h"
 #include "runtime/utf8.h"
+#include "runtime/words.h"
 
 namespace graft {
 namespace {
@@ -36,10 +37,7 @@ bool NumbersFirst::operator()(const std::string& a, const std::string& b) const 
 }
 
 std::string_view TrimBlanks(std::string_view text) {
-  constexpr std::string_view blanks = " \t\r\n";
-  const size_t first = text.find_first_not_of(blanks);
-  if (first == text.npos) return "";
-  return text.substr(first, text.find_last_not_of(blanks) - first + 1);
+  return Trim(text, " \t\r\n");
 }
 
 std::string_view FirstBytes(std::string_view text, size_t bytes) {

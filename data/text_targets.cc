@@ -9,6 +9,7 @@
 #include "runtime/error.h"
 #include "runtime/io/json.h"
 #include "runtime/utf8.h"
+#include "runtime/words.h"
 
 namespace graft {
 namespace {
@@ -52,17 +53,9 @@ std::vector<std::string> DecodeList(std::string_view field) {
 }
 
 std::vector<std::string> SplitClasses(std::string_view field) {
-  std::vector<std::string> parts, names;
-  if (field.starts_with(kListMark)) {
-    parts = DecodeList(field);
-  } else {
-    for (size_t at = 0; at <= field.size();) {
-      const size_t end = std::min(field.find('|', at), field.size());
-      parts.emplace_back(field.substr(at, end - at));
-      at = end + 1;
-    }
-  }
-  for (const std::string& part : parts)
+  std::vector<std::string> names;
+  const bool listed = field.starts_with(kListMark);
+  for (const std::string& part : listed ? DecodeList(field) : SplitAt(field, '|'))
     if (const std::string_view name = TrimBlanks(part); !name.empty()) names.emplace_back(name);
   return names;
 }

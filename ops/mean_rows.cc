@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "ops/rows.h"
+#include "runtime/words.h"
 
 namespace graft {
 namespace {
@@ -14,16 +15,6 @@ struct Chosen {
 };
 
 // The texts between separators; there is always at least one.
-std::vector<std::string_view> Split(std::string_view text, char separator) {
-  std::vector<std::string_view> parts;
-  for (size_t at = 0; at != text.npos;) {
-    at = text.find(separator);
-    parts.push_back(text.substr(0, at));
-    if (at != text.npos) text.remove_prefix(at + 1);
-  }
-  return parts;
-}
-
 int64_t ParseRow(std::string_view text, const std::string& groups) {
   int64_t row = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), row);
@@ -36,11 +27,11 @@ std::vector<Chosen> ParseGroups(const Attrs& attrs) {
   const std::string& text = attrs.As<MeanRowsAttrs>().groups;
   std::vector<Chosen> chosen;
   int64_t group = 0;
-  for (const std::string_view of_group : Split(text, '|')) {
-    const std::vector<std::string_view> parts = Split(of_group, ',');
-    for (const std::string_view part : parts) {
-      const std::vector<std::string_view> rows = Split(part, '+');
-      for (const std::string_view row : rows)
+  for (const std::string& of_group : SplitAt(text, '|')) {
+    const std::vector<std::string> parts = SplitAt(of_group, ',');
+    for (const std::string& part : parts) {
+      const std::vector<std::string> rows = SplitAt(part, '+');
+      for (const std::string& row : rows)
         chosen.push_back(
             {group, ParseRow(row, text), 1.0 / static_cast<double>(parts.size() * rows.size())});
     }

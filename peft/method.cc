@@ -6,15 +6,10 @@
 
 #include "ops/ops.h"
 #include "runtime/verify.h"
+#include "runtime/words.h"
 
 namespace graft {
 namespace {
-
-std::string_view Trim(std::string_view text) {
-  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
-  while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
-  return text;
-}
 
 // The first of `marks` outside of double quotes, or the text's size. A quoted value holds what else
 // would end it: a path such as "runs (old)/a,b".

@@ -1,6 +1,7 @@
 // Search spaces that papers have given names to, written as METHODs with braces.
 #include <charconv>
 
+#include "runtime/words.h"
 #include "search/space.h"
 
 namespace graft {
@@ -8,14 +9,13 @@ namespace {
 
 std::vector<int64_t> ParseRanks(const std::string& text) {
   std::vector<int64_t> ranks;
-  for (size_t begin = 0; begin <= text.size();) {
-    const size_t end = std::min(text.find(',', begin), text.size());
+  for (const std::string& word : SplitAt(text, ',')) {
     int64_t rank = 0;
-    const auto [stop, error] = std::from_chars(text.data() + begin, text.data() + end, rank);
-    if (error != std::errc() || stop != text.data() + end || rank < 1 || rank > 65536)
+    const char* end = word.data() + word.size();
+    const auto [stop, error] = std::from_chars(word.data(), end, rank);
+    if (error != std::errc() || stop != end || rank < 1 || rank > 65536)
       FailUsage("--ranks '{}': expected whole numbers from 1 on, joined by ','", text);
     ranks.push_back(rank);
-    begin = end + 1;
   }
   return ranks;
 }

@@ -2,15 +2,10 @@
 #include <algorithm>
 
 #include "search/space.h"
+#include "runtime/words.h"
 
 namespace graft {
 namespace {
-
-std::string_view Trim(std::string_view text) {
-  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
-  while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
-  return text;
-}
 
 // The choices of "{a|b|c}"; none for a value without braces.
 std::vector<std::string> ParseChoices(const std::string& method, const std::string& option,

@@ -4,18 +4,10 @@
 #include <charconv>
 #include <set>
 
+#include "runtime/words.h"
+
 namespace graft {
 namespace {
-
-std::vector<std::string> SplitAt(const std::string& text, char mark) {
-  std::vector<std::string> parts;
-  for (size_t begin = 0; begin <= text.size();) {
-    const size_t end = std::min(text.find(mark, begin), text.size());
-    parts.push_back(text.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return parts;
-}
 
 bool IsField(const std::string& name) {
   return std::ranges::find(GridOptions(), name) != GridOptions().end();

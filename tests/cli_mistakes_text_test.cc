@@ -105,7 +105,15 @@ Json Model(const Json& patch) { return {{"model", patch}}; }
 
 std::vector<BrokenJson> BrokenTokenizers() {
   const auto vocab = [](const Json& patch) { return Model({{"vocab", patch}}); };
-  const auto added = [](const Json& token) { return Json{{"added_tokens", {token}}}; };
+  const auto added = [](const Json& token) {
+    Json whole{{"single_word", false},
+               {"lstrip", false},
+               {"rstrip", false},
+               {"normalized", false},
+               {"special", false}};
+    whole.update(token);
+    return Json{{"added_tokens", {whole}}};
+  };
   const auto post = [](const Json& value) { return Json{{"post_processor", value}}; };
   const Json piece{{"SpecialToken", {{"id", "[CLS]"}, {"type_id", 0}}}};
   const Json text{{"Sequence", {{"id", "A"}, {"type_id", 0}}}};

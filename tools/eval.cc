@@ -195,6 +195,62 @@ void RunTargets(const EvalOptions& o, OpenedModel& opened, Dataset& data, const 
                                                 : ", the largest error first"));
 }
 
+// Measures how often the right class of several is named, and what that costs in another precision.
+void RunClasses(const EvalOptions& o, OpenedModel& opened, Dataset& data, const std::string& split,
+                BatchSource& examples, const CommonOptions& common, const PassOptions& passes) {
+  std::vector<WrongExample> wrong;
+  Evaluator::Each judge;
+  if (!o.errors.empty())
+    judge = [&](size_t example, std::span<const float> logits) {
+      const WrongExample w = Judge(example, examples.label(example), logits);
+      if (w.predicted != w.label) wrong.push_back(w);
+    };
+  std::vector<float> logits;
+  const Metrics m =
+      Measure(opened, examples, common, passes, judge, o.against.empty() ? nullptr : &logits);
+  std::optional<Other> other;
+  if (!o.against.empty()) other = MeasureAgainst(o.against, opened, examples, common, logits);
+  const std::vector<std::string> labels = data.labels();
+  if (!o.errors.empty())
+    WriteFileAtomically(o.errors, ErrorsCsv(wrong, data.ExampleNames(split, o.limit), labels));
+  if (const std::string notice = examples.notice(); !notice.empty())
+    Say(common, "note: " + notice);
+  nlohmann::json json = MetricsJson(m);
+  json["per_class"] = ClassesJson(m.confusion, labels);
+  json["checkpoint"] = CheckpointJson(opened);
+  if (!o.errors.empty()) json["errors"] = o.errors, json["wrong"] = wrong.size();
+  json["dtype"] = ChooseDtype(common.dtype).dtype;
+  json["calibrated_products"] = CalibratedProducts(passes);
+  if (other)
+    json["against"] = AgainstJson(ChooseDtype(o.against).dtype, other->metrics, other->agreement);
+  json["model"] = opened.description, json["data"] = o.data, json["split"] = split;
+  if (o.skip_bad) json["skipped"] = SkippedJson(data.skipped());
+  AddPreprocess(opened.facts, !data.texts(), &json);
+  PrintJson(common, json);
+  Say(common, fmt::format("{} on {}, split {} ({} {})", opened.description, o.data, split,
+                          Grouped(m.n), examples.unit()));
+  TextTable table({1});
+  table.Add({"accuracy", Percent(m.accuracy)});
+  table.Add({"mean class accuracy", Percent(m.mean_class_accuracy)});
+  if (m.confusion.classes() == 2)
+    table.Add({fmt::format("F1 of {}", labels[1]), Percent(F1(m.confusion, 1))});
+  table.Add({"macro F1", Percent(m.macro_f1)});
+  table.Add({"Matthews correlation", fmt::format("{:.4f}", m.matthews)});
+  table.Add({"loss", fmt::format("{:.4f}", m.loss)});
+  const double per_second = static_cast<double>(m.n) / std::max(m.seconds, 1e-9);
+  table.Add({fmt::format("{}/s", examples.unit()), fmt::format("{:.1f}", per_second)});
+  Say(common, table.Lines("  "));
+  if (other)
+    Say(common,
+        "  " + AgainstText(ChooseDtype(o.against).dtype, m, other->metrics, other->agreement));
+  Say(common, "\n" + ClassTable(m.confusion, labels, "  "));
+  if (const std::string confused = ConfusionText(m.confusion, labels, "  "); !confused.empty())
+    Say(common, "\n" + confused);
+  if (!o.errors.empty())
+    Say(common,
+        fmt::format("\n{}: {} predicted wrongly", o.errors, Counted(std::ssize(wrong), "example")));
+}
+
 void Run(EvalOptions o, const CommonOptions& common) {
   if (o.choice.preprocess == "list") return PrintPreprocessPresets(common);
   if (!o.against.empty()) CheckDtype(o.against);
@@ -235,59 +291,8 @@ void Run(EvalOptions o, const CommonOptions& common) {
     Say(common,
         fmt::format("note: the run was trained on the split '{}', which it is measured on", split));
   if (!o.errors.empty()) CheckOutputFile(o.errors);  // before the work
-  if (opened.facts.task != kClassify)
-    return RunTargets(o, opened, data, split, *examples, common, passes);
-  std::vector<WrongExample> wrong;
-  Evaluator::Each judge;
-  if (!o.errors.empty())
-    judge = [&](size_t example, std::span<const float> logits) {
-      const WrongExample w = Judge(example, examples->label(example), logits);
-      if (w.predicted != w.label) wrong.push_back(w);
-    };
-  std::vector<float> logits;
-  const Metrics m =
-      Measure(opened, *examples, common, passes, judge, o.against.empty() ? nullptr : &logits);
-  std::optional<Other> other;
-  if (!o.against.empty()) other = MeasureAgainst(o.against, opened, *examples, common, logits);
-  const std::vector<std::string> labels = data.labels();
-  if (!o.errors.empty())
-    WriteFileAtomically(o.errors, ErrorsCsv(wrong, data.ExampleNames(split, o.limit), labels));
-  if (const std::string notice = examples->notice(); !notice.empty())
-    Say(common, "note: " + notice);
-  nlohmann::json json = MetricsJson(m);
-  json["per_class"] = ClassesJson(m.confusion, labels);
-  json["checkpoint"] = CheckpointJson(opened);
-  if (!o.errors.empty()) json["errors"] = o.errors, json["wrong"] = wrong.size();
-  json["dtype"] = ChooseDtype(common.dtype).dtype;
-  json["calibrated_products"] = CalibratedProducts(passes);
-  if (other)
-    json["against"] = AgainstJson(ChooseDtype(o.against).dtype, other->metrics, other->agreement);
-  json["model"] = opened.description, json["data"] = o.data, json["split"] = split;
-  if (o.skip_bad) json["skipped"] = SkippedJson(data.skipped());
-  AddPreprocess(opened.facts, !data.texts(), &json);
-  PrintJson(common, json);
-  Say(common, fmt::format("{} on {}, split {} ({} {})", opened.description, o.data, split,
-                          Grouped(m.n), examples->unit()));
-  TextTable table({1});
-  table.Add({"accuracy", Percent(m.accuracy)});
-  table.Add({"mean class accuracy", Percent(m.mean_class_accuracy)});
-  if (m.confusion.classes() == 2)
-    table.Add({fmt::format("F1 of {}", labels[1]), Percent(F1(m.confusion, 1))});
-  table.Add({"macro F1", Percent(m.macro_f1)});
-  table.Add({"Matthews correlation", fmt::format("{:.4f}", m.matthews)});
-  table.Add({"loss", fmt::format("{:.4f}", m.loss)});
-  const double per_second = static_cast<double>(m.n) / std::max(m.seconds, 1e-9);
-  table.Add({fmt::format("{}/s", examples->unit()), fmt::format("{:.1f}", per_second)});
-  Say(common, table.Lines("  "));
-  if (other)
-    Say(common,
-        "  " + AgainstText(ChooseDtype(o.against).dtype, m, other->metrics, other->agreement));
-  Say(common, "\n" + ClassTable(m.confusion, labels, "  "));
-  if (const std::string confused = ConfusionText(m.confusion, labels, "  "); !confused.empty())
-    Say(common, "\n" + confused);
-  if (!o.errors.empty())
-    Say(common,
-        fmt::format("\n{}: {} predicted wrongly", o.errors, Counted(std::ssize(wrong), "example")));
+  const auto measure = opened.facts.task == kClassify ? RunClasses : RunTargets;
+  measure(o, opened, data, split, *examples, common, passes);
 }
 
 }  // namespace

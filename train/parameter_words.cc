@@ -6,34 +6,15 @@
 
 #include "runtime/error.h"
 #include "runtime/graph.h"
+#include "runtime/words.h"
 
 namespace graft {
 namespace {
 
-std::vector<std::string> SplitWords(const std::string& words) {
-  std::vector<std::string> parts;
-  for (size_t begin = 0; begin <= words.size();) {
-    const size_t end = std::min(words.find('|', begin), words.size());
-    parts.push_back(words.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return parts;
-}
-
-std::vector<std::string> PartsOf(const std::string& name) {
-  std::vector<std::string> parts;
-  for (size_t begin = 0; begin <= name.size();) {
-    const size_t end = std::min(name.find('.', begin), name.size());
-    parts.push_back(name.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return parts;
-}
-
 bool Names(const std::string& word, const std::string& name, int rank) {
   if (word == "bias") return name.ends_with("bias");
   if (word == "vector") return rank == 1;
-  const std::vector<std::string> parts = PartsOf(name);
+  const std::vector<std::string> parts = SplitAt(name, '.');
   if (word == "norm") return parts.size() > 1 && GlobMatch("*norm*", parts[parts.size() - 2]);
   return GlobMatch(word, name) ||
          std::ranges::any_of(parts, [&](const std::string& part) { return GlobMatch(word, part); });
@@ -47,7 +28,7 @@ struct RateRule {
 std::vector<RateRule> ParseRules(const std::string& rules) {
   std::vector<RateRule> parsed;
   if (rules.empty()) return parsed;
-  for (const std::string& rule : SplitWords(rules)) {
+  for (const std::string& rule : SplitAt(rules, '|')) {
     const size_t equals = rule.find('=');
     const size_t end = equals == rule.npos ? rule.size() : equals;
     double factor = 0;
@@ -74,7 +55,7 @@ const RateRule* FindRule(const std::vector<RateRule>& rules, const std::string& 
 
 bool WithoutDecay(const std::string& words, const std::string& name, int rank) {
   if (words.empty()) return false;
-  const std::vector<std::string> all = SplitWords(words);
+  const std::vector<std::string> all = SplitAt(words, '|');
   if (std::ranges::count(all, "") > 0)
     FailUsage("--no-decay '{}': expected words joined by '|', such as bias|norm", words);
   return std::ranges::any_of(all, [&](const std::string& word) { return Names(word, name, rank); });
@@ -98,7 +79,7 @@ void CheckRateRules(const std::string& rules, const std::map<std::string, int>& 
   std::vector<std::string> parts;
   for (const auto& [name, rank] : trainable) {
     used.insert(FindRule(parsed, name, rank));
-    for (const std::string& part : PartsOf(name)) parts.push_back(part);
+    for (const std::string& part : SplitAt(name, '.')) parts.push_back(part);
   }
   for (const RateRule& rule : parsed)
     if (!used.contains(&rule))

@@ -7,6 +7,7 @@
 
 #include "data/augment.h"
 #include "runtime/io/cache_folder.h"
+#include "runtime/words.h"
 #include "train/parameter_words.h"
 #include "train/task_metrics.h"
 
@@ -27,17 +28,16 @@ void OneOfWords(const char* flag, const std::string& value, const std::vector<st
 // Reads a list of numbers joined by '|'.
 std::vector<double> ParseWeights(const std::string& words) {
   std::vector<double> weights;
-  for (size_t begin = 0; begin <= words.size();) {
-    const size_t end = std::min(words.find('|', begin), words.size());
+  for (const std::string& word : SplitAt(words, '|')) {
     double value = 0;
-    const auto [stop, error] = std::from_chars(words.data() + begin, words.data() + end, value);
-    if (error != std::errc() || stop != words.data() + end || !(value > 0 && value < 1e9))
+    const char* end = word.data() + word.size();
+    const auto [stop, error] = std::from_chars(word.data(), end, value);
+    if (error != std::errc() || stop != end || !(value > 0 && value < 1e9))
       FailUsage(
           "--class-weights '{}': expected balanced, or a number above 0 for each class, "
           "joined by '|'",
           words);
     weights.push_back(value);
-    begin = end + 1;
   }
   return weights;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "adapters/hf/peft_glora.h"
+#include "runtime/words.h"
 
 namespace graft {
 namespace {
@@ -27,12 +28,7 @@ PeftKey GloraNamed(const HfNaming& naming, const std::vector<std::string>& path,
 
 PeftKey FindPeftKey(const HfNaming& naming, std::string_view key) {
   if (!key.starts_with(kPeftRoot)) return {};
-  std::vector<std::string> path{""};
-  for (const char c : key.substr(kPeftRoot.size()))
-    if (c == '.')
-      path.emplace_back();
-    else
-      path.back() += c;
+  std::vector<std::string> path = SplitAt(key.substr(kPeftRoot.size()), '.');
   const auto glora = std::ranges::find_if(
       path, [](const std::string& part) { return part.starts_with("glora_"); });
   if (glora != path.end()) return GloraNamed(naming, path, glora - path.begin());

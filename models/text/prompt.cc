@@ -4,6 +4,7 @@
 #include <map>
 
 #include "runtime/error.h"
+#include "runtime/words.h"
 
 namespace graft {
 namespace {
@@ -127,17 +128,6 @@ PromptRows PromptEncoder::operator()(std::string_view text,
 
 namespace {
 
-std::vector<std::string> Split(const std::string& text, char separator) {
-  std::vector<std::string> parts{""};
-  for (const char c : text) {
-    if (c == separator)
-      parts.emplace_back();
-    else
-      parts.back() += c;
-  }
-  return parts;
-}
-
 // The ids of a word's sub-words, joined by '+'.
 std::string SubWords(const Tokenizer& tokenizer, const std::string& word,
                      const std::string& words) {
@@ -151,7 +141,7 @@ std::string SubWords(const Tokenizer& tokenizer, const std::string& word,
 }  // namespace
 
 std::string LabelWords(const Tokenizer& tokenizer, const std::string& words, size_t classes) {
-  const std::vector<std::string> groups = Split(words, '|');
+  const std::vector<std::string> groups = SplitAt(words, '|');
   if (groups.size() != classes)
     FailUsage("--words '{}': words for {} classes, but the task has {}; '|' stands between classes",
               words, groups.size(), classes);
@@ -159,7 +149,7 @@ std::string LabelWords(const Tokenizer& tokenizer, const std::string& words, siz
   std::map<std::string, size_t> class_of;
   for (size_t i = 0; i < groups.size(); ++i) {
     std::string group;
-    for (const std::string& word : Split(groups[i], ',')) {
+    for (const std::string& word : SplitAt(groups[i], ',')) {
       const std::string ids = SubWords(tokenizer, word, words);
       const auto [it, fresh] = class_of.emplace(ids, i);
       if (!fresh)

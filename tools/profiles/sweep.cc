@@ -10,6 +10,7 @@
 #include "ops/ops.h"
 #include "ops/peak.h"
 #include "runtime/session.h"
+#include "runtime/words.h"
 #include "tools/lib/child.h"
 #include "tools/lib/progress_meter.h"
 #include "tools/lib/report.h"
@@ -30,15 +31,6 @@ const std::vector<const char*> kColumns{
     "isa",         "dtype",       "threads",      "m",         "n",
     "k",           "impl",        "ms",           "spread_ms", "gflops",
     "gflops_best", "peak_gflops", "share_of_peak"};
-
-std::vector<std::string> SplitAt(const std::string& text, char at) {
-  std::vector<std::string> parts;
-  size_t begin = 0;
-  for (size_t end; (end = text.find(at, begin)) != std::string::npos; begin = end + 1)
-    parts.push_back(text.substr(begin, end - begin));
-  parts.push_back(text.substr(begin));
-  return parts;
-}
 
 template <class T>
 std::vector<T> Numbers(const std::string& key, const std::vector<std::string>& words, T most) {

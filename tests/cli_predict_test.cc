@@ -196,6 +196,7 @@ TEST_F(Predict, NamesOfClasses) {
 }
 
 TEST_F(Predict, Mistakes) {
+  fs::create_directory_symlink(".", At("linked"));
   Spill(At("wide.csv"), "a,b,c,d\n1,2,3,4\n");
   Spill(At("few.txt"), "x\ny\n");
   Spill(At("clip.txt"), "text\n");
@@ -230,7 +231,11 @@ TEST_F(Predict, Mistakes) {
        {"one file, twice",
         {"predict", "--run", "@run", "@photos", "--out", "@x.csv", "--logits", "@x.csv"},
         2,
-        {"is --logits too"}},
+        {"--logits and --out name one file"}},
+       {"one file through a link",
+        {"predict", "--run", "@run", "@photos", "--out", "@x.csv", "--logits", "@linked/x.csv"},
+        2,
+        {"--logits and --out name one file"}},
        {"one bad image", {"predict", "--run", "@run", "@photos/notes.txt"}, 1, {"notes.txt"}}},
       *dir_);
 }

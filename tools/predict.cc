@@ -170,8 +170,6 @@ void CheckOptions(const PredictOptions& o) {
         o.logits);
   if (!o.out.empty() && !o.csv() && !o.out.ends_with(".jsonl"))
     FailUsage("--out {}: expected a name that ends in .csv or .jsonl", o.out);
-  if (!o.out.empty() && o.out == o.logits)
-    FailUsage("--out {}: is --logits too; expected another name", o.out);
 }
 
 // Options that say nothing of what the model predicts.
@@ -272,8 +270,7 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
   if (inputs.examples.size() == 1 && inputs.failed() == 1) Fail("{}", inputs.first());
   const bool images = !opened.model.is_bert() && inputs.data[0];
   if (images) Say(common, PreprocessText(opened.facts));
-  for (const std::string& file : {o.logits, o.out})
-    if (!file.empty()) CheckOutputFile(file);  // before the work
+  CheckOutputFiles({{"--logits", o.logits}, {"--out", o.out}});  // before the work
   const Logits logits = ComputeLogits(joint, inputs, common);
   if (inputs.examples.size() == 1 && inputs.failed() == 1) Fail("{}", inputs.first());
   if (images)

@@ -61,20 +61,6 @@ void CheckModes(const ProfileOptions& o) {
     FailUsage("--refresh goes with --model and --machine, not with {}", given[0]);
 }
 
-// Checks, before the work, that each file can be written and that no two are the same.
-void CheckOutputs(const std::vector<std::pair<const char*, std::string>>& files) {
-  std::map<std::string, const char*> seen;
-  for (const auto& [option, file] : files) {
-    if (file.empty()) continue;
-    CheckOutputFile(file);
-    const std::filesystem::path path(file);
-    Directory::Open(path.has_parent_path() ? path.parent_path().string() : ".");
-    const auto [at, first] =
-        seen.emplace(std::filesystem::absolute(path).lexically_normal().string(), option);
-    if (!first) FailUsage("{} and {} name one file: {}", at->second, option, file);
-  }
-}
-
 // --- commands
 
 void Compare(const ProfileOptions& o, const CommonOptions& common) {
@@ -150,7 +136,7 @@ void WriteFiles(const ProfileOptions& o, const CommonOptions& common, const Prof
 }
 
 void ProfileModel(const ProfileOptions& o, const CommonOptions& common) {
-  CheckOutputs({{"--out", o.out}, {"--html", o.html}, {"--trace", o.trace}});
+  CheckOutputFiles({{"--out", o.out}, {"--html", o.html}, {"--trace", o.trace}});
   SayDtype(common);
   if (o.numerics) CheckNumerics(common);
   LoadedModel model = ProfiledModel(o.work, common);
@@ -173,7 +159,7 @@ void ProfileModel(const ProfileOptions& o, const CommonOptions& common) {
 }
 
 void RunSweep(const ProfileOptions& o, const CommonOptions& common) {
-  CheckOutputs({{"--csv", o.csv}});
+  CheckOutputFiles({{"--csv", o.csv}});
   if (common.dtype != "f32")
     FailUsage("--dtype {}: of a sweep it stands in it: \"gemm ... dtype={}\"", common.dtype,
               common.dtype);

@@ -60,8 +60,7 @@ void CheckOptions(const ReportOptions& o) {
     FailUsage("bench report needs --out FILE.html (or --csv FILE, --latex FILE)");
   if (o.no_eval && !o.run.split.empty())
     FailUsage("--split {}: --no-eval measures nothing", o.run.split);
-  for (const std::string& file : {o.out, o.csv, o.latex})
-    if (!file.empty()) CheckOutputFile(file);  // before the work
+  CheckOutputFiles({{"--out", o.out}, {"--csv", o.csv}, {"--latex", o.latex}});  // before the work
 }
 
 std::string MakePage(const ReportOptions& o, const Inputs& in, const CommonOptions& common,

@@ -4,10 +4,12 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <set>
 
 #include "data/preprocess.h"
+#include "runtime/io/atomic_file.h"
 #include "runtime/io/files_read.h"
 #include "runtime/io/json.h"
 #include "runtime/utf8.h"
@@ -114,6 +116,20 @@ void CheckOutputFile(const std::string& out) {
   if (parent.empty() || std::filesystem::is_directory(parent, ignored)) return;
   if (std::filesystem::exists(parent, ignored)) Fail("{}: {} is a file, no directory", out, parent);
   Fail("{}: there is no directory {}; hint: mkdir -p {}", out, parent, ShellWord(parent));
+}
+
+void CheckOutputFiles(const std::vector<std::pair<const char*, std::string>>& files) {
+  namespace fs = std::filesystem;
+  std::map<std::string, const char*> seen;
+  for (const auto& [option, file] : files) {
+    if (file.empty()) continue;
+    CheckOutputFile(file);
+    const fs::path path = fs::absolute(file).lexically_normal();
+    Directory::Open(path.parent_path().string());  // or an error that says why not
+    const std::string where = (fs::canonical(path.parent_path()) / path.filename()).string();
+    const auto [at, first] = seen.emplace(where, option);
+    if (!first) FailUsage("{} and {} name one file: {}", at->second, option, file);
+  }
 }
 
 }  // namespace graft

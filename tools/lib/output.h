@@ -34,6 +34,9 @@ const char* KindName(ErrorKind kind);
 // Throws Error unless a file may be written (CheckOutput) and its directory is there: before the
 // work.
 void CheckOutputFile(const std::string& out);
+// Does so for the files that options name, "" being none, and refuses two that name one file,
+// through whatever links.
+void CheckOutputFiles(const std::vector<std::pair<const char*, std::string>>& files);
 
 // Prints what --preprocess list shows.
 void PrintPreprocessPresets(const CommonOptions& options);

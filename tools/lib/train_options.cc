@@ -60,7 +60,7 @@ void AddTrainingOptions(CLI::App& command, RunConfig& c) {
   command.add_option("--template", c.prompt,
                      "of --head mlm: e.g. \"{text} It was [MASK].\", of pairs {text_a}, {text_b}");
   command.add_option("--words", c.words,
-                     "of --head mlm: the words of each class, e.g. \"great,good|terrible,bad\"");
+                     "of --head mlm: the words of each class, e.g. \"terrible,bad|great,good\"");
   command.add_option("--class-weights", c.class_weights,
                      "in the loss: balanced, or a number for each class joined by '|'");
 }

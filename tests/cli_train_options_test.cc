@@ -307,6 +307,21 @@ TEST_F(TrainOptions, ForceReplacesARunAndNothingElse) {
   // What could not begin leaves the run that is there.
   EXPECT_EQ(Graft(Args("forced", {"--force", "", "--best-metric", "f1"})).code, 2);
   EXPECT_EQ(Metrics("forced").size(), 1u);
+  // Nor does what ends before it has saved anything, for whatever reason, or was killed.
+  const std::string weights = Slurp(At("forced/last.safetensors"));
+  const Words mistakes[] = {{"--memory-budget", "1KiB"},
+                            {"--lr-scale", "zz=3"},
+                            {"--lr", "1e30", "--optimizer", "sgd", "--clip", "0"}};
+  for (const Words& mistake : mistakes) {
+    Words args = Args("forced", {"--force", ""});
+    args = WithOptions(args, mistake);
+    EXPECT_NE(Graft(args).code, 0);
+    EXPECT_EQ(Slurp(At("forced/last.safetensors")), weights) << mistake[0];
+    EXPECT_FALSE(fs::exists(At(".forced.replaced.graft-tmp")));
+  }
+  fs::rename(At("forced"), At(".forced.replaced.graft-tmp"));
+  EXPECT_NE(Graft(Args("forced", {"--force", "", "--memory-budget", "1KiB"})).code, 0);
+  EXPECT_EQ(Slurp(At("forced/last.safetensors")), weights);
   Spill(At("forced/notes.txt"), "mine");
   ExpectRefused(Args("forced", {"--force", ""}), 1, "notes.txt, which is not a run's");
   EXPECT_TRUE(fs::exists(At("forced/last.safetensors")));

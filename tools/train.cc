@@ -3,10 +3,9 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <memory>
 
 #include "adapters/open_model.h"
-#include "runtime/io/files_read.h"
-#include "runtime/io/listing.h"
 #include "runtime/process_group.h"
 #include "runtime/threads.h"
 #include "tools/commands.h"
@@ -18,11 +17,11 @@
 #include "tools/lib/model_options.h"
 #include "tools/lib/output.h"
 #include "tools/lib/progress.h"
+#include "tools/lib/replaced_run.h"
 #include "tools/lib/seeds.h"
 #include "tools/lib/train_options.h"
 #include "tools/lib/train_report.h"
 #include "train/complete_config.h"
-#include "train/event_file.h"
 #include "train/run_summary.h"
 
 namespace graft {
@@ -90,23 +89,6 @@ void AddOptions(CLI::App& command, TrainOptions& o) {
       "train 100 steps with a rate that grows from 1e-6 to 1; a plot and a rate to try");
   command.add_flag("--verbose", o.verbose, "also print all settings");
   AddForceOption(command, &o.force, "replace a run that is in --out");
-}
-
-// For --force: removes the run in this directory, which must hold nothing else.
-void RemoveRun(const std::string& path) {
-  namespace fs = std::filesystem;
-  std::error_code none;
-  if (!fs::exists(path, none) || fs::is_empty(path, none)) return;
-  RefuseOverwriting(path);
-  constexpr std::string_view kFiles[] = {
-      "config.json",      "plan.json",        "summary.json",      "metrics.jsonl",
-      "last.safetensors", "best.safetensors", "state.safetensors", kEventFile};
-  if (!IsRunDirectory(path)) Fail("{}: no run; --force replaces runs only", path);
-  for (const auto& [name, kind, link] : ListDirectory(path))
-    if (std::ranges::find(kFiles, name) == std::end(kFiles) && !name.ends_with(".graft-tmp"))
-      Fail("{}: holds {}, which is not a run's; --force replaces runs only", path, name);
-  RunDir::Open(path).Lock();  // Error if somebody trains in it
-  for (const std::string_view name : kFiles) fs::remove(fs::path(path) / name, none);
 }
 
 // What is told of a run.
@@ -179,7 +161,9 @@ void CheckNewRun(const TrainOptions& o) {
     FailUsage("--trace {}: is --out too; expected another directory", o.config.trace);
 }
 
-RunDir NewRun(const TrainOptions& o, const std::string& out, const Telling& telling) {
+// What --force replaces waits in `replaced`.
+RunDir NewRun(const TrainOptions& o, const std::string& out, const Telling& telling,
+              std::unique_ptr<ReplacedRun>* replaced) {
   if (!o.force && IsRunDirectory(out))
     Fail(
         "{}: the directory exists and is not empty; choose another one, --force to replace the "
@@ -187,7 +171,7 @@ RunDir NewRun(const TrainOptions& o, const std::string& out, const Telling& tell
         out, ShellWord(out));
   std::vector<std::string> notes;
   const RunConfig complete = CompleteRunConfig(o.config, &notes);
-  if (o.force) RemoveRun(out);
+  if (o.force) *replaced = std::make_unique<ReplacedRun>(out);
   RunDir dir = RunDir::Create(out, complete);
   for (const std::string& note : notes) telling.note("note: " + note);
   return dir;
@@ -206,9 +190,10 @@ RunDir ResumedRun(const TrainOptions& o, ProcessGroup* group) {
   return dir ? std::move(*dir) : RunDir::Follow(o.resume, true);
 }
 
-RunDir FreshRun(const TrainOptions& o, const Telling& telling, ProcessGroup* group) {
+RunDir FreshRun(const TrainOptions& o, const Telling& telling, ProcessGroup* group,
+                std::unique_ptr<ReplacedRun>* replaced) {
   std::optional<RunDir> dir;
-  if (!group || group->IsFirst()) dir = NewRun(o, o.out, telling);
+  if (!group || group->IsFirst()) dir = NewRun(o, o.out, telling, replaced);
   if (group) group->Meet();
   return dir ? std::move(*dir) : RunDir::Follow(o.out, false);
 }
@@ -229,13 +214,14 @@ void RunSeeds(TrainOptions& o, const CommonOptions& common) {
     const std::string out = fmt::format("{}/seed-{}", o.out, o.config.seed);
     std::error_code none;
     std::filesystem::create_directories(o.out, none);
+    std::unique_ptr<ReplacedRun> replaced;
     std::optional<RunDir> dir;
     if (!o.force && IsRunDirectory(out)) {
       dir = RunDir::Open(out);
       std::vector<std::string> notes;
       CheckSameRun(dir->config(), CompleteRunConfig(o.config, &notes), out);
     } else {
-      dir = NewRun(o, out, telling);
+      dir = NewRun(o, out, telling, &replaced);
     }
     if (i > 0) telling.name = fmt::format("seed {}: {}", o.config.seed, out);
     const TrainSummary s = TrainOrRemove(*dir, common, telling);
@@ -279,6 +265,7 @@ void Run(TrainOptions& o, const CommonOptions& common, ProcessGroup* group) {
   c.disabled_passes = common.disabled_passes;
   c.keep = common.keep;
   CommonOptions effective = SharingCores(common, group);
+  std::unique_ptr<ReplacedRun> replaced;
   std::optional<RunDir> dir;
   const Telling telling{.verbose = o.verbose, .name = "", .note = SayOnce(common)};
   if (o.resume.empty()) {
@@ -296,7 +283,7 @@ void Run(TrainOptions& o, const CommonOptions& common, ProcessGroup* group) {
       CatchInterrupts();
       return RunSeeds(o, common);
     }
-    dir = FreshRun(o, telling, group);
+    dir = FreshRun(o, telling, group, &replaced);
   } else {
     dir = ResumedRun(o, group);
     effective.isa = dir->config().isa;  // the plan of the run

@@ -8,6 +8,7 @@
 
 #include "data/image_folders.h"
 #include "runtime/error.h"
+#include "runtime/io/json.h"
 #include "suites/unit.h"
 #include "suites/vtab_tasks.h"
 #include "tools/lib/report.h"

@@ -44,7 +44,7 @@ def parse():
     p.add_argument("--timm", type=pathlib.Path, help="a folder with timm and torchvision")
     p.add_argument("--minilm", type=pathlib.Path, help="a folder with all-MiniLM-L6-v2")
     p.add_argument("--only", default="", help="checks whose name, `MODEL, CHECK`, has this pattern")
-    p.add_argument("--count", type=int, default=8, help="images, texts and pairs of texts")
+    p.add_argument("--count", type=int, default=8, help="images, and texts of two kinds")
     p.add_argument("--tolerance", type=float, default=1e-4)
     p.add_argument("--threads", type=int, default=1)
     return p.parse_args()

@@ -1,4 +1,5 @@
-"""What check_files.py checks of a BERT: MiniLM, bare and with a head, on texts and pairs."""
+"""What check_files.py checks of a BERT: MiniLM, bare and with a head, on single texts, as a run
+that learnt such ones refuses pairs."""
 
 import torch
 from peft import (
@@ -93,7 +94,7 @@ class Bert:
             [line.split("\t")[:-1] for line in lines[: c.args.count]]
             for lines in (
                 (texts / task / "dev.tsv").read_text(encoding="utf-8").splitlines()
-                for task in ("sst2", "mrpc")
+                for task in ("sst2", "trec6")
             )
         ]
         file = c.folder / "texts.txt"

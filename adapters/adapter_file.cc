@@ -119,6 +119,10 @@ void LoadTrained(const SafetensorsFile& file, const FileTensor& tensor, const Ex
   if (extents != tensor.shape)
     Fail("{}: '{}' is [{}], the model wants [{}]", file.path(), tensor.name,
          fmt::join(tensor.shape, ","), fmt::join(extents, ","));
+  const FileDType t = tensor.dtype;
+  if (t != FileDType::kF16 && t != FileDType::kBF16 && t != FileDType::kF32 && t != FileDType::kF64)
+    Fail("{}: '{}' holds {}, expected floating-point numbers", file.path(), tensor.name,
+         ToString(tensor.dtype));
   file.Load(tensor, tensor.name, &params);
   if (!std::ranges::all_of(params.values(tensor.name), [](float x) { return std::isfinite(x); }))
     Fail("{}: '{}' holds values that are not finite", file.path(), tensor.name);

@@ -1,4 +1,5 @@
 // A run whose directory is moved, removed or replaced while it trains.
+#include "adapters/adapter_file.h"
 #include "train/run_dir.h"
 
 #include <gmock/gmock.h>
@@ -129,6 +130,19 @@ TEST(RunDir, ReadsNoOtherRunsState) {
   RunDir::Create(run, Config("lora")).SaveState(params, {"w"}, {.step = 9});
   Progress progress;
   EXPECT_THAT(MessageOf([&] { dir.LoadState(params, progress); }), HasSubstr("was moved"));
+}
+
+// A file of whole numbers was not written by a training.
+TEST(LoadTrained, WantsFloatingPoint) {
+  const TempDir dir;
+  const std::string header = R"({"w":{"dtype":"I32","shape":[2],"data_offsets":[0,8]}})";
+  std::string file(8, '\0');
+  file[0] = static_cast<char>(header.size());
+  dir.Write("a.safetensors", file + header + std::string(8, '\1'));
+  ParamStore params;
+  params.Set("w", {2}, std::vector<float>{1, 2});
+  EXPECT_THAT(MessageOf([&] { LoadAdapterTensors(dir / "a.safetensors", params); }),
+              HasSubstr("'w' holds I32, expected floating-point numbers"));
 }
 
 }  // namespace

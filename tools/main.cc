@@ -281,10 +281,10 @@ void SayOutOfMemory() {
 
 int main(int argc, char** argv) {
   ShortenSpinning(argv);
-  graft::ExplainFilesCutShort();
   // A limit on the size of files is then an error of write(2), like a full disk.
   std::signal(SIGXFSZ, SIG_IGN);
   for (int i = 1; i < argc; ++i) graft::wants_json |= std::strcmp(argv[i], "--json") == 0;
+  graft::ExplainFilesCutShort(graft::wants_json);
   try {
     return graft::Main(argc, argv);
   } catch (const std::bad_alloc&) {  // nothing that could allocate any more

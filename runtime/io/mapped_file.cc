@@ -46,9 +46,11 @@ void Unregister(std::span<const std::byte> bytes) {
     }
 }
 
-void Say(std::string_view text) {
+bool g_as_json = false;
+
+void Say(std::string_view text, int fd = STDERR_FILENO) {
   while (!text.empty()) {
-    const ssize_t n = write(STDERR_FILENO, text.data(), text.size());
+    const ssize_t n = write(fd, text.data(), text.size());
     if (n <= 0) return;
     text.remove_prefix(n);
   }
@@ -74,6 +76,10 @@ void OnBusError(int signal, siginfo_t* info, void*) {
     SayName(range.path);
     Say(": the file was cut short while it was in use; what was saved before is kept; hint: put "
         "the original file back and start again\n");
+    if (g_as_json)
+      Say("{\"error\":\"a file was cut short while it was in use; standard error names it\","
+          "\"exit_code\":1,\"kind\":\"user\"}\n",
+          STDOUT_FILENO);
     _exit(1);
   }
   std::signal(signal, SIG_DFL);  // not ours: it comes again
@@ -94,7 +100,8 @@ void GiveBackPages(const void* data, size_t bytes) noexcept {
   }
 }
 
-void ExplainFilesCutShort() {
+void ExplainFilesCutShort(bool as_json) {
+  g_as_json = as_json;
   struct sigaction action {};
   action.sa_sigaction = OnBusError;
   action.sa_flags = SA_SIGINFO;

@@ -34,7 +34,8 @@ class MappedFile {
 void GiveBackPages(const void* data, size_t bytes) noexcept;
 
 // For the main function of a program: from now on SIGBUS at a mapped file that was cut short ends
-// the program with exit code 1 and a line on standard error that names the file.
-void ExplainFilesCutShort();
+// the program with exit code 1 and a line on standard error that names the file; with `as_json` an
+// object on standard output says so, too.
+void ExplainFilesCutShort(bool as_json = false);
 
 }  // namespace graft

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <unordered_map>
 
+#include "runtime/rewrite.h"
 #include "runtime/text.h"
 #include "runtime/verify.h"
 
@@ -164,7 +165,8 @@ PassReport SinkGather(Graph& g, const OpDef& gather, const SinkRule& special) {
     }
     g.SetName(replacement, g.value(matrix).name);
     g.ReplaceUses(picked, replacement);
-    g.EraseDead();
+    std::vector<NodeId> erased;
+    EraseIfUnused(g, picked, erased);
     // All gathers are looked at again: one that had to stay may have lost the other reader.
     for (uint32_t n = 0; n < g.num_nodes(); ++n)
       if (g.node({n}).op == &gather) work.push_back({n});

@@ -5,6 +5,17 @@
 #include "runtime/verify.h"
 
 namespace graft {
+
+void EraseIfUnused(Graph& g, ValueId v, std::vector<NodeId>& erased) {
+  const NodeId id = g.value(v).producer;
+  if (!id.valid()) return;
+  for (ValueId result : g.node(id).out)
+    if (!g.users(result).empty() || g.IsOutput(result)) return;
+  const ValueList in = g.node(id).in;
+  g.EraseNode(id);
+  erased.push_back(id);
+  for (ValueId operand : in) EraseIfUnused(g, operand, erased);
+}
 namespace {
 
 using Bindings = std::map<std::string, ValueId>;
@@ -123,20 +134,6 @@ int ApplyOne(Graph& g, std::span<const Rule> rules, ValueId v, const std::string
     return static_cast<int>(r);
   }
   return -1;
-}
-
-// Erases the node that made v, if nobody needs it any more, together with what only it needed, and
-// appends them to `erased`. Nothing else can have died by a rewrite, so the whole graph need not be
-// searched.
-void EraseIfUnused(Graph& g, ValueId v, std::vector<NodeId>& erased) {
-  const NodeId id = g.value(v).producer;
-  if (!id.valid()) return;
-  for (ValueId result : g.node(id).out)
-    if (!g.users(result).empty() || g.IsOutput(result)) return;
-  const ValueList in = g.node(id).in;
-  g.EraseNode(id);
-  erased.push_back(id);
-  for (ValueId operand : in) EraseIfUnused(g, operand, erased);
 }
 
 // The number of nodes that count. It is kept up to date by what a rewrite adds and erases, as

@@ -71,4 +71,9 @@ PassReport RewriteToFixpoint(Graph& g, std::string pass, std::span<const Rule> r
 // Returns the match of a pattern at a value, if any, for passes that only look.
 std::optional<Match> MatchPattern(const Graph& g, const Pat& pattern, ValueId root);
 
+// Erases the node that made v, if nobody needs it any more, together with what only it needed, and
+// appends them to `erased`. Nothing else can have died by a rewrite of v, so the whole graph need
+// not be searched.
+void EraseIfUnused(Graph& g, ValueId v, std::vector<NodeId>& erased);
+
 }  // namespace graft

@@ -104,7 +104,7 @@ TEST_F(Holdout, IsWhatDataSplitWrites) {
 
 // A path that is in a list twice, as of a class that is rare, is in one fold.
 TEST_F(Holdout, FoldsKeepAPathTogether) {
-  fs::copy(*dir_ / "lists", *dir_ / "twice", fs::copy_options::recursive);
+  GraftJson({"data", "split", *dir_ / "photos", "--holdout", "0.2", "--out", *dir_ / "twice"});
   std::string list = Slurp(*dir_ / "twice/train.txt");
   Spill(*dir_ / "twice/train.txt", list + list);
   for (const char* other : {"val.txt", "test.txt"}) fs::remove(fs::path(*dir_ / "twice") / other);

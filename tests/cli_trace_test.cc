@@ -151,15 +151,20 @@ INSTANTIATE_TEST_SUITE_P(Rows, Trace,
                                               {"--tokenizer", kVocabulary}}),
                          [](const auto& info) { return info.param.name; });
 
+// Trains with this method and gives the directory of the trace.
+std::string TraceOf(const TempDir& dir, const std::string& name, const std::string& method) {
+  const std::string run = dir / name, trace = run + ".trace";
+  GraftJson({"train", "--model", kNano, "--data", dir / "data", "--method", method, "--epochs", "1",
+             "--limit", "16", "--batch-size", "8", "--out", run, "--trace", trace});
+  return trace;
+}
+
 // Masks of gradients, which no node of the model has, are drawn in each step, or fixed by the data.
 TEST(TraceOfGradients, HasTheirMasks) {
   const TempDir dir;
   MakeData(dir / "data");
   for (const char* mode : {"f", "d"}) {
-    const std::string run = dir / mode, trace = run + ".trace";
-    GraftJson({"train", "--model", kNano, "--data", dir / "data", "--method",
-               fmt::format("childtuning(mode={})", mode), "--epochs", "1", "--limit", "16",
-               "--batch-size", "8", "--out", run, "--trace", trace});
+    const std::string trace = TraceOf(dir, mode, fmt::format("childtuning(mode={})", mode));
     const bool drawn = mode == std::string("f");
     const std::string name = "blocks.0.attn.q.weight";
     EXPECT_EQ(
@@ -176,10 +181,8 @@ TEST(TraceOfGradients, OfTheLayersThatAreMeant) {
   const TempDir dir;
   MakeData(dir / "data");
   for (const char* mode : {"f", "d"}) {
-    const std::string run = dir / mode, trace = run + ".trace";
-    GraftJson({"train", "--model", kNano, "--data", dir / "data", "--method",
-               fmt::format("childtuning(mode={},targets=attn.*)", mode), "--epochs", "1", "--limit",
-               "16", "--batch-size", "8", "--out", run, "--trace", trace});
+    const std::string trace =
+        TraceOf(dir, mode, fmt::format("childtuning(mode={},targets=attn.*)", mode));
     const std::string names =
         Slurp(trace + (*mode == 'f' ? "/masks.npz" : "/init.safetensors")),
         mask = *mode == 'f' ? "step_000001/childtuning." : "childtuning.mask.";

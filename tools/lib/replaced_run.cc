@@ -52,10 +52,13 @@ ReplacedRun::ReplacedRun(const std::string& run) {
   aside_ = run_.parent_path() / fmt::format(".{}.replaced.graft-tmp", run_.filename().string());
   std::error_code error;
   if (fs::exists(aside_, error)) {  // of a command that was killed
-    if (HasSaved(run_))
+    if (HasSaved(run_)) {
       fs::remove_all(aside_, error);
-    else if (HoldsNothing(run_) || (CheckIsRunAlone(run_), true))
-      fs::remove_all(run_, error), fs::rename(aside_, run_, error);
+    } else {
+      if (!HoldsNothing(run_)) CheckIsRunAlone(run_);
+      fs::remove_all(run_, error);
+      fs::rename(aside_, run_, error);
+    }
   }
   if (HoldsNothing(run_)) return;
   RefuseOverwriting(run);

@@ -38,10 +38,8 @@ TEST_F(Augmented, SameBitsOnAnyThreadsInAnyPartsAndAfterAKill) {
     GraftJson(Args(threads, "strong", {"--threads", threads}));
     EXPECT_EQ(Weights(threads), Weights("strong")) << threads;
   }
-  Process process(Args("killed", "strong", {"--save-every", "1"}));
-  while (process.Running() && !fs::exists(At("killed") + "/state.safetensors")) usleep(500);
-  process.Signal(SIGKILL);
-  process.Wait();
+  SignalAt(Args("killed", "strong", {"--save-every", "1"}), At("killed/state.safetensors"),
+           SIGKILL);
   GraftJson({"train", "--resume", At("killed")});
   EXPECT_EQ(Weights("killed"), Weights("strong"));
 }

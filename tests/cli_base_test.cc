@@ -74,12 +74,11 @@ TEST_F(Base, ThatChangesEndsTheRun) {
       ASSERT_EQ(Graft(Train(model, whole, method)).code, 0);
       for (const Change& change : changes) {
         const std::string run = fmt::format("{}_{}_{}", change.name, directory, method);
-        Process process(Train(model, run, method));
-        while (process.Running() && !fs::exists(At(run) + "/state.safetensors")) usleep(1000);
-        process.Signal(SIGSTOP);
+        Process process(Train(model, run, method), {.stop_at = At(run) + "/state.safetensors"});
+        process.WaitUntilStopped();
         change.make(file);
         const std::string state = Slurp(At(run) + "/state.safetensors");
-        process.Signal(SIGCONT);
+        process.Continue();
         const Outcome o = process.Wait();
         EXPECT_EQ(o.code, 1) << run << o.err;
         if (change.name != std::string("cut")) {
@@ -104,13 +103,12 @@ TEST_F(Base, ThatIsReplacedIsStillInUse) {
   const std::string model = At("kept.safetensors");
   fs::copy_file(At("file/model.safetensors"), model);
   ASSERT_EQ(Graft(Train(model, "kept_whole", "lora(r=2)")).code, 0);
-  Process process(Train(model, "kept", "lora(r=2)"));
-  while (process.Running() && !fs::exists(At("kept/state.safetensors"))) usleep(1000);
-  process.Signal(SIGSTOP);
+  Process process(Train(model, "kept", "lora(r=2)"), {.stop_at = At("kept/state.safetensors")});
+  process.WaitUntilStopped();
   fs::create_hard_link(model, At("another.safetensors"));
   Spill(At("other"), "another model");
   fs::rename(At("other"), model);
-  process.Signal(SIGCONT);
+  process.Continue();
   const Outcome o = process.Wait();
   EXPECT_EQ(o.code, 0) << o.err;
   EXPECT_EQ(Slurp(At("kept/last.safetensors")), Slurp(At("kept_whole/last.safetensors")));

@@ -79,14 +79,8 @@ TEST_F(Pretraining, ResumedTheWeightsAreTheSame) {
   const std::string weights = Slurp(At("run") + "/last.safetensors");
   GraftJson(Args("one", {"--threads", "1"}));
   EXPECT_EQ(Slurp(At("one") + "/last.safetensors"), weights);
-  Process process(Args("killed", {"--threads", "2", "--save-every", "7"}));
-  const auto step = [&] {
-    const std::string metrics = Slurp(At("killed") + "/metrics.jsonl");
-    return std::ranges::count(metrics, '\n');
-  };
-  while (process.Running() && step() < 2) usleep(1000);
-  process.Signal(SIGKILL);
-  process.Wait();
+  SignalAt(Args("killed", {"--threads", "2", "--save-every", "7"}), At("killed/state.safetensors"),
+           SIGKILL);
   GraftJson({"train", "--resume", At("killed"), "--threads", "2"});
   EXPECT_EQ(Slurp(At("killed") + "/last.safetensors"), weights);
 }

@@ -131,10 +131,7 @@ TEST_F(Holdout, ResumeHasTheSameParts) {
     return WithOptions(TrainArgs(*dir_ / "photos", out), {"--epochs", "12", "--save-every", "1"});
   };
   ASSERT_EQ(Graft(args(*dir_ / "whole")).code, 0);
-  Process process(args(part));
-  while (process.Running() && !fs::exists(part + "/state.safetensors")) usleep(2000);
-  process.Signal(SIGINT);
-  ASSERT_EQ(process.Wait().code, 130);
+  ASSERT_EQ(SignalAt(args(part), part + "/state.safetensors", SIGINT).code, 130);
   const Outcome o = Graft({"train", "--resume", part});
   ASSERT_EQ(o.code, 0) << o.err;
   EXPECT_EQ(Slurp(part + "/last.safetensors"), Slurp(*dir_ / "whole/last.safetensors"));

@@ -123,12 +123,8 @@ TEST_P(EveryMethod, EqualBitsOnAnyThreadsWithinABudgetAndAfterAKill) {
     EXPECT_TRUE(Train("budget1", {"--threads", "1", "--memory-budget", "400MiB"}) ==
                 Train("budget2", {"--threads", "2", "--memory-budget", "400MiB"}));
   }
-  {
-    Process process(TrainArgs(text(), RecipeOf(name()), run("killed")));
-    while (process.Running() && !fs::exists(At(run("killed") + "/state.safetensors"))) usleep(500);
-    process.Signal(SIGKILL);
-    process.Wait();
-  }
+  SignalAt(TrainArgs(text(), RecipeOf(name()), run("killed")),
+           At(run("killed") + "/state.safetensors"), SIGKILL);
   const Outcome o = Graft({"train", "--resume", At(run("killed"))});
   EXPECT_EQ(o.code, 0) << o.err;
   EXPECT_TRUE(whole == Slurp(At(run("killed") + "/last.safetensors")));

@@ -1,7 +1,6 @@
 // Tests the other commands under mpirun: a search that processes share, and what the first of them
 // does alone.
 #include <algorithm>
-#include <thread>
 
 #include "tests/cli_mistakes_testing.h"
 #include "tests/cli_mpi_testing.h"
@@ -49,17 +48,9 @@ TEST_F(MpiCommands, ASearchIsSharedAndGivesTheSameBytes) {
   }
   {  // killed while it measures, and gone on with by another number
     const UnderMpi mpi(2);
-    Process process(Search("killed", {"--save-every", "1"}));
-    const auto wait_for = [&](const char* file) {
-      while (process.Running() && !fs::exists(At("killed") + file))
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    };
-    wait_for("/supernet.safetensors");
-    const pid_t second = FindProcess(At("killed"), 1);
-    ASSERT_GT(second, 0);
-    wait_for("/candidates.jsonl");
-    kill(second, SIGKILL);
-    EXPECT_NE(process.Wait().code, 0);
+    const Outcome o = SignalSecondAt(Search("killed", {"--save-every", "1"}), At("killed"),
+                                     "candidates.jsonl", SIGKILL);
+    EXPECT_NE(o.code, 0);
     EXPECT_FALSE(fs::exists(At("killed") + "/METHOD"));
   }
   const UnderMpi mpi(3);
@@ -73,13 +64,9 @@ TEST_F(MpiCommands, ASearchIsSharedAndGivesTheSameBytes) {
 TEST_F(MpiCommands, AnInterruptedSearchIsSaved) {
   {
     const UnderMpi mpi(2);
-    Process process(Search("stopped", {"--save-every", "1", "--epochs", "40"}));
-    while (process.Running() && !fs::exists(At("stopped") + "/supernet.safetensors"))
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    const pid_t second = FindProcess(At("stopped"), 1);  // any of them stops all
-    ASSERT_GT(second, 0);
-    kill(second, SIGTERM);
-    const Outcome o = process.Wait();
+    // Any of them stops all.
+    const Outcome o = SignalSecondAt(Search("stopped", {"--save-every", "1", "--epochs", "40"}),
+                                     At("stopped"), "supernet.safetensors", SIGTERM);
     EXPECT_EQ(o.code, 130);
     EXPECT_NE(o.err.find("graft search --resume"), o.err.npos) << o.err;
   }

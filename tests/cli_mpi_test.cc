@@ -1,8 +1,6 @@
 // Tests graft train under mpirun: it gives the bytes of one process, whatever their number; and
 // errors, kills and resumes.
 #include <algorithm>
-#include <chrono>
-#include <thread>
 
 #include "tests/cli_mpi_testing.h"
 
@@ -165,24 +163,13 @@ class MpiResume : public Mpi {
     }
     ExpectEqualRuns(run, "whole");
   }
-  static bool WaitForState(const Process& process, const std::string& run) {
-    for (int i = 0; i < 12000 && process.Running(); ++i) {
-      if (fs::exists(At(run) + "/state.safetensors")) return true;
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
-    return false;
-  }
 };
 
 TEST_F(MpiResume, AProcessThatDiesEndsTheJobAndTheRunGoesOn) {
   {
     const UnderMpi mpi(2);
-    Process process(LongArgs("killed"));
-    ASSERT_TRUE(WaitForState(process, "killed"));
-    const pid_t second = FindProcess(At("killed"), 1);
-    ASSERT_GT(second, 0);
-    kill(second, SIGKILL);
-    EXPECT_NE(process.Wait().code, 0);
+    EXPECT_NE(SignalSecondAt(LongArgs("killed"), At("killed"), "state.safetensors", SIGKILL).code,
+              0);
   }
   {  // by another number of processes
     const UnderMpi mpi(3);
@@ -195,12 +182,9 @@ TEST_F(MpiResume, AProcessThatDiesEndsTheJobAndTheRunGoesOn) {
 TEST_F(MpiResume, AnInterruptSavesAndOneProcessGoesOn) {
   {
     const UnderMpi mpi(2);
-    Process process(LongArgs("stopped"));
-    ASSERT_TRUE(WaitForState(process, "stopped"));
-    const pid_t second = FindProcess(At("stopped"), 1);  // any of them stops all
-    ASSERT_GT(second, 0);
-    kill(second, SIGTERM);
-    const Outcome o = process.Wait();
+    // Any of them stops all.
+    const Outcome o =
+        SignalSecondAt(LongArgs("stopped"), At("stopped"), "state.safetensors", SIGTERM);
     EXPECT_EQ(o.code, 130) << o.err;
     EXPECT_NE(o.err.find("saved; continue with: graft train --resume"), o.err.npos) << o.err;
   }

@@ -42,4 +42,21 @@ inline pid_t FindProcess(const std::string& path, int rank) {
   return 0;
 }
 
+// A job whose second process gets this signal while the first one waits in this file of the run.
+inline Outcome SignalSecondAt(std::vector<std::string> args, const std::string& run,
+                              const std::string& file, int signal) {
+  Process job(std::move(args), {.stop_at = run + "/" + file});
+  pid_t first = 0;
+  const auto stopped = [&] {
+    first = FindProcess(run, 0);
+    return first && Slurp(fmt::format("/proc/{}/stat", first)).find(") T ") != std::string::npos;
+  };
+  while (job.Running() && !stopped()) usleep(1000);
+  const pid_t second = FindProcess(run, 1);
+  EXPECT_TRUE(first > 0 && second > 0);
+  if (second > 0) kill(second, signal);
+  if (first > 0) kill(first, SIGCONT);
+  return job.Wait();
+}
+
 }  // namespace graft::cli

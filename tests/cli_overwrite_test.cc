@@ -159,10 +159,7 @@ TEST_F(Overwrite, NoDirectoryThatHoldsAnything) {
 
 // A run goes on in its own directory, and a command writes its result again if it is told to.
 TEST_F(Overwrite, ItsOwnResultsAgain) {
-  Process process(Train(At("base.safetensors"), "stopped"));
-  while (process.Running() && !fs::exists(At("stopped/plan.json"))) usleep(1000);
-  process.Signal(SIGKILL);
-  process.Wait();
+  SignalAt(Train(At("base.safetensors"), "stopped"), At("stopped/plan.json"), SIGKILL);
   EXPECT_EQ(Graft({"train", "--resume", At("stopped")}).code, 0);
   EXPECT_EQ(Slurp(At("stopped/last.safetensors")), Slurp(At("run/last.safetensors")));
   const Words commands[] = {
@@ -214,10 +211,9 @@ class WholeOrNothing : public Overwrite, public testing::WithParamInterface<size
     for (const auto& entry : fs::directory_iterator(At(out)))
       EXPECT_FALSE(entry.path().filename().string().starts_with(".")) << entry;
   }
-  // Stops a process in the middle of it.
-  static void StopMidway(const Process& process, const std::string& temporary) {
-    while (process.Running() && !fs::exists(At(temporary))) usleep(200);
-    process.Signal(SIGSTOP);
+  // What is there while it writes into a directory of this name.
+  static std::string Temporary(const std::string& out, bool exists) {
+    return At(exists ? out + "/.files.graft-tmp" : "." + out + ".graft-tmp");
   }
 };
 
@@ -237,11 +233,11 @@ TEST_P(WholeOrNothing, AFullDiskLeavesNothing) {
 TEST_P(WholeOrNothing, TwoAtOnceDoNotDisturbEachOther) {
   for (const bool exists : {false, true}) {
     if (exists) fs::create_directory(At("both"));
-    Process first(Args("both"));
-    StopMidway(first, exists ? "both/.files.graft-tmp" : ".both.graft-tmp");
+    Process first(Args("both"), {.stop_at = Temporary("both", exists)});
+    first.WaitUntilStopped();
     // The first may have been stopped before it held its lock: then the second is the writer.
     const Outcome second = Graft(Args("both"));
-    first.Signal(SIGCONT);
+    first.Continue();
     const Outcome later = first.Wait();
     EXPECT_EQ(later.code + second.code, 1) << later.err << second.err;
     if (second.code == 1) {
@@ -256,11 +252,11 @@ TEST_P(WholeOrNothing, TwoAtOnceDoNotDisturbEachOther) {
 
 // The other way round, what a failing command removes is its own.
 TEST_P(WholeOrNothing, AFailureRemovesNoOtherResult) {
-  Process first(Args("late"), {.most_file_bytes = 200});
-  StopMidway(first, ".late.graft-tmp");
+  Process first(Args("late"), {.most_file_bytes = 200, .stop_at = Temporary("late", false)});
+  first.WaitUntilStopped();
   fs::create_directory(At("late"));
   Spill(At("late/theirs"), "x");
-  first.Signal(SIGCONT);
+  first.Continue();
   EXPECT_EQ(first.Wait().code, 1);
   EXPECT_EQ(Slurp(At("late/theirs")), "x");
   EXPECT_FALSE(fs::exists(At(".late.graft-tmp")));
@@ -270,15 +266,13 @@ TEST_P(WholeOrNothing, AFailureRemovesNoOtherResult) {
 TEST_P(WholeOrNothing, AKillBlocksNoName) {
   for (const bool exists : {false, true}) {
     if (exists) fs::create_directory(At("killed"));
-    Process process(Args("killed"));
-    StopMidway(process, exists ? "killed/.files.graft-tmp" : ".killed.graft-tmp");
-    process.Signal(SIGKILL);
-    process.Wait();
-    EXPECT_EQ(fs::exists(At("killed/") + kMakers[GetParam()].files[0]), false);
+    SignalAt(Args("killed"), Temporary("killed", exists), SIGKILL);
+    EXPECT_TRUE(fs::exists(Temporary("killed", exists)));
+    EXPECT_FALSE(fs::exists(At("killed/") + kMakers[GetParam()].files[0]));
     const Outcome o = Graft(Args("killed"));
     EXPECT_EQ(o.code, 0) << o.err;
     ExpectWhole("killed");
-    EXPECT_FALSE(fs::exists(At(".killed.graft-tmp")));
+    EXPECT_FALSE(fs::exists(Temporary("killed", exists)));
     fs::remove_all(At("killed"));
   }
 }

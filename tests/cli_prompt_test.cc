@@ -89,10 +89,8 @@ TEST_F(Prompts, SameBitsAtOneThreadAndResumed) {
   GraftJson(Args("one", "full", {"--threads", "1"}));
   const std::string weights = Slurp(At("run") + "/last.safetensors");
   EXPECT_EQ(Slurp(At("one") + "/last.safetensors"), weights);
-  Process process(Args("killed", "full", {"--threads", "2", "--save-every", "5"}));
-  while (process.Running() && !fs::exists(At("killed") + "/state.safetensors")) usleep(2000);
-  process.Signal(SIGKILL);
-  process.Wait();
+  SignalAt(Args("killed", "full", {"--threads", "2", "--save-every", "5"}),
+           At("killed") + "/state.safetensors", SIGKILL);
   GraftJson({"train", "--resume", At("killed")});
   EXPECT_EQ(Slurp(At("killed") + "/last.safetensors"), weights);
 }

@@ -2,13 +2,10 @@
 // equal bytes.
 #include <fcntl.h>
 #include <sys/file.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include "runtime/io/safetensors.h"
 #include "tests/cli_testing.h"
@@ -52,20 +49,13 @@ class Resume : public testing::Test {
     return Slurp(*dir_ / run + "/last.safetensors");
   }
 
-  // Waits until the run has saved at least once, but has not ended.
-  static bool WaitForCheckpoint(const Process& process, const std::string& run) {
-    for (int i = 0; i < 6000 && process.Running(); ++i) {
-      if (fs::exists(*dir_ / run + "/state.safetensors")) return true;
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
-    return false;
+  // A run that this signal ends at its first checkpoint.
+  static Outcome SignalRun(const std::vector<std::string>& args, const std::string& run,
+                           int signal) {
+    return SignalAt(args, *dir_ / run + "/state.safetensors", signal);
   }
-  // A run that is stopped after its first checkpoint.
   static void Interrupt(const std::string& run) {
-    Process process(Args(run, kEpochs));
-    ASSERT_TRUE(WaitForCheckpoint(process, run));
-    process.Signal(SIGINT);
-    ASSERT_EQ(process.Wait().code, 130);
+    ASSERT_EQ(SignalRun(Args(run, kEpochs), run, SIGINT).code, 130);
   }
   static void EditConfig(const std::string& run, const char* key, const nlohmann::json& value) {
     const std::string path = *dir_ / run + "/config.json";
@@ -91,10 +81,7 @@ TEST_F(Resume, EqualRunsGiveEqualBytes) {
 }
 
 TEST_F(Resume, AfterKill) {
-  Process process(Args("killed", kEpochs));
-  ASSERT_TRUE(WaitForCheckpoint(process, "killed"));
-  process.Signal(SIGKILL);
-  process.Wait();
+  SignalRun(Args("killed", kEpochs), "killed", SIGKILL);
   const Outcome o = Graft({"train", "--resume", *dir_ / "killed"});
   ASSERT_EQ(o.code, 0) << o.err;
   EXPECT_EQ(Weights("killed"), Weights("whole"));
@@ -110,10 +97,7 @@ TEST_F(Resume, BeforeTheFirstCheckpoint) {
 }
 
 TEST_F(Resume, AfterInterrupt) {
-  Process process(Args("interrupted", kEpochs));
-  ASSERT_TRUE(WaitForCheckpoint(process, "interrupted"));
-  process.Signal(SIGINT);
-  const Outcome stopped = process.Wait();
+  const Outcome stopped = SignalRun(Args("interrupted", kEpochs), "interrupted", SIGINT);
   EXPECT_EQ(stopped.code, 130) << stopped.err;
   EXPECT_NE(stopped.err.find("graft train --resume"), std::string::npos) << stopped.err;
   ASSERT_EQ(Graft({"train", "--resume", *dir_ / "interrupted"}).code, 0);
@@ -155,10 +139,7 @@ TEST_F(Resume, TrainLossIsTheMeanOverExamples) {
     const double mean = sum / 104;
     EXPECT_NEAR(epochs[e].at("train_loss").get<double>(), mean, 1e-7 * mean) << e;
   }
-  Process process(args("uneven_killed"));
-  ASSERT_TRUE(WaitForCheckpoint(process, "uneven_killed"));
-  process.Signal(SIGKILL);
-  process.Wait();
+  SignalRun(args("uneven_killed"), "uneven_killed", SIGKILL);
   ASSERT_EQ(Graft({"train", "--resume", *dir_ / "uneven_killed"}).code, 0);
   EXPECT_EQ(Epochs(*dir_ / "uneven_killed"), epochs);
   EXPECT_EQ(Weights("uneven_killed"), Weights("uneven"));
@@ -169,10 +150,7 @@ TEST_F(Resume, TrainLossIsTheMeanOverExamples) {
 TEST_F(Resume, ATracedRun) {
   std::vector<std::string> args = Args("traced", kEpochs);
   args.insert(args.end(), {"--trace", *dir_ / "trace"});
-  Process process(args);
-  ASSERT_TRUE(WaitForCheckpoint(process, "traced"));
-  process.Signal(SIGINT);
-  ASSERT_EQ(process.Wait().code, 130);
+  ASSERT_EQ(SignalRun(args, "traced", SIGINT).code, 130);
   const Outcome o = Graft({"train", "--resume", *dir_ / "traced"});
   ASSERT_EQ(o.code, 0) << o.err;
   EXPECT_NE(o.out.find("a trace covers whole runs only"), std::string::npos) << o.out;
@@ -210,10 +188,7 @@ TEST_F(Resume, UnderAMemoryBudget) {
   EXPECT_GT(nlohmann::json::parse(plan).at("recomputed_nodes"), 0);
   EXPECT_LE(nlohmann::json::parse(plan).at("needed_bytes"), budget);
 
-  Process process(args("tight_killed"));
-  ASSERT_TRUE(WaitForCheckpoint(process, "tight_killed"));
-  process.Signal(SIGKILL);
-  process.Wait();
+  SignalRun(args("tight_killed"), "tight_killed", SIGKILL);
   ASSERT_EQ(Graft({"train", "--resume", *dir_ / "tight_killed", "--threads", "1"}).code, 0);
   EXPECT_EQ(Weights("tight_killed"), Weights("tight"));
 }
@@ -240,8 +215,7 @@ TEST_F(Resume, NonFiniteWeightsAreNotSaved) {
   EXPECT_TRUE(json["loss"].is_number()) << json.dump();
 }
 
-// A run goes on with another rate, and its finite weights stay. Whether the loss or a checkpoint
-// sees it first depends on the step at which the run was interrupted.
+// A run goes on with another rate, and its finite weights stay.
 TEST_F(Resume, NonFiniteLossKeepsTheCheckpoint) {
   Interrupt("later");
   EditConfig("later", "lr", 1e6), EditConfig("later", "weight_decay", 1e6);

@@ -61,10 +61,8 @@ TEST_F(Runs, AMovedRunWritesIntoNoOtherOfItsName) {
   const auto args = [&](const std::string& out, const std::string& epochs) {
     return With(Train(At(out), {"--save-every", "1"}), "--epochs", epochs);
   };
-  Process process(args("here", "100000"));
-  while (process.Running() && !fs::exists(At("here/state.safetensors"))) usleep(2000);
-  ASSERT_TRUE(process.Running());
-  process.Signal(SIGSTOP);
+  Process process(args("here", "100000"), {.stop_at = At("here/state.safetensors")});
+  process.WaitUntilStopped();
   fs::rename(At("here"), At("there"));
   ASSERT_EQ(Graft(Train(At("here"))).code, 0);
   const auto contents = [&](const std::string& run) {
@@ -84,11 +82,10 @@ TEST_F(Runs, AMovedRunWritesIntoNoOtherOfItsName) {
       << o.err;
   EXPECT_EQ(contents(At("here")), before);
   // What was removed is not made again.
-  Process removed(args("gone", "100000"));
-  while (removed.Running() && !fs::exists(At("gone/state.safetensors"))) usleep(2000);
-  removed.Signal(SIGSTOP);
+  Process removed(args("gone", "100000"), {.stop_at = At("gone/state.safetensors")});
+  removed.WaitUntilStopped();
   fs::remove_all(At("gone"));
-  removed.Signal(SIGCONT);
+  removed.Continue();
   const Outcome end = removed.Wait();
   EXPECT_EQ(end.code, 1);
   EXPECT_NE(end.err.find("gone: the run directory was removed while it trained"), std::string::npos)
@@ -97,13 +94,12 @@ TEST_F(Runs, AMovedRunWritesIntoNoOtherOfItsName) {
   // A trace goes along.
   std::vector<std::string> traced = args("traced", "100");
   traced.insert(traced.end(), {"--trace", At("trace_here")});
-  Process tracing(traced);
-  while (tracing.Running() && !fs::exists(At("traced/state.safetensors"))) usleep(2000);
-  tracing.Signal(SIGSTOP);
+  Process tracing(traced, {.stop_at = At("traced/state.safetensors")});
+  tracing.WaitUntilStopped();
   ASSERT_FALSE(fs::exists(At("trace_here/final.safetensors")));
   fs::rename(At("trace_here"), At("trace_there"));
   fs::create_directory(At("trace_here"));
-  tracing.Signal(SIGCONT);
+  tracing.Continue();
   EXPECT_EQ(tracing.Wait().code, 0);
   EXPECT_TRUE(fs::is_empty(At("trace_here")));
   for (const char* file : {"init.safetensors", "batches.npz", "loss.jsonl", "final.safetensors"})

@@ -99,10 +99,7 @@ TEST_F(Search, SameBitsOnAnyThreadsAndResumed) {
     EXPECT_EQ(Weights(out), Weights("run")) << threads;
     EXPECT_EQ(Weights(out, "best"), Weights("run", "best")) << threads;
   }
-  Process process(Bbt("killed", {"--save-every", "1"}));
-  while (process.Running() && !fs::exists(At("killed") + "/state.safetensors")) usleep(500);
-  process.Signal(SIGKILL);
-  process.Wait();
+  SignalAt(Bbt("killed", {"--save-every", "1"}), At("killed") + "/state.safetensors", SIGKILL);
   GraftJson({"train", "--resume", At("killed")});
   EXPECT_EQ(Weights("killed"), Weights("run"));
   EXPECT_EQ(Weights("killed", "best"), Weights("run", "best"));

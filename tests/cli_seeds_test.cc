@@ -58,10 +58,8 @@ TEST_F(Seeds, FinishedOnesAreKeptAndOthersGoOn) {
   const nlohmann::json again = GraftJson(Args("three"));
   EXPECT_EQ(fs::last_write_time(At("three") + "/seed-6/last.safetensors"), time);
   EXPECT_EQ(again["mean"]["val_accuracy"], (*json_)["mean"]["val_accuracy"]);
-  Process process(Args("killed", {"--save-every", "1"}));
-  while (process.Running() && !fs::exists(At("killed") + "/seed-6/state.safetensors")) usleep(500);
-  process.Signal(SIGKILL);
-  process.Wait();
+  SignalAt(Args("killed", {"--save-every", "1"}), At("killed") + "/seed-6/state.safetensors",
+           SIGKILL);
   EXPECT_FALSE(fs::exists(At("killed") + "/seed-7"));
   GraftJson(Args("killed", {"--save-every", "1"}));
   for (const char* seed : {"/seed-5", "/seed-6", "/seed-7"})

@@ -230,10 +230,7 @@ TEST_F(Suite, AFullDiskLosesNothing) {
 }
 
 TEST_F(Suite, CtrlCSavesAndTheSameCommandGoesOn) {
-  Process process(Args("stopped", {"--seeds", "2"}));
-  while (process.Running() && !fs::exists(At("stopped/runs/cifar"))) usleep(500);
-  process.Signal(SIGINT);
-  const Outcome o = process.Wait();
+  const Outcome o = SignalAt(Args("stopped", {"--seeds", "2"}), At("stopped/runs/cifar"), SIGINT);
   EXPECT_EQ(o.code, 130) << o.err;
   EXPECT_NE(o.err.find("continue with: the same command"), std::string::npos) << o.err;
   for (const UnitRow& u : Units("stopped")) EXPECT_NE(u.state, UnitState::kRunning);

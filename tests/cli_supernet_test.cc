@@ -109,13 +109,9 @@ TEST_F(Supernet, TheResultTrainsOnAndFuses) {
 TEST_F(Supernet, SameBitsOnAnyThreadsAndWhereverItWasKilled) {
   GraftJson(Args("threads", {"--threads", "3"}));
   ExpectSame("threads");
-  Process first(Args("killed", {"--save-every", "1"}));
-  while (first.Running() && !fs::exists(At("killed") + "/supernet.safetensors")) usleep(500);
-  first.Signal(SIGKILL);
-  first.Wait();
-  if (!fs::exists(At("killed") + "/METHOD"))
-    ExpectRefused({"eval", "--run", At("killed"), "--data", At("data")}, 1,
-                  "graft search --resume");
+  SignalAt(Args("killed", {"--save-every", "1"}), At("killed") + "/supernet.safetensors", SIGKILL);
+  EXPECT_FALSE(fs::exists(At("killed") + "/METHOD"));
+  ExpectRefused({"eval", "--run", At("killed"), "--data", At("data")}, 1, "graft search --resume");
   for (int i = 0; i < 4 && !fs::exists(At("killed") + "/METHOD"); ++i) {
     const auto size = [&] {
       std::error_code none;
@@ -145,11 +141,9 @@ TEST_F(Supernet, InLowPrecisionTheBitsAreThoseOfAnyThreadsToo) {
     EXPECT_TRUE(taken == dtype || taken == "f32") << taken;
     for (const int threads : {1, 3}) {
       const std::string run = fmt::format("{}-{}", dtype, threads);
-      Process first(
-          Args(run, {"--dtype", dtype, "--threads", std::to_string(threads), "--save-every", "1"}));
-      while (first.Running() && !fs::exists(At(run) + "/supernet.safetensors")) usleep(500);
-      first.Signal(SIGKILL);
-      first.Wait();
+      SignalAt(
+          Args(run, {"--dtype", dtype, "--threads", std::to_string(threads), "--save-every", "1"}),
+          At(run) + "/supernet.safetensors", SIGKILL);
       EXPECT_EQ(GraftJson({"search", "--resume", At(run)})["val_loss"], whole["val_loss"]);
       for (const char* file : {"METHOD", "candidates.jsonl", "supernet.safetensors",
                                "best.safetensors", "last.safetensors"})
@@ -163,10 +157,8 @@ TEST_F(Supernet, InLowPrecisionTheBitsAreThoseOfAnyThreadsToo) {
 }
 
 TEST_F(Supernet, InterruptedItCanBeContinued) {
-  Process process(Args("stopped", {"--save-every", "1", "--epochs", "20"}));
-  while (process.Running() && !fs::exists(At("stopped") + "/supernet.safetensors")) usleep(500);
-  process.Signal(SIGINT);
-  const Outcome o = process.Wait();
+  const Outcome o = SignalAt(Args("stopped", {"--save-every", "1", "--epochs", "20"}),
+                             At("stopped") + "/supernet.safetensors", SIGINT);
   EXPECT_EQ(o.code, 130) << o.err;
   EXPECT_NE(o.err.find("graft search --resume"), std::string::npos) << o.err;
   const nlohmann::json json = GraftJson({"search", "--resume", At("stopped")});

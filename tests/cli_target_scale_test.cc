@@ -86,10 +86,7 @@ TEST_F(TargetScale, WhatIsSavedIsAPlainModel) {
 TEST_F(TargetScale, ResumesToTheSameBits) {
   const Words common{"--epochs", "3", "--save-every", "1", "--method", "lora(r=2)"};
   GraftJson(Prices("whole", common));
-  Process process(Prices("killed", common));
-  while (process.Running() && !fs::exists(At("killed/state.safetensors"))) usleep(500);
-  process.Signal(SIGKILL);
-  process.Wait();
+  SignalAt(Prices("killed", common), At("killed/last.safetensors"), SIGKILL);
   // What is there meanwhile is in the unit of the targets, too.
   const json now = GraftJson({"predict", "--run", At("killed"), "--checkpoint", "last", "--text",
                               "film b"})["predictions"][0];

@@ -35,9 +35,13 @@ inline void Spill(const fs::path& path, const std::string& text) {
   std::ofstream(path, std::ios::binary) << text;
 }
 
+inline fs::path BesideTheTest(const char* name) {
+  return fs::read_symlink("/proc/self/exe").parent_path() / name;
+}
+
 inline std::string Binary() {
   if (const char* named = std::getenv("GRAFT_BINARY")) return named;
-  return (fs::read_symlink("/proc/self/exe").parent_path() / "graft").string();
+  return BesideTheTest("graft").string();
 }
 
 struct Outcome {
@@ -53,6 +57,7 @@ struct Surroundings {
   rlim_t most_memory = RLIM_INFINITY;      // addresses; what is allocated beyond fails
   std::string standard_output;             // "": a file that is read afterwards
   std::string temporary;                   // TMPDIR, unless ""
+  std::string stop_at;                     // "", or where it stops once this path is there
 };
 
 // A command that runs in the background.
@@ -73,6 +78,10 @@ class Process {
     if (pid_ != 0) return;
     setrlimit(RLIMIT_FSIZE, &limit);
     if (!around.temporary.empty()) setenv("TMPDIR", around.temporary.c_str(), 1);
+    if (!around.stop_at.empty()) {
+      setenv("LD_PRELOAD", BesideTheTest("libgraft_stop_at.so").c_str(), 1);
+      setenv("GRAFT_TEST_STOP_AT", around.stop_at.c_str(), 1);
+    }
     // Permissions hold for root, too: the right to read and write everything goes.
     for (int right : {CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH}) prctl(PR_CAPBSET_DROP, right);
     const int mode = O_WRONLY | O_CREAT | O_TRUNC;
@@ -83,6 +92,15 @@ class Process {
     _exit(127);
   }
   void Signal(int signal) const { kill(pid_, signal); }
+  // Waits until it has stopped itself (Surroundings.stop_at); it may end before, which is a
+  // failure.
+  void WaitUntilStopped() const {
+    siginfo_t info{};
+    const int options = WSTOPPED | WEXITED | WNOWAIT;
+    ASSERT_EQ(waitid(P_PID, static_cast<id_t>(pid_), &info, options), 0);
+    ASSERT_EQ(info.si_code, CLD_STOPPED) << Slurp(files_ / "err");
+  }
+  void Continue() const { Signal(SIGCONT); }
   Outcome Wait() {
     int status = 0;
     rusage used{};
@@ -101,6 +119,15 @@ class Process {
   TempDir files_;
   pid_t pid_ = -1;
 };
+
+// A command that is ended by a signal at the moment when this path is there.
+inline Outcome SignalAt(std::vector<std::string> args, const std::string& path, int signal) {
+  Process process(std::move(args), {.stop_at = path});
+  process.WaitUntilStopped();
+  process.Signal(signal);
+  process.Continue();
+  return process.Wait();
+}
 
 inline Outcome Graft(std::vector<std::string> args, const Surroundings& around = {}) {
   return Process(std::move(args), around).Wait();

@@ -236,10 +236,7 @@ TEST_F(TextStory, SameBitsAtOneThread) {
 
 TEST_F(TextStory, ResumeGivesTheSameWeights) {
   const std::string out = *dir_ / "killed";
-  Process process(Args(out, {"--threads", "2", "--save-every", "5"}));
-  while (process.Running() && !fs::exists(out + "/state.safetensors")) usleep(2000);
-  process.Signal(SIGKILL);
-  process.Wait();
+  SignalAt(Args(out, {"--threads", "2", "--save-every", "5"}), out + "/state.safetensors", SIGKILL);
   GraftJson({"train", "--resume", out, "--threads", "2"});
   EXPECT_EQ(Slurp(out + "/last.safetensors"), Slurp(run() + "/last.safetensors"));
 }
@@ -351,10 +348,7 @@ TEST_F(TextStory, LongerTextsAreNotResumedOn) {
   std::vector<std::string> args =
       Args(out, {"--memory-budget", "1GiB", "--save-every", "1", "--limit", "64"});
   *std::find(args.begin(), args.end(), data()) = moving;
-  Process process(args);
-  while (process.Running() && !fs::exists(out + "/state.safetensors")) usleep(5000);
-  process.Signal(SIGINT);
-  ASSERT_EQ(process.Wait().code, 130);
+  ASSERT_EQ(SignalAt(args, out + "/state.safetensors", SIGINT).code, 130);
   const std::string texts = Slurp(moving + "/train.tsv"), plan = Slurp(out + "/plan.json");
   Spill(moving + "/train.tsv", "a b c d e f g h i j k l m n o p " + texts);
   const Outcome longer = Graft({"train", "--resume", out});

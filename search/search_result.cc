@@ -79,7 +79,7 @@ void Searcher::WriteRun(const Evaluated& best) {
   Progress progress;
   progress.best_metric = c_.best_metric == "loss" ? -best.fitness.loss : best.fitness.accuracy;
   progress.val_accuracy = best.fitness.accuracy;
-  progress.epochs = c_.epochs;
+  progress.epochs = progress.best_epoch = c_.epochs;  // it is measured when all have trained
   checkpoints_.SetNames(std::move(trained), std::move(state));
   checkpoints_.SaveBest(params);
   checkpoints_.SaveState(params, params, progress, steps_);

@@ -81,7 +81,7 @@ void Searcher::Open() {
 void Searcher::CheckRates() const {
   std::map<std::string, int> trainable{{"head.weight", 2}, {"head.bias", 1}};
   for (const auto& [name, shape] : space_->storage()) trainable[name] = shape.rank;
-  CheckRateRules(c_.lr_scale, trainable);
+  CheckRateRules(c_.lr_scale, trainable), CheckDecayWords(c_.no_decay, trainable);
 }
 
 void Searcher::CheckLimit() const {

@@ -68,7 +68,8 @@ TEST_F(Compare, SortsWithTheBestFirst) {
   EXPECT_EQ(Order({"--sort", "lr"})[0], "a");
   EXPECT_EQ(Order({"--sort", "lr", "--reverse"})[0], "c");
   EXPECT_EQ(Order({"--sort", "epochs"}).back(), "b");
-  EXPECT_EQ(Order({"--sort", "best"}).back(), "d");  // it has none
+  EXPECT_EQ(Order({"--sort", "best"}).back(), "d");                          // it has none
+  EXPECT_EQ(Order({"--sort", "epochs_done"}), Order({"--sort", "epochs"}));  // of --json alone
   EXPECT_EQ(Order({"--sort", "best", "--reverse"}).back(), "d");
   auto runs = Runs(At("runs"));
   const bool b_first = runs["b"]["best"] > runs["a"]["best"];

@@ -98,8 +98,7 @@ TEST(CliData, CheckTells) {
       {"images beside the classes",
        {{"cats/1.png", ""}, {"dogs/1.png", ""}, {"3.png", ""}, {"2.png", ""}},
        0,
-       {"2 images beside the class folders are left out (the first is ", "2.png)",
-        "1 per class, "},
+       {"2 images beside the class folders are left out (the first is ", "2.png)", "1 per class, "},
        {{"ok", true}}},
       {"an empty class",
        {{"cats/1.png", ""}, {"dogs/1.png", ""}, {"birds/notes.txt", "x"}},
@@ -224,7 +223,7 @@ TEST(CliData, Folds) {
   const TempDir dir;
   Spill(dir / "reviews.csv", Rows(23, ",", "review,sentiment\n"));
   const nlohmann::json json =
-      GraftJson({"data", "split", dir / "reviews.csv", "--folds", "5", "--out", dir / "folds"});
+      GraftJson({"data", "split", dir / "reviews.csv", "--folds", "5", "--out", dir / "folds/"});
   ASSERT_EQ(json["parts"].size(), 5u);
   std::string held;
   int all = 0;
@@ -234,6 +233,7 @@ TEST(CliData, Folds) {
     EXPECT_EQ(train + val, 23);
     all += val;
     const std::string fold = dir / fmt::format("folds/fold{}", k + 1);
+    EXPECT_EQ(part["directory"], fold);
     const nlohmann::json report = Graft({"data", "check", fold, "--json"}).json();
     EXPECT_EQ(report["ok"], true) << report;
     EXPECT_EQ(report["class_names"], nlohmann::json({"neg", "pos"}));

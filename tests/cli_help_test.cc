@@ -59,6 +59,12 @@ TEST(Help, Mistakes) {
                  dir);
 }
 
+TEST(Help, EveryCommandHasAnExample) {
+  for (const std::string& command : kCommands) {
+    EXPECT_NE(Graft({command, "--help"}).out.find("Example"), std::string::npos) << command;
+  }
+}
+
 // No description is wider than a usual terminal, and what is of models stands where one is opened.
 TEST(Help, FitsATerminal) {
   for (const std::string& command : kCommands) {

@@ -90,6 +90,7 @@ TEST_F(Search, KeepsAFewNumbers) {
   const nlohmann::json again = GraftJson({"train", "--resume", At("run")});
   EXPECT_EQ(again["trainable_parameters"], 6);
   EXPECT_EQ(again["steps"], 40);
+  EXPECT_EQ(nlohmann::json::parse(Slurp(At("run") + "/config.json"))["epochs"], 3);  // of metrics
 }
 
 TEST_F(Search, SameBitsOnAnyThreadsAndResumed) {
@@ -187,6 +188,7 @@ TEST_F(Search, Mistakes) {
     for (const std::string& part : parts) EXPECT_NE(o.err.find(part), std::string::npos) << o.err;
     EXPECT_FALSE(fs::exists(At("none")));
   };
+  refused(Bbt("none", {"--weight-decay", "0.1"}), 2, {"--weight-decay", "without gradients"});
   refused(Bbt("none", {"--lr", "1e-3"}), 2, {"--lr", "without gradients", "sigma"});
   refused(Bbt("none", {"--epochs", "3"}), 2, {"--epochs", "budget"});
   refused(Bbt("none", {"--batch-size", "8"}), 2, {"--batch-size", "--limit"});

@@ -76,6 +76,9 @@ TEST_F(Supernet, TheResultIsARun) {
   const nlohmann::json runs = GraftJson({"runs", At("whole")})["runs"];
   ASSERT_EQ(runs.size(), 1u);
   EXPECT_EQ(runs[0]["method"], found_["method"]);
+  EXPECT_EQ(runs[0]["best"],
+            runs[0]["metric"] == "val_loss" ? found_["val_loss"] : found_["val_accuracy"]);
+  EXPECT_EQ(runs[0]["best_epoch"], runs[0]["epochs"]);
 }
 
 // Without a test split there is still one to choose on.

@@ -6,6 +6,7 @@
 
 #include <limits>
 
+#include "adapters/fused_model.h"
 #include "adapters/method_graph.h"
 #include "runtime/rng.h"
 #include "tests/test_util.h"
@@ -205,6 +206,31 @@ TEST_F(FuseTest, NothingWrongPasses) {
     EXPECT_EQ(KindFor(after, &message), ErrorKind::kUser);
     EXPECT_THAT(message, HasSubstr("expected logits [n,3] twice"));
   }
+}
+
+// What is proved for Graft alone is told: transformers reads some models differently.
+TEST(OtherInTransformers, PoolersAndOddMargins) {
+  FusedModel fused;
+  fused.model.layout = Layout::kHuggingFace;
+  fused.model.params.Allocate("head.weight", {2, 12});
+  const auto of_bert = [&](const char* pool) {
+    fused.model.config = BertConfig{.pool = pool};
+    return OtherInTransformers(fused);
+  };
+  EXPECT_THAT(of_bert("cls"), testing::ElementsAre(HasSubstr("this model pools by 'cls'")));
+  EXPECT_THAT(of_bert("pooler"), testing::IsEmpty());
+  const auto of_vit = [&](const char* preprocess) {
+    fused.model.config = kTiny;
+    fused.facts.preprocess = preprocess;
+    return OtherInTransformers(fused);
+  };
+  EXPECT_THAT(of_vit("vtab,resize=256,crop=224"), testing::ElementsAre(HasSubstr("a pixel off")));
+  EXPECT_THAT(of_vit("vtab,resize=256,crop=224,fit=both"), testing::IsEmpty());  // margins of 16
+  EXPECT_THAT(of_vit("vtab,resize=255,crop=224,fit=both"),
+              testing::ElementsAre(HasSubstr("a pixel off")));
+  EXPECT_THAT(of_vit("vtab,resize=255,crop=224,center=floor"), testing::IsEmpty());
+  fused.model.layout = Layout::kTimm;
+  EXPECT_THAT(of_vit("vtab,resize=256,crop=224"), testing::IsEmpty());
 }
 
 }  // namespace

@@ -73,5 +73,15 @@ TEST(ParameterWords, RulesWithoutAParameterAreRefused) {
               HasSubstr("left for 'head'"));
 }
 
+TEST(ParameterWords, NamesWithoutAParameterAreRefused) {
+  const std::map<std::string, int> trainable{{"head.weight", 2}, {"blocks.0.attn.q.lora_b", 2}};
+  CheckDecayWords("", trainable);
+  CheckDecayWords("lora_*|head.weight", trainable);
+  CheckDecayWords("bias|norm|vector", trainable);  // kinds, of which a method may have none
+  EXPECT_THAT(MessageOf([&] { CheckDecayWords("bias|lora_B", trainable); }),
+              HasSubstr("--no-decay 'bias|lora_B': no parameter that trains has the name 'lora_B'; "
+                        "did you mean 'lora_b'"));
+}
+
 }  // namespace
 }  // namespace graft

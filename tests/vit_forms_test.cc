@@ -255,6 +255,29 @@ TEST(ArchFacts, PositionsThatFitTwiceMustBeSaid) {
   EXPECT_EQ(LoadModel(path, facts + ",positions=all)").vit().image_size, 8);
 }
 
+// timm makes those that have registers in their names, and DeiT-III, without positions of tokens.
+TEST(ArchFacts, PositionsOfTimmsNames) {
+  const TempDir dir;
+  VitForm form = VitFormNamed("registers");
+  form.tensors["reg_token"] = {1, 4, 16};
+  form.tensors["pos_embed"] = {1, 9, 16};
+  const std::string weights = WriteForm(dir, form);
+  const auto side = [&](const char* name, const char* args = "") {
+    dir.Write("hub/config.json",
+              fmt::format(R"({{"architecture": "{}", "num_classes": 3, "global_pool": "token",
+                               "model_args": {{"num_heads": 2{}}}}})",
+                          name, args));
+    std::filesystem::copy(weights, dir / "hub/model.safetensors",
+                          std::filesystem::copy_options::overwrite_existing);
+    return LoadModel(dir / "hub").vit().image_size;
+  };
+  EXPECT_EQ(side("vit_base_patch14_reg4_dinov2"), 12);
+  EXPECT_EQ(side("deit3_base_patch16_224"), 12);
+  EXPECT_EQ(side("vit_base_patch16_224"), 8);
+  EXPECT_EQ(side("vit_base_patch16_224", R"(, "no_embed_class": true)"), 12);
+  EXPECT_EQ(side("vit_base_patch14_reg4_dinov2", R"(, "no_embed_class": false)"), 8);
+}
+
 // A directory as timm's save_for_hf writes it.
 TEST(ArchFacts, OfAModelDirectoryOfTimm) {
   const TempDir dir;

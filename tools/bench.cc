@@ -100,6 +100,10 @@ void AddBenchCommand(CLI::App& app, CommonOptions& common) {
   AddText(*command, common);
   AddShift(*command, common);
   AddReport(*command, common);
+  command->footer(
+      "Examples:\n  graft bench vtab --model deit_tiny_patch16_224.safetensors --data vtab-1k/ "
+      "--methods linear \"lora(r=8)\" --seeds 3 --out suite/\n"
+      "  graft bench report suite/ --out report.html");
 }
 
 void AddAblateCommand(CLI::App& app, CommonOptions& common) {

@@ -88,10 +88,13 @@ void WriteParts(Data data, const SplitOptions& o, const CommonOptions& common) {
   if (test) head.emplace_back("test");
   table.Add(head);
   const auto write = [&](const std::string& below, const auto& parts) {
-    std::filesystem::create_directories(out.path() + below);
-    Write(out.path() + below, data, parts);
-    nlohmann::json counts{{"directory", o.out + below}};
-    std::vector<std::string> row{o.out + below};
+    const auto in = [&](const std::string& path) {
+      return below.empty() ? path : (std::filesystem::path(path) / below).string();
+    };
+    std::filesystem::create_directories(in(out.path()));
+    Write(in(out.path()), data, parts);
+    nlohmann::json counts{{"directory", in(o.out)}};
+    std::vector<std::string> row{in(o.out)};
     for (const auto& part : parts) {
       counts[part.name] = part.examples.size();
       row.push_back(Grouped(std::ssize(part.examples)));
@@ -113,7 +116,7 @@ void WriteParts(Data data, const SplitOptions& o, const CommonOptions& common) {
         (fold[i] == k ? val : train).examples.push_back(whole.examples[i]);
       if (val.examples.empty())
         Fail("{}: --folds {}: split '{}' has only {} different examples", o.data, folds, name, k);
-      write(fmt::format("/fold{}", k + 1), WithTest(data, std::move(train), std::move(val)));
+      write(fmt::format("fold{}", k + 1), WithTest(data, std::move(train), std::move(val)));
     }
   }
   out.Keep();

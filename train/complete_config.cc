@@ -109,12 +109,13 @@ void TakeSentencePrompt(RunConfig* c) {
   if (c->words.empty()) c->words = usual.words;
 }
 
-// Refuses options of gradients for a method that is searched and has none.
-void CheckSearch(const Method& method, const RunConfig& c) {
+// Refuses options of gradients for a method that is searched and has none; its epochs are its
+// validations.
+void TakeSearch(const Method& method, RunConfig* config) {
   const MethodTerm* term = SearchedTerm(method);
   if (!term) return;
-  LimitsOf(*term);
-  const RunConfig usual;
+  const SearchLimits limits = LimitsOf(*term);
+  const RunConfig usual, &c = *config;
   const auto refuse = [&](const char* flag, bool given, const char* why) {
     if (given) FailUsage("--{}: method '{}' is found without gradients{}", flag, term->name, why);
   };
@@ -128,11 +129,13 @@ void CheckSearch(const Method& method, const RunConfig& c) {
   refuse("schedule", c.schedule != usual.schedule, "");
   refuse("warmup", c.warmup != usual.warmup, "");
   refuse("momentum", c.momentum != usual.momentum, "");
+  refuse("weight-decay", c.weight_decay != usual.weight_decay, "");
   refuse("no-decay", !c.no_decay.empty(), "");
   refuse("lr-scale", !c.lr_scale.empty(), "");
   refuse("trace", !c.trace.empty(), "");
   refuse("class-weights", !c.class_weights.empty(), ", by the mean loss of all examples");
   refuse("objective", MasksWords(c), "; mlm has other losses in every epoch");
+  config->epochs = (limits.generations + limits.round - 1) / limits.round;
 }
 
 // Chooses the splits to train and to validate on. Of a data set without a validation split a part
@@ -251,7 +254,7 @@ RunConfig CompleteRunConfig(RunConfig c, std::vector<std::string>* notes) {
   CheckRunConfig(checked);
   if (c.holdout > 0 && !c.val_split.empty())
     FailUsage("--holdout {}: with --val-split {}; expected one of them", c.holdout, c.val_split);
-  CheckSearch(method, c);
+  TakeSearch(method, &c);
   // An absolute path lets the run be continued from any directory.
   if (!c.model.starts_with("init:"))
     c.model = std::filesystem::absolute(c.model).lexically_normal();

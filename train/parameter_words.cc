@@ -20,6 +20,11 @@ bool Names(const std::string& word, const std::string& name, int rank) {
          std::ranges::any_of(parts, [&](const std::string& part) { return GlobMatch(word, part); });
 }
 
+// Whether a word has a meaning of its own and names no parameter.
+bool IsKind(const std::string& word) {
+  return word == "bias" || word == "vector" || word == "norm";
+}
+
 struct RateRule {
   std::string word;
   double factor;
@@ -51,14 +56,26 @@ const RateRule* FindRule(const std::vector<RateRule>& rules, const std::string& 
   return found == rules.end() ? nullptr : &*found;
 }
 
-}  // namespace
-
-bool WithoutDecay(const std::string& words, const std::string& name, int rank) {
-  if (words.empty()) return false;
+std::vector<std::string> DecayWords(const std::string& words) {
+  if (words.empty()) return {};
   const std::vector<std::string> all = SplitAt(words, '|');
   if (std::ranges::count(all, "") > 0)
     FailUsage("--no-decay '{}': expected words joined by '|', such as bias|norm", words);
-  return std::ranges::any_of(all, [&](const std::string& word) { return Names(word, name, rank); });
+  return all;
+}
+
+std::vector<std::string> PartsOf(const std::map<std::string, int>& trainable) {
+  std::vector<std::string> parts;
+  for (const auto& [name, rank] : trainable)
+    for (const std::string& part : SplitAt(name, '.')) parts.push_back(part);
+  return parts;
+}
+
+}  // namespace
+
+bool WithoutDecay(const std::string& words, const std::string& name, int rank) {
+  return std::ranges::any_of(DecayWords(words),
+                             [&](const std::string& word) { return Names(word, name, rank); });
 }
 
 double RateFactor(const std::string& rules, const std::string& name, int rank) {
@@ -76,15 +93,20 @@ std::map<std::string, int> TrainableRanks(const Graph& g) {
 void CheckRateRules(const std::string& rules, const std::map<std::string, int>& trainable) {
   const std::vector<RateRule> parsed = ParseRules(rules);
   std::set<const RateRule*> used;
-  std::vector<std::string> parts;
-  for (const auto& [name, rank] : trainable) {
-    used.insert(FindRule(parsed, name, rank));
-    for (const std::string& part : SplitAt(name, '.')) parts.push_back(part);
-  }
+  for (const auto& [name, rank] : trainable) used.insert(FindRule(parsed, name, rank));
   for (const RateRule& rule : parsed)
     if (!used.contains(&rule))
       FailUsage("--lr-scale '{}': no parameter that trains is left for '{}'{}", rules, rule.word,
-                DidYouMean(rule.word, parts));
+                DidYouMean(rule.word, PartsOf(trainable)));
+}
+
+void CheckDecayWords(const std::string& words, const std::map<std::string, int>& trainable) {
+  for (const std::string& word : DecayWords(words))
+    if (!IsKind(word) && std::ranges::none_of(trainable, [&](const auto& parameter) {
+          return Names(word, parameter.first, parameter.second);
+        }))
+      FailUsage("--no-decay '{}': no parameter that trains has the name '{}'{}", words, word,
+                DidYouMean(word, PartsOf(trainable)));
 }
 
 }  // namespace graft

@@ -22,6 +22,13 @@ double RateFactor(const std::string& rules, const std::string& name, int rank);
 // Throws Error (kUsage) if a rule of --lr-scale counts for none of the parameters that train, given
 // as names with their ranks: it would do nothing, in silence.
 void CheckRateRules(const std::string& rules, const std::map<std::string, int>& trainable);
+
+// Throws Error (kUsage) if a name of --no-decay is of no parameter that trains. The words that
+// stand for a kind (bias, norm, vector) may find nothing: "bias|norm" is the habit whatever the
+// method.
+void CheckDecayWords(const std::string& words, const std::map<std::string, int>& trainable);
+
+// The parameters that train, with the numbers of their dimensions.
 std::map<std::string, int> TrainableRanks(const Graph& g);
 
 }  // namespace graft

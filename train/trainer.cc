@@ -77,7 +77,8 @@ void Trainer::Open() {
                        method_, model_.params, seed, nullptr, dir_.HasState());
   int64_t parameters = 0;
   for (const auto& [name, entry] : model_.params.entries()) parameters += entry.shape.size();
-  CheckRateRules(c_.lr_scale, TrainableRanks(graph_));
+  const auto trainable = TrainableRanks(graph_);
+  CheckRateRules(c_.lr_scale, trainable), CheckDecayWords(c_.no_decay, trainable);
   WeightClasses();
   ScaleTargets();
   trainable_count_ = TrainableCount(graph_);

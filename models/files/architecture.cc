@@ -12,6 +12,8 @@
 namespace graft {
 namespace {
 
+constexpr const char* kNoClassifier = "usual; the file has no classifier";
+
 // The path of a directory's config.json, or "" if there is none.
 std::string ConfigPath(const std::string& source) {
   const std::filesystem::path path = std::filesystem::path(source) / "config.json";
@@ -181,6 +183,7 @@ void VitSizes(const TensorFile& file, LoadedModel& m, const std::string& positio
   for (const char* fact :
        {"width", "depth", "mlp_width", "patch_size", "image_size", "channels", "classes"})
     m.fact_source[fact] = "tensor shapes";
+  if (!shapes.Has("head.weight")) m.fact_source["classes"] = kNoClassifier;
   for (const char* fact : {"tokens", "registers", "positions", "qkv_bias", "patch_bias", "pre_norm",
                            "layer_scale", "qk_norm"})
     m.fact_source[fact] = "tensor names";
@@ -204,6 +207,7 @@ void BertSizes(const TensorFile& file, LoadedModel& m) {
   m.fact_source["pool"] = "tensor names";
   for (const char* fact : {"vocab", "positions", "types", "width", "depth", "mlp_width", "classes"})
     m.fact_source[fact] = "tensor shapes";
+  if (!shapes.Has("head.weight")) m.fact_source["classes"] = kNoClassifier;
 }
 
 // timm calls the final norm fc_norm in models that pool by the mean, and in some that do not; so

@@ -137,25 +137,32 @@ const std::vector<std::string>& RunColumns() {
   return kColumns;
 }
 
+// What the rows of --json have beside the columns of the table.
+constexpr const char* kOfTheConfig[] = {"train_split", "val_split", "seed",
+                                        "batch_size",  "schedule",  "weight_decay"};
+constexpr const char* kOfTheSummary[] = {"step", "steps", "examples_per_second"};
+constexpr const char* kOfTheMetrics[] = {"epochs_done", "train_loss", "best_epoch"};
+
 nlohmann::json DescribeRun(const std::string& run) {
   nlohmann::json row;
   for (const std::string& column : RunColumns()) row[column] = nullptr;
   row["run"] = run;
   try {
     const nlohmann::json config = ReadJson(run + "/config.json");
-    for (const char* key : {"method", "model", "data", "lr", "epochs", "train_split", "val_split",
-                            "seed", "batch_size", "schedule", "weight_decay"})
-      row[key] = At(config, key);
+    for (const char* key : {"method", "model", "data", "lr", "epochs"}) row[key] = At(config, key);
+    for (const char* key : kOfTheConfig) row[key] = At(config, key);
     row["task"] = At(config, "task").is_string() ? config["task"] : nlohmann::json(kClassify);
     if (At(row, "val_split") != "") {
       const nlohmann::json metric = At(config, "best_metric");
       row["metric"] = "val_" + (metric.is_string() ? metric.get<std::string>() : "accuracy");
     }
     const nlohmann::json summary = ReadSummary(run);
-    for (const char* key : {"trainable_parameters", "seconds", "peak_memory_bytes", "step", "steps",
-                            "examples_per_second"})
+    for (const char* key : {"trainable_parameters", "seconds", "peak_memory_bytes"})
       row[key] = At(summary, key);
+    for (const char* key : kOfTheSummary) row[key] = At(summary, key);
     AddMetrics(ReadMetrics(run), &row);
+    if (row["best"].is_null() && row["metric"].is_string())  // of a search, measured at its end
+      row["best"] = At(summary, "best"), row["best_epoch"] = At(summary, "best_epoch");
     row["status"] = StatusOf(row, summary);
   } catch (const Error& e) {
     row["error"] = e.what(), row["status"] = "damaged";
@@ -164,12 +171,15 @@ nlohmann::json DescribeRun(const std::string& run) {
 }
 
 void SortRuns(std::vector<nlohmann::json>* runs, const std::string& column, bool reverse) {
-  const std::vector<std::string>& columns = RunColumns();
+  std::vector<std::string> columns = RunColumns();
+  columns.insert(columns.end(), std::begin(kOfTheConfig), std::end(kOfTheConfig));
+  columns.insert(columns.end(), std::begin(kOfTheSummary), std::end(kOfTheSummary));
+  columns.insert(columns.end(), std::begin(kOfTheMetrics), std::end(kOfTheMetrics));
   if (std::ranges::find(columns, column) == columns.end())
     FailUsage("--sort: no column '{}'{}", column, DidYouMean(column, columns));
   const bool quality = column == "best" || column == "last";
   const auto before = [&](const nlohmann::json& a, const nlohmann::json& b) {
-    const nlohmann::json &x = a[column], &y = b[column];
+    const nlohmann::json x = At(a, column), y = At(b, column);
     if (x.is_null() || y.is_null()) return !x.is_null() && y.is_null();
     if (quality && SmallerIsBest(a) != SmallerIsBest(b)) return SmallerIsBest(b);
     const bool larger_first = (quality && !SmallerIsBest(a)) != reverse;

@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+"""What int8 must lose of a BERT classifier, whoever computes it: frozen products in PyTorch with
+weights (a scale per output column), rows of activations (a scale and a zero per row), or both
+rounded to bytes, and all else in f32. Prints by how much logits then differ.
+
+usage: int8_rounding.py MODEL DATA.tsv
+MODEL: a directory of transformers' BertForSequenceClassification, such as `graft fuse` writes.
+DATA: lines of a text and a label. In percent of the range of f32's logits.
+"""
+
+import sys
+
+import torch
+from transformers import AutoTokenizer, BertForSequenceClassification
+
+
+def rounded_weights(w):
+    scale = w.abs().amax(1, keepdim=True) / 127
+    return (w / scale).round() * scale
+
+
+def rounded_rows(x):
+    low = x.amin(-1, keepdim=True).clamp(max=0)
+    scale = (x.amax(-1, keepdim=True).clamp(min=0) - low) / 255
+    scale[scale == 0] = 1
+    return (x / scale).round() * scale
+
+
+def logits(model, batches):
+    with torch.no_grad():
+        return torch.cat([model(**batch).logits for batch in batches])
+
+
+def with_hooks(model, batches, weights, rows, shift):
+    """`shift`: products take the input without the layer norm's bias, whose share is exact."""
+    hooks, norm = [], model.bert.embeddings.LayerNorm
+    for name, layer in model.named_modules():
+        if isinstance(layer, torch.nn.LayerNorm):
+            norm = layer
+        if not isinstance(layer, torch.nn.Linear) or not name.startswith("bert.encoder"):
+            continue
+        w = rounded_weights(layer.weight.data) if weights else layer.weight.data
+        of_norm = shift and name.endswith(("query", "key", "value", "intermediate.dense"))
+        c = norm.bias.data if of_norm else torch.zeros(w.shape[1])
+        bias = layer.bias.data + layer.weight.data @ c
+
+        def product(_layer, given, _out, w=w, c=c, bias=bias):
+            x = given[0] - c
+            return torch.nn.functional.linear(rounded_rows(x) if rows else x, w, bias)
+
+        hooks.append(layer.register_forward_hook(product))
+    result = logits(model, batches)
+    for hook in hooks:
+        hook.remove()
+    return result
+
+
+def main():
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    model = BertForSequenceClassification.from_pretrained(sys.argv[1]).eval()
+    tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+    with open(sys.argv[2]) as f:
+        texts = [line.rstrip("\n").split("\t")[0] for line in f]
+    batches = [
+        tokenizer(texts[i : i + 32], padding=True, truncation=True, return_tensors="pt")
+        for i in range(0, len(texts), 32)
+    ]
+    exact = logits(model, batches)
+    spread = (exact.max() - exact.min()).item()
+    print(f"{len(texts)} texts, logits within {spread:.2f}; differences in percent of that")
+    for what, *switches in (
+        ("weights and rows", True, True, False),
+        ("weights alone", True, False, False),
+        ("rows alone", False, True, False),
+        ("both, rows without the norm's bias", True, True, True),
+    ):
+        off = 100 * (with_hooks(model, batches, *switches) - exact) / spread
+        same = 100 * (exact + off * spread / 100).argmax(1).eq(exact.argmax(1)).float().mean()
+        print(
+            f"{what:36}largest {off.abs().max():5.2f}, root mean square "
+            f"{off.square().mean().sqrt():5.2f}, same class {same:.1f} %"
+        )
+
+
+if __name__ == "__main__":
+    main()

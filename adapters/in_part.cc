@@ -3,23 +3,36 @@
 #include <algorithm>
 #include <cmath>
 
+#include "adapters/fuse.h"
 #include "adapters/method_graph.h"
 #include "runtime/fold.h"
 #include "runtime/text.h"
 
 namespace graft {
 
-MethodParts SplitByFolds(const Method& method) {
+namespace {
+
+// Whether this term folds by its options, though others of its method do not.
+bool FoldsAlone(const OpenedModel& opened, const MethodTerm& term) {
+  ParamStore params = opened.model.params;
+  const ModelConfig& config = opened.model.config;
+  Graph graph = InferenceGraph(config, {term}, params, opened.seed);
+  return MergeIntoPlain(config, graph, params).left.empty();
+}
+
+}  // namespace
+
+MethodParts SplitByFolds(const OpenedModel& opened) {
   MethodParts parts;
-  for (const MethodTerm& term : method)
-    (FindMethod(term.name).folds == Folds::kYes ? parts.folds : parts.stays).push_back(term);
+  for (const MethodTerm& term : opened.method) {
+    const bool folds = FindMethod(term.name).folds == Folds::kYes || FoldsAlone(opened, term);
+    (folds ? parts.folds : parts.stays).push_back(term);
+  }
   return parts;
 }
 
 bool ReduceMethod(OpenedModel* opened) {
-  Method reduced = opened->method;
-  for (MethodTerm& term : reduced)
-    if (const auto form = FindMethod(term.name).reduced) term = form(term);
+  const Method reduced = ReducedMethod(opened->method);
   if (reduced == opened->method) return false;
   ParamStore params = opened->model.params;
   const ModelConfig& config = opened->model.config;

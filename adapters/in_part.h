@@ -8,8 +8,9 @@ namespace graft {
 struct MethodParts {
   Method folds, stays;
 };
-// Splits a method into the terms that fold completely and the others.
-MethodParts SplitByFolds(const Method& method);
+// Splits the method into the terms that fold completely, which may depend on their options, and the
+// others.
+MethodParts SplitByFolds(const OpenedModel& opened);
 
 // Replaces terms by their reduced forms (MethodRecord::reduced), such as a prefix without the MLP
 // that makes it, and computes the parameters of those. Returns whether there were any. Throws Error

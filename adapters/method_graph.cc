@@ -27,6 +27,12 @@ Graph MethodGraph(const ModelConfig& config, const ModelBuild& build, const Meth
   return g;
 }
 
+int64_t StoredCount(const ModelConfig& config, const Method& method, ParamStore params,
+                    uint64_t seed) {
+  return TrainableCount(
+      MethodGraph(config, {}, ReducedMethod(method), params, seed, nullptr, true));
+}
+
 Graph InferenceGraph(const ModelConfig& config, const Method& method, ParamStore& params,
                      uint64_t seed, bool loss) {
   // A branch with dropout may be built with more nodes than one without.

@@ -17,6 +17,11 @@ Graph MethodGraph(const ModelConfig& config, const ModelBuild& build, const Meth
                   ParamStore& params, uint64_t seed = 0, std::vector<PassReport>* reports = nullptr,
                   bool reopened = false);
 
+// How many numbers of the method remain after training, with the head: TrainableCount without what
+// the method drops, such as the MLP that makes a prefix.
+int64_t StoredCount(const ModelConfig& config, const Method& method, ParamStore params,
+                    uint64_t seed = 0);
+
 // Applies the method to a graph that BuildModel has made of this model. With `storage`, the graph
 // is that of a path through a supernet (MethodContext).
 std::vector<PassReport> ApplyOnModel(Graph& g, const ModelConfig& config, const Method& method,

@@ -24,9 +24,20 @@ std::vector<fs::path> TextFiles(const std::string& directory) {
   if (!fs::is_directory(directory, ignored))
     Fail("{}: expected the directory of a corpus, found a file", directory);
   std::vector<fs::path> paths;
-  for (const DirectoryEntry& entry : ListDirectory(directory))
-    if (fs::path(entry.name).extension() == ".txt" && entry.is_file() && !IsHidden(entry.name))
-      paths.push_back(fs::path(directory) / entry.name);
+  for (const DirectoryEntry& entry : ListDirectory(directory)) {
+    const fs::path file(entry.name);
+    if (!entry.is_file() || IsHidden(entry.name)) continue;
+    // The texts of a data set with classes stand in its tables, and what it has of .txt is none.
+    const bool table = file.extension() == ".tsv" || file.extension() == ".csv" ||
+                       file.extension() == ".jsonl";
+    if (entry.name == "labels.txt" || entry.name == "classes.txt" ||
+        (table && PurposeOf(file.stem().string()) != SplitPurpose::kOther))
+      Fail(
+          "{}: holds {}, as a data set with classes does; expected the directory of a corpus, "
+          "whose .txt files are texts; hint: put the texts alone into .txt files of a directory",
+          directory, entry.name);
+    if (file.extension() == ".txt") paths.push_back(fs::path(directory) / file);
+  }
   if (paths.empty()) Fail("{}: expected texts as .txt files, found none", directory);
   return paths;
 }

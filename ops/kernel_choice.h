@@ -16,8 +16,8 @@ struct KernelChoice {
 KernelChoice WhyKernel(const Graph& g, NodeId node, const Counts& capacity);
 KernelChoice WhyMatmul(const PrepareArgs& args);  // of matmul, in matmul.cc
 
-// For each node of a graph that the pass low_precision has seen: why a matmul is still one; "" for
-// other nodes.
-std::vector<const char*> ReasonsForF32(const Graph& g, const Precision& precision);
+// For each node of a graph that the pass low_precision has seen: why it is not computed in the
+// precision that was asked for; "" if it is, and for nodes that the pass leaves to f32.
+std::vector<const char*> ReasonsForNoLess(const Graph& g, const Precision& precision);
 
 }  // namespace graft

@@ -35,29 +35,37 @@ bool IsKept(const Node& n, const Precision& precision) {
                              [&](const std::string& word) { return Keeps(n.scope, word); });
 }
 
-// bf16 stands in for int8 where a sum has too many numbers, and for pixels and the block that reads
-// them: what is rounded there goes through all blocks (docs/measuring.md says what it brings).
-CellType CellFor(const Rules& r, const Node& n, CellType cell) {
-  if (cell != CellType::kInt8) return cell;
-  const Extents sides = At(r.g.shape(n.in[1]), {});
-  const int64_t k = sides[n.attrs.As<MatmulAttrs>().tb ? 1 : 0];
-  const bool pixels = Keeps(n.scope, "patch_embed") ||
-                      (r.pixels && ("." + n.scope + ".").find(".blocks.0.") != std::string::npos);
-  return pixels || CellsOf(cell, k) > kMostInt8Cells ? CellType::kBf16 : cell;
-}
-
-// What a product is computed in, and where that is f32, why.
+// What a product is computed in, and why in no lower precision if that was asked for.
 struct Choice {
   CellType cell = CellType::kF32;
   const char* why = nullptr;
 };
 
+// The product that a matmul is, or that the pass has made of one.
+const MatmulAttrs& ProductOf(const Node& n) {
+  return n.op == &kLowMatmul ? n.attrs.As<LowMatmulAttrs>().product : n.attrs.As<MatmulAttrs>();
+}
+
+// bf16 stands in for int8 where a sum has too many numbers, and for pixels and the block that reads
+// them: what is rounded there goes through all blocks (docs/measuring.md says what it brings).
+Choice ChoiceOfFrozen(const Rules& r, const Node& n) {
+  if (r.precision.cell != CellType::kInt8) return {r.precision.cell};
+  if (Keeps(n.scope, "patch_embed")) return {CellType::kBf16, "pixels go through all blocks"};
+  if (r.pixels && ("." + n.scope + ".").find(".blocks.0.") != std::string::npos)
+    return {CellType::kBf16, "it is of the block behind the embedding of patches"};
+  const int64_t k = At(r.g.shape(n.in[1]), {})[ProductOf(n).tb ? 1 : 0];
+  if (CellsOf(CellType::kInt8, k) > kMostInt8Cells)
+    return {CellType::kBf16, "a sum of more numbers than bytes can add up"};
+  return {CellType::kInt8};
+}
+
 Choice ChoiceFor(const Rules& r, const Node& n) {
   if (n.phase != Phase::kMain) return {.why = "it belongs to the update"};
   if (Keeps(n.scope, "head")) return {.why = "the head stays in f32"};
   if (IsKept(n, r.precision)) return {.why = "--keep names it"};
-  if (n.attrs.As<MatmulAttrs>().ta) {  // the gradient of a weight, or of what weights are made of
-    if (IsWide(At(r.g.shape(n.out[0]), {}), kLeastTrainedSide)) return {CellType::kBf16};
+  if (ProductOf(n).ta) {  // the gradient of a weight, or of what weights are made of
+    if (IsWide(At(r.g.shape(n.out[0]), {}), kLeastTrainedSide))
+      return {CellType::kBf16, "the gradient of a weight"};
     return {.why = "a gradient with a short side"};
   }
   const Value& weight = r.g.value(n.in[1]);
@@ -69,7 +77,7 @@ Choice ChoiceFor(const Rules& r, const Node& n) {
   if (!IsWide(At(weight.type.shape, {}), trains ? kLeastTrainedSide : kLeastLowSide))
     return {.why = trains ? "its weight trains and has a short side"
                           : "a side of the weight is short"};
-  return {trains ? CellType::kBf16 : CellFor(r, n, r.precision.cell)};
+  return trains ? Choice{CellType::kBf16, "its weight trains"} : ChoiceOfFrozen(r, n);
 }
 
 // kF32 where the node stays as it is.
@@ -147,8 +155,7 @@ PassReport Lower(Graph& g, const Precision& precision) {
     LowForm form = LowFormOf(g, rules, n);
     if (!form.op) continue;
     g.scope = n.scope;
-    const ValueList made =
-        g.Add(*form.op, std::move(form.in), std::move(form.attrs), n.built_at);
+    const ValueList made = g.Add(*form.op, std::move(form.in), std::move(form.attrs), n.built_at);
     for (size_t i = 0; i < made.size(); ++i) {
       g.SetName(made[i], g.value(n.out[i]).name);
       g.ReplaceUses(n.out[i], made[i]);
@@ -234,12 +241,19 @@ std::vector<ByteProduct> ByteProducts(const Graph& g, const Precision& precision
   return products;
 }
 
-std::vector<const char*> ReasonsForF32(const Graph& g, const Precision& precision) {
+std::vector<const char*> ReasonsForNoLess(const Graph& g, const Precision& precision) {
   std::vector<const char*> reasons(g.num_nodes(), "");
   const Rules rules = RulesOf(g, precision);
-  for (NodeId id : g.TopoOrder())
-    if (const Node& n = g.node(id); n.op == &kMatmul)
-      if (const Choice choice = ChoiceFor(rules, n); choice.why) reasons[id.i] = choice.why;
+  for (NodeId id : g.TopoOrder()) {
+    const Node& n = g.node(id);
+    if (n.op == &kMatmul || n.op == &kLowMatmul) {
+      const Choice choice = ChoiceFor(rules, n);
+      if (choice.why && choice.cell != precision.cell) reasons[id.i] = choice.why;
+    } else if (precision.cell == CellType::kInt8 &&
+               (n.op == &kLowAttention || n.op == &kLowAttentionGrad)) {
+      reasons[id.i] = "no operand is a weight";
+    }
+  }
   return reasons;
 }
 

@@ -64,8 +64,7 @@ MethodTerm ParseTerm(std::string_view text) {
   const MethodRecord& record = FindMethod(name);
   if (open == std::string_view::npos) return {std::string(name), {}};
   const size_t close = FindUnquoted(text, ")", open);
-  if (close == text.size())
-    FailUsage("method '{}': the options do not end with ')'", text);
+  if (close == text.size()) FailUsage("method '{}': the options do not end with ')'", text);
   if (close + 1 != text.size())
     FailUsage("method '{}': a '+' is missing between '{}' and '{}'", text,
               text.substr(0, close + 1), Trim(text.substr(close + 1)));
@@ -165,8 +164,10 @@ std::string MethodArgs::Choice(std::string_view option,
                                const std::vector<std::string>& choices) const {
   const std::string& text = Text(option);
   if (std::ranges::find(choices, text) != choices.end()) return text;
-  const std::string hint = DidYouMean(text, choices);
-  FailUsage("option '{}' = '{}'{}; known: {}", option, text, hint, fmt::join(choices, ", "));
+  const std::string near = Nearest(text, choices);
+  FailUsage("option '{}' = '{}'{}; known: {}", option, text,
+            near.empty() ? "" : fmt::format("; did you mean '{}'?", near),
+            fmt::join(choices, ", "));
 }
 
 PassReport StartReport(const MethodArgs& a, std::string name) {
@@ -317,6 +318,12 @@ bool EditOnce(ParamStore& params, const std::string& name) {
 }
 
 bool OfHead(std::string_view name) { return name.starts_with("head.") || name.starts_with("mlm."); }
+
+Method ReducedMethod(Method method) {
+  for (MethodTerm& term : method)
+    if (const auto form = FindMethod(term.name).reduced) term = form(term);
+  return method;
+}
 
 int64_t TrainableCount(const Graph& g) {
   int64_t count = 0;

@@ -138,6 +138,9 @@ const MethodRecord& FindMethod(std::string_view name);
 std::vector<PassReport> ApplyMethod(Graph& g, ParamStore& params, const Method& method,
                                     uint64_t seed, const MethodContext& context = {});
 
+// The method that is left after training: each term in its reduced form (MethodRecord::reduced).
+Method ReducedMethod(Method method);
+
 // The gradient transforms of all terms in order, for OptimizerConfig; empty if no term has one.
 using GradientTransform = std::function<ValueId(Graph&, ParamStore&, const std::string& name,
                                                 ValueId gradient, ValueId rng)>;

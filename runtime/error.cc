@@ -39,6 +39,7 @@ std::string Nearest(std::string_view name, const std::vector<std::string>& candi
   for (const std::string& candidate : candidates) {
     if (candidate.size() > kMaxName) continue;
     size_t distance = EditDistance(name, candidate);
+    if (distance >= std::max(name.size(), candidate.size())) continue;  // nothing in common
     // A beginning typed for the whole ("attn" for "attn.q") is nearer than its length suggests.
     if (!name.empty() && candidate.starts_with(name)) distance = std::min<size_t>(distance, 1);
     const auto common =
@@ -56,10 +57,11 @@ std::string DidYouMean(std::string_view name, const std::vector<std::string>& ca
     return fmt::format("; did you mean '{}'?", near);
   if (candidates.empty() || candidates.size() > 24) return "";
   if (std::ranges::find(candidates, name) != candidates.end()) return "";
-  std::string list;
-  for (const std::string& c : candidates) list += (list.empty() ? "" : ", ") + c;
-  if (list.size() > kMaxList) return "";
-  return "; known: " + list;
+  std::vector<std::string_view> known;
+  for (const std::string& c : candidates)
+    if (std::ranges::find(known, c) == known.end()) known.push_back(c);
+  const std::string list = fmt::format("{}", fmt::join(known, ", "));
+  return list.size() > kMaxList ? "" : "; known: " + list;
 }
 
 void CheckFailed(const char* condition, const char* file, int line,

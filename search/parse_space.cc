@@ -1,8 +1,8 @@
 // The text of search spaces.
 #include <algorithm>
 
-#include "search/space.h"
 #include "runtime/words.h"
+#include "search/space.h"
 
 namespace graft {
 namespace {
@@ -35,6 +35,21 @@ std::vector<std::string> ParseChoices(const std::string& method, const std::stri
   return choices;
 }
 
+// A path is trained on what all paths share, so that no term may change that for its own path.
+void CheckTerm(const std::string& name) {
+  const MethodRecord& record = FindMethod(name);
+  const auto refuse = [&](const char* why) {
+    FailUsage("space: '{}' {}; hint: search without it, and train what is found with it", name,
+              why);
+  };
+  if (record.searched)
+    FailUsage("space: '{}' is found without gradients, which a supernet needs", name);
+  if (record.phase == MethodPhase::kWeights || record.phase == MethodPhase::kQuantise)
+    refuse("edits the weights that all candidates share");
+  if (record.gradient) refuse("chooses which of the shared weights train");
+  if (record.trains_nothing) refuse("is made of a model that has been trained");
+}
+
 }  // namespace
 
 bool LeavesOut(const std::string& option, const std::string& choice) {
@@ -59,8 +74,7 @@ Space ParseSpace(std::string_view text) {
       else
         t.options.push_back(std::move(choices));
     }
-    if (FindMethod(term.name).searched)
-      FailUsage("space: '{}' is found without gradients, which a supernet needs", term.name);
+    CheckTerm(term.name);
   }
   if (!any)
     FailUsage(

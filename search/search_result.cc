@@ -83,8 +83,15 @@ void Searcher::WriteRun(const Evaluated& best) {
   checkpoints_.SetNames(std::move(trained), std::move(state));
   checkpoints_.SaveBest(params);
   checkpoints_.SaveState(params, params, progress, steps_);
-  const RunSummary summary{steps_, TrainableCount(g), 0, PeakResidentBytes(), 0, true,
-                           false,  hooks_.command};
+  const RunSummary summary{steps_,
+                           TrainableCount(g),
+                           StoredCount(model_.config, space_->MethodOf(best.genes), params),
+                           0,
+                           PeakResidentBytes(),
+                           0,
+                           true,
+                           false,
+                           hooks_.command};
   dir_.Write("summary.json",
              DumpJson(SummaryJson(c_, progress, summary, ReadSummary(dir_.path())), 1) + "\n");
 }

@@ -26,6 +26,7 @@ BoundSpace::BoundSpace(Space space, const ModelConfig& config, const ParamStore&
     FindPlaces(t);
     AddGenes(t);
   }
+  CheckTrainsItsOwn(params);
   FindStorage(params);
   CheckSizes(params);
 }
@@ -109,34 +110,67 @@ Extents Larger(const std::string& name, const Extents& a, const Extents& b) {
   return larger;
 }
 
-// Choice i of words, but of numbers the largest.
-std::string Extreme(const SpaceOption& o, size_t i) {
+// The largest choice, if all are numbers.
+std::optional<std::string> Largest(const SpaceOption& o) {
   std::vector<double> numbers;
   for (const std::string& choice : o.choices) {
     const std::optional<double> number = ParseNumber(choice);
-    if (!number) return o.choices[std::min(i, o.choices.size() - 1)];
+    if (!number) return {};
     numbers.push_back(*number);
   }
   return o.choices[std::ranges::max_element(numbers) - numbers.begin()];
 }
 
+// Choice i; of numbers the largest if they are to be, or in the place of one that leaves out.
+std::string Choice(const SpaceOption& o, size_t i, bool largest) {
+  const std::string& choice = o.choices[std::min(i, o.choices.size() - 1)];
+  const std::optional<std::string> number = Largest(o);
+  return number && (largest || LeavesOut(o.name, choice)) ? *number : choice;
+}
+
 }  // namespace
 
-// In every variant numbers are the largest, while words take all their choices, the same one
-// everywhere. So each parameter is seen at its largest, as long as no two words decide on it
-// together.
+// Options take all their choices, the same one everywhere: words beside the largest numbers, then
+// with all of the numbers, of which small ones may mean large tensors (`groups` of repadapter). So
+// each parameter is seen at its largest, as long as no two options decide on it together.
 std::vector<Method> BoundSpace::Variants() const {
   size_t count = 1;
+  bool numbers = false;
   for (const SpaceTerm& term : space_)
-    for (const SpaceOption& o : term.options) count = std::max(count, o.choices.size());
-  std::vector<Method> variants(count);
-  for (size_t i = 0; i < count; ++i)
-    for (size_t t = 0; t < space_.size(); ++t) {
-      Values values;
-      for (const SpaceOption& o : space_[t].options) values.push_back(Extreme(o, i));
-      variants[i].push_back(TermAt(t, "", "", values));
+    for (const SpaceOption& o : term.options) {
+      count = std::max(count, o.choices.size());
+      numbers |= Largest(o).has_value();
+    }
+  std::vector<Method> variants;
+  for (const bool largest : {true, false})
+    for (size_t i = 0; i < count && (largest || numbers); ++i) {
+      Method& variant = variants.emplace_back();
+      for (size_t t = 0; t < space_.size(); ++t) {
+        Values values;
+        for (const SpaceOption& o : space_[t].options) values.push_back(Choice(o, i, largest));
+        variant.push_back(TermAt(t, "", "", values));
+      }
     }
   return variants;
+}
+
+// What a path trains of the model itself, the others would have with it.
+void BoundSpace::CheckTrainsItsOwn(const ParamStore& params) const {
+  for (const Method& method : Variants())
+    for (size_t t = 0; t < method.size(); ++t) {
+      if (terms_[t].places.empty()) continue;
+      Graph g = plain_;
+      ParamStore scratch = params;
+      ApplyMethod(g, scratch, {method[t]}, 0);
+      for (ValueId v : g.Trainable())
+        if (const std::string& name = g.value(v).name;
+            plain_.FindLeaf(name).valid() && !OfHead(name))
+          FailUsage(
+              "space: '{}' trains '{}' of the model itself, which all candidates share; hint: "
+              "choices are of terms that add parameters; one without braces, such as +bitfit or "
+              "+ln, may train the model's",
+              ToString({method[t]}), name);
+    }
 }
 
 void BoundSpace::FindStorage(const ParamStore& params) {
@@ -154,17 +188,28 @@ void BoundSpace::FindStorage(const ParamStore& params) {
   }
 }
 
+// How many numbers of the method train, without the head.
+int64_t BoundSpace::TrainedBy(const Method& method, const ParamStore& params) const {
+  Graph g = plain_;
+  ParamStore scratch = params;
+  ApplyMethod(g, scratch, method, 0);
+  int64_t trained = 0;
+  for (ValueId v : g.Trainable())
+    if (!OfHead(g.value(v).name)) trained += At(g.shape(v), {}).size();
+  return trained;
+}
+
 // Tries every choice at one place, and checks that the sum of the sizes is that of a whole graph.
 void BoundSpace::CheckSizes(const ParamStore& params) {
   Genes genes(genes_.size());
+  Method fixed;
+  for (size_t t = 0; t < space_.size(); ++t)
+    if (terms_[t].places.empty()) fixed.push_back(space_[t].fixed);
+  if (!fixed.empty()) fixed_size_ = TrainedBy(fixed, params);
   for (size_t t = 0; t < space_.size(); ++t) {
-    if (terms_[t].places.empty()) {
-      const auto complete = CompleteOptions(space_[t].fixed);
-      fixed_size_ += FindMethod(space_[t].fixed.name).count({plain_, none_, complete, 0});
-      continue;
-    }
+    if (terms_[t].places.empty()) continue;
     Values values;
-    for (const SpaceOption& o : space_[t].options) values.push_back(Extreme(o, 0));
+    for (const SpaceOption& o : space_[t].options) values.push_back(Choice(o, 0, true));
     for (size_t o = 0; o < values.size(); ++o) {
       Values tried = values;
       for (const std::string& choice : space_[t].options[o].choices) {
@@ -174,13 +219,7 @@ void BoundSpace::CheckSizes(const ParamStore& params) {
     }
   }
   for (size_t i = 0; i < genes.size(); ++i) genes[i] = genes_[i].choices - 1;
-  Graph g = plain_;
-  ParamStore scratch = params;
-  ApplyMethod(g, scratch, MethodOf(genes), 0);
-  int64_t trained = 0;
-  for (ValueId v : g.Trainable())
-    if (!OfHead(g.value(v).name)) trained += At(g.shape(v), {}).size();
-  const int64_t sum = Parameters(genes);
+  const int64_t trained = TrainedBy(MethodOf(genes), params), sum = Parameters(genes);
   if (trained != sum)
     FailUsage(
         "space: '{}' trains {} numbers, and its places {}; what trains outside of its places "

@@ -63,7 +63,8 @@ struct Gene {
 class BoundSpace {
  public:
   // Throws Error (kUsage) for terms that find no place in the model, choices that a method refuses,
-  // and methods whose size is not the sum over their places.
+  // terms with choices that train the model's own parameters, and methods whose size is not the sum
+  // over their places.
   BoundSpace(Space space, const ModelConfig& config, const ParamStore& params);
 
   const Space& space() const { return space_; }
@@ -102,6 +103,8 @@ class BoundSpace {
 
   void FindPlaces(size_t term);
   void AddGenes(size_t term);
+  int64_t TrainedBy(const Method& method, const ParamStore& params) const;
+  void CheckTrainsItsOwn(const ParamStore& params) const;
   void FindStorage(const ParamStore& params);
   void CheckSizes(const ParamStore& params);
   // Whether one option of the term lists its places, as `tokens` of vpt-deep does.

@@ -228,13 +228,15 @@ void Identify(const SuiteRequest& r, const std::string& base, Hashes* hashes, Un
 
 // Notes test examples that are trained on. They may be meant, so that the suite goes on.
 void NoteOverlaps(SuitePlan* plan) {
-  std::set<std::array<std::string, 3>> seen;
+  std::set<std::array<std::string, 4>> seen;
   for (const Unit* unit : plan->All()) {
     const RunConfig& c = unit->config;
     for (const Measurement& m : unit->measure) {
-      if (m.data != c.data || !seen.insert({c.data, c.train_split, m.split}).second) continue;
-      const Dataset data(c.data, {c.columns, "", c.skip_bad});
-      const std::string text = data.OverlapText(m.split, c.train_split, c.limit);
+      if (!seen.insert({c.data, c.train_split, m.data, m.split}).second) continue;
+      // Lists that were drawn or converted lie elsewhere than the examples to test on.
+      const Dataset trained(c.data, {c.columns, "", c.skip_bad});
+      const Dataset held(m.data, {m.columns, "", c.skip_bad});
+      const std::string text = held.OverlapText(m.split, c.train_split, c.limit, &trained);
       if (!text.empty()) plan->notes.push_back(fmt::format("{}: {}", unit->row.task, text));
     }
   }

@@ -75,6 +75,14 @@ TEST_F(Holdout, Options) {
   EXPECT_EQ(train("zero", {"--holdout", "0"})["val_split"], "");
   EXPECT_EQ(train("half", {"--holdout", "0.5"})["holdout"], 0.5);
   EXPECT_EQ(GraftJson({"eval", "--run", *dir_ / "half", "--data", *dir_ / "photos"})["n"], 15);
+  // eval holds out what the run has held out, by the run's seed.
+  const nlohmann::json sown = train("sown", {"--seed", "7"});
+  const nlohmann::json held = GraftJson(
+      {"eval", "--run", *dir_ / "sown", "--data", *dir_ / "photos", "--checkpoint", "last"});
+  std::ifstream lines(*dir_ / "sown/metrics.jsonl");
+  nlohmann::json last;
+  for (std::string line; std::getline(lines, line);) last = nlohmann::json::parse(line);
+  EXPECT_NEAR(held["loss"].get<double>(), last["val_loss"].get<double>(), 1e-6);
   ExpectMistakes(
       {
           {"both",

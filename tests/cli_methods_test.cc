@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <map>
+#include <regex>
 
 #include "peft/method.h"
 #include "runtime/io/safetensors.h"
@@ -118,11 +119,19 @@ TempDir* EveryMethod::dir_ = nullptr;
 TEST_P(EveryMethod, EqualBitsOnAnyThreadsWithinABudgetAndAfterAKill) {
   const std::string whole = Train("whole", {"--threads", "1"});
   ASSERT_FALSE(whole.empty());
-  EXPECT_TRUE(whole == Train("threads", {"--threads", "3"}));
-  if (!text()) {
-    EXPECT_TRUE(Train("budget1", {"--threads", "1", "--memory-budget", "400MiB"}) ==
-                Train("budget2", {"--threads", "2", "--memory-budget", "400MiB"}));
+  for (const char* threads : {"2", "3", "8"}) {
+    EXPECT_TRUE(whole == Train(threads, {"--threads", threads})) << threads;
   }
+  // The tightest budget there is, which a smaller one tells: one example at a time, recomputing.
+  const Outcome small = Graft(
+      TrainArgs(text(), RecipeOf(name()), run("small"), {"--memory-budget", "1KiB", "--force"}));
+  std::smatch least;
+  ASSERT_TRUE(std::regex_search(small.err, least, std::regex("possible is ([0-9.]+MiB)")))
+      << small.err;
+  const std::string tight = Train("tight", {"--threads", "1", "--memory-budget", least[1]});
+  EXPECT_FALSE(tight.empty());
+  EXPECT_TRUE(tight == Train("tight3", {"--threads", "3", "--memory-budget", least[1]}));
+  EXPECT_TRUE(Slurp(At(run("tight") + "/plan.json")) == Slurp(At(run("tight3") + "/plan.json")));
   SignalAt(TrainArgs(text(), RecipeOf(name()), run("killed")),
            At(run("killed") + "/state.safetensors"), SIGKILL);
   const Outcome o = Graft({"train", "--resume", At(run("killed"))});
@@ -209,6 +218,14 @@ TEST_F(EveryMethod, PartsFold) {
   const std::string text = Graft({"inspect", base + ".adapter"}).out;
   EXPECT_NE(text.find("prefix(mlp=0,tokens=2)"), std::string::npos) << text;
   EXPECT_EQ(text.find("lora"), std::string::npos) << text;
+  // Whether a term folds may depend on its options.
+  ASSERT_EQ(Graft(TrainArgs(false, "houlsby(r=2,act=none)+prefix(tokens=2,mlp=0)", "linear")).code,
+            0);
+  const nlohmann::json linear =
+      GraftJson({"fuse", "--run", At("linear"), "--out", At("linear.safetensors"), "--partial"});
+  EXPECT_LT(linear["relative_error"].get<double>(), 1e-5);
+  const std::string rest = Graft({"inspect", At("linear.safetensors.adapter")}).out;
+  EXPECT_EQ(rest.find("houlsby"), std::string::npos) << rest;
   // Nothing of it folds.
   ASSERT_EQ(Graft(TrainArgs(false, "houlsby(r=2)", "whole")).code, 0);
   ExpectRefused({"fuse", "--run", At("whole"), "--out", At("no.safetensors"), "--partial"}, 4,
@@ -221,6 +238,30 @@ TEST_F(EveryMethod, PartsOfTheHeadFold) {
   const nlohmann::json json =
       GraftJson({"fuse", "--run", At("of_head"), "--out", At("of_head.safetensors"), "--partial"});
   EXPECT_LT(json["relative_error"].get<double>(), 1e-5);
+}
+
+// What trains, and what is left of it: of a prefix its rows, without the MLP that makes them.
+TEST_F(EveryMethod, StoredNumbersAreCounted) {
+  for (const bool text : {false, true}) {
+    const std::string run = text ? "stored_text" : "stored";
+    const nlohmann::json made = GraftJson(TrainArgs(text, "prefix(tokens=2,mlp=3)+bitfit", run));
+    const Outcome o =
+        Graft({"export", "--run", At(run), "--format", "graft", "--out", At(run + "_alone")});
+    ASSERT_EQ(o.code, 0) << o.err;
+    int64_t kept = 0;
+    const SafetensorsFile file = SafetensorsFile::Open(At(run + "_alone/adapter.safetensors"));
+    for (const auto& tensor : file.tensors()) {
+      int64_t size = 1;
+      for (const int64_t side : tensor.shape) size *= side;
+      kept += size;
+    }
+    EXPECT_EQ(made["stored_parameters"], kept);
+    EXPECT_LT(kept, made["trainable_parameters"]);
+    EXPECT_EQ(GraftJson({"inspect", At(run)})["stored_parameters"], kept);
+    EXPECT_EQ(GraftJson({"train", "--resume", At(run)})["stored_parameters"], kept);
+  }
+  const nlohmann::json plain = GraftJson({"inspect", kNano, "--method", "lora(r=2)"});
+  EXPECT_EQ(plain["stored_parameters"], plain["trainable_parameters"]);
 }
 
 // The adapter of a prefix holds what its MLP makes, whatever is dropped while it learns.

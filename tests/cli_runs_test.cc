@@ -91,6 +91,15 @@ TEST_F(Runs, AMovedRunWritesIntoNoOtherOfItsName) {
   EXPECT_NE(end.err.find("gone: the run directory was removed while it trained"), std::string::npos)
       << end.err;
   EXPECT_FALSE(fs::exists(At("gone")));
+  // So does rm -r where it meets a file that has just been written.
+  Process emptied(args("emptied", "100000"), {.stop_at = At("emptied/state.safetensors")});
+  emptied.WaitUntilStopped();
+  for (const auto& entry : fs::directory_iterator(At("emptied"))) fs::remove(entry.path());
+  emptied.Continue();
+  const Outcome alone = emptied.Wait();
+  EXPECT_EQ(alone.code, 1);
+  EXPECT_NE(alone.err.find("emptied: config.json was removed while it trained"), std::string::npos)
+      << alone.err;
   // A trace goes along.
   std::vector<std::string> traced = args("traced", "100");
   traced.insert(traced.end(), {"--trace", At("trace_here")});

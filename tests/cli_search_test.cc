@@ -203,7 +203,9 @@ TEST_F(Search, Mistakes) {
   refused(Sentences("none", "nxp"), 2, {"--objective", "nsp"});
   fs::create_directory(At("nothing"));
   refused(Sentences("none", "nsp", {"--data", At("nothing")}), 1, {".txt"});
-  refused(Sentences("none", "nsp", {"--data", At("texts")}), 1, {"two documents"});
+  refused(Sentences("none", "nsp", {"--data", At("texts")}), 1, {"as a data set with classes"});
+  fs::create_directory(At("lines")), Spill(At("lines/a.txt"), "one text\nanother one\n");
+  refused(Sentences("none", "nsp", {"--data", At("lines")}), 1, {"two documents"});
 }
 
 }  // namespace

@@ -92,6 +92,23 @@ class Kinds : public testing::Test {
 };
 TempDir* Kinds::dir_ = nullptr;
 
+// Whether lists are drawn, converted or the data set's own.
+TEST_F(Kinds, TestExamplesThatAreTrainedOnAreNoted) {
+  fs::copy(At("lists"), At("leaks"), fs::copy_options::recursive);
+  fs::copy_file(At("leaks/train_meta.list.num_shot_1.seed_0"), At("leaks/test_meta.list"),
+                fs::copy_options::overwrite_existing);
+  fs::copy(At("images"), At("leaking"), fs::copy_options::recursive);
+  fs::copy_file(At("leaking/train800val200.txt"), At("leaking/test.txt"),
+                fs::copy_options::overwrite_existing);
+  for (const char* data : {"leaks", "leaking", "lists", "images"}) {
+    const Outcome o = Graft(FewShot(data, "noted", {"--shots", "1", "--dry-run"}));
+    EXPECT_EQ(o.code, 0) << o.err;
+    EXPECT_EQ((o.out + o.err).find("shares 8 images with training split") != std::string::npos,
+              data[0] == 'l' && data[1] == 'e')
+        << data << o.out;
+  }
+}
+
 TEST_F(Kinds, DrawnShotsAreBalancedNestedAndOfTheSeed) {
   const nlohmann::json json =
       GraftJson(FewShot("images", "drawn", {"--shots", "1,2,all", "--seeds", "2"}));
@@ -148,6 +165,16 @@ TEST_F(Kinds, ShiftMeasuresDropsAndMasks) {
   EXPECT_EQ(result["targets"][0]["name"], "same");
   EXPECT_EQ(result["targets"][0]["accuracy"], result["mean"]);
   EXPECT_EQ(result["targets"][0]["drop"], 0);
+  // The table says from what the drop with a mask is.
+  const Outcome page = Graft({"bench", "report", At("shift"), "--latex", At("shift.tex")});
+  EXPECT_EQ(page.code, 0) << page.err;
+  std::istringstream rows(Slurp(At("shift.tex")));
+  std::string row;
+  while (std::getline(rows, row) && row.find("few &") == row.npos) {
+  }
+  const std::string home = row.substr(row.find("few &") + 6);
+  const std::string there = home.substr(0, home.find(" &"));
+  EXPECT_EQ(home.find(" & " + there + " & "), there.size()) << row;
   for (const UnitRow& u : Units("shift")) {
     const nlohmann::json& few = u.metrics["targets"][1];
     // The pictures and the two classes are the same, so home and there agree.

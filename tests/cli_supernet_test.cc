@@ -81,6 +81,28 @@ TEST_F(Supernet, TheResultIsARun) {
   EXPECT_EQ(runs[0]["best_epoch"], runs[0]["epochs"]);
 }
 
+// Whatever is chosen among, what is said of the best is true of the run.
+TEST_F(Supernet, WhatIsToldIsTrueOfTheRunInEverySpace) {
+  int i = 0;
+  for (const char* space :
+       {"lora(r={0|1|2},alpha={4|16})", "lora(r={1|2})+bitfit", "lora(r={1|2})+ln+last(k=1)",
+        "houlsby(r={1|2})", "pfeiffer(r={1|2},act={relu|gelu})", "adaptformer(scale={0.1|1},r=2)",
+        "parallel(r={0|2})", "repadapter(r=4,groups={1|2})", "vpt(tokens={1|3})",
+        "vpt-deep(tokens={0|2})", "fact(r={1|2})", "fact(form={tt|tk},r=2)", "mam(r={1|2})",
+        "unified(r={1|2})", "prefix(tokens={1|2},mlp=0)",
+        "glora(a={none|lora_1},b={none|vector})"}) {
+    const std::string run = fmt::format("told{}", i++);
+    const nlohmann::json told = GraftJson(
+        Args(run, {"--space", space, "--generations", "1", "--epochs", "3", "--lr", "1e-2"}));
+    const nlohmann::json eval =
+        GraftJson({"eval", "--run", At(run), "--data", At("data"), "--split", "val200"});
+    EXPECT_EQ(eval["accuracy"], told["val_accuracy"]) << space << " " << told["method"];
+    EXPECT_NEAR(eval["loss"].get<double>(), told["val_loss"].get<double>(), 1e-5)
+        << space << " " << told["method"];
+    fs::remove_all(At(run));
+  }
+}
+
 // Without a test split there is still one to choose on.
 TEST_F(Supernet, TrainAndValidationAreEnough) {
   fs::copy(At("data"), At("two"), fs::copy_options::recursive);

@@ -111,6 +111,10 @@ TEST_F(TrainOptions, ARunThatHeldOutIsRepeated) {
 TEST_F(TrainOptions, MistakesInAFile) {
   const std::vector<std::tuple<std::string, std::string, std::string, Words>> rows{
       {"unknown", "json", R"({"epoch": 3})", {"no option 'epoch'", "'epochs'"}},
+      {"both",
+       "json",
+       R"({"holdout": 0.2, "val-split": "val"})",
+       {"--holdout 0.2: with --val-split"}},
       {"config", "json", R"({"config": "x"})", {"no option 'config'"}},
       {"no json", "json", R"({"epochs": )", {"unknown.json"}},
       {"list", "json", R"([1])", {"expected an object, found array"}},
@@ -132,7 +136,7 @@ TEST_F(TrainOptions, MistakesInAFile) {
     mistakes.push_back(
         {name,
          {"train", "--config", "@" + file, "--model", kNano, "--data", "@data", "--out", "@fresh"},
-         name == "budget" ? 2 : 1,
+         name == "budget" || name == "both" ? 2 : 1,
          words});
   }
   Spill(At("run.yaml"), "epochs: 3\n");
@@ -321,6 +325,10 @@ TEST_F(TrainOptions, ForceReplacesARunAndNothingElse) {
   }
   fs::rename(At("forced"), At(".forced.replaced.graft-tmp"));
   EXPECT_NE(Graft(Args("forced", {"--force", "", "--memory-budget", "1KiB"})).code, 0);
+  EXPECT_EQ(Slurp(At("forced/last.safetensors")), weights);
+  // What is read is not replaced.
+  ExpectRefused(Args("forced", {"--force", "", "--config", At("forced/config.json")}), 2,
+                "would overwrite");
   EXPECT_EQ(Slurp(At("forced/last.safetensors")), weights);
   Spill(At("forced/notes.txt"), "mine");
   ExpectRefused(Args("forced", {"--force", ""}), 1, "notes.txt, which is not a run's");

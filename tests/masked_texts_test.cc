@@ -54,6 +54,17 @@ TEST(Corpus, NamesOfSplitsAreThoseOfTables) {
   EXPECT_EQ(corpus.DefaultEvalSplit(), "Test");
 }
 
+// What these hold of .txt files are names of classes and lists of images.
+TEST(Corpus, DataSetsWithClassesAreRefused) {
+  for (const char* file : {"labels.txt", "classes.txt", "train.tsv", "dev.csv", "test.jsonl"}) {
+    const TempDir dir;
+    dir.Write("a.txt", "x y\n"), dir.Write("notes.csv", "x,y\n");
+    EXPECT_EQ(MessageOf([&] { Corpus(dir.path()); }), "no error");
+    dir.Write(file, "x\ty\n");
+    EXPECT_THAT(MessageOf([&] { Corpus(dir.path()); }), HasSubstr(file));
+  }
+}
+
 TEST(Corpus, WhatIsNoneIsRefused) {
   TempDir dir;
   EXPECT_THAT(MessageOf([&] { Corpus(dir.path()); }), HasSubstr("expected texts as .txt files"));

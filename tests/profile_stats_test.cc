@@ -80,7 +80,8 @@ TEST(ProfileStats, PercentsAreRead) {
 TEST(ProfileStats, CountersAreALine) {
   EXPECT_EQ(CountersText({"not here", 0, 0, 0, 0}), "no hardware counters: not here");
   EXPECT_EQ(CountersText({"", 200, 100, 5000, 50}),
-            "2.00 instructions a cycle, 1.0 % of 5,000 references to the last cache miss");
+            "2.00 instructions a cycle, 1.0 % of 5,000 references to the last cache miss "
+            "(4 KiB from memory)");
   EXPECT_EQ(CountersText({"", 50, 100, 0, 0}), "0.50 instructions a cycle");
 }
 

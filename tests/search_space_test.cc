@@ -150,7 +150,15 @@ TEST(SearchSpace, Mistakes) {
       {"vpt(tokens={2|4},blocks={0|1})", "has no option 'blocks'"},
       {"vpt-deep(tokens={2|4},dropout={0|0.1})",
        "choices of 'tokens' for each block, and no others"},
-      {"houlsby(r={2|3},ln=true)", "outside of its places"},
+      {"houlsby(r={2|3},ln=true)", "of the model itself, which all candidates share"},
+      {"houlsby(r=2,ln={true|false})", "of the model itself"},
+      {"last(k={1|2})", "of the model itself"},
+      {"lora(r={1|2},bias={none|lora_only})", "of the model itself"},
+      {"noisytune(lambda={0.1|0.9})+lora", "edits the weights that all candidates share"},
+      {"noisytune+lora(r={1|2})", "edits the weights that all candidates share"},
+      {"nf4+lora(r={1|2})", "edits the weights that all candidates share"},
+      {"childtuning(p={0.3|0.5})", "chooses which of the shared weights train"},
+      {"lora(r={1|2})+calibration", "made of a model that has been trained"},
   };
   for (const auto& [text, message] : cases) {
     const std::string found = MessageOf([&, t = text] { Bind(t); });
@@ -160,6 +168,22 @@ TEST(SearchSpace, Mistakes) {
   EXPECT_NE(MessageOf([] { WrittenOut("lora(r={2|4})", "8", 3); }), "");
   EXPECT_NE(MessageOf([] { WrittenOut("glora", "8,x", 3); }), "");
   EXPECT_NE(MessageOf([] { ParseSpace(WrittenOut("glora", "8,8", 3)); }), "");
+}
+
+// What a path trains of the model is trained on all of them, whatever they choose.
+TEST(SearchSpace, WhatAllPathsTrainIsWelcome) {
+  EXPECT_EQ(Bind("lora(r={1|2})+bitfit+last(k=1)").genes().size(),
+            Bind("lora(r={1|2})").genes().size());
+}
+
+// More groups are smaller tensors.
+TEST(SearchSpace, TheLargestTensorMayBeOfTheSmallestNumber) {
+  const BoundSpace space = Bind("repadapter(r=4,groups={1|2})"),
+                   one = Bind("repadapter(r={2|4},groups=1)");
+  for (const auto& [name, shape] : one.storage()) {
+    ASSERT_TRUE(space.storage().contains(name)) << name;
+    for (int i = 0; i < shape.rank; ++i) EXPECT_GE(space.storage().at(name)[i], shape[i]) << name;
+  }
 }
 
 TEST(SearchSpace, BlocksAreChosenByNumberAndRange) {

@@ -10,6 +10,7 @@
 
 #include "suites/ledger.h"
 #include "suites/scores.h"
+#include "suites/sqlite.h"
 #include "tests/test_util.h"
 
 namespace graft {
@@ -160,6 +161,19 @@ void Work(const std::string& suite, const std::vector<std::string>& hashes, cons
     done.state = UnitState::kDone;
     ledger.Finish(done);
   }
+}
+
+// Not only from its first write on, which two that have read could both begin.
+TEST(Ledger, ATransactionExcludesOthersFromItsBeginning) {
+  const TempDir dir;
+  const Database one(dir / "a", Database::Mode::kCreate), other(dir / "a", Database::Mode::kCreate);
+  one.Run("CREATE TABLE t (x INTEGER)");
+  other.Run("PRAGMA busy_timeout = 0");
+  {
+    const Transaction first(one);
+    EXPECT_NE(MessageOf([&] { const Transaction second(other); }), "no error");
+  }
+  EXPECT_EQ(MessageOf([&] { const Transaction second(other); }), "no error");
 }
 
 TEST(Ledger, SeveralProcessesNeverClaimAUnitTwice) {

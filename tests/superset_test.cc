@@ -6,6 +6,8 @@
 #include <cmath>
 
 #include "adapters/method_graph.h"
+#include "autograd/gradient.h"
+#include "ops/ops.h"
 #include "runtime/interpret.h"
 #include "runtime/rng.h"
 #include "tests/peft_cases.h"
@@ -179,6 +181,46 @@ TEST_P(Superset, AtItsChoicesItIsTheOther) {
     change = std::max(change, std::fabs(a[i] - base[i]));
   }
   EXPECT_GT(change, 1e-3);
+}
+
+// Deep prompts as tokens, and as the keys and values that they become: equal losses, and equal
+// gradients of the prompts and of what trains beside them.
+TEST(DeepPrompts, AsTokensAndAsKeysAndValues) {
+  for (const char* beside : {"", "+lora(r=2)", "+bitfit"}) {
+    std::map<std::string, std::map<std::string, std::vector<double>>> found;
+    size_t nodes[2];
+    for (const char* form : {"tokens", "keys"}) {
+      ParamStore params;
+      Graph g = MethodGraph(kTiny, {.loss = true},
+                            ParseMethod(fmt::format("vpt-deep(tokens=3,form={}){}", form, beside)),
+                            params, 1);
+      InterpretOptions o{.counts = {2, 0}, .leaves = {}, .params = &params};
+      for (ValueId v : g.Leaves(Role::kParam)) {
+        const std::string& name = g.value(v).name;
+        o.leaves[name] = Noise(static_cast<size_t>(At(g.shape(v), {}).size()), name);
+      }
+      o.leaves["image"] = Noise(2 * 3 * 64, "image"), o.leaves["labels"] = {1, 0};
+      o.leaves["one"] = {1};
+      const std::vector<ValueId> wrt = g.Trainable();
+      const std::vector<ValueId> gradients = AddGradients(g, SumAll(g, g.output("losses")), wrt);
+      const Values64 v = Interpret(g, o);
+      found[form]["losses"] = v[g.output("losses").i];
+      for (size_t i = 0; i < wrt.size(); ++i) found[form][g.value(wrt[i]).name] = v[gradients[i].i];
+      nodes[form[0] == 'k'] = g.num_nodes();
+    }
+    EXPECT_NE(nodes[0], nodes[1]);  // two ways indeed
+    ASSERT_EQ(found["tokens"].size(), found["keys"].size());
+    for (const auto& [name, values] : found["tokens"]) {
+      const std::vector<double>& other = found["keys"].at(name);
+      double largest = 0;
+      for (const double x : values) largest = std::max(largest, std::fabs(x));
+      if (!EndsWith(name, ".attn.k.bias")) {  // which softmax does not see
+        EXPECT_GT(largest, 1e-6) << name;
+      }
+      for (size_t i = 0; i < values.size(); ++i)
+        EXPECT_NEAR(values[i], other[i], 1e-12 * std::max(1.0, largest)) << beside << name;
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Methods, Superset,

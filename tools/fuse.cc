@@ -50,7 +50,7 @@ std::string RestPath(const std::string& out) {
 // Splits off what does not fold; returns nothing if everything does.
 std::optional<OpenedModel> SplitOff(const FuseFlags& o, OpenedModel* opened) {
   if (!o.partial) return {};
-  const MethodParts parts = SplitByFolds(opened->method);
+  const MethodParts parts = SplitByFolds(*opened);
   if (parts.stays.empty()) return {};
   if (parts.folds.empty())
     throw Error(fmt::format("method '{}': no term of it folds into the base; hint: graft export "

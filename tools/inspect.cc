@@ -54,14 +54,22 @@ Subject OpenSubject(const InspectOptions& o, const CommonOptions& common) {
 struct Rewritten {
   Graph before, after;
   std::vector<PassReport> reports;
+  int64_t stored = 0;  // StoredCount
 };
 
 Rewritten ApplyTo(const Subject& s) {
   Rewritten r{BuildModel(s.model.config), {}, {}};
+  if (s.method.empty()) {
+    r.after = r.before, r.stored = TrainableCount(r.after);
+    return r;
+  }
   ParamStore scratch = s.model.params;
-  r.after = s.method.empty() ? r.before
-                             : MethodGraph(s.model.config, {}, ParseMethod(s.method), scratch,
-                                           static_cast<uint64_t>(s.config.seed), &r.reports);
+  const Method method = ParseMethod(s.method);
+  const auto seed = static_cast<uint64_t>(s.config.seed);
+  r.after = MethodGraph(s.model.config, {}, method, scratch, seed, &r.reports);
+  r.stored = ReducedMethod(method) == method ? TrainableCount(r.after)
+                                             : StoredCount(s.model.config, method, s.model.params,
+                                                           seed);
   return r;
 }
 
@@ -100,6 +108,8 @@ std::string MethodText(const Subject& s, const Rewritten& r) {
                         report.nodes_before, report.nodes_after);
   text += fmt::format("  trains {} of {} parameters ({:.2f} %)\n", Grouped(trains), Grouped(all),
                       100 * static_cast<double>(trains) / static_cast<double>(all));
+  if (r.stored != trains)
+    text += fmt::format("  stores {} numbers after training\n", Grouped(r.stored));
   TextTable table({1, 3});
   for (const TrainableGroup& g : TrainableGroups(r.after))
     table.Add({g.name, std::to_string(g.tensors) + " x", g.shape, Grouped(g.numbers)});
@@ -183,6 +193,7 @@ nlohmann::json ReportJson(const Subject& s, const Rewritten& r, const InspectOpt
               {"facts", facts},
               {"parameters", ParameterCount(r.before)},
               {"trainable_parameters", TrainableCount(r.after)},
+              {"stored_parameters", r.stored},
               {"method", s.method.empty() ? json() : json(ToString(ParseMethod(s.method)))},
               {"passes", passes},
               {"trainable", groups},

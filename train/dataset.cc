@@ -203,11 +203,13 @@ std::vector<std::string> Dataset::labels() const {
 }
 
 std::string Dataset::OverlapText(const std::string& held, const std::string& train,
-                                 size_t limit) const {
+                                 size_t limit, const Dataset* trained) const {
+  if (trained && trained->data_.index() != data_.index()) return "";
   const auto [shared, total, first] = std::visit(
-      [&](const auto& d) {
+      [&]<class Data>(const Data& d) {
+        const Data& other = trained ? std::get<Data>(trained->data_) : d;
         const auto held_out = d.Load(held);
-        const auto both = Overlap(held_out, d.Load(train, limit));
+        const auto both = Overlap(held_out, other.Load(train, limit));
         std::string example;
         if (!both.empty()) {
           if constexpr (requires { both[0].text; })

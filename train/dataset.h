@@ -68,9 +68,10 @@ class Dataset {
   // Class names, or "0", "1", ... where the data set names none.
   std::vector<std::string> labels() const;
 
-  // Says that examples of a split are training examples too: any image, or a tenth of the texts, as
-  // short ones occur twice by chance; "" if it is not so.
-  std::string OverlapText(const std::string& held, const std::string& train, size_t limit) const;
+  // Says that examples of a split are training examples too, of this data set or of `trained`: any
+  // image, or a tenth of the texts, as short ones occur twice by chance; "" if it is not so.
+  std::string OverlapText(const std::string& held, const std::string& train, size_t limit,
+                          const Dataset* trained = nullptr) const;
   // Throws Error for such a validation split.
   void RefuseOverlap(const std::string& validation, const std::string& train, size_t limit) const;
   // Opens the first `limit` examples (0: all). Throws Error for a model of another kind of input.

@@ -56,6 +56,7 @@ double WallTime() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
+constexpr const char* kConfig = "config.json";
 constexpr uint64_t kMaxMetricsBytes = uint64_t{1} << 30;
 
 }  // namespace
@@ -87,6 +88,10 @@ void RunDir::Lock() {
 FilePlace RunDir::Place(const std::string& name) const {
   GRAFT_CHECK(locked_, "{} is not locked", path_);
   CheckNotRemoved();
+  // rm -r of a run that writes meanwhile empties the directory, and leaves it.
+  if (name != kConfig && !locked_->Has(kConfig))
+    Fail("{}: {} was removed while it trained; the run ends, as nothing could go on with it", path_,
+         kConfig);
   return {locked_, name, true};
 }
 
@@ -101,7 +106,7 @@ void RunDir::Write(const std::string& name, const std::string& text) const {
   WriteFileAtomically(Place(name), text);
 }
 
-void RunDir::WriteConfig() const { Write("config.json", DumpJson(ToJson(config_), 2) + "\n"); }
+void RunDir::WriteConfig() const { Write(kConfig, DumpJson(ToJson(config_), 2) + "\n"); }
 
 void RunDir::RemoveIfNothingSaved() {
   if (follows_) return;

@@ -50,6 +50,7 @@ nlohmann::json SummaryJson(const RunConfig& c, const Progress& p, const RunSumma
           {"step", p.step},
           {"steps", s.steps},
           {"trainable_parameters", s.trainable_parameters},
+          {"stored_parameters", s.stored_parameters},
           {"train_loss", known(p.step > 0, p.last_loss)},
           {"metric", known(s.validated, "val_" + c.best_metric)},
           {"best", known(p.best_epoch > 0, MetricOfScore(c.best_metric, p.best_metric))},

@@ -7,7 +7,7 @@
 namespace graft {
 
 struct RunSummary {
-  int64_t steps = 0, trainable_parameters = 0;
+  int64_t steps = 0, trainable_parameters = 0, stored_parameters = 0;
   size_t planned_bytes = 0, peak_memory_bytes = 0;
   double examples_per_second = 0;
   bool validated = false, stopped_early = false;

@@ -81,7 +81,9 @@ void Trainer::Open() {
   CheckRateRules(c_.lr_scale, trainable), CheckDecayWords(c_.no_decay, trainable);
   WeightClasses();
   ScaleTargets();
-  trainable_count_ = TrainableCount(graph_);
+  trainable_count_ = stored_count_ = TrainableCount(graph_);
+  if (ReducedMethod(method_) != method_)
+    stored_count_ = StoredCount(model_.config, method_, model_.params, seed);
   // The initial state belongs to the run before its first step: a resumed run overwrites it here.
   loaded_state_ = dir_.LoadState(model_.params, progress_);
   progress_.finished = false, progress_.epochs = c_.epochs;
@@ -308,6 +310,7 @@ TrainSummary Trainer::Summary() const {
   return {c_,
           progress_.step,
           trainable_count_,
+          stored_count_,
           progress_.last_loss,
           progress_.val_accuracy,
           progress_.seconds,
@@ -337,9 +340,13 @@ std::optional<TrainSummary> FinishedRun(const RunDir& dir) {
   const ParamStore last = SafetensorsFile::Open(dir.file("last.safetensors")).LoadAll();
   for (const auto& [name, entry] : last.entries())
     if (name != kCalibrationShift) trainable += entry.shape.size();  // that does not train
+  const nlohmann::json summary = ReadSummary(dir.path());
+  const auto stored = summary.find("stored_parameters");
+  const bool known = summary.is_object() && stored != summary.end() && stored->is_number_integer();
   return TrainSummary{.config = dir.config(),
                       .steps = p.step,
                       .trainable_parameters = trainable,
+                      .stored_parameters = known ? stored->get<int64_t>() : trainable,
                       .final_train_loss = p.last_loss,
                       .val_accuracy = p.val_accuracy,
                       .seconds = p.seconds,

@@ -58,6 +58,7 @@ struct TrainHooks {
 struct TrainSummary {
   RunConfig config;
   int64_t steps = 0, trainable_parameters = 0;
+  int64_t stored_parameters = 0;  // of them after training (StoredCount)
   double final_train_loss = 0, val_accuracy = -1, seconds = 0, examples_per_second = 0;
   size_t planned_bytes = 0;
   bool interrupted = false, stopped_early = false;

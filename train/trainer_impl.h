@@ -121,7 +121,8 @@ class Trainer {
   std::vector<double> class_weights_;  // [K], or empty
   bool scaled_ = false;                // the targets of a regression (target_scale.h)
   int64_t schedule_steps_ = 0;         // that the learning rate is made for
-  int64_t steps_ = 0, steps_per_epoch_ = 0, trainable_count_ = 0, examples_seen_ = 0;
+  int64_t steps_ = 0, steps_per_epoch_ = 0, trainable_count_ = 0, stored_count_ = 0;
+  int64_t examples_seen_ = 0;
   double session_seconds_ = 0, start_seconds_ = 0, summary_time_ = 0;
   double step_seconds_ = 0;  // of the session, without the features of frozen layers
   double work_ = 0;          // of the last step, in full micro-batches

@@ -189,6 +189,7 @@ void Trainer::WriteSummary() {
   const TrainSummary s = Summary();
   const RunSummary summary{steps_,
                            s.trainable_parameters,
+                           s.stored_parameters,
                            s.planned_bytes,
                            PeakResidentBytes(),
                            s.examples_per_second,

@@ -141,6 +141,9 @@ void FactsFromTimm(LoadedModel& m, const TensorFile& file, const TimmConfig& tim
                    const std::string& path) {
   if (m.is_bert()) Fail("{}: a config of timm, but the tensors' names are those of a BERT", path);
   CheckTimmArgs(timm, path);
+  if (const auto* head = file.Shape("head.weight"); head && timm.classes > 0)
+    if ((*head)[0] != timm.classes)
+      Fail("{}: num_classes is {}, but the classifier has {} rows", path, timm.classes, (*head)[0]);
   VitConfig& c = m.vit();
   const auto say = [&](const char* fact) { m.fact_source[fact] = "config.json"; };
   if (timm.global_pool == "avg")

@@ -19,18 +19,27 @@ constexpr Meaning kHarmless[] = {
     {"position_ids", "counts positions"},
     {"token_type_ids", "a buffer of zeros"},
     {"relative_position_index", "counts positions"},
-    {"num_batches_tracked", "counts steps"},
     {"^optimizer", "an optimizer's state"},
     {"^opt_state", "an optimizer's state"},
     {"^opt/state", "an optimizer's state"},
     {"^state/", "an optimizer's state"},
-    {"^epoch", "counts epochs"},
-    {"^global_step", "counts steps"},
-    {"^step", "counts steps"},
     {"^seq_relationship", "another task's head"},
     {"^cls.seq_relationship", "another task's head"},
     {"^cls.predictions", "another task's head"},
     {"^qa_outputs", "another task's head"},
+};
+
+// Of single numbers alone: what training scripts, batch norms and averages of weights count.
+constexpr Meaning kCounters[] = {
+    {"num_batches_tracked", "counts steps"},
+    {"^n_averaged", "counts models"},
+    {"num_updates", "counts steps"},
+    {"^iter", "counts steps"},
+    {"^global_step", "counts steps"},
+    {"^step", "counts steps"},
+    {"^epoch", "counts epochs"},
+    {"^ema.decay", "of an average of weights"},
+    {"^decay", "of an average of weights"},
 };
 
 // What a part of the name tells of a tensor that changes what a model computes.
@@ -78,13 +87,15 @@ bool Matches(std::string_view key, std::string_view part) {
 
 }  // namespace
 
-std::string HarmlessReason(const std::string& key, const LoadedModel& model) {
+std::string HarmlessReason(const std::string& key, int64_t numbers, const LoadedModel& model) {
   const std::string lower = Lower(key);
   // What a method has left over is never harmless, whichever tensor it belongs to.
   for (const char* method : {"lora_", "adapter", "ssf_", "prompt", "ia3"})
     if (lower.find(method) != std::string::npos) return "";
   for (const Meaning& m : kHarmless)
     if (Matches(lower, m.part)) return std::string(m.text);
+  for (const Meaning& m : kCounters)
+    if (numbers == 1 && Matches(lower, m.part)) return std::string(m.text);
   const bool pooler = lower.starts_with("pooler.");
   if (pooler && !model.is_bert()) return "a pooler that the classifier does not read";
   return "";
@@ -101,7 +112,10 @@ void CheckUnused(const LoadedModel& m) {
   std::vector<std::string> harmful;
   for (const std::string& name : m.ledger.unexpected) {
     const std::string key = name.starts_with(m.root) ? name.substr(m.root.size()) : name;
-    if (HarmlessReason(key, m).empty()) harmful.push_back(name);
+    const std::vector<int64_t>* shape = m.file->Shape(name);
+    int64_t numbers = 1;
+    for (const int64_t side : shape ? *shape : std::vector<int64_t>{}) numbers *= side;
+    if (HarmlessReason(key, numbers, m).empty()) harmful.push_back(name);
   }
   if (harmful.empty()) return;
   const std::string more =

@@ -5,9 +5,9 @@
 
 namespace graft {
 
-// Why a tensor that no model of this kind needs may be left out, such as "a decoder's"; "" if it is
-// not known to be harmless. `key` lacks the root of the model's names.
-std::string HarmlessReason(const std::string& key, const LoadedModel& model);
+// Why a tensor of so many numbers that no model of this kind needs may be left out, such as "a
+// decoder's"; "" if it is not known to be harmless. `key` lacks the root of the model's names.
+std::string HarmlessReason(const std::string& key, int64_t numbers, const LoadedModel& model);
 
 // What the name of an unused tensor stands for, such as " (LayerScale)"; "" if that is not known.
 std::string MeaningOf(const std::string& key);

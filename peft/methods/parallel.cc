@@ -72,7 +72,7 @@ const MethodRecord kParallelMethod{
     .apply = ApplyParallel,
     .count = +[](const MethodArgs& a) { return BottleneckCountAt(a, std::ssize(ChosenBlocks(a))); },
     .folds = Folds::kNo,
-    .why = "the activation stands between the two maps",
+    .why = "it goes around a whole sub-layer (and the activation stands between the two maps)",
     .learning_rate = 3e-3,
     .phase = MethodPhase::kBranches,
     .repeats = true,

@@ -63,7 +63,7 @@ const MethodRecord kPfeifferMethod{
                  (a.Flag("ln") ? NormCount(a.g) : 0);
         },
     .folds = Folds::kNo,
-    .why = "the activation stands between the two maps",
+    .why = "it goes around the residual sum (and the activation stands between the two maps)",
     .learning_rate = 3e-3,
     .phase = MethodPhase::kBranches,
     .repeats = true,

@@ -166,16 +166,23 @@ std::string ConvertedName(const std::string& pickle) {
 }
 
 // A command that converts pickles. The checkpoint may be the dictionary itself, or stand under a
-// key beside that of an optimizer. Tied tensors share memory, which safetensors refuses, so each is
-// copied. Lightning and DataParallel put a word before each name, which is taken off.
+// key beside that of an optimizer: it is what holds the most tensors. Options of argparse and
+// numbers of numpy, which training scripts store beside it, run no code. Tied tensors share memory,
+// which safetensors refuses, so each is copied. Lightning and DataParallel put a word before each
+// name, which is taken off.
 std::string Conversion(const std::vector<std::string>& pickles, const std::string& out) {
   constexpr const char* kProgram =
-      "import sys, torch, safetensors.torch as s; *files, out = sys.argv[1:]; d = {}; "
+      "import argparse, sys, numpy as n, torch, safetensors.torch as s; "
+      "*files, out = sys.argv[1:]; d = {}; "
+      "getattr(torch.serialization, 'add_safe_globals', id)([argparse.Namespace, n.dtype, "
+      "n.float64(0).__reduce__()[0], *(type(n.dtype(t)) for t in ('f4', 'f8', 'i4', 'i8'))]); "
       "[d.update(torch.load(f, map_location='cpu', weights_only=True)) for f in files]; "
-      "d = next((d[k] for k in ('state_dict', 'model_state_dict', 'model', 'module', 'teacher') "
-      "if isinstance(d.get(k), dict)), d); "
-      "s.save_file({k.removeprefix('module.').removeprefix('model.'): "
-      "v.detach().clone().contiguous() for k, v in d.items() if torch.is_tensor(v)}, out, "
+      "d = max((v for v in [*map(d.get, ('state_dict', 'model_state_dict', 'model', 'module', "
+      "'teacher')), d, *d.values()] if isinstance(v, dict)), "
+      "key=lambda v: sum(map(torch.is_tensor, v.values()))); "
+      "d = {k.removeprefix('module.').removeprefix('model.'): v.detach().clone().contiguous() "
+      "for k, v in d.items() if torch.is_tensor(v)}; "
+      "s.save_file(d or sys.exit('it holds no dictionary of tensors'), out, "
       "metadata={'format': 'pt'})";
   std::string command = fmt::format("python -c \"{}\"", kProgram);
   for (const std::string& pickle : pickles) command += " " + ShellWord(pickle);

@@ -118,6 +118,10 @@ void ApplyConfigFile(CLI::App& command, const std::string& path) {
   for (const CLI::Option* option : command.get_options())
     for (const std::string& name : option->get_lnames())
       if (name != "help" && name != "config" && name != "resume") known.push_back(name);
+  // Asked before the file's own options are there: in one file the two contradict each other.
+  std::vector<std::string> replaced;
+  for (const std::string& name : known)
+    if (Replaced(command, name)) replaced.push_back(name);
   for (const auto& [key, value] : json.items()) {
     std::string name = key;
     std::ranges::replace(name, '_', '-');
@@ -126,7 +130,8 @@ void ApplyConfigFile(CLI::App& command, const std::string& path) {
     CLI::Option* option = command.get_option("--" + name);
     const std::vector<std::string> words =
         WordsOf(value, *option, fmt::format("{}: '{}'", path, key));
-    if (option->count() > 0 || words.empty() || Replaced(command, name)) continue;
+    if (option->count() > 0 || words.empty()) continue;
+    if (std::ranges::find(replaced, name) != replaced.end()) continue;
     try {
       for (const std::string& word : words) option->add_result(word);
       option->run_callback();

@@ -62,6 +62,7 @@ ReplacedRun::ReplacedRun(const std::string& run) {
   }
   if (HoldsNothing(run_)) return;
   RefuseOverwriting(run);
+  for (const std::string_view name : kFiles) RefuseOverwriting((run_ / name).string());  // --config
   CheckIsRunAlone(run_);
   if (!fs::is_symlink(run_, error)) fs::rename(run_, aside_, error);
   waits_ = fs::exists(aside_);

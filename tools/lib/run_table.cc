@@ -7,6 +7,7 @@
 #include "runtime/io/json.h"
 #include "runtime/io/listing.h"
 #include "runtime/io/near_path.h"
+#include "runtime/utf8.h"
 #include "tools/lib/progress_meter.h"
 #include "tools/lib/report.h"
 #include "train/run_summary.h"
@@ -203,7 +204,8 @@ std::string RunsCsv(const std::vector<nlohmann::json>& runs) {
       const nlohmann::json value = At(run, column);
       if (&column != &RunColumns().front()) line += ",";
       if (!value.is_null())
-        line += CsvField(value.is_string() ? value.get<std::string>() : value.dump());
+        line += CsvField(value.is_string() ? EscapeControls(value.get<std::string>(), "\n\t")
+                                           : value.dump());
     }
     text += line + "\n";
   }

@@ -84,10 +84,10 @@ std::string TaskTable(const SuiteInfo& info, const std::vector<ScoreCell>& cells
 }
 
 std::string ShiftTable(const std::vector<ScoreCell>& cells) {
-  TextTable table({2, 3, 4});
-  table.Add({"method", "domain", "accuracy", "drop", "relative drop"});
+  TextTable table({2, 3, 4, 5});
+  table.Add({"method", "domain", "accuracy", "at home", "drop", "relative drop"});
   for (const ScoreCell& cell : cells) {
-    table.Add({ShortMethod(cell.method), cell.task, CellText(&cell), "", ""});
+    table.Add({ShortMethod(cell.method), cell.task, CellText(&cell), "", "", ""});
     const char* mark = cell.chosen_on_test ? "*" : "";
     for (const nlohmann::json& target : cell.targets) {
       const auto share = [&](const char* key) {
@@ -95,7 +95,10 @@ std::string ShiftTable(const std::vector<ScoreCell>& cells) {
         return std::isnan(s.mean) ? "-" : WithSpread(s.mean, s.spread) + mark;
       };
       const std::string relative = share("relative_drop");
-      table.Add({"", target["name"], share("accuracy"), share("drop"),
+      // With a mask the drop is from the accuracy among its classes alone.
+      const bool masked = target.contains("source_accuracy");
+      table.Add({"", target["name"], share("accuracy"),
+                 masked ? share("source_accuracy") : CellText(&cell), share("drop"),
                  relative == "-" ? relative : relative + " %"});
     }
   }

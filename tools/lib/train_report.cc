@@ -15,6 +15,7 @@ nlohmann::json TrainJson(const std::string& run, const TrainSummary& s) {
                       {"epochs", s.config.epochs},
                       {"steps", s.steps},
                       {"trainable_parameters", s.trainable_parameters},
+                      {"stored_parameters", s.stored_parameters},
                       {"final_train_loss", s.final_train_loss},
                       {"val_accuracy", nullptr},
                       {"best_metric", s.config.best_metric},

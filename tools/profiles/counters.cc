@@ -99,9 +99,10 @@ std::string CountersText(const CounterValues& v) {
   if (!v.why_not.empty()) return "no hardware counters: " + v.why_not;
   std::string text = fmt::format("{:.2f} instructions a cycle", v.instructions / v.cycles);
   if (v.cache_references > 0)
-    text += fmt::format(", {} of {} references to the last cache miss",
+    text += fmt::format(", {} of {} references to the last cache miss ({} from memory)",
                         Percent(v.cache_misses / v.cache_references),
-                        Grouped(static_cast<int64_t>(v.cache_references)));
+                        Grouped(static_cast<int64_t>(v.cache_references)),
+                        Megabytes(static_cast<size_t>(v.dram_bytes())));
   return text;
 }
 

@@ -10,6 +10,8 @@ namespace graft {
 struct CounterValues {
   std::string why_not;  // one line, if nothing was counted; else ""
   double instructions = 0, cycles = 0, cache_references = 0, cache_misses = 0;
+  // 64 bytes for each miss of the last cache; what the hardware fetches ahead is not in it.
+  double dram_bytes() const { return 64 * cache_misses; }
 };
 
 // Counts for all threads that this process has when it is made (perf_event_open of each), in user

@@ -86,15 +86,15 @@ std::string Columns(const std::vector<std::vector<std::string>>& rows, size_t le
 NodeTimes::NodeTimes(const Session& session, const Graph& graph, const Precision& precision)
     : session_(session) {
   const Phases phases(graph);
-  std::vector<const char*> in_f32;
-  if (precision.cell != CellType::kF32) in_f32 = ReasonsForF32(graph, precision);
+  std::vector<const char*> not_lower;
+  if (precision.cell != CellType::kF32) not_lower = ReasonsForNoLess(graph, precision);
   for (const StepInfo& s : session.steps()) {
     const std::string shape = ShapeOf(graph, s, session.options().capacity);
     const KernelChoice choice = WhyKernel(graph, s.node, session.options().capacity);
     ProfiledNode n{s, phases.Of(s), shape, choice.why, choice.refused, {}};
-    if (!in_f32.empty() && *in_f32[s.node.i])
+    if (!not_lower.empty() && *not_lower[s.node.i])
       n.refused += fmt::format("{}{}: {}", n.refused.empty() ? "" : "; ", CellName(precision.cell),
-                               in_f32[s.node.i]);
+                               not_lower[s.node.i]);
     n.info.seconds = 0, n.info.calls = 0;
     nodes_.push_back(std::move(n));
   }

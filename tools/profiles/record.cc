@@ -27,7 +27,8 @@ Json CountersJson(const CounterValues& c) {
   return {{"instructions", c.instructions},
           {"cycles", c.cycles},
           {"cache_references", c.cache_references},
-          {"cache_misses", c.cache_misses}};
+          {"cache_misses", c.cache_misses},
+          {"dram_bytes", c.dram_bytes()}};
 }
 
 std::vector<double> Times(const Json& object, const std::string& where) {

@@ -117,13 +117,14 @@ std::vector<nlohmann::json> ShotsCharts(const SuiteMatrix& m) {
 }
 
 HtmlTable ShiftTable(const SuiteMatrix& m) {
-  HtmlTable table{{"method", "domain", "accuracy", "drop", "relative drop"},
-                  {false, false, true, true, true},
+  HtmlTable table{{"method", "domain", "accuracy", "at home", "drop", "relative drop"},
+                  {false, false, true, true, true, true},
                   {}};
   for (const ScoreCell& cell : m.cells) {
     table.rows.push_back({{cell.method},
                           {cell.task},
                           ShareCell(cell.mean, cell.spread, cell.chosen_on_test),
+                          {"-"},
                           {"-"},
                           {"-"}});
     for (const nlohmann::json& target : cell.targets) {
@@ -134,6 +135,9 @@ HtmlTable ShiftTable(const SuiteMatrix& m) {
       table.rows.push_back({{ShortMethod(cell.method)},
                             {target["name"]},
                             share("accuracy"),
+                            target.contains("source_accuracy")  // among the classes of a mask
+                                ? share("source_accuracy")
+                                : ShareCell(cell.mean, cell.spread, cell.chosen_on_test),
                             share("drop"),
                             share("relative_drop")});
     }
@@ -347,7 +351,7 @@ std::string UnitsCsv(const std::vector<SuiteData>& suites) {
   std::string text =
       "suite,kind,task,group,method,options,seed,phase,protocol,state,metric,score,loss,"
       "trainable_parameters,seconds,peak_bytes,chosen_on_test,run,error,n,domain,drop,"
-      "relative_drop,superseded\n";
+      "relative_drop,superseded,source_accuracy\n";
   for (const SuiteData& suite : suites)
     for (const UnitRow& u : suite.units) {
       const bool done = u.state == UnitState::kDone;
@@ -357,15 +361,15 @@ std::string UnitsCsv(const std::vector<SuiteData>& suites) {
       const auto line = [&](const nlohmann::json& score, const nlohmann::json& of,
                             const std::string& domain) {
         const auto measured = [&](const char* key) { return number(of.value(key, Json())); };
-        text +=
-            fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n",
-                        CsvField(suite.directory), suite.info.kind, CsvField(u.task), u.group,
-                        CsvField(u.method), CsvField(OptionsText(u.options)), u.seed, u.phase,
-                        CsvField(u.protocol), ToString(u.state), u.metric, number(score),
-                        measured("loss"), number(u.trainable_parameters), number(u.seconds),
-                        number(u.peak_bytes), u.chosen_on_test ? "yes" : "no", CsvField(u.run),
-                        CsvField(u.error), measured("n"), CsvField(domain), measured("drop"),
-                        measured("relative_drop"), u.superseded ? "yes" : "no");
+        text += fmt::format(
+            "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n",
+            CsvField(suite.directory), suite.info.kind, CsvField(u.task), u.group,
+            CsvField(u.method), CsvField(OptionsText(u.options)), u.seed, u.phase,
+            CsvField(u.protocol), ToString(u.state), u.metric, number(score), measured("loss"),
+            number(u.trainable_parameters), number(u.seconds), number(u.peak_bytes),
+            u.chosen_on_test ? "yes" : "no", CsvField(u.run), CsvField(u.error), measured("n"),
+            CsvField(domain), measured("drop"), measured("relative_drop"),
+            u.superseded ? "yes" : "no", measured("source_accuracy"));
       };
       line(u.score, u.metrics, "");
       if (done)

@@ -105,6 +105,13 @@ TEST_F(Head, StaysForOtherCaseAndOrder) {
   const std::string data = Renamed("reversed_data", names, true);
   ExpectKept(Base(), data, At("reversed"), "; classes are numbered as there");
   EXPECT_EQ(Config(At("reversed"))["labels"], *names_);
+  // Training, and its validation, have the classes in the order of the head.
+  std::ifstream metrics(At("reversed/metrics.jsonl"));
+  nlohmann::json epoch;
+  for (std::string line; std::getline(metrics, line);) epoch = nlohmann::json::parse(line);
+  const double held = GraftJson({"eval", "--run", At("reversed"), "--data", data, "--split",
+                                 "val200", "--checkpoint", "last"})["loss"];
+  EXPECT_NEAR(epoch["val_loss"].get<double>(), held, 1e-5 * held);
   // The head is kept through validation, a resume from the start, a fused file and our adapter,
   // too.
   const std::string last = Slurp(At("reversed/last.safetensors"));

@@ -7,6 +7,7 @@
 
 #include <limits>
 
+#include "ops/bf16_values.h"
 #include "ops/records.h"
 #include "runtime/cpu.h"
 #include "runtime/threads.h"
@@ -272,6 +273,67 @@ TEST(LowPrecision, ABadRowOrColumnIsBadAlone) {
         for (int64_t j = 0; j < 37; ++j)
           EXPECT_EQ(std::isfinite(y[i * 37 + j]), i != 3 && j != 5) << cell << " " << i << " " << j;
     }
+}
+
+// One key's score is far above those of all others, wherever it stands: without the largest score
+// taken off, its exponential is infinite.
+TEST(LowPrecision, AttentionKeepsToTheLargestScore) {
+  constexpr int64_t kKeys = 37, kWidth = 32;
+  Graph g;
+  const auto rows = [&](const char* name) { return g.AddInput(name, F32({kKeys, kWidth})); };
+  const ValueId q = rows("q"), k = rows("k"), v = rows("v");
+  const ValueId offsets = g.AddInput("offsets", {DType::kI32, {2}});
+  LowAttentionAttrs attrs;
+  attrs.heads = 1, attrs.scale = 1;
+  g.AddOutput("y", g.Add(kLowAttention, {q, k, v, offsets, offsets}, attrs)[0]);
+  ParamStore params;
+  Session session(g, params, {.capacity = {1, 0}});
+  session.Input("offsets").i32()[0] = 0, session.Input("offsets").i32()[1] = kKeys;
+  for (int64_t largest = 0; largest < kKeys; ++largest) {
+    for (const char* name : {"q", "k", "v"})
+      std::fill_n(session.Input(name).f32(), kKeys * kWidth, 0.0f);
+    for (int64_t i = 0; i < kKeys; ++i) {
+      session.Input("q").f32()[i * kWidth] = 16;
+      session.Input("v").f32()[i * kWidth + 1] = static_cast<float>(i);
+    }
+    session.Input("k").f32()[largest * kWidth] = 16;  // a score of 256
+    session.Run({1, 0});
+    const float* y = session.Output("y").f32();
+    for (int64_t i = 0; i < kKeys; ++i)
+      ASSERT_NEAR(y[i * kWidth + 1], static_cast<float>(largest), 0.25) << largest << " " << i;
+  }
+}
+
+// A chunk's sums wait in a buffer of its thread until they are rounded.
+TEST(LowPrecision, ThreadsRoundTheirOwnSums) {
+  constexpr int64_t kRows = 640;
+  Graph g;
+  ValueId x = g.AddInput("x", F32({Dim::Sequences(), 256}));
+  LowMatmulAttrs attrs;
+  attrs.product.tb = true, attrs.cell = "bf16";
+  ParamStore params;
+  for (int i = 0; i < 3; ++i) {
+    const std::string name = fmt::format("w{}", i);
+    x = g.Add1(kLowMatmul, {x, g.AddParam(name, {256, 256})}, attrs);
+    params.Set(name, {256, 256}, Normal(256 * 256, static_cast<uint64_t>(i), 0.06f));
+  }
+  g.AddOutput("y", x);
+  ASSERT_GT(Bf16ValuesPass().run(g).rewrites, 0);
+  const std::vector<float> rows = Normal(kRows * 256, 9, 1.0f);
+  const int threads = Threads();
+  std::vector<float> one;
+  for (const int n : {1, 2, 8}) {
+    SetThreads(n);
+    Session session(g, params, {.capacity = {kRows, 0}});
+    for (int again = 0; again < 20; ++again) {
+      std::ranges::copy(rows, session.Input("x").f32());
+      session.Run({kRows, 0});
+      const float* y = session.Output("y").f32();
+      if (n == 1) one.assign(y, y + kRows * 256);
+      ASSERT_TRUE(std::equal(one.begin(), one.end(), y)) << n << " threads, " << again;
+    }
+  }
+  SetThreads(threads);
 }
 
 TEST(LowPrecision, NearGeluIsNearerThanBf16Rounds) {

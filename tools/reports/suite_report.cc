@@ -252,7 +252,9 @@ void AddWorst(const SuiteData& suite, const SuiteMatrix& m, Page* page) {
     if (!unit) continue;
     if (!begun) page->Heading("The worst examples of each task's best unit", 3);
     begun = true;
-    page->Text(fmt::format("{}: {}, seed {}", column.title, ShortMethod(unit->method), unit->seed));
+    const std::string options = OptionsText(unit->options);  // of an ablation the variant
+    page->Text(fmt::format("{}: {}{}, seed {}", column.title, ShortMethod(unit->method),
+                           options.empty() ? "" : ", " + options, unit->seed));
     HtmlTable texts{{"text", "true", "predicted", "loss"}, {false, false, false, true}};
     std::vector<HtmlPicture> pictures;
     for (const nlohmann::json& w : unit->metrics["worst"]) {

@@ -110,40 +110,40 @@ Extents Larger(const std::string& name, const Extents& a, const Extents& b) {
   return larger;
 }
 
-// The largest choice, if all are numbers.
-std::optional<std::string> Largest(const SpaceOption& o) {
-  std::vector<double> numbers;
+// The largest choice, or the smallest that leaves nothing out, if all are numbers.
+std::optional<std::string> Extreme(const SpaceOption& o, bool largest) {
+  std::optional<std::string> extreme;
+  double best = 0;
   for (const std::string& choice : o.choices) {
     const std::optional<double> number = ParseNumber(choice);
     if (!number) return {};
-    numbers.push_back(*number);
+    if (LeavesOut(o.name, choice)) continue;
+    if (!extreme || (largest ? *number > best : *number < best)) extreme = choice, best = *number;
   }
-  return o.choices[std::ranges::max_element(numbers) - numbers.begin()];
+  return extreme;
 }
 
-// Choice i; of numbers the largest if they are to be, or in the place of one that leaves out.
 std::string Choice(const SpaceOption& o, size_t i, bool largest) {
-  const std::string& choice = o.choices[std::min(i, o.choices.size() - 1)];
-  const std::optional<std::string> number = Largest(o);
-  return number && (largest || LeavesOut(o.name, choice)) ? *number : choice;
+  return Extreme(o, largest).value_or(o.choices[std::min(i, o.choices.size() - 1)]);
 }
 
 }  // namespace
 
-// Options take all their choices, the same one everywhere: words beside the largest numbers, then
-// with all of the numbers, of which small ones may mean large tensors (`groups` of repadapter). So
-// each parameter is seen at its largest, as long as no two options decide on it together.
+// Words take all their choices, the same one everywhere, beside the largest numbers and beside the
+// smallest, which may mean the largest tensors (`groups` of repadapter). So each parameter is seen
+// at its largest, as long as no two options decide on it together.
 std::vector<Method> BoundSpace::Variants() const {
-  size_t count = 1;
+  size_t words = 1;
   bool numbers = false;
   for (const SpaceTerm& term : space_)
     for (const SpaceOption& o : term.options) {
-      count = std::max(count, o.choices.size());
-      numbers |= Largest(o).has_value();
+      const bool number = Extreme(o, true).has_value();
+      numbers |= number;
+      if (!number) words = std::max(words, o.choices.size());
     }
   std::vector<Method> variants;
   for (const bool largest : {true, false})
-    for (size_t i = 0; i < count && (largest || numbers); ++i) {
+    for (size_t i = 0; i < words && (largest || numbers); ++i) {
       Method& variant = variants.emplace_back();
       for (size_t t = 0; t < space_.size(); ++t) {
         Values values;

@@ -92,7 +92,7 @@ TEST_F(Runs, AMovedRunWritesIntoNoOtherOfItsName) {
       << end.err;
   EXPECT_FALSE(fs::exists(At("gone")));
   // So does rm -r where it meets a file that has just been written.
-  Process emptied(args("emptied", "100000"), {.stop_at = At("emptied/state.safetensors")});
+  Process emptied(args("emptied", "300"), {.stop_at = At("emptied/state.safetensors")});
   emptied.WaitUntilStopped();
   for (const auto& entry : fs::directory_iterator(At("emptied"))) fs::remove(entry.path());
   emptied.Continue();

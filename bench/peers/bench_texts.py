@@ -1,11 +1,12 @@
 """MiniLM on real texts of unequal lengths: Graft (no padding) beside PyTorch (padded batches).
 
 usage: python bench_texts.py --graft GRAFT --python PEERS_PYTHON --model MINILM_DIR --data TEXT_DIR
-    [--rounds N] [--batch N] [--threads N]
+    [--rounds N] [--batch N] [--threads N] [--dtype f32|bf16]
 
 TEXT_DIR holds train.tsv and dev.tsv (sst2). As in bench_peers.py, a round starts one process of
 each side in alternating order, and the ratio is taken inside a round. Both sides report examples
 per second of one epoch: LoRA (r=8, alpha=16, query and value) on train.tsv, inference on dev.tsv.
+In bf16 PyTorch runs under autocast.
 """
 
 import argparse
@@ -27,6 +28,7 @@ def parse():
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--batch", type=int, default=32)
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    p.add_argument("--dtype", choices=("f32", "bf16"), default="f32")
     return p.parse_args()
 
 
@@ -35,17 +37,19 @@ def train(args, out):
     command = [args.graft, "train", "--model", args.model, "--data", args.data, "--out", out]
     command += ["--method", "lora(r=8,alpha=16)", "--batch-size", args.batch, "--epochs", 1]
     command += ["--val-split", "none", "--lr", "1e-3", "--threads", args.threads, "--json"]
+    command += ["--dtype", args.dtype]
     return [str(word) for word in command]
 
 
 def commands(args, folder, case, i):
     torch = [args.python, pathlib.Path(__file__).with_name("torch_texts.py"), case, args.model]
     torch += [args.data / ("train.tsv" if case == "lora" else "dev.tsv"), "--batch", args.batch]
-    torch = [str(word) for word in [*torch, "--threads", args.threads]]
+    torch = [str(word) for word in [*torch, "--threads", args.threads, "--dtype", args.dtype]]
     if case == "lora":
         return {"graft": train(args, folder / f"run{i}"), "torch": torch}
     graft = [args.graft, "eval", "--run", folder / "run0", "--data", args.data, "--split", "dev"]
-    graft = [str(word) for word in [*graft, "--threads", args.threads, "--json"]]
+    graft += ["--threads", args.threads, "--dtype", args.dtype, "--json"]
+    graft = [str(word) for word in graft]
     return {"graft": graft, "torch": torch}
 
 
@@ -58,7 +62,7 @@ def rate(side, result):
 def main():
     args = parse()
     m = machine()
-    print(f"{m['cpu']}, {' '.join(m['isa'])}; {args.threads} threads, {args.rounds} rounds, f32\n")
+    print(f"{m['cpu']}, {' '.join(m['isa'])}; {args.threads} threads, {args.rounds} rounds, {args.dtype}\n")
     columns = ("work", "Graft texts/s", "PyTorch texts/s", "faster by (min .. max)")
     print("| " + " | ".join([*columns, "Graft MB", "PyTorch MB"]) + " |\n|" + "---|" * 6)
     with tempfile.TemporaryDirectory() as name:

@@ -1,11 +1,12 @@
 """One PyTorch measurement on real texts per process; prints one JSON line.
 
 usage: python torch_texts.py lora|infer MODEL_DIR TEXTS.tsv [--batch N] [--epochs N] [--threads N]
+    [--dtype f32|bf16]
 
 The usual loop: a batch is padded to its longest text (transformers' tokenizer), the model is
 transformers' BERT with peft's LoRA (r=8, alpha=16, query and value), AdamW. The time is that of an
 epoch, tokenizing included, after one batch that is not counted. Inference takes the texts in the
-file's order.
+file's order. bf16 is autocast.
 """
 
 import argparse
@@ -25,6 +26,7 @@ def parse():
     p.add_argument("--batch", type=int, default=32)
     p.add_argument("--epochs", type=int, default=1)
     p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--dtype", choices=("f32", "bf16"), default="f32")
     return p.parse_args()
 
 
@@ -65,10 +67,13 @@ def main():
             padding=True,
             return_tensors="pt",
         )
+        low = torch.autocast("cpu", torch.bfloat16, enabled=args.dtype == "bf16")
         if args.task == "infer":
-            with torch.inference_mode():
+            with torch.inference_mode(), low:
                 return model(**encoded).logits
-        loss = torch.nn.functional.cross_entropy(model(**encoded).logits, labels[indices])
+        with low:
+            logits = model(**encoded).logits
+        loss = torch.nn.functional.cross_entropy(logits.float(), labels[indices])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

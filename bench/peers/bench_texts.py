@@ -62,7 +62,8 @@ def rate(side, result):
 def main():
     args = parse()
     m = machine()
-    print(f"{m['cpu']}, {' '.join(m['isa'])}; {args.threads} threads, {args.rounds} rounds, {args.dtype}\n")
+    what = f"{args.threads} threads, {args.rounds} rounds, {args.dtype}"
+    print(f"{m['cpu']}, {' '.join(m['isa'])}; {what}\n")
     columns = ("work", "Graft texts/s", "PyTorch texts/s", "faster by (min .. max)")
     print("| " + " | ".join([*columns, "Graft MB", "PyTorch MB"]) + " |\n|" + "---|" * 6)
     with tempfile.TemporaryDirectory() as name:

@@ -6,7 +6,8 @@
 #   selftest   methods/ without graft (selftest_methods.py); the replay itself: what a wrong wiring
 #              of any option leaves must not pass (selftest.py)
 #   files      adapters and models go both ways (check_files.py); regression and several labels at
-#              once as transformers has them (check_tasks.py)
+#              once as transformers has them (check_tasks.py); the lines that graft gives to convert
+#              pickles (check_conversion.py)
 #   logits     of MiniLM on all rows of sst2 and of the pairs of mrpc (bert_logits.py), of masked-LM
 #              heads (masked_lm.py; needs masked_lm_logits beside GRAFT_BINARY)
 #   tokenizer  ids, types, offsets and truncation (tokenizer_parity.py), directories of every kind
@@ -189,7 +190,8 @@ files() {
     [[ -d $env/timm ]] && timm=(--timm "$env/timm")
     "$env/bin/python" "$here/check_files.py" --graft "$graft" "${timm[@]}" --minilm "$env/minilm" \
         --threads "$threads" &&
-        "$env/bin/python" "$here/check_tasks.py" --graft "$graft"
+        "$env/bin/python" "$here/check_tasks.py" --graft "$graft" &&
+        "$env/bin/python" "$here/check_conversion.py" --graft "$graft" --minilm "$env/minilm"
 }
 logits() {
     "$env/bin/python" "$here/bert_logits.py" --graft "$graft" --model "$env/minilm" \

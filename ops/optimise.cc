@@ -191,7 +191,10 @@ PassReport MatmulEpilogue(Graph& g) {
 // residual and activation come along. A weight is made in memory only where something else reads
 // it.
 PassReport FuseNf4(Graph& g) {
-  PassReport report{"nf4_matmul", 0, g.live_nodes(), 0, 0};
+  PassReport report{"nf4_matmul", 0, g.live_nodes(), g.live_nodes(), 0};
+  bool any = false;
+  for (uint32_t i = 0; i < g.num_nodes(); ++i) any |= g.node({i}).op == &kNf4Dequantize;
+  if (!any) return report;
   for (NodeId id : g.TopoOrder()) {
     const Node n = g.node(id);
     if (n.op != &kMatmul || n.attrs.As<MatmulAttrs>().ta) continue;

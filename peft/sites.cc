@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <map>
+#include <span>
 
 #include "ops/ops.h"
 #include "runtime/dependence.h"
@@ -106,7 +107,13 @@ std::vector<ValueId> BlockLayers(const Graph& g, const std::vector<std::string>&
   };
   for (uint32_t i = 0; i < g.num_nodes(); ++i)
     if (meant({i})) layers.push_back(g.node({i}).out[0]);
-  if (layers.size() > 1) {  // in the order in which they run
+  // In the order in which they run. Those that wait for one value alone, as query, key and value
+  // do, run in the order of their numbers.
+  const auto in = [&](ValueId v) { return std::span(g.node(g.value(v).producer).in); };
+  const bool beside = std::ranges::all_of(layers, [&](ValueId v) {
+    return in(v)[0] == in(layers[0])[0] && !g.value(in(v)[1]).producer.valid();
+  });
+  if (!beside) {
     layers.clear();
     for (NodeId id : g.TopoOrder())
       if (meant(id)) layers.push_back(g.node(id).out[0]);

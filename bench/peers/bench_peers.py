@@ -188,11 +188,7 @@ def summary(case, rounds):
     for own in (side for side in rounds[0] if side.startswith("graft:")):
         for peer in (side for side in rounds[0] if not side.startswith("graft:")):
             ratios = [r[peer]["step_ms"] / r[own]["step_ms"] for r in rounds]
-            out["ratios"][f"{own} {peer}"] = {
-                "median": statistics.median(ratios),
-                "min": min(ratios),
-                "max": max(ratios),
-            }
+            out["ratios"][f"{own} {peer}"] = peers_table.spread(ratios)
     return out
 
 

@@ -33,16 +33,22 @@ int64_t StoredCount(const ModelConfig& config, const Method& method, ParamStore 
       MethodGraph(config, {}, ReducedMethod(method), params, seed, nullptr, true));
 }
 
-Graph InferenceGraph(const ModelConfig& config, const Method& method, ParamStore& params,
-                     uint64_t seed, bool loss) {
+Graph EvaluationGraph(const ModelConfig& config, const Method& method, ParamStore& params,
+                      uint64_t seed, bool loss) {
   // A branch with dropout may be built with more nodes than one without.
   Method without = method;
   for (MethodTerm& term : without)
     if (CompleteOptions(term).contains("dropout")) term.options["dropout"] = "0";
   Graph g = MethodGraph(config, {.loss = loss}, without, params, seed);
-  for (ValueId v : g.Trainable()) g.SetTrainable(v, false);
   RemoveDropout(g);
   g.EraseUnusedInputs();
+  return g;
+}
+
+Graph InferenceGraph(const ModelConfig& config, const Method& method, ParamStore& params,
+                     uint64_t seed, bool loss) {
+  Graph g = EvaluationGraph(config, method, params, seed, loss);
+  for (ValueId v : g.Trainable()) g.SetTrainable(v, false);
   return g;
 }
 
@@ -76,11 +82,10 @@ void CheckPassNames(const std::vector<std::string>& disabled) {
 
 std::vector<std::string> PassNames() {
   std::vector<std::string> names;
-  for (const auto& group :
-       {ForwardPasses(),
-        StepPasses(),
-        {LowPrecisionPass({}), Bf16ValuesPass()},
-        {RecomputePass({})}})
+  for (const auto& group : {ForwardPasses(),
+                            StepPasses(),
+                            {LowPrecisionPass({}), Bf16ValuesPass()},
+                            {RecomputePass({})}})
     for (const Pass& pass : group)
       if (std::find(names.begin(), names.end(), pass.name) == names.end())
         names.push_back(pass.name);

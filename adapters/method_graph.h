@@ -28,8 +28,12 @@ std::vector<PassReport> ApplyOnModel(Graph& g, const ModelConfig& config, const 
                                      ParamStore& params, uint64_t seed, bool reopened = false,
                                      const std::map<std::string, Extents>* storage = nullptr);
 
-// Builds the graph of inference: no dropout, nothing trainable (so kernels may keep packed
-// weights), outputs "logits" [S,classes] and, with `loss`, "losses" [S,1]. Merging starts from this
+// Builds the graph that validates while a method trains: without dropout, and what trains may
+// change. Outputs "logits" [S,classes] and, with `loss`, "losses" [S,1].
+Graph EvaluationGraph(const ModelConfig& config, const Method& method, ParamStore& params,
+                      uint64_t seed = 0, bool loss = true);
+
+// The same with nothing trainable, so kernels may keep packed weights. Merging starts from this
 // graph.
 Graph InferenceGraph(const ModelConfig& config, const Method& method, ParamStore& params,
                      uint64_t seed = 0, bool loss = false);

@@ -86,6 +86,8 @@ void ShareParts(std::span<const Counts> parts, ProcessGroup* group, size_t colum
 Evaluator::Evaluator(const Graph& graph, ParamStore& params, const SessionOptions& options,
                      const PassOptions& passes)
     : session_(Optimised(graph, passes), params, options) {
+  const ValueId rng = graph.FindLeaf("rng");
+  GRAFT_CHECK(!rng.valid() || graph.users(rng).empty(), "an evaluation draws nothing");
   for (const GraphOutput& o : graph.outputs) {
     const Shape& shape = graph.shape(o.value);
     columns_[o.name] = shape.size() < 2 ? 1 : static_cast<size_t>(shape[1].constant);

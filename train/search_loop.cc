@@ -35,8 +35,8 @@ void Trainer::CompileSearch(const MethodTerm& term) {
   if (loaded_state_) search_->Load(model_.params);
   RecordNames(graph_, {kSearched}, search_->Save(&model_.params));
   if (validation_) {
-    const Graph inference = MethodGraph(model_.config, {.loss = true}, method_, model_.params,
-                                        static_cast<uint64_t>(c_.seed));
+    const Graph inference =
+        EvaluationGraph(model_.config, method_, model_.params, static_cast<uint64_t>(c_.seed));
     evaluator_.emplace(
         inference, model_.params,
         InferenceOptions(inference, model_.params, model_.config, *validation_, c_.memory_budget,

@@ -166,8 +166,8 @@ void Trainer::Compile() {
   if (request.keep.lanes == 0) request.keep.lanes = static_cast<int>(c_.lanes);
   Graph inference, plain;
   if (validation_) {
-    inference = MethodGraph(model_.config, {.loss = true}, method_, model_.params,
-                            static_cast<uint64_t>(c_.seed));
+    inference = EvaluationGraph(model_.config, method_, model_.params,
+                                static_cast<uint64_t>(c_.seed));
     if (scaled_) StandardiseTargets(&inference);
     plain = inference;
     InferencePasses(PassesOf(c_)).Run(inference);

@@ -32,11 +32,13 @@ struct NumbersFirst {
 };
 
 // The names of classes in order: numbers by value, then others by bytes. Empty if all labels of the
-// table are numbers. Throws Error for more than kMaxClasses.
+// table are numbers; negative ones and those with zeros in front, such as 01, are names. Throws
+// Error for more than kMaxClasses.
 std::vector<std::string> ClassesOf(const RawTable& table);
 
-// Finds the classes of labels, by name first. Without names labels are numbers, and the largest
-// tells how many classes there are; a number beyond that of the texts is no class number.
+// Finds the classes of labels, by name first, then by number: by the value of names that are all
+// numbers, else by the place in the list of names. Without names labels are numbers, and the
+// largest tells how many classes there are; a number beyond that of the texts is no class number.
 class LabelTable {
  public:
   LabelTable(const std::vector<std::string>& names, size_t texts);
@@ -46,6 +48,8 @@ class LabelTable {
  private:
   const std::vector<std::string>& names_;
   std::unordered_map<std::string, int> numbers_;
+  std::unordered_map<std::string, int> by_value_;  // of names that are numbers; -1: of several
+  bool numbered_ = false;                          // all names are
   int limit_;
 };
 

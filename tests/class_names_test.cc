@@ -40,6 +40,17 @@ TEST(ClassNames, NumbersFitNames) {
               false);
 }
 
+// A number is the same in all the ways in which programs write it, unless it then is twice.
+TEST(ClassNames, NumbersInOtherWords) {
+  ExpectMatch({"0", "1", "2"}, {"2.0", "1.0", "0.0"}, {2, 1, 0}, {"2.0", "1.0", "0.0"}, true);
+  ExpectMatch({"0", "1", "2"}, {"02", "01", "00"}, {2, 1, 0}, {"02", "01", "00"}, true);
+  ExpectMatch({"00", "01", "02"}, {"02", "01", "00"}, {2, 1, 0}, {"02", "01", "00"}, true);
+  ExpectMatch({"01", "1", "2"}, {"2", "01", "1"}, {1, 2, 0}, {"2", "01", "1"}, true);
+  ExpectMatch({"no", "yes", "Yes"}, {"Yes", "yes", "no"}, {2, 1, 0}, {"Yes", "yes", "no"}, true);
+  EXPECT_EQ(MatchSomeClasses({"yes", "Yes"}, {"Yes", "yes", "no"}), (std::vector<int64_t>{1, 0}));
+  EXPECT_FALSE(MatchSomeClasses({"0", "1"}, {"2.0", "1.0", "0.0"}));
+}
+
 TEST(ClassNames, ThatContradict) {
   EXPECT_FALSE(MatchClasses({"cat", "dog"}, {"cat", "owl"}));
   EXPECT_FALSE(MatchClasses({"a", "b", "c"}, {"a", "b"}));

@@ -165,5 +165,25 @@ TEST_F(HfPeft, InOneDirectoryWithAConfigOrAModel) {
   EXPECT_EQ(ToString(OpenModel(choice, InputKind::kDataset).method), method);
 }
 
+// transformers 5 makes two modules of the first layer of a gated MLP, and so has none for it.
+TEST(PeftForms, ModulesOfAGatedMlp) {
+  LoadedModel m = LoadModel(
+      "init:vit(width=16,depth=1,heads=2,mlp=32,patch=8,image=16,classes=3,layer_scale=true,"
+      "gelu=swiglu)");
+  for (const int transformers : {4, 5}) {
+    const HfNaming naming = HfNamingFor(m, transformers);
+    const HfModule *in = naming.FindScope("blocks.0.mlp.fc1"),
+                   *out = naming.FindScope("blocks.0.mlp.fc2");
+    ASSERT_TRUE(out);
+    EXPECT_EQ(out->name, transformers == 4 ? "dinov2.encoder.layer.0.mlp.weights_out"
+                                           : "dinov2.encoder.layer.0.mlp.down_proj");
+    EXPECT_EQ(in != nullptr, transformers == 4);
+    if (in) EXPECT_EQ(in->name, "dinov2.encoder.layer.0.mlp.weights_in");
+  }
+  m = LoadModel("init:vit(width=16,depth=1,heads=2,mlp=32,patch=8,image=16,layer_scale=true)");
+  EXPECT_EQ(HfNamingFor(m, 5).FindScope("blocks.0.mlp.fc2")->name,
+            "dinov2.encoder.layer.0.mlp.fc2");
+}
+
 }  // namespace
 }  // namespace graft

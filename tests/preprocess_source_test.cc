@@ -174,6 +174,11 @@ TEST(TimmConfig, FactsAndLabels) {
   const TimmConfig old = Timm(R"({"architecture": "a", "labels": {"0": "x", "1": "y"},
                                   "global_pool": "avg", "num_classes": 2})");
   EXPECT_EQ(old.global_pool, "avg");
+  // Beside pretrained_cfg it is for readers; an empty one there is no pooling.
+  EXPECT_EQ(
+      Timm(R"({"architecture": "a", "global_pool": "avg", "pretrained_cfg": {}})").global_pool, "");
+  EXPECT_EQ(Timm(R"({"architecture": "a", "model_args": {"global_pool": ""}})").global_pool,
+            "none");
   EXPECT_THAT(old.labels, ElementsAre("x", "y"));
   EXPECT_EQ(Timm(R"({"architecture": "a"})").classes, -1);
   // Numbers with gaps name some classes only.

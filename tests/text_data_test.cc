@@ -110,11 +110,17 @@ TEST(TextData, AClassMayBeCalledLabel) {
 TEST(TextData, NumbersMayBeNames) {
   const TempDir folder;
   folder.Write("labels.txt", "3\n1\n0\n");
-  folder.Write("train.tsv", "a\t1\nb\t0\nc\t2\n");  // "2" is no name, so a number
-  const TextDataset data = Open(folder);
+  folder.Write("train.tsv", "a\t1\nb\t0\nc\t3.0\nd\t01\n");
   std::vector<int> labels;
-  for (const TextExample& e : data.Load("train").examples) labels.push_back(e.label);
-  EXPECT_THAT(labels, ElementsAre(1, 2, 2));
+  for (const TextExample& e : Open(folder).Load("train").examples) labels.push_back(e.label);
+  EXPECT_THAT(labels, ElementsAre(1, 2, 0, 1));
+  folder.Write("train.tsv", "a\t1\nb\t0\nc\t2\n");  // and is no place in the list of these
+  EXPECT_THAT(MessageOf([&] { Open(folder).Load("train"); }),
+              HasSubstr("train.tsv:3: unknown label '2'; known: 3, 1, 0"));
+  folder.Write("labels.txt", "1\n01\n");
+  folder.Write("train.tsv", "a\t1\nb\t01\nc\t001\n");
+  EXPECT_THAT(MessageOf([&] { Open(folder).Load("train"); }),
+              HasSubstr("train.tsv:3: unknown label '001'; did you mean '01'?"));
 }
 
 struct BadFile {

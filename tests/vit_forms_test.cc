@@ -304,7 +304,9 @@ TEST(ArchFacts, OfAModelDirectoryOfTimm) {
   EXPECT_EQ(m.labels, (std::vector<std::string>{"a", "b", "c"}));
   EXPECT_THAT(m.notices, testing::IsEmpty());
   EXPECT_EQ(m.fact_source.at("eps"), "config.json (vit_base_patch16_224)");
-  EXPECT_EQ(load(R"("num_heads": 2)", R"(, "global_pool": "avg")").vit().pool, "mean");
+  EXPECT_EQ(load(R"("num_heads": 2, "global_pool": "avg")").vit().pool, "mean");
+  EXPECT_THAT(MessageOf([&] { load(R"("num_heads": 2, "global_pool": "")"); }),
+              HasSubstr("global_pool '' gives logits for each token"));
   EXPECT_THAT(MessageOf([&] { load(R"("act_layer": "gelu")"); }), HasSubstr("heads"));
   EXPECT_THAT(MessageOf([&] { load(R"("num_heads": 2)", R"(, "global_pool": "map")"); }),
               HasSubstr("global_pool 'map'"));

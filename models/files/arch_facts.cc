@@ -150,7 +150,9 @@ void FactsFromTimm(LoadedModel& m, const TensorFile& file, const TimmConfig& tim
     c.pool = file.Shape("fc_norm.weight") ? "mean_fc_norm" : "mean", say("pool");
   else if (timm.global_pool == "token")
     c.pool = c.pool == "distilled" ? c.pool : "token", say("pool");
-  else if (!timm.global_pool.empty())
+  else if (timm.global_pool == "none" && file.Shape("head.weight"))
+    Fail("{}: global_pool '' gives logits for each token; expected token or avg", path);
+  else if (!timm.global_pool.empty() && timm.global_pool != "none")
     Fail("{}: global_pool '{}' is not supported; expected token or avg", path, timm.global_pool);
   if (const auto heads = timm.args.find("num_heads"); heads != timm.args.end())
     SetField(m.config, "heads", heads->second), say("heads");

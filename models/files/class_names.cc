@@ -18,14 +18,31 @@ struct Word {
   int64_t number = -1;  // >= 0: no name
 };
 
-// Returns 3 for "3" and "label_3", and -1 for anything else.
+// Returns 3 for "label_3" and for "3" in the ways in which programs write it, "03" and "3.0"; -1
+// for anything else.
 int64_t NumberIn(std::string_view lower) {
   constexpr std::string_view kMadeUp = "label_";
-  if (lower.starts_with(kMadeUp)) lower.remove_prefix(kMadeUp.size());
+  const bool made_up = lower.starts_with(kMadeUp);
+  if (made_up) lower.remove_prefix(kMadeUp.size());
+  if (const size_t point = lower.find('.'); !made_up && point != lower.npos && point > 0 &&
+                                            lower.find_first_not_of('0', point + 1) == lower.npos)
+    lower = lower.substr(0, point);
   int64_t number = -1;
   const auto [end, error] = std::from_chars(lower.data(), lower.data() + lower.size(), number);
   const bool whole = error == std::errc() && end == lower.data() + lower.size();
-  return whole && number >= 0 && std::to_string(number) == lower ? number : -1;
+  return whole && number >= 0 && (!made_up || std::to_string(number) == lower) ? number : -1;
+}
+
+// The number in `head` of each name, or nothing unless each is there as it is, and once.
+std::optional<std::vector<int64_t>> SameNames(const std::vector<std::string>& some,
+                                              const std::vector<std::string>& head) {
+  std::vector<int64_t> numbers;
+  for (const std::string& name : some) {
+    if (std::ranges::count(head, name) != 1) return {};
+    numbers.push_back(std::ranges::find(head, name) - head.begin());
+  }
+  if (std::set(numbers.begin(), numbers.end()).size() != some.size()) return {};
+  return numbers;
 }
 
 std::vector<Word> Words(const std::vector<std::string>& names) {
@@ -122,6 +139,7 @@ bool ClassMatch::SameOrder() const {
 
 std::optional<std::vector<int64_t>> MatchSomeClasses(const std::vector<std::string>& some,
                                                      const std::vector<std::string>& head) {
+  if (const auto same = SameNames(some, head)) return same;
   std::map<std::string, int64_t> places;
   bool numbered = true, named = true;  // the data by numbers, the head by names
   for (int64_t j = 0; j < std::ssize(head); ++j) {
@@ -150,6 +168,7 @@ std::optional<ClassMatch> MatchClasses(const std::vector<std::string>& task,
     return match;
   }
   if (head.size() != task.size()) return {};
+  if (const auto same = SameNames(task, head)) return ClassMatch{*same, head, true};
   return Matcher(task, head).Run(task, head);
 }
 

@@ -29,7 +29,10 @@ constexpr Renaming kDinoRenamed5[] = {
     {"attention.attention.key", "attention.k_proj"},
     {"attention.attention.value", "attention.v_proj"},
     {"attention.output.dense", "attention.o_proj"},
+    {"mlp.weights_out", "mlp.down_proj"},
 };
+// The first layer of a gated MLP, which is two modules in transformers 5 (gate_proj, up_proj).
+constexpr std::string_view kGated = ".mlp.weights_in";
 
 enum class Kind { kVit, kDino, kBert };
 Kind KindOf(const LoadedModel& m) {
@@ -93,13 +96,22 @@ std::string Renamed(std::string name, std::span<const Renaming> table) {
   return name;
 }
 
+// The name in checkpoints; layers of a gated MLP have names of their own.
+const std::string& WrittenName(const LoadedModel& model, const FileKey& key) {
+  const bool gated = !model.is_bert() && model.vit().gelu == "swiglu";
+  const auto name = std::ranges::find_if(
+      key.names, [](const std::string& n) { return n.find(".mlp.weights_") != n.npos; });
+  return gated && name != key.names.end() ? *name : key.names[0];
+}
+
 // The naming of the classifier's keys alone, as the masked-LM head belongs to another class.
 HfNaming MakeNaming(const LoadedModel& model, const Family& family, std::string_view root,
                     int transformers) {
   HfNaming naming{family.renamed5.empty() ? 0 : transformers, family.of, {}};
   for (const FileKey& key : FileKeys(Layout::kHuggingFace, std::string(root), model.config)) {
-    const std::string &written = key.names[0], &canonical = key.canonical[0];
+    const std::string &written = WrittenName(model, key), &canonical = key.canonical[0];
     if (key.copy || canonical.starts_with("mlm.")) continue;
+    if (transformers >= 5 && written.find(kGated) != written.npos) continue;
     const size_t dot = written.rfind('.');
     const std::string parameter = written.substr(dot + 1);
     if (parameter != "weight" && parameter != "bias") continue;  // a token: no module of its own

@@ -88,10 +88,10 @@ std::optional<TimmConfig> ReadTimmConfig(const Json& config, const std::string& 
   const Json args =
       Stated(config, "model_args") ? GetObject(config, "model_args", path) : Json::object();
   for (const auto& [key, value] : args.items()) timm.args[key] = ArgText(value);
-  // The last place that states it wins, as in timm, whose global_pool beside these is only for
-  // readers.
-  for (const Json* from : {&config, &pretrained, &args})
-    timm.global_pool = FindString(*from, "global_pool", path).value_or(timm.global_pool);
+  // The last place that states it wins, as in timm; what stands beside these is for readers.
+  for (const Json* from : {&pretrained, &args})
+    if (const auto pool = FindString(*from, "global_pool", path))
+      timm.global_pool = pool->empty() ? "none" : *pool;
   for (const Json* from : {&pretrained, &config, &args})
     timm.classes = FindInt(*from, "num_classes", 0, kMostClasses, path).value_or(timm.classes);
   for (const Json* from : {&pretrained, &config})

@@ -10,7 +10,7 @@ namespace graft {
 
 struct TimmConfig {
   std::string architecture;  // "vit_base_patch16_224", without the tag of its weights
-  std::string global_pool;   // "" if nothing states it
+  std::string global_pool;   // "" if nothing states it, "none" for ''
   int64_t classes = -1;      // of the classifier; 0 = a backbone, -1 = not stated
   // The model_args that the architecture was made with: numbers, words, "true", "false" and, for
   // null, "none"; lists and objects are kept as JSON.

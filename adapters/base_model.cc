@@ -76,9 +76,21 @@ Preprocess PreprocessOfMetadata(const std::string& text, const std::string& file
   }
 }
 
+namespace {
+
+Preprocess PreprocessOfWords(const std::string& text) {
+  try {
+    return ParsePreprocess(text);
+  } catch (const Error& e) {
+    FailUsage("--{}", e.what());  // which begins with "preprocess: "
+  }
+}
+
+}  // namespace
+
 ChosenPreprocess ChoosePreprocess(const std::string& text, const LoadedModel& model,
                                   InputKind kind) {
-  if (!text.empty()) return {ParsePreprocess(text), "--preprocess"};
+  if (!text.empty()) return {PreprocessOfWords(text), "--preprocess"};
   if (!model.preprocess_problem.empty())
     Fail("{}; hint: say the nearest with --preprocess; 'list' shows names",
          model.preprocess_problem);

@@ -22,10 +22,7 @@ enum Draw : uint64_t {
 };
 constexpr int kTries = 10, kMagnitudes = 31, kMostOperations = 64;
 
-struct Preset {
-  std::string_view name, text, about;
-};
-constexpr Preset kPresets[] = {
+constexpr AugmentPreset kPresets[] = {
     {"light", "flip,crop=0.8", "for small data sets of centred objects"},
     {"standard", "flip,crop=0.35,randaugment=2x9", "for photographs"},
     {"strong", "flip,crop=0.08,randaugment=2x9,mixup=0.8,cutmix=1,erase=0.25",
@@ -103,7 +100,7 @@ Part CutAround(int x, int y, int size, double lam) {
 }
 
 Augment ParseAugment(std::string_view text) {
-  for (const Preset& preset : kPresets)
+  for (const AugmentPreset& preset : kPresets)
     if (text == preset.name) text = preset.text;
   Augment augment;
   while (!text.empty()) {
@@ -114,9 +111,11 @@ Augment ParseAugment(std::string_view text) {
   return augment;
 }
 
+std::span<const AugmentPreset> AugmentPresets() { return kPresets; }
+
 std::string ListAugment() {
   std::string text;
-  for (const Preset& preset : kPresets)
+  for (const AugmentPreset& preset : kPresets)
     text += fmt::format("{:10}{:64}{}\n", preset.name, preset.text, preset.about);
   return text;
 }

@@ -14,6 +14,7 @@
 // Everything drawn is a function of seed, epoch and example (for mixup and cutmix, of the first
 // example of the batch). tests/parity/check_augment.py compares them with both libraries.
 #pragma once
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,6 +36,10 @@ struct Augment {
 // Parses a text such as "flip,crop=0.8,mixup=0.2", "" or the name of a preset. Throws Error
 // (kUsage) naming the part, with the nearest name.
 Augment ParseAugment(std::string_view text);
+struct AugmentPreset {
+  std::string_view name, text, about;
+};
+std::span<const AugmentPreset> AugmentPresets();
 std::string ListAugment();  // a line for each preset
 
 // The stream of an example's draws, as a function of the run's seed, the epoch and the example.

@@ -229,9 +229,9 @@ std::vector<nlohmann::json> Measure(const std::string& run,
         const nlohmann::json own = inside[i]->Json(0);
         if (own["n"] > 0) {
           source = own;
-          json["source_accuracy"] = own["accuracy"], json["source_n"] = own["n"];
         }
       }
+      json["source_accuracy"] = source["accuracy"], json["source_n"] = source["n"];
       AddDrop(source, &json);
     }
     results.push_back(std::move(json));

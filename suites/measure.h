@@ -33,9 +33,9 @@ std::vector<int> ReadClassMask(const std::string& path);
 // Returns {n, accuracy, mean_class_accuracy, macro_f1, matthews, loss, seconds} for each
 // measurement, and f1 with two classes. With a mask the loss is that of the classes in the mask
 // alone. The checkpoint is `last`. For measurements behind the first (domains), `drop` is how far
-// the accuracy is below that of the first, and `relative_drop` the same as a share of the first.
-// With a mask, the first accuracy is that among its examples of these classes, given as
-// `source_accuracy` with `source_n`, where there are any.
+// the accuracy is below that of the first (`source_accuracy` of `source_n`), and `relative_drop`
+// the same as a share of the first. With a mask, the first accuracy is that among its examples of
+// these classes, where there are any.
 std::vector<nlohmann::json> Measure(const std::string& run,
                                     const std::vector<Measurement>& measurements,
                                     const MeasureOptions& options);

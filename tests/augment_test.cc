@@ -268,7 +268,9 @@ TEST(Augment, ErasedIsTheMean) {
     Erase(DrawErased(a, Stream(i), 32), 32, image.data());
     const auto zeros = std::ranges::count(image, 0.0f);
     erased += zeros > 0;
-    if (zeros > 0) EXPECT_NEAR(static_cast<double>(zeros) / std::ssize(image), 0.175, 0.17);
+    if (zeros > 0) {
+      EXPECT_NEAR(static_cast<double>(zeros) / std::ssize(image), 0.175, 0.17);
+    }
   }
   EXPECT_NEAR(erased, 200, 50);
 }

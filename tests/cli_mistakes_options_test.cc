@@ -238,6 +238,7 @@ TEST_F(OptionMistakes, EveryCommandChecksTheCommonOptions) {
 TEST_F(OptionMistakes, ListsOfPresetsAreJsonToo) {
   for (const char* command : {"train", "eval", "predict"})
     EXPECT_EQ(GraftJson({command, "--preprocess", "list"})["presets"][0]["name"], "imagenet");
+  EXPECT_EQ(GraftJson({"train", "--augment", "list"})["presets"][0]["name"], "light");
 }
 
 TEST_F(OptionMistakes, NoTemporaryDirectory) {

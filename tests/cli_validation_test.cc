@@ -9,7 +9,8 @@ namespace {
 // Methods with each of the options that drop something, and what else differs between training and
 // inference.
 std::vector<std::string> Recipes() {
-  std::vector<std::string> recipes{"lora(r=2)", "lora(r=2,dropout=0.8)+bitfit", "full"};
+  std::vector<std::string> recipes{"lora(r=2)", "lora(r=2)+calibration",
+                                   "lora(r=2,dropout=0.8)+bitfit", "full"};
   for (const MethodRecord* record : AllMethods())
     for (const MethodOption& option : record->options())
       if (option.name.ends_with("dropout"))

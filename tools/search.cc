@@ -205,7 +205,7 @@ RunDir OpenRun(const SearchFlags& o, const CommonOptions& common, ProcessGroup* 
 void Run(SearchFlags& o, const CommonOptions& common, ProcessGroup* group) {
   RunConfig& c = o.config;
   if (c.preprocess == "list") return PrintPreprocessPresets(common);
-  if (c.augment == "list") return Say(common, ListAugment());
+  if (c.augment == "list") return PrintAugmentPresets(common);
   c.seed = common.seed, c.isa = common.isa, c.disabled_passes = common.disabled_passes;
   CommonOptions effective = SharingCores(common, group);
   if (o.resume.empty()) {

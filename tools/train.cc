@@ -259,7 +259,7 @@ void FindRate(const TrainOptions& o, const CommonOptions& common) {
 
 void Run(TrainOptions& o, const CommonOptions& common, ProcessGroup* group) {
   if (o.config.preprocess == "list") return PrintPreprocessPresets(common);
-  if (o.config.augment == "list") return Say(common, ListAugment());
+  if (o.config.augment == "list") return PrintAugmentPresets(common);
   RunConfig& c = o.config;
   c.seed = common.seed, c.isa = common.isa, c.memory_budget = common.memory_budget;
   c.disabled_passes = common.disabled_passes;

@@ -13,6 +13,8 @@
 #include "runtime/io/fresh_directory.h"
 #include "runtime/io/json.h"
 #include "runtime/io/safetensors.h"
+#include "train/calibrate.h"
+#include "train/calibrate.h"
 #include "train/capacity.h"
 #include "train/child_masks.h"
 #include "train/class_weights.h"
@@ -86,6 +88,7 @@ void Trainer::Open() {
     stored_count_ = StoredCount(model_.config, method_, model_.params, seed);
   // The initial state belongs to the run before its first step: a resumed run overwrites it here.
   loaded_state_ = dir_.LoadState(model_.params, progress_);
+  if (WantsCalibration(method_)) shift_ = model_.params.Mutable(kCalibrationShift);
   progress_.finished = false, progress_.epochs = c_.epochs;
   dir_.TruncateMetrics(progress_.step);
   if (progress_.step > steps_)
@@ -166,8 +169,8 @@ void Trainer::Compile() {
   if (request.keep.lanes == 0) request.keep.lanes = static_cast<int>(c_.lanes);
   Graph inference, plain;
   if (validation_) {
-    inference = EvaluationGraph(model_.config, method_, model_.params,
-                                static_cast<uint64_t>(c_.seed));
+    inference =
+        EvaluationGraph(model_.config, method_, model_.params, static_cast<uint64_t>(c_.seed));
     if (scaled_) StandardiseTargets(&inference);
     plain = inference;
     InferencePasses(PassesOf(c_)).Run(inference);

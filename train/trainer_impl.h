@@ -59,6 +59,7 @@ class Trainer {
   StepResult StepOnExamples(std::span<const size_t> rows, double lr);
   void EndEpoch(int64_t epoch, double examples_per_second);
   void OneRound();  // of a search
+  Metrics Validate();
   void EndRound(EpochReport& report, nlohmann::json line);
   void SaveSearch();
   void Note(const std::string& notice) const {
@@ -120,6 +121,7 @@ class Trainer {
   Progress progress_;
   std::vector<double> class_weights_;  // [K], or empty
   bool scaled_ = false;                // the targets of a regression (target_scale.h)
+  float* shift_ = nullptr;             // of calibration, which is 0 but while it validates
   int64_t schedule_steps_ = 0;         // that the learning rate is made for
   int64_t steps_ = 0, steps_per_epoch_ = 0, trainable_count_ = 0, stored_count_ = 0;
   int64_t examples_seen_ = 0;

@@ -138,11 +138,22 @@ void Trainer::EndEpoch(int64_t epoch, double examples_per_second) {
   EndRound(report, std::move(line));
 }
 
+// What is kept of the run is calibrated, so that is what is measured; training never sees it.
+Metrics Trainer::Validate() {
+  if (!shift_) return evaluator_->Run(*validation_);
+  const ParamStore calibrated = Calibrated(model_, method_, c_);
+  const std::span<const float> shift = calibrated.values(kCalibrationShift);
+  std::ranges::copy(shift, shift_);
+  const Metrics result = evaluator_->Run(*validation_);
+  std::fill_n(shift_, shift.size(), 0.f);
+  return result;
+}
+
 // Validates, keeps what is the best so far, and reports the epoch.
 void Trainer::EndRound(EpochReport& report, nlohmann::json line) {
   if (evaluator_) {
     report.validated = true, report.masked_words = MasksWords(c_), report.task = c_.task;
-    report.validation = evaluator_->Run(*validation_);
+    report.validation = Validate();
     if (!std::isfinite(report.validation.loss))  // no measure says anything then
       checkpoints_.StopNonFinite(
           fmt::format("the loss on the validation split '{}' is {} after epoch {} of {}",

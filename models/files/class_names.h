@@ -16,7 +16,7 @@ struct ClassMatch {
 };
 
 // Names are equal in any order and case. LABEL_3 is no name but the number of a class, which fits
-// any name; so is 3 (03, 3.0), if all numbers of the list are below that of classes. A head that names
+// any name; so is 3 (03, 3.0), if all numbers of the list count classes. A head that names
 // nothing (`head` is empty) has the classes of `task` in their order. Returns nothing if the names
 // contradict each other.
 std::optional<ClassMatch> MatchClasses(const std::vector<std::string>& task,

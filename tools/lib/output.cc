@@ -8,6 +8,7 @@
 #include <memory>
 #include <set>
 
+#include "data/augment.h"
 #include "data/preprocess.h"
 #include "runtime/io/atomic_file.h"
 #include "runtime/io/files_read.h"
@@ -107,6 +108,14 @@ void PrintPreprocessPresets(const CommonOptions& o) {
     presets.push_back({{"name", p.name}, {"about", p.about}, {"preprocess", ToString(p.value)}});
   PrintJson(o, {{"presets", presets}});
   Say(o, ListPreprocess());
+}
+
+void PrintAugmentPresets(const CommonOptions& o) {
+  nlohmann::json presets = nlohmann::json::array();
+  for (const AugmentPreset& p : AugmentPresets())
+    presets.push_back({{"name", p.name}, {"about", p.about}, {"augment", p.text}});
+  PrintJson(o, {{"presets", presets}});
+  Say(o, ListAugment());
 }
 
 void CheckOutputFile(const std::string& out) {

@@ -40,5 +40,6 @@ void CheckOutputFiles(const std::vector<std::pair<const char*, std::string>>& fi
 
 // Prints what --preprocess list shows.
 void PrintPreprocessPresets(const CommonOptions& options);
+void PrintAugmentPresets(const CommonOptions& options);
 
 }  // namespace graft

@@ -196,7 +196,7 @@ void RunSuiteCommand(const CLI::App& command, SuiteCommand& s, const CommonOptio
   if (!tells) common.quiet = true, common.json = false;
   SuiteRequest& r = s.request;
   if (r.config.preprocess == "list") return PrintPreprocessPresets(common);
-  if (r.config.augment == "list") return Say(common, ListAugment());
+  if (r.config.augment == "list") return PrintAugmentPresets(common);
   TakeDefaults(command, &r.config);
   CheckRequest(s);
   RunConfig& c = r.config;

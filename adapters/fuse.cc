@@ -111,6 +111,12 @@ void SpreadOverWords(const ModelConfig& config, ParamStore* params) {
   if (!bert || bert->label_words.empty() || !params->Has(kMeans)) return;
   ParamStore before = *params;
   Plain(config, before);
+  if (constexpr const char* kRows = "mlm.words.weight";
+      !std::ranges::equal(params->values(kRows), before.values(kRows)))
+    throw Error(
+        "a matrix behind the logits of label words cannot be folded: a file has the embeddings of "
+        "these words, which texts read, too",
+        ErrorKind::kNotFoldable);
   const std::span<const float> merged = params->values(kMeans), was = before.values(kMeans);
   if (std::ranges::equal(merged, was)) return;
   const std::span<const float> rows = params->values("mlm.bias");

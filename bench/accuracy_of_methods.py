@@ -24,7 +24,8 @@ METHODS = (
     "linear", "full", "ln", "bitfit", "last", "lora", "houlsby", "pfeiffer", "adaptformer",
     "parallel", "mam", "prefix", "ptuning2", "prompt", "vpt", "vpt-deep", "ssf", "fact",
     "fact(form=tk)", "repadapter", "glora", "unified", "nf4+lora(r=8,targets=*)", "childtuning",
-    "childtuning(mode=d)", "noisytune+lora", "lora+calibration", "ssf+lora(r=4)",
+    "childtuning(mode=d)", "noisytune+lora", "lora+calibration",
+    "lora+calibration-layer", "ssf+lora(r=4)",
 )  # fmt: skip
 IMAGES = "resize=112,filter=bicubic,mean=0.485|0.456|0.406,std=0.229|0.224|0.225"
 TASKS = ("cifar10", "eurosat", "sst2")

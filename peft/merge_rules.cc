@@ -76,12 +76,14 @@ struct Patterns {
 void AddChains(const Patterns& p, std::vector<Rule>& rules) {
   rules.push_back({"linear after linear",  // (x A') B' -> x (B A)'
                    p.Layer(p.Layer("x", "a"), "b"), [p](Graph& g, const Match& m) {
-                     return LinearOf(g, m["x"], Matmul(g, m["b"], m["a"]));
+                     return LinearOf(g, m["x"],
+                                     p.Name(g, Matmul(g, m["b"], m["a"]), {m["b"], m["a"]}));
                    }});
   rules.push_back({"linear after affine",  // (x A' + c) B' -> x (B A)' + B c
                    p.Layer(p.Biased("x", "a", "c"), "b"), [p](Graph& g, const Match& m) {
-                     return Affine(g, m["x"], p.Name(g, Matmul(g, m["b"], m["a"]), {m["b"]}),
-                                   Apply(g, m["b"], m["c"]));
+                     return Affine(g, m["x"],
+                                   p.Name(g, Matmul(g, m["b"], m["a"]), {m["b"], m["a"]}),
+                                   p.Name(g, Apply(g, m["b"], m["c"]), {m["c"]}));
                    }});
   rules.push_back({"linear after skip",  // (x + x P') W' -> x (W + W P)'
                    p.Layer(Op(kAdd, {p.Data("x"), p.Layer("x", "p")}), "w"),

@@ -157,6 +157,8 @@ TEST_F(Pretraining, Mistakes) {
        {"a vit", instead("--model", kNano), 2, {"--tokenizer"}},
        {"columns", with({"--columns", "a,b"}), 2, {"--objective mlm reads plain ones"}},
        {"calibration", with({"--method", "calibration+lora"}), 2, {"calibration is of classes"}},
+       {"a layer of calibration", with({"--method", "calibration-layer+lora"}), 2,
+        {"calibration is of classes"}},
        {"trace", with({"--trace", At("trace")}), 2, {"--trace: not supported"}},
        {"pool", with({"--pool", "cls"}), 2, {"--pool cls: of a classifier"}},
        {"new head", with({"--new-head", ""}), 2, {"--new-head: of a classifier"}},

@@ -132,6 +132,22 @@ TEST_F(Prompts, CalibrationFoldsIntoTheWords) {
   ExpectRefused({"fuse", "--run", At("both"), "--out", At("both_fused")}, 4, "share a word");
 }
 
+// A layer behind the logits of words is used as it is: rows of words are the embeddings of these
+// words, too, so no file of a masked-LM model has room for another matrix.
+TEST_F(Prompts, ALayerBehindTheWordsStays) {
+  const std::string method = "calibration-layer(head=frozen)";
+  const nlohmann::json trained =
+      GraftJson(Args("layer", method, {"--epochs", "3", "--lr", "0.05"}));
+  EXPECT_EQ(trained["trainable_parameters"], 2 * 2 + 2);
+  const nlohmann::json found = Eval({"--run", At("layer")});
+  GraftJson({"export", "--run", At("layer"), "--format", "graft", "--out", At("layer_adapter")});
+  const nlohmann::json again =
+      Eval({"--model", kModel, "--adapter", At("layer_adapter")});
+  EXPECT_EQ(again["loss"], found["loss"]);
+  ExpectRefused({"fuse", "--run", At("layer"), "--out", At("layer_fused")}, 4,
+                "a matrix behind the logits of label words cannot be folded");
+}
+
 TEST_F(Prompts, ARunCanBeForgotten) {
   GraftJson(Args("old", "lora(r=2)", {"--epochs", "1"}));
   GraftJson(Args("forgets", "forget(run=" + At("old") + ")+lora(r=2)", {"--epochs", "1"}));

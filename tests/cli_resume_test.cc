@@ -77,6 +77,8 @@ TEST_F(Resume, EqualRunsGiveEqualBytes) {
   const nlohmann::json done = GraftJson({"train", "--resume", *dir_ / "again"});
   EXPECT_EQ(done["steps"], 96);
   EXPECT_GT(done["trainable_parameters"], 0);
+  EXPECT_GT(done["planned_bytes"], 0);  // as of the session that trained
+  EXPECT_GT(done["examples_per_second"], 0);
   EXPECT_EQ(Weights("whole"), Weights("again"));
 }
 

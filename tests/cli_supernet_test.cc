@@ -79,6 +79,7 @@ TEST_F(Supernet, TheResultIsARun) {
   EXPECT_EQ(runs[0]["best"],
             runs[0]["metric"] == "val_loss" ? found_["val_loss"] : found_["val_accuracy"]);
   EXPECT_EQ(runs[0]["best_epoch"], runs[0]["epochs"]);
+  EXPECT_EQ(runs[0]["status"], "searched");
 }
 
 // Whatever is chosen among, what is said of the best is true of the run.

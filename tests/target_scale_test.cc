@@ -106,7 +106,7 @@ TEST(TargetScale, OnlyOfAHeadThatTrains) {
           const Graph g =
               MethodGraph(model.config, {.loss = true}, {{method, {{"head", head}}}}, params);
           EXPECT_EQ(HeadTakesScale(g),
-                    std::string_view(head) == "trained" && method != "calibration");
+                    std::string_view(head) == "trained" && !method.starts_with("calibration"));
           ++asked;
         } catch (const Error&) {  // of another kind of model, or nothing would train
         }

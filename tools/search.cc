@@ -123,6 +123,10 @@ nlohmann::json SearchJson(const RunDir& dir, const SearchConfig& search, const S
                       {"peak_memory_bytes", PeakResidentBytes()},
                       {"interrupted", s.interrupted},
                       {"front", nlohmann::json::array()}};
+  if (s.evaluated == 0)  // it was stopped before it had measured any
+    for (const char* key : {"method", "parameters", "trainable_parameters", "val_accuracy",
+                            "val_loss"})
+      json[key] = nullptr;
   if (s.compiled > 0)
     json["compile_ms"] = 1e3 * s.compile_seconds / static_cast<double>(s.compiled);
   if (s.passes > 0) json["shared_work"] = s.shared_passes / s.passes;

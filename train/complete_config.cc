@@ -92,7 +92,7 @@ void CheckObjective(LoadedModel model, const RunConfig& c) {
   if (c.new_head) FailUsage("--new-head: of a classifier; --objective {} has none", c.objective);
   if (!c.trace.empty()) FailUsage("--trace: not supported with --objective {}", c.objective);
   for (const MethodTerm& term : ParseMethod(c.method))
-    if (term.name == "calibration")
+    if (term.name.starts_with("calibration"))
       FailUsage("--method {}: calibration is of classes, and --objective {} has none", c.method,
                 c.objective);
   TakeHead(c, &model);

@@ -26,7 +26,8 @@ namespace graft {
   /* childtuning.cc */ X(ChildTuning)                                       \
   /* noisytune.cc   */ X(NoisyTune)                                         \
   /* forget.cc      */ X(Forget)                                            \
-  /* calibration.cc */ X(Calibration)
+  /* calibration.cc */ X(Calibration)                                       \
+  /* calibration_layer.cc */ X(CalibrationLayer)
 // clang-format on
 
 #define GRAFT_DECLARE_METHOD(name) extern const MethodRecord k##name##Method;

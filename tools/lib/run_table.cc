@@ -19,6 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr uint64_t kMostMetricsBytes = uint64_t{1} << 28;
+constexpr const char* kSearchResult = "candidates.json";  // what a search writes at its end
 
 void Collect(const fs::path& directory, int depth, std::vector<std::string>* runs) {
   constexpr int kDeepest = 16;
@@ -165,6 +166,9 @@ nlohmann::json DescribeRun(const std::string& run) {
     if (row["best"].is_null() && row["metric"].is_string())  // of a search, measured at its end
       row["best"] = At(summary, "best"), row["best_epoch"] = At(summary, "best_epoch");
     row["status"] = StatusOf(row, summary);
+    if (row["status"] == "not finished" && row["epochs_done"].is_null() &&
+        fs::exists(run + "/" + kSearchResult))
+      row["status"] = "searched";
   } catch (const Error& e) {
     row["error"] = e.what(), row["status"] = "damaged";
   }

@@ -5,6 +5,7 @@
 #include "tools/lib/model_options.h"
 #include "tools/lib/output.h"
 #include "tools/lib/report.h"
+#include "train/run_summary.h"
 
 namespace graft {
 
@@ -28,6 +29,11 @@ nlohmann::json TrainJson(const std::string& run, const TrainSummary& s) {
                       {"peak_memory_bytes", PeakResidentBytes()},
                       {"planned_bytes", s.planned_bytes},
                       {"interrupted", s.interrupted}};
+  // Where nothing was left to do, these are those of the session that did it.
+  if (s.planned_bytes == 0)
+    for (const nlohmann::json kept = ReadSummary(run);
+         const char* key : {"examples_per_second", "start_seconds", "planned_bytes"})
+      if (kept.is_object() && kept.contains(key)) json[key] = kept[key];
   AddPreprocess(s.config, !s.config.preprocess.empty(), &json);
   if (s.config.skip_bad) json["skipped"] = SkippedJson(s.skipped);
   if (s.val_accuracy >= 0) json["val_accuracy"] = s.val_accuracy;

@@ -29,11 +29,11 @@ EDGES = {
 
 
 class Facts:
-    """Of a model: family ("vit" or "bert"), depth, width, mlp_width, heads, eps."""
+    """Of a model: family ("vit" or "bert"), depth, width, mlp_width, heads, eps, classes."""
 
-    def __init__(self, family, depth, width, mlp_width, heads, eps):
+    def __init__(self, family, depth, width, mlp_width, heads, eps, classes=0):
         self.family, self.depth, self.width = family, depth, width
-        self.mlp_width, self.heads, self.eps = mlp_width, heads, eps
+        self.mlp_width, self.heads, self.eps, self.classes = mlp_width, heads, eps, classes
         self.edges = EDGES[family]
 
     @staticmethod
@@ -42,7 +42,8 @@ class Facts:
         # By vectors, as weights may be codes.
         mlp_width = len(params["blocks.0.mlp.fc1.bias"])
         width = len(params["blocks.0.norm1.weight"])
-        return Facts(family, config.depth, width, mlp_width, config.heads, config.eps)
+        classes = len(params["head.bias"]) if "head.bias" in params else 0
+        return Facts(family, config.depth, width, mlp_width, config.heads, config.eps, classes)
 
     def features(self, role):
         """(out, in) of a dense layer, of its role in a block."""

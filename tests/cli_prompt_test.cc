@@ -142,7 +142,7 @@ TEST_F(Prompts, ALayerBehindTheWordsStays) {
   const nlohmann::json found = Eval({"--run", At("layer")});
   GraftJson({"export", "--run", At("layer"), "--format", "graft", "--out", At("layer_adapter")});
   const nlohmann::json again =
-      Eval({"--model", kModel, "--adapter", At("layer_adapter")});
+      Eval({"--model", kModel, "--adapter", At("layer_adapter"), "--tokenizer", kVocabulary});
   EXPECT_EQ(again["loss"], found["loss"]);
   ExpectRefused({"fuse", "--run", At("layer"), "--out", At("layer_fused")}, 4,
                 "a matrix behind the logits of label words cannot be folded");

@@ -1,5 +1,5 @@
-// A layer behind the logits, from the identity: the mode "calibration" of null prompts (Logan et al.
-// 2021, arXiv 2106.13353), whose other modes are methods of their own.
+// A layer behind the logits, from the identity: the mode "calibration" of null prompts (Logan et
+// al. 2021, arXiv 2106.13353), whose other modes are methods of their own.
 //
 //   z <- z C' + c,   C [K,K] ~ identity, c [K] ~ 0
 //

@@ -113,6 +113,7 @@ runs=(
     "sst2 ssf 1e-3"
     "sst2 childtuning(mode=d,p=0.2) 5e-5"
     "sst2 noisytune+lora(r=8) 1e-3"
+    "sst2 bitfit+calibration-layer 1e-3"
 )
 table="$out/table.md"
 

@@ -70,6 +70,7 @@ METHODS = (
     ("childtuning(p=0.3)", "childtuning(p=0.31)"),
     ("childtuning(mode=d,p=0.3)", None),
     ("calibration+lora(r=4)", None),
+    ("calibration-layer+lora(r=4)", "lora(r=4)"),
     ("noisytune+lora(r=4)", "noisytune(lambda=0.1)+lora(r=4)"),
     ("nf4+lora(r=4)", "lora(r=4)"),
     ("unified(form=prefix,site=heads,composition=gated,r=3)",

@@ -71,6 +71,18 @@ TEST_P(Validation, IsWhatEvalSays) {
   EXPECT_TRUE(images || texts);
 }
 
+// A calibrated model is measured, and the training goes on without the calibration.
+TEST_P(Validation, ChangesNoTraining) {
+  const auto weights = [](const char* validation) {
+    const std::string run = At("run_with_" + std::string(validation));
+    const Outcome o = Graft({"train", "--model", kNano, "--method", GetParam(), "--data",
+                             At("images"), "--train-split", "train800", "--val-split", validation,
+                             "--epochs", "2", "--batch-size", "8", "--out", run, "--force"});
+    return o.code == 0 ? Slurp(run + "/last.safetensors") : o.err;
+  };
+  EXPECT_TRUE(weights("val200") == weights("none")) << GetParam();
+}
+
 INSTANTIATE_TEST_SUITE_P(Methods, Validation, testing::ValuesIn(Recipes()), [](const auto& info) {
   std::string name;
   for (char c : info.param)

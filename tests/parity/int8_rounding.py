@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """What int8 must lose of a BERT classifier, whoever computes it: frozen products in PyTorch with
 weights (a scale per output column), rows of activations (a scale and a zero per row), or both
-rounded to bytes, and all else in f32. Prints by how much logits then differ.
+rounded to bytes, and all else in f32; also with scales of their own for groups of 128 or 64 inputs,
+which Graft does not have. Prints by how much logits then differ.
 
 usage: int8_rounding.py MODEL DATA.tsv
 MODEL: a directory of transformers' BertForSequenceClassification, such as `graft fuse` writes.
@@ -14,8 +15,13 @@ import torch
 from transformers import AutoTokenizer, BertForSequenceClassification
 
 
+def in_groups(rounded, x, group):
+    """Applies it to every `group` of the last dimension, or to all of it."""
+    return rounded(x.unflatten(-1, (-1, group)) if group else x).reshape(x.shape)
+
+
 def rounded_weights(w):
-    scale = w.abs().amax(1, keepdim=True) / 127
+    scale = w.abs().amax(-1, keepdim=True) / 127
     return (w / scale).round() * scale
 
 
@@ -31,7 +37,7 @@ def logits(model, batches):
         return torch.cat([model(**batch).logits for batch in batches])
 
 
-def with_hooks(model, batches, weights, rows, shift):
+def with_hooks(model, batches, weights, rows, shift, group=0):
     """`shift`: products take the input without the layer norm's bias, whose share is exact."""
     hooks, norm = [], model.bert.embeddings.LayerNorm
     for name, layer in model.named_modules():
@@ -39,14 +45,15 @@ def with_hooks(model, batches, weights, rows, shift):
             norm = layer
         if not isinstance(layer, torch.nn.Linear) or not name.startswith("bert.encoder"):
             continue
-        w = rounded_weights(layer.weight.data) if weights else layer.weight.data
+        w = in_groups(rounded_weights, layer.weight.data, group) if weights else layer.weight.data
         of_norm = shift and name.endswith(("query", "key", "value", "intermediate.dense"))
         c = norm.bias.data if of_norm else torch.zeros(w.shape[1])
         bias = layer.bias.data + layer.weight.data @ c
 
         def product(_layer, given, _out, w=w, c=c, bias=bias):
             x = given[0] - c
-            return torch.nn.functional.linear(rounded_rows(x) if rows else x, w, bias)
+            x = in_groups(rounded_rows, x, group) if rows else x
+            return torch.nn.functional.linear(x, w, bias)
 
         hooks.append(layer.register_forward_hook(product))
     result = logits(model, batches)
@@ -74,6 +81,8 @@ def main():
         ("weights alone", True, False, False),
         ("rows alone", False, True, False),
         ("both, rows without the norm's bias", True, True, True),
+        ("both, a scale for 128 inputs", True, True, False, 128),
+        ("both, a scale for 64 inputs", True, True, False, 64),
     ):
         off = 100 * (with_hooks(model, batches, *switches) - exact) / spread
         same = 100 * (exact + off * spread / 100).argmax(1).eq(exact.argmax(1)).float().mean()

@@ -66,6 +66,17 @@ void AddKeys(Graph& g, NodeId attention, ValueId keys, ValueId values) {
   g.scope = scope;
 }
 
+void ReplaceLogits(Graph& g, const std::function<ValueId(ValueId)>& made) {
+  const ValueId logits = g.output("logits");
+  const UserList users = g.users(logits);
+  const std::string before = g.scope;
+  if (const NodeId id = g.value(logits).producer; id.valid()) g.scope = g.node(id).scope;
+  const ValueId now = made(logits);
+  g.ReplaceUsesIn(logits, now, users);
+  g.ReplaceResult(logits, now);
+  g.scope = before;
+}
+
 ValueId DropBranch(const MethodArgs& a, ValueId x, const std::string& stream, double p) {
   if (p <= 0) return x;
   return RowSets(a.g).Drop(x, {p, false, static_cast<int64_t>(a.seed), stream});

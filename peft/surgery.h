@@ -1,6 +1,7 @@
 // Larger cuts into the graph: a part of it built once more over other values, further keys of an
 // attention, and tokens that join every sequence.
 #pragma once
+#include <functional>
 #include <map>
 
 #include "peft/method.h"
@@ -19,6 +20,9 @@ ValueId CloneWith(Graph& g, ValueId v, const std::map<ValueId, ValueId>& others,
 // Replaces attention(q, k, v) by attention(q, [keys; k], [values; v]), with keys and values [P,D]
 // for every sequence, in front of those that it has already.
 void AddKeys(Graph& g, NodeId attention, ValueId keys, ValueId values);
+
+// Puts what `made` returns for the logits [S,K] in their place, in the scope of what makes them.
+void ReplaceLogits(Graph& g, const std::function<ValueId(ValueId logits)>& made);
 
 // x under the dropout of branch `stream`; the mask is a function of sequence, row and stream.
 ValueId DropBranch(const MethodArgs& a, ValueId x, const std::string& stream, double p);

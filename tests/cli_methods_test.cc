@@ -45,14 +45,7 @@ class EveryMethod : public testing::TestWithParam<std::tuple<std::string, bool>>
   static void SetUpTestSuite() {
     dir_ = new TempDir;
     MakeData(At("images"));
-    fs::create_directory(At("texts"));
-    Spill(At("texts/labels.txt"), "odd\neven\n");
-    for (const auto& [split, count] : {std::pair{"train", 20}, {"dev", 6}}) {
-      std::string lines;
-      for (int i = 0; i < count; ++i)
-        lines += fmt::format("the {} of {} {}\t{}\n", split, 3 * i, std::string(i % 5, 'a'), i % 2);
-      Spill(At(fmt::format("texts/{}.tsv", split)), lines);
-    }
+    MakeTexts(At("texts"), 20, 6);
     for (const bool text : {false, true})
       ASSERT_EQ(Graft(TrainArgs(text, "lora(r=2)", text ? "old_text" : "old_image")).code, 0);
   }

@@ -164,6 +164,18 @@ inline void MakeData(const std::string& out, const std::string& task = "shapes")
   ASSERT_EQ(o.code, 0) << o.err;
 }
 
+// The same of texts, with two classes.
+inline void MakeTexts(const std::string& out, int train, int dev) {
+  fs::create_directory(out);
+  Spill(out + "/labels.txt", "odd\neven\n");
+  for (const auto& [split, count] : {std::pair{"train", train}, {"dev", dev}}) {
+    std::string lines;
+    for (int i = 0; i < count; ++i)
+      lines += fmt::format("the {} of {} {}\t{}\n", split, 3 * i, std::string(i % 5, 'a'), i % 2);
+    Spill(fmt::format("{}/{}.tsv", out, split), lines);
+  }
+}
+
 inline std::vector<std::string> TrainArgs(const std::string& data, const std::string& out,
                                           const std::vector<std::string>& more = {}) {
   std::vector<std::string> args{"train",    "--model",   kNano,      "--data", data,

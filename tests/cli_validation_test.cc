@@ -23,14 +23,7 @@ class Validation : public testing::TestWithParam<std::string> {
   static void SetUpTestSuite() {
     dir_ = new TempDir;
     MakeData(At("images"));
-    fs::create_directory(At("texts"));
-    Spill(At("texts/labels.txt"), "odd\neven\n");
-    for (const auto& [split, count] : {std::pair{"train", 24}, {"dev", 30}}) {
-      std::string lines;
-      for (int i = 0; i < count; ++i)
-        lines += fmt::format("the {} of {} {}\t{}\n", split, 3 * i, std::string(i % 5, 'a'), i % 2);
-      Spill(At(fmt::format("texts/{}.tsv", split)), lines);
-    }
+    MakeTexts(At("texts"), 24, 30);
   }
   static void TearDownTestSuite() { delete dir_; }
   static std::string At(const std::string& name) { return *dir_ / name; }

@@ -61,12 +61,12 @@ def name_of(case):
 
 
 def memory_cell(case, dtype):
-    """ "0.85 GB, 0.31 of PyTorch's": of the least peer in any precision"""
+    """ "850 MB, 0.31 of PyTorch's": of the least peer in any precision"""
     own = case.get(f"graft:{dtype}")
     if own is None:
         return ""
     peers = [side["rss_bytes"] for name, side in case.items() if name.startswith("torch:")]
-    told = f"{own['rss_bytes'] / 1e9:.2f} GB"
+    told = f"{own['rss_bytes'] / 2**20:.0f} MB"
     return told + (f", {own['rss_bytes'] / min(peers):.2f} of PyTorch's" if peers else "")
 
 

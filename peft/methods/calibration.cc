@@ -7,6 +7,7 @@
 // adapter, and folding adds them to the head's bias.
 #include "ops/ops.h"
 #include "peft/methods/methods.h"
+#include "peft/surgery.h"
 
 namespace graft {
 namespace {
@@ -15,16 +16,10 @@ PassReport ApplyCalibration(const MethodArgs& a) {
   PassReport report = StartReport(a, "calibration");
   a.Choice("inputs", {"blank"});
   Graph& g = a.g;
-  const ValueId logits = g.output("logits");
-  const int64_t classes = g.shape(logits)[1].constant;
-  const UserList users = g.users(logits);
-  const std::string before = g.scope;
-  if (const NodeId id = g.value(logits).producer; id.valid()) g.scope = g.node(id).scope;
+  const int64_t classes = g.shape(g.output("logits"))[1].constant;
   if (!a.params.Has(kCalibrationShift)) a.params.Allocate(kCalibrationShift, {classes});
-  const ValueId shifted = Add(g, logits, g.AddParam(kCalibrationShift, {classes}));
-  g.ReplaceUsesIn(logits, shifted, users);
-  g.ReplaceResult(logits, shifted);
-  g.scope = before;
+  ReplaceLogits(
+      g, [&](ValueId logits) { return Add(g, logits, g.AddParam(kCalibrationShift, {classes})); });
   report.rewrites = 1;
   return FinishReport(a, report);
 }

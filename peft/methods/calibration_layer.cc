@@ -10,6 +10,7 @@
 #include "ops/ops.h"
 #include "peft/methods/methods.h"
 #include "peft/parameters.h"
+#include "peft/surgery.h"
 
 namespace graft {
 namespace {
@@ -32,17 +33,11 @@ PassReport ApplyCalibrationLayer(const MethodArgs& a) {
   if (classes > kMostClasses)
     FailUsage("'calibration-layer' is behind the logits of at most {} classes, and here are {}",
               kMostClasses, classes);
-  const ValueId logits = g.output("logits");
-  const UserList users = g.users(logits);
-  const std::string before = g.scope;
-  if (const NodeId id = g.value(logits).producer; id.valid()) g.scope = g.node(id).scope;
-  const ValueId weight =
-      NewParam(a, "calibration_layer.weight", {classes, classes}, Identity());
-  const ValueId bias = NewParam(a, "calibration_layer.bias", {classes}, Zeros());
-  const ValueId mapped = Linear(g, logits, weight, bias);
-  g.ReplaceUsesIn(logits, mapped, users);
-  g.ReplaceResult(logits, mapped);
-  g.scope = before;
+  ReplaceLogits(g, [&](ValueId logits) {
+    const ValueId weight = NewParam(a, "calibration_layer.weight", {classes, classes}, Identity());
+    const ValueId bias = NewParam(a, "calibration_layer.bias", {classes}, Zeros());
+    return Linear(g, logits, weight, bias);
+  });
   report.rewrites = 1;
   return FinishReport(a, report);
 }

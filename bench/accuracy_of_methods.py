@@ -25,7 +25,7 @@ METHODS = (
     "parallel", "mam", "prefix", "ptuning2", "prompt", "vpt", "vpt-deep", "ssf", "fact",
     "fact(form=tk)", "repadapter", "glora", "unified", "nf4+lora(r=8,targets=*)", "childtuning",
     "childtuning(mode=d)", "noisytune+lora", "lora+calibration",
-    "lora+calibration-layer", "ssf+lora(r=4)",
+    "lora+calibration-layer", "forget(run=@lora)+lora", "ssf+lora(r=4)",
 )  # fmt: skip
 IMAGES = "resize=112,filter=bicubic,mean=0.485|0.456|0.406,std=0.229|0.224|0.225"
 TASKS = ("cifar10", "eurosat", "sst2")
@@ -54,10 +54,14 @@ def call(words):
     return json.loads(done.stdout)
 
 
+def name_of(task, method, a):
+    low = "" if a.dtype == "f32" else a.dtype
+    return re.sub(r"[^a-z0-9]+", "_", f"{task} {method} {a.seed} {low}").strip("_")
+
+
 def measure(task, method, a):
     """The unit's result, from OUT if it is there."""
-    low = "" if a.dtype == "f32" else a.dtype
-    name = re.sub(r"[^a-z0-9]+", "_", f"{task} {method} {a.seed} {low}").strip("_")
+    name = name_of(task, method, a)
     file, run = pathlib.Path(a.out) / f"{name}.json", pathlib.Path(a.out) / name
     if file.exists():
         return json.loads(file.read_text())
@@ -66,7 +70,9 @@ def measure(task, method, a):
     if (run / "config.json").exists():
         trained = call([a.graft, "train", "--resume", run, *common])
     else:
-        given = ["--method", method, "--seed", a.seed, "--out", run, "--dtype", a.dtype]
+        # @lora is the run of that method.
+        typed = method.replace("@lora", str(pathlib.Path(a.out) / name_of(task, "lora", a)))
+        given = ["--method", typed, "--seed", a.seed, "--out", run, "--dtype", a.dtype]
         trained = call([a.graft, "train", *train, *given, *common])
     result = call([a.graft, "eval", "--run", run, *evaluate, "--dtype", a.dtype, *common])
     told = {"task": task, "method": method, "train": trained, "eval": result}

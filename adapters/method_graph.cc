@@ -58,6 +58,7 @@ void AddPrecision(const Precision& precision, std::vector<Pass>& passes) {
   if (precision.cell == CellType::kF32) return;
   passes.push_back(LowPrecisionPass(precision));
   passes.push_back(Bf16ValuesPass());
+  passes.push_back(ByteRowsPass());
 }
 
 PassManager MakePasses(std::vector<Pass> passes, const std::vector<std::string>& disabled) {
@@ -84,7 +85,7 @@ std::vector<std::string> PassNames() {
   std::vector<std::string> names;
   for (const auto& group : {ForwardPasses(),
                             StepPasses(),
-                            {LowPrecisionPass({}), Bf16ValuesPass()},
+                            {LowPrecisionPass({}), Bf16ValuesPass(), ByteRowsPass()},
                             {RecomputePass({})}})
     for (const Pass& pass : group)
       if (std::find(names.begin(), names.end(), pass.name) == names.end())

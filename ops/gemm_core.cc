@@ -129,10 +129,7 @@ void RunTile(const GemmJob& job, const Block& block, int64_t p, int64_t col, Til
     t.add = e.residual + piece.begin * e.residual_stride + col;
   }
   if (t.out_lines != nullptr) SetFetch(job, block, p, col, t);
-  if (e.row_scale != nullptr) {
-    t.row_scale = e.row_scale + piece.begin;
-    t.row_zero = e.row_zero + piece.begin;
-  }
+  if (e.row_range != nullptr) t.row_range = e.row_range + 2 * piece.begin;
   const bool finish = block.last && !block.linear;
   const FinishedTile tile{t.out, job.ldc, piece.begin, piece.size, col, cols, job.out_ld};
   if (finish) FetchForFinish(e, tile);

@@ -44,10 +44,10 @@ struct GemmEpilogue {
   const uint16_t* times = nullptr;
   uint16_t *slope16 = nullptr, *c16 = nullptr;
   bool native_bf16 = false;  // round to bf16 by the CPU's instruction: HasCells(kBf16)
-  // Of bytes, (A B)[m, n] = row_scale[m] col_scale[n] (sum of products - row_zero[m] col_sum[n]);
+  // Of bytes, (A B)[m, n] = s[m] col_scale[n] (sum of products - z[m] col_sum[n]), row_range being
+  // s and z of each row, [M, 2];
   // what is of columns has the length of whole panels.
-  const float *row_scale = nullptr, *col_scale = nullptr;
-  const int32_t *row_zero = nullptr, *col_sum = nullptr;
+  const float *row_range = nullptr, *col_scale = nullptr, *col_sum = nullptr;
 
   // Whether the tile's sums need nothing more once they are complete.
   bool linear() const {

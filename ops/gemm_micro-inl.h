@@ -19,6 +19,7 @@
 
 #include "hwy/highway.h"
 #include "ops/gemm_core.h"
+#include "ops/unroll-inl.h"
 #include "runtime/threads.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -44,16 +45,6 @@ constexpr int64_t kFetchLines = kManyRegisters ? 1 : 2;  // of the next panel, i
 constexpr int64_t TileRows(int64_t vecs) {
   if (vecs == kGemmVecs) return kGemmMr;
   return kManyRegisters ? (vecs == 3 ? 8 : 12) : vecs == 2 ? 6 : 12;
-}
-
-// Calls f(0) ... f(N-1) with compile-time indices: gcc keeps an array of vectors in registers only
-// if no loop over it is left.
-template <size_t N, class F>
-HWY_INLINE void Unroll(const F& f) {
-  [&]<size_t... I>(std::index_sequence<I...>) HWY_ATTR __attribute__((always_inline)) {
-    (f(std::integral_constant<size_t, I>()), ...);
-  }
-  (std::make_index_sequence<N>());
 }
 
 // Returns acc + a b. Given a choice of forms, gcc 12 permutes the 16 registers of AVX2 from step to
@@ -119,8 +110,8 @@ struct TileArgs {
   const float* bias;
   float* out;
   int64_t out_row;
-  const float *row_scale = nullptr, *col_scale = nullptr;  // of bytes, as GemmEpilogue
-  const int32_t *row_zero = nullptr, *col_sum = nullptr;
+  // Of bytes, as GemmEpilogue.
+  const float *row_range = nullptr, *col_scale = nullptr, *col_sum = nullptr;
   // If not null, and A is by rows or by columns: in kUnroll steps over k, kFetchLines lines into L2
   // from fetch + i * fetch_step, i = 0, 1, ..., and one of C into L1 from out + out_lines[i].
   // Evenly over the tile, as a core waits for few lines at a time.
@@ -142,9 +133,10 @@ HWY_INLINE void ScaleTile(const TileArgs& t, hn::Vec<GemmTag> (&acc)[kRows * kVe
   constexpr size_t kStep = static_cast<size_t>(kGemmLanes);
   Unroll<kRows * kVecs>(GRAFT_EACH(i) {
     const size_t col = i % kVecs * kStep;
-    const auto scale = hn::Mul(hn::Set(d, t.row_scale[i / kVecs]), hn::LoadU(d, t.col_scale + col));
-    const auto zero = hn::Mul(hn::Set(di, t.row_zero[i / kVecs]), hn::LoadU(di, t.col_sum + col));
-    acc[i] = hn::Mul(hn::ConvertTo(d, hn::Sub(hn::BitCast(di, acc[i]), zero)), scale);
+    const float* range = t.row_range + 2 * (i / kVecs);
+    const auto scale = hn::Mul(hn::Set(d, range[0]), hn::LoadU(d, t.col_scale + col));
+    const auto sum = hn::ConvertTo(d, hn::BitCast(di, acc[i]));
+    acc[i] = hn::Mul(hn::NegMulAdd(hn::Set(d, range[1]), hn::LoadU(d, t.col_sum + col), sum), scale);
   });
 }
 
@@ -269,7 +261,7 @@ HWY_NOINLINE void TileRowByRow(int64_t rows, TileArgs t) {
     TileBy<1, kVecs, StepA::kAny, StepB::kAny, kDot>(t);
     t.a += t.a_row, t.out += t.out_row;
     if (t.add != nullptr) t.add += t.add_row;
-    if (t.row_scale != nullptr) ++t.row_scale, ++t.row_zero;
+    if (t.row_range != nullptr) t.row_range += 2;
   }
 }
 

@@ -4,10 +4,12 @@
 // s = (max - min) / 255 and z = round(-min / s) (max and min of the row and 0, which is exact), and
 // a column w of B s8 q = round(w / s) with s = max |w| / 127, so that
 //   sum x w = s_row s_col (sum q_row q_col - z_row sum q_col).
-// Rows and columns of zeros have s = 0. What is not finite makes its row or column of C NaN.
+// Rows and columns of zeros have s = 0. What is not finite makes its row or column of C NaN. Both
+// are transformed first (hadamard.h), which leaves their product as it is and makes s small.
 //
-// Where inputs were looked at before (calibration), all rows have one z, and number j of a row a
-// factor f_j of its own, q = round(x_j f_j) + z within a byte, whose inverse goes into row j of B:
+// Where inputs were looked at before (calibration), all rows have one z, and number j of a
+// transformed row a factor f_j of its own, q = round(x_j f_j) + z within a byte, whose inverse goes
+// into row j of the transformed B:
 //   sum x w = s_col (sum q q_col - z sum q_col).
 #pragma once
 #include "ops/gemm_core.h"
@@ -21,17 +23,20 @@ int64_t CellsOf(CellType cell, int64_t k);
 // The precisions as users write them: "f32", "bf16", "int8".
 const char* CellName(CellType cell);
 
-// Scratch of a product: cells of A [m, CellsOf(k)] and, of bytes, a scale and a zero of each row.
+// Scratch of a product: cells of A [m, CellsOf(k)] and, of bytes, the range of each row.
 size_t LowRowsBytes(CellType cell, int64_t m, int64_t k);
+float* RangeBehind(std::byte* cells, int64_t m, int64_t k);
 // Fills it from A [m, k], f32 or bf16 by rows. Parallel inside.
 void MakeLowRows(CellType cell, const Tensor& a, int64_t m, int64_t k, std::byte* scratch) noexcept;
-// The same of bytes with factors [k] and one zero.
+// Rows of bytes: cells and range [m, 2], which is s and z of each row.
+void MakeByteRows(const Tensor& a, int64_t m, int64_t k, std::byte* cells, float* range) noexcept;
+// The same with factors [k] and one zero.
 void MakeStaticRows(const Tensor& a, int64_t m, int64_t k, const float* factors, int32_t zero,
-                    std::byte* scratch) noexcept;
+                    std::byte* cells, float* range) noexcept;
 
 // Whether the rows of such an A are cells already: LowRows may read them where they lie.
 inline bool AreCells(CellType cell, DType a, int64_t k) {
-  return cell == CellType::kBf16 && a == DType::kBf16 && k % 2 == 0;
+  return a == DType::kI32 || (cell == CellType::kBf16 && a == DType::kBf16 && k % 2 == 0);
 }
 
 // Pairs of bf16 of A [k, m], f32 or bf16 by rows, which lie along k: cells [CellsOf(k), m]. Of an
@@ -41,7 +46,7 @@ void PairRows(const Tensor& a, int64_t k, int64_t m, float* cells) noexcept;
 // A packed B [k, n]: panels as PackB makes them of cells, then, of bytes, scales and sums of q for
 // each column of the whole panels.
 size_t LowPackedBytes(CellType cell, int64_t k, int64_t n);
-// Of bytes, row i of B is multiplied by factors[i] first, if they are given.
+// Of bytes, row i of the transformed B is multiplied by factors[i], if they are given.
 void PackLow(CellType cell, const MatrixView& b, int64_t k, int64_t n, float* packed,
              const float* factors = nullptr) noexcept;
 
@@ -54,7 +59,7 @@ GemmB LowPanels(CellType cell, int64_t k, int64_t n, const float* packed, GemmEp
 uint16_t ToBf16(float x);
 float FromBf16(uint16_t bits);
 // Of a column: max |x| / 127; NaN if a value is not finite.
-float ByteScale(const float* x, int64_t count, int64_t stride, const float* factors = nullptr);
+float ByteScale(const float* x, int64_t count);
 // round(x / scale), within [-127, 127]; 0 where the scale is 0 or NaN.
 int32_t ToByte(float x, float scale);
 // Of a row: x is about scale (q - zero), q = round(x inverse) + zero within [0, 255].
@@ -62,6 +67,7 @@ struct ByteRow {
   float scale = 0, inverse = 0;
   int32_t zero = 0;
 };
+constexpr int64_t kMostBytes = 4 * kMostInt8Cells;  // of a row
 // `rest` is 0, or NaN if a value is not finite.
 inline ByteRow ByteRowOf(float min, float max, float rest) {
   ByteRow row{(max - min) / 255 + rest, 0, 0};

@@ -3,6 +3,7 @@
 // pass low_precision, from forward products, from the gradients to their inputs and, in bf16, from
 // the gradients of weights.
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "ops/low_cells.h"
@@ -27,15 +28,15 @@ struct Sizes {
   int64_t m, k, n;
 };
 Sizes SizesOf(const Extents& a, const Extents& b, const MatmulAttrs& p) {
-  return {a[p.ta ? 1 : 0], a[p.ta ? 0 : 1], b[p.tb ? 0 : 1]};
+  return {a[p.ta ? 1 : 0], b[p.tb ? 1 : 0], b[p.tb ? 0 : 1]};  // a may be cells
 }
 
-// The inputs of matmul: without the factors of inputs and of results.
+// The inputs of matmul: without factors and ranges.
 template <class T>
 std::vector<T> OfMatmul(std::span<const T> in, const LowMatmulAttrs& low) {
   std::vector<T> all(in.begin(), in.end());
   if (low.times) all.erase(all.begin() + static_cast<ptrdiff_t>(LowTimesAt(low)));
-  if (low.calibrated) all.erase(all.begin() + 2);
+  if (LowBiasAt(low) > 2) all.erase(all.begin() + 2);
   return all;
 }
 
@@ -44,6 +45,21 @@ void ExpectTimes(Types in, const LowMatmulAttrs& low, const TensorType& out) {
   if (low.product.act != "none") Fail("times: expected no act, found {}", low.product.act);
   const TensorType want{DType::kBf16, out.shape}, &found = in[LowTimesAt(low)];
   if (!(found == want)) Fail("times: expected {}, found {}", ToString(want), ToString(found));
+}
+
+// Of bytes, input 0 in f32 as it was.
+std::vector<TensorType> FromBytes(Types in, const LowMatmulAttrs& low) {
+  ExpectRank(in[0], 2, "a");
+  ExpectRank(in[1], 2, "b");
+  const Dim k = in[1].shape[low.product.tb ? 1 : 0];
+  const Dim cells = CellsOf(CellType::kInt8, k.constant);
+  if (in[0].dtype != DType::kI32 || !(in[0].shape[1] == cells))
+    Fail("a: expected cells i32[R,{}], found {}", cells.constant, ToString(in[0]));
+  const TensorType range = F32({in[0].shape[0], 2});
+  if (!(in[2] == range)) Fail("range: expected {}, found {}", ToString(range), ToString(in[2]));
+  std::vector<TensorType> all(in.begin(), in.end());
+  all[0] = F32({in[0].shape[0], k});
+  return all;
 }
 
 // The types as matmul knows them, which has f32 alone.
@@ -60,10 +76,14 @@ std::vector<TensorType> InferLowMatmul(Types in, const Attrs& attrs) {
   if (low.calibrated && (low.cell != "int8" || in.size() < 3))
     Fail("calibrated: expected int8 and factors as input 2, found {} and {} inputs", low.cell,
          in.size());
+  if (low.bytes && (low.cell != "int8" || low.calibrated))
+    Fail("bytes: expected int8 without calibration, found {}", low.cell);
   if (in.size() < LowTimesAt(low) + low.times)
     Fail("expected at least {} inputs, found {}", LowTimesAt(low) + low.times, in.size());
+  const std::vector<TensorType> given =
+      low.bytes ? FromBytes(in, low) : std::vector<TensorType>(in.begin(), in.end());
   std::vector<TensorType> out =
-      kMatmul.infer(AsF32(OfMatmul<TensorType>(in, low), low), low.product);
+      kMatmul.infer(AsF32(OfMatmul<TensorType>(given, low), low), low.product);
   if (low.times) ExpectTimes(in, low, out[0]);
   if (low.slope16 && out.size() < 2) Fail("slope16: expected an act, found none");
   if (low.slope16) out[1].dtype = DType::kBf16;
@@ -84,14 +104,19 @@ void RefLowMatmul(const ReferenceArgs& args) {
   const LowMatmulAttrs& low = args.attrs.As<LowMatmulAttrs>();
   const auto [m, k, n] = SizesOf(args.in_shape[0], args.in_shape[1], low.product);
   std::vector<std::vector<double>> in = OfMatmul<std::vector<double>>(args.in, low);
+  std::vector<Extents> in_shape = OfMatmul<Extents>(args.in_shape, low);
+  if (low.bytes) in[0].resize(static_cast<size_t>(m * k)), in_shape[0] = Extents{m, k};
   const double* factors = low.calibrated ? args.in[2].data() : nullptr;
   const bool bf16 = CellOf(low) == CellType::kBf16;
   const Line64 row{k, low.product.ta ? m : 1}, column{k, low.product.tb ? 1 : n};
   for (int64_t i = 0; i < m && k > 0; ++i) {
     const size_t first = static_cast<size_t>(i * (low.product.ta ? 1 : k));
-    const double* x = &args.in[0][first];
+    const double* x = args.in[0].data() + first;
     if (bf16)
       RoundToBf16(x, row, &in[0][first]);
+    else if (low.bytes)
+      NumbersOfCells(&args.in[0][static_cast<size_t>(i * CellsOf(CellType::kInt8, k))], k,
+                     &args.in[2][static_cast<size_t>(2 * i)], &in[0][first]);
     else if (factors)
       RoundStaticRow(x, row, factors, low.zero, &in[0][first]);
     else
@@ -107,7 +132,7 @@ void RefLowMatmul(const ReferenceArgs& args) {
   MatmulAttrs product = low.product;
   if (low.times) product.residual = false;
   const Attrs plain(product);
-  kMatmul.reference({in, args.out, OfMatmul<Extents>(args.in_shape, low), args.out_shape, plain});
+  kMatmul.reference({in, args.out, in_shape, args.out_shape, plain});
   std::vector<double>& y = args.out[0];
   for (size_t i = 0; i < y.size() && low.times; ++i) {
     y[i] *= args.in[LowTimesAt(low)][i];
@@ -119,7 +144,11 @@ void RefLowMatmul(const ReferenceArgs& args) {
 
 Cost LowMatmulCost(ExtentsSpan in, ExtentsSpan out, const Attrs& attrs) {
   const LowMatmulAttrs& low = attrs.As<LowMatmulAttrs>();
-  Cost cost = kMatmul.cost(OfMatmul<Extents>(in, low), out, Attrs(low.product));
+  std::vector<Extents> given = OfMatmul<Extents>(in, low);
+  const Sizes d = SizesOf(given[0], given[1], low.product);
+  if (low.bytes) given[0] = Extents{d.m, d.k};
+  Cost cost = kMatmul.cost(given, out, Attrs(low.product));
+  if (low.bytes) cost.bytes -= static_cast<double>(3 * d.m * d.k);
   cost.bytes += Elements(out[0]) * (2 * low.times - 2 * low.y16 - 2 * low.slope16);
   if (low.product.ta) return cost;
   cost.bytes -= Elements(in[1]) * (CellOf(low) == CellType::kBf16 ? 2 : 3);
@@ -147,9 +176,10 @@ MatrixView CellsOfA(const LowState& state, const Tensor& a, const float* factors
     PairRows(a, d.k, d.m, cells);
     return {cells, 1, d.m};
   }
-  if (AreCells(state.cell, a.dtype, d.k)) return {static_cast<const float*>(a.data), d.k / 2, 1};
+  if (AreCells(state.cell, a.dtype, d.k))
+    return {static_cast<const float*>(a.data), CellsOf(state.cell, d.k), 1};
   if (factors)
-    MakeStaticRows(a, d.m, d.k, factors, state.zero, scratch);
+    MakeStaticRows(a, d.m, d.k, factors, state.zero, scratch, RangeBehind(scratch, d.m, d.k));
   else
     MakeLowRows(state.cell, a, d.m, d.k, scratch);
   return LowRows(state.cell, d.m, d.k, scratch, e);
@@ -182,6 +212,7 @@ void RunLowMatmul(const KernelArgs& args) noexcept {
   const float* factors = low.calibrated ? args.in[2].f32() : nullptr;
   GemmEpilogue e = ProductEpilogue(args, low.product, LowBiasAt(low), sums + state.c_bytes);
   if (low.times) e.times = args.in[LowTimesAt(low)].bf16();
+  if (low.bytes) e.row_range = args.in[2].f32();
   e.native_bf16 = HasCells(CellType::kBf16);
   const MatrixView a = CellsOfA(state, args.in[0], factors, d, low.product.ta, a_cells, &e);
   const GemmB b = CellsOfB(state, args.in[1], factors ? factors + d.k : nullptr, d, low.product.tb,
@@ -268,6 +299,22 @@ void AddCalibrated(std::vector<Sample>& samples) {
   }
 }
 
+// Rows that are bytes already; any cells will do.
+void AddBytes(std::vector<Sample>& samples) {
+  for (const auto& [m, k, n] : {std::array<int64_t, 3>{1, 1, 1}, {29, 37, 5}, {7, 64, 256}}) {
+    const MatmulAttrs product{.tb = true, .bias = true, .residual = true, .act = "gelu"};
+    LowMatmulAttrs low = Low(product, "int8");
+    low.bytes = true;
+    const Extents cells{m, CellsOf(CellType::kInt8, k)};
+    Sample sample{fmt::format("bytes_{}", k), {{cells}, {{n, k}}}, low};
+    for (int64_t i = 0; i < cells.size(); ++i)
+      sample.in[0].ints.push_back(static_cast<int32_t>(static_cast<uint32_t>(i + 1) * 2654435761u));
+    sample.in.push_back({{m, 2}, 0, 0.02});
+    sample.in.push_back({{n}}), sample.in.push_back({{m, n}});
+    samples.push_back(std::move(sample));
+  }
+}
+
 // Numbers that are bf16 already, factors of results, and results in bf16.
 void AddBf16(const std::string& cell, std::vector<Sample>& samples) {
   const auto add = [&](const char* label, const Extents& a, const Extents& b, LowMatmulAttrs low) {
@@ -329,7 +376,7 @@ std::vector<Sample> LowMatmulSamples() {
     add("empty", {0, 5}, {2, 5}, fused);
     add("empty_cols", {3, 5}, {0, 5}, nt);
     add("empty_sum", {3, 0}, {2, 0}, fused);
-    if (std::string_view(cell) == "int8") AddCalibrated(samples);
+    if (std::string_view(cell) == "int8") AddCalibrated(samples), AddBytes(samples);
     AddBf16(cell, samples);
     add("bench", {197, 768}, {768, 768}, bias);
     add("bench_nn", {197, 768}, {768, 768}, nn);
@@ -340,6 +387,12 @@ std::vector<Sample> LowMatmulSamples() {
 LowMatmulAttrs Calibrated(const char* cell, int64_t zero = 0) {
   LowMatmulAttrs attrs = Low({.tb = true}, cell);
   attrs.calibrated = true, attrs.zero = zero;
+  return attrs;
+}
+
+LowMatmulAttrs OfBytes(const char* cell) {
+  LowMatmulAttrs attrs = Low({.tb = true}, cell);
+  attrs.bytes = true;
   return attrs;
 }
 
@@ -364,6 +417,11 @@ std::vector<ErrorSample> LowMatmulErrors() {
           {{F32({3, 5}), F32({4, 5}), F32({10})}, Calibrated("bf16"), "found bf16 and 3 inputs"},
           {{F32({3, 5}), F32({4, 5}), F32({5})}, Calibrated("int8"), "expected f32[10]"},
           {{F32({3, 5}), F32({4, 5}), F32({10})}, Calibrated("int8", 256), "zero 256"},
+          {{F32({3, 5}), F32({4, 5}), F32({3, 2})}, OfBytes("bf16"), "expected int8 without"},
+          {{F32({3, 5}), F32({4, 5}), F32({3, 2})}, OfBytes("int8"), "expected cells i32[R,2]"},
+          {{{DType::kI32, {3, 2}}, F32({4, 5}), F32({3})},
+           OfBytes("int8"),
+           "range: expected f32[3,2], found f32[3]"},
           {{F32({3, 5000}), F32({4, 5000})},
            Low(nt, "int8"),
            "int8: 5000 numbers in a sum, at most 4096"}};

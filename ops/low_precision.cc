@@ -1,6 +1,7 @@
 #include "ops/low_precision.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "ops/kernel_choice.h"
@@ -25,7 +26,6 @@ struct Rules {
   const Graph& g;
   const Precision& precision;
   std::vector<bool> constant, written;  // DependsOnlyOnParameters; by an update
-  bool pixels = false;                  // whether the model embeds patches
 };
 
 bool IsWide(const Extents& sides, int64_t least) { return sides[0] >= least && sides[1] >= least; }
@@ -46,13 +46,11 @@ const MatmulAttrs& ProductOf(const Node& n) {
   return n.op == &kLowMatmul ? n.attrs.As<LowMatmulAttrs>().product : n.attrs.As<MatmulAttrs>();
 }
 
-// bf16 stands in for int8 where a sum has too many numbers, and for pixels and the block that reads
-// them: what is rounded there goes through all blocks (docs/measuring.md says what it brings).
+// bf16 stands in for int8 where a sum has too many numbers, and for pixels: what is rounded there
+// goes through all blocks (docs/measuring.md says what it brings).
 Choice ChoiceOfFrozen(const Rules& r, const Node& n) {
   if (r.precision.cell != CellType::kInt8) return {r.precision.cell};
   if (Keeps(n.scope, "patch_embed")) return {CellType::kBf16, "pixels go through all blocks"};
-  if (r.pixels && ("." + n.scope + ".").find(".blocks.0.") != std::string::npos)
-    return {CellType::kBf16, "it is of the block behind the embedding of patches"};
   const int64_t k = At(r.g.shape(n.in[1]), {})[ProductOf(n).tb ? 1 : 0];
   if (CellsOf(CellType::kInt8, k) > kMostInt8Cells)
     return {CellType::kBf16, "a sum of more numbers than bytes can add up"};
@@ -142,7 +140,6 @@ LowForm LowFormOf(Graph& g, const Rules& r, const Node& n) {
 Rules RulesOf(const Graph& g, const Precision& precision) {
   Rules rules{g, precision, DependsOnlyOnParameters(g), std::vector<bool>(g.num_values())};
   for (const Update& u : g.updates) rules.written[u.target.i] = true;
-  for (NodeId id : g.TopoOrder()) rules.pixels |= Keeps(g.node(id).scope, "patch_embed");
   return rules;
 }
 
@@ -162,6 +159,58 @@ PassReport Lower(Graph& g, const Precision& precision) {
     }
     g.EraseNode(id);
     id = g.value(made[0]).producer;
+    ++report.rewrites;
+  }
+  g.scope.clear();
+  if (report.rewrites > 0) g.Renumber(order);
+  report.nodes_after = g.live_nodes();
+  return report;
+}
+
+// Whether the product makes bytes of its rows, by their own ranges.
+bool MakesBytes(const Node& n) {
+  if (n.op != &kLowMatmul) return false;
+  const LowMatmulAttrs& low = n.attrs.As<LowMatmulAttrs>();
+  return low.cell == "int8" && !low.calibrated && !low.bytes;
+}
+
+// Adds the product that reads the bytes instead of making them.
+NodeId ReadBytes(Graph& g, const Node& n, const ValueList& bytes) {
+  LowMatmulAttrs low = n.attrs.As<LowMatmulAttrs>();
+  low.bytes = true;
+  ValueList in = n.in;
+  in[0] = bytes[0], in.insert(in.begin() + 2, bytes[1]);
+  g.scope = n.scope;
+  const ValueList made = g.Add(kLowMatmul, std::move(in), std::move(low), n.built_at);
+  for (size_t i = 0; i < made.size(); ++i) {
+    g.SetName(made[i], g.value(n.out[i]).name);
+    g.ReplaceUses(n.out[i], made[i]);
+  }
+  return g.value(made[0]).producer;
+}
+
+PassReport ShareBytes(Graph& g) {
+  PassReport report{"byte_rows", 0, g.live_nodes(), 0, 0};
+  std::vector<int> readers(g.num_values());
+  std::vector<NodeId> order;
+  std::map<uint32_t, ValueList> bytes;  // by the value that they are made of
+  const std::vector<NodeId> before = OrderNodes(g).nodes;
+  for (NodeId id : before)
+    if (MakesBytes(g.node(id))) ++readers[g.node(id).in[0].i];
+  for (NodeId id : before) {
+    const Node n = g.node(id);
+    if (!MakesBytes(n) || readers[n.in[0].i] < 2) {
+      order.push_back(id);
+      continue;
+    }
+    ValueList& made = bytes[n.in[0].i];
+    if (made.empty()) {
+      g.scope = n.scope.substr(0, n.scope.rfind('.'));  // of what holds the products
+      made = g.Add(kByteRows, {n.in[0]}, {}, n.built_at);
+      order.push_back(g.value(made[0]).producer);
+    }
+    order.push_back(ReadBytes(g, n, made));
+    g.EraseNode(id);
     ++report.rewrites;
   }
   g.scope.clear();
@@ -260,5 +309,7 @@ std::vector<const char*> ReasonsForNoLess(const Graph& g, const Precision& preci
 Pass LowPrecisionPass(const Precision& precision) {
   return {"low_precision", [precision](Graph& g) { return Lower(g, precision); }};
 }
+
+Pass ByteRowsPass() { return {"byte_rows", ShareBytes}; }
 
 }  // namespace graft

@@ -57,10 +57,13 @@ ChosenDtype ChooseDtype(const std::string& dtype);
 // train, and their gradients, are in bf16 whatever the precision, and only if both sides have
 // kLeastTrainedSide: what methods add is narrower and stays in f32, as do trained values, their
 // accumulated gradients and the optimizer. What is made from parameters alone stays in f32. In
-// int8, the embedding of patches, the block behind it and sums of more numbers than bytes can add
-// up are in bf16, too. A GELU of what such a product makes becomes gelu_near. attention and its
+// int8, the embedding of patches and sums of more numbers than bytes can add up are in bf16, too. A GELU of what such a product makes becomes gelu_near. attention and its
 // gradient become low_attention, if wanted.
 inline constexpr int64_t kLeastLowSide = 32, kLeastTrainedSide = 128;
 Pass LowPrecisionPass(const Precision& precision);
+
+// byte_rows: where several int8 products read the same rows, as query, key and value do, these are
+// rounded to bytes once. Runs when it is decided which values are bf16.
+Pass ByteRowsPass();
 
 }  // namespace graft

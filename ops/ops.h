@@ -19,6 +19,7 @@ namespace graft {
   /* matmul.cc      */ X(Matmul)                                                                  \
   /* nf4_matmul.cc  */ X(Nf4Dequantize) X(Nf4Matmul)                                              \
   /* low_matmul.cc  */ X(LowMatmul)                                                               \
+  /* byte_rows.cc   */ X(ByteRows)                                                                \
   /* bf16.cc        */ X(ToBf16) X(ToF32)                                                      \
   /* attention.cc   */ X(Attention) X(AttentionGrad) X(LowAttention) X(LowAttentionGrad)          \
   /* shape.cc       */ X(SliceCols) X(PadCols) X(ConcatCols) X(SliceRows) X(PadRows)              \
@@ -118,22 +119,28 @@ inline ValueId Linear(Graph& g, ValueId x, ValueId weight, ValueId bias, Where a
 // it of matmul.
 // `calibrated` (int8): input 2, before the bias, is [2k]: the factor of each number of a row of a,
 // then the inverses; `zero` is that of all rows.
+// `bytes` (int8, not calibrated): a is what byte_rows makes of it, and input 2 its range.
 // a may be bf16, as may b with ta. `times`: an input before the residual, bf16 [M,N], without act:
 //   y = (alpha a b + bias) times + residual.
 // y16, slope16: results 0 and 1 are bf16.
 struct LowMatmulAttrs {
   MatmulAttrs product;
   std::string cell = "bf16";  // bf16 | int8
-  bool calibrated = false;
+  bool calibrated = false, bytes = false;
   int64_t zero = 0;
   bool times = false, y16 = false, slope16 = false;
   bool operator==(const LowMatmulAttrs&) const = default;
   static void Visit(auto& self, auto&& f) {
     MatmulAttrs::Visit(self.product, f), f("cell", self.cell);
-    f("calibrated", self.calibrated), f("zero", self.zero);
+    f("calibrated", self.calibrated), f("bytes", self.bytes), f("zero", self.zero);
     f("times", self.times), f("y16", self.y16), f("slope16", self.slope16);
   }
 };
+
+// --- byte_rows.cc ---
+
+// kByteRows: x [R,k], f32 or bf16 -> i32 [R,ceil(k/4)], four bytes of a transformed row each, and
+// the range f32 [R,2], the rows' scales and zeros (low_cells.h). Made by the pass byte_rows.
 
 // --- bf16.cc: kToBf16 [..] f32 -> bf16, rounded to nearest, ties to even; kToF32 back ---
 

@@ -10,7 +10,7 @@
 namespace graft {
 
 // Which inputs of a low_matmul are its options.
-inline size_t LowBiasAt(const LowMatmulAttrs& low) { return low.calibrated ? 3 : 2; }
+inline size_t LowBiasAt(const LowMatmulAttrs& low) { return low.calibrated || low.bytes ? 3 : 2; }
 inline size_t LowTimesAt(const LowMatmulAttrs& low) { return LowBiasAt(low) + low.product.bias; }
 
 inline size_t RoundUp64(size_t bytes) { return (bytes + 63) / 64 * 64; }

@@ -47,8 +47,12 @@ std::string ShapeOf(const Graph& g, const StepInfo& s, const Counts& capacity) {
   const Extents out = At(g.shape(n.out[0]), capacity);
   if (n.op == &kMatmul || n.op == &kLowMatmul || n.op == &kNf4Matmul) {
     const Extents a = At(g.shape(n.in[0]), capacity);
-    const bool transposed = (n.op == &kMatmul && n.attrs.As<MatmulAttrs>().ta) ||
-                            (n.op == &kLowMatmul && n.attrs.As<LowMatmulAttrs>().product.ta);
+    if (n.op == &kLowMatmul) {  // whose a may be cells
+      const Extents b = At(g.shape(n.in[1]), capacity);
+      return fmt::format("{}x{}x{}", out[0], out[1],
+                         b[n.attrs.As<LowMatmulAttrs>().product.tb ? 1 : 0]);
+    }
+    const bool transposed = n.op == &kMatmul && n.attrs.As<MatmulAttrs>().ta;
     return fmt::format("{}x{}x{}", out[0], out[1], a[transposed ? 0 : 1]);
   }
   std::string text;

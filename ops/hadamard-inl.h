@@ -1,0 +1,98 @@
+// The transform of hadamard.h in registers, for files compiled once per SIMD target.
+#if defined(GRAFT_OPS_HADAMARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef GRAFT_OPS_HADAMARD_INL_H_
+#undef GRAFT_OPS_HADAMARD_INL_H_
+#else
+#define GRAFT_OPS_HADAMARD_INL_H_
+#endif
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include "hwy/highway.h"
+#include "ops/bf16-inl.h"
+#include "ops/hadamard.h"
+#include "ops/unroll-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace graft::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+#if HWY_TARGET == HWY_AVX3
+
+// Butterflies of strides 1, 2 and 4: the lower of two numbers gets their sum, the upper one
+// lower - upper.
+template <class D, class V>
+HWY_INLINE V HadamardOfEight(D d, V v) {
+  HWY_ALIGN static constexpr float kOdd[4] = {1, -1, 1, -1}, kSecond[4] = {1, 1, -1, -1};
+  v = hn::MulAdd(v, hn::LoadDup128(d, kOdd), hn::Shuffle2301(v));
+  v = hn::MulAdd(v, hn::LoadDup128(d, kSecond), hn::Shuffle1032(v));
+  const auto upper = hn::Set(d, -1.0f), lower = hn::Set(d, 1.0f);
+  return hn::MulAdd(v, hn::OddEvenBlocks(upper, lower), hn::SwapAdjacentBlocks(v));
+}
+
+template <size_t kVecs, class T>
+HWY_INLINE void HadamardGroup(const T* x, float* out) {
+  const hn::ScalableTag<float> d;
+  constexpr size_t kStep = static_cast<size_t>(kHadamardStep);
+  hn::Vec<decltype(d)> v[kVecs];
+  Unroll<kVecs>([&](auto i) HWY_ATTR __attribute__((always_inline)) {
+    v[i] = LoadNumbers(d, x + i * kStep);
+  });
+  const auto stage = [&](auto stride) HWY_ATTR __attribute__((always_inline)) {
+    constexpr size_t kStride = decltype(stride)::value;
+    if constexpr (kStride < kVecs) {
+      Unroll<kVecs / 2>([&](auto j) HWY_ATTR __attribute__((always_inline)) {
+        constexpr size_t kLower = j / kStride * 2 * kStride + j % kStride;
+        const auto sum = hn::Add(v[kLower], v[kLower + kStride]);
+        v[kLower + kStride] = hn::Sub(v[kLower], v[kLower + kStride]);
+        v[kLower] = sum;
+      });
+    }
+  };
+  stage(std::integral_constant<size_t, 1>());
+  stage(std::integral_constant<size_t, 2>());
+  stage(std::integral_constant<size_t, 4>());
+  stage(std::integral_constant<size_t, 8>());
+  Unroll<kVecs>([&](auto i) HWY_ATTR __attribute__((always_inline)) {
+    hn::StoreU(HadamardOfEight(d, v[i]), d, out + i * kStep);
+  });
+}
+
+template <size_t kVecs, class T>
+HWY_INLINE void HadamardGroups(const T* x, int64_t k, float* out) {
+  constexpr int64_t kGroup = static_cast<int64_t>(kVecs) * kHadamardStep;
+  for (int64_t i = 0; i < k; i += kGroup) HadamardGroup<kVecs>(x + i, out + i);
+}
+
+// out = H x; HadamardVectors(k) > 0.
+template <class T>
+HWY_INLINE void HadamardOf(const T* x, int64_t k, float* out) {
+  switch (HadamardVectors(k)) {
+    case 1:
+      return HadamardGroups<1>(x, k, out);
+    case 2:
+      return HadamardGroups<2>(x, k, out);
+    case 4:
+      return HadamardGroups<4>(x, k, out);
+    case 8:
+      return HadamardGroups<8>(x, k, out);
+    default:
+      return HadamardGroups<16>(x, k, out);
+  }
+}
+
+#else  // no CPU of this target multiplies bytes here
+
+template <class T>
+HWY_INLINE void HadamardOf(const T* x, int64_t k, float* out) {
+  WidenNumbers(x, k, out);
+  Hadamard(out, k);
+}
+
+#endif
+
+}  // namespace graft::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif  // GRAFT_OPS_HADAMARD_INL_H_

@@ -200,8 +200,8 @@ void RunByteRows(const KernelArgs& args) noexcept {
                args.out[1].f32());
 }
 
-Cost ByteRowsCost(ExtentsSpan in, ExtentsSpan, const Attrs&) {
-  return {(HadamardVectors(in[0][1]) > 0 ? 12 : 5) * Elements(in[0]), 5 * Elements(in[0])};
+Cost ByteRowsCost(ExtentsSpan in, ExtentsSpan out, const Attrs&) {
+  return {(HadamardVectors(in[0][1]) > 0 ? 12 : 5) * Elements(in[0]), AllBytes(in, out)};
 }
 
 std::vector<Sample> ByteRowsSamples() {
@@ -216,7 +216,8 @@ std::vector<Sample> ByteRowsSamples() {
                                      {"empty", {0, 5}},
                                      {"bench", {394, 768}}})
     for (const bool bf16 : {false, true})
-      samples.push_back({std::string(label) + (bf16 ? "16" : ""), {{.shape = shape, .bf16 = bf16}}});
+      samples.push_back(
+          {std::string(label) + (bf16 ? "16" : ""), {{.shape = shape, .bf16 = bf16}}});
   return samples;
 }
 

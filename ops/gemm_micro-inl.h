@@ -136,7 +136,8 @@ HWY_INLINE void ScaleTile(const TileArgs& t, hn::Vec<GemmTag> (&acc)[kRows * kVe
     const float* range = t.row_range + 2 * (i / kVecs);
     const auto scale = hn::Mul(hn::Set(d, range[0]), hn::LoadU(d, t.col_scale + col));
     const auto sum = hn::ConvertTo(d, hn::BitCast(di, acc[i]));
-    acc[i] = hn::Mul(hn::NegMulAdd(hn::Set(d, range[1]), hn::LoadU(d, t.col_sum + col), sum), scale);
+    acc[i] =
+        hn::Mul(hn::NegMulAdd(hn::Set(d, range[1]), hn::LoadU(d, t.col_sum + col), sum), scale);
   });
 }
 

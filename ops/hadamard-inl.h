@@ -37,9 +37,8 @@ HWY_INLINE void HadamardGroup(const T* x, float* out) {
   const hn::ScalableTag<float> d;
   constexpr size_t kStep = static_cast<size_t>(kHadamardStep);
   hn::Vec<decltype(d)> v[kVecs];
-  Unroll<kVecs>([&](auto i) HWY_ATTR __attribute__((always_inline)) {
-    v[i] = LoadNumbers(d, x + i * kStep);
-  });
+  Unroll<kVecs>([&](auto i) HWY_ATTR
+                __attribute__((always_inline)) { v[i] = LoadNumbers(d, x + i * kStep); });
   const auto stage = [&](auto stride) HWY_ATTR __attribute__((always_inline)) {
     constexpr size_t kStride = decltype(stride)::value;
     if constexpr (kStride < kVecs) {

@@ -3,9 +3,9 @@
 // spread over up to 128 places before both are rounded to bytes of one scale (Chee et al. 2023,
 // QuIP; Ashkboos et al. 2024, QuaRot).
 //
-// H consists of butterflies (x[i], x[i + s]) -> (x[i] + x[i + s], x[i] - x[i + s]): if 16 divides k,
-// of strides s = 16, 32, 64 and 128, as long as 2 s divides k, and then of s = 1, 2 and 4. Strides
-// from 16 on are whole vectors and cost an addition each. Other rows stay as they are.
+// H consists of butterflies (x[i], x[i + s]) -> (x[i] + x[i + s], x[i] - x[i + s]), if 16 divides
+// k: of strides s = 16, 32, 64 and 128, as long as 2 s divides k, and then of s = 1, 2 and 4.
+// Strides from 16 on are whole vectors and cost an addition each. Other rows stay as they are.
 #pragma once
 #include <cstdint>
 

@@ -22,8 +22,9 @@ std::vector<float> Transformed(const double* x, const Line64& line, float times 
 }
 
 ByteRow RangeOf(const std::vector<float>& v) {
-  const auto [least, most] = std::ranges::minmax(v);
-  return ByteRowOf(std::min(0.0f, least), std::max(0.0f, most), 0);
+  float least = 0, most = 0, rest = 0;
+  for (const float x : v) least = std::min(least, x), most = std::max(most, x), rest += x - x;
+  return ByteRowOf(least, most, rest);
 }
 
 }  // namespace
@@ -41,9 +42,10 @@ void ByteCells(const double* x, int64_t k, double* cells, double* range) {
   range[0] = double{row.scale}, range[1] = static_cast<double>(row.zero);
   for (int64_t i = 0; i < k; i += 4) {
     uint32_t cell = 0;
-    for (int64_t j = i; j < std::min(k, i + 4); ++j)
-      cell |= static_cast<uint32_t>(Byte64(v[static_cast<size_t>(j)] * row.inverse, row.zero) + row.zero)
-              << 8 * (j - i);
+    for (int64_t j = i; j < std::min(k, i + 4) && row.scale > 0; ++j) {
+      const double q = Byte64(v[static_cast<size_t>(j)] * row.inverse, row.zero);
+      cell |= static_cast<uint32_t>(q + row.zero) << 8 * (j - i);
+    }
     cells[i / 4] = static_cast<double>(static_cast<int32_t>(cell));
   }
 }

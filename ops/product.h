@@ -1,10 +1,10 @@
 // What the records of matrix products (matmul.cc, low_matmul.cc, nf4_matmul.cc) have in common.
 #pragma once
-#include <cstdlib>
 #include <memory>
 
 #include "ops/gemm_core.h"
 #include "ops/rows.h"
+#include "runtime/aligned_memory.h"
 #include "runtime/io/mapped_file.h"
 
 namespace graft {
@@ -17,9 +17,7 @@ inline size_t RoundUp64(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // Allocates memory for packed weights. Throws Error if there is none.
 inline std::shared_ptr<float> AllocatePanels(size_t bytes) {
-  void* p = std::aligned_alloc(64, std::max<size_t>(64, RoundUp64(bytes)));
-  if (!p) Fail("cannot allocate {} MiB for packed weights", bytes >> 20);
-  return {static_cast<float*>(p), [](float* floats) { std::free(floats); }};
+  return std::reinterpret_pointer_cast<float>(AllocatePiece(bytes, "packed weights"));
 }
 
 // A bound of the scratch for products of at most the plan's size: it grows with k, and with n up to

@@ -72,6 +72,7 @@ struct SampleInput {
   std::vector<int32_t> ints = {};  // if there are any, the input is i32 with these values
   bool u8 = false;                 // any bytes, without a range
   bool bf16 = false;               // of the range, as bf16
+  bool infinite = true;            // whether it may be; NaN may always be
 };
 struct Sample {
   std::string label;  // "odd", "one", "empty", "prime", "bench": unique within the record

@@ -1,6 +1,4 @@
 // From graph to steps: order, places, kernels, memory plan, arguments.
-#include <sys/mman.h>
-
 #include <algorithm>
 
 #include "runtime/session_impl.h"
@@ -8,26 +6,10 @@
 namespace graft {
 namespace {
 
-constexpr size_t kAlignment = 64;
-constexpr size_t kHugePage = size_t{2} << 20;
-
-size_t RoundUp(size_t bytes, size_t to) { return (bytes + to - 1) / to * to; }
-
-// Pages are touched only when used; large blocks ask for huge pages (fewer faults and TLB misses).
-AlignedBytes AllocateAligned(size_t bytes) {
-  if (bytes == 0) return nullptr;
-  const size_t alignment = bytes >= 2 * kHugePage ? kHugePage : kAlignment;
-  bytes = RoundUp(bytes, alignment);
-  void* p = std::aligned_alloc(alignment, bytes);
-  if (!p) Fail("cannot allocate {} MiB for activations", bytes >> 20);
-  if (alignment == kHugePage) madvise(p, bytes, MADV_HUGEPAGE);
-  return AlignedBytes(static_cast<std::byte*>(p));
-}
-
 // The block that sessions share, which a larger one replaces.
 template <class Block>
 std::shared_ptr<std::byte> Grown(Block& block, size_t bytes) {
-  if (!block.bytes || block.size < bytes) block = {AllocateAligned(bytes), bytes};
+  if (!block.bytes || block.size < bytes) block = {AllocateAligned(bytes, "activations"), bytes};
   return block.bytes;
 }
 
@@ -59,7 +41,7 @@ void Session::Impl::PlaceLeaves(const SessionOptions& options) {
           Fail("capacity: no tokens, but '{}' is {}; hint: {{sequences, tokens}}",
                graph.value(v).name, ToString(graph.type(v)));
       place[v.i] = {kind, bytes, nullptr};
-      bytes += RoundUp(BytesOf(v), kAlignment);
+      bytes += RoundUpAligned(BytesOf(v));
     }
   };
   append(Role::kInput, Place::kInput, input_bytes);
@@ -91,7 +73,7 @@ void Session::Impl::Prepare(const SessionOptions& options, std::vector<StepInfo>
     GRAFT_CHECK(prepared.run, "operator {} has no kernel", n.op->name);
     steps.push_back({prepared.run, &n, std::move(prepared.state), prepared.scratch});
     packed_bytes += prepared.state_bytes;
-    thread_bytes = std::max(thread_bytes, RoundUp(prepared.thread_scratch, kAlignment));
+    thread_bytes = std::max(thread_bytes, RoundUpAligned(prepared.thread_scratch));
     if (prepared.finish) unfinished.push_back(std::move(prepared.finish));
     info.push_back({order.nodes[t], std::string(n.op->name), n.scope,
                     prepared.impl.empty() ? "simd" : prepared.impl, n.phase, t < order.once_end,
@@ -104,7 +86,7 @@ void Session::Impl::Prepare(const SessionOptions& options, std::vector<StepInfo>
 std::shared_ptr<std::byte> Session::Impl::OnceMemory(const SessionOptions& options, size_t bytes) {
   SharedMemory::Impl* shared = Shared(options);
   if (shared && !graph.updates.empty()) return Grown(shared->once, bytes);
-  return AllocateAligned(bytes);
+  return AllocateAligned(bytes, "activations");
 }
 
 // The workers share the block of `once` results; the plan returned is a worker's arena.
@@ -161,7 +143,7 @@ void Session::Impl::MakeWorkers(const SessionOptions& options, size_t arena_byte
     for (auto* blocks : {&shared->arenas, &shared->inputs})
       blocks->resize(std::max(blocks->size(), static_cast<size_t>(options.workers)));
   } else {
-    states = AllocateAligned(all_states);
+    states = AllocateAligned(all_states, "activations");
     // This is no memset, which takes no null for no bytes.
     std::fill_n(states.get(), all_states, std::byte{0});
   }
@@ -178,17 +160,17 @@ void Session::Impl::MakeWorkers(const SessionOptions& options, size_t arena_byte
   if (shared)
     threads = Grown(shared->threads, of_threads);
   else
-    threads = AllocateAligned(of_threads);
+    threads = AllocateAligned(of_threads, "activations");
   workers.resize(options.workers);
   for (size_t w = 0; w < workers.size(); ++w) {
     Worker& worker = workers[w];
     const ThreadScratch own{threads.get() + w * thread_bytes, thread_bytes, w == 0 ? most : 1};
     worker.arena = shared ? Grown(shared->arenas[w], arena_bytes)
-                          : std::shared_ptr<std::byte>(AllocateAligned(arena_bytes));
+                          : std::shared_ptr<std::byte>(AllocateAligned(arena_bytes, "activations"));
     if (shared) {
       worker.inputs = Grown(shared->inputs[w], input_bytes);
     } else {
-      worker.inputs = AllocateAligned(input_bytes);
+      worker.inputs = AllocateAligned(input_bytes, "activations");
       std::fill_n(worker.inputs.get(), input_bytes, std::byte{0});
     }
     BindArguments(worker, own);

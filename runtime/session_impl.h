@@ -1,19 +1,14 @@
 // What a Session holds: steps and where their values live; arenas and arguments by worker.
 #pragma once
 #include <algorithm>
-#include <cstdlib>
 #include <span>
 #include <vector>
 
+#include "runtime/aligned_memory.h"
 #include "runtime/lifetimes.h"
 #include "runtime/session.h"
 
 namespace graft {
-
-struct FreeDeleter {
-  void operator()(std::byte* p) const { std::free(p); }
-};
-using AlignedBytes = std::unique_ptr<std::byte, FreeDeleter>;
 
 // Sizes of the arenas are those of the largest session so far. Sessions that are built keep theirs
 // alive.

@@ -30,6 +30,7 @@ const std::map<std::string_view, std::string_view>& WithoutGradient() {
       {"nf4_dequantize", "makes weights that are frozen by their form"},
       {"gelu_near", kCompiled},
       {"low_matmul", kCompiled},
+      {"byte_rows", kCompiled},
       {"to_bf16", kCompiled},
       {"to_f32", kCompiled},
       {"low_attention", kCompiled},

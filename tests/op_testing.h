@@ -23,7 +23,8 @@ struct OpCase {
   Attrs attrs;
   std::vector<DType> in_type, out_type;
   std::vector<Extents> in_shape, out_shape;
-  Doubles in;  // exact in their types
+  Doubles in;                  // exact in their types
+  std::vector<bool> infinite;  // by input: whether it may be
 
   // Results by the reference for these inputs.
   Doubles Reference(const Doubles& inputs) const {
@@ -75,9 +76,13 @@ inline OpCase MakeCase(const OpDef& op, const Sample& sample, uint32_t seed) {
            .out_type = {},
            .in_shape = {},
            .out_shape = {},
-           .in = {}};
+           .in = {},
+           .infinite = {}};
   if (c.attrs.empty() && op.default_attrs) c.attrs = op.default_attrs();
-  for (const SampleInput& input : sample.in) c.in_shape.push_back(input.shape);
+  for (const SampleInput& input : sample.in) {
+    c.in_shape.push_back(input.shape);
+    c.infinite.push_back(input.infinite);
+  }
   InferTypes(c, sample);
   std::mt19937 random(seed);
   for (const SampleInput& input : sample.in) {

@@ -97,6 +97,7 @@ TEST_P(OpTest, NonFiniteAsReference) {
       for (double bad :
            {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(),
             -std::numeric_limits<double>::infinity()}) {
+        if (std::isinf(bad) && !original.infinite[i]) continue;
         OpCase c = original;
         c.in[i][c.in[i].size() * 2 / 3] = bad;
         const Doubles want = c.Reference(c.in);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/hadamard.h"
 #include "train/evaluator.h"
 
 namespace graft {
@@ -15,11 +16,19 @@ void Widen(const float* min, const float* max, InputRanges* ranges) {
   }
 }
 
+// Rows of k numbers as they are rounded.
+std::vector<float> TransformedRows(std::span<const float> rows, size_t k) {
+  std::vector<float> all(rows.begin(), rows.end());
+  for (size_t i = 0; i < all.size(); i += k) Hadamard(&all[i], static_cast<int64_t>(k));
+  return all;
+}
+
 // What one worker sees of one value.
-void WidenByRows(const Tensor& rows, InputRanges* ranges) {
-  const float* x = rows.f32();
-  for (const float* end = x + rows.shape.size(); x < end; x += ranges->min.size())
-    Widen(x, x, ranges);
+void WidenByRows(const Tensor& x, InputRanges* ranges) {
+  const size_t k = ranges->min.size();
+  const std::vector<float> rows =
+      TransformedRows({x.f32(), static_cast<size_t>(x.shape.size())}, k);
+  for (size_t i = 0; i < rows.size(); i += k) Widen(&rows[i], &rows[i], ranges);
 }
 
 // An input of a byte product, which the graph gives as an output; each input is watched once.
@@ -108,7 +117,8 @@ Calibration Calibrate(const Graph& graph, ParamStore& params, const ModelConfig&
       if (!std::isfinite(ranges.min[j]) || !std::isfinite(ranges.max[j]))
         Fail("calibration: what {} is multiplied by is not finite; its weights are damaged",
              weight);
-    calibration[weight] = SmoothBytes(ranges, params.values(weight));
+    calibration[weight] =
+        SmoothBytes(ranges, TransformedRows(params.values(weight), ranges.min.size()));
   }
   return calibration;
 }

@@ -6,7 +6,8 @@
 
 namespace graft {
 
-// The least and the largest value of each column of the rows that a weight [n,k] is multiplied by.
+// The least and the largest value of each column of the rows that a weight [n,k] is multiplied by,
+// the rows being transformed (ops/hadamard.h), as what is rounded is.
 struct InputRanges {
   std::vector<float> min, max;  // [k], 0 included
 };
@@ -14,7 +15,7 @@ struct InputRanges {
 // Factors and zero by which rows within these ranges become bytes. Columns that are large in all
 // rows share their range with the weights that they meet (SmoothQuant, Xiao et al. 2023, eq. 4):
 // with t_j = max |x_j|^a / max_i |w_ij|^(1 - a), x_j / t_j has one scale and one zero for all j,
-// and w_ij t_j is what is rounded by columns.
+// and w_ij t_j is what is rounded by columns. The rows of the weight are transformed, too.
 StaticBytes SmoothBytes(const InputRanges& ranges, std::span<const float> weight);
 
 // Finds the scales of all products that `passes` makes int8. `graph` is the inference graph before

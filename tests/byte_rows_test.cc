@@ -1,0 +1,128 @@
+// The transform of rows before they become bytes, what it does to the error of a product, and rows
+// that several products share.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "ops/hadamard.h"
+#include "ops/low_cells.h"
+#include "tests/low_testing.h"
+
+namespace graft::testing {
+namespace {
+
+TEST(Hadamard, LeavesProductsAsTheyAre) {
+  for (const int64_t k : {1, 5, 16, 40, 48, 64, 192, 384, 768, 1536, 4096}) {
+    std::vector<float> x = Normal(k, 1, 1.0f), w = Normal(k, 2, 1.0f);
+    double before = 0, after = 0;
+    for (size_t i = 0; i < x.size(); ++i) before += double{x[i]} * w[i];
+    Hadamard(x.data(), k), Hadamard(w.data(), k);
+    for (size_t i = 0; i < x.size(); ++i) after += double{x[i]} * w[i] / HadamardGain(k);
+    EXPECT_NEAR(after, before, 1e-4 * std::sqrt(static_cast<double>(k))) << k;
+  }
+}
+
+TEST(Hadamard, IsItsOwnInverse) {
+  for (const int64_t k : {16, 48, 192, 384, 1536}) {
+    const std::vector<float> x = Normal(k, 3, 1.0f);
+    std::vector<float> y = x;
+    Hadamard(y.data(), k), Hadamard(y.data(), k);
+    for (size_t i = 0; i < x.size(); ++i)
+      EXPECT_NEAR(y[i] / HadamardGain(k), x[i], 1e-5) << k << " " << i;
+  }
+}
+
+// A number of 1 alone becomes as many of 1 or -1 as the gain says.
+TEST(Hadamard, SpreadsANumberOverItsNeighbours) {
+  for (const auto& [k, places] : {std::pair{16, 8},
+                                  {48, 8},
+                                  {64, 32},
+                                  {192, 32},
+                                  {384, 64},
+                                  {768, 128},
+                                  {1536, 128},
+                                  {40, 1}}) {
+    std::vector<float> x(static_cast<size_t>(k));
+    x[static_cast<size_t>(k) - 3] = 1;
+    Hadamard(x.data(), k);
+    EXPECT_EQ(std::ranges::count_if(x, [](float v) { return std::abs(v) == 1; }), places) << k;
+    EXPECT_EQ(std::ranges::count(x, 0.0f), k - places) << k;
+    EXPECT_EQ(HadamardGain(k), static_cast<float>(places)) << k;
+  }
+}
+
+// The root mean square of the error of x w' in int8, beside that of the result.
+double ErrorOfBytes(const std::vector<float>& x, const std::vector<float>& w, int64_t k) {
+  constexpr int64_t kRows = 8, kCols = 16;
+  Graph g;
+  LowMatmulAttrs attrs;
+  attrs.product.tb = true, attrs.cell = "int8";
+  const ValueId in = g.AddInput("x", F32({Dim::Sequences(), k}));
+  g.AddOutput("y", g.Add1(kLowMatmul, {in, g.AddParam("w", {kCols, k})}, attrs));
+  ParamStore params;
+  params.Set("w", {kCols, k}, w);
+  Session session(g, params, {.capacity = {kRows, 0}});
+  std::ranges::copy(x, session.Input("x").f32());
+  session.Run({kRows, 0});
+  double error = 0, all = 0;
+  for (int64_t i = 0; i < kRows; ++i)
+    for (int64_t j = 0; j < kCols; ++j) {
+      double y = 0;
+      for (int64_t n = 0; n < k; ++n) y += double{x[i * k + n]} * w[j * k + n];
+      error += std::pow(session.Output("y").f32()[i * kCols + j] - y, 2), all += y * y;
+    }
+  return std::sqrt(error / all);
+}
+
+// One number of every row is 100 times as large as the others, as in the residual stream of
+// transformers, and here meets no weight: the others would be rounded to a third of their size.
+TEST(ByteRows, ALargeNumberDoesNotHideTheOthers) {
+  constexpr int64_t k = 768;
+  std::vector<float> x = Normal(8 * k, 1, 1.0f), w = Normal(16 * k, 2, 1.0f);
+  EXPECT_LT(ErrorOfBytes(x, w, k), 0.012);
+  for (int64_t i = 0; i < 8; ++i) x[static_cast<size_t>(i * k + 200)] = 100;
+  for (int64_t j = 0; j < 16; ++j) w[static_cast<size_t>(j * k + 200)] = 0;
+  EXPECT_LT(ErrorOfBytes(x, w, k), 0.05);
+}
+
+TEST(ByteRows, AreMadeOnceForQueryKeyAndValue) {
+  Precision precision = Of(CellType::kInt8);
+  const LowStep shared("linear", precision), apart("linear", precision, 0, kVit, {"byte_rows"});
+  EXPECT_EQ(CountOps(shared.graph(), kByteRows), kVit.depth);
+  EXPECT_EQ(CountOps(apart.graph(), kByteRows), 0);
+  for (NodeId id : shared.graph().TopoOrder()) {
+    const Node& n = shared.graph().node(id);
+    if (n.op != &kByteRows) continue;
+    // The last block has a query for the class token alone, which reads other rows.
+    const size_t products = n.scope == "blocks.0.attn" ? 3 : 2;
+    EXPECT_EQ(shared.graph().users(n.out[0]).size(), products) << n.scope;
+    EXPECT_EQ(shared.graph().users(n.out[1]).size(), products) << n.scope;
+  }
+}
+
+// Forward and backward, whatever is stored in bf16.
+TEST(ByteRows, SharedOnesGiveTheBitsOfTheirOwn) {
+  for (const char* method : {"linear", "lora(r=2)", "adaptformer(r=2)", "bitfit"}) {
+    LowStep shared(method, Of(CellType::kInt8)),
+        apart(method, Of(CellType::kInt8), 0, kVit, {"byte_rows"});
+    EXPECT_EQ(shared.Accumulate(), apart.Accumulate()) << method;
+    for (const std::string& name : shared.step->trainable_names())
+      EXPECT_EQ(shared.Gradient(name), apart.Gradient(name)) << method << " " << name;
+  }
+}
+
+TEST(ByteRows, CalibratedProductsMakeTheirOwn) {
+  Graph g;
+  const ValueId x = g.AddInput("x", F32({Dim::Sequences(), 64}));
+  g.AddOutput("y", Matmul(g, x, g.AddParam("w", {48, 64}), false, true));
+  g.AddOutput("z", Matmul(g, x, g.AddParam("other", {48, 64}), false, true));
+  Precision precision{CellType::kInt8, false};
+  precision.calibration = std::make_shared<const Calibration>(
+      Calibration{{"w", StaticBytes{std::vector<float>(128, 1.5f), 7}}});
+  LowPrecisionPass(precision).run(g);
+  EXPECT_EQ(ByteRowsPass().run(g).rewrites, 0);
+}
+
+}  // namespace
+}  // namespace graft::testing

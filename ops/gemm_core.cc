@@ -68,7 +68,7 @@ struct Block {
   const Piece* rows;         // of each piece
   const int64_t* out_lines;  // of a tile
   int64_t col_begin, col_end, k, depth;
-  bool first, last, linear, fetch;
+  bool first, last, linear, direct, fetch;  // direct: whole vectors of the tile become bf16
 };
 
 TileArgs ArgsOf(const GemmJob& job, const Block& block) {
@@ -130,9 +130,12 @@ void RunTile(const GemmJob& job, const Block& block, int64_t p, int64_t col, Til
   }
   if (t.out_lines != nullptr) SetFetch(job, block, p, col, t);
   if (e.row_range != nullptr) t.row_range = e.row_range + 2 * piece.begin;
-  const bool finish = block.last && !block.linear;
   const FinishedTile tile{t.out, job.ldc, piece.begin, piece.size, col, cols, job.out_ld};
-  if (finish) FetchForFinish(e, tile);
+  const bool direct = block.last && block.direct && cols % kGemmLanes == 0;
+  t.out16 = direct ? e.c16 + piece.begin * job.out_ld + col : nullptr;
+  t.out16_row = job.out_ld;
+  const bool finish = block.last && !block.linear && !direct;
+  if (finish || direct) FetchForFinish(e, tile);
   switch (job.plan->dot) {
     case Dot::kF32:
       TileOf<Dot::kF32>(piece.size, cols, t);
@@ -194,6 +197,7 @@ void RunChunk(const GemmJob& all, int64_t chunk, float* own) {
   int64_t out_lines[kMostInt8Cells / kUnroll];
   if (job.plan->k_block >= kLeastFetching) ListLines(job.ldc, out_lines);
   const bool linear = job.epilogue->linear();
+  const bool direct = kGemmLanes == 16 && job.epilogue->only_rounds();
   // The first rows bring B into L2, where a small one stays.
   const bool fetch = job.packed_b != nullptr &&
                      (row_chunk == 0 || job.packed_k * (job.n_end - job.n_begin) > kFloatsInL2);
@@ -201,7 +205,8 @@ void RunChunk(const GemmJob& all, int64_t chunk, float* own) {
   do {
     const int64_t depth = std::min(job.plan->k_block, job.k_end - k);
     const bool last = k + depth == job.plan->shape.k;
-    RunBlock(job, {pieces, rows, out_lines, begin, end, k, depth, k == 0, last, linear, fetch});
+    RunBlock(job,
+             {pieces, rows, out_lines, begin, end, k, depth, k == 0, last, linear, direct, fetch});
     k += depth;
   } while (k < job.k_end);
 }

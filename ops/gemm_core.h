@@ -53,6 +53,11 @@ struct GemmEpilogue {
   bool linear() const {
     return activation == Activation::kNone && !slope && !slope16 && !c16 && !times;
   }
+  // Whether all that they need is the CPU's rounding to bf16.
+  bool only_rounds() const {
+    return activation == Activation::kNone && !slope && !slope16 && !times && !residual && c16 &&
+           native_bf16;
+  }
 };
 
 enum class BOrder {

@@ -18,6 +18,7 @@
 #include <utility>
 
 #include "hwy/highway.h"
+#include "ops/bf16-inl.h"
 #include "ops/gemm_core.h"
 #include "ops/unroll-inl.h"
 #include "runtime/threads.h"
@@ -110,6 +111,8 @@ struct TileArgs {
   const float* bias;
   float* out;
   int64_t out_row;
+  uint16_t* out16 = nullptr;  // if not null, bf16 goes there instead, by the CPU's instruction
+  int64_t out16_row = 0;
   // Of bytes, as GemmEpilogue.
   const float *row_range = nullptr, *col_scale = nullptr, *col_sum = nullptr;
   // If not null, and A is by rows or by columns: in kUnroll steps over k, kFetchLines lines into L2
@@ -160,6 +163,13 @@ HWY_INLINE void FinishTile(const TileArgs& t, hn::Vec<GemmTag> (&acc)[kRows * kV
   if (const float* bias = t.bias; bias != nullptr) {
     Unroll<kRows * kVecs>(
         GRAFT_EACH(i) { acc[i] = hn::Add(acc[i], hn::LoadU(d, bias + i % kVecs * kStep)); });
+  }
+  if (uint16_t* out16 = t.out16; kGemmLanes == 16 && out16 != nullptr) {
+    const int64_t row = t.out16_row;
+    Unroll<kRows * kVecs>(GRAFT_EACH(i) {
+      StoreBf16<true>(d, acc[i], out16 + static_cast<int64_t>(i / kVecs) * row + i % kVecs * kStep);
+    });
+    return;
   }
   float* out = t.out;  // a copy, which no store can change
   const int64_t out_row = t.out_row;
@@ -263,6 +273,7 @@ HWY_NOINLINE void TileRowByRow(int64_t rows, TileArgs t) {
     t.a += t.a_row, t.out += t.out_row;
     if (t.add != nullptr) t.add += t.add_row;
     if (t.row_range != nullptr) t.row_range += 2;
+    if (t.out16 != nullptr) t.out16 += t.out16_row;
   }
 }
 

@@ -78,6 +78,18 @@ LowMatmulAttrs Calibrated(const char* cell, int64_t zero = 0) {
   return attrs;
 }
 
+LowMatmulAttrs WithTimes(const MatmulAttrs& product) {
+  LowMatmulAttrs attrs = Low(product);
+  attrs.times = true;
+  return attrs;
+}
+
+LowMatmulAttrs WithSlope16(const MatmulAttrs& product) {
+  LowMatmulAttrs attrs = Low(product);
+  attrs.slope16 = true;
+  return attrs;
+}
+
 LowMatmulAttrs OfBytes(const char* cell) {
   LowMatmulAttrs attrs = Low({.tb = true}, cell);
   attrs.bytes = true;
@@ -132,33 +144,31 @@ std::vector<Sample> LowMatmulSamples() {
 
 std::vector<ErrorSample> LowMatmulErrors() {
   const MatmulAttrs nn, nt{.tb = true}, tt{.ta = true, .tb = true};
+  const MatmulAttrs gelu{.tb = true, .act = "gelu"};
   const TensorType x16{DType::kBf16, {3, 5}};
-  return {{{F32({3, 5}), {DType::kBf16, {4, 5}}}, Low(nt), "b: expected an f32 matrix"},
-          {{x16, F32({4, 5}), F32({3, 4})},
-           LowMatmulAttrs{.product = nt, .times = true},
-           "times: expected bf16[3,4], found f32[3,4]"},
-          {{x16, F32({4, 5}), x16},
-           LowMatmulAttrs{.product = {.tb = true, .act = "gelu"}, .times = true},
-           "times: expected no act, found gelu"},
-          {{x16, F32({4, 5})},
-           LowMatmulAttrs{.product = nt, .slope16 = true},
-           "slope16: expected an act"},
-          {{F32({3, 5}), F32({4, 2})}, Low(nn), "inner dimensions differ: 5 of a, 4 of b"},
-          {{F32({3, 5})}, Low(nt), "expected at least 2 inputs, found 1"},
-          {{F32({5, 3}), F32({4, 5})}, Low(tt, "int8"), "found ta=1"},
-          {{F32({3, 5}), F32({4, 5})}, Low(nt, "fp8"), "unknown cell 'fp8'"},
-          {{F32({3, 5}), F32({4, 5})}, Calibrated("int8"), "found int8 and 2 inputs"},
-          {{F32({3, 5}), F32({4, 5}), F32({10})}, Calibrated("bf16"), "found bf16 and 3 inputs"},
-          {{F32({3, 5}), F32({4, 5}), F32({5})}, Calibrated("int8"), "expected f32[10]"},
-          {{F32({3, 5}), F32({4, 5}), F32({10})}, Calibrated("int8", 256), "zero 256"},
-          {{F32({3, 5}), F32({4, 5}), F32({3, 2})}, OfBytes("bf16"), "expected int8 without"},
-          {{F32({3, 5}), F32({4, 5}), F32({3, 2})}, OfBytes("int8"), "expected cells i32[R,2]"},
-          {{{DType::kI32, {3, 2}}, F32({4, 5}), F32({3})},
-           OfBytes("int8"),
-           "range: expected f32[3,2], found f32[3]"},
-          {{F32({3, 5000}), F32({4, 5000})},
-           Low(nt, "int8"),
-           "int8: 5000 numbers in a sum, at most 4096"}};
+  return {
+      {{F32({3, 5}), {DType::kBf16, {4, 5}}}, Low(nt), "b: expected an f32 matrix"},
+      {{x16, F32({4, 5}), F32({3, 4})}, WithTimes(nt), "times: expected bf16[3,4], found f32[3,4]"},
+      {{x16, F32({4, 5}), x16},
+       WithTimes(gelu),
+       "times: expected no act, found gelu"},
+      {{x16, F32({4, 5})}, WithSlope16(nt), "slope16: expected an act"},
+      {{F32({3, 5}), F32({4, 2})}, Low(nn), "inner dimensions differ: 5 of a, 4 of b"},
+      {{F32({3, 5})}, Low(nt), "expected at least 2 inputs, found 1"},
+      {{F32({5, 3}), F32({4, 5})}, Low(tt, "int8"), "found ta=1"},
+      {{F32({3, 5}), F32({4, 5})}, Low(nt, "fp8"), "unknown cell 'fp8'"},
+      {{F32({3, 5}), F32({4, 5})}, Calibrated("int8"), "found int8 and 2 inputs"},
+      {{F32({3, 5}), F32({4, 5}), F32({10})}, Calibrated("bf16"), "found bf16 and 3 inputs"},
+      {{F32({3, 5}), F32({4, 5}), F32({5})}, Calibrated("int8"), "expected f32[10]"},
+      {{F32({3, 5}), F32({4, 5}), F32({10})}, Calibrated("int8", 256), "zero 256"},
+      {{F32({3, 5}), F32({4, 5}), F32({3, 2})}, OfBytes("bf16"), "expected int8 without"},
+      {{F32({3, 5}), F32({4, 5}), F32({3, 2})}, OfBytes("int8"), "expected cells i32[R,2]"},
+      {{{DType::kI32, {3, 2}}, F32({4, 5}), F32({3})},
+       OfBytes("int8"),
+       "range: expected f32[3,2], found f32[3]"},
+      {{F32({3, 5000}), F32({4, 5000})},
+       Low(nt, "int8"),
+       "int8: 5000 numbers in a sum, at most 4096"}};
 }
 
 }  // namespace graft

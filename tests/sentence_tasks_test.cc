@@ -53,8 +53,11 @@ TEST_F(Sentences, PairsStandAsTheirClassSays) {
       continue;
     }
     EXPECT_EQ(d1, d2);
-    if (e.label == 0) EXPECT_EQ(std::abs(s1 - s2), 1);
-    if (e.label == 1) EXPECT_GE(std::abs(s1 - s2), 2);
+    if (e.label == 0) {
+      EXPECT_EQ(std::abs(s1 - s2), 1);
+    } else {
+      EXPECT_GE(std::abs(s1 - s2), 2);
+    }
     (s2 < s1 ? before : after) += e.label == 0;
   }
   const double n = static_cast<double>(split.examples.size());

@@ -47,27 +47,19 @@ HWY_INLINE void StoreBytes(D, V v, uint8_t* out) {
 #endif
 }
 
-// What the numbers of a row become. Two chains of each kind, as every operation waits for the last.
+// What the numbers of a row become.
 template <class T>
 HWY_INLINE ByteRow RangeOf(const T* x, int64_t k) {
   const DF d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  auto least = hn::Zero(d), most = least, odd = least, least2 = least, most2 = least, odd2 = least;
+  auto least = hn::Zero(d), most = least, odd = least;
   int64_t i = 0;
-  for (; i + 2 * lanes <= k; i += 2 * lanes) {
-    const auto v = LoadNumbers(d, x + i), w = LoadNumbers(d, x + i + lanes);
-    least = hn::Min(least, v), most = hn::Max(most, v);
-    least2 = hn::Min(least2, w), most2 = hn::Max(most2, w);
-    // 0 for finite numbers only.
-    odd = hn::Add(odd, hn::Sub(v, v)), odd2 = hn::Add(odd2, hn::Sub(w, w));
-  }
   for (; i + lanes <= k; i += lanes) {
     const auto v = LoadNumbers(d, x + i);
     least = hn::Min(least, v), most = hn::Max(most, v), odd = hn::Add(odd, hn::Sub(v, v));
   }
-  float min = hn::GetLane(hn::MinOfLanes(d, hn::Min(least, least2)));
-  float max = hn::GetLane(hn::MaxOfLanes(d, hn::Max(most, most2)));
-  float rest = hn::GetLane(hn::SumOfLanes(d, hn::Add(odd, odd2)));
+  float min = hn::GetLane(hn::MinOfLanes(d, least)), max = hn::GetLane(hn::MaxOfLanes(d, most));
+  float rest = hn::GetLane(hn::SumOfLanes(d, odd));
   for (; i < k; ++i) {
     const float v = Number(x + i);
     min = std::min(min, v), max = std::max(max, v), rest += v - v;
@@ -75,21 +67,34 @@ HWY_INLINE ByteRow RangeOf(const T* x, int64_t k) {
   return ByteRowOf(min, max, rest);
 }
 
+// The same of the transformed row, which it makes.
+template <class T>
+HWY_INLINE ByteRow TransformedRange(const T* x, int64_t k, float* transformed) {
+  const DF d;
+  auto least = hn::Zero(d), most = least, odd = least;
+  HadamardOf(
+      x, k, transformed, [&](auto v, bool first) HWY_ATTR __attribute__((always_inline)) {
+        least = hn::Min(least, v), most = hn::Max(most, v);
+        if (first) odd = hn::Add(odd, hn::Sub(v, v));
+      });
+  return ByteRowOf(hn::GetLane(hn::MinOfLanes(d, least)), hn::GetLane(hn::MaxOfLanes(d, most)),
+                   hn::GetLane(hn::SumOfLanes(d, odd)));
+}
+
+// The lowest byte of what ByteOf adds up.
 template <class T>
 HWY_INLINE void BytesOf(const T* x, int64_t k, const ByteRow& row, uint8_t* out) {
-  const DF d;
-  const hn::RebindToSigned<DF> di;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  const auto times = hn::Set(d, row.inverse);
-  const auto shift = hn::Set(di, row.zero);
   int64_t i = 0;
-  for (; i + lanes <= k; i += lanes) {
-    const auto q = SmallInt(d, hn::Mul(LoadNumbers(d, x + i), times));
-    StoreBytes(di, hn::Add(q, shift), out + i);
+#if HWY_TARGET == HWY_AVX3
+  const DF d;
+  const auto times = hn::Set(d, row.inverse), shift = hn::Set(d, kWhole + row.zero);
+  for (; i + kHadamardStep <= k; i += kHadamardStep) {
+    const auto q =
+        hn::BitCast(hn::RebindToSigned<DF>(), hn::MulAdd(LoadNumbers(d, x + i), times, shift));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm512_cvtepi32_epi8(q.raw));
   }
-  for (; i < k; ++i)
-    out[i] = static_cast<uint8_t>(std::clamp(
-        static_cast<int32_t>(std::nearbyint(Number(x + i) * row.inverse)) + row.zero, 0, 255));
+#endif
+  for (; i < k; ++i) out[i] = ByteOf(Number(x + i), row);
 }
 
 // Rows [rows, k] from number `at` on -> rows of `stride` bytes. The ranges of a few rows are found
@@ -98,24 +103,21 @@ void RowsToBytes(const Tensor& x, int64_t at, int64_t rows, int64_t k, int64_t s
                  float* range) {
   constexpr int64_t kAhead = 4;
   ByteRow found[kAhead];
-  const auto convert = [&](int64_t first, int64_t n, const auto* from) HWY_ATTR {
-    for (int64_t r = 0; r < n; ++r) found[r] = RangeOf(from + r * k, k);
-    for (int64_t r = 0; r < n; ++r) {
-      const int64_t i = first + r;
-      BytesOf(from + r * k, k, found[r], out + i * stride);
-      range[2 * i] = found[r].scale, range[2 * i + 1] = static_cast<float>(found[r].zero);
-    }
-  };
+  HWY_ALIGN float transformed[kAhead * kMostBytes];
+  const bool transform = HadamardVectors(k) > 0;
   WithNumbers(x, at, [&](const auto* from) HWY_ATTR {
     for (int64_t first = 0; first < rows; first += kAhead) {
       const int64_t n = std::min(kAhead, rows - first);
-      if (HadamardVectors(k) == 0) {
-        convert(first, n, from + first * k);
-        continue;
+      for (int64_t r = 0; r < n; ++r) {
+        const auto* row = from + (first + r) * k;
+        found[r] = transform ? TransformedRange(row, k, transformed + r * k) : RangeOf(row, k);
       }
-      HWY_ALIGN float turned[kAhead * kMostBytes];
-      for (int64_t r = 0; r < n; ++r) HadamardOf(from + (first + r) * k, k, turned + r * k);
-      convert(first, n, static_cast<const float*>(turned));
+      for (int64_t r = 0; r < n; ++r) {
+        const int64_t i = first + r;
+        transform ? BytesOf(transformed + r * k, k, found[r], out + i * stride)
+                  : BytesOf(from + i * k, k, found[r], out + i * stride);
+        range[2 * i] = found[r].scale, range[2 * i + 1] = found[r].zero;
+      }
     }
   });
 }
@@ -150,9 +152,9 @@ void RowToStaticBytes(const Tensor& x, int64_t at, const float* factors, int64_t
                       uint8_t* out, float* range) {
   WithNumbers(x, at, [&](const auto* row) HWY_ATTR {
     if (HadamardVectors(k) == 0) return StaticBytesOf(row, factors, k, zero, out, range);
-    HWY_ALIGN float turned[kMostBytes];
-    HadamardOf(row, k, turned);
-    StaticBytesOf(static_cast<const float*>(turned), factors, k, zero, out, range);
+    HWY_ALIGN float transformed[kMostBytes];
+    HadamardOf(row, k, transformed, [](auto, bool) {});
+    StaticBytesOf(static_cast<const float*>(transformed), factors, k, zero, out, range);
   });
 }
 

@@ -32,8 +32,8 @@ HWY_INLINE V HadamardOfEight(D d, V v) {
   return hn::MulAdd(v, hn::OddEvenBlocks(upper, lower), hn::SwapAdjacentBlocks(v));
 }
 
-template <size_t kVecs, class T>
-HWY_INLINE void HadamardGroup(const T* x, float* out) {
+template <size_t kVecs, class T, class F>
+HWY_INLINE void HadamardGroup(const T* x, float* out, const F& see) {
   const hn::ScalableTag<float> d;
   constexpr size_t kStep = static_cast<size_t>(kHadamardStep);
   hn::Vec<decltype(d)> v[kVecs];
@@ -55,39 +55,45 @@ HWY_INLINE void HadamardGroup(const T* x, float* out) {
   stage(std::integral_constant<size_t, 4>());
   stage(std::integral_constant<size_t, 8>());
   Unroll<kVecs>([&](auto i) HWY_ATTR __attribute__((always_inline)) {
-    hn::StoreU(HadamardOfEight(d, v[i]), d, out + i * kStep);
+    const auto y = HadamardOfEight(d, v[i]);
+    see(y, i == 0);
+    hn::StoreU(y, d, out + i * kStep);
   });
 }
 
-template <size_t kVecs, class T>
-HWY_INLINE void HadamardGroups(const T* x, int64_t k, float* out) {
+template <size_t kVecs, class T, class F>
+HWY_INLINE void HadamardGroups(const T* x, int64_t k, float* out, const F& see) {
   constexpr int64_t kGroup = static_cast<int64_t>(kVecs) * kHadamardStep;
-  for (int64_t i = 0; i < k; i += kGroup) HadamardGroup<kVecs>(x + i, out + i);
+  for (int64_t i = 0; i < k; i += kGroup) HadamardGroup<kVecs>(x + i, out + i, see);
 }
 
-// out = H x; HadamardVectors(k) > 0.
-template <class T>
-HWY_INLINE void HadamardOf(const T* x, int64_t k, float* out) {
+// out = H x; HadamardVectors(k) > 0. see(v, first) is called for every vector of results: if a
+// number is not finite, some vector that is `first` holds one that is not.
+template <class T, class F>
+HWY_INLINE void HadamardOf(const T* x, int64_t k, float* out, const F& see) {
   switch (HadamardVectors(k)) {
     case 1:
-      return HadamardGroups<1>(x, k, out);
+      return HadamardGroups<1>(x, k, out, see);
     case 2:
-      return HadamardGroups<2>(x, k, out);
+      return HadamardGroups<2>(x, k, out, see);
     case 4:
-      return HadamardGroups<4>(x, k, out);
+      return HadamardGroups<4>(x, k, out, see);
     case 8:
-      return HadamardGroups<8>(x, k, out);
+      return HadamardGroups<8>(x, k, out, see);
     default:
-      return HadamardGroups<16>(x, k, out);
+      return HadamardGroups<16>(x, k, out, see);
   }
 }
 
 #else  // no CPU of this target multiplies bytes here
 
-template <class T>
-HWY_INLINE void HadamardOf(const T* x, int64_t k, float* out) {
+template <class T, class F>
+HWY_INLINE void HadamardOf(const T* x, int64_t k, float* out, const F& see) {
+  const hn::ScalableTag<float> d;
   WidenNumbers(x, k, out);
   Hadamard(out, k);
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t i = 0; i < k; i += lanes) see(hn::LoadU(d, out + i), true);
 }
 
 #endif

@@ -1,8 +1,8 @@
 // Numbers of low precision as the cells of gemm_core.h.
 //
 // bf16: rounded to nearest, ties to even. Bytes: a row x of A becomes u8 q = round(x / s) + z with
-// s = (max - min) / 255 and z = round(-min / s) (max and min of the row and 0, which is exact), and
-// a column w of B s8 q = round(w / s) with s = max |w| / 127, so that
+// s = (max - min) / 254 and z = round(1/2 - min / s) (max and min of the row and 0, which is
+// exact), and a column w of B s8 q = round(w / s) with s = max |w| / 127, so that
 //   sum x w = s_row s_col (sum q_row q_col - z_row sum q_col).
 // Rows and columns of zeros have s = 0. What is not finite makes its row or column of C NaN. Both
 // are transformed first (hadamard.h), which leaves their product as it is and makes s small.
@@ -12,6 +12,11 @@
 // into row j of the transformed B:
 //   sum x w = s_col (sum q q_col - z sum q_col).
 #pragma once
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+
 #include "ops/gemm_core.h"
 #include "runtime/tensor_type.h"
 
@@ -62,21 +67,26 @@ float FromBf16(uint16_t bits);
 float ByteScale(const float* x, int64_t count);
 // round(x / scale), within [-127, 127]; 0 where the scale is 0 or NaN.
 int32_t ToByte(float x, float scale);
-// Of a row: x is about scale (q - zero), q = round(x inverse) + zero within [0, 255].
-struct ByteRow {
-  float scale = 0, inverse = 0;
-  int32_t zero = 0;
-};
 constexpr int64_t kMostBytes = 4 * kMostInt8Cells;  // of a row
-// `rest` is 0, or NaN if a value is not finite.
+// Of a row: x is about scale (q - zero).
+struct ByteRow {
+  float scale = 0, inverse = 0, zero = 0;
+};
+// Added to a number, this leaves no bits for fractions: the nearest whole number is in the lowest
+// bits, ties to even.
+constexpr float kWhole = 12582912.0f;  // 1.5 x 2^23
+// `rest` is 0, or NaN if a value is not finite. With 254 steps and half of one below, no number's
+// byte is outside [0, 255], however the sums are rounded.
 inline ByteRow ByteRowOf(float min, float max, float rest) {
-  ByteRow row{(max - min) / 255 + rest, 0, 0};
+  ByteRow row{(max - min) / 254 + rest, 0, 0};
   if (!(row.scale > 0)) return row;
-  row.inverse = 255 / (max - min);
-  // Adding 1.5 x 2^23 leaves no bits for fractions: the nearest whole number, ties to even.
-  constexpr float kWhole = 12582912.0f;
-  row.zero = static_cast<int32_t>((kWhole - min * row.inverse) - kWhole);
+  row.inverse = std::min(254 / (max - min), std::numeric_limits<float>::max());
+  row.zero = (kWhole + (0.5f - min * row.inverse)) - kWhole;
   return row;
+}
+// round(x inverse + zero), where the sum is rounded once.
+inline uint8_t ByteOf(float x, const ByteRow& row) {
+  return static_cast<uint8_t>(std::bit_cast<uint32_t>(std::fma(x, row.inverse, kWhole + row.zero)));
 }
 
 }  // namespace graft

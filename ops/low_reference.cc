@@ -39,13 +39,11 @@ void RoundToBf16(const double* x, const Line64& line, double* out) {
 void ByteCells(const double* x, int64_t k, double* cells, double* range) {
   const std::vector<float> v = Transformed(x, {k, 1});
   const ByteRow row = RangeOf(v);
-  range[0] = double{row.scale}, range[1] = static_cast<double>(row.zero);
+  range[0] = double{row.scale}, range[1] = double{row.zero};
   for (int64_t i = 0; i < k; i += 4) {
     uint32_t cell = 0;
-    for (int64_t j = i; j < std::min(k, i + 4) && row.scale > 0; ++j) {
-      const double q = Byte64(v[static_cast<size_t>(j)] * row.inverse, row.zero);
-      cell |= static_cast<uint32_t>(q + row.zero) << 8 * (j - i);
-    }
+    for (int64_t j = i; j < std::min(k, i + 4); ++j)
+      cell |= uint32_t{ByteOf(v[static_cast<size_t>(j)], row)} << 8 * (j - i);
     cells[i / 4] = static_cast<double>(static_cast<int32_t>(cell));
   }
 }
@@ -62,7 +60,7 @@ void RoundRow(const double* x, const Line64& line, double* out) {
   const ByteRow row = RangeOf(v);
   for (int64_t i = 0; i < line.count; ++i)
     out[i * line.stride] =
-        double{row.scale} * Byte64(v[static_cast<size_t>(i)] * row.inverse, row.zero);
+        double{row.scale} * (double{ByteOf(v[static_cast<size_t>(i)], row)} - double{row.zero});
 }
 
 void RoundStaticRow(const double* x, const Line64& line, const double* factors, int64_t zero,

@@ -61,15 +61,20 @@ void AddBf16(const std::string& cell, std::vector<Sample>& samples) {
   };
   const MatmulAttrs bias{.tb = true, .bias = true},
       gelu{.tb = true, .bias = true, .act = "gelu_near"};
-  add("in16", {7, 64}, {73, 64}, {.product = bias});
-  add("odd_in16", {29, 53}, {67, 53}, {.product = bias, .y16 = true});
-  add("all16", {29, 64}, {73, 64}, {.product = gelu, .y16 = true, .slope16 = true});
-  add("slope16", {5, 6}, {3, 6}, {.product = gelu, .slope16 = true});
-  add("times", {29, 64}, {64, 73}, {.times = true, .y16 = true});
-  add("times_residual", {29, 37}, {37, 53},
-      {.product = {.alpha = 2, .residual = true}, .times = true});
-  if (cell == "bf16") add("pairs16", {53, 29}, {53, 67}, {.product = {.ta = true}});
-  add("empty16", {0, 6}, {3, 6}, {.product = gelu, .y16 = true, .slope16 = true});
+  const auto with = [](const MatmulAttrs& product, bool times, bool y16, bool slope16) {
+    LowMatmulAttrs low = Low(product);
+    low.times = times, low.y16 = y16, low.slope16 = slope16;
+    return low;
+  };
+  const MatmulAttrs plain, sum{.alpha = 2, .residual = true}, columns{.ta = true};
+  add("in16", {7, 64}, {73, 64}, with(bias, false, false, false));
+  add("odd_in16", {29, 53}, {67, 53}, with(bias, false, true, false));
+  add("all16", {29, 64}, {73, 64}, with(gelu, false, true, true));
+  add("slope16", {5, 6}, {3, 6}, with(gelu, false, false, true));
+  add("times", {29, 64}, {64, 73}, with(plain, true, true, false));
+  add("times_residual", {29, 37}, {37, 53}, with(sum, true, false, false));
+  if (cell == "bf16") add("pairs16", {53, 29}, {53, 67}, with(columns, false, false, false));
+  add("empty16", {0, 6}, {3, 6}, with(gelu, false, true, true));
 }
 
 LowMatmulAttrs Calibrated(const char* cell, int64_t zero = 0) {
@@ -146,29 +151,30 @@ std::vector<ErrorSample> LowMatmulErrors() {
   const MatmulAttrs nn, nt{.tb = true}, tt{.ta = true, .tb = true};
   const MatmulAttrs gelu{.tb = true, .act = "gelu"};
   const TensorType x16{DType::kBf16, {3, 5}};
-  return {
-      {{F32({3, 5}), {DType::kBf16, {4, 5}}}, Low(nt), "b: expected an f32 matrix"},
-      {{x16, F32({4, 5}), F32({3, 4})}, WithTimes(nt), "times: expected bf16[3,4], found f32[3,4]"},
-      {{x16, F32({4, 5}), x16},
-       WithTimes(gelu),
-       "times: expected no act, found gelu"},
-      {{x16, F32({4, 5})}, WithSlope16(nt), "slope16: expected an act"},
-      {{F32({3, 5}), F32({4, 2})}, Low(nn), "inner dimensions differ: 5 of a, 4 of b"},
-      {{F32({3, 5})}, Low(nt), "expected at least 2 inputs, found 1"},
-      {{F32({5, 3}), F32({4, 5})}, Low(tt, "int8"), "found ta=1"},
-      {{F32({3, 5}), F32({4, 5})}, Low(nt, "fp8"), "unknown cell 'fp8'"},
-      {{F32({3, 5}), F32({4, 5})}, Calibrated("int8"), "found int8 and 2 inputs"},
-      {{F32({3, 5}), F32({4, 5}), F32({10})}, Calibrated("bf16"), "found bf16 and 3 inputs"},
-      {{F32({3, 5}), F32({4, 5}), F32({5})}, Calibrated("int8"), "expected f32[10]"},
-      {{F32({3, 5}), F32({4, 5}), F32({10})}, Calibrated("int8", 256), "zero 256"},
-      {{F32({3, 5}), F32({4, 5}), F32({3, 2})}, OfBytes("bf16"), "expected int8 without"},
-      {{F32({3, 5}), F32({4, 5}), F32({3, 2})}, OfBytes("int8"), "expected cells i32[R,2]"},
-      {{{DType::kI32, {3, 2}}, F32({4, 5}), F32({3})},
-       OfBytes("int8"),
-       "range: expected f32[3,2], found f32[3]"},
-      {{F32({3, 5000}), F32({4, 5000})},
-       Low(nt, "int8"),
-       "int8: 5000 numbers in a sum, at most 4096"}};
+  std::vector<ErrorSample> errors;
+  const auto add = [&](std::vector<TensorType> in, const LowMatmulAttrs& attrs,
+                       const char* message) {
+    errors.push_back({std::move(in), Attrs(attrs), message});
+  };
+  add({F32({3, 5}), {DType::kBf16, {4, 5}}}, Low(nt), "b: expected an f32 matrix");
+  add({x16, F32({4, 5}), F32({3, 4})}, WithTimes(nt), "times: expected bf16[3,4], found f32[3,4]");
+  add({x16, F32({4, 5}), x16}, WithTimes(gelu), "times: expected no act, found gelu");
+  add({x16, F32({4, 5})}, WithSlope16(nt), "slope16: expected an act");
+  add({F32({3, 5}), F32({4, 2})}, Low(nn), "inner dimensions differ: 5 of a, 4 of b");
+  add({F32({3, 5})}, Low(nt), "expected at least 2 inputs, found 1");
+  add({F32({5, 3}), F32({4, 5})}, Low(tt, "int8"), "found ta=1");
+  add({F32({3, 5}), F32({4, 5})}, Low(nt, "fp8"), "unknown cell 'fp8'");
+  add({F32({3, 5}), F32({4, 5})}, Calibrated("int8"), "found int8 and 2 inputs");
+  add({F32({3, 5}), F32({4, 5}), F32({10})}, Calibrated("bf16"), "found bf16 and 3 inputs");
+  add({F32({3, 5}), F32({4, 5}), F32({5})}, Calibrated("int8"), "expected f32[10]");
+  add({F32({3, 5}), F32({4, 5}), F32({10})}, Calibrated("int8", 256), "zero 256");
+  add({F32({3, 5}), F32({4, 5}), F32({3, 2})}, OfBytes("bf16"), "expected int8 without");
+  add({F32({3, 5}), F32({4, 5}), F32({3, 2})}, OfBytes("int8"), "expected cells i32[R,2]");
+  add({{DType::kI32, {3, 2}}, F32({4, 5}), F32({3})}, OfBytes("int8"),
+      "range: expected f32[3,2], found f32[3]");
+  add({F32({3, 5000}), F32({4, 5000})}, Low(nt, "int8"),
+      "int8: 5000 numbers in a sum, at most 4096");
+  return errors;
 }
 
 }  // namespace graft

@@ -60,7 +60,7 @@ void RoundRow(const double* x, const Line64& line, double* out) {
   const ByteRow row = RangeOf(v);
   for (int64_t i = 0; i < line.count; ++i)
     out[i * line.stride] =
-        double{row.scale} * (double{ByteOf(v[static_cast<size_t>(i)], row)} - double{row.zero});
+        double{row.scale} * (ByteOf(v[static_cast<size_t>(i)], row) - double{row.zero});
 }
 
 void RoundStaticRow(const double* x, const Line64& line, const double* factors, int64_t zero,

@@ -137,8 +137,7 @@ struct LowMatmulAttrs {
   }
 };
 
-// --- byte_rows.cc: kByteRows, x [R,k], f32 or bf16 -> i32 [R,ceil(k/4)], four bytes of a row each,
-// and f32 [R,2], scales and zeros (low_cells.h). Made by the pass byte_rows. ---
+// --- byte_rows.cc: kByteRows, x [R,k] -> bytes i32 [R,ceil(k/4)], range f32 [R,2]; low_cells.h ---
 // --- bf16.cc: kToBf16 [..] f32 -> bf16, rounded to nearest, ties to even; kToF32 back ---
 
 // --- nf4_matmul.cc: frozen weights of 4 bits; nf4.h has the format and what methods call ---

@@ -3,24 +3,26 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <new>
 #include <set>
-
-#include "runtime/aligned_memory.h"
 
 namespace graft {
 
 // Memory of our own, or a view that keeps its owner alive.
 struct ParamStore::Entry::Buffer {
+  static constexpr std::align_val_t kAlignment{64};
+
   explicit Buffer(size_t size)
       : bytes(size),
-        memory(AllocateAligned(std::max(size, kAlignment), "parameters")),
-        writable(memory.get()) {}
+        writable(static_cast<std::byte*>(::operator new(std::max<size_t>(size, 64), kAlignment))) {}
   explicit Buffer(std::shared_ptr<const void> o) : owner(std::move(o)) {}
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() {
+    if (writable) ::operator delete(writable, kAlignment);
+  }
 
   size_t bytes = 0;
-  AlignedBytes memory;
   std::byte* writable = nullptr;  // null for a view
   std::shared_ptr<const void> owner;
 };

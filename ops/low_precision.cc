@@ -57,7 +57,7 @@ Choice ChoiceOfFrozen(const Rules& r, const Node& n) {
   return {CellType::kInt8};
 }
 
-Choice ChoiceFor(const Rules& r, const Node& n) {
+Choice ChoiceOfAny(const Rules& r, const Node& n) {
   if (n.phase != Phase::kMain) return {.why = "it belongs to the update"};
   if (Keeps(n.scope, "head")) return {.why = "the head stays in f32"};
   if (IsKept(n, r.precision)) return {.why = "--keep names it"};
@@ -76,6 +76,12 @@ Choice ChoiceFor(const Rules& r, const Node& n) {
     return {.why = trains ? "its weight trains and has a short side"
                           : "a side of the weight is short"};
   return trains ? Choice{CellType::kBf16, "its weight trains"} : ChoiceOfFrozen(r, n);
+}
+
+Choice ChoiceFor(const Rules& r, const Node& n) {
+  const Choice choice = ChoiceOfAny(r, n);
+  if (choice.cell != CellType::kBf16 || r.precision.bf16) return choice;
+  return {.why = "it would be bf16, which the CPU does not multiply"};
 }
 
 // kF32 where the node stays as it is.
@@ -246,7 +252,8 @@ Precision ParsePrecision(const std::string& dtype, const std::string& keep) {
   Precision precision;
   if (chosen == "bf16") precision.cell = CellType::kBf16;
   if (chosen == "int8") precision.cell = CellType::kInt8;
-  precision.attention = precision.cell != CellType::kF32 && HasCells(CellType::kBf16);
+  precision.bf16 = HasCells(CellType::kBf16);
+  precision.attention = precision.cell != CellType::kF32 && precision.bf16;
   for (size_t begin = 0; begin < keep.size() + (keep.ends_with('|') ? 1 : 0);) {
     const size_t end = std::min(keep.find('|', begin), keep.size());
     precision.keep.push_back(keep.substr(begin, end - begin));

@@ -21,6 +21,7 @@ using Calibration = std::map<std::string, StaticBytes>;  // by the name of the w
 struct Precision {
   CellType cell = CellType::kF32;
   bool attention = false;  // its products are bf16, whatever `cell` is
+  bool bf16 = true;        // beside int8: whether the CPU multiplies it; if not, f32 stands in
   // Scopes that stay in f32: names with '*', or single words of a scope ("attn", "fc1"). The head
   // stays in any case.
   std::vector<std::string> keep = {};
@@ -57,9 +58,9 @@ ChosenDtype ChooseDtype(const std::string& dtype);
 // train, and their gradients, are in bf16 whatever the precision, and only if both sides have
 // kLeastTrainedSide: what methods add is narrower and stays in f32, as do trained values, their
 // accumulated gradients and the optimizer. What is made from parameters alone stays in f32. In
-// int8, the embedding of patches and sums of more numbers than bytes can add up are in bf16, too. A
-// GELU of what such a product makes becomes gelu_near. attention and its gradient become
-// low_attention, if wanted.
+// int8, the embedding of patches and sums of more numbers than bytes can add up are in bf16, too;
+// all that is bf16 beside int8 stays in f32 on CPUs that do not multiply bf16. A GELU of what such
+// a product makes becomes gelu_near. attention and its gradient become low_attention, if wanted.
 inline constexpr int64_t kLeastLowSide = 32, kLeastTrainedSide = 128;
 Pass LowPrecisionPass(const Precision& precision);
 

@@ -118,6 +118,19 @@ TEST(LowPrecision, PixelsAndLongSumsAreBf16WhereOthersAreInt8) {
   EXPECT_EQ(Maker(g, g.output("y")).attrs.As<LowMatmulAttrs>().cell, "bf16");
 }
 
+// As on CPUs with VNNI alone, where bf16 would be emulated.
+TEST(LowPrecision, WhereTheCpuHasNoBf16WhatIsBf16BesideInt8IsF32) {
+  Precision precision{CellType::kInt8, false};
+  precision.bf16 = false;
+  for (const char* method : {"linear", "full"}) {
+    const LowStep step(method, precision, 0, kWideVit);
+    EXPECT_THAT(Scopes(step.graph(), kLowMatmul, "bf16"), ::testing::IsEmpty()) << method;
+    EXPECT_THAT(Scopes(step.graph(), kMatmul), Contains("patch_embed")) << method;
+  }
+  EXPECT_THAT(Scopes(LowStep("linear", precision).graph(), kLowMatmul, "int8"),
+              ::testing::SizeIs(12));
+}
+
 // A product that reads what the pass has just made is none of the constant ones.
 TEST(LowPrecision, ProductsInARowAreAllLow) {
   for (int again = 0; again < 50; ++again) {

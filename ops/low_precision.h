@@ -21,12 +21,12 @@ using Calibration = std::map<std::string, StaticBytes>;  // by the name of the w
 struct Precision {
   CellType cell = CellType::kF32;
   bool attention = false;  // its products are bf16, whatever `cell` is
-  bool bf16 = true;        // beside int8: whether the CPU multiplies it; if not, f32 stands in
   // Scopes that stay in f32: names with '*', or single words of a scope ("attn", "fc1"). The head
   // stays in any case.
   std::vector<std::string> keep = {};
   // Of forward products in int8. The session's parameters need what AddFactors gives them.
   std::shared_ptr<const Calibration> calibration = nullptr;
+  bool bf16 = true;  // beside int8: whether the CPU multiplies it; if not, f32 stands in
 };
 void AddFactors(const Calibration& calibration, ParamStore& params);
 

@@ -8,6 +8,7 @@
 
 #include "ops/hadamard.h"
 #include "ops/targets.h"
+#include "runtime/aligned_memory.h"
 #include "runtime/threads.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -60,7 +61,9 @@ int64_t NumbersOf(CellType cell) {
   return cell == CellType::kBf16 ? 2 : cell == CellType::kInt8 ? 4 : 1;
 }
 
-size_t Aligned(int64_t floats) { return static_cast<size_t>((floats + 15) / 16 * 64); }
+size_t Aligned(int64_t floats) {
+  return RoundUpAligned(static_cast<size_t>(floats) * sizeof(float));
+}
 
 int64_t PanelsWidth(int64_t n) { return static_cast<int64_t>(PackedBytes(1, n) / sizeof(float)); }
 

@@ -75,12 +75,13 @@ struct ByteRow {
 // Added to a number, this leaves no bits for fractions: the nearest whole number is in the lowest
 // bits, ties to even.
 constexpr float kWhole = 12582912.0f;  // 1.5 x 2^23
-// `rest` is 0, or NaN if a value is not finite. With 254 steps and half of one below, no number's
-// byte is outside [0, 255], however the sums are rounded.
+// `rest` is 0, or NaN if a value is not finite; a scale that is not finite is NaN. With 254 steps
+// and half of one below, no number's byte is outside [0, 255], however the sums are rounded.
 inline ByteRow ByteRowOf(float min, float max, float rest) {
-  ByteRow row{(max - min) / 254 + rest, 0, 0};
+  const float span = max - min;
+  ByteRow row{span / 254 + (span - span) + rest, 0, 0};
   if (!(row.scale > 0)) return row;
-  row.inverse = std::min(254 / (max - min), std::numeric_limits<float>::max());
+  row.inverse = std::min(254 / span, std::numeric_limits<float>::max());
   row.zero = (kWhole + (0.5f - min * row.inverse)) - kWhole;
   return row;
 }

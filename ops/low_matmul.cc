@@ -260,20 +260,20 @@ Prepared PrepareLowMatmul(const PrepareArgs& args) {
                           .cell = state->cell});
   state->gemm_scratch = ScratchBound(state->plan);
   if (p.ta)
-    state->a_bytes = RoundUp64(static_cast<size_t>(cells * d.m) * sizeof(float));
+    state->a_bytes = RoundUpAligned(static_cast<size_t>(cells * d.m) * sizeof(float));
   else if (!AreCells(state->cell, args.in_type[0], d.k))
-    state->a_bytes = RoundUp64(LowRowsBytes(state->cell, d.m, d.k));
+    state->a_bytes = RoundUpAligned(LowRowsBytes(state->cell, d.m, d.k));
   if (low.y16) prepared.thread_scratch = ChunkBytes(state->plan);
   if (low.y16 && prepared.thread_scratch == 0)
-    state->c_bytes = RoundUp64(static_cast<size_t>(d.m * d.n) * sizeof(float));
+    state->c_bytes = RoundUpAligned(static_cast<size_t>(d.m * d.n) * sizeof(float));
   if (constant)
     PackOnce(args, d, *state, prepared);
   else
-    state->b_bytes = RoundUp64(panels ? LowPackedBytes(state->cell, d.k, d.n)
-                                      : static_cast<size_t>(cells * d.n) * sizeof(float));
+    state->b_bytes = RoundUpAligned(panels ? LowPackedBytes(state->cell, d.k, d.n)
+                                           : static_cast<size_t>(cells * d.n) * sizeof(float));
   prepared.run = RunLowMatmul;
   prepared.scratch = state->gemm_scratch + state->a_bytes + state->b_bytes + state->c_bytes +
-                     RoundUp64(BiasCopyBytes(p, d.n));
+                     RoundUpAligned(BiasCopyBytes(p, d.n));
   prepared.impl = fmt::format("gemm_core:{}{}{}", low.cell, low.calibrated ? ":calibrated" : "",
                               HasCells(state->cell) ? "" : ":emulated");
   prepared.state = std::move(state);

@@ -183,7 +183,7 @@ void MaybeOnednn(MatmulState& state, const OnednnShape& shape) {
   state.onednn = OnednnGemm::Prepare(shape);
   state.choice.refused = "onednn: it has only reference code for this shape";
   if (!state.onednn) return;
-  state.gemm_scratch = std::max(state.gemm_scratch, RoundUp64(state.onednn->scratch_bytes()));
+  state.gemm_scratch = std::max(state.gemm_scratch, RoundUpAligned(state.onednn->scratch_bytes()));
   state.choice = {shape.a_transposed && avx512 ? "the left operand is transposed, with AVX-512"
                   : m <= 16                    ? "at most 16 rows"
                                                : "a sum of at most 16 numbers",

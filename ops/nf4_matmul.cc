@@ -138,7 +138,8 @@ void RunNf4Matmul(const KernelArgs& args) noexcept {
   const GemmPlan& plan = *static_cast<const GemmPlan*>(args.state);
   Gemm(plan, y.shape[0], {a.f32(), a.shape[1], 1}, {.source = Nf4Source(view, p.tb)}, y.f32(),
        y.shape[1],
-       ProductEpilogue(args, p, 1 + ParamCount(w), args.scratch + RoundUp64(plan.scratch_bytes)),
+       ProductEpilogue(args, p, 1 + ParamCount(w),
+                       args.scratch + RoundUpAligned(plan.scratch_bytes)),
        args.scratch);
 }
 
@@ -150,7 +151,7 @@ Prepared PrepareNf4Matmul(const PrepareArgs& args) {
                                                          .b = BOrder::kMade}));
   Prepared prepared;
   prepared.run = RunNf4Matmul;
-  prepared.scratch = RoundUp64(plan->scratch_bytes) + BiasCopyBytes(p, plan->shape.n);
+  prepared.scratch = RoundUpAligned(plan->scratch_bytes) + BiasCopyBytes(p, plan->shape.n);
   prepared.impl = "gemm_core:nf4";
   prepared.state = plan;
   return prepared;

@@ -13,8 +13,6 @@ namespace graft {
 inline size_t LowBiasAt(const LowMatmulAttrs& low) { return low.calibrated || low.bytes ? 3 : 2; }
 inline size_t LowTimesAt(const LowMatmulAttrs& low) { return LowBiasAt(low) + low.product.bias; }
 
-inline size_t RoundUp64(size_t bytes) { return (bytes + 63) / 64 * 64; }
-
 // Allocates memory for packed weights. Throws Error if there is none.
 inline std::shared_ptr<float> AllocatePanels(size_t bytes) {
   return std::reinterpret_pointer_cast<float>(AllocatePiece(bytes, "packed weights"));
@@ -24,7 +22,7 @@ inline std::shared_ptr<float> AllocatePanels(size_t bytes) {
 // a row of rounding.
 inline size_t ScratchBound(const GemmPlan& plan) {
   const int64_t row = plan.n_block + plan.panel + plan.shape.m;
-  return RoundUp64(plan.scratch_bytes + static_cast<size_t>(row) * sizeof(float));
+  return RoundUpAligned(plan.scratch_bytes + static_cast<size_t>(row) * sizeof(float));
 }
 
 // The plan for a run's size: where k and n depend on the batch, they are smaller for a smaller

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 
 #include "ops/hadamard.h"
 #include "ops/low_cells.h"
@@ -50,6 +51,30 @@ TEST(Hadamard, SpreadsANumberOverItsNeighbours) {
     EXPECT_EQ(std::ranges::count(x, 0.0f), k - places) << k;
     EXPECT_EQ(HadamardGain(k), static_cast<float>(places)) << k;
   }
+}
+
+// Whatever is within a row's range stays within a byte, and a row whose range is beyond f32 has no
+// scale.
+TEST(ByteRows, RangesAreBytes) {
+  const auto far = std::numeric_limits<float>::max();
+  for (const auto& [min, max] : {std::pair{-1.0f, 0.0f},
+                                 {0.0f, 1.0f},
+                                 {-0.17f, 3.0f},
+                                 {-3e-39f, 0.0f},
+                                 {-1e30f, 3e37f},
+                                 {-0.4999f, 0.5f},
+                                 {-127.5f, 126.5f}}) {
+    const ByteRow row = ByteRowOf(min, max, 0);
+    EXPECT_GE(min * row.inverse + row.zero, -0.5f) << min << " " << max;
+    EXPECT_LE(max * row.inverse + row.zero, 255.5f) << min << " " << max;
+    EXPECT_EQ(ByteOf(0, row), static_cast<uint8_t>(row.zero)) << min << " " << max;
+    EXPECT_LE(ByteOf(min, row), 1) << min << " " << max;
+    if (max > 0) {
+      EXPECT_GE(ByteOf(max, row), 254) << min << " " << max;
+    }
+  }
+  EXPECT_EQ(ByteRowOf(0, 0, 0).scale, 0);
+  EXPECT_TRUE(std::isnan(ByteRowOf(-far, far, 0).scale));
 }
 
 // The root mean square of the error of x w' in int8, beside that of the result.

@@ -107,7 +107,7 @@ class MaskedTexts : public OrderedData {
     return static_cast<size_t>(longest_ + 2 * mask_rows_) * sizeof(int32_t);
   }
   std::vector<Counts> Parts(const Counts& capacity) const override {
-    return PartsByTokens(batch(), capacity, [&](size_t example) { return length(example); });
+    return TextParts(capacity);
   }
 
   void HashContents(Sha256& hash) const override {

@@ -6,6 +6,7 @@
 #include "models/text/tokenizer.h"
 #include "runtime/threads.h"
 #include "train/batches.h"
+#include "train/capacity.h"
 
 namespace graft {
 
@@ -19,14 +20,15 @@ class OrderedData : public BatchSource {
   void Take(size_t count) override { begin_ = end_, end_ += count; }
   int64_t Losses() const override { return static_cast<int64_t>(end_ - begin_); }
   std::vector<Counts> Parts(const Counts& capacity) const override {
-    std::vector<Counts> parts;
-    const int64_t n = static_cast<int64_t>(end_ - begin_);
-    for (int64_t first = 0; first < n; first += capacity.sequences)
-      parts.push_back({std::min(capacity.sequences, n - first), 0});
-    return parts;
+    return CutBatch(static_cast<int64_t>(end_ - begin_), capacity, {});
   }
 
  protected:
+  // Parts of texts, cut by their lengths.
+  std::vector<Counts> TextParts(const Counts& capacity) const {
+    return CutBatch(std::ssize(batch()), capacity,
+                    [this](int64_t i) { return length(batch()[static_cast<size_t>(i)]); });
+  }
   std::span<const size_t> batch() const { return std::span(order_).subspan(begin_, end_ - begin_); }
   // The indices of examples [first, first + count) of the batch.
   std::span<const size_t> Examples(int64_t first, int64_t count) const {
@@ -78,9 +80,5 @@ void CheckIds(std::span<const int32_t> ids, const Tokenizer& tokenizer, const st
               const LoadedModel& model);
 // The texts of MakeRandomData.
 std::unique_ptr<BatchSource> MakeRandomTexts(size_t n, const LoadedModel& model, uint64_t seed);
-// The parts of a batch of texts, each of at most `capacity`, where tokens(example) tells the length
-// of an example.
-std::vector<Counts> PartsByTokens(std::span<const size_t> batch, const Counts& capacity,
-                                  const std::function<int64_t(size_t example)>& tokens);
 
 }  // namespace graft

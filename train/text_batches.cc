@@ -26,7 +26,7 @@ class TextData : public OrderedData {
     return loader_.rows() * kToken + loader_.size() * kText + targets_.bytes();
   }
   std::vector<Counts> Parts(const Counts& capacity) const override {
-    return PartsByTokens(batch(), capacity, [&](size_t example) { return length(example); });
+    return TextParts(capacity);
   }
   bool HashInputs(Sha256& hash) const override {
     std::vector<int32_t> all(3 * static_cast<size_t>(longest()));
@@ -74,19 +74,6 @@ void CheckIds(std::span<const int32_t> ids, const Tokenizer& tokenizer, const st
     if (id >= model.bert().vocab)
       Fail("{}: the token '{}' has id {}, but {} has embeddings for {}; found in '{}'",
            tokenizer.spec().where, tokenizer.token(id), id, model.source, model.bert().vocab, text);
-}
-
-std::vector<Counts> PartsByTokens(std::span<const size_t> batch, const Counts& capacity,
-                                  const std::function<int64_t(size_t example)>& tokens) {
-  std::vector<Counts> parts;
-  for (const size_t example : batch) {
-    const int64_t rows = tokens(example);
-    if (parts.empty() || parts.back().sequences == capacity.sequences ||
-        parts.back().tokens + rows > capacity.tokens)
-      parts.push_back({0, 0});
-    ++parts.back().sequences, parts.back().tokens += rows;
-  }
-  return parts;
 }
 
 Tokenizer OpenFittingTokenizer(const LoadedModel& model, const AdapterFacts& facts, bool pairs) {

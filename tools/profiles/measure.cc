@@ -29,15 +29,14 @@ bool ReadsInputs(const Session& session) {
 
 constexpr size_t kMostEvents = size_t{1} << 18;  // of a worker
 
-// Times steps; run() does one, which has so many parts. The first step touches all memory and is
-// not timed.
+// Times steps; run() does one, in these parts. The first step touches all memory and is not timed.
 template <class F>
 void TimeSteps(Session& session, const Graph& graph, const Precision& precision, int64_t steps,
-               size_t parts, bool events, const F& run, Profile* p) {
+               std::span<const Counts> parts, bool events, const F& run, Profile* p) {
   run();
   session.EnableProfile(true);
-  NodeTimes times(session, graph, precision);
-  const size_t calls = static_cast<size_t>(steps) * (parts + 2) * session.steps().size();
+  NodeTimes times(session, graph, precision, parts);
+  const size_t calls = static_cast<size_t>(steps) * (parts.size() + 2) * session.steps().size();
   std::optional<CallLog> log;
   if (events) log.emplace(session.options().workers, std::min(kMostEvents, calls));
   HardwareCounters counters;
@@ -53,6 +52,8 @@ void TimeSteps(Session& session, const Graph& graph, const Precision& precision,
   if (log) p->events = log->events(), p->lost_events = log->lost();
   p->workers = session.options().workers;
   p->nodes = times.Nodes();
+  for (const ProfiledNode& n : p->nodes)
+    p->cost.flops += n.of_step.flops, p->cost.bytes += n.of_step.bytes;
 }
 
 Profile MeasureTraining(const ProfileWork& o, const CommonOptions& common, LoadedModel& model,
@@ -80,11 +81,8 @@ Profile MeasureTraining(const ProfileWork& o, const CommonOptions& common, Loade
   const auto run = [&] {
     step.Run(parts, done++, 1e-4, [](int64_t, int64_t, int) {});  // the inputs are there
   };
-  TimeSteps(session, step.graph(), PassesOf(common).precision, o.steps, parts.size(), events, run,
+  TimeSteps(session, step.graph(), PassesOf(common).precision, o.steps, parts, events, run,
             &m);
-  const Cost main = session.cost(Phase::kMain), update = session.cost(Phase::kUpdate);
-  const double share = inputs.Share(session.options().capacity);
-  m.cost = {main.flops * share + update.flops, main.bytes * share + update.bytes};
   m.planned_bytes = session.planned_bytes();
   m.trainable = TrainableCount(g);
   return m;
@@ -111,10 +109,7 @@ Profile MeasureInference(const ProfileWork& o, const CommonOptions& common, Load
     ForEachPart(session, parts,
                 [&](size_t i, int64_t, int worker) { session.Run(parts[i], worker); });
   };
-  TimeSteps(session, g, PassesOf(common).precision, o.steps, parts.size(), events, run, &m);
-  const Cost main = session.cost(Phase::kMain);
-  const double share = inputs.Share(options.capacity);
-  m.cost = {main.flops * share, main.bytes * share};
+  TimeSteps(session, g, PassesOf(common).precision, o.steps, parts, events, run, &m);
   m.planned_bytes = session.planned_bytes();
   m.needed_bytes = m.planned_bytes + model.params.bytes().owned;
   return m;

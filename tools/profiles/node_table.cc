@@ -10,6 +10,7 @@
 #include "ops/low_cells.h"
 #include "ops/ops.h"
 #include "runtime/dependence.h"
+#include "runtime/lifetimes.h"
 #include "tools/profiles/stats.h"
 
 namespace graft {
@@ -87,7 +88,8 @@ std::string Columns(const std::vector<std::vector<std::string>>& rows, size_t le
 
 }  // namespace
 
-NodeTimes::NodeTimes(const Session& session, const Graph& graph, const Precision& precision)
+NodeTimes::NodeTimes(const Session& session, const Graph& graph, const Precision& precision,
+                     std::span<const Counts> parts)
     : session_(session) {
   const Phases phases(graph);
   std::vector<const char*> not_lower;
@@ -95,7 +97,12 @@ NodeTimes::NodeTimes(const Session& session, const Graph& graph, const Precision
   for (const StepInfo& s : session.steps()) {
     const std::string shape = ShapeOf(graph, s, session.options().capacity);
     const KernelChoice choice = WhyKernel(graph, s.node, session.options().capacity);
-    ProfiledNode n{s, phases.Of(s), shape, choice.why, choice.refused, {}};
+    ProfiledNode n{s, phases.Of(s), shape, choice.why, choice.refused, {}, {}};
+    for (const Counts& part : parts) {
+      if (s.once || s.phase == Phase::kUpdate) break;
+      const Cost cost = CostOf(graph, graph.node(s.node), part);
+      n.of_step.flops += cost.flops, n.of_step.bytes += cost.bytes;
+    }
     if (!not_lower.empty() && *not_lower[s.node.i])
       n.refused += fmt::format("{}{}: {}", n.refused.empty() ? "" : "; ", CellName(precision.cell),
                                not_lower[s.node.i]);
@@ -110,6 +117,9 @@ void NodeTimes::AddStep() {
     StepInfo& before = nodes_[i].info;
     nodes_[i].ms.push_back(1e3 * (now[i].seconds - before.seconds));
     before.seconds = now[i].seconds, before.calls = now[i].calls;
+    if (!before.once && before.phase != Phase::kUpdate) continue;
+    const double calls = static_cast<double>(before.calls) / static_cast<double>(nodes_[i].ms.size());
+    nodes_[i].of_step = {before.cost.flops * calls, before.cost.bytes * calls};
   }
 }
 
@@ -126,8 +136,7 @@ std::vector<NodeKind> KindsOf(const std::vector<ProfiledNode>& nodes) {
     if (first) kind = {n.phase, n.info.op, layer, n.shape, n.info.impl, n.why, n.refused};
     kind.ms.resize(n.ms.size());
     const double calls = static_cast<double>(n.info.calls) / static_cast<double>(n.ms.size());
-    kind.flops += n.info.cost.flops * calls;
-    kind.bytes += n.info.cost.bytes * calls;
+    kind.flops += n.of_step.flops, kind.bytes += n.of_step.bytes;
     kind.calls += calls;
     for (size_t i = 0; i < n.ms.size(); ++i) kind.ms[i] += n.ms[i];
   }

@@ -1,6 +1,7 @@
 // What the nodes of a profiled session cost, summed by kind, as a table and as JSON.
 #pragma once
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "ops/kernel_choice.h"
 #include "runtime/session.h"
@@ -15,14 +16,17 @@ struct ProfiledNode {
   // result.
   std::string shape;
   std::string why, refused;  // of the kernel, where there are several; else ""
+  Cost of_step;              // of all calls of a step, at what they bind
   std::vector<double> ms;    // in each step
 };
 
 // Takes the time of every node after each step of a session whose profile is on.
 class NodeTimes {
  public:
-  // `graph` is what the session was made of. Both must outlive this object.
-  NodeTimes(const Session& session, const Graph& graph, const Precision& precision);
+  // `graph` is what the session was made of, `parts` what the runs of a step bind. Session and graph
+  // must outlive this object.
+  NodeTimes(const Session& session, const Graph& graph, const Precision& precision,
+            std::span<const Counts> parts);
   void AddStep();
   std::vector<ProfiledNode> Nodes() const { return nodes_; }
 

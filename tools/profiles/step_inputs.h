@@ -30,15 +30,8 @@ struct StepInputs {
     return length ? std::min(capacity.sequences, capacity.tokens / length) : capacity.sequences;
   }
   std::vector<Counts> Parts(int64_t micro_batch) const {
-    std::vector<Counts> parts;
-    for (int64_t done = 0; done < batch; done += micro_batch)
-      parts.push_back(Of(std::min(micro_batch, batch - done)));
-    return parts;
-  }
-  // How many times the work at capacity, for which costs are counted, a step does.
-  double Share(const Counts& capacity) const {
-    return length ? static_cast<double>(batch * length) / static_cast<double>(capacity.tokens)
-                  : static_cast<double>(batch) / static_cast<double>(capacity.sequences);
+    if (!length) return CutBatch(batch, Of(micro_batch), {});
+    return CutBatch(batch, Of(micro_batch), [this](int64_t) { return length; });
   }
   // Fills the inputs once for all micro-batches, as a smaller one reads their beginning.
   void Fill(Session& session) const {

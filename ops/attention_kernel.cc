@@ -51,33 +51,64 @@ float MostOf(const float* s, int64_t count) {
   return hn::GetLane(hn::MaxOfLanes(d, hn::Max(even, odd)));
 }
 
-// Scores of a row -> cells of exp(s - most), unnormalised; lse and what normalises the row. The
-// cells may lie where the scores are, or before them.
-struct RowSums {
-  float lse, inverse;
+// Of each row of a block.
+struct BlockSums {
+  float most[kMostBlockRows], total[kMostBlockRows];  // total: of exp(s - most)
+  float lse[kMostBlockRows], inverse[kMostBlockRows];
 };
+
+// The cells of a row without any key, unless Max has dropped a NaN; what stands for its total.
 template <Dot kDot>
-RowSums SoftmaxRow(float* s, int64_t keys, int64_t padded, float* cells) {
+float FillRow(const float* s, int64_t padded, float most, float* cells) {
   const GemmTag d;
-  for (int64_t j = keys; j < padded; ++j) s[j] = -kInfinity;
-  const float most = MostOf(s, padded);
-  if (!(most > -kInfinity)) {  // no key at all, unless Max has dropped a NaN
-    float all = most;
-    for (int64_t j = 0; j < padded; ++j) all += s[j];
-    const float fill = std::isnan(all) ? all : 0;
-    for (int64_t j = 0; j < padded; j += kGemmLanes) StoreCells<kDot>(hn::Set(d, fill), cells, j);
-    return {std::isnan(all) ? all : -kInfinity, fill};
-  }
-  const auto shift = hn::Set(d, most);
+  float all = most;
+  for (int64_t j = 0; j < padded; ++j) all += s[j];
+  const float fill = std::isnan(all) ? all : 0;
+  for (int64_t j = 0; j < padded; j += kGemmLanes) StoreCells<kDot>(hn::Set(d, fill), cells, j);
+  return fill;
+}
+
+// Scores of a row -> cells of exp(s - most); their sum.
+template <Dot kDot>
+float ExpRow(const float* s, int64_t padded, float most, float* cells) {
+  const GemmTag d;
+  const auto shift = hn::Set(d, kDot == Dot::kBf16 ? most * kLog2E : most);
   auto sum = hn::Zero(d);
   for (int64_t j = 0; j < padded; j += kGemmLanes) {
-    const auto x = hn::Sub(hn::LoadU(d, s + j), shift);
-    const auto e = kDot == Dot::kBf16 ? ExpNear(d, x) : ExpOfNegative(d, x);
+    const auto x = hn::LoadU(d, s + j);
+    const auto e = kDot == Dot::kBf16 ? ExpNear(d, x, shift) : ExpOfNegative(d, hn::Sub(x, shift));
     StoreCells<kDot>(e, cells, j);
     sum = hn::Add(sum, e);
   }
-  const float total = hn::GetLane(hn::SumOfLanes(d, sum));
-  return {most + std::log(total), 1 / total};
+  return hn::GetLane(hn::SumOfLanes(d, sum));
+}
+
+// Scores of a block's rows -> cells of exp(s - most), unnormalised, where the scores are or before
+// them; what normalises the rows. One loop for each step, as the rows of one do not wait for each
+// other.
+template <Dot kDot>
+void SoftmaxRows(const Head& h, int64_t rows, float* scores, BlockSums* sums) {
+  for (int64_t r = 0; r < rows; ++r) {
+    float* s = scores + r * h.padded;
+    for (int64_t j = h.keys; j < h.padded; ++j) s[j] = -kInfinity;
+    sums->most[r] = MostOf(s, h.padded);
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* s = scores + r * h.padded;
+    float* cells = scores + r * h.padded / kNumbers<kDot>;  // not ahead of the row's scores
+    const float most = sums->most[r];
+    sums->total[r] = most > -kInfinity ? ExpRow<kDot>(s, h.padded, most, cells)
+                                       : FillRow<kDot>(s, h.padded, most, cells);
+  }
+  const GemmTag d;
+  std::fill(sums->total + rows, sums->total + RoundUp(rows, kGemmLanes), 1.0f);
+  for (int64_t r = 0; r < rows && kDot == Dot::kBf16; r += kGemmLanes)
+    hn::StoreU(LogNear(d, hn::LoadU(d, sums->total + r)), d, sums->lse + r);
+  for (int64_t r = 0; r < rows; ++r) {
+    const float total = sums->total[r], log = kDot == Dot::kBf16 ? sums->lse[r] : std::log(total);
+    sums->lse[r] = total == 0 ? -kInfinity : sums->most[r] + log;
+    sums->inverse[r] = total == 0 ? 0 : 1 / total;
+  }
 }
 
 template <Dot kDot>
@@ -100,17 +131,14 @@ void ForwardHeadBy(const AttentionArgs& x, int64_t sequence, int64_t head, const
     CopyBlock(h, x.q, first, rows.size, x.scale, q);
     PairCols<kDot>(rows.size, h.cols, q);
     ProductKeys<kDot>(h, rows.size, q, kt, h.bias, scores);
-    RowSums sums[kMostBlockRows];
-    for (int64_t r = 0; r < rows.size; ++r) {
-      float* cells = scores + r * h.padded / kNumbers<kDot>;  // not ahead of the row's scores
-      sums[r] = SoftmaxRow<kDot>(scores + r * h.padded, h.keys, h.padded, cells);
-      lse[(first + r) * x.heads + head] = sums[r].lse;
-    }
+    BlockSums sums;
+    SoftmaxRows<kDot>(h, rows.size, scores, &sums);
+    for (int64_t r = 0; r < rows.size; ++r) lse[(first + r) * x.heads + head] = sums.lse[r];
     ProductCols<kDot>(h, rows.size, h.keys, 1, {scores, h.padded / kNumbers<kDot>, 1}, v, out,
                       false);
     for (int64_t r = 0; r < rows.size; ++r) {
       float* row = out + r * h.cols;
-      for (int64_t c = 0; c < h.d; ++c) row[c] *= sums[r].inverse;
+      for (int64_t c = 0; c < h.d; ++c) row[c] *= sums.inverse[r];
       StoreRow(h, kDot == Dot::kBf16, row, context, first + r);
     }
   }
@@ -136,10 +164,11 @@ void ProbabilityRow(float* s, float* dp, int64_t padded, float lse, float delta)
     if (dp) ZeroFloats(dp, padded);
     return;
   }
-  const auto shift = hn::Set(d, lse), vdelta = hn::Set(d, delta);
+  const auto shift = hn::Set(d, kDot == Dot::kBf16 ? lse * kLog2E : lse);
+  const auto vdelta = hn::Set(d, delta);
   for (int64_t j = 0; j < padded; j += kGemmLanes) {
-    const auto x = hn::Sub(hn::LoadU(d, s + j), shift);
-    const auto p = kDot == Dot::kBf16 ? ExpNear(d, x) : Exp(d, x);
+    const auto x = hn::LoadU(d, s + j);
+    const auto p = kDot == Dot::kBf16 ? ExpNear(d, x, shift) : Exp(d, hn::Sub(x, shift));
     hn::StoreU(p, d, s + j);
     if (!dp) continue;
     const auto change = hn::Sub(hn::LoadU(d, dp + j), vdelta);

@@ -28,7 +28,7 @@ bool Reads16(const Node& n, size_t input) {
 
 bool Writes16(const Node& n, size_t result) {
   if (n.op == &kLowMatmul) return true;
-  if (n.op == &kLowAttention) return result == 0;
+  if (n.op == &kLowAttention || n.op == &kLayerNorm) return result == 0;
   if (n.op == &kLowAttentionGrad) {
     const std::string& want = n.attrs.As<LowAttentionGradAttrs>().want;
     return result < 3 && want.find("qkv"[result]) != std::string::npos;
@@ -204,8 +204,8 @@ class Bf16Values {
     std::vector<bool> low;
     for (ValueId v : n.out) low.push_back(form_[v.i] == Form::kBf16);
     const bool any = std::ranges::find(low, true) != low.end();
-    const ValueList out =
-        fresh.Add(*n.op, std::move(in), any ? With16(n, low) : n.attrs, n.built_at);
+    const OpDef& op = any && n.op == &kLayerNorm ? kLowLayerNorm : *n.op;
+    const ValueList out = fresh.Add(op, std::move(in), any ? With16(n, low) : n.attrs, n.built_at);
     for (size_t k = 0; k < out.size(); ++k) {
       const ValueId v = n.out[k];
       fresh.SetName(out[k], g_.value(v).name);

@@ -1,6 +1,6 @@
-// Elementary functions on f32 vectors: Exp, Tanh, NormalCdf, the GELUs. Files that include this
-// one are compiled once per SIMD target. All keep NaN, and overflow and saturate as the C library's
-// do, which hwy/contrib/math does not (Exp(NaN) = 0, Exp(200) = 0).
+// Elementary functions on f32 vectors: Exp, LogNear, Tanh, NormalCdf, the GELUs. Files that include
+// this one are compiled once per SIMD target. All keep NaN, and overflow and saturate as the C
+// library's do, which hwy/contrib/math does not (Exp(NaN) = 0, Exp(200) = 0).
 //
 // Greatest errors in units in the last place (tests/math_test.cc): Exp and ExpOfNegative 1.5,
 // ExpNear 100, Tanh 4; NormalCdf and GeluErf 8 (40 without FMA), also in the negative tail, where
@@ -71,21 +71,36 @@ HWY_INLINE V ExpOfNegative(D d, V x) {
   return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.0f)), y));
 }
 
-// exp(x) to 1e-5 of it, in half of the work, for what is rounded to bf16 next; x is not +infinity.
+// exp(x - shift) to 1e-5 of it, in half of the work, for what is rounded to bf16 next; `shift` is
+// log2(e) times a number, and x not +infinity.
+constexpr float kLog2E = 1.44269504f;
 template <class D, class V>
-HWY_INLINE V ExpNear(D d, V x) {
+HWY_INLINE V ExpNear(D d, V x, V shift) {
 #if HWY_TARGET == HWY_AVX3
   if constexpr (hn::MaxLanes(D()) == 16) {
-    // 2^t = 2^n 2^(t - n); the instruction underflows to 0. Max returns its second operand if that
-    // is a NaN.
-    const V t = hn::Max(hn::Set(d, -200.0f), hn::Mul(x, hn::Set(d, 1.44269504f)));
-    const V n = hn::Round(t);
-    const V p = Polynomial(d, hn::Sub(t, n), 0.99999925f, 0.69312194f, 0.24024811f, 0.0559175f,
-                           0.00956774f);
-    return V{_mm512_scalef_ps(p.raw, n.raw)};
+    // 2^t = 2^floor(t) 2^(t - floor(t)). The instructions give 0 and 0 for -infinity, and underflow
+    // to 0.
+    const V t = hn::MulSub(x, hn::Set(d, kLog2E), shift);
+    const V f{_mm512_reduce_ps(t.raw, _MM_FROUND_TO_NEG_INF)};
+    const V p = Polynomial(d, f, 1.0000026f, 0.69300383f, 0.24144275f, 0.05201146f, 0.013534168f);
+    return V{_mm512_scalef_ps(p.raw, t.raw)};
   }
 #endif
-  return Exp(d, x);
+  return Exp(d, hn::Sub(x, hn::Mul(shift, hn::Set(d, 1 / kLog2E))));
+}
+
+// log(x) to 3e-7 and 2e-7 of it, for normal x > 0; NaN for NaN.
+template <class D, class V>
+HWY_INLINE V LogNear(D d, V x) {
+  // x = 2^n (1 + z), 1 + z in [sqrt(1/2), sqrt(2))
+  const hn::RebindToSigned<D> di;
+  const auto bits = hn::BitCast(di, x);
+  const auto n = hn::ShiftRight<23>(hn::Sub(bits, hn::Set(di, 0x3f3504f3)));
+  const V z = hn::Sub(hn::BitCast(d, hn::Sub(bits, hn::ShiftLeft<23>(n))), hn::Set(d, 1.0f));
+  const V p = Polynomial(d, z, 1.00000322f, -0.50001967f, 0.333033f, -0.24881339f, 0.20604673f,
+                         -0.18901981f, 0.11827483f);
+  const V y = hn::MulAdd(hn::ConvertTo(d, n), hn::Set(d, 0.693147181f), hn::Mul(z, p));
+  return hn::IfThenElse(hn::IsNaN(x), x, y);
 }
 
 template <class D, class V>

@@ -3,6 +3,8 @@
 // half (HWY_ONCE): the records.
 #include <cmath>
 
+#include "ops/low_cells.h"
+#include "ops/low_reference.h"
 #include "ops/records.h"
 #include "ops/targets.h"
 
@@ -10,42 +12,91 @@
 #define HWY_TARGET_INCLUDE "ops/norm.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "ops/bf16-inl.h"
 #include "ops/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace graft::HWY_NAMESPACE {
 namespace {
 
-// y = (x - mean) rstd gain + bias; the variance from the deviations, so that a large mean does no
-// harm.
-void LayerNormF32(const KernelArgs& a) {
-  const int64_t cols = a.in[0].shape.cols();
+// Rows whose sums are made beside each other, as the end of each takes long.
+constexpr int64_t kAhead = 4;
+
+// mean and rstd of a few rows; the variance from the deviations, so that a large mean does no harm.
+HWY_INLINE void Moments(const float* x, int64_t rows, int64_t cols, double eps, float* means,
+                        float* rstds) {
   const size_t n = static_cast<size_t>(cols);
-  const float *x = a.in[0].f32(), *gain = a.in[1].f32(), *bias = a.in[2].f32();
-  float *y = a.out[0].f32(), *means = a.out[1].f32(), *rstds = a.out[2].f32();
-  const double eps = a.attrs.As<NormAttrs>().eps;
-  ForRows(a.in[0].shape.rows(), n, [&](int64_t r) HWY_ATTR {
-    const float* row = x + r * cols;
-    const float mean = SumOf(
-                           n, [](VF v) HWY_ATTR { return v; }, row) /
-                       static_cast<float>(cols);
-    const VF m = SetV(mean);
-    const float squares = SumOf(
+  float squares[kAhead];
+  for (int64_t r = 0; r < rows; ++r)
+    means[r] = SumOf(
+                   n, [](VF v) HWY_ATTR { return v; }, x + r * cols) /
+               static_cast<float>(cols);
+  for (int64_t r = 0; r < rows; ++r) {
+    const VF m = SetV(means[r]);
+    squares[r] = SumOf(
         n,
         [m](VF v) HWY_ATTR {
           const VF d = hn::Sub(v, m);
           return hn::Mul(d, d);
         },
-        row);
-    const double variance = static_cast<double>(squares) / static_cast<double>(cols);
-    const float rstd = static_cast<float>(1 / std::sqrt(variance + eps));
-    const VF s = SetV(rstd);
-    Transform(
-        n, y + r * cols,
-        [m, s](VF v, VF g, VF b) HWY_ATTR { return hn::MulAdd(hn::Mul(hn::Sub(v, m), s), g, b); },
-        row, gain, bias);
-    means[r] = mean;
-    rstds[r] = rstd;
+        x + r * cols);
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    const double variance = static_cast<double>(squares[r]) / static_cast<double>(cols);
+    rstds[r] = static_cast<float>(1 / std::sqrt(variance + eps));
+  }
+}
+
+// y = (x - mean) rstd gain + bias. store(at, normed, row) makes a row of y from number `at` on.
+template <class F>
+void NormRows(const KernelArgs& a, const F& store) {
+  const int64_t cols = a.in[0].shape.cols();
+  const float* x = a.in[0].f32();
+  float *means = a.out[1].f32(), *rstds = a.out[2].f32();
+  const double eps = a.attrs.As<NormAttrs>().eps;
+  const size_t n = static_cast<size_t>(cols);
+  ForRowGroups(a.in[0].shape.rows(), n, kAhead, [&](int64_t first, int64_t rows) HWY_ATTR {
+    Moments(x + first * cols, rows, cols, eps, means + first, rstds + first);
+    for (int64_t r = first; r < first + rows; ++r) {
+      const VF m = SetV(means[r]), s = SetV(rstds[r]);
+      const auto normed = [m, s](VF v, VF g, VF b)
+                              HWY_ATTR { return hn::MulAdd(hn::Mul(hn::Sub(v, m), s), g, b); };
+      store(r * cols, normed, x + r * cols);
+    }
+  });
+}
+
+void LayerNormF32(const KernelArgs& a) {
+  const size_t n = static_cast<size_t>(a.in[0].shape.cols());
+  const float *gain = a.in[1].f32(), *bias = a.in[2].f32();
+  float* y = a.out[0].f32();
+  NormRows(a, [&](int64_t at, const auto& normed, const float* row)
+                  HWY_ATTR { Transform(n, y + at, normed, row, gain, bias); });
+}
+
+// The same to bf16.
+template <bool kNative, class F>
+HWY_INLINE void TransformTo16(size_t n, uint16_t* out, const F& f, const float* x,
+                              const float* gain, const float* bias) {
+  const DF d;
+  const size_t lanes = hn::Lanes(d);
+  size_t i = 0;
+  for (; i + lanes <= n; i += lanes)
+    StoreBf16<kNative>(d, f(LoadV(x + i), LoadV(gain + i), LoadV(bias + i)), out + i);
+  if (i == n) return;
+  HWY_ALIGN float end[hn::MaxLanes(DF())];
+  Transform(n - i, end, f, x + i, gain + i, bias + i);
+  RoundNumbers(kNative, end, static_cast<int64_t>(n - i), out + i);
+}
+
+void LowLayerNormKernel(const KernelArgs& a) {
+  const size_t n = static_cast<size_t>(a.in[0].shape.cols());
+  const float *gain = a.in[1].f32(), *bias = a.in[2].f32();
+  uint16_t* y = a.out[0].bf16();
+  const bool native = HasCells(CellType::kBf16);
+  NormRows(a, [&](int64_t at, const auto& normed, const float* row) HWY_ATTR {
+    native ? TransformTo16<true>(n, y + at, normed, row, gain, bias)
+           : TransformTo16<false>(n, y + at, normed, row, gain, bias);
   });
 }
 
@@ -135,6 +186,7 @@ namespace graft {
 namespace {
 
 HWY_EXPORT(LayerNormF32);
+HWY_EXPORT(LowLayerNormKernel);
 HWY_EXPORT(LayerNormGradInputF32);
 HWY_EXPORT(LayerNormGradAffineF32);
 #define GRAFT_KERNEL(f) +[](const KernelArgs& a) noexcept { HWY_DYNAMIC_DISPATCH(f)(a); }
@@ -151,6 +203,12 @@ std::vector<TensorType> InferNorm(Types in, const Attrs&) {
   ExpectShape(in[2], {cols}, "bias");
   const TensorType column{DType::kF32, ColumnOf(in[0])};
   return {in[0], column, column};
+}
+
+std::vector<TensorType> InferLowNorm(Types in, const Attrs& attrs) {
+  std::vector<TensorType> out = InferNorm(in, attrs);
+  out[0].dtype = DType::kBf16;
+  return out;
 }
 
 std::vector<TensorType> InferGradInput(Types in, const Attrs&) {
@@ -189,6 +247,11 @@ void RefNorm(const ReferenceArgs& a) {
     a.out[1][r] = mean;
     a.out[2][r] = rstd;
   }
+}
+
+void RefLowNorm(const ReferenceArgs& a) {
+  RefNorm(a);
+  RoundToBf16(a.out[0]);
 }
 
 void RefGradInput(const ReferenceArgs& a) {
@@ -270,28 +333,49 @@ std::vector<Sample> GradAffineSamples() {
 
 const TensorType kX{DType::kF32, {3, 7}}, kRow{DType::kF32, {7}}, kColumn{DType::kF32, {3, 1}};
 
+// As that of layer_norm, but for the half of y.
+Cost LowNormCost(std::span<const Extents> in, std::span<const Extents> out, const Attrs& attrs) {
+  Cost cost = PerElement<8>(in, out, attrs);
+  cost.bytes -= 2 * Elements(out[0]);
+  return cost;
+}
+
+std::vector<ErrorSample> NormErrors() {
+  return {{{kX, kRow}, NormAttrs{}, "expected 3 inputs, found 2"},
+          {{kRow, kRow, kRow}, NormAttrs{}, "expected x of rank 2, found f32[7]"},
+          {{kX, kColumn, kRow}, NormAttrs{}, "expected gain [7], found f32[3,1]"},
+          {{kX, kRow, {DType::kF32, {6}}}, NormAttrs{}, "expected bias [7], found f32[6]"},
+          {{{DType::kF32, {3, 0}}, kRow, kRow}, NormAttrs{}, "at least one column"}};
+}
+
 }  // namespace
 
-constinit const OpDef kLayerNorm{
-    .name = "layer_norm",
-    .default_attrs = +[] { return Attrs(NormAttrs{}); },
-    .infer = InferNorm,
-    .reference = RefNorm,
-    .kernel = GRAFT_KERNEL(LayerNormF32),
-    .gradient = NormGradient,
-    .cost = PerElement<8>,
-    .samples = NormSamples,
-    .error_samples = +[]() -> std::vector<ErrorSample> {
-      return {{{kX, kRow}, NormAttrs{}, "expected 3 inputs, found 2"},
-              {{kRow, kRow, kRow}, NormAttrs{}, "expected x of rank 2, found f32[7]"},
-              {{kX, kColumn, kRow}, NormAttrs{}, "expected gain [7], found f32[3,1]"},
-              {{kX, kRow, {DType::kF32, {6}}}, NormAttrs{}, "expected bias [7], found f32[6]"},
-              {{{DType::kF32, {3, 0}}, kRow, kRow}, NormAttrs{}, "at least one column"}};
-    },
-    .rtol = 5e-6,
-    .cancels = true,
-    .in_place = 0,
-    .row_inputs = 0b1};
+constinit const OpDef kLayerNorm{.name = "layer_norm",
+                                 .default_attrs = +[] { return Attrs(NormAttrs{}); },
+                                 .infer = InferNorm,
+                                 .reference = RefNorm,
+                                 .kernel = GRAFT_KERNEL(LayerNormF32),
+                                 .gradient = NormGradient,
+                                 .cost = PerElement<8>,
+                                 .samples = NormSamples,
+                                 .error_samples = NormErrors,
+                                 .rtol = 5e-6,
+                                 .cancels = true,
+                                 .in_place = 0,
+                                 .row_inputs = 0b1};
+
+// What low_matmul reads, made by bf16_values.
+constinit const OpDef kLowLayerNorm{.name = "low_layer_norm",
+                                    .default_attrs = +[] { return Attrs(NormAttrs{}); },
+                                    .infer = InferLowNorm,
+                                    .reference = RefLowNorm,
+                                    .kernel = GRAFT_KERNEL(LowLayerNormKernel),
+                                    .cost = LowNormCost,
+                                    .samples = NormSamples,
+                                    .error_samples = NormErrors,
+                                    .rtol = 0.01,
+                                    .cancels = true,
+                                    .row_inputs = 0b1};
 
 constinit const OpDef kLayerNormGradInput{
     .name = "layer_norm_grad_input",

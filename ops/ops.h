@@ -14,7 +14,7 @@ namespace graft {
   /* activation.cc  */ X(Gelu) X(GeluNear) X(GeluTanh) X(Relu) X(Silu) X(Tanh) X(Sigmoid)        \
                      X(GeluGrad) X(GeluTanhGrad) X(ReluGrad) X(SiluGrad) X(TanhGrad) X(SigmoidGrad)\
   /* reduce.cc      */ X(SumRows) X(SumCols) X(SumAll) X(SumSquares)                              \
-  /* norm.cc        */ X(LayerNorm) X(LayerNormGradInput) X(LayerNormGradAffine)                  \
+  /* norm.cc        */ X(LayerNorm) X(LowLayerNorm) X(LayerNormGradInput) X(LayerNormGradAffine)  \
   /* softmax.cc     */ X(Softmax)                                                                 \
   /* matmul.cc      */ X(Matmul)                                                                  \
   /* nf4_matmul.cc  */ X(Nf4Dequantize) X(Nf4Matmul)                                              \
@@ -80,7 +80,7 @@ inline ValueId LayerNorm(Graph& g, ValueId x, ValueId gain, ValueId bias, double
                          Where at = Where::Here()) {
   return g.Add1(kLayerNorm, {x, gain, bias}, NormAttrs{eps}, at);
 }
-// kLayerNormGradInput: (x, gain, mean, rstd, dy) -> dx.
+// kLowLayerNorm: y in bf16. kLayerNormGradInput: (x, gain, mean, rstd, dy) -> dx.
 // kLayerNormGradAffine: (x, mean, rstd, dy) -> dgain [C], dbias [C].
 
 inline ValueId Softmax(Graph& g, ValueId x) { return g.Add1(kSoftmax, {x}); }  // over columns

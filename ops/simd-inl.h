@@ -115,15 +115,21 @@ void ForChunks(int64_t n, const F& f) {
   });
 }
 
-// Calls f(row) for all rows of `cols` elements, in parallel by blocks of rows.
+// Calls f(first, count) for all rows of `cols` elements, at most so many at once, in parallel by
+// blocks of rows.
 template <class F>
-void ForRows(int64_t rows, size_t cols, const F& f) {
+void ForRowGroups(int64_t rows, size_t cols, int64_t most, const F& f) {
   const int64_t block =
       std::max<int64_t>(1, kChunk / std::max<int64_t>(1, static_cast<int64_t>(cols)));
   const FixedChunks cut(rows, block);
   ParallelFor(cut.count(), [&](int64_t i) HWY_ATTR {
-    for (int64_t r = cut.begin(i); r < cut.end(i); ++r) f(r);
+    for (int64_t r = cut.begin(i); r < cut.end(i); r += most) f(r, std::min(most, cut.end(i) - r));
   });
+}
+// Calls f(row) for each.
+template <class F>
+void ForRows(int64_t rows, size_t cols, const F& f) {
+  ForRowGroups(rows, cols, 1, [&](int64_t r, int64_t) HWY_ATTR { f(r); });
 }
 
 // Sums over the rows of [rows, cols] in parts of kRowsOfPart rows, added in order.

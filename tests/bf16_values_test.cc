@@ -77,7 +77,26 @@ TEST(Bf16Values, WhatIsMadeOfParametersAloneStaysF32) {
   EXPECT_EQ(RunPass(g), 0);
 }
 
-// As a norm in front of queries, keys and values.
+// The norm in front of a product makes what the product multiplies, whatever its precision.
+TEST(Bf16Values, ANormIsRoundedWhereProductsAloneReadIt) {
+  for (const char* cell : {"bf16", "int8"})
+    for (const bool residual : {false, true}) {
+      Graph g;
+      const ValueId x =
+          LayerNorm(g, Rows(g), g.AddParam("gain", {kSide}), g.AddParam("bias", {kSide}), 1e-6);
+      g.AddOutput("y", Product(g, x, Weight(g, "a"), false, cell));
+      g.AddOutput("z", residual ? Add(g, x, Rows(g, "r")) : Product(g, x, Weight(g, "b")));
+      const auto before = Outputs(g);
+      EXPECT_EQ(RunPass(g), !residual);
+      EXPECT_EQ(CountOps(g, kLowLayerNorm), !residual);
+      EXPECT_EQ(Reads(g, g.output("y"), 0), residual ? DType::kF32 : DType::kBf16);
+      if (residual || cell == std::string("bf16")) {
+        EXPECT_EQ(Outputs(g), before);
+      }
+    }
+}
+
+// As a norm in front of queries, keys, values and a residual connection.
 TEST(Bf16Values, WhatSeveralProductsReadIsRoundedOnce) {
   for (const int readers : {1, 2, 3}) {
     Graph g;

@@ -31,6 +31,7 @@ const std::map<std::string_view, std::string_view>& WithoutGradient() {
       {"gelu_near", kCompiled},
       {"low_matmul", kCompiled},
       {"byte_rows", kCompiled},
+      {"low_layer_norm", kCompiled},
       {"to_bf16", kCompiled},
       {"to_f32", kCompiled},
       {"low_attention", kCompiled},

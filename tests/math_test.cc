@@ -22,7 +22,7 @@ namespace graft::HWY_NAMESPACE {
 namespace {
 
 // y[i] = f(x[i]); which: 0 Exp, 1 Tanh, 2 NormalCdf, 3 GeluErf, 4 GeluTanh, 5
-// ExpOfNegative and 6 ExpNear of what is at most 1.
+// ExpOfNegative and 6 ExpNear of what is at most 1, 7 LogNear.
 void MathOf(int which, const float* x, size_t n, float* y) {
   const hn::ScalableTag<float> d;
   const size_t lanes = hn::Lanes(d);
@@ -50,8 +50,11 @@ void MathOf(int which, const float* x, size_t n, float* y) {
       case 5:
         v = ExpOfNegative(d, small);
         break;
+      case 6:
+        v = ExpNear(d, small, hn::Zero(d));
+        break;
       default:
-        v = ExpNear(d, small);
+        v = LogNear(d, v);
         break;
     }
     hn::StoreU(v, d, y + i);
@@ -114,6 +117,22 @@ TEST(MathInl, Accuracy) {
       }
       RecordProperty(std::to_string(which), std::to_string(worst));
       EXPECT_LE(worst, functions[which].second) << "function " << which << " at " << at;
+    }
+  });
+}
+
+TEST(MathInl, LogNearIsNear) {
+  std::vector<float> x{1, NAN, 2, 0.5f, 1e-30f, 3e38f};
+  for (float v = 1e-3f; v < 1e6f; v *= 1.0003f) x.push_back(v);
+  x.resize(x.size() / 64 * 64);
+  ForEachTarget([&] {
+    std::vector<float> y(x.size());
+    HWY_DYNAMIC_DISPATCH(MathOf)(7, x.data(), x.size(), y.data());
+    EXPECT_TRUE(std::isnan(y[1]));
+    for (size_t i = 0; i < x.size(); ++i) {
+      if (std::isnan(x[i])) continue;
+      const double log = std::log(static_cast<double>(x[i]));
+      EXPECT_NEAR(y[i], log, 3e-7 + 2e-7 * std::abs(log)) << x[i];
     }
   });
 }

@@ -81,8 +81,7 @@ Profile MeasureTraining(const ProfileWork& o, const CommonOptions& common, Loade
   const auto run = [&] {
     step.Run(parts, done++, 1e-4, [](int64_t, int64_t, int) {});  // the inputs are there
   };
-  TimeSteps(session, step.graph(), PassesOf(common).precision, o.steps, parts, events, run,
-            &m);
+  TimeSteps(session, step.graph(), PassesOf(common).precision, o.steps, parts, events, run, &m);
   m.planned_bytes = session.planned_bytes();
   m.trainable = TrainableCount(g);
   return m;

@@ -118,7 +118,8 @@ void NodeTimes::AddStep() {
     nodes_[i].ms.push_back(1e3 * (now[i].seconds - before.seconds));
     before.seconds = now[i].seconds, before.calls = now[i].calls;
     if (!before.once && before.phase != Phase::kUpdate) continue;
-    const double calls = static_cast<double>(before.calls) / static_cast<double>(nodes_[i].ms.size());
+    const double calls =
+        static_cast<double>(before.calls) / static_cast<double>(nodes_[i].ms.size());
     nodes_[i].of_step = {before.cost.flops * calls, before.cost.bytes * calls};
   }
 }

@@ -23,8 +23,8 @@ struct ProfiledNode {
 // Takes the time of every node after each step of a session whose profile is on.
 class NodeTimes {
  public:
-  // `graph` is what the session was made of, `parts` what the runs of a step bind. Session and graph
-  // must outlive this object.
+  // `graph` is what the session was made of, `parts` what the runs of a step bind. Session and
+  // graph must outlive this object.
   NodeTimes(const Session& session, const Graph& graph, const Precision& precision,
             std::span<const Counts> parts);
   void AddStep();

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <set>
 
 #include "autograd/gradient.h"
 #include "autograd/late_gradient.h"
 #include "ops/ops.h"
+#include "runtime/cut_batch.h"
 #include "runtime/process_group.h"
 #include "runtime/verify.h"
 
@@ -178,6 +180,18 @@ namespace {
 // Lanes cost a copy of the gradients each. With many, threads wait less for each other at the end.
 constexpr int kMostLanes = 16;
 constexpr size_t kLaneBytes = size_t{64} << 20;
+// Up to so large, two lanes are worth their memory where products are short, in low precision:
+// one lane has the threads inside the kernels, where they wait for each other after every one.
+constexpr size_t kLargestOfTwoLanes = size_t{512} << 20;
+
+int ChooseLanes(const Graph& g, size_t bytes) {
+  const size_t lanes = std::clamp<size_t>(kLaneBytes / bytes, 1, kMostLanes);
+  const bool low = bytes <= kLargestOfTwoLanes &&
+                   std::ranges::any_of(g.TopoOrder(), [&](NodeId id) {
+                     return g.node(id).op == &kLowMatmul;
+                   });
+  return static_cast<int>(low ? std::max<size_t>(lanes, 2) : lanes);
+}
 
 }  // namespace
 
@@ -189,8 +203,7 @@ SessionOptions TrainStep::Options(const Graph& g, const Counts& capacity, Parall
     if (g.value(v).name != kLossState)
       bytes += static_cast<size_t>(At(g.shape(v), {}).size()) * sizeof(float);
   SessionOptions options{.capacity = capacity};
-  options.lanes = static_cast<int>(std::clamp<size_t>(kLaneBytes / bytes, 1, kMostLanes));
-  if (parallel.lanes) options.lanes = parallel.lanes;
+  options.lanes = parallel.lanes ? parallel.lanes : ChooseLanes(g, bytes);
   // If there are too few lanes to go round, the threads work inside the kernels instead.
   options.workers = options.lanes >= Threads() ? Threads() : 1;
   if (parallel.workers) options.workers = parallel.workers;
@@ -229,10 +242,7 @@ TrainStep::TrainStep(Graph loss_graph, ParamStore& params, const OptimizerConfig
 
 StepResult TrainStep::Run(int64_t batch, int64_t step, double learning_rate, const Fill& fill,
                           double losses) {
-  parts_.clear();
-  for (int64_t first = 0; first < batch; first += capacity_.sequences)
-    parts_.push_back({std::min(capacity_.sequences, batch - first), 0});
-  return Run(parts_, step, learning_rate, fill, losses);
+  return Run(CutBatch(batch, capacity_, {}), step, learning_rate, fill, losses);
 }
 
 StepResult TrainStep::Accumulate(std::span<const Counts> parts, int64_t step, const Fill& fill,
@@ -283,11 +293,14 @@ void TrainStep::ShareWith(ProcessGroup* group) {
 
 Piece TrainStep::OwnOf(int64_t batch) const {
   if (!group_) return {0, batch};
-  const int64_t micro = capacity_.sequences, parts = CeilDiv(batch, micro);
-  const int64_t lanes = std::clamp<int64_t>(parts, 1, session_.options().lanes);
+  const std::vector<Counts> parts = CutBatch(batch, capacity_, {});
+  const int64_t n = std::ssize(parts);
+  const int64_t lanes = std::clamp<int64_t>(n, 1, session_.options().lanes);
   const Piece own = group_->Mine(lanes);
   const auto first = [&](int64_t lane) {  // sequence of a lane
-    return lane < lanes ? std::min(batch, EvenPiece(parts, lanes, lane).begin * micro) : batch;
+    const int64_t part = lane < lanes ? EvenPiece(n, lanes, lane).begin : n;
+    return std::accumulate(parts.begin(), parts.begin() + part, int64_t{0},
+                           [](int64_t sum, const Counts& p) { return sum + p.sequences; });
   };
   const int64_t begin = first(own.begin);
   return {begin, first(own.begin + own.size) - begin};

@@ -149,7 +149,6 @@ class TrainStep {
   std::vector<Hyper> hyper_;
   // The micro-batches of the current batch, and the first sequence of each. They are kept, so that
   // a step of the same size allocates nothing.
-  std::vector<Counts> parts_;
   std::vector<int64_t> first_;
 };
 

@@ -1,7 +1,5 @@
 // How many sequences a session handles at once.
 #pragma once
-#include <functional>
-
 #include "adapters/method_graph.h"
 #include "models/model.h"
 #include "runtime/session.h"
@@ -21,12 +19,5 @@ Counts ChooseTrainingCapacity(const ModelConfig& model, const Graph& graph,
                               int64_t wanted = 0);
 // About half of `capacity`; the same if it is the smallest.
 Counts SmallerCapacity(const Counts& capacity, int64_t longest);
-
-// Cuts a batch of `n` sequences in order into micro-batches within the capacity, where tokens(i) is
-// the length of a text (null for images): one, or an even number of about the same size, the larger
-// ones first, so that two threads end together; where that does not fit, as few as do. A pure
-// function of its arguments. REQUIRES: every sequence is within the capacity.
-std::vector<Counts> CutBatch(int64_t n, const Counts& capacity,
-                             const std::function<int64_t(int64_t i)>& tokens);
 
 }  // namespace graft

@@ -4,9 +4,9 @@
 #include <functional>
 
 #include "models/text/tokenizer.h"
+#include "runtime/cut_batch.h"
 #include "runtime/threads.h"
 #include "train/batches.h"
-#include "train/capacity.h"
 
 namespace graft {
 

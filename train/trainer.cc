@@ -10,6 +10,7 @@
 #include "adapters/method_graph.h"
 #include "ops/isa.h"
 #include "runtime/cpu.h"
+#include "runtime/cut_batch.h"
 #include "runtime/io/fresh_directory.h"
 #include "runtime/io/json.h"
 #include "runtime/io/safetensors.h"
@@ -223,8 +224,9 @@ void Trainer::CheckOthers() {
   const std::string mine = fmt::format("{} {} {} {} {}", progress_.step, c_.examples_sha256,
                                        BaseHash(c_.model), ActiveIsa(), plan);
   CheckSameEverywhere(group, mine);
-  const int64_t parts = std::min<int64_t>(step_->session().options().lanes,
-                                          CeilDiv(c_.batch_size, step_->micro_batch()));
+  const SessionOptions& session = step_->session().options();
+  const int64_t parts =
+      std::min(int64_t{session.lanes}, std::ssize(CutBatch(c_.batch_size, session.capacity, {})));
   Note(fmt::format("{} processes share each batch", group.size()));
   if (parts < group.size())
     Note(fmt::format(

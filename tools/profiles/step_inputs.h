@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "runtime/cut_batch.h"
 #include "tools/lib/noise_inputs.h"
 #include "train/capacity.h"
 

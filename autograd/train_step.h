@@ -147,8 +147,8 @@ class TrainStep {
     int64_t* updates = nullptr;
   };
   std::vector<Hyper> hyper_;
-  // The micro-batches of the current batch, and the first sequence of each. They are kept, so that
-  // a step of the same size allocates nothing.
+  // The first sequence of each micro-batch of the current batch. It is kept, so that a step of the
+  // same size allocates nothing.
   std::vector<int64_t> first_;
 };
 

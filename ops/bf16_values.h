@@ -6,8 +6,8 @@ namespace graft {
 
 // bf16_values, to run behind low_precision:
 //   times     (a b) slope, a low_matmul and the slope of an activation, is one node;
-//   between   what one operator of low precision makes and only others read is bf16: they would
-//             round it themselves;
+//   between   what an operator of low precision or a layer norm makes and only operators of low
+//             precision read is bf16: they would round it themselves;
 //   waiting   what is made on the way to the loss and read again on the way back, with rows of at
 //             least kLeastWaitingSide numbers, waits as bf16. Who reads it on the way back and
 //             takes f32 alone gets it widened;

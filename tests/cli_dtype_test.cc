@@ -80,6 +80,8 @@ TEST_F(Dtype, EvalAgainstAnother) {
   EXPECT_EQ(against["max_logit_difference"].get<double>() > 0, Has("int8"));
   EXPECT_LT(against["max_logit_difference"].get<double>(),
             0.05 * against["logit_range"].get<double>());
+  EXPECT_LE(against["rms_logit_difference"], against["max_logit_difference"]);
+  EXPECT_EQ(against["rms_logit_difference"].get<double>() > 0, Has("int8"));
   const nlohmann::json same = GraftJson(WithOptions(eval, {"--against", "f32"}));
   EXPECT_EQ(same["against"]["max_logit_difference"], 0);
   EXPECT_EQ(same["against"]["agreement"], 1);

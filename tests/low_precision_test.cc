@@ -64,6 +64,18 @@ TEST(LowPrecision, AttentionInBothDirectionsIfWanted) {
               ::testing::ElementsAre("blocks.1.attn"));
 }
 
+TEST(LowPrecision, LargeGradientsHaveTwoLanes) {
+  for (const bool low : {false, true})
+    for (const int64_t mib : {20, 100, 600}) {
+      Graph g;
+      const ValueId x = g.AddInput("x", F32({Dim::Sequences(), 64})), w = g.AddParam("w", {64, 64});
+      g.AddOutput("y", low ? g.Add1(kLowMatmul, {x, w}, LowMatmulAttrs{}) : Matmul(g, x, w));
+      g.AddState("acc.w", {mib << 18});
+      const int lanes = TrainStep::Options(g, {1, 0}, {}).lanes;
+      EXPECT_EQ(lanes, mib == 20 ? 3 : low && mib == 100 ? 2 : 1) << mib << " MiB, low " << low;
+    }
+}
+
 TEST(LowPrecision, NarrowWeightsThatTrainStayInF32) {
   EXPECT_THAT(Scopes(LowStep("full", Of(CellType::kBf16)).graph(), kLowMatmul),
               ::testing::IsEmpty());

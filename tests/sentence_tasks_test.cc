@@ -98,8 +98,12 @@ TEST_F(Sentences, OneOfSixFollows) {
       ASSERT_NE(at, std::string::npos) << *e.second;
       const auto [other, number] = PlaceOf(e.second->substr(at + 3));
       same += other == d;
-      if (k == e.label) EXPECT_EQ(std::pair(other, number), std::pair(d, s + 1));
-      if (k != e.label && other == d) EXPECT_TRUE(number != s && number != s + 1);
+      if (k == e.label) {
+        EXPECT_EQ(std::pair(other, number), std::pair(d, s + 1));
+      }
+      if (k != e.label && other == d) {
+        EXPECT_TRUE(number != s && number != s + 1);
+      }
     }
     EXPECT_EQ(same, 2);
     ++counts[e.label];

@@ -21,8 +21,13 @@ Agreement Compare(std::span<const float> logits, std::span<const float> others, 
     };
     same += best(logits) == best(others);
   }
-  for (size_t i = 0; i < others.size(); ++i)
-    a.difference = std::max(a.difference, std::abs(double{logits[i]} - double{others[i]}));
+  double squares = 0;
+  for (size_t i = 0; i < others.size(); ++i) {
+    const double difference = std::abs(double{logits[i]} - double{others[i]});
+    a.difference = std::max(a.difference, difference), squares += difference * difference;
+  }
+  a.rms = std::sqrt(squares / static_cast<double>(others.size()));
+  if (std::isnan(a.rms)) a.difference = a.rms;
   const auto [least, most] = std::ranges::minmax_element(others);
   a.range = double{*most} - double{*least};
   a.same = static_cast<double>(same) / static_cast<double>(n);
@@ -30,19 +35,25 @@ Agreement Compare(std::span<const float> logits, std::span<const float> others, 
 }
 
 nlohmann::json AgainstJson(const std::string& dtype, const Metrics& other, const Agreement& a) {
-  return {{"dtype", dtype},        {"accuracy", other.accuracy},
-          {"loss", other.loss},    {"seconds", other.seconds},
-          {"agreement", a.same},   {"max_logit_difference", a.difference},
+  return {{"dtype", dtype},
+          {"accuracy", other.accuracy},
+          {"loss", other.loss},
+          {"seconds", other.seconds},
+          {"agreement", a.same},
+          {"max_logit_difference", a.difference},
+          {"rms_logit_difference", a.rms},
           {"logit_range", a.range}};
 }
 
 std::string AgainstText(const std::string& dtype, const Metrics& mine, const Metrics& other,
                         const Agreement& a) {
+  const double percent = a.range > 0 ? 100 / a.range : 0;
   return fmt::format(
       "against {}: its accuracy {}, loss {:.4f}; the same class for {} of the examples; logits "
-      "differ by {:.2f} % of their range at most; {:.2f} times as fast",
-      dtype, Percent(other.accuracy), other.loss, Percent(a.same),
-      a.range > 0 ? 100 * a.difference / a.range : 0, other.seconds / std::max(mine.seconds, 1e-9));
+      "differ by {:.2f} % of their range at most, {:.2f} % in root mean square; {:.2f} times as "
+      "fast",
+      dtype, Percent(other.accuracy), other.loss, Percent(a.same), percent * a.difference,
+      percent * a.rms, other.seconds / std::max(mine.seconds, 1e-9));
 }
 
 }  // namespace graft

@@ -9,7 +9,8 @@ namespace graft {
 
 struct Agreement {
   double same = 0;        // share of examples with the same most likely class
-  double difference = 0;  // the largest of any two logits
+  double difference = 0;  // the largest of any two logits; NaN if a logit is
+  double rms = 0;         // the root mean square of all
   double range = 0;       // from the smallest to the largest logit of the other evaluation
 };
 // Compares logits, both [n, classes].

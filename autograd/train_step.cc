@@ -242,7 +242,8 @@ TrainStep::TrainStep(Graph loss_graph, ParamStore& params, const OptimizerConfig
 
 StepResult TrainStep::Run(int64_t batch, int64_t step, double learning_rate, const Fill& fill,
                           double losses) {
-  return Run(CutBatch(batch, capacity_, {}), step, learning_rate, fill, losses);
+  if (batch != cut_) parts_ = CutBatch(batch, capacity_, {}), cut_ = batch;
+  return Run(parts_, step, learning_rate, fill, losses);
 }
 
 StepResult TrainStep::Accumulate(std::span<const Counts> parts, int64_t step, const Fill& fill,

@@ -147,8 +147,11 @@ class TrainStep {
     int64_t* updates = nullptr;
   };
   std::vector<Hyper> hyper_;
-  // The first sequence of each micro-batch of the current batch. It is kept, so that a step of the
-  // same size allocates nothing.
+  // The micro-batches of the last batch that was cut here, of `cut_` sequences, and the first
+  // sequence of each of the current one. They are kept, so that a step of the same size allocates
+  // nothing.
+  int64_t cut_ = 0;
+  std::vector<Counts> parts_;
   std::vector<int64_t> first_;
 };
 

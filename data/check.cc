@@ -12,6 +12,7 @@
 #include "data/decode_room.h"
 #include "data/draw.h"
 #include "data/splits.h"
+#include "runtime/affinity.h"
 #include "runtime/error.h"
 
 namespace graft {
@@ -72,7 +73,8 @@ FactsByPath ReadAll(FactsByPath facts, int threads, const CheckProgress& progres
     }
   };
   std::vector<std::jthread> helpers;
-  for (int t = 1; t < threads; ++t) helpers.emplace_back(work, CheckProgress());
+  for (int t = 1; t < threads; ++t)
+    helpers.emplace_back([&] { UnbindThread(), work(CheckProgress()); });
   work(progress);
   helpers.clear();  // joins
   if (progress) progress(items.size(), items.size());

@@ -9,6 +9,7 @@
 #include <thread>
 #include <utility>
 
+#include "runtime/affinity.h"
 #include "runtime/error.h"
 
 namespace graft {
@@ -145,6 +146,7 @@ struct ImageLoader::State {
   bool HasWork() const { return claimed < order.size() && claimed < taken + slots.size(); }
 
   void Work() {
+    UnbindThread();
     std::unique_lock lock(mutex);
     while (true) {
       work.wait(lock, [this] { return stop || HasWork(); });

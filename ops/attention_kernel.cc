@@ -22,6 +22,13 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr int64_t kMostGroups = 8;  // partial sums of a prefix gradient
+// Of fewer heads, as of one image in DeiT-Ti, each becomes two tasks, or threads would wait.
+constexpr int64_t kFewHeads = 6;
+
+// One head of a sequence, and of its blocks of queries, the part-th of `parts` pieces.
+struct HeadTask {
+  int64_t sequence, head, part, parts;
+};
 
 // Where the gradients of a task's keys go: own rows, then the prefix.
 struct KeyGradient {
@@ -112,10 +119,13 @@ void SoftmaxRows(const Head& h, int64_t rows, float* scores, BlockSums* sums) {
 }
 
 template <Dot kDot>
-void ForwardHeadBy(const AttentionArgs& x, int64_t sequence, int64_t head, const Tensor& context,
-                   float* lse, float* scratch) {
+void ForwardHeadBy(const AttentionArgs& x, const HeadTask& task, const Tensor& context, float* lse,
+                   float* scratch) {
+  const int64_t head = task.head;
   Workspace w{scratch};
-  const Head h = MakeHead(x, sequence, head, w);
+  const Head h = MakeHead(x, task.sequence, head, w);
+  const Piece blocks = EvenPiece(h.blocks, task.parts, task.part);
+  if (blocks.size == 0) return;
   const int64_t block_rows = BlockRows(h.padded);
   float* copy = w.Take(h.keys * h.cols);
   const float* kt = PackTranspose<kDot>(h, CopyKeys(h, x.k, h.prefix_k, copy),
@@ -125,7 +135,7 @@ void ForwardHeadBy(const AttentionArgs& x, int64_t sequence, int64_t head, const
   float* scores = w.Take(block_rows * h.padded);
   float* q = w.Take(block_rows * h.cols);
   float* out = w.Take(block_rows * h.cols);
-  for (int64_t block = 0; block < h.blocks; ++block) {
+  for (int64_t block = blocks.begin; block < blocks.begin + blocks.size; ++block) {
     const Piece rows = EvenPiece(h.queries.size(), h.blocks, block);
     const int64_t first = h.queries.begin + rows.begin;
     CopyBlock(h, x.q, first, rows.size, x.scale, q);
@@ -144,15 +154,13 @@ void ForwardHeadBy(const AttentionArgs& x, int64_t sequence, int64_t head, const
   }
 }
 
-void ForwardHead(const AttentionArgs& x, int64_t sequence, int64_t head, const Tensor& context,
-                 float* lse, float* scratch) {
+void ForwardHead(const AttentionArgs& x, const HeadTask& task, const Tensor& context, float* lse,
+                 float* scratch) {
 #if HWY_TARGET == HWY_AVX3  // others have no such instruction
-  if (x.dot == Dot::kBf16)
-    return ForwardHeadBy<Dot::kBf16>(x, sequence, head, context, lse, scratch);
+  if (x.dot == Dot::kBf16) return ForwardHeadBy<Dot::kBf16>(x, task, context, lse, scratch);
 #endif
-  if (x.dot == Dot::kBf16Any)
-    return ForwardHeadBy<Dot::kBf16Any>(x, sequence, head, context, lse, scratch);
-  ForwardHeadBy<Dot::kF32>(x, sequence, head, context, lse, scratch);
+  if (x.dot == Dot::kBf16Any) return ForwardHeadBy<Dot::kBf16Any>(x, task, context, lse, scratch);
+  ForwardHeadBy<Dot::kF32>(x, task, context, lse, scratch);
 }
 
 // s -> p = exp(s - lse); dp -> ds = p (dp - delta), unless dp is null.
@@ -339,8 +347,11 @@ AttentionScratch PlanAttention(const AttentionSizes& most, bool gradient, bool p
 void AttentionForward(const AttentionArgs& x, const Tensor& context, float* lse) noexcept {
   ZeroRows(x.q_offsets, x.sequences, x.q_rows, context, x.heads * x.d);
   ZeroGaps(x.q_offsets, x.sequences, x.q_rows, x.heads, lse);
-  ForTasks(x, x.sequences * x.heads, [&](int64_t i, float* scratch) {
-    HWY_DYNAMIC_DISPATCH(ForwardHead)(x, i / x.heads, i % x.heads, context, lse, scratch);
+  const int64_t heads = x.sequences * x.heads, parts = heads < kFewHeads ? 2 : 1;
+  ForTasks(x, heads * parts, [&](int64_t i, float* scratch) {
+    const int64_t head = i / parts;
+    HWY_DYNAMIC_DISPATCH(ForwardHead)
+    (x, {head / x.heads, head % x.heads, i % parts, parts}, context, lse, scratch);
   });
 }
 

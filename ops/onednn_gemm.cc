@@ -13,6 +13,7 @@
 #include <oneapi/dnnl/dnnl.hpp>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "runtime/error.h"
 #include "runtime/threads.h"
@@ -167,12 +168,28 @@ void NeedPagesForCode() {
   munmap(pages, kBytes);
 }
 
+// The code of gemm:jit's kernels is made in the first product of the process, in the middle of a
+// step; this is that product.
+void MakeKernelsOfGemm() {
+  static const bool made = [] {
+    constexpr dnnl_dim_t kSide = 64;
+    std::vector<float> x(3 * kSide * kSide);
+    float *a = x.data(), *b = a + kSide * kSide, *c = b + kSide * kSide;
+    for (const char transposed : {'N', 'T'})
+      CheckExecuted(
+          dnnl_sgemm(transposed, 'N', kSide, kSide, kSide, 1, a, kSide, b, kSide, 0, c, kSide));
+    return true;
+  }();
+  static_cast<void>(made);
+}
+
 }  // namespace
 
 // Returns null where Prepare returns nothing.
 std::shared_ptr<const OnednnGemm::Impl> OnednnGemm::Make(const OnednnShape& shape) {
   NeedPagesForCode();
   const OneThread one;
+  MakeKernelsOfGemm();
   try {
     auto impl = std::make_shared<Impl>();
     impl->shape = shape;

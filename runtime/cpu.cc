@@ -1,6 +1,5 @@
 #include "runtime/cpu.h"
 
-#include <sched.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -12,6 +11,8 @@
 #include <set>
 #include <sstream>
 #include <string_view>
+
+#include "runtime/affinity.h"
 
 namespace graft {
 namespace {
@@ -121,23 +122,6 @@ void ReadCaches(const std::string& root, int cpu, CpuInfo* info) {
     if (level == 2) info->l2_bytes = static_cast<size_t>(bytes);
     if (level == 3) info->l3_bytes = static_cast<size_t>(bytes);
   }
-}
-
-// The CPUs allowed by the affinity mask. On machines with more than 1024 the mask has to grow until
-// that of the kernel fits.
-std::vector<int> AllowedCpus() {
-  std::vector<int> cpus;
-  for (int capacity = 1024; capacity <= 1 << 18; capacity *= 4) {
-    cpu_set_t* mask = CPU_ALLOC(static_cast<size_t>(capacity));
-    if (mask == nullptr) break;
-    const size_t bytes = CPU_ALLOC_SIZE(static_cast<size_t>(capacity));
-    const bool fits = sched_getaffinity(0, bytes, mask) == 0;
-    for (int cpu = 0; fits && cpu < capacity; ++cpu)
-      if (CPU_ISSET_S(static_cast<size_t>(cpu), bytes, mask)) cpus.push_back(cpu);
-    CPU_FREE(mask);
-    if (fits) break;
-  }
-  return cpus;
 }
 
 size_t StatusBytes(std::string_view key) {

@@ -1,7 +1,6 @@
 #include "runtime/process_group.h"
 
 #include <dlfcn.h>
-#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +10,7 @@
 #include <new>
 #include <utility>
 
+#include "runtime/affinity.h"
 #include "runtime/cpu.h"
 #include "runtime/error.h"
 
@@ -71,11 +71,7 @@ std::string CoresOfProcess() {
   char host[256] = {};
   gethostname(host, sizeof host - 1);
   std::string text = host;
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  if (sched_getaffinity(0, sizeof cores, &cores) == 0)
-    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
-      if (CPU_ISSET(cpu, &cores)) text += fmt::format(" {}", cpu);
+  for (const int cpu : AllowedCpus()) text += fmt::format(" {}", cpu);
   return text;
 }
 

@@ -40,7 +40,7 @@ ONLY_IN = [
     (r"(oneapi/.*)?dnnl.*", ["ops/onednn_gemm.cc"]),
     (r"hwy/.*", ["ops/", "tests/", "bench/"]),  # tests choose SIMD targets
     # oneDNN asks OpenMP how many threads it may use, so its wrapper has to tell OpenMP.
-    (r"omp\.h", ["runtime/threads.", "ops/onednn_gemm.cc"]),
+    (r"omp\.h", ["runtime/threads.", "runtime/affinity.cc", "ops/onednn_gemm.cc"]),
     (r"(jpeglib|jerror|spng|zlib)\.h", ["data/", "runtime/io/", "tests/", "fuzz/"]),
     (r"CLI/.*", ["tools/", "fuzz/"]),
     (r"Eigen/.*", ["train/symmetric_eigen.cc"]),

@@ -244,6 +244,25 @@ TEST(Attention, SequencesAreIndependent) {
   SetThreads(1);
 }
 
+// Few heads are cut in two, so that threads have work, and the bits stay.
+TEST(Attention, OneImageSameBits) {
+  const Problem all{
+      .heads = 3, .d = 24, .q_offsets = {0, 197, 394, 591}, .kv_offsets = {0, 197, 394, 591}};
+  const Problem one{.heads = 3, .d = 24, .q_offsets = {0, 197}, .kv_offsets = {0, 197}};
+  auto x = Leaves(all);
+  auto many = RunSession(AttentionGraph(all), x);
+  const int64_t w = all.width();
+  for (const char* name : {"q", "k", "v", "dcontext"}) x[name].resize(197 * w);
+  x["q_offsets"] = x["kv_offsets"] = {0, 197};
+  for (int threads : {1, 2, 5}) {
+    SetThreads(threads);
+    auto alone = RunSession(AttentionGraph(one), x);
+    for (const auto& [name, row] : {std::pair{"context", w}, std::pair{"lse", one.heads}})
+      EXPECT_EQ(Doubles(many[name].begin(), many[name].begin() + 197 * row), alone[name]) << name;
+  }
+  SetThreads(1);
+}
+
 // Query rows that are computed alone have the bits that they have among others.
 TEST(Attention, FewQueriesSameBits) {
   const Problem all{.heads = 2, .d = 24, .q_offsets = {0, 41, 90}, .kv_offsets = {0, 41, 90}};

@@ -62,10 +62,13 @@ class Eval : public testing::Test {
   static void SetUpTestSuite() {
     dir_ = new TempDir;
     MakeData(At("data"));
-    ASSERT_EQ(Graft(WithOptions(TrainArgs(At("data"), At("run")),
-                                {"--method", "full", "--lr", "0.02", "--epochs", "6"}))
-                  .code,
-              0);
+    // A run whose best checkpoint is not its last: which rate gives one depends on roundings.
+    for (const char* lr : {"0.02", "0.03", "0.05", "0.1"}) {
+      fs::remove_all(At("run"));
+      const nlohmann::json run = GraftJson(WithOptions(
+          TrainArgs(At("data"), At("run")), {"--method", "full", "--lr", lr, "--epochs", "6"}));
+      if (run["best_epoch"] < 6) break;
+    }
     ASSERT_EQ(Graft(WithOptions(TrainArgs(At("data"), At("blind")), {"--val-split", "none"})).code,
               0);
   }

@@ -51,6 +51,19 @@ TEST_F(ProfileMachine, TheMachineIsMeasuredOnce) {
             false);
 }
 
+// OpenMP binds the main thread to the first core before the program begins. With a number of spins
+// of the user's own, graft does not start itself again.
+TEST_F(ProfileMachine, BoundThreadsHaveAllCores) {
+  const json free = GraftJson({"profile", "--machine"});
+  for (const char* spins : {"", "1000"}) {
+    setenv("OMP_PROC_BIND", "true", 1);
+    if (*spins) setenv("GOMP_SPINCOUNT", spins, 1);
+    const json bound = GraftJson({"profile", "--machine"});
+    unsetenv("OMP_PROC_BIND"), unsetenv("GOMP_SPINCOUNT");
+    EXPECT_EQ(bound["threads"], free["threads"]) << spins;
+  }
+}
+
 TEST_F(ProfileMachine, DamagedRatesAreMeasuredAnew) {
   GraftJson({"profile", "--machine"});
   const std::string file = fs::directory_iterator(At("cache/graft/machine"))->path();

@@ -1,4 +1,5 @@
 // graft: a thin client of the library, one file per sub-command.
+#include <execinfo.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 #include <new>
 #include <system_error>
 
+#include "runtime/affinity.h"
 #include "runtime/io/files_read.h"
 #include "runtime/io/mapped_file.h"
 #include "runtime/process_group.h"
@@ -245,6 +247,7 @@ namespace {
 void ShortenSpinning(char** argv) {
   if (std::getenv("GOMP_SPINCOUNT") || std::getenv("OMP_WAIT_POLICY")) return;
   setenv("GOMP_SPINCOUNT", "20000", 1);
+  graft::UnbindThread();  // what libgomp has bound to one core would stay so, and all its threads
   execv("/proc/self/exe", argv);
   // Without /proc the program just goes on as it is.
 }
@@ -274,6 +277,13 @@ void SayOutOfMemory() {
   std::abort();
 }
 
+// A thread that ends, of OpenMP's too, wants libgcc's unwinder, which the C library opens when it
+// is first wanted; without memory for that, it would abort.
+void OpenUnwinder() {
+  void* caller = nullptr;
+  backtrace(&caller, 1);
+}
+
 // Before any initial value that is computed.
 [[gnu::constructor(101)]] void CatchTerminate() { std::set_terminate(OnTerminate); }
 
@@ -281,6 +291,7 @@ void SayOutOfMemory() {
 
 int main(int argc, char** argv) {
   ShortenSpinning(argv);
+  OpenUnwinder();
   // A limit on the size of files is then an error of write(2), like a full disk.
   std::signal(SIGXFSZ, SIG_IGN);
   for (int i = 1; i < argc; ++i) graft::wants_json |= std::strcmp(argv[i], "--json") == 0;

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Trains by the recipes that the PyTorch accuracies were measured with, three seeds each, and
 # compares the mean accuracy with PyTorch's, within 3 points: DeiT-Ti on CIFAR-10 and EuroSAT, on
-# the first 1,000 test images; MiniLM on the texts of SST-2 and TREC-6, on all of dev.
+# the first 1,000 test images; MiniLM on the texts of SST-2 and TREC-6, on all of dev. Each run is
+# evaluated in bf16 and int8, too, beside f32.
 # usage: GRAFT_DATA=DIR [MINILM=DIR] accuracy.sh GRAFT_BINARY [OUT]
 #   SEEDS="0 1 2", THREADS, ONLY=REGEX of lines of `recipes` below. Without MINILM the lines of
 #   texts are left out.
@@ -57,9 +58,18 @@ for recipe in "${recipes[@]}"; do
             --json "${threads[@]}" > "$out/train.json"
         "$graft" eval --run "$run" --data "$examples" "${measure[@]}" --json "${threads[@]}" \
             > "$out/eval.json"
+        for dtype in bf16 int8; do
+            "$graft" eval --run "$run" --data "$examples" "${measure[@]}" --dtype "$dtype" \
+                --against f32 --json "${threads[@]}" > "$out/eval-$dtype.json"
+        done
         rm -f "$run/state.safetensors" # three times the model
-        printf '%s\t%s\t%s\t%s\t%s\n' "$task" "$name" "$seed" \
-            "$(tr -d '\n' < "$out/train.json")" "$(tr -d '\n' < "$out/eval.json")" >> "$results"
+        {
+            printf '%s\t%s\t%s' "$task" "$name" "$seed"
+            for json in train eval eval-bf16 eval-int8; do
+                printf '\t%s' "$(tr -d '\n' < "$out/$json.json")"
+            done
+            printf '\n'
+        } >> "$results"
     done
 done
 python3 "$here/accuracy_report.py" "$results"

@@ -1,8 +1,11 @@
-"""The table of accuracy.sh: mean over seeds beside PyTorch's figure; exit 1 where it is more than 3
-points below or above.
+"""The tables of accuracy.sh: mean over seeds beside PyTorch's figure, at most 3 points from it; and
+what bf16 and int8 change, in accuracy by at most 0.5 and 1 points in the mean over seeds, with the
+same class for 99 and 98 % of the examples, and the largest difference of a logit within 1 and 3 %
+of their range in the median over seeds. Exit 1 where that does not hold.
 
 usage: python accuracy_report.py RESULTS
-Lines of RESULTS: task, method, seed, JSON of train, JSON of eval, tab-separated.
+Lines of RESULTS: task, method, seed, JSON of train, of eval, and of eval in bf16 and in int8
+against f32, tab-separated.
 """
 
 import json
@@ -10,6 +13,11 @@ import statistics
 import sys
 
 TOLERANCE = 3.0
+# What a precision may change, in points and percent (of the range of f32's logits).
+PRECISIONS = {
+    "bf16": {"accuracy": 0.5, "same": 99.0, "largest": 1.0},
+    "int8": {"accuracy": 1.0, "same": 98.0, "largest": 3.0},
+}
 # (task, method): (accuracy in percent, examples it is of, trainable parameters), PyTorch 2.13, seed
 # 0, 1,000 training examples.
 PYTORCH = {
@@ -27,15 +35,20 @@ PYTORCH = {
 }
 
 
-def main():
-    groups, good = {}, True
-    for line in open(sys.argv[1]):
-        task, method, seed, trained, evaluated = line.rstrip("\n").split("\t")
-        groups.setdefault((task, method), []).append(
-            (int(seed), json.loads(trained), json.loads(evaluated))
-        )
+def read_groups(path):
+    """(task, method) -> [(trained, evaluated, in bf16, in int8)], one for each seed"""
+    groups = {}
+    for line in open(path):
+        task, method, _, *records = line.rstrip("\n").split("\t")
+        groups.setdefault((task, method), []).append([json.loads(r) for r in records])
     if not groups:
         sys.exit("no results")
+    return groups
+
+
+def table_beside_pytorch(groups):
+    """Prints it; returns whether all is good."""
+    good = True
     print(
         "| task | method | Graft accuracy, by seed | mean | PyTorch | difference "
         "| trainable | train seconds | good |"
@@ -43,24 +56,68 @@ def main():
     print("|---|---|---|---|---|---|---|---|---|")
     for key, runs in groups.items():
         # A fraction, as in the command's contract.
-        accuracies = [100 * e["accuracy"] for _, _, e in runs]
+        accuracies = [100 * evaluated["accuracy"] for _, evaluated, *_ in runs]
         mean, (reference, examples, parameters) = statistics.mean(accuracies), PYTORCH[key]
-        counted = {t["trainable_parameters"] for _, t, _ in runs}
+        counted = {trained["trainable_parameters"] for trained, *_ in runs}
         fine = (
             abs(mean - reference) <= TOLERANCE
             and counted == {parameters}
-            and all(e["n"] == examples for _, _, e in runs)
+            and all(evaluated["n"] == examples for _, evaluated, *_ in runs)
         )
         good = good and fine
-        seconds = statistics.median(t["seconds"] for _, t, _ in runs)
+        seconds = statistics.median(trained["seconds"] for trained, *_ in runs)
         print(
             f"| {key[0]} | {key[1]} | {', '.join(f'{a:.1f}' for a in accuracies)} | {mean:.1f} | "
             f"{reference} | {mean - reference:+.1f} | {', '.join(map(str, counted))} | "
             f"{seconds:.0f} | {'yes' if fine else 'NO'} |"
         )
-    count = len(groups)
-    print(f"{count} mean accuracies, {'all' if good else 'NOT all'} within {TOLERANCE} points")
-    sys.exit(0 if good else 1)
+    return good
+
+
+def table_of_precisions(groups):
+    """Prints it; returns whether all that this CPU has is good, and the precisions it lacks."""
+    good, missing = True, set()
+    print()
+    print("| task | method | precision | accuracy, change | same class | largest difference | ok |")
+    print("|---|---|---|---|---|---|---|")
+    for (task, method), runs in groups.items():
+        for i, (dtype, limits) in enumerate(PRECISIONS.items()):
+            low = [run[2 + i] for run in runs]
+            if any(r["dtype"] != dtype for r in low):
+                missing.add(dtype)
+                continue
+            change = 100 * statistics.mean(r["accuracy"] - r["against"]["accuracy"] for r in low)
+            same = [100 * r["against"]["agreement"] for r in low]
+            largest = [
+                100 * r["against"]["max_logit_difference"] / r["against"]["logit_range"]
+                for r in low
+            ]
+            fine = (
+                abs(change) <= limits["accuracy"]
+                and min(same) >= limits["same"]
+                and statistics.median(largest) <= limits["largest"]
+            )
+            good = good and fine
+            print(
+                f"| {task} | {method} | {dtype} | {change:+.2f} | "
+                f"{', '.join(f'{x:.1f}' for x in same)} | "
+                f"{', '.join(f'{x:.2f}' for x in largest)} | {'yes' if fine else 'NO'} |"
+            )
+    return good, missing
+
+
+def main():
+    groups = read_groups(sys.argv[1])
+    near = table_beside_pytorch(groups)
+    exact, missing = table_of_precisions(groups)
+    low = f"no {' and '.join(sorted(missing))} on this CPU" if missing else ""
+    if len(missing) < len(PRECISIONS):
+        low += f"{', ' if low else ''}low precision {'within' if exact else 'NOT within'} limits"
+    print(
+        f"\n{len(groups)} mean accuracies, {'all' if near else 'NOT all'} within {TOLERANCE} "
+        f"points; {low}"
+    )
+    sys.exit(0 if near and exact else 1)
 
 
 if __name__ == "__main__":

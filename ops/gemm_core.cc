@@ -59,10 +59,6 @@ namespace {
 // Machines with AVX-512 have 1 MB of L2 or more, others 256 KB.
 constexpr int64_t kFloatsInL2 = kManyRegisters ? 1 << 18 : 1 << 16;
 
-// Tiles that are finished together. With few registers, an activation's constants go to the stack
-// first, which costs as much as three of its vectors.
-constexpr int64_t kTilesToFinish = kManyRegisters ? 1 : 6;
-
 TileSize TargetTile() { return {kGemmMr, kGemmNr}; }
 static_assert((kGemmNr == kAvx512Panel) == (kGemmLanes == 16));
 
@@ -115,11 +111,6 @@ void SetFetch(const GemmJob& job, const Block& block, int64_t p, int64_t col, Ti
   t.fetch_step = fetch ? kStep : 0;
 }
 
-// Whether tiles of so many columns leave as bf16 and need nothing more.
-bool IsDirect(const Block& block, int64_t cols) {
-  return block.last && block.direct && cols % kGemmLanes == 0;
-}
-
 // The tile of row piece p in that panel.
 void RunTile(const GemmJob& job, const Block& block, int64_t p, int64_t col, TileArgs& t) {
   const GemmEpilogue& e = *job.epilogue;
@@ -139,11 +130,12 @@ void RunTile(const GemmJob& job, const Block& block, int64_t p, int64_t col, Til
   }
   if (t.out_lines != nullptr) SetFetch(job, block, p, col, t);
   if (e.row_range != nullptr) t.row_range = e.row_range + 2 * piece.begin;
-  const bool direct = IsDirect(block, cols);
+  const FinishedTile tile{t.out, job.ldc, piece.begin, piece.size, col, cols, job.out_ld};
+  const bool direct = block.last && block.direct && cols % kGemmLanes == 0;
   t.out16 = direct ? e.c16 + piece.begin * job.out_ld + col : nullptr;
   t.out16_row = job.out_ld;
-  if (block.last && !block.linear)
-    FetchForFinish(e, {t.out, job.ldc, piece.begin, piece.size, col, cols, job.out_ld});
+  const bool finish = block.last && !block.linear && !direct;
+  if (finish || direct) FetchForFinish(e, tile);
   switch (job.plan->dot) {
     case Dot::kF32:
       TileOf<Dot::kF32>(piece.size, cols, t);
@@ -161,15 +153,7 @@ void RunTile(const GemmJob& job, const Block& block, int64_t p, int64_t col, Til
       TileOf<Dot::kInt8Any>(piece.size, cols, t);
       break;
   }
-}
-
-// What follows the tiles of row pieces [first, end) in that panel.
-void FinishTiles(const GemmJob& job, const Block& block, int64_t first, int64_t end, int64_t col) {
-  const int64_t cols = std::min(block.col_end - col, kGemmNr);
-  if (!block.last || block.linear || IsDirect(block, cols)) return;
-  const int64_t row = block.rows[first].begin;
-  const int64_t rows = block.rows[end - 1].begin + block.rows[end - 1].size - row;
-  Finish(*job.epilogue, {job.tile(row, col), job.ldc, row, rows, col, cols, job.out_ld});
+  if (finish) Finish(e, tile);
 }
 
 // Each panel of B stays in L1 while the rows of the chunk pass. If all panels are so shallow that
@@ -181,18 +165,13 @@ void RunBlock(const GemmJob& job, const Block& block) {
       for (int64_t col = block.col_begin; col < block.col_end; col += kGemmNr) {
         SetPanel(job, block, col, t);
         RunTile(job, block, p, col, t);
-        FinishTiles(job, block, p, p + 1, col);
       }
     }
     return;
   }
   for (int64_t col = block.col_begin; col < block.col_end; col += kGemmNr) {
     SetPanel(job, block, col, t);
-    for (int64_t p = 0; p < block.pieces; p += kTilesToFinish) {
-      const int64_t end = std::min(block.pieces, p + kTilesToFinish);
-      for (int64_t i = p; i < end; ++i) RunTile(job, block, i, col, t);
-      FinishTiles(job, block, p, end, col);
-    }
+    for (int64_t p = 0; p < block.pieces; ++p) RunTile(job, block, p, col, t);
   }
 }
 
@@ -208,6 +187,8 @@ void ListLines(int64_t ldc, int64_t (&lines)[kMostInt8Cells / kUnroll]) {
 // `own` is the thread's, for a result in bf16.
 void RunChunk(const GemmJob& all, int64_t chunk, float* own) {
   GemmJob job = all;
+  // Through the rows first, what a chunk needs of B comes from memory once. With AVX-512 that has
+  // not been measured.
   const int64_t row_chunk = kManyRegisters ? chunk / job.col_chunks : chunk % job.row_chunks;
   const int64_t col_chunk = kManyRegisters ? chunk % job.col_chunks : chunk / job.row_chunks;
   const int64_t begin = job.n_begin + col_chunk * job.chunk_cols;

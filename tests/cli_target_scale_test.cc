@@ -43,9 +43,10 @@ TEST_F(TargetScale, AnyUnitIsLearntAlike) {
   const std::vector<json> a = Metrics("scores"), b = Metrics("prices_run");
   ASSERT_EQ(a.size(), b.size());
   for (size_t i = 0; i < a.size(); ++i) {
-    // Targets differ by roundings, which training magnifies: by 1.6e-3 with AVX2.
+    // Targets differ by roundings, 1e-7 after an epoch, which training magnifies a hundredfold
+    // every few epochs: with AVX2 2e-5 after six, 1.6e-3 after fourteen.
     for (const char* key : {"train_loss", "val_r2", "val_loss"})
-      EXPECT_NEAR(a[i][key].get<double>(), b[i][key].get<double>(), 5e-3) << key;
+      EXPECT_NEAR(a[i][key].get<double>(), b[i][key].get<double>(), i < 5 ? 1e-4 : 5e-3) << key;
   }
   EXPECT_GT(b.back()["val_r2"].get<double>(), 0.7);
   // The loss is of standardised numbers, the measures are of prices.

@@ -12,7 +12,7 @@ namespace {
 
 constexpr size_t kMaxToken = 10;  // digits of a number
 
-bool IsBlank(int c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+bool IsSpace(int c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
 // Reads white-space separated numbers and skips '#' comments.
 class PnmReader {
@@ -30,7 +30,7 @@ class PnmReader {
         SkipComment();
         continue;
       }
-      if (IsBlank(c)) {
+      if (IsSpace(c)) {
         if (digits.empty()) continue;
         break;
       }
@@ -49,7 +49,7 @@ class PnmReader {
         SkipComment();
       else if (c == '0' || c == '1')
         return c - '0';
-      else if (!IsBlank(c))
+      else if (!IsSpace(c))
         Fail("{}: not a valid P1 image: expected 0 or 1, found '{}'", name_,
              Printable(std::string(1, static_cast<char>(c))));
     }

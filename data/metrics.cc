@@ -7,13 +7,13 @@
 namespace graft {
 namespace {
 
-struct ClassCounts {
+struct ClassTally {
   double labels = 0, predictions = 0, right = 0;
 };
 
 // Counts the classes that occur.
-std::map<int64_t, ClassCounts> CountClasses(const ConfusionMatrix& m) {
-  std::map<int64_t, ClassCounts> counts;
+std::map<int64_t, ClassTally> CountClasses(const ConfusionMatrix& m) {
+  std::map<int64_t, ClassTally> counts;
   for (const auto& [cell, n] : m.cells()) {
     const double times = static_cast<double>(n);
     counts[cell.first].labels += times;
@@ -25,7 +25,7 @@ std::map<int64_t, ClassCounts> CountClasses(const ConfusionMatrix& m) {
 
 double Quotient(double a, double b) { return b > 0 ? a / b : 0; }
 
-double F1(const ClassCounts& c) { return Quotient(2 * c.right, c.labels + c.predictions); }
+double F1(const ClassTally& c) { return Quotient(2 * c.right, c.labels + c.predictions); }
 
 }  // namespace
 
@@ -58,13 +58,13 @@ double MeanClassAccuracy(const ConfusionMatrix& m) {
 }
 
 double F1(const ConfusionMatrix& m, int64_t positive) {
-  const std::map<int64_t, ClassCounts> counts = CountClasses(m);
+  const std::map<int64_t, ClassTally> counts = CountClasses(m);
   const auto it = counts.find(positive);
   return it == counts.end() ? 0 : F1(it->second);
 }
 
 double MacroF1(const ConfusionMatrix& m) {
-  const std::map<int64_t, ClassCounts> counts = CountClasses(m);
+  const std::map<int64_t, ClassTally> counts = CountClasses(m);
   double sum = 0;
   for (const auto& [k, c] : counts) sum += F1(c);
   return Quotient(sum, static_cast<double>(counts.size()));

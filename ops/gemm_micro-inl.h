@@ -78,14 +78,29 @@ HWY_INLINE V TileDot(V a, V b, V acc) {
                          HWY_ATTR { return hn::BitCast(d, hn::And(hn::BitCast(di, v), high)); };
     return hn::MulAdd(low(a), low(b), hn::MulAdd(top(a), top(b), acc));
   } else if constexpr (kDot == Dot::kInt8Any) {
-    const auto ia = hn::BitCast(di, a), ib = hn::BitCast(di, b), byte = hn::Set(di, 255);
     auto sum = hn::BitCast(di, acc);
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_EMU128 && HWY_TARGET != HWY_SCALAR
+    // Pairs of 16 bits, even and odd bytes apart: none of the sums is cut off, as it would be with
+    // AVX2's product of bytes.
+    const hn::Repartition<int16_t, GemmTag> d16;
+    const hn::Repartition<uint16_t, GemmTag> du16;
+    const auto a16 = hn::BitCast(du16, a);
+    const auto b16 = hn::BitCast(d16, b);
+    const auto even = hn::BitCast(d16, hn::And(a16, hn::Set(du16, 255)));
+    const auto odd = hn::BitCast(d16, hn::ShiftRight<8>(a16));
+    auto none = hn::Zero(di);
+    sum = hn::ReorderWidenMulAccumulate(di, even, hn::ShiftRight<8>(hn::ShiftLeft<8>(b16)), sum,
+                                        none);
+    sum = hn::ReorderWidenMulAccumulate(di, odd, hn::ShiftRight<8>(b16), sum, none);
+#else
+    const auto ia = hn::BitCast(di, a), ib = hn::BitCast(di, b), byte = hn::Set(di, 255);
     sum = hn::Add(sum, hn::Mul(hn::And(ia, byte), hn::ShiftRight<24>(hn::ShiftLeft<24>(ib))));
     sum = hn::Add(sum, hn::Mul(hn::And(hn::ShiftRight<8>(ia), byte),
                                hn::ShiftRight<24>(hn::ShiftLeft<16>(ib))));
     sum = hn::Add(sum, hn::Mul(hn::And(hn::ShiftRight<16>(ia), byte),
                                hn::ShiftRight<24>(hn::ShiftLeft<8>(ib))));
     sum = hn::Add(sum, hn::Mul(hn::And(hn::ShiftRight<24>(ia), byte), hn::ShiftRight<24>(ib)));
+#endif
     return hn::BitCast(d, sum);
   }
 #if HWY_TARGET == HWY_AVX3
@@ -282,13 +297,13 @@ void Tile(const TileArgs& t) {
   if constexpr (IsSlow(kDot)) return TileRowByRow<kVecs, kDot>(kRows, t);
   if constexpr (kVecs == kGemmVecs && !IsSlow(kDot)) {
     const bool panel = t.b_k == kGemmNr;
-    if (t.a_k == 1) {
-      return panel ? TileBy<kRows, kVecs, StepA::kByRows, StepB::kPanel, kDot>(t)
-                   : TileBy<kRows, kVecs, StepA::kByRows, StepB::kAny, kDot>(t);
-    }
-    if (t.a_row == 1) {
-      return panel ? TileBy<kRows, kVecs, StepA::kByCols, StepB::kPanel, kDot>(t)
-                   : TileBy<kRows, kVecs, StepA::kByCols, StepB::kAny, kDot>(t);
+    if (t.a_k == 1 && panel) return TileBy<kRows, kVecs, StepA::kByRows, StepB::kPanel, kDot>(t);
+    if constexpr (!IsInt8(kDot)) {  // bytes lie in no other way
+      if (t.a_k == 1) return TileBy<kRows, kVecs, StepA::kByRows, StepB::kAny, kDot>(t);
+      if (t.a_row == 1) {
+        return panel ? TileBy<kRows, kVecs, StepA::kByCols, StepB::kPanel, kDot>(t)
+                     : TileBy<kRows, kVecs, StepA::kByCols, StepB::kAny, kDot>(t);
+      }
     }
   }
   if constexpr (!IsSlow(kDot)) TileBy<kRows, kVecs, StepA::kAny, StepB::kAny, kDot>(t);

@@ -1,8 +1,10 @@
 #include "ops/low_precision.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 #include <set>
+#include <string_view>
 
 #include "ops/kernel_choice.h"
 #include "ops/low_cells.h"
@@ -252,7 +254,7 @@ Precision ParsePrecision(const std::string& dtype, const std::string& keep) {
   Precision precision;
   if (chosen == "bf16") precision.cell = CellType::kBf16;
   if (chosen == "int8") precision.cell = CellType::kInt8;
-  precision.bf16 = HasCells(CellType::kBf16);
+  precision.bf16 = HasCells(CellType::kBf16) || EmulatesCells();
   precision.attention = precision.cell != CellType::kF32 && precision.bf16;
   for (size_t begin = 0; begin < keep.size() + (keep.ends_with('|') ? 1 : 0);) {
     const size_t end = std::min(keep.find('|', begin), keep.size());
@@ -263,6 +265,11 @@ Precision ParsePrecision(const std::string& dtype, const std::string& keep) {
     if (word.empty())
       FailUsage("--keep '{}': an empty word; expected scopes such as head|norm", keep);
   return precision;
+}
+
+bool EmulatesCells() {
+  const char* set = std::getenv("GRAFT_EMULATE");
+  return set && std::string_view(set) == "1";
 }
 
 ChosenDtype ChooseDtype(const std::string& dtype) {
@@ -278,6 +285,10 @@ ChosenDtype ChooseDtype(const std::string& dtype) {
                         : dtype == "int8" ? CellType::kInt8
                                           : CellType::kF32;
   if (HasCells(cell)) return {dtype, ""};
+  if (EmulatesCells())
+    return {dtype, "dtype " + dtype +
+                       ": made of other instructions (GRAFT_EMULATE), as this CPU (or --isa) has "
+                       "none for its products: as exact, but slow"};
   return {"f32", "dtype " + dtype +
                      ": f32 instead, as this CPU (or --isa) has no instruction for its products"};
 }

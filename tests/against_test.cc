@@ -6,7 +6,7 @@
 #include <cmath>
 #include <limits>
 
-namespace graft {
+namespace graft::against_test {
 namespace {
 
 TEST(Agreement, IsWhatItSays) {
@@ -27,4 +27,4 @@ TEST(Agreement, ANaNIsNoSmallDifference) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::against_test

@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-namespace graft::testing {
+namespace graft::testing::aligned_memory_test {
 namespace {
 
 using Piece = std::shared_ptr<std::byte>;
@@ -61,4 +61,4 @@ TEST(AlignedMemory, ThreadsGetPiecesOfTheirOwn) {
 }
 
 }  // namespace
-}  // namespace graft::testing
+}  // namespace graft::testing::aligned_memory_test

@@ -11,7 +11,7 @@
 #include "runtime/session.h"
 #include "runtime/threads.h"
 
-namespace graft {
+namespace graft::attention_test {
 namespace {
 
 using Doubles = std::vector<double>;
@@ -329,4 +329,4 @@ TEST(Attention, RefusesWhatItCannotDifferentiate) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::attention_test

@@ -10,7 +10,7 @@
 #include "runtime/error.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::augment_test {
 namespace {
 
 // Makes an image of 23 x 17 with value[i] = int(127.5 + 100 sin(0.05 i) + 20 sin(1.7 i)).
@@ -276,4 +276,4 @@ TEST(Augment, ErasedIsTheMean) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::augment_test

@@ -7,7 +7,7 @@
 #include "tests/test_util.h"
 #include "train/batches.h"
 
-namespace graft {
+namespace graft::augmented_batches_test {
 namespace {
 
 constexpr int kSize = 16, kPixels = 3 * kSize * kSize;
@@ -19,7 +19,7 @@ const VitConfig kVit{.image_size = kSize,
                      .mlp_width = 16,
                      .classes = 6};
 
-class AugmentedBatches : public testing::Test {
+class AugmentedBatches : public ::testing::Test {
  protected:
   AugmentedBatches() {
     InitModel(kVit, params_, 1);
@@ -114,4 +114,4 @@ TEST_F(AugmentedBatches, CutMixTakesAPartOfIt) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::augmented_batches_test

@@ -14,14 +14,14 @@
 #include "runtime/io/sha256.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::base_hash_test {
 namespace {
 
 namespace fs = std::filesystem;
 
 std::string Sha256Of(std::string_view text) { return Sha256Hex(std::as_bytes(std::span(text))); }
 
-class BaseHashCache : public testing::Test {
+class BaseHashCache : public ::testing::Test {
  protected:
   BaseHashCache() { setenv("XDG_CACHE_HOME", (dir_ / "cache").c_str(), 1); }
   ~BaseHashCache() override { unsetenv("XDG_CACHE_HOME"); }
@@ -114,4 +114,4 @@ TEST_F(BaseHashCache, ThreadsMayAskAtOnce) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::base_hash_test

@@ -15,7 +15,7 @@
 #include "runtime/io/safetensors.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::base_watch_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -36,7 +36,7 @@ void PutSecretly(const std::string& path, int64_t at, std::string_view bytes) {
   ASSERT_EQ(utimensat(AT_FDCWD, path.c_str(), times, 0), 0);
 }
 
-class Watch : public testing::Test {
+class Watch : public ::testing::Test {
  protected:
   Watch() {
     setenv("XDG_CACHE_HOME", (dir_ / "cache").c_str(), 1);
@@ -137,7 +137,7 @@ TEST_F(Watch, AFileCutShortEndsTheProgramWithItsName) {
     volatile std::byte last = bytes[mapped->bytes().size() - 1];
     (void)last;
   };
-  EXPECT_EXIT(read(true), testing::ExitedWithCode(1),
+  EXPECT_EXIT(read(true), ::testing::ExitedWithCode(1),
               "graft: .*/file.safetensors: the file was cut short while it was in use");
   EXPECT_EXIT(
       {
@@ -145,8 +145,8 @@ TEST_F(Watch, AFileCutShortEndsTheProgramWithItsName) {
         read(false);
         raise(SIGBUS);
       },
-      testing::KilledBySignal(SIGBUS), "");
+      ::testing::KilledBySignal(SIGBUS), "");
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::base_watch_test

@@ -12,7 +12,7 @@
 #include "tests/test_util.h"
 #include "train/evaluator.h"
 
-namespace graft {
+namespace graft::bert_fixture_test {
 namespace {
 
 const char* const kExpected = "tiny_bert_expected.safetensors";
@@ -179,7 +179,7 @@ const RunCase kRuns[] = {{"full", "full"},      {"linear", "linear"},
                          {"ln", "ln"},          {"bitfit", "bitfit"},
                          {"last", "last(k=1)"}, {"lora", "lora(r=2,alpha=4)"}};
 
-class BertTraining : public testing::TestWithParam<RunCase> {
+class BertTraining : public ::testing::TestWithParam<RunCase> {
  protected:
   void SetUp() override {
     model_ = Tiny();
@@ -262,8 +262,8 @@ TEST_P(BertTraining, SessionFollowsPyTorch) {
       2e-3);
 }
 
-INSTANTIATE_TEST_SUITE_P(Runs, BertTraining, testing::ValuesIn(kRuns),
+INSTANTIATE_TEST_SUITE_P(Runs, BertTraining, ::testing::ValuesIn(kRuns),
                          [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::bert_fixture_test

@@ -11,7 +11,7 @@
 #include "runtime/threads.h"
 #include "tests/low_testing.h"
 
-namespace graft::testing {
+namespace graft::testing::bf16_values_test {
 namespace {
 
 constexpr int64_t kSide = 160;
@@ -248,4 +248,4 @@ TEST(Bf16Values, NoLeafIsBf16) {
 }
 
 }  // namespace
-}  // namespace graft::testing
+}  // namespace graft::testing::bf16_values_test

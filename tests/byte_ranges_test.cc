@@ -11,7 +11,7 @@
 #include "tests/graph_testing.h"
 #include "tests/test_util.h"
 
-namespace graft::testing {
+namespace graft::testing::byte_ranges_test {
 namespace {
 
 double Rounded(const StaticBytes& bytes, size_t j, double x) {
@@ -83,4 +83,4 @@ TEST(ByteRanges, ProductsTakeTheFactorsOfTheirWeight) {
 }
 
 }  // namespace
-}  // namespace graft::testing
+}  // namespace graft::testing::byte_ranges_test

@@ -10,7 +10,7 @@
 #include "ops/low_cells.h"
 #include "tests/low_testing.h"
 
-namespace graft::testing {
+namespace graft::testing::byte_rows_test {
 namespace {
 
 TEST(Hadamard, LeavesProductsAsTheyAre) {
@@ -150,4 +150,4 @@ TEST(ByteRows, CalibratedProductsMakeTheirOwn) {
 }
 
 }  // namespace
-}  // namespace graft::testing
+}  // namespace graft::testing::byte_rows_test

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace graft {
+namespace graft::call_log_test {
 namespace {
 
 TEST(CallLog, KeepsTheFirstCallsOfEachWorker) {
@@ -28,4 +28,4 @@ TEST(CallLog, KeepsTheFirstCallsOfEachWorker) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::call_log_test

@@ -6,7 +6,7 @@
 #include "adapters/method_graph.h"
 #include "peft/method.h"
 
-namespace graft {
+namespace graft::capacity_test {
 namespace {
 
 Counts Chosen(const std::string& model, const std::string& method, CellType cell, int64_t batch) {
@@ -42,4 +42,4 @@ TEST(Capacity, WhatTheUserWantsIsTaken) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::capacity_test

@@ -11,7 +11,7 @@
 #include "tests/fixture_testing.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::checkpoint_refusals_test {
 namespace {
 
 LoadedModel Load(const std::string& path) { return LoadModel(path, "", 0); }
@@ -97,4 +97,4 @@ TEST(CheckpointRefusals, RefusesPicklesWithTheWayToConvertThem) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::checkpoint_refusals_test

@@ -15,7 +15,7 @@
 #include "tests/fixture_testing.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::checkpoint_test {
 namespace {
 
 LoadedModel Load(const std::string& path) { return LoadModel(path, "", 0); }
@@ -103,7 +103,7 @@ TEST(Checkpoint, ArraysOfIntegersAreNoWeights) {
   }
   writer.Close();
   EXPECT_THAT(MessageOf([&] { Load(path); }),
-              testing::HasSubstr("'cls' is U16, expected F32, F16, BF16 or F64"));
+              ::testing::HasSubstr("'cls' is U16, expected F32, F16, BF16 or F64"));
 }
 
 TEST(Checkpoint, IsWrittenBackByteForByte) {
@@ -232,7 +232,7 @@ TEST(Checkpoint, BackboneWithANewHeadIsWrittenAsTransformersReadsIt) {
   const TempDir dir;
   WriteVariant(kBert, dir / "old", OldName);
   LoadedModel m = Load(dir / "old");
-  EXPECT_THAT(m.ledger.missing, testing::UnorderedElementsAre("head.bias", "head.weight"));
+  EXPECT_THAT(m.ledger.missing, ::testing::UnorderedElementsAre("head.bias", "head.weight"));
   AdaptClasses(m, {"bad", "good"}, 1);
   SaveModel(m, m.params, dir / "new", {});
   const LoadedModel again = Load(dir / "new");
@@ -325,4 +325,4 @@ TEST(Checkpoint, NamesWhatIsMissing) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::checkpoint_test

@@ -4,19 +4,19 @@
 
 #include <random>
 
-namespace graft {
+namespace graft::class_names_test {
 namespace {
 
 using Names = std::vector<std::string>;
-using testing::ElementsAre;
+using ::testing::ElementsAre;
 
 void ExpectMatch(const Names& task, const Names& head, const std::vector<int64_t>& number,
                  const Names& labels, bool by_name) {
   const std::optional<ClassMatch> match = MatchClasses(task, head);
-  ASSERT_TRUE(match) << testing::PrintToString(task);
-  EXPECT_EQ(match->number, number) << testing::PrintToString(task);
-  EXPECT_EQ(match->labels, labels) << testing::PrintToString(task);
-  EXPECT_EQ(match->by_name, by_name) << testing::PrintToString(task);
+  ASSERT_TRUE(match) << ::testing::PrintToString(task);
+  EXPECT_EQ(match->number, number) << ::testing::PrintToString(task);
+  EXPECT_EQ(match->labels, labels) << ::testing::PrintToString(task);
+  EXPECT_EQ(match->by_name, by_name) << ::testing::PrintToString(task);
 }
 
 TEST(ClassNames, EqualInAnyOrderAndCase) {
@@ -97,7 +97,7 @@ TEST(ClassNames, AMatchMatchesItself) {
     ++found;
     const std::optional<ClassMatch> again = MatchClasses(match->labels, head);
     ASSERT_TRUE(again && again->SameOrder())
-        << testing::PrintToString(task) << testing::PrintToString(head);
+        << ::testing::PrintToString(task) << ::testing::PrintToString(head);
     EXPECT_EQ(again->labels, match->labels);
     std::vector<int64_t> sorted = match->number;
     std::ranges::sort(sorted);
@@ -107,4 +107,4 @@ TEST(ClassNames, AMatchMatchesItself) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::class_names_test

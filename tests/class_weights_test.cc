@@ -8,7 +8,7 @@
 #include "ops/ops.h"
 #include "train/run_config.h"
 
-namespace graft {
+namespace graft::class_weights_test {
 namespace {
 
 constexpr int64_t kRows = 5, kIn = 3, kClasses = 4;
@@ -86,4 +86,4 @@ TEST(ClassWeights, Balanced) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::class_weights_test

@@ -6,14 +6,14 @@
 #include "tests/cli_testing.h"
 #include "tests/peft_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_adapter_test {
 namespace {
 
-const std::string kBert = std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tiny_bert_hf";
+const std::string kBert = kFixtures + "tiny_bert_hf";
 const std::vector<float> kOriginalBias{1, 2, 3};
 using Words = std::vector<std::string>;
 
-class Adapters : public testing::Test {
+class Adapters : public ::testing::Test {
  protected:
   std::string WritePeft(const std::string& name, const Json& config, const Tensors& tensors) {
     dir_.Write(name + "/adapter_config.json", config.dump());
@@ -240,4 +240,4 @@ TEST_F(Adapters, OfABackbone) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_adapter_test

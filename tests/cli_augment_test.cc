@@ -7,10 +7,10 @@
 #include "runtime/interpret.h"
 #include "tests/cli_mistakes_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_augment_test {
 namespace {
 
-class Augmented : public testing::Test {
+class Augmented : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -122,4 +122,4 @@ TEST(MixedLoss, IsTheShareOfBothLabels) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_augment_test

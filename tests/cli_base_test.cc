@@ -9,10 +9,10 @@
 #include "runtime/io/safetensors.h"
 #include "tests/cli_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_base_test {
 namespace {
 
-class Base : public testing::Test {
+class Base : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -116,4 +116,4 @@ TEST_F(Base, ThatIsReplacedIsStillInUse) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_base_test

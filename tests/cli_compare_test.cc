@@ -1,10 +1,10 @@
 // graft runs: what it says of runs, new and old, whole and damaged.
 #include "tests/cli_mistakes_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_compare_test {
 namespace {
 
-class Compare : public testing::Test {
+class Compare : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -140,4 +140,4 @@ TEST_F(Compare, Mistakes) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_compare_test

@@ -5,7 +5,7 @@
 
 #include "tests/cli_mistakes_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_corpus_test {
 namespace {
 
 constexpr const char* kModel = "init:bert(vocab=260,width=64,depth=2,heads=2,mlp=128,positions=32)";
@@ -26,7 +26,7 @@ std::string Texts(int n, uint32_t seed) {
   return text;
 }
 
-class Pretraining : public testing::Test {
+class Pretraining : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -149,7 +149,7 @@ TEST_F(Pretraining, Mistakes) {
     *(std::ranges::find(args, of) + 1) = value;
     return args;
   };
-  const std::string none = std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tiny_vit_hf";
+  const std::string none = kFixtures + "tiny_vit_hf";
   ExpectMistakes(
       {{"other objective", instead("--objective", "lm"), 2, {"--objective: 'lm'; known: mlm"}},
        {"no texts", instead("--data", At("empty")), 1, {"expected texts as .txt files"}},
@@ -157,7 +157,9 @@ TEST_F(Pretraining, Mistakes) {
        {"a vit", instead("--model", kNano), 2, {"--tokenizer"}},
        {"columns", with({"--columns", "a,b"}), 2, {"--objective mlm reads plain ones"}},
        {"calibration", with({"--method", "calibration+lora"}), 2, {"calibration is of classes"}},
-       {"a layer of calibration", with({"--method", "calibration-layer+lora"}), 2,
+       {"a layer of calibration",
+        with({"--method", "calibration-layer+lora"}),
+        2,
         {"calibration is of classes"}},
        {"trace", with({"--trace", At("trace")}), 2, {"--trace: not supported"}},
        {"pool", with({"--pool", "cls"}), 2, {"--pool cls: of a classifier"}},
@@ -182,4 +184,4 @@ TEST_F(Pretraining, Mistakes) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_corpus_test

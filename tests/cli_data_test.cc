@@ -2,7 +2,7 @@
 // that cannot be read.
 #include "tests/cli_data_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_data_test {
 namespace {
 
 struct Checked {
@@ -396,4 +396,4 @@ TEST(CliData, TrainRefuses) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_data_test

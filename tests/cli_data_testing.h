@@ -5,7 +5,6 @@
 
 namespace graft::cli {
 
-inline const std::string kFixtures = std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/";
 inline constexpr const char* kWords = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\n##b\nfilm\n";
 
 // Files with their text; a name that ends in .png is a picture.

@@ -1,18 +1,30 @@
-// --dtype and --keep: runs, evaluations and predictions in bf16 and int8. A CPU without the
-// instructions computes in f32 and says so, and these tests know which kind they are on.
+// --dtype and --keep: runs, evaluations and predictions in bf16 and int8. What this CPU has no
+// instruction for is emulated, as a user may ask for (GRAFT_EMULATE); without that it is f32, and
+// the command says so.
 #include "ops/gemm_core.h"
 #include "tests/cli_mistakes_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_dtype_test {
 namespace {
 
-class Dtype : public testing::Test {
+class Dtype : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
+    emulation_ = new Emulation;
     dir_ = new TempDir;
     MakeData(At("images"));
   }
-  static void TearDownTestSuite() { delete dir_; }
+  static void TearDownTestSuite() {
+    delete dir_;
+    delete emulation_;
+  }
+  // A command without emulation.
+  static Outcome Plain(const Words& args) {
+    delete emulation_;
+    const Outcome o = Graft(args);
+    emulation_ = new Emulation;
+    return o;
+  }
   static std::string At(const std::string& name) { return *dir_ / name; }
   static Words Train(const std::string& out, const Words& more = {}) {
     return WithOptions({"train", "--model", kNano, "--data", At("images"), "--method", "lora(r=2)",
@@ -29,8 +41,10 @@ class Dtype : public testing::Test {
     return HasCells(dtype == "bf16" ? CellType::kBf16 : CellType::kInt8);
   }
   static TempDir* dir_;
+  static Emulation* emulation_;
 };
 TempDir* Dtype::dir_ = nullptr;
+Emulation* Dtype::emulation_ = nullptr;
 
 TEST_F(Dtype, ARunHasItsOwn) {
   GraftJson(Train("f32"));
@@ -38,13 +52,18 @@ TEST_F(Dtype, ARunHasItsOwn) {
   for (const std::string dtype : {"bf16", "int8"}) {
     const Outcome o = Graft(Train(dtype, {"--dtype", dtype}));
     EXPECT_EQ(o.code, 0) << o.err;
-    EXPECT_EQ(Config(dtype)["dtype"], Has(dtype) ? dtype : "f32");
-    EXPECT_EQ((o.out + o.err).find("f32 instead") == std::string::npos, Has(dtype));
-    EXPECT_EQ(Weights(dtype) == Weights("f32"), !Has(dtype));
+    EXPECT_EQ(Config(dtype)["dtype"], dtype);
+    EXPECT_EQ((o.out + o.err).find("GRAFT_EMULATE") == std::string::npos, Has(dtype)) << o.err;
+    EXPECT_NE(Weights(dtype), Weights("f32"));
     GraftJson(Train(dtype + "-3", {"--dtype", dtype, "--threads", "3"}));
     EXPECT_EQ(Weights(dtype), Weights(dtype + "-3"));
     const std::string plan = Slurp(At(dtype) + "/plan.json");
-    EXPECT_EQ(plan.find("gemm_core:" + dtype) != std::string::npos, Has(dtype));
+    EXPECT_NE(plan.find("gemm_core:" + dtype), std::string::npos);
+    EXPECT_EQ(plan.find(":emulated") == std::string::npos, Has(dtype));
+    const Outcome plain = Plain(Train(dtype + "-plain", {"--dtype", dtype}));
+    EXPECT_EQ((plain.out + plain.err).find("f32 instead") == std::string::npos, Has(dtype));
+    EXPECT_EQ(Config(dtype + "-plain")["dtype"], Has(dtype) ? dtype : "f32");
+    EXPECT_EQ(Weights(dtype + "-plain"), Weights(Has(dtype) ? dtype : "f32"));
   }
 }
 
@@ -59,7 +78,7 @@ TEST_F(Dtype, AResumedRunGoesOnInIt) {
 }
 
 TEST_F(Dtype, ALowerTargetHasNone) {
-  const Outcome o = Graft(Train("avx2", {"--dtype", "bf16", "--isa", "avx2"}));
+  const Outcome o = Plain(Train("avx2", {"--dtype", "bf16", "--isa", "avx2"}));
   EXPECT_EQ(o.code, 0) << o.err;
   EXPECT_NE((o.out + o.err).find("f32 instead"), std::string::npos) << o.out << o.err;
   GraftJson(Train("avx2-f32", {"--isa", "avx2"}));
@@ -72,16 +91,16 @@ TEST_F(Dtype, EvalAgainstAnother) {
   const nlohmann::json f32 = GraftJson(eval);
   EXPECT_EQ(f32["dtype"], "f32");
   const nlohmann::json json = GraftJson(WithOptions(eval, {"--dtype", "int8", "--against", "f32"}));
-  EXPECT_EQ(json["dtype"], Has("int8") ? "int8" : "f32");
+  EXPECT_EQ(json["dtype"], "int8");
   const nlohmann::json& against = json["against"];
   EXPECT_EQ(against["accuracy"], f32["accuracy"]);
   EXPECT_EQ(against["loss"], f32["loss"]);
   EXPECT_GT(against["agreement"], 0.7);
-  EXPECT_EQ(against["max_logit_difference"].get<double>() > 0, Has("int8"));
+  EXPECT_GT(against["max_logit_difference"], 0);
   EXPECT_LT(against["max_logit_difference"].get<double>(),
             0.05 * against["logit_range"].get<double>());
   EXPECT_LE(against["rms_logit_difference"], against["max_logit_difference"]);
-  EXPECT_EQ(against["rms_logit_difference"].get<double>() > 0, Has("int8"));
+  EXPECT_GT(against["rms_logit_difference"], 0);
   const nlohmann::json same = GraftJson(WithOptions(eval, {"--against", "f32"}));
   EXPECT_EQ(same["against"]["max_logit_difference"], 0);
   EXPECT_EQ(same["against"]["agreement"], 1);
@@ -92,11 +111,12 @@ TEST_F(Dtype, EvalAgainstWhatThereIsNot) {
   GraftJson(Train("e2"));
   const Words eval{"eval", "--run",     At("e2"), "--data", At("images"), "--split",
                    "test", "--against", "int8",   "--isa",  "avx2"};
-  EXPECT_EQ(GraftJson(eval)["against"]["dtype"], "f32");
-  const Outcome o = Graft(eval);
+  const Outcome o = Plain(eval);
   EXPECT_NE((o.out + o.err).find("note: --against: dtype int8: f32 instead"), std::string::npos)
       << o.out;
   EXPECT_NE(o.out.find("against f32: "), std::string::npos) << o.out;
+  EXPECT_EQ(nlohmann::json::parse(Plain(WithOptions(eval, {"--json"})).out)["against"]["dtype"],
+            "f32");
 }
 
 // Scales that were found before give the same for any number of threads, and numbers near those of
@@ -107,20 +127,20 @@ TEST_F(Dtype, CalibratedScales) {
                    "--dtype", "int8",  "--calibrate", At("images"), "--against",  "f32"};
   const Outcome told = Graft(eval);
   EXPECT_EQ(told.code, 0) << told.err;
-  EXPECT_EQ((told.out + told.err).find("calibrated: ") != std::string::npos, Has("int8"));
+  EXPECT_NE((told.out + told.err).find("calibrated: "), std::string::npos);
   const nlohmann::json json = GraftJson(eval);
-  EXPECT_EQ(json["calibrated_products"].get<int>() > 0, Has("int8"));
+  EXPECT_GT(json["calibrated_products"], 0);
   const nlohmann::json& against = json["against"];
-  EXPECT_EQ(against["max_logit_difference"].get<double>() > 0, Has("int8"));
+  EXPECT_GT(against["max_logit_difference"], 0);
   EXPECT_LT(against["max_logit_difference"].get<double>(),
             0.1 * against["logit_range"].get<double>());
   nlohmann::json threads = GraftJson(WithOptions(eval, {"--threads", "3"}));
   EXPECT_EQ(threads["loss"], json["loss"]);
   const nlohmann::json rows = GraftJson(
       {"eval", "--run", At("c"), "--data", At("images"), "--split", "test", "--dtype", "int8"});
-  EXPECT_EQ(rows["loss"] != json["loss"], Has("int8"));
+  EXPECT_NE(rows["loss"], json["loss"]);
   EXPECT_EQ(rows["calibrated_products"], 0);
-  const Outcome lower = Graft(WithOptions(eval, {"--isa", "avx2"}));
+  const Outcome lower = Plain(WithOptions(eval, {"--isa", "avx2"}));
   EXPECT_EQ(lower.code, 0) << lower.err;
   EXPECT_NE((lower.out + lower.err).find("nothing is in int8"), std::string::npos) << lower.out;
   const nlohmann::json predicted =
@@ -135,15 +155,17 @@ TEST_F(Dtype, ProfileNamesTheKernels) {
   std::map<std::string, std::string> impl;
   for (const auto& node : json["nodes"])
     if (node["op"].get<std::string>().ends_with("matmul")) impl[node["scope"]] = node["impl"];
-  EXPECT_EQ(impl["blocks.0.mlp.fc2"], Has("bf16") ? "gemm_core:bf16" : "gemm_core:packed");
+  EXPECT_EQ(impl["blocks.0.mlp.fc2"], Has("bf16") ? "gemm_core:bf16" : "gemm_core:bf16:emulated");
   EXPECT_EQ(impl["blocks.0.mlp.fc1"], "gemm_core:packed");
 }
 
 // What is to be looked at is missing; where nothing is in int8, it is not looked at, and that is
 // said.
 TEST_F(Dtype, CalibrationByNothing) {
-  const Outcome o = Graft({"predict", "--model", kNano, At("images/images/test/000000.png"),
-                           "--calibrate", At("none"), "--dtype", "int8"});
+  const Words predict{"predict",     "--model",  kNano,     At("images/images/test/000000.png"),
+                      "--calibrate", At("none"), "--dtype", "int8"};
+  ExpectRefused(predict, 1, At("none"));
+  const Outcome o = Plain(predict);
   EXPECT_EQ(o.code, Has("int8") ? 1 : 0) << o.err;
   EXPECT_NE((o.out + o.err).find(At("none")), std::string::npos) << o.out << o.err;
 }
@@ -188,4 +210,4 @@ TEST_F(Dtype, Mistakes) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_dtype_test

@@ -4,7 +4,7 @@
 #include "tests/cli_mistakes_testing.h"
 #include "tools/lib/eval_tables.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_eval_test {
 namespace {
 
 TEST(EvalTables, ClassesAreThoseOfScikitLearn) {
@@ -57,7 +57,7 @@ std::string Upper(std::string text) {
   return text;
 }
 
-class Eval : public testing::Test {
+class Eval : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -237,4 +237,4 @@ TEST_F(Eval, Mistakes) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_eval_test

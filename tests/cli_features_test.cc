@@ -7,10 +7,10 @@
 #include "train/complete_config.h"
 #include "train/trainer.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_features_test {
 namespace {
 
-class KeptFeatures : public testing::Test {
+class KeptFeatures : public ::testing::Test {
  protected:
   void SetUp() override {
     setenv("XDG_CACHE_HOME", At("cache").c_str(), 1);
@@ -195,4 +195,4 @@ TEST_F(KeptImages, SuitesTestOnThemToo) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_features_test

@@ -5,7 +5,7 @@
 #include "runtime/io/safetensors.h"
 #include "tests/cli_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_head_test {
 namespace {
 
 std::vector<std::string> Lines(const fs::path& path) {
@@ -21,7 +21,7 @@ void SpillLines(const fs::path& path, const std::vector<std::string>& lines) {
   Spill(path, text);
 }
 
-class Head : public testing::Test {
+class Head : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -186,4 +186,4 @@ TEST_F(Head, IsFrozenOnlyIfItWasTrained) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_head_test

@@ -4,7 +4,7 @@
 
 #include "tests/cli_mistakes_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_help_test {
 namespace {
 
 const Words kCommands{"demo",    "train",   "eval",   "predict", "fuse",       "export",
@@ -200,4 +200,4 @@ TEST(ErrorsAsJson, HaveKindAndExitCode) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_help_test

@@ -2,10 +2,10 @@
 // resume, and the lists that `graft data split` writes.
 #include "tests/cli_data_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_holdout_test {
 namespace {
 
-class Holdout : public testing::Test {
+class Holdout : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -177,4 +177,4 @@ TEST_F(Holdout, OfATable) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_holdout_test

@@ -5,11 +5,11 @@
 #include "tests/cli_mistakes_testing.h"
 #include "tools/lib/method_facts.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_inspect_methods_test {
 namespace {
 
 using nlohmann::json;
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
 constexpr const char* kBertTiny = "init:bert_tiny";
 
@@ -200,4 +200,4 @@ TEST(CliInspectMethods, Mistakes) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_inspect_methods_test

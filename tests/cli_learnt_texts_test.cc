@@ -4,12 +4,12 @@
 
 #include "tests/cli_mistakes_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_learnt_texts_test {
 namespace {
 
 const std::string kWords = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\nc\n";
 
-class LearntTexts : public testing::Test {
+class LearntTexts : public ::testing::Test {
  protected:
   std::string At(const std::string& name) { return dir_ / name; }
   TempDir dir_;
@@ -86,4 +86,4 @@ TEST_F(LearntTexts, OtherWordsAreRefused) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_learnt_texts_test

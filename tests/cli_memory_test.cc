@@ -5,7 +5,7 @@
 #include "data/image.h"
 #include "tests/cli_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_memory_test {
 namespace {
 
 constexpr size_t kMiB = size_t{1} << 20;
@@ -16,7 +16,7 @@ constexpr bool kMeasureMemory = false;
 constexpr bool kMeasureMemory = true;
 #endif
 
-class Memory : public testing::Test {
+class Memory : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -156,4 +156,4 @@ TEST_F(Memory, ThreadsThatTheSystemRefuses) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_memory_test

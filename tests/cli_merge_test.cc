@@ -2,10 +2,10 @@
 #include "runtime/io/safetensors.h"
 #include "tests/cli_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_merge_test {
 namespace {
 
-class Weights : public testing::Test {
+class Weights : public ::testing::Test {
  protected:
   // A base in half precision, and a run on it.
   static void SetUpTestSuite() {
@@ -111,4 +111,4 @@ TEST_F(Weights, ThatNobodyKnows) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_merge_test

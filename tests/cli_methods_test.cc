@@ -10,7 +10,7 @@
 #include "runtime/io/safetensors.h"
 #include "tests/cli_mistakes_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_methods_test {
 namespace {
 
 // Gives a recipe of each method, small and with its random parts on; `forget` takes a run for @old.
@@ -40,7 +40,7 @@ std::string RecipeOf(const std::string& name) {
   return it == kRecipes.end() ? name : it->second;
 }
 
-class EveryMethod : public testing::TestWithParam<std::tuple<std::string, bool>> {
+class EveryMethod : public ::testing::TestWithParam<std::tuple<std::string, bool>> {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -179,7 +179,7 @@ std::vector<std::tuple<std::string, bool>> All() {
   return all;
 }
 
-INSTANTIATE_TEST_SUITE_P(Methods, EveryMethod, testing::ValuesIn(All()), [](const auto& info) {
+INSTANTIATE_TEST_SUITE_P(Methods, EveryMethod, ::testing::ValuesIn(All()), [](const auto& info) {
   std::string name = std::get<1>(info.param) ? "text_" : "image_";
   for (const char c : std::get<0>(info.param)) name += c == '-' ? '_' : c;
   return name;
@@ -400,4 +400,4 @@ TEST_F(EveryMethod, RatesAreMultiplied) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_methods_test

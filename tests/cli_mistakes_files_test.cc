@@ -4,12 +4,12 @@
 #include "tests/peft_testing.h"
 #include "tests/zip_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_mistakes_files_test {
 namespace {
 
-const std::string kVit = std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tiny_vit_hf";
+const std::string kVit = kFixtures + "tiny_vit_hf";
 
-class FileMistakes : public testing::Test {
+class FileMistakes : public ::testing::Test {
  protected:
   static void SetUpTestSuite() { dir_ = new TempDir; }
   static void TearDownTestSuite() { delete dir_; }
@@ -35,7 +35,7 @@ std::string Array(const std::string& shape, const std::string& data,
 }
 
 TEST_F(FileMistakes, Archives) {
-  const std::string good = Slurp(std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tiny_vit.npz");
+  const std::string good = Slurp(kFixtures + "tiny_vit.npz");
   const std::string one = Array("1,", std::string(4, '\0'));
   // 80 MB of zeros deflate to less than a thousandth of it.
   const std::string zeros = Array("20000000,", std::string(80000000, '\0'));
@@ -140,10 +140,7 @@ TEST_F(FileMistakes, AdaptersOfPeft) {
                        {{"graft.base_sha256", std::string(64, '0')}})),
        1,
        {"another base", "SHA-256"}},
-      {"text model",
-       Merge(right, std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tiny_bert_hf"),
-       1,
-       {"no key names a layer"}},
+      {"text model", Merge(right, kFixtures + "tiny_bert_hf"), 1, {"no key names a layer"}},
       {"no adapter", Merge("@nowhere"), 1, {"nowhere"}},
   };
   ExpectMistakes(table, *dir_);
@@ -199,4 +196,4 @@ TEST_F(FileMistakes, AdaptersOfOurs) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_mistakes_files_test

@@ -2,10 +2,10 @@
 // beside the others.
 #include "tests/cli_mistakes_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_mistakes_options_test {
 namespace {
 
-class OptionMistakes : public testing::Test {
+class OptionMistakes : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -248,4 +248,4 @@ TEST_F(OptionMistakes, NoTemporaryDirectory) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_mistakes_options_test

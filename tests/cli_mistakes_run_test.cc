@@ -6,12 +6,12 @@
 #include "runtime/io/safetensors.h"
 #include "tests/cli_mistakes_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_mistakes_run_test {
 namespace {
 
 using Json = nlohmann::json;
 
-class RunMistakes : public testing::Test {
+class RunMistakes : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -289,4 +289,4 @@ TEST_F(RunMistakes, NamesDoNotCommandATerminal) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_mistakes_run_test

@@ -5,7 +5,7 @@
 #include "runtime/io/npy.h"
 #include "tests/cli_mistakes_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_mistakes_test {
 namespace {
 
 // Little-endian 32-bit words of a PNG header are big-endian.
@@ -57,7 +57,7 @@ void SpillBrokenModels(const std::string& good, const TempDir& dir) {
                    std::string(8, '\0')));
 }
 
-class Mistakes : public testing::Test {
+class Mistakes : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -387,4 +387,4 @@ TEST_F(Mistakes, ErrorsLeaveNothingButTheErrorOnStandardOutput) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_mistakes_test

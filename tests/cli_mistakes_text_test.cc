@@ -5,12 +5,11 @@
 #include "tests/cli_mistakes_testing.h"
 #include "tests/zip_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_mistakes_text_test {
 namespace {
 
 using Json = nlohmann::json;
 
-const std::string kFixtures = std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/";
 constexpr const char* kWords = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\n##b\nfilm\n";
 
 // A change of a JSON file that is in order, and what the error says.
@@ -243,7 +242,7 @@ std::vector<BrokenText> BrokenData() {
   };
 }
 
-class TextMistakes : public testing::Test {
+class TextMistakes : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -407,4 +406,4 @@ TEST_F(TextMistakes, LongTextsAreCut) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_mistakes_text_test

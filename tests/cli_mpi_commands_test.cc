@@ -5,10 +5,10 @@
 #include "tests/cli_mistakes_testing.h"
 #include "tests/cli_mpi_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_mpi_commands_test {
 namespace {
 
-class MpiCommands : public testing::Test {
+class MpiCommands : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -140,4 +140,4 @@ TEST_F(MpiCommands, AScriptStartsEachForItself) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_mpi_commands_test

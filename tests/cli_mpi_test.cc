@@ -4,7 +4,7 @@
 
 #include "tests/cli_mpi_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_mpi_test {
 namespace {
 
 constexpr const char* kBert = "init:bert(vocab=260,width=64,depth=2,heads=2,mlp=128,positions=32)";
@@ -24,7 +24,7 @@ void WriteTexts(const std::string& table, const std::string& plain, int n, uint3
   Spill(table, rows), Spill(plain, lines);
 }
 
-class Mpi : public testing::Test {
+class Mpi : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -97,7 +97,7 @@ const Equal kEqual[] = {
     {"masked", "corpus", {"--objective", "mlm"}},
 };
 
-class EqualBytes : public Mpi, public testing::WithParamInterface<Equal> {};
+class EqualBytes : public Mpi, public ::testing::WithParamInterface<Equal> {};
 
 TEST_P(EqualBytes, AtAnyNumberOfProcesses) {
   const Equal& e = GetParam();
@@ -117,7 +117,7 @@ TEST_P(EqualBytes, AtAnyNumberOfProcesses) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Methods, EqualBytes, testing::ValuesIn(kEqual),
+INSTANTIATE_TEST_SUITE_P(Methods, EqualBytes, ::testing::ValuesIn(kEqual),
                          [](const auto& info) { return std::string(info.param.name); });
 
 // What decides the bits is the run's, and no number of threads or processes.
@@ -213,7 +213,7 @@ const Mistake kMistakes[] = {
      "smaller --lr"},
 };
 
-class MpiMistake : public Mpi, public testing::WithParamInterface<Mistake> {};
+class MpiMistake : public Mpi, public ::testing::WithParamInterface<Mistake> {};
 
 TEST_P(MpiMistake, IsToldOnceAndLeavesNothing) {
   const Mistake& m = GetParam();
@@ -231,7 +231,7 @@ TEST_P(MpiMistake, IsToldOnceAndLeavesNothing) {
   EXPECT_FALSE(fs::exists(At("mistake")));
 }
 
-INSTANTIATE_TEST_SUITE_P(Options, MpiMistake, testing::ValuesIn(kMistakes),
+INSTANTIATE_TEST_SUITE_P(Options, MpiMistake, ::testing::ValuesIn(kMistakes),
                          [](const auto& info) { return std::string(info.param.name); });
 
 // What is wrong with the words of a command is told by one process of all that have them.
@@ -319,4 +319,4 @@ TEST_F(Mpi, JsonIsOneObject) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_mpi_test

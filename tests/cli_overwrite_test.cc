@@ -5,10 +5,10 @@
 
 #include "tests/cli_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_overwrite_test {
 namespace {
 
-class Overwrite : public testing::Test {
+class Overwrite : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -192,7 +192,7 @@ const Maker kMakers[] = {
     {{"fuse", "--model", "@hf", "--adapter", "@of_hf", "--keep-base"},
      {"config.json", "model.safetensors", "base.safetensors"}}};
 
-class WholeOrNothing : public Overwrite, public testing::WithParamInterface<size_t> {
+class WholeOrNothing : public Overwrite, public ::testing::WithParamInterface<size_t> {
  protected:
   static void SetUpTestSuite() {
     Overwrite::SetUpTestSuite();
@@ -277,7 +277,7 @@ TEST_P(WholeOrNothing, AKillBlocksNoName) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Makers, WholeOrNothing, testing::Range(size_t{0}, std::size(kMakers)));
+INSTANTIATE_TEST_SUITE_P(Makers, WholeOrNothing, ::testing::Range(size_t{0}, std::size(kMakers)));
 
 // What a kill in the middle of the first write leaves.
 TEST_F(Overwrite, AHalfWrittenConfigBlocksNoRun) {
@@ -288,4 +288,4 @@ TEST_F(Overwrite, AHalfWrittenConfigBlocksNoRun) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_overwrite_test

@@ -3,10 +3,10 @@
 
 #include "tests/cli_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_plan_test {
 namespace {
 
-class Plans : public testing::TestWithParam<const char*> {
+class Plans : public ::testing::TestWithParam<const char*> {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -105,8 +105,9 @@ TEST_P(Plans, OfAnotherGraphAreRefused) {
                 "plan.json: the plan of another graph than this run's; hint: ");
 }
 
-INSTANTIATE_TEST_SUITE_P(Methods, Plans, testing::Values("lora(r=2,dropout=0.1)", "full", "linear"),
+INSTANTIATE_TEST_SUITE_P(Methods, Plans,
+                         ::testing::Values("lora(r=2,dropout=0.1)", "full", "linear"),
                          [](const auto& info) { return fmt::format("{}", info.index); });
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_plan_test

@@ -3,7 +3,7 @@
 
 #include "tests/cli_predict_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_predict_bad_test {
 namespace {
 
 TEST_F(Predict, ABadImageIsARow) {
@@ -130,4 +130,4 @@ TEST_F(Predict, ABadRowIsARow) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_predict_bad_test

@@ -1,7 +1,7 @@
 // Tests what graft predict takes and writes: folders, patterns, tables; CSV, JSON lines, arrays.
 #include "tests/cli_predict_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_predict_test {
 namespace {
 
 TEST_F(Predict, FoldersAndPatterns) {
@@ -241,4 +241,4 @@ TEST_F(Predict, Mistakes) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_predict_test

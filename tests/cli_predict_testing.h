@@ -26,7 +26,7 @@ inline std::vector<Words> ParseCsv(const std::string& text) {
   return records;
 }
 
-class Predict : public testing::Test {
+class Predict : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;

@@ -3,10 +3,10 @@
 #include "runtime/io/npy.h"
 #include "tests/cli_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_preprocess_test {
 namespace {
 
-const std::string kVit = std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tiny_vit_hf";
+const std::string kVit = kFixtures + "tiny_vit_hf";
 constexpr const char* kSource = "preprocessor_config.json";
 // This is Google's form, which goes straight to the size and gives values in -1..1.
 constexpr const char* kProcessor =
@@ -14,7 +14,7 @@ constexpr const char* kProcessor =
         "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]})";
 constexpr const char* kHalf = "resize=16,filter=bilinear,mean=0.5|0.5|0.5,std=0.5|0.5|0.5";
 
-class CliPreprocess : public testing::Test {
+class CliPreprocess : public ::testing::Test {
  protected:
   CliPreprocess() {
     fs::copy(kVit, model_);
@@ -119,4 +119,4 @@ TEST_F(CliPreprocess, WhatCannotBeExpressedIsSaid) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_preprocess_test

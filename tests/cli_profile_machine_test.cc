@@ -1,13 +1,13 @@
 // Tests what graft profile measures of the machine, keeps and reads again.
 #include "tests/cli_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_profile_machine_test {
 namespace {
 
 using json = nlohmann::json;
 
 // Every command of a test finds the rates in the test's own cache.
-class ProfileMachine : public testing::Test {
+class ProfileMachine : public ::testing::Test {
  protected:
   ProfileMachine() { setenv("XDG_CACHE_HOME", At("cache").c_str(), 1); }
   ~ProfileMachine() override { unsetenv("XDG_CACHE_HOME"); }
@@ -94,4 +94,4 @@ TEST_F(ProfileMachine, DamagedRatesAreMeasuredAnew) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_profile_machine_test

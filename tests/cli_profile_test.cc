@@ -4,7 +4,7 @@
 
 #include "tests/cli_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_profile_test {
 namespace {
 
 struct Case {
@@ -20,7 +20,7 @@ double BlockFlops(double rows, double width, double depth, double mlp) {
   return 2 * depth * (rows * width * (4 * width + 2 * mlp) + 2 * rows * rows * width);
 }
 
-class Profile : public testing::TestWithParam<Case> {};
+class Profile : public ::testing::TestWithParam<Case> {};
 
 TEST_P(Profile, Reports) {
   std::vector<std::string> args{"profile", "--steps", "2", "--model"};
@@ -52,25 +52,25 @@ TEST_P(Profile, Reports) {
 // A step of training costs about twice inference: the weights are frozen.
 INSTANTIATE_TEST_SUITE_P(
     Models, Profile,
-    testing::Values(Case{"ImagesInference",
-                         {"init:vit_nano_patch8_64", "--batch-size", "5", "--micro-batch", "2"},
-                         5 * BlockFlops(65, 64, 4, 256),
-                         0},
-                    Case{"ImagesTraining",
-                         {"init:vit_nano_patch8_64", "--batch-size", "5", "--micro-batch", "2",
-                          "--method", "lora(r=2)", "--classes", "3"},
-                         5 * 2 * BlockFlops(65, 64, 4, 256),
-                         4 * 2 * 2 * (64 + 64) + 65 * 3},
-                    Case{"TextsInference",
-                         {"init:bert_tiny", "--batch-size", "5", "--micro-batch", "2", "--length",
-                          "48"},
-                         5 * BlockFlops(48, 128, 2, 512),
-                         0},
-                    Case{"TextsTraining",
-                         {"init:bert_tiny", "--batch-size", "5", "--micro-batch", "2", "--length",
-                          "48", "--method", "lora(r=2)", "--classes", "3"},
-                         5 * 2 * BlockFlops(48, 128, 2, 512),
-                         2 * 2 * 2 * (128 + 128) + 129 * 3}),
+    ::testing::Values(Case{"ImagesInference",
+                           {"init:vit_nano_patch8_64", "--batch-size", "5", "--micro-batch", "2"},
+                           5 * BlockFlops(65, 64, 4, 256),
+                           0},
+                      Case{"ImagesTraining",
+                           {"init:vit_nano_patch8_64", "--batch-size", "5", "--micro-batch", "2",
+                            "--method", "lora(r=2)", "--classes", "3"},
+                           5 * 2 * BlockFlops(65, 64, 4, 256),
+                           4 * 2 * 2 * (64 + 64) + 65 * 3},
+                      Case{"TextsInference",
+                           {"init:bert_tiny", "--batch-size", "5", "--micro-batch", "2", "--length",
+                            "48"},
+                           5 * BlockFlops(48, 128, 2, 512),
+                           0},
+                      Case{"TextsTraining",
+                           {"init:bert_tiny", "--batch-size", "5", "--micro-batch", "2", "--length",
+                            "48", "--method", "lora(r=2)", "--classes", "3"},
+                           5 * 2 * BlockFlops(48, 128, 2, 512),
+                           2 * 2 * 2 * (128 + 128) + 129 * 3}),
     [](const auto& info) { return std::string(info.param.name); });
 
 // A training step has all phases but `once`; of a product, the shape tells the multiply-adds.
@@ -174,4 +174,4 @@ TEST(ProfileText, NamesTheCostliestNodes) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_profile_test

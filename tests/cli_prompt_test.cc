@@ -5,10 +5,10 @@
 #include "runtime/io/safetensors.h"
 #include "tests/cli_mistakes_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_prompt_test {
 namespace {
 
-const std::string kTiny = std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tiny_bert_hf";
+const std::string kTiny = kFixtures + "tiny_bert_hf";
 constexpr const char* kModel = "init:bert(vocab=260,width=32,depth=2,heads=2,mlp=64,positions=64)";
 
 // Letters, one of which is x or y: that is the class, which is the first one's.
@@ -29,7 +29,7 @@ void WriteSplit(const fs::path& path, int n, uint32_t seed, bool pairs) {
   Spill(path, text);
 }
 
-class Prompts : public testing::Test {
+class Prompts : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -267,4 +267,4 @@ TEST_F(Prompts, Mistakes) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_prompt_test

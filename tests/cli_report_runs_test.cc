@@ -4,7 +4,7 @@
 
 #include "tests/cli_targets_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_report_runs_test {
 namespace {
 
 // Names of classes and files as an enemy would choose them.
@@ -288,4 +288,4 @@ TEST_F(RunReport, TargetsCountAgainstTheBudget) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_report_runs_test

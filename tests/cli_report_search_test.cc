@@ -5,7 +5,7 @@
 #include "suites/ledger.h"
 #include "tests/cli_mistakes_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_report_search_test {
 namespace {
 
 using nlohmann::json;
@@ -22,7 +22,7 @@ std::vector<json> ChartsOf(const std::string& html, const std::string& title) {
   return charts;
 }
 
-class SearchReport : public testing::Test {
+class SearchReport : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -263,4 +263,4 @@ TEST_F(SearchReport, AnAblationHasItsAxes) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_report_search_test

@@ -5,10 +5,10 @@
 #include "suites/ledger.h"
 #include "tests/cli_mistakes_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_report_test {
 namespace {
 
-class Report : public testing::Test {
+class Report : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -180,4 +180,4 @@ TEST_F(Report, Mistakes) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_report_test

@@ -12,12 +12,12 @@
 #include "tests/event_file_testing.h"
 #include "train/event_file.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_resume_test {
 namespace {
 
 constexpr const char* kEpochs = "12";
 
-class Resume : public testing::Test {
+class Resume : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -291,4 +291,4 @@ TEST_F(Resume, DamagedRunsAreRefused) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_resume_test

@@ -6,10 +6,10 @@
 #include "tests/cli_testing.h"
 #include "train/run_dir.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_runs_test {
 namespace {
 
-class Runs : public testing::Test {
+class Runs : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -219,7 +219,7 @@ TEST_F(Runs, MergedModelsHaveNamesThatAreRead) {
       Graft(With(Train(At("npz_run"),
                        {"--preprocess",
                         "resize=24,crop=16,filter=bilinear,mean=0.5|0.5|0.5,std=0.5|0.5|0.5"}),
-                 "--model", std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tiny_vit.npz"))
+                 "--model", kFixtures + "tiny_vit.npz"))
           .code,
       0);
   ExpectRefused({"fuse", "--run", At("npz_run"), "--out", At("m.npz"), "--keep-base"}, 2,
@@ -253,4 +253,4 @@ TEST_F(Runs, ImagesOfOtherFormatsAreNamed) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_runs_test

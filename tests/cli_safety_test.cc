@@ -9,10 +9,10 @@
 #include "runtime/io/safetensors.h"
 #include "tests/cli_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_safety_test {
 namespace {
 
-class Safety : public testing::Test {
+class Safety : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -159,7 +159,7 @@ TEST_F(Safety, FusedFormsAreWhole) {
   ASSERT_EQ(Graft({"fuse", "--run", At("of_hf"), "--out", At("hf_fused")}).code, 0);
   EXPECT_TRUE(fs::exists(At("hf_fused/preprocessor_config.json")));
 
-  const std::string npz = std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tiny_vit.npz";
+  const std::string npz = kFixtures + "tiny_vit.npz";
   fs::copy(data(), At("named"), fs::copy_options::recursive);
   const std::string names = Slurp(At("named/classes.txt"));
   Spill(At("named/classes.txt"), "gr\xc3\xb6\xc3\x9f" + names.substr(names.find('\n')));
@@ -201,4 +201,4 @@ TEST_F(Safety, ModelsOfOtherChannelsTakeNoImages) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_safety_test

@@ -6,12 +6,12 @@
 #include "runtime/io/safetensors.h"
 #include "tests/cli_mistakes_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_search_test {
 namespace {
 
 constexpr const char* kModel = "init:bert(vocab=260,width=16,depth=2,heads=2,mlp=32,positions=64)";
 
-class Search : public testing::Test {
+class Search : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -209,4 +209,4 @@ TEST_F(Search, Mistakes) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_search_test

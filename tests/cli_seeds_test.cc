@@ -3,10 +3,10 @@
 
 #include "tests/cli_mistakes_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_seeds_test {
 namespace {
 
-class Seeds : public testing::Test {
+class Seeds : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -109,4 +109,4 @@ TEST_F(Seeds, ATableForPeople) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_seeds_test

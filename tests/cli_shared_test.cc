@@ -5,7 +5,7 @@
 #include "tests/cli_testing.h"
 #include "tests/image_test_util.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_shared_test {
 namespace {
 
 std::string Shared(const char* path) { return (SharedData() / path).string(); }
@@ -92,4 +92,4 @@ TEST(SharedStory, DataSetsAreReadAsWhatTheyAre) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_shared_test

@@ -4,7 +4,7 @@
 #include "ops/gemm_core.h"
 #include "tests/cli_data_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_step_plan_test {
 namespace {
 
 using nlohmann::json;
@@ -188,4 +188,4 @@ TEST(StepPlan, Mistakes) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_step_plan_test

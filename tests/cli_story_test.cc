@@ -7,10 +7,10 @@
 #include "runtime/io/sha256.h"
 #include "tests/cli_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_story_test {
 namespace {
 
-class Story : public testing::Test {
+class Story : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -358,4 +358,4 @@ TEST(Help, EveryCommandShowsAnExample) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_story_test

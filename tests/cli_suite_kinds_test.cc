@@ -4,10 +4,10 @@
 #include "suites/ledger.h"
 #include "tests/cli_mistakes_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_suite_kinds_test {
 namespace {
 
-class Kinds : public testing::Test {
+class Kinds : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -411,4 +411,4 @@ TEST_F(Kinds, Mistakes) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_suite_kinds_test

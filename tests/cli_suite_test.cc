@@ -4,10 +4,10 @@
 #include "suites/ledger.h"
 #include "tests/cli_mistakes_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_suite_test {
 namespace {
 
-class Suite : public testing::Test {
+class Suite : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -417,4 +417,4 @@ TEST_F(Suite, Mistakes) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_suite_test

@@ -4,12 +4,12 @@
 #include "runtime/io/safetensors.h"
 #include "tests/cli_mistakes_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_supernet_test {
 namespace {
 
 constexpr const char* kSpace = "lora(r={0|2|4},targets=attn.*)+adaptformer(r={0|3})";
 
-class Supernet : public testing::Test {
+class Supernet : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -310,4 +310,4 @@ TEST_F(Supernet, DamagedFilesAreNamed) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_supernet_test

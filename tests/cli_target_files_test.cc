@@ -3,7 +3,7 @@
 #include "runtime/io/safetensors.h"
 #include "tests/cli_targets_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_target_files_test {
 namespace {
 
 class TargetFiles : public Targets {};
@@ -235,4 +235,4 @@ TEST_F(TargetFiles, Mistakes) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_target_files_test

@@ -3,7 +3,7 @@
 
 #include "tests/cli_targets_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_target_scale_test {
 namespace {
 
 class TargetScale : public Targets {
@@ -144,4 +144,4 @@ TEST_F(TargetScale, OfOtherMethodsToo) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_target_scale_test

@@ -5,7 +5,7 @@
 
 #include "tests/cli_targets_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_targets_test {
 namespace {
 
 TEST_F(Targets, ARegressionLearnsAndIsMeasured) {
@@ -206,4 +206,4 @@ TEST_F(Targets, ToldFromTheData) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_targets_test

@@ -31,7 +31,7 @@ inline std::vector<Row> MakeRows(int first, int count) {
   return rows;
 }
 
-class Targets : public testing::Test {
+class Targets : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;

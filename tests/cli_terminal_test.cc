@@ -5,7 +5,7 @@
 #include "tools/lib/report.h"
 #include "tools/lib/run_table.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_terminal_test {
 namespace {
 
 // What a command writes to a terminal of so many columns, standard error with it.
@@ -86,7 +86,7 @@ TEST(Terminal, TablesLoseColumnsThenCharacters) {
   EXPECT_EQ(fit(0, &out), "~  ~\n~  ~");
 }
 
-class TerminalRuns : public testing::Test {
+class TerminalRuns : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -162,4 +162,4 @@ TEST(TerminalPredict, TextsAreShownInALine) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_terminal_test

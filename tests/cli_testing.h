@@ -44,6 +44,15 @@ inline std::string Binary() {
   return BesideTheTest("graft").string();
 }
 
+// While there is one, commands take every --dtype, whatever this CPU has instructions for.
+class Emulation {
+ public:
+  Emulation() { setenv("GRAFT_EMULATE", "1", 1); }
+  ~Emulation() { unsetenv("GRAFT_EMULATE"); }
+  Emulation(const Emulation&) = delete;
+  Emulation& operator=(const Emulation&) = delete;
+};
+
 struct Outcome {
   int code = 0;
   std::string out, err;

@@ -4,12 +4,10 @@
 
 #include "tests/cli_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_text_kinds_test {
 namespace {
 
-const std::string kFixtures = std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/";
-
-class TextKindsStory : public testing::Test {
+class TextKindsStory : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -154,4 +152,4 @@ TEST_F(TextKindsStory, ATokenBeyondTheEmbeddings) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_text_kinds_test

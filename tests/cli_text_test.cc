@@ -4,7 +4,7 @@
 
 #include "tests/cli_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_text_test {
 namespace {
 
 // Texts of 3 to 10 letters; the class is whether 'x' or 'y' stands among them.
@@ -26,7 +26,7 @@ void WriteSplit(const fs::path& path, int n, uint32_t seed) {
   Spill(path, text);
 }
 
-class TextStory : public testing::Test {
+class TextStory : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -145,7 +145,7 @@ TEST_F(TextStory, DataIsChecked) {
 // enough.
 TEST_F(TextStory, HeadsForOtherProblems) {
   const std::string model = *dir_ / "model", out = *dir_ / "problem", fused = *dir_ / "solved";
-  fs::copy(std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tiny_bert_hf", model);
+  fs::copy(kFixtures + "tiny_bert_hf", model);
   nlohmann::json config = nlohmann::json::parse(Slurp(model + "/config.json"));
   config["problem_type"] = "multi_label_classification";
   Spill(model + "/config.json", config.dump());
@@ -390,4 +390,4 @@ TEST_F(TextStory, MistakesAreNamed) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_text_test

@@ -11,7 +11,7 @@
 #include "train/dataset.h"
 #include "train/run_dir.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_trace_test {
 namespace {
 
 struct Steps {
@@ -82,7 +82,7 @@ struct Case {
   std::vector<std::string> more;
 };
 
-class Trace : public testing::TestWithParam<Case> {
+class Trace : public ::testing::TestWithParam<Case> {
  protected:
   std::string Data() {
     const std::string data = dir_ / "data";
@@ -139,17 +139,18 @@ TEST_P(Trace, MasksDoNotDependOnTheMicroBatchAndReplay) {
 }
 
 // "features": nothing in front of the head trains or is random, so it is computed once.
-INSTANTIATE_TEST_SUITE_P(Rows, Trace,
-                         testing::Values(Case{"vit", kNano, "lora(r=2,dropout=0.5,targets=*)", {}},
-                                         Case{"bert",
-                                              "init:bert_tiny",
-                                              "lora(r=2,dropout=0.5,targets=*)",
-                                              {"--tokenizer", kVocabulary}},
-                                         Case{"features",
-                                              "init:bert_tiny",
-                                              "lora(r=2,dropout=0.5,targets=head)",
-                                              {"--tokenizer", kVocabulary}}),
-                         [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Rows, Trace,
+    ::testing::Values(Case{"vit", kNano, "lora(r=2,dropout=0.5,targets=*)", {}},
+                      Case{"bert",
+                           "init:bert_tiny",
+                           "lora(r=2,dropout=0.5,targets=*)",
+                           {"--tokenizer", kVocabulary}},
+                      Case{"features",
+                           "init:bert_tiny",
+                           "lora(r=2,dropout=0.5,targets=head)",
+                           {"--tokenizer", kVocabulary}}),
+    [](const auto& info) { return info.param.name; });
 
 // Trains with this method and gives the directory of the trace.
 std::string TraceOf(const TempDir& dir, const std::string& name, const std::string& method) {
@@ -183,13 +184,12 @@ TEST(TraceOfGradients, OfTheLayersThatAreMeant) {
   for (const char* mode : {"f", "d"}) {
     const std::string trace =
         TraceOf(dir, mode, fmt::format("childtuning(mode={},targets=attn.*)", mode));
-    const std::string names =
-        Slurp(trace + (*mode == 'f' ? "/masks.npz" : "/init.safetensors")),
-        mask = *mode == 'f' ? "step_000001/childtuning." : "childtuning.mask.";
+    const std::string names = Slurp(trace + (*mode == 'f' ? "/masks.npz" : "/init.safetensors")),
+                      mask = *mode == 'f' ? "step_000001/childtuning." : "childtuning.mask.";
     EXPECT_NE(names.find(mask + "blocks.0.attn.q.weight"), std::string::npos) << mode;
     EXPECT_EQ(names.find(mask + "blocks.0.mlp"), std::string::npos) << mode;
   }
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_trace_test

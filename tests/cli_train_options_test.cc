@@ -7,10 +7,10 @@
 #include "peft/method.h"
 #include "tests/cli_mistakes_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_train_options_test {
 namespace {
 
-class TrainOptions : public testing::Test {
+class TrainOptions : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -384,4 +384,4 @@ TEST_F(TrainOptions, TheBarFitsTheTerminal) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_train_options_test

@@ -3,7 +3,7 @@
 #include "peft/method.h"
 #include "tests/cli_mistakes_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::cli_validation_test {
 namespace {
 
 // Methods with each of the options that drop something, and what else differs between training and
@@ -18,7 +18,7 @@ std::vector<std::string> Recipes() {
   return recipes;
 }
 
-class Validation : public testing::TestWithParam<std::string> {
+class Validation : public ::testing::TestWithParam<std::string> {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
@@ -76,7 +76,7 @@ TEST_P(Validation, ChangesNoTraining) {
   EXPECT_TRUE(weights("val200") == weights("none")) << GetParam();
 }
 
-INSTANTIATE_TEST_SUITE_P(Methods, Validation, testing::ValuesIn(Recipes()), [](const auto& info) {
+INSTANTIATE_TEST_SUITE_P(Methods, Validation, ::testing::ValuesIn(Recipes()), [](const auto& info) {
   std::string name;
   for (char c : info.param)
     if (std::isalnum(static_cast<unsigned char>(c))) name += c;
@@ -84,4 +84,4 @@ INSTANTIATE_TEST_SUITE_P(Methods, Validation, testing::ValuesIn(Recipes()), [](c
 });
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::cli_validation_test

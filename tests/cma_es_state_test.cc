@@ -15,7 +15,7 @@
 #include "train/cma_es.h"
 #include "train/symmetric_eigen.h"
 
-namespace graft {
+namespace graft::cma_es_state_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -180,4 +180,4 @@ TEST(CmaEs, StatesThatAreNone) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::cma_es_state_test

@@ -14,7 +14,7 @@
 #include "tests/cma_es_testing.h"
 #include "tests/fixture_testing.h"
 
-namespace graft {
+namespace graft::cma_es_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -99,7 +99,7 @@ void ExpectState(const CmaEs& s, const Json& state) {
   for (size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(sums[i] / want[i], 1, 1e-9) << i;
 }
 
-class CmaEsFixture : public testing::TestWithParam<size_t> {};
+class CmaEsFixture : public ::testing::TestWithParam<size_t> {};
 
 TEST_P(CmaEsFixture, EveryStateIsThatOfThePackage) {
   const Json& search = Fixture().at("searches").at(GetParam());
@@ -112,7 +112,7 @@ TEST_P(CmaEsFixture, EveryStateIsThatOfThePackage) {
       for (const double c : row) s.covariance.push_back(c);
     ASSERT_TRUE(s.Decompose());
     EXPECT_TRUE(s.repaired);
-    EXPECT_THAT(s.scales, ElementsAre(1e-4, testing::DoubleNear(std::sqrt(3.0), 1e-15)));
+    EXPECT_THAT(s.scales, ElementsAre(1e-4, ::testing::DoubleNear(std::sqrt(3.0), 1e-15)));
   }
   FixedDraws draws;
   for (const Json& state : search.at("states")) {
@@ -120,18 +120,19 @@ TEST_P(CmaEsFixture, EveryStateIsThatOfThePackage) {
       const Vector z = draws.Next(s);
       s.Tell(Losses(s, s.Ask(z), f));
     }
-    SCOPED_TRACE(testing::Message() << "generation " << s.generation);
+    SCOPED_TRACE(::testing::Message() << "generation " << s.generation);
     ExpectState(s, state);
   }
 }
 
-std::string NameOfSearch(const testing::TestParamInfo<size_t>& info) {
+std::string NameOfSearch(const ::testing::TestParamInfo<size_t>& info) {
   const Json& s = Fixture().at("searches").at(info.param);
   return fmt::format("{}_n{}_of{}", s.at("function").get<std::string>(), s.at("n").get<int>(),
                      s.at("population").get<int>());
 }
 INSTANTIATE_TEST_SUITE_P(Searches, CmaEsFixture,
-                         testing::Range(size_t{0}, Fixture().at("searches").size()), NameOfSearch);
+                         ::testing::Range(size_t{0}, Fixture().at("searches").size()),
+                         NameOfSearch);
 
 // --- the draws, and what a search finds
 
@@ -252,4 +253,4 @@ TEST(CmaEs, AllNanIsAnErrorAndChangesNothing) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::cma_es_test

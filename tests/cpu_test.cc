@@ -7,7 +7,7 @@
 
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::cpu_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -115,4 +115,4 @@ TEST(Cpu, ThisMachine) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::cpu_test

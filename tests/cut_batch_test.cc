@@ -5,7 +5,7 @@
 
 #include <random>
 
-namespace graft {
+namespace graft::cut_batch_test {
 namespace {
 
 std::vector<int64_t> SequencesOf(const std::vector<Counts>& parts) {
@@ -56,4 +56,4 @@ TEST(CutBatch, TextsStayWithinTheCapacity) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::cut_batch_test

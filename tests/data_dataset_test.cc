@@ -5,7 +5,7 @@
 #include "data/dataset.h"
 #include "tests/image_test_util.h"
 
-namespace graft {
+namespace graft::data_dataset_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -206,4 +206,4 @@ TEST(DataCheck, SharedDataIsClean) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::data_dataset_test

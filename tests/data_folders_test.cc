@@ -8,7 +8,7 @@
 #include "data/splits.h"
 #include "tests/image_test_util.h"
 
-namespace graft {
+namespace graft::data_folders_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -275,4 +275,4 @@ TEST(DataFolders, WrittenPartsAreReadAgain) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::data_folders_test

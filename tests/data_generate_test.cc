@@ -8,7 +8,7 @@
 #include "data/generate.h"
 #include "tests/image_test_util.h"
 
-namespace graft {
+namespace graft::data_generate_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -90,4 +90,4 @@ TEST(Generate, WriteTask) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::data_generate_test

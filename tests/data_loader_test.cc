@@ -7,7 +7,7 @@
 #include "data/loader.h"
 #include "tests/image_test_util.h"
 
-namespace graft {
+namespace graft::data_loader_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -186,4 +186,4 @@ TEST(Loader, EmptyOrder) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::data_loader_test

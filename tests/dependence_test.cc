@@ -6,7 +6,7 @@
 
 #include "tests/graph_testing.h"
 
-namespace graft::testing {
+namespace graft::testing::dependence_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -174,4 +174,4 @@ TEST(Dependence, AgreesWithASearchOnRandomGraphs) {
 }
 
 }  // namespace
-}  // namespace graft::testing
+}  // namespace graft::testing::dependence_test

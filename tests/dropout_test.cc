@@ -5,7 +5,7 @@
 
 #include "tests/graph_testing.h"
 
-namespace graft::testing {
+namespace graft::testing::dropout_test {
 namespace {
 
 constexpr int64_t kRows = 3, kCols = 50;
@@ -89,4 +89,4 @@ TEST(Dropout, DropPathDropsWholeSequences) {
 }
 
 }  // namespace
-}  // namespace graft::testing
+}  // namespace graft::testing::dropout_test

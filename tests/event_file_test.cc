@@ -9,7 +9,7 @@
 #include "tests/test_util.h"
 #include "train/run_dir.h"
 
-namespace graft {
+namespace graft::event_file_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -73,7 +73,7 @@ TEST(EventFile, TimesOfADamagedFileAreThoseBeforeIt) {
   EXPECT_TRUE(EventTimes(std::string(100, '\xff')).empty());
 }
 
-class EventsOfARun : public testing::Test {
+class EventsOfARun : public ::testing::Test {
  protected:
   EventsOfARun() {
     RunConfig config;
@@ -117,4 +117,4 @@ TEST_F(EventsOfARun, AreMadeAnewWhereTheyAreTornOrMissing) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::event_file_test

@@ -1,6 +1,5 @@
 // Compares the evolution of graft search with a Python reimplementation, draw by draw;
 // fixtures/make_evolution.py says what the toy spaces and their fitness are.
-#include "search/candidates.h"
 #include "search/evolution.h"
 
 #include <gtest/gtest.h>
@@ -9,9 +8,10 @@
 
 #include "runtime/error.h"
 #include "runtime/io/json.h"
+#include "search/candidates.h"
 #include "tests/fixture_testing.h"
 
-namespace graft {
+namespace graft::evolution_test {
 namespace {
 
 const Json& Cases() {
@@ -148,4 +148,4 @@ TEST(Evolution, GoesOnFromAList) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::evolution_test

@@ -6,7 +6,7 @@
 #include "data/preprocess.h"
 #include "tests/image_test_util.h"
 
-namespace graft {
+namespace graft::exif_test {
 namespace {
 
 using namespace std::string_literals;
@@ -108,9 +108,9 @@ TEST(Exif, UprightIsThatOfPillow) {
     plain.orientation = 1;
     EXPECT_EQ(ResizeAndCrop(image, as_stored), ResizeAndCrop(plain, as_stored)) << orientation;
   }
-  EXPECT_THAT(ToString(ParsePreprocess("unit,exif=true")), testing::EndsWith(",exif=true"));
+  EXPECT_THAT(ToString(ParsePreprocess("unit,exif=true")), ::testing::EndsWith(",exif=true"));
   EXPECT_NE(ReadImage((kImageFixtures / "rgb_exif_turned.jpg").string()).orientation, 1);
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::exif_test

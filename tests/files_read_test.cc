@@ -14,13 +14,13 @@
 #include "runtime/io/near_path.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::files_read_test {
 namespace {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
-class FilesRead : public testing::Test {
+class FilesRead : public ::testing::Test {
  protected:
   static std::string Overwrite(const FilePlace& place) {
     return MessageOf([&] { WriteFileAtomically(place, "new"); });
@@ -152,4 +152,4 @@ TEST_F(FilesRead, NearPaths) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::files_read_test

@@ -11,10 +11,9 @@
 #include "runtime/graph.h"
 #include "runtime/interpret.h"
 #include "runtime/io/safetensors.h"
+#include "tests/test_util.h"
 
 namespace graft {
-
-inline const std::string kFixtures = std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/";
 
 // Tensors of 64-bit floats or integers as doubles.
 class Expected {

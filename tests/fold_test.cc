@@ -7,7 +7,7 @@
 #include "runtime/verify.h"
 #include "tests/graph_testing.h"
 
-namespace graft::testing {
+namespace graft::testing::fold_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -109,4 +109,4 @@ TEST_F(FoldTest, SeveralResultsOfOneNodeFold) {
 }
 
 }  // namespace
-}  // namespace graft::testing
+}  // namespace graft::testing::fold_test

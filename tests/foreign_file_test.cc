@@ -11,15 +11,15 @@
 #include "tests/test_util.h"
 #include "tests/zip_testing.h"
 
-namespace graft {
+namespace graft::foreign_file_test {
 namespace {
 
 using namespace std::string_literals;
-using testing::AllOf;
-using testing::EndsWith;
-using testing::HasSubstr;
-using testing::Not;
-using testing::StartsWith;
+using ::testing::AllOf;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
 
 // A ZIP archive whose members hold nothing that matters.
 std::string Archive(const std::vector<std::string>& names) {
@@ -199,4 +199,4 @@ TEST(ForeignFile, ConversionsOverwriteNothing) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::foreign_file_test

@@ -13,14 +13,14 @@
 #include "runtime/io/atomic_file.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::fresh_directory_test {
 namespace {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 using Names = std::set<std::string>;
 
-class FreshDirectoryTest : public testing::TestWithParam<bool> {  // whether it exists before
+class FreshDirectoryTest : public ::testing::TestWithParam<bool> {  // whether it exists before
  protected:
   FreshDirectoryTest() {
     if (GetParam()) fs::create_directories(out_);
@@ -127,7 +127,7 @@ TEST_P(FreshDirectoryTest, CreatedForALongerWrite) {
   EXPECT_THAT(MessageOf([&] { CreateFreshDirectory(out_); }), HasSubstr("is not empty"));
 }
 
-INSTANTIATE_TEST_SUITE_P(Exists, FreshDirectoryTest, testing::Bool());
+INSTANTIATE_TEST_SUITE_P(Exists, FreshDirectoryTest, ::testing::Bool());
 
 TEST(FreshDirectory, PlacesThatCannotBe) {
   const TempDir temp;
@@ -151,4 +151,4 @@ TEST(FreshDirectory, PlacesThatCannotBe) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::fresh_directory_test

@@ -11,10 +11,10 @@
 #include "runtime/rng.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::fuse_test {
 namespace {
 
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
 const VitConfig kTiny{.image_size = 8,
                       .patch_size = 4,
@@ -25,7 +25,7 @@ const VitConfig kTiny{.image_size = 8,
                       .classes = 3};
 constexpr int64_t kImages = 5;
 
-class FuseTest : public testing::Test {
+class FuseTest : public ::testing::Test {
  protected:
   // A LoRA whose second factor is not zero any more.
   FuseTest() {
@@ -217,21 +217,21 @@ TEST(OtherInTransformers, PoolersAndOddMargins) {
     fused.model.config = BertConfig{.pool = pool};
     return OtherInTransformers(fused);
   };
-  EXPECT_THAT(of_bert("cls"), testing::ElementsAre(HasSubstr("this model pools by 'cls'")));
-  EXPECT_THAT(of_bert("pooler"), testing::IsEmpty());
+  EXPECT_THAT(of_bert("cls"), ::testing::ElementsAre(HasSubstr("this model pools by 'cls'")));
+  EXPECT_THAT(of_bert("pooler"), ::testing::IsEmpty());
   const auto of_vit = [&](const char* preprocess) {
     fused.model.config = kTiny;
     fused.facts.preprocess = preprocess;
     return OtherInTransformers(fused);
   };
-  EXPECT_THAT(of_vit("vtab,resize=256,crop=224"), testing::ElementsAre(HasSubstr("a pixel off")));
-  EXPECT_THAT(of_vit("vtab,resize=256,crop=224,fit=both"), testing::IsEmpty());  // margins of 16
+  EXPECT_THAT(of_vit("vtab,resize=256,crop=224"), ::testing::ElementsAre(HasSubstr("a pixel off")));
+  EXPECT_THAT(of_vit("vtab,resize=256,crop=224,fit=both"), ::testing::IsEmpty());  // margins of 16
   EXPECT_THAT(of_vit("vtab,resize=255,crop=224,fit=both"),
-              testing::ElementsAre(HasSubstr("a pixel off")));
-  EXPECT_THAT(of_vit("vtab,resize=255,crop=224,center=floor"), testing::IsEmpty());
+              ::testing::ElementsAre(HasSubstr("a pixel off")));
+  EXPECT_THAT(of_vit("vtab,resize=255,crop=224,center=floor"), ::testing::IsEmpty());
   fused.model.layout = Layout::kTimm;
-  EXPECT_THAT(of_vit("vtab,resize=256,crop=224"), testing::IsEmpty());
+  EXPECT_THAT(of_vit("vtab,resize=256,crop=224"), ::testing::IsEmpty());
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::fuse_test

@@ -16,7 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 const std::string kFuzz = std::string(GRAFT_SOURCE_DIR) + "/fuzz/";
 
-class FuzzTarget : public testing::TestWithParam<Target> {};
+class FuzzTarget : public ::testing::TestWithParam<Target> {};
 
 TEST_P(FuzzTarget, TakesDamagedFiles) {
   const std::string name = GetParam().name;
@@ -30,7 +30,7 @@ TEST_P(FuzzTarget, TakesDamagedFiles) {
   EXPECT_EQ(result.runs, options.runs);
   EXPECT_GE(result.seeds, 3u);
 }
-INSTANTIATE_TEST_SUITE_P(All, FuzzTarget, testing::ValuesIn(Targets()),
+INSTANTIATE_TEST_SUITE_P(All, FuzzTarget, ::testing::ValuesIn(Targets()),
                          [](const auto& info) { return std::string(info.param.name); });
 
 // A target that has a fault behind two conditions.

@@ -18,7 +18,7 @@
 #include "runtime/threads.h"
 #include "tests/simd_testing.h"
 
-namespace graft {
+namespace graft::gemm_core_test {
 namespace {
 
 constexpr float kGuard = 12345.5f;
@@ -102,8 +102,8 @@ struct Problem {
   }
 
   void Check() const {
-    SCOPED_TRACE(testing::Message() << "m " << t.m << " n " << t.n << " k " << t.k << " b " << t.b
-                                    << " at " << t.a_transposed);
+    SCOPED_TRACE(::testing::Message() << "m " << t.m << " n " << t.n << " k " << t.k << " b " << t.b
+                                      << " at " << t.a_transposed);
     std::vector<float> slopes;
     const std::vector<float> c = Run(t.slope ? &slopes : nullptr);
     for (int64_t i = 0; i < t.m; ++i) {
@@ -398,4 +398,4 @@ TEST(OnednnGemm, RefusesEmptyShapes) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::gemm_core_test

@@ -13,7 +13,7 @@
 #include "runtime/io/atomic_file.h"
 #include "train/evaluator.h"
 
-namespace graft {
+namespace graft::golden_test {
 namespace {
 
 std::string DataRoot() {
@@ -21,7 +21,7 @@ std::string DataRoot() {
   return root ? root : GRAFT_SOURCE_DIR "/../shared";
 }
 
-class Golden : public testing::Test {
+class Golden : public ::testing::Test {
  protected:
   void SetUp() override {
     weights_ = DataRoot() + "/weights/";
@@ -106,4 +106,4 @@ TEST_F(Golden, TwentyImagesGiveTheExpectedTopFive) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::golden_test

@@ -6,7 +6,7 @@
 #include "runtime/verify.h"
 #include "tests/graph_testing.h"
 
-namespace graft::testing {
+namespace graft::testing::graph_test {
 namespace {
 
 using ::testing::AllOf;
@@ -265,4 +265,4 @@ TEST(GlobMatch, StarsMatchAnyRun) {
 }
 
 }  // namespace
-}  // namespace graft::testing
+}  // namespace graft::testing::graph_test

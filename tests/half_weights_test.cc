@@ -9,11 +9,10 @@
 #include "runtime/io/safetensors.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::half_weights_test {
 namespace {
 
-const std::string kFixtures = std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/",
-                  kVit = kFixtures + "tiny_vit_hf", kNpz = kFixtures + "tiny_vit.npz";
+const std::string kVit = kFixtures + "tiny_vit_hf", kNpz = kFixtures + "tiny_vit.npz";
 
 LoadedModel Load(const std::string& path) { return LoadModel(path, "", 0); }
 
@@ -95,4 +94,4 @@ TEST(HalfWeights, ConfigsSayWhatALoadGives) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::half_weights_test

@@ -11,12 +11,12 @@
 #include "tests/peft_testing.h"
 #include "train/evaluator.h"
 
-namespace graft {
+namespace graft::hf_peft_bert_test {
 namespace {
 
-using testing::ElementsAre;
+using ::testing::ElementsAre;
 
-const std::string kBert = std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tiny_bert_hf";
+const std::string kBert = kFixtures + "tiny_bert_hf";
 
 std::string Layer(int block, const std::string& name, const std::string& prefix = "bert.") {
   return fmt::format("{}encoder.layer.{}.{}", prefix, block, name);
@@ -295,4 +295,4 @@ TEST_F(HfPeftBert, UndoingKeepsTheNamesOfTheBackbone) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::hf_peft_bert_test

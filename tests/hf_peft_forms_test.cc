@@ -5,7 +5,7 @@
 #include "adapters/method_graph.h"
 #include "tests/peft_testing.h"
 
-namespace graft {
+namespace graft::hf_peft_forms_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -186,4 +186,4 @@ TEST(PeftForms, ModulesOfAGatedMlp) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::hf_peft_forms_test

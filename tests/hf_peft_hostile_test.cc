@@ -2,7 +2,7 @@
 // for what it cannot do.
 #include "tests/peft_testing.h"
 
-namespace graft {
+namespace graft::hf_peft_hostile_test {
 namespace {
 
 // A hostile or unsupported config, by the change that makes it so.
@@ -172,4 +172,4 @@ TEST_F(HfPeft, PicklesAreNeverOpened) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::hf_peft_hostile_test

@@ -10,7 +10,7 @@
 #include "tests/peft_testing.h"
 #include "train/evaluator.h"
 
-namespace graft {
+namespace graft::hf_peft_test {
 namespace {
 
 TEST_F(HfPeft, ALoraConfigBecomesAMethod) {
@@ -197,9 +197,9 @@ TEST(HfPeftNames, OfTwelveBlocks) {
   model.config = VitByName("vit_tiny_patch16_224");
   const PeftPlan plan = Plan(
       model, "lora(targets=blocks.1.attn.q)+lora(r=4,targets=mlp.fc1)+ln(targets=blocks.1.norm1)");
-  EXPECT_THAT(plan.config.target.names, testing::ElementsAre("1.attention.q_proj", "fc1"));
+  EXPECT_THAT(plan.config.target.names, ::testing::ElementsAre("1.attention.q_proj", "fc1"));
   EXPECT_THAT(plan.config.modules_to_save,
-              testing::ElementsAre("classifier", "layers.1.layernorm_before"));
+              ::testing::ElementsAre("classifier", "layers.1.layernorm_before"));
   EXPECT_EQ(plan.config.r, 8);
   EXPECT_EQ(plan.config.rank_pattern.size(), 12u);
   EXPECT_EQ(plan.config.rank_pattern.at("vit.layers.11.mlp.fc1"), 4);
@@ -208,19 +208,19 @@ TEST(HfPeftNames, OfTwelveBlocks) {
 
 TEST_F(HfPeft, WritesShortTargets) {
   auto plan = [&](const char* method) { return Plan(model_, method); };
-  EXPECT_THAT(plan("lora").config.target.names, testing::ElementsAre("q_proj", "v_proj"));
-  EXPECT_THAT(plan("lora").config.modules_to_save, testing::ElementsAre("classifier"));
+  EXPECT_THAT(plan("lora").config.target.names, ::testing::ElementsAre("q_proj", "v_proj"));
+  EXPECT_THAT(plan("lora").config.modules_to_save, ::testing::ElementsAre("classifier"));
   EXPECT_THAT(plan("lora(targets=blocks.1.attn.*)").config.target.names,
-              testing::ElementsAre("1.attention.k_proj", "1.attention.o_proj", "1.attention.q_proj",
-                                   "1.attention.v_proj"));
+              ::testing::ElementsAre("1.attention.k_proj", "1.attention.o_proj",
+                                     "1.attention.q_proj", "1.attention.v_proj"));
   EXPECT_THAT(plan("ln").config.target.names,
-              testing::ElementsAre("layernorm", "layernorm_after", "layernorm_before"));
+              ::testing::ElementsAre("layernorm", "layernorm_after", "layernorm_before"));
   EXPECT_EQ(plan("lora+bitfit").config.bias, "all");
   EXPECT_THAT(
       plan("lora+ln").config.modules_to_save,
-      testing::ElementsAre("classifier", "layernorm", "layernorm_after", "layernorm_before"));
+      ::testing::ElementsAre("classifier", "layernorm", "layernorm_after", "layernorm_before"));
   EXPECT_THAT(plan("lora(targets=head|attn.q)").config.target.names,
-              testing::ElementsAre("q_proj"));
+              ::testing::ElementsAre("q_proj"));
   EXPECT_THAT(MessageOf([&] { plan("lora(targets=head)"); }), HasSubstr("beside the one of the"));
   EXPECT_THAT(MessageOf([&] { plan("lora(targets=*)"); }), HasSubstr("is a convolution to peft"));
   for (const char* unknown : {"full", "linear", "last(k=1)", "ssf", "lora+last(k=1)"})
@@ -277,4 +277,4 @@ TEST(HfPeftGenuine, GivesItsStoredLogits) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::hf_peft_test

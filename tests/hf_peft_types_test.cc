@@ -7,7 +7,7 @@
 #include "tests/fixture_testing.h"
 #include "tests/peft_testing.h"
 
-namespace graft {
+namespace graft::hf_peft_types_test {
 namespace {
 
 const std::string kForms = kFixtures + "peft_forms/";
@@ -58,7 +58,7 @@ struct Form {
   bool same;  // whether writing gives the same tensors
 };
 
-class PeftForms : public testing::TestWithParam<Form> {};
+class PeftForms : public ::testing::TestWithParam<Form> {};
 
 TEST_P(PeftForms, HaveTheLogitsOfPeftAndComeBack) {
   const Json stored = Stored()[GetParam().name];
@@ -76,25 +76,25 @@ TEST_P(PeftForms, HaveTheLogitsOfPeftAndComeBack) {
 
 INSTANTIATE_TEST_SUITE_P(
     Peft, PeftForms,
-    testing::Values(Form{"glora_vit",
-                         "glora(a=lora,b=lora,c=lora,d=vector,e=vector,head=frozen,qkv=apart,r=3,"
-                         "targets=attn.k|attn.o|attn.q|attn.v|mlp.fc1|mlp.fc2)",
-                         true},
-                    Form{"glora_columns",
-                         "glora(a=vector,b=vector,c=vector,d=constant,e=constant,head=frozen,"
-                         "qkv=apart,r=8,targets=attn.q|mlp.fc2)",
-                         true},
-                    // What is off is written as 0, not as zeros of the weight's size.
-                    Form{"glora_numbers",
-                         "glora(a=constant,b=constant,c=none,d=none,e=none,head=frozen,qkv=apart,"
-                         "r=8,targets=blocks.1.attn.k|blocks.1.attn.o|blocks.1.attn.q|"
-                         "blocks.1.attn.v|blocks.1.mlp.fc1|blocks.1.mlp.fc2)",
-                         false},
-                    Form{"glora_bert",
-                         "glora(a=lora,b=lora,c=lora,d=constant,e=constant,qkv=apart,r=2,"
-                         "targets=attn.o|attn.q|mlp.fc2)",
-                         true},
-                    Form{"p_tuning", "prompt(pool=first,tokens=3)", true}),
+    ::testing::Values(Form{"glora_vit",
+                           "glora(a=lora,b=lora,c=lora,d=vector,e=vector,head=frozen,qkv=apart,r=3,"
+                           "targets=attn.k|attn.o|attn.q|attn.v|mlp.fc1|mlp.fc2)",
+                           true},
+                      Form{"glora_columns",
+                           "glora(a=vector,b=vector,c=vector,d=constant,e=constant,head=frozen,"
+                           "qkv=apart,r=8,targets=attn.q|mlp.fc2)",
+                           true},
+                      // What is off is written as 0, not as zeros of the weight's size.
+                      Form{"glora_numbers",
+                           "glora(a=constant,b=constant,c=none,d=none,e=none,head=frozen,qkv=apart,"
+                           "r=8,targets=blocks.1.attn.k|blocks.1.attn.o|blocks.1.attn.q|"
+                           "blocks.1.attn.v|blocks.1.mlp.fc1|blocks.1.mlp.fc2)",
+                           false},
+                      Form{"glora_bert",
+                           "glora(a=lora,b=lora,c=lora,d=constant,e=constant,qkv=apart,r=2,"
+                           "targets=attn.o|attn.q|mlp.fc2)",
+                           true},
+                      Form{"p_tuning", "prompt(pool=first,tokens=3)", true}),
     [](const auto& test) { return std::string(test.param.name); });
 
 // --- every method
@@ -267,4 +267,4 @@ TEST_F(GloraFiles, MistakesAreNamed) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::hf_peft_types_test

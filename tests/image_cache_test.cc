@@ -16,7 +16,7 @@
 #include "runtime/io/sha256.h"
 #include "tests/image_test_util.h"
 
-namespace graft {
+namespace graft::image_cache_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -25,7 +25,7 @@ constexpr int kSize = 8;
 constexpr size_t kEntry = 65 + 3 * kSize * kSize;
 const Preprocess kPreprocess = ParsePreprocess("resize=12,crop=8,filter=bicubic,mean=0.5,std=0.25");
 
-class ImageCacheTest : public testing::Test {
+class ImageCacheTest : public ::testing::Test {
  protected:
   std::string Folder() const { return dir_ / "cache"; }
   std::vector<fs::path> Entries() const {
@@ -76,13 +76,12 @@ TEST_F(ImageCacheTest, KeysAreOfContentAndTransform) {
   EXPECT_EQ(key, cache.Key(BytesOfText(file), kPreprocess));
   EXPECT_NE(key, cache.Key(BytesOfText("bytes of an imagf"), kPreprocess));
   EXPECT_NE(key, cache.Key(BytesOfText(file + " "), kPreprocess));
-  for (const char* other :
-       {"resize=13,crop=8,filter=bicubic,mean=0.5,std=0.25",
-        "resize=12,crop=9,filter=bicubic,mean=0.5,std=0.25",
-        "resize=12,crop=8,filter=bilinear,mean=0.5,std=0.25",
-        "resize=12,crop=8,filter=bicubic,mean=0.5,std=0.25,fit=both",
-        "resize=12,crop=8,filter=bicubic,mean=0.5,std=0.25,center=floor",
-        "resize=12,crop=8,filter=bicubic,mean=0.5,std=0.25,exif=true"})
+  for (const char* other : {"resize=13,crop=8,filter=bicubic,mean=0.5,std=0.25",
+                            "resize=12,crop=9,filter=bicubic,mean=0.5,std=0.25",
+                            "resize=12,crop=8,filter=bilinear,mean=0.5,std=0.25",
+                            "resize=12,crop=8,filter=bicubic,mean=0.5,std=0.25,fit=both",
+                            "resize=12,crop=8,filter=bicubic,mean=0.5,std=0.25,center=floor",
+                            "resize=12,crop=8,filter=bicubic,mean=0.5,std=0.25,exif=true"})
     EXPECT_NE(key, cache.Key(BytesOfText(file), ParsePreprocess(other))) << other;
   // Normalisation comes behind the cache.
   EXPECT_EQ(key, cache.Key(BytesOfText(file), ParsePreprocess("resize=12,crop=8,filter=bicubic,"
@@ -203,8 +202,7 @@ TEST_F(ImageCacheTest, ThreadsShareIt) {
   ImageCache cache(Folder(), 64 * kEntry);
   std::atomic<int> wrong = 0;
   std::vector<std::thread> threads;
-  for (int t = 0; t < 4; ++t)
-    threads.emplace_back([&, t] { wrong += !Hammer(cache, t, 400); });
+  for (int t = 0; t < 4; ++t) threads.emplace_back([&, t] { wrong += !Hammer(cache, t, 400); });
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(wrong, 0);
   EXPECT_LE(Bytes(), 64 * kEntry);
@@ -315,4 +313,4 @@ TEST(CacheFolder, TheUsersCacheHasABoundOrIsNone) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::image_cache_test

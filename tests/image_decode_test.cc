@@ -6,7 +6,7 @@
 #include "runtime/io/atomic_file.h"
 #include "tests/image_test_util.h"
 
-namespace graft {
+namespace graft::image_decode_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -66,4 +66,4 @@ TEST(ImageDecode, NameDoesNotMatter) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::image_decode_test

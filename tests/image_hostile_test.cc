@@ -7,7 +7,7 @@
 #include "runtime/io/atomic_file.h"
 #include "tests/image_test_util.h"
 
-namespace graft {
+namespace graft::image_hostile_test {
 namespace {
 
 using namespace std::string_literals;
@@ -306,4 +306,4 @@ TEST(ImageHostile, RandomDamage) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::image_hostile_test

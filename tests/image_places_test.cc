@@ -9,7 +9,7 @@
 #include "data/dataset.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::image_places_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -150,4 +150,4 @@ TEST(ImagePlaces, ClassesOf) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::image_places_test

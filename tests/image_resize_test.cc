@@ -7,7 +7,7 @@
 #include "data/preprocess.h"
 #include "tests/image_test_util.h"
 
-namespace graft {
+namespace graft::image_resize_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -28,7 +28,7 @@ TEST(ImageResize, EqualsPillow) {
 TEST(ImageResize, PartsEqualTheWhole) {
   const struct {
     int width, height, wide, high;
-  } cases[] = {{40, 30, 17, 50}, {30, 90, 25, 20},  {21, 33, 21, 12},    {21, 33, 40, 33},
+  } cases[] = {{40, 30, 17, 50}, {30, 90, 25, 20},  {21, 33, 21, 12},  {21, 33, 40, 33},
                {9, 9, 9, 9},     {5000, 4, 300, 9}, {9000, 70, 12, 60}};
   for (const auto& c : cases) {
     const Image image = NoiseImage(5, c.width, c.height);
@@ -179,4 +179,4 @@ TEST(Preprocess, Errors) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::image_resize_test

@@ -4,7 +4,7 @@
 
 #include "tests/graph_testing.h"
 
-namespace graft::testing {
+namespace graft::testing::interpret_test {
 namespace {
 
 TEST(Interpret, ComputesInDoubles) {
@@ -91,4 +91,4 @@ TEST(Interpret, SequencesAreIndependent) {
 }
 
 }  // namespace
-}  // namespace graft::testing
+}  // namespace graft::testing::interpret_test

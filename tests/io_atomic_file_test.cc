@@ -12,7 +12,7 @@
 #include "runtime/io/safetensors.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::io_atomic_file_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -74,8 +74,8 @@ TEST_F(AtomicFileTest, FullDiskLeavesTheOldFile) {
   const std::string large(100000, 'x');
   const FileSizeLimit limit(50000);
   EXPECT_THAT(MessageOf([&] { WriteFileAtomically(Path("f"), large); }),
-              testing::AllOf(HasSubstr(Path("f") + ": write: File too large"),
-                             HasSubstr("the file of before, if any, is unchanged")));
+              ::testing::AllOf(HasSubstr(Path("f") + ": write: File too large"),
+                               HasSubstr("the file of before, if any, is unchanged")));
   EXPECT_EQ(ReadFile(Path("f"), 100), "old");
   EXPECT_EQ(Files(), 1);
 }
@@ -174,4 +174,4 @@ TEST_F(AtomicFileTest, GetsWhereItWasBegun) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::io_atomic_file_test

@@ -5,7 +5,7 @@
 #include "runtime/io/sha256.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::io_json_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -98,4 +98,4 @@ TEST(Sha256, PiecesAndPlainCodeAgree) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::io_json_test

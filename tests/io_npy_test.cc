@@ -8,7 +8,7 @@
 #include "runtime/io/npy.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::io_npy_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -214,4 +214,4 @@ TEST_F(NpyFileTest, NpzIsReadByNumPy) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::io_npy_test

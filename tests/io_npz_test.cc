@@ -7,7 +7,7 @@
 #include "runtime/io/npz.h"
 #include "tests/zip_testing.h"
 
-namespace graft {
+namespace graft::io_npz_test {
 namespace {
 
 // Opens and reads everything.
@@ -30,8 +30,7 @@ const std::vector<float> kValues{1, 2, 3, 4, 5, 6};
 const std::string kArray = Npy(kHeader, Floats(kValues));
 
 TEST(Npz, ReadsWhatNumPyHasDeflated) {
-  const NpzFile file =
-      NpzFile::Open(std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tiny_vit.npz");
+  const NpzFile file = NpzFile::Open(kFixtures + "tiny_vit.npz");
   EXPECT_EQ(file.arrays().size(), 40u);
   const NpzFile::Array* kernel =
       file.Find("Transformer/encoderblock_1/MultiHeadDotProductAttention_1/query/kernel");
@@ -182,4 +181,4 @@ TEST(Npz, NoChangedByteCrashes) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::io_npz_test

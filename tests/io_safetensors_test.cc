@@ -12,7 +12,7 @@
 #include "runtime/io/safetensors.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::io_safetensors_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -389,4 +389,4 @@ TEST(Safetensors, OpenRefusesWhatIsNoFile) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::io_safetensors_test

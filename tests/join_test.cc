@@ -9,7 +9,7 @@
 #include "runtime/passes.h"
 #include "tests/graph_testing.h"
 
-namespace graft::testing {
+namespace graft::testing::join_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -155,4 +155,4 @@ TEST(JoinGraphs, RandomGraphsComputeWhatTheyComputeAlone) {
 }
 
 }  // namespace
-}  // namespace graft::testing
+}  // namespace graft::testing::join_test

@@ -12,12 +12,10 @@
 #include "tests/cli_testing.h"
 #include "train/evaluator.h"
 
-namespace graft {
+namespace graft::joint_model_test {
 namespace {
 
-using testing::HasSubstr;
-
-const std::string kFixtures = std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/";
+using ::testing::HasSubstr;
 
 // What a training might have left: everything that the method trains is moved by noise.
 struct AdapterSpec {
@@ -65,7 +63,7 @@ std::vector<std::vector<float>> LogitsOf(JointModel& joint) {
   return Evaluator(joint.graph, joint.params, options, PassNames()).Outputs(*data, outputs);
 }
 
-class Joint : public testing::TestWithParam<const char*> {
+class Joint : public ::testing::TestWithParam<const char*> {
  protected:
   std::string base() const { return kFixtures + GetParam(); }
   std::string Write(const AdapterSpec& spec) {
@@ -237,7 +235,7 @@ TEST_P(Joint, StoresGrowByTheAdaptersOnly) {
   EXPECT_EQ(total(three), expected);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Joint, testing::Values("tiny_vit_hf", "tiny_bert_hf"),
+INSTANTIATE_TEST_SUITE_P(Models, Joint, ::testing::Values("tiny_vit_hf", "tiny_bert_hf"),
                          [](const auto& info) {
                            return std::string(info.param).substr(5, 3) == "vit" ? "Vit" : "Bert";
                          });
@@ -260,12 +258,9 @@ TEST(JointErrors, NameBothAdapters) {
   EXPECT_THAT(refused, HasSubstr(other));
 }
 
-}  // namespace
+using namespace cli;
 
-namespace cli {
-namespace {
-
-class Adapters : public testing::Test {
+class Adapters : public ::testing::Test {
  protected:
   std::string Adapter(const std::string& base, const AdapterSpec& spec) {
     return WriteNoise(dir_, fmt::format("a{}", count_++), base, spec);
@@ -374,5 +369,4 @@ TEST_F(Adapters, ResidentMemoryGrowsByTheAdaptersOnly) {
 #endif
 
 }  // namespace
-}  // namespace cli
-}  // namespace graft
+}  // namespace graft::joint_model_test

@@ -10,10 +10,10 @@
 #include "runtime/rng.h"
 #include "train/evaluator.h"
 
-namespace graft {
+namespace graft::large_gradient_test {
 namespace {
 
-class LargeGradient : public testing::TestWithParam<int64_t> {};
+class LargeGradient : public ::testing::TestWithParam<int64_t> {};
 
 TEST_P(LargeGradient, EveryAccumulatorMatchesTheInterpreter) {
   const int64_t batch = 6, micro = GetParam();
@@ -60,7 +60,7 @@ TEST_P(LargeGradient, EveryAccumulatorMatchesTheInterpreter) {
 }
 
 // One image, all at once, and a last micro-batch that is smaller.
-INSTANTIATE_TEST_SUITE_P(MicroBatch, LargeGradient, testing::Values(1, 4, 6));
+INSTANTIATE_TEST_SUITE_P(MicroBatch, LargeGradient, ::testing::Values(1, 4, 6));
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::large_gradient_test

@@ -10,7 +10,7 @@
 #include "runtime/error.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::listing_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -56,4 +56,4 @@ TEST(Listing, WhatCannotBeReadIsNamed) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::listing_test

@@ -13,7 +13,7 @@
 #include "runtime/threads.h"
 #include "tests/low_testing.h"
 
-namespace graft::testing {
+namespace graft::testing::low_precision_test {
 namespace {
 
 using ::testing::Contains;
@@ -417,4 +417,4 @@ TEST(LowPrecision, WordsOfAUser) {
 }
 
 }  // namespace
-}  // namespace graft::testing
+}  // namespace graft::testing::low_precision_test

@@ -5,7 +5,7 @@
 
 #include "tests/cli_mistakes_testing.h"
 
-namespace graft::cli {
+namespace graft::cli::lr_find_test {
 namespace {
 
 // Makes a curve that is flat, falls fastest at `fastest`, then rises.
@@ -82,4 +82,4 @@ TEST(LrFind, OfFeaturesThatAreKept) {
 }
 
 }  // namespace
-}  // namespace graft::cli
+}  // namespace graft::cli::lr_find_test

@@ -8,7 +8,7 @@
 
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::mapped_file_test {
 namespace {
 
 constexpr int64_t kMiB = 1 << 20;
@@ -54,4 +54,4 @@ TEST(MappedFile, GivesBackWholePagesOfFilesAlone) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::mapped_file_test

@@ -12,7 +12,7 @@
 #include "tests/fixture_testing.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::masked_lm_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -196,4 +196,4 @@ TEST(MaskedLm, ACheckpointWithoutTheHeadIsRefused) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::masked_lm_test

@@ -11,7 +11,7 @@
 #include "tests/test_util.h"
 #include "train/batches.h"
 
-namespace graft {
+namespace graft::masked_texts_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -83,7 +83,7 @@ struct Masked {
   bool operator==(const Masked&) const = default;
 };
 
-class MaskedTexts : public testing::Test {
+class MaskedTexts : public ::testing::Test {
  protected:
   MaskedTexts() {
     facts_.model = "init:bert(vocab=260,width=8,depth=1,heads=2,mlp=8,positions=64)";
@@ -268,4 +268,4 @@ TEST_F(MaskedTexts, ATextWithoutWordsIsRefused) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::masked_texts_test

@@ -14,7 +14,7 @@
 // After targets.h.
 #include "hwy/highway.h"
 
-namespace graft {
+namespace graft::matmul_test {
 namespace {
 
 std::vector<float> Random(int64_t count, unsigned seed) {
@@ -318,4 +318,4 @@ TEST(Matmul, SameBitsForAnyThreads) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::matmul_test

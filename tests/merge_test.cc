@@ -13,7 +13,7 @@
 #include "runtime/text.h"
 #include "tests/graph_testing.h"
 
-namespace graft::testing {
+namespace graft::testing::merge_test {
 namespace {
 
 const VitConfig kTiny{.image_size = 8,
@@ -176,4 +176,4 @@ TEST(FoldScales, LayerScaleJoinsTheProjection) {
 }
 
 }  // namespace
-}  // namespace graft::testing
+}  // namespace graft::testing::merge_test

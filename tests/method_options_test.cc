@@ -5,7 +5,7 @@
 #include "models/model.h"
 #include "peft/method.h"
 
-namespace graft {
+namespace graft::method_options_test {
 namespace {
 
 const LoadedModel& Small(bool text) {
@@ -41,7 +41,7 @@ bool TakesDefaults(const MethodRecord& record, bool text) {
   return Applied({std::string(record.name), {}}, text).empty();
 }
 
-class MethodOptions : public testing::TestWithParam<const MethodRecord*> {};
+class MethodOptions : public ::testing::TestWithParam<const MethodRecord*> {};
 
 // What is refused is refused with a word about the option; what is accepted leaves a graph.
 TEST_P(MethodOptions, AreRefusedOrAcceptedOutOfRange) {
@@ -49,8 +49,8 @@ TEST_P(MethodOptions, AreRefusedOrAcceptedOutOfRange) {
   for (const bool text : {false, true})
     for (const MethodOption& o : record.options())
       for (const char* value : {"x", "", "-1e9", "1e9", "-1", "0.5", "nan", "inf", "1e999"}) {
-        SCOPED_TRACE(fmt::format("{}({}={}) on {}", record.name, o.name, value,
-                                 text ? "texts" : "images"));
+        SCOPED_TRACE(
+            fmt::format("{}({}={}) on {}", record.name, o.name, value, text ? "texts" : "images"));
         const std::string message =
             Applied({std::string(record.name), {{std::string(o.name), value}}}, text);
         const std::string_view v = value;
@@ -87,7 +87,7 @@ TEST_P(MethodOptions, HeadIsTrainedOrFrozen) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, MethodOptions,
-                         testing::ValuesIn(AllMethods().begin(), AllMethods().end()),
+                         ::testing::ValuesIn(AllMethods().begin(), AllMethods().end()),
                          [](const auto& info) {
                            std::string name;
                            for (const char c : info.param->name)
@@ -96,4 +96,4 @@ INSTANTIATE_TEST_SUITE_P(All, MethodOptions,
                          });
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::method_options_test

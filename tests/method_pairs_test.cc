@@ -16,7 +16,7 @@
 #include "tests/test_util.h"
 #include "train/evaluator.h"
 
-namespace graft {
+namespace graft::method_pairs_test {
 namespace {
 
 const VitConfig kVit{.image_size = 8,
@@ -60,7 +60,7 @@ void Fill(std::span<float> values, const std::string& stream, double deviation) 
   FillNormal(values, {MakeKey(3, Purpose::kData, stream)}, 0, deviation);
 }
 
-class Pairs : public testing::TestWithParam<std::tuple<std::string, bool>> {
+class Pairs : public ::testing::TestWithParam<std::tuple<std::string, bool>> {
  protected:
   Pairs() {
     if (text()) config_ = kBert;
@@ -220,11 +220,11 @@ std::vector<std::tuple<std::string, bool>> All() {
   return all;
 }
 
-INSTANTIATE_TEST_SUITE_P(Methods, Pairs, testing::ValuesIn(All()), [](const auto& info) {
+INSTANTIATE_TEST_SUITE_P(Methods, Pairs, ::testing::ValuesIn(All()), [](const auto& info) {
   std::string name = std::get<1>(info.param) ? "text_" : "image_";
   for (const char c : std::get<0>(info.param)) name += c == '-' ? '_' : c;
   return name;
 });
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::method_pairs_test

@@ -18,7 +18,7 @@
 #include "train/child_masks.h"
 #include "train/evaluator.h"
 
-namespace graft {
+namespace graft::method_trajectories_test {
 namespace {
 
 constexpr int64_t kExamples = 4;
@@ -61,7 +61,7 @@ Batch BatchOf(const std::string& model, int64_t classes) {
   return b;
 }
 
-class Trajectory : public testing::TestWithParam<size_t> {
+class Trajectory : public ::testing::TestWithParam<size_t> {
  protected:
   void SetUp() override {
     const std::string name = run_["model"].get<std::string>();
@@ -221,7 +221,7 @@ TEST_P(Trajectory, SessionFollowsPyTorch) {
   }
 }
 
-std::string NameOf(const testing::TestParamInfo<size_t>& info) {
+std::string NameOf(const ::testing::TestParamInfo<size_t>& info) {
   const Json& run = Trajectories()["runs"][info.param];
   std::string name = run["model"].get<std::string>() + "_";
   for (const char c : run["method"].get<std::string>())
@@ -230,7 +230,7 @@ std::string NameOf(const testing::TestParamInfo<size_t>& info) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Methods, Trajectory,
-                         testing::Range(size_t{0}, Trajectories()["runs"].size()), NameOf);
+                         ::testing::Range(size_t{0}, Trajectories()["runs"].size()), NameOf);
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::method_trajectories_test

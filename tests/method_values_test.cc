@@ -10,7 +10,7 @@
 #include "tests/peft_cases.h"
 #include "train/calibrate.h"
 
-namespace graft {
+namespace graft::method_values_test {
 namespace {
 
 // W + lambda std(W) u with the unbiased deviation, whose u is drawn by the parameter's name.
@@ -56,4 +56,4 @@ TEST(Calibrate, AGreyImageIsOfNoClass) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::method_values_test

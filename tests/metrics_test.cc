@@ -6,7 +6,7 @@
 #include <cmath>
 #include <vector>
 
-namespace graft {
+namespace graft::metrics_test {
 namespace {
 
 // rows[label][predicted]
@@ -85,4 +85,4 @@ TEST(MetricsDeathTest, ClassOutsideOfTheMatrix) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::metrics_test

@@ -17,7 +17,7 @@
 #include "tests/nf4_testing.h"
 #include "tests/test_util.h"
 
-namespace graft::testing {
+namespace graft::testing::nf4_graph_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -311,4 +311,4 @@ TEST(Nf4Model, BranchesTrainBesideQuantisedLayersAndMergeIntoThem) {
 }
 
 }  // namespace
-}  // namespace graft::testing
+}  // namespace graft::testing::nf4_graph_test

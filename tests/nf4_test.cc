@@ -13,7 +13,7 @@
 #include "tests/nf4_testing.h"
 #include "tests/test_util.h"
 
-namespace graft::testing {
+namespace graft::testing::nf4_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -77,7 +77,7 @@ std::vector<float> Draw(int64_t count, uint32_t seed) {
 }
 
 TEST(Nf4, BytesAndValuesAreThoseOfTheFixture) {
-  const std::string path = std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/nf4.json";
+  const std::string path = kFixtures + "nf4.json";
   const Json fixture = ReadJson(path);
   EXPECT_EQ(Hex(Nf4ScaleMap()), GetString(fixture, "scale_map", path));
   for (const auto& [name, c] : GetObject(fixture, "cases", path).items()) {
@@ -307,4 +307,4 @@ TEST(Nf4Params, SavedAndReadBack) {
 }
 
 }  // namespace
-}  // namespace graft::testing
+}  // namespace graft::testing::nf4_test

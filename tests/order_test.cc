@@ -7,7 +7,7 @@
 #include "runtime/verify.h"
 #include "tests/graph_testing.h"
 
-namespace graft::testing {
+namespace graft::testing::order_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -113,4 +113,4 @@ TEST(EarlyUpdates, LeavesGraphsWithoutUpdates) {
 }
 
 }  // namespace
-}  // namespace graft::testing
+}  // namespace graft::testing::order_test

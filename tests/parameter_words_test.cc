@@ -5,10 +5,10 @@
 
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::parameter_words_test {
 namespace {
 
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
 TEST(ParameterWords, NamesPartsAndKinds) {
   struct {
@@ -84,4 +84,4 @@ TEST(ParameterWords, NamesWithoutAParameterAreRefused) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::parameter_words_test

@@ -7,7 +7,7 @@
 
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::params_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -150,4 +150,4 @@ TEST(ParamStore, EmptyAndImpossibleShapes) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::params_test

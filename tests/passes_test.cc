@@ -9,7 +9,7 @@
 #include "runtime/verify.h"
 #include "tests/graph_testing.h"
 
-namespace graft::testing {
+namespace graft::testing::passes_test {
 namespace {
 
 using ::testing::AllOf;
@@ -344,4 +344,4 @@ TEST_F(SinkTest, DoesNotPassASquareTransposedOperand) {
 }
 
 }  // namespace
-}  // namespace graft::testing
+}  // namespace graft::testing::passes_test

@@ -16,7 +16,7 @@
 #include "tests/peft_cases.h"
 #include "train/evaluator.h"
 
-namespace graft {
+namespace graft::peft_test {
 namespace {
 
 constexpr int64_t kHead = 5 * 13;
@@ -81,7 +81,7 @@ InterpretOptions TextLeaves(const ParamStore& params) {
   return o;
 }
 
-class PeftMethod : public testing::TestWithParam<std::tuple<Case, bool>> {
+class PeftMethod : public ::testing::TestWithParam<std::tuple<Case, bool>> {
  protected:
   PeftMethod() : method_(ParseMethod(Row().method)) {
     if (text()) config_ = kTinyBert;
@@ -253,7 +253,7 @@ std::vector<std::tuple<Case, bool>> Cases() {
   return cases;
 }
 
-INSTANTIATE_TEST_SUITE_P(Methods, PeftMethod, testing::ValuesIn(Cases()), [](const auto& info) {
+INSTANTIATE_TEST_SUITE_P(Methods, PeftMethod, ::testing::ValuesIn(Cases()), [](const auto& info) {
   std::string name = std::get<1>(info.param) ? "Bert_" : "Vit_";
   for (char c : std::string(std::get<0>(info.param).method))
     if (std::isalnum(static_cast<unsigned char>(c))) name += c;
@@ -403,4 +403,4 @@ TEST(Prefix, LinearProbeIsCutAtThePooledRow) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::peft_test

@@ -11,9 +11,9 @@
 
 namespace graft {
 
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
-inline const std::string kBase = std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tiny_vit_hf";
+inline const std::string kBase = kFixtures + "tiny_vit_hf";
 constexpr int64_t kWidth = 24, kMlp = 48;  // of the fixture; it has 2 blocks and 5 classes
 
 // Makes a config by hand: query and value with rank 2 and a head of 3 classes.
@@ -84,7 +84,7 @@ inline Tensors LoraTensors() {
   return t;
 }
 
-class HfPeft : public testing::Test {
+class HfPeft : public ::testing::Test {
  protected:
   std::string Write(const Json& config, const Tensors& tensors, const StringMap& metadata = {}) {
     const std::string name = fmt::format("adapter-{}", count_++);

@@ -10,7 +10,7 @@
 
 #include "runtime/memory_plan.h"
 
-namespace graft {
+namespace graft::planner_test {
 namespace {
 
 size_t RoundUp(size_t n) { return (n + 63) / 64 * 64; }
@@ -272,4 +272,4 @@ TEST(Planner, OtherAlignments) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::planner_test

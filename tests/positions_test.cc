@@ -5,7 +5,7 @@
 
 #include "models/vit.h"
 
-namespace graft {
+namespace graft::positions_test {
 namespace {
 
 // Resizes a class token and 5 x 5 patches of width 2, value[i] = sin(0.3 (i + 1)), to a grid of to
@@ -56,4 +56,4 @@ TEST(Positions, LargerGrids) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::positions_test

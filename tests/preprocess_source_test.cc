@@ -8,14 +8,12 @@
 #include "runtime/io/json.h"
 #include "tests/image_test_util.h"
 
-namespace graft {
+namespace graft::preprocess_source_test {
 namespace {
 
-using testing::ElementsAre;
-using testing::HasSubstr;
-using testing::IsEmpty;
-
-const std::string kFixtures = std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/";
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 // picture() of make_transform_fixture.py.
 Image Picture(int width, int height) {
@@ -194,7 +192,7 @@ TEST(TimmConfig, FactsAndLabels) {
 
 // --- in a checkpoint
 
-class StatedIn : public testing::Test {
+class StatedIn : public ::testing::Test {
  protected:
   StatedIn() {
     for (const char* file : {"config.json", "model.safetensors"})
@@ -265,4 +263,4 @@ TEST_F(StatedIn, AnotherSizeResamplesPositions) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::preprocess_source_test

@@ -12,7 +12,7 @@
 #include "tests/process_group_testing.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::process_group_test {
 namespace {
 
 TEST(ProcessGroup, PiecesCoverAllItemsInOrder) {
@@ -178,4 +178,4 @@ TEST(ProcessGroup, ThreadsAreDividedAmongThoseOnTheSameCores) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::process_group_test

@@ -12,7 +12,7 @@
 #include "tools/profiles/stats.h"
 #include "tools/profiles/sweep.h"
 
-namespace graft {
+namespace graft::profile_stats_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -129,4 +129,4 @@ TEST(SweepStats, DisturbedPointsAreTold) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::profile_stats_test

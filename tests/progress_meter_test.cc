@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace graft {
+namespace graft::progress_meter_test {
 namespace {
 
 struct Screen {
@@ -81,4 +81,4 @@ TEST(ProgressMeter, Durations) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::progress_meter_test

@@ -8,12 +8,12 @@
 #include "runtime/error.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::prompt_test {
 namespace {
 
 using ::testing::HasSubstr;
 
-class Prompt : public testing::Test {
+class Prompt : public ::testing::Test {
  protected:
   // The tokens of an example, with '>' in front of the one that the head reads.
   std::string Tokens(const std::string& prompt, const std::string& text,
@@ -120,4 +120,4 @@ TEST_F(Prompt, AVocabularyWithoutAMaskIsRefused) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::prompt_test

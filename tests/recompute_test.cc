@@ -12,7 +12,7 @@
 #include "tests/graph_testing.h"
 #include "train/evaluator.h"
 
-namespace graft::testing {
+namespace graft::testing::recompute_test {
 namespace {
 
 const ModelConfig kVit = VitConfig{.image_size = 32,
@@ -246,4 +246,4 @@ TEST_F(StateTest, WhatAnAccumulatorFeedsIsKept) {
 }
 
 }  // namespace
-}  // namespace graft::testing
+}  // namespace graft::testing::recompute_test

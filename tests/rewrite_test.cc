@@ -7,7 +7,7 @@
 #include "runtime/text.h"
 #include "tests/graph_testing.h"
 
-namespace graft::testing {
+namespace graft::testing::rewrite_test {
 namespace {
 
 using ::testing::AllOf;
@@ -329,4 +329,4 @@ TEST_F(RewriteTest, ReportsCount) {
 }
 
 }  // namespace
-}  // namespace graft::testing
+}  // namespace graft::testing::rewrite_test

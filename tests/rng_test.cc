@@ -11,7 +11,7 @@
 #include "runtime/error.h"
 #include "runtime/threads.h"
 
-namespace graft {
+namespace graft::rng_test {
 namespace {
 
 // These are the known answers that were published with Random123.
@@ -29,7 +29,7 @@ TEST(Rng, StreamsAreFixed) {
   EXPECT_EQ(s.key, 0x1ca2099a0f3cfba4u);
   EXPECT_EQ(RandomWord(s, 5), 0x450f7672u);
   EXPECT_EQ(Normal(s, 5), 0x1.2a8e2ef529183p-1);
-  EXPECT_THAT(Permutation(8, s), testing::ElementsAre(4, 2, 7, 3, 5, 1, 0, 6));
+  EXPECT_THAT(Permutation(8, s), ::testing::ElementsAre(4, 2, 7, 3, 5, 1, 0, 6));
 }
 
 TEST(Rng, EveryPartOfTheKeyMatters) {
@@ -113,12 +113,12 @@ TEST(Rng, PermutationIsOneAndUniform) {
   std::vector<int> first(5);
   for (uint64_t step = 0; step < 20000; ++step) {
     const std::vector<int32_t> order = Permutation(5, {.key = 9, .step = step});
-    EXPECT_THAT(order, testing::UnorderedElementsAre(0, 1, 2, 3, 4));
+    EXPECT_THAT(order, ::testing::UnorderedElementsAre(0, 1, 2, 3, 4));
     ++first[order[0]];
   }
   for (const int count : first) EXPECT_NEAR(count, 4000, 250);
   EXPECT_TRUE(Permutation(0, {}).empty());
-  EXPECT_THAT(Permutation(1, {}), testing::ElementsAre(0));
+  EXPECT_THAT(Permutation(1, {}), ::testing::ElementsAre(0));
 }
 
 TEST(Threads, ParallelForVisitsEachChunkOnce) {
@@ -138,7 +138,7 @@ TEST(Threads, NestedLoopsRunOnTheirThread) {
   ParallelFor(4, [&](int64_t i) {
     ParallelFor(100, [&](int64_t j) { sums[i] += j; });  // no race
   });
-  EXPECT_THAT(sums, testing::Each(4950));
+  EXPECT_THAT(sums, ::testing::Each(4950));
 }
 
 TEST(Threads, FixedChunks) {
@@ -148,4 +148,4 @@ TEST(Threads, FixedChunks) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::rng_test

@@ -12,7 +12,7 @@
 #include "peft/method.h"
 #include "tests/graph_testing.h"
 
-namespace graft::testing {
+namespace graft::testing::row_sets_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -196,4 +196,4 @@ TEST(RowSets, RowsOfNoSequenceAreRefused) {
 }
 
 }  // namespace
-}  // namespace graft::testing
+}  // namespace graft::testing::row_sets_test

@@ -1,11 +1,10 @@
 // Schedules, and config.json read back.
-#include "train/run_config_json.h"
-
 #include <gtest/gtest.h>
 
 #include "tests/test_util.h"
+#include "train/run_config_json.h"
 
-namespace graft {
+namespace graft::run_config_test {
 namespace {
 
 RunConfig Config(double lr, double warmup, const char* schedule = "cosine") {
@@ -78,4 +77,4 @@ TEST(ParseBytes, UnitsAndNonsense) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::run_config_test

@@ -1,5 +1,4 @@
 // A run whose directory is moved, removed or replaced while it trains.
-#include "adapters/adapter_file.h"
 #include "train/run_dir.h"
 
 #include <gmock/gmock.h>
@@ -9,11 +8,12 @@
 #include <functional>
 #include <set>
 
+#include "adapters/adapter_file.h"
 #include "runtime/io/atomic_file.h"
 #include "tests/test_util.h"
 #include "train/event_file.h"
 
-namespace graft {
+namespace graft::run_dir_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -55,7 +55,7 @@ const Writer kWriters[] = {
     {"config.json", [](RunDir& dir, const ParamStore&) { dir.RecordBase("abc"); }},
     {"config.json", [](RunDir& dir, const ParamStore&) { dir.RecordExamples("abc", "abc"); }}};
 
-class MovedRun : public testing::TestWithParam<Writer> {
+class MovedRun : public ::testing::TestWithParam<Writer> {
  protected:
   MovedRun() { params_.Set("w", {2}, std::vector<float>{1, 2}); }
   std::string Write(RunDir& dir) const {
@@ -104,7 +104,7 @@ TEST_P(MovedRun, IsNotMadeAgainWhereItWasRemoved) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Files, MovedRun, testing::ValuesIn(kWriters),
+INSTANTIATE_TEST_SUITE_P(Files, MovedRun, ::testing::ValuesIn(kWriters),
                          [](const auto& info) { return fmt::format("{}", info.index); });
 
 TEST(RunDir, TakesBackItsOwnDirectoryOnly) {
@@ -146,4 +146,4 @@ TEST(LoadTrained, WantsFloatingPoint) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::run_dir_test

@@ -11,7 +11,7 @@
 #include "tests/peft_cases.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::search_space_test {
 namespace {
 
 ParamStore BaseParams() {
@@ -234,4 +234,4 @@ TEST(SearchSpace, FrontHasNoBeatenCandidate) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::search_space_test

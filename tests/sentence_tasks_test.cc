@@ -10,7 +10,7 @@
 #include "runtime/error.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::sentence_tasks_test {
 namespace {
 
 // Documents of 2 to 7 sentences, each of which says where it stands: "d3 s4".
@@ -29,7 +29,7 @@ std::pair<int, int> PlaceOf(const std::string& sentence) {
   return {document, number};
 }
 
-class Sentences : public testing::Test {
+class Sentences : public ::testing::Test {
  protected:
   SentenceTask Task(SentenceTaskKind kind, const std::string& text) const {
     dir_.Write("a.txt", text);
@@ -152,4 +152,4 @@ TEST_F(Sentences, TooLittleIsRefused) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::sentence_tasks_test

@@ -78,7 +78,7 @@ GRAFT_DELETE delete (void* p, size_t) noexcept { std::free(p); }
 GRAFT_DELETE delete[](void* p, size_t) noexcept { std::free(p); }
 #endif
 
-namespace graft::testing {
+namespace graft::testing::session_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -416,4 +416,4 @@ TEST(Session, TheCountersCount) {
 #endif
 
 }  // namespace
-}  // namespace graft::testing
+}  // namespace graft::testing::session_test

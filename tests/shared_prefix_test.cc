@@ -11,13 +11,13 @@
 #include "runtime/threads.h"
 #include "search/supernet.h"
 
-namespace graft {
+namespace graft::shared_prefix_test {
 namespace {
 
 constexpr int kDepth = 4;
 constexpr size_t kExamples = 21;
 
-class SharedPrefix : public testing::Test {
+class SharedPrefix : public ::testing::Test {
  protected:
   void SetUp() override { SetThreads(1); }
   void TearDown() override { SetThreads(DefaultThreads()); }
@@ -247,4 +247,4 @@ TEST_F(SharedPrefix, TextsShareNothing) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::shared_prefix_test

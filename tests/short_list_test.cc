@@ -7,7 +7,7 @@
 #include "runtime/tensor_type.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::short_list_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -68,4 +68,4 @@ TEST(Shape, HasAtMostFourDimensions) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::short_list_test

@@ -9,7 +9,7 @@
 #include "peft/method.h"
 #include "tests/graph_testing.h"
 
-namespace graft::testing {
+namespace graft::testing::sink_tokens_test {
 namespace {
 
 // How many rows the products of a block compute, by scope.
@@ -124,4 +124,4 @@ TEST(SinkGather, FindsTheRowInFrontOfTokensAndBehindThem) {
 }
 
 }  // namespace
-}  // namespace graft::testing
+}  // namespace graft::testing::sink_tokens_test

@@ -5,7 +5,7 @@
 
 #include "ops/ops.h"
 
-namespace graft {
+namespace graft::sites_test {
 namespace {
 
 ValueId Layer(Graph& g, ValueId x, const std::string& scope) {
@@ -49,4 +49,4 @@ TEST(BlockLayers, WaitForTheirWeights) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::sites_test

@@ -13,7 +13,7 @@
 #include "suites/sqlite.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::suites_ledger_test {
 namespace {
 
 UnitRow Unit(int number) {
@@ -288,4 +288,4 @@ TEST(Ledger, WhatIsNoLedgerOfThisVersionIsRefused) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::suites_ledger_test

@@ -11,7 +11,7 @@
 #include "suites/vtab_tasks.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::suites_test {
 namespace {
 
 UnitRow Done(const std::string& task, double score, int64_t seed = 0,
@@ -230,4 +230,4 @@ TEST(PublishedShots, OfTheSharedLists) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::suites_test

@@ -15,7 +15,7 @@
 #include "search/search_run.h"
 #include "tests/fixture_testing.h"
 
-namespace graft {
+namespace graft::supernet_test {
 namespace {
 
 constexpr int64_t kExamples = 4;
@@ -42,7 +42,7 @@ std::vector<float> Images() {
   return image;
 }
 
-class SupernetSteps : public testing::TestWithParam<size_t> {
+class SupernetSteps : public ::testing::TestWithParam<size_t> {
  protected:
   SupernetSteps()
       : model_(LoadModel(kFixtures + "tiny_vit_hf", "", 0)),
@@ -123,11 +123,11 @@ TEST_P(SupernetSteps, SessionsFollowPyTorch) {
     EXPECT_EQ(supernet_->updates()[name], sums["updates"].get<int64_t>()) << name;
 }
 
-INSTANTIATE_TEST_SUITE_P(Spaces, SupernetSteps, testing::Range(size_t{0}, Runs().size()));
+INSTANTIATE_TEST_SUITE_P(Spaces, SupernetSteps, ::testing::Range(size_t{0}, Runs().size()));
 
 // --- paths and candidates
 
-class SupernetCandidates : public testing::Test {
+class SupernetCandidates : public ::testing::Test {
  protected:
   // Makes a supernet with values in all of its storage.
   void Make(const std::string& space) {
@@ -237,4 +237,4 @@ TEST_F(SupernetCandidates, FewSessionsAreKept) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::supernet_test

@@ -12,7 +12,7 @@
 #include "runtime/rng.h"
 #include "tests/peft_cases.h"
 
-namespace graft {
+namespace graft::superset_test {
 namespace {
 
 using Leaves = std::map<std::string, std::vector<double>>;
@@ -121,7 +121,7 @@ const Pair kPairs[] = {
      Renamed<kHoulsbyMlp, kMlp>},
 };
 
-class Superset : public testing::TestWithParam<std::tuple<size_t, bool>> {
+class Superset : public ::testing::TestWithParam<std::tuple<size_t, bool>> {
  protected:
   static bool text() { return std::get<1>(GetParam()); }
   static const Pair& Row() { return kPairs[std::get<0>(GetParam())]; }
@@ -224,8 +224,8 @@ TEST(DeepPrompts, AsTokensAndAsKeysAndValues) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Methods, Superset,
-                         testing::Combine(testing::Range<size_t>(0, std::size(kPairs)),
-                                          testing::Bool()));
+                         ::testing::Combine(::testing::Range<size_t>(0, std::size(kPairs)),
+                                            ::testing::Bool()));
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::superset_test

@@ -10,7 +10,7 @@
 #include "ops/ops.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::target_loss_test {
 namespace {
 
 using nlohmann::json;
@@ -27,7 +27,7 @@ Graph LossGraph(int64_t rows, int64_t columns, const std::string& task) {
 
 // A step of SGD with rate 1 takes the gradient away.
 TEST(TargetLoss, LossAndGradientAreThoseOfTorch) {
-  std::ifstream file(std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/target_losses.json");
+  std::ifstream file(kFixtures + "target_losses.json");
   const json cases = json::parse(file);
   ASSERT_EQ(cases.size(), 6u);
   for (const json& c : cases)
@@ -74,4 +74,4 @@ TEST(TargetLoss, ModelsReadWhatTheirTaskWants) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::target_loss_test

@@ -8,13 +8,13 @@
 
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::target_metrics_test {
 namespace {
 
 using nlohmann::json;
 
 json Cases() {
-  std::ifstream file(std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/target_metrics.json");
+  std::ifstream file(kFixtures + "target_metrics.json");
   return json::parse(file);
 }
 
@@ -95,4 +95,4 @@ TEST(TargetMetrics, EqualValuesShareTheirRanks) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::target_metrics_test

@@ -9,7 +9,7 @@
 #include "ops/ops.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::target_scale_test {
 namespace {
 
 constexpr int64_t kColumns = 2;
@@ -151,4 +151,4 @@ TEST(TargetScale, MeanAndDeviation) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::target_scale_test

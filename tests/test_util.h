@@ -10,9 +10,9 @@
 
 namespace graft {
 
+inline const std::string kFixtures = std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/";
 // A vocabulary of WordPiece for tests of texts.
-inline const std::string kVocabulary =
-    std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/tokenizer/vocab.txt";
+inline const std::string kVocabulary = kFixtures + "tokenizer/vocab.txt";
 
 // The message of the Error that f throws, or "no error".
 template <class F>

@@ -9,7 +9,7 @@
 #include "runtime/threads.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::text_data_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -349,4 +349,4 @@ TEST(TextLoader, SameForAnyNumberOfThreads) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::text_data_test

@@ -15,7 +15,7 @@
 #include "tests/fixture_testing.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::text_kinds_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -285,4 +285,4 @@ TEST(TextKinds, OneNumberedLabelAmongNames) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::text_kinds_test

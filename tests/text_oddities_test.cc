@@ -10,7 +10,7 @@
 #include "data/text_labels.h"
 #include "tests/text_tables_testing.h"
 
-namespace graft {
+namespace graft::text_oddities_test {
 namespace {
 
 using ::testing::Contains;
@@ -211,4 +211,4 @@ TEST(TextOddities, ATextThatIsNotReadIsNamed) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::text_oddities_test

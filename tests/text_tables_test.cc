@@ -7,7 +7,7 @@
 
 #include "tests/text_tables_testing.h"
 
-namespace graft {
+namespace graft::text_tables_test {
 namespace {
 
 using ::testing::AllOf;
@@ -398,4 +398,4 @@ TEST(TextTables, HoldOut) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::text_tables_test

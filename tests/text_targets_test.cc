@@ -9,7 +9,7 @@
 #include "data/split_files.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::text_targets_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -270,4 +270,4 @@ TEST(TextTargets, ATableOfImages) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::text_targets_test

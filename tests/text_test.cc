@@ -9,7 +9,7 @@
 #include "tests/graph_testing.h"
 #include "tools/lib/graph_dot.h"
 
-namespace graft::testing {
+namespace graft::testing::text_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -232,4 +232,4 @@ TEST(Text, DotDrawsEveryNode) {
 }
 
 }  // namespace
-}  // namespace graft::testing
+}  // namespace graft::testing::text_test

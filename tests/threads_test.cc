@@ -8,7 +8,7 @@
 #include "runtime/rng.h"
 #include "train/evaluator.h"
 
-namespace graft {
+namespace graft::threads_test {
 namespace {
 
 // It is wide enough that every kernel cuts its work into several chunks.
@@ -70,7 +70,7 @@ Bits TrainSome(const char* method, int threads, int lanes = 0) {
   return bits;
 }
 
-class SameBits : public testing::TestWithParam<const char*> {};
+class SameBits : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(SameBits, AtAnyThreadCount) {
   for (int lanes : {0, 1}) {
@@ -82,8 +82,8 @@ TEST_P(SameBits, AtAnyThreadCount) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Methods, SameBits,
-                         testing::Values("full", "lora(r=8,dropout=0.1)", "bitfit+ln"),
+                         ::testing::Values("full", "lora(r=8,dropout=0.1)", "bitfit+ln"),
                          [](const auto& info) { return fmt::format("{}", info.index); });
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::threads_test

@@ -12,15 +12,15 @@
 #include "runtime/utf8.h"
 #include "tests/test_util.h"
 
-namespace graft {
+namespace graft::tokenizer_test {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-const std::string kFixtures = GRAFT_SOURCE_DIR "/tests/fixtures/tokenizer/";
+const std::string kTokenizers = kFixtures + "tokenizer/";
 
-Json Expected() { return ReadJson(kFixtures + "expected.json"); }
+Json Expected() { return ReadJson(kTokenizers + "expected.json"); }
 
 Encoding Ask(const Tokenizer& tokenizer, const Json& request) {
   const EncodeOptions options{.max_length = static_cast<size_t>(request.value("max_length", 0)),
@@ -49,7 +49,7 @@ TEST(Tokenizer, EqualsTheLibraryOnVocabTxt) {
   EXPECT_EQ(expected.at("tokenizers"), unicode::kTokenizersVersion);
   size_t compared = 0;
   for (const Json& group : expected.at("vocab.txt")) {
-    TokenizerSpec spec = ReadTokenizer(kFixtures + "vocab.txt");
+    TokenizerSpec spec = ReadTokenizer(kTokenizers + "vocab.txt");
     const Json& o = group.at("options");
     NormalizerOptions& n = spec.normalizer;
     n.clean = o.value("clean_text", true);
@@ -62,12 +62,12 @@ TEST(Tokenizer, EqualsTheLibraryOnVocabTxt) {
 }
 
 TEST(Tokenizer, EqualsTheLibraryOnTokenizerJson) {
-  const Tokenizer tokenizer = Tokenizer::Open(kFixtures + "tokenizer.json");
+  const Tokenizer tokenizer = Tokenizer::Open(kTokenizers + "tokenizer.json");
   EXPECT_GE(CompareAll(tokenizer, Expected().at("tokenizer.json"), "json"), 25u);
 }
 
 TEST(Tokenizer, Ids) {
-  const Tokenizer tokenizer = Tokenizer::Open(kFixtures + "vocab.txt");
+  const Tokenizer tokenizer = Tokenizer::Open(kTokenizers + "vocab.txt");
   EXPECT_EQ(tokenizer.Find("[SEP]"), 3);
   EXPECT_EQ(tokenizer.Find("[sep]"), std::nullopt);
   EXPECT_EQ(tokenizer.token(2), "[CLS]");
@@ -75,24 +75,24 @@ TEST(Tokenizer, Ids) {
 }
 
 TEST(Tokenizer, InvalidUtf8IsReplaced) {
-  const Tokenizer tokenizer = Tokenizer::Open(kFixtures + "vocab.txt");
+  const Tokenizer tokenizer = Tokenizer::Open(kTokenizers + "vocab.txt");
   // Cleaning drops U+FFFD, which still has a place.
   const Encoding e = tokenizer.Encode("a\xff\xc3 b\xe4\xb8", {.special_tokens = false});
   EXPECT_THAT(e.offsets, ElementsAre(TextSpan{0, 1}, TextSpan{4, 5}));
 }
 
 TEST(Tokenizer, MaxLength) {
-  const Tokenizer tokenizer = Tokenizer::Open(kFixtures + "vocab.txt");
+  const Tokenizer tokenizer = Tokenizer::Open(kTokenizers + "vocab.txt");
   EXPECT_THAT(tokenizer.Encode("a b c", {.max_length = 2}).ids, ElementsAre(2, 3));
   EXPECT_THAT(tokenizer.Encode("a b", "c", {.max_length = 3}).ids, ElementsAre(2, 3, 3));
   EXPECT_EQ(MessageOf([&] { tokenizer.Encode("a", {.max_length = 1}); }),
-            kFixtures + "vocab.txt: max_length 1 leaves no room for the 2 special tokens");
+            kTokenizers + "vocab.txt: max_length 1 leaves no room for the 2 special tokens");
   EXPECT_THAT(MessageOf([&] { tokenizer.Encode("a", "b", {.max_length = 2}); }),
               HasSubstr("max_length 2 leaves no room for the 3"));
 }
 
 TEST(Tokenizer, LongTextsTakeLinearTime) {
-  const Tokenizer tokenizer = Tokenizer::Open(kFixtures + "tokenizer.json");
+  const Tokenizer tokenizer = Tokenizer::Open(kTokenizers + "tokenizer.json");
   // Each was quadratic in some tokenizer: no blank, only blanks, one character with two lower-case
   // ones, marks out of order, starts of added tokens, added tokens that take blanks along. Nothing
   // is timed: 10 MB in quadratic time take hours, and the runner ends a test long before.
@@ -107,7 +107,7 @@ TEST(Tokenizer, LongTextsTakeLinearTime) {
 
 TEST(Tokenizer, ConfigOverridesTheNormalizer) {
   const TempDir folder;
-  folder.Write("vocab.txt", ReadFile(kFixtures + "vocab.txt", 1 << 20));
+  folder.Write("vocab.txt", ReadFile(kTokenizers + "vocab.txt", 1 << 20));
   const auto normalizer = [&](const std::string& config) {
     folder.Write("tokenizer_config.json", config);
     const NormalizerOptions n = ReadTokenizer(folder.path().string()).normalizer;
@@ -117,7 +117,7 @@ TEST(Tokenizer, ConfigOverridesTheNormalizer) {
   EXPECT_EQ(normalizer(R"({"do_lower_case": false})"), "1100");
   EXPECT_EQ(normalizer(R"({"do_lower_case": false, "strip_accents": true})"), "1110");
   EXPECT_EQ(normalizer(R"({"strip_accents": false, "tokenize_chinese_chars": false})"), "1001");
-  folder.Write("tokenizer.json", ReadFile(kFixtures + "tokenizer.json", 1 << 20));
+  folder.Write("tokenizer.json", ReadFile(kTokenizers + "tokenizer.json", 1 << 20));
   EXPECT_EQ(normalizer(R"({"do_lower_case": false})"), "1100");
   EXPECT_EQ(normalizer(R"({"do_lower_case": false, "tokenizer_class": "TokenizersBackend"})"),
             "1111");
@@ -178,7 +178,7 @@ TEST(Tokenizer, MissingFiles) {
 // Returns the fixture with one change, which is a JSON merge patch (RFC 7386). An added token gets
 // the fields that it must have.
 std::string Patched(const std::string& patch) {
-  Json root = ReadJson(kFixtures + "tokenizer.json");
+  Json root = ReadJson(kTokenizers + "tokenizer.json");
   root.merge_patch(Json::parse(patch));
   for (Json& token : root["added_tokens"])
     for (const char* field : {"single_word", "lstrip", "rstrip", "normalized", "special"})
@@ -299,4 +299,4 @@ TEST(Utf8, InvalidBytes) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::tokenizer_test

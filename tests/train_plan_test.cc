@@ -12,7 +12,7 @@
 #include "train/evaluator.h"
 #include "train/run_config.h"
 
-namespace graft {
+namespace graft::train_plan_test {
 namespace {
 
 struct Case {
@@ -20,7 +20,7 @@ struct Case {
   int64_t micro;
 };
 
-class TrainPlan : public testing::TestWithParam<Case> {
+class TrainPlan : public ::testing::TestWithParam<Case> {
  protected:
   TrainPlan() : config_(VitByName(GetParam().model)) {
     config_.classes = 10;
@@ -76,9 +76,9 @@ TEST_P(TrainPlan, ArenaIsTightAndPlannedBytesAreUsedBytesForAnyBatch) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, TrainPlan,
-                         testing::Values(Case{"deit_tiny_patch16_224", "lora(r=8)", 3},
-                                         Case{"deit_tiny_patch16_224", "full", 2},
-                                         Case{"vit_small_patch16_224", "lora(r=8)+bitfit", 1}),
+                         ::testing::Values(Case{"deit_tiny_patch16_224", "lora(r=8)", 3},
+                                           Case{"deit_tiny_patch16_224", "full", 2},
+                                           Case{"vit_small_patch16_224", "lora(r=8)+bitfit", 1}),
                          [](const auto& info) { return fmt::format("{}", info.index); });
 
 // --- budgets ---------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ struct BudgetCase {
   int64_t longest;
 };
 
-class TrainBudget : public testing::TestWithParam<BudgetCase> {
+class TrainBudget : public ::testing::TestWithParam<BudgetCase> {
  protected:
   TrainBudget() {
     SetThreads(2);  // for as many workers, which the first savings take away
@@ -290,10 +290,10 @@ TEST_P(TrainBudget, AnEarlierPlansOrderOfSumsIsKept) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, TrainBudget,
-                         testing::Values(BudgetCase{kVit, "lora(r=4,dropout=0.1)", {8, 0}, 0},
-                                         BudgetCase{kVit, "full", {8, 0}, 0},
-                                         BudgetCase{kBert, "lora(r=4)", {16, 256}, 40},
-                                         BudgetCase{kBert, "full", {16, 256}, 40}),
+                         ::testing::Values(BudgetCase{kVit, "lora(r=4,dropout=0.1)", {8, 0}, 0},
+                                           BudgetCase{kVit, "full", {8, 0}, 0},
+                                           BudgetCase{kBert, "lora(r=4)", {16, 256}, 40},
+                                           BudgetCase{kBert, "full", {16, 256}, 40}),
                          [](const auto& info) { return fmt::format("{}", info.index); });
 
 // What is planned is what the process uses, also when much is computed twice.
@@ -320,4 +320,4 @@ TEST(TrainBudgetMemory, PlannedBytesAreUsedBytes) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::train_plan_test

@@ -15,7 +15,7 @@
 #include "runtime/rng.h"
 #include "train/evaluator.h"
 
-namespace graft {
+namespace graft::train_step_test {
 namespace {
 
 const VitConfig kTiny{.image_size = 8,
@@ -335,4 +335,4 @@ TEST(TrainStep, GradientsDoNotWaitForTheEnd) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::train_step_test

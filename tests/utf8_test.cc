@@ -7,7 +7,7 @@
 
 #include "runtime/io/json.h"
 
-namespace graft {
+namespace graft::utf8_test {
 namespace {
 
 TEST(EscapeControls, NothingThatATerminalObeys) {
@@ -45,4 +45,4 @@ TEST(EscapeControls, JsonKeepsItsValue) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::utf8_test

@@ -23,9 +23,12 @@ class GraphSurgery {
   Graph& g_;
 };
 
-namespace testing {
+}  // namespace graft
+
+namespace graft::verify_test {
 namespace {
 
+using namespace graft::testing;
 using ::testing::HasSubstr;
 
 // y = layer_norm(x; gain, bias) + w, and acc += sum over rows of y.
@@ -219,5 +222,4 @@ TEST_F(VerifyTest, TrainableThatReachesNothing) {
 }
 
 }  // namespace
-}  // namespace testing
-}  // namespace graft
+}  // namespace graft::verify_test

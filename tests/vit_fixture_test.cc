@@ -12,7 +12,7 @@
 #include "tests/fixture_testing.h"
 #include "train/evaluator.h"
 
-namespace graft {
+namespace graft::vit_fixture_test {
 namespace {
 
 LoadedModel Tiny() { return LoadModel(kFixtures + "tiny_vit.safetensors", "", 0); }
@@ -99,7 +99,7 @@ const RunCase kRuns[] = {
     {"sgd_clip", "full", 20, SgdConfig()},
 };
 
-class VitTraining : public testing::TestWithParam<RunCase> {
+class VitTraining : public ::testing::TestWithParam<RunCase> {
  protected:
   void SetUp() override {
     const RunCase& run = GetParam();
@@ -176,7 +176,7 @@ TEST_P(VitTraining, SessionFollowsPyTorch) {
       2e-3);
 }
 
-INSTANTIATE_TEST_SUITE_P(Runs, VitTraining, testing::ValuesIn(kRuns),
+INSTANTIATE_TEST_SUITE_P(Runs, VitTraining, ::testing::ValuesIn(kRuns),
                          [](const auto& info) { return std::string(info.param.name); });
 
 TEST(VitFixture, HuggingFaceNamesGiveTheSameModel) {
@@ -188,4 +188,4 @@ TEST(VitFixture, HuggingFaceNamesGiveTheSameModel) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::vit_fixture_test

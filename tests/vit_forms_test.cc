@@ -12,12 +12,12 @@
 #include "runtime/rng.h"
 #include "tests/vit_forms_testing.h"
 
-namespace graft {
+namespace graft::vit_forms_test {
 namespace {
 
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
-class Forms : public testing::TestWithParam<VitForm> {
+class Forms : public ::testing::TestWithParam<VitForm> {
  protected:
   LoadedModel Load() { return LoadModel(WriteForm(dir_, GetParam()), GetParam().arch); }
   TempDir dir_;
@@ -73,7 +73,7 @@ TEST_P(Forms, ALoraIsMergedIntoThem) {
             5e-6);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Forms, testing::ValuesIn(ReadVitForms()),
+INSTANTIATE_TEST_SUITE_P(All, Forms, ::testing::ValuesIn(ReadVitForms()),
                          [](const auto& info) { return info.param.name; });
 
 // --- what is refused
@@ -84,7 +84,7 @@ struct Refused {
   std::vector<std::string> words;
 };
 
-class UnusedTensors : public testing::TestWithParam<Refused> {};
+class UnusedTensors : public ::testing::TestWithParam<Refused> {};
 
 TEST_P(UnusedTensors, AreNamedWithTheirMeaning) {
   const TempDir dir;
@@ -101,7 +101,7 @@ TEST_P(UnusedTensors, AreNamedWithTheirMeaning) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, UnusedTensors,
-    testing::Values(
+    ::testing::Values(
         Refused{"lora",
                 {{"blocks.0.attn.qkv.lora_A", {4, 16}}, {"blocks.0.attn.qkv.lora_B", {48, 4}}},
                 {"blocks.0.attn.qkv.lora_A", "LoRA that was not merged", "1 more"}},
@@ -126,7 +126,7 @@ INSTANTIATE_TEST_SUITE_P(
                 {"blocks.0.attn.q.weight"}}),
     [](const auto& info) { return info.param.name; });
 
-class HarmlessTensors : public testing::TestWithParam<std::pair<const char*, int64_t>> {};
+class HarmlessTensors : public ::testing::TestWithParam<std::pair<const char*, int64_t>> {};
 
 TEST_P(HarmlessTensors, ChangeNothing) {
   const TempDir dir;
@@ -135,18 +135,18 @@ TEST_P(HarmlessTensors, ChangeNothing) {
   form.tensors[name] = {1, numbers};
   LoadedModel m = LoadModel(WriteForm(dir, form), form.arch);
   EXPECT_LT(FormError(FormLogits(BuildModel(m.config), m.params), form.logits), 2e-6);
-  EXPECT_THAT(m.ledger.unexpected, testing::ElementsAre(name));
+  EXPECT_THAT(m.ledger.unexpected, ::testing::ElementsAre(name));
 }
 
 INSTANTIATE_TEST_SUITE_P(
     All, HarmlessTensors,
-    testing::Values(std::pair("mask_token", 16), std::pair("decoder.0.weight", 16),
-                    std::pair("decoder_embed.weight", 16), std::pair("decoder_pos_embed", 16),
-                    std::pair("pooler.dense.weight", 16), std::pair("epoch", 1),
-                    std::pair("n_averaged", 1), std::pair("iteration", 1),
-                    std::pair("ema.decay", 1), std::pair("num_updates", 1),
-                    std::pair("norm.num_batches_tracked", 1),
-                    std::pair("optimizer.state.0.exp_avg", 16)));
+    ::testing::Values(std::pair("mask_token", 16), std::pair("decoder.0.weight", 16),
+                      std::pair("decoder_embed.weight", 16), std::pair("decoder_pos_embed", 16),
+                      std::pair("pooler.dense.weight", 16), std::pair("epoch", 1),
+                      std::pair("n_averaged", 1), std::pair("iteration", 1),
+                      std::pair("ema.decay", 1), std::pair("num_updates", 1),
+                      std::pair("norm.num_batches_tracked", 1),
+                      std::pair("optimizer.state.0.exp_avg", 16)));
 
 TEST(Checkpoint, AGapInBlockNumbersIsNamed) {
   const TempDir dir;
@@ -169,7 +169,7 @@ TEST(Checkpoint, WrappersAreLeftOutWithANote) {
     VitForm form{"wrapped", plain.arch, {}, {}, ""};
     for (const auto& [name, shape] : plain.tensors) form.tensors[wrapper + name] = shape;
     const LoadedModel m = LoadModel(WriteForm(dir, form), form.arch);
-    EXPECT_THAT(m.notices, testing::Contains(HasSubstr("'" + wrapper + "'")));
+    EXPECT_THAT(m.notices, ::testing::Contains(HasSubstr("'" + wrapper + "'")));
     EXPECT_EQ(m.ledger.matched.size(), plain.tensors.size());
   }
   // A tensor outside of the wrapper is not the model's, and two models are two.
@@ -234,12 +234,12 @@ TEST(ArchFacts, ThatWereAssumedAreSaid) {
   }
   const std::string path = WriteForm(dir, form);
   EXPECT_THAT(LoadModel(path).notices,
-              testing::ElementsAre(HasSubstr("heads=4,eps=1e-06,gelu=erf,pool=token assumed from "
-                                             "the table (vit_nano_patch4_32)")));
+              ::testing::ElementsAre(HasSubstr("heads=4,eps=1e-06,gelu=erf,pool=token assumed from "
+                                               "the table (vit_nano_patch4_32)")));
   EXPECT_THAT(LoadModel(path, "vit(gelu=tanh,pool=mean,eps=1e-5)").notices,
-              testing::ElementsAre(HasSubstr("heads=4 assumed")));
+              ::testing::ElementsAre(HasSubstr("heads=4 assumed")));
   EXPECT_THAT(LoadModel(path, "vit(gelu=tanh,pool=mean,eps=1e-5,heads=8)").notices,
-              testing::IsEmpty());
+              ::testing::IsEmpty());
 }
 
 TEST(ArchFacts, PoolingBesideFcNormMustBeSaid) {
@@ -247,7 +247,7 @@ TEST(ArchFacts, PoolingBesideFcNormMustBeSaid) {
   const VitForm form = VitFormNamed("mean_fc_norm");
   const std::string path = WriteForm(dir, form);
   EXPECT_THAT(MessageOf([&] { LoadModel(path, "vit(heads=2,eps=1e-6,gelu=erf)"); }),
-              testing::AllOf(HasSubstr("fc_norm.weight"), HasSubstr("vit(pool=mean_fc_norm)")));
+              ::testing::AllOf(HasSubstr("fc_norm.weight"), HasSubstr("vit(pool=mean_fc_norm)")));
 }
 
 TEST(ArchFacts, PositionsThatFitTwiceMustBeSaid) {
@@ -302,7 +302,7 @@ TEST(ArchFacts, OfAModelDirectoryOfTimm) {
       load(R"("num_heads": 2, "act_layer": "quick_gelu")", R"(, "global_pool": "token")");
   EXPECT_LT(FormError(FormLogits(BuildModel(m.config), m.params), form.logits), 2e-6);
   EXPECT_EQ(m.labels, (std::vector<std::string>{"a", "b", "c"}));
-  EXPECT_THAT(m.notices, testing::IsEmpty());
+  EXPECT_THAT(m.notices, ::testing::IsEmpty());
   EXPECT_EQ(m.fact_source.at("eps"), "config.json (vit_base_patch16_224)");
   EXPECT_EQ(load(R"("num_heads": 2, "global_pool": "avg")").vit().pool, "mean");
   EXPECT_THAT(MessageOf([&] { load(R"("num_heads": 2, "global_pool": "")"); }),
@@ -344,8 +344,8 @@ TEST(ArchFacts, OfTimmsNames) {
     return MessageOf([&] { load(name, args); });
   };
   EXPECT_THAT(message("vit_base_patch16_mine", R"("num_heads": 2)"),
-              testing::AllOf(HasSubstr("eps, gelu"), HasSubstr("'vit_base_patch16_mine'"),
-                             HasSubstr("--arch")));
+              ::testing::AllOf(HasSubstr("eps, gelu"), HasSubstr("'vit_base_patch16_mine'"),
+                               HasSubstr("--arch")));
   EXPECT_EQ(load("vit_mine", R"("num_heads": 2)", "vit(eps=1e-5,gelu=relu)").vit().gelu, "relu");
   EXPECT_THAT(message("vit_base_patch16_rpn_224"), HasSubstr("norms stand behind"));
   for (const char* args : {R"("pool_include_prefix": true)", R"("norm_layer": "rmsnorm")",
@@ -370,4 +370,4 @@ TEST(ArchText, DescriptionsAreReadBack) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::vit_forms_test

@@ -21,7 +21,7 @@ struct VitForm {
 };
 
 inline std::vector<VitForm> ReadVitForms() {
-  const Json json = ReadJson(std::string(GRAFT_SOURCE_DIR) + "/tests/fixtures/vit_forms.json");
+  const Json json = ReadJson(kFixtures + "vit_forms.json");
   std::vector<VitForm> forms;
   for (const Json& f : json["forms"])
     forms.push_back({f["name"], f["arch"], f["tensors"], f["logits"],

@@ -75,8 +75,9 @@ std::vector<std::string> MethodsOf(const PlanOptions& o) {
 // "deit_tiny, batches of 64, 1,000 images to learn from; 2 threads, 250.0 GFLOP/s in f32, ..."
 std::string Heading(const PlannedTraining& t, const MachinePace& pace) {
   std::string peaks = fmt::format("{:.1f} GFLOP/s in f32", pace.peak.gflops);
-  if (t.config.dtype == "bf16") peaks += fmt::format(", {:.1f} in bf16", pace.peak.bf16_gflops);
-  if (t.config.dtype == "int8") peaks += fmt::format(", {:.1f} in int8", pace.peak.int8_gflops);
+  for (const auto& [dtype, rate] :
+       {std::pair{"bf16", pace.peak.bf16_gflops}, {"int8", pace.peak.int8_gflops}})
+    if (t.config.dtype == dtype && rate > 0) peaks += fmt::format(", {:.1f} in {}", rate, dtype);
   return fmt::format(
       "{}, batches of {}{}; {} threads, {}; a forward pass gets {:.0f} % of what "
       "the machine can do{}",

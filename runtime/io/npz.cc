@@ -21,9 +21,10 @@ constexpr uint64_t kIn64 = 0xFFFFFFFF;  // "see the 64-bit field"
 constexpr uint64_t kRefusedFlags = 1 | 1 << 5 | 1 << 6 | 1 << 13;
 
 // Reads little-endian numbers at checked positions.
-class Bytes {
+class ZipBytes {
  public:
-  Bytes(std::span<const std::byte> bytes, const std::string& path) : bytes_(bytes), path_(path) {}
+  ZipBytes(std::span<const std::byte> bytes, const std::string& path)
+      : bytes_(bytes), path_(path) {}
 
   uint64_t size() const { return bytes_.size(); }
   std::span<const std::byte> Range(uint64_t at, uint64_t count) const {
@@ -56,7 +57,7 @@ struct CentralDirectory {
 };
 
 // Finds the end record: the last thing in the file, but for a comment whose length it tells.
-uint64_t FindEnd(const Bytes& b, const std::string& path) {
+uint64_t FindEnd(const ZipBytes& b, const std::string& path) {
   if (b.size() >= kEndSize)
     for (uint64_t comment = 0; comment <= std::min(kMaxComment, b.size() - kEndSize); ++comment) {
       const uint64_t at = b.size() - kEndSize - comment;
@@ -65,7 +66,7 @@ uint64_t FindEnd(const Bytes& b, const std::string& path) {
   Fail("{}: not an .npz file (no end record of a ZIP archive)", path);
 }
 
-CentralDirectory ReadEnd(const Bytes& b, const std::string& path) {
+CentralDirectory ReadEnd(const ZipBytes& b, const std::string& path) {
   uint64_t end = FindEnd(b, path);
   if (b.U16(end + 4) != 0 || b.U16(end + 6) != 0)
     Fail("{}: a ZIP archive in several parts; expected a single file", path);
@@ -87,7 +88,7 @@ CentralDirectory ReadEnd(const Bytes& b, const std::string& path) {
 }
 
 // Fields of 32 bits that did not fit are in the extra field 1, in this order.
-void Read64(const Bytes& b, uint64_t extra, uint64_t length, const std::string& where,
+void Read64(const ZipBytes& b, uint64_t extra, uint64_t length, const std::string& where,
             NpzFile::Array* a) {
   uint64_t* const fields[] = {&a->size, &a->packed, &a->offset};
   if (std::none_of(std::begin(fields), std::end(fields), [](uint64_t* f) { return *f == kIn64; }))
@@ -123,7 +124,7 @@ void CheckPacking(const NpzFile::Array& a, uint64_t method, const std::string& w
 }
 
 // Reads the directory's entry at `at`, and moves `at` behind it.
-NpzFile::Array ReadEntry(const Bytes& b, const CentralDirectory& d, uint64_t* at,
+NpzFile::Array ReadEntry(const ZipBytes& b, const CentralDirectory& d, uint64_t* at,
                          const std::string& path) {
   const uint64_t entry = *at, end = d.begin + d.size;
   if (end - entry < kEntrySize || b.U32(entry) != kEntryMark)
@@ -231,7 +232,7 @@ NpzFile NpzFile::Parse(const std::string& path, std::span<const std::byte> bytes
                        std::shared_ptr<const void> owner) {
   NpzFile file;
   file.path_ = path, file.bytes_ = bytes, file.owner_ = std::move(owner);
-  const Bytes b(bytes, file.path_);
+  const ZipBytes b(bytes, file.path_);
   const CentralDirectory d = ReadEnd(b, path);
   uint64_t at = d.begin;
   for (uint64_t i = 0; i < d.count; ++i) file.arrays_.push_back(ReadEntry(b, d, &at, path));

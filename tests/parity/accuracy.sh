@@ -2,7 +2,7 @@
 # Trains by the recipes that the PyTorch accuracies were measured with, three seeds each, and
 # compares the mean accuracy with PyTorch's, within 3 points: DeiT-Ti on CIFAR-10 and EuroSAT, on
 # the first 1,000 test images; MiniLM on the texts of SST-2 and TREC-6, on all of dev. Each run is
-# evaluated in bf16 and int8, too, beside f32.
+# evaluated in bf16 and int8, too, beside f32; a CPU without the instructions emulates them.
 # usage: GRAFT_DATA=DIR [MINILM=DIR] accuracy.sh GRAFT_BINARY [OUT]
 #   SEEDS="0 1 2", THREADS, ONLY=REGEX of lines of `recipes` below. Without MINILM the lines of
 #   texts are left out.
@@ -59,8 +59,8 @@ for recipe in "${recipes[@]}"; do
         "$graft" eval --run "$run" --data "$examples" "${measure[@]}" --json "${threads[@]}" \
             > "$out/eval.json"
         for dtype in bf16 int8; do
-            "$graft" eval --run "$run" --data "$examples" "${measure[@]}" --dtype "$dtype" \
-                --against f32 --json "${threads[@]}" > "$out/eval-$dtype.json"
+            GRAFT_EMULATE=1 "$graft" eval --run "$run" --data "$examples" "${measure[@]}" \
+                --dtype "$dtype" --against f32 --json "${threads[@]}" > "$out/eval-$dtype.json"
         done
         rm -f "$run/state.safetensors" # three times the model
         {

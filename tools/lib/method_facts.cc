@@ -30,7 +30,7 @@ std::string OwnerOf(const std::string& param) {
 // Whether a scope or parameter belongs to the head, or to one of masked words in its place.
 bool InHead(const std::string& name) { return name == "head" || name == "mlm" || OfHead(name); }
 
-struct Places {
+struct MethodPlaces {
   std::vector<std::string> order;
   std::map<std::string, std::set<int64_t>> blocks;
 
@@ -115,7 +115,7 @@ int64_t ParameterCount(const Graph& g) {
 std::vector<std::string> SitesOf(const Graph& before, const Graph& after,
                                  std::span<const std::string> edited) {
   if (TrainsEverything(before, after)) return {"everything"};
-  Places places;
+  MethodPlaces places;
   for (NodeId id : AddedNodes(before, after)) places.Add(after.node(id).scope);
   for (ValueId v : after.Trainable()) {
     const std::string& name = after.value(v).name;

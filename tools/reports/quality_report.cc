@@ -20,13 +20,13 @@ namespace {
 constexpr int kThumbnail = 128;  // pixels of the longer side
 constexpr size_t kMostLetters = 600, kMostNumbers = 6;
 
-HtmlCell Number(double value) { return NumberCell(value, fmt::format("{:.4g}", value)); }
+HtmlCell Figure(double value) { return NumberCell(value, fmt::format("{:.4g}", value)); }
 
 void AddMeasures(const RunQuality& q, Page* page) {
   const Metrics& m = q.metrics;
   HtmlTable table{{"measure", "value"}, {false, true}};
   const auto add = [&](const std::string& name, double value, bool share) {
-    table.rows.push_back({{name}, NumberCell(value, share ? Percent(value) : Number(value).text)});
+    table.rows.push_back({{name}, NumberCell(value, share ? Percent(value) : Figure(value).text)});
   };
   if (q.masked_words) {
     add("masked words guessed", m.accuracy, true);
@@ -48,11 +48,11 @@ void AddColumns(const RunQuality& q, Page* page) {
   for (size_t k = 0; k < q.metrics.regression.columns.size(); ++k) {
     const ColumnMeasures& c = q.metrics.regression.columns[k];
     table.rows.push_back({{q.labels[k]},
-                          Number(c.mse),
-                          Number(c.mae),
-                          Number(c.r2),
-                          Number(c.pearson),
-                          Number(c.spearman)});
+                          Figure(c.mse),
+                          Figure(c.mae),
+                          Figure(c.r2),
+                          Figure(c.pearson),
+                          Figure(c.spearman)});
   }
   page->Table(table);
 }
@@ -91,7 +91,7 @@ void AddRegression(const RunQuality& q, Page* page) {
     std::vector<HtmlCell>& row = table.rows.emplace_back();
     row.push_back({CutText(q.names.at(j.example), 80)});
     for (size_t k = 0; k < charts; ++k)
-      row.push_back(Number(j.targets[k])), row.push_back(Number(j.outputs[k]));
+      row.push_back(Figure(j.targets[k])), row.push_back(Figure(j.outputs[k]));
   }
   page->Table(table);
   page->EndDetails();
@@ -148,7 +148,7 @@ void AddWorst(const RunQuality& q, Page* page) {
     HtmlTable table{{"text", "true", "predicted", "loss"}, {false, false, false, true}};
     for (const JudgedExample& j : q.worst) {
       const auto [wanted, said] = TrueAndPredicted(q, j);
-      table.rows.push_back({TextCell(q.names.at(j.example)), {wanted}, {said}, Number(j.loss)});
+      table.rows.push_back({TextCell(q.names.at(j.example)), {wanted}, {said}, Figure(j.loss)});
     }
     return page->Table(table);
   }

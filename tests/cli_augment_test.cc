@@ -89,9 +89,9 @@ TEST_F(Augmented, Mistakes) {
   };
   refused(Args("none2", "flop"), 2, "did you mean 'flip'");
   refused(Args("none2", "flip", {"--trace", At("trace")}), 2, "--trace");
-  refused(Args("none2", "flip",
-               {"--data", At("texts"), "--model", "init:bert_tiny", "--val-split", "none"}),
-          2, "texts");
+  refused(
+      Args("none2", "flip", {"--data", At("texts"), "--model", kNanoBert, "--val-split", "none"}),
+      2, "texts");
   const Outcome list = Graft({"train", "--augment", "list"});
   EXPECT_EQ(list.code, 0);
   EXPECT_NE((list.out + list.err).find("strong"), std::string::npos);

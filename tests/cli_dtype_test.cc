@@ -115,8 +115,9 @@ TEST_F(Dtype, EvalAgainstWhatThereIsNot) {
   EXPECT_NE((o.out + o.err).find("note: --against: dtype int8: f32 instead"), std::string::npos)
       << o.out;
   EXPECT_NE(o.out.find("against f32: "), std::string::npos) << o.out;
-  EXPECT_EQ(nlohmann::json::parse(Plain(WithOptions(eval, {"--json"})).out)["against"]["dtype"],
-            "f32");
+  Words as_json = eval;
+  as_json.push_back("--json");
+  EXPECT_EQ(Plain(as_json).json()["against"]["dtype"], "f32");
 }
 
 // Scales that were found before give the same for any number of threads, and numbers near those of

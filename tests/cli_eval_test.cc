@@ -188,7 +188,7 @@ TEST_F(Eval, SomeOfTheNumbersOfTexts) {
   fs::create_directories(At("stars"));
   Spill(At("stars/train.csv"), "text,stars\na,1\nb,2\nc,3\na b,4\nb c,5\na c,5\n");
   Spill(At("high.csv"), "text,stars\nb c,5\na b,4\n");
-  const Outcome made = Graft({"train", "--model", "init:bert_tiny", "--tokenizer", At("vocab.txt"),
+  const Outcome made = Graft({"train", "--model", kNanoBert, "--tokenizer", At("vocab.txt"),
                               "--data", At("stars"), "--val-split", "none", "--method", "linear",
                               "--epochs", "1", "--max-length", "8", "--out", At("starred")});
   ASSERT_EQ(made.code, 0) << made.err;

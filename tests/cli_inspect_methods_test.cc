@@ -112,7 +112,7 @@ TEST(CliInspectMethods, PagesSayWhereAMethodAttachesAndWhatItAdds) {
 
 // Each method's change to a block as text and drawn, with what it adds marked.
 TEST(CliInspectMethods, GraphsOfEveryMethodAreShown) {
-  for (const char* model : {kNano, kBertTiny}) {
+  for (const char* model : {kNano, kNanoBert}) {
     for (const auto& [name, m] : MethodsOn(model)) {
       SCOPED_TRACE(name + " on " + model);
       const auto graph = [&, name = name](const char* form) {

@@ -28,7 +28,7 @@ TEST_F(LearntTexts, SinglesAreNoPairs) {
     Spill(At("other.csv"), pair ? singles : pairs);
     Spill(At("bare.csv"), pair ? "a\nb\n" : "x,a b\ny,c\n");
     const Outcome made =
-        Graft({"train", "--model", "init:bert_tiny", "--tokenizer", At("vocab.txt"), "--data",
+        Graft({"train", "--model", kNanoBert, "--tokenizer", At("vocab.txt"), "--data",
                At(name + "/train.csv"), "--val-split", "none", "--method", "lora", "--epochs", "1",
                "--max-length", "8", "--out", run});
     ASSERT_EQ(made.code, 0) << made.err;
@@ -58,9 +58,9 @@ TEST_F(LearntTexts, OtherWordsAreRefused) {
   const std::string texts = "a b\tx\nc a\ty\nb c\tx\na a\ty\n";
   const std::string words = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\nc\n";
   Spill(moving + "/train.tsv", texts), Spill(vocab, words);
-  const Outcome made = Graft({"train", "--model", "init:bert_tiny", "--tokenizer", vocab, "--data",
-                              moving, "--val-split", "none", "--method", "lora", "--epochs", "1",
-                              "--max-length", "8", "--out", out});
+  const Outcome made =
+      Graft({"train", "--model", kNanoBert, "--tokenizer", vocab, "--data", moving, "--val-split",
+             "none", "--method", "lora", "--epochs", "1", "--max-length", "8", "--out", out});
   ASSERT_EQ(made.code, 0) << made.err;
   const std::string fused = At("worded-fused");
   ASSERT_EQ(Graft({"fuse", "--run", out, "--out", fused}).code, 0);

@@ -57,7 +57,7 @@ class EveryMethod : public ::testing::TestWithParam<std::tuple<std::string, bool
       method.replace(at, 4, At(text ? "old_text" : "old_image"));
     std::vector<std::string> args{"train",
                                   "--model",
-                                  text ? "init:bert_tiny" : kNano,
+                                  text ? kNanoBert : kNano,
                                   "--method",
                                   method,
                                   "--data",
@@ -134,7 +134,7 @@ TEST_P(EveryMethod, EqualBitsOnAnyThreadsWithinABudgetAndAfterAKill) {
 
 TEST_P(EveryMethod, AdaptersLeaveAndComeBack) {
   Train("whole", {"--threads", "1"});
-  const std::string base = text() ? "init:bert_tiny" : kNano, from = At(run("whole"));
+  const std::string base = text() ? kNanoBert : kNano, from = At(run("whole"));
   const std::vector<double> own = Logits({"--run", from});
   EXPECT_EQ(own, Logits({"--model", base, "--adapter", from}));
   std::vector<std::string> again;
@@ -346,14 +346,13 @@ TEST_F(EveryMethod, ForgetKnowsItsRun) {
 
 // Prompts and shifted prefixes take positions of a text model.
 TEST_F(EveryMethod, PositionsAreCounted) {
-  for (const char* method : {"prompt(tokens=500)", "ptuning2(tokens=500,shift=true)"}) {
+  for (const char* method : {"prompt(tokens=20)", "ptuning2(tokens=20,shift=true)"}) {
     std::vector<std::string> args = TrainArgs(true, method, "far");
     const Outcome o = Graft(args);
     EXPECT_EQ(o.code, 1);
     EXPECT_NE(o.err.find("has 12 positions beside those of"), std::string::npos) << o.err;
   }
-  ExpectRefused(TrainArgs(true, "prompt(tokens=510)", "further"), 1,
-                "leaves 2 of the 512 positions");
+  ExpectRefused(TrainArgs(true, "prompt(tokens=30)", "further"), 1, "leaves 2 of the 32 positions");
 }
 
 TEST_F(EveryMethod, DecayIsLeftAlone) {

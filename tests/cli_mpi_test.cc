@@ -7,8 +7,6 @@
 namespace graft::cli::cli_mpi_test {
 namespace {
 
-constexpr const char* kBert = "init:bert(vocab=260,width=64,depth=2,heads=2,mlp=128,positions=32)";
-
 // Texts of 3 to 12 letters, in a table with their classes and without.
 void WriteTexts(const std::string& table, const std::string& plain, int n, uint32_t seed) {
   std::string rows, lines;
@@ -36,8 +34,8 @@ class Mpi : public ::testing::Test {
   static void TearDownTestSuite() { delete dir_; }
   static std::string At(const std::string& name) { return *dir_ / name; }
   static std::vector<std::string> Text(const std::string& data) {
-    return {"--model",  kBert, "--tokenizer", kVocabulary, "--data",       At(data),
-            "--epochs", "2",   "--limit",     "42",        "--max-length", "24"};
+    return {"--model",  kNanoBert, "--tokenizer", kVocabulary, "--data",       At(data),
+            "--epochs", "2",       "--limit",     "42",        "--max-length", "24"};
   }
   static std::vector<std::string> Args(const std::string& run, std::vector<std::string> more) {
     std::vector<std::string> args{"train", "--out", At(run), "--threads", "1"};
@@ -271,7 +269,7 @@ TEST_F(Mpi, WrongWordsAreToldOnce) {
 
 TEST_F(Mpi, AMethodWithoutGradientsIsRefusedByName) {
   std::vector<std::string> args =
-      Args("searched", {"--model", kBert, "--tokenizer", kVocabulary, "--data", At("texts"),
+      Args("searched", {"--model", kNanoBert, "--tokenizer", kVocabulary, "--data", At("texts"),
                         "--head", "mlm", "--template", "{text} [MASK]", "--words", "a|b",
                         "--method", "bbt(tokens=4,d=8,budget=40)"});
   const UnderMpi mpi(2);

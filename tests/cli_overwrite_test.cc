@@ -28,8 +28,8 @@ class Overwrite : public ::testing::Test {
     Spill(At("texts/train.tsv"), "a b\t0\nc d\t1\ne f\t0\ng h\t1\n");
     Spill(At("texts/dev.tsv"), "i j\t0\nk l\t1\n");
     ASSERT_EQ(
-        Graft({"train", "--model", "init:bert_tiny", "--tokenizer", At("vocab.txt"), "--data",
-               At("texts"), "--method", "lora(r=2)", "--epochs", "1", "--out", At("text_run")})
+        Graft({"train", "--model", kNanoBert, "--tokenizer", At("vocab.txt"), "--data", At("texts"),
+               "--method", "lora(r=2)", "--epochs", "1", "--out", At("text_run")})
             .code,
         0);
     // The logits of several adapters go into .npz only.

@@ -53,11 +53,11 @@ class Predict : public ::testing::Test {
     Spill(At("pairs.csv"), "text,second,label\na,b,odd\nc,d,even\ne,f,odd\ng,h,even\n");
     for (const auto& [data, columns, run] : {std::tuple("texts", "review,stars", "text_run"),
                                              {"pairs.csv", "text,second,label", "pair_run"}})
-      ASSERT_EQ(Graft({"train", "--model", "init:bert_tiny", "--tokenizer", kVocabulary, "--data",
-                       At(data), "--columns", columns, "--method", "lora(r=2)", "--epochs", "1",
-                       "--out", At(run)})
-                    .code,
-                0);
+      ASSERT_EQ(
+          Graft({"train", "--model", kNanoBert, "--tokenizer", kVocabulary, "--data", At(data),
+                 "--columns", columns, "--method", "lora(r=2)", "--epochs", "1", "--out", At(run)})
+              .code,
+          0);
     fs::remove(At("pairs.csv"));
   }
   static void TearDownTestSuite() { delete dir_; }

@@ -239,9 +239,9 @@ TEST_F(Kinds, ShiftComparesNames) {
 }
 
 TEST_F(Kinds, TextsHaveTheMetricOfTheirTask) {
-  const nlohmann::json json = GraftJson(Bench(
-      {"text", "--model", "init:bert_tiny", "--tokenizer", At("vocab.txt"), "--data", At("texts")},
-      "text", {"--shots", "4,all", "--select", "lr=1e-3|1e-2", "--max-length", "16"}));
+  const nlohmann::json json = GraftJson(
+      Bench({"text", "--model", kNanoBert, "--tokenizer", At("vocab.txt"), "--data", At("texts")},
+            "text", {"--shots", "4,all", "--select", "lr=1e-3|1e-2", "--max-length", "16"}));
   EXPECT_EQ(json["units"], 2 * 2 * 3);
   for (const nlohmann::json& r : json["results"])
     EXPECT_EQ(r["metric"], r["task"] == "cola" ? "matthews" : "accuracy");
@@ -354,7 +354,7 @@ TEST_F(Kinds, Mistakes) {
                       "\"label\": []}}\n",
                       split));
   const auto text = [](const std::string& task) {
-    return Words{"bench",     "text",   "--model", "init:bert_tiny", "--data", "@targets/" + task,
+    return Words{"bench",     "text",   "--model", kNanoBert, "--data", "@targets/" + task,
                  "--methods", "linear", "--out",   "@fresh"};
   };
   Spill(At("one.txt"), "1\n2\n"), Spill(At("far.txt"), "1\n2\n3\n4\n5\n6\n7\n999\n");

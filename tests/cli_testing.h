@@ -165,6 +165,8 @@ inline void ExpectRefused(const std::vector<std::string>& args, int code,
 }
 
 constexpr const char* kNano = "init:vit_nano_patch8_32";
+constexpr const char* kNanoBert =
+    "init:bert(vocab=260,width=64,depth=2,heads=2,mlp=128,positions=32)";
 
 // A tiny data set; every command of a test run then takes well under a second.
 inline void MakeData(const std::string& out, const std::string& task = "shapes") {

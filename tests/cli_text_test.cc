@@ -41,13 +41,10 @@ class TextStory : public ::testing::Test {
   static std::string run() { return *dir_ / "run"; }
   static std::vector<std::string> Args(const std::string& out,
                                        const std::vector<std::string>& more) {
-    std::vector<std::string> args{"train",       "--model",   "init:bert_tiny",
-                                  "--tokenizer", kVocabulary, "--data",
-                                  data(),        "--method",  "full",
-                                  "--lr",        "2e-3",      "--epochs",
-                                  "6",           "--out",     out,
-                                  "--clip",      "1",         "--batch-size",
-                                  "16"};
+    std::vector<std::string> args{
+        "train",    "--model", kNanoBert, "--tokenizer",  kVocabulary, "--data", data(),
+        "--method", "full",    "--lr",    "2e-3",         "--epochs",  "6",      "--out",
+        out,        "--clip",  "1",       "--batch-size", "16"};
     args.insert(args.end(), more.begin(), more.end());
     return args;
   }
@@ -183,9 +180,9 @@ TEST_F(TextStory, TypesOfPairsAreForPairs) {
   Spill(tokenizer, json.dump());
   const auto train = [&](const char* name, const char* rows) {
     Spill(*dir_ / name, rows);
-    return Graft({"train", "--model", "init:bert_tiny", "--tokenizer", tokenizer, "--data",
-                  *dir_ / name, "--val-split", "none", "--method", "linear", "--epochs", "1",
-                  "--max-length", "8", "--out", *dir_ / (std::string(name) + ".run")});
+    return Graft({"train", "--model", kNanoBert, "--tokenizer", tokenizer, "--data", *dir_ / name,
+                  "--val-split", "none", "--method", "linear", "--epochs", "1", "--max-length", "8",
+                  "--out", *dir_ / (std::string(name) + ".run")});
   };
   const Outcome single = train("single.tsv", "a\tx\na a\ty\n"),
                 pair = train("pair.tsv", "a\ta\tx\na a\ta\ty\n");
@@ -297,7 +294,7 @@ TEST_F(TextStory, TheVocabularyGoesWithTheModel) {
   };
   EXPECT_NEAR(predict("--model", fused), predict("--run", named), 1e-4);
   args = Args(*dir_ / "of_fused", {"--limit", "32"});
-  *std::find(args.begin(), args.end(), "init:bert_tiny") = fused;
+  *std::find(args.begin(), args.end(), kNanoBert) = fused;
   *std::find(args.begin(), args.end(), "full") = "lora(r=2)";
   GraftJson(args);
   const std::string second = *dir_ / "second_fused";
@@ -371,14 +368,14 @@ TEST_F(TextStory, MistakesAreNamed) {
     EXPECT_EQ(o.code, 1);
     return o.err;
   };
-  EXPECT_NE(error({"eval", "--model", "init:bert_tiny", "--data", data()}).find("--tokenizer"),
+  EXPECT_NE(error({"eval", "--model", kNanoBert, "--data", data()}).find("--tokenizer"),
             std::string::npos);
   EXPECT_NE(error({"eval", "--model", kNano, "--data", data()}).find("holds texts"),
             std::string::npos);
   ExpectRefused({"predict", "--model", kNano, "--text", "a"}, 2, "reads images");
-  EXPECT_NE(error({"eval", "--run", run(), "--data", data(), "--max-length", "600"})
-                .find("512 positions"),
-            std::string::npos);
+  EXPECT_NE(
+      error({"eval", "--run", run(), "--data", data(), "--max-length", "600"}).find("32 positions"),
+      std::string::npos);
   const Outcome none = Graft({"eval", "--run", run(), "--data", data(), "--max-length", "0"});
   EXPECT_EQ(none.code, 2);
   EXPECT_NE(none.err.find("--max-length"), std::string::npos) << none.err;

@@ -141,15 +141,13 @@ TEST_P(Trace, MasksDoNotDependOnTheMicroBatchAndReplay) {
 // "features": nothing in front of the head trains or is random, so it is computed once.
 INSTANTIATE_TEST_SUITE_P(
     Rows, Trace,
-    ::testing::Values(Case{"vit", kNano, "lora(r=2,dropout=0.5,targets=*)", {}},
-                      Case{"bert",
-                           "init:bert_tiny",
-                           "lora(r=2,dropout=0.5,targets=*)",
-                           {"--tokenizer", kVocabulary}},
-                      Case{"features",
-                           "init:bert_tiny",
-                           "lora(r=2,dropout=0.5,targets=head)",
-                           {"--tokenizer", kVocabulary}}),
+    ::testing::Values(
+        Case{"vit", kNano, "lora(r=2,dropout=0.5,targets=*)", {}},
+        Case{"bert", kNanoBert, "lora(r=2,dropout=0.5,targets=*)", {"--tokenizer", kVocabulary}},
+        Case{"features",
+             kNanoBert,
+             "lora(r=2,dropout=0.5,targets=head)",
+             {"--tokenizer", kVocabulary}}),
     [](const auto& info) { return info.param.name; });
 
 // Trains with this method and gives the directory of the trace.

@@ -43,8 +43,8 @@ TEST_F(TrainOptions, DefaultRatesAreOfWhatTheModelReads) {
   ASSERT_EQ(Graft(images).code, 0);
   EXPECT_EQ(Config("images")["lr"], rates.images);
   Spill(At("texts.tsv"), "sentence\tlabel\na fine film\tgood\na dull film\tbad\n");
-  Words texts{"train",       "--model",   "init:bert_tiny", "--data",   At("texts.tsv"),
-              "--tokenizer", kVocabulary, "--out",          At("texts")};
+  Words texts{"train",       "--model",   kNanoBert, "--data",   At("texts.tsv"),
+              "--tokenizer", kVocabulary, "--out",   At("texts")};
   texts.insert(texts.end(), quick.begin(), quick.end());
   const Outcome o = Graft(texts);
   ASSERT_EQ(o.code, 0) << o.err;

@@ -58,9 +58,8 @@ TempDir* Validation::dir_ = nullptr;
 
 TEST_P(Validation, IsWhatEvalSays) {
   const bool images = Check("images", "val200", {"--model", kNano, "--drop-path", "0.3"});
-  const bool texts =
-      Check("texts", "dev",
-            {"--model", "init:bert_tiny", "--tokenizer", kVocabulary, "--max-length", "16"});
+  const bool texts = Check(
+      "texts", "dev", {"--model", kNanoBert, "--tokenizer", kVocabulary, "--max-length", "16"});
   EXPECT_TRUE(images || texts);
 }
 

@@ -1,6 +1,8 @@
 // Measures matrix products of ViT and BERT, gemm_core beside oneDNN, as GFLOP/s and a share of the
 // multiply-add peak of one core, measured in the same run.
-//   gemm_bench [--isa=avx2] [--benchmark_filter=core/NT.*threads:1]
+//   gemm_bench [--isa=avx2] [--cold] [--benchmark_filter=core/NT.*threads:1]
+// --cold: A and C of gemm_core are others each time, that no cache still has, as in a step of a
+// large batch.
 // A core is shared with whoever runs on its other hardware thread, so its peak changes from one
 // millisecond to the next: each repetition samples the peak just before and just after the product,
 // and peak% is the median of the ratios. GFLOP/s is the best of the repetitions, quiet% its share
@@ -62,13 +64,22 @@ struct Product {
   Activation activation = Activation::kNone;
 };
 
+bool g_cold = false;
+
+// As many buffers of A or C as no cache holds together, or one.
+std::vector<std::shared_ptr<Buffer>> Buffers(size_t bytes) {
+  constexpr size_t kBeyondCaches = size_t{256} << 20;
+  std::vector<std::shared_ptr<Buffer>> buffers;
+  for (size_t i = 0; i == 0 || (g_cold && i * bytes < kBeyondCaches); ++i)
+    buffers.push_back(std::make_shared<Buffer>(bytes));
+  return buffers;
+}
+
 // The product as a function, or nothing if oneDNN refuses it.
 std::function<void()> Build(const Product& p) {
   const bool nt = p.operands == Operands::kNT, tn = p.operands == Operands::kTN;
-  const auto a = std::make_shared<Buffer>(Floats(p.m * p.k));
-  const auto b = std::make_shared<Buffer>(Floats(p.k * p.n));
-  const auto c = std::make_shared<Buffer>(Floats(p.m * p.n));
-  const MatrixView va{a->f32(), tn ? 1 : p.k, tn ? p.m : 1};
+  const auto all_a = Buffers(Floats(p.m * p.k)), all_c = Buffers(Floats(p.m * p.n));
+  const auto a = all_a[0], b = std::make_shared<Buffer>(Floats(p.k * p.n)), c = all_c[0];
   const MatrixView vb{b->f32(), nt ? 1 : p.n, nt ? p.k : 1};
   if (p.onednn) {
     const auto gemm = OnednnGemm::Prepare({.m = p.m,
@@ -97,9 +108,12 @@ std::function<void()> Build(const Product& p) {
   const auto packed = std::make_shared<Buffer>(p.packed ? PackedBytes(p.k, p.n) : 0);
   if (p.packed) PackB(vb, p.k, p.n, packed->f32());
   const GemmB operand = p.packed ? GemmB{packed->f32(), {}} : GemmB{nullptr, vb};
-  return [=] {
-    Gemm(plan, p.m, va, operand, c->f32(), p.n, {.activation = p.activation}, scratch->data.get());
-    (void)a, (void)b, (void)packed;
+  return [=, turn = size_t{0}]() mutable {
+    const MatrixView va{all_a[turn % all_a.size()]->f32(), tn ? 1 : p.k, tn ? p.m : 1};
+    Gemm(plan, p.m, va, operand, all_c[turn % all_c.size()]->f32(), p.n,
+         {.activation = p.activation}, scratch->data.get());
+    ++turn;
+    (void)b, (void)packed;
   };
 }
 
@@ -187,11 +201,15 @@ void RegisterAll() {
 }  // namespace graft
 
 int main(int argc, char** argv) {
-  for (int i = 1; i < argc; ++i) {
-    if (std::strcmp(argv[i], "--isa=avx2") != 0) continue;
-    graft::LimitIsa("avx2");
+  for (int i = 1; i < argc;) {
+    const bool isa = std::strcmp(argv[i], "--isa=avx2") == 0;
+    if (isa) graft::LimitIsa("avx2");
+    if (!isa && std::strcmp(argv[i], "--cold") != 0) {
+      ++i;
+      continue;
+    }
+    if (!isa) graft::g_cold = true;
     std::rotate(argv + i, argv + i + 1, argv + argc--);
-    break;
   }
   graft::RegisterAll();
   benchmark::Initialize(&argc, argv);

@@ -90,13 +90,11 @@ std::vector<ValueId> ConcatRowsGradient(const GradientArgs& v) {
   return d;
 }
 
-Attrs DefaultSlice() { return SliceAttrs{}; }
-
 }  // namespace
 
 constinit const OpDef kSliceRows{
     .name = "slice_rows",
-    .default_attrs = DefaultSlice,
+    .default_attrs = +[] { return Attrs(SliceAttrs{}); },
     .infer = InferSliceRows,
     .reference =
         +[](const ReferenceArgs& a) {
@@ -133,7 +131,7 @@ constinit const OpDef kSliceRows{
 
 constinit const OpDef kPadRows{
     .name = "pad_rows",
-    .default_attrs = DefaultSlice,
+    .default_attrs = +[] { return Attrs(SliceAttrs{}); },
     .infer = InferPadRows,
     .reference =
         +[](const ReferenceArgs& a) {

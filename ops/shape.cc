@@ -147,13 +147,11 @@ void RefPatchify(const ReferenceArgs& a) {
         }
 }
 
-Attrs DefaultSlice() { return SliceAttrs{}; }
-
 }  // namespace
 
 constinit const OpDef kSliceCols{
     .name = "slice_cols",
-    .default_attrs = DefaultSlice,
+    .default_attrs = +[] { return Attrs(SliceAttrs{}); },
     .infer = InferSliceCols,
     .reference =
         +[](const ReferenceArgs& a) {
@@ -186,7 +184,7 @@ constinit const OpDef kSliceCols{
 
 constinit const OpDef kPadCols{
     .name = "pad_cols",
-    .default_attrs = DefaultSlice,
+    .default_attrs = +[] { return Attrs(SliceAttrs{}); },
     .infer = InferPadCols,
     .reference =
         +[](const ReferenceArgs& a) {

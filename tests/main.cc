@@ -9,25 +9,35 @@
 
 namespace {
 
-// Adds to gtest's filter what leaves out the tests of other files than NAME.cc, and returns how
-// many tests there are in that one.
+bool IsIn(const ::testing::TestInfo& test, const std::string& file) {
+  return std::filesystem::path(test.file()).stem() == file;
+}
+
+// Leaves only tests of NAME.cc in gtest's filter, and returns how many there are.
 int KeepTestsOf(const std::string& name) {
   int kept = 0;
-  std::string others;
+  std::string own, others;  // patterns, each behind a colon
   const auto& program = *::testing::UnitTest::GetInstance();
   for (int i = 0; i < program.total_test_suite_count(); ++i) {
     const ::testing::TestSuite& suite = *program.GetTestSuite(i);
-    for (int j = 0; j < suite.total_test_count(); ++j) {
-      const ::testing::TestInfo& test = *suite.GetTestInfo(j);
-      if (std::filesystem::path(test.file()).stem() == name)
-        ++kept;
-      else
-        others += std::string(":") + suite.name() + "." + test.name();
-    }
+    const int tests = suite.total_test_count();
+    int here = 0;
+    for (int j = 0; j < tests; ++j) here += IsIn(*suite.GetTestInfo(j), name);
+    kept += here;
+    // Suites of two files, test by test: nobody reads a filter that long otherwise.
+    for (int j = 0; j < tests && here != 0 && here != tests; ++j)
+      (IsIn(*suite.GetTestInfo(j), name) ? own : others) +=
+          std::string(":") + suite.name() + "." + suite.GetTestInfo(j)->name();
+    if (here == 0 || here == tests)
+      (here == 0 ? others : own) += std::string(":") + suite.name() + ".*";
   }
-  std::string filter = ::testing::GTEST_FLAG(filter);
-  if (filter.find('-') == std::string::npos) filter += "-";
-  ::testing::GTEST_FLAG(filter) = filter + others;
+  std::string& filter = ::testing::GTEST_FLAG(filter);
+  if (filter == "*" && !own.empty())
+    filter = own.substr(1);
+  else if (filter.find('-') == std::string::npos)
+    filter += "-" + others;
+  else
+    filter += others;
   return kept;
 }
 

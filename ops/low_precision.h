@@ -50,10 +50,11 @@ struct ChosenDtype {
 };
 // "auto" is bf16 where the CPU multiplies bf16, otherwise f32; a precision that the CPU has no
 // instruction for is f32. int8 is faster still, but is taken only if it is asked for, as it is less
-// exact. With GRAFT_EMULATE=1 in the environment it is taken all the same, for checks of low
-// precision on any machine; what the CPU has no instruction for then takes longer than f32.
-bool EmulatesCells();
+// exact.
 ChosenDtype ChooseDtype(const std::string& dtype);
+// GRAFT_EMULATE=1 in the environment: a precision that was asked for is taken all the same, for
+// checks on any machine; what the CPU has no instruction for then takes longer than f32.
+bool EmulatesCells();
 
 // low_precision: products with a weight of the model become low_matmul, forward and in the gradient
 // to their input, if both sides of the weight have at least kLeastLowSide numbers. Weights that

@@ -28,6 +28,7 @@ struct Rules {
   const Graph& g;
   const Precision& precision;
   std::vector<bool> constant, written;  // DependsOnlyOnParameters; by an update
+  bool of_texts = false;                // rows of tables stand for their words
 };
 
 bool IsWide(const Extents& sides, int64_t least) { return sides[0] >= least && sides[1] >= least; }
@@ -48,11 +49,18 @@ const MatmulAttrs& ProductOf(const Node& n) {
   return n.op == &kLowMatmul ? n.attrs.As<LowMatmulAttrs>().product : n.attrs.As<MatmulAttrs>();
 }
 
-// bf16 stands in for int8 where a sum has too many numbers, and for pixels: what is rounded there
-// goes through all blocks (docs/measuring.md says what it brings).
+// Whether what is rounded in this scope goes through nearly all blocks, and moves the logits of a
+// model more than elsewhere: the pixels of images; of texts the first block and the attention of
+// the second (docs/measuring.md says by how much).
+bool ComesEarly(const Rules& r, const std::string& scope) {
+  if (!r.of_texts) return Keeps(scope, "patch_embed");
+  return GlobMatch("blocks.0.*", scope) || GlobMatch("blocks.1.attn.*", scope);
+}
+
+// bf16 stands in for int8 where a sum has too many numbers, and early in the model.
 Choice ChoiceOfFrozen(const Rules& r, const Node& n) {
   if (r.precision.cell != CellType::kInt8) return {r.precision.cell};
-  if (Keeps(n.scope, "patch_embed")) return {CellType::kBf16, "pixels go through all blocks"};
+  if (ComesEarly(r, n.scope)) return {CellType::kBf16, "rounding goes through all blocks"};
   const int64_t k = At(r.g.shape(n.in[1]), {})[ProductOf(n).tb ? 1 : 0];
   if (CellsOf(CellType::kInt8, k) > kMostInt8Cells)
     return {CellType::kBf16, "a sum of more numbers than bytes can add up"};
@@ -148,6 +156,9 @@ LowForm LowFormOf(Graph& g, const Rules& r, const Node& n) {
 Rules RulesOf(const Graph& g, const Precision& precision) {
   Rules rules{g, precision, DependsOnlyOnParameters(g), std::vector<bool>(g.num_values())};
   for (const Update& u : g.updates) rules.written[u.target.i] = true;
+  rules.of_texts = std::ranges::any_of(OrderNodes(g).nodes, [&](NodeId id) {
+    return g.node(id).op == &kGatherRows && Keeps(g.node(id).scope, "embed");
+  });
   return rules;
 }
 

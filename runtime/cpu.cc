@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "runtime/affinity.h"
+#include "runtime/error.h"
 
 namespace graft {
 namespace {
@@ -144,6 +145,14 @@ CpuInfo ReadCpuInfo(const std::string& root, const std::vector<int>& cpus) {
 const CpuInfo& Cpu() {
   static const CpuInfo info = ReadCpuInfo("", AllowedCpus());
   return info;
+}
+
+void CheckInstructions() {
+#if defined(__x86_64__)
+  if (!__builtin_cpu_supports("sse4.2") || !__builtin_cpu_supports("aes") ||
+      !__builtin_cpu_supports("pclmul"))
+    Fail("this CPU ({}) lacks SSE4.2, AES or PCLMUL, which Graft's kernels need", Cpu().model);
+#endif
 }
 
 int DefaultThreads(const CpuInfo& info) {

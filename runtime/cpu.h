@@ -20,6 +20,10 @@ CpuInfo ReadCpuInfo(const std::string& root, const std::vector<int>& cpus);
 // Describes this machine. It is looked at once.
 const CpuInfo& Cpu();
 
+// Throws Error on an x86 CPU that lacks the instructions which kernels are compiled with at least:
+// SSE4.2, AES and carry-less multiplication (Intel's Westmere of 2010, AMD's Bulldozer of 2011).
+void CheckInstructions();
+
 // How many threads neither share a core nor exceed the quota: as many as physical cores are allowed
 // by affinity, at most the quota rounded up, and at least 1.
 int DefaultThreads(const CpuInfo& info);

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "runtime/call_log.h"
+#include "runtime/cpu.h"
 #include "runtime/session_impl.h"
 #include "runtime/threads.h"
 #include "runtime/verify.h"
@@ -16,6 +17,7 @@ SharedMemory::~SharedMemory() = default;
 
 Session::Session(Graph own, ParamStore& params, SessionOptions options)
     : options_(options), impl_(std::make_unique<Impl>(std::move(own), params, options.capacity)) {
+  CheckInstructions();
   const Graph& graph = impl_->graph;
   if (options_.threads == 0) options_.threads = Threads();
   Verify(graph);

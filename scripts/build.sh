@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds everything. usage: build.sh [PRESET [TARGET...]]
 #   release (default) goes to build/, the others of CMakePresets.json to build-PRESET/.
-#   GRAFT_JOBS: compilers at once (default: processors, at most one per 1.5 GiB of free memory).
+#   GRAFT_JOBS: compilers at once (default: processors, at most one per 2 GiB of free memory).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 preset=${1:-release}
@@ -11,7 +11,7 @@ jobs=${GRAFT_JOBS:-}
 if [[ -z $jobs ]]; then
     free_mib=$(awk '/MemAvailable/ {print int($2 / 1024)}' /proc/meminfo)
     jobs=$(nproc)
-    (( jobs * 1536 > free_mib )) && jobs=$(( free_mib / 1536 ))
+    (( jobs * 2048 > free_mib )) && jobs=$(( free_mib / 2048 ))
     (( jobs < 1 )) && jobs=1
 fi
 

@@ -19,12 +19,13 @@ for file in $files; do
     object=$work/${file//\//+}.o
     simd=
     # As in CMakeLists.txt: checks of each vector would take minutes.
-    ! grep -q foreach_target.h "$file" || simd=-fno-sanitize=null,alignment,object-size
+    ! grep -q foreach_target.h "$file" ||
+        simd="-msse4.2 -maes -mpclmul -fno-sanitize=null,alignment,object-size"
     if [[ ! $object -nt $file ]]; then
         echo "$file"
         # shellcheck disable=SC2086
         g++ -std=c++20 -O1 -g1 -DNDEBUG $sanitizers $simd -DFMT_SHARED -DHWY_SHARED_DEFINE \
-            -DGRAFT_FEW_TARGETS -ffp-contract=off -fopenmp -Wno-psabi -I. -I/usr/include/eigen3 \
+            -ffp-contract=off -fopenmp -Wno-psabi -I. -I/usr/include/eigen3 \
             -c "$file" -o "$object"
     fi
     objects+=("$object")

@@ -339,7 +339,7 @@ TEST_F(ProfileFiles, NumericsAreNearAndNotEqual) {
         in_bf16.insert(node["refused"]);
     if (dtype[0] == 'i') {
       EXPECT_THAT(in_bf16, ::testing::UnorderedElementsAre(
-                               "f32: --dtype asks for less; int8: pixels go through all blocks",
+                               "f32: --dtype asks for less; int8: rounding goes through all blocks",
                                "f32: --dtype asks for less; int8: no operand is a weight"));
     }
     EXPECT_GT(in_f32[fmt::format("{}: its weight trains and has a short side", dtype)], 5);

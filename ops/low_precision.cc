@@ -50,14 +50,12 @@ const MatmulAttrs& ProductOf(const Node& n) {
 }
 
 // Whether what is rounded in this scope goes through nearly all blocks, and moves the logits of a
-// model more than elsewhere: the pixels of images; of texts the first block and the attention of
-// the second (docs/measuring.md says by how much).
+// model more than elsewhere (docs/measuring.md says by how much).
 bool ComesEarly(const Rules& r, const std::string& scope) {
-  if (!r.of_texts) return Keeps(scope, "patch_embed");
-  return GlobMatch("blocks.0.*", scope) || GlobMatch("blocks.1.attn.*", scope);
+  return r.of_texts && (GlobMatch("blocks.0.*", scope) || GlobMatch("blocks.1.attn.*", scope));
 }
 
-// bf16 stands in for int8 where a sum has too many numbers, and early in the model.
+// bf16 stands in for int8 where a sum has too many numbers, and early in a model of texts.
 Choice ChoiceOfFrozen(const Rules& r, const Node& n) {
   if (r.precision.cell != CellType::kInt8) return {r.precision.cell};
   if (ComesEarly(r, n.scope)) return {CellType::kBf16, "rounding goes through all blocks"};
@@ -76,6 +74,8 @@ Choice ChoiceOfAny(const Rules& r, const Node& n) {
       return {CellType::kBf16, "the gradient of a weight"};
     return {.why = "a gradient with a short side"};
   }
+  // The pixels of a flat patch are equal, and so are the errors of rounding them: they add up.
+  if (Keeps(n.scope, "patch_embed")) return {.why = "equal pixels would be rounded alike"};
   const Value& weight = r.g.value(n.in[1]);
   if (weight.role != Role::kParam) return {.why = "no operand is a weight"};
   // What the pass itself has made is behind the end, and is not constant.

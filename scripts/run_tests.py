@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the test binaries of a build folder, two at a time, and adds up their gtest results.
+"""Runs the test binaries of a build folder, three at a time, and adds up their gtest results.
 
 A binary that is missing, crashes or runs into the time limit is a failed test of its own name, and
 what it passed before that counts. The checks of the sources (check_*.py) count as one test each,
@@ -182,7 +182,8 @@ def main():
         default=int(os.environ.get("GRAFT_TEST_LIMIT", 600)),
         help="seconds for one binary",
     )
-    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
+    # One more than processors: tests wait for processes that end and files that are written.
+    parser.add_argument("--jobs", type=int, default=min(3, 1 + (os.cpu_count() or 1)))
     parser.add_argument("names", nargs="*")
     args = parser.parse_args()
     build = args.build.resolve()

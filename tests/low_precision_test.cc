@@ -42,11 +42,11 @@ TEST(LowPrecision, FrozenWeightsInBothDirectionsAndNothingElse) {
     EXPECT_FALSE(weight.name.starts_with("head")) << weight.name;
     (n.attrs.As<LowMatmulAttrs>().product.tb ? forward : backward)++;
   }
-  EXPECT_EQ(forward, 1 + 2 * 6);
+  EXPECT_EQ(forward, 2 * 6);
   EXPECT_GE(backward, 6 + 3);  // of the first block, only what is behind its queries and values
-  EXPECT_THAT(Scopes(step.graph(), kMatmul), Contains("head"));
-  for (const std::string& scope : Scopes(step.graph(), kMatmul))  // branches, head
-    EXPECT_TRUE(scope == "head" || scope.ends_with("attn.q") || scope.ends_with("attn.v")) << scope;
+  EXPECT_THAT(Scopes(step.graph(), kMatmul), ::testing::IsSupersetOf({"head", "patch_embed"}));
+  for (const std::string& scope : Scopes(step.graph(), kMatmul))  // pixels, branches, head
+    EXPECT_THAT(scope, ::testing::MatchesRegex("head|patch_embed|.*attn\\.[qv]"));
 }
 
 TEST(LowPrecision, AttentionInBothDirectionsIfWanted) {
@@ -113,14 +113,13 @@ TEST(LowPrecision, KeepsWhatIsNamed) {
   EXPECT_THAT(low({}), Contains("blocks.1.mlp.fc1"));
   EXPECT_THAT(low({"fc1"}), Not(Contains(HasSubstr("fc1"))));
   EXPECT_THAT(low({"fc1"}), Contains("blocks.1.mlp.fc2"));
-  EXPECT_THAT(low({"blocks.1.*", "patch_embed"}),
-              Each(::testing::AllOf(Not(HasSubstr("blocks.1")), Not("patch_embed"))));
+  EXPECT_THAT(low({"blocks.1.*", "o"}), Each(::testing::MatchesRegex("blocks.0.*[^o]")));
   EXPECT_THAT(low({"fc"}), Contains("blocks.1.mlp.fc1"));  // a word is a whole one
 }
 
-TEST(LowPrecision, PixelsAndLongSumsAreBf16WhereOthersAreInt8) {
+TEST(LowPrecision, LongSumsAreBf16WhereOthersAreInt8) {
   const LowStep step("linear", Of(CellType::kInt8));
-  EXPECT_THAT(Scopes(step.graph(), kLowMatmul, "bf16"), Each(::testing::StrEq("patch_embed")));
+  EXPECT_THAT(Scopes(step.graph(), kLowMatmul, "bf16"), ::testing::IsEmpty());
   EXPECT_THAT(Scopes(step.graph(), kLowMatmul, "int8"), Each(HasSubstr("blocks.")));
   EXPECT_THAT(Scopes(step.graph(), kLowMatmul, "int8"), ::testing::SizeIs(12));
   Graph g;
@@ -137,7 +136,6 @@ TEST(LowPrecision, WhereTheCpuHasNoBf16WhatIsBf16BesideInt8IsF32) {
   for (const char* method : {"linear", "full"}) {
     const LowStep step(method, precision, 0, kWideVit);
     EXPECT_THAT(Scopes(step.graph(), kLowMatmul, "bf16"), ::testing::IsEmpty()) << method;
-    EXPECT_THAT(Scopes(step.graph(), kMatmul), Contains("patch_embed")) << method;
   }
   EXPECT_THAT(Scopes(LowStep("linear", precision).graph(), kLowMatmul, "int8"),
               ::testing::SizeIs(12));
@@ -191,8 +189,9 @@ TEST(LowPrecision, FullFineTuningIsNearF32) {
     std::map<std::string, std::vector<float>> all;
     for (const std::string& name : step.step->trainable_names()) all[name] = step.Gradient(name);
     const std::vector<std::string> low = Scopes(step.graph(), kLowMatmul);
-    // Six products a block: forward, into the input (but for the first norm's) and the weight.
-    EXPECT_EQ(low.size(), precision.cell == CellType::kF32 ? 0u : 6u * 3 + 2);
+    // Six products a block: forward, into the input (but for the first norm's) and the weight; and
+    // that into the weight of the patches.
+    EXPECT_EQ(low.size(), precision.cell == CellType::kF32 ? 0u : 6u * 3 + 1);
     return all;
   };
   double f32 = 0, low = 0;

@@ -50,12 +50,14 @@ const MatmulAttrs& ProductOf(const Node& n) {
 }
 
 // Whether what is rounded in this scope goes through nearly all blocks, and moves the logits of a
-// model more than elsewhere (docs/measuring.md says by how much).
+// model more than elsewhere: the first attention, and of texts the first block and the attention of
+// the second (docs/measuring.md says by how much).
 bool ComesEarly(const Rules& r, const std::string& scope) {
+  if (GlobMatch("blocks.0.attn.*", scope)) return true;
   return r.of_texts && (GlobMatch("blocks.0.*", scope) || GlobMatch("blocks.1.attn.*", scope));
 }
 
-// bf16 stands in for int8 where a sum has too many numbers, and early in a model of texts.
+// bf16 stands in for int8 where a sum has too many numbers, and early in the model.
 Choice ChoiceOfFrozen(const Rules& r, const Node& n) {
   if (r.precision.cell != CellType::kInt8) return {r.precision.cell};
   if (ComesEarly(r, n.scope)) return {CellType::kBf16, "rounding goes through all blocks"};

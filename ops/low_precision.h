@@ -61,10 +61,10 @@ bool EmulatesCells();
 // train, and their gradients, are in bf16 whatever the precision, and only if both sides have
 // kLeastTrainedSide: what methods add is narrower and stays in f32, as do trained values, their
 // accumulated gradients and the optimizer. What reads pixels and what is made from parameters alone
-// stays in f32. In int8, of models of texts the first block and the attention of the second, and
-// sums of more numbers than bytes can add up are in bf16; all that is bf16 beside int8 stays in f32
-// on CPUs that do not multiply bf16. A GELU of what such a product makes becomes gelu_near.
-// attention and its gradient become low_attention, if wanted.
+// stays in f32. In int8, the first attention, of models of texts the first block and the attention
+// of the second, and sums of more numbers than bytes can add up are in bf16; all that is bf16
+// beside int8 stays in f32 on CPUs that do not multiply bf16. A GELU of what such a product makes
+// becomes gelu_near. attention and its gradient become low_attention, if wanted.
 inline constexpr int64_t kLeastLowSide = 32, kLeastTrainedSide = 128;
 Pass LowPrecisionPass(const Precision& precision);
 

@@ -117,11 +117,11 @@ TEST(LowPrecision, KeepsWhatIsNamed) {
   EXPECT_THAT(low({"fc"}), Contains("blocks.1.mlp.fc1"));  // a word is a whole one
 }
 
-TEST(LowPrecision, LongSumsAreBf16WhereOthersAreInt8) {
+TEST(LowPrecision, FirstAttentionAndLongSumsAreBf16WhereOthersAreInt8) {
   const LowStep step("linear", Of(CellType::kInt8));
-  EXPECT_THAT(Scopes(step.graph(), kLowMatmul, "bf16"), ::testing::IsEmpty());
-  EXPECT_THAT(Scopes(step.graph(), kLowMatmul, "int8"), Each(HasSubstr("blocks.")));
-  EXPECT_THAT(Scopes(step.graph(), kLowMatmul, "int8"), ::testing::SizeIs(12));
+  EXPECT_THAT(Scopes(step.graph(), kLowMatmul, "bf16"), Each(HasSubstr("blocks.0.attn.")));
+  EXPECT_THAT(Scopes(step.graph(), kLowMatmul, "bf16"), ::testing::SizeIs(4));
+  EXPECT_THAT(Scopes(step.graph(), kLowMatmul, "int8"), ::testing::SizeIs(8));
   Graph g;
   const ValueId x = g.AddInput("x", F32({Dim::Sequences(), 4100}));
   g.AddOutput("y", Matmul(g, x, g.AddParam("w", {40, 4100}), false, true));
@@ -138,7 +138,7 @@ TEST(LowPrecision, WhereTheCpuHasNoBf16WhatIsBf16BesideInt8IsF32) {
     EXPECT_THAT(Scopes(step.graph(), kLowMatmul, "bf16"), ::testing::IsEmpty()) << method;
   }
   EXPECT_THAT(Scopes(LowStep("linear", precision).graph(), kLowMatmul, "int8"),
-              ::testing::SizeIs(12));
+              ::testing::SizeIs(8));
 }
 
 // A product that reads what the pass has just made is none of the constant ones.

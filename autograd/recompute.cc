@@ -8,8 +8,7 @@
 namespace graft {
 
 double ModelSeconds(const Cost& cost) {
-  // Rates of the two cores of docs/measuring.md; the last term is what a call costs before any
-  // work.
+  // Rates of two cores with AVX-512; the last term is what a call costs before any work.
   return std::max(cost.flops / 300e9, cost.bytes / 12e9) + 5e-6;
 }
 

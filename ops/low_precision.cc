@@ -51,7 +51,7 @@ const MatmulAttrs& ProductOf(const Node& n) {
 
 // Whether what is rounded in this scope goes through nearly all blocks, and moves the logits of a
 // model more than elsewhere: the first attention, and of texts the first block and the attention of
-// the second (docs/measuring.md says by how much).
+// the second (docs/low_precision.md says by how much).
 bool ComesEarly(const Rules& r, const std::string& scope) {
   if (GlobMatch("blocks.0.attn.*", scope)) return true;
   return r.of_texts && (GlobMatch("blocks.0.*", scope) || GlobMatch("blocks.1.attn.*", scope));

@@ -1,4 +1,4 @@
-// graft demo: the commands of a first hour in one minute, on images that it draws itself.
+// graft demo: the commands of a first hour in a minute or two, on images that it draws itself.
 #include <unistd.h>
 
 #include <cerrno>
@@ -208,7 +208,7 @@ void RunDemo(const std::string& keep, const CommonOptions& common) {
 
 void AddDemoCommand(CLI::App& app, CommonOptions& common) {
   CLI::App* command = app.add_subcommand(
-      "demo", "train, compare, fuse and prove, in a minute and without a download");
+      "demo", "train, compare, fuse and prove, in one or two minutes and without a download");
   auto keep = std::make_shared<std::string>();
   command->add_option("--keep", *keep, "directory to create and keep: data, runs, models");
   AddCommonOptions(*command, common);

@@ -14,7 +14,6 @@
 #include <new>
 #include <system_error>
 
-#include "runtime/affinity.h"
 #include "runtime/io/files_read.h"
 #include "runtime/io/mapped_file.h"
 #include "runtime/process_group.h"
@@ -242,15 +241,26 @@ namespace {
 
 // libgomp's threads spin for milliseconds between parallel loops. Where another program wants the
 // same cores, each loop then waits for a thread that waits for nothing, and a step takes ten times
-// as long. A short spin costs nothing on an idle machine. libgomp reads the variable before main,
-// hence the exec.
-void ShortenSpinning(char** argv) {
-  if (std::getenv("GOMP_SPINCOUNT") || std::getenv("OMP_WAIT_POLICY")) return;
-  setenv("GOMP_SPINCOUNT", "20000", 1);
-  graft::UnbindThread();  // what libgomp has bound to one core would stay so, and all its threads
-  execv("/proc/self/exe", argv);
+// as long. A short spin costs nothing on an idle machine. libgomp reads the variable as it is
+// loaded, hence the exec: before any library has started, so that this happens once.
+void ShortenSpinning(int, char** argv, char** environment) {
+  size_t count = 0;
+  for (; environment[count]; ++count) {
+    for (const char* set : {"GOMP_SPINCOUNT=", "OMP_WAIT_POLICY="}) {
+      if (std::strncmp(environment[count], set, std::strlen(set)) == 0) return;
+    }
+  }
+  char spins[] = "GOMP_SPINCOUNT=20000";
+  const auto longer = static_cast<char**>(__builtin_alloca((count + 2) * sizeof(char*)));
+  std::copy_n(environment, count, longer);
+  longer[count] = spins;
+  longer[count + 1] = nullptr;
+  execve("/proc/self/exe", argv, longer);
   // Without /proc the program just goes on as it is.
 }
+
+[[gnu::section(".preinit_array"), gnu::used]] void (*const kBeforeLibraries)(int, char**, char**) =
+    ShortenSpinning;
 
 #define GRAFT_OUT_OF_MEMORY "out of memory; hint: --memory-budget, or a smaller --batch-size"
 constexpr char kOutOfMemory[] = "graft: " GRAFT_OUT_OF_MEMORY "\n";
@@ -290,7 +300,6 @@ void OpenUnwinder() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  ShortenSpinning(argv);
   OpenUnwinder();
   // A limit on the size of files is then an error of write(2), like a full disk.
   std::signal(SIGXFSZ, SIG_IGN);

@@ -164,6 +164,7 @@ void AddPlanCommand(CLI::App& app, CommonOptions& common) {
       ->check(CLI::Range(int64_t{0}, int64_t{1'000'000'000'000}));
   command->add_option("--tokenizer", c.tokenizer, "of texts, as of graft train");
   AddCommonOptions(*command, common);
+  command->get_option("--memory-budget")->group("");  // refused, with what to do instead
   command->footer(
       "Examples:\n  graft plan --model deit_tiny_patch16_224.safetensors --data photos/\n"
       "  graft plan --model init:bert_base --batch-size 16 --length 128 --methods full "

@@ -265,6 +265,7 @@ void AddSearchCommand(CLI::App& app, CommonOptions& common) {
   AddSupernetOptions(*command, o->config);
   AddSpaceOptions(*command, *o);
   AddCommonOptions(*command, common);
+  command->get_option("--memory-budget")->group("");  // refused, with what to do instead
   command->footer(
       "Example:\n  graft search --model deit_tiny_patch16_224.safetensors --data vtab-1k/cifar "
       "--space glora --ranks 8,4 --max-params 0.5M --epochs 100 --out s\n"

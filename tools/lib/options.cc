@@ -74,14 +74,15 @@ void AddCommonOptions(CLI::App& command, CommonOptions& o) {
   command.add_flag("--json", o.json, "print one JSON object on standard output");
   command.add_flag("--quiet", o.quiet, "print errors only");
   command.add_option("--isa", o.isa, "a lower SIMD target than the CPU's: avx512, avx2, sse4");
-  command
-      .add_option("--dtype", o.dtype,
-                  "of products with the model's weights: f32, bf16, int8, or auto (bf16 if the CPU "
-                  "has it)")
-      ->capture_default_str();
+  CLI::Option* dtype = command.add_option(
+      "--dtype", o.dtype,
+      "of products with the model's weights: f32, bf16, int8, or auto (bf16 if the CPU has it)");
+  dtype->capture_default_str();
   if (TakesDtype(command.get_name()))
     command.add_option("--keep", o.keep,
                        "with --dtype: scopes that stay in f32, e.g. \"patch_embed|blocks.0.*\"");
+  else
+    dtype->group("");  // f32 alone, which need not be asked for
   command.add_option("--memory-budget", o.memory_budget, "bound on planned memory, e.g. 1.5GiB");
   command.add_option("--disable-pass", o.disabled_passes,
                      "an optimising pass to leave out; may be repeated");

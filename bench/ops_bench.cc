@@ -34,7 +34,8 @@ void Register(const OpDef& op, const Sample& s, const MachinePeak& machine) {
         testing::Runner runner(c, {.constant = true, .share = {}});
         runner.Run();
         for (auto _ : state) runner.Run();
-        const Cost cost = op.cost(c.in_shape, c.out_shape, c.attrs);
+        const Cost cost =  // all inputs are constant
+            op.cost({c.in_shape, c.out_shape, c.attrs, c.in_type, c.out_type, ~0u});
         const double bound =
             std::max(cost.flops / (1e9 * machine.gflops), cost.bytes / machine.bytes_per_second);
         using benchmark::Counter;

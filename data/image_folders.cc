@@ -131,8 +131,8 @@ class Reader {
           "or a table labels.csv with columns file,label",
           directory, images);
     Fail(
-        "{}: expected a data set: lists such as train800.txt with lines 'path label', or folders "
-        "train/CLASS/*.png; found neither",
+        "{}: expected a data set: images as lists such as train800.txt with lines 'path label' or "
+        "as folders train/CLASS/*.png, or texts as train.csv, .tsv or .jsonl; found none of these",
         directory);
   }
 

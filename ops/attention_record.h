@@ -41,20 +41,19 @@ double ProductFlops(std::span<const Extents> in, const P& p) {
 }
 
 template <class P>
-Cost AttentionCost(std::span<const Extents> in, std::span<const Extents> out, const Attrs& attrs) {
-  Cost cost = MoveCost(in, out, attrs);
-  cost.flops = 2 * ProductFlops(in, attrs.As<P>());
+Cost AttentionCost(const CostArgs& args) {
+  Cost cost = MoveCost(args);
+  cost.flops = 2 * ProductFlops(args.in, args.attrs.As<P>());
   return cost;
 }
 
 template <class P>
-Cost AttentionGradCost(std::span<const Extents> in, std::span<const Extents> out,
-                       const Attrs& attrs) {
-  const P& p = attrs.As<P>();
-  Cost cost = MoveCost(in, out, attrs);
+Cost AttentionGradCost(const CostArgs& args) {
+  const P& p = args.attrs.As<P>();
+  Cost cost = MoveCost(args);
   const bool scores = Wants(p, 'q') || Wants(p, 'k') || Wants(p, 'p');  // else only dv, from p
   const bool keys = Wants(p, 'k') || Wants(p, 'p'), values = Wants(p, 'v') || Wants(p, 'p');
-  cost.flops = ProductFlops(in, p) * (1 + scores + Wants(p, 'q') + keys + values);
+  cost.flops = ProductFlops(args.in, p) * (1 + scores + Wants(p, 'q') + keys + values);
   return cost;
 }
 

@@ -101,7 +101,8 @@ std::vector<LevelRate> MeasureSmallLevels(int threads) {
 
 std::vector<LevelRate> MeasureLevels(int threads) {
   const CpuInfo& cpu = Cpu();
-  const size_t n = static_cast<size_t>(threads);
+  // Threads without a core of their own take turns, and leave what they read to the next.
+  const size_t n = static_cast<size_t>(std::min(threads, DefaultThreads()));
   const size_t share = cpu.l3_bytes / n, small = 2;
   std::vector<LevelRate> levels = MeasureSmallLevels(threads);
   if (share > cpu.l2_bytes) levels.push_back({"L3", std::max(share / 2, cpu.l2_bytes)});

@@ -65,8 +65,6 @@ std::vector<Sample> ConversionSamples(bool bf16) {
   return samples;
 }
 
-Cost ConversionCost(ExtentsSpan in, ExtentsSpan, const Attrs&) { return {0, 6 * Elements(in[0])}; }
-
 }  // namespace
 
 constinit const OpDef kToBf16{.name = "to_bf16",
@@ -77,7 +75,7 @@ constinit const OpDef kToBf16{.name = "to_bf16",
                                     RoundToBf16(a.out[0]);
                                   },
                               .kernel = GRAFT_KERNEL(Round),
-                              .cost = ConversionCost,
+                              .cost = PerElement<0>,
                               .samples = +[] { return ConversionSamples(false); },
                               .error_samples = +[]() -> std::vector<ErrorSample> {
                                 return {
@@ -90,7 +88,7 @@ constinit const OpDef kToF32{.name = "to_f32",
                              .infer = InferConversion<DType::kBf16, DType::kF32>,
                              .reference = +[](const ReferenceArgs& a) { a.out[0] = a.in[0]; },
                              .kernel = GRAFT_KERNEL(Widen),
-                             .cost = ConversionCost,
+                             .cost = PerElement<0>,
                              .samples = +[] { return ConversionSamples(true); },
                              .error_samples = +[]() -> std::vector<ErrorSample> {
                                return {

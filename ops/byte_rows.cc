@@ -71,11 +71,13 @@ HWY_INLINE ByteRow RangeOf(const T* x, int64_t k) {
 template <class T>
 HWY_INLINE ByteRow TransformedRange(const T* x, int64_t k, float* transformed) {
   const DF d;
-  auto least = hn::Zero(d), most = least, odd = least;
+  const auto zero = hn::Zero(d);
+  auto least = zero, most = zero, odd = zero;
   HadamardOf(
-      x, k, transformed, [&](auto v, bool first) HWY_ATTR __attribute__((always_inline)) {
+      x, k, transformed, [&](auto v) HWY_ATTR __attribute__((always_inline)) {
         least = hn::Min(least, v), most = hn::Max(most, v);
-        if (first) odd = hn::Add(odd, hn::Sub(v, v));
+        // Sums of finite numbers may overflow: 0 x infinity is NaN, which Min and Max pass over.
+        odd = hn::MulAdd(v, zero, odd);
       });
   return ByteRowOf(hn::GetLane(hn::MinOfLanes(d, least)), hn::GetLane(hn::MaxOfLanes(d, most)),
                    hn::GetLane(hn::SumOfLanes(d, odd)));
@@ -153,7 +155,7 @@ void RowToStaticBytes(const Tensor& x, int64_t at, const float* factors, int64_t
   WithNumbers(x, at, [&](const auto* row) HWY_ATTR {
     if (HadamardVectors(k) == 0) return StaticBytesOf(row, factors, k, zero, out, range);
     HWY_ALIGN float transformed[kMostBytes];
-    HadamardOf(row, k, transformed, [](auto, bool) {});
+    HadamardOf(row, k, transformed, [](auto) {});
     StaticBytesOf(static_cast<const float*>(transformed), factors, k, zero, out, range);
   });
 }
@@ -202,8 +204,9 @@ void RunByteRows(const KernelArgs& args) noexcept {
                args.out[1].f32());
 }
 
-Cost ByteRowsCost(ExtentsSpan in, ExtentsSpan out, const Attrs&) {
-  return {(HadamardVectors(in[0][1]) > 0 ? 12 : 5) * Elements(in[0]), AllBytes(in, out)};
+Cost ByteRowsCost(const CostArgs& args) {
+  const Extents& x = args.in[0];
+  return {(HadamardVectors(x[1]) > 0 ? 12 : 5) * Elements(x), args.Bytes()};
 }
 
 std::vector<Sample> ByteRowsSamples() {

@@ -330,8 +330,8 @@ constinit const OpDef kBroadcastLike{
       return {v.need[0] ? SumLike(v.g, v.cotangent[0], v.in[0]) : ValueId{}, {}};
     },
     .cost =
-        +[](ExtentsSpan in, ExtentsSpan out, const Attrs&) {
-          return Cost{0, 4 * Elements(in[0]) + 4 * Elements(out[0])};
+        +[](const CostArgs& args) {  // of the pattern, the shape alone
+          return Cost{0, 4 * Elements(args.in[0]) + 4 * Elements(args.out[0])};
         },
     .samples = BroadcastSamples,
     .error_samples = +[]() -> std::vector<ErrorSample> {

@@ -91,8 +91,8 @@ constinit const OpDef kGatherRows{
           return d;
         },
     .cost =
-        +[](std::span<const Extents> in, std::span<const Extents> out, const Attrs&) {
-          return Cost{0, 4.0 * static_cast<double>(2 * out[0].size() + in[1].size())};
+        +[](const CostArgs& args) {
+          return Cost{0, 4.0 * static_cast<double>(2 * args.out[0].size() + args.in[1].size())};
         },
     .samples =
         +[] {
@@ -125,9 +125,9 @@ constinit const OpDef kScatterAddRows{
           return d;
         },
     .cost =
-        +[](std::span<const Extents> in, std::span<const Extents> out, const Attrs&) {
-          const double n = static_cast<double>(in[0].size());
-          return Cost{n, 4 * (3 * n + static_cast<double>(out[0].size()))};
+        +[](const CostArgs& args) {
+          const double n = static_cast<double>(args.in[0].size());
+          return Cost{n, 4 * (3 * n + static_cast<double>(args.out[0].size()))};
         },
     .samples =
         +[] {

@@ -33,6 +33,9 @@ constexpr int64_t kGemmLanes = hn::MaxLanes(GemmTag());
 // the tiles that fit 32 registers, 6 x 4 vectors has the fewest loads: 10 for 24 multiply-adds
 // (8 x 3: 11, 12 x 2: 14); of those that fit 16, 4 x 3: 7 for 12 (6 x 2: 8).
 constexpr bool kManyRegisters = kGemmLanes == 16;
+#if HWY_TARGET != HWY_AVX3
+static_assert(!kManyRegisters, "HasCells takes panels of this width for those of AVX3");
+#endif
 constexpr int64_t kGemmVecs = kManyRegisters ? 4 : 3;  // vectors in a row of a tile
 constexpr int64_t kGemmMr = kManyRegisters ? 6 : 4;    // most rows of a whole tile
 constexpr int64_t kGemmNr = kGemmVecs * kGemmLanes;    // columns of a tile and of a panel of B

@@ -56,7 +56,7 @@ HWY_INLINE void HadamardGroup(const T* x, float* out, const F& see) {
   stage(std::integral_constant<size_t, 8>());
   Unroll<kVecs>([&](auto i) HWY_ATTR __attribute__((always_inline)) {
     const auto y = HadamardOfEight(d, v[i]);
-    see(y, i == 0);
+    see(y);
     hn::StoreU(y, d, out + i * kStep);
   });
 }
@@ -67,8 +67,7 @@ HWY_INLINE void HadamardGroups(const T* x, int64_t k, float* out, const F& see) 
   for (int64_t i = 0; i < k; i += kGroup) HadamardGroup<kVecs>(x + i, out + i, see);
 }
 
-// out = H x; HadamardVectors(k) > 0. see(v, first) is called for every vector of results: if a
-// number is not finite, some vector that is `first` holds one that is not.
+// out = H x; HadamardVectors(k) > 0. see(v) is called for every vector of results.
 template <class T, class F>
 HWY_INLINE void HadamardOf(const T* x, int64_t k, float* out, const F& see) {
   switch (HadamardVectors(k)) {
@@ -93,7 +92,7 @@ HWY_INLINE void HadamardOf(const T* x, int64_t k, float* out, const F& see) {
   WidenNumbers(x, k, out);
   Hadamard(out, k);
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  for (int64_t i = 0; i < k; i += lanes) see(hn::LoadU(d, out + i), true);
+  for (int64_t i = 0; i < k; i += lanes) see(hn::LoadU(d, out + i));
 }
 
 #endif

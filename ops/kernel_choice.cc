@@ -1,18 +1,40 @@
 #include "ops/kernel_choice.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
+#include "ops/low_cells.h"
+#include "ops/low_precision.h"
 #include "ops/ops.h"
 
 namespace graft {
+namespace {
+
+KernelChoice WhyLow(const Graph& g, const Node& n) {
+  std::string why = "low_precision: a product of attention";
+  CellType cell = CellType::kBf16;
+  if (n.op == &kLowMatmul) {
+    const LowMatmulAttrs& low = n.attrs.As<LowMatmulAttrs>();
+    const Value& b = g.value(n.in[1]);
+    const bool frozen = b.role == Role::kParam && !b.trainable;
+    cell = low.cell == "int8" ? CellType::kInt8 : CellType::kBf16;
+    why = fmt::format("low_precision: {}, both of whose sides have at least {} numbers",
+                      low.product.ta ? "the gradient of a weight"
+                      : frozen       ? "a frozen weight"
+                                     : "a weight that trains",
+                      frozen && !low.product.ta ? kLeastLowSide : kLeastTrainedSide);
+  }
+  if (!HasCells(cell)) why += fmt::format("; the CPU has no {}, which is emulated", CellName(cell));
+  return {why, "f32: --dtype asks for less"};
+}
+
+}  // namespace
 
 KernelChoice WhyKernel(const Graph& g, NodeId id, const Counts& capacity) {
   const Node& n = g.node(id);
-  if (n.op == &kLowMatmul)
-    return {"low_precision: a frozen weight, both of whose sides have at least 32 numbers",
-            "f32: --dtype asks for less"};
-  if (n.op == &kLowAttention || n.op == &kLowAttentionGrad)
-    return {"low_precision: the CPU multiplies bf16", "f32: --dtype asks for less"};
+  if (n.op == &kLowMatmul || n.op == &kLowAttention || n.op == &kLowAttentionGrad)
+    return WhyLow(g, n);
   if (n.op == &kNf4Matmul) return {"a weight in 4 bits has no other kernel", ""};
   if (n.op != &kMatmul) return {};
   std::vector<Extents> in, out;

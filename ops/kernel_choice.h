@@ -10,7 +10,7 @@ namespace graft {
 // A text that says why the kernel serves, and one that says why the others do not; both are "" for
 // operators that have only one kernel.
 struct KernelChoice {
-  const char *why = "", *refused = "";
+  std::string why, refused;
 };
 // The choice for a node of a graph that all passes have seen, asked of the code that chooses.
 KernelChoice WhyKernel(const Graph& g, NodeId node, const Counts& capacity);

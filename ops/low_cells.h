@@ -81,7 +81,11 @@ inline ByteRow ByteRowOf(float min, float max, float rest) {
   const float span = max - min;
   ByteRow row{span / 254 + (span - span) + rest, 0, 0};
   if (!(row.scale > 0)) return row;
-  row.inverse = std::min(254 / span, std::numeric_limits<float>::max());
+  row.inverse = 254 / span;
+  if (!(row.inverse <= std::numeric_limits<float>::max())) {  // the smallest rows take fewer steps
+    row.inverse = std::numeric_limits<float>::max();
+    row.scale = 1 / row.inverse;
+  }
   row.zero = (kWhole + (0.5f - min * row.inverse)) - kWhole;
   return row;
 }

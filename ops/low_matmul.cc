@@ -136,16 +136,17 @@ void RefLowMatmul(const ReferenceArgs& args) {
   if (low.slope16) RoundToBf16(args.out[1]);
 }
 
-Cost LowMatmulCost(ExtentsSpan in, ExtentsSpan out, const Attrs& attrs) {
-  const LowMatmulAttrs& low = attrs.As<LowMatmulAttrs>();
-  std::vector<Extents> given = OfMatmul<Extents>(in, low);
-  const Sizes d = SizesOf(given[0], given[1], low.product);
-  if (low.bytes) given[0] = Extents{d.m, d.k};
-  Cost cost = kMatmul.cost(given, out, Attrs(low.product));
-  if (low.bytes) cost.bytes -= static_cast<double>(3 * d.m * d.k);
-  cost.bytes += Elements(out[0]) * (2 * low.times - 2 * low.y16 - 2 * low.slope16);
-  if (low.product.ta) return cost;
-  cost.bytes -= Elements(in[1]) * (CellOf(low) == CellType::kBf16 ? 2 : 3);
+// Of a frozen weight its cells are read.
+Cost LowMatmulCost(const CostArgs& args) {
+  const LowMatmulAttrs& low = args.attrs.As<LowMatmulAttrs>();
+  std::vector<Extents> in = OfMatmul<Extents>(args.in, low);
+  const Sizes d = SizesOf(in[0], in[1], low.product);
+  if (low.bytes) in[0] = Extents{d.m, d.k};
+  const std::vector<DType> in_type(in.size(), DType::kF32);
+  const Attrs product(low.product);
+  Cost cost{kMatmul.cost({in, args.out, product, in_type, args.out_type}).flops, args.Bytes()};
+  if (args.frozen & 2)
+    cost.bytes -= Elements(args.in[1]) * (CellOf(low) == CellType::kBf16 ? 2 : 3);
   return cost;
 }
 

@@ -242,10 +242,15 @@ PassReport ShareBytes(Graph& g) {
 
 }  // namespace
 
-void CheckDtype(const std::string& dtype) {
-  if (std::ranges::find(kDtypes, dtype) == kDtypes.end())
-    FailUsage("--dtype '{}'{}; known: {}", dtype, DidYouMean(dtype, kDtypes),
-              fmt::join(kDtypes, ", "));
+void CheckDtype(const std::string& dtype, std::string_view option) {
+  if (std::ranges::find(kDtypes, dtype) != kDtypes.end()) return;
+  std::string small = dtype;
+  std::ranges::transform(small, small.begin(), [](unsigned char c) { return std::tolower(c); });
+  const bool meant = std::ranges::find(kDtypes, small) != kDtypes.end();
+  std::string hint =
+      meant ? fmt::format("; did you mean '{}'?", small) : DidYouMean(dtype, kDtypes);
+  if (!hint.starts_with("; known")) hint += fmt::format("; known: {}", fmt::join(kDtypes, ", "));
+  FailUsage("{} '{}'{}", option, dtype, hint);
 }
 
 void CheckKeep(const Graph& g, const Precision& precision) {
@@ -256,8 +261,10 @@ void CheckKeep(const Graph& g, const Precision& precision) {
     std::set<std::string> words;
     for (const std::string& scope : scopes)
       words.insert(scope), words.insert(scope.substr(scope.rfind('.') + 1));
-    FailUsage("--keep: the model has no scope '{}'{}", word,
-              DidYouMean(word, std::vector<std::string>(words.begin(), words.end())));
+    const std::string near = DidYouMean(word, std::vector<std::string>(words.begin(), words.end()));
+    FailUsage(
+        "--keep: the model has no scope '{}'{}", word,
+        near.empty() ? "; hint: graft inspect MODEL --graph text shows scopes behind '#'" : near);
   }
 }
 
@@ -286,24 +293,30 @@ bool EmulatesCells() {
 }
 
 ChosenDtype ChooseDtype(const std::string& dtype) {
+  return ChooseDtype(dtype, HasCells(CellType::kBf16), HasCells(CellType::kInt8));
+}
+
+ChosenDtype ChooseDtype(const std::string& dtype, bool has_bf16, bool has_int8) {
   if (dtype == "auto") {
-    if (HasCells(CellType::kBf16))
+    if (has_bf16)
       return {"bf16",
               "dtype auto: bf16, for which this CPU has instructions that are about twice as fast "
               "as those of f32 (int8 is faster still and less exact: --dtype int8)"};
     return {"f32",
             "dtype auto: f32, as this CPU (or --isa) has no instruction for products of bf16"};
   }
-  const CellType cell = dtype == "bf16"   ? CellType::kBf16
-                        : dtype == "int8" ? CellType::kInt8
-                                          : CellType::kF32;
-  if (HasCells(cell)) return {dtype, ""};
+  if (dtype == "int8" && has_int8 && !has_bf16 && !EmulatesCells())
+    return {dtype,
+            "dtype int8: attention, early layers and layers that train, which are bf16 beside it, "
+            "are f32, as this CPU (or --isa) has no instruction for bf16"};
+  if (dtype == "bf16" ? has_bf16 : dtype != "int8" || has_int8) return {dtype, ""};
   if (EmulatesCells())
     return {dtype, "dtype " + dtype +
                        ": made of other instructions (GRAFT_EMULATE), as this CPU (or --isa) has "
                        "none for its products: as exact, but slow"};
   return {"f32", "dtype " + dtype +
-                     ": f32 instead, as this CPU (or --isa) has no instruction for its products"};
+                     ": f32 instead, as this CPU (or --isa) has no instruction for its products "
+                     "(GRAFT_EMULATE=1 takes it all the same, slower than f32)"};
 }
 
 void AddFactors(const Calibration& calibration, ParamStore& params) {

@@ -39,7 +39,8 @@ std::vector<ByteProduct> ByteProducts(const Graph& g, const Precision& precision
 // From words of a user: "f32", "bf16", "int8" or "auto" (AutoDtype), and scopes joined by '|'.
 // Throws Error (kUsage) with the nearest word.
 Precision ParsePrecision(const std::string& dtype, const std::string& keep = "");
-void CheckDtype(const std::string& dtype);
+// `option` is what the user gave it to.
+void CheckDtype(const std::string& dtype, std::string_view option = "--dtype");
 // Throws Error (kUsage) for a word to keep in f32 that is no scope of the model.
 void CheckKeep(const Graph& g, const Precision& precision);
 
@@ -52,6 +53,8 @@ struct ChosenDtype {
 // instruction for is f32. int8 is faster still, but is taken only if it is asked for, as it is less
 // exact.
 ChosenDtype ChooseDtype(const std::string& dtype);
+// The same on a CPU that multiplies what is told.
+ChosenDtype ChooseDtype(const std::string& dtype, bool has_bf16, bool has_int8);
 // GRAFT_EMULATE=1 in the environment: a precision that was asked for is taken all the same, for
 // checks on any machine; what the CPU has no instruction for then takes longer than f32.
 bool EmulatesCells();

@@ -90,11 +90,11 @@ std::vector<ValueId> MatmulGradient(const GradientArgs& v) {
   return d;
 }
 
-Cost MatmulCost(std::span<const Extents> in, std::span<const Extents> out, const Attrs& attrs) {
-  const MatmulAttrs& p = attrs.As<MatmulAttrs>();
-  const double k = static_cast<double>(in[0][p.ta ? 0 : 1]);
-  const double elements = static_cast<double>(out[0].size());
-  Cost cost = MoveCost(in, out, attrs);
+Cost MatmulCost(const CostArgs& args) {
+  const MatmulAttrs& p = args.attrs.As<MatmulAttrs>();
+  const double k = static_cast<double>(args.in[0][p.ta ? 0 : 1]);
+  const double elements = static_cast<double>(args.out[0].size());
+  Cost cost = MoveCost(args);
   cost.flops = elements * (2 * k + p.bias + p.residual + (p.act == kNoAct ? 0 : 20));
   return cost;
 }

@@ -108,9 +108,10 @@ Prepared Prepare(const PrepareArgs& a) {
 }
 
 // The cost counts only the rows that are read, not all of x.
-Cost MeansCost(std::span<const Extents>, std::span<const Extents> out, const Attrs& attrs) {
-  const double n = static_cast<double>(ParseGroups(attrs).size() * Columns(out[0]));
-  return {2 * n, 4 * (n + static_cast<double>(out[0].size()))};
+Cost MeansCost(const CostArgs& args) {
+  const Extents& out = args.out[0];
+  const double n = static_cast<double>(ParseGroups(args.attrs).size() * Columns(out));
+  return {2 * n, 4 * (n + static_cast<double>(out.size()))};
 }
 
 Attrs Default() { return MeanRowsAttrs{}; }
@@ -179,9 +180,10 @@ constinit const OpDef kMeanRowsGrad{
           return d;
         },
     .cost =
-        +[](std::span<const Extents>, std::span<const Extents> out, const Attrs& attrs) {
-          const double n = static_cast<double>(ParseGroups(attrs).size() * Columns(out[0]));
-          return Cost{2 * n, 4 * (2 * n + static_cast<double>(out[0].size()))};
+        +[](const CostArgs& args) {
+          const double n =
+              static_cast<double>(ParseGroups(args.attrs).size() * Columns(args.out[0]));
+          return Cost{2 * n, 4 * (2 * n + static_cast<double>(args.out[0].size()))};
         },
     .samples =
         +[] {

@@ -58,16 +58,12 @@ void RunDequantize(const KernelArgs& args) noexcept {
   });
 }
 
-// Bytes are read as such, everything else is f32.
-Cost Nf4Cost(ExtentsSpan in, ExtentsSpan out, const Nf4Attrs& w, size_t first) {
-  Cost cost{2 * static_cast<double>(w.rows) * static_cast<double>(w.cols), AllBytes(in, out)};
-  cost.bytes -= 3 * Elements(in[first]);
-  if (w.double_quantised) cost.bytes -= 3 * Elements(in[first + 1]);
-  return cost;
+double DequantizeFlops(const Nf4Attrs& w) {
+  return 2 * static_cast<double>(w.rows) * static_cast<double>(w.cols);
 }
 
-Cost DequantizeCost(ExtentsSpan in, ExtentsSpan out, const Attrs& attrs) {
-  return Nf4Cost(in, out, attrs.As<Nf4Attrs>(), 0);
+Cost DequantizeCost(const CostArgs& args) {
+  return {DequantizeFlops(args.attrs.As<Nf4Attrs>()), args.Bytes()};
 }
 
 // --- nf4_matmul ---
@@ -123,12 +119,13 @@ std::vector<ValueId> Nf4MatmulGradient(const GradientArgs& v) {
   return d;
 }
 
-Cost Nf4MatmulCost(ExtentsSpan in, ExtentsSpan out, const Attrs& attrs) {
-  const auto& [w, p] = attrs.As<Nf4MatmulAttrs>();
-  const auto in_shape = MatmulInputs(in, w, Extents{w.rows, w.cols});
-  Cost cost = Nf4Cost(in, out, w, 1);
-  cost.flops += kMatmul.cost(in_shape, out, p).flops;
-  return cost;
+Cost Nf4MatmulCost(const CostArgs& args) {
+  const auto& [w, p] = args.attrs.As<Nf4MatmulAttrs>();
+  const auto in = MatmulInputs(args.in, w, Extents{w.rows, w.cols});
+  const std::vector<DType> in_type(in.size(), DType::kF32);
+  const Attrs product(p);
+  const Cost matmul = kMatmul.cost({in, args.out, product, in_type, args.out_type});
+  return {DequantizeFlops(w) + matmul.flops, args.Bytes()};
 }
 
 void RunNf4Matmul(const KernelArgs& args) noexcept {

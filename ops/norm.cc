@@ -333,13 +333,6 @@ std::vector<Sample> GradAffineSamples() {
 
 const TensorType kX{DType::kF32, {3, 7}}, kRow{DType::kF32, {7}}, kColumn{DType::kF32, {3, 1}};
 
-// As that of layer_norm, but for the half of y.
-Cost LowNormCost(std::span<const Extents> in, std::span<const Extents> out, const Attrs& attrs) {
-  Cost cost = PerElement<8>(in, out, attrs);
-  cost.bytes -= 2 * Elements(out[0]);
-  return cost;
-}
-
 std::vector<ErrorSample> NormErrors() {
   return {{{kX, kRow}, NormAttrs{}, "expected 3 inputs, found 2"},
           {{kRow, kRow, kRow}, NormAttrs{}, "expected x of rank 2, found f32[7]"},
@@ -370,7 +363,7 @@ constinit const OpDef kLowLayerNorm{.name = "low_layer_norm",
                                     .infer = InferLowNorm,
                                     .reference = RefLowNorm,
                                     .kernel = GRAFT_KERNEL(LowLayerNormKernel),
-                                    .cost = LowNormCost,
+                                    .cost = PerElement<8>,
                                     .samples = NormSamples,
                                     .error_samples = NormErrors,
                                     .rtol = 0.01,

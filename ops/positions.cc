@@ -212,9 +212,9 @@ constinit const OpDef kSumPositions{
     .kernel = SumPositionsKernel,
     .gradient = SumPositionsGradient,
     .cost =
-        +[](std::span<const Extents> in, std::span<const Extents> out, const Attrs&) {
-          const double n = static_cast<double>(out[0].size() * SequencesOf(in[1]));
-          return Cost{n, 4 * (n + static_cast<double>(out[0].size()))};
+        +[](const CostArgs& args) {
+          const double n = static_cast<double>(args.out[0].size() * SequencesOf(args.in[1]));
+          return Cost{n, 4 * (n + static_cast<double>(args.out[0].size()))};
         },
     .samples =
         +[] {
@@ -288,9 +288,9 @@ constinit const OpDef kSegmentMeanGrad{
           return d;
         },
     .cost =
-        +[](std::span<const Extents> in, std::span<const Extents> out, const Attrs&) {
-          const double n = static_cast<double>(out[0].size());
-          return Cost{n, 4 * (n + static_cast<double>(in[0].size()))};
+        +[](const CostArgs& args) {
+          const double n = static_cast<double>(args.out[0].size());
+          return Cost{n, 4 * (n + static_cast<double>(args.in[0].size()))};
         },
     .samples =
         +[] {

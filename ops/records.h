@@ -23,14 +23,6 @@ inline size_t SumRowBlocksScratch(int64_t rows, int64_t cols, int64_t results) {
   return parts <= 1 ? 0 : static_cast<size_t>(parts * cols * results) * sizeof(float);
 }
 
-// The bytes that are moved if every element of every tensor is read or written once.
-inline double AllBytes(ExtentsSpan in, ExtentsSpan out) {
-  double bytes = 0;
-  for (const Extents& e : in) bytes += 4 * Elements(e);
-  for (const Extents& e : out) bytes += 4 * Elements(e);
-  return bytes;
-}
-
 // The GELUs in f64 (activation.cc); the epilogue of matmul uses them, too.
 struct Activated64 {
   double y, slope;
@@ -41,8 +33,8 @@ Activated64 GeluTanh64(double x);
 
 // The cost of an operator that does kFlops operations for each element of its first input.
 template <int kFlops>
-Cost PerElement(ExtentsSpan in, ExtentsSpan out, const Attrs&) {
-  return {kFlops * Elements(in[0]), AllBytes(in, out)};
+Cost PerElement(const CostArgs& args) {
+  return {kFlops * Elements(args.in[0]), args.Bytes()};
 }
 
 inline void ExpectCount(Types in, size_t count) {

@@ -111,11 +111,8 @@ void ForSequences(int64_t sequences, int64_t floats, const F& f) noexcept {
 
 // The cost of moving all bytes with `flops` operations per element of the first result.
 template <int flops = 0>
-Cost MoveCost(std::span<const Extents> in, std::span<const Extents> out, const Attrs&) {
-  double elements = 0;
-  for (const Extents& e : in) elements += static_cast<double>(e.size());
-  for (const Extents& e : out) elements += static_cast<double>(e.size());
-  return {flops * static_cast<double>(out[0].size()), 4 * elements};
+Cost MoveCost(const CostArgs& args) {
+  return {flops * static_cast<double>(args.out[0].size()), args.Bytes()};
 }
 
 // Inputs of samples: indices as given, and offsets of sequences that have one length.

@@ -14,10 +14,18 @@ size_t Bytes(const TensorType& type, const Counts& counts) {
 }
 
 Cost CostOf(const Graph& g, const Node& n, const Counts& counts) {
+  if (!n.op->cost) return {};
   std::vector<Extents> in, out;
-  for (ValueId v : n.in) in.push_back(At(g.shape(v), counts));
-  for (ValueId v : n.out) out.push_back(At(g.shape(v), counts));
-  return n.op->cost ? n.op->cost(in, out, n.attrs) : Cost{};
+  std::vector<DType> in_type, out_type;
+  uint32_t frozen = 0;
+  for (ValueId v : n.in) {
+    const Value& value = g.value(v);
+    if (value.role == Role::kParam && !value.trainable && in.size() < 32) frozen |= 1u << in.size();
+    in.push_back(At(value.type.shape, counts)), in_type.push_back(value.type.dtype);
+  }
+  for (ValueId v : n.out)
+    out.push_back(At(g.shape(v), counts)), out_type.push_back(g.type(v).dtype);
+  return n.op->cost({in, out, n.attrs, in_type, out_type, frozen});
 }
 
 namespace {

@@ -64,6 +64,23 @@ struct GradientArgs {
 struct Cost {
   double flops = 0, bytes = 0;
 };
+struct CostArgs {
+  std::span<const Extents> in, out;
+  const Attrs& attrs;
+  std::span<const DType> in_type, out_type;
+  uint32_t frozen = 0;  // bit i: input i is a parameter that does not train
+
+  // What is moved if every number of every tensor is read or written once.
+  double Bytes() const {
+    double bytes = 0;
+    for (size_t i = 0; i < in.size(); ++i) bytes += BytesOf(in[i], in_type[i]);
+    for (size_t i = 0; i < out.size(); ++i) bytes += BytesOf(out[i], out_type[i]);
+    return bytes;
+  }
+  static double BytesOf(const Extents& e, DType dtype) {
+    return static_cast<double>(ByteSize(dtype)) * static_cast<double>(e.size());
+  }
+};
 
 // An input of a sample: shape and range of random values, or given integers.
 struct SampleInput {
@@ -96,7 +113,7 @@ struct OpDef {
   // Returns the cotangents of the inputs as new nodes of the graph, invalid where not needed. It is
   // null for operators that are not differentiable.
   std::vector<ValueId> (*gradient)(const GradientArgs&) = nullptr;
-  Cost (*cost)(std::span<const Extents> in, std::span<const Extents> out, const Attrs&) = nullptr;
+  Cost (*cost)(const CostArgs&) = nullptr;
   std::vector<Sample> (*samples)() = nullptr;
   std::vector<ErrorSample> (*error_samples)() = nullptr;
 

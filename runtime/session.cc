@@ -130,15 +130,15 @@ void Session::Execute(size_t begin, size_t end, int worker) noexcept {
     const Impl::Step& step = impl_->steps[t];
     Impl::Call& call = impl_->workers[worker].calls[t];
     if (options_.poison && !step.in_place) {
-      const float nan = std::numeric_limits<float>::quiet_NaN();
+      constexpr std::byte kNan{0xFF};  // four of these are a NaN of f32, two one of bf16
       for (const Tensor& out : call.out)
         if (std::none_of(call.in.begin(), call.in.end(),
                          [&](const Tensor& in) { return in.data == out.data; }))
-          std::fill_n(out.f32(), out.shape.size(), nan);
-      std::fill_n(reinterpret_cast<float*>(call.scratch), step.scratch_bytes / 4, nan);
+          std::fill_n(static_cast<std::byte*>(out.data),
+                      static_cast<size_t>(out.shape.size()) * ByteSize(out.dtype), kNan);
+      std::fill_n(call.scratch, step.scratch_bytes, kNan);
       const int threads = LoopThreads() > 1 ? 1 : call.own.threads;
-      std::fill_n(reinterpret_cast<float*>(call.own.data),
-                  static_cast<size_t>(threads) * call.own.bytes / 4, nan);
+      std::fill_n(call.own.data, static_cast<size_t>(threads) * call.own.bytes, kNan);
     }
     const Clock::time_point start = profile_ ? Clock::now() : Clock::time_point();
     step.run({call.in, call.out, step.node->attrs, step.state.get(), call.scratch, call.own});

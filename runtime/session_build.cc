@@ -77,7 +77,7 @@ void Session::Impl::Prepare(const SessionOptions& options, std::vector<StepInfo>
     if (prepared.finish) unfinished.push_back(std::move(prepared.finish));
     info.push_back({order.nodes[t], std::string(n.op->name), n.scope,
                     prepared.impl.empty() ? "simd" : prepared.impl, n.phase, t < order.once_end,
-                    n.op->cost ? n.op->cost(in, out, n.attrs) : Cost{}, prepared.scratch, 0, 0});
+                    CostOf(graph, n, options.capacity), prepared.scratch, 0, 0});
   }
 }
 

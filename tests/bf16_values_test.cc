@@ -215,6 +215,35 @@ TEST(Bf16Values, GradientsStayNear) {
     }
 }
 
+// Nothing reads what no kernel has written: neither memory of halves nor what fills up their rows.
+TEST(Bf16Values, NothingIsReadThatIsNotWritten) {
+  constexpr int64_t kOdd = 35;
+  for (const char* cell : {"bf16", "int8"}) {
+    Graph g;
+    const ValueId x = g.AddInput("x", F32({Dim::Sequences(), kOdd}));
+    LowMatmulAttrs attrs;
+    attrs.product.tb = true, attrs.cell = cell, attrs.y16 = true;
+    const ValueId y = g.Add1(kLowMatmul, {x, g.AddParam("w", {kOdd, kOdd})}, attrs);
+    attrs.y16 = false;
+    g.AddOutput("z", g.Add1(kLowMatmul, {y, g.AddParam("u", {kOdd, kOdd})}, attrs));
+    ParamStore params;
+    for (const char* name : {"w", "u"})
+      params.Set(name, {kOdd, kOdd}, Normal(kOdd * kOdd, name[0], 0.3f));
+    std::vector<float> plain;
+    for (const bool poison : {false, true}) {
+      Session session(g, params, {.capacity = {7, 0}, .poison = poison});
+      const std::vector<float> in = Normal(7 * kOdd, 9, 1.0f);
+      std::ranges::copy(in, session.Input("x").f32());
+      session.Run({7, 0});
+      const Tensor z = session.Output("z");
+      const std::vector<float> out(z.f32(), z.f32() + z.shape.size());
+      if (!poison) plain = out;
+      EXPECT_EQ(out, plain) << cell;
+      for (const float v : out) EXPECT_TRUE(std::isfinite(v)) << cell;
+    }
+  }
+}
+
 TEST(Bf16Values, BitsDoNotDependOnThreads) {
   for (const char* method : {"full", "lora(r=4)"}) {
     std::map<std::string, std::vector<float>> first;

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -73,8 +74,36 @@ TEST(ByteRows, RangesAreBytes) {
       EXPECT_GE(ByteOf(max, row), 254) << min << " " << max;
     }
   }
+  for (const float size : {1e-30f, 1e-36f, 1e-37f}) {  // the inverse of the last is cut
+    const ByteRow row = ByteRowOf(-size, size, 0);
+    const double back = double{row.scale} * (int{ByteOf(0.7f * size, row)} - row.zero);
+    EXPECT_NEAR(back, 0.7 * size, 0.02 * size) << size;
+  }
   EXPECT_EQ(ByteRowOf(0, 0, 0).scale, 0);
   EXPECT_TRUE(std::isnan(ByteRowOf(-far, far, 0).scale));
+}
+
+// Sums of finite numbers that overflow inside the transform are no numbers either, whatever they
+// become there: infinities may meet and be gone.
+TEST(ByteRows, WhatOverflowsHasNoScale) {
+  constexpr int64_t k = 128;
+  int overflowing = 0;
+  for (uint64_t seed = 0; seed < 2000; ++seed) {
+    std::vector<float> x(k), transformed;
+    const std::vector<float> size = Normal(8, seed, 1.2e38f), place = Normal(8, seed + 5000, 1e3f);
+    for (size_t i = 0; i < size.size(); ++i)
+      x[static_cast<size_t>(std::abs(place[i])) % k] = size[i];
+    transformed = x;
+    Hadamard(transformed.data(), k);
+    const bool finite = std::ranges::all_of(transformed, [](float v) { return std::isfinite(v); });
+    const Tensor in{x.data(), DType::kF32, {1, k}};
+    std::array<std::byte, k> bytes;
+    float range[2];
+    MakeByteRows(in, 1, k, bytes.data(), range);
+    EXPECT_TRUE(finite || std::isnan(range[0])) << seed;
+    overflowing += !finite;
+  }
+  EXPECT_GT(overflowing, 500);
 }
 
 // The root mean square of the error of x w' in int8, beside that of the result.

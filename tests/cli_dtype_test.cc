@@ -1,7 +1,10 @@
 // --dtype and --keep: runs, evaluations and predictions in bf16 and int8. What this CPU has no
 // instruction for is emulated, as a user may ask for (GRAFT_EMULATE); without that it is f32, and
 // the command says so.
+#include <limits>
+
 #include "ops/gemm_core.h"
+#include "runtime/io/safetensors.h"
 #include "tests/cli_mistakes_testing.h"
 
 namespace graft::cli::cli_dtype_test {
@@ -53,6 +56,7 @@ TEST_F(Dtype, ARunHasItsOwn) {
     const Outcome o = Graft(Train(dtype, {"--dtype", dtype}));
     EXPECT_EQ(o.code, 0) << o.err;
     EXPECT_EQ(Config(dtype)["dtype"], dtype);
+    EXPECT_NE((o.out + o.err).find("products  in " + dtype), std::string::npos) << o.err;
     EXPECT_EQ((o.out + o.err).find("GRAFT_EMULATE") == std::string::npos, Has(dtype)) << o.err;
     EXPECT_NE(Weights(dtype), Weights("f32"));
     GraftJson(Train(dtype + "-3", {"--dtype", dtype, "--threads", "3"}));
@@ -75,6 +79,14 @@ TEST_F(Dtype, AResumedRunGoesOnInIt) {
                   {"--dtype", "bf16", "--epochs", "2", "--schedule", "constant", "--warmup", "0"}));
   GraftJson({"train", "--resume", At("part"), "--epochs", "3"});
   EXPECT_EQ(Weights("whole"), Weights("part"));
+  // In f32 it would be another run.
+  if (Has("bf16")) return;
+  const std::string before = Weights("part");
+  const Outcome o = Plain({"train", "--resume", At("part"), "--epochs", "4"});
+  EXPECT_EQ(o.code, 1) << o.out;
+  EXPECT_NE(o.err.find("the run is in bf16"), std::string::npos) << o.err;
+  EXPECT_NE(o.err.find("GRAFT_EMULATE=1"), std::string::npos) << o.err;
+  EXPECT_EQ(Weights("part"), before);
 }
 
 TEST_F(Dtype, ALowerTargetHasNone) {
@@ -101,23 +113,24 @@ TEST_F(Dtype, EvalAgainstAnother) {
             0.05 * against["logit_range"].get<double>());
   EXPECT_LE(against["rms_logit_difference"], against["max_logit_difference"]);
   EXPECT_GT(against["rms_logit_difference"], 0);
-  const nlohmann::json same = GraftJson(WithOptions(eval, {"--against", "f32"}));
-  EXPECT_EQ(same["against"]["max_logit_difference"], 0);
-  EXPECT_EQ(same["against"]["agreement"], 1);
+  const Outcome told = Graft(WithOptions(eval, {"--dtype", "int8", "--against", "f32"}));
+  EXPECT_NE(told.out.find("images), in int8"), std::string::npos) << told.out;
+  EXPECT_NE(told.out.find("int8 is "), std::string::npos) << told.out;
 }
 
-// Where the CPU has no instruction both are f32, which is no measure of int8.
-TEST_F(Dtype, EvalAgainstWhatThereIsNot) {
+// A precision beside itself loses nothing, which says nothing; and where the CPU has no instruction
+// both are f32.
+TEST_F(Dtype, EvalAgainstItself) {
   GraftJson(Train("e2"));
-  const Words eval{"eval", "--run",     At("e2"), "--data", At("images"), "--split",
-                   "test", "--against", "int8",   "--isa",  "avx2"};
-  const Outcome o = Plain(eval);
-  EXPECT_NE((o.out + o.err).find("note: --against: dtype int8: f32 instead"), std::string::npos)
-      << o.out;
-  EXPECT_NE(o.out.find("against f32: "), std::string::npos) << o.out;
-  Words as_json = eval;
-  as_json.push_back("--json");
-  EXPECT_EQ(Plain(as_json).json()["against"]["dtype"], "f32");
+  const Words eval{"eval", "--run", At("e2"), "--data", At("images"), "--split", "test"};
+  ExpectRefused(WithOptions(eval, {"--against", "f32"}), 2, "both are f32");
+  ExpectRefused(WithOptions(eval, {"--dtype", "int8", "--against", "int8"}), 2, "both are int8");
+  GraftJson(
+      WithOptions(eval, {"--dtype", "int8", "--calibrate", At("images"), "--against", "int8"}));
+  const Outcome o = Plain(WithOptions(eval, {"--against", "int8", "--isa", "avx2"}));
+  EXPECT_EQ(o.code, 2) << o.out;
+  EXPECT_NE(o.err.find("both are f32"), std::string::npos) << o.err;
+  EXPECT_NE(o.err.find("dtype int8: f32 instead"), std::string::npos) << o.err;
 }
 
 // Scales that were found before give the same for any number of threads, and numbers near those of
@@ -141,13 +154,41 @@ TEST_F(Dtype, CalibratedScales) {
       {"eval", "--run", At("c"), "--data", At("images"), "--split", "test", "--dtype", "int8"});
   EXPECT_NE(rows["loss"], json["loss"]);
   EXPECT_EQ(rows["calibrated_products"], 0);
-  const Outcome lower = Plain(WithOptions(eval, {"--isa", "avx2"}));
+  const Outcome lower = Plain({"eval", "--run", At("c"), "--data", At("images"), "--split", "test",
+                               "--dtype", "int8", "--calibrate", At("images"), "--isa", "avx2"});
   EXPECT_EQ(lower.code, 0) << lower.err;
   EXPECT_NE((lower.out + lower.err).find("nothing is in int8"), std::string::npos) << lower.out;
   const nlohmann::json predicted =
       GraftJson({"predict", "--run", At("c"), At("images"), "--dtype", "int8", "--calibrate",
                  At("images"), "--calibrate-limit", "8"});
   EXPECT_EQ(predicted["failed"], 0);
+  EXPECT_EQ(predicted["dtype"], "int8");
+}
+
+// A model that makes numbers that are not finite has no ranges, whichever kind these are.
+TEST_F(Dtype, CalibrationOfADamagedModel) {
+  GraftJson(Train("d"));
+  GraftJson({"fuse", "--run", At("d"), "--out", At("fused.safetensors")});
+  const SafetensorsFile file = SafetensorsFile::Open(At("fused.safetensors"));
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    std::vector<TensorToWrite> tensors;
+    std::vector<std::byte> damaged;
+    for (const FileTensor& t : file.tensors()) {
+      std::span<const std::byte> bytes = file.bytes(t);
+      if (t.name == "blocks.0.mlp.fc1.weight") {
+        damaged.assign(bytes.begin(), bytes.end());
+        std::memcpy(damaged.data(), &bad, sizeof bad);
+        bytes = damaged;
+      }
+      tensors.push_back({t.name, t.dtype, t.shape, bytes});
+    }
+    ASSERT_FALSE(damaged.empty());
+    WriteSafetensors(At("bad.safetensors"), tensors, file.metadata());
+    ExpectRefused({"predict", "--model", At("bad.safetensors"), At("images/images/test/000000.png"),
+                   "--dtype", "int8", "--calibrate", At("images")},
+                  1, "is multiplied by is not finite");
+  }
 }
 
 TEST_F(Dtype, ProfileNamesTheKernels) {
@@ -206,7 +247,16 @@ TEST_F(Dtype, Mistakes) {
        {"against",
         {"eval", "--model", kNano, "--data", "d", "--against", "f16"},
         2,
-        {"--dtype 'f16'"}}},
+        {"--against 'f16'"}},
+       {"calibrateLimit",
+        {"predict", "--model", kNano, "a.png", "--dtype", "int8", "--calibrate-limit", "5"},
+        2,
+        {"--calibrate-limit 5", "goes with --calibrate"}},
+       {"keepNothingOfPlan",
+        {"plan", "--model", kNano, "--batch-size", "4", "--methods", "linear", "--dtype", "int8",
+         "--keep", "classifier"},
+        2,
+        {"no scope 'classifier'", "--graph text"}}},
       *dir_);
 }
 

@@ -50,8 +50,21 @@ TEST(StepPlan, IsWhatProfileFinds) {
   }
 }
 
+// Of the smallest memory that holds so many bytes of a thread.
+double BytesPerSecond(double bytes, const json& profile, const json& plan) {
+  const json& machine = profile["machine"];
+  const std::map<std::string, double> sizes{
+      {"L1", machine["l1d_bytes"]},
+      {"L2", machine["l2_bytes"]},
+      {"L3", machine["l3_bytes"].get<double>() / plan["threads"].get<double>()}};
+  for (const json& level : plan["levels"])
+    if (const auto size = sizes.find(level["level"]); size != sizes.end() && bytes <= size->second)
+      return 1e9 * level["gb_per_second"].get<double>();
+  return 1e9 * plan["peak_gb_per_second"].get<double>();
+}
+
 // Adds up the seconds of a step over the nodes that a profile lists, each at the peak of its
-// numbers.
+// numbers or of its memory.
 double SecondsOf(const json& profile, const json& plan) {
   std::map<std::string, double> peaks{{"bf16", plan["peak_gflops_bf16"]},
                                       {"int8", plan["peak_gflops_int8"]}};
@@ -62,13 +75,22 @@ double SecondsOf(const json& profile, const json& plan) {
     const std::string impl = node["impl"], cell = impl.substr(impl.rfind(':') + 1);
     const bool low = peaks.contains(cell);
     const double peak = low ? peaks[cell] : plan["peak_gflops"].get<double>();
-    const double one =
-        std::max(node["flops"].get<double>() / (peak * 1e9),
-                 node["bytes"].get<double>() * 1e-9 / plan["peak_gb_per_second"].get<double>());
+    const double bytes = node["bytes"];
+    const double one = std::max(node["flops"].get<double>() / (peak * 1e9),
+                                bytes / BytesPerSecond(bytes, profile, plan));
     seconds += (node["phase"] == "update" ? one : one * runs) /
                plan[low ? "low_efficiency" : "efficiency"].get<double>();
   }
   return seconds;
+}
+
+// Emulated products have a share of the peak of their own.
+TEST(StepPlan, OfAnEmulatedPrecision) {
+  const Emulation emulation;
+  const json found = GraftJson({"plan", "--model", "init:vit_nano_patch8_64", "--batch-size", "8",
+                                "--methods", "linear", "--dtype", "int8"});
+  EXPECT_EQ(found["dtype"], "int8");
+  EXPECT_NE(found["low_efficiency"], found["efficiency"]);
 }
 
 TEST(StepPlan, OfAPrecision) {

@@ -92,7 +92,7 @@ TEST(Dataset, OpenErrors) {
   const TempDir folder;
   EXPECT_THAT(MessageOf([&] { ImageDataset(folder / "none"); }), HasSubstr("does not exist"));
   EXPECT_THAT(MessageOf([&] { ImageDataset(folder.path().string()); }),
-              HasSubstr("expected a data set: lists such as train800.txt"));
+              HasSubstr("expected a data set: images as lists such as train800.txt"));
   WriteLists(folder);
   const ImageDataset data(folder.path().string());
   EXPECT_THAT(MessageOf([&] { data.Load("train80"); }),

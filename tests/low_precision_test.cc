@@ -390,30 +390,5 @@ TEST(LowPrecision, GeluOfRoundedProductsIsTheNearOne) {
   EXPECT_EQ(fused, 2);
 }
 
-TEST(LowPrecision, WordsOfAUser) {
-  const auto wrong = [](const std::string& dtype, const std::string& keep) -> std::string {
-    try {
-      ParsePrecision(dtype, keep);
-    } catch (const Error& e) {
-      return e.what();
-    }
-    return "";
-  };
-  EXPECT_THAT(wrong("bf32", ""), HasSubstr("--dtype 'bf32'"));
-  EXPECT_THAT(wrong("bf32", ""), HasSubstr("bf16"));
-  EXPECT_THAT(wrong("bf16", "fc1||o"), HasSubstr("an empty word"));
-  EXPECT_THAT(wrong("bf16", "fc1|"), HasSubstr("an empty word"));
-  EXPECT_THAT(ParsePrecision("f32", "fc1|blocks.0.*").keep,
-              ::testing::ElementsAre("fc1", "blocks.0.*"));
-  for (const char* dtype : {"bf16", "int8"}) {
-    const ChosenDtype chosen = ChooseDtype(dtype);
-    const bool has = HasCells(dtype == std::string("bf16") ? CellType::kBf16 : CellType::kInt8);
-    EXPECT_EQ(chosen.dtype, has ? dtype : "f32");
-    EXPECT_EQ(chosen.why.empty(), has);
-  }
-  EXPECT_EQ(ChooseDtype("f32").why, "");
-  EXPECT_EQ(ChooseDtype("auto").dtype, HasCells(CellType::kBf16) ? "bf16" : "f32");
-}
-
 }  // namespace
 }  // namespace graft::testing::low_precision_test

@@ -189,10 +189,11 @@ TEST_P(OpTest, RowsAsFlagged) {
 TEST_P(OpTest, CostIsGiven) {
   ASSERT_TRUE(op().cost) << op().name;
   ForEachSample(true, [&](const OpCase& c, const std::string& line) {
-    const Cost cost = op().cost(c.in_shape, c.out_shape, c.attrs);
+    const Cost cost = op().cost({c.in_shape, c.out_shape, c.attrs, c.in_type, c.out_type});
     EXPECT_GE(cost.flops, 0) << line;
     double written = 0;
-    for (const Extents& e : c.out_shape) written += 4 * static_cast<double>(e.size());
+    for (size_t i = 0; i < c.out_shape.size(); ++i)
+      written += CostArgs::BytesOf(c.out_shape[i], c.out_type[i]);
     EXPECT_GE(cost.bytes, written) << line;
   });
 }

@@ -117,6 +117,14 @@ nlohmann::json CheckpointJson(const OpenedModel& opened) {
   return opened.checkpoint.empty() ? nlohmann::json() : nlohmann::json(opened.checkpoint);
 }
 
+// What was evaluated, on what, and how if not in f32.
+std::string Heading(const OpenedModel& opened, const EvalOptions& o, const std::string& split,
+                    size_t n, const std::string& unit, const CommonOptions& common) {
+  const std::string dtype = ChooseDtype(common.dtype).dtype;
+  return fmt::format("{} on {}, split {} ({} {}){}", opened.description, o.data, split, Grouped(n),
+                     unit, dtype == "f32" ? "" : ", in " + dtype);
+}
+
 // The evaluation of the same examples in another precision.
 struct Other {
   Metrics metrics;
@@ -185,8 +193,7 @@ void RunTargets(const EvalOptions& o, OpenedModel& opened, Dataset& data, const 
   if (o.skip_bad) json["skipped"] = SkippedJson(data.skipped());
   AddPreprocess(opened.facts, !data.texts(), &json);
   PrintJson(common, json);
-  Say(common, fmt::format("{} on {}, split {} ({} {})", opened.description, o.data, split,
-                          Grouped(m.n), examples.unit()));
+  Say(common, Heading(opened, o, split, m.n, examples.unit(), common));
   Say(common, MeasuresText(task, m, examples.unit()));
   Say(common, "\n" + TargetsTable(task, m, labels, "  "));
   if (!o.errors.empty())
@@ -213,8 +220,7 @@ void RunClasses(const EvalOptions& o, OpenedModel& opened, Dataset& data, const 
   const std::vector<std::string> labels = data.labels();
   if (!o.errors.empty())
     WriteFileAtomically(o.errors, ErrorsCsv(wrong, data.ExampleNames(split, o.limit), labels));
-  if (const std::string notice = examples.notice(); !notice.empty())
-    Say(common, "note: " + notice);
+  if (const std::string notice = examples.notice(); !notice.empty()) Say(common, "note: " + notice);
   nlohmann::json json = MetricsJson(m);
   json["per_class"] = ClassesJson(m.confusion, labels);
   json["checkpoint"] = CheckpointJson(opened);
@@ -227,8 +233,7 @@ void RunClasses(const EvalOptions& o, OpenedModel& opened, Dataset& data, const 
   if (o.skip_bad) json["skipped"] = SkippedJson(data.skipped());
   AddPreprocess(opened.facts, !data.texts(), &json);
   PrintJson(common, json);
-  Say(common, fmt::format("{} on {}, split {} ({} {})", opened.description, o.data, split,
-                          Grouped(m.n), examples.unit()));
+  Say(common, Heading(opened, o, split, m.n, examples.unit(), common));
   TextTable table({1});
   table.Add({"accuracy", Percent(m.accuracy)});
   table.Add({"mean class accuracy", Percent(m.mean_class_accuracy)});
@@ -241,8 +246,8 @@ void RunClasses(const EvalOptions& o, OpenedModel& opened, Dataset& data, const 
   table.Add({fmt::format("{}/s", examples.unit()), fmt::format("{:.1f}", per_second)});
   Say(common, table.Lines("  "));
   if (other)
-    Say(common,
-        "  " + AgainstText(ChooseDtype(o.against).dtype, m, other->metrics, other->agreement));
+    Say(common, "  " + AgainstText(ChooseDtype(common.dtype).dtype, ChooseDtype(o.against).dtype, m,
+                                   other->metrics, other->agreement));
   Say(common, "\n" + ClassTable(m.confusion, labels, "  "));
   if (const std::string confused = ConfusionText(m.confusion, labels, "  "); !confused.empty())
     Say(common, "\n" + confused);
@@ -251,13 +256,25 @@ void RunClasses(const EvalOptions& o, OpenedModel& opened, Dataset& data, const 
         fmt::format("\n{}: {} predicted wrongly", o.errors, Counted(std::ssize(wrong), "example")));
 }
 
+// Refuses a comparison of a precision with itself, which says that nothing is lost.
+void CheckAgainst(const EvalOptions& o, const CommonOptions& common) {
+  if (o.against.empty()) return;
+  const ChosenDtype mine = ChooseDtype(common.dtype), other = ChooseDtype(o.against);
+  const bool calibrated = mine.dtype == "int8" && !o.calibrate.data.empty();  // rows are not
+  if (mine.dtype != other.dtype || calibrated) return;
+  const std::string& why = mine.why.empty() ? other.why : mine.why;
+  FailUsage("--against {}: both are {}, so nothing would be compared{}", o.against, mine.dtype,
+            why.empty() ? "" : " (" + why + ")");
+}
+
 void Run(EvalOptions o, const CommonOptions& common) {
   if (o.choice.preprocess == "list") return PrintPreprocessPresets(common);
-  if (!o.against.empty()) CheckDtype(o.against);
+  if (!o.against.empty()) CheckDtype(o.against, "--against");
   CheckCalibrateOptions(o.calibrate, common);
   if (o.data.empty() && o.choice.run.empty())
     FailUsage("eval needs --data, the data set's directory");
   ApplyCommonOptions(common);
+  CheckAgainst(o, common);
   SayDtype(common);
   OpenedModel opened = OpenModel(With(o.choice, common), InputKind::kDataset);
   SayNotices(common, opened.model.notices);

@@ -6,8 +6,8 @@
 #include "tools/lib/model_options.h"
 #include "tools/lib/output.h"
 #include "tools/lib/report.h"
-#include "tools/lib/step_plan.h"
 #include "tools/profiles/machine.h"
+#include "tools/profiles/step_plan.h"
 #include "train/complete_config.h"
 #include "train/dataset.h"
 
@@ -51,6 +51,7 @@ PlannedTraining OfBatch(const PlanOptions& o) {
   std::vector<std::string> labels;
   for (int64_t i = 0; i < o.classes; ++i) labels.push_back(std::to_string(i));
   AdaptClasses(t.model, labels, seed, true, t.config.task);
+  CheckKeep(BuildModel(t.model.config), PassesOf(t.config).precision);
   if (!t.model.is_bert() && o.length)
     FailUsage("--length goes with a model that reads texts; {} reads images", t.model.source);
   if (t.model.is_bert()) {
@@ -74,9 +75,9 @@ std::vector<std::string> MethodsOf(const PlanOptions& o) {
 
 // "deit_tiny, batches of 64, 1,000 images to learn from; 2 threads, 250.0 GFLOP/s in f32, ..."
 std::string Heading(const PlannedTraining& t, const MachinePace& pace) {
-  std::string peaks = fmt::format("{:.1f} GFLOP/s in f32", pace.peak.gflops);
+  std::string peaks = fmt::format("{:.1f} GFLOP/s in f32", pace.machine.peak.gflops);
   for (const auto& [dtype, rate] :
-       {std::pair{"bf16", pace.peak.bf16_gflops}, {"int8", pace.peak.int8_gflops}})
+       {std::pair{"bf16", pace.machine.peak.bf16_gflops}, {"int8", pace.machine.peak.int8_gflops}})
     if (t.config.dtype == dtype && rate > 0) peaks += fmt::format(", {:.1f} in {}", rate, dtype);
   return fmt::format(
       "{}, batches of {}{}; {} threads, {}; a forward pass gets {:.0f} % of what "
@@ -86,10 +87,9 @@ std::string Heading(const PlannedTraining& t, const MachinePace& pace) {
                            t.data->unit())
              : "",
       Threads(), peaks, 100 * pace.efficiency,
-      t.config.dtype == "f32"
-          ? ""
-          : fmt::format(" in f32, its products in {} {:.0f} %", t.config.dtype,
-                        100 * pace.low_efficiency));
+      t.config.dtype == "f32" ? ""
+                              : fmt::format(" in f32, its products in {} {:.0f} %", t.config.dtype,
+                                            100 * pace.low_efficiency));
 }
 
 void Run(PlanOptions& o, const CommonOptions& common) {
@@ -107,7 +107,9 @@ void Run(PlanOptions& o, const CommonOptions& common) {
   CheckIsModel(c.model);
   PlannedTraining t = c.data.empty() ? OfBatch(o) : OfData(o, common);
   SayNotices(common, t.model.notices);
-  const MachinePace pace = MeasurePace(t, AskMachine(false).peak);
+  const MachinePace pace = MeasurePace(t, AskMachine(false));
+  for (const std::string& disturbance : Disturbances(pace.machine))
+    Say(common, "warning: " + disturbance);
   const bool epochs = t.data != nullptr;
   Say(common, Heading(t, pace));
   std::vector<StepPlan> plans;
@@ -121,10 +123,11 @@ void Run(PlanOptions& o, const CommonOptions& common) {
              {"steps_per_epoch", epochs ? nlohmann::json(t.steps_per_epoch()) : nlohmann::json()},
              {"dtype", c.dtype},
              {"keep", c.keep},
-             {"peak_gflops", pace.peak.gflops},
-             {"peak_gflops_bf16", pace.peak.bf16_gflops},
-             {"peak_gflops_int8", pace.peak.int8_gflops},
-             {"peak_gb_per_second", pace.peak.bytes_per_second * 1e-9},
+             {"peak_gflops", pace.machine.peak.gflops},
+             {"peak_gflops_bf16", pace.machine.peak.bf16_gflops},
+             {"peak_gflops_int8", pace.machine.peak.int8_gflops},
+             {"peak_gb_per_second", pace.machine.peak.bytes_per_second * 1e-9},
+             {"levels", MachineJson(pace.machine).at("levels")},
              {"efficiency", pace.efficiency},
              {"low_efficiency", pace.low_efficiency},
              {"threads", Threads()},

@@ -287,6 +287,7 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
   }
   json["predictions"] = Tell(o, joint, inputs, logits, common);
   json["n"] = all, json["failed"] = failed;
+  json["dtype"] = ChooseDtype(common.dtype).dtype;
   if (!o.out.empty()) json["out"] = o.out;
   AddPreprocess(opened.facts, images, &json);
   PrintJson(common, json);

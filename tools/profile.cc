@@ -28,7 +28,8 @@ struct ProfileOptions {
   bool machine = false, refresh = false, numerics = false;
   std::vector<std::string> compare;
   std::optional<std::string> fail_over;
-  std::string out, html, trace, sweep, csv;
+  std::optional<std::string> sweep;
+  std::string out, html, trace, csv;
 };
 
 // --- what each option goes with
@@ -37,7 +38,7 @@ void CheckModes(const ProfileOptions& o) {
   const std::vector<std::pair<const char*, bool>> modes{{"--model", !o.work.model.empty()},
                                                         {"--machine", o.machine},
                                                         {"--compare", !o.compare.empty()},
-                                                        {"--sweep", !o.sweep.empty()}};
+                                                        {"--sweep", o.sweep.has_value()}};
   std::vector<std::string> given;
   for (const auto& [name, on] : modes)
     if (on) given.emplace_back(name);
@@ -67,6 +68,7 @@ void Compare(const ProfileOptions& o, const CommonOptions& common) {
   const double limit = o.fail_over ? ParsePercent(*o.fail_over) : 0;
   const StoredProfile before = ReadProfile(o.compare[0]), after = ReadProfile(o.compare[1]);
   const Comparison c = CompareProfiles(before, after);
+  if (o.fail_over) CheckCanTell(before, after);
   Say(common, ComparisonText(c, limit, o.top));
   nlohmann::json json = ComparisonJson(c, limit);
   const bool failed = o.fail_over && IsSlower(c.total, limit);
@@ -112,7 +114,7 @@ void SayProfile(const ProfileOptions& o, const CommonOptions& common, const Prof
                   gflops, 100 * gflops / machine.peak.gflops));
   Say(common,
       fmt::format("compiled in {:.1f} ms; planned {} MiB, peak memory of the process {} MiB",
-                  p.compile_ms, p.planned_bytes >> 20, PeakResidentBytes() >> 20));
+                  p.compile_ms, p.planned_bytes >> 20, p.peak_bytes >> 20));
   Say(common, CountersText(p.counters));
   Say(common, NodeTable(KindsOf(p.nodes), machine, ThreadsInside(p), o.top));
 }
@@ -163,7 +165,7 @@ void RunSweep(const ProfileOptions& o, const CommonOptions& common) {
   if (common.dtype != "f32")
     FailUsage("--dtype {}: of a sweep it stands in it: \"gemm ... dtype={}\"", common.dtype,
               common.dtype);
-  const Sweep sweep = ParseSweep(o.sweep);
+  const Sweep sweep = ParseSweep(*o.sweep);
   const nlohmann::json rows = RunSweep(sweep, common);
   Say(common, SweepText(rows));
   for (const std::string& line : LeftOut(sweep)) Say(common, "note: left out: " + line);
@@ -182,7 +184,7 @@ void Run(const ProfileOptions& o, const CommonOptions& common) {
   CheckModes(o);
   ApplyCommonOptions(common);
   if (!o.compare.empty()) return Compare(o, common);
-  if (!o.sweep.empty()) return RunSweep(o, common);
+  if (o.sweep) return RunSweep(o, common);
   if (!o.machine) return ProfileModel(o, common);
   const MachineFacts machine = AskMachine(o.refresh);
   Say(common, MachineText(machine));

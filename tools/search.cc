@@ -221,6 +221,7 @@ void Run(SearchFlags& o, const CommonOptions& common, ProcessGroup* group) {
   if (!o.resume.empty()) {
     effective.isa = dir.config().isa, effective.dtype = dir.config().dtype;
     ApplyCommonOptions(effective);
+    CheckDtypeOfRun(dir.path(), effective.dtype);
   }
   SayDtype(effective);
   CatchInterrupts();

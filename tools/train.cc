@@ -289,6 +289,7 @@ void Run(TrainOptions& o, const CommonOptions& common, ProcessGroup* group) {
     effective.isa = dir->config().isa;  // the plan of the run
     effective.dtype = dir->config().dtype;
     ApplyCommonOptions(effective);
+    CheckDtypeOfRun(dir->path(), effective.dtype);
   }
   SayDtype(effective);
   CatchInterrupts();

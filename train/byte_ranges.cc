@@ -9,10 +9,15 @@
 namespace graft {
 namespace {
 
+// A NaN stays.
 void Widen(const float* min, const float* max, InputRanges* ranges) {
+  const auto further = [](float to, float from, bool beyond) {
+    return std::isnan(from) || !(beyond || std::isnan(to)) ? from : to;
+  };
   for (size_t j = 0; j < ranges->min.size(); ++j) {
-    ranges->min[j] = std::min(ranges->min[j], min[j]);
-    ranges->max[j] = std::max(ranges->max[j], max[j]);
+    float &least = ranges->min[j], &most = ranges->max[j];
+    least = further(min[j], least, min[j] < least);
+    most = further(max[j], most, max[j] > most);
   }
 }
 
@@ -115,8 +120,10 @@ Calibration Calibrate(const Graph& graph, ParamStore& params, const ModelConfig&
   for (const auto& [weight, ranges] : of_weight) {
     for (size_t j = 0; j < ranges.min.size(); ++j)
       if (!std::isfinite(ranges.min[j]) || !std::isfinite(ranges.max[j]))
-        Fail("calibration: what {} is multiplied by is not finite; its weights are damaged",
-             weight);
+        Fail(
+            "calibration: what {} is multiplied by is not finite; a weight before it, or an "
+            "example, is damaged",
+            weight);
     calibration[weight] =
         SmoothBytes(ranges, TransformedRows(params.values(weight), ranges.min.size()));
   }

@@ -227,8 +227,8 @@ void CheckPrecision(const LoadedModel& model, const RunConfig& c, std::vector<st
   if (ByteProducts(g, precision).empty())
     notes->push_back(fmt::format(
         "--dtype int8: no product of method '{}' is in int8, as no weight is multiplied as it "
-        "stands in the file; what can be is in bf16",
-        ToString(rest)));
+        "stands in the file; what can be is in {}",
+        ToString(rest), precision.bf16 ? "bf16" : "f32, as the CPU has no bf16"));
 }
 
 }  // namespace

@@ -45,15 +45,15 @@ nlohmann::json AgainstJson(const std::string& dtype, const Metrics& other, const
           {"logit_range", a.range}};
 }
 
-std::string AgainstText(const std::string& dtype, const Metrics& mine, const Metrics& other,
-                        const Agreement& a) {
+std::string AgainstText(const std::string& dtype, const std::string& other_dtype,
+                        const Metrics& mine, const Metrics& other, const Agreement& a) {
   const double percent = a.range > 0 ? 100 / a.range : 0;
   return fmt::format(
       "against {}: its accuracy {}, loss {:.4f}; the same class for {} of the examples; logits "
-      "differ by {:.2f} % of their range at most, {:.2f} % in root mean square; {:.2f} times as "
-      "fast",
-      dtype, Percent(other.accuracy), other.loss, Percent(a.same), percent * a.difference,
-      percent * a.rms, other.seconds / std::max(mine.seconds, 1e-9));
+      "differ by {:.2f} % of their range at most, {:.2f} % in root mean square; {} is {:.2f} times "
+      "as fast",
+      other_dtype, Percent(other.accuracy), other.loss, Percent(a.same), percent * a.difference,
+      percent * a.rms, dtype, other.seconds / std::max(mine.seconds, 1e-9));
 }
 
 }  // namespace graft

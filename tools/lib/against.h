@@ -19,7 +19,7 @@ Agreement Compare(std::span<const float> logits, std::span<const float> others, 
 nlohmann::json AgainstJson(const std::string& dtype, const Metrics& other, const Agreement& a);
 // A line such as "against f32: accuracy 81.20 % (81.40 %), same class for 99.80 % of the examples,
 // ...".
-std::string AgainstText(const std::string& dtype, const Metrics& mine, const Metrics& other,
-                        const Agreement& a);
+std::string AgainstText(const std::string& dtype, const std::string& other_dtype,
+                        const Metrics& mine, const Metrics& other, const Agreement& a);
 
 }  // namespace graft

@@ -78,6 +78,9 @@ std::string StartBanner(const BeginReport& r, const std::string& run) {
   table.Add({"steps", StepsText(r)});
   const int64_t planned = c.schedule_epochs > 0 ? r.steps_per_epoch * c.schedule_epochs : r.steps;
   if (!SearchedTerm(ParseMethod(c.method))) table.Add({"rate", RateText(c, planned)});
+  if (c.dtype != "f32")
+    table.Add({"products", fmt::format("in {}{}", c.dtype,
+                                       c.keep.empty() ? "" : ", but in f32 those of " + c.keep)});
   if (!c.augment.empty()) table.Add({"images", "changed at random: " + c.augment});
   if (r.validation > 0)
     table.Add({"best", "by validation " + c.best_metric +

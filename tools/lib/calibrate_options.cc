@@ -17,6 +17,8 @@ void AddCalibrateOptions(CLI::App& command, CalibrateOptions& o) {
 }
 
 void CheckCalibrateOptions(const CalibrateOptions& o, const CommonOptions& common) {
+  if (o.data.empty() && o.limit != CalibrateOptions{}.limit)
+    FailUsage("--calibrate-limit {}: goes with --calibrate", o.limit);
   if (!o.data.empty() && common.dtype != "int8")
     FailUsage("--calibrate {}: goes with --dtype int8, found {}", o.data, common.dtype);
 }

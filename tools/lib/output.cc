@@ -47,6 +47,14 @@ void SayDtype(const CommonOptions& options) {
   if (!why.empty()) Say(options, "note: " + why);
 }
 
+void CheckDtypeOfRun(const std::string& run, const std::string& dtype) {
+  if (ChooseDtype(dtype).dtype != dtype)
+    Fail(
+        "{}/config.json: the run is in {}, for which this CPU (or --isa) has no instruction, and "
+        "in f32 it would be another run; hint: GRAFT_EMULATE=1 goes on in {}, slower",
+        run, dtype, dtype);
+}
+
 void Complain(std::string_view message) {
   constexpr size_t kBegin = 1500, kEnd = 1000;
   std::string line = EscapeControls(message);

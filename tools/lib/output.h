@@ -17,6 +17,8 @@ size_t ShownColumns(const CommonOptions& options);
 // Says which precision is used, where --dtype leaves it open or the CPU lacks it. Must be called
 // after ApplyCommonOptions.
 void SayDtype(const CommonOptions& options);
+// Refuses to go on with a run in another precision than it was begun in: throws Error (kUser).
+void CheckDtypeOfRun(const std::string& run, const std::string& dtype);
 // Prints one line to standard error; a long message is cut in the middle.
 void Complain(std::string_view message);
 

@@ -141,7 +141,8 @@ const std::vector<std::string>& RunColumns() {
 
 // What the rows of --json have beside the columns of the table.
 constexpr const char* kOfTheConfig[] = {"train_split", "val_split", "seed",
-                                        "batch_size",  "schedule",  "weight_decay"};
+                                        "batch_size",  "schedule",  "weight_decay",
+                                        "dtype"};
 constexpr const char* kOfTheSummary[] = {"step", "steps", "examples_per_second"};
 constexpr const char* kOfTheMetrics[] = {"epochs_done", "train_loss", "best_epoch"};
 

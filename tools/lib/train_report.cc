@@ -13,6 +13,7 @@ nlohmann::json TrainJson(const std::string& run, const TrainSummary& s) {
   nlohmann::json json{{"run", run},
                       {"method", s.config.method},
                       {"task", s.config.task},
+                      {"dtype", s.config.dtype},
                       {"epochs", s.config.epochs},
                       {"steps", s.steps},
                       {"trainable_parameters", s.trainable_parameters},

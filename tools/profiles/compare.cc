@@ -88,10 +88,11 @@ std::string Impls(const Pair& pair) {
   return a == b ? a : a + " -> " + b;
 }
 
-// Corrects the p-values for the number of tests.
+// Corrects the p-values for the number of tests. Kinds that one side does not have are none.
 void Holm(std::vector<Change>& changes) {
   std::vector<Change*> by_p;
-  for (Change& c : changes) by_p.push_back(&c);
+  for (Change& c : changes)
+    if (c.both) by_p.push_back(&c);
   std::ranges::sort(by_p, {}, [](const Change* c) { return c->p; });
   double most = 0;
   for (size_t i = 0; i < by_p.size(); ++i) {
@@ -141,9 +142,17 @@ Comparison CompareProfiles(const StoredProfile& a, const StoredProfile& b) {
   for (const auto& [key, pair] : pairs) {
     const auto& [phase, op, layer, shape] = key;
     c.kinds.push_back({phase, op, layer, shape, Impls(pair), Median(pair.ms[0]), Median(pair.ms[1]),
-                       MannWhitney(pair.ms[0], pair.ms[1])});
+                       MannWhitney(pair.ms[0], pair.ms[1]),
+                       !pair.ms[0].empty() && !pair.ms[1].empty()});
   }
+  const auto tests = std::ranges::count(c.kinds, true, &Change::both);
   Holm(c.kinds);
+  const double best = LeastP(a.steps_ms.size(), b.steps_ms.size());
+  if (best < kSignificant && best * static_cast<double>(tests) >= kSignificant)
+    c.notes.push_back(
+        fmt::format("{} and {} steps are enough for the step as a whole, and too few to tell which "
+                    "of {} kinds are slower; hint: --steps 20",
+                    a.steps_ms.size(), b.steps_ms.size(), tests));
   std::ranges::stable_sort(c.kinds, std::greater(),
                            [](const Change& k) { return std::abs(k.after_ms - k.before_ms); });
   return c;
@@ -158,6 +167,15 @@ double ParsePercent(const std::string& text) {
     FailUsage("--fail-over '{}': expected percent of the time before, e.g. 5%", text);
   if (!(value >= 0 && value <= 1000)) FailUsage("--fail-over {}: expected 0% to 1000%", text);
   return value / 100;
+}
+
+void CheckCanTell(const StoredProfile& before, const StoredProfile& after) {
+  const size_t n = before.steps_ms.size(), m = after.steps_ms.size();
+  if (const double best = LeastP(n, m); best >= kSignificant)
+    Fail(
+        "--fail-over: {} and {} have {} and {} steps, of which no difference can be significant "
+        "(p = {:.2g} at best, {} is wanted); hint: --steps 20 for both",
+        before.path, after.path, n, m, best, kSignificant);
 }
 
 bool IsSlower(const Change& c, double limit) {

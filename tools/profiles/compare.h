@@ -9,6 +9,7 @@ namespace graft {
 struct Change {
   std::string phase, op, layer, shape, impl;  // impl: "a -> b" where the kernel is another
   double before_ms = 0, after_ms = 0, p = 1;
+  bool both = true;  // whether both sides have it; else there is nothing to test
   double share() const { return before_ms > 0 ? after_ms / before_ms - 1 : 0; }
 };
 inline constexpr double kSignificant = 0.01;
@@ -30,6 +31,8 @@ Comparison CompareProfiles(const StoredProfile& before, const StoredProfile& aft
 // above 1000 percent.
 double ParsePercent(const std::string& text);
 
+// Throws Error if the profiles have too few steps for any difference to be significant.
+void CheckCanTell(const StoredProfile& before, const StoredProfile& after);
 bool IsSlower(const Change& change, double limit);
 std::string ComparisonText(const Comparison& c, double limit, int64_t top);
 nlohmann::json ComparisonJson(const Comparison& c, double limit);

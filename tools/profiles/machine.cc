@@ -192,6 +192,9 @@ std::vector<std::string> LoadDisturbances(double load_average) {
 
 std::vector<std::string> Disturbances(const MachineFacts& m) {
   std::vector<std::string> all = LoadDisturbances(m.load_average);
+  if (const int cores = DefaultThreads(); Threads() > cores)
+    all.push_back(fmt::format("{} threads take turns on {}", Threads(),
+                              cores == 1 ? "one core" : fmt::format("{} cores", cores)));
   if (m.peak_now < kSlowerNow * m.peak.gflops)
     all.push_back(fmt::format("multiply-adds run at {:.0f} % of the peak now",
                               100 * m.peak_now / m.peak.gflops));

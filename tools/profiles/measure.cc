@@ -50,7 +50,8 @@ void TimeSteps(Session& session, const Graph& graph, const Precision& precision,
   }
   p->counters = counters.Stop();
   if (log) p->events = log->events(), p->lost_events = log->lost();
-  p->workers = session.options().workers;
+  const int workers = session.options().workers;  // as in ForEachRun
+  p->workers = std::ssize(parts) >= workers ? workers : 1;
   p->nodes = times.Nodes();
   for (const ProfiledNode& n : p->nodes)
     p->cost.flops += n.of_step.flops, p->cost.bytes += n.of_step.bytes;
@@ -149,6 +150,7 @@ Profile MeasureProfile(const ProfileWork& o, const CommonOptions& common, Loaded
   const StepInputs inputs{model.config, TextLength(o, model), o.batch};
   Profile p = o.method.empty() ? MeasureInference(o, common, model, inputs, events)
                                : MeasureTraining(o, common, model, inputs, events);
+  p.peak_bytes = PeakResidentBytes();
   p.architecture = model.architecture();
   p.length = inputs.length;
   return p;

@@ -22,6 +22,7 @@ struct Profile {
   double compile_ms = 0;
   Cost cost;                                   // of a step
   size_t planned_bytes = 0, needed_bytes = 0;  // needed: with weights and optimizer state
+  size_t peak_bytes = 0;                       // of the process, when the steps were done
   int64_t micro_batch = 0, trainable = 0, recomputed = 0;
   int workers = 1;  // micro-batches beside each other
   std::vector<ProfiledNode> nodes;

@@ -92,8 +92,12 @@ void AddGradients(const Gradients& mine, const Gradients& f32, Numerics* n) {
   for (const auto& [name, sums] : layers) n->layers.push_back(DistanceOf(name, sums, all));
   n->cosine = all.Cosine();
   n->loss = mine.loss, n->loss_f32 = f32.loss;
+  // What has next to no share comes last: the true gradient of a key's bias is zero, and what is
+  // computed of it is rounding.
+  constexpr double kSome = 1e-9;
   for (std::vector<GradientDistance>* each : {&n->gradients, &n->layers})
-    std::ranges::stable_sort(*each, {}, &GradientDistance::cosine);
+    std::ranges::stable_sort(
+        *each, {}, [](const GradientDistance& d) { return std::pair(d.share < kSome, d.cosine); });
 }
 
 // The logits [rows, classes] of a batch.
@@ -129,7 +133,9 @@ std::vector<float> LogitsOf(const ProfileWork& o, LoadedModel& model, const Step
 
 void CheckNumerics(const CommonOptions& common) {
   if (ChooseDtype(common.dtype).dtype == "f32")
-    FailUsage("--numerics compares with f32: give --dtype bf16 or int8, on a CPU that has it");
+    FailUsage(
+        "--numerics compares with f32: give --dtype bf16 or int8, on a CPU that has it "
+        "or with GRAFT_EMULATE=1");
 }
 
 Numerics MeasureNumerics(const ProfileWork& o, const CommonOptions& common, LoadedModel& model) {

@@ -200,7 +200,7 @@ void AddFacts(const ProfileWork& work, const CommonOptions& common, const Profil
                             Percent(gflops / m.peak.gflops))},
        {"plan", p.plan},
        {"memory", fmt::format("{} planned, {} the process", Megabytes(p.planned_bytes),
-                              Megabytes(PeakResidentBytes()))},
+                              Megabytes(p.peak_bytes))},
        {"machine", fmt::format("{}; {} threads, SIMD {}, {}", cpu.model, Threads(), ActiveIsa(),
                                ChooseDtype(common.dtype).dtype)},
        {"peaks",

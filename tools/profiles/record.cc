@@ -74,7 +74,7 @@ Json ProfileJson(const ProfileWork& work, const CommonOptions& common, const Loa
             {"peak_gb_per_second", machine.peak.bytes_per_second * 1e-9},
             {"planned_bytes", p.planned_bytes},
             {"needed_bytes", p.needed_bytes},
-            {"peak_memory_bytes", PeakResidentBytes()},
+            {"peak_memory_bytes", p.peak_bytes},
             {"compile_ms", p.compile_ms},
             {"threads", Threads()},
             {"isa", ActiveIsa()},

@@ -9,28 +9,32 @@ namespace {
 
 constexpr size_t kMostExact = 20;
 
-// P(U >= u) for samples of n and m without ties, by counting the ways to order them.
-double ExactTail(size_t n, size_t m, double u) {
-  // ways[i][j] is the number of orders of i values of the first sample and k of the other with U =
-  // j. For k = 0, U is 0. Otherwise the largest of all is of the first sample, and beats the k
-  // others, or it is not.
-  std::vector<std::vector<double>> ways(n + 1, std::vector<double>(n * m + 1));
-  for (size_t i = 0; i <= n; ++i) ways[i][0] = 1;
-  for (size_t k = 1; k <= m; ++k)
-    for (size_t i = 1; i <= n; ++i)
-      for (size_t j = k; j <= n * m; ++j) ways[i][j] += ways[i - 1][j - k];
-  double above = 0, all = 0;
-  for (size_t j = 0; j <= n * m; ++j) {
-    all += ways[n][j];
-    if (static_cast<double>(j) >= u) above += ways[n][j];
-  }
-  return above / all;
-}
-
 struct Ranks {
-  double first = 0;    // the sum of the ranks of the first sample, ties sharing theirs
-  double t_cubed = 0;  // sum of t^3 - t over groups of t equal values
+  double first = 0;           // the sum of the ranks of the first sample, ties sharing theirs
+  double t_cubed = 0;         // sum of t^3 - t over groups of t equal values
+  std::vector<size_t> twice;  // twice each rank of all, which is whole
 };
+
+// Twice the share of all ways to choose n of the ranks whose sum is as far out as `first`, or
+// farther, on its side; by counting them.
+double ExactP(const Ranks& ranks, size_t n) {
+  size_t most = 0;
+  for (const size_t r : ranks.twice) most += r;
+  // ways[i][s]: of the ranks so far, choices of i with the sum s.
+  std::vector<std::vector<double>> ways(n + 1, std::vector<double>(most + 1));
+  ways[0][0] = 1;
+  for (const size_t r : ranks.twice)
+    for (size_t i = n; i >= 1; --i)
+      for (size_t s = most; s >= r; --s) ways[i][s] += ways[i - 1][s - r];
+  const auto found = static_cast<size_t>(2 * ranks.first);
+  double below = 0, above = 0, all = 0;
+  for (size_t s = 0; s <= most; ++s) {
+    all += ways[n][s];
+    below += s <= found ? ways[n][s] : 0;
+    above += s >= found ? ways[n][s] : 0;
+  }
+  return std::min(1.0, 2 * std::min(below, above) / all);
+}
 
 Ranks RankSum(const std::vector<double>& a, const std::vector<double>& b) {
   std::vector<std::pair<double, bool>> all;
@@ -43,6 +47,7 @@ Ranks RankSum(const std::vector<double>& a, const std::vector<double>& b) {
     while (end < all.size() && all[end].first == all[i].first) ++end;
     const double t = static_cast<double>(end - i);
     const double rank = static_cast<double>(i) + (t + 1) / 2;
+    r.twice.insert(r.twice.end(), end - i, static_cast<size_t>(2 * rank));
     for (; i < end; ++i) r.first += all[i].second ? rank : 0;
     r.t_cubed += t * t * t - t;
   }
@@ -69,8 +74,7 @@ double MannWhitney(const std::vector<double>& a, const std::vector<double>& b) {
   const double n = static_cast<double>(a.size()), m = static_cast<double>(b.size());
   const Ranks ranks = RankSum(a, b);
   const double u1 = ranks.first - n * (n + 1) / 2, u = std::max(u1, n * m - u1);
-  if (ranks.t_cubed == 0 && a.size() <= kMostExact && b.size() <= kMostExact)
-    return std::min(1.0, 2 * ExactTail(a.size(), b.size(), u));
+  if (a.size() <= kMostExact && b.size() <= kMostExact) return ExactP(ranks, a.size());
   const double all = n + m;
   const double variance = n * m / 12 * (all + 1 - ranks.t_cubed / (all * (all - 1)));
   if (variance <= 0) return 1;

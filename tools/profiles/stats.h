@@ -10,9 +10,9 @@ double Spread(const std::vector<double>& values);
 
 // The two-sided p-value of the Mann-Whitney U test: how likely two samples of one distribution are
 // apart by ranks at least as far as these. It assumes no shape of the distribution. Exact for up to
-// 20 values each without ties, otherwise by the normal approximation with the corrections for
-// continuity and ties (Mann and Whitney 1947; as scipy.stats.mannwhitneyu, method "auto" but for
-// the limit). 1 if a sample is empty.
+// 20 values each, also with ties, of all ways to part the ranks; otherwise by the normal
+// approximation with the corrections for continuity and ties (Mann and Whitney 1947; as
+// scipy.stats.mannwhitneyu, without ties and but for the limit). 1 if a sample is empty.
 double MannWhitney(const std::vector<double>& a, const std::vector<double>& b);
 
 }  // namespace graft

@@ -155,20 +155,18 @@ void AppendRowsOfChild(const Sweep& s, const std::string& isa, Json* rows) {
   for (const Json& row : child.json.at("rows")) rows->push_back(row);
 }
 
+// A dtype that a target lacks is left out there; something must be left.
 void CheckDtypes(const Sweep& s) {
   for (const std::string& dtype : s.dtype) {
-    CheckDtype(dtype);
+    CheckDtype(dtype, "--sweep: dtype");
     if (dtype == "auto") FailUsage("--sweep: dtype=auto: expected f32, bf16 or int8");
-    const auto has = [&](const std::string& isa) {
-      return std::ranges::count(DtypesOf(s, isa), dtype) > 0;
-    };
-    // Those of several targets that lack the dtype are left out; one of them must have it.
-    if (s.isa.empty() ? !has(ActiveIsa()) : std::ranges::none_of(s.isa, has))
-      FailUsage(
-          "--sweep: dtype={}: no instruction for its products, of this CPU or with that SIMD "
-          "target",
-          dtype);
   }
+  const auto none = [&](const std::string& isa) { return DtypesOf(s, isa).empty(); };
+  if (s.isa.empty() ? none(ActiveIsa()) : std::ranges::all_of(s.isa, none))
+    FailUsage(
+        "--sweep: dtype={}: no instruction for its products, of this CPU or with that SIMD target; "
+        "hint: dtype=f32 (sweeps do not emulate)",
+        fmt::join(s.dtype, "|"));
 }
 
 }  // namespace
@@ -245,7 +243,7 @@ Json RunSweep(const Sweep& sweep, const CommonOptions& common) {
 
 std::vector<std::string> LeftOut(const Sweep& s) {
   std::vector<std::string> left;
-  for (const std::string& isa : s.isa) {
+  for (const std::string& isa : s.isa.empty() ? std::vector{ActiveIsa()} : s.isa) {
     const std::vector<std::string> has = DtypesOf(s, isa);
     for (const std::string& dtype : s.dtype)
       if (std::ranges::count(has, dtype) == 0)

@@ -30,7 +30,9 @@ Json Slice(const std::string& name, const char* category, int track, int64_t beg
           {"args", std::move(args)}};
 }
 
+// A call's work: the mean over the calls of a step, whose parts differ by an example at most.
 Json CallSlice(const ProfiledNode& node, const CallEvent& event, int64_t start) {
+  const double calls = static_cast<double>(node.info.calls) / static_cast<double>(node.ms.size());
   const std::string name =
       node.info.scope.empty() ? node.info.op : node.info.op + " " + node.info.scope;
   return Slice(name, node.phase, kFirstThread + event.worker, event.begin_ns - start,
@@ -38,8 +40,8 @@ Json CallSlice(const ProfiledNode& node, const CallEvent& event, int64_t start) 
                {{"phase", node.phase},
                 {"shape", node.shape},
                 {"impl", node.info.impl},
-                {"flops", node.info.cost.flops},
-                {"bytes", node.info.cost.bytes}});
+                {"flops", node.of_step.flops / calls},
+                {"bytes", node.of_step.bytes / calls}});
 }
 
 }  // namespace

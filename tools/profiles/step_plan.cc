@@ -1,4 +1,4 @@
-#include "tools/lib/step_plan.h"
+#include "tools/profiles/step_plan.h"
 
 #include <algorithm>
 #include <chrono>
@@ -26,14 +26,16 @@ double SecondsOf(const Session& session, Phase phase, const MachinePace& pace) {
   return seconds;
 }
 
+// Emulated ones, too.
 bool IsLow(const StepInfo& step) {
-  return step.impl.ends_with(":bf16") || step.impl.ends_with(":int8");
+  return step.impl.find(":bf16") != step.impl.npos || step.impl.find(":int8") != step.impl.npos;
 }
 
-// At the peak of the numbers that the kernel multiplies.
-double SecondsAtPeak(const StepInfo& step, const MachinePeak& peak) {
-  return std::max(step.cost.flops / PeakOf(peak, step.impl) * 1e-9,
-                  step.cost.bytes / peak.bytes_per_second);
+// At the peak of the numbers that the kernel multiplies, or of the smallest memory that holds all
+// that a call reads and writes.
+double SecondsAtPeak(const StepInfo& step, const MachineFacts& machine) {
+  return std::max(step.cost.flops / PeakOf(machine.peak, step.impl) * 1e-9,
+                  step.cost.bytes / LevelFor(machine, step.cost.bytes).bytes_per_second);
 }
 
 SessionOptions PlanOnly(SessionOptions options) {
@@ -107,7 +109,7 @@ double PlannedTraining::RunsOfBatch(const Counts& typical) const {
 }
 
 double MachinePace::Seconds(const StepInfo& step) const {
-  return SecondsAtPeak(step, peak) / (IsLow(step) ? low_efficiency : efficiency);
+  return SecondsAtPeak(step, machine) / (IsLow(step) ? low_efficiency : efficiency);
 }
 
 namespace {
@@ -117,7 +119,7 @@ struct Forward {
   double seconds = 0, low_at_peak = 0, rest_at_peak = 0;
 };
 
-Forward RunForward(PlannedTraining& t, const MachinePeak& peak, const PassOptions& passes) {
+Forward RunForward(PlannedTraining& t, const MachineFacts& machine, const PassOptions& passes) {
   using Clock = std::chrono::steady_clock;
   constexpr double kSeconds = 0.5;
   constexpr int kLeastRuns = 3;
@@ -147,21 +149,21 @@ Forward RunForward(PlannedTraining& t, const MachinePeak& peak, const PassOption
   Forward forward{.seconds = best / static_cast<double>(parts.size())};
   for (const StepInfo& info : session.steps())
     if (info.phase == Phase::kMain && !info.once)
-      (IsLow(info) ? forward.low_at_peak : forward.rest_at_peak) += SecondsAtPeak(info, peak);
+      (IsLow(info) ? forward.low_at_peak : forward.rest_at_peak) += SecondsAtPeak(info, machine);
   return forward;
 }
 
 }  // namespace
 
-MachinePace MeasurePace(PlannedTraining& t, const MachinePeak& peak) {
-  MachinePace pace{.peak = peak};
+MachinePace MeasurePace(PlannedTraining& t, const MachineFacts& machine) {
+  MachinePace pace{.machine = machine};
   PassOptions passes = PassesOf(t.config);
   const PassOptions own = passes;
   passes.precision = {};
-  const Forward f32 = RunForward(t, peak, passes);
+  const Forward f32 = RunForward(t, machine, passes);
   pace.efficiency = pace.low_efficiency = f32.rest_at_peak / f32.seconds;
   if (own.precision.cell == CellType::kF32) return pace;
-  const Forward low = RunForward(t, peak, own);
+  const Forward low = RunForward(t, machine, own);
   // What is left of the time for the products. The two passes ran at different moments, so it is
   // kept within reason.
   const double products = low.seconds - low.rest_at_peak / pace.efficiency;

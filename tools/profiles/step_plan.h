@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "ops/peak.h"
+#include "tools/profiles/machine.h"
 #include "train/batches.h"
 #include "train/run_config.h"
 
@@ -37,13 +37,13 @@ struct PlannedTraining {
 // that one forward pass took. Products of bf16 and int8 reach another share of their peak than all
 // else does of its own.
 struct MachinePace {
-  MachinePeak peak;
+  MachineFacts machine;
   double efficiency = 1, low_efficiency = 1;
   // The seconds of a call of one operator.
   double Seconds(const StepInfo& step) const;
 };
 // Measures by running the model forward on noise for a moment.
-MachinePace MeasurePace(PlannedTraining& training, const MachinePeak& peak);
+MachinePace MeasurePace(PlannedTraining& training, const MachineFacts& machine);
 
 struct StepPlan {
   std::string method, problem;  // problem: why there is no plan; then the rest is 0

@@ -124,14 +124,19 @@ class Session {
   bool params_changed_ = true, profile_ = false;
 };
 
+// Whether ForEachRun gives each of n runs a thread of its own; otherwise all threads share a run.
+inline bool RunsBesideEachOther(const Session& session, int64_t n) {
+  const int workers = session.options().workers;
+  return workers > 1 && workers >= Threads() && n >= workers;
+}
+
 // Calls run(i, worker) for i in [0, n), each of which calls Run on that worker: beside each other
 // if there are at least as many as workers, else one after the other on worker 0 with the threads
 // inside the kernels. `run` must not throw.
 template <class F>
 void ForEachRun(Session& session, int64_t n, const F& run) noexcept {
   session.Refresh();
-  const int workers = session.options().workers;
-  if (workers > 1 && workers >= Threads() && n >= workers)
+  if (RunsBesideEachOther(session, n))
     ParallelFor(n, [&](int64_t i) { run(i, LoopThread()); });
   else
     for (int64_t i = 0; i < n; ++i) run(i, 0);

@@ -50,8 +50,7 @@ void TimeSteps(Session& session, const Graph& graph, const Precision& precision,
   }
   p->counters = counters.Stop();
   if (log) p->events = log->events(), p->lost_events = log->lost();
-  const int workers = session.options().workers;  // as in ForEachRun
-  p->workers = std::ssize(parts) >= workers ? workers : 1;
+  p->workers = RunsBesideEachOther(session, std::ssize(parts)) ? session.options().workers : 1;
   p->nodes = times.Nodes();
   for (const ProfiledNode& n : p->nodes)
     p->cost.flops += n.of_step.flops, p->cost.bytes += n.of_step.bytes;

@@ -106,6 +106,15 @@ TEST(ByteRows, WhatOverflowsHasNoScale) {
     overflowing += !finite;
   }
   EXPECT_GT(overflowing, 20000);
+  // Of these eight numbers four results are NaN and none infinite, and what follows is finite.
+  std::array<float, 48> x;
+  x.fill(1);
+  std::fill_n(x.begin() + 16, 8, 2e38f);
+  x[22] = x[23] = -2e38f;
+  std::array<std::byte, 48> bytes;
+  float range[2];
+  MakeByteRows({x.data(), DType::kF32, {1, 48}}, 1, 48, bytes.data(), range);
+  EXPECT_TRUE(std::isnan(range[0]));
 }
 
 // The root mean square of the error of x w' in int8, beside that of the result.

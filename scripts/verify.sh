@@ -4,8 +4,8 @@
 # its own beside that of the whole, until the whole is run again. What stands below the table stays.
 # usage: verify.sh [PART...]    parts: tests sanitize threads fuzz bugs kills parity accuracy pages
 #   (default: all)
-#   PEERS_ENV: the Python environment of the peers (made by $GRAFT_DATA/bench/setup_peers.sh), for
-#   parity and, as MiniLM is in it, accuracy. GRAFT_DATA: weights and data sets, default ../shared.
+#   PEERS_ENV: the Python environment of the peers (made by bench/peers/make_environment.sh), for
+#   parity and, with MiniLM in its minilm/, accuracy. GRAFT_DATA: weights and data sets, default ../shared.
 #   Less than the whole of a part:
 #   TESTS: names of the test binaries for sanitize and threads; with FILES, for sanitize these files
 #   alone are compiled with the sanitizers (scripts/sanitize_files.sh)

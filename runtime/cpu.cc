@@ -166,6 +166,10 @@ int DefaultThreads() { return DefaultThreads(Cpu()); }
 size_t ResidentBytes() { return StatusBytes("VmRSS"); }
 size_t PeakResidentBytes() { return StatusBytes("VmHWM"); }
 
+void ForgetPeakResident() {
+  std::ofstream("/proc/self/clear_refs") << "5";  // proc(5)
+}
+
 double SecondsSinceStart() {
   // The name of the program stands in parentheses and may have spaces; field 22 is the 20th after
   // it.

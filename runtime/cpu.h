@@ -32,6 +32,8 @@ int DefaultThreads();
 // The memory of this process in bytes, or 0 if the system does not tell.
 size_t ResidentBytes();
 size_t PeakResidentBytes();
+// From here on the most is what is resident now, or comes. Where Linux refuses it, nothing changes.
+void ForgetPeakResident();
 
 // The time since this process began to load the program, or 0 if the system does not tell.
 double SecondsSinceStart();

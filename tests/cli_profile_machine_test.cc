@@ -51,6 +51,14 @@ TEST_F(ProfileMachine, TheMachineIsMeasuredOnce) {
             false);
 }
 
+// What it takes to measure the machine, some hundred MiB, is no memory of the model.
+TEST_F(ProfileMachine, MemoryIsThatOfTheSteps) {
+  const Words profile{"profile", "--model", "init:vit_nano_patch8_32", "--steps", "1"};
+  const double first = GraftJson(profile)["peak_memory_bytes"];
+  const double second = GraftJson(profile)["peak_memory_bytes"];
+  EXPECT_LT(first, second + double{16 << 20});
+}
+
 // OpenMP binds the main thread to the first core before the program begins. With a number of spins
 // of the user's own, graft does not start itself again.
 TEST_F(ProfileMachine, BoundThreadsHaveAllCores) {

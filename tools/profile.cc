@@ -143,6 +143,7 @@ void ProfileModel(const ProfileOptions& o, const CommonOptions& common) {
   if (o.numerics) CheckNumerics(common);
   LoadedModel model = ProfiledModel(o.work, common);
   const MachineFacts machine = AskMachine(o.refresh);
+  ForgetPeakResident();  // the arrays that bandwidth was measured by
   Say(common, MachineText(machine));
   const Profile p = MeasureProfile(o.work, common, model, !o.trace.empty());
   const std::vector<std::string> warnings = Warnings(machine, p.step_ms);

@@ -5,7 +5,8 @@
 # usage: verify.sh [PART...]    parts: tests sanitize threads fuzz bugs kills parity accuracy pages
 #   (default: all)
 #   PEERS_ENV: the Python environment of the peers (made by bench/peers/make_environment.sh), for
-#   parity and, with MiniLM in its minilm/, accuracy. GRAFT_DATA: weights and data sets, default ../shared.
+#   parity and, with MiniLM in its minilm/, accuracy. GRAFT_DATA: weights and data sets, by default
+#   ../shared.
 #   Less than the whole of a part:
 #   TESTS: names of the test binaries for sanitize and threads; with FILES, for sanitize these files
 #   alone are compiled with the sanitizers (scripts/sanitize_files.sh)

@@ -10,12 +10,6 @@ namespace {
 
 constexpr size_t kMiB = size_t{1} << 20;
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kMeasureMemory = false;
-#else
-constexpr bool kMeasureMemory = true;
-#endif
-
 class Memory : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {

@@ -388,5 +388,19 @@ TEST_F(ProfileFiles, NumericsAreNearAndNotEqual) {
   EXPECT_GT(apart["int8"], apart["bf16"]);
 }
 
+// The true gradient of a key's bias is zero; what is computed of it is rounding, and comes last.
+TEST_F(ProfileFiles, NumericsBeginWithWhatHasAShare) {
+  const Emulation emulation;
+  const json profile = GraftJson({"profile", "--model", kNano, "--method", "bitfit", "--steps", "1",
+                                  "--batch-size", "2", "--dtype", "int8", "--numerics"});
+  bool rounding = false;
+  for (const json& g : profile["numerics"]["gradients"]) {
+    const bool key = g["tensor"].get<std::string>().ends_with("attn.k.bias");
+    EXPECT_TRUE(key || !rounding) << g;
+    rounding = rounding || key;
+  }
+  EXPECT_TRUE(rounding);
+}
+
 }  // namespace
 }  // namespace graft::cli::cli_profile_files_test

@@ -61,10 +61,9 @@ inline std::filesystem::path SharedData() {
   return std::filesystem::path(GRAFT_SOURCE_DIR) / "../shared";
 }
 
-#define GRAFT_NEED_SHARED_DATA()                                             \
-  if (!std::filesystem::exists(SharedData() / "data/vtab-1k")) {             \
-    std::puts("NOT AVAILABLE: data/vtab-1k under $GRAFT_DATA or ../shared"); \
-    GTEST_SKIP();                                                            \
+#define GRAFT_NEED_SHARED_DATA()                                      \
+  if (!std::filesystem::exists(SharedData() / "data/vtab-1k")) {      \
+    GTEST_SKIP() << "no data/vtab-1k under $GRAFT_DATA or ../shared"; \
   }
 
 }  // namespace graft

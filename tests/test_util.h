@@ -14,6 +14,13 @@ inline const std::string kFixtures = std::string(GRAFT_SOURCE_DIR) + "/tests/fix
 // A vocabulary of WordPiece for tests of texts.
 inline const std::string kVocabulary = kFixtures + "tokenizer/vocab.txt";
 
+// Under sanitizers what a process has resident is their own memory, too.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool kMeasureMemory = false;
+#else
+inline constexpr bool kMeasureMemory = true;
+#endif
+
 // The message of the Error that f throws, or "no error".
 template <class F>
 std::string MessageOf(const F& f) {

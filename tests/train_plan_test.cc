@@ -45,14 +45,8 @@ void FillImages(Session& session) {
   }
 }
 
-// Sanitizers have a shadow of their own memory, and take minutes for what takes a second.
-#ifdef __SANITIZE_ADDRESS__
-constexpr bool kMeasureMemory = false;
-constexpr int64_t kFewParts = 2, kMoreParts = 3;
-#else
-constexpr bool kMeasureMemory = true;
-constexpr int64_t kFewParts = 16, kMoreParts = 20;  // at least one for each lane
-#endif
+// At least one for each lane; sanitizers take minutes for what takes a second.
+constexpr int64_t kFewParts = kMeasureMemory ? 16 : 2, kMoreParts = kMeasureMemory ? 20 : 3;
 
 // Arena within 1.10 of the largest sum of values that are alive at one time; and what is planned is
 // what the process then uses, within 5 % and a constant for threads and library code; a larger

@@ -27,7 +27,7 @@ std::string FileOf(const std::string& path) {
   return directory ? path + "/adapter.safetensors" : path;
 }
 
-const std::string& MustHave(const SafetensorsFile& file, const char* key) {
+const std::string& AdapterEntry(const SafetensorsFile& file, const char* key) {
   const auto it = file.metadata().find(key);
   if (it == file.metadata().end())
     Fail(
@@ -79,18 +79,18 @@ AdapterFile AdapterFile::Open(const std::string& path_or_directory) {
   AdapterFile adapter;
   adapter.path = path;
   adapter.architecture =
-      ParseModelConfig(MustHave(file, "graft.config"), path + " (metadata graft.config)");
+      ParseModelConfig(AdapterEntry(file, "graft.config"), path + " (metadata graft.config)");
   AdapterFacts& c = adapter.facts;
   c.method =
-      ToString(RecipeMethod(MustHave(file, "graft.recipe"), path + " (metadata graft.recipe)"));
-  c.labels = ParseLabels(MustHave(file, "graft.labels"), path + " (metadata graft.labels)");
+      ToString(RecipeMethod(AdapterEntry(file, "graft.recipe"), path + " (metadata graft.recipe)"));
+  c.labels = ParseLabels(AdapterEntry(file, "graft.labels"), path + " (metadata graft.labels)");
   c.task = TaskOfMetadata(file.metadata(), path);
-  c.preprocess = MustHave(file, "graft.preprocess");
+  c.preprocess = AdapterEntry(file, "graft.preprocess");
   if (std::holds_alternative<VitConfig>(adapter.architecture))
     PreprocessOfMetadata(c.preprocess, path);
   c.preprocess_source = "the adapter";
-  c.base_sha256 = MustHave(file, "graft.base_sha256");
-  c.seed = ParseWhole(MustHave(file, kSeed), path, kSeed);
+  c.base_sha256 = AdapterEntry(file, "graft.base_sha256");
+  c.seed = ParseWhole(AdapterEntry(file, kSeed), path, kSeed);
   c.max_length = MaxLengthOf(file.metadata(), c.max_length, path);
   TakeTexts(file.metadata(), &c, path);
   TakePrompt(file.metadata(), &c, path);

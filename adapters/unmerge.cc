@@ -84,7 +84,7 @@ class ByContent {
   std::multimap<std::string_view, const TensorToWrite*> contents_;
 };
 
-const std::string& MustHave(const SafetensorsFile& kept, const char* key) {
+const std::string& KeptEntry(const SafetensorsFile& kept, const char* key) {
   const auto it = kept.metadata().find(key);
   if (it == kept.metadata().end())
     Fail("{}: no '{}' in its metadata; not written by graft fuse --keep-base", kept.path(), key);
@@ -96,7 +96,7 @@ void WriteBase(const SafetensorsFile& kept, const std::vector<TensorToWrite>& te
                const std::string& out) {
   if (const auto header = kept.metadata().find(kHeader); header != kept.metadata().end())
     return WriteSafetensorsAs(out, tensors, header->second);
-  const Json json = ParseJson(MustHave(kept, kMetadata), kept.path());
+  const Json json = ParseJson(KeptEntry(kept, kMetadata), kept.path());
   StringMap metadata;
   for (const auto& [key, value] : json.items())
     if (value.is_string()) metadata[key] = value.get<std::string>();
@@ -145,7 +145,7 @@ void UndoFuse(const std::string& fused, const std::string& out) {
   const SafetensorsModel merged = SafetensorsModel::Open(fused);
   const ByName now = Indexed(merged);
   std::vector<TensorToWrite> tensors;
-  for (const Json& entry : ParseJson(MustHave(file, kNames), path)) {
+  for (const Json& entry : ParseJson(KeptEntry(file, kNames), path)) {
     if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() ||
         !(entry[1].is_string() || entry[1].is_null()))
       Fail("{}: '{}' is no list of pairs of names", path, kNames);
@@ -159,7 +159,7 @@ void UndoFuse(const std::string& fused, const std::string& out) {
     tensors.push_back(it->second);
     tensors.back().name = name;
   }
-  if (HashOf(tensors) != MustHave(file, kHash))
+  if (HashOf(tensors) != KeptEntry(file, kHash))
     Fail("{}: it or {} has changed since the merge; nothing was written", fused, path);
   const auto config = file.metadata().find(kConfig);
   if (config == file.metadata().end()) return WriteBase(file, tensors, out);

@@ -43,8 +43,8 @@ add_library(graft_stop_at MODULE tests/stop_at.cc)  # preloaded into commands th
 target_link_libraries(graft_stop_at PRIVATE ${CMAKE_DL_LIBS})
 
 # Most of what a test costs to compile is the headers of tests and of JSON, and what is made of
-# their templates. So tests are compiled several at once, as the libraries are: those whose names
-# have the same digest, so that a new test leaves the others where they are.
+# their templates: 15 s for each program, more than its own tests. So there are few, of tests whose
+# names have the same digest, so that a new one leaves the others where they are.
 # Without optimisation a test compiles in three quarters of the time; a few compute so much
 # themselves that it pays. Each kind shares its precompiled headers.
 string(CONCAT COMPUTING "^(attention|augment.*|gemm_core|gradient|image.*|io_.*|large_gradient"
@@ -65,6 +65,7 @@ foreach(name ${names})
     string(REGEX REPLACE "[8-9a-f]" "8" digit ${digit})
   else()
     set(kind plain)
+    math(EXPR digit "0x${digit} / 4")  # four programs
   endif()
   set(program ${kind}_tests_${digit})
   if(name MATCHES ${ALONE})
@@ -104,8 +105,11 @@ endforeach()
 if(NOT GRAFT_SANITIZE AND NOT GRAFT_TSAN)  # which make every figure wrong
   file(GLOB benches CONFIGURE_DEPENDS bench/*_bench.cc)
 endif()
+# Not of every build: `scripts/build.sh release benchmarks`.
+add_custom_target(benchmarks)
 foreach(source ${benches})
   get_filename_component(name ${source} NAME_WE)
-  add_executable(${name} ${source})
+  add_executable(${name} EXCLUDE_FROM_ALL ${source})
   target_link_libraries(${name} PRIVATE graft_tools benchmark::benchmark)
+  add_dependencies(benchmarks ${name})
 endforeach()

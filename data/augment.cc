@@ -29,7 +29,7 @@ constexpr AugmentPreset kPresets[] = {
      "as DeiT is trained: many epochs"},
     {"none", "", "nothing"}};
 
-double ParseNumber(std::string_view text, std::string_view part, double least, double most) {
+double ParsePartNumber(std::string_view text, std::string_view part, double least, double most) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size() || !(value >= least) ||
@@ -43,8 +43,10 @@ void ParseRandAugment(std::string_view text, std::string_view part, Augment* aug
   const size_t x = text.find('x');
   if (x == text.npos)
     FailUsage("--augment: '{}': expected operations x magnitude, such as randaugment=2x9", part);
-  augment->operations = static_cast<int>(ParseNumber(text.substr(0, x), part, 1, kMostOperations));
-  augment->magnitude = static_cast<int>(ParseNumber(text.substr(x + 1), part, 0, kMagnitudes - 1));
+  augment->operations =
+      static_cast<int>(ParsePartNumber(text.substr(0, x), part, 1, kMostOperations));
+  augment->magnitude =
+      static_cast<int>(ParsePartNumber(text.substr(x + 1), part, 0, kMagnitudes - 1));
 }
 
 void ParsePart(std::string_view part, Augment* augment) {
@@ -52,7 +54,7 @@ void ParsePart(std::string_view part, Augment* augment) {
   const std::string name(part.substr(0, equals));
   const std::string_view value = equals == part.npos ? "" : part.substr(equals + 1);
   const auto number = [&](double least, double most) {
-    return ParseNumber(value, part, least, most);
+    return ParsePartNumber(value, part, least, most);
   };
   if (name == "flip")
     augment->flip = equals == part.npos ? 0.5 : number(0, 1);

@@ -21,7 +21,7 @@ constexpr const char* kFlags[] = {"false", "true"};
 constexpr const char* kCenters[] = {"round", "floor"};  // of Center
 
 template <class Number>
-Number ParseNumber(std::string_view key, std::string_view text) {
+Number ParseKeyNumber(std::string_view key, std::string_view text) {
   Number value{};
   const char* end = text.data() + text.size();
   const auto [stop, error] = std::from_chars(text.data(), end, value);
@@ -31,7 +31,7 @@ Number ParseNumber(std::string_view key, std::string_view text) {
 }
 
 int ParseSide(std::string_view key, std::string_view text, int least) {
-  const int side = ParseNumber<int>(key, text);
+  const int side = ParseKeyNumber<int>(key, text);
   if (side < least || side > kMaxSide)
     Fail("preprocess: {}: expected {} to {} pixels, found {}", key, least, kMaxSide, side);
   return side;
@@ -44,7 +44,7 @@ std::array<float, 3> ParseChannels(std::string_view key, std::string_view text) 
          key, text);
   std::array<float, 3> channels{};
   for (size_t c = 0; c < 3; ++c) {
-    channels[c] = ParseNumber<float>(key, Trim(parts[parts.size() == 1 ? 0 : c]));
+    channels[c] = ParseKeyNumber<float>(key, Trim(parts[parts.size() == 1 ? 0 : c]));
     if (!std::isfinite(channels[c]) || (key == "std" && channels[c] <= 0))
       Fail("preprocess: {}: expected {}, found '{}'", key,
            key == "std" ? "positive numbers" : "finite numbers", text);

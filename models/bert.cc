@@ -33,9 +33,9 @@ void CheckConfig(const BertConfig& c, const std::string& where) {
 
 namespace {
 
-class Builder {
+class BertBuilder {
  public:
-  Builder(const BertConfig& config, const BertBuild& build) : c_(config), b_(build) {}
+  BertBuilder(const BertConfig& config, const BertBuild& build) : c_(config), b_(build) {}
 
   Graph Build() {
     auto tokens = [&](const char* name) {
@@ -156,7 +156,7 @@ Graph BuildBert(const BertConfig& config, const BertBuild& build) {
   for (double rate : {build.hidden_dropout, build.classifier_dropout})
     if (!(rate >= 0 && rate < 1)) Fail("dropout {}: expected 0 to below 1", rate);
   if (build.mask_rows < 0) Fail("mask_rows = {}: expected 0 or more", build.mask_rows);
-  return Builder(config, build).Build();
+  return BertBuilder(config, build).Build();
 }
 
 void InitBert(const BertConfig& config, ParamStore& params, uint64_t seed) {
@@ -191,26 +191,26 @@ void CheckTokens(const BertConfig& config, const TokenRows& t) {
 
 namespace {
 
-struct Size {
+struct BertSize {
   const char* name;
   int64_t width, depth, heads;
 };
 // The sizes of google/bert_uncased_L-.._H-.._A-.. and nreimers/MiniLM-L..-H384-uncased.
-constexpr Size kSizes[] = {{"bert_tiny", 128, 2, 2},   {"bert_mini", 256, 4, 4},
-                           {"bert_small", 512, 4, 8},  {"bert_medium", 512, 8, 8},
-                           {"bert_base", 768, 12, 12}, {"bert_large", 1024, 24, 16},
-                           {"minilm_l6", 384, 6, 12},  {"minilm_l12", 384, 12, 12}};
+constexpr BertSize kSizes[] = {{"bert_tiny", 128, 2, 2},   {"bert_mini", 256, 4, 4},
+                               {"bert_small", 512, 4, 8},  {"bert_medium", 512, 8, 8},
+                               {"bert_base", 768, 12, 12}, {"bert_large", 1024, 24, 16},
+                               {"minilm_l6", 384, 6, 12},  {"minilm_l12", 384, 12, 12}};
 
 }  // namespace
 
 std::vector<std::string> BertNames() {
   std::vector<std::string> names;
-  for (const Size& size : kSizes) names.emplace_back(size.name);
+  for (const BertSize& size : kSizes) names.emplace_back(size.name);
   return names;
 }
 
 BertConfig BertByName(const std::string& name) {
-  for (const Size& size : kSizes)
+  for (const BertSize& size : kSizes)
     if (name == size.name) {
       BertConfig c;
       c.width = size.width, c.depth = size.depth, c.heads = size.heads;

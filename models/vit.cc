@@ -49,9 +49,9 @@ void CheckConfig(const VitConfig& c, const std::string& where) {
 
 namespace {
 
-class Builder {
+class VitBuilder {
  public:
-  Builder(const VitConfig& config, const VitBuild& build) : c_(config), b_(build) {}
+  VitBuilder(const VitConfig& config, const VitBuild& build) : c_(config), b_(build) {}
 
   Graph Build() {
     const ValueId image = g_.AddInput(
@@ -182,7 +182,7 @@ class Builder {
 
 Graph BuildVit(const VitConfig& config, const VitBuild& build) {
   CheckConfig(config, "vit");
-  return Builder(config, build).Build();
+  return VitBuilder(config, build).Build();
 }
 
 void InitVit(const VitConfig& config, ParamStore& params, uint64_t seed) {

@@ -7,11 +7,11 @@
 namespace graft {
 namespace {
 
-struct Size {
+struct VitSize {
   const char* name;
   int64_t width, depth, heads;
 };
-constexpr Size kNano{"nano", 64, 4, 4}, kTiny{"tiny", 192, 12, 3}, kSmall{"small", 384, 12, 6},
+constexpr VitSize kNano{"nano", 64, 4, 4}, kTiny{"tiny", 192, 12, 3}, kSmall{"small", 384, 12, 6},
     kMedium{"medium", 512, 12, 8}, kBase{"base", 768, 12, 12}, kLarge{"large", 1024, 24, 16},
     kHuge{"huge", 1280, 32, 16}, kGiant{"giant", 1536, 40, 24};
 
@@ -30,17 +30,17 @@ void ClipOfOpenAi(VitConfig& c) { Clip(c), c.gelu = "quick"; }
 
 // Names are begin + SIZE + end, where "#" in the end stands for a number: first the patch size,
 // then the image size. Where a name has one number only, the image size is the one given here.
-struct Family {
+struct VitFamily {
   const char *begin, *end;
-  std::vector<Size> sizes;
+  std::vector<VitSize> sizes;
   int64_t image;
   std::vector<std::pair<int64_t, int64_t>> listed;  // patches and images of VitNames
   void (*change)(VitConfig&);
 };
 
-const std::vector<Family>& Families() {
+const std::vector<VitFamily>& Families() {
   const auto plain = [](VitConfig&) {};
-  static const std::vector<Family> kFamilies{
+  static const std::vector<VitFamily> kFamilies{
       {"vit_",
        "_patch#_#",
        {kNano, kTiny, kSmall, kBase, kLarge},
@@ -73,7 +73,7 @@ const std::vector<Family>& Families() {
   return kFamilies;
 }
 
-std::string Written(const Family& family, const Size& size, int64_t patch, int64_t image) {
+std::string Written(const VitFamily& family, const VitSize& size, int64_t patch, int64_t image) {
   std::string name = std::string(family.begin) + size.name + family.end;
   for (const int64_t number : {patch, image})
     if (const size_t hash = name.find('#'); hash != std::string::npos)
@@ -82,7 +82,7 @@ std::string Written(const Family& family, const Size& size, int64_t patch, int64
 }
 
 // Reads the numbers in a name of this family and size; returns false for other names.
-bool Numbers(const Family& family, const Size& size, const std::string& name, int64_t* patch,
+bool Numbers(const VitFamily& family, const VitSize& size, const std::string& name, int64_t* patch,
              int64_t* image) {
   std::string format = std::string(family.begin) + size.name + family.end;
   for (size_t hash; (hash = format.find('#')) != std::string::npos;)
@@ -96,16 +96,16 @@ bool Numbers(const Family& family, const Size& size, const std::string& name, in
 
 std::vector<std::string> VitNames() {
   std::vector<std::string> names;
-  for (const Family& family : Families())
-    for (const Size& size : family.sizes)
+  for (const VitFamily& family : Families())
+    for (const VitSize& size : family.sizes)
       for (const auto& [patch, image] : family.listed)
         names.push_back(Written(family, size, patch, image));
   return names;
 }
 
 VitConfig VitByName(const std::string& name) {
-  for (const Family& family : Families())
-    for (const Size& size : family.sizes) {
+  for (const VitFamily& family : Families())
+    for (const VitSize& size : family.sizes) {
       int64_t patch = 0, image = 0;
       if (!Numbers(family, size, name, &patch, &image)) continue;
       VitConfig c{.image_size = image,

@@ -28,6 +28,7 @@ struct MatrixView {
 enum class CellType { kF32, kBf16, kInt8 };
 // The instruction that multiplies and adds cells. kAny: made of others, where the CPU lacks it.
 enum class Dot { kF32, kBf16, kBf16Any, kInt8, kInt8Any };
+constexpr size_t kDots = 5;
 constexpr int64_t kMostInt8Cells = 1024;  // of k: sums of bytes are not cut
 
 enum class Activation { kNone, kGeluErf, kGeluNear, kGeluTanh };

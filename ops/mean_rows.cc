@@ -43,14 +43,14 @@ std::vector<Chosen> ParseGroups(const Attrs& attrs) {
 // The columns of [R,C]; [R] counts as R rows of one number.
 int64_t Columns(const Extents& e) { return e.rank == 2 ? e[1] : 1; }
 
-void ExpectRows(const TensorType& t, const char* what) {
+void ExpectMatrixOrVector(const TensorType& t, const char* what) {
   if (t.dtype != DType::kF32 || t.shape.empty() || t.shape.size() > 2)
     Fail("{}: expected an f32 matrix or vector, found {}", what, ToString(t));
 }
 
 // The type of the means of x.
 TensorType Means(const TensorType& x, const Attrs& attrs) {
-  ExpectRows(x, "x");
+  ExpectMatrixOrVector(x, "x");
   const std::vector<Chosen> chosen = ParseGroups(attrs);
   for (const Chosen& c : chosen)
     if (!x.shape[0].fixed() || c.row >= x.shape[0].constant)

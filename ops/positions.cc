@@ -158,8 +158,6 @@ std::vector<ValueId> SumPositionsGradient(const GradientArgs& v) {
   return d;
 }
 
-Attrs DefaultTokens() { return TokensAttrs{}; }
-
 }  // namespace
 
 constinit const OpDef kAddPositions{
@@ -201,7 +199,7 @@ constinit const OpDef kAddPositions{
 
 constinit const OpDef kSumPositions{
     .name = "sum_positions",
-    .default_attrs = DefaultTokens,
+    .default_attrs = +[] { return Attrs(TokensAttrs{}); },
     .infer = InferSumPositions,
     .reference =
         +[](const ReferenceArgs& a) {
@@ -234,7 +232,7 @@ constinit const OpDef kSumPositions{
 
 constinit const OpDef kSegmentMean{
     .name = "segment_mean",
-    .default_attrs = DefaultTokens,
+    .default_attrs = +[] { return Attrs(TokensAttrs{}); },
     .infer = InferMean,
     .reference =
         +[](const ReferenceArgs& a) {
@@ -272,7 +270,7 @@ constinit const OpDef kSegmentMean{
 // (dy [S,D], offsets, like [R,D]){position} -> [R,D]; the values of `like` are not read.
 constinit const OpDef kSegmentMeanGrad{
     .name = "segment_mean_grad",
-    .default_attrs = DefaultTokens,
+    .default_attrs = +[] { return Attrs(TokensAttrs{}); },
     .infer = InferMeanGrad,
     .reference =
         +[](const ReferenceArgs& a) {

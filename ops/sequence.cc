@@ -169,8 +169,6 @@ std::vector<ValueId> DropGradient(const GradientArgs& v) {
   return d;
 }
 
-Attrs DefaultTokens() { return TokensAttrs{}; }
-
 }  // namespace
 
 constinit const OpDef kOffsets{
@@ -272,7 +270,7 @@ constinit const OpDef kFirstRows{
 
 constinit const OpDef kInsertTokens{
     .name = "insert_tokens",
-    .default_attrs = DefaultTokens,
+    .default_attrs = +[] { return Attrs(TokensAttrs{}); },
     .infer = InferInsert,
     .reference = RefInsert,
     .kernel = InsertKernel,
@@ -302,7 +300,7 @@ constinit const OpDef kInsertTokens{
 
 constinit const OpDef kDropTokens{
     .name = "drop_tokens",
-    .default_attrs = DefaultTokens,
+    .default_attrs = +[] { return Attrs(TokensAttrs{}); },
     .infer = InferDrop,
     .reference = RefDrop,
     .kernel = DropKernel,

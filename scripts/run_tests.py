@@ -31,6 +31,9 @@ LIBRARY_TEST = "library_test"
 # What counts pages of files, and what is interrupted while it writes.
 NEED_A_DISK = ("mapped_file_test", "cli_overwrite_test")
 
+# Those that run longest, where no earlier run has told.
+LONGEST = ("cli_methods_test", "cli_mpi_test", "ops_test", "train_plan_test", "threads_test")
+
 
 class Result:
     def __init__(self, name):
@@ -192,7 +195,7 @@ def main():
     # The slowest of the last time first, so that it does not run alone at the end.
     times_file = build / "test_seconds.json"
     times = json.loads(times_file.read_text()) if times_file.exists() else {}
-    names.sort(key=lambda name: -times.get(name, 1e9))
+    names.sort(key=lambda name: (-times.get(name, 1e9), name not in LONGEST))
 
     started = time.monotonic()
     results = [] if args.names else [run_check(c, build) for c in CHECKS]

@@ -109,7 +109,9 @@ all_or_some() { # the tests that TESTS leaves
 
 for part in "${parts[@]}"; do
     case $part in
-        tests) run tests "all tests, release build" scripts/test.sh ;;
+        tests)
+            run tests "all tests, release build; benchmarks and fuzz targets compile" \
+                bash -c "scripts/build.sh release benchmarks fuzz && scripts/test.sh" ;;
         sanitize)
             what="address and undefined-behaviour sanitizers"
             if [[ -n ${FILES:-} ]]; then

@@ -260,7 +260,7 @@ TEST(JointErrors, NameBothAdapters) {
 
 using namespace cli;
 
-class Adapters : public ::testing::Test {
+class JointAdapters : public ::testing::Test {
  protected:
   std::string Adapter(const std::string& base, const AdapterSpec& spec) {
     return WriteNoise(dir_, fmt::format("a{}", count_++), base, spec);
@@ -280,7 +280,7 @@ class Adapters : public ::testing::Test {
   int count_ = 0;
 };
 
-TEST_F(Adapters, PredictSaysWhatEachSays) {
+TEST_F(JointAdapters, PredictSaysWhatEachSays) {
   const std::string base = kFixtures + "tiny_vit_hf";
   const std::string a = Adapter(base, {"lora(r=2)", 3, 1}), b = Adapter(base, {"linear", 4, 2});
   const nlohmann::json joint =
@@ -314,7 +314,7 @@ TEST_F(Adapters, PredictSaysWhatEachSays) {
 }
 
 // A run is an adapter of its base, too.
-TEST_F(Adapters, ARunOnTheBaseIsAnAdapter) {
+TEST_F(JointAdapters, ARunOnTheBaseIsAnAdapter) {
   MakeData(dir_ / "data");
   for (const char* run : {"r1", "r2"})
     ASSERT_EQ(Graft(TrainArgs(dir_ / "data", dir_ / run,
@@ -339,7 +339,7 @@ TEST_F(Adapters, ARunOnTheBaseIsAnAdapter) {
 
 // Weights of 22 MB: six adapters more take less than one copy of them, of which each would need two
 // (the file's bytes and the packed panels).
-TEST_F(Adapters, ResidentMemoryGrowsByTheAdaptersOnly) {
+TEST_F(JointAdapters, ResidentMemoryGrowsByTheAdaptersOnly) {
   if (!kMeasureMemory) GTEST_SKIP() << "what sanitizers keep is resident, too";
   const std::string base = dir_ / "base/model.safetensors";
   ASSERT_EQ(Graft({"export", "--model", "init:deit_tiny_patch16_224", "--format", "timm", "--out",

@@ -3,6 +3,8 @@
 // paths of the kernels.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "autograd/train_step.h"
@@ -13,43 +15,52 @@
 namespace graft::large_gradient_test {
 namespace {
 
-class LargeGradient : public ::testing::TestWithParam<int64_t> {};
+constexpr int64_t kBatch = 6, kImage = 3 * 224 * 224;
+
+class LargeGradient : public ::testing::TestWithParam<int64_t> {
+ protected:
+  // The interpreter takes most of the time, and its values are the same for each micro-batch.
+  static void SetUpTestSuite() {
+    const VitConfig config{.width = 192, .depth = 1, .heads = 3, .mlp_width = 768, .classes = 10};
+    InitVit(config, params_, 3);
+    model_ = MethodGraph(config, {.loss = true, .label_smoothing = 0.1}, ParseMethod("full"),
+                         params_, 3);
+    images_.resize(kBatch * kImage);
+    FillNormal(images_, {MakeKey(5, Purpose::kData, "images")}, 0, 1);
+    plain_ = model_;
+    ParamStore reference_params = params_;
+    AddTrainStep(plain_, reference_params, {});
+    InterpretOptions o{.counts = {kBatch, 0}, .leaves = {}, .params = &reference_params};
+    o.leaves["image"].assign(images_.begin(), images_.end());
+    o.leaves["labels"].assign(kLabels.begin(), kLabels.end());
+    o.leaves["one"] = {1};
+    o.leaves["inv_batch"] = {1.0 / kBatch};
+    o.leaves["hyper"] = {0, 0.1, 0.001};
+    expected_ = Interpret(plain_, o);
+  }
+  static void TearDownTestSuite() { expected_ = {}; }
+
+  static constexpr std::array<int32_t, kBatch> kLabels{0, 3, 9, 1, 1, 7};
+  static inline ParamStore params_;
+  static inline Graph model_, plain_;
+  static inline std::vector<float> images_;
+  static inline Values64 expected_;
+};
 
 TEST_P(LargeGradient, EveryAccumulatorMatchesTheInterpreter) {
-  const int64_t batch = 6, micro = GetParam();
-  VitConfig config{.width = 192, .depth = 1, .heads = 3, .mlp_width = 768, .classes = 10};
-  ParamStore params;
-  InitVit(config, params, 3);
-  const Graph model =
-      MethodGraph(config, {.loss = true, .label_smoothing = 0.1}, ParseMethod("full"), params, 3);
-  std::vector<float> images(batch * 3 * 224 * 224);
-  FillNormal(images, {MakeKey(5, Purpose::kData, "images")}, 0, 1);
-
-  Graph plain = model;
-  ParamStore reference_params = params;
-  AddTrainStep(plain, reference_params, {});
-  InterpretOptions o{.counts = {batch, 0}, .leaves = {}, .params = &reference_params};
-  o.leaves["image"].assign(images.begin(), images.end());
-  o.leaves["labels"] = {0, 3, 9, 1, 1, 7};
-  o.leaves["one"] = {1};
-  o.leaves["inv_batch"] = {1.0 / static_cast<double>(batch)};
-  o.leaves["hyper"] = {0, 0.1, 0.001};
-  const Values64 expected = Interpret(plain, o);
-
-  TrainStep step(model, params, {}, micro, TrainingPasses({}));
-  const int64_t size = 3 * 224 * 224;
-  step.Run(batch, 0, 0, [&](int64_t first, int64_t count, int worker) {
-    std::copy_n(images.begin() + first * size, count * size,
-                step.session().Input("image", worker).f32());
-    int32_t* labels = step.session().Input("labels", worker).i32();
-    for (int64_t i = 0; i < count; ++i)
-      labels[i] = static_cast<int32_t>(o.leaves["labels"][first + i]);
+  ParamStore params = params_;
+  TrainStep step(model_, params, {}, GetParam(), TrainingPasses({}));
+  step.Run(kBatch, 0, 0, [&](int64_t first, int64_t count, int worker) {
+    Session& session = step.session();
+    std::copy_n(images_.begin() + first * kImage, count * kImage,
+                session.Input("image", worker).f32());
+    std::copy_n(kLabels.begin() + first, count, session.Input("labels", worker).i32());
   });
-  for (ValueId v : plain.Leaves(Role::kState)) {
-    const std::string& name = plain.value(v).name;
+  for (ValueId v : plain_.Leaves(Role::kState)) {
+    const std::string& name = plain_.value(v).name;
     if (name.ends_with("attn.k.bias")) continue;  // zero but for rounding
     const Tensor got = step.session().State(name);
-    const std::vector<double>& want = expected[v.i];
+    const std::vector<double>& want = expected_[v.i];
     double error = 0, norm = 0;
     for (size_t i = 0; i < want.size(); ++i) {
       error += std::pow(got.f32()[i] - want[i], 2);

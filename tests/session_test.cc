@@ -38,23 +38,23 @@ static void Count(const void* caller) {
   (onednn ? g_by_onednn : g_allocations).fetch_add(1);
 }
 extern "C" {
-void* malloc(size_t n) {
+void* malloc(size_t n) noexcept {
   Count(__builtin_return_address(0));
   return __libc_malloc(n);
 }
-void* calloc(size_t n, size_t size) {
+void* calloc(size_t n, size_t size) noexcept {
   Count(__builtin_return_address(0));
   return __libc_calloc(n, size);
 }
-void* realloc(void* p, size_t n) {
+void* realloc(void* p, size_t n) noexcept {
   Count(__builtin_return_address(0));
   return __libc_realloc(p, n);
 }
-void* aligned_alloc(size_t alignment, size_t n) {
+void* aligned_alloc(size_t alignment, size_t n) noexcept {
   Count(__builtin_return_address(0));
   return __libc_memalign(alignment, n);
 }
-int posix_memalign(void** p, size_t alignment, size_t n) {
+int posix_memalign(void** p, size_t alignment, size_t n) noexcept {
   Count(__builtin_return_address(0));
   return (*p = __libc_memalign(alignment, n)) ? 0 : 12;
 }

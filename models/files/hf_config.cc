@@ -134,28 +134,28 @@ void ReadBert(const Json& config, const std::string& path, LoadedModel* m) {
 
 // Classes of transformers that read the same forward pass, or a part of it that a head of ours can
 // stand on. Others have a head of the same name that classifies something else, such as each token.
-const std::vector<std::string> kBertClasses = {"BertModel",
-                                               "BertForPreTraining",
-                                               "BertForMaskedLM",
-                                               "BertLMHeadModel",
-                                               "BertForNextSentencePrediction",
-                                               "BertForQuestionAnswering",
-                                               "BertForSequenceClassification"};
-const std::vector<std::string> kVitClasses = {"ViTModel",
-                                              "ViTForMaskedImageModeling",
-                                              "ViTForImageClassification",
-                                              "DeiTModel",
-                                              "DeiTForMaskedImageModeling",
-                                              "DeiTForImageClassification",
-                                              "DeiTForImageClassificationWithTeacher",
-                                              "Dinov2Model",
-                                              "Dinov2ForImageClassification",
-                                              "Dinov2WithRegistersModel",
-                                              "Dinov2WithRegistersForImageClassification"};
+const std::vector<std::string> kBertArchitectures = {"BertModel",
+                                                     "BertForPreTraining",
+                                                     "BertForMaskedLM",
+                                                     "BertLMHeadModel",
+                                                     "BertForNextSentencePrediction",
+                                                     "BertForQuestionAnswering",
+                                                     "BertForSequenceClassification"};
+const std::vector<std::string> kVitArchitectures = {"ViTModel",
+                                                    "ViTForMaskedImageModeling",
+                                                    "ViTForImageClassification",
+                                                    "DeiTModel",
+                                                    "DeiTForMaskedImageModeling",
+                                                    "DeiTForImageClassification",
+                                                    "DeiTForImageClassificationWithTeacher",
+                                                    "Dinov2Model",
+                                                    "Dinov2ForImageClassification",
+                                                    "Dinov2WithRegistersModel",
+                                                    "Dinov2WithRegistersForImageClassification"};
 
 void CheckClass(const Json& config, const std::string& path, bool bert) {
   if (!config.contains("architectures") || config["architectures"].is_null()) return;
-  const std::vector<std::string>& known = bert ? kBertClasses : kVitClasses;
+  const std::vector<std::string>& known = bert ? kBertArchitectures : kVitArchitectures;
   for (const std::string& name : GetStrings(config, "architectures", path))
     if (std::ranges::find(known, name) == known.end())
       Fail("{}: architectures: '{}' is not supported; known: {}", path, name,

@@ -20,15 +20,15 @@ int64_t CountTensors(const SafetensorsFile& file, KeyLedger* keys) {
   return count;
 }
 
-std::string Names(const ModuleSpec& spec) {
+std::string NamesOf(const ModuleSpec& spec) {
   return spec.pattern.empty() ? fmt::format("{}", fmt::join(spec.names, ", ")) : spec.pattern;
 }
 
 std::string ConfigText(const PeftConfig& c) {
   TextTable table;
   table.Add({"base", c.base.empty() ? "not named" : c.base});
-  table.Add({"targets", c.all_linear ? "all-linear" : Names(c.target)});
-  if (!c.exclude.empty()) table.Add({"without", Names(c.exclude)});
+  table.Add({"targets", c.all_linear ? "all-linear" : NamesOf(c.target)});
+  if (!c.exclude.empty()) table.Add({"without", NamesOf(c.exclude)});
   if (!c.modules_to_save.empty())
     table.Add({"saved whole", fmt::format("{}", fmt::join(c.modules_to_save, ", "))});
   if (c.type == "LORA") {

@@ -6,7 +6,7 @@
 namespace graft {
 namespace {
 
-std::string Joined(const std::vector<std::string>& words) {
+std::string JoinedWords(const std::vector<std::string>& words) {
   return fmt::format("{}", fmt::join(words, " "));
 }
 
@@ -47,14 +47,14 @@ std::string Bash(const std::vector<CommandEntry>& table) {
   std::vector<std::string> with_value;
   std::string values, options, arguments;
   for (const CommandEntry& c : table) {
-    options += fmt::format("    '{}') options='{}' ;;\n", c.Words(), Joined(OptionNames(c)));
+    options += fmt::format("    '{}') options='{}' ;;\n", c.Words(), JoinedWords(OptionNames(c)));
     if (const auto words = Arguments(c, table); !words.empty())
-      arguments += fmt::format("    '{}') words='{}' ;;\n", c.Words(), Joined(words));
+      arguments += fmt::format("    '{}') words='{}' ;;\n", c.Words(), JoinedWords(words));
     for (const OptionEntry& o : c.options) {
       if (o.value.empty() || std::ranges::find(with_value, o.name) != with_value.end()) continue;
       with_value.push_back(o.name);
       if (const auto words = ValuesOf(o.name); !words.empty())
-        values += fmt::format("    {}) words='{}' ;;\n", o.name, Joined(words));
+        values += fmt::format("    {}) words='{}' ;;\n", o.name, JoinedWords(words));
     }
   }
   return fmt::format(
@@ -86,7 +86,7 @@ _graft() {{
 }}
 complete -o default -o bashdefault -F _graft graft
 )",
-      Joined(TopCommands(table)), Parents(table), values, fmt::join(with_value, "|"), options,
+      JoinedWords(TopCommands(table)), Parents(table), values, fmt::join(with_value, "|"), options,
       arguments);
 }
 
@@ -111,13 +111,13 @@ std::string ZshCommand(const CommandEntry& c, const std::vector<CommandEntry>& t
     if (!o.value.empty()) {
       const std::vector<std::string> words = ValuesOf(o.name);
       text += fmt::format(":{}:{}", o.value,
-                          words.empty() ? "_files" : fmt::format("({})", Joined(words)));
+                          words.empty() ? "_files" : fmt::format("({})", JoinedWords(words)));
     }
     text += "'";
   }
   const std::vector<std::string> words = Arguments(c, table);
   return text + fmt::format(" \\\n        '*:argument:{}'",
-                            words.empty() ? "_files" : fmt::format("({})", Joined(words)));
+                            words.empty() ? "_files" : fmt::format("({})", JoinedWords(words)));
 }
 
 std::string Zsh(const std::vector<CommandEntry>& table) {
@@ -175,11 +175,11 @@ std::string Fish(const std::vector<CommandEntry>& table) {
       text += fmt::format(
           "complete -c graft -f -n '{}; and not __fish_seen_subcommand_from {}' "
           "-a '{}'\n",
-          when, Joined(words), Joined(words));
+          when, JoinedWords(words), JoinedWords(words));
     for (const OptionEntry& o : c.options) {
       text += fmt::format("complete -c graft -n '{}' -l {}", when, o.name.substr(2));
       if (const auto words = ValuesOf(o.name); !words.empty() && !o.value.empty())
-        text += fmt::format(" -x -a '{}'", Joined(words));
+        text += fmt::format(" -x -a '{}'", JoinedWords(words));
       else if (!o.value.empty())
         text += " -r";
       text += fmt::format(" -d {}\n", FishText(o.help));

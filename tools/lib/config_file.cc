@@ -11,7 +11,7 @@
 namespace graft {
 namespace {
 
-constexpr uint64_t kMostBytes = 1 << 20;
+constexpr uint64_t kMostConfigBytes = 1 << 20;
 
 nlohmann::json FromToml(const toml::node& node, const std::string& where) {
   if (const auto* text = node.as_string()) return text->get();
@@ -29,7 +29,7 @@ nlohmann::json FromToml(const toml::node& node, const std::string& where) {
 nlohmann::json ReadToml(const std::string& path) {
   toml::table table;
   try {
-    table = toml::parse(ReadFile(path, kMostBytes), path);
+    table = toml::parse(ReadFile(path, kMostConfigBytes), path);
   } catch (const toml::parse_error& e) {
     Fail("{}:{}: {}", path, e.source().begin.line, std::string(e.description()));
   }
@@ -47,7 +47,7 @@ nlohmann::json ReadConfig(const std::string& path) {
   if (path.ends_with(".toml")) return ReadToml(path);
   if (!path.ends_with(".json"))
     FailUsage("--config {}: expected a name that ends in .json or .toml", path);
-  nlohmann::json json = ReadJson(path, {.bytes = kMostBytes});
+  nlohmann::json json = ReadJson(path, {.bytes = kMostConfigBytes});
   if (!json.is_object()) Fail("{}: expected an object, found {}", path, json.type_name());
   return json;
 }

@@ -9,11 +9,11 @@
 namespace graft {
 namespace {
 
-constexpr std::string_view kBlocks = "blocks.";
 constexpr size_t kMostLines = 30;
 
 // Splits "blocks.11.attn.q" into {"attn.q", 11}; what is in no block has the number -1.
 std::pair<std::string, int64_t> WithoutBlock(const std::string& scope) {
+  constexpr std::string_view kBlocks = "blocks.";
   if (!scope.starts_with(kBlocks)) return {scope, -1};
   const size_t begin = kBlocks.size();
   const size_t end = std::min(scope.find_first_not_of("0123456789", begin), scope.size());

@@ -12,7 +12,7 @@
 namespace graft {
 namespace {
 
-struct Choice {
+struct RankedClass {
   int64_t index;
   double probability;
   float logit;
@@ -20,17 +20,17 @@ struct Choice {
 
 // The k largest (0: all), ties by index. Probabilities are a softmax in double over all logits or,
 // for independent classes, a sigmoid of each.
-std::vector<Choice> TopOf(std::span<const float> logits, int64_t k, bool independent) {
+std::vector<RankedClass> TopOf(std::span<const float> logits, int64_t k, bool independent) {
   const double most = *std::max_element(logits.begin(), logits.end());
   double sum = 0;
   for (float x : logits) sum += std::exp(static_cast<double>(x) - most);
-  std::vector<Choice> all;
+  std::vector<RankedClass> all;
   for (size_t i = 0; i < logits.size(); ++i) {
     const double z = logits[i];
     const double p = independent ? 1 / (1 + std::exp(-z)) : std::exp(z - most) / sum;
     all.push_back({static_cast<int64_t>(i), p, logits[i]});
   }
-  const auto better = [](const Choice& a, const Choice& b) {
+  const auto better = [](const RankedClass& a, const RankedClass& b) {
     return a.logit != b.logit ? a.logit > b.logit : a.index < b.index;
   };
   std::stable_sort(all.begin(), all.end(), better);
@@ -62,14 +62,14 @@ void AddOutputs(const OpenedModel& opened, std::span<const float> all, size_t ro
     return;
   }
   p["top"] = nlohmann::json::array();
-  for (const Choice& c : TopOf(logits, shown.top, task == kMultiLabel))
+  for (const RankedClass& c : TopOf(logits, shown.top, task == kMultiLabel))
     p["top"].push_back({{"class", c.index},
                         {"name", NameOrNull(opened.labels(), static_cast<size_t>(c.index))},
                         {"probability", c.probability},
                         {"logit", c.logit}});
   if (task != kMultiLabel) return;
   p["labels"] = nlohmann::json::array();
-  for (const Choice& c : TopOf(logits, 0, true))
+  for (const RankedClass& c : TopOf(logits, 0, true))
     if (c.probability > shown.threshold)
       p["labels"].push_back(ColumnOf(opened, static_cast<size_t>(c.index)));
 }

@@ -24,7 +24,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int64_t kMostSide = 1 << 20;
-constexpr double kMostBytes = double{1 << 30};
+constexpr double kMostSweepBytes = double{1 << 30};
 constexpr int kMostThreads = 1024;
 const std::vector<std::string> kKeys{"m", "n", "k", "dtype", "threads", "isa"};
 const std::vector<const char*> kColumns{
@@ -54,8 +54,9 @@ void CheckSizes(const Sweep& s) {
   const double m = static_cast<double>(std::ranges::max(s.m));
   const double n = static_cast<double>(std::ranges::max(s.n));
   const double k = static_cast<double>(std::ranges::max(s.k));
-  if (const double bytes = 4 * (m * k + 2 * k * n + m * n); bytes > kMostBytes)
-    FailUsage("--sweep: the largest product takes {:.1f} GiB, at most 1 GiB", bytes / kMostBytes);
+  if (const double bytes = 4 * (m * k + 2 * k * n + m * n); bytes > kMostSweepBytes)
+    FailUsage("--sweep: the largest product takes {:.1f} GiB, at most 1 GiB",
+              bytes / kMostSweepBytes);
   if (std::ranges::count(s.dtype, "int8") && std::ranges::max(s.k) > 4 * kMostInt8Cells)
     FailUsage("--sweep: dtype=int8 adds up {} numbers at most, found k={}", 4 * kMostInt8Cells,
               std::ranges::max(s.k));

@@ -18,7 +18,7 @@
 namespace graft {
 namespace {
 
-constexpr uint64_t kMostBytes = uint64_t{1} << 24;
+constexpr uint64_t kMostReportBytes = uint64_t{1} << 24;
 
 double Percentage(const Evaluated& e) { return 100 * e.fitness.accuracy; }
 
@@ -33,7 +33,7 @@ bool OfOneSpace(const SearchData& a, const SearchData& b) {
 
 // The text of a file; "" if it is not there.
 std::string TextOf(const std::string& file) {
-  return std::filesystem::exists(file) ? ReadFile(file, kMostBytes) : "";
+  return std::filesystem::exists(file) ? ReadFile(file, kMostReportBytes) : "";
 }
 
 std::optional<Evaluated> CandidateOf(const nlohmann::json& line) {

@@ -354,6 +354,23 @@ Pass LowPrecisionPass(const Precision& precision) {
   return {"low_precision", [precision](Graph& g) { return Lower(g, precision); }};
 }
 
+std::string DtypeOfProducts(const Graph& g) {
+  bool bf16 = false;
+  for (uint32_t i = 0; i < g.num_nodes(); ++i) {
+    const Node& n = g.node({i});
+    if (n.op == &kLowMatmul && n.attrs.As<LowMatmulAttrs>().cell == CellName(CellType::kInt8))
+      return "int8";
+    bf16 |= n.op == &kLowMatmul || n.op == &kLowAttention || n.op == &kLowAttentionGrad;
+  }
+  return bf16 ? "bf16" : "f32";
+}
+
+std::string NoneIsIn(const std::string& asked, const std::string& products) {
+  if (asked == products) return "";
+  return fmt::format("--dtype {}: no product of this model and method is in {}; {}", asked, asked,
+                     products == "f32" ? "all are in f32" : "what can be is in " + products);
+}
+
 Pass ByteRowsPass() { return {"byte_rows", ShareBytes}; }
 
 }  // namespace graft

@@ -71,6 +71,13 @@ bool EmulatesCells();
 inline constexpr int64_t kLeastLowSide = 32, kLeastTrainedSide = 128;
 Pass LowPrecisionPass(const Precision& precision);
 
+// The lowest precision that a product of the compiled graph is in: "int8", "bf16" or "f32". A user
+// may have asked for a lower one, of which method, --keep or the model's sizes left nothing.
+std::string DtypeOfProducts(const Graph& g);
+// What to tell where the products are in another precision than was asked for; "" where they are
+// in that.
+std::string NoneIsIn(const std::string& asked, const std::string& products);
+
 // byte_rows: where several int8 products read the same rows, as query, key and value do, these are
 // rounded to bytes once. Runs when it is decided which values are bf16.
 Pass ByteRowsPass();

@@ -250,8 +250,7 @@ constinit const OpDef kFirstRows{
     .kernel =
         +[](const KernelArgs& a) noexcept {
           const auto at = static_cast<int32_t>(a.attrs.As<FirstRowsAttrs>().at);
-          for (int64_t i = 0; i < a.out[0].shape[0]; ++i)
-            a.out[0].i32()[i] = a.in[0].i32()[i] + at;
+          for (int64_t i = 0; i < a.out[0].shape[0]; ++i) a.out[0].i32()[i] = a.in[0].i32()[i] + at;
         },
     .cost = MoveCost<>,
     .samples =

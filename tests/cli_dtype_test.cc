@@ -185,9 +185,61 @@ TEST_F(Dtype, CalibrationOfADamagedModel) {
     }
     ASSERT_FALSE(damaged.empty());
     WriteSafetensors(At("bad.safetensors"), tensors, file.metadata());
+    // Before the first step it is not the rate.
+    ExpectRefused(
+        {"train", "--model", At("bad.safetensors"), "--data", At("images"), "--preprocess",
+         "vtab,resize=32", "--method", "linear", "--epochs", "1", "--out", At("of_bad")},
+        5, "nothing had been learned yet, so weights of " + At("bad.safetensors"));
     ExpectRefused({"predict", "--model", At("bad.safetensors"), At("images/images/test/000000.png"),
                    "--dtype", "int8", "--calibrate", At("images")},
                   1, "is multiplied by is not finite");
+  }
+}
+
+// What a method or --keep leaves no product in is not what is told. Attention alone is in bf16
+// here.
+TEST_F(Dtype, WhatNoProductIsIn) {
+  const Words whole = Train("whole_int8", {"--method", "full", "--dtype", "int8"});
+  const Outcome told = Graft(WithOptions(whole, {"--json", ""}));
+  EXPECT_EQ(told.code, 0) << told.err;
+  EXPECT_NE(told.err.find("no product of this model and method is in int8; what can be is in bf16"),
+            std::string::npos)
+      << told.err;
+  const std::string run = At("whole_int8");
+  const auto summary = nlohmann::json::parse(Slurp(run + "/summary.json"));
+  const nlohmann::json again = GraftJson({"train", "--resume", run});  // nothing is left to do
+  EXPECT_EQ(nlohmann::json::parse(told.out)["dtype"], "bf16");
+  for (const char* key : {"dtype", "peak_memory_bytes"}) EXPECT_EQ(again[key], summary[key]) << key;
+  EXPECT_EQ(again["dtype"], "bf16");
+  EXPECT_EQ(Config("whole_int8")["dtype"], "int8");
+
+  GraftJson(Train("k"));
+  const Words eval{"eval", "--run",   At("k"), "--data", At("images"), "--split",
+                   "test", "--dtype", "int8",  "--keep", "*",          "--json"};
+  ExpectRefused(WithOptions(eval, {"--against", "f32"}), 2, "both are f32");
+  const Outcome kept = Graft(WithOptions(eval, {"--calibrate", At("images")}));
+  EXPECT_EQ(kept.code, 0) << kept.err;
+  EXPECT_NE(kept.err.find("nothing is in int8, so it is not read"), std::string::npos) << kept.err;
+  EXPECT_NE(kept.err.find("is in int8; all are in f32"), std::string::npos) << kept.err;
+  EXPECT_EQ(nlohmann::json::parse(kept.out)["dtype"], "f32");
+  EXPECT_EQ(nlohmann::json::parse(kept.out)["calibrated_products"], 0);
+  for (const Words& command : {Words{"predict", "--run", At("k"), At("images")},
+                               Words{"profile", "--model", kNano, "--steps", "1"}}) {
+    const Outcome o = Graft(WithOptions(command, {"--dtype", "bf16", "--keep", "*", "--json", ""}));
+    EXPECT_EQ(nlohmann::json::parse(o.out)["dtype"], "f32") << o.err;
+    EXPECT_NE(o.err.find("is in bf16; all are in f32"), std::string::npos) << o.err;
+  }
+}
+
+// Of what fell back to f32, too, the settings make the same run again.
+TEST_F(Dtype, ARunIsRepeatedFromItsSettings) {
+  for (const char* dtype : {"auto", "bf16"}) {
+    const std::string first = std::string("first_") + dtype, second = first + "_again";
+    EXPECT_EQ(Plain(Train(first, {"--dtype", dtype, "--keep", "blocks.0.*"})).code, 0);
+    const Outcome o = Plain({"train", "--config", At(first) + "/config.json", "--out", At(second)});
+    EXPECT_EQ(o.code, 0) << o.err;
+    EXPECT_EQ(Weights(first), Weights(second));
+    EXPECT_EQ(Config(first)["keep"], Has("bf16") ? "blocks.0.*" : "");
   }
 }
 
@@ -217,6 +269,10 @@ TEST_F(Dtype, Mistakes) {
   ExpectMistakes(
       {{"unknown", WithOptions(profile, {"--dtype", "fp8"}), 2, {"--dtype 'fp8'", "bf16"}},
        {"near", WithOptions(profile, {"--dtype", "int4"}), 2, {"did you mean 'int8'"}},
+       {"noPass",
+        WithOptions(profile, {"--dtype", "int8", "--disable-pass", "low_precision"}),
+        2,
+        {"--disable-pass low_precision leaves all in f32", "--dtype int8"}},
        {"keepAlone", WithOptions(profile, {"--keep", "fc1"}), 2, {"--keep goes with --dtype"}},
        {"keepEmpty",
         WithOptions(profile, {"--dtype", "bf16", "--keep", "a||b"}),

@@ -368,10 +368,13 @@ TEST_F(Mistakes, FullDisk) {
 }
 
 TEST_F(Mistakes, FullStandardOutput) {
-  const Outcome o = Graft({"predict", "--run", *dir_ / "run", *dir_ / "one.ppm", "--json"},
-                          {.standard_output = "/dev/full"});
-  EXPECT_EQ(o.code, 1) << o.err;
-  EXPECT_NE(o.err.find("standard output: No space left"), std::string::npos) << o.err;
+  for (const Words& command :
+       {Words{"predict", "--run", *dir_ / "run", *dir_ / "one.ppm", "--json"}, Words{"--help"},
+        Words{"train", "--help"}, Words{"--version"}}) {
+    const Outcome o = Graft(command, {.standard_output = "/dev/full"});
+    EXPECT_EQ(o.code, 1) << command[0] << o.err;
+    EXPECT_NE(o.err.find("standard output: No space left"), std::string::npos) << o.err;
+  }
 }
 
 TEST_F(Mistakes, OnePixelIsAnImage) {

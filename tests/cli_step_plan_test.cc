@@ -3,6 +3,7 @@
 
 #include "ops/gemm_core.h"
 #include "tests/cli_data_testing.h"
+#include "tests/cli_mistakes_testing.h"
 
 namespace graft::cli::cli_step_plan_test {
 namespace {
@@ -47,6 +48,26 @@ TEST(StepPlan, IsWhatProfileFinds) {
     }
     EXPECT_GT(rows.at("full")["flops_per_step"], rows.at("lora(r=4)")["flops_per_step"]);
     EXPECT_GT(rows.at("full")["needed_bytes"], rows.at("linear")["needed_bytes"]);
+  }
+}
+
+// What the products of a method are in; and of hardly any work in int8 nothing can be measured.
+TEST(StepPlan, PrecisionOfItsProducts) {
+  const Emulation emulation;
+  const Words plan{"plan",     "--model", "init:bert_tiny", "--batch-size", "2",
+                   "--length", "32",      "--methods",      "lora",         "full",
+                   "--dtype",  "int8",    "--json"};
+  const Outcome o = Graft(plan);
+  const json found = json::parse(o.out);
+  EXPECT_EQ(RowsOf(found).at("lora")["dtype"], "int8");
+  EXPECT_EQ(RowsOf(found).at("full")["dtype"], "bf16");
+  EXPECT_NE(o.err.find("note: full: --dtype int8: no product"), std::string::npos) << o.err;
+  EXPECT_NE(found["low_efficiency"], found["efficiency"]);
+  for (const char* kept : {"*", "blocks.*"}) {
+    const Outcome most = Graft(WithOptions(plan, {"--keep", kept}));
+    const json of_most = json::parse(most.out);
+    EXPECT_EQ(of_most["low_efficiency"], of_most["efficiency"]) << kept;
+    EXPECT_EQ(most.err.find("its products in") == std::string::npos, kept == std::string("*"));
   }
 }
 
@@ -110,7 +131,7 @@ TEST(StepPlan, OfAPrecision) {
                      "full"};
     const json found = GraftJson(WithOptions(plan, precision));
     EXPECT_EQ(found["dtype"], has ? dtype : "f32");
-    EXPECT_EQ(found["keep"], "fc1");
+    EXPECT_EQ(found["keep"], has ? "fc1" : "");
     for (const auto& [method, row] : RowsOf(found)) {
       SCOPED_TRACE(dtype + " " + method);
       const json profile =

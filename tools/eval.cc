@@ -141,6 +141,30 @@ Other MeasureAgainst(const std::string& dtype, OpenedModel& opened, BatchSource&
   return {m, Compare(logits, others, examples.size())};
 }
 
+// What the products of a model are in, of which --keep may leave none in what was asked for.
+std::string DtypeTaken(OpenedModel& opened, const PassOptions& passes) {
+  Graph g = opened.ToRun(true);
+  InferencePasses(passes).Run(g);
+  return DtypeOfProducts(g);
+}
+
+// `common` with the precision that is taken, told if it is not the one that was asked for.
+CommonOptions WithTaken(const EvalOptions& o, OpenedModel& opened, const CommonOptions& common,
+                        const PassOptions& passes) {
+  CommonOptions taken = common;
+  taken.dtype = DtypeTaken(opened, passes);
+  const std::string none = NoneIsIn(ChooseDtype(common.dtype).dtype, taken.dtype);
+  if (!o.against.empty() && CalibratedProducts(passes) == 0) {
+    CommonOptions other = common;
+    other.dtype = o.against;
+    if (DtypeTaken(opened, PassesOf(other)) == taken.dtype)
+      FailUsage("--against {}: both are {}, so nothing would be compared{}", o.against, taken.dtype,
+                none.empty() ? "" : " (" + none + ")");
+  }
+  if (!none.empty()) Say(common, "note: " + none);
+  return taken;
+}
+
 // Measures how well masked words of plain texts are guessed.
 void RunMasked(const EvalOptions& o, OpenedModel& opened, Dataset& data,
                const CommonOptions& common, const PassOptions& passes) {
@@ -150,6 +174,7 @@ void RunMasked(const EvalOptions& o, OpenedModel& opened, Dataset& data,
   const std::unique_ptr<BatchSource> examples =
       data.Load(split, o.limit, opened.model, opened.facts);
   opened.model.bert().mask_rows = examples->mask_rows();
+  const CommonOptions taken = WithTaken(o, opened, common, passes);
   const Metrics m = Measure(opened, *examples, common, passes);
   const double perplexity = std::exp(m.loss);
   PrintJson(common, {{"model", opened.description},
@@ -157,6 +182,7 @@ void RunMasked(const EvalOptions& o, OpenedModel& opened, Dataset& data,
                      {"data", o.data},
                      {"split", split},
                      {"n", m.n},
+                     {"dtype", taken.dtype},
                      {"accuracy", m.accuracy},
                      {"perplexity", perplexity},
                      {"loss", m.loss},
@@ -308,8 +334,9 @@ void Run(EvalOptions o, const CommonOptions& common) {
     Say(common,
         fmt::format("note: the run was trained on the split '{}', which it is measured on", split));
   if (!o.errors.empty()) CheckOutputFile(o.errors);  // before the work
+  const CommonOptions taken = WithTaken(o, opened, common, passes);
   const auto measure = opened.facts.task == kClassify ? RunClasses : RunTargets;
-  measure(o, opened, data, split, *examples, common, passes);
+  measure(o, opened, data, split, *examples, taken, passes);
 }
 
 }  // namespace

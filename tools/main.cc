@@ -220,12 +220,14 @@ int Main(int argc, char** argv) {
   AddModelsCommand(app, common);
   AddHelpCommands(app, version);
   app.parse_complete_callback([&] { LeaveToFirst(app, common); });
+  int code = 0;
   try {
     app.parse(argc, argv);
     if (app.get_subcommands().empty()) PrintText(HelpText(app));
   } catch (...) {
-    return Explain(app, argc, argv);
+    code = Explain(app, argc, argv);
   }
+  if (code != 0) return code;
   // A result that was not printed is no success: the disk behind a redirection may be full.
   if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
     Complain(fmt::format("cannot write the standard output: {}", std::strerror(errno)));
@@ -259,8 +261,8 @@ void ShortenSpinning(int, char** argv, char** environment) {
   // Without /proc the program just goes on as it is.
 }
 
-[[gnu::section(".preinit_array"), gnu::used]] void (*const kBeforeLibraries)(int, char**, char**) =
-    ShortenSpinning;
+[[gnu::section(".preinit_array"),
+  gnu::used]] void (*const kBeforeLibraries)(int, char**, char**) = ShortenSpinning;
 
 #define GRAFT_OUT_OF_MEMORY "out of memory; hint: --memory-budget, or a smaller --batch-size"
 constexpr char kOutOfMemory[] = "graft: " GRAFT_OUT_OF_MEMORY "\n";

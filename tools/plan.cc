@@ -87,9 +87,9 @@ std::string Heading(const PlannedTraining& t, const MachinePace& pace) {
                            t.data->unit())
              : "",
       Threads(), peaks, 100 * pace.efficiency,
-      t.config.dtype == "f32" ? ""
-                              : fmt::format(" in f32, its products in {} {:.0f} %", t.config.dtype,
-                                            100 * pace.low_efficiency));
+      pace.any_low ? fmt::format(" in f32, its products in {} {:.0f} %", t.config.dtype,
+                                 100 * pace.low_efficiency)
+                   : "");
 }
 
 void Run(PlanOptions& o, const CommonOptions& common) {
@@ -102,7 +102,7 @@ void Run(PlanOptions& o, const CommonOptions& common) {
   const std::vector<std::string> methods = MethodsOf(o);
   ApplyCommonOptions(common);
   c.seed = common.seed, c.disabled_passes = common.disabled_passes;
-  c.dtype = ChooseDtype(common.dtype).dtype, c.keep = common.keep;
+  TakePrecision(common, &c);
   SayDtype(common);
   CheckIsModel(c.model);
   PlannedTraining t = c.data.empty() ? OfBatch(o) : OfData(o, common);
@@ -115,6 +115,9 @@ void Run(PlanOptions& o, const CommonOptions& common) {
   std::vector<StepPlan> plans;
   for (const std::string& method : methods) plans.push_back(PlanStep(method, t, pace));
   Say(common, PlanTable(plans, epochs));
+  for (const StepPlan& p : plans)
+    if (const std::string none = NoneIsIn(c.dtype, p.products); p.problem.empty() && !none.empty())
+      Say(common, fmt::format("note: {}: {}", p.method, none));
   PrintJson(common,
             {{"model", c.model},
              {"data", epochs ? nlohmann::json(c.data) : nlohmann::json()},

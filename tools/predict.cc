@@ -262,6 +262,8 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
   SayDtype(common);
   JointModel joint = OpenModels(o, common);
   for (const JointModel::Member& m : joint.members) CheckProblem(m.opened);
+  const std::string none = NoneIsIn(ChooseDtype(common.dtype).dtype, DtypeOfProducts(joint.graph));
+  if (!none.empty()) Say(common, "note: " + none);
   CheckTasks(o, joint);
   const OpenedModel& opened = joint.first();
   SayNotices(common, opened.model.notices);
@@ -287,7 +289,7 @@ void Run(const PredictOptions& o, const CommonOptions& common) {
   }
   json["predictions"] = Tell(o, joint, inputs, logits, common);
   json["n"] = all, json["failed"] = failed;
-  json["dtype"] = ChooseDtype(common.dtype).dtype;
+  json["dtype"] = DtypeOfProducts(joint.graph);
   if (!o.out.empty()) json["out"] = o.out;
   AddPreprocess(opened.facts, images, &json);
   PrintJson(common, json);

@@ -115,6 +115,8 @@ void SayProfile(const ProfileOptions& o, const CommonOptions& common, const Prof
   Say(common,
       fmt::format("compiled in {:.1f} ms; planned {} MiB, peak memory of the process {} MiB",
                   p.compile_ms, p.planned_bytes >> 20, p.peak_bytes >> 20));
+  const std::string none = NoneIsIn(ChooseDtype(common.dtype).dtype, p.products);
+  if (!none.empty()) Say(common, "note: " + none);
   Say(common, CountersText(p.counters));
   Say(common, NodeTable(KindsOf(p.nodes), machine, ThreadsInside(p), o.top));
 }
@@ -124,7 +126,7 @@ void WriteFiles(const ProfileOptions& o, const CommonOptions& common, const Prof
                 const std::optional<Numerics>& numerics, nlohmann::json* json) {
   if (!o.out.empty()) WriteFileAtomically(o.out, ShowJson(*json) + "\n");
   if (!o.html.empty())
-    WriteFileAtomically(o.html, ProfilePage(o.work, common, p, machine, warnings, numerics).Html());
+    WriteFileAtomically(o.html, ProfilePage(o.work, p, machine, warnings, numerics).Html());
   if (!o.trace.empty()) WriteFileAtomically(o.trace, ChromeTrace(o.work, p));
   for (const auto& [key, file] : {std::pair("out", o.out), {"html", o.html}, {"trace", o.trace}}) {
     if (file.empty()) continue;

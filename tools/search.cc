@@ -16,6 +16,7 @@
 #include "tools/lib/output.h"
 #include "tools/lib/progress.h"
 #include "tools/lib/train_options.h"
+#include "train/run_summary.h"
 
 namespace graft {
 namespace {
@@ -124,12 +125,16 @@ nlohmann::json SearchJson(const RunDir& dir, const SearchConfig& search, const S
                       {"interrupted", s.interrupted},
                       {"front", nlohmann::json::array()}};
   if (s.evaluated == 0)  // it was stopped before it had measured any
-    for (const char* key : {"method", "parameters", "trainable_parameters", "val_accuracy",
-                            "val_loss"})
+    for (const char* key :
+         {"method", "parameters", "trainable_parameters", "val_accuracy", "val_loss"})
       json[key] = nullptr;
   if (s.compiled > 0)
     json["compile_ms"] = 1e3 * s.compile_seconds / static_cast<double>(s.compiled);
   if (s.passes > 0) json["shared_work"] = s.shared_passes / s.passes;
+  // Where nothing was left to do, that of the session that did it.
+  if (const nlohmann::json kept = ReadSummary(dir.path());
+      s.passes == 0 && kept.is_object() && kept.contains("peak_memory_bytes"))
+    json["peak_memory_bytes"] = kept["peak_memory_bytes"];
   for (const Evaluated& e : s.front)
     json["front"].push_back({{"parameters", e.parameters},
                              {"val_accuracy", e.fitness.accuracy},
@@ -214,7 +219,7 @@ void Run(SearchFlags& o, const CommonOptions& common, ProcessGroup* group) {
   CommonOptions effective = SharingCores(common, group);
   if (o.resume.empty()) {
     ApplyCommonOptions(effective);
-    c.dtype = ChooseDtype(common.dtype).dtype, c.keep = common.keep;
+    TakePrecision(common, &c);
   }
   SearchConfig search;
   RunDir dir = OpenRun(o, common, group, &search);

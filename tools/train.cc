@@ -109,7 +109,7 @@ TrainHooks HooksOf(const RunDir& dir, const CommonOptions& common, const Telling
     Say(common, StartBanner(report, dir.path()));
     if (telling.verbose) Say(common, "  " + AllSettings(*report.config));
   };
-  hooks.on_plan = [common](const PlanReport& report) { Say(common, PlanLine(report)); };
+  hooks.on_plan = [common](const PlanReport& report) { Say(common, PlanLines(report)); };
   return hooks;
 }
 
@@ -263,7 +263,6 @@ void Run(TrainOptions& o, const CommonOptions& common, ProcessGroup* group) {
   RunConfig& c = o.config;
   c.seed = common.seed, c.isa = common.isa, c.memory_budget = common.memory_budget;
   c.disabled_passes = common.disabled_passes;
-  c.keep = common.keep;
   CommonOptions effective = SharingCores(common, group);
   std::unique_ptr<ReplacedRun> replaced;
   std::optional<RunDir> dir;
@@ -271,7 +270,7 @@ void Run(TrainOptions& o, const CommonOptions& common, ProcessGroup* group) {
   if (o.resume.empty()) {
     CheckNewRun(o);
     ApplyCommonOptions(effective);
-    c.dtype = ChooseDtype(common.dtype).dtype;
+    TakePrecision(common, &c);
     if (group && (o.lr_find || o.seeds > 0))
       FailUsage("{}: is for one process, and {} were started; hint: without mpirun",
                 o.lr_find ? "--lr-find" : "--seeds", group->size());

@@ -46,10 +46,13 @@ void Checkpoints::CheckFinite(const ParamStore& params, int64_t step, int64_t st
             fmt::format("'{}' is no longer finite after step {} of {}", name, step, steps));
 }
 
-void Checkpoints::StopNonFinite(const std::string& what) {
+void Checkpoints::StopNonFinite(const std::string& what, bool learned) {
   CheckBase();  // which may be why
-  throw Error(fmt::format("{}; {}; hint: a smaller --lr, or --clip 1", what, Kept()),
-              ErrorKind::kNonFinite);
+  const std::string hint =
+      learned ? "a smaller --lr, or --clip 1"
+              : fmt::format("nothing had been learned yet, so weights of {} are damaged",
+                            dir_.config().model);
+  throw Error(fmt::format("{}; {}; hint: {}", what, Kept(), hint), ErrorKind::kNonFinite);
 }
 
 void Checkpoints::SaveBest(const ParamStore& weights) {

@@ -27,7 +27,8 @@ class Checkpoints {
   // Throws Error of kind kNonFinite unless all that trains is finite. The loss alone would not
   // tell, as it shows only what the step before it made.
   void CheckFinite(const ParamStore& params, int64_t step, int64_t steps);
-  [[noreturn]] void StopNonFinite(const std::string& what);
+  // `learned`: whether a step may be why; before the first one it is the model.
+  [[noreturn]] void StopNonFinite(const std::string& what, bool learned = true);
 
   // Each of these checks the base first. SaveBest writes best.safetensors; SaveState writes
   // last.safetensors with `weights` and the state with those of `state`, which differ in what only

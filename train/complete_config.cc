@@ -207,28 +207,16 @@ std::string TellTask(const RunConfig& c) {
 
 namespace {
 
-// Notes a method that leaves nothing to multiply in int8.
+// Notes weights that no precision is for.
 void CheckPrecision(const LoadedModel& model, const RunConfig& c, std::vector<std::string>* notes) {
   const Precision precision = PassesOf(c).precision;
   CheckKeep(BuildModel(model.config), precision);
-  if (precision.cell != CellType::kInt8) return;
-  Method rest;  // without what takes long to apply
-  for (const MethodTerm& term : ParseMethod(c.method)) {
-    const MethodPhase phase = FindMethod(term.name).phase;
-    if (phase == MethodPhase::kQuantise)
-      notes->push_back(fmt::format(
-          "--dtype int8: weights that '{}' holds in 4 bits are multiplied in f32", term.name));
-    else if (phase != MethodPhase::kWeights)
-      rest.push_back(term);
-  }
-  if (rest.empty()) return;
-  ParamStore params = model.params;
-  Graph g = MethodGraph(model.config, {}, rest, params, 0, nullptr, true);
-  if (ByteProducts(g, precision).empty())
-    notes->push_back(fmt::format(
-        "--dtype int8: no product of method '{}' is in int8, as no weight is multiplied as it "
-        "stands in the file; what can be is in {}",
-        ToString(rest), precision.bf16 ? "bf16" : "f32, as the CPU has no bf16"));
+  if (precision.cell == CellType::kF32) return;
+  for (const MethodTerm& term : ParseMethod(c.method))
+    if (FindMethod(term.name).phase == MethodPhase::kQuantise)
+      notes->push_back(
+          fmt::format("--dtype {}: weights that '{}' holds in 4 bits are multiplied in f32",
+                      c.dtype, term.name));
 }
 
 }  // namespace

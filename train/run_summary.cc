@@ -57,6 +57,7 @@ nlohmann::json SummaryJson(const RunConfig& c, const Progress& p, const RunSumma
           {"best_epoch", known(p.best_epoch > 0, p.best_epoch)},
           {"seconds", p.seconds},
           {"examples_per_second", s.examples_per_second},
+          {"dtype", s.products},
           {"planned_bytes", s.planned_bytes},
           {"peak_memory_bytes", peak},
           {"command", begun ? *first : known(!s.command.empty(), s.command)},

@@ -11,7 +11,8 @@ struct RunSummary {
   size_t planned_bytes = 0, peak_memory_bytes = 0;
   double examples_per_second = 0;
   bool validated = false, stopped_early = false;
-  std::string command = {};  // in the words of a shell; "" is not known
+  std::string command = {};   // in the words of a shell; "" is not known
+  std::string products = {};  // the precision that they are in
 };
 
 // What computes here: "avx512, 2 threads, HOST".

@@ -32,6 +32,7 @@ void Trainer::CompileSearch(const MethodTerm& term) {
   if (dir_.resumed() && std::filesystem::exists(plan)) options.capacity = ReadCapacity(plan);
   InferencePasses(PassesOf(c_)).Run(graph);
   search_.emplace(graph, model_.params, options, LimitsOf(term), static_cast<uint64_t>(c_.seed));
+  TellProducts(search_->session().graph());
   if (loaded_state_) search_->Load(model_.params);
   RecordNames(graph_, {kSearched}, search_->Save(&model_.params));
   if (validation_) {
@@ -48,7 +49,8 @@ void Trainer::CompileSearch(const MethodTerm& term) {
   dir_.Write("plan.json", DumpJson(json, 1) + "\n");
   WriteSummary();
   if (hooks_.on_plan)
-    hooks_.on_plan({search_->session().planned_bytes(), options.capacity.sequences, false});
+    hooks_.on_plan(
+        {search_->session().planned_bytes(), options.capacity.sequences, false, &c_, products_});
 }
 
 void Trainer::SaveSearch() {

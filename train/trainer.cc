@@ -15,7 +15,6 @@
 #include "runtime/io/json.h"
 #include "runtime/io/safetensors.h"
 #include "train/calibrate.h"
-#include "train/calibrate.h"
 #include "train/capacity.h"
 #include "train/child_masks.h"
 #include "train/class_weights.h"
@@ -184,6 +183,7 @@ void Trainer::Compile() {
   MakeMasks();
   compiled_.emplace(CompileWithinBudget(graph_, model_.params, OptimizerOf(c_), request));
   step_ = &compiled_->step;
+  TellProducts(step_->graph());
   if (hooks_.group) Share();
   const size_t more = ShareSpare(c_, compiled_->needed_bytes, features_ ? nullptr : train_.get(),
                                  validation_.get());
@@ -203,7 +203,15 @@ void Trainer::Compile() {
   dir_.Write("plan.json", DumpJson(PlanJson(*compiled_, hash, features_.has_value()), 1) + "\n");
   WriteSummary();
   if (hooks_.on_plan)
-    hooks_.on_plan({step_->session().planned_bytes(), step_->micro_batch(), features_.has_value()});
+    hooks_.on_plan({step_->session().planned_bytes(), step_->micro_batch(), features_.has_value(),
+                    &c_, products_});
+}
+
+// Where features are kept, all of the model but its end was in the graph that made them.
+void Trainer::TellProducts(const Graph& compiled) {
+  if (products_.empty() || products_ == "f32") products_ = DtypeOfProducts(compiled);
+  if (const std::string none = NoneIsIn(c_.dtype, products_); hooks_.note && !none.empty())
+    hooks_.note(none);
 }
 
 void Trainer::Share() {
@@ -281,6 +289,7 @@ void Trainer::KeepFeatures(BudgetRequest& request) {
   features_ = ComputeFeatures(*cut, model_, c_, *train_, request.held_bytes, hooks_.stop,
                               hooks_.on_work, hooks_.group);
   graph_ = std::move(cut->rest);
+  products_ = DtypeOfProducts(cut->frozen);
   request.held_bytes += cut->bytes;
   interrupted_ = features_->interrupted;
   progress_.seconds += features_->seconds;
@@ -330,7 +339,8 @@ TrainSummary Trainer::Summary() const {
           skipped_,
           best,
           progress_.best_epoch,
-          measurable_};
+          measurable_,
+          products_};
 }
 
 namespace {

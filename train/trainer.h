@@ -38,6 +38,8 @@ struct PlanReport {
   size_t planned_bytes = 0;
   int64_t micro_batch = 0;
   bool features = false;  // of the frozen layers are kept
+  const RunConfig* config = nullptr;
+  std::string products = {};  // the precision that they are in
 };
 
 struct TrainHooks {
@@ -68,6 +70,7 @@ struct TrainSummary {
   std::optional<double> best = {};    // of config.best_metric, where the run was validated
   int64_t best_epoch = 0;             // from 1; 0 = not validated
   bool measurable = true;             // whether the data have a split that was not trained on
+  std::string products = {};          // the precision that they are in; "" as `layout`
 };
 
 // Trains from where the directory's state stands to the end, or until stop() or an error. A base

@@ -47,6 +47,7 @@ class Trainer {
                    const std::vector<std::string>& more);
   void CheckLoadedState() const;
   void CheckOthers();
+  void TellProducts(const Graph& compiled);
   void Share();
   void KeepFeatures(BudgetRequest& request);
   void KeepValidationFeatures(const Graph& plain, Graph* inference);
@@ -119,6 +120,7 @@ class Trainer {
   std::optional<Features> features_;  // of the training examples, if the first layers are frozen
   std::optional<std::vector<std::string>> loaded_state_;  // names, if there was one
   Progress progress_;
+  std::string products_;               // the precision that they are in
   std::vector<double> class_weights_;  // [K], or empty
   bool scaled_ = false;                // the targets of a regression (target_scale.h)
   float* shift_ = nullptr;             // of calibration, which is 0 but while it validates

@@ -82,7 +82,8 @@ double Trainer::OneStep(std::span<const size_t> rows) {
   if (!std::isfinite(result.loss))  // the sign of a NaN means nothing
     checkpoints_.StopNonFinite(
         fmt::format("the loss is {} at step {} of {} (epoch {}, learning rate {:.3g})",
-                    std::fabs(result.loss), step + 1, steps_, epoch_of(step) + 1, lr));
+                    std::fabs(result.loss), step + 1, steps_, epoch_of(step) + 1, lr),
+        step > 0);
   if (trace_) trace_->Step(step, rows, result.loss, lr, *train_);
   progress_.epoch_loss_sum += result.loss * Batches(rows.size());
   ++progress_.step;
@@ -206,7 +207,8 @@ void Trainer::WriteSummary() {
                            s.examples_per_second,
                            evaluator_.has_value(),
                            s.stopped_early,
-                           hooks_.command};
+                           hooks_.command,
+                           products_};
   dir_.Write("summary.json",
              DumpJson(SummaryJson(c_, progress_, summary, ReadSummary(dir_.path())), 1) + "\n");
 }

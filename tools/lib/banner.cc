@@ -78,9 +78,6 @@ std::string StartBanner(const BeginReport& r, const std::string& run) {
   table.Add({"steps", StepsText(r)});
   const int64_t planned = c.schedule_epochs > 0 ? r.steps_per_epoch * c.schedule_epochs : r.steps;
   if (!SearchedTerm(ParseMethod(c.method))) table.Add({"rate", RateText(c, planned)});
-  if (c.dtype != "f32")
-    table.Add({"products", fmt::format("in {}{}", c.dtype,
-                                       c.keep.empty() ? "" : ", but in f32 those of " + c.keep)});
   if (!c.augment.empty()) table.Add({"images", "changed at random: " + c.augment});
   if (r.validation > 0)
     table.Add({"best", "by validation " + c.best_metric +
@@ -93,10 +90,15 @@ std::string StartBanner(const BeginReport& r, const std::string& run) {
   return "training\n" + table.Lines("  ");
 }
 
-std::string PlanLine(const PlanReport& r) {
-  return fmt::format("  memory  {} planned, {} at once, {}{}", Megabytes(r.planned_bytes),
-                     r.micro_batch, Counted(Threads(), "thread"),
-                     r.features ? ", features kept" : "");
+std::string PlanLines(const PlanReport& r) {
+  TextTable table;
+  if (const RunConfig& c = *r.config; c.dtype != "f32")
+    table.Add({"products", fmt::format("in {}{}", r.products,
+                                       c.keep.empty() ? "" : ", but in f32 those of " + c.keep)});
+  table.Add({"memory",
+             fmt::format("{} planned, {} at once, {}{}", Megabytes(r.planned_bytes), r.micro_batch,
+                         Counted(Threads(), "thread"), r.features ? ", features kept" : "")});
+  return table.Lines("  ");
 }
 
 std::string AllSettings(const RunConfig& config) {

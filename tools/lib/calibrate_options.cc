@@ -28,7 +28,7 @@ PassOptions CalibratedPasses(const CalibrateOptions& o, const std::string& colum
   PassOptions passes = PassesOf(common);
   CheckKeep(opened.Inference(false), passes.precision);
   if (o.data.empty()) return passes;
-  if (passes.precision.cell != CellType::kInt8) {  // SayDtype has told why
+  if (ByteProducts(opened.ToRun(false), passes.precision).empty()) {  // others have told why
     Say(common, fmt::format("note: --calibrate {}: nothing is in int8, so it is not read", o.data));
     return passes;
   }

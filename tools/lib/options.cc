@@ -105,6 +105,9 @@ void CheckCommonOptions(const CommonOptions& o) {
   if (!o.isa.empty()) CheckIsa(o.isa);
   ParsePrecision(o.dtype, o.keep);
   if (!o.keep.empty() && o.dtype == "f32") FailUsage("--keep goes with --dtype bf16 or int8");
+  if (o.dtype != "f32" && std::ranges::count(o.disabled_passes, "low_precision"))
+    FailUsage("--disable-pass low_precision leaves all in f32; --dtype {} asks for another",
+              o.dtype);
   if (!o.memory_budget.empty()) ParseBytes(o.memory_budget);
   CheckPassNames(o.disabled_passes);
 }
@@ -121,6 +124,11 @@ void AddForceOption(CLI::App& command, bool* force, const std::string& what) {
 
 PassOptions PassesOf(const CommonOptions& o) {
   return {o.disabled_passes, ParsePrecision(o.dtype, o.keep)};
+}
+
+void TakePrecision(const CommonOptions& o, RunConfig* run) {
+  run->dtype = ChooseDtype(o.dtype).dtype;
+  run->keep = run->dtype == "f32" ? "" : o.keep;
 }
 
 void ApplyCommonOptions(const CommonOptions& o) {

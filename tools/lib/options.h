@@ -8,6 +8,8 @@
 
 namespace graft {
 
+struct RunConfig;
+
 struct CommonOptions {
   int threads = 0;  // 0 = DefaultThreads()
   int64_t seed = 0;
@@ -32,6 +34,8 @@ void AddForceOption(CLI::App& command, bool* force = nullptr,
 CLI::Option* TextOrFile(CLI::Option* option);
 // The passes of a command that computes, in a precision that this CPU has.
 PassOptions PassesOf(const CommonOptions& options);
+// Gives a run what of --dtype and --keep is taken on this CPU: of f32 no part is kept apart.
+void TakePrecision(const CommonOptions& options, RunConfig* run);
 // Sets the threads and the SIMD target. Must be called before anything is built.
 void ApplyCommonOptions(const CommonOptions& options);
 

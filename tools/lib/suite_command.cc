@@ -201,10 +201,10 @@ void RunSuiteCommand(const CLI::App& command, SuiteCommand& s, const CommonOptio
   CheckRequest(s);
   RunConfig& c = r.config;
   c.seed = common.seed, c.isa = common.isa, c.memory_budget = common.memory_budget;
-  c.disabled_passes = common.disabled_passes, c.keep = common.keep;
+  c.disabled_passes = common.disabled_passes;
   r.command = CommandLine();
   ApplyCommonOptions(common);
-  c.dtype = ChooseDtype(common.dtype).dtype;
+  TakePrecision(common, &c);
   SayDtype(common);
   CheckSuiteThere(r);
   PlannedLists lists(r.out, s.dry_run);

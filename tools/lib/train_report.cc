@@ -13,7 +13,7 @@ nlohmann::json TrainJson(const std::string& run, const TrainSummary& s) {
   nlohmann::json json{{"run", run},
                       {"method", s.config.method},
                       {"task", s.config.task},
-                      {"dtype", s.config.dtype},
+                      {"dtype", s.products.empty() ? s.config.dtype : s.products},
                       {"epochs", s.config.epochs},
                       {"steps", s.steps},
                       {"trainable_parameters", s.trainable_parameters},
@@ -33,7 +33,8 @@ nlohmann::json TrainJson(const std::string& run, const TrainSummary& s) {
   // Where nothing was left to do, these are those of the session that did it.
   if (s.planned_bytes == 0)
     for (const nlohmann::json kept = ReadSummary(run);
-         const char* key : {"examples_per_second", "start_seconds", "planned_bytes"})
+         const char* key :
+         {"examples_per_second", "start_seconds", "planned_bytes", "peak_memory_bytes", "dtype"})
       if (kept.is_object() && kept.contains(key)) json[key] = kept[key];
   AddPreprocess(s.config, !s.config.preprocess.empty(), &json);
   if (s.config.skip_bad) json["skipped"] = SkippedJson(s.skipped);

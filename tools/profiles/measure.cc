@@ -49,6 +49,7 @@ void TimeSteps(Session& session, const Graph& graph, const Precision& precision,
     times.AddStep();
   }
   p->counters = counters.Stop();
+  p->products = DtypeOfProducts(graph);
   if (log) p->events = log->events(), p->lost_events = log->lost();
   p->workers = RunsBesideEachOther(session, std::ssize(parts)) ? session.options().workers : 1;
   p->nodes = times.Nodes();

@@ -24,7 +24,8 @@ struct Profile {
   size_t planned_bytes = 0, needed_bytes = 0;  // needed: with weights and optimizer state
   size_t peak_bytes = 0;                       // of the process, when the steps were done
   int64_t micro_batch = 0, trainable = 0, recomputed = 0;
-  int workers = 1;  // micro-batches beside each other
+  std::string products = "f32";  // the precision that they are in
+  int workers = 1;               // micro-batches beside each other
   std::vector<ProfiledNode> nodes;
   // With `events`: the kernel calls of the timed steps, and how many came too late to be kept.
   std::vector<CallEvent> events;

@@ -180,7 +180,7 @@ void AddNumerics(const Numerics& n, Page* page) {
   }
 }
 
-void AddFacts(const ProfileWork& work, const CommonOptions& common, const Profile& p,
+void AddFacts(const ProfileWork& work, const Profile& p,
               const MachineFacts& m, Page* page) {
   const double median = Median(p.step_ms), gflops = p.cost.flops / median * 1e-6;
   const CpuInfo& cpu = Cpu();
@@ -202,7 +202,7 @@ void AddFacts(const ProfileWork& work, const CommonOptions& common, const Profil
        {"memory", fmt::format("{} planned, {} the process", Megabytes(p.planned_bytes),
                               Megabytes(p.peak_bytes))},
        {"machine", fmt::format("{}; {} threads, SIMD {}, {}", cpu.model, Threads(), ActiveIsa(),
-                               ChooseDtype(common.dtype).dtype)},
+                               p.products)},
        {"peaks",
         fmt::format("{} GFLOP/s{}", rates,
                     m.stored ? fmt::format(", measured {} before", AgeText(m.age_seconds)) : "")},
@@ -212,8 +212,8 @@ void AddFacts(const ProfileWork& work, const CommonOptions& common, const Profil
 
 }  // namespace
 
-Page ProfilePage(const ProfileWork& work, const CommonOptions& common, const Profile& p,
-                 const MachineFacts& m, const std::vector<std::string>& warnings,
+Page ProfilePage(const ProfileWork& work, const Profile& p, const MachineFacts& m,
+                 const std::vector<std::string>& warnings,
                  const std::optional<Numerics>& numerics) {
   const std::vector<NodeKind> kinds = KindsOf(p.nodes);
   const int inside = ThreadsInside(p);
@@ -222,7 +222,7 @@ Page ProfilePage(const ProfileWork& work, const CommonOptions& common, const Pro
   for (const NodeKind& k : kinds) total += k.median_ms(), phases[k.phase] += k.median_ms();
   Page page(fmt::format("Profile of {}", p.architecture));
   for (const std::string& warning : warnings) page.Text(warning, "bad");
-  AddFacts(work, common, p, m, &page);
+  AddFacts(work, p, m, &page);
   page.Heading("Roofline");
   page.Text(
       "A point is a kind of nodes: one phase, operator, layer, shape and kernel. The larger, the "

@@ -7,8 +7,8 @@
 
 namespace graft {
 
-Page ProfilePage(const ProfileWork& work, const CommonOptions& common, const Profile& profile,
-                 const MachineFacts& machine, const std::vector<std::string>& warnings,
+Page ProfilePage(const ProfileWork& work, const Profile& profile, const MachineFacts& machine,
+                 const std::vector<std::string>& warnings,
                  const std::optional<Numerics>& numerics);
 
 }  // namespace graft

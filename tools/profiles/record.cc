@@ -78,6 +78,7 @@ Json ProfileJson(const ProfileWork& work, const CommonOptions& common, const Loa
             {"compile_ms", p.compile_ms},
             {"threads", Threads()},
             {"isa", ActiveIsa()},
+            {"dtype", p.products},
             {"micro_batch", p.micro_batch},
             {"recomputed_nodes", p.recomputed},
             {"trainable_parameters", p.trainable},

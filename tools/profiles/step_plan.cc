@@ -69,6 +69,7 @@ void PlanEpoch(const PlannedTraining& t, const MachinePace& pace, Graph* graph, 
   const Session frozen(cut->frozen, params, PlanOnly({.capacity = typical}));
   plan->features_seconds = SecondsOf(frozen, Phase::kMain, pace) * t.RunsOfEpoch(typical);
   plan->needed_bytes += cut->bytes;
+  plan->products = DtypeOfProducts(cut->frozen);
   *graph = std::move(cut->rest);
 }
 
@@ -164,10 +165,12 @@ MachinePace MeasurePace(PlannedTraining& t, const MachineFacts& machine) {
   pace.efficiency = pace.low_efficiency = f32.rest_at_peak / f32.seconds;
   if (own.precision.cell == CellType::kF32) return pace;
   const Forward low = RunForward(t, machine, own);
-  // What is left of the time for the products. The two passes ran at different moments, so it is
-  // kept within reason.
+  pace.any_low = low.low_at_peak > 0;
+  // What is left of the time for the products. The two passes ran at different moments, so it says
+  // something only of products that are a large part of the work, and is kept within reason.
+  constexpr double kLeastPart = 0.1;
   const double products = low.seconds - low.rest_at_peak / pace.efficiency;
-  if (low.low_at_peak > 0)
+  if (low.low_at_peak > kLeastPart * (low.low_at_peak + low.rest_at_peak))
     pace.low_efficiency = low.low_at_peak / std::max(products, 0.25 * low.seconds);
   return pace;
 }
@@ -193,6 +196,7 @@ StepPlan PlanStep(const std::string& method, PlannedTraining& t, const MachinePa
     const Session session(step, params, PlanOnly(TrainStep::Options(step, capacity, {})));
     const Counts usual = t.Typical(capacity);
     const Session typical(step, params, PlanOnly(TrainStep::Options(step, usual, {})));
+    if (plan.products.empty() || plan.products == "f32") plan.products = DtypeOfProducts(step);
     const double runs = t.RunsOfBatch(usual);
     plan.micro_batch = usual.sequences;
     plan.flops = typical.cost(Phase::kMain).flops * runs + typical.cost(Phase::kUpdate).flops;
@@ -240,6 +244,7 @@ nlohmann::json PlansJson(const std::vector<StepPlan>& plans, bool epochs) {
     const auto put = [&](const char* key, bool known, const nlohmann::json& value) {
       row[key] = known ? value : nlohmann::json();
     };
+    put("dtype", good, p.products);
     put("trainable_parameters", good, p.trainable), put("flops_per_step", good, p.flops);
     put("micro_batch", good, p.micro_batch), put("planned_bytes", good, p.planned_bytes);
     put("needed_bytes", good, p.needed_bytes), put("step_seconds", good, p.step_seconds);

@@ -39,6 +39,7 @@ struct PlannedTraining {
 struct MachinePace {
   MachineFacts machine;
   double efficiency = 1, low_efficiency = 1;
+  bool any_low = false;  // whether a product of a forward pass is in a lower precision than f32
   // The seconds of a call of one operator.
   double Seconds(const StepInfo& step) const;
 };
@@ -47,6 +48,7 @@ MachinePace MeasurePace(PlannedTraining& training, const MachineFacts& machine);
 
 struct StepPlan {
   std::string method, problem;  // problem: why there is no plan; then the rest is 0
+  std::string products = {};    // the precision that they are in
   int64_t trainable = 0, micro_batch = 0;
   double flops = 0;                            // of a step
   size_t planned_bytes = 0, needed_bytes = 0;  // needed: with weights and optimizer state

@@ -8,7 +8,6 @@
 namespace graft {
 
 Page ProfilePage(const ProfileWork& work, const Profile& profile, const MachineFacts& machine,
-                 const std::vector<std::string>& warnings,
-                 const std::optional<Numerics>& numerics);
+                 const std::vector<std::string>& warnings, const std::optional<Numerics>& numerics);
 
 }  // namespace graft

@@ -223,6 +223,9 @@ TEST_F(Dtype, WhatNoProductIsIn) {
   EXPECT_NE(kept.err.find("is in int8; all are in f32"), std::string::npos) << kept.err;
   EXPECT_EQ(nlohmann::json::parse(kept.out)["dtype"], "f32");
   EXPECT_EQ(nlohmann::json::parse(kept.out)["calibrated_products"], 0);
+  ExpectRefused(
+      {"profile", "--model", kNano, "--steps", "1", "--numerics", "--dtype", "int8", "--keep", "*"},
+      2, "--numerics compares with f32; --dtype int8: no product");
   for (const Words& command : {Words{"predict", "--run", At("k"), At("images")},
                                Words{"profile", "--model", kNano, "--steps", "1"}}) {
     const Outcome o = Graft(WithOptions(command, {"--dtype", "bf16", "--keep", "*", "--json", ""}));

@@ -134,8 +134,6 @@ Other MeasureAgainst(const std::string& dtype, OpenedModel& opened, BatchSource&
                      const CommonOptions& common, std::span<const float> logits) {
   CommonOptions other = common;
   other.dtype = dtype;
-  if (const std::string why = ChooseDtype(dtype).why; !why.empty())
-    Say(common, "note: --against: " + why);
   std::vector<float> others;
   const Metrics m = Measure(opened, examples, other, PassesOf(other), {}, &others);
   return {m, Compare(logits, others, examples.size())};
@@ -148,18 +146,24 @@ std::string DtypeTaken(OpenedModel& opened, const PassOptions& passes) {
   return DtypeOfProducts(g);
 }
 
-// `common` with the precision that is taken, told if it is not the one that was asked for.
-CommonOptions WithTaken(const EvalOptions& o, OpenedModel& opened, const CommonOptions& common,
-                        const PassOptions& passes) {
+// `common` with the precision that is taken, told if it is not the one that was asked for; likewise
+// `against`, if there is any.
+CommonOptions WithTaken(OpenedModel& opened, const CommonOptions& common, const PassOptions& passes,
+                        std::string* against = nullptr) {
   CommonOptions taken = common;
   taken.dtype = DtypeTaken(opened, passes);
   const std::string none = NoneIsIn(ChooseDtype(common.dtype).dtype, taken.dtype);
-  if (!o.against.empty() && CalibratedProducts(passes) == 0) {
+  if (against && !against->empty()) {
     CommonOptions other = common;
-    other.dtype = o.against;
-    if (DtypeTaken(opened, PassesOf(other)) == taken.dtype)
-      FailUsage("--against {}: both are {}, so nothing would be compared{}", o.against, taken.dtype,
+    other.dtype = *against;
+    const std::string asked = *against;
+    *against = DtypeTaken(opened, PassesOf(other));
+    if (*against == taken.dtype && CalibratedProducts(passes) == 0)
+      FailUsage("--against {}: both are {}, so nothing would be compared{}", asked, taken.dtype,
                 none.empty() ? "" : " (" + none + ")");
+    const ChosenDtype chosen = ChooseDtype(asked);
+    for (const std::string& why : {chosen.why, NoneIsIn(chosen.dtype, *against)})
+      if (!why.empty()) Say(common, "note: --against: " + why);
   }
   if (!none.empty()) Say(common, "note: " + none);
   return taken;
@@ -174,7 +178,7 @@ void RunMasked(const EvalOptions& o, OpenedModel& opened, Dataset& data,
   const std::unique_ptr<BatchSource> examples =
       data.Load(split, o.limit, opened.model, opened.facts);
   opened.model.bert().mask_rows = examples->mask_rows();
-  const CommonOptions taken = WithTaken(o, opened, common, passes);
+  const CommonOptions taken = WithTaken(opened, common, passes);
   const Metrics m = Measure(opened, *examples, common, passes);
   const double perplexity = std::exp(m.loss);
   PrintJson(common, {{"model", opened.description},
@@ -334,7 +338,7 @@ void Run(EvalOptions o, const CommonOptions& common) {
     Say(common,
         fmt::format("note: the run was trained on the split '{}', which it is measured on", split));
   if (!o.errors.empty()) CheckOutputFile(o.errors);  // before the work
-  const CommonOptions taken = WithTaken(o, opened, common, passes);
+  const CommonOptions taken = WithTaken(opened, common, passes, &o.against);
   const auto measure = opened.facts.task == kClassify ? RunClasses : RunTargets;
   measure(o, opened, data, split, *examples, taken, passes);
 }

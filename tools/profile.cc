@@ -148,6 +148,9 @@ void ProfileModel(const ProfileOptions& o, const CommonOptions& common) {
   ForgetPeakResident();  // the arrays that bandwidth was measured by
   Say(common, MachineText(machine));
   const Profile p = MeasureProfile(o.work, common, model, !o.trace.empty());
+  if (o.numerics && p.products == "f32")
+    FailUsage("--numerics compares with f32; {}",
+              NoneIsIn(ChooseDtype(common.dtype).dtype, p.products));
   const std::vector<std::string> warnings = Warnings(machine, p.step_ms);
   SayProfile(o, common, p, machine);
   for (const std::string& warning : warnings) Say(common, warning);
@@ -156,6 +159,7 @@ void ProfileModel(const ProfileOptions& o, const CommonOptions& common) {
   std::optional<Numerics> numerics;
   if (o.numerics) {
     numerics = MeasureNumerics(o.work, common, model);
+    numerics->dtype = p.products;
     Say(common, NumericsText(*numerics, o.top));
     json["numerics"] = NumericsJson(*numerics);
   }

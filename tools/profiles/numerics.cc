@@ -141,7 +141,6 @@ void CheckNumerics(const CommonOptions& common) {
 Numerics MeasureNumerics(const ProfileWork& o, const CommonOptions& common, LoadedModel& model) {
   const PassOptions low = PassesOf(common), plain = PlainPasses(common);
   Numerics n;
-  n.dtype = ChooseDtype(common.dtype).dtype;
   const StepInputs inputs{model.config, TextLength(o, model), o.batch};
   if (!o.method.empty()) {
     GradientsOf(o, model, inputs, plain, kWarmUp);

@@ -15,7 +15,7 @@ struct GradientDistance {
 };
 
 struct Numerics {
-  std::string dtype;
+  std::string dtype;  // of the products
   // The smallest cosine comes first; empty for inference. The gradient of a layer is that of all
   // its tensors as one vector.
   std::vector<GradientDistance> gradients, layers;

@@ -7,9 +7,9 @@
 // Rows and columns of zeros have s = 0. What is not finite makes its row or column of C NaN. Both
 // are transformed first (hadamard.h), which leaves their product as it is and makes s small.
 //
-// Where inputs were looked at before (calibration), all rows have one z, and number j of a
-// transformed row a factor f_j of its own, q = round(x_j f_j) + z within a byte, whose inverse goes
-// into row j of the transformed B:
+// With static scales, of inputs that were looked at before, all rows have one z, and number j of
+// a transformed row a factor f_j of its own, q = round(x_j f_j) + z within a byte, whose inverse
+// goes into row j of the transformed B:
 //   sum x w = s_col (sum q q_col - z sum q_col).
 #pragma once
 #include <algorithm>

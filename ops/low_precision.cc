@@ -9,6 +9,7 @@
 #include "ops/kernel_choice.h"
 #include "ops/low_cells.h"
 #include "ops/ops.h"
+#include "ops/product.h"
 #include "runtime/dependence.h"
 #include "runtime/lifetimes.h"
 
@@ -101,17 +102,46 @@ CellType CellOf(const Rules& r, const Node& n) {
   return n.op == &kMatmul ? ChoiceFor(r, n).cell : CellType::kF32;
 }
 
-// x W', whose rows a calibration has looked at.
+// x W', of which a calibration has seen examples.
 bool IsForward(const Node& n) { return n.attrs.As<MatmulAttrs>().tb; }
 
 std::string FactorsName(const std::string& weight) { return weight + ".int8_factors"; }
+std::string OffsetName(const std::string& weight) { return weight + ".int8_offset"; }
 
 // What takes the node's place; no operator: nothing.
 struct LowForm {
   const OpDef* op = nullptr;
   Attrs attrs = {};
   ValueList in = {};
+  std::vector<NodeId> before = {};  // what makes its inputs
 };
+
+ValueId SeenParam(Graph& g, const std::string& name, const std::vector<float>& values) {
+  const ValueId known = g.FindLeaf(name);
+  return known.valid() ? known : g.AddParam(name, {std::ssize(values)});
+}
+
+// What calibration has seen of the weight: factors, and an offset in the bias or as one. The sum of
+// both depends on frozen parameters alone, so that it is computed once.
+void UseSeen(Graph& g, const std::string& weight, const SeenProduct& seen, LowMatmulAttrs* low,
+             LowForm* form) {
+  if (!seen.bytes.factors.empty()) {
+    low->calibrated = true, low->zero = seen.bytes.zero;
+    form->in.insert(form->in.begin() + 2, SeenParam(g, FactorsName(weight), seen.bytes.factors));
+  }
+  const auto makes = [&](ValueId v) {
+    form->before.push_back(g.value(v).producer);
+    return v;
+  };
+  ValueId offset = SeenParam(g, OffsetName(weight), seen.offset);
+  MatmulAttrs& product = low->product;
+  if (product.alpha != 1) offset = makes(Scale(g, offset, product.alpha));
+  const auto bias = form->in.begin() + static_cast<ptrdiff_t>(LowBiasAt(*low));
+  if (product.bias)
+    *bias = makes(Add(g, *bias, offset));
+  else
+    form->in.insert(bias, offset), product.bias = true;
+}
 
 LowForm LowMatmulOf(Graph& g, const Rules& r, const Node& n, CellType cell) {
   LowMatmulAttrs attrs;
@@ -121,13 +151,8 @@ LowForm LowMatmulOf(Graph& g, const Rules& r, const Node& n, CellType cell) {
   LowForm form{&kLowMatmul, {}, n.in};
   const std::string weight = g.value(n.in[1]).name;
   const Calibration* all = r.precision.calibration.get();
-  if (all && cell == CellType::kInt8 && IsForward(n) && all->contains(weight)) {
-    const StaticBytes& bytes = all->at(weight);
-    attrs.calibrated = true, attrs.zero = bytes.zero;
-    ValueId factors = g.FindLeaf(FactorsName(weight));
-    if (!factors.valid()) factors = g.AddParam(FactorsName(weight), {std::ssize(bytes.factors)});
-    form.in.insert(form.in.begin() + 2, factors);
-  }
+  if (all && cell == CellType::kInt8 && IsForward(n) && all->contains(weight))
+    UseSeen(g, weight, all->at(weight), &attrs, &form);
   form.attrs = attrs;
   return form;
 }
@@ -167,19 +192,23 @@ Rules RulesOf(const Graph& g, const Precision& precision) {
 PassReport Lower(Graph& g, const Precision& precision) {
   PassReport report{"low_precision", 0, g.live_nodes(), 0, 0};
   const Rules rules = RulesOf(g, precision);
-  std::vector<NodeId> order = OrderNodes(g).nodes;  // which the new nodes keep
-  for (NodeId& id : order) {
+  std::vector<NodeId> order;  // that of the old nodes
+  for (const NodeId id : OrderNodes(g).nodes) {
     const Node n = g.node(id);
-    LowForm form = LowFormOf(g, rules, n);
-    if (!form.op) continue;
     g.scope = n.scope;
+    LowForm form = LowFormOf(g, rules, n);
+    if (!form.op) {
+      order.push_back(id);
+      continue;
+    }
+    order.insert(order.end(), form.before.begin(), form.before.end());
     const ValueList made = g.Add(*form.op, std::move(form.in), std::move(form.attrs), n.built_at);
     for (size_t i = 0; i < made.size(); ++i) {
       g.SetName(made[i], g.value(n.out[i]).name);
       g.ReplaceUses(n.out[i], made[i]);
     }
     g.EraseNode(id);
-    id = g.value(made[0]).producer;
+    order.push_back(g.value(made[0]).producer);
     ++report.rewrites;
   }
   g.scope.clear();
@@ -319,9 +348,12 @@ ChosenDtype ChooseDtype(const std::string& dtype, bool has_bf16, bool has_int8) 
                      "(GRAFT_EMULATE=1 takes it all the same, slower than f32)"};
 }
 
-void AddFactors(const Calibration& calibration, ParamStore& params) {
-  for (const auto& [weight, bytes] : calibration)
-    params.Set(FactorsName(weight), {std::ssize(bytes.factors)}, bytes.factors);
+void AddSeen(const Calibration& calibration, ParamStore& params) {
+  for (const auto& [weight, seen] : calibration) {
+    params.Set(OffsetName(weight), {std::ssize(seen.offset)}, seen.offset);
+    const std::vector<float>& factors = seen.bytes.factors;
+    if (!factors.empty()) params.Set(FactorsName(weight), {std::ssize(factors)}, factors);
+  }
 }
 
 std::vector<ByteProduct> ByteProducts(const Graph& g, const Precision& precision) {

@@ -16,7 +16,15 @@ struct StaticBytes {
   std::vector<float> factors;  // [2k], as low_matmul has them
   int64_t zero = 0;
 };
-using Calibration = std::map<std::string, StaticBytes>;  // by the name of the weight
+
+// What examples tell of a frozen weight w [n,k] and the rows x that it is multiplied by.
+struct SeenProduct {
+  // [n], what rounding w takes from the mean of its products, sum_j (w - rounded w)_ij mean(x_j):
+  // it becomes part of the bias (Nagel et al. 2019, section 4.2, with means that were seen).
+  std::vector<float> offset;
+  StaticBytes bytes;  // no factors: each row has a scale of its own
+};
+using Calibration = std::map<std::string, SeenProduct>;  // by the name of the weight
 
 struct Precision {
   CellType cell = CellType::kF32;
@@ -24,11 +32,11 @@ struct Precision {
   // Scopes that stay in f32: names with '*', or single words of a scope ("attn", "fc1"). The head
   // stays in any case.
   std::vector<std::string> keep = {};
-  // Of forward products in int8. The session's parameters need what AddFactors gives them.
+  // Of forward products in int8. The session's parameters need what AddSeen gives them.
   std::shared_ptr<const Calibration> calibration = nullptr;
   bool bf16 = true;  // beside int8: whether the CPU multiplies it; if not, f32 stands in
 };
-void AddFactors(const Calibration& calibration, ParamStore& params);
+void AddSeen(const Calibration& calibration, ParamStore& params);
 
 // The weights whose forward products are int8, and what is multiplied by them.
 struct ByteProduct {

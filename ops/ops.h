@@ -117,8 +117,8 @@ inline ValueId Linear(Graph& g, ValueId x, ValueId weight, ValueId bias, Where a
 // kLowMatmul: inputs and results of matmul, b being a frozen weight; a and b are rounded to cells
 // of bf16 or int8 (low_cells.h). Only for graphs that are compiled: the pass low_precision makes
 // it of matmul.
-// `calibrated` (int8): input 2, before the bias, is [2k]: the factor of each number of a row of a,
-// then the inverses; `zero` is that of all rows.
+// `calibrated` (int8, static scales): input 2, before the bias, is [2k]: the factor of each number
+// of a row of a, then the inverses; `zero` is that of all rows.
 // `bytes` (int8, not calibrated): a is what byte_rows makes of it, and input 2 its range.
 // a may be bf16, as may b with ta. `times`: an input before the residual, bf16 [M,N], without act:
 //   y = (alpha a b + bias) times + residual.

@@ -184,9 +184,22 @@ TEST(ByteRows, CalibratedProductsMakeTheirOwn) {
   g.AddOutput("z", Matmul(g, x, g.AddParam("other", {48, 64}), false, true));
   Precision precision{CellType::kInt8, false};
   precision.calibration = std::make_shared<const Calibration>(
-      Calibration{{"w", StaticBytes{std::vector<float>(128, 1.5f), 7}}});
+      Calibration{{"w", {std::vector<float>(48), {std::vector<float>(128, 1.5f), 7}}}});
   LowPrecisionPass(precision).run(g);
   EXPECT_EQ(ByteRowsPass().run(g).rewrites, 0);
+}
+
+// Without static scales they share them.
+TEST(ByteRows, CalibratedProductsOfRowsShare) {
+  Graph g;
+  const ValueId x = g.AddInput("x", F32({Dim::Sequences(), 64}));
+  g.AddOutput("y", Matmul(g, x, g.AddParam("w", {48, 64}), false, true));
+  g.AddOutput("z", Matmul(g, x, g.AddParam("other", {48, 64}), false, true));
+  Precision precision{CellType::kInt8, false};
+  precision.calibration =
+      std::make_shared<const Calibration>(Calibration{{"w", {std::vector<float>(48), {}}}});
+  LowPrecisionPass(precision).run(g);
+  EXPECT_EQ(ByteRowsPass().run(g).rewrites, 2);
 }
 
 }  // namespace

@@ -133,9 +133,9 @@ TEST_F(Dtype, EvalAgainstItself) {
   EXPECT_NE(o.err.find("dtype int8: f32 instead"), std::string::npos) << o.err;
 }
 
-// Scales that were found before give the same for any number of threads, and numbers near those of
-// f32.
-TEST_F(Dtype, CalibratedScales) {
+// What examples tell is the same for any number of threads, and brings numbers nearer to those of
+// f32; static scales are something else.
+TEST_F(Dtype, Calibrated) {
   GraftJson(Train("c"));
   const Words eval{"eval",    "--run", At("c"),       "--data",     At("images"), "--split", "test",
                    "--dtype", "int8",  "--calibrate", At("images"), "--against",  "f32"};
@@ -150,10 +150,14 @@ TEST_F(Dtype, CalibratedScales) {
             0.1 * against["logit_range"].get<double>());
   nlohmann::json threads = GraftJson(WithOptions(eval, {"--threads", "3"}));
   EXPECT_EQ(threads["loss"], json["loss"]);
-  const nlohmann::json rows = GraftJson(
-      {"eval", "--run", At("c"), "--data", At("images"), "--split", "test", "--dtype", "int8"});
+  const nlohmann::json rows = GraftJson({"eval", "--run", At("c"), "--data", At("images"),
+                                         "--split", "test", "--dtype", "int8", "--against", "f32"});
+  EXPECT_LT(against["rms_logit_difference"], rows["against"]["rms_logit_difference"]);
   EXPECT_NE(rows["loss"], json["loss"]);
   EXPECT_EQ(rows["calibrated_products"], 0);
+  const nlohmann::json scales = GraftJson(WithOptions(eval, {"--static-scales", ""}));
+  EXPECT_EQ(scales["calibrated_products"], json["calibrated_products"]);
+  EXPECT_NE(scales["loss"], json["loss"]);
   const Outcome lower = Plain({"eval", "--run", At("c"), "--data", At("images"), "--split", "test",
                                "--dtype", "int8", "--calibrate", At("images"), "--isa", "avx2"});
   EXPECT_EQ(lower.code, 0) << lower.err;
@@ -311,6 +315,14 @@ TEST_F(Dtype, Mistakes) {
         {"predict", "--model", kNano, "a.png", "--dtype", "int8", "--calibrate-limit", "5"},
         2,
         {"--calibrate-limit 5", "goes with --calibrate"}},
+       {"calibrateLimitAsItIs",
+        {"predict", "--model", kNano, "a.png", "--dtype", "int8", "--calibrate-limit", "64"},
+        2,
+        {"--calibrate-limit 64", "goes with --calibrate"}},
+       {"staticScales",
+        {"eval", "--model", kNano, "--data", "d", "--dtype", "int8", "--static-scales"},
+        2,
+        {"--static-scales", "goes with --calibrate"}},
        {"keepNothingOfPlan",
         {"plan", "--model", kNano, "--batch-size", "4", "--methods", "linear", "--dtype", "int8",
          "--keep", "classifier"},

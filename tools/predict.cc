@@ -250,7 +250,7 @@ JointModel OpenModels(const PredictOptions& o, const CommonOptions& common) {
   const PassOptions passes =
       CalibratedPasses(o.calibrate, run ? run->columns : o.columns, opened, common);
   JointModel joint = OpenJointModel(choice, o.adapters, InputKind::kImages, passes);
-  if (passes.precision.calibration) AddFactors(*passes.precision.calibration, joint.params);
+  if (passes.precision.calibration) AddSeen(*passes.precision.calibration, joint.params);
   return joint;
 }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "ops/hadamard.h"
+#include "ops/low_cells.h"
 #include "train/evaluator.h"
 
 namespace graft {
@@ -28,27 +29,43 @@ std::vector<float> TransformedRows(std::span<const float> rows, size_t k) {
   return all;
 }
 
+struct Seen {
+  InputRanges ranges;
+  InputSums sums;
+};
+
+Seen NothingOf(size_t k) {
+  const std::vector<float> zeros(k);
+  return {{zeros, zeros}, {std::vector<int64_t>(k)}};
+}
+
+void Merge(const Seen& more, Seen* all) {
+  Widen(more.ranges.min.data(), more.ranges.max.data(), &all->ranges);
+  for (size_t j = 0; j < more.sums.sums.size(); ++j) all->sums.sums[j] += more.sums.sums[j];
+  all->sums.rows += more.sums.rows;
+}
+
 // What one worker sees of one value.
-void WidenByRows(const Tensor& x, InputRanges* ranges) {
-  const size_t k = ranges->min.size();
+void Look(const Tensor& x, Seen* seen) {
+  const size_t k = seen->sums.sums.size();
   const std::vector<float> rows =
       TransformedRows({x.f32(), static_cast<size_t>(x.shape.size())}, k);
-  for (size_t i = 0; i < rows.size(); i += k) Widen(&rows[i], &rows[i], ranges);
+  for (size_t i = 0; i < rows.size(); i += k)
+    Widen(&rows[i], &rows[i], &seen->ranges), seen->sums.Add(&rows[i]);
 }
 
 // An input of a byte product, which the graph gives as an output; each input is watched once.
 struct Watched {
   std::string output;
   ValueId value;
-  InputRanges ranges;
+  Seen seen;
 };
 std::vector<Watched> Watch(Graph& g, std::span<const ByteProduct> products) {
   std::vector<Watched> watched;
   for (const ByteProduct& p : products) {
     if (std::ranges::find(watched, p.input, &Watched::value) != watched.end()) continue;
     const auto k = static_cast<size_t>(g.shape(p.input)[1].constant);
-    const std::vector<float> zeros(k);
-    watched.push_back({fmt::format("rows of {}", g.value(p.weight).name), p.input, {zeros, zeros}});
+    watched.push_back({fmt::format("rows of {}", g.value(p.weight).name), p.input, NothingOf(k)});
     g.AddOutput(watched.back().output, p.input);
   }
   return watched;
@@ -66,15 +83,51 @@ void RunAll(Session& session, BatchSource& data, std::vector<Watched>* watched) 
     ForEachPart(session, parts, [&](size_t i, int64_t first, int worker) {
       data.Fill(session, first, parts[i].sequences, worker);
       session.Run(parts[i], worker);
-      for (Watched& w : of_worker[worker]) WidenByRows(session.Output(w.output, worker), &w.ranges);
+      for (Watched& w : of_worker[worker]) Look(session.Output(w.output, worker), &w.seen);
     });
   }
-  for (const std::vector<Watched>& seen : of_worker)
-    for (size_t i = 0; i < seen.size(); ++i)
-      Widen(seen[i].ranges.min.data(), seen[i].ranges.max.data(), &(*watched)[i].ranges);
+  for (const std::vector<Watched>& all : of_worker)
+    for (size_t i = 0; i < all.size(); ++i) Merge(all[i].seen, &(*watched)[i].seen);
 }
 
+// A step of sums is far below what a byte of transformed rows can tell. Larger numbers than the
+// largest count as that, so that 2^28 rows have sums of 63 bits.
+constexpr float kSteps = 1024, kLargest = 1 << 24;
+
 }  // namespace
+
+void InputSums::Add(const float* row) {
+  for (size_t j = 0; j < sums.size(); ++j) {
+    const float x = std::isnan(row[j]) ? 0 : std::clamp(row[j], -kLargest, kLargest);
+    sums[j] += static_cast<int64_t>(std::lrint(x * kSteps));
+  }
+  ++rows;
+}
+
+std::vector<float> InputSums::Mean() const {
+  std::vector<float> mean;
+  const double all = static_cast<double>(std::max<int64_t>(rows, 1)) * kSteps;
+  for (const int64_t sum : sums) mean.push_back(static_cast<float>(static_cast<double>(sum) / all));
+  return mean;
+}
+
+std::vector<float> MissingOf(std::span<const float> weight, std::span<const float> mean,
+                             const StaticBytes& bytes) {
+  const size_t k = mean.size();
+  std::vector<float> missing, row(k);
+  for (size_t i = 0; i < weight.size(); i += k) {
+    for (size_t j = 0; j < k; ++j)
+      row[j] = bytes.factors.empty() ? weight[i + j] : weight[i + j] * bytes.factors[k + j];
+    const float scale = ByteScale(row.data(), static_cast<int64_t>(k));
+    double sum = 0;
+    for (size_t j = 0; j < k; ++j) {
+      const double x = bytes.factors.empty() ? mean[j] : double{mean[j]} * bytes.factors[j];
+      sum += (double{row[j]} - double{scale} * ToByte(row[j], scale)) * x;
+    }
+    missing.push_back(static_cast<float>(sum / HadamardGain(static_cast<int64_t>(k))));
+  }
+  return missing;
+}
 
 // With 0.35, int8 logits of DeiT-Ti are nearer to those of f32 than with 0.2 or the authors' 0.5.
 constexpr float kSmooth = 0.35f;
@@ -101,7 +154,7 @@ StaticBytes SmoothBytes(const InputRanges& ranges, std::span<const float> weight
 
 Calibration Calibrate(const Graph& graph, ParamStore& params, const ModelConfig& config,
                       BatchSource& data, const std::string& memory_budget,
-                      const PassOptions& passes) {
+                      const PassOptions& passes, bool static_scales) {
   const PassOptions exact(passes.disabled);
   Graph g = graph;
   InferencePasses(exact).Run(g);
@@ -109,23 +162,26 @@ Calibration Calibrate(const Graph& graph, ParamStore& params, const ModelConfig&
   std::vector<Watched> watched = Watch(g, products);
   Session session(g, params, InferenceOptions(g, params, config, data, memory_budget, exact));
   RunAll(session, data, &watched);
-  std::map<std::string, InputRanges> of_weight;  // which may stand in several products
+  std::map<std::string, Seen> of_weight;  // which may stand in several products
   for (const ByteProduct& p : products) {
-    const InputRanges& seen = std::ranges::find(watched, p.input, &Watched::value)->ranges;
+    const Seen& seen = std::ranges::find(watched, p.input, &Watched::value)->seen;
     const std::string& weight = g.value(p.weight).name;
     const auto [all, fresh] = of_weight.emplace(weight, seen);
-    if (!fresh) Widen(seen.min.data(), seen.max.data(), &all->second);
+    if (!fresh) Merge(seen, &all->second);
   }
   Calibration calibration;
-  for (const auto& [weight, ranges] : of_weight) {
+  for (const auto& [weight, seen] : of_weight) {
+    const InputRanges& ranges = seen.ranges;
     for (size_t j = 0; j < ranges.min.size(); ++j)
       if (!std::isfinite(ranges.min[j]) || !std::isfinite(ranges.max[j]))
         Fail(
             "calibration: what {} is multiplied by is not finite; a weight before it, or an "
             "example, is damaged",
             weight);
-    calibration[weight] =
-        SmoothBytes(ranges, TransformedRows(params.values(weight), ranges.min.size()));
+    const std::vector<float> rows = TransformedRows(params.values(weight), ranges.min.size());
+    StaticBytes bytes;
+    if (static_scales) bytes = SmoothBytes(ranges, rows);
+    calibration[weight] = {MissingOf(rows, seen.sums.Mean(), bytes), bytes};
   }
   return calibration;
 }

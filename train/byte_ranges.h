@@ -1,15 +1,22 @@
-// Static scales for int8: the inputs of products with frozen weights are looked at once, on some
-// examples, so that a product need not look at each row whenever it runs.
+// What int8 learns from examples: the inputs of products with frozen weights are looked at once, in
+// f32, so that biases make up for the rounding of weights and, if wanted, rows have static scales.
 #pragma once
 #include "adapters/method_graph.h"
 #include "train/batches.h"
 
 namespace graft {
 
-// The least and the largest value of each column of the rows that a weight [n,k] is multiplied by,
-// the rows being transformed (ops/hadamard.h), as what is rounded is.
+// Of each column of the rows that a weight [n,k] is multiplied by, the rows being transformed
+// (ops/hadamard.h), as what is rounded is.
 struct InputRanges {
   std::vector<float> min, max;  // [k], 0 included
+};
+// Sums of whole steps, which no order of rows changes.
+struct InputSums {
+  std::vector<int64_t> sums;  // [k]
+  int64_t rows = 0;
+  void Add(const float* row);       // [k]
+  std::vector<float> Mean() const;  // [k], of no rows zeros
 };
 
 // Factors and zero by which rows within these ranges become bytes. Columns that are large in all
@@ -18,11 +25,17 @@ struct InputRanges {
 // and w_ij t_j is what is rounded by columns. The rows of the weight are transformed, too.
 StaticBytes SmoothBytes(const InputRanges& ranges, std::span<const float> weight);
 
-// Finds the scales of all products that `passes` makes int8. `graph` is the inference graph before
-// any passes; it runs in f32 on all examples of `data`. The result depends neither on threads nor
-// on the order of examples. Throws Error where the model gives numbers that are not finite.
+// What rounding a weight takes from its products with rows of this mean, SeenProduct::offset. The
+// rows of `weight` [n,k] and the mean [k] are transformed; `bytes` are static or have no factors.
+std::vector<float> MissingOf(std::span<const float> weight, std::span<const float> mean,
+                             const StaticBytes& bytes);
+
+// Looks at the inputs of all products that `passes` makes int8. `graph` is the inference graph
+// before any passes; it runs in f32 on all examples of `data`. The result depends neither on
+// threads nor on the order of examples. Throws Error where the model gives numbers that are not
+// finite.
 Calibration Calibrate(const Graph& graph, ParamStore& params, const ModelConfig& config,
                       BatchSource& data, const std::string& memory_budget,
-                      const PassOptions& passes);
+                      const PassOptions& passes, bool static_scales);
 
 }  // namespace graft

@@ -2,7 +2,8 @@
 # Trains by the recipes that the PyTorch accuracies were measured with, three seeds each, and
 # compares the mean accuracy with PyTorch's, within 3 points: DeiT-Ti on CIFAR-10 and EuroSAT, on
 # the first 1,000 test images; MiniLM on the texts of SST-2 and TREC-6, on all of dev. Each run is
-# evaluated in bf16 and int8, too, beside f32; a CPU without the instructions emulates them.
+# evaluated in bf16, in int8 and in int8 calibrated by 64 training examples, too, beside f32; a CPU
+# without the instructions emulates them.
 # usage: GRAFT_DATA=DIR [MINILM=DIR] accuracy.sh GRAFT_BINARY [OUT]
 #   SEEDS="0 1 2", THREADS, ONLY=REGEX of lines of `recipes` below. Without MINILM the lines of
 #   texts are left out.
@@ -58,14 +59,16 @@ for recipe in "${recipes[@]}"; do
             --json "${threads[@]}" > "$out/train.json"
         "$graft" eval --run "$run" --data "$examples" "${measure[@]}" --json "${threads[@]}" \
             > "$out/eval.json"
-        for dtype in bf16 int8; do
+        for low in bf16 int8 calibrated; do
+            how_low=(--dtype "$low")
+            [[ $low != calibrated ]] || how_low=(--dtype int8 --calibrate "$examples")
             GRAFT_EMULATE=1 "$graft" eval --run "$run" --data "$examples" "${measure[@]}" \
-                --dtype "$dtype" --against f32 --json "${threads[@]}" > "$out/eval-$dtype.json"
+                "${how_low[@]}" --against f32 --json "${threads[@]}" > "$out/eval-$low.json"
         done
         rm -f "$run/state.safetensors" # three times the model
         {
             printf '%s\t%s\t%s' "$task" "$name" "$seed"
-            for json in train eval eval-bf16 eval-int8; do
+            for json in train eval eval-bf16 eval-int8 eval-calibrated; do
                 printf '\t%s' "$(tr -d '\n' < "$out/$json.json")"
             done
             printf '\n'

@@ -1,11 +1,12 @@
 """The tables of accuracy.sh: mean over seeds beside PyTorch's figure, at most 3 points from it; and
 what bf16 and int8 change, in accuracy by at most 0.5 and 1 points in the mean over seeds, with the
 same class for 99 and 98 % of the examples, and the largest difference of a logit within 1 and 3 %
-of their range in the median over seeds. Exit 1 where that does not hold.
+of their range in the median over seeds. Exit 1 where that does not hold, of int8 where it does not
+hold of the calibrated one.
 
 usage: python accuracy_report.py RESULTS
-Lines of RESULTS: task, method, seed, JSON of train, of eval, and of eval in bf16 and in int8
-against f32, tab-separated.
+Lines of RESULTS: task, method, seed, JSON of train, of eval, and of eval in bf16, in int8 and in
+int8 calibrated, against f32, tab-separated.
 """
 
 import json
@@ -14,10 +15,14 @@ import sys
 
 TOLERANCE = 3.0
 # What a precision may change, in points and percent (of the range of f32's logits).
-PRECISIONS = {
-    "bf16": {"accuracy": 0.5, "same": 99.0, "largest": 1.0},
-    "int8": {"accuracy": 1.0, "same": 98.0, "largest": 3.0},
-}
+BF16 = {"accuracy": 0.5, "same": 99.0, "largest": 1.0}
+INT8 = {"accuracy": 1.0, "same": 98.0, "largest": 3.0}
+# (as it is told, precision, limits, whether they have to hold)
+PRECISIONS = (
+    ("bf16", "bf16", BF16, True),
+    ("int8", "int8", INT8, False),
+    ("int8, calibrated", "int8", INT8, True),
+)
 # (task, method): (accuracy in percent, examples it is of, trainable parameters), PyTorch 2.13, seed
 # 0, 1,000 training examples.
 PYTORCH = {
@@ -36,7 +41,7 @@ PYTORCH = {
 
 
 def read_groups(path):
-    """(task, method) -> [(trained, evaluated, in bf16, in int8)], one for each seed"""
+    """(task, method) -> [(trained, evaluated, one for each of PRECISIONS)], one for each seed"""
     groups = {}
     for line in open(path):
         task, method, _, *records = line.rstrip("\n").split("\t")
@@ -81,7 +86,7 @@ def table_of_precisions(groups):
     print("| task | method | precision | accuracy, change | same class | largest difference | ok |")
     print("|---|---|---|---|---|---|---|")
     for (task, method), runs in groups.items():
-        for i, (dtype, limits) in enumerate(PRECISIONS.items()):
+        for i, (told, dtype, limits, must) in enumerate(PRECISIONS):
             low = [run[2 + i] for run in runs]
             if any(r["dtype"] != dtype for r in low):
                 missing.add(dtype)
@@ -97,9 +102,9 @@ def table_of_precisions(groups):
                 and min(same) >= limits["same"]
                 and statistics.median(largest) <= limits["largest"]
             )
-            good = good and fine
+            good = good and (fine or not must)
             print(
-                f"| {task} | {method} | {dtype} | {change:+.2f} | "
+                f"| {task} | {method} | {told} | {change:+.2f} | "
                 f"{', '.join(f'{x:.1f}' for x in same)} | "
                 f"{', '.join(f'{x:.2f}' for x in largest)} | {'yes' if fine else 'NO'} |"
             )
@@ -111,7 +116,7 @@ def main():
     near = table_beside_pytorch(groups)
     exact, missing = table_of_precisions(groups)
     low = f"no {' and '.join(sorted(missing))} on this CPU" if missing else ""
-    if len(missing) < len(PRECISIONS):
+    if len(missing) < len({dtype for _, dtype, *_ in PRECISIONS}):
         low += f"{', ' if low else ''}low precision {'within' if exact else 'NOT within'} limits"
     print(
         f"\n{len(groups)} mean accuracies, {'all' if near else 'NOT all'} within {TOLERANCE} "

@@ -45,13 +45,15 @@ void Merge(const Seen& more, Seen* all) {
   all->sums.rows += more.sums.rows;
 }
 
-// What one worker sees of one value.
-void Look(const Tensor& x, Seen* seen) {
+// What one worker sees of one value. Ranges are of transformed rows if these get static scales.
+void Look(const Tensor& x, bool static_scales, Seen* seen) {
   const size_t k = seen->sums.sums.size();
-  const std::vector<float> rows =
-      TransformedRows({x.f32(), static_cast<size_t>(x.shape.size())}, k);
-  for (size_t i = 0; i < rows.size(); i += k)
-    Widen(&rows[i], &rows[i], &seen->ranges), seen->sums.Add(&rows[i]);
+  const std::span<const float> rows(x.f32(), static_cast<size_t>(x.shape.size()));
+  const std::vector<float> turned = static_scales ? TransformedRows(rows, k) : std::vector<float>();
+  for (size_t i = 0; i < rows.size(); i += k) {
+    const float* row = static_scales ? &turned[i] : &rows[i];
+    Widen(row, row, &seen->ranges), seen->sums.Add(&rows[i]);
+  }
 }
 
 // An input of a byte product, which the graph gives as an output; each input is watched once.
@@ -71,7 +73,8 @@ std::vector<Watched> Watch(Graph& g, std::span<const ByteProduct> products) {
   return watched;
 }
 
-void RunAll(Session& session, BatchSource& data, std::vector<Watched>* watched) {
+void RunAll(Session& session, BatchSource& data, bool static_scales,
+            std::vector<Watched>* watched) {
   const size_t workers = static_cast<size_t>(session.options().workers);
   std::vector<std::vector<Watched>> of_worker(workers, *watched);
   data.Start(InOrder(data));
@@ -83,16 +86,16 @@ void RunAll(Session& session, BatchSource& data, std::vector<Watched>* watched) 
     ForEachPart(session, parts, [&](size_t i, int64_t first, int worker) {
       data.Fill(session, first, parts[i].sequences, worker);
       session.Run(parts[i], worker);
-      for (Watched& w : of_worker[worker]) Look(session.Output(w.output, worker), &w.seen);
+      for (Watched& w : of_worker[worker])
+        Look(session.Output(w.output, worker), static_scales, &w.seen);
     });
   }
   for (const std::vector<Watched>& all : of_worker)
     for (size_t i = 0; i < all.size(); ++i) Merge(all[i].seen, &(*watched)[i].seen);
 }
 
-// A step of sums is far below what a byte of transformed rows can tell. Larger numbers than the
-// largest count as that, so that 2^28 rows have sums of 63 bits.
-constexpr float kSteps = 1024, kLargest = 1 << 24;
+// Larger numbers than the largest count as that, so that sums of 2^28 rows have less than 63 bits.
+constexpr float kSteps = 1 << 20, kLargest = 1 << 14;
 
 }  // namespace
 
@@ -161,7 +164,7 @@ Calibration Calibrate(const Graph& graph, ParamStore& params, const ModelConfig&
   const std::vector<ByteProduct> products = ByteProducts(g, passes.precision);
   std::vector<Watched> watched = Watch(g, products);
   Session session(g, params, InferenceOptions(g, params, config, data, memory_budget, exact));
-  RunAll(session, data, &watched);
+  RunAll(session, data, static_scales, &watched);
   std::map<std::string, Seen> of_weight;  // which may stand in several products
   for (const ByteProduct& p : products) {
     const Seen& seen = std::ranges::find(watched, p.input, &Watched::value)->seen;
@@ -181,7 +184,8 @@ Calibration Calibrate(const Graph& graph, ParamStore& params, const ModelConfig&
     const std::vector<float> rows = TransformedRows(params.values(weight), ranges.min.size());
     StaticBytes bytes;
     if (static_scales) bytes = SmoothBytes(ranges, rows);
-    calibration[weight] = {MissingOf(rows, seen.sums.Mean(), bytes), bytes};
+    const std::vector<float> mean = TransformedRows(seen.sums.Mean(), ranges.min.size());
+    calibration[weight] = {MissingOf(rows, mean, bytes), bytes};
   }
   return calibration;
 }

@@ -6,12 +6,12 @@
 
 namespace graft {
 
-// Of each column of the rows that a weight [n,k] is multiplied by, the rows being transformed
-// (ops/hadamard.h), as what is rounded is.
+// Of each column of the rows that a weight [n,k] is multiplied by. For static scales the rows are
+// transformed (ops/hadamard.h), as what is rounded is.
 struct InputRanges {
   std::vector<float> min, max;  // [k], 0 included
 };
-// Sums of whole steps, which no order of rows changes.
+// Sums of the columns in whole steps, which no order of rows changes.
 struct InputSums {
   std::vector<int64_t> sums;  // [k]
   int64_t rows = 0;

@@ -93,8 +93,8 @@ TEST(ByteRanges, WhatRoundingAWeightTakesFromTheMean) {
     for (const bool is_static : {false, true}) {
       if (!is_static) bytes.factors.clear();
       const std::vector<double> factors(bytes.factors.begin(), bytes.factors.end());
-      const std::vector<float> seen = Transformed(mean, k);
-      const std::vector<float> missing = MissingOf(Transformed(weight, k), seen, bytes);
+      const std::vector<float> turned = Transformed(mean, k);
+      const std::vector<float> missing = MissingOf(weight, mean, bytes);
       ASSERT_EQ(missing.size(), n);
       for (size_t i = 0; i < n; ++i) {
         const std::vector<double> w(&weight[i * k], &weight[i * k] + k);
@@ -102,7 +102,7 @@ TEST(ByteRanges, WhatRoundingAWeightTakesFromTheMean) {
         RoundColumn(w.data(), {static_cast<int64_t>(k), 1}, factors.empty() ? nullptr : &factors[0],
                     rounded.data());
         double exact = 0, low = 0;
-        for (size_t j = 0; j < k; ++j) exact += w[j] * mean[j], low += rounded[j] * seen[j];
+        for (size_t j = 0; j < k; ++j) exact += w[j] * mean[j], low += rounded[j] * turned[j];
         EXPECT_NEAR(missing[i], exact - low, 1e-6 * k) << k << " " << is_static << " " << i;
         EXPECT_GT(std::abs(missing[i]), 1e-5);
       }

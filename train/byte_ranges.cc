@@ -117,14 +117,15 @@ std::vector<float> InputSums::Mean() const {
 std::vector<float> MissingOf(std::span<const float> weight, std::span<const float> mean,
                              const StaticBytes& bytes) {
   const size_t k = mean.size();
+  const std::vector<float> rows = TransformedRows(weight, k), of_rows = TransformedRows(mean, k);
   std::vector<float> missing, row(k);
-  for (size_t i = 0; i < weight.size(); i += k) {
+  for (size_t i = 0; i < rows.size(); i += k) {
     for (size_t j = 0; j < k; ++j)
-      row[j] = bytes.factors.empty() ? weight[i + j] : weight[i + j] * bytes.factors[k + j];
+      row[j] = bytes.factors.empty() ? rows[i + j] : rows[i + j] * bytes.factors[k + j];
     const float scale = ByteScale(row.data(), static_cast<int64_t>(k));
     double sum = 0;
     for (size_t j = 0; j < k; ++j) {
-      const double x = bytes.factors.empty() ? mean[j] : double{mean[j]} * bytes.factors[j];
+      const double x = bytes.factors.empty() ? of_rows[j] : double{of_rows[j]} * bytes.factors[j];
       sum += (double{row[j]} - double{scale} * ToByte(row[j], scale)) * x;
     }
     missing.push_back(static_cast<float>(sum / HadamardGain(static_cast<int64_t>(k))));
@@ -181,11 +182,10 @@ Calibration Calibrate(const Graph& graph, ParamStore& params, const ModelConfig&
             "calibration: what {} is multiplied by is not finite; a weight before it, or an "
             "example, is damaged",
             weight);
-    const std::vector<float> rows = TransformedRows(params.values(weight), ranges.min.size());
+    const std::span<const float> w = params.values(weight);
     StaticBytes bytes;
-    if (static_scales) bytes = SmoothBytes(ranges, rows);
-    const std::vector<float> mean = TransformedRows(seen.sums.Mean(), ranges.min.size());
-    calibration[weight] = {MissingOf(rows, mean, bytes), bytes};
+    if (static_scales) bytes = SmoothBytes(ranges, TransformedRows(w, ranges.min.size()));
+    calibration[weight] = {MissingOf(w, seen.sums.Mean(), bytes), bytes};
   }
   return calibration;
 }

@@ -25,8 +25,8 @@ struct InputSums {
 // and w_ij t_j is what is rounded by columns. The rows of the weight are transformed, too.
 StaticBytes SmoothBytes(const InputRanges& ranges, std::span<const float> weight);
 
-// What rounding a weight takes from its products with rows of this mean, SeenProduct::offset. The
-// rows of `weight` [n,k] and the mean [k] are transformed; `bytes` are static or have no factors.
+// What rounding a weight [n,k] takes from its products with rows of this mean [k],
+// SeenProduct::offset. `bytes` are static or have no factors.
 std::vector<float> MissingOf(std::span<const float> weight, std::span<const float> mean,
                              const StaticBytes& bytes);
 

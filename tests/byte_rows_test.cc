@@ -177,29 +177,20 @@ TEST(ByteRows, SharedOnesGiveTheBitsOfTheirOwn) {
   }
 }
 
-TEST(ByteRows, CalibratedProductsMakeTheirOwn) {
-  Graph g;
-  const ValueId x = g.AddInput("x", F32({Dim::Sequences(), 64}));
-  g.AddOutput("y", Matmul(g, x, g.AddParam("w", {48, 64}), false, true));
-  g.AddOutput("z", Matmul(g, x, g.AddParam("other", {48, 64}), false, true));
-  Precision precision{CellType::kInt8, false};
-  precision.calibration = std::make_shared<const Calibration>(
-      Calibration{{"w", {std::vector<float>(48), {std::vector<float>(128, 1.5f), 7}}}});
-  LowPrecisionPass(precision).run(g);
-  EXPECT_EQ(ByteRowsPass().run(g).rewrites, 0);
-}
-
-// Without static scales they share them.
-TEST(ByteRows, CalibratedProductsOfRowsShare) {
-  Graph g;
-  const ValueId x = g.AddInput("x", F32({Dim::Sequences(), 64}));
-  g.AddOutput("y", Matmul(g, x, g.AddParam("w", {48, 64}), false, true));
-  g.AddOutput("z", Matmul(g, x, g.AddParam("other", {48, 64}), false, true));
-  Precision precision{CellType::kInt8, false};
-  precision.calibration =
-      std::make_shared<const Calibration>(Calibration{{"w", {std::vector<float>(48), {}}}});
-  LowPrecisionPass(precision).run(g);
-  EXPECT_EQ(ByteRowsPass().run(g).rewrites, 2);
+// With static scales they make their own, without they share them.
+TEST(ByteRows, OfCalibratedProducts) {
+  for (const bool is_static : {true, false}) {
+    Graph g;
+    const ValueId x = g.AddInput("x", F32({Dim::Sequences(), 64}));
+    g.AddOutput("y", Matmul(g, x, g.AddParam("w", {48, 64}), false, true));
+    g.AddOutput("z", Matmul(g, x, g.AddParam("other", {48, 64}), false, true));
+    SeenProduct seen{std::vector<float>(48), {}};
+    if (is_static) seen.bytes = {std::vector<float>(128, 1.5f), 7};
+    Precision precision{CellType::kInt8, false};
+    precision.calibration = std::make_shared<const Calibration>(Calibration{{"w", seen}});
+    LowPrecisionPass(precision).run(g);
+    EXPECT_EQ(ByteRowsPass().run(g).rewrites, is_static ? 0 : 2);
+  }
 }
 
 }  // namespace

@@ -9,7 +9,7 @@
 namespace graft::fuzz {
 namespace {
 
-const Graph& SmallVit() {
+const Graph& SmallVitGraph() {
   static const Graph graph = [] {
     VitConfig c;
     c.image_size = 8, c.patch_size = 4, c.width = 8, c.depth = 2, c.heads = 2, c.mlp_width = 16;
@@ -22,7 +22,7 @@ const Graph& SmallVit() {
 void TestMethod(std::string_view text) {
   const Method method = ParseMethod(text);
   Must([&] { GRAFT_CHECK(ParseMethod(ToString(method)) == method, "'{}'", ToString(method)); });
-  Graph graph = SmallVit();
+  Graph graph = SmallVitGraph();
   ParamStore params;
   ApplyMethod(graph, params, method, 0);
   GRAFT_CHECK(TrainableCount(graph) > 0);

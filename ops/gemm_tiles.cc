@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "ops/each.h"
 #include "ops/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -11,7 +12,6 @@
 #include "hwy/highway.h"
 #include "ops/bf16-inl.h"
 #include "ops/gemm_micro-inl.h"
-#include "ops/unroll-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace graft::HWY_NAMESPACE {
@@ -21,21 +21,20 @@ namespace {
 enum class StepA { kAny, kByRows, kByCols };  // kByRows: a_k == 1, kByCols: a_row == 1
 enum class StepB { kAny, kPanel };            // kPanel: b_k == kGemmNr
 
-#define GRAFT_EACH(i) [&](auto i) HWY_ATTR __attribute__((always_inline))
 // Sums of bytes become numbers.
 template <size_t kRows, size_t kVecs>
 HWY_INLINE void ScaleTile(const TileArgs& t, hn::Vec<GemmTag> (&acc)[kRows * kVecs]) {
   const GemmTag d;
   const hn::RebindToSigned<GemmTag> di;
   constexpr size_t kStep = static_cast<size_t>(kGemmLanes);
-  Unroll<kRows * kVecs>(GRAFT_EACH(i) {
+  GRAFT_EACH(i, kRows * kVecs) {
     const size_t col = i % kVecs * kStep;
     const float* range = t.row_range + 2 * (i / kVecs);
     const auto scale = hn::Mul(hn::Set(d, range[0]), hn::LoadU(d, t.col_scale + col));
     const auto sum = hn::ConvertTo(d, hn::BitCast(di, acc[i]));
     acc[i] =
         hn::Mul(hn::NegMulAdd(hn::Set(d, range[1]), hn::LoadU(d, t.col_sum + col), sum), scale);
-  });
+  }
 }
 
 // What follows the sum over k.
@@ -47,29 +46,30 @@ HWY_INLINE void FinishTile(const TileArgs& t, hn::Vec<GemmTag> (&acc)[kRows * kV
   const hn::Vec<GemmTag> alpha = hn::Set(d, t.alpha);
   if (const float* add = t.add; add != nullptr) {
     const int64_t add_row = t.add_row;
-    Unroll<kRows * kVecs>(GRAFT_EACH(i) {
+    GRAFT_EACH(i, kRows * kVecs) {
       const float* from = add + static_cast<int64_t>(i / kVecs) * add_row + i % kVecs * kStep;
       acc[i] = hn::MulAdd(acc[i], alpha, hn::LoadU(d, from));
-    });
+    }
   } else if (t.alpha != 1.0f) {
-    Unroll<kRows * kVecs>(GRAFT_EACH(i) { acc[i] = hn::Mul(acc[i], alpha); });
+    GRAFT_EACH(i, kRows * kVecs) { acc[i] = hn::Mul(acc[i], alpha); }
   }
   if (const float* bias = t.bias; bias != nullptr) {
-    Unroll<kRows * kVecs>(
-        GRAFT_EACH(i) { acc[i] = hn::Add(acc[i], hn::LoadU(d, bias + i % kVecs * kStep)); });
+    GRAFT_EACH(i, kRows * kVecs) {
+      acc[i] = hn::Add(acc[i], hn::LoadU(d, bias + i % kVecs * kStep));
+    }
   }
   if (uint16_t* out16 = t.out16; kGemmLanes == 16 && out16 != nullptr) {
     const int64_t row = t.out16_row;
-    Unroll<kRows * kVecs>(GRAFT_EACH(i) {
+    GRAFT_EACH(i, kRows * kVecs) {
       StoreBf16<true>(d, acc[i], out16 + static_cast<int64_t>(i / kVecs) * row + i % kVecs * kStep);
-    });
+    }
     return;
   }
   float* out = t.out;  // a copy, which no store can change
   const int64_t out_row = t.out_row;
-  Unroll<kRows * kVecs>(GRAFT_EACH(i) {
+  GRAFT_EACH(i, kRows * kVecs) {
     hn::StoreU(acc[i], d, out + static_cast<int64_t>(i / kVecs) * out_row + i % kVecs * kStep);
-  });
+  }
 }
 
 template <size_t kRows, size_t kVecs, StepA kA, StepB kB, Dot kDot>
@@ -80,27 +80,26 @@ HWY_NOINLINE void TileBy(const TileArgs& t) {
   constexpr size_t kGroups = (kRows + 2) / 3;
   constexpr int64_t kFloat = sizeof(float);
   V acc[kRows * kVecs];
-  Unroll<kRows * kVecs>(GRAFT_EACH(i) { acc[i] = hn::Zero(d); });
+  GRAFT_EACH(i, kRows * kVecs) { acc[i] = hn::Zero(d); }
   // One pointer for three rows: x86 addresses p, p + s and p + 2 s without further registers.
   // Strides are in bytes.
   const char* a[kGroups];
   int64_t row = t.a_row * kFloat;
   const int64_t a_k = t.a_k * kFloat, b_k = t.b_k * kFloat;
-  Unroll<kGroups>(GRAFT_EACH(g) {
+  GRAFT_EACH(g, kGroups) {
     a[g] = reinterpret_cast<const char*>(t.a) + static_cast<int64_t>(3 * g) * row;
-  });
+  }
   const char* b = reinterpret_cast<const char*>(t.b);
   // acc += a[.][k] b[k][.]; at(i): where A's element of row i lies.
   const auto step = [&](const auto& at, int64_t offset_b) HWY_ATTR __attribute__((always_inline)) {
     V bv[kVecs];
-    Unroll<kVecs>(GRAFT_EACH(j) {
+    GRAFT_EACH(j, kVecs) {
       bv[j] = hn::LoadU(d, reinterpret_cast<const float*>(b + offset_b) + j * kStep);
-    });
-    Unroll<kRows>(GRAFT_EACH(i) {
+    }
+    GRAFT_EACH(i, kRows) {
       const V av = hn::Set(d, *reinterpret_cast<const float*>(at(i)));
-      Unroll<kVecs>(
-          GRAFT_EACH(j) { acc[i * kVecs + j] = TileDot<kDot>(av, bv[j], acc[i * kVecs + j]); });
-    });
+      GRAFT_EACH(j, kVecs) { acc[i * kVecs + j] = TileDot<kDot>(av, bv[j], acc[i * kVecs + j]); }
+    }
   };
   const auto step_by_rows = [&](int64_t offset_a, int64_t offset_b) HWY_ATTR
       __attribute__((always_inline)) {
@@ -108,7 +107,9 @@ HWY_NOINLINE void TileBy(const TileArgs& t) {
     // registers.
     __asm__ volatile("" : "+r"(row));
     step(
-        GRAFT_EACH(i) { return a[i / 3] + static_cast<int64_t>(i % 3) * row + offset_a; },
+        [&](size_t i) HWY_ATTR __attribute__((always_inline)) {
+          return a[i / 3] + static_cast<int64_t>(i % 3) * row + offset_a;
+        },
         offset_b);
   };
   int64_t k = t.k;
@@ -118,40 +119,42 @@ HWY_NOINLINE void TileBy(const TileArgs& t) {
     const int64_t fetch_step = t.fetch_step;
     for (; k >= kUnroll; k -= kUnroll) {
       if (line != nullptr) {
-        Unroll<kFetchLines>(GRAFT_EACH(i) {
+        GRAFT_EACH(i, kFetchLines) {
           __builtin_prefetch(fetch + static_cast<int64_t>(i) * kLineFloats, 0, 2);
-        });
+        }
         fetch += fetch_step;
         __builtin_prefetch(t.out + *line++, 1, 3);
       }
-      Unroll<kUnroll>(GRAFT_EACH(u) {
-        const int64_t offset_b = kB == StepB::kPanel ? int64_t{u} * kGemmNr * kFloat : 0;
+      GRAFT_EACH(u, kUnroll) {
+        const int64_t offset_b =
+            kB == StepB::kPanel ? static_cast<int64_t>(u) * kGemmNr * kFloat : 0;
         if constexpr (kA == StepA::kByRows) {
-          step_by_rows(int64_t{u} * kFloat, offset_b);
+          step_by_rows(static_cast<int64_t>(u) * kFloat, offset_b);
         } else {
           step(
-              GRAFT_EACH(i) { return a[0] + int64_t{i} * kFloat; }, offset_b);
+              [&](size_t i) HWY_ATTR
+              __attribute__((always_inline)) { return a[0] + static_cast<int64_t>(i) * kFloat; },
+              offset_b);
           a[0] += a_k;
         }
         if constexpr (kB == StepB::kAny) b += b_k;
-      });
+      }
       if constexpr (kA == StepA::kByRows) {
-        Unroll<kGroups>(GRAFT_EACH(g) { a[g] += kUnroll * kFloat; });
+        GRAFT_EACH(g, kGroups) { a[g] += kUnroll * kFloat; }
       }
       if constexpr (kB == StepB::kPanel) b += kUnroll * kGemmNr * kFloat;
     }
     if constexpr (kA == StepA::kByCols) {
-      Unroll<kGroups>(GRAFT_EACH(g) { a[g] = a[0] + int64_t{3 * g} * row; });
+      GRAFT_EACH(g, kGroups) { a[g] = a[0] + static_cast<int64_t>(3 * g) * row; }
     }
   }
   for (; k > 0; --k) {
     step_by_rows(0, 0);
-    Unroll<kGroups>(GRAFT_EACH(g) { a[g] += a_k; });
+    GRAFT_EACH(g, kGroups) { a[g] += a_k; }
     b += b_k;
   }
   FinishTile<kRows, kVecs, kDot>(t, acc);
 }
-#undef GRAFT_EACH
 
 // Cells that this target multiplies by several instructions, or not at all: only tests come here,
 // and all forms of the tile would take minutes to compile.

@@ -12,8 +12,8 @@
 
 #include "hwy/highway.h"
 #include "ops/bf16-inl.h"
+#include "ops/each.h"
 #include "ops/hadamard.h"
-#include "ops/unroll-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace graft::HWY_NAMESPACE {
@@ -37,28 +37,27 @@ HWY_INLINE void HadamardGroup(const T* x, float* out, const F& see) {
   const hn::ScalableTag<float> d;
   constexpr size_t kStep = static_cast<size_t>(kHadamardStep);
   hn::Vec<decltype(d)> v[kVecs];
-  Unroll<kVecs>([&](auto i) HWY_ATTR
-                __attribute__((always_inline)) { v[i] = LoadNumbers(d, x + i * kStep); });
+  GRAFT_EACH(i, kVecs) v[i] = LoadNumbers(d, x + i * kStep);
   const auto stage = [&](auto stride) HWY_ATTR __attribute__((always_inline)) {
     constexpr size_t kStride = decltype(stride)::value;
     if constexpr (kStride < kVecs) {
-      Unroll<kVecs / 2>([&](auto j) HWY_ATTR __attribute__((always_inline)) {
-        constexpr size_t kLower = j / kStride * 2 * kStride + j % kStride;
-        const auto sum = hn::Add(v[kLower], v[kLower + kStride]);
-        v[kLower + kStride] = hn::Sub(v[kLower], v[kLower + kStride]);
-        v[kLower] = sum;
-      });
+      GRAFT_EACH(j, kVecs / 2) {
+        const size_t lower = j / kStride * 2 * kStride + j % kStride;
+        const auto sum = hn::Add(v[lower], v[lower + kStride]);
+        v[lower + kStride] = hn::Sub(v[lower], v[lower + kStride]);
+        v[lower] = sum;
+      }
     }
   };
   stage(std::integral_constant<size_t, 1>());
   stage(std::integral_constant<size_t, 2>());
   stage(std::integral_constant<size_t, 4>());
   stage(std::integral_constant<size_t, 8>());
-  Unroll<kVecs>([&](auto i) HWY_ATTR __attribute__((always_inline)) {
+  GRAFT_EACH(i, kVecs) {
     const auto y = HadamardOfEight(d, v[i]);
     see(y);
     hn::StoreU(y, d, out + i * kStep);
-  });
+  }
 }
 
 template <size_t kVecs, class T, class F>

@@ -5,6 +5,7 @@
 #include <ctime>
 #include <vector>
 
+#include "ops/each.h"
 #include "ops/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -12,7 +13,6 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "ops/gemm_micro-inl.h"
-#include "ops/unroll-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace graft::HWY_NAMESPACE {
@@ -26,20 +26,18 @@ int64_t Chains(int64_t steps, float* sink) {
   constexpr size_t kChains = 12;
   hn::Vec<GemmTag> acc[kChains];
   const auto x = hn::Set(d, 0.999f), y = hn::Set(d, 1e-6f);
-  Unroll<kChains>([&](auto i) HWY_ATTR __attribute__((always_inline)) {
-    acc[i] = hn::Set(d, sink[i]);  // unknown to the compiler, which would merge equal chains
-  });
+  // Unknown to the compiler, which would merge equal chains.
+  GRAFT_EACH(i, kChains) acc[i] = hn::Set(d, sink[i]);
   for (int64_t s = 0; s < steps; ++s) {
-    Unroll<kChains>([&](auto i) HWY_ATTR __attribute__((always_inline)) {
+    GRAFT_EACH(i, kChains) {
       if constexpr (kDot == Dot::kF32) {
         acc[i] = hn::MulAdd(acc[i], x, y);
       } else {
         acc[i] = TileDot<kDot>(x, y, acc[i]);
       }
-    });
+    }
   }
-  Unroll<kChains - 1>([&](auto i) HWY_ATTR
-                      __attribute__((always_inline)) { acc[0] = hn::Add(acc[0], acc[i + 1]); });
+  GRAFT_EACH(i, kChains - 1) acc[0] = hn::Add(acc[0], acc[i + 1]);
   hn::StoreU(acc[0], d, sink);
   return steps * static_cast<int64_t>(kChains) * kGemmLanes;
 }

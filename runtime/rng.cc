@@ -1,5 +1,8 @@
 #include "runtime/rng.h"
 
+#include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
 #include <numeric>
 #include <utility>
@@ -23,46 +26,64 @@ uint64_t Fnv1a(std::string_view text) {
 }
 
 // The natural logarithm of x in (0, 1], within 2 ulp. Versions of the C library differ in the last
-// bit of log, and an initial weight must not depend on that.
-double Log(double x) {
-  int exponent = 0;
-  double m = std::frexp(x, &exponent);
-  if (m < 0.70710678118654752) m *= 2, --exponent;
+// bit of log, and an initial weight must not depend on that. Without branches, for several at once.
+inline double Log(double x) {
+  // x = m 2^exponent, m in [0.5, 1), as by frexp
+  const uint64_t bits = std::bit_cast<uint64_t>(x);
+  const int32_t exponent = static_cast<int32_t>(bits >> 52) - 1022;
+  const double half = std::bit_cast<double>((bits & 0xFFFFFFFFFFFFF) | 0x3FE0000000000000);
+  const bool low = half < 0.70710678118654752;
+  const double m = low ? half * 2 : half;
   // log m = 2 artanh(s), |s| < 0.172: the term of s^25 is below 2^-60.
   const double s = (m - 1) / (m + 1), s2 = s * s;
   double sum = 0;
-  for (int k = 23; k >= 1; k -= 2) sum = sum * s2 + 1.0 / k;
-  return exponent * 0.69314718055994531 + 2 * s * sum;
+  const auto step = [&](double k) __attribute__((always_inline)) { sum = sum * s2 + 1 / k; };
+  step(23), step(21), step(19), step(17), step(15), step(13), step(11), step(9), step(7), step(5);
+  step(3), step(1);
+  return (exponent - (low ? 1.0 : 0.0)) * 0.69314718055994531 + 2 * s * sum;
 }
 
 // sin(t), cos(t) for |t| <= pi/4 by their series.
-std::pair<double, double> SinCos(double t) {
+inline std::pair<double, double> SinCos(double t) {
   const double t2 = t * t;
   double sine = 1, cosine = 1;
-  const auto step = [&](double k) {  // inlined, the quotients of constants are constants
-    sine = 1 - sine * (t2 * (1 / (k * (k + 1))));
+  const auto step = [&](double k) __attribute__((always_inline)) {
+    sine = 1 - sine * (t2 * (1 / (k * (k + 1))));  // quotients of constants are constants
     cosine = 1 - cosine * (t2 * (1 / (k * (k - 1))));
   };
   step(16), step(14), step(12), step(10), step(8), step(6), step(4), step(2);
   return {sine * t, cosine};
 }
 
-// Box-Muller: two words give two independent normal numbers.
-std::pair<double, double> NormalPair(uint32_t a, uint32_t b) {
-  const double radius = std::sqrt(-2 * Log((a + 1.0) * 0x1p-32));
-  const double turn = b * 0x1p-32;  // the angle in turns, exact
-  const int quarter = static_cast<int>(turn * 4 + 0.5);
-  const auto [s, c] = SinCos(6.2831853071795865 * (turn - quarter * 0.25));
-  switch (quarter & 3) {
-    case 0:
-      return {radius * c, radius * s};
-    case 1:
-      return {radius * -s, radius * c};
-    case 2:
-      return {radius * -c, radius * -s};
-    default:
-      return {radius * s, radius * -c};
+constexpr size_t kBatch = 128;  // an even number of words
+constexpr double kSigns[] = {1, -1};
+
+// Box-Muller: each two words give two independent normal numbers. The first loop is free of
+// branches, so that the compiler makes vectors of it.
+template <size_t kWords>
+std::array<double, kWords> Normals(const std::array<uint32_t, kWords>& words) {
+  constexpr size_t kPairs = kWords / 2;
+  std::array<double, kWords> normals;
+  std::array<double, kPairs> square, sine, cosine;
+  std::array<int32_t, kPairs> quarter;
+  std::array<uint32_t, kPairs> a, b;
+  for (size_t i = 0; i < kPairs; ++i) a[i] = words[2 * i], b[i] = words[2 * i + 1];
+  for (size_t i = 0; i < kPairs; ++i) {
+    square[i] = -2 * Log((a[i] + 1.0) * 0x1p-32);
+    const double turn = b[i] * 0x1p-32;  // the angle in turns, exact
+    quarter[i] = static_cast<int32_t>(turn * 4 + 0.5);
+    const auto [s, c] = SinCos(6.2831853071795865 * (turn - quarter[i] * 0.25));
+    sine[i] = s, cosine[i] = c;
   }
+  // {c, s} turned by quarters: {c, s}, {-s, c}, {-c, -s}, {s, -c}
+  for (size_t i = 0; i < kPairs; ++i) {
+    const double radius = std::sqrt(square[i]);
+    const double parts[2] = {radius * cosine[i], radius * sine[i]};
+    const uint32_t odd = quarter[i] & 1, second = quarter[i] >> 1 & 1;
+    normals[2 * i] = parts[odd] * kSigns[odd ^ second];
+    normals[2 * i + 1] = parts[odd ^ 1] * kSigns[second];
+  }
+  return normals;
 }
 
 // Words in the order of position, for draws whose number is not known beforehand.
@@ -70,14 +91,22 @@ class WordSource {
  public:
   explicit WordSource(const StreamKey& s) : stream_(s) {}
   uint32_t Next() {
-    if (position_ % 4 == 0) block_ = RandomBlock(stream_, static_cast<uint32_t>(position_ / 4));
-    return block_[position_++ % 4];
+    if (next_ == words_.size()) words_ = NextBatch(), next_ = 0;
+    return words_[next_++];
+  }
+  // Instead of Next.
+  std::array<uint32_t, kBatch> NextBatch() {
+    std::array<uint32_t, kBatch> words;
+    for (size_t i = 0; i < kBatch; i += 4)
+      std::ranges::copy(RandomBlock(stream_, block_++), words.begin() + i);
+    return words;
   }
 
  private:
   StreamKey stream_;
-  uint64_t position_ = 0;
-  Philox4 block_{};
+  uint32_t block_ = 0;
+  std::array<uint32_t, kBatch> words_{};
+  size_t next_ = kBatch;  // of words_
 };
 
 }  // namespace
@@ -88,10 +117,7 @@ uint64_t MakeKey(uint64_t seed, Purpose purpose, std::string_view scope) {
 }
 
 double Normal(const StreamKey& s, uint64_t position) {
-  const Philox4 words = RandomBlock(s, static_cast<uint32_t>(position / 4));
-  const size_t pair = position % 4 / 2 * 2;
-  const auto [even, odd] = NormalPair(words[pair], words[pair + 1]);
-  return position % 2 ? odd : even;
+  return Normals(RandomBlock(s, static_cast<uint32_t>(position / 4)))[position % 4];
 }
 
 void FillUniform(std::span<float> out, const StreamKey& s, double low, double high) {
@@ -100,11 +126,12 @@ void FillUniform(std::span<float> out, const StreamKey& s, double low, double hi
 }
 
 void FillNormal(std::span<float> out, const StreamKey& s, double mean, double stddev) {
-  for (size_t i = 0; i < out.size(); i += 2) {
-    const Philox4 words = RandomBlock(s, static_cast<uint32_t>(i / 4));
-    const auto [even, odd] = NormalPair(words[i % 4], words[i % 4 + 1]);
-    out[i] = static_cast<float>(mean + stddev * even);
-    if (i + 1 < out.size()) out[i + 1] = static_cast<float>(mean + stddev * odd);
+  WordSource words(s);
+  for (size_t begin = 0; begin < out.size(); begin += kBatch) {
+    const std::array<double, kBatch> normals = Normals(words.NextBatch());
+    const size_t count = std::min(kBatch, out.size() - begin);
+    for (size_t i = 0; i < count; ++i)
+      out[begin + i] = static_cast<float>(mean + stddev * normals[i]);
   }
 }
 
@@ -114,9 +141,7 @@ void FillTruncNormal(std::span<float> out, const StreamKey& s, double mean, doub
   WordSource words(s);
   size_t filled = 0;
   for (int tries = 0; filled < out.size();) {
-    const uint32_t a = words.Next(), b = words.Next();
-    const auto [even, odd] = NormalPair(a, b);
-    for (const double z : {even, odd}) {
+    for (const double z : Normals(words.NextBatch())) {
       const double x = mean + stddev * z;
       if (x < low || x > high) {
         if (++tries == kTries)

@@ -45,7 +45,7 @@ ONLY_IN = [
     (r"CLI/.*", ["tools/", "fuzz/"]),
     (r"Eigen/.*", ["train/symmetric_eigen.cc"]),
     (r"sqlite3\.h", ["suites/sqlite.cc"]),
-    (r"re2/.*", ["adapters/hf/module_match.cc"]),
+    (r"re2/.*", ["adapters/hf/module_match.cc", "tests/matches_testing.h"]),
     (r"g(test|mock)/.*", ["tests/"]),
     (r"benchmark/.*", ["bench/"]),
 ]

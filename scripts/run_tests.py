@@ -118,6 +118,8 @@ def run_binary(name, build, limit):
 
 
 def run_test(name, build, limit):
+    if name in CHECKS:
+        return run_check(name, build)
     if name == LIBRARY_TEST:
         return run_library_test(build, limit)
     return run_binary(name, build, limit)
@@ -198,9 +200,9 @@ def main():
     names.sort(key=lambda name: (-times.get(name, 1e9), name not in LONGEST))
 
     started = time.monotonic()
-    results = [] if args.names else [run_check(c, build) for c in CHECKS]
+    results = []
     if not args.names:
-        names.insert(0, LIBRARY_TEST)
+        names[:0] = [LIBRARY_TEST, *CHECKS]
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         for result in pool.map(lambda n: run_test(n, build, args.limit), names):
             results.append(result)

@@ -32,7 +32,7 @@ class Base : public ::testing::Test {
     std::vector<std::string> args = TrainArgs(At("data"), At(run), {"--save-every", "1"});
     *(std::ranges::find(args, "--model") + 1) = model;
     *(std::ranges::find(args, "--method") + 1) = method;
-    *(std::ranges::find(args, "--epochs") + 1) = method == "linear" ? "400" : "40";
+    *(std::ranges::find(args, "--epochs") + 1) = method == "linear" ? "100" : "12";
     return args;
   }
   static TempDir* dir_;

@@ -119,7 +119,7 @@ TEST_F(Memory, NoneLeft) {
       {"data", "check", At("data")}};
   for (const std::vector<std::string>& command : commands) {
     int refused = 0;
-    for (rlim_t limit = 40 * kMiB;; limit += limit / 24) {
+    for (rlim_t limit = 40 * kMiB;; limit += limit / 14) {
       ASSERT_LT(limit, 8192 * kMiB) << command[0];
       const Outcome o = Graft(command, {.most_memory = limit});
       fs::remove_all(At("gone")), fs::remove(At("gone.safetensors"));

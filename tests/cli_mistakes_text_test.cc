@@ -384,8 +384,8 @@ TEST_F(TextMistakes, Texts) {
 
 // Texts of 10 MB are cut to their first tokens.
 TEST_F(TextMistakes, LongTextsAreCut) {
-  std::string words, word(10 << 20, 'a');
-  while (words.size() < 10 << 20) words += "a film b ";
+  std::string words, word(2 << 20, 'a');
+  while (words.size() < 2 << 20) words += "a film b ";
   Spill(*dir_ / "short.txt", "a film b a film b a film b a film b a film b a film b\n");
   Spill(*dir_ / "long.txt", words + "\n" + word + "\n" + words + "\ta\n");
   const Words args{"predict", "--model", "@bert", "--max-length", "16", "--json"};

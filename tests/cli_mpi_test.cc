@@ -243,9 +243,7 @@ TEST_F(Mpi, WrongWordsAreToldOnce) {
       {{"eval", "--batch-size", "many"}, "--batch-size"},
       {{"train", "--model", kNano, "--method", "lora"}, "--data"},
       {{"bench", "vtab", "--model", kNano, "--data", At("images"), "--methods", "lora"}, "--out"},
-      {{"bench", "vtab", "--seeds", "0"}, "--seeds"},
       {{"ablate"}, "--model"},
-      {{"eval"}, "--data"},
       {{"predict", "--dtype", "f8"}, "--dtype 'f8'"},
   };
   const UnderMpi mpi(2);

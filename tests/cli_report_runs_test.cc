@@ -1,8 +1,8 @@
 // graft bench report of runs: what it measures is what graft eval measures, what others have named
 // is text, and what is gone or damaged is said.
-#include <regex>
 
 #include "tests/cli_targets_testing.h"
+#include "tests/matches_testing.h"
 
 namespace graft::cli::cli_report_runs_test {
 namespace {
@@ -94,10 +94,9 @@ TEST_F(RunReport, MeasuresWhatEvalMeasures) {
 TEST_F(RunReport, TheWorstComeFirst) {
   std::string html;
   const json report = Report("pictures", &html, {"--split", "val"});
-  const std::regex loss("<div>loss ([0-9.e+-]+)</div>");
   std::vector<double> losses;
-  for (std::sregex_iterator it(html.begin(), html.end(), loss), end; it != end; ++it)
-    losses.push_back(std::stod((*it)[1]));
+  for (const auto& loss : Matches(html, "<div>loss ([0-9.e+-]+)</div>"))
+    losses.push_back(std::stod(loss[0]));
   ASSERT_EQ(losses.size(), 15u);
   EXPECT_TRUE(std::ranges::is_sorted(losses, std::greater<>()));
   double sum = 0;
@@ -279,9 +278,7 @@ TEST_F(RunReport, TargetsCountAgainstTheBudget) {
     const Outcome o = Graft({"eval", "--run", At("wide_run"), "--data", At("wide"), "--split",
                              "dev", "--limit", limit, "--memory-budget", "1KiB"});
     EXPECT_EQ(o.code, 1) << o.err;
-    std::smatch found;
-    EXPECT_TRUE(std::regex_search(o.err, found, std::regex("([0-9.]+) ?MiB"))) << o.err;
-    return std::stod(found[1]);
+    return std::stod("0" + FirstMatch(o.err, "([0-9.]+) ?MiB"));
   };
   // Targets that the data hold, and both sides again.
   EXPECT_GT(least("4000") - least("40"), 3960.0 * kColumns * 12 / (1 << 20));

@@ -1,9 +1,9 @@
 // Tests graft bench report of searches and ablations: the points of its charts are the candidates
 // and units of their files, and what has not ended or is damaged is said.
-#include <regex>
 
 #include "suites/ledger.h"
 #include "tests/cli_mistakes_testing.h"
+#include "tests/matches_testing.h"
 
 namespace graft::cli::cli_report_search_test {
 namespace {
@@ -239,15 +239,15 @@ TEST_F(SearchReport, AnAblationHasItsAxes) {
       sum += u.score, ++count;
     }
   ASSERT_EQ(values.size(), 4u);
-  const std::regex row(
+  const auto rows = Matches(
+      html,
       "<tr><td>(act|lr)</td><td[^>]*>([^<]*)</td><td class=\"number\" data-value=\"2.0\">2</td>"
       "<td class=\"number\" data-value=\"([^\"]+)\">");
-  int rows = 0;
-  for (std::sregex_iterator it(html.begin(), html.end(), row), end; it != end; ++it, ++rows) {
-    const auto& [sum, count] = values.at((*it)[1].str() + "=" + (*it)[2].str());
-    EXPECT_NEAR(std::stod((*it)[3]), sum / count, 1e-12) << it->str();
+  for (const auto& row : rows) {
+    const auto& [sum, count] = values.at(row[0] + "=" + row[1]);
+    EXPECT_NEAR(std::stod(row[2]), sum / count, 1e-12) << row[0] << " " << row[1];
   }
-  EXPECT_EQ(rows, 4);
+  EXPECT_EQ(rows.size(), 4u);
   if (!report["charts"].get<bool>()) return;
   const json lr = ChartsOf(html, "accuracy over lr").at(0), act = ChartsOf(html, "act").at(0);
   EXPECT_EQ(lr["type"], "scatter");

@@ -1,9 +1,9 @@
 // Tests graft bench report: the numbers of a page are those of the ledger, and nothing in it is
 // code but ours.
-#include <regex>
 
 #include "suites/ledger.h"
 #include "tests/cli_mistakes_testing.h"
+#include "tests/matches_testing.h"
 
 namespace graft::cli::cli_report_test {
 namespace {
@@ -59,8 +59,7 @@ TEST_F(Report, ThePageHasTheNumbersOfTheLedger) {
   EXPECT_NE(html.find("8 of 8 units are done"), std::string::npos);
   EXPECT_NE(html.find("svhn"), std::string::npos);  // which is missing
   // Nothing is loaded from elsewhere.
-  EXPECT_FALSE(
-      std::regex_search(html, std::regex("<(script|link|img)[^>]*(src|href)=\"(http|//)")));
+  EXPECT_EQ(FirstMatch(html, "(<(script|link|img)[^>]*(src|href)=\"(http|//))"), "");
   if (json["charts"].get<bool>()) {
     EXPECT_EQ(Count(html, "<canvas"), Count(html, "data-chart=\"chart"));
     EXPECT_GE(Count(html, "<canvas"), 2u);
@@ -79,14 +78,13 @@ TEST_F(Report, ARunHasItsCourse) {
     EXPECT_NE(html.find("data-value=\"" + loss + "\""), std::string::npos) << loss;
   }
   EXPECT_EQ(epochs, 3);
-  const std::regex chart(
-      "<script type=\"application/json\" data-chart=\"[a-z0-9]+\">(.*?)</script>");
-  int charts = 0;
-  for (std::sregex_iterator it(html.begin(), html.end(), chart), end; it != end; ++it, ++charts) {
-    const nlohmann::json config = nlohmann::json::parse((*it)[1].str());
+  const auto charts =
+      Matches(html, "<script type=\"application/json\" data-chart=\"[a-z0-9]+\">(.*?)</script>");
+  for (const auto& chart : charts) {
+    const nlohmann::json config = nlohmann::json::parse(chart[0]);
     for (const auto& set : config["data"]["datasets"]) EXPECT_EQ(set["data"].size(), 3u);
   }
-  EXPECT_EQ(charts, html.find("<canvas") == std::string::npos ? 0 : 4);
+  EXPECT_EQ(charts.size(), html.find("<canvas") == std::string::npos ? 0u : 4u);
 }
 
 // Names of methods, errors of files: whatever they hold is text.
@@ -115,10 +113,10 @@ TEST_F(Report, TextIsNoCode) {
 
 // Reads the mean ranks of a page, which are what has two digits behind the point.
 std::vector<double> RanksOf(const std::string& html) {
-  const std::regex cell("<td class=\"number\" data-value=\"([0-9.]+)\">([0-9]\\.[0-9]{2})</td>");
   std::vector<double> ranks;
-  for (std::sregex_iterator it(html.begin(), html.end(), cell), end; it != end; ++it)
-    ranks.push_back(std::stod((*it)[1]));
+  for (const auto& cell :
+       Matches(html, "<td class=\"number\" data-value=\"([0-9.]+)\">[0-9]\\.[0-9]{2}</td>"))
+    ranks.push_back(std::stod(cell[0]));
   return ranks;
 }
 

@@ -283,7 +283,7 @@ TEST(ImageHostile, RandomDamage) {
   size_t errors = 0, images = 0;
   for (const auto& row : AllFixtures()) {
     const std::string whole = ReadFixture(row[0]);
-    for (int round = 0; round < 200; ++round) {
+    for (int round = 0; round < 80; ++round) {
       std::vector<char> bytes(whole.begin(), whole.end());
       const size_t changes = 1 + random(4);
       for (size_t i = 0; i < changes; ++i) {

@@ -216,7 +216,7 @@ TEST(Planner, IsTheObviousPlanOfManyIntervals) {
 // less than a hundredth, whatever their lifetimes, and none lies in another.
 TEST(Planner, SmallOnesCostLittle) {
   std::mt19937 random(17);
-  for (int repeat = 0; repeat < 20; ++repeat) {
+  for (int repeat = 0; repeat < 6; ++repeat) {
     std::vector<Interval> iv = TrainingIntervals(random, 6, 197 * 4, 192);
     const int end = 6 * (14 + 24);
     for (int k = 0; k < 800; ++k) {

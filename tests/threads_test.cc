@@ -20,7 +20,7 @@ const VitConfig kConfig{.image_size = 64,
                         .mlp_width = 384,
                         .classes = 7};
 constexpr int64_t kBatch = 19, kMicroBatch = 2;  // more micro-batches than threads
-constexpr int kSteps = 5;
+constexpr int kSteps = 3;
 
 struct Bits {
   std::vector<float> logits, losses, weights;

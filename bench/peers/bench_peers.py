@@ -80,7 +80,26 @@ def parse():
     p.add_argument("--readme", type=pathlib.Path, help="write the table into this text")
     args = p.parse_args()
     args.python = args.python or environment()
+    args.dtype = ",".join(own_precisions(args.graft, args.dtype, args.isa))
     return args
+
+
+def own_precisions(graft, dtypes, isa=None):
+    """Those of the names, joined by commas, that Graft has on this CPU: in the others it would
+    run in f32, and the figures have a wrong name."""
+    peaks = run([graft, "profile", "--machine", "--json"])
+    peaks["peak_gflops_f32"] = peaks["peak_gflops"]
+    if isa == "avx2":
+        peaks["peak_gflops_bf16"] = peaks["peak_gflops_int8"] = 0
+    asked = dtypes.split(",")
+    if wrong := [d for d in asked if f"peak_gflops_{d}" not in peaks]:
+        sys.exit(f"--dtype: no precision '{wrong[0]}': expected f32, bf16 or int8")
+    had = [d for d in asked if peaks[f"peak_gflops_{d}"]]
+    for dtype in sorted(set(asked) - set(had)):
+        print(f"left out: {dtype}, for which this CPU has no instruction", file=sys.stderr)
+    if not had:
+        sys.exit("--dtype: nothing is left to measure")
+    return had
 
 
 def environment():

@@ -17,7 +17,7 @@ import statistics
 import sys
 import tempfile
 
-from bench_peers import machine, run
+from bench_peers import machine, own_precisions, run
 from peers_table import spread
 
 TASKS = {"lora": "LoRA, one epoch", "infer": "inference"}
@@ -34,7 +34,9 @@ def parse():
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     p.add_argument("--dtype", default="f32", help="f32, bf16, int8, joined by commas")
     p.add_argument("--out", type=pathlib.Path, help="write what was measured here, as JSON")
-    return p.parse_args()
+    args = p.parse_args()
+    args.dtype = ",".join(own_precisions(args.graft, args.dtype))
+    return args
 
 
 def in_graft(args, task, dtype, folder, i):

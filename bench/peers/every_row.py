@@ -3,10 +3,10 @@
 usage: python every_row.py --graft GRAFT --data DIR --out FOLDER [--python PEERS_PYTHON]
     [--minilm DIR] [--rounds N] [--readme FILE]
 
-Runs bench_peers.py in all precisions, bench_texts.py (with --minilm, a directory with
-all-MiniLM-L6-v2) and bench_probe.py, each with its peers in alternation; their results go into
-FOLDER, and what is there is not measured again. With --readme the table is written into FILE
-(peers_table.py). DIR holds data/vtab-1k/cifar10, data/text/sst2 and
+Runs bench_peers.py in all precisions that the CPU has instructions for, bench_texts.py (with
+--minilm, a directory with all-MiniLM-L6-v2) and bench_probe.py, each with its peers in alternation;
+their results go into FOLDER, and what is there is not measured again. With --readme the table is
+written into FILE (peers_table.py). DIR holds data/vtab-1k/cifar10, data/text/sst2 and
 weights/deit_tiny_patch16_224.safetensors. An hour and a half for five rounds on two cores.
 """
 
@@ -17,13 +17,13 @@ import subprocess
 import sys
 
 import peers_table
-from bench_peers import HERE, environment
+from bench_peers import HERE, environment, own_precisions
 
 DTYPES = "f32,bf16,int8"
 PEERS = (
-    "torch:f32,torch:bf16,openvino:f32,openvino:bf16,openvino:int8-static,"
-    "onnxruntime:f32,onnxruntime:int8,onnxruntime:int8-static"
-)
+    "torch:f32", "torch:bf16", "openvino:f32", "openvino:bf16", "openvino:int8-static",
+    "onnxruntime:f32", "onnxruntime:int8", "onnxruntime:int8-static",
+)  # fmt: skip
 
 
 def parse():
@@ -43,15 +43,17 @@ def parse():
 
 def parts(args):
     """name -> the script and its words"""
+    dtypes = own_precisions(args.graft, DTYPES)
+    peers = [p for p in PEERS if p.split(":")[1].split("-")[0] in dtypes]
     told = {
-        "peers": ["bench_peers.py", "--dtype", DTYPES, "--peers", PEERS],
+        "peers": ["bench_peers.py", "--dtype", ",".join(dtypes), "--peers", ",".join(peers)],
         "probe": [
             "bench_probe.py", "--data", args.data / "data/vtab-1k/cifar10",
             "--model", args.data / "weights/deit_tiny_patch16_224.safetensors",
         ],
     }  # fmt: skip
     if args.minilm:
-        told["texts"] = ["bench_texts.py", "--dtype", DTYPES, "--model", args.minilm]
+        told["texts"] = ["bench_texts.py", "--dtype", ",".join(dtypes), "--model", args.minilm]
         told["texts"] += ["--data", args.data / "data/text/sst2"]
     return told
 

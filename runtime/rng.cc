@@ -55,7 +55,7 @@ inline std::pair<double, double> SinCos(double t) {
   return {sine * t, cosine};
 }
 
-constexpr size_t kBatch = 128;  // an even number of words
+constexpr size_t kBatch = 128;  // words, a multiple of four
 constexpr double kSigns[] = {1, -1};
 
 // Box-Muller: each two words give two independent normal numbers. The first loop is free of
@@ -94,7 +94,7 @@ class WordSource {
     if (next_ == words_.size()) words_ = NextBatch(), next_ = 0;
     return words_[next_++];
   }
-  // Instead of Next.
+  // Many at once, by those who never call Next.
   std::array<uint32_t, kBatch> NextBatch() {
     std::array<uint32_t, kBatch> words;
     for (size_t i = 0; i < kBatch; i += 4)
